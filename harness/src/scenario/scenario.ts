@@ -1,0 +1,109 @@
+/**
+ * A scenario: what is mapped, who does what, when. Data, not code; `parse.ts` makes it from JSON and checks every limit.
+ * Engines interpret these steps and nothing else, so that all of them run the same thing.
+ */
+
+export const layouts = ["dax-window", "nvdimm"] as const;
+/**
+ * `dax-window`: a reserved range of guest memory, one memslot, file ranges mapped into it with MAP_FIXED (virtio-fs).
+ * `nvdimm`: the file mapped whole, the mapping itself the memslot (file-backed NVDIMM, virtio-pmem).
+ */
+export type Layout = (typeof layouts)[number];
+
+export const backingKinds = ["host-file", "tmpfs", "tmpfs-full"] as const;
+/**
+ * `host-file`: a file in the run directory (whatever file system that is on; attested).
+ * `tmpfs`: a file on a tmpfs of its own. `tmpfs-full`: the same, its last pages never allocated and no block left.
+ */
+export type BackingKind = (typeof backingKinds)[number];
+
+export const contents = ["pattern", "code"] as const;
+/**
+ * `pattern`: the 64-bit word at offset n is n + 0xda0000000000 (every word differs, none is zero).
+ * `code`: at each page's start `mov eax, 0xda000000 + page number; ret`, for `fetch`.
+ */
+export type Content = (typeof contents)[number];
+
+/** What a guest task, or the guest kernel, does. Offsets are window offsets (bytes); sizes are bytes. */
+export type GuestStep =
+  | { readonly verb: "load"; readonly offset: bigint; readonly size: number }
+  | { readonly verb: "store"; readonly offset: bigint; readonly size: number; readonly value: bigint }
+  /** LOCK XADD of 1 (size 1 to 8) or LOCK CMPXCHG16B (size 16): observes the old value. */
+  | { readonly verb: "atomic"; readonly offset: bigint; readonly size: number }
+  /** Calls the code there; observes what it returns in EAX. Needs content `code`. */
+  | { readonly verb: "fetch"; readonly offset: bigint }
+  /** REP MOVSB from the window into memory of the task. */
+  | { readonly verb: "copy-from"; readonly offset: bigint; readonly size: number }
+  /** REP MOVSB into the window. */
+  | { readonly verb: "copy-to"; readonly offset: bigint; readonly size: number; readonly value: bigint }
+  | { readonly verb: "signal"; readonly name: string }
+  | { readonly verb: "await"; readonly name: string }
+  /** Counts for ever, touching nothing: a bystander. Must be the last step. */
+  | { readonly verb: "count" };
+
+/** What a process of the host does to the file. Sizes and offsets are file offsets (bytes). */
+export type HostStep =
+  /** truncate(2): shrinks or grows. */
+  | { readonly verb: "truncate"; readonly size: bigint }
+  /** fallocate(2) PUNCH_HOLE | KEEP_SIZE. */
+  | { readonly verb: "punch"; readonly offset: bigint; readonly length: bigint }
+  /** rename(2) of another, empty file over this one. */
+  | { readonly verb: "rename-over" }
+  | { readonly verb: "unlink" }
+  | { readonly verb: "signal"; readonly name: string }
+  | { readonly verb: "await"; readonly name: string };
+
+/** What the VMM is told to do besides its policy. */
+export type VmmStep =
+  | { readonly verb: "await"; readonly name: string }
+  | { readonly verb: "signal"; readonly name: string }
+  /** KVM_RUN again on a vCPU that had stopped; nothing if it is still running. */
+  | { readonly verb: "resume" };
+
+export type Actor =
+  /** CPL 3. */
+  | { readonly in: "guest-task"; readonly steps: readonly GuestStep[] }
+  /** The same steps at CPL 0. */
+  | { readonly in: "guest-kernel"; readonly steps: readonly GuestStep[] }
+  /** `through`: the file itself, or our FUSE server's mount of its folder. */
+  | { readonly in: "host-process"; readonly through: "file" | "mount"; readonly steps: readonly HostStep[] }
+  | { readonly in: "vmm"; readonly steps: readonly VmmStep[] };
+
+/**
+ * Raised by the engine itself, never by a step: the vCPU has stopped (KVM_RUN gave up) or is proven to loop.
+ * The host and the VMM may await it.
+ */
+export const STUCK = "stuck";
+
+export type WindowMapping = {
+  /** File offset in bytes. */
+  readonly fileOffset: bigint;
+  /** Window offset in bytes. */
+  readonly at: bigint;
+  readonly length: bigint;
+};
+
+export type Scenario = {
+  readonly id: string;
+  /** One sentence. */
+  readonly purpose: string;
+  readonly layout: Layout;
+  readonly backing: { readonly kind: BackingKind; readonly size: bigint; readonly content: Content };
+  /** Empty for layout `nvdimm`: there the file is the window. */
+  readonly window: readonly WindowMapping[];
+  /** In the order written, which is the order in which the guest starts its tasks. */
+  readonly actors: Readonly<Record<string, Actor>>;
+  /** Must have been seen for the run to mean anything: `victim.load#1 is value`. */
+  readonly witness: readonly Witness[];
+  /** Columns of the scorecard that this scenario decides. */
+  readonly properties: readonly string[];
+  /** Presets that this scenario is about; null: all. */
+  readonly proposals: readonly string[] | null;
+  /** KVM capabilities (names as in <linux/kvm.h>) without which the scenario says nothing. */
+  readonly needs: readonly string[];
+  /** First 12 hex digits of the SHA-256 of the canonical JSON without `purpose`. */
+  readonly hash: string;
+};
+
+/** `actor.label is word`, `host.truncate#1 is done`, `kvm.KVM_CAP_… is 1`, `guest.apf is off`. */
+export type Witness = { readonly subject: string; readonly label: string; readonly is: string };

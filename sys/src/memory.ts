@@ -1,0 +1,94 @@
+/**
+ * Memory mappings of this process: mmap(2) and its relatives.
+ *
+ * Touching a `Mapping.bytes` whose page cannot be faulted in (a truncated file) kills the process with SIGBUS:
+ * no try/catch helps. Use `probe` first, or a child process.
+ */
+import { type Address, check, declare, errnoName, lastErrno, viewOf } from "./libc.ts";
+
+export const PROT_NONE = 0;
+export const PROT_READ = 1;
+export const PROT_WRITE = 2;
+export const PROT_EXEC = 4;
+export const MAP_SHARED = 0x01;
+export const MAP_PRIVATE = 0x02;
+export const MAP_FIXED = 0x10;
+export const MAP_ANONYMOUS = 0x20;
+export const MAP_NORESERVE = 0x4000;
+
+const MADV_POPULATE_READ = 22;
+const MAP_FAILED = 2n ** 64n - 1n;
+
+/** Page size of x86-64: the base page, which KVM, FUSE and mmap count in. */
+export const PAGE_SIZE = 4096;
+
+const cMmap = declare<
+  (address: Address, length: bigint, prot: number, flags: number, fd: number, offset: bigint) => bigint
+>("uint64 mmap(uint64 address, uint64 length, int prot, int flags, int fd, int64 offset)");
+const cMunmap = declare<(address: Address, length: bigint) => number>(
+  "int munmap(uint64 address, uint64 length)",
+);
+const cMprotect = declare<(address: Address, length: bigint, prot: number) => number>(
+  "int mprotect(uint64 address, uint64 length, int prot)",
+);
+const cMadvise = declare<(address: Address, length: bigint, advice: number) => number>(
+  "int madvise(uint64 address, uint64 length, int advice)",
+);
+
+export type MmapOptions = {
+  /** 0n: the kernel chooses. */
+  readonly address?: Address;
+  readonly lengthBytes: number;
+  readonly prot: number;
+  readonly flags: number;
+  /** -1 with MAP_ANONYMOUS. */
+  readonly fd?: number;
+  readonly fileOffset?: bigint;
+};
+
+/** mmap(2). Throws a SyscallError. */
+export function mmap(options: MmapOptions): Address {
+  const { address = 0n, lengthBytes, prot, flags, fd = -1, fileOffset = 0n } = options;
+  const result = cMmap(address, BigInt(lengthBytes), prot, flags, fd, fileOffset);
+  // The result comes as an unsigned number or bigint; MAP_FAILED is all ones.
+  const mapped = BigInt.asUintN(64, BigInt(result));
+  if (mapped === MAP_FAILED) check("mmap", -1, `${lengthBytes} bytes of fd ${fd} at offset ${fileOffset}`);
+  return mapped;
+}
+
+/** munmap(2). Throws a SyscallError. */
+export function munmap(address: Address, lengthBytes: number): void {
+  check("munmap", cMunmap(address, BigInt(lengthBytes)));
+}
+
+/** mprotect(2). Throws a SyscallError. */
+export function mprotect(address: Address, lengthBytes: number, prot: number): void {
+  check("mprotect", cMprotect(address, BigInt(lengthBytes), prot));
+}
+
+/**
+ * Whether the page at `address` can be faulted in, without touching it: `null`, or the errno's name
+ * (`EFAULT` for a page behind the end of its file, as measured; `EINVAL` before Linux 5.14, which has no such probe).
+ */
+export function probe(address: Address): string | null {
+  const page = address - (address % BigInt(PAGE_SIZE));
+  if (cMadvise(page, BigInt(PAGE_SIZE), MADV_POPULATE_READ) === 0) return null;
+  return errnoName(lastErrno());
+}
+
+/** Anonymous shared memory, zero-filled, released by `free`. */
+export type Mapping = {
+  readonly address: Address;
+  readonly bytes: Uint8Array;
+  free(): void;
+};
+
+/** Maps `lengthBytes` of fresh memory. */
+export function mapAnonymous(lengthBytes: number): Mapping {
+  const address = mmap({
+    lengthBytes,
+    prot: PROT_READ | PROT_WRITE,
+    flags: MAP_SHARED | MAP_ANONYMOUS,
+  });
+  return { address, bytes: viewOf(address, lengthBytes), free: () => munmap(address, lengthBytes) };
+}
