@@ -1,3 +1,6 @@
 /** The operating system as seen through its C library. Depends on nothing of ours; everybody may use it. */
+export * from "./file.ts";
 export * from "./libc.ts";
 export * from "./memory.ts";
+export * from "./mount.ts";
+export * from "./process.ts";
