@@ -1,3 +1,4 @@
 /** The operating system as seen through its C library. Depends on nothing of ours; everybody may use it. */
 export * from "./libc.ts";
 export * from "./memory.ts";
+export * from "./signals.ts";
