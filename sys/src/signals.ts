@@ -96,4 +96,3 @@ export function startThreadTimer(signal: number, intervalMs: number): ThreadTime
   check("timer_settime", cTimerSettime(timer, 0, new Uint8Array(spec.buffer), null), `${intervalMs} ms`);
   return { stop: () => void check("timer_delete", cTimerDelete(timer)) };
 }
-

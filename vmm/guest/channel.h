@@ -113,6 +113,8 @@ struct channel {
     uint32_t apf_not_present_count;
     uint32_t apf_ready_count;
     uint32_t nmi_count;
+    uint32_t current_task; /* the one on the vCPU, or the last that was */
+    uint32_t reserved;
     uint32_t signals[MAX_SIGNALS]; /* 0 or 1 */
     struct event events[MAX_EVENTS];
     struct task_program programs[MAX_TASKS];

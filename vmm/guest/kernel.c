@@ -115,6 +115,12 @@ static void __attribute__((noreturn)) stop(enum doorbell kind, uint32_t argument
         doorbell(kind, argument); /* the host does not come back from this */
 }
 
+static void set_current(uint32_t task)
+{
+    current = task;
+    channel->current_task = task;
+}
+
 static void set_state(uint32_t task, uint32_t state)
 {
     tasks[task].state = state;
@@ -152,7 +158,7 @@ static void schedule(struct frame *frame)
             uint32_t next = (current + i) % channel->task_count;
             if (tasks[next].state != TASK_READY)
                 continue;
-            current = next;
+            set_current(next);
             copy_frame(frame, &tasks[next].frame);
             return;
         }
@@ -330,7 +336,7 @@ void kernel_main(void)
         enable_async_page_faults();
     for (uint32_t i = 0; i < count; i++)
         create_task(i);
-    current = 0;
+    set_current(0);
     static struct frame first;
     copy_frame(&first, &tasks[0].frame);
     enter(&first);

@@ -30,10 +30,11 @@ export const channelLayout = {
   offsetofApfNotPresentCount: 20,
   offsetofApfReadyCount: 24,
   offsetofNmiCount: 28,
-  offsetofSignals: 32,
-  offsetofEvents: 96,
-  offsetofPrograms: 12384,
-  offsetofReports: 24736,
+  offsetofCurrentTask: 32,
+  offsetofSignals: 40,
+  offsetofEvents: 104,
+  offsetofPrograms: 12392,
+  offsetofReports: 24744,
   offsetofReportCurrentStep: 4,
   offsetofReportCount: 8,
   offsetofReportResults: 16,
@@ -183,6 +184,12 @@ export class Channel {
 
   taskState(task: number): TaskState {
     return taskStates[this.#view.getUint32(this.#report(task), true)] ?? "unused";
+  }
+
+  /** The task on the vCPU, or the last that was. */
+  get currentTask(): number {
+    const task = this.#view.getUint32(channelLayout.offsetofCurrentTask, true);
+    return Math.min(task, channelLayout.MAX_TASKS - 1);
   }
 
   /** Index of the step that the task is at, clamped to the program's bounds. */

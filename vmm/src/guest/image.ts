@@ -36,7 +36,8 @@ export function imagePath(): string {
 
 /** Throws an Error that names the file and says what to do when it is missing or not an image of ours. */
 export function loadImage(path: string = imagePath()): GuestImage {
-  if (!existsSync(path)) throw new Error(`micro-guest ${path} is missing: build it with vmm/guest/build (needs gcc)`);
+  if (!existsSync(path))
+    throw new Error(`micro-guest ${path} is missing: build it with vmm/guest/build (needs gcc)`);
   return parseImage(readFileSync(path), path);
 }
 

@@ -24,7 +24,11 @@ const TABLE_REACH = 512n * PAGE;
 export type UserRange = { readonly start: bigint; readonly end: bigint };
 
 /** Writes the tables into `ram`. `userRanges`: the pages of RAM that CPL 3 may touch. */
-export function writePageTables(ram: Uint8Array, windowBytes: number, userRanges: readonly UserRange[]): void {
+export function writePageTables(
+  ram: Uint8Array,
+  windowBytes: number,
+  userRanges: readonly UserRange[],
+): void {
   if (windowBytes > MAX_WINDOW_BYTES) {
     throw new RangeError(`window of ${windowBytes} bytes: at most ${MAX_WINDOW_BYTES}`);
   }
