@@ -23,6 +23,7 @@ export type Machine = {
   readonly vm: Vm;
   readonly vcpu: Vcpu;
   readonly channel: Channel;
+  readonly ramAddress: bigint;
   close(): void;
 };
 
@@ -62,7 +63,7 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
   vm.addMemslot(WINDOW_BASE, options.windowHva, options.windowBytes);
   const vcpu = vm.createVcpu(0);
   enterLongMode(kvm, vcpu, image, options);
-  return { vm, vcpu, channel, close: () => closeMachine(vm, vcpu, ram) };
+  return { vm, vcpu, channel, ramAddress: ram.address, close: () => closeMachine(vm, vcpu, ram) };
 }
 
 function closeMachine(vm: Vm, vcpu: Vcpu, ram: Mapping): void {

@@ -50,15 +50,15 @@ export type SpecialRegisters = {
 
 export class Vcpu {
   readonly fd: number;
+  /** KVM_GET_VCPU_MMAP_SIZE */
+  readonly runBytes: number;
   readonly #runAddress: bigint;
-  readonly #runBytes: number;
   readonly #run: DataView;
   readonly #regs: BigUint64Array = new BigUint64Array(generalRegisters.length);
 
-  /** @param runBytes KVM_GET_VCPU_MMAP_SIZE */
   constructor(fd: number, runBytes: number) {
     this.fd = fd;
-    this.#runBytes = runBytes;
+    this.runBytes = runBytes;
     this.#runAddress = mmap({ lengthBytes: runBytes, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
     const bytes = viewOf(this.#runAddress, runBytes);
     this.#run = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -165,7 +165,7 @@ export class Vcpu {
   }
 
   close(): void {
-    munmap(this.#runAddress, this.#runBytes);
+    munmap(this.#runAddress, this.runBytes);
     closeSync(this.fd);
   }
 }
