@@ -1,6 +1,6 @@
 /** Runs a machine's vCPU in a thread of its own and gives its news as events. The conductor's side of vcpu-thread. */
 import { Worker } from "node:worker_threads";
-import { SyscallError, signalThread } from "../../../sys/src/index.ts";
+import { compiledEntry, SyscallError, signalThread } from "../../../sys/src/index.ts";
 import type { TaskProgram } from "../guest/channel.ts";
 import type { Machine } from "../machine.ts";
 import { KICK_SIGNAL } from "./kick.ts";
@@ -25,7 +25,7 @@ export function startVcpu(
 ): VcpuRunner {
   const control = new SharedArrayBuffer(4 * controlWords);
   const words = new Int32Array(control);
-  const worker = new Worker(new URL("./vcpu-thread.js", import.meta.url), {
+  const worker = new Worker(compiledEntry(import.meta.url, "./vcpu-thread.ts"), {
     workerData: {
       vcpuFd: machine.vcpu.fd,
       runBytes: machine.vcpu.runBytes,
