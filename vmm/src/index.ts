@@ -9,6 +9,15 @@ export { VcpuStats } from "./kvm/stats.ts";
 export * from "./kvm/vcpu.ts";
 export * from "./kvm/vm.ts";
 export { buildMachine, type Machine, type MachineOptions } from "./machine.ts";
-export type { EndReason, FinalState, Place, VcpuMessage } from "./runner/messages.ts";
+export {
+  type EndReason,
+  type FinalState,
+  type GuestClock,
+  guestTimeMs,
+  type Place,
+  unixMs,
+  type VcpuMessage,
+} from "./runner/messages.ts";
 export { startVcpu, type VcpuRunner } from "./runner/vcpu-runner.ts";
 export * from "./runner/watchdog.ts";
+export { MmapWindow } from "./window.ts";

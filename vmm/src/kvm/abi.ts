@@ -53,6 +53,7 @@ export const requests = {
   KVM_X86_SET_MCE: ["write", 0x9e, 64],
   KVM_GET_VCPU_EVENTS: ["read", 0x9f, 64],
   KVM_SET_VCPU_EVENTS: ["write", 0xa0, 64],
+  KVM_GET_TSC_KHZ: ["none", 0xa3, 0],
   KVM_ENABLE_CAP: ["write", 0xa3, 104],
   KVM_GET_XCRS: ["read", 0xa6, 392],
   KVM_SET_XCRS: ["write", 0xa7, 392],
@@ -191,8 +192,9 @@ export const segmentOffset = {
   unusable: 22,
 } as const;
 
-/** Paravirtual async page faults (Documentation/virt/kvm/x86/msr.rst). */
+/** Architectural ones, and paravirtual async page faults (Documentation/virt/kvm/x86/msr.rst). */
 export const msr = {
+  MSR_IA32_TSC: 0x10,
   MSR_IA32_MCG_STATUS: 0x17a,
   MSR_KVM_ASYNC_PF_EN: 0x4b564d02,
   MSR_KVM_ASYNC_PF_INT: 0x4b564d06,

@@ -22,7 +22,7 @@ import {
   sizeOf,
   sregsOffset,
 } from "./abi.ts";
-import { ioctlRun, ioctlStruct } from "./device.ts";
+import { ioctlRun, ioctlStruct, ioctlWord } from "./device.ts";
 import { decodeExit, type VcpuExit } from "./exit.ts";
 
 export type GeneralRegisters = Readonly<Record<GeneralRegister, bigint>>;
@@ -146,6 +146,15 @@ export class Vcpu {
   /** Whether KVM took it: unknown MSRs and refused values are not errors of the call. */
   setMsr(index: number, value: bigint): boolean {
     return ioctlStruct(this.fd, "KVM_SET_MSRS", msrBuffer(index, value)) === 1;
+  }
+
+  /** Frequency of the guest's TSC (KVM_GET_TSC_KHZ), or null where the host's is not stable. */
+  tscKhz(): number | null {
+    try {
+      return ioctlWord(this.fd, "KVM_GET_TSC_KHZ") || null;
+    } catch {
+      return null;
+    }
   }
 
   /** Guest virtual to guest physical with the vCPU's page tables (KVM_TRANSLATE), or null. */

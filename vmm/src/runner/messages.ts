@@ -34,7 +34,7 @@ export type Place = {
 };
 
 export type VcpuMessage =
-  | { readonly type: "signal"; readonly number: number }
+  | { readonly type: "signal"; readonly number: number; readonly task: number }
   /** KVM_RUN gave up. The thread waits for `resume` or `stop`. */
   | { readonly type: "stopped"; readonly exit: VcpuExit; readonly place: Place | null }
   /** Proven; the vCPU goes on looping until something changes or `stop` comes. Said once for each proof. */
@@ -62,4 +62,18 @@ export type FinalState = {
   /** Every KVM_RUN that came back, the watchdog's own interruptions not counted. */
   readonly exits: number;
   readonly interruptions: number;
+  readonly clock: GuestClock | null;
 };
+
+/** Ties the guest's time-stamp counter to the host's clock: `tsc` was read at `atMs` (Unix time, with fractions). */
+export type GuestClock = { readonly tsc: bigint; readonly atMs: number; readonly tscKhz: number };
+
+/** Host time of a guest time stamp, in milliseconds of Unix time. */
+export function guestTimeMs(clock: GuestClock, tsc: bigint): number {
+  return clock.atMs + Number(BigInt.asIntN(64, tsc - clock.tsc)) / clock.tscKhz;
+}
+
+/** Milliseconds of Unix time with fractions, the same in every thread of this machine. */
+export function unixMs(): number {
+  return performance.timeOrigin + performance.now();
+}

@@ -26,7 +26,9 @@ import {
   command,
   controlWord,
   type EndReason,
+  type GuestClock,
   type Place,
+  unixMs,
   type VcpuMessage,
   type VcpuThreadInput,
 } from "./messages.ts";
@@ -61,6 +63,7 @@ class VcpuThread {
     blockSignal(KICK_SIGNAL);
     this.#vcpu.setSignalMask(kernelSignalSetExcept([KICK_SIGNAL]));
     Atomics.store(this.#control, controlWord.threadId, threadId());
+    const clock = this.#readClock();
     const timer = startThreadTimer(KICK_SIGNAL, this.#input.tickMs);
     const why = this.#untilTheEnd();
     timer.stop();
@@ -72,8 +75,15 @@ class VcpuThread {
         asyncPageFaultMsr: this.#vcpu.getMsr(msr.MSR_KVM_ASYNC_PF_EN),
         exits: this.#exits,
         interruptions: this.#interruptions,
+        clock,
       },
     });
+  }
+
+  #readClock(): GuestClock | null {
+    const tscKhz = this.#vcpu.tscKhz();
+    const tsc = this.#vcpu.getMsr(msr.MSR_IA32_TSC);
+    return tscKhz === null || tsc === null ? null : { tsc, tscKhz, atMs: unixMs() };
   }
 
   /** Bounded by the conductor, whose life limit ends in `stop`, and by the process's own hard limit. */
@@ -107,7 +117,7 @@ class VcpuThread {
     const doorbell = decodeDoorbell(exit.value);
     switch (doorbell.kind) {
       case "signal":
-        this.#post({ type: "signal", number: doorbell.number });
+        this.#post({ type: "signal", number: doorbell.number, task: this.#channel.currentTask });
         return null;
       case "finished":
         this.#tick();

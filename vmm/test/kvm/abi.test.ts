@@ -61,7 +61,7 @@ describe("abi.ts against <linux/kvm.h>", () => {
       return name === expression ? `\n#ifdef ${name}\n${print}\n#endif\n` : print;
     });
     const output = compileAndRun(
-      `#include <stddef.h>\n#include <stdio.h>\n#include <linux/kvm.h>\n#include <asm/kvm_para.h>\n#define MSR_IA32_MCG_STATUS 0x17a\nint main(void) { ${lines.join("\n")} }`,
+      `#include <stddef.h>\n#include <stdio.h>\n#include <linux/kvm.h>\n#include <asm/kvm_para.h>\n#define MSR_IA32_TSC 0x10\n#define MSR_IA32_MCG_STATUS 0x17a\nint main(void) { ${lines.join("\n")} }`,
     );
     const actual = new Map(
       output
@@ -69,7 +69,7 @@ describe("abi.ts against <linux/kvm.h>", () => {
         .split("\n")
         .map((line) => line.split("=") as [string, string]),
     );
-    // MCG_STATUS is architectural, not in a UAPI header; every other row comes from the compiler.
+    // TSC and MCG_STATUS are architectural, not in a UAPI header; every other row comes from the compiler.
     for (const [name, , ours] of compared) {
       const theirs = actual.get(name);
       if (theirs !== undefined) expect(`${name}=${BigInt(theirs)}`).toBe(`${name}=${ours}`);
