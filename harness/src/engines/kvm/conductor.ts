@@ -20,6 +20,8 @@ import type { VmPlan } from "./plan.ts";
 
 /** A loop may end by itself once the host has repaired the file: this long is waited for it, from the last repair. */
 const REPAIR_GRACE_MS = 1000;
+/** After the proof of a loop that nobody will end: time to see whether the bystanders get on. */
+const BYSTANDER_MS = 100;
 
 export class Conductor {
   readonly #plan: VmPlan;
@@ -130,13 +132,17 @@ export class Conductor {
   #considerEnding(): void {
     const last = this.#history.at(-1);
     if (last === undefined || last.kind === "running") return;
-    if (!this.#plan.stuckIsAwaited) this.#runner?.stop();
-    else if (this.#stopped && this.#vmmActorsDone) this.#runner?.stop();
-    else if (this.#hostSettled && this.#vmmActorsDone) {
-      setTimeout(() => {
-        if (this.#history.at(-1)?.kind !== "running") this.#runner?.stop();
-      }, REPAIR_GRACE_MS).unref();
-    }
+    const settled = !this.#plan.stuckIsAwaited || this.#vmmActorsDone;
+    if (last.kind === "stopped") {
+      if (settled && this.#stopped) this.#runner?.stop();
+    } else if (!this.#plan.stuckIsAwaited) this.#stopUnlessRunning(BYSTANDER_MS);
+    else if (this.#hostSettled && settled) this.#stopUnlessRunning(REPAIR_GRACE_MS);
+  }
+
+  #stopUnlessRunning(afterMs: number): void {
+    setTimeout(() => {
+      if (this.#history.at(-1)?.kind !== "running") this.#runner?.stop();
+    }, afterMs).unref();
   }
 
   async #playVmm(actor: string, steps: VmPlan["vmmActors"][number]["steps"]): Promise<void> {
