@@ -18,3 +18,13 @@ export function dieWithParent(parentPid: number): void {
   check("prctl(PR_SET_PDEATHSIG)", cPrctl(PR_SET_PDEATHSIG, BigInt(SIGKILL)));
   if (process.ppid !== parentPid) process.kill(process.pid, "SIGKILL");
 }
+
+const RLIMIT_CORE = 4;
+const cSetrlimit = declare<(resource: number, limit: BigUint64Array) => number>(
+  "int setrlimit(int resource, void *limit)",
+);
+
+/** No core file when this process dies: for processes whose death by a signal is an expected result. */
+export function disableCoreDumps(): void {
+  check("setrlimit(RLIMIT_CORE)", cSetrlimit(RLIMIT_CORE, new BigUint64Array([0n, 0n])));
+}
