@@ -72,7 +72,7 @@ struct step {
     uint32_t verb;
     uint32_t size;    /* bytes, accesses only */
     uint64_t address; /* guest virtual; for VERB_SIGNAL and VERB_AWAIT the signal's number */
-    uint64_t value;   /* for stores: repeated over the size */
+    uint64_t value;   /* for stores: little-endian, zero-extended to the size */
 };
 
 struct result {

@@ -44,7 +44,7 @@ static void run_access(const struct step *step, struct result *result)
     }
     if (step->verb == VERB_STORE || step->verb == VERB_COPY_TO)
         for (uint32_t i = 0; i < step->size; i++)
-            result->bytes[i] = (uint8_t)(step->value >> (8 * (i & 7)));
+            result->bytes[i] = i < 8 ? (uint8_t)(step->value >> (8 * i)) : 0;
     result->status = RESULT_STARTED;
     access((void *)step->address, (void *)result->bytes, step->size);
     result->status = RESULT_DONE;

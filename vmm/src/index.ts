@@ -14,8 +14,8 @@ export {
   type FinalState,
   type GuestClock,
   guestTimeMs,
+  monotonicMs,
   type Place,
-  unixMs,
   type VcpuMessage,
 } from "./runner/messages.ts";
 export { startVcpu, type VcpuRunner } from "./runner/vcpu-runner.ts";

@@ -65,7 +65,7 @@ export type ProgramStep = {
   readonly size: number;
   /** Guest virtual address, or the signal's number. */
   readonly address: bigint;
-  /** For stores: eight bytes, repeated over the size. */
+  /** For stores: little-endian, zero-extended to the size. */
   readonly value: bigint;
 };
 

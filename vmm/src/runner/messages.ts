@@ -65,15 +65,15 @@ export type FinalState = {
   readonly clock: GuestClock | null;
 };
 
-/** Ties the guest's time-stamp counter to the host's clock: `tsc` was read at `atMs` (Unix time, with fractions). */
+/** Ties the guest's time-stamp counter to the host's clock: `tsc` was read at `atMs` (`monotonicMs`). */
 export type GuestClock = { readonly tsc: bigint; readonly atMs: number; readonly tscKhz: number };
 
-/** Host time of a guest time stamp, in milliseconds of Unix time. */
+/** Host time (`monotonicMs`) of a guest time stamp. */
 export function guestTimeMs(clock: GuestClock, tsc: bigint): number {
   return clock.atMs + Number(BigInt.asIntN(64, tsc - clock.tsc)) / clock.tscKhz;
 }
 
-/** Milliseconds of Unix time with fractions, the same in every thread of this machine. */
-export function unixMs(): number {
-  return performance.timeOrigin + performance.now();
+/** CLOCK_MONOTONIC in milliseconds with fractions: the same in all threads and processes of this machine. */
+export function monotonicMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
 }

@@ -27,8 +27,8 @@ import {
   controlWord,
   type EndReason,
   type GuestClock,
+  monotonicMs,
   type Place,
-  unixMs,
   type VcpuMessage,
   type VcpuThreadInput,
 } from "./messages.ts";
@@ -83,7 +83,7 @@ class VcpuThread {
   #readClock(): GuestClock | null {
     const tscKhz = this.#vcpu.tscKhz();
     const tsc = this.#vcpu.getMsr(msr.MSR_IA32_TSC);
-    return tscKhz === null || tsc === null ? null : { tsc, tscKhz, atMs: unixMs() };
+    return tscKhz === null || tsc === null ? null : { tsc, tscKhz, atMs: monotonicMs() };
   }
 
   /** Bounded by the conductor, whose life limit ends in `stop`, and by the process's own hard limit. */

@@ -46,7 +46,7 @@ describe.skipIf(kvm.reason !== null)(`the micro-guest on /dev/kvm${kvm.note}`, (
           access("fetch", 0, 0x2000),
           access("copy-from", 63, 0x1001),
           access("copy-to", 24, 0x4001, 0xa1a2a3a4a5a6a7a8n),
-          access("load", 8, 0x4009),
+          access("load", 8, 0x4002),
         ];
         const steps = [...loads, ...stores, ...back, ...atomics, ...rest];
         const outcome = await runCase(setup, before, [{ cpl, steps }, counting]);
@@ -57,16 +57,15 @@ describe.skipIf(kvm.reason !== null)(`the micro-guest on /dev/kvm${kvm.note}`, (
           Buffer.from(results[index]?.bytes.subarray(0, size) ?? []);
         for (const [i, size] of sizes.entries()) {
           expect(bytesOf(i, size)).toEqual(Buffer.from(before.subarray(0x1000, 0x1000 + size)));
-          const stored = Buffer.from([0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
-          expect(bytesOf(2 * sizes.length + i, size)).toEqual(
-            Buffer.concat(Array(8).fill(stored)).subarray(0, size),
-          );
+          const stored = Buffer.alloc(64);
+          stored.set([0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11]);
+          expect(bytesOf(2 * sizes.length + i, size)).toEqual(stored.subarray(0, size));
         }
         const firstAtomic = 3 * sizes.length;
         expect(bytesOf(firstAtomic, 1)).toEqual(Buffer.from(before.subarray(0x1100, 0x1101)));
         expect(bytesOf(steps.length - 4, 4)).toEqual(Buffer.from([1, 2, 3, 4]));
         expect(bytesOf(steps.length - 3, 63)).toEqual(Buffer.from(before.subarray(0x1001, 0x1040)));
-        expect(bytesOf(steps.length - 1, 8).toString("hex")).toBe("a8a7a6a5a4a3a2a1");
+        expect(bytesOf(steps.length - 1, 8).toString("hex")).toBe("a7a6a5a4a3a2a100");
       });
     }
   }

@@ -9,8 +9,8 @@ import {
   type FinalState,
   guestTimeMs,
   type Machine,
+  monotonicMs,
   startVcpu,
-  unixMs,
   type VcpuMessage,
   type VcpuRunner,
 } from "../../../../vmm/src/index.ts";
@@ -31,6 +31,8 @@ export class Conductor {
   readonly #waiting = new Map<string, (() => void)[]>();
   readonly #history: VmState[] = [];
   readonly #events: VmEvent[] = [];
+  /** Accesses already told, `task/step`. */
+  readonly #told = new Set<string>();
   #countsAtTrouble: readonly bigint[] | null = null;
   #runner: VcpuRunner | null = null;
   #stopped = false;
@@ -87,6 +89,7 @@ export class Conductor {
   #take(message: VcpuMessage): void {
     switch (message.type) {
       case "signal": {
+        this.#tellResults();
         const name = this.#plan.signals[message.number];
         const task = this.#plan.tasks[message.task];
         if (name !== undefined) this.#raiseOurs(name, task?.actor ?? `task ${message.task}`);
@@ -109,7 +112,23 @@ export class Conductor {
         return;
       case "ended":
         this.#end = message;
+        this.#tellResults();
         if (message.why.kind === "finished") this.#recovered();
+    }
+  }
+
+  /** Says which accesses have finished since the last time. */
+  #tellResults(): void {
+    for (const [task, { program }] of this.#plan.tasks.entries()) {
+      for (const step of program.steps.keys()) {
+        const key = `${task}/${step}`;
+        if (this.#told.has(key)) continue;
+        const { status, bytes } = this.#machine.channel.result(task, step);
+        if (status !== "done") continue;
+        this.#told.add(key);
+        const size = program.steps[step]?.size ?? 0;
+        this.#send({ type: "saw", task, step, bytes: bytes.subarray(0, size) });
+      }
     }
   }
 
@@ -165,7 +184,7 @@ export class Conductor {
   }
 
   #note(kind: VmEvent["kind"], actor: string, gpa: bigint | null, detail: string): void {
-    this.#events.push({ kind, actor, atUnixMs: unixMs(), gpa, detail });
+    this.#events.push({ kind, actor, atMonotonicMs: monotonicMs(), gpa, detail });
   }
 
   /** After `run`. */
@@ -184,7 +203,7 @@ export class Conductor {
         currentStep: channel.currentStep(task),
         count: counts[task] ?? 0n,
         countSinceTrouble: (counts[task] ?? 0n) - (this.#countsAtTrouble?.[task] ?? 0n),
-        results: program.steps.map((_, step) => channel.result(task, step)),
+        statuses: program.steps.map((_, step) => channel.result(task, step).status),
       })),
       guestEvents: channel.events(),
       apfNotPresentCount: channel.apfNotPresentCount,
@@ -198,14 +217,21 @@ export class Conductor {
     return this.#machine.channel.events().map((event) => ({
       kind: event.kind === "unknown" ? "exception" : event.kind,
       actor: this.#plan.tasks[event.task]?.actor ?? "guest",
-      atUnixMs: clock === null ? unixMs() : guestTimeMs(clock, event.tsc),
+      atMonotonicMs: clock === null ? monotonicMs() : guestTimeMs(clock, event.tsc),
       gpa: null,
       detail: eventText(event),
     }));
   }
 }
 
-function eventText(event: { kind: string; vector: number; cpl: number; errorCode: bigint; cr2: bigint; rip: bigint }): string {
+function eventText(event: {
+  kind: string;
+  vector: number;
+  cpl: number;
+  errorCode: bigint;
+  cr2: bigint;
+  rip: bigint;
+}): string {
   const hex = (value: bigint) => `0x${value.toString(16)}`;
   const where = `rip ${hex(event.rip)} cpl ${event.cpl}`;
   if (event.kind === "exception") {

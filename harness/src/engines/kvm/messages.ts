@@ -4,7 +4,7 @@ import type {
   FinalState,
   GuestEvent,
   Place,
-  StepResult,
+  ResultStatus,
   TaskState,
   VcpuExit,
 } from "../../../../vmm/src/index.ts";
@@ -21,6 +21,8 @@ export type FromVm =
   /** The window is mapped and the vCPU is about to run. */
   | { readonly type: "ready" }
   | { readonly type: "signal"; readonly name: string; readonly from: string }
+  /** An access that has finished, said before the next signal of any task: the file is still what it was then. */
+  | { readonly type: "saw"; readonly task: number; readonly step: number; readonly bytes: Uint8Array }
   | { readonly type: "report"; readonly report: VmReport };
 
 /** One state that the VMM went through. */
@@ -32,8 +34,8 @@ export type VmState =
 export type VmEvent = {
   readonly kind: EventKind;
   readonly actor: string;
-  /** Unix time in milliseconds, with fractions. */
-  readonly atUnixMs: number;
+  /** CLOCK_MONOTONIC, in milliseconds with fractions. */
+  readonly atMonotonicMs: number;
   readonly gpa: bigint | null;
   readonly detail: string;
 };
@@ -45,7 +47,8 @@ export type TaskReport = {
   readonly count: bigint;
   /** Growth of `count` since the guest got into trouble, or over the whole case if it did not. */
   readonly countSinceTrouble: bigint;
-  readonly results: readonly StepResult[];
+  /** By step. */
+  readonly statuses: readonly ResultStatus[];
 };
 
 export type VmReport = {

@@ -3,8 +3,8 @@
  * machine's set-up. Pure; says no where this engine cannot run a case.
  */
 import {
-  channelLayout,
   type CpuFeatures,
+  channelLayout,
   MAX_WINDOW_BYTES,
   type ProgramStep,
   type TaskProgram,
@@ -24,7 +24,7 @@ import {
 import { mappingsOf } from "../../scenario/window.ts";
 
 /** Windows are whole 2 MiB ranges, as the Linux driver asks for them. */
-const WINDOW_STEP = 2n * 2n ** 20n;
+const WINDOW_STEP = 2 * 2 ** 20;
 
 /** Everything the VM process is told. Plain data: it crosses a process border. */
 export type VmPlan = {
@@ -71,13 +71,19 @@ export function supportsAccesses(scenario: Scenario, features: CpuFeatures): Sup
     for (const step of actor.steps.filter(isAccess)) {
       const wide = (step.verb === "load" || step.verb === "store") && step.size > 16;
       if (wide && actor.in === "guest-kernel") {
-        return no(`${name}: ${step.verb} of ${step.size} bytes at CPL 0: the micro-kernel uses no vector registers`);
+        return no(
+          `${name}: ${step.verb} of ${step.size} bytes at CPL 0: the micro-kernel uses no vector registers`,
+        );
       }
       if (wide && step.size === 32 && !features.avx) {
-        return no(`${name}: ${step.verb} of 32 bytes in one instruction needs AVX, which this KVM does not offer`);
+        return no(
+          `${name}: ${step.verb} of 32 bytes in one instruction needs AVX, which this KVM does not offer`,
+        );
       }
       if (wide && step.size === 64 && !features.avx512) {
-        return no(`${name}: ${step.verb} of 64 bytes in one instruction needs AVX-512, which this KVM does not offer`);
+        return no(
+          `${name}: ${step.verb} of 64 bytes in one instruction needs AVX-512, which this KVM does not offer`,
+        );
       }
       if (step.verb === "atomic" && step.size === 16 && !features.cmpxchg16b) {
         return no(`${name}: atomic of 16 bytes needs CMPXCHG16B, which this KVM does not offer`);
@@ -94,9 +100,10 @@ export function planCase(
 ): VmPlan {
   const signals = signalNames(scenario);
   const mappings = mappingsOf(scenario);
-  const end = mappings.reduce((most, { at, length }) => (at + length > most ? at + length : most), 0n);
-  const windowBytes = Number(((end + WINDOW_STEP - 1n) / WINDOW_STEP) * WINDOW_STEP);
-  if (windowBytes > MAX_WINDOW_BYTES) throw new RangeError(`window of ${windowBytes} bytes: at most ${MAX_WINDOW_BYTES}`);
+  const end = Math.max(...mappings.map(({ at, length }) => Number(at + length)));
+  const windowBytes = Math.ceil(end / WINDOW_STEP) * WINDOW_STEP;
+  if (windowBytes > MAX_WINDOW_BYTES)
+    throw new RangeError(`window of ${windowBytes} bytes: at most ${MAX_WINDOW_BYTES}`);
   const actors = Object.entries(scenario.actors);
   return {
     ...place,
@@ -110,7 +117,10 @@ export function planCase(
     },
     tasks: guestActors(scenario).map(([actor, { in: where, steps }]) => ({
       actor,
-      program: { cpl: where === "guest-kernel" ? 0 : 3, steps: steps.map((step) => programStep(step, signals)) },
+      program: {
+        cpl: where === "guest-kernel" ? 0 : 3,
+        steps: steps.map((step) => programStep(step, signals)),
+      },
     })),
     signals,
     vmmActors: actors.flatMap(([actor, one]) => (one.in === "vmm" ? [{ actor, steps: one.steps }] : [])),

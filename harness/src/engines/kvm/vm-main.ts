@@ -2,16 +2,26 @@
  * The VM process of one case: maps the file, builds the machine, conducts, reports, exits. One case, one process:
  * hangs, SIGBUS and lost VMs end here and nowhere else.
  */
+
+import { closeSync, openSync } from "node:fs";
+import { basename } from "node:path";
 import {
+  componentName,
   DaxMappings,
   PassthroughFileSystem,
   ROOT_NODE,
-  componentName,
 } from "../../../../fs-server/src/index.ts";
-import { basename } from "node:path";
-import { closeSync, openSync } from "node:fs";
-import { dieWithParent, MAP_SHARED, mmap, munmap, PROT_READ, PROT_WRITE } from "../../../../sys/src/index.ts";
+import {
+  dieWithParent,
+  disableCoreDumps,
+  MAP_SHARED,
+  mmap,
+  munmap,
+  PROT_READ,
+  PROT_WRITE,
+} from "../../../../sys/src/index.ts";
 import { buildMachine, Kvm, loadImage, MmapWindow } from "../../../../vmm/src/index.ts";
+import { parentPid } from "../../run/tag.ts";
 import { Conductor } from "./conductor.ts";
 import type { FromVm, ToVm } from "./messages.ts";
 import type { VmPlan } from "./plan.ts";
@@ -22,7 +32,7 @@ type Window = { readonly hva: bigint; readonly bytes: number; close(): void };
 function openDaxWindow(plan: VmPlan): Window {
   const window = new MmapWindow(BigInt(plan.windowBytes));
   const fileSystem = new PassthroughFileSystem(plan.sourceDirectory);
-  const { node } = fileSystem.lookup(ROOT_NODE, componentName(Buffer.from(basename(plan.filePath))));
+  const { node } = fileSystem.lookup(ROOT_NODE, componentName(basename(plan.filePath)));
   const mappings = new DaxMappings(fileSystem, window);
   for (const { fileOffset, at, length } of plan.mappings) {
     mappings.setup({ node, fileOffset, lengthBytes: length, windowOffset: at, writable: true });
@@ -72,7 +82,8 @@ async function runCase(plan: VmPlan): Promise<void> {
   process.disconnect?.();
 }
 
-dieWithParent(Number(process.argv[2]));
+dieWithParent(parentPid());
+disableCoreDumps();
 process.on("message", (message: ToVm) => {
   switch (message.type) {
     case "start":
