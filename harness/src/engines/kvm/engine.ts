@@ -31,6 +31,8 @@ import { planCase, supportsAccesses, supportsProposal, type VmPlan } from "./pla
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1500;
+/** Part that is kept for starting the VM process and for its report. */
+const START_RESERVE_MS = 700;
 /** How long a guest may run: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
 
@@ -139,7 +141,7 @@ async function perform(
     );
     return {
       kind: "timeout",
-      message: `the guest had not finished after ${LIFE_MS} ms: ${states.join(", ")}`,
+      message: `the guest had not finished when its time was over: ${states.join(", ")}`,
     };
   }
   return { kind: "evidence", evidence: toEvidence(scenario, proposal, stage, vm, report) };
@@ -172,8 +174,7 @@ function toEvidence(
       lapic: proposal.lapic,
       apfEnabled: final?.asyncPageFaultMsr == null ? null : (final.asyncPageFaultMsr & 1n) === 1n,
       transport: stage.transport,
-      windowBytes:
-        scenario.layout === "dax-window" ? vm.windowBytes : null,
+      windowBytes: scenario.layout === "dax-window" ? vm.windowBytes : null,
     },
     observations: {
       accesses: accessesSeen(scenario, report, (actor, index) => vm.saw(actor, index)),
@@ -215,7 +216,7 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
   const plan = planCase(scenario, proposal, {
     filePath: stage.filePath,
     sourceDirectory: stage.sourceDirectory,
-    lifeMs: Math.min(LIFE_MS, boundMs),
+    lifeMs: Math.max(1, Math.min(LIFE_MS, boundMs - stage.nowMs() - START_RESERVE_MS)),
   });
   const vm = new VmProcess(scenario, stage, plan, context.directory);
   const abort = (): void => void vm.kill();
