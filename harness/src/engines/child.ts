@@ -7,6 +7,8 @@ import { builtPath } from "../paths.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
 
+export { within };
+
 /** What a wait status says, with the end of what the child wrote to stderr. */
 export type ChildExit =
   | { readonly kind: "exit"; readonly code: number; readonly stderr: string }

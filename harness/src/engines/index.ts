@@ -8,6 +8,7 @@ import { checkedEngine } from "./checked.ts";
 
 const loaders: Readonly<Partial<Record<EngineName, () => Promise<Engine>>>> = {
   process: async () => (await import("./process/engine.ts")).processEngine,
+  kvm: async () => (await import("./kvm/engine.ts")).kvmEngine,
 };
 
 export const engineNames: readonly EngineName[] = Object.keys(loaders) as EngineName[];

@@ -72,6 +72,8 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       mountpoint,
       "--transport",
       options.transport,
+      "--parent-pid",
+      String(process.pid),
     ],
     {
       cwd: options.directory,
