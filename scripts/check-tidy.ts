@@ -41,9 +41,9 @@ function uncollectedTests(files: readonly SourceFile[]): readonly string[] {
   const breaches: string[] = [];
   for (const { path, text } of files) {
     const collected = parts.some((part) => path.startsWith(`${part}/test/`)) && path.endsWith(".test.ts");
-    const isTest = /\.(test|spec)\.[a-z]+$/.test(path) || /from "vitest"/.test(text);
-    const helper = /\/test\/.*helpers?(\/|\.ts$)/.test(path);
-    if (isTest && !collected && !helper && !isChecker(path))
+    const isTest =
+      /\.(test|spec)\.[a-z]+$/.test(path) || /^\s*(describe|it|test)(\.\w+)?\(["`'(]/m.test(text);
+    if (path.endsWith(".ts") && isTest && !collected)
       breaches.push(`${path}: a test that vitest does not collect`);
   }
   return breaches;

@@ -5,6 +5,9 @@
 import { execaNode } from "execa";
 import { builtPath } from "../paths.ts";
 import { childEnvironment } from "../run/tag.ts";
+import { within } from "../within.ts";
+
+export { within };
 
 /** What a wait status says, with the end of what the child wrote to stderr. */
 export type ChildExit =
@@ -38,17 +41,6 @@ const STDERR_TAIL = 2000;
 
 function tail(text: unknown): string {
   return typeof text === "string" ? text.slice(-STDERR_TAIL) : "";
-}
-
-/** Resolves after `promise` or after `boundMs`, whichever is first: true if it was the promise. */
-export async function within(promise: Promise<unknown>, boundMs: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const bound = new Promise<boolean>((resolve) => {
-    timer = setTimeout(() => resolve(false), boundMs);
-  });
-  const ended = await Promise.race([promise.then(() => true), bound]);
-  clearTimeout(timer);
-  return ended;
 }
 
 /** Starts a child. Never throws: a child that cannot start has ended at once. */

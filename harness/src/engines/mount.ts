@@ -6,7 +6,7 @@ import { mounts } from "../../../sys/src/index.ts";
 import { builtPath } from "../paths.ts";
 import { unmountBelow } from "../run/sweep.ts";
 import { childEnvironment } from "../run/tag.ts";
-import { within } from "./child.ts";
+import { within } from "../within.ts";
 
 export type Transport = "libfuse" | "devfuse";
 
@@ -72,6 +72,8 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       mountpoint,
       "--transport",
       options.transport,
+      "--parent-pid",
+      String(process.pid),
     ],
     {
       cwd: options.directory,

@@ -20,7 +20,8 @@ import {
 import type { Scenario } from "../../scenario/scenario.ts";
 import { fileOffsetAt, mappingsOf } from "../../scenario/window.ts";
 import type { Access, Bystander } from "../../vocabulary.ts";
-import { type Child, type ChildExit, exitText, startChild, within } from "../child.ts";
+import { within } from "../../within.ts";
+import { type Child, type ChildExit, exitText, startChild } from "../child.ts";
 import { notReached, openStage, type Stage } from "../stage.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 
