@@ -94,6 +94,7 @@ stubs:
         .endr
         .quad   0, 0                    /* no atomic access of 32 or 64 bytes exists */
         .quad   copy_from_at, copy_to_at
+        .quad   kernel_read_at, kernel_write_at
 
         .bss
         .balign 4096

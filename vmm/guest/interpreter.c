@@ -35,16 +35,30 @@ static access_fn *access_of(const struct step *step)
     return 0;
 }
 
+static void fill(const struct step *step, struct result *result)
+{
+    for (uint32_t i = 0; i < step->size && i < MAX_ACCESS_BYTES; i++)
+        result->bytes[i] = i < 8 ? (uint8_t)(step->value >> (8 * i)) : 0;
+}
+
+static void run_system_call(const struct step *step, struct result *result)
+{
+    if (step->verb == VERB_KERNEL_WRITE)
+        fill(step, result);
+    result->status = RESULT_STARTED;
+    uint64_t left = kernel_call(CALL_COPY, (uint64_t)step, (void *)result->bytes);
+    result->status = left ? RESULT_EFAULT : RESULT_DONE;
+}
+
 static void run_access(const struct step *step, struct result *result)
 {
     access_fn *access = access_of(step);
     if (!access) {
-        kernel_call(CALL_BAD_STEP, 0);
+        kernel_call(CALL_BAD_STEP, 0, 0);
         return;
     }
     if (step->verb == VERB_STORE || step->verb == VERB_COPY_TO)
-        for (uint32_t i = 0; i < step->size; i++)
-            result->bytes[i] = i < 8 ? (uint8_t)(step->value >> (8 * i)) : 0;
+        fill(step, result);
     result->status = RESULT_STARTED;
     access((void *)step->address, (void *)result->bytes, step->size);
     result->status = RESULT_DONE;
@@ -54,7 +68,7 @@ static void run_access(const struct step *step, struct result *result)
 static void await(uint64_t number)
 {
     while (number < MAX_SIGNALS && !channel->signals[number])
-        kernel_call(CALL_YIELD, 0);
+        kernel_call(CALL_YIELD, 0, 0);
 }
 
 static void signal(uint64_t number)
@@ -62,24 +76,24 @@ static void signal(uint64_t number)
     if (number >= MAX_SIGNALS)
         return;
     channel->signals[number] = 1;
-    kernel_call(CALL_SIGNAL, number);
+    kernel_call(CALL_SIGNAL, number, 0);
 }
 
 static void count(uint32_t task)
 {
-    kernel_call(CALL_COUNTING, 0);
+    kernel_call(CALL_COUNTING, 0, 0);
     for (;;) {
         for (int i = 0; i < 1000; i++)
             channel->reports[task].count++;
-        kernel_call(CALL_YIELD, 0);
+        kernel_call(CALL_YIELD, 0, 0);
     }
 }
 
-void task_main(uint32_t task)
+void task_main(uint32_t task, uint32_t first_step)
 {
     const struct task_program *program = (const struct task_program *)&channel->programs[task]; /* never changes */
     volatile struct task_report *report = &channel->reports[task];
-    for (uint32_t i = 0; i < program->step_count && i < MAX_STEPS; i++) {
+    for (uint32_t i = first_step; i < program->step_count && i < MAX_STEPS; i++) {
         const struct step *step = &program->steps[i];
         report->current_step = i;
         if (step->verb == VERB_SIGNAL)
@@ -88,8 +102,10 @@ void task_main(uint32_t task)
             await(step->address);
         else if (step->verb == VERB_COUNT)
             count(task);
+        else if (step->verb == VERB_KERNEL_READ || step->verb == VERB_KERNEL_WRITE)
+            run_system_call(step, (struct result *)&report->results[i]);
         else
             run_access(step, (struct result *)&report->results[i]);
     }
-    kernel_call(CALL_DONE, 0);
+    kernel_call(CALL_DONE, 0, 0);
 }

@@ -4,7 +4,7 @@
  * Nothing here runs the vCPU; see runner/.
  */
 import { type Mapping, mapAnonymous } from "../../sys/src/index.ts";
-import { Channel, CONFIGURE_APF, CONFIGURE_LAPIC, channelLayout, type TaskProgram } from "./guest/channel.ts";
+import { Channel, channelLayout, type TaskProgram } from "./guest/channel.ts";
 import type { GuestImage } from "./guest/image.ts";
 import { PML4_ADDRESS, WINDOW_BASE, writePageTables } from "./guest/page-tables.ts";
 import type { Kvm } from "./kvm/device.ts";
@@ -14,6 +14,10 @@ import { cpuFeatures, supportedCpuid, Vm, type VmOptions } from "./kvm/vm.ts";
 export type MachineOptions = VmOptions & {
   /** The guest enables paravirtual async page faults, as Linux does. Needs `lapicInKernel`. */
   readonly asyncPageFaults: boolean;
+  /** The guest takes an NMI for the failure of the access that it interrupts, as gVisor's sentry does. */
+  readonly nmiIsSigbus: boolean;
+  /** Which of the guest kernel's copies survive a machine check: Linux's are `reads` (copy_from_user) at best. */
+  readonly machineCheckSafe: "none" | "reads" | "all";
   readonly windowHva: bigint;
   readonly windowBytes: number;
   readonly programs: readonly TaskProgram[];
@@ -54,9 +58,7 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
     },
   ]);
   const channel = new Channel(ram.bytes);
-  const configuration =
-    (options.lapicInKernel ? CONFIGURE_LAPIC : 0) | (options.asyncPageFaults ? CONFIGURE_APF : 0);
-  channel.configure(configuration, options.programs);
+  channel.configure(configurationBits(options), options.programs);
 
   const vm = Vm.create(kvm, options);
   vm.addMemslot(0n, ram.address, ram.bytes.length);
@@ -64,6 +66,19 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
   const vcpu = vm.createVcpu(0);
   enterLongMode(kvm, vcpu, image, options);
   return { vm, vcpu, channel, ramAddress: ram.address, close: () => closeMachine(vm, vcpu, ram) };
+}
+
+function configurationBits(options: MachineOptions): number {
+  const bits = channelLayout;
+  const { machineCheckSafe } = options;
+  return (
+    // The timer is the in-kernel APIC's: without it tasks give way to one another only when they ask to.
+    (options.lapicInKernel ? bits.CONFIGURE_LAPIC | bits.CONFIGURE_TIMER : 0) |
+    (options.asyncPageFaults ? bits.CONFIGURE_APF : 0) |
+    (options.nmiIsSigbus ? bits.CONFIGURE_NMI_IS_SIGBUS : 0) |
+    (machineCheckSafe !== "none" ? bits.CONFIGURE_MCE_SAFE_READS : 0) |
+    (machineCheckSafe === "all" ? bits.CONFIGURE_MCE_SAFE_WRITES : 0)
+  );
 }
 
 function closeMachine(vm: Vm, vcpu: Vcpu, ram: Mapping): void {

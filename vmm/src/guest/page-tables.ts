@@ -11,7 +11,7 @@ const RAM_PAGE_TABLE = 0x4000n;
 const FIRST_WINDOW_PAGE_TABLE = 0x6000n;
 
 /** Guest physical address of the window: 1 GiB, clear of RAM, of the PCI hole and of the local APIC. */
-export const WINDOW_BASE = 0x40000000n;
+export const WINDOW_BASE: bigint = channelLayout.WINDOW_ADDRESS;
 /** 32 page tables from 0x6000 to 0x26000, well below the image at 0x40000. */
 export const MAX_WINDOW_BYTES: number = 64 * 2 ** 20;
 

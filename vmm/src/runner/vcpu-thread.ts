@@ -35,7 +35,16 @@ import {
 import { Watchdog } from "./watchdog.ts";
 
 /** Verbs that touch the window; the others cannot be stuck in a page fault. */
-const accessVerbs = new Set(["load", "store", "atomic", "fetch", "copy-from", "copy-to"]);
+const accessVerbs = new Set([
+  "load",
+  "store",
+  "atomic",
+  "fetch",
+  "copy-from",
+  "copy-to",
+  "kernel-read",
+  "kernel-write",
+]);
 
 class VcpuThread {
   readonly #input: VcpuThreadInput;
@@ -170,11 +179,16 @@ class VcpuThread {
     const step = this.#channel.currentStep(task);
     const program = this.#input.programs[task]?.steps[step];
     if (program === undefined || !accessVerbs.has(program.verb)) return null;
+    const inSystemCall = program.verb === "kernel-read" || program.verb === "kernel-write";
     const gva = program.address;
     const gpa = this.#vcpu.translate(gva);
+    const now = { rip: this.#vcpu.getRegisters().rip, cpl: this.#vcpu.currentPrivilegeLevel() };
+    // A tick may find the vCPU with another task, or in the micro-kernel: then the task is where it was interrupted.
+    const taskCpl = this.#input.programs[task]?.cpl ?? 3;
+    const isThere = this.#channel.currentTask === task && (now.cpl === taskCpl || inSystemCall);
+    const saved = { rip: this.#channel.savedRip(task), cpl: taskCpl };
     return {
-      rip: this.#vcpu.getRegisters().rip,
-      cpl: this.#vcpu.currentPrivilegeLevel(),
+      ...(isThere || saved.rip === 0n ? now : saved),
       task,
       step,
       gva,

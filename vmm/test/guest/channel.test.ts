@@ -4,12 +4,21 @@ import { compileAndRun, compilerOrReason } from "../support/compile.ts";
 
 const directory = new URL("../../guest/", import.meta.url).pathname;
 
+/** Entries whose C name is theirs. */
+function named<Name extends string>(...names: Name[]): Record<Name, Name> {
+  return Object.fromEntries(names.map((name) => [name, name])) as Record<Name, Name>;
+}
+
 /** C expression for each entry of `channelLayout`, so that no number is written twice. */
 const expressions: Record<keyof typeof channelLayout, string> = {
   CHANNEL_MAGIC: "CHANNEL_MAGIC",
   IMAGE_ADDRESS: "IMAGE_ADDRESS",
   CHANNEL_ADDRESS: "CHANNEL_ADDRESS",
-  APF_AREA_ADDRESS: "APF_AREA_ADDRESS",
+  ...named("VE_INFORMATION_ADDRESS", "PV_ERROR_ADDRESS", "APF_AREA_ADDRESS", "WINDOW_ADDRESS"),
+  ...named("VECTOR_APF_READY", "VECTOR_PV_ERROR", "VECTOR_TIMER"),
+  ...named("CONFIGURE_LAPIC", "CONFIGURE_APF", "CONFIGURE_TIMER", "CONFIGURE_NMI_IS_SIGBUS"),
+  ...named("CONFIGURE_MCE_SAFE_READS", "CONFIGURE_MCE_SAFE_WRITES"),
+  ...named("STEP_INTERRUPTS_OFF", "STEP_NO_FIXUP", "SIGBUS_ADRERR", "SIGBUS_MCEERR_AR"),
   RAM_BYTES: "RAM_BYTES",
   MAX_TASKS: "MAX_TASKS",
   MAX_STEPS: "MAX_STEPS",
@@ -31,15 +40,28 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   offsetofApfReadyCount: "offsetof(struct channel, apf_ready_count)",
   offsetofNmiCount: "offsetof(struct channel, nmi_count)",
   offsetofCurrentTask: "offsetof(struct channel, current_task)",
+  offsetofHeartbeat: "offsetof(struct channel, heartbeat)",
   offsetofSignals: "offsetof(struct channel, signals)",
   offsetofEvents: "offsetof(struct channel, events)",
   offsetofPrograms: "offsetof(struct channel, programs)",
   offsetofReports: "offsetof(struct channel, reports)",
   offsetofReportCurrentStep: "offsetof(struct task_report, current_step)",
   offsetofReportCount: "offsetof(struct task_report, count)",
+  offsetofReportRip: "offsetof(struct task_report, rip)",
   offsetofReportResults: "offsetof(struct task_report, results)",
+  offsetofResultCode: "offsetof(struct result, code)",
   offsetofResultBytes: "offsetof(struct result, bytes)",
+  offsetofProgramOnSigbus: "offsetof(struct task_program, on_sigbus)",
+  offsetofProgramStepCount: "offsetof(struct task_program, step_count)",
   offsetofProgramSteps: "offsetof(struct task_program, steps)",
+  sizeofVeInformation: "sizeof(struct ve_information)",
+  offsetofVeBusy: "offsetof(struct ve_information, busy)",
+  offsetofVeExitQualification: "offsetof(struct ve_information, exit_qualification)",
+  offsetofVeLinearAddress: "offsetof(struct ve_information, linear_address)",
+  offsetofVePhysicalAddress: "offsetof(struct ve_information, physical_address)",
+  sizeofPvError: "sizeof(struct pv_error)",
+  offsetofPvErrorLinearAddress: "offsetof(struct pv_error, linear_address)",
+  offsetofPvErrorPhysicalAddress: "offsetof(struct pv_error, physical_address)",
 };
 
 const compiler = compilerOrReason();
@@ -51,7 +73,7 @@ describe("channel.ts against channel.h", () => {
       ...Object.fromEntries(
         Object.keys(verbNumber).map((verb) => [
           `verb ${verb}`,
-          `VERB_${verb.toUpperCase().replace("-", "_")}`,
+          `VERB_${verb.toUpperCase().replaceAll("-", "_")}`,
         ]),
       ),
     }).map(([name, expression]) => `printf("%s=%llu\\n", "${name}", (unsigned long long)(${expression}));`);

@@ -23,6 +23,8 @@ const LIFE_LIMIT_MS = 10_000;
 
 export type Setup = Pick<MachineOptions, "lapicInKernel" | "hltInGuest" | "asyncPageFaults">;
 
+const plainGuest = { nmiIsSigbus: false, machineCheckSafe: "reads" } as const;
+
 export type Outcome = {
   readonly messages: readonly VcpuMessage[];
   readonly results: readonly (readonly StepResult[])[];
@@ -61,6 +63,7 @@ export async function runCase(
   });
   const kvm = Kvm.open();
   const machine = buildMachine(kvm, loadImage(), {
+    ...plainGuest,
     ...setup,
     windowHva,
     windowBytes: FILE_BYTES,

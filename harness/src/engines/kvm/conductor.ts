@@ -7,6 +7,7 @@
 import {
   type EndReason,
   type FinalState,
+  type GuestEvent,
   guestTimeMs,
   type Machine,
   monotonicMs,
@@ -15,6 +16,7 @@ import {
   type VcpuRunner,
 } from "../../../../vmm/src/index.ts";
 import { STUCK } from "../../scenario/scenario.ts";
+import type { EventKind } from "../../vocabulary.ts";
 import type { FromVm, VmEvent, VmReport, VmState } from "./messages.ts";
 import type { VmPlan } from "./plan.ts";
 
@@ -203,7 +205,10 @@ export class Conductor {
         currentStep: channel.currentStep(task),
         count: counts[task] ?? 0n,
         countSinceTrouble: (counts[task] ?? 0n) - (this.#countsAtTrouble?.[task] ?? 0n),
-        statuses: program.steps.map((_, step) => channel.result(task, step).status),
+        results: program.steps.map((_, step) => {
+          const { status, code } = channel.result(task, step);
+          return { status, code };
+        }),
       })),
       guestEvents: channel.events(),
       apfNotPresentCount: channel.apfNotPresentCount,
@@ -215,7 +220,7 @@ export class Conductor {
   #guestEvents(): VmEvent[] {
     const clock = this.#end?.final.clock ?? null;
     return this.#machine.channel.events().map((event) => ({
-      kind: event.kind === "unknown" ? "exception" : event.kind,
+      kind: traceKind(event.kind),
       actor: this.#plan.tasks[event.task]?.actor ?? "guest",
       atMonotonicMs: clock === null ? monotonicMs() : guestTimeMs(clock, event.tsc),
       gpa: null,
@@ -224,20 +229,38 @@ export class Conductor {
   }
 }
 
-function eventText(event: {
-  kind: string;
-  vector: number;
-  cpl: number;
-  errorCode: bigint;
-  cr2: bigint;
-  rip: bigint;
-}): string {
+/** The vocabulary has one word for whatever interrupts a task; the text says which it was. */
+function traceKind(kind: GuestEvent["kind"]): EventKind {
+  switch (kind) {
+    case "apf-not-present":
+    case "apf-ready":
+    case "sigbus":
+    case "fixup":
+      return kind;
+    case "exception":
+    case "machine-check":
+    case "virtualization-exception":
+    case "nmi":
+    case "pv-error":
+    case "unknown":
+      return "exception";
+  }
+}
+
+function eventText(event: GuestEvent): string {
   const hex = (value: bigint) => `0x${value.toString(16)}`;
   const where = `rip ${hex(event.rip)} cpl ${event.cpl}`;
-  if (event.kind === "exception") {
-    return `vector ${event.vector} error ${hex(event.errorCode)} cr2 ${hex(event.cr2)} ${where}`;
+  switch (event.kind) {
+    case "apf-not-present":
+    case "apf-ready":
+      return `token ${hex(event.cr2)} ${where}`;
+    case "sigbus":
+      return `si_code ${event.errorCode} address ${hex(event.cr2)} ${where}`;
+    case "fixup":
+      return `address ${hex(event.cr2)} ${where}`;
+    default:
+      return `${event.kind} vector ${event.vector} error ${hex(event.errorCode)} address ${hex(event.cr2)} ${where}`;
   }
-  return `token ${hex(event.cr2)} ${where}`;
 }
 
 function bigintText(_key: string, value: unknown): unknown {

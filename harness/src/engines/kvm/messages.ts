@@ -4,7 +4,7 @@ import type {
   FinalState,
   GuestEvent,
   Place,
-  ResultStatus,
+  StepResult,
   TaskState,
   VcpuExit,
 } from "../../../../vmm/src/index.ts";
@@ -48,7 +48,7 @@ export type TaskReport = {
   /** Growth of `count` since the guest got into trouble, or over the whole case if it did not. */
   readonly countSinceTrouble: bigint;
   /** By step. */
-  readonly statuses: readonly ResultStatus[];
+  readonly results: readonly Pick<StepResult, "status" | "code">[];
 };
 
 export type VmReport = {

@@ -5,7 +5,24 @@ import type { Scenario } from "../../scenario/scenario.ts";
 import type { Access, Bystander, FaultPlace, GuestKernel, StopReason, Vmm } from "../../vocabulary.ts";
 import type { TaskReport, VmReport, VmState } from "./messages.ts";
 
-/** What an access that began and never finished saw: the end of the VM, of its task, or nothing at all. */
+/** What an access saw that did not finish. */
+function outcome(report: VmReport, task: TaskReport, stepIndex: number): Access {
+  const result = task.results[stepIndex];
+  switch (result?.status) {
+    case "started":
+      return unfinished(report, task);
+    case "efault":
+      return { kind: "efault" };
+    case "sigbus":
+      return { kind: "sigbus", code: result.code ?? "unobserved" };
+    case "not-reached":
+    case "done": // Finished, but its bytes never came: the VM process ended first.
+    case undefined:
+      return { kind: "not-reached" };
+  }
+}
+
+/** An access that began and never came back: the end of the VM, of its task, or nothing at all. */
 function unfinished(report: VmReport, task: TaskReport): Access {
   if (task.state === "killed" || report.end.kind === "guest-panic") return { kind: "killed" };
   return report.history.at(-1)?.kind === "stopped" ? { kind: "killed" } : { kind: "hung" };
@@ -25,8 +42,8 @@ export function accessesSeen(
     const task = report.tasks.find((one) => one.actor === name);
     const labels: Record<string, Access> = {};
     for (const { label, index } of accessesOf(actor)) {
-      const started = task !== undefined && task.statuses[index] === "started";
-      labels[label] = seen(name, index) ?? (started ? unfinished(report, task) : { kind: "not-reached" });
+      labels[label] =
+        seen(name, index) ?? (task === undefined ? { kind: "not-reached" } : outcome(report, task, index));
     }
     result[name] = labels;
   }

@@ -68,6 +68,8 @@ async function runCase(plan: VmPlan): Promise<void> {
   const kvm = Kvm.open();
   const machine = buildMachine(kvm, loadImage(), {
     ...plan.machine,
+    nmiIsSigbus: false,
+    machineCheckSafe: "reads",
     windowHva: window.hva,
     windowBytes: window.bytes,
     programs: plan.tasks.map(({ program }) => program),

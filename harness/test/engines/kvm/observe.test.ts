@@ -27,7 +27,10 @@ function report(changes: Partial<VmReport>): VmReport {
         currentStep: 3,
         count: 0n,
         countSinceTrouble: 0n,
-        statuses: ["done", "not-reached", "not-reached", "started"],
+        results: (["done", "not-reached", "not-reached", "started"] as const).map((status) => ({
+          status,
+          code: null,
+        })),
       },
     ],
     guestEvents: [],
@@ -49,8 +52,20 @@ describe("accessesSeen", () => {
       victim: { "load#1": { kind: "value", value: 7n }, "load#2": { kind: "killed" } },
     });
     expect(accesses({ history: [looping] }).victim?.["load#2"]).toEqual({ kind: "hung" });
-    const tasks = report({}).tasks.map((task) => ({ ...task, statuses: ["done"] as const }));
+    const tasks = report({}).tasks.map((task) => ({ ...task, results: task.results.slice(0, 1) }));
     expect(accesses({ tasks }).victim?.["load#2"]).toEqual({ kind: "not-reached" });
+  });
+
+  it("tells SIGBUS and a system call's EFAULT apart", () => {
+    const last = (status: "sigbus" | "efault", code: "BUS_ADRERR" | null) => {
+      const tasks = report({}).tasks.map((task) => ({
+        ...task,
+        results: task.results.with(3, { status, code }),
+      }));
+      return accesses({ tasks }).victim?.["load#2"];
+    };
+    expect(last("sigbus", "BUS_ADRERR")).toEqual({ kind: "sigbus", code: "BUS_ADRERR" });
+    expect(last("efault", null)).toEqual({ kind: "efault" });
   });
 
   it("calls it killed when its task was", () => {
@@ -95,7 +110,7 @@ describe("what is no observation", () => {
 describe("bystanders and the guest kernel", () => {
   it("asks for progress after the trouble began", () => {
     const actors = { counter: { in: "guest-task", steps: [{ verb: "count" }] } } as const;
-    const task = { actor: "counter", state: "ready", currentStep: 0, count: 9n, statuses: [] } as const;
+    const task = { actor: "counter", state: "ready", currentStep: 0, count: 9n, results: [] } as const;
     const seen = (countSinceTrouble: bigint) =>
       bystandersSeen(scenarioWith({ actors }), report({ tasks: [{ ...task, countSinceTrouble }] }));
     expect(seen(0n)).toEqual({ counter: "starved" });
