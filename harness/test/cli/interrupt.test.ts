@@ -73,7 +73,7 @@ describe.skipIf(process_.kind === "no")("a run with the engine process", () => {
   it("leaves nothing after kill -9", async () => {
     const { cli, directory } = await startRun(args(), allStarted);
     cli.kill("SIGKILL");
-    await cli;
+    await cli.ended;
     await expectNothingLeft(directory);
   });
 
@@ -83,7 +83,7 @@ describe.skipIf(process_.kind === "no")("a run with the engine process", () => {
   ] as const)("ends on %s with %d, and says that the result is partial", async (signal, code) => {
     const { cli, directory } = await startRun(args(), allStarted);
     cli.kill(signal);
-    const { exitCode, stdout } = await cli;
+    const { code: exitCode, stdout } = await cli.ended;
     expect(exitCode).toBe(code);
     expect(stdout).toContain("Interrupted");
     expect(stdout).toContain("the result is partial");
@@ -98,7 +98,7 @@ describe.skipIf(kvm.kind === "no")("a run with the engine kvm", () => {
       (folder) => processesOf(folder).length >= 2,
     );
     cli.kill("SIGKILL");
-    await cli;
+    await cli.ended;
     await expectNothingLeft(directory);
   });
 });

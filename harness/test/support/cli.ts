@@ -1,5 +1,5 @@
 /** The command line as users call it: a process of its own, from dist/. */
-import { execa, type ResultPromise } from "execa";
+import { execa } from "execa";
 import { builtPath } from "../../src/paths.ts";
 
 const main = builtPath("harness/src/cli/main.ts");
@@ -16,16 +16,29 @@ export type CliOptions = {
   readonly cwd?: string;
 };
 
-export type RunningCli = ResultPromise<CliOptions & { readonly reject: false; readonly stdin: "ignore" }>;
+export type RunningCli = {
+  readonly stdout: NodeJS.ReadableStream;
+  kill(signal: NodeJS.Signals): void;
+  readonly ended: Promise<CliResult>;
+};
 
 /** Starts `daxfault ARGS` without waiting for its end. */
 export function startCli(args: readonly string[], options: CliOptions = {}): RunningCli {
-  return execa(process.execPath, [main, ...args], { reject: false, stdin: "ignore", ...options });
+  const running = execa(process.execPath, [main, ...args], { reject: false, stdin: "ignore", ...options });
+  return {
+    stdout: running.stdout,
+    kill: (signal) => void running.kill(signal),
+    ended: running.then(({ exitCode, signal, stdout, stderr }) => ({
+      code: exitCode,
+      signal,
+      stdout,
+      stderr,
+    })),
+  };
 }
 
-export async function cli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
-  const { exitCode, signal, stdout, stderr } = await startCli(args, options);
-  return { code: exitCode, signal, stdout, stderr };
+export function cli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  return startCli(args, options).ended;
 }
 
 /** Every line parsed as JSON: fails where standard output holds anything else. */
