@@ -81,8 +81,8 @@ describe("judge", () => {
     ],
     [
       "a host step that was held up",
-      { host: { host: { "truncate#1": { kind: "delayed", ms: 900 } } } },
-      "delayed(900.0)",
+      { host: { host: { "truncate#1": { kind: "delayed", ms: 1900 } } } },
+      "delayed(1900.0)",
     ],
     [
       "a host step that was denied",

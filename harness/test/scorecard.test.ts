@@ -56,7 +56,7 @@ describe("properties", () => {
     [
       "host-unharmed",
       "a truncation held up",
-      native(value, { host: { host: { "truncate#1": { kind: "delayed", ms: 900 } } } }),
+      native(value, { host: { host: { "truncate#1": { kind: "delayed", ms: 1900 } } } }),
       "no",
     ],
     ["reversible", "zeros after growing again", running, "yes"],
