@@ -109,6 +109,9 @@ export class Conductor {
         this.#note("fault", "kvm", place?.gpa ?? null, rate);
         return;
       }
+      case "handled":
+        this.#note("inject", "vmm", message.place?.gpa ?? null, `${message.policy}: ${message.detail}`);
+        return;
       case "unstuck":
         this.#recovered();
         return;

@@ -70,6 +70,7 @@ async function runCase(plan: VmPlan): Promise<void> {
     ...plan.machine,
     nmiIsSigbus: false,
     machineCheckSafe: "reads",
+    policy: "stop",
     windowHva: window.hva,
     windowBytes: window.bytes,
     programs: plan.tasks.map(({ program }) => program),
