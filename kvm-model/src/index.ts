@@ -1,0 +1,34 @@
+/** Public face of the model and its explorer. Other parts import from here and from nowhere deeper. */
+export { type CycleQuery, fairComponents, findFairLasso, type Lasso } from "./explore/cycles.ts";
+export { mermaidDiagram, textDiagram } from "./explore/diagram.ts";
+export {
+  defaultExploreOptions,
+  type Exhaustiveness,
+  type ExploreOptions,
+  explore,
+  Graph,
+} from "./explore/explorer.ts";
+export {
+  type Action,
+  type EventSink,
+  type Model,
+  type ModelEvent,
+  type TableModel,
+  tableModel,
+} from "./explore/model.ts";
+export {
+  checkDeterminism,
+  checkLocalActions,
+  formatToken,
+  parseToken,
+  ReplayError,
+  randomScheduler,
+  replay,
+  replayScheduler,
+  runSchedule,
+  type Scheduler,
+  type Step,
+  type Token,
+} from "./explore/path.ts";
+export { type Finding, findDeadlock, findLivelock, findState } from "./explore/search.ts";
+export { type Field, Layout } from "./state/layout.ts";
