@@ -48,14 +48,24 @@ export function findFairLasso(graph: Graph, query: CycleQuery): Lasso | null {
 export function fairComponents(graph: Graph, query: CycleQuery): Component[] {
   if (!graph.hasEdges)
     throw new Error("looking for cycles needs a graph with edges: explore with { edges: true }");
-  const allowed = allowedStates(graph, query);
   const found: Component[] = [];
-  tarjan(graph, query, allowed, (members, componentOf, id) => {
-    if (!isFair(graph, query, members, componentOf, id)) return;
-    let entry = members[0] as number;
-    for (const member of members) if (member < entry) entry = member;
-    found.push({ members, entry });
-  });
+  const open = [allowedStates(graph, query)];
+  for (let allowed = open.pop(); allowed !== undefined; allowed = open.pop()) {
+    tarjan(graph, query, allowed, (members, componentOf, id) => {
+      const fairness = fairnessOf(graph, query, members, componentOf, id);
+      if (!fairness.weak) return;
+      if (fairness.denied === 0) {
+        found.push({ members, entry: members.reduce((least, member) => Math.min(least, member)) });
+        return;
+      }
+      // A strongly fair actor is enabled somewhere and never acts: only cycles that avoid those states are left.
+      const rest = new Uint8Array(graph.expanded);
+      for (const member of members) {
+        if (((graph.enabledActors.values[member] as number) & fairness.denied) === 0) rest[member] = 1;
+      }
+      open.push(rest);
+    });
+  }
   return found;
 }
 
@@ -70,19 +80,28 @@ function allowedStates(graph: Graph, query: CycleQuery): Uint8Array {
   return allowed;
 }
 
-function isFair(
+type Fairness = {
+  /** Has an edge, and every weakly fair actor acts or is disabled somewhere. */
+  readonly weak: boolean;
+  /** Strongly fair actors that are enabled somewhere in it and never act. */
+  readonly denied: number;
+};
+
+function fairnessOf(
   graph: Graph,
   query: CycleQuery,
   members: readonly number[],
   componentOf: Int32Array,
   id: number,
-): boolean {
+): Fairness {
   const { model } = graph;
   let acting = 0;
   let alwaysEnabled = -1;
+  let everEnabled = 0;
   let innerEdges = 0;
   for (const member of members) {
     alwaysEnabled &= graph.enabledActors.values[member] as number;
+    everEnabled |= graph.enabledActors.values[member] as number;
     const end = graph.edgeStart.values[member + 1] as number;
     for (let edge = graph.edgeStart.values[member] as number; edge < end; edge++) {
       const action = graph.edgeAction.values[edge] as number;
@@ -92,7 +111,10 @@ function isFair(
       acting |= 1 << (model.actorOf[action] as number);
     }
   }
-  return innerEdges > 0 && (alwaysEnabled & model.fairActors & ~acting) === 0;
+  return {
+    weak: innerEdges > 0 && (alwaysEnabled & model.fairActors & ~acting) === 0,
+    denied: everEnabled & model.stronglyFairActors & ~acting,
+  };
 }
 
 /**
@@ -165,7 +187,12 @@ function walkComponent(graph: Graph, component: Component, query: CycleQuery): n
   const inside = new Set(component.members);
   const { model } = graph;
   let mustAct = model.fairActors;
-  for (const member of component.members) mustAct &= graph.enabledActors.values[member] as number;
+  let mayAct = 0;
+  for (const member of component.members) {
+    mustAct &= graph.enabledActors.values[member] as number;
+    mayAct |= graph.enabledActors.values[member] as number;
+  }
+  mustAct |= mayAct & model.stronglyFairActors;
   const cycle: number[] = [];
   let at = component.entry;
   const go = (done: (from: number, action: number, to: number) => boolean): boolean => {

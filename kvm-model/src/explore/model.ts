@@ -27,6 +27,8 @@ export interface Model {
   readonly actors: readonly string[];
   /** Bit mask of actors under weak fairness: one that stays enabled for ever is not passed over for ever. */
   readonly fairActors: number;
+  /** Among them, those under strong fairness: one that is enabled again and again is not passed over for ever. */
+  readonly stronglyFairActors: number;
   /** By action index: 1 if the step is local, i.e. commutes with every other actor's steps and no property sees it. */
   readonly localActions: Uint8Array;
   initial(state: Uint8Array): void;
@@ -52,6 +54,8 @@ export type TableModel = {
   readonly actions: readonly Action[];
   /** Actors that may never act although they could: an NMI, a kill, a lease limit. */
   readonly unfairActors: readonly string[];
+  /** Actors whose request is latched until it is served: a timer interrupt. */
+  readonly stronglyFairActors?: readonly string[];
   readonly initial: (state: Uint8Array) => void;
 };
 
@@ -68,7 +72,9 @@ export function tableModel(table: TableModel): Model {
   const guards = table.actions.map((action) => action.guard);
   const applies = table.actions.map((action) => action.apply);
   let fairActors = 0;
+  let stronglyFairActors = 0;
   for (const [index, actor] of actors.entries()) {
+    if (table.stronglyFairActors?.includes(actor) === true) stronglyFairActors |= 1 << index;
     if (!table.unfairActors.includes(actor)) fairActors |= 1 << index;
   }
   return {
@@ -79,6 +85,7 @@ export function tableModel(table: TableModel): Model {
     actorOf: Uint8Array.from(table.actions, (action) => actors.indexOf(action.actor)),
     actors,
     fairActors,
+    stronglyFairActors,
     localActions: Uint8Array.from(table.actions, (action) => (action.local === true ? 1 : 0)),
     initial: table.initial,
     enabled(state, out) {
