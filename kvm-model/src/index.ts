@@ -31,4 +31,7 @@ export {
   type Token,
 } from "./explore/path.ts";
 export { type Finding, findDeadlock, findLivelock, findState } from "./explore/search.ts";
+export { benchExplore, benchProtocol, type ExploreBench } from "./protocol/bench.ts";
+export { type SmallModel, type SmallProtocol, smallProtocol } from "./protocol/small.ts";
+export { runSpin, type SpinResult, type SpinRun, spinAvailable } from "./protocol/spin.ts";
 export { type Field, Layout } from "./state/layout.ts";
