@@ -1,4 +1,7 @@
 /** Public face of the model and its explorer. Other parts import from here and from nowhere deeper. */
+
+export { caseOf, type Parts, type Situation, situations } from "./claims/cases.ts";
+export { type Claim, type ClaimVerdict, claims, decideClaim } from "./claims/claims.ts";
 export { type CycleQuery, fairComponents, findFairLasso, type Lasso } from "./explore/cycles.ts";
 export { mermaidDiagram, textDiagram } from "./explore/diagram.ts";
 export {
@@ -31,6 +34,9 @@ export {
   type Token,
 } from "./explore/path.ts";
 export { type Finding, findDeadlock, findLivelock, findState } from "./explore/search.ts";
+export * from "./model/case.ts";
+export { collectFacts, type Fact, type Facts, factNames, factsOf } from "./model/facts.ts";
+export { type GuestModel, guestModel } from "./model/model.ts";
 export { benchExplore, benchProtocol, type ExploreBench } from "./protocol/bench.ts";
 export { type SmallModel, type SmallProtocol, smallProtocol } from "./protocol/small.ts";
 export { runSpin, type SpinResult, type SpinRun, spinAvailable } from "./protocol/spin.ts";

@@ -139,6 +139,7 @@ export const checks = [
   "poison-is-remembered",
   "grant-waits-for-revoke",
   "guest-size-updated",
+  "no-mapping-while-recalled",
   "lease-blocks-truncate",
   "fence-unmaps",
   "worker-completes",

@@ -5,7 +5,7 @@
 import { type Exhaustiveness, type ExploreOptions, explore, type Graph } from "../explore/explorer.ts";
 import { type Finding, findDeadlock, findLivelock, findState } from "../explore/search.ts";
 import { type ModelCase, modelCase } from "./case.ts";
-import { alive, at, type Context, HOST, KERNEL, MARK, SAW, STOP, TASK } from "./fields.ts";
+import { AT, alive, at, type Context, HOST, KERNEL, MARK, SAW, STOP, TASK } from "./fields.ts";
 import { countAction, isBystander } from "./guest.ts";
 import { hostFinished } from "./host.ts";
 import { type GuestModel, guestModel } from "./model.ts";
@@ -39,6 +39,12 @@ export const factNames = [
   "sigbus-mceerr",
   "efault-returned",
   "all-done",
+  /** Everybody has finished, and async page faults are still off because of an error that nobody was told. */
+  "apf-left-off",
+  /** KVM_RUN has returned for an error while another task than the faulting one is current. */
+  "exit-elsewhere",
+  /** A task that came after the file had grown again was refused all the same. */
+  "refused-after-regrowth",
 ] as const;
 export type Fact = (typeof factNames)[number];
 
@@ -137,6 +143,12 @@ export function collectFacts(
     "sigbus-mceerr": saw(graph, ctx, [SAW.sigbusMceerr]),
     "efault-returned": saw(graph, ctx, [SAW.efault]),
     "all-done": findState(graph, (s) => allDone(ctx, s)),
+    "apf-left-off": findState(
+      graph,
+      (s) => allDone(ctx, s) && vcpus(ctx).some((v) => at(s, f.vErrorPending + v) !== 0),
+    ),
+    "exit-elsewhere": findState(graph, (s) => vcpus(ctx).some((v) => exitElsewhere(ctx, s, v))),
+    "refused-after-regrowth": findState(graph, (s) => refusedAfterRegrowth(ctx, s)),
   };
   const facts: Facts = {
     case: ctx.case,
@@ -146,6 +158,23 @@ export function collectFacts(
     seconds: graph.seconds,
   };
   return { facts, graph };
+}
+
+function vcpus(ctx: Context): number[] {
+  return Array.from({ length: ctx.vcpus }, (_, v) => v);
+}
+
+function exitElsewhere(ctx: Context, s: Uint8Array, v: number): boolean {
+  return at(s, ctx.f.vAt + v) === AT.stopped && at(s, ctx.f.vTask + v) !== at(s, ctx.f.vFaulter + v);
+}
+
+/** Tasks whose first step waits for the regrowth: did their access fail? */
+function refusedAfterRegrowth(ctx: Context, s: Uint8Array): boolean {
+  return ctx.case.tasks.some((task, t) => {
+    if (task.steps[0]?.op !== "await") return false;
+    const saw = at(s, (ctx.sawAt[t] as number) + 1);
+    return saw >= SAW.sigbusAdrerr && saw <= SAW.killed;
+  });
 }
 
 /** Not a state in which the unfinished tasks merely wait for a signal that the scenario has not given. */

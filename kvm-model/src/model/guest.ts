@@ -34,6 +34,7 @@ import {
   VMA,
   WORK,
 } from "./fields.ts";
+import { sizeAsServed } from "./host.ts";
 import { isGone } from "./host-mm.ts";
 import { takeFault } from "./kvm.ts";
 
@@ -76,10 +77,8 @@ function refusedByGuest(
 ): boolean {
   const { f } = ctx;
   const poisoned = at(s, f.guestPoison + access.page) !== 0 && ctx.has("poison-is-remembered");
-  if (access.page >= at(s, f.guestSize) && access.page < at(s, f.size)) {
-    // Its mapping is gone, so it asks the server for the size again before it maps anew.
-    s[f.guestSize] = at(s, f.size);
-  }
+  // Its mapping is gone, so it asks the server for the size again before it maps anew.
+  if (access.page >= at(s, f.guestSize)) s[f.guestSize] = sizeAsServed(ctx, s);
   if (!poisoned && access.page < at(s, f.guestSize)) return false;
   if (modeOf(access) === "kernel") {
     tell(e, "fixup", "guest", "guest", `${taskName(ctx, task)}: ${access.op} returns -EFAULT`);
@@ -279,7 +278,7 @@ function asyncPageFault(ctx: Context, s: Uint8Array, v: number, events: EventSin
     oops(ctx, s, task, KERNEL.panic, events, "async #PF where the kernel may not schedule");
     return;
   }
-  if (at(s, f.dummy + token) !== 0) {
+  if (token <= ctx.tokens && at(s, f.dummy + token) !== 0) {
     s[f.dummy + token] = 0;
     tell(events, "apf-not-present", "guest", "guest", `token ${token} was woken already: no sleep`);
     return;

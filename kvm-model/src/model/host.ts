@@ -200,6 +200,16 @@ function doomedFrom(ctx: Context, s: Uint8Array): number {
   return step !== null && at(s, ctx.f.guard) === GUARD.waiting ? step.pages : at(s, ctx.f.size);
 }
 
+/**
+ * The size that the server tells a guest which asks. While a truncation waits for this very guest, it is the size to be:
+ * a server that hands the range out again loses the race that the guard was for.
+ */
+export function sizeAsServed(ctx: Context, s: Uint8Array): number {
+  const step = truncation(ctx, s);
+  const recalled = step !== null && at(s, ctx.f.guard) !== GUARD.idle && ctx.has("no-mapping-while-recalled");
+  return recalled ? Math.min(step.pages, at(s, ctx.f.size)) : at(s, ctx.f.size);
+}
+
 function grant(ctx: Context, s: Uint8Array): void {
   const { f } = ctx;
   s[f.notify] = 0;

@@ -37,8 +37,8 @@ function initial(ctx: Context, s: Uint8Array): void {
   s[f.vReadyRequest] = 1;
 }
 
-/** NMIs, kills and the lease's clock may never come: nothing makes them fair. */
-const UNFAIR = ["nmi", "kill", "clock"];
+/** NMIs and kills may never come: nothing makes them fair. */
+const UNFAIR = ["nmi", "kill"];
 
 export function guestModel(modelCase: ModelCase): GuestModel {
   const ctx = makeContext(modelCase);
@@ -54,8 +54,8 @@ export function guestModel(modelCase: ModelCase): GuestModel {
     layout: ctx.layout,
     actions,
     unfairActors: UNFAIR,
-    // A timer interrupt is latched in the local APIC: it is taken at the next entry into the guest that allows it.
-    stronglyFairActors: modelCase.tasks.map((task) => `scheduler.${task.name}`),
+    // An interrupt (timer, virtio queue) is latched in the local APIC: it is taken at the next entry that allows it.
+    stronglyFairActors: ["guest-driver", ...modelCase.tasks.map((task) => `scheduler.${task.name}`)],
     initial: (s) => initial(ctx, s),
   });
   return { model, ctx };

@@ -33,7 +33,9 @@ describe("the small protocol", () => {
     const { model, unsafe } = smallProtocol(fixed);
     expect(findState(explore(model), unsafe)).toBeNull();
     const broken = smallProtocol({ ...fixed, withoutStaleCheck: true });
-    expect(findState(explore(broken.model), broken.unsafe)?.token).toMatchInlineSnapshot(`"8/6/10/11/12/9/6/10/18/11/0/3/4/5/13"`);
+    expect(findState(explore(broken.model), broken.unsafe)?.token).toMatchInlineSnapshot(
+      `"8/6/10/11/12/9/6/10/18/11/0/3/4/5/13"`,
+    );
   });
 
   it("goes round for ever while the failure is dropped, and does not once it is recorded", () => {
