@@ -189,6 +189,11 @@ function pageReady(ctx: Context, s: Uint8Array, v: number, w: number, events: Ev
   if (!anyDone(ctx, s, v) || !canDequeue(ctx, s, v)) s[f.vReadyRequest + v] = 0;
 }
 
+/** An actor of its own and strongly fair: a request to a vCPU is served at its next entry into the guest. */
+export function readyActor(v: number): string {
+  return `KVM_REQ_APF_READY.${v}`;
+}
+
 /** kvm_check_async_pf_completion(), on the vCPU's thread before it enters the guest, or while it is halted. */
 function readyActions(ctx: Context): Action[] {
   const { f } = ctx;
@@ -202,7 +207,7 @@ function readyActions(ctx: Context): Action[] {
       { length: ctx.works },
       (_, w): Action => ({
         name: `${actor}: page ready, entry ${w}`,
-        actor,
+        actor: readyActor(v),
         guard: (s) =>
           at(s, f.wState + w) === WORK.done &&
           at(s, f.wVcpu + w) === v &&
@@ -213,7 +218,7 @@ function readyActions(ctx: Context): Action[] {
     );
     const busy: Action = {
       name: `${actor}: page ready has to wait, the slot is taken`,
-      actor,
+      actor: readyActor(v),
       // Before 5.8 vcpu_run() looked at the list on every turn: nothing has to ask for it again.
       guard: (s) =>
         ctx.case.kvm !== "legacy-pf" && onThread(s) && anyDone(ctx, s, v) && !canDequeue(ctx, s, v),

@@ -39,6 +39,8 @@ export const factNames = [
   "sigbus-mceerr",
   "efault-returned",
   "all-done",
+  /** Somebody learns that a page is gone: a signal, an error code, or the VMM an exit. */
+  "told",
   /** Everybody has finished, and async page faults are still off because of an error that nobody was told. */
   "apf-left-off",
   /** KVM_RUN has returned for an error while another task than the faulting one is current. */
@@ -143,6 +145,9 @@ export function collectFacts(
     "sigbus-mceerr": saw(graph, ctx, [SAW.sigbusMceerr]),
     "efault-returned": saw(graph, ctx, [SAW.efault]),
     "all-done": findState(graph, (s) => allDone(ctx, s)),
+    told:
+      saw(graph, ctx, [SAW.sigbusAdrerr, SAW.sigbusMceerr, SAW.efault]) ??
+      findState(graph, (s) => vcpus(ctx).some((v) => at(s, f.vAt + v) === AT.stopped)),
     "apf-left-off": findState(
       graph,
       (s) => allDone(ctx, s) && vcpus(ctx).some((v) => at(s, f.vErrorPending + v) !== 0),

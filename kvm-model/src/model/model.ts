@@ -1,6 +1,6 @@
 /** The full model of one case: initial state and the table of all actions, put together from the parts. */
 import { type Model, tableModel } from "../explore/model.ts";
-import { apfActions } from "./apf.ts";
+import { apfActions, readyActor } from "./apf.ts";
 import type { ModelCase } from "./case.ts";
 import { CACHE, type Context, IDLE, makeContext, TASK, TOKEN_ALL, WORK } from "./fields.ts";
 import { guestActions } from "./guest.ts";
@@ -54,8 +54,13 @@ export function guestModel(modelCase: ModelCase): GuestModel {
     layout: ctx.layout,
     actions,
     unfairActors: UNFAIR,
-    // An interrupt (timer, virtio queue) is latched in the local APIC: it is taken at the next entry that allows it.
-    stronglyFairActors: ["guest-driver", ...modelCase.tasks.map((task) => `scheduler.${task.name}`)],
+    // Interrupts (timer, virtio queue) are latched in the local APIC, requests in vcpu->requests: both are taken at the
+    // next entry into the guest that allows it.
+    stronglyFairActors: [
+      "guest-driver",
+      ...modelCase.tasks.map((task) => `scheduler.${task.name}`),
+      ...Array.from({ length: ctx.vcpus }, (_, v) => readyActor(v)),
+    ],
     initial: (s) => initial(ctx, s),
   });
   return { model, ctx };
