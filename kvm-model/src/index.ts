@@ -2,6 +2,7 @@
 
 export { caseOf, type Parts, type Situation, situations } from "./claims/cases.ts";
 export { type Claim, type ClaimVerdict, claims, decideClaim } from "./claims/claims.ts";
+export { caughtBy, decideMutation } from "./claims/mutations.ts";
 export { type Preset, presetOf, presets } from "./claims/presets.ts";
 export { type Cell, type Property, propertyNames, scorecardOf, type Violation } from "./claims/properties.ts";
 export { type CycleQuery, fairComponents, findFairLasso, type Lasso } from "./explore/cycles.ts";

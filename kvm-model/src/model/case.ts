@@ -114,8 +114,11 @@ export type PageStart = "resident" | "on-disk" | "no-space" | "io-error";
 /** Single checks of kernel, guest and VMM that can be taken out: the mutations that the properties must catch. */
 export const checks = [
   "stale-check",
+  "snapshot-first",
+  "invalidation-counted",
+  "i-size-first",
   "zap-on-truncate",
-  "second-i-size-test",
+  "i-size-test",
   "fast-gup-cleared",
   "gfn-hash-cleared",
   "gfn-hash-lookup",
@@ -129,8 +132,7 @@ export const checks = [
   "slot-free-test",
   "ack-rescans",
   "token-matched",
-  "dummy-node",
-  "cr2-read-first",
+  "nmi-saves-cr2",
   "error-slot-cleared",
   "error-is-recorded",
   "error-pending-cleared",
@@ -141,7 +143,6 @@ export const checks = [
   "guest-size-updated",
   "no-mapping-while-recalled",
   "lease-blocks-truncate",
-  "fence-unmaps",
   "worker-completes",
   "content-zeroed",
 ] as const;

@@ -43,6 +43,10 @@ export const factNames = [
   "told",
   /** Everybody has finished, and async page faults are still off because of an error that nobody was told. */
   "apf-left-off",
+  /** Everybody has finished, and a gfn is still remembered as bad. */
+  "error-gfn-left",
+  /** The bytes from before the truncation, seen after the file had grown again. */
+  "value-after-regrowth",
   /** KVM_RUN has returned for an error while another task than the faulting one is current. */
   "exit-elsewhere",
   /** A task that came after the file had grown again was refused all the same. */
@@ -152,8 +156,12 @@ export function collectFacts(
       graph,
       (s) => allDone(ctx, s) && vcpus(ctx).some((v) => at(s, f.vErrorPending + v) !== 0),
     ),
+    "error-gfn-left": findState(graph, (s) => allDone(ctx, s) && errorGfnLeft(ctx, s)),
+    "value-after-regrowth": findState(graph, (s) => afterRegrowth(ctx, s, (word) => word === SAW.value)),
     "exit-elsewhere": findState(graph, (s) => vcpus(ctx).some((v) => exitElsewhere(ctx, s, v))),
-    "refused-after-regrowth": findState(graph, (s) => refusedAfterRegrowth(ctx, s)),
+    "refused-after-regrowth": findState(graph, (s) =>
+      afterRegrowth(ctx, s, (word) => word >= SAW.sigbusAdrerr && word <= SAW.killed),
+    ),
   };
   const facts: Facts = {
     case: ctx.case,
@@ -173,13 +181,16 @@ function exitElsewhere(ctx: Context, s: Uint8Array, v: number): boolean {
   return at(s, ctx.f.vAt + v) === AT.stopped && at(s, ctx.f.vTask + v) !== at(s, ctx.f.vFaulter + v);
 }
 
-/** Tasks whose first step waits for the regrowth: did their access fail? */
-function refusedAfterRegrowth(ctx: Context, s: Uint8Array): boolean {
-  return ctx.case.tasks.some((task, t) => {
-    if (task.steps[0]?.op !== "await") return false;
-    const saw = at(s, (ctx.sawAt[t] as number) + 1);
-    return saw >= SAW.sigbusAdrerr && saw <= SAW.killed;
-  });
+/** Tasks whose first step waits for the regrowth: is what their access saw of this kind? */
+function afterRegrowth(ctx: Context, s: Uint8Array, is: (saw: number) => boolean): boolean {
+  return ctx.case.tasks.some(
+    (task, t) => task.steps[0]?.op === "await" && is(at(s, (ctx.sawAt[t] as number) + 1)),
+  );
+}
+
+function errorGfnLeft(ctx: Context, s: Uint8Array): boolean {
+  const from = ctx.f.vErrorGfn;
+  return s.subarray(from, from + ctx.vcpus * ctx.errorSlots).some((slot) => slot !== 0);
 }
 
 /** Not a state in which the unfinished tasks merely wait for a signal that the scenario has not given. */

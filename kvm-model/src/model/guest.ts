@@ -303,7 +303,7 @@ function wake(ctx: Context, s: Uint8Array, token: number, error: boolean, events
     woken++;
     tell(events, "apf-ready", "guest", "guest", `wakes ${taskName(ctx, t)}${error ? " with an error" : ""}`);
   }
-  if (woken > 0 || token === TOKEN_ALL || token > ctx.tokens || !ctx.has("dummy-node")) return;
+  if (woken > 0 || token === TOKEN_ALL || token > ctx.tokens) return;
   s[f.dummy + token] = 1;
   tell(events, "apf-ready", "guest", "guest", `nobody sleeps on token ${token} yet: dummy node`);
 }
@@ -442,7 +442,7 @@ function handlerActions(ctx: Context, v: number): Action[] {
       guard: (s) => at(s, f.nmiLeft) !== 0 && at(s, f.vEvent + v) === EVENT.asyncPageFault && here(s),
       apply: (s, e) => {
         s[f.nmiLeft] = 0;
-        if (ctx.case.nmi === "cr2-lost" || !ctx.has("cr2-read-first")) s[f.vCr2 + v] = TOKEN_GARBAGE;
+        if (ctx.case.nmi === "cr2-lost" || !ctx.has("nmi-saves-cr2")) s[f.vCr2 + v] = TOKEN_GARBAGE;
         if (ctx.case.nmi === "flags-lost") s[f.vFlags + v] = REASON.none;
         tell(
           e,

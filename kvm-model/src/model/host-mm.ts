@@ -19,7 +19,7 @@ export function getUserPage(ctx: Context, s: Uint8Array, page: number, wait: boo
   if (vma === VMA.anonymous) return GUP.ok;
   // Fast GUP: a present host PTE is enough, whatever i_size says by now.
   if (at(s, f.hostPte + page) !== 0) return GUP.ok;
-  if (ctx.has("second-i-size-test") && page >= at(s, f.size)) return GUP.fault;
+  if (ctx.has("i-size-test") && page >= at(s, f.size)) return GUP.fault;
   switch (at(s, f.cache + page)) {
     case CACHE.resident:
       s[f.hostPte + page] = 1;
@@ -60,7 +60,7 @@ export function isGone(ctx: Context, s: Uint8Array, page: number): boolean {
 /** kvm_mmu_notifier_invalidate_range_start: under mmu_lock, count the invalidation and zap the second-level mapping. */
 export function invalidateStart(ctx: Context, s: Uint8Array, fromPage: number): void {
   const { f } = ctx;
-  s[f.invalidating] = at(s, f.invalidating) + 1;
+  if (ctx.has("invalidation-counted")) s[f.invalidating] = at(s, f.invalidating) + 1;
   if (!ctx.has("zap-on-truncate")) return;
   for (let page = fromPage; page < ctx.pages; page++) s[f.ept + page] = EPT.none;
 }
@@ -75,7 +75,7 @@ export function zapHostPtes(ctx: Context, s: Uint8Array, fromPage: number): void
 export function invalidateEnd(ctx: Context, s: Uint8Array): void {
   const { f } = ctx;
   s[f.seq] = at(s, f.seq) + 1;
-  s[f.invalidating] = at(s, f.invalidating) - 1;
+  s[f.invalidating] = Math.max(0, at(s, f.invalidating) - 1);
 }
 
 /** Another VMA over pages: mmap(MAP_FIXED), mprotect, munmap. mmap_lock makes it one step for everybody else. */
@@ -84,7 +84,7 @@ export function replaceVma(ctx: Context, s: Uint8Array, fromPage: number, toPage
   for (let page = fromPage; page < toPage; page++) {
     s[f.vma + page] = vma;
     s[f.hostPte + page] = 0;
-    if (ctx.has("fence-unmaps")) s[f.ept + page] = EPT.none;
+    s[f.ept + page] = EPT.none;
   }
   s[f.seq] = at(s, f.seq) + 1;
 }

@@ -129,7 +129,7 @@ function truncateActions(ctx: Context): Action[] {
     },
     sub("writes i_size", SUB.size, (s, step, e) => {
       tell(e, "truncate", "host", "host", `i_size = ${step.pages} pages`);
-      s[f.size] = Math.min(at(s, f.size), step.pages);
+      if (ctx.has("i-size-first")) s[f.size] = Math.min(at(s, f.size), step.pages);
       go(s, SUB.unmapStart);
     }),
     sub("mmu notifier start", SUB.unmapStart, (s, step, e) => {
@@ -148,6 +148,7 @@ function truncateActions(ctx: Context): Action[] {
     }),
     sub("drops page cache", SUB.dropCache, (s, step, e) => {
       tell(e, "truncate", "host", "host", `page cache from page ${step.pages} on dropped`);
+      s[f.size] = Math.min(at(s, f.size), step.pages);
       dropPages(ctx, s, step.pages);
       go(s, SUB.againStart);
     }),

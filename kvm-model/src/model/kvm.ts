@@ -146,7 +146,9 @@ function handleError(ctx: Context, s: Uint8Array, v: number, events: EventSink |
 function mapPage(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
   const { f } = ctx;
   const page = at(s, f.vPage + v);
-  const stale = at(s, f.invalidating) > 0 || at(s, f.seq) !== at(s, f.vSeq + v);
+  // A snapshot taken after the lookup (a mutation) is the current number, hence never different from it.
+  const snapshot = ctx.has("snapshot-first") ? at(s, f.vSeq + v) : at(s, f.seq);
+  const stale = at(s, f.invalidating) > 0 || at(s, f.seq) !== snapshot;
   if (stale && ctx.has("stale-check")) {
     tell(events, "fault", "kvm", "kvm", `page ${page} was invalidated meanwhile: try again`);
   } else {
@@ -222,7 +224,12 @@ export function kvmActions(ctx: Context): Action[] {
       step("lookup, NOWAIT", AT.lookup, (s, e) => lookup(ctx, s, v, false, e)),
       step("async set-up or not", AT.async, (s, e) => setUpAsync(ctx, s, v, e)),
       step("lookup, synchronous", AT.sync, (s, e) => lookup(ctx, s, v, true, e)),
-      step("handle_error_pfn", AT.error, (s, e) => handleError(ctx, s, v, e)),
+      {
+        ...step("handle_error_pfn", AT.error, (s, e) => handleError(ctx, s, v, e)),
+        // Touches this vCPU's fields only. Not so where another vCPU may stop the VM meanwhile, or where a store is
+        // lost as hardware loses it, which properties see.
+        local: ctx.case.machineCheck === "precise" && ctx.vcpus === 1,
+      },
       step("map under mmu_lock", AT.map, (s, e) => mapPage(ctx, s, v, e)),
     ];
   }).flat();
