@@ -1,0 +1,168 @@
+/**
+ * The port between protocol and storage: a file system in terms of node ids, as FUSE's low level sees one.
+ *
+ * Implemented by the passthrough, the null file system and the fault decorators; called by the protocol core and
+ * by the transports that have no protocol of ours (libfuse). Every method is synchronous and either returns or
+ * throws a `FileSystemError`. Buffers are lent for the duration of a call, so that a payload is copied once at most:
+ * `read` fills the caller's reply buffer, `write` takes the caller's request buffer.
+ *
+ * Lookup counts, stated once: every `Entry` returned (lookup, create, mkdir, mknod, symlink, link, tmpfile) gives
+ * the client one reference to its node; `forget` returns references; a node without any may vanish. Handles are
+ * independent of that: they live from open to release.
+ */
+import type { ComponentName, TerminatedBytes } from "./names.ts";
+
+/** Names a node for as long as the client holds references to it. Never reused within the life of a file system. */
+export type NodeId = bigint & { readonly __brand: "NodeId" };
+
+/** Names an open file or directory, from open to release. Never reused within the life of a file system. */
+export type FileHandle = bigint & { readonly __brand: "FileHandle" };
+
+/** FUSE_ROOT_ID. Always known, never forgotten. */
+export const ROOT_NODE: NodeId = 1n as NodeId;
+
+/** Who asks. The client's kernel has checked permissions; this decides who owns what is made. */
+export type Caller = { readonly uid: number; readonly gid: number };
+
+export type Instant = { readonly seconds: bigint; readonly nanoseconds: number };
+
+export type Attributes = {
+  readonly ino: bigint;
+  readonly sizeBytes: bigint;
+  /** In units of 512 bytes, as stat(2) counts. */
+  readonly blocks: bigint;
+  readonly accessTime: Instant;
+  readonly modificationTime: Instant;
+  readonly changeTime: Instant;
+  /** Type and permission bits. */
+  readonly mode: number;
+  readonly linkCount: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Of a device node. */
+  readonly device: { readonly major: number; readonly minor: number };
+  readonly blockSizeBytes: number;
+};
+
+export type Entry = { readonly node: NodeId; readonly generation: bigint; readonly attributes: Attributes };
+
+export type TimeChange =
+  | { readonly kind: "keep" }
+  | { readonly kind: "now" }
+  | { readonly kind: "set"; readonly time: Instant };
+
+/** null: unchanged. */
+export type AttributeChange = {
+  readonly mode: number | null;
+  readonly uid: number | null;
+  readonly gid: number | null;
+  readonly sizeBytes: bigint | null;
+  readonly accessTime: TimeChange;
+  readonly modificationTime: TimeChange;
+};
+
+export const NO_CHANGE: AttributeChange = {
+  mode: null,
+  uid: null,
+  gid: null,
+  sizeBytes: null,
+  accessTime: { kind: "keep" },
+  modificationTime: { kind: "keep" },
+};
+
+export type NewNode = {
+  /** Type and permission bits for mknod, else permission bits. */
+  readonly mode: number;
+  /** Taken off `mode` by the file system, because a default ACL of the parent overrides it. 0: already applied. */
+  readonly umask: number;
+  readonly caller: Caller;
+};
+
+export type DirectoryEntry = {
+  readonly ino: bigint;
+  /** Pass it to `readDirectory` to go on after this entry. */
+  readonly nextOffset: bigint;
+  /** DT_* of readdir(3). */
+  readonly type: number;
+  /** NUL-terminated; `.` and `..` occur. Only valid during the call. */
+  readonly name: Uint8Array;
+};
+
+export type Statistics = {
+  readonly blocks: bigint;
+  readonly blocksFree: bigint;
+  readonly blocksAvailable: bigint;
+  readonly files: bigint;
+  readonly filesFree: bigint;
+  readonly blockSizeBytes: number;
+  readonly fragmentSizeBytes: number;
+  readonly nameMaxBytes: number;
+};
+
+export type Place = { readonly parent: NodeId; readonly name: ComponentName };
+
+export type CopyEnd = { readonly handle: FileHandle; readonly offset: bigint };
+
+/** How many of each a file system holds now: for leak checks. The root node is not counted. */
+export type Usage = { readonly nodes: number; readonly handles: number };
+
+/** A descriptor for mmap, owned by the receiver until `close`. */
+export type MappableFile = { readonly fd: number; close(): void };
+
+export interface FileSystem {
+  lookup(parent: NodeId, name: ComponentName): Entry;
+  forget(node: NodeId, count: bigint): void;
+  getattr(node: NodeId): Attributes;
+  setattr(node: NodeId, change: AttributeChange, handle: FileHandle | null): Attributes;
+  access(node: NodeId, mask: number, caller: Caller): void;
+
+  open(node: NodeId, flags: number): FileHandle;
+  create(place: Place, flags: number, what: NewNode): { readonly entry: Entry; readonly handle: FileHandle };
+  /** An unnamed file in `parent` (O_TMPFILE). */
+  tmpfile(
+    parent: NodeId,
+    flags: number,
+    what: NewNode,
+  ): { readonly entry: Entry; readonly handle: FileHandle };
+  /** Returns the bytes read; fewer than `into.length` only at the end of the file. */
+  read(handle: FileHandle, offset: bigint, into: Uint8Array): number;
+  write(handle: FileHandle, offset: bigint, data: Uint8Array): number;
+  flush(handle: FileHandle): void;
+  fsync(handle: FileHandle, dataOnly: boolean): void;
+  fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void;
+  lseek(handle: FileHandle, offset: bigint, whence: number): bigint;
+  copyFileRange(from: CopyEnd, to: CopyEnd, lengthBytes: bigint): number;
+  release(handle: FileHandle): void;
+
+  opendir(node: NodeId): FileHandle;
+  /** Calls `emit` per entry after `offset` until it returns false (no room) or the directory ends. */
+  readDirectory(handle: FileHandle, offset: bigint, emit: (entry: DirectoryEntry) => boolean): void;
+  fsyncdir(handle: FileHandle, dataOnly: boolean): void;
+  releasedir(handle: FileHandle): void;
+
+  mkdir(place: Place, what: NewNode): Entry;
+  mknod(place: Place, what: NewNode, device: { readonly major: number; readonly minor: number }): Entry;
+  symlink(place: Place, target: TerminatedBytes, caller: Caller): Entry;
+  link(node: NodeId, place: Place): Entry;
+  unlink(place: Place): void;
+  rmdir(place: Place): void;
+  /** `flags`: RENAME_* of renameat2(2). */
+  rename(from: Place, to: Place, flags: number): void;
+  /** Without a NUL. */
+  readlink(node: NodeId): Uint8Array;
+
+  statfs(node: NodeId): Statistics;
+  syncfs(node: NodeId): void;
+  /** An empty `into` asks for the size. Returns the size. */
+  getxattr(node: NodeId, name: TerminatedBytes, into: Uint8Array): number;
+  setxattr(node: NodeId, name: TerminatedBytes, value: Uint8Array, flags: number): void;
+  listxattr(node: NodeId, into: Uint8Array): number;
+  removexattr(node: NodeId, name: TerminatedBytes): void;
+
+  /** For the DAX window: a descriptor of the node's content. */
+  openForMapping(node: NodeId, options: { readonly writable: boolean }): MappableFile;
+
+  usage(): Usage;
+  /** Releases everything. No call may follow. */
+  close(): void;
+}

@@ -1,0 +1,40 @@
+/**
+ * Making files as somebody else: the caller's file system uid and gid, and its umask, for the length of one call.
+ *
+ * The kernel then does what it does for a local create (set-group-id directories, default ACLs, ownership in one
+ * step), which a later chown could not. Capabilities stay, because permission was already checked by the client's
+ * kernel and its supplementary groups are not known here. Thread-directed: a `FileSystem` belongs to one thread.
+ */
+import { keepCapabilitiesAcrossIdentities, setFileSystemIdentity, setUmask } from "../../../sys/src/index.ts";
+import type { Caller } from "../fs/filesystem.ts";
+
+export class CallerIdentity {
+  readonly #uid: number;
+  readonly #gid: number;
+  /** null: not tried yet. Without root, everything is made as the server's own user. */
+  #canSwitch: boolean | null;
+
+  constructor() {
+    this.#uid = process.geteuid?.() ?? 0;
+    this.#gid = process.getegid?.() ?? 0;
+    this.#canSwitch = this.#uid === 0 ? null : false;
+  }
+
+  run<T>(caller: Caller, umask: number, work: () => T): T {
+    const foreign = caller.uid !== this.#uid || caller.gid !== this.#gid;
+    const switched = foreign && this.#mayswitch();
+    if (switched) setFileSystemIdentity(caller.uid, caller.gid);
+    const oldMask = setUmask(umask);
+    try {
+      return work();
+    } finally {
+      setUmask(oldMask);
+      if (switched) setFileSystemIdentity(this.#uid, this.#gid);
+    }
+  }
+
+  #mayswitch(): boolean {
+    this.#canSwitch ??= keepCapabilitiesAcrossIdentities();
+    return this.#canSwitch;
+  }
+}

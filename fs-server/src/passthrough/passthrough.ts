@@ -1,0 +1,442 @@
+/**
+ * A directory of the host, served node by node with real system calls.
+ *
+ * Confinement: the source is opened once; everything else is reached from a descriptor by one checked component,
+ * with O_NOFOLLOW and openat2's RESOLVE_BENEATH | RESOLVE_NO_XDEV, so no name, `..`, symbolic link, mount point or
+ * concurrent rename leads outside. Content is opened through /proc/self/fd of a pinned inode, and only if that is a
+ * regular file: opening a FIFO could wait for ever, opening a device would act on the host.
+ * What the host itself moves out of the source while a client holds its node stays reachable for that client.
+ *
+ * Permissions are the client's kernel's business (default_permissions); ownership of new files is ours (`Caller`).
+ * Belongs to one thread.
+ */
+import { files } from "../../../sys/src/index.ts";
+import { failure, succeeded } from "../fs/errors.ts";
+import type {
+  AttributeChange,
+  Attributes,
+  Caller,
+  CopyEnd,
+  DirectoryEntry,
+  Entry,
+  FileHandle,
+  FileSystem,
+  MappableFile,
+  NewNode,
+  NodeId,
+  Place,
+  Statistics,
+  TimeChange,
+  Usage,
+} from "../fs/filesystem.ts";
+import { type ComponentName, PATH_MAX_BYTES, type TerminatedBytes } from "../fs/names.ts";
+import { attributesOf, lastAttributes, lastIdentity, statInto, statisticsOf } from "./attributes.ts";
+import { DirectoryReader } from "./directory.ts";
+import { HandleTable } from "./handles.ts";
+import { CallerIdentity } from "./identity.ts";
+import { type Inode, InodeTable } from "./inodes.ts";
+import { type PassthroughOptions, passthroughOptions } from "./options.ts";
+
+/** loff_t is signed. */
+const MAX_OFFSET = 2n ** 63n - 1n;
+/** Longest single copy_file_range: the client asks again, and the server stays responsive. */
+const MAX_COPY_BYTES = 128n * 1024n * 1024n;
+/** Open flags that a client may pass on: O_APPEND, O_TRUNC and O_SYNC with O_DSYNC. O_DIRECT would ask for aligned buffers. */
+const PASSED_FLAGS = files.O_APPEND | files.O_TRUNC | 0o4010000;
+const KNOWN_RENAME_FLAGS = files.RENAME_NOREPLACE | files.RENAME_EXCHANGE | files.RENAME_WHITEOUT;
+const BENEATH = files.RESOLVE_BENEATH | files.RESOLVE_NO_MAGICLINKS | files.RESOLVE_NO_SYMLINKS;
+
+/** The path by which the kernel reopens what `fd` refers to, whatever its name has become. */
+function reopenPath(fd: number): Uint8Array {
+  return Buffer.from(`/proc/self/fd/${fd}\0`, "latin1");
+}
+
+function checkedOffset(offset: bigint): bigint {
+  if (offset > MAX_OFFSET) throw failure("EINVAL");
+  return offset;
+}
+
+function timespec(change: TimeChange): files.Timespec {
+  switch (change.kind) {
+    case "keep":
+      return { seconds: 0n, nanoseconds: files.UTIME_OMIT };
+    case "now":
+      return { seconds: 0n, nanoseconds: files.UTIME_NOW };
+    case "set":
+      return change.time;
+    default:
+      return change satisfies never;
+  }
+}
+
+export class PassthroughFileSystem implements FileSystem {
+  readonly options: PassthroughOptions;
+  readonly #inodes: InodeTable;
+  readonly #handles: HandleTable;
+  readonly #identity = new CallerIdentity();
+
+  /** Serves `source`, which must be a directory. Throws an Error that says what is wrong with it. */
+  constructor(source: string, options: Partial<PassthroughOptions> = {}) {
+    this.options = passthroughOptions(options);
+    const fd = files.openat(files.AT_FDCWD, files.pathBytes(source), files.O_PATH | files.O_DIRECTORY);
+    if (fd < 0) throw new Error(`cannot serve ${source}: ${failure(-fd).code}`);
+    succeeded(statInto(fd, files.EMPTY_PATH));
+    this.#inodes = new InodeTable({ ...lastIdentity(), fd }, this.options.nodeLimit);
+    this.#handles = new HandleTable(this.options.handleLimit);
+    const probe = files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
+    if (probe < 0) throw new Error(`cannot serve ${source}: /proc is not mounted (${failure(-probe).code})`);
+    files.close(probe);
+  }
+
+  lookup(parent: NodeId, name: ComponentName): Entry {
+    return this.#entryAt(this.#inodes.get(parent), name);
+  }
+
+  forget(node: NodeId, count: bigint): void {
+    this.#inodes.forget(node, count);
+  }
+
+  getattr(node: NodeId): Attributes {
+    return attributesOf(this.#inodes.get(node).fd);
+  }
+
+  setattr(node: NodeId, change: AttributeChange, handle: FileHandle | null): Attributes {
+    this.#requireWritable();
+    const { fd, fileType } = this.#inodes.get(node);
+    // Ownership first: changing it takes away set-user-id bits that `mode` may want to set.
+    if (change.uid !== null || change.gid !== null) {
+      const KEEP = 0xffffffff;
+      const flags = files.AT_EMPTY_PATH | files.AT_SYMLINK_NOFOLLOW;
+      succeeded(files.fchownat(fd, files.EMPTY_PATH, change.uid ?? KEEP, change.gid ?? KEEP, flags));
+    }
+    if (change.mode !== null) {
+      if (fileType === files.S_IFLNK) throw failure("EOPNOTSUPP");
+      succeeded(files.fchmodat(files.AT_FDCWD, reopenPath(fd), change.mode & 0o7777));
+    }
+    if (change.sizeBytes !== null) this.#truncate(fd, fileType, checkedOffset(change.sizeBytes), handle);
+    if (change.accessTime.kind !== "keep" || change.modificationTime.kind !== "keep") {
+      const times = {
+        access: timespec(change.accessTime),
+        modification: timespec(change.modificationTime),
+      };
+      succeeded(files.utimensat(fd, files.EMPTY_PATH, times, files.AT_EMPTY_PATH));
+    }
+    return attributesOf(fd);
+  }
+
+  #truncate(fd: number, fileType: number, sizeBytes: bigint, handle: FileHandle | null): void {
+    if (handle !== null) {
+      succeeded(files.ftruncate(this.#handles.file(handle).fd, sizeBytes));
+      return;
+    }
+    if (fileType !== files.S_IFREG) throw failure(fileType === files.S_IFDIR ? "EISDIR" : "EINVAL");
+    succeeded(files.truncate(reopenPath(fd), sizeBytes));
+  }
+
+  /** By the mode bits alone: for clients without a kernel of their own. */
+  access(node: NodeId, mask: number, caller: Caller): void {
+    const { mode, uid, gid } = this.getattr(node);
+    if ((mask & 2) !== 0) this.#requireWritable();
+    if (caller.uid === 0) {
+      const executable = (mode & 0o111) !== 0 || (mode & files.S_IFMT) === files.S_IFDIR;
+      if ((mask & 1) !== 0 && !executable) throw failure("EACCES");
+      return;
+    }
+    const shift = caller.uid === uid ? 6 : caller.gid === gid ? 3 : 0;
+    if ((mask & 7 & ~(mode >> shift)) !== 0) throw failure("EACCES");
+  }
+
+  open(node: NodeId, flags: number): FileHandle {
+    const inode = this.#inodes.get(node);
+    this.#handles.requireRoom();
+    return this.#handles.add({ kind: "file", fd: this.#openContent(inode, this.#openFlags(flags)) });
+  }
+
+  create(place: Place, flags: number, what: NewNode): { entry: Entry; handle: FileHandle } {
+    this.#requireWritable();
+    const parent = this.#inodes.get(place.parent);
+    this.#handles.requireRoom();
+    this.#inodes.requireRoom();
+    const openFlags = this.#openFlags(flags);
+    const exclusive = openFlags | files.O_CREAT | files.O_EXCL | files.O_NOFOLLOW;
+    const fd = this.#identity.run(what.caller, what.umask, () =>
+      files.openat(parent.fd, place.name, exclusive, what.mode & 0o7777),
+    );
+    // Opening what exists goes by the pinned inode, which cannot be a FIFO or a device in disguise.
+    if (fd < 0 && failure(-fd).code === "EEXIST" && (flags & files.O_EXCL) === 0) {
+      return this.#openExisting(parent, place.name, openFlags);
+    }
+    return this.#adoptOpen(succeeded(fd));
+  }
+
+  #openExisting(parent: Inode, name: ComponentName, openFlags: number): { entry: Entry; handle: FileHandle } {
+    const entry = this.#entryAt(parent, name);
+    try {
+      const fd = this.#openContent(this.#inodes.get(entry.node), openFlags);
+      return { entry, handle: this.#handles.add({ kind: "file", fd }) };
+    } catch (error) {
+      this.#inodes.forget(entry.node, 1n);
+      throw error;
+    }
+  }
+
+  tmpfile(parent: NodeId, flags: number, what: NewNode): { entry: Entry; handle: FileHandle } {
+    this.#requireWritable();
+    const { fd: parentFd, fileType } = this.#inodes.get(parent);
+    if (fileType !== files.S_IFDIR) throw failure("ENOTDIR");
+    this.#handles.requireRoom();
+    this.#inodes.requireRoom();
+    const openFlags = this.#openFlags(flags) | files.O_TMPFILE | (flags & files.O_EXCL);
+    const fd = this.#identity.run(what.caller, what.umask, () =>
+      files.openat(files.AT_FDCWD, reopenPath(parentFd), openFlags, what.mode & 0o7777),
+    );
+    return this.#adoptOpen(succeeded(fd));
+  }
+
+  /** Entry and handle for a descriptor that was just created. Takes it over. */
+  #adoptOpen(fd: number): { entry: Entry; handle: FileHandle } {
+    const pin = files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
+    if (pin < 0) {
+      files.close(fd);
+      throw failure(-pin);
+    }
+    const entry = this.#adopt(pin);
+    return { entry, handle: this.#handles.add({ kind: "file", fd }) };
+  }
+
+  read(handle: FileHandle, offset: bigint, into: Uint8Array): number {
+    return succeeded(files.pread(this.#handles.file(handle).fd, into, checkedOffset(offset)));
+  }
+
+  write(handle: FileHandle, offset: bigint, data: Uint8Array): number {
+    return succeeded(files.pwrite(this.#handles.file(handle).fd, data, checkedOffset(offset)));
+  }
+
+  /** Each close(2) of the client. Closing a duplicate lets the source's file system report delayed errors. */
+  flush(handle: FileHandle): void {
+    succeeded(files.close(succeeded(files.dup(this.#handles.file(handle).fd))));
+  }
+
+  fsync(handle: FileHandle, dataOnly: boolean): void {
+    const { fd } = this.#handles.file(handle);
+    succeeded(dataOnly ? files.fdatasync(fd) : files.fsync(fd));
+  }
+
+  fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void {
+    this.#requireWritable();
+    const { fd } = this.#handles.file(handle);
+    succeeded(files.fallocate(fd, mode, checkedOffset(offset), checkedOffset(lengthBytes)));
+  }
+
+  lseek(handle: FileHandle, offset: bigint, whence: number): bigint {
+    // The client's kernel knows position and size; only data and holes are ours to tell.
+    if (whence !== files.SEEK_DATA && whence !== files.SEEK_HOLE) throw failure("EINVAL");
+    const result = files.lseek(this.#handles.file(handle).fd, checkedOffset(offset), whence);
+    if (result < 0n) throw failure(Number(-result));
+    return result;
+  }
+
+  copyFileRange(from: CopyEnd, to: CopyEnd, lengthBytes: bigint): number {
+    this.#requireWritable();
+    const source = { fd: this.#handles.file(from.handle).fd, offset: checkedOffset(from.offset) };
+    const target = { fd: this.#handles.file(to.handle).fd, offset: checkedOffset(to.offset) };
+    const length = lengthBytes < MAX_COPY_BYTES ? lengthBytes : MAX_COPY_BYTES;
+    return succeeded(files.copyFileRange(source, target, length));
+  }
+
+  release(handle: FileHandle): void {
+    this.#handles.release(handle, "file");
+  }
+
+  opendir(node: NodeId): FileHandle {
+    const { fd: pin, fileType } = this.#inodes.get(node);
+    if (fileType !== files.S_IFDIR) throw failure("ENOTDIR");
+    this.#handles.requireRoom();
+    const fd = succeeded(files.openat(files.AT_FDCWD, reopenPath(pin), files.O_DIRECTORY));
+    return this.#handles.add({ kind: "directory", fd, reader: new DirectoryReader(fd) });
+  }
+
+  readDirectory(handle: FileHandle, offset: bigint, emit: (entry: DirectoryEntry) => boolean): void {
+    this.#handles.directory(handle).reader.read(offset, emit);
+  }
+
+  fsyncdir(handle: FileHandle, dataOnly: boolean): void {
+    const { fd } = this.#handles.directory(handle);
+    succeeded(dataOnly ? files.fdatasync(fd) : files.fsync(fd));
+  }
+
+  releasedir(handle: FileHandle): void {
+    this.#handles.release(handle, "directory");
+  }
+
+  mkdir(place: Place, what: NewNode): Entry {
+    return this.#make(place, what.caller, what.umask, (directoryFd) =>
+      files.mkdirat(directoryFd, place.name, what.mode & 0o7777),
+    );
+  }
+
+  mknod(place: Place, what: NewNode, device: { major: number; minor: number }): Entry {
+    const number = files.deviceNumber(device.major, device.minor);
+    return this.#make(place, what.caller, what.umask, (directoryFd) =>
+      files.mknodat(directoryFd, place.name, what.mode, number),
+    );
+  }
+
+  symlink(place: Place, target: TerminatedBytes, caller: Caller): Entry {
+    return this.#make(place, caller, 0, (directoryFd) => files.symlinkat(target, directoryFd, place.name));
+  }
+
+  link(node: NodeId, place: Place): Entry {
+    this.#requireWritable();
+    const { fd } = this.#inodes.get(node);
+    const parent = this.#inodes.get(place.parent);
+    // Following the /proc link ends at the inode itself, also when that is a symbolic link.
+    const path = reopenPath(fd);
+    succeeded(files.linkat(files.AT_FDCWD, path, parent.fd, place.name, files.AT_SYMLINK_FOLLOW));
+    return this.#entryAt(parent, place.name);
+  }
+
+  unlink(place: Place): void {
+    this.#requireWritable();
+    succeeded(files.unlinkat(this.#inodes.get(place.parent).fd, place.name, 0));
+  }
+
+  rmdir(place: Place): void {
+    this.#requireWritable();
+    succeeded(files.unlinkat(this.#inodes.get(place.parent).fd, place.name, files.AT_REMOVEDIR));
+  }
+
+  rename(from: Place, to: Place, flags: number): void {
+    this.#requireWritable();
+    if ((flags & ~KNOWN_RENAME_FLAGS) !== 0) throw failure("EINVAL");
+    const fromFd = this.#inodes.get(from.parent).fd;
+    const toFd = this.#inodes.get(to.parent).fd;
+    succeeded(files.renameat2(fromFd, from.name, toFd, to.name, flags));
+  }
+
+  readlink(node: NodeId): Uint8Array {
+    const { fd, fileType } = this.#inodes.get(node);
+    if (fileType !== files.S_IFLNK) throw failure("EINVAL");
+    const target = new Uint8Array(PATH_MAX_BYTES);
+    return target.subarray(0, succeeded(files.readlinkat(fd, files.EMPTY_PATH, target)));
+  }
+
+  statfs(node: NodeId): Statistics {
+    return statisticsOf(this.#inodes.get(node).fd);
+  }
+
+  syncfs(node: NodeId): void {
+    const { fd, fileType } = this.#inodes.get(node);
+    if (fileType !== files.S_IFDIR) throw failure("EINVAL");
+    const open = succeeded(files.openat(files.AT_FDCWD, reopenPath(fd), files.O_DIRECTORY));
+    const result = files.syncfs(open);
+    files.close(open);
+    succeeded(result);
+  }
+
+  getxattr(node: NodeId, name: TerminatedBytes, into: Uint8Array): number {
+    return succeeded(files.getxattr(reopenPath(this.#inodes.get(node).fd), name, into));
+  }
+
+  setxattr(node: NodeId, name: TerminatedBytes, value: Uint8Array, flags: number): void {
+    this.#requireWritable();
+    succeeded(files.setxattr(reopenPath(this.#inodes.get(node).fd), name, value, flags));
+  }
+
+  listxattr(node: NodeId, into: Uint8Array): number {
+    return succeeded(files.listxattr(reopenPath(this.#inodes.get(node).fd), into));
+  }
+
+  removexattr(node: NodeId, name: TerminatedBytes): void {
+    this.#requireWritable();
+    succeeded(files.removexattr(reopenPath(this.#inodes.get(node).fd), name));
+  }
+
+  openForMapping(node: NodeId, { writable }: { readonly writable: boolean }): MappableFile {
+    const inode = this.#inodes.get(node);
+    if (writable) this.#requireWritable();
+    const fd = this.#openContent(inode, writable ? files.O_RDWR : files.O_RDONLY);
+    return { fd, close: () => void files.close(fd) };
+  }
+
+  usage(): Usage {
+    return { nodes: this.#inodes.count, handles: this.#handles.count };
+  }
+
+  close(): void {
+    this.#handles.close();
+    this.#inodes.close();
+  }
+
+  #requireWritable(): void {
+    if (this.options.readOnly) throw failure("EROFS");
+  }
+
+  /** The flags with which the source is opened for a client that asked for `flags`. */
+  #openFlags(flags: number): number {
+    const mode = flags & files.O_ACCMODE;
+    if (mode === files.O_ACCMODE) throw failure("EINVAL");
+    if (mode !== files.O_RDONLY || (flags & files.O_TRUNC) !== 0) this.#requireWritable();
+    const passed = flags & PASSED_FLAGS;
+    if (!this.options.writebackCache) return mode | passed;
+    // The kernel fills the rest of a page before it writes part of one, and appends by itself.
+    return (mode === files.O_WRONLY ? files.O_RDWR : mode) | (passed & ~files.O_APPEND);
+  }
+
+  #openContent(inode: Inode, flags: number): number {
+    switch (inode.fileType) {
+      case files.S_IFREG:
+        return succeeded(files.openat(files.AT_FDCWD, reopenPath(inode.fd), flags));
+      case files.S_IFDIR:
+        throw failure("EISDIR");
+      case files.S_IFLNK:
+        throw failure("ELOOP");
+      default:
+        throw failure("ENXIO");
+    }
+  }
+
+  /** Makes something at `place` as its caller and returns its entry. */
+  #make(place: Place, caller: Caller, umask: number, make: (directoryFd: number) => number): Entry {
+    this.#requireWritable();
+    const parent = this.#inodes.get(place.parent);
+    this.#inodes.requireRoom();
+    succeeded(this.#identity.run(caller, umask, () => make(parent.fd)));
+    return this.#entryAt(parent, place.name);
+  }
+
+  /** The entry `name` of a directory, with one more reference. */
+  #entryAt(directory: Inode, name: ComponentName): Entry {
+    succeeded(statInto(directory.fd, name));
+    // A known inode is found without opening anything: its pin keeps (device, ino) from meaning another file.
+    const known = this.#inodes.find(lastIdentity());
+    if (known !== undefined) {
+      known.lookups += 1;
+      return { node: known.node, generation: 0n, attributes: lastAttributes() };
+    }
+    this.#inodes.requireRoom();
+    const flags = files.O_PATH | files.O_NOFOLLOW;
+    const fd = this.options.crossMounts
+      ? files.openat(directory.fd, name, flags)
+      : files.openat2(directory.fd, name, flags, BENEATH | files.RESOLVE_NO_XDEV);
+    return this.#adopt(succeeded(fd));
+  }
+
+  /** The entry of the inode behind an O_PATH descriptor, with one more reference. Takes the descriptor over. */
+  #adopt(fd: number): Entry {
+    const result = statInto(fd, files.EMPTY_PATH);
+    if (result < 0) {
+      files.close(fd);
+      throw failure(-result);
+    }
+    const identity = lastIdentity();
+    const attributes = lastAttributes();
+    const known = this.#inodes.find(identity);
+    if (known === undefined) {
+      return { node: this.#inodes.add(identity, fd).node, generation: 0n, attributes };
+    }
+    files.close(fd);
+    known.lookups += 1;
+    return { node: known.node, generation: 0n, attributes };
+  }
+}

@@ -1,0 +1,14 @@
+/** A server ends with whoever started it: no mount survives a killed harness. */
+import { constants } from "node:os";
+import { parentProcessId, signalOnParentDeath } from "../../../sys/src/index.ts";
+
+/**
+ * The kernel sends SIGTERM to this process when its parent dies.
+ * @param expectedParent the process that is meant, if it told its id: without, a parent already dead goes unnoticed.
+ * @returns false if the parent is gone already: the signal would never come, so the caller must end at once.
+ */
+export function dieWithParent(expectedParent: number | null): boolean {
+  signalOnParentDeath(constants.signals.SIGTERM);
+  // Checked after the request, so that a death in between is not missed.
+  return expectedParent === null || parentProcessId() === expectedParent;
+}

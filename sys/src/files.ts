@@ -1,0 +1,354 @@
+/**
+ * File system calls, in the shape a file server needs: relative to directory descriptors, names as bytes,
+ * 64-bit offsets, and no exception where failure is an everyday answer.
+ *
+ * Every function returns what the system call returns, or the *negative* errno: a look-up that finds nothing is
+ * not worth a stack trace. Names and paths are NUL-terminated bytes (file names on Linux are bytes, not text).
+ * Layouts are those of x86-64 and arm64 (struct statx and struct statfs are the same on both).
+ */
+import { declare, lastErrno, type Pointer } from "./libc.ts";
+
+export const AT_FDCWD = -100;
+export const AT_SYMLINK_FOLLOW = 0x400;
+export const AT_SYMLINK_NOFOLLOW = 0x100;
+export const AT_REMOVEDIR = 0x200;
+export const AT_EMPTY_PATH = 0x1000;
+
+export const O_ACCMODE = 3;
+export const O_RDONLY = 0;
+export const O_WRONLY = 1;
+export const O_RDWR = 2;
+export const O_CREAT = 0o100;
+export const O_EXCL = 0o200;
+export const O_NOCTTY = 0o400;
+export const O_TRUNC = 0o1000;
+export const O_APPEND = 0o2000;
+export const O_NONBLOCK = 0o4000;
+/** These three differ by architecture: arm64 swaps them about. */
+const isArm64 = process.arch === "arm64";
+export const O_DIRECT: number = isArm64 ? 0o200000 : 0o40000;
+export const O_DIRECTORY: number = isArm64 ? 0o40000 : 0o200000;
+export const O_NOFOLLOW: number = isArm64 ? 0o100000 : 0o400000;
+export const O_CLOEXEC = 0o2000000;
+export const O_PATH = 0o10000000;
+/** Already includes O_DIRECTORY. */
+export const O_TMPFILE: number = 0o20000000 | O_DIRECTORY;
+
+export const S_IFMT = 0o170000;
+export const S_IFDIR = 0o040000;
+export const S_IFREG = 0o100000;
+export const S_IFLNK = 0o120000;
+
+export const RENAME_NOREPLACE = 1;
+export const RENAME_EXCHANGE = 2;
+export const RENAME_WHITEOUT = 4;
+
+export const SEEK_SET = 0;
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
+
+/** `tv_nsec` values of utimensat(2). */
+export const UTIME_NOW = 0x3fffffff;
+export const UTIME_OMIT = 0x3ffffffe;
+
+/** openat2(2), struct open_how.resolve. */
+export const RESOLVE_NO_XDEV = 0x01;
+export const RESOLVE_NO_MAGICLINKS = 0x02;
+export const RESOLVE_NO_SYMLINKS = 0x04;
+export const RESOLVE_BENEATH = 0x08;
+
+export const STATX_BASIC_STATS = 0x7ff;
+export const STATX_BTIME = 0x800;
+export const STATX_BYTES = 256;
+export const STATFS_BYTES = 120;
+
+/** NUL-terminated bytes. */
+export type PathBytes = Uint8Array;
+
+/** The empty path that AT_EMPTY_PATH wants. */
+export const EMPTY_PATH: PathBytes = new Uint8Array(1);
+
+const SYS_OPENAT2 = 437;
+
+function negated(result: number): number {
+  return result === -1 ? -lastErrno() : result;
+}
+
+/** The bytes of `text` and a NUL. */
+export function pathBytes(text: string): PathBytes {
+  return Buffer.from(`${text}\0`, "utf8");
+}
+
+const cOpenat = declare<(dir: number, path: PathBytes, flags: number, mode: number) => number>(
+  "int openat(int dir, const void *path, int flags, uint32 mode)",
+);
+const cOpenat2 = declare<
+  (number: number, dir: number, path: PathBytes, how: Uint8Array, size: number) => number
+>("int64 syscall(int64 number, int dir, const void *path, const void *how, uint64 size)");
+const cClose = declare<(fd: number) => number>("int close(int fd)");
+const cDup = declare<(fd: number) => number>("int dup(int fd)");
+const cStatx = declare<
+  (dir: number, path: PathBytes, flags: number, mask: number, out: Uint8Array) => number
+>("int statx(int dir, const void *path, int flags, uint32 mask, void *out)");
+const cFstatfs = declare<(fd: number, out: Uint8Array) => number>("int fstatfs(int fd, void *out)");
+const cPread = declare<(fd: number, into: Uint8Array, length: number, offset: bigint) => number>(
+  "int64 pread64(int fd, void *into, uint64 length, int64 offset)",
+);
+const cPwrite = declare<(fd: number, from: Uint8Array, length: number, offset: bigint) => number>(
+  "int64 pwrite64(int fd, const void *from, uint64 length, int64 offset)",
+);
+const cMkdirat = declare<(dir: number, path: PathBytes, mode: number) => number>(
+  "int mkdirat(int dir, const void *path, uint32 mode)",
+);
+const cMknodat = declare<(dir: number, path: PathBytes, mode: number, device: bigint) => number>(
+  "int mknodat(int dir, const void *path, uint32 mode, uint64 device)",
+);
+const cUnlinkat = declare<(dir: number, path: PathBytes, flags: number) => number>(
+  "int unlinkat(int dir, const void *path, int flags)",
+);
+const cRenameat2 = declare<
+  (fromDir: number, from: PathBytes, toDir: number, to: PathBytes, flags: number) => number
+>("int renameat2(int fromDir, const void *from, int toDir, const void *to, uint32 flags)");
+const cLinkat = declare<
+  (fromDir: number, from: PathBytes, toDir: number, to: PathBytes, flags: number) => number
+>("int linkat(int fromDir, const void *from, int toDir, const void *to, int flags)");
+const cSymlinkat = declare<(target: PathBytes, dir: number, path: PathBytes) => number>(
+  "int symlinkat(const void *target, int dir, const void *path)",
+);
+const cReadlinkat = declare<(dir: number, path: PathBytes, into: Uint8Array, size: number) => number>(
+  "int64 readlinkat(int dir, const void *path, void *into, uint64 size)",
+);
+const cFchmodat = declare<(dir: number, path: PathBytes, mode: number, flags: number) => number>(
+  "int fchmodat(int dir, const void *path, uint32 mode, int flags)",
+);
+const cFchownat = declare<(dir: number, path: PathBytes, uid: number, gid: number, flags: number) => number>(
+  "int fchownat(int dir, const void *path, uint32 uid, uint32 gid, int flags)",
+);
+const cUtimensat = declare<(dir: number, path: PathBytes, times: Uint8Array, flags: number) => number>(
+  "int utimensat(int dir, const void *path, const void *times, int flags)",
+);
+const cTruncate = declare<(path: PathBytes, length: bigint) => number>(
+  "int truncate64(const void *path, int64 length)",
+);
+const cFtruncate = declare<(fd: number, length: bigint) => number>("int ftruncate64(int fd, int64 length)");
+const cFsync = declare<(fd: number) => number>("int fsync(int fd)");
+const cFdatasync = declare<(fd: number) => number>("int fdatasync(int fd)");
+const cSyncfs = declare<(fd: number) => number>("int syncfs(int fd)");
+const cFallocate = declare<(fd: number, mode: number, offset: bigint, length: bigint) => number>(
+  "int fallocate64(int fd, int mode, int64 offset, int64 length)",
+);
+const cLseek = declare<(fd: number, offset: bigint, whence: number) => number | bigint>(
+  "int64 lseek64(int fd, int64 offset, int whence)",
+);
+const cCopyFileRange = declare<
+  (
+    from: number,
+    fromOffset: BigInt64Array,
+    to: number,
+    toOffset: BigInt64Array,
+    length: bigint,
+    flags: number,
+  ) => number
+>("int64 copy_file_range(int from, void *fromOffset, int to, void *toOffset, uint64 length, uint32 flags)");
+const cGetdents = declare<(fd: number, into: Uint8Array, size: number) => number>(
+  "int64 getdents64(int fd, void *into, uint64 size)",
+);
+const cGetxattr = declare<(path: PathBytes, name: PathBytes, into: Pointer, size: number) => number>(
+  "int64 getxattr(const void *path, const void *name, void *into, uint64 size)",
+);
+const cSetxattr = declare<
+  (path: PathBytes, name: PathBytes, value: Uint8Array, size: number, flags: number) => number
+>("int setxattr(const void *path, const void *name, const void *value, uint64 size, int flags)");
+const cListxattr = declare<(path: PathBytes, into: Pointer, size: number) => number>(
+  "int64 listxattr(const void *path, void *into, uint64 size)",
+);
+const cRemovexattr = declare<(path: PathBytes, name: PathBytes) => number>(
+  "int removexattr(const void *path, const void *name)",
+);
+
+/** openat(2), always with O_CLOEXEC. */
+export function openat(directoryFd: number, path: PathBytes, flags: number, mode = 0): number {
+  return negated(cOpenat(directoryFd, path, flags | O_CLOEXEC, mode));
+}
+
+/** openat2(2) (Linux 5.6), always with O_CLOEXEC: openat with rules about what the path may pass through. */
+export function openat2(directoryFd: number, path: PathBytes, flags: number, resolve: number): number {
+  // struct open_how: flags, mode, resolve, each 64 bits.
+  const how = new BigUint64Array([BigInt(flags | O_CLOEXEC), 0n, BigInt(resolve)]);
+  return negated(cOpenat2(SYS_OPENAT2, directoryFd, path, new Uint8Array(how.buffer), 24));
+}
+
+export function close(fd: number): number {
+  return negated(cClose(fd));
+}
+
+export function dup(fd: number): number {
+  return negated(cDup(fd));
+}
+
+/** statx(2) into a buffer of STATX_BYTES. */
+export function statx(
+  directoryFd: number,
+  path: PathBytes,
+  flags: number,
+  mask: number,
+  out: Uint8Array,
+): number {
+  return negated(cStatx(directoryFd, path, flags, mask, out));
+}
+
+/** fstatfs(2) into a buffer of STATFS_BYTES. Works on O_PATH descriptors. */
+export function fstatfs(fd: number, out: Uint8Array): number {
+  return negated(cFstatfs(fd, out));
+}
+
+export function pread(fd: number, into: Uint8Array, offset: bigint): number {
+  return negated(cPread(fd, into, into.length, offset));
+}
+
+export function pwrite(fd: number, from: Uint8Array, offset: bigint): number {
+  return negated(cPwrite(fd, from, from.length, offset));
+}
+
+export function mkdirat(directoryFd: number, path: PathBytes, mode: number): number {
+  return negated(cMkdirat(directoryFd, path, mode));
+}
+
+/** mknodat(2); `device` in glibc's 64-bit encoding (`deviceNumber`). */
+export function mknodat(directoryFd: number, path: PathBytes, mode: number, device: bigint): number {
+  return negated(cMknodat(directoryFd, path, mode, device));
+}
+
+export function unlinkat(directoryFd: number, path: PathBytes, flags: number): number {
+  return negated(cUnlinkat(directoryFd, path, flags));
+}
+
+export function renameat2(
+  fromDirectoryFd: number,
+  from: PathBytes,
+  toDirectoryFd: number,
+  to: PathBytes,
+  flags: number,
+): number {
+  return negated(cRenameat2(fromDirectoryFd, from, toDirectoryFd, to, flags));
+}
+
+export function linkat(
+  fromDirectoryFd: number,
+  from: PathBytes,
+  toDirectoryFd: number,
+  to: PathBytes,
+  flags: number,
+): number {
+  return negated(cLinkat(fromDirectoryFd, from, toDirectoryFd, to, flags));
+}
+
+export function symlinkat(target: PathBytes, directoryFd: number, path: PathBytes): number {
+  return negated(cSymlinkat(target, directoryFd, path));
+}
+
+export function readlinkat(directoryFd: number, path: PathBytes, into: Uint8Array): number {
+  return negated(cReadlinkat(directoryFd, path, into, into.length));
+}
+
+export function fchmodat(directoryFd: number, path: PathBytes, mode: number): number {
+  return negated(cFchmodat(directoryFd, path, mode, 0));
+}
+
+export function fchownat(
+  directoryFd: number,
+  path: PathBytes,
+  uid: number,
+  gid: number,
+  flags: number,
+): number {
+  return negated(cFchownat(directoryFd, path, uid, gid, flags));
+}
+
+export type Timespec = { readonly seconds: bigint; readonly nanoseconds: number };
+
+/** utimensat(2); nanoseconds may be UTIME_NOW or UTIME_OMIT. */
+export function utimensat(
+  directoryFd: number,
+  path: PathBytes,
+  times: { readonly access: Timespec; readonly modification: Timespec },
+  flags: number,
+): number {
+  const spec = new BigInt64Array([
+    times.access.seconds,
+    BigInt(times.access.nanoseconds),
+    times.modification.seconds,
+    BigInt(times.modification.nanoseconds),
+  ]);
+  return negated(cUtimensat(directoryFd, path, new Uint8Array(spec.buffer), flags));
+}
+
+export function truncate(path: PathBytes, lengthBytes: bigint): number {
+  return negated(cTruncate(path, lengthBytes));
+}
+
+export function ftruncate(fd: number, lengthBytes: bigint): number {
+  return negated(cFtruncate(fd, lengthBytes));
+}
+
+export function fsync(fd: number): number {
+  return negated(cFsync(fd));
+}
+
+export function fdatasync(fd: number): number {
+  return negated(cFdatasync(fd));
+}
+
+export function syncfs(fd: number): number {
+  return negated(cSyncfs(fd));
+}
+
+export function fallocate(fd: number, mode: number, offset: bigint, lengthBytes: bigint): number {
+  return negated(cFallocate(fd, mode, offset, lengthBytes));
+}
+
+/** lseek(2). The new offset, or the negative errno: offsets are never negative, so the sign tells. */
+export function lseek(fd: number, offset: bigint, whence: number): bigint {
+  const result = BigInt(cLseek(fd, offset, whence));
+  return result === -1n ? BigInt(-lastErrno()) : result;
+}
+
+export function copyFileRange(
+  from: { readonly fd: number; readonly offset: bigint },
+  to: { readonly fd: number; readonly offset: bigint },
+  lengthBytes: bigint,
+): number {
+  const fromOffset = new BigInt64Array([from.offset]);
+  const toOffset = new BigInt64Array([to.offset]);
+  return negated(cCopyFileRange(from.fd, fromOffset, to.fd, toOffset, lengthBytes, 0));
+}
+
+/** getdents64(2): records of { u64 ino, s64 nextOffset, u16 length, u8 type, NUL-terminated name }. */
+export function getdents(fd: number, into: Uint8Array): number {
+  return negated(cGetdents(fd, into, into.length));
+}
+
+/** getxattr(2); an empty `into` asks for the size. */
+export function getxattr(path: PathBytes, name: PathBytes, into: Uint8Array): number {
+  return negated(cGetxattr(path, name, into.length === 0 ? null : into, into.length));
+}
+
+export function setxattr(path: PathBytes, name: PathBytes, value: Uint8Array, flags: number): number {
+  return negated(cSetxattr(path, name, value, value.length, flags));
+}
+
+/** listxattr(2); an empty `into` asks for the size. */
+export function listxattr(path: PathBytes, into: Uint8Array): number {
+  return negated(cListxattr(path, into.length === 0 ? null : into, into.length));
+}
+
+export function removexattr(path: PathBytes, name: PathBytes): number {
+  return negated(cRemovexattr(path, name));
+}
+
+/** glibc's makedev(3): the 64-bit device number that mknodat takes. */
+export function deviceNumber(major: number, minor: number): bigint {
+  const high = BigInt(major >>> 12);
+  const low = BigInt(major & 0xfff);
+  return (high << 44n) | (BigInt(minor >>> 8) << 20n) | (low << 8n) | BigInt(minor & 0xff);
+}
