@@ -156,15 +156,28 @@ const faultPath: readonly Claim[] = [
   claim(
     "emulated-atomic",
     "inferred",
-    "… and an emulated atomic an internal error.",
+    "… an emulated atomic too: its read comes first.",
     modelCase({
       name: "emulated-atomic",
       pages: ["resident"],
       tasks: [{ name: "victim", vcpu: 0, steps: [{ op: "atomic", page: 0, emulated: true }] }],
       host: [{ op: "truncate", pages: 0 }],
     }),
-    ["stopped-internal-error"],
     ["stopped-mmio"],
+    ["stopped-internal-error", "livelock"],
+  ),
+  claim(
+    "emulated-fetch",
+    "inferred",
+    "… and an emulated instruction fetch an internal error.",
+    modelCase({
+      name: "emulated-fetch",
+      pages: ["resident"],
+      tasks: [{ name: "victim", vcpu: 0, steps: [{ op: "fetch", page: 0, emulated: true }] }],
+      host: [{ op: "truncate", pages: 0 }],
+    }),
+    ["stopped-internal-error"],
+    ["stopped-mmio", "livelock"],
   ),
   claim(
     "no-stale-mapping",

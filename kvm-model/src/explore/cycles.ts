@@ -28,7 +28,7 @@ export type Lasso = {
   readonly componentStates: number;
 };
 
-type Component = { readonly members: readonly number[]; readonly entry: number };
+export type Component = { readonly members: readonly number[]; readonly entry: number };
 
 /** The fair lasso with the shortest stem, or null. */
 export function findFairLasso(graph: Graph, query: CycleQuery): Lasso | null {

@@ -104,7 +104,11 @@ export type HostStep =
       readonly through?: "file" | "server";
     }
   | { readonly op: "extend"; readonly pages: number }
+  /** fallocate PUNCH_HOLE: the pages read as zeros from now on. One step, unlike a truncation. */
+  | { readonly op: "punch"; readonly page: number; readonly pages: number }
   | { readonly op: "hwpoison"; readonly page: number }
+  /** rename over the file, unlink: the mapped inode is not touched. */
+  | { readonly op: "nothing" }
   | { readonly op: "signal"; readonly name: string }
   | { readonly op: "await"; readonly name: string };
 

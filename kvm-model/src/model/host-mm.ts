@@ -101,3 +101,14 @@ export function dropPages(ctx: Context, s: Uint8Array, fromPage: number): void {
     }
   }
 }
+
+/** A hole: the pages stay in the file, and a fault on one finds a page of zeros without any I/O. */
+export function punchHole(ctx: Context, s: Uint8Array, fromPage: number, toPage: number): void {
+  const { f } = ctx;
+  for (let page = fromPage; page < toPage; page++) {
+    s[f.hostPte + page] = 0;
+    s[f.ept + page] = EPT.none;
+    s[f.zeroed + page] = 1;
+  }
+  s[f.seq] = at(s, f.seq) + 1;
+}

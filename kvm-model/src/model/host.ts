@@ -24,7 +24,7 @@ import {
   tell,
   VMA,
 } from "./fields.ts";
-import { dropPages, invalidateEnd, invalidateStart, replaceVma, zapHostPtes } from "./host-mm.ts";
+import { dropPages, invalidateEnd, invalidateStart, punchHole, replaceVma, zapHostPtes } from "./host-mm.ts";
 
 /** Substeps of a truncation. */
 const SUB = {
@@ -171,7 +171,7 @@ function otherHostActions(ctx: Context): Action[] {
   const { f } = ctx;
   return [
     {
-      name: "host: extends, poisons, signals or goes on",
+      name: "host: extends, punches, poisons, signals or goes on",
       actor: "host",
       guard: (s) => {
         const step = hostStep(ctx, s);
@@ -187,6 +187,10 @@ function otherHostActions(ctx: Context): Action[] {
         if (step?.op === "hwpoison") {
           tell(e, "unmap", "host", "kvm", `memory failure takes page ${step.page}`);
           replaceVma(ctx, s, step.page, step.page + 1, VMA.poisoned);
+        }
+        if (step?.op === "punch") {
+          tell(e, "truncate", "host", "host", `hole of ${step.pages} pages from page ${step.page} on`);
+          punchHole(ctx, s, step.page, step.page + step.pages);
         }
         if (step?.op === "signal") s[f.signals] = at(s, f.signals) | (ctx.signalBit.get(step.name) ?? 0);
         finish(ctx, s, HOST.done);

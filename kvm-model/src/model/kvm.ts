@@ -186,7 +186,8 @@ export function takeFault(
 
 /**
  * emulator_read_write_onepage(): a failed copy from the hva falls through to "is this MMIO?", so RAM that cannot be had
- * becomes KVM_EXIT_MMIO; an atomic and an instruction fetch end in KVM_EXIT_INTERNAL_ERROR. Never asynchronous.
+ * becomes KVM_EXIT_MMIO; an instruction fetch ends in KVM_EXIT_INTERNAL_ERROR. Never asynchronous. (An atomic, too, first
+ * reads: MMIO. Only a VMM that completes that read goes on to emulator_cmpxchg_emulated() and an internal error.)
  */
 function emulate(ctx: Context, s: Uint8Array, v: number, page: number, events: EventSink | null): void {
   const { f } = ctx;
@@ -195,7 +196,7 @@ function emulate(ctx: Context, s: Uint8Array, v: number, page: number, events: E
   s[f.vFaulter + v] = task;
   if (getUserPage(ctx, s, page, true) !== GUP.ok) {
     mark(ctx, s, MARK.metGonePage);
-    stop(ctx, s, v, op === "atomic" || op === "fetch" ? STOP.internalError : STOP.mmio, events);
+    stop(ctx, s, v, op === "fetch" ? STOP.internalError : STOP.mmio, events);
     return;
   }
   s[f.ept + page] = at(s, f.vma + page) === VMA.anonymous ? EPT.anonymous : EPT.file;

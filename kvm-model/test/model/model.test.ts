@@ -89,7 +89,9 @@ describe("the model", () => {
     const { model } = guestModel(caseOf("load", stock));
     const state = new Uint8Array(model.stateBytes);
     model.initial(state);
-    expect(model.layout.print(state)).toMatchInlineSnapshot(`"host.i_size=1 page.cache=1 guest.i_size=1 vcpu.task=255"`);
+    expect(model.layout.print(state)).toMatchInlineSnapshot(
+      `"host.i_size=1 page.cache=1 guest.i_size=1 vcpu.task=255"`,
+    );
   });
 });
 
