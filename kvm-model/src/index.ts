@@ -41,7 +41,7 @@ export * from "./model/case.ts";
 export { collectFacts, type Fact, type Facts, factNames, factsOf } from "./model/facts.ts";
 export { type GuestModel, guestModel } from "./model/model.ts";
 export { type Outcome, outcomesOf } from "./model/outcomes.ts";
-export { benchExplore, benchProtocol, type ExploreBench } from "./protocol/bench.ts";
+export { benchExplore, benchProtocol, type ExploreBench, largestCase } from "./protocol/bench.ts";
 export { type SmallModel, type SmallProtocol, smallProtocol } from "./protocol/small.ts";
 export { runSpin, type SpinResult, type SpinRun, spinAvailable } from "./protocol/spin.ts";
 export { type Field, Layout } from "./state/layout.ts";

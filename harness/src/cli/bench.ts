@@ -1,31 +1,17 @@
 /** `daxfault bench explore`: how fast the explorer is, beside SPIN on the same steps where SPIN is installed. */
-import {
-  benchExplore,
-  caseOf,
-  explore,
-  guestModel,
-  presetOf,
-  type Situation,
-} from "../../../kvm-model/src/index.ts";
+import { benchExplore, explore, guestModel, largestCase } from "../../../kvm-model/src/index.ts";
 import { packagePath } from "../paths.ts";
 import { exitCodes } from "../verdict.ts";
 import { openJson } from "./output.ts";
-
-/** The largest case of the full model's scorecard. */
-const LARGEST: { readonly preset: string; readonly situation: Situation } = {
-  preset: "uniform-efault",
-  situation: "two-victims",
-};
 
 const perSecond = (value: number): string => `${(value / 1e6).toFixed(2)} M states/s`;
 
 export function benchExploreCommand(options: { readonly json?: string }): number {
   const small = benchExplore(packagePath("fixtures/spin/apf.pml"));
-  const preset = presetOf(LARGEST.preset);
-  if (preset === null) throw new Error(`no preset ${LARGEST.preset}`);
-  const graph = explore(guestModel(caseOf(LARGEST.situation, preset)).model, { edges: true });
+  const graph = explore(guestModel(largestCase).model);
   const full = {
-    case: `${LARGEST.situation} × ${LARGEST.preset}`,
+    case: largestCase.name,
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
     states: graph.states,
     statesPerSecond: graph.states / graph.seconds,
     stateBytes: graph.model.stateBytes,
@@ -52,10 +38,11 @@ export function benchExploreCommand(options: { readonly json?: string }): number
       `  SPIN -O2  ${same}, ${perSecond(small.spin.statesPerSecond)}; ratio ${small.spin.ratio.toFixed(2)}`,
     );
   }
-  console.log(`full model, ${full.case}, with edges`);
+  console.log(`full model, case ${full.case}`);
   console.log(
     `  explorer  ${full.states} states, ${perSecond(full.statesPerSecond)}, ` +
-      `${full.stateBytes} bytes a state + ${full.overheadBytesPerState.toFixed(1)}`,
+      `${full.stateBytes} bytes a state + ${full.overheadBytesPerState.toFixed(1)}, ` +
+      `peak ${Math.round(full.peakRssBytes / 2 ** 20)} MiB`,
   );
   return exitCodes.ok;
 }

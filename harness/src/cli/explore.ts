@@ -161,7 +161,7 @@ function decideClaims(maxStates: number, json: JsonOutput, style: Style): number
 }
 
 function showEnds(preset: Preset, scenario: Scenario, maxStates: number, json: JsonOutput): number {
-  const allowed = allowedEnds(scenario, preset, hardware, maxStates);
+  const allowed = allowedEnds(scenario, preset, hardware, { maxStates });
   if (allowed.kind === "unsupported")
     throw new UsageError(`${scenario.id} is not for the model: ${allowed.reason}`);
   const { states, boundedBy } = allowed;

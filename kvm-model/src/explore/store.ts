@@ -1,51 +1,50 @@
 /**
- * All states seen so far: the packed states one after the other in a growing ArrayBuffer, and an open-addressing hash
- * table (linear probing) of 8-byte slots, full hash and index, that points into it. Nothing is allocated per state.
+ * All states seen so far: the packed states one after the other in chunks of one growing store, and an open-addressing
+ * hash table (linear probing) of 8-byte slots, full hash and index, that points into it. Nothing is allocated per state,
+ * and states are never moved: a chunk is reserved at once, and the operating system gives it memory page by page as
+ * states are written (a store that grew by copying spent a third of its time on that).
  *
- * Above the state itself a stored state costs 8 bytes / load factor (0.35 to 0.7: 11 to 23 bytes), and the slack of the
- * growing buffer (at most a quarter once it is large). Two states are equal only if all their words are: no
- * fingerprints, so no state is lost to a collision.
+ * Above the state itself a stored state costs 8 bytes / load factor (0.35 to 0.7: 11 to 23 bytes). Two states are equal
+ * only if all their words are: no fingerprints, so no state is lost to a collision.
  */
 
-const INITIAL_STATES = 1 << 12;
+const INITIAL_SLOTS = 1 << 13;
 const MAX_LOAD = 0.7;
-/** Below this many states buffers double; above it they grow by a quarter, to keep the slack small. */
-const DOUBLE_BELOW_STATES = 1 << 18;
+/** States in a chunk: 2 to the power of this. */
+const CHUNK_BITS = 16;
+const CHUNK_MASK = (1 << CHUNK_BITS) - 1;
 
-export function grownCapacity(states: number): number {
-  return states < DOUBLE_BELOW_STATES ? states * 2 : states + (states >>> 2);
+/** For the columns beside the states: they double while small, then grow by a quarter, to keep the slack small. */
+export function grownCapacity(entries: number): number {
+  return entries < 1 << 18 ? entries * 2 : entries + (entries >>> 2);
 }
 
 export class StateStore {
   readonly words: number;
-  #capacity = INITIAL_STATES;
-  #states: Int32Array;
-  #slots: Int32Array;
-  #slotMask: number;
+  readonly #chunks: Int32Array[] = [];
+  #slots: Int32Array = new Int32Array(INITIAL_SLOTS * 2);
+  #slotMask: number = INITIAL_SLOTS - 1;
   #count = 0;
 
   constructor(stateBytes: number) {
     if (stateBytes % 4 !== 0) throw new RangeError(`a state is whole words, not ${stateBytes} bytes`);
     this.words = stateBytes / 4;
-    this.#states = new Int32Array(this.#capacity * this.words);
-    const slots = INITIAL_STATES * 2;
-    this.#slots = new Int32Array(slots * 2);
-    this.#slotMask = slots - 1;
   }
 
   get count(): number {
     return this.#count;
   }
 
-  /** Bytes of all buffers, slack included. */
+  /** Bytes of states and slots. Of the last chunk only what is written: the rest has no memory behind it yet. */
   get allocatedBytes(): number {
-    return this.#states.byteLength + this.#slots.byteLength;
+    return this.#count * this.words * 4 + this.#slots.byteLength;
   }
 
   /** Copies state `index` into `into` (a view of `words` words). */
   load(index: number, into: Int32Array): void {
-    const base = index * this.words;
-    for (let word = 0; word < this.words; word++) into[word] = this.#states[base + word] as number;
+    const chunk = this.#chunks[index >>> CHUNK_BITS] as Int32Array;
+    const base = (index & CHUNK_MASK) * this.words;
+    for (let word = 0; word < this.words; word++) into[word] = chunk[base + word] as number;
   }
 
   /** Index of `state` if it is stored, else -1 - (the index it was just given). */
@@ -59,15 +58,15 @@ export class StateStore {
     hash = Math.imul(hash ^ (hash >>> 13), 0x2c1b3c6d);
     hash ^= hash >>> 16;
     const slots = this.#slots;
-    const states = this.#states;
     let slot = hash & this.#slotMask;
     for (;;) {
       const entry = slots[slot * 2 + 1] as number;
       if (entry === 0) break;
       if (slots[slot * 2] === hash) {
-        const base = (entry - 1) * words;
+        const chunk = this.#chunks[(entry - 1) >>> CHUNK_BITS] as Int32Array;
+        const base = ((entry - 1) & CHUNK_MASK) * words;
         let word = 0;
-        while (word < words && states[base + word] === state[word]) word++;
+        while (word < words && chunk[base + word] === state[word]) word++;
         if (word === words) return entry - 1;
       }
       slot = (slot + 1) & this.#slotMask;
@@ -77,14 +76,11 @@ export class StateStore {
 
   #append(state: Int32Array, hash: number, slot: number): number {
     const index = this.#count;
-    if (index === this.#capacity) {
-      this.#capacity = grownCapacity(this.#capacity);
-      const grown = new Int32Array(this.#capacity * this.words);
-      grown.set(this.#states);
-      this.#states = grown;
-    }
-    const base = index * this.words;
-    for (let word = 0; word < this.words; word++) this.#states[base + word] = state[word] as number;
+    const words = this.words;
+    if ((index & CHUNK_MASK) === 0) this.#chunks.push(new Int32Array(words << CHUNK_BITS));
+    const chunk = this.#chunks[index >>> CHUNK_BITS] as Int32Array;
+    const base = (index & CHUNK_MASK) * words;
+    for (let word = 0; word < words; word++) chunk[base + word] = state[word] as number;
     this.#slots[slot * 2] = hash;
     this.#slots[slot * 2 + 1] = index + 1;
     this.#count = index + 1;

@@ -1,5 +1,7 @@
 /** Measurements of the explorer: against SPIN on the small protocol, and on the full model. Numbers, no verdict. */
 import { explore } from "../explore/explorer.ts";
+import type { ModelCase } from "../model/case.ts";
+import { modelCase } from "../model/case.ts";
 import { type SmallProtocol, smallProtocol } from "./small.ts";
 import { runSpin } from "./spin.ts";
 
@@ -64,4 +66,34 @@ export function benchExplore(
             ratio: statesPerSecond / median(theirs),
           },
   };
+}
+
+/** The largest case of the full model that is run regularly: four tasks, two pages, truncation and growth. */
+export const largestCase: ModelCase = modelCase({
+  name: "crowd",
+  pages: ["resident", "resident"],
+  tasks: [
+    task("first", [
+      { op: "load", page: 0 },
+      { op: "store", page: 0 },
+    ]),
+    task("second", [
+      { op: "load", page: 1 },
+      { op: "store", page: 1 },
+    ]),
+    task("third", [{ op: "load", page: 0 }]),
+    task("bystander", [{ op: "count" }]),
+  ],
+  host: [
+    { op: "truncate", pages: 0 },
+    { op: "extend", pages: 2 },
+  ],
+  kvm: "uniform-efault",
+  vmm: "inject-ve",
+  guest: "ve",
+  preempt: true,
+});
+
+function task(name: string, steps: ModelCase["tasks"][number]["steps"]): ModelCase["tasks"][number] {
+  return { name, vcpu: 0, steps };
 }

@@ -2,7 +2,13 @@
  * What the model allows for a case: the set of final observations over all interleavings, and whether a given
  * observation is one of them. `observed(real) ⊆ allowed(model)`, else one of the two is wrong.
  */
-import { explore, guestModel, outcomesOf } from "../../../../kvm-model/src/index.ts";
+import {
+  explore,
+  guestModel,
+  type ModelCase,
+  modelCase,
+  outcomesOf,
+} from "../../../../kvm-model/src/index.ts";
 import type { Scenario } from "../../scenario/scenario.ts";
 import { type Backend, type ModelProposal, translate, type Words, wordsOf } from "./translate.ts";
 
@@ -18,20 +24,29 @@ export type Allowed =
     }
   | { readonly kind: "unsupported"; readonly reason: string };
 
+const STATES_MAX = 2_000_000;
+
+export type AllowedOptions = {
+  readonly maxStates?: number;
+  /** Changes to the case: mutations. */
+  readonly more?: Partial<ModelCase>;
+};
+
 /** Guests with and without a timer are both allowed: a scenario does not say whether its guest has one. */
 export function allowedEnds(
   scenario: Scenario,
   proposal: ModelProposal,
   backend: Backend,
-  maxStates = 2_000_000,
+  options: AllowedOptions = {},
 ): Allowed {
+  const { maxStates = STATES_MAX } = options;
   const ends = new Map<string, AllowedEnd>();
   let states = 0;
   let boundedBy: string | null = null;
   for (const timer of [true, false]) {
     const translation = translate(scenario, proposal, backend, timer);
     if (translation.kind === "no") return { kind: "unsupported", reason: translation.reason };
-    const { model, ctx } = guestModel(translation.case);
+    const { model, ctx } = guestModel(modelCase({ ...translation.case, ...options.more }));
     const graph = explore(model, { edges: true, maxStates });
     states += graph.states;
     boundedBy ??= graph.boundedBy;
