@@ -9,8 +9,6 @@ const isCode = (path: string): boolean =>
   /\.(ts|c|h|S|json|sh)$/.test(path) || /^(scripts|\.ci)\/[^.]+$/.test(path);
 /** The checks and their tests spell out what they look for. */
 const isChecker = (path: string): boolean => /^scripts\/(test\/)?check-tidy(\.test)?\.ts$/.test(path);
-/** Texts for people may use any character, and so may their tests; anywhere else in code a look-alike is a trap. */
-const mayDraw = (path: string): boolean => /^harness\/(src|test)\/(report|cli)\//.test(path);
 const isGenerated = (path: string): boolean => path === "package-lock.json";
 
 const forbidden: readonly { readonly pattern: RegExp; readonly why: string }[] = [
@@ -19,6 +17,12 @@ const forbidden: readonly { readonly pattern: RegExp; readonly why: string }[] =
   { pattern: /(?:^|[\s"'`(=:])\/(?:home|Users|root|work)\//, why: "a path of one machine" },
 ];
 
+/** Letters, marks, digits, blanks and invisible characters outside ASCII. Signs (an ellipsis, an arrow, a line) are plain to see. */
+const trap = /(?!\p{ASCII})[\p{L}\p{M}\p{N}\p{Z}\p{C}]/u;
+
+const codePoint = (character: string): string =>
+  `U+${(character.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`;
+
 function lineBreaches(file: SourceFile): readonly string[] {
   const breaches: string[] = [];
   for (const [index, line] of file.text.split("\n").entries()) {
@@ -26,10 +30,9 @@ function lineBreaches(file: SourceFile): readonly string[] {
     for (const { pattern, why } of forbidden) {
       if (pattern.test(line)) breaches.push(`${place}: ${why}: ${line.trim().slice(0, 100)}`);
     }
-    const odd = isCode(file.path) ? /[^\t\x20-\x7e]/u.exec(line) : null;
-    if (odd !== null && !mayDraw(file.path)) {
-      breaches.push(`${place}: not ASCII: ${JSON.stringify(odd[0])}`);
-    }
+    const odd = isCode(file.path) ? trap.exec(line) : null;
+    if (odd !== null)
+      breaches.push(`${place}: a letter or blank that looks like another: ${codePoint(odd[0])}`);
   }
   return breaches;
 }
