@@ -3,6 +3,7 @@ import { addressOf, check, declare } from "./libc.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
+const SOCK_SEQPACKET = 5;
 const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 /** cmsghdr (16) and one int, padded. */
@@ -15,10 +16,10 @@ const cRecvmsg = declare<(fd: number, message: Uint8Array, flags: number) => num
   "int64 recvmsg(int fd, void *message, int flags)",
 );
 
-/** A connected pair of sockets, inheritable. */
-export function socketPair(): readonly [number, number] {
+/** A connected pair of sockets, inheritable. `seqpacket` keeps the bounds of messages, as a device does. */
+export function socketPair(type: "stream" | "seqpacket" = "stream"): readonly [number, number] {
   const pair = new Int32Array(2);
-  check("socketpair", cSocketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+  check("socketpair", cSocketpair(AF_UNIX, type === "stream" ? SOCK_STREAM : SOCK_SEQPACKET, 0, pair));
   return [pair[0] ?? -1, pair[1] ?? -1];
 }
 

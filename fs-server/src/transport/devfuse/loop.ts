@@ -37,6 +37,8 @@ export function serveDevice(device: number, session: Session): string {
       if (length === ENODEV || length === ECONNABORTED) return "unmounted";
       return `read of /dev/fuse: ${failure(-length).code}`;
     }
+    // Never on the device; the end of a socket that stands for it.
+    if (length === 0) return "closed";
     const outcome = session.handle([requestBytes.subarray(0, length)], sink);
     if (outcome.kind === "ended") {
       session.end();
