@@ -1,6 +1,6 @@
 /**
  * What an engine returns: observations, never a verdict. One JSON object that crosses process borders;
- * 64-bit numbers are bigint in memory and "0x…" strings in JSON (see `report/jsonl`).
+ * 64-bit numbers are bigint in memory and "0x.." strings in JSON (see `report/jsonl`).
  */
 import type { Access, Bystander, EventKind, GuestKernel, HostStep, Vmm } from "./vocabulary.ts";
 
@@ -20,7 +20,7 @@ export type Attestation = {
   readonly engine: EngineName;
   /** uname -r of the kernel that ran the case. */
   readonly kernel: string;
-  /** Module behind /dev/kvm: kvm_intel, kvm_amd, kvm_pvm …; null for engines without KVM. */
+  /** Module behind /dev/kvm: kvm_intel, kvm_amd, kvm_pvm ..; null for engines without KVM. */
   readonly kvmBackend: string | null;
   /** KVM capabilities by name with KVM_CHECK_EXTENSION's answer. Empty without KVM. */
   readonly capabilities: Readonly<Record<string, number>>;

@@ -2,7 +2,7 @@
  * The words: what can be observed of an access, a guest kernel, a bystander, the VMM, the host actor.
  *
  * Closed unions, one definition, used by every engine, the judge and all reports. Imports nothing, so every part may import it.
- * Every word has one text form (`accessText` …), which is what fixtures/kinds, the table and the JSON lines write.
+ * Every word has one text form (`accessText` ..), which is what fixtures/kinds, the table and the JSON lines write.
  */
 
 /** What one access of a guest task (or of a host process, engine `process`) saw. */
@@ -64,6 +64,9 @@ export const eventKinds = [
   "map",
   "unmap",
   "truncate",
+  "punch",
+  "rename",
+  "unlink",
   "fault",
   "apf-not-present",
   "apf-ready",

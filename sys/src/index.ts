@@ -1,8 +1,14 @@
 /** The operating system as seen through its C library. Depends on nothing of ours; everybody may use it. */
 export * from "./credentials.ts";
 export * from "./descriptors.ts";
+export * from "./entry.ts";
+export * from "./file.ts";
 // As a namespace: `files.close` says more than `close`.
 export * as files from "./files.ts";
 export * from "./libc.ts";
 export * from "./memory.ts";
+export * from "./mount.ts";
 export * from "./mounts.ts";
+export * from "./poison.ts";
+export * from "./process.ts";
+export * from "./signals.ts";

@@ -105,5 +105,5 @@ export type Scenario = {
   readonly hash: string;
 };
 
-/** `actor.label is word`, `host.truncate#1 is done`, `kvm.KVM_CAP_… is 1`, `guest.apf is off`. */
+/** `actor.label is word`, `host.truncate#1 is done`, `kvm.KVM_CAP_.. is 1`, `guest.apf is off`. */
 export type Witness = { readonly subject: string; readonly label: string; readonly is: string };

@@ -1,0 +1,84 @@
+/** `daxfault doctor`: what this machine can run, engine by engine; what not, why, and what to do. */
+import { type Feature, type FeatureName, featureNames, type Machine, thisMachine } from "../machine.ts";
+import type { Style } from "../report/style.ts";
+import { exitCodes } from "../verdict.ts";
+import { openJson } from "./output.ts";
+
+/** What each engine cannot do without, and what some of its scenarios need besides. */
+const engineNeeds: readonly {
+  readonly engine: string;
+  readonly needs: readonly FeatureName[];
+  readonly some: readonly FeatureName[];
+}[] = [
+  { engine: "process", needs: ["mmap-io"], some: ["fuse", "root"] },
+  { engine: "kvm", needs: ["kvm", "micro-guest"], some: ["fuse", "root"] },
+];
+
+const what: Readonly<Record<FeatureName, string>> = {
+  kvm: "virtual machines",
+  "micro-guest": "the guest that runs in them",
+  fuse: "scenarios in which the host truncates through our FUSE mount",
+  root: "scenarios on a tmpfs of their own",
+  "mmap-io": "the mapping of the engine process",
+};
+
+export type EngineReport = {
+  readonly engine: string;
+  readonly runs: "yes" | "partly" | "no";
+  readonly missing: readonly FeatureName[];
+};
+
+/** Which engines run here: `partly` if only some scenarios do. */
+export function engineReports(machine: Machine): readonly EngineReport[] {
+  const isMissing = (name: FeatureName): boolean => machine.features[name].kind === "missing";
+  return engineNeeds.map(({ engine, needs, some }) => {
+    const fatal = needs.filter(isMissing);
+    const partial = some.filter(isMissing);
+    const runs = fatal.length > 0 ? "no" : partial.length > 0 ? "partly" : "yes";
+    return { engine, runs, missing: [...fatal, ...partial] };
+  });
+}
+
+function featureLines(name: FeatureName, feature: Feature, style: Style): readonly string[] {
+  const title = `  ${name.padEnd(12)}`;
+  if (feature.kind === "present") return [`${title}${style.verdict("pass", "ok")}       ${feature.detail}`];
+  return [
+    `${title}${style.verdict("fail", "missing")}  ${feature.reason}`,
+    `${" ".repeat(23)}costs: ${what[name]}`,
+    `${" ".repeat(23)}do:    ${feature.fix ?? "nothing can be done on this machine; use another"}`,
+  ];
+}
+
+export function doctorText(machine: Machine, style: Style): string {
+  const { runDirectory } = machine;
+  const lines = [
+    `Linux ${machine.kernel}, Node ${machine.node}, page size ${machine.pageSize}, KVM backend ${machine.kvmBackend ?? "none"}`,
+    `run directories in ${runDirectory.path} on ${runDirectory.fileSystem}`,
+    "",
+    style.bold("What engines need"),
+    ...featureNames.flatMap((name) => featureLines(name, machine.features[name], style)),
+    "",
+    style.bold("Engines"),
+  ];
+  for (const { engine, runs, missing } of engineReports(machine)) {
+    const kind = runs === "yes" ? "pass" : runs === "partly" ? "xfail" : "fail";
+    const text = { yes: "runs", partly: "runs, without some scenarios", no: "does not run" }[runs];
+    const reason = missing.length === 0 ? "" : ` (missing: ${missing.join(", ")})`;
+    lines.push(`  ${engine.padEnd(12)}${style.verdict(kind, text)}${reason}`);
+  }
+  return lines.join("\n");
+}
+
+/** Exit 0 if at least one engine runs, 3 if none does. */
+export function doctor(options: { readonly json?: string }, style: Style): number {
+  const machine = thisMachine();
+  const json = openJson(options.json);
+  const reports = engineReports(machine);
+  const { features, ...rest } = machine;
+  json.write({ type: "machine", ...rest });
+  for (const name of featureNames) json.write({ type: "feature", name, ...features[name] });
+  for (const report of reports) json.write({ type: "engine", ...report });
+  json.close();
+  if (!json.isStdout) console.log(doctorText(machine, style));
+  return reports.some(({ runs }) => runs !== "no") ? exitCodes.ok : exitCodes.nothingRan;
+}

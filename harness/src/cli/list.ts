@@ -1,0 +1,74 @@
+/** `daxfault list`: what there is to run, one line each. */
+import { engineNames, loadEngine } from "../engines/index.ts";
+import { properties } from "../properties.ts";
+import { proposals } from "../proposal.ts";
+import type { Style } from "../report/style.ts";
+import { loadScenarios } from "../scenario/load.ts";
+import { exitCodes } from "../verdict.ts";
+import { openJson } from "./output.ts";
+
+export const listTopics = ["scenarios", "proposals", "engines", "properties"] as const;
+export type ListTopic = (typeof listTopics)[number];
+
+type Row = { readonly id: string; readonly text: string; readonly record: object };
+
+async function rowsOf(topic: ListTopic): Promise<readonly Row[]> {
+  switch (topic) {
+    case "scenarios":
+      return loadScenarios().map(({ id, purpose, hash, layout, backing, properties: names, ...rest }) => ({
+        id,
+        text: purpose,
+        record: {
+          type: "scenario",
+          id,
+          purpose,
+          hash,
+          layout,
+          backing: backing.kind,
+          properties: names,
+          proposals: rest.proposals,
+        },
+      }));
+    case "proposals":
+      return proposals.map((proposal) => ({
+        id: proposal.id,
+        text: proposal.title,
+        record: { type: "proposal", ...proposal },
+      }));
+    case "engines":
+      return Promise.all(
+        engineNames.map(async (name) => {
+          const engine = await loadEngine(name);
+          const available = await engine.available();
+          const suffix = available.kind === "yes" ? "" : ` Not here: ${available.reason}.`;
+          return {
+            id: name,
+            text: engine.describe() + suffix,
+            record: { type: "engine", id: name, text: engine.describe(), available },
+          };
+        }),
+      );
+    case "properties":
+      return properties.map(({ id, title, decide }) => ({
+        id,
+        text: decide === null ? `${title} (nothing decides it yet)` : title,
+        record: { type: "property", id, title, decided: decide !== null },
+      }));
+  }
+}
+
+export async function list(
+  topic: ListTopic,
+  options: { readonly json?: string },
+  style: Style,
+): Promise<number> {
+  const rows = await rowsOf(topic);
+  const json = openJson(options.json);
+  for (const { record } of rows) json.write(record);
+  json.close();
+  if (!json.isStdout) {
+    const width = Math.max(...rows.map(({ id }) => id.length));
+    for (const { id, text } of rows) console.log(`${style.bold(id.padEnd(width))}  ${text}`);
+  }
+  return exitCodes.ok;
+}

@@ -1,0 +1,104 @@
+#!/usr/bin/env node
+/** The command line. Each command's module is loaded only when it is called: `--help` and errors must be quick. */
+import { availableParallelism } from "node:os";
+import { Argument, Command, CommanderError } from "commander";
+import { exitCodes } from "../verdict.ts";
+import { UsageError } from "./usage.ts";
+
+type JsonOption = { readonly json?: string };
+
+const JSON_HELP = "write JSON lines to FILE, or to standard output with -";
+
+async function style() {
+  const { styleFor } = await import("../report/style.ts");
+  return styleFor(process.stdout);
+}
+
+function addRun(program: Command): void {
+  program
+    .command("run")
+    .summary("run cases, judge them, print the table and the scorecard")
+    .description(
+      "Runs every case (scenario x proposal x engine) that this machine can run, and says whether each went as " +
+        "expected of this kernel. SCENARIO is an id, a pattern such as 'load-*', or a scenario file (*.json).\n\n" +
+        "Exit code: 0 all as expected; 1 something unexpected; 2 some cases prove nothing; 3 nothing ran; " +
+        "64 usage; 70 defect of daxfault.",
+    )
+    .argument("[SCENARIO...]", "ids, patterns or files; all if none is given")
+    .option("-p, --proposal <P...>", "only these proposals (ids or patterns)")
+    .option("-e, --engine <E...>", "only these engines")
+    .option("--json <FILE>", JSON_HELP)
+    .option("--timeout <SECONDS>", "hard limit of one case", "20")
+    .option("--jobs <N>", "cases at a time", String(Math.min(2, availableParallelism())))
+    .action(async (names: string[], options) => {
+      const { run } = await import("./run.ts");
+      process.exitCode = await run(names, options);
+    });
+}
+
+function addOthers(program: Command): void {
+  program
+    .command("doctor")
+    .summary("what this machine can run, and if not, why and what to do")
+    .description("Says engine by engine what this machine can run, and for each gap why and what mends it.")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options: JsonOption) => {
+      const { doctor } = await import("./doctor.ts");
+      process.exitCode = doctor(options, await style());
+    });
+  program
+    .command("list")
+    .summary("scenarios, proposals, engines, properties: one line each")
+    .addArgument(
+      new Argument("<TOPIC>", "what to list").choices(["scenarios", "proposals", "engines", "properties"]),
+    )
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (topic: "scenarios" | "proposals" | "engines" | "properties", options: JsonOption) => {
+      const { list } = await import("./list.ts");
+      process.exitCode = await list(topic, options, await style());
+    });
+  program
+    .command("schema")
+    .summary("the JSON Schema of the lines that run --json writes")
+    .action(async () => {
+      const [{ z }, { recordSchema }] = await Promise.all([import("zod"), import("../report/jsonl.ts")]);
+      console.log(JSON.stringify(z.toJSONSchema(recordSchema), null, 2));
+    });
+}
+
+function makeProgram(): Command {
+  const program = new Command("daxfault")
+    .description(
+      "What happens to a guest when the host truncates a file that is mapped into guest memory (virtio-fs DAX, NVDIMM).",
+    )
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "daxfault:")) })
+    .showHelpAfterError("(daxfault --help tells what there is)");
+  addRun(program);
+  addOthers(program);
+  return program;
+}
+
+/** Turns whatever a command threw into a message and an exit code. */
+function exitCodeOfError(error: unknown): number {
+  // commander has printed its own message; help and version come here with code 0.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
+  if (error instanceof UsageError) {
+    console.error(`daxfault: ${error.message}`);
+    return exitCodes.usage;
+  }
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  console.error(`daxfault: this is a defect of daxfault: ${text}`);
+  return exitCodes.defect;
+}
+
+// `daxfault list scenarios | head`: the reader has had enough, which is no error.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === "EPIPE" ? exitCodes.ok : exitCodes.defect);
+});
+
+try {
+  await makeProgram().parseAsync();
+} catch (error) {
+  process.exitCode = exitCodeOfError(error);
+}

@@ -1,0 +1,77 @@
+/** Makes the file that a case maps, on what the scenario wants it to lie on. */
+import { closeSync, ftruncateSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { mountOf, mountTmpfs, PAGE_SIZE } from "../../../sys/src/index.ts";
+import { contentBytes } from "../scenario/content.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+
+export type Backing = {
+  /** The folder that holds the file and nothing else: what the FUSE server serves. */
+  readonly sourceDirectory: string;
+  readonly filePath: string;
+  /** `ext4`, `tmpfs` .. by the mount table. */
+  readonly fileSystem: string;
+};
+
+const CHUNK_BYTES = 1024 * 1024;
+/** Room on a tmpfs for the file's own metadata and for what a scenario may rename over it. */
+const TMPFS_SLACK_BYTES = 1024n * 1024n;
+const FILL_ROUNDS = 1024;
+
+function writeContent(path: string, scenario: Scenario, lengthBytes: bigint): void {
+  const fd = openSync(path, "wx", 0o600);
+  try {
+    for (let offset = 0n; offset < lengthBytes; offset += BigInt(CHUNK_BYTES)) {
+      const rest = lengthBytes - offset;
+      const count = rest < BigInt(CHUNK_BYTES) ? Number(rest) : CHUNK_BYTES;
+      writeSync(fd, contentBytes(scenario.backing.content, offset, count), 0, count, Number(offset));
+    }
+    ftruncateSync(fd, Number(scenario.backing.size));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Writes to a file beside it until no block is left: first in large pieces, then page by page. */
+function fillUp(path: string): void {
+  const fd = openSync(path, "wx", 0o600);
+  try {
+    for (const pieceBytes of [CHUNK_BYTES, PAGE_SIZE]) {
+      const piece = Buffer.alloc(pieceBytes, 0x66);
+      for (let round = 0; round < FILL_ROUNDS; round += 1) {
+        try {
+          writeSync(fd, piece);
+        } catch (error) {
+          if ((error as NodeJS.ErrnoException).code !== "ENOSPC") throw error;
+          break;
+        }
+      }
+    }
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** How much of a file on a full tmpfs has blocks: half of it, in whole pages. */
+function writtenBytes(sizeBytes: bigint): bigint {
+  const pages = sizeBytes / BigInt(PAGE_SIZE);
+  return (pages / 2n) * BigInt(PAGE_SIZE);
+}
+
+/**
+ * Creates the backing below `directory`.
+ * `tmpfs-full`: only the first half of the file is ever written; then another file takes every block that is left,
+ * so that touching a page of the second half cannot be satisfied.
+ */
+export function createBacking(scenario: Scenario, directory: string): Backing {
+  const { kind, size } = scenario.backing;
+  const room = join(directory, "backing");
+  const sourceDirectory = join(room, "source");
+  mkdirSync(room);
+  if (kind !== "host-file") mountTmpfs(room, size + TMPFS_SLACK_BYTES);
+  mkdirSync(sourceDirectory);
+  const filePath = join(sourceDirectory, "file");
+  writeContent(filePath, scenario, kind === "tmpfs-full" ? writtenBytes(size) : size);
+  if (kind === "tmpfs-full") fillUp(join(room, "filler"));
+  return { sourceDirectory, filePath, fileSystem: mountOf(room)?.type ?? "unknown" };
+}

@@ -1,0 +1,111 @@
+/**
+ * Wraps an engine and holds it to its contract: complete observations, a VMM history that is never empty, figures
+ * that are figures. All breaches are listed at once; evidence that breaks the contract becomes an engine error.
+ */
+import type { CaseContext, Engine } from "../engine.ts";
+import type { Evidence, RunResult } from "../evidence.ts";
+import type { Proposal } from "../proposal.ts";
+import { accessesOf, actionsOf, guestActors, hostActors, isBystander } from "../scenario/labels.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import { eventKinds } from "../vocabulary.ts";
+
+function checkLabels(
+  what: string,
+  seen: Readonly<Record<string, unknown>> | undefined,
+  expected: readonly string[],
+  breaches: string[],
+): void {
+  const labels = Object.keys(seen ?? {});
+  for (const label of expected) if (!labels.includes(label)) breaches.push(`${what} has no ${label}`);
+  for (const label of labels)
+    if (!expected.includes(label)) breaches.push(`${what} has ${label}, which the scenario has not`);
+}
+
+function checkObservations(scenario: Scenario, evidence: Evidence, breaches: string[]): void {
+  const { accesses, host, vmm, guestKernel, bystanders } = evidence.observations;
+  const guests = guestActors(scenario);
+  const hosts = hostActors(scenario);
+  checkLabels(
+    "accesses",
+    accesses,
+    guests.map(([name]) => name),
+    breaches,
+  );
+  for (const [name, actor] of guests) {
+    const labels = accessesOf(actor).map(({ label }) => label);
+    checkLabels(`accesses.${name}`, accesses[name], labels, breaches);
+  }
+  checkLabels(
+    "host",
+    host,
+    hosts.map(([name]) => name),
+    breaches,
+  );
+  for (const [name, actor] of hosts) {
+    const labels = actionsOf(actor).map(({ label }) => label);
+    checkLabels(`host.${name}`, host[name], labels, breaches);
+  }
+  const counting = guests.filter(([, actor]) => isBystander(actor)).map(([name]) => name);
+  checkLabels("bystanders", bystanders, counting, breaches);
+  if (vmm !== null && vmm.length === 0) breaches.push("the VMM's history is empty");
+  if ((vmm === null) !== (guestKernel === null))
+    breaches.push("a VMM without a guest kernel, or the reverse");
+}
+
+function checkFigures(evidence: Evidence, breaches: string[]): void {
+  const { counts, trace, durationMs, exhaustiveness } = evidence;
+  if (!Number.isFinite(durationMs) || durationMs < 0) breaches.push(`durationMs is ${durationMs}`);
+  for (const [kind, count] of Object.entries(counts)) {
+    if (!(eventKinds as readonly string[]).includes(kind))
+      breaches.push(`counts has an unknown event ${kind}`);
+    if (!Number.isSafeInteger(count) || count < 0) breaches.push(`counts.${kind} is ${count}`);
+  }
+  for (const [index, event] of trace.entries()) {
+    if (!eventKinds.includes(event.kind)) breaches.push(`trace[${index}] is an unknown event ${event.kind}`);
+    if (!Number.isFinite(event.atMs) || event.atMs < 0)
+      breaches.push(`trace[${index}].atMs is ${event.atMs}`);
+  }
+  const amount = exhaustiveness.kind === "sampled" ? exhaustiveness.runs : exhaustiveness.states;
+  if (!Number.isSafeInteger(amount) || amount < 1) breaches.push(`exhaustiveness counts ${amount}`);
+}
+
+/** Every breach of the contract in a piece of evidence, one sentence each. */
+export function breachesOf(scenario: Scenario, evidence: Evidence): readonly string[] {
+  const breaches: string[] = [];
+  checkObservations(scenario, evidence, breaches);
+  checkFigures(evidence, breaches);
+  return breaches;
+}
+
+async function runChecked(
+  engine: Engine,
+  scenario: Scenario,
+  proposal: Proposal,
+  context: CaseContext,
+): Promise<RunResult> {
+  let result: RunResult;
+  try {
+    result = await engine.run(scenario, proposal, context);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    return { kind: "engine-error", message: `${engine.name} threw: ${message}` };
+  }
+  if (result.kind !== "evidence") return result;
+  const breaches = breachesOf(scenario, result.evidence);
+  if (breaches.length === 0) return result;
+  return { kind: "engine-error", message: `${engine.name} breaks its contract: ${breaches.join("; ")}` };
+}
+
+/** The engine, with every result checked. */
+export function checkedEngine(engine: Engine): Engine {
+  return {
+    name: engine.name,
+    describe: () => engine.describe(),
+    available: () => engine.available(),
+    supports: (scenario, proposal) => engine.supports(scenario, proposal),
+    attest: () => engine.attest(),
+    open: () => engine.open(),
+    run: (scenario, proposal, context) => runChecked(engine, scenario, proposal, context),
+    close: () => engine.close(),
+  };
+}

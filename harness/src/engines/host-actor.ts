@@ -1,0 +1,18 @@
+/** What the stage and a host actor's process say to each other. */
+import type { HostActor } from "../scenario/labels.ts";
+
+export type HostActorInbound =
+  | {
+      readonly type: "start";
+      readonly actor: HostActor;
+      /** The file, as this actor reaches it: itself, or in the mount. */
+      readonly path: string;
+    }
+  | { readonly type: "signal"; readonly name: string };
+
+export type HostActorOutbound =
+  | { readonly type: "begin"; readonly label: string }
+  | { readonly type: "end"; readonly label: string; readonly ms: number; readonly errno: string | null }
+  | { readonly type: "signal"; readonly name: string }
+  /** All steps done. */
+  | { readonly type: "finished" };

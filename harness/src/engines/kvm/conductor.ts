@@ -1,0 +1,271 @@
+/**
+ * Conducts one case inside the VM process: starts the vCPU, passes signals, does the VMM actors' steps, and decides
+ * when the case is over.
+ *
+ * Over is: the guest has finished; the vCPU stopped or loops and nobody will change that; or the life limit.
+ */
+import {
+  type EndReason,
+  type FinalState,
+  type GuestEvent,
+  guestTimeMs,
+  type Machine,
+  monotonicMs,
+  startVcpu,
+  type VcpuMessage,
+  type VcpuRunner,
+} from "../../../../vmm/src/index.ts";
+import { STUCK } from "../../scenario/scenario.ts";
+import type { EventKind } from "../../vocabulary.ts";
+import type { FromVm, VmEvent, VmReport, VmState } from "./messages.ts";
+import type { VmPlan } from "./plan.ts";
+
+/** A loop may end by itself once the host has repaired the file: this long is waited for it, from the last repair. */
+const REPAIR_GRACE_MS = 1000;
+/** After the proof of a loop that nobody will end: time to see whether the bystanders get on. */
+const BYSTANDER_MS = 100;
+
+export class Conductor {
+  readonly #plan: VmPlan;
+  readonly #machine: Machine;
+  readonly #send: (message: FromVm) => void;
+  readonly #raised = new Set<string>();
+  readonly #waiting = new Map<string, (() => void)[]>();
+  readonly #history: VmState[] = [];
+  readonly #events: VmEvent[] = [];
+  /** Accesses already told, `task/step`. */
+  readonly #told = new Set<string>();
+  #countsAtTrouble: readonly bigint[] | null = null;
+  #runner: VcpuRunner | null = null;
+  #stopped = false;
+  #vmmActorsDone = false;
+  #hostSettled = false;
+  #outOfTime = false;
+  #end: { readonly why: EndReason; readonly final: FinalState } | null = null;
+
+  constructor(plan: VmPlan, machine: Machine, send: (message: FromVm) => void) {
+    this.#plan = plan;
+    this.#machine = machine;
+    this.#send = send;
+  }
+
+  /** Runs the case to its end. Rejects only for a defect of ours. */
+  async run(): Promise<void> {
+    this.#runner = startVcpu(
+      this.#machine,
+      this.#plan.tasks.map(({ program }) => program),
+      (message) => this.#take(message),
+    );
+    const life = setTimeout(() => {
+      this.#outOfTime = true;
+      this.#runner?.stop();
+    }, this.#plan.lifeMs);
+    void Promise.all(this.#plan.vmmActors.map((one) => this.#playVmm(one.actor, one.steps))).then(() => {
+      this.#vmmActorsDone = true;
+      this.#considerEnding();
+    });
+    await this.#runner.exited;
+    clearTimeout(life);
+  }
+
+  /** A signal raised elsewhere. */
+  raise(name: string): void {
+    if (this.#raised.has(name)) return;
+    this.#raised.add(name);
+    const number = this.#plan.signals.indexOf(name);
+    if (number >= 0) this.#machine.channel.raise(number);
+    for (const wake of this.#waiting.get(name) ?? []) wake();
+    this.#waiting.delete(name);
+  }
+
+  hostSettled(): void {
+    this.#hostSettled = true;
+    this.#considerEnding();
+  }
+
+  #raiseOurs(name: string, from: string): void {
+    this.raise(name);
+    this.#send({ type: "signal", name, from });
+  }
+
+  #take(message: VcpuMessage): void {
+    switch (message.type) {
+      case "signal": {
+        this.#tellResults();
+        const name = this.#plan.signals[message.number];
+        const task = this.#plan.tasks[message.task];
+        if (name !== undefined) this.#raiseOurs(name, task?.actor ?? `task ${message.task}`);
+        return;
+      }
+      case "stopped":
+        this.#stopped = true;
+        this.#trouble({ kind: "stopped", exit: message.exit, place: message.place });
+        this.#note("exit", "kvm", message.place?.gpa ?? null, JSON.stringify(message.exit, bigintText));
+        return;
+      case "looping": {
+        const { faultsPerSecond, place } = message;
+        this.#trouble({ kind: "looping", faultsPerSecond, place });
+        const rate = `${Math.round(faultsPerSecond)} faults/s over ${Math.round(message.overMs)} ms`;
+        this.#note("fault", "kvm", place?.gpa ?? null, rate);
+        return;
+      }
+      case "handled":
+        this.#note("inject", "vmm", message.place?.gpa ?? null, `${message.policy}: ${message.detail}`);
+        return;
+      case "unstuck":
+        this.#recovered();
+        return;
+      case "ended":
+        this.#end = message;
+        this.#tellResults();
+        if (message.why.kind === "finished") this.#recovered();
+    }
+  }
+
+  /** Says which accesses have finished since the last time. */
+  #tellResults(): void {
+    for (const [task, { program }] of this.#plan.tasks.entries()) {
+      for (const step of program.steps.keys()) {
+        const key = `${task}/${step}`;
+        if (this.#told.has(key)) continue;
+        const { status, bytes } = this.#machine.channel.result(task, step);
+        if (status !== "done") continue;
+        this.#told.add(key);
+        const size = program.steps[step]?.size ?? 0;
+        this.#send({ type: "saw", task, step, bytes: bytes.subarray(0, size) });
+      }
+    }
+  }
+
+  #trouble(state: VmState): void {
+    this.#history.push(state);
+    this.#countsAtTrouble ??= this.#counts();
+    this.#raiseOurs(STUCK, "kvm");
+    this.#considerEnding();
+  }
+
+  #recovered(): void {
+    if (this.#history.at(-1)?.kind !== "running") this.#history.push({ kind: "running" });
+  }
+
+  #counts(): bigint[] {
+    return this.#plan.tasks.map((_, task) => this.#machine.channel.count(task));
+  }
+
+  /** Ends the case if the vCPU is in trouble and nobody is left who could help it. */
+  #considerEnding(): void {
+    const last = this.#history.at(-1);
+    if (last === undefined || last.kind === "running") return;
+    const settled = !this.#plan.stuckIsAwaited || this.#vmmActorsDone;
+    if (last.kind === "stopped") {
+      if (settled && this.#stopped) this.#runner?.stop();
+    } else if (!this.#plan.stuckIsAwaited) this.#stopUnlessRunning(BYSTANDER_MS);
+    else if (this.#hostSettled && settled) this.#stopUnlessRunning(REPAIR_GRACE_MS);
+  }
+
+  #stopUnlessRunning(afterMs: number): void {
+    setTimeout(() => {
+      if (this.#history.at(-1)?.kind !== "running") this.#runner?.stop();
+    }, afterMs).unref();
+  }
+
+  async #playVmm(actor: string, steps: VmPlan["vmmActors"][number]["steps"]): Promise<void> {
+    for (const step of steps) {
+      if (step.verb === "await") await this.#until(step.name);
+      else if (step.verb === "signal") this.#raiseOurs(step.name, actor);
+      else if (this.#stopped) {
+        this.#stopped = false;
+        this.#note("exit", actor, null, "KVM_RUN again");
+        this.#runner?.resume();
+      }
+    }
+  }
+
+  #until(name: string): Promise<void> {
+    if (this.#raised.has(name)) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#waiting.set(name, [...(this.#waiting.get(name) ?? []), resolve]);
+    });
+  }
+
+  #note(kind: VmEvent["kind"], actor: string, gpa: bigint | null, detail: string): void {
+    this.#events.push({ kind, actor, atMonotonicMs: monotonicMs(), gpa, detail });
+  }
+
+  /** After `run`. */
+  report(capabilities: Readonly<Record<string, number>>): VmReport {
+    const { channel } = this.#machine;
+    const counts = this.#counts();
+    return {
+      capabilities,
+      history: this.#history,
+      end: this.#end?.why ?? { kind: "defect", message: "the vCPU's thread ended without a word" },
+      outOfTime: this.#outOfTime,
+      final: this.#end?.final ?? null,
+      tasks: this.#plan.tasks.map(({ actor, program }, task) => ({
+        actor,
+        state: channel.taskState(task),
+        currentStep: channel.currentStep(task),
+        count: counts[task] ?? 0n,
+        countSinceTrouble: (counts[task] ?? 0n) - (this.#countsAtTrouble?.[task] ?? 0n),
+        results: program.steps.map((_, step) => {
+          const { status, code } = channel.result(task, step);
+          return { status, code };
+        }),
+      })),
+      guestEvents: channel.events(),
+      apfNotPresentCount: channel.apfNotPresentCount,
+      apfReadyCount: channel.apfReadyCount,
+      events: [...this.#events, ...this.#guestEvents()],
+    };
+  }
+
+  #guestEvents(): VmEvent[] {
+    const clock = this.#end?.final.clock ?? null;
+    return this.#machine.channel.events().map((event) => ({
+      kind: traceKind(event.kind),
+      actor: this.#plan.tasks[event.task]?.actor ?? "guest",
+      atMonotonicMs: clock === null ? monotonicMs() : guestTimeMs(clock, event.tsc),
+      gpa: null,
+      detail: eventText(event),
+    }));
+  }
+}
+
+/** The vocabulary has one word for whatever interrupts a task; the text says which it was. */
+function traceKind(kind: GuestEvent["kind"]): EventKind {
+  switch (kind) {
+    case "apf-not-present":
+    case "apf-ready":
+    case "sigbus":
+    case "fixup":
+      return kind;
+    case "exception":
+    case "machine-check":
+    case "virtualization-exception":
+    case "nmi":
+    case "pv-error":
+    case "unknown":
+      return "exception";
+  }
+}
+
+function eventText(event: GuestEvent): string {
+  const hex = (value: bigint) => `0x${value.toString(16)}`;
+  const where = `rip ${hex(event.rip)} cpl ${event.cpl}`;
+  switch (event.kind) {
+    case "apf-not-present":
+    case "apf-ready":
+      return `token ${hex(event.cr2)} ${where}`;
+    case "sigbus":
+      return `si_code ${event.errorCode} address ${hex(event.cr2)} ${where}`;
+    case "fixup":
+      return `address ${hex(event.cr2)} ${where}`;
+    default:
+      return `${event.kind} vector ${event.vector} error ${hex(event.errorCode)} address ${hex(event.cr2)} ${where}`;
+  }
+}
+
+function bigintText(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? `0x${value.toString(16)}` : value;
+}

@@ -1,0 +1,281 @@
+/**
+ * The engine `kvm`: a case on /dev/kvm. Real are KVM, the host's memory management and file systems, the DAX window and
+ * the FUSE server; the guest is our micro-guest.
+ *
+ * Each case is a VM process of its own beside the stage's host actors. This side starts it, passes signals between the
+ * two, classifies what the guest saw while the file is still what it was, and turns the report into evidence.
+ */
+import { release } from "node:os";
+import { PAGE_SIZE } from "../../../../sys/src/index.ts";
+import {
+  type CpuFeatures,
+  cpuFeatures,
+  Kvm,
+  monotonicMs,
+  supportedCpuid,
+} from "../../../../vmm/src/index.ts";
+import type { CaseContext, Engine, Support } from "../../engine.ts";
+import type { Attestation, Evidence, RunResult, TraceEvent } from "../../evidence.ts";
+import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
+import type { Proposal } from "../../proposal.ts";
+import { classifyBytes, classifyFetch, fileBeforeAtomic, toValue } from "../../scenario/content.ts";
+import { guestActors, isAccess } from "../../scenario/labels.ts";
+import type { Scenario } from "../../scenario/scenario.ts";
+import { fileOffsetAt } from "../../scenario/window.ts";
+import type { Access } from "../../vocabulary.ts";
+import { type Child, exitText, startChild, within } from "../child.ts";
+import { openStage, type Stage } from "../stage.ts";
+import type { FromVm, ToVm, VmReport } from "./messages.ts";
+import { accessesSeen, bystandersSeen, guestKernelSeen, unexpectedError, vmmSeen } from "./observe.ts";
+import { planCase, supportsAccesses, supportsProposal, type VmPlan } from "./plan.ts";
+
+/** Part of a case's time that is kept for ending it. */
+const CLOSE_RESERVE_MS = 1500;
+/** Part that is kept for starting the VM process and for its report. */
+const START_RESERVE_MS = 700;
+/** How long a guest may run: a proof of a loop takes a quarter of a second, a repair one more. */
+const LIFE_MS = 8000;
+
+/** The VM process of one case. */
+class VmProcess {
+  readonly #scenario: Scenario;
+  readonly #stage: Stage;
+  readonly #child: Child<ToVm, FromVm>;
+  readonly #seen = new Map<string, Access>();
+  readonly windowBytes: number;
+  readonly ready: Promise<void>;
+  /** Resolves with the report, or null if the process ended without one. */
+  readonly reported: Promise<VmReport | null>;
+  #ending = "";
+
+  constructor(scenario: Scenario, stage: Stage, plan: VmPlan, directory: string) {
+    this.#scenario = scenario;
+    this.#stage = stage;
+    this.windowBytes = plan.windowBytes;
+    let onReady = (): void => {};
+    let onReport = (_report: VmReport | null): void => {};
+    this.ready = new Promise((resolve) => {
+      onReady = resolve;
+    });
+    this.reported = new Promise((resolve) => {
+      onReport = resolve;
+    });
+    this.#child = startChild<ToVm, FromVm>({
+      entry: "harness/src/engines/kvm/vm-main.ts",
+      directory,
+      onMessage: (message) => {
+        if (message.type === "ready") onReady();
+        else if (message.type === "report") onReport(message.report);
+        else this.#take(message);
+      },
+    });
+    void this.#child.exited.then((exit) => {
+      this.#ending = exitText(exit);
+      onReady();
+      onReport(null);
+    });
+    stage.onSignal((name) => this.#child.send({ type: "signal", name }));
+    this.#child.send({ type: "start", plan });
+  }
+
+  #take(message: Extract<FromVm, { type: "signal" | "saw" }>): void {
+    if (message.type === "signal") {
+      this.#stage.raise(message.name, message.from);
+      return;
+    }
+    const [actor, { steps }] = guestActors(this.#scenario)[message.task] ?? ["", { steps: [] }];
+    const step = steps[message.step];
+    if (step === undefined || !isAccess(step)) return;
+    const offset = fileOffsetAt(this.#scenario, step.offset);
+    this.#seen.set(`${actor}/${message.step}`, this.#classify(step.verb, offset, message.bytes));
+  }
+
+  #classify(verb: string, fileOffset: bigint, bytes: Uint8Array): Access {
+    if (verb === "fetch") return classifyFetch(fileOffset, toValue(bytes));
+    const now = this.#stage.readFile(fileOffset, bytes.length);
+    const before = verb === "atomic" && bytes.length < 16 ? fileBeforeAtomic(now) : now;
+    return classifyBytes(this.#scenario.backing.content, fileOffset, bytes, before);
+  }
+
+  hostSettled(): void {
+    this.#child.send({ type: "host-settled" });
+  }
+
+  saw(actor: string, stepIndex: number): Access | null {
+    return this.#seen.get(`${actor}/${stepIndex}`) ?? null;
+  }
+
+  /** How it ended, for messages. Empty while it runs. */
+  get ending(): string {
+    return this.#ending;
+  }
+
+  kill(): Promise<void> {
+    return this.#child.kill();
+  }
+}
+
+async function perform(
+  scenario: Scenario,
+  proposal: Proposal,
+  stage: Stage,
+  vm: VmProcess,
+  boundMs: number,
+): Promise<RunResult> {
+  const left = (): number => Math.max(0, boundMs - stage.nowMs());
+  if (!(await within(vm.ready, left()))) return { kind: "timeout", message: "the VM was not set up in time" };
+  stage.begin();
+  void stage.settled(left()).then((settled) => {
+    if (settled) vm.hostSettled();
+  });
+  if (!(await within(vm.reported, left()))) {
+    return { kind: "timeout", message: `the VM process gave no report within ${boundMs} ms` };
+  }
+  const report = await vm.reported;
+  if (report === null) return { kind: "engine-error", message: `VM process: ${vm.ending}` };
+  const failure = stage.failure() ?? unexpectedError(report);
+  if (failure !== null) return { kind: "engine-error", message: failure };
+  if (report.outOfTime) {
+    const states = report.tasks.map(
+      ({ actor, state, currentStep }) => `${actor} ${state} at step ${currentStep}`,
+    );
+    return {
+      kind: "timeout",
+      message: `the guest had not finished when its time was over: ${states.join(", ")}`,
+    };
+  }
+  return { kind: "evidence", evidence: toEvidence(scenario, proposal, stage, vm, report) };
+}
+
+function toEvidence(
+  scenario: Scenario,
+  proposal: Proposal,
+  stage: Stage,
+  vm: VmProcess,
+  report: VmReport,
+): Evidence {
+  const startMs = monotonicMs() - stage.nowMs();
+  const guestTrace: TraceEvent[] = report.events.map(({ kind, actor, atMonotonicMs, gpa, detail }) => ({
+    kind,
+    actor,
+    atMs: atMonotonicMs - startMs,
+    gpa,
+    detail,
+  }));
+  const trace = [...stage.events(), ...guestTrace].sort((a, b) => a.atMs - b.atMs);
+  const counts: Record<string, number> = { ...stage.counts() };
+  for (const { kind } of guestTrace) counts[kind] = (counts[kind] ?? 0) + 1;
+  // The guest keeps its first 256 events; these two it counts to the end.
+  const apf = { "apf-not-present": report.apfNotPresentCount, "apf-ready": report.apfReadyCount };
+  const { final } = report;
+  return {
+    attestation: {
+      ...machineAttestation(report.capabilities),
+      lapic: proposal.lapic,
+      apfEnabled: final?.asyncPageFaultMsr == null ? null : (final.asyncPageFaultMsr & 1n) === 1n,
+      transport: stage.transport,
+      windowBytes: scenario.layout === "dax-window" ? vm.windowBytes : null,
+    },
+    observations: {
+      accesses: accessesSeen(scenario, report, (actor, index) => vm.saw(actor, index)),
+      host: stage.hostSteps(),
+      vmm: vmmSeen(report),
+      guestKernel: guestKernelSeen(report),
+      bystanders: bystandersSeen(scenario, report),
+    },
+    counts: { ...counts, ...Object.fromEntries(Object.entries(apf).filter(([, count]) => count > 0)) },
+    counters: final?.counters ?? {},
+    trace,
+    exhaustiveness: { kind: "sampled", runs: 1, seed: null },
+    durationMs: stage.nowMs(),
+  };
+}
+
+function machineAttestation(capabilities: Readonly<Record<string, number>>): Attestation {
+  return {
+    engine: "kvm",
+    kernel: release(),
+    kvmBackend: thisMachine().kvmBackend,
+    capabilities,
+    lapic: null,
+    apfEnabled: null,
+    pageSize: PAGE_SIZE,
+    transport: null,
+    windowBytes: null,
+  };
+}
+
+async function runCase(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult> {
+  let stage: Stage;
+  try {
+    stage = await openStage(scenario, context);
+  } catch (error) {
+    return { kind: "engine-error", message: error instanceof Error ? error.message : String(error) };
+  }
+  const boundMs = context.timeoutMs - CLOSE_RESERVE_MS;
+  const plan = planCase(scenario, proposal, {
+    filePath: stage.filePath,
+    sourceDirectory: stage.sourceDirectory,
+    lifeMs: Math.max(1, Math.min(LIFE_MS, boundMs - stage.nowMs() - START_RESERVE_MS)),
+  });
+  const vm = new VmProcess(scenario, stage, plan, context.directory);
+  const abort = (): void => void vm.kill();
+  context.signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await perform(scenario, proposal, stage, vm, boundMs);
+  } finally {
+    context.signal.removeEventListener("abort", abort);
+    await vm.kill();
+    await stage.close();
+  }
+}
+
+type KvmFacts = { readonly features: CpuFeatures; readonly capabilities: Readonly<Record<string, number>> };
+let facts: KvmFacts | null = null;
+
+/** What /dev/kvm says of itself, asked once. Only where it is available. */
+function kvmFacts(): KvmFacts {
+  if (facts === null) {
+    const kvm = Kvm.open();
+    facts = { features: cpuFeatures(supportedCpuid(kvm)), capabilities: kvm.capabilities() };
+    kvm.close();
+  }
+  return facts;
+}
+
+const no = (reason: string): Support => ({ kind: "no", reason, fix: null });
+
+function supportsMachine(scenario: Scenario, proposal: Proposal): Support {
+  const { features, capabilities } = kvmFacts();
+  if (proposal.guest === "apf" && !features.asyncPageFaultInterrupt) {
+    return no("this KVM offers no async page faults by interrupt (KVM_FEATURE_ASYNC_PF_INT)");
+  }
+  if (proposal.vmm === "no-hlt-exits" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {
+    return no("this KVM cannot give HLT to the guest (KVM_CAP_X86_DISABLE_EXITS)");
+  }
+  for (const name of scenario.needs) {
+    if ((capabilities[name] ?? 0) === 0) return no(`this KVM has no ${name}`);
+  }
+  return supportsAccesses(scenario, features);
+}
+
+export const kvmEngine: Engine = {
+  name: "kvm",
+  describe: () =>
+    "The micro-guest on /dev/kvm over a real file, a real DAX window and, where asked for, a FUSE mount.",
+  async available() {
+    return supportOf(thisMachine(), ["kvm", "micro-guest"]);
+  },
+  supports(scenario, proposal) {
+    for (const answer of [supportsProposal(proposal), stageSupport(scenario)]) {
+      if (answer.kind === "no") return answer;
+    }
+    return supportsMachine(scenario, proposal);
+  },
+  async attest() {
+    return machineAttestation(kvmFacts().capabilities);
+  },
+  async open() {},
+  run: runCase,
+  async close() {},
+};

@@ -1,0 +1,66 @@
+/** What the kvm engine and the VM process of a case say to each other. */
+import type {
+  EndReason,
+  FinalState,
+  GuestEvent,
+  Place,
+  StepResult,
+  TaskState,
+  VcpuExit,
+} from "../../../../vmm/src/index.ts";
+import type { EventKind } from "../../vocabulary.ts";
+import type { VmPlan } from "./plan.ts";
+
+export type ToVm =
+  | { readonly type: "start"; readonly plan: VmPlan }
+  | { readonly type: "signal"; readonly name: string }
+  /** Every host actor has done its last step. */
+  | { readonly type: "host-settled" };
+
+export type FromVm =
+  /** The window is mapped and the vCPU is about to run. */
+  | { readonly type: "ready" }
+  | { readonly type: "signal"; readonly name: string; readonly from: string }
+  /** An access that has finished, said before the next signal of any task: the file is still what it was then. */
+  | { readonly type: "saw"; readonly task: number; readonly step: number; readonly bytes: Uint8Array }
+  | { readonly type: "report"; readonly report: VmReport };
+
+/** One state that the VMM went through. */
+export type VmState =
+  | { readonly kind: "running" }
+  | { readonly kind: "stopped"; readonly exit: VcpuExit; readonly place: Place | null }
+  | { readonly kind: "looping"; readonly faultsPerSecond: number; readonly place: Place | null };
+
+export type VmEvent = {
+  readonly kind: EventKind;
+  readonly actor: string;
+  /** CLOCK_MONOTONIC, in milliseconds with fractions. */
+  readonly atMonotonicMs: number;
+  readonly gpa: bigint | null;
+  readonly detail: string;
+};
+
+export type TaskReport = {
+  readonly actor: string;
+  readonly state: TaskState;
+  readonly currentStep: number;
+  readonly count: bigint;
+  /** Growth of `count` since the guest got into trouble, or over the whole case if it did not. */
+  readonly countSinceTrouble: bigint;
+  /** By step. */
+  readonly results: readonly Pick<StepResult, "status" | "code">[];
+};
+
+export type VmReport = {
+  readonly capabilities: Readonly<Record<string, number>>;
+  readonly history: readonly VmState[];
+  readonly end: EndReason;
+  /** The life limit ended it: what is pending neither returned nor was proven to loop. */
+  readonly outOfTime: boolean;
+  readonly final: FinalState | null;
+  readonly tasks: readonly TaskReport[];
+  readonly guestEvents: readonly GuestEvent[];
+  readonly apfNotPresentCount: number;
+  readonly apfReadyCount: number;
+  readonly events: readonly VmEvent[];
+};

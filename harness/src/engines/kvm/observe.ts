@@ -1,0 +1,120 @@
+/** From the VM process's report to observations: what was seen, in the words of the vocabulary. Pure. */
+import type { Place, VcpuExit } from "../../../../vmm/src/index.ts";
+import { accessesOf, guestActors, isBystander } from "../../scenario/labels.ts";
+import type { Scenario } from "../../scenario/scenario.ts";
+import type { Access, Bystander, FaultPlace, GuestKernel, StopReason, Vmm } from "../../vocabulary.ts";
+import type { TaskReport, VmReport, VmState } from "./messages.ts";
+
+/** What an access saw that did not finish. */
+function outcome(report: VmReport, task: TaskReport, stepIndex: number): Access {
+  const result = task.results[stepIndex];
+  switch (result?.status) {
+    case "started":
+      return unfinished(report, task);
+    case "efault":
+      return { kind: "efault" };
+    case "sigbus":
+      return { kind: "sigbus", code: result.code ?? "unobserved" };
+    case "not-reached":
+    case "done": // Finished, but its bytes never came: the VM process ended first.
+    case undefined:
+      return { kind: "not-reached" };
+  }
+}
+
+/** An access that began and never came back: the end of the VM, of its task, or nothing at all. */
+function unfinished(report: VmReport, task: TaskReport): Access {
+  if (task.state === "killed" || report.end.kind === "guest-panic") return { kind: "killed" };
+  return report.history.at(-1)?.kind === "stopped" ? { kind: "killed" } : { kind: "hung" };
+}
+
+/**
+ * All accesses of all guest actors.
+ * @param seen what finished accesses saw, by actor and step index
+ */
+export function accessesSeen(
+  scenario: Scenario,
+  report: VmReport,
+  seen: (actor: string, stepIndex: number) => Access | null,
+): Record<string, Record<string, Access>> {
+  const result: Record<string, Record<string, Access>> = {};
+  for (const [name, actor] of guestActors(scenario)) {
+    const task = report.tasks.find((one) => one.actor === name);
+    const labels: Record<string, Access> = {};
+    for (const { label, index } of accessesOf(actor)) {
+      labels[label] =
+        seen(name, index) ?? (task === undefined ? { kind: "not-reached" } : outcome(report, task, index));
+    }
+    result[name] = labels;
+  }
+  return result;
+}
+
+/** Did the counting tasks get on once there was trouble (or at all, if there was none)? */
+export function bystandersSeen(scenario: Scenario, report: VmReport): Record<string, Bystander> {
+  const result: Record<string, Bystander> = {};
+  for (const [name, actor] of guestActors(scenario)) {
+    if (!isBystander(actor)) continue;
+    const task = report.tasks.find((one) => one.actor === name);
+    result[name] = (task?.countSinceTrouble ?? 0n) > 0n ? "progress" : "starved";
+  }
+  return result;
+}
+
+export function guestKernelSeen(report: VmReport): GuestKernel {
+  return report.end.kind === "guest-panic" ? "panic" : "alive";
+}
+
+/** `struct kvm_run` says more than the vocabulary has words for: this is the coarsening, in one place. */
+function stopReason(exit: VcpuExit): StopReason {
+  switch (exit.kind) {
+    case "error":
+      return "efault";
+    case "memory-fault":
+      return "memory-fault";
+    case "mmio":
+      return "mmio";
+    case "shutdown":
+      return "triple-fault";
+    case "internal-error":
+    case "fail-entry":
+    case "hlt":
+    case "io":
+    case "interrupted":
+    case "other":
+      return "internal-error";
+  }
+}
+
+function faultPlace(place: Place | null): FaultPlace | null {
+  if (place === null) return null;
+  const { rip, cpl, gva, gpa, hva } = place;
+  return { rip, cpl, gva, gpa, hva };
+}
+
+function vmmState(state: VmState): Vmm {
+  switch (state.kind) {
+    case "running":
+      return { kind: "running" };
+    case "stopped":
+      return { kind: "stopped", reason: stopReason(state.exit), at: faultPlace(state.place) };
+    case "looping":
+      return { kind: "looping", faultsPerSecond: state.faultsPerSecond, at: faultPlace(state.place) };
+  }
+}
+
+/** Never empty. */
+export function vmmSeen(report: VmReport): readonly Vmm[] {
+  return report.history.length === 0 ? [{ kind: "running" }] : report.history.map(vmmState);
+}
+
+/** An errno other than EFAULT is no observation that we have a word for: KVM_RUN failed in a way nobody expected. */
+export function unexpectedError(report: VmReport): string | null {
+  for (const state of report.history) {
+    if (state.kind === "stopped" && state.exit.kind === "error" && state.exit.errno !== "EFAULT") {
+      return `KVM_RUN: ${state.exit.errno}, exit reason ${state.exit.exitReason}`;
+    }
+  }
+  if (report.end.kind === "defect") return report.end.message;
+  return report.final === null ? "the vCPU's thread ended without its final state" : null;
+}

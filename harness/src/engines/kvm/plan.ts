@@ -1,0 +1,155 @@
+/**
+ * From a scenario and a proposal to what the VM process does: guest programs with addresses, signal numbers, the
+ * machine's set-up. Pure; says no where this engine cannot run a case.
+ */
+import {
+  type CpuFeatures,
+  channelLayout,
+  MAX_WINDOW_BYTES,
+  type ProgramStep,
+  type TaskProgram,
+  WINDOW_BASE,
+} from "../../../../vmm/src/index.ts";
+import type { Support } from "../../engine.ts";
+import type { Proposal } from "../../proposal.ts";
+import { guestActors, isAccess, signalNames } from "../../scenario/labels.ts";
+import {
+  type GuestStep,
+  type Layout,
+  type Scenario,
+  STUCK,
+  type VmmStep,
+  type WindowMapping,
+} from "../../scenario/scenario.ts";
+import { mappingsOf } from "../../scenario/window.ts";
+
+/** Windows are whole 2 MiB ranges, as the Linux driver asks for them. */
+const WINDOW_STEP = 2 * 2 ** 20;
+
+/** Everything the VM process is told. Plain data: it crosses a process border. */
+export type VmPlan = {
+  readonly layout: Layout;
+  readonly filePath: string;
+  readonly sourceDirectory: string;
+  readonly mappings: readonly WindowMapping[];
+  readonly windowBytes: number;
+  readonly machine: {
+    readonly lapicInKernel: boolean;
+    readonly hltInGuest: boolean;
+    readonly asyncPageFaults: boolean;
+  };
+  /** Guest tasks in the order of the scenario. */
+  readonly tasks: readonly { readonly actor: string; readonly program: TaskProgram }[];
+  /** Number = index. */
+  readonly signals: readonly string[];
+  readonly vmmActors: readonly { readonly actor: string; readonly steps: readonly VmmStep[] }[];
+  /** Somebody reacts to the vCPU being stuck, so the case does not end there. */
+  readonly stuckIsAwaited: boolean;
+  /** The guest may run no longer than this. */
+  readonly lifeMs: number;
+};
+
+const yes: Support = { kind: "yes" };
+const no = (reason: string, fix: string | null = null): Support => ({ kind: "no", reason, fix });
+
+/** Which axis values this engine can carry out, machine features aside. */
+export function supportsProposal(proposal: Proposal): Support {
+  if (proposal.lapic === null) return no("the proposal has no VM");
+  if (proposal.kvm !== "today") return no(`kvm=${proposal.kvm} is in no kernel that this engine can ask`);
+  if (proposal.vmm !== "stop" && proposal.vmm !== "no-hlt-exits") {
+    return no(`vmm=${proposal.vmm} is not implemented by this VMM`);
+  }
+  if (proposal.guest !== "unaware" && proposal.guest !== "apf") {
+    return no(`guest=${proposal.guest} is not implemented by the micro-guest`);
+  }
+  return proposal.server === "none" ? yes : no(`server=${proposal.server} is not implemented here`);
+}
+
+/** Which of the scenario's accesses the virtual CPU can execute. */
+export function supportsAccesses(scenario: Scenario, features: CpuFeatures): Support {
+  for (const [name, actor] of guestActors(scenario)) {
+    for (const step of actor.steps.filter(isAccess)) {
+      const wide = (step.verb === "load" || step.verb === "store") && step.size > 16;
+      if (wide && actor.in === "guest-kernel") {
+        return no(
+          `${name}: ${step.verb} of ${step.size} bytes at CPL 0: the micro-kernel uses no vector registers`,
+        );
+      }
+      if (wide && step.size === 32 && !features.avx) {
+        return no(
+          `${name}: ${step.verb} of 32 bytes in one instruction needs AVX, which this KVM does not offer`,
+        );
+      }
+      if (wide && step.size === 64 && !features.avx512) {
+        return no(
+          `${name}: ${step.verb} of 64 bytes in one instruction needs AVX-512, which this KVM does not offer`,
+        );
+      }
+      if (step.verb === "atomic" && step.size === 16 && !features.cmpxchg16b) {
+        return no(`${name}: atomic of 16 bytes needs CMPXCHG16B, which this KVM does not offer`);
+      }
+    }
+  }
+  return yes;
+}
+
+export function planCase(
+  scenario: Scenario,
+  proposal: Proposal,
+  place: { readonly filePath: string; readonly sourceDirectory: string; readonly lifeMs: number },
+): VmPlan {
+  const signals = signalNames(scenario);
+  const mappings = mappingsOf(scenario);
+  const end = Math.max(...mappings.map(({ at, length }) => Number(at + length)));
+  const windowBytes = Math.ceil(end / WINDOW_STEP) * WINDOW_STEP;
+  if (windowBytes > MAX_WINDOW_BYTES)
+    throw new RangeError(`window of ${windowBytes} bytes: at most ${MAX_WINDOW_BYTES}`);
+  const actors = Object.entries(scenario.actors);
+  return {
+    ...place,
+    layout: scenario.layout,
+    mappings,
+    windowBytes,
+    machine: {
+      lapicInKernel: proposal.lapic === "kernel",
+      hltInGuest: proposal.vmm === "no-hlt-exits",
+      asyncPageFaults: proposal.guest === "apf",
+    },
+    tasks: guestActors(scenario).map(([actor, { in: where, steps }]) => ({
+      actor,
+      program: {
+        cpl: where === "guest-kernel" ? 0 : 3,
+        steps: steps.map((step) => programStep(step, signals)),
+      },
+    })),
+    signals,
+    vmmActors: actors.flatMap(([actor, one]) => (one.in === "vmm" ? [{ actor, steps: one.steps }] : [])),
+    stuckIsAwaited: actors.some(([, { steps }]) =>
+      steps.some((step) => step.verb === "await" && step.name === STUCK),
+    ),
+  };
+}
+
+function programStep(step: GuestStep, signals: readonly string[]): ProgramStep {
+  switch (step.verb) {
+    case "load":
+    case "atomic":
+    case "copy-from":
+      return { verb: step.verb, size: step.size, address: WINDOW_BASE + step.offset, value: 0n };
+    case "store":
+    case "copy-to":
+      return { verb: step.verb, size: step.size, address: WINDOW_BASE + step.offset, value: step.value };
+    case "fetch":
+      return { verb: "fetch", size: 4, address: WINDOW_BASE + step.offset, value: 0n };
+    case "signal":
+    case "await": {
+      const number = signals.indexOf(step.name);
+      if (number < 0 || number >= channelLayout.MAX_SIGNALS) {
+        throw new RangeError(`signal ${step.name}: number ${number} of at most ${channelLayout.MAX_SIGNALS}`);
+      }
+      return { verb: step.verb, size: 0, address: BigInt(number), value: 0n };
+    }
+    case "count":
+      return { verb: "count", size: 0, address: 0n, value: 0n };
+  }
+}

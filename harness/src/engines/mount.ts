@@ -1,0 +1,111 @@
+/** Our FUSE server, in a process of its own: a server never shares a thread with anything that touches its mount. */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { execa } from "execa";
+import { mounts } from "../../../sys/src/index.ts";
+import { builtPath } from "../paths.ts";
+import { unmountBelow } from "../run/sweep.ts";
+import { childEnvironment } from "../run/tag.ts";
+import { within } from "../within.ts";
+
+export type Transport = "libfuse" | "devfuse";
+
+export type FuseMount = {
+  readonly mountpoint: string;
+  /** What the server says it uses, seen in the mount table as a FUSE mount. */
+  readonly transport: Transport;
+  close(): Promise<void>;
+};
+
+export type MountOptions = {
+  readonly sourceDirectory: string;
+  /** The case's folder. */
+  readonly directory: string;
+  readonly transport: Transport;
+  /** The server's program; another one in tests. */
+  readonly serverPath?: string;
+};
+
+const READY_BOUND_MS = 10_000;
+const END_BOUND_MS = 3000;
+/** A server that talks much before it is ready is not ours. */
+const READY_LINE_MAX = 4096;
+
+type Ready = { readonly type: "ready"; readonly transport: Transport; readonly mountpoint: string };
+
+function parseReady(line: string): Ready | null {
+  try {
+    const message = JSON.parse(line) as Partial<Ready> | null;
+    const known = message?.transport === "libfuse" || message?.transport === "devfuse";
+    return message?.type === "ready" && known ? (message as Ready) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** The server's first line, or null where it ends or says something else. */
+function firstLine(stream: NodeJS.ReadableStream): Promise<string | null> {
+  return new Promise((resolve) => {
+    let text = "";
+    stream.setEncoding("utf8");
+    stream.on("data", (chunk: string) => {
+      if (text.length < READY_LINE_MAX) text += chunk;
+      const end = text.indexOf("\n");
+      if (end >= 0 || text.length >= READY_LINE_MAX) resolve(end >= 0 ? text.slice(0, end) : null);
+    });
+    stream.on("end", () => resolve(null));
+    stream.on("error", () => resolve(null));
+  });
+}
+
+/** Mounts `sourceDirectory` through our server. Rejects with what the server said if it does not come up. */
+export async function openMount(options: MountOptions): Promise<FuseMount> {
+  const mountpoint = join(options.directory, "mount");
+  mkdirSync(mountpoint);
+  const server = execa(
+    process.execPath,
+    [
+      options.serverPath ?? builtPath("fs-server/src/serve-main.ts"),
+      "--source",
+      options.sourceDirectory,
+      "--mountpoint",
+      mountpoint,
+      "--transport",
+      options.transport,
+      "--parent-pid",
+      String(process.pid),
+    ],
+    {
+      cwd: options.directory,
+      env: childEnvironment(options.directory),
+      stdin: "ignore",
+      buffer: { stdout: false },
+      reject: false,
+    },
+  );
+  async function close(): Promise<void> {
+    server.kill("SIGTERM");
+    if (!(await within(server, END_BOUND_MS))) {
+      server.kill("SIGKILL");
+      await within(server, END_BOUND_MS);
+    }
+    unmountBelow(mountpoint);
+  }
+  const line = firstLine(server.stdout);
+  const ready = (await within(line, READY_BOUND_MS)) ? parseReady((await line) ?? "") : null;
+  if (ready === null) {
+    await close();
+    const { stderr, exitCode } = await server;
+    const said = typeof stderr === "string" ? stderr.trim().split("\n").at(-1) : "";
+    throw new Error(`the FUSE server did not mount within ${READY_BOUND_MS} ms (exit ${exitCode}): ${said}`);
+  }
+  // Having asked for a transport proves nothing; the kernel's table says at least that it is FUSE.
+  const mount = mounts().findLast((entry) => entry.mountpoint === mountpoint);
+  if (mount === undefined || !mount.type.startsWith("fuse")) {
+    await close();
+    throw new Error(
+      `the FUSE server says ${mountpoint} is mounted; the mount table says ${mount?.type ?? "no"}`,
+    );
+  }
+  return { mountpoint, transport: ready.transport, close };
+}

@@ -1,0 +1,288 @@
+/**
+ * The engine `process`: no VM. A child of ours maps the file with mmap-io and touches it as a guest task would.
+ * Real are the host's memory management and file systems; what it shows is what any process on the host would see,
+ * SIGBUS included, which is observed from outside as the wait status.
+ */
+import { release } from "node:os";
+import { PAGE_SIZE } from "../../../../sys/src/index.ts";
+import type { CaseContext, Engine, Support } from "../../engine.ts";
+import type { Attestation, Evidence, RunResult } from "../../evidence.ts";
+import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
+import type { Proposal } from "../../proposal.ts";
+import { classifyBytes, fileBeforeAtomic } from "../../scenario/content.ts";
+import {
+  type AccessStep,
+  accessesOf,
+  type GuestActor,
+  guestActors,
+  isBystander,
+} from "../../scenario/labels.ts";
+import type { Scenario } from "../../scenario/scenario.ts";
+import { fileOffsetAt, mappingsOf } from "../../scenario/window.ts";
+import type { Access, Bystander } from "../../vocabulary.ts";
+import { within } from "../../within.ts";
+import { type Child, type ChildExit, exitText, startChild } from "../child.ts";
+import { notReached, openStage, type Stage } from "../stage.ts";
+import type { MapperInbound, MapperOutbound } from "./mapper.ts";
+
+/** Part of a case's time that is kept for ending it. */
+const CLOSE_RESERVE_MS = 1000;
+/** Counting tasks report every few milliseconds; one that says nothing for this long does not get on. */
+const BYSTANDER_BOUND_MS = 1000;
+
+/** One mapping child: a guest task as a process. */
+class Mapper {
+  readonly name: string;
+  readonly #scenario: Scenario;
+  readonly #stage: Stage;
+  readonly #steps: ReadonlyMap<string, AccessStep>;
+  readonly #accesses: Record<string, Access>;
+  readonly #child: Child<MapperInbound, MapperOutbound>;
+  readonly #actor: GuestActor;
+  readonly mapped: Promise<void>;
+  /** Resolves when the steps are done, or the process is. */
+  readonly ended: Promise<void>;
+  #touching: string | null = null;
+  #exit: ChildExit | null = null;
+  #finished = false;
+  counted = 0;
+
+  constructor(
+    scenario: Scenario,
+    stage: Stage,
+    actor: readonly [string, GuestActor],
+    accesses: Record<string, Access>,
+    directory: string,
+  ) {
+    [this.name, this.#actor] = actor;
+    this.#scenario = scenario;
+    this.#stage = stage;
+    this.#accesses = accesses;
+    this.#steps = new Map(accessesOf(this.#actor).map(({ label, step }) => [label, step]));
+    let onMapped = (): void => {};
+    let onFinished = (): void => {};
+    this.mapped = new Promise((resolve) => {
+      onMapped = resolve;
+    });
+    const finished = new Promise<void>((resolve) => {
+      onFinished = resolve;
+    });
+    this.#child = startChild<MapperInbound, MapperOutbound>({
+      entry: "harness/src/engines/process/mapper-main.ts",
+      directory,
+      onMessage: (message) => {
+        if (message.type === "mapped") onMapped();
+        if (message.type === "finished") {
+          this.#finished = true;
+          onFinished();
+        }
+        this.#take(message);
+      },
+    });
+    const exited = this.#child.exited.then((exit) => this.#takeExit(exit));
+    this.ended = Promise.race([finished, exited]);
+    this.#child.send({ type: "map", path: stage.filePath, mappings: mappingsOf(scenario) });
+  }
+
+  #take(message: MapperOutbound): void {
+    switch (message.type) {
+      case "touching":
+        this.#touching = message.label;
+        return;
+      case "saw":
+        this.#touching = null;
+        this.#accesses[message.label] = this.#classify(message.label, message.bytes);
+        return;
+      case "signal":
+        this.#stage.raise(message.name, this.name);
+        return;
+      case "counted":
+        this.counted = message.count;
+        return;
+      case "mapped":
+        this.#stage.trace({ kind: "map", actor: this.name, detail: this.#stage.filePath });
+        return;
+      case "finished":
+        return;
+    }
+  }
+
+  #classify(label: string, bytes: Uint8Array): Access {
+    const step = this.#steps.get(label);
+    if (step === undefined) throw new Error(`${this.name} reports an access ${label} that it does not have`);
+    const offset = fileOffsetAt(this.#scenario, step.offset);
+    const now = this.#stage.readFile(offset, bytes.length);
+    const before = step.verb === "atomic" ? fileBeforeAtomic(now) : now;
+    return classifyBytes(this.#scenario.backing.content, offset, bytes, before);
+  }
+
+  #takeExit(exit: ChildExit): void {
+    this.#exit = exit;
+    if (exit.kind !== "signal" || this.#touching === null) return;
+    const isSigbus = exit.signal === "SIGBUS";
+    this.#accesses[this.#touching] = isSigbus ? { kind: "sigbus", code: "unobserved" } : { kind: "killed" };
+    if (isSigbus) this.#stage.trace({ kind: "sigbus", actor: this.name, detail: this.#touching });
+  }
+
+  start(): void {
+    this.#stage.onSignal((name) => this.#child.send({ type: "signal", name }));
+    this.#child.send({ type: "start", steps: this.#actor.steps });
+  }
+
+  /** At the end of the time: an access that has not come back hangs. False if the child merely waits for a signal. */
+  giveUp(): boolean {
+    if (this.#finished || this.#exit !== null) return true;
+    if (this.#touching === null) return false;
+    this.#accesses[this.#touching] = { kind: "hung" };
+    return true;
+  }
+
+  /** An end that is no observation: the child itself is broken. */
+  failure(): string | null {
+    if (this.#exit === null || (this.#exit.kind === "signal" && this.#touching !== null)) return null;
+    return `process of ${this.name}: ${exitText(this.#exit)}`;
+  }
+
+  kill(): Promise<void> {
+    return this.#child.kill();
+  }
+}
+
+function attestation(transport: Attestation["transport"]): Attestation {
+  return {
+    engine: "process",
+    kernel: release(),
+    kvmBackend: null,
+    capabilities: {},
+    lapic: null,
+    apfEnabled: null,
+    pageSize: PAGE_SIZE,
+    transport,
+    windowBytes: null,
+  };
+}
+
+/** Do the counting processes still count? Asked after the victims have ended. */
+async function watchBystanders(bystanders: readonly Mapper[]): Promise<Record<string, Bystander>> {
+  const result: Record<string, Bystander> = {};
+  for (const bystander of bystanders) {
+    const before = bystander.counted;
+    const deadlineMs = performance.now() + BYSTANDER_BOUND_MS;
+    while (bystander.counted === before && performance.now() < deadlineMs) {
+      await within(bystander.ended, 5);
+    }
+    result[bystander.name] = bystander.counted > before ? "progress" : "starved";
+  }
+  return result;
+}
+
+/** The case itself, between a stage that stands and a stage that is taken down. */
+async function perform(
+  scenario: Scenario,
+  stage: Stage,
+  mappers: readonly Mapper[],
+  accesses: Record<string, Record<string, Access>>,
+  boundMs: number,
+): Promise<RunResult> {
+  const bystanders = mappers.filter((mapper) => isBystanderOf(scenario, mapper.name));
+  const victims = mappers.filter((mapper) => !bystanders.includes(mapper));
+  const failure = (): string | null =>
+    stage.failure() ?? mappers.map((mapper) => mapper.failure()).find((text) => text !== null) ?? null;
+
+  const ready = Promise.all(mappers.map((mapper) => Promise.race([mapper.mapped, mapper.ended])));
+  if (!(await within(ready, boundMs))) return { kind: "timeout", message: "the file was not mapped in time" };
+  const early = failure();
+  if (early !== null) return { kind: "engine-error", message: early };
+  for (const mapper of mappers) mapper.start();
+  stage.begin();
+
+  const inTime = await within(Promise.all(victims.map((victim) => victim.ended)), boundMs - stage.nowMs());
+  const settled = inTime && (await stage.settled(boundMs - stage.nowMs()));
+  const bystanderStates = await watchBystanders(bystanders);
+  const late = failure();
+  if (late !== null) return { kind: "engine-error", message: late };
+  // Without a look at the accesses under way a time-out would hide a hang.
+  const waiting = victims.filter((victim) => !victim.giveUp()).map((victim) => victim.name);
+  if (waiting.length > 0) {
+    return {
+      kind: "timeout",
+      message: `still waiting for a signal after ${boundMs} ms: ${waiting.join(", ")}`,
+    };
+  }
+  if (inTime && !settled) {
+    return { kind: "timeout", message: `the host's steps were not done after ${boundMs} ms` };
+  }
+  return { kind: "evidence", evidence: toEvidence(stage, accesses, bystanderStates) };
+}
+
+function isBystanderOf(scenario: Scenario, name: string): boolean {
+  const actor = scenario.actors[name];
+  return actor?.in === "guest-task" && isBystander(actor);
+}
+
+function toEvidence(
+  stage: Stage,
+  accesses: Record<string, Record<string, Access>>,
+  bystanders: Record<string, Bystander>,
+): Evidence {
+  return {
+    attestation: attestation(stage.transport),
+    observations: { accesses, host: stage.hostSteps(), vmm: null, guestKernel: null, bystanders },
+    counts: stage.counts(),
+    counters: {},
+    trace: stage.events(),
+    exhaustiveness: { kind: "sampled", runs: 1, seed: null },
+    durationMs: stage.nowMs(),
+  };
+}
+
+const no = (reason: string, fix: string | null = null): Support => ({ kind: "no", reason, fix });
+
+async function runCase(scenario: Scenario, context: CaseContext): Promise<RunResult> {
+  let stage: Stage;
+  try {
+    stage = await openStage(scenario, context);
+  } catch (error) {
+    return { kind: "engine-error", message: error instanceof Error ? error.message : String(error) };
+  }
+  const accesses = notReached(scenario);
+  const mappers = guestActors(scenario).map(
+    (actor) => new Mapper(scenario, stage, actor, accesses[actor[0]] ?? {}, context.directory),
+  );
+  const abort = (): void => void Promise.all(mappers.map((mapper) => mapper.kill()));
+  context.signal.addEventListener("abort", abort, { once: true });
+  try {
+    return await perform(scenario, stage, mappers, accesses, context.timeoutMs - CLOSE_RESERVE_MS);
+  } finally {
+    context.signal.removeEventListener("abort", abort);
+    await Promise.all(mappers.map((mapper) => mapper.kill()));
+    await stage.close();
+  }
+}
+
+export const processEngine: Engine = {
+  name: "process",
+  describe: () =>
+    "No VM: a host process maps the file (mmap-io) and touches it. Real host memory and file systems.",
+  async available() {
+    return supportOf(thisMachine(), ["mmap-io"]);
+  },
+  supports(scenario: Scenario, proposal: Proposal): Support {
+    if (proposal.id !== "native") return no(`a proposal about a VM; this engine has none`);
+    for (const [name, actor] of Object.entries(scenario.actors)) {
+      if (actor.in === "guest-kernel") return no(`${name} is a guest kernel; this engine has none`);
+      if (actor.in === "vmm") return no(`${name} is a VMM; this engine has none`);
+      if (actor.in === "guest-task" && actor.steps.some((step) => step.verb === "fetch")) {
+        return no(`${name} executes code from the file, which JavaScript cannot`);
+      }
+    }
+    if (scenario.needs.length > 0) return no(`needs ${scenario.needs.join(", ")}; this engine has no KVM`);
+    return stageSupport(scenario);
+  },
+  async attest() {
+    return attestation(null);
+  },
+  async open() {},
+  run: (scenario, _proposal, context) => runCase(scenario, context),
+  async close() {},
+};

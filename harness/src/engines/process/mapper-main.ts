@@ -1,0 +1,138 @@
+/**
+ * A process that maps the file and does what a guest task would: entry point, started by the process engine.
+ * Meant to be killed by SIGBUS: no handler, no probing, plain accesses through the mapping.
+ */
+import { closeSync, openSync } from "node:fs";
+import { createRequire } from "node:module";
+import { setTimeout as sleep } from "node:timers/promises";
+import { dieWithParent, disableCoreDumps } from "../../../../sys/src/index.ts";
+import { parentPid } from "../../run/tag.ts";
+import { fromValue, toValue } from "../../scenario/content.ts";
+import { type AccessStep, isAccess, labelledAccesses } from "../../scenario/labels.ts";
+import type { GuestStep, WindowMapping } from "../../scenario/scenario.ts";
+import type { MapperInbound, MapperOutbound } from "./mapper.ts";
+
+/** What we use of mmap-io. Its own types describe a default export that the package does not have. */
+type MmapIo = {
+  map(lengthBytes: number, protection: number, flags: number, fd: number, offset: number): Buffer;
+  readonly PROT_READ: number;
+  readonly PROT_WRITE: number;
+  readonly MAP_SHARED: number;
+};
+
+// Optional, hence loaded at run time: the build must work without it.
+const require: NodeJS.Require = createRequire(import.meta.url);
+const mmap = require("mmap-io") as MmapIo;
+
+dieWithParent(parentPid());
+disableCoreDumps();
+
+const COUNT_PAUSE_MS = 1;
+const COUNT_REPORT_EVERY = 8;
+
+type Mapped = { readonly at: bigint; readonly bytes: Buffer };
+const mapped: Mapped[] = [];
+const raised = new Set<string>();
+const waiting = new Map<string, () => void>();
+
+/** Resolves when the message has left this process: the next step may kill it. */
+function send(message: MapperOutbound): Promise<void> {
+  return new Promise((resolve) => {
+    process.send?.(message, undefined, undefined, () => resolve());
+  });
+}
+
+function mapFile(path: string, mappings: readonly WindowMapping[]): void {
+  const fd = openSync(path, "r+");
+  for (const { fileOffset, at, length } of mappings) {
+    const bytes = mmap.map(
+      Number(length),
+      mmap.PROT_READ | mmap.PROT_WRITE,
+      mmap.MAP_SHARED,
+      fd,
+      Number(fileOffset),
+    );
+    mapped.push({ at, bytes });
+  }
+  closeSync(fd);
+}
+
+/** The bytes of the mapping that a step touches; not read yet. */
+function target(step: Exclude<AccessStep, { verb: "fetch" }>): Buffer {
+  for (const { at, bytes } of mapped) {
+    const start = Number(step.offset - at);
+    if (start >= 0 && start + step.size <= bytes.length) return bytes.subarray(start, start + step.size);
+  }
+  throw new RangeError(`offset ${step.offset} is not mapped`);
+}
+
+/** Does the access and returns what it saw, or what it wrote. */
+function touch(step: AccessStep): Uint8Array {
+  switch (step.verb) {
+    case "load":
+    case "copy-from":
+      return Uint8Array.from(target(step));
+    case "store":
+    case "copy-to": {
+      const bytes = fromValue(step.value, step.size);
+      target(step).set(bytes);
+      return bytes;
+    }
+    case "atomic": {
+      // JavaScript has no LOCK prefix for foreign memory; read-modify-write touches the page the same way.
+      const bytes = target(step);
+      const old = Uint8Array.from(bytes);
+      bytes.set(fromValue(toValue(old) + 1n, step.size));
+      return old;
+    }
+    case "fetch":
+      throw new Error("this engine does not execute code from the file");
+  }
+}
+
+async function countForEver(): Promise<never> {
+  for (let count = 1; ; count += 1) {
+    if (count % COUNT_REPORT_EVERY === 0) await send({ type: "counted", count });
+    await sleep(COUNT_PAUSE_MS);
+  }
+}
+
+async function run(steps: readonly GuestStep[]): Promise<void> {
+  const labels = labelledAccesses(steps);
+  for (const [index, step] of steps.entries()) {
+    if (isAccess(step)) {
+      const label = labels.get(index) ?? step.verb;
+      await send({ type: "touching", label });
+      await send({ type: "saw", label, bytes: touch(step) });
+      continue;
+    }
+    switch (step.verb) {
+      case "await":
+        if (!raised.has(step.name)) await new Promise<void>((resolve) => waiting.set(step.name, resolve));
+        break;
+      case "signal":
+        await send({ type: "signal", name: step.name });
+        break;
+      case "count":
+        await countForEver();
+    }
+  }
+  await send({ type: "finished" });
+}
+
+process.on("message", (message: MapperInbound) => {
+  switch (message.type) {
+    case "map":
+      mapFile(message.path, message.mappings);
+      void send({ type: "mapped" });
+      return;
+    case "start":
+      void run(message.steps);
+      return;
+    case "signal":
+      raised.add(message.name);
+      waiting.get(message.name)?.();
+      return;
+  }
+});
+process.on("disconnect", () => process.exit());

@@ -1,0 +1,21 @@
+/** What the process engine and its mapping child say to each other. */
+import type { GuestStep, WindowMapping } from "../../scenario/scenario.ts";
+
+export type MapperInbound =
+  | {
+      readonly type: "map";
+      readonly path: string;
+      readonly mappings: readonly WindowMapping[];
+    }
+  | { readonly type: "start"; readonly steps: readonly GuestStep[] }
+  | { readonly type: "signal"; readonly name: string };
+
+export type MapperOutbound =
+  | { readonly type: "mapped" }
+  /** About to touch: what it is doing if it dies now. */
+  | { readonly type: "touching"; readonly label: string }
+  /** Loads, atomics and copies out: the bytes seen. Stores and copies in: the bytes written. */
+  | { readonly type: "saw"; readonly label: string; readonly bytes: Uint8Array }
+  | { readonly type: "signal"; readonly name: string }
+  | { readonly type: "counted"; readonly count: number }
+  | { readonly type: "finished" };

@@ -1,0 +1,323 @@
+/**
+ * Everything of a case except the guest, shared by the engines that run for real: the backing file, the FUSE mount,
+ * the host actors (a process each), and the signals between all participants. An engine adds its own participant
+ * (a VM, a process that maps the file) with `raise` and `onSignal`.
+ *
+ * Order of use: `openStage`; map the file; `begin()`, from when the host acts; `settled()`; read the results; `close()`.
+ * Signals stay raised, so that none can be missed; raising one again does nothing.
+ */
+import { closeSync, openSync, readSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import type { CaseContext } from "../engine.ts";
+import type { TraceEvent } from "../evidence.ts";
+import { unmountBelow } from "../run/sweep.ts";
+import { accessesOf, actionsOf, guestActors, type HostAction, hostActors } from "../scenario/labels.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import type { Access, EventKind, HostStep } from "../vocabulary.ts";
+import { type Backing, createBacking } from "./backing.ts";
+import { type Child, exitText, startChild } from "./child.ts";
+import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
+import { type FuseMount, openMount } from "./mount.ts";
+
+/** A host step that took longer was held up by something. Far above what a busy machine needs, far below any lease. */
+export const HOST_DELAY_BOUND_MS = 250;
+
+const SETTLE_POLL_MS = 5;
+
+export type SignalListener = (name: string, from: string) => void;
+
+export interface Stage {
+  /** The file to map. */
+  readonly filePath: string;
+  readonly sourceDirectory: string;
+  /** `ext4`, `tmpfs` .. of the file. */
+  readonly fileSystem: string;
+  /** The mount that host actors use, or null if none does. */
+  readonly mountpoint: string | null;
+  /** For the attestation. */
+  readonly transport: "libfuse" | "devfuse" | null;
+  /** Milliseconds since the case began. */
+  nowMs(): number;
+  /** Lets the host actors start. Call once, when the file is mapped. */
+  begin(): void;
+  /** Raises a signal: every host actor and every listener gets it. */
+  raise(name: string, from: string): void;
+  isRaised(name: string): boolean;
+  /** Called for each signal, those raised before included. Returns how to stop. */
+  onSignal(listener: SignalListener): () => void;
+  /** What the file holds now at `fileOffset`, zero-filled behind its end: for `classifyBytes`. Follows the inode that was mapped, not its name. */
+  readFile(fileOffset: bigint, lengthBytes: number): Uint8Array;
+  /** True once every host actor has done its last step; false if that takes longer than `boundMs`. */
+  settled(boundMs: number): Promise<boolean>;
+  /** One sentence if a host actor died or failed in a way that is no observation; null if all is well. */
+  failure(): string | null;
+  /** By actor and label, complete: steps that never began are `not-reached`. */
+  hostSteps(): Record<string, Record<string, HostStep>>;
+  /** Adds to the trace; `atMs` is now. */
+  trace(event: {
+    readonly kind: EventKind;
+    readonly actor: string;
+    readonly detail: string;
+    readonly gpa?: bigint;
+  }): void;
+  events(): readonly TraceEvent[];
+  /** Events by kind. */
+  counts(): Partial<Record<EventKind, number>>;
+  /** Ends the host actors and the server, takes the mounts away. Files go with the case's folder. */
+  close(): Promise<void>;
+}
+
+export type StageOptions = {
+  readonly transport?: "libfuse" | "devfuse";
+  /** The FUSE server's program; another one in tests. */
+  readonly serverPath?: string;
+};
+
+/** All accesses of all guest actors as not reached: what an engine starts from. */
+export function notReached(scenario: Scenario): Record<string, Record<string, Access>> {
+  const result: Record<string, Record<string, Access>> = {};
+  for (const [name, actor] of guestActors(scenario)) {
+    const labels: Record<string, Access> = {};
+    for (const { label } of accessesOf(actor)) labels[label] = { kind: "not-reached" };
+    result[name] = labels;
+  }
+  return result;
+}
+
+function eventOf(action: HostAction): { kind: EventKind; detail: string } {
+  switch (action.verb) {
+    case "truncate":
+      return { kind: "truncate", detail: `to ${action.size} bytes` };
+    case "punch":
+      return { kind: "punch", detail: `${action.length} bytes at ${action.offset}` };
+    case "rename-over":
+      return { kind: "rename", detail: "another file over this one" };
+    case "unlink":
+      return { kind: "unlink", detail: "" };
+  }
+}
+
+class HostParticipant {
+  readonly name: string;
+  readonly #actions: ReadonlyMap<string, HostAction>;
+  readonly #results = new Map<string, HostStep>();
+  readonly #begun = new Map<string, number>();
+  readonly #nowMs: () => number;
+  finished = false;
+
+  constructor(name: string, actions: ReadonlyMap<string, HostAction>, nowMs: () => number) {
+    this.name = name;
+    this.#actions = actions;
+    this.#nowMs = nowMs;
+  }
+
+  /** Takes a message; returns what to write to the trace. */
+  take(message: Exclude<HostActorOutbound, { type: "signal" }>): { kind: EventKind; detail: string } | null {
+    switch (message.type) {
+      case "finished":
+        this.finished = true;
+        return null;
+      case "begin":
+        this.#begun.set(message.label, this.#nowMs());
+        return null;
+      case "end": {
+        this.#results.set(message.label, toHostStep(message.ms, message.errno));
+        const action = this.#actions.get(message.label);
+        return message.errno === null && action !== undefined ? eventOf(action) : null;
+      }
+    }
+  }
+
+  results(): Record<string, HostStep> {
+    const steps: Record<string, HostStep> = {};
+    for (const label of this.#actions.keys()) {
+      const begunMs = this.#begun.get(label);
+      const pending: HostStep =
+        begunMs === undefined ? { kind: "not-reached" } : { kind: "delayed", ms: this.#nowMs() - begunMs }; // Begun and not back: still held up.
+      steps[label] = this.#results.get(label) ?? pending;
+    }
+    return steps;
+  }
+}
+
+function toHostStep(ms: number, errno: string | null): HostStep {
+  if (errno !== null) return { kind: "denied", errno };
+  return ms > HOST_DELAY_BOUND_MS ? { kind: "delayed", ms } : { kind: "done" };
+}
+
+class RealStage implements Stage {
+  readonly filePath: string;
+  readonly sourceDirectory: string;
+  readonly fileSystem: string;
+  readonly #scenario: Scenario;
+  readonly #directory: string;
+  readonly #startMs = performance.now();
+  readonly #file: number;
+  readonly #raised = new Map<string, string>();
+  readonly #listeners = new Set<SignalListener>();
+  readonly #participants: HostParticipant[] = [];
+  readonly #children: Child<HostActorInbound, HostActorOutbound>[] = [];
+  readonly #events: TraceEvent[] = [];
+  #mount: FuseMount | null = null;
+  #failure: string | null = null;
+  #closing = false;
+
+  constructor(scenario: Scenario, backing: Backing, directory: string) {
+    this.#scenario = scenario;
+    this.#directory = directory;
+    this.filePath = backing.filePath;
+    this.sourceDirectory = backing.sourceDirectory;
+    this.fileSystem = backing.fileSystem;
+    this.#file = openSync(backing.filePath, "r");
+  }
+
+  get mountpoint(): string | null {
+    return this.#mount?.mountpoint ?? null;
+  }
+
+  get transport(): "libfuse" | "devfuse" | null {
+    return this.#mount?.transport ?? null;
+  }
+
+  nowMs(): number {
+    return performance.now() - this.#startMs;
+  }
+
+  /** Starts what takes time to start. */
+  async open(options: StageOptions): Promise<void> {
+    for (const [name, actor] of hostActors(this.#scenario)) this.#startActor(name, actionsOf(actor));
+    if (!hostActors(this.#scenario).some(([, actor]) => actor.through === "mount")) return;
+    this.#mount = await openMount({
+      sourceDirectory: this.sourceDirectory,
+      directory: this.#directory,
+      transport: options.transport ?? "libfuse",
+      ...(options.serverPath === undefined ? {} : { serverPath: options.serverPath }),
+    });
+  }
+
+  #startActor(name: string, actions: ReturnType<typeof actionsOf>): void {
+    const byLabel = new Map(actions.map(({ label, step }) => [label, step]));
+    const participant = new HostParticipant(name, byLabel, () => this.nowMs());
+    const child = startChild<HostActorInbound, HostActorOutbound>({
+      entry: "harness/src/engines/host-actor-main.ts",
+      directory: this.#directory,
+      onMessage: (message) => {
+        if (message.type === "signal") {
+          this.raise(message.name, name);
+          return;
+        }
+        const event = participant.take(message);
+        if (event !== null) this.trace({ ...event, actor: name });
+      },
+    });
+    void child.exited.then((exit) => {
+      if (!this.#closing) this.#failure ??= `host actor ${name}: ${exitText(exit)}`;
+    });
+    this.#participants.push(participant);
+    this.#children.push(child);
+  }
+
+  begin(): void {
+    for (const [index, [, actor]] of hostActors(this.#scenario).entries()) {
+      const path =
+        actor.through === "mount" && this.#mount !== null
+          ? join(this.#mount.mountpoint, "file")
+          : this.filePath;
+      this.#children[index]?.send({ type: "start", actor, path });
+    }
+  }
+
+  raise(name: string, from: string): void {
+    if (this.#raised.has(name)) return;
+    this.#raised.set(name, from);
+    this.trace({ kind: "signal", actor: from, detail: name });
+    for (const child of this.#children) child.send({ type: "signal", name });
+    for (const listener of [...this.#listeners]) listener(name, from);
+  }
+
+  isRaised(name: string): boolean {
+    return this.#raised.has(name);
+  }
+
+  onSignal(listener: SignalListener): () => void {
+    this.#listeners.add(listener);
+    for (const [name, from] of this.#raised) listener(name, from);
+    return () => this.#listeners.delete(listener);
+  }
+
+  readFile(fileOffset: bigint, lengthBytes: number): Uint8Array {
+    const bytes = new Uint8Array(lengthBytes);
+    readSync(this.#file, bytes, 0, lengthBytes, Number(fileOffset));
+    return bytes;
+  }
+
+  async settled(boundMs: number): Promise<boolean> {
+    const deadlineMs = this.nowMs() + boundMs;
+    const done = (): boolean => this.#failure !== null || this.#participants.every((one) => one.finished);
+    while (!done() && this.nowMs() < deadlineMs) {
+      await sleep(Math.min(SETTLE_POLL_MS, deadlineMs - this.nowMs()));
+    }
+    return this.#participants.every((one) => one.finished);
+  }
+
+  failure(): string | null {
+    return this.#failure;
+  }
+
+  hostSteps(): Record<string, Record<string, HostStep>> {
+    return Object.fromEntries(this.#participants.map((one) => [one.name, one.results()]));
+  }
+
+  trace(event: {
+    readonly kind: EventKind;
+    readonly actor: string;
+    readonly detail: string;
+    readonly gpa?: bigint;
+  }): void {
+    this.#events.push({
+      kind: event.kind,
+      actor: event.actor,
+      atMs: this.nowMs(),
+      gpa: event.gpa ?? null,
+      detail: event.detail,
+    });
+  }
+
+  events(): readonly TraceEvent[] {
+    return this.#events;
+  }
+
+  counts(): Partial<Record<EventKind, number>> {
+    const counts: Partial<Record<EventKind, number>> = {};
+    for (const { kind } of this.#events) counts[kind] = (counts[kind] ?? 0) + 1;
+    return counts;
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    await Promise.all(this.#children.map((child) => child.kill()));
+    await this.#mount?.close();
+    closeSync(this.#file);
+    unmountBelow(this.#directory);
+  }
+}
+
+/**
+ * Prepares a case. Rejects where that fails (no tmpfs without root, no FUSE): `stageSupport` in ../machine.ts says so before.
+ * @param context Its folder gets everything; the caller's time limit and abort signal are the caller's to watch.
+ */
+export async function openStage(
+  scenario: Scenario,
+  context: Pick<CaseContext, "directory">,
+  options: StageOptions = {},
+): Promise<Stage> {
+  const stage = new RealStage(scenario, createBacking(scenario, context.directory), context.directory);
+  try {
+    await stage.open(options);
+  } catch (error) {
+    await stage.close();
+    throw error;
+  }
+  return stage;
+}

@@ -1,0 +1,212 @@
+/**
+ * The judge: one pure function from evidence to verdict. Nobody else says "pass".
+ *
+ * Order: no evidence; the attestation (evidence from the wrong engine proves nothing); a capability that the scenario
+ * needs; then what was seen against what is expected. A counterexample (fail) stands even where a witness is missing;
+ * a missing witness blocks every verdict that rests on the run having meant something (pass, xfail, xpass).
+ */
+import type { Attestation, EngineName, Evidence, RunResult } from "./evidence.ts";
+import { type Erratum, type Expectation, isAbout, type Outcome } from "./kinds.ts";
+import type { Proposal } from "./proposal.ts";
+import { accessesOf, actionsOf, guestActors, hostActors } from "./scenario/labels.ts";
+import type { Scenario, Witness } from "./scenario/scenario.ts";
+import type { Verdict } from "./verdict.ts";
+import { accessText, hostStepText, vmmText } from "./vocabulary.ts";
+
+export type JudgeInput = {
+  readonly scenario: Scenario;
+  readonly proposal: Proposal;
+  /** Which engine was asked for. */
+  readonly engine: EngineName;
+  /** null: nothing says what is expected. */
+  readonly expectation: Expectation | null;
+  readonly errata: readonly Erratum[];
+  readonly result: RunResult;
+};
+
+const PAGE_SIZE = 4096;
+/** Stands for an actor's last access in expectations, so that one rule serves loads, stores and fetches. */
+const LAST = "last";
+
+/** Is the text the word, with or without its figures? `value(0x5)` is `value` and `value(0x5)`, not `value(0x6)`. */
+function isWord(text: string, word: string): boolean {
+  return text === word || text.split("(")[0] === word;
+}
+
+/** Everything in which the attestation differs from what was asked for. */
+function attestationProblems(
+  scenario: Scenario,
+  proposal: Proposal,
+  engine: EngineName,
+  attestation: Attestation,
+) {
+  const problems: string[] = [];
+  if (attestation.engine !== engine) problems.push(`ran on engine ${attestation.engine}, not ${engine}`);
+  if (attestation.pageSize !== PAGE_SIZE) {
+    problems.push(`page size ${attestation.pageSize}, not ${PAGE_SIZE}, which the offsets are written for`);
+  }
+  if (attestation.lapic !== proposal.lapic) {
+    problems.push(`APIC in ${attestation.lapic ?? "nothing"}, not in ${proposal.lapic ?? "nothing"}`);
+  }
+  const wantsApf = proposal.guest === "apf" || proposal.guest === "apf-error";
+  if (wantsApf !== (attestation.apfEnabled === true)) {
+    problems.push(`async page faults are ${attestation.apfEnabled === true ? "on" : "off"} in the guest`);
+  }
+  const wantsMount = hostActors(scenario).some(([, actor]) => actor.through === "mount");
+  if (wantsMount !== (attestation.transport !== null)) {
+    problems.push(
+      wantsMount ? "no FUSE mount was used" : `a mount (${attestation.transport}) nobody asked for`,
+    );
+  }
+  if (engine === "kvm") {
+    if (attestation.kvmBackend === null) problems.push("no KVM backend is attested");
+    const wantsWindow = scenario.layout === "dax-window";
+    if (wantsWindow !== (attestation.windowBytes !== null)) {
+      problems.push(wantsWindow ? "there was no DAX window" : "there was a DAX window nobody asked for");
+    }
+  }
+  return problems;
+}
+
+/** The scenario's words for everything that was seen: `victim.load#2` -> `killed`. */
+function seenWords(scenario: Scenario, { observations }: Evidence): Map<string, string> {
+  const words = new Map<string, string>();
+  for (const [name, actor] of guestActors(scenario)) {
+    for (const { label } of accessesOf(actor)) {
+      const access = observations.accesses[name]?.[label];
+      words.set(`${name}.${label}`, access === undefined ? "missing" : accessText(access));
+    }
+  }
+  for (const [name, actor] of hostActors(scenario)) {
+    for (const { label } of actionsOf(actor)) {
+      const step = observations.host[name]?.[label];
+      words.set(`${name}.${label}`, step === undefined ? "missing" : hostStepText(step));
+    }
+  }
+  return words;
+}
+
+/** The expected word for each access and host step, `last` resolved and the defaults filled in. */
+function expectedWords(scenario: Scenario, outcome: Outcome): Map<string, string> {
+  const words = new Map<string, string>();
+  for (const [name, actor] of guestActors(scenario)) {
+    const labels = accessesOf(actor).map((access) => access.label);
+    for (const label of labels)
+      words.set(`${name}.${label}`, outcome.accesses[`${name}.${label}`] ?? "value");
+    const last = outcome.accesses[`${name}.${LAST}`];
+    if (last !== undefined) words.set(`${name}.${labels.at(-1)}`, last);
+  }
+  for (const [name, actor] of hostActors(scenario)) {
+    for (const { label } of actionsOf(actor)) {
+      words.set(`${name}.${label}`, outcome.host[`${name}.${label}`] ?? "done");
+    }
+  }
+  return words;
+}
+
+/** In what the evidence differs from the outcome: `victim.load#2 is hung, expected killed`. Empty: it is that outcome. */
+function deviations(scenario: Scenario, outcome: Outcome, evidence: Evidence): readonly string[] {
+  const list: string[] = [];
+  const { vmm, bystanders } = evidence.observations;
+  const history = vmm?.map(vmmText).join(", ") ?? "absent";
+  const expected = outcome.vmm?.join(", ") ?? "absent";
+  if (history !== expected) list.push(`VMM ${history}, expected ${expected}`);
+  const seen = seenWords(scenario, evidence);
+  for (const [label, word] of expectedWords(scenario, outcome)) {
+    const text = seen.get(label) ?? "missing";
+    if (!isWord(text, word)) list.push(`${label} is ${text}, expected ${word}`);
+  }
+  for (const [name, word] of Object.entries(outcome.bystanders)) {
+    const text = bystanders[name] ?? "missing";
+    if (text !== word) list.push(`${name} is ${text}, expected ${word}`);
+  }
+  return list;
+}
+
+function witnessText({ subject, label, is }: Witness): string {
+  return `${subject}.${label} is ${is}`;
+}
+
+function isSeen(witness: Witness, words: ReadonlyMap<string, string>, attestation: Attestation): boolean {
+  switch (witness.subject) {
+    case "kvm":
+      return String(attestation.capabilities[witness.label] ?? 0) === witness.is;
+    case "guest":
+      // null is KVM without such an MSR, or no KVM: then nothing is known.
+      return attestation.apfEnabled !== null && (attestation.apfEnabled ? "on" : "off") === witness.is;
+    default:
+      return isWord(words.get(`${witness.subject}.${witness.label}`) ?? "missing", witness.is);
+  }
+}
+
+function missingWitnesses(scenario: Scenario, evidence: Evidence): readonly string[] {
+  const words = seenWords(scenario, evidence);
+  return scenario.witness
+    .filter((witness) => !isSeen(witness, words, evidence.attestation))
+    .map((witness) => witnessText(witness));
+}
+
+function isInForce(erratum: Erratum, { kvmBackend, kernel }: Attestation): boolean {
+  const { when } = erratum;
+  if (when.kvmBackend !== undefined && when.kvmBackend !== kvmBackend) return false;
+  return when.kernel === undefined || kernel.startsWith(when.kernel);
+}
+
+/** What was seen, against the main expectation and the errata. Witnesses are the caller's. */
+function compare(input: JudgeInput, expectation: Expectation, evidence: Evidence): Verdict {
+  const { scenario, proposal, engine } = input;
+  const main = deviations(scenario, expectation.outcome, evidence);
+  const name = { scenario: scenario.id, proposal: proposal.id, engine };
+  const inForce = input.errata.filter(
+    (erratum) => isAbout(erratum, name) && isInForce(erratum, evidence.attestation),
+  );
+  if (main.length === 0) {
+    const gone = inForce[0];
+    if (gone === undefined) return { kind: "pass", reason: `as ${expectation.rule} expects` };
+    return { kind: "xpass", reason: `erratum ${gone.id} is in force here but is not seen: remove it` };
+  }
+  for (const erratum of inForce) {
+    if (erratum.outcomes.some((outcome) => deviations(scenario, outcome, evidence).length === 0)) {
+      return { kind: "xfail", reason: `${erratum.id}: ${erratum.reason}` };
+    }
+  }
+  const last = evidence.observations.vmm?.at(-1);
+  if (last !== undefined && expectation.better.includes(vmmText(last))) {
+    const what = expectation.defect === null ? "" : ` (${expectation.defect.id} is not seen)`;
+    return { kind: "xpass", reason: `better than ${expectation.rule} expects${what}: ${main.join("; ")}` };
+  }
+  return { kind: "fail", reason: `${expectation.rule}: ${main.join("; ")}` };
+}
+
+function judgeEvidence(input: JudgeInput, evidence: Evidence): Verdict {
+  const { scenario, proposal, engine, expectation } = input;
+  const wrong = attestationProblems(scenario, proposal, engine, evidence.attestation);
+  if (wrong.length > 0) return { kind: "inconclusive", cause: "wrong-engine", reason: wrong.join("; ") };
+  const lacking = scenario.needs.filter((name) => (evidence.attestation.capabilities[name] ?? 0) === 0);
+  if (lacking.length > 0) return { kind: "skip", reason: `this KVM has no ${lacking.join(", ")}` };
+  if (expectation === null) {
+    return {
+      kind: "inconclusive",
+      cause: "vacuous",
+      reason: "fixtures/kinds has no expectation for this case: look at the observations",
+    };
+  }
+  const verdict = compare(input, expectation, evidence);
+  if (verdict.kind === "fail") return verdict;
+  const missing = missingWitnesses(scenario, evidence);
+  if (missing.length === 0) return verdict;
+  return { kind: "inconclusive", cause: "vacuous", reason: `not seen: ${missing.join("; ")}` };
+}
+
+/** The verdict of one case. */
+export function judge(input: JudgeInput): Verdict {
+  const { result } = input;
+  switch (result.kind) {
+    case "timeout":
+      return { kind: "inconclusive", cause: "timeout", reason: result.message };
+    case "engine-error":
+      return { kind: "inconclusive", cause: "engine-error", reason: result.message };
+    case "evidence":
+      return judgeEvidence(input, result.evidence);
+  }
+}

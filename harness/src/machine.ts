@@ -1,0 +1,233 @@
+/**
+ * What this machine can run: asked once, answered here for engines, doctor and tests alike.
+ * Features are tried, versions never compared. `DAXFAULT_NO_KVM=1`, `DAXFAULT_NO_FUSE=1`, `DAXFAULT_NO_ROOT=1`
+ * simulate their absence.
+ */
+import { execFileSync } from "node:child_process";
+import { accessSync, closeSync, constants, existsSync, openSync, readdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { arch, release } from "node:os";
+import { declare, errnoName, lastErrno, mountOf, PAGE_SIZE } from "../../sys/src/index.ts";
+import type { Support } from "./engine.ts";
+import { builtPath } from "./paths.ts";
+import { runDirectoryParent } from "./run/sweep.ts";
+import { hostActors } from "./scenario/labels.ts";
+import type { Scenario } from "./scenario/scenario.ts";
+
+/** One thing that an engine may need. */
+export type Feature =
+  | { readonly kind: "present"; readonly detail: string }
+  | {
+      readonly kind: "missing";
+      /** Why, as found. */
+      readonly reason: string;
+      /** The one command, or the one step, that mends it; null if nothing does. */
+      readonly fix: string | null;
+    };
+
+export const featureNames = ["kvm", "micro-guest", "fuse", "root", "mmap-io"] as const;
+export type FeatureName = (typeof featureNames)[number];
+
+export type Machine = {
+  readonly kernel: string;
+  readonly node: string;
+  readonly pageSize: number;
+  /** Module behind /dev/kvm: kvm_intel, kvm_amd, kvm_pvm; null if none is loaded. */
+  readonly kvmBackend: string | null;
+  /** Where run folders lie, and on what file system. */
+  readonly runDirectory: { readonly path: string; readonly fileSystem: string };
+  readonly features: Readonly<Record<FeatureName, Feature>>;
+};
+
+const KVM_GET_API_VERSION = 0xae00n;
+/** The only version that KVM has had since Linux 2.6.22; its documentation says to refuse others. */
+const KVM_API_VERSION = 12;
+const O_CLOEXEC = 0o2000000;
+
+const cIoctl = declare<(fd: number, request: bigint, argument: bigint) => number>(
+  "int ioctl(int fd, unsigned long request, uint64 argument)",
+);
+
+const isSet = (name: string): boolean => process.env[name] === "1";
+
+function simulated(name: string): Feature | null {
+  if (!isSet(name)) return null;
+  return { kind: "missing", reason: `${name}=1 says so`, fix: `unset ${name}` };
+}
+
+function errorText(error: unknown): string {
+  return error instanceof Error ? (error.message.split("\n")[0] ?? error.message) : String(error);
+}
+
+function readKvm(): Feature {
+  const device = "/dev/kvm";
+  if (!existsSync(device)) {
+    return {
+      kind: "missing",
+      reason: `${device} does not exist: no KVM module is loaded, or this is a VM without nested virtualization`,
+      fix: "sudo modprobe -a kvm_intel kvm_amd",
+    };
+  }
+  let fd: number;
+  try {
+    fd = openSync(device, constants.O_RDWR | O_CLOEXEC);
+  } catch (error) {
+    const denied = (error as NodeJS.ErrnoException).code === "EACCES";
+    return {
+      kind: "missing",
+      reason: `${device} cannot be opened: ${errorText(error)}`,
+      fix: denied ? "sudo usermod -aG kvm $USER, then log in again" : null,
+    };
+  }
+  const version = cIoctl(fd, KVM_GET_API_VERSION, 0n);
+  const errno = lastErrno();
+  closeSync(fd);
+  if (version === -1)
+    return { kind: "missing", reason: `KVM_GET_API_VERSION: ${errnoName(errno)}`, fix: null };
+  if (version !== KVM_API_VERSION) {
+    return { kind: "missing", reason: `KVM API version ${version}, not ${KVM_API_VERSION}`, fix: null };
+  }
+  return {
+    kind: "present",
+    detail: `${device}, API version ${version}, ${readBackend() ?? "unknown module"}`,
+  };
+}
+
+function readBackend(): string | null {
+  if (isSet("DAXFAULT_NO_KVM") || !existsSync("/sys/module")) return null;
+  const modules = readdirSync("/sys/module").filter((name) => /^kvm_(?!mmu)/.test(name));
+  return modules.sort()[0] ?? null;
+}
+
+function isCommand(name: string): boolean {
+  try {
+    execFileSync("sh", ["-c", `command -v ${name}`], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function readMicroGuest(): Feature {
+  if (arch() !== "x64") {
+    return {
+      kind: "missing",
+      reason: `the micro-guest is x86-64 code, this machine is ${arch()}`,
+      fix: null,
+    };
+  }
+  if (existsSync(builtPath("vmm/guest/microguest.bin"))) return { kind: "present", detail: "built" };
+  return isCommand("gcc")
+    ? { kind: "missing", reason: "the micro-guest is not built", fix: "scripts/build" }
+    : {
+        kind: "missing",
+        reason: "the micro-guest is not built and there is no gcc",
+        fix: "sudo apt-get install gcc binutils",
+      };
+}
+
+function loads(packageName: string): Error | null {
+  try {
+    createRequire(import.meta.url).resolve(packageName);
+    // In another process: a native module that crashes while loading must not take this one with it.
+    execFileSync(process.execPath, ["-e", "require(process.argv[1])", packageName], {
+      stdio: ["ignore", "ignore", "pipe"],
+      cwd: builtPath(""),
+    });
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+function readFuse(): Feature {
+  const device = "/dev/fuse";
+  if (!existsSync(device)) {
+    return { kind: "missing", reason: `${device} does not exist`, fix: "sudo modprobe fuse" };
+  }
+  try {
+    accessSync(device, constants.R_OK | constants.W_OK);
+  } catch (error) {
+    return { kind: "missing", reason: errorText(error), fix: `sudo chmod 0666 ${device}` };
+  }
+  const helper = ["fusermount3", "fusermount"].find(isCommand);
+  if (helper === undefined) {
+    return {
+      kind: "missing",
+      reason: "neither fusermount3 nor fusermount is installed",
+      fix: "sudo apt-get install fuse3",
+    };
+  }
+  if (!existsSync(builtPath("fs-server/src/serve-main.ts"))) {
+    return { kind: "missing", reason: "the FUSE server is not built", fix: "scripts/build" };
+  }
+  const failure = loads("fuse-native");
+  if (failure !== null) {
+    return {
+      kind: "missing",
+      reason: "the package fuse-native does not load",
+      fix: "npm install fuse-native",
+    };
+  }
+  return { kind: "present", detail: `${device}, ${helper}, fuse-native` };
+}
+
+function readRoot(): Feature {
+  if (process.getuid?.() === 0) return { kind: "present", detail: "uid 0" };
+  return { kind: "missing", reason: "not root: no tmpfs can be mounted", fix: "sudo scripts/daxfault run" };
+}
+
+function readMmapIo(): Feature {
+  if (loads("mmap-io") === null) return { kind: "present", detail: "loads" };
+  return {
+    kind: "missing",
+    reason: `the package mmap-io does not load in Node ${process.version}`,
+    fix: "npm rebuild mmap-io || npm install mmap-io",
+  };
+}
+
+function inspect(): Machine {
+  return {
+    kernel: release(),
+    node: process.version,
+    pageSize: PAGE_SIZE,
+    kvmBackend: readBackend(),
+    runDirectory: {
+      path: runDirectoryParent,
+      fileSystem: mountOf(runDirectoryParent)?.type ?? "unknown",
+    },
+    features: {
+      kvm: simulated("DAXFAULT_NO_KVM") ?? readKvm(),
+      "micro-guest": readMicroGuest(),
+      fuse: simulated("DAXFAULT_NO_FUSE") ?? readFuse(),
+      root: simulated("DAXFAULT_NO_ROOT") ?? readRoot(),
+      "mmap-io": readMmapIo(),
+    },
+  };
+}
+
+let known: Machine | null = null;
+
+/** This machine, inspected at the first call. */
+export function thisMachine(): Machine {
+  known ??= inspect();
+  return known;
+}
+
+/** A feature as an answer of an engine. */
+export function supportOf(machine: Machine, names: readonly FeatureName[]): Support {
+  for (const name of names) {
+    const feature = machine.features[name];
+    if (feature.kind === "missing")
+      return { kind: "no", reason: `${name}: ${feature.reason}`, fix: feature.fix };
+  }
+  return { kind: "yes" };
+}
+
+/** Can the stage of this scenario be set up here? */
+export function stageSupport(scenario: Scenario, machine: Machine = thisMachine()): Support {
+  const needed: FeatureName[] = [];
+  if (scenario.backing.kind !== "host-file") needed.push("root");
+  if (hostActors(scenario).some(([, actor]) => actor.through === "mount")) needed.push("fuse");
+  return supportOf(machine, needed);
+}

@@ -1,0 +1,24 @@
+/** Where things of this package lie, from source and from dist/ alike. Child processes always run from dist/. */
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+function findRoot(): string {
+  const start = dirname(fileURLToPath(import.meta.url));
+  for (let folder = start; folder !== dirname(folder); folder = dirname(folder)) {
+    if (existsSync(join(folder, "package.json"))) return folder;
+  }
+  throw new Error(`no package.json above ${start}`);
+}
+
+const root = findRoot();
+
+/** A file of the package: `fixtures/scenarios`. */
+export function packagePath(relative: string): string {
+  return join(root, relative);
+}
+
+/** A built module by the path of its source: `harness/src/engines/host-actor-main.ts` -> `ROOT/dist/.../host-actor-main.js`. */
+export function builtPath(source: string): string {
+  return join(root, "dist", source.replace(/\.ts$/, ".js"));
+}

@@ -1,0 +1,172 @@
+/**
+ * The columns of the scorecard: what one would want of a proposal, each a function from what a case showed to yes or no.
+ * Apart from verdicts: a property can be false exactly as expected. A case decides the properties that its scenario
+ * names; what no case decides is unknown, never guessed.
+ */
+import type { Evidence } from "./evidence.ts";
+import { accessesOf, guestActors } from "./scenario/labels.ts";
+import type { Scenario } from "./scenario/scenario.ts";
+import type { Access, Vmm } from "./vocabulary.ts";
+
+/** yes and no are decisions; unknown: this case does not decide. */
+export type Finding = "yes" | "no" | "unknown";
+
+export type Property = {
+  readonly id: string;
+  /** One line. */
+  readonly title: string;
+  /** null: nothing that can be run today decides it. */
+  readonly decide: ((scenario: Scenario, evidence: Evidence) => Finding) | null;
+};
+
+/** What the guest's tasks saw, with how: in the order of the scenario's actors. */
+function accessList(scenario: Scenario, evidence: Evidence): readonly { verb: string; access: Access }[] {
+  const list: { verb: string; access: Access }[] = [];
+  for (const [name, actor] of guestActors(scenario)) {
+    for (const { label, step } of accessesOf(actor)) {
+      const access = evidence.observations.accesses[name]?.[label];
+      if (access !== undefined) list.push({ verb: step.verb, access });
+    }
+  }
+  return list;
+}
+
+function sawAny(scenario: Scenario, evidence: Evidence, kinds: readonly Access["kind"][]): boolean {
+  return accessList(scenario, evidence).some(({ access }) => kinds.includes(access.kind));
+}
+
+function vmmHistory(evidence: Evidence): readonly Vmm[] {
+  return evidence.observations.vmm ?? [];
+}
+
+function isLooping(evidence: Evidence): boolean {
+  return vmmHistory(evidence).some((vmm) => vmm.kind === "looping");
+}
+
+function terminates(scenario: Scenario, evidence: Evidence): Finding {
+  return isLooping(evidence) || sawAny(scenario, evidence, ["hung"]) ? "no" : "yes";
+}
+
+/** Only the task that touched the page may suffer. Decided by what happened to others: the VM, and tasks that count. */
+function contained(_scenario: Scenario, evidence: Evidence): Finding {
+  const bystanders = Object.values(evidence.observations.bystanders);
+  if (vmmHistory(evidence).some((vmm) => vmm.kind === "stopped" || vmm.kind === "killed")) return "no";
+  if (bystanders.includes("starved")) return "no";
+  return bystanders.length > 0 ? "yes" : "unknown";
+}
+
+/** Did the failure surface at the very access, so that someone could tell the task? */
+function isReported(access: Access, evidence: Evidence): Finding {
+  switch (access.kind) {
+    case "sigbus":
+    case "efault":
+      return "yes";
+    case "hung":
+      return "no";
+    case "killed": {
+      const stop = vmmHistory(evidence).find((vmm) => vmm.kind === "stopped");
+      // A place is known only where KVM_RUN left the vCPU at the instruction. MMIO is no report of a failure:
+      // it asks the VMM for the bytes of a device.
+      const precise = stop?.kind === "stopped" && ["efault", "memory-fault"].includes(stop.reason);
+      return precise && stop.at !== null ? "yes" : "no";
+    }
+    case "value":
+    case "zero":
+    case "stale":
+    case "not-reached":
+      return "unknown";
+  }
+}
+
+/** Precise for accesses of these verbs: every one that failed was reported. */
+function precise(verbs: readonly string[]) {
+  return (scenario: Scenario, evidence: Evidence): Finding => {
+    const findings = accessList(scenario, evidence)
+      .filter(({ verb }) => verbs.includes(verb))
+      .map(({ access }) => isReported(access, evidence));
+    if (findings.includes("no")) return "no";
+    return findings.includes("yes") ? "yes" : "unknown";
+  };
+}
+
+const anyVerb = ["load", "store", "atomic", "fetch", "copy-from", "copy-to"] as const;
+
+/** The kernel's own access fails with an error that it can handle, and the kernel lives. */
+function kernelAccess(scenario: Scenario, evidence: Evidence): Finding {
+  const state = evidence.observations.guestKernel;
+  if (state === null || !guestActors(scenario).some(([, actor]) => actor.in === "guest-kernel"))
+    return "unknown";
+  if (sawAny(scenario, evidence, ["killed", "hung"])) return "no";
+  return state === "alive" && sawAny(scenario, evidence, ["efault"]) ? "yes" : "no";
+}
+
+function noSilentData(scenario: Scenario, evidence: Evidence): Finding {
+  return sawAny(scenario, evidence, ["zero", "stale"]) ? "no" : "yes";
+}
+
+/** The truncating process is neither held up nor refused, and no core burns on after it. */
+function hostUnharmed(_scenario: Scenario, evidence: Evidence): Finding {
+  const steps = Object.values(evidence.observations.host).flatMap((actor) => Object.values(actor));
+  if (steps.some((step) => step.kind === "delayed" || step.kind === "denied")) return "no";
+  return isLooping(evidence) ? "no" : "yes";
+}
+
+/** The file grew again: did the access that had failed come through? */
+function reversible(scenario: Scenario, evidence: Evidence): Finding {
+  const last = accessList(scenario, evidence).at(-1)?.access.kind;
+  if (last === undefined) return "unknown";
+  return last === "value" || last === "zero" ? "yes" : "no";
+}
+
+/** In order of the scorecard's columns. */
+export const properties: readonly Property[] = [
+  { id: "terminates", title: "No endless loop.", decide: terminates },
+  { id: "contained", title: "Only the faulting task suffers; others and the VM live on.", decide: contained },
+  {
+    id: "right-victim",
+    title: "The task that touched the page is the one that is told, also among many.",
+    decide: null,
+  },
+  {
+    id: "precise-load",
+    title: "A failed load is reported at its instruction.",
+    decide: precise(["load", "copy-from"]),
+  },
+  {
+    id: "precise-store",
+    title: "A failed store is reported at its instruction.",
+    decide: precise(["store", "atomic", "copy-to"]),
+  },
+  {
+    id: "kernel-access",
+    title: "The guest kernel's own access fails with an error it survives.",
+    decide: kernelAccess,
+  },
+  { id: "no-silent-data", title: "Zero or stale bytes are never presented as data.", decide: noSilentData },
+  {
+    id: "host-truncation",
+    title: "Also when the truncation bypasses the server.",
+    decide: precise(anyVerb),
+  },
+  {
+    id: "host-unharmed",
+    title: "The truncating process is not held up, no core burns.",
+    decide: hostUnharmed,
+  },
+  { id: "reversible", title: "After the file has grown again, the access works.", decide: reversible },
+  { id: "nmi-safe", title: "An NMI between delivery and reading loses nothing.", decide: null },
+  { id: "nested", title: "Also in a nested guest.", decide: null },
+  {
+    id: "any-backing",
+    title: "Also for NVDIMM, a full tmpfs, an I/O error.",
+    decide: precise(anyVerb),
+  },
+  {
+    id: "keeps-apf",
+    title: "A page that merely needs I/O still lets other tasks run (async page faults stay).",
+    decide: null,
+  },
+  { id: "any-cpu", title: "Intel, AMD, arm64, TDX, SEV-ES alike.", decide: null },
+];
+
+export const propertyIds: readonly string[] = properties.map((property) => property.id);

@@ -1,0 +1,122 @@
+/** What one case showed, in a few short lines: a cell of the table. */
+import type { Evidence } from "../evidence.ts";
+import type { CaseResult } from "../run/runner.ts";
+import { accessesOf, guestActors, isBystander } from "../scenario/labels.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import type { VerdictKind } from "../verdict.ts";
+import type { Access, FaultPlace, StopReason, Vmm } from "../vocabulary.ts";
+
+export const glyphs: Readonly<Record<VerdictKind, string>> = {
+  pass: "✓",
+  fail: "✗",
+  xfail: "≈",
+  xpass: "!",
+  skip: "-",
+  inconclusive: "?",
+};
+
+const hex = (value: bigint): string => `0x${value.toString(16)}`;
+
+function stopWord(reason: StopReason): string {
+  switch (reason) {
+    case "efault":
+      return "EFAULT";
+    case "memory-fault":
+      return "memory fault exit";
+    case "mmio":
+      return "MMIO exit";
+    case "internal-error":
+      return "internal error";
+    case "triple-fault":
+      return "triple fault";
+  }
+}
+
+/** Words longer than this have a line of their own: the table's columns are to stay narrow. */
+const WORD_COLUMNS = 10;
+
+function placeLines(word: string, at: FaultPlace | null): readonly string[] {
+  if (at === null) return [word];
+  const rip = hex(at.rip);
+  const gpa = at.gpa === null ? "none" : hex(at.gpa);
+  const hva = `hva ${at.hva === null ? "none" : hex(at.hva)}`;
+  if (word.length <= WORD_COLUMNS) return [`${word} at rip ${rip},`, `cpl ${at.cpl}, gpa ${gpa},`, hva];
+  return [`${word} at`, `rip ${rip}, cpl ${at.cpl},`, `gpa ${gpa},`, hva];
+}
+
+export function accessCell(access: Access): string {
+  switch (access.kind) {
+    case "value":
+      return "value";
+    case "stale": {
+      const text = access.value.toString(16);
+      return `stale 0x${text.length > 16 ? `..${text.slice(-16)}` : text}`;
+    }
+    case "zero":
+      return "zeros";
+    case "sigbus":
+      return access.code === "unobserved" ? "SIGBUS" : `SIGBUS (${access.code})`;
+    case "efault":
+      return "EFAULT to the task";
+    case "killed":
+    case "hung":
+      return access.kind;
+    case "not-reached":
+      return "not reached";
+  }
+}
+
+/** A state of the VMM that went on gives nothing to say: what the guest then saw does. */
+function vmmLines(vmm: Vmm): readonly string[] {
+  switch (vmm.kind) {
+    case "running":
+      return [];
+    case "stopped":
+      return placeLines(stopWord(vmm.reason), vmm.at);
+    case "killed":
+      return [`VMM killed by ${vmm.signal}`];
+    case "looping":
+      return [`looping: ${Math.round(vmm.faultsPerSecond).toLocaleString("en-US")} faults/s`];
+  }
+}
+
+/** What the guest's tasks saw at their last access, and whether counting tasks got on. */
+function taskLines(scenario: Scenario, evidence: Evidence): readonly string[] {
+  const guests = guestActors(scenario);
+  const victims = guests.filter(([, actor]) => accessesOf(actor).length > 0);
+  const isDead = evidence.observations.vmm?.at(-1)?.kind !== "running" && evidence.observations.vmm !== null;
+  const lines: string[] = [];
+  for (const [name, actor] of victims) {
+    const label = accessesOf(actor).at(-1)?.label ?? "";
+    const access = evidence.observations.accesses[name]?.[label];
+    // Killed with the VM, or hung in its loop: the VM's own lines say it.
+    if (access === undefined || (isDead && (access.kind === "killed" || access.kind === "hung"))) continue;
+    lines.push(victims.length > 1 ? `${name}: ${accessCell(access)}` : accessCell(access));
+  }
+  for (const [name, actor] of guests) {
+    const state = evidence.observations.bystanders[name];
+    if (isBystander(actor) && state !== undefined) lines.push(`${name}: ${state}`);
+  }
+  return lines;
+}
+
+function evidenceLines(scenario: Scenario, evidence: Evidence): readonly string[] {
+  const history = (evidence.observations.vmm ?? []).flatMap(vmmLines);
+  const tasks = taskLines(scenario, evidence);
+  const [first, ...rest] = tasks;
+  if (history.length === 0 || first === undefined) return [...history, ...tasks];
+  const wentOn = evidence.observations.vmm?.at(-1)?.kind === "running";
+  return [...history, wentOn ? `then: ${first}` : first, ...rest];
+}
+
+/** The cell's lines, the verdict's sign first. */
+export function cellLines(result: CaseResult): readonly string[] {
+  const { verdict, planned } = result;
+  const glyph = glyphs[verdict.kind];
+  if (verdict.kind === "skip") return [glyph];
+  if (result.result?.kind !== "evidence") {
+    return [`${glyph} ${verdict.kind === "inconclusive" ? verdict.cause : verdict.kind}`];
+  }
+  const [first = "nothing seen", ...rest] = evidenceLines(planned.scenario, result.result.evidence);
+  return [`${glyph} ${first}`, ...rest.map((line) => `  ${line}`)];
+}

@@ -1,0 +1,229 @@
+/**
+ * The report for programs: JSON lines, `type` first. Lossless as far as judging goes: words in their text form,
+ * 64-bit numbers as "0x..". `daxfault schema` publishes `recordSchema`.
+ */
+import { z } from "zod";
+import type { Attestation, Evidence, TraceEvent } from "../evidence.ts";
+import { replayCommand } from "../run/plan.ts";
+import type { CaseResult } from "../run/runner.ts";
+import { holdsWords, type ScoreCell } from "../scorecard.ts";
+import { type Counts, inconclusiveCauses } from "../verdict.ts";
+import { accessText, eventKinds, type FaultPlace, hostStepText, type Vmm, vmmText } from "../vocabulary.ts";
+
+/** One line. `type` is the first member. */
+export type JsonRecord = { readonly type: string; readonly [member: string]: unknown };
+
+const hexText = z.string().regex(/^0x[0-9a-f]+$/);
+const textByLabel = z.record(z.string(), z.record(z.string(), z.string()));
+const engineName = z.enum(["model", "process", "kvm"]);
+
+const attestationShape = z.strictObject({
+  engine: engineName,
+  kernel: z.string(),
+  kvmBackend: z.string().nullable(),
+  capabilities: z.record(z.string(), z.number()),
+  lapic: z.enum(["user", "kernel"]).nullable(),
+  apfEnabled: z.boolean().nullable(),
+  pageSize: z.number(),
+  transport: z.enum(["libfuse", "devfuse"]).nullable(),
+  windowBytes: z.number().nullable(),
+});
+
+const placeShape = z
+  .strictObject({
+    rip: hexText,
+    cpl: z.number().int(),
+    gva: hexText,
+    gpa: hexText.nullable(),
+    hva: hexText.nullable(),
+  })
+  .nullable();
+
+const runShape = z.strictObject({
+  type: z.literal("run"),
+  version: z.string(),
+  startedAt: z.iso.datetime(),
+  kernel: z.string(),
+  node: z.string(),
+  pageSize: z.number(),
+  kvmBackend: z.string().nullable(),
+  runDirectory: z.string(),
+  fileSystem: z.string(),
+  cases: z.number().int(),
+  jobs: z.number().int(),
+  timeoutMs: z.number(),
+  attestations: z.array(attestationShape),
+});
+
+const caseShape = z.strictObject({
+  type: z.literal("case"),
+  scenario: z.string(),
+  scenarioHash: z.string().regex(/^[0-9a-f]{12}$/),
+  proposal: z.string(),
+  engine: engineName,
+  verdict: z.strictObject({
+    kind: z.enum(["pass", "fail", "xfail", "xpass", "skip", "inconclusive"]),
+    cause: z.enum(inconclusiveCauses).optional(),
+    reason: z.string(),
+  }),
+  expectation: z.strictObject({ rule: z.string(), defect: z.string().nullable() }).nullable(),
+  attestation: attestationShape.nullable(),
+  exhaustiveness: z
+    .discriminatedUnion("kind", [
+      z.strictObject({ kind: z.literal("exhaustive"), states: z.number() }),
+      z.strictObject({ kind: z.literal("bounded"), by: z.string(), states: z.number() }),
+      z.strictObject({ kind: z.literal("sampled"), runs: z.number(), seed: z.number().nullable() }),
+    ])
+    .nullable(),
+  observations: z
+    .strictObject({
+      accesses: textByLabel,
+      host: textByLabel,
+      vmm: z
+        .array(z.strictObject({ state: z.string(), faultsPerSecond: z.number().nullable(), at: placeShape }))
+        .nullable(),
+      guestKernel: z.enum(["alive", "oops", "panic"]).nullable(),
+      bystanders: z.record(z.string(), z.enum(["progress", "starved"])),
+    })
+    .nullable(),
+  events: z.partialRecord(z.enum(eventKinds), z.number().int()),
+  counters: z.record(z.string(), hexText),
+  trace: z.array(
+    z.strictObject({
+      kind: z.enum(eventKinds),
+      actor: z.string(),
+      atMs: z.number(),
+      gpa: hexText.nullable(),
+      detail: z.string(),
+    }),
+  ),
+  durationMs: z.number(),
+  replay: z.string(),
+});
+
+const scoreShape = z.strictObject({
+  type: z.literal("score"),
+  proposal: z.string(),
+  property: z.string(),
+  holds: z.enum(holdsWords),
+  cases: z.number().int(),
+  engines: z.array(engineName),
+  exhaustive: z.boolean(),
+  says: z.enum(["yes", "no"]).nullable(),
+  source: z.string().nullable(),
+});
+
+const summaryShape = z.strictObject({
+  type: z.literal("summary"),
+  counts: z.strictObject({
+    pass: z.number().int(),
+    fail: z.number().int(),
+    xfail: z.number().int(),
+    xpass: z.number().int(),
+    skip: z.number().int(),
+    inconclusive: z.number().int(),
+  }),
+  exitCode: z.number().int(),
+  interrupted: z.boolean(),
+  defects: z.array(z.string()),
+  durationMs: z.number(),
+});
+
+/** Any line of `daxfault run --json`. */
+export const recordSchema: z.ZodType = z.discriminatedUnion("type", [
+  runShape,
+  caseShape,
+  scoreShape,
+  summaryShape,
+]);
+
+const hex = (value: bigint): string => `0x${value.toString(16)}`;
+const hexOrNull = (value: bigint | null): string | null => (value === null ? null : hex(value));
+
+function placeRecord(at: FaultPlace | null): object | null {
+  if (at === null) return null;
+  return { rip: hex(at.rip), cpl: at.cpl, gva: hex(at.gva), gpa: hexOrNull(at.gpa), hva: hexOrNull(at.hva) };
+}
+
+function vmmRecord(vmm: Vmm): object {
+  return {
+    state: vmmText(vmm),
+    faultsPerSecond: vmm.kind === "looping" ? vmm.faultsPerSecond : null,
+    at: vmm.kind === "looping" || vmm.kind === "stopped" ? placeRecord(vmm.at) : null,
+  };
+}
+
+function mapValues<From, To>(
+  record: Readonly<Record<string, From>>,
+  map: (value: From) => To,
+): Record<string, To> {
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, map(value)]));
+}
+
+function observationsRecord({ observations }: Evidence): object {
+  return {
+    accesses: mapValues(observations.accesses, (labels) => mapValues(labels, accessText)),
+    host: mapValues(observations.host, (labels) => mapValues(labels, hostStepText)),
+    vmm: observations.vmm?.map(vmmRecord) ?? null,
+    guestKernel: observations.guestKernel,
+    bystanders: observations.bystanders,
+  };
+}
+
+function traceRecord(event: TraceEvent): object {
+  const { kind, actor, atMs, gpa, detail } = event;
+  return { kind, actor, atMs, gpa: hexOrNull(gpa), detail };
+}
+
+export function runRecord(run: {
+  readonly version: string;
+  readonly startedAt: string;
+  readonly kernel: string;
+  readonly node: string;
+  readonly pageSize: number;
+  readonly kvmBackend: string | null;
+  readonly runDirectory: string;
+  readonly fileSystem: string;
+  readonly cases: number;
+  readonly jobs: number;
+  readonly timeoutMs: number;
+  readonly attestations: readonly Attestation[];
+}): JsonRecord {
+  return { type: "run", ...run };
+}
+
+export function caseRecord({ planned, verdict, result, expectation, durationMs }: CaseResult): JsonRecord {
+  const evidence = result?.kind === "evidence" ? result.evidence : null;
+  return {
+    type: "case",
+    scenario: planned.scenario.id,
+    scenarioHash: planned.scenario.hash,
+    proposal: planned.proposal.id,
+    engine: planned.engine,
+    verdict,
+    expectation:
+      expectation === null ? null : { rule: expectation.rule, defect: expectation.defect?.id ?? null },
+    attestation: evidence?.attestation ?? null,
+    exhaustiveness: evidence?.exhaustiveness ?? null,
+    observations: evidence === null ? null : observationsRecord(evidence),
+    events: evidence?.counts ?? {},
+    counters: mapValues(evidence?.counters ?? {}, hex),
+    trace: evidence?.trace.map(traceRecord) ?? [],
+    durationMs,
+    replay: replayCommand(planned),
+  };
+}
+
+export function scoreRecord(cell: ScoreCell): JsonRecord {
+  return { type: "score", ...cell };
+}
+
+export function summaryRecord(summary: {
+  readonly counts: Counts;
+  readonly exitCode: number;
+  readonly interrupted: boolean;
+  readonly defects: readonly string[];
+  readonly durationMs: number;
+}): JsonRecord {
+  return { type: "summary", ...summary };
+}

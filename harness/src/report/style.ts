@@ -1,0 +1,58 @@
+/** Colour for people, where they want it: a terminal, and NO_COLOR not set. Width of the terminal. */
+import pc from "picocolors";
+import type { VerdictKind } from "../verdict.ts";
+
+export type Style = {
+  readonly widthColumns: number;
+  bold(text: string): string;
+  dim(text: string): string;
+  verdict(kind: VerdictKind, text: string): string;
+};
+
+/** Width of output that is not a terminal: a file, or a log that people read in a browser. */
+const PIPE_COLUMNS = 160;
+
+/** How to print to `stream`. COLUMNS overrides the width. */
+export function styleFor(stream: NodeJS.WriteStream): Style {
+  const isTerminal = stream.isTTY === true;
+  const colors = pc.createColors(
+    isTerminal && (process.env.NO_COLOR ?? "") === "" && process.env.TERM !== "dumb",
+  );
+  const asked = Number(process.env.COLUMNS);
+  const widthColumns = Number.isInteger(asked) && asked > 0 ? asked : (stream.columns ?? PIPE_COLUMNS);
+  return {
+    widthColumns,
+    bold: colors.bold,
+    dim: colors.dim,
+    verdict(kind, text) {
+      switch (kind) {
+        case "pass":
+          return colors.green(text);
+        case "fail":
+        case "xpass":
+          return colors.red(text);
+        case "xfail":
+        case "inconclusive":
+          return colors.yellow(text);
+        case "skip":
+          return colors.dim(text);
+      }
+    },
+  };
+}
+
+/** Words in lines of at most `width` characters; a longer word stands alone. */
+export function wrap(text: string, width: number): readonly string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    if (line !== "" && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === "" ? word : `${line} ${word}`;
+    }
+  }
+  if (line !== "") lines.push(line);
+  return lines;
+}

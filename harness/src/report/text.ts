@@ -1,0 +1,280 @@
+/**
+ * The report for people: attestation, table scenario x proposal, what was skipped and why, what was not as expected,
+ * findings, scorecard, counts. Only text is made here; printing is the caller's.
+ */
+import type { Attestation } from "../evidence.ts";
+import type { Machine } from "../machine.ts";
+import { properties } from "../properties.ts";
+import { type Proposal, proposals as presets } from "../proposal.ts";
+import { replayCommand } from "../run/plan.ts";
+import type { CaseResult } from "../run/runner.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import type { ScoreCell } from "../scorecard.ts";
+import { type Counts, exitCodeText, needsAttention, type VerdictKind } from "../verdict.ts";
+import { cellLines, glyphs } from "./cells.ts";
+import { type Grid, gridWidth, renderGrid } from "./grid.ts";
+import { type Style, wrap } from "./style.ts";
+
+/** What decides which way a fault goes, of the hundred capabilities that KVM has. */
+const capabilitiesThatMatter: readonly string[] = [
+  "KVM_CAP_ASYNC_PF",
+  "KVM_CAP_ASYNC_PF_INT",
+  "KVM_CAP_MEMORY_FAULT_INFO",
+  "KVM_CAP_X86_DISABLE_EXITS",
+  "KVM_CAP_MCE",
+];
+
+function capabilityText(attestation: Attestation): string {
+  const known = capabilitiesThatMatter.filter((name) => name in attestation.capabilities);
+  return known
+    .map((name) => `${name.replace("KVM_CAP_", "")}=${attestation.capabilities[name] ?? 0}`)
+    .join(" ");
+}
+
+/** Who is going to run the cases, and where. */
+export function attestationText(
+  machine: Machine,
+  attestations: readonly Attestation[],
+  directory: string,
+  style: Style,
+): string {
+  const lines = [
+    `${style.bold("daxfault")} on Linux ${machine.kernel}, Node ${machine.node}, page size ${machine.pageSize}`,
+    `  files     ${directory} on ${machine.runDirectory.fileSystem}`,
+  ];
+  for (const attestation of attestations) {
+    const kvm =
+      attestation.kvmBackend === null ? "no VM" : `${attestation.kvmBackend} ${capabilityText(attestation)}`;
+    lines.push(`  ${attestation.engine.padEnd(9)} ${kvm}`);
+  }
+  return lines.join("\n");
+}
+
+/** The results of one scenario and proposal, usually one: another for each engine. */
+function resultsAt(
+  results: readonly CaseResult[],
+  scenario: Scenario,
+  proposal: Proposal,
+): readonly CaseResult[] {
+  return results.filter(
+    ({ planned }) => planned.scenario.id === scenario.id && planned.proposal.id === proposal.id,
+  );
+}
+
+function cellOf(results: readonly CaseResult[], style: Style): readonly string[] {
+  return results.flatMap((result) =>
+    cellLines(result).map((line) => style.verdict(result.verdict.kind, line)),
+  );
+}
+
+function unique<Item>(items: readonly Item[], key: (item: Item) => string): readonly Item[] {
+  return [...new Map(items.map((item) => [key(item), item])).values()];
+}
+
+/** Results that ran: skipped ones are listed by their reasons. */
+function ran(results: readonly CaseResult[]): readonly CaseResult[] {
+  return results.filter(({ verdict }) => verdict.kind !== "skip");
+}
+
+function tableGrid(results: readonly CaseResult[], style: Style): Grid {
+  const scenarios = unique(
+    results.map(({ planned }) => planned.scenario),
+    ({ id }) => id,
+  );
+  const shown = new Set(results.map(({ planned }) => planned.proposal.id));
+  // In the order of the presets, whatever order the cases came in.
+  const columns = presets.filter(({ id }) => shown.has(id));
+  return {
+    head: ["scenario", ...columns.map(({ id }) => id)].map(style.bold),
+    rows: scenarios.map((scenario) => [
+      [scenario.id],
+      ...columns.map((proposal) => cellOf(resultsAt(results, scenario, proposal), style)),
+    ]),
+  };
+}
+
+/** The ids, in lines of at most `width` characters: broken behind `/` and `-`, where an id may be broken for reading. */
+function withNarrowIds({ head, rows }: Grid, width: number): Grid {
+  return { head, rows: rows.map(([id, ...cells]) => [wrapId(id?.[0] ?? "", width), ...cells]) };
+}
+
+function wrapId(id: string, width: number): readonly string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const piece of id.split(/(?<=[-/])/)) {
+    if (line !== "" && line.length + piece.length > width) {
+      lines.push(line);
+      line = "";
+    }
+    line += piece;
+  }
+  return [...lines, line];
+}
+
+function listText(results: readonly CaseResult[], style: Style): string {
+  const scenarios = unique(
+    results.map(({ planned }) => planned.scenario),
+    ({ id }) => id,
+  );
+  const lines: string[] = [];
+  for (const scenario of scenarios) {
+    lines.push(style.bold(scenario.id));
+    for (const result of results.filter(({ planned }) => planned.scenario.id === scenario.id)) {
+      const [first = "", ...rest] = cellLines(result).map((line) => style.verdict(result.verdict.kind, line));
+      lines.push(`  ${result.planned.proposal.id.padEnd(13)} ${first}`);
+      for (const line of rest) lines.push(`  ${" ".repeat(13)} ${line}`);
+    }
+  }
+  return lines.join("\n");
+}
+
+/** Narrower than this, ids are no longer readable: the list form it is. */
+const ID_COLUMNS_MIN = 20;
+
+/** The main table, or a list by scenario where the terminal is too narrow for it. */
+export function tableText(results: readonly CaseResult[], style: Style): string {
+  const shown = ran(results);
+  if (shown.length === 0) return "Nothing ran.";
+  const grid = tableGrid(shown, style);
+  const excess = gridWidth(grid) - style.widthColumns;
+  const idColumns = Math.max(...shown.map(({ planned }) => planned.scenario.id.length)) - excess;
+  const table =
+    excess <= 0
+      ? renderGrid(grid, style)
+      : idColumns >= ID_COLUMNS_MIN
+        ? renderGrid(withNarrowIds(grid, idColumns), style)
+        : listText(shown, style);
+  const legend = Object.entries(glyphs)
+    .filter(([kind]) => kind !== "skip")
+    .map(([kind, glyph]) => `${glyph} ${kind}`)
+    .join("  ");
+  return `${table}\n\n${style.dim(legend)}`;
+}
+
+function grouped(results: readonly CaseResult[]): ReadonlyMap<string, readonly CaseResult[]> {
+  const groups = new Map<string, CaseResult[]>();
+  for (const result of results) {
+    const group = groups.get(result.verdict.reason) ?? [];
+    group.push(result);
+    groups.set(result.verdict.reason, group);
+  }
+  return groups;
+}
+
+/** Skipped cases by reason. */
+export function skippedText(results: readonly CaseResult[], style: Style): string | null {
+  const skipped = results.filter(({ verdict }) => verdict.kind === "skip");
+  if (skipped.length === 0) return null;
+  const lines = [style.bold(`${plural(skipped.length, "case")} skipped`)];
+  for (const [reason, group] of grouped(skipped)) {
+    lines.push(`  ${String(group.length).padStart(3)}  ${reason}`);
+    const first = group[0]?.planned;
+    if (first?.support.kind === "no" && first.support.fix !== null)
+      lines.push(`       fix: ${first.support.fix}`);
+    if (first !== undefined)
+      lines.push(style.dim(`       ${group.length > 1 ? "such as: " : ""}${replayCommand(first)}`));
+  }
+  return lines.join("\n");
+}
+
+/** `1 case`, `2 cases`. */
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+function caseTitle({ planned }: CaseResult): string {
+  return `${planned.scenario.id} x ${planned.proposal.id} x ${planned.engine}`;
+}
+
+function detailText(result: CaseResult, style: Style): string {
+  const { verdict } = result;
+  const kind = verdict.kind === "inconclusive" ? `inconclusive (${verdict.cause})` : verdict.kind;
+  const head = `${glyphs[verdict.kind]} ${kind}: ${caseTitle(result)}`;
+  const reason = wrap(verdict.reason, Math.max(40, style.widthColumns - 4)).map((line) => `    ${line}`);
+  return [style.verdict(verdict.kind, head), ...reason, `    replay: ${replayCommand(result.planned)}`].join(
+    "\n",
+  );
+}
+
+/** Cases that need somebody's attention, one by one; known deviations by erratum. */
+export function deviationsText(results: readonly CaseResult[], style: Style): string | null {
+  const parts: string[] = [];
+  const attention = results.filter(({ verdict }) => needsAttention(verdict.kind));
+  if (attention.length > 0) {
+    const details = attention.map((result) => detailText(result, style));
+    parts.push([style.bold("Not as expected, or without proof"), ...details].join("\n"));
+  }
+  const known = results.filter(({ verdict }) => verdict.kind === "xfail");
+  if (known.length > 0) {
+    const lines = [style.bold(`${plural(known.length, "known deviation")} (fixtures/errata.json)`)];
+    for (const [reason, group] of grouped(known)) {
+      lines.push(...wrap(reason, Math.max(40, style.widthColumns - 4)).map((line) => `  ${line}`));
+      for (const result of group) {
+        lines.push(style.verdict("xfail", `  ${glyphs.xfail} ${replayCommand(result.planned)}`));
+      }
+    }
+    parts.push(lines.join("\n"));
+  }
+  return parts.length > 0 ? parts.join("\n\n") : null;
+}
+
+/** Defects of the kernel that were seen, a sentence each. */
+export function findingsText(results: readonly CaseResult[], style: Style): string | null {
+  const seen = new Map<string, { text: string; source: string; cases: CaseResult[] }>();
+  for (const result of results) {
+    const defect = result.expectation?.defect;
+    if (result.verdict.kind !== "pass" || defect === null || defect === undefined) continue;
+    const entry = seen.get(defect.id) ?? { text: defect.text, source: defect.source, cases: [] };
+    entry.cases.push(result);
+    seen.set(defect.id, entry);
+  }
+  if (seen.size === 0) return null;
+  const lines = [style.bold("Findings: defects of this kernel that were seen, as expected of it")];
+  for (const [id, { text, source, cases }] of seen) {
+    const sentence = `${id} (${plural(cases.length, "case")}): ${text}`;
+    lines.push(...wrap(sentence, Math.max(40, style.widthColumns - 2)).map((line) => `  ${line}`));
+    lines.push(style.dim(`    ${source}`));
+    const first = cases[0]?.planned;
+    if (first !== undefined) lines.push(style.dim(`    ${replayCommand(first)}`));
+  }
+  return lines.join("\n");
+}
+
+function scoreText(cell: ScoreCell): string {
+  switch (cell.holds) {
+    case "yes":
+    case "no":
+    case "partly":
+      return `${cell.holds} (${cell.cases})`;
+    case "documented":
+      return `${cell.says ?? "?"}, documented`;
+    case "unknown":
+      return "·";
+  }
+}
+
+/** Properties x proposals. */
+export function scorecardText(cells: readonly ScoreCell[], style: Style): string | null {
+  const shown = new Set(cells.map((cell) => cell.proposal));
+  if (shown.size === 0) return null;
+  const columns = presets.map(({ id }) => id).filter((id) => shown.has(id));
+  const rows = properties.map(({ id }) => [
+    [id],
+    ...columns.map((proposal) => {
+      const cell = cells.find((one) => one.proposal === proposal && one.property === id);
+      return [cell === undefined ? "" : scoreText(cell)];
+    }),
+  ]);
+  const table = renderGrid({ head: ["property", ...columns].map(style.bold), rows }, style);
+  const note = "in brackets: cases that decided it; · nothing that ran decides it";
+  return `${style.bold("Scorecard: does the property hold?")}\n${table}\n${style.dim(note)}`;
+}
+
+/** The last lines: counts of all kinds, and what the exit code says. */
+export function summaryText(counts: Counts, exitCode: number, durationMs: number, style: Style): string {
+  const parts = (Object.entries(counts) as [VerdictKind, number][])
+    .filter(([, count]) => count > 0)
+    .map(([kind, count]) => style.verdict(kind, `${count} ${kind}`));
+  const total = parts.length === 0 ? "no cases" : parts.join(", ");
+  return `${total} in ${(durationMs / 1000).toFixed(1)} s. Exit code ${exitCode}: ${exitCodeText(exitCode)}.`;
+}

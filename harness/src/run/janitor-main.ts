@@ -1,0 +1,21 @@
+/**
+ * The janitor: waits until the run that started it is over, however it ended, then leaves nothing of it.
+ * Entry point; its argument is the run's folder. Runs in a session of its own, so that Ctrl-C does not reach it, and
+ * notices the end by its standard input: only the run holds the other end of that pipe.
+ */
+import { sweep } from "./sweep.ts";
+
+const directory = process.argv[2];
+if (directory === undefined) throw new Error("usage: janitor-main DIRECTORY");
+
+// Ends with its work, not before.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => {});
+
+process.stdin.resume();
+process.stdin.on("error", () => {});
+process.stdin.on("close", () => {
+  void sweep(directory).then(
+    () => process.exit(0),
+    () => process.exit(1),
+  );
+});

@@ -1,0 +1,55 @@
+/** Which cases a run has: scenario x proposal x engine, each with whether it can run here. */
+import type { Case, Engine, Support } from "../engine.ts";
+import type { EngineName } from "../evidence.ts";
+import type { Proposal } from "../proposal.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+
+export type PlannedCase = Case & { readonly support: Support };
+
+export type EngineState = { readonly engine: Engine; readonly available: Support };
+
+/** Proposals without a VM are for the engine without a VM, and the reverse; the model runs everything. */
+function isFor(proposal: Proposal, engine: EngineName): boolean {
+  switch (engine) {
+    case "model":
+      return true;
+    case "process":
+      return proposal.kvm === "none";
+    case "kvm":
+      return proposal.kvm !== "none";
+  }
+}
+
+/** Is the scenario about this proposal? */
+export function isAboutProposal(scenario: Scenario, proposal: Proposal): boolean {
+  return scenario.proposals === null || scenario.proposals.includes(proposal.id);
+}
+
+/**
+ * The cases, scenario by scenario. Pairs that make no sense (a VM's proposal on an engine without a VM) are left out,
+ * unless nothing else is left: then somebody has asked for them and gets the reason.
+ */
+export function plan(
+  scenarios: readonly Scenario[],
+  proposals: readonly Proposal[],
+  engines: readonly EngineState[],
+): readonly PlannedCase[] {
+  const sensible: PlannedCase[] = [];
+  const others: PlannedCase[] = [];
+  for (const scenario of scenarios) {
+    for (const proposal of proposals) {
+      if (!isAboutProposal(scenario, proposal)) continue;
+      for (const { engine, available } of engines) {
+        const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
+        const list = isFor(proposal, engine.name) ? sensible : others;
+        list.push({ scenario, proposal, engine: engine.name, support });
+      }
+    }
+  }
+  return sensible.length > 0 ? sensible : others;
+}
+
+/** The command that runs one case again. */
+export function replayCommand({ scenario, proposal, engine }: Case): string {
+  return `daxfault run ${scenario.id} --proposal ${proposal.id} --engine ${engine}`;
+}

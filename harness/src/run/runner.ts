@@ -1,0 +1,120 @@
+/** Runs cases, some at a time, each in a folder of its own with a hard time limit, and has them judged. */
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Engine } from "../engine.ts";
+import type { EngineName, RunResult } from "../evidence.ts";
+import { judge } from "../judge.ts";
+import type { Erratum, Expectation } from "../kinds.ts";
+import type { Verdict } from "../verdict.ts";
+import type { RunDirectory } from "./directory.ts";
+import type { PlannedCase } from "./plan.ts";
+import { sweep } from "./sweep.ts";
+
+/** How long an engine may overrun the limit that it was given before the case is ended from outside. */
+const OVERRUN_MS = 3000;
+
+export type CaseResult = {
+  readonly planned: PlannedCase;
+  readonly verdict: Verdict;
+  /** null: it was not run. */
+  readonly result: RunResult | null;
+  readonly expectation: Expectation | null;
+  readonly durationMs: number;
+};
+
+export type RunnerOptions = {
+  readonly engines: ReadonlyMap<EngineName, Engine>;
+  readonly directory: RunDirectory;
+  readonly jobs: number;
+  readonly timeoutMs: number;
+  /** Ctrl-C: no new case is started, those under way are ended. */
+  readonly signal: AbortSignal;
+  readonly expectationOf: (planned: PlannedCase) => Expectation | null;
+  readonly errata: readonly Erratum[];
+  readonly onStart: (planned: PlannedCase, index: number) => void;
+  readonly onEnd: (result: CaseResult) => void;
+};
+
+export type RunOutcome = {
+  /** In the order of the plan; cases that an interruption kept from ending are missing. */
+  readonly results: readonly CaseResult[];
+  /** What could not be cleaned up, and crashes of the judge: defects of this program. */
+  readonly defects: readonly string[];
+  readonly interrupted: boolean;
+};
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}
+
+class Runner {
+  readonly #options: RunnerOptions;
+  readonly defects: string[] = [];
+
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+  }
+
+  /** Runs the engine and takes its word for the end only within the limit. */
+  async #execute(planned: PlannedCase, directory: string): Promise<RunResult> {
+    const { engines, timeoutMs, signal } = this.#options;
+    const engine = engines.get(planned.engine);
+    if (engine === undefined)
+      return { kind: "engine-error", message: `engine ${planned.engine} is not loaded` };
+    const ended = new AbortController();
+    const limit = sleep(timeoutMs + OVERRUN_MS, null, { signal: ended.signal }).catch(() => null);
+    const run = engine.run(planned.scenario, planned.proposal, { directory, timeoutMs, signal });
+    const result = await Promise.race([run, limit]);
+    ended.abort();
+    if (result !== null) return result;
+    return { kind: "timeout", message: `the engine did not end within ${timeoutMs + OVERRUN_MS} ms` };
+  }
+
+  #judge(planned: PlannedCase, expectation: Expectation | null, result: RunResult): Verdict {
+    const { scenario, proposal, engine } = planned;
+    try {
+      return judge({ scenario, proposal, engine, expectation, errata: this.#options.errata, result });
+    } catch (error) {
+      this.defects.push(`the judge failed on ${scenario.id} x ${proposal.id}: ${messageOf(error)}`);
+      return { kind: "inconclusive", cause: "engine-error", reason: "the judge failed" };
+    }
+  }
+
+  /** One case from its folder to its verdict; null if an interruption ended it. */
+  async runOne(planned: PlannedCase, index: number): Promise<CaseResult | null> {
+    const startMs = performance.now();
+    if (planned.support.kind === "no") {
+      const verdict: Verdict = { kind: "skip", reason: planned.support.reason };
+      return { planned, verdict, result: null, expectation: null, durationMs: 0 };
+    }
+    this.#options.onStart(planned, index);
+    const directory = this.#options.directory.caseDirectory(`case-${index}`);
+    const result = await this.#execute(planned, directory);
+    for (const left of await sweep(directory)) this.defects.push(`${planned.scenario.id}: ${left}`);
+    if (this.#options.signal.aborted) return null;
+    const expectation = this.#options.expectationOf(planned);
+    const verdict = this.#judge(planned, expectation, result);
+    return { planned, verdict, result, expectation, durationMs: performance.now() - startMs };
+  }
+}
+
+/** Runs all cases of a plan. Does not reject for anything that a case does. */
+export async function runCases(plan: readonly PlannedCase[], options: RunnerOptions): Promise<RunOutcome> {
+  const runner = new Runner(options);
+  const results = new Map<number, CaseResult>();
+  const queue = plan.entries();
+  async function work(): Promise<void> {
+    for (const [index, planned] of queue) {
+      if (options.signal.aborted) return;
+      const result = await runner.runOne(planned, index);
+      if (result === null) return;
+      results.set(index, result);
+      options.onEnd(result);
+    }
+  }
+  await Promise.all(Array.from({ length: options.jobs }, work));
+  return {
+    results: [...results].sort(([a], [b]) => a - b).map(([, result]) => result),
+    defects: runner.defects,
+    interrupted: options.signal.aborted,
+  };
+}

@@ -1,0 +1,130 @@
+/**
+ * Leaves nothing behind: kills every process that works for a folder, takes away every mount below it, removes it.
+ * The same routine after a case, at the normal end of a run, and in the janitor after a crash.
+ * Every loop has a bound: a process stuck in the kernel must not hang the clean-up as well.
+ */
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { mountsBelow, unmountLazily } from "../../../sys/src/index.ts";
+import { RUN_TAG } from "./tag.ts";
+
+const KILL_ROUNDS = 60;
+const KILL_PAUSE_MS = 25;
+const UNMOUNT_ROUNDS = 64;
+const REMOVE_ROUNDS = 10;
+
+export const RUN_DIRECTORY_PREFIX = "daxfault-";
+/** Where run folders lie. Without symbolic links, as the mount table has paths. */
+export const runDirectoryParent: string = realpathSync(tmpdir());
+
+/** Is this a run's folder, or something in one? Nothing else is ever swept. */
+export function isRunDirectory(directory: string): boolean {
+  for (let folder = directory; folder !== dirname(folder); folder = dirname(folder)) {
+    if (dirname(folder) === runDirectoryParent && basename(folder).startsWith(RUN_DIRECTORY_PREFIX))
+      return true;
+  }
+  return false;
+}
+
+function worksFor(pid: string, directory: string): boolean {
+  let environment: string;
+  try {
+    environment = readFileSync(`/proc/${pid}/environ`, "latin1");
+  } catch {
+    return false; // Gone, or somebody else's.
+  }
+  for (const entry of environment.split("\0")) {
+    if (!entry.startsWith(`${RUN_TAG}=`)) continue;
+    const tag = entry.slice(RUN_TAG.length + 1);
+    return tag === directory || tag.startsWith(`${directory}/`);
+  }
+  return false;
+}
+
+/** The processes that carry the tag of `directory` or of a folder below it; this one excepted. */
+export function processesOf(directory: string): readonly number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^[0-9]+$/.test(name) && Number(name) !== process.pid && worksFor(name, directory))
+    .map(Number);
+}
+
+async function killProcesses(directory: string): Promise<readonly number[]> {
+  let left: readonly number[] = [];
+  for (let round = 0; round < KILL_ROUNDS; round += 1) {
+    left = processesOf(directory);
+    if (left.length === 0) return left;
+    for (const pid of left) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // Ended by itself meanwhile.
+      }
+    }
+    await sleep(KILL_PAUSE_MS);
+  }
+  return left;
+}
+
+function unmount(mountpoint: string): void {
+  try {
+    unmountLazily(mountpoint);
+  } catch {
+    // Not root: a FUSE mount of ours can be taken away by the set-user-id helper.
+    for (const helper of ["fusermount3", "fusermount"]) {
+      try {
+        execFileSync(helper, ["-u", "-z", mountpoint], { stdio: "ignore", timeout: 5000 });
+        return;
+      } catch {
+        // The next helper; what is still mounted afterwards is reported by the caller.
+      }
+    }
+  }
+}
+
+/** Takes away the mounts at and below `directory`, whoever still uses them. Returns what could not be. */
+export function unmountBelow(directory: string): readonly string[] {
+  let previous = "";
+  for (let round = 0; round < UNMOUNT_ROUNDS; round += 1) {
+    const below = mountsBelow(directory).map((mount) => mount.mountpoint);
+    // Nothing changed since the last round: trying again would not help.
+    if (below.length === 0 || below.join("\n") === previous) return below;
+    for (const mountpoint of below) unmount(mountpoint);
+    previous = below.join("\n");
+  }
+  return mountsBelow(directory).map((mount) => mount.mountpoint);
+}
+
+async function remove(directory: string): Promise<string | null> {
+  let problem: string | null = null;
+  for (let round = 0; round < REMOVE_ROUNDS; round += 1) {
+    try {
+      rmSync(directory, { recursive: true, force: true });
+      return null;
+    } catch (error) {
+      problem = error instanceof Error ? error.message : String(error);
+    }
+    await sleep(KILL_PAUSE_MS);
+  }
+  return problem;
+}
+
+/**
+ * Ends everything that works for `directory` and removes it. Returns what is left, one sentence each: normally nothing.
+ * Throws for a folder that is not a run's: this routine kills and deletes.
+ */
+export async function sweep(directory: string): Promise<readonly string[]> {
+  if (!isRunDirectory(directory))
+    throw new Error(`${directory} is not a run directory below ${runDirectoryParent}`);
+  const left: string[] = [];
+  for (const pid of await killProcesses(directory)) left.push(`process ${pid} does not die`);
+  const mounted = unmountBelow(directory);
+  for (const mountpoint of mounted) left.push(`${mountpoint} is still mounted`);
+  // Removing files below a live mount would remove them in the mounted tree.
+  if (mounted.length > 0) return left;
+  const problem = await remove(directory);
+  if (problem !== null) left.push(problem);
+  return left;
+}

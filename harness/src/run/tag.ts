@@ -1,0 +1,22 @@
+/**
+ * How a run's processes are recognised: an environment variable that every child gets and its own children inherit,
+ * holding the folder that the process works for. Survives whatever happens to the processes in between.
+ */
+
+export const RUN_TAG = "DAXFAULT_RUN";
+/** The pid of whoever starts a child, for the child's `dieWithParent`. */
+export const PARENT_TAG = "DAXFAULT_PARENT";
+
+/** What to add to a child's environment. `directory`: the case's folder, or the run's. */
+export function childEnvironment(directory: string): Readonly<Record<string, string>> {
+  return { [RUN_TAG]: directory, [PARENT_TAG]: String(process.pid) };
+}
+
+/** The parent's pid as told by `childEnvironment`. */
+export function parentPid(): number {
+  const pid = Number(process.env[PARENT_TAG]);
+  if (!Number.isSafeInteger(pid) || pid <= 0) {
+    throw new Error(`${PARENT_TAG} is not a process id: this program is started by daxfault only`);
+  }
+  return pid;
+}

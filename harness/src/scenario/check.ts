@@ -1,0 +1,210 @@
+/** The rules that need the whole scenario: sizes, windows, signals, witnesses. Each message names value and limit. */
+import {
+  accessBytes,
+  accessesOf,
+  actionsOf,
+  type GuestActor,
+  guestActors,
+  hostActors,
+  isAccess,
+  signalNames,
+} from "./labels.ts";
+import {
+  FILE_BYTES_MAX,
+  GUEST_TASKS_MAX,
+  HOST_ACTORS_MAX,
+  PAGE_BYTES,
+  SIGNALS_MAX,
+  WINDOW_BYTES_MAX,
+} from "./limits.ts";
+import { hex, sizeText } from "./number.ts";
+import type { Problems } from "./problem.ts";
+import { type Actor, type Scenario, STUCK, type WindowMapping, type Witness } from "./scenario.ts";
+import { mappingAt, mappingsOf } from "./window.ts";
+
+type Unhashed = Omit<Scenario, "hash">;
+
+const accessWords: readonly string[] = [
+  "value",
+  "zero",
+  "stale",
+  "sigbus",
+  "efault",
+  "killed",
+  "hung",
+  "not-reached",
+];
+const hostWords: readonly string[] = ["done", "delayed", "denied", "not-reached"];
+
+function checkBacking(scenario: Unhashed, problems: Problems): void {
+  const { kind, size } = scenario.backing;
+  const smallest = kind === "tmpfs-full" ? 2n * PAGE_BYTES : PAGE_BYTES;
+  if (size > FILE_BYTES_MAX) {
+    problems.add("backing.size", `${sizeText(size)} is greater than the limit ${sizeText(FILE_BYTES_MAX)}`);
+  } else if (size < smallest) {
+    problems.add(
+      "backing.size",
+      `${sizeText(size)} is less than ${sizeText(smallest)}, the least for ${kind}`,
+    );
+  } else if (size % PAGE_BYTES !== 0n) {
+    problems.add("backing.size", `${hex(size)} is not a multiple of ${PAGE_BYTES}`);
+  }
+}
+
+function checkMapping(mapping: WindowMapping, at: string, fileBytes: bigint, problems: Problems): void {
+  for (const [name, value] of [
+    ["file", mapping.fileOffset],
+    ["at", mapping.at],
+    ["length", mapping.length],
+  ] as const) {
+    if (value % PAGE_BYTES !== 0n)
+      problems.add(`${at}.${name}`, `${hex(value)} is not a multiple of ${PAGE_BYTES}`);
+  }
+  if (mapping.length === 0n) problems.add(`${at}.length`, "0 maps nothing");
+  if (mapping.at + mapping.length > WINDOW_BYTES_MAX) {
+    problems.add(
+      at,
+      `at ${hex(mapping.at)} + length ${hex(mapping.length)} is beyond the window's limit ${sizeText(WINDOW_BYTES_MAX)}`,
+    );
+  }
+  if (mapping.fileOffset + mapping.length > fileBytes) {
+    problems.add(
+      at,
+      `file ${hex(mapping.fileOffset)} + length ${hex(mapping.length)} is beyond the file's ${sizeText(fileBytes)}`,
+    );
+  }
+}
+
+function checkWindow(scenario: Unhashed, problems: Problems): void {
+  const { layout, window, backing } = scenario;
+  if (layout === "nvdimm") {
+    if (window.length > 0) problems.add("window", "layout nvdimm maps the whole file: leave the window out");
+    return;
+  }
+  if (window.length === 0) problems.add("window", "maps nothing");
+  for (const [index, mapping] of window.entries()) {
+    checkMapping(mapping, `window[${index}]`, backing.size, problems);
+    for (const [other, { at, length }] of window.slice(0, index).entries()) {
+      if (mapping.at < at + length && at < mapping.at + mapping.length) {
+        problems.add(
+          `window[${index}]`,
+          `${hex(mapping.at)} to ${hex(mapping.at + mapping.length)} overlaps window[${other}], ${hex(at)} to ${hex(at + length)}`,
+        );
+      }
+    }
+  }
+}
+
+function checkGuestSteps(scenario: Unhashed, name: string, actor: GuestActor, problems: Problems): void {
+  const mapped = mappingsOf(scenario)
+    .map(({ at, length }) => `${hex(at)} to ${hex(at + length)}`)
+    .join(", ");
+  for (const [index, step] of actor.steps.entries()) {
+    const at = `actors.${name}.steps[${index}]`;
+    if (step.verb === "count" && index !== actor.steps.length - 1) {
+      problems.add(at, "count never ends: it must be the last step");
+    }
+    if (step.verb === "fetch" && scenario.backing.content !== "code") {
+      problems.add(at, `fetch needs backing.content "code", not "${scenario.backing.content}"`);
+    }
+    if (isAccess(step) && mappingAt(scenario, step.offset, accessBytes(step)) === null) {
+      problems.add(
+        at,
+        `offset ${hex(step.offset)} + ${accessBytes(step)} bytes is outside what is mapped (${mapped})`,
+      );
+    }
+  }
+}
+
+function checkActors(scenario: Unhashed, problems: Problems): void {
+  const guests = guestActors(scenario);
+  const hosts = hostActors(scenario);
+  const vmms = Object.entries(scenario.actors).filter(([, actor]) => actor.in === "vmm");
+  if (guests.length > GUEST_TASKS_MAX) {
+    problems.add("actors", `${guests.length} guest tasks are more than the limit ${GUEST_TASKS_MAX}`);
+  }
+  if (hosts.length > HOST_ACTORS_MAX) {
+    problems.add("actors", `${hosts.length} host processes are more than the limit ${HOST_ACTORS_MAX}`);
+  }
+  if (vmms.length > 1) problems.add("actors", `${vmms.length} vmm actors are more than the limit 1`);
+  for (const name of ["kvm", "guest"]) {
+    if (name in scenario.actors) problems.add(`actors.${name}`, "this name is reserved for witnesses");
+  }
+  const touches = guests.reduce((count, [, actor]) => count + accessesOf(actor).length, 0);
+  if (touches === 0) problems.add("actors", "nobody in the guest touches the window");
+  for (const [name, actor] of guests) checkGuestSteps(scenario, name, actor, problems);
+}
+
+function checkSignals(scenario: Unhashed, problems: Problems): void {
+  const names = signalNames(scenario).filter((name) => name !== STUCK);
+  if (names.length > SIGNALS_MAX) {
+    problems.add("actors", `${names.length} signal names are more than the limit ${SIGNALS_MAX}`);
+  }
+  const raised = new Set<string>();
+  const steps: { actor: Actor; verb: string; name: string; at: string }[] = [];
+  for (const [actorName, actor] of Object.entries(scenario.actors)) {
+    for (const [index, step] of actor.steps.entries()) {
+      if (step.verb !== "signal" && step.verb !== "await") continue;
+      steps.push({ actor, verb: step.verb, name: step.name, at: `actors.${actorName}.steps[${index}]` });
+      if (step.verb === "signal") raised.add(step.name);
+    }
+  }
+  for (const { actor, verb, name, at } of steps) {
+    const inGuest = actor.in === "guest-task" || actor.in === "guest-kernel";
+    if (name === STUCK && verb === "signal") {
+      problems.add(at, `"${STUCK}" is raised by the engine only`);
+    } else if (name === STUCK && inGuest) {
+      problems.add(at, `"${STUCK}" can be awaited by the host and the vmm only: the guest is what is stuck`);
+    } else if (name !== STUCK && verb === "await" && !raised.has(name)) {
+      problems.add(
+        at,
+        `awaits "${name}", which nobody signals (signalled: ${[...raised].join(", ") || "nothing"})`,
+      );
+    }
+  }
+}
+
+function baseWord(text: string): string {
+  return text.split("(")[0] ?? "";
+}
+
+/** What a witness may say of this subject; null if the witness is right. */
+function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): string | null {
+  if (subject === "kvm") {
+    if (!/^KVM_CAP_[A-Z0-9_]+$/.test(label)) return `${label} is not the name of a KVM capability`;
+    return /^[0-9]+$/.test(is) ? null : `${is} is not a number`;
+  }
+  if (subject === "guest") {
+    if (label !== "apf") return `of the guest only "apf" can be witnessed, not ${label}`;
+    return ["on", "off"].includes(is) ? null : `apf is on or off, not ${is}`;
+  }
+  const actor = scenario.actors[subject];
+  if (actor === undefined) return `there is no actor ${subject}`;
+  switch (actor.in) {
+    case "vmm":
+      return "a vmm actor has nothing to witness";
+    case "host-process": {
+      const labels = actionsOf(actor).map((action) => action.label);
+      if (!labels.includes(label)) return `${subject} has no ${label} (has ${labels.join(", ")})`;
+      return hostWords.includes(baseWord(is)) ? null : `${is} is not one of ${hostWords.join(", ")}`;
+    }
+    case "guest-task":
+    case "guest-kernel": {
+      const labels = accessesOf(actor).map((access) => access.label);
+      if (!labels.includes(label)) return `${subject} has no ${label} (has ${labels.join(", ")})`;
+      return accessWords.includes(baseWord(is)) ? null : `${is} is not one of ${accessWords.join(", ")}`;
+    }
+  }
+}
+
+/** Adds everything that is wrong with a scenario whose shape and steps are right. */
+export function checkScenario(scenario: Unhashed, problems: Problems): void {
+  checkBacking(scenario, problems);
+  checkWindow(scenario, problems);
+  checkActors(scenario, problems);
+  checkSignals(scenario, problems);
+  for (const [index, witness] of scenario.witness.entries()) {
+    const problem = witnessProblem(scenario, witness);
+    if (problem !== null) problems.add(`witness[${index}]`, problem);
+  }
+}

@@ -1,0 +1,20 @@
+/** The identity of a scenario: results are compared only where it is the same. */
+import { createHash } from "node:crypto";
+
+/** JSON with members sorted by name and 64-bit numbers in hexadecimal: one text for one value. */
+export function canonicalJson(value: unknown): string {
+  if (typeof value === "bigint") return `"0x${value.toString(16)}"`;
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
+  if (typeof value === "object" && value !== null) {
+    const members = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+    return `{${members.map(([name, member]) => `${JSON.stringify(name)}:${canonicalJson(member)}`).join(",")}}`;
+  }
+  return JSON.stringify(value) ?? "null";
+}
+
+/** First 12 hexadecimal digits of the SHA-256. Actors keep their order, which the engine starts them in. */
+export function scenarioHash(scenario: { readonly actors: object; readonly purpose: string }): string {
+  const { purpose: _purpose, actors, ...rest } = scenario;
+  const text = canonicalJson({ ...rest, actors: Object.entries(actors) });
+  return createHash("sha256").update(text).digest("hex").slice(0, 12);
+}

@@ -1,0 +1,92 @@
+/** How steps are called in witnesses, expectations and observations: `load#2` is an actor's second load. */
+import type { Actor, GuestStep, HostStep, Scenario } from "./scenario.ts";
+
+export type Labelled<Step> = {
+  readonly label: string;
+  readonly step: Step;
+  /** Position in the actor's list of steps. */
+  readonly index: number;
+};
+
+export type AccessStep = Extract<
+  GuestStep,
+  { verb: "load" | "store" | "atomic" | "fetch" | "copy-from" | "copy-to" }
+>;
+export type HostAction = Exclude<HostStep, { verb: "signal" | "await" }>;
+export type GuestActor = Extract<Actor, { in: "guest-task" | "guest-kernel" }>;
+export type HostActor = Extract<Actor, { in: "host-process" }>;
+
+export function isAccess(step: GuestStep): step is AccessStep {
+  return step.verb !== "signal" && step.verb !== "await" && step.verb !== "count";
+}
+
+export function isAction(step: HostStep): step is HostAction {
+  return step.verb !== "signal" && step.verb !== "await";
+}
+
+function labelled<Step extends { readonly verb: string }, Wanted extends Step>(
+  steps: readonly Step[],
+  wanted: (step: Step) => step is Wanted,
+): readonly Labelled<Wanted>[] {
+  const seen = new Map<string, number>();
+  const result: Labelled<Wanted>[] = [];
+  for (const [index, step] of steps.entries()) {
+    if (!wanted(step)) continue;
+    const count = (seen.get(step.verb) ?? 0) + 1;
+    seen.set(step.verb, count);
+    result.push({ label: `${step.verb}#${count}`, step, index });
+  }
+  return result;
+}
+
+/** The steps of a guest actor that touch the window. */
+export function accessesOf(actor: GuestActor): readonly Labelled<AccessStep>[] {
+  return labelled(actor.steps, isAccess);
+}
+
+/** The labels of a list's accesses by position. */
+export function labelledAccesses(steps: readonly GuestStep[]): ReadonlyMap<number, string> {
+  return new Map(labelled(steps, isAccess).map(({ label, index }) => [index, label]));
+}
+
+/** The steps of a host actor that do something to the file. */
+export function actionsOf(actor: HostActor): readonly Labelled<HostAction>[] {
+  return labelled(actor.steps, isAction);
+}
+
+export function guestActors(scenario: Pick<Scenario, "actors">): readonly (readonly [string, GuestActor])[] {
+  const result: (readonly [string, GuestActor])[] = [];
+  for (const [name, actor] of Object.entries(scenario.actors)) {
+    if (actor.in === "guest-task" || actor.in === "guest-kernel") result.push([name, actor]);
+  }
+  return result;
+}
+
+export function hostActors(scenario: Pick<Scenario, "actors">): readonly (readonly [string, HostActor])[] {
+  const result: (readonly [string, HostActor])[] = [];
+  for (const [name, actor] of Object.entries(scenario.actors)) {
+    if (actor.in === "host-process") result.push([name, actor]);
+  }
+  return result;
+}
+
+/** Does this actor do nothing but count at its end? */
+export function isBystander(actor: GuestActor): boolean {
+  return actor.steps.at(-1)?.verb === "count";
+}
+
+/** How many bytes an access touches. A fetch is counted as the six bytes of `mov eax, imm32; ret`. */
+export function accessBytes(step: AccessStep): number {
+  return step.verb === "fetch" ? 6 : step.size;
+}
+
+/** The signal names that the actors raise, in order of first use. */
+export function signalNames(scenario: Pick<Scenario, "actors">): readonly string[] {
+  const names = new Set<string>();
+  for (const actor of Object.values(scenario.actors)) {
+    for (const step of actor.steps) {
+      if (step.verb === "signal" || step.verb === "await") names.add(step.name);
+    }
+  }
+  return [...names];
+}

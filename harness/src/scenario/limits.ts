@@ -1,0 +1,29 @@
+/** Every limit that a scenario must keep, with its reason. Checked in `parse.ts`, named in its messages. */
+
+/** Base page of x86-64: what mmap, memslots and FUSE_SETUPMAPPING count in. */
+export const PAGE_BYTES: bigint = 4096n;
+/** DAX window of the micro-guest's address space, and thus the largest file for layout `nvdimm`. */
+export const WINDOW_BYTES_MAX: bigint = 64n * 1024n * 1024n;
+/** Keeps a run's disk use and the time to fill a file small. */
+export const FILE_BYTES_MAX: bigint = 64n * 1024n * 1024n;
+/** Tasks of the guest: the micro-guest's task table. */
+export const GUEST_TASKS_MAX = 8;
+/** Each is a process. */
+export const HOST_ACTORS_MAX = 4;
+/** Steps of one actor: the micro-guest's step table. */
+export const STEPS_MAX = 64;
+/** Distinct signal names: the micro-guest keeps them as bits. */
+export const SIGNALS_MAX = 16;
+/** Bytes that one copy moves: the task's buffer in the micro-guest. */
+export const COPY_BYTES_MAX = 64;
+/** Scenarios that one file may expand to. */
+export const EXPANSIONS_MAX = 256;
+/** Bytes of a scenario file. */
+export const FILE_TEXT_MAX: number = 256 * 1024;
+export const ID_LENGTH_MAX = 64;
+export const WINDOW_MAPPINGS_MAX = 16;
+
+/** Widths that one load or store instruction has. */
+export const accessSizes: readonly number[] = [1, 2, 4, 8, 16, 32, 64];
+/** LOCK XADD up to 8, LOCK CMPXCHG16B. */
+export const atomicSizes: readonly number[] = [1, 2, 4, 8, 16];

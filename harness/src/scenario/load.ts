@@ -1,0 +1,44 @@
+/** Where scenarios come from: the project's fixtures, or a file that the user names. */
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { packagePath } from "../paths.ts";
+import { FILE_TEXT_MAX } from "./limits.ts";
+import { parseScenarios } from "./parse.ts";
+import { ScenarioError } from "./problem.ts";
+import type { Scenario } from "./scenario.ts";
+
+/** The scenarios of one file. Throws a ScenarioError; I/O errors pass as they are. */
+export function loadScenarioFile(path: string): readonly Scenario[] {
+  const { size } = statSync(path);
+  if (size > FILE_TEXT_MAX) {
+    throw new ScenarioError(path, [
+      { at: "", message: `${size} bytes are more than the limit ${FILE_TEXT_MAX}` },
+    ]);
+  }
+  return parseScenarios(readFileSync(path, "utf8"), path);
+}
+
+/** All scenarios of a folder, in the order of file names; ids must differ. */
+export function loadScenarioFolder(folder: string): readonly Scenario[] {
+  const scenarios: Scenario[] = [];
+  const fileOf = new Map<string, string>();
+  const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
+  for (const name of files.sort()) {
+    for (const scenario of loadScenarioFile(join(folder, name))) {
+      const first = fileOf.get(scenario.id);
+      if (first !== undefined) {
+        throw new ScenarioError(name, [
+          { at: "id", message: `${JSON.stringify(scenario.id)} is also in ${first}` },
+        ]);
+      }
+      fileOf.set(scenario.id, name);
+      scenarios.push(scenario);
+    }
+  }
+  return scenarios;
+}
+
+/** The scenarios that come with the project, in fixtures/scenarios. */
+export function loadScenarios(): readonly Scenario[] {
+  return loadScenarioFolder(packagePath("fixtures/scenarios"));
+}

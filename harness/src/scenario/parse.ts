@@ -1,0 +1,194 @@
+/**
+ * From a scenario file's text to scenarios, with every limit checked. Shape by zod, steps by their own grammar,
+ * then the rules that need the whole: windows, signals, witnesses. Reports all problems of a file at once.
+ */
+import { z } from "zod";
+import { propertyIds } from "../properties.ts";
+import { proposals } from "../proposal.ts";
+import { checkScenario } from "./check.ts";
+import { expand, type Json } from "./expand.ts";
+import { scenarioHash } from "./hash.ts";
+import { FILE_TEXT_MAX, ID_LENGTH_MAX, STEPS_MAX, WINDOW_MAPPINGS_MAX } from "./limits.ts";
+import { parseNumber } from "./number.ts";
+import { Problems, ScenarioError } from "./problem.ts";
+import {
+  type Actor,
+  backingKinds,
+  contents,
+  layouts,
+  type Scenario,
+  type WindowMapping,
+  type Witness,
+} from "./scenario.ts";
+import { parseGuestStep, parseHostStep, parseVmmStep } from "./steps.ts";
+
+const ID = /^[a-z0-9][a-z0-9.-]*(?:\/[a-z0-9][a-z0-9.-]*)*$/;
+const ACTOR_NAME = /^[a-z][a-z0-9-]{0,15}$/;
+
+const bytes = z.union([z.string(), z.number()]).transform((value, context): bigint => {
+  const number = parseNumber(String(value));
+  if (number !== null) return number;
+  context.addIssue({
+    code: "custom",
+    message: `${JSON.stringify(value)} is not a size (4096, "0x1000" or "4KiB")`,
+  });
+  return z.NEVER;
+});
+const stepTexts = z.array(z.string()).min(1).max(STEPS_MAX, `more steps than the limit ${STEPS_MAX}`);
+const word = z.string().regex(/^[a-z][a-z-]*$/);
+
+const actorShape = z.discriminatedUnion("in", [
+  z.strictObject({ in: z.literal("guest-task"), steps: stepTexts }),
+  z.strictObject({ in: z.literal("guest-kernel"), steps: stepTexts }),
+  z.strictObject({
+    in: z.literal("host-process"),
+    through: z.enum(["file", "mount"]).default("file"),
+    steps: stepTexts,
+  }),
+  z.strictObject({ in: z.literal("vmm"), steps: stepTexts }),
+]);
+type ActorShape = z.infer<typeof actorShape>;
+
+const scenarioShape = z.strictObject({
+  id: z.string().max(ID_LENGTH_MAX).regex(ID, "an id is words of a-z, 0-9, - and ., with / between them"),
+  purpose: z.string().min(1).max(300),
+  layout: z.enum(layouts).default("dax-window"),
+  backing: z.strictObject({
+    kind: z.enum(backingKinds).default("host-file"),
+    size: bytes,
+    content: z.enum(contents).default("pattern"),
+  }),
+  window: z
+    .array(z.strictObject({ file: bytes, at: bytes, length: bytes }))
+    .max(WINDOW_MAPPINGS_MAX)
+    .optional(),
+  actors: z.record(
+    z.string().regex(ACTOR_NAME, "an actor's name is a-z, 0-9 and -, at most 16 characters"),
+    actorShape,
+  ),
+  witness: z.array(z.string()),
+  properties: z.array(word),
+  proposals: z.array(word).nullable().default(null),
+  needs: z
+    .array(z.string().regex(/^KVM_CAP_[A-Z0-9_]+$/, "the name of a capability as in <linux/kvm.h>"))
+    .default([]),
+});
+
+function pathText(path: readonly PropertyKey[]): string {
+  return path
+    .map((step, index) =>
+      typeof step === "number" ? `[${step}]` : `${index === 0 ? "" : "."}${String(step)}`,
+    )
+    .join("");
+}
+
+function parseActor(shape: ActorShape, at: string, problems: Problems): Actor {
+  function steps<Step>(
+    parse: (text: string, at: string, problems: Problems) => Step | null,
+  ): readonly Step[] {
+    const list: Step[] = [];
+    for (const [index, text] of shape.steps.entries()) {
+      const step = parse(text, `${at}.steps[${index}]`, problems);
+      if (step !== null) list.push(step);
+    }
+    return list;
+  }
+  switch (shape.in) {
+    case "guest-task":
+    case "guest-kernel":
+      return { in: shape.in, steps: steps(parseGuestStep) };
+    case "host-process":
+      return { in: shape.in, through: shape.through, steps: steps(parseHostStep) };
+    case "vmm":
+      return { in: shape.in, steps: steps(parseVmmStep) };
+  }
+}
+
+function parseWitness(text: string, at: string, problems: Problems): Witness | null {
+  const match = /^([a-z][a-z0-9-]*)\.(\S+) is (\S+)$/.exec(text);
+  if (match === null) {
+    problems.add(at, `${JSON.stringify(text)} is not of the form "actor.label is word"`);
+    return null;
+  }
+  return { subject: match[1] ?? "", label: match[2] ?? "", is: match[3] ?? "" };
+}
+
+function checkNames(
+  what: string,
+  names: readonly string[],
+  known: readonly string[],
+  at: string,
+  problems: Problems,
+): void {
+  for (const [index, name] of names.entries()) {
+    if (!known.includes(name)) {
+      problems.add(`${at}[${index}]`, `unknown ${what} ${JSON.stringify(name)}; known: ${known.join(", ")}`);
+    }
+  }
+}
+
+/** One expanded scenario; null if anything is wrong with it, which is then in `problems`. */
+function parseOne(json: Json, problems: Problems): Scenario | null {
+  const before = problems.list.length;
+  const parsed = scenarioShape.safeParse(json);
+  if (!parsed.success) {
+    for (const issue of parsed.error.issues) problems.add(pathText(issue.path), issue.message);
+    return null;
+  }
+  const shape = parsed.data;
+  const actors: Record<string, Actor> = {};
+  for (const [name, actor] of Object.entries(shape.actors)) {
+    actors[name] = parseActor(actor, `actors.${name}`, problems);
+  }
+  const witness: Witness[] = [];
+  for (const [index, text] of shape.witness.entries()) {
+    const parsedWitness = parseWitness(text, `witness[${index}]`, problems);
+    if (parsedWitness !== null) witness.push(parsedWitness);
+  }
+  checkNames("property", shape.properties, propertyIds, "properties", problems);
+  const presets = proposals.map((proposal) => proposal.id);
+  checkNames("proposal", shape.proposals ?? [], presets, "proposals", problems);
+  const { window, ...rest } = shape;
+  const wholeFile: WindowMapping[] =
+    shape.layout === "nvdimm" ? [] : [{ fileOffset: 0n, at: 0n, length: shape.backing.size }];
+  const scenario = {
+    ...rest,
+    window: window?.map(({ file, at, length }) => ({ fileOffset: file, at, length })) ?? wholeFile,
+    actors,
+    witness,
+  };
+  // What follows counts steps and signals: with steps missing it would only report consequences.
+  if (problems.list.length === before) checkScenario(scenario, problems);
+  return problems.list.length === before ? { ...scenario, hash: scenarioHash(scenario) } : null;
+}
+
+/**
+ * All scenarios of one file. Throws a ScenarioError that lists everything wrong.
+ * @param file Its name, for messages.
+ */
+export function parseScenarios(text: string, file: string): readonly Scenario[] {
+  const problems = new Problems();
+  if (text.length > FILE_TEXT_MAX) {
+    problems.add("", `${text.length} characters are more than the limit ${FILE_TEXT_MAX}`);
+    throw new ScenarioError(file, problems.list);
+  }
+  let json: Json;
+  try {
+    json = JSON.parse(text) as Json;
+  } catch (error) {
+    problems.add("", `not JSON: ${error instanceof Error ? error.message : String(error)}`);
+    throw new ScenarioError(file, problems.list);
+  }
+  const scenarios: Scenario[] = [];
+  const expanded = expand(json, problems);
+  for (const one of expanded) {
+    const found = new Problems();
+    const scenario = parseOne(one, found);
+    if (scenario !== null) scenarios.push(scenario);
+    const id = (one as { readonly id?: unknown } | null)?.id;
+    const which = expanded.length > 1 ? `(${String(id)}) ` : "";
+    for (const problem of found.list) problems.add(problem.at, which + problem.message);
+  }
+  if (problems.list.length > 0) throw new ScenarioError(file, problems.list);
+  return scenarios;
+}

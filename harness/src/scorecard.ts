@@ -1,0 +1,108 @@
+/**
+ * The scorecard: which properties hold of which proposal. Decided by evidence of cases that name the property,
+ * whether as expected or not; a cell that no case decides is `documented` with its source, or `unknown`.
+ */
+import type { EngineName, Evidence } from "./evidence.ts";
+import type { DocumentedCell } from "./kinds.ts";
+import { type Finding, properties } from "./properties.ts";
+import type { Scenario } from "./scenario/scenario.ts";
+import type { VerdictKind } from "./verdict.ts";
+
+export const holdsWords = ["yes", "no", "partly", "unknown", "documented"] as const;
+export type Holds = (typeof holdsWords)[number];
+
+export type ScoreCell = {
+  readonly proposal: string;
+  readonly property: string;
+  readonly holds: Holds;
+  /** Cases that decided it. */
+  readonly cases: number;
+  readonly engines: readonly EngineName[];
+  /** True only if every deciding case was looked at exhaustively. */
+  readonly exhaustive: boolean;
+  /** For `documented`: what the source says. */
+  readonly says: "yes" | "no" | null;
+  readonly source: string | null;
+};
+
+export type ScoredCase = {
+  readonly scenario: Scenario;
+  readonly proposal: string;
+  readonly engine: EngineName;
+  readonly verdict: VerdictKind;
+  readonly evidence: Evidence;
+};
+
+type Decision = { readonly finding: Exclude<Finding, "unknown">; readonly scored: ScoredCase };
+
+/** Evidence that proves nothing decides nothing, nor does a peculiarity of one backend (errata) speak for a proposal. */
+function decides(verdict: VerdictKind): boolean {
+  switch (verdict) {
+    case "pass":
+    case "fail":
+    case "xpass":
+      return true;
+    case "xfail":
+    case "skip":
+    case "inconclusive":
+      return false;
+  }
+}
+
+function decisionsOn(propertyId: string, cases: readonly ScoredCase[]): readonly Decision[] {
+  const property = properties.find(({ id }) => id === propertyId);
+  const decisions: Decision[] = [];
+  for (const scored of cases) {
+    if (!decides(scored.verdict)) continue;
+    if (!scored.scenario.properties.includes(propertyId)) continue;
+    const finding = property?.decide?.(scored.scenario, scored.evidence) ?? "unknown";
+    if (finding !== "unknown") decisions.push({ finding, scored });
+  }
+  return decisions;
+}
+
+function merge(decisions: readonly Decision[]): Holds {
+  const yes = decisions.some(({ finding }) => finding === "yes");
+  const no = decisions.some(({ finding }) => finding === "no");
+  if (yes && no) return "partly";
+  if (yes) return "yes";
+  return no ? "no" : "unknown";
+}
+
+/** One cell. */
+export function scoreCell(
+  proposal: string,
+  property: string,
+  cases: readonly ScoredCase[],
+  documented: readonly DocumentedCell[],
+): ScoreCell {
+  const decisions = decisionsOn(
+    property,
+    cases.filter((scored) => scored.proposal === proposal),
+  );
+  const source = documented.find((cell) => cell.proposal === proposal && cell.property === property);
+  const isDocumented = decisions.length === 0 && source !== undefined;
+  return {
+    proposal,
+    property,
+    holds: isDocumented ? "documented" : merge(decisions),
+    cases: decisions.length,
+    engines: [...new Set(decisions.map(({ scored }) => scored.engine))].sort(),
+    exhaustive:
+      decisions.length > 0 &&
+      decisions.every(({ scored }) => scored.evidence.exhaustiveness.kind === "exhaustive"),
+    says: isDocumented ? source.says : null,
+    source: isDocumented ? source.source : null,
+  };
+}
+
+/** All cells of the proposals, properties in the order of their definition. */
+export function scorecard(
+  proposalIds: readonly string[],
+  cases: readonly ScoredCase[],
+  documented: readonly DocumentedCell[],
+): readonly ScoreCell[] {
+  return proposalIds.flatMap((proposal) =>
+    properties.map(({ id }) => scoreCell(proposal, id, cases, documented)),
+  );
+}

@@ -1,0 +1,124 @@
+import { describe, expect, it } from "vitest";
+import type { VmReport } from "../../../src/engines/kvm/messages.ts";
+import {
+  accessesSeen,
+  bystandersSeen,
+  guestKernelSeen,
+  unexpectedError,
+  vmmSeen,
+} from "../../../src/engines/kvm/observe.ts";
+import { vmmText } from "../../../src/vocabulary.ts";
+import { scenarioWith } from "../../support/cases.ts";
+
+const place = { rip: 0x41581n, cpl: 3, task: 0, step: 3, gva: 0x40001000n, gpa: 0x40001000n, hva: 0x7f00n };
+const efault = { kind: "error", errno: "EFAULT", exitReason: 0 } as const;
+
+function report(changes: Partial<VmReport>): VmReport {
+  return {
+    capabilities: {},
+    history: [],
+    end: { kind: "finished" },
+    outOfTime: false,
+    final: { counters: {}, asyncPageFaultMsr: 0n, exits: 0, interruptions: 0, clock: null },
+    tasks: [
+      {
+        actor: "victim",
+        state: "ready",
+        currentStep: 3,
+        count: 0n,
+        countSinceTrouble: 0n,
+        results: (["done", "not-reached", "not-reached", "started"] as const).map((status) => ({
+          status,
+          code: null,
+        })),
+      },
+    ],
+    guestEvents: [],
+    apfNotPresentCount: 0,
+    apfReadyCount: 0,
+    events: [],
+    ...changes,
+  };
+}
+
+const first = (_actor: string, step: number) => (step === 0 ? ({ kind: "value", value: 7n } as const) : null);
+const accesses = (changes: Partial<VmReport>) => accessesSeen(scenarioWith({}), report(changes), first);
+
+describe("accessesSeen", () => {
+  it("calls an access killed when the VM stopped at it, hung when it loops, not reached before it began", () => {
+    const stopped = { kind: "stopped", exit: efault, place } as const;
+    const looping = { kind: "looping", faultsPerSecond: 9, place } as const;
+    expect(accesses({ history: [stopped] })).toEqual({
+      victim: { "load#1": { kind: "value", value: 7n }, "load#2": { kind: "killed" } },
+    });
+    expect(accesses({ history: [looping] }).victim?.["load#2"]).toEqual({ kind: "hung" });
+    const tasks = report({}).tasks.map((task) => ({ ...task, results: task.results.slice(0, 1) }));
+    expect(accesses({ tasks }).victim?.["load#2"]).toEqual({ kind: "not-reached" });
+  });
+
+  it("tells SIGBUS and a system call's EFAULT apart", () => {
+    const last = (status: "sigbus" | "efault", code: "BUS_ADRERR" | null) => {
+      const tasks = report({}).tasks.map((task) => ({
+        ...task,
+        results: task.results.with(3, { status, code }),
+      }));
+      return accesses({ tasks }).victim?.["load#2"];
+    };
+    expect(last("sigbus", "BUS_ADRERR")).toEqual({ kind: "sigbus", code: "BUS_ADRERR" });
+    expect(last("efault", null)).toEqual({ kind: "efault" });
+  });
+
+  it("calls it killed when its task was", () => {
+    const tasks = report({}).tasks.map((task) => ({ ...task, state: "killed" as const }));
+    expect(accesses({ tasks }).victim?.["load#2"]).toEqual({ kind: "killed" });
+  });
+});
+
+describe("vmmSeen", () => {
+  it("is running if nothing happened, and tells the exits apart", () => {
+    expect(vmmSeen(report({})).map(vmmText)).toEqual(["running"]);
+    const exits = [
+      efault,
+      { kind: "memory-fault", errno: "EFAULT", flags: 0n, gpa: 0n, sizeBytes: 4096n },
+      { kind: "mmio", gpa: 0n, isWrite: false, lengthBytes: 8 },
+      { kind: "shutdown" },
+      { kind: "internal-error", suberror: 1 },
+    ] as const;
+    const history = exits.map((exit) => ({ kind: "stopped", exit, place: null }) as const);
+    expect(vmmSeen(report({ history })).map(vmmText)).toEqual([
+      "stopped(efault)",
+      "stopped(memory-fault)",
+      "stopped(mmio)",
+      "stopped(triple-fault)",
+      "stopped(internal-error)",
+    ]);
+  });
+});
+
+describe("what is no observation", () => {
+  it("names an errno that nobody expected, and a thread that ended without a word", () => {
+    const exit = { kind: "error", errno: "ENOMEM", exitReason: 0 } as const;
+    expect(unexpectedError(report({ history: [{ kind: "stopped", exit, place }] }))).toMatch(/ENOMEM/u);
+    expect(unexpectedError(report({ final: null }))).toMatch(/final state/u);
+    expect(unexpectedError(report({ end: { kind: "defect", message: "doorbell 0x0" } }))).toBe(
+      "doorbell 0x0",
+    );
+    expect(unexpectedError(report({}))).toBeNull();
+  });
+});
+
+describe("bystanders and the guest kernel", () => {
+  it("asks for progress after the trouble began", () => {
+    const actors = { counter: { in: "guest-task", steps: [{ verb: "count" }] } } as const;
+    const task = { actor: "counter", state: "ready", currentStep: 0, count: 9n, results: [] } as const;
+    const seen = (countSinceTrouble: bigint) =>
+      bystandersSeen(scenarioWith({ actors }), report({ tasks: [{ ...task, countSinceTrouble }] }));
+    expect(seen(0n)).toEqual({ counter: "starved" });
+    expect(seen(1n)).toEqual({ counter: "progress" });
+  });
+
+  it("calls a panic a panic", () => {
+    expect(guestKernelSeen(report({ end: { kind: "guest-panic", reason: "x" } }))).toBe("panic");
+    expect(guestKernelSeen(report({}))).toBe("alive");
+  });
+});

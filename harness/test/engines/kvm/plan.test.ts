@@ -1,0 +1,88 @@
+import { describe, expect, it } from "vitest";
+import { planCase, supportsAccesses, supportsProposal } from "../../../src/engines/kvm/plan.ts";
+import { proposals } from "../../../src/proposal.ts";
+import { proposalOf, scenarioWith } from "../../support/cases.ts";
+
+const place = { filePath: "/f/file", sourceDirectory: "/f", lifeMs: 1000 };
+const allFeatures = {
+  x2apic: true,
+  xsave: true,
+  avx: true,
+  avx512: true,
+  cmpxchg16b: true,
+  asyncPageFaultInterrupt: true,
+};
+
+describe("planCase", () => {
+  it("turns each preset into the set-up that its title promises", () => {
+    const machine = (id: string) => planCase(scenarioWith({}), proposalOf(id), place).machine;
+    expect(machine("efault-exit")).toEqual({
+      lapicInKernel: false,
+      hltInGuest: false,
+      asyncPageFaults: false,
+    });
+    expect(machine("apf-loop")).toEqual({ lapicInKernel: true, hltInGuest: false, asyncPageFaults: false });
+    expect(machine("apf-guest")).toEqual({ lapicInKernel: true, hltInGuest: false, asyncPageFaults: true });
+    expect(machine("no-hlt-exits")).toEqual({
+      lapicInKernel: true,
+      hltInGuest: true,
+      asyncPageFaults: false,
+    });
+  });
+
+  it("numbers signals and places accesses in the window, in the order of the scenario", () => {
+    const plan = planCase(scenarioWith({}), proposalOf("efault-exit"), place);
+    expect(plan.signals).toEqual(["touched", "cut"]);
+    expect(plan.tasks).toMatchObject([
+      {
+        actor: "victim",
+        program: {
+          cpl: 3,
+          steps: [
+            { verb: "load", size: 8, address: 0x40001000n },
+            { verb: "signal", address: 0n },
+            { verb: "await", address: 1n },
+            { verb: "load", size: 8, address: 0x40001000n },
+          ],
+        },
+      },
+    ]);
+    expect(plan.stuckIsAwaited).toBe(false);
+  });
+
+  it("rounds the window up to what the Linux driver maps at once", () => {
+    const window = [{ fileOffset: 0n, at: 0x200000n, length: 0x1000n }];
+    expect(planCase(scenarioWith({ window }), proposalOf("apf-loop"), place).windowBytes).toBe(0x400000);
+  });
+
+  it("knows when somebody waits for the vCPU to be stuck", () => {
+    const actors = {
+      host: { in: "host-process", through: "file", steps: [{ verb: "await", name: "stuck" }] },
+    } as const;
+    expect(planCase(scenarioWith({ actors }), proposalOf("apf-loop"), place).stuckIsAwaited).toBe(true);
+  });
+});
+
+describe("supports", () => {
+  it("takes the presets that have a VM, and says why not the others", () => {
+    const answers = proposals.map((proposal) => [proposal.id, supportsProposal(proposal).kind]);
+    expect(Object.fromEntries(answers)).toMatchObject({
+      native: "no",
+      "efault-exit": "yes",
+      "apf-loop": "yes",
+    });
+    const proposal = { ...proposalOf("apf-loop"), kvm: "final-efault" } as const;
+    expect(supportsProposal(proposal)).toMatchObject({ reason: /^kvm=final-efault is in no kernel/u });
+  });
+
+  it("refuses accesses that no instruction of this CPU does, naming the instruction set", () => {
+    const load = (size: number, where: "guest-task" | "guest-kernel" = "guest-task") =>
+      scenarioWith({ actors: { victim: { in: where, steps: [{ verb: "load", offset: 0n, size }] } } });
+    expect(supportsAccesses(load(64), { ...allFeatures, avx512: false })).toMatchObject({
+      reason: /AVX-512/u,
+    });
+    expect(supportsAccesses(load(32), { ...allFeatures, avx: false })).toMatchObject({ reason: /AVX/u });
+    expect(supportsAccesses(load(32, "guest-kernel"), allFeatures)).toMatchObject({ reason: /CPL 0/u });
+    expect(supportsAccesses(load(64), allFeatures)).toEqual({ kind: "yes" });
+  });
+});

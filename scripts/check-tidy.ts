@@ -1,0 +1,79 @@
+/**
+ * What the repository promises about itself and no linter checks: every test is collected, none stands alone,
+ * nothing is left for later, no path of somebody's machine, plain ASCII in code, no fixture that nobody reads.
+ */
+import { fileURLToPath } from "node:url";
+import { readSources, report, type SourceFile } from "./sources.ts";
+
+const isCode = (path: string): boolean =>
+  /\.(ts|c|h|S|json|sh)$/.test(path) || /^(scripts|\.ci)\/[^.]+$/.test(path);
+/** The checks and their tests spell out what they look for. */
+const isChecker = (path: string): boolean => /^scripts\/(test\/)?check-tidy(\.test)?\.ts$/.test(path);
+const isGenerated = (path: string): boolean => path === "package-lock.json";
+
+const forbidden: readonly { readonly pattern: RegExp; readonly why: string }[] = [
+  { pattern: /\b(?:describe|it|test)\.only\(/, why: "a test that stands alone hides all others" },
+  { pattern: /\b(?:TODO|FIXME|XXX)\b/, why: "do it, or write it down where users can see it" },
+  { pattern: /(?:^|[\s"'`(=:])\/(?:home|Users|root|work)\//, why: "a path of one machine" },
+];
+
+function lineBreaches(file: SourceFile): readonly string[] {
+  const breaches: string[] = [];
+  for (const [index, line] of file.text.split("\n").entries()) {
+    const place = `${file.path}:${index + 1}`;
+    for (const { pattern, why } of forbidden) {
+      if (pattern.test(line)) breaches.push(`${place}: ${why}: ${line.trim().slice(0, 100)}`);
+    }
+    // Documents and texts for people may use any character; in code a look-alike is a trap.
+    const odd = isCode(file.path) ? /[^\t\x20-\x7e]/u.exec(line) : null;
+    if (odd !== null && !file.path.startsWith("harness/src/report/")) {
+      breaches.push(`${place}: not ASCII: ${JSON.stringify(odd[0])}`);
+    }
+  }
+  return breaches;
+}
+
+/** Test files that the `include` pattern of vitest.config.ts does not collect. */
+function uncollectedTests(files: readonly SourceFile[]): readonly string[] {
+  const config = files.find((file) => file.path === "vitest.config.ts")?.text ?? "";
+  const parts = /include: \["\{([^}]*)\}\/test\/\*\*\/\*\.test\.ts"\]/.exec(config)?.[1]?.split(",");
+  if (parts === undefined) return ["vitest.config.ts: its include is not {parts}/test/**/*.test.ts"];
+  const breaches: string[] = [];
+  for (const { path, text } of files) {
+    const collected = parts.some((part) => path.startsWith(`${part}/test/`)) && path.endsWith(".test.ts");
+    const isTest =
+      /\.(test|spec)\.[a-z]+$/.test(path) || /^\s*(describe|it|test)(\.\w+)?\(["`'(]/m.test(text);
+    if (path.endsWith(".ts") && isTest && !collected)
+      breaches.push(`${path}: a test that vitest does not collect`);
+  }
+  return breaches;
+}
+
+/** Fixture files whose name, or whose folder's path, no code mentions. */
+function deadFixtures(files: readonly SourceFile[]): readonly string[] {
+  const code = files.filter((file) => file.path.endsWith(".ts") && !isChecker(file.path));
+  const mentioned = (text: string): boolean => code.some((file) => file.text.includes(text));
+  const breaches: string[] = [];
+  for (const { path } of files) {
+    if (!path.startsWith("fixtures/")) continue;
+    const steps = path.split("/");
+    const file = steps.at(-1) ?? "";
+    const folder = steps.slice(1, -1).join("/");
+    if (!mentioned(file) && (folder === "" || !mentioned(`fixtures/${folder}`))) {
+      breaches.push(`${path}: a fixture that no code mentions`);
+    }
+  }
+  return breaches;
+}
+
+/** Every breach, one sentence each. */
+export function tidyBreaches(files: readonly SourceFile[]): readonly string[] {
+  const breaches: string[] = [...uncollectedTests(files), ...deadFixtures(files)];
+  for (const file of files) {
+    if (!isChecker(file.path) && !isGenerated(file.path)) breaches.push(...lineBreaches(file));
+  }
+  return breaches;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  report("tidy", tidyBreaches(readSources(process.cwd())));

@@ -1,0 +1,33 @@
+/** File calls that Node does not have, or has differently: its `fs.truncate` is open(2) + ftruncate(2). */
+import { closeSync, openSync } from "node:fs";
+import { check, declare } from "./libc.ts";
+
+const FALLOC_FL_KEEP_SIZE = 1;
+const FALLOC_FL_PUNCH_HOLE = 2;
+
+const cTruncate = declare<(path: string, length: bigint) => number>(
+  "int truncate(const char *path, int64 length)",
+);
+const cFallocate = declare<(fd: number, mode: number, offset: bigint, length: bigint) => number>(
+  "int fallocate(int fd, int mode, int64 offset, int64 length)",
+);
+
+/** truncate(2): by path, without opening. Throws a SyscallError. */
+export function truncate(path: string, sizeBytes: bigint): void {
+  check("truncate", cTruncate(path, sizeBytes), `${path} to ${sizeBytes} bytes`);
+}
+
+/** fallocate(2) with PUNCH_HOLE | KEEP_SIZE: the range reads as zeros afterwards. Throws a SyscallError. */
+export function punchHole(path: string, offset: bigint, lengthBytes: bigint): void {
+  const fd = openSync(path, "r+");
+  try {
+    const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    check(
+      "fallocate",
+      cFallocate(fd, mode, offset, lengthBytes),
+      `${path}, ${lengthBytes} bytes at ${offset}`,
+    );
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,85 @@
+/** Mounts: the mount table, a tmpfs of a given size, and taking a mount away whoever still uses it. */
+import { readFileSync } from "node:fs";
+import { check, declare } from "./libc.ts";
+
+const MS_NOSUID = 2;
+const MS_NODEV = 4;
+const MNT_DETACH = 2;
+
+const cMount = declare<
+  (source: string, target: string, type: string, flags: bigint, options: string) => number
+>("int mount(const char *source, const char *target, const char *type, uint64 flags, const char *options)");
+const cUmount2 = declare<(target: string, flags: number) => number>(
+  "int umount2(const char *target, int flags)",
+);
+
+export type Mount = {
+  readonly mountpoint: string;
+  /** `ext4`, `tmpfs`, `fuse`, `fuse.name` .. */
+  readonly type: string;
+  /** What the mounting program calls the source: a device, or a name of its choice. */
+  readonly source: string;
+};
+
+/** Blanks and backslashes of paths are octal escapes there (proc_pid_mountinfo(5)). */
+function unescapeOctal(text: string): string {
+  return text.replaceAll(/\\([0-7]{3})/g, (_match, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 8)),
+  );
+}
+
+/** One line of /proc/PID/mountinfo: `36 35 98:0 /root /mount opts tag:1 - type source super`. */
+export function parseMountLine(line: string): Mount | null {
+  const [before, after] = line.split(" - ");
+  const mountpoint = before?.split(" ")[4];
+  const [type, source] = after?.split(" ") ?? [];
+  if (mountpoint === undefined || type === undefined || source === undefined) return null;
+  return { mountpoint: unescapeOctal(mountpoint), type, source: unescapeOctal(source) };
+}
+
+/** What is mounted in this process's namespace, in the order mounted. */
+export function mounts(): readonly Mount[] {
+  const table: Mount[] = [];
+  for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
+    const mount = parseMountLine(line);
+    if (mount !== null) table.push(mount);
+  }
+  return table;
+}
+
+function isBelow(path: string, directory: string): boolean {
+  return path === directory || path.startsWith(directory === "/" ? "/" : `${directory}/`);
+}
+
+/** The mounts at or below `directory`, deepest and latest first: the order in which they can be taken away. */
+export function mountsBelow(directory: string): readonly Mount[] {
+  return mounts()
+    .filter((mount) => isBelow(mount.mountpoint, directory))
+    .reverse();
+}
+
+/** The mount that `path` (absolute, without symbolic links) lies on. */
+export function mountOf(path: string): Mount | null {
+  let best: Mount | null = null;
+  for (const mount of mounts()) {
+    if (!isBelow(path, mount.mountpoint)) continue;
+    // Later lines of equal length hide earlier ones.
+    if (best === null || mount.mountpoint.length >= best.mountpoint.length) best = mount;
+  }
+  return best;
+}
+
+/** Mounts an empty tmpfs of at most `sizeBytes`. Needs root. Throws a SyscallError. */
+export function mountTmpfs(target: string, sizeBytes: bigint): void {
+  const options = `size=${sizeBytes},mode=0700`;
+  check(
+    "mount",
+    cMount("daxfault", target, "tmpfs", BigInt(MS_NOSUID | MS_NODEV), options),
+    `tmpfs at ${target}`,
+  );
+}
+
+/** umount2(2) with MNT_DETACH: gone from the tree at once, freed when the last user ends. Throws a SyscallError. */
+export function unmountLazily(target: string): void {
+  check("umount2", cUmount2(target, MNT_DETACH), target);
+}

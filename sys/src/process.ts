@@ -1,0 +1,30 @@
+/** This process and its parent: a child that must not outlive whoever started it. */
+import { check, declare } from "./libc.ts";
+
+const PR_SET_PDEATHSIG = 1;
+const SIGKILL = 9;
+
+// prctl is variadic in C; on x86-64 integer arguments travel the same way in both kinds of call.
+const cPrctl = declare<(option: number, argument: bigint) => number>(
+  "int prctl(int option, uint64 argument)",
+);
+
+/**
+ * Asks the kernel to kill this process as soon as its parent's spawning thread ends (PR_SET_PDEATHSIG, prctl(2)).
+ * @param parentPid The parent, as the parent itself told it. It may be gone before the request reaches the kernel,
+ *   which then never sends the signal: this process ends itself in that case.
+ */
+export function dieWithParent(parentPid: number): void {
+  check("prctl(PR_SET_PDEATHSIG)", cPrctl(PR_SET_PDEATHSIG, BigInt(SIGKILL)));
+  if (process.ppid !== parentPid) process.kill(process.pid, "SIGKILL");
+}
+
+const RLIMIT_CORE = 4;
+const cSetrlimit = declare<(resource: number, limit: BigUint64Array) => number>(
+  "int setrlimit(int resource, void *limit)",
+);
+
+/** No core file when this process dies: for processes whose death by a signal is an expected result. */
+export function disableCoreDumps(): void {
+  check("setrlimit(RLIMIT_CORE)", cSetrlimit(RLIMIT_CORE, new BigUint64Array([0n, 0n])));
+}

@@ -1,0 +1,115 @@
+/**
+ * Thread-directed signals and timers, all from JavaScript: what a watchdog of a blocking ioctl needs.
+ *
+ * Every function acts on the calling thread; in a worker_thread that is the worker's. Signals are numbers of the
+ * real-time range: Node uses none of them (SIGUSR1 is its inspector's).
+ */
+import { check, declare } from "./libc.ts";
+
+/** First real-time signal that glibc leaves to programs (32 and 33 are its own). */
+export const SIGRTMIN = 34;
+
+const SIG_BLOCK = 0;
+const SIGEV_THREAD_ID = 4;
+const CLOCK_MONOTONIC = 1;
+/** A signal set as glibc has it: 1024 bits; the kernel's is the first 64. */
+const SIGSET_BYTES = 128;
+const NANOSECONDS_PER_MS = 1_000_000;
+
+const cGettid = declare<() => number>("int gettid()");
+const cSigmask = declare<(how: number, set: Uint8Array, old: null) => number>(
+  "int pthread_sigmask(int how, void *set, void *old)",
+);
+const cSigtimedwait = declare<(set: Uint8Array, info: DataView | null, timeout: Uint8Array) => number>(
+  "int sigtimedwait(void *set, void *info, void *timeout)",
+);
+const cTgkill = declare<(pid: number, tid: number, signal: number) => number>(
+  "int tgkill(int pid, int tid, int signal)",
+);
+const cTimerCreate = declare<(clock: number, event: Uint8Array, id: Uint8Array) => number>(
+  "int timer_create(int clock, void *event, void *id)",
+);
+const cTimerSettime = declare<(id: bigint, flags: number, value: Uint8Array, old: null) => number>(
+  "int timer_settime(uint64 id, int flags, void *value, void *old)",
+);
+const cTimerDelete = declare<(id: bigint) => number>("int timer_delete(uint64 id)");
+
+/** The calling thread's id (gettid(2)); the main thread's equals the process id. */
+export function threadId(): number {
+  return cGettid();
+}
+
+/** Sends `signal` to one thread of this process (tgkill(2)). */
+export function signalThread(tid: number, signal: number): void {
+  check("tgkill", cTgkill(process.pid, tid, signal), `thread ${tid} signal ${signal}`);
+}
+
+/** The signal set with just `signals` in it. */
+function signalSet(signals: readonly number[]): Uint8Array {
+  const set = new Uint8Array(SIGSET_BYTES);
+  for (const signal of signals) {
+    const bit = signal - 1;
+    set[bit >> 3] = (set[bit >> 3] ?? 0) | (1 << (bit & 7));
+  }
+  return set;
+}
+
+/**
+ * The kernel's 64-bit set with every signal but these: for KVM_SET_SIGNAL_MASK, where only they may interrupt.
+ * SIGKILL and SIGSTOP cannot be blocked and do so anyway.
+ */
+export function kernelSignalSetExcept(signals: readonly number[]): bigint {
+  return signals.reduce((set, signal) => set & ~(1n << BigInt(signal - 1)), 2n ** 64n - 1n);
+}
+
+/** Blocks `signal` in the calling thread, so that it only stays pending. */
+export function blockSignal(signal: number): void {
+  const error = cSigmask(SIG_BLOCK, signalSet([signal]), null);
+  if (error !== 0) throw new Error(`pthread_sigmask: error ${error} for signal ${signal}`);
+}
+
+/** Takes a pending, blocked `signal` off the calling thread. Returns whether there was one. Does not wait. */
+export function consumeSignal(signal: number): boolean {
+  return cSigtimedwait(signalSet([signal]), null, new Uint8Array(16)) === signal;
+}
+
+/** SIGBUS with what siginfo_t says of it (sigaction(2)). */
+export type BusError = {
+  /** BUS_MCEERR_AR is 4: a machine check that must be acted on; BUS_ADRERR is 2: no such memory. */
+  readonly code: number;
+  readonly address: bigint;
+};
+
+export const SIGBUS = 7;
+
+/** Takes a pending, blocked SIGBUS off the calling thread, or returns null. Does not wait. */
+export function takeBusError(): BusError | null {
+  const info = new DataView(new ArrayBuffer(128));
+  if (cSigtimedwait(signalSet([SIGBUS]), info, new Uint8Array(16)) !== SIGBUS) return null;
+  // siginfo_t: si_signo, si_errno, si_code, padding, si_addr.
+  return { code: info.getInt32(8, true), address: info.getBigUint64(16, true) };
+}
+
+export type ThreadTimer = { stop(): void };
+
+/** A timer that sends `signal` to the calling thread every `intervalMs`, from now on. Stop it on the same thread. */
+export function startThreadTimer(signal: number, intervalMs: number): ThreadTimer {
+  // struct sigevent: sigval (8), signo (4), notify (4), thread id (4); 64 bytes in all.
+  const event = new DataView(new ArrayBuffer(64));
+  event.setInt32(8, signal, true);
+  event.setInt32(12, SIGEV_THREAD_ID, true);
+  event.setInt32(16, threadId(), true);
+  const id = new BigUint64Array(1);
+  check(
+    "timer_create",
+    cTimerCreate(CLOCK_MONOTONIC, new Uint8Array(event.buffer), new Uint8Array(id.buffer)),
+  );
+  const timer = id[0] ?? 0n;
+  // struct itimerspec: interval, then first expiry; each seconds and nanoseconds.
+  const spec = new BigInt64Array(4);
+  const seconds = BigInt(Math.floor(intervalMs / 1000));
+  const nanoseconds = BigInt(Math.round((intervalMs % 1000) * NANOSECONDS_PER_MS));
+  spec.set([seconds, nanoseconds, seconds, nanoseconds]);
+  check("timer_settime", cTimerSettime(timer, 0, new Uint8Array(spec.buffer), null), `${intervalMs} ms`);
+  return { stop: () => void check("timer_delete", cTimerDelete(timer)) };
+}

@@ -1,0 +1,202 @@
+/*
+ * The channel between host and micro-guest: one port, one range of shared memory.
+ *
+ * Mirrored by vmm/src/guest/channel.ts; vmm/test/guest/channel.test.ts compiles a program against this file and
+ * compares every size, offset and number with that mirror.
+ *
+ * Who writes what: the host fills `header.configuration` and `programs` before the first instruction, and `signals`
+ * at any time. Everything else is the guest's; the host only reads it.
+ */
+#pragma once
+#include <stdint.h>
+
+#define CHANNEL_MAGIC 0x3154534547584144ull /* "DAXGEST1" */
+
+/* Guest physical = guest virtual addresses, all below 2 MiB. The window is wherever the host maps it. */
+#define IMAGE_ADDRESS 0x40000ull
+#define CHANNEL_ADDRESS 0x100000ull
+#define VE_INFORMATION_ADDRESS 0x1d0000ull
+#define PV_ERROR_ADDRESS 0x1e0000ull
+#define APF_AREA_ADDRESS 0x1f0000ull
+#define RAM_BYTES 0x200000ull
+#define WINDOW_ADDRESS 0x40000000ull
+
+#define VECTOR_APF_READY 0xf3
+#define VECTOR_PV_ERROR 0xf4
+#define VECTOR_TIMER 0xf5
+
+#define MAX_TASKS 8
+#define MAX_STEPS 64
+#define MAX_SIGNALS 16
+#define MAX_EVENTS 256
+#define MAX_ACCESS_BYTES 64
+
+/* Port of the doorbell: 32 bits, kind in the low 8, argument above. Rung by the micro-kernel only. */
+#define DOORBELL_PORT 0x10
+enum doorbell {
+    DOORBELL_SIGNAL = 1,   /* argument: signal number, just raised by a task */
+    DOORBELL_FINISHED = 2, /* every task that can end has ended */
+    DOORBELL_PANIC = 3,    /* argument: enum panic_reason; the last event says where */
+};
+
+enum panic_reason {
+    PANIC_EXCEPTION_IN_KERNEL = 1,
+    PANIC_BAD_CONFIGURATION = 2,
+    PANIC_BAD_STEP = 3,
+    PANIC_NO_APF = 4,       /* configured to enable async page faults, but CPUID does not offer them */
+    PANIC_APF_IN_KERNEL = 5, /* page-not-present for CPL 0, which the guest never asked for */
+    PANIC_MACHINE_CHECK = 6, /* in the guest kernel, where no machine-check-safe fixup covers it */
+};
+
+enum verb {
+    VERB_END = 0,
+    VERB_LOAD = 1,
+    VERB_STORE = 2,
+    VERB_ATOMIC = 3,
+    VERB_FETCH = 4,
+    VERB_COPY_FROM = 5,
+    VERB_COPY_TO = 6,
+    VERB_SIGNAL = 7,
+    VERB_AWAIT = 8,
+    VERB_COUNT = 9,
+    VERB_KERNEL_READ = 10,  /* system call: the guest kernel copies from the window (copy_from_user) */
+    VERB_KERNEL_WRITE = 11, /* system call: the guest kernel copies to the window (copy_to_user) */
+};
+
+/* Of a step. */
+enum step_flags {
+    STEP_INTERRUPTS_OFF = 1 << 0, /* the guest kernel's copy runs with IF = 0 */
+    STEP_NO_FIXUP = 1 << 1,       /* no exception-table entry covers it */
+};
+
+enum result_status {
+    RESULT_NOT_REACHED = 0,
+    RESULT_STARTED = 1,
+    RESULT_DONE = 2,
+    RESULT_EFAULT = 3, /* a system call returned -EFAULT */
+    RESULT_SIGBUS = 4, /* `code` says which */
+};
+
+/* si_code of SIGBUS (asm-generic/siginfo.h). */
+enum sigbus_code { SIGBUS_ADRERR = 2, SIGBUS_MCEERR_AR = 4 };
+
+/* What a task does about SIGBUS. */
+enum on_sigbus { SIGBUS_KILLS = 0, SIGBUS_SKIPS_STEP = 1 /* a handler that goes on with the next step */ };
+
+enum task_state { TASK_UNUSED = 0, TASK_READY = 1, TASK_SLEEPING = 2, TASK_DONE = 3, TASK_KILLED = 4 };
+
+enum configuration {
+    CONFIGURE_LAPIC = 1 << 0, /* enable the local APIC (x2APIC mode, set by the host) */
+    CONFIGURE_APF = 1 << 1,   /* enable async page faults as Linux does: CPL 3 only, page-ready by interrupt */
+    CONFIGURE_TIMER = 1 << 2, /* preempt tasks at CPL 3 by the local APIC's timer */
+    CONFIGURE_NMI_IS_SIGBUS = 1 << 3,      /* as gVisor: an NMI means that the interrupted access failed */
+    CONFIGURE_MCE_SAFE_READS = 1 << 4,     /* machine checks in the kernel's reads of user memory are fixed up */
+    CONFIGURE_MCE_SAFE_WRITES = 1 << 5,    /* and in its writes, which Linux cannot */
+};
+
+enum event_kind {
+    EVENT_EXCEPTION = 1,       /* anything that is not one of the next two */
+    EVENT_APF_NOT_PRESENT = 2, /* #PF with flags = 1 in the shared area; token in `cr2` */
+    EVENT_APF_READY = 3,       /* page-ready interrupt; token in `cr2` */
+    EVENT_MACHINE_CHECK = 4,   /* #MC; MCi_ADDR in `cr2`, MCi_STATUS in `error_code` */
+    EVENT_VE = 5,              /* #VE; guest physical address in `cr2`, exit qualification in `error_code` */
+    EVENT_NMI = 6,
+    EVENT_PV_ERROR = 7,        /* paravirtual error interrupt; guest virtual address in `cr2` */
+    EVENT_SIGBUS = 8,          /* delivered to `task`; sigbus_code in `error_code`, address in `cr2` */
+    EVENT_FIXUP = 9,           /* the exception table caught an access of the kernel's; address in `cr2` */
+};
+
+struct step {
+    uint16_t verb;
+    uint16_t flags;
+    uint32_t size;    /* bytes, accesses only */
+    uint64_t address; /* guest virtual; for VERB_SIGNAL and VERB_AWAIT the signal's number */
+    uint64_t value;   /* for stores: little-endian, zero-extended to the size */
+};
+
+struct result {
+    uint32_t status;
+    uint32_t code; /* enum sigbus_code */
+    uint8_t bytes[MAX_ACCESS_BYTES];
+};
+
+struct task_program {
+    uint16_t cpl; /* 0 or 3 */
+    uint16_t on_sigbus;
+    uint32_t step_count;
+    struct step steps[MAX_STEPS];
+};
+
+struct task_report {
+    uint32_t state;
+    uint32_t current_step;
+    uint64_t count; /* of VERB_COUNT */
+    uint64_t rip;   /* where the task was when it last lost the processor */
+    struct result results[MAX_STEPS];
+};
+
+struct event {
+    uint32_t kind;
+    uint32_t task;
+    uint32_t vector;
+    uint32_t cpl;
+    uint64_t error_code;
+    uint64_t cr2;
+    uint64_t rip;
+    uint64_t tsc;
+};
+
+struct channel {
+    uint64_t magic;
+    uint32_t configuration;
+    uint32_t task_count;
+    uint32_t event_count; /* all that happened; only the first MAX_EVENTS are kept */
+    uint32_t apf_not_present_count;
+    uint32_t apf_ready_count;
+    uint32_t nmi_count;
+    uint32_t current_task; /* the one on the vCPU, or the last that was */
+    uint32_t heartbeat;    /* counts the micro-kernel's scheduling decisions */
+    uint32_t signals[MAX_SIGNALS]; /* 0 or 1 */
+    struct event events[MAX_EVENTS];
+    struct task_program programs[MAX_TASKS];
+    struct task_report reports[MAX_TASKS];
+};
+
+/*
+ * What a VMM that injects #VE fills in before it does: the information area of SDM vol. 3, 25.5.7.2. `busy` is set by
+ * the injector and cleared by the handler; no #VE may be delivered while it is set.
+ */
+#define VE_BUSY 0xffffffffu
+struct ve_information {
+    uint32_t exit_reason, busy;
+    uint64_t exit_qualification, linear_address, physical_address;
+};
+
+/* Paravirtual error interrupt: our own, in the spirit of Goyal's `ready_flags`. `pending` is cleared by the handler. */
+struct pv_error {
+    uint32_t pending, reserved;
+    uint64_t linear_address, physical_address;
+};
+
+/* First bytes of the image, at IMAGE_ADDRESS: what the host must know to start it. */
+#define ACCESS_SIZES 7 /* 1, 2, 4, 8, 16, 32, 64 bytes */
+struct image_header {
+    uint64_t magic;
+    uint64_t entry;
+    uint64_t boot_stack;
+    uint64_t gdt, gdt_limit;
+    uint64_t idt, idt_limit;
+    uint64_t tss, tss_limit;
+    uint64_t user_start, user_end; /* the only pages of the image that CPL 3 may touch */
+    uint64_t image_end;            /* behind .bss */
+    /* The instruction that touches the window, by verb and log2(size): where a precise report must point. */
+    uint64_t load_at[ACCESS_SIZES], store_at[ACCESS_SIZES], atomic_at[ACCESS_SIZES];
+    uint64_t copy_from_at, copy_to_at;
+    uint64_t kernel_read_at, kernel_write_at;
+};
+
+#define SELECTOR_KERNEL_CODE 0x08
+#define SELECTOR_KERNEL_DATA 0x10
+#define SELECTOR_USER_DATA 0x18
+#define SELECTOR_USER_CODE 0x20
+#define SELECTOR_TSS 0x28

@@ -1,0 +1,66 @@
+/* The micro-kernel's own declarations: what its files share. */
+#pragma once
+#include "guest.h"
+
+/* As pushed by the stubs of boot.S, lowest address first. */
+struct frame {
+    uint64_t r15, r14, r13, r12, r11, r10, r9, r8, rbp, rdi, rsi, rdx, rcx, rbx, rax;
+    uint64_t vector, error_code;
+    uint64_t rip, cs, rflags, rsp, ss;
+};
+
+static inline int in_kernel(const struct frame *frame) { return (frame->cs & 3) == 0; }
+
+static inline void wrmsr(uint32_t index, uint64_t value)
+{
+    __asm__ volatile("wrmsr" : : "c"(index), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");
+}
+
+static inline uint64_t rdmsr(uint32_t index)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(index) : "memory");
+    return (uint64_t)high << 32 | low;
+}
+
+static inline uint64_t read_cr2(void)
+{
+    uint64_t value;
+    __asm__ volatile("mov %%cr2, %0" : "=r"(value));
+    return value;
+}
+
+/* kernel.c */
+void record(enum event_kind kind, const struct frame *frame, uint64_t error_code, uint64_t address);
+void stop(enum doorbell kind, uint32_t argument) __attribute__((noreturn));
+
+/* tasks.c */
+void create_tasks(void);
+void start_first_task(void) __attribute__((noreturn));
+uint32_t current_task(void);
+/* Saves the interrupted task and puts the next one that is ready into `frame`, round robin. */
+void schedule(struct frame *frame);
+/* From the timer: only where a task may lose the processor. */
+void preempt(struct frame *frame);
+void task_done(struct frame *frame);
+void task_counts_for_ever(void);
+/* SIGBUS for the task in `frame`: its handler goes on with the next step, or it is killed. */
+void sigbus(struct frame *frame, enum sigbus_code code, uint64_t address);
+void kill_task(struct frame *frame);
+void sleep_task(struct frame *frame, uint32_t token);
+void wake_task(uint32_t token);
+
+/* apf.c */
+void enable_async_page_faults(void);
+int page_not_present_pending(void);
+void page_not_present(struct frame *frame);
+void page_ready(struct frame *frame);
+
+/* faults.c */
+void enable_machine_checks(void);
+void page_fault(struct frame *frame);
+void machine_check(struct frame *frame);
+void virtualization_exception(struct frame *frame);
+void nmi(struct frame *frame);
+void pv_error(struct frame *frame);
+void kernel_copy(struct frame *frame);

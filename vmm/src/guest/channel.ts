@@ -1,0 +1,317 @@
+/**
+ * The host's side of the channel to the micro-guest: mirrors vmm/guest/channel.h, number by number.
+ *
+ * `vmm/test/guest/channel.test.ts` compiles a C program against that header and compares `channelLayout`.
+ * The guest is not trusted: everything read from the channel is masked or bounded here.
+ */
+
+export const channelLayout = {
+  CHANNEL_MAGIC: 0x3154534547584144n,
+  IMAGE_ADDRESS: 0x40000n,
+  CHANNEL_ADDRESS: 0x100000n,
+  VE_INFORMATION_ADDRESS: 0x1d0000n,
+  PV_ERROR_ADDRESS: 0x1e0000n,
+  APF_AREA_ADDRESS: 0x1f0000n,
+  WINDOW_ADDRESS: 0x40000000n,
+  VECTOR_APF_READY: 0xf3,
+  VECTOR_PV_ERROR: 0xf4,
+  VECTOR_TIMER: 0xf5,
+  CONFIGURE_LAPIC: 1,
+  CONFIGURE_APF: 2,
+  CONFIGURE_TIMER: 4,
+  CONFIGURE_NMI_IS_SIGBUS: 8,
+  CONFIGURE_MCE_SAFE_READS: 16,
+  CONFIGURE_MCE_SAFE_WRITES: 32,
+  STEP_INTERRUPTS_OFF: 1,
+  STEP_NO_FIXUP: 2,
+  SIGBUS_ADRERR: 2,
+  SIGBUS_MCEERR_AR: 4,
+  RAM_BYTES: 0x200000n,
+  MAX_TASKS: 8,
+  MAX_STEPS: 64,
+  MAX_SIGNALS: 16,
+  MAX_EVENTS: 256,
+  MAX_ACCESS_BYTES: 64,
+  DOORBELL_PORT: 0x10,
+  ACCESS_SIZES: 7,
+  sizeofStep: 24,
+  sizeofResult: 72,
+  sizeofTaskProgram: 1544,
+  sizeofTaskReport: 4632,
+  sizeofEvent: 48,
+  sizeofChannel: 61800,
+  offsetofConfiguration: 8,
+  offsetofTaskCount: 12,
+  offsetofEventCount: 16,
+  offsetofApfNotPresentCount: 20,
+  offsetofApfReadyCount: 24,
+  offsetofNmiCount: 28,
+  offsetofCurrentTask: 32,
+  offsetofHeartbeat: 36,
+  offsetofSignals: 40,
+  offsetofEvents: 104,
+  offsetofPrograms: 12392,
+  offsetofReports: 24744,
+  offsetofReportCurrentStep: 4,
+  offsetofReportCount: 8,
+  offsetofReportRip: 16,
+  offsetofReportResults: 24,
+  offsetofResultCode: 4,
+  offsetofResultBytes: 8,
+  offsetofProgramOnSigbus: 2,
+  offsetofProgramStepCount: 4,
+  offsetofProgramSteps: 8,
+  sizeofVeInformation: 32,
+  offsetofVeBusy: 4,
+  offsetofVeExitQualification: 8,
+  offsetofVeLinearAddress: 16,
+  offsetofVePhysicalAddress: 24,
+  sizeofPvError: 24,
+  offsetofPvErrorLinearAddress: 8,
+  offsetofPvErrorPhysicalAddress: 16,
+} as const;
+
+export const verbNumber = {
+  load: 1,
+  store: 2,
+  atomic: 3,
+  fetch: 4,
+  "copy-from": 5,
+  "copy-to": 6,
+  signal: 7,
+  await: 8,
+  count: 9,
+  "kernel-read": 10,
+  "kernel-write": 11,
+} as const;
+export type GuestVerb = keyof typeof verbNumber;
+
+/** One step as the guest executes it. */
+export type ProgramStep = {
+  readonly verb: GuestVerb;
+  /** Bytes; 0 for verbs that touch nothing. */
+  readonly size: number;
+  /** Guest virtual address, or the signal's number. */
+  readonly address: bigint;
+  /** For stores: little-endian, zero-extended to the size. */
+  readonly value: bigint;
+  /** For the guest kernel's copies: runs with IF = 0; has no exception-table entry. */
+  readonly interruptsOff?: boolean;
+  readonly noFixup?: boolean;
+};
+
+export type TaskProgram = {
+  readonly cpl: 0 | 3;
+  readonly steps: readonly ProgramStep[];
+  /** What the task does about SIGBUS: ends (the default), or its handler goes on with the next step. */
+  readonly onSigbus?: "killed" | "next-step";
+};
+
+export type Doorbell =
+  | { readonly kind: "signal"; readonly number: number }
+  | { readonly kind: "finished" }
+  | { readonly kind: "panic"; readonly reason: string }
+  | { readonly kind: "unknown"; readonly value: number };
+
+const panicReasons: Readonly<Record<number, string>> = {
+  1: "exception in the guest kernel",
+  2: "bad configuration",
+  3: "bad step",
+  4: "async page faults asked for, but CPUID offers no page-ready interrupt (KVM_FEATURE_ASYNC_PF_INT)",
+  5: "page-not-present event at CPL 0",
+  6: "machine check in the guest kernel",
+};
+
+/** Decodes what was written to the doorbell port. */
+export function decodeDoorbell(value: number): Doorbell {
+  const argument = value >>> 8;
+  switch (value & 0xff) {
+    case 1:
+      if (argument >= channelLayout.MAX_SIGNALS) return { kind: "unknown", value };
+      return { kind: "signal", number: argument };
+    case 2:
+      return { kind: "finished" };
+    case 3:
+      return { kind: "panic", reason: panicReasons[argument] ?? `unknown reason ${argument}` };
+    default:
+      return { kind: "unknown", value };
+  }
+}
+
+const taskStates = ["unused", "ready", "sleeping", "done", "killed"] as const;
+export type TaskState = (typeof taskStates)[number];
+
+const resultStatuses = ["not-reached", "started", "done", "efault", "sigbus"] as const;
+export type ResultStatus = (typeof resultStatuses)[number];
+
+export type StepResult = {
+  readonly status: ResultStatus;
+  /** Of `sigbus`. */
+  readonly code: "BUS_ADRERR" | "BUS_MCEERR_AR" | null;
+  /** MAX_ACCESS_BYTES bytes; as many as the step's size mean something. A copy. */
+  readonly bytes: Uint8Array;
+};
+
+/** By enum event_kind, from 1. */
+const eventKinds = [
+  "unknown",
+  "exception",
+  "apf-not-present",
+  "apf-ready",
+  "machine-check",
+  "virtualization-exception",
+  "nmi",
+  "pv-error",
+  "sigbus",
+  "fixup",
+] as const;
+
+export type GuestEvent = {
+  readonly kind: (typeof eventKinds)[number];
+  readonly task: number;
+  readonly vector: number;
+  readonly cpl: number;
+  /** Pushed by the processor; MCi_STATUS; the exit qualification of #VE; si_code of SIGBUS. */
+  readonly errorCode: bigint;
+  /** CR2 of a #PF; MCi_ADDR; guest physical address of #VE; the token of an async page fault; the address of SIGBUS. */
+  readonly cr2: bigint;
+  readonly rip: bigint;
+  readonly tsc: bigint;
+};
+
+function sigbusCode(code: number): StepResult["code"] {
+  if (code === channelLayout.SIGBUS_ADRERR) return "BUS_ADRERR";
+  return code === channelLayout.SIGBUS_MCEERR_AR ? "BUS_MCEERR_AR" : null;
+}
+
+/** A typed view of the channel in the guest's memory. */
+export class Channel {
+  readonly #view: DataView;
+
+  /** @param ram the guest's RAM from guest physical address 0. */
+  constructor(ram: Uint8Array) {
+    const { CHANNEL_ADDRESS, sizeofChannel } = channelLayout;
+    this.#view = new DataView(ram.buffer, ram.byteOffset + Number(CHANNEL_ADDRESS), sizeofChannel);
+  }
+
+  /** Writes configuration and programs. Before the guest's first instruction. */
+  configure(configuration: number, programs: readonly TaskProgram[]): void {
+    const at = channelLayout;
+    if (programs.length === 0 || programs.length > at.MAX_TASKS) {
+      throw new RangeError(`${programs.length} guest tasks: expected 1 to ${at.MAX_TASKS}`);
+    }
+    this.#view.setBigUint64(0, at.CHANNEL_MAGIC, true);
+    this.#view.setUint32(at.offsetofConfiguration, configuration, true);
+    this.#view.setUint32(at.offsetofTaskCount, programs.length, true);
+    for (const [index, program] of programs.entries()) this.#writeProgram(index, program);
+  }
+
+  #writeProgram(task: number, program: TaskProgram): void {
+    const at = channelLayout;
+    if (program.steps.length > at.MAX_STEPS) {
+      throw new RangeError(`${program.steps.length} steps for guest task ${task}: at most ${at.MAX_STEPS}`);
+    }
+    const base = at.offsetofPrograms + task * at.sizeofTaskProgram;
+    this.#view.setUint16(base, program.cpl, true);
+    this.#view.setUint16(base + at.offsetofProgramOnSigbus, program.onSigbus === "next-step" ? 1 : 0, true);
+    this.#view.setUint32(base + at.offsetofProgramStepCount, program.steps.length, true);
+    for (const [index, step] of program.steps.entries()) {
+      const offset = base + at.offsetofProgramSteps + index * at.sizeofStep;
+      const flags = (step.interruptsOff ? at.STEP_INTERRUPTS_OFF : 0) | (step.noFixup ? at.STEP_NO_FIXUP : 0);
+      this.#view.setUint16(offset, verbNumber[step.verb], true);
+      this.#view.setUint16(offset + 2, flags, true);
+      this.#view.setUint32(offset + 4, step.size, true);
+      this.#view.setBigUint64(offset + 8, step.address, true);
+      this.#view.setBigUint64(offset + 16, BigInt.asUintN(64, step.value), true);
+    }
+  }
+
+  /** Raises a signal that guest tasks may be waiting for. */
+  raise(signal: number): void {
+    if (signal < 0 || signal >= channelLayout.MAX_SIGNALS) {
+      throw new RangeError(`signal ${signal}: expected 0 to ${channelLayout.MAX_SIGNALS - 1}`);
+    }
+    this.#view.setUint32(channelLayout.offsetofSignals + 4 * signal, 1, true);
+  }
+
+  #report(task: number): number {
+    return channelLayout.offsetofReports + task * channelLayout.sizeofTaskReport;
+  }
+
+  taskState(task: number): TaskState {
+    return taskStates[this.#view.getUint32(this.#report(task), true)] ?? "unused";
+  }
+
+  /** The task on the vCPU, or the last that was. */
+  get currentTask(): number {
+    const task = this.#view.getUint32(channelLayout.offsetofCurrentTask, true);
+    return Math.min(task, channelLayout.MAX_TASKS - 1);
+  }
+
+  /** Index of the step that the task is at, clamped to the program's bounds. */
+  currentStep(task: number): number {
+    const step = this.#view.getUint32(this.#report(task) + channelLayout.offsetofReportCurrentStep, true);
+    return Math.min(step, channelLayout.MAX_STEPS - 1);
+  }
+
+  /** How often a counting task has counted. */
+  count(task: number): bigint {
+    return this.#view.getBigUint64(this.#report(task) + channelLayout.offsetofReportCount, true);
+  }
+
+  /** Where the task was when it last lost the processor; 0 if it never did. */
+  savedRip(task: number): bigint {
+    return this.#view.getBigUint64(this.#report(task) + channelLayout.offsetofReportRip, true);
+  }
+
+  result(task: number, step: number): StepResult {
+    const at = channelLayout;
+    const base = this.#report(task) + at.offsetofReportResults + step * at.sizeofResult;
+    const start = this.#view.byteOffset + base + at.offsetofResultBytes;
+    return {
+      status: resultStatuses[this.#view.getUint32(base, true)] ?? "not-reached",
+      code: sigbusCode(this.#view.getUint32(base + at.offsetofResultCode, true)),
+      bytes: new Uint8Array(this.#view.buffer, start, at.MAX_ACCESS_BYTES).slice(),
+    };
+  }
+
+  get apfNotPresentCount(): number {
+    return this.#view.getUint32(channelLayout.offsetofApfNotPresentCount, true);
+  }
+
+  get apfReadyCount(): number {
+    return this.#view.getUint32(channelLayout.offsetofApfReadyCount, true);
+  }
+
+  /** The micro-kernel's scheduling decisions so far: stands still when the guest as a whole does. */
+  get heartbeat(): number {
+    return this.#view.getUint32(channelLayout.offsetofHeartbeat, true);
+  }
+
+  get nmiCount(): number {
+    return this.#view.getUint32(channelLayout.offsetofNmiCount, true);
+  }
+
+  /** All events that happened; only the first MAX_EVENTS are kept, which `events()` returns. */
+  get eventCount(): number {
+    return this.#view.getUint32(channelLayout.offsetofEventCount, true);
+  }
+
+  events(): GuestEvent[] {
+    const at = channelLayout;
+    const kept = Math.min(this.eventCount, at.MAX_EVENTS);
+    return Array.from({ length: kept }, (_, index) => {
+      const base = at.offsetofEvents + index * at.sizeofEvent;
+      return {
+        kind: eventKinds[this.#view.getUint32(base, true)] ?? "unknown",
+        task: this.#view.getUint32(base + 4, true),
+        vector: this.#view.getUint32(base + 8, true),
+        cpl: this.#view.getUint32(base + 12, true),
+        errorCode: this.#view.getBigUint64(base + 16, true),
+        cr2: this.#view.getBigUint64(base + 24, true),
+        rip: this.#view.getBigUint64(base + 32, true),
+        tsc: this.#view.getBigUint64(base + 40, true),
+      };
+    });
+  }
+}

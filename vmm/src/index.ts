@@ -1,0 +1,24 @@
+/** A small real VMM on /dev/kvm: KVM's interface, the micro-guest, the window, and the thread that runs a vCPU. */
+export * from "./guest/channel.ts";
+export { type GuestImage, imagePath, loadImage } from "./guest/image.ts";
+export { MAX_WINDOW_BYTES, WINDOW_BASE } from "./guest/page-tables.ts";
+export * from "./kvm/abi.ts";
+export { KVM_API_VERSION, Kvm } from "./kvm/device.ts";
+export type { VcpuExit } from "./kvm/exit.ts";
+export { VcpuStats } from "./kvm/stats.ts";
+export * from "./kvm/vcpu.ts";
+export * from "./kvm/vm.ts";
+export { buildMachine, type Machine, type MachineOptions } from "./machine.ts";
+export { type PolicyName, policyNames } from "./policy/policy.ts";
+export {
+  type EndReason,
+  type FinalState,
+  type GuestClock,
+  guestTimeMs,
+  monotonicMs,
+  type Place,
+  type VcpuMessage,
+} from "./runner/messages.ts";
+export { startVcpu, type VcpuRunner } from "./runner/vcpu-runner.ts";
+export * from "./runner/watchdog.ts";
+export { MmapWindow } from "./window.ts";

@@ -1,0 +1,221 @@
+/**
+ * The part of <linux/kvm.h> and <asm/kvm.h> (x86-64) that the VMM speaks: ioctl numbers, structure sizes and offsets.
+ *
+ * One table, nothing else in the VMM knows a number. `vmm/test/kvm/abi.test.ts` compiles a C program against the
+ * installed header and compares every row.
+ */
+
+/** Sizes in bytes of the structures that ioctls carry. */
+export const sizeOf = {
+  kvm_userspace_memory_region: 32,
+  kvm_regs: 144,
+  kvm_sregs: 312,
+  kvm_segment: 24,
+  kvm_translation: 24,
+  kvm_msrs: 8,
+  kvm_msr_entry: 16,
+  kvm_cpuid2: 8,
+  kvm_cpuid_entry2: 40,
+  kvm_signal_mask: 4,
+  kvm_enable_cap: 104,
+  kvm_xcrs: 392,
+  kvm_vcpu_events: 64,
+  kvm_x86_mce: 64,
+  kvm_msi: 32,
+  kvm_stats_header: 24,
+} as const;
+
+const KVMIO = 0xae;
+const directionBits = { none: 0, write: 1, read: 2, "read-write": 3 } as const;
+
+/** Direction (seen from user space), number and size in bytes of the argument: `_IO`, `_IOW`, `_IOR`, `_IOWR`. */
+export const requests = {
+  KVM_GET_API_VERSION: ["none", 0x00, 0],
+  KVM_CREATE_VM: ["none", 0x01, 0],
+  KVM_CHECK_EXTENSION: ["none", 0x03, 0],
+  KVM_GET_VCPU_MMAP_SIZE: ["none", 0x04, 0],
+  KVM_GET_SUPPORTED_CPUID: ["read-write", 0x05, 8],
+  KVM_CREATE_VCPU: ["none", 0x41, 0],
+  KVM_SET_USER_MEMORY_REGION: ["write", 0x46, 32],
+  KVM_SET_TSS_ADDR: ["none", 0x47, 0],
+  KVM_CREATE_IRQCHIP: ["none", 0x60, 0],
+  KVM_RUN: ["none", 0x80, 0],
+  KVM_GET_REGS: ["read", 0x81, 144],
+  KVM_SET_REGS: ["write", 0x82, 144],
+  KVM_GET_SREGS: ["read", 0x83, 312],
+  KVM_SET_SREGS: ["write", 0x84, 312],
+  KVM_TRANSLATE: ["read-write", 0x85, 24],
+  KVM_INTERRUPT: ["write", 0x86, 4],
+  KVM_GET_MSRS: ["read-write", 0x88, 8],
+  KVM_SET_MSRS: ["write", 0x89, 8],
+  KVM_SET_SIGNAL_MASK: ["write", 0x8b, 4],
+  KVM_SET_CPUID2: ["write", 0x90, 8],
+  KVM_GET_CPUID2: ["read-write", 0x91, 8],
+  KVM_NMI: ["none", 0x9a, 0],
+  KVM_X86_SETUP_MCE: ["write", 0x9c, 8],
+  KVM_X86_SET_MCE: ["write", 0x9e, 64],
+  KVM_GET_VCPU_EVENTS: ["read", 0x9f, 64],
+  KVM_SET_VCPU_EVENTS: ["write", 0xa0, 64],
+  KVM_GET_TSC_KHZ: ["none", 0xa3, 0],
+  KVM_ENABLE_CAP: ["write", 0xa3, 104],
+  KVM_SIGNAL_MSI: ["write", 0xa5, 32],
+  KVM_GET_XCRS: ["read", 0xa6, 392],
+  KVM_SET_XCRS: ["write", 0xa7, 392],
+  KVM_GET_STATS_FD: ["none", 0xce, 0],
+} as const;
+
+export type RequestName = keyof typeof requests;
+
+/** The number that ioctl(2) takes (asm-generic/ioctl.h). */
+export function requestNumber(name: RequestName): bigint {
+  const [direction, nr, sizeBytes] = requests[name];
+  return BigInt(directionBits[direction] * 2 ** 30 + sizeBytes * 2 ** 16 + KVMIO * 2 ** 8 + nr);
+}
+
+/** Capabilities that decide what a case can show; all are asked of KVM and attested. */
+export const capability = {
+  KVM_CAP_IRQCHIP: 0,
+  KVM_CAP_USER_MEMORY: 3,
+  KVM_CAP_SET_TSS_ADDR: 4,
+  KVM_CAP_MP_STATE: 14,
+  KVM_CAP_SYNC_MMU: 16,
+  KVM_CAP_MCE: 31,
+  KVM_CAP_VCPU_EVENTS: 41,
+  KVM_CAP_ENABLE_CAP_VM: 98,
+  KVM_CAP_XCRS: 56,
+  KVM_CAP_ASYNC_PF: 59,
+  KVM_CAP_TSC_CONTROL: 60,
+  KVM_CAP_READONLY_MEM: 81,
+  KVM_CAP_SPLIT_IRQCHIP: 121,
+  KVM_CAP_IMMEDIATE_EXIT: 136,
+  KVM_CAP_X86_DISABLE_EXITS: 143,
+  KVM_CAP_ASYNC_PF_INT: 183,
+  KVM_CAP_BINARY_STATS_FD: 203,
+  KVM_CAP_EXIT_ON_EMULATION_FAILURE: 204,
+  KVM_CAP_MEMORY_FAULT_INFO: 232,
+  KVM_CAP_GUEST_MEMFD: 234,
+  KVM_CAP_PRE_FAULT_MEMORY: 236,
+} as const;
+export type Capability = keyof typeof capability;
+
+export const KVM_X86_DISABLE_EXITS_HLT = 2n;
+
+export const exitReason = {
+  KVM_EXIT_UNKNOWN: 0,
+  KVM_EXIT_EXCEPTION: 1,
+  KVM_EXIT_IO: 2,
+  KVM_EXIT_HLT: 5,
+  KVM_EXIT_MMIO: 6,
+  KVM_EXIT_IRQ_WINDOW_OPEN: 7,
+  KVM_EXIT_SHUTDOWN: 8,
+  KVM_EXIT_FAIL_ENTRY: 9,
+  KVM_EXIT_INTR: 10,
+  KVM_EXIT_INTERNAL_ERROR: 17,
+  KVM_EXIT_SYSTEM_EVENT: 24,
+  KVM_EXIT_MEMORY_FAULT: 39,
+} as const;
+
+/** Offsets in `struct kvm_run`, the page shared with the vCPU. The union begins at 32. */
+export const runOffset = {
+  immediate_exit: 1,
+  exit_reason: 8,
+  apic_base: 24,
+  "io.direction": 32,
+  "io.size": 33,
+  "io.port": 34,
+  "io.count": 36,
+  "io.data_offset": 40,
+  "mmio.phys_addr": 32,
+  "mmio.data": 40,
+  "mmio.len": 48,
+  "mmio.is_write": 52,
+  "internal.suberror": 32,
+  "fail_entry.hardware_entry_failure_reason": 32,
+  "memory_fault.flags": 32,
+  "memory_fault.gpa": 40,
+  "memory_fault.size": 48,
+} as const;
+
+/** `struct kvm_regs`: eighteen 64-bit words in this order. */
+export const generalRegisters = [
+  "rax",
+  "rbx",
+  "rcx",
+  "rdx",
+  "rsi",
+  "rdi",
+  "rsp",
+  "rbp",
+  "r8",
+  "r9",
+  "r10",
+  "r11",
+  "r12",
+  "r13",
+  "r14",
+  "r15",
+  "rip",
+  "rflags",
+] as const;
+export type GeneralRegister = (typeof generalRegisters)[number];
+export type GeneralRegisters = Readonly<Record<GeneralRegister, bigint>>;
+
+/** Offsets in `struct kvm_sregs`. */
+export const sregsOffset = {
+  cs: 0,
+  ds: 24,
+  es: 48,
+  fs: 72,
+  gs: 96,
+  ss: 120,
+  tr: 144,
+  ldt: 168,
+  gdt: 192,
+  idt: 208,
+  cr0: 224,
+  cr2: 232,
+  cr3: 240,
+  cr4: 248,
+  cr8: 256,
+  efer: 264,
+  apic_base: 272,
+} as const;
+
+/** Offsets in `struct kvm_segment`. */
+export const segmentOffset = {
+  base: 0,
+  limit: 8,
+  selector: 12,
+  type: 14,
+  present: 15,
+  dpl: 16,
+  db: 17,
+  s: 18,
+  l: 19,
+  g: 20,
+  avl: 21,
+  unusable: 22,
+} as const;
+
+/** Offsets in `struct kvm_vcpu_events`. */
+export const eventsOffset = {
+  "exception.injected": 0,
+  "exception.nr": 1,
+  "exception.has_error_code": 2,
+  "exception.pending": 3,
+  "exception.error_code": 4,
+} as const;
+
+/** Architectural ones, and paravirtual async page faults (Documentation/virt/kvm/x86/msr.rst). */
+export const msr = {
+  MSR_IA32_TSC: 0x10,
+  MSR_IA32_MCG_STATUS: 0x17a,
+  MSR_KVM_ASYNC_PF_EN: 0x4b564d02,
+  MSR_KVM_ASYNC_PF_INT: 0x4b564d06,
+  MSR_KVM_ASYNC_PF_ACK: 0x4b564d07,
+} as const;
+export const KVM_ASYNC_PF_ENABLED = 1n;
+
+/** CPUID leaf KVM_CPUID_FEATURES, EAX bit: page-ready by interrupt. */
+export const KVM_CPUID_FEATURES = 0x40000001;
+export const KVM_FEATURE_ASYNC_PF_INT = 14;

@@ -1,0 +1,131 @@
+/**
+ * The machine that runs the micro-guest: RAM with the image in it, the window's memslot, one vCPU in long mode.
+ *
+ * Nothing here runs the vCPU; see runner/.
+ */
+import { type Mapping, mapAnonymous } from "../../sys/src/index.ts";
+import { Channel, channelLayout, type TaskProgram } from "./guest/channel.ts";
+import type { GuestImage } from "./guest/image.ts";
+import { PML4_ADDRESS, WINDOW_BASE, writePageTables } from "./guest/page-tables.ts";
+import type { Kvm } from "./kvm/device.ts";
+import type { Segment, Vcpu } from "./kvm/vcpu.ts";
+import { cpuFeatures, supportedCpuid, Vm, type VmOptions } from "./kvm/vm.ts";
+import { policies } from "./policy/index.ts";
+import type { PolicyName } from "./policy/policy.ts";
+
+export type MachineOptions = VmOptions & {
+  /** The guest enables paravirtual async page faults, as Linux does. Needs `lapicInKernel`. */
+  readonly asyncPageFaults: boolean;
+  /** The guest takes an NMI for the failure of the access that it interrupts, as gVisor's sentry does. */
+  readonly nmiIsSigbus: boolean;
+  /** Which of the guest kernel's copies survive a machine check: Linux's are `reads` (copy_from_user) at best. */
+  readonly machineCheckSafe: "none" | "reads" | "all";
+  readonly windowHva: bigint;
+  readonly windowBytes: number;
+  readonly programs: readonly TaskProgram[];
+  /** What is done when KVM_RUN gives up on a page of the window. */
+  readonly policy: PolicyName;
+};
+
+export type Machine = {
+  readonly vm: Vm;
+  readonly vcpu: Vcpu;
+  readonly channel: Channel;
+  readonly ramAddress: bigint;
+  readonly window: { readonly hva: bigint; readonly sizeBytes: number };
+  readonly policy: PolicyName;
+  close(): void;
+};
+
+const CR0 = 0x80050033n; // PG, AM, WP, NE, ET, MP, PE
+const CR4_PAE = 0x20n;
+const CR4_OSFXSR_OSXMMEXCPT = 0x600n;
+const CR4_MCE = 0x40n;
+const CR4_OSXSAVE = 0x40000n;
+const EFER_LME_LMA = 0x500n;
+/** IA32_APIC_BASE: boot processor, x2APIC mode, enabled, at the usual address. */
+const APIC_BASE_X2APIC = 0xfee00000n | 0x100n | 0x400n | 0x800n;
+const XCR0_X87_SSE = 3n;
+const XCR0_AVX = 4n;
+const XCR0_AVX512 = 0xe0n;
+
+/** Builds everything up to the first KVM_RUN. Throws a SyscallError, RangeError, or Error that says what is missing. */
+export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOptions): Machine {
+  if (options.asyncPageFaults && !options.lapicInKernel) {
+    throw new Error("async page faults need the in-kernel APIC: MSR_KVM_ASYNC_PF_EN is refused without it");
+  }
+  const ram = mapAnonymous(Number(channelLayout.RAM_BYTES));
+  ram.bytes.set(image.bytes, Number(channelLayout.IMAGE_ADDRESS));
+  writePageTables(ram.bytes, options.windowBytes, [
+    image.user,
+    {
+      start: channelLayout.CHANNEL_ADDRESS,
+      end: channelLayout.CHANNEL_ADDRESS + BigInt(channelLayout.sizeofChannel),
+    },
+  ]);
+  const channel = new Channel(ram.bytes);
+  channel.configure(configurationBits(options), options.programs);
+
+  const vm = Vm.create(kvm, options);
+  vm.addMemslot(0n, ram.address, ram.bytes.length);
+  vm.addMemslot(WINDOW_BASE, options.windowHva, options.windowBytes);
+  const vcpu = vm.createVcpu(0);
+  enterLongMode(kvm, vcpu, image, options);
+  policies[options.policy].prepare(vcpu);
+  return {
+    vm,
+    vcpu,
+    channel,
+    ramAddress: ram.address,
+    window: { hva: options.windowHva, sizeBytes: options.windowBytes },
+    policy: options.policy,
+    close: () => closeMachine(vm, vcpu, ram),
+  };
+}
+
+function configurationBits(options: MachineOptions): number {
+  const bits = channelLayout;
+  const { machineCheckSafe } = options;
+  return (
+    // The timer is the in-kernel APIC's: without it tasks give way to one another only when they ask to.
+    (options.lapicInKernel ? bits.CONFIGURE_LAPIC | bits.CONFIGURE_TIMER : 0) |
+    (options.asyncPageFaults ? bits.CONFIGURE_APF : 0) |
+    (options.nmiIsSigbus ? bits.CONFIGURE_NMI_IS_SIGBUS : 0) |
+    (machineCheckSafe !== "none" ? bits.CONFIGURE_MCE_SAFE_READS : 0) |
+    (machineCheckSafe === "all" ? bits.CONFIGURE_MCE_SAFE_WRITES : 0)
+  );
+}
+
+function closeMachine(vm: Vm, vcpu: Vcpu, ram: Mapping): void {
+  vcpu.close();
+  vm.close();
+  ram.free();
+}
+
+function enterLongMode(kvm: Kvm, vcpu: Vcpu, image: GuestImage, options: MachineOptions): void {
+  const features = cpuFeatures(supportedCpuid(kvm));
+  if (options.lapicInKernel && !features.x2apic) throw new Error("this KVM offers no x2APIC to its guests");
+  const flat = { base: 0n, limit: 0xffffffff, s: 1, dpl: 0, g: 1 };
+  const code: Segment = { ...flat, selector: 0x08, type: 11, l: 1, db: 0 };
+  const data: Segment = { ...flat, selector: 0x10, type: 3, l: 0, db: 1 };
+  const { base, limit } = image.tss;
+  const tr: Segment = { base, limit, selector: 0x28, type: 11, s: 0, dpl: 0, l: 0, db: 0, g: 0 };
+  const osxsave = features.xsave ? CR4_OSXSAVE : 0n;
+  vcpu.setSpecialRegisters({
+    segments: { cs: code, ds: data, es: data, ss: data, tr },
+    tables: { gdt: image.gdt, idt: image.idt },
+    control: {
+      cr0: CR0,
+      cr3: PML4_ADDRESS,
+      cr4: CR4_PAE | CR4_OSFXSR_OSXMMEXCPT | CR4_MCE | osxsave,
+      efer: EFER_LME_LMA,
+      ...(options.lapicInKernel ? { apic_base: APIC_BASE_X2APIC } : {}),
+    },
+  });
+  if (features.xsave) {
+    vcpu.setXcr0(
+      XCR0_X87_SSE | (features.avx ? XCR0_AVX : 0n) | (features.avx512 ? XCR0_AVX | XCR0_AVX512 : 0n),
+    );
+  }
+  vcpu.setRegisters({ rip: image.entry, rsp: image.bootStack, rflags: 2n });
+}

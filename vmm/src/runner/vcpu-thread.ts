@@ -1,0 +1,279 @@
+/**
+ * The thread of one vCPU (a worker_thread): KVM_RUN until the guest has finished, and the watchdog.
+ *
+ * While it runs it is deaf to messages: the conductor speaks through the control words, the channel in guest memory,
+ * and the kick signal. A per-thread timer (SIGEV_THREAD_ID) interrupts KVM_RUN at every tick; the signal is blocked
+ * outside KVM_RUN and unblocked inside by KVM_SET_SIGNAL_MASK, so that no tick is lost between test and entry
+ * (api.rst, KVM_SET_SIGNAL_MASK).
+ */
+import { parentPort, workerData } from "node:worker_threads";
+import {
+  blockSignal,
+  consumeSignal,
+  kernelSignalSetExcept,
+  SIGBUS,
+  startThreadTimer,
+  takeBusError,
+  threadId,
+  viewOf,
+} from "../../../sys/src/index.ts";
+import { Channel, channelLayout, decodeDoorbell } from "../guest/channel.ts";
+import { loadImage } from "../guest/image.ts";
+import { WINDOW_BASE } from "../guest/page-tables.ts";
+import { msr } from "../kvm/abi.ts";
+import type { VcpuExit } from "../kvm/exit.ts";
+import { VcpuStats } from "../kvm/stats.ts";
+import { Vcpu } from "../kvm/vcpu.ts";
+import { gpaToHva } from "../kvm/vm.ts";
+import { decodeAccess } from "../policy/decode.ts";
+import { policies } from "../policy/index.ts";
+import { type FaultContext, type FaultPolicy, type PolicyAction, stop } from "../policy/policy.ts";
+import { KICK_SIGNAL } from "./kick.ts";
+import {
+  command,
+  controlWord,
+  type EndReason,
+  type GuestClock,
+  monotonicMs,
+  type Place,
+  type VcpuMessage,
+  type VcpuThreadInput,
+} from "./messages.ts";
+import { Watchdog } from "./watchdog.ts";
+
+/** How often a policy may deal with the same instruction of the same step before the VM stops. */
+const MAX_REPEATS = 8;
+
+/** Verbs that touch the window; the others cannot be stuck in a page fault. */
+const accessVerbs = new Set([
+  "load",
+  "store",
+  "atomic",
+  "fetch",
+  "copy-from",
+  "copy-to",
+  "kernel-read",
+  "kernel-write",
+]);
+
+class VcpuThread {
+  readonly #input: VcpuThreadInput;
+  readonly #control: Int32Array;
+  readonly #vcpu: Vcpu;
+  readonly #channel: Channel;
+  readonly #stats: VcpuStats;
+  readonly #watchdog: Watchdog = new Watchdog();
+  readonly #post: (message: VcpuMessage) => void;
+  readonly #ram: DataView;
+  readonly #policy: FaultPolicy;
+  readonly #image = loadImage();
+  /** Times in a row that the policy was asked about the same instruction. */
+  #repeats = 0;
+  #lastPlace = "";
+  #exits = 0;
+  #interruptions = 0;
+  /** The access last said to loop, `task/step`. */
+  #said: string | null = null;
+
+  constructor(input: VcpuThreadInput, post: (message: VcpuMessage) => void) {
+    this.#input = input;
+    this.#post = post;
+    this.#control = new Int32Array(input.control);
+    this.#vcpu = new Vcpu(input.vcpuFd, input.runBytes);
+    const ram = viewOf(input.ramAddress, Number(channelLayout.RAM_BYTES));
+    this.#ram = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+    this.#channel = new Channel(ram);
+    this.#policy = policies[input.policy];
+    this.#stats = new VcpuStats(input.vcpuFd);
+  }
+
+  run(): void {
+    blockSignal(KICK_SIGNAL);
+    blockSignal(SIGBUS);
+    this.#vcpu.setSignalMask(kernelSignalSetExcept([KICK_SIGNAL, SIGBUS]));
+    Atomics.store(this.#control, controlWord.threadId, threadId());
+    const clock = this.#readClock();
+    const timer = startThreadTimer(KICK_SIGNAL, this.#input.tickMs);
+    const why = this.#untilTheEnd();
+    timer.stop();
+    this.#post({
+      type: "ended",
+      why,
+      final: {
+        counters: this.#stats.readAll(),
+        asyncPageFaultMsr: this.#vcpu.getMsr(msr.MSR_KVM_ASYNC_PF_EN),
+        exits: this.#exits,
+        interruptions: this.#interruptions,
+        clock,
+      },
+    });
+  }
+
+  #readClock(): GuestClock | null {
+    const tscKhz = this.#vcpu.tscKhz();
+    const tsc = this.#vcpu.getMsr(msr.MSR_IA32_TSC);
+    return tscKhz === null || tsc === null ? null : { tsc, tscKhz, atMs: monotonicMs() };
+  }
+
+  /** Bounded by the conductor, whose life limit ends in `stop`, and by the process's own hard limit. */
+  #untilTheEnd(): EndReason {
+    for (;;) {
+      if (this.#command() === command.stop) return { kind: "stopped-by-conductor" };
+      const exit = this.#vcpu.run();
+      if (exit.kind === "interrupted") {
+        consumeSignal(KICK_SIGNAL);
+        this.#interruptions++;
+        const busError = takeBusError();
+        const end = busError === null ? null : this.#busError(busError.address);
+        if (end !== null) return end;
+        this.#tick();
+        continue;
+      }
+      this.#exits++;
+      const end = exit.kind === "io" ? this.#portAccess(exit) : this.#stopped(exit);
+      if (end !== null) return end;
+    }
+  }
+
+  #command(): number {
+    return Atomics.load(this.#control, controlWord.command);
+  }
+
+  #portAccess(exit: VcpuExit & { kind: "io" }): EndReason | null {
+    if (exit.port !== channelLayout.DOORBELL_PORT || exit.direction !== "out" || exit.size !== 4) {
+      return {
+        kind: "defect",
+        message: `port 0x${exit.port.toString(16)} ${exit.direction} of ${exit.size} bytes: not the doorbell`,
+      };
+    }
+    const doorbell = decodeDoorbell(exit.value);
+    switch (doorbell.kind) {
+      case "signal":
+        this.#post({ type: "signal", number: doorbell.number, task: this.#channel.currentTask });
+        return null;
+      case "finished":
+        this.#tick();
+        return { kind: "finished" };
+      case "panic":
+        return { kind: "guest-panic", reason: doorbell.reason };
+      case "unknown":
+        return { kind: "defect", message: `doorbell 0x${doorbell.value.toString(16)} means nothing` };
+    }
+  }
+
+  /** Anything else than a port access or a signal: the policy's turn, then the conductor's word. */
+  #stopped(exit: VcpuExit): EndReason | null {
+    const place = this.#place(this.#channel.currentTask);
+    const action = this.#consultPolicy(exit, place, null);
+    if (action.kind === "resume") {
+      this.#watchdog.reset();
+      this.#post({ type: "handled", policy: this.#policy.name, detail: action.detail, exit, place });
+      return null;
+    }
+    this.#post({ type: "stopped", exit, place, reason: action.reason });
+    Atomics.wait(this.#control, controlWord.command, command.none);
+    if (this.#command() === command.stop) return { kind: "stopped-by-conductor" };
+    Atomics.store(this.#control, controlWord.command, command.none);
+    this.#watchdog.reset();
+    return null;
+  }
+
+  /** @param poisoned the address of a BUS_MCEERR_AR, or null at an exit */
+  #consultPolicy(exit: VcpuExit, place: Place | null, poisoned: bigint | null): PolicyAction {
+    const isMemoryError = (exit.kind === "error" && exit.errno === "EFAULT") || exit.kind === "memory-fault";
+    if (poisoned === null && !isMemoryError) return stop(`no policy deals with ${exit.kind}`);
+    // A guest that comes back to the same instruction again and again has not understood.
+    const where = place === null ? "" : `${place.task}/${place.step}/${place.rip}`;
+    this.#repeats = where === this.#lastPlace ? this.#repeats + 1 : 1;
+    this.#lastPlace = where;
+    if (this.#repeats > MAX_REPEATS)
+      return stop(`no progress after ${MAX_REPEATS} times ${this.#policy.name}`);
+    const context = this.#faultContext(exit);
+    try {
+      if (poisoned === null) return this.#policy.onFault(context);
+      return this.#policy.onSigbus?.(context, poisoned) ?? stop(`${this.#policy.name} expects no SIGBUS`);
+    } catch (error) {
+      return stop(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #faultContext(exit: VcpuExit): FaultContext {
+    const { vmFd, lapicInKernel, window } = this.#input;
+    const registers = this.#vcpu.getRegisters();
+    return {
+      vcpu: this.#vcpu,
+      vmFd,
+      lapicInKernel,
+      exit,
+      access: decodeAccess(this.#image, registers, { base: WINDOW_BASE, sizeBytes: window.sizeBytes }),
+      interruptsOn: this.#vcpu.interruptsOn(),
+      ram: this.#ram,
+      window,
+    };
+  }
+
+  /** KVM_RUN was interrupted by a BUS_MCEERR_AR for this thread: a poisoned page was touched. */
+  #busError(address: bigint): EndReason | null {
+    const place = this.#place(this.#channel.currentTask);
+    const exit: VcpuExit = { kind: "interrupted" };
+    const action = this.#consultPolicy(exit, place, address);
+    if (action.kind === "stop")
+      return { kind: "defect", message: `SIGBUS at 0x${address.toString(16)}: ${action.reason}` };
+    this.#post({ type: "handled", policy: this.#policy.name, detail: action.detail, exit, place });
+    return null;
+  }
+
+  /** Accesses that were started and have not finished, by task. */
+  #pending(): Map<number, number> {
+    const pending = new Map<number, number>();
+    for (const [task, program] of this.#input.programs.entries()) {
+      const index = this.#channel.currentStep(task);
+      const step = program.steps[index];
+      if (step === undefined || !accessVerbs.has(step.verb)) continue;
+      if (this.#channel.result(task, index).status === "started") pending.set(task, index);
+    }
+    return pending;
+  }
+
+  #tick(): void {
+    const pending = this.#pending();
+    if (this.#said !== null && ![...pending].some(([task, step]) => `${task}/${step}` === this.#said)) {
+      this.#said = null;
+      this.#post({ type: "unstuck" });
+    }
+    const pageFaults = this.#stats.read("pf_taken");
+    if (pageFaults === null) return;
+    const loop = this.#watchdog.sample({ atMs: performance.now(), pageFaults, pending });
+    if (loop === null || this.#said === `${loop.task}/${loop.step}`) return;
+    this.#said = `${loop.task}/${loop.step}`;
+    const { faultsPerSecond, overMs } = loop;
+    this.#post({ type: "looping", faultsPerSecond, overMs, place: this.#place(loop.task) });
+  }
+
+  #place(task: number): Place | null {
+    const step = this.#channel.currentStep(task);
+    const program = this.#input.programs[task]?.steps[step];
+    if (program === undefined || !accessVerbs.has(program.verb)) return null;
+    const inSystemCall = program.verb === "kernel-read" || program.verb === "kernel-write";
+    const gva = program.address;
+    const gpa = this.#vcpu.translate(gva);
+    const now = { rip: this.#vcpu.getRegisters().rip, cpl: this.#vcpu.currentPrivilegeLevel() };
+    // A tick may find the vCPU with another task, or in the micro-kernel: then the task is where it was interrupted.
+    const taskCpl = this.#input.programs[task]?.cpl ?? 3;
+    const isThere = this.#channel.currentTask === task && (now.cpl === taskCpl || inSystemCall);
+    const saved = { rip: this.#channel.savedRip(task), cpl: taskCpl };
+    return {
+      ...(isThere || saved.rip === 0n ? now : saved),
+      task,
+      step,
+      gva,
+      gpa,
+      hva: gpa === null ? null : gpaToHva(this.#input.memslots, gpa),
+    };
+  }
+}
+
+if (parentPort !== null) {
+  const port = parentPort;
+  new VcpuThread(workerData as VcpuThreadInput, (message) => port.postMessage(message)).run();
+}

@@ -1,0 +1,130 @@
+import { describe, expect, it } from "vitest";
+import { Channel, channelLayout, decodeDoorbell, verbNumber } from "../../src/guest/channel.ts";
+import { compileAndRun, compilerOrReason } from "../support/compile.ts";
+
+const directory = new URL("../../guest/", import.meta.url).pathname;
+
+/** Entries whose C name is theirs. */
+function named<Name extends string>(...names: Name[]): Record<Name, Name> {
+  return Object.fromEntries(names.map((name) => [name, name])) as Record<Name, Name>;
+}
+
+/** C expression for each entry of `channelLayout`, so that no number is written twice. */
+const expressions: Record<keyof typeof channelLayout, string> = {
+  CHANNEL_MAGIC: "CHANNEL_MAGIC",
+  IMAGE_ADDRESS: "IMAGE_ADDRESS",
+  CHANNEL_ADDRESS: "CHANNEL_ADDRESS",
+  ...named("VE_INFORMATION_ADDRESS", "PV_ERROR_ADDRESS", "APF_AREA_ADDRESS", "WINDOW_ADDRESS"),
+  ...named("VECTOR_APF_READY", "VECTOR_PV_ERROR", "VECTOR_TIMER"),
+  ...named("CONFIGURE_LAPIC", "CONFIGURE_APF", "CONFIGURE_TIMER", "CONFIGURE_NMI_IS_SIGBUS"),
+  ...named("CONFIGURE_MCE_SAFE_READS", "CONFIGURE_MCE_SAFE_WRITES"),
+  ...named("STEP_INTERRUPTS_OFF", "STEP_NO_FIXUP", "SIGBUS_ADRERR", "SIGBUS_MCEERR_AR"),
+  RAM_BYTES: "RAM_BYTES",
+  MAX_TASKS: "MAX_TASKS",
+  MAX_STEPS: "MAX_STEPS",
+  MAX_SIGNALS: "MAX_SIGNALS",
+  MAX_EVENTS: "MAX_EVENTS",
+  MAX_ACCESS_BYTES: "MAX_ACCESS_BYTES",
+  DOORBELL_PORT: "DOORBELL_PORT",
+  ACCESS_SIZES: "ACCESS_SIZES",
+  sizeofStep: "sizeof(struct step)",
+  sizeofResult: "sizeof(struct result)",
+  sizeofTaskProgram: "sizeof(struct task_program)",
+  sizeofTaskReport: "sizeof(struct task_report)",
+  sizeofEvent: "sizeof(struct event)",
+  sizeofChannel: "sizeof(struct channel)",
+  offsetofConfiguration: "offsetof(struct channel, configuration)",
+  offsetofTaskCount: "offsetof(struct channel, task_count)",
+  offsetofEventCount: "offsetof(struct channel, event_count)",
+  offsetofApfNotPresentCount: "offsetof(struct channel, apf_not_present_count)",
+  offsetofApfReadyCount: "offsetof(struct channel, apf_ready_count)",
+  offsetofNmiCount: "offsetof(struct channel, nmi_count)",
+  offsetofCurrentTask: "offsetof(struct channel, current_task)",
+  offsetofHeartbeat: "offsetof(struct channel, heartbeat)",
+  offsetofSignals: "offsetof(struct channel, signals)",
+  offsetofEvents: "offsetof(struct channel, events)",
+  offsetofPrograms: "offsetof(struct channel, programs)",
+  offsetofReports: "offsetof(struct channel, reports)",
+  offsetofReportCurrentStep: "offsetof(struct task_report, current_step)",
+  offsetofReportCount: "offsetof(struct task_report, count)",
+  offsetofReportRip: "offsetof(struct task_report, rip)",
+  offsetofReportResults: "offsetof(struct task_report, results)",
+  offsetofResultCode: "offsetof(struct result, code)",
+  offsetofResultBytes: "offsetof(struct result, bytes)",
+  offsetofProgramOnSigbus: "offsetof(struct task_program, on_sigbus)",
+  offsetofProgramStepCount: "offsetof(struct task_program, step_count)",
+  offsetofProgramSteps: "offsetof(struct task_program, steps)",
+  sizeofVeInformation: "sizeof(struct ve_information)",
+  offsetofVeBusy: "offsetof(struct ve_information, busy)",
+  offsetofVeExitQualification: "offsetof(struct ve_information, exit_qualification)",
+  offsetofVeLinearAddress: "offsetof(struct ve_information, linear_address)",
+  offsetofVePhysicalAddress: "offsetof(struct ve_information, physical_address)",
+  sizeofPvError: "sizeof(struct pv_error)",
+  offsetofPvErrorLinearAddress: "offsetof(struct pv_error, linear_address)",
+  offsetofPvErrorPhysicalAddress: "offsetof(struct pv_error, physical_address)",
+};
+
+const compiler = compilerOrReason();
+
+describe("channel.ts against channel.h", () => {
+  it.skipIf(compiler.reason !== null)(`has the compiler's layout${compiler.note}`, () => {
+    const lines = Object.entries({
+      ...expressions,
+      ...Object.fromEntries(
+        Object.keys(verbNumber).map((verb) => [
+          `verb ${verb}`,
+          `VERB_${verb.toUpperCase().replaceAll("-", "_")}`,
+        ]),
+      ),
+    }).map(([name, expression]) => `printf("%s=%llu\\n", "${name}", (unsigned long long)(${expression}));`);
+    const output = compileAndRun(
+      `#include <stddef.h>\n#include <stdio.h>\n#include "channel.h"\nint main(void) { ${lines.join("\n")} }`,
+      [`-I${directory}`],
+    );
+    const actual = Object.fromEntries(
+      output
+        .trim()
+        .split("\n")
+        .map((line) => line.split("=")),
+    );
+    const expected = Object.fromEntries([
+      ...Object.entries(channelLayout).map(([name, value]) => [name, String(value)]),
+      ...Object.entries(verbNumber).map(([verb, number]) => [`verb ${verb}`, String(number)]),
+    ]);
+    expect(actual).toEqual(expected);
+  });
+});
+
+describe("Channel", () => {
+  const ram = () => new Uint8Array(Number(channelLayout.RAM_BYTES));
+
+  it("refuses more tasks, steps and signals than there is room for, naming the limit", () => {
+    const channel = new Channel(ram());
+    const step = { verb: "load", size: 8, address: 0n, value: 0n } as const;
+    expect(() => channel.configure(0, [])).toThrow("0 guest tasks: expected 1 to 8");
+    expect(() => channel.configure(0, [{ cpl: 3, steps: Array(65).fill(step) }])).toThrow(
+      "65 steps for guest task 0: at most 64",
+    );
+    expect(() => channel.raise(16)).toThrow("signal 16: expected 0 to 15");
+  });
+
+  it("bounds what a hostile guest writes: step index, event count, task state", () => {
+    const memory = ram();
+    const channel = new Channel(memory);
+    memory.fill(0xff, Number(channelLayout.CHANNEL_ADDRESS));
+    expect(channel.currentStep(0)).toBe(63);
+    expect(channel.currentTask).toBe(7);
+    expect(channel.events()).toHaveLength(256);
+    expect(channel.events()[0]?.kind).toBe("unknown");
+    expect(channel.taskState(7)).toBe("unused");
+    expect(channel.result(7, 63).status).toBe("not-reached");
+  });
+
+  it("decodes the doorbell, and says so when it cannot", () => {
+    expect(decodeDoorbell(0x301)).toEqual({ kind: "signal", number: 3 });
+    expect(decodeDoorbell(0x1001)).toEqual({ kind: "unknown", value: 0x1001 });
+    expect(decodeDoorbell(2)).toEqual({ kind: "finished" });
+    expect(decodeDoorbell(0x403)).toMatchObject({ kind: "panic" });
+    expect(decodeDoorbell(0xffffffff)).toEqual({ kind: "unknown", value: 0xffffffff });
+  });
+});

@@ -1,0 +1,97 @@
+/** Runs programs on the micro-guest over a file in a temporary folder; always ends, always cleans up. */
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { MAP_SHARED, mmap, munmap, PROT_READ, PROT_WRITE } from "../../../sys/src/index.ts";
+import {
+  buildMachine,
+  type GuestEvent,
+  Kvm,
+  loadImage,
+  type MachineOptions,
+  type ProgramStep,
+  type StepResult,
+  startVcpu,
+  type TaskProgram,
+  type VcpuMessage,
+  WINDOW_BASE,
+} from "../../src/index.ts";
+
+export const FILE_BYTES: number = 2 * 2 ** 20;
+/** Long enough for any case here on a busy machine; a case that needs it has failed. */
+const LIFE_LIMIT_MS = 10_000;
+
+export type Setup = Pick<MachineOptions, "lapicInKernel" | "hltInGuest" | "asyncPageFaults"> &
+  Partial<Pick<MachineOptions, "nmiIsSigbus" | "machineCheckSafe" | "policy">>;
+
+const plainGuest = { nmiIsSigbus: false, machineCheckSafe: "reads", policy: "stop" } as const;
+
+export type Outcome = {
+  readonly messages: readonly VcpuMessage[];
+  readonly results: readonly (readonly StepResult[])[];
+  readonly counts: readonly bigint[];
+  readonly events: readonly GuestEvent[];
+  readonly apfNotPresentCount: number;
+  readonly apfReadyCount: number;
+};
+
+export function access(verb: ProgramStep["verb"], size: number, offset: number, value = 0n): ProgramStep {
+  return { verb, size, address: WINDOW_BASE + BigInt(offset), value };
+}
+
+export function signal(verb: "signal" | "await", number: number): ProgramStep {
+  return { verb, size: 0, address: BigInt(number), value: 0n };
+}
+
+export const counting: TaskProgram = { cpl: 3, steps: [{ verb: "count", size: 0, address: 0n, value: 0n }] };
+
+/** @param onSignal what the host does when a guest task raises a signal */
+export async function runCase(
+  setup: Setup,
+  content: Uint8Array,
+  programs: readonly TaskProgram[],
+  onSignal: (number: number, file: number, raise: (signal: number) => void) => void = () => {},
+): Promise<Outcome> {
+  const directory = mkdtempSync(join(tmpdir(), "daxfault-vmm-"));
+  const file = openSync(join(directory, "file"), "w+");
+  ftruncateSync(file, FILE_BYTES);
+  writeSync(file, content, 0, content.length, 0);
+  const windowHva = mmap({
+    lengthBytes: FILE_BYTES,
+    prot: PROT_READ | PROT_WRITE,
+    flags: MAP_SHARED,
+    fd: file,
+  });
+  const kvm = Kvm.open();
+  const machine = buildMachine(kvm, loadImage(), {
+    ...plainGuest,
+    ...setup,
+    windowHva,
+    windowBytes: FILE_BYTES,
+    programs,
+  });
+  const messages: VcpuMessage[] = [];
+  const runner = startVcpu(machine, programs, (message) => {
+    messages.push(message);
+    if (message.type === "signal") onSignal(message.number, file, (one) => machine.channel.raise(one));
+    if (message.type === "stopped" || message.type === "looping") runner.stop();
+  });
+  const limit = setTimeout(() => runner.stop(), LIFE_LIMIT_MS);
+  await runner.exited;
+  clearTimeout(limit);
+  const { channel } = machine;
+  const outcome = {
+    messages,
+    results: programs.map((program, task) => program.steps.map((_, step) => channel.result(task, step))),
+    counts: programs.map((_, task) => channel.count(task)),
+    events: channel.events(),
+    apfNotPresentCount: channel.apfNotPresentCount,
+    apfReadyCount: channel.apfReadyCount,
+  };
+  machine.close();
+  kvm.close();
+  munmap(windowHva, FILE_BYTES);
+  closeSync(file);
+  rmSync(directory, { recursive: true });
+  return outcome;
+}
