@@ -4,7 +4,7 @@
  * and this event loop.
  */
 import { Worker } from "node:worker_threads";
-import { exitNow, raiseDescriptorLimit } from "../../../sys/src/index.ts";
+import { compiledEntry, exitNow, raiseDescriptorLimit } from "../../../sys/src/index.ts";
 import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
 import { mountDevice } from "../transport/devfuse/device.ts";
 import type { DevfuseMessage, DevfuseWorkerData } from "../transport/devfuse/worker.ts";
@@ -77,8 +77,8 @@ async function startDevfuse(
   new PassthroughFileSystem(options.source).close();
   const device = mountDevice({ mountPoint, readOnly: options.readOnly });
   const workerData: DevfuseWorkerData = { ...options, device };
-  // The compiled file: a worker is loaded by name, which no build step rewrites.
-  const worker = new Worker(new URL("../transport/devfuse/worker.js", import.meta.url), { workerData });
+  const entry = compiledEntry(import.meta.url, "../transport/devfuse/worker.ts");
+  const worker = new Worker(entry, { workerData });
   return await new Promise<Protocol>((resolve, reject) => {
     worker.on("error", reject);
     worker.on("message", (message: DevfuseMessage) => {
