@@ -1,6 +1,6 @@
 /**
  * The scorecard: which properties hold of which proposal. Decided by evidence of cases that name the property,
- * whatever their verdict; a cell that no case decides is `documented` with its source, or `unknown`.
+ * whether as expected or not; a cell that no case decides is `documented` with its source, or `unknown`.
  */
 import type { EngineName, Evidence } from "./evidence.ts";
 import type { DocumentedCell } from "./kinds.ts";
@@ -35,12 +35,25 @@ export type ScoredCase = {
 
 type Decision = { readonly finding: Exclude<Finding, "unknown">; readonly scored: ScoredCase };
 
+/** Evidence that proves nothing decides nothing, nor does a peculiarity of one backend (errata) speak for a proposal. */
+function decides(verdict: VerdictKind): boolean {
+  switch (verdict) {
+    case "pass":
+    case "fail":
+    case "xpass":
+      return true;
+    case "xfail":
+    case "skip":
+    case "inconclusive":
+      return false;
+  }
+}
+
 function decisionsOn(propertyId: string, cases: readonly ScoredCase[]): readonly Decision[] {
   const property = properties.find(({ id }) => id === propertyId);
   const decisions: Decision[] = [];
   for (const scored of cases) {
-    // Evidence that proves nothing decides nothing.
-    if (scored.verdict === "inconclusive" || scored.verdict === "skip") continue;
+    if (!decides(scored.verdict)) continue;
     if (!scored.scenario.properties.includes(propertyId)) continue;
     const finding = property?.decide?.(scored.scenario, scored.evidence) ?? "unknown";
     if (finding !== "unknown") decisions.push({ finding, scored });

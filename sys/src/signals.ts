@@ -20,7 +20,7 @@ const cGettid = declare<() => number>("int gettid()");
 const cSigmask = declare<(how: number, set: Uint8Array, old: null) => number>(
   "int pthread_sigmask(int how, void *set, void *old)",
 );
-const cSigtimedwait = declare<(set: Uint8Array, info: null, timeout: Uint8Array) => number>(
+const cSigtimedwait = declare<(set: Uint8Array, info: DataView | null, timeout: Uint8Array) => number>(
   "int sigtimedwait(void *set, void *info, void *timeout)",
 );
 const cTgkill = declare<(pid: number, tid: number, signal: number) => number>(
@@ -71,6 +71,23 @@ export function blockSignal(signal: number): void {
 /** Takes a pending, blocked `signal` off the calling thread. Returns whether there was one. Does not wait. */
 export function consumeSignal(signal: number): boolean {
   return cSigtimedwait(signalSet([signal]), null, new Uint8Array(16)) === signal;
+}
+
+/** SIGBUS with what siginfo_t says of it (sigaction(2)). */
+export type BusError = {
+  /** BUS_MCEERR_AR is 4: a machine check that must be acted on; BUS_ADRERR is 2: no such memory. */
+  readonly code: number;
+  readonly address: bigint;
+};
+
+export const SIGBUS = 7;
+
+/** Takes a pending, blocked SIGBUS off the calling thread, or returns null. Does not wait. */
+export function takeBusError(): BusError | null {
+  const info = new DataView(new ArrayBuffer(128));
+  if (cSigtimedwait(signalSet([SIGBUS]), info, new Uint8Array(16)) !== SIGBUS) return null;
+  // siginfo_t: si_signo, si_errno, si_code, padding, si_addr.
+  return { code: info.getInt32(8, true), address: info.getBigUint64(16, true) };
 }
 
 export type ThreadTimer = { stop(): void };

@@ -141,7 +141,9 @@ void trap(struct frame *frame)
         nmi(frame);
         break;
     case VECTOR_PV_ERROR:
-        pv_error(frame); /* no EOI: with the APIC in user space there is none to tell */
+        if (channel->configuration & CONFIGURE_LAPIC)
+            wrmsr(MSR_X2APIC_EOI, 0);
+        pv_error(frame);
         break;
     case VECTOR_APF_READY:
     case VECTOR_TIMER:

@@ -1,4 +1,5 @@
 /** A small real VMM on /dev/kvm: KVM's interface, the micro-guest, the window, and the thread that runs a vCPU. */
+export { Fence, type FencedMapping, type FenceEvent } from "./fence.ts";
 export * from "./guest/channel.ts";
 export { type GuestImage, imagePath, loadImage } from "./guest/image.ts";
 export { MAX_WINDOW_BYTES, WINDOW_BASE } from "./guest/page-tables.ts";
@@ -9,6 +10,7 @@ export { VcpuStats } from "./kvm/stats.ts";
 export * from "./kvm/vcpu.ts";
 export * from "./kvm/vm.ts";
 export { buildMachine, type Machine, type MachineOptions } from "./machine.ts";
+export { type PolicyName, policyNames } from "./policy/policy.ts";
 export {
   type EndReason,
   type FinalState,

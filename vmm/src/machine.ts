@@ -10,6 +10,8 @@ import { PML4_ADDRESS, WINDOW_BASE, writePageTables } from "./guest/page-tables.
 import type { Kvm } from "./kvm/device.ts";
 import type { Segment, Vcpu } from "./kvm/vcpu.ts";
 import { cpuFeatures, supportedCpuid, Vm, type VmOptions } from "./kvm/vm.ts";
+import { policies } from "./policy/index.ts";
+import type { PolicyName } from "./policy/policy.ts";
 
 export type MachineOptions = VmOptions & {
   /** The guest enables paravirtual async page faults, as Linux does. Needs `lapicInKernel`. */
@@ -21,6 +23,8 @@ export type MachineOptions = VmOptions & {
   readonly windowHva: bigint;
   readonly windowBytes: number;
   readonly programs: readonly TaskProgram[];
+  /** What is done when KVM_RUN gives up on a page of the window. */
+  readonly policy: PolicyName;
 };
 
 export type Machine = {
@@ -28,6 +32,8 @@ export type Machine = {
   readonly vcpu: Vcpu;
   readonly channel: Channel;
   readonly ramAddress: bigint;
+  readonly window: { readonly hva: bigint; readonly sizeBytes: number };
+  readonly policy: PolicyName;
   close(): void;
 };
 
@@ -65,7 +71,16 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
   vm.addMemslot(WINDOW_BASE, options.windowHva, options.windowBytes);
   const vcpu = vm.createVcpu(0);
   enterLongMode(kvm, vcpu, image, options);
-  return { vm, vcpu, channel, ramAddress: ram.address, close: () => closeMachine(vm, vcpu, ram) };
+  policies[options.policy].prepare(vcpu);
+  return {
+    vm,
+    vcpu,
+    channel,
+    ramAddress: ram.address,
+    window: { hva: options.windowHva, sizeBytes: options.windowBytes },
+    policy: options.policy,
+    close: () => closeMachine(vm, vcpu, ram),
+  };
 }
 
 function configurationBits(options: MachineOptions): number {

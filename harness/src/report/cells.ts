@@ -32,21 +32,25 @@ function stopWord(reason: StopReason): string {
   }
 }
 
+/** Words longer than this have a line of their own: the table's columns are to stay narrow. */
+const WORD_COLUMNS = 10;
+
 function placeLines(word: string, at: FaultPlace | null): readonly string[] {
   if (at === null) return [word];
-  return [
-    `${word} at rip ${hex(at.rip)},`,
-    `cpl ${at.cpl}, gpa ${at.gpa === null ? "none" : hex(at.gpa)},`,
-    `hva ${at.hva === null ? "none" : hex(at.hva)}`,
-  ];
+  const rip = hex(at.rip);
+  const gpa = at.gpa === null ? "none" : hex(at.gpa);
+  const hva = `hva ${at.hva === null ? "none" : hex(at.hva)}`;
+  if (word.length <= WORD_COLUMNS) return [`${word} at rip ${rip},`, `cpl ${at.cpl}, gpa ${gpa},`, hva];
+  return [`${word} at`, `rip ${rip}, cpl ${at.cpl},`, `gpa ${gpa},`, hva];
 }
 
 export function accessCell(access: Access): string {
   switch (access.kind) {
     case "value":
+      return "value";
     case "stale": {
       const text = access.value.toString(16);
-      return `${access.kind} 0x${text.length > 16 ? `..${text.slice(-16)}` : text}`;
+      return `stale 0x${text.length > 16 ? `..${text.slice(-16)}` : text}`;
     }
     case "zero":
       return "zeros";

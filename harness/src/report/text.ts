@@ -2,22 +2,18 @@
  * The report for people: attestation, table scenario x proposal, what was skipped and why, what was not as expected,
  * findings, scorecard, counts. Only text is made here; printing is the caller's.
  */
-import { stripVTControlCharacters } from "node:util";
-import Table from "cli-table3";
 import type { Attestation } from "../evidence.ts";
 import type { Machine } from "../machine.ts";
 import { properties } from "../properties.ts";
-import type { Proposal } from "../proposal.ts";
+import { type Proposal, proposals as presets } from "../proposal.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import type { ScoreCell } from "../scorecard.ts";
 import { type Counts, exitCodeText, needsAttention, type VerdictKind } from "../verdict.ts";
 import { cellLines, glyphs } from "./cells.ts";
+import { type Grid, gridWidth, renderGrid } from "./grid.ts";
 import { type Style, wrap } from "./style.ts";
-
-/** Columns and rows of one table. */
-type Grid = { readonly head: readonly string[]; readonly rows: readonly (readonly string[])[] };
 
 /** What decides which way a fault goes, of the hundred capabilities that KVM has. */
 const capabilitiesThatMatter: readonly string[] = [
@@ -27,38 +23,6 @@ const capabilitiesThatMatter: readonly string[] = [
   "KVM_CAP_X86_DISABLE_EXITS",
   "KVM_CAP_MCE",
 ];
-
-const tableBorders: Readonly<Record<string, string>> = {
-  top: "",
-  "top-mid": "",
-  "top-left": "",
-  "top-right": "",
-  bottom: "",
-  "bottom-mid": "",
-  "bottom-left": "",
-  "bottom-right": "",
-  left: "",
-  "left-mid": "",
-  right: "",
-  "right-mid": "",
-  mid: "─",
-  "mid-mid": "──",
-  middle: "  ",
-};
-
-function renderGrid({ head, rows }: Grid, style: Style, compact = false): string {
-  const table = new Table({
-    head: head.map(style.bold),
-    chars: compact ? { ...tableBorders, mid: "", "mid-mid": "" } : tableBorders,
-    style: { head: [], border: [], "padding-left": 0, "padding-right": 0, compact },
-  });
-  for (const row of rows) table.push([...row]);
-  return table
-    .toString()
-    .split("\n")
-    .map((line) => line.trimEnd())
-    .join("\n");
-}
 
 function capabilityText(attestation: Attestation): string {
   const known = capabilitiesThatMatter.filter((name) => name in attestation.capabilities);
@@ -97,10 +61,10 @@ function resultsAt(
   );
 }
 
-function cellText(results: readonly CaseResult[], style: Style): string {
-  return results
-    .flatMap((result) => cellLines(result).map((line) => style.verdict(result.verdict.kind, line)))
-    .join("\n");
+function cellOf(results: readonly CaseResult[], style: Style): readonly string[] {
+  return results.flatMap((result) =>
+    cellLines(result).map((line) => style.verdict(result.verdict.kind, line)),
+  );
 }
 
 function unique<Item>(items: readonly Item[], key: (item: Item) => string): readonly Item[] {
@@ -117,17 +81,34 @@ function tableGrid(results: readonly CaseResult[], style: Style): Grid {
     results.map(({ planned }) => planned.scenario),
     ({ id }) => id,
   );
-  const proposals = unique(
-    results.map(({ planned }) => planned.proposal),
-    ({ id }) => id,
-  );
+  const shown = new Set(results.map(({ planned }) => planned.proposal.id));
+  // In the order of the presets, whatever order the cases came in.
+  const columns = presets.filter(({ id }) => shown.has(id));
   return {
-    head: ["scenario", ...proposals.map(({ id }) => id)],
+    head: ["scenario", ...columns.map(({ id }) => id)].map(style.bold),
     rows: scenarios.map((scenario) => [
-      scenario.id,
-      ...proposals.map((proposal) => cellText(resultsAt(results, scenario, proposal), style)),
+      [scenario.id],
+      ...columns.map((proposal) => cellOf(resultsAt(results, scenario, proposal), style)),
     ]),
   };
+}
+
+/** The ids, in lines of at most `width` characters: broken behind `/` and `-`, where an id may be broken for reading. */
+function withNarrowIds({ head, rows }: Grid, width: number): Grid {
+  return { head, rows: rows.map(([id, ...cells]) => [wrapId(id?.[0] ?? "", width), ...cells]) };
+}
+
+function wrapId(id: string, width: number): readonly string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const piece of id.split(/(?<=[-/])/)) {
+    if (line !== "" && line.length + piece.length > width) {
+      lines.push(line);
+      line = "";
+    }
+    line += piece;
+  }
+  return [...lines, line];
 }
 
 function listText(results: readonly CaseResult[], style: Style): string {
@@ -147,18 +128,27 @@ function listText(results: readonly CaseResult[], style: Style): string {
   return lines.join("\n");
 }
 
+/** Narrower than this, ids are no longer readable: the list form it is. */
+const ID_COLUMNS_MIN = 20;
+
 /** The main table, or a list by scenario where the terminal is too narrow for it. */
 export function tableText(results: readonly CaseResult[], style: Style): string {
   const shown = ran(results);
   if (shown.length === 0) return "Nothing ran.";
-  // In the order of the presets, whatever order the cases came in.
-  const table = renderGrid(tableGrid(shown, style), style);
-  const widest = Math.max(...table.split("\n").map((line) => stripVTControlCharacters(line).length));
+  const grid = tableGrid(shown, style);
+  const excess = gridWidth(grid) - style.widthColumns;
+  const idColumns = Math.max(...shown.map(({ planned }) => planned.scenario.id.length)) - excess;
+  const table =
+    excess <= 0
+      ? renderGrid(grid, style)
+      : idColumns >= ID_COLUMNS_MIN
+        ? renderGrid(withNarrowIds(grid, idColumns), style)
+        : listText(shown, style);
   const legend = Object.entries(glyphs)
     .filter(([kind]) => kind !== "skip")
     .map(([kind, glyph]) => `${glyph} ${kind}`)
     .join("  ");
-  return `${widest <= style.widthColumns ? table : listText(shown, style)}\n\n${style.dim(legend)}`;
+  return `${table}\n\n${style.dim(legend)}`;
 }
 
 function grouped(results: readonly CaseResult[]): ReadonlyMap<string, readonly CaseResult[]> {
@@ -175,7 +165,7 @@ function grouped(results: readonly CaseResult[]): ReadonlyMap<string, readonly C
 export function skippedText(results: readonly CaseResult[], style: Style): string | null {
   const skipped = results.filter(({ verdict }) => verdict.kind === "skip");
   if (skipped.length === 0) return null;
-  const lines = [style.bold(`${skipped.length} cases skipped`)];
+  const lines = [style.bold(`${plural(skipped.length, "case")} skipped`)];
   for (const [reason, group] of grouped(skipped)) {
     lines.push(`  ${String(group.length).padStart(3)}  ${reason}`);
     const first = group[0]?.planned;
@@ -185,6 +175,11 @@ export function skippedText(results: readonly CaseResult[], style: Style): strin
       lines.push(style.dim(`       ${group.length > 1 ? "such as: " : ""}${replayCommand(first)}`));
   }
   return lines.join("\n");
+}
+
+/** `1 case`, `2 cases`. */
+function plural(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function caseTitle({ planned }: CaseResult): string {
@@ -211,7 +206,7 @@ export function deviationsText(results: readonly CaseResult[], style: Style): st
   }
   const known = results.filter(({ verdict }) => verdict.kind === "xfail");
   if (known.length > 0) {
-    const lines = [style.bold(`${known.length} known deviations (fixtures/errata.json)`)];
+    const lines = [style.bold(`${plural(known.length, "known deviation")} (fixtures/errata.json)`)];
     for (const [reason, group] of grouped(known)) {
       lines.push(...wrap(reason, Math.max(40, style.widthColumns - 4)).map((line) => `  ${line}`));
       for (const result of group) {
@@ -236,7 +231,7 @@ export function findingsText(results: readonly CaseResult[], style: Style): stri
   if (seen.size === 0) return null;
   const lines = [style.bold("Findings: defects of this kernel that were seen, as expected of it")];
   for (const [id, { text, source, cases }] of seen) {
-    const sentence = `${id} (${cases.length} cases): ${text}`;
+    const sentence = `${id} (${plural(cases.length, "case")}): ${text}`;
     lines.push(...wrap(sentence, Math.max(40, style.widthColumns - 2)).map((line) => `  ${line}`));
     lines.push(style.dim(`    ${source}`));
     const first = cases[0]?.planned;
@@ -260,16 +255,17 @@ function scoreText(cell: ScoreCell): string {
 
 /** Properties x proposals. */
 export function scorecardText(cells: readonly ScoreCell[], style: Style): string | null {
-  const proposals = [...new Set(cells.map((cell) => cell.proposal))];
-  if (proposals.length === 0) return null;
+  const shown = new Set(cells.map((cell) => cell.proposal));
+  if (shown.size === 0) return null;
+  const columns = presets.map(({ id }) => id).filter((id) => shown.has(id));
   const rows = properties.map(({ id }) => [
-    id,
-    ...proposals.map((proposal) => {
+    [id],
+    ...columns.map((proposal) => {
       const cell = cells.find((one) => one.proposal === proposal && one.property === id);
-      return cell === undefined ? "" : scoreText(cell);
+      return [cell === undefined ? "" : scoreText(cell)];
     }),
   ]);
-  const table = renderGrid({ head: ["property", ...proposals], rows }, style, true);
+  const table = renderGrid({ head: ["property", ...columns].map(style.bold), rows }, style);
   const note = "in brackets: cases that decided it; · nothing that ran decides it";
   return `${style.bold("Scorecard: does the property hold?")}\n${table}\n${style.dim(note)}`;
 }

@@ -21,6 +21,7 @@ export const sizeOf = {
   kvm_xcrs: 392,
   kvm_vcpu_events: 64,
   kvm_x86_mce: 64,
+  kvm_msi: 32,
   kvm_stats_header: 24,
 } as const;
 
@@ -44,10 +45,12 @@ export const requests = {
   KVM_GET_SREGS: ["read", 0x83, 312],
   KVM_SET_SREGS: ["write", 0x84, 312],
   KVM_TRANSLATE: ["read-write", 0x85, 24],
+  KVM_INTERRUPT: ["write", 0x86, 4],
   KVM_GET_MSRS: ["read-write", 0x88, 8],
   KVM_SET_MSRS: ["write", 0x89, 8],
   KVM_SET_SIGNAL_MASK: ["write", 0x8b, 4],
   KVM_SET_CPUID2: ["write", 0x90, 8],
+  KVM_GET_CPUID2: ["read-write", 0x91, 8],
   KVM_NMI: ["none", 0x9a, 0],
   KVM_X86_SETUP_MCE: ["write", 0x9c, 8],
   KVM_X86_SET_MCE: ["write", 0x9e, 64],
@@ -55,6 +58,7 @@ export const requests = {
   KVM_SET_VCPU_EVENTS: ["write", 0xa0, 64],
   KVM_GET_TSC_KHZ: ["none", 0xa3, 0],
   KVM_ENABLE_CAP: ["write", 0xa3, 104],
+  KVM_SIGNAL_MSI: ["write", 0xa5, 32],
   KVM_GET_XCRS: ["read", 0xa6, 392],
   KVM_SET_XCRS: ["write", 0xa7, 392],
   KVM_GET_STATS_FD: ["none", 0xce, 0],
@@ -154,6 +158,7 @@ export const generalRegisters = [
   "rflags",
 ] as const;
 export type GeneralRegister = (typeof generalRegisters)[number];
+export type GeneralRegisters = Readonly<Record<GeneralRegister, bigint>>;
 
 /** Offsets in `struct kvm_sregs`. */
 export const sregsOffset = {
@@ -190,6 +195,15 @@ export const segmentOffset = {
   g: 20,
   avl: 21,
   unusable: 22,
+} as const;
+
+/** Offsets in `struct kvm_vcpu_events`. */
+export const eventsOffset = {
+  "exception.injected": 0,
+  "exception.nr": 1,
+  "exception.has_error_code": 2,
+  "exception.pending": 3,
+  "exception.error_code": 4,
 } as const;
 
 /** Architectural ones, and paravirtual async page faults (Documentation/virt/kvm/x86/msr.rst). */

@@ -15,7 +15,8 @@ import {
   viewOf,
 } from "../../../sys/src/index.ts";
 import {
-  type GeneralRegister,
+  eventsOffset,
+  type GeneralRegisters,
   generalRegisters,
   runOffset,
   segmentOffset,
@@ -24,8 +25,6 @@ import {
 } from "./abi.ts";
 import { ioctlRun, ioctlStruct, ioctlWord } from "./device.ts";
 import { decodeExit, type VcpuExit } from "./exit.ts";
-
-export type GeneralRegisters = Readonly<Record<GeneralRegister, bigint>>;
 
 /** `struct kvm_segment` without what follows from the rest. */
 export type Segment = {
@@ -146,6 +145,76 @@ export class Vcpu {
   /** Whether KVM took it: unknown MSRs and refused values are not errors of the call. */
   setMsr(index: number, value: bigint): boolean {
     return ioctlStruct(this.fd, "KVM_SET_MSRS", msrBuffer(index, value)) === 1;
+  }
+
+  /** Does the guest see an Intel processor? Decides the form of what is injected. */
+  isIntel(): boolean {
+    const maxEntries = 256;
+    const cpuid = new DataView(new ArrayBuffer(sizeOf.kvm_cpuid2 + maxEntries * sizeOf.kvm_cpuid_entry2));
+    cpuid.setUint32(0, maxEntries, true);
+    ioctlStruct(this.fd, "KVM_GET_CPUID2", cpuid);
+    // Leaf 0 is the first entry; EBX of "GenuineIntel".
+    return cpuid.getUint32(sizeOf.kvm_cpuid2 + 16, true) === 0x756e6547;
+  }
+
+  /** RFLAGS.IF. */
+  interruptsOn(): boolean {
+    return (this.getRegisters().rflags & 0x200n) !== 0n;
+  }
+
+  /** Sets CR2, keeps the rest. */
+  setCr2(address: bigint): void {
+    this.setSpecialRegisters({ segments: {}, tables: {}, control: { cr2: address } });
+  }
+
+  /**
+   * Queues an exception for the next entry (KVM_SET_VCPU_EVENTS), as hardware would have raised it at the current rip.
+   * @param errorCode null for vectors that push none
+   */
+  injectException(vector: number, errorCode: number | null): void {
+    const events = new DataView(new ArrayBuffer(sizeOf.kvm_vcpu_events));
+    ioctlStruct(this.fd, "KVM_GET_VCPU_EVENTS", events);
+    events.setUint8(eventsOffset["exception.injected"], 1);
+    events.setUint8(eventsOffset["exception.nr"], vector);
+    events.setUint8(eventsOffset["exception.has_error_code"], errorCode === null ? 0 : 1);
+    events.setUint8(eventsOffset["exception.pending"], 0);
+    events.setUint32(eventsOffset["exception.error_code"], errorCode ?? 0, true);
+    ioctlStruct(this.fd, "KVM_SET_VCPU_EVENTS", events);
+  }
+
+  /** Queues a non-maskable interrupt (KVM_NMI). */
+  injectNmi(): void {
+    ioctlWord(this.fd, "KVM_NMI");
+  }
+
+  /** Queues an external interrupt; only without an in-kernel APIC and while the guest takes interrupts (KVM_INTERRUPT). */
+  injectInterrupt(vector: number): void {
+    const interrupt = new DataView(new ArrayBuffer(4));
+    interrupt.setUint32(0, vector, true);
+    ioctlStruct(this.fd, "KVM_INTERRUPT", interrupt);
+  }
+
+  /** Machine-check banks and capabilities (KVM_X86_SETUP_MCE); before the guest's first instruction. */
+  setupMachineChecks(capabilities: bigint): void {
+    const value = new BigUint64Array([capabilities]);
+    ioctlStruct(this.fd, "KVM_X86_SETUP_MCE", value);
+  }
+
+  /** Raises a machine check (KVM_X86_SET_MCE). Throws EINVAL for a bank that there is not or a status without VAL. */
+  injectMachineCheck(error: {
+    readonly bank: number;
+    readonly status: bigint;
+    readonly address: bigint;
+    readonly misc: bigint;
+    readonly globalStatus: bigint;
+  }): void {
+    const mce = new DataView(new ArrayBuffer(sizeOf.kvm_x86_mce));
+    mce.setBigUint64(0, error.status, true);
+    mce.setBigUint64(8, error.address, true);
+    mce.setBigUint64(16, error.misc, true);
+    mce.setBigUint64(24, error.globalStatus, true);
+    mce.setUint8(32, error.bank);
+    ioctlStruct(this.fd, "KVM_X86_SET_MCE", mce);
   }
 
   /** Frequency of the guest's TSC (KVM_GET_TSC_KHZ), or null where the host's is not stable. */

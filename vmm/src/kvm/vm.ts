@@ -99,6 +99,14 @@ export class Vm {
   }
 }
 
+/** Sends an interrupt to vCPU 0 as a message would (KVM_SIGNAL_MSI); needs the in-kernel APIC. */
+export function signalMsi(vmFd: number, vector: number): void {
+  const msi = new DataView(new ArrayBuffer(sizeOf.kvm_msi));
+  msi.setUint32(0, 0xfee00000, true);
+  msi.setUint32(8, vector, true);
+  ioctlStruct(vmFd, "KVM_SIGNAL_MSI", msi);
+}
+
 /** Host virtual address behind a guest physical one by the memslot table, or null outside every slot. */
 export function gpaToHva(slots: readonly Memslot[], gpa: bigint): bigint | null {
   for (const slot of slots) {

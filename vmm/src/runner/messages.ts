@@ -3,13 +3,18 @@
 import type { TaskProgram } from "../guest/channel.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 import type { Memslot } from "../kvm/vm.ts";
+import type { PolicyName } from "../policy/policy.ts";
 
 /** Everything the vCPU's thread needs; addresses and descriptors are good in the whole process. */
 export type VcpuThreadInput = {
+  readonly vmFd: number;
   readonly vcpuFd: number;
   readonly runBytes: number;
   readonly ramAddress: bigint;
+  readonly lapicInKernel: boolean;
   readonly memslots: readonly Memslot[];
+  readonly window: { readonly hva: bigint; readonly sizeBytes: number };
+  readonly policy: PolicyName;
   readonly programs: readonly TaskProgram[];
   /** Int32Array of `controlWords`. */
   readonly control: SharedArrayBuffer;
@@ -36,7 +41,21 @@ export type Place = {
 export type VcpuMessage =
   | { readonly type: "signal"; readonly number: number; readonly task: number }
   /** KVM_RUN gave up. The thread waits for `resume` or `stop`. */
-  | { readonly type: "stopped"; readonly exit: VcpuExit; readonly place: Place | null }
+  | {
+      readonly type: "stopped";
+      readonly exit: VcpuExit;
+      readonly place: Place | null;
+      /** Why the policy did not go on. */
+      readonly reason: string;
+    }
+  /** The policy dealt with it and the guest was entered again. */
+  | {
+      readonly type: "handled";
+      readonly policy: PolicyName;
+      readonly detail: string;
+      readonly exit: VcpuExit;
+      readonly place: Place | null;
+    }
   /** Proven; the vCPU goes on looping until something changes or `stop` comes. Said once for each proof. */
   | {
       readonly type: "looping";

@@ -27,6 +27,10 @@ export function startVcpu(
   const words = new Int32Array(control);
   const worker = new Worker(compiledEntry(import.meta.url, "./vcpu-thread.ts"), {
     workerData: {
+      vmFd: machine.vm.fd,
+      lapicInKernel: machine.vm.options.lapicInKernel,
+      window: machine.window,
+      policy: machine.policy,
       vcpuFd: machine.vcpu.fd,
       runBytes: machine.vcpu.runBytes,
       ramAddress: machine.ramAddress,

@@ -11,16 +11,23 @@ import {
   blockSignal,
   consumeSignal,
   kernelSignalSetExcept,
+  SIGBUS,
   startThreadTimer,
+  takeBusError,
   threadId,
   viewOf,
 } from "../../../sys/src/index.ts";
 import { Channel, channelLayout, decodeDoorbell } from "../guest/channel.ts";
+import { loadImage } from "../guest/image.ts";
+import { WINDOW_BASE } from "../guest/page-tables.ts";
 import { msr } from "../kvm/abi.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 import { VcpuStats } from "../kvm/stats.ts";
 import { Vcpu } from "../kvm/vcpu.ts";
 import { gpaToHva } from "../kvm/vm.ts";
+import { decodeAccess } from "../policy/decode.ts";
+import { policies } from "../policy/index.ts";
+import { type FaultContext, type FaultPolicy, type PolicyAction, stop } from "../policy/policy.ts";
 import { KICK_SIGNAL } from "./kick.ts";
 import {
   command,
@@ -33,6 +40,9 @@ import {
   type VcpuThreadInput,
 } from "./messages.ts";
 import { Watchdog } from "./watchdog.ts";
+
+/** How often a policy may deal with the same instruction of the same step before the VM stops. */
+const MAX_REPEATS = 8;
 
 /** Verbs that touch the window; the others cannot be stuck in a page fault. */
 const accessVerbs = new Set([
@@ -54,6 +64,12 @@ class VcpuThread {
   readonly #stats: VcpuStats;
   readonly #watchdog: Watchdog = new Watchdog();
   readonly #post: (message: VcpuMessage) => void;
+  readonly #ram: DataView;
+  readonly #policy: FaultPolicy;
+  readonly #image = loadImage();
+  /** Times in a row that the policy was asked about the same instruction. */
+  #repeats = 0;
+  #lastPlace = "";
   #exits = 0;
   #interruptions = 0;
   /** The access last said to loop, `task/step`. */
@@ -64,13 +80,17 @@ class VcpuThread {
     this.#post = post;
     this.#control = new Int32Array(input.control);
     this.#vcpu = new Vcpu(input.vcpuFd, input.runBytes);
-    this.#channel = new Channel(viewOf(input.ramAddress, Number(channelLayout.RAM_BYTES)));
+    const ram = viewOf(input.ramAddress, Number(channelLayout.RAM_BYTES));
+    this.#ram = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
+    this.#channel = new Channel(ram);
+    this.#policy = policies[input.policy];
     this.#stats = new VcpuStats(input.vcpuFd);
   }
 
   run(): void {
     blockSignal(KICK_SIGNAL);
-    this.#vcpu.setSignalMask(kernelSignalSetExcept([KICK_SIGNAL]));
+    blockSignal(SIGBUS);
+    this.#vcpu.setSignalMask(kernelSignalSetExcept([KICK_SIGNAL, SIGBUS]));
     Atomics.store(this.#control, controlWord.threadId, threadId());
     const clock = this.#readClock();
     const timer = startThreadTimer(KICK_SIGNAL, this.#input.tickMs);
@@ -103,6 +123,9 @@ class VcpuThread {
       if (exit.kind === "interrupted") {
         consumeSignal(KICK_SIGNAL);
         this.#interruptions++;
+        const busError = takeBusError();
+        const end = busError === null ? null : this.#busError(busError.address);
+        if (end !== null) return end;
         this.#tick();
         continue;
       }
@@ -138,13 +161,65 @@ class VcpuThread {
     }
   }
 
-  /** Anything else than a port access or a signal: tells the conductor and waits for its word. */
+  /** Anything else than a port access or a signal: the policy's turn, then the conductor's word. */
   #stopped(exit: VcpuExit): EndReason | null {
-    this.#post({ type: "stopped", exit, place: this.#place(this.#channel.currentTask) });
+    const place = this.#place(this.#channel.currentTask);
+    const action = this.#consultPolicy(exit, place, null);
+    if (action.kind === "resume") {
+      this.#watchdog.reset();
+      this.#post({ type: "handled", policy: this.#policy.name, detail: action.detail, exit, place });
+      return null;
+    }
+    this.#post({ type: "stopped", exit, place, reason: action.reason });
     Atomics.wait(this.#control, controlWord.command, command.none);
     if (this.#command() === command.stop) return { kind: "stopped-by-conductor" };
     Atomics.store(this.#control, controlWord.command, command.none);
     this.#watchdog.reset();
+    return null;
+  }
+
+  /** @param poisoned the address of a BUS_MCEERR_AR, or null at an exit */
+  #consultPolicy(exit: VcpuExit, place: Place | null, poisoned: bigint | null): PolicyAction {
+    const isMemoryError = (exit.kind === "error" && exit.errno === "EFAULT") || exit.kind === "memory-fault";
+    if (poisoned === null && !isMemoryError) return stop(`no policy deals with ${exit.kind}`);
+    // A guest that comes back to the same instruction again and again has not understood.
+    const where = place === null ? "" : `${place.task}/${place.step}/${place.rip}`;
+    this.#repeats = where === this.#lastPlace ? this.#repeats + 1 : 1;
+    this.#lastPlace = where;
+    if (this.#repeats > MAX_REPEATS)
+      return stop(`no progress after ${MAX_REPEATS} times ${this.#policy.name}`);
+    const context = this.#faultContext(exit);
+    try {
+      if (poisoned === null) return this.#policy.onFault(context);
+      return this.#policy.onSigbus?.(context, poisoned) ?? stop(`${this.#policy.name} expects no SIGBUS`);
+    } catch (error) {
+      return stop(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #faultContext(exit: VcpuExit): FaultContext {
+    const { vmFd, lapicInKernel, window } = this.#input;
+    const registers = this.#vcpu.getRegisters();
+    return {
+      vcpu: this.#vcpu,
+      vmFd,
+      lapicInKernel,
+      exit,
+      access: decodeAccess(this.#image, registers, { base: WINDOW_BASE, sizeBytes: window.sizeBytes }),
+      interruptsOn: this.#vcpu.interruptsOn(),
+      ram: this.#ram,
+      window,
+    };
+  }
+
+  /** KVM_RUN was interrupted by a BUS_MCEERR_AR for this thread: a poisoned page was touched. */
+  #busError(address: bigint): EndReason | null {
+    const place = this.#place(this.#channel.currentTask);
+    const exit: VcpuExit = { kind: "interrupted" };
+    const action = this.#consultPolicy(exit, place, address);
+    if (action.kind === "stop")
+      return { kind: "defect", message: `SIGBUS at 0x${address.toString(16)}: ${action.reason}` };
+    this.#post({ type: "handled", policy: this.#policy.name, detail: action.detail, exit, place });
     return null;
   }
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import {
   capability,
+  eventsOffset,
   exitReason,
   generalRegisters,
   msr,
@@ -28,6 +29,7 @@ function rows(): [string, string, bigint][] {
     ...offsets("struct kvm_run", runOffset),
     ...offsets("struct kvm_sregs", sregsOffset),
     ...offsets("struct kvm_segment", segmentOffset),
+    ...offsets("struct kvm_vcpu_events", eventsOffset),
     ...generalRegisters.map(
       (name, i) =>
         [`kvm_regs.${name}`, `offsetof(struct kvm_regs, ${name})`, BigInt(8 * i)] as [string, string, bigint],

@@ -21,9 +21,10 @@ export const FILE_BYTES: number = 2 * 2 ** 20;
 /** Long enough for any case here on a busy machine; a case that needs it has failed. */
 const LIFE_LIMIT_MS = 10_000;
 
-export type Setup = Pick<MachineOptions, "lapicInKernel" | "hltInGuest" | "asyncPageFaults">;
+export type Setup = Pick<MachineOptions, "lapicInKernel" | "hltInGuest" | "asyncPageFaults"> &
+  Partial<Pick<MachineOptions, "nmiIsSigbus" | "machineCheckSafe" | "policy">>;
 
-const plainGuest = { nmiIsSigbus: false, machineCheckSafe: "reads" } as const;
+const plainGuest = { nmiIsSigbus: false, machineCheckSafe: "reads", policy: "stop" } as const;
 
 export type Outcome = {
   readonly messages: readonly VcpuMessage[];

@@ -6,6 +6,7 @@
  */
 import {
   type EndReason,
+  type FenceEvent,
   type FinalState,
   type GuestEvent,
   guestTimeMs,
@@ -78,6 +79,17 @@ export class Conductor {
     this.#waiting.delete(name);
   }
 
+  /** The fence has moved: for the trace. */
+  fenced({ kind, hva, lengthBytes }: FenceEvent): void {
+    const what = kind === "fence" ? "PROT_NONE" : "readable and writable again";
+    this.#note(
+      kind === "fence" ? "unmap" : "remap",
+      "fence",
+      null,
+      `${lengthBytes} bytes from hva 0x${hva.toString(16)}: ${what}`,
+    );
+  }
+
   hostSettled(): void {
     this.#hostSettled = true;
     this.#considerEnding();
@@ -109,6 +121,9 @@ export class Conductor {
         this.#note("fault", "kvm", place?.gpa ?? null, rate);
         return;
       }
+      case "handled":
+        this.#note("inject", "vmm", message.place?.gpa ?? null, `${message.policy}: ${message.detail}`);
+        return;
       case "unstuck":
         this.#recovered();
         return;

@@ -17,7 +17,7 @@ import {
   guestActors,
   isBystander,
 } from "../../scenario/labels.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
+import type { GuestStep, Scenario } from "../../scenario/scenario.ts";
 import { fileOffsetAt, mappingsOf } from "../../scenario/window.ts";
 import type { Access, Bystander } from "../../vocabulary.ts";
 import { within } from "../../within.ts";
@@ -92,6 +92,10 @@ class Mapper {
       case "saw":
         this.#touching = null;
         this.#accesses[message.label] = this.#classify(message.label, message.bytes);
+        return;
+      case "efault":
+        this.#touching = null;
+        this.#accesses[message.label] = { kind: "efault" };
         return;
       case "signal":
         this.#stage.raise(message.name, this.name);
@@ -260,6 +264,10 @@ async function runCase(scenario: Scenario, context: CaseContext): Promise<RunRes
   }
 }
 
+function hasOptions(step: GuestStep): boolean {
+  return (step.verb === "kernel-read" || step.verb === "kernel-write") && step.options.length > 0;
+}
+
 export const processEngine: Engine = {
   name: "process",
   describe: () =>
@@ -272,6 +280,12 @@ export const processEngine: Engine = {
     for (const [name, actor] of Object.entries(scenario.actors)) {
       if (actor.in === "guest-kernel") return no(`${name} is a guest kernel; this engine has none`);
       if (actor.in === "vmm") return no(`${name} is a VMM; this engine has none`);
+      if (actor.in === "guest-task" && actor.onSigbus === "next-step") {
+        return no(`${name} handles SIGBUS; this engine's processes die of it`);
+      }
+      if (actor.in === "guest-task" && actor.steps.some(hasOptions)) {
+        return no(`${name} asks for a kernel copy of another kind than the host's own`);
+      }
       if (actor.in === "guest-task" && actor.steps.some((step) => step.verb === "fetch")) {
         return no(`${name} executes code from the file, which JavaScript cannot`);
       }

@@ -1,0 +1,57 @@
+/**
+ * What a VMM does when KVM_RUN gives up on a page: the port that every policy implements.
+ *
+ * A policy runs on the vCPU's thread, between two KVM_RUNs. It may use only what a VMM of the real world has: the exit,
+ * registers, the guest's memory, its own mappings. The scenario is unknown to it.
+ */
+import type { VcpuExit } from "../kvm/exit.ts";
+import type { Vcpu } from "../kvm/vcpu.ts";
+import type { DecodedAccess } from "./decode.ts";
+
+export const policyNames = [
+  "stop",
+  "inject-pf",
+  "inject-mce",
+  "inject-ve",
+  "inject-pv",
+  "nmi",
+  "remap-zero",
+  "poison",
+] as const;
+export type PolicyName = (typeof policyNames)[number];
+
+export type FaultContext = {
+  readonly vcpu: Vcpu;
+  readonly vmFd: number;
+  readonly lapicInKernel: boolean;
+  readonly exit: VcpuExit;
+  /** What the interrupted instruction was about to touch, or null if it cannot be told. */
+  readonly access: DecodedAccess | null;
+  /** RFLAGS.IF: can an interrupt be delivered now? */
+  readonly interruptsOn: boolean;
+  /** The guest's RAM, from guest physical address 0. */
+  readonly ram: DataView;
+  readonly window: { readonly hva: bigint; readonly sizeBytes: number };
+};
+
+export type PolicyAction =
+  /** Enter the guest again. `detail` goes to the trace. */
+  | { readonly kind: "resume"; readonly detail: string }
+  /** Not possible here: the VM stops, for this reason. */
+  | { readonly kind: "stop"; readonly reason: string };
+
+export interface FaultPolicy {
+  readonly name: PolicyName;
+  /** Once, before the guest's first instruction. */
+  prepare(vcpu: Vcpu): void;
+  onFault(context: FaultContext): PolicyAction;
+  /** SIGBUS for this thread while in KVM_RUN (kvm_send_hwpoison_signal()); absent: nobody expects one. */
+  onSigbus?(context: FaultContext, hva: bigint): PolicyAction;
+}
+
+export const resume = (detail: string): PolicyAction => ({ kind: "resume", detail });
+export const stop = (reason: string): PolicyAction => ({ kind: "stop", reason });
+
+export function hex(value: bigint): string {
+  return `0x${value.toString(16)}`;
+}

@@ -1,0 +1,194 @@
+/** Each policy on the real thing: what it injects is what the guest's own handler reports, for the access it was. */
+import { ftruncateSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import {
+  cpuFeatures,
+  type GuestEvent,
+  Kvm,
+  loadImage,
+  type PolicyName,
+  type ProgramStep,
+  supportedCpuid,
+  type TaskProgram,
+  type VcpuMessage,
+} from "../../src/index.ts";
+import { access, counting, FILE_BYTES, type Outcome, runCase, signal } from "../support/case.ts";
+import { kvmOrReason } from "../support/kvm.ts";
+
+const kvm = kvmOrReason();
+
+/** Touches page 1 before and after the host truncates the file to nothing; then another page, to show it lives. */
+function touched(
+  policy: PolicyName,
+  step: ProgramStep,
+  task: Partial<TaskProgram> = {},
+  setup: { lapicInKernel?: boolean; hltInGuest?: boolean; nmiIsSigbus?: boolean } = {},
+  others: readonly TaskProgram[] = [counting],
+): Promise<Outcome> {
+  const content = new Uint8Array(FILE_BYTES).fill(0x41);
+  content.set([0xb8, 1, 2, 3, 4, 0xc3], 0x1000);
+  const steps = [step, signal("signal", 0), signal("await", 1), step, access("load", 1, 0x100000)];
+  return runCase(
+    {
+      lapicInKernel: false,
+      hltInGuest: false,
+      asyncPageFaults: false,
+      nmiIsSigbus: policy === "nmi",
+      policy,
+      ...setup,
+    },
+    content,
+    [{ cpl: 3, steps, ...task }, ...others],
+    (number, file, raise) => {
+      if (number !== 0) return;
+      ftruncateSync(file, 0);
+      raise(1);
+    },
+  );
+}
+
+const handled = (outcome: Outcome) => outcome.messages.filter((message) => message.type === "handled");
+const ended = (messages: readonly VcpuMessage[]) => messages.find((message) => message.type === "ended");
+const statusOf = (outcome: Outcome, step: number) => outcome.results[0]?.[step];
+const reports = (outcome: Outcome) => outcome.events.filter(({ kind }) => kind !== "sigbus");
+const only = (events: readonly GuestEvent[]) => {
+  expect(events).toHaveLength(1);
+  return events[0];
+};
+
+const GPA = 0x40001000n;
+const accesses: Record<string, { step: ProgramStep; rip: string | bigint; write: boolean; fetch?: boolean }> =
+  {
+    "a load of 8 bytes": { step: access("load", 8, 0x1000), rip: "load/8", write: false },
+    "a load of 1 byte": { step: access("load", 1, 0x1000), rip: "load/1", write: false },
+    "a store of 8 bytes": { step: access("store", 8, 0x1000, 5n), rip: "store/8", write: true },
+    "a store of 16 bytes": { step: access("store", 16, 0x1000, 5n), rip: "store/16", write: true },
+    "an atomic of 8 bytes": { step: access("atomic", 8, 0x1000), rip: "atomic/8", write: true },
+    "a string copy out of the window": {
+      step: access("copy-from", 24, 0x1000),
+      rip: "copy-from",
+      write: false,
+    },
+    "an instruction fetch": { step: access("fetch", 4, 0x1000), rip: GPA, write: false, fetch: true },
+  };
+
+describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
+  const image = kvm.reason === null ? loadImage() : null;
+  for (const [name, { step, rip, write, fetch }] of Object.entries(accesses)) {
+    const at = () => (typeof rip === "bigint" ? rip : (image?.accessInstructions.get(rip) ?? 0n));
+
+    it(`inject-pf tells ${name} with error code, CR2, rip and CPL, and ends the task by SIGBUS`, async () => {
+      const outcome = await touched("inject-pf", step);
+      const errorCode = BigInt(4 | (write ? 2 : 0) | (fetch ? 16 : 0));
+      const report = { kind: "exception", vector: 14, cpl: 3, task: 0, errorCode, cr2: GPA, rip: at() };
+      expect(only(reports(outcome))).toMatchObject(report);
+      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_ADRERR" });
+      expect(statusOf(outcome, 4)?.status).toBe("not-reached");
+      expect(handled(outcome)).toHaveLength(1);
+      expect(ended(outcome.messages)).toMatchObject({ why: { kind: "finished" } });
+    });
+
+    it(`inject-mce tells ${name} as a machine check with the physical address`, async () => {
+      const outcome = await touched("inject-mce", step);
+      const report = { kind: "machine-check", vector: 18, cpl: 3, task: 0, cr2: GPA, rip: at() };
+      expect(only(reports(outcome))).toMatchObject(report);
+      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_MCEERR_AR" });
+    });
+
+    it(`inject-ve tells ${name} with its exit qualification and physical address`, async () => {
+      const outcome = await touched("inject-ve", step);
+      const errorCode = 0x80n | (fetch ? 4n : write ? 2n : 1n);
+      const report = { kind: "virtualization-exception", vector: 20, cpl: 3, errorCode, cr2: GPA, rip: at() };
+      expect(only(reports(outcome))).toMatchObject(report);
+      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_ADRERR" });
+    });
+
+    it(`inject-pv tells ${name} by an interrupt that arrives at the instruction`, async () => {
+      const outcome = await touched("inject-pv", step);
+      expect(only(reports(outcome))).toMatchObject({
+        kind: "pv-error",
+        cpl: 3,
+        task: 0,
+        cr2: GPA,
+        rip: at(),
+      });
+      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_ADRERR" });
+    });
+
+    it(`nmi ends the task at ${name}, without an address`, async () => {
+      const outcome = await touched("nmi", step);
+      expect(only(reports(outcome))).toMatchObject({ kind: "nmi", vector: 2, cpl: 3, cr2: 0n, rip: at() });
+      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_ADRERR" });
+    });
+  }
+
+  it("remap-zero lets the guest go on with zeros: data that was never written", async () => {
+    const outcome = await touched("remap-zero", access("load", 8, 0x1000), {}, {}, []);
+    expect(statusOf(outcome, 3)).toMatchObject({ status: "done" });
+    expect(statusOf(outcome, 3)?.bytes.subarray(0, 8)).toEqual(new Uint8Array(8));
+    expect(reports(outcome)).toEqual([]);
+  });
+
+  it("poison becomes one BUS_MCEERR_AR for the vCPU's thread and one machine check for the guest", async () => {
+    const outcome = await touched("poison", access("load", 8, 0x1000));
+    expect(handled(outcome).map((one) => one.type === "handled" && one.detail.split(" ")[0])).toEqual([
+      "poisoned",
+      "BUS_MCEERR_AR",
+    ]);
+    expect(only(reports(outcome))).toMatchObject({ kind: "machine-check", cr2: GPA, cpl: 3 });
+    expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_MCEERR_AR" });
+  });
+
+  it("lets a task with a handler go on, and a bystander with it", async () => {
+    const outcome = await touched("inject-pf", access("load", 8, 0x1000), { onSigbus: "next-step" });
+    // Step 4 touches another page of the truncated file: a second SIGBUS, and the task still ends in order.
+    expect(outcome.results[0]?.map(({ status }) => status)).toEqual([
+      "done",
+      "not-reached",
+      "not-reached",
+      "sigbus",
+      "sigbus",
+    ]);
+    expect(handled(outcome)).toHaveLength(2);
+    expect(outcome.counts[1]).toBeGreaterThan(0n);
+  });
+
+  it("works beside an in-kernel APIC whose HLT exits are off, too", async () => {
+    for (const policy of ["inject-pf", "inject-mce", "inject-ve", "inject-pv", "nmi"] as const) {
+      const setup = { lapicInKernel: true, hltInGuest: true };
+      const outcome = await touched(policy, access("load", 8, 0x1000), {}, setup);
+      expect([policy, statusOf(outcome, 3)?.status]).toEqual([policy, "sigbus"]);
+    }
+  });
+
+  it("has an address in the middle of a copy: where it had got to", async () => {
+    // 0x0ff8 + 16 crosses into the lost page only if the first survives: truncate keeps page 0.
+    const content = new Uint8Array(FILE_BYTES).fill(0x41);
+    const outcome = await runCase(
+      { lapicInKernel: false, hltInGuest: false, asyncPageFaults: false, policy: "inject-pf" },
+      content,
+      [{ cpl: 3, steps: [signal("signal", 0), signal("await", 1), access("copy-from", 16, 0xff8)] }],
+      (_n, file, raise) => {
+        ftruncateSync(file, 0x1000);
+        raise(1);
+      },
+    );
+    expect(only(reports(outcome))).toMatchObject({ kind: "exception", vector: 14, cr2: GPA });
+  });
+});
+
+const avx = kvm.reason === null && readAvx();
+
+function readAvx(): boolean {
+  const device = Kvm.open();
+  const found = cpuFeatures(supportedCpuid(device)).avx;
+  device.close();
+  return found;
+}
+
+describe.skipIf(!avx)(`wide accesses${kvm.note || (avx ? "" : " (skipped: this KVM offers no AVX)")}`, () => {
+  it("report the store's own instruction", async () => {
+    const outcome = await touched("inject-pf", access("store", 32, 0x1000, 9n));
+    expect(only(reports(outcome))).toMatchObject({ rip: loadImage().accessInstructions.get("store/32") });
+  });
+});
