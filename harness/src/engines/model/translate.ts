@@ -236,7 +236,7 @@ export function translate(
   try {
     const given = {
       ...parts,
-      name: `${scenario.id} × ${proposal.id}`,
+      name: `${scenario.id} x ${proposal.id}`,
       pages: translator.starts(),
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,
