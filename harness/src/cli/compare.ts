@@ -119,7 +119,7 @@ function recordNow(engines: readonly string[]): Recorded[] {
 type Tally = { same: number; positive: number; bounded: number; unsupported: number; negative: number };
 
 function compareOne(one: Recorded, scenario: Scenario, tally: Tally, json: JsonOutput, all: boolean): void {
-  const name = `${one.scenario} × ${one.proposal} (${one.engine})`;
+  const name = `${one.scenario} x ${one.proposal} (${one.engine})`;
   const say = (text: string): void => {
     if (!json.isStdout) console.log(text);
   };
@@ -188,7 +188,7 @@ function compareWithModel(recorded: readonly Recorded[], json: JsonOutput, all: 
 
 /** Case by case; cases of which the texts differ are refused, cases that only one run has are left out. */
 function compareRuns(left: readonly Recorded[], right: readonly Recorded[], json: JsonOutput): number {
-  const keyOf = (one: Recorded): string => `${one.scenario} × ${one.proposal} (${one.engine})`;
+  const keyOf = (one: Recorded): string => `${one.scenario} x ${one.proposal} (${one.engine})`;
   const others = new Map(right.map((one) => [keyOf(one), one]));
   let compared = 0;
   let different = 0;

@@ -166,7 +166,7 @@ function showEnds(preset: Preset, scenario: Scenario, maxStates: number, json: J
     throw new UsageError(`${scenario.id} is not for the model: ${allowed.reason}`);
   const { states, boundedBy } = allowed;
   if (!json.isStdout)
-    console.log(`${scenario.id} × ${preset.id}: ${allowed.ends.length} ends in ${states} states`);
+    console.log(`${scenario.id} x ${preset.id}: ${allowed.ends.length} ends in ${states} states`);
   for (const { words, token, timer } of allowed.ends) {
     const way = `${replayText(preset.id, scenario.id, token)}${timer ? "" : " --no-timer"}`;
     json.write({

@@ -49,7 +49,7 @@ const faultPath: readonly Claim[] = [
   claim(
     "loop-told",
     "talk",
-    "… also when the guest is told not-present and ready each time.",
+    "... also when the guest is told not-present and ready each time.",
     when("load", {}),
     ["livelock"],
     ["vm-stopped"],
@@ -57,7 +57,7 @@ const faultPath: readonly Claim[] = [
   claim(
     "loop-two-vcpus",
     "inferred",
-    "… on every vCPU that touches the page.",
+    "... on every vCPU that touches the page.",
     when("two-vcpus", today),
     ["livelock"],
     ["vm-stopped"],
@@ -156,7 +156,7 @@ const faultPath: readonly Claim[] = [
   claim(
     "emulated-atomic",
     "inferred",
-    "… an emulated atomic too: its read comes first.",
+    "... an emulated atomic too: its read comes first.",
     modelCase({
       name: "emulated-atomic",
       pages: ["resident"],
@@ -169,7 +169,7 @@ const faultPath: readonly Claim[] = [
   claim(
     "emulated-fetch",
     "inferred",
-    "… and an emulated instruction fetch an internal error.",
+    "... and an emulated instruction fetch an internal error.",
     modelCase({
       name: "emulated-fetch",
       pages: ["resident"],
@@ -201,7 +201,7 @@ const kernelProposals: readonly Claim[] = [
   claim(
     "uniform-two",
     "disputed",
-    "… with two faulting tasks too, as long as their gfns do not collide.",
+    "... with two faulting tasks too, as long as their gfns do not collide.",
     when("two-victims", { kvm: "uniform-efault" }),
     ["stopped-efault"],
     hang,
@@ -246,7 +246,7 @@ const kernelProposals: readonly Claim[] = [
   claim(
     "exit-request-wrong-victim",
     "disputed",
-    "… so a VMM that injects there hits the wrong task.",
+    "... so a VMM that injects there hits the wrong task.",
     when("two-victims", { kvm: "exit-request", vmm: "inject-mce" }),
     ["wrong-victim"],
   ),
@@ -261,7 +261,7 @@ const kernelProposals: readonly Claim[] = [
   claim(
     "final-efault-keeps-apf",
     "inferred",
-    "… and a page that only needs I/O still goes the asynchronous way.",
+    "... and a page that only needs I/O still goes the asynchronous way.",
     when("only-io", { kvm: "final-efault" }),
     ["ran-during-io", "all-done"],
     dead,
@@ -269,7 +269,7 @@ const kernelProposals: readonly Claim[] = [
   claim(
     "final-efault-io-error",
     "inferred",
-    "… and a page that cannot be read ends in -EFAULT on the second turn.",
+    "... and a page that cannot be read ends in -EFAULT on the second turn.",
     when("io-error", { kvm: "final-efault" }),
     ["stopped-efault"],
     hang,
@@ -327,7 +327,7 @@ const events: readonly Claim[] = [
   claim(
     "nmi-flags",
     "talk",
-    "… or eats the flags, and the task dies of a fault at the token's address.",
+    "... or eats the flags, and the task dies of a fault at the token's address.",
     when("nmi-flags", {}),
     ["wrong-victim"],
   ),
@@ -356,7 +356,7 @@ const events: readonly Claim[] = [
   claim(
     "user-only",
     "talk",
-    "… which is why Linux asks for user mode only.",
+    "... which is why Linux asks for user mode only.",
     modelCase({
       name: "user-only",
       pages: ["on-disk"],
@@ -383,7 +383,7 @@ const events: readonly Claim[] = [
     ["all-done"],
     hang,
   ),
-  claim("no-ack", "talk", "… and does when it does not.", twoReads(false), ["deadlock"]),
+  claim("no-ack", "talk", "... and does when it does not.", twoReads(false), ["deadlock"]),
   claim(
     "late-ready",
     "talk",
@@ -400,7 +400,9 @@ const events: readonly Claim[] = [
     ["all-done"],
     hang,
   ),
-  claim("no-wake-all", "inferred", "… which would otherwise sleep for ever.", migrated(false), ["deadlock"]),
+  claim("no-wake-all", "inferred", "... which would otherwise sleep for ever.", migrated(false), [
+    "deadlock",
+  ]),
   claim(
     "nested-halt",
     "talk",
@@ -464,7 +466,7 @@ const machineChecks: readonly Claim[] = [
   claim(
     "mce-copy-from-user",
     "talk",
-    "… and survives copy_from_user.",
+    "... and survives copy_from_user.",
     when("copy-from-user", { kvm: "inject-mce", guest: "mce-safe-loads" }),
     ["efault-returned"],
     dead,
@@ -487,7 +489,7 @@ const machineChecks: readonly Claim[] = [
   claim(
     "mce-read-pmem",
     "inferred",
-    "… and the same read(2) on pmem returns an error.",
+    "... and the same read(2) on pmem returns an error.",
     when("dax-read", { kvm: "inject-mce", guest: "mce-safe-loads" }, { daxCopies: "pmem" }),
     ["efault-returned"],
     dead,
@@ -559,7 +561,7 @@ const guards: readonly Claim[] = [
   claim(
     "lease-bypassed",
     "talk",
-    "… and fail when the host truncates the file directly.",
+    "... and fail when the host truncates the file directly.",
     when("load", { server: "fuse-lease" }),
     ["livelock"],
   ),
@@ -574,7 +576,7 @@ const guards: readonly Claim[] = [
   claim(
     "kernel-lease-open-fd",
     "inferred",
-    "… but cannot be had while somebody has the file open for writing.",
+    "... but cannot be had while somebody has the file open for writing.",
     when("through-open-fd", { server: "kernel-lease" }),
     ["livelock"],
   ),
@@ -597,7 +599,7 @@ const guards: readonly Claim[] = [
   claim(
     "pre-content-o-trunc",
     "inferred",
-    "… and do not see open(O_TRUNC).",
+    "... and do not see open(O_TRUNC).",
     when("through-open-trunc", { server: "pre-content" }),
     ["livelock"],
   ),
@@ -611,7 +613,7 @@ const guards: readonly Claim[] = [
   claim(
     "notify-ends-loop",
     "inferred",
-    "… and with async page faults on it ends the loop, late.",
+    "... and with async page faults on it ends the loop, late.",
     when("load", { server: "notify" }),
     ["sigbus-adrerr", "met-gone-page"],
     [...hang, ...dead],

@@ -14,7 +14,7 @@ export const presets: readonly Preset[] = [
   preset("apf-loop", "In-kernel APIC, a guest that knows nothing of async page faults.", {
     guest: "unaware",
   }),
-  preset("apf-guest", "… and one that enabled them.", {}),
+  preset("apf-guest", "... and one that enabled them.", {}),
   preset("no-hlt-exits", "The guest owns HLT: the loop becomes -EFAULT.", {
     guest: "unaware",
     vmm: "no-hlt-exits",
@@ -38,7 +38,7 @@ export const presets: readonly Preset[] = [
     kvm: "inject-mce",
     guest: "mce-safe-loads",
   }),
-  preset("mce-safe-all", "… and stores.", { kvm: "inject-mce", guest: "mce-safe-all" }),
+  preset("mce-safe-all", "... and stores.", { kvm: "inject-mce", guest: "mce-safe-all" }),
   preset("mce-from-vmm", "Final -EFAULT, the VMM injects #MC.", {
     kvm: "final-efault",
     vmm: "inject-mce",

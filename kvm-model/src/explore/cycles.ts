@@ -36,11 +36,15 @@ export function findFairLasso(graph: Graph, query: CycleQuery): Lasso | null {
   for (const component of fairComponents(graph, query)) {
     if (best === null || component.entry < best.entry) best = component;
   }
-  if (best === null) return null;
+  return best === null ? null : lassoOf(graph, best, query);
+}
+
+/** Once round a fair component, as its lasso. */
+export function lassoOf(graph: Graph, component: Component, query: CycleQuery): Lasso {
   return {
-    stem: graph.pathTo(best.entry),
-    cycle: walkComponent(graph, best, query),
-    componentStates: best.members.length,
+    stem: graph.pathTo(component.entry),
+    cycle: walkComponent(graph, component, query),
+    componentStates: component.members.length,
   };
 }
 

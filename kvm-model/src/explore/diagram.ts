@@ -27,29 +27,29 @@ export function textDiagram(steps: readonly Step[], cycleAt: number | null = nul
   const width = Math.max(MIN_COLUMN, ...lifelines.map((name) => name.length + 2));
   const rows = [`      ${lifelines.map((name) => name.padEnd(width)).join("")}`.trimEnd()];
   for (const [index, step] of steps.entries()) {
-    if (index === cycleAt) rows.push("  ┌── from here on, round and round ──");
+    if (index === cycleAt) rows.push("  +-- from here on, round and round --");
     for (const [at, line] of linesOf([step]).entries()) {
       const number = at === 0 ? String(index + 1).padStart(4) : "    ";
       rows.push(`${number}  ${arrow(lifelines, width, line)}  ${line.text}`);
     }
   }
-  if (cycleAt !== null) rows.push("  └── back to the mark ──");
+  if (cycleAt !== null) rows.push("  +-- back to the mark --");
   return rows.join("\n");
 }
 
 function arrow(lifelines: readonly string[], width: number, line: Line): string {
   const cells: string[] = Array.from({ length: lifelines.length * width }, (_, at) =>
-    at % width === 0 ? "│" : " ",
+    at % width === 0 ? "|" : " ",
   );
   const from = lifelines.indexOf(line.from) * width;
   const to = lifelines.indexOf(line.to) * width;
   if (from === to) {
-    cells[from] = "●";
+    cells[from] = "o";
   } else {
     const [low, high] = from < to ? [from, to] : [to, from];
-    for (let at = low + 1; at < high; at++) cells[at] = "─";
-    cells[from] = "●";
-    cells[to] = from < to ? "▶" : "◀";
+    for (let at = low + 1; at < high; at++) cells[at] = "-";
+    cells[from] = "o";
+    cells[to] = from < to ? ">" : "<";
   }
   return cells
     .join("")

@@ -1,4 +1,4 @@
-/** Questions to a graph: is there a state such that …, and how does one get there? */
+/** Questions to a graph: is there a state such that ..., and how does one get there? */
 import { type CycleQuery, findFairLasso } from "./cycles.ts";
 import type { Graph } from "./explorer.ts";
 import { formatToken } from "./path.ts";

@@ -129,13 +129,16 @@ function runStep(ctx: Context, s: Uint8Array, v: number, events: EventSink | nul
   if (step === null) return;
   switch (step.op) {
     case "count":
+      tell(events, "schedule", "guest", "guest", `${taskName(ctx, task)} counts`);
       s[f.tCounted + task] = 1;
       return;
     case "signal":
       s[f.signals] = at(s, f.signals) | (ctx.signalBit.get(step.name) ?? 0);
+      tell(events, "signal", "guest", "guest", `${taskName(ctx, task)} signals ${step.name}`);
       advance(ctx, s, task, SAW.nothing);
       return;
     case "await":
+      tell(events, "signal", "guest", "guest", `${taskName(ctx, task)} has waited for ${step.name}`);
       advance(ctx, s, task, SAW.nothing);
       return;
     default:

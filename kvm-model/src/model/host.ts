@@ -137,7 +137,8 @@ function truncateActions(ctx: Context): Action[] {
       invalidateStart(ctx, s, step.pages);
       go(s, SUB.unmapHost);
     }),
-    sub("zaps host page tables", SUB.unmapHost, (s, step) => {
+    sub("zaps host page tables", SUB.unmapHost, (s, step, e) => {
+      tell(e, "unmap", "host", "host", "host page tables zapped");
       zapHostPtes(ctx, s, step.pages);
       go(s, SUB.unmapEnd);
     }),
@@ -152,7 +153,8 @@ function truncateActions(ctx: Context): Action[] {
       dropPages(ctx, s, step.pages);
       go(s, SUB.againStart);
     }),
-    sub("unmaps again: start", SUB.againStart, (s, step) => {
+    sub("unmaps again: start", SUB.againStart, (s, step, e) => {
+      tell(e, "unmap", "host", "kvm", "unmaps once more");
       invalidateStart(ctx, s, step.pages);
       zapHostPtes(ctx, s, step.pages);
       go(s, SUB.againEnd);
@@ -191,6 +193,15 @@ function otherHostActions(ctx: Context): Action[] {
         if (step?.op === "punch") {
           tell(e, "truncate", "host", "host", `hole of ${step.pages} pages from page ${step.page} on`);
           punchHole(ctx, s, step.page, step.page + step.pages);
+        }
+        if (step?.op === "signal" || step?.op === "await") {
+          tell(
+            e,
+            "signal",
+            "host",
+            "host",
+            `${step.op === "signal" ? "signals" : "has waited for"} ${step.name}`,
+          );
         }
         if (step?.op === "signal") s[f.signals] = at(s, f.signals) | (ctx.signalBit.get(step.name) ?? 0);
         finish(ctx, s, HOST.done);

@@ -218,7 +218,8 @@ export function kvmActions(ctx: Context): Action[] {
       apply,
     });
     return [
-      step("snapshot of mmu_invalidate_seq", AT.exit, (s) => {
+      step("snapshot of mmu_invalidate_seq", AT.exit, (s, e) => {
+        tell(e, "fault", "kvm", "kvm", `remembers mmu_invalidate_seq (${at(s, f.seq)})`);
         s[f.vSeq + v] = at(s, f.seq);
         s[f.vAt + v] = AT.lookup;
       }),

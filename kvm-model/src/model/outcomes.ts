@@ -3,7 +3,7 @@
  * nothing is enabled, or a fair cycle (a loop, or bystanders who count for ever). The words are those of the
  * vocabulary, without figures; real observations are compared with this set.
  */
-import { type Component, fairComponents } from "../explore/cycles.ts";
+import { type Component, type CycleQuery, fairComponents, lassoOf } from "../explore/cycles.ts";
 import type { Graph } from "../explore/explorer.ts";
 import { formatToken } from "../explore/path.ts";
 import { AT, at, type Context, currentAccess, HOST, KERNEL, SAW, STOP, TASK } from "./fields.ts";
@@ -71,7 +71,9 @@ function taskWords(ctx: Context, s: Uint8Array, t: number, turn: Turn): string[]
   });
 }
 
-function outcomeOf(ctx: Context, s: Uint8Array, turn: Turn, token: string): Outcome {
+const everywhere: CycleQuery = { states: () => true };
+
+function outcomeOf(ctx: Context, s: Uint8Array, turn: Turn): Omit<Outcome, "token"> {
   const { f } = ctx;
   const indices = ctx.case.tasks.map((_, t) => t);
   const counting = indices.filter((t) => isBystander(ctx, t));
@@ -89,7 +91,6 @@ function outcomeOf(ctx: Context, s: Uint8Array, turn: Turn, token: string): Outc
     vmm: stopped === STOP.none ? (turn.faulting ? "looping" : "running") : `stopped(${stopReasons[stopped]})`,
     guestKernel: (["alive", "oops", "panic"] as const)[at(s, f.kernel)] ?? "alive",
     host: ctx.case.host.map((_, step) => hostWords[at(s, f.hostSaw + step)] ?? "?"),
-    token,
   };
 }
 
@@ -115,19 +116,22 @@ function turnOf(graph: Graph, component: Component): Turn {
 
 /** Every different end, by the shortest way. Needs a graph with edges. */
 export function outcomesOf(graph: Graph, ctx: Context): Outcome[] {
-  const ends: { readonly index: number; readonly turn: Turn }[] = [
-    ...graph.terminals.map((index) => ({ index, turn: still })),
-    ...fairComponents(graph, { states: () => true }).map((component) => ({
+  const ends: { readonly index: number; readonly turn: Turn; readonly component: Component | null }[] = [
+    ...graph.terminals.map((index) => ({ index, turn: still, component: null })),
+    ...fairComponents(graph, everywhere).map((component) => ({
       index: component.entry,
       turn: turnOf(graph, component),
+      component,
     })),
   ].sort((a, b) => a.index - b.index);
   const found = new Map<string, Outcome>();
-  for (const { index, turn } of ends) {
-    const outcome = outcomeOf(ctx, graph.state(index), turn, formatToken(graph.pathTo(index)));
-    const { token: _, ...identity } = outcome;
+  for (const { index, turn, component } of ends) {
+    const identity = outcomeOf(ctx, graph.state(index), turn);
     const key = JSON.stringify(identity);
-    if (!found.has(key)) found.set(key, outcome);
+    if (found.has(key)) continue;
+    const lasso = component === null ? null : lassoOf(graph, component, everywhere);
+    const token = lasso === null ? formatToken(graph.pathTo(index)) : formatToken(lasso.stem, lasso.cycle);
+    found.set(key, { ...identity, token });
   }
   return [...found.values()];
 }

@@ -102,7 +102,7 @@ export function completionFailed(
           "apf-ready",
           "kvm",
           "guest",
-          `… with the error flag: page ${failure.page} cannot be had`,
+          `... with the error flag: page ${failure.page} cannot be had`,
         );
         return;
       }

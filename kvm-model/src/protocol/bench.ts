@@ -30,7 +30,7 @@ function median(values: readonly number[]): number {
   return sorted[Math.floor(sorted.length / 2)] ?? 0;
 }
 
-/** Interleaved: explorer, SPIN, explorer, SPIN …; medians, because a shared machine is noisy. */
+/** Interleaved: explorer, SPIN, explorer, SPIN ...; medians, because a shared machine is noisy. */
 export function benchExplore(
   promela: string,
   protocol: SmallProtocol = benchProtocol,

@@ -149,8 +149,8 @@ describe("paths", () => {
     const { steps } = replay(philosophers(2), parseToken(finding?.token ?? ""));
     expect(textDiagram(steps)).toMatchInlineSnapshot(`
       "      philosopher0  philosopher1
-         1  ●             │               0 takes left
-         2  │             ●               1 takes left"
+         1  o             |               0 takes left
+         2  |             o               1 takes left"
     `);
     expect(mermaidDiagram(steps, 1)).toMatchInlineSnapshot(`
       "sequenceDiagram

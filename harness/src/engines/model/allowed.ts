@@ -1,6 +1,6 @@
 /**
  * What the model allows for a case: the set of final observations over all interleavings, and whether a given
- * observation is one of them. `observed(real) ⊆ allowed(model)`, else one of the two is wrong.
+ * observation is one of them. `observed(real) within allowed(model)`, else one of the two is wrong.
  */
 import {
   explore,

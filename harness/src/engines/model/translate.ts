@@ -101,6 +101,14 @@ function refusal(scenario: Scenario, proposal: ModelProposal): string | null {
   if (Object.values(scenario.actors).some((actor) => actor.in === "vmm")) {
     return "what a VMM does besides its policy is not in the model";
   }
+  if (
+    guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.onSigbus === "next-step")
+  ) {
+    return "a task that handles SIGBUS and goes on is not in the model";
+  }
+  if (allAccesses(scenario).some((step) => "options" in step && step.options.length > 0)) {
+    return "the model's kernel copies run with interrupts on and with an exception table";
+  }
   if (hostActors(scenario).length > 1) return "the model has one host process";
   for (const size of sizesOf(scenario)) {
     for (const step of allAccesses(scenario)) {
@@ -120,6 +128,10 @@ function opOf(verb: AccessStep["verb"], kernel: boolean): AccessOp {
       return kernel ? "copy-from-user" : "load";
     case "copy-to":
       return kernel ? "copy-to-user" : "store";
+    case "kernel-read":
+      return "copy-from-user";
+    case "kernel-write":
+      return "copy-to-user";
     case "load":
     case "store":
     case "atomic":
@@ -172,7 +184,8 @@ class Translator {
     return { task: { name, vcpu: 0, steps }, labels };
   }
 
-  #access(step: AccessStep, kernel: boolean): ModelAccess[] {
+  #access(step: AccessStep, inKernelTask: boolean): ModelAccess[] {
+    const kernel = inKernelTask || step.verb === "kernel-read" || step.verb === "kernel-write";
     const emulated = kernel && this.#backend.interpretsKernelMode;
     return pagesOf(this.#scenario, step).map((page) => ({
       op: opOf(step.verb, kernel),
@@ -236,7 +249,7 @@ export function translate(
   try {
     const given = {
       ...parts,
-      name: `${scenario.id} × ${proposal.id}`,
+      name: `${scenario.id} x ${proposal.id}`,
       pages: translator.starts(),
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,

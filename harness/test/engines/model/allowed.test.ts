@@ -41,12 +41,12 @@ function isAllowed(one: Observed, without: readonly Check[] = []): boolean | nul
   return allowed.kind === "ends" ? allowed.ends.some(({ words }) => isSame(words, one.words)) : null;
 }
 
-describe("observed ⊆ allowed", () => {
+describe("observed within allowed", () => {
   it("has something to compare", () => {
     expect(observed.length).toBeGreaterThan(50);
   });
 
-  it.each(observed.map((one) => [`${one.scenario} × ${one.proposal}`, one] as const))("%s", (_name, one) => {
+  it.each(observed.map((one) => [`${one.scenario} x ${one.proposal}`, one] as const))("%s", (_name, one) => {
     expect(isAllowed(one)).not.toBe(false);
   });
 
