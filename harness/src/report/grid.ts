@@ -27,6 +27,38 @@ export function gridWidth(grid: Grid): number {
   return widths.reduce((sum, width) => sum + width, 0) + GAP_COLUMNS * (widths.length - 1);
 }
 
+/** These columns only, and the first one; rows that are empty in all of them are left out. */
+function columnsOf({ head, rows }: Grid, columns: readonly number[]): Grid {
+  return {
+    head: [0, ...columns].map((column) => head[column] ?? ""),
+    rows: rows
+      .filter((row) => columns.some((column) => (row[column] ?? []).length > 0))
+      .map((row) => [0, ...columns].map((column) => row[column] ?? [])),
+  };
+}
+
+/**
+ * The grid in pieces of at most `width` characters, side by side columns that fit, each piece with the first column.
+ * A piece has at least one other column, whether it fits or not.
+ */
+export function cutGrid(grid: Grid, width: number): readonly Grid[] {
+  const [first = 0, ...others] = columnWidths(grid);
+  const groups: number[][] = [];
+  let used = 0;
+  for (const [index, columnWidth] of others.entries()) {
+    const needed = GAP_COLUMNS + columnWidth;
+    const group = groups.at(-1);
+    if (group === undefined || used + needed > width) {
+      groups.push([index + 1]);
+      used = first + needed;
+    } else {
+      group.push(index + 1);
+      used += needed;
+    }
+  }
+  return groups.map((group) => columnsOf(grid, group));
+}
+
 function renderLine(cells: readonly string[], widths: readonly number[]): string {
   return cells
     .map((cell, column) => cell + " ".repeat(Math.max(0, (widths[column] ?? 0) - widthOf(cell))))

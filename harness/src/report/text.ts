@@ -12,7 +12,7 @@ import type { Scenario } from "../scenario/scenario.ts";
 import type { ScoreCell } from "../scorecard.ts";
 import { type Counts, exitCodeText, needsAttention, type VerdictKind } from "../verdict.ts";
 import { cellLines, glyphs } from "./cells.ts";
-import { type Grid, gridWidth, renderGrid } from "./grid.ts";
+import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
 import { type Style, wrap } from "./style.ts";
 
 /** What decides which way a fault goes, of the hundred capabilities that KVM has. */
@@ -128,27 +128,33 @@ function listText(results: readonly CaseResult[], style: Style): string {
   return lines.join("\n");
 }
 
-/** Narrower than this, ids are no longer readable: the list form it is. */
+/** Narrower than this, ids are no longer readable. */
 const ID_COLUMNS_MIN = 20;
+/** What ids get where the table has to be cut anyway. */
+const ID_COLUMNS_CUT = 28;
+
+/** As one table, with ids in several lines if need be; else cut into several; else, on a narrow terminal, as a list. */
+function layOut(results: readonly CaseResult[], style: Style): string {
+  const grid = tableGrid(results, style);
+  const excess = gridWidth(grid) - style.widthColumns;
+  if (excess <= 0) return renderGrid(grid, style);
+  const idColumns = Math.max(...results.map(({ planned }) => planned.scenario.id.length)) - excess;
+  if (idColumns >= ID_COLUMNS_MIN) return renderGrid(withNarrowIds(grid, idColumns), style);
+  const pieces = cutGrid(withNarrowIds(grid, ID_COLUMNS_CUT), style.widthColumns);
+  // A first piece with one proposal only compares nothing: a list says the same in less room.
+  if ((pieces[0]?.head.length ?? 0) <= 2) return listText(results, style);
+  return pieces.map((piece) => renderGrid(piece, style)).join("\n\n");
+}
 
 /** The main table, or a list by scenario where the terminal is too narrow for it. */
 export function tableText(results: readonly CaseResult[], style: Style): string {
   const shown = ran(results);
   if (shown.length === 0) return "Nothing ran.";
-  const grid = tableGrid(shown, style);
-  const excess = gridWidth(grid) - style.widthColumns;
-  const idColumns = Math.max(...shown.map(({ planned }) => planned.scenario.id.length)) - excess;
-  const table =
-    excess <= 0
-      ? renderGrid(grid, style)
-      : idColumns >= ID_COLUMNS_MIN
-        ? renderGrid(withNarrowIds(grid, idColumns), style)
-        : listText(shown, style);
   const legend = Object.entries(glyphs)
     .filter(([kind]) => kind !== "skip")
     .map(([kind, glyph]) => `${glyph} ${kind}`)
     .join("  ");
-  return `${table}\n\n${style.dim(legend)}`;
+  return `${layOut(shown, style)}\n\n${style.dim(legend)}`;
 }
 
 function grouped(results: readonly CaseResult[]): ReadonlyMap<string, readonly CaseResult[]> {
@@ -265,7 +271,10 @@ export function scorecardText(cells: readonly ScoreCell[], style: Style): string
       return [cell === undefined ? "" : scoreText(cell)];
     }),
   ]);
-  const table = renderGrid({ head: ["property", ...columns].map(style.bold), rows }, style);
+  const grid = { head: ["property", ...columns].map(style.bold), rows };
+  const table = cutGrid(grid, style.widthColumns)
+    .map((piece) => renderGrid(piece, style))
+    .join("\n\n");
   const note = "in brackets: cases that decided it; · nothing that ran decides it";
   return `${style.bold("Scorecard: does the property hold?")}\n${table}\n${style.dim(note)}`;
 }

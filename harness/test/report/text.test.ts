@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { cellLines } from "../../src/report/cells.ts";
-import { gridWidth, renderGrid } from "../../src/report/grid.ts";
+import { cutGrid, gridWidth, renderGrid } from "../../src/report/grid.ts";
 import { type Style, wrap } from "../../src/report/style.ts";
 import {
   deviationsText,
@@ -191,6 +191,34 @@ describe("renderGrid", () => {
     };
     expect(gridWidth(grid)).toBe(4);
     expect(renderGrid(grid, style)).toBe(["a  b", "────", "1  2", "3  4", "────", "5  6", "   7"].join("\n"));
+  });
+});
+
+describe("cutGrid", () => {
+  const grid = {
+    head: ["id", "aaa", "bbb", "ccc"],
+    rows: [
+      [["x"], ["1"], [], ["3"]],
+      [["y"], [], ["2"], []],
+    ],
+  };
+
+  it("leaves a grid that fits alone", () => {
+    expect(cutGrid(grid, 17)).toEqual([grid]);
+  });
+
+  it("repeats the first column, and leaves out rows that have nothing in a piece", () => {
+    expect(cutGrid(grid, 12)).toEqual([
+      {
+        head: ["id", "aaa", "bbb"],
+        rows: [
+          [["x"], ["1"], []],
+          [["y"], [], ["2"]],
+        ],
+      },
+      { head: ["id", "ccc"], rows: [[["x"], ["3"]]] },
+    ]);
+    expect(cutGrid(grid, 1)).toHaveLength(3);
   });
 });
 
