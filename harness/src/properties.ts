@@ -4,8 +4,10 @@
  * names; what no case decides is unknown, never guessed.
  */
 import type { Evidence } from "./evidence.ts";
-import { accessesOf, guestActors } from "./scenario/labels.ts";
+import { accessesOf, guestActors, hostActors } from "./scenario/labels.ts";
+import { PAGE_BYTES } from "./scenario/limits.ts";
 import type { Scenario } from "./scenario/scenario.ts";
+import { fileOffsetAt } from "./scenario/window.ts";
 import type { Access, Vmm } from "./vocabulary.ts";
 
 /** yes and no are decisions; unknown: this case does not decide. */
@@ -94,10 +96,37 @@ const anyVerb = ["load", "store", "atomic", "fetch", "copy-from", "copy-to"] as 
 /** The kernel's own access fails with an error that it can handle, and the kernel lives. */
 function kernelAccess(scenario: Scenario, evidence: Evidence): Finding {
   const state = evidence.observations.guestKernel;
-  if (state === null || !guestActors(scenario).some(([, actor]) => actor.in === "guest-kernel"))
-    return "unknown";
-  if (sawAny(scenario, evidence, ["killed", "hung"])) return "no";
-  return state === "alive" && sawAny(scenario, evidence, ["efault"]) ? "yes" : "no";
+  const isKernel = guestActors(scenario).some(
+    ([, actor]) => actor.in === "guest-kernel" || actor.steps.some(({ verb }) => verb.startsWith("kernel-")),
+  );
+  if (!isKernel) return "unknown";
+  if (state === "panic" || sawAny(scenario, evidence, ["killed", "hung"])) return "no";
+  return sawAny(scenario, evidence, ["efault"]) ? "yes" : "no";
+}
+
+/** Lowest size that the host gave the file: what lies in whole pages behind it was lost. */
+function lowestSize(scenario: Scenario): bigint {
+  const sizes = hostActors(scenario).flatMap(([, actor]) =>
+    actor.steps.flatMap((step) => (step.verb === "truncate" ? [step.size] : [])),
+  );
+  return sizes.reduce((least, size) => (size < least ? size : least), scenario.backing.size);
+}
+
+/** Of several tasks, exactly those are told that touched a lost page: each task's last access decides. */
+function rightVictim(scenario: Scenario, evidence: Evidence): Finding {
+  const end = lowestSize(scenario);
+  const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
+  if (tasks.length < 2) return "unknown";
+  const isRight = tasks.every(([name, actor]) => {
+    const last = accessesOf(actor).at(-1);
+    const access = last === undefined ? undefined : evidence.observations.accesses[name]?.[last.label];
+    if (last === undefined || access === undefined) return false;
+    const offset = fileOffsetAt(scenario, last.step.offset);
+    const isLost = offset >= end && offset / PAGE_BYTES > (end - 1n) / PAGE_BYTES;
+    const wasTold = access.kind === "sigbus" || access.kind === "efault";
+    return isLost ? wasTold : access.kind === "value";
+  });
+  return isRight ? "yes" : "no";
 }
 
 function noSilentData(scenario: Scenario, evidence: Evidence): Finding {
@@ -125,7 +154,7 @@ export const properties: readonly Property[] = [
   {
     id: "right-victim",
     title: "The task that touched the page is the one that is told, also among many.",
-    decide: null,
+    decide: rightVictim,
   },
   {
     id: "precise-load",

@@ -1,4 +1,5 @@
 /** A small real VMM on /dev/kvm: KVM's interface, the micro-guest, the window, and the thread that runs a vCPU. */
+export { Fence, type FencedMapping, type FenceEvent } from "./fence.ts";
 export * from "./guest/channel.ts";
 export { type GuestImage, imagePath, loadImage } from "./guest/image.ts";
 export { MAX_WINDOW_BYTES, WINDOW_BASE } from "./guest/page-tables.ts";

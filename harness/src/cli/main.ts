@@ -66,6 +66,55 @@ function addOthers(program: Command): void {
     });
 }
 
+function addModel(program: Command): void {
+  program
+    .command("explore")
+    .summary("all interleavings in the model: properties, states, counterexamples")
+    .description(
+      "Without --scenario: every property of every PROPOSAL, with the number of states and, for what does not hold, a " +
+        "command that tells the shortest way into it. With --scenario: what can come out of that scenario. " +
+        "With --replay: the story, step by step.\n\n" +
+        "Exit code: 0 decided; 1 a claim is refuted; 2 a bound was met; 64 usage.",
+    )
+    .argument("[PROPOSAL...]", "ids or patterns; all if none is given")
+    .option("-s, --scenario <S>", "one scenario")
+    .option("--replay <TOKEN>", "tell this path of the scenario")
+    .option("--mermaid", "with --replay: as Mermaid source")
+    .option("--no-timer", "with --replay of a scenario: the guest has no timer interrupt")
+    .option("--claims", "decide the claims of the talk instead")
+    .option("--max-states <N>", "stop a search there, and say so", "5000000")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (names: string[], options) => {
+      const { exploreCommand } = await import("./explore.ts");
+      process.exitCode = exploreCommand(names, options, await style());
+    });
+  program
+    .command("compare")
+    .summary("the model against reality, or two recorded runs")
+    .description(
+      "Without FILE: runs the real engines now and asks for each observation whether the model allows it. With one " +
+        "FILE (of run --json): the same for what was recorded. With two: the runs against each other.\n\n" +
+        "Exit code: 0 no difference; 1 something was observed that is not allowed; 2 a bound was met; 3 nothing compared.",
+    )
+    .argument("[FILE...]", "recorded runs")
+    .option("--engines <LIST>", "model and what to compare it with", "model,kvm,process")
+    .option("--all", "also what the model allows and nobody has seen, and what was not compared")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (files: string[], options) => {
+      const { compareCommand } = await import("./compare.ts");
+      process.exitCode = compareCommand(files, options, await style());
+    });
+  program
+    .command("bench")
+    .summary("measurements")
+    .addArgument(new Argument("<WHAT>", "what to measure").choices(["explore"]))
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (_what: string, options: JsonOption) => {
+      const { benchExploreCommand } = await import("./bench.ts");
+      process.exitCode = benchExploreCommand(options);
+    });
+}
+
 function addServe(program: Command): void {
   program
     .command("serve")
@@ -101,6 +150,7 @@ function makeProgram(): Command {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "daxfault:")) })
     .showHelpAfterError("(daxfault --help tells what there is)");
   addRun(program);
+  addModel(program);
   addOthers(program);
   addServe(program);
   return program;

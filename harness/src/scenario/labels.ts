@@ -10,7 +10,9 @@ export type Labelled<Step> = {
 
 export type AccessStep = Extract<
   GuestStep,
-  { verb: "load" | "store" | "atomic" | "fetch" | "copy-from" | "copy-to" }
+  {
+    verb: "load" | "store" | "atomic" | "fetch" | "copy-from" | "copy-to" | "kernel-read" | "kernel-write";
+  }
 >;
 export type HostAction = Exclude<HostStep, { verb: "signal" | "await" }>;
 export type GuestActor = Extract<Actor, { in: "guest-task" | "guest-kernel" }>;

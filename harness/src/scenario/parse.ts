@@ -17,6 +17,7 @@ import {
   contents,
   layouts,
   type Scenario,
+  sigbusReactions,
   type WindowMapping,
   type Witness,
 } from "./scenario.ts";
@@ -38,7 +39,11 @@ const stepTexts = z.array(z.string()).min(1).max(STEPS_MAX, `more steps than the
 const word = z.string().regex(/^[a-z][a-z-]*$/);
 
 const actorShape = z.discriminatedUnion("in", [
-  z.strictObject({ in: z.literal("guest-task"), steps: stepTexts }),
+  z.strictObject({
+    in: z.literal("guest-task"),
+    onSigbus: z.enum(sigbusReactions).optional(),
+    steps: stepTexts,
+  }),
   z.strictObject({ in: z.literal("guest-kernel"), steps: stepTexts }),
   z.strictObject({
     in: z.literal("host-process"),
@@ -95,6 +100,11 @@ function parseActor(shape: ActorShape, at: string, problems: Problems): Actor {
   }
   switch (shape.in) {
     case "guest-task":
+      return {
+        in: shape.in,
+        ...(shape.onSigbus === undefined ? {} : { onSigbus: shape.onSigbus }),
+        steps: steps(parseGuestStep),
+      };
     case "guest-kernel":
       return { in: shape.in, steps: steps(parseGuestStep) };
     case "host-process":

@@ -24,6 +24,10 @@ export const contents = ["pattern", "code"] as const;
  */
 export type Content = (typeof contents)[number];
 
+export const kernelCopyOptions = ["irqs-off", "no-fixup"] as const;
+/** `irqs-off`: with IF = 0, which Linux does not do. `no-fixup`: no exception-table entry covers the copy. */
+export type KernelCopyOption = (typeof kernelCopyOptions)[number];
+
 /** What a guest task, or the guest kernel, does. Offsets are window offsets (bytes); sizes are bytes. */
 export type GuestStep =
   | { readonly verb: "load"; readonly offset: bigint; readonly size: number }
@@ -36,6 +40,21 @@ export type GuestStep =
   | { readonly verb: "copy-from"; readonly offset: bigint; readonly size: number }
   /** REP MOVSB into the window. */
   | { readonly verb: "copy-to"; readonly offset: bigint; readonly size: number; readonly value: bigint }
+  /** A system call in which the guest's kernel copies from the window (copy_from_user). */
+  | {
+      readonly verb: "kernel-read";
+      readonly offset: bigint;
+      readonly size: number;
+      readonly options: readonly KernelCopyOption[];
+    }
+  /** The same, to the window (copy_to_user). */
+  | {
+      readonly verb: "kernel-write";
+      readonly offset: bigint;
+      readonly size: number;
+      readonly value: bigint;
+      readonly options: readonly KernelCopyOption[];
+    }
   | { readonly verb: "signal"; readonly name: string }
   | { readonly verb: "await"; readonly name: string }
   /** Counts for ever, touching nothing: a bystander. Must be the last step. */
@@ -60,9 +79,15 @@ export type VmmStep =
   /** KVM_RUN again on a vCPU that had stopped; nothing if it is still running. */
   | { readonly verb: "resume" };
 
+export const sigbusReactions = ["killed", "next-step"] as const;
+export type OnSigbus = (typeof sigbusReactions)[number];
+
 export type Actor =
-  /** CPL 3. */
-  | { readonly in: "guest-task"; readonly steps: readonly GuestStep[] }
+  /**
+   * CPL 3. On SIGBUS the task ends (as by default in Linux, and if nothing is said), or its handler goes on with the
+   * next step.
+   */
+  | { readonly in: "guest-task"; readonly onSigbus?: OnSigbus; readonly steps: readonly GuestStep[] }
   /** The same steps at CPL 0. */
   | { readonly in: "guest-kernel"; readonly steps: readonly GuestStep[] }
   /** `through`: the file itself, or our FUSE server's mount of its folder. */

@@ -5,7 +5,7 @@
 import { accessSizes, atomicSizes, COPY_BYTES_MAX, FILE_BYTES_MAX, PAGE_BYTES } from "./limits.ts";
 import { hex, parseNumber, sizeText } from "./number.ts";
 import type { Problems } from "./problem.ts";
-import type { GuestStep, HostStep, VmmStep } from "./scenario.ts";
+import { type GuestStep, type HostStep, kernelCopyOptions, type VmmStep } from "./scenario.ts";
 
 const U64_MAX = 2n ** 64n - 1n;
 const NAME = /^[a-z][a-z0-9-]{0,23}$/;
@@ -72,6 +72,21 @@ class Words {
     return word;
   }
 
+  /** Any of `known`, each at most once, up to the end. */
+  options<Option extends string>(known: readonly Option[]): readonly Option[] {
+    const chosen: Option[] = [];
+    for (const word of this.#words.slice(this.#next)) {
+      const option = known.find((one) => one === word);
+      if (option === undefined || chosen.includes(option)) {
+        this.fail(`option ${JSON.stringify(word)} is not one of ${known.join(", ")}, each at most once`);
+        break;
+      }
+      chosen.push(option);
+    }
+    this.#next = this.#words.length;
+    return chosen;
+  }
+
   end(): void {
     const extra = this.#words[this.#next];
     if (extra !== undefined) this.fail(`unexpected ${JSON.stringify(extra)} after the step`);
@@ -120,6 +135,18 @@ const guestVerbs: Readonly<Record<GuestStep["verb"], Reader<GuestStep>>> = {
     const offset = words.number("offset", U64_MAX);
     const size = Number(words.number("size", BigInt(COPY_BYTES_MAX), 1n));
     return { verb: "copy-to", offset, size, value: words.value(words.failed ? 0 : size) };
+  },
+  "kernel-read": (words) => ({
+    verb: "kernel-read",
+    offset: words.number("offset", U64_MAX),
+    size: Number(words.number("size", BigInt(COPY_BYTES_MAX), 1n)),
+    options: words.options(kernelCopyOptions),
+  }),
+  "kernel-write": (words) => {
+    const offset = words.number("offset", U64_MAX);
+    const size = Number(words.number("size", BigInt(COPY_BYTES_MAX), 1n));
+    const value = words.value(words.failed ? 0 : size);
+    return { verb: "kernel-write", offset, size, value, options: words.options(kernelCopyOptions) };
   },
   signal,
   await: awaited,

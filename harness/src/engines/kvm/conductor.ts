@@ -6,6 +6,7 @@
  */
 import {
   type EndReason,
+  type FenceEvent,
   type FinalState,
   type GuestEvent,
   guestTimeMs,
@@ -76,6 +77,17 @@ export class Conductor {
     if (number >= 0) this.#machine.channel.raise(number);
     for (const wake of this.#waiting.get(name) ?? []) wake();
     this.#waiting.delete(name);
+  }
+
+  /** The fence has moved: for the trace. */
+  fenced({ kind, hva, lengthBytes }: FenceEvent): void {
+    const what = kind === "fence" ? "PROT_NONE" : "readable and writable again";
+    this.#note(
+      kind === "fence" ? "unmap" : "remap",
+      "fence",
+      null,
+      `${lengthBytes} bytes from hva 0x${hva.toString(16)}: ${what}`,
+    );
   }
 
   hostSettled(): void {

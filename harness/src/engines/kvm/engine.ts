@@ -6,7 +6,7 @@
  * two, classifies what the guest saw while the file is still what it was, and turns the report into evidence.
  */
 import { release } from "node:os";
-import { PAGE_SIZE } from "../../../../sys/src/index.ts";
+import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
 import {
   type CpuFeatures,
   cpuFeatures,
@@ -27,7 +27,7 @@ import { type Child, exitText, startChild, within } from "../child.ts";
 import { openStage, type Stage } from "../stage.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
 import { accessesSeen, bystandersSeen, guestKernelSeen, unexpectedError, vmmSeen } from "./observe.ts";
-import { planCase, supportsAccesses, supportsProposal, type VmPlan } from "./plan.ts";
+import { planCase, supportsAccesses, supportsPair, supportsProposal, type VmPlan } from "./plan.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1500;
@@ -253,6 +253,10 @@ function supportsMachine(scenario: Scenario, proposal: Proposal): Support {
   if (proposal.vmm === "no-hlt-exits" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {
     return no("this KVM cannot give HLT to the guest (KVM_CAP_X86_DISABLE_EXITS)");
   }
+  if (proposal.vmm === "poison") {
+    const refusal = poisonRefusal();
+    if (refusal !== null) return no(`pages cannot be poisoned here: ${refusal}`);
+  }
   for (const name of scenario.needs) {
     if ((capabilities[name] ?? 0) === 0) return no(`this KVM has no ${name}`);
   }
@@ -267,7 +271,11 @@ export const kvmEngine: Engine = {
     return supportOf(thisMachine(), ["kvm", "micro-guest"]);
   },
   supports(scenario, proposal) {
-    for (const answer of [supportsProposal(proposal), stageSupport(scenario)]) {
+    for (const answer of [
+      supportsProposal(proposal),
+      supportsPair(scenario, proposal),
+      stageSupport(scenario),
+    ]) {
       if (answer.kind === "no") return answer;
     }
     return supportsMachine(scenario, proposal);

@@ -6,6 +6,7 @@ import {
   type CpuFeatures,
   channelLayout,
   MAX_WINDOW_BYTES,
+  type PolicyName,
   type ProgramStep,
   type TaskProgram,
   WINDOW_BASE,
@@ -37,7 +38,12 @@ export type VmPlan = {
     readonly lapicInKernel: boolean;
     readonly hltInGuest: boolean;
     readonly asyncPageFaults: boolean;
+    readonly nmiIsSigbus: boolean;
+    readonly machineCheckSafe: "none" | "reads" | "all";
+    readonly policy: PolicyName;
   };
+  /** Watch the file and take away from the guest what its end has left behind. */
+  readonly fence: boolean;
   /** Guest tasks in the order of the scenario. */
   readonly tasks: readonly { readonly actor: string; readonly program: TaskProgram }[];
   /** Number = index. */
@@ -56,13 +62,44 @@ const no = (reason: string, fix: string | null = null): Support => ({ kind: "no"
 export function supportsProposal(proposal: Proposal): Support {
   if (proposal.lapic === null) return no("the proposal has no VM");
   if (proposal.kvm !== "today") return no(`kvm=${proposal.kvm} is in no kernel that this engine can ask`);
-  if (proposal.vmm !== "stop" && proposal.vmm !== "no-hlt-exits") {
-    return no(`vmm=${proposal.vmm} is not implemented by this VMM`);
-  }
-  if (proposal.guest !== "unaware" && proposal.guest !== "apf") {
-    return no(`guest=${proposal.guest} is not implemented by the micro-guest`);
-  }
+  if (policyOf(proposal.vmm) === null) return no(`vmm=${proposal.vmm} is not implemented by this VMM`);
+  if (proposal.guest === "none") return no("the proposal has no guest");
   return proposal.server === "none" ? yes : no(`server=${proposal.server} is not implemented here`);
+}
+
+/** What this VMM does at an exit: a value of the axis may be a policy and more (`fence`), or a set-up (`no-hlt-exits`). */
+function policyOf(vmm: Proposal["vmm"]): PolicyName | null {
+  switch (vmm) {
+    case "none":
+      return null;
+    case "no-hlt-exits":
+      return "stop";
+    case "fence":
+      return "inject-pf";
+    case "stop":
+    case "inject-mce":
+    case "inject-ve":
+    case "inject-pf":
+    case "inject-pv":
+    case "nmi":
+    case "remap-zero":
+    case "poison":
+      return vmm;
+  }
+}
+
+function machineCheckSafety(guest: Proposal["guest"]): "none" | "reads" | "all" {
+  if (guest === "mce-safe-all") return "all";
+  return guest === "mce-safe-loads" ? "reads" : "none";
+}
+
+/** Some pairs would show nothing. */
+export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
+  const fetches = guestActors(scenario).some(([, { steps }]) => steps.some(({ verb }) => verb === "fetch"));
+  if (fetches && proposal.vmm === "remap-zero") {
+    return no("with zeros in place of its code the guest executes whatever zeros mean: no observation");
+  }
+  return yes;
 }
 
 /** Which of the scenario's accesses the virtual CPU can execute. */
@@ -114,12 +151,17 @@ export function planCase(
       lapicInKernel: proposal.lapic === "kernel",
       hltInGuest: proposal.vmm === "no-hlt-exits",
       asyncPageFaults: proposal.guest === "apf",
+      nmiIsSigbus: proposal.vmm === "nmi",
+      machineCheckSafe: machineCheckSafety(proposal.guest),
+      policy: policyOf(proposal.vmm) ?? "stop",
     },
-    tasks: guestActors(scenario).map(([actor, { in: where, steps }]) => ({
-      actor,
+    fence: proposal.vmm === "fence",
+    tasks: guestActors(scenario).map(([name, actor]) => ({
+      actor: name,
       program: {
-        cpl: where === "guest-kernel" ? 0 : 3,
-        steps: steps.map((step) => programStep(step, signals)),
+        cpl: actor.in === "guest-kernel" ? 0 : 3,
+        onSigbus: (actor.in === "guest-task" ? actor.onSigbus : undefined) ?? "killed",
+        steps: actor.steps.map((step) => programStep(step, signals)),
       },
     })),
     signals,
@@ -141,6 +183,16 @@ function programStep(step: GuestStep, signals: readonly string[]): ProgramStep {
       return { verb: step.verb, size: step.size, address: WINDOW_BASE + step.offset, value: step.value };
     case "fetch":
       return { verb: "fetch", size: 4, address: WINDOW_BASE + step.offset, value: 0n };
+    case "kernel-read":
+    case "kernel-write":
+      return {
+        verb: step.verb,
+        size: step.size,
+        address: WINDOW_BASE + step.offset,
+        value: step.verb === "kernel-write" ? step.value : 0n,
+        interruptsOff: step.options.includes("irqs-off"),
+        noFixup: step.options.includes("no-fixup"),
+      };
     case "signal":
     case "await": {
       const number = signals.indexOf(step.name);

@@ -20,13 +20,25 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../../../../sys/src/index.ts";
-import { buildMachine, Kvm, loadImage, MmapWindow } from "../../../../vmm/src/index.ts";
+import {
+  buildMachine,
+  Fence,
+  type FencedMapping,
+  Kvm,
+  loadImage,
+  MmapWindow,
+} from "../../../../vmm/src/index.ts";
 import { parentPid } from "../../run/tag.ts";
 import { Conductor } from "./conductor.ts";
 import type { FromVm, ToVm } from "./messages.ts";
 import type { VmPlan } from "./plan.ts";
 
-type Window = { readonly hva: bigint; readonly bytes: number; close(): void };
+type Window = {
+  readonly hva: bigint;
+  readonly bytes: number;
+  readonly mappings: readonly FencedMapping[];
+  close(): void;
+};
 
 /** The window as a virtio-fs device fills it: through the file server's SETUPMAPPING, by node id. */
 function openDaxWindow(plan: VmPlan): Window {
@@ -40,6 +52,11 @@ function openDaxWindow(plan: VmPlan): Window {
   return {
     hva: window.hva,
     bytes: plan.windowBytes,
+    mappings: plan.mappings.map(({ fileOffset, at, length }) => ({
+      hva: window.hva + at,
+      fileOffset,
+      lengthBytes: length,
+    })),
     close() {
       mappings.removeAll();
       fileSystem.close();
@@ -54,7 +71,8 @@ function openNvdimm(plan: VmPlan): Window {
   const bytes = plan.mappings.reduce((sum, { length }) => sum + Number(length), 0);
   const hva = mmap({ lengthBytes: bytes, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
   closeSync(fd);
-  return { hva, bytes, close: () => munmap(hva, bytes) };
+  const mappings = [{ hva, fileOffset: 0n, lengthBytes: BigInt(bytes) }];
+  return { hva, bytes, mappings, close: () => munmap(hva, bytes) };
 }
 
 function send(message: FromVm): void {
@@ -68,17 +86,19 @@ async function runCase(plan: VmPlan): Promise<void> {
   const kvm = Kvm.open();
   const machine = buildMachine(kvm, loadImage(), {
     ...plan.machine,
-    nmiIsSigbus: false,
-    machineCheckSafe: "reads",
-    policy: "stop",
     windowHva: window.hva,
     windowBytes: window.bytes,
     programs: plan.tasks.map(({ program }) => program),
   });
-  conductor = new Conductor(plan, machine, send);
+  const conducting = new Conductor(plan, machine, send);
+  conductor = conducting;
+  const fence = plan.fence
+    ? new Fence(plan.filePath, window.mappings, (event) => conducting.fenced(event))
+    : null;
   send({ type: "ready" });
-  await conductor.run();
-  send({ type: "report", report: conductor.report(kvm.capabilities()) });
+  await conducting.run();
+  send({ type: "report", report: conducting.report(kvm.capabilities()) });
+  fence?.close();
   machine.close();
   kvm.close();
   window.close();

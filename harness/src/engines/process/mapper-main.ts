@@ -2,7 +2,7 @@
  * A process that maps the file and does what a guest task would: entry point, started by the process engine.
  * Meant to be killed by SIGBUS: no handler, no probing, plain accesses through the mapping.
  */
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { dieWithParent, disableCoreDumps } from "../../../../sys/src/index.ts";
@@ -66,9 +66,36 @@ function target(step: Exclude<AccessStep, { verb: "fetch" }>): Buffer {
   throw new RangeError(`offset ${step.offset} is not mapped`);
 }
 
-/** Does the access and returns what it saw, or what it wrote. */
-function touch(step: AccessStep): Uint8Array {
+/** A file of our own for the kernel to copy from and to: what a system call on the mapping needs at its other end. */
+const scratch: number = openSync("scratch", "w+");
+
+/**
+ * A system call on the mapping: write(2) makes the kernel copy from it, read(2) to it. Returns null for -EFAULT, which is
+ * what the kernel's exception table makes of a page that is gone.
+ */
+function systemCall(step: Extract<AccessStep, { verb: "kernel-read" | "kernel-write" }>): Uint8Array | null {
+  const bytes = step.verb === "kernel-read" ? new Uint8Array(step.size) : fromValue(step.value, step.size);
+  try {
+    if (step.verb === "kernel-read") {
+      writeSync(scratch, target(step), 0, step.size, 0);
+      readSync(scratch, bytes, 0, step.size, 0);
+    } else {
+      writeSync(scratch, bytes, 0, step.size, 0);
+      readSync(scratch, target(step), 0, step.size, 0);
+    }
+    return bytes;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EFAULT") return null;
+    throw error;
+  }
+}
+
+/** Does the access and returns what it saw, or what it wrote; null for a system call that failed with EFAULT. */
+function touch(step: AccessStep): Uint8Array | null {
   switch (step.verb) {
+    case "kernel-read":
+    case "kernel-write":
+      return systemCall(step);
     case "load":
     case "copy-from":
       return Uint8Array.from(target(step));
@@ -103,7 +130,8 @@ async function run(steps: readonly GuestStep[]): Promise<void> {
     if (isAccess(step)) {
       const label = labels.get(index) ?? step.verb;
       await send({ type: "touching", label });
-      await send({ type: "saw", label, bytes: touch(step) });
+      const bytes = touch(step);
+      await send(bytes === null ? { type: "efault", label } : { type: "saw", label, bytes });
       continue;
     }
     switch (step.verb) {

@@ -16,6 +16,8 @@ export type MapperOutbound =
   | { readonly type: "touching"; readonly label: string }
   /** Loads, atomics and copies out: the bytes seen. Stores and copies in: the bytes written. */
   | { readonly type: "saw"; readonly label: string; readonly bytes: Uint8Array }
+  /** A system call on the mapping failed with EFAULT. */
+  | { readonly type: "efault"; readonly label: string }
   | { readonly type: "signal"; readonly name: string }
   | { readonly type: "counted"; readonly count: number }
   | { readonly type: "finished" };

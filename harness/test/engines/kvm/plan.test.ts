@@ -77,7 +77,9 @@ describe("supports", () => {
 
   it("refuses accesses that no instruction of this CPU does, naming the instruction set", () => {
     const load = (size: number, where: "guest-task" | "guest-kernel" = "guest-task") =>
-      scenarioWith({ actors: { victim: { in: where, steps: [{ verb: "load", offset: 0n, size }] } } });
+      scenarioWith({
+        actors: { victim: { in: where, steps: [{ verb: "load" as const, offset: 0n, size }] } },
+      });
     expect(supportsAccesses(load(64), { ...allFeatures, avx512: false })).toMatchObject({
       reason: /AVX-512/u,
     });

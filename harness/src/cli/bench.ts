@@ -1,0 +1,48 @@
+/** `daxfault bench explore`: how fast the explorer is, beside SPIN on the same steps where SPIN is installed. */
+import { benchExplore, explore, guestModel, largestCase } from "../../../kvm-model/src/index.ts";
+import { packagePath } from "../paths.ts";
+import { exitCodes } from "../verdict.ts";
+import { openJson } from "./output.ts";
+
+const perSecond = (value: number): string => `${(value / 1e6).toFixed(2)} M states/s`;
+
+export function benchExploreCommand(options: { readonly json?: string }): number {
+  const small = benchExplore(packagePath("fixtures/spin/apf.pml"));
+  const graph = explore(guestModel(largestCase).model);
+  const full = {
+    case: largestCase.name,
+    peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    states: graph.states,
+    statesPerSecond: graph.states / graph.seconds,
+    stateBytes: graph.model.stateBytes,
+    overheadBytesPerState: graph.overheadBytesPerState,
+  };
+  const json = openJson(options.json);
+  json.write({ type: "bench", name: "explore", small, full });
+  json.close();
+  if (json.isStdout) return exitCodes.ok;
+  const { pages, tasks, steps, hops } = small.protocol;
+  console.log(`small protocol (${pages} pages, ${tasks} tasks, ${steps} steps, ${hops} hops)`);
+  console.log(
+    `  explorer  ${small.states} states, ${small.transitions} transitions, ${perSecond(small.statesPerSecond)}`,
+  );
+  console.log(
+    `            ${small.stateBytes} bytes a state + ${small.overheadBytesPerState.toFixed(1)}, ` +
+      `peak ${Math.round(small.peakRssBytes / 2 ** 20)} MiB`,
+  );
+  if (small.spin.kind === "missing") console.log(`  SPIN      not compared: ${small.spin.reason}`);
+  else {
+    const same =
+      small.spin.states === small.states ? "the same states" : `${small.spin.states} STATES: NOT THE SAME`;
+    console.log(
+      `  SPIN -O2  ${same}, ${perSecond(small.spin.statesPerSecond)}; ratio ${small.spin.ratio.toFixed(2)}`,
+    );
+  }
+  console.log(`full model, case ${full.case}`);
+  console.log(
+    `  explorer  ${full.states} states, ${perSecond(full.statesPerSecond)}, ` +
+      `${full.stateBytes} bytes a state + ${full.overheadBytesPerState.toFixed(1)}, ` +
+      `peak ${Math.round(full.peakRssBytes / 2 ** 20)} MiB`,
+  );
+  return exitCodes.ok;
+}

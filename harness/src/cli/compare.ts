@@ -1,0 +1,244 @@
+/**
+ * `daxfault compare`: is what was observed among what the model allows? Or: do two recorded runs agree?
+ *
+ * A real observation that the model does not allow is a positive difference: model or kernel is wrong, and the command
+ * fails (unless the search was cut off by a bound: a cut-off model convicts nobody). What the model allows and nobody
+ * has seen is a negative difference: information.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { allowedEnds, isSame, wordsText } from "../engines/model/allowed.ts";
+import { bare, type Words } from "../engines/model/translate.ts";
+import { builtPath } from "../paths.ts";
+import { proposals } from "../proposal.ts";
+import { recordSchema } from "../report/jsonl.ts";
+import type { Style } from "../report/style.ts";
+import { loadScenarios } from "../scenario/load.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import { exitCodes } from "../verdict.ts";
+import { type JsonOutput, openJson } from "./output.ts";
+import { UsageError } from "./usage.ts";
+
+export type CompareCommandOptions = {
+  readonly engines: string;
+  readonly json?: string;
+  readonly all?: boolean;
+};
+
+/** What of a recorded case is compared. */
+type Recorded = {
+  readonly scenario: string;
+  readonly scenarioHash: string;
+  readonly proposal: string;
+  readonly engine: string;
+  readonly kvmBackend: string | null;
+  readonly words: Words;
+};
+
+type CaseLine = {
+  readonly type: string;
+  readonly scenario: string;
+  readonly scenarioHash: string;
+  readonly proposal: string;
+  readonly engine: string;
+  readonly attestation: { readonly kvmBackend: string | null } | null;
+  readonly observations: {
+    readonly accesses: Readonly<Record<string, Readonly<Record<string, string>>>>;
+    readonly host: Readonly<Record<string, Readonly<Record<string, string>>>>;
+    readonly vmm: readonly { readonly state: string }[] | null;
+    readonly guestKernel: string | null;
+    readonly bystanders: Readonly<Record<string, string>>;
+  } | null;
+};
+
+function recordedWords({
+  accesses,
+  host,
+  vmm,
+  guestKernel,
+  bystanders,
+}: NonNullable<CaseLine["observations"]>): Words {
+  const steps = [...Object.entries(accesses), ...Object.entries(host)].flatMap(([actor, labels]) =>
+    Object.entries(labels).map(([label, word]) => [`${actor}.${label}`, bare(word)] as const),
+  );
+  return { steps: Object.fromEntries(steps), bystanders, vmm: vmm?.at(-1)?.state ?? null, guestKernel };
+}
+
+/** The cases of a run's JSON lines that have observations. */
+export function readRecorded(path: string): Recorded[] {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    throw new UsageError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .flatMap((line, index): Recorded[] => {
+      const parsed = recordSchema.safeParse(parseJson(line, path, index));
+      if (!parsed.success) throw new UsageError(`${path}:${index + 1}: not a line of daxfault run --json`);
+      const record = parsed.data as CaseLine;
+      if (record.type !== "case" || record.observations === null) return [];
+      const { scenario, scenarioHash, proposal, engine, attestation, observations } = record;
+      const kvmBackend = attestation?.kvmBackend ?? null;
+      return [{ scenario, scenarioHash, proposal, engine, kvmBackend, words: recordedWords(observations) }];
+    });
+}
+
+function parseJson(line: string, path: string, index: number): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    throw new UsageError(`${path}:${index + 1}: not JSON`);
+  }
+}
+
+/** Runs the real engines now, in a process of its own, and reads what it recorded. */
+function recordNow(engines: readonly string[]): Recorded[] {
+  const directory = mkdtempSync(join(tmpdir(), "daxfault-compare-"));
+  try {
+    const file = join(directory, "run.jsonl");
+    const main = builtPath("harness/src/cli/main.ts");
+    const done = spawnSync(process.execPath, [main, "run", "--engine", ...engines, "--json", file], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
+    if (done.status === null || done.status >= exitCodes.usage) {
+      throw new UsageError(
+        `daxfault run --engine ${engines.join(" ")} ended with ${done.status ?? done.signal}`,
+      );
+    }
+    return readRecorded(file);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+type Tally = { same: number; positive: number; bounded: number; unsupported: number; negative: number };
+
+function compareOne(one: Recorded, scenario: Scenario, tally: Tally, json: JsonOutput, all: boolean): void {
+  const name = `${one.scenario} x ${one.proposal} (${one.engine})`;
+  const say = (text: string): void => {
+    if (!json.isStdout) console.log(text);
+  };
+  const proposal = proposals.find((known) => known.id === one.proposal);
+  const allowed =
+    proposal === undefined
+      ? ({ kind: "unsupported", reason: `no proposal ${one.proposal}` } as const)
+      : allowedEnds(scenario, proposal, { interpretsKernelMode: one.kvmBackend === "kvm_pvm" });
+  const id = { scenario: one.scenario, proposal: one.proposal };
+  const observed = wordsText(one.words);
+  if (allowed.kind === "unsupported") {
+    tally.unsupported++;
+    if (all) say(`not compared  ${name}: ${allowed.reason}`);
+    return;
+  }
+  const unseen = allowed.ends.filter(({ words }) => !isSame(words, one.words));
+  tally.negative += unseen.length;
+  for (const { words } of unseen) {
+    json.write({ type: "difference", sign: "negative", ...id, observed: null, allowed: wordsText(words) });
+    if (all) say(`not seen      ${name}: ${wordsText(words)}`);
+  }
+  if (unseen.length < allowed.ends.length) {
+    tally.same++;
+    return;
+  }
+  if (allowed.boundedBy === null) tally.positive++;
+  else tally.bounded++;
+  const ends = allowed.ends.map(({ words }) => wordsText(words));
+  json.write({
+    type: "difference",
+    sign: "positive",
+    ...id,
+    observed,
+    allowed: ends,
+    boundedBy: allowed.boundedBy,
+  });
+  say(
+    `NOT ALLOWED   ${name}\n  observed  ${observed}\n${ends.map((text) => `  allowed   ${text}`).join("\n")}`,
+  );
+}
+
+function compareWithModel(recorded: readonly Recorded[], json: JsonOutput, all: boolean): number {
+  const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
+  const tally: Tally = { same: 0, positive: 0, bounded: 0, unsupported: 0, negative: 0 };
+  for (const one of recorded) {
+    const scenario = scenarios.get(one.scenario);
+    if (scenario === undefined || scenario.hash !== one.scenarioHash) {
+      throw new UsageError(
+        `${one.scenario}: recorded with another text of the scenario (hash ${one.scenarioHash})`,
+      );
+    }
+    compareOne(one, scenario, tally, json, all);
+  }
+  json.write({ type: "comparison", ...tally });
+  if (!json.isStdout) {
+    console.log(
+      `${tally.same} observations are among what the model allows, ${tally.positive} are not; ` +
+        `${tally.bounded} not decided (search bounded), ${tally.unsupported} not for the model; ` +
+        `${tally.negative} allowed ends were not seen.`,
+    );
+  }
+  if (tally.positive > 0) return exitCodes.unexpected;
+  if (tally.bounded > 0) return exitCodes.inconclusive;
+  return tally.same === 0 ? exitCodes.nothingRan : exitCodes.ok;
+}
+
+/** Case by case; cases of which the texts differ are refused, cases that only one run has are left out. */
+function compareRuns(left: readonly Recorded[], right: readonly Recorded[], json: JsonOutput): number {
+  const keyOf = (one: Recorded): string => `${one.scenario} x ${one.proposal} (${one.engine})`;
+  const others = new Map(right.map((one) => [keyOf(one), one]));
+  let compared = 0;
+  let different = 0;
+  for (const one of left) {
+    const other = others.get(keyOf(one));
+    if (other === undefined) continue;
+    if (other.scenarioHash !== one.scenarioHash)
+      throw new UsageError(`${keyOf(one)}: two texts of one scenario`);
+    compared++;
+    if (isSame(one.words, other.words)) continue;
+    different++;
+    const [observed, allowed] = [wordsText(one.words), wordsText(other.words)];
+    const { scenario, proposal } = one;
+    json.write({
+      type: "difference",
+      sign: "positive",
+      scenario,
+      proposal,
+      observed,
+      allowed: [allowed],
+      boundedBy: null,
+    });
+    if (!json.isStdout)
+      console.log(`DIFFERENT     ${keyOf(one)}\n  first   ${observed}\n  second  ${allowed}`);
+  }
+  if (!json.isStdout) console.log(`${compared} cases compared, ${different} differ.`);
+  if (different > 0) return exitCodes.unexpected;
+  return compared === 0 ? exitCodes.nothingRan : exitCodes.ok;
+}
+
+export function compareCommand(
+  files: readonly string[],
+  options: CompareCommandOptions,
+  _style: Style,
+): number {
+  const engines = options.engines.split(",").filter((name) => name !== "model");
+  const unknown = engines.find((name) => name !== "kvm" && name !== "process");
+  if (unknown !== undefined || !options.engines.split(",").includes("model")) {
+    throw new UsageError(`--engines ${options.engines}: model, and one or both of kvm and process`);
+  }
+  if (files.length > 2)
+    throw new UsageError("compare takes no file (runs now), one (with the model) or two (with each other)");
+  const [first, second] = files;
+  const json = openJson(options.json);
+  try {
+    if (first !== undefined && second !== undefined)
+      return compareRuns(readRecorded(first), readRecorded(second), json);
+    const recorded = first === undefined ? recordNow(engines) : readRecorded(first);
+    return compareWithModel(recorded, json, options.all === true);
+  } finally {
+    json.close();
+  }
+}

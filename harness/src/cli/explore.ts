@@ -1,0 +1,216 @@
+/**
+ * `daxfault explore`: every interleaving, in the model. Without a scenario: property by property, proposal by proposal.
+ * With one: what can come out of it. With a token: the story, step by step.
+ */
+import {
+  type Cell,
+  caseOf,
+  claims,
+  decideClaim,
+  type GuestModel,
+  guestModel,
+  mermaidDiagram,
+  type Preset,
+  parseToken,
+  presets,
+  propertyNames,
+  ReplayError,
+  replay,
+  type Situation,
+  scorecardOf,
+  situations,
+  textDiagram,
+} from "../../../kvm-model/src/index.ts";
+import { allowedEnds, wordsText } from "../engines/model/allowed.ts";
+import { translate } from "../engines/model/translate.ts";
+import type { Style } from "../report/style.ts";
+import { loadScenarios } from "../scenario/load.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import { exitCodes } from "../verdict.ts";
+import { type JsonOutput, openJson } from "./output.ts";
+import { nearest, parseCount, select, UsageError } from "./usage.ts";
+
+export type ExploreCommandOptions = {
+  readonly scenario?: string;
+  readonly replay?: string;
+  readonly json?: string;
+  readonly claims?: boolean;
+  readonly mermaid?: boolean;
+  readonly timer: boolean;
+  readonly maxStates: string;
+};
+
+const STATES_MAX = 100_000_000;
+/** The model is of hardware virtualisation; `compare` asks for software KVM where that is what ran. */
+const hardware = { interpretsKernelMode: false };
+
+/** A situation of the model's own, or a scenario of the fixtures. */
+type Place =
+  | { readonly kind: "situation"; readonly id: Situation }
+  | { readonly kind: "scenario"; readonly of: Scenario };
+
+function findPlace(id: string): Place {
+  const situation = situations.find((known) => known === id);
+  if (situation !== undefined) return { kind: "situation", id: situation };
+  const scenarios = loadScenarios();
+  const scenario = scenarios.find((known) => known.id === id);
+  if (scenario !== undefined) return { kind: "scenario", of: scenario };
+  const near = nearest(id, [...situations, ...scenarios.map((known) => known.id)]);
+  throw new UsageError(`no scenario ${JSON.stringify(id)}; nearest: ${near.join(", ")}`);
+}
+
+function modelOf(place: Place, preset: Preset, timer: boolean): GuestModel {
+  if (place.kind === "situation") return guestModel(caseOf(place.id, preset));
+  const translation = translate(place.of, preset, hardware, timer);
+  if (translation.kind === "no")
+    throw new UsageError(`${place.of.id} is not for the model: ${translation.reason}`);
+  return guestModel(translation.case);
+}
+
+function tell(preset: Preset, place: Place, options: ExploreCommandOptions, token: string): number {
+  const { model } = modelOf(place, preset, options.timer);
+  try {
+    const parsed = parseToken(token);
+    const { steps } = replay(model, parsed);
+    const cycleAt = parsed.cycle.length === 0 ? null : parsed.stem.length;
+    console.log(options.mermaid === true ? mermaidDiagram(steps, cycleAt) : textDiagram(steps, cycleAt));
+    return exitCodes.ok;
+  } catch (error) {
+    if (error instanceof ReplayError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
+function replayText(preset: string, situation: string, token: string | null): string | null {
+  return token === null ? null : `daxfault explore ${preset} --scenario ${situation} --replay ${token}`;
+}
+
+function writeCell(json: JsonOutput, preset: Preset, cell: Cell): void {
+  const [violation = null] = cell.violations;
+  json.write({
+    type: "property",
+    proposal: preset.id,
+    scenario: violation?.situation ?? cell.situations.join(","),
+    property: cell.property,
+    holds: cell.holds,
+    exhaustiveness:
+      cell.boundedBy === null
+        ? { kind: "exhaustive", states: cell.states }
+        : { kind: "bounded", by: cell.boundedBy, states: cell.states },
+    states: cell.states,
+    because: violation?.fact ?? null,
+    replay: violation === null ? null : replayText(preset.id, violation.situation, violation.token),
+  });
+}
+
+function cellText(cell: Cell, style: Style): string {
+  const kind = { yes: "pass", no: "fail", partly: "xfail", unknown: "inconclusive" } as const;
+  const states = `${cell.states} states${cell.boundedBy === null ? "" : `, bounded by ${cell.boundedBy}`}`;
+  return `  ${cell.property.padEnd(16)} ${style.verdict(kind[cell.holds], cell.holds.padEnd(8))} ${states}`;
+}
+
+function printPreset(preset: Preset, cells: readonly Cell[], style: Style): void {
+  console.log(`${style.bold(preset.id)}  ${preset.title}`);
+  for (const cell of cells) {
+    console.log(cellText(cell, style));
+    for (const { situation, fact, token } of cell.violations) {
+      const way = replayText(preset.id, situation, token);
+      console.log(`      ${situation}: ${fact}${way === null ? " is never reached" : `\n        ${way}`}`);
+    }
+  }
+}
+
+function scoreAll(chosen: readonly Preset[], maxStates: number, json: JsonOutput, style: Style): number {
+  let unknown = 0;
+  for (const preset of chosen) {
+    const cells = scorecardOf(preset, propertyNames, { maxStates });
+    unknown += cells.filter((cell) => cell.holds === "unknown").length;
+    for (const cell of cells) writeCell(json, preset, cell);
+    if (!json.isStdout) printPreset(preset, cells, style);
+  }
+  return unknown > 0 ? exitCodes.inconclusive : exitCodes.ok;
+}
+
+function decideClaims(maxStates: number, json: JsonOutput, style: Style): number {
+  let refuted = 0;
+  let open = 0;
+  for (const claim of claims) {
+    const decided = decideClaim(claim, { maxStates });
+    if (decided.verdict === "refuted") refuted++;
+    if (decided.verdict === "open") open++;
+    const { exhaustiveness } = decided.facts;
+    const { id, kind, says } = claim;
+    json.write({
+      type: "claim",
+      id,
+      kind,
+      says,
+      verdict: decided.verdict,
+      exhaustiveness,
+      tokens: decided.tokens,
+    });
+    if (json.isStdout) continue;
+    const mark = { confirmed: "pass", refuted: "fail", open: "inconclusive" } as const;
+    const states = `${exhaustiveness.states} states`;
+    console.log(
+      `${style.verdict(mark[decided.verdict], decided.verdict.padEnd(10))} ${id.padEnd(26)} ${says} [${states}]`,
+    );
+  }
+  if (refuted > 0) return exitCodes.unexpected;
+  return open > 0 ? exitCodes.inconclusive : exitCodes.ok;
+}
+
+function showEnds(preset: Preset, scenario: Scenario, maxStates: number, json: JsonOutput): number {
+  const allowed = allowedEnds(scenario, preset, hardware, { maxStates });
+  if (allowed.kind === "unsupported")
+    throw new UsageError(`${scenario.id} is not for the model: ${allowed.reason}`);
+  const { states, boundedBy } = allowed;
+  if (!json.isStdout)
+    console.log(`${scenario.id} x ${preset.id}: ${allowed.ends.length} ends in ${states} states`);
+  for (const { words, token, timer } of allowed.ends) {
+    const way = `${replayText(preset.id, scenario.id, token)}${timer ? "" : " --no-timer"}`;
+    json.write({
+      type: "end",
+      proposal: preset.id,
+      scenario: scenario.id,
+      words,
+      states,
+      boundedBy,
+      replay: way,
+    });
+    if (!json.isStdout) console.log(`  ${wordsText(words)}\n    ${way}`);
+  }
+  return boundedBy === null ? exitCodes.ok : exitCodes.inconclusive;
+}
+
+export function exploreCommand(
+  names: readonly string[],
+  options: ExploreCommandOptions,
+  style: Style,
+): number {
+  const chosen = select("proposal", names, presets);
+  const maxStates = parseCount("--max-states", options.maxStates, 1, STATES_MAX);
+  const place = options.scenario === undefined ? null : findPlace(options.scenario);
+  const [only] = chosen;
+  if (options.replay !== undefined) {
+    if (place === null || only === undefined || chosen.length !== 1) {
+      throw new UsageError(
+        "--replay needs one PROPOSAL and --scenario: a token means something for one case only",
+      );
+    }
+    return tell(only, place, options, options.replay);
+  }
+  const json = openJson(options.json);
+  try {
+    if (options.claims === true) return decideClaims(maxStates, json, style);
+    if (place === null) return scoreAll(chosen, maxStates, json, style);
+    if (place.kind === "situation") {
+      throw new UsageError(
+        `${place.id} is a situation of the scorecard: run daxfault explore without --scenario`,
+      );
+    }
+    return Math.max(...chosen.map((preset) => showEnds(preset, place.of, maxStates, json)));
+  } finally {
+    json.close();
+  }
+}

@@ -1,0 +1,299 @@
+/**
+ * From a scenario and a proposal to a case of the model, and from the model's outcomes back to the scenario's words.
+ * Pure. What the model cannot say is refused with the reason, never guessed.
+ *
+ * The model's pages are the file pages that the scenario touches, in order of file offset; a size in bytes becomes the
+ * number of those pages that begin before it, because the page that contains the end of the file stays accessible
+ * (filemap_fault compares page numbers).
+ */
+import {
+  type AccessOp,
+  type AccessStep as ModelAccess,
+  type ModelCase,
+  type HostStep as ModelHostStep,
+  modelCase,
+  type Outcome,
+  type Parts,
+  type Preset,
+  type Task,
+  type TaskStep,
+} from "../../../../kvm-model/src/index.ts";
+import type { Proposal } from "../../proposal.ts";
+import {
+  type AccessStep,
+  accessBytes,
+  actionsOf,
+  type GuestActor,
+  guestActors,
+  hostActors,
+  isAccess,
+  labelledAccesses,
+} from "../../scenario/labels.ts";
+import type { HostStep, Scenario } from "../../scenario/scenario.ts";
+import { fileOffsetAt } from "../../scenario/window.ts";
+
+const PAGE = 4096n;
+
+/** What of the machine decides how KVM runs an access: software KVM interprets CPL 0 instead of letting it fault. */
+export type Backend = { readonly interpretsKernelMode: boolean };
+
+export type Translation =
+  | { readonly kind: "yes"; readonly case: ModelCase; readonly plan: Plan }
+  | { readonly kind: "no"; readonly reason: string };
+
+/** Where the scenario's labels are among the model's steps. */
+export type Plan = {
+  readonly accesses: readonly {
+    readonly actor: string;
+    readonly label: string;
+    readonly steps: readonly number[];
+  }[];
+  readonly host: readonly { readonly actor: string; readonly label: string; readonly step: number }[];
+  /** A process of the host: there is no VMM and no guest to observe. */
+  readonly native: boolean;
+};
+
+/**
+ * A process of the host gets SIGBUS at its own instruction, from filemap_fault(). The model has no processes; a guest
+ * whose fault is final and is handed to the task as it stands sees the same.
+ */
+const nativeParts: Parts = {
+  kvm: "final-efault",
+  vmm: "inject-pf",
+  guest: "pv-error",
+  server: "none",
+  lapic: "kernel",
+};
+
+/** The model knows more proposals than any engine that needs a kernel for them. */
+export type ModelProposal = Proposal | Preset;
+
+export function partsOf(proposal: ModelProposal): Parts | null {
+  const { kvm, vmm, guest, server, lapic } = proposal;
+  if (kvm === "none") return nativeParts;
+  if (vmm === "none" || guest === "none" || lapic === null) return null;
+  return { kvm, vmm, guest, server, lapic };
+}
+
+/** File pages (numbers) that an access spans. */
+function pagesOf(scenario: Scenario, step: AccessStep): bigint[] {
+  const first = fileOffsetAt(scenario, step.offset);
+  const last = first + BigInt(accessBytes(step)) - 1n;
+  return Array.from(
+    { length: Number(last / PAGE - first / PAGE) + 1 },
+    (_, index) => first / PAGE + BigInt(index),
+  );
+}
+
+function allAccesses(scenario: Scenario): AccessStep[] {
+  return guestActors(scenario).flatMap(([, actor]) => actor.steps.filter(isAccess));
+}
+
+function sizesOf(scenario: Scenario): bigint[] {
+  return hostActors(scenario).flatMap(([, actor]) =>
+    actor.steps.flatMap((step) => (step.verb === "truncate" ? [step.size] : [])),
+  );
+}
+
+/** Why the model has no answer, or null. */
+function refusal(scenario: Scenario, proposal: ModelProposal): string | null {
+  if (partsOf(proposal) === null) return "the proposal names neither a whole VM nor none";
+  if (Object.values(scenario.actors).some((actor) => actor.in === "vmm")) {
+    return "what a VMM does besides its policy is not in the model";
+  }
+  if (
+    guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.onSigbus === "next-step")
+  ) {
+    return "a task that handles SIGBUS and goes on is not in the model";
+  }
+  if (allAccesses(scenario).some((step) => "options" in step && step.options.length > 0)) {
+    return "the model's kernel copies run with interrupts on and with an exception table";
+  }
+  if (hostActors(scenario).length > 1) return "the model has one host process";
+  for (const size of sizesOf(scenario)) {
+    for (const step of allAccesses(scenario)) {
+      const from = fileOffsetAt(scenario, step.offset);
+      const end = from + BigInt(accessBytes(step));
+      const samePage = size % PAGE !== 0n && from / PAGE === size / PAGE;
+      if (samePage && end > size)
+        return "bytes behind the end of the file in its last page: the model knows pages only";
+    }
+  }
+  return null;
+}
+
+function opOf(verb: AccessStep["verb"], kernel: boolean): AccessOp {
+  switch (verb) {
+    case "copy-from":
+      return kernel ? "copy-from-user" : "load";
+    case "copy-to":
+      return kernel ? "copy-to-user" : "store";
+    case "kernel-read":
+      return "copy-from-user";
+    case "kernel-write":
+      return "copy-to-user";
+    case "load":
+    case "store":
+    case "atomic":
+    case "fetch":
+      return verb;
+  }
+}
+
+class Translator {
+  readonly #scenario: Scenario;
+  readonly #pages: readonly bigint[];
+  readonly #backend: Backend;
+
+  constructor(scenario: Scenario, backend: Backend) {
+    this.#scenario = scenario;
+    this.#backend = backend;
+    const touched = new Set(allAccesses(scenario).flatMap((step) => pagesOf(scenario, step)));
+    this.#pages = [...touched].sort((a, b) => (a < b ? -1 : 1));
+  }
+
+  /** Model pages that begin before `sizeBytes`. */
+  count(sizeBytes: bigint): number {
+    return this.#pages.filter((page) => page * PAGE < sizeBytes).length;
+  }
+
+  starts(): ModelCase["pages"] {
+    const { kind, size } = this.#scenario.backing;
+    const written = (size / PAGE / 2n) * PAGE;
+    return this.#pages.map((page) =>
+      kind === "tmpfs-full" && page * PAGE >= written ? "no-space" : "resident",
+    );
+  }
+
+  task(name: string, actor: GuestActor): { task: Task; labels: { label: string; steps: number[] }[] } {
+    const labels: { label: string; steps: number[] }[] = [];
+    const names = labelledAccesses(actor.steps);
+    const steps: TaskStep[] = [];
+    for (const [index, step] of actor.steps.entries()) {
+      if (step.verb === "signal" || step.verb === "await") steps.push({ op: step.verb, name: step.name });
+      else if (step.verb === "count") steps.push({ op: "count" });
+      else {
+        const spanned = this.#access(step, actor.in === "guest-kernel");
+        labels.push({
+          label: names.get(index) ?? step.verb,
+          steps: spanned.map((_, at) => steps.length + at),
+        });
+        steps.push(...spanned);
+      }
+    }
+    return { task: { name, vcpu: 0, steps }, labels };
+  }
+
+  #access(step: AccessStep, inKernelTask: boolean): ModelAccess[] {
+    const kernel = inKernelTask || step.verb === "kernel-read" || step.verb === "kernel-write";
+    const emulated = kernel && this.#backend.interpretsKernelMode;
+    return pagesOf(this.#scenario, step).map((page) => ({
+      op: opOf(step.verb, kernel),
+      page: this.#pages.indexOf(page),
+      mode: kernel ? "kernel" : "user",
+      ...(emulated ? { emulated } : {}),
+    }));
+  }
+
+  host(step: HostStep, through: "file" | "mount", size: bigint): ModelHostStep {
+    switch (step.verb) {
+      case "truncate": {
+        const pages = this.count(step.size);
+        return step.size >= size
+          ? { op: "extend", pages }
+          : { op: "truncate", pages, through: through === "mount" ? "server" : "file" };
+      }
+      case "punch": {
+        // Only whole pages become holes; the rest of a page is zeroed, which no access here tells apart.
+        const page = this.count(step.offset);
+        return { op: "punch", page, pages: this.count(step.offset + step.length) - page };
+      }
+      case "rename-over":
+      case "unlink":
+        return { op: "nothing" };
+      case "signal":
+      case "await":
+        return { op: step.verb, name: step.name };
+    }
+  }
+}
+
+/** @param timer whether the guest has a timer interrupt that may switch tasks */
+export function translate(
+  scenario: Scenario,
+  proposal: ModelProposal,
+  backend: Backend,
+  timer: boolean,
+): Translation {
+  const reason = refusal(scenario, proposal);
+  const parts = partsOf(proposal);
+  if (reason !== null || parts === null) return { kind: "no", reason: reason ?? "no such proposal" };
+  const translator = new Translator(scenario, backend);
+  const tasks = guestActors(scenario).map(([name, actor]) => ({ name, ...translator.task(name, actor) }));
+  const hosts = hostActors(scenario);
+  const hostSteps: ModelHostStep[] = [];
+  let size = scenario.backing.size;
+  for (const [, actor] of hosts) {
+    for (const step of actor.steps) {
+      hostSteps.push(translator.host(step, actor.through, size));
+      if (step.verb === "truncate") size = step.size;
+    }
+  }
+  const plan: Plan = {
+    accesses: tasks.flatMap(({ name, labels }) => labels.map((one) => ({ actor: name, ...one }))),
+    host: hosts.flatMap(([name, actor]) =>
+      actionsOf(actor).map(({ label, index }) => ({ actor: name, label, step: index })),
+    ),
+    native: proposal.kvm === "none",
+  };
+  try {
+    const given = {
+      ...parts,
+      name: `${scenario.id} x ${proposal.id}`,
+      pages: translator.starts(),
+      tasks: tasks.map(({ task }) => task),
+      host: hostSteps,
+      preempt: timer,
+    };
+    return { kind: "yes", case: modelCase(given), plan };
+  } catch (error) {
+    return { kind: "no", reason: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/** One observable end in the scenario's words: the same shape whoever observed it. */
+export type Words = {
+  /** `victim.load#2` and `host.truncate#1`, without figures. */
+  readonly steps: Readonly<Record<string, string>>;
+  readonly bystanders: Readonly<Record<string, string>>;
+  /** The last state of the VMM's history; null without a VM. */
+  readonly vmm: string | null;
+  readonly guestKernel: string | null;
+};
+
+/** `sigbus(BUS_ADRERR)` and `sigbus(unobserved)` are the same word: a wait status tells no si_code. */
+export function bare(word: string): string {
+  return word.split("(")[0] ?? word;
+}
+
+/** An access of several pages saw the first thing that was not the value. */
+function spannedWord(words: readonly string[]): string {
+  return words.find((word) => word !== "value") ?? "value";
+}
+
+export function wordsOf(outcome: Outcome, plan: Plan): Words {
+  const accesses = plan.accesses.map(({ actor, label, steps }) => {
+    const seen = steps.map((step) => outcome.tasks[actor]?.[step] ?? "not-reached");
+    return [`${actor}.${label}`, bare(spannedWord(seen))];
+  });
+  const host = plan.host.map(({ actor, label, step }) => [
+    `${actor}.${label}`,
+    outcome.host[step] ?? "not-reached",
+  ]);
+  return {
+    steps: Object.fromEntries([...accesses, ...host]),
+    bystanders: outcome.bystanders,
+    vmm: plan.native ? null : outcome.vmm,
+    guestKernel: plan.native ? null : outcome.guestKernel,
+  };
+}

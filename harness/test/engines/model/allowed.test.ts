@@ -1,0 +1,126 @@
+/** The model against what real machines showed: fixtures/observed. A real observation that it forbids is a defect. */
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { type Check, presets } from "../../../../kvm-model/src/index.ts";
+import { allowedEnds, isSame, wordsText } from "../../../src/engines/model/allowed.ts";
+import { translate, type Words } from "../../../src/engines/model/translate.ts";
+import { packagePath } from "../../../src/paths.ts";
+import { proposals } from "../../../src/proposal.ts";
+import { loadScenarios } from "../../../src/scenario/load.ts";
+import type { Scenario } from "../../../src/scenario/scenario.ts";
+
+type Observed = {
+  readonly scenario: string;
+  readonly scenarioHash: string;
+  readonly proposal: string;
+  readonly engine: string;
+  readonly kvmBackend: string | null;
+  readonly words: Words;
+};
+
+const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
+
+function scenarioOf(id: string): Scenario {
+  const scenario = scenarios.get(id);
+  if (scenario === undefined) throw new Error(`no scenario ${id}`);
+  return scenario;
+}
+
+const folder = packagePath("fixtures/observed");
+/** Only of scenarios that still are what was run. */
+const observed: readonly Observed[] = readdirSync(folder)
+  .flatMap((file) => (JSON.parse(readFileSync(`${folder}/${file}`, "utf8")) as { cases: Observed[] }).cases)
+  .filter((one) => scenarios.get(one.scenario)?.hash === one.scenarioHash);
+
+/** null: not for the model. */
+function isAllowed(one: Observed, without: readonly Check[] = []): boolean | null {
+  const proposal = proposals.find((known) => known.id === one.proposal);
+  if (proposal === undefined) return null;
+  const backend = { interpretsKernelMode: one.kvmBackend === "kvm_pvm" };
+  const allowed = allowedEnds(scenarioOf(one.scenario), proposal, backend, { more: { without } });
+  return allowed.kind === "ends" ? allowed.ends.some(({ words }) => isSame(words, one.words)) : null;
+}
+
+describe("observed within allowed", () => {
+  it("has something to compare", () => {
+    expect(observed.length).toBeGreaterThan(50);
+  });
+
+  it.each(observed.map((one) => [`${one.scenario} x ${one.proposal}`, one] as const))("%s", (_name, one) => {
+    expect(isAllowed(one)).not.toBe(false);
+  });
+
+  it("is no empty promise: what was not seen is mostly not allowed", () => {
+    let ends = 0;
+    let cases = 0;
+    for (const one of observed) {
+      const proposal = proposals.find((known) => known.id === one.proposal);
+      if (proposal === undefined) continue;
+      const allowed = allowedEnds(scenarioOf(one.scenario), proposal, { interpretsKernelMode: true });
+      if (allowed.kind !== "ends") continue;
+      ends += allowed.ends.length;
+      cases += 1;
+    }
+    expect(ends / cases).toBeLessThan(1.2);
+  });
+});
+
+describe("a broken model is caught by what was observed", () => {
+  /** The other mutations concern what no stock kernel does; kvm-model's claims catch those. */
+  const caught: readonly Check[] = [
+    "content-zeroed",
+    "fast-gup-cleared",
+    "gfn-hash-cleared",
+    "i-size-test",
+    "lapic-test",
+    "ready-clears-halt",
+    "ready-kicks",
+    "worker-completes",
+    "zap-on-truncate",
+  ];
+
+  it.each(caught)("without %s", (check) => {
+    expect(observed.some((one) => isAllowed(one) === true && isAllowed(one, [check]) !== true)).toBe(true);
+  });
+});
+
+describe("translation", () => {
+  it("says yes, or no with a reason, to every scenario under every proposal", () => {
+    for (const scenario of scenarios.values()) {
+      for (const proposal of [...proposals, ...presets]) {
+        const translation = translate(scenario, proposal, { interpretsKernelMode: false }, true);
+        if (translation.kind === "no") expect(translation.reason).toMatch(/\w/);
+        else expect(translation.case.pages.length).toBeGreaterThan(0);
+      }
+    }
+  });
+
+  it("a looping vCPU and the error in page-ready, in words", () => {
+    const ends = (id: string): string[] => {
+      const preset = presets.find((known) => known.id === id);
+      if (preset === undefined) throw new Error(`no preset ${id}`);
+      const allowed = allowedEnds(scenarioOf("load-after-truncate"), preset, { interpretsKernelMode: false });
+      return allowed.kind === "ends" ? allowed.ends.map(({ words }) => wordsText(words)) : [allowed.reason];
+    };
+    expect(ends("apf-loop")).toMatchInlineSnapshot(`
+      [
+        "victim.load#1 value, victim.load#2 hung, host.truncate#1 done; VMM looping; guest alive",
+      ]
+    `);
+    expect(ends("efault-exit")).toMatchInlineSnapshot(`
+      [
+        "victim.load#1 value, victim.load#2 killed, host.truncate#1 done; VMM stopped(efault); guest alive",
+      ]
+    `);
+    expect(ends("sigbus-injection")).toMatchInlineSnapshot(`
+      [
+        "victim.load#1 value, victim.load#2 sigbus, host.truncate#1 done; VMM running; guest alive",
+      ]
+    `);
+    expect(ends("mce-injection")).toMatchInlineSnapshot(`
+      [
+        "victim.load#1 value, victim.load#2 sigbus, host.truncate#1 done; VMM running; guest alive",
+      ]
+    `);
+  });
+});

@@ -1,0 +1,86 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  classifyBytes,
+  classifyFetch,
+  contentBytes,
+  fetchValue,
+  fileBeforeAtomic,
+  fromValue,
+  toValue,
+} from "../../src/scenario/content.ts";
+
+const offsets = fc.bigInt({ min: 0n, max: 64n << 20n });
+
+describe("contentBytes", () => {
+  it("puts n + 0xda0000000000 at every word n of a pattern", () => {
+    fc.assert(
+      fc.property(offsets, (offset) => {
+        const word = offset - (offset % 8n);
+        expect(toValue(contentBytes("pattern", word, 8))).toBe(word + 0xda0000000000n);
+      }),
+    );
+  });
+
+  it("gives any part as the whole has it", () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom("pattern" as const, "code" as const),
+        offsets,
+        fc.nat({ max: 9000 }),
+        fc.nat({ max: 64 }),
+        (content, offset, skip, length) => {
+          const whole = contentBytes(content, offset, skip + length);
+          expect(contentBytes(content, offset + BigInt(skip), length)).toEqual(whole.subarray(skip));
+        },
+      ),
+    );
+  });
+
+  it("puts mov eax, 0xda000000 + page; ret at every page of code", () => {
+    const code = contentBytes("code", 0x3000n, 8);
+    expect([...code]).toEqual([0xb8, 0x03, 0x00, 0x00, 0xda, 0xc3, 0xcc, 0xcc]);
+    expect(fetchValue(0x3000n)).toBe(0xda000003n);
+  });
+});
+
+describe("toValue and fromValue", () => {
+  it("are each other's inverse", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 1, maxLength: 64 }), (bytes) => {
+        expect(fromValue(toValue(bytes), bytes.length)).toEqual(bytes);
+      }),
+    );
+  });
+
+  it("keep all bits of 2^64-1 and 2^53+1", () => {
+    for (const value of [2n ** 64n - 1n, 2n ** 53n + 1n]) expect(toValue(fromValue(value, 8))).toBe(value);
+  });
+});
+
+describe("classifyBytes", () => {
+  const original = contentBytes("pattern", 0x1000n, 8);
+  const zeros = new Uint8Array(8);
+  const other = Uint8Array.from([1, 2, 3, 4, 5, 6, 7, 8]);
+
+  it.each([
+    ["what the file holds", original, original, "value"],
+    ["what somebody has stored meanwhile", other, other, "value"],
+    ["zeros of a hole, though the file has them too", zeros, zeros, "zero"],
+    ["zeros where the file has something", zeros, original, "zero"],
+    ["what the file held before it was cut", original, zeros, "stale"],
+    ["what was never there", other, original, "stale"],
+  ])("%s", (_what, seen, fileNow, kind) => {
+    expect(classifyBytes("pattern", 0x1000n, seen, fileNow).kind).toBe(kind);
+  });
+
+  it("knows what was there before an atomic add, also when it wrapped", () => {
+    expect(toValue(fileBeforeAtomic(fromValue(0x5bn, 8)))).toBe(0x5an);
+    expect(toValue(fileBeforeAtomic(fromValue(0n, 2)))).toBe(0xffffn);
+  });
+
+  it("takes a fetch for a value only if our code of that page returned", () => {
+    expect(classifyFetch(0x1000n, 0xda000001n)).toEqual({ kind: "value", value: 0xda000001n });
+    expect(classifyFetch(0x1000n, 0xda000002n).kind).toBe("stale");
+  });
+});

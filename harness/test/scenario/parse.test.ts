@@ -1,0 +1,255 @@
+/** What a scenario file may say, and that everything else is refused with place, value and limit. */
+import { describe, expect, it } from "vitest";
+import { parseScenarios } from "../../src/scenario/parse.ts";
+import { ScenarioError } from "../../src/scenario/problem.ts";
+import type { Scenario } from "../../src/scenario/scenario.ts";
+
+type Changes = Readonly<Record<string, unknown>>;
+
+const plain = {
+  id: "plain",
+  purpose: "The plainest scenario.",
+  backing: { size: "4MiB" },
+  window: [{ file: 0, at: 0, length: "2MiB" }],
+  actors: {
+    victim: {
+      in: "guest-task",
+      steps: ["load 0x1000 8", "signal touched", "await cut", "load 0x1000 8"],
+    },
+    host: { in: "host-process", steps: ["await touched", "truncate 0", "signal cut"] },
+  },
+  witness: ["victim.load#1 is value", "host.truncate#1 is done"],
+  properties: ["terminates"],
+};
+
+function parse(changes: Changes): readonly Scenario[] {
+  return parseScenarios(JSON.stringify({ ...plain, ...changes }), "test.json");
+}
+
+/** Everything that is wrong, as the user sees it. */
+function problems(changes: Changes): string {
+  try {
+    parse(changes);
+  } catch (error) {
+    if (error instanceof ScenarioError) return error.message;
+    throw error;
+  }
+  return "nothing wrong";
+}
+
+const victim = (...steps: string[]): Changes => ({
+  actors: { ...plain.actors, victim: { in: "guest-task", steps } },
+  witness: [],
+});
+const host = (...steps: string[]): Changes => ({
+  actors: { ...plain.actors, host: { in: "host-process", steps } },
+  witness: [],
+});
+
+describe("parseScenarios", () => {
+  it("reads a scenario and fills in what may be left out", () => {
+    const [scenario] = parse({});
+    expect(scenario).toMatchObject({
+      id: "plain",
+      layout: "dax-window",
+      backing: { kind: "host-file", size: 4n << 20n, content: "pattern" },
+      window: [{ fileOffset: 0n, at: 0n, length: 2n << 20n }],
+      proposals: null,
+      needs: [],
+    });
+    expect(scenario?.actors.victim?.steps[0]).toEqual({ verb: "load", offset: 0x1000n, size: 8 });
+    expect(scenario?.actors.host).toMatchObject({ through: "file" });
+    expect(scenario?.witness[0]).toEqual({ subject: "victim", label: "load#1", is: "value" });
+  });
+
+  it("maps the whole file where no window is given, and none for nvdimm", () => {
+    expect(parse({ window: undefined })[0]?.window).toEqual([{ fileOffset: 0n, at: 0n, length: 4n << 20n }]);
+    expect(parse({ window: undefined, layout: "nvdimm" })[0]?.window).toEqual([]);
+  });
+
+  it("reads every verb", () => {
+    const [scenario] = parse({
+      backing: { size: "4MiB", content: "code" },
+      actors: {
+        victim: {
+          in: "guest-kernel",
+          steps: [
+            "store 0x1000 8 0x5a",
+            "atomic 0x1010 16",
+            "fetch 0x2000",
+            "copy-from 0x1ff8 24",
+            "copy-to 0x10 1 255",
+            "signal a",
+            "await b",
+            "count",
+          ],
+        },
+        host: { in: "host-process", through: "mount", steps: ["punch 4KiB 0x1000", "rename-over", "unlink"] },
+        vmm: { in: "vmm", steps: ["await stuck", "resume", "await a", "signal b"] },
+      },
+      witness: [],
+    });
+    expect(scenario?.actors.victim?.steps).toEqual([
+      { verb: "store", offset: 0x1000n, size: 8, value: 0x5an },
+      { verb: "atomic", offset: 0x1010n, size: 16 },
+      { verb: "fetch", offset: 0x2000n },
+      { verb: "copy-from", offset: 0x1ff8n, size: 24 },
+      { verb: "copy-to", offset: 0x10n, size: 1, value: 255n },
+      { verb: "signal", name: "a" },
+      { verb: "await", name: "b" },
+      { verb: "count" },
+    ]);
+    expect(scenario?.actors.host?.steps).toEqual([
+      { verb: "punch", offset: 0x1000n, length: 0x1000n },
+      { verb: "rename-over" },
+      { verb: "unlink" },
+    ]);
+  });
+});
+
+describe("a step is refused", () => {
+  it.each([
+    ["an unknown verb", victim("lod 0x1000 8"), 'actors.victim.steps[0]: unknown verb "lod"'],
+    ["a host's verb in the guest", victim("truncate 0"), 'unknown verb "truncate"'],
+    ["a size that no load has", victim("load 0x1000 3"), "size 3 is not one of 1, 2, 4, 8, 16, 32, 64"],
+    ["a size that no atomic has", victim("atomic 0x1000 32"), "size 32 is not one of 1, 2, 4, 8, 16"],
+    ["an atomic off its alignment", victim("atomic 0x1001 8"), "0x1001 is not a multiple of the size 8"],
+    ["a copy of nothing", victim("copy-from 0x1000 0"), "size 0x0 is less than 0x1"],
+    ["a copy too large", victim("copy-from 0x1000 65"), "size 0x41 is greater than the limit 0x40"],
+    ["a length of 2^64-1", host("punch 0 0xffffffffffffffff"), "is greater than the limit 0x4000000"],
+    ["a number beyond 64 bits", victim("load 0x10000000000000000 8"), "is greater than the limit"],
+    [
+      "a value wider than the store",
+      victim("store 0x1000 1 256"),
+      "value 0x100 is greater than the limit 0xff",
+    ],
+    ["a value that is none", victim("store 0x1000 8 x"), 'value "x" is not a number'],
+    ["a missing operand", victim("load 0x1000"), "size is missing"],
+    ["an operand too many", victim("load 0x1000 8 9"), 'unexpected "9"'],
+    ["an offset beyond the window", victim("load 0x200000 8"), "is outside what is mapped (0x0 to 0x200000)"],
+    ["an access across its end", victim("load 0x1ffffc 8"), "offset 0x1ffffc + 8 bytes is outside"],
+    ["an offset that would wrap", victim("load 0xfffffffffffffff8 8"), "is outside what is mapped"],
+    ["a fetch without code", victim("fetch 0x1000"), 'fetch needs backing.content "code"'],
+    ["a fetch inside a page", victim("fetch 0x1008"), "0x1008 is not a multiple of 4096"],
+    ["steps after count", victim("count", "load 0x1000 8"), "count never ends: it must be the last step"],
+    ["a signal nobody raises", victim("load 0 8", "await never"), 'awaits "never", which nobody signals'],
+    ["a name with capitals", victim("signal Touched"), 'signal name "Touched" is not of the form'],
+    ["stuck raised by a step", host("signal stuck"), '"stuck" is raised by the engine only'],
+    ["stuck awaited in the guest", victim("load 0 8", "await stuck"), "by the host and the vmm only"],
+    ["truncation beyond the limit", host("truncate 0x4000001"), "greater than the limit 0x4000000"],
+    ["65 steps", victim(...Array.from({ length: 65 }, () => "load 0 8")), "more steps than the limit 64"],
+    ["a step that goes on and on", victim(`load ${"0".repeat(200)}`), "is longer than the limit 120"],
+  ])("%s", (_what, changes, message) => {
+    expect(problems(changes)).toContain(message);
+    expect(problems(changes)).toContain("test.json: actors.");
+  });
+});
+
+describe("a scenario is refused", () => {
+  const many = (count: number, actor: object): Changes => ({
+    actors: Object.fromEntries(Array.from({ length: count }, (_, index) => [`a${index}`, actor])),
+    witness: [],
+  });
+  const window = (...mappings: object[]): Changes => ({ window: mappings });
+
+  it.each([
+    ["an unknown member", { colour: "red" }, "colour"],
+    ["no id", { id: undefined }, "id"],
+    ["an id with blanks", { id: "a b" }, "an id is words of"],
+    ["a file too large", { backing: { size: "65MiB" } }, "65 MiB is greater than the limit 64 MiB"],
+    ["a file of a page and a half", { backing: { size: 6144 } }, "0x1800 is not a multiple of 4096"],
+    ["an empty file", { backing: { size: 0 } }, "0x0 bytes is less than 4 KiB"],
+    ["a full tmpfs of one page", { backing: { size: 4096, kind: "tmpfs-full" } }, "is less than 8 KiB"],
+    ["a size that is none", { backing: { size: "4MB" } }, '"4MB" is not a size'],
+    ["a negative size", { backing: { size: -4096 } }, "-4096 is not a size"],
+    [
+      "an unaligned mapping",
+      window({ file: 0, at: 0x800, length: "2MiB" }),
+      "window[0].at: 0x800 is not a multiple of 4096",
+    ],
+    [
+      "an unaligned length",
+      window({ file: 0, at: 0, length: 100 }),
+      "window[0].length: 0x64 is not a multiple",
+    ],
+    ["an unaligned file offset", window({ file: 1, at: 0, length: 4096 }), "window[0].file: 0x1"],
+    ["a mapping of nothing", window({ file: 0, at: 0, length: 0 }), "window[0].length: 0 maps nothing"],
+    ["an empty window", window(), "window: maps nothing"],
+    [
+      "a window overflow",
+      window({ file: 0, at: "64MiB", length: 4096 }),
+      "at 0x4000000 + length 0x1000 is beyond the window's limit 64 MiB",
+    ],
+    [
+      "a length of 2^64-1",
+      window({ file: 0, at: 0, length: "0xffffffffffffffff" }),
+      "window[0]: at 0x0 + length 0xffffffffffffffff is beyond the window's limit 64 MiB",
+    ],
+    [
+      "a mapping beyond the file",
+      window({ file: "4MiB", at: 0, length: 4096 }),
+      "file 0x400000 + length 0x1000 is beyond the file's 4 MiB",
+    ],
+    [
+      "an overlap",
+      window({ file: 0, at: 0, length: "2MiB" }, { file: 0, at: "1MiB", length: "2MiB" }),
+      "window[1]: 0x100000 to 0x300000 overlaps window[0], 0x0 to 0x200000",
+    ],
+    ["a window for nvdimm", { layout: "nvdimm" }, "layout nvdimm maps the whole file"],
+    [
+      "nine guest tasks",
+      many(9, { in: "guest-task", steps: ["load 0 8"] }),
+      "9 guest tasks are more than the limit 8",
+    ],
+    ["five host processes", many(5, { in: "host-process", steps: ["unlink"] }), "more than the limit 4"],
+    ["two VMMs", many(2, { in: "vmm", steps: ["resume"] }), "2 vmm actors are more than the limit 1"],
+    [
+      "nobody who touches",
+      { actors: { host: plain.actors.host }, witness: [] },
+      "nobody in the guest touches",
+    ],
+    [
+      "seventeen signals",
+      victim("load 0 8", ...Array.from({ length: 17 }, (_, index) => `signal s${index}`)),
+      "signal names are more than the limit 16",
+    ],
+    ["an actor called kvm", { actors: { kvm: plain.actors.victim }, witness: [] }, "reserved"],
+    ["an actor with a bad name", { actors: { __proto__x: plain.actors.victim } }, "actors"],
+    [
+      "an unknown property",
+      { properties: ["nice"] },
+      'properties[0]: unknown property "nice"; known: terminates',
+    ],
+    ["an unknown proposal", { proposals: ["apf"] }, 'proposals[0]: unknown proposal "apf"; known: native'],
+    ["a need that is no capability", { needs: ["MCE"] }, "the name of a capability"],
+    ["a witness without form", { witness: ["victim loads"] }, 'is not of the form "actor.label is word"'],
+    ["a witness of nobody", { witness: ["x.load#1 is value"] }, "there is no actor x"],
+    [
+      "a witness of no step",
+      { witness: ["victim.load#3 is value"] },
+      "victim has no load#3 (has load#1, load#2)",
+    ],
+    ["a witness with no word", { witness: ["victim.load#1 is fine"] }, "fine is not one of value, zero"],
+    [
+      "a host witness with a guest's word",
+      { witness: ["host.truncate#1 is zero"] },
+      "zero is not one of done",
+    ],
+    ["a capability's witness", { witness: ["kvm.KVM_CAP_MCE is on"] }, "on is not a number"],
+    ["a guest's witness", { witness: ["guest.apf is 1"] }, "apf is on or off, not 1"],
+  ])("%s", (_what, changes, message) => {
+    expect(problems(changes)).toContain(message);
+  });
+
+  it("with all that is wrong at once", () => {
+    const text = problems({ ...victim("load 0x1000 3", "lod"), properties: ["nice"] });
+    expect(text.split("\n")).toHaveLength(3);
+  });
+
+  it("when it is no JSON, or too much of it", () => {
+    expect(() => parseScenarios("{", "test.json")).toThrow(/test.json: not JSON/);
+    expect(() => parseScenarios(" ".repeat(300_000), "test.json")).toThrow(/more than the limit 262144/);
+    expect(() => parseScenarios("[]", "test.json")).toThrow(ScenarioError);
+    expect(() => parseScenarios("null", "test.json")).toThrow(ScenarioError);
+  });
+});

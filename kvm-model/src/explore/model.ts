@@ -1,0 +1,105 @@
+/**
+ * The port between a model and whoever runs it. A model is three pure functions over a flat state; it knows no strategy,
+ * and a strategy (explorer, replay, random walk) knows no mechanism. Whatever is not decided by the state is a choice,
+ * and every choice is an action of its own: `next` has no randomness, no clock and no memory.
+ */
+import type { Layout } from "../state/layout.ts";
+
+/** What one step tells people. `from` and `to` are lifelines of the sequence diagram. */
+export type ModelEvent = {
+  readonly kind: string;
+  readonly from: string;
+  readonly to: string;
+  readonly detail: string;
+};
+
+export type EventSink = (event: ModelEvent) => void;
+
+export interface Model {
+  readonly name: string;
+  readonly layout: Layout;
+  readonly stateBytes: number;
+  /** By action index: what the step is called. */
+  readonly actionNames: readonly string[];
+  /** By action index: which actor takes it. */
+  readonly actorOf: Uint8Array;
+  /** By actor index. At most 32: sets of actors are bit masks. */
+  readonly actors: readonly string[];
+  /** Bit mask of actors under weak fairness: one that stays enabled for ever is not passed over for ever. */
+  readonly fairActors: number;
+  /** Among them, those under strong fairness: one that is enabled again and again is not passed over for ever. */
+  readonly stronglyFairActors: number;
+  /** By action index: 1 if the step is local, i.e. commutes with every other actor's steps and no property sees it. */
+  readonly localActions: Uint8Array;
+  initial(state: Uint8Array): void;
+  /** Writes the indices of the enabled actions in ascending order, returns how many. */
+  enabled(state: Uint8Array, out: Uint16Array): number;
+  /** Takes an enabled action, in place. */
+  next(state: Uint8Array, action: number, events: EventSink | null): void;
+}
+
+/** One row of a model written as a table: the form in which mechanisms are added. */
+export type Action = {
+  readonly name: string;
+  readonly actor: string;
+  readonly guard: (state: Uint8Array) => boolean;
+  readonly apply: (state: Uint8Array, events: EventSink | null) => void;
+  /** See Model.localActions; checked against the whole state space by `checkLocalActions`. */
+  readonly local?: boolean;
+};
+
+export type TableModel = {
+  readonly name: string;
+  readonly layout: Layout;
+  readonly actions: readonly Action[];
+  /** Actors that may never act although they could: an NMI, a kill, a lease limit. */
+  readonly unfairActors: readonly string[];
+  /** Actors whose request is latched until it is served: a timer interrupt. */
+  readonly stronglyFairActors?: readonly string[];
+  readonly initial: (state: Uint8Array) => void;
+};
+
+const MAX_ACTORS = 32;
+const MAX_ACTIONS = 256;
+
+export function tableModel(table: TableModel): Model {
+  const actors = [...new Set(table.actions.map((action) => action.actor))];
+  if (actors.length > MAX_ACTORS)
+    throw new RangeError(`${table.name}: ${actors.length} actors, at most ${MAX_ACTORS}`);
+  if (table.actions.length > MAX_ACTIONS) {
+    throw new RangeError(`${table.name}: ${table.actions.length} actions, at most ${MAX_ACTIONS}`);
+  }
+  const guards = table.actions.map((action) => action.guard);
+  const applies = table.actions.map((action) => action.apply);
+  let fairActors = 0;
+  let stronglyFairActors = 0;
+  for (const [index, actor] of actors.entries()) {
+    if (table.stronglyFairActors?.includes(actor) === true) stronglyFairActors |= 1 << index;
+    if (!table.unfairActors.includes(actor)) fairActors |= 1 << index;
+  }
+  return {
+    name: table.name,
+    layout: table.layout,
+    stateBytes: table.layout.stateBytes,
+    actionNames: table.actions.map((action) => action.name),
+    actorOf: Uint8Array.from(table.actions, (action) => actors.indexOf(action.actor)),
+    actors,
+    fairActors,
+    stronglyFairActors,
+    localActions: Uint8Array.from(table.actions, (action) => (action.local === true ? 1 : 0)),
+    initial: table.initial,
+    enabled(state, out) {
+      let count = 0;
+      for (let index = 0; index < guards.length; index++) {
+        const guard = guards[index];
+        if (guard?.(state)) out[count++] = index;
+      }
+      return count;
+    },
+    next(state, action, events) {
+      const apply = applies[action];
+      if (apply === undefined) throw new RangeError(`${table.name} has no action ${action}`);
+      apply(state, events);
+    },
+  };
+}

@@ -1,0 +1,294 @@
+/**
+ * One case of the model: who is there, what they do, and which part of each kind is plugged in. Data only.
+ * The part names are those of the four axes; a contradictory case is refused with the reason (`checkCase`).
+ */
+
+export const kvmParts = [
+  "today",
+  "uniform-efault",
+  "error-gfn",
+  "error-pending",
+  "exit-request",
+  "final-efault",
+  "ready-error",
+  "memory-fault-exit",
+  "inject-mce",
+  "inject-ve",
+  "legacy-pf",
+] as const;
+export type KvmPart = (typeof kvmParts)[number];
+
+export const vmmParts = [
+  "stop",
+  "inject-mce",
+  "inject-ve",
+  "inject-pf",
+  "inject-pv",
+  "nmi",
+  "remap-zero",
+  "poison",
+  "fence",
+  "no-hlt-exits",
+] as const;
+export type VmmPart = (typeof vmmParts)[number];
+
+/** `pv-error`: a guest that understands an error report from its host: a real #PF, an NMI or a paravirtual interrupt. */
+export const guestParts = [
+  "unaware",
+  "apf",
+  "apf-error",
+  "pv-error",
+  "mce-safe-loads",
+  "mce-safe-all",
+  "ve",
+] as const;
+export type GuestPart = (typeof guestParts)[number];
+
+export const serverParts = ["none", "fuse-lease", "kernel-lease", "pre-content", "notify", "sealed"] as const;
+export type ServerPart = (typeof serverParts)[number];
+
+/**
+ * Ways to touch a page of the window. `copy-from-user` and `copy-to-user`: the guest kernel, through a user address, with
+ * an exception table entry. `dax-read` and `dax-write`: read(2) and write(2) of a DAX file, the kernel's own mapping.
+ * `stack`: a store to the task's own stack. `walk`: the CPU reads a guest page table that lies in the window.
+ */
+export const accessOps = [
+  "load",
+  "store",
+  "atomic",
+  "fetch",
+  "stack",
+  "walk",
+  "copy-from-user",
+  "copy-to-user",
+  "dax-read",
+  "dax-write",
+] as const;
+export type AccessOp = (typeof accessOps)[number];
+
+export type AccessStep = {
+  readonly op: AccessOp;
+  readonly page: number;
+  /** CPL 3, CPL 0, or inside a guest of the guest (L2). Copies and read(2)/write(2) are CPL 0 whatever this says. */
+  readonly mode?: "user" | "kernel" | "nested";
+  /** RFLAGS.IF at the access. */
+  readonly interrupts?: "on" | "off";
+  /** In kernel mode: may the guest kernel schedule here? */
+  readonly preemptible?: boolean;
+  /** KVM interprets this instruction instead of the CPU running it. */
+  readonly emulated?: boolean;
+};
+
+export type TaskStep =
+  | AccessStep
+  | { readonly op: "signal"; readonly name: string }
+  | { readonly op: "await"; readonly name: string }
+  /** For ever: a bystander. Must be the last step. */
+  | { readonly op: "count" };
+
+export type Task = {
+  readonly name: string;
+  readonly vcpu: number;
+  readonly steps: readonly TaskStep[];
+  /** Asleep on a token whose page-ready never comes, as after a live migration. */
+  readonly asleep?: boolean;
+};
+
+export type HostStep =
+  | {
+      readonly op: "truncate";
+      readonly pages: number;
+      /** `open-fd`: ftruncate on a descriptor that was open for writing before any lease; `open-trunc`: open(O_TRUNC). */
+      readonly via?: "path" | "open-fd" | "open-trunc";
+      /** The file itself, or the file server that the guest uses too. */
+      readonly through?: "file" | "server";
+    }
+  | { readonly op: "extend"; readonly pages: number }
+  /** fallocate PUNCH_HOLE: the pages read as zeros from now on. One step, unlike a truncation. */
+  | { readonly op: "punch"; readonly page: number; readonly pages: number }
+  | { readonly op: "hwpoison"; readonly page: number }
+  /** rename over the file, unlink: the mapped inode is not touched. */
+  | { readonly op: "nothing" }
+  | { readonly op: "signal"; readonly name: string }
+  | { readonly op: "await"; readonly name: string };
+
+/** What lies behind a page at the start. `no-space`: a hole of a full tmpfs. `io-error`: the device cannot read it. */
+export type PageStart = "resident" | "on-disk" | "no-space" | "io-error";
+
+/** Single checks of kernel, guest and VMM that can be taken out: the mutations that the properties must catch. */
+export const checks = [
+  "stale-check",
+  "snapshot-first",
+  "invalidation-counted",
+  "i-size-first",
+  "zap-on-truncate",
+  "i-size-test",
+  "fast-gup-cleared",
+  "gfn-hash-cleared",
+  "gfn-hash-lookup",
+  "interrupt-flag-test",
+  "lapic-test",
+  "user-only-test",
+  "vma-test",
+  "hwpoison-before-async",
+  "ready-clears-halt",
+  "ready-kicks",
+  "slot-free-test",
+  "ack-rescans",
+  "token-matched",
+  "nmi-saves-cr2",
+  "error-slot-cleared",
+  "error-is-recorded",
+  "error-pending-cleared",
+  "ready-error-user-only",
+  "extable-consulted",
+  "poison-is-remembered",
+  "grant-waits-for-revoke",
+  "guest-size-updated",
+  "no-mapping-while-recalled",
+  "lease-blocks-truncate",
+  "worker-completes",
+  "content-zeroed",
+] as const;
+export type Check = (typeof checks)[number];
+
+export type ModelCase = {
+  readonly name: string;
+  readonly vcpus: number;
+  readonly pages: readonly PageStart[];
+  readonly tasks: readonly Task[];
+  readonly host: readonly HostStep[];
+  readonly kvm: KvmPart;
+  readonly vmm: VmmPart;
+  readonly guest: GuestPart;
+  readonly server: ServerPart;
+  readonly lapic: "kernel" | "user";
+  /** Guest timer: may another task be scheduled at any interruptible point? */
+  readonly preempt: boolean;
+  /** One NMI whose handler takes a page fault: nothing saved, CR2 saved but flags consumed, or both saved. */
+  readonly nmi: "off" | "cr2-lost" | "flags-lost" | "saved";
+  /** A task that may get SIGKILL at any time. */
+  readonly kill: string | null;
+  /** MSR_KVM_ASYNC_PF_EN bit 1: also deliver to CPL 0. */
+  readonly sendAlways: boolean;
+  /** MSR_KVM_ASYNC_PF_EN bit 2: deliver as #PF VM exit to L1. */
+  readonly vmexitDelivery: boolean;
+  /** Does the guest write MSR_KVM_ASYNC_PF_ACK? */
+  readonly ack: boolean;
+  /** ASYNC_PF_PER_VCPU: 64 in KVM; smaller here to reach the limit. null: as many as there are pages. */
+  readonly asyncLimit: number | null;
+  /** Slots of Goyal's hash of error gfns; a gfn hashes to page number modulo slots. `error-gfn` has one. */
+  readonly errorSlots: number;
+  /** How #MC meets a store: reported at the instruction, or lost as real memory controllers may. */
+  readonly machineCheck: "precise" | "as-hardware";
+  /** `pmem` copies with machine-check-safe routines, virtio-fs does not (facts: set_dax_nomc is never called). */
+  readonly daxCopies: "virtio-fs" | "pmem";
+  /** Does whoever holds the lease answer a recall, or sleep through the limit? */
+  readonly leaseClient: "prompt" | "unresponsive";
+  /** Enabling async page faults queues a wake-all entry. */
+  readonly wakeAll: boolean;
+  readonly without: readonly Check[];
+};
+
+export class CaseError extends Error {
+  override readonly name = "CaseError";
+}
+
+const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
+  vcpus: 1,
+  host: [],
+  kvm: "today",
+  vmm: "stop",
+  guest: "unaware",
+  server: "none",
+  lapic: "kernel",
+  preempt: false,
+  nmi: "off",
+  kill: null,
+  sendAlways: false,
+  vmexitDelivery: false,
+  ack: true,
+  asyncLimit: null,
+  errorSlots: 64,
+  machineCheck: "precise",
+  daxCopies: "virtio-fs",
+  leaseClient: "prompt",
+  wakeAll: false,
+  without: [],
+};
+
+/** Fills in what is usual and checks the whole. */
+export function modelCase(
+  given: Partial<ModelCase> & Pick<ModelCase, "name" | "tasks" | "pages">,
+): ModelCase {
+  const whole = { ...defaults, ...given };
+  checkCase(whole);
+  return whole;
+}
+
+export function isAccess(step: TaskStep): step is AccessStep {
+  return step.op !== "signal" && step.op !== "await" && step.op !== "count";
+}
+
+const MAX_TASKS = 6;
+const MAX_PAGES = 8;
+
+export function checkCase(modelCase: ModelCase): void {
+  const refuse = (problem: string, fix: string): never => {
+    throw new CaseError(`case ${modelCase.name}: ${problem}. Next: ${fix}`);
+  };
+  known(modelCase, "kvm", kvmParts);
+  known(modelCase, "vmm", vmmParts);
+  known(modelCase, "guest", guestParts);
+  known(modelCase, "server", serverParts);
+  const { tasks, pages, host, vcpus } = modelCase;
+  if (tasks.length < 1 || tasks.length > MAX_TASKS) refuse(`${tasks.length} tasks`, `1 to ${MAX_TASKS}`);
+  if (pages.length < 1 || pages.length > MAX_PAGES) refuse(`${pages.length} pages`, `1 to ${MAX_PAGES}`);
+  if (new Set(tasks.map((task) => task.name)).size < tasks.length)
+    refuse("two tasks of one name", "rename one");
+  for (const task of tasks) {
+    if (!(task.vcpu >= 0 && task.vcpu < vcpus)) refuse(`task ${task.name} on vCPU ${task.vcpu}`, "add vCPUs");
+    for (const [index, step] of task.steps.entries()) {
+      if (isAccess(step) && !(step.page >= 0 && step.page < pages.length)) {
+        refuse(`task ${task.name} touches page ${step.page} of ${pages.length}`, "add the page");
+      }
+      if (step.op === "count" && index < task.steps.length - 1) {
+        refuse(`task ${task.name} does something after counting for ever`, "make count its last step");
+      }
+    }
+  }
+  const signalled = new Set([...tasks.flatMap((task) => task.steps), ...host].flatMap(signalName));
+  for (const step of [...tasks.flatMap((task) => task.steps), ...host]) {
+    if (step.op === "await" && !signalled.has(step.name))
+      refuse(`nobody signals ${step.name}`, "add the signal");
+  }
+  for (const step of host) {
+    if ((step.op === "truncate" || step.op === "extend") && step.pages > pages.length) {
+      refuse(`${step.op} to ${step.pages} pages of ${pages.length}`, "add pages");
+    }
+  }
+  if (modelCase.kill !== null && !tasks.some((task) => task.name === modelCase.kill)) {
+    refuse(`kill names no task: ${modelCase.kill}`, "name a task");
+  }
+  if (modelCase.kvm === "ready-error" && modelCase.lapic === "user") {
+    refuse(
+      "an error in page-ready needs async page faults, and the local APIC is in user space",
+      "lapic: kernel",
+    );
+  }
+}
+
+function signalName(step: TaskStep | HostStep): string[] {
+  return step.op === "signal" ? [step.name] : [];
+}
+
+function known(
+  modelCase: ModelCase,
+  axis: "kvm" | "vmm" | "guest" | "server",
+  parts: readonly string[],
+): void {
+  if (parts.includes(modelCase[axis])) return;
+  throw new CaseError(
+    `case ${modelCase.name}: no ${axis} part is called ${modelCase[axis]}. Next: one of ${parts.join(", ")}`,
+  );
+}

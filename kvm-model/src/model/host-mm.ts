@@ -1,0 +1,114 @@
+/**
+ * The host's memory management behind the window: what get_user_pages finds for a page.
+ *
+ * Mirrors: hva_to_pfn() of virt/kvm/kvm_main.c (fast GUP, slow GUP, -EHWPOISON, no VMA), filemap_fault() of mm/filemap.c
+ * (i_size tested before the page cache; under FOLL_NOWAIT an absent page starts read-ahead and reports "retry"),
+ * shmem_fault() for a full tmpfs (VM_FAULT_SIGBUS).
+ */
+import { at, CACHE, type Context, EPT, VMA } from "./fields.ts";
+
+/** What one get_user_pages call says of a page. */
+export const GUP = { ok: 0, needsIo: 1, fault: 2, noVma: 3, poison: 4 } as const;
+
+/** `wait`: without FOLL_NOWAIT, so that the caller sleeps for I/O. Has the side effects of a real fault. */
+export function getUserPage(ctx: Context, s: Uint8Array, page: number, wait: boolean): number {
+  const { f } = ctx;
+  const vma = at(s, f.vma + page);
+  if (vma === VMA.poisoned) return GUP.poison;
+  if (vma === VMA.none) return GUP.noVma;
+  if (vma === VMA.anonymous) return GUP.ok;
+  // Fast GUP: a present host PTE is enough, whatever i_size says by now.
+  if (at(s, f.hostPte + page) !== 0) return GUP.ok;
+  if (ctx.has("i-size-test") && page >= at(s, f.size)) return GUP.fault;
+  switch (at(s, f.cache + page)) {
+    case CACHE.resident:
+      s[f.hostPte + page] = 1;
+      return GUP.ok;
+    case CACHE.failed:
+      return GUP.fault;
+    default:
+      return readPage(ctx, s, page, wait);
+  }
+}
+
+function readPage(ctx: Context, s: Uint8Array, page: number, wait: boolean): number {
+  const { f } = ctx;
+  switch (ctx.case.pages[page]) {
+    case "no-space":
+      return GUP.fault;
+    case "io-error":
+      if (!wait) return GUP.needsIo;
+      s[f.cache + page] = CACHE.failed;
+      return GUP.fault;
+    default:
+      if (!wait) return GUP.needsIo;
+      s[f.cache + page] = CACHE.resident;
+      s[f.hostPte + page] = 1;
+      return GUP.ok;
+  }
+}
+
+/** Is there anything that would give this page, now or after I/O? */
+export function isGone(ctx: Context, s: Uint8Array, page: number): boolean {
+  const { f } = ctx;
+  const start = ctx.case.pages[page];
+  if (at(s, f.vma + page) !== VMA.file) return true;
+  if (page >= at(s, f.size)) return true;
+  return at(s, f.cache + page) !== CACHE.resident && (start === "no-space" || start === "io-error");
+}
+
+/** kvm_mmu_notifier_invalidate_range_start: under mmu_lock, count the invalidation and zap the second-level mapping. */
+export function invalidateStart(ctx: Context, s: Uint8Array, fromPage: number): void {
+  const { f } = ctx;
+  if (ctx.has("invalidation-counted")) s[f.invalidating] = at(s, f.invalidating) + 1;
+  if (!ctx.has("zap-on-truncate")) return;
+  for (let page = fromPage; page < ctx.pages; page++) s[f.ept + page] = EPT.none;
+}
+
+/** The host's own page tables, between start and end of the invalidation. */
+export function zapHostPtes(ctx: Context, s: Uint8Array, fromPage: number): void {
+  if (!ctx.has("fast-gup-cleared")) return;
+  for (let page = fromPage; page < ctx.pages; page++) s[ctx.f.hostPte + page] = 0;
+}
+
+/** kvm_mmu_notifier_invalidate_range_end: the sequence number first, then the count. */
+export function invalidateEnd(ctx: Context, s: Uint8Array): void {
+  const { f } = ctx;
+  s[f.seq] = at(s, f.seq) + 1;
+  s[f.invalidating] = Math.max(0, at(s, f.invalidating) - 1);
+}
+
+/** Another VMA over pages: mmap(MAP_FIXED), mprotect, munmap. mmap_lock makes it one step for everybody else. */
+export function replaceVma(ctx: Context, s: Uint8Array, fromPage: number, toPage: number, vma: number): void {
+  const { f } = ctx;
+  for (let page = fromPage; page < toPage; page++) {
+    s[f.vma + page] = vma;
+    s[f.hostPte + page] = 0;
+    s[f.ept + page] = EPT.none;
+  }
+  s[f.seq] = at(s, f.seq) + 1;
+}
+
+/** truncate_inode_pages: the page leaves the file. Whoever still maps it, maps memory that the file no longer has. */
+export function dropPages(ctx: Context, s: Uint8Array, fromPage: number): void {
+  const { f } = ctx;
+  for (let page = fromPage; page < ctx.pages; page++) {
+    s[f.cache + page] = CACHE.absent;
+    if (ctx.has("content-zeroed")) s[f.zeroed + page] = 1;
+    if (at(s, f.ept + page) === EPT.file) s[f.ept + page] = EPT.freed;
+    for (let v = 0; v < ctx.vcpus; v++) {
+      if (at(s, f.vPfn + v) === EPT.file && at(s, f.vPage + v) === page) s[f.vPfn + v] = EPT.freed;
+    }
+  }
+}
+
+/** A hole: the pages stay in the file, and a fault on one finds a page of zeros without any I/O. */
+export function punchHole(ctx: Context, s: Uint8Array, fromPage: number, toPage: number): void {
+  const { f } = ctx;
+  for (let page = fromPage; page < toPage; page++) {
+    s[f.hostPte + page] = 0;
+    s[f.ept + page] = EPT.none;
+    s[f.zeroed + page] = 1;
+  }
+  s[f.seq] = at(s, f.seq) + 1;
+}
