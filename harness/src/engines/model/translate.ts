@@ -120,6 +120,10 @@ function opOf(verb: AccessStep["verb"], kernel: boolean): AccessOp {
       return kernel ? "copy-from-user" : "load";
     case "copy-to":
       return kernel ? "copy-to-user" : "store";
+    case "kernel-read":
+      return "copy-from-user";
+    case "kernel-write":
+      return "copy-to-user";
     case "load":
     case "store":
     case "atomic":
@@ -169,15 +173,20 @@ class Translator {
         steps.push(...spanned);
       }
     }
-    return { task: { name, vcpu: 0, steps }, labels };
+    const onSigbus = actor.in === "guest-task" && actor.onSigbus === "next-step" ? "goes-on" : "ends";
+    return { task: { name, vcpu: 0, steps, onSigbus }, labels };
   }
 
   #access(step: AccessStep, kernel: boolean): ModelAccess[] {
-    const emulated = kernel && this.#backend.interpretsKernelMode;
+    const isCall = step.verb === "kernel-read" || step.verb === "kernel-write";
+    const emulated = (kernel || isCall) && this.#backend.interpretsKernelMode;
+    const options = isCall ? step.options : [];
     return pagesOf(this.#scenario, step).map((page) => ({
       op: opOf(step.verb, kernel),
       page: this.#pages.indexOf(page),
       mode: kernel ? "kernel" : "user",
+      interrupts: options.includes("irqs-off") ? "off" : "on",
+      ...(options.includes("no-fixup") ? { fixup: false } : {}),
       ...(emulated ? { emulated } : {}),
     }));
   }
@@ -241,6 +250,7 @@ export function translate(
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,
       preempt: timer,
+      faultHandler: "direct" as const,
     };
     return { kind: "yes", case: modelCase(given), plan };
   } catch (error) {
@@ -268,17 +278,22 @@ function spannedWord(words: readonly string[]): string {
   return words.find((word) => word !== "value") ?? "value";
 }
 
-export function wordsOf(outcome: Outcome, plan: Plan): Words {
+/** What each step saw, with its particulars. */
+export function stepWords(outcome: Outcome, plan: Plan): Record<string, string> {
   const accesses = plan.accesses.map(({ actor, label, steps }) => {
     const seen = steps.map((step) => outcome.tasks[actor]?.[step] ?? "not-reached");
-    return [`${actor}.${label}`, bare(spannedWord(seen))];
+    return [`${actor}.${label}`, spannedWord(seen)] as const;
   });
-  const host = plan.host.map(({ actor, label, step }) => [
-    `${actor}.${label}`,
-    outcome.host[step] ?? "not-reached",
-  ]);
+  const host = plan.host.map(
+    ({ actor, label, step }) => [`${actor}.${label}`, outcome.host[step] ?? "not-reached"] as const,
+  );
+  return Object.fromEntries([...accesses, ...host]);
+}
+
+export function wordsOf(outcome: Outcome, plan: Plan): Words {
+  const steps = Object.entries(stepWords(outcome, plan)).map(([label, word]) => [label, bare(word)] as const);
   return {
-    steps: Object.fromEntries([...accesses, ...host]),
+    steps: Object.fromEntries(steps),
     bystanders: outcome.bystanders,
     vmm: plan.native ? null : outcome.vmm,
     guestKernel: plan.native ? null : outcome.guestKernel,
