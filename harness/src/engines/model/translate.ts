@@ -101,6 +101,9 @@ function refusal(scenario: Scenario, proposal: ModelProposal): string | null {
   if (Object.values(scenario.actors).some((actor) => actor.in === "vmm")) {
     return "what a VMM does besides its policy is not in the model";
   }
+  if (proposal.vmm === "remap-zero" && allAccesses(scenario).some((step) => step.verb === "fetch")) {
+    return "with zeros in place of its code the guest executes whatever zeros mean: no observation";
+  }
   if (hostActors(scenario).length > 1) return "the model has one host process";
   for (const size of sizesOf(scenario)) {
     for (const step of allAccesses(scenario)) {
