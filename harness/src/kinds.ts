@@ -155,7 +155,9 @@ export class Kinds {
         scenario: narrowest(rule.scenarios, scenario),
         proposal: narrowest(rule.proposals, proposal),
       }))
-      .filter((match) => match.rule.engine === engine && match.scenario >= 0 && match.proposal >= 0)
+      // The model stands for KVM and for the host's mm: what is expected of them is expected of it.
+      .filter((match) => engine === "model" || match.rule.engine === engine)
+      .filter((match) => match.scenario >= 0 && match.proposal >= 0)
       // Infinity - Infinity is NaN: compare, do not subtract.
       .sort((a, b) => compare(b.scenario, a.scenario) || compare(b.proposal, a.proposal));
     const [best, second] = matches;

@@ -10,6 +10,7 @@ const engineNeeds: readonly {
   readonly needs: readonly FeatureName[];
   readonly some: readonly FeatureName[];
 }[] = [
+  { engine: "model", needs: [], some: [] },
   { engine: "process", needs: ["mmap-io"], some: ["fuse", "root"] },
   { engine: "kvm", needs: ["kvm", "micro-guest"], some: ["fuse", "root"] },
 ];

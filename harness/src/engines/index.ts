@@ -7,6 +7,7 @@ import type { EngineName } from "../evidence.ts";
 import { checkedEngine } from "./checked.ts";
 
 const loaders: Readonly<Partial<Record<EngineName, () => Promise<Engine>>>> = {
+  model: async () => (await import("./model/engine.ts")).modelEngine,
   process: async () => (await import("./process/engine.ts")).processEngine,
   kvm: async () => (await import("./kvm/engine.ts")).kvmEngine,
 };

@@ -75,6 +75,8 @@ export type AccessStep = {
   readonly interrupts?: "on" | "off";
   /** In kernel mode: may the guest kernel schedule here? */
   readonly preemptible?: boolean;
+  /** In kernel mode: does an exception table entry cover this instruction? As the operation usually has it, if not said. */
+  readonly fixup?: boolean;
   /** KVM interprets this instruction instead of the CPU running it. */
   readonly emulated?: boolean;
 };
@@ -92,6 +94,8 @@ export type Task = {
   readonly steps: readonly TaskStep[];
   /** Asleep on a token whose page-ready never comes, as after a live migration. */
   readonly asleep?: boolean;
+  /** Does SIGBUS end the task (Linux's default), or does a handler go on with the next step (if nothing is said)? */
+  readonly onSigbus?: "ends" | "goes-on";
 };
 
 export type HostStep =
@@ -173,6 +177,11 @@ export type ModelCase = {
   readonly sendAlways: boolean;
   /** MSR_KVM_ASYNC_PF_EN bit 2: deliver as #PF VM exit to L1. */
   readonly vmexitDelivery: boolean;
+  /**
+   * What a guest that is told of an error by #PF or NMI makes of it without knowing of the proposal. `linux`: its own
+   * mapping looks fine, it returns. `direct`: it has no page cache to consult and takes the fault as one of the task.
+   */
+  readonly faultHandler: "linux" | "direct";
   /** Does the guest write MSR_KVM_ASYNC_PF_ACK? */
   readonly ack: boolean;
   /** ASYNC_PF_PER_VCPU: 64 in KVM; smaller here to reach the limit. null: as many as there are pages. */
@@ -207,6 +216,7 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   kill: null,
   sendAlways: false,
   vmexitDelivery: false,
+  faultHandler: "linux",
   ack: true,
   asyncLimit: null,
   errorSlots: 64,

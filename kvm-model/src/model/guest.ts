@@ -65,6 +65,7 @@ function sigbus(ctx: Context, s: Uint8Array, task: number, saw: number, events: 
     return;
   }
   advance(ctx, s, task, saw);
+  if (ctx.case.tasks[task]?.onSigbus === "ends") s[ctx.f.tState + task] = TASK.dead;
 }
 
 /** The guest itself knows that the page is not there: it gave the range back, or poisoned the page for good. */
@@ -97,7 +98,7 @@ function touch(ctx: Context, s: Uint8Array, task: number, access: AccessStep, e:
   if (mapping === EPT.anonymous) {
     // Zeros that no file holds, or a store that no file will ever see.
     mark(ctx, s, MARK.silentData);
-    saw = isStore(access) ? SAW.value : SAW.zero;
+    saw = isStore(access) && access.op !== "atomic" ? SAW.stale : SAW.zero;
   }
   if (mapping === EPT.freed) {
     mark(ctx, s, MARK.staleMapping | MARK.silentData);
@@ -313,7 +314,7 @@ function wake(ctx: Context, s: Uint8Array, token: number, error: boolean, events
 
 /** Does an exception table entry cover what the guest kernel was doing, for this kind of event? */
 function covered(ctx: Context, access: AccessStep, event: number): boolean {
-  if (!ctx.has("extable-consulted")) return false;
+  if (!ctx.has("extable-consulted") || access.fixup === false) return false;
   if (event !== EVENT.machineCheck) {
     // A fault at an address: every user copy has an entry, whatever it was copying from or to.
     return access.op.startsWith("copy-") || access.op.startsWith("dax-");
@@ -335,14 +336,15 @@ function covered(ctx: Context, access: AccessStep, event: number): boolean {
 const eventWords: readonly string[] = ["", "async #PF", "#MC", "#VE", "#PF", "NMI", "error interrupt", ""];
 
 /** Does this guest know what the event means? */
-function understands(ctx: Context, event: number): boolean {
+export function understands(ctx: Context, event: number): boolean {
   switch (event) {
     case EVENT.machineCheck:
       return true;
     case EVENT.virtualizationException:
       return ctx.case.guest === "ve";
     default:
-      return ctx.case.guest === "pv-error" || ctx.case.guest === "apf-error";
+      if (ctx.case.guest === "pv-error" || ctx.case.guest === "apf-error") return true;
+      return ctx.case.faultHandler === "direct" && event !== EVENT.pvError;
   }
 }
 

@@ -257,6 +257,16 @@ function guardActions(ctx: Context): Action[] {
       },
     },
     {
+      name: "vmm: takes the fence away where the file has grown again",
+      actor: "watcher",
+      guard: (s) => vmm === "fence" && at(s, f.guard) === GUARD.idle && fencedPage(ctx, s) >= 0,
+      apply: (s, e) => {
+        const page = fencedPage(ctx, s);
+        tell(e, "remap", "vmm", "kvm", `page ${page} is back: no fence any more`);
+        replaceVma(ctx, s, page, page + 1, VMA.file);
+      },
+    },
+    {
       name: "server: asks the guest to give the range back",
       actor: "server",
       guard: (s) => prompt && !vmmActs(ctx) && eventPending(ctx, s) && at(s, f.revoke) === 0,
@@ -288,6 +298,12 @@ function guardActions(ctx: Context): Action[] {
       },
     },
   ];
+}
+
+/** A page that is fenced although the file has it, or -1. */
+function fencedPage(ctx: Context, s: Uint8Array): number {
+  for (let page = 0; page < at(s, ctx.f.size); page++) if (at(s, ctx.f.vma + page) === VMA.none) return page;
+  return -1;
 }
 
 /** A driver needs a vCPU that runs guest code with interrupts on, to take the request in. */

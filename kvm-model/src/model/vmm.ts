@@ -4,6 +4,7 @@
  */
 import type { Action, EventSink } from "../explore/model.ts";
 import { AT, alive, at, type Context, EPT, EVENT, interruptsOn, STOP, tell, VMA } from "./fields.ts";
+import { understands } from "./guest.ts";
 import { replaceVma } from "./host-mm.ts";
 import { injectMachineCheck, injectVe } from "./proposals.ts";
 
@@ -49,8 +50,12 @@ function inject(
 function onFault(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
   const page = at(s, ctx.f.vPage + v);
   switch (ctx.case.vmm) {
-    case "stop":
     case "fence":
+      // The loop has become an exit; a guest that can be told is told.
+      if (understands(ctx, EVENT.pageFault)) inject(ctx, s, v, EVENT.pageFault, "#PF", events);
+      else giveUp(ctx, s, v, events);
+      return;
+    case "stop":
     case "no-hlt-exits":
       giveUp(ctx, s, v, events);
       return;
@@ -94,15 +99,6 @@ function machineCheck(ctx: Context, s: Uint8Array, v: number, events: EventSink 
   injectMachineCheck(ctx, s, v, "vmm", events);
 }
 
-/** KVM_EXIT_MMIO for RAM: only who replaces the memory can let the instruction run again. */
-function onMmio(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
-  if (ctx.case.vmm === "remap-zero") {
-    onFault(ctx, s, v, events);
-    return;
-  }
-  giveUp(ctx, s, v, events);
-}
-
 function onReturn(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
   switch (at(s, ctx.f.vStop + v)) {
     case STOP.efault:
@@ -112,9 +108,6 @@ function onReturn(ctx: Context, s: Uint8Array, v: number, events: EventSink | nu
     case STOP.poison:
       // SIGBUS BUS_MCEERR_AR to the vCPU thread: every VMM that handles it at all injects #MC.
       machineCheck(ctx, s, v, events);
-      return;
-    case STOP.mmio:
-      onMmio(ctx, s, v, events);
       return;
     default:
       giveUp(ctx, s, v, events);

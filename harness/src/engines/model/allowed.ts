@@ -10,9 +10,15 @@ import {
   outcomesOf,
 } from "../../../../kvm-model/src/index.ts";
 import type { Scenario } from "../../scenario/scenario.ts";
-import { type Backend, type ModelProposal, translate, type Words, wordsOf } from "./translate.ts";
+import { type Backend, type ModelProposal, stepWords, translate, type Words, wordsOf } from "./translate.ts";
 
-export type AllowedEnd = { readonly words: Words; readonly token: string; readonly timer: boolean };
+export type AllowedEnd = {
+  readonly words: Words;
+  /** The words of `words.steps` with their particulars: `sigbus(BUS_ADRERR)`. */
+  readonly full: Readonly<Record<string, string>>;
+  readonly token: string;
+  readonly timer: boolean;
+};
 
 export type Allowed =
   | {
@@ -28,6 +34,8 @@ const STATES_MAX = 2_000_000;
 
 export type AllowedOptions = {
   readonly maxStates?: number;
+  /** Guests with a timer, without, or (if not given) both. */
+  readonly timers?: readonly boolean[];
   /** Changes to the case: mutations. */
   readonly more?: Partial<ModelCase>;
 };
@@ -43,7 +51,7 @@ export function allowedEnds(
   const ends = new Map<string, AllowedEnd>();
   let states = 0;
   let boundedBy: string | null = null;
-  for (const timer of [true, false]) {
+  for (const timer of options.timers ?? [true, false]) {
     const translation = translate(scenario, proposal, backend, timer);
     if (translation.kind === "no") return { kind: "unsupported", reason: translation.reason };
     const { model, ctx } = guestModel(modelCase({ ...translation.case, ...options.more }));
@@ -53,7 +61,8 @@ export function allowedEnds(
     for (const outcome of outcomesOf(graph, ctx)) {
       const words = wordsOf(outcome, translation.plan);
       const key = JSON.stringify(words);
-      if (!ends.has(key)) ends.set(key, { words, token: outcome.token, timer });
+      const full = stepWords(outcome, translation.plan);
+      if (!ends.has(key)) ends.set(key, { words, full, token: outcome.token, timer });
     }
   }
   return { kind: "ends", ends: [...ends.values()], states, boundedBy };

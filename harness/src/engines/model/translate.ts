@@ -101,13 +101,8 @@ function refusal(scenario: Scenario, proposal: ModelProposal): string | null {
   if (Object.values(scenario.actors).some((actor) => actor.in === "vmm")) {
     return "what a VMM does besides its policy is not in the model";
   }
-  if (
-    guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.onSigbus === "next-step")
-  ) {
-    return "a task that handles SIGBUS and goes on is not in the model";
-  }
-  if (allAccesses(scenario).some((step) => "options" in step && step.options.length > 0)) {
-    return "the model's kernel copies run with interrupts on and with an exception table";
+  if (proposal.vmm === "remap-zero" && allAccesses(scenario).some((step) => step.verb === "fetch")) {
+    return "with zeros in place of its code the guest executes whatever zeros mean: no observation";
   }
   if (hostActors(scenario).length > 1) return "the model has one host process";
   for (const size of sizesOf(scenario)) {
@@ -181,16 +176,20 @@ class Translator {
         steps.push(...spanned);
       }
     }
-    return { task: { name, vcpu: 0, steps }, labels };
+    const onSigbus = actor.in === "guest-task" && actor.onSigbus === "next-step" ? "goes-on" : "ends";
+    return { task: { name, vcpu: 0, steps, onSigbus }, labels };
   }
 
-  #access(step: AccessStep, inKernelTask: boolean): ModelAccess[] {
-    const kernel = inKernelTask || step.verb === "kernel-read" || step.verb === "kernel-write";
-    const emulated = kernel && this.#backend.interpretsKernelMode;
+  #access(step: AccessStep, kernel: boolean): ModelAccess[] {
+    const isCall = step.verb === "kernel-read" || step.verb === "kernel-write";
+    const emulated = (kernel || isCall) && this.#backend.interpretsKernelMode;
+    const options = isCall ? step.options : [];
     return pagesOf(this.#scenario, step).map((page) => ({
       op: opOf(step.verb, kernel),
       page: this.#pages.indexOf(page),
       mode: kernel ? "kernel" : "user",
+      interrupts: options.includes("irqs-off") ? "off" : "on",
+      ...(options.includes("no-fixup") ? { fixup: false } : {}),
       ...(emulated ? { emulated } : {}),
     }));
   }
@@ -254,6 +253,7 @@ export function translate(
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,
       preempt: timer,
+      faultHandler: "direct" as const,
     };
     return { kind: "yes", case: modelCase(given), plan };
   } catch (error) {
@@ -281,17 +281,22 @@ function spannedWord(words: readonly string[]): string {
   return words.find((word) => word !== "value") ?? "value";
 }
 
-export function wordsOf(outcome: Outcome, plan: Plan): Words {
+/** What each step saw, with its particulars. */
+export function stepWords(outcome: Outcome, plan: Plan): Record<string, string> {
   const accesses = plan.accesses.map(({ actor, label, steps }) => {
     const seen = steps.map((step) => outcome.tasks[actor]?.[step] ?? "not-reached");
-    return [`${actor}.${label}`, bare(spannedWord(seen))];
+    return [`${actor}.${label}`, spannedWord(seen)] as const;
   });
-  const host = plan.host.map(({ actor, label, step }) => [
-    `${actor}.${label}`,
-    outcome.host[step] ?? "not-reached",
-  ]);
+  const host = plan.host.map(
+    ({ actor, label, step }) => [`${actor}.${label}`, outcome.host[step] ?? "not-reached"] as const,
+  );
+  return Object.fromEntries([...accesses, ...host]);
+}
+
+export function wordsOf(outcome: Outcome, plan: Plan): Words {
+  const steps = Object.entries(stepWords(outcome, plan)).map(([label, word]) => [label, bare(word)] as const);
   return {
-    steps: Object.fromEntries([...accesses, ...host]),
+    steps: Object.fromEntries(steps),
     bystanders: outcome.bystanders,
     vmm: plan.native ? null : outcome.vmm,
     guestKernel: plan.native ? null : outcome.guestKernel,
