@@ -17,6 +17,12 @@ const forbidden: readonly { readonly pattern: RegExp; readonly why: string }[] =
   { pattern: /(?:^|[\s"'`(=:])\/(?:home|Users|root|work)\//, why: "a path of one machine" },
 ];
 
+/** Letters, marks, digits, blanks and invisible characters outside ASCII. Signs (an ellipsis, an arrow, a line) are plain to see. */
+const trap = /(?!\p{ASCII})[\p{L}\p{M}\p{N}\p{Z}\p{C}]/u;
+
+const codePoint = (character: string): string =>
+  `U+${(character.codePointAt(0) ?? 0).toString(16).padStart(4, "0")}`;
+
 function lineBreaches(file: SourceFile): readonly string[] {
   const breaches: string[] = [];
   for (const [index, line] of file.text.split("\n").entries()) {
@@ -24,11 +30,9 @@ function lineBreaches(file: SourceFile): readonly string[] {
     for (const { pattern, why } of forbidden) {
       if (pattern.test(line)) breaches.push(`${place}: ${why}: ${line.trim().slice(0, 100)}`);
     }
-    // Documents and texts for people may use any character; in code a look-alike is a trap.
-    const odd = isCode(file.path) ? /[^\t\x20-\x7e]/u.exec(line) : null;
-    if (odd !== null && !file.path.startsWith("harness/src/report/")) {
-      breaches.push(`${place}: not ASCII: ${JSON.stringify(odd[0])}`);
-    }
+    const odd = isCode(file.path) ? trap.exec(line) : null;
+    if (odd !== null)
+      breaches.push(`${place}: a letter or blank that looks like another: ${codePoint(odd[0])}`);
   }
   return breaches;
 }

@@ -1,9 +1,18 @@
 /** The file server's public face: what other parts may import. */
+export { type BenchOptions, type BenchResult, benchFileServer, benchTable } from "./bench/bench.ts";
+export type { Agreement } from "./core/init.ts";
+export { ContiguousSink, type ReplySink, ScatteredSink } from "./core/reply.ts";
+export { type Outcome, Session, type SessionOptions } from "./core/session.ts";
 export * from "./dax/mappings.ts";
 export * from "./dax/recording.ts";
 export * from "./dax/window.ts";
+export * from "./fs/decorator.ts";
 export * from "./fs/errors.ts";
+export * from "./fs/faults.ts";
 export * from "./fs/filesystem.ts";
 export * from "./fs/names.ts";
 export type { PassthroughOptions } from "./passthrough/options.ts";
 export { PassthroughFileSystem } from "./passthrough/passthrough.ts";
+export { type ServeOptions, serveOptions, type TransportName } from "./serve/options.ts";
+export type { Ready } from "./serve/serve.ts";
+export { type Answer, type Call, MemoryClient } from "./transport/memory/client.ts";

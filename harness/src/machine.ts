@@ -186,6 +186,31 @@ function readMmapIo(): Feature {
   };
 }
 
+const readers: Readonly<Record<FeatureName, () => Feature>> = {
+  kvm: () => simulated("DAXFAULT_NO_KVM") ?? readKvm(),
+  "micro-guest": readMicroGuest,
+  fuse: () => simulated("DAXFAULT_NO_FUSE") ?? readFuse(),
+  root: () => simulated("DAXFAULT_NO_ROOT") ?? readRoot(),
+  "mmap-io": readMmapIo,
+};
+
+/** Each feature is tried when it is first asked about: some take a process to try. */
+function lazyFeatures(): Readonly<Record<FeatureName, Feature>> {
+  const seen = new Map<FeatureName, Feature>();
+  const features: Partial<Record<FeatureName, Feature>> = {};
+  for (const name of featureNames) {
+    Object.defineProperty(features, name, {
+      enumerable: true,
+      get() {
+        const feature = seen.get(name) ?? readers[name]();
+        seen.set(name, feature);
+        return feature;
+      },
+    });
+  }
+  return features as Readonly<Record<FeatureName, Feature>>;
+}
+
 function inspect(): Machine {
   return {
     kernel: release(),
@@ -196,13 +221,7 @@ function inspect(): Machine {
       path: runDirectoryParent,
       fileSystem: mountOf(runDirectoryParent)?.type ?? "unknown",
     },
-    features: {
-      kvm: simulated("DAXFAULT_NO_KVM") ?? readKvm(),
-      "micro-guest": readMicroGuest(),
-      fuse: simulated("DAXFAULT_NO_FUSE") ?? readFuse(),
-      root: simulated("DAXFAULT_NO_ROOT") ?? readRoot(),
-      "mmap-io": readMmapIo(),
-    },
+    features: lazyFeatures(),
   };
 }
 

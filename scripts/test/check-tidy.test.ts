@@ -16,6 +16,7 @@ describe("tidyBreaches", () => {
         { path: "harness/test/support/cases.ts", text: "export const describe = 1;" },
         { path: "harness/src/a.ts", text: 'read("fixtures/kinds");\nconst path = "/tmp/x";' },
         { path: "fixtures/kinds/stock.json", text: "{}" },
+        { path: "harness/src/b.ts", text: 'const signs = "\u2026 \u2500 \u2713 \u00d7 \u2286";' },
         { path: "README.md", text: "Any character may stand here: \u2026" },
       ),
     ).toEqual([]);
@@ -27,7 +28,9 @@ describe("tidyBreaches", () => {
     ["a test that stands alone", "harness/test/a.test.ts", "it.only(f)", "stands alone"],
     ["work left over", "harness/src/a.ts", "// TODO: later", "do it"],
     ["a path of one machine", "harness/src/a.ts", 'const x = "/home/me/x";', "path of one machine"],
-    ["a look-alike character", "harness/src/a.ts", "const \u0430 = 1;", "not ASCII"],
+    ["a look-alike character", "harness/src/a.ts", "const \u0430 = 1;", "U+0430"],
+    ["a blank that is none", "harness/src/a.ts", "const a =\u00a01;", "U+00a0"],
+    ["a character that turns the text round", "harness/src/a.ts", "// \u202e", "U+202e"],
     ["a fixture that nobody reads", "fixtures/old/a.json", "{}", "no code mentions"],
   ])("reports %s", (_what, path, text, message) => {
     expect(breaches({ path, text }).join("\n")).toContain(message);

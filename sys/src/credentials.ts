@@ -16,6 +16,11 @@ const cPrctl = declare<(option: number, value: bigint) => number>("int prctl(int
 const cSetfsuid = declare<(uid: number) => number>("int setfsuid(uint32 uid)");
 const cSetfsgid = declare<(gid: number) => number>("int setfsgid(uint32 gid)");
 const cUmask = declare<(mask: number) => number>("uint32 umask(uint32 mask)");
+const cExit = declare<(code: number) => void>("void _exit(int code)");
+const cSetrlimit = declare<(resource: number, limit: BigUint64Array) => number>(
+  "int setrlimit(int resource, const void *limit)",
+);
+const RLIMIT_NOFILE = 7;
 const cGetppid = declare<() => number>("int getppid()");
 
 /** The kernel sends `signal` to this process when the thread that started it ends. */
@@ -47,4 +52,15 @@ export function setFileSystemIdentity(uid: number, gid: number): void {
 /** umask(2). Returns the old mask. */
 export function setUmask(mask: number): number {
   return cUmask(mask & 0o777);
+}
+
+/** _exit(2): ends every thread at once, also those that wait in a system call. Nothing is flushed. */
+export function exitNow(code: number): never {
+  cExit(code);
+  throw new Error("_exit returned");
+}
+
+/** Lets this process open `count` descriptors (RLIMIT_NOFILE, both limits). Returns whether it was allowed to. */
+export function raiseDescriptorLimit(count: number): boolean {
+  return cSetrlimit(RLIMIT_NOFILE, new BigUint64Array([BigInt(count), BigInt(count)])) === 0;
 }

@@ -97,6 +97,18 @@ const cPread = declare<(fd: number, into: Uint8Array, length: number, offset: bi
 const cPwrite = declare<(fd: number, from: Uint8Array, length: number, offset: bigint) => number>(
   "int64 pwrite64(int fd, const void *from, uint64 length, int64 offset)",
 );
+const cRead = declare<(fd: number, into: Uint8Array, length: number) => number>(
+  "int64 read(int fd, void *into, uint64 length)",
+);
+const cWrite = declare<(fd: number, from: Uint8Array, length: number) => number>(
+  "int64 write(int fd, const void *from, uint64 length)",
+);
+const cPoll = declare<(set: Uint8Array, count: number, timeoutMs: number) => number>(
+  "int poll(void *set, uint64 count, int timeoutMs)",
+);
+const cIoctl = declare<(fd: number, request: number, argument: Uint8Array) => number>(
+  "int ioctl(int fd, unsigned long request, void *argument)",
+);
 const cMkdirat = declare<(dir: number, path: PathBytes, mode: number) => number>(
   "int mkdirat(int dir, const void *path, uint32 mode)",
 );
@@ -208,6 +220,29 @@ export function pread(fd: number, into: Uint8Array, offset: bigint): number {
 
 export function pwrite(fd: number, from: Uint8Array, offset: bigint): number {
   return negated(cPwrite(fd, from, from.length, offset));
+}
+
+/** read(2) from a device or pipe, waiting for as long as it takes. */
+export function read(fd: number, into: Uint8Array): number {
+  return negated(cRead(fd, into, into.length));
+}
+
+export function write(fd: number, from: Uint8Array): number {
+  return negated(cWrite(fd, from, from.length));
+}
+
+/** Waits until `fd` can be read or `timeoutMs` passed (-1: no limit). Returns 1 or 0, or the negative errno. */
+export function pollReadable(fd: number, timeoutMs: number): number {
+  // struct pollfd: int fd, short events (POLLIN), short revents.
+  const set = new DataView(new ArrayBuffer(8));
+  set.setInt32(0, fd, true);
+  set.setInt16(4, 1, true);
+  return negated(cPoll(new Uint8Array(set.buffer), 1, timeoutMs));
+}
+
+/** ioctl(2) with a pointer argument. */
+export function ioctl(fd: number, request: number, argument: Uint8Array): number {
+  return negated(cIoctl(fd, request, argument));
 }
 
 export function mkdirat(directoryFd: number, path: PathBytes, mode: number): number {

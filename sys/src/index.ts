@@ -1,5 +1,6 @@
 /** The operating system as seen through its C library. Depends on nothing of ours; everybody may use it. */
 export * from "./credentials.ts";
+export * from "./descriptors.ts";
 export * from "./entry.ts";
 export * from "./file.ts";
 // As a namespace: `files.close` says more than `close`.

@@ -162,7 +162,12 @@ export interface FileSystem {
   /** For the DAX window: a descriptor of the node's content. */
   openForMapping(node: NodeId, options: { readonly writable: boolean }): MappableFile;
 
+  /** The host descriptor behind an open file, for the kernel's pass-through; null where content must come by us. */
+  descriptorOf(handle: FileHandle): number | null;
+
   usage(): Usage;
+  /** Back to the start: every handle released, every node but the root forgotten (DESTROY). */
+  reset(): void;
   /** Releases everything. No call may follow. */
   close(): void;
 }

@@ -84,6 +84,10 @@ export class InodeTable {
     files.close(inode.fd);
   }
 
+  forgetAll(): void {
+    for (const inode of [...this.#byNode.values()]) this.forget(inode.node, BigInt(inode.lookups));
+  }
+
   close(): void {
     for (const inode of this.#byNode.values()) files.close(inode.fd);
     this.#byNode.clear();

@@ -359,6 +359,15 @@ export class PassthroughFileSystem implements FileSystem {
     return { fd, close: () => void files.close(fd) };
   }
 
+  descriptorOf(handle: FileHandle): number | null {
+    return this.#handles.file(handle).fd;
+  }
+
+  reset(): void {
+    this.#handles.close();
+    this.#inodes.forgetAll();
+  }
+
   usage(): Usage {
     return { nodes: this.#inodes.count, handles: this.#handles.count };
   }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command line. Each command's module is loaded only when it is called: `--help` and errors must be quick. */
 import { availableParallelism } from "node:os";
-import { Argument, Command, CommanderError } from "commander";
+import { Argument, Command, CommanderError, Option } from "commander";
 import { exitCodes } from "../verdict.ts";
 import { UsageError } from "./usage.ts";
 
@@ -115,6 +115,32 @@ function addModel(program: Command): void {
     });
 }
 
+function addServe(program: Command): void {
+  program
+    .command("serve")
+    .summary("the passthrough file server alone")
+    .description(
+      "Mounts SOURCE at MOUNTPOINT, an empty directory, until Ctrl-C or SIGTERM; then unmounts. " +
+        "Prints one JSON line when it is mounted.",
+    )
+    .argument("<SOURCE>", "directory to serve")
+    .argument("<MOUNTPOINT>", "where to mount it")
+    .addOption(
+      new Option("--transport <T>", "how the mount is made")
+        .choices(["devfuse", "libfuse"])
+        .default("devfuse"),
+    )
+    .option("--read-only", "refuse every change")
+    .option("--debug", "one line per request and reply on standard error")
+    .option("--background", "return when it is mounted; ended by SIGTERM or by unmounting")
+    .option("--writeback", "the kernel caches writes and owns file sizes (devfuse)")
+    .option("--passthrough", "the kernel reads and writes the files itself (devfuse, root)")
+    .action(async (source: string, mountpoint: string, options) => {
+      const { serveCommand } = await import("./serve.ts");
+      process.exitCode = await serveCommand(source, mountpoint, options);
+    });
+}
+
 function makeProgram(): Command {
   const program = new Command("daxfault")
     .description(
@@ -126,6 +152,7 @@ function makeProgram(): Command {
   addRun(program);
   addModel(program);
   addOthers(program);
+  addServe(program);
   return program;
 }
 

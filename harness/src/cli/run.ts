@@ -19,7 +19,13 @@ import {
   tableText,
 } from "../report/text.ts";
 import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
-import { type EngineState, isAboutProposal, type PlannedCase, plan } from "../run/plan.ts";
+import {
+  type EngineState,
+  isAboutProposal,
+  type NamedScenario,
+  type PlannedCase,
+  plan,
+} from "../run/plan.ts";
 import { type CaseResult, type RunOutcome, runCases } from "../run/runner.ts";
 import { loadScenarioFile, loadScenarios } from "../scenario/load.ts";
 import { ScenarioError } from "../scenario/problem.ts";
@@ -41,7 +47,7 @@ const TIMEOUT_MAX_S = 3600;
 const JOBS_MAX = 64;
 
 type Selection = {
-  readonly scenarios: readonly Scenario[];
+  readonly scenarios: readonly NamedScenario[];
   readonly proposals: readonly Proposal[];
   readonly engines: readonly EngineName[];
   readonly timeoutMs: number;
@@ -59,14 +65,17 @@ function loadNamedFile(path: string): readonly Scenario[] {
 }
 
 /** Ids and patterns from the fixtures, files as they are, in the order given. */
-function selectScenarios(names: readonly string[]): readonly Scenario[] {
+function selectScenarios(names: readonly string[]): readonly NamedScenario[] {
   const files = names.filter((name) => name.endsWith(".json"));
   const patterns = names.filter((name) => !name.endsWith(".json"));
-  const named = files.flatMap(loadNamedFile);
   const fixtures = files.length > 0 && patterns.length === 0 ? [] : loadScenarios();
-  const chosen = [...select("scenario", patterns, fixtures), ...named];
+  const chosen = [
+    ...select("scenario", patterns, fixtures).map((scenario) => ({ scenario, argument: scenario.id })),
+    ...files.flatMap((file) => loadNamedFile(file).map((scenario) => ({ scenario, argument: file }))),
+  ];
   const seen = new Set<string>();
-  for (const { id } of chosen) {
+  for (const { scenario } of chosen) {
+    const { id } = scenario;
     if (seen.has(id)) throw new UsageError(`two of the scenarios asked for are called ${JSON.stringify(id)}`);
     seen.add(id);
   }
@@ -82,10 +91,12 @@ function makeSelection(names: readonly string[], options: RunCommandOptions): Se
     options.engine ?? [],
     engineNames.map((id) => ({ id })),
   );
-  if (!scenarios.some((scenario) => proposals.some((proposal) => isAboutProposal(scenario, proposal)))) {
+  if (!scenarios.some(({ scenario }) => proposals.some((proposal) => isAboutProposal(scenario, proposal)))) {
     throw new UsageError(
       `none of these scenarios is about ${proposals.map(({ id }) => id).join(" or ")}: ` +
-        scenarios.map(({ id, proposals: about }) => `${id} is about ${about?.join(", ")}`).join("; "),
+        scenarios
+          .map(({ scenario: { id, proposals: about } }) => `${id} is about ${about?.join(", ")}`)
+          .join("; "),
     );
   }
   return {

@@ -11,11 +11,11 @@ import { eventKinds } from "../vocabulary.ts";
 
 function checkLabels(
   what: string,
-  seen: Readonly<Record<string, unknown>> | undefined,
+  seen: Readonly<Record<string, unknown>>,
   expected: readonly string[],
   breaches: string[],
 ): void {
-  const labels = Object.keys(seen ?? {});
+  const labels = Object.keys(seen);
   for (const label of expected) if (!labels.includes(label)) breaches.push(`${what} has no ${label}`);
   for (const label of labels)
     if (!expected.includes(label)) breaches.push(`${what} has ${label}, which the scenario has not`);
@@ -33,7 +33,8 @@ function checkObservations(scenario: Scenario, evidence: Evidence, breaches: str
   );
   for (const [name, actor] of guests) {
     const labels = accessesOf(actor).map(({ label }) => label);
-    checkLabels(`accesses.${name}`, accesses[name], labels, breaches);
+    const seen = accesses[name];
+    if (seen !== undefined) checkLabels(`accesses.${name}`, seen, labels, breaches);
   }
   checkLabels(
     "host",
@@ -43,7 +44,8 @@ function checkObservations(scenario: Scenario, evidence: Evidence, breaches: str
   );
   for (const [name, actor] of hosts) {
     const labels = actionsOf(actor).map(({ label }) => label);
-    checkLabels(`host.${name}`, host[name], labels, breaches);
+    const seen = host[name];
+    if (seen !== undefined) checkLabels(`host.${name}`, seen, labels, breaches);
   }
   const counting = guests.filter(([, actor]) => isBystander(actor)).map(([name]) => name);
   checkLabels("bystanders", bystanders, counting, breaches);

@@ -21,7 +21,7 @@ import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
 import { type FuseMount, openMount } from "./mount.ts";
 
 /** A host step that took longer was held up by something. Far above what a busy machine needs, far below any lease. */
-export const HOST_DELAY_BOUND_MS = 250;
+export const HOST_DELAY_BOUND_MS = 1000;
 
 const SETTLE_POLL_MS = 5;
 

@@ -4,7 +4,14 @@ import type { EngineName } from "../evidence.ts";
 import type { Proposal } from "../proposal.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 
-export type PlannedCase = Case & { readonly support: Support };
+export type PlannedCase = Case & {
+  readonly support: Support;
+  /** What names the scenario on the command line: its id, or the file it came from. */
+  readonly argument: string;
+};
+
+/** A scenario and what names it on the command line. */
+export type NamedScenario = { readonly scenario: Scenario; readonly argument: string };
 
 export type EngineState = { readonly engine: Engine; readonly available: Support };
 
@@ -30,19 +37,19 @@ export function isAboutProposal(scenario: Scenario, proposal: Proposal): boolean
  * unless nothing else is left: then somebody has asked for them and gets the reason.
  */
 export function plan(
-  scenarios: readonly Scenario[],
+  scenarios: readonly NamedScenario[],
   proposals: readonly Proposal[],
   engines: readonly EngineState[],
 ): readonly PlannedCase[] {
   const sensible: PlannedCase[] = [];
   const others: PlannedCase[] = [];
-  for (const scenario of scenarios) {
+  for (const { scenario, argument } of scenarios) {
     for (const proposal of proposals) {
       if (!isAboutProposal(scenario, proposal)) continue;
       for (const { engine, available } of engines) {
         const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
         const list = isFor(proposal, engine.name) ? sensible : others;
-        list.push({ scenario, proposal, engine: engine.name, support });
+        list.push({ scenario, argument, proposal, engine: engine.name, support });
       }
     }
   }
@@ -50,6 +57,6 @@ export function plan(
 }
 
 /** The command that runs one case again. */
-export function replayCommand({ scenario, proposal, engine }: Case): string {
-  return `daxfault run ${scenario.id} --proposal ${proposal.id} --engine ${engine}`;
+export function replayCommand({ argument, proposal, engine }: PlannedCase): string {
+  return `daxfault run ${argument} --proposal ${proposal.id} --engine ${engine}`;
 }

@@ -28,7 +28,10 @@ import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1000;
 /** Counting tasks report every few milliseconds; one that says nothing for this long does not get on. */
-const BYSTANDER_BOUND_MS = 1000;
+const BYSTANDER_BOUND_MS = 3000;
+
+/** An access that has been under way for less than this when the time is over is merely slow. */
+const HANG_BOUND_MS = 500;
 
 /** One mapping child: a guest task as a process. */
 class Mapper {
@@ -42,9 +45,10 @@ class Mapper {
   readonly mapped: Promise<void>;
   /** Resolves when the steps are done, or the process is. */
   readonly ended: Promise<void>;
-  #touching: string | null = null;
+  #touching: { readonly label: string; readonly sinceMs: number } | null = null;
   #exit: ChildExit | null = null;
   #finished = false;
+  #isOver = false;
   counted = 0;
 
   constructor(
@@ -85,9 +89,10 @@ class Mapper {
   }
 
   #take(message: MapperOutbound): void {
+    if (this.#isOver) return;
     switch (message.type) {
       case "touching":
-        this.#touching = message.label;
+        this.#touching = { label: message.label, sinceMs: this.#stage.nowMs() };
         return;
       case "saw":
         this.#touching = null;
@@ -122,10 +127,11 @@ class Mapper {
 
   #takeExit(exit: ChildExit): void {
     this.#exit = exit;
-    if (exit.kind !== "signal" || this.#touching === null) return;
+    if (this.#isOver || exit.kind !== "signal" || this.#touching === null) return;
+    const { label } = this.#touching;
     const isSigbus = exit.signal === "SIGBUS";
-    this.#accesses[this.#touching] = isSigbus ? { kind: "sigbus", code: "unobserved" } : { kind: "killed" };
-    if (isSigbus) this.#stage.trace({ kind: "sigbus", actor: this.name, detail: this.#touching });
+    this.#accesses[label] = isSigbus ? { kind: "sigbus", code: "unobserved" } : { kind: "killed" };
+    if (isSigbus) this.#stage.trace({ kind: "sigbus", actor: this.name, detail: label });
   }
 
   start(): void {
@@ -133,11 +139,15 @@ class Mapper {
     this.#child.send({ type: "start", steps: this.#actor.steps });
   }
 
-  /** At the end of the time: an access that has not come back hangs. False if the child merely waits for a signal. */
+  /**
+   * The time is over: nothing that comes later is an observation. An access that has not come back hangs.
+   * False if the child merely waits for a signal, or is slow.
+   */
   giveUp(): boolean {
+    this.#isOver = true;
     if (this.#finished || this.#exit !== null) return true;
-    if (this.#touching === null) return false;
-    this.#accesses[this.#touching] = { kind: "hung" };
+    if (this.#touching === null || this.#stage.nowMs() - this.#touching.sinceMs < HANG_BOUND_MS) return false;
+    this.#accesses[this.#touching.label] = { kind: "hung" };
     return true;
   }
 
@@ -210,7 +220,7 @@ async function perform(
   if (waiting.length > 0) {
     return {
       kind: "timeout",
-      message: `still waiting for a signal after ${boundMs} ms: ${waiting.join(", ")}`,
+      message: `not done after ${boundMs} ms (waits for a signal?): ${waiting.join(", ")}`,
     };
   }
   if (inTime && !settled) {

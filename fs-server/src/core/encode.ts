@@ -1,0 +1,131 @@
+/** The port's values as structures of the wire, by the table's offsets. Each function returns the bytes written. */
+import { offsetsOf, sizeOf } from "../abi/layout.ts";
+import type { Attributes, DirectoryEntry, Entry, Statistics } from "../fs/filesystem.ts";
+import type { Frame } from "./reply.ts";
+
+const ATTR = offsetsOf("fuse_attr");
+const ENTRY = offsetsOf("fuse_entry_out");
+const ATTR_OUT = offsetsOf("fuse_attr_out");
+const KSTATFS = offsetsOf("fuse_kstatfs");
+const DIRENT = offsetsOf("fuse_dirent");
+const STATX_OUT = offsetsOf("fuse_statx_out");
+const STATX = offsetsOf("fuse_statx");
+export const ENTRY_BYTES: number = sizeOf("fuse_entry_out");
+const ATTR_OUT_BYTES = sizeOf("fuse_attr_out");
+const DIRENT_BYTES = sizeOf("fuse_dirent");
+const STATX_BASIC = 0x7ff;
+
+/** How long the client may believe names and attributes without asking. */
+export type Validity = { readonly entryMs: number; readonly attributesMs: number };
+
+/** `new_encode_dev`: the kernel's 32-bit device number. */
+function encodedDevice({ major, minor }: Attributes["device"]): number {
+  return ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0;
+}
+
+/** The inverse of `encodedDevice`. */
+export function decodedDevice(encoded: number): { major: number; minor: number } {
+  return { major: (encoded >>> 8) & 0xfff, minor: (encoded & 0xff) | ((encoded >>> 12) & 0xfff00) };
+}
+
+export function encodeAttributes(view: DataView, at: number, a: Attributes): void {
+  view.setBigUint64(at + ATTR.ino, a.ino, true);
+  view.setBigUint64(at + ATTR.size, a.sizeBytes, true);
+  view.setBigUint64(at + ATTR.blocks, a.blocks, true);
+  view.setBigInt64(at + ATTR.atime, a.accessTime.seconds, true);
+  view.setBigInt64(at + ATTR.mtime, a.modificationTime.seconds, true);
+  view.setBigInt64(at + ATTR.ctime, a.changeTime.seconds, true);
+  view.setUint32(at + ATTR.atimensec, a.accessTime.nanoseconds, true);
+  view.setUint32(at + ATTR.mtimensec, a.modificationTime.nanoseconds, true);
+  view.setUint32(at + ATTR.ctimensec, a.changeTime.nanoseconds, true);
+  view.setUint32(at + ATTR.mode, a.mode, true);
+  view.setUint32(at + ATTR.nlink, a.linkCount, true);
+  view.setUint32(at + ATTR.uid, a.uid, true);
+  view.setUint32(at + ATTR.gid, a.gid, true);
+  view.setUint32(at + ATTR.rdev, encodedDevice(a.device), true);
+  view.setUint32(at + ATTR.blksize, a.blockSizeBytes, true);
+  view.setUint32(at + ATTR.flags, 0, true);
+}
+
+export function encodeEntry(view: DataView, at: number, entry: Entry, validity: Validity): number {
+  view.setBigUint64(at + ENTRY.nodeid, entry.node, true);
+  view.setBigUint64(at + ENTRY.generation, entry.generation, true);
+  view.setUint32(at + ENTRY.entry_valid, Math.floor(validity.entryMs / 1000), true);
+  view.setUint32(at + ENTRY.entry_valid + 4, 0, true);
+  view.setUint32(at + ENTRY.attr_valid, Math.floor(validity.attributesMs / 1000), true);
+  view.setUint32(at + ENTRY.attr_valid + 4, 0, true);
+  view.setUint32(at + ENTRY.entry_valid_nsec, (validity.entryMs % 1000) * 1_000_000, true);
+  view.setUint32(at + ENTRY.attr_valid_nsec, (validity.attributesMs % 1000) * 1_000_000, true);
+  encodeAttributes(view, at + ENTRY.attr, entry.attributes);
+  return ENTRY_BYTES;
+}
+
+export function encodeAttrOut(view: DataView, at: number, a: Attributes, validity: Validity): number {
+  view.setUint32(at + ATTR_OUT.attr_valid, Math.floor(validity.attributesMs / 1000), true);
+  view.setUint32(at + ATTR_OUT.attr_valid + 4, 0, true);
+  view.setUint32(at + ATTR_OUT.attr_valid_nsec, (validity.attributesMs % 1000) * 1_000_000, true);
+  view.setUint32(at + ATTR_OUT.dummy, 0, true);
+  encodeAttributes(view, at + ATTR_OUT.attr, a);
+  return ATTR_OUT_BYTES;
+}
+
+export function encodeStatfs(view: DataView, at: number, s: Statistics): number {
+  const length = sizeOf("fuse_kstatfs");
+  for (let i = 0; i < length; i += 4) view.setUint32(at + i, 0, true);
+  view.setBigUint64(at + KSTATFS.blocks, s.blocks, true);
+  view.setBigUint64(at + KSTATFS.bfree, s.blocksFree, true);
+  view.setBigUint64(at + KSTATFS.bavail, s.blocksAvailable, true);
+  view.setBigUint64(at + KSTATFS.files, s.files, true);
+  view.setBigUint64(at + KSTATFS.ffree, s.filesFree, true);
+  view.setUint32(at + KSTATFS.bsize, s.blockSizeBytes, true);
+  view.setUint32(at + KSTATFS.namelen, s.nameMaxBytes, true);
+  view.setUint32(at + KSTATFS.frsize, s.fragmentSizeBytes, true);
+  return length;
+}
+
+export function encodeStatx(view: DataView, at: number, a: Attributes, validity: Validity): number {
+  const length = sizeOf("fuse_statx_out");
+  for (let i = 0; i < length; i += 4) view.setUint32(at + i, 0, true);
+  view.setUint32(at + STATX_OUT.attr_valid, Math.floor(validity.attributesMs / 1000), true);
+  view.setUint32(at + STATX_OUT.attr_valid_nsec, (validity.attributesMs % 1000) * 1_000_000, true);
+  const stat = at + STATX_OUT.stat;
+  view.setUint32(stat + STATX.mask, STATX_BASIC, true);
+  view.setUint32(stat + STATX.blksize, a.blockSizeBytes, true);
+  view.setUint32(stat + STATX.nlink, a.linkCount, true);
+  view.setUint32(stat + STATX.uid, a.uid, true);
+  view.setUint32(stat + STATX.gid, a.gid, true);
+  view.setUint16(stat + STATX.mode, a.mode, true);
+  view.setBigUint64(stat + STATX.ino, a.ino, true);
+  view.setBigUint64(stat + STATX.size, a.sizeBytes, true);
+  view.setBigUint64(stat + STATX.blocks, a.blocks, true);
+  const times = [
+    [STATX.atime, a.accessTime],
+    [STATX.ctime, a.changeTime],
+    [STATX.mtime, a.modificationTime],
+  ] as const;
+  for (const [offset, time] of times) {
+    view.setBigInt64(stat + offset, time.seconds, true);
+    view.setUint32(stat + offset + 8, time.nanoseconds, true);
+  }
+  view.setUint32(stat + STATX.rdev_major, a.device.major, true);
+  view.setUint32(stat + STATX.rdev_minor, a.device.minor, true);
+  return length;
+}
+
+/** Bytes of a directory record with a name of `nameBytes`, padded to 8. */
+export function direntBytes(nameBytes: number): number {
+  return (DIRENT_BYTES + nameBytes + 7) & ~7;
+}
+
+export function encodeDirent(frame: Frame, at: number, entry: DirectoryEntry): number {
+  const nameBytes = entry.name.length - 1;
+  const length = direntBytes(nameBytes);
+  const { view, bytes } = frame;
+  view.setBigUint64(at + DIRENT.ino, entry.ino, true);
+  view.setBigUint64(at + DIRENT.off, entry.nextOffset, true);
+  view.setUint32(at + DIRENT.namelen, nameBytes, true);
+  view.setUint32(at + DIRENT.type, entry.type, true);
+  bytes.set(entry.name, at + DIRENT_BYTES);
+  bytes.fill(0, at + DIRENT_BYTES + nameBytes, at + length);
+  return length;
+}

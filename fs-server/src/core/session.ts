@@ -1,0 +1,257 @@
+/**
+ * A session: one client, from INIT to DESTROY. Takes requests as spans, answers each through a sink exactly once
+ * (never, for opcodes without a reply), whatever the request looks like: `handle` does not throw.
+ *
+ * Only `#answer` commits, and every path through `handle` ends in it or is an opcode without reply, so "exactly
+ * once" holds by construction. A defect of a handler is an EIO to the client and is reported, never a silence.
+ */
+import { initFlag } from "../abi/constants.ts";
+import { offsetsOf } from "../abi/layout.ts";
+import { DaxMappings } from "../dax/mappings.ts";
+import type { DaxWindow } from "../dax/window.ts";
+import { FileSystemError, failure } from "../fs/errors.ts";
+import type { FileSystem } from "../fs/filesystem.ts";
+import { type BackingFiles, BackingTable, type Context, Reply } from "./context.ts";
+import type { Validity } from "./encode.ts";
+import { Postponed, ProtocolError, TransportError } from "./errors.ts";
+import { HANDLERS } from "./handlers.ts";
+import { type Agreement, negotiate, type Offer } from "./init.ts";
+import { replyLine, requestLine } from "./log.ts";
+import { OUT_HEADER_BYTES, type ReplySink } from "./reply.ts";
+import { decodeBody, decodeHeader, type Request, type Unique } from "./request.ts";
+
+const OUT = offsetsOf("fuse_out_header");
+/** Requests kept for later at once; more are answered EIO, so that a client cannot pile them up. */
+const MAX_POSTPONED = 64;
+
+export type SessionOptions = {
+  readonly fs: FileSystem;
+  readonly window?: DaxWindow;
+  readonly backingFiles?: BackingFiles;
+  readonly writebackCache?: boolean;
+  readonly posixAcl?: boolean;
+  readonly keepCache?: boolean;
+  readonly validity?: Validity;
+  /** Milliseconds of a steady clock. */
+  readonly now?: () => number;
+  readonly onInit?: (agreement: Agreement) => void;
+  /** A defect of the server: what happened to which request. */
+  readonly onDefect?: (message: string, error: unknown) => void;
+  /** One line per message, in both directions. */
+  readonly log?: (line: string) => void;
+};
+
+export type Outcome =
+  | { readonly kind: "answered" }
+  | { readonly kind: "no-reply" }
+  | { readonly kind: "postponed" }
+  /** No request could be read from it, so nobody can be answered. */
+  | { readonly kind: "malformed" }
+  | { readonly kind: "ended"; readonly reason: string };
+
+const ANSWERED: Outcome = { kind: "answered" };
+const NO_REPLY: Outcome = { kind: "no-reply" };
+const POSTPONED: Outcome = { kind: "postponed" };
+const MALFORMED: Outcome = { kind: "malformed" };
+
+export type Counts = { requests: number; protocolErrors: number; defects: number; undelivered: number };
+
+type Waiting = {
+  readonly unique: Unique;
+  readonly spans: readonly Uint8Array[];
+  readonly dueMs: number;
+  readonly redeem: () => void;
+};
+
+export class Session {
+  readonly counts: Counts = { requests: 0, protocolErrors: 0, defects: 0, undelivered: 0 };
+  readonly #options: SessionOptions;
+  readonly #context: Context;
+  readonly #now: () => number;
+  #agreement: Agreement | null = null;
+  #waiting: Waiting[] = [];
+
+  constructor(options: SessionOptions) {
+    this.#options = options;
+    this.#now = options.now ?? (() => performance.now());
+    this.#context = {
+      fs: options.fs,
+      dax: options.window === undefined ? null : new DaxMappings(options.fs, options.window),
+      validity: options.validity ?? { entryMs: 1000, attributesMs: 1000 },
+      keepCache: options.keepCache ?? false,
+      backing: null,
+    };
+  }
+
+  /** What INIT agreed on, or null before it and after DESTROY. */
+  get agreement(): Agreement | null {
+    return this.#agreement;
+  }
+
+  get dax(): DaxMappings | null {
+    return this.#context.dax;
+  }
+
+  /** Serves one message. The spans may be reused once this returns. */
+  handle(spans: readonly Uint8Array[], sink: ReplySink): Outcome {
+    this.counts.requests += 1;
+    let decoded: ReturnType<typeof decodeHeader>;
+    try {
+      decoded = decodeHeader(spans);
+    } catch {
+      this.counts.protocolErrors += 1;
+      return MALFORMED;
+    }
+    const reply = new Reply(sink);
+    const { unique } = decoded.header;
+    let noReply = false;
+    try {
+      const request = decodeBody(decoded.header, decoded.cursor);
+      noReply = request.row.reply === "none";
+      this.#options.log?.(requestLine(request));
+      const bodyBytes = this.#dispatch(request, reply);
+      if (noReply) return NO_REPLY;
+      return this.#answer(unique, 0, bodyBytes, reply);
+    } catch (error) {
+      if (error instanceof Postponed) return this.#postpone(unique, spans, error, reply);
+      const errno = this.#errnoFor(error);
+      if (noReply) return NO_REPLY;
+      this.#takeBack(reply);
+      reply.payloadBytes = 0;
+      return this.#answer(unique, errno, 0, reply);
+    }
+  }
+
+  /** Milliseconds until a postponed request is due, or null if none waits. */
+  msUntilDue(): number | null {
+    if (this.#waiting.length === 0) return null;
+    const first = Math.min(...this.#waiting.map((waiting) => waiting.dueMs));
+    return Math.max(0, first - this.#now());
+  }
+
+  /** Serves the postponed requests that are due, each through a sink of its own. */
+  handleDue(sink: () => ReplySink): void {
+    const now = this.#now();
+    const due = this.#waiting.filter((waiting) => waiting.dueMs <= now);
+    this.#waiting = this.#waiting.filter((waiting) => waiting.dueMs > now);
+    for (const { spans, redeem } of due) {
+      redeem();
+      this.handle(spans, sink());
+    }
+  }
+
+  /** The client is gone without DESTROY: everything it held is given back. */
+  end(): void {
+    this.#agreement = null;
+    this.#waiting = [];
+    this.#context.dax?.removeAll();
+    this.#context.fs.reset();
+  }
+
+  #dispatch(request: Request, reply: Reply): number {
+    const { row } = request;
+    if (row.name === "INIT") return this.#init(request, reply);
+    if (this.#agreement === null) throw new ProtocolError(`${row.name} before INIT`, "EIO");
+    if (row.name === "DESTROY") {
+      this.end();
+      return 0;
+    }
+    if (row.name === "INTERRUPT") {
+      this.#interrupt(request.args.getBigUint64(0, true) as Unique, reply.sink);
+      return 0;
+    }
+    const handler = HANDLERS[row.name];
+    if (handler === undefined) throw failure("ENOSYS");
+    return handler(this.#context, request, reply);
+  }
+
+  #init(request: Request, reply: Reply): number {
+    if (this.#agreement !== null) throw new ProtocolError("INIT twice", "EIO");
+    const { window, backingFiles } = this.#options;
+    const offer: Offer = {
+      writebackCache: this.#options.writebackCache ?? false,
+      posixAcl: this.#options.posixAcl ?? false,
+      mapAlignmentLog2: window === undefined ? null : Math.round(Math.log2(Number(window.alignmentBytes))),
+      backingFiles: backingFiles !== undefined,
+    };
+    const result = negotiate(request.args, offer, reply.view, reply.at);
+    if (result.kind === "retry") return result.bodyBytes;
+    this.#agreement = result.agreement;
+    const passthrough = (result.agreement.flags & initFlag("FUSE_PASSTHROUGH")) !== 0n;
+    if (passthrough && backingFiles !== undefined) this.#context.backing = new BackingTable(backingFiles);
+    this.#options.onInit?.(result.agreement);
+    return result.bodyBytes;
+  }
+
+  /**
+   * Only a postponed request can still be interrupted: others were answered before the next message is read.
+   * It is answered EINTR at once, through the sink of this INTERRUPT, which has no reply of its own.
+   */
+  #interrupt(unique: Unique, sink: ReplySink): void {
+    const index = this.#waiting.findIndex((waiting) => waiting.unique === unique);
+    if (index < 0) return;
+    this.#waiting.splice(index, 1);
+    this.#answer(unique, failure("EINTR").errno, 0, new Reply(sink));
+  }
+
+  #postpone(unique: Unique, spans: readonly Uint8Array[], postponed: Postponed, reply: Reply): Outcome {
+    if (this.#waiting.length >= MAX_POSTPONED) return this.#answer(unique, failure("EIO").errno, 0, reply);
+    // The transport reuses its buffer: what waits needs its own.
+    const copies = spans.map((span) => span.slice());
+    const dueMs = this.#now() + postponed.delayMs;
+    this.#waiting.push({ unique, spans: copies, dueMs, redeem: postponed.redeem });
+    return POSTPONED;
+  }
+
+  #errnoFor(error: unknown): number {
+    if (error instanceof FileSystemError) return error.errno;
+    if (error instanceof ProtocolError) {
+      this.counts.protocolErrors += 1;
+      return failure(error.code).errno;
+    }
+    this.counts.defects += 1;
+    this.#options.onDefect?.("a handler threw", error);
+    return failure("EIO").errno;
+  }
+
+  /** The one place that answers. */
+  #answer(unique: Unique, errno: number, bodyBytes: number, reply: Reply): Outcome {
+    const { view } = reply;
+    view.setUint32(OUT.len, OUT_HEADER_BYTES + bodyBytes + reply.payloadBytes, true);
+    view.setInt32(OUT.error, errno === 0 ? 0 : -errno, true);
+    view.setBigUint64(OUT.unique, unique, true);
+    this.#options.log?.(replyLine(unique, errno, bodyBytes + reply.payloadBytes));
+    try {
+      if (!reply.sink.commit(OUT_HEADER_BYTES + bodyBytes, reply.payloadBytes)) {
+        this.counts.undelivered += 1;
+        this.#takeBack(reply);
+      }
+      return ANSWERED;
+    } catch (error) {
+      const reason = error instanceof TransportError ? error.message : String(error);
+      return { kind: "ended", reason };
+    }
+  }
+
+  /** References and handles that the client never heard of would stay for ever. */
+  #takeBack(reply: Reply): void {
+    const { fs } = this.#options;
+    if (reply.entry !== null) fs.forget(reply.entry, 1n);
+    for (const node of reply.entries ?? []) fs.forget(node, 1n);
+    const { handle } = reply;
+    reply.entry = null;
+    reply.entries = null;
+    reply.handle = null;
+    if (handle === null) return;
+    this.#context.backing?.released(handle);
+    try {
+      fs.release(handle);
+    } catch {
+      try {
+        fs.releasedir(handle);
+      } catch {
+        // Neither a file nor a directory any more: nothing is left to give back.
+      }
+    }
+  }
+}

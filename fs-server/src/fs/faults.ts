@@ -1,0 +1,131 @@
+/**
+ * Faults on purpose: a decorator that delays, fails, shortens or truncates at the point where a scenario wants it.
+ * Rules are data; each applies from its `after`th matching call on, `times` times (null: for ever).
+ */
+import { Postponed } from "../core/errors.ts";
+import { DecoratedFileSystem } from "./decorator.ts";
+import { failure } from "./errors.ts";
+import { type FileHandle, type FileSystem, NO_CHANGE, type NodeId } from "./filesystem.ts";
+
+export type FaultAction =
+  | { readonly kind: "delay"; readonly ms: number }
+  /** An errno's name, e.g. EIO or ENOSPC. */
+  | { readonly kind: "fail"; readonly errno: string }
+  /** At most this many bytes are read or written. */
+  | { readonly kind: "short"; readonly bytes: number }
+  /** The file is cut to this size before the call goes on. */
+  | { readonly kind: "truncate"; readonly sizeBytes: number };
+
+export type FaultRule = {
+  readonly operation: "read" | "write" | "open" | "fsync" | "getattr";
+  /** Matching calls to let through first. */
+  readonly after: number;
+  readonly times: number | null;
+  readonly action: FaultAction;
+};
+
+export class FaultyFileSystem extends DecoratedFileSystem {
+  readonly #rules: { readonly rule: FaultRule; calls: number }[];
+  readonly #nodeOf = new Map<FileHandle, NodeId>();
+  /** Set by a redeemed delay: the attempt that follows goes through. */
+  #redeemed = 0;
+
+  constructor(inner: FileSystem, rules: readonly FaultRule[]) {
+    super(inner);
+    this.#rules = rules.map((rule) => ({ rule, calls: 0 }));
+  }
+
+  override open(node: NodeId, flags: number): FileHandle {
+    this.#apply("open", node);
+    const handle = super.open(node, flags);
+    this.#nodeOf.set(handle, node);
+    return handle;
+  }
+
+  override create(...args: Parameters<FileSystem["create"]>): ReturnType<DecoratedFileSystem["create"]> {
+    const made = super.create(...args);
+    this.#nodeOf.set(made.handle, made.entry.node);
+    return made;
+  }
+
+  override release(handle: FileHandle): void {
+    this.#nodeOf.delete(handle);
+    super.release(handle);
+  }
+
+  override read(handle: FileHandle, offset: bigint, into: Uint8Array): number {
+    const limit = this.#apply("read", this.#nodeOf.get(handle) ?? null);
+    return super.read(handle, offset, into.subarray(0, limit ?? into.length));
+  }
+
+  override write(handle: FileHandle, offset: bigint, data: Uint8Array): number {
+    const limit = this.#apply("write", this.#nodeOf.get(handle) ?? null);
+    return super.write(handle, offset, data.subarray(0, limit ?? data.length));
+  }
+
+  override fsync(handle: FileHandle, dataOnly: boolean): void {
+    this.#apply("fsync", this.#nodeOf.get(handle) ?? null);
+    super.fsync(handle, dataOnly);
+  }
+
+  override getattr(node: NodeId): ReturnType<FileSystem["getattr"]> {
+    this.#apply("getattr", node);
+    return super.getattr(node);
+  }
+
+  /** Content must come by us: the kernel's pass-through would go around the faults. */
+  override descriptorOf(): null {
+    return null;
+  }
+
+  override reset(): void {
+    this.#nodeOf.clear();
+    super.reset();
+  }
+
+  /** Applies the rules of an operation; returns the byte limit of a `short` rule, or null. */
+  #apply(operation: FaultRule["operation"], node: NodeId | null): number | null {
+    const redeemed = this.#redeemed > 0;
+    let limit: number | null = null;
+    let delayMs = 0;
+    for (const state of this.#rules) {
+      const { rule } = state;
+      if (rule.operation !== operation) continue;
+      // A postponed call comes twice and counts once.
+      if (!redeemed) state.calls += 1;
+      const index = state.calls - 1 - rule.after;
+      if (index < 0 || (rule.times !== null && index >= rule.times)) continue;
+      const { action } = rule;
+      switch (action.kind) {
+        case "delay":
+          if (!redeemed) delayMs = Math.max(delayMs, action.ms);
+          break;
+        case "fail":
+          if (delayMs === 0) throw this.#spent(failure(action.errno));
+          break;
+        case "short":
+          limit = action.bytes;
+          break;
+        case "truncate":
+          if (node !== null && delayMs === 0) {
+            super.setattr(node, { ...NO_CHANGE, sizeBytes: BigInt(action.sizeBytes) }, null);
+          }
+          break;
+        default:
+          return action satisfies never;
+      }
+    }
+    if (delayMs > 0) {
+      throw new Postponed(delayMs, () => {
+        this.#redeemed += 1;
+      });
+    }
+    if (redeemed) this.#redeemed -= 1;
+    return limit;
+  }
+
+  #spent<E>(error: E): E {
+    if (this.#redeemed > 0) this.#redeemed -= 1;
+    return error;
+  }
+}

@@ -1,0 +1,150 @@
+/** The options of a server process, parsed and checked in one place. */
+import { readFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { errnoNumber } from "../../../sys/src/index.ts";
+import type { FaultRule } from "../fs/faults.ts";
+
+export type TransportName = "devfuse" | "libfuse";
+
+export type ServeOptions = {
+  readonly source: string;
+  readonly mountPoint: string;
+  readonly transport: TransportName;
+  readonly readOnly: boolean;
+  readonly debug: boolean;
+  /** The client's kernel caches writes and owns file sizes (FUSE_WRITEBACK_CACHE). */
+  readonly writebackCache: boolean;
+  /** The client's kernel reads and writes the source itself (FUSE_PASSTHROUGH); needs root. */
+  readonly kernelPassthrough: boolean;
+  readonly posixAcl: boolean;
+  readonly keepCache: boolean;
+  readonly entryTimeoutMs: number;
+  readonly attributeTimeoutMs: number;
+  readonly faults: readonly FaultRule[];
+  /** Must be the parent, or the server ends at once; null: not checked. */
+  readonly parentPid: number | null;
+  /** Live on after the parent's death. */
+  readonly detached: boolean;
+};
+
+export const USAGE = `usage: serve-main --source DIR --mountpoint DIR
+  [--transport devfuse|libfuse]   default devfuse
+  [--read-only] [--debug] [--detached] [--parent-pid PID]
+  devfuse only: [--writeback] [--passthrough] [--posix-acl] [--keep-cache]
+                [--entry-timeout MS] [--attr-timeout MS] [--faults FILE]`;
+
+/** A wrong option. The message names it. */
+export class UsageError extends Error {
+  override readonly name = "UsageError";
+}
+
+const MAX_TIMEOUT_MS = 86_400_000;
+
+function wholeNumber(name: string, text: string, max: number): number {
+  const value = Number(text);
+  if (text === "" || !Number.isInteger(value) || value < 0 || value > max) {
+    throw new UsageError(`--${name} ${text} is not a whole number from 0 to ${max}`);
+  }
+  return value;
+}
+
+/** Parses a server's arguments. Throws a UsageError. */
+export function serveOptions(args: readonly string[]): ServeOptions {
+  const values = parsed(args);
+  if (values.source === undefined) throw new UsageError("--source is missing");
+  if (values.mountpoint === undefined) throw new UsageError("--mountpoint is missing");
+  const { transport } = values;
+  if (transport !== "devfuse" && transport !== "libfuse") {
+    throw new UsageError(`unknown transport ${transport}; there are: devfuse, libfuse`);
+  }
+  const only = ["writeback", "passthrough", "posix-acl", "keep-cache"] as const;
+  const unusable = transport === "libfuse" ? only.filter((name) => values[name]) : [];
+  if (unusable.length > 0) throw new UsageError(`--${unusable[0]} needs --transport devfuse`);
+  if (values.writeback && values.passthrough) {
+    throw new UsageError("--writeback and --passthrough exclude each other");
+  }
+  const parentPid = values["parent-pid"];
+  return {
+    source: values.source,
+    mountPoint: values.mountpoint,
+    transport,
+    readOnly: values["read-only"],
+    debug: values.debug,
+    writebackCache: values.writeback,
+    kernelPassthrough: values.passthrough,
+    posixAcl: values["posix-acl"],
+    keepCache: values["keep-cache"],
+    entryTimeoutMs: wholeNumber("entry-timeout", values["entry-timeout"], MAX_TIMEOUT_MS),
+    attributeTimeoutMs: wholeNumber("attr-timeout", values["attr-timeout"], MAX_TIMEOUT_MS),
+    faults: values.faults === undefined ? [] : faultRules(values.faults),
+    parentPid: parentPid === undefined ? null : wholeNumber("parent-pid", parentPid, 2 ** 31 - 1),
+    detached: values.detached,
+  };
+}
+
+// The inferred type is exact and local: parseArgs derives it from the options.
+function parsed(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        source: { type: "string" },
+        mountpoint: { type: "string" },
+        transport: { type: "string", default: "devfuse" },
+        "read-only": { type: "boolean", default: false },
+        debug: { type: "boolean", default: false },
+        writeback: { type: "boolean", default: false },
+        passthrough: { type: "boolean", default: false },
+        "posix-acl": { type: "boolean", default: false },
+        "keep-cache": { type: "boolean", default: false },
+        "entry-timeout": { type: "string", default: "1000" },
+        "attr-timeout": { type: "string", default: "1000" },
+        faults: { type: "string" },
+        "parent-pid": { type: "string" },
+        detached: { type: "boolean", default: false },
+      },
+    }).values;
+  } catch (cause) {
+    throw new UsageError((cause as Error).message, { cause });
+  }
+}
+
+const OPERATIONS = ["read", "write", "open", "fsync", "getattr"];
+
+/** A JSON array of fault rules. */
+function faultRules(path: string): readonly FaultRule[] {
+  let rules: unknown;
+  try {
+    rules = JSON.parse(readFileSync(path, "utf8"));
+  } catch (cause) {
+    throw new UsageError(`--faults ${path} cannot be read as JSON`, { cause });
+  }
+  if (!Array.isArray(rules)) throw new UsageError(`--faults ${path} is not an array of rules`);
+  return rules.map((rule, index) => checkedRule(rule as Partial<FaultRule>, `rule ${index + 1} of ${path}`));
+}
+
+function checkedRule(rule: Partial<FaultRule>, where: string): FaultRule {
+  const { operation, after = 0, times = null, action } = rule;
+  if (operation === undefined || !OPERATIONS.includes(operation)) {
+    throw new UsageError(`${where}: operation must be one of ${OPERATIONS.join(", ")}`);
+  }
+  const count = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0;
+  if (!count(after) || (times !== null && !count(times))) {
+    throw new UsageError(`${where}: after and times must be whole numbers`);
+  }
+  const usable =
+    (action?.kind === "delay" && count(action.ms) && action.ms <= MAX_TIMEOUT_MS) ||
+    (action?.kind === "fail" && isErrno(action.errno)) ||
+    (action?.kind === "short" && count(action.bytes)) ||
+    (action?.kind === "truncate" && count(action.sizeBytes));
+  if (action === undefined || !usable) throw new UsageError(`${where}: unknown or incomplete action`);
+  return { operation, after, times, action };
+}
+
+function isErrno(name: unknown): boolean {
+  try {
+    return typeof name === "string" && errnoNumber(name) > 0;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * Serving one mount point until told to stop: mount, say so, serve, unmount.
+ * The main thread mounts, takes signals and unmounts; devfuse serves in a worker thread, libfuse on its own threads
+ * and this event loop.
+ */
+import { Worker } from "node:worker_threads";
+import { compiledEntry, exitNow, raiseDescriptorLimit } from "../../../sys/src/index.ts";
+import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
+import { mountDevice } from "../transport/devfuse/device.ts";
+import type { DevfuseMessage, DevfuseWorkerData } from "../transport/devfuse/worker.ts";
+import { mountLibfuse } from "../transport/libfuse/mount.ts";
+import { checkedMountPoint, detach, isFuseMounted } from "./mount-point.ts";
+import type { ServeOptions, TransportName } from "./options.ts";
+import { startReaper } from "./reaper.ts";
+
+/** One pinned inode or open file each: enough for large trees. Ignored without root. */
+const WANTED_DESCRIPTORS = 1_048_576;
+
+/** What a server says of itself when it is mounted: the attestation of the transport. */
+export type Ready = {
+  readonly type: "ready";
+  readonly transport: TransportName;
+  readonly mountpoint: string;
+  readonly pid: number;
+  /** What INIT agreed on; null where libfuse keeps it to itself. */
+  readonly protocol: { readonly minor: number; readonly flags: readonly string[] } | null;
+  readonly maxWriteBytes: number | null;
+};
+
+/**
+ * Serves, and returns when the mount is ready. From then on the process belongs to the server: it unmounts and exits
+ * with 0 on SIGTERM, on SIGINT, and when somebody else unmounts. Throws if it cannot serve.
+ */
+export async function serve(options: ServeOptions, log: (message: string) => void): Promise<Ready> {
+  const mountPoint = checkedMountPoint(options.mountPoint);
+  raiseDescriptorLimit(WANTED_DESCRIPTORS);
+  const dismissReaper = startReaper(mountPoint);
+  const stop = (why: string): never => {
+    const reason = detach(mountPoint);
+    log(reason ?? `${why}: unmounted ${mountPoint}`);
+    if (reason === null) dismissReaper();
+    // A worker that waits in read(/dev/fuse) for a lazily detached mount would keep an ordinary exit waiting.
+    return exitNow(reason === null ? 0 : 1);
+  };
+  process.on("SIGTERM", () => stop("SIGTERM"));
+  process.on("SIGINT", () => stop("SIGINT"));
+  try {
+    const protocol =
+      options.transport === "devfuse"
+        ? await startDevfuse(options, mountPoint, stop)
+        : await startLibfuse(options, mountPoint, log);
+    if (!isFuseMounted(mountPoint)) {
+      throw new Error(`${mountPoint} is not in /proc/self/mountinfo after mounting`);
+    }
+    return {
+      type: "ready",
+      transport: options.transport,
+      mountpoint: mountPoint,
+      pid: process.pid,
+      protocol,
+      maxWriteBytes: protocol?.maxWriteBytes ?? null,
+    };
+  } catch (error) {
+    if (detach(mountPoint) === null) dismissReaper();
+    throw error;
+  }
+}
+
+type Protocol = { readonly minor: number; readonly flags: readonly string[]; readonly maxWriteBytes: number };
+
+async function startDevfuse(
+  options: ServeOptions,
+  mountPoint: string,
+  stop: (why: string) => never,
+): Promise<Protocol> {
+  // Refuses a bad source before anything is mounted; the worker opens its own.
+  new PassthroughFileSystem(options.source).close();
+  const device = mountDevice({ mountPoint, readOnly: options.readOnly });
+  const workerData: DevfuseWorkerData = { ...options, device };
+  const entry = compiledEntry(import.meta.url, "../transport/devfuse/worker.ts");
+  const worker = new Worker(entry, { workerData });
+  return await new Promise<Protocol>((resolve, reject) => {
+    worker.on("error", reject);
+    worker.on("message", (message: DevfuseMessage) => {
+      switch (message.type) {
+        case "init":
+          resolve({ minor: message.minor, flags: message.flags, maxWriteBytes: message.maxWriteBytes });
+          break;
+        case "ended":
+          reject(new Error(`the mount ended before it was ready: ${message.reason}`));
+          stop(message.reason);
+          break;
+        default:
+          message satisfies never;
+      }
+    });
+  });
+}
+
+async function startLibfuse(
+  options: ServeOptions,
+  mountPoint: string,
+  log: (message: string) => void,
+): Promise<null> {
+  const fs = new PassthroughFileSystem(options.source, { readOnly: options.readOnly });
+  await mountLibfuse(fs, {
+    mountPoint,
+    debug: options.debug,
+    log: (operation, error) => log(`defect in ${operation}: ${String(error)}`),
+  });
+  return null;
+}

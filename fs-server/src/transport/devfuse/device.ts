@@ -1,0 +1,119 @@
+/**
+ * /dev/fuse: getting a descriptor that is mounted somewhere, and what can be done with it beside requests.
+ * As root by mount(2); otherwise through the set-user-id helper fusermount3, which sends the descriptor over a
+ * socket (its interface: environment variable _FUSE_COMMFD). Kernel side: fs/fuse/inode.c, fs/fuse/dev.c.
+ */
+import { spawnSync } from "node:child_process";
+import {
+  files,
+  MS_NODEV,
+  MS_NOSUID,
+  MS_RDONLY,
+  mount,
+  receiveDescriptor,
+  socketPair,
+} from "../../../../sys/src/index.ts";
+import { FUSE_NOTIFY_INVAL_ENTRY, FUSE_NOTIFY_INVAL_INODE } from "../../abi/constants.ts";
+import { offsetsOf, sizeOf } from "../../abi/layout.ts";
+import type { BackingFiles } from "../../core/context.ts";
+import { failure } from "../../fs/errors.ts";
+import type { NodeId } from "../../fs/filesystem.ts";
+import type { ComponentName } from "../../fs/names.ts";
+
+const FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
+const FUSE_DEV_IOC_BACKING_CLOSE = 0x4004e502;
+const OUT = offsetsOf("fuse_out_header");
+const OUT_BYTES = sizeOf("fuse_out_header");
+
+export type DeviceMount = { readonly mountPoint: string; readonly readOnly: boolean };
+
+/** Opens /dev/fuse and mounts it. Returns the descriptor. Throws an Error that says what to do. */
+export function mountDevice(options: DeviceMount): number {
+  return process.geteuid?.() === 0 ? mountAsRoot(options) : mountByHelper(options);
+}
+
+function mountAsRoot({ mountPoint, readOnly }: DeviceMount): number {
+  const fd = files.openat(files.AT_FDCWD, files.pathBytes("/dev/fuse"), files.O_RDWR);
+  if (fd < 0) throw new Error(`cannot open /dev/fuse: ${failure(-fd).code}; is the fuse module loaded?`);
+  const flags = MS_NOSUID | MS_NODEV | (readOnly ? MS_RDONLY : 0);
+  const data = `fd=${fd},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other`;
+  try {
+    mount({ source: "daxfault", target: mountPoint, type: "fuse.daxfault", flags, data });
+  } catch (error) {
+    files.close(fd);
+    throw error;
+  }
+  return fd;
+}
+
+function mountByHelper({ mountPoint, readOnly }: DeviceMount): number {
+  const [ours, theirs] = socketPair();
+  const options = `fsname=daxfault,subtype=daxfault,default_permissions${readOnly ? ",ro" : ""}`;
+  const result = spawnSync("fusermount3", ["-o", options, "--", mountPoint], {
+    stdio: ["ignore", "ignore", "pipe", theirs],
+    env: { ...process.env, _FUSE_COMMFD: "3" },
+  });
+  files.close(theirs);
+  try {
+    if (result.error !== undefined) {
+      throw new Error("mounting without root needs fusermount3: install the package fuse3", {
+        cause: result.error,
+      });
+    }
+    if (result.status !== 0) throw new Error(`fusermount3: ${result.stderr.toString().trim()}`);
+    const fd = receiveDescriptor(ours);
+    if (fd === null) throw new Error("fusermount3 sent no descriptor");
+    return fd;
+  } finally {
+    files.close(ours);
+  }
+}
+
+/** FUSE_PASSTHROUGH's registry: needs CAP_SYS_ADMIN, else the kernel refuses and content goes by the server. */
+export function deviceBackingFiles(device: number): BackingFiles {
+  return {
+    open: (fd) => {
+      // struct fuse_backing_map: i32 fd, u32 flags, u64 padding.
+      const map = new Int32Array([fd, 0, 0, 0]);
+      const id = files.ioctl(device, FUSE_DEV_IOC_BACKING_OPEN, new Uint8Array(map.buffer));
+      return id > 0 ? id : null;
+    },
+    close: (id) => {
+      files.ioctl(device, FUSE_DEV_IOC_BACKING_CLOSE, new Uint8Array(new Int32Array([id]).buffer));
+    },
+  };
+}
+
+/** Messages that the server starts (fuse_notify_code). May be sent from any thread that is not asked to wait for them. */
+export type Notifier = {
+  /** Drops the client's cached attributes and, for lengths >= 0, pages. Returns 0 or the negative errno. */
+  invalidateInode(node: NodeId, offset: bigint, lengthBytes: bigint): number;
+  invalidateEntry(parent: NodeId, name: ComponentName): number;
+};
+
+export function deviceNotifier(device: number): Notifier {
+  const send = (code: number, body: Uint8Array): number => {
+    const message = new Uint8Array(OUT_BYTES + body.length);
+    const view = new DataView(message.buffer);
+    view.setUint32(OUT.len, message.length, true);
+    // Unique 0 tells a notification from a reply; its code travels where replies have the error.
+    view.setInt32(OUT.error, code, true);
+    message.set(body, OUT_BYTES);
+    const result = files.write(device, message);
+    return Math.min(result, 0);
+  };
+  return {
+    invalidateInode: (node, offset, lengthBytes) => {
+      const body = new BigInt64Array([node, offset, lengthBytes]);
+      return send(FUSE_NOTIFY_INVAL_INODE, new Uint8Array(body.buffer));
+    },
+    invalidateEntry: (parent, name) => {
+      const body = new Uint8Array(16 + name.length);
+      const view = new DataView(body.buffer);
+      view.setBigUint64(0, parent, true);
+      view.setUint32(8, name.length - 1, true);
+      body.set(name, 16);
+      return send(FUSE_NOTIFY_INVAL_ENTRY, body);
+    },
+  };
+}

@@ -1,0 +1,65 @@
+/**
+ * The thread of a devfuse server. The main thread mounts, unmounts and takes signals; this one only serves, so that
+ * no event loop stands between two requests.
+ */
+import { writeSync } from "node:fs";
+import { parentPort, workerData } from "node:worker_threads";
+import { Session } from "../../core/session.ts";
+import { type FaultRule, FaultyFileSystem } from "../../fs/faults.ts";
+import type { FileSystem } from "../../fs/filesystem.ts";
+import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
+import { deviceBackingFiles } from "./device.ts";
+import { serveDevice } from "./loop.ts";
+
+export type DevfuseWorkerData = {
+  readonly device: number;
+  readonly source: string;
+  readonly readOnly: boolean;
+  readonly writebackCache: boolean;
+  readonly kernelPassthrough: boolean;
+  readonly posixAcl: boolean;
+  readonly keepCache: boolean;
+  readonly entryTimeoutMs: number;
+  readonly attributeTimeoutMs: number;
+  readonly debug: boolean;
+  readonly faults: readonly FaultRule[];
+};
+
+export type DevfuseMessage =
+  | {
+      readonly type: "init";
+      readonly minor: number;
+      readonly clientMinor: number;
+      readonly flags: readonly string[];
+      readonly maxWriteBytes: number;
+    }
+  | { readonly type: "ended"; readonly reason: string };
+
+function log(line: string): void {
+  // Straight to the descriptor: a worker's stderr stream needs the event loop, which never turns here.
+  writeSync(2, `${line}\n`);
+}
+
+function main(options: DevfuseWorkerData): void {
+  const { device, readOnly, writebackCache } = options;
+  const post = (message: DevfuseMessage): void => parentPort?.postMessage(message);
+  const source = new PassthroughFileSystem(options.source, { readOnly, writebackCache });
+  const fs: FileSystem = options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
+  const session = new Session({
+    fs,
+    writebackCache,
+    posixAcl: options.posixAcl,
+    keepCache: options.keepCache,
+    validity: { entryMs: options.entryTimeoutMs, attributesMs: options.attributeTimeoutMs },
+    ...(options.kernelPassthrough ? { backingFiles: deviceBackingFiles(device) } : {}),
+    ...(options.debug ? { log } : {}),
+    onInit: ({ minor, clientMinor, flagNames, maxWriteBytes }) =>
+      post({ type: "init", minor, clientMinor, flags: flagNames, maxWriteBytes }),
+    onDefect: (message, error) => log(`daxfault serve: defect: ${message}: ${String(error)}`),
+  });
+  const reason = serveDevice(device, session);
+  fs.close();
+  post({ type: "ended", reason });
+}
+
+main(workerData as DevfuseWorkerData);

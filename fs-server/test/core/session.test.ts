@@ -1,0 +1,180 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
+import { beforeEach, describe, expect, it } from "vitest";
+import { errnoNumber } from "../../../sys/src/index.ts";
+import { OPCODES } from "../../src/abi/opcodes.ts";
+import { HANDLERS } from "../../src/core/handlers.ts";
+import { ContiguousSink } from "../../src/core/reply.ts";
+import { Session } from "../../src/core/session.ts";
+import { RecordingWindow } from "../../src/dax/recording.ts";
+import { FaultyFileSystem } from "../../src/fs/faults.ts";
+import { NULL_FILE_SYSTEM } from "../../src/fs/null.ts";
+import { fuzz } from "../../src/fuzz/run.ts";
+import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
+import { encodeRequest, MemoryClient } from "../../src/transport/memory/client.ts";
+import { temporaryDirectory } from "../support/directories.ts";
+
+let source: string;
+let fs: PassthroughFileSystem;
+beforeEach(() => {
+  source = temporaryDirectory();
+  fs = new PassthroughFileSystem(source);
+  return () => fs.close();
+});
+
+describe("INIT", () => {
+  const flagsOf = (session: Session): string => {
+    new MemoryClient(session).init();
+    return session.agreement?.flagNames.join(" ") ?? "";
+  };
+
+  it("offers DAX exactly if there is a window, with its alignment", () => {
+    expect(flagsOf(new Session({ fs }))).not.toContain("MAP_ALIGNMENT");
+    const session = new Session({ fs, window: new RecordingWindow(2n ** 21n, 4096n) });
+    const { body } = new MemoryClient(session).init();
+    expect(body.getUint16(30, true)).toBe(12);
+  });
+
+  it("offers pass-through exactly if there are backing files", () => {
+    expect(flagsOf(new Session({ fs }))).not.toContain("PASSTHROUGH");
+    const backingFiles = { open: () => 1, close: () => undefined };
+    expect(flagsOf(new Session({ fs, backingFiles }))).toContain("PASSTHROUGH");
+    expect(flagsOf(new Session({ fs, backingFiles, writebackCache: true }))).not.toContain("PASSTHROUGH");
+  });
+
+  it("agrees on the older minor and refuses what is too old", () => {
+    const session = new Session({ fs });
+    const client = new MemoryClient(session);
+    expect(client.init(30).errno).toBe(errnoNumber("EPROTO"));
+    expect(client.init(38).errno).toBe(0);
+    expect(session.agreement).toMatchObject({ minor: 38, clientMinor: 38 });
+  });
+});
+
+describe("a client", () => {
+  it("makes, writes, reads, lists and forgets; nothing is left", () => {
+    const session = new Session({ fs });
+    const client = new MemoryClient(session, { split: 16 });
+    client.init();
+    const made = client.call("CREATE", { names: ["file"], args: { flags: 2, mode: 0o644 } });
+    const node = made.body.getBigUint64(0, true);
+    const fh = made.body.getBigUint64(128, true);
+    const payload = Buffer.from("hello, spans that are cut");
+    client.call("WRITE", { node, args: { fh, size: payload.length }, payload });
+    expect(readFileSync(join(source, "file"))).toEqual(payload);
+    const { body } = client.call("READ", { node, args: { fh, size: 100 } });
+    expect(Buffer.from(body.buffer, body.byteOffset, body.byteLength)).toEqual(payload);
+    client.call("RELEASE", { node, args: { fh } });
+    client.tell("FORGET", { node, args: { nlookup: 1 } });
+    expect(fs.usage()).toEqual({ nodes: 0, handles: 0 });
+  });
+
+  it("that cannot take an answer gets its references taken back", () => {
+    writeFileSync(join(source, "file"), "");
+    const session = new Session({ fs });
+    new MemoryClient(session).init();
+    const gone = (): ContiguousSink => new ContiguousSink(new Uint8Array(4096), () => false);
+    session.handle([encodeRequest("LOOKUP", 10n, { names: ["file"] })], gone());
+    session.handle([encodeRequest("CREATE", 12n, { names: ["new"], args: { flags: 2 } })], gone());
+    session.handle([encodeRequest("OPENDIR", 14n, {})], gone());
+    expect(fs.usage()).toEqual({ nodes: 0, handles: 0 });
+    expect(session.counts.undelivered).toBe(3);
+  });
+
+  it("that destroys its session can begin again", () => {
+    writeFileSync(join(source, "file"), "x");
+    const window = new RecordingWindow(2n ** 22n);
+    const session = new Session({ fs, window });
+    const client = new MemoryClient(session);
+    for (let round = 0; round < 2; round += 1) {
+      client.init();
+      const node = client.call("LOOKUP", { names: ["file"] }).body.getBigUint64(0, true);
+      client.call("OPEN", { node, args: { flags: 0 } });
+      client.call("SETUPMAPPING", { node, args: { len: 2 ** 21, flags: 2 } });
+      client.call("DESTROY");
+      expect(fs.usage()).toEqual({ nodes: 0, handles: 0 });
+    }
+    expect(window.calls.map((call) => call.kind)).toEqual(["map", "unmap", "map", "unmap"]);
+  });
+});
+
+describe("the table and the handlers", () => {
+  it("name the same opcodes: every served row has a handler, no handler lacks a row", () => {
+    const served = OPCODES.filter((row) => row.port === "file-system" || row.port === "window");
+    expect(served.map((row) => row.name).toSorted()).toEqual(Object.keys(HANDLERS).toSorted());
+  });
+});
+
+describe("postponed requests", () => {
+  let clock = 0;
+  const delayed = (): { session: Session; client: MemoryClient; fh: bigint; node: bigint } => {
+    writeFileSync(join(source, "file"), "x");
+    const rule = { operation: "read", after: 0, times: null, action: { kind: "delay", ms: 50 } } as const;
+    const session = new Session({ fs: new FaultyFileSystem(fs, [rule]), now: () => clock });
+    const client = new MemoryClient(session);
+    client.init();
+    const node = client.call("LOOKUP", { names: ["file"] }).body.getBigUint64(0, true);
+    const fh = client.call("OPEN", { node }).body.getBigUint64(0, true);
+    return { session, client, fh, node };
+  };
+
+  it("are answered when due, once, while others go on", () => {
+    const { session, client, fh, node } = delayed();
+    const read = encodeRequest("READ", 1000n, { node, args: { fh, size: 10 } });
+    expect(client.send(read).outcome.kind).toBe("postponed");
+    expect(client.call("GETATTR", { node }).errno).toBe(0);
+    expect(session.msUntilDue()).toBe(50);
+    const sent: Uint8Array[] = [];
+    const sink = (): ContiguousSink =>
+      new ContiguousSink(new Uint8Array(4096), (message) => sent.push(message.slice()) > 0);
+    session.handleDue(sink);
+    expect(sent).toEqual([]);
+    clock += 50;
+    session.handleDue(sink);
+    session.handleDue(sink);
+    expect(sent.map((message) => message.length)).toEqual([17]);
+    expect(session.msUntilDue()).toBe(null);
+  });
+
+  it("end with EINTR when interrupted, and with EIO when there are too many", () => {
+    const { session, client, fh, node } = delayed();
+    const read = (unique: bigint): Uint8Array =>
+      encodeRequest("READ", unique, { node, args: { fh, size: 1 } });
+    client.send(read(1000n));
+    const { answer } = client.send(encodeRequest("INTERRUPT", 1001n, { args: { unique: 1000n } }));
+    expect(answer?.errno).toBe(errnoNumber("EINTR"));
+    expect(session.msUntilDue()).toBe(null);
+    for (let i = 0n; i < 64n; i += 1n) client.send(read(2000n + i));
+    expect(client.send(read(3000n)).answer?.errno).toBe(errnoNumber("EIO"));
+  });
+});
+
+describe("hostile messages", () => {
+  it.each([1, 2, 3])("never throw, leak, or get two answers (seed %s)", (seed) => {
+    writeFileSync(join(source, "a"), "a");
+    const limits = { nodeLimit: 16, handleLimit: 8, readOnly: seed === 3 };
+    const figures = fuzz({
+      fs: () => (seed === 1 ? NULL_FILE_SYSTEM : new PassthroughFileSystem(source, limits)),
+      seed,
+      messages: 3000,
+      session: { window: new RecordingWindow(2n ** 24n) },
+    });
+    expect(figures).toMatchObject({ failures: [], defects: 0 });
+    expect(figures.answered).toBeGreaterThan(2000);
+  });
+
+  it("of arbitrary bytes are answered at most once", () => {
+    const session = new Session({ fs: NULL_FILE_SYSTEM });
+    const client = new MemoryClient(session, { split: 16 });
+    client.init();
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        client.answers.clear();
+        client.send(bytes);
+        expect([...client.answers.values()].every((count) => count === 1)).toBe(true);
+      }),
+    );
+    expect(session.counts.defects).toBe(0);
+  });
+});

@@ -1,0 +1,73 @@
+/** Many clients, random operations: nothing that the underlying file system would not do. */
+import { execFile } from "node:child_process";
+import { readdirSync, rmSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { fsx } from "../../src/stress/fsx.ts";
+import { temporaryDirectory } from "../support/directories.ts";
+import { noMountBecause, type Server, startServer } from "../support/server.ts";
+
+const CLIENT_MAIN = resolve("dist/fs-server/src/stress/client-main.js");
+const CLIENTS = 24;
+const OPERATIONS = 100;
+/** Errors that concurrent renames and removals cause on any file system; ENOTDIR and EISDIR cannot come up here. */
+const ORDINARY = ["ENOENT", "EEXIST", "ENOTEMPTY", "done"];
+
+describe("random operations on the underlying folder itself", () => {
+  it("agree with the model: the tester is right", () => {
+    expect(fsx(join(temporaryDirectory(), "file"), 1, 1500)).toMatchObject({ wrong: null });
+  });
+});
+
+describe.skipIf(noMountBecause("libfuse") !== null)("a libfuse mount", () => {
+  it("has the right bytes after random operations", async () => {
+    const mounted = temporaryDirectory();
+    const at = ["--source", temporaryDirectory(), "--mountpoint", mounted, "--transport", "libfuse"];
+    const server = await startServer(at);
+    expect(fsx(join(mounted, "file"), 2, 1000).wrong).toBe(null);
+    await server.stop();
+  });
+});
+
+describe.skipIf(noMountBecause("devfuse") !== null).each([
+  ["plain", []],
+  ["writeback", ["--writeback"]],
+  ["uncached", ["--entry-timeout", "0", "--attr-timeout", "0"]],
+])("a devfuse mount, %s", (variant, extra) => {
+  let mounted: string;
+  let server: Server;
+  const descriptors = (): number => readdirSync(`/proc/${server.pid}/fd`).length;
+
+  beforeAll(async () => {
+    mounted = temporaryDirectory();
+    server = await startServer(["--source", temporaryDirectory(), "--mountpoint", mounted, ...extra]);
+  });
+
+  afterAll(async () => {
+    expect((await server.stop()).code).toBe(0);
+  });
+
+  it("has the right bytes after random operations", () => {
+    expect(fsx(join(mounted, "file"), 3, 2000)).toEqual({ operations: 2000, unsupported: 0, wrong: null });
+    rmSync(join(mounted, "file"));
+  });
+
+  // Starting 24 clients takes longer than what they do: once is enough unless asked for more.
+  const all = variant === "plain" || Boolean(process.env.DAXFAULT_LONG);
+  it.skipIf(!all)(
+    "serves 24 clients at once with ordinary errors only, and forgets everything afterwards",
+    async () => {
+      const base = descriptors();
+      const clients = Array.from({ length: CLIENTS }, (_ignored, i) =>
+        promisify(execFile)(process.execPath, [CLIENT_MAIN, mounted, String(i + 1), String(OPERATIONS)]),
+      );
+      const counts = (await Promise.all(clients)).map(({ stdout }) => JSON.parse(stdout) as object);
+      const seen = new Set(counts.flatMap((count) => Object.keys(count)));
+      expect([...seen].filter((errno) => !ORDINARY.includes(errno))).toEqual([]);
+      for (const name of readdirSync(mounted)) rmSync(join(mounted, name), { recursive: true });
+      // FORGETs are sent as the kernel drops its inodes, not within the removal.
+      await expect.poll(descriptors, { timeout: 10_000 }).toBeLessThanOrEqual(base);
+    },
+  );
+});

@@ -1,0 +1,58 @@
+/**
+ * `daxfault serve`: the passthrough server alone, in a process of its own, in the foreground or left behind.
+ * The server's first line on standard output tells that it is mounted; until then, everything it says is an error.
+ */
+import { spawn } from "node:child_process";
+import { resolve } from "node:path";
+import { createInterface } from "node:readline";
+import { builtPath } from "../paths.ts";
+import { exitCodes } from "../verdict.ts";
+
+export type ServeCommand = {
+  readonly transport: string;
+  readonly readOnly?: boolean;
+  readonly debug?: boolean;
+  readonly background?: boolean;
+  readonly writeback?: boolean;
+  readonly passthrough?: boolean;
+};
+
+/** Returns the exit code: of the server in the foreground, 0 once it is mounted in the background. */
+export async function serveCommand(
+  source: string,
+  mountpoint: string,
+  options: ServeCommand,
+): Promise<number> {
+  const flags = [
+    options.readOnly === true ? "--read-only" : null,
+    options.debug === true ? "--debug" : null,
+    options.writeback === true ? "--writeback" : null,
+    options.passthrough === true ? "--passthrough" : null,
+    options.background === true ? "--detached" : "--parent-pid",
+    options.background === true ? null : String(process.pid),
+  ].filter((flag) => flag !== null);
+  const paths = ["--source", resolve(source), "--mountpoint", resolve(mountpoint)];
+  const background = options.background === true;
+  const server = spawn(
+    process.execPath,
+    [builtPath("fs-server/src/serve-main.ts"), ...paths, "--transport", options.transport, ...flags],
+    { stdio: ["ignore", "pipe", "inherit"], detached: background, cwd: "/" },
+  );
+  // The terminal sends Ctrl-C to the server too: this process only waits for it to unmount.
+  process.on("SIGINT", () => undefined);
+  process.on("SIGTERM", () => server.kill("SIGTERM"));
+  const ended = new Promise<number>((done) => {
+    server.on("close", (code) => done(code ?? exitCodes.defect));
+  });
+  const ready = new Promise<"ready">((done) => {
+    createInterface({ input: server.stdout }).once("line", (line) => {
+      process.stdout.write(`${line}\n`);
+      done("ready");
+    });
+  });
+  const first = await Promise.race([ready, ended]);
+  if (first !== "ready" || !background) return await ended;
+  server.unref();
+  server.stdout.destroy();
+  return exitCodes.ok;
+}

@@ -1,0 +1,183 @@
+/** The stage on the real host: file, host actors as processes, signals. */
+import { existsSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { mountsBelow } from "../../../sys/src/index.ts";
+import { openStage, type Stage } from "../../src/engines/stage.ts";
+import { supportOf, thisMachine } from "../../src/machine.ts";
+import { processesOf } from "../../src/run/sweep.ts";
+import { contentBytes } from "../../src/scenario/content.ts";
+import type { HostStep, Scenario } from "../../src/scenario/scenario.ts";
+import { scenarioWith } from "../support/cases.ts";
+import { caseFolder } from "../support/folders.ts";
+
+const root = supportOf(thisMachine(), ["root"]);
+
+function withHost(...steps: HostStep[]): Scenario {
+  const { victim } = scenarioWith({}).actors;
+  if (victim === undefined) throw new Error("no victim");
+  return scenarioWith({ actors: { victim, host: { in: "host-process", through: "file", steps } } });
+}
+
+async function onStage(scenario: Scenario, act: (stage: Stage) => Promise<void>): Promise<string> {
+  const directory = caseFolder();
+  const stage = await openStage(scenario, { directory });
+  try {
+    await act(stage);
+  } finally {
+    await stage.close();
+  }
+  expect(processesOf(directory)).toEqual([]);
+  expect(mountsBelow(directory)).toEqual([]);
+  return directory;
+}
+
+describe("the backing file", () => {
+  it("has the scenario's size and content", async () => {
+    await onStage(scenarioWith({}), async (stage) => {
+      expect(statSync(stage.filePath).size).toBe(0x400000);
+      expect(stage.readFile(0x12340n, 24)).toEqual(contentBytes("pattern", 0x12340n, 24));
+      const bytes = readFileSync(stage.filePath).subarray(0x300000, 0x300040);
+      expect(new Uint8Array(bytes)).toEqual(contentBytes("pattern", 0x300000n, 64));
+    });
+  });
+
+  it.skipIf(root.kind === "no")(
+    "on a full tmpfs has a first half, and no block left for the second",
+    async () => {
+      const scenario = scenarioWith({ backing: { kind: "tmpfs-full", size: 0x400000n, content: "pattern" } });
+      await onStage(scenario, async (stage) => {
+        expect(stage.fileSystem).toBe("tmpfs");
+        const { size, blocks } = statSync(stage.filePath);
+        expect([size, blocks * 512]).toEqual([0x400000, 0x200000]);
+        expect(stage.readFile(0x1ffff8n, 8)).toEqual(contentBytes("pattern", 0x1ffff8n, 8));
+        expect(stage.readFile(0x200000n, 8)).toEqual(new Uint8Array(8));
+      });
+    },
+  );
+});
+
+describe("host actors", () => {
+  it("do nothing before the engine says so, then wait for signals and raise them", async () => {
+    const scenario = withHost(
+      { verb: "await", name: "touched" },
+      { verb: "truncate", size: 0x1800n },
+      { verb: "signal", name: "cut" },
+    );
+    await onStage(scenario, async (stage) => {
+      const heard: string[] = [];
+      stage.onSignal((name, from) => heard.push(`${name} from ${from}`));
+      stage.raise("touched", "victim");
+      expect(stage.hostSteps()).toEqual({ host: { "truncate#1": { kind: "not-reached" } } });
+      stage.begin();
+      expect(await stage.settled(5000)).toBe(true);
+      expect(heard).toEqual(["touched from victim", "cut from host"]);
+      expect(statSync(stage.filePath).size).toBe(0x1800);
+      expect(stage.hostSteps()).toEqual({ host: { "truncate#1": { kind: "done" } } });
+      expect(stage.counts()).toEqual({ signal: 2, truncate: 1 });
+      expect(stage.readFile(0x1800n, 8)).toEqual(new Uint8Array(8));
+      expect(stage.failure()).toBeNull();
+    });
+  });
+
+  it("give late listeners the signals that were raised before", async () => {
+    await onStage(scenarioWith({}), async (stage) => {
+      stage.raise("touched", "victim");
+      stage.raise("touched", "somebody else");
+      const heard: string[] = [];
+      const stop = stage.onSignal((name, from) => heard.push(`${name} from ${from}`));
+      expect(heard).toEqual(["touched from victim"]);
+      stop();
+      stage.raise("cut", "host");
+      expect(heard).toHaveLength(1);
+      expect(stage.isRaised("cut")).toBe(true);
+    });
+  });
+
+  it("punch, rename over and unlink", async () => {
+    const scenario = withHost(
+      { verb: "punch", offset: 0x1000n, length: 0x1000n },
+      { verb: "rename-over" },
+      { verb: "unlink" },
+    );
+    await onStage(scenario, async (stage) => {
+      stage.begin();
+      expect(await stage.settled(5000)).toBe(true);
+      // The stage still reads the inode that was there when it was opened.
+      expect(stage.readFile(0x1000n, 8)).toEqual(new Uint8Array(8));
+      expect(stage.readFile(0x2000n, 8)).toEqual(contentBytes("pattern", 0x2000n, 8));
+      expect(existsSync(stage.filePath)).toBe(false);
+      const { host } = stage.hostSteps();
+      expect(host).toEqual({
+        "punch#1": { kind: "done" },
+        "rename-over#1": { kind: "done" },
+        "unlink#1": { kind: "done" },
+      });
+    });
+  });
+
+  it("report what the kernel refuses as an observation", async () => {
+    const scenario = withHost({ verb: "unlink" }, { verb: "truncate", size: 0n });
+    await onStage(scenario, async (stage) => {
+      stage.begin();
+      expect(await stage.settled(5000)).toBe(true);
+      expect(stage.hostSteps().host?.["truncate#1"]).toEqual({ kind: "denied", errno: "ENOENT" });
+    });
+  });
+
+  it("that wait for ever are not settled, and their steps not reached", async () => {
+    await onStage(scenarioWith({}), async (stage) => {
+      stage.begin();
+      expect(await stage.settled(200)).toBe(false);
+      expect(stage.hostSteps().host?.["truncate#1"]).toEqual({ kind: "not-reached" });
+    });
+  });
+
+  it("that die are a failure of the stage, not an observation", async () => {
+    const directory = caseFolder();
+    const stage = await openStage(scenarioWith({}), { directory });
+    stage.begin();
+    for (const pid of processesOf(directory)) process.kill(pid, "SIGKILL");
+    expect(await stage.settled(3000)).toBe(false);
+    expect(stage.failure()).toBe("host actor host: killed by SIGKILL");
+    await stage.close();
+  });
+});
+
+describe("the mount", () => {
+  const byMount = (): Scenario => {
+    const { victim, host } = scenarioWith({}).actors;
+    if (victim === undefined || host?.in !== "host-process") throw new Error("no such actors");
+    return scenarioWith({ actors: { victim, host: { ...host, through: "mount" } } });
+  };
+  const fuse = supportOf(thisMachine(), ["fuse"]);
+
+  it.skipIf(fuse.kind === "no")("is used by the actors that ask for it, and gone afterwards", async () => {
+    await onStage(byMount(), async (stage) => {
+      expect(stage.transport).toBe("libfuse");
+      expect(stage.mountpoint).not.toBeNull();
+      stage.raise("touched", "victim");
+      stage.begin();
+      expect(await stage.settled(5000)).toBe(true);
+      expect(stage.hostSteps().host?.["truncate#1"]).toEqual({ kind: "done" });
+      expect(statSync(stage.filePath).size).toBe(0);
+    });
+  });
+
+  it.each([
+    ["ends at once", 'process.stderr.write("no such device\\n"); process.exit(1)', "no such device"],
+    ["says something else", 'console.log("hello"); setInterval(() => {}, 1000)', "did not mount"],
+    [
+      "claims a mount that is none",
+      'console.log(JSON.stringify({ type: "ready", transport: "libfuse", mountpoint: "x" })); setInterval(() => {}, 1000)',
+      "the mount table says no",
+    ],
+  ])("fails the stage where the server %s", async (_what, program, message) => {
+    const directory = caseFolder();
+    const serverPath = join(directory, "server.cjs");
+    const { writeFileSync } = await import("node:fs");
+    writeFileSync(serverPath, program);
+    await expect(openStage(byMount(), { directory }, { serverPath })).rejects.toThrow(message);
+    expect(processesOf(directory)).toEqual([]);
+  });
+});

@@ -1,0 +1,270 @@
+import { describe, expect, it } from "vitest";
+import type { EngineName, RunResult } from "../src/evidence.ts";
+import { judge } from "../src/judge.ts";
+import type { Erratum, Expectation } from "../src/kinds.ts";
+import type { Scenario } from "../src/scenario/scenario.ts";
+import type { Verdict } from "../src/verdict.ts";
+import { proposalOf, scenarioWith } from "./support/cases.ts";
+import { type Changes, evidenceResult, expectationWith, place } from "./support/evidence.ts";
+
+type Input = {
+  readonly scenario?: Partial<Scenario>;
+  readonly proposal?: string;
+  readonly engine?: EngineName;
+  readonly expectation?: Expectation | null;
+  readonly errata?: readonly Erratum[];
+  readonly result?: RunResult;
+  readonly evidence?: Changes;
+};
+
+function verdict(input: Input = {}): Verdict {
+  return judge({
+    scenario: scenarioWith({
+      witness: [{ subject: "victim", label: "load#1", is: "value" }],
+      ...input.scenario,
+    }),
+    proposal: proposalOf(input.proposal ?? "efault-exit"),
+    engine: input.engine ?? "kvm",
+    expectation: input.expectation === undefined ? expectationWith() : input.expectation,
+    errata: input.errata ?? [],
+    result: input.result ?? evidenceResult(input.evidence),
+  });
+}
+
+const loop: Changes = {
+  observations: {
+    vmm: [{ kind: "looping", faultsPerSecond: 22_000, at: place }],
+    accesses: { victim: { "load#1": { kind: "value", value: 1n }, "load#2": { kind: "hung" } } },
+  },
+};
+const ran: Changes = {
+  observations: {
+    vmm: [{ kind: "running" }],
+    accesses: { victim: { "load#1": { kind: "value", value: 1n }, "load#2": { kind: "zero" } } },
+  },
+};
+const unseen = { "load#1": { kind: "not-reached" }, "load#2": { kind: "not-reached" } } as const;
+const mmio: Changes = {
+  attestation: { kvmBackend: "kvm_pvm" },
+  observations: { vmm: [{ kind: "stopped", reason: "mmio", at: place }] },
+};
+
+const erratum: Erratum = {
+  id: "pvm",
+  reason: "interpreted",
+  when: { kvmBackend: "kvm_pvm" },
+  scenarios: ["load-*"],
+  proposals: ["*"],
+  engine: "kvm",
+  outcomes: [{ vmm: ["stopped(mmio)"], accesses: { "victim.last": "killed" }, host: {}, bystanders: {} }],
+  link: "https://example.org",
+  owner: "vmm",
+};
+
+describe("judge", () => {
+  it("passes what is as expected, with its witnesses", () => {
+    expect(verdict()).toEqual({ kind: "pass", reason: "as test rule 1 expects" });
+  });
+
+  it("fails what deviates, and says in what", () => {
+    expect(verdict({ evidence: loop })).toEqual({
+      kind: "fail",
+      reason: "test rule 1: VMM looping, expected stopped(efault); victim.load#2 is hung, expected killed",
+    });
+  });
+
+  it.each([
+    [
+      "an access that no rule lists and that is no value",
+      { accesses: { victim: unseen } },
+      "load#1 is not-reached",
+    ],
+    [
+      "a host step that was held up",
+      { host: { host: { "truncate#1": { kind: "delayed", ms: 1900 } } } },
+      "delayed(1900.0)",
+    ],
+    [
+      "a host step that was denied",
+      { host: { host: { "truncate#1": { kind: "denied", errno: "EPERM" } } } },
+      "denied(EPERM), expected done",
+    ],
+    [
+      "a VMM where none is expected to change",
+      { vmm: [{ kind: "running" }, { kind: "running" }] },
+      "VMM running, running",
+    ],
+  ] as const)("fails %s", (_what, observations, message) => {
+    const result = verdict({ evidence: { observations } as Changes });
+    expect(result.kind).toBe("fail");
+    expect(result.reason).toContain(message);
+  });
+
+  it("compares a bystander where it is expected to be something", () => {
+    const outcome = { ...expectationWith().outcome, bystanders: { counter: "starved" } };
+    const result = verdict({
+      expectation: expectationWith({ outcome }),
+      evidence: { observations: { bystanders: { counter: "progress" } } },
+    });
+    expect(result.reason).toContain("counter is progress, expected starved");
+  });
+
+  it("compares figures where a word has them", () => {
+    const outcome = {
+      ...expectationWith().outcome,
+      accesses: { "victim.load#1": "value(0x5)", "victim.last": "killed" },
+    };
+    expect(verdict({ expectation: expectationWith({ outcome }) }).kind).toBe("fail");
+  });
+});
+
+describe("the attestation comes first", () => {
+  it.each([
+    ["another engine", { engine: "process" }, "ran on engine process, not kvm"],
+    ["another APIC", { lapic: "kernel" }, "APIC in kernel, not in user"],
+    ["async page faults on", { apfEnabled: true }, "async page faults are on in the guest"],
+    ["a mount nobody asked for", { transport: "libfuse" }, "a mount (libfuse) nobody asked for"],
+    ["no window", { windowBytes: null }, "there was no DAX window"],
+    ["no backend", { kvmBackend: null }, "no KVM backend is attested"],
+    ["other pages", { pageSize: 16384 }, "page size 16384, not 4096"],
+  ] as const)("%s proves nothing, whatever was seen", (_what, attestation, message) => {
+    for (const observations of [{}, loop.observations ?? {}]) {
+      const result = verdict({ evidence: { attestation, observations } });
+      expect(result).toMatchObject({ kind: "inconclusive", cause: "wrong-engine" });
+      expect(result.reason).toContain(message);
+    }
+  });
+
+  it("asks for the mount that the scenario uses", () => {
+    const { victim, host } = scenarioWith({}).actors;
+    if (victim === undefined || host?.in !== "host-process") throw new Error("no such actors");
+    const scenario = { actors: { victim, host: { ...host, through: "mount" } } } as const;
+    expect(verdict({ scenario })).toMatchObject({ cause: "wrong-engine", reason: "no FUSE mount was used" });
+    expect(verdict({ scenario, evidence: { attestation: { transport: "libfuse" } } }).kind).toBe("pass");
+  });
+
+  it("asks for async page faults where the proposal's guest enables them", () => {
+    const attestation = { lapic: "kernel", apfEnabled: null } as const;
+    expect(verdict({ proposal: "apf-guest", evidence: { attestation } })).toMatchObject({
+      cause: "wrong-engine",
+      reason: "async page faults are off in the guest",
+    });
+  });
+});
+
+describe("witnesses", () => {
+  const missing = { scenario: { witness: [{ subject: "victim", label: "load#1", is: "zero" }] } };
+
+  it("block a pass", () => {
+    expect(verdict(missing)).toEqual({
+      kind: "inconclusive",
+      cause: "vacuous",
+      reason: "not seen: victim.load#1 is zero",
+    });
+  });
+
+  it("do not block a counterexample", () => {
+    expect(verdict({ ...missing, evidence: loop }).kind).toBe("fail");
+  });
+
+  it("block an improvement and a known deviation: both rest on the run having meant something", () => {
+    const expectation = expectationWith({ better: ["running"] });
+    expect(verdict({ ...missing, expectation, evidence: ran }).kind).toBe("inconclusive");
+    expect(verdict({ ...missing, errata: [erratum], evidence: mmio }).kind).toBe("inconclusive");
+  });
+
+  it.each([
+    ["host", "truncate#1", "done", true],
+    ["kvm", "KVM_CAP_MEMORY_FAULT_INFO", "1", true],
+    ["kvm", "KVM_CAP_MEMORY_FAULT_INFO", "0", false],
+    ["kvm", "KVM_CAP_MCE", "0", true],
+    ["guest", "apf", "off", true],
+    ["guest", "apf", "on", false],
+  ] as const)("%s.%s is %s: %s", (subject, label, is, seen) => {
+    expect(verdict({ scenario: { witness: [{ subject, label, is }] } }).kind).toBe(
+      seen ? "pass" : "inconclusive",
+    );
+  });
+});
+
+describe("better than expected", () => {
+  const defect = { id: "endless-loop", text: "It loops.", source: "here" };
+  const expectation = expectationWith({
+    outcome: { vmm: ["looping"], accesses: { "victim.last": "hung" }, host: {}, bystanders: {} },
+    better: ["running", "stopped(efault)"],
+    defect,
+  });
+
+  it("seeing the defect that is expected is a pass", () => {
+    expect(verdict({ expectation, evidence: loop }).kind).toBe("pass");
+  });
+
+  it("not seeing it is an xpass that says so", () => {
+    for (const evidence of [ran, {}]) {
+      const result = verdict({ expectation, evidence });
+      expect(result.kind).toBe("xpass");
+      expect(result.reason).toContain("endless-loop is not seen");
+    }
+  });
+
+  it("another deviation is a failure", () => {
+    const evidence: Changes = {
+      observations: { vmm: [{ kind: "stopped", reason: "triple-fault", at: null }] },
+    };
+    expect(verdict({ expectation, evidence }).kind).toBe("fail");
+  });
+});
+
+describe("errata", () => {
+  it("in force and seen: a known deviation", () => {
+    expect(verdict({ errata: [erratum], evidence: mmio })).toEqual({
+      kind: "xfail",
+      reason: "pvm: interpreted",
+    });
+  });
+
+  it("in force and not seen: the entry has to go", () => {
+    const result = verdict({ errata: [erratum], evidence: { attestation: { kvmBackend: "kvm_pvm" } } });
+    expect(result).toMatchObject({ kind: "xpass", reason: expect.stringContaining("erratum pvm") });
+  });
+
+  it("in force, and something else is seen: a failure", () => {
+    const evidence = { ...loop, attestation: { kvmBackend: "kvm_pvm" } };
+    expect(verdict({ errata: [erratum], evidence }).kind).toBe("fail");
+  });
+
+  it("not in force on another backend, or for another scenario or kernel", () => {
+    const elsewhere = { ...mmio, attestation: { kvmBackend: "kvm_amd" } };
+    expect(verdict({ errata: [erratum], evidence: elsewhere }).kind).toBe("fail");
+    expect(verdict({ errata: [{ ...erratum, scenarios: ["store-*"] }], evidence: mmio }).kind).toBe("fail");
+    expect(verdict({ errata: [{ ...erratum, when: { kernel: "5." } }], evidence: mmio }).kind).toBe("fail");
+    expect(verdict({ errata: [{ ...erratum, when: { kernel: "6.18" } }], evidence: mmio }).kind).toBe(
+      "xfail",
+    );
+  });
+});
+
+describe("no evidence, no expectation, no capability", () => {
+  it("a time-out and an engine's error are told apart", () => {
+    expect(verdict({ result: { kind: "timeout", message: "m" } })).toEqual({
+      kind: "inconclusive",
+      cause: "timeout",
+      reason: "m",
+    });
+    expect(verdict({ result: { kind: "engine-error", message: "m" } })).toMatchObject({
+      cause: "engine-error",
+    });
+  });
+
+  it("nothing expected proves nothing", () => {
+    expect(verdict({ expectation: null })).toMatchObject({ kind: "inconclusive", cause: "vacuous" });
+  });
+
+  it("a scenario whose capability this KVM lacks is skipped", () => {
+    expect(verdict({ scenario: { needs: ["KVM_CAP_MCE"] } })).toEqual({
+      kind: "skip",
+      reason: "this KVM has no KVM_CAP_MCE",
+    });
+    expect(verdict({ scenario: { needs: ["KVM_CAP_MEMORY_FAULT_INFO"] } }).kind).toBe("pass");
+  });
+});

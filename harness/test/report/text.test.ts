@@ -1,0 +1,202 @@
+import { describe, expect, it } from "vitest";
+import { cellLines } from "../../src/report/cells.ts";
+import { gridWidth, renderGrid } from "../../src/report/grid.ts";
+import { type Style, wrap } from "../../src/report/style.ts";
+import {
+  deviationsText,
+  findingsText,
+  scorecardText,
+  skippedText,
+  summaryText,
+  tableText,
+} from "../../src/report/text.ts";
+import { scorecard } from "../../src/scorecard.ts";
+import { countVerdicts } from "../../src/verdict.ts";
+import type { Vmm } from "../../src/vocabulary.ts";
+import { scenarioWith } from "../support/cases.ts";
+import { type Changes, evidenceWith, expectationWith, place } from "../support/evidence.ts";
+import { resultWith } from "../support/results.ts";
+
+const styleOf = (widthColumns: number): Style => ({
+  widthColumns,
+  bold: (text) => text,
+  dim: (text) => text,
+  verdict: (_kind, text) => text,
+});
+const style = styleOf(160);
+
+const value = { kind: "value", value: 1n } as const;
+function cell(
+  vmm: readonly Vmm[] | null,
+  last: object,
+  rest: Changes["observations"] = {},
+): readonly string[] {
+  const observations = { accesses: { victim: { "load#1": value, "load#2": last } }, vmm, ...rest };
+  return cellLines(resultWith({ evidence: evidenceWith({ observations } as Changes) }));
+}
+const efault: Vmm = { kind: "stopped", reason: "efault", at: place };
+const looping: Vmm = { kind: "looping", faultsPerSecond: 22134.4, at: place };
+
+describe("cellLines", () => {
+  it.each([
+    [
+      "an exit",
+      [efault],
+      { kind: "killed" },
+      ["✓ EFAULT at rip 0x41000,", "  cpl 3, gpa 0x40001000,", "  hva 0x7f0000001000"],
+    ],
+    ["a loop", [looping], { kind: "hung" }, ["✓ looping: 22,134 faults/s"]],
+    ["SIGBUS", null, { kind: "sigbus", code: "unobserved" }, ["✓ SIGBUS"]],
+    ["zeros", [{ kind: "running" }], { kind: "zero" }, ["✓ zeros"]],
+    ["a value", [{ kind: "running" }], value, ["✓ value"]],
+    ["stale bytes", [{ kind: "running" }], { kind: "stale", value: 5n }, ["✓ stale 0x5"]],
+    [
+      "a loop that ended",
+      [looping, { kind: "running" }],
+      { kind: "zero" },
+      ["✓ looping: 22,134 faults/s", "  then: zeros"],
+    ],
+    [
+      "an exit without a place",
+      [{ kind: "stopped", reason: "mmio", at: null }],
+      { kind: "killed" },
+      ["✓ MMIO exit"],
+    ],
+    [
+      "a place outside every slot",
+      [{ ...efault, at: { ...place, gpa: null, hva: null } }],
+      { kind: "killed" },
+      ["✓ EFAULT at rip 0x41000,", "  cpl 3, gpa none,", "  hva none"],
+    ],
+  ] as const)("shows %s", (_what, vmm, last, lines) => {
+    expect(cell(vmm, last)).toEqual(lines);
+  });
+
+  it("shows how a counting task got on", () => {
+    const { victim, host } = scenarioWith({}).actors;
+    if (victim === undefined || host === undefined) throw new Error("no such actors");
+    const scenario = {
+      actors: { victim, counter: { in: "guest-task", steps: [{ verb: "count" }] }, host },
+    } as const;
+    const evidence = evidenceWith({ observations: { bystanders: { counter: "starved" } } });
+    expect(cellLines(resultWith({ scenario, evidence })).at(-1)).toBe("  counter: starved");
+  });
+
+  it("shows what kept a case from showing anything", () => {
+    const verdict = { kind: "inconclusive", cause: "timeout", reason: "too long" } as const;
+    expect(cellLines(resultWith({ verdict, evidence: null }))).toEqual(["? timeout"]);
+  });
+});
+
+describe("tableText", () => {
+  const results = [
+    resultWith({ proposal: "apf-loop", evidence: evidenceWith({ observations: { vmm: [looping] } }) }),
+    resultWith(),
+    resultWith({ scenario: { id: "store-after-truncate" }, verdict: { kind: "fail", reason: "r" } }),
+    resultWith({ scenario: { id: "skipped" }, verdict: { kind: "skip", reason: "no KVM" } }),
+  ];
+
+  it("has a row a scenario and a column a proposal, in the presets' order", () => {
+    expect(tableText(results, style).split("\n")).toEqual([
+      "scenario              efault-exit               apf-loop",
+      expect.stringMatching(/^─+$/),
+      "load-after-truncate   ✓ EFAULT at rip 0x41000,  ✓ looping: 22,134 faults/s",
+      "                        cpl 3, gpa 0x40001000,",
+      "                        hva 0x7f0000001000",
+      expect.stringMatching(/^─+$/),
+      "store-after-truncate  ✗ EFAULT at rip 0x41000,",
+      "                        cpl 3, gpa 0x40001000,",
+      "                        hva 0x7f0000001000",
+      "",
+      "✓ pass  ✗ fail  ≈ xfail  ! xpass  ? inconclusive",
+    ]);
+  });
+
+  it("never exceeds the width, down to the list form", () => {
+    for (const width of [48, 60, 76, 78, 100, 160]) {
+      const lines = tableText(results, styleOf(width)).split("\n").slice(0, -2);
+      for (const line of lines) expect(line.length, `${width}: ${line}`).toBeLessThanOrEqual(width);
+    }
+    expect(tableText(results, styleOf(60))).toContain("  efault-exit   ✓ EFAULT at rip 0x41000,");
+  });
+
+  it("says so where nothing ran", () => {
+    expect(tableText([], style)).toBe("Nothing ran.");
+  });
+});
+
+describe("the lists below the table", () => {
+  it("count skipped cases by reason, with the fix", () => {
+    const skip = { kind: "skip", reason: "no KVM" } as const;
+    const text = skippedText(
+      [resultWith({ verdict: skip }), resultWith({ verdict: skip, proposal: "apf-loop" })],
+      style,
+    );
+    expect(text).toContain("2 cases skipped\n    2  no KVM\n       fix: mend it");
+    expect(text).toContain("daxfault run load-after-truncate --proposal efault-exit --engine kvm");
+    expect(skippedText([resultWith()], style)).toBeNull();
+  });
+
+  it.each([
+    { kind: "fail", reason: "r" },
+    { kind: "xpass", reason: "r" },
+    { kind: "xfail", reason: "r" },
+    { kind: "inconclusive", cause: "vacuous", reason: "r" },
+  ] as const)("end every line that is not a pass with a replay command: $kind", (verdict) => {
+    expect(deviationsText([resultWith({ verdict })], style)).toMatch(
+      /daxfault run load-after-truncate --proposal efault-exit --engine kvm$/,
+    );
+  });
+
+  it("say nothing of passes", () => {
+    expect(deviationsText([resultWith()], style)).toBeNull();
+  });
+
+  it("name a defect that was seen once, however many cases showed it", () => {
+    const defect = { id: "endless-loop", text: "It loops.", source: "async_pf.c" };
+    const result = resultWith({ expectation: expectationWith({ defect }) });
+    const text = findingsText([result, result], style);
+    expect(text).toContain("endless-loop (2 cases): It loops.");
+    expect(
+      findingsText(
+        [resultWith({ verdict: { kind: "fail", reason: "r" }, expectation: expectationWith({ defect }) })],
+        style,
+      ),
+    ).toBeNull();
+  });
+
+  it("give every property a row in the scorecard", () => {
+    const text = scorecardText(scorecard(["native"], [], []), style);
+    expect(text?.split("\n").filter((line) => line.endsWith("·"))).toHaveLength(15);
+    expect(scorecardText([], style)).toBeNull();
+  });
+
+  it("sum up", () => {
+    const counts = countVerdicts([resultWith().verdict, { kind: "xfail", reason: "" }]);
+    expect(summaryText(counts, 0, 1234, style)).toBe(
+      "1 pass, 1 xfail in 1.2 s. Exit code 0: everything went as expected.",
+    );
+  });
+});
+
+describe("renderGrid", () => {
+  it("draws a rule only beside rows of several lines", () => {
+    const grid = {
+      head: ["a", "b"],
+      rows: [
+        [["1"], ["2"]],
+        [["3"], ["4"]],
+        [["5"], ["6", "7"]],
+      ],
+    };
+    expect(gridWidth(grid)).toBe(4);
+    expect(renderGrid(grid, style)).toBe(["a  b", "────", "1  2", "3  4", "────", "5  6", "   7"].join("\n"));
+  });
+});
+
+describe("wrap", () => {
+  it("breaks at blanks, and leaves longer words whole", () => {
+    expect(wrap("aa bb cc dddddddd e", 5)).toEqual(["aa bb", "cc", "dddddddd", "e"]);
+    expect(wrap("", 5)).toEqual([]);
+  });
+});

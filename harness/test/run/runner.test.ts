@@ -1,0 +1,162 @@
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import type { Engine } from "../../src/engine.ts";
+import type { Expectation } from "../../src/kinds.ts";
+import { openRunDirectory } from "../../src/run/directory.ts";
+import { type PlannedCase, plan, replayCommand } from "../../src/run/plan.ts";
+import { type RunnerOptions, type RunOutcome, runCases } from "../../src/run/runner.ts";
+import type { Scenario } from "../../src/scenario/scenario.ts";
+import { proposalOf, scenarioWith } from "../support/cases.ts";
+import { evidenceResult, expectationWith, scriptedEngine } from "../support/evidence.ts";
+
+const efaultExit = proposalOf("efault-exit");
+
+function planned(count: number): readonly PlannedCase[] {
+  return Array.from({ length: count }, (_, index) => ({
+    scenario: scenarioWith({ id: `s${index}` }),
+    argument: `s${index}`,
+    proposal: efaultExit,
+    engine: "kvm" as const,
+    support: { kind: "yes" as const },
+  }));
+}
+
+async function run(
+  cases: readonly PlannedCase[],
+  engine: Engine,
+  changes: Partial<RunnerOptions> = {},
+): Promise<RunOutcome> {
+  const directory = openRunDirectory();
+  try {
+    return await runCases(cases, {
+      engines: new Map([["kvm", engine]]),
+      directory,
+      jobs: 2,
+      timeoutMs: 1000,
+      signal: new AbortController().signal,
+      expectationOf: () => expectationWith(),
+      errata: [],
+      onStart: () => {},
+      onEnd: () => {},
+      ...changes,
+    });
+  } finally {
+    expect(await directory.close()).toEqual([]);
+    expect(existsSync(directory.path)).toBe(false);
+  }
+}
+
+describe("runCases", () => {
+  it("gives each case an empty folder of its own that goes with it, and keeps the plan's order", async () => {
+    const folders: string[] = [];
+    const engine = scriptedEngine(async (scenario, _proposal, { directory }) => {
+      expect(existsSync(directory)).toBe(true);
+      folders.push(directory);
+      writeFileSync(join(directory, "left"), "x");
+      await new Promise((resolve) => setTimeout(resolve, scenario.id === "s0" ? 100 : 5));
+      return evidenceResult();
+    });
+    const { results, defects, interrupted } = await run(planned(5), engine);
+    expect(results.map(({ planned: { scenario } }) => scenario.id)).toEqual(["s0", "s1", "s2", "s3", "s4"]);
+    expect(results.every(({ verdict }) => verdict.kind === "pass")).toBe(true);
+    expect(new Set(folders).size).toBe(5);
+    expect(folders.some((folder) => existsSync(folder))).toBe(false);
+    expect([defects, interrupted]).toEqual([[], false]);
+  });
+
+  it("runs as many at a time as it is told", async () => {
+    let now = 0;
+    let most = 0;
+    const engine = scriptedEngine(async () => {
+      now += 1;
+      most = Math.max(most, now);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+      now -= 1;
+      return evidenceResult();
+    });
+    await run(planned(9), engine, { jobs: 3 });
+    expect(most).toBe(3);
+  });
+
+  it("skips what cannot run, with the reason, and does not start it", async () => {
+    const engine = scriptedEngine(() => Promise.reject(new Error("must not run")));
+    const cases = planned(1).map((one) => ({
+      ...one,
+      support: { kind: "no" as const, reason: "no KVM", fix: null },
+    }));
+    const { results } = await run(cases, engine);
+    expect(results[0]?.verdict).toEqual({ kind: "skip", reason: "no KVM" });
+  });
+
+  it("ends a case whose engine does not, as a time-out", async () => {
+    const engine = scriptedEngine(() => new Promise(() => {}));
+    const { results } = await run(planned(1), engine, { timeoutMs: 10 });
+    expect(results[0]?.verdict).toMatchObject({ kind: "inconclusive", cause: "timeout" });
+  });
+
+  it("takes a crash of the judge for a defect, never for a pass", async () => {
+    const broken = { ...expectationWith(), outcome: null } as unknown as Expectation;
+    const { results, defects } = await run(
+      planned(1),
+      scriptedEngine(async () => evidenceResult()),
+      {
+        expectationOf: () => broken,
+      },
+    );
+    expect(results[0]?.verdict).toMatchObject({ kind: "inconclusive", cause: "engine-error" });
+    expect(defects).toEqual([expect.stringContaining("the judge failed on s0 x efault-exit")]);
+  });
+
+  it("starts nothing new once it is aborted, and drops what was under way", async () => {
+    const abort = new AbortController();
+    const engine = scriptedEngine(async (scenario) => {
+      if (scenario.id === "s1") abort.abort();
+      return evidenceResult();
+    });
+    const { results, interrupted } = await run(planned(9), engine, { jobs: 1, signal: abort.signal });
+    expect(results.map(({ planned: { scenario } }) => scenario.id)).toEqual(["s0"]);
+    expect(interrupted).toBe(true);
+  });
+});
+
+describe("plan", () => {
+  const engines = (...names: ("process" | "kvm")[]) =>
+    names.map((name) => ({
+      engine: scriptedEngine(async () => evidenceResult(), { name }),
+      available: { kind: "yes" as const },
+    }));
+  const named = (changes: Partial<Scenario> = {}) => ({
+    scenario: scenarioWith(changes),
+    argument: "./mine.json",
+  });
+  const both = [proposalOf("native"), efaultExit];
+  const names = (cases: readonly PlannedCase[]) =>
+    cases.map(({ proposal, engine }) => `${proposal.id} ${engine}`);
+
+  it("pairs proposals with the engines that they are for", () => {
+    expect(names(plan([named()], both, engines("process", "kvm")))).toEqual([
+      "native process",
+      "efault-exit kvm",
+    ]);
+  });
+
+  it("leaves out what a scenario is not about", () => {
+    expect(names(plan([named({ proposals: ["efault-exit"] })], both, engines("process", "kvm")))).toEqual([
+      "efault-exit kvm",
+    ]);
+  });
+
+  it("keeps a pair that makes no sense if it is all that was asked for", () => {
+    expect(names(plan([named()], [efaultExit], engines("process")))).toEqual(["efault-exit process"]);
+  });
+
+  it("takes an engine's absence for every case of it", () => {
+    const absent = { kind: "no", reason: "no KVM", fix: null } as const;
+    const [kvm] = engines("kvm");
+    if (kvm === undefined) throw new Error("no engine");
+    const [one] = plan([named()], [efaultExit], [{ ...kvm, available: absent }]);
+    expect(one?.support).toEqual(absent);
+    expect(one && replayCommand(one)).toBe("daxfault run ./mine.json --proposal efault-exit --engine kvm");
+  });
+});

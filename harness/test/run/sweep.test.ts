@@ -1,0 +1,83 @@
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { mountsBelow, mountTmpfs } from "../../../sys/src/index.ts";
+import { supportOf, thisMachine } from "../../src/machine.ts";
+import { isRunDirectory, processesOf, runDirectoryParent, sweep } from "../../src/run/sweep.ts";
+import { childEnvironment } from "../../src/run/tag.ts";
+import { caseFolder, eventually } from "../support/folders.ts";
+
+const root = supportOf(thisMachine(), ["root"]);
+
+/** A process that ignores every request to end. */
+function stubborn(directory: string): void {
+  const program = 'process.on("SIGTERM", () => {}); setInterval(() => {}, 1000)';
+  spawn(process.execPath, ["-e", program], {
+    env: { ...process.env, ...childEnvironment(directory) },
+    stdio: "ignore",
+    detached: true,
+  }).unref();
+}
+
+describe("isRunDirectory", () => {
+  it.each([
+    [join(runDirectoryParent, "daxfault-abc123"), true],
+    [join(runDirectoryParent, "daxfault-abc123", "case-1"), true],
+    [runDirectoryParent, false],
+    ["/", false],
+    ["/home", false],
+    [join(runDirectoryParent, "other"), false],
+    [join(runDirectoryParent, "other", "daxfault-abc123"), false],
+  ])("%s: %s", (path, expected) => {
+    expect(isRunDirectory(path)).toBe(expected);
+  });
+
+  it("is asked before anything is killed or removed", async () => {
+    await expect(sweep("/")).rejects.toThrow("/ is not a run directory");
+  });
+});
+
+describe("sweep", () => {
+  it("kills the processes of the folder and of folders below, not those of its neighbours", async () => {
+    const folder = caseFolder();
+    const neighbour = caseFolder();
+    mkdirSync(join(folder, "case-1"));
+    stubborn(folder);
+    stubborn(join(folder, "case-1"));
+    stubborn(neighbour);
+    const started = () => processesOf(folder).length === 2 && processesOf(neighbour).length === 1;
+    expect(await eventually(started)).toBe(true);
+    expect(await sweep(join(folder, "case-1"))).toEqual([]);
+    expect(processesOf(folder)).toHaveLength(1);
+    expect(await sweep(folder)).toEqual([]);
+    expect(processesOf(folder)).toEqual([]);
+    expect(processesOf(neighbour)).toHaveLength(1);
+  });
+
+  it("removes the folder with all its files, and is content if it is gone already", async () => {
+    const folder = caseFolder();
+    mkdirSync(join(folder, "a", "b"), { recursive: true });
+    writeFileSync(join(folder, "a", "b", "c"), "x");
+    expect(await sweep(folder)).toEqual([]);
+    expect(existsSync(folder)).toBe(false);
+    expect(await sweep(folder)).toEqual([]);
+  });
+
+  it.skipIf(root.kind === "no")(
+    "takes away mounts, stacked and nested ones too, though somebody uses them",
+    async () => {
+      const folder = caseFolder();
+      const outer = join(folder, "outer");
+      mkdirSync(outer);
+      mountTmpfs(outer, 1n << 20n);
+      mkdirSync(join(outer, "inner"));
+      mountTmpfs(join(outer, "inner"), 1n << 20n);
+      mountTmpfs(join(outer, "inner"), 1n << 20n);
+      expect(mountsBelow(folder)).toHaveLength(3);
+      expect(await sweep(folder)).toEqual([]);
+      expect(mountsBelow(folder)).toEqual([]);
+      expect(existsSync(folder)).toBe(false);
+    },
+  );
+});

@@ -1,0 +1,139 @@
+import { describe, expect, it } from "vitest";
+import type { Evidence } from "../src/evidence.ts";
+import { properties } from "../src/properties.ts";
+import type { Scenario } from "../src/scenario/scenario.ts";
+import { type ScoredCase, scoreCell, scorecard } from "../src/scorecard.ts";
+import { scenarioWith } from "./support/cases.ts";
+import { type Changes, evidenceWith, place } from "./support/evidence.ts";
+
+function decide(property: string, evidence: Evidence, scenario: Scenario = scenarioWith({})): string {
+  return properties.find(({ id }) => id === property)?.decide?.(scenario, evidence) ?? "unknown";
+}
+
+const value = { kind: "value", value: 1n } as const;
+const seen = (last: object, rest: Changes["observations"] = {}): Evidence =>
+  evidenceWith({
+    observations: { accesses: { victim: { "load#1": value, "load#2": last } }, ...rest },
+  } as Changes);
+
+const looping = seen({ kind: "hung" }, { vmm: [{ kind: "looping", faultsPerSecond: 9, at: place }] });
+const native = (last: object, rest: Changes["observations"] = {}): Evidence =>
+  seen(last, { vmm: null, guestKernel: null, ...rest });
+const sigbus = native({ kind: "sigbus", code: "unobserved" });
+const running = seen({ kind: "zero" }, { vmm: [{ kind: "running" }] });
+
+describe("properties", () => {
+  it.each([
+    ["terminates", "a loop", looping, "no"],
+    ["terminates", "an exit", evidenceWith(), "yes"],
+    ["terminates", "a hang without a VM", native({ kind: "hung" }), "no"],
+    ["contained", "a VM that stopped", evidenceWith(), "no"],
+    ["contained", "a loop, nobody watching", looping, "unknown"],
+    ["contained", "a starved bystander", native(value, { bystanders: { counter: "starved" } }), "no"],
+    ["contained", "a bystander that got on", native(value, { bystanders: { counter: "progress" } }), "yes"],
+    ["precise-load", "SIGBUS", sigbus, "yes"],
+    ["precise-load", "EFAULT with a place", evidenceWith(), "yes"],
+    [
+      "precise-load",
+      "EFAULT without one",
+      seen({ kind: "killed" }, { vmm: [{ kind: "stopped", reason: "efault", at: null }] }),
+      "no",
+    ],
+    [
+      "precise-load",
+      "an MMIO exit",
+      seen({ kind: "killed" }, { vmm: [{ kind: "stopped", reason: "mmio", at: place }] }),
+      "no",
+    ],
+    ["precise-load", "a loop", looping, "no"],
+    ["precise-load", "zeros: nothing failed", running, "unknown"],
+    ["precise-store", "a load only", sigbus, "unknown"],
+    ["no-silent-data", "zeros", running, "no"],
+    ["no-silent-data", "stale bytes", native({ kind: "stale", value: 5n }), "no"],
+    ["no-silent-data", "SIGBUS", sigbus, "yes"],
+    ["host-unharmed", "a loop burns a core", looping, "no"],
+    ["host-unharmed", "an exit", evidenceWith(), "yes"],
+    [
+      "host-unharmed",
+      "a truncation held up",
+      native(value, { host: { host: { "truncate#1": { kind: "delayed", ms: 1900 } } } }),
+      "no",
+    ],
+    ["reversible", "zeros after growing again", running, "yes"],
+    ["reversible", "still hung", looping, "no"],
+    ["kernel-access", "no kernel actor", evidenceWith(), "unknown"],
+    ["nmi-safe", "anything", evidenceWith(), "unknown"],
+  ] as const)("%s: %s", (property, _what, evidence, finding) => {
+    expect(decide(property, evidence)).toBe(finding);
+  });
+
+  it("kernel-access: an error that the kernel survives", () => {
+    const { victim } = scenarioWith({}).actors;
+    if (victim?.in !== "guest-task") throw new Error("no such actor");
+    const scenario = scenarioWith({ actors: { victim: { ...victim, in: "guest-kernel" } } });
+    expect(decide("kernel-access", evidenceWith(), scenario)).toBe("no");
+    const survived = seen({ kind: "efault" }, { vmm: [{ kind: "running" }] });
+    expect(decide("kernel-access", survived, scenario)).toBe("yes");
+    expect(
+      decide(
+        "kernel-access",
+        { ...survived, observations: { ...survived.observations, guestKernel: "oops" } },
+        scenario,
+      ),
+    ).toBe("no");
+  });
+});
+
+describe("scoreCell", () => {
+  const scored = (evidence: Evidence, changes: Partial<ScoredCase> = {}): ScoredCase => ({
+    scenario: scenarioWith({ properties: ["terminates"] }),
+    proposal: "p",
+    engine: "kvm",
+    verdict: "pass",
+    evidence,
+    ...changes,
+  });
+  const cell = (...cases: ScoredCase[]) => scoreCell("p", "terminates", cases, []);
+
+  it("says yes, no, or partly if cases differ", () => {
+    expect(cell(scored(evidenceWith()))).toMatchObject({ holds: "yes", cases: 1, engines: ["kvm"] });
+    expect(cell(scored(looping)).holds).toBe("no");
+    expect(cell(scored(looping), scored(evidenceWith()))).toMatchObject({ holds: "partly", cases: 2 });
+  });
+
+  it("is decided by failures too: a property can be false as well as unexpected", () => {
+    expect(cell(scored(looping, { verdict: "fail" })).holds).toBe("no");
+  });
+
+  it("is not decided by what proves nothing, is known to be peculiar, or does not name the property", () => {
+    expect(cell(scored(looping, { verdict: "inconclusive" })).holds).toBe("unknown");
+    expect(cell(scored(looping, { verdict: "xfail" })).holds).toBe("unknown");
+    expect(cell(scored(looping, { scenario: scenarioWith({ properties: [] }) })).holds).toBe("unknown");
+    expect(cell(scored(looping, { proposal: "q" })).holds).toBe("unknown");
+  });
+
+  it("falls back to a document, with its source, only where nothing decides", () => {
+    const documented = [{ proposal: "p", property: "terminates", says: "yes", source: "a book" } as const];
+    expect(scoreCell("p", "terminates", [], documented)).toMatchObject({
+      holds: "documented",
+      says: "yes",
+      source: "a book",
+      cases: 0,
+    });
+    expect(scoreCell("p", "terminates", [scored(looping)], documented)).toMatchObject({
+      holds: "no",
+      source: null,
+    });
+  });
+
+  it("is exhaustive only if all its cases are", () => {
+    const exhaustive = { ...evidenceWith(), exhaustiveness: { kind: "exhaustive", states: 9 } } as const;
+    expect(cell(scored(exhaustive)).exhaustive).toBe(true);
+    expect(cell(scored(exhaustive), scored(evidenceWith())).exhaustive).toBe(false);
+    expect(cell().exhaustive).toBe(false);
+  });
+
+  it("has a cell for every property", () => {
+    expect(scorecard(["p", "q"], [], [])).toHaveLength(2 * properties.length);
+  });
+});

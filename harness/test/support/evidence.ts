@@ -1,0 +1,87 @@
+/** Evidence and engines for tests, by what differs from a case in which the VM stopped with EFAULT. */
+import type { Engine } from "../../src/engine.ts";
+import type { Attestation, Evidence, Observations, RunResult } from "../../src/evidence.ts";
+import type { Expectation } from "../../src/kinds.ts";
+
+export const place = {
+  rip: 0x41000n,
+  cpl: 3,
+  gva: 0x40001000n,
+  gpa: 0x40001000n,
+  hva: 0x7f0000001000n,
+} as const;
+
+export type Changes = {
+  readonly attestation?: Partial<Attestation>;
+  readonly observations?: Partial<Observations>;
+} & Partial<Omit<Evidence, "attestation" | "observations">>;
+
+/** Of `scenarioWith({})` with the proposal efault-exit on the engine kvm. */
+export function evidenceWith(changes: Changes = {}): Evidence {
+  const { attestation, observations, ...rest } = changes;
+  return {
+    attestation: {
+      engine: "kvm",
+      kernel: "6.18.0",
+      kvmBackend: "kvm_amd",
+      capabilities: { KVM_CAP_MEMORY_FAULT_INFO: 1 },
+      lapic: "user",
+      apfEnabled: false,
+      pageSize: 4096,
+      transport: null,
+      windowBytes: 0x200000,
+      ...attestation,
+    },
+    observations: {
+      accesses: {
+        victim: { "load#1": { kind: "value", value: 0xda0000001000n }, "load#2": { kind: "killed" } },
+      },
+      host: { host: { "truncate#1": { kind: "done" } } },
+      vmm: [{ kind: "stopped", reason: "efault", at: place }],
+      guestKernel: "alive",
+      bystanders: {},
+      ...observations,
+    },
+    counts: { truncate: 1 },
+    counters: { pf_taken: 12n },
+    trace: [{ kind: "truncate", actor: "host", atMs: 3.5, gpa: null, detail: "to 0 bytes" }],
+    exhaustiveness: { kind: "sampled", runs: 1, seed: null },
+    durationMs: 12.5,
+    ...rest,
+  };
+}
+
+export const evidenceResult = (changes: Changes = {}): RunResult => ({
+  kind: "evidence",
+  evidence: evidenceWith(changes),
+});
+
+export function expectationWith(changes: Partial<Expectation> = {}): Expectation {
+  return {
+    rule: "test rule 1",
+    outcome: {
+      vmm: ["stopped(efault)"],
+      accesses: { "victim.last": "killed" },
+      host: {},
+      bystanders: {},
+    },
+    better: [],
+    defect: null,
+    ...changes,
+  };
+}
+
+/** An engine that does what it is told, under the name kvm. */
+export function scriptedEngine(run: Engine["run"], changes: Partial<Engine> = {}): Engine {
+  return {
+    name: "kvm",
+    describe: () => "scripted",
+    available: async () => ({ kind: "yes" }),
+    supports: () => ({ kind: "yes" }),
+    attest: async () => evidenceWith().attestation,
+    open: async () => {},
+    run,
+    close: async () => {},
+    ...changes,
+  };
+}

@@ -1,0 +1,173 @@
+/** scripts/bootstrap in a made-up checkout, with made-up tools: what it installs, what it says, when it is silent. */
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+
+const systemTools = ["sh", "find", "touch", "dirname", "mkdir"];
+const packageTools = ["gcc", "ld", "make", "g++", "python3", "fusermount3"];
+const lock = (version: string): string =>
+  JSON.stringify({
+    packages: { "": {}, "node_modules/a": { version }, "node_modules/b": { version: "1", optional: true } },
+  });
+
+type Checkout = {
+  readonly folder: string;
+  /** Puts a shell script into the PATH. */
+  tool(name: string, script: string): void;
+  remove(...names: string[]): void;
+  bootstrap(): { readonly code: number | null; readonly stderr: string; readonly stdout: string };
+  /** What the stand-ins of npm, apt-get and build were called with. */
+  calls(): string;
+};
+
+function makeCheckout(): Checkout {
+  const folder = mkdtempSync(join(tmpdir(), "daxfault-test-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const bin = join(folder, "bin");
+  for (const path of ["bin", "scripts", "node_modules"]) mkdirSync(join(folder, path));
+  copyFileSync("scripts/bootstrap", join(folder, "scripts/bootstrap"));
+  const log = join(folder, "calls");
+  writeFileSync(log, "");
+  const tool = (name: string, script: string): void => {
+    const path = join(bin, name);
+    rmSync(path, { force: true });
+    writeFileSync(path, `#!/bin/sh\n${script}\n`);
+    chmodSync(path, 0o755);
+  };
+  for (const name of systemTools) {
+    symlinkSync(
+      execFileSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).trim(),
+      join(bin, name),
+    );
+  }
+  symlinkSync(process.execPath, join(bin, "node"));
+  for (const name of packageTools) tool(name, "exit 0");
+  tool("id", "echo 1000");
+  tool("npm", `echo "npm $*" >> ${log}; [ "$1" != ci ] || touch node_modules/.package-lock.json`);
+  tool("apt-get", `echo "apt-get $*" >> ${log}`);
+  writeFileSync(join(folder, "scripts/build"), `#!/bin/sh\necho build >> ${log}\n`);
+  chmodSync(join(folder, "scripts/build"), 0o755);
+  for (const name of ["mmap-io", "fuse-native"]) {
+    mkdirSync(join(folder, "node_modules", name));
+    writeFileSync(join(folder, "node_modules", name, "index.js"), "");
+  }
+  writeFileSync(join(folder, "package-lock.json"), lock("1"));
+  writeFileSync(join(folder, "node_modules/.package-lock.json"), lock("1"));
+  return {
+    folder,
+    tool,
+    remove: (...names) => {
+      for (const name of names) rmSync(join(bin, name));
+    },
+    bootstrap() {
+      const { status, stderr, stdout } = spawnSync(join(folder, "scripts/bootstrap"), {
+        env: { PATH: bin, HOME: folder },
+        encoding: "utf8",
+      });
+      return { code: status, stderr, stdout };
+    },
+    calls: () => readFileSync(log, "utf8"),
+  };
+}
+
+/** As if package-lock.json had been written after the installation. */
+function touchLock({ folder }: Checkout, text: string): void {
+  const path = join(folder, "package-lock.json");
+  writeFileSync(path, text);
+  const later = new Date(Date.now() + 60_000);
+  utimesSync(path, later, later);
+}
+
+describe("scripts/bootstrap", () => {
+  it("is silent where everything is there, and builds", () => {
+    const checkout = makeCheckout();
+    expect(checkout.bootstrap()).toEqual({ code: 0, stderr: "", stdout: "" });
+    expect(checkout.bootstrap()).toEqual({ code: 0, stderr: "", stdout: "" });
+    expect(checkout.calls()).toBe("build\nbuild\n");
+  });
+
+  it("refuses a Node that is too old, or none", () => {
+    const checkout = makeCheckout();
+    checkout.remove("node");
+    expect(checkout.bootstrap()).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("Node is missing"),
+    });
+    checkout.tool("node", 'case "$1" in --version) echo v18.20.0;; esac');
+    expect(checkout.bootstrap()).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("Node v18.20.0 is too old: 20.19 or newer is needed"),
+    });
+    expect(checkout.calls()).toBe("");
+  });
+
+  it("says what to install and why where it may not, and goes on", () => {
+    const checkout = makeCheckout();
+    checkout.remove("gcc", "fusermount3");
+    const { code, stderr } = checkout.bootstrap();
+    expect(code).toBe(0);
+    expect(stderr).toContain("gcc: compiles the micro-guest (engine kvm)");
+    expect(stderr).toContain("fuse3: fusermount");
+    expect(stderr).toContain("apt-get install gcc fuse3");
+    expect(checkout.calls()).toBe("build\n");
+  });
+
+  it("installs as root with apt-get what is missing, and nothing else", () => {
+    const checkout = makeCheckout();
+    checkout.tool("id", "echo 0");
+    checkout.remove("make");
+    expect(checkout.bootstrap().stderr).toContain("installing with apt-get: make");
+    expect(checkout.calls()).toBe(
+      "apt-get update -qq\napt-get install -y -qq --no-install-recommends make\nbuild\n",
+    );
+  });
+
+  it("goes on where apt-get fails", () => {
+    const checkout = makeCheckout();
+    checkout.tool("id", "echo 0");
+    checkout.tool("apt-get", "exit 100");
+    checkout.remove("make");
+    expect(checkout.bootstrap()).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining("apt-get failed; going on without: make"),
+    });
+  });
+
+  it("installs Node packages where they are missing or another version is wanted, not where a file is merely newer", () => {
+    const checkout = makeCheckout();
+    touchLock(checkout, lock("1"));
+    expect(checkout.bootstrap().stderr).toBe("");
+    expect(checkout.calls()).toBe("build\n");
+    touchLock(checkout, lock("2"));
+    expect(checkout.bootstrap().stderr).toContain("package-lock.json has changed: npm ci");
+    rmSync(join(checkout.folder, "node_modules/.package-lock.json"));
+    expect(checkout.bootstrap().stderr).toContain("installing Node packages: npm ci");
+    expect(checkout.calls().match(/^npm ci/gm)).toHaveLength(2);
+  });
+
+  it("rebuilds a native package that does not load, says so if that does not help, and asks only once", () => {
+    const checkout = makeCheckout();
+    writeFileSync(join(checkout.folder, "node_modules/mmap-io/index.js"), "throw new Error('another ABI')");
+    const { code, stderr } = checkout.bootstrap();
+    expect(code).toBe(0);
+    expect(stderr).toContain("optional package mmap-io does not load");
+    expect(checkout.calls()).toContain("npm rebuild mmap-io");
+    expect(checkout.bootstrap().stderr).toBe("");
+    expect(
+      existsSync(join(checkout.folder, `node_modules/.daxfault-native-${process.versions.modules}`)),
+    ).toBe(true);
+  });
+});
