@@ -109,6 +109,7 @@ function lowestSize(scenario: Scenario): bigint {
   const sizes = hostActors(scenario).flatMap(([, actor]) =>
     actor.steps.flatMap((step) => (step.verb === "truncate" ? [step.size] : [])),
   );
+  // biome-ignore lint/complexity/useMathMinMax: Math.min takes no bigints
   return sizes.reduce((least, size) => (size < least ? size : least), scenario.backing.size);
 }
 

@@ -92,6 +92,7 @@ enum configuration {
     CONFIGURE_NMI_IS_SIGBUS = 1 << 3,      /* as gVisor: an NMI means that the interrupted access failed */
     CONFIGURE_MCE_SAFE_READS = 1 << 4,     /* machine checks in the kernel's reads of user memory are fixed up */
     CONFIGURE_MCE_SAFE_WRITES = 1 << 5,    /* and in its writes, which Linux cannot */
+    CONFIGURE_PF_IS_ERROR = 1 << 6,        /* a #PF that the page tables do not explain is an error, not spurious */
 };
 
 enum event_kind {

@@ -79,8 +79,11 @@ void page_fault(struct frame *frame)
     volatile uint64_t *pte = pte_of(address);
     if (pte && (*pte & PTE_POISONED))
         fail(frame, SIGBUS_MCEERR_AR, address, PANIC_EXCEPTION_IN_KERNEL);
-    else if (pte && (*pte & PTE_PRESENT)) /* the page is there, the memory behind it is not: somebody injected this */
-        fail(frame, SIGBUS_ADRERR, address, PANIC_EXCEPTION_IN_KERNEL);
+    else if (pte && (*pte & PTE_PRESENT)) {
+        /* The page is there, the memory behind it is not: somebody injected this. Linux finds nothing wrong and retries. */
+        if (channel->configuration & CONFIGURE_PF_IS_ERROR)
+            fail(frame, SIGBUS_ADRERR, address, PANIC_EXCEPTION_IN_KERNEL);
+    }
     else if (!in_kernel(frame))
         kill_task(frame); /* SIGSEGV */
     else if (!fixup(frame, address))

@@ -18,6 +18,8 @@ export type MachineOptions = VmOptions & {
   readonly asyncPageFaults: boolean;
   /** The guest takes an NMI for the failure of the access that it interrupts, as gVisor's sentry does. */
   readonly nmiIsSigbus: boolean;
+  /** The guest takes a #PF that its page tables do not explain for an error; Linux takes it for spurious and retries. */
+  readonly pageFaultIsError: boolean;
   /** Which of the guest kernel's copies survive a machine check: Linux's are `reads` (copy_from_user) at best. */
   readonly machineCheckSafe: "none" | "reads" | "all";
   readonly windowHva: bigint;
@@ -91,6 +93,7 @@ function configurationBits(options: MachineOptions): number {
     (options.lapicInKernel ? bits.CONFIGURE_LAPIC | bits.CONFIGURE_TIMER : 0) |
     (options.asyncPageFaults ? bits.CONFIGURE_APF : 0) |
     (options.nmiIsSigbus ? bits.CONFIGURE_NMI_IS_SIGBUS : 0) |
+    (options.pageFaultIsError ? bits.CONFIGURE_PF_IS_ERROR : 0) |
     (machineCheckSafe !== "none" ? bits.CONFIGURE_MCE_SAFE_READS : 0) |
     (machineCheckSafe === "all" ? bits.CONFIGURE_MCE_SAFE_WRITES : 0)
   );

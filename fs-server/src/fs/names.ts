@@ -24,7 +24,12 @@ export function checkedName(bytes: Uint8Array): ComponentName {
   const length = bytes.length - 1;
   if (length <= 0) throw failure("ENOENT");
   if (length > NAME_MAX_BYTES) throw failure("ENAMETOOLONG");
-  if (bytes.indexOf(0) !== length || bytes.includes(SLASH)) throw failure("EINVAL");
+  if (bytes[length] !== 0) throw failure("EINVAL");
+  // A plain loop: for names this short it is faster than two calls of built-in searches.
+  for (let i = 0; i < length; i += 1) {
+    const byte = bytes[i];
+    if (byte === 0 || byte === SLASH) throw failure("EINVAL");
+  }
   const dots = bytes[0] === DOT && (length === 1 || (length === 2 && bytes[1] === DOT));
   if (dots) throw failure("EINVAL");
   return bytes as ComponentName;

@@ -22,7 +22,7 @@ export class CallerIdentity {
 
   run<T>(caller: Caller, umask: number, work: () => T): T {
     const foreign = caller.uid !== this.#uid || caller.gid !== this.#gid;
-    const switched = foreign && this.#mayswitch();
+    const switched = foreign && this.#maySwitch();
     if (switched) setFileSystemIdentity(caller.uid, caller.gid);
     const oldMask = setUmask(umask);
     try {
@@ -33,7 +33,7 @@ export class CallerIdentity {
     }
   }
 
-  #mayswitch(): boolean {
+  #maySwitch(): boolean {
     this.#canSwitch ??= keepCapabilitiesAcrossIdentities();
     return this.#canSwitch;
   }

@@ -166,7 +166,7 @@ export class PassthroughFileSystem implements FileSystem {
     if (fd < 0 && failure(-fd).code === "EEXIST" && (flags & files.O_EXCL) === 0) {
       return this.#openExisting(parent, place.name, openFlags);
     }
-    return this.#adoptOpen(succeeded(fd));
+    return this.#adoptOpen(succeeded(fd), { parent, name: place.name });
   }
 
   #openExisting(parent: Inode, name: ComponentName, openFlags: number): { entry: Entry; handle: FileHandle } {
@@ -190,18 +190,39 @@ export class PassthroughFileSystem implements FileSystem {
     const fd = this.#identity.run(what.caller, what.umask, () =>
       files.openat(files.AT_FDCWD, reopenPath(parentFd), openFlags, what.mode & 0o7777),
     );
-    return this.#adoptOpen(succeeded(fd));
+    return this.#adoptOpen(succeeded(fd), null);
   }
 
-  /** Entry and handle for a descriptor that was just created. Takes it over. */
-  #adoptOpen(fd: number): { entry: Entry; handle: FileHandle } {
-    const pin = files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
+  /** Entry and handle for a descriptor that was just created, by its name where it has one. Takes it over. */
+  #adoptOpen(
+    fd: number,
+    made: { readonly parent: Inode; readonly name: ComponentName } | null,
+  ): { entry: Entry; handle: FileHandle } {
+    const pin = made === null ? this.#pinOf(fd) : this.#pinByName(fd, made.parent, made.name);
     if (pin < 0) {
       files.close(fd);
       throw failure(-pin);
     }
     const entry = this.#adopt(pin);
     return { entry, handle: this.#handles.add({ kind: "file", fd }) };
+  }
+
+  #pinOf(fd: number): number {
+    return files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
+  }
+
+  /** Cheaper than by /proc, which makes an inode for each descriptor; but a name can be given to another file meanwhile: then /proc it is. */
+  #pinByName(fd: number, parent: Inode, name: ComponentName): number {
+    if (statInto(fd, files.EMPTY_PATH) < 0) return this.#pinOf(fd);
+    const { device, ino } = lastIdentity();
+    const pin = files.openat(parent.fd, name, files.O_PATH | files.O_NOFOLLOW);
+    if (pin < 0) return this.#pinOf(fd);
+    if (statInto(pin, files.EMPTY_PATH) >= 0) {
+      const found = lastIdentity();
+      if (found.device === device && found.ino === ino) return pin;
+    }
+    files.close(pin);
+    return this.#pinOf(fd);
   }
 
   read(handle: FileHandle, offset: bigint, into: Uint8Array): number {

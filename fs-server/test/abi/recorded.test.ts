@@ -47,9 +47,6 @@ describe.each(recordings)("%s", (file) => {
     expect(Object.keys(recorded).toSorted()).toEqual([...ours().keys()].toSorted());
     const missing = Object.entries(recorded).filter(([, value]) => value === null);
     if (Number(minor) >= KERNEL_MINOR_VERSION) expect(missing).toEqual([]);
-    else
-      console.log(
-        `${file}: ${missing.length} rows are newer than 7.${minor}: ${missing.map(([key]) => key)}`,
-      );
+    else console.log(`${file} is 7.${minor}: ${missing.length} newer values of our table are not comparable`);
   });
 });

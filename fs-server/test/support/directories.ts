@@ -6,13 +6,13 @@ import { afterAll } from "vitest";
 
 const made: string[] = [];
 
+// At import, so that it belongs to the file: a hook asked for within a running test is never called.
+afterAll(() => {
+  for (const folder of made.splice(0)) rmSync(folder, { recursive: true, force: true });
+});
+
 export function temporaryDirectory(): string {
   const path = mkdtempSync(join(tmpdir(), "daxfault-fs-"));
-  if (made.length === 0) {
-    afterAll(() => {
-      for (const folder of made.splice(0)) rmSync(folder, { recursive: true, force: true });
-    });
-  }
   made.push(path);
   return path;
 }

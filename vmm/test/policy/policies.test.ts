@@ -12,7 +12,7 @@ import {
   type TaskProgram,
   type VcpuMessage,
 } from "../../src/index.ts";
-import { access, counting, FILE_BYTES, type Outcome, runCase, signal } from "../support/case.ts";
+import { access, counting, FILE_BYTES, type Outcome, runCase, type Setup, signal } from "../support/case.ts";
 import { kvmOrReason } from "../support/kvm.ts";
 
 const kvm = kvmOrReason();
@@ -22,7 +22,7 @@ function touched(
   policy: PolicyName,
   step: ProgramStep,
   task: Partial<TaskProgram> = {},
-  setup: { lapicInKernel?: boolean; hltInGuest?: boolean; nmiIsSigbus?: boolean } = {},
+  setup: Partial<Setup> = {},
   others: readonly TaskProgram[] = [counting],
 ): Promise<Outcome> {
   const content = new Uint8Array(FILE_BYTES).fill(0x41);
@@ -34,6 +34,7 @@ function touched(
       hltInGuest: false,
       asyncPageFaults: false,
       nmiIsSigbus: policy === "nmi",
+      pageFaultIsError: policy === "inject-pf",
       policy,
       ...setup,
     },
@@ -122,6 +123,15 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
     });
   }
 
+  it("inject-pf gets nowhere with a guest that takes the #PF for spurious, as Linux does, and stops", async () => {
+    const outcome = await touched("inject-pf", access("load", 8, 0x1000), {}, { pageFaultIsError: false });
+    expect(outcome.messages.find((message) => message.type === "stopped")).toMatchObject({
+      exit: { kind: "error", errno: "EFAULT" },
+      reason: "no progress after 8 times inject-pf",
+    });
+    expect(reports(outcome)).toHaveLength(8);
+  });
+
   it("remap-zero lets the guest go on with zeros: data that was never written", async () => {
     const outcome = await touched("remap-zero", access("load", 8, 0x1000), {}, {}, []);
     expect(statusOf(outcome, 3)).toMatchObject({ status: "done" });
@@ -165,7 +175,13 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
     // 0x0ff8 + 16 crosses into the lost page only if the first survives: truncate keeps page 0.
     const content = new Uint8Array(FILE_BYTES).fill(0x41);
     const outcome = await runCase(
-      { lapicInKernel: false, hltInGuest: false, asyncPageFaults: false, policy: "inject-pf" },
+      {
+        lapicInKernel: false,
+        hltInGuest: false,
+        asyncPageFaults: false,
+        policy: "inject-pf",
+        pageFaultIsError: true,
+      },
       content,
       [{ cpl: 3, steps: [signal("signal", 0), signal("await", 1), access("copy-from", 16, 0xff8)] }],
       (_n, file, raise) => {

@@ -22,9 +22,14 @@ export const FILE_BYTES: number = 2 * 2 ** 20;
 const LIFE_LIMIT_MS = 10_000;
 
 export type Setup = Pick<MachineOptions, "lapicInKernel" | "hltInGuest" | "asyncPageFaults"> &
-  Partial<Pick<MachineOptions, "nmiIsSigbus" | "machineCheckSafe" | "policy">>;
+  Partial<Pick<MachineOptions, "nmiIsSigbus" | "pageFaultIsError" | "machineCheckSafe" | "policy">>;
 
-const plainGuest = { nmiIsSigbus: false, machineCheckSafe: "reads", policy: "stop" } as const;
+const plainGuest = {
+  nmiIsSigbus: false,
+  pageFaultIsError: false,
+  machineCheckSafe: "reads",
+  policy: "stop",
+} as const;
 
 export type Outcome = {
   readonly messages: readonly VcpuMessage[];

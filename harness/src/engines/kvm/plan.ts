@@ -39,6 +39,7 @@ export type VmPlan = {
     readonly hltInGuest: boolean;
     readonly asyncPageFaults: boolean;
     readonly nmiIsSigbus: boolean;
+    readonly pageFaultIsError: boolean;
     readonly machineCheckSafe: "none" | "reads" | "all";
     readonly policy: PolicyName;
   };
@@ -151,7 +152,8 @@ export function planCase(
       lapicInKernel: proposal.lapic === "kernel",
       hltInGuest: proposal.vmm === "no-hlt-exits",
       asyncPageFaults: proposal.guest === "apf",
-      nmiIsSigbus: proposal.vmm === "nmi",
+      nmiIsSigbus: proposal.guest === "pv-error",
+      pageFaultIsError: proposal.guest === "pv-error",
       machineCheckSafe: machineCheckSafety(proposal.guest),
       policy: policyOf(proposal.vmm) ?? "stop",
     },
