@@ -70,7 +70,10 @@ function isReported(access: Access, evidence: Evidence): Finding {
       // A place is known only where KVM_RUN left the vCPU at the instruction. MMIO is no report of a failure:
       // it asks the VMM for the bytes of a device.
       const precise = stop?.kind === "stopped" && ["efault", "memory-fault"].includes(stop.reason);
-      return precise && stop.at !== null ? "yes" : "no";
+      // The model has no addresses: its vCPU stops at the access by construction.
+      const isPlaced =
+        stop?.kind === "stopped" && (stop.at !== null || evidence.attestation.engine === "model");
+      return precise && isPlaced ? "yes" : "no";
     }
     case "value":
     case "zero":

@@ -1,5 +1,6 @@
 /** The expectations of the project: complete, unambiguous, nothing dead. */
 import { describe, expect, it } from "vitest";
+import { supportsPair, supportsProposal } from "../src/engines/kvm/plan.ts";
 import type { EngineName } from "../src/evidence.ts";
 import { matchesGlob } from "../src/glob.ts";
 import { isAbout, Kinds, KindsError, loadDocumented, loadErrata, loadKinds } from "../src/kinds.ts";
@@ -26,6 +27,8 @@ const cases = scenarios.flatMap((scenario) =>
         !actors.includes("vmm") &&
         !actors.includes("guest-kernel");
       if (isNative && !nativeCan) return [];
+      const canKvm = [supportsProposal(proposal), supportsPair(scenario, proposal)];
+      if (!isNative && canKvm.some(({ kind }) => kind === "no")) return [];
       const engine: EngineName = isNative ? "process" : "kvm";
       return [{ scenario, name: { scenario: scenario.id, proposal: proposal.id, engine } }];
     }),

@@ -67,6 +67,12 @@ describe("properties", () => {
     expect(decide(property, evidence)).toBe(finding);
   });
 
+  it("precise-load: the model stops at the access, without an address", () => {
+    const stopped = seen({ kind: "killed" }, { vmm: [{ kind: "stopped", reason: "efault", at: null }] });
+    const modelled = { ...stopped, attestation: { ...stopped.attestation, engine: "model" } } as const;
+    expect(decide("precise-load", modelled)).toBe("yes");
+  });
+
   it("kernel-access: an error that the kernel survives", () => {
     const { victim } = scenarioWith({}).actors;
     if (victim?.in !== "guest-task") throw new Error("no such actor");
@@ -74,13 +80,11 @@ describe("properties", () => {
     expect(decide("kernel-access", evidenceWith(), scenario)).toBe("no");
     const survived = seen({ kind: "efault" }, { vmm: [{ kind: "running" }] });
     expect(decide("kernel-access", survived, scenario)).toBe("yes");
-    expect(
-      decide(
-        "kernel-access",
-        { ...survived, observations: { ...survived.observations, guestKernel: "oops" } },
-        scenario,
-      ),
-    ).toBe("no");
+    const panicked = {
+      ...survived,
+      observations: { ...survived.observations, guestKernel: "panic" },
+    } as const;
+    expect(decide("kernel-access", panicked, scenario)).toBe("no");
   });
 });
 

@@ -76,7 +76,10 @@ function vmmLines(vmm: Vmm): readonly string[] {
     case "killed":
       return [`VMM killed by ${vmm.signal}`];
     case "looping":
-      return [`looping: ${Math.round(vmm.faultsPerSecond).toLocaleString("en-US")} faults/s`];
+      // The model has no time: its loops have no rate.
+      return vmm.faultsPerSecond === 0
+        ? ["looping"]
+        : [`looping: ${Math.round(vmm.faultsPerSecond).toLocaleString("en-US")} faults/s`];
   }
 }
 
@@ -109,14 +112,21 @@ function evidenceLines(scenario: Scenario, evidence: Evidence): readonly string[
   return [...history, wentOn ? `then: ${first}` : first, ...rest];
 }
 
-/** The cell's lines, the verdict's sign first. */
-export function cellLines(result: CaseResult): readonly string[] {
+/** Width of the longest usual line, `looping: 22,134 faults/s` with its sign: an engine's name is not to widen the column. */
+const CELL_COLUMNS = 26;
+
+/** The cell's lines, the verdict's sign first; with the engine's name where a cell holds several engines. */
+export function cellLines(result: CaseResult, withEngine = false): readonly string[] {
   const { verdict, planned } = result;
-  const glyph = glyphs[verdict.kind];
-  if (verdict.kind === "skip") return [glyph];
+  const sign = withEngine ? `${glyphs[verdict.kind]} ${planned.engine}:` : glyphs[verdict.kind];
+  if (verdict.kind === "skip") return [glyphs.skip];
   if (result.result?.kind !== "evidence") {
-    return [`${glyph} ${verdict.kind === "inconclusive" ? verdict.cause : verdict.kind}`];
+    return [`${sign} ${verdict.kind === "inconclusive" ? verdict.cause : verdict.kind}`];
   }
   const [first = "nothing seen", ...rest] = evidenceLines(planned.scenario, result.result.evidence);
-  return [`${glyph} ${first}`, ...rest.map((line) => `  ${line}`)];
+  const indented = rest.map((line) => `  ${line}`);
+  const joined = `${sign} ${first}`;
+  return withEngine && joined.length > CELL_COLUMNS
+    ? [sign, `  ${first}`, ...indented]
+    : [joined, ...indented];
 }

@@ -63,7 +63,7 @@ function resultsAt(
 
 function cellOf(results: readonly CaseResult[], style: Style): readonly string[] {
   return results.flatMap((result) =>
-    cellLines(result).map((line) => style.verdict(result.verdict.kind, line)),
+    cellLines(result, results.length > 1).map((line) => style.verdict(result.verdict.kind, line)),
   );
 }
 
@@ -119,9 +119,10 @@ function listText(results: readonly CaseResult[], style: Style): string {
   const lines: string[] = [];
   for (const scenario of scenarios) {
     lines.push(style.bold(scenario.id));
-    for (const result of results.filter(({ planned }) => planned.scenario.id === scenario.id)) {
-      const [first = "", ...rest] = cellLines(result).map((line) => style.verdict(result.verdict.kind, line));
-      lines.push(`  ${result.planned.proposal.id.padEnd(13)} ${first}`);
+    for (const proposal of presets) {
+      const [first, ...rest] = cellOf(resultsAt(results, scenario, proposal), style);
+      if (first === undefined) continue;
+      lines.push(`  ${proposal.id.padEnd(13)} ${first}`);
       for (const line of rest) lines.push(`  ${" ".repeat(13)} ${line}`);
     }
   }

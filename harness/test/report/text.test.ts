@@ -82,6 +82,13 @@ describe("cellLines", () => {
     expect(cellLines(resultWith({ scenario, evidence })).at(-1)).toBe("  counter: starved");
   });
 
+  it("names the engine where a cell holds several", () => {
+    const loop = resultWith({ evidence: evidenceWith({ observations: { vmm: [looping] } }) });
+    expect(cellLines(loop, true)).toEqual(["✓ kvm:", "  looping: 22,134 faults/s"]);
+    const modelled = evidenceWith({ observations: { vmm: [{ ...looping, faultsPerSecond: 0 }] } });
+    expect(cellLines(resultWith({ evidence: modelled }), true)).toEqual(["✓ kvm: looping"]);
+  });
+
   it("shows what kept a case from showing anything", () => {
     const verdict = { kind: "inconclusive", cause: "timeout", reason: "too long" } as const;
     expect(cellLines(resultWith({ verdict, evidence: null }))).toEqual(["? timeout"]);
