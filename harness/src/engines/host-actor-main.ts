@@ -65,6 +65,10 @@ async function run(actor: HostActor, path: string): Promise<void> {
 process.on("message", (message: HostActorInbound) => {
   switch (message.type) {
     case "start":
+      // This process may have served another case, whose late signals are none of this one's.
+      raised.clear();
+      waiting.clear();
+      for (const name of message.raised) raised.add(name);
       void run(message.actor, message.path);
       return;
     case "signal":

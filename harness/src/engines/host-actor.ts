@@ -7,6 +7,8 @@ export type HostActorInbound =
       readonly actor: HostActor;
       /** The file, as this actor reaches it: itself, or in the mount. */
       readonly path: string;
+      /** Signals raised so far. */
+      readonly raised: readonly string[];
     }
   | { readonly type: "signal"; readonly name: string };
 

@@ -16,8 +16,9 @@ import { accessesOf, actionsOf, guestActors, type HostAction, hostActors } from 
 import type { Scenario } from "../scenario/scenario.ts";
 import type { Access, EventKind, HostStep } from "../vocabulary.ts";
 import { type Backing, createBacking } from "./backing.ts";
-import { type Child, exitText, startChild } from "./child.ts";
-import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
+import { exitText } from "./child.ts";
+import type { HostActorOutbound } from "./host-actor.ts";
+import { borrowHostActor, type HostActorProcess, returnHostActor } from "./host-actor-pool.ts";
 import { type FuseMount, openMount } from "./mount.ts";
 
 /** A host step that took longer was held up by something. Far above what a busy machine needs, far below any lease. */
@@ -157,7 +158,7 @@ class RealStage implements Stage {
   readonly #raised = new Map<string, string>();
   readonly #listeners = new Set<SignalListener>();
   readonly #participants: HostParticipant[] = [];
-  readonly #children: Child<HostActorInbound, HostActorOutbound>[] = [];
+  readonly #children: HostActorProcess[] = [];
   readonly #events: TraceEvent[] = [];
   #mount: FuseMount | null = null;
   #failure: string | null = null;
@@ -199,9 +200,8 @@ class RealStage implements Stage {
   #startActor(name: string, actions: ReturnType<typeof actionsOf>): void {
     const byLabel = new Map(actions.map(({ label, step }) => [label, step]));
     const participant = new HostParticipant(name, byLabel, () => this.nowMs());
-    const child = startChild<HostActorInbound, HostActorOutbound>({
-      entry: "harness/src/engines/host-actor-main.ts",
-      directory: this.#directory,
+    const child = borrowHostActor(this.#directory);
+    child.listen({
       onMessage: (message) => {
         if (message.type === "signal") {
           this.raise(message.name, name);
@@ -210,9 +210,9 @@ class RealStage implements Stage {
         const event = participant.take(message);
         if (event !== null) this.trace({ ...event, actor: name });
       },
-    });
-    void child.exited.then((exit) => {
-      if (!this.#closing) this.#failure ??= `host actor ${name}: ${exitText(exit)}`;
+      onExit: (exit) => {
+        if (!this.#closing) this.#failure ??= `host actor ${name}: ${exitText(exit)}`;
+      },
     });
     this.#participants.push(participant);
     this.#children.push(child);
@@ -224,7 +224,7 @@ class RealStage implements Stage {
         actor.through === "mount" && this.#mount !== null
           ? join(this.#mount.mountpoint, "file")
           : this.filePath;
-      this.#children[index]?.send({ type: "start", actor, path });
+      this.#children[index]?.send({ type: "start", actor, path, raised: [...this.#raised.keys()] });
     }
   }
 
@@ -296,7 +296,11 @@ class RealStage implements Stage {
 
   async close(): Promise<void> {
     this.#closing = true;
-    await Promise.all(this.#children.map((child) => child.kill()));
+    await Promise.all(
+      this.#children.map((child, index) =>
+        this.#participants[index]?.finished ? returnHostActor(child) : child.kill(),
+      ),
+    );
     await this.#mount?.close();
     closeSync(this.#file);
     unmountBelow(this.#directory);

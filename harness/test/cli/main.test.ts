@@ -138,9 +138,8 @@ describe("run without what it needs", () => {
 describe.skipIf(mmapIo.kind === "no")(`run with the engine process${note}`, () => {
   it("skips what it cannot, runs the rest, and exits 0 if that is as expected", async () => {
     const scenarios = ["load-after-truncate", "load-from-full-tmpfs", "load-after-truncate-by-mount"];
-    const { code, stdout, stderr } = await cli(["run", ...scenarios, "--engine", "process", "kvm"], {
-      env: everythingMissing,
-    });
+    const args = ["run", ...scenarios, "--engine", "process", "kvm"];
+    const { code, stdout, stderr } = await cli(args, { env: everythingMissing });
     expect(code).toBe(0);
     expect(stdout).toMatch(/load-after-truncate +✓ SIGBUS/);
     expect(stdout).toContain("1  fuse: DAXFAULT_NO_FUSE=1 says so");

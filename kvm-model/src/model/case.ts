@@ -173,6 +173,8 @@ export type ModelCase = {
   readonly nmi: "off" | "cr2-lost" | "flags-lost" | "saved";
   /** A task that may get SIGKILL at any time. */
   readonly kill: string | null;
+  /** Does the guest write MSR_KVM_ASYNC_PF_EN? null: every guest does but `unaware`, as Linux does. */
+  readonly enablesApf: boolean | null;
   /** MSR_KVM_ASYNC_PF_EN bit 1: also deliver to CPL 0. */
   readonly sendAlways: boolean;
   /** MSR_KVM_ASYNC_PF_EN bit 2: deliver as #PF VM exit to L1. */
@@ -214,6 +216,7 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   preempt: false,
   nmi: "off",
   kill: null,
+  enablesApf: null,
   sendAlways: false,
   vmexitDelivery: false,
   faultHandler: "linux",

@@ -279,7 +279,7 @@ export function makeContext(c: ModelCase): Context {
     errorSlots,
     sawAt,
     signalBit: new Map([...new Set(names)].map((name, index) => [name, 1 << index])),
-    apfGuest: c.guest !== "unaware",
+    apfGuest: c.enablesApf ?? c.guest !== "unaware",
     has: (check) => !without.has(check),
   };
 }

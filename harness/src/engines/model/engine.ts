@@ -30,7 +30,7 @@ import {
   type Vmm,
 } from "../../vocabulary.ts";
 import { type Allowed, type AllowedEnd, allowedEnds } from "./allowed.ts";
-import { type Backend, translate } from "./translate.ts";
+import { type Backend, enablesApf, partsOf, translate } from "./translate.ts";
 
 /** The model is of KVM on hardware: kernel mode runs natively. */
 const hardware: Backend = { interpretsKernelMode: false };
@@ -39,14 +39,14 @@ const hardware: Backend = { interpretsKernelMode: false };
 const TIMER = true;
 
 function attestation(scenario: Scenario, proposal: Proposal): Attestation {
+  const parts = partsOf(proposal);
   return {
     engine: "model",
     kernel: release(),
     kvmBackend: null,
     capabilities: {},
     lapic: proposal.lapic,
-    // A guest that writes MSR_KVM_ASYNC_PF_EN without an APIC in the kernel gets #GP.
-    apfEnabled: proposal.lapic === null ? null : proposal.lapic === "kernel" && proposal.guest !== "unaware",
+    apfEnabled: parts === null || proposal.lapic === null ? null : enablesApf(parts),
     pageSize: PAGE_SIZE,
     transport: null,
     windowBytes: scenario.layout === "dax-window" ? Number(scenario.backing.size) : null,

@@ -217,6 +217,11 @@ class Translator {
   }
 }
 
+/** Does our guest enable async page faults under this proposal? */
+export function enablesApf({ guest }: Pick<Parts, "guest">): boolean {
+  return guest === "apf" || guest === "apf-error";
+}
+
 /** @param timer whether the guest has a timer interrupt that may switch tasks */
 export function translate(
   scenario: Scenario,
@@ -253,6 +258,8 @@ export function translate(
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,
       preempt: timer,
+      // As the micro-guest, which real runs are of: it enables only what it is asked to, and has no page cache.
+      enablesApf: enablesApf(parts),
       faultHandler: "direct" as const,
     };
     return { kind: "yes", case: modelCase(given), plan };

@@ -21,9 +21,17 @@ describe("planCase", () => {
       hltInGuest: false,
       asyncPageFaults: false,
     });
-    expect(machine("apf-loop")).toEqual({ lapicInKernel: true, hltInGuest: false, asyncPageFaults: false });
-    expect(machine("apf-guest")).toEqual({ lapicInKernel: true, hltInGuest: false, asyncPageFaults: true });
-    expect(machine("no-hlt-exits")).toEqual({
+    expect(machine("apf-loop")).toMatchObject({
+      lapicInKernel: true,
+      hltInGuest: false,
+      asyncPageFaults: false,
+    });
+    expect(machine("apf-guest")).toMatchObject({
+      lapicInKernel: true,
+      hltInGuest: false,
+      asyncPageFaults: true,
+    });
+    expect(machine("no-hlt-exits")).toMatchObject({
       lapicInKernel: true,
       hltInGuest: true,
       asyncPageFaults: false,
