@@ -25,6 +25,13 @@ export class Signals {
     this.#waiting.get(name)?.();
   }
 
+  /** Forgets all that was raised and awaited; from now on `raised` are. */
+  reset(raised: readonly string[]): void {
+    this.#raised.clear();
+    this.#waiting.clear();
+    for (const name of raised) this.#raised.add(name);
+  }
+
   async wait(name: string): Promise<void> {
     if (this.#raised.has(name)) return;
     await new Promise<void>((resolve) => this.#waiting.set(name, resolve));

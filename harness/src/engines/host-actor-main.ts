@@ -66,9 +66,7 @@ process.on("message", (message: HostActorInbound) => {
   switch (message.type) {
     case "start":
       // This process may have served another case, whose late signals are none of this one's.
-      raised.clear();
-      waiting.clear();
-      for (const name of message.raised) raised.add(name);
+      signals.reset(message.raised);
       void run(message.actor, message.path);
       return;
     case "signal":
