@@ -9,6 +9,7 @@ import type { Attestation, EngineName, Evidence, RunResult } from "./evidence.ts
 import { type Erratum, type Expectation, isAbout, type Outcome } from "./kinds.ts";
 import type { Proposal } from "./proposal.ts";
 import { accessesOf, actionsOf, guestActors, hostActors } from "./scenario/labels.ts";
+import { PAGE_BYTES } from "./scenario/limits.ts";
 import type { Scenario, Witness } from "./scenario/scenario.ts";
 import type { Verdict } from "./verdict.ts";
 import { accessText, hostStepText, vmmText } from "./vocabulary.ts";
@@ -24,7 +25,6 @@ export type JudgeInput = {
   readonly result: RunResult;
 };
 
-const PAGE_SIZE = 4096;
 /** Stands for an actor's last access in expectations, so that one rule serves loads, stores and fetches. */
 const LAST = "last";
 
@@ -42,8 +42,8 @@ function attestationProblems(
 ) {
   const problems: string[] = [];
   if (attestation.engine !== engine) problems.push(`ran on engine ${attestation.engine}, not ${engine}`);
-  if (attestation.pageSize !== PAGE_SIZE) {
-    problems.push(`page size ${attestation.pageSize}, not ${PAGE_SIZE}, which the offsets are written for`);
+  if (BigInt(attestation.pageSize) !== PAGE_BYTES) {
+    problems.push(`page size ${attestation.pageSize}, not ${PAGE_BYTES}, which the offsets are written for`);
   }
   if (attestation.lapic !== proposal.lapic) {
     problems.push(`APIC in ${attestation.lapic ?? "nothing"}, not in ${proposal.lapic ?? "nothing"}`);

@@ -33,13 +33,18 @@ export function openJson(target: string | undefined): JsonOutput {
   };
 }
 
-/** A pipe may take less than a line at once, and nothing at all for a moment. */
+const PIPE_PAUSE_MS = 1;
+
+/** A pipe may take less than a line at once, and nothing at all for a moment. A reader that has gone gets nothing. */
 function writeAll(fd: number, bytes: Buffer): void {
   for (let done = 0; done < bytes.length; ) {
     try {
       done += writeSync(fd, bytes, done);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "EPIPE") return;
+      if (code !== "EAGAIN") throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PIPE_PAUSE_MS);
     }
   }
 }

@@ -3,23 +3,15 @@
  * Small import graph: one of these starts for each case.
  */
 import { renameSync, unlinkSync, writeFileSync } from "node:fs";
-import { dieWithParent, punchHole, truncate } from "../../../sys/src/index.ts";
-import { parentPid } from "../run/tag.ts";
+import { punchHole, truncate } from "../../../sys/src/index.ts";
 import { actionsOf, type HostAction, type HostActor } from "../scenario/labels.ts";
+import { Signals, send, tieToParent } from "./child-side.ts";
 import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
 
-dieWithParent(parentPid());
+tieToParent();
 
-/** Names raised so far: a signal stays raised, so that it cannot be missed. */
-const raised = new Set<string>();
-const waiting = new Map<string, () => void>();
-
-/** Resolves when the message has left this process: the next step may block or kill it. */
-function send(message: HostActorOutbound): Promise<void> {
-  return new Promise((resolve) => {
-    process.send?.(message, undefined, undefined, () => resolve());
-  });
-}
+const signals = new Signals();
+const tell = (message: HostActorOutbound): Promise<void> => send(message);
 
 function act(action: HostAction, path: string): void {
   switch (action.verb) {
@@ -41,7 +33,7 @@ function act(action: HostAction, path: string): void {
 
 /** Does it and times it; a failure is an observation. */
 async function perform(action: HostAction, label: string, path: string): Promise<void> {
-  await send({ type: "begin", label });
+  await tell({ type: "begin", label });
   const start = performance.now();
   let errno: string | null = null;
   try {
@@ -50,7 +42,7 @@ async function perform(action: HostAction, label: string, path: string): Promise
     errno = (error as NodeJS.ErrnoException).code ?? null;
     if (errno === null) throw error;
   }
-  await send({ type: "end", label, ms: performance.now() - start, errno });
+  await tell({ type: "end", label, ms: performance.now() - start, errno });
 }
 
 async function run(actor: HostActor, path: string): Promise<void> {
@@ -58,31 +50,27 @@ async function run(actor: HostActor, path: string): Promise<void> {
   for (const [index, step] of actor.steps.entries()) {
     switch (step.verb) {
       case "await":
-        if (!raised.has(step.name)) await new Promise<void>((resolve) => waiting.set(step.name, resolve));
+        await signals.wait(step.name);
         break;
       case "signal":
-        await send({ type: "signal", name: step.name });
+        await tell({ type: "signal", name: step.name });
         break;
       default:
         await perform(step, labels.get(index) ?? step.verb, path);
     }
   }
-  await send({ type: "finished" });
+  await tell({ type: "finished" });
 }
 
 process.on("message", (message: HostActorInbound) => {
   switch (message.type) {
     case "start":
       // This process may have served another case, whose late signals are none of this one's.
-      raised.clear();
-      waiting.clear();
-      for (const name of message.raised) raised.add(name);
+      signals.reset(message.raised);
       void run(message.actor, message.path);
       return;
     case "signal":
-      raised.add(message.name);
-      waiting.get(message.name)?.();
+      signals.raise(message.name);
       return;
   }
 });
-process.on("disconnect", () => process.exit());

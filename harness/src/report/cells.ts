@@ -2,6 +2,7 @@
 import type { Evidence } from "../evidence.ts";
 import type { CaseResult } from "../run/runner.ts";
 import { accessesOf, guestActors, isBystander } from "../scenario/labels.ts";
+import { hex } from "../scenario/number.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import type { VerdictKind } from "../verdict.ts";
 import type { Access, FaultPlace, StopReason, Vmm } from "../vocabulary.ts";
@@ -14,8 +15,6 @@ export const glyphs: Readonly<Record<VerdictKind, string>> = {
   skip: "-",
   inconclusive: "?",
 };
-
-const hex = (value: bigint): string => `0x${value.toString(16)}`;
 
 function stopWord(reason: StopReason): string {
   switch (reason) {

@@ -6,6 +6,7 @@ import { z } from "zod";
 import type { Attestation, Evidence, TraceEvent } from "../evidence.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
+import { hex } from "../scenario/number.ts";
 import { holdsWords, type ScoreCell } from "../scorecard.ts";
 import { type Counts, inconclusiveCauses } from "../verdict.ts";
 import { accessText, eventKinds, type FaultPlace, hostStepText, type Vmm, vmmText } from "../vocabulary.ts";
@@ -137,7 +138,6 @@ export const recordSchema: z.ZodType = z.discriminatedUnion("type", [
   summaryShape,
 ]);
 
-const hex = (value: bigint): string => `0x${value.toString(16)}`;
 const hexOrNull = (value: bigint | null): string | null => (value === null ? null : hex(value));
 
 function placeRecord(at: FaultPlace | null): object | null {

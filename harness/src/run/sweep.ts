@@ -6,7 +6,7 @@
 import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { basename, dirname } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { mountsBelow, unmountLazily } from "../../../sys/src/index.ts";
 import { RUN_TAG } from "./tag.ts";
@@ -22,6 +22,8 @@ export const runDirectoryParent: string = realpathSync(tmpdir());
 
 /** Is this a run's folder, or something in one? Nothing else is ever swept. */
 export function isRunDirectory(directory: string): boolean {
+  // A path with `..` in it may lead anywhere.
+  if (resolve(directory) !== directory) return false;
   for (let folder = directory; folder !== dirname(folder); folder = dirname(folder)) {
     if (dirname(folder) === runDirectoryParent && basename(folder).startsWith(RUN_DIRECTORY_PREFIX))
       return true;

@@ -26,6 +26,8 @@ describe("isRunDirectory", () => {
     [join(runDirectoryParent, "daxfault-abc123", "case-1"), true],
     [runDirectoryParent, false],
     ["/", false],
+    [`${runDirectoryParent}/daxfault-abc123/../..`, false],
+    ["daxfault-abc123", false],
     ["/home", false],
     [join(runDirectoryParent, "other"), false],
     [join(runDirectoryParent, "other", "daxfault-abc123"), false],

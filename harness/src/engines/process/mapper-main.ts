@@ -5,11 +5,11 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
-import { dieWithParent, disableCoreDumps } from "../../../../sys/src/index.ts";
-import { parentPid } from "../../run/tag.ts";
+import { disableCoreDumps } from "../../../../sys/src/index.ts";
 import { fromValue, toValue } from "../../scenario/content.ts";
 import { type AccessStep, isAccess, labelledAccesses } from "../../scenario/labels.ts";
 import type { GuestStep, WindowMapping } from "../../scenario/scenario.ts";
+import { Signals, send, tieToParent } from "../child-side.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 
 /** What we use of mmap-io. Its own types describe a default export that the package does not have. */
@@ -24,7 +24,7 @@ type MmapIo = {
 const require: NodeJS.Require = createRequire(import.meta.url);
 const mmap = require("mmap-io") as MmapIo;
 
-dieWithParent(parentPid());
+tieToParent();
 disableCoreDumps();
 
 const COUNT_PAUSE_MS = 1;
@@ -32,15 +32,8 @@ const COUNT_REPORT_EVERY = 8;
 
 type Mapped = { readonly at: bigint; readonly bytes: Buffer };
 const mapped: Mapped[] = [];
-const raised = new Set<string>();
-const waiting = new Map<string, () => void>();
-
-/** Resolves when the message has left this process: the next step may kill it. */
-function send(message: MapperOutbound): Promise<void> {
-  return new Promise((resolve) => {
-    process.send?.(message, undefined, undefined, () => resolve());
-  });
-}
+const signals = new Signals();
+const tell = (message: MapperOutbound): Promise<void> => send(message);
 
 function mapFile(path: string, mappings: readonly WindowMapping[]): void {
   const fd = openSync(path, "r+");
@@ -119,7 +112,7 @@ function touch(step: AccessStep): Uint8Array | null {
 
 async function countForEver(): Promise<never> {
   for (let count = 1; ; count += 1) {
-    if (count % COUNT_REPORT_EVERY === 0) await send({ type: "counted", count });
+    if (count % COUNT_REPORT_EVERY === 0) await tell({ type: "counted", count });
     await sleep(COUNT_PAUSE_MS);
   }
 }
@@ -129,38 +122,36 @@ async function run(steps: readonly GuestStep[]): Promise<void> {
   for (const [index, step] of steps.entries()) {
     if (isAccess(step)) {
       const label = labels.get(index) ?? step.verb;
-      await send({ type: "touching", label });
+      await tell({ type: "touching", label });
       const bytes = touch(step);
       await send(bytes === null ? { type: "efault", label } : { type: "saw", label, bytes });
       continue;
     }
     switch (step.verb) {
       case "await":
-        if (!raised.has(step.name)) await new Promise<void>((resolve) => waiting.set(step.name, resolve));
+        await signals.wait(step.name);
         break;
       case "signal":
-        await send({ type: "signal", name: step.name });
+        await tell({ type: "signal", name: step.name });
         break;
       case "count":
         await countForEver();
     }
   }
-  await send({ type: "finished" });
+  await tell({ type: "finished" });
 }
 
 process.on("message", (message: MapperInbound) => {
   switch (message.type) {
     case "map":
       mapFile(message.path, message.mappings);
-      void send({ type: "mapped" });
+      void tell({ type: "mapped" });
       return;
     case "start":
       void run(message.steps);
       return;
     case "signal":
-      raised.add(message.name);
-      waiting.get(message.name)?.();
+      signals.raise(message.name);
       return;
   }
 });
-process.on("disconnect", () => process.exit());

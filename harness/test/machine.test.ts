@@ -1,0 +1,66 @@
+import { describe, expect, it } from "vitest";
+import { engineReports } from "../src/cli/doctor.ts";
+import {
+  type FeatureName,
+  featureNames,
+  type Machine,
+  stageSupport,
+  supportOf,
+  thisMachine,
+} from "../src/machine.ts";
+import { scenarioWith } from "./support/cases.ts";
+
+function machineWithout(...missing: FeatureName[]): Machine {
+  const features = Object.fromEntries(
+    featureNames.map((name) => [
+      name,
+      missing.includes(name)
+        ? { kind: "missing", reason: "not here", fix: "mend it" }
+        : { kind: "present", detail: "here" },
+    ]),
+  ) as Machine["features"];
+  return { ...thisMachine(), features };
+}
+
+describe("supportOf", () => {
+  it("says yes, or names the first thing that is missing, why, and what to do", () => {
+    expect(supportOf(machineWithout(), ["kvm", "fuse"])).toEqual({ kind: "yes" });
+    expect(supportOf(machineWithout("fuse"), ["kvm", "fuse"])).toEqual({
+      kind: "no",
+      reason: "fuse: not here",
+      fix: "mend it",
+    });
+    expect(supportOf(machineWithout("fuse"), ["kvm"])).toEqual({ kind: "yes" });
+  });
+});
+
+describe("stageSupport", () => {
+  const { victim, host } = scenarioWith({}).actors;
+  if (victim === undefined || host?.in !== "host-process") throw new Error("no such actors");
+  const byMount = scenarioWith({ actors: { victim, host: { ...host, through: "mount" } } });
+  const onTmpfs = scenarioWith({ backing: { kind: "tmpfs", size: 0x1000n, content: "pattern" } });
+
+  it.each([
+    ["a file needs nothing", scenarioWith({}), ["kvm", "fuse", "root", "mmap-io"], "yes"],
+    ["a tmpfs needs root", onTmpfs, ["root"], "no"],
+    ["a tmpfs needs no mount of ours", onTmpfs, ["fuse"], "yes"],
+    ["our mount needs FUSE", byMount, ["fuse"], "no"],
+    ["our mount needs no root", byMount, ["root"], "yes"],
+  ] as const)("%s", (_what, scenario, missing, kind) => {
+    expect(stageSupport(scenario, machineWithout(...missing)).kind).toBe(kind);
+  });
+});
+
+describe("engineReports", () => {
+  const runs = (machine: Machine, engine: string) =>
+    engineReports(machine).find((report) => report.engine === engine)?.runs;
+
+  it("tells what runs, what runs in part, and what does not", () => {
+    expect(runs(machineWithout(), "kvm")).toBe("yes");
+    expect(runs(machineWithout("root"), "kvm")).toBe("partly");
+    expect(runs(machineWithout("kvm"), "kvm")).toBe("no");
+    expect(runs(machineWithout("micro-guest"), "kvm")).toBe("no");
+    expect(runs(machineWithout("kvm"), "process")).toBe("yes");
+    expect(runs(machineWithout("mmap-io"), "process")).toBe("no");
+  });
+});
