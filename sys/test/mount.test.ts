@@ -4,7 +4,12 @@ import { mountOf, mounts, parseMountLine } from "../src/index.ts";
 describe("parseMountLine", () => {
   it("reads a line with optional fields", () => {
     const line = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue";
-    expect(parseMountLine(line)).toEqual({ mountpoint: "/mnt2", type: "ext3", source: "/dev/root" });
+    expect(parseMountLine(line)).toEqual({
+      mountpoint: "/mnt2",
+      type: "ext3",
+      source: "/dev/root",
+      device: "98:0",
+    });
   });
 
   it("decodes octal escapes in paths", () => {
@@ -13,6 +18,7 @@ describe("parseMountLine", () => {
       mountpoint: "/tmp/with blank\\",
       type: "fuse",
       source: "my source",
+      device: "0:50",
     });
   });
 
