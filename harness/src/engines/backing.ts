@@ -18,13 +18,24 @@ const CHUNK_BYTES = 1024 * 1024;
 const TMPFS_SLACK_BYTES = 1024n * 1024n;
 const FILL_ROUNDS = 1024;
 
+/** Pieces made before: most cases want the same few, and making one costs more than writing it. */
+const pieces = new Map<string, Uint8Array>();
+const PIECES_MAX = 16;
+
+function piece(scenario: Scenario, offset: bigint, lengthBytes: number): Uint8Array {
+  const key = `${scenario.backing.content}/${offset}/${lengthBytes}`;
+  const bytes = pieces.get(key) ?? contentBytes(scenario.backing.content, offset, lengthBytes);
+  if (pieces.size < PIECES_MAX) pieces.set(key, bytes);
+  return bytes;
+}
+
 function writeContent(path: string, scenario: Scenario, lengthBytes: bigint): void {
   const fd = openSync(path, "wx", 0o600);
   try {
     for (let offset = 0n; offset < lengthBytes; offset += BigInt(CHUNK_BYTES)) {
       const rest = lengthBytes - offset;
       const count = rest < BigInt(CHUNK_BYTES) ? Number(rest) : CHUNK_BYTES;
-      writeSync(fd, contentBytes(scenario.backing.content, offset, count), 0, count, Number(offset));
+      writeSync(fd, piece(scenario, offset, count), 0, count, Number(offset));
     }
     ftruncateSync(fd, Number(scenario.backing.size));
   } finally {

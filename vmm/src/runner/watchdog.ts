@@ -17,7 +17,7 @@ export type WatchdogOptions = {
   readonly minFaults: number;
 };
 
-/** Four intervals of 50 ms. */
+/** Four intervals. */
 export const defaultWatchdogOptions: WatchdogOptions = { samples: 5, minFaultsPerInterval: 2, minFaults: 32 };
 
 export type Sample = {

@@ -171,8 +171,12 @@ export class Conductor {
     const settled = !this.#plan.stuckIsAwaited || this.#vmmActorsDone;
     if (last.kind === "stopped") {
       if (settled && this.#stopped) this.#runner?.stop();
-    } else if (!this.#plan.stuckIsAwaited) this.#stopUnlessRunning(BYSTANDER_MS);
+    } else if (!this.#plan.stuckIsAwaited) this.#stopUnlessRunning(this.#hasBystanders() ? BYSTANDER_MS : 0);
     else if (this.#hostSettled && settled) this.#stopUnlessRunning(REPAIR_GRACE_MS);
+  }
+
+  #hasBystanders(): boolean {
+    return this.#plan.tasks.some(({ program }) => program.steps.at(-1)?.verb === "count");
   }
 
   #stopUnlessRunning(afterMs: number): void {
