@@ -8,7 +8,6 @@ export * as files from "./files.ts";
 export * from "./libc.ts";
 export * from "./memory.ts";
 export * from "./mount.ts";
-export * from "./mounts.ts";
 export * from "./poison.ts";
 export * from "./process.ts";
 export * from "./signals.ts";

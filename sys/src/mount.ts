@@ -1,10 +1,12 @@
-/** Mounts: the mount table, a tmpfs of a given size, and taking a mount away whoever still uses it. */
+/** Mounts: mount(2), umount2(2), and the mount table (/proc/self/mountinfo, proc_pid_mountinfo(5)). */
 import { readFileSync } from "node:fs";
-import { check, declare } from "./libc.ts";
+import { check, declare, lastErrno } from "./libc.ts";
 
-const MS_NOSUID = 2;
-const MS_NODEV = 4;
-const MNT_DETACH = 2;
+export const MS_RDONLY = 1;
+export const MS_NOSUID = 2;
+export const MS_NODEV = 4;
+export const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
 
 const cMount = declare<
   (source: string, target: string, type: string, flags: bigint, options: string) => number
@@ -19,9 +21,11 @@ export type Mount = {
   readonly type: string;
   /** What the mounting program calls the source: a device, or a name of its choice. */
   readonly source: string;
+  /** `major:minor`, which also names the mount's folder below /sys/class/bdi. */
+  readonly device: string;
 };
 
-/** Blanks and backslashes of paths are octal escapes there (proc_pid_mountinfo(5)). */
+/** Blanks and backslashes of paths are octal escapes there. */
 function unescapeOctal(text: string): string {
   return text.replaceAll(/\\([0-7]{3})/g, (_match, digits: string) =>
     String.fromCharCode(Number.parseInt(digits, 8)),
@@ -31,13 +35,15 @@ function unescapeOctal(text: string): string {
 /** One line of /proc/PID/mountinfo: `36 35 98:0 /root /mount opts tag:1 - type source super`. */
 export function parseMountLine(line: string): Mount | null {
   const [before, after] = line.split(" - ");
-  const mountpoint = before?.split(" ")[4];
+  const [, , device, , mountpoint] = before?.split(" ") ?? [];
   const [type, source] = after?.split(" ") ?? [];
-  if (mountpoint === undefined || type === undefined || source === undefined) return null;
-  return { mountpoint: unescapeOctal(mountpoint), type, source: unescapeOctal(source) };
+  if (device === undefined || mountpoint === undefined || type === undefined || source === undefined) {
+    return null;
+  }
+  return { mountpoint: unescapeOctal(mountpoint), type, source: unescapeOctal(source), device };
 }
 
-/** What is mounted in this process's namespace, in the order mounted. */
+/** What is mounted in this process's namespace, in the order mounted: a later entry covers an earlier one. */
 export function mounts(): readonly Mount[] {
   const table: Mount[] = [];
   for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
@@ -69,17 +75,32 @@ export function mountOf(path: string): Mount | null {
   return best;
 }
 
+export type MountOptions = {
+  readonly source: string;
+  readonly target: string;
+  readonly type: string;
+  readonly flags: number;
+  readonly data: string;
+};
+
+/** mount(2). Throws a SyscallError. */
+export function mount(options: MountOptions): void {
+  const { source, target, type, flags, data } = options;
+  check("mount", cMount(source, target, type, BigInt(flags), data), `${type} at ${target}, options ${data}`);
+}
+
 /** Mounts an empty tmpfs of at most `sizeBytes`. Needs root. Throws a SyscallError. */
 export function mountTmpfs(target: string, sizeBytes: bigint): void {
-  const options = `size=${sizeBytes},mode=0700`;
-  check(
-    "mount",
-    cMount("daxfault", target, "tmpfs", BigInt(MS_NOSUID | MS_NODEV), options),
-    `tmpfs at ${target}`,
-  );
+  const data = `size=${sizeBytes},mode=0700`;
+  mount({ source: "daxfault", target, type: "tmpfs", flags: MS_NOSUID | MS_NODEV, data });
+}
+
+/** umount2(2), never through a symbolic link. Returns 0 or the negative errno. */
+export function unmount(target: string, flags: number): number {
+  return cUmount2(target, flags | UMOUNT_NOFOLLOW) === -1 ? -lastErrno() : 0;
 }
 
 /** umount2(2) with MNT_DETACH: gone from the tree at once, freed when the last user ends. Throws a SyscallError. */
 export function unmountLazily(target: string): void {
-  check("umount2", cUmount2(target, MNT_DETACH), target);
+  check("umount2", cUmount2(target, MNT_DETACH | UMOUNT_NOFOLLOW), target);
 }

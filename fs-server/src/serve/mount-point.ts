@@ -1,7 +1,7 @@
 /** The mount point: fit to be used, really mounted, gone again. */
 import { execFileSync } from "node:child_process";
 import { readdirSync, realpathSync, statSync } from "node:fs";
-import { MNT_DETACH, mountPoints, unmount } from "../../../sys/src/index.ts";
+import { MNT_DETACH, mounts, unmount } from "../../../sys/src/index.ts";
 
 /** A mount point that cannot be used. The message says why and what to do. */
 export class MountPointError extends Error {
@@ -27,7 +27,7 @@ export function checkedMountPoint(path: string): string {
     }
     throw new MountPointError(`mount point ${path} cannot be used: ${code}`);
   }
-  const covering = mountPoints().findLast((point) => point.path === real);
+  const covering = mounts().findLast((point) => point.mountpoint === real);
   if (covering !== undefined) {
     throw new MountPointError(
       `mount point ${path} is busy: ${covering.source} (${covering.type}) is mounted there; umount it first`,
@@ -44,7 +44,7 @@ export function checkedMountPoint(path: string): string {
 
 /** Whether a FUSE file system is mounted at `path`. */
 export function isFuseMounted(path: string): boolean {
-  return mountPoints().some((point) => point.path === path && point.type.startsWith("fuse"));
+  return mounts().some((point) => point.mountpoint === path && point.type.startsWith("fuse"));
 }
 
 /**

@@ -86,21 +86,31 @@ function toldAfterwards(ctx: Context, step: Truncate): boolean {
   return ctx.case.vmm === "fence" && !guardSees(ctx, step);
 }
 
-function truncateActions(ctx: Context): Action[] {
+type SubAction = (
+  name: string,
+  from: number,
+  apply: (s: Uint8Array, step: Truncate, events: EventSink | null) => void,
+) => Action;
+
+/** Makes an action that is taken at one substep of a truncation. */
+function atSubstep(ctx: Context): SubAction {
   const { f } = ctx;
-  const sub = (
-    name: string,
-    from: number,
-    apply: (s: Uint8Array, step: Truncate, e: EventSink | null) => void,
-  ): Action => ({
+  return (name, from, apply) => ({
     name: `host: ${name}`,
     actor: "host",
     guard: (s) => at(s, f.hostSub) === from && truncation(ctx, s) !== null,
     apply: (s, e) => apply(s, truncation(ctx, s) as Truncate, e),
   });
-  const go = (s: Uint8Array, to: number): void => {
-    s[f.hostSub] = to;
-  };
+}
+
+function go(ctx: Context, s: Uint8Array, to: number): void {
+  s[ctx.f.hostSub] = to;
+}
+
+/** The call and the guard before it. */
+function callActions(ctx: Context): Action[] {
+  const { f } = ctx;
+  const sub = atSubstep(ctx);
   return [
     sub("calls truncate", SUB.start, (s, step, e) => {
       if (ctx.case.server === "sealed") {
@@ -116,7 +126,7 @@ function truncateActions(ctx: Context): Action[] {
         `truncate to ${step.pages} pages${seen ? ": waits" : ""}`,
       );
       if (seen) s[f.guard] = GUARD.waiting;
-      go(s, seen && ctx.has("lease-blocks-truncate") ? SUB.guarded : SUB.size);
+      go(ctx, s, seen && ctx.has("lease-blocks-truncate") ? SUB.guarded : SUB.size);
     }),
     {
       name: "host: goes on after the guard",
@@ -124,40 +134,48 @@ function truncateActions(ctx: Context): Action[] {
       guard: (s) => at(s, f.hostSub) === SUB.guarded && at(s, f.guard) === GUARD.granted,
       apply: (s, e) => {
         tell(e, "lease-release", "server", "host", "go on");
-        go(s, SUB.size);
+        go(ctx, s, SUB.size);
       },
     },
+  ];
+}
+
+/** What truncate_setsize() does. */
+function truncateActions(ctx: Context): Action[] {
+  const { f } = ctx;
+  const sub = atSubstep(ctx);
+  return [
     sub("writes i_size", SUB.size, (s, step, e) => {
       tell(e, "truncate", "host", "host", `i_size = ${step.pages} pages`);
       if (ctx.has("i-size-first")) s[f.size] = Math.min(at(s, f.size), step.pages);
-      go(s, SUB.unmapStart);
+      go(ctx, s, SUB.unmapStart);
     }),
     sub("mmu notifier start", SUB.unmapStart, (s, step, e) => {
       tell(e, "unmap", "host", "kvm", "invalidate_range_start: zaps the guest's mapping");
       invalidateStart(ctx, s, step.pages);
-      go(s, SUB.unmapHost);
+      go(ctx, s, SUB.unmapHost);
     }),
     sub("zaps host page tables", SUB.unmapHost, (s, step, e) => {
       tell(e, "unmap", "host", "host", "host page tables zapped");
       zapHostPtes(ctx, s, step.pages);
-      go(s, SUB.unmapEnd);
+      go(ctx, s, SUB.unmapEnd);
     }),
     sub("mmu notifier end", SUB.unmapEnd, (s, _step, e) => {
       tell(e, "unmap", "host", "kvm", "invalidate_range_end");
       invalidateEnd(ctx, s);
-      go(s, SUB.dropCache);
+      go(ctx, s, SUB.dropCache);
     }),
     sub("drops page cache", SUB.dropCache, (s, step, e) => {
       tell(e, "truncate", "host", "host", `page cache from page ${step.pages} on dropped`);
       s[f.size] = Math.min(at(s, f.size), step.pages);
       dropPages(ctx, s, step.pages);
-      go(s, SUB.againStart);
+      go(ctx, s, SUB.againStart);
     }),
     sub("unmaps again: start", SUB.againStart, (s, step, e) => {
       tell(e, "unmap", "host", "kvm", "unmaps once more");
       invalidateStart(ctx, s, step.pages);
       zapHostPtes(ctx, s, step.pages);
-      go(s, SUB.againEnd);
+      go(ctx, s, SUB.againEnd);
     }),
     sub("unmaps again: end; truncate returns", SUB.againEnd, (s, step, e) => {
       invalidateEnd(ctx, s);
@@ -321,7 +339,7 @@ function canAnswer(ctx: Context, s: Uint8Array): boolean {
 }
 
 export function hostActions(ctx: Context): Action[] {
-  return [...truncateActions(ctx), ...otherHostActions(ctx), ...guardActions(ctx)];
+  return [...callActions(ctx), ...truncateActions(ctx), ...otherHostActions(ctx), ...guardActions(ctx)];
 }
 
 /** Has the host process done all its steps? */
