@@ -5,20 +5,20 @@ describe("parseMountLine", () => {
   it("reads a line with optional fields", () => {
     const line = "36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 shared:2 - ext3 /dev/root rw,errors=continue";
     expect(parseMountLine(line)).toEqual({
-      device: "98:0",
       mountpoint: "/mnt2",
       type: "ext3",
       source: "/dev/root",
+      device: "98:0",
     });
   });
 
   it("decodes octal escapes in paths", () => {
     const line = "36 35 0:50 / /tmp/with\\040blank\\134 rw - fuse my\\040source rw";
     expect(parseMountLine(line)).toEqual({
-      device: "0:50",
       mountpoint: "/tmp/with blank\\",
       type: "fuse",
       source: "my source",
+      device: "0:50",
     });
   });
 

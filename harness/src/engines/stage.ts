@@ -49,7 +49,7 @@ export interface Stage {
   onSignal(listener: SignalListener): () => void;
   /** What the file holds now at `fileOffset`, zero-filled behind its end: for `classifyBytes`. Follows the inode that was mapped, not its name. */
   readFile(fileOffset: bigint, lengthBytes: number): Uint8Array;
-  /** True once every host actor has done its last step; false if that takes longer than `boundMs`. */
+  /** True once every host actor has done its last step; false if that takes longer than `boundMs` or the run is aborted. */
   settled(boundMs: number): Promise<boolean>;
   /** One sentence if a host actor died or failed in a way that is no observation; null if all is well. */
   failure(): string | null;
@@ -153,6 +153,7 @@ class RealStage implements Stage {
   readonly fileSystem: string;
   readonly #scenario: Scenario;
   readonly #directory: string;
+  readonly #signal: AbortSignal;
   readonly #startMs = performance.now();
   readonly #file: number;
   readonly #raised = new Map<string, string>();
@@ -164,9 +165,10 @@ class RealStage implements Stage {
   #failure: string | null = null;
   #closing = false;
 
-  constructor(scenario: Scenario, backing: Backing, directory: string) {
+  constructor(scenario: Scenario, backing: Backing, context: Pick<CaseContext, "directory" | "signal">) {
     this.#scenario = scenario;
-    this.#directory = directory;
+    this.#directory = context.directory;
+    this.#signal = context.signal;
     this.filePath = backing.filePath;
     this.sourceDirectory = backing.sourceDirectory;
     this.fileSystem = backing.fileSystem;
@@ -255,7 +257,7 @@ class RealStage implements Stage {
   async settled(boundMs: number): Promise<boolean> {
     const deadlineMs = this.nowMs() + boundMs;
     const done = (): boolean => this.#failure !== null || this.#participants.every((one) => one.finished);
-    while (!done() && this.nowMs() < deadlineMs) {
+    while (!done() && !this.#signal.aborted && this.nowMs() < deadlineMs) {
       await sleep(Math.min(SETTLE_POLL_MS, deadlineMs - this.nowMs()));
     }
     return this.#participants.every((one) => one.finished);
@@ -313,10 +315,10 @@ class RealStage implements Stage {
  */
 export async function openStage(
   scenario: Scenario,
-  context: Pick<CaseContext, "directory">,
+  context: Pick<CaseContext, "directory" | "signal">,
   options: StageOptions = {},
 ): Promise<Stage> {
-  const stage = new RealStage(scenario, createBacking(scenario, context.directory), context.directory);
+  const stage = new RealStage(scenario, createBacking(scenario, context.directory), context);
   try {
     await stage.open(options);
   } catch (error) {

@@ -82,8 +82,10 @@ describe.skipIf(process_.kind === "no")("a run with the engine process", () => {
     ["SIGTERM", 143],
   ] as const)("ends on %s with %d, and says that the result is partial", async (signal, code) => {
     const { cli, directory } = await startRun(args(), allStarted);
+    const sentAtMs = performance.now();
     cli.kill(signal);
     const { code: exitCode, stdout } = await cli.ended;
+    expect(performance.now() - sentAtMs).toBeLessThan(4000);
     expect(exitCode).toBe(code);
     expect(stdout).toContain("Interrupted");
     expect(stdout).toContain("the result is partial");

@@ -21,7 +21,7 @@ function withHost(...steps: HostStep[]): Scenario {
 
 async function onStage(scenario: Scenario, act: (stage: Stage) => Promise<void>): Promise<string> {
   const directory = caseFolder();
-  const stage = await openStage(scenario, { directory });
+  const stage = await openStage(scenario, { directory, signal });
   try {
     await act(stage);
   } finally {
@@ -31,6 +31,9 @@ async function onStage(scenario: Scenario, act: (stage: Stage) => Promise<void>)
   expect(mountsBelow(directory)).toEqual([]);
   return directory;
 }
+
+/** Nobody aborts here. */
+const { signal } = new AbortController();
 
 describe("the backing file", () => {
   it("has the scenario's size and content", async () => {
@@ -135,7 +138,7 @@ describe("host actors", () => {
 
   it("that die are a failure of the stage, not an observation", async () => {
     const directory = caseFolder();
-    const stage = await openStage(scenarioWith({}), { directory });
+    const stage = await openStage(scenarioWith({}), { directory, signal });
     stage.begin();
     for (const pid of processesOf(directory)) process.kill(pid, "SIGKILL");
     expect(await stage.settled(3000)).toBe(false);
@@ -177,7 +180,7 @@ describe("the mount", () => {
     const serverPath = join(directory, "server.cjs");
     const { writeFileSync } = await import("node:fs");
     writeFileSync(serverPath, program);
-    await expect(openStage(byMount(), { directory }, { serverPath })).rejects.toThrow(message);
+    await expect(openStage(byMount(), { directory, signal }, { serverPath })).rejects.toThrow(message);
     expect(processesOf(directory)).toEqual([]);
   });
 });
