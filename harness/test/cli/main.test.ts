@@ -28,7 +28,7 @@ function scenarioFile(changes: object): string {
   return path;
 }
 
-describe("help", () => {
+describe.concurrent("help", () => {
   it.each([[[]], [["run"]], [["list"]]])("is there for %j", async (command) => {
     const { code, stdout } = await cli([...command, "--help"]);
     expect(code).toBe(0);
@@ -37,7 +37,7 @@ describe("help", () => {
 });
 
 describe("usage errors: exit 64, nothing run", () => {
-  it.each([
+  it.concurrent.each([
     [["frobnicate"], "unknown command 'frobnicate'"],
     [["run", "--frobnicate"], "unknown option '--frobnicate'"],
     [["doctor", "x"], "too many arguments"],
@@ -73,7 +73,7 @@ describe("usage errors: exit 64, nothing run", () => {
   });
 });
 
-describe("list", () => {
+describe.concurrent("list", () => {
   it.each([
     ["scenarios", "hang-without-apf"],
     ["proposals", "efault-exit"],
@@ -101,7 +101,7 @@ describe("schema", () => {
   });
 });
 
-describe("doctor", () => {
+describe.concurrent("doctor", () => {
   it.each([
     ["DAXFAULT_NO_KVM", "kvm", "kvm", "no"],
     ["DAXFAULT_NO_FUSE", "fuse", "process", "partly"],
