@@ -8,10 +8,9 @@
 enum kernel_call_number {
     CALL_YIELD = 0x4b01,    /* let another task run */
     CALL_DONE = 0x4b02,     /* this task has ended */
-    CALL_COUNTING = 0x4b03, /* this task will never end: do not wait for it */
-    CALL_BAD_STEP = 0x4b04, /* the host's program makes no sense */
-    CALL_SIGNAL = 0x4b05,   /* tell the host that this task has raised the signal in `argument` */
-    CALL_COPY = 0x4b06,     /* system call: copy between the window and `memory` as the step in `argument` says */
+    CALL_BAD_STEP = 0x4b03, /* the host's program makes no sense */
+    CALL_SIGNAL = 0x4b04,   /* tell the host that this task has raised the signal in `argument` */
+    CALL_COPY = 0x4b05,     /* system call: copy between the window and `memory` as the step in `argument` says */
 };
 /* What the micro-kernel leaves in rax: for CALL_COPY the bytes not copied. */
 uint64_t kernel_call(uint64_t number, uint64_t argument, void *memory);

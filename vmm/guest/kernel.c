@@ -52,20 +52,22 @@ static uint64_t read_tsc(void)
     return (uint64_t)high << 32 | low;
 }
 
+/* Counted when it is complete: the host may stop the vCPU between any two instructions. */
 void record(enum event_kind kind, const struct frame *frame, uint64_t error_code, uint64_t address)
 {
-    uint32_t index = channel->event_count++;
-    if (index >= MAX_EVENTS)
-        return;
-    volatile struct event *event = &channel->events[index];
-    event->kind = kind;
-    event->task = current_task();
-    event->vector = (uint32_t)frame->vector;
-    event->cpl = (uint32_t)frame->cs & 3;
-    event->error_code = error_code;
-    event->cr2 = address;
-    event->rip = frame->rip;
-    event->tsc = read_tsc();
+    uint32_t index = channel->event_count;
+    if (index < MAX_EVENTS) {
+        volatile struct event *event = &channel->events[index];
+        event->kind = kind;
+        event->task = current_task();
+        event->vector = (uint32_t)frame->vector;
+        event->cpl = (uint32_t)frame->cs & 3;
+        event->error_code = error_code;
+        event->cr2 = address;
+        event->rip = frame->rip;
+        event->tsc = read_tsc();
+    }
+    channel->event_count = index + 1;
 }
 
 void stop(enum doorbell kind, uint32_t argument)
@@ -86,9 +88,6 @@ static void kernel_called(struct frame *frame)
         break;
     case CALL_DONE:
         task_done(frame);
-        break;
-    case CALL_COUNTING:
-        task_counts_for_ever();
         break;
     case CALL_COPY:
         kernel_copy(frame);

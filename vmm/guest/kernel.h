@@ -43,7 +43,6 @@ void schedule(struct frame *frame);
 /* From the timer: only where a task may lose the processor. */
 void preempt(struct frame *frame);
 void task_done(struct frame *frame);
-void task_counts_for_ever(void);
 /* SIGBUS for the task in `frame`: its handler goes on with the next step, or it is killed. */
 void sigbus(struct frame *frame, enum sigbus_code code, uint64_t address);
 void kill_task(struct frame *frame);

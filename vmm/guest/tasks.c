@@ -11,7 +11,7 @@ extern uint8_t user_stacks[MAX_TASKS][TASK_STACK_BYTES];
 
 static struct task {
     struct frame frame;
-    uint32_t state, counting, token;
+    uint32_t state, token;
 } tasks[MAX_TASKS];
 static uint32_t current;
 
@@ -76,11 +76,31 @@ void start_first_task(void)
     enter(&first);
 }
 
+/* What the counting tasks had counted when the last other task ended: they are given the time to show that they live. */
+static uint64_t counts_at_end[MAX_TASKS];
+
+static int is_counter(uint32_t task)
+{
+    const volatile struct task_program *program = &channel->programs[task];
+    uint32_t steps = program->step_count;
+    return steps > 0 && steps <= MAX_STEPS && program->steps[steps - 1].verb == VERB_COUNT;
+}
+
+static void end_task(uint32_t task, uint32_t state)
+{
+    set_state(task, state);
+    for (uint32_t i = 0; i < channel->task_count; i++)
+        counts_at_end[i] = channel->reports[i].count;
+}
+
 static int finished(void)
 {
-    for (uint32_t i = 0; i < channel->task_count; i++)
-        if ((tasks[i].state == TASK_READY && !tasks[i].counting) || tasks[i].state == TASK_SLEEPING)
+    for (uint32_t i = 0; i < channel->task_count; i++) {
+        if (tasks[i].state == TASK_SLEEPING)
             return 0;
+        if (tasks[i].state == TASK_READY && !(is_counter(i) && channel->reports[i].count > counts_at_end[i]))
+            return 0;
+    }
     return 1;
 }
 
@@ -131,15 +151,13 @@ void preempt(struct frame *frame)
 
 void task_done(struct frame *frame)
 {
-    set_state(current, TASK_DONE);
+    end_task(current, TASK_DONE);
     schedule(frame);
 }
 
-void task_counts_for_ever(void) { tasks[current].counting = 1; }
-
 void kill_task(struct frame *frame)
 {
-    set_state(current, TASK_KILLED);
+    end_task(current, TASK_KILLED);
     schedule(frame);
 }
 
