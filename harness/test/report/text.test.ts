@@ -172,6 +172,14 @@ describe("the lists below the table", () => {
     ).toBeNull();
   });
 
+  it("do not count what only the model did", () => {
+    const defect = { id: "endless-loop", text: "It loops.", source: "async_pf.c" };
+    const result = resultWith({ expectation: expectationWith({ defect }) });
+    const modelled = { ...result, planned: { ...result.planned, engine: "model" as const } };
+    expect(findingsText([modelled], style)).toBeNull();
+    expect(findingsText([modelled, result], style)).toContain("(1 case)");
+  });
+
   it("give every property a row in the scorecard", () => {
     const text = scorecardText(scorecard(["native"], [], []), style);
     expect(text?.split("\n").filter((line) => line.endsWith("·"))).toHaveLength(15);

@@ -1,0 +1,75 @@
+/** The model on the command line: what it says can be replayed, and reality is held against it. */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { supportOf, thisMachine } from "../../src/machine.ts";
+import { cli, jsonLines } from "../support/cli.ts";
+import { caseFolder } from "../support/folders.ts";
+
+type PropertyLine = {
+  readonly type: string;
+  readonly property: string;
+  readonly holds: string;
+  readonly states: number;
+  readonly exhaustiveness: { readonly kind: string };
+  readonly replay: string | null;
+};
+
+describe("daxfault explore", () => {
+  it("finds the endless loop by itself and gives a command that tells it step by step", async () => {
+    const { code, stdout } = await cli(["explore", "apf-loop", "--json", "-"]);
+    expect(code).toBe(0);
+    const lines = jsonLines(stdout) as unknown as readonly PropertyLine[];
+    const terminates = lines.find(({ property }) => property === "terminates");
+    expect(terminates).toMatchObject({ holds: "partly", exhaustiveness: { kind: "exhaustive" } });
+    const words = terminates?.replay?.split(" ").slice(1) ?? [];
+    const story = await cli(words);
+    expect(story.code).toBe(0);
+    expect(story.stdout).toContain("truncat");
+    expect(story.stdout).toContain("round and round");
+  });
+
+  it("finds no endless loop where the error is final", async () => {
+    const { stdout } = await cli(["explore", "efault-exit", "--json", "-"]);
+    const lines = jsonLines(stdout) as unknown as readonly PropertyLine[];
+    expect(lines.find(({ property }) => property === "terminates")).toMatchObject({ holds: "yes" });
+  });
+
+  it.each([
+    [["explore", "nosuch"], /no proposal "nosuch"/u],
+    [["explore", "apf-loop", "--scenario", "nosuch"], /nosuch/u],
+    [["explore", "apf-loop", "--scenario", "load", "--replay", "9/9/9"], /is not enabled there/u],
+    [["explore", "apf-loop", "--scenario", "load", "--replay", "x"], /x/u],
+    [["explore", "--max-states", "none"], /none/u],
+  ])("refuses %j with a usage error that names it", async (args, message) => {
+    const { code, stderr } = await cli(args);
+    expect(stderr).toMatch(message);
+    expect(code).toBe(64);
+  });
+});
+
+const native = supportOf(thisMachine(), ["mmap-io"]);
+
+describe.skipIf(native.kind === "no")("daxfault compare", () => {
+  it("allows what a real run saw, and names what no order of events explains", async () => {
+    const folder = caseFolder();
+    const recorded = join(folder, "recorded.jsonl");
+    await cli(["run", "load-after-truncate", "--engine", "process", "--json", recorded]);
+    const honest = await cli(["compare", recorded]);
+    expect(honest.stdout).toContain("0 are not");
+    expect(honest.code).toBe(0);
+
+    const forged = join(folder, "forged.jsonl");
+    writeFileSync(forged, readFileSync(recorded, "utf8").replace("sigbus(unobserved)", "zero"));
+    const caught = await cli(["compare", forged]);
+    expect(caught.stdout).toContain("NOT ALLOWED");
+    expect(caught.stdout).toContain("victim.load#2 zero");
+    expect(caught.code).toBe(1);
+  });
+
+  it("refuses a file that is no recorded run", async () => {
+    const { code, stderr } = await cli(["compare", join(caseFolder(), "missing.jsonl")]);
+    expect(stderr).toContain("missing.jsonl");
+    expect(code).toBe(64);
+  });
+});
