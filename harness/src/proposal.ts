@@ -1,45 +1,18 @@
-/** A proposal: how an unresolvable fault is dealt with. A point on four axes, one per component that would have to change. */
+/**
+ * A proposal: how an unresolvable fault is dealt with. A point on four axes, one per component that would have to change.
+ * The values are the model's parts, which can carry out all of them; `none` is for what has no VM.
+ */
 
-export const axes = {
-  kvm: [
-    "none",
-    "today",
-    "uniform-efault",
-    "error-gfn",
-    "error-pending",
-    "exit-request",
-    "final-efault",
-    "ready-error",
-    "memory-fault-exit",
-    "inject-mce",
-    "inject-ve",
-    "legacy-pf",
-  ],
-  vmm: [
-    "none",
-    "stop",
-    "inject-mce",
-    "inject-ve",
-    "inject-pf",
-    "inject-pv",
-    "nmi",
-    "remap-zero",
-    "poison",
-    "fence",
-    "no-hlt-exits",
-  ],
-  guest: ["none", "unaware", "apf", "apf-error", "pv-error", "mce-safe-loads", "mce-safe-all", "ve"],
-  server: ["none", "fuse-lease", "kernel-lease", "pre-content", "notify", "sealed"],
-} as const;
+import type { GuestPart, KvmPart, ServerPart, VmmPart } from "../../kvm-model/src/index.ts";
 
 export type Proposal = {
   readonly id: string;
   /** One line. */
   readonly title: string;
-  readonly kvm: (typeof axes.kvm)[number];
-  readonly vmm: (typeof axes.vmm)[number];
-  readonly guest: (typeof axes.guest)[number];
-  readonly server: (typeof axes.server)[number];
+  readonly kvm: KvmPart | "none";
+  readonly vmm: VmmPart | "none";
+  readonly guest: GuestPart | "none";
+  readonly server: ServerPart;
   /**
    * Where the local APIC lives; decides whether KVM can go the asynchronous way at all (`kvm_can_do_async_pf()`,
    * arch/x86/kvm/x86.c, tests `lapic_in_kernel()` first). null where there is no VM.
