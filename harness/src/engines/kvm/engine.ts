@@ -14,6 +14,7 @@ import {
   monotonicMs,
   supportedCpuid,
 } from "../../../../vmm/src/index.ts";
+import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
 import type { Attestation, Evidence, RunResult, TraceEvent } from "../../evidence.ts";
 import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
@@ -219,12 +220,11 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
     lifeMs: Math.max(1, Math.min(LIFE_MS, boundMs - stage.nowMs() - START_RESERVE_MS)),
   });
   const vm = new VmProcess(scenario, stage, plan, context.directory);
-  const abort = (): void => void vm.kill();
-  context.signal.addEventListener("abort", abort, { once: true });
+  const stopListening = onAbort(context.signal, () => void vm.kill());
   try {
     return await perform(scenario, proposal, stage, vm, boundMs);
   } finally {
-    context.signal.removeEventListener("abort", abort);
+    stopListening();
     await vm.kill();
     await stage.close();
   }

@@ -5,6 +5,7 @@
  */
 import { release } from "node:os";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
+import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
 import type { Attestation, Evidence, RunResult } from "../../evidence.ts";
 import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
@@ -263,12 +264,14 @@ async function runCase(scenario: Scenario, context: CaseContext): Promise<RunRes
   const mappers = guestActors(scenario).map(
     (actor) => new Mapper(scenario, stage, actor, accesses[actor[0]] ?? {}, context.directory),
   );
-  const abort = (): void => void Promise.all(mappers.map((mapper) => mapper.kill()));
-  context.signal.addEventListener("abort", abort, { once: true });
+  const stopListening = onAbort(
+    context.signal,
+    () => void Promise.all(mappers.map((mapper) => mapper.kill())),
+  );
   try {
     return await perform(scenario, stage, mappers, accesses, context.timeoutMs - CLOSE_RESERVE_MS);
   } finally {
-    context.signal.removeEventListener("abort", abort);
+    stopListening();
     await Promise.all(mappers.map((mapper) => mapper.kill()));
     await stage.close();
   }
