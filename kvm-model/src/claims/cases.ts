@@ -28,6 +28,7 @@ export const situations = [
   "store",
   "two-victims",
   "two-vcpus",
+  "large-page",
   "copy-from-user",
   "copy-to-user",
   "dax-read",
@@ -92,6 +93,14 @@ function given(situation: Situation): Given {
         vcpus: 2,
         tasks: [task("first", [{ op: "load", page: 0 }]), task("second", [{ op: "store", page: 0 }], 1)],
         host: cut,
+      };
+    case "large-page":
+      // The second page is cut off the range, the first stays in the file.
+      return {
+        pages: ["resident", "resident"],
+        largePage: true,
+        tasks: [task("lost", twice({ op: "load", page: 1 })), task("kept", twice({ op: "load", page: 0 }))],
+        host: [{ op: "truncate", pages: 1 }],
       };
     case "interrupts-off":
       return touched("load", { mode: "kernel", interrupts: "off" });

@@ -187,6 +187,22 @@ const faultPath: readonly Claim[] = [
     ["met-gone-page"],
     ["stale-mapping"],
   ),
+  claim(
+    "large-page-loop",
+    "inferred",
+    "A 2 MiB mapping makes no difference to the loop.",
+    when("large-page", {}),
+    ["livelock"],
+    ["vm-stopped", "stale-mapping"],
+  ),
+  claim(
+    "large-page",
+    "inferred",
+    "Cutting off part of a 2 MiB range takes the guest's whole mapping; what is left of the file comes back by a fault.",
+    when("large-page", { kvm: "final-efault", vmm: "inject-pf", guest: "pv-error" }),
+    ["met-gone-page", "all-done"],
+    ["stale-mapping", "livelock", "vm-stopped"],
+  ),
 ];
 
 const kernelProposals: readonly Claim[] = [

@@ -41,6 +41,7 @@ export const caughtBy: Readonly<Record<Check, string>> = {
   "lease-blocks-truncate": "kernel-lease",
   "worker-completes": "uniform",
   "content-zeroed": "regrown-zeros",
+  "large-page-zapped": "large-page",
 };
 
 /** The claim that should notice, decided without that check. */

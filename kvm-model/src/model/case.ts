@@ -153,6 +153,7 @@ export const checks = [
   "lease-blocks-truncate",
   "worker-completes",
   "content-zeroed",
+  "large-page-zapped",
 ] as const;
 export type Check = (typeof checks)[number];
 
@@ -160,6 +161,11 @@ export type ModelCase = {
   readonly name: string;
   readonly vcpus: number;
   readonly pages: readonly PageStart[];
+  /**
+   * The pages are one 2 MiB range: where all of it is in the page cache and in front of the end of the file, the host
+   * maps it by one PMD, and KVM follows with one second-level entry (host_pfn_mapping_level(), arch/x86/kvm/mmu/mmu.c).
+   */
+  readonly largePage: boolean;
   readonly tasks: readonly Task[];
   readonly host: readonly HostStep[];
   readonly kvm: KvmPart;
@@ -207,6 +213,7 @@ export class CaseError extends Error {
 
 const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   vcpus: 1,
+  largePage: false,
   host: [],
   kvm: "today",
   vmm: "stop",

@@ -119,6 +119,8 @@ export type Fields = {
   readonly vma: number;
   readonly hostPte: number;
   readonly ept: number;
+  /** 1: the second level maps all pages by one large entry. No byte where the case has no large page. */
+  readonly largeEpt: number;
   readonly guard: number;
   readonly notify: number;
   readonly revoke: number;
@@ -201,6 +203,7 @@ function fieldsOf(layout: Layout, c: ModelCase, works: number, errorSlots: numbe
     vma: perPage("vma"),
     hostPte: perPage("host_pte"),
     ept: perPage("ept"),
+    largeEpt: layout.field("large_ept", c.largePage ? 1 : 0),
     guard: one("server.guard"),
     notify: one("server.notify"),
     revoke: one("server.revoke"),

@@ -23,12 +23,42 @@ export function getUserPage(ctx: Context, s: Uint8Array, page: number, wait: boo
   switch (at(s, f.cache + page)) {
     case CACHE.resident:
       s[f.hostPte + page] = 1;
+      if (fillsLargePage(ctx, s)) s.fill(1, f.hostPte, f.hostPte + ctx.pages);
       return GUP.ok;
     case CACHE.failed:
       return GUP.fault;
     default:
       return readPage(ctx, s, page, wait);
   }
+}
+
+/** filemap_map_pmd(): one PMD for the range, if all of it is in the page cache and in front of the end of the file. */
+function fillsLargePage(ctx: Context, s: Uint8Array): boolean {
+  const { f } = ctx;
+  if (!ctx.case.largePage || at(s, f.size) < ctx.pages) return false;
+  for (let page = 0; page < ctx.pages; page++) {
+    if (at(s, f.cache + page) !== CACHE.resident || at(s, f.vma + page) !== VMA.file) return false;
+  }
+  return true;
+}
+
+/** Enters a page into the second level; with it the whole range, where the host maps that by one entry. */
+export function mapSecondLevel(ctx: Context, s: Uint8Array, page: number, pfn: number): void {
+  const { f } = ctx;
+  s[f.ept + page] = pfn;
+  if (pfn !== EPT.file || !fillsLargePage(ctx, s)) return;
+  for (let other = 0; other < ctx.pages; other++) if (at(s, f.hostPte + other) === 0) return;
+  s.fill(EPT.file, f.ept, f.ept + ctx.pages);
+  s[f.largeEpt] = 1;
+}
+
+/** Zaps what the second level maps of a range: a large entry goes as a whole, whichever part of it is meant. */
+function zapSecondLevel(ctx: Context, s: Uint8Array, fromPage: number, toPage: number): void {
+  const { f } = ctx;
+  const isLarge = ctx.case.largePage && at(s, f.largeEpt) === 1;
+  if (isLarge && !ctx.has("large-page-zapped")) return;
+  s.fill(EPT.none, f.ept + (isLarge ? 0 : fromPage), f.ept + (isLarge ? ctx.pages : toPage));
+  if (isLarge) s[f.largeEpt] = 0;
 }
 
 function readPage(ctx: Context, s: Uint8Array, page: number, wait: boolean): number {
@@ -62,7 +92,7 @@ export function invalidateStart(ctx: Context, s: Uint8Array, fromPage: number): 
   const { f } = ctx;
   if (ctx.has("invalidation-counted")) s[f.invalidating] = at(s, f.invalidating) + 1;
   if (!ctx.has("zap-on-truncate")) return;
-  for (let page = fromPage; page < ctx.pages; page++) s[f.ept + page] = EPT.none;
+  zapSecondLevel(ctx, s, fromPage, ctx.pages);
 }
 
 /** The host's own page tables, between start and end of the invalidation. */
@@ -84,8 +114,8 @@ export function replaceVma(ctx: Context, s: Uint8Array, fromPage: number, toPage
   for (let page = fromPage; page < toPage; page++) {
     s[f.vma + page] = vma;
     s[f.hostPte + page] = 0;
-    s[f.ept + page] = EPT.none;
   }
+  zapSecondLevel(ctx, s, fromPage, toPage);
   s[f.seq] = at(s, f.seq) + 1;
 }
 
@@ -107,8 +137,8 @@ export function punchHole(ctx: Context, s: Uint8Array, fromPage: number, toPage:
   const { f } = ctx;
   for (let page = fromPage; page < toPage; page++) {
     s[f.hostPte + page] = 0;
-    s[f.ept + page] = EPT.none;
     s[f.zeroed + page] = 1;
   }
+  zapSecondLevel(ctx, s, fromPage, toPage);
   s[f.seq] = at(s, f.seq) + 1;
 }

@@ -24,7 +24,7 @@ import {
   tell,
   VMA,
 } from "./fields.ts";
-import { GUP, getUserPage } from "./host-mm.ts";
+import { GUP, getUserPage, mapSecondLevel } from "./host-mm.ts";
 import { forcesSync, injectError, reportedError, treatsFaultAsFinal } from "./proposals.ts";
 
 const ERROR = { none: 0, fault: 1, poison: 2 } as const;
@@ -152,8 +152,9 @@ function mapPage(ctx: Context, s: Uint8Array, v: number, events: EventSink | nul
   if (stale && ctx.has("stale-check")) {
     tell(events, "fault", "kvm", "kvm", `page ${page} was invalidated meanwhile: try again`);
   } else {
-    s[f.ept + page] = at(s, f.vPfn + v);
-    tell(events, "map", "kvm", "guest", `maps page ${page}`);
+    mapSecondLevel(ctx, s, page, at(s, f.vPfn + v));
+    const isLarge = ctx.case.largePage && at(s, f.largeEpt) === 1;
+    tell(events, "map", "kvm", "guest", isLarge ? "maps all pages by one large entry" : `maps page ${page}`);
   }
   resume(ctx, s, v);
 }
