@@ -4,10 +4,11 @@
  * simulate their absence.
  */
 import { execFileSync } from "node:child_process";
-import { accessSync, closeSync, constants, existsSync, openSync, readdirSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { arch, release } from "node:os";
-import { declare, errnoName, lastErrno, mountOf, PAGE_SIZE } from "../../sys/src/index.ts";
+import { mountOf, PAGE_SIZE } from "../../sys/src/index.ts";
+import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
 import type { Support } from "./engine.ts";
 import { builtPath } from "./paths.ts";
 import { runDirectoryParent } from "./run/sweep.ts";
@@ -39,15 +40,6 @@ export type Machine = {
   readonly features: Readonly<Record<FeatureName, Feature>>;
 };
 
-const KVM_GET_API_VERSION = 0xae00n;
-/** The only version that KVM has had since Linux 2.6.22; its documentation says to refuse others. */
-const KVM_API_VERSION = 12;
-const O_CLOEXEC = 0o2000000;
-
-const cIoctl = declare<(fd: number, request: bigint, argument: bigint) => number>(
-  "int ioctl(int fd, unsigned long request, uint64 argument)",
-);
-
 const isSet = (name: string): boolean => process.env[name] === "1";
 
 function simulated(name: string): Feature | null {
@@ -68,28 +60,19 @@ function readKvm(): Feature {
       fix: "sudo modprobe -a kvm_intel kvm_amd",
     };
   }
-  let fd: number;
   try {
-    fd = openSync(device, constants.O_RDWR | O_CLOEXEC);
+    Kvm.open(device).close();
   } catch (error) {
     const denied = (error as NodeJS.ErrnoException).code === "EACCES";
     return {
       kind: "missing",
-      reason: `${device} cannot be opened: ${errorText(error)}`,
+      reason: `${device} cannot be used: ${errorText(error)}`,
       fix: denied ? "sudo usermod -aG kvm $USER, then log in again" : null,
     };
   }
-  const version = cIoctl(fd, KVM_GET_API_VERSION, 0n);
-  const errno = lastErrno();
-  closeSync(fd);
-  if (version === -1)
-    return { kind: "missing", reason: `KVM_GET_API_VERSION: ${errnoName(errno)}`, fix: null };
-  if (version !== KVM_API_VERSION) {
-    return { kind: "missing", reason: `KVM API version ${version}, not ${KVM_API_VERSION}`, fix: null };
-  }
   return {
     kind: "present",
-    detail: `${device}, API version ${version}, ${readBackend() ?? "unknown module"}`,
+    detail: `${device}, API version ${KVM_API_VERSION}, ${readBackend() ?? "unknown module"}`,
   };
 }
 

@@ -247,6 +247,11 @@ const no = (reason: string): Support => ({ kind: "no", reason, fix: null });
 
 function supportsMachine(scenario: Scenario, proposal: Proposal): Support {
   const { features, capabilities } = kvmFacts();
+  if ((capabilities.KVM_CAP_BINARY_STATS_FD ?? 0) === 0) {
+    return no(
+      "this KVM has no counters to read (KVM_CAP_BINARY_STATS_FD): an endless loop could not be proven",
+    );
+  }
   if (proposal.guest === "apf" && !features.asyncPageFaultInterrupt) {
     return no("this KVM offers no async page faults by interrupt (KVM_FEATURE_ASYNC_PF_INT)");
   }
