@@ -2,9 +2,9 @@
  * Memory mappings of this process: mmap(2) and its relatives.
  *
  * Touching a `Mapping.bytes` whose page cannot be faulted in (a truncated file) kills the process with SIGBUS:
- * no try/catch helps. Use `probe` first, or a child process.
+ * no try/catch helps; a child process does.
  */
-import { type Address, check, declare, errnoName, lastErrno, viewOf } from "./libc.ts";
+import { type Address, check, declare, viewOf } from "./libc.ts";
 
 export const PROT_NONE = 0;
 export const PROT_READ = 1;
@@ -16,7 +16,6 @@ export const MAP_FIXED = 0x10;
 export const MAP_ANONYMOUS = 0x20;
 export const MAP_NORESERVE = 0x4000;
 
-const MADV_POPULATE_READ = 22;
 const MAP_FAILED = 2n ** 64n - 1n;
 
 /** Page size of x86-64: the base page, which KVM, FUSE and mmap count in. */
@@ -31,10 +30,6 @@ const cMunmap = declare<(address: Address, length: bigint) => number>(
 const cMprotect = declare<(address: Address, length: bigint, prot: number) => number>(
   "int mprotect(uint64 address, uint64 length, int prot)",
 );
-const cMadvise = declare<(address: Address, length: bigint, advice: number) => number>(
-  "int madvise(uint64 address, uint64 length, int advice)",
-);
-
 export type MmapOptions = {
   /** 0n: the kernel chooses. */
   readonly address?: Address;
@@ -64,16 +59,6 @@ export function munmap(address: Address, lengthBytes: number): void {
 /** mprotect(2). Throws a SyscallError. */
 export function mprotect(address: Address, lengthBytes: number, prot: number): void {
   check("mprotect", cMprotect(address, BigInt(lengthBytes), prot));
-}
-
-/**
- * Whether the page at `address` can be faulted in, without touching it: `null`, or the errno's name
- * (`EFAULT` for a page behind the end of its file, as measured; `EINVAL` before Linux 5.14, which has no such probe).
- */
-export function probe(address: Address): string | null {
-  const page = address - (address % BigInt(PAGE_SIZE));
-  if (cMadvise(page, BigInt(PAGE_SIZE), MADV_POPULATE_READ) === 0) return null;
-  return errnoName(lastErrno());
 }
 
 /** Anonymous shared memory, zero-filled, released by `free`. */

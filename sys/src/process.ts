@@ -9,16 +9,11 @@ const cPrctl = declare<(option: number, argument: bigint) => number>(
   "int prctl(int option, uint64 argument)",
 );
 
-const cGetppid = declare<() => number>("int getppid()");
 const cExit = declare<(code: number) => void>("void _exit(int code)");
 
 /** The kernel sends `signal` to this process when the thread that started it ends. */
 export function signalOnParentDeath(signal: number): void {
   check("prctl(PR_SET_PDEATHSIG)", cPrctl(PR_SET_PDEATHSIG, BigInt(signal)));
-}
-
-export function parentProcessId(): number {
-  return cGetppid();
 }
 
 /**

@@ -10,7 +10,7 @@ export { VcpuStats } from "./kvm/stats.ts";
 export * from "./kvm/vcpu.ts";
 export * from "./kvm/vm.ts";
 export { buildMachine, type Machine, type MachineOptions } from "./machine.ts";
-export { type PolicyName, policyNames } from "./policy/policy.ts";
+export type { PolicyName } from "./policy/policy.ts";
 export {
   type EndReason,
   type FinalState,

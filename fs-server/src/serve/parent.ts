@@ -1,6 +1,6 @@
 /** A server ends with whoever started it: no mount survives a killed harness. */
 import { constants } from "node:os";
-import { parentProcessId, signalOnParentDeath } from "../../../sys/src/index.ts";
+import { signalOnParentDeath } from "../../../sys/src/index.ts";
 
 /**
  * The kernel sends SIGTERM to this process when its parent dies.
@@ -10,5 +10,5 @@ import { parentProcessId, signalOnParentDeath } from "../../../sys/src/index.ts"
 export function dieWithParent(expectedParent: number | null): boolean {
   signalOnParentDeath(constants.signals.SIGTERM);
   // Checked after the request, so that a death in between is not missed.
-  return expectedParent === null || parentProcessId() === expectedParent;
+  return expectedParent === null || process.ppid === expectedParent;
 }

@@ -284,15 +284,6 @@ export class Channel {
     return this.#view.getUint32(channelLayout.offsetofApfReadyCount, true);
   }
 
-  /** The micro-kernel's scheduling decisions so far: stands still when the guest as a whole does. */
-  get heartbeat(): number {
-    return this.#view.getUint32(channelLayout.offsetofHeartbeat, true);
-  }
-
-  get nmiCount(): number {
-    return this.#view.getUint32(channelLayout.offsetofNmiCount, true);
-  }
-
   /** All events that happened; only the first MAX_EVENTS are kept, which `events()` returns. */
   get eventCount(): number {
     return this.#view.getUint32(channelLayout.offsetofEventCount, true);

@@ -18,7 +18,6 @@ import {
   eventsOffset,
   type GeneralRegisters,
   generalRegisters,
-  runOffset,
   segmentOffset,
   sizeOf,
   sregsOffset,
@@ -69,16 +68,6 @@ export class Vcpu {
     return decodeExit(this.#run, failed ? errnoName(lastErrno()) : null);
   }
 
-  /** The raw exit reason of the last KVM_RUN, as left in `struct kvm_run`. */
-  get lastExitReason(): number {
-    return this.#run.getUint32(runOffset.exit_reason, true);
-  }
-
-  /** The next KVM_RUN returns at once (KVM_CAP_IMMEDIATE_EXIT), completing pending port and MMIO accesses first. */
-  set immediateExit(on: boolean) {
-    this.#run.setUint8(runOffset.immediate_exit, on ? 1 : 0);
-  }
-
   getRegisters(): GeneralRegisters {
     ioctlStruct(this.fd, "KVM_GET_REGS", this.#regs);
     const entries = generalRegisters.map((name, index) => [name, this.#regs[index] ?? 0n]);
@@ -104,10 +93,6 @@ export class Vcpu {
   /** Current privilege level: the low two bits of CS's selector. */
   currentPrivilegeLevel(): number {
     return this.#readSregs().getUint16(sregsOffset.cs + segmentOffset.selector, true) & 3;
-  }
-
-  controlRegister(name: "cr0" | "cr2" | "cr3" | "cr4" | "efer" | "apic_base"): bigint {
-    return this.#readSregs().getBigUint64(sregsOffset[name], true);
   }
 
   /** Changes what is named, keeps the rest. */

@@ -8,17 +8,15 @@ import type { VcpuExit } from "../kvm/exit.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { DecodedAccess } from "./decode.ts";
 
-export const policyNames = [
-  "stop",
-  "inject-pf",
-  "inject-mce",
-  "inject-ve",
-  "inject-pv",
-  "nmi",
-  "remap-zero",
-  "poison",
-] as const;
-export type PolicyName = (typeof policyNames)[number];
+export type PolicyName =
+  | "stop"
+  | "inject-pf"
+  | "inject-mce"
+  | "inject-ve"
+  | "inject-pv"
+  | "nmi"
+  | "remap-zero"
+  | "poison";
 
 export type FaultContext = {
   readonly vcpu: Vcpu;

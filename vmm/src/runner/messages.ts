@@ -78,9 +78,6 @@ export type FinalState = {
   readonly counters: Readonly<Record<string, bigint>>;
   /** MSR_KVM_ASYNC_PF_EN, or null if KVM does not know it. */
   readonly asyncPageFaultMsr: bigint | null;
-  /** Every KVM_RUN that came back, the watchdog's own interruptions not counted. */
-  readonly exits: number;
-  readonly interruptions: number;
   readonly clock: GuestClock | null;
 };
 

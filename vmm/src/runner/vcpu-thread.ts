@@ -70,8 +70,6 @@ class VcpuThread {
   /** Times in a row that the policy was asked about the same instruction. */
   #repeats = 0;
   #lastPlace = "";
-  #exits = 0;
-  #interruptions = 0;
   /** The access last said to loop, `task/step`. */
   #said: string | null = null;
 
@@ -102,8 +100,6 @@ class VcpuThread {
       final: {
         counters: this.#stats.readAll(),
         asyncPageFaultMsr: this.#vcpu.getMsr(msr.MSR_KVM_ASYNC_PF_EN),
-        exits: this.#exits,
-        interruptions: this.#interruptions,
         clock,
       },
     });
@@ -122,14 +118,12 @@ class VcpuThread {
       const exit = this.#vcpu.run();
       if (exit.kind === "interrupted") {
         consumeSignal(KICK_SIGNAL);
-        this.#interruptions++;
         const busError = takeBusError();
         const end = busError === null ? null : this.#busError(busError.address);
         if (end !== null) return end;
         this.#tick();
         continue;
       }
-      this.#exits++;
       const end = exit.kind === "io" ? this.#portAccess(exit) : this.#stopped(exit);
       if (end !== null) return end;
     }

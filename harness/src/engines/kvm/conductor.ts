@@ -18,6 +18,7 @@ import {
 } from "../../../../vmm/src/index.ts";
 import { STUCK } from "../../scenario/scenario.ts";
 import type { EventKind } from "../../vocabulary.ts";
+import { Signals } from "../child-side.ts";
 import type { FromVm, VmEvent, VmReport, VmState } from "./messages.ts";
 import type { VmPlan } from "./plan.ts";
 
@@ -30,8 +31,7 @@ export class Conductor {
   readonly #plan: VmPlan;
   readonly #machine: Machine;
   readonly #send: (message: FromVm) => void;
-  readonly #raised = new Set<string>();
-  readonly #waiting = new Map<string, (() => void)[]>();
+  readonly #signals = new Signals();
   readonly #history: VmState[] = [];
   readonly #events: VmEvent[] = [];
   /** Accesses already told, `task/step`. */
@@ -71,12 +71,9 @@ export class Conductor {
 
   /** A signal raised elsewhere. */
   raise(name: string): void {
-    if (this.#raised.has(name)) return;
-    this.#raised.add(name);
     const number = this.#plan.signals.indexOf(name);
     if (number >= 0) this.#machine.channel.raise(number);
-    for (const wake of this.#waiting.get(name) ?? []) wake();
-    this.#waiting.delete(name);
+    this.#signals.raise(name);
   }
 
   /** The fence has moved: for the trace. */
@@ -187,7 +184,7 @@ export class Conductor {
 
   async #playVmm(actor: string, steps: VmPlan["vmmActors"][number]["steps"]): Promise<void> {
     for (const step of steps) {
-      if (step.verb === "await") await this.#until(step.name);
+      if (step.verb === "await") await this.#signals.wait(step.name);
       else if (step.verb === "signal") this.#raiseOurs(step.name, actor);
       else if (this.#stopped) {
         this.#stopped = false;
@@ -195,13 +192,6 @@ export class Conductor {
         this.#runner?.resume();
       }
     }
-  }
-
-  #until(name: string): Promise<void> {
-    if (this.#raised.has(name)) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.#waiting.set(name, [...(this.#waiting.get(name) ?? []), resolve]);
-    });
   }
 
   #note(kind: VmEvent["kind"], actor: string, gpa: bigint | null, detail: string): void {
@@ -229,7 +219,6 @@ export class Conductor {
           return { status, code };
         }),
       })),
-      guestEvents: channel.events(),
       apfNotPresentCount: channel.apfNotPresentCount,
       apfReadyCount: channel.apfReadyCount,
       events: [...this.#events, ...this.#guestEvents()],

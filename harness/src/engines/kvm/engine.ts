@@ -10,6 +10,7 @@ import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
 import {
   type CpuFeatures,
   cpuFeatures,
+  KVM_ASYNC_PF_ENABLED,
   Kvm,
   monotonicMs,
   supportedCpuid,
@@ -173,7 +174,8 @@ function toEvidence(
     attestation: {
       ...machineAttestation(report.capabilities),
       lapic: proposal.lapic,
-      apfEnabled: final?.asyncPageFaultMsr == null ? null : (final.asyncPageFaultMsr & 1n) === 1n,
+      apfEnabled:
+        final?.asyncPageFaultMsr == null ? null : (final.asyncPageFaultMsr & KVM_ASYNC_PF_ENABLED) !== 0n,
       transport: stage.transport,
       windowBytes: scenario.layout === "dax-window" ? vm.windowBytes : null,
     },

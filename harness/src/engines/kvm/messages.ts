@@ -2,7 +2,6 @@
 import type {
   EndReason,
   FinalState,
-  GuestEvent,
   Place,
   StepResult,
   TaskState,
@@ -59,7 +58,6 @@ export type VmReport = {
   readonly outOfTime: boolean;
   readonly final: FinalState | null;
   readonly tasks: readonly TaskReport[];
-  readonly guestEvents: readonly GuestEvent[];
   readonly apfNotPresentCount: number;
   readonly apfReadyCount: number;
   readonly events: readonly VmEvent[];

@@ -12,7 +12,6 @@ import {
   ROOT_NODE,
 } from "../../../../fs-server/src/index.ts";
 import {
-  dieWithParent,
   disableCoreDumps,
   MAP_SHARED,
   mmap,
@@ -28,7 +27,7 @@ import {
   loadImage,
   MmapWindow,
 } from "../../../../vmm/src/index.ts";
-import { parentPid } from "../../run/tag.ts";
+import { send as sendToParent, tieToParent } from "../child-side.ts";
 import { Conductor } from "./conductor.ts";
 import type { FromVm, ToVm } from "./messages.ts";
 import type { VmPlan } from "./plan.ts";
@@ -75,9 +74,8 @@ function openNvdimm(plan: VmPlan): Window {
   return { hva, bytes, mappings, close: () => munmap(hva, bytes) };
 }
 
-function send(message: FromVm): void {
-  process.send?.(message);
-}
+/** Typed: only what the engine understands. */
+const send = (message: FromVm): Promise<void> => sendToParent(message);
 
 let conductor: Conductor | null = null;
 
@@ -90,14 +88,15 @@ async function runCase(plan: VmPlan): Promise<void> {
     windowBytes: window.bytes,
     programs: plan.tasks.map(({ program }) => program),
   });
-  const conducting = new Conductor(plan, machine, send);
+  const conducting = new Conductor(plan, machine, (message) => void send(message));
   conductor = conducting;
   const fence = plan.fence
     ? new Fence(plan.filePath, window.mappings, (event) => conducting.fenced(event))
     : null;
-  send({ type: "ready" });
+  void send({ type: "ready" });
   await conducting.run();
-  send({ type: "report", report: conducting.report(kvm.capabilities()) });
+  // Awaited: closing the channel ends this process.
+  await send({ type: "report", report: conducting.report(kvm.capabilities()) });
   fence?.close();
   machine.close();
   kvm.close();
@@ -105,7 +104,7 @@ async function runCase(plan: VmPlan): Promise<void> {
   process.disconnect?.();
 }
 
-dieWithParent(parentPid());
+tieToParent();
 disableCoreDumps();
 process.on("message", (message: ToVm) => {
   switch (message.type) {

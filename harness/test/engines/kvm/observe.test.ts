@@ -19,7 +19,7 @@ function report(changes: Partial<VmReport>): VmReport {
     history: [],
     end: { kind: "finished" },
     outOfTime: false,
-    final: { counters: {}, asyncPageFaultMsr: 0n, exits: 0, interruptions: 0, clock: null },
+    final: { counters: {}, asyncPageFaultMsr: 0n, clock: null },
     tasks: [
       {
         actor: "victim",
@@ -33,7 +33,6 @@ function report(changes: Partial<VmReport>): VmReport {
         })),
       },
     ],
-    guestEvents: [],
     apfNotPresentCount: 0,
     apfReadyCount: 0,
     events: [],
