@@ -1,6 +1,11 @@
 /** The file server's public face: what other parts may import. */
 export { type BenchOptions, type BenchResult, benchFileServer, benchTable } from "./bench/bench.ts";
 export type { Agreement } from "./core/init.ts";
+/**
+ * Telling a mount's kernel that its cache is stale: `deviceNotifier(device).notify({ kind: "inode", node, pages:
+ * ALL_PAGES })` drops attributes and pages of a node, from any thread but the one that serves the device.
+ */
+export * from "./core/notify.ts";
 export { ContiguousSink, type ReplySink, ScatteredSink } from "./core/reply.ts";
 export { type Outcome, Session, type SessionOptions } from "./core/session.ts";
 export * from "./dax/mappings.ts";
@@ -15,4 +20,5 @@ export type { PassthroughOptions } from "./passthrough/options.ts";
 export { PassthroughFileSystem } from "./passthrough/passthrough.ts";
 export { type ServeOptions, serveOptions, type TransportName } from "./serve/options.ts";
 export type { Ready } from "./serve/serve.ts";
+export { deviceNotifier, mountDevice } from "./transport/devfuse/device.ts";
 export { type Answer, type Call, MemoryClient } from "./transport/memory/client.ts";

@@ -55,6 +55,7 @@ function makeCheckout(): Checkout {
   }
   symlinkSync(process.execPath, join(bin, "node"));
   for (const name of packageTools) tool(name, "exit 0");
+  tool("ldconfig", "echo libfuse.so.2");
   tool("id", "echo 1000");
   tool("npm", `echo "npm $*" >> ${log}; [ "$1" != ci ] || touch node_modules/.package-lock.json`);
   tool("apt-get", `echo "apt-get $*" >> ${log}`);
@@ -129,9 +130,10 @@ describe("scripts/bootstrap", () => {
     const checkout = makeCheckout();
     checkout.tool("id", "echo 0");
     checkout.remove("make");
-    expect(checkout.bootstrap().stderr).toContain("installing with apt-get: make");
+    checkout.tool("ldconfig", "echo libfuse3.so.3");
+    expect(checkout.bootstrap().stderr).toContain("installing with apt-get: make libfuse2");
     expect(checkout.calls()).toBe(
-      "apt-get update -qq\napt-get install -y -qq --no-install-recommends make\nbuild\n",
+      "apt-get update -qq\napt-get install -y -qq --no-install-recommends make libfuse2\nbuild\n",
     );
   });
 

@@ -21,9 +21,9 @@ export function noMountBecause(transport: Transport): string | null {
   if (!existsSync(SERVE_MAIN)) return `${SERVE_MAIN} is not built: npx tsc -p tsconfig.build.json`;
   if (transport === "libfuse") {
     try {
-      createRequire(import.meta.url).resolve("fuse-native");
-    } catch {
-      return "the optional package fuse-native is not installed";
+      createRequire(import.meta.url)("fuse-native");
+    } catch (error) {
+      return `the optional package fuse-native does not load: ${(error as Error).message.split("\n")[0]}`;
     }
   }
   return null;

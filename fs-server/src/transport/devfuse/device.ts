@@ -4,6 +4,7 @@
  * socket (its interface: environment variable _FUSE_COMMFD). Kernel side: fs/fuse/inode.c, fs/fuse/dev.c.
  */
 import { spawnSync } from "node:child_process";
+import { write } from "node:fs";
 import {
   files,
   MS_NODEV,
@@ -13,17 +14,13 @@ import {
   receiveDescriptor,
   socketPair,
 } from "../../../../sys/src/index.ts";
-import { FUSE_NOTIFY_INVAL_ENTRY, FUSE_NOTIFY_INVAL_INODE } from "../../abi/constants.ts";
-import { offsetsOf, sizeOf } from "../../abi/layout.ts";
 import type { BackingFiles } from "../../core/context.ts";
+import { TransportError } from "../../core/errors.ts";
+import { encodeNotification, type Notifier } from "../../core/notify.ts";
 import { failure } from "../../fs/errors.ts";
-import type { NodeId } from "../../fs/filesystem.ts";
-import type { ComponentName } from "../../fs/names.ts";
 
 const FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
 const FUSE_DEV_IOC_BACKING_CLOSE = 0x4004e502;
-const OUT = offsetsOf("fuse_out_header");
-const OUT_BYTES = sizeOf("fuse_out_header");
 
 export type DeviceMount = { readonly mountPoint: string; readonly readOnly: boolean };
 
@@ -84,36 +81,19 @@ export function deviceBackingFiles(device: number): BackingFiles {
   };
 }
 
-/** Messages that the server starts (fuse_notify_code). May be sent from any thread that is not asked to wait for them. */
-export type Notifier = {
-  /** Drops the client's cached attributes and, for lengths >= 0, pages. Returns 0 or the negative errno. */
-  invalidateInode(node: NodeId, offset: bigint, lengthBytes: bigint): number;
-  invalidateEntry(parent: NodeId, name: ComponentName): number;
-};
-
+/**
+ * Notifications to the mount. Sent from Node's pool of threads, so that neither the thread that serves nor an event
+ * loop waits while the kernel takes its locks. For a thread whose event loop turns: not the one in `serveDevice`.
+ */
 export function deviceNotifier(device: number): Notifier {
-  const send = (code: number, body: Uint8Array): number => {
-    const message = new Uint8Array(OUT_BYTES + body.length);
-    const view = new DataView(message.buffer);
-    view.setUint32(OUT.len, message.length, true);
-    // Unique 0 tells a notification from a reply; its code travels where replies have the error.
-    view.setInt32(OUT.error, code, true);
-    message.set(body, OUT_BYTES);
-    const result = files.write(device, message);
-    return Math.min(result, 0);
-  };
   return {
-    invalidateInode: (node, offset, lengthBytes) => {
-      const body = new BigInt64Array([node, offset, lengthBytes]);
-      return send(FUSE_NOTIFY_INVAL_INODE, new Uint8Array(body.buffer));
-    },
-    invalidateEntry: (parent, name) => {
-      const body = new Uint8Array(16 + name.length);
-      const view = new DataView(body.buffer);
-      view.setBigUint64(0, parent, true);
-      view.setUint32(8, name.length - 1, true);
-      body.set(name, 16);
-      return send(FUSE_NOTIFY_INVAL_ENTRY, body);
-    },
+    notify: (invalidation) =>
+      new Promise((resolve, reject) => {
+        write(device, encodeNotification(invalidation), (error) => {
+          if (error === null) resolve("dropped");
+          else if (error.code === "ENOENT") resolve("unknown");
+          else reject(new TransportError(`notification to /dev/fuse: ${error.code}`, { cause: error }));
+        });
+      }),
   };
 }
