@@ -137,6 +137,14 @@ describe("scripts/bootstrap", () => {
     );
   });
 
+  it("names libfuse 2 as the distribution does", () => {
+    const checkout = makeCheckout();
+    checkout.tool("ldconfig", "echo libfuse3.so.3");
+    expect(checkout.bootstrap().stderr).toContain("apt-get install libfuse2\n");
+    checkout.tool("apt-cache", '[ "$2" = libfuse2t64 ]');
+    expect(checkout.bootstrap().stderr).toContain("apt-get install libfuse2t64\n");
+  });
+
   it("goes on where apt-get fails", () => {
     const checkout = makeCheckout();
     checkout.tool("id", "echo 0");
