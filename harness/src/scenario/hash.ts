@@ -12,9 +12,24 @@ export function canonicalJson(value: unknown): string {
   return JSON.stringify(value) ?? "null";
 }
 
-/** First 12 hexadecimal digits of the SHA-256. Actors keep their order, which the engine starts them in. */
-export function scenarioHash(scenario: { readonly actors: object; readonly purpose: string }): string {
-  const { purpose: _purpose, actors, ...rest } = scenario;
+/** What of a scenario is said about it, not done: it may change without making recorded results another scenario's. */
+type Commentary = {
+  readonly purpose: string;
+  readonly witness: unknown;
+  readonly properties: unknown;
+  readonly proposals: unknown;
+};
+
+/** First 12 hexadecimal digits of the SHA-256 of what is done. Actors keep their order, which the engine starts them in. */
+export function scenarioHash(scenario: Commentary & { readonly actors: object }): string {
+  const {
+    purpose: _purpose,
+    witness: _witness,
+    properties: _properties,
+    proposals: _proposals,
+    actors,
+    ...rest
+  } = scenario;
   const text = canonicalJson({ ...rest, actors: Object.entries(actors) });
   return createHash("sha256").update(text).digest("hex").slice(0, 12);
 }
