@@ -107,34 +107,49 @@ function kernelAccess(scenario: Scenario, evidence: Evidence): Finding {
   return sawAny(scenario, evidence, ["efault"]) ? "yes" : "no";
 }
 
-/** Lowest size that the host gave the file: what lies in whole pages behind it was lost. */
-function lowestSize(scenario: Scenario): bigint {
-  const sizes = hostActors(scenario).flatMap(([, actor]) =>
+/** The sizes that the host gave the file, the one it began with first. */
+function fileSizes(scenario: Scenario): readonly bigint[] {
+  const given = hostActors(scenario).flatMap(([, actor]) =>
     actor.steps.flatMap((step) => (step.verb === "truncate" ? [step.size] : [])),
   );
-  // biome-ignore lint/complexity/useMathMinMax: Math.min takes no bigints
-  return sizes.reduce((least, size) => (size < least ? size : least), scenario.backing.size);
+  return [scenario.backing.size, ...given];
+}
+
+/** Is the access's page gone from a file of that size? The page that contains the end stays (filemap_fault() compares page numbers). */
+function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
+  return fileOffset / PAGE_BYTES >= (sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES;
 }
 
 /** Of several tasks, exactly those are told that touched a lost page: each task's last access decides. */
 function rightVictim(scenario: Scenario, evidence: Evidence): Finding {
-  const end = lowestSize(scenario);
+  // biome-ignore lint/complexity/useMathMinMax: Math.min takes no bigints
+  const least = fileSizes(scenario).reduce((one, other) => (other < one ? other : one));
   const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
   if (tasks.length < 2) return "unknown";
   const isRight = tasks.every(([name, actor]) => {
     const last = accessesOf(actor).at(-1);
     const access = last === undefined ? undefined : evidence.observations.accesses[name]?.[last.label];
     if (last === undefined || access === undefined) return false;
-    const offset = fileOffsetAt(scenario, last.step.offset);
-    const isLost = offset >= end && offset / PAGE_BYTES > (end - 1n) / PAGE_BYTES;
+    const isLost = isBehind(least, fileOffsetAt(scenario, last.step.offset));
     const wasTold = access.kind === "sigbus" || access.kind === "efault";
     return isLost ? wasTold : access.kind === "value";
   });
   return isRight ? "yes" : "no";
 }
 
+/**
+ * Stale bytes never were an answer. Zeros are one where the file holds them: in a hole, behind the end in the last page,
+ * after it has grown again. They are silent damage where the file has no such page.
+ */
 function noSilentData(scenario: Scenario, evidence: Evidence): Finding {
-  return sawAny(scenario, evidence, ["zero", "stale"]) ? "no" : "yes";
+  const end = fileSizes(scenario).at(-1) ?? 0n;
+  const isSilent = guestActors(scenario).some(([name, actor]) =>
+    accessesOf(actor).some(({ label, step }) => {
+      const kind = evidence.observations.accesses[name]?.[label]?.kind;
+      return kind === "stale" || (kind === "zero" && isBehind(end, fileOffsetAt(scenario, step.offset)));
+    }),
+  );
+  return isSilent ? "no" : "yes";
 }
 
 /** The truncating process is neither held up nor refused, and no core burns on after it. */

@@ -15,7 +15,10 @@ export type NamedScenario = { readonly scenario: Scenario; readonly argument: st
 
 export type EngineState = { readonly engine: Engine; readonly available: Support };
 
-/** Proposals without a VM are for the engine without a VM, and the reverse; the model runs everything. */
+/**
+ * Proposals without a VM are for the engine without a VM, and the reverse; what no kernel has is for the model alone,
+ * which runs everything.
+ */
 function isFor(proposal: Proposal, engine: EngineName): boolean {
   switch (engine) {
     case "model":
@@ -23,7 +26,7 @@ function isFor(proposal: Proposal, engine: EngineName): boolean {
     case "process":
       return proposal.kvm === "none";
     case "kvm":
-      return proposal.kvm !== "none";
+      return proposal.kvm === "today";
   }
 }
 

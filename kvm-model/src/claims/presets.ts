@@ -1,81 +1,164 @@
-/** The proposals that people talk about, as points on the four axes. One line each: to add a proposal, add a line. */
+/**
+ * The proposals that people talk about: points on the four axes and where the local APIC lives, in the order of the
+ * tables' columns. One list for every engine: a name means the same in the model and on a real kernel. To add a
+ * proposal, add a line. Grouped by who would have to change; a kernel proposal runs in the model until a kernel has it.
+ */
 import type { Parts } from "./cases.ts";
 
-export type Preset = Parts & { readonly id: string; readonly title: string };
+export type Preset = Parts & {
+  readonly id: string;
+  /** One line. */
+  readonly title: string;
+};
 
-const stock: Parts = { kvm: "today", vmm: "stop", guest: "apf", server: "none", lapic: "kernel" };
-
-function preset(id: string, title: string, parts: Partial<Parts>): Preset {
-  return { ...stock, ...parts, id, title };
+function preset(id: string, title: string, parts: Parts): Preset {
+  return { ...parts, id, title };
 }
 
-export const presets: readonly Preset[] = [
-  preset("efault-exit", "No in-kernel APIC: KVM_RUN returns -EFAULT.", { guest: "unaware", lapic: "user" }),
-  preset("apf-loop", "In-kernel APIC, a guest that knows nothing of async page faults.", {
-    guest: "unaware",
+/** KVM_RUN returns -EFAULT: without an in-kernel APIC there are no asynchronous page faults (kvm_can_do_async_pf()). */
+const exits: Parts = { kvm: "today", vmm: "stop", guest: "unaware", server: "none", lapic: "user" };
+/** The same machine with the APIC in the kernel, where the error is dropped. */
+const loops: Parts = { ...exits, lapic: "kernel" };
+/** ... and a guest that has enabled async page faults, as Linux does. */
+const told: Parts = { ...loops, guest: "apf" };
+
+/** What a kernel of today does, and what one before 5.8 did. */
+const stock: readonly Preset[] = [
+  preset(
+    "efault-exit",
+    "No asynchronous page fault possible (no in-kernel APIC): KVM_RUN returns -EFAULT.",
+    exits,
+  ),
+  preset(
+    "apf-loop",
+    "In-kernel APIC, interrupts on, guest never enabled async page faults: KVM drops the error.",
+    loops,
+  ),
+  preset(
+    "apf-guest",
+    "The same, and the guest has enabled async page faults: it is told not-present and ready in turn.",
+    told,
+  ),
+  preset("legacy-pf", "The protocol before 5.8: both events by #PF.", { ...told, kvm: "legacy-pf" }),
+];
+
+/** What a VMM can ship today. */
+const byVmm: readonly Preset[] = [
+  preset(
+    "no-hlt-exits",
+    "The VMM gives HLT to the guest (KVM_CAP_X86_DISABLE_EXITS): the loop becomes -EFAULT.",
+    { ...loops, vmm: "no-hlt-exits" },
+  ),
+  preset("pf-injection", "At the -EFAULT exit the VMM injects #PF with the real address.", {
+    ...exits,
+    vmm: "inject-pf",
+    guest: "pv-error",
   }),
-  preset("apf-guest", "... and one that enabled them.", {}),
-  preset("no-hlt-exits", "The guest owns HLT: the loop becomes -EFAULT.", {
-    guest: "unaware",
-    vmm: "no-hlt-exits",
-  }),
-  preset("legacy-pf", "The protocol before 5.8: both events by #PF.", { kvm: "legacy-pf" }),
-  preset("uniform-efault", "Goyal v4: a hash of gfns that failed.", { kvm: "uniform-efault" }),
-  preset("error-gfn", "Goyal's RFC: one gfn that failed.", { kvm: "error-gfn" }),
-  preset("error-pending", "Kuznetsov: async page faults off until the error is reported.", {
-    kvm: "error-pending",
-  }),
-  preset("exit-request", "Christopherson: KVM_RUN returns as soon as the error is known.", {
-    kvm: "exit-request",
-  }),
-  preset("final-efault", "The lookup's -EFAULT is final.", { kvm: "final-efault" }),
-  preset("memory-fault-exit", "Moorthy: KVM_EXIT_MEMORY_FAULT filled in.", { kvm: "memory-fault-exit" }),
-  preset("sigbus-injection", "Error flag in page-ready, guest sends SIGBUS.", {
-    kvm: "ready-error",
-    guest: "apf-error",
-  }),
-  preset("mce-injection", "KVM injects #MC; guest tables cover loads.", {
-    kvm: "inject-mce",
-    guest: "mce-safe-loads",
-  }),
-  preset("mce-safe-all", "... and stores.", { kvm: "inject-mce", guest: "mce-safe-all" }),
-  preset("mce-from-vmm", "Final -EFAULT, the VMM injects #MC.", {
-    kvm: "final-efault",
+  preset("mce-injection", "At the -EFAULT exit the VMM injects a machine check, as for poisoned memory.", {
+    ...exits,
     vmm: "inject-mce",
     guest: "mce-safe-loads",
   }),
-  preset("ve-injection", "KVM injects #VE.", { kvm: "inject-ve", guest: "ve" }),
-  preset("pf-injection", "Final -EFAULT, the VMM injects #PF that the guest understands.", {
+  preset("ve-injection", "At the -EFAULT exit the VMM injects #VE with its information area.", {
+    ...exits,
+    vmm: "inject-ve",
+    guest: "ve",
+  }),
+  preset("pv-injection", "At the -EFAULT exit the VMM sends a paravirtual error interrupt.", {
+    ...exits,
+    vmm: "inject-pv",
+    guest: "pv-error",
+  }),
+  preset("nmi-injection", "At the -EFAULT exit the VMM sends an NMI, as gVisor does.", {
+    ...exits,
+    vmm: "nmi",
+    guest: "pv-error",
+  }),
+  preset("remap-zero", "At the -EFAULT exit the VMM maps fresh zeros in place of the lost page.", {
+    ...exits,
+    vmm: "remap-zero",
+  }),
+  preset(
+    "poison",
+    "At the -EFAULT exit the VMM maps a poisoned page; KVM's BUS_MCEERR_AR becomes a machine check.",
+    { ...exits, vmm: "poison", guest: "mce-safe-loads" },
+  ),
+  preset(
+    "fence",
+    "The VMM watches the file and makes what is lost PROT_NONE: the loop becomes an exit, then #PF.",
+    { ...loops, vmm: "fence", guest: "pv-error" },
+  ),
+];
+
+/** What KVM would have to change, alone or with the guest. */
+const byKvm: readonly Preset[] = [
+  preset("uniform-efault", "Goyal v4: KVM keeps a hash of 64 gfns that failed; the retry returns -EFAULT.", {
+    ...told,
+    kvm: "uniform-efault",
+  }),
+  preset("error-gfn", "Goyal's RFC: KVM keeps one gfn that failed.", { ...told, kvm: "error-gfn" }),
+  preset("error-pending", "Kuznetsov: async page faults stay off until the error has been reported.", {
+    ...told,
+    kvm: "error-pending",
+  }),
+  preset("exit-request", "Christopherson: KVM_RUN returns as soon as the error is known.", {
+    ...told,
+    kvm: "exit-request",
+  }),
+  preset("final-efault", "The first lookup's -EFAULT is final; only a page that needs I/O goes async.", {
+    ...told,
+    kvm: "final-efault",
+  }),
+  preset("memory-fault-exit", "Moorthy: KVM_EXIT_MEMORY_FAULT is filled in at the -EFAULT exit.", {
+    ...told,
+    kvm: "memory-fault-exit",
+  }),
+  preset("sigbus-injection", "Goyal's RFC: error flag in the page-ready event, the guest sends SIGBUS.", {
+    ...told,
+    kvm: "ready-error",
+    guest: "apf-error",
+  }),
+  preset("kvm-mce-injection", "KVM injects #MC; the guest's exception tables cover loads, as Linux's do.", {
+    ...told,
+    kvm: "inject-mce",
+    guest: "mce-safe-loads",
+  }),
+  preset("kvm-mce-safe-all", "KVM injects #MC; the guest's exception tables cover stores too.", {
+    ...told,
+    kvm: "inject-mce",
+    guest: "mce-safe-all",
+  }),
+  preset("kvm-ve-injection", "KVM injects #VE.", { ...told, kvm: "inject-ve", guest: "ve" }),
+  preset("final-efault-pf", "Final -EFAULT in KVM, and the VMM injects #PF that the guest understands.", {
+    ...told,
     kvm: "final-efault",
     vmm: "inject-pf",
     guest: "pv-error",
   }),
-  preset("pv-interrupt", "Final -EFAULT, the VMM raises an error interrupt.", {
+  preset("final-efault-mce", "Final -EFAULT in KVM, and the VMM injects a machine check.", {
+    ...told,
+    kvm: "final-efault",
+    vmm: "inject-mce",
+    guest: "mce-safe-loads",
+  }),
+  preset("final-efault-pv", "Final -EFAULT in KVM, and the VMM sends an error interrupt.", {
+    ...told,
     kvm: "final-efault",
     vmm: "inject-pv",
     guest: "pv-error",
   }),
-  preset("nmi", "gVisor's way: no in-kernel APIC, NMI at the -EFAULT exit.", {
-    vmm: "nmi",
-    guest: "pv-error",
-    lapic: "user",
-  }),
-  preset("remap-zero", "Final -EFAULT, the VMM puts zero pages there.", {
-    kvm: "final-efault",
-    vmm: "remap-zero",
-  }),
-  preset("poison", "Final -EFAULT, the VMM puts poisoned memory there.", {
-    kvm: "final-efault",
-    vmm: "poison",
-    guest: "mce-safe-loads",
-  }),
-  preset("fence", "The VMM watches the file and unmaps the range.", { vmm: "fence" }),
-  preset("lease-fuse", "Leases among the file server's clients.", { server: "fuse-lease" }),
-  preset("lease-kernel", "F_SETLEASE held by the server.", { server: "kernel-lease" }),
-  preset("pre-content", "fanotify permission events.", { server: "pre-content" }),
-  preset("notify", "The server is told after the fact, and tells the guest.", { server: "notify" }),
-  preset("sealed", "F_SEAL_SHRINK.", { server: "sealed" }),
 ];
+
+/** What a file server can do so that it does not happen. */
+const byServer: readonly Preset[] = [
+  preset("lease-fuse", "Leases among the file server's clients.", { ...told, server: "fuse-lease" }),
+  preset("lease-kernel", "F_SETLEASE held by the server.", { ...told, server: "kernel-lease" }),
+  preset("pre-content", "fanotify permission events.", { ...told, server: "pre-content" }),
+  preset("notify", "The server is told after the fact, and tells the guest.", { ...told, server: "notify" }),
+  preset("sealed", "F_SEAL_SHRINK.", { ...told, server: "sealed" }),
+];
+
+export const presets: readonly Preset[] = [...stock, ...byVmm, ...byKvm, ...byServer];
 
 export function presetOf(id: string): Preset | null {
   return presets.find((candidate) => candidate.id === id) ?? null;

@@ -105,7 +105,7 @@ describe("the scorecard", () => {
   });
 
   it("of a machine check", () => {
-    expect(row("mce-injection")).toMatchInlineSnapshot(`
+    expect(row("kvm-mce-injection")).toMatchInlineSnapshot(`
       {
         "any-backing": "yes",
         "contained": "yes",
@@ -126,7 +126,7 @@ describe("the scorecard", () => {
   });
 
   it("of #VE", () => {
-    expect(row("ve-injection")).toMatchInlineSnapshot(`
+    expect(row("kvm-ve-injection")).toMatchInlineSnapshot(`
       {
         "any-backing": "yes",
         "contained": "yes",
@@ -147,7 +147,7 @@ describe("the scorecard", () => {
   });
 
   it("knows no verdict under a bound", () => {
-    const preset = presetOf("ve-injection");
+    const preset = presetOf("kvm-ve-injection");
     if (preset === null) throw new Error("no preset ve-injection");
     const [cell] = scorecardOf(preset, ["terminates"], { maxStates: 10 });
     expect(cell).toMatchObject({ holds: "unknown", exhaustive: false, boundedBy: "10 states" });

@@ -9,8 +9,9 @@ import {
   modelCase,
   outcomesOf,
 } from "../../../../kvm-model/src/index.ts";
+import type { Proposal } from "../../proposal.ts";
 import type { Scenario } from "../../scenario/scenario.ts";
-import { type Backend, type ModelProposal, stepWords, translate, type Words, wordsOf } from "./translate.ts";
+import { type Backend, stepWords, translate, type Words, wordsOf } from "./translate.ts";
 
 export type AllowedEnd = {
   readonly words: Words;
@@ -43,7 +44,7 @@ export type AllowedOptions = {
 /** Guests with and without a timer are both allowed: a scenario does not say whether its guest has one. */
 export function allowedEnds(
   scenario: Scenario,
-  proposal: ModelProposal,
+  proposal: Proposal,
   backend: Backend,
   options: AllowedOptions = {},
 ): Allowed {

@@ -14,7 +14,6 @@ import {
   modelCase,
   type Outcome,
   type Parts,
-  type Preset,
   type Task,
   type TaskStep,
 } from "../../../../kvm-model/src/index.ts";
@@ -65,10 +64,7 @@ const nativeParts: Parts = {
   lapic: "kernel",
 };
 
-/** The model knows more proposals than any engine that needs a kernel for them. */
-export type ModelProposal = Proposal | Preset;
-
-export function partsOf(proposal: ModelProposal): Parts | null {
+export function partsOf(proposal: Proposal): Parts | null {
   const { kvm, vmm, guest, server, lapic } = proposal;
   if (kvm === "none") return nativeParts;
   if (vmm === "none" || guest === "none" || lapic === null) return null;
@@ -96,7 +92,7 @@ function sizesOf(scenario: Scenario): bigint[] {
 }
 
 /** Why the model has no answer, or null. */
-function refusal(scenario: Scenario, proposal: ModelProposal): string | null {
+function refusal(scenario: Scenario, proposal: Proposal): string | null {
   if (partsOf(proposal) === null) return "the proposal names neither a whole VM nor none";
   if (Object.values(scenario.actors).some((actor) => actor.in === "vmm")) {
     return "what a VMM does besides its policy is not in the model";
@@ -225,7 +221,7 @@ export function enablesApf({ guest }: Pick<Parts, "guest">): boolean {
 /** @param timer whether the guest has a timer interrupt that may switch tasks */
 export function translate(
   scenario: Scenario,
-  proposal: ModelProposal,
+  proposal: Proposal,
   backend: Backend,
   timer: boolean,
 ): Translation {
