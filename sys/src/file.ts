@@ -4,6 +4,7 @@ import { check, declare } from "./libc.ts";
 
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
+const FALLOC_FL_COLLAPSE_RANGE = 8;
 
 const cTruncate = declare<(path: string, length: bigint) => number>(
   "int truncate(const char *path, int64 length)",
@@ -19,9 +20,20 @@ export function truncate(path: string, sizeBytes: bigint): void {
 
 /** fallocate(2) with PUNCH_HOLE | KEEP_SIZE: the range reads as zeros afterwards. Throws a SyscallError. */
 export function punchHole(path: string, offset: bigint, lengthBytes: bigint): void {
+  fallocateAt(path, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, lengthBytes);
+}
+
+/**
+ * fallocate(2) with COLLAPSE_RANGE: takes the range out, what is behind it moves down, the file gets shorter.
+ * Throws a SyscallError: EINVAL unless both are multiples of the block size, EOPNOTSUPP where there is no such thing.
+ */
+export function collapseRange(path: string, offset: bigint, lengthBytes: bigint): void {
+  fallocateAt(path, FALLOC_FL_COLLAPSE_RANGE, offset, lengthBytes);
+}
+
+function fallocateAt(path: string, mode: number, offset: bigint, lengthBytes: bigint): void {
   const fd = openSync(path, "r+");
   try {
-    const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     check(
       "fallocate",
       cFallocate(fd, mode, offset, lengthBytes),

@@ -240,6 +240,21 @@ export function pollReadable(fd: number, timeoutMs: number): number {
   return negated(cPoll(new Uint8Array(set.buffer), 1, timeoutMs));
 }
 
+/**
+ * Waits until one of `fds` can be read (or has ended), or `timeoutMs` passed (-1: no limit).
+ * Returns which of them are ready, or the negative errno.
+ */
+export function pollAny(fds: readonly number[], timeoutMs: number): number[] | number {
+  const set = new DataView(new ArrayBuffer(8 * fds.length));
+  for (const [index, fd] of fds.entries()) {
+    set.setInt32(8 * index, fd, true);
+    set.setInt16(8 * index + 4, 1, true);
+  }
+  const result = cPoll(new Uint8Array(set.buffer), fds.length, timeoutMs);
+  if (result === -1) return -lastErrno();
+  return fds.filter((_, index) => set.getInt16(8 * index + 6, true) !== 0);
+}
+
 /** ioctl(2) with a pointer argument. */
 export function ioctl(fd: number, request: number, argument: Uint8Array): number {
   return negated(cIoctl(fd, request, argument));

@@ -2,12 +2,17 @@
 export * from "./credentials.ts";
 export * from "./descriptors.ts";
 export * from "./entry.ts";
+export * from "./fanotify.ts";
 export * from "./file.ts";
 // As a namespace: `files.close` says more than `close`.
 export * as files from "./files.ts";
+export * from "./inotify.ts";
+export * from "./lease.ts";
 export * from "./libc.ts";
+export * from "./memfd.ts";
 export * from "./memory.ts";
 export * from "./mount.ts";
+export * from "./namespace.ts";
 export * from "./poison.ts";
 export * from "./process.ts";
 export * from "./signals.ts";

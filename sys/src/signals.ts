@@ -90,6 +90,27 @@ export function takeBusError(): BusError | null {
   return { code: info.getInt32(8, true), address: info.getBigUint64(16, true) };
 }
 
+export const SIGIO = 29;
+
+/** A signal about a descriptor (F_SETSIG, fcntl(2)). */
+export type DescriptorSignal = { readonly signal: number; readonly fd: number };
+
+/**
+ * Waits until one of `signals`, all blocked in the calling thread, is pending for it. Returns null after `timeoutMs`.
+ * A thread of its own does this: Node's own threads never see the signal, which is directed to this one by its id.
+ * signalfd(2) would not do: libuv reads files on threads of its pool, and signalfd gives a reader only its own signals.
+ */
+export function waitForSignal(signals: readonly number[], timeoutMs: number): DescriptorSignal | null {
+  const info = new DataView(new ArrayBuffer(128));
+  const timeout = new BigInt64Array([
+    BigInt(Math.floor(timeoutMs / 1000)),
+    BigInt(Math.round((timeoutMs % 1000) * NANOSECONDS_PER_MS)),
+  ]);
+  const signal = cSigtimedwait(signalSet(signals), info, new Uint8Array(timeout.buffer));
+  // siginfo_t of SIGIO and its relatives: si_signo, si_errno, si_code, padding, si_band, si_fd.
+  return signal === -1 ? null : { signal, fd: info.getInt32(24, true) };
+}
+
 export type ThreadTimer = { stop(): void };
 
 /** A timer that sends `signal` to the calling thread every `intervalMs`, from now on. Stop it on the same thread. */

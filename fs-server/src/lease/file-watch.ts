@@ -1,0 +1,70 @@
+/** Tells that files have changed, after the fact: by inotify, or by fanotify with file handles. */
+import { closeSync } from "node:fs";
+import { Worker } from "node:worker_threads";
+import {
+  compiledEntry,
+  FAN_CLASS_NOTIF,
+  FAN_MODIFY,
+  FAN_REPORT_FID,
+  fanotifyInit,
+  fanotifyMarkInode,
+  fanotifyUnmarkInode,
+  fileHandle,
+  IN_MODIFY,
+  inotifyInit,
+  inotifyUnwatch,
+  inotifyWatch,
+} from "../../../sys/src/index.ts";
+import type { NotifyThreadInput, NotifyThreadMessage } from "./notify-thread.ts";
+
+export type WatchSource = "inotify" | "fanotify";
+
+export class FileWatch {
+  readonly source: WatchSource;
+  readonly #group: number;
+  readonly #worker: Worker;
+  readonly #stop: Int32Array = new Int32Array(new SharedArrayBuffer(4));
+  /** By watch (inotify) or file handle (fanotify): the same file may be watched more than once. */
+  readonly #watched = new Map<number | string, Set<() => void>>();
+
+  /** Throws a SyscallError. */
+  constructor(source: WatchSource) {
+    this.source = source;
+    this.#group = source === "inotify" ? inotifyInit() : fanotifyInit(FAN_CLASS_NOTIF | FAN_REPORT_FID);
+    const workerData: NotifyThreadInput = {
+      source,
+      group: this.#group,
+      stop: this.#stop.buffer as SharedArrayBuffer,
+    };
+    this.#worker = new Worker(compiledEntry(import.meta.url, "./notify-thread.ts"), { workerData });
+    this.#worker.on("message", ({ changed, lost }: NotifyThreadMessage) => {
+      for (const key of lost ? [...this.#watched.keys()] : changed) {
+        for (const onChange of this.#watched.get(key) ?? []) onChange();
+      }
+    });
+    this.#worker.unref();
+  }
+
+  /** Calls `onChange` after each change of what `fd` has open. Returns how to stop. Throws a SyscallError. */
+  watch(fd: number, onChange: () => void): () => void {
+    const path = `/proc/self/fd/${fd}`;
+    const key = this.source === "inotify" ? inotifyWatch(this.#group, path, IN_MODIFY) : fileHandle(path);
+    if (this.source === "fanotify") fanotifyMarkInode(this.#group, FAN_MODIFY, path);
+    const sharing = this.#watched.get(key) ?? new Set();
+    this.#watched.set(key, sharing.add(onChange));
+    return () => {
+      if (!sharing.delete(onChange) || sharing.size > 0) return;
+      this.#watched.delete(key);
+      if (typeof key === "number") inotifyUnwatch(this.#group, key);
+      else fanotifyUnmarkInode(this.#group, FAN_MODIFY, path);
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#watched.clear();
+    const ended = new Promise((resolve) => this.#worker.once("exit", resolve));
+    Atomics.store(this.#stop, 0, 1);
+    await ended;
+    closeSync(this.#group);
+  }
+}

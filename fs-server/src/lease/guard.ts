@@ -1,0 +1,95 @@
+/**
+ * Truncation guards: who is told that a file which a guest has mapped is about to get shorter, and when.
+ *
+ * One way for all of them: a file is armed with its holder (whoever owns the mapping: a VMM's window, the kernel behind a
+ * FUSE mount). A guard that learns of a truncation recalls the mapping; the holder takes it away and acknowledges; only
+ * then the truncation goes on, where the guard can hold it up at all. When it is over, the guard settles: it tells the
+ * file's size, and the holder maps again what is left. What lies in a window is mapped only while it is guarded.
+ *
+ * Waiting has an end: a holder that does not acknowledge within the guard's bound is cut off, and the host goes on.
+ */
+
+export const guardNames = ["fuse-lease", "kernel-lease", "pre-content", "notify", "sealed"] as const;
+export type GuardName = (typeof guardNames)[number];
+
+/** A truncation that is about to happen, or has. */
+export type Threat = {
+  /** First byte that may be lost; all behind it may be, too. */
+  readonly fromBytes: bigint;
+  /** Who or what, for messages: `pid 4711`, `a client`. */
+  readonly by: string;
+};
+
+/** Whoever has the file mapped. One for each armed file. */
+export interface MappingHolder {
+  /**
+   * Takes away what it has mapped of the file from `fromBytes` on. Returning, or resolving, is the acknowledgement:
+   * from then on no access through the mapping reaches the file (see the holder's own barrier).
+   */
+  recall(threat: Threat): void | Promise<void>;
+  /** The file has this size now and is guarded: what lies before its end may be mapped again, what lies behind is lost. */
+  settle(sizeBytes: bigint): void;
+  /** It did not acknowledge in time, or its guard is gone: nothing protects its mapping any more. */
+  cutOff(reason: string): void;
+}
+
+/** A file to be guarded. */
+export type GuardedFile = {
+  /** Open for reading and writing. Lent: the caller closes it after `disarm`. */
+  readonly fd: number;
+};
+
+export type ArmedFile = {
+  /** Map this one: a kernel lease is bound to the open file description, a sealed copy is another file altogether. */
+  readonly fd: number;
+  /** Ends the guarding of this file. Nobody is held up by it afterwards. */
+  disarm(): void;
+};
+
+export interface TruncationGuard {
+  readonly name: GuardName;
+  /** Guards `file` from now on. Throws a GuardRefused with what to do about it. */
+  arm(file: GuardedFile, holder: MappingHolder): ArmedFile | Promise<ArmedFile>;
+  /** Disarms everything and ends helpers. */
+  close(): Promise<void>;
+}
+
+/** Why a file cannot be guarded, in words that say what to do. */
+export class GuardRefused extends Error {
+  override readonly name = "GuardRefused";
+  readonly guard: GuardName;
+  /** The errno's name behind it, where there was one. */
+  readonly code: string | null;
+
+  constructor(guard: GuardName, message: string, code: string | null, cause?: unknown) {
+    super(`${guard}: ${message}`, { cause });
+    this.guard = guard;
+    this.code = code;
+  }
+}
+
+/** How a recall ended. */
+export type RecallEnd = "acknowledged" | "cut-off";
+
+/** What happened, for logs, traces and measurements. */
+export type GuardNews =
+  | { readonly kind: "recall"; readonly threat: Threat }
+  | { readonly kind: "recalled"; readonly end: RecallEnd }
+  | { readonly kind: "settle"; readonly sizeBytes: bigint }
+  | { readonly kind: "cut-off"; readonly reason: string };
+
+/** `atMs`: CLOCK_MONOTONIC. */
+export type GuardEvent = GuardNews & { readonly atMs: number };
+
+export type GuardOptions = {
+  /** How long a holder may take to acknowledge. */
+  readonly boundMs: number;
+  readonly onEvent?: (event: GuardEvent) => void;
+};
+
+/** Far above what taking a mapping away costs (some 0.1 ms), far below fs.lease-break-time (45 s). */
+export const DEFAULT_BOUND_MS = 2000;
+
+export function monotonicMs(): number {
+  return Number(process.hrtime.bigint()) / 1e6;
+}

@@ -1,0 +1,150 @@
+/**
+ * The kernel's own leases (F_SETLEASE) as a guard: whoever opens or truncates the file by path is held up until the
+ * mapping is gone.
+ *
+ * A break says neither who comes nor what for, so all of the file is recalled, also for somebody who only wants to read.
+ * Afterwards the lease is asked for again until nobody else has the file open any more; only then the file is mapped
+ * again. Where it cannot be had at the start (another opener, a file system without leases) arming is refused.
+ */
+import { fstatSync } from "node:fs";
+import { Worker } from "node:worker_threads";
+import {
+  compiledEntry,
+  holdsWriteLease,
+  releaseLease,
+  SyscallError,
+  takeWriteLease,
+} from "../../../sys/src/index.ts";
+import {
+  type ArmedFile,
+  type GuardedFile,
+  type GuardOptions,
+  GuardRefused,
+  type MappingHolder,
+  type TruncationGuard,
+} from "./guard.ts";
+import { LEASE_SIGNAL, type LeaseThreadInput, type LeaseThreadMessage } from "./lease-thread.ts";
+import { Recalls } from "./recalls.ts";
+
+/** Between two attempts to have the lease again: first and longest, doubling. */
+const REARM_MS = { first: 1, longest: 20 } as const;
+
+type Leased = {
+  readonly fd: number;
+  readonly recalls: Recalls;
+  /** `broken`: recalled or about to be, the lease not taken again yet. */
+  state: "held" | "broken" | "disarmed";
+  timer: NodeJS.Timeout | null;
+};
+
+const refusals: Readonly<Record<string, string>> = {
+  EAGAIN: "somebody else has the file open; close it, or use pre-content, which does not mind",
+  EINVAL: "the file system of this file has no leases (FUSE, NFS, or one that does not opt in)",
+  EACCES: "the file belongs to another user and this process has no CAP_LEASE",
+};
+
+export class KernelLeaseGuard implements TruncationGuard {
+  readonly name = "kernel-lease" as const;
+  readonly #options: GuardOptions;
+  readonly #worker: Worker;
+  readonly #stop: Int32Array;
+  readonly #threadId: number;
+  readonly #leased = new Map<number, Leased>();
+
+  private constructor(options: GuardOptions, worker: Worker, stop: Int32Array, threadId: number) {
+    this.#options = options;
+    this.#worker = worker;
+    this.#stop = stop;
+    this.#threadId = threadId;
+    worker.on("message", (message: LeaseThreadMessage) => {
+      if (message.type === "break") this.#broken(message.fd);
+    });
+  }
+
+  /** Starts the signal thread. */
+  static async open(options: GuardOptions): Promise<KernelLeaseGuard> {
+    const stop = new SharedArrayBuffer(4);
+    const workerData: LeaseThreadInput = { stop };
+    const worker = new Worker(compiledEntry(import.meta.url, "./lease-thread.ts"), { workerData });
+    const threadId = await new Promise<number>((resolve, reject) => {
+      worker.once("error", reject);
+      worker.once("message", (message: LeaseThreadMessage) => {
+        if (message.type === "ready") resolve(message.threadId);
+      });
+    });
+    worker.unref();
+    return new KernelLeaseGuard(options, worker, new Int32Array(stop), threadId);
+  }
+
+  arm({ fd }: GuardedFile, holder: MappingHolder): ArmedFile {
+    try {
+      this.#take(fd);
+    } catch (error) {
+      const code = error instanceof SyscallError ? error.code : null;
+      throw new GuardRefused(this.name, (code !== null && refusals[code]) || String(error), code, error);
+    }
+    const leased: Leased = {
+      fd,
+      recalls: new Recalls(holder, this.#options),
+      state: "held",
+      timer: null,
+    };
+    this.#leased.set(fd, leased);
+    return { fd, disarm: () => this.#disarm(leased) };
+  }
+
+  #take(fd: number): void {
+    takeWriteLease(fd, { threadId: this.#threadId, signal: LEASE_SIGNAL });
+  }
+
+  /** The signal names the descriptor; if the queue of signals was full it does not, and all are looked at. */
+  #broken(fd: number): void {
+    const named = this.#leased.get(fd);
+    for (const leased of named === undefined ? this.#leased.values() : [named]) {
+      // A second break while the first is served (a writer behind a reader) needs nothing new: the lease goes anyway.
+      if (leased.state !== "held" || holdsWriteLease(leased.fd)) continue;
+      leased.state = "broken";
+      void this.#giveWay(leased);
+    }
+  }
+
+  async #giveWay(leased: Leased): Promise<void> {
+    const end = await leased.recalls.recall({ fromBytes: 0n, by: "another opener of the file" });
+    if (leased.state === "disarmed") return;
+    releaseLease(leased.fd);
+    if (end === "acknowledged") this.#rearm(leased, REARM_MS.first);
+  }
+
+  #rearm(leased: Leased, delayMs: number): void {
+    leased.timer = setTimeout(() => {
+      leased.timer = null;
+      try {
+        this.#take(leased.fd);
+      } catch (error) {
+        if (error instanceof SyscallError && error.code === "EAGAIN") {
+          this.#rearm(leased, Math.min(2 * delayMs, REARM_MS.longest));
+        } else leased.recalls.cutOff(`the lease cannot be had again: ${String(error)}`);
+        return;
+      }
+      leased.state = "held";
+      // Size after lease: whoever changes it from here on breaks the lease first.
+      leased.recalls.settle(BigInt(fstatSync(leased.fd).size));
+    }, delayMs);
+    leased.timer.unref();
+  }
+
+  #disarm(leased: Leased): void {
+    if (leased.state === "disarmed") return;
+    leased.state = "disarmed";
+    if (leased.timer !== null) clearTimeout(leased.timer);
+    this.#leased.delete(leased.fd);
+    releaseLease(leased.fd);
+  }
+
+  async close(): Promise<void> {
+    for (const leased of [...this.#leased.values()]) this.#disarm(leased);
+    const ended = new Promise((resolve) => this.#worker.once("exit", resolve));
+    Atomics.store(this.#stop, 0, 1);
+    await ended;
+  }
+}

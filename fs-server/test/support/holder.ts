@@ -1,0 +1,35 @@
+/** A mapping's holder that writes down what it is told and answers when the test says so. */
+import type { MappingHolder, Threat } from "../../src/lease/guard.ts";
+
+export class RecordingHolder implements MappingHolder {
+  readonly told: string[] = [];
+  readonly threats: Threat[] = [];
+  readonly #answer: () => void | Promise<void>;
+  readonly #waiting: { readonly what: RegExp; readonly resolve: () => void }[] = [];
+
+  constructor(answer: () => void | Promise<void> = () => undefined) {
+    this.#answer = answer;
+  }
+
+  recall(threat: Threat): void | Promise<void> {
+    this.threats.push(threat);
+    this.#tell(`recall ${threat.fromBytes}`);
+    return this.#answer();
+  }
+  settle(sizeBytes: bigint): void {
+    this.#tell(`settle ${sizeBytes}`);
+  }
+  cutOff(reason: string): void {
+    this.#tell(`cut off: ${reason}`);
+  }
+
+  #tell(what: string): void {
+    this.told.push(what);
+    for (const one of this.#waiting) if (one.what.test(what)) one.resolve();
+  }
+
+  /** Resolves at the next thing told that matches. */
+  next(what: RegExp): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push({ what, resolve }));
+  }
+}
