@@ -1,7 +1,7 @@
 /** The stage on the real host: file, host actors as processes, signals. */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { mountsBelow } from "../../../sys/src/index.ts";
 import { openStage, type Stage } from "../../src/engines/stage.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
@@ -27,7 +27,8 @@ async function onStage(scenario: Scenario, act: (stage: Stage) => Promise<void>)
   } finally {
     await stage.close();
   }
-  expect(processesOf(directory)).toEqual([]);
+  // The server's reaper has been told "done" and ends by itself.
+  await vi.waitFor(() => expect(processesOf(directory)).toEqual([]));
   expect(mountsBelow(directory)).toEqual([]);
   return directory;
 }
