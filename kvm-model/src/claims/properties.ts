@@ -36,7 +36,9 @@ type Demand = {
 
 const hangs: readonly Fact[] = ["livelock", "deadlock"];
 const dies: readonly Fact[] = ["vm-stopped", "oops", "panic"];
-const suffers: readonly Fact[] = [...hangs, ...dies, "starved"];
+/** Others than the task that touched the page. */
+const othersSuffer: readonly Fact[] = [...dies, "starved"];
+const suffers: readonly Fact[] = [...hangs, ...othersSuffer];
 
 function demand(
   situation: Situation,
@@ -59,10 +61,10 @@ const demands: Readonly<Record<Property, readonly Demand[]>> = {
     demand("interrupts-off", hangs),
   ],
   contained: [
-    demand("load", suffers),
-    demand("store", suffers),
-    demand("two-victims", suffers),
-    demand("killed", suffers),
+    demand("load", othersSuffer),
+    demand("store", othersSuffer),
+    demand("two-victims", othersSuffer),
+    demand("killed", othersSuffer),
   ],
   "right-victim": [
     demand("two-victims", ["wrong-victim", "lost-report", "exit-elsewhere"], [], ["told"]),
@@ -80,9 +82,9 @@ const demands: Readonly<Record<Property, readonly Demand[]>> = {
     demand("regrown", ["silent-data", "stale-mapping"]),
   ],
   "host-truncation": [
-    demand("load", suffers),
-    demand("through-open-fd", suffers),
-    demand("through-open-trunc", suffers),
+    demand("load", precise),
+    demand("through-open-fd", precise),
+    demand("through-open-trunc", precise),
   ],
   "host-unharmed": [demand("load", ["host-stuck", "host-delayed", "host-denied", "livelock"])],
   reversible: [demand("regrown", [...hangs, ...dies, "refused-after-regrowth", "silent-data"], ["all-done"])],
@@ -91,7 +93,7 @@ const demands: Readonly<Record<Property, readonly Demand[]>> = {
     demand("nmi-flags", [...hangs, "wrong-victim", ...dies]),
   ],
   nested: [demand("nested", suffers)],
-  "any-backing": [demand("tmpfs-full", suffers), demand("io-error", suffers)],
+  "any-backing": [demand("tmpfs-full", precise), demand("io-error", precise)],
   "keeps-apf": [
     demand("only-io", [], ["ran-during-io", "all-done"]),
     demand("io-after-kill", ["apf-left-off"], ["ran-during-io"]),

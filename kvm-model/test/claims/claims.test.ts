@@ -66,7 +66,7 @@ describe("the scorecard", () => {
     expect(row("apf-guest")).toMatchInlineSnapshot(`
       {
         "any-backing": "no",
-        "contained": "no",
+        "contained": "yes",
         "host-truncation": "no",
         "host-unharmed": "no",
         "keeps-apf": "yes",
