@@ -8,11 +8,11 @@
 import type { Attestation, EngineName, Evidence, RunResult } from "./evidence.ts";
 import { type Erratum, type Expectation, isAbout, type Outcome } from "./kinds.ts";
 import type { Proposal } from "./proposal.ts";
-import { accessesOf, actionsOf, guestActors, hostActors } from "./scenario/labels.ts";
+import { accessesOf, actionsOf, guestActors, hostActors, usesMount } from "./scenario/labels.ts";
 import { PAGE_BYTES } from "./scenario/limits.ts";
 import type { Scenario, Witness } from "./scenario/scenario.ts";
 import type { Verdict } from "./verdict.ts";
-import { accessText, hostStepText, vmmText } from "./vocabulary.ts";
+import { accessText, type EventKind, hostStepText, vmmText } from "./vocabulary.ts";
 
 export type JudgeInput = {
   readonly scenario: Scenario;
@@ -52,7 +52,7 @@ function attestationProblems(
   if (wantsApf !== (attestation.apfEnabled === true)) {
     problems.push(`async page faults are ${attestation.apfEnabled === true ? "on" : "off"} in the guest`);
   }
-  const wantsMount = hostActors(scenario).some(([, actor]) => actor.through === "mount");
+  const wantsMount = usesMount(scenario);
   // The model has neither mounts nor windows to attest.
   if (engine !== "model" && wantsMount !== (attestation.transport !== null)) {
     problems.push(
@@ -105,6 +105,14 @@ function expectedWords(scenario: Scenario, outcome: Outcome): Map<string, string
   return words;
 }
 
+function eventDeviations({ events }: Outcome, { counts }: Evidence): readonly string[] {
+  return Object.entries(events).flatMap(([kind, word]) => {
+    const count = counts[kind as EventKind] ?? 0;
+    const seen = count > 0 ? "seen" : "none";
+    return seen === word ? [] : [`${count} events ${kind}, expected ${word === "seen" ? "some" : "none"}`];
+  });
+}
+
 /** In what the evidence differs from the outcome: `victim.load#2 is hung, expected killed`. Empty: it is that outcome. */
 function deviations(scenario: Scenario, outcome: Outcome, evidence: Evidence): readonly string[] {
   const list: string[] = [];
@@ -121,6 +129,8 @@ function deviations(scenario: Scenario, outcome: Outcome, evidence: Evidence): r
     const text = bystanders[name] ?? "missing";
     if (text !== word) list.push(`${name} is ${text}, expected ${word}`);
   }
+  // The model's events are those of one interleaving of many.
+  if (evidence.attestation.engine !== "model") list.push(...eventDeviations(outcome, evidence));
   return list;
 }
 

@@ -8,6 +8,7 @@ import { z } from "zod";
 import type { EngineName } from "./evidence.ts";
 import { matchesGlob, specificity } from "./glob.ts";
 import { packagePath } from "./paths.ts";
+import { type EventKind, eventKinds } from "./vocabulary.ts";
 
 /** What a case shows, in words. */
 export type Outcome = {
@@ -19,6 +20,8 @@ export type Outcome = {
   readonly host: Readonly<Record<string, string>>;
   /** Not listed: not looked at. */
   readonly bystanders: Readonly<Record<string, string>>;
+  /** Kinds of events that must, or must not, have happened. Not listed: not looked at. Not asked of the model. */
+  readonly events: Readonly<Partial<Record<EventKind, "seen" | "none">>>;
 };
 
 const words = z.record(z.string(), z.string());
@@ -27,6 +30,7 @@ const outcomeShape = z.strictObject({
   accesses: words.default({}),
   host: words.default({}),
   bystanders: words.default({}),
+  events: z.partialRecord(z.enum(eventKinds), z.enum(["seen", "none"])).default({}),
 });
 
 const engineShape = z.enum(["model", "process", "kvm"]);

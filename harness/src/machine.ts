@@ -12,7 +12,7 @@ import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
 import type { Support } from "./engine.ts";
 import { builtPath } from "./paths.ts";
 import { runDirectoryParent } from "./run/sweep.ts";
-import { hostActors } from "./scenario/labels.ts";
+import { usesMount } from "./scenario/labels.ts";
 import type { Scenario } from "./scenario/scenario.ts";
 
 /** One thing that an engine may need. */
@@ -26,7 +26,7 @@ export type Feature =
       readonly fix: string | null;
     };
 
-export const featureNames = ["kvm", "micro-guest", "fuse", "root", "mmap-io"] as const;
+export const featureNames = ["kvm", "micro-guest", "fuse", "fuse-native", "root", "mmap-io"] as const;
 export type FeatureName = (typeof featureNames)[number];
 
 export type Machine = {
@@ -144,15 +144,16 @@ function readFuse(): Feature {
   if (!existsSync(builtPath("fs-server/src/serve-main.ts"))) {
     return { kind: "missing", reason: "the FUSE server is not built", fix: "scripts/build" };
   }
-  const failure = loads("fuse-native");
-  if (failure !== null) {
-    return {
-      kind: "missing",
-      reason: "the package fuse-native does not load",
-      fix: "npm install fuse-native",
-    };
-  }
-  return { kind: "present", detail: `${device}, ${helper}, fuse-native` };
+  return { kind: "present", detail: `${device}, ${helper}` };
+}
+
+function readFuseNative(): Feature {
+  if (loads("fuse-native") === null) return { kind: "present", detail: "loads" };
+  return {
+    kind: "missing",
+    reason: "the package fuse-native does not load",
+    fix: "npm install fuse-native",
+  };
 }
 
 function readRoot(): Feature {
@@ -175,6 +176,7 @@ const readers: Readonly<Record<FeatureName, () => Feature>> = {
   fuse: () => simulated("DAXFAULT_NO_FUSE") ?? readFuse(),
   root: () => simulated("DAXFAULT_NO_ROOT") ?? readRoot(),
   "mmap-io": readMmapIo,
+  "fuse-native": readFuseNative,
 };
 
 /** Each feature is tried when it is first asked about: some take a process to try. */
@@ -230,6 +232,8 @@ export function supportOf(machine: Machine, names: readonly FeatureName[]): Supp
 export function stageSupport(scenario: Scenario, machine: Machine = thisMachine()): Support {
   const needed: FeatureName[] = [];
   if (scenario.backing.kind !== "host-file") needed.push("root");
-  if (hostActors(scenario).some(([, actor]) => actor.through === "mount")) needed.push("fuse");
+  if (usesMount(scenario)) needed.push("fuse");
+  // A mount under the window is our own transport's; one that only host actors use is libfuse's.
+  if (usesMount(scenario) && scenario.backing.mount === undefined) needed.push("fuse-native");
   return supportOf(machine, needed);
 }

@@ -166,6 +166,13 @@ function reversible(scenario: Scenario, evidence: Evidence): Finding {
   return last === "value" || last === "zero" ? "yes" : "no";
 }
 
+/** An access waited for I/O and came through: did the tasks beside it get on meanwhile? */
+function keepsApf(_scenario: Scenario, evidence: Evidence): Finding {
+  const bystanders = Object.values(evidence.observations.bystanders);
+  if (bystanders.includes("starved")) return "no";
+  return bystanders.length > 0 ? "yes" : "unknown";
+}
+
 /** In order of the scorecard's columns. */
 export const properties: readonly Property[] = [
   { id: "terminates", title: "No endless loop.", decide: terminates },
@@ -212,7 +219,7 @@ export const properties: readonly Property[] = [
   {
     id: "keeps-apf",
     title: "A page that merely needs I/O still lets other tasks run (async page faults stay).",
-    decide: null,
+    decide: keepsApf,
   },
   { id: "any-cpu", title: "Intel, AMD, arm64, TDX, SEV-ES alike.", decide: null },
 ];

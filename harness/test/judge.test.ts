@@ -56,7 +56,9 @@ const erratum: Erratum = {
   scenarios: ["load-*"],
   proposals: ["*"],
   engine: "kvm",
-  outcomes: [{ vmm: ["stopped(mmio)"], accesses: { "victim.last": "killed" }, host: {}, bystanders: {} }],
+  outcomes: [
+    { vmm: ["stopped(mmio)"], accesses: { "victim.last": "killed" }, host: {}, bystanders: {}, events: {} },
+  ],
   link: "https://example.org",
   owner: "vmm",
 };
@@ -187,10 +189,28 @@ describe("witnesses", () => {
   });
 });
 
+describe("events that are expected", () => {
+  const outcome = expectationWith().outcome;
+  const expecting = (events: typeof outcome.events) => expectationWith({ outcome: { ...outcome, events } });
+
+  it("must have been seen, or must not", () => {
+    const evidence = { counts: { "apf-not-present": 2 } } as const;
+    expect(verdict({ expectation: expecting({ "apf-not-present": "seen" }), evidence }).kind).toBe("pass");
+    expect(verdict({ expectation: expecting({ "apf-not-present": "none" }), evidence })).toEqual({
+      kind: "fail",
+      reason: "test rule 1: 2 events apf-not-present, expected none",
+    });
+    expect(verdict({ expectation: expecting({ "apf-ready": "seen" }), evidence })).toMatchObject({
+      kind: "fail",
+      reason: "test rule 1: 0 events apf-ready, expected some",
+    });
+  });
+});
+
 describe("better than expected", () => {
   const defect = { id: "endless-loop", text: "It loops.", source: "here" };
   const expectation = expectationWith({
-    outcome: { vmm: ["looping"], accesses: { "victim.last": "hung" }, host: {}, bystanders: {} },
+    outcome: { vmm: ["looping"], accesses: { "victim.last": "hung" }, host: {}, bystanders: {}, events: {} },
     better: ["running", "stopped(efault)"],
     defect,
   });

@@ -18,11 +18,21 @@ export type FaultAction =
 
 export type FaultRule = {
   readonly operation: "read" | "write" | "open" | "fsync" | "getattr";
+  /** Only calls that cover this byte of the file (read and write); null: all. */
+  readonly at: number | null;
   /** Matching calls to let through first. */
   readonly after: number;
   readonly times: number | null;
   readonly action: FaultAction;
 };
+
+/** Bytes of a file that a call reads or writes. */
+type Range = { readonly offset: bigint; readonly length: number };
+const NOWHERE: Range = { offset: 0n, length: 0 };
+
+function covers({ offset, length }: Range, at: number | null): boolean {
+  return at === null || (offset <= BigInt(at) && BigInt(at) < offset + BigInt(length));
+}
 
 export class FaultyFileSystem extends DecoratedFileSystem {
   readonly #rules: { readonly rule: FaultRule; calls: number }[];
@@ -54,12 +64,12 @@ export class FaultyFileSystem extends DecoratedFileSystem {
   }
 
   override read(handle: FileHandle, offset: bigint, into: Uint8Array): number {
-    const limit = this.#apply("read", this.#nodeOf.get(handle) ?? null);
+    const limit = this.#apply("read", this.#nodeOf.get(handle) ?? null, { offset, length: into.length });
     return super.read(handle, offset, into.subarray(0, limit ?? into.length));
   }
 
   override write(handle: FileHandle, offset: bigint, data: Uint8Array): number {
-    const limit = this.#apply("write", this.#nodeOf.get(handle) ?? null);
+    const limit = this.#apply("write", this.#nodeOf.get(handle) ?? null, { offset, length: data.length });
     return super.write(handle, offset, data.subarray(0, limit ?? data.length));
   }
 
@@ -84,13 +94,13 @@ export class FaultyFileSystem extends DecoratedFileSystem {
   }
 
   /** Applies the rules of an operation; returns the byte limit of a `short` rule, or null. */
-  #apply(operation: FaultRule["operation"], node: NodeId | null): number | null {
+  #apply(operation: FaultRule["operation"], node: NodeId | null, range: Range = NOWHERE): number | null {
     const redeemed = this.#redeemed > 0;
     let limit: number | null = null;
     let delayMs = 0;
     for (const state of this.#rules) {
       const { rule } = state;
-      if (rule.operation !== operation) continue;
+      if (rule.operation !== operation || !covers(range, rule.at)) continue;
       // A postponed call comes twice and counts once.
       if (!redeemed) state.calls += 1;
       const index = state.calls - 1 - rule.after;

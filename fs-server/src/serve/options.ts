@@ -124,7 +124,7 @@ function faultRules(path: string): readonly FaultRule[] {
 }
 
 function checkedRule(rule: Partial<FaultRule>, where: string): FaultRule {
-  const { operation, after = 0, times = null, action } = rule;
+  const { operation, at = null, after = 0, times = null, action } = rule;
   if (operation === undefined || !OPERATIONS.includes(operation)) {
     throw new UsageError(`${where}: operation must be one of ${OPERATIONS.join(", ")}`);
   }
@@ -132,13 +132,16 @@ function checkedRule(rule: Partial<FaultRule>, where: string): FaultRule {
   if (!count(after) || (times !== null && !count(times))) {
     throw new UsageError(`${where}: after and times must be whole numbers`);
   }
+  if (at !== null && !(count(at) && (operation === "read" || operation === "write"))) {
+    throw new UsageError(`${where}: at is a byte of the file, and goes with read and write only`);
+  }
   const usable =
     (action?.kind === "delay" && count(action.ms) && action.ms <= MAX_TIMEOUT_MS) ||
     (action?.kind === "fail" && isErrno(action.errno)) ||
     (action?.kind === "short" && count(action.bytes)) ||
     (action?.kind === "truncate" && count(action.sizeBytes));
   if (action === undefined || !usable) throw new UsageError(`${where}: unknown or incomplete action`);
-  return { operation, after, times, action };
+  return { operation, at, after, times, action };
 }
 
 function isErrno(name: unknown): boolean {

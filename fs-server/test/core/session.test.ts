@@ -110,7 +110,13 @@ describe("postponed requests", () => {
   let clock = 0;
   const delayed = (): { session: Session; client: MemoryClient; fh: bigint; node: bigint } => {
     writeFileSync(join(source, "file"), "x");
-    const rule = { operation: "read", after: 0, times: null, action: { kind: "delay", ms: 50 } } as const;
+    const rule = {
+      operation: "read",
+      at: null,
+      after: 0,
+      times: null,
+      action: { kind: "delay", ms: 50 },
+    } as const;
     const session = new Session({ fs: new FaultyFileSystem(fs, [rule]), now: () => clock });
     const client = new MemoryClient(session);
     client.init();

@@ -225,7 +225,8 @@ describe.skipIf(!usable.includes("devfuse"))("a devfuse server", () => {
     writeFileSync(join(source, "file"), "x".repeat(100));
     const delay = { operation: "read", times: 1, action: { kind: "delay", ms: 300 } };
     const fail = { operation: "read", after: 1, action: { kind: "fail", errno: "EIO" } };
-    writeFileSync(join(rules, "faults.json"), JSON.stringify([delay, fail]));
+    const elsewhere = { operation: "read", at: 1 << 20, action: { kind: "fail", errno: "ENXIO" } };
+    writeFileSync(join(rules, "faults.json"), JSON.stringify([delay, fail, elsewhere]));
     const faults = ["--faults", join(rules, "faults.json")];
     const server = await startServer(["--source", source, "--mountpoint", mounted, ...faults]);
     const started = performance.now();

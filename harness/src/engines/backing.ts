@@ -1,7 +1,7 @@
 /** Makes the file that a case maps, on what the scenario wants it to lie on. */
 import { closeSync, ftruncateSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { mountOf, mountTmpfs, PAGE_SIZE } from "../../../sys/src/index.ts";
+import { mountTmpfs, PAGE_SIZE } from "../../../sys/src/index.ts";
 import { contentBytes } from "../scenario/content.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 
@@ -9,8 +9,6 @@ export type Backing = {
   /** The folder that holds the file and nothing else: what the FUSE server serves. */
   readonly sourceDirectory: string;
   readonly filePath: string;
-  /** `ext4`, `tmpfs` .. by the mount table. */
-  readonly fileSystem: string;
 };
 
 const CHUNK_BYTES = 1024 * 1024;
@@ -84,5 +82,5 @@ export function createBacking(scenario: Scenario, directory: string): Backing {
   const filePath = join(sourceDirectory, "file");
   writeContent(filePath, scenario, kind === "tmpfs-full" ? writtenBytes(size) : size);
   if (kind === "tmpfs-full") fillUp(join(room, "filler"));
-  return { sourceDirectory, filePath, fileSystem: mountOf(room)?.type ?? "unknown" };
+  return { sourceDirectory, filePath };
 }

@@ -1,7 +1,8 @@
 /** Our FUSE server, in a process of its own: a server never shares a thread with anything that touches its mount. */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
+import type { FaultRule } from "../../../fs-server/src/index.ts";
 import { mounts } from "../../../sys/src/index.ts";
 import { builtPath } from "../paths.ts";
 import { unmountBelow } from "../run/sweep.ts";
@@ -22,6 +23,8 @@ export type MountOptions = {
   /** The case's folder. */
   readonly directory: string;
   readonly transport: Transport;
+  /** Only devfuse follows rules. */
+  readonly faults?: readonly FaultRule[];
   /** The server's program; another one in tests. */
   readonly serverPath?: string;
 };
@@ -58,6 +61,13 @@ function firstLine(stream: NodeJS.ReadableStream): Promise<string | null> {
   });
 }
 
+function faultArguments({ faults, directory }: MountOptions): string[] {
+  if (faults === undefined || faults.length === 0) return [];
+  const path = join(directory, "faults.json");
+  writeFileSync(path, JSON.stringify(faults));
+  return ["--faults", path];
+}
+
 /** Mounts `sourceDirectory` through our server. Rejects with what the server said if it does not come up. */
 export async function openMount(options: MountOptions): Promise<FuseMount> {
   const mountpoint = join(options.directory, "mount");
@@ -74,6 +84,7 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       options.transport,
       "--parent-pid",
       String(process.pid),
+      ...faultArguments(options),
     ],
     {
       cwd: options.directory,

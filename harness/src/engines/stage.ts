@@ -7,12 +7,20 @@
  * Signals stay raised, so that none can be missed; raising one again does nothing.
  */
 import { closeSync, openSync, readSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { mountOf } from "../../../sys/src/index.ts";
 import type { CaseContext } from "../engine.ts";
 import type { TraceEvent } from "../evidence.ts";
 import { unmountBelow } from "../run/sweep.ts";
-import { accessesOf, actionsOf, guestActors, type HostAction, hostActors } from "../scenario/labels.ts";
+import {
+  accessesOf,
+  actionsOf,
+  guestActors,
+  type HostAction,
+  hostActors,
+  usesMount,
+} from "../scenario/labels.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import type { Access, EventKind, HostStep } from "../vocabulary.ts";
 import { type Backing, createBacking } from "./backing.ts";
@@ -31,10 +39,11 @@ export type SignalListener = (name: string, from: string) => void;
 export interface Stage {
   /** The file to map. */
   readonly filePath: string;
+  /** The folder that it lies in. */
   readonly sourceDirectory: string;
-  /** `ext4`, `tmpfs` .. of the file. */
+  /** `ext4`, `tmpfs`, `fuse.daxfault` .. of the file. */
   readonly fileSystem: string;
-  /** The mount that host actors use, or null if none does. */
+  /** The mount that is mapped, or that host actors use; null if there is none. */
   readonly mountpoint: string | null;
   /** For the attestation. */
   readonly transport: "libfuse" | "devfuse" | null;
@@ -47,8 +56,11 @@ export interface Stage {
   isRaised(name: string): boolean;
   /** Called for each signal, those raised before included. Returns how to stop. */
   onSignal(listener: SignalListener): () => void;
-  /** What the file holds now at `fileOffset`, zero-filled behind its end: for `classifyBytes`. Follows the inode that was mapped, not its name. */
-  readFile(fileOffset: bigint, lengthBytes: number): Uint8Array;
+  /**
+   * What the file holds now at `fileOffset`, zero-filled behind its end: for `classifyBytes`. Follows the inode that was
+   * mapped, not its name. `written`: the guest has changed it, which the server of a mount need not know yet.
+   */
+  readFile(fileOffset: bigint, lengthBytes: number, options?: { readonly written: boolean }): Uint8Array;
   /** True once every host actor has done its last step; false if that takes longer than `boundMs` or the run is aborted. */
   settled(boundMs: number): Promise<boolean>;
   /** One sentence if a host actor died or failed in a way that is no observation; null if all is well. */
@@ -96,6 +108,15 @@ function eventOf(action: HostAction): { kind: EventKind; detail: string } {
       return { kind: "rename", detail: "another file over this one" };
     case "unlink":
       return { kind: "unlink", detail: "" };
+  }
+}
+
+/** The server has gone by now, so nobody waits for its answer to FLUSH; that it gives none is no error. */
+function closeClient(fd: number): void {
+  try {
+    closeSync(fd);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOTCONN") throw error;
   }
 }
 
@@ -148,14 +169,14 @@ function toHostStep(ms: number, errno: string | null): HostStep {
 }
 
 class RealStage implements Stage {
-  readonly filePath: string;
-  readonly sourceDirectory: string;
-  readonly fileSystem: string;
   readonly #scenario: Scenario;
   readonly #directory: string;
   readonly #signal: AbortSignal;
   readonly #startMs = performance.now();
+  readonly #backing: Backing;
   readonly #file: number;
+  /** The file through the mount that is mapped, or null if it is the file itself. */
+  #client: number | null = null;
   readonly #raised = new Map<string, string>();
   readonly #listeners = new Set<SignalListener>();
   readonly #participants: HostParticipant[] = [];
@@ -169,10 +190,26 @@ class RealStage implements Stage {
     this.#scenario = scenario;
     this.#directory = context.directory;
     this.#signal = context.signal;
-    this.filePath = backing.filePath;
-    this.sourceDirectory = backing.sourceDirectory;
-    this.fileSystem = backing.fileSystem;
+    this.#backing = backing;
     this.#file = openSync(backing.filePath, "r");
+  }
+
+  /** The mount whose file is mapped. */
+  get #mapped(): FuseMount | null {
+    return this.#scenario.backing.mount === undefined ? null : this.#mount;
+  }
+
+  get filePath(): string {
+    const mount = this.#mapped;
+    return mount === null ? this.#backing.filePath : join(mount.mountpoint, basename(this.#backing.filePath));
+  }
+
+  get sourceDirectory(): string {
+    return this.#mapped?.mountpoint ?? this.#backing.sourceDirectory;
+  }
+
+  get fileSystem(): string {
+    return mountOf(this.sourceDirectory)?.type ?? "unknown";
   }
 
   get mountpoint(): string | null {
@@ -190,13 +227,18 @@ class RealStage implements Stage {
   /** Starts what takes time to start. */
   async open(options: StageOptions): Promise<void> {
     for (const [name, actor] of hostActors(this.#scenario)) this.#startActor(name, actionsOf(actor));
-    if (!hostActors(this.#scenario).some(([, actor]) => actor.through === "mount")) return;
+    const { mount } = this.#scenario.backing;
+    if (!usesMount(this.#scenario)) return;
     this.#mount = await openMount({
-      sourceDirectory: this.sourceDirectory,
+      sourceDirectory: this.#backing.sourceDirectory,
       directory: this.#directory,
-      transport: options.transport ?? "libfuse",
+      // Only our own transport follows rules.
+      transport: mount === undefined ? (options.transport ?? "libfuse") : "devfuse",
+      ...(mount === undefined ? {} : { faults: mount.faults }),
       ...(options.serverPath === undefined ? {} : { serverPath: options.serverPath }),
     });
+    // Before anybody maps the file: opening it drops the client's page cache (fuse_finish_open(), fs/fuse/file.c).
+    if (mount !== undefined) this.#client = openSync(this.filePath, "r");
   }
 
   #startActor(name: string, actions: ReturnType<typeof actionsOf>): void {
@@ -224,8 +266,8 @@ class RealStage implements Stage {
     for (const [index, [, actor]] of hostActors(this.#scenario).entries()) {
       const path =
         actor.through === "mount" && this.#mount !== null
-          ? join(this.#mount.mountpoint, "file")
-          : this.filePath;
+          ? join(this.#mount.mountpoint, basename(this.#backing.filePath))
+          : this.#backing.filePath;
       this.#children[index]?.send({ type: "start", actor, path, raised: [...this.#raised.keys()] });
     }
   }
@@ -248,9 +290,20 @@ class RealStage implements Stage {
     return () => this.#listeners.delete(listener);
   }
 
-  readFile(fileOffset: bigint, lengthBytes: number): Uint8Array {
+  readFile(fileOffset: bigint, lengthBytes: number, options = { written: false }): Uint8Array {
     const bytes = new Uint8Array(lengthBytes);
-    readSync(this.#file, bytes, 0, lengthBytes, Number(fileOffset));
+    const read = (fd: number): number => readSync(fd, bytes, 0, lengthBytes, Number(fileOffset));
+    if (!options.written || this.#client === null) {
+      read(this.#file);
+      return bytes;
+    }
+    try {
+      // What the guest has written is in the client's page cache; that page is there, so nobody waits for the server.
+      read(this.#client);
+    } catch {
+      // It is not, and the server fails the READ: what was written went elsewhere, and the file is what it was.
+      read(this.#file);
+    }
     return bytes;
   }
 
@@ -305,6 +358,7 @@ class RealStage implements Stage {
     );
     await this.#mount?.close();
     closeSync(this.#file);
+    if (this.#client !== null) closeClient(this.#client);
     unmountBelow(this.#directory);
   }
 }

@@ -49,6 +49,13 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
   } else if (size % PAGE_BYTES !== 0n) {
     problems.add("backing.size", `${hex(size)} is not a multiple of ${PAGE_BYTES}`);
   }
+  for (const [index, { at }] of (scenario.backing.mount?.faults ?? []).entries()) {
+    if (at === null || BigInt(at) < size) continue;
+    problems.add(
+      `backing.mount.faults[${index}]`,
+      `at ${hex(BigInt(at))} is beyond the file's ${sizeText(size)}`,
+    );
+  }
 }
 
 function checkMapping(mapping: WindowMapping, at: string, fileBytes: bigint, problems: Problems): void {

@@ -72,6 +72,19 @@ export function hostActors(scenario: Pick<Scenario, "actors">): readonly (readon
   return result;
 }
 
+/** Is our FUSE mount part of this scenario: under the window, or in the hands of a host actor? */
+export function usesMount(scenario: Pick<Scenario, "actors" | "backing">): boolean {
+  return (
+    scenario.backing.mount !== undefined ||
+    hostActors(scenario).some(([, actor]) => actor.through === "mount")
+  );
+}
+
+/** Does this access leave something in the file? */
+export function isWrite({ verb }: AccessStep): boolean {
+  return verb === "store" || verb === "copy-to" || verb === "kernel-write" || verb === "atomic";
+}
+
 /** Does this actor do nothing but count at its end? */
 export function isBystander(actor: GuestActor): boolean {
   return actor.steps.at(-1)?.verb === "count";

@@ -16,6 +16,10 @@ export const STEPS_MAX = 64;
 export const SIGNALS_MAX = 16;
 /** Bytes that one copy moves: the task's buffer in the micro-guest. */
 export const COPY_BYTES_MAX = 64;
+/** Rules for the server of a mount. */
+export const FAULTS_MAX = 16;
+/** Longer than any page really takes, and short enough that a delay never looks like a hang. */
+export const FAULT_DELAY_MS_MAX = 2000;
 /** Scenarios that one file may expand to. */
 export const EXPANSIONS_MAX = 256;
 /** Bytes of a scenario file. */

@@ -7,8 +7,9 @@ import { propertyIds } from "../properties.ts";
 import { proposals } from "../proposal.ts";
 import { checkScenario } from "./check.ts";
 import { expand, type Json } from "./expand.ts";
+import { parseFault } from "./faults.ts";
 import { scenarioHash } from "./hash.ts";
-import { FILE_TEXT_MAX, ID_LENGTH_MAX, STEPS_MAX, WINDOW_MAPPINGS_MAX } from "./limits.ts";
+import { FAULTS_MAX, FILE_TEXT_MAX, ID_LENGTH_MAX, STEPS_MAX, WINDOW_MAPPINGS_MAX } from "./limits.ts";
 import { parseNumber } from "./number.ts";
 import { Problems, ScenarioError } from "./problem.ts";
 import {
@@ -62,6 +63,11 @@ const scenarioShape = z.strictObject({
     kind: z.enum(backingKinds).default("host-file"),
     size: bytes,
     content: z.enum(contents).default("pattern"),
+    mount: z
+      .strictObject({
+        faults: z.array(z.string()).max(FAULTS_MAX, `more rules than the limit ${FAULTS_MAX}`).default([]),
+      })
+      .optional(),
   }),
   window: z
     .array(z.strictObject({ file: bytes, at: bytes, length: bytes }))
@@ -78,6 +84,8 @@ const scenarioShape = z.strictObject({
     .array(z.string().regex(/^KVM_CAP_[A-Z0-9_]+$/, "the name of a capability as in <linux/kvm.h>"))
     .default([]),
 });
+
+type ScenarioShape = z.infer<typeof scenarioShape>;
 
 function pathText(path: readonly PropertyKey[]): string {
   return path
@@ -112,6 +120,14 @@ function parseActor(shape: ActorShape, at: string, problems: Problems): Actor {
     case "vmm":
       return { in: shape.in, steps: steps(parseVmmStep) };
   }
+}
+
+function parseBacking({ mount, ...rest }: ScenarioShape["backing"], problems: Problems): Scenario["backing"] {
+  if (mount === undefined) return rest;
+  const faults = mount.faults.flatMap(
+    (text, index) => parseFault(text, `backing.mount.faults[${index}]`, problems) ?? [],
+  );
+  return { ...rest, mount: { faults } };
 }
 
 function parseWitness(text: string, at: string, problems: Problems): Witness | null {
@@ -158,11 +174,12 @@ function parseOne(json: Json, problems: Problems): Scenario | null {
   checkNames("property", shape.properties, propertyIds, "properties", problems);
   const presets = proposals.map((proposal) => proposal.id);
   checkNames("proposal", shape.proposals ?? [], presets, "proposals", problems);
-  const { window, ...rest } = shape;
+  const { window, backing, ...rest } = shape;
   const wholeFile: WindowMapping[] =
     shape.layout === "nvdimm" ? [] : [{ fileOffset: 0n, at: 0n, length: shape.backing.size }];
   const scenario = {
     ...rest,
+    backing: parseBacking(backing, problems),
     window: window?.map(({ file, at, length }) => ({ fileOffset: file, at, length })) ?? wholeFile,
     actors,
     witness,

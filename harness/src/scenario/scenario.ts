@@ -3,6 +3,8 @@
  * Engines interpret these steps and nothing else, so that all of them run the same thing.
  */
 
+import type { FaultRule } from "../../../fs-server/src/index.ts";
+
 export const layouts = ["dax-window", "nvdimm"] as const;
 /**
  * `dax-window`: a reserved range of guest memory, one memslot, file ranges mapped into it with MAP_FIXED (virtio-fs).
@@ -113,7 +115,16 @@ export type Scenario = {
   /** One sentence. */
   readonly purpose: string;
   readonly layout: Layout;
-  readonly backing: { readonly kind: BackingKind; readonly size: bigint; readonly content: Content };
+  readonly backing: {
+    readonly kind: BackingKind;
+    readonly size: bigint;
+    readonly content: Content;
+    /**
+     * What is mapped is not the file itself but what our FUSE mount of its folder shows, whose server follows these rules.
+     * Its client begins with an empty page cache: every page needs I/O. Left out: the file itself.
+     */
+    readonly mount?: { readonly faults: readonly FaultRule[] };
+  };
   /** Empty for layout `nvdimm`: there the file is the window. */
   readonly window: readonly WindowMapping[];
   /** In the order written, which is the order in which the guest starts its tasks. */

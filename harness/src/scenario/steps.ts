@@ -11,8 +11,8 @@ const U64_MAX = 2n ** 64n - 1n;
 const NAME = /^[a-z][a-z0-9-]{0,23}$/;
 const TEXT_LENGTH_MAX = 120;
 
-/** Reads a step's words one after the other; the first thing wrong is reported, all later reads are void. */
-class Words {
+/** Reads a line's words one after the other; the first thing wrong is reported, all later reads are void. */
+export class Words {
   readonly #words: readonly string[];
   readonly #at: string;
   readonly #problems: Problems;
@@ -30,7 +30,15 @@ class Words {
     this.failed = true;
   }
 
-  #word(what: string): string {
+  /** Takes the next word if it is this one. */
+  takes(keyword: string): boolean {
+    if (this.#words[this.#next] !== keyword) return false;
+    this.#next += 1;
+    return true;
+  }
+
+  /** The next word, whatever it is; `what` it stands for is said if there is none. */
+  word(what: string): string {
     const word = this.#words[this.#next];
     this.#next += 1;
     if (word === undefined) this.fail(`${what} is missing`);
@@ -39,7 +47,7 @@ class Words {
 
   /** A number from `min` to `max`. */
   number(what: string, max: bigint, min = 0n): bigint {
-    const word = this.#word(what);
+    const word = this.word(what);
     if (this.failed) return 0n;
     const value = parseNumber(word);
     if (value === null) this.fail(`${what} ${JSON.stringify(word)} is not a number (4096, 0x1000 or 4KiB)`);
@@ -63,7 +71,7 @@ class Words {
   }
 
   name(): string {
-    const word = this.#word("signal name");
+    const word = this.word("signal name");
     if (!this.failed && !NAME.test(word)) {
       this.fail(
         `signal name ${JSON.stringify(word)} is not of the form a-z, 0-9 and -, at most 24 characters`,

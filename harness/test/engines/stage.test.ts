@@ -1,5 +1,6 @@
 /** The stage on the real host: file, host actors as processes, signals. */
 import { existsSync, readFileSync, statSync } from "node:fs";
+import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { mountsBelow } from "../../../sys/src/index.ts";
@@ -148,13 +149,43 @@ describe("host actors", () => {
   });
 });
 
+describe("a file through our mount", () => {
+  const fuse = supportOf(thisMachine(), ["fuse"]);
+  const backing = {
+    kind: "host-file",
+    size: 0x400000n,
+    content: "pattern",
+    mount: {
+      faults: [
+        { operation: "read", at: 0x300000, after: 0, times: null, action: { kind: "fail", errno: "EIO" } },
+      ],
+    },
+  } as const;
+
+  it.skipIf(fuse.kind === "no")("is what is mapped, and its server follows the rules", async () => {
+    await onStage(scenarioWith({ backing }), async (stage) => {
+      expect([stage.transport, stage.fileSystem]).toEqual(["devfuse", "fuse.daxfault"]);
+      expect(stage.filePath).toBe(join(stage.mountpoint ?? "", "file"));
+      const file = await open(stage.filePath, "r");
+      const bytes = new Uint8Array(8);
+      await file.read(bytes, 0, 8, 0x1000);
+      expect(bytes).toEqual(contentBytes("pattern", 0x1000n, 8));
+      await expect(file.read(bytes, 0, 8, 0x300000)).rejects.toThrow("EIO");
+      await file.close();
+      // What our server breaks on purpose is not broken for us.
+      expect(stage.readFile(0x300000n, 8)).toEqual(contentBytes("pattern", 0x300000n, 8));
+      expect(stage.readFile(0x300000n, 8, { written: true })).toEqual(contentBytes("pattern", 0x300000n, 8));
+    });
+  });
+});
+
 describe("the mount", () => {
   const byMount = (): Scenario => {
     const { victim, host } = scenarioWith({}).actors;
     if (victim === undefined || host?.in !== "host-process") throw new Error("no such actors");
     return scenarioWith({ actors: { victim, host: { ...host, through: "mount" } } });
   };
-  const fuse = supportOf(thisMachine(), ["fuse"]);
+  const fuse = supportOf(thisMachine(), ["fuse", "fuse-native"]);
 
   it.skipIf(fuse.kind === "no")("is used by the actors that ask for it, and gone afterwards", async () => {
     await onStage(byMount(), async (stage) => {

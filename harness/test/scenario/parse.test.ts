@@ -46,6 +46,45 @@ const host = (...steps: string[]): Changes => ({
   witness: [],
 });
 
+describe("a backing through our mount", () => {
+  const mount = (...faults: string[]): Changes => ({ backing: { size: "4MiB", mount: { faults } } });
+
+  it("reads what its server does", () => {
+    const [scenario] = parse(
+      mount(
+        "read at 0x300000 after 1 times 2 delay 200",
+        "read fail EIO",
+        "write short 512",
+        "open truncate 4KiB",
+      ),
+    );
+    const all = { at: null, after: 0, times: null };
+    expect(scenario?.backing.mount?.faults).toEqual([
+      { operation: "read", at: 0x300000, after: 1, times: 2, action: { kind: "delay", ms: 200 } },
+      { ...all, operation: "read", action: { kind: "fail", errno: "EIO" } },
+      { ...all, operation: "write", action: { kind: "short", bytes: 512 } },
+      { ...all, operation: "open", action: { kind: "truncate", sizeBytes: 4096 } },
+    ]);
+    expect(scenario?.hash).not.toBe(parse(mount())[0]?.hash);
+    expect(parse(mount())[0]?.hash).not.toBe(parse({})[0]?.hash);
+  });
+
+  it.each([
+    ["seek delay 1", "unknown operation"],
+    ["read delay", "milliseconds is missing"],
+    ["read delay 2001", "milliseconds 0x7d1 is greater than the limit 0x7d0"],
+    ["read delay 0", "milliseconds 0x0 is less than 0x1"],
+    ["read fail EWRONG", "is not the name of an errno"],
+    ["read break", "is not one of delay, fail, short, truncate"],
+    ["read", "what is done (delay, fail, short or truncate) is missing"],
+    ["open at 0 fail EIO", "goes with read and write only"],
+    ["read at 0x400000 fail EIO", "at 0x400000 is beyond the file's 4 MiB"],
+    ["read fail EIO twice", 'unexpected "twice"'],
+  ])("refuses %s", (rule, message) => {
+    expect(problems(mount(rule))).toContain(message);
+  });
+});
+
 describe("parseScenarios", () => {
   it("reads a scenario and fills in what may be left out", () => {
     const [scenario] = parse({});

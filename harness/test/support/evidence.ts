@@ -64,6 +64,7 @@ export function expectationWith(changes: Partial<Expectation> = {}): Expectation
       accesses: { "victim.last": "killed" },
       host: {},
       bystanders: {},
+      events: {},
     },
     better: [],
     defect: null,

@@ -21,9 +21,12 @@ import type { EventKind } from "../../vocabulary.ts";
 import { Signals } from "../child-side.ts";
 import type { FromVm, VmEvent, VmReport, VmState } from "./messages.ts";
 import type { VmPlan } from "./plan.ts";
+import { Waiting } from "./waiting.ts";
 
 /** A loop may end by itself once the host has repaired the file: this long is waited for it, from the last repair. */
 const REPAIR_GRACE_MS = 1000;
+/** How often the counting tasks are looked at while an access is under way. */
+const SAMPLE_MS = 5;
 /** After the proof of a loop that nobody will end: time to see whether the bystanders get on. */
 const BYSTANDER_MS = 100;
 
@@ -37,6 +40,7 @@ export class Conductor {
   /** Accesses already told, `task/step`. */
   readonly #told = new Set<string>();
   #countsAtTrouble: readonly bigint[] | null = null;
+  readonly #waiting = new Waiting();
   #runner: VcpuRunner | null = null;
   #stopped = false;
   #vmmActorsDone = false;
@@ -65,7 +69,9 @@ export class Conductor {
       this.#vmmActorsDone = true;
       this.#considerEnding();
     });
+    const sampling = setInterval(() => this.#sampleWaits(), SAMPLE_MS);
     await this.#runner.exited;
+    clearInterval(sampling);
     clearTimeout(life);
   }
 
@@ -172,6 +178,16 @@ export class Conductor {
     else if (this.#hostSettled && settled) this.#stopUnlessRunning(REPAIR_GRACE_MS);
   }
 
+  #sampleWaits(): void {
+    const counts = this.#counts();
+    const { channel } = this.#machine;
+    const pending = this.#plan.tasks.flatMap((_, task) => {
+      const step = channel.currentStep(task);
+      return channel.result(task, step).status === "started" ? [`${task}/${step}`] : [];
+    });
+    this.#waiting.sample(monotonicMs(), counts, pending);
+  }
+
   #hasBystanders(): boolean {
     return this.#plan.tasks.some(({ program }) => program.steps.at(-1)?.verb === "count");
   }
@@ -213,7 +229,10 @@ export class Conductor {
         state: channel.taskState(task),
         currentStep: channel.currentStep(task),
         count: counts[task] ?? 0n,
-        countSinceTrouble: (counts[task] ?? 0n) - (this.#countsAtTrouble?.[task] ?? 0n),
+        countSinceTrouble:
+          this.#countsAtTrouble === null && this.#waiting.growth !== null
+            ? (this.#waiting.growth[task] ?? 0n)
+            : (counts[task] ?? 0n) - (this.#countsAtTrouble?.[task] ?? 0n),
         results: program.steps.map((_, step) => {
           const { status, code } = channel.result(task, step);
           return { status, code };

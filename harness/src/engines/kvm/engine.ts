@@ -21,7 +21,7 @@ import type { Attestation, Evidence, RunResult, TraceEvent } from "../../evidenc
 import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
 import type { Proposal } from "../../proposal.ts";
 import { classifyBytes, classifyFetch, fileBeforeAtomic, toValue } from "../../scenario/content.ts";
-import { guestActors, isAccess } from "../../scenario/labels.ts";
+import { type AccessStep, guestActors, isAccess, isWrite } from "../../scenario/labels.ts";
 import type { Scenario } from "../../scenario/scenario.ts";
 import { fileOffsetAt } from "../../scenario/window.ts";
 import type { Access } from "../../vocabulary.ts";
@@ -89,12 +89,13 @@ class VmProcess {
     const step = steps[message.step];
     if (step === undefined || !isAccess(step)) return;
     const offset = fileOffsetAt(this.#scenario, step.offset);
-    this.#seen.set(`${actor}/${message.step}`, this.#classify(step.verb, offset, message.bytes));
+    this.#seen.set(`${actor}/${message.step}`, this.#classify(step, offset, message.bytes));
   }
 
-  #classify(verb: string, fileOffset: bigint, bytes: Uint8Array): Access {
+  #classify(step: AccessStep, fileOffset: bigint, bytes: Uint8Array): Access {
+    const { verb } = step;
     if (verb === "fetch") return classifyFetch(fileOffset, toValue(bytes));
-    const now = this.#stage.readFile(fileOffset, bytes.length);
+    const now = this.#stage.readFile(fileOffset, bytes.length, { written: isWrite(step) });
     const before = verb === "atomic" && bytes.length < 16 ? fileBeforeAtomic(now) : now;
     return classifyBytes(this.#scenario.backing.content, fileOffset, bytes, before);
   }

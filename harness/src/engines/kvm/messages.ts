@@ -44,7 +44,10 @@ export type TaskReport = {
   readonly state: TaskState;
   readonly currentStep: number;
   readonly count: bigint;
-  /** Growth of `count` since the guest got into trouble, or over the whole case if it did not. */
+  /**
+   * Growth of `count` since the guest got into trouble; without trouble while an access waited for I/O (`waiting.ts`);
+   * over the whole case if none did.
+   */
   readonly countSinceTrouble: bigint;
   /** By step. */
   readonly results: readonly Pick<StepResult, "status" | "code">[];

@@ -6,6 +6,8 @@
  * number of those pages that begin before it, because the page that contains the end of the file stays accessible
  * (filemap_fault compares page numbers).
  */
+
+import type { FaultRule } from "../../../../fs-server/src/index.ts";
 import {
   type AccessOp,
   type AccessStep as ModelAccess,
@@ -26,6 +28,7 @@ import {
   guestActors,
   hostActors,
   isAccess,
+  isBystander,
   labelledAccesses,
 } from "../../scenario/labels.ts";
 import type { HostStep, Scenario } from "../../scenario/scenario.ts";
@@ -101,6 +104,12 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
     return "with zeros in place of its code the guest executes whatever zeros mean: no observation";
   }
   if (hostActors(scenario).length > 1) return "the model has one host process";
+  const { mount } = scenario.backing;
+  if (mount !== undefined && guestActors(scenario).some(([, actor]) => isBystander(actor))) {
+    return "the model has no clock: who gets on while a page needs I/O does not show in how it ends";
+  }
+  const refused = mount?.faults.map(refusedFault).find((reason) => reason !== null);
+  if (refused != null) return refused;
   for (const size of sizesOf(scenario)) {
     for (const step of allAccesses(scenario)) {
       const from = fileOffsetAt(scenario, step.offset);
@@ -131,6 +140,18 @@ function opOf(verb: AccessStep["verb"], kernel: boolean): AccessOp {
   }
 }
 
+function isIn(page: bigint, at: number | null): boolean {
+  return at === null || BigInt(at) / PAGE === page;
+}
+
+/** Which rules for the server the model has an equal of: a READ that takes time, a page that can never be read. */
+function refusedFault({ operation, after, times, action }: FaultRule): string | null {
+  if (operation !== "read") return `the model has no ${operation.toUpperCase()} that goes wrong`;
+  if (action.kind === "delay") return null;
+  if (action.kind !== "fail") return "the model has no READ that is cut short, or that cuts the file";
+  return after === 0 && times === null ? null : "in the model a page can always be read, or never";
+}
+
 class Translator {
   readonly #scenario: Scenario;
   readonly #pages: readonly bigint[];
@@ -149,11 +170,14 @@ class Translator {
   }
 
   starts(): ModelCase["pages"] {
-    const { kind, size } = this.#scenario.backing;
+    const { kind, size, mount } = this.#scenario.backing;
     const written = (size / PAGE / 2n) * PAGE;
-    return this.#pages.map((page) =>
-      kind === "tmpfs-full" && page * PAGE >= written ? "no-space" : "resident",
-    );
+    return this.#pages.map((page) => {
+      if (kind === "tmpfs-full" && page * PAGE >= written) return "no-space";
+      if (mount === undefined) return "resident";
+      const fails = mount.faults.some(({ at, action }) => action.kind === "fail" && isIn(page, at));
+      return fails ? "io-error" : "on-disk";
+    });
   }
 
   task(name: string, actor: GuestActor): { task: Task; labels: { label: string; steps: number[] }[] } {

@@ -17,6 +17,7 @@ import {
   type GuestActor,
   guestActors,
   isBystander,
+  isWrite,
 } from "../../scenario/labels.ts";
 import type { GuestStep, Scenario } from "../../scenario/scenario.ts";
 import { fileOffsetAt, mappingsOf } from "../../scenario/window.ts";
@@ -121,7 +122,7 @@ class Mapper {
     const step = this.#steps.get(label);
     if (step === undefined) throw new Error(`${this.name} reports an access ${label} that it does not have`);
     const offset = fileOffsetAt(this.#scenario, step.offset);
-    const now = this.#stage.readFile(offset, bytes.length);
+    const now = this.#stage.readFile(offset, bytes.length, { written: isWrite(step) });
     const before = step.verb === "atomic" ? fileBeforeAtomic(now) : now;
     return classifyBytes(this.#scenario.backing.content, offset, bytes, before);
   }

@@ -1,0 +1,66 @@
+/**
+ * The rules for the server of a scenario's mount: `read at 0x300000 times 1 delay 200`. A line is an operation, what
+ * narrows it (`at OFFSET`, `after CALLS`, `times CALLS`), and what is done to it.
+ */
+import type { FaultAction, FaultRule } from "../../../fs-server/src/index.ts";
+import { errnoNumber } from "../../../sys/src/index.ts";
+import { FAULT_DELAY_MS_MAX, FILE_BYTES_MAX } from "./limits.ts";
+import type { Problems } from "./problem.ts";
+import { Words } from "./steps.ts";
+
+const operations = ["read", "write", "open", "fsync", "getattr"] as const;
+const TEXT_LENGTH_MAX = 120;
+const CALLS_MAX = 1_000_000n;
+
+function isErrno(name: string): boolean {
+  try {
+    return errnoNumber(name) > 0;
+  } catch {
+    return false;
+  }
+}
+
+function action(words: Words): FaultAction | null {
+  const kind = words.word("what is done (delay, fail, short or truncate)");
+  switch (kind) {
+    case "delay":
+      return { kind, ms: Number(words.number("milliseconds", BigInt(FAULT_DELAY_MS_MAX), 1n)) };
+    case "fail": {
+      const errno = words.word("errno");
+      if (!isErrno(errno)) words.fail(`${JSON.stringify(errno)} is not the name of an errno, e.g. EIO`);
+      return { kind, errno };
+    }
+    case "short":
+      return { kind, bytes: Number(words.number("bytes", FILE_BYTES_MAX)) };
+    case "truncate":
+      return { kind, sizeBytes: Number(words.number("size", FILE_BYTES_MAX)) };
+    default:
+      words.fail(`${JSON.stringify(kind)} is not one of delay, fail, short, truncate`);
+      return null;
+  }
+}
+
+/** One rule, or null with the problem added. */
+export function parseFault(text: string, at: string, problems: Problems): FaultRule | null {
+  if (text.length > TEXT_LENGTH_MAX) {
+    problems.add(at, `a rule of ${text.length} characters is longer than the limit ${TEXT_LENGTH_MAX}`);
+    return null;
+  }
+  const list = text.trim().split(/\s+/);
+  const operation = operations.find((name) => name === list[0]);
+  if (operation === undefined) {
+    problems.add(at, `unknown operation ${JSON.stringify(list[0])}; there are ${operations.join(", ")}`);
+    return null;
+  }
+  const words = new Words(list, at, problems);
+  const calls = (name: string): number => Number(words.number(name, CALLS_MAX));
+  const where = words.takes("at") ? Number(words.number("offset", FILE_BYTES_MAX - 1n)) : null;
+  if (where !== null && operation !== "read" && operation !== "write") {
+    words.fail(`at ${where} goes with read and write only`);
+  }
+  const after = words.takes("after") ? calls("after") : 0;
+  const times = words.takes("times") ? calls("times") : null;
+  const does = action(words);
+  words.end();
+  return words.failed || does === null ? null : { operation, at: where, after, times, action: does };
+}
