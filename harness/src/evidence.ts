@@ -65,6 +65,11 @@ export type Evidence = {
   readonly counts: Readonly<Partial<Record<EventKind, number>>>;
   /** KVM's own counters (KVM_GET_STATS_FD) by name, of the vCPU, at the end. Empty without KVM. */
   readonly counters: Readonly<Record<string, bigint>>;
+  /**
+   * By actor, then by step label: how long the access was under way, in milliseconds, until it had come back or its task was
+   * told. Only of accesses that came to that, and of engines that take time.
+   */
+  readonly accessMs: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly trace: readonly TraceEvent[];
   readonly exhaustiveness: Exhaustiveness;
   readonly durationMs: number;

@@ -119,6 +119,7 @@ struct result {
     uint32_t status;
     uint32_t code; /* enum sigbus_code */
     uint8_t bytes[MAX_ACCESS_BYTES];
+    uint64_t began, ended; /* time stamps (TSC): just before the access, and when it was over or its task was told */
 };
 
 struct task_program {

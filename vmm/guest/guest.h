@@ -16,6 +16,13 @@ enum kernel_call_number {
 uint64_t kernel_call(uint64_t number, uint64_t argument, void *memory);
 extern const char kernel_call_at[];
 
+static inline __attribute__((always_inline)) uint64_t read_tsc(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
+}
+
 static inline __attribute__((always_inline)) void doorbell(enum doorbell kind, uint32_t argument)
 {
     __asm__ volatile("outl %0, %w1" : : "a"((uint32_t)kind | argument << 8), "Nd"(DOORBELL_PORT) : "memory");

@@ -45,8 +45,10 @@ static void run_system_call(const struct step *step, struct result *result)
 {
     if (step->verb == VERB_KERNEL_WRITE)
         fill(step, result);
+    result->began = read_tsc();
     result->status = RESULT_STARTED;
     uint64_t left = kernel_call(CALL_COPY, (uint64_t)step, (void *)result->bytes);
+    result->ended = read_tsc();
     result->status = left ? RESULT_EFAULT : RESULT_DONE;
 }
 
@@ -59,8 +61,10 @@ static void run_access(const struct step *step, struct result *result)
     }
     if (step->verb == VERB_STORE || step->verb == VERB_COPY_TO)
         fill(step, result);
+    result->began = read_tsc();
     result->status = RESULT_STARTED;
     access((void *)step->address, (void *)result->bytes, step->size);
+    result->ended = read_tsc();
     result->status = RESULT_DONE;
 }
 

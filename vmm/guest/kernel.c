@@ -45,13 +45,6 @@ static uint8_t trap_stack[8192] __attribute__((aligned(16)));
 
 extern const uint8_t stubs[];
 
-static uint64_t read_tsc(void)
-{
-    uint32_t low, high;
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (uint64_t)high << 32 | low;
-}
-
 /* Counted when it is complete: the host may stop the vCPU between any two instructions. */
 void record(enum event_kind kind, const struct frame *frame, uint64_t error_code, uint64_t address)
 {

@@ -167,6 +167,7 @@ void sigbus(struct frame *frame, enum sigbus_code code, uint64_t address)
     uint32_t step = channel->reports[current].current_step;
     if (step < MAX_STEPS) {
         channel->reports[current].results[step].code = code;
+        channel->reports[current].results[step].ended = read_tsc();
         channel->reports[current].results[step].status = RESULT_SIGBUS;
     }
     if (channel->programs[current].on_sigbus == SIGBUS_SKIPS_STEP)

@@ -36,11 +36,11 @@ export const channelLayout = {
   DOORBELL_PORT: 0x10,
   ACCESS_SIZES: 7,
   sizeofStep: 24,
-  sizeofResult: 72,
+  sizeofResult: 88,
   sizeofTaskProgram: 1544,
-  sizeofTaskReport: 4632,
+  sizeofTaskReport: 5656,
   sizeofEvent: 48,
-  sizeofChannel: 61800,
+  sizeofChannel: 69992,
   offsetofConfiguration: 8,
   offsetofTaskCount: 12,
   offsetofEventCount: 16,
@@ -59,6 +59,8 @@ export const channelLayout = {
   offsetofReportResults: 24,
   offsetofResultCode: 4,
   offsetofResultBytes: 8,
+  offsetofResultBegan: 72,
+  offsetofResultEnded: 80,
   offsetofProgramOnSigbus: 2,
   offsetofProgramStepCount: 4,
   offsetofProgramSteps: 8,
@@ -151,6 +153,9 @@ export type StepResult = {
   readonly code: "BUS_ADRERR" | "BUS_MCEERR_AR" | null;
   /** MAX_ACCESS_BYTES bytes; as many as the step's size mean something. A copy. */
   readonly bytes: Uint8Array;
+  /** Time stamps of the guest (`guestTimeMs`), 0 if it never came to that: just before the access, and just after it or when its task was told. */
+  readonly began: bigint;
+  readonly ended: bigint;
 };
 
 /** By enum event_kind, from 1. */
@@ -273,6 +278,8 @@ export class Channel {
       status: resultStatuses[this.#view.getUint32(base, true)] ?? "not-reached",
       code: sigbusCode(this.#view.getUint32(base + at.offsetofResultCode, true)),
       bytes: new Uint8Array(this.#view.buffer, start, at.MAX_ACCESS_BYTES).slice(),
+      began: this.#view.getBigUint64(base + at.offsetofResultBegan, true),
+      ended: this.#view.getBigUint64(base + at.offsetofResultEnded, true),
     };
   }
 

@@ -39,7 +39,7 @@ import {
   type VcpuMessage,
   type VcpuThreadInput,
 } from "./messages.ts";
-import { Watchdog } from "./watchdog.ts";
+import { type PendingAccess, Watchdog } from "./watchdog.ts";
 
 /** How often a policy may deal with the same instruction of the same step before the VM stops. */
 const MAX_REPEATS = 8;
@@ -143,6 +143,8 @@ class VcpuThread {
     const doorbell = decodeDoorbell(exit.value);
     switch (doorbell.kind) {
       case "signal":
+        // The guest got on: what the policy did before was not in vain.
+        this.#repeats = 0;
         this.#post({ type: "signal", number: doorbell.number, task: this.#channel.currentTask });
         return null;
       case "finished":
@@ -218,20 +220,21 @@ class VcpuThread {
   }
 
   /** Accesses that were started and have not finished, by task. */
-  #pending(): Map<number, number> {
-    const pending = new Map<number, number>();
+  #pending(): Map<number, PendingAccess> {
+    const pending = new Map<number, PendingAccess>();
     for (const [task, program] of this.#input.programs.entries()) {
       const index = this.#channel.currentStep(task);
       const step = program.steps[index];
       if (step === undefined || !accessVerbs.has(step.verb)) continue;
-      if (this.#channel.result(task, index).status === "started") pending.set(task, index);
+      const { status, began } = this.#channel.result(task, index);
+      if (status === "started") pending.set(task, { step: index, began });
     }
     return pending;
   }
 
   #tick(): void {
     const pending = this.#pending();
-    if (this.#said !== null && ![...pending].some(([task, step]) => `${task}/${step}` === this.#said)) {
+    if (this.#said !== null && ![...pending].some(([task, { step }]) => `${task}/${step}` === this.#said)) {
       this.#said = null;
       this.#post({ type: "unstuck" });
     }

@@ -24,9 +24,12 @@ export type Sample = {
   readonly atMs: number;
   /** The vCPU's `pf_taken`. */
   readonly pageFaults: bigint;
-  /** Accesses that have been started and not finished, by task: the step's index. */
-  readonly pending: ReadonlyMap<number, number>;
+  /** Accesses that have been started and not finished, by task. */
+  readonly pending: ReadonlyMap<number, PendingAccess>;
 };
+
+/** `began`: the guest's time stamp, which tells one access of a step from the same step's next. */
+export type PendingAccess = { readonly step: number; readonly began: bigint };
 
 export type EndlessLoop = {
   readonly task: number;
@@ -52,8 +55,12 @@ export class Watchdog {
     const faults = Number(sample.pageFaults - first.pageFaults);
     if (this.#samples.length < this.#options.samples || faults < this.#options.minFaults) return null;
     if (!this.#growsThroughout()) return null;
-    for (const [task, step] of sample.pending) {
-      if (!this.#samples.every((one) => one.pending.get(task) === step)) continue;
+    for (const [task, { step, began }] of sample.pending) {
+      const isThere = this.#samples.every(({ pending }) => {
+        const then = pending.get(task);
+        return then?.step === step && then.began === began;
+      });
+      if (!isThere) continue;
       const overMs = sample.atMs - first.atMs;
       return { task, step, faultsPerSecond: (faults / overMs) * 1000, overMs };
     }

@@ -51,6 +51,8 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   offsetofReportResults: "offsetof(struct task_report, results)",
   offsetofResultCode: "offsetof(struct result, code)",
   offsetofResultBytes: "offsetof(struct result, bytes)",
+  offsetofResultBegan: "offsetof(struct result, began)",
+  offsetofResultEnded: "offsetof(struct result, ended)",
   offsetofProgramOnSigbus: "offsetof(struct task_program, on_sigbus)",
   offsetofProgramStepCount: "offsetof(struct task_program, step_count)",
   offsetofProgramSteps: "offsetof(struct task_program, steps)",

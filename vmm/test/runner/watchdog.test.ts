@@ -2,10 +2,11 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { defaultWatchdogOptions, type Sample, Watchdog } from "../../src/runner/watchdog.ts";
 
-const tick = (n: number, faults: number, pending: [number, number][]): Sample => ({
+/** `pending`: task and step; `began` tells one access of the step from the next. */
+const tick = (n: number, faults: number, pending: [number, number][], began = 1): Sample => ({
   atMs: n * 50,
   pageFaults: BigInt(faults),
-  pending: new Map(pending),
+  pending: new Map(pending.map(([task, step]) => [task, { step, began: BigInt(began) }])),
 });
 
 function lastVerdict(samples: Sample[]) {
@@ -26,6 +27,10 @@ describe("Watchdog", () => {
 
   it("does not mistake a busy guest for a loop: many faults at changing steps", () => {
     expect(lastVerdict(Array.from({ length: 100 }, (_, n) => tick(n, n * 1000, [[0, n]])))).toBeNull();
+  });
+
+  it("does not mistake one step's many accesses for one that loops", () => {
+    expect(lastVerdict(Array.from({ length: 100 }, (_, n) => tick(n, n * 1000, [[0, 3]], n)))).toBeNull();
   });
 
   it("wants the faults to come throughout, not one burst", () => {

@@ -183,7 +183,8 @@ export class Conductor {
     const { channel } = this.#machine;
     const pending = this.#plan.tasks.flatMap((_, task) => {
       const step = channel.currentStep(task);
-      return channel.result(task, step).status === "started" ? [`${task}/${step}`] : [];
+      const { status, began } = channel.result(task, step);
+      return status === "started" ? [`${task}/${step}/${began}`] : [];
     });
     this.#waiting.sample(monotonicMs(), counts, pending);
   }
@@ -234,8 +235,8 @@ export class Conductor {
             ? (this.#waiting.growth[task] ?? 0n)
             : (counts[task] ?? 0n) - (this.#countsAtTrouble?.[task] ?? 0n),
         results: program.steps.map((_, step) => {
-          const { status, code } = channel.result(task, step);
-          return { status, code };
+          const { status, code, began, ended } = channel.result(task, step);
+          return { status, code, began, ended };
         }),
       })),
       apfNotPresentCount: channel.apfNotPresentCount,

@@ -28,7 +28,14 @@ import type { Access } from "../../vocabulary.ts";
 import { type Child, exitText, startChild, within } from "../child.ts";
 import { openStage, type Stage } from "../stage.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
-import { accessesSeen, bystandersSeen, guestKernelSeen, unexpectedError, vmmSeen } from "./observe.ts";
+import {
+  accessesSeen,
+  accessTimes,
+  bystandersSeen,
+  guestKernelSeen,
+  unexpectedError,
+  vmmSeen,
+} from "./observe.ts";
 import { planCase, supportsAccesses, supportsPair, supportsProposal, type VmPlan } from "./plan.ts";
 
 /** Part of a case's time that is kept for ending it. */
@@ -189,6 +196,7 @@ function toEvidence(
     },
     counts: { ...counts, ...Object.fromEntries(Object.entries(apf).filter(([, count]) => count > 0)) },
     counters: final?.counters ?? {},
+    accessMs: accessTimes(scenario, report),
     trace,
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
     durationMs: stage.nowMs(),

@@ -50,7 +50,7 @@ export type TaskReport = {
    */
   readonly countSinceTrouble: bigint;
   /** By step. */
-  readonly results: readonly Pick<StepResult, "status" | "code">[];
+  readonly results: readonly Pick<StepResult, "status" | "code" | "began" | "ended">[];
 };
 
 export type VmReport = {

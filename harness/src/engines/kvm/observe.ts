@@ -1,5 +1,7 @@
 /** From the VM process's report to observations: what was seen, in the words of the vocabulary. Pure. */
+
 import type { Place, VcpuExit } from "../../../../vmm/src/index.ts";
+import type { Evidence } from "../../evidence.ts";
 import { accessesOf, guestActors, isBystander } from "../../scenario/labels.ts";
 import type { Scenario } from "../../scenario/scenario.ts";
 import type { Access, Bystander, FaultPlace, GuestKernel, StopReason, Vmm } from "../../vocabulary.ts";
@@ -48,6 +50,22 @@ export function accessesSeen(
     result[name] = labels;
   }
   return result;
+}
+
+/** Milliseconds that each access was under way, by actor and label; without a stable TSC nothing. */
+export function accessTimes(scenario: Scenario, report: VmReport): Evidence["accessMs"] {
+  const tscKhz = report.final?.clock?.tscKhz ?? null;
+  const times: Record<string, Record<string, number>> = {};
+  for (const [name, actor] of guestActors(scenario)) {
+    const task = report.tasks.find((one) => one.actor === name);
+    const labels: Record<string, number> = {};
+    for (const { label, index } of accessesOf(actor)) {
+      const { began = 0n, ended = 0n } = task?.results[index] ?? {};
+      if (tscKhz !== null && began !== 0n && ended > began) labels[label] = Number(ended - began) / tscKhz;
+    }
+    times[name] = labels;
+  }
+  return times;
 }
 
 /** Did the counting tasks get on once there was trouble (or at all, if there was none)? */

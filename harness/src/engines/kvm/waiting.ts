@@ -23,7 +23,7 @@ export class Waiting {
 
   /**
    * @param counts of all tasks, read before `pending` was
-   * @param pending accesses that have begun and not finished: `task/step`
+   * @param pending accesses that have begun and not finished, a name each
    */
   sample(atMs: number, counts: readonly bigint[], pending: readonly string[]): void {
     for (const key of [...this.#waits.keys()]) if (!pending.includes(key)) this.#waits.delete(key);

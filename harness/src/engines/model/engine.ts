@@ -179,6 +179,7 @@ function run(scenario: Scenario, proposal: Proposal): RunResult {
     observations: observationsOf(scenario, end),
     counts: countsOf(trace),
     counters: {},
+    accessMs: {},
     trace,
     exhaustiveness: exhaustivenessOf(allowed.states, allowed.boundedBy),
     durationMs: performance.now() - beganMs,

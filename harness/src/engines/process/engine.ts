@@ -246,6 +246,7 @@ function toEvidence(
     observations: { accesses, host: stage.hostSteps(), vmm: null, guestKernel: null, bystanders },
     counts: stage.counts(),
     counters: {},
+    accessMs: {},
     trace: stage.events(),
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
     durationMs: stage.nowMs(),

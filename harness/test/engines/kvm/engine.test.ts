@@ -5,12 +5,13 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { kvmEngine } from "../../../src/engines/kvm/engine.ts";
 import type { Evidence } from "../../../src/evidence.ts";
-import { thisMachine } from "../../../src/machine.ts";
+import { supportOf, thisMachine } from "../../../src/machine.ts";
 import type { Scenario } from "../../../src/scenario/scenario.ts";
 import { vmmText } from "../../../src/vocabulary.ts";
 import { proposalOf, scenarioWith } from "../../support/cases.ts";
 
 const available = await kvmEngine.available();
+const fuse = supportOf(thisMachine(), ["fuse"]);
 const note = available.kind === "no" ? ` (skipped: ${available.reason})` : "";
 
 async function run(proposal: string, scenario: Scenario): Promise<Evidence> {
@@ -81,6 +82,32 @@ describe.skipIf(available.kind === "no")(`the kvm engine${note}`, () => {
       .map(({ kind }) => kind);
     expect(order).toEqual(["truncate", "apf-not-present", "apf-ready", "apf-not-present"]);
   });
+
+  it.skipIf(fuse.kind === "no")(
+    "takes as long over an access as the file server does over its page",
+    async () => {
+      const action = { kind: "delay", ms: 150 } as const;
+      const faults = [{ operation: "read", at: 0x300000, after: 0, times: null, action }] as const;
+      const { backing } = scenarioWith({});
+      const steps = [
+        { verb: "load", offset: 0x1000n, size: 8 },
+        { verb: "load", offset: 0x300000n, size: 8 },
+      ] as const;
+      const slow = scenarioWith({
+        backing: { ...backing, mount: { faults } },
+        window: [{ fileOffset: 0n, at: 0n, length: 0x400000n }],
+        actors: { victim: { in: "guest-task", steps } },
+      });
+      const evidence = await run("apf-guest", slow);
+      expect(evidence.attestation.transport).toBe("devfuse");
+      expect(evidence.observations.accesses.victim?.["load#2"]).toEqual({
+        kind: "value",
+        value: 0xda0000300000n,
+      });
+      expect(evidence.accessMs.victim?.["load#2"]).toBeGreaterThanOrEqual(150);
+      expect(evidence.counts["apf-not-present"]).toBeGreaterThan(0);
+    },
+  );
 
   it("goes on after the file has grown again, from an exit as from a loop, and the guest reads zeros", async () => {
     for (const [proposal, expected] of [

@@ -29,6 +29,8 @@ function report(changes: Partial<VmReport>): VmReport {
         countSinceTrouble: 0n,
         results: (["done", "not-reached", "not-reached", "started"] as const).map((status) => ({
           status,
+          began: 0n,
+          ended: 0n,
           code: null,
         })),
       },
@@ -59,7 +61,7 @@ describe("accessesSeen", () => {
     const last = (status: "sigbus" | "efault", code: "BUS_ADRERR" | null) => {
       const tasks = report({}).tasks.map((task) => ({
         ...task,
-        results: task.results.with(3, { status, code }),
+        results: task.results.with(3, { status, code, began: 0n, ended: 0n }),
       }));
       return accesses({ tasks }).victim?.["load#2"];
     };
