@@ -1,5 +1,6 @@
 /** The file server's public face: what other parts may import. */
-export { type BenchOptions, type BenchResult, benchFileServer, benchTable } from "./bench/bench.ts";
+export * from "./bench/bench.ts";
+export * from "./bench/rows.ts";
 export type { Agreement } from "./core/init.ts";
 /**
  * Telling a mount's kernel that its cache is stale: `deviceNotifier(device).notify({ kind: "inode", node, pages:

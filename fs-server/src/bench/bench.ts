@@ -1,169 +1,161 @@
 /**
- * The measurements of the file server: contenders interleaved in one run, server and client pinned the same way for
- * all, medians of the repetitions, ratios against the peer (or the underlying folder where there is no peer).
+ * The measurements of the file server: all contenders in turn, again and again in changing order, client and server
+ * pinned the same way for all; medians of the repetitions, and ratios within a repetition, since a noisy machine
+ * moves from one to the next. A first round warms everybody up and is not counted.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { detach, isFuseMounted } from "../serve/mount-point.ts";
+import { compiledEntry } from "../../../sys/src/index.ts";
+import {
+  type Absent,
+  type Contender,
+  contenders,
+  type Pins,
+  type Placement,
+  type Running,
+  sourceType,
+  started,
+} from "./contenders.ts";
+import { ROWS, type RowName } from "./rows.ts";
+
+export type { Placement } from "./contenders.ts";
 
 export type BenchOptions = {
   /** Where sources lie; a tmpfs measures the servers and not a disk. */
   readonly folder: string;
   readonly repetitions: number;
-  /** CPU of client and of server. */
-  readonly pins: { readonly client: number; readonly server: number };
-  /** A rival's command, `{source}` and `{mountpoint}` replaced, staying in the foreground; null: none. */
+  readonly placements: readonly Placement[];
+  /** CPU numbers; `together` uses the first alone. */
+  readonly cpus: readonly [number, number];
+  /** Path of libfuse's passthrough_hp, or null. */
   readonly peer: string | null;
-  /** More arguments for our server, e.g. --passthrough. */
-  readonly serverArguments: readonly string[];
+  readonly signal: AbortSignal;
   readonly progress: (line: string) => void;
 };
 
-export type BenchRow = { readonly name: string; readonly medians: Readonly<Record<string, number>> };
-export type BenchResult = {
-  readonly rows: readonly BenchRow[];
-  readonly contenders: readonly string[];
-  /** Peak resident memory of our server. */
-  readonly serverPeakMiB: number;
+/** One row of one contender. */
+export type Figure = {
+  readonly median: number;
+  /** How many times better than `against`: rates divided, times the other way round. null: it has no rival. */
+  readonly ratio: number | null;
 };
 
-type Contender = { readonly name: string; readonly folder: string; readonly server: ChildProcess | null };
+export type PlacementResult = {
+  readonly placement: Placement;
+  /** By contender and row. */
+  readonly figures: Readonly<Record<string, Readonly<Record<RowName, Figure>>>>;
+  /** By contender, where it is a server. */
+  readonly peakRssBytes: Readonly<Record<string, number>>;
+};
 
-const SERVE_MAIN = fileURLToPath(new URL("../serve-main.js", import.meta.url));
-const WORKLOAD_MAIN = fileURLToPath(new URL("./workload-main.js", import.meta.url));
-const MOUNT_TIMEOUT_MS = 10_000;
+export type BenchResult = {
+  readonly sourceType: string;
+  readonly repetitions: number;
+  readonly contenders: readonly { readonly name: string; readonly against: string | null }[];
+  readonly absent: readonly Absent[];
+  readonly placements: readonly PlacementResult[];
+};
 
-function pinned(cpu: number, command: readonly string[]): ChildProcess {
-  const child = spawn("taskset", ["-c", String(cpu), ...command], { stdio: ["ignore", "pipe", "inherit"] });
-  child.stdout?.resume();
-  return child;
-}
+type Sample = Readonly<Record<RowName, number>>;
 
-async function mounted(path: string): Promise<void> {
-  const deadline = performance.now() + MOUNT_TIMEOUT_MS;
-  while (!isFuseMounted(path)) {
-    if (performance.now() > deadline)
-      throw new Error(`nothing mounted at ${path} after ${MOUNT_TIMEOUT_MS} ms`);
-    await new Promise((done) => setTimeout(done, 20));
-  }
-}
-
-async function workload(cpu: number, folder: string, name: string): Promise<Record<string, number>> {
-  const child = spawn("taskset", ["-c", String(cpu), process.execPath, WORKLOAD_MAIN, folder, name], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  let output = "";
-  child.stdout.on("data", (data: Buffer) => {
-    output += data.toString();
-  });
-  const code = await new Promise<number | null>((done) => child.on("close", done));
-  if (code !== 0) throw new Error(`workload ${name} in ${folder} ended with ${code}`);
-  return JSON.parse(output) as Record<string, number>;
-}
-
-/** Every row once for one contender. */
-async function round(contender: Contender, cpu: number): Promise<Record<string, number>> {
-  const { folder } = contender;
-  await workload(cpu, folder, "prepare");
-  const four = Array.from({ length: 4 }, () => workload(cpu, folder, "random"));
-  const parallel = (await Promise.all(four)).map((figures) => figures["4K random read IOPS"] ?? 0);
-  return {
-    ...(await workload(cpu, folder, "seq")),
-    ...(await workload(cpu, folder, "random")),
-    "4K random read x4 IOPS": parallel.reduce((sum, iops) => sum + iops, 0),
-    ...(await workload(cpu, folder, "metadata")),
-    ...(await workload(cpu, folder, "getattr")),
-  };
-}
-
-async function contenders(base: string, options: BenchOptions): Promise<readonly Contender[]> {
-  const place = (name: string): { source: string; mountPoint: string } => {
-    const source = join(base, `${name}-source`);
-    const mountPoint = join(base, `${name}-mount`);
-    mkdirSync(source);
-    mkdirSync(mountPoint);
-    return { source, mountPoint };
-  };
-  const result: Contender[] = [{ name: "folder", folder: place("folder").source, server: null }];
-  const start = async (name: string, cmd: (at: { source: string; mountPoint: string }) => string[]) => {
-    const at = place(name);
-    const server = pinned(options.pins.server, cmd(at));
-    result.push({ name, folder: at.mountPoint, server });
-    await mounted(at.mountPoint);
-  };
-  await start("devfuse", ({ source, mountPoint }) => [
-    process.execPath,
-    SERVE_MAIN,
-    ...["--source", source, "--mountpoint", mountPoint, ...options.serverArguments],
-  ]);
-  const { peer } = options;
-  if (peer !== null) {
-    await start("peer", ({ source, mountPoint }) =>
-      peer.split(" ").map((word) => word.replace("{source}", source).replace("{mountpoint}", mountPoint)),
-    );
-  }
-  return result;
-}
-
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? 0;
-}
-
-function peakMiB(pid: number | undefined): number {
-  const text = readFileSync(`/proc/${pid}/status`, "utf8");
-  return Math.round(Number(/VmHWM:\s+(\d+)/.exec(text)?.[1] ?? 0) / 1024);
-}
-
-/** Runs everything and leaves nothing mounted. */
+/** Runs everything. Nothing is left mounted or running, whatever happens. */
 export async function benchFileServer(options: BenchOptions): Promise<BenchResult> {
-  const base = mkdtempSync(join(options.folder || tmpdir(), "daxfault-bench-"));
-  let all: readonly Contender[] = [];
+  const { present, absent } = contenders(options.peer);
+  const placements: PlacementResult[] = [];
+  for (const placement of options.placements) {
+    placements.push(await measured(placement, present, options));
+  }
+  return {
+    sourceType: sourceType(options.folder),
+    repetitions: options.repetitions,
+    contenders: present.map(({ name, against }) => ({ name, against })),
+    absent,
+    placements,
+  };
+}
+
+async function measured(
+  placement: Placement,
+  present: readonly Contender[],
+  options: BenchOptions,
+): Promise<PlacementResult> {
+  const [first, second] = options.cpus;
+  const pins = { client: String(first), server: String(placement === "together" ? first : second) };
+  const base = mkdtempSync(join(options.folder, "daxfault-bench-"));
+  const running: Running[] = [];
   try {
-    all = await contenders(base, options);
-    const samples = new Map<string, Map<string, number[]>>();
-    for (let repetition = 1; repetition <= options.repetitions; repetition += 1) {
-      for (const contender of all) {
-        options.progress(`repetition ${repetition} of ${options.repetitions}: ${contender.name}`);
-        for (const [row, value] of Object.entries(await round(contender, options.pins.client))) {
-          const byContender = samples.get(row) ?? new Map<string, number[]>();
-          byContender.set(contender.name, [...(byContender.get(contender.name) ?? []), value]);
-          samples.set(row, byContender);
-        }
+    for (const contender of present) running.push(await started(contender, base, pins));
+    const samples = new Map<string, Sample[]>(present.map(({ name }) => [name, []]));
+    for (let repetition = 0; repetition <= options.repetitions; repetition += 1) {
+      const order = repetition % 2 === 0 ? running : running.toReversed();
+      for (const { contender, folder } of order) {
+        options.progress(`${placement}, round ${repetition} of ${options.repetitions}: ${contender.name}`);
+        const sample = await workload(folder, pins, options.signal);
+        if (repetition > 0) samples.get(contender.name)?.push(sample);
       }
     }
-    const ours = all.find((contender) => contender.name === "devfuse");
     return {
-      rows: [...samples].map(([name, values]) => ({
-        name,
-        medians: Object.fromEntries([...values].map(([who, list]) => [who, median(list)])),
-      })),
-      contenders: all.map((contender) => contender.name),
-      serverPeakMiB: peakMiB(ours?.server?.pid),
+      placement,
+      figures: Object.fromEntries(
+        present.map((contender) => [contender.name, figuresOf(contender, samples)]),
+      ),
+      peakRssBytes: Object.fromEntries(
+        running.flatMap(({ contender, peakRssBytes }) => {
+          const bytes = peakRssBytes();
+          return bytes === null ? [] : [[contender.name, bytes]];
+        }),
+      ),
     };
   } finally {
-    for (const { folder, server } of all) {
-      if (server === null) continue;
-      detach(folder);
-      server.kill("SIGTERM");
-    }
+    for (const server of running) await server.stop();
     rmSync(base, { recursive: true, force: true });
   }
 }
 
-/** The result as text: a row each, the ratio so that above 1 is better for us. */
-export function benchTable(result: BenchResult): string {
-  const rival = result.contenders.includes("peer") ? "peer" : "folder";
-  const lines = result.rows.map(({ name, medians }) => {
-    const ours = medians.devfuse ?? 0;
-    const theirs = medians[rival] ?? 0;
-    const ratio = name.endsWith(" us") ? theirs / ours : ours / theirs;
-    const cells = result.contenders.map((who) => (medians[who] ?? 0).toFixed(1).padStart(12));
-    return `${name.padEnd(24)}${cells.join("")}${`${ratio.toFixed(2)}x`.padStart(10)}`;
+function figuresOf(
+  { name, against }: Contender,
+  samples: ReadonlyMap<string, readonly Sample[]>,
+): Readonly<Record<RowName, Figure>> {
+  const own = samples.get(name) ?? [];
+  const rival = against === null ? [] : (samples.get(against) ?? []);
+  const figure = (row: RowName): Figure => {
+    const ratios = rival.map((sample, repetition) => {
+      const mine = own[repetition]?.[row] ?? Number.NaN;
+      return ROWS[row].better === "higher" ? mine / sample[row] : sample[row] / mine;
+    });
+    return {
+      median: median(own.map((sample) => sample[row])),
+      ratio: ratios.length === 0 ? null : median(ratios),
+    };
+  };
+  const names = Object.keys(ROWS) as RowName[];
+  return Object.fromEntries(names.map((row) => [row, figure(row)])) as Record<RowName, Figure>;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
+
+/** Every row once in `folder`, by a client process of its own. */
+async function workload(folder: string, pins: Pins, signal: AbortSignal): Promise<Sample> {
+  signal.throwIfAborted();
+  const main = compiledEntry(import.meta.url, "./workload-main.ts").pathname;
+  const child: ChildProcess = spawn("taskset", ["-c", pins.client, process.execPath, main, folder], {
+    stdio: ["ignore", "pipe", "inherit"],
   });
-  const head = result.contenders.map((who) => who.padStart(12)).join("");
-  const title = `${"".padEnd(24)}${head}${`vs ${rival}`.padStart(10)}`;
-  return [title, ...lines, `server's peak memory: ${result.serverPeakMiB} MiB`].join("\n");
+  const stop = (): void => void child.kill("SIGKILL");
+  signal.addEventListener("abort", stop, { once: true });
+  let output = "";
+  child.stdout?.on("data", (data: Buffer) => {
+    output += data.toString();
+  });
+  const code = await new Promise<number | null>((done) => child.on("close", done));
+  signal.removeEventListener("abort", stop);
+  signal.throwIfAborted();
+  if (code !== 0) throw new Error(`the workload in ${folder} ended with ${code}`);
+  return JSON.parse(output) as Sample;
 }

@@ -1,18 +1,22 @@
 /**
- * One workload in one folder, as a process of its own that can be pinned: prints one JSON line of figures.
+ * The client of the measurements, a process of its own that can be pinned: `workload-main FOLDER` does every row
+ * there once and prints one JSON line of figures, by the names in rows.ts.
  * System calls go through koffi for every contender alike, so ratios compare servers, not clients.
- * Usage: workload-main FOLDER WORKLOAD   (seq | random | prepare | metadata | getattr)
  */
 import { join } from "node:path";
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { declare, files } from "../../../sys/src/index.ts";
 import { succeeded } from "../fs/errors.ts";
+import type { RowName } from "./rows.ts";
 
 const BLOCK_BYTES = 128 * 1024;
 const SEQUENTIAL_BYTES = 128 * 2 ** 20;
 const RANDOM_BYTES = 64 * 2 ** 20;
-const RANDOM_MS = 1500;
-const FILES = 1000;
+const RANDOM_MS = 600;
+const JOBS = 4;
+const FILES = 1500;
 const GETATTRS = 5000;
+const GETATTRS_UNCOUNTED = 1000;
 const FADV_RANDOM = 1;
 const FADV_DONTNEED = 4;
 /** The server is asked whatever the kernel has cached. */
@@ -21,8 +25,6 @@ const AT_STATX_FORCE_SYNC = 0x2000;
 const fadvise = declare<(fd: number, offset: bigint, length: bigint, advice: number) => number>(
   "int posix_fadvise(int fd, int64 offset, int64 length, int advice)",
 );
-
-type Figures = Record<string, number>;
 
 function seconds(work: () => void): number {
   const started = performance.now();
@@ -34,7 +36,7 @@ function opened(folder: string, name: string, flags: number): number {
   return succeeded(files.openat(files.AT_FDCWD, files.pathBytes(join(folder, name)), flags, 0o644));
 }
 
-function sequential(folder: string): Figures {
+function sequential(folder: string): { readonly seqWrite: number; readonly seqRead: number } {
   const block = new Uint8Array(BLOCK_BYTES).fill(7);
   const fd = opened(folder, "sequential", files.O_RDWR | files.O_CREAT | files.O_TRUNC);
   const each = (work: (offset: bigint) => number): void => {
@@ -42,49 +44,83 @@ function sequential(folder: string): Figures {
   };
   const write = seconds(() => {
     each((offset) => files.pwrite(fd, block, offset));
-    files.close(succeeded(files.dup(fd)));
+    // Whoever caches writes has to write them now.
+    succeeded(files.fsync(fd));
   });
-  succeeded(files.fsync(fd));
   fadvise(fd, 0n, 0n, FADV_DONTNEED);
   const read = seconds(() => each((offset) => files.pread(fd, block, offset)));
   files.close(fd);
   const megabytes = SEQUENTIAL_BYTES / 1e6;
-  return { "seq write MB/s": megabytes / write, "seq read MB/s": megabytes / read };
+  return { seqWrite: megabytes / write, seqRead: megabytes / read };
 }
 
-function prepare(folder: string): Figures {
-  const fd = opened(folder, "random", files.O_RDWR | files.O_CREAT | files.O_TRUNC);
-  const block = new Uint8Array(BLOCK_BYTES).fill(9);
-  for (let at = 0; at < RANDOM_BYTES; at += BLOCK_BYTES) succeeded(files.pwrite(fd, block, BigInt(at)));
-  succeeded(files.fsync(fd));
-  files.close(fd);
-  return {};
+function prepareRandom(folder: string): void {
+  for (let job = 0; job < JOBS; job += 1) {
+    const fd = opened(folder, `random-${job}`, files.O_RDWR | files.O_CREAT | files.O_TRUNC);
+    const block = new Uint8Array(BLOCK_BYTES).fill(9);
+    for (let at = 0; at < RANDOM_BYTES; at += BLOCK_BYTES) succeeded(files.pwrite(fd, block, BigInt(at)));
+    succeeded(files.fsync(fd));
+    files.close(fd);
+  }
 }
 
-function random(folder: string): Figures {
-  const fd = opened(folder, "random", files.O_RDONLY);
+/** Reads of single pages that are not cached, for RANDOM_MS. Returns reads per second. */
+function random(folder: string, job: number): number {
+  const fd = opened(folder, `random-${job}`, files.O_RDONLY);
   fadvise(fd, 0n, 0n, FADV_DONTNEED);
   fadvise(fd, 0n, 0n, FADV_RANDOM);
   const page = new Uint8Array(4096);
   const pages = RANDOM_BYTES / 4096;
   let reads = 0;
-  // A stride through all pages, so that none is read twice before the cache is dropped again.
-  let index = (process.pid * 7919) % pages;
+  let index = job * 7919;
   const started = performance.now();
   while (performance.now() - started < RANDOM_MS) {
     for (let i = 0; i < 64; i += 1) {
-      index = (index + 6_151) % pages;
+      // A stride through all pages, so that none is read twice before the cache is dropped again.
+      index = (index + 6151) % pages;
       succeeded(files.pread(fd, page, BigInt(index * 4096)));
       reads += 1;
     }
     if (reads % pages < 64) fadvise(fd, 0n, 0n, FADV_DONTNEED);
   }
+  const rate = (reads * 1000) / (performance.now() - started);
   files.close(fd);
-  return { "4K random read IOPS": (reads * 1000) / (performance.now() - started) };
+  return rate;
 }
 
-function metadata(folder: string): Figures {
-  const base = join(folder, `metadata-${process.pid}`);
+/** Four at once, each on a thread and a file of its own, begun together. */
+async function randomJobs(folder: string): Promise<number> {
+  const gate = new Int32Array(new SharedArrayBuffer(4));
+  const jobs = Array.from({ length: JOBS }, (_, job) => {
+    const worker = new Worker(new URL(import.meta.url), { workerData: { folder, job, gate } });
+    const ready = new Promise((done) => worker.once("message", done));
+    return { worker, ready };
+  });
+  await Promise.all(jobs.map(({ ready }) => ready));
+  const rates = jobs.map(
+    ({ worker }) =>
+      new Promise<number>((done, failed) => {
+        worker.once("message", done);
+        worker.once("error", failed);
+      }),
+  );
+  Atomics.store(gate, 0, 1);
+  Atomics.notify(gate, 0);
+  return (await Promise.all(rates)).reduce((sum, rate) => sum + rate, 0);
+}
+
+type Job = { readonly folder: string; readonly job: number; readonly gate: Int32Array };
+
+function randomJob({ folder, job, gate }: Job): void {
+  parentPort?.postMessage("ready");
+  Atomics.wait(gate, 0, 0);
+  parentPort?.postMessage(random(folder, job));
+}
+
+type Metadata = Pick<Record<RowName, number>, "create" | "stat" | "readdir" | "unlink">;
+
+function metadata(folder: string): Metadata {
+  const base = join(folder, "metadata");
   succeeded(files.mkdirat(files.AT_FDCWD, files.pathBytes(base), 0o755));
   const paths = Array.from({ length: FILES }, (_, i) => files.pathBytes(join(base, `file-${i}`)));
   const out = new Uint8Array(files.STATX_BYTES);
@@ -106,42 +142,41 @@ function metadata(folder: string): Figures {
     for (const path of paths) succeeded(files.unlinkat(files.AT_FDCWD, path, 0));
   });
   succeeded(files.unlinkat(files.AT_FDCWD, files.pathBytes(base), files.AT_REMOVEDIR));
-  return {
-    "create/s": FILES / create,
-    "stat/s": FILES / stat,
-    "readdir entries/s": FILES / list,
-    "unlink/s": FILES / unlink,
-  };
+  return { create: FILES / create, stat: FILES / stat, readdir: FILES / list, unlink: FILES / unlink };
 }
 
-function getattr(folder: string): Figures {
-  const fd = opened(folder, "random", files.O_RDONLY);
+function getattr(folder: string): { readonly getattrP50: number; readonly getattrP99: number } {
+  const fd = opened(folder, "random-0", files.O_RDONLY);
   const out = new Uint8Array(files.STATX_BYTES);
   const flags = files.AT_EMPTY_PATH | AT_STATX_FORCE_SYNC;
   const times = new Float64Array(GETATTRS);
-  for (let i = -500; i < GETATTRS; i += 1) {
+  for (let i = -GETATTRS_UNCOUNTED; i < GETATTRS; i += 1) {
     const started = performance.now();
     succeeded(files.statx(fd, files.EMPTY_PATH, flags, 0x7ff, out));
     if (i >= 0) times[i] = (performance.now() - started) * 1000;
   }
   files.close(fd);
   times.sort();
-  const at = (share: number): number => times[Math.floor(GETATTRS * share)] ?? 0;
-  return { "getattr p50 us": at(0.5), "getattr p99 us": at(0.99) };
+  const at = (share: number): number => times[Math.floor(GETATTRS * share)] ?? Number.NaN;
+  return { getattrP50: at(0.5), getattrP99: at(0.99) };
 }
 
-const WORKLOADS: Readonly<Record<string, (folder: string) => Figures>> = {
-  seq: sequential,
-  prepare,
-  random,
-  metadata,
-  getattr,
-};
-
-const [folder, name] = process.argv.slice(2);
-const workload = WORKLOADS[name ?? ""];
-if (folder === undefined || workload === undefined) {
-  console.error(`usage: workload-main FOLDER ${Object.keys(WORKLOADS).join("|")}`);
-  process.exit(64);
+async function allRows(folder: string): Promise<Record<RowName, number>> {
+  prepareRandom(folder);
+  return {
+    ...sequential(folder),
+    random: random(folder, 0),
+    random4: await randomJobs(folder),
+    ...metadata(folder),
+    ...getattr(folder),
+  };
 }
-console.log(JSON.stringify(workload(folder)));
+
+if (isMainThread) {
+  const [folder] = process.argv.slice(2);
+  if (folder === undefined) {
+    console.error("usage: workload-main FOLDER");
+    process.exit(64);
+  }
+  console.log(JSON.stringify(await allRows(folder)));
+} else randomJob(workerData as Job);

@@ -104,14 +104,33 @@ function addModel(program: Command): void {
       const { compareCommand } = await import("./compare.ts");
       process.exitCode = compareCommand(files, options, await style());
     });
-  program
-    .command("bench")
-    .summary("measurements")
-    .addArgument(new Argument("<WHAT>", "what to measure").choices(["explore"]))
+}
+
+function addBench(program: Command): void {
+  const bench = program.command("bench").summary("measurements");
+  bench
+    .command("explore")
+    .summary("states a second and bytes a state, beside SPIN on the same steps")
     .option("--json <FILE>", JSON_HELP)
-    .action(async (_what: string, options: JsonOption) => {
-      const { benchExploreCommand } = await import("./bench.ts");
+    .action(async (options: JsonOption) => {
+      const { benchExploreCommand } = await import("./bench-explore.ts");
       process.exitCode = benchExploreCommand(options);
+    });
+  bench
+    .command("fs")
+    .summary("the file server beside libfuse's passthrough_hp and the folder itself")
+    .description(
+      "Every contender in turn, pinned the same way: client and server on a CPU each, then both on one. " +
+        "+PT: the kernel reads and writes the files itself (FUSE_PASSTHROUGH). A quiet machine is needed.",
+    )
+    .option("--peer <FILE>", "libfuse's passthrough_hp: \"$(scripts/bench-peer)\" builds Debian's")
+    .option("--folder <DIR>", "where the sources lie (a tmpfs measures servers, not disks)")
+    .option("--repetitions <N>", "rounds that count; one more warms up", "5")
+    .addOption(new Option("--placement <P>", "only this one").choices(["apart", "together"]))
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { benchFsCommand } = await import("./bench-fs.ts");
+      process.exitCode = await benchFsCommand(options, await style());
     });
 }
 
@@ -151,6 +170,7 @@ function makeProgram(): Command {
     .showHelpAfterError("(daxfault --help tells what there is)");
   addRun(program);
   addModel(program);
+  addBench(program);
   addOthers(program);
   addServe(program);
   return program;

@@ -1,0 +1,15 @@
+/** The rows of the file server's measurements: one list for the workload, the ratios and the table. */
+export const ROWS = {
+  seqRead: { title: "sequential read", unit: "MB/s", better: "higher" },
+  seqWrite: { title: "sequential write", unit: "MB/s", better: "higher" },
+  random: { title: "4 KiB random read, 1 job", unit: "/s", better: "higher" },
+  random4: { title: "4 KiB random read, 4 jobs", unit: "/s", better: "higher" },
+  create: { title: "create", unit: "/s", better: "higher" },
+  stat: { title: "stat", unit: "/s", better: "higher" },
+  readdir: { title: "readdir, entries", unit: "/s", better: "higher" },
+  unlink: { title: "unlink", unit: "/s", better: "higher" },
+  getattrP50: { title: "getattr, p50", unit: "us", better: "lower" },
+  getattrP99: { title: "getattr, p99", unit: "us", better: "lower" },
+} as const;
+
+export type RowName = keyof typeof ROWS;

@@ -1,0 +1,137 @@
+/** `daxfault bench fs`: the file server beside libfuse's passthrough_hp and the underlying folder. */
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { resolve } from "node:path";
+import {
+  type BenchResult,
+  benchFileServer,
+  type Placement,
+  type PlacementResult,
+  ROWS,
+  type RowName,
+} from "../../../fs-server/src/index.ts";
+import { cutGrid, type Grid, renderGrid } from "../report/grid.ts";
+import type { Style } from "../report/style.ts";
+import { exitCodes } from "../verdict.ts";
+import { openJson, openProgress } from "./output.ts";
+import { parseCount, UsageError } from "./usage.ts";
+
+export type BenchFsCommand = {
+  readonly peer?: string;
+  readonly folder?: string;
+  readonly repetitions: string;
+  readonly placement?: Placement;
+  readonly json?: string;
+};
+
+const MAX_REPETITIONS = 100;
+const TMPFS = "/dev/shm";
+
+/** CPUs that this process may use, from `Cpus_allowed_list: 0,2-3`. */
+function allowedCpus(): readonly number[] {
+  const status = readFileSync("/proc/self/status", "utf8");
+  const list = /^Cpus_allowed_list:\s*(\S+)$/m.exec(status)?.[1] ?? "0";
+  return list.split(",").flatMap((range) => {
+    const [from = 0, to = from] = range.split("-").map(Number);
+    return Array.from({ length: to - from + 1 }, (_, i) => from + i);
+  });
+}
+
+function checkedPeer(path: string | undefined): string | null {
+  if (path === undefined) return null;
+  try {
+    accessSync(path, constants.X_OK);
+    return resolve(path);
+  } catch {
+    throw new UsageError(
+      `--peer ${path} is not a program; scripts/bench-peer builds one and prints its path`,
+    );
+  }
+}
+
+/** Returns the exit code: measurements are not verdicts, so 0 once they are made. */
+export async function benchFsCommand(options: BenchFsCommand, style: Style): Promise<number> {
+  const [first = 0, second] = allowedCpus();
+  const placements: Placement[] = second === undefined ? ["together"] : ["apart", "together"];
+  const chosen = placements.filter((placement) => (options.placement ?? placement) === placement);
+  if (chosen.length === 0) throw new UsageError("--placement apart needs two CPUs");
+  const peer = checkedPeer(options.peer);
+  const repetitions = parseCount("--repetitions", options.repetitions, 1, MAX_REPETITIONS);
+  const folder = resolve(options.folder ?? (existsSync(TMPFS) ? TMPFS : tmpdir()));
+  const json = openJson(options.json);
+  const progress = openProgress();
+  const abort = new AbortController();
+  const stop = (): void => abort.abort();
+  process.once("SIGINT", stop);
+  process.once("SIGTERM", stop);
+  try {
+    const result = await benchFileServer({
+      folder,
+      repetitions,
+      placements: chosen,
+      cpus: [first, second ?? first],
+      peer,
+      signal: abort.signal,
+      progress: progress.show,
+    });
+    progress.clear();
+    json.write({ type: "bench", name: "fs", ...result });
+    if (!json.isStdout) console.log(benchFsText(result, style));
+    return exitCodes.ok;
+  } catch (error) {
+    progress.clear();
+    if (!abort.signal.aborted) throw error;
+    console.error("daxfault: stopped; nothing was left mounted");
+    return exitCodes.inconclusive;
+  } finally {
+    process.off("SIGINT", stop);
+    process.off("SIGTERM", stop);
+    json.close();
+  }
+}
+
+const WHERE: Readonly<Record<Placement, string>> = {
+  apart: "client and server on a CPU each",
+  together: "client and server on the same CPU",
+};
+
+/** The result as text. */
+export function benchFsText(result: BenchResult, style: Style): string {
+  const parts = [
+    `${result.repetitions} repetitions, medians, sources on ${result.sourceType}. In brackets: times as good as the rival.`,
+  ];
+  for (const { name, against } of result.contenders) {
+    if (against !== null) parts.push(`  ${name}: against ${against}`);
+  }
+  for (const { name, reason } of result.absent) parts.push(`  ${name}: not measured: ${reason}`);
+  for (const placement of result.placements) {
+    parts.push("", style.bold(WHERE[placement.placement]));
+    for (const piece of cutGrid(placementGrid(result, placement), style.widthColumns))
+      parts.push(renderGrid(piece, style));
+    parts.push(peaks(placement));
+  }
+  return parts.join("\n");
+}
+
+function placementGrid(result: BenchResult, placement: PlacementResult): Grid {
+  const rows = Object.entries(ROWS) as [RowName, (typeof ROWS)[RowName]][];
+  return {
+    head: ["", ...result.contenders.map(({ name }) => name)],
+    rows: rows.map(([row, { title, unit }]) => [
+      [`${title} (${unit})`],
+      ...result.contenders.map(({ name }) => {
+        const figure = placement.figures[name]?.[row];
+        if (figure === undefined) return [];
+        const ratio = figure.ratio === null ? "" : ` (${figure.ratio.toFixed(2)})`;
+        return [`${figure.median.toFixed(unit === "us" ? 1 : 0)}${ratio}`];
+      }),
+    ]),
+  };
+}
+
+function peaks({ peakRssBytes }: PlacementResult): string {
+  const each = Object.entries(peakRssBytes).map(
+    ([name, bytes]) => `${name} ${Math.round(bytes / 2 ** 20)} MiB`,
+  );
+  return `peak memory: ${each.join(", ")}`;
+}
