@@ -58,6 +58,8 @@ export type Counts = { requests: number; protocolErrors: number; defects: number
 
 type Waiting = {
   readonly unique: Unique;
+  /** The request's own: where its answer belongs, whenever that is. */
+  readonly sink: ReplySink;
   readonly spans: readonly Uint8Array[];
   readonly dueMs: number;
   readonly redeem: () => void;
@@ -92,7 +94,10 @@ export class Session {
     return this.#context.dax;
   }
 
-  /** Serves one message. The spans may be reused once this returns. */
+  /**
+   * Serves one message. The spans may be reused once this returns; so may the sink's memory, but not the sink: the
+   * answer to a postponed request goes through it later.
+   */
   handle(spans: readonly Uint8Array[], sink: ReplySink): Outcome {
     this.counts.requests += 1;
     let decoded: ReturnType<typeof decodeHeader>;
@@ -129,14 +134,14 @@ export class Session {
     return Math.max(0, first - this.#now());
   }
 
-  /** Serves the postponed requests that are due, each through a sink of its own. */
-  handleDue(sink: () => ReplySink): void {
+  /** Serves the postponed requests that are due. */
+  handleDue(): void {
     const now = this.#now();
     const due = this.#waiting.filter((waiting) => waiting.dueMs <= now);
     this.#waiting = this.#waiting.filter((waiting) => waiting.dueMs > now);
-    for (const { spans, redeem } of due) {
+    for (const { spans, redeem, sink } of due) {
       redeem();
-      this.handle(spans, sink());
+      this.handle(spans, sink);
     }
   }
 
@@ -157,7 +162,7 @@ export class Session {
       return 0;
     }
     if (row.name === "INTERRUPT") {
-      this.#interrupt(request.args.getBigUint64(0, true) as Unique, reply.sink);
+      this.#interrupt(request.args.getBigUint64(0, true) as Unique);
       return 0;
     }
     const handler = HANDLERS[row.name];
@@ -185,13 +190,14 @@ export class Session {
 
   /**
    * Only a postponed request can still be interrupted: others were answered before the next message is read.
-   * It is answered EINTR at once, through the sink of this INTERRUPT, which has no reply of its own.
+   * It is answered EINTR at once; the INTERRUPT itself has no reply.
    */
-  #interrupt(unique: Unique, sink: ReplySink): void {
+  #interrupt(unique: Unique): void {
     const index = this.#waiting.findIndex((waiting) => waiting.unique === unique);
     if (index < 0) return;
-    this.#waiting.splice(index, 1);
-    this.#answer(unique, failure("EINTR").errno, 0, new Reply(sink));
+    const [interrupted] = this.#waiting.splice(index, 1);
+    if (interrupted === undefined) return;
+    this.#answer(unique, failure("EINTR").errno, 0, new Reply(interrupted.sink));
   }
 
   #postpone(unique: Unique, spans: readonly Uint8Array[], postponed: Postponed, reply: Reply): Outcome {
@@ -199,7 +205,7 @@ export class Session {
     // The transport reuses its buffer: what waits needs its own.
     const copies = spans.map((span) => span.slice());
     const dueMs = this.#now() + postponed.delayMs;
-    this.#waiting.push({ unique, spans: copies, dueMs, redeem: postponed.redeem });
+    this.#waiting.push({ unique, sink: reply.sink, spans: copies, dueMs, redeem: postponed.redeem });
     return POSTPONED;
   }
 

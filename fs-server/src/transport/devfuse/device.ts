@@ -19,6 +19,8 @@ import { TransportError } from "../../core/errors.ts";
 import { encodeNotification, type Notifier } from "../../core/notify.ts";
 import { failure } from "../../fs/errors.ts";
 
+/** _IOR(229, 0, uint32_t) */
+const FUSE_DEV_IOC_CLONE = 0x8004e500;
 const FUSE_DEV_IOC_BACKING_OPEN = 0x4010e501;
 const FUSE_DEV_IOC_BACKING_CLOSE = 0x4004e502;
 
@@ -64,6 +66,16 @@ function mountByHelper({ mountPoint, readOnly }: DeviceMount): number {
   } finally {
     files.close(ours);
   }
+}
+
+/** One more descriptor of the same connection, which never waits in read(2); null where the kernel would not. */
+export function cloneDevice(device: number): number | null {
+  const fd = files.openat(files.AT_FDCWD, files.pathBytes("/dev/fuse"), files.O_RDWR | files.O_NONBLOCK);
+  if (fd < 0) return null;
+  const source = new Uint8Array(new Uint32Array([device]).buffer);
+  if (files.ioctl(fd, FUSE_DEV_IOC_CLONE, source) === 0) return fd;
+  files.close(fd);
+  return null;
 }
 
 /** FUSE_PASSTHROUGH's registry: needs CAP_SYS_ADMIN, else the kernel refuses and content goes by the server. */

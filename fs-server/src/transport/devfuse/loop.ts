@@ -8,6 +8,7 @@ import { MAX_WRITE_BYTES } from "../../core/init.ts";
 import { ContiguousSink } from "../../core/reply.ts";
 import type { Session } from "../../core/session.ts";
 import { failure } from "../../fs/errors.ts";
+import { Arrivals, type Device } from "./arrivals.ts";
 
 /** Room for headers and names beside the largest payload (the kernel asks for max_write and a page at least). */
 const BUFFER_BYTES: number = MAX_WRITE_BYTES + 16 * 1024;
@@ -19,17 +20,22 @@ const EAGAIN = -failure("EAGAIN").errno;
 const EINVAL = -failure("EINVAL").errno;
 
 /** Serves until the mount ends. Returns why it ended. */
-export function serveDevice(device: number, session: Session): string {
+export function serveDevice(device: Device, session: Session): string {
   const requestBytes = new Uint8Array(BUFFER_BYTES);
-  const sink = new ContiguousSink(new Uint8Array(BUFFER_BYTES), (message) => sent(device, message));
+  const replyBytes = new Uint8Array(BUFFER_BYTES);
+  const sinkTo = (fd: number): ContiguousSink =>
+    new ContiguousSink(replyBytes, (message) => sent(fd, message));
+  const sink = sinkTo(device.fd);
+  const nowaitSink = device.nowait === null ? sink : sinkTo(device.nowait);
+  const arrivals = new Arrivals(device);
   for (;;) {
     const wait = session.msUntilDue();
     if (wait !== null) {
-      const readable = files.pollReadable(device, Math.ceil(wait));
-      session.handleDue(() => sink);
+      const readable = files.pollReadable(device.fd, Math.ceil(wait));
+      session.handleDue();
       if (readable === 0) continue;
     }
-    const length = files.read(device, requestBytes);
+    const length = arrivals.next(requestBytes);
     if (length < 0) {
       // ENOENT: the request was interrupted between queueing and reading.
       if (length === ENOENT || length === EINTR || length === EAGAIN) continue;
@@ -39,7 +45,8 @@ export function serveDevice(device: number, session: Session): string {
     }
     // Never on the device; the end of a socket that stands for it.
     if (length === 0) return "closed";
-    const outcome = session.handle([requestBytes.subarray(0, length)], sink);
+    const to = arrivals.from === device.fd ? sink : nowaitSink;
+    const outcome = session.handle([requestBytes.subarray(0, length)], to);
     if (outcome.kind === "ended") {
       session.end();
       return outcome.reason;
@@ -47,8 +54,8 @@ export function serveDevice(device: number, session: Session): string {
   }
 }
 
-function sent(device: number, message: Uint8Array): boolean {
-  const result = files.write(device, message);
+function sent(fd: number, message: Uint8Array): boolean {
+  const result = files.write(fd, message);
   if (result >= 0) return true;
   // ENOENT: the client was interrupted and no longer waits. EINVAL: the kernel did not like the reply.
   if (result === ENOENT || result === EINVAL) return false;

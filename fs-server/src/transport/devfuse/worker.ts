@@ -8,7 +8,7 @@ import { Session } from "../../core/session.ts";
 import { type FaultRule, FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
-import { deviceBackingFiles } from "./device.ts";
+import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { serveDevice } from "./loop.ts";
 
 export type DevfuseWorkerData = {
@@ -57,7 +57,7 @@ function main(options: DevfuseWorkerData): void {
       post({ type: "init", minor, clientMinor, flags: flagNames, maxWriteBytes }),
     onDefect: (message, error) => log(`daxfault serve: defect: ${message}: ${String(error)}`),
   });
-  const reason = serveDevice(device, session);
+  const reason = serveDevice({ fd: device, nowait: cloneDevice(device) }, session);
   fs.close();
   post({ type: "ended", reason });
 }
