@@ -17,7 +17,7 @@
 struct apf_area {
     uint32_t flags, token;
 };
-#define apf ((volatile struct apf_area *)APF_AREA_ADDRESS)
+#define apf ((volatile struct apf_area *)this_area(APF_AREA_ADDRESS))
 
 static int offered(void)
 {
@@ -31,7 +31,7 @@ void enable_async_page_faults(void)
     if (!offered())
         stop(DOORBELL_PANIC, PANIC_NO_APF);
     wrmsr(MSR_KVM_ASYNC_PF_INT, VECTOR_APF_READY);
-    wrmsr(MSR_KVM_ASYNC_PF_EN, APF_AREA_ADDRESS | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT);
+    wrmsr(MSR_KVM_ASYNC_PF_EN, (uint64_t)apf | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT);
 }
 
 int page_not_present_pending(void) { return (apf->flags & KVM_PV_REASON_PAGE_NOT_PRESENT) != 0; }
@@ -40,7 +40,7 @@ void page_not_present(struct frame *frame)
 {
     uint32_t token = (uint32_t)read_cr2();
     apf->flags = 0;
-    channel->apf_not_present_count++;
+    this_report()->apf_not_present_count++;
     record(EVENT_APF_NOT_PRESENT, frame, frame->error_code, token);
     if (in_kernel(frame))
         stop(DOORBELL_PANIC, PANIC_APF_IN_KERNEL);
@@ -52,7 +52,7 @@ void page_ready(struct frame *frame)
     uint32_t token = apf->token;
     apf->token = 0;
     wrmsr(MSR_KVM_ASYNC_PF_ACK, 1);
-    channel->apf_ready_count++;
+    this_report()->apf_ready_count++;
     record(EVENT_APF_READY, frame, 0, token);
     wake_task(token);
 }

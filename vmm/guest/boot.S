@@ -9,7 +9,7 @@
 
         .text
         .globl  entry
-entry:  call    kernel_main             /* the host has set rsp; never returns */
+entry:  call    kernel_main             /* the host has set rsp and the task register; never returns */
 
 /* void enter(struct frame *frame): resumes what `frame` holds. */
         .globl  enter
@@ -81,8 +81,8 @@ stubs:
         .section .header, "a"
         .quad   0x3154534547584144      /* CHANNEL_MAGIC */
         .quad   entry
-        .quad   boot_stack_top
-        .quad   gdt, 0x37
+        .quad   boot_stacks + 4096      /* BOOT_STACK_BYTES */
+        .quad   gdt, 0x47
         .quad   idt, 0xfff
         .quad   tss, 0x67
         .quad   user_start, user_end
@@ -98,7 +98,7 @@ stubs:
 
         .bss
         .balign 4096
-        .skip   8192
-boot_stack_top:
+boot_stacks:
+        .skip   2 * 4096                /* MAX_CPUS */
 
         .section .note.GNU-stack, "", @progbits

@@ -20,12 +20,15 @@
 #define APF_AREA_ADDRESS 0x1f0000ull
 #define RAM_BYTES 0x200000ull
 #define WINDOW_ADDRESS 0x40000000ull
+/* The three areas above are a vCPU's own: that of vCPU n lies n times as much behind that of vCPU 0. */
+#define CPU_AREA_BYTES 0x1000
 
 #define VECTOR_APF_READY 0xf3
 #define VECTOR_PV_ERROR 0xf4
 #define VECTOR_TIMER 0xf5
 
-#define MAX_TASKS 8
+#define MAX_CPUS 2
+#define MAX_TASKS 104
 #define MAX_STEPS 64
 #define MAX_SIGNALS 16
 #define MAX_EVENTS 256
@@ -35,7 +38,7 @@
 #define DOORBELL_PORT 0x10
 enum doorbell {
     DOORBELL_SIGNAL = 1,   /* argument: signal number, just raised by a task */
-    DOORBELL_FINISHED = 2, /* every task that can end has ended */
+    DOORBELL_FINISHED = 2, /* every task of every vCPU that can end has ended */
     DOORBELL_PANIC = 3,    /* argument: enum panic_reason; the last event says where */
 };
 
@@ -67,6 +70,7 @@ enum verb {
 enum step_flags {
     STEP_INTERRUPTS_OFF = 1 << 0, /* the guest kernel's copy runs with IF = 0 */
     STEP_NO_FIXUP = 1 << 1,       /* no exception-table entry covers it */
+    STEP_REPEATS = 1 << 2,        /* the access is done again and again until signal `until` is seen, then once more */
 };
 
 enum result_status {
@@ -110,7 +114,8 @@ enum event_kind {
 struct step {
     uint16_t verb;
     uint16_t flags;
-    uint32_t size;    /* bytes, accesses only */
+    uint16_t size;    /* bytes, accesses only */
+    uint16_t until;   /* number of the signal that ends the repetition */
     uint64_t address; /* guest virtual; for VERB_SIGNAL and VERB_AWAIT the signal's number */
     uint64_t value;   /* for stores: little-endian, zero-extended to the size */
 };
@@ -125,7 +130,8 @@ struct result {
 struct task_program {
     uint16_t cpl; /* 0 or 3 */
     uint16_t on_sigbus;
-    uint32_t step_count;
+    uint16_t cpu; /* the vCPU that runs it, always */
+    uint16_t step_count;
     struct step steps[MAX_STEPS];
 };
 
@@ -148,18 +154,23 @@ struct event {
     uint64_t tsc;
 };
 
-struct channel {
-    uint64_t magic;
-    uint32_t configuration;
-    uint32_t task_count;
+/* Written by one vCPU only, so that no two of them ever write the same word. */
+struct cpu_report {
     uint32_t event_count; /* all that happened; only the first MAX_EVENTS are kept */
     uint32_t apf_not_present_count;
     uint32_t apf_ready_count;
     uint32_t nmi_count;
     uint32_t current_task; /* the one on the vCPU, or the last that was */
     uint32_t heartbeat;    /* counts the micro-kernel's scheduling decisions */
-    uint32_t signals[MAX_SIGNALS]; /* 0 or 1 */
     struct event events[MAX_EVENTS];
+};
+
+struct channel {
+    uint64_t magic;
+    uint32_t configuration;
+    uint32_t task_count;
+    uint32_t signals[MAX_SIGNALS]; /* 0 or 1 */
+    struct cpu_report cpus[MAX_CPUS];
     struct task_program programs[MAX_TASKS];
     struct task_report reports[MAX_TASKS];
 };
@@ -185,10 +196,10 @@ struct pv_error {
 struct image_header {
     uint64_t magic;
     uint64_t entry;
-    uint64_t boot_stack;
+    uint64_t boot_stack; /* of vCPU 0; that of vCPU n ends n times BOOT_STACK_BYTES above */
     uint64_t gdt, gdt_limit;
     uint64_t idt, idt_limit;
-    uint64_t tss, tss_limit;
+    uint64_t tss, tss_limit; /* of vCPU 0; the others' follow without a gap */
     uint64_t user_start, user_end; /* the only pages of the image that CPL 3 may touch */
     uint64_t image_end;            /* behind .bss */
     /* The instruction that touches the window, by verb and log2(size): where a precise report must point. */
@@ -201,4 +212,5 @@ struct image_header {
 #define SELECTOR_KERNEL_DATA 0x10
 #define SELECTOR_USER_DATA 0x18
 #define SELECTOR_USER_CODE 0x20
-#define SELECTOR_TSS 0x28
+#define SELECTOR_TSS 0x28 /* of vCPU 0; that of vCPU n is n times 16 above: the micro-kernel knows its vCPU by it */
+#define BOOT_STACK_BYTES 4096

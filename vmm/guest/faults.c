@@ -14,8 +14,8 @@
 #define MCI_STATUS_VAL (1ull << 63)
 #define MAX_BANKS 32
 
-#define ve ((volatile struct ve_information *)VE_INFORMATION_ADDRESS)
-#define pv ((volatile struct pv_error *)PV_ERROR_ADDRESS)
+#define ve ((volatile struct ve_information *)this_area(VE_INFORMATION_ADDRESS))
+#define pv ((volatile struct pv_error *)this_area(PV_ERROR_ADDRESS))
 
 /* The guest's own page tables (vmm/src/guest/page-tables.ts): the window's first table, then one each 2 MiB. */
 #define WINDOW_PAGE_TABLES 0x6000ull
@@ -27,13 +27,13 @@
 extern const char kernel_read_at[], kernel_write_at[], kernel_copy_failed[];
 uint64_t kernel_read(void *memory, const void *window, uint64_t size);
 uint64_t kernel_write(void *window, const void *memory, uint64_t size);
-/* Of the copy under way: STEP_NO_FIXUP takes its entry out of the table. */
-static uint32_t copy_flags;
+/* Of the copy under way on each vCPU: STEP_NO_FIXUP takes its entry out of the table. */
+static uint32_t copy_flags[MAX_CPUS];
 
 static int fixup(struct frame *frame, uint64_t address)
 {
     int covered = frame->rip == (uint64_t)kernel_read_at || frame->rip == (uint64_t)kernel_write_at;
-    if (!covered || (copy_flags & STEP_NO_FIXUP))
+    if (!covered || (copy_flags[this_cpu()] & STEP_NO_FIXUP))
         return 0;
     record(EVENT_FIXUP, frame, 0, address);
     frame->rip = (uint64_t)kernel_copy_failed;
@@ -134,7 +134,7 @@ void virtualization_exception(struct frame *frame)
 
 void nmi(struct frame *frame)
 {
-    channel->nmi_count++;
+    this_report()->nmi_count++;
     record(EVENT_NMI, frame, 0, 0);
     if (channel->configuration & CONFIGURE_NMI_IS_SIGBUS)
         fail(frame, SIGBUS_ADRERR, 0, PANIC_EXCEPTION_IN_KERNEL); /* an NMI carries no address */
@@ -154,9 +154,9 @@ void kernel_copy(struct frame *frame)
     const struct step *step = (const struct step *)frame->rsi;
     void *memory = (void *)frame->rdx;
     uint64_t size = step->size <= MAX_ACCESS_BYTES ? step->size : MAX_ACCESS_BYTES;
-    copy_flags = step->flags;
+    copy_flags[this_cpu()] = step->flags;
     /* Linux copies with interrupts on; the timer does not preempt CPL 0. */
-    if (!(copy_flags & STEP_INTERRUPTS_OFF))
+    if (!(step->flags & STEP_INTERRUPTS_OFF))
         __asm__ volatile("sti" : : : "memory");
     uint64_t left = step->verb == VERB_KERNEL_READ ? kernel_read(memory, (const void *)step->address, size)
                                                    : kernel_write((void *)step->address, memory, size);

@@ -61,9 +61,14 @@ static void run_access(const struct step *step, struct result *result)
     }
     if (step->verb == VERB_STORE || step->verb == VERB_COPY_TO)
         fill(step, result);
-    result->began = read_tsc();
-    result->status = RESULT_STARTED;
-    access((void *)step->address, (void *)result->bytes, step->size);
+    int again = step->flags & STEP_REPEATS;
+    do {
+        result->began = read_tsc();
+        result->status = RESULT_STARTED;
+        /* Looked at before the access: the last one begins after the signal. */
+        again = again && step->until < MAX_SIGNALS && !channel->signals[step->until];
+        access((void *)step->address, (void *)result->bytes, step->size);
+    } while (again);
     result->ended = read_tsc();
     result->status = RESULT_DONE;
 }

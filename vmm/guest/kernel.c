@@ -29,28 +29,29 @@ struct gate {
     uint64_t low, high;
 };
 
-uint64_t gdt[7] = {
+uint64_t gdt[5 + 2 * MAX_CPUS] = {
     [SELECTOR_KERNEL_CODE / 8] = 0x00af9b000000ffff,
     [SELECTOR_KERNEL_DATA / 8] = 0x00cf93000000ffff,
     [SELECTOR_USER_DATA / 8] = 0x00cff3000000ffff,
     [SELECTOR_USER_CODE / 8] = 0x00affb000000ffff,
 };
 struct gate idt[256];
-struct tss tss;
+struct tss tss[MAX_CPUS];
 
 /* IST stacks 1 to 4: a fault in their handlers must not depend on the stack that broke. */
 #define IST_STACK_BYTES 4096
-static uint8_t ist_stacks[4][IST_STACK_BYTES] __attribute__((aligned(16)));
-static uint8_t trap_stack[8192] __attribute__((aligned(16)));
+static uint8_t ist_stacks[MAX_CPUS][4][IST_STACK_BYTES] __attribute__((aligned(16)));
+static uint8_t trap_stacks[MAX_CPUS][8192] __attribute__((aligned(16)));
 
 extern const uint8_t stubs[];
 
 /* Counted when it is complete: the host may stop the vCPU between any two instructions. */
 void record(enum event_kind kind, const struct frame *frame, uint64_t error_code, uint64_t address)
 {
-    uint32_t index = channel->event_count;
+    volatile struct cpu_report *report = this_report();
+    uint32_t index = report->event_count;
     if (index < MAX_EVENTS) {
-        volatile struct event *event = &channel->events[index];
+        volatile struct event *event = &report->events[index];
         event->kind = kind;
         event->task = current_task();
         event->vector = (uint32_t)frame->vector;
@@ -60,7 +61,7 @@ void record(enum event_kind kind, const struct frame *frame, uint64_t error_code
         event->rip = frame->rip;
         event->tsc = read_tsc();
     }
-    channel->event_count = index + 1;
+    report->event_count = index + 1;
 }
 
 void stop(enum doorbell kind, uint32_t argument)
@@ -164,7 +165,8 @@ static uint64_t ist_of(unsigned vector)
     }
 }
 
-static void fill_descriptor_tables(void)
+/* Every vCPU fills the common table with the same words: none has to wait for another. */
+static void fill_interrupt_table(void)
 {
     for (unsigned vector = 0; vector < 256; vector++) {
         uint64_t to = (uint64_t)&stubs[vector * 16];
@@ -172,13 +174,19 @@ static void fill_descriptor_tables(void)
                           (to >> 16 & 0xffff) << 48;
         idt[vector].high = to >> 32;
     }
-    tss.rsp0 = (uint64_t)(trap_stack + sizeof trap_stack);
+}
+
+/* The host has loaded the task register with a hidden base; from now on the table says the same. */
+static void fill_task_segment(uint32_t cpu)
+{
+    struct tss *own = &tss[cpu];
+    own->rsp0 = (uint64_t)(trap_stacks[cpu] + sizeof trap_stacks[cpu]);
     for (unsigned i = 0; i < 4; i++)
-        tss.ist[i] = (uint64_t)(ist_stacks[i] + IST_STACK_BYTES);
-    tss.iomap = sizeof tss;
-    uint64_t base = (uint64_t)&tss;
-    gdt[SELECTOR_TSS / 8] = 0x67 | (base & 0xffffff) << 16 | 0x8bull << 40 | (base >> 24 & 0xff) << 56;
-    gdt[SELECTOR_TSS / 8 + 1] = base >> 32;
+        own->ist[i] = (uint64_t)(ist_stacks[cpu][i] + IST_STACK_BYTES);
+    own->iomap = sizeof *own;
+    uint64_t base = (uint64_t)own, *descriptor = &gdt[SELECTOR_TSS / 8 + 2 * cpu];
+    descriptor[0] = 0x67 | (base & 0xffffff) << 16 | 0x8bull << 40 | (base >> 24 & 0xff) << 56;
+    descriptor[1] = base >> 32;
 }
 
 static void start_timer(void)
@@ -190,7 +198,8 @@ static void start_timer(void)
 
 void kernel_main(void)
 {
-    fill_descriptor_tables();
+    fill_interrupt_table();
+    fill_task_segment(this_cpu());
     uint32_t count = channel->task_count;
     if (channel->magic != CHANNEL_MAGIC || count == 0 || count > MAX_TASKS)
         stop(DOORBELL_PANIC, PANIC_BAD_CONFIGURATION);

@@ -11,6 +11,19 @@ struct frame {
 
 static inline int in_kernel(const struct frame *frame) { return (frame->cs & 3) == 0; }
 
+/* Number of the vCPU that runs this: its task register tells. */
+static inline uint32_t this_cpu(void)
+{
+    uint16_t selector;
+    __asm__ volatile("str %0" : "=r"(selector));
+    return (uint32_t)(selector - SELECTOR_TSS) / 16;
+}
+
+static inline volatile struct cpu_report *this_report(void) { return &channel->cpus[this_cpu()]; }
+
+/* An area of the vCPU's own, shared with the host. */
+static inline void *this_area(uint64_t address) { return (void *)(address + this_cpu() * CPU_AREA_BYTES); }
+
 static inline void wrmsr(uint32_t index, uint64_t value)
 {
     __asm__ volatile("wrmsr" : : "c"(index), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");

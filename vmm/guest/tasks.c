@@ -1,4 +1,4 @@
-/* Tasks: round robin, cooperative and by the timer; sleeping for a token; SIGBUS. */
+/* Tasks: each belongs to one vCPU; round robin, cooperative and by the timer; sleeping for a token; SIGBUS. */
 #include "kernel.h"
 
 /* 8 below the top of a stack: as if called, which is how the compiler expects it to be aligned. */
@@ -6,31 +6,51 @@
 #define TASK_STACK_BYTES 4096
 #define RFLAGS_IF 0x202
 
-static uint8_t kernel_task_stacks[MAX_TASKS][TASK_STACK_BYTES] __attribute__((aligned(16)));
-extern uint8_t user_stacks[MAX_TASKS][TASK_STACK_BYTES];
+/* In pages of CPL 3 (guest.ld), whatever the task runs at. */
+static uint8_t task_stacks[MAX_TASKS][TASK_STACK_BYTES] __attribute__((aligned(4096), section(".task_stacks")));
 
 static struct task {
     struct frame frame;
     uint32_t state, token;
 } tasks[MAX_TASKS];
-static uint32_t current;
 
 /* Tokens whose page-ready came before the task slept: Linux's dummy node in apf_task_wake_one() (arch/x86/kernel/kvm.c). */
 #define MAX_EARLY_TOKENS 8
-static uint32_t early_tokens[MAX_EARLY_TOKENS], early_token_count;
 #define WAKE_ALL 0xffffffffu
+
+/* What a vCPU keeps for itself. */
+static struct cpu {
+    uint32_t tasks[MAX_TASKS], task_count; /* the tasks that it runs */
+    uint32_t current;                      /* index into `tasks` */
+    uint32_t early_tokens[MAX_EARLY_TOKENS], early_token_count;
+    volatile uint32_t ended; /* of its tasks that do not count for ever */
+    struct frame first;
+} cpus[MAX_CPUS];
+
+/*
+ * The tasks that count for ever, of all vCPUs, and what they had counted when the last other task ended: they are given
+ * the time to show that they live. Every vCPU fills the list alike.
+ */
+static uint32_t counters[MAX_TASKS], counter_count;
+static volatile uint64_t counts_at_end[MAX_TASKS];
 
 void enter(struct frame *frame) __attribute__((noreturn));
 void task_main(uint32_t task, uint32_t first_step);
 extern const char store_16[], store_at_16[], store_32[], store_at_32[], store_64[], store_at_64[];
 extern const char load_done_16[], load_done_32[], load_done_64[];
 
-uint32_t current_task(void) { return current; }
+static struct cpu *here(void) { return &cpus[this_cpu()]; }
 
-static void set_current(uint32_t task)
+uint32_t current_task(void)
 {
-    current = task;
-    channel->current_task = task;
+    struct cpu *cpu = here();
+    return cpu->tasks[cpu->current];
+}
+
+static void set_current(struct cpu *cpu, uint32_t index)
+{
+    cpu->current = index;
+    this_report()->current_task = cpu->tasks[index];
 }
 
 static void set_state(uint32_t task, uint32_t state)
@@ -56,28 +76,9 @@ static void start_at(uint32_t task, struct frame *frame, uint32_t first_step)
     frame->rsi = first_step;
     frame->cs = user ? SELECTOR_USER_CODE | 3 : SELECTOR_KERNEL_CODE;
     frame->ss = user ? SELECTOR_USER_DATA | 3 : SELECTOR_KERNEL_DATA;
-    frame->rsp = (uint64_t)(user ? user_stacks[task] : kernel_task_stacks[task]) + TASK_STACK_BYTES - CALLED;
+    frame->rsp = (uint64_t)task_stacks[task] + TASK_STACK_BYTES - CALLED;
     frame->rflags = RFLAGS_IF;
 }
-
-void create_tasks(void)
-{
-    for (uint32_t i = 0; i < channel->task_count; i++) {
-        start_at(i, &tasks[i].frame, 0);
-        set_state(i, TASK_READY);
-    }
-}
-
-void start_first_task(void)
-{
-    static struct frame first;
-    set_current(0);
-    copy_frame(&first, &tasks[0].frame);
-    enter(&first);
-}
-
-/* What the counting tasks had counted when the last other task ended: they are given the time to show that they live. */
-static uint64_t counts_at_end[MAX_TASKS];
 
 static int is_counter(uint32_t task)
 {
@@ -86,19 +87,52 @@ static int is_counter(uint32_t task)
     return steps > 0 && steps <= MAX_STEPS && program->steps[steps - 1].verb == VERB_COUNT;
 }
 
-static void end_task(uint32_t task, uint32_t state)
+void create_tasks(void)
 {
-    set_state(task, state);
-    for (uint32_t i = 0; i < channel->task_count; i++)
-        counts_at_end[i] = channel->reports[i].count;
+    struct cpu *cpu = here();
+    uint32_t number = this_cpu(), found = 0;
+    for (uint32_t i = 0; i < channel->task_count; i++) {
+        if (is_counter(i))
+            counters[found++] = i;
+        if (channel->programs[i].cpu != number)
+            continue;
+        start_at(i, &tasks[i].frame, 0);
+        set_state(i, TASK_READY);
+        cpu->tasks[cpu->task_count++] = i;
+    }
+    counter_count = found;
+    if (cpu->task_count == 0)
+        stop(DOORBELL_PANIC, PANIC_BAD_CONFIGURATION);
 }
 
+void start_first_task(void)
+{
+    struct cpu *cpu = here();
+    set_current(cpu, 0);
+    copy_frame(&cpu->first, &tasks[cpu->tasks[0]].frame);
+    enter(&cpu->first);
+}
+
+static void end_task(uint32_t task, uint32_t state)
+{
+    for (uint32_t i = 0; i < counter_count; i++)
+        counts_at_end[i] = channel->reports[counters[i]].count;
+    set_state(task, state);
+    if (!is_counter(task))
+        here()->ended++;
+}
+
+/* Of all vCPUs: the one that notices first tells the host. */
 static int finished(void)
 {
-    for (uint32_t i = 0; i < channel->task_count; i++) {
-        if (tasks[i].state == TASK_SLEEPING)
-            return 0;
-        if (tasks[i].state == TASK_READY && !(is_counter(i) && channel->reports[i].count > counts_at_end[i]))
+    uint32_t ended = 0;
+    for (uint32_t i = 0; i < MAX_CPUS; i++)
+        ended += cpus[i].ended;
+    if (ended + counter_count < channel->task_count)
+        return 0;
+    for (uint32_t i = 0; i < counter_count; i++) {
+        const volatile struct task_report *report = &channel->reports[counters[i]];
+        if (report->state != TASK_DONE && report->state != TASK_KILLED && report->count <= counts_at_end[i])
             return 0;
     }
     return 1;
@@ -120,22 +154,23 @@ static void restart_vector_store(struct frame *frame)
 
 void schedule(struct frame *frame)
 {
+    struct cpu *cpu = here();
     restart_vector_store(frame);
-    copy_frame(&tasks[current].frame, frame);
-    channel->reports[current].rip = frame->rip;
-    channel->heartbeat++;
-    if (finished())
-        stop(DOORBELL_FINISHED, 0);
+    copy_frame(&tasks[current_task()].frame, frame);
+    channel->reports[current_task()].rip = frame->rip;
+    this_report()->heartbeat++;
     for (;;) {
-        for (uint32_t i = 1; i <= channel->task_count; i++) {
-            uint32_t next = (current + i) % channel->task_count;
-            if (tasks[next].state != TASK_READY)
+        if (finished())
+            stop(DOORBELL_FINISHED, 0);
+        for (uint32_t i = 1, next = cpu->current; i <= cpu->task_count; i++) {
+            next = next + 1 < cpu->task_count ? next + 1 : 0;
+            if (tasks[cpu->tasks[next]].state != TASK_READY)
                 continue;
-            set_current(next);
-            copy_frame(frame, &tasks[next].frame);
+            set_current(cpu, next);
+            copy_frame(frame, &tasks[cpu->tasks[next]].frame);
             return;
         }
-        /* All others sleep in an async page fault: each turn of the loop is one interrupt. */
+        /* All others sleep in an async page fault, or have ended: each turn of the loop is one interrupt. */
         __asm__ volatile("sti\n hlt\n cli" : : : "memory");
     }
 }
@@ -151,36 +186,37 @@ void preempt(struct frame *frame)
 
 void task_done(struct frame *frame)
 {
-    end_task(current, TASK_DONE);
+    end_task(current_task(), TASK_DONE);
     schedule(frame);
 }
 
 void kill_task(struct frame *frame)
 {
-    end_task(current, TASK_KILLED);
+    end_task(current_task(), TASK_KILLED);
     schedule(frame);
 }
 
 void sigbus(struct frame *frame, enum sigbus_code code, uint64_t address)
 {
+    uint32_t task = current_task();
     record(EVENT_SIGBUS, frame, code, address);
-    uint32_t step = channel->reports[current].current_step;
+    uint32_t step = channel->reports[task].current_step;
     if (step < MAX_STEPS) {
-        channel->reports[current].results[step].code = code;
-        channel->reports[current].results[step].ended = read_tsc();
-        channel->reports[current].results[step].status = RESULT_SIGBUS;
+        channel->reports[task].results[step].code = code;
+        channel->reports[task].results[step].ended = read_tsc();
+        channel->reports[task].results[step].status = RESULT_SIGBUS;
     }
-    if (channel->programs[current].on_sigbus == SIGBUS_SKIPS_STEP)
-        start_at(current, frame, step + 1);
+    if (channel->programs[task].on_sigbus == SIGBUS_SKIPS_STEP)
+        start_at(task, frame, step + 1);
     else
         kill_task(frame);
 }
 
-static int came_early(uint32_t token)
+static int came_early(struct cpu *cpu, uint32_t token)
 {
-    for (uint32_t i = 0; i < early_token_count; i++)
-        if (early_tokens[i] == token) {
-            early_tokens[i] = early_tokens[--early_token_count];
+    for (uint32_t i = 0; i < cpu->early_token_count; i++)
+        if (cpu->early_tokens[i] == token) {
+            cpu->early_tokens[i] = cpu->early_tokens[--cpu->early_token_count];
             return 1;
         }
     return 0;
@@ -188,21 +224,25 @@ static int came_early(uint32_t token)
 
 void sleep_task(struct frame *frame, uint32_t token)
 {
-    if (came_early(token))
+    uint32_t task = current_task();
+    if (came_early(here(), token))
         return;
-    tasks[current].token = token;
-    set_state(current, TASK_SLEEPING);
+    tasks[task].token = token;
+    set_state(task, TASK_SLEEPING);
     schedule(frame);
 }
 
 void wake_task(uint32_t token)
 {
-    for (uint32_t i = 0; i < channel->task_count; i++)
-        if (tasks[i].state == TASK_SLEEPING && (token == WAKE_ALL || tasks[i].token == token)) {
-            set_state(i, TASK_READY);
-            if (token != WAKE_ALL)
-                return;
-        }
-    if (token != WAKE_ALL && early_token_count < MAX_EARLY_TOKENS)
-        early_tokens[early_token_count++] = token;
+    struct cpu *cpu = here();
+    for (uint32_t i = 0; i < cpu->task_count; i++) {
+        uint32_t task = cpu->tasks[i];
+        if (tasks[task].state != TASK_SLEEPING || (token != WAKE_ALL && tasks[task].token != token))
+            continue;
+        set_state(task, TASK_READY);
+        if (token != WAKE_ALL)
+            return;
+    }
+    if (token != WAKE_ALL && cpu->early_token_count < MAX_EARLY_TOKENS)
+        cpu->early_tokens[cpu->early_token_count++] = token;
 }

@@ -14,12 +14,13 @@ export type { PolicyName } from "./policy/policy.ts";
 export {
   type EndReason,
   type FinalState,
+  finalOfAll,
   type GuestClock,
   guestTimeMs,
   monotonicMs,
   type Place,
   type VcpuMessage,
 } from "./runner/messages.ts";
-export { startVcpu, type VcpuRunner } from "./runner/vcpu-runner.ts";
+export { startVm, type VmRunner } from "./runner/vm-runner.ts";
 export * from "./runner/watchdog.ts";
 export { MmapWindow } from "./window.ts";

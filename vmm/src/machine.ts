@@ -1,10 +1,10 @@
 /**
- * The machine that runs the micro-guest: RAM with the image in it, the window's memslot, one vCPU in long mode.
+ * The machine that runs the micro-guest: RAM with the image in it, the window's memslot, vCPUs in long mode.
  *
- * Nothing here runs the vCPU; see runner/.
+ * Nothing here runs a vCPU; see runner/.
  */
 import { type Mapping, mapAnonymous } from "../../sys/src/index.ts";
-import { Channel, channelLayout, type TaskProgram } from "./guest/channel.ts";
+import { Channel, channelLayout, cpuCount, type TaskProgram } from "./guest/channel.ts";
 import type { GuestImage } from "./guest/image.ts";
 import { PML4_ADDRESS, WINDOW_BASE, writePageTables } from "./guest/page-tables.ts";
 import type { Kvm } from "./kvm/device.ts";
@@ -31,7 +31,8 @@ export type MachineOptions = VmOptions & {
 
 export type Machine = {
   readonly vm: Vm;
-  readonly vcpu: Vcpu;
+  /** As many as the programs ask for. */
+  readonly vcpus: readonly Vcpu[];
   readonly channel: Channel;
   readonly ramAddress: bigint;
   readonly window: { readonly hva: bigint; readonly sizeBytes: number };
@@ -45,8 +46,9 @@ const CR4_OSFXSR_OSXMMEXCPT = 0x600n;
 const CR4_MCE = 0x40n;
 const CR4_OSXSAVE = 0x40000n;
 const EFER_LME_LMA = 0x500n;
-/** IA32_APIC_BASE: boot processor, x2APIC mode, enabled, at the usual address. */
-const APIC_BASE_X2APIC = 0xfee00000n | 0x100n | 0x400n | 0x800n;
+/** IA32_APIC_BASE: x2APIC mode, enabled, at the usual address; and the bit of the boot processor. */
+const APIC_BASE_X2APIC = 0xfee00000n | 0x400n | 0x800n;
+const APIC_BASE_BSP = 0x100n;
 const XCR0_X87_SSE = 3n;
 const XCR0_AVX = 4n;
 const XCR0_AVX512 = 0xe0n;
@@ -71,17 +73,20 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
   const vm = Vm.create(kvm, options);
   vm.addMemslot(0n, ram.address, ram.bytes.length);
   vm.addMemslot(WINDOW_BASE, options.windowHva, options.windowBytes);
-  const vcpu = vm.createVcpu(0);
-  enterLongMode(kvm, vcpu, image, options);
-  policies[options.policy].prepare(vcpu);
+  const vcpus = Array.from({ length: cpuCount(options.programs) }, (_, cpu) => {
+    const vcpu = vm.createVcpu(cpu);
+    enterLongMode(kvm, vcpu, cpu, image, options);
+    policies[options.policy].prepare(vcpu);
+    return vcpu;
+  });
   return {
     vm,
-    vcpu,
+    vcpus,
     channel,
     ramAddress: ram.address,
     window: { hva: options.windowHva, sizeBytes: options.windowBytes },
     policy: options.policy,
-    close: () => closeMachine(vm, vcpu, ram),
+    close: () => closeMachine(vm, vcpus, ram),
   };
 }
 
@@ -99,20 +104,23 @@ function configurationBits(options: MachineOptions): number {
   );
 }
 
-function closeMachine(vm: Vm, vcpu: Vcpu, ram: Mapping): void {
-  vcpu.close();
+function closeMachine(vm: Vm, vcpus: readonly Vcpu[], ram: Mapping): void {
+  for (const vcpu of vcpus) vcpu.close();
   vm.close();
   ram.free();
 }
 
-function enterLongMode(kvm: Kvm, vcpu: Vcpu, image: GuestImage, options: MachineOptions): void {
+/** Every vCPU starts at the image's entry, the second one, too: no INIT, no SIPI, no real mode. */
+function enterLongMode(kvm: Kvm, vcpu: Vcpu, cpu: number, image: GuestImage, options: MachineOptions): void {
   const features = cpuFeatures(supportedCpuid(kvm));
   if (options.lapicInKernel && !features.x2apic) throw new Error("this KVM offers no x2APIC to its guests");
   const flat = { base: 0n, limit: 0xffffffff, s: 1, dpl: 0, g: 1 };
   const code: Segment = { ...flat, selector: 0x08, type: 11, l: 1, db: 0 };
   const data: Segment = { ...flat, selector: 0x10, type: 3, l: 0, db: 1 };
-  const { base, limit } = image.tss;
-  const tr: Segment = { base, limit, selector: 0x28, type: 11, s: 0, dpl: 0, l: 0, db: 0, g: 0 };
+  const { limit } = image.tss;
+  const base = image.tss.base + BigInt(cpu * (limit + 1));
+  const selector = channelLayout.SELECTOR_TSS + 16 * cpu;
+  const tr: Segment = { base, limit, selector, type: 11, s: 0, dpl: 0, l: 0, db: 0, g: 0 };
   const osxsave = features.xsave ? CR4_OSXSAVE : 0n;
   vcpu.setSpecialRegisters({
     segments: { cs: code, ds: data, es: data, ss: data, tr },
@@ -122,7 +130,7 @@ function enterLongMode(kvm: Kvm, vcpu: Vcpu, image: GuestImage, options: Machine
       cr3: PML4_ADDRESS,
       cr4: CR4_PAE | CR4_OSFXSR_OSXMMEXCPT | CR4_MCE | osxsave,
       efer: EFER_LME_LMA,
-      ...(options.lapicInKernel ? { apic_base: APIC_BASE_X2APIC } : {}),
+      ...(options.lapicInKernel ? { apic_base: APIC_BASE_X2APIC | (cpu === 0 ? APIC_BASE_BSP : 0n) } : {}),
     },
   });
   if (features.xsave) {
@@ -130,5 +138,7 @@ function enterLongMode(kvm: Kvm, vcpu: Vcpu, image: GuestImage, options: Machine
       XCR0_X87_SSE | (features.avx ? XCR0_AVX : 0n) | (features.avx512 ? XCR0_AVX | XCR0_AVX512 : 0n),
     );
   }
-  vcpu.setRegisters({ rip: image.entry, rsp: image.bootStack, rflags: 2n });
+  const rsp = image.bootStack + BigInt(cpu * channelLayout.BOOT_STACK_BYTES);
+  vcpu.setRegisters({ rip: image.entry, rsp, rflags: 2n });
+  if (options.lapicInKernel && cpu > 0) vcpu.makeRunnable();
 }

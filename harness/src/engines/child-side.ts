@@ -32,6 +32,10 @@ export class Signals {
     for (const name of raised) this.#raised.add(name);
   }
 
+  isRaised(name: string): boolean {
+    return this.#raised.has(name);
+  }
+
   async wait(name: string): Promise<void> {
     if (this.#raised.has(name)) return;
     await new Promise<void>((resolve) => this.#waiting.set(name, resolve));

@@ -3,11 +3,13 @@ import {
   accessBytes,
   accessesOf,
   actionsOf,
+  cpuOf,
   type GuestActor,
   guestActors,
   hostActors,
   isAccess,
   signalNames,
+  untilOf,
 } from "./labels.ts";
 import {
   FILE_BYTES_MAX,
@@ -137,6 +139,10 @@ function checkActors(scenario: Unhashed, problems: Problems): void {
   for (const name of ["kvm", "guest"]) {
     if (name in scenario.actors) problems.add(`actors.${name}`, "this name is reserved for witnesses");
   }
+  const vcpus = new Set(guests.map(([, actor]) => cpuOf(actor)));
+  if (vcpus.size > 0 && vcpus.size <= Math.max(...vcpus)) {
+    problems.add("actors", `no guest actor runs on vCPU 0, but one on vCPU ${Math.max(...vcpus)}`);
+  }
   const touches = guests.reduce((count, [, actor]) => count + accessesOf(actor).length, 0);
   if (touches === 0) problems.add("actors", "nobody in the guest touches the window");
   for (const [name, actor] of guests) checkGuestSteps(scenario, name, actor, problems);
@@ -151,8 +157,11 @@ function checkSignals(scenario: Unhashed, problems: Problems): void {
   const steps: { actor: Actor; verb: string; name: string; at: string }[] = [];
   for (const [actorName, actor] of Object.entries(scenario.actors)) {
     for (const [index, step] of actor.steps.entries()) {
+      const at = `actors.${actorName}.steps[${index}]`;
+      const until = untilOf(step);
+      if (until !== null) steps.push({ actor, verb: "await", name: until, at });
       if (step.verb !== "signal" && step.verb !== "await") continue;
-      steps.push({ actor, verb: step.verb, name: step.name, at: `actors.${actorName}.steps[${index}]` });
+      steps.push({ actor, verb: step.verb, name: step.name, at });
       if (step.verb === "signal") raised.add(step.name);
     }
   }

@@ -95,12 +95,24 @@ export function accessBytes(step: AccessStep): number {
   return step.verb === "fetch" ? 6 : step.size;
 }
 
-/** The signal names that the actors raise, in order of first use. */
+/** The signal that ends a step's repetition, or null. */
+export function untilOf(step: Actor["steps"][number]): string | null {
+  return step.verb === "load" || step.verb === "store" ? (step.until ?? null) : null;
+}
+
+/** The vCPU that runs an actor. */
+export function cpuOf(actor: GuestActor): number {
+  return actor.cpu ?? 0;
+}
+
+/** The signal names that the actors raise or wait for, in order of first use. */
 export function signalNames(scenario: Pick<Scenario, "actors">): readonly string[] {
   const names = new Set<string>();
   for (const actor of Object.values(scenario.actors)) {
     for (const step of actor.steps) {
       if (step.verb === "signal" || step.verb === "await") names.add(step.name);
+      const until = untilOf(step);
+      if (until !== null) names.add(until);
     }
   }
   return [...names];

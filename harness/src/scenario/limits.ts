@@ -6,8 +6,10 @@ export const PAGE_BYTES: bigint = 4096n;
 export const WINDOW_BYTES_MAX: bigint = 64n * 1024n * 1024n;
 /** Keeps a run's disk use and the time to fill a file small. */
 export const FILE_BYTES_MAX: bigint = 64n * 1024n * 1024n;
+/** vCPUs of the guest: the micro-guest's table of them. */
+export const VCPUS_MAX = 2;
 /** Tasks of the guest: the micro-guest's task table. */
-export const GUEST_TASKS_MAX = 8;
+export const GUEST_TASKS_MAX = 104;
 /** Each is a process. */
 export const HOST_ACTORS_MAX = 4;
 /** Steps of one actor: the micro-guest's step table. */

@@ -9,7 +9,14 @@ import { checkScenario } from "./check.ts";
 import { expand, type Json } from "./expand.ts";
 import { parseFault } from "./faults.ts";
 import { scenarioHash } from "./hash.ts";
-import { FAULTS_MAX, FILE_TEXT_MAX, ID_LENGTH_MAX, STEPS_MAX, WINDOW_MAPPINGS_MAX } from "./limits.ts";
+import {
+  FAULTS_MAX,
+  FILE_TEXT_MAX,
+  ID_LENGTH_MAX,
+  STEPS_MAX,
+  VCPUS_MAX,
+  WINDOW_MAPPINGS_MAX,
+} from "./limits.ts";
 import { parseNumber } from "./number.ts";
 import { Problems, ScenarioError } from "./problem.ts";
 import {
@@ -37,15 +44,21 @@ const bytes = z.union([z.string(), z.number()]).transform((value, context): bigi
   return z.NEVER;
 });
 const stepTexts = z.array(z.string()).min(1).max(STEPS_MAX, `more steps than the limit ${STEPS_MAX}`);
+const vcpu = z
+  .int()
+  .min(0)
+  .max(VCPUS_MAX - 1, `vCPUs are numbered from 0 to ${VCPUS_MAX - 1}`)
+  .optional();
 const word = z.string().regex(/^[a-z][a-z-]*$/);
 
 const actorShape = z.discriminatedUnion("in", [
   z.strictObject({
     in: z.literal("guest-task"),
+    cpu: vcpu,
     onSigbus: z.enum(sigbusReactions).optional(),
     steps: stepTexts,
   }),
-  z.strictObject({ in: z.literal("guest-kernel"), steps: stepTexts }),
+  z.strictObject({ in: z.literal("guest-kernel"), cpu: vcpu, steps: stepTexts }),
   z.strictObject({
     in: z.literal("host-process"),
     through: z.enum(["file", "mount"]).default("file"),
@@ -110,11 +123,16 @@ function parseActor(shape: ActorShape, at: string, problems: Problems): Actor {
     case "guest-task":
       return {
         in: shape.in,
+        ...(shape.cpu === undefined ? {} : { cpu: shape.cpu }),
         ...(shape.onSigbus === undefined ? {} : { onSigbus: shape.onSigbus }),
         steps: steps(parseGuestStep),
       };
     case "guest-kernel":
-      return { in: shape.in, steps: steps(parseGuestStep) };
+      return {
+        in: shape.in,
+        ...(shape.cpu === undefined ? {} : { cpu: shape.cpu }),
+        steps: steps(parseGuestStep),
+      };
     case "host-process":
       return { in: shape.in, through: shape.through, steps: steps(parseHostStep) };
     case "vmm":

@@ -30,10 +30,19 @@ export const kernelCopyOptions = ["irqs-off", "no-fixup"] as const;
 /** `irqs-off`: with IF = 0, which Linux does not do. `no-fixup`: no exception-table entry covers the copy. */
 export type KernelCopyOption = (typeof kernelCopyOptions)[number];
 
-/** What a guest task, or the guest kernel, does. Offsets are window offsets (bytes); sizes are bytes. */
+/**
+ * What a guest task, or the guest kernel, does. Offsets are window offsets (bytes); sizes are bytes.
+ * `until`: the access is done again and again until that signal is seen, then once more; the last one is observed.
+ */
 export type GuestStep =
-  | { readonly verb: "load"; readonly offset: bigint; readonly size: number }
-  | { readonly verb: "store"; readonly offset: bigint; readonly size: number; readonly value: bigint }
+  | { readonly verb: "load"; readonly offset: bigint; readonly size: number; readonly until?: string }
+  | {
+      readonly verb: "store";
+      readonly offset: bigint;
+      readonly size: number;
+      readonly value: bigint;
+      readonly until?: string;
+    }
   /** LOCK XADD of 1 (size 1 to 8) or LOCK CMPXCHG16B (size 16): observes the old value. */
   | { readonly verb: "atomic"; readonly offset: bigint; readonly size: number }
   /** Calls the code there; observes what it returns in EAX. Needs content `code`. */
@@ -87,11 +96,16 @@ export type OnSigbus = (typeof sigbusReactions)[number];
 export type Actor =
   /**
    * CPL 3. On SIGBUS the task ends (as by default in Linux, and if nothing is said), or its handler goes on with the
-   * next step.
+   * next step. `cpu`: the vCPU that runs it, 0 if nothing is said.
    */
-  | { readonly in: "guest-task"; readonly onSigbus?: OnSigbus; readonly steps: readonly GuestStep[] }
+  | {
+      readonly in: "guest-task";
+      readonly cpu?: number;
+      readonly onSigbus?: OnSigbus;
+      readonly steps: readonly GuestStep[];
+    }
   /** The same steps at CPL 0. */
-  | { readonly in: "guest-kernel"; readonly steps: readonly GuestStep[] }
+  | { readonly in: "guest-kernel"; readonly cpu?: number; readonly steps: readonly GuestStep[] }
   /** `through`: the file itself, or our FUSE server's mount of its folder. */
   | { readonly in: "host-process"; readonly through: "file" | "mount"; readonly steps: readonly HostStep[] }
   | { readonly in: "vmm"; readonly steps: readonly VmmStep[] };

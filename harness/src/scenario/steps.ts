@@ -80,6 +80,13 @@ export class Words {
     return word;
   }
 
+  /** `until SIGNAL`, if it is there. */
+  until(): { until?: string } {
+    if (this.#words[this.#next] !== "until") return {};
+    this.#next += 1;
+    return { until: this.name() };
+  }
+
   /** Any of `known`, each at most once, up to the end. */
   options<Option extends string>(known: readonly Option[]): readonly Option[] {
     const chosen: Option[] = [];
@@ -111,11 +118,12 @@ const guestVerbs: Readonly<Record<GuestStep["verb"], Reader<GuestStep>>> = {
     verb: "load",
     offset: words.number("offset", U64_MAX),
     size: words.width(accessSizes),
+    ...words.until(),
   }),
   store: (words) => {
     const offset = words.number("offset", U64_MAX);
     const size = words.width(accessSizes);
-    return { verb: "store", offset, size, value: words.value(size) };
+    return { verb: "store", offset, size, value: words.value(size), ...words.until() };
   },
   atomic: (words) => {
     const offset = words.number("offset", U64_MAX);

@@ -106,6 +106,21 @@ describe("parseScenarios", () => {
     expect(parse({ window: undefined, layout: "nvdimm" })[0]?.window).toEqual([]);
   });
 
+  it("reads the vCPU of a task and the signal that ends a repetition", () => {
+    const [scenario] = parse({
+      actors: {
+        spinner: { in: "guest-task", steps: ["load 0x1000 8 until cut"] },
+        other: { in: "guest-task", cpu: 1, steps: ["store 0x1000 8 1 until cut"] },
+        host: { in: "host-process", steps: ["truncate 0", "signal cut"] },
+      },
+      witness: [],
+    });
+    expect(scenario?.actors.spinner?.steps).toEqual([
+      { verb: "load", offset: 0x1000n, size: 8, until: "cut" },
+    ]);
+    expect(scenario?.actors.other).toMatchObject({ cpu: 1, steps: [{ verb: "store", until: "cut" }] });
+  });
+
   it("reads every verb", () => {
     const [scenario] = parse({
       backing: { size: "4MiB", content: "code" },
@@ -172,6 +187,8 @@ describe("a step is refused", () => {
     ["a fetch inside a page", victim("fetch 0x1008"), "0x1008 is not a multiple of 4096"],
     ["steps after count", victim("count", "load 0x1000 8"), "count never ends: it must be the last step"],
     ["a signal nobody raises", victim("load 0 8", "await never"), 'awaits "never", which nobody signals'],
+    ["a repetition without end", victim("load 0 8 until never"), 'awaits "never", which nobody signals'],
+    ["a repetition without a signal", victim("load 0 8 until"), "signal name is missing"],
     ["a name with capitals", victim("signal Touched"), 'signal name "Touched" is not of the form'],
     ["stuck raised by a step", host("signal stuck"), '"stuck" is raised by the engine only'],
     ["stuck awaited in the guest", victim("load 0 8", "await stuck"), "by the host and the vmm only"],
@@ -236,9 +253,19 @@ describe("a scenario is refused", () => {
     ],
     ["a window for nvdimm", { layout: "nvdimm" }, "layout nvdimm maps the whole file"],
     [
-      "nine guest tasks",
-      many(9, { in: "guest-task", steps: ["load 0 8"] }),
-      "9 guest tasks are more than the limit 8",
+      "105 guest tasks",
+      many(105, { in: "guest-task", steps: ["load 0 8"] }),
+      "105 guest tasks are more than the limit 104",
+    ],
+    [
+      "a third vCPU",
+      many(1, { in: "guest-task", cpu: 2, steps: ["load 0 8"] }),
+      "actors.a0.cpu: vCPUs are numbered from 0 to 1",
+    ],
+    [
+      "nobody on vCPU 0",
+      many(1, { in: "guest-task", cpu: 1, steps: ["load 0 8"] }),
+      "no guest actor runs on vCPU 0, but one on vCPU 1",
     ],
     ["five host processes", many(5, { in: "host-process", steps: ["unlink"] }), "more than the limit 4"],
     ["two VMMs", many(2, { in: "vmm", steps: ["resume"] }), "2 vmm actors are more than the limit 1"],

@@ -13,6 +13,7 @@ export const channelLayout = {
   PV_ERROR_ADDRESS: 0x1e0000n,
   APF_AREA_ADDRESS: 0x1f0000n,
   WINDOW_ADDRESS: 0x40000000n,
+  CPU_AREA_BYTES: 0x1000,
   VECTOR_APF_READY: 0xf3,
   VECTOR_PV_ERROR: 0xf4,
   VECTOR_TIMER: 0xf5,
@@ -25,34 +26,40 @@ export const channelLayout = {
   CONFIGURE_PF_IS_ERROR: 64,
   STEP_INTERRUPTS_OFF: 1,
   STEP_NO_FIXUP: 2,
+  STEP_REPEATS: 4,
   SIGBUS_ADRERR: 2,
   SIGBUS_MCEERR_AR: 4,
   RAM_BYTES: 0x200000n,
-  MAX_TASKS: 8,
+  MAX_CPUS: 2,
+  MAX_TASKS: 104,
   MAX_STEPS: 64,
   MAX_SIGNALS: 16,
   MAX_EVENTS: 256,
   MAX_ACCESS_BYTES: 64,
   DOORBELL_PORT: 0x10,
   ACCESS_SIZES: 7,
+  SELECTOR_TSS: 0x28,
+  BOOT_STACK_BYTES: 4096,
   sizeofStep: 24,
   sizeofResult: 88,
   sizeofTaskProgram: 1544,
   sizeofTaskReport: 5656,
   sizeofEvent: 48,
-  sizeofChannel: 69992,
+  sizeofChannel: 773504,
   offsetofConfiguration: 8,
   offsetofTaskCount: 12,
-  offsetofEventCount: 16,
-  offsetofApfNotPresentCount: 20,
-  offsetofApfReadyCount: 24,
-  offsetofNmiCount: 28,
-  offsetofCurrentTask: 32,
-  offsetofHeartbeat: 36,
-  offsetofSignals: 40,
-  offsetofEvents: 104,
-  offsetofPrograms: 12392,
-  offsetofReports: 24744,
+  offsetofSignals: 16,
+  offsetofCpus: 80,
+  offsetofPrograms: 24704,
+  offsetofReports: 185280,
+  sizeofCpuReport: 12312,
+  offsetofCpuEventCount: 0,
+  offsetofCpuApfNotPresentCount: 4,
+  offsetofCpuApfReadyCount: 8,
+  offsetofCpuNmiCount: 12,
+  offsetofCpuCurrentTask: 16,
+  offsetofCpuHeartbeat: 20,
+  offsetofCpuEvents: 24,
   offsetofReportCurrentStep: 4,
   offsetofReportCount: 8,
   offsetofReportRip: 16,
@@ -62,7 +69,8 @@ export const channelLayout = {
   offsetofResultBegan: 72,
   offsetofResultEnded: 80,
   offsetofProgramOnSigbus: 2,
-  offsetofProgramStepCount: 4,
+  offsetofProgramCpu: 4,
+  offsetofProgramStepCount: 6,
   offsetofProgramSteps: 8,
   sizeofVeInformation: 32,
   offsetofVeBusy: 4,
@@ -98,6 +106,8 @@ export type ProgramStep = {
   readonly address: bigint;
   /** For stores: little-endian, zero-extended to the size. */
   readonly value: bigint;
+  /** The access is done again and again until this signal is seen, then once more. */
+  readonly until?: number;
   /** For the guest kernel's copies: runs with IF = 0; has no exception-table entry. */
   readonly interruptsOff?: boolean;
   readonly noFixup?: boolean;
@@ -105,6 +115,8 @@ export type ProgramStep = {
 
 export type TaskProgram = {
   readonly cpl: 0 | 3;
+  /** The vCPU that runs it; 0 if nothing is said. */
+  readonly cpu?: number;
   readonly steps: readonly ProgramStep[];
   /** What the task does about SIGBUS: ends (the default), or its handler goes on with the next step. */
   readonly onSigbus?: "killed" | "next-step";
@@ -174,6 +186,7 @@ const eventKinds = [
 
 export type GuestEvent = {
   readonly kind: (typeof eventKinds)[number];
+  readonly cpu: number;
   readonly task: number;
   readonly vector: number;
   readonly cpl: number;
@@ -188,6 +201,23 @@ export type GuestEvent = {
 function sigbusCode(code: number): StepResult["code"] {
   if (code === channelLayout.SIGBUS_ADRERR) return "BUS_ADRERR";
   return code === channelLayout.SIGBUS_MCEERR_AR ? "BUS_MCEERR_AR" : null;
+}
+
+function stepFlags({ interruptsOff, noFixup, until }: ProgramStep): number {
+  const at = channelLayout;
+  return (
+    (interruptsOff ? at.STEP_INTERRUPTS_OFF : 0) |
+    (noFixup ? at.STEP_NO_FIXUP : 0) |
+    (until === undefined ? 0 : at.STEP_REPEATS)
+  );
+}
+
+/** How many vCPUs the programs are for: one more than the highest number. Throws a RangeError beyond the limit. */
+export function cpuCount(programs: readonly TaskProgram[]): number {
+  const count = 1 + Math.max(0, ...programs.map(({ cpu }) => cpu ?? 0));
+  if (count > channelLayout.MAX_CPUS)
+    throw new RangeError(`${count} vCPUs: at most ${channelLayout.MAX_CPUS}`);
+  return count;
 }
 
 /** A typed view of the channel in the guest's memory. */
@@ -220,13 +250,14 @@ export class Channel {
     const base = at.offsetofPrograms + task * at.sizeofTaskProgram;
     this.#view.setUint16(base, program.cpl, true);
     this.#view.setUint16(base + at.offsetofProgramOnSigbus, program.onSigbus === "next-step" ? 1 : 0, true);
-    this.#view.setUint32(base + at.offsetofProgramStepCount, program.steps.length, true);
+    this.#view.setUint16(base + at.offsetofProgramCpu, program.cpu ?? 0, true);
+    this.#view.setUint16(base + at.offsetofProgramStepCount, program.steps.length, true);
     for (const [index, step] of program.steps.entries()) {
       const offset = base + at.offsetofProgramSteps + index * at.sizeofStep;
-      const flags = (step.interruptsOff ? at.STEP_INTERRUPTS_OFF : 0) | (step.noFixup ? at.STEP_NO_FIXUP : 0);
       this.#view.setUint16(offset, verbNumber[step.verb], true);
-      this.#view.setUint16(offset + 2, flags, true);
-      this.#view.setUint32(offset + 4, step.size, true);
+      this.#view.setUint16(offset + 2, stepFlags(step), true);
+      this.#view.setUint16(offset + 4, step.size, true);
+      this.#view.setUint16(offset + 6, step.until ?? 0, true);
       this.#view.setBigUint64(offset + 8, step.address, true);
       this.#view.setBigUint64(offset + 16, BigInt.asUintN(64, step.value), true);
     }
@@ -248,10 +279,25 @@ export class Channel {
     return taskStates[this.#view.getUint32(this.#report(task), true)] ?? "unused";
   }
 
+  #cpu(cpu: number): number {
+    if (cpu < 0 || cpu >= channelLayout.MAX_CPUS) {
+      throw new RangeError(`vCPU ${cpu}: expected 0 to ${channelLayout.MAX_CPUS - 1}`);
+    }
+    return channelLayout.offsetofCpus + cpu * channelLayout.sizeofCpuReport;
+  }
+
+  #cpuWord(cpu: number, offset: number): number {
+    return this.#view.getUint32(this.#cpu(cpu) + offset, true);
+  }
+
+  #sumOverCpus(offset: number): number {
+    const cpus = Array.from({ length: channelLayout.MAX_CPUS }, (_, cpu) => cpu);
+    return cpus.reduce((sum, cpu) => sum + this.#cpuWord(cpu, offset), 0);
+  }
+
   /** The task on the vCPU, or the last that was. */
-  get currentTask(): number {
-    const task = this.#view.getUint32(channelLayout.offsetofCurrentTask, true);
-    return Math.min(task, channelLayout.MAX_TASKS - 1);
+  currentTask(cpu: number): number {
+    return Math.min(this.#cpuWord(cpu, channelLayout.offsetofCpuCurrentTask), channelLayout.MAX_TASKS - 1);
   }
 
   /** Index of the step that the task is at, clamped to the program's bounds. */
@@ -283,26 +329,34 @@ export class Channel {
     };
   }
 
+  /** Of all vCPUs, as the next two. */
   get apfNotPresentCount(): number {
-    return this.#view.getUint32(channelLayout.offsetofApfNotPresentCount, true);
+    return this.#sumOverCpus(channelLayout.offsetofCpuApfNotPresentCount);
   }
 
   get apfReadyCount(): number {
-    return this.#view.getUint32(channelLayout.offsetofApfReadyCount, true);
+    return this.#sumOverCpus(channelLayout.offsetofCpuApfReadyCount);
   }
 
-  /** All events that happened; only the first MAX_EVENTS are kept, which `events()` returns. */
+  /** All events that happened; only the first MAX_EVENTS of each vCPU are kept, which `events()` returns. */
   get eventCount(): number {
-    return this.#view.getUint32(channelLayout.offsetofEventCount, true);
+    return this.#sumOverCpus(channelLayout.offsetofCpuEventCount);
   }
 
+  /** In order of time: the vCPUs' time-stamp counters agree. */
   events(): GuestEvent[] {
+    const cpus = Array.from({ length: channelLayout.MAX_CPUS }, (_, cpu) => this.#eventsOf(cpu));
+    return cpus.flat().sort((a, b) => (a.tsc < b.tsc ? -1 : a.tsc > b.tsc ? 1 : 0));
+  }
+
+  #eventsOf(cpu: number): GuestEvent[] {
     const at = channelLayout;
-    const kept = Math.min(this.eventCount, at.MAX_EVENTS);
+    const kept = Math.min(this.#cpuWord(cpu, at.offsetofCpuEventCount), at.MAX_EVENTS);
     return Array.from({ length: kept }, (_, index) => {
-      const base = at.offsetofEvents + index * at.sizeofEvent;
+      const base = this.#cpu(cpu) + at.offsetofCpuEvents + index * at.sizeofEvent;
       return {
         kind: eventKinds[this.#view.getUint32(base, true)] ?? "unknown",
+        cpu,
         task: this.#view.getUint32(base + 4, true),
         vector: this.#view.getUint32(base + 8, true),
         cpl: this.#view.getUint32(base + 12, true),

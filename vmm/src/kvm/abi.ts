@@ -22,6 +22,7 @@ export const sizeOf = {
   kvm_vcpu_events: 64,
   kvm_x86_mce: 64,
   kvm_msi: 32,
+  kvm_mp_state: 4,
   kvm_stats_header: 24,
 } as const;
 
@@ -51,6 +52,7 @@ export const requests = {
   KVM_SET_SIGNAL_MASK: ["write", 0x8b, 4],
   KVM_SET_CPUID2: ["write", 0x90, 8],
   KVM_GET_CPUID2: ["read-write", 0x91, 8],
+  KVM_SET_MP_STATE: ["write", 0x99, 4],
   KVM_NMI: ["none", 0x9a, 0],
   KVM_X86_SETUP_MCE: ["write", 0x9c, 8],
   KVM_X86_SET_MCE: ["write", 0x9e, 64],
@@ -215,6 +217,8 @@ export const msr = {
   MSR_KVM_ASYNC_PF_ACK: 0x4b564d07,
 } as const;
 export const KVM_ASYNC_PF_ENABLED = 1n;
+/** struct kvm_mp_state: no INIT and no SIPI to be waited for. */
+export const KVM_MP_STATE_RUNNABLE = 0;
 
 /** CPUID leaf KVM_CPUID_FEATURES, EAX bit: page-ready by interrupt. */
 export const KVM_CPUID_FEATURES = 0x40000001;

@@ -18,6 +18,7 @@ import {
   eventsOffset,
   type GeneralRegisters,
   generalRegisters,
+  KVM_MP_STATE_RUNNABLE,
   segmentOffset,
   sizeOf,
   sregsOffset,
@@ -119,6 +120,13 @@ export class Vcpu {
     // struct kvm_xcr { u32 xcr; u32 reserved; u64 value } behind nr_xcrs and flags.
     xcrs.setBigUint64(16, value, true);
     ioctlStruct(this.fd, "KVM_SET_XCRS", xcrs);
+  }
+
+  /** Starts an application processor as it is, without INIT and SIPI (KVM_SET_MP_STATE); only with an in-kernel APIC. */
+  makeRunnable(): void {
+    const state = new DataView(new ArrayBuffer(sizeOf.kvm_mp_state));
+    state.setUint32(0, KVM_MP_STATE_RUNNABLE, true);
+    ioctlStruct(this.fd, "KVM_SET_MP_STATE", state);
   }
 
   /** One MSR, or null if KVM does not know it. */

@@ -99,10 +99,11 @@ export class Vm {
   }
 }
 
-/** Sends an interrupt to vCPU 0 as a message would (KVM_SIGNAL_MSI); needs the in-kernel APIC. */
-export function signalMsi(vmFd: number, vector: number): void {
+/** Sends an interrupt to a vCPU as a message would (KVM_SIGNAL_MSI); needs the in-kernel APIC, whose id is the vCPU's. */
+export function signalMsi(vmFd: number, cpu: number, vector: number): void {
   const msi = new DataView(new ArrayBuffer(sizeOf.kvm_msi));
-  msi.setUint32(0, 0xfee00000, true);
+  // Message address (SDM vol. 3, 11.11.1): destination id in bits 12 to 19.
+  msi.setUint32(0, 0xfee00000 + (cpu << 12), true);
   msi.setUint32(8, vector, true);
   ioctlStruct(vmFd, "KVM_SIGNAL_MSI", msi);
 }

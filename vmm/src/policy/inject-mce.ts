@@ -42,9 +42,8 @@ export const injectMce: FaultPolicy = {
   name: "inject-mce",
   prepare: prepareMachineChecks,
   onFault({ vcpu, access }: FaultContext): PolicyAction {
-    const gpa = access === null ? null : vcpu.translate(access.gva);
-    if (gpa === null) return stop("no guest physical address for MCi_ADDR");
-    injectMachineCheck(vcpu, gpa);
-    return resume(`#MC bank ${BANK} address ${hex(gpa)}`);
+    if (access === null) return stop("no guest physical address for MCi_ADDR");
+    injectMachineCheck(vcpu, access.gpa);
+    return resume(`#MC bank ${BANK} address ${hex(access.gpa)}`);
   },
 };

@@ -9,16 +9,15 @@ import { type FaultPolicy, hex, resume, stop } from "./policy.ts";
 export const injectPv: FaultPolicy = {
   name: "inject-pv",
   prepare() {},
-  onFault({ vcpu, vmFd, lapicInKernel, access, interruptsOn, ram }) {
-    const gpa = access === null ? null : vcpu.translate(access.gva);
-    if (access === null || gpa === null) return stop("no address for the shared area");
+  onFault({ vcpu, cpu, vmFd, lapicInKernel, access, interruptsOn, ram }) {
+    if (access === null) return stop("no address for the shared area");
     if (!interruptsOn) return stop("interrupts are off: the error cannot be delivered");
     const at = channelLayout;
-    const area = Number(at.PV_ERROR_ADDRESS);
+    const area = Number(at.PV_ERROR_ADDRESS) + cpu * at.CPU_AREA_BYTES;
     ram.setUint32(area, 1, true);
     ram.setBigUint64(area + at.offsetofPvErrorLinearAddress, access.gva, true);
-    ram.setBigUint64(area + at.offsetofPvErrorPhysicalAddress, gpa, true);
-    if (lapicInKernel) signalMsi(vmFd, at.VECTOR_PV_ERROR);
+    ram.setBigUint64(area + at.offsetofPvErrorPhysicalAddress, access.gpa, true);
+    if (lapicInKernel) signalMsi(vmFd, cpu, at.VECTOR_PV_ERROR);
     else vcpu.injectInterrupt(at.VECTOR_PV_ERROR);
     return resume(`interrupt ${at.VECTOR_PV_ERROR} gva ${hex(access.gva)}`);
   },

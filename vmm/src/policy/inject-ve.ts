@@ -15,11 +15,10 @@ const LINEAR_ADDRESS_VALID = 1n << 7n;
 export const injectVe: FaultPolicy = {
   name: "inject-ve",
   prepare() {},
-  onFault({ vcpu, access, ram }) {
-    const gpa = access === null ? null : vcpu.translate(access.gva);
-    if (access === null || gpa === null) return stop("no guest physical address for the information area");
+  onFault({ vcpu, cpu, access, ram }) {
+    if (access === null) return stop("no guest physical address for the information area");
     const at = channelLayout;
-    const area = Number(at.VE_INFORMATION_ADDRESS);
+    const area = Number(at.VE_INFORMATION_ADDRESS) + cpu * at.CPU_AREA_BYTES;
     if (ram.getUint32(area + at.offsetofVeBusy, true) !== 0) {
       return stop("a #VE is outstanding: the guest has not cleared the busy word");
     }
@@ -28,8 +27,8 @@ export const injectVe: FaultPolicy = {
     const bits = qualification[access.kind] | LINEAR_ADDRESS_VALID;
     ram.setBigUint64(area + at.offsetofVeExitQualification, bits, true);
     ram.setBigUint64(area + at.offsetofVeLinearAddress, access.gva, true);
-    ram.setBigUint64(area + at.offsetofVePhysicalAddress, gpa, true);
+    ram.setBigUint64(area + at.offsetofVePhysicalAddress, access.gpa, true);
     vcpu.injectException(VECTOR_VE, null);
-    return resume(`#VE qualification ${hex(bits)} gla ${hex(access.gva)} gpa ${hex(gpa)}`);
+    return resume(`#VE qualification ${hex(bits)} gla ${hex(access.gva)} gpa ${hex(access.gpa)}`);
   },
 };

@@ -18,13 +18,18 @@ export type PolicyName =
   | "remap-zero"
   | "poison";
 
+/** With its guest physical address: by the guest's page tables, which still map it. */
+export type LocatedAccess = DecodedAccess & { readonly gpa: bigint };
+
 export type FaultContext = {
   readonly vcpu: Vcpu;
+  /** Its number. */
+  readonly cpu: number;
   readonly vmFd: number;
   readonly lapicInKernel: boolean;
   readonly exit: VcpuExit;
   /** What the interrupted instruction was about to touch, or null if it cannot be told. */
-  readonly access: DecodedAccess | null;
+  readonly access: LocatedAccess | null;
   /** RFLAGS.IF: can an interrupt be delivered now? */
   readonly interruptsOn: boolean;
   /** The guest's RAM, from guest physical address 0. */

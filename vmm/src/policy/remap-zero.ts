@@ -12,10 +12,9 @@ import { WINDOW_BASE } from "../guest/page-tables.ts";
 import { type FaultContext, type FaultPolicy, hex, resume, stop } from "./policy.ts";
 
 /** Host virtual address of the page that the access is about, or null if it is not in the window. */
-export function faultingPage({ vcpu, access, window }: FaultContext): bigint | null {
-  const gpa = access === null ? null : vcpu.translate(access.gva);
-  if (gpa === null) return null;
-  const offset = gpa - WINDOW_BASE;
+export function faultingPage({ access, window }: FaultContext): bigint | null {
+  if (access === null) return null;
+  const offset = access.gpa - WINDOW_BASE;
   if (offset < 0n || offset >= BigInt(window.sizeBytes)) return null;
   return window.hva + (offset & ~BigInt(PAGE_SIZE - 1));
 }

@@ -1,12 +1,15 @@
-/** What passes between the thread that runs the vCPU and the one that conducts the case. */
+/** What passes between the threads that run the vCPUs and the one that conducts the case. */
 
-import type { TaskProgram } from "../guest/channel.ts";
+import { SyscallError, signalThread } from "../../../sys/src/index.ts";
+import { channelLayout, type TaskProgram } from "../guest/channel.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 import type { Memslot } from "../kvm/vm.ts";
 import type { PolicyName } from "../policy/policy.ts";
+import { KICK_SIGNAL } from "./kick.ts";
 
-/** Everything the vCPU's thread needs; addresses and descriptors are good in the whole process. */
+/** Everything a vCPU's thread needs; addresses and descriptors are good in the whole process. */
 export type VcpuThreadInput = {
+  readonly cpu: number;
   readonly vmFd: number;
   readonly vcpuFd: number;
   readonly runBytes: number;
@@ -21,11 +24,30 @@ export type VcpuThreadInput = {
   readonly tickMs: number;
 };
 
-/** Words of the control buffer. */
-export const controlWord = { command: 0, threadId: 1 } as const;
-export const controlWords = 2;
-/** Values of `command`. The conductor sets `resume` or `stop`; the thread sets it back to `none`. */
-export const command = { none: 0, resume: 1, stop: 2 } as const;
+/**
+ * Words of the control buffer, one for all threads: the VM runs or stops as a whole, as QEMU's vm_stop() has it. Behind
+ * `command` stand the ids of the vCPUs' threads, 0 while there is none.
+ */
+export const controlWord = { command: 0, threadIds: 1 } as const;
+export const controlWords: number = 1 + channelLayout.MAX_CPUS;
+/**
+ * Values of `command`. A thread whose KVM_RUN gave up sets `pause`, which holds the others, too; the conductor answers with
+ * `run` or `stop`.
+ */
+export const command = { run: 0, pause: 1, stop: 2 } as const;
+
+/** Gets the threads of all vCPUs out of KVM_RUN. Already gone is fine: then nobody is in KVM_RUN. */
+export function kickAll(control: Int32Array): void {
+  for (let cpu = 0; cpu < channelLayout.MAX_CPUS; cpu++) {
+    const tid = Atomics.load(control, controlWord.threadIds + cpu);
+    if (tid === 0) continue;
+    try {
+      signalThread(tid, KICK_SIGNAL);
+    } catch (error) {
+      if (!(error instanceof SyscallError) || error.code !== "ESRCH") throw error;
+    }
+  }
+}
 
 /** Where the vCPU was, with the access that was under way. */
 export type Place = {
@@ -38,9 +60,12 @@ export type Place = {
   readonly hva: bigint | null;
 };
 
-export type VcpuMessage =
+/** News of one vCPU, `cpu`. */
+export type VcpuMessage = { readonly cpu: number } & VcpuNews;
+
+export type VcpuNews =
   | { readonly type: "signal"; readonly number: number; readonly task: number }
-  /** KVM_RUN gave up. The thread waits for `resume` or `stop`. */
+  /** KVM_RUN gave up, and all vCPUs wait for `resume` or `stop`. Said by the first one whose KVM_RUN did. */
   | {
       readonly type: "stopped";
       readonly exit: VcpuExit;
@@ -73,7 +98,7 @@ export type EndReason =
   | { readonly kind: "guest-panic"; readonly reason: string }
   | { readonly kind: "defect"; readonly message: string };
 
-/** Read on the vCPU's own thread at the very end. */
+/** Read on the vCPU's own thread at the very end. `finalOfAll` puts those of several together. */
 export type FinalState = {
   readonly counters: Readonly<Record<string, bigint>>;
   /** MSR_KVM_ASYNC_PF_EN, or null if KVM does not know it. */
@@ -83,6 +108,22 @@ export type FinalState = {
 
 /** Ties the guest's time-stamp counter to the host's clock: `tsc` was read at `atMs` (`monotonicMs`). */
 export type GuestClock = { readonly tsc: bigint; readonly atMs: number; readonly tscKhz: number };
+
+/**
+ * What a VM was as a whole: counters added up, MSR and clock of vCPU 0. Null if a vCPU gave none.
+ * @param finals by vCPU
+ */
+export function finalOfAll(finals: readonly (FinalState | undefined)[]): FinalState | null {
+  const [first] = finals;
+  if (first === undefined) return null;
+  const counters: Record<string, bigint> = {};
+  for (const final of finals) {
+    if (final === undefined) return null;
+    for (const [name, value] of Object.entries(final.counters))
+      counters[name] = (counters[name] ?? 0n) + value;
+  }
+  return { ...first, counters };
+}
 
 /** Host time (`monotonicMs`) of a guest time stamp. */
 export function guestTimeMs(clock: GuestClock, tsc: bigint): number {

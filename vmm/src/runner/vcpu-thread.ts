@@ -27,19 +27,24 @@ import { Vcpu } from "../kvm/vcpu.ts";
 import { gpaToHva } from "../kvm/vm.ts";
 import { decodeAccess } from "../policy/decode.ts";
 import { policies } from "../policy/index.ts";
-import { type FaultContext, type FaultPolicy, type PolicyAction, stop } from "../policy/policy.ts";
+import { type FaultContext, type FaultPolicy, type PolicyAction, resume, stop } from "../policy/policy.ts";
 import { KICK_SIGNAL } from "./kick.ts";
 import {
   command,
   controlWord,
   type EndReason,
   type GuestClock,
+  kickAll,
   monotonicMs,
   type Place,
   type VcpuMessage,
+  type VcpuNews,
   type VcpuThreadInput,
 } from "./messages.ts";
 import { type PendingAccess, Watchdog } from "./watchdog.ts";
+
+/** How long a vCPU without an in-kernel APIC, which nothing can wake, stays halted before it looks around again. */
+const HALT_MS = 1;
 
 /** How often a policy may deal with the same instruction of the same step before the VM stops. */
 const MAX_REPEATS = 8;
@@ -63,7 +68,8 @@ class VcpuThread {
   readonly #channel: Channel;
   readonly #stats: VcpuStats;
   readonly #watchdog: Watchdog = new Watchdog();
-  readonly #post: (message: VcpuMessage) => void;
+  readonly #cpu: number;
+  readonly #post: (news: VcpuNews) => void;
   readonly #ram: DataView;
   readonly #policy: FaultPolicy;
   readonly #image = loadImage();
@@ -75,7 +81,8 @@ class VcpuThread {
 
   constructor(input: VcpuThreadInput, post: (message: VcpuMessage) => void) {
     this.#input = input;
-    this.#post = post;
+    this.#cpu = input.cpu;
+    this.#post = (news) => post({ cpu: input.cpu, ...news });
     this.#control = new Int32Array(input.control);
     this.#vcpu = new Vcpu(input.vcpuFd, input.runBytes);
     const ram = viewOf(input.ramAddress, Number(channelLayout.RAM_BYTES));
@@ -89,7 +96,7 @@ class VcpuThread {
     blockSignal(KICK_SIGNAL);
     blockSignal(SIGBUS);
     this.#vcpu.setSignalMask(kernelSignalSetExcept([KICK_SIGNAL, SIGBUS]));
-    Atomics.store(this.#control, controlWord.threadId, threadId());
+    Atomics.store(this.#control, controlWord.threadIds + this.#cpu, threadId());
     const clock = this.#readClock();
     const timer = startThreadTimer(KICK_SIGNAL, this.#input.tickMs);
     const why = this.#untilTheEnd();
@@ -114,7 +121,7 @@ class VcpuThread {
   /** Bounded by the conductor, whose life limit ends in `stop`, and by the process's own hard limit. */
   #untilTheEnd(): EndReason {
     for (;;) {
-      if (this.#command() === command.stop) return { kind: "stopped-by-conductor" };
+      if (this.#awaitPermission() === command.stop) return { kind: "stopped-by-conductor" };
       const exit = this.#vcpu.run();
       if (exit.kind === "interrupted") {
         consumeSignal(KICK_SIGNAL);
@@ -124,13 +131,23 @@ class VcpuThread {
         this.#tick();
         continue;
       }
-      const end = exit.kind === "io" ? this.#portAccess(exit) : this.#stopped(exit);
-      if (end !== null) return end;
+      if (exit.kind === "hlt" && !this.#input.lapicInKernel) {
+        Atomics.wait(this.#control, controlWord.command, command.run, HALT_MS);
+      } else if (exit.kind === "io") {
+        const end = this.#portAccess(exit);
+        if (end !== null) return end;
+      } else this.#stopped(exit);
     }
   }
 
-  #command(): number {
-    return Atomics.load(this.#control, controlWord.command);
+  /** Waits while the VM is paused. Returns `run` or `stop`. */
+  #awaitPermission(): number {
+    for (;;) {
+      const now = Atomics.load(this.#control, controlWord.command);
+      if (now !== command.pause) return now;
+      Atomics.wait(this.#control, controlWord.command, command.pause);
+      this.#watchdog.reset();
+    }
   }
 
   #portAccess(exit: VcpuExit & { kind: "io" }): EndReason | null {
@@ -145,7 +162,7 @@ class VcpuThread {
       case "signal":
         // The guest got on: what the policy did before was not in vain.
         this.#repeats = 0;
-        this.#post({ type: "signal", number: doorbell.number, task: this.#channel.currentTask });
+        this.#post({ type: "signal", number: doorbell.number, task: this.#channel.currentTask(this.#cpu) });
         return null;
       case "finished":
         this.#tick();
@@ -158,20 +175,19 @@ class VcpuThread {
   }
 
   /** Anything else than a port access or a signal: the policy's turn, then the conductor's word. */
-  #stopped(exit: VcpuExit): EndReason | null {
-    const place = this.#place(this.#channel.currentTask);
+  #stopped(exit: VcpuExit): void {
+    const place = this.#place(this.#channel.currentTask(this.#cpu));
     const action = this.#consultPolicy(exit, place, null);
     if (action.kind === "resume") {
       this.#watchdog.reset();
       this.#post({ type: "handled", policy: this.#policy.name, detail: action.detail, exit, place });
-      return null;
+      return;
     }
+    // A VM stops once: where another vCPU was first, this one's access is tried again if the VM ever goes on.
+    const before = Atomics.compareExchange(this.#control, controlWord.command, command.run, command.pause);
+    if (before !== command.run) return;
+    kickAll(this.#control);
     this.#post({ type: "stopped", exit, place, reason: action.reason });
-    Atomics.wait(this.#control, controlWord.command, command.none);
-    if (this.#command() === command.stop) return { kind: "stopped-by-conductor" };
-    Atomics.store(this.#control, controlWord.command, command.none);
-    this.#watchdog.reset();
-    return null;
   }
 
   /** @param poisoned the address of a BUS_MCEERR_AR, or null at an exit */
@@ -185,6 +201,7 @@ class VcpuThread {
     if (this.#repeats > MAX_REPEATS)
       return stop(`no progress after ${MAX_REPEATS} times ${this.#policy.name}`);
     const context = this.#faultContext(exit);
+    if (context === null) return resume("the guest no longer maps the page: its own fault is next");
     try {
       if (poisoned === null) return this.#policy.onFault(context);
       return this.#policy.onSigbus?.(context, poisoned) ?? stop(`${this.#policy.name} expects no SIGBUS`);
@@ -193,15 +210,20 @@ class VcpuThread {
     }
   }
 
-  #faultContext(exit: VcpuExit): FaultContext {
+  /** Null if another vCPU has unmapped the page from the guest since this one's access left the guest. */
+  #faultContext(exit: VcpuExit): FaultContext | null {
     const { vmFd, lapicInKernel, window } = this.#input;
     const registers = this.#vcpu.getRegisters();
+    const access = decodeAccess(this.#image, registers, { base: WINDOW_BASE, sizeBytes: window.sizeBytes });
+    const gpa = access === null ? null : this.#vcpu.translate(access.gva);
+    if (access !== null && gpa === null) return null;
     return {
       vcpu: this.#vcpu,
+      cpu: this.#cpu,
       vmFd,
       lapicInKernel,
       exit,
-      access: decodeAccess(this.#image, registers, { base: WINDOW_BASE, sizeBytes: window.sizeBytes }),
+      access: access === null || gpa === null ? null : { ...access, gpa },
       interruptsOn: this.#vcpu.interruptsOn(),
       ram: this.#ram,
       window,
@@ -210,7 +232,7 @@ class VcpuThread {
 
   /** KVM_RUN was interrupted by a BUS_MCEERR_AR for this thread: a poisoned page was touched. */
   #busError(address: bigint): EndReason | null {
-    const place = this.#place(this.#channel.currentTask);
+    const place = this.#place(this.#channel.currentTask(this.#cpu));
     const exit: VcpuExit = { kind: "interrupted" };
     const action = this.#consultPolicy(exit, place, address);
     if (action.kind === "stop")
@@ -219,10 +241,11 @@ class VcpuThread {
     return null;
   }
 
-  /** Accesses that were started and have not finished, by task. */
+  /** Accesses of this vCPU's tasks that were started and have not finished, by task. */
   #pending(): Map<number, PendingAccess> {
     const pending = new Map<number, PendingAccess>();
     for (const [task, program] of this.#input.programs.entries()) {
+      if ((program.cpu ?? 0) !== this.#cpu) continue;
       const index = this.#channel.currentStep(task);
       const step = program.steps[index];
       if (step === undefined || !accessVerbs.has(step.verb)) continue;
@@ -257,7 +280,7 @@ class VcpuThread {
     const now = { rip: this.#vcpu.getRegisters().rip, cpl: this.#vcpu.currentPrivilegeLevel() };
     // A tick may find the vCPU with another task, or in the micro-kernel: then the task is where it was interrupted.
     const taskCpl = this.#input.programs[task]?.cpl ?? 3;
-    const isThere = this.#channel.currentTask === task && (now.cpl === taskCpl || inSystemCall);
+    const isThere = this.#channel.currentTask(this.#cpu) === task && (now.cpl === taskCpl || inSystemCall);
     const saved = { rip: this.#channel.savedRip(task), cpl: taskCpl };
     return {
       ...(isThere || saved.rip === 0n ? now : saved),

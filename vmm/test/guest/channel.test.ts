@@ -18,7 +18,8 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   ...named("VECTOR_APF_READY", "VECTOR_PV_ERROR", "VECTOR_TIMER"),
   ...named("CONFIGURE_LAPIC", "CONFIGURE_APF", "CONFIGURE_TIMER", "CONFIGURE_NMI_IS_SIGBUS"),
   ...named("CONFIGURE_MCE_SAFE_READS", "CONFIGURE_MCE_SAFE_WRITES", "CONFIGURE_PF_IS_ERROR"),
-  ...named("STEP_INTERRUPTS_OFF", "STEP_NO_FIXUP", "SIGBUS_ADRERR", "SIGBUS_MCEERR_AR"),
+  ...named("STEP_INTERRUPTS_OFF", "STEP_NO_FIXUP", "STEP_REPEATS", "SIGBUS_ADRERR", "SIGBUS_MCEERR_AR"),
+  ...named("CPU_AREA_BYTES", "MAX_CPUS", "SELECTOR_TSS", "BOOT_STACK_BYTES"),
   RAM_BYTES: "RAM_BYTES",
   MAX_TASKS: "MAX_TASKS",
   MAX_STEPS: "MAX_STEPS",
@@ -35,14 +36,16 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   sizeofChannel: "sizeof(struct channel)",
   offsetofConfiguration: "offsetof(struct channel, configuration)",
   offsetofTaskCount: "offsetof(struct channel, task_count)",
-  offsetofEventCount: "offsetof(struct channel, event_count)",
-  offsetofApfNotPresentCount: "offsetof(struct channel, apf_not_present_count)",
-  offsetofApfReadyCount: "offsetof(struct channel, apf_ready_count)",
-  offsetofNmiCount: "offsetof(struct channel, nmi_count)",
-  offsetofCurrentTask: "offsetof(struct channel, current_task)",
-  offsetofHeartbeat: "offsetof(struct channel, heartbeat)",
   offsetofSignals: "offsetof(struct channel, signals)",
-  offsetofEvents: "offsetof(struct channel, events)",
+  offsetofCpus: "offsetof(struct channel, cpus)",
+  sizeofCpuReport: "sizeof(struct cpu_report)",
+  offsetofCpuEventCount: "offsetof(struct cpu_report, event_count)",
+  offsetofCpuApfNotPresentCount: "offsetof(struct cpu_report, apf_not_present_count)",
+  offsetofCpuApfReadyCount: "offsetof(struct cpu_report, apf_ready_count)",
+  offsetofCpuNmiCount: "offsetof(struct cpu_report, nmi_count)",
+  offsetofCpuCurrentTask: "offsetof(struct cpu_report, current_task)",
+  offsetofCpuHeartbeat: "offsetof(struct cpu_report, heartbeat)",
+  offsetofCpuEvents: "offsetof(struct cpu_report, events)",
   offsetofPrograms: "offsetof(struct channel, programs)",
   offsetofReports: "offsetof(struct channel, reports)",
   offsetofReportCurrentStep: "offsetof(struct task_report, current_step)",
@@ -54,6 +57,7 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   offsetofResultBegan: "offsetof(struct result, began)",
   offsetofResultEnded: "offsetof(struct result, ended)",
   offsetofProgramOnSigbus: "offsetof(struct task_program, on_sigbus)",
+  offsetofProgramCpu: "offsetof(struct task_program, cpu)",
   offsetofProgramStepCount: "offsetof(struct task_program, step_count)",
   offsetofProgramSteps: "offsetof(struct task_program, steps)",
   sizeofVeInformation: "sizeof(struct ve_information)",
@@ -103,7 +107,7 @@ describe("Channel", () => {
   it("refuses more tasks, steps and signals than there is room for, naming the limit", () => {
     const channel = new Channel(ram());
     const step = { verb: "load", size: 8, address: 0n, value: 0n } as const;
-    expect(() => channel.configure(0, [])).toThrow("0 guest tasks: expected 1 to 8");
+    expect(() => channel.configure(0, [])).toThrow("0 guest tasks: expected 1 to 104");
     expect(() => channel.configure(0, [{ cpl: 3, steps: Array(65).fill(step) }])).toThrow(
       "65 steps for guest task 0: at most 64",
     );
@@ -115,11 +119,12 @@ describe("Channel", () => {
     const channel = new Channel(memory);
     memory.fill(0xff, Number(channelLayout.CHANNEL_ADDRESS));
     expect(channel.currentStep(0)).toBe(63);
-    expect(channel.currentTask).toBe(7);
-    expect(channel.events()).toHaveLength(256);
+    expect(channel.currentTask(1)).toBe(103);
+    expect(() => channel.currentTask(2)).toThrow("vCPU 2: expected 0 to 1");
+    expect(channel.events()).toHaveLength(2 * 256);
     expect(channel.events()[0]?.kind).toBe("unknown");
-    expect(channel.taskState(7)).toBe("unused");
-    expect(channel.result(7, 63).status).toBe("not-reached");
+    expect(channel.taskState(103)).toBe("unused");
+    expect(channel.result(103, 63).status).toBe("not-reached");
   });
 
   it("decodes the doorbell, and says so when it cannot", () => {

@@ -1,3 +1,4 @@
+import { ftruncateSync, writeSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { cpuFeatures, Kvm, loadImage, supportedCpuid, type VcpuMessage } from "../../src/index.ts";
 import { access, counting, FILE_BYTES, runCase, signal } from "../support/case.ts";
@@ -69,6 +70,78 @@ describe.skipIf(kvm.reason !== null)(`the micro-guest on /dev/kvm${kvm.note}`, (
       });
     }
   }
+
+  for (const [name, setup] of Object.entries(setups)) {
+    it(`runs tasks on two vCPUs and ends when those of both have, ${name}`, async () => {
+      const handOver = (mine: number, other: number) => [
+        access("load", 8, 0x1000),
+        signal("signal", mine),
+        signal("await", other),
+        access("store", 8, 0x3000 + 64 * mine, 7n),
+      ];
+      const outcome = await runCase(setup, content(), [
+        { cpl: 3, steps: handOver(0, 1) },
+        { cpl: 3, cpu: 1, steps: handOver(1, 0) },
+        { ...counting, cpu: 1 },
+      ]);
+      for (const task of [0, 1]) {
+        expect(outcome.results[task]?.map(({ status }) => status)).toEqual([
+          "done",
+          "not-reached",
+          "not-reached",
+          "done",
+        ]);
+      }
+      expect(outcome.counts[2]).toBeGreaterThan(0n);
+      const ends = outcome.messages.flatMap((one) => (one.type === "ended" ? [[one.cpu, one.why.kind]] : []));
+      expect(ends.map(([cpu]) => cpu).toSorted()).toEqual([0, 1]);
+      expect(ends.some(([, kind]) => kind === "finished")).toBe(true);
+    });
+  }
+
+  it("repeats an access until it sees the signal, and once more", async () => {
+    let file = -1;
+    const repeated = { ...access("load", 8, 0x1000), until: 1 };
+    const outcome = await runCase(
+      setups["APIC in the kernel"],
+      content(),
+      [{ cpl: 3, steps: [signal("signal", 0), repeated] }],
+      (_number, fd, raise) => {
+        file = fd;
+        setTimeout(() => {
+          writeSync(file, new Uint8Array(8).fill(0x77), 0, 8, 0x1000);
+          raise(1);
+        }, 20);
+      },
+    );
+    expect(outcome.results[0]?.[1]).toMatchObject({ status: "done" });
+    expect(outcome.results[0]?.[1]?.bytes.subarray(0, 8)).toEqual(new Uint8Array(8).fill(0x77));
+  });
+
+  it("stops as a whole: a vCPU whose access fails holds the other one, too", async () => {
+    const outcome = await runCase(
+      setups["APIC in user space"],
+      content(),
+      [
+        { cpl: 3, steps: [signal("signal", 0), signal("await", 1), access("load", 8, 0x1000)] },
+        { ...counting, cpu: 1 },
+      ],
+      (_number, fd, raise) => {
+        ftruncateSync(fd, 0);
+        raise(1);
+      },
+    );
+    expect(outcome.messages.filter(({ type }) => type === "stopped")).toHaveLength(1);
+    const ends = outcome.messages.flatMap((one) => (one.type === "ended" ? [one.why.kind] : []));
+    expect(ends).toEqual(["stopped-by-conductor", "stopped-by-conductor"]);
+  });
+
+  it("refuses a third vCPU, naming the limit", async () => {
+    const programs = [{ ...counting, cpu: 2 }];
+    await expect(runCase(setups["APIC in user space"], content(), programs)).rejects.toThrow(
+      "3 vCPUs: at most 2",
+    );
+  });
 
   it("ends a task that touches what it may not, and tells vector, error code, CR2 and rip", async () => {
     const instructions = loadImage().accessInstructions;

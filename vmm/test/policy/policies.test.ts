@@ -123,6 +123,52 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
     });
   }
 
+  for (const [policy, kind] of [
+    ["inject-pf", "exception"],
+    ["inject-mce", "machine-check"],
+    ["inject-ve", "virtualization-exception"],
+    ["inject-pv", "pv-error"],
+    ["nmi", "nmi"],
+  ] as const) {
+    it(`${policy} tells each of two vCPUs of its own access`, async () => {
+      const first = [
+        access("load", 8, 0x1000),
+        signal("signal", 0),
+        signal("await", 1),
+        access("load", 8, 0x1000),
+      ];
+      const second = [signal("await", 1), access("store", 8, 0x3000, 5n)];
+      const outcome = await runCase(
+        {
+          lapicInKernel: false,
+          hltInGuest: false,
+          asyncPageFaults: false,
+          nmiIsSigbus: policy === "nmi",
+          pageFaultIsError: policy === "inject-pf",
+          policy,
+        },
+        new Uint8Array(FILE_BYTES).fill(0x41),
+        [
+          { cpl: 3, steps: first },
+          { cpl: 3, cpu: 1, steps: second },
+        ],
+        (_number, file, raise) => {
+          ftruncateSync(file, 0);
+          raise(1);
+        },
+      );
+      const told = reports(outcome).toSorted((a, b) => a.cpu - b.cpu);
+      const rips = [image?.accessInstructions.get("load/8"), image?.accessInstructions.get("store/8")];
+      const address = (offset: bigint) => (policy === "nmi" ? 0n : 0x40000000n + offset);
+      expect(told).toMatchObject([
+        { kind, cpu: 0, task: 0, cpl: 3, rip: rips[0], cr2: address(0x1000n) },
+        { kind, cpu: 1, task: 1, cpl: 3, rip: rips[1], cr2: address(0x3000n) },
+      ]);
+      expect(statusOf(outcome, 3)?.status).toBe("sigbus");
+      expect(outcome.results[1]?.[1]?.status).toBe("sigbus");
+    });
+  }
+
   it("inject-pf gets nowhere with a guest that takes the #PF for spurious, as Linux does, and stops", async () => {
     const outcome = await touched("inject-pf", access("load", 8, 0x1000), {}, { pageFaultIsError: false });
     expect(outcome.messages.find((message) => message.type === "stopped")).toMatchObject({

@@ -11,7 +11,7 @@ import {
   type MachineOptions,
   type ProgramStep,
   type StepResult,
-  startVcpu,
+  startVm,
   type TaskProgram,
   type VcpuMessage,
   WINDOW_BASE,
@@ -76,7 +76,7 @@ export async function runCase(
     programs,
   });
   const messages: VcpuMessage[] = [];
-  const runner = startVcpu(machine, programs, (message) => {
+  const runner = startVm(machine, programs, (message) => {
     messages.push(message);
     if (message.type === "signal") onSignal(message.number, file, (one) => machine.channel.raise(one));
     if (message.type === "stopped" || message.type === "looping") runner.stop();

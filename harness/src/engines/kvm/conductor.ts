@@ -1,20 +1,21 @@
 /**
- * Conducts one case inside the VM process: starts the vCPU, passes signals, does the VMM actors' steps, and decides
+ * Conducts one case inside the VM process: starts the vCPUs, passes signals, does the VMM actors' steps, and decides
  * when the case is over.
  *
- * Over is: the guest has finished; the vCPU stopped or loops and nobody will change that; or the life limit.
+ * Over is: the guest has finished; the VM stopped or a vCPU loops and nobody will change that; or the life limit.
  */
 import {
   type EndReason,
   type FenceEvent,
   type FinalState,
+  finalOfAll,
   type GuestEvent,
   guestTimeMs,
   type Machine,
   monotonicMs,
-  startVcpu,
+  startVm,
   type VcpuMessage,
-  type VcpuRunner,
+  type VmRunner,
 } from "../../../../vmm/src/index.ts";
 import { STUCK } from "../../scenario/scenario.ts";
 import type { EventKind } from "../../vocabulary.ts";
@@ -41,12 +42,16 @@ export class Conductor {
   readonly #told = new Set<string>();
   #countsAtTrouble: readonly bigint[] | null = null;
   readonly #waiting = new Waiting();
-  #runner: VcpuRunner | null = null;
+  #runner: VmRunner | null = null;
   #stopped = false;
   #vmmActorsDone = false;
   #hostSettled = false;
   #outOfTime = false;
-  #end: { readonly why: EndReason; readonly final: FinalState } | null = null;
+  /** vCPUs that are in an endless loop. */
+  readonly #looping = new Set<number>();
+  #end: EndReason | null = null;
+  /** By vCPU. */
+  readonly #finals: FinalState[] = [];
 
   constructor(plan: VmPlan, machine: Machine, send: (message: FromVm) => void) {
     this.#plan = plan;
@@ -56,7 +61,7 @@ export class Conductor {
 
   /** Runs the case to its end. Rejects only for a defect of ours. */
   async run(): Promise<void> {
-    this.#runner = startVcpu(
+    this.#runner = startVm(
       this.#machine,
       this.#plan.tasks.map(({ program }) => program),
       (message) => this.#take(message),
@@ -118,6 +123,7 @@ export class Conductor {
         this.#note("exit", "kvm", message.place?.gpa ?? null, JSON.stringify(message.exit, bigintText));
         return;
       case "looping": {
+        this.#looping.add(message.cpu);
         const { faultsPerSecond, place } = message;
         this.#trouble({ kind: "looping", faultsPerSecond, place });
         const rate = `${Math.round(faultsPerSecond)} faults/s over ${Math.round(message.overMs)} ms`;
@@ -128,13 +134,20 @@ export class Conductor {
         this.#note("inject", "vmm", message.place?.gpa ?? null, `${message.policy}: ${message.detail}`);
         return;
       case "unstuck":
-        this.#recovered();
+        this.#looping.delete(message.cpu);
+        if (this.#looping.size === 0) this.#recovered();
         return;
       case "ended":
-        this.#end = message;
-        this.#tellResults();
-        if (message.why.kind === "finished") this.#recovered();
+        this.#takeEnd(message.cpu, message.why, message.final);
     }
+  }
+
+  /** The first vCPU that ends by itself says why the VM ended; the others are then stopped. */
+  #takeEnd(cpu: number, why: EndReason, final: FinalState): void {
+    this.#finals[cpu] = final;
+    if (this.#end === null || this.#end.kind === "stopped-by-conductor") this.#end = why;
+    this.#tellResults();
+    if (why.kind === "finished") this.#recovered();
   }
 
   /** Says which accesses have finished since the last time. */
@@ -153,7 +166,9 @@ export class Conductor {
   }
 
   #trouble(state: VmState): void {
-    this.#history.push(state);
+    // Two vCPUs in a loop are one VM in a loop.
+    const isKnown = state.kind === "looping" && this.#history.at(-1)?.kind === "looping";
+    if (!isKnown) this.#history.push(state);
     this.#countsAtTrouble ??= this.#counts();
     this.#raiseOurs(STUCK, "kvm");
     this.#considerEnding();
@@ -222,9 +237,9 @@ export class Conductor {
     return {
       capabilities,
       history: this.#history,
-      end: this.#end?.why ?? { kind: "defect", message: "the vCPU's thread ended without a word" },
+      end: this.#end ?? { kind: "defect", message: "the vCPUs' threads ended without a word" },
       outOfTime: this.#outOfTime,
-      final: this.#end?.final ?? null,
+      final: this.#final(),
       tasks: this.#plan.tasks.map(({ actor, program }, task) => ({
         actor,
         state: channel.taskState(task),
@@ -245,8 +260,12 @@ export class Conductor {
     };
   }
 
+  #final(): FinalState | null {
+    return finalOfAll(this.#machine.vcpus.map((_, cpu) => this.#finals[cpu]));
+  }
+
   #guestEvents(): VmEvent[] {
-    const clock = this.#end?.final.clock ?? null;
+    const clock = this.#final()?.clock ?? null;
     return this.#machine.channel.events().map((event) => ({
       kind: traceKind(event.kind),
       actor: this.#plan.tasks[event.task]?.actor ?? "guest",

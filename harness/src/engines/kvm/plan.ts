@@ -13,7 +13,7 @@ import {
 } from "../../../../vmm/src/index.ts";
 import type { Support } from "../../engine.ts";
 import type { Proposal } from "../../proposal.ts";
-import { guestActors, isAccess, signalNames } from "../../scenario/labels.ts";
+import { cpuOf, guestActors, isAccess, signalNames } from "../../scenario/labels.ts";
 import {
   type GuestStep,
   type Layout,
@@ -162,6 +162,7 @@ export function planCase(
       actor: name,
       program: {
         cpl: actor.in === "guest-kernel" ? 0 : 3,
+        cpu: cpuOf(actor),
         onSigbus: (actor.in === "guest-task" ? actor.onSigbus : undefined) ?? "killed",
         steps: actor.steps.map((step) => programStep(step, signals)),
       },
@@ -175,34 +176,38 @@ export function planCase(
 }
 
 function programStep(step: GuestStep, signals: readonly string[]): ProgramStep {
+  const number = (name: string): number => {
+    const found = signals.indexOf(name);
+    if (found >= 0 && found < channelLayout.MAX_SIGNALS) return found;
+    throw new RangeError(`signal ${name}: number ${found} of at most ${channelLayout.MAX_SIGNALS}`);
+  };
+  const access = (step: { readonly offset: bigint; readonly size: number; readonly until?: string }) => ({
+    size: step.size,
+    address: WINDOW_BASE + step.offset,
+    ...(step.until === undefined ? {} : { until: number(step.until) }),
+  });
   switch (step.verb) {
     case "load":
     case "atomic":
     case "copy-from":
-      return { verb: step.verb, size: step.size, address: WINDOW_BASE + step.offset, value: 0n };
+      return { verb: step.verb, ...access(step), value: 0n };
     case "store":
     case "copy-to":
-      return { verb: step.verb, size: step.size, address: WINDOW_BASE + step.offset, value: step.value };
+      return { verb: step.verb, ...access(step), value: step.value };
     case "fetch":
       return { verb: "fetch", size: 4, address: WINDOW_BASE + step.offset, value: 0n };
     case "kernel-read":
     case "kernel-write":
       return {
         verb: step.verb,
-        size: step.size,
-        address: WINDOW_BASE + step.offset,
+        ...access(step),
         value: step.verb === "kernel-write" ? step.value : 0n,
         interruptsOff: step.options.includes("irqs-off"),
         noFixup: step.options.includes("no-fixup"),
       };
     case "signal":
-    case "await": {
-      const number = signals.indexOf(step.name);
-      if (number < 0 || number >= channelLayout.MAX_SIGNALS) {
-        throw new RangeError(`signal ${step.name}: number ${number} of at most ${channelLayout.MAX_SIGNALS}`);
-      }
-      return { verb: step.verb, size: 0, address: BigInt(number), value: 0n };
-    }
+    case "await":
+      return { verb: step.verb, size: 0, address: BigInt(number(step.name)), value: 0n };
     case "count":
       return { verb: "count", size: 0, address: 0n, value: 0n };
   }

@@ -24,12 +24,14 @@ import {
   type AccessStep,
   accessBytes,
   actionsOf,
+  cpuOf,
   type GuestActor,
   guestActors,
   hostActors,
   isAccess,
   isBystander,
   labelledAccesses,
+  untilOf,
 } from "../../scenario/labels.ts";
 import type { HostStep, Scenario } from "../../scenario/scenario.ts";
 import { fileOffsetAt } from "../../scenario/window.ts";
@@ -189,15 +191,19 @@ class Translator {
       else if (step.verb === "count") steps.push({ op: "count" });
       else {
         const spanned = this.#access(step, actor.in === "guest-kernel");
+        const until = untilOf(step);
+        // Again and again is once, at any time, and once more behind the signal: no other repetition sees anything else.
+        const done: TaskStep[] =
+          until === null ? spanned : [...spanned, { op: "await", name: until }, ...spanned];
         labels.push({
           label: names.get(index) ?? step.verb,
-          steps: spanned.map((_, at) => steps.length + at),
+          steps: done.flatMap((one, at) => (one.op === "await" ? [] : [steps.length + at])),
         });
-        steps.push(...spanned);
+        steps.push(...done);
       }
     }
     const onSigbus = actor.in === "guest-task" && actor.onSigbus === "next-step" ? "goes-on" : "ends";
-    return { task: { name, vcpu: 0, steps, onSigbus }, labels };
+    return { task: { name, vcpu: cpuOf(actor), steps, onSigbus }, labels };
   }
 
   #access(step: AccessStep, kernel: boolean): ModelAccess[] {
@@ -274,6 +280,7 @@ export function translate(
     const given = {
       ...parts,
       name: `${scenario.id} x ${proposal.id}`,
+      vcpus: 1 + Math.max(...guestActors(scenario).map(([, actor]) => cpuOf(actor))),
       pages: translator.starts(),
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,

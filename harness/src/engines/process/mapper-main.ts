@@ -7,7 +7,7 @@ import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { disableCoreDumps } from "../../../../sys/src/index.ts";
 import { fromValue, toValue } from "../../scenario/content.ts";
-import { type AccessStep, isAccess, labelledAccesses } from "../../scenario/labels.ts";
+import { type AccessStep, isAccess, labelledAccesses, untilOf } from "../../scenario/labels.ts";
 import type { GuestStep, WindowMapping } from "../../scenario/scenario.ts";
 import { Signals, send, tieToParent } from "../child-side.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
@@ -117,12 +117,22 @@ async function countForEver(): Promise<never> {
   }
 }
 
+/** Again and again until the signal, which comes in only while this process waits. The last access is the caller's. */
+async function repeat(step: AccessStep): Promise<void> {
+  const until = untilOf(step);
+  while (until !== null && !signals.isRaised(until)) {
+    touch(step);
+    await sleep(COUNT_PAUSE_MS);
+  }
+}
+
 async function run(steps: readonly GuestStep[]): Promise<void> {
   const labels = labelledAccesses(steps);
   for (const [index, step] of steps.entries()) {
     if (isAccess(step)) {
       const label = labels.get(index) ?? step.verb;
       await tell({ type: "touching", label });
+      await repeat(step);
       const bytes = touch(step);
       await send(bytes === null ? { type: "efault", label } : { type: "saw", label, bytes });
       continue;
