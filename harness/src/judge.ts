@@ -8,6 +8,7 @@
 import type { Attestation, EngineName, Evidence, RunResult } from "./evidence.ts";
 import { type Erratum, type Expectation, isAbout, type Outcome } from "./kinds.ts";
 import type { Proposal } from "./proposal.ts";
+import { witnessText } from "./scenario/format.ts";
 import { accessesOf, actionsOf, guestActors, hostActors, usesMount } from "./scenario/labels.ts";
 import { PAGE_BYTES } from "./scenario/limits.ts";
 import type { Scenario, Witness } from "./scenario/scenario.ts";
@@ -135,10 +136,6 @@ function deviations(scenario: Scenario, outcome: Outcome, evidence: Evidence): r
   // The model's events are those of one interleaving of many.
   if (evidence.attestation.engine !== "model") list.push(...eventDeviations(outcome, evidence));
   return list;
-}
-
-function witnessText({ subject, label, is }: Witness): string {
-  return `${subject}.${label} is ${is}`;
 }
 
 function isSeen(witness: Witness, words: ReadonlyMap<string, string>, attestation: Attestation): boolean {

@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { z } from "zod";
 import type { EngineName } from "./evidence.ts";
 import { matchesGlob, specificity } from "./glob.ts";
+import { readJsonSource } from "./json-source.ts";
 import { packagePath } from "./paths.ts";
+import { pathText } from "./scenario/problem.ts";
 import { type EventKind, eventKinds } from "./vocabulary.ts";
 
 /** What a case shows, in words. */
@@ -37,7 +39,7 @@ const engineShape = z.enum(["model", "process", "kvm"]);
 const kindsShape = z.strictObject({
   oracle: z.string(),
   about: z.string(),
-  defects: z.record(z.string(), z.strictObject({ text: z.string(), source: z.string() })),
+  defects: z.record(z.string(), z.strictObject({ text: z.string(), source: z.string() })).default({}),
   rules: z.array(
     outcomeShape.extend({
       scenarios: z.array(z.string()).min(1),
@@ -203,10 +205,22 @@ function toRules(file: z.infer<typeof kindsShape>): readonly Rule[] {
   });
 }
 
-/** Reads fixtures/kinds. */
+function readKinds(path: string): z.infer<typeof kindsShape> {
+  const source = readJsonSource(readFileSync(path, "utf8"));
+  if (source.kind === "error") throw new KindsError(`${path}:${source.line}: not JSON: ${source.message}`);
+  const parsed = kindsShape.safeParse(source.value);
+  if (parsed.success) return parsed.data;
+  const lines = parsed.error.issues.map(({ path: member, message }) => {
+    const at = pathText(member);
+    return `${path}:${source.lineOf(at)}: ${at}: ${message}`;
+  });
+  throw new KindsError(lines.join("\n"));
+}
+
+/** Reads fixtures/kinds, or such a folder of the user's. Throws a KindsError that names file, line and member. */
 export function loadKinds(folder: string = packagePath("fixtures/kinds")): Kinds {
   const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
-  return new Kinds(files.sort().flatMap((name) => toRules(kindsShape.parse(readJson(join(folder, name))))));
+  return new Kinds(files.sort().flatMap((name) => toRules(readKinds(join(folder, name)))));
 }
 
 /** Reads fixtures/errata.json. */

@@ -26,6 +26,15 @@ export type Verdict =
   | { readonly kind: "inconclusive"; readonly cause: InconclusiveCause; readonly reason: string };
 export type VerdictKind = Verdict["kind"];
 
+export const verdictKinds: readonly ["pass", "fail", "xfail", "xpass", "skip", "inconclusive"] = [
+  "pass",
+  "fail",
+  "xfail",
+  "xpass",
+  "skip",
+  "inconclusive",
+];
+
 export type Counts = Readonly<Record<VerdictKind, number>>;
 
 export function countVerdicts(verdicts: Iterable<Verdict>): Counts {
@@ -92,6 +101,10 @@ export const exitCodes = {
   usage: 64,
   /** A defect of this program. */
   defect: 70,
+  /** SIGINT: the result is partial. */
+  interrupted: 130,
+  /** SIGTERM: the result is partial. */
+  terminated: 143,
 } as const;
 
 /** The exit code of a run that came to its end. */
@@ -116,9 +129,9 @@ export function exitCodeText(code: number): string {
       return "usage error";
     case exitCodes.defect:
       return "a defect of daxfault itself";
-    case 130:
+    case exitCodes.interrupted:
       return "interrupted (SIGINT); the result is partial";
-    case 143:
+    case exitCodes.terminated:
       return "terminated (SIGTERM); the result is partial";
     default:
       return `exit code ${code}`;

@@ -123,3 +123,78 @@ export function hostStepText(step: HostStep): string {
       return `denied(${step.errno})`;
   }
 }
+
+/** `sigbus(BUS_ADRERR)` -> `sigbus`, `BUS_ADRERR`. */
+function splitWord(text: string): readonly [string, string] {
+  const match = /^([a-z-]+)(?:\((.*)\))?$/.exec(text);
+  return [match?.[1] ?? "", match?.[2] ?? ""];
+}
+
+/** The reverse of `accessText`; null for a text that is none of its words. */
+export function parseAccessText(text: string): Access | null {
+  const [kind, figure] = splitWord(text);
+  switch (kind) {
+    case "value":
+    case "stale":
+      return /^0x[0-9a-f]+$/.test(figure) ? { kind, value: BigInt(figure) } : null;
+    case "sigbus": {
+      const code = (["BUS_ADRERR", "BUS_MCEERR_AR", "unobserved"] as const).find((known) => known === figure);
+      return code === undefined ? null : { kind, code };
+    }
+    case "zero":
+    case "efault":
+    case "killed":
+    case "hung":
+    case "not-reached":
+      return figure === "" ? { kind } : null;
+    default:
+      return null;
+  }
+}
+
+/** The reverse of `hostStepText`. */
+export function parseHostStepText(text: string): HostStep | null {
+  const [kind, figure] = splitWord(text);
+  switch (kind) {
+    case "done":
+    case "not-reached":
+      return figure === "" ? { kind } : null;
+    case "delayed":
+      return /^[0-9.]+$/.test(figure) ? { kind, ms: Number(figure) } : null;
+    case "denied":
+      return figure === "" ? null : { kind, errno: figure };
+    default:
+      return null;
+  }
+}
+
+const stopReasons: readonly StopReason[] = [
+  "efault",
+  "memory-fault",
+  "mmio",
+  "internal-error",
+  "triple-fault",
+];
+
+/** The reverse of `vmmText`, with the figures that it leaves out. */
+export function parseVmmText(
+  text: string,
+  faultsPerSecond: number | null,
+  at: FaultPlace | null,
+): Vmm | null {
+  const [kind, figure] = splitWord(text);
+  switch (kind) {
+    case "running":
+      return { kind };
+    case "looping":
+      return { kind, faultsPerSecond: faultsPerSecond ?? 0, at };
+    case "stopped": {
+      const reason = stopReasons.find((known) => known === figure);
+      return reason === undefined ? null : { kind, reason, at };
+    }
+    case "killed":
+      return { kind, signal: figure };
+    default:
+      return null;
+  }
+}

@@ -6,19 +6,21 @@
  * has seen is a negative difference: information.
  */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { allowedEnds, isSame, wordsText } from "../engines/model/allowed.ts";
 import { bare, type Words } from "../engines/model/translate.ts";
+import type { Evidence } from "../evidence.ts";
 import { builtPath } from "../paths.ts";
 import { proposals } from "../proposal.ts";
-import { recordSchema } from "../report/jsonl.ts";
 import type { Style } from "../report/style.ts";
 import { loadScenarios } from "../scenario/load.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { exitCodes } from "../verdict.ts";
+import { accessText, hostStepText, vmmText } from "../vocabulary.ts";
 import { type JsonOutput, openJson } from "./output.ts";
+import { readRuns } from "./report.ts";
 import { UsageError } from "./usage.ts";
 
 export type CompareCommandOptions = {
@@ -37,63 +39,48 @@ type Recorded = {
   readonly words: Words;
 };
 
-type CaseLine = {
-  readonly type: string;
-  readonly scenario: string;
-  readonly scenarioHash: string;
-  readonly proposal: string;
-  readonly engine: string;
-  readonly attestation: { readonly kvmBackend: string | null } | null;
-  readonly observations: {
-    readonly accesses: Readonly<Record<string, Readonly<Record<string, string>>>>;
-    readonly host: Readonly<Record<string, Readonly<Record<string, string>>>>;
-    readonly vmm: readonly { readonly state: string }[] | null;
-    readonly guestKernel: string | null;
-    readonly bystanders: Readonly<Record<string, string>>;
-  } | null;
-};
+function recordedWords({ observations }: Evidence): Words {
+  const { accesses, host, vmm, guestKernel, bystanders } = observations;
+  const steps = [
+    ...stepWords(accesses, (access) => bare(accessText(access))),
+    ...stepWords(host, (step) => bare(hostStepText(step))),
+  ];
+  const last = vmm?.at(-1);
+  return {
+    steps: Object.fromEntries(steps),
+    bystanders,
+    vmm: last === undefined ? null : vmmText(last),
+    guestKernel,
+  };
+}
 
-function recordedWords({
-  accesses,
-  host,
-  vmm,
-  guestKernel,
-  bystanders,
-}: NonNullable<CaseLine["observations"]>): Words {
-  const steps = [...Object.entries(accesses), ...Object.entries(host)].flatMap(([actor, labels]) =>
-    Object.entries(labels).map(([label, word]) => [`${actor}.${label}`, bare(word)] as const),
+function stepWords<Seen>(
+  actors: Readonly<Record<string, Readonly<Record<string, Seen>>>>,
+  word: (seen: Seen) => string,
+): readonly (readonly [string, string])[] {
+  return Object.entries(actors).flatMap(([actor, labels]) =>
+    Object.entries(labels).map(([label, seen]) => [`${actor}.${label}`, word(seen)] as const),
   );
-  return { steps: Object.fromEntries(steps), bystanders, vmm: vmm?.at(-1)?.state ?? null, guestKernel };
 }
 
 /** The cases of a run's JSON lines that have observations. */
 export function readRecorded(path: string): Recorded[] {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    throw new UsageError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
-  }
-  return text
-    .split("\n")
-    .filter((line) => line !== "")
-    .flatMap((line, index): Recorded[] => {
-      const parsed = recordSchema.safeParse(parseJson(line, path, index));
-      if (!parsed.success) throw new UsageError(`${path}:${index + 1}: not a line of daxfault run --json`);
-      const record = parsed.data as CaseLine;
-      if (record.type !== "case" || record.observations === null) return [];
-      const { scenario, scenarioHash, proposal, engine, attestation, observations } = record;
-      const kvmBackend = attestation?.kvmBackend ?? null;
-      return [{ scenario, scenarioHash, proposal, engine, kvmBackend, words: recordedWords(observations) }];
-    });
-}
-
-function parseJson(line: string, path: string, index: number): unknown {
-  try {
-    return JSON.parse(line);
-  } catch {
-    throw new UsageError(`${path}:${index + 1}: not JSON`);
-  }
+  return readRuns(path).flatMap(({ results }) =>
+    results.flatMap(({ planned, result }): Recorded[] => {
+      if (result?.kind !== "evidence") return [];
+      const { scenario, proposal, engine } = planned;
+      return [
+        {
+          scenario: scenario.id,
+          scenarioHash: scenario.hash,
+          proposal: proposal.id,
+          engine,
+          kvmBackend: result.evidence.attestation.kvmBackend,
+          words: recordedWords(result.evidence),
+        },
+      ];
+    }),
+  );
 }
 
 /** Runs the real engines now, in a process of its own, and reads what it recorded. */

@@ -2,6 +2,7 @@
 /** The command line. Each command's module is loaded only when it is called: `--help` and errors must be quick. */
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
+import { formats } from "../report/formats.ts";
 import { exitCodes } from "../verdict.ts";
 import { UsageError } from "./usage.ts";
 
@@ -9,31 +10,60 @@ type JsonOption = { readonly json?: string };
 
 const JSON_HELP = "write JSON lines to FILE, or to standard output with -";
 
+/** The options that say where reports go. */
+function addFormats(command: Command): Command {
+  command.option("--json <FILE>", JSON_HELP);
+  for (const { name, help } of formats) command.option(`--${name} <FILE>`, `${help}; - is standard output`);
+  return command;
+}
+
+/** The options that say where the user's own cases are. */
+function addSources(command: Command): Command {
+  return command
+    .option("--scenarios <DIR...>", "also the scenarios of this folder (expectations: its folder kinds)")
+    .option("--proposals <FILE...>", "also the proposals of this file or folder");
+}
+
 async function style() {
   const { styleFor } = await import("../report/style.ts");
   return styleFor(process.stdout);
 }
 
 function addRun(program: Command): void {
-  program
+  const command = program
     .command("run")
     .summary("run cases, judge them, print the table and the scorecard")
     .description(
       "Runs every case (scenario x proposal x engine) that this machine can run, and says whether each went as " +
         "expected of this kernel. SCENARIO is an id, a pattern such as 'load-*', or a scenario file (*.json).\n\n" +
         "Exit code: 0 all as expected; 1 something unexpected; 2 some cases prove nothing; 3 nothing ran; " +
-        "64 usage; 70 defect of daxfault.",
+        "64 usage; 70 defect of daxfault; 130, 143 interrupted.",
     )
     .argument("[SCENARIO...]", "ids, patterns or files; all if none is given")
     .option("-p, --proposal <P...>", "only these proposals (ids or patterns)")
     .option("-e, --engine <E...>", "only these engines")
-    .option("--json <FILE>", JSON_HELP)
-    .option("--timeout <SECONDS>", "hard limit of one case", "20")
-    .option("--jobs <N>", "cases at a time", String(Math.min(2, availableParallelism())))
-    .action(async (names: string[], options) => {
-      const { run } = await import("./run.ts");
-      process.exitCode = await run(names, options);
-    });
+    .option("--list", "say what would run, and run nothing")
+    .option("--shard <I/N>", "only the I-th of N parts of the cases; daxfault report merges them")
+    .option("--repeat <N>", "run each case N times and count its outcomes", "1")
+    .option("--timeout <SECONDS>", "hard limit of one run of a case", "20")
+    .option("-j, --jobs <N>", "cases at a time", String(Math.min(2, availableParallelism())));
+  addFormats(addSources(command)).action(async (names: string[], options) => {
+    const { run } = await import("./run.ts");
+    process.exitCode = await run(names, options);
+  });
+  addFormats(
+    program
+      .command("report")
+      .summary("merge recorded runs (shards, repetitions, machines) and render them again")
+      .description(
+        "Reads FILEs of run --json (- is standard input), merges them and renders them in every format. Runs nothing.\n\n" +
+          "Exit code: as of a run that had all these cases; 2 if shards are missing.",
+      )
+      .argument("<FILE...>", "recorded runs"),
+  ).action(async (files: string[], options) => {
+    const { reportCommand } = await import("./report.ts");
+    process.exitCode = await reportCommand(files, options);
+  });
 }
 
 function addOthers(program: Command): void {

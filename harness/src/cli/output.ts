@@ -1,9 +1,24 @@
 /** Where a command writes: JSON lines to a file or to standard output, progress to a terminal. */
 import { closeSync, openSync, writeSync } from "node:fs";
+import { type FormatName, formats } from "../report/formats.ts";
 import type { JsonRecord } from "../report/jsonl.ts";
+import type { Report } from "../report/report.ts";
 import { UsageError } from "./usage.ts";
 
 const STDOUT = 1;
+
+/** An open file, or standard output. */
+type Target = { readonly fd: number; readonly isStdout: boolean };
+
+/** Opens the FILE of an option, `-` for standard output. A UsageError if it cannot be written. */
+function openTarget(option: string, target: string): Target {
+  if (target === "-") return { fd: STDOUT, isStdout: true };
+  try {
+    return { fd: openSync(target, "w"), isStdout: false };
+  } catch (error) {
+    throw new UsageError(`${option} ${target}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
 
 export type JsonOutput = {
   /** Standard output carries the JSON lines: nothing else may be written there. */
@@ -15,20 +30,47 @@ export type JsonOutput = {
 /** Opens `--json FILE|-`; without the option, records go nowhere. */
 export function openJson(target: string | undefined): JsonOutput {
   if (target === undefined) return { isStdout: false, write() {}, close() {} };
-  let fd = STDOUT;
-  if (target !== "-") {
-    try {
-      fd = openSync(target, "w");
-    } catch (error) {
-      throw new UsageError(`--json ${target}: ${error instanceof Error ? error.message : String(error)}`);
-    }
-  }
+  const { fd, isStdout } = openTarget("--json", target);
   return {
-    isStdout: fd === STDOUT,
+    isStdout,
     // One write a line: what is written stays whatever happens to the run.
     write: (record) => void writeAll(fd, Buffer.from(`${JSON.stringify(record)}\n`)),
     close() {
-      if (fd !== STDOUT) closeSync(fd);
+      if (!isStdout) closeSync(fd);
+    },
+  };
+}
+
+/** The FILE of each format that is asked for. */
+export type ReportOptions = { readonly [name in FormatName]?: string };
+
+export type ReportOutputs = {
+  /** Standard output carries one of the formats: nothing else may be written there. */
+  readonly isStdout: boolean;
+  /** Renders and writes all of them. */
+  write(report: Report): Promise<void>;
+  close(): void;
+};
+
+/** Opens the files of all formats asked for, before anything runs: a wrong path must not cost a run. */
+export function openReports(options: ReportOptions): ReportOutputs {
+  const open = formats.flatMap((format) => {
+    const target = options[format.name];
+    return target === undefined ? [] : [{ format, ...openTarget(`--${format.name}`, target) }];
+  });
+  const onStdout = open.filter(({ isStdout }) => isStdout);
+  if (onStdout.length > 1) {
+    throw new UsageError(
+      `only one of ${onStdout.map(({ format }) => `--${format.name}`).join(", ")} can be written to -`,
+    );
+  }
+  return {
+    isStdout: onStdout.length > 0,
+    async write(report) {
+      for (const { format, fd } of open) writeAll(fd, Buffer.from(await format.render(report)));
+    },
+    close() {
+      for (const { fd, isStdout } of open) if (!isStdout) closeSync(fd);
     },
   };
 }
@@ -49,14 +91,61 @@ function writeAll(fd: number, bytes: Buffer): void {
   }
 }
 
-export type Progress = { show(text: string): void; clear(): void };
+export type Progress = {
+  /** A case begins. */
+  start(name: string): void;
+  /** It has ended. */
+  end(name: string): void;
+  clear(): void;
+};
+
+const TICK_MS = 1000;
+
+/** `1 min 5 s`. */
+function timeText(seconds: number): string {
+  const whole = Math.round(seconds);
+  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+}
+
+/** How far a run is: `[12/528] 3 s, about 2 min 10 s left: load-after-truncate x apf-loop x kvm`. */
+export function progressText(
+  done: number,
+  total: number,
+  elapsedS: number,
+  running: readonly string[],
+): string {
+  // The first cases start the engines: an estimate out of two or three of them would mislead.
+  const left = done < 5 ? "" : `, about ${timeText((elapsedS / done) * (total - done))} left`;
+  return `[${done}/${total}] ${timeText(elapsedS)}${left}: ${running.join(", ")}`;
+}
 
 /** One line on stderr that replaces itself; nothing where stderr is no terminal. */
-export function openProgress(stream: NodeJS.WriteStream = process.stderr): Progress {
-  if (stream.isTTY !== true) return { show() {}, clear() {} };
+export function openProgress(total: number, stream: NodeJS.WriteStream = process.stderr): Progress {
+  if (stream.isTTY !== true) return { start() {}, end() {}, clear() {} };
   const erase = "\r\u001b[K";
+  const startMs = performance.now();
+  const running = new Set<string>();
+  let done = 0;
+  const show = (): void => {
+    const text = progressText(done, total, (performance.now() - startMs) / 1000, [...running]);
+    stream.write(`${erase}${text.slice(0, (stream.columns ?? 80) - 1)}`);
+  };
+  // A case may take its time: the clock shows that the run is alive.
+  const ticker = setInterval(show, TICK_MS);
+  ticker.unref();
   return {
-    show: (text) => void stream.write(`${erase}${text.slice(0, (stream.columns ?? 80) - 1)}`),
-    clear: () => void stream.write(erase),
+    start(name) {
+      running.add(name);
+      show();
+    },
+    end(name) {
+      running.delete(name);
+      done += 1;
+      show();
+    },
+    clear() {
+      clearInterval(ticker);
+      stream.write(erase);
+    },
   };
 }

@@ -115,9 +115,9 @@ function evidenceLines(scenario: Scenario, evidence: Evidence): readonly string[
 const CELL_COLUMNS = 26;
 
 /** The cell's lines, the verdict's sign first; with the engine's name where a cell holds several engines. */
-export function cellLines(result: CaseResult, withEngine = false): readonly string[] {
+export function cellLines(result: CaseResult, engine: string | null = null): readonly string[] {
   const { verdict, planned } = result;
-  const sign = withEngine ? `${glyphs[verdict.kind]} ${planned.engine}:` : glyphs[verdict.kind];
+  const sign = engine === null ? glyphs[verdict.kind] : `${glyphs[verdict.kind]} ${engine}:`;
   if (verdict.kind === "skip") return [glyphs.skip];
   if (result.result?.kind !== "evidence") {
     return [`${sign} ${verdict.kind === "inconclusive" ? verdict.cause : verdict.kind}`];
@@ -125,7 +125,7 @@ export function cellLines(result: CaseResult, withEngine = false): readonly stri
   const [first = "nothing seen", ...rest] = evidenceLines(planned.scenario, result.result.evidence);
   const indented = rest.map((line) => `  ${line}`);
   const joined = `${sign} ${first}`;
-  return withEngine && joined.length > CELL_COLUMNS
+  return engine !== null && joined.length > CELL_COLUMNS
     ? [sign, `  ${first}`, ...indented]
     : [joined, ...indented];
 }

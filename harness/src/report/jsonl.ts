@@ -1,15 +1,19 @@
 /**
- * The report for programs: JSON lines, `type` first. Lossless as far as judging goes: words in their text form,
- * 64-bit numbers as "0x..". `daxfault schema` publishes `recordSchema`.
+ * The report for programs: JSON lines, `type` first. Lossless: `decode.ts` makes of them what they were made of.
+ * Words in their text form, 64-bit numbers as "0x..". `daxfault schema` publishes `recordSchema`.
  */
 import { z } from "zod";
-import type { Attestation, Evidence, TraceEvent } from "../evidence.ts";
-import { replayCommand } from "../run/plan.ts";
+import type { Evidence, TraceEvent } from "../evidence.ts";
+import type { Proposal } from "../proposal.ts";
+import { type PlannedCase, replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
+import { scenarioSource } from "../scenario/format.ts";
 import { hex } from "../scenario/number.ts";
+import type { Scenario } from "../scenario/scenario.ts";
 import { holdsWords, type ScoreCell } from "../scorecard.ts";
-import { type Counts, inconclusiveCauses } from "../verdict.ts";
+import { type Counts, inconclusiveCauses, verdictKinds } from "../verdict.ts";
 import { accessText, eventKinds, type FaultPlace, hostStepText, type Vmm, vmmText } from "../vocabulary.ts";
+import type { RecordLine, RunInfo } from "./records.ts";
 
 /** One line. `type` is the first member. */
 export type JsonRecord = { readonly type: string; readonly [member: string]: unknown };
@@ -50,10 +54,40 @@ const runShape = z.strictObject({
   kvmBackend: z.string().nullable(),
   runDirectory: z.string(),
   fileSystem: z.string(),
+  /** What this run was to do, after sharding. */
   cases: z.number().int(),
   jobs: z.number().int(),
   timeoutMs: z.number(),
+  repeat: z.number().int(),
+  shard: z.strictObject({ index: z.number().int(), count: z.number().int() }).nullable(),
   attestations: z.array(attestationShape),
+});
+
+/** Cases name their scenario by id and hash, their proposal by id: these lines are what they name. */
+const scenarioShape = z.strictObject({
+  type: z.literal("scenario"),
+  id: z.string(),
+  hash: z.string().regex(/^[0-9a-f]{12}$/),
+  /** The scenario as its file would write it, expanded. */
+  source: z.record(z.string(), z.unknown()),
+});
+
+const proposalShape = z.strictObject({
+  type: z.literal("proposal"),
+  id: z.string(),
+  title: z.string(),
+  kvm: z.string(),
+  vmm: z.string(),
+  guest: z.string(),
+  server: z.string(),
+  lapic: z.enum(["user", "kernel"]).nullable(),
+});
+
+const outcomeShape = z.strictObject({
+  vmm: z.array(z.string()).optional(),
+  accesses: z.record(z.string(), z.string()),
+  host: z.record(z.string(), z.string()),
+  bystanders: z.record(z.string(), z.string()),
 });
 
 const caseShape = z.strictObject({
@@ -63,11 +97,25 @@ const caseShape = z.strictObject({
   proposal: z.string(),
   engine: engineName,
   verdict: z.strictObject({
-    kind: z.enum(["pass", "fail", "xfail", "xpass", "skip", "inconclusive"]),
+    kind: z.enum(verdictKinds),
     cause: z.enum(inconclusiveCauses).optional(),
     reason: z.string(),
   }),
-  expectation: z.strictObject({ rule: z.string(), defect: z.string().nullable() }).nullable(),
+  expectation: z
+    .strictObject({
+      rule: z.string(),
+      outcome: outcomeShape,
+      better: z.array(z.string()),
+      defect: z.strictObject({ id: z.string(), text: z.string(), source: z.string() }).nullable(),
+    })
+    .nullable(),
+  /** Why there is no evidence although the case ran. */
+  failure: z.strictObject({ kind: z.enum(["timeout", "engine-error"]), message: z.string() }).nullable(),
+  /** For a skipped case: what would mend it. */
+  fix: z.string().nullable(),
+  outcomes: z.array(
+    z.strictObject({ text: z.string(), verdict: z.enum(verdictKinds), count: z.number().int().min(1) }),
+  ),
   attestation: attestationShape.nullable(),
   exhaustiveness: z
     .discriminatedUnion("kind", [
@@ -99,6 +147,10 @@ const caseShape = z.strictObject({
     }),
   ),
   durationMs: z.number(),
+  /** As the engine measured the run that the evidence is of. */
+  engineMs: z.number().nullable(),
+  /** What names the scenario on the command line: its id, or a file. */
+  argument: z.string(),
   replay: z.string(),
 });
 
@@ -130,12 +182,25 @@ const summaryShape = z.strictObject({
   durationMs: z.number(),
 });
 
-/** Any line of `daxfault run --json`. */
-export const recordSchema: z.ZodType = z.discriminatedUnion("type", [
+/** Cases as `run --list` has them. */
+const plannedShape = z.strictObject({
+  type: z.literal("planned"),
+  scenario: z.string(),
+  proposal: z.string(),
+  engine: engineName,
+  /** null: it would run. */
+  skip: z.string().nullable(),
+});
+
+/** Any line of `daxfault run --json` and `daxfault report --json`. */
+export const recordSchema: z.ZodType<RecordLine> = z.discriminatedUnion("type", [
   runShape,
+  scenarioShape,
+  proposalShape,
   caseShape,
   scoreShape,
   summaryShape,
+  plannedShape,
 ]);
 
 const hexOrNull = (value: bigint | null): string | null => (value === null ? null : hex(value));
@@ -175,24 +240,25 @@ function traceRecord(event: TraceEvent): object {
   return { kind, actor, atMs, gpa: hexOrNull(gpa), detail };
 }
 
-export function runRecord(run: {
-  readonly version: string;
-  readonly startedAt: string;
-  readonly kernel: string;
-  readonly node: string;
-  readonly pageSize: number;
-  readonly kvmBackend: string | null;
-  readonly runDirectory: string;
-  readonly fileSystem: string;
-  readonly cases: number;
-  readonly jobs: number;
-  readonly timeoutMs: number;
-  readonly attestations: readonly Attestation[];
-}): JsonRecord {
+export function runRecord(run: RunInfo): JsonRecord {
   return { type: "run", ...run };
 }
 
-export function caseRecord({ planned, verdict, result, expectation, durationMs }: CaseResult): JsonRecord {
+export function scenarioRecord(scenario: Scenario): JsonRecord {
+  return { type: "scenario", id: scenario.id, hash: scenario.hash, source: scenarioSource(scenario) };
+}
+
+export function proposalRecord({ id, title, kvm, vmm, guest, server, lapic }: Proposal): JsonRecord {
+  return { type: "proposal", id, title, kvm, vmm, guest, server, lapic };
+}
+
+export function plannedRecord({ scenario, proposal, engine, support }: PlannedCase): JsonRecord {
+  const skip = support.kind === "no" ? support.reason : null;
+  return { type: "planned", scenario: scenario.id, proposal: proposal.id, engine, skip };
+}
+
+export function caseRecord(one: CaseResult): JsonRecord {
+  const { planned, verdict, result, expectation, outcomes, durationMs } = one;
   const evidence = result?.kind === "evidence" ? result.evidence : null;
   return {
     type: "case",
@@ -201,8 +267,10 @@ export function caseRecord({ planned, verdict, result, expectation, durationMs }
     proposal: planned.proposal.id,
     engine: planned.engine,
     verdict,
-    expectation:
-      expectation === null ? null : { rule: expectation.rule, defect: expectation.defect?.id ?? null },
+    expectation,
+    failure: result === null || result.kind === "evidence" ? null : result,
+    fix: planned.support.kind === "no" ? planned.support.fix : null,
+    outcomes,
     attestation: evidence?.attestation ?? null,
     exhaustiveness: evidence?.exhaustiveness ?? null,
     observations: evidence === null ? null : observationsRecord(evidence),
@@ -210,6 +278,8 @@ export function caseRecord({ planned, verdict, result, expectation, durationMs }
     counters: mapValues(evidence?.counters ?? {}, hex),
     trace: evidence?.trace.map(traceRecord) ?? [],
     durationMs,
+    engineMs: evidence?.durationMs ?? null,
+    argument: planned.argument,
     replay: replayCommand(planned),
   };
 }

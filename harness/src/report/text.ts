@@ -3,16 +3,18 @@
  * findings, scorecard, counts. Only text is made here; printing is the caller's.
  */
 import type { Attestation } from "../evidence.ts";
-import type { Machine } from "../machine.ts";
 import { properties } from "../properties.ts";
-import { type Proposal, proposals as presets } from "../proposal.ts";
+import type { Proposal } from "../proposal.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import type { ScoreCell } from "../scorecard.ts";
-import { type Counts, exitCodeText, needsAttention, type VerdictKind } from "../verdict.ts";
+import { exitCodeText, needsAttention, type VerdictKind } from "../verdict.ts";
 import { cellLines, glyphs } from "./cells.ts";
+import { findingsOf } from "./findings.ts";
 import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
+import type { RunInfo } from "./records.ts";
+import { engineNamer, proposalsOf, type Report, scenariosOf } from "./report.ts";
 import { type Style, wrap } from "./style.ts";
 
 /** What decides which way a fault goes, of the hundred capabilities that KVM has. */
@@ -24,25 +26,20 @@ const capabilitiesThatMatter: readonly string[] = [
   "KVM_CAP_MCE",
 ];
 
-function capabilityText(attestation: Attestation): string {
+export function capabilityText(attestation: Attestation): string {
   const known = capabilitiesThatMatter.filter((name) => name in attestation.capabilities);
   return known
     .map((name) => `${name.replace("KVM_CAP_", "")}=${attestation.capabilities[name] ?? 0}`)
     .join(" ");
 }
 
-/** Who is going to run the cases, and where. */
-export function attestationText(
-  machine: Machine,
-  attestations: readonly Attestation[],
-  directory: string,
-  style: Style,
-): string {
+/** Who ran the cases, and where. */
+export function attestationText(info: RunInfo, style: Style): string {
   const lines = [
-    `${style.bold("daxfault")} on Linux ${machine.kernel}, Node ${machine.node}, page size ${machine.pageSize}`,
-    `  files     ${directory} on ${machine.runDirectory.fileSystem}`,
+    `${style.bold("daxfault")} on Linux ${info.kernel}, Node ${info.node}, page size ${info.pageSize}`,
+    `  files     ${info.runDirectory} on ${info.fileSystem}`,
   ];
-  for (const attestation of attestations) {
+  for (const attestation of info.attestations) {
     const kvm =
       attestation.kvmBackend === null ? "no VM" : `${attestation.kvmBackend} ${capabilityText(attestation)}`;
     lines.push(`  ${attestation.engine.padEnd(9)} ${kvm}`);
@@ -61,14 +58,14 @@ function resultsAt(
   );
 }
 
-function cellOf(results: readonly CaseResult[], style: Style): readonly string[] {
-  return results.flatMap((result) =>
-    cellLines(result, results.length > 1).map((line) => style.verdict(result.verdict.kind, line)),
-  );
-}
+type Namer = (result: CaseResult) => string;
 
-function unique<Item>(items: readonly Item[], key: (item: Item) => string): readonly Item[] {
-  return [...new Map(items.map((item) => [key(item), item])).values()];
+function cellOf(results: readonly CaseResult[], nameOf: Namer, style: Style): readonly string[] {
+  return results.flatMap((result) =>
+    cellLines(result, results.length > 1 ? nameOf(result) : null).map((line) =>
+      style.verdict(result.verdict.kind, line),
+    ),
+  );
 }
 
 /** Results that ran: skipped ones are listed by their reasons. */
@@ -77,18 +74,13 @@ function ran(results: readonly CaseResult[]): readonly CaseResult[] {
 }
 
 function tableGrid(results: readonly CaseResult[], style: Style): Grid {
-  const scenarios = unique(
-    results.map(({ planned }) => planned.scenario),
-    ({ id }) => id,
-  );
-  const shown = new Set(results.map(({ planned }) => planned.proposal.id));
-  // In the order of the presets, whatever order the cases came in.
-  const columns = presets.filter(({ id }) => shown.has(id));
+  const columns = proposalsOf(results);
+  const nameOf = engineNamer(results);
   return {
     head: ["scenario", ...columns.map(({ id }) => id)].map(style.bold),
-    rows: scenarios.map((scenario) => [
+    rows: scenariosOf(results).map((scenario) => [
       [scenario.id],
-      ...columns.map((proposal) => cellOf(resultsAt(results, scenario, proposal), style)),
+      ...columns.map((proposal) => cellOf(resultsAt(results, scenario, proposal), nameOf, style)),
     ]),
   };
 }
@@ -112,15 +104,12 @@ function wrapId(id: string, width: number): readonly string[] {
 }
 
 function listText(results: readonly CaseResult[], style: Style): string {
-  const scenarios = unique(
-    results.map(({ planned }) => planned.scenario),
-    ({ id }) => id,
-  );
+  const nameOf = engineNamer(results);
   const lines: string[] = [];
-  for (const scenario of scenarios) {
+  for (const scenario of scenariosOf(results)) {
     lines.push(style.bold(scenario.id));
-    for (const proposal of presets) {
-      const [first, ...rest] = cellOf(resultsAt(results, scenario, proposal), style);
+    for (const proposal of proposalsOf(results)) {
+      const [first, ...rest] = cellOf(resultsAt(results, scenario, proposal), nameOf, style);
       if (first === undefined) continue;
       lines.push(`  ${proposal.id.padEnd(13)} ${first}`);
       for (const line of rest) lines.push(`  ${" ".repeat(13)} ${line}`);
@@ -158,7 +147,7 @@ export function tableText(results: readonly CaseResult[], style: Style): string 
   return `${layOut(shown, style)}\n\n${style.dim(legend)}`;
 }
 
-function grouped(results: readonly CaseResult[]): ReadonlyMap<string, readonly CaseResult[]> {
+export function grouped(results: readonly CaseResult[]): ReadonlyMap<string, readonly CaseResult[]> {
   const groups = new Map<string, CaseResult[]>();
   for (const result of results) {
     const group = groups.get(result.verdict.reason) ?? [];
@@ -185,11 +174,11 @@ export function skippedText(results: readonly CaseResult[], style: Style): strin
 }
 
 /** `1 case`, `2 cases`. */
-function plural(count: number, noun: string): string {
+export function plural(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
-function caseTitle({ planned }: CaseResult): string {
+export function caseTitle({ planned }: Pick<CaseResult, "planned">): string {
   return `${planned.scenario.id} x ${planned.proposal.id} x ${planned.engine}`;
 }
 
@@ -227,19 +216,10 @@ export function deviationsText(results: readonly CaseResult[], style: Style): st
 
 /** Defects of the kernel that were seen, a sentence each. */
 export function findingsText(results: readonly CaseResult[], style: Style): string | null {
-  const seen = new Map<string, { text: string; source: string; cases: CaseResult[] }>();
-  for (const result of results) {
-    const defect = result.expectation?.defect;
-    if (result.verdict.kind !== "pass" || defect === null || defect === undefined) continue;
-    // What the model does is no kernel's defect: nobody has seen it happen.
-    if (result.planned.engine === "model") continue;
-    const entry = seen.get(defect.id) ?? { text: defect.text, source: defect.source, cases: [] };
-    entry.cases.push(result);
-    seen.set(defect.id, entry);
-  }
-  if (seen.size === 0) return null;
+  const findings = findingsOf(results);
+  if (findings.length === 0) return null;
   const lines = [style.bold("Findings: defects of this kernel that were seen, as expected of it")];
-  for (const [id, { text, source, cases }] of seen) {
+  for (const { id, text, source, cases } of findings) {
     const sentence = `${id} (${plural(cases.length, "case")}): ${text}`;
     lines.push(...wrap(sentence, Math.max(40, style.widthColumns - 2)).map((line) => `  ${line}`));
     lines.push(style.dim(`    ${source}`));
@@ -249,7 +229,7 @@ export function findingsText(results: readonly CaseResult[], style: Style): stri
   return lines.join("\n");
 }
 
-function scoreText(cell: ScoreCell): string {
+export function scoreText(cell: ScoreCell): string {
   switch (cell.holds) {
     case "yes":
     case "no":
@@ -264,9 +244,8 @@ function scoreText(cell: ScoreCell): string {
 
 /** Properties x proposals. */
 export function scorecardText(cells: readonly ScoreCell[], style: Style): string | null {
-  const shown = new Set(cells.map((cell) => cell.proposal));
-  if (shown.size === 0) return null;
-  const columns = presets.map(({ id }) => id).filter((id) => shown.has(id));
+  const columns = [...new Set(cells.map((cell) => cell.proposal))];
+  if (columns.length === 0) return null;
   const rows = properties.map(({ id }) => [
     [id],
     ...columns.map((proposal) => {
@@ -282,11 +261,53 @@ export function scorecardText(cells: readonly ScoreCell[], style: Style): string
   return `${style.bold("Scorecard: does the property hold?")}\n${table}\n${style.dim(note)}`;
 }
 
+/** How often each outcome was seen, for cases that were run several times. */
+export function repeatedText(results: readonly CaseResult[], style: Style): string | null {
+  const total = (result: CaseResult): number => result.outcomes.reduce((sum, { count }) => sum + count, 0);
+  const repeated = results.filter((result) => total(result) > 1);
+  if (repeated.length === 0) return null;
+  const differing = repeated.filter(({ outcomes }) => outcomes.length > 1);
+  const runs = repeated.reduce((sum, result) => sum + total(result), 0);
+  const lines = [
+    `${style.bold(`${plural(repeated.length, "case")} run several times (${runs} runs):`)} ` +
+      (differing.length === 0
+        ? "each came out the same every time"
+        : `${differing.length} came out differently`),
+  ];
+  for (const result of differing) {
+    lines.push(`  ${caseTitle(result)}`);
+    for (const { count, verdict, text } of result.outcomes) {
+      const [first, ...rest] = wrap(text, Math.max(40, style.widthColumns - 14));
+      lines.push(
+        style.verdict(verdict, `    ${String(count).padStart(6)}  ${glyphs[verdict]} ${first ?? ""}`),
+      );
+      for (const line of rest) lines.push(`${" ".repeat(14)}${line}`);
+    }
+  }
+  return lines.join("\n");
+}
+
 /** The last lines: counts of all kinds, and what the exit code says. */
-export function summaryText(counts: Counts, exitCode: number, durationMs: number, style: Style): string {
+export function summaryText({ counts, exitCode, durationMs }: Report, style: Style): string {
   const parts = (Object.entries(counts) as [VerdictKind, number][])
     .filter(([, count]) => count > 0)
     .map(([kind, count]) => style.verdict(kind, `${count} ${kind}`));
   const total = parts.length === 0 ? "no cases" : parts.join(", ");
   return `${total} in ${(durationMs / 1000).toFixed(1)} s. Exit code ${exitCode}: ${exitCodeText(exitCode)}.`;
+}
+
+/** Everything after the last case. */
+export function reportText(report: Report, style: Style): string {
+  const { results, cells, gaps } = report;
+  const parts = [
+    gaps.length === 0 ? null : `${style.bold("This is part of the run only:")} ${gaps.join("; ")}.`,
+    tableText(results, style),
+    skippedText(results, style),
+    deviationsText(results, style),
+    repeatedText(results, style),
+    findingsText(results, style),
+    scorecardText(cells, style),
+    summaryText(report, style),
+  ];
+  return parts.filter((part) => part !== null).join("\n\n");
 }

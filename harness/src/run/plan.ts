@@ -6,12 +6,15 @@ import type { Scenario } from "../scenario/scenario.ts";
 
 export type PlannedCase = Case & {
   readonly support: Support;
-  /** What names the scenario on the command line: its id, or the file it came from. */
+  /** What names scenario and proposal's source on the command line: an id or a file, and where ids come from. */
   readonly argument: string;
 };
 
 /** A scenario and what names it on the command line. */
 export type NamedScenario = { readonly scenario: Scenario; readonly argument: string };
+
+/** A proposal and the option that says where it comes from; empty for a preset. */
+export type NamedProposal = { readonly proposal: Proposal; readonly option: string };
 
 export type EngineState = { readonly engine: Engine; readonly available: Support };
 
@@ -41,22 +44,37 @@ export function isAboutProposal(scenario: Scenario, proposal: Proposal): boolean
  */
 export function plan(
   scenarios: readonly NamedScenario[],
-  proposals: readonly Proposal[],
+  proposals: readonly NamedProposal[],
   engines: readonly EngineState[],
 ): readonly PlannedCase[] {
   const sensible: PlannedCase[] = [];
   const others: PlannedCase[] = [];
   for (const { scenario, argument } of scenarios) {
-    for (const proposal of proposals) {
+    for (const { proposal, option } of proposals) {
       if (!isAboutProposal(scenario, proposal)) continue;
       for (const { engine, available } of engines) {
         const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
         const list = isFor(proposal, engine.name) ? sensible : others;
-        list.push({ scenario, argument, proposal, engine: engine.name, support });
+        const words = option === "" ? argument : `${argument} ${option}`;
+        list.push({ scenario, argument: words, proposal, engine: engine.name, support });
       }
     }
   }
   return sensible.length > 0 ? sensible : others;
+}
+
+/** A part of the cases: those at positions that leave `index - 1` when divided by `count`. */
+export type Shard = { readonly index: number; readonly count: number };
+
+/** Every case is in exactly one shard; neighbours, which cost about the same, are in different ones. */
+export function shardOf(cases: readonly PlannedCase[], shard: Shard | null): readonly PlannedCase[] {
+  if (shard === null) return cases;
+  return cases.filter((_case, position) => position % shard.count === shard.index - 1);
+}
+
+/** As a POSIX shell reads it as one word. */
+export function shellWord(text: string): string {
+  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 /** The command that runs one case again. */

@@ -4,7 +4,8 @@ import type { Engine } from "../engine.ts";
 import type { EngineName, RunResult } from "../evidence.ts";
 import { judge } from "../judge.ts";
 import type { Erratum, Expectation } from "../kinds.ts";
-import type { Verdict } from "../verdict.ts";
+import { mergeRuns, outcomeText } from "../report/outcome.ts";
+import type { Verdict, VerdictKind } from "../verdict.ts";
 import type { RunDirectory } from "./directory.ts";
 import type { PlannedCase } from "./plan.ts";
 import { sweep } from "./sweep.ts";
@@ -12,12 +13,23 @@ import { sweep } from "./sweep.ts";
 /** How long an engine may overrun the limit that it was given before the case is ended from outside. */
 const OVERRUN_MS = 3000;
 
+/** How often a case came out like this. */
+export type CaseOutcome = {
+  /** `outcomeText` of the run. */
+  readonly text: string;
+  readonly verdict: VerdictKind;
+  readonly count: number;
+};
+
 export type CaseResult = {
   readonly planned: PlannedCase;
   readonly verdict: Verdict;
   /** null: it was not run. */
   readonly result: RunResult | null;
   readonly expectation: Expectation | null;
+  /** Of all runs of the case, the most frequent first; empty: it was not run. */
+  readonly outcomes: readonly CaseOutcome[];
+  /** All runs together. */
   readonly durationMs: number;
 };
 
@@ -26,6 +38,8 @@ export type RunnerOptions = {
   readonly directory: RunDirectory;
   readonly jobs: number;
   readonly timeoutMs: number;
+  /** How often each case is run. */
+  readonly repeat: number;
   /** Ctrl-C: no new case is started, those under way are ended. */
   readonly signal: AbortSignal;
   readonly expectationOf: (planned: PlannedCase) => Expectation | null;
@@ -79,21 +93,33 @@ class Runner {
     }
   }
 
-  /** One case from its folder to its verdict; null if an interruption ended it. */
-  async runOne(planned: PlannedCase, index: number): Promise<CaseResult | null> {
-    const startMs = performance.now();
+  /** One case, as often as asked for; null if an interruption ended it. */
+  async runCase(planned: PlannedCase, index: number): Promise<CaseResult | null> {
     if (planned.support.kind === "no") {
       const verdict: Verdict = { kind: "skip", reason: planned.support.reason };
-      return { planned, verdict, result: null, expectation: null, durationMs: 0 };
+      return { planned, verdict, result: null, expectation: null, outcomes: [], durationMs: 0 };
     }
     this.#options.onStart(planned, index);
-    const directory = this.#options.directory.caseDirectory(`case-${index}`);
+    const runs: CaseResult[] = [];
+    for (let run = 0; run < this.#options.repeat; run += 1) {
+      const result = await this.#runOnce(planned, `case-${index}-${run}`);
+      if (result === null) return null;
+      runs.push(result);
+    }
+    return mergeRuns(runs);
+  }
+
+  /** One run from its folder to its verdict. */
+  async #runOnce(planned: PlannedCase, name: string): Promise<CaseResult | null> {
+    const startMs = performance.now();
+    const directory = this.#options.directory.caseDirectory(name);
     const result = await this.#execute(planned, directory);
     for (const left of await sweep(directory)) this.defects.push(`${planned.scenario.id}: ${left}`);
     if (this.#options.signal.aborted) return null;
     const expectation = this.#options.expectationOf(planned);
     const verdict = this.#judge(planned, expectation, result);
-    return { planned, verdict, result, expectation, durationMs: performance.now() - startMs };
+    const outcomes = [{ text: outcomeText(result), verdict: verdict.kind, count: 1 }];
+    return { planned, verdict, result, expectation, outcomes, durationMs: performance.now() - startMs };
   }
 }
 
@@ -105,7 +131,7 @@ export async function runCases(plan: readonly PlannedCase[], options: RunnerOpti
   async function work(): Promise<void> {
     for (const [index, planned] of queue) {
       if (options.signal.aborted) return;
-      const result = await runner.runOne(planned, index);
+      const result = await runner.runCase(planned, index);
       if (result === null) return;
       results.set(index, result);
       options.onEnd(result);

@@ -3,6 +3,7 @@
  * then the rules that need the whole: windows, signals, witnesses. Reports all problems of a file at once.
  */
 import { z } from "zod";
+import { readJsonSource } from "../json-source.ts";
 import { propertyIds } from "../properties.ts";
 import { proposals } from "../proposal.ts";
 import { checkScenario } from "./check.ts";
@@ -18,7 +19,7 @@ import {
   WINDOW_MAPPINGS_MAX,
 } from "./limits.ts";
 import { parseNumber } from "./number.ts";
-import { Problems, ScenarioError } from "./problem.ts";
+import { Problems, pathText, ScenarioError } from "./problem.ts";
 import {
   type Actor,
   backingKinds,
@@ -100,14 +101,6 @@ const scenarioShape = z.strictObject({
 
 type ScenarioShape = z.infer<typeof scenarioShape>;
 
-function pathText(path: readonly PropertyKey[]): string {
-  return path
-    .map((step, index) =>
-      typeof step === "number" ? `[${step}]` : `${index === 0 ? "" : "."}${String(step)}`,
-    )
-    .join("");
-}
-
 function parseActor(shape: ActorShape, at: string, problems: Problems): Actor {
   function steps<Step>(
     parse: (text: string, at: string, problems: Problems) => Step | null,
@@ -172,7 +165,7 @@ function checkNames(
 }
 
 /** One expanded scenario; null if anything is wrong with it, which is then in `problems`. */
-function parseOne(json: Json, problems: Problems): Scenario | null {
+function parseOne(json: Json, presets: readonly string[], problems: Problems): Scenario | null {
   const before = problems.list.length;
   const parsed = scenarioShape.safeParse(json);
   if (!parsed.success) {
@@ -190,7 +183,6 @@ function parseOne(json: Json, problems: Problems): Scenario | null {
     if (parsedWitness !== null) witness.push(parsedWitness);
   }
   checkNames("property", shape.properties, propertyIds, "properties", problems);
-  const presets = proposals.map((proposal) => proposal.id);
   checkNames("proposal", shape.proposals ?? [], presets, "proposals", problems);
   const { window, backing, ...rest } = shape;
   const wholeFile: WindowMapping[] =
@@ -207,33 +199,42 @@ function parseOne(json: Json, problems: Problems): Scenario | null {
   return problems.list.length === before ? { ...scenario, hash: scenarioHash(scenario) } : null;
 }
 
+const presetIds: readonly string[] = proposals.map(({ id }) => id);
+
 /**
  * All scenarios of one file. Throws a ScenarioError that lists everything wrong.
  * @param file Its name, for messages.
+ * @param known Ids of the proposals that scenarios may be about.
  */
-export function parseScenarios(text: string, file: string): readonly Scenario[] {
+export function parseScenarios(
+  text: string,
+  file: string,
+  known: readonly string[] = presetIds,
+): readonly Scenario[] {
   const problems = new Problems();
   if (text.length > FILE_TEXT_MAX) {
     problems.add("", `${text.length} characters are more than the limit ${FILE_TEXT_MAX}`);
     throw new ScenarioError(file, problems.list);
   }
-  let json: Json;
-  try {
-    json = JSON.parse(text) as Json;
-  } catch (error) {
-    problems.add("", `not JSON: ${error instanceof Error ? error.message : String(error)}`);
+  const source = readJsonSource(text);
+  if (source.kind === "error") {
+    problems.add("", `not JSON: ${source.message}`, source.line);
     throw new ScenarioError(file, problems.list);
   }
   const scenarios: Scenario[] = [];
-  const expanded = expand(json, problems);
+  const expanded = expand(source.value as Json, problems);
   for (const one of expanded) {
     const found = new Problems();
-    const scenario = parseOne(one, found);
+    const scenario = parseOne(one, known, found);
     if (scenario !== null) scenarios.push(scenario);
     const id = (one as { readonly id?: unknown } | null)?.id;
     const which = expanded.length > 1 ? `(${String(id)}) ` : "";
     for (const problem of found.list) problems.add(problem.at, which + problem.message);
   }
-  if (problems.list.length > 0) throw new ScenarioError(file, problems.list);
+  if (problems.list.length > 0) {
+    // Lines are looked up only now: most files are right.
+    const located = problems.list.map((problem) => ({ ...problem, line: source.lineOf(problem.at) }));
+    throw new ScenarioError(file, located);
+  }
   return scenarios;
 }

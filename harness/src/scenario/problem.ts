@@ -1,14 +1,23 @@
 /** What is wrong with a scenario file. All of it, so that one look mends the file. */
 
-/** Where (JSON path, such as `actors.victim.steps[2]`) and what (value and limit). */
-export type Problem = { readonly at: string; readonly message: string };
+/** Where (JSON path, such as `actors.victim.steps[2]`; line of the file, if known) and what (value and limit). */
+export type Problem = { readonly at: string; readonly message: string; readonly line: number | null };
+
+/** `["actors", "victim", "steps", 2]` -> `actors.victim.steps[2]`. */
+export function pathText(path: readonly PropertyKey[]): string {
+  return path
+    .map((step, index) =>
+      typeof step === "number" ? `[${step}]` : `${index === 0 ? "" : "."}${String(step)}`,
+    )
+    .join("");
+}
 
 /** Collects what is wrong while parsing goes on. */
 export class Problems {
   readonly list: Problem[] = [];
 
-  add(at: string, message: string): void {
-    this.list.push({ at, message });
+  add(at: string, message: string, line: number | null = null): void {
+    this.list.push({ at, message, line });
   }
 }
 
@@ -18,9 +27,10 @@ export class ScenarioError extends Error {
   readonly problems: readonly Problem[];
 
   constructor(file: string, problems: readonly Problem[]) {
-    const lines = problems.map(
-      (problem) => `${file}: ${problem.at === "" ? "" : `${problem.at}: `}${problem.message}`,
-    );
+    const lines = problems.map(({ at, message, line }) => {
+      const place = line === null ? file : `${file}:${line}`;
+      return `${place}: ${at === "" ? "" : `${at}: `}${message}`;
+    });
     super(lines.join("\n"));
     this.file = file;
     this.problems = problems;

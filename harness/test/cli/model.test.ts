@@ -60,7 +60,7 @@ describe.skipIf(native.kind === "no")("daxfault compare", () => {
     expect(honest.code).toBe(0);
 
     const forged = join(folder, "forged.jsonl");
-    writeFileSync(forged, readFileSync(recorded, "utf8").replace("sigbus(unobserved)", "zero"));
+    writeFileSync(forged, readFileSync(recorded, "utf8").replaceAll("sigbus(unobserved)", "zero"));
     const caught = await cli(["compare", forged]);
     expect(caught.stdout).toContain("NOT ALLOWED");
     expect(caught.stdout).toContain("victim.load#2 zero");

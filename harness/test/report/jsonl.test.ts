@@ -13,7 +13,7 @@ import {
 import { scorecard } from "../../src/scorecard.ts";
 import { countVerdicts } from "../../src/verdict.ts";
 import { evidenceWith, place } from "../support/evidence.ts";
-import { resultWith } from "../support/results.ts";
+import { infoWith, resultWith } from "../support/results.ts";
 
 const validate = new Ajv2020({ allErrors: true, strict: false, validateFormats: false }).compile(
   z.toJSONSchema(recordSchema),
@@ -92,22 +92,7 @@ describe("caseRecord", () => {
 
 describe("the other records", () => {
   it("follow the schema", () => {
-    roundTrip(
-      runRecord({
-        version: "0.1.0",
-        startedAt: new Date(0).toISOString(),
-        kernel: "6.18.0",
-        node: "v20.19.0",
-        pageSize: 4096,
-        kvmBackend: null,
-        runDirectory: "/tmp/daxfault-x",
-        fileSystem: "ext4",
-        cases: 3,
-        jobs: 2,
-        timeoutMs: 20_000,
-        attestations: [evidenceWith().attestation],
-      }),
-    );
+    roundTrip(runRecord(infoWith()));
     for (const cell of scorecard(["native"], [], [])) roundTrip(scoreRecord(cell));
     roundTrip(
       summaryRecord({

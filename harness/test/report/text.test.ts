@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { cellLines } from "../../src/report/cells.ts";
 import { cutGrid, gridWidth, renderGrid } from "../../src/report/grid.ts";
+import { makeReport } from "../../src/report/report.ts";
 import { type Style, wrap } from "../../src/report/style.ts";
 import {
   deviationsText,
@@ -11,11 +12,10 @@ import {
   tableText,
 } from "../../src/report/text.ts";
 import { scorecard } from "../../src/scorecard.ts";
-import { countVerdicts } from "../../src/verdict.ts";
 import type { Vmm } from "../../src/vocabulary.ts";
 import { scenarioWith } from "../support/cases.ts";
 import { type Changes, evidenceWith, expectationWith, place } from "../support/evidence.ts";
-import { resultWith } from "../support/results.ts";
+import { recordedWith, resultWith } from "../support/results.ts";
 
 const styleOf = (widthColumns: number): Style => ({
   widthColumns,
@@ -84,9 +84,9 @@ describe("cellLines", () => {
 
   it("names the engine where a cell holds several", () => {
     const loop = resultWith({ evidence: evidenceWith({ observations: { vmm: [looping] } }) });
-    expect(cellLines(loop, true)).toEqual(["✓ kvm:", "  looping: 22,134 faults/s"]);
+    expect(cellLines(loop, "kvm")).toEqual(["✓ kvm:", "  looping: 22,134 faults/s"]);
     const modelled = evidenceWith({ observations: { vmm: [{ ...looping, faultsPerSecond: 0 }] } });
-    expect(cellLines(resultWith({ evidence: modelled }), true)).toEqual(["✓ kvm: looping"]);
+    expect(cellLines(resultWith({ evidence: modelled }), "kvm")).toEqual(["✓ kvm: looping"]);
   });
 
   it("shows what kept a case from showing anything", () => {
@@ -187,8 +187,12 @@ describe("the lists below the table", () => {
   });
 
   it("sum up", () => {
-    const counts = countVerdicts([resultWith().verdict, { kind: "xfail", reason: "" }]);
-    expect(summaryText(counts, 0, 1234, style)).toBe(
+    const results = [
+      resultWith(),
+      resultWith({ scenario: { id: "b" }, verdict: { kind: "xfail", reason: "" } }),
+    ];
+    const report = makeReport([recordedWith(results, { durationMs: 1234 })], []);
+    expect(summaryText(report, style)).toBe(
       "1 pass, 1 xfail in 1.2 s. Exit code 0: everything went as expected.",
     );
   });

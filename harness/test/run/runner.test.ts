@@ -1,10 +1,12 @@
+import { execFileSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Engine } from "../../src/engine.ts";
 import type { Expectation } from "../../src/kinds.ts";
+import type { Proposal } from "../../src/proposal.ts";
 import { openRunDirectory } from "../../src/run/directory.ts";
-import { type PlannedCase, plan, replayCommand } from "../../src/run/plan.ts";
+import { type PlannedCase, plan, replayCommand, shardOf, shellWord } from "../../src/run/plan.ts";
 import { type RunnerOptions, type RunOutcome, runCases } from "../../src/run/runner.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 import { proposalOf, scenarioWith } from "../support/cases.ts";
@@ -34,6 +36,7 @@ async function run(
       directory,
       jobs: 2,
       timeoutMs: 1000,
+      repeat: 1,
       signal: new AbortController().signal,
       expectationOf: () => expectationWith(),
       errata: [],
@@ -46,6 +49,50 @@ async function run(
     expect(existsSync(directory.path)).toBe(false);
   }
 }
+
+describe("a case that is run several times", () => {
+  const value = { kind: "value", value: 1n } as const;
+  const came = evidenceResult({
+    observations: {
+      accesses: { victim: { "load#1": value, "load#2": value } },
+      vmm: [{ kind: "running" }],
+    },
+  });
+
+  it("is unstable where its outcomes differ, and says how often it saw which", async () => {
+    let runs = 0;
+    const engine = scriptedEngine(async () => {
+      runs += 1;
+      return runs % 3 === 0 ? { kind: "timeout", message: "too long" } : evidenceResult();
+    });
+    const { results } = await run(planned(1), engine, { repeat: 6, jobs: 1 });
+    expect(runs).toBe(6);
+    expect(results[0]?.verdict).toMatchObject({ kind: "inconclusive", cause: "unstable" });
+    expect(results[0]?.outcomes.map(({ count, verdict }) => [count, verdict])).toEqual([
+      [4, "pass"],
+      [2, "inconclusive"],
+    ]);
+  });
+
+  it("is a fail where one run is a counterexample", async () => {
+    let runs = 0;
+    const engine = scriptedEngine(async () => {
+      runs += 1;
+      return runs === 2 ? came : evidenceResult();
+    });
+    const { results } = await run(planned(1), engine, { repeat: 3, jobs: 1 });
+    expect(results[0]?.verdict.kind).toBe("fail");
+    expect(results[0]?.verdict.reason).toContain("2 of 3: ");
+  });
+
+  it("is one sample of that many runs where all came out the same", async () => {
+    const engine = scriptedEngine(async () => evidenceResult());
+    const { results } = await run(planned(1), engine, { repeat: 4 });
+    expect(results[0]?.verdict.kind).toBe("pass");
+    const result = results[0]?.result;
+    expect(result?.kind === "evidence" && result.evidence.exhaustiveness).toMatchObject({ runs: 4 });
+  });
+});
 
 describe("runCases", () => {
   it("gives each case an empty folder of its own that goes with it, and keeps the plan's order", async () => {
@@ -130,7 +177,8 @@ describe("plan", () => {
     scenario: scenarioWith(changes),
     argument: "./mine.json",
   });
-  const both = [proposalOf("native"), efaultExit];
+  const preset = (proposal: Proposal) => ({ proposal, option: "" });
+  const both = [proposalOf("native"), efaultExit].map(preset);
   const names = (cases: readonly PlannedCase[]) =>
     cases.map(({ proposal, engine }) => `${proposal.id} ${engine}`);
 
@@ -148,15 +196,45 @@ describe("plan", () => {
   });
 
   it("keeps a pair that makes no sense if it is all that was asked for", () => {
-    expect(names(plan([named()], [efaultExit], engines("process")))).toEqual(["efault-exit process"]);
+    expect(names(plan([named()], [preset(efaultExit)], engines("process")))).toEqual(["efault-exit process"]);
   });
 
   it("takes an engine's absence for every case of it", () => {
     const absent = { kind: "no", reason: "no KVM", fix: null } as const;
     const [kvm] = engines("kvm");
     if (kvm === undefined) throw new Error("no engine");
-    const [one] = plan([named()], [efaultExit], [{ ...kvm, available: absent }]);
+    const [one] = plan([named()], [preset(efaultExit)], [{ ...kvm, available: absent }]);
     expect(one?.support).toEqual(absent);
     expect(one && replayCommand(one)).toBe("daxfault run ./mine.json --proposal efault-exit --engine kvm");
+  });
+
+  it("names the file that a proposal of the user's own comes from", () => {
+    const own = { proposal: efaultExit, option: "--proposals 'my own.json'" };
+    const [one] = plan([named()], [own], engines("kvm"));
+    expect(one && replayCommand(one)).toBe(
+      "daxfault run ./mine.json --proposals 'my own.json' --proposal efault-exit --engine kvm",
+    );
+  });
+});
+
+describe("shardOf", () => {
+  it.each([1, 2, 3, 7, 20])("puts every case into exactly one of %d shards, evenly", (count) => {
+    const cases = planned(16);
+    const shards = Array.from({ length: count }, (_, index) => shardOf(cases, { index: index + 1, count }));
+    expect(shards.flat().toSorted((a, b) => cases.indexOf(a) - cases.indexOf(b))).toEqual(cases);
+    const sizes = shards.map((shard) => shard.length);
+    expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
+  });
+});
+
+describe("shellWord", () => {
+  it.each([
+    ["./mine.json", "./mine.json"],
+    ["my own.json", "'my own.json'"],
+    ["it's", "'it'\\''s'"],
+    ["", "''"],
+  ])("%j is %s", (text, word) => {
+    expect(shellWord(text)).toBe(word);
+    expect(execFileSync("sh", ["-c", `printf %s ${word}`], { encoding: "utf8" })).toBe(text);
   });
 });

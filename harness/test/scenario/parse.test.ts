@@ -197,7 +197,7 @@ describe("a step is refused", () => {
     ["a step that goes on and on", victim(`load ${"0".repeat(200)}`), "is longer than the limit 120"],
   ])("%s", (_what, changes, message) => {
     expect(problems(changes)).toContain(message);
-    expect(problems(changes)).toContain("test.json: actors.");
+    expect(problems(changes)).toContain("test.json:1: actors.");
   });
 });
 
@@ -313,7 +313,7 @@ describe("a scenario is refused", () => {
   });
 
   it("when it is no JSON, or too much of it", () => {
-    expect(() => parseScenarios("{", "test.json")).toThrow(/test.json: not JSON/);
+    expect(() => parseScenarios("{", "test.json")).toThrow(/test.json:1: not JSON/);
     expect(() => parseScenarios(" ".repeat(300_000), "test.json")).toThrow(/more than the limit 262144/);
     expect(() => parseScenarios("[]", "test.json")).toThrow(ScenarioError);
     expect(() => parseScenarios("null", "test.json")).toThrow(ScenarioError);

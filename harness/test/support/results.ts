@@ -1,6 +1,9 @@
 /** Results of cases for tests of the reports. */
 import type { Evidence } from "../../src/evidence.ts";
 import type { Expectation } from "../../src/kinds.ts";
+import type { RecordedRun, RunEnd } from "../../src/report/decode.ts";
+import { caseRecord, proposalRecord, runRecord, scenarioRecord } from "../../src/report/jsonl.ts";
+import type { RunInfo } from "../../src/report/records.ts";
 import type { CaseResult } from "../../src/run/runner.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 import type { Verdict } from "../../src/verdict.ts";
@@ -36,6 +39,53 @@ export function resultWith(changes: ResultChanges = {}): CaseResult {
         ? { kind: "timeout", message: "too long" }
         : { kind: "evidence", evidence },
     expectation: changes.expectation === undefined ? expectationWith() : changes.expectation,
+    outcomes: isSkipped ? [] : [{ text: "an outcome", verdict: verdict.kind, count: 1 }],
     durationMs: 12,
   };
+}
+
+export function infoWith(changes: Partial<RunInfo> = {}): RunInfo {
+  return {
+    version: "0.1.0",
+    startedAt: new Date(0).toISOString(),
+    kernel: "6.18.0",
+    node: "v20.19.0",
+    pageSize: 4096,
+    kvmBackend: "kvm_amd",
+    runDirectory: "/tmp/daxfault-x",
+    fileSystem: "ext4",
+    cases: 3,
+    jobs: 2,
+    timeoutMs: 20_000,
+    repeat: 1,
+    shard: null,
+    attestations: [evidenceWith().attestation],
+    ...changes,
+  };
+}
+
+/** A run that came to its end. */
+export function recordedWith(
+  results: readonly CaseResult[],
+  end: Partial<RunEnd> = {},
+  info: Partial<RunInfo> = {},
+): RecordedRun {
+  return {
+    info: infoWith({ cases: results.length, ...info }),
+    scenarios: results.map(({ planned }) => planned.scenario),
+    results,
+    end: { interruptedBy: null, defects: [], durationMs: 1000, ...end },
+  };
+}
+
+/** The lines that a run of these results writes, parsed again. */
+export function linesOf({ info, results }: RecordedRun): readonly unknown[] {
+  const proposals = new Map(results.map(({ planned }) => [planned.proposal.id, planned.proposal]));
+  const scenarios = new Map(results.map(({ planned }) => [planned.scenario.id, planned.scenario]));
+  return [
+    runRecord(info),
+    ...[...proposals.values()].map(proposalRecord),
+    ...[...scenarios.values()].map(scenarioRecord),
+    ...results.map(caseRecord),
+  ].map((record) => JSON.parse(JSON.stringify(record)));
 }

@@ -1,0 +1,113 @@
+/**
+ * What there is to run: the project's scenarios, proposals and expectations, and those of the user's own folders.
+ * A folder of the user's is laid out like `fixtures/`: scenarios in it, expectations in its folder `kinds`.
+ */
+import { existsSync, statSync } from "node:fs";
+import { basename, join } from "node:path";
+import { type Expectation, Kinds, loadKinds } from "./kinds.ts";
+import { type Proposal, proposals as presets } from "./proposal.ts";
+import { loadProposals } from "./proposal-file.ts";
+import { type NamedProposal, type NamedScenario, type PlannedCase, shellWord } from "./run/plan.ts";
+import { loadScenarioFile, loadScenarioFolder, loadScenarios } from "./scenario/load.ts";
+
+export type Sources = {
+  /** Folders of scenarios. */
+  readonly scenarios: readonly string[];
+  /** Files of proposals, or folders of such files. */
+  readonly proposals: readonly string[];
+  /** Single scenario files. */
+  readonly files: readonly string[];
+};
+
+export const noSources: Sources = { scenarios: [], proposals: [], files: [] };
+
+/** Two things of one name, or a source that is not there. */
+export class CatalogueError extends Error {
+  override readonly name = "CatalogueError";
+}
+
+export type Catalogue = {
+  /** The project's, then those of the folders, in the order given. */
+  readonly scenarios: readonly NamedScenario[];
+  /** Those of single files, in the order given. */
+  readonly fileScenarios: readonly NamedScenario[];
+  readonly proposals: readonly NamedProposal[];
+  expectationOf(planned: PlannedCase): Expectation | null;
+};
+
+function checkUnique(what: string, ids: readonly string[]): void {
+  const seen = new Set<string>();
+  for (const id of ids) {
+    if (seen.has(id)) throw new CatalogueError(`two ${what}s are called ${JSON.stringify(id)}`);
+    seen.add(id);
+  }
+}
+
+function loadNamedProposals(paths: readonly string[]): readonly NamedProposal[] {
+  const own = paths.flatMap((path) =>
+    loadProposals(path).map((proposal) => ({ proposal, option: `--proposals ${shellWord(path)}` })),
+  );
+  const all = [...presets.map((proposal) => ({ proposal, option: "" })), ...own];
+  checkUnique(
+    "proposal",
+    all.map(({ proposal }) => proposal.id),
+  );
+  return all;
+}
+
+function userKinds(folders: readonly string[]): Kinds {
+  const rules = folders
+    .map((folder) => join(folder, "kinds"))
+    .filter(existsSync)
+    .flatMap((folder) => loadKinds(folder).rules);
+  return new Kinds(rules);
+}
+
+/**
+ * Loads everything. Throws what is wrong with a file as ScenarioError, KindsError, CatalogueError or the system's error.
+ * Ids are unique among all that is loaded, except that a single file may use an id of the project's: it replaces it.
+ */
+export function loadCatalogue(sources: Sources = noSources): Catalogue {
+  const proposals = loadNamedProposals(sources.proposals);
+  const known = proposals.map(({ proposal }) => proposal.id);
+  const builtIn = loadScenarios();
+  const own = sources.scenarios.flatMap((folder) => {
+    if (!statSync(folder).isDirectory()) throw new CatalogueError(`--scenarios ${folder}: not a folder`);
+    const option = `--scenarios ${shellWord(folder)}`;
+    const scenarios = loadScenarioFolder(folder, known);
+    if (scenarios.length === 0) throw new CatalogueError(`--scenarios ${folder}: no *.json in it`);
+    return scenarios.map((scenario) => ({ scenario, argument: `${scenario.id} ${option}` }));
+  });
+  const fileScenarios = sources.files.flatMap((file) => {
+    const scenarios = loadScenarioFile(file, known);
+    return scenarios.map((scenario) => ({ scenario, argument: shellWord(file) }));
+  });
+  const scenarios = [...builtIn.map((scenario) => ({ scenario, argument: scenario.id })), ...own];
+  checkUnique(
+    "scenario",
+    scenarios.map(({ scenario }) => scenario.id),
+  );
+  checkUnique(
+    "scenario",
+    fileScenarios.map(({ scenario }) => scenario.id),
+  );
+  const kinds = loadKinds();
+  const ownKinds = userKinds(sources.scenarios);
+  const hashes = new Map(builtIn.map(({ id, hash }) => [id, hash]));
+  const isPreset = (proposal: Proposal): boolean => presets.some((preset) => preset === proposal);
+  return {
+    scenarios,
+    fileScenarios,
+    proposals,
+    expectationOf({ scenario, proposal, engine }) {
+      // The project's expectations are about its scenarios and proposals only, whatever others are called.
+      const isOurs = hashes.get(scenario.id) === scenario.hash && isPreset(proposal);
+      return (isOurs ? kinds : ownKinds).find({ scenario: scenario.id, proposal: proposal.id, engine });
+    },
+  };
+}
+
+/** Is this argument of a command a file, not an id? */
+export function isScenarioFile(argument: string): boolean {
+  return argument.endsWith(".json") || basename(argument).endsWith(".jsonc");
+}

@@ -1,0 +1,102 @@
+/** `daxfault report`: merges recorded runs and renders them again. Nothing is run. */
+import { readFileSync } from "node:fs";
+import { loadDocumented } from "../kinds.ts";
+import { decodeRuns, RecordError, type RecordedRun } from "../report/decode.ts";
+import {
+  caseRecord,
+  proposalRecord,
+  runRecord,
+  scenarioRecord,
+  scoreRecord,
+  summaryRecord,
+} from "../report/jsonl.ts";
+import { makeReport, type Report } from "../report/report.ts";
+import { styleFor } from "../report/style.ts";
+import { attestationText, reportText } from "../report/text.ts";
+import { type JsonOutput, openJson, openReports, type ReportOptions } from "./output.ts";
+import { UsageError } from "./usage.ts";
+
+export type ReportCommandOptions = ReportOptions & { readonly json?: string };
+
+function parseLine(text: string, place: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw new UsageError(`${place}: not JSON`);
+  }
+}
+
+/**
+ * The runs of a file of JSON lines. A last line without its end is what a run that was killed leaves: it is left out,
+ * and the run counts as broken off. Throws a UsageError that names file and line.
+ */
+export function readRuns(path: string): readonly RecordedRun[] {
+  let text: string;
+  try {
+    text = readFileSync(path === "-" ? 0 : path, "utf8");
+  } catch (error) {
+    throw new UsageError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const complete = text.slice(0, text.lastIndexOf("\n") + 1);
+  const lines = complete.split("\n").slice(0, -1);
+  const values = lines.map((line, index) => parseLine(line, `${path}:${index + 1}`));
+  try {
+    const runs = decodeRuns(values, path);
+    if (runs.length === 0) throw new UsageError(`${path}: no run in it`);
+    return runs;
+  } catch (error) {
+    if (error instanceof RecordError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
+/** The merged runs as one file: several runs of one case are one line. */
+function writeJson(report: Report, runs: readonly RecordedRun[], json: JsonOutput): void {
+  const [first] = report.runs;
+  if (first === undefined) return;
+  const cases = runs.reduce((sum, { info }) => sum + info.cases, 0);
+  const shard = report.runs.length === 1 ? first.shard : null;
+  json.write(
+    runRecord({
+      ...first,
+      cases: Math.max(report.results.length, report.gaps.length > 0 ? cases : 0),
+      shard,
+    }),
+  );
+  const proposals = new Map(report.results.map(({ planned }) => [planned.proposal.id, planned.proposal]));
+  for (const proposal of proposals.values()) json.write(proposalRecord(proposal));
+  for (const scenario of report.scenarios) json.write(scenarioRecord(scenario));
+  for (const result of report.results) json.write(caseRecord(result));
+  for (const cell of report.cells) json.write(scoreRecord(cell));
+  const interrupted = runs.some(({ end }) => end !== null && end.interruptedBy !== null);
+  const { counts, exitCode, defects, durationMs } = report;
+  json.write(summaryRecord({ counts, exitCode, interrupted, defects, durationMs }));
+}
+
+/** Returns the exit code that the runs together deserve. */
+export async function reportCommand(
+  files: readonly string[],
+  options: ReportCommandOptions,
+): Promise<number> {
+  const runs = files.flatMap(readRuns);
+  const json = openJson(options.json);
+  const reports = openReports(options);
+  if (json.isStdout && reports.isStdout) throw new UsageError("only one format can be written to -");
+  let report: Report;
+  try {
+    report = makeReport(runs, loadDocumented());
+  } catch (error) {
+    if (error instanceof RecordError) throw new UsageError(error.message);
+    throw error;
+  }
+  writeJson(report, runs, json);
+  if (!json.isStdout && !reports.isStdout) {
+    const style = styleFor(process.stdout);
+    for (const info of report.runs) console.log(`${attestationText(info, style)}\n`);
+    console.log(reportText(report, style));
+  }
+  await reports.write(report);
+  reports.close();
+  json.close();
+  return report.exitCode;
+}

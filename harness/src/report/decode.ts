@@ -1,0 +1,215 @@
+/**
+ * From JSON lines back to what was recorded: runs with their results, typed as they were when they ran.
+ * The only way into a report: `daxfault run` goes it too, so that a report drawn later is the same report.
+ */
+import type { Evidence, RunResult } from "../evidence.ts";
+import type { Expectation } from "../kinds.ts";
+import type { Proposal } from "../proposal.ts";
+import type { PlannedCase } from "../run/plan.ts";
+import type { CaseResult } from "../run/runner.ts";
+import { parseScenarios } from "../scenario/parse.ts";
+import { ScenarioError } from "../scenario/problem.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import { exitCodes, type Verdict } from "../verdict.ts";
+import {
+  type Access,
+  type FaultPlace,
+  type HostStep,
+  parseAccessText,
+  parseHostStepText,
+  parseVmmText,
+  type Vmm,
+} from "../vocabulary.ts";
+import { recordSchema } from "./jsonl.ts";
+import type {
+  CaseRecord,
+  ObservationsRecord,
+  PlaceRecord,
+  RecordLine,
+  RunInfo,
+  SummaryRecord,
+} from "./records.ts";
+
+/** One `daxfault run`, as far as it came. */
+export type RecordedRun = {
+  readonly info: RunInfo;
+  /** Of the plan, in its order. */
+  readonly scenarios: readonly Scenario[];
+  /** As they ended. */
+  readonly results: readonly CaseResult[];
+  /** null: the run ended before it could say how (it was killed, or is still going on). */
+  readonly end: RunEnd | null;
+};
+
+export type RunEnd = {
+  readonly interruptedBy: "SIGINT" | "SIGTERM" | null;
+  readonly defects: readonly string[];
+  readonly durationMs: number;
+};
+
+/** A line that is none, or that contradicts another. The message names the line. */
+export class RecordError extends Error {
+  override readonly name = "RecordError";
+}
+
+function known<Word>(word: Word | null, text: string): Word {
+  if (word === null) throw new RecordError(`${JSON.stringify(text)} is no word of an observation`);
+  return word;
+}
+
+function mapLabels<Word>(
+  actors: Readonly<Record<string, Readonly<Record<string, string>>>>,
+  parse: (text: string) => Word | null,
+): Readonly<Record<string, Readonly<Record<string, Word>>>> {
+  return Object.fromEntries(
+    Object.entries(actors).map(([actor, labels]) => [
+      actor,
+      Object.fromEntries(Object.entries(labels).map(([label, text]) => [label, known(parse(text), text)])),
+    ]),
+  );
+}
+
+const bigintOrNull = (text: string | null): bigint | null => (text === null ? null : BigInt(text));
+
+function decodePlace(at: PlaceRecord | null): FaultPlace | null {
+  if (at === null) return null;
+  const { rip, cpl, gva, gpa, hva } = at;
+  return { rip: BigInt(rip), cpl, gva: BigInt(gva), gpa: bigintOrNull(gpa), hva: bigintOrNull(hva) };
+}
+
+function decodeVmm(list: ObservationsRecord["vmm"]): readonly Vmm[] | null {
+  return (
+    list?.map(({ state, faultsPerSecond, at }) =>
+      known(parseVmmText(state, faultsPerSecond, decodePlace(at)), state),
+    ) ?? null
+  );
+}
+
+function decodeEvidence(record: CaseRecord): Evidence | null {
+  const { attestation, observations, exhaustiveness, events, counters, trace } = record;
+  if (attestation === null || observations === null || exhaustiveness === null) return null;
+  return {
+    attestation,
+    observations: {
+      accesses: mapLabels<Access>(observations.accesses, parseAccessText),
+      host: mapLabels<HostStep>(observations.host, parseHostStepText),
+      vmm: decodeVmm(observations.vmm),
+      guestKernel: observations.guestKernel,
+      bystanders: observations.bystanders,
+    },
+    counts: events as Evidence["counts"],
+    counters: Object.fromEntries(Object.entries(counters).map(([name, value]) => [name, BigInt(value)])),
+    trace: trace.map(({ gpa, ...event }) => ({ ...event, gpa: bigintOrNull(gpa) })),
+    exhaustiveness,
+    durationMs: record.engineMs ?? record.durationMs,
+  };
+}
+
+function decodeResult(record: CaseRecord): RunResult | null {
+  if (record.failure !== null) return record.failure;
+  const evidence = decodeEvidence(record);
+  return evidence === null ? null : { kind: "evidence", evidence };
+}
+
+function decodeVerdict({ kind, cause, reason }: CaseRecord["verdict"]): Verdict {
+  if (kind !== "inconclusive") return { kind, reason };
+  if (cause === undefined) throw new RecordError("an inconclusive verdict without its cause");
+  return { kind, cause, reason };
+}
+
+function decodeCase(record: CaseRecord, scenario: Scenario, proposal: Proposal): CaseResult {
+  const { argument, engine, verdict } = record;
+  const support: PlannedCase["support"] =
+    verdict.kind === "skip" && record.outcomes.length === 0
+      ? { kind: "no", reason: verdict.reason, fix: record.fix }
+      : { kind: "yes" };
+  return {
+    planned: { scenario, argument, proposal, engine, support },
+    verdict: decodeVerdict(verdict),
+    result: decodeResult(record),
+    expectation: record.expectation as Expectation | null,
+    outcomes: record.outcomes,
+    durationMs: record.durationMs,
+  };
+}
+
+type Definitions = {
+  readonly scenarios: Map<string, Scenario>;
+  readonly proposals: Map<string, Proposal>;
+};
+
+function defineScenario(record: RecordLine & { type: "scenario" }, { scenarios }: Definitions): void {
+  const { id, hash, source } = record;
+  // What it may be about was checked when it was recorded, against proposals that need not be known here.
+  const about = Array.isArray(source.proposals) ? source.proposals.map(String) : [];
+  const [scenario] = parseScenarios(JSON.stringify(source), `scenario ${id}`, about);
+  if (scenario === undefined || scenario.hash !== hash) {
+    throw new RecordError(`the recorded text of ${id} does not have the recorded hash ${hash}`);
+  }
+  scenarios.set(id, scenario);
+}
+
+function toCase(record: CaseRecord, { scenarios, proposals }: Definitions): CaseResult {
+  const scenario = scenarios.get(record.scenario);
+  const proposal = proposals.get(record.proposal);
+  if (scenario === undefined || proposal === undefined) {
+    const missing = scenario === undefined ? `scenario ${record.scenario}` : `proposal ${record.proposal}`;
+    throw new RecordError(`a case of ${missing}, which no line before it defines`);
+  }
+  if (scenario.hash !== record.scenarioHash) {
+    throw new RecordError(`${record.scenario} has hash ${scenario.hash}, the case ${record.scenarioHash}`);
+  }
+  return decodeCase(record, scenario, proposal);
+}
+
+type OpenRun = Definitions & { info: RunInfo; results: CaseResult[]; end: RunEnd | null };
+
+/** The runs that the lines tell, one after the other. Throws a RecordError that names the line. */
+export function decodeRuns(lines: readonly unknown[], source: string): readonly RecordedRun[] {
+  const runs: OpenRun[] = [];
+  for (const [index, line] of lines.entries()) {
+    const place = `${source}:${index + 1}`;
+    const parsed = recordSchema.safeParse(line);
+    if (!parsed.success) {
+      const issue = parsed.error.issues[0];
+      const at = issue === undefined || issue.path.length === 0 ? "" : `${issue.path.join(".")}: `;
+      throw new RecordError(`${place}: not a line of daxfault run --json: ${at}${issue?.message ?? ""}`);
+    }
+    const record = parsed.data;
+    if (record.type === "run") {
+      const { type: _type, ...info } = record;
+      runs.push({ info, results: [], end: null, scenarios: new Map(), proposals: new Map() });
+      continue;
+    }
+    const run = runs.at(-1);
+    if (run === undefined) throw new RecordError(`${place}: ${record.type} before the line of type run`);
+    try {
+      if (record.type === "proposal") run.proposals.set(record.id, toProposal(record));
+      if (record.type === "scenario") defineScenario(record, run);
+      if (record.type === "case") run.results.push(toCase(record, run));
+      if (record.type === "summary") run.end = toEnd(record);
+    } catch (error) {
+      if (error instanceof RecordError || error instanceof ScenarioError) {
+        throw new RecordError(`${place}: ${error.message}`);
+      }
+      throw error;
+    }
+  }
+  return runs.map((run) => ({
+    info: run.info,
+    scenarios: [...run.scenarios.values()],
+    results: run.results,
+    end: run.end,
+  }));
+}
+
+function toEnd({ interrupted, exitCode, defects, durationMs }: SummaryRecord): RunEnd {
+  const signal = exitCode === exitCodes.terminated ? "SIGTERM" : "SIGINT";
+  return { interruptedBy: interrupted ? signal : null, defects, durationMs };
+}
+
+function toProposal(record: RecordLine & { type: "proposal" }): Proposal {
+  const { type: _type, ...proposal } = record;
+  // The values of the axes are words of the version that recorded them: shown, never interpreted.
+  return proposal as Proposal;
+}

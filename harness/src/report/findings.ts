@@ -1,0 +1,30 @@
+/** Defects of kernels that were seen: passes whose expectation names one. */
+import type { Defect } from "../kinds.ts";
+import type { CaseResult } from "../run/runner.ts";
+
+export type DefectFinding = {
+  readonly id: string;
+  readonly text: string;
+  readonly source: string;
+  /** At least one. */
+  readonly cases: readonly CaseResult[];
+};
+
+/** The defect that this result shows, or null. */
+export function defectOf({ verdict, planned, expectation }: CaseResult): Defect | null {
+  // What the model does is no kernel's defect: nobody has seen it happen.
+  if (verdict.kind !== "pass" || planned.engine === "model") return null;
+  return expectation?.defect ?? null;
+}
+
+export function findingsOf(results: readonly CaseResult[]): readonly DefectFinding[] {
+  const seen = new Map<string, { id: string; text: string; source: string; cases: CaseResult[] }>();
+  for (const result of results) {
+    const defect = defectOf(result);
+    if (defect === null) continue;
+    const entry = seen.get(defect.id) ?? { ...defect, cases: [] };
+    entry.cases.push(result);
+    seen.set(defect.id, entry);
+  }
+  return [...seen.values()];
+}

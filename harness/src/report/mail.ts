@@ -1,0 +1,128 @@
+/** The report as a mail to a list: plain text, 72 columns, nothing that a mail client could spoil. */
+
+import { replayCommand } from "../run/plan.ts";
+import type { CaseResult } from "../run/runner.ts";
+import { exitCodeText, needsAttention, verdictKinds } from "../verdict.ts";
+import { findingsOf } from "./findings.ts";
+import type { Report } from "./report.ts";
+import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "./story.ts";
+import { wrap } from "./style.ts";
+import { capabilityText, caseTitle, plural } from "./text.ts";
+
+const COLUMNS = 72;
+/** A list takes so many cases in full; the others are named. */
+const CASES_IN_FULL = 8;
+/** Of a long trace the beginning tells how it came about, the end what came of it. */
+const EVENTS_SHOWN = 24;
+
+function indented(text: string, indent: number): readonly string[] {
+  const [first = "", ...rest] = wrap(text, COLUMNS - indent - 2);
+  const margin = " ".repeat(indent);
+  return [`${margin}${first}`, ...rest.map((line) => `${margin}  ${line}`)];
+}
+
+function section(title: string, lines: readonly string[]): readonly string[] {
+  return lines.length === 0 ? [] : ["", title, ...lines.flatMap((line) => indented(line, 2))];
+}
+
+/** Events that repeat are one line with their number. */
+function traceLines(result: CaseResult): readonly string[] {
+  if (result.result?.kind !== "evidence") return [];
+  const { trace } = result.result.evidence;
+  const lines = trace.map((event) => eventLine(event, unitOf(result)));
+  if (lines.length <= EVENTS_SHOWN) return lines;
+  const half = EVENTS_SHOWN / 2;
+  return [...lines.slice(0, half), `... ${lines.length - EVENTS_SHOWN} more ...`, ...lines.slice(-half)];
+}
+
+function caseText(result: CaseResult): readonly string[] {
+  const { planned, verdict, expectation, outcomes } = result;
+  const kind = verdict.kind === "inconclusive" ? `inconclusive (${verdict.cause})` : verdict.kind;
+  const title = caseTitle(result);
+  const evidence = result.result?.kind === "evidence" ? result.result.evidence : null;
+  const runs = outcomes.reduce((sum, { count }) => sum + count, 0);
+  const failure =
+    result.result === null || evidence !== null
+      ? []
+      : [`${result.result.kind}: ${"message" in result.result ? result.result.message : ""}`];
+  return [
+    "",
+    "-".repeat(COLUMNS),
+    ...wrap(title, COLUMNS),
+    ...indented(planned.scenario.purpose, 2),
+    ...indented(`Proposal ${planned.proposal.id}: ${planned.proposal.title}`, 2),
+    ...indented(`Verdict: ${kind}: ${verdict.reason}`, 2),
+    ...section("Steps", setupLines(planned.scenario)),
+    ...section("Expected", expectedLines(expectation)),
+    ...section("Seen", evidence === null ? failure : seenLines(planned.scenario, evidence)),
+    ...section(
+      "Outcomes",
+      runs > 1 ? outcomes.map(({ count, text }) => `${count} of ${runs} runs: ${text}`) : [],
+    ),
+    ...section("What happened", traceLines(result)),
+    ...section("KVM's counters", evidence === null ? [] : [counterLines(evidence).join(" ")].filter(Boolean)),
+    ...section("Run it again", [replayCommand(planned)]),
+  ];
+}
+
+/** Cases that a reader must see in full: what is not as expected, one for each defect; all of a small run. */
+function casesInFull({ results }: Report): readonly CaseResult[] {
+  const ran = results.filter(({ verdict }) => verdict.kind !== "skip");
+  if (ran.length <= 2) return ran;
+  const attention = ran.filter(({ verdict }) => needsAttention(verdict.kind));
+  const defects = findingsOf(results).flatMap(({ cases }) => cases.slice(0, 1));
+  return [...attention, ...defects].slice(0, CASES_IN_FULL);
+}
+
+function machineLines({ runs }: Report): readonly string[] {
+  return runs.flatMap((info) => [
+    `daxfault ${info.version}, ${info.startedAt}`,
+    `Linux ${info.kernel}, page size ${info.pageSize}, Node ${info.node}, files on ${info.fileSystem}`,
+    ...info.attestations
+      .filter(({ kvmBackend }) => kvmBackend !== null)
+      .map((attestation) => `${attestation.kvmBackend}: ${capabilityText(attestation)}`),
+  ]);
+}
+
+function scoreLines({ cells }: Report): readonly string[] {
+  const groups = new Map<string, string[]>();
+  for (const { proposal, property, holds, cases } of cells) {
+    if (holds === "unknown" || holds === "documented") continue;
+    const list = groups.get(proposal) ?? [];
+    list.push(`${property} ${holds} (${cases})`);
+    groups.set(proposal, list);
+  }
+  return [...groups].map(([proposal, list]) => `${proposal}: ${list.join(", ")}`);
+}
+
+/**
+ * @param environment Further lines about the machine (QEMU's version, the command line of the kernel), from `repro`.
+ */
+export function mailText(report: Report, environment: readonly string[] = []): string {
+  const { counts, gaps, exitCode } = report;
+  const full = casesInFull(report);
+  const others = report.results.filter(
+    (result) => needsAttention(result.verdict.kind) && !full.includes(result),
+  );
+  const counted = verdictKinds.filter((kind) => counts[kind] > 0).map((kind) => `${counts[kind]} ${kind}`);
+  const lines = [
+    "What a guest sees when the host truncates the file under its memory",
+    "=".repeat(COLUMNS),
+    ...wrap(`${counted.join(", ")}: ${exitCodeText(exitCode)}.`, COLUMNS),
+    ...section("This is part of the run only", gaps),
+    ...section("Where it ran", [...machineLines(report), ...environment]),
+    ...section(
+      "Defects of this kernel that were seen",
+      findingsOf(report.results).map(({ id, text, source, cases }) => {
+        return `${id} (${plural(cases.length, "case")}): ${text} [${source}]`;
+      }),
+    ),
+    ...section("Which properties hold (cases that decided it)", scoreLines(report)),
+    ...full.flatMap(caseText),
+    ...section(
+      "Not shown in full",
+      others.map((result) => `${caseTitle(result)}: ${result.verdict.reason}`),
+    ),
+  ];
+  return `${lines.map((line) => line.trimEnd()).join("\n")}\n`;
+}

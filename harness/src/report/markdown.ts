@@ -1,0 +1,111 @@
+/** The report as Markdown: what a pull request shows of a run (`$GITHUB_STEP_SUMMARY`). */
+import { replayCommand } from "../run/plan.ts";
+import type { CaseResult } from "../run/runner.ts";
+import { exitCodeText, needsAttention, verdictKinds } from "../verdict.ts";
+import { cellLines, glyphs } from "./cells.ts";
+import { findingsOf } from "./findings.ts";
+import { engineNamer, type Report } from "./report.ts";
+import { caseTitle, plural, scoreText } from "./text.ts";
+
+/** GitHub shows a step's summary up to 1 MiB; a list of more cases than this helps nobody. */
+const CASES_LISTED_MAX = 50;
+
+/** Text that stays text: no markup, no cell or row of a table ends in it. */
+export function markdownEscape(text: string): string {
+  return text.replaceAll(/[\\`*_{}[\]<>#|~!&]/g, "\\$&").replaceAll(/\s+/g, " ");
+}
+
+/** Code that no backtick in it ends. */
+function code(text: string): string {
+  const longest = Math.max(0, ...[...text.matchAll(/`+/g)].map(([run]) => run.length));
+  const fence = "`".repeat(longest + 1);
+  const space = longest > 0 ? " " : "";
+  return `${fence}${space}${text.replaceAll(/\s+/g, " ").replaceAll("|", "\\|")}${space}${fence}`;
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): readonly string[] {
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  return [line(head), line(head.map(() => "---")), ...rows.map(line)];
+}
+
+function caseLines(result: CaseResult): readonly string[] {
+  const { verdict } = result;
+  return [
+    `- ${glyphs[verdict.kind]} **${markdownEscape(caseTitle(result))}**: ${verdict.kind}: ${markdownEscape(verdict.reason)}`,
+    `  ${code(replayCommand(result.planned))}`,
+  ];
+}
+
+function scorecardLines({ cells, proposals }: Report): readonly string[] {
+  const known = cells.filter(({ holds }) => holds !== "unknown");
+  const rows = [...new Set(known.map(({ property }) => property))];
+  if (rows.length === 0) return [];
+  const columns = proposals.map(({ id }) => id);
+  const cellText = (proposal: string, property: string): string => {
+    const cell = cells.find((one) => one.proposal === proposal && one.property === property);
+    return cell === undefined ? "" : markdownEscape(scoreText(cell));
+  };
+  return [
+    "",
+    "### Scorecard: does the property hold?",
+    "",
+    ...table(
+      ["property", ...columns.map(markdownEscape)],
+      rows.map((property) => [markdownEscape(property), ...columns.map((id) => cellText(id, property))]),
+    ),
+    "",
+    "In brackets: cases that decided it.",
+  ];
+}
+
+function matrixLines(report: Report): readonly string[] {
+  const nameOf = engineNamer(report.results);
+  const ran = report.results.filter(({ verdict }) => verdict.kind !== "skip");
+  if (ran.length === 0) return [];
+  const rows = ran.map((result) => [
+    markdownEscape(result.planned.scenario.id),
+    markdownEscape(result.planned.proposal.id),
+    markdownEscape(nameOf(result)),
+    markdownEscape(
+      cellLines(result)
+        .map((line) => line.trim())
+        .join(" "),
+    ),
+  ]);
+  return [
+    "",
+    `<details><summary>All ${plural(ran.length, "case")}</summary>`,
+    "",
+    ...table(["scenario", "proposal", "engine", "seen"], rows),
+    "",
+    "</details>",
+  ];
+}
+
+export function markdownText(report: Report): string {
+  const { counts, exitCode, gaps, runs } = report;
+  const counted = verdictKinds.filter((kind) => counts[kind] > 0).map((kind) => `${counts[kind]} ${kind}`);
+  const attention = report.results.filter(({ verdict }) => needsAttention(verdict.kind));
+  const findings = findingsOf(report.results);
+  const more = attention.length - CASES_LISTED_MAX;
+  const lines = [
+    `## daxfault: ${exitCodeText(exitCode)}`,
+    "",
+    `${counted.join(", ")}.`,
+    ...runs.map(
+      ({ kernel, kvmBackend, node }) =>
+        `Linux ${markdownEscape(kernel)}, ${markdownEscape(kvmBackend ?? "no KVM")}, Node ${markdownEscape(node)}.`,
+    ),
+    ...(gaps.length === 0 ? [] : ["", `**Part of the run only:** ${markdownEscape(gaps.join("; "))}.`]),
+    ...(attention.length === 0 ? [] : ["", "### Not as expected, or without proof", ""]),
+    ...attention.slice(0, CASES_LISTED_MAX).flatMap(caseLines),
+    ...(more > 0 ? [`- and ${plural(more, "more case")}`] : []),
+    ...(findings.length === 0 ? [] : ["", "### Defects of this kernel that were seen", ""]),
+    ...findings.map(({ id, text, source, cases }) => {
+      return `- **${markdownEscape(id)}** (${plural(cases.length, "case")}): ${markdownEscape(text)} (${markdownEscape(source)})`;
+    }),
+    ...scorecardLines(report),
+    ...matrixLines(report),
+  ];
+  return `${lines.join("\n")}\n`;
+}

@@ -1,0 +1,153 @@
+/** The lines of `run --json`, as read: one type a line, `type` first. `jsonl.ts` has their schema and writes them. */
+import type { Attestation, EngineName, Exhaustiveness } from "../evidence.ts";
+import type { Counts, InconclusiveCause, VerdictKind } from "../verdict.ts";
+import type { EventKind } from "../vocabulary.ts";
+
+/** What is known of a run before its first case. */
+export type RunInfo = {
+  readonly version: string;
+  readonly startedAt: string;
+  readonly kernel: string;
+  readonly node: string;
+  readonly pageSize: number;
+  readonly kvmBackend: string | null;
+  readonly runDirectory: string;
+  readonly fileSystem: string;
+  /** What this run was to do, after sharding. */
+  readonly cases: number;
+  readonly jobs: number;
+  readonly timeoutMs: number;
+  readonly repeat: number;
+  readonly shard: { readonly index: number; readonly count: number } | null;
+  readonly attestations: readonly Attestation[];
+};
+
+export type ScenarioRecord = {
+  readonly id: string;
+  readonly hash: string;
+  /** The scenario as its file would write it, expanded. */
+  readonly source: Readonly<Record<string, unknown>>;
+};
+
+export type ProposalRecord = {
+  readonly id: string;
+  readonly title: string;
+  readonly kvm: string;
+  readonly vmm: string;
+  readonly guest: string;
+  readonly server: string;
+  readonly lapic: "user" | "kernel" | null;
+};
+
+/** "0x..", 64 bits. */
+type HexText = string;
+type Texts = Readonly<Record<string, string>>;
+
+export type PlaceRecord = {
+  readonly rip: HexText;
+  readonly cpl: number;
+  readonly gva: HexText;
+  readonly gpa: HexText | null;
+  readonly hva: HexText | null;
+};
+
+export type VmmRecord = {
+  readonly state: string;
+  readonly faultsPerSecond: number | null;
+  readonly at: PlaceRecord | null;
+};
+
+export type ObservationsRecord = {
+  readonly accesses: Readonly<Record<string, Texts>>;
+  readonly host: Readonly<Record<string, Texts>>;
+  readonly vmm: readonly VmmRecord[] | null;
+  readonly guestKernel: "alive" | "oops" | "panic" | null;
+  readonly bystanders: Readonly<Record<string, "progress" | "starved">>;
+};
+
+export type CaseRecord = {
+  readonly scenario: string;
+  readonly scenarioHash: string;
+  readonly proposal: string;
+  readonly engine: EngineName;
+  readonly verdict: {
+    readonly kind: VerdictKind;
+    readonly cause?: InconclusiveCause | undefined;
+    readonly reason: string;
+  };
+  readonly expectation: {
+    readonly rule: string;
+    readonly outcome: {
+      readonly vmm?: readonly string[] | undefined;
+      readonly accesses: Texts;
+      readonly host: Texts;
+      readonly bystanders: Texts;
+    };
+    readonly better: readonly string[];
+    readonly defect: { readonly id: string; readonly text: string; readonly source: string } | null;
+  } | null;
+  /** Why there is no evidence although the case ran. */
+  readonly failure: { readonly kind: "timeout" | "engine-error"; readonly message: string } | null;
+  /** For a skipped case: what would mend it. */
+  readonly fix: string | null;
+  readonly outcomes: readonly {
+    readonly text: string;
+    readonly verdict: VerdictKind;
+    readonly count: number;
+  }[];
+  readonly attestation: Attestation | null;
+  readonly exhaustiveness: Exhaustiveness | null;
+  readonly observations: ObservationsRecord | null;
+  readonly events: Readonly<Partial<Record<EventKind, number>>>;
+  readonly counters: Readonly<Record<string, HexText>>;
+  readonly trace: readonly {
+    readonly kind: EventKind;
+    readonly actor: string;
+    readonly atMs: number;
+    readonly gpa: HexText | null;
+    readonly detail: string;
+  }[];
+  readonly durationMs: number;
+  /** As the engine measured the run that the evidence is of. */
+  readonly engineMs: number | null;
+  /** What names the scenario on the command line: its id, or a file. */
+  readonly argument: string;
+  readonly replay: string;
+};
+
+export type ScoreRecord = {
+  readonly proposal: string;
+  readonly property: string;
+  readonly holds: "yes" | "no" | "partly" | "unknown" | "documented";
+  readonly cases: number;
+  readonly engines: readonly EngineName[];
+  readonly exhaustive: boolean;
+  readonly says: "yes" | "no" | null;
+  readonly source: string | null;
+};
+
+export type SummaryRecord = {
+  readonly counts: Counts;
+  readonly exitCode: number;
+  readonly interrupted: boolean;
+  readonly defects: readonly string[];
+  readonly durationMs: number;
+};
+
+/** A case as `run --list` has it. */
+export type PlannedRecord = {
+  readonly scenario: string;
+  readonly proposal: string;
+  readonly engine: EngineName;
+  /** null: it would run. */
+  readonly skip: string | null;
+};
+
+export type RecordLine =
+  | ({ readonly type: "run" } & RunInfo)
+  | ({ readonly type: "scenario" } & ScenarioRecord)
+  | ({ readonly type: "proposal" } & ProposalRecord)
+  | ({ readonly type: "case" } & CaseRecord)
+  | ({ readonly type: "score" } & ScoreRecord)
+  | ({ readonly type: "summary" } & SummaryRecord)
+  | ({ readonly type: "planned" } & PlannedRecord);

@@ -1,0 +1,229 @@
+/**
+ * The report: everything that the renderers show, made of recorded runs by one pure function.
+ * Runs of the same case are merged; shards that are missing and runs that broke off are named, never passed over.
+ */
+import type { Attestation, EngineName } from "../evidence.ts";
+import type { DocumentedCell } from "../kinds.ts";
+import { type Proposal, proposals as presets } from "../proposal.ts";
+import type { CaseResult } from "../run/runner.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import { type ScoreCell, type ScoredCase, scorecard } from "../scorecard.ts";
+import { type Counts, countVerdicts, exitCodeOf, exitCodes } from "../verdict.ts";
+import { RecordError, type RecordedRun } from "./decode.ts";
+import { mergeRuns } from "./outcome.ts";
+import type { RunInfo } from "./records.ts";
+
+export type Report = {
+  /** One for `run`, several for merged runs; in the order given. */
+  readonly runs: readonly RunInfo[];
+  /** One a case and kernel, in the order in which the cases were first met. */
+  readonly results: readonly CaseResult[];
+  readonly scenarios: readonly Scenario[];
+  /** Those that ran, presets first. */
+  readonly proposals: readonly Proposal[];
+  readonly cells: readonly ScoreCell[];
+  readonly counts: Counts;
+  readonly exitCode: number;
+  /** Why this is part of what was to run only; empty: it is all of it. */
+  readonly gaps: readonly string[];
+  readonly defects: readonly string[];
+  readonly durationMs: number;
+};
+
+function attestationOf(result: CaseResult): Attestation | null {
+  return result.result?.kind === "evidence" ? result.result.evidence.attestation : null;
+}
+
+/** Runs are of the same case only on the same kernel: elsewhere they are a comparison, not a repetition. */
+function keyOf(result: CaseResult, info: RunInfo): string {
+  const { scenario, proposal, engine } = result.planned;
+  const attestation = attestationOf(result);
+  const kernel = attestation?.kernel ?? info.kernel;
+  const backend = attestation === null ? info.kvmBackend : attestation.kvmBackend;
+  // The model's answers do not depend on what it ran on.
+  const machine = engine === "model" ? "" : `${kernel} ${engine === "kvm" ? backend : ""}`;
+  return [scenario.id, proposal.id, engine, machine].join("\n");
+}
+
+function checkSame(runs: readonly RecordedRun[]): void {
+  const hashes = new Map<string, string>();
+  const axes = new Map<string, string>();
+  for (const { planned } of runs.flatMap(({ results }) => results)) {
+    const { scenario, proposal } = planned;
+    const hash = hashes.get(scenario.id) ?? scenario.hash;
+    if (hash !== scenario.hash) {
+      throw new RecordError(
+        `the runs have two texts of scenario ${scenario.id} (hashes ${hash}, ${scenario.hash})`,
+      );
+    }
+    hashes.set(scenario.id, hash);
+    const { kvm, vmm, guest, server, lapic } = proposal;
+    const point = [kvm, vmm, guest, server, lapic ?? "none"].join(", ");
+    const first = axes.get(proposal.id) ?? point;
+    if (first !== point)
+      throw new RecordError(`the runs mean two things by proposal ${proposal.id}: ${first}; ${point}`);
+    axes.set(proposal.id, point);
+  }
+}
+
+function mergeResults(runs: readonly RecordedRun[]): readonly CaseResult[] {
+  const groups = new Map<string, CaseResult[]>();
+  for (const { info, results } of runs) {
+    for (const result of results) {
+      const key = keyOf(result, info);
+      const group = groups.get(key) ?? [];
+      group.push(result);
+      groups.set(key, group);
+    }
+  }
+  return [...groups.values()].map(mergeRuns);
+}
+
+const engineOrder: readonly EngineName[] = ["model", "process", "kvm"];
+
+/** By scenario in the order of the plans, then proposal, then engine: cases are recorded as they end. */
+function inOrder(results: readonly CaseResult[], scenarioIds: readonly string[]): readonly CaseResult[] {
+  const scenarios = [...new Set(scenarioIds)];
+  const proposals = proposalsOf(results).map(({ id }) => id);
+  const rank = new Map(
+    results.map((result) => {
+      const { scenario, proposal, engine } = result.planned;
+      const row = scenarios.indexOf(scenario.id) * proposals.length + proposals.indexOf(proposal.id);
+      return [result, row * engineOrder.length + engineOrder.indexOf(engine)];
+    }),
+  );
+  return [...results].sort((a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0));
+}
+
+/** Which shards of a set are not among the runs. */
+function missingShards(runs: readonly RecordedRun[]): readonly string[] {
+  const sets = new Map<number, Set<number>>();
+  for (const { info } of runs) {
+    if (info.shard === null) continue;
+    const present = sets.get(info.shard.count) ?? new Set();
+    present.add(info.shard.index);
+    sets.set(info.shard.count, present);
+  }
+  return [...sets].flatMap(([count, present]) => {
+    const missing = Array.from({ length: count }, (_, index) => index + 1).filter(
+      (index) => !present.has(index),
+    );
+    // One shard alone is what its job was asked for.
+    if (missing.length === 0 || runs.length === 1) return [];
+    return [`shard ${missing.join(", ")} of ${count} is missing`];
+  });
+}
+
+function gapsOf(runs: readonly RecordedRun[]): readonly string[] {
+  const gaps: string[] = [];
+  for (const { info, results, end } of runs) {
+    const missing = info.cases - results.length;
+    const what = `${missing} of ${info.cases} cases of the run of ${info.startedAt} did not end`;
+    if (end === null) gaps.push(`${what}: it broke off`);
+    else if (end.interruptedBy !== null) gaps.push(`${what}: interrupted by ${end.interruptedBy}`);
+    else if (missing > 0) gaps.push(what);
+  }
+  return [...gaps, ...missingShards(runs)];
+}
+
+function exitCodeOfRuns(
+  runs: readonly RecordedRun[],
+  counts: Counts,
+  gaps: readonly string[],
+  defects: readonly string[],
+): number {
+  const interruption = runs.find(
+    ({ end }) => end?.interruptedBy === "SIGINT" || end?.interruptedBy === "SIGTERM",
+  );
+  if (interruption !== undefined) {
+    return interruption.end?.interruptedBy === "SIGINT" ? exitCodes.interrupted : exitCodes.terminated;
+  }
+  if (defects.length > 0) return exitCodes.defect;
+  const code = exitCodeOf(counts);
+  return code === exitCodes.ok && gaps.length > 0 ? exitCodes.inconclusive : code;
+}
+
+function scored(results: readonly CaseResult[]): readonly ScoredCase[] {
+  return results.flatMap(({ planned, verdict, result }) =>
+    result?.kind === "evidence"
+      ? [
+          {
+            scenario: planned.scenario,
+            proposal: planned.proposal.id,
+            engine: planned.engine,
+            verdict: verdict.kind,
+            evidence: result.evidence,
+          },
+        ]
+      : [],
+  );
+}
+
+function uniqueById<Item extends { readonly id: string }>(items: readonly Item[]): readonly Item[] {
+  return [...new Map(items.map((item) => [item.id, item])).values()];
+}
+
+/** The proposals of these cases: presets in their order, then the others as they come. */
+export function proposalsOf(results: readonly CaseResult[]): readonly Proposal[] {
+  const found = uniqueById(results.map(({ planned }) => planned.proposal));
+  const rank = (id: string): number => {
+    const index = presets.findIndex((preset) => preset.id === id);
+    return index < 0 ? presets.length : index;
+  };
+  return [...found].sort((a, b) => rank(a.id) - rank(b.id));
+}
+
+export function scenariosOf(results: readonly CaseResult[]): readonly Scenario[] {
+  return uniqueById(results.map(({ planned }) => planned.scenario));
+}
+
+/** What an engine is called in this report: with its kernel where the report has it on several. */
+export function engineNamer(results: readonly CaseResult[]): (result: CaseResult) => string {
+  const kernels = new Map<string, Set<string>>();
+  const machineOf = (result: CaseResult): string => {
+    const attestation = attestationOf(result);
+    if (attestation === null) return "";
+    return [attestation.kvmBackend, attestation.kernel].filter((part) => part !== null).join(" ");
+  };
+  for (const result of results) {
+    const machine = machineOf(result);
+    if (machine === "" || result.planned.engine === "model") continue;
+    const known = kernels.get(result.planned.engine) ?? new Set();
+    known.add(machine);
+    kernels.set(result.planned.engine, known);
+  }
+  return (result) => {
+    const { engine } = result.planned;
+    const machine = machineOf(result);
+    return (kernels.get(engine)?.size ?? 0) > 1 && machine !== "" ? `${engine} (${machine})` : engine;
+  };
+}
+
+/** Throws a RecordError where the runs contradict each other. */
+export function makeReport(runs: readonly RecordedRun[], documented: readonly DocumentedCell[]): Report {
+  checkSame(runs);
+  const results = inOrder(
+    mergeResults(runs),
+    runs.flatMap(({ scenarios }) => scenarios.map(({ id }) => id)),
+  );
+  const ran = results.filter(({ result }) => result !== null);
+  const counts = countVerdicts(results.map(({ verdict }) => verdict));
+  const gaps = gapsOf(runs);
+  const defects = runs.flatMap(({ end }) => end?.defects ?? []);
+  return {
+    runs: runs.map(({ info }) => info),
+    results,
+    scenarios: scenariosOf(results),
+    proposals: proposalsOf(ran),
+    cells: scorecard(
+      proposalsOf(ran).map(({ id }) => id),
+      scored(results),
+      documented,
+    ),
+    counts,
+    exitCode: exitCodeOfRuns(runs, counts, gaps, defects),
+    gaps,
+    defects,
+    durationMs: runs.reduce((sum, { end }) => sum + (end?.durationMs ?? 0), 0),
+  };
+}

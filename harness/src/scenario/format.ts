@@ -1,0 +1,75 @@
+/** A scenario as its file writes it: the reverse of `parse.ts`. Used by recorded runs, reports and reproductions. */
+import { hex } from "./number.ts";
+import type { Actor, GuestStep, HostStep, Scenario, VmmStep, Witness } from "./scenario.ts";
+
+/** As people write it: `truncate 0`, not `truncate 0x0`. */
+function numberText(value: bigint): string {
+  return value < 10n ? value.toString() : hex(value);
+}
+
+/** `load 0x1000 8`. */
+export function stepText(step: GuestStep | HostStep | VmmStep): string {
+  switch (step.verb) {
+    case "load":
+    case "atomic":
+    case "copy-from":
+      return `${step.verb} ${numberText(step.offset)} ${step.size}`;
+    case "store":
+    case "copy-to":
+      return `${step.verb} ${numberText(step.offset)} ${step.size} ${numberText(step.value)}`;
+    case "fetch":
+      return `fetch ${numberText(step.offset)}`;
+    case "kernel-read":
+      return [`kernel-read ${numberText(step.offset)} ${step.size}`, ...step.options].join(" ");
+    case "kernel-write":
+      return [
+        `kernel-write ${numberText(step.offset)} ${step.size} ${numberText(step.value)}`,
+        ...step.options,
+      ].join(" ");
+    case "truncate":
+      return `truncate ${numberText(step.size)}`;
+    case "punch":
+      return `punch ${numberText(step.offset)} ${numberText(step.length)}`;
+    case "signal":
+    case "await":
+      return `${step.verb} ${step.name}`;
+    case "rename-over":
+    case "unlink":
+    case "resume":
+    case "count":
+      return step.verb;
+  }
+}
+
+export function witnessText({ subject, label, is }: Witness): string {
+  return `${subject}.${label} is ${is}`;
+}
+
+function actorSource(actor: Actor): object {
+  return { ...actor, steps: actor.steps.map(stepText) };
+}
+
+/** JSON that `parseScenarios` reads back as this scenario. Nothing is left to defaults. */
+export function scenarioSource(scenario: Scenario): Readonly<Record<string, unknown>> {
+  const { id, purpose, layout, backing, window, actors, witness, properties, proposals, needs } = scenario;
+  return {
+    id,
+    purpose,
+    layout,
+    backing: { ...backing, size: hex(backing.size) },
+    ...(layout === "nvdimm"
+      ? {}
+      : {
+          window: window.map(({ fileOffset, at, length }) => ({
+            file: hex(fileOffset),
+            at: hex(at),
+            length: hex(length),
+          })),
+        }),
+    actors: Object.fromEntries(Object.entries(actors).map(([name, actor]) => [name, actorSource(actor)])),
+    witness: witness.map(witnessText),
+    properties,
+    proposals,
+    needs,
+  };
+}

@@ -1,0 +1,153 @@
+/** What is written is read back as it was: the report of a recorded run is the report of the run. */
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import type { TraceEvent } from "../../src/evidence.ts";
+import { decodeRuns } from "../../src/report/decode.ts";
+import { scenarioSource } from "../../src/scenario/format.ts";
+import { loadScenarios } from "../../src/scenario/load.ts";
+import { parseScenarios } from "../../src/scenario/parse.ts";
+import type { Scenario } from "../../src/scenario/scenario.ts";
+import { inconclusiveCauses, type Verdict } from "../../src/verdict.ts";
+import { type Access, eventKinds, type FaultPlace, type HostStep, type Vmm } from "../../src/vocabulary.ts";
+import { evidenceWith, expectationWith } from "../support/evidence.ts";
+import { linesOf, recordedWith, resultWith } from "../support/results.ts";
+
+const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
+const access: fc.Arbitrary<Access> = fc.oneof(
+  fc.record({ kind: fc.constantFrom("value" as const, "stale" as const), value: u64 }),
+  fc.record({
+    kind: fc.constant("sigbus" as const),
+    code: fc.constantFrom("BUS_ADRERR" as const, "BUS_MCEERR_AR" as const, "unobserved" as const),
+  }),
+  fc.record({ kind: fc.constantFrom("zero", "efault", "killed", "hung", "not-reached") }),
+) as fc.Arbitrary<Access>;
+const hostStep: fc.Arbitrary<HostStep> = fc.oneof(
+  fc.constant({ kind: "done" as const }),
+  fc.integer({ min: 0, max: 100_000 }).map((tenths) => ({ kind: "delayed" as const, ms: tenths / 10 })),
+  fc.constantFrom("ETXTBSY", "EPERM").map((errno) => ({ kind: "denied" as const, errno })),
+);
+const place: fc.Arbitrary<FaultPlace | null> = fc.option(
+  fc.record({
+    rip: u64,
+    cpl: fc.constantFrom(0, 3),
+    gva: u64,
+    gpa: fc.option(u64),
+    hva: fc.option(u64),
+  }),
+);
+const vmm: fc.Arbitrary<Vmm> = fc.oneof(
+  fc.constant({ kind: "running" as const }),
+  fc.record({
+    kind: fc.constant("stopped" as const),
+    reason: fc.constantFrom("efault" as const, "memory-fault" as const, "mmio" as const),
+    at: place,
+  }),
+  fc.constant({ kind: "killed" as const, signal: "SIGBUS" }),
+  fc.record({
+    kind: fc.constant("looping" as const),
+    faultsPerSecond: fc
+      .double({ min: 0, max: 1e6, noNaN: true, noDefaultInfinity: true })
+      .map((rate) => rate + 0),
+    at: place,
+  }),
+);
+const trace: fc.Arbitrary<readonly TraceEvent[]> = fc.array(
+  fc.record({
+    kind: fc.constantFrom(...eventKinds),
+    actor: fc.string(),
+    atMs: fc.integer({ min: 0 }),
+    gpa: fc.option(u64),
+    detail: fc.string(),
+  }),
+);
+const verdict: fc.Arbitrary<Verdict> = fc.oneof(
+  fc.record({ kind: fc.constantFrom("pass", "fail", "xfail", "xpass"), reason: fc.string() }),
+  fc.record({
+    kind: fc.constant("inconclusive"),
+    cause: fc.constantFrom(...inconclusiveCauses),
+    reason: fc.string(),
+  }),
+) as fc.Arbitrary<Verdict>;
+
+const scenario = loadScenarios()[0] as Scenario;
+
+describe("decodeRuns", () => {
+  it("gives back every result as it was recorded", () => {
+    const results = fc
+      .record({
+        verdict,
+        first: access,
+        step: hostStep,
+        vmm: fc.option(fc.array(vmm, { minLength: 1 })),
+        trace,
+        counter: u64,
+        outcome: fc.string(),
+        count: fc.integer({ min: 1 }),
+      })
+      .map((one) => ({
+        ...resultWith({
+          scenario,
+          verdict: one.verdict,
+          expectation: expectationWith({ defect: { id: "d", text: "t", source: "s" } }),
+          evidence: evidenceWith({
+            observations: {
+              accesses: { victim: { "load#1": one.first, "load#2": { kind: "hung" } } },
+              host: { host: { "truncate#1": one.step } },
+              vmm: one.vmm,
+            },
+            trace: one.trace,
+            counters: { pf_taken: one.counter },
+          }),
+        }),
+        outcomes: [{ text: one.outcome, verdict: one.verdict.kind, count: one.count }],
+      }));
+    fc.assert(
+      fc.property(results, (result) => {
+        const run = recordedWith([result]);
+        const [decoded] = decodeRuns(linesOf(run), "test");
+        expect(decoded?.results).toEqual([result]);
+        expect(decoded?.info).toEqual(run.info);
+        expect(decoded?.end).toBeNull();
+      }),
+    );
+  });
+
+  it.each([
+    ["a skipped case", resultWith({ scenario, verdict: { kind: "skip", reason: "no KVM" } })],
+    [
+      "a case without evidence",
+      resultWith({
+        scenario,
+        evidence: null,
+        expectation: null,
+        verdict: { kind: "inconclusive", cause: "timeout", reason: "too long" },
+      }),
+    ],
+  ])("gives back %s", (_what, result) => {
+    const planned = { ...result.planned, support: result.planned.support };
+    const expected = result.verdict.kind === "skip" ? { ...result, planned } : result;
+    expect(decodeRuns(linesOf(recordedWith([result])), "test")[0]?.results).toEqual([expected]);
+  });
+
+  it("names the line of what it cannot read", () => {
+    const lines = linesOf(recordedWith([resultWith({ scenario })]));
+    const [run, proposal, definition, one] = lines as Record<string, unknown>[];
+    expect(() => decodeRuns([run, { type: "case" }], "f")).toThrow("f:2: not a line of daxfault run --json");
+    expect(() => decodeRuns([proposal], "f")).toThrow("f:1: proposal before the line of type run");
+    expect(() => decodeRuns([run, proposal, one], "f")).toThrow("f:3: a case of scenario");
+    expect(() => decodeRuns([run, proposal, { ...definition, hash: "000000000000" }], "f")).toThrow(
+      "f:3: the recorded text of",
+    );
+    const strange = {
+      ...one,
+      observations: { ...(one?.observations as object), host: { h: { "truncate#1": "gone" } } },
+    };
+    expect(() => decodeRuns([run, proposal, definition, strange], "f")).toThrow('f:4: "gone" is no word');
+  });
+});
+
+describe("scenarioSource", () => {
+  it.each(loadScenarios().map((one) => [one.id, one] as const))("%s reads back as itself", (_id, one) => {
+    expect(parseScenarios(JSON.stringify(scenarioSource(one)), "x")).toEqual([one]);
+  });
+});
