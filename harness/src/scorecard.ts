@@ -33,7 +33,8 @@ export type ScoredCase = {
   readonly evidence: Evidence;
 };
 
-type Decision = { readonly finding: Exclude<Finding, "unknown">; readonly scored: ScoredCase };
+/** What one case says of a property. */
+export type Decision = { readonly finding: Exclude<Finding, "unknown">; readonly scored: ScoredCase };
 
 /** Evidence that proves nothing decides nothing, nor does a peculiarity of one backend (errata) speak for a proposal. */
 function decides(verdict: VerdictKind): boolean {
@@ -49,7 +50,8 @@ function decides(verdict: VerdictKind): boolean {
   }
 }
 
-function decisionsOn(propertyId: string, cases: readonly ScoredCase[]): readonly Decision[] {
+/** What those of the cases say that decide the property. */
+export function decisionsOn(propertyId: string, cases: readonly ScoredCase[]): readonly Decision[] {
   const property = properties.find(({ id }) => id === propertyId);
   const decisions: Decision[] = [];
   for (const scored of cases) {

@@ -1,7 +1,7 @@
 /** The files that a report can be written to, by option. Each renderer is loaded only when it is asked for. */
 import type { Report } from "./report.ts";
 
-export type FormatName = "junit" | "ktap" | "markdown" | "text";
+export type FormatName = "junit" | "ktap" | "markdown" | "html" | "text";
 
 export type Format = {
   readonly name: FormatName;
@@ -11,6 +11,11 @@ export type Format = {
 };
 
 export const formats: readonly Format[] = [
+  {
+    name: "html",
+    help: "write a report of one file for a browser",
+    render: async (report) => (await import("./html/page.ts")).htmlPage(report),
+  },
   {
     name: "text",
     help: "write a report for a mailing list, 72 columns",

@@ -143,20 +143,11 @@ function exitCodeOfRuns(
   return code === exitCodes.ok && gaps.length > 0 ? exitCodes.inconclusive : code;
 }
 
-function scored(results: readonly CaseResult[]): readonly ScoredCase[] {
-  return results.flatMap(({ planned, verdict, result }) =>
-    result?.kind === "evidence"
-      ? [
-          {
-            scenario: planned.scenario,
-            proposal: planned.proposal.id,
-            engine: planned.engine,
-            verdict: verdict.kind,
-            evidence: result.evidence,
-          },
-        ]
-      : [],
-  );
+/** The case as the scorecard looks at it; null without evidence. */
+export function scoredCase({ planned, verdict, result }: CaseResult): ScoredCase | null {
+  if (result?.kind !== "evidence") return null;
+  const { scenario, proposal, engine } = planned;
+  return { scenario, proposal: proposal.id, engine, verdict: verdict.kind, evidence: result.evidence };
 }
 
 function uniqueById<Item extends { readonly id: string }>(items: readonly Item[]): readonly Item[] {
@@ -217,7 +208,7 @@ export function makeReport(runs: readonly RecordedRun[], documented: readonly Do
     proposals: proposalsOf(ran),
     cells: scorecard(
       proposalsOf(ran).map(({ id }) => id),
-      scored(results),
+      results.map(scoredCase).filter((one) => one !== null),
       documented,
     ),
     counts,

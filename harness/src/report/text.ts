@@ -9,7 +9,7 @@ import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import type { ScoreCell } from "../scorecard.ts";
-import { exitCodeText, needsAttention, type VerdictKind } from "../verdict.ts";
+import { exitCodes, exitCodeText, needsAttention, type VerdictKind } from "../verdict.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { findingsOf } from "./findings.ts";
 import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
@@ -296,11 +296,16 @@ export function summaryText({ counts, exitCode, durationMs }: Report, style: Sty
   return `${total} in ${(durationMs / 1000).toFixed(1)} s. Exit code ${exitCode}: ${exitCodeText(exitCode)}.`;
 }
 
+function gapTitle({ exitCode }: Report): string {
+  const isInterrupted = exitCode === exitCodes.interrupted || exitCode === exitCodes.terminated;
+  return isInterrupted ? "Interrupted, this is part of the run only" : "This is part of the run only";
+}
+
 /** Everything after the last case. */
 export function reportText(report: Report, style: Style): string {
   const { results, cells, gaps } = report;
   const parts = [
-    gaps.length === 0 ? null : `${style.bold("This is part of the run only:")} ${gaps.join("; ")}.`,
+    gaps.length === 0 ? null : `${style.bold(`${gapTitle(report)}:`)} ${gaps.join("; ")}.`,
     tableText(results, style),
     skippedText(results, style),
     deviationsText(results, style),

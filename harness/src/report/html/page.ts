@@ -1,0 +1,154 @@
+/**
+ * The report as one HTML file: no network, no font, no image from elsewhere; readable without JavaScript.
+ * A content security policy lets only the page's own style sheet and script work, whatever a recorded run contains.
+ */
+import { createHash } from "node:crypto";
+import { replayCommand } from "../../run/plan.ts";
+import { exitCodeText, type VerdictKind, verdictKinds } from "../../verdict.ts";
+import { glyphs } from "../cells.ts";
+import { findingsOf } from "../findings.ts";
+import { type Markup, markup, trusted } from "../markup.ts";
+import type { RunInfo } from "../records.ts";
+import type { Report } from "../report.ts";
+import { caseTitle, plural } from "../text.ts";
+import { caseBlock, caseIds, caseLinks, commandMarkup } from "./cases.ts";
+import { faultRates, latencies, plotFigure } from "./plots.ts";
+import { script } from "./script.ts";
+import { css } from "./style.ts";
+import { matrixMarkup, scorecardMarkup, shortText } from "./tables.ts";
+
+const meanings: Readonly<Record<VerdictKind, string>> = {
+  pass: "as expected of this kernel: where a hang is expected, seeing it is a pass",
+  fail: "something else than expected",
+  xfail: "a known deviation of this kernel or backend",
+  xpass: "better than expected: a defect or a known deviation is gone",
+  skip: "cannot run here, with the reason",
+  inconclusive: "proves nothing: a witness is missing, a time-out, not what was asked for",
+};
+
+function policy(): string {
+  const hash = createHash("sha256").update(script).digest("base64");
+  return `default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'`;
+}
+
+function section(id: string, title: string, content: Markup | null): Markup {
+  if (content === null) return markup``;
+  return markup`<section aria-labelledby="${id}"><h2 id="${id}">${title}</h2>${content}</section>
+`;
+}
+
+function chips({ counts }: Report): Markup {
+  const items = verdictKinds
+    .filter((kind) => counts[kind] > 0)
+    .map(
+      (kind) =>
+        markup`<li class="chip ${kind}"><span aria-hidden="true">${glyphs[kind]} </span>${counts[kind]} ${kind}</li>`,
+    );
+  return markup`<ul class="chips" aria-label="Verdicts">${items}</ul>`;
+}
+
+function headMarkup(report: Report): Markup {
+  const { runs, gaps, exitCode, defects, durationMs } = report;
+  const machines = runs.map(
+    ({ kernel, kvmBackend, startedAt, version }) =>
+      markup`<p class="soft">Linux ${kernel}, ${kvmBackend ?? "no KVM"}; daxfault ${version}, ${startedAt}</p>`,
+  );
+  const warnings = [
+    ...gaps.map((gap) => markup`<p>${gap}</p>`),
+    ...defects.map((defect) => markup`<p>Defect of daxfault: ${defect}</p>`),
+  ];
+  return markup`<header><h1>What a guest sees when the host truncates the file under its memory</h1>
+<p><b>${exitCodeText(exitCode)}</b>, ${plural(report.results.length, "case")} in ${(durationMs / 1000).toFixed(1)} s</p>${chips(report)}${machines}
+${warnings.length === 0 ? null : markup`<div class="banner" role="status"><b>This is part of the run only.</b>${warnings}</div>`}
+<nav aria-label="Sections"><ul><li><a href="#findings">Findings</a></li><li><a href="#scorecard">Scorecard</a></li><li><a href="#matrix">Matrix</a></li><li><a href="#plots">Plots</a></li><li><a href="#cases">Cases</a></li><li><a href="#attestation">Attestation</a></li></ul></nav></header>
+`;
+}
+
+function findingsMarkup({ results }: Report, ids: ReturnType<typeof caseIds>): Markup {
+  const findings = findingsOf(results);
+  const attention = results.filter(({ verdict }) => ["fail", "xpass", "inconclusive"].includes(verdict.kind));
+  const blocks = findings.map(({ id, text, source, cases }) => {
+    const [first] = cases;
+    return markup`<div class="finding"><p><b>${id}</b> (${plural(cases.length, "case")}): ${text}</p><p class="soft">${source}</p>
+${first === undefined ? null : commandMarkup(replayCommand(first.planned))}<details><summary>The ${plural(cases.length, "case")}</summary>${caseLinks(cases, ids)}</details></div>`;
+  });
+  const unexpected =
+    attention.length === 0
+      ? markup`<p>Nothing is unexpected, and every case that ran proves something.</p>`
+      : markup`<h3>Not as expected, or without proof</h3>${caseLinks(attention, ids)}`;
+  return markup`${unexpected}${findings.length === 0 ? null : markup`<h3>Defects of this kernel that were seen, as expected of it</h3>`}${blocks}`;
+}
+
+async function plotsMarkup({ results, proposals }: Report): Promise<Markup | null> {
+  const order = proposals.map(({ id }) => id);
+  const plots = [
+    await plotFigure(faultRates(results), order, {
+      title: "How fast a hung vCPU faults",
+      axis: "page faults a second (log)",
+      group: "engine",
+    }),
+    await plotFigure(latencies(results), order, {
+      title: "From the truncation to its first consequence",
+      axis: "milliseconds (log)",
+      group: "first consequence",
+    }),
+  ].filter((plot) => plot !== null);
+  return plots.length === 0 ? null : markup`${plots}`;
+}
+
+function filters(report: Report): Markup {
+  const boxes = verdictKinds
+    .filter((kind) => report.counts[kind] > 0)
+    .map(
+      (kind) => markup`<label><input type="checkbox" name="verdict" value="${kind}" checked> ${kind}</label>`,
+    );
+  return markup`<form id="filters" class="filters" hidden><label>Find <input type="search" name="text" placeholder="scenario, proposal, engine, outcome"></label>${boxes}<output id="shown"></output></form>`;
+}
+
+function attestationTable(info: RunInfo): Markup {
+  const rows: (readonly [string, string])[] = [
+    ["daxfault", info.version],
+    ["started", info.startedAt],
+    ["Linux", info.kernel],
+    ["KVM backend", info.kvmBackend ?? "none"],
+    ["Node", info.node],
+    ["page size", `${info.pageSize} bytes`],
+    ["files", `${info.runDirectory} on ${info.fileSystem}`],
+    [
+      "cases",
+      `${info.cases}, ${info.jobs} at a time, limit ${info.timeoutMs / 1000} s each, ${info.repeat} run(s) each`,
+    ],
+    ["shard", info.shard === null ? "all" : `${info.shard.index} of ${info.shard.count}`],
+    ...info.attestations
+      .filter(({ kvmBackend }) => kvmBackend !== null)
+      .map(({ engine, capabilities }): readonly [string, string] => [
+        `capabilities (${engine})`,
+        Object.entries(capabilities)
+          .map(([name, value]) => `${name.replace("KVM_CAP_", "")}=${value}`)
+          .join(" "),
+      ]),
+  ];
+  const body = rows.map(([name, value]) => markup`<tr><th scope="row">${name}</th><td>${value}</td></tr>`);
+  return markup`<div class="scroll" tabindex="0" role="region" aria-label="Attestation"><table><tbody>${body}</tbody></table></div>`;
+}
+
+function legend(): Markup {
+  const items = verdictKinds.map(
+    (kind) => markup`<li><span class="chip ${kind}">${glyphs[kind]} ${kind}</span> ${meanings[kind]}</li>`,
+  );
+  return markup`<ul>${items}</ul>`;
+}
+
+export async function htmlPage(report: Report): Promise<string> {
+  const ids = caseIds(report.results);
+  const blocks = report.results.map((result) => caseBlock(result, ids.get(result) ?? "", shortText(result)));
+  const title =
+    report.results.length === 1 && report.results[0] !== undefined ? caseTitle(report.results[0]) : "report";
+  const main = markup`<main id="main">
+${section("findings", "Findings", findingsMarkup(report, ids))}${section("scorecard", "Scorecard: does the property hold?", scorecardMarkup(report, ids))}${section("matrix", "Matrix: what was seen", matrixMarkup(report, ids))}${section("plots", "Plots", await plotsMarkup(report))}${section("cases", "Cases", markup`${filters(report)}${blocks}`)}${section("attestation", "Attestation", markup`${report.runs.map(attestationTable)}`)}${section("legend", "How to read it", legend())}</main>`;
+  const page = markup`<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="${policy()}"><title>daxfault: ${title}</title><style>${trusted(css)}</style></head>
+<body><a class="skip-link" href="#main">Skip to the content</a>${headMarkup(report)}${main}<footer><p>Made by daxfault from recorded evidence. No part of this page comes from the network.</p></footer>
+<div id="live" role="status" aria-live="polite" class="soft"></div><script>${trusted(script)}</script></body></html>`;
+  return `<!doctype html>\n${page.html}\n`;
+}

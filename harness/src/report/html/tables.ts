@@ -1,0 +1,100 @@
+/** The scorecard, of which every cell opens to the cases behind it, and the matrix scenario x proposal x engine. */
+import { type Finding, properties } from "../../properties.ts";
+import type { CaseResult } from "../../run/runner.ts";
+import { decisionsOn, type ScoreCell, type ScoredCase } from "../../scorecard.ts";
+import { cellLines, glyphs } from "../cells.ts";
+import { type Markup, markup } from "../markup.ts";
+import { engineNamer, type Report, scoredCase } from "../report.ts";
+import { scoreText } from "../text.ts";
+import { type CaseIds, caseLinks, countText } from "./cases.ts";
+
+/** What the case showed, in one line. */
+export function shortText(result: CaseResult): string {
+  return cellLines(result)
+    .map((line) => line.trim())
+    .join(" ")
+    .replace(/^\S+ /, "");
+}
+
+type Behind = { readonly finding: Finding; readonly result: CaseResult };
+
+/** The cases that decided a cell, with what each said. */
+function casesBehind(cell: ScoreCell, scored: ReadonlyMap<ScoredCase, CaseResult>): readonly Behind[] {
+  const candidates = [...scored.keys()].filter(({ proposal }) => proposal === cell.proposal);
+  return decisionsOn(cell.property, candidates).flatMap(({ finding, scored: one }) => {
+    const result = scored.get(one);
+    return result === undefined ? [] : [{ finding, result }];
+  });
+}
+
+function popoverOf(cell: ScoreCell, id: string, behind: readonly Behind[], ids: CaseIds): Markup {
+  const title = properties.find((property) => property.id === cell.property)?.title ?? "";
+  const groups = (["no", "yes"] as const).map((word) => {
+    const results = behind.filter(({ finding }) => finding === word).map(({ result }) => result);
+    if (results.length === 0) return markup``;
+    return markup`<h3>${word}: ${countText(results)}</h3>${caseLinks(results, ids)}`;
+  });
+  const source =
+    cell.source === null ? null : markup`<p>Not decided by a case. Documented: ${cell.source}</p>`;
+  const how =
+    behind.length === 0
+      ? null
+      : markup`<p class="soft">${cell.exhaustive ? "Every interleaving of the model was looked at." : "Seen in the runs below; other runs may differ."}</p>`;
+  return markup`<div popover id="${id}"><b>${cell.property} x ${cell.proposal}</b><p>${title}</p>${how}${groups}${source}</div>`;
+}
+
+export function scorecardMarkup(report: Report, ids: CaseIds): Markup | null {
+  const { cells, proposals } = report;
+  const known = new Set(cells.filter(({ holds }) => holds !== "unknown").map(({ property }) => property));
+  if (known.size === 0) return null;
+  const scored = new Map(
+    report.results.flatMap((result) => {
+      const one = scoredCase(result);
+      return one === null ? [] : [[one, result] as const];
+    }),
+  );
+  const popovers: Markup[] = [];
+  const cellMarkup = (proposal: string, property: string): Markup => {
+    const cell = cells.find((one) => one.proposal === proposal && one.property === property);
+    if (cell === undefined || cell.holds === "unknown") return markup`<td class="soft">·</td>`;
+    const id = `score-${popovers.length + 1}`;
+    popovers.push(popoverOf(cell, id, casesBehind(cell, scored), ids));
+    return markup`<td><button type="button" class="${cell.holds}" popovertarget="${id}">${scoreText(cell)}</button></td>`;
+  };
+  const rows = properties
+    .filter(({ id }) => known.has(id))
+    .map(
+      ({ id, title }) =>
+        markup`<tr><th scope="row" title="${title}">${id}</th>${proposals.map((proposal) => cellMarkup(proposal.id, id))}</tr>`,
+    );
+  const head = proposals.map(({ id, title }) => markup`<th scope="col" title="${title}">${id}</th>`);
+  const undecided = properties.filter(({ id }) => !known.has(id)).map(({ id }) => id);
+  return markup`<div class="scroll" tabindex="0" role="region" aria-label="Scorecard"><table><thead><tr><th scope="col">property</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>
+<p class="soft">In brackets: cases that decided it; press a cell to see them. · nothing that ran decides it.${undecided.length === 0 ? "" : ` Decided for no proposal: ${undecided.join(", ")}.`}</p>${popovers}`;
+}
+
+export function matrixMarkup(report: Report, ids: CaseIds): Markup | null {
+  const ran = report.results.filter(({ verdict }) => verdict.kind !== "skip");
+  if (ran.length === 0) return null;
+  const nameOf = engineNamer(report.results);
+  const byPlace = new Map<string, CaseResult[]>();
+  for (const result of ran) {
+    const key = `${result.planned.scenario.id}\n${result.planned.proposal.id}`;
+    byPlace.set(key, [...(byPlace.get(key) ?? []), result]);
+  }
+  const entry = (result: CaseResult): Markup => {
+    const { kind } = result.verdict;
+    return markup`<a class="cell ${kind}" href="#${ids.get(result) ?? ""}"><span aria-label="${kind}">${glyphs[kind]}</span> <b>${nameOf(result)}</b> ${shortText(result)}</a>`;
+  };
+  const rows = report.scenarios
+    .filter(({ id }) => ran.some(({ planned }) => planned.scenario.id === id))
+    .map(({ id, purpose }) => {
+      const cells = report.proposals.map(
+        (proposal) => markup`<td>${(byPlace.get(`${id}\n${proposal.id}`) ?? []).map(entry)}</td>`,
+      );
+      return markup`<tr><th scope="row" title="${purpose}">${id}</th>${cells}</tr>
+`;
+    });
+  const head = report.proposals.map(({ id, title }) => markup`<th scope="col" title="${title}">${id}</th>`);
+  return markup`<div class="scroll" tabindex="0" role="region" aria-label="Matrix of scenarios and proposals"><table class="wide"><thead><tr><th scope="col">scenario</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>`;
+}
