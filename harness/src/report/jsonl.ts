@@ -88,6 +88,7 @@ const outcomeShape = z.strictObject({
   accesses: z.record(z.string(), z.string()),
   host: z.record(z.string(), z.string()),
   bystanders: z.record(z.string(), z.string()),
+  events: z.partialRecord(z.enum(eventKinds), z.enum(["seen", "none"])),
 });
 
 const caseShape = z.strictObject({

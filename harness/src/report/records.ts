@@ -82,6 +82,7 @@ export type CaseRecord = {
       readonly accesses: Texts;
       readonly host: Texts;
       readonly bystanders: Texts;
+      readonly events: Readonly<Partial<Record<EventKind, "seen" | "none">>>;
     };
     readonly better: readonly string[];
     readonly defect: { readonly id: string; readonly text: string; readonly source: string } | null;

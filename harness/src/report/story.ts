@@ -2,6 +2,7 @@
 import type { Evidence, TraceEvent } from "../evidence.ts";
 import type { Expectation } from "../kinds.ts";
 import type { CaseResult } from "../run/runner.ts";
+import { faultText } from "../scenario/faults.ts";
 import { stepText } from "../scenario/format.ts";
 import { accessesOf, actionsOf, guestActors, hostActors } from "../scenario/labels.ts";
 import { hex, sizeText } from "../scenario/number.ts";
@@ -31,6 +32,8 @@ const backings = {
 export function setupLines(scenario: Scenario): readonly string[] {
   const { backing, layout, window, actors } = scenario;
   const lines = [`${backings[backing.kind]} of ${sizeText(backing.size)}`];
+  for (const rule of backing.mount?.faults ?? [])
+    lines.push(`seen through our FUSE mount, whose server does: ${faultText(rule)}`);
   if (layout === "nvdimm") lines.push("mapped into guest memory as a whole (NVDIMM)");
   for (const { fileOffset, at, length } of window) {
     lines.push(`DAX window ${hex(at)}: ${sizeText(length)} of the file from ${hex(fileOffset)}`);
@@ -81,10 +84,11 @@ export function seenLines(scenario: Scenario, evidence: Evidence): readonly stri
 /** What was expected, in the same words. */
 export function expectedLines(expectation: Expectation | null): readonly string[] {
   if (expectation === null) return ["nothing says what is expected of this case"];
-  const { vmm, accesses, host, bystanders } = expectation.outcome;
+  const { vmm, accesses, host, bystanders, events } = expectation.outcome;
   const lines = [...Object.entries(accesses), ...Object.entries(host), ...Object.entries(bystanders)].map(
     ([label, word]) => `${label}: ${word}`,
   );
+  for (const [kind, word] of Object.entries(events)) lines.push(`events ${kind}: ${word}`);
   if (vmm !== undefined) lines.push(`VMM: ${vmm.join(", then ")}`);
   return [...lines, `(${expectation.rule}; everything else: value, done)`];
 }

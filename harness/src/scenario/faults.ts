@@ -64,3 +64,25 @@ export function parseFault(text: string, at: string, problems: Problems): FaultR
   words.end();
   return words.failed || does === null ? null : { operation, at: where, after, times, action: does };
 }
+
+function actionText(action: FaultAction): string {
+  switch (action.kind) {
+    case "delay":
+      return `delay ${action.ms}`;
+    case "fail":
+      return `fail ${action.errno}`;
+    case "short":
+      return `short ${action.bytes}`;
+    case "truncate":
+      return `truncate ${action.sizeBytes}`;
+  }
+}
+
+/** The reverse of `parseFault`. */
+export function faultText({ operation, at, after, times, action }: FaultRule): string {
+  const words: string[] = [operation];
+  if (at !== null) words.push(`at 0x${at.toString(16)}`);
+  if (after > 0) words.push(`after ${after}`);
+  if (times !== null) words.push(`times ${times}`);
+  return [...words, actionText(action)].join(" ");
+}

@@ -1,4 +1,5 @@
 /** A scenario as its file writes it: the reverse of `parse.ts`. Used by recorded runs, reports and reproductions. */
+import { faultText } from "./faults.ts";
 import { hex } from "./number.ts";
 import type { Actor, GuestStep, HostStep, Scenario, VmmStep, Witness } from "./scenario.ts";
 
@@ -49,6 +50,11 @@ function actorSource(actor: Actor): object {
   return { ...actor, steps: actor.steps.map(stepText) };
 }
 
+function backingSource({ mount, ...backing }: Scenario["backing"]): object {
+  const rest = { ...backing, size: hex(backing.size) };
+  return mount === undefined ? rest : { ...rest, mount: { faults: mount.faults.map(faultText) } };
+}
+
 /** JSON that `parseScenarios` reads back as this scenario. Nothing is left to defaults. */
 export function scenarioSource(scenario: Scenario): Readonly<Record<string, unknown>> {
   const { id, purpose, layout, backing, window, actors, witness, properties, proposals, needs } = scenario;
@@ -56,7 +62,7 @@ export function scenarioSource(scenario: Scenario): Readonly<Record<string, unkn
     id,
     purpose,
     layout,
-    backing: { ...backing, size: hex(backing.size) },
+    backing: backingSource(backing),
     ...(layout === "nvdimm"
       ? {}
       : {

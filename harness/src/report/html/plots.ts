@@ -30,7 +30,7 @@ export function faultRates(results: readonly CaseResult[]): readonly Figure[] {
   });
 }
 
-function consequenceOf({ kind, detail }: TraceEvent): string | null {
+function consequenceOf({ kind, detail }: TraceEvent, isLoop: boolean): string | null {
   switch (kind) {
     case "sigbus":
       return "SIGBUS";
@@ -41,7 +41,8 @@ function consequenceOf({ kind, detail }: TraceEvent): string | null {
     case "exit":
       return "KVM_RUN returns";
     case "signal":
-      return detail === "stuck" ? "the loop is proven" : null;
+      // Raised for a vCPU that has stopped, too.
+      return detail !== "stuck" ? null : isLoop ? "the loop is proven" : "KVM_RUN returns";
     default:
       return null;
   }
@@ -51,16 +52,17 @@ function consequenceOf({ kind, detail }: TraceEvent): string | null {
 export function latencies(results: readonly CaseResult[]): readonly Figure[] {
   return results.flatMap((result) => {
     if (result.result?.kind !== "evidence" || result.planned.engine === "model") return [];
-    const { trace } = result.result.evidence;
+    const { trace, observations } = result.result.evidence;
+    const isLoop = observations.vmm?.some(({ kind }) => kind === "looping") ?? false;
     const cut = trace.find(({ kind }) => kind === "truncate" || kind === "punch");
     if (cut === undefined) return [];
-    const after = trace.find((event) => event.atMs > cut.atMs && consequenceOf(event) !== null);
+    const after = trace.find((event) => event.atMs > cut.atMs && consequenceOf(event, isLoop) !== null);
     if (after === undefined) return [];
     return [
       {
         scenario: result.planned.scenario.id,
         proposal: result.planned.proposal.id,
-        group: consequenceOf(after) ?? "",
+        group: consequenceOf(after, isLoop) ?? "",
         value: after.atMs - cut.atMs,
       },
     ];
@@ -76,7 +78,7 @@ function specOf(figures: readonly Figure[], proposals: readonly string[], { axis
     height: { step: 26 },
     background: null,
     data: { values: figures.filter(({ value }) => value > 0) },
-    mark: { type: "point", filled: true, size: 55, opacity: 0.75 },
+    mark: { type: "point", filled: true, size: 55, opacity: 0.85 },
     encoding: {
       x: { field: "value", type: "quantitative", scale: { type: "log", nice: true }, title: axis },
       y: { field: "proposal", type: "nominal", sort: proposals, title: null },

@@ -40,8 +40,8 @@ table { border-collapse: collapse; width: 100%; }
 th, td { padding: .3rem .55rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 tr:last-child > * { border-bottom: 0; }
 thead th { background: var(--panel); white-space: nowrap; font-weight: 600; }
-tbody th { font-weight: 500; position: sticky; left: 0; background: var(--bg); }
-table.wide tbody th { min-width: 13rem; max-width: 16rem; overflow-wrap: anywhere; }
+tbody th { white-space: nowrap; font-weight: 500; position: sticky; left: 0; background: var(--bg); }
+table.wide tbody th { white-space: normal; min-width: 13rem; max-width: 16rem; overflow-wrap: anywhere; }
 table.wide td { min-width: 9.5rem; }
 td .cell { display: block; margin: .1rem 0; padding: .1rem .4rem; border-radius: .3rem; text-decoration: none; font-size: 13px; white-space: normal; }
 td .cell:hover, td .cell:focus-visible { text-decoration: underline; }

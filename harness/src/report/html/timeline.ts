@@ -10,11 +10,11 @@ import { unitOf } from "../story.ts";
 import { laneOf, lanes } from "./lanes.ts";
 
 const TIME_PX = 74;
-const LANE_PX = 76;
+const LANE_PX = 86;
 const ROW_PX = 22;
 const HEAD_PX = 30;
-const TEXT_PX = 430;
-const DETAIL_MAX = 70;
+const TEXT_PX = 640;
+const DETAIL_MAX = 104;
 /** Of a long trace the beginning tells how it came about, the end what came of it. */
 const ROWS_MAX = 48;
 
@@ -44,7 +44,9 @@ function cut(text: string): string {
 
 function eventRow(event: TraceEvent, lane: number, y: number, time: string): Markup {
   const gpa = event.gpa === null ? "" : ` gpa ${hex(event.gpa)}`;
-  const text = `${event.actor}: ${event.kind}${gpa} ${event.detail}`;
+  // `truncate to 1 pages` says already what kind of event it is.
+  const kind = event.detail.startsWith(event.kind) ? "" : ` ${event.kind}`;
+  const text = `${event.actor}:${kind}${gpa} ${event.detail}`;
   return markup`<g class="event ${event.kind}"><title>${text}</title>
 <line class="hair" x1="${TIME_PX}" x2="${lanesEnd}" y1="${y}" y2="${y}"/>
 <text class="time" x="${TIME_PX - 8}" y="${y + 4}">${time}</text>

@@ -1,0 +1,149 @@
+/** The HTML report: self-contained, safe whatever a recorded run contains, and whole in a real browser. */
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { lanes } from "../../src/report/html/lanes.ts";
+import { htmlPage } from "../../src/report/html/page.ts";
+import { plotFigure } from "../../src/report/html/plots.ts";
+import { markup } from "../../src/report/markup.ts";
+import { makeReport } from "../../src/report/report.ts";
+import type { CaseResult } from "../../src/run/runner.ts";
+import { evidenceWith, expectationWith, place } from "../support/evidence.ts";
+import { recordedWith, resultWith } from "../support/results.ts";
+
+const attack = `</script></style><img src=x onerror="document.title='owned'"><script>document.title='owned'</script>'"&`;
+
+/** Every text of a result that a recorded file can set. */
+function hostile(): CaseResult {
+  const result = resultWith({
+    scenario: { purpose: attack, properties: ["terminates"] },
+    verdict: { kind: "fail", reason: attack },
+    expectation: expectationWith({ rule: attack, defect: { id: attack, text: attack, source: attack } }),
+    evidence: evidenceWith({
+      attestation: { kernel: attack, kvmBackend: attack },
+      trace: [
+        { kind: "truncate", actor: attack, atMs: 0, gpa: null, detail: attack },
+        { kind: "exit", actor: "kvm", atMs: 1, gpa: 0x1000n, detail: attack },
+      ],
+      observations: { vmm: [{ kind: "looping", faultsPerSecond: 1000, at: place }] },
+    }),
+  });
+  const { planned } = result;
+  return {
+    ...result,
+    planned: { ...planned, argument: attack, proposal: { ...planned.proposal, id: attack, title: attack } },
+    outcomes: [{ text: attack, verdict: "fail", count: 3 }],
+  };
+}
+
+const defect = { id: "endless-loop", text: "It loops.", source: "virt/kvm/async_pf.c" };
+const loop = resultWith({
+  scenario: { id: "a-loop", properties: ["terminates"] },
+  proposal: "apf-loop",
+  expectation: expectationWith({ defect }),
+  evidence: evidenceWith({
+    observations: { vmm: [{ kind: "looping", faultsPerSecond: 25_005, at: place }] },
+    trace: [
+      { kind: "truncate", actor: "host", atMs: 3.5, gpa: null, detail: "to 0 bytes" },
+      { kind: "signal", actor: "kvm", atMs: 104, gpa: null, detail: "stuck" },
+    ],
+  }),
+});
+
+describe("htmlPage", () => {
+  it("lets no text out of its place", async () => {
+    const page = await htmlPage(
+      makeReport([recordedWith([hostile()], { defects: [attack] }, { kernel: attack, node: attack })], []),
+    );
+    expect(page).not.toContain("<img");
+    expect(page.match(/<script/g)).toHaveLength(1);
+    expect(page.match(/<\/script>/g)).toHaveLength(1);
+    expect(page.match(/<\/style>/g)).toHaveLength(1);
+    // The attack is there, as text.
+    expect(page).toContain("&lt;img src=x onerror=&quot;");
+  });
+
+  it("takes nothing from the network", async () => {
+    const page = await htmlPage(makeReport([recordedWith([loop])], []));
+    const namespaces = page.replaceAll(/xmlns(:xlink)?="[^"]*"/g, "");
+    expect(namespaces).not.toMatch(/(?:src|href|url|action)\s*[=(]\s*["']?\s*(?:https?:)?\/\//);
+    expect(page).toMatch(/<meta http-equiv="Content-Security-Policy" content="default-src &#39;none&#39;;/);
+  });
+
+  it("has a lane for everybody, and opens every cell to its cases", async () => {
+    const page = await htmlPage(makeReport([recordedWith([loop])], []));
+    for (const lane of lanes) expect(page).toContain(`>${lane}</text>`);
+    for (const [, id] of page.matchAll(/popovertarget="([^"]+)"/g))
+      expect(page).toContain(`popover id="${id}"`);
+    const ids = [...page.matchAll(/ id="([^"]+)"/g)].map(([, id]) => id);
+    expect(new Set(ids).size).toBe(ids.length);
+    for (const [, target] of page.matchAll(/href="#([^"]+)"/g)) expect(ids).toContain(target);
+    expect(page).toContain("25,005");
+  });
+});
+
+describe("markup", () => {
+  it("escapes what is put into it, and only that", () => {
+    expect(
+      markup`<b title="${'"'}">${"<i>"}${markup`<i>`}${null}${[markup`a`, markup`b`]}${5}</b>`.html,
+    ).toBe('<b title="&quot;">&lt;i&gt;<i>ab5</b>');
+  });
+});
+
+describe("plotFigure", () => {
+  it("draws the figures and lists them, with every text escaped", async () => {
+    const figures = [{ scenario: attack, proposal: attack, group: attack, value: 25_005 }];
+    const plot = await plotFigure(figures, [attack], { title: attack, axis: "faults", group: "engine" });
+    expect(plot?.html).toContain("25,005");
+    expect(plot?.html).not.toMatch(/<img|<script/);
+    expect(await plotFigure([], [], { title: "", axis: "", group: "" })).toBeNull();
+  });
+});
+
+function findChromium(): string | null {
+  for (const name of ["chromium", "chromium-browser", "google-chrome"]) {
+    try {
+      return execFileSync("sh", ["-c", `command -v ${name}`], { encoding: "utf8" }).trim();
+    } catch {
+      // The next one.
+    }
+  }
+  return null;
+}
+
+const chromium = findChromium();
+const reason = chromium === null ? " (skipped: there is no Chromium; apt-get install chromium)" : "";
+
+/** The page after its script has run. */
+function renderedBy(browser: string, html: string, fragment: string): string {
+  const folder = mkdtempSync(join(tmpdir(), "daxfault-chromium-"));
+  try {
+    const file = join(folder, "report.html");
+    writeFileSync(file, html);
+    const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"];
+    const quiet = ["--disable-background-networking", "--disable-component-update", "--disable-quic"];
+    const profile = `--user-data-dir=${join(folder, "profile")}`;
+    return execFileSync(browser, [...flags, ...quiet, profile, "--dump-dom", `file://${file}${fragment}`], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+      timeout: 25_000,
+      maxBuffer: 64 * 2 ** 20,
+    });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+describe.skipIf(chromium === null)(`in Chromium${reason}`, () => {
+  it("runs its own script and nothing else, and opens the case that a link leads to", async () => {
+    const page = await htmlPage(makeReport([recordedWith([loop, hostile()])], []));
+    const dom = renderedBy(chromium ?? "", page, "#case-1");
+    expect(dom).not.toContain("<title>owned");
+    expect(dom).toMatch(/<details class="case" data-verdict="pass"[^>]* open=""/);
+    // The script has shown its controls: the policy lets it run.
+    expect(dom).toContain("2 of 2 cases shown");
+    expect(dom).not.toMatch(/<button[^>]*data-copy=""[^>]* hidden/);
+  });
+});
