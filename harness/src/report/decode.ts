@@ -99,6 +99,7 @@ function decodeEvidence(record: CaseRecord): Evidence | null {
     },
     counts: events as Evidence["counts"],
     counters: Object.fromEntries(Object.entries(counters).map(([name, value]) => [name, BigInt(value)])),
+    accessMs: record.accessMs,
     trace: trace.map(({ gpa, ...event }) => ({ ...event, gpa: bigintOrNull(gpa) })),
     exhaustiveness,
     durationMs: record.engineMs ?? record.durationMs,

@@ -138,6 +138,7 @@ const caseShape = z.strictObject({
     .nullable(),
   events: z.partialRecord(z.enum(eventKinds), z.number().int()),
   counters: z.record(z.string(), hexText),
+  accessMs: z.record(z.string(), z.record(z.string(), z.number())),
   trace: z.array(
     z.strictObject({
       kind: z.enum(eventKinds),
@@ -277,6 +278,7 @@ export function caseRecord(one: CaseResult): JsonRecord {
     observations: evidence === null ? null : observationsRecord(evidence),
     events: evidence?.counts ?? {},
     counters: mapValues(evidence?.counters ?? {}, hex),
+    accessMs: evidence?.accessMs ?? {},
     trace: evidence?.trace.map(traceRecord) ?? [],
     durationMs,
     engineMs: evidence?.durationMs ?? null,

@@ -101,6 +101,8 @@ export type CaseRecord = {
   readonly observations: ObservationsRecord | null;
   readonly events: Readonly<Partial<Record<EventKind, number>>>;
   readonly counters: Readonly<Record<string, HexText>>;
+  /** By actor, then by step label: milliseconds until the access had come back, or its task was told. */
+  readonly accessMs: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly trace: readonly {
     readonly kind: EventKind;
     readonly actor: string;

@@ -44,7 +44,7 @@ export function evidenceWith(changes: Changes = {}): Evidence {
     },
     counts: { truncate: 1 },
     counters: { pf_taken: 12n },
-    accessMs: {},
+    accessMs: { victim: { "load#1": 0.25 } },
     trace: [{ kind: "truncate", actor: "host", atMs: 3.5, gpa: null, detail: "to 0 bytes" }],
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
     durationMs: 12.5,

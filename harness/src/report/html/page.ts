@@ -12,7 +12,7 @@ import type { RunInfo } from "../records.ts";
 import type { Report } from "../report.ts";
 import { caseTitle, plural } from "../text.ts";
 import { caseBlock, caseIds, caseLinks, commandMarkup } from "./cases.ts";
-import { faultRates, latencies, plotFigure } from "./plots.ts";
+import { faultRates, latencies, plotFigure, toldAfter } from "./plots.ts";
 import { script } from "./script.ts";
 import { css } from "./style.ts";
 import { matrixMarkup, scorecardMarkup, shortText } from "./tables.ts";
@@ -91,6 +91,11 @@ async function plotsMarkup({ results, proposals }: Report): Promise<Markup | nul
       title: "From the truncation to its first consequence",
       axis: "milliseconds (log)",
       group: "first consequence",
+    }),
+    await plotFigure(toldAfter(results), order, {
+      title: "How long an access was under way until its task was told",
+      axis: "milliseconds (log)",
+      group: "told by",
     }),
   ].filter((plot) => plot !== null);
   return plots.length === 0 ? null : markup`${plots}`;

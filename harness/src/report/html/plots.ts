@@ -69,6 +69,23 @@ export function latencies(results: readonly CaseResult[]): readonly Figure[] {
   });
 }
 
+/** Milliseconds from the start of an access to the moment at which its task was told that it had failed. */
+export function toldAfter(results: readonly CaseResult[]): readonly Figure[] {
+  return results.flatMap((result) => {
+    if (result.result?.kind !== "evidence" || result.planned.engine === "model") return [];
+    const { observations, accessMs } = result.result.evidence;
+    return Object.entries(accessMs).flatMap(([actor, labels]) =>
+      Object.entries(labels).flatMap(([label, value]): Figure[] => {
+        const access = observations.accesses[actor]?.[label];
+        if (access?.kind !== "sigbus" && access?.kind !== "efault") return [];
+        const { scenario, proposal } = result.planned;
+        const group = access.kind === "sigbus" ? "SIGBUS" : "-EFAULT of a system call";
+        return [{ scenario: scenario.id, proposal: proposal.id, group, value }];
+      }),
+    );
+  });
+}
+
 type PlotText = { readonly title: string; readonly axis: string; readonly group: string };
 
 /** Vega-Lite's specification of a strip plot on a logarithmic axis. */
