@@ -119,17 +119,28 @@ export function progressText(
   return `[${done}/${total}] ${timeText(elapsedS)}${left}: ${running.join(", ")}`;
 }
 
+export type StatusLine = { readonly isShown: boolean; show(text: string): void; clear(): void };
+
 /** One line on stderr that replaces itself; nothing where stderr is no terminal. */
-export function openProgress(total: number, stream: NodeJS.WriteStream = process.stderr): Progress {
-  if (stream.isTTY !== true) return { start() {}, end() {}, clear() {} };
+export function openStatusLine(stream: NodeJS.WriteStream = process.stderr): StatusLine {
+  if (stream.isTTY !== true) return { isShown: false, show() {}, clear() {} };
   const erase = "\r\u001b[K";
+  return {
+    isShown: true,
+    show: (text) => void stream.write(`${erase}${text.slice(0, (stream.columns ?? 80) - 1)}`),
+    clear: () => void stream.write(erase),
+  };
+}
+
+/** How far a run is, on the status line. */
+export function openProgress(total: number, stream: NodeJS.WriteStream = process.stderr): Progress {
+  const line = openStatusLine(stream);
+  if (!line.isShown) return { start() {}, end() {}, clear() {} };
   const startMs = performance.now();
   const running = new Set<string>();
   let done = 0;
-  const show = (): void => {
-    const text = progressText(done, total, (performance.now() - startMs) / 1000, [...running]);
-    stream.write(`${erase}${text.slice(0, (stream.columns ?? 80) - 1)}`);
-  };
+  const show = (): void =>
+    line.show(progressText(done, total, (performance.now() - startMs) / 1000, [...running]));
   // A case may take its time: the clock shows that the run is alive.
   const ticker = setInterval(show, TICK_MS);
   ticker.unref();
@@ -145,7 +156,7 @@ export function openProgress(total: number, stream: NodeJS.WriteStream = process
     },
     clear() {
       clearInterval(ticker);
-      stream.write(erase);
+      line.clear();
     },
   };
 }
