@@ -6,6 +6,7 @@
  * a missing witness blocks every verdict that rests on the run having meant something (pass, xfail, xpass).
  */
 import type { Attestation, EngineName, Evidence, RunResult } from "./evidence.ts";
+import { matchesGlob } from "./glob.ts";
 import { type Erratum, type Expectation, isAbout, type Outcome } from "./kinds.ts";
 import type { Proposal } from "./proposal.ts";
 import { witnessText } from "./scenario/format.ts";
@@ -91,14 +92,16 @@ function seenWords(scenario: Scenario, { observations }: Evidence): Map<string, 
   return words;
 }
 
-/** The expected word for each access and host step, `last` resolved and the defaults filled in. */
+/** The expected word for each access and host step, `last` and `crowd-*` resolved and the defaults filled in. */
 function expectedWords(scenario: Scenario, outcome: Outcome): Map<string, string> {
   const words = new Map<string, string>();
+  const patterns = Object.entries(outcome.accesses).filter(([label]) => label.includes("*"));
+  const wordOf = (label: string): string | undefined =>
+    outcome.accesses[label] ?? patterns.find(([pattern]) => matchesGlob(pattern, label))?.[1];
   for (const [name, actor] of guestActors(scenario)) {
     const labels = accessesOf(actor).map((access) => access.label);
-    for (const label of labels)
-      words.set(`${name}.${label}`, outcome.accesses[`${name}.${label}`] ?? "value");
-    const last = outcome.accesses[`${name}.${LAST}`];
+    for (const label of labels) words.set(`${name}.${label}`, wordOf(`${name}.${label}`) ?? "value");
+    const last = wordOf(`${name}.${LAST}`);
     if (last !== undefined) words.set(`${name}.${labels.at(-1)}`, last);
   }
   for (const [name, actor] of hostActors(scenario)) {
@@ -117,13 +120,22 @@ function eventDeviations({ events }: Outcome, { counts }: Evidence): readonly st
   });
 }
 
+function isHistory(history: readonly string[] | null, expected: readonly string[] | null): boolean {
+  if (history === null || expected === null) return history === expected;
+  return (
+    history.length === expected.length &&
+    history.every((state, index) => expected[index]?.split("|").includes(state))
+  );
+}
+
 /** In what the evidence differs from the outcome: `victim.load#2 is hung, expected killed`. Empty: it is that outcome. */
 function deviations(scenario: Scenario, outcome: Outcome, evidence: Evidence): readonly string[] {
   const list: string[] = [];
   const { vmm, bystanders } = evidence.observations;
-  const history = vmm?.map(vmmText).join(", ") ?? "absent";
-  const expected = outcome.vmm?.join(", ") ?? "absent";
-  if (history !== expected) list.push(`VMM ${history}, expected ${expected}`);
+  const history = vmm?.map(vmmText) ?? null;
+  if (!isHistory(history, outcome.vmm ?? null)) {
+    list.push(`VMM ${history?.join(", ") ?? "absent"}, expected ${outcome.vmm?.join(", ") ?? "absent"}`);
+  }
   const seen = seenWords(scenario, evidence);
   for (const [label, word] of expectedWords(scenario, outcome)) {
     const text = seen.get(label) ?? "missing";
@@ -138,11 +150,13 @@ function deviations(scenario: Scenario, outcome: Outcome, evidence: Evidence): r
   return list;
 }
 
-function isSeen(witness: Witness, words: ReadonlyMap<string, string>, attestation: Attestation): boolean {
+function isSeen(witness: Witness, words: ReadonlyMap<string, string>, evidence: Evidence): boolean {
+  const { attestation, counts } = evidence;
   switch (witness.subject) {
     case "kvm":
       return String(attestation.capabilities[witness.label] ?? 0) === witness.is;
     case "guest":
+      if (witness.label === "nmi") return ((counts.nmi ?? 0) > 0 ? "seen" : "none") === witness.is;
       // null is KVM without such an MSR, or no KVM: then nothing is known.
       return attestation.apfEnabled !== null && (attestation.apfEnabled ? "on" : "off") === witness.is;
     default:
@@ -153,7 +167,7 @@ function isSeen(witness: Witness, words: ReadonlyMap<string, string>, attestatio
 function missingWitnesses(scenario: Scenario, evidence: Evidence): readonly string[] {
   const words = seenWords(scenario, evidence);
   return scenario.witness
-    .filter((witness) => !isSeen(witness, words, evidence.attestation))
+    .filter((witness) => !isSeen(witness, words, evidence))
     .map((witness) => witnessText(witness));
 }
 

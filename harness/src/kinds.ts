@@ -14,9 +14,9 @@ import { type EventKind, eventKinds } from "./vocabulary.ts";
 
 /** What a case shows, in words. */
 export type Outcome = {
-  /** The VMM's history; absent for engines without a VMM. */
+  /** The VMM's history; absent for engines without a VMM. `looping|stopped(efault)`: either. */
   readonly vmm?: readonly string[] | undefined;
-  /** `victim.load#2` or `victim.last` to a word; accesses that are not listed are expected to be `value`. */
+  /** `victim.load#2`, `victim.last` or `crowd-*.last` to a word, or to `killed|not-reached`: either; accesses that are not listed are expected to be `value`. */
   readonly accesses: Readonly<Record<string, string>>;
   /** `host.truncate#1` to a word; steps that are not listed are expected to be `done`. */
   readonly host: Readonly<Record<string, string>>;

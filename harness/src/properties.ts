@@ -122,11 +122,17 @@ function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
 
 /** Of several tasks, exactly those are told that touched a lost page: each task's last access decides. */
 function rightVictim(scenario: Scenario, evidence: Evidence): Finding {
+  const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
+  if (tasks.length < 2) return "unknown";
+  return isEachTold(scenario, evidence) ? "yes" : "no";
+}
+
+/** Is each task told that touched a lost page, and no other? Each task's last access decides. */
+function isEachTold(scenario: Scenario, evidence: Evidence): boolean {
   // biome-ignore lint/complexity/useMathMinMax: Math.min takes no bigints
   const least = fileSizes(scenario).reduce((one, other) => (other < one ? other : one));
   const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
-  if (tasks.length < 2) return "unknown";
-  const isRight = tasks.every(([name, actor]) => {
+  return tasks.every(([name, actor]) => {
     const last = accessesOf(actor).at(-1);
     const access = last === undefined ? undefined : evidence.observations.accesses[name]?.[last.label];
     if (last === undefined || access === undefined) return false;
@@ -134,7 +140,6 @@ function rightVictim(scenario: Scenario, evidence: Evidence): Finding {
     const wasTold = access.kind === "sigbus" || access.kind === "efault";
     return isLost ? wasTold : access.kind === "value";
   });
-  return isRight ? "yes" : "no";
 }
 
 /**
@@ -173,6 +178,12 @@ function keepsApf(_scenario: Scenario, evidence: Evidence): Finding {
   return bystanders.length > 0 ? "yes" : "unknown";
 }
 
+/** With an NMI between delivery and reading: each task's last access is what it would be without. */
+function nmiSafe(scenario: Scenario, evidence: Evidence): Finding {
+  if (scenario.nmi === undefined) return "unknown";
+  return isEachTold(scenario, evidence) ? "yes" : "no";
+}
+
 /** In order of the scorecard's columns. */
 export const properties: readonly Property[] = [
   { id: "terminates", title: "No endless loop.", decide: terminates },
@@ -209,7 +220,7 @@ export const properties: readonly Property[] = [
     decide: hostUnharmed,
   },
   { id: "reversible", title: "After the file has grown again, the access works.", decide: reversible },
-  { id: "nmi-safe", title: "An NMI between delivery and reading loses nothing.", decide: null },
+  { id: "nmi-safe", title: "An NMI between delivery and reading loses nothing.", decide: nmiSafe },
   { id: "nested", title: "Also in a nested guest.", decide: null },
   {
     id: "any-backing",

@@ -79,6 +79,7 @@ export const eventKinds = [
   "lease-release",
   "remap",
   "exception",
+  "nmi",
   "signal",
 ] as const;
 export type EventKind = (typeof eventKinds)[number];

@@ -30,6 +30,17 @@ const cMunmap = declare<(address: Address, length: bigint) => number>(
 const cMprotect = declare<(address: Address, length: bigint, prot: number) => number>(
   "int mprotect(uint64 address, uint64 length, int prot)",
 );
+const cMadvise = declare<(address: Address, length: bigint, advice: number) => number>(
+  "int madvise(uint64 address, uint64 length, int advice)",
+);
+/** Linux 5.14 (asm-generic/mman-common.h): faults the page in, or says why not instead of sending SIGBUS. */
+const MADV_POPULATE = { read: 22, write: 23 } as const;
+
+/** Can this page be read, or written, without SIGBUS or SIGSEGV? Faults it in if so. */
+export function isPageThere(address: Address, access: keyof typeof MADV_POPULATE): boolean {
+  return cMadvise(address, BigInt(PAGE_SIZE), MADV_POPULATE[access]) === 0;
+}
+
 export type MmapOptions = {
   /** 0n: the kernel chooses. */
   readonly address?: Address;

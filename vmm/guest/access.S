@@ -99,6 +99,17 @@ copy_to_at:
         rep movsb
         ret
 
+/* The stack is in the window for one instruction: what is pushed lies at rdi. */
+        .globl  push, push_at
+push:
+        mov     rax, [rsi]
+        mov     rcx, rsp
+        lea     rsp, [rdi + 8]
+push_at:
+        push    rax
+        mov     rsp, rcx
+        ret
+
 /*
  * uint64_t kernel_call(uint64_t number, uint64_t argument, void *memory): ud2 is a trap to the micro-kernel on every KVM. On kvm_pvm
  * neither int n nor syscall nor a port access (in spite of IOPL = 3) gets out of CPL 3.
@@ -129,6 +140,15 @@ kernel_write_at:
         ret
 kernel_copy_failed:
         mov     rax, rcx
+        ret
+
+/* Reads page 0, which nothing maps: a #PF of the guest's own, inside an NMI. */
+        .globl  nmi_probe, nmi_probe_at, nmi_probe_failed
+nmi_probe:
+        mov     eax, 16
+nmi_probe_at:
+        mov     rax, [rax]
+nmi_probe_failed:
         ret
 
         .section .note.GNU-stack, "", @progbits

@@ -11,12 +11,7 @@
 #define KVM_ASYNC_PF_DELIVERY_AS_INT 8
 #define KVM_CPUID_FEATURES 0x40000001
 #define KVM_FEATURE_ASYNC_PF_INT (1u << 14)
-#define KVM_PV_REASON_PAGE_NOT_PRESENT 1
 
-/* struct kvm_vcpu_pv_apf_data (Documentation/virt/kvm/x86/msr.rst): `flags` belongs to #PF, `token` to the interrupt. */
-struct apf_area {
-    uint32_t flags, token;
-};
 #define apf ((volatile struct apf_area *)this_area(APF_AREA_ADDRESS))
 
 static int offered(void)
@@ -34,25 +29,44 @@ void enable_async_page_faults(void)
     wrmsr(MSR_KVM_ASYNC_PF_EN, (uint64_t)apf | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT);
 }
 
-int page_not_present_pending(void) { return (apf->flags & KVM_PV_REASON_PAGE_NOT_PRESENT) != 0; }
+uint32_t take_page_not_present(void)
+{
+    uint32_t flags = apf->flags;
+    apf->flags = 0;
+    return flags & PAGE_NOT_PRESENT;
+}
+
+void set_page_not_present(uint32_t flags) { apf->flags = flags; }
+
+/* Interrupts on until page-ready has been here: the wake-up comes before the sleep. Bounded by KVM's own work. */
+static void let_page_ready_in(void)
+{
+    uint32_t before = this_report()->apf_ready_count;
+    while (this_report()->apf_ready_count == before)
+        __asm__ volatile("sti\n hlt\n cli" : : : "memory");
+}
 
 void page_not_present(struct frame *frame)
 {
     uint32_t token = (uint32_t)read_cr2();
-    apf->flags = 0;
     this_report()->apf_not_present_count++;
+    this_report()->outstanding++;
     record(EVENT_APF_NOT_PRESENT, frame, frame->error_code, token);
     if (in_kernel(frame))
         stop(DOORBELL_PANIC, PANIC_APF_IN_KERNEL);
+    if (channel->configuration & CONFIGURE_APF_SLEEPS_LATE)
+        let_page_ready_in();
     sleep_task(frame, token);
 }
 
 void page_ready(struct frame *frame)
 {
     uint32_t token = apf->token;
+    int error = (channel->configuration & CONFIGURE_APF_ERROR) && (apf->ready_flags & PAGE_ERROR);
+    apf->ready_flags = 0;
     apf->token = 0;
     wrmsr(MSR_KVM_ASYNC_PF_ACK, 1);
     this_report()->apf_ready_count++;
-    record(EVENT_APF_READY, frame, 0, token);
-    wake_task(token);
+    record(EVENT_APF_READY, frame, error, token);
+    wake_task(token, error);
 }

@@ -95,6 +95,7 @@ stubs:
         .quad   0, 0                    /* no atomic access of 32 or 64 bytes exists */
         .quad   copy_from_at, copy_to_at
         .quad   kernel_read_at, kernel_write_at
+        .quad   push_at
 
         .bss
         .balign 4096

@@ -40,6 +40,7 @@ enum doorbell {
     DOORBELL_SIGNAL = 1,   /* argument: signal number, just raised by a task */
     DOORBELL_FINISHED = 2, /* every task of every vCPU that can end has ended */
     DOORBELL_PANIC = 3,    /* argument: enum panic_reason; the last event says where */
+    DOORBELL_NMI = 4,      /* the handler of an event wants an NMI now, before it reads what the event was about */
 };
 
 enum panic_reason {
@@ -64,6 +65,8 @@ enum verb {
     VERB_COUNT = 9,
     VERB_KERNEL_READ = 10,  /* system call: the guest kernel copies from the window (copy_from_user) */
     VERB_KERNEL_WRITE = 11, /* system call: the guest kernel copies to the window (copy_to_user) */
+    VERB_PUSH = 12,         /* PUSH with the stack pointer in the window: the task's stack lies there */
+    VERB_KILL = 13,         /* SIGKILL for another task of the same vCPU, whose number is `address` */
 };
 
 /* Of a step. */
@@ -87,6 +90,9 @@ enum sigbus_code { SIGBUS_ADRERR = 2, SIGBUS_MCEERR_AR = 4 };
 /* What a task does about SIGBUS. */
 enum on_sigbus { SIGBUS_KILLS = 0, SIGBUS_SKIPS_STEP = 1 /* a handler that goes on with the next step */ };
 
+/* Of a task. */
+enum task_flags { TASK_INTERRUPTS_OFF = 1 << 0 /* runs with IF = 0: nothing preempts it, nothing can be delivered */ };
+
 enum task_state { TASK_UNUSED = 0, TASK_READY = 1, TASK_SLEEPING = 2, TASK_DONE = 3, TASK_KILLED = 4 };
 
 enum configuration {
@@ -97,6 +103,11 @@ enum configuration {
     CONFIGURE_MCE_SAFE_READS = 1 << 4,     /* machine checks in the kernel's reads of user memory are fixed up */
     CONFIGURE_MCE_SAFE_WRITES = 1 << 5,    /* and in its writes, which Linux cannot */
     CONFIGURE_PF_IS_ERROR = 1 << 6,        /* a #PF that the page tables do not explain is an error, not spurious */
+    CONFIGURE_APF_ERROR = 1 << 7,          /* page-ready may carry an error (`ready_flags`), as Goyal's RFC has it */
+    CONFIGURE_APF_SLEEPS_LATE = 1 << 8,    /* page-ready is let in before the task sleeps */
+    CONFIGURE_NMI_BEFORE_READING = 1 << 9, /* the first handler from CPL 3 is hit by an NMI that takes a #PF of its own */
+    CONFIGURE_NMI_SAVES_CR2 = 1 << 10,     /* around that #PF, as Linux does (exc_nmi()) */
+    CONFIGURE_NMI_SAVES_FLAGS = 1 << 11,   /* and the word of the shared area that says "not present" */
 };
 
 enum event_kind {
@@ -128,10 +139,11 @@ struct result {
 };
 
 struct task_program {
-    uint16_t cpl; /* 0 or 3 */
-    uint16_t on_sigbus;
-    uint16_t cpu; /* the vCPU that runs it, always */
-    uint16_t step_count;
+    uint8_t cpl; /* 0 or 3 */
+    uint8_t on_sigbus;
+    uint8_t cpu; /* the vCPU that runs it, always */
+    uint8_t flags;
+    uint32_t step_count;
     struct step steps[MAX_STEPS];
 };
 
@@ -162,6 +174,8 @@ struct cpu_report {
     uint32_t nmi_count;
     uint32_t current_task; /* the one on the vCPU, or the last that was */
     uint32_t heartbeat;    /* counts the micro-kernel's scheduling decisions */
+    uint32_t outstanding;  /* pages said to be not present that have not been said to be ready */
+    uint32_t early_tokens; /* page-ready events that found no sleeper and are still kept for one */
     struct event events[MAX_EVENTS];
 };
 
@@ -173,6 +187,16 @@ struct channel {
     struct cpu_report cpus[MAX_CPUS];
     struct task_program programs[MAX_TASKS];
     struct task_report reports[MAX_TASKS];
+};
+
+/*
+ * struct kvm_vcpu_pv_apf_data (Documentation/virt/kvm/x86/msr.rst): `flags` belongs to #PF, `token` to the interrupt.
+ * `ready_flags` is Goyal's proposal of 2020: what became of the page. KVM never writes it.
+ */
+#define PAGE_NOT_PRESENT 1
+#define PAGE_ERROR 1
+struct apf_area {
+    uint32_t flags, token, ready_flags;
 };
 
 /*
@@ -206,6 +230,7 @@ struct image_header {
     uint64_t load_at[ACCESS_SIZES], store_at[ACCESS_SIZES], atomic_at[ACCESS_SIZES];
     uint64_t copy_from_at, copy_to_at;
     uint64_t kernel_read_at, kernel_write_at;
+    uint64_t push_at;
 };
 
 #define SELECTOR_KERNEL_CODE 0x08

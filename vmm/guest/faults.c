@@ -24,14 +24,22 @@
 #define PTE_POISONED (1ull << 9) /* a bit that hardware leaves to software */
 
 /* Exception table: the instruction that may fail, where to go on, and whether a machine check there is survivable. */
-extern const char kernel_read_at[], kernel_write_at[], kernel_copy_failed[];
+extern const char kernel_read_at[], kernel_write_at[], kernel_copy_failed[], nmi_probe_at[], nmi_probe_failed[];
 uint64_t kernel_read(void *memory, const void *window, uint64_t size);
 uint64_t kernel_write(void *window, const void *memory, uint64_t size);
+void nmi_probe(void);
 /* Of the copy under way on each vCPU: STEP_NO_FIXUP takes its entry out of the table. */
 static uint32_t copy_flags[MAX_CPUS];
 
+int inside_nmi(const struct frame *frame) { return frame->rip == (uint64_t)nmi_probe_at; }
+
 static int fixup(struct frame *frame, uint64_t address)
 {
+    if (inside_nmi(frame)) {
+        record(EVENT_FIXUP, frame, 0, address);
+        frame->rip = (uint64_t)nmi_probe_failed;
+        return 1;
+    }
     int covered = frame->rip == (uint64_t)kernel_read_at || frame->rip == (uint64_t)kernel_write_at;
     if (!covered || (copy_flags[this_cpu()] & STEP_NO_FIXUP))
         return 0;
@@ -132,10 +140,28 @@ void virtualization_exception(struct frame *frame)
     fail(frame, SIGBUS_ADRERR, address, PANIC_EXCEPTION_IN_KERNEL);
 }
 
+/*
+ * What perf's callchains do in an NMI: a look at memory that may not be there, which takes a #PF. Whatever the interrupted
+ * handler had not read yet is lost with it unless it is kept aside: CR2, and the reason in the shared area.
+ */
+static void fault_inside_nmi(void)
+{
+    uint32_t configuration = channel->configuration;
+    uint64_t cr2 = read_cr2();
+    uint32_t flags = configuration & CONFIGURE_NMI_SAVES_FLAGS ? take_page_not_present() : 0;
+    nmi_probe();
+    if (configuration & CONFIGURE_NMI_SAVES_CR2)
+        write_cr2(cr2);
+    if (configuration & CONFIGURE_NMI_SAVES_FLAGS)
+        set_page_not_present(flags);
+}
+
 void nmi(struct frame *frame)
 {
     this_report()->nmi_count++;
     record(EVENT_NMI, frame, 0, 0);
+    if ((channel->configuration & CONFIGURE_NMI_BEFORE_READING) && in_kernel(frame))
+        fault_inside_nmi();
     if (channel->configuration & CONFIGURE_NMI_IS_SIGBUS)
         fail(frame, SIGBUS_ADRERR, 0, PANIC_EXCEPTION_IN_KERNEL); /* an NMI carries no address */
 }

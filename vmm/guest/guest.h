@@ -10,6 +10,7 @@ enum kernel_call_number {
     CALL_DONE = 0x4b02,     /* this task has ended */
     CALL_BAD_STEP = 0x4b03, /* the host's program makes no sense */
     CALL_SIGNAL = 0x4b04,   /* tell the host that this task has raised the signal in `argument` */
+    CALL_KILL = 0x4b06,     /* SIGKILL for the task whose number is in `argument` */
     CALL_COPY = 0x4b05,     /* system call: copy between the window and `memory` as the step in `argument` says */
 };
 /* What the micro-kernel leaves in rax: for CALL_COPY the bytes not copied. */

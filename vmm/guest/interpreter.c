@@ -8,7 +8,7 @@ typedef void access_fn(void *window, void *memory, uint64_t size);
 access_fn load_1, load_2, load_4, load_8, load_16, load_32, load_64;
 access_fn store_1, store_2, store_4, store_8, store_16, store_32, store_64;
 access_fn atomic_1, atomic_2, atomic_4, atomic_8, atomic_16;
-access_fn copy_from, copy_to, fetch;
+access_fn copy_from, copy_to, fetch, push;
 
 #define BY_SIZE(name, size)                                                                                            \
     ((size) == 1 ? name##_1 : (size) == 2 ? name##_2 : (size) == 4 ? name##_4 : (size) == 8 ? name##_8 : name##_16)
@@ -24,6 +24,8 @@ static access_fn *access_of(const struct step *step)
         return copy_from;
     if (step->verb == VERB_COPY_TO)
         return copy_to;
+    if (step->verb == VERB_PUSH)
+        return size == 8 ? push : 0;
     if (size & (size - 1))
         return 0;
     if (step->verb == VERB_ATOMIC)
@@ -59,7 +61,7 @@ static void run_access(const struct step *step, struct result *result)
         kernel_call(CALL_BAD_STEP, 0, 0);
         return;
     }
-    if (step->verb == VERB_STORE || step->verb == VERB_COPY_TO)
+    if (step->verb == VERB_STORE || step->verb == VERB_COPY_TO || step->verb == VERB_PUSH)
         fill(step, result);
     int again = step->flags & STEP_REPEATS;
     do {
@@ -110,6 +112,8 @@ void task_main(uint32_t task, uint32_t first_step)
             await(step->address);
         else if (step->verb == VERB_COUNT)
             count(task);
+        else if (step->verb == VERB_KILL)
+            kernel_call(CALL_KILL, step->address, 0);
         else if (step->verb == VERB_KERNEL_READ || step->verb == VERB_KERNEL_WRITE)
             run_system_call(step, (struct result *)&report->results[i]);
         else

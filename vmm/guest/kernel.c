@@ -46,14 +46,14 @@ static uint8_t trap_stacks[MAX_CPUS][8192] __attribute__((aligned(16)));
 extern const uint8_t stubs[];
 
 /* Counted when it is complete: the host may stop the vCPU between any two instructions. */
-void record(enum event_kind kind, const struct frame *frame, uint64_t error_code, uint64_t address)
+void record_of(uint32_t task, enum event_kind kind, const struct frame *frame, uint64_t error_code, uint64_t address)
 {
     volatile struct cpu_report *report = this_report();
     uint32_t index = report->event_count;
     if (index < MAX_EVENTS) {
         volatile struct event *event = &report->events[index];
         event->kind = kind;
-        event->task = current_task();
+        event->task = task;
         event->vector = (uint32_t)frame->vector;
         event->cpl = (uint32_t)frame->cs & 3;
         event->error_code = error_code;
@@ -62,6 +62,11 @@ void record(enum event_kind kind, const struct frame *frame, uint64_t error_code
         event->tsc = read_tsc();
     }
     report->event_count = index + 1;
+}
+
+void record(enum event_kind kind, const struct frame *frame, uint64_t error_code, uint64_t address)
+{
+    record_of(current_task(), kind, frame, error_code, address);
 }
 
 void stop(enum doorbell kind, uint32_t argument)
@@ -86,6 +91,9 @@ static void kernel_called(struct frame *frame)
     case CALL_COPY:
         kernel_copy(frame);
         break;
+    case CALL_KILL:
+        kill_other((uint32_t)frame->rsi);
+        break;
     default:
         stop(DOORBELL_PANIC, PANIC_BAD_STEP);
     }
@@ -109,8 +117,35 @@ static void interrupt(struct frame *frame)
         preempt(frame);
 }
 
+/* The first event at CPL 3 that says something in CR2, in a bank, or in an area: the host sends an NMI before it is read. */
+static void ask_for_nmi(const struct frame *frame)
+{
+    static uint8_t asked[MAX_CPUS];
+    if (!(channel->configuration & CONFIGURE_NMI_BEFORE_READING) || in_kernel(frame) || asked[this_cpu()])
+        return;
+    asked[this_cpu()] = 1;
+    doorbell(DOORBELL_NMI, 0);
+}
+
+static void page_fault_or_event(struct frame *frame)
+{
+    uint32_t not_present = take_page_not_present();
+    if (not_present && !inside_nmi(frame))
+        page_not_present(frame);
+    else
+        page_fault(frame); /* inside an NMI that kept nothing aside, the reason is lost here */
+}
+
 void trap(struct frame *frame)
 {
+    switch (frame->vector) {
+    case VECTOR_PF:
+    case VECTOR_MC:
+    case VECTOR_VE:
+    case VECTOR_NMI:
+    case VECTOR_PV_ERROR:
+        ask_for_nmi(frame);
+    }
     switch (frame->vector) {
     case VECTOR_UD:
         if (frame->rip == (uint64_t)kernel_call_at)
@@ -119,10 +154,7 @@ void trap(struct frame *frame)
             unhandled(frame);
         break;
     case VECTOR_PF:
-        if (page_not_present_pending())
-            page_not_present(frame);
-        else
-            page_fault(frame);
+        page_fault_or_event(frame);
         break;
     case VECTOR_MC:
         machine_check(frame);

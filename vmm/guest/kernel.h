@@ -43,8 +43,12 @@ static inline uint64_t read_cr2(void)
     return value;
 }
 
+static inline void write_cr2(uint64_t value) { __asm__ volatile("mov %0, %%cr2" : : "r"(value)); }
+
 /* kernel.c */
+/* An event of the current task's; of any task's. */
 void record(enum event_kind kind, const struct frame *frame, uint64_t error_code, uint64_t address);
+void record_of(uint32_t task, enum event_kind kind, const struct frame *frame, uint64_t error_code, uint64_t address);
 void stop(enum doorbell kind, uint32_t argument) __attribute__((noreturn));
 
 /* tasks.c */
@@ -59,12 +63,17 @@ void task_done(struct frame *frame);
 /* SIGBUS for the task in `frame`: its handler goes on with the next step, or it is killed. */
 void sigbus(struct frame *frame, enum sigbus_code code, uint64_t address);
 void kill_task(struct frame *frame);
+/* SIGKILL from another task of this vCPU. One that sleeps for a page dies when it is woken, as in Linux. */
+void kill_other(uint32_t task);
 void sleep_task(struct frame *frame, uint32_t token);
-void wake_task(uint32_t token);
+/* `error`: the page is not to be had, and its sleeper gets SIGBUS. */
+void wake_task(uint32_t token, int error);
 
 /* apf.c */
 void enable_async_page_faults(void);
-int page_not_present_pending(void);
+/* Reads and clears the reason of a #PF. */
+uint32_t take_page_not_present(void);
+void set_page_not_present(uint32_t flags);
 void page_not_present(struct frame *frame);
 void page_ready(struct frame *frame);
 
@@ -76,3 +85,5 @@ void virtualization_exception(struct frame *frame);
 void nmi(struct frame *frame);
 void pv_error(struct frame *frame);
 void kernel_copy(struct frame *frame);
+/* Is this the #PF that an NMI handler takes on purpose? */
+int inside_nmi(const struct frame *frame);

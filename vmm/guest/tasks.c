@@ -4,18 +4,19 @@
 /* 8 below the top of a stack: as if called, which is how the compiler expects it to be aligned. */
 #define CALLED 8
 #define TASK_STACK_BYTES 4096
-#define RFLAGS_IF 0x202
+#define RFLAGS_RESERVED 0x2
+#define RFLAGS_IF 0x200
 
 /* In pages of CPL 3 (guest.ld), whatever the task runs at. */
 static uint8_t task_stacks[MAX_TASKS][TASK_STACK_BYTES] __attribute__((aligned(4096), section(".task_stacks")));
 
 static struct task {
     struct frame frame;
-    uint32_t state, token;
+    uint32_t state, token, kill_pending;
 } tasks[MAX_TASKS];
 
 /* Tokens whose page-ready came before the task slept: Linux's dummy node in apf_task_wake_one() (arch/x86/kernel/kvm.c). */
-#define MAX_EARLY_TOKENS 8
+#define MAX_EARLY_TOKENS MAX_TASKS
 #define WAKE_ALL 0xffffffffu
 
 /* What a vCPU keeps for itself. */
@@ -23,7 +24,8 @@ static struct cpu {
     uint32_t tasks[MAX_TASKS], task_count; /* the tasks that it runs */
     uint32_t current;                      /* index into `tasks` */
     uint32_t early_tokens[MAX_EARLY_TOKENS], early_token_count;
-    volatile uint32_t ended; /* of its tasks that do not count for ever */
+    volatile uint32_t ended;  /* of its tasks that do not count for ever */
+    volatile uint32_t asleep; /* of those, too */
     struct frame first;
 } cpus[MAX_CPUS];
 
@@ -77,7 +79,8 @@ static void start_at(uint32_t task, struct frame *frame, uint32_t first_step)
     frame->cs = user ? SELECTOR_USER_CODE | 3 : SELECTOR_KERNEL_CODE;
     frame->ss = user ? SELECTOR_USER_DATA | 3 : SELECTOR_KERNEL_DATA;
     frame->rsp = (uint64_t)task_stacks[task] + TASK_STACK_BYTES - CALLED;
-    frame->rflags = RFLAGS_IF;
+    int interrupts_off = channel->programs[task].flags & TASK_INTERRUPTS_OFF;
+    frame->rflags = RFLAGS_RESERVED | (interrupts_off ? 0 : RFLAGS_IF);
 }
 
 static int is_counter(uint32_t task)
@@ -122,12 +125,15 @@ static void end_task(uint32_t task, uint32_t state)
         here()->ended++;
 }
 
-/* Of all vCPUs: the one that notices first tells the host. */
+/*
+ * Of all vCPUs: the one that notices first tells the host. A task that sleeps where no page-ready is to come any more
+ * (its token was lost) will sleep for ever: nobody waits for it.
+ */
 static int finished(void)
 {
     uint32_t ended = 0;
     for (uint32_t i = 0; i < MAX_CPUS; i++)
-        ended += cpus[i].ended;
+        ended += cpus[i].ended + (channel->cpus[i].outstanding == 0 ? cpus[i].asleep : 0);
     if (ended + counter_count < channel->task_count)
         return 0;
     for (uint32_t i = 0; i < counter_count; i++) {
@@ -196,19 +202,31 @@ void kill_task(struct frame *frame)
     schedule(frame);
 }
 
+/*
+ * Returns whether the task goes on, at `frame`. Where the stack is what is lost, the handler's frame has no place: the
+ * task is killed as by SIGSEGV (force_sigsegv()), and sees nothing of the SIGBUS.
+ */
+static int take_sigbus(uint32_t task, struct frame *frame, enum sigbus_code code, uint64_t address)
+{
+    volatile struct task_report *report = &channel->reports[task];
+    const volatile struct task_program *program = &channel->programs[task];
+    uint32_t step = report->current_step;
+    int handled = program->on_sigbus == SIGBUS_SKIPS_STEP;
+    record_of(task, EVENT_SIGBUS, frame, code, address);
+    if (step >= MAX_STEPS || (handled && program->steps[step].verb == VERB_PUSH))
+        return 0;
+    report->results[step].code = code;
+    report->results[step].ended = read_tsc();
+    report->results[step].status = RESULT_SIGBUS;
+    if (!handled)
+        return 0;
+    start_at(task, frame, step + 1);
+    return 1;
+}
+
 void sigbus(struct frame *frame, enum sigbus_code code, uint64_t address)
 {
-    uint32_t task = current_task();
-    record(EVENT_SIGBUS, frame, code, address);
-    uint32_t step = channel->reports[task].current_step;
-    if (step < MAX_STEPS) {
-        channel->reports[task].results[step].code = code;
-        channel->reports[task].results[step].ended = read_tsc();
-        channel->reports[task].results[step].status = RESULT_SIGBUS;
-    }
-    if (channel->programs[task].on_sigbus == SIGBUS_SKIPS_STEP)
-        start_at(task, frame, step + 1);
-    else
+    if (!take_sigbus(current_task(), frame, code, address))
         kill_task(frame);
 }
 
@@ -217,6 +235,7 @@ static int came_early(struct cpu *cpu, uint32_t token)
     for (uint32_t i = 0; i < cpu->early_token_count; i++)
         if (cpu->early_tokens[i] == token) {
             cpu->early_tokens[i] = cpu->early_tokens[--cpu->early_token_count];
+            this_report()->early_tokens = cpu->early_token_count;
             return 1;
         }
     return 0;
@@ -229,20 +248,47 @@ void sleep_task(struct frame *frame, uint32_t token)
         return;
     tasks[task].token = token;
     set_state(task, TASK_SLEEPING);
+    if (!is_counter(task))
+        here()->asleep++;
     schedule(frame);
 }
 
-void wake_task(uint32_t token)
+void kill_other(uint32_t task)
+{
+    if (task >= channel->task_count || channel->programs[task].cpu != this_cpu())
+        stop(DOORBELL_PANIC, PANIC_BAD_STEP);
+    if (tasks[task].state == TASK_READY && task != current_task())
+        end_task(task, TASK_KILLED);
+    else if (tasks[task].state == TASK_SLEEPING)
+        tasks[task].kill_pending = 1;
+}
+
+static void wake(struct cpu *cpu, uint32_t task, int error)
+{
+    if (!is_counter(task))
+        cpu->asleep--;
+    if (tasks[task].kill_pending ||
+        (error && !take_sigbus(task, &tasks[task].frame, SIGBUS_ADRERR, 0)))
+        end_task(task, TASK_KILLED);
+    else
+        set_state(task, TASK_READY);
+}
+
+void wake_task(uint32_t token, int error)
 {
     struct cpu *cpu = here();
+    int found = token == WAKE_ALL;
     for (uint32_t i = 0; i < cpu->task_count; i++) {
         uint32_t task = cpu->tasks[i];
         if (tasks[task].state != TASK_SLEEPING || (token != WAKE_ALL && tasks[task].token != token))
             continue;
-        set_state(task, TASK_READY);
-        if (token != WAKE_ALL)
-            return;
+        wake(cpu, task, error);
+        found = 1;
     }
-    if (token != WAKE_ALL && cpu->early_token_count < MAX_EARLY_TOKENS)
+    if (!found && cpu->early_token_count < MAX_EARLY_TOKENS)
         cpu->early_tokens[cpu->early_token_count++] = token;
+    this_report()->early_tokens = cpu->early_token_count;
+    /* Last: while something is outstanding, no vCPU takes a sleeper for lost. */
+    if (token != WAKE_ALL && this_report()->outstanding > 0)
+        this_report()->outstanding--;
 }

@@ -13,6 +13,9 @@ import { cpuFeatures, supportedCpuid, Vm, type VmOptions } from "./kvm/vm.ts";
 import { policies } from "./policy/index.ts";
 import type { PolicyName } from "./policy/policy.ts";
 
+/** `cr2-lost`: CR2 is not kept; `flags-lost`: the reason in the shared area is not; `saved`: both are. */
+export type NmiVariant = "off" | "cr2-lost" | "flags-lost" | "saved";
+
 export type MachineOptions = VmOptions & {
   /** The guest enables paravirtual async page faults, as Linux does. Needs `lapicInKernel`. */
   readonly asyncPageFaults: boolean;
@@ -22,6 +25,12 @@ export type MachineOptions = VmOptions & {
   readonly pageFaultIsError: boolean;
   /** Which of the guest kernel's copies survive a machine check: Linux's are `reads` (copy_from_user) at best. */
   readonly machineCheckSafe: "none" | "reads" | "all";
+  /** The guest takes an error in page-ready for what it says (Goyal's RFC of 2020). */
+  readonly pageReadyErrors: boolean;
+  /** The guest lets page-ready in before its task sleeps: the wake-up comes first. */
+  readonly sleepsLate: boolean;
+  /** One NMI before the first event's handler reads anything, with a #PF inside; and what is kept aside around that. */
+  readonly nmi: NmiVariant;
   readonly windowHva: bigint;
   readonly windowBytes: number;
   readonly programs: readonly TaskProgram[];
@@ -92,13 +101,18 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
 
 function configurationBits(options: MachineOptions): number {
   const bits = channelLayout;
-  const { machineCheckSafe } = options;
+  const { machineCheckSafe, nmi } = options;
   return (
     // The timer is the in-kernel APIC's: without it tasks give way to one another only when they ask to.
     (options.lapicInKernel ? bits.CONFIGURE_LAPIC | bits.CONFIGURE_TIMER : 0) |
     (options.asyncPageFaults ? bits.CONFIGURE_APF : 0) |
     (options.nmiIsSigbus ? bits.CONFIGURE_NMI_IS_SIGBUS : 0) |
     (options.pageFaultIsError ? bits.CONFIGURE_PF_IS_ERROR : 0) |
+    (options.pageReadyErrors ? bits.CONFIGURE_APF_ERROR : 0) |
+    (options.sleepsLate ? bits.CONFIGURE_APF_SLEEPS_LATE : 0) |
+    (nmi === "off" ? 0 : bits.CONFIGURE_NMI_BEFORE_READING) |
+    (nmi === "flags-lost" || nmi === "saved" ? bits.CONFIGURE_NMI_SAVES_CR2 : 0) |
+    (nmi === "cr2-lost" || nmi === "saved" ? bits.CONFIGURE_NMI_SAVES_FLAGS : 0) |
     (machineCheckSafe !== "none" ? bits.CONFIGURE_MCE_SAFE_READS : 0) |
     (machineCheckSafe === "all" ? bits.CONFIGURE_MCE_SAFE_WRITES : 0)
   );

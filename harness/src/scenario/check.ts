@@ -113,6 +113,7 @@ function checkGuestSteps(scenario: Unhashed, name: string, actor: GuestActor, pr
     if (step.verb === "count" && index !== actor.steps.length - 1) {
       problems.add(at, "count never ends: it must be the last step");
     }
+    if (step.verb === "kill") checkKill(scenario, name, actor, step.actor, at, problems);
     if (step.verb === "fetch" && scenario.backing.content !== "code") {
       problems.add(at, `fetch needs backing.content "code", not "${scenario.backing.content}"`);
     }
@@ -122,6 +123,22 @@ function checkGuestSteps(scenario: Unhashed, name: string, actor: GuestActor, pr
         `offset ${hex(step.offset)} + ${accessBytes(step)} bytes is outside what is mapped (${mapped})`,
       );
     }
+  }
+}
+
+function checkKill(
+  scenario: Unhashed,
+  name: string,
+  killer: GuestActor,
+  victim: string,
+  at: string,
+  problems: Problems,
+): void {
+  const found = guestActors(scenario).find(([other]) => other === victim);
+  if (found === undefined || victim === name) {
+    problems.add(at, `kills ${victim}, which is no other guest actor`);
+  } else if (cpuOf(found[1]) !== cpuOf(killer)) {
+    problems.add(at, `kills ${victim} on vCPU ${cpuOf(found[1])} from vCPU ${cpuOf(killer)}`);
   }
 }
 
@@ -191,7 +208,8 @@ function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): st
     return /^[0-9]+$/.test(is) ? null : `${is} is not a number`;
   }
   if (subject === "guest") {
-    if (label !== "apf") return `of the guest only "apf" can be witnessed, not ${label}`;
+    if (label === "nmi") return ["seen", "none"].includes(is) ? null : `nmi is seen or none, not ${is}`;
+    if (label !== "apf") return `of the guest only "apf" and "nmi" can be witnessed, not ${label}`;
     return ["on", "off"].includes(is) ? null : `apf is on or off, not ${is}`;
   }
   const actor = scenario.actors[subject];

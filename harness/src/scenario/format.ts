@@ -8,16 +8,26 @@ function numberText(value: bigint): string {
   return value < 10n ? value.toString() : hex(value);
 }
 
+function untilText({ until }: { readonly until?: string }): string {
+  return until === undefined ? "" : ` until ${until}`;
+}
+
 /** `load 0x1000 8`. */
 export function stepText(step: GuestStep | HostStep | VmmStep): string {
   switch (step.verb) {
     case "load":
+      return `load ${numberText(step.offset)} ${step.size}${untilText(step)}`;
     case "atomic":
     case "copy-from":
       return `${step.verb} ${numberText(step.offset)} ${step.size}`;
     case "store":
+      return `store ${numberText(step.offset)} ${step.size} ${numberText(step.value)}${untilText(step)}`;
     case "copy-to":
-      return `${step.verb} ${numberText(step.offset)} ${step.size} ${numberText(step.value)}`;
+      return `copy-to ${numberText(step.offset)} ${step.size} ${numberText(step.value)}`;
+    case "push":
+      return `push ${numberText(step.offset)} ${numberText(step.value)}`;
+    case "kill":
+      return `kill ${step.actor}`;
     case "fetch":
       return `fetch ${numberText(step.offset)}`;
     case "kernel-read":
@@ -57,7 +67,8 @@ function backingSource({ mount, ...backing }: Scenario["backing"]): object {
 
 /** JSON that `parseScenarios` reads back as this scenario. Nothing is left to defaults. */
 export function scenarioSource(scenario: Scenario): Readonly<Record<string, unknown>> {
-  const { id, purpose, layout, backing, window, actors, witness, properties, proposals, needs } = scenario;
+  const { id, purpose, layout, backing, window, nmi, actors, witness, properties, proposals, needs } =
+    scenario;
   return {
     id,
     purpose,
@@ -72,6 +83,7 @@ export function scenarioSource(scenario: Scenario): Readonly<Record<string, unkn
             length: hex(length),
           })),
         }),
+    ...(nmi === undefined ? {} : { nmi }),
     actors: Object.fromEntries(Object.entries(actors).map(([name, actor]) => [name, actorSource(actor)])),
     witness: witness.map(witnessText),
     properties,

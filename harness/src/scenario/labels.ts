@@ -11,7 +11,16 @@ export type Labelled<Step> = {
 export type AccessStep = Extract<
   GuestStep,
   {
-    verb: "load" | "store" | "atomic" | "fetch" | "copy-from" | "copy-to" | "kernel-read" | "kernel-write";
+    verb:
+      | "load"
+      | "store"
+      | "atomic"
+      | "fetch"
+      | "copy-from"
+      | "copy-to"
+      | "push"
+      | "kernel-read"
+      | "kernel-write";
   }
 >;
 export type HostAction = Exclude<HostStep, { verb: "signal" | "await" }>;
@@ -19,7 +28,15 @@ export type GuestActor = Extract<Actor, { in: "guest-task" | "guest-kernel" }>;
 export type HostActor = Extract<Actor, { in: "host-process" }>;
 
 export function isAccess(step: GuestStep): step is AccessStep {
-  return step.verb !== "signal" && step.verb !== "await" && step.verb !== "count";
+  switch (step.verb) {
+    case "signal":
+    case "await":
+    case "kill":
+    case "count":
+      return false;
+    default:
+      return true;
+  }
 }
 
 export function isAction(step: HostStep): step is HostAction {
@@ -92,7 +109,8 @@ export function isBystander(actor: GuestActor): boolean {
 
 /** How many bytes an access touches. A fetch is counted as the six bytes of `mov eax, imm32; ret`. */
 export function accessBytes(step: AccessStep): number {
-  return step.verb === "fetch" ? 6 : step.size;
+  if (step.verb === "fetch") return 6;
+  return step.verb === "push" ? 8 : step.size;
 }
 
 /** The signal that ends a step's repetition, or null. */

@@ -10,6 +10,8 @@ export const FILE_BYTES_MAX: bigint = 64n * 1024n * 1024n;
 export const VCPUS_MAX = 2;
 /** Tasks of the guest: the micro-guest's task table. */
 export const GUEST_TASKS_MAX = 104;
+/** Copies of one actor: as many as there are tasks. */
+export const COPIES_MAX: number = GUEST_TASKS_MAX;
 /** Each is a process. */
 export const HOST_ACTORS_MAX = 4;
 /** Steps of one actor: the micro-guest's step table. */

@@ -10,7 +10,9 @@ import { checkScenario } from "./check.ts";
 import { expand, type Json } from "./expand.ts";
 import { parseFault } from "./faults.ts";
 import { scenarioHash } from "./hash.ts";
+import { isAccess } from "./labels.ts";
 import {
+  COPIES_MAX,
   FAULTS_MAX,
   FILE_TEXT_MAX,
   ID_LENGTH_MAX,
@@ -24,16 +26,17 @@ import {
   type Actor,
   backingKinds,
   contents,
+  type GuestStep,
   layouts,
+  nmiVariants,
   type Scenario,
   sigbusReactions,
   type WindowMapping,
   type Witness,
 } from "./scenario.ts";
-import { parseGuestStep, parseHostStep, parseVmmStep } from "./steps.ts";
+import { ACTOR_NAME, parseGuestStep, parseHostStep, parseVmmStep } from "./steps.ts";
 
 const ID = /^[a-z0-9][a-z0-9.-]*(?:\/[a-z0-9][a-z0-9.-]*)*$/;
-const ACTOR_NAME = /^[a-z][a-z0-9-]{0,15}$/;
 
 const bytes = z.union([z.string(), z.number()]).transform((value, context): bigint => {
   const number = parseNumber(String(value));
@@ -50,13 +53,20 @@ const vcpu = z
   .min(0)
   .max(VCPUS_MAX - 1, `vCPUs are numbered from 0 to ${VCPUS_MAX - 1}`)
   .optional();
+/** The actor as often as that, each with its accesses so much further behind: `name-1`, `name-2` .. */
+const copies = z.strictObject({
+  count: z.int().min(1).max(COPIES_MAX, `more copies than the limit ${COPIES_MAX}`),
+  apart: bytes,
+});
 const word = z.string().regex(/^[a-z][a-z-]*$/);
 
 const actorShape = z.discriminatedUnion("in", [
   z.strictObject({
     in: z.literal("guest-task"),
     cpu: vcpu,
+    interrupts: z.literal("off").optional(),
     onSigbus: z.enum(sigbusReactions).optional(),
+    copies: copies.optional(),
     steps: stepTexts,
   }),
   z.strictObject({ in: z.literal("guest-kernel"), cpu: vcpu, steps: stepTexts }),
@@ -83,6 +93,7 @@ const scenarioShape = z.strictObject({
       })
       .optional(),
   }),
+  nmi: z.enum(nmiVariants).optional(),
   window: z
     .array(z.strictObject({ file: bytes, at: bytes, length: bytes }))
     .max(WINDOW_MAPPINGS_MAX)
@@ -117,6 +128,7 @@ function parseActor(shape: ActorShape, at: string, problems: Problems): Actor {
       return {
         in: shape.in,
         ...(shape.cpu === undefined ? {} : { cpu: shape.cpu }),
+        ...(shape.interrupts === undefined ? {} : { interrupts: shape.interrupts }),
         ...(shape.onSigbus === undefined ? {} : { onSigbus: shape.onSigbus }),
         steps: steps(parseGuestStep),
       };
@@ -139,6 +151,20 @@ function parseBacking({ mount, ...rest }: ScenarioShape["backing"], problems: Pr
     (text, index) => parseFault(text, `backing.mount.faults[${index}]`, problems) ?? [],
   );
   return { ...rest, mount: { faults } };
+}
+
+/** An actor under its name; or its copies, numbered from 1, the accesses of each moved on. */
+function copiesOf(
+  name: string,
+  actor: Actor,
+  wanted: { readonly count: number; readonly apart: bigint } | undefined,
+): readonly (readonly [string, Actor])[] {
+  if (wanted === undefined || actor.in !== "guest-task") return [[name, actor]];
+  return Array.from({ length: wanted.count }, (_, index) => {
+    const moved = (step: GuestStep): GuestStep =>
+      isAccess(step) ? { ...step, offset: step.offset + BigInt(index) * wanted.apart } : step;
+    return [`${name}-${index + 1}`, { ...actor, steps: actor.steps.map(moved) }] as const;
+  });
 }
 
 function parseWitness(text: string, at: string, problems: Problems): Witness | null {
@@ -175,7 +201,9 @@ function parseOne(json: Json, presets: readonly string[], problems: Problems): S
   const shape = parsed.data;
   const actors: Record<string, Actor> = {};
   for (const [name, actor] of Object.entries(shape.actors)) {
-    actors[name] = parseActor(actor, `actors.${name}`, problems);
+    const one = parseActor(actor, `actors.${name}`, problems);
+    const wanted = actor.in === "guest-task" ? actor.copies : undefined;
+    for (const [copy, body] of copiesOf(name, one, wanted)) actors[copy] = body;
   }
   const witness: Witness[] = [];
   for (const [index, text] of shape.witness.entries()) {
@@ -184,11 +212,13 @@ function parseOne(json: Json, presets: readonly string[], problems: Problems): S
   }
   checkNames("property", shape.properties, propertyIds, "properties", problems);
   checkNames("proposal", shape.proposals ?? [], presets, "proposals", problems);
-  const { window, backing, ...rest } = shape;
+  const { window, backing, nmi, ...rest } = shape;
   const wholeFile: WindowMapping[] =
     shape.layout === "nvdimm" ? [] : [{ fileOffset: 0n, at: 0n, length: shape.backing.size }];
   const scenario = {
     ...rest,
+    // A member that says nothing is left out: a scenario's hash is of those that it has.
+    ...(nmi === undefined ? {} : { nmi }),
     backing: parseBacking(backing, problems),
     window: window?.map(({ file, at, length }) => ({ fileOffset: file, at, length })) ?? wholeFile,
     actors,

@@ -51,6 +51,8 @@ export type GuestStep =
   | { readonly verb: "copy-from"; readonly offset: bigint; readonly size: number }
   /** REP MOVSB into the window. */
   | { readonly verb: "copy-to"; readonly offset: bigint; readonly size: number; readonly value: bigint }
+  /** PUSH of eight bytes with the stack pointer in the window: the task's stack lies there. */
+  | { readonly verb: "push"; readonly offset: bigint; readonly value: bigint }
   /** A system call in which the guest's kernel copies from the window (copy_from_user). */
   | {
       readonly verb: "kernel-read";
@@ -68,6 +70,8 @@ export type GuestStep =
     }
   | { readonly verb: "signal"; readonly name: string }
   | { readonly verb: "await"; readonly name: string }
+  /** SIGKILL for another guest actor of the same vCPU. One that sleeps for a page dies when it is woken, as in Linux. */
+  | { readonly verb: "kill"; readonly actor: string }
   /** Counts for ever, touching nothing: a bystander. Must be the last step. */
   | { readonly verb: "count" };
 
@@ -90,17 +94,26 @@ export type VmmStep =
   /** KVM_RUN again on a vCPU that had stopped; nothing if it is still running. */
   | { readonly verb: "resume" };
 
+export const nmiVariants = ["cr2-lost", "flags-lost", "saved"] as const;
+/**
+ * One NMI arrives between the delivery of the first event about a page and the handler's reading what it is about, and
+ * its own handler takes a page fault. Around that it does not keep CR2, or not the reason in the shared area of async page
+ * faults, or it keeps both.
+ */
+export type NmiVariant = (typeof nmiVariants)[number];
+
 export const sigbusReactions = ["killed", "next-step"] as const;
 export type OnSigbus = (typeof sigbusReactions)[number];
 
 export type Actor =
   /**
    * CPL 3. On SIGBUS the task ends (as by default in Linux, and if nothing is said), or its handler goes on with the
-   * next step. `cpu`: the vCPU that runs it, 0 if nothing is said.
+   * next step. `cpu`: the vCPU that runs it, 0 if nothing is said. `interrupts` off: it runs with IF = 0.
    */
   | {
       readonly in: "guest-task";
       readonly cpu?: number;
+      readonly interrupts?: "off";
       readonly onSigbus?: OnSigbus;
       readonly steps: readonly GuestStep[];
     }
@@ -141,6 +154,7 @@ export type Scenario = {
   };
   /** Empty for layout `nvdimm`: there the file is the window. */
   readonly window: readonly WindowMapping[];
+  readonly nmi?: NmiVariant;
   /** In the order written, which is the order in which the guest starts its tasks. */
   readonly actors: Readonly<Record<string, Actor>>;
   /** Must have been seen for the run to mean anything: `victim.load#1 is value`. */

@@ -9,6 +9,8 @@ import { type GuestStep, type HostStep, kernelCopyOptions, type VmmStep } from "
 
 const U64_MAX = 2n ** 64n - 1n;
 const NAME = /^[a-z][a-z0-9-]{0,23}$/;
+/** Of an actor. */
+export const ACTOR_NAME: RegExp = /^[a-z][a-z0-9-]{0,15}$/;
 const TEXT_LENGTH_MAX = 120;
 
 /** Reads a line's words one after the other; the first thing wrong is reported, all later reads are void. */
@@ -80,11 +82,17 @@ export class Words {
     return word;
   }
 
+  actor(): string {
+    const word = this.word("actor");
+    if (!this.failed && !ACTOR_NAME.test(word)) {
+      this.fail(`${JSON.stringify(word)} is not the name of an actor: a-z, 0-9 and -, at most 16 characters`);
+    }
+    return word;
+  }
+
   /** `until SIGNAL`, if it is there. */
   until(): { until?: string } {
-    if (this.#words[this.#next] !== "until") return {};
-    this.#next += 1;
-    return { until: this.name() };
+    return this.takes("until") ? { until: this.name() } : {};
   }
 
   /** Any of `known`, each at most once, up to the end. */
@@ -164,8 +172,13 @@ const guestVerbs: Readonly<Record<GuestStep["verb"], Reader<GuestStep>>> = {
     const value = words.value(words.failed ? 0 : size);
     return { verb: "kernel-write", offset, size, value, options: words.options(kernelCopyOptions) };
   },
+  push: (words) => {
+    const offset = words.number("offset", U64_MAX);
+    return { verb: "push", offset, value: words.value(8) };
+  },
   signal,
   await: awaited,
+  kill: (words) => ({ verb: "kill", actor: words.actor() }),
   count: () => ({ verb: "count" }),
 };
 

@@ -121,6 +121,26 @@ describe("parseScenarios", () => {
     expect(scenario?.actors.other).toMatchObject({ cpu: 1, steps: [{ verb: "store", until: "cut" }] });
   });
 
+  it("makes copies of a task, the accesses of each further behind", () => {
+    const [scenario] = parse({
+      actors: {
+        crowd: {
+          in: "guest-task",
+          copies: { count: 2, apart: "4KiB" },
+          steps: ["await cut", "load 0x10 8", "push 0x20 1"],
+        },
+        host: { in: "host-process", steps: ["truncate 0", "signal cut"] },
+      },
+      witness: [],
+    });
+    expect(Object.keys(scenario?.actors ?? {})).toEqual(["crowd-1", "crowd-2", "host"]);
+    expect(scenario?.actors["crowd-2"]?.steps).toEqual([
+      { verb: "await", name: "cut" },
+      { verb: "load", offset: 0x1010n, size: 8 },
+      { verb: "push", offset: 0x1020n, value: 1n },
+    ]);
+  });
+
   it("reads every verb", () => {
     const [scenario] = parse({
       backing: { size: "4MiB", content: "code" },
@@ -189,6 +209,10 @@ describe("a step is refused", () => {
     ["a signal nobody raises", victim("load 0 8", "await never"), 'awaits "never", which nobody signals'],
     ["a repetition without end", victim("load 0 8 until never"), 'awaits "never", which nobody signals'],
     ["a repetition without a signal", victim("load 0 8 until"), "signal name is missing"],
+    ["a kill of nobody", victim("load 0 8", "kill nobody"), "kills nobody, which is no other guest actor"],
+    ["a kill of itself", victim("load 0 8", "kill victim"), "kills victim, which is no other guest actor"],
+    ["a kill of an actor with a bad name", victim("load 0 8", "kill No"), '"No" is not the name of an actor'],
+    ["a push without a value", victim("push 0x1000"), "value is missing"],
     ["a name with capitals", victim("signal Touched"), 'signal name "Touched" is not of the form'],
     ["stuck raised by a step", host("signal stuck"), '"stuck" is raised by the engine only'],
     ["stuck awaited in the guest", victim("load 0 8", "await stuck"), "by the host and the vmm only"],
@@ -302,6 +326,35 @@ describe("a scenario is refused", () => {
       "zero is not one of done",
     ],
     ["a capability's witness", { witness: ["kvm.KVM_CAP_MCE is on"] }, "on is not a number"],
+    ["an NMI's witness", { witness: ["guest.nmi is 1"] }, "nmi is seen or none, not 1"],
+    ["an NMI that saves something else", { nmi: "cr3-lost" }, "nmi"],
+    [
+      "a kill across vCPUs",
+      {
+        actors: {
+          victim: { in: "guest-task", steps: ["load 0 8"] },
+          killer: { in: "guest-task", cpu: 1, steps: ["kill victim"] },
+        },
+        witness: [],
+      },
+      "kills victim on vCPU 0 from vCPU 1",
+    ],
+    [
+      "more copies than there is room for",
+      {
+        actors: { a: { in: "guest-task", copies: { count: 105, apart: 4096 }, steps: ["load 0 8"] } },
+        witness: [],
+      },
+      "more copies than the limit 104",
+    ],
+    [
+      "copies beyond what is mapped",
+      {
+        actors: { a: { in: "guest-task", copies: { count: 3, apart: "1MiB" }, steps: ["load 0 8"] } },
+        witness: [],
+      },
+      "actors.a-3.steps[0]: offset 0x200000 + 8 bytes is outside what is mapped",
+    ],
     ["a guest's witness", { witness: ["guest.apf is 1"] }, "apf is on or off, not 1"],
   ])("%s", (_what, changes, message) => {
     expect(problems(changes)).toContain(message);

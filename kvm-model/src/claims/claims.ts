@@ -551,8 +551,9 @@ const machineChecks: readonly Claim[] = [
   claim(
     "pv-interrupt-if-off",
     "talk",
-    "An error interrupt cannot reach a guest with interrupts off.",
+    "An error interrupt cannot reach a guest with interrupts off: the VM stops.",
     when("interrupts-off", { kvm: "final-efault", vmm: "inject-pv", guest: "pv-error" }),
+    ["vm-stopped"],
     ["livelock"],
   ),
   claim(

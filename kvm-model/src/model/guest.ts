@@ -60,12 +60,13 @@ function die(ctx: Context, s: Uint8Array, task: number): void {
 function sigbus(ctx: Context, s: Uint8Array, task: number, saw: number, events: EventSink | null): void {
   const code = saw === SAW.sigbusMceerr ? "BUS_MCEERR_AR" : "BUS_ADRERR";
   tell(events, "sigbus", "guest", "guest", `SIGBUS ${code} to ${taskName(ctx, task)}`);
-  if (currentAccess(ctx, s, task)?.op === "stack") {
+  const ends = ctx.case.tasks[task]?.onSigbus === "ends";
+  if (currentAccess(ctx, s, task)?.op === "stack" && !ends) {
     die(ctx, s, task);
     return;
   }
   advance(ctx, s, task, saw);
-  if (ctx.case.tasks[task]?.onSigbus === "ends") s[ctx.f.tState + task] = TASK.dead;
+  if (ends) s[ctx.f.tState + task] = TASK.dead;
 }
 
 /** The guest itself knows that the page is not there: it gave the range back, or poisoned the page for good. */
@@ -348,6 +349,29 @@ export function understands(ctx: Context, event: number): boolean {
   }
 }
 
+/** A #PF whose CR2 an NMI has overwritten: it says an address that is nobody's. */
+function strayPageFault(
+  ctx: Context,
+  s: Uint8Array,
+  task: number,
+  access: AccessStep | null,
+  events: EventSink | null,
+): void {
+  mark(ctx, s, MARK.lostReport);
+  if (access !== null && (modeOf(access) === "kernel" || access.mode === "kernel")) {
+    oops(ctx, s, task, KERNEL.oops, events, "#PF at an address of the NMI's");
+    return;
+  }
+  tell(
+    events,
+    "exception",
+    "guest",
+    "guest",
+    `#PF at an address of the NMI's: ${taskName(ctx, task)} gets SIGSEGV`,
+  );
+  if (task !== IDLE) die(ctx, s, task);
+}
+
 /** #MC, #VE, #PF, NMI or error interrupt about a page that cannot be had. Whoever is current is taken for the culprit. */
 function errorEvent(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
   const { f } = ctx;
@@ -361,6 +385,11 @@ function errorEvent(ctx: Context, s: Uint8Array, v: number, events: EventSink | 
   s[f.vPage + v] = 0;
   if (task !== at(s, f.vFaulter + v)) mark(ctx, s, MARK.wrongVictim);
   s[f.vFaulter + v] = 0;
+  if (at(s, f.vCr2 + v) === TOKEN_GARBAGE) {
+    s[f.vCr2 + v] = 0;
+    strayPageFault(ctx, s, task, access, events);
+    return;
+  }
   if (!understands(ctx, event)) {
     if (event !== EVENT.virtualizationException) {
       tell(events, "exception", "guest", "guest", `${word}: finds nothing wrong and returns`);
@@ -396,6 +425,11 @@ function errorEvent(ctx: Context, s: Uint8Array, v: number, events: EventSink | 
     return;
   }
   sigbus(ctx, s, task, SAW.sigbusAdrerr, events);
+}
+
+/** Events whose handlers learn from CR2 what they are about. The others have banks, areas, or nothing. */
+function readsCr2(event: number): boolean {
+  return event === EVENT.asyncPageFault || event === EVENT.pageFault;
 }
 
 function handlerActions(ctx: Context, v: number): Action[] {
@@ -444,7 +478,7 @@ function handlerActions(ctx: Context, v: number): Action[] {
     {
       name: `nmi: vcpu${v} takes an NMI whose handler faults`,
       actor: "nmi",
-      guard: (s) => at(s, f.nmiLeft) !== 0 && at(s, f.vEvent + v) === EVENT.asyncPageFault && here(s),
+      guard: (s) => at(s, f.nmiLeft) !== 0 && readsCr2(at(s, f.vEvent + v)) && here(s),
       apply: (s, e) => {
         s[f.nmiLeft] = 0;
         if (ctx.case.nmi === "cr2-lost" || !ctx.has("nmi-saves-cr2")) s[f.vCr2 + v] = TOKEN_GARBAGE;

@@ -73,13 +73,13 @@ function onFault(ctx: Context, s: Uint8Array, v: number, events: EventSink | nul
       inject(ctx, s, v, EVENT.nmi, "NMI", events);
       return;
     case "inject-pv":
-      // An interrupt: with IF=0 it stays pending, and the access faults again.
+      // An interrupt: with IF=0 it would stay pending while the access faults again and again.
       if (interruptsOn(ctx, s, v)) {
         inject(ctx, s, v, EVENT.pvError, "paravirtual error interrupt", events);
         return;
       }
-      enter(ctx, s, v);
-      tell(events, "inject", "vmm", "vmm", "interrupts are off: the error interrupt stays pending");
+      tell(events, "inject", "vmm", "vmm", "interrupts are off: the error cannot be delivered");
+      giveUp(ctx, s, v, events);
       return;
     case "remap-zero":
       tell(events, "remap", "vmm", "kvm", `page ${page}: anonymous zero memory`);

@@ -24,6 +24,12 @@ export const channelLayout = {
   CONFIGURE_MCE_SAFE_READS: 16,
   CONFIGURE_MCE_SAFE_WRITES: 32,
   CONFIGURE_PF_IS_ERROR: 64,
+  CONFIGURE_APF_ERROR: 128,
+  CONFIGURE_APF_SLEEPS_LATE: 256,
+  CONFIGURE_NMI_BEFORE_READING: 512,
+  CONFIGURE_NMI_SAVES_CR2: 1024,
+  CONFIGURE_NMI_SAVES_FLAGS: 2048,
+  TASK_INTERRUPTS_OFF: 1,
   STEP_INTERRUPTS_OFF: 1,
   STEP_NO_FIXUP: 2,
   STEP_REPEATS: 4,
@@ -45,21 +51,23 @@ export const channelLayout = {
   sizeofTaskProgram: 1544,
   sizeofTaskReport: 5656,
   sizeofEvent: 48,
-  sizeofChannel: 773504,
+  sizeofChannel: 773520,
   offsetofConfiguration: 8,
   offsetofTaskCount: 12,
   offsetofSignals: 16,
   offsetofCpus: 80,
-  offsetofPrograms: 24704,
-  offsetofReports: 185280,
-  sizeofCpuReport: 12312,
+  offsetofPrograms: 24720,
+  offsetofReports: 185296,
+  sizeofCpuReport: 12320,
   offsetofCpuEventCount: 0,
   offsetofCpuApfNotPresentCount: 4,
   offsetofCpuApfReadyCount: 8,
   offsetofCpuNmiCount: 12,
   offsetofCpuCurrentTask: 16,
   offsetofCpuHeartbeat: 20,
-  offsetofCpuEvents: 24,
+  offsetofCpuOutstanding: 24,
+  offsetofCpuEarlyTokens: 28,
+  offsetofCpuEvents: 32,
   offsetofReportCurrentStep: 4,
   offsetofReportCount: 8,
   offsetofReportRip: 16,
@@ -68,10 +76,13 @@ export const channelLayout = {
   offsetofResultBytes: 8,
   offsetofResultBegan: 72,
   offsetofResultEnded: 80,
-  offsetofProgramOnSigbus: 2,
-  offsetofProgramCpu: 4,
-  offsetofProgramStepCount: 6,
+  offsetofProgramOnSigbus: 1,
+  offsetofProgramCpu: 2,
+  offsetofProgramFlags: 3,
+  offsetofProgramStepCount: 4,
   offsetofProgramSteps: 8,
+  PAGE_ERROR: 1,
+  offsetofApfReadyFlags: 8,
   sizeofVeInformation: 32,
   offsetofVeBusy: 4,
   offsetofVeExitQualification: 8,
@@ -94,6 +105,8 @@ export const verbNumber = {
   count: 9,
   "kernel-read": 10,
   "kernel-write": 11,
+  push: 12,
+  kill: 13,
 } as const;
 export type GuestVerb = keyof typeof verbNumber;
 
@@ -102,7 +115,7 @@ export type ProgramStep = {
   readonly verb: GuestVerb;
   /** Bytes; 0 for verbs that touch nothing. */
   readonly size: number;
-  /** Guest virtual address, or the signal's number. */
+  /** Guest virtual address, or the number of the signal or of the task to be killed. */
   readonly address: bigint;
   /** For stores: little-endian, zero-extended to the size. */
   readonly value: bigint;
@@ -117,6 +130,8 @@ export type TaskProgram = {
   readonly cpl: 0 | 3;
   /** The vCPU that runs it; 0 if nothing is said. */
   readonly cpu?: number;
+  /** Runs with IF = 0: nothing preempts it. */
+  readonly interruptsOff?: boolean;
   readonly steps: readonly ProgramStep[];
   /** What the task does about SIGBUS: ends (the default), or its handler goes on with the next step. */
   readonly onSigbus?: "killed" | "next-step";
@@ -126,6 +141,8 @@ export type Doorbell =
   | { readonly kind: "signal"; readonly number: number }
   | { readonly kind: "finished" }
   | { readonly kind: "panic"; readonly reason: string }
+  /** The handler of an event wants an NMI before it reads what the event was about. */
+  | { readonly kind: "nmi" }
   | { readonly kind: "unknown"; readonly value: number };
 
 const panicReasons: Readonly<Record<number, string>> = {
@@ -148,6 +165,8 @@ export function decodeDoorbell(value: number): Doorbell {
       return { kind: "finished" };
     case 3:
       return { kind: "panic", reason: panicReasons[argument] ?? `unknown reason ${argument}` };
+    case 4:
+      return { kind: "nmi" };
     default:
       return { kind: "unknown", value };
   }
@@ -248,10 +267,11 @@ export class Channel {
       throw new RangeError(`${program.steps.length} steps for guest task ${task}: at most ${at.MAX_STEPS}`);
     }
     const base = at.offsetofPrograms + task * at.sizeofTaskProgram;
-    this.#view.setUint16(base, program.cpl, true);
-    this.#view.setUint16(base + at.offsetofProgramOnSigbus, program.onSigbus === "next-step" ? 1 : 0, true);
-    this.#view.setUint16(base + at.offsetofProgramCpu, program.cpu ?? 0, true);
-    this.#view.setUint16(base + at.offsetofProgramStepCount, program.steps.length, true);
+    this.#view.setUint8(base, program.cpl);
+    this.#view.setUint8(base + at.offsetofProgramOnSigbus, program.onSigbus === "next-step" ? 1 : 0);
+    this.#view.setUint8(base + at.offsetofProgramCpu, program.cpu ?? 0);
+    this.#view.setUint8(base + at.offsetofProgramFlags, program.interruptsOff ? at.TASK_INTERRUPTS_OFF : 0);
+    this.#view.setUint32(base + at.offsetofProgramStepCount, program.steps.length, true);
     for (const [index, step] of program.steps.entries()) {
       const offset = base + at.offsetofProgramSteps + index * at.sizeofStep;
       this.#view.setUint16(offset, verbNumber[step.verb], true);
@@ -336,6 +356,25 @@ export class Channel {
 
   get apfReadyCount(): number {
     return this.#sumOverCpus(channelLayout.offsetofCpuApfReadyCount);
+  }
+
+  get nmiCount(): number {
+    return this.#sumOverCpus(channelLayout.offsetofCpuNmiCount);
+  }
+
+  /** Scheduling decisions of the micro-kernel: grows while it is alive. */
+  get heartbeat(): number {
+    return this.#sumOverCpus(channelLayout.offsetofCpuHeartbeat);
+  }
+
+  /** Pages said to be not present and not yet said to be ready. */
+  get outstanding(): number {
+    return this.#sumOverCpus(channelLayout.offsetofCpuOutstanding);
+  }
+
+  /** Page-ready events that are kept because they found no sleeper. */
+  get earlyTokens(): number {
+    return this.#sumOverCpus(channelLayout.offsetofCpuEarlyTokens);
   }
 
   /** All events that happened; only the first MAX_EVENTS of each vCPU are kept, which `events()` returns. */

@@ -5,7 +5,7 @@ import { channelLayout } from "./channel.ts";
 
 /** Largest image that fits below the channel. */
 const MAX_IMAGE_BYTES = Number(channelLayout.CHANNEL_ADDRESS - channelLayout.IMAGE_ADDRESS);
-const HEADER_WORDS = 37;
+const HEADER_WORDS = 38;
 
 export type DescriptorTable = { readonly base: bigint; readonly limit: number };
 
@@ -78,5 +78,6 @@ function accessInstructions(word: (index: number) => bigint): Map<string, bigint
   map.set("copy-to", word(34));
   map.set("kernel-read", word(35));
   map.set("kernel-write", word(36));
+  map.set("push", word(37));
   return map;
 }

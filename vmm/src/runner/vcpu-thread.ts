@@ -10,7 +10,9 @@ import { parentPort, workerData } from "node:worker_threads";
 import {
   blockSignal,
   consumeSignal,
+  isPageThere,
   kernelSignalSetExcept,
+  PAGE_SIZE,
   SIGBUS,
   startThreadTimer,
   takeBusError,
@@ -25,7 +27,7 @@ import type { VcpuExit } from "../kvm/exit.ts";
 import { VcpuStats } from "../kvm/stats.ts";
 import { Vcpu } from "../kvm/vcpu.ts";
 import { gpaToHva } from "../kvm/vm.ts";
-import { decodeAccess } from "../policy/decode.ts";
+import { type DecodedAccess, decodeAccess } from "../policy/decode.ts";
 import { policies } from "../policy/index.ts";
 import { type FaultContext, type FaultPolicy, type PolicyAction, resume, stop } from "../policy/policy.ts";
 import { KICK_SIGNAL } from "./kick.ts";
@@ -59,6 +61,7 @@ const accessVerbs = new Set([
   "copy-to",
   "kernel-read",
   "kernel-write",
+  "push",
 ]);
 
 class VcpuThread {
@@ -167,6 +170,9 @@ class VcpuThread {
       case "finished":
         this.#tick();
         return { kind: "finished" };
+      case "nmi":
+        this.#vcpu.injectNmi();
+        return null;
       case "panic":
         return { kind: "guest-panic", reason: doorbell.reason };
       case "unknown":
@@ -214,7 +220,8 @@ class VcpuThread {
   #faultContext(exit: VcpuExit): FaultContext | null {
     const { vmFd, lapicInKernel, window } = this.#input;
     const registers = this.#vcpu.getRegisters();
-    const access = decodeAccess(this.#image, registers, { base: WINDOW_BASE, sizeBytes: window.sizeBytes });
+    const decoded = decodeAccess(this.#image, registers, { base: WINDOW_BASE, sizeBytes: window.sizeBytes });
+    const access = decoded === null ? null : this.#lostPart(decoded);
     const gpa = access === null ? null : this.#vcpu.translate(access.gva);
     if (access !== null && gpa === null) return null;
     return {
@@ -228,6 +235,18 @@ class VcpuThread {
       ram: this.#ram,
       window,
     };
+  }
+
+  /** Of an access that crosses into another page: from there on, if the first page is there. KVM does not say which it was. */
+  #lostPart(access: DecodedAccess): DecodedAccess {
+    const page = BigInt(PAGE_SIZE);
+    const next = (access.gva / page + 1n) * page;
+    const beyond = Number(access.gva + BigInt(access.lengthBytes) - next);
+    if (beyond <= 0) return access;
+    const gpa = this.#vcpu.translate(access.gva);
+    const hva = gpa === null ? null : gpaToHva(this.#input.memslots, gpa);
+    const isThere = hva !== null && isPageThere(hva & -page, access.kind === "write" ? "write" : "read");
+    return isThere ? { ...access, gva: next, lengthBytes: beyond } : access;
   }
 
   /** KVM_RUN was interrupted by a BUS_MCEERR_AR for this thread: a poisoned page was touched. */

@@ -20,6 +20,8 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   ...named("CONFIGURE_MCE_SAFE_READS", "CONFIGURE_MCE_SAFE_WRITES", "CONFIGURE_PF_IS_ERROR"),
   ...named("STEP_INTERRUPTS_OFF", "STEP_NO_FIXUP", "STEP_REPEATS", "SIGBUS_ADRERR", "SIGBUS_MCEERR_AR"),
   ...named("CPU_AREA_BYTES", "MAX_CPUS", "SELECTOR_TSS", "BOOT_STACK_BYTES"),
+  ...named("CONFIGURE_APF_ERROR", "CONFIGURE_APF_SLEEPS_LATE", "CONFIGURE_NMI_BEFORE_READING"),
+  ...named("CONFIGURE_NMI_SAVES_CR2", "CONFIGURE_NMI_SAVES_FLAGS", "TASK_INTERRUPTS_OFF", "PAGE_ERROR"),
   RAM_BYTES: "RAM_BYTES",
   MAX_TASKS: "MAX_TASKS",
   MAX_STEPS: "MAX_STEPS",
@@ -45,6 +47,8 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   offsetofCpuNmiCount: "offsetof(struct cpu_report, nmi_count)",
   offsetofCpuCurrentTask: "offsetof(struct cpu_report, current_task)",
   offsetofCpuHeartbeat: "offsetof(struct cpu_report, heartbeat)",
+  offsetofCpuOutstanding: "offsetof(struct cpu_report, outstanding)",
+  offsetofCpuEarlyTokens: "offsetof(struct cpu_report, early_tokens)",
   offsetofCpuEvents: "offsetof(struct cpu_report, events)",
   offsetofPrograms: "offsetof(struct channel, programs)",
   offsetofReports: "offsetof(struct channel, reports)",
@@ -58,8 +62,10 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   offsetofResultEnded: "offsetof(struct result, ended)",
   offsetofProgramOnSigbus: "offsetof(struct task_program, on_sigbus)",
   offsetofProgramCpu: "offsetof(struct task_program, cpu)",
+  offsetofProgramFlags: "offsetof(struct task_program, flags)",
   offsetofProgramStepCount: "offsetof(struct task_program, step_count)",
   offsetofProgramSteps: "offsetof(struct task_program, steps)",
+  offsetofApfReadyFlags: "offsetof(struct apf_area, ready_flags)",
   sizeofVeInformation: "sizeof(struct ve_information)",
   offsetofVeBusy: "offsetof(struct ve_information, busy)",
   offsetofVeExitQualification: "offsetof(struct ve_information, exit_qualification)",
@@ -132,6 +138,7 @@ describe("Channel", () => {
     expect(decodeDoorbell(0x1001)).toEqual({ kind: "unknown", value: 0x1001 });
     expect(decodeDoorbell(2)).toEqual({ kind: "finished" });
     expect(decodeDoorbell(0x403)).toMatchObject({ kind: "panic" });
+    expect(decodeDoorbell(4)).toEqual({ kind: "nmi" });
     expect(decodeDoorbell(0xffffffff)).toEqual({ kind: "unknown", value: 0xffffffff });
   });
 });

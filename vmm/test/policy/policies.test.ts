@@ -169,6 +169,85 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
     });
   }
 
+  for (const [verb, policy, error] of [
+    ["load", "inject-pf", 4n],
+    ["store", "inject-pf", 6n],
+    ["load", "inject-ve", 0x81n],
+  ] as const) {
+    it(`${policy} tells a ${verb} across two pages of the page that is gone, not of its first byte`, async () => {
+      const outcome = await runCase(
+        {
+          lapicInKernel: false,
+          hltInGuest: false,
+          asyncPageFaults: false,
+          pageFaultIsError: true,
+          policy,
+        },
+        new Uint8Array(FILE_BYTES).fill(0x41),
+        [{ cpl: 3, steps: [signal("signal", 0), signal("await", 1), access(verb, 8, 0xffc, 5n)] }],
+        (_number, file, raise) => {
+          ftruncateSync(file, 0x1000);
+          raise(1);
+        },
+      );
+      expect(only(reports(outcome))).toMatchObject({ cpl: 3, errorCode: error, cr2: GPA });
+      expect(outcome.results[0]?.[2]?.status).toBe("sigbus");
+    });
+  }
+
+  it("tells a task whose stack is gone at its PUSH, and a handler has no stack to run on", async () => {
+    const push = { ...access("push", 8, 0x1000, 7n) };
+    const outcome = await touched("inject-pf", push, { onSigbus: "next-step" });
+    const rip = image?.accessInstructions.get("push");
+    expect(only(reports(outcome))).toMatchObject({ vector: 14, cpl: 3, errorCode: 6n, cr2: GPA, rip });
+    expect(statusOf(outcome, 0)?.bytes.subarray(0, 8)).toEqual(new Uint8Array([7, 0, 0, 0, 0, 0, 0, 0]));
+    expect([3, 4].map((step) => statusOf(outcome, step)?.status)).toEqual(["started", "not-reached"]);
+    expect(outcome.states[0]).toBe("killed");
+  });
+
+  it("reaches a task with interrupts off, but for the interrupt", async () => {
+    for (const policy of ["inject-pf", "inject-mce", "inject-ve", "nmi"] as const) {
+      const outcome = await touched(policy, access("load", 8, 0x1000), { interruptsOff: true }, {}, []);
+      expect([policy, statusOf(outcome, 3)?.status]).toEqual([policy, "sigbus"]);
+    }
+    const outcome = await touched("inject-pv", access("load", 8, 0x1000), { interruptsOff: true }, {}, []);
+    expect(outcome.messages.find((message) => message.type === "stopped")).toMatchObject({
+      reason: "interrupts are off: the error cannot be delivered",
+    });
+  });
+
+  describe("with an NMI before the handler reads", () => {
+    it("loses the address of a #PF where the NMI's own fault overwrites CR2: the task dies untold", async () => {
+      const outcome = await touched("inject-pf", access("load", 8, 0x1000), {}, { nmi: "cr2-lost" });
+      expect(outcome.events.map(({ kind, cr2, cpl }) => [kind, cr2, cpl])).toEqual([
+        ["nmi", 0n, 0],
+        ["exception", 16n, 0],
+        ["fixup", 16n, 0],
+        ["exception", 16n, 3],
+      ]);
+      expect(statusOf(outcome, 3)?.status).toBe("started");
+      expect(outcome.states[0]).toBe("killed");
+    });
+
+    for (const [policy, kind] of [
+      ["inject-pf", "exception"],
+      ["inject-mce", "machine-check"],
+      ["inject-ve", "virtualization-exception"],
+      ["inject-pv", "pv-error"],
+    ] as const) {
+      it(`${policy} tells the same where it is saved`, async () => {
+        const outcome = await touched(policy, access("load", 8, 0x1000), {}, { nmi: "saved" });
+        expect(outcome.nmiCount).toBe(1);
+        const told = outcome.events.filter(({ cpl }) => cpl === 3);
+        expect(told.map((event) => [event.kind, event.cr2])).toEqual([
+          [kind, GPA],
+          ["sigbus", GPA],
+        ]);
+        expect(statusOf(outcome, 3)?.status).toBe("sigbus");
+      });
+    }
+  });
+
   it("inject-pf gets nowhere with a guest that takes the #PF for spurious, as Linux does, and stops", async () => {
     const outcome = await touched("inject-pf", access("load", 8, 0x1000), {}, { pageFaultIsError: false });
     expect(outcome.messages.find((message) => message.type === "stopped")).toMatchObject({

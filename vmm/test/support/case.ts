@@ -8,11 +8,13 @@ import {
   type GuestEvent,
   Kvm,
   loadImage,
+  type Machine,
   type MachineOptions,
   type ProgramStep,
   type StepResult,
   startVm,
   type TaskProgram,
+  type TaskState,
   type VcpuMessage,
   WINDOW_BASE,
 } from "../../src/index.ts";
@@ -22,11 +24,25 @@ export const FILE_BYTES: number = 2 * 2 ** 20;
 const LIFE_LIMIT_MS = 10_000;
 
 export type Setup = Pick<MachineOptions, "lapicInKernel" | "hltInGuest" | "asyncPageFaults"> &
-  Partial<Pick<MachineOptions, "nmiIsSigbus" | "pageFaultIsError" | "machineCheckSafe" | "policy">>;
+  Partial<
+    Pick<
+      MachineOptions,
+      | "nmiIsSigbus"
+      | "pageFaultIsError"
+      | "machineCheckSafe"
+      | "policy"
+      | "pageReadyErrors"
+      | "sleepsLate"
+      | "nmi"
+    >
+  >;
 
 const plainGuest = {
   nmiIsSigbus: false,
   pageFaultIsError: false,
+  pageReadyErrors: false,
+  sleepsLate: false,
+  nmi: "off",
   machineCheckSafe: "reads",
   policy: "stop",
 } as const;
@@ -35,9 +51,14 @@ export type Outcome = {
   readonly messages: readonly VcpuMessage[];
   readonly results: readonly (readonly StepResult[])[];
   readonly counts: readonly bigint[];
+  readonly states: readonly TaskState[];
   readonly events: readonly GuestEvent[];
   readonly apfNotPresentCount: number;
   readonly apfReadyCount: number;
+  readonly nmiCount: number;
+  /** Page-ready events still kept for a sleeper; pages said to be missing and not yet said to be ready. */
+  readonly earlyTokens: number;
+  readonly outstanding: number;
 };
 
 export function access(verb: ProgramStep["verb"], size: number, offset: number, value = 0n): ProgramStep {
@@ -50,12 +71,16 @@ export function signal(verb: "signal" | "await", number: number): ProgramStep {
 
 export const counting: TaskProgram = { cpl: 3, steps: [{ verb: "count", size: 0, address: 0n, value: 0n }] };
 
-/** @param onSignal what the host does when a guest task raises a signal */
+/**
+ * @param onSignal what the host does when a guest task raises a signal
+ * @param prepare what it does to the machine before the first instruction
+ */
 export async function runCase(
   setup: Setup,
   content: Uint8Array,
   programs: readonly TaskProgram[],
   onSignal: (number: number, file: number, raise: (signal: number) => void) => void = () => {},
+  prepare: (machine: Machine) => void = () => {},
 ): Promise<Outcome> {
   const directory = mkdtempSync(join(tmpdir(), "daxfault-vmm-"));
   const file = openSync(join(directory, "file"), "w+");
@@ -75,6 +100,7 @@ export async function runCase(
     windowBytes: FILE_BYTES,
     programs,
   });
+  prepare(machine);
   const messages: VcpuMessage[] = [];
   const runner = startVm(machine, programs, (message) => {
     messages.push(message);
@@ -89,9 +115,13 @@ export async function runCase(
     messages,
     results: programs.map((program, task) => program.steps.map((_, step) => channel.result(task, step))),
     counts: programs.map((_, task) => channel.count(task)),
+    states: programs.map((_, task) => channel.taskState(task)),
     events: channel.events(),
     apfNotPresentCount: channel.apfNotPresentCount,
     apfReadyCount: channel.apfReadyCount,
+    nmiCount: channel.nmiCount,
+    earlyTokens: channel.earlyTokens,
+    outstanding: channel.outstanding,
   };
   machine.close();
   kvm.close();

@@ -42,6 +42,7 @@ export class Conductor {
   readonly #told = new Set<string>();
   #countsAtTrouble: readonly bigint[] | null = null;
   readonly #waiting = new Waiting();
+  #heartbeatAtTrouble = 0;
   #runner: VmRunner | null = null;
   #stopped = false;
   #vmmActorsDone = false;
@@ -169,7 +170,10 @@ export class Conductor {
     // Two vCPUs in a loop are one VM in a loop.
     const isKnown = state.kind === "looping" && this.#history.at(-1)?.kind === "looping";
     if (!isKnown) this.#history.push(state);
-    this.#countsAtTrouble ??= this.#counts();
+    if (this.#countsAtTrouble === null) {
+      this.#countsAtTrouble = this.#counts();
+      this.#heartbeatAtTrouble = this.#machine.channel.heartbeat;
+    }
     this.#raiseOurs(STUCK, "kvm");
     this.#considerEnding();
   }
@@ -256,6 +260,9 @@ export class Conductor {
       })),
       apfNotPresentCount: channel.apfNotPresentCount,
       apfReadyCount: channel.apfReadyCount,
+      nmiCount: channel.nmiCount,
+      heartbeat: channel.heartbeat,
+      heartbeatSinceTrouble: channel.heartbeat - this.#heartbeatAtTrouble,
       events: [...this.#events, ...this.#guestEvents()],
     };
   }
@@ -283,11 +290,11 @@ function traceKind(kind: GuestEvent["kind"]): EventKind {
     case "apf-ready":
     case "sigbus":
     case "fixup":
+    case "nmi":
       return kind;
     case "exception":
     case "machine-check":
     case "virtualization-exception":
-    case "nmi":
     case "pv-error":
     case "unknown":
       return "exception";

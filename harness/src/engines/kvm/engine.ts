@@ -157,6 +157,14 @@ async function perform(
   return { kind: "evidence", evidence: toEvidence(scenario, proposal, stage, vm, report) };
 }
 
+/** Beside KVM's counters: the guest kernel's scheduling decisions, in all and after the first trouble. It is alive. */
+function heartbeats(report: VmReport): Readonly<Record<string, bigint>> {
+  return {
+    guest_heartbeat: BigInt(report.heartbeat),
+    guest_heartbeat_in_trouble: BigInt(report.heartbeatSinceTrouble),
+  };
+}
+
 function toEvidence(
   scenario: Scenario,
   proposal: Proposal,
@@ -175,8 +183,12 @@ function toEvidence(
   const trace = [...stage.events(), ...guestTrace].sort((a, b) => a.atMs - b.atMs);
   const counts: Record<string, number> = { ...stage.counts() };
   for (const { kind } of guestTrace) counts[kind] = (counts[kind] ?? 0) + 1;
-  // The guest keeps its first 256 events; these two it counts to the end.
-  const apf = { "apf-not-present": report.apfNotPresentCount, "apf-ready": report.apfReadyCount };
+  // The guest keeps the first 256 events of each vCPU; these it counts to the end.
+  const counted = {
+    "apf-not-present": report.apfNotPresentCount,
+    "apf-ready": report.apfReadyCount,
+    nmi: report.nmiCount,
+  };
   const { final } = report;
   return {
     attestation: {
@@ -194,8 +206,8 @@ function toEvidence(
       guestKernel: guestKernelSeen(report),
       bystanders: bystandersSeen(scenario, report),
     },
-    counts: { ...counts, ...Object.fromEntries(Object.entries(apf).filter(([, count]) => count > 0)) },
-    counters: final?.counters ?? {},
+    counts: { ...counts, ...Object.fromEntries(Object.entries(counted).filter(([, count]) => count > 0)) },
+    counters: { ...final?.counters, ...heartbeats(report) },
     accessMs: accessTimes(scenario, report),
     trace,
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },

@@ -63,5 +63,9 @@ export type VmReport = {
   readonly tasks: readonly TaskReport[];
   readonly apfNotPresentCount: number;
   readonly apfReadyCount: number;
+  readonly nmiCount: number;
+  /** Scheduling decisions of the guest's kernel, in all and since the guest got into trouble: it is alive. */
+  readonly heartbeat: number;
+  readonly heartbeatSinceTrouble: number;
   readonly events: readonly VmEvent[];
 };

@@ -6,6 +6,7 @@ import {
   type CpuFeatures,
   channelLayout,
   MAX_WINDOW_BYTES,
+  type NmiVariant,
   type PolicyName,
   type ProgramStep,
   type TaskProgram,
@@ -40,6 +41,9 @@ export type VmPlan = {
     readonly asyncPageFaults: boolean;
     readonly nmiIsSigbus: boolean;
     readonly pageFaultIsError: boolean;
+    readonly pageReadyErrors: boolean;
+    readonly sleepsLate: boolean;
+    readonly nmi: NmiVariant;
     readonly machineCheckSafe: "none" | "reads" | "all";
     readonly policy: PolicyName;
   };
@@ -143,6 +147,7 @@ export function planCase(
   if (windowBytes > MAX_WINDOW_BYTES)
     throw new RangeError(`window of ${windowBytes} bytes: at most ${MAX_WINDOW_BYTES}`);
   const actors = Object.entries(scenario.actors);
+  const names = guestActors(scenario).map(([name]) => name);
   return {
     ...place,
     layout: scenario.layout,
@@ -151,9 +156,12 @@ export function planCase(
     machine: {
       lapicInKernel: proposal.lapic === "kernel",
       hltInGuest: proposal.vmm === "no-hlt-exits",
-      asyncPageFaults: proposal.guest === "apf",
-      nmiIsSigbus: proposal.guest === "pv-error",
-      pageFaultIsError: proposal.guest === "pv-error",
+      asyncPageFaults: proposal.guest === "apf" || proposal.guest === "apf-error",
+      nmiIsSigbus: proposal.vmm === "nmi",
+      pageFaultIsError: proposal.guest === "pv-error" || proposal.guest === "apf-error",
+      pageReadyErrors: proposal.guest === "apf-error",
+      sleepsLate: false,
+      nmi: scenario.nmi ?? "off",
       machineCheckSafe: machineCheckSafety(proposal.guest),
       policy: policyOf(proposal.vmm) ?? "stop",
     },
@@ -163,8 +171,9 @@ export function planCase(
       program: {
         cpl: actor.in === "guest-kernel" ? 0 : 3,
         cpu: cpuOf(actor),
+        interruptsOff: actor.in === "guest-task" && actor.interrupts === "off",
         onSigbus: (actor.in === "guest-task" ? actor.onSigbus : undefined) ?? "killed",
-        steps: actor.steps.map((step) => programStep(step, signals)),
+        steps: actor.steps.map((step) => programStep(step, signals, names)),
       },
     })),
     signals,
@@ -175,7 +184,8 @@ export function planCase(
   };
 }
 
-function programStep(step: GuestStep, signals: readonly string[]): ProgramStep {
+/** @param tasks the guest actors' names; a task's number is its place */
+function programStep(step: GuestStep, signals: readonly string[], tasks: readonly string[]): ProgramStep {
   const number = (name: string): number => {
     const found = signals.indexOf(name);
     if (found >= 0 && found < channelLayout.MAX_SIGNALS) return found;
@@ -208,6 +218,10 @@ function programStep(step: GuestStep, signals: readonly string[]): ProgramStep {
     case "signal":
     case "await":
       return { verb: step.verb, size: 0, address: BigInt(number(step.name)), value: 0n };
+    case "push":
+      return { verb: "push", size: 8, address: WINDOW_BASE + step.offset, value: step.value };
+    case "kill":
+      return { verb: "kill", size: 0, address: BigInt(tasks.indexOf(step.actor)), value: 0n };
     case "count":
       return { verb: "count", size: 0, address: 0n, value: 0n };
   }

@@ -55,7 +55,18 @@ function attestation(scenario: Scenario, proposal: Proposal): Attestation {
 
 /** The bytes that an undisturbed access sees. */
 function undisturbed(scenario: Scenario, step: AccessStep): bigint {
-  if (step.verb === "store" || step.verb === "copy-to" || step.verb === "kernel-write") return step.value;
+  switch (step.verb) {
+    case "store":
+    case "copy-to":
+    case "kernel-write":
+    case "push":
+      return step.value;
+    default:
+      return fileValue(scenario, step);
+  }
+}
+
+function fileValue(scenario: Scenario, step: Exclude<AccessStep, { verb: "push" }>): bigint {
   const offset = fileOffsetAt(scenario, step.offset);
   if (step.verb !== "fetch") return toValue(contentBytes(scenario.backing.content, offset, step.size));
   // `mov eax, imm32`: what the code returns is its own second to fifth byte.
@@ -190,6 +201,10 @@ function run(scenario: Scenario, proposal: Proposal): RunResult {
 function supports(scenario: Scenario, proposal: Proposal): Support {
   if (scenario.needs.length > 0) {
     return { kind: "no", reason: `the model has no capabilities (${scenario.needs.join(", ")})`, fix: null };
+  }
+  if (scenario.nmi !== undefined) {
+    const fix = `daxfault explore ${proposal.id} --scenario ${scenario.id}`;
+    return { kind: "no", reason: "in the model the NMI may also not come: no run of one story", fix };
   }
   const allowed = endsOf(scenario, proposal);
   if (allowed.kind === "unsupported") return { kind: "no", reason: allowed.reason, fix: null };

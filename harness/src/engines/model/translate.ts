@@ -33,7 +33,7 @@ import {
   labelledAccesses,
   untilOf,
 } from "../../scenario/labels.ts";
-import type { HostStep, Scenario } from "../../scenario/scenario.ts";
+import { type HostStep, type Scenario, STUCK } from "../../scenario/scenario.ts";
 import { fileOffsetAt } from "../../scenario/window.ts";
 
 const PAGE = 4096n;
@@ -90,6 +90,13 @@ function allAccesses(scenario: Scenario): AccessStep[] {
   return guestActors(scenario).flatMap(([, actor]) => actor.steps.filter(isAccess));
 }
 
+/** Whom the guest's tasks kill. */
+function killed(scenario: Scenario): string[] {
+  return guestActors(scenario).flatMap(([, actor]) =>
+    actor.steps.flatMap((step) => (step.verb === "kill" ? [step.actor] : [])),
+  );
+}
+
 function sizesOf(scenario: Scenario): bigint[] {
   return hostActors(scenario).flatMap(([, actor]) =>
     actor.steps.flatMap((step) => (step.verb === "truncate" ? [step.size] : [])),
@@ -112,6 +119,10 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   }
   const refused = mount?.faults.map(refusedFault).find((reason) => reason !== null);
   if (refused != null) return refused;
+  if (killed(scenario).length > 1) return "the model kills one task";
+  if (scenario.nmi !== undefined && proposal.vmm === "nmi") {
+    return "an NMI of another origin beside those that report: the model has one NMI that is none of the VMM's";
+  }
   for (const size of sizesOf(scenario)) {
     for (const step of allAccesses(scenario)) {
       const from = fileOffsetAt(scenario, step.offset);
@@ -130,6 +141,8 @@ function opOf(verb: AccessStep["verb"], kernel: boolean): AccessOp {
       return kernel ? "copy-from-user" : "load";
     case "copy-to":
       return kernel ? "copy-to-user" : "store";
+    case "push":
+      return "stack";
     case "kernel-read":
       return "copy-from-user";
     case "kernel-write":
@@ -188,9 +201,11 @@ class Translator {
     const steps: TaskStep[] = [];
     for (const [index, step] of actor.steps.entries()) {
       if (step.verb === "signal" || step.verb === "await") steps.push({ op: step.verb, name: step.name });
+      // The kill itself is the case's: it may come at any time.
+      else if (step.verb === "kill") continue;
       else if (step.verb === "count") steps.push({ op: "count" });
       else {
-        const spanned = this.#access(step, actor.in === "guest-kernel");
+        const spanned = this.#access(step, actor);
         const until = untilOf(step);
         // Again and again is once, at any time, and once more behind the signal: no other repetition sees anything else.
         const done: TaskStep[] =
@@ -206,7 +221,9 @@ class Translator {
     return { task: { name, vcpu: cpuOf(actor), steps, onSigbus }, labels };
   }
 
-  #access(step: AccessStep, kernel: boolean): ModelAccess[] {
+  #access(step: AccessStep, actor: GuestActor): ModelAccess[] {
+    const kernel = actor.in === "guest-kernel";
+    const interruptsOff = actor.in === "guest-task" && actor.interrupts === "off";
     const isCall = step.verb === "kernel-read" || step.verb === "kernel-write";
     const emulated = (kernel || isCall) && this.#backend.interpretsKernelMode;
     const options = isCall ? step.options : [];
@@ -214,7 +231,7 @@ class Translator {
       op: opOf(step.verb, kernel),
       page: this.#pages.indexOf(page),
       mode: kernel ? "kernel" : "user",
-      interrupts: options.includes("irqs-off") ? "off" : "on",
+      interrupts: options.includes("irqs-off") || interruptsOff ? "off" : "on",
       ...(options.includes("no-fixup") ? { fixup: false } : {}),
       ...(emulated ? { emulated } : {}),
     }));
@@ -237,8 +254,10 @@ class Translator {
       case "unlink":
         return { op: "nothing" };
       case "signal":
+        return { op: "signal", name: step.name };
       case "await":
-        return { op: step.verb, name: step.name };
+        // The engine's own signal: without it the host acts earlier, too, never later than it could.
+        return step.name === STUCK ? { op: "nothing" } : { op: "await", name: step.name };
     }
   }
 }
@@ -282,6 +301,8 @@ export function translate(
       name: `${scenario.id} x ${proposal.id}`,
       vcpus: 1 + Math.max(...guestActors(scenario).map(([, actor]) => cpuOf(actor))),
       pages: translator.starts(),
+      nmi: scenario.nmi ?? ("off" as const),
+      kill: killed(scenario)[0] ?? null,
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,
       preempt: timer,

@@ -19,7 +19,7 @@ import {
   isBystander,
   isWrite,
 } from "../../scenario/labels.ts";
-import type { GuestStep, Scenario } from "../../scenario/scenario.ts";
+import type { Actor, GuestStep, Scenario } from "../../scenario/scenario.ts";
 import { fileOffsetAt, mappingsOf } from "../../scenario/window.ts";
 import type { Access, Bystander } from "../../vocabulary.ts";
 import { within } from "../../within.ts";
@@ -279,6 +279,31 @@ async function runCase(scenario: Scenario, context: CaseContext): Promise<RunRes
   }
 }
 
+/** Each task is a process here. */
+const TASKS_MAX = 8;
+
+/** What of an actor only a guest of ours can do; null if nothing is. */
+function beyondProcess(name: string, actor: Actor): string | null {
+  switch (actor.in) {
+    case "host-process":
+      return null;
+    case "guest-kernel":
+      return `${name} is a guest kernel; this engine has none`;
+    case "vmm":
+      return `${name} is a VMM; this engine has none`;
+    case "guest-task":
+      if (actor.onSigbus === "next-step") return `${name} handles SIGBUS; this engine's processes die of it`;
+      if (actor.interrupts === "off") return `${name} runs with interrupts off; a process cannot`;
+      for (const step of actor.steps) {
+        if (hasOptions(step)) return `${name} asks for a kernel copy of another kind than the host's own`;
+        if (step.verb === "fetch") return `${name} executes code from the file, which JavaScript cannot`;
+        if (step.verb === "push") return `${name} has its stack in the file, which JavaScript cannot`;
+        if (step.verb === "kill") return `${name} kills another task; this engine's processes do not`;
+      }
+      return null;
+  }
+}
+
 function hasOptions(step: GuestStep): boolean {
   return (step.verb === "kernel-read" || step.verb === "kernel-write") && step.options.length > 0;
 }
@@ -293,18 +318,12 @@ export const processEngine: Engine = {
   supports(scenario: Scenario, proposal: Proposal): Support {
     if (proposal.id !== "native") return no(`a proposal about a VM; this engine has none`);
     for (const [name, actor] of Object.entries(scenario.actors)) {
-      if (actor.in === "guest-kernel") return no(`${name} is a guest kernel; this engine has none`);
-      if (actor.in === "vmm") return no(`${name} is a VMM; this engine has none`);
-      if (actor.in === "guest-task" && actor.onSigbus === "next-step") {
-        return no(`${name} handles SIGBUS; this engine's processes die of it`);
-      }
-      if (actor.in === "guest-task" && actor.steps.some(hasOptions)) {
-        return no(`${name} asks for a kernel copy of another kind than the host's own`);
-      }
-      if (actor.in === "guest-task" && actor.steps.some((step) => step.verb === "fetch")) {
-        return no(`${name} executes code from the file, which JavaScript cannot`);
-      }
+      const reason = beyondProcess(name, actor);
+      if (reason !== null) return no(reason);
     }
+    const tasks = guestActors(scenario).length;
+    if (tasks > TASKS_MAX) return no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`);
+    if (scenario.nmi !== undefined) return no("a process takes no NMI");
     if (scenario.needs.length > 0) return no(`needs ${scenario.needs.join(", ")}; this engine has no KVM`);
     return stageSupport(scenario);
   },

@@ -51,7 +51,7 @@ function mapFile(path: string, mappings: readonly WindowMapping[]): void {
 }
 
 /** The bytes of the mapping that a step touches; not read yet. */
-function target(step: Exclude<AccessStep, { verb: "fetch" }>): Buffer {
+function target(step: Exclude<AccessStep, { verb: "fetch" | "push" }>): Buffer {
   for (const { at, bytes } of mapped) {
     const start = Number(step.offset - at);
     if (start >= 0 && start + step.size <= bytes.length) return bytes.subarray(start, start + step.size);
@@ -106,7 +106,8 @@ function touch(step: AccessStep): Uint8Array | null {
       return old;
     }
     case "fetch":
-      throw new Error("this engine does not execute code from the file");
+    case "push":
+      throw new Error(`${step.verb}: this engine does not support it`);
   }
 }
 
@@ -144,6 +145,8 @@ async function run(steps: readonly GuestStep[]): Promise<void> {
       case "signal":
         await tell({ type: "signal", name: step.name });
         break;
+      case "kill":
+        throw new Error("kill: this engine does not support it");
       case "count":
         await countForEver();
     }

@@ -53,6 +53,7 @@ export function laneOf(event: TraceEvent, scenario: Scenario): Lane {
       return "vCPU, VMM";
     case "exception":
     case "fixup":
+    case "nmi":
       return "guest kernel";
     case "sigbus":
       return "guest task";

@@ -37,6 +37,9 @@ function report(changes: Partial<VmReport>): VmReport {
     ],
     apfNotPresentCount: 0,
     apfReadyCount: 0,
+    nmiCount: 0,
+    heartbeat: 1,
+    heartbeatSinceTrouble: 0,
     events: [],
     ...changes,
   };
