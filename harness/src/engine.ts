@@ -2,7 +2,7 @@
  * The engine port: who executes a case. An adapter interprets the scenario's steps in its own way and returns
  * evidence; it never says "pass". `checkedEngine` wraps every adapter and lists all breaches of this contract.
  */
-import type { Attestation, EngineName, RunResult } from "./evidence.ts";
+import type { Attestation, EngineName, RunResult, TraceEvent } from "./evidence.ts";
 import type { Proposal } from "./proposal.ts";
 import type { Scenario } from "./scenario/scenario.ts";
 
@@ -25,6 +25,8 @@ export type CaseContext = {
   readonly timeoutMs: number;
   /** Aborted by Ctrl-C: end at once, leave nothing. */
   readonly signal: AbortSignal;
+  /** Told of events while they happen, as far as the engine sees them then; the evidence has all of them. */
+  readonly onEvent?: (event: TraceEvent) => void;
 };
 
 export interface Engine {

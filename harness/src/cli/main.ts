@@ -66,6 +66,32 @@ function addRun(program: Command): void {
   });
 }
 
+function addRepro(program: Command): void {
+  const command = program
+    .command("repro")
+    .summary("one case, told step by step, with a bundle to send to others")
+    .description(
+      "Runs one case and tells it while it happens. Of the cases that ID stands for it takes one on the most real " +
+        "engine, and one that shows a defect of the kernel if there is one; --proposal and --engine choose another.\n\n" +
+        "Leaves a folder with report.txt (for a mailing list), report.html, evidence.jsonl, trace.txt (KVM's tracepoints " +
+        "where tracefs allows, else its counters), environment.json, scenario.json, repro.sh, and, where a defect " +
+        "of the kernel was seen that can be told in one file, reproducer.c.\n\nExit code: as of run.",
+    )
+    .argument("<ID>", "a scenario: id or file")
+    .option("-p, --proposal <P>", "with this proposal")
+    .option("-e, --engine <E>", "on this engine")
+    .option("-o, --out <DIR>", "the folder (default: daxfault-repro-ID in the working directory)")
+    .option("--timeout <SECONDS>", "hard limit of the case", "20");
+  addSources(command).action(async (id: string, { proposal, engine, ...options }) => {
+    const { reproCommand } = await import("./repro.ts");
+    process.exitCode = await reproCommand(id, {
+      ...options,
+      ...(proposal === undefined ? {} : { proposal: [proposal] }),
+      ...(engine === undefined ? {} : { engine: [engine] }),
+    });
+  });
+}
+
 function addOthers(program: Command): void {
   program
     .command("doctor")
@@ -199,6 +225,7 @@ function makeProgram(): Command {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "daxfault:")) })
     .showHelpAfterError("(daxfault --help tells what there is)");
   addRun(program);
+  addRepro(program);
   addModel(program);
   addBench(program);
   addOthers(program);

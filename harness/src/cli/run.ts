@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import type { Engine } from "../engine.ts";
 import { loadEngine } from "../engines/index.ts";
-import type { Attestation, EngineName } from "../evidence.ts";
+import type { Attestation, EngineName, TraceEvent } from "../evidence.ts";
 import { loadDocumented, loadErrata } from "../kinds.ts";
 import { thisMachine } from "../machine.ts";
 import { packagePath } from "../paths.ts";
@@ -25,7 +25,7 @@ import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
 import { type EngineState, type PlannedCase, plan, type Shard, shardOf } from "../run/plan.ts";
 import { type RunOutcome, runCases } from "../run/runner.ts";
 import { exitCodes } from "../verdict.ts";
-import { openJson, openProgress, openReports, type ReportOptions } from "./output.ts";
+import { type JsonOutput, openJson, openProgress, openReports, type ReportOptions } from "./output.ts";
 import { makeSelection, parseShard, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
 
@@ -39,7 +39,7 @@ export type RunCommandOptions = SelectionOptions &
     readonly jobs: string;
   };
 
-const TIMEOUT_MAX_S = 3600;
+export const TIMEOUT_MAX_S = 3600;
 const JOBS_MAX = 64;
 const REPEAT_MAX = 10_000;
 
@@ -59,7 +59,7 @@ function makeLimits(options: RunCommandOptions): Limits {
   };
 }
 
-async function openEngines(names: readonly EngineName[]): Promise<readonly EngineState[]> {
+export async function openEngines(names: readonly EngineName[]): Promise<readonly EngineState[]> {
   return Promise.all(
     names.map(async (name) => {
       const engine = await loadEngine(name);
@@ -103,7 +103,20 @@ export function version(): string {
 }
 
 /** What is recorded goes to the JSON file at once, and into the report at the end. */
-type Recorder = { readonly lines: unknown[]; write(record: JsonRecord): void };
+export type Recorder = { readonly lines: unknown[]; write(record: JsonRecord): void };
+
+/** @param json Where lines go at once; null: they are only kept. */
+export function makeRecorder(json: JsonOutput | null): Recorder {
+  const lines: unknown[] = [];
+  return {
+    lines,
+    write(record) {
+      json?.write(record);
+      // As it is read back: what a record holds must survive being written.
+      lines.push(JSON.parse(JSON.stringify(record)));
+    },
+  };
+}
 
 async function infoOf(
   engines: readonly EngineState[],
@@ -138,7 +151,7 @@ function recordDefinitions(cases: readonly PlannedCase[], recorder: Recorder): v
   for (const scenario of scenarios.values()) recorder.write(scenarioRecord(scenario));
 }
 
-type RunPlan = {
+export type RunPlan = {
   readonly cases: readonly PlannedCase[];
   readonly engines: readonly EngineState[];
   readonly selection: Selection;
@@ -150,7 +163,7 @@ async function execute(
   { cases, engines, selection, limits }: RunPlan,
   directory: RunDirectory,
   signal: AbortSignal,
-  recorder: Recorder,
+  { recorder, onEvent }: RunOutput,
 ): Promise<RunOutcome> {
   const usable = new Map<EngineName, Engine>();
   for (const { engine, available } of engines) if (available.kind === "yes") usable.set(engine.name, engine);
@@ -166,6 +179,7 @@ async function execute(
       signal,
       expectationOf: (planned) => selection.catalogue.expectationOf(planned),
       errata: loadErrata(),
+      ...(onEvent === undefined ? {} : { onEvent }),
       onStart: (planned) => progress.start(caseTitle({ planned })),
       onEnd: (result) => {
         recorder.write(caseRecord(result));
@@ -191,13 +205,20 @@ function recordEnd(report: Report, end: RunEnd, recorder: Recorder): void {
   recorder.write(summaryRecord({ counts, exitCode, interrupted, defects, durationMs }));
 }
 
-type Output = {
+export type RunOutput = {
   readonly recorder: Recorder;
   readonly style: Style;
   print(text: string): void;
+  /** Each event while it happens, as far as the engine sees it then. */
+  onEvent?(event: TraceEvent): void;
+  /** The run has its folder, no case has begun. */
+  onBegin?(directory: string): void;
+  /** The last case has ended, the folder is still there. */
+  onEnd?(): void;
 };
 
-async function runPlan(runPlan: RunPlan, output: Output): Promise<Report> {
+/** Runs a plan from its folder to its report. */
+export async function runPlan(runPlan: RunPlan, output: RunOutput): Promise<Report> {
   const startMs = performance.now();
   const { recorder, style, print } = output;
   const interruption = watchSignals();
@@ -209,8 +230,10 @@ async function runPlan(runPlan: RunPlan, output: Output): Promise<Report> {
     recorder.write(runRecord(info));
     recordDefinitions(runPlan.cases, recorder);
     print(`${attestationText(info, style)}\n`);
-    outcome = await execute(runPlan, directory, interruption.signal, recorder);
+    output.onBegin?.(directory.path);
+    outcome = await execute(runPlan, directory, interruption.signal, output);
   } finally {
+    output.onEnd?.();
     leftovers = await directory.close();
     interruption.release();
   }
@@ -251,20 +274,12 @@ export async function run(names: readonly string[], options: RunCommandOptions):
   const json = openJson(options.json);
   const reports = openReports(options);
   if (json.isStdout && reports.isStdout) throw new UsageError("only one format can be written to -");
-  const lines: unknown[] = [];
   const isQuiet = json.isStdout || reports.isStdout;
   const style = styleFor(process.stdout);
   const print = (text: string): void => {
     if (!isQuiet) console.log(text);
   };
-  const recorder: Recorder = {
-    lines,
-    write(record) {
-      const text = JSON.stringify(record);
-      json.write(record);
-      lines.push(JSON.parse(text));
-    },
-  };
+  const recorder = makeRecorder(json);
   const report = await runPlan({ cases, engines, selection, limits }, { recorder, style, print });
   for (const defect of report.defects) console.error(`daxfault: defect: ${defect}`);
   print(reportText(report, style));

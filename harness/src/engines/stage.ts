@@ -81,6 +81,9 @@ export interface Stage {
   close(): Promise<void>;
 }
 
+/** What a stage needs of the case's context. */
+export type StageContext = Pick<CaseContext, "directory" | "signal" | "onEvent">;
+
 export type StageOptions = {
   readonly transport?: "libfuse" | "devfuse";
   /** The FUSE server's program; another one in tests. */
@@ -172,6 +175,7 @@ class RealStage implements Stage {
   readonly #scenario: Scenario;
   readonly #directory: string;
   readonly #signal: AbortSignal;
+  readonly #onEvent: CaseContext["onEvent"];
   readonly #startMs = performance.now();
   readonly #backing: Backing;
   readonly #file: number;
@@ -186,10 +190,11 @@ class RealStage implements Stage {
   #failure: string | null = null;
   #closing = false;
 
-  constructor(scenario: Scenario, backing: Backing, context: Pick<CaseContext, "directory" | "signal">) {
+  constructor(scenario: Scenario, backing: Backing, context: StageContext) {
     this.#scenario = scenario;
     this.#directory = context.directory;
     this.#signal = context.signal;
+    this.#onEvent = context.onEvent;
     this.#backing = backing;
     this.#file = openSync(backing.filePath, "r");
   }
@@ -330,13 +335,10 @@ class RealStage implements Stage {
     readonly detail: string;
     readonly gpa?: bigint;
   }): void {
-    this.#events.push({
-      kind: event.kind,
-      actor: event.actor,
-      atMs: this.nowMs(),
-      gpa: event.gpa ?? null,
-      detail: event.detail,
-    });
+    const { kind, actor, gpa = null, detail } = event;
+    const traced: TraceEvent = { kind, actor, atMs: this.nowMs(), gpa, detail };
+    this.#events.push(traced);
+    this.#onEvent?.(traced);
   }
 
   events(): readonly TraceEvent[] {
@@ -369,7 +371,7 @@ class RealStage implements Stage {
  */
 export async function openStage(
   scenario: Scenario,
-  context: Pick<CaseContext, "directory" | "signal">,
+  context: StageContext,
   options: StageOptions = {},
 ): Promise<Stage> {
   const stage = new RealStage(scenario, createBacking(scenario, context.directory), context);

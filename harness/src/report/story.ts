@@ -108,6 +108,6 @@ export function counterLines(evidence: Evidence): readonly string[] {
     .map(([name, value]) => `${name}=${value}`);
 }
 
-export function unitOf(result: CaseResult): "ms" | "steps" {
+export function unitOf(result: Pick<CaseResult, "planned">): "ms" | "steps" {
   return result.planned.engine === "model" ? "steps" : "ms";
 }

@@ -1,7 +1,7 @@
 /** Runs cases, some at a time, each in a folder of its own with a hard time limit, and has them judged. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Engine } from "../engine.ts";
-import type { EngineName, RunResult } from "../evidence.ts";
+import type { EngineName, RunResult, TraceEvent } from "../evidence.ts";
 import { judge } from "../judge.ts";
 import type { Erratum, Expectation } from "../kinds.ts";
 import { mergeRuns, outcomeText } from "../report/outcome.ts";
@@ -46,6 +46,8 @@ export type RunnerOptions = {
   readonly errata: readonly Erratum[];
   readonly onStart: (planned: PlannedCase, index: number) => void;
   readonly onEnd: (result: CaseResult) => void;
+  /** `CaseContext.onEvent` of every case. */
+  readonly onEvent?: (event: TraceEvent) => void;
 };
 
 export type RunOutcome = {
@@ -70,13 +72,18 @@ class Runner {
 
   /** Runs the engine and takes its word for the end only within the limit. */
   async #execute(planned: PlannedCase, directory: string): Promise<RunResult> {
-    const { engines, timeoutMs, signal } = this.#options;
+    const { engines, timeoutMs, signal, onEvent } = this.#options;
     const engine = engines.get(planned.engine);
     if (engine === undefined)
       return { kind: "engine-error", message: `engine ${planned.engine} is not loaded` };
     const ended = new AbortController();
     const limit = sleep(timeoutMs + OVERRUN_MS, null, { signal: ended.signal }).catch(() => null);
-    const run = engine.run(planned.scenario, planned.proposal, { directory, timeoutMs, signal });
+    const run = engine.run(planned.scenario, planned.proposal, {
+      directory,
+      timeoutMs,
+      signal,
+      ...(onEvent === undefined ? {} : { onEvent }),
+    });
     const result = await Promise.race([run, limit]);
     ended.abort();
     if (result !== null) return result;

@@ -1,0 +1,186 @@
+/** `daxfault repro ID`: one case, told while it happens, and a folder that can be sent to others. */
+import { join } from "node:path";
+import type { TraceEvent } from "../evidence.ts";
+import { proposals as presets } from "../proposal.ts";
+import { htmlPage } from "../report/html/page.ts";
+import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "../report/story.ts";
+import { type Style, styleFor, wrap } from "../report/style.ts";
+import { caseTitle, summaryText } from "../report/text.ts";
+import { BundleError, prepareFolder, writeBundle } from "../repro/bundle.ts";
+import { readEnvironment } from "../repro/environment.ts";
+import { generateReproducer } from "../repro/reproducer.ts";
+import { openTrace, type TraceSession } from "../repro/tracefs.ts";
+import { type PlannedCase, plan } from "../run/plan.ts";
+import type { CaseResult } from "../run/runner.ts";
+import { exitCodes } from "../verdict.ts";
+import { makeRecorder, openEngines, runPlan, TIMEOUT_MAX_S, version } from "./run.ts";
+import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";
+import { parseCount, UsageError } from "./usage.ts";
+
+export type ReproCommandOptions = SelectionOptions & {
+  readonly out?: string;
+  readonly timeout: string;
+};
+
+/** The nearer to reality, the better a reproduction; the model is for proposals that no kernel has. */
+const enginePreference: readonly string[] = ["kvm", "process", "model"];
+
+type Choice = { readonly planned: PlannedCase; readonly others: number };
+
+/**
+ * The one case that an id stands for: what can run here, on the most real engine, and of the proposals one whose
+ * expectation names a defect of the kernel, since that is what one wants to reproduce.
+ */
+function chooseCase(cases: readonly PlannedCase[], { catalogue }: Selection): Choice {
+  const able = cases.filter(({ support }) => support.kind === "yes");
+  const rank = (planned: PlannedCase): number => {
+    const engine = enginePreference.indexOf(planned.engine);
+    const place = engine < 0 ? enginePreference.length : engine;
+    return 2 * place + (catalogue.expectationOf(planned)?.defect == null ? 1 : 0);
+  };
+  const [best] = [...able].sort((a, b) => rank(a) - rank(b));
+  if (best !== undefined) return { planned: best, others: able.length - 1 };
+  const reasons = new Set(
+    cases.map(({ engine, support }) => (support.kind === "no" ? `${engine}: ${support.reason}` : engine)),
+  );
+  throw new UsageError(`no case of it can run here: ${[...reasons].join("; ")} (daxfault doctor)`);
+}
+
+function say(title: string, lines: readonly string[], style: Style): void {
+  console.log(style.bold(title));
+  for (const line of lines) {
+    const [first = "", ...rest] = wrap(line, Math.max(40, style.widthColumns - 6));
+    console.log(`  ${first}`);
+    for (const more of rest) console.log(`    ${more}`);
+  }
+  console.log("");
+}
+
+/** Tells events as they come; the guest's own come with its report. */
+class Teller {
+  readonly #told = new Set<string>();
+  readonly #unit: "ms" | "steps";
+
+  constructor(unit: "ms" | "steps") {
+    this.#unit = unit;
+  }
+
+  tell(event: TraceEvent): void {
+    this.#told.add(`${event.kind} ${event.actor} ${event.atMs}`);
+    console.log(`  ${eventLine(event, this.#unit)}`);
+  }
+
+  /** What has not been told yet. At most so many: a loop has thousands. */
+  tellRest(events: readonly TraceEvent[], most = 40): void {
+    const rest = events.filter(({ kind, actor, atMs }) => !this.#told.has(`${kind} ${actor} ${atMs}`));
+    if (rest.length > 0 && this.#told.size > 0) console.log("  and as the guest and the VMM saw it:");
+    for (const event of rest.slice(0, most)) console.log(`  ${eventLine(event, this.#unit)}`);
+    if (rest.length > most) console.log(`  ${rest.length - most} more are in the bundle`);
+  }
+}
+
+function tellResult(result: CaseResult, style: Style): void {
+  const { planned, verdict, expectation } = result;
+  if (result.result?.kind === "evidence") {
+    const { evidence } = result.result;
+    say("Seen", seenLines(planned.scenario, evidence), style);
+    const counters = counterLines(evidence);
+    if (counters.length > 0) say("KVM's counters", [counters.slice(0, 8).join(" ")], style);
+  }
+  say("Expected", expectedLines(expectation), style);
+  const defect = expectation?.defect;
+  const finding =
+    verdict.kind === "pass" && defect != null ? [`${defect.id}: ${defect.text} (${defect.source})`] : [];
+  say("Verdict", [`${style.verdict(verdict.kind, verdict.kind)}: ${verdict.reason}`, ...finding], style);
+}
+
+/** The folder, checked before anything runs. */
+function openFolder(options: ReproCommandOptions, scenario: string): string {
+  const folder = options.out ?? `daxfault-repro-${scenario.replaceAll("/", "-")}`;
+  try {
+    prepareFolder(folder);
+    return folder;
+  } catch (error) {
+    if (error instanceof BundleError) throw new UsageError(`--out ${error.message}`);
+    throw error;
+  }
+}
+
+function intro({ planned, others }: Choice, style: Style): void {
+  const { scenario, proposal } = planned;
+  console.log(style.bold(caseTitle({ planned })));
+  console.log(scenario.purpose);
+  console.log(`${proposal.id}: ${proposal.title}`);
+  if (others > 0) {
+    console.log(
+      style.dim(`(one of ${others + 1} cases that can run here; choose with --proposal and --engine)`),
+    );
+  }
+  console.log("");
+  say("Set-up", setupLines(scenario), style);
+}
+
+/** Returns the exit code of the run. */
+export async function reproCommand(id: string, options: ReproCommandOptions): Promise<number> {
+  const selection = makeSelection([id], options);
+  const [first, second] = selection.scenarios;
+  if (first === undefined || second !== undefined) {
+    const names = selection.scenarios.slice(0, 6).map(({ scenario }) => scenario.id);
+    throw new UsageError(
+      `${JSON.stringify(id)} is ${selection.scenarios.length} scenarios (${names.join(", ")} ..): name one`,
+    );
+  }
+  const timeoutMs = 1000 * parseCount("--timeout", options.timeout, 1, TIMEOUT_MAX_S);
+  const engines = await openEngines(selection.engines);
+  const choice = chooseCase(plan(selection.scenarios, selection.proposals, engines), selection);
+  const folder = openFolder(options, first.scenario.id);
+  const style = styleFor(process.stdout);
+  intro(choice, style);
+  console.log(style.bold("What happens"));
+  const recorder = makeRecorder(null);
+  const teller = new Teller(unitOf({ planned: choice.planned }));
+  let session: TraceSession | null = null;
+  let trace: ReturnType<TraceSession["finish"]> = { kind: "none", reason: "the case did not begin" };
+  const limits = { shard: null, repeat: 1, jobs: 1, timeoutMs };
+  const report = await runPlan(
+    { cases: [choice.planned], engines, selection, limits },
+    {
+      recorder,
+      style,
+      print: () => {},
+      onEvent: (event) => teller.tell(event),
+      onBegin: (directory) => {
+        session = choice.planned.engine === "kvm" ? openTrace(directory) : null;
+      },
+      onEnd: () => {
+        trace = session?.finish() ?? { kind: "none", reason: `engine ${choice.planned.engine} runs no KVM` };
+      },
+    },
+  );
+  const [result] = report.results;
+  if (result === undefined) {
+    console.log(summaryText(report, style));
+    return report.exitCode;
+  }
+  if (result.result?.kind === "evidence") teller.tellRest(result.result.evidence.trace);
+  console.log("");
+  tellResult(result, style);
+  const reproducer = generateReproducer(result, version());
+  const html = await htmlPage(report);
+  const environment = readEnvironment();
+  const bundle = { report, result, lines: recorder.lines, trace, environment, reproducer, timeoutMs, html };
+  const files = writeBundle(
+    folder,
+    bundle,
+    presets.map((preset) => preset.id),
+  );
+  say(`Bundle in ${folder}`, [files.join("  ")], style);
+  if (reproducer.kind === "none") console.log(`No reproducer.c: ${reproducer.reason}.`);
+  else
+    console.log(
+      `Without daxfault: gcc -O2 -Wall -Wextra -o reproducer ${join(folder, "reproducer.c")} && ./reproducer`,
+    );
+  for (const defect of report.defects) console.error(`daxfault: defect: ${defect}`);
+  console.log(summaryText(report, style));
+  return report.exitCode === exitCodes.ok ? exitCodes.ok : report.exitCode;
+}

@@ -1,0 +1,104 @@
+/**
+ * What a reproduction leaves for others: a folder that can be attached as it is. `report.txt` is the mail,
+ * `report.html` the same for a browser, `evidence.jsonl` the recorded run, `trace.txt` KVM's tracepoints or counters, `environment.json` the machine,
+ * `scenario.json` the case, `repro.sh` runs it again, `reproducer.c` shows the defect without daxfault.
+ */
+import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { mailText } from "../report/mail.ts";
+import type { Report } from "../report/report.ts";
+import { counterLines, eventLine, unitOf } from "../report/story.ts";
+import { shellWord } from "../run/plan.ts";
+import type { CaseResult } from "../run/runner.ts";
+import { scenarioSource } from "../scenario/format.ts";
+import { type Environment, environmentLines } from "./environment.ts";
+import type { Reproducer } from "./reproducer.ts";
+import type { TraceText } from "./tracefs.ts";
+
+export type Bundle = {
+  readonly report: Report;
+  readonly result: CaseResult;
+  /** The lines of the recorded run. */
+  readonly lines: readonly unknown[];
+  readonly trace: TraceText;
+  readonly environment: Environment;
+  readonly reproducer: Reproducer;
+  readonly timeoutMs: number;
+  /** The report for a browser. */
+  readonly html: string;
+};
+
+/** A folder that is not ours to fill. */
+export class BundleError extends Error {
+  override readonly name = "BundleError";
+}
+
+/** Makes the folder; an existing one has to be empty, or an earlier bundle. Throws a BundleError. */
+export function prepareFolder(folder: string): void {
+  const isOurs = existsSync(folder) && existsSync(join(folder, "evidence.jsonl"));
+  try {
+    mkdirSync(folder, { recursive: true });
+    if (!isOurs && readdirSync(folder).length > 0) throw new Error("it is not empty, and no earlier bundle");
+  } catch (error) {
+    throw new BundleError(`${folder}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+function traceText({ trace, result }: Bundle): string {
+  const evidence = result.result?.kind === "evidence" ? result.result.evidence : null;
+  const events = (evidence?.trace ?? []).map((event) => eventLine(event, unitOf(result)));
+  const counters = evidence === null ? [] : counterLines(evidence);
+  const kernel =
+    trace.kind === "trace"
+      ? [`# Tracepoints ${trace.events.join(", ")} from tracefs:`, trace.text]
+      : [`# No tracepoints: ${trace.reason}.`];
+  return [
+    "# Events of the case:",
+    ...events,
+    "",
+    "# KVM's counters of the vCPU at the end (KVM_GET_STATS_FD), those that are not zero:",
+    ...(counters.length === 0 ? ["(none)"] : counters),
+    "",
+    ...kernel,
+    "",
+  ].join("\n");
+}
+
+/** The proposal's file for `--proposals`, if it is none of the presets. */
+function ownProposal({ result }: Bundle, presets: readonly string[]): string | null {
+  const { proposal } = result.planned;
+  return presets.includes(proposal.id) ? null : `${JSON.stringify(proposal, null, 2)}\n`;
+}
+
+function replayScript({ result, timeoutMs }: Bundle, hasProposal: boolean): string {
+  const { scenario, proposal, engine } = result.planned;
+  const options = hasProposal ? " --proposals proposal.json" : "";
+  return `#!/bin/sh
+# Runs ${scenario.id} x ${proposal.id} x ${engine} again, from scenario.json beside this file (hash ${scenario.hash}).
+# Exits like daxfault run: 0 as expected, 1 not, 2 proves nothing, 3 did not run.
+# DAXFAULT: how daxfault is called, for example /path/to/checkout/scripts/daxfault.
+set -eu
+cd "$(dirname "$0")"
+exec \${DAXFAULT:-daxfault} run scenario.json${options} --proposal ${shellWord(proposal.id)} --engine ${engine} --timeout ${Math.ceil(timeoutMs / 1000)} "$@"
+`;
+}
+
+/** Writes everything; returns the names of the files. */
+export function writeBundle(folder: string, bundle: Bundle, presets: readonly string[]): readonly string[] {
+  const proposal = ownProposal(bundle, presets);
+  const { reproducer, environment, lines, report, result } = bundle;
+  const files: Record<string, string> = {
+    "report.txt": mailText(report, environmentLines(environment)),
+    "report.html": bundle.html,
+    "evidence.jsonl": lines.map((line) => `${JSON.stringify(line)}\n`).join(""),
+    "trace.txt": traceText(bundle),
+    "environment.json": `${JSON.stringify(environment, null, 2)}\n`,
+    "scenario.json": `${JSON.stringify(scenarioSource(result.planned.scenario), null, 2)}\n`,
+    "repro.sh": replayScript(bundle, proposal !== null),
+  };
+  if (proposal !== null) files["proposal.json"] = proposal;
+  if (reproducer.kind === "source") files["reproducer.c"] = reproducer.text;
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
+  chmodSync(join(folder, "repro.sh"), 0o755);
+  return Object.keys(files);
+}
