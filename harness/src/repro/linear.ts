@@ -11,6 +11,7 @@ import {
   isAccess,
   isAction,
   isBystander,
+  untilOf,
 } from "../scenario/labels.ts";
 import { type HostStep, type Scenario, STUCK } from "../scenario/scenario.ts";
 
@@ -65,6 +66,9 @@ export function linearize(scenario: Scenario): LinearResult {
   }
   const [name, actor] = victim;
   if (actor.in === "guest-kernel") return { kind: "none", reason: `${name} is the guest's kernel` };
+  if (actor.steps.some((step) => untilOf(step) !== null)) {
+    return { kind: "none", reason: `${name} repeats an access until somebody else gets on` };
+  }
   const guest = { name, steps: actor.steps, next: 0 };
   const hosts: Cursor<HostStep>[] = hostActors(scenario).map(([host, { steps }]) => ({
     name: host,
