@@ -69,6 +69,9 @@ export function linearize(scenario: Scenario): LinearResult {
   if (actor.steps.some((step) => untilOf(step) !== null)) {
     return { kind: "none", reason: `${name} repeats an access until somebody else gets on` };
   }
+  if (actor.steps.some(({ verb }) => verb === "kill")) {
+    return { kind: "none", reason: `${name} kills another task` };
+  }
   const guest = { name, steps: actor.steps, next: 0 };
   const hosts: Cursor<HostStep>[] = hostActors(scenario).map(([host, { steps }]) => ({
     name: host,

@@ -76,6 +76,14 @@ function accessCode(step: AccessStep): readonly string[] | null {
       return [`lea ${at}, %rsi`, "mov %rbp, %rdi", `mov $${step.size}, %ecx`, "rep movsb"];
     case "copy-to":
       return [`lea ${at}, %rdi`, "mov %rbp, %rsi", `mov $${step.size}, %ecx`, "rep movsb"];
+    case "push":
+      return [
+        "mov %rsp, %r8",
+        `lea ${hexText(step.offset + 8n)}(%rbx), %rsp`,
+        `movabs $${hexText(step.value)}, %rax`,
+        "push %rax",
+        "mov %r8, %rsp",
+      ];
     case "kernel-read":
     case "kernel-write":
       return null;
