@@ -41,6 +41,9 @@ export type Segment = {
   readonly g: number;
 };
 
+/** "Genu" */
+const GENUINE_INTEL_EBX = 0x756e6547;
+
 export type SpecialRegisters = {
   readonly segments: Partial<Record<"cs" | "ds" | "es" | "fs" | "gs" | "ss" | "tr", Segment>>;
   readonly tables: Partial<Record<"gdt" | "idt", { readonly base: bigint; readonly limit: number }>>;
@@ -146,8 +149,8 @@ export class Vcpu {
     const cpuid = new DataView(new ArrayBuffer(sizeOf.kvm_cpuid2 + maxEntries * sizeOf.kvm_cpuid_entry2));
     cpuid.setUint32(0, maxEntries, true);
     ioctlStruct(this.fd, "KVM_GET_CPUID2", cpuid);
-    // Leaf 0 is the first entry; EBX of "GenuineIntel".
-    return cpuid.getUint32(sizeOf.kvm_cpuid2 + 16, true) === 0x756e6547;
+    // Leaf 0 is the first entry; its EBX.
+    return cpuid.getUint32(sizeOf.kvm_cpuid2 + 16, true) === GENUINE_INTEL_EBX;
   }
 
   /** RFLAGS.IF. */

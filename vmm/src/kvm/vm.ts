@@ -17,7 +17,16 @@ export type Memslot = {
   readonly hva: bigint;
 };
 
+/** Vendors by CPUID leaf 0: EBX, EDX, ECX spell "GenuineIntel" and "AuthenticAMD". */
+export const cpuVendors = {
+  intel: { ebx: 0x756e6547, edx: 0x49656e69, ecx: 0x6c65746e },
+  amd: { ebx: 0x68747541, edx: 0x69746e65, ecx: 0x444d4163 },
+} as const;
+export type CpuVendor = keyof typeof cpuVendors;
+
 export type VmOptions = {
+  /** What the guest takes its processor for; left out: what it is. Decides the form of machine checks, as with QEMU's -cpu. */
+  readonly cpuVendor?: CpuVendor;
   /** KVM_CREATE_IRQCHIP: local APIC, IOAPIC and PIC in the kernel. Without it no async page fault is possible. */
   readonly lapicInKernel: boolean;
   /** KVM_CAP_X86_DISABLE_EXITS with HLT: the guest halts the physical CPU itself. */
@@ -90,7 +99,9 @@ export class Vm {
       ioctlWord(this.fd, "KVM_CREATE_VCPU", BigInt(id)),
       ioctlWord(this.#kvm.fd, "KVM_GET_VCPU_MMAP_SIZE"),
     );
-    ioctlStruct(vcpu.fd, "KVM_SET_CPUID2", supportedCpuidBuffer(this.#kvm));
+    const cpuid = supportedCpuidBuffer(this.#kvm);
+    if (this.options.cpuVendor !== undefined) setVendor(cpuid, cpuVendors[this.options.cpuVendor]);
+    ioctlStruct(vcpu.fd, "KVM_SET_CPUID2", cpuid);
     return vcpu;
   }
 
@@ -115,6 +126,22 @@ export function gpaToHva(slots: readonly Memslot[], gpa: bigint): bigint | null 
     if (offset >= 0n && offset < BigInt(slot.sizeBytes)) return slot.hva + offset;
   }
   return null;
+}
+
+/** Leaf 0 and, where it is there, 0x80000000, which repeats it. */
+function setVendor(cpuid: DataView, { ebx, ecx, edx }: (typeof cpuVendors)[CpuVendor]): void {
+  for (let i = 0; i < Math.min(cpuid.getUint32(0, true), MAX_CPUID_ENTRIES); i++) {
+    const offset = sizeOf.kvm_cpuid2 + i * sizeOf.kvm_cpuid_entry2;
+    const leaf = cpuid.getUint32(offset, true);
+    if (leaf !== 0 && leaf !== 0x80000000) continue;
+    for (const [word, value] of [
+      [4, ebx],
+      [5, ecx],
+      [6, edx],
+    ] as const) {
+      cpuid.setUint32(offset + 4 * word, value, true);
+    }
+  }
 }
 
 function supportedCpuidBuffer(kvm: Kvm): DataView {

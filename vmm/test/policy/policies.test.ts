@@ -248,6 +248,22 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
     }
   });
 
+  // VAL, UC, EN, MISCV, ADDRV, and on Intel S and AR; data load (QEMU: kvm_mce_inject(), cpu_x86_inject_mce()).
+  for (const [cpuVendor, status] of [
+    ["intel", 0xbd80_0000_0000_0134n],
+    ["amd", 0xbc00_0000_0000_0134n],
+  ] as const) {
+    it(`inject-mce has the form of a processor by ${cpuVendor}, and a guest that acts on either`, async () => {
+      for (const setup of [{ cpuVendor }, { cpuVendor, lapicInKernel: true, hltInGuest: true }]) {
+        const outcome = await touched("inject-mce", access("load", 8, 0x1000), {}, setup);
+        const told = only(reports(outcome));
+        expect(told).toMatchObject({ kind: "machine-check", vector: 18, cpl: 3, task: 0, cr2: GPA });
+        expect(told?.errorCode.toString(16)).toBe(status.toString(16));
+        expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_MCEERR_AR" });
+      }
+    });
+  }
+
   it("inject-pf gets nowhere with a guest that takes the #PF for spurious, as Linux does, and stops", async () => {
     const outcome = await touched("inject-pf", access("load", 8, 0x1000), {}, { pageFaultIsError: false });
     expect(outcome.messages.find((message) => message.type === "stopped")).toMatchObject({

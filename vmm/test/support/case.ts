@@ -23,7 +23,7 @@ export const FILE_BYTES: number = 2 * 2 ** 20;
 /** Long enough for any case here on a busy machine; a case that needs it has failed. */
 const LIFE_LIMIT_MS = 10_000;
 
-export type Setup = Pick<MachineOptions, "lapicInKernel" | "hltInGuest" | "asyncPageFaults"> &
+export type Setup = Pick<MachineOptions, "lapicInKernel" | "hltInGuest" | "asyncPageFaults" | "cpuVendor"> &
   Partial<
     Pick<
       MachineOptions,
