@@ -88,6 +88,20 @@ const byVmm: readonly Preset[] = [
     "The VMM watches the file and makes what is lost PROT_NONE: the loop becomes an exit, then #PF.",
     { ...loops, vmm: "fence", guest: "pv-error" },
   ),
+  preset("fence-mce", "The fence, and a machine check for a guest that knows nothing else.", {
+    ...loops,
+    vmm: "fence",
+    guest: "mce-safe-loads",
+  }),
+  preset(
+    "fence-apf",
+    "The fence, and #PF for a guest that uses async page faults and takes it for an error.",
+    {
+      ...told,
+      vmm: "fence",
+      guest: "apf-error",
+    },
+  ),
 ];
 
 /** What KVM would have to change, alone or with the guest. */

@@ -51,9 +51,7 @@ function onFault(ctx: Context, s: Uint8Array, v: number, events: EventSink | nul
   const page = at(s, ctx.f.vPage + v);
   switch (ctx.case.vmm) {
     case "fence":
-      // The loop has become an exit; a guest that can be told is told.
-      if (understands(ctx, EVENT.pageFault)) inject(ctx, s, v, EVENT.pageFault, "#PF", events);
-      else giveUp(ctx, s, v, events);
+      tellAsUnderstood(ctx, s, v, events);
       return;
     case "stop":
     case "no-hlt-exits":
@@ -91,6 +89,26 @@ function onFault(ctx: Context, s: Uint8Array, v: number, events: EventSink | nul
       replaceVma(ctx, s, page, page + 1, VMA.poisoned);
       enter(ctx, s, v);
       return;
+  }
+}
+
+/** The fence has turned the loop into an exit; a guest that can be told is told, in the way that it understands. */
+function tellAsUnderstood(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
+  switch (ctx.case.guest) {
+    case "mce-safe-loads":
+    case "mce-safe-all":
+      machineCheck(ctx, s, v, events);
+      return;
+    case "ve":
+      enter(ctx, s, v);
+      injectVe(ctx, s, v, "vmm", events);
+      return;
+    case "unaware":
+    case "apf":
+    case "apf-error":
+    case "pv-error":
+      if (understands(ctx, EVENT.pageFault)) inject(ctx, s, v, EVENT.pageFault, "#PF", events);
+      else giveUp(ctx, s, v, events);
   }
 }
 

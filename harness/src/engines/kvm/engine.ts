@@ -275,7 +275,8 @@ function supportsMachine(scenario: Scenario, proposal: Proposal): Support {
       "this KVM has no counters to read (KVM_CAP_BINARY_STATS_FD): an endless loop could not be proven",
     );
   }
-  if (proposal.guest === "apf" && !features.asyncPageFaultInterrupt) {
+  const enablesApf = proposal.guest === "apf" || proposal.guest === "apf-error";
+  if (enablesApf && !features.asyncPageFaultInterrupt) {
     return no("this KVM offers no async page faults by interrupt (KVM_FEATURE_ASYNC_PF_INT)");
   }
   if (proposal.vmm === "no-hlt-exits" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {

@@ -67,20 +67,26 @@ const no = (reason: string, fix: string | null = null): Support => ({ kind: "no"
 export function supportsProposal(proposal: Proposal): Support {
   if (proposal.lapic === null) return no("the proposal has no VM");
   if (proposal.kvm !== "today") return no(`kvm=${proposal.kvm} is in no kernel that this engine can ask`);
-  if (policyOf(proposal.vmm) === null) return no(`vmm=${proposal.vmm} is not implemented by this VMM`);
+  if (policyOf(proposal) === null) return no(`vmm=${proposal.vmm} is not implemented by this VMM`);
   if (proposal.guest === "none") return no("the proposal has no guest");
   return proposal.server === "none" ? yes : no(`server=${proposal.server} is not implemented here`);
 }
 
+/** How a guest wants to be told of an error, where the VMM may choose. */
+function understoodPolicy(guest: Proposal["guest"]): PolicyName {
+  if (guest === "ve") return "inject-ve";
+  return machineCheckSafety(guest) === "none" ? "inject-pf" : "inject-mce";
+}
+
 /** What this VMM does at an exit: a value of the axis may be a policy and more (`fence`), or a set-up (`no-hlt-exits`). */
-function policyOf(vmm: Proposal["vmm"]): PolicyName | null {
+function policyOf({ vmm, guest }: Proposal): PolicyName | null {
   switch (vmm) {
     case "none":
       return null;
     case "no-hlt-exits":
       return "stop";
     case "fence":
-      return "inject-pf";
+      return understoodPolicy(guest);
     case "stop":
     case "inject-mce":
     case "inject-ve":
@@ -163,7 +169,7 @@ export function planCase(
       sleepsLate: false,
       nmi: scenario.nmi ?? "off",
       machineCheckSafe: machineCheckSafety(proposal.guest),
-      policy: policyOf(proposal.vmm) ?? "stop",
+      policy: policyOf(proposal) ?? "stop",
     },
     fence: proposal.vmm === "fence",
     tasks: guestActors(scenario).map(([name, actor]) => ({
