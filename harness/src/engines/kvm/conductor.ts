@@ -4,6 +4,8 @@
  *
  * Over is: the guest has finished; the VM stopped or a vCPU loops and nobody will change that; or the life limit.
  */
+
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   type EndReason,
   type FenceEvent,
@@ -28,8 +30,12 @@ import { Waiting } from "./waiting.ts";
 const REPAIR_GRACE_MS = 1000;
 /** How often the counting tasks are looked at while an access is under way. */
 const SAMPLE_MS = 5;
-/** After the proof of a loop that nobody will end: time to see whether the bystanders get on. */
-const BYSTANDER_MS = 100;
+/**
+ * After the proof of a loop that nobody will end: the other tasks get to where they stand or fall. They do within
+ * milliseconds on an idle machine; who has not after this long has been kept from it.
+ */
+const OTHERS_MS = 3000;
+const OTHERS_POLL_MS = 5;
 
 export class Conductor {
   readonly #plan: VmPlan;
@@ -193,7 +199,7 @@ export class Conductor {
     const settled = !this.#plan.stuckIsAwaited || this.#vmmActorsDone;
     if (last.kind === "stopped") {
       if (settled && this.#stopped) this.#runner?.stop();
-    } else if (!this.#plan.stuckIsAwaited) this.#stopUnlessRunning(this.#hasBystanders() ? BYSTANDER_MS : 0);
+    } else if (!this.#plan.stuckIsAwaited) void this.#stopWhenOthersAreThere();
     else if (this.#hostSettled && settled) this.#stopUnlessRunning(REPAIR_GRACE_MS);
   }
 
@@ -208,8 +214,26 @@ export class Conductor {
     this.#waiting.sample(monotonicMs(), counts, pending);
   }
 
-  #hasBystanders(): boolean {
-    return this.#plan.tasks.some(({ program }) => program.steps.at(-1)?.verb === "count");
+  async #stopWhenOthersAreThere(): Promise<void> {
+    const untilMs = monotonicMs() + OTHERS_MS;
+    while (monotonicMs() < untilMs && this.#plan.tasks.some((_, task) => this.#isOnItsWay(task))) {
+      await sleep(OTHERS_POLL_MS);
+    }
+    this.#stopUnlessRunning(0);
+  }
+
+  /** Has the task something to show yet: a bystander that has not counted, a step that is neither under way nor waits? */
+  #isOnItsWay(task: number): boolean {
+    const { channel } = this.#machine;
+    if (channel.taskState(task) !== "ready") return false;
+    const number = channel.currentStep(task);
+    const step = this.#plan.tasks[task]?.program.steps[number];
+    if (step === undefined) return false;
+    if (step.verb === "count") return channel.count(task) <= (this.#countsAtTrouble?.[task] ?? 0n);
+    if (step.verb === "await") {
+      return this.#signals.isRaised(this.#plan.signals[Number(step.address)] ?? "");
+    }
+    return channel.result(task, number).status !== "started";
   }
 
   #stopUnlessRunning(afterMs: number): void {
