@@ -3,7 +3,7 @@
  * A folder of the user's is laid out like `fixtures/`: scenarios in it, expectations in its folder `kinds`.
  */
 import { existsSync, statSync } from "node:fs";
-import { basename, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { type Expectation, Kinds, loadKinds } from "./kinds.ts";
 import { type Proposal, proposals as presets } from "./proposal.ts";
 import { loadProposals } from "./proposal-file.ts";
@@ -55,8 +55,9 @@ function loadNamedProposals(paths: readonly string[]): readonly NamedProposal[] 
   return all;
 }
 
-function userKinds(folders: readonly string[]): Kinds {
-  const rules = folders
+/** The expectations that lie beside the user's scenarios. */
+function userKinds(folders: ReadonlySet<string>): Kinds {
+  const rules = [...folders]
     .map((folder) => join(folder, "kinds"))
     .filter(existsSync)
     .flatMap((folder) => loadKinds(folder).rules);
@@ -92,7 +93,7 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
     fileScenarios.map(({ scenario }) => scenario.id),
   );
   const kinds = loadKinds();
-  const ownKinds = userKinds(sources.scenarios);
+  const ownKinds = userKinds(new Set([...sources.scenarios, ...sources.files.map((file) => dirname(file))]));
   const hashes = new Map(builtIn.map(({ id, hash }) => [id, hash]));
   const isPreset = (proposal: Proposal): boolean => presets.some((preset) => preset === proposal);
   return {

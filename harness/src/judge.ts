@@ -164,7 +164,8 @@ function isSeen(witness: Witness, words: ReadonlyMap<string, string>, evidence: 
   }
 }
 
-function missingWitnesses(scenario: Scenario, evidence: Evidence): readonly string[] {
+/** The witnesses that were not seen: what the run shows means nothing without them. */
+export function missingWitnesses(scenario: Scenario, evidence: Evidence): readonly string[] {
   const words = seenWords(scenario, evidence);
   return scenario.witness
     .filter((witness) => !isSeen(witness, words, evidence))

@@ -30,6 +30,8 @@ export type ScoredCase = {
   readonly proposal: string;
   readonly engine: EngineName;
   readonly verdict: VerdictKind;
+  /** Nothing was expected of it, and all its witnesses were seen: inconclusive as a test, but what it shows counts. */
+  readonly isWithoutExpectation?: boolean;
   readonly evidence: Evidence;
 };
 
@@ -37,15 +39,16 @@ export type ScoredCase = {
 export type Decision = { readonly finding: Exclude<Finding, "unknown">; readonly scored: ScoredCase };
 
 /** Evidence that proves nothing decides nothing, nor does a peculiarity of one backend (errata) speak for a proposal. */
-function decides(verdict: VerdictKind): boolean {
+function decides({ verdict, isWithoutExpectation }: ScoredCase): boolean {
   switch (verdict) {
     case "pass":
     case "fail":
     case "xpass":
       return true;
+    case "inconclusive":
+      return isWithoutExpectation === true;
     case "xfail":
     case "skip":
-    case "inconclusive":
       return false;
   }
 }
@@ -55,7 +58,7 @@ export function decisionsOn(propertyId: string, cases: readonly ScoredCase[]): r
   const property = properties.find(({ id }) => id === propertyId);
   const decisions: Decision[] = [];
   for (const scored of cases) {
-    if (!decides(scored.verdict)) continue;
+    if (!decides(scored)) continue;
     if (!scored.scenario.properties.includes(propertyId)) continue;
     const finding = property?.decide?.(scored.scenario, scored.evidence) ?? "unknown";
     if (finding !== "unknown") decisions.push({ finding, scored });

@@ -1,6 +1,8 @@
 /** `daxfault doctor`: what this machine can run, engine by engine; what not, why, and what to do. */
+
+import { type ProbeResult, probeGroups, runProbes } from "../doctor/probes.ts";
 import { type Feature, type FeatureName, featureNames, type Machine, thisMachine } from "../machine.ts";
-import type { Style } from "../report/style.ts";
+import { type Style, wrap } from "../report/style.ts";
 import { exitCodes } from "../verdict.ts";
 import { openJson } from "./output.ts";
 
@@ -41,46 +43,70 @@ export function engineReports(machine: Machine): readonly EngineReport[] {
   });
 }
 
-function featureLines(name: FeatureName, feature: Feature, style: Style): readonly string[] {
-  const title = `  ${name.padEnd(12)}`;
-  if (feature.kind === "present") return [`${title}${style.verdict("pass", "ok")}       ${feature.detail}`];
+const TITLE_COLUMNS = 38;
+
+/** Present, or missing with what that costs and the one command that mends it. */
+function featureLines(name: string, purpose: string, feature: Feature, style: Style): readonly string[] {
+  const title = `  ${name.padEnd(TITLE_COLUMNS - 2)}`;
+  const margin = " ".repeat(TITLE_COLUMNS + 9);
+  const room = Math.max(40, style.widthColumns - margin.length);
+  const detail = wrap(feature.kind === "present" ? feature.detail : feature.reason, room);
+  const [first = "", ...rest] = detail;
+  const more = rest.map((line) => `${margin}${line}`);
+  if (feature.kind === "present") return [`${title}${style.verdict("pass", "ok")}       ${first}`, ...more];
   return [
-    `${title}${style.verdict("fail", "missing")}  ${feature.reason}`,
-    `${" ".repeat(23)}costs: ${what[name]}`,
-    `${" ".repeat(23)}do:    ${feature.fix ?? "nothing can be done on this machine; use another"}`,
+    `${title}${style.verdict("fail", "missing")}  ${first}`,
+    ...more,
+    `${margin}costs: ${purpose}`,
+    `${margin}do:    ${feature.fix ?? "nothing can be done about it here; use another machine or kernel"}`,
   ];
 }
 
-export function doctorText(machine: Machine, style: Style): string {
-  const { runDirectory } = machine;
-  const lines = [
-    `Linux ${machine.kernel}, Node ${machine.node}, page size ${machine.pageSize}, KVM backend ${machine.kvmBackend ?? "none"}`,
-    `run directories in ${runDirectory.path} on ${runDirectory.fileSystem}`,
-    "",
-    style.bold("What engines need"),
-    ...featureNames.flatMap((name) => featureLines(name, machine.features[name], style)),
-    "",
-    style.bold("Engines"),
-  ];
-  for (const { engine, runs, missing } of engineReports(machine)) {
+function engineLines(machine: Machine, style: Style): readonly string[] {
+  return engineReports(machine).map(({ engine, runs, missing }) => {
     const kind = runs === "yes" ? "pass" : runs === "partly" ? "xfail" : "fail";
     const text = { yes: "runs", partly: "runs, without some scenarios", no: "does not run" }[runs];
     const reason = missing.length === 0 ? "" : ` (missing: ${missing.join(", ")})`;
-    lines.push(`  ${engine.padEnd(12)}${style.verdict(kind, text)}${reason}`);
-  }
-  return lines.join("\n");
+    return `  ${engine.padEnd(TITLE_COLUMNS - 2)}${style.verdict(kind, text)}${reason}`;
+  });
+}
+
+export function doctorText(machine: Machine, probes: readonly ProbeResult[], style: Style): string {
+  const { runDirectory } = machine;
+  const groups = probeGroups.flatMap((group) => [
+    "",
+    style.bold(group),
+    ...probes
+      .filter((probe) => probe.group === group)
+      .flatMap(({ name, purpose, feature }) => featureLines(name, purpose, feature, style)),
+  ]);
+  return [
+    `Linux ${machine.kernel}, Node ${machine.node}, page size ${machine.pageSize}, KVM backend ${machine.kvmBackend ?? "none"}`,
+    `run directories in ${runDirectory.path} on ${runDirectory.fileSystem}`,
+    "",
+    style.bold("Engines"),
+    ...engineLines(machine, style),
+    "",
+    style.bold("What engines need"),
+    ...featureNames.flatMap((name) => featureLines(name, what[name], machine.features[name], style)),
+    ...groups,
+  ].join("\n");
 }
 
 /** Exit 0 if at least one engine runs, 3 if none does. */
-export function doctor(options: { readonly json?: string }, style: Style): number {
+export async function doctor(options: { readonly json?: string }, style: Style): Promise<number> {
   const machine = thisMachine();
   const json = openJson(options.json);
   const reports = engineReports(machine);
   const { features, ...rest } = machine;
+  const probes = await runProbes();
   json.write({ type: "machine", ...rest });
-  for (const name of featureNames) json.write({ type: "feature", name, ...features[name] });
+  for (const name of featureNames) {
+    json.write({ type: "feature", name, group: "engines", purpose: what[name], ...features[name] });
+  }
+  for (const { feature, ...probe } of probes) json.write({ type: "feature", ...probe, ...feature });
   for (const report of reports) json.write({ type: "engine", ...report });
   json.close();
-  if (!json.isStdout) console.log(doctorText(machine, style));
+  if (!json.isStdout) console.log(doctorText(machine, probes, style));
   return reports.some(({ runs }) => runs !== "no") ? exitCodes.ok : exitCodes.nothingRan;
 }

@@ -1,36 +1,38 @@
 /** `daxfault list`: what there is to run, one line each. */
 import { engineNames, loadEngine } from "../engines/index.ts";
 import { properties } from "../properties.ts";
-import { proposals } from "../proposal.ts";
 import type { Style } from "../report/style.ts";
-import { loadScenarios } from "../scenario/load.ts";
 import { exitCodes } from "../verdict.ts";
 import { openJson } from "./output.ts";
+import { openCatalogue, type SourceOptions } from "./selection.ts";
 
 export const listTopics = ["scenarios", "proposals", "engines", "properties"] as const;
 export type ListTopic = (typeof listTopics)[number];
 
 type Row = { readonly id: string; readonly text: string; readonly record: object };
 
-async function rowsOf(topic: ListTopic): Promise<readonly Row[]> {
+async function rowsOf(topic: ListTopic, sources: SourceOptions): Promise<readonly Row[]> {
+  const catalogue = openCatalogue(sources);
   switch (topic) {
     case "scenarios":
-      return loadScenarios().map(({ id, purpose, hash, layout, backing, properties: names, ...rest }) => ({
-        id,
-        text: purpose,
-        record: {
-          type: "scenario",
+      return catalogue.scenarios
+        .map(({ scenario }) => scenario)
+        .map(({ id, purpose, hash, layout, backing, properties: names, ...rest }) => ({
           id,
-          purpose,
-          hash,
-          layout,
-          backing: backing.kind,
-          properties: names,
-          proposals: rest.proposals,
-        },
-      }));
+          text: purpose,
+          record: {
+            type: "scenario",
+            id,
+            purpose,
+            hash,
+            layout,
+            backing: backing.kind,
+            properties: names,
+            proposals: rest.proposals,
+          },
+        }));
     case "proposals":
-      return proposals.map((proposal) => ({
+      return catalogue.proposals.map(({ proposal }) => ({
         id: proposal.id,
         text: proposal.title,
         record: { type: "proposal", ...proposal },
@@ -59,10 +61,10 @@ async function rowsOf(topic: ListTopic): Promise<readonly Row[]> {
 
 export async function list(
   topic: ListTopic,
-  options: { readonly json?: string },
+  options: SourceOptions & { readonly json?: string },
   style: Style,
 ): Promise<number> {
-  const rows = await rowsOf(topic);
+  const rows = await rowsOf(topic, options);
   const json = openJson(options.json);
   for (const { record } of rows) json.write(record);
   json.close();

@@ -17,11 +17,18 @@ function addFormats(command: Command): Command {
   return command;
 }
 
+/** For an option that may be given several times. */
+const collect = (value: string, earlier: readonly string[] = []): readonly string[] => [...earlier, value];
+
 /** The options that say where the user's own cases are. */
 function addSources(command: Command): Command {
   return command
-    .option("--scenarios <DIR...>", "also the scenarios of this folder (expectations: its folder kinds)")
-    .option("--proposals <FILE...>", "also the proposals of this file or folder");
+    .option(
+      "--scenarios <DIR>",
+      "also the scenarios of this folder (expectations: its folder kinds)",
+      collect,
+    )
+    .option("--proposals <FILE>", "also the proposals of this file or folder", collect);
 }
 
 async function style() {
@@ -46,7 +53,12 @@ function addRun(program: Command): void {
     .option("--shard <I/N>", "only the I-th of N parts of the cases; daxfault report merges them")
     .option("--repeat <N>", "run each case N times and count its outcomes", "1")
     .option("--timeout <SECONDS>", "hard limit of one run of a case", "20")
-    .option("-j, --jobs <N>", "cases at a time", String(Math.min(2, availableParallelism())));
+    .addOption(
+      new Option("-j, --jobs <N>", "cases at a time").default(
+        String(Math.min(2, availableParallelism())),
+        "2, or 1 on one core",
+      ),
+    );
   addFormats(addSources(command)).action(async (names: string[], options) => {
     const { run } = await import("./run.ts");
     process.exitCode = await run(names, options);
@@ -100,7 +112,7 @@ function addOthers(program: Command): void {
     .option("--json <FILE>", JSON_HELP)
     .action(async (options: JsonOption) => {
       const { doctor } = await import("./doctor.ts");
-      process.exitCode = doctor(options, await style());
+      process.exitCode = await doctor(options, await style());
     });
   program
     .command("list")
@@ -109,9 +121,24 @@ function addOthers(program: Command): void {
       new Argument("<TOPIC>", "what to list").choices(["scenarios", "proposals", "engines", "properties"]),
     )
     .option("--json <FILE>", JSON_HELP)
-    .action(async (topic: "scenarios" | "proposals" | "engines" | "properties", options: JsonOption) => {
+    .option("--scenarios <DIR>", "also the scenarios of this folder", collect)
+    .option("--proposals <FILE>", "also the proposals of this file or folder", collect)
+    .action(async (topic: "scenarios" | "proposals" | "engines" | "properties", options) => {
       const { list } = await import("./list.ts");
       process.exitCode = await list(topic, options, await style());
+    });
+  program
+    .command("new")
+    .summary("a starting point for a scenario or proposal of your own, with comments")
+    .description(
+      "Writes FILE with comments that say what can stand where; for a scenario also kinds/FILE beside it, which says " +
+        "what is expected. The file's name is the id.",
+    )
+    .addArgument(new Argument("<WHAT>", "what to begin").choices(["scenario", "proposal"]))
+    .argument("<FILE>", "where, for example mine/my-case.json")
+    .action(async (what: "scenario" | "proposal", file: string) => {
+      const { newCommand } = await import("./new.ts");
+      process.exitCode = newCommand(what, file);
     });
   program
     .command("schema")

@@ -3,6 +3,7 @@
  * Runs of the same case are merged; shards that are missing and runs that broke off are named, never passed over.
  */
 import type { Attestation, EngineName } from "../evidence.ts";
+import { missingWitnesses } from "../judge.ts";
 import type { DocumentedCell } from "../kinds.ts";
 import { type Proposal, proposals as presets } from "../proposal.ts";
 import type { CaseResult } from "../run/runner.ts";
@@ -144,10 +145,14 @@ function exitCodeOfRuns(
 }
 
 /** The case as the scorecard looks at it; null without evidence. */
-export function scoredCase({ planned, verdict, result }: CaseResult): ScoredCase | null {
+export function scoredCase({ planned, verdict, result, expectation }: CaseResult): ScoredCase | null {
   if (result?.kind !== "evidence") return null;
   const { scenario, proposal, engine } = planned;
-  return { scenario, proposal: proposal.id, engine, verdict: verdict.kind, evidence: result.evidence };
+  const { evidence } = result;
+  const isVacuous = verdict.kind === "inconclusive" && verdict.cause === "vacuous";
+  const isWithoutExpectation =
+    isVacuous && expectation === null && missingWitnesses(scenario, evidence).length === 0;
+  return { scenario, proposal: proposal.id, engine, verdict: verdict.kind, isWithoutExpectation, evidence };
 }
 
 function uniqueById<Item extends { readonly id: string }>(items: readonly Item[]): readonly Item[] {

@@ -1,0 +1,102 @@
+/** The user's own scenarios and proposals: begun by `daxfault new`, used like built-in ones, refused with file and line. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { supportOf, thisMachine } from "../../src/machine.ts";
+import { cli, jsonLines } from "../support/cli.ts";
+import { caseFolder } from "../support/folders.ts";
+
+const native = supportOf(thisMachine(), ["mmap-io"]).kind === "yes" ? ["process"] : [];
+
+function edit(path: string, from: string, to: string): void {
+  const text = readFileSync(path, "utf8");
+  expect(text).toContain(from);
+  writeFileSync(path, text.replace(from, to));
+}
+
+describe("daxfault new", () => {
+  it("begins a scenario that runs, with its expectations, and never overwrites", async () => {
+    const cwd = caseFolder();
+    const made = await cli(["new", "scenario", "mine/my-case.json"], { cwd });
+    expect(made).toMatchObject({ code: 0, stdout: "mine/my-case.json\nmine/kinds/my-case.json" });
+    const again = await cli(["new", "scenario", "mine/my-case.json"], { cwd });
+    expect(again).toMatchObject({ code: 64, stderr: "daxfault: mine/my-case.json is there already" });
+    const args = ["run", "my-case", "--scenarios", "mine", "--engine", "model", ...native];
+    const { code, stdout } = await cli(args, { cwd });
+    expect(stdout).toContain("my-case");
+    expect(code).toBe(0);
+    const listed = await cli(["list", "scenarios", "--scenarios", "mine", "--json", "-"], { cwd });
+    expect(jsonLines(listed.stdout).map(({ id }) => id)).toContain("my-case");
+    // The recorded case says how to run it again.
+    const lines = jsonLines((await cli([...args, "--json", "-"], { cwd })).stdout);
+    expect(lines.find(({ type }) => type === "case")?.replay).toContain(
+      "run my-case --scenarios mine --proposal",
+    );
+  });
+
+  it("begins a proposal whose column of the scorecard is decided by what the model shows", async () => {
+    const cwd = caseFolder();
+    await cli(["new", "proposal", "my-way.json"], { cwd });
+    const args = ["run", "load-after-truncate", "--proposals", "my-way.json", "-p", "my-way", "--json", "-"];
+    const { code, stdout } = await cli([...args, "-e", "model"], { cwd });
+    expect(code).toBe(2);
+    const lines = jsonLines(stdout);
+    expect(lines.find(({ type }) => type === "case")).toMatchObject({
+      proposal: "my-way",
+      verdict: { cause: "vacuous" },
+      replay: "daxfault run load-after-truncate --proposals my-way.json --proposal my-way --engine model",
+    });
+    const terminates = lines.find(({ type, property }) => type === "score" && property === "terminates");
+    expect(terminates).toMatchObject({ proposal: "my-way", holds: "yes", exhaustive: true });
+  });
+
+  it.each([
+    [["new", "scenario", "x"], "the file's name is the id and .json"],
+    [["new", "scenario", "My.json"], "the file's name is the id and .json"],
+    [["new", "case", "x.json"], "is invalid"],
+  ])("refuses %j", async (args, message) => {
+    const cwd = caseFolder();
+    expect(await cli(args, { cwd })).toMatchObject({ code: 64, stderr: expect.stringContaining(message) });
+    expect(existsSync(join(cwd, "x.json"))).toBe(false);
+  });
+});
+
+describe("a mistake in a file of the user's", () => {
+  it("is named with file, line and member", async () => {
+    const cwd = caseFolder();
+    const scenario = join(cwd, "mine/my-case.json");
+    await cli(["new", "scenario", scenario]);
+    await cli(["new", "proposal", join(cwd, "my-way.json")]);
+    const line = (path: string, text: string): number =>
+      readFileSync(path, "utf8")
+        .split("\n")
+        .findIndex((one) => one.includes(text)) + 1;
+    edit(scenario, '["load 0x1000 8"', '["lod 0x1000 8"');
+    const verb = await cli(["run", "--scenarios", "mine"], { cwd });
+    expect(verb.code).toBe(64);
+    expect(verb.stderr).toContain(
+      `mine/my-case.json:${line(scenario, "lod")}: actors.victim.steps[0]: unknown verb "lod"`,
+    );
+    edit(scenario, "lod", "load");
+    edit(scenario, '"size": "4MiB"', '"size": "4MiB" "kind"');
+    expect((await cli(["run", "mine/my-case.json"], { cwd })).stderr).toMatch(
+      new RegExp(`mine/my-case.json:${line(scenario, '"kind" }')}: not JSON: comma expected`),
+    );
+    edit(scenario, '"4MiB" "kind"', '"4MiB"');
+    const kinds = join(cwd, "mine/kinds/my-case.json");
+    edit(kinds, '"engine": "process"', '"engine": "qemu"');
+    expect((await cli(["run", "--scenarios", "mine"], { cwd })).stderr).toContain(
+      `kinds/my-case.json:${line(kinds, "qemu")}: rules[0].engine: Invalid option`,
+    );
+    const proposal = join(cwd, "my-way.json");
+    edit(proposal, '"vmm": "stop"', '"vmm": "stopp"');
+    expect((await cli(["run", "--proposals", "my-way.json"], { cwd })).stderr).toContain(
+      `my-way.json:${line(proposal, "stopp")}: vmm: Invalid option`,
+    );
+    edit(proposal, '"my-way"', '"apf-loop"');
+    edit(proposal, "stopp", "stop");
+    expect((await cli(["run", "--proposals", "my-way.json"], { cwd })).stderr).toContain(
+      'two proposals are called "apf-loop"',
+    );
+  });
+});

@@ -1,0 +1,131 @@
+/**
+ * Runs every command that the documents show. A fence ```sh is a list of commands, one a line, run in order in a copy
+ * of the checkout's surface, where they may write. A comment at the end of a line tells people what it does; the words
+ * "exits N" in it, which exit code is right (0 otherwise). A fence ```sh manual is not run: it says in its first line
+ * why. Also called by .ci/run; not part of npm test, because it runs for real what the documents promise.
+ */
+import { spawn } from "node:child_process";
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** A command that hangs is a finding; none of them is meant to take this long. */
+const COMMAND_BOUND_MS = 300_000;
+/** Not by us: CI runs them by themselves, with the whole output. */
+const runByCi: readonly string[] = ["npm start", "npm test"];
+
+export type ShownCommand = {
+  readonly file: string;
+  readonly line: number;
+  readonly command: string;
+  readonly exitCode: number;
+};
+
+export type Shown = { readonly commands: readonly ShownCommand[]; readonly problems: readonly string[] };
+
+/** The commands of one document. */
+export function commandsOf(file: string, text: string): Shown {
+  const commands: ShownCommand[] = [];
+  const problems: string[] = [];
+  let fence: string | null = null;
+  for (const [index, line] of text.split("\n").entries()) {
+    const mark = /^\s*```(.*)$/.exec(line);
+    if (mark !== null) {
+      const info = mark[1]?.trim() ?? "";
+      const opens: boolean = fence === null;
+      fence = opens ? info : null;
+      const next = text.split("\n")[index + 1] ?? "";
+      if (opens && info === "sh manual" && !next.trim().startsWith("#")) {
+        problems.push(`${file}:${index + 1}: a fence that is not run says why in its first line`);
+      }
+      if (opens && ["bash", "shell", "console"].includes(info)) {
+        problems.push(`${file}:${index + 1}: commands stand in fences \`\`\`sh, not ${info}`);
+      }
+      continue;
+    }
+    if (fence !== "sh" || line.trim() === "" || line.trim().startsWith("#")) continue;
+    const [, command = "", comment = ""] = /^(.*?)(?:\s+#\s(.*))?$/.exec(line.trim()) ?? [];
+    const exitCode = Number(/\bexits (\d+)\b/.exec(comment)?.[1] ?? 0);
+    commands.push({ file, line: index + 1, command, exitCode });
+  }
+  return { commands, problems };
+}
+
+export function documents(root: string): readonly string[] {
+  const docs = readdirSync(join(root, "docs")).filter((name) => name.endsWith(".md"));
+  return ["README.md", "CONTRIBUTING.md", ...docs.sort().map((name) => `docs/${name}`)];
+}
+
+/** A folder that looks like the checkout and may be written to. */
+function workingCopy(root: string): string {
+  const folder = mkdtempSync(join(tmpdir(), "daxfault-docs-"));
+  for (const name of readdirSync(root))
+    if (name !== ".git") symlinkSync(join(root, name), join(folder, name));
+  // What the documents' examples write to.
+  mkdirSync(join(folder, "source"));
+  mkdirSync(join(folder, "mnt"));
+  copyFileSync(join(root, "fixtures/scenarios/00-hang-without-apf.json"), join(folder, "mine.json"));
+  return folder;
+}
+
+type Ended = { readonly code: number | string; readonly output: string };
+
+async function execute(command: string, cwd: string): Promise<Ended> {
+  const child = spawn("sh", ["-c", command], {
+    cwd,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, PATH: `${join(cwd, "scripts")}:${process.env.PATH ?? ""}` },
+    detached: true,
+  });
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.on("data", (chunk: Buffer) => {
+      output = (output + chunk.toString()).slice(-4000);
+    });
+  }
+  const limit = setTimeout(() => process.kill(-(child.pid ?? 0), "SIGTERM"), COMMAND_BOUND_MS);
+  const code = await new Promise<number | string>((resolve) => {
+    child.on("close", (exit, signal) => resolve(exit ?? signal ?? "unknown"));
+  });
+  clearTimeout(limit);
+  return { code, output };
+}
+
+async function main(): Promise<void> {
+  const root = process.cwd();
+  const only = process.argv[2];
+  const failures: string[] = [];
+  let ran = 0;
+  for (const file of documents(root).filter((name) => only === undefined || name === only)) {
+    const { commands, problems } = commandsOf(file, readFileSync(join(root, file), "utf8"));
+    failures.push(...problems);
+    const folder = workingCopy(root);
+    try {
+      for (const { line, command, exitCode } of commands) {
+        if (runByCi.includes(command)) continue;
+        const startMs = performance.now();
+        const { code, output } = await execute(command, folder);
+        ran += 1;
+        const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
+        console.log(`${code === exitCode ? "ok" : "FAILED"}  ${file}:${line}  ${command}  (${seconds} s)`);
+        if (code !== exitCode)
+          failures.push(`${file}:${line}: ${command}: exit ${code}, not ${exitCode}\n${output}`);
+      }
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  }
+  for (const failure of failures) console.error(failure);
+  console.log(`${ran} commands of the documents run, ${failures.length} failed`);
+  process.exitCode = failures.length > 0 || ran === 0 ? 1 : 0;
+}
+
+if (process.argv[1]?.endsWith("check-docs.js") === true) await main();
