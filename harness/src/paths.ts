@@ -1,5 +1,5 @@
 /** Where things of this package lie, from source and from dist/ alike. Child processes always run from dist/. */
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -21,4 +21,12 @@ export function packagePath(relative: string): string {
 /** A built module by the path of its source: `harness/src/engines/host-actor-main.ts` -> `ROOT/dist/.../host-actor-main.js`. */
 export function builtPath(source: string): string {
   return join(root, "dist", source.replace(/\.ts$/, ".js"));
+}
+
+/** The package's version. */
+export function version(): string {
+  const { version: text } = JSON.parse(readFileSync(packagePath("package.json"), "utf8")) as {
+    version: string;
+  };
+  return text;
 }

@@ -2,6 +2,7 @@
 /** The command line. Each command's module is loaded only when it is called: `--help` and errors must be quick. */
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
+import { version } from "../paths.ts";
 import { formats } from "../report/formats.ts";
 import { exitCodes } from "../verdict.ts";
 import { UsageError } from "./usage.ts";
@@ -248,6 +249,7 @@ function makeProgram(): Command {
     .description(
       "What happens to a guest when the host truncates a file that is mapped into guest memory (virtio-fs DAX, NVDIMM).",
     )
+    .version(version())
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "daxfault:")) })
     .showHelpAfterError("(daxfault --help tells what there is)");

@@ -1,6 +1,7 @@
 /** `daxfault repro ID`: one case, told while it happens, and a folder that can be sent to others. */
 import { join } from "node:path";
 import type { TraceEvent } from "../evidence.ts";
+import { version } from "../paths.ts";
 import { proposals as presets } from "../proposal.ts";
 import { htmlPage } from "../report/html/page.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "../report/story.ts";
@@ -13,7 +14,7 @@ import { openTrace, type TraceSession } from "../repro/tracefs.ts";
 import { type PlannedCase, plan } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
 import { exitCodes } from "../verdict.ts";
-import { makeRecorder, openEngines, runPlan, TIMEOUT_MAX_S, version } from "./run.ts";
+import { makeRecorder, openEngines, runPlan, TIMEOUT_MAX_S } from "./run.ts";
 import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
 

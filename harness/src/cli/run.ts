@@ -1,11 +1,10 @@
 /** `daxfault run`: the main job. Plans, runs, judges, reports; leaves nothing behind, however it ends. */
-import { readFileSync } from "node:fs";
 import type { Engine } from "../engine.ts";
 import { loadEngine } from "../engines/index.ts";
 import type { Attestation, EngineName, TraceEvent } from "../evidence.ts";
 import { loadDocumented, loadErrata } from "../kinds.ts";
 import { thisMachine } from "../machine.ts";
-import { packagePath } from "../paths.ts";
+import { version } from "../paths.ts";
 import { decodeRuns, type RecordedRun, type RunEnd } from "../report/decode.ts";
 import {
   caseRecord,
@@ -93,13 +92,6 @@ export function watchSignals(): Interruption {
       process.off("SIGTERM", handler);
     },
   };
-}
-
-export function version(): string {
-  const { version: text } = JSON.parse(readFileSync(packagePath("package.json"), "utf8")) as {
-    version: string;
-  };
-  return text;
 }
 
 /** What is recorded goes to the JSON file at once, and into the report at the end. */
