@@ -63,7 +63,7 @@ export type Evidence = {
   readonly attestation: Attestation;
   readonly observations: Observations;
   readonly counts: Readonly<Partial<Record<EventKind, number>>>;
-  /** KVM's own counters (KVM_GET_STATS_FD) by name, of the vCPU, at the end. Empty without KVM. */
+  /** KVM's own counters (KVM_GET_STATS_FD) by name, of the vCPU, at the end, and the guest's (`guest_..`). Empty without KVM. */
   readonly counters: Readonly<Record<string, bigint>>;
   /**
    * By actor, then by step label: how long the access was under way, in milliseconds, until it had come back or its task was

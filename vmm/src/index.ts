@@ -1,4 +1,10 @@
 /** A small real VMM on /dev/kvm: KVM's interface, the micro-guest, the window, and the thread that runs a vCPU. */
+export {
+  benchExits,
+  type ExitBenchOptions,
+  type ExitBenchRow,
+  type ExitCycle,
+} from "./bench/exits.ts";
 export { Fence, type FencedMapping, type FenceEvent } from "./fence.ts";
 export * from "./guest/channel.ts";
 export { type GuestImage, imagePath, loadImage } from "./guest/image.ts";

@@ -216,6 +216,28 @@ function addBench(program: Command): void {
       const { benchFsCommand } = await import("./bench-fs.ts");
       process.exitCode = await benchFsCommand(options, await style());
     });
+  bench
+    .command("apf")
+    .summary("what asynchronous page faults are worth, by proposal")
+    .description(
+      "Tasks that touch pages whose READ takes long, beside tasks that work, all on one vCPU: how much work is done, and " +
+        "how long a page takes, where the fault is synchronous, halts the vCPU, or is told to the guest.",
+    )
+    .option("--delay <MS>", "how long the file server takes for a READ", "10")
+    .option("--rounds <N>", "each proposal so many times, in turn; medians are shown", "3")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { benchApfCommand } = await import("./bench-apf.ts");
+      process.exitCode = await benchApfCommand(options, await style());
+    });
+  bench
+    .command("kvm")
+    .summary("what an exit of KVM costs, beside the same loop in C")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options: JsonOption) => {
+      const { benchKvmCommand } = await import("./bench-kvm.ts");
+      process.exitCode = benchKvmCommand(options);
+    });
 }
 
 function addServe(program: Command): void {

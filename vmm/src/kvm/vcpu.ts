@@ -57,6 +57,9 @@ export class Vcpu {
   readonly #runAddress: bigint;
   readonly #run: DataView;
   readonly #regs: BigUint64Array = new BigUint64Array(generalRegisters.length);
+  // One buffer each for the vCPU's life: making one costs more than the call that fills it.
+  readonly #sregs: DataView = new DataView(new ArrayBuffer(sizeOf.kvm_sregs));
+  readonly #events: DataView = new DataView(new ArrayBuffer(sizeOf.kvm_vcpu_events));
 
   constructor(fd: number, runBytes: number) {
     this.fd = fd;
@@ -88,10 +91,17 @@ export class Vcpu {
     ioctlStruct(this.fd, "KVM_SET_REGS", this.#regs);
   }
 
+  /** Good until the next call. */
   #readSregs(): DataView {
-    const sregs = new DataView(new ArrayBuffer(sizeOf.kvm_sregs));
-    ioctlStruct(this.fd, "KVM_GET_SREGS", sregs);
-    return sregs;
+    ioctlStruct(this.fd, "KVM_GET_SREGS", this.#sregs);
+    return this.#sregs;
+  }
+
+  /** `struct kvm_regs` and `struct kvm_sregs` as KVM has them. */
+  rawState(): readonly [Uint8Array, Uint8Array] {
+    ioctlStruct(this.fd, "KVM_GET_REGS", this.#regs);
+    const sregs = this.#readSregs();
+    return [new Uint8Array(this.#regs.buffer.slice(0)), new Uint8Array(sregs.buffer.slice(0))];
   }
 
   /** Current privilege level: the low two bits of CS's selector. */
@@ -160,7 +170,9 @@ export class Vcpu {
 
   /** Sets CR2, keeps the rest. */
   setCr2(address: bigint): void {
-    this.setSpecialRegisters({ segments: {}, tables: {}, control: { cr2: address } });
+    const sregs = this.#readSregs();
+    sregs.setBigUint64(sregsOffset.cr2, address, true);
+    ioctlStruct(this.fd, "KVM_SET_SREGS", sregs);
   }
 
   /**
@@ -168,7 +180,7 @@ export class Vcpu {
    * @param errorCode null for vectors that push none
    */
   injectException(vector: number, errorCode: number | null): void {
-    const events = new DataView(new ArrayBuffer(sizeOf.kvm_vcpu_events));
+    const events = this.#events;
     ioctlStruct(this.fd, "KVM_GET_VCPU_EVENTS", events);
     events.setUint8(eventsOffset["exception.injected"], 1);
     events.setUint8(eventsOffset["exception.nr"], vector);

@@ -157,9 +157,28 @@ async function perform(
   return { kind: "evidence", evidence: toEvidence(scenario, proposal, stage, vm, report) };
 }
 
-/** Beside KVM's counters: the guest kernel's scheduling decisions, in all and after the first trouble. It is alive. */
-function heartbeats(report: VmReport): Readonly<Record<string, bigint>> {
+const byValue = (a: bigint, b: bigint): number => Number(a - b);
+
+/**
+ * Beside KVM's counters the guest's: its kernel's scheduling decisions, in all and after the first trouble (it is alive);
+ * how far the counting tasks came; the microseconds from the beginning of the first access to the end of the last.
+ */
+function guestCounters(report: VmReport): Readonly<Record<string, bigint>> {
+  const tscKhz = report.final?.clock?.tscKhz ?? null;
+  const results = report.tasks.flatMap((task) => task.results.filter(({ ended }) => ended !== 0n));
+  const began = results.map((result) => result.began).sort(byValue)[0] ?? 0n;
+  const ended =
+    results
+      .map((result) => result.ended)
+      .sort(byValue)
+      .at(-1) ?? 0n;
+  const span =
+    tscKhz === null || ended <= began
+      ? {}
+      : { guest_access_span_us: ((ended - began) * 1000n) / BigInt(tscKhz) };
   return {
+    guest_counted: report.tasks.reduce((sum, { count }) => sum + count, 0n),
+    ...span,
     guest_heartbeat: BigInt(report.heartbeat),
     guest_heartbeat_in_trouble: BigInt(report.heartbeatSinceTrouble),
   };
@@ -207,7 +226,7 @@ function toEvidence(
       bystanders: bystandersSeen(scenario, report),
     },
     counts: { ...counts, ...Object.fromEntries(Object.entries(counted).filter(([, count]) => count > 0)) },
-    counters: { ...final?.counters, ...heartbeats(report) },
+    counters: { ...final?.counters, ...guestCounters(report) },
     accessMs: accessTimes(scenario, report),
     trace,
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },

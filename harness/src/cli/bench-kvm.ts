@@ -1,0 +1,62 @@
+/** `daxfault bench kvm`: what an exit costs, beside the same loop in C. */
+import { benchExits, type ExitBenchRow } from "../../../vmm/src/index.ts";
+import { supportOf, thisMachine } from "../machine.ts";
+import { packagePath } from "../paths.ts";
+import { exitCodes } from "../verdict.ts";
+import { openJson, openStatusLine } from "./output.ts";
+
+const TURNS = 9;
+const TURN_MS = 500;
+
+const titles: Readonly<Record<ExitBenchRow["cycle"], string>> = {
+  port: "port access and back",
+  fault: "-EFAULT, #PF injected, KVM_RUN again",
+};
+
+function median(values: readonly number[]): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
+}
+
+const perSecond = (value: number): string => `${(value / 1000).toFixed(1)} k/s`;
+
+export function benchKvmCommand(options: { readonly json?: string }): number {
+  const support = supportOf(thisMachine(), ["kvm"]);
+  if (support.kind === "no") {
+    console.error(`daxfault bench kvm: ${support.reason}`);
+    return exitCodes.nothingRan;
+  }
+  const json = openJson(options.json);
+  const progress = openStatusLine();
+  try {
+    const rows = benchExits({
+      peerSource: packagePath("vmm/bench/exits.c"),
+      turns: TURNS,
+      turnMs: TURN_MS,
+      progress: (text) => progress.show(text),
+    });
+    progress.clear();
+    for (const { cycle, ours, peer } of rows) {
+      const [mine, theirs] = [median(ours), peer === null ? null : median(peer)];
+      const ratio = theirs === null ? null : mine / theirs;
+      json.write({
+        type: "bench",
+        name: "kvm",
+        cycle,
+        perSecond: mine,
+        peerPerSecond: theirs,
+        ratio,
+        turns: { ours, peer },
+      });
+      if (json.isStdout) continue;
+      const beside =
+        theirs === null || ratio === null
+          ? "no C compiler: not compared"
+          : `C ${perSecond(theirs)}; ratio ${ratio.toFixed(3)}`;
+      console.log(`${titles[cycle].padEnd(38)} ${perSecond(mine)}, ${beside}`);
+    }
+    return exitCodes.ok;
+  } finally {
+    progress.clear();
+    json.close();
+  }
+}
