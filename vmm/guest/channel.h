@@ -67,6 +67,7 @@ enum verb {
     VERB_KERNEL_WRITE = 11, /* system call: the guest kernel copies to the window (copy_to_user) */
     VERB_PUSH = 12,         /* PUSH with the stack pointer in the window: the task's stack lies there */
     VERB_KILL = 13,         /* SIGKILL for another task of the same vCPU, whose number is `address` */
+    VERB_AGAIN = 14,        /* from the first step, for ever: rounds, for measurements */
 };
 
 /* Of a step. */

@@ -112,6 +112,8 @@ void task_main(uint32_t task, uint32_t first_step)
             await(step->address);
         else if (step->verb == VERB_COUNT)
             count(task);
+        else if (step->verb == VERB_AGAIN)
+            i = UINT32_MAX; /* the loop adds one */
         else if (step->verb == VERB_KILL)
             kernel_call(CALL_KILL, step->address, 0);
         else if (step->verb == VERB_KERNEL_READ || step->verb == VERB_KERNEL_WRITE)

@@ -231,6 +231,16 @@ function addBench(program: Command): void {
       process.exitCode = await benchApfCommand(options, await style());
     });
   bench
+    .command("fence")
+    .summary("how long the fence takes to get a vCPU out of KVM's loop, and what happens without it")
+    .option("--rounds <N>", "with one vCPU", "1000")
+    .option("--races <N>", "with two vCPUs on the page", "10000")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { benchFenceCommand } = await import("./bench-fence.ts");
+      process.exitCode = await benchFenceCommand(options, await style());
+    });
+  bench
     .command("kvm")
     .summary("what an exit of KVM costs, beside the same loop in C")
     .option("--json <FILE>", JSON_HELP)

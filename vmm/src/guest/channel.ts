@@ -107,6 +107,7 @@ export const verbNumber = {
   "kernel-write": 11,
   push: 12,
   kill: 13,
+  again: 14,
 } as const;
 export type GuestVerb = keyof typeof verbNumber;
 
@@ -289,6 +290,14 @@ export class Channel {
       throw new RangeError(`signal ${signal}: expected 0 to ${channelLayout.MAX_SIGNALS - 1}`);
     }
     this.#view.setUint32(channelLayout.offsetofSignals + 4 * signal, 1, true);
+  }
+
+  /** Takes a signal back, for the next round of a task that goes on `again`. */
+  lower(signal: number): void {
+    if (signal < 0 || signal >= channelLayout.MAX_SIGNALS) {
+      throw new RangeError(`signal ${signal}: expected 0 to ${channelLayout.MAX_SIGNALS - 1}`);
+    }
+    this.#view.setUint32(channelLayout.offsetofSignals + 4 * signal, 0, true);
   }
 
   #report(task: number): number {

@@ -76,6 +76,8 @@ export type VcpuNews =
   /** The policy dealt with it and the guest was entered again. */
   | {
       readonly type: "handled";
+      /** When KVM_RUN gave up (`monotonicMs`). */
+      readonly atMs: number;
       readonly policy: PolicyName;
       readonly detail: string;
       readonly exit: VcpuExit;

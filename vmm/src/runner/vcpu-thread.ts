@@ -182,11 +182,12 @@ class VcpuThread {
 
   /** Anything else than a port access or a signal: the policy's turn, then the conductor's word. */
   #stopped(exit: VcpuExit): void {
+    const atMs = monotonicMs();
     const place = this.#place(this.#channel.currentTask(this.#cpu));
     const action = this.#consultPolicy(exit, place, null);
     if (action.kind === "resume") {
       this.#watchdog.reset();
-      this.#post({ type: "handled", policy: this.#policy.name, detail: action.detail, exit, place });
+      this.#post({ type: "handled", atMs, policy: this.#policy.name, detail: action.detail, exit, place });
       return;
     }
     // A VM stops once: where another vCPU was first, this one's access is tried again if the VM ever goes on.
@@ -252,11 +253,12 @@ class VcpuThread {
   /** KVM_RUN was interrupted by a BUS_MCEERR_AR for this thread: a poisoned page was touched. */
   #busError(address: bigint): EndReason | null {
     const place = this.#place(this.#channel.currentTask(this.#cpu));
+    const atMs = monotonicMs();
     const exit: VcpuExit = { kind: "interrupted" };
     const action = this.#consultPolicy(exit, place, address);
     if (action.kind === "stop")
       return { kind: "defect", message: `SIGBUS at 0x${address.toString(16)}: ${action.reason}` };
-    this.#post({ type: "handled", policy: this.#policy.name, detail: action.detail, exit, place });
+    this.#post({ type: "handled", atMs, policy: this.#policy.name, detail: action.detail, exit, place });
     return null;
   }
 

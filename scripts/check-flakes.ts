@@ -1,0 +1,114 @@
+/**
+ * Is the main job the same every time? Runs `daxfault run --engine kvm --engine process` N times and compares the outcomes
+ * of every case with those of the first run: verdict, what each access and host step saw, the VMM's states, the guest
+ * kernel, the bystanders. Times, rates and addresses differ and are left out. Exit 1 on any difference.
+ */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const DEFAULT_RUNS = 20;
+const RUNS_MAX = 1000;
+/** Of one run: several times what it takes on a slow machine. */
+const RUN_BOUND_MS = 15 * 60_000;
+
+type CaseLine = {
+  readonly type: string;
+  readonly scenario: string;
+  readonly proposal: string;
+  readonly engine: string;
+  readonly verdict: { readonly kind: string };
+  readonly observations: {
+    readonly accesses: unknown;
+    readonly host: Readonly<Record<string, Readonly<Record<string, string>>>>;
+    readonly vmm: readonly { readonly state: string }[] | null;
+    readonly guestKernel: string | null;
+    readonly bystanders: unknown;
+  } | null;
+};
+
+/** `delayed(1203.4)` is `delayed`: how long is not the outcome. */
+function withoutFigures(host: NonNullable<CaseLine["observations"]>["host"]): unknown {
+  return JSON.parse(JSON.stringify(host), (_key, value: unknown) =>
+    typeof value === "string" ? value.replace(/^delayed\(.*\)$/, "delayed") : value,
+  );
+}
+
+function outcomeOf({ verdict, observations }: CaseLine): string {
+  if (observations === null) return JSON.stringify({ verdict: verdict.kind });
+  const { accesses, host, vmm, guestKernel, bystanders } = observations;
+  return JSON.stringify({
+    verdict: verdict.kind,
+    accesses,
+    host: withoutFigures(host),
+    vmm: vmm?.map(({ state }) => state) ?? null,
+    guestKernel,
+    bystanders,
+  });
+}
+
+/** By case, from the lines of `daxfault run --json`. */
+export function outcomesOf(jsonLines: string): ReadonlyMap<string, string> {
+  const outcomes = new Map<string, string>();
+  for (const line of jsonLines.split("\n")) {
+    if (line === "") continue;
+    const record = JSON.parse(line) as CaseLine;
+    if (record.type !== "case") continue;
+    outcomes.set(`${record.scenario} x ${record.proposal} (${record.engine})`, outcomeOf(record));
+  }
+  return outcomes;
+}
+
+/** What a run has otherwise than the first one, as lines of a diff. */
+export function differences(
+  first: ReadonlyMap<string, string>,
+  other: ReadonlyMap<string, string>,
+): readonly string[] {
+  return [...new Set([...first.keys(), ...other.keys()])].flatMap((name) => {
+    const [before, after] = [first.get(name) ?? "not run", other.get(name) ?? "not run"];
+    return before === after ? [] : [`  ${name}`, `    - ${before}`, `    + ${after}`];
+  });
+}
+
+function runOnce(file: string): string {
+  const main = fileURLToPath(new URL("../harness/src/cli/main.js", import.meta.url));
+  const done = spawnSync(
+    process.execPath,
+    [main, "run", "--engine", "kvm", "--engine", "process", "--json", file],
+    { stdio: ["ignore", "ignore", "inherit"], timeout: RUN_BOUND_MS },
+  );
+  // 1 and 2 are results, to be compared; from usage errors on there is nothing to compare.
+  if (done.status === null || done.status > 2)
+    throw new Error(`daxfault run ended with ${done.status ?? done.signal}`);
+  return readFileSync(file, "utf8");
+}
+
+function main(args: readonly string[]): number {
+  const runs = Number(args[0] ?? DEFAULT_RUNS);
+  if (args.length > 1 || !Number.isInteger(runs) || runs < 2 || runs > RUNS_MAX) {
+    console.error(`usage: scripts/check-flakes [N], N from 2 to ${RUNS_MAX}`);
+    return 64;
+  }
+  const directory = mkdtempSync(join(tmpdir(), "daxfault-flakes-"));
+  try {
+    const first = outcomesOf(runOnce(join(directory, "1.jsonl")));
+    console.log(`run 1: ${first.size} cases`);
+    let different = 0;
+    for (let run = 2; run <= runs; run++) {
+      const startMs = performance.now();
+      const found = differences(first, outcomesOf(runOnce(join(directory, `${run}.jsonl`))));
+      const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
+      console.log(`run ${run}: ${found.length / 3} differ from run 1 (${seconds} s)`);
+      for (const line of found) console.log(line);
+      different += found.length / 3;
+    }
+    console.log(`${runs} runs of ${first.size} cases: ${different} differences`);
+    return different > 0 || first.size === 0 ? 1 : 0;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = main(process.argv.slice(2));
