@@ -10,11 +10,13 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { allowedEnds, isSame, wordsText } from "../engines/model/allowed.ts";
-import { bare, type Words } from "../engines/model/translate.ts";
+import { type Divergence, type DivergenceRow, divergenceOf } from "../engines/model/divergence.ts";
+import { bare, translate, type Words } from "../engines/model/translate.ts";
 import type { Evidence } from "../evidence.ts";
 import { builtPath } from "../paths.ts";
 import { proposals } from "../proposal.ts";
 import type { Style } from "../report/style.ts";
+import type { CaseResult } from "../run/runner.ts";
 import { loadScenarios } from "../scenario/load.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { exitCodes } from "../verdict.ts";
@@ -37,7 +39,13 @@ type Recorded = {
   readonly engine: string;
   readonly kvmBackend: string | null;
   readonly words: Words;
+  /** An erratum that is in force and was not seen: what the judge said of it. */
+  readonly goneErratum: string | null;
 };
+
+/** A case that the real engine could not run. */
+type Skipped = Pick<Recorded, "scenario" | "proposal" | "engine"> & { readonly reason: string };
+export type RecordedCases = { readonly observed: readonly Recorded[]; readonly skipped: readonly Skipped[] };
 
 function recordedWords({ observations }: Evidence): Words {
   const { accesses, host, vmm, guestKernel, bystanders } = observations;
@@ -63,28 +71,44 @@ function stepWords<Seen>(
   );
 }
 
-/** The cases of a run's JSON lines that have observations. */
-export function readRecorded(path: string): Recorded[] {
-  return readRuns(path).flatMap(({ results }) =>
-    results.flatMap(({ planned, result }): Recorded[] => {
-      if (result?.kind !== "evidence") return [];
-      const { scenario, proposal, engine } = planned;
-      return [
-        {
-          scenario: scenario.id,
-          scenarioHash: scenario.hash,
-          proposal: proposal.id,
-          engine,
-          kvmBackend: result.evidence.attestation.kvmBackend,
-          words: recordedWords(result.evidence),
-        },
-      ];
-    }),
-  );
+function recordedOf(one: CaseResult, evidence: Evidence): Recorded {
+  const { scenario, proposal, engine } = one.planned;
+  return {
+    scenario: scenario.id,
+    scenarioHash: scenario.hash,
+    proposal: proposal.id,
+    engine,
+    kvmBackend: evidence.attestation.kvmBackend,
+    words: recordedWords(evidence),
+    goneErratum:
+      one.verdict.kind === "xpass" && one.verdict.reason.startsWith("erratum ") ? one.verdict.reason : null,
+  };
+}
+
+/** The cases of a run's JSON lines: those with observations, and those that were skipped. */
+export function readRecorded(path: string): RecordedCases {
+  const results = readRuns(path).flatMap((run) => run.results);
+  return {
+    observed: results.flatMap((one) =>
+      one.result?.kind === "evidence" ? [recordedOf(one, one.result.evidence)] : [],
+    ),
+    skipped: results.flatMap(({ planned, verdict }) =>
+      verdict.kind === "skip"
+        ? [
+            {
+              scenario: planned.scenario.id,
+              proposal: planned.proposal.id,
+              engine: planned.engine,
+              reason: verdict.reason,
+            },
+          ]
+        : [],
+    ),
+  };
 }
 
 /** Runs the real engines now, in a process of its own, and reads what it recorded. */
-function recordNow(engines: readonly string[]): Recorded[] {
+function recordNow(engines: readonly string[]): RecordedCases {
   const directory = mkdtempSync(join(tmpdir(), "daxfault-compare-"));
   try {
     const file = join(directory, "run.jsonl");
@@ -103,7 +127,37 @@ function recordNow(engines: readonly string[]): Recorded[] {
   }
 }
 
-type Tally = { same: number; positive: number; bounded: number; unsupported: number; negative: number };
+type Tally = {
+  same: number;
+  positive: number;
+  bounded: number;
+  unsupported: number;
+  negative: number;
+  /** Why only the real engines, only the model could take a case. */
+  readonly onlyReal: Reasons;
+  readonly onlyModel: Reasons;
+};
+
+/** Cases that the model could have taken, had a real engine. */
+function countOnlyModel(
+  skipped: readonly Skipped[],
+  scenarios: ReadonlyMap<string, Scenario>,
+  tally: Tally,
+  all: boolean,
+): number {
+  let count = 0;
+  for (const one of skipped) {
+    const scenario = scenarios.get(one.scenario);
+    const proposal = proposals.find((known) => known.id === one.proposal);
+    if (scenario === undefined || proposal === undefined) continue;
+    if (translate(scenario, proposal, { interpretsKernelMode: false }, true).kind === "no") continue;
+    count++;
+    tally.onlyModel.add(one.reason);
+    if (all)
+      console.log(`only model    ${one.scenario} x ${one.proposal} (not ${one.engine}): ${one.reason}`);
+  }
+  return count;
+}
 
 function compareOne(one: Recorded, scenario: Scenario, tally: Tally, json: JsonOutput, all: boolean): void {
   const name = `${one.scenario} x ${one.proposal} (${one.engine})`;
@@ -119,7 +173,8 @@ function compareOne(one: Recorded, scenario: Scenario, tally: Tally, json: JsonO
   const observed = wordsText(one.words);
   if (allowed.kind === "unsupported") {
     tally.unsupported++;
-    if (all) say(`not compared  ${name}: ${allowed.reason}`);
+    tally.onlyReal.add(allowed.reason);
+    if (all) say(`only ${one.engine.padEnd(8)} ${name}: ${allowed.reason}`);
     return;
   }
   const unseen = allowed.ends.filter(({ words }) => !isSame(words, one.words));
@@ -135,6 +190,12 @@ function compareOne(one: Recorded, scenario: Scenario, tally: Tally, json: JsonO
   if (allowed.boundedBy === null) tally.positive++;
   else tally.bounded++;
   const ends = allowed.ends.map(({ words }) => wordsText(words));
+  const divergence = divergenceOf(one.words, allowed.ends);
+  const { timer, token } = divergence?.nearest ?? { timer: true, token: null };
+  const replay =
+    token === null
+      ? null
+      : `daxfault explore ${one.proposal} --scenario ${one.scenario} --replay ${token}${timer ? "" : " --no-timer"}`;
   json.write({
     type: "difference",
     sign: "positive",
@@ -142,16 +203,54 @@ function compareOne(one: Recorded, scenario: Scenario, tally: Tally, json: JsonO
     observed,
     allowed: ends,
     boundedBy: allowed.boundedBy,
+    first: divergence?.rows.at(-1) ?? null,
+    replay,
   });
-  say(
-    `NOT ALLOWED   ${name}\n  observed  ${observed}\n${ends.map((text) => `  allowed   ${text}`).join("\n")}`,
-  );
+  say(`NOT ALLOWED   ${name}`);
+  if (divergence !== null) say(divergenceText(divergence, allowed.ends.length));
+  if (replay !== null) say(`  ${replay}`);
 }
 
-function compareWithModel(recorded: readonly Recorded[], json: JsonOutput, all: boolean): number {
+/** Observed and allowed side by side, down to the first difference. */
+function divergenceText({ rows }: Divergence, endCount: number): string {
+  const of = endCount === 1 ? "its only end" : `the nearest of ${endCount} ends`;
+  const lines = [{ what: "step", observed: "observed", allowed: `model, ${of}` }, ...rows];
+  const wide = (column: (row: DivergenceRow) => string): number =>
+    Math.max(...lines.map((row) => column(row).length));
+  const [first, second] = [wide(({ what }) => what), wide(({ observed }) => observed)];
+  return lines
+    .map(({ what, observed, allowed }, index) => {
+      const mark = index === lines.length - 1 ? "   <- first difference" : "";
+      return `  ${what.padEnd(first)}  ${observed.padEnd(second)}  ${allowed}${mark}`;
+    })
+    .join("\n");
+}
+
+/** Reasons with the number of cases, most frequent first. */
+class Reasons {
+  readonly #counts = new Map<string, number>();
+
+  add(reason: string): void {
+    this.#counts.set(reason, (this.#counts.get(reason) ?? 0) + 1);
+  }
+
+  lines(): readonly string[] {
+    return [...this.#counts].sort(([, a], [, b]) => b - a).map(([reason, count]) => `  ${count} x ${reason}`);
+  }
+}
+
+function compareWithModel({ observed, skipped }: RecordedCases, json: JsonOutput, all: boolean): number {
   const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
-  const tally: Tally = { same: 0, positive: 0, bounded: 0, unsupported: 0, negative: 0 };
-  for (const one of recorded) {
+  const tally: Tally = {
+    same: 0,
+    positive: 0,
+    bounded: 0,
+    unsupported: 0,
+    negative: 0,
+    onlyReal: new Reasons(),
+    onlyModel: new Reasons(),
+  };
+  for (const one of observed) {
     const scenario = scenarios.get(one.scenario);
     if (scenario === undefined || scenario.hash !== one.scenarioHash) {
       throw new UsageError(
@@ -160,15 +259,27 @@ function compareWithModel(recorded: readonly Recorded[], json: JsonOutput, all: 
     }
     compareOne(one, scenario, tally, json, all);
   }
-  json.write({ type: "comparison", ...tally });
+  const onlyModel = countOnlyModel(skipped, scenarios, tally, all && !json.isStdout);
+  const gone = [...new Set(observed.flatMap(({ goneErratum }) => goneErratum ?? []))];
+  const { onlyReal, onlyModel: modelReasons, ...counts } = tally;
+  json.write({ type: "comparison", ...counts, onlyModel, goneErrata: gone });
   if (!json.isStdout) {
+    if (tally.unsupported > 0) {
+      console.log(`${tally.unsupported} cases only a real engine took, because`);
+      for (const line of onlyReal.lines()) console.log(line);
+    }
+    if (onlyModel > 0) {
+      console.log(`${onlyModel} cases only the model can take, because`);
+      for (const line of modelReasons.lines()) console.log(line);
+    }
+    for (const reason of gone) console.log(`ERRATUM GONE  ${reason}`);
     console.log(
       `${tally.same} observations are among what the model allows, ${tally.positive} are not; ` +
         `${tally.bounded} not decided (search bounded), ${tally.unsupported} not for the model; ` +
         `${tally.negative} allowed ends were not seen.`,
     );
   }
-  if (tally.positive > 0) return exitCodes.unexpected;
+  if (tally.positive > 0 || gone.length > 0) return exitCodes.unexpected;
   if (tally.bounded > 0) return exitCodes.inconclusive;
   return tally.same === 0 ? exitCodes.nothingRan : exitCodes.ok;
 }
@@ -222,7 +333,7 @@ export function compareCommand(
   const json = openJson(options.json);
   try {
     if (first !== undefined && second !== undefined)
-      return compareRuns(readRecorded(first), readRecorded(second), json);
+      return compareRuns(readRecorded(first).observed, readRecorded(second).observed, json);
     const recorded = first === undefined ? recordNow(engines) : readRecorded(first);
     return compareWithModel(recorded, json, options.all === true);
   } finally {

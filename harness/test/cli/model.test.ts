@@ -63,7 +63,31 @@ describe.skipIf(native.kind === "no")("daxfault compare", () => {
     writeFileSync(forged, readFileSync(recorded, "utf8").replaceAll("sigbus(unobserved)", "zero"));
     const caught = await cli(["compare", forged]);
     expect(caught.stdout).toContain("NOT ALLOWED");
-    expect(caught.stdout).toContain("victim.load#2 zero");
+    expect(caught.stdout).toMatch(/victim\.load#1 +value +value\n/);
+    expect(caught.stdout).toMatch(/victim\.load#2 +zero +sigbus {3}<- first difference/);
+    expect(caught.stdout).toMatch(/daxfault explore native --scenario load-after-truncate --replay \S+/);
+    expect(caught.code).toBe(1);
+  });
+
+  it("fails where an erratum is in force and is not seen, and tells what only one engine can take", async () => {
+    const folder = caseFolder();
+    const recorded = join(folder, "recorded.jsonl");
+    const scenarios = ["load-after-truncate", "load-behind-short-read"];
+    const engines = ["--engine", "process", "--engine", "kvm"];
+    const env = { DAXFAULT_NO_KVM: "1" };
+    await cli(["run", ...scenarios, ...engines, "--json", recorded], { env });
+    const honest = await cli(["compare", recorded]);
+    expect(honest.stdout).toContain("1 cases only a real engine took, because\n  1 x the model has no READ");
+    expect(honest.stdout).toMatch(
+      /cases only the model can take, because\n {2}\d+ x kvm: DAXFAULT_NO_KVM=1 says so/,
+    );
+    const gone = join(folder, "gone.jsonl");
+    const verdict = /"verdict":\{"kind":"pass","reason":"[^"]*"\}/;
+    const other =
+      '"verdict":{"kind":"xpass","reason":"erratum pvm is in force here but is not seen: remove it"}';
+    writeFileSync(gone, readFileSync(recorded, "utf8").replace(verdict, other));
+    const caught = await cli(["compare", gone]);
+    expect(caught.stdout).toContain("ERRATUM GONE  erratum pvm is in force here");
     expect(caught.code).toBe(1);
   });
 
