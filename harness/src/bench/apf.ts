@@ -37,6 +37,7 @@ export const apfModes: readonly ApfMode[] = [
   { proposal: "apf-loop", what: "halt only: the guest is not told, its timer ends the halt" },
   { proposal: "fence", what: "halt only, with the fence's watch on the file" },
   { proposal: "apf-guest", what: "paravirtual: the guest is told and runs another task" },
+  { proposal: "fence-apf", what: "paravirtual, with the fence's watch on the file" },
 ];
 
 /** What the author of async page faults measured: work done by the working threads, against a kernel without. */
