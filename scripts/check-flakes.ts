@@ -2,9 +2,10 @@
  * Is the main job the same every time? Runs `daxfault run --engine kvm --engine process` N times and compares the outcomes
  * of every case with those of the first run: verdict, what each access and host step saw, the VMM's states, the guest
  * kernel, the bystanders. Times, rates and addresses differ and are left out. Exit 1 on any difference.
+ * Beside each run stand its time and the most memory that its processes had at once.
  */
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -13,6 +14,7 @@ const DEFAULT_RUNS = 20;
 const RUNS_MAX = 1000;
 /** Of one run: several times what it takes on a slow machine. */
 const RUN_BOUND_MS = 15 * 60_000;
+const SAMPLE_MS = 250;
 
 type CaseLine = {
   readonly type: string;
@@ -72,20 +74,69 @@ export function differences(
   });
 }
 
-function runOnce(file: string): string {
-  const main = fileURLToPath(new URL("../harness/src/cli/main.js", import.meta.url));
-  const done = spawnSync(
-    process.execPath,
-    [main, "run", "--engine", "kvm", "--engine", "process", "--json", file],
-    { stdio: ["ignore", "ignore", "inherit"], timeout: RUN_BOUND_MS },
-  );
-  // 1 and 2 are results, to be compared; from usage errors on there is nothing to compare.
-  if (done.status === null || done.status > 2)
-    throw new Error(`daxfault run ended with ${done.status ?? done.signal}`);
-  return readFileSync(file, "utf8");
+/** `/proc/PID/stat` up to the parent's id; the name in brackets may hold anything. */
+function parentOf(pid: string): string | null {
+  try {
+    return /^\d+ \(.*\) \S (\d+) /s.exec(readFileSync(`/proc/${pid}/stat`, "latin1"))?.[1] ?? null;
+  } catch {
+    return null;
+  }
 }
 
-function main(args: readonly string[]): number {
+/** Memory of a process and its descendants in bytes, pages that several share counted once (PSS). */
+function memoryBytes(root: number): number {
+  const parents = new Map<string, string | null>();
+  for (const pid of readdirSync("/proc")) if (/^\d+$/.test(pid)) parents.set(pid, parentOf(pid));
+  const belongs = (pid: string | null | undefined): boolean => {
+    for (let one = pid, depth = 0; one != null && depth < 64; one = parents.get(one), depth++) {
+      if (one === String(root)) return true;
+    }
+    return false;
+  };
+  let kib = 0;
+  for (const pid of parents.keys()) {
+    if (!belongs(pid)) continue;
+    try {
+      kib += Number(/^Pss: +(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, "latin1"))?.[1] ?? 0);
+    } catch {
+      // Gone since, or without memory of its own by now.
+    }
+  }
+  return kib * 1024;
+}
+
+type Run = { readonly jsonLines: string; readonly seconds: number; readonly peakBytes: number };
+
+async function runOnce(file: string): Promise<Run> {
+  const main = fileURLToPath(new URL("../harness/src/cli/main.js", import.meta.url));
+  const args = [main, "run", "--engine", "kvm", "--engine", "process", "--json", file];
+  const startMs = performance.now();
+  const child = spawn(process.execPath, args, {
+    stdio: ["ignore", "ignore", "inherit"],
+    timeout: RUN_BOUND_MS,
+  });
+  let peakBytes = 0;
+  const sampling = setInterval(() => {
+    peakBytes = Math.max(peakBytes, memoryBytes(child.pid ?? 0));
+  }, SAMPLE_MS);
+  const status = await new Promise<number | string | null>((resolve) => {
+    child.on("close", (code, signal) => resolve(code ?? signal));
+    child.on("error", (error) => resolve(error.message));
+  });
+  clearInterval(sampling);
+  // 1 and 2 are results, to be compared; from usage errors on there is nothing to compare.
+  if (typeof status !== "number" || status > 2) throw new Error(`daxfault run ended with ${status}`);
+  return {
+    jsonLines: readFileSync(file, "utf8"),
+    seconds: (performance.now() - startMs) / 1000,
+    peakBytes,
+  };
+}
+
+const costText = ({ seconds, peakBytes }: Run): string =>
+  `${seconds.toFixed(1)} s, at most ${Math.round(peakBytes / 1e6)} MB`;
+
+async function main(args: readonly string[]): Promise<number> {
   const runs = Number(args[0] ?? DEFAULT_RUNS);
   if (args.length > 1 || !Number.isInteger(runs) || runs < 2 || runs > RUNS_MAX) {
     console.error(`usage: scripts/check-flakes [N], N from 2 to ${RUNS_MAX}`);
@@ -93,14 +144,14 @@ function main(args: readonly string[]): number {
   }
   const directory = mkdtempSync(join(tmpdir(), "daxfault-flakes-"));
   try {
-    const first = outcomesOf(runOnce(join(directory, "1.jsonl")));
-    console.log(`run 1: ${first.size} cases`);
+    const one = await runOnce(join(directory, "1.jsonl"));
+    const first = outcomesOf(one.jsonLines);
+    console.log(`run 1: ${first.size} cases (${costText(one)})`);
     let different = 0;
     for (let run = 2; run <= runs; run++) {
-      const startMs = performance.now();
-      const found = differences(first, outcomesOf(runOnce(join(directory, `${run}.jsonl`))));
-      const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
-      console.log(`run ${run}: ${found.length / 3} differ from run 1 (${seconds} s)`);
+      const other = await runOnce(join(directory, `${run}.jsonl`));
+      const found = differences(first, outcomesOf(other.jsonLines));
+      console.log(`run ${run}: ${found.length / 3} differ from run 1 (${costText(other)})`);
       for (const line of found) console.log(line);
       different += found.length / 3;
     }
@@ -111,4 +162,4 @@ function main(args: readonly string[]): number {
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = main(process.argv.slice(2));
+if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main(process.argv.slice(2));
