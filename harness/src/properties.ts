@@ -184,6 +184,15 @@ function nmiSafe(scenario: Scenario, evidence: Evidence): Finding {
   return isEachTold(scenario, evidence) ? "yes" : "no";
 }
 
+/** The task of a guest's guest is told, and the tasks beside it get on. */
+function nested(scenario: Scenario, evidence: Evidence): Finding {
+  const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
+  if (!isNested) return "unknown";
+  const bystanders = Object.values(evidence.observations.bystanders);
+  const isWell = evidence.observations.guestKernel === "alive" && !bystanders.includes("starved");
+  return isWell && isEachTold(scenario, evidence) ? "yes" : "no";
+}
+
 /** In order of the scorecard's columns. */
 export const properties: readonly Property[] = [
   { id: "terminates", title: "No endless loop.", decide: terminates },
@@ -221,7 +230,7 @@ export const properties: readonly Property[] = [
   },
   { id: "reversible", title: "After the file has grown again, the access works.", decide: reversible },
   { id: "nmi-safe", title: "An NMI between delivery and reading loses nothing.", decide: nmiSafe },
-  { id: "nested", title: "Also in a nested guest.", decide: null },
+  { id: "nested", title: "Also in a nested guest.", decide: nested },
   {
     id: "any-backing",
     title: "Also for NVDIMM, a full tmpfs, an I/O error.",

@@ -32,8 +32,9 @@ const cases = scenarios.flatMap((scenario) =>
         supportsProposal(isNative ? proposal : { ...proposal, kvm: "today" }),
         supportsPair(scenario, proposal),
       ];
-      if (!isNative && canKvm.some(({ kind }) => kind === "no")) return [];
-      const engine: EngineName = isNative ? "process" : "kvm";
+      const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
+      if (!isNative && !isNested && canKvm.some(({ kind }) => kind === "no")) return [];
+      const engine: EngineName = isNative ? "process" : isNested ? "model" : "kvm";
       return [{ scenario, name: { scenario: scenario.id, proposal: proposal.id, engine } }];
     }),
 );
@@ -70,7 +71,7 @@ describe("fixtures/kinds", () => {
 
   it("expects a VMM of the engine with a VMM only", () => {
     for (const { engine, expectation } of kinds.rules) {
-      expect(expectation.outcome.vmm !== undefined, expectation.rule).toBe(engine === "kvm");
+      expect(expectation.outcome.vmm !== undefined, expectation.rule).toBe(engine !== "process");
     }
   });
 

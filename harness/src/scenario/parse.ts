@@ -65,6 +65,7 @@ const actorShape = z.discriminatedUnion("in", [
     in: z.literal("guest-task"),
     cpu: vcpu,
     interrupts: z.literal("off").optional(),
+    nested: z.literal(true).optional(),
     onSigbus: z.enum(sigbusReactions).optional(),
     copies: copies.optional(),
     steps: stepTexts,
@@ -129,6 +130,7 @@ function parseActor(shape: ActorShape, at: string, problems: Problems): Actor {
         in: shape.in,
         ...(shape.cpu === undefined ? {} : { cpu: shape.cpu }),
         ...(shape.interrupts === undefined ? {} : { interrupts: shape.interrupts }),
+        ...(shape.nested === undefined ? {} : { nested: shape.nested }),
         ...(shape.onSigbus === undefined ? {} : { onSigbus: shape.onSigbus }),
         steps: steps(parseGuestStep),
       };

@@ -109,11 +109,13 @@ export type Actor =
   /**
    * CPL 3. On SIGBUS the task ends (as by default in Linux, and if nothing is said), or its handler goes on with the
    * next step. `cpu`: the vCPU that runs it, 0 if nothing is said. `interrupts` off: it runs with IF = 0.
+   * `nested`: it is a task of the guest's own guest (L2).
    */
   | {
       readonly in: "guest-task";
       readonly cpu?: number;
       readonly interrupts?: "off";
+      readonly nested?: true;
       readonly onSigbus?: OnSigbus;
       readonly steps: readonly GuestStep[];
     }

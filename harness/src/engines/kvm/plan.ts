@@ -110,6 +110,8 @@ export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
   if (fetches && proposal.vmm === "remap-zero") {
     return no("with zeros in place of its code the guest executes whatever zeros mean: no observation");
   }
+  const nested = guestActors(scenario).find(([, actor]) => actor.in === "guest-task" && actor.nested);
+  if (nested !== undefined) return no(`${nested[0]} runs in a guest's guest; the micro-guest has none`);
   return yes;
 }
 

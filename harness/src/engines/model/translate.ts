@@ -223,6 +223,7 @@ class Translator {
 
   #access(step: AccessStep, actor: GuestActor): ModelAccess[] {
     const kernel = actor.in === "guest-kernel";
+    const nested = actor.in === "guest-task" && actor.nested === true;
     const interruptsOff = actor.in === "guest-task" && actor.interrupts === "off";
     const isCall = step.verb === "kernel-read" || step.verb === "kernel-write";
     const emulated = (kernel || isCall) && this.#backend.interpretsKernelMode;
@@ -230,7 +231,7 @@ class Translator {
     return pagesOf(this.#scenario, step).map((page) => ({
       op: opOf(step.verb, kernel),
       page: this.#pages.indexOf(page),
-      mode: kernel ? "kernel" : "user",
+      mode: kernel ? "kernel" : nested ? "nested" : "user",
       interrupts: options.includes("irqs-off") || interruptsOff ? "off" : "on",
       ...(options.includes("no-fixup") ? { fixup: false } : {}),
       ...(emulated ? { emulated } : {}),

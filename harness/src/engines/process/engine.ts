@@ -293,6 +293,7 @@ function beyondProcess(name: string, actor: Actor): string | null {
       return `${name} is a VMM; this engine has none`;
     case "guest-task":
       if (actor.onSigbus === "next-step") return `${name} handles SIGBUS; this engine's processes die of it`;
+      if (actor.nested) return `${name} is a task of a guest's guest; this engine has no guest`;
       if (actor.interrupts === "off") return `${name} runs with interrupts off; a process cannot`;
       for (const step of actor.steps) {
         if (hasOptions(step)) return `${name} asks for a kernel copy of another kind than the host's own`;
