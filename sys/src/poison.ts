@@ -4,7 +4,7 @@
  */
 import { closeSync } from "node:fs";
 import { type Address, check, declare } from "./libc.ts";
-import { PAGE_SIZE } from "./memory.ts";
+import { MAP_ANONYMOUS, MAP_PRIVATE, mmap, munmap, PAGE_SIZE, PROT_READ, PROT_WRITE } from "./memory.ts";
 
 const UFFD_API = 0xaan;
 const UFFD_FEATURE_POISON = 1n << 14n;
@@ -49,8 +49,35 @@ export function poisonRefusal(): string | null {
   }
 }
 
+const cMremap = declare<
+  (from: Address, oldLength: bigint, newLength: bigint, flags: number, to: Address) => bigint
+>("uint64 mremap(uint64 from, uint64 oldLength, uint64 newLength, int flags, uint64 to)");
+const MREMAP_MAYMOVE_FIXED = 3;
+const MREMAP_FAILED = 2n ** 64n - 1n;
+
+/**
+ * Puts a poisoned page in place of what is mapped at `address`. Made elsewhere and moved there in one step, so that nobody
+ * ever sees the zeros of an anonymous page that is not poisoned yet. Throws a SyscallError.
+ */
+export function mapPoisonedPage(address: Address): void {
+  const staging = mmap({
+    lengthBytes: PAGE_SIZE,
+    prot: PROT_READ | PROT_WRITE,
+    flags: MAP_PRIVATE | MAP_ANONYMOUS,
+  });
+  const length = BigInt(PAGE_SIZE);
+  try {
+    poisonPage(staging);
+    const moved = BigInt(cMremap(staging, length, length, MREMAP_MAYMOVE_FIXED, address));
+    if (BigInt.asUintN(64, moved) === MREMAP_FAILED) check("mremap", -1);
+  } catch (error) {
+    munmap(staging, PAGE_SIZE);
+    throw error;
+  }
+}
+
 /** Poisons one page of anonymous memory that has not been touched yet. Throws a SyscallError. */
-export function poisonPage(address: Address): void {
+function poisonPage(address: Address): void {
   userfaultFd ??= openUserfault();
   const length = BigInt(PAGE_SIZE);
   const range = [address, length, UFFDIO_REGISTER_MODE_MISSING, 0n];

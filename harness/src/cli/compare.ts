@@ -32,7 +32,7 @@ export type CompareCommandOptions = {
 };
 
 /** What of a recorded case is compared. */
-type Recorded = {
+export type Recorded = {
   readonly scenario: string;
   readonly scenarioHash: string;
   readonly proposal: string;

@@ -3,11 +3,11 @@
  * which it tests before the asynchronous path, and sends BUS_MCEERR_AR to the vCPU's thread. From there it is a machine
  * check like any other. Needs userfaultfd for kernel faults: root, or vm.unprivileged_userfaultfd.
  */
-import { poisonPage } from "../../../sys/src/index.ts";
+import { mapPoisonedPage } from "../../../sys/src/index.ts";
 import { WINDOW_BASE } from "../guest/page-tables.ts";
 import { injectMachineCheck, prepareMachineChecks } from "./inject-mce.ts";
 import { type FaultPolicy, hex, resume, stop } from "./policy.ts";
-import { faultingPage, mapZeroPage } from "./remap-zero.ts";
+import { faultingPage } from "./remap-zero.ts";
 
 export const poisonPolicy: FaultPolicy = {
   name: "poison",
@@ -15,8 +15,7 @@ export const poisonPolicy: FaultPolicy = {
   onFault(context) {
     const hva = faultingPage(context);
     if (hva === null) return stop("the access is not in the window");
-    mapZeroPage(hva);
-    poisonPage(hva);
+    mapPoisonedPage(hva);
     return resume(`poisoned page at hva ${hex(hva)}`);
   },
   onSigbus({ vcpu, window }, hva) {

@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { type Check, presets } from "../../../../kvm-model/src/index.ts";
-import { allowedEnds, isSame, wordsText } from "../../../src/engines/model/allowed.ts";
+import { type Allowed, allowedEnds, isSame, wordsText } from "../../../src/engines/model/allowed.ts";
 import { translate, type Words } from "../../../src/engines/model/translate.ts";
 import { packagePath } from "../../../src/paths.ts";
 import { proposals } from "../../../src/proposal.ts";
@@ -32,12 +32,24 @@ const observed: readonly Observed[] = readdirSync(folder)
   .flatMap((file) => (JSON.parse(readFileSync(`${folder}/${file}`, "utf8")) as { cases: Observed[] }).cases)
   .filter((one) => scenarios.get(one.scenario)?.hash === one.scenarioHash);
 
+/** Explored once for each case, however many observations there are of it. */
+const explored = new Map<string, Allowed>();
+
+function allowedFor(one: Observed, without: readonly Check[] = []): Allowed {
+  const proposal = proposals.find((known) => known.id === one.proposal);
+  if (proposal === undefined) return { kind: "unsupported", reason: `no proposal ${one.proposal}` };
+  const backend = { interpretsKernelMode: one.kvmBackend === "kvm_pvm" };
+  const key = [one.scenario, one.proposal, one.kvmBackend, ...without].join("/");
+  const known = explored.get(key);
+  if (known !== undefined) return known;
+  const allowed = allowedEnds(scenarioOf(one.scenario), proposal, backend, { more: { without } });
+  explored.set(key, allowed);
+  return allowed;
+}
+
 /** null: not for the model. */
 function isAllowed(one: Observed, without: readonly Check[] = []): boolean | null {
-  const proposal = proposals.find((known) => known.id === one.proposal);
-  if (proposal === undefined) return null;
-  const backend = { interpretsKernelMode: one.kvmBackend === "kvm_pvm" };
-  const allowed = allowedEnds(scenarioOf(one.scenario), proposal, backend, { more: { without } });
+  const allowed = allowedFor(one, without);
   return allowed.kind === "ends" ? allowed.ends.some(({ words }) => isSame(words, one.words)) : null;
 }
 
@@ -54,9 +66,7 @@ describe("observed within allowed", () => {
     let ends = 0;
     let cases = 0;
     for (const one of observed) {
-      const proposal = proposals.find((known) => known.id === one.proposal);
-      if (proposal === undefined) continue;
-      const allowed = allowedEnds(scenarioOf(one.scenario), proposal, { interpretsKernelMode: true });
+      const allowed = allowedFor(one);
       if (allowed.kind !== "ends") continue;
       ends += allowed.ends.length;
       cases += 1;

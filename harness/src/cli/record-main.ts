@@ -1,0 +1,24 @@
+/**
+ * From recorded runs (`run --json FILE`) to a file of fixtures/observed: each different observation once, in the words of
+ * the vocabulary. Entry point of scripts/observed-record.
+ */
+import { writeFileSync } from "node:fs";
+import { type Recorded, readRecorded } from "./compare.ts";
+
+/** Identity and words; a case that ended in two ways is there twice. */
+export function distinct(recorded: readonly Recorded[]): readonly Recorded[] {
+  const found = new Map(recorded.map((one) => [JSON.stringify(one), one]));
+  return [...found.values()];
+}
+
+function main([output, about, ...runs]: readonly string[]): void {
+  if (output === undefined || about === undefined || runs.length === 0) {
+    console.error("usage: scripts/observed-record NAME ABOUT RUN.json...");
+    process.exit(64);
+  }
+  // What the model says is no observation.
+  const recorded = runs.flatMap(readRecorded).filter(({ engine }) => engine !== "model");
+  writeFileSync(output, JSON.stringify({ about, cases: distinct(recorded) }));
+}
+
+if (process.argv[1]?.endsWith("record-main.js")) main(process.argv.slice(2));
