@@ -177,6 +177,8 @@ struct cpu_report {
     uint32_t heartbeat;    /* counts the micro-kernel's scheduling decisions */
     uint32_t outstanding;  /* pages said to be not present that have not been said to be ready */
     uint32_t early_tokens; /* page-ready events that found no sleeper and are still kept for one */
+    uint32_t oops_count;   /* errors in the kernel's own accesses that no exception-table entry caught */
+    uint32_t reserved;
     struct event events[MAX_EVENTS];
 };
 

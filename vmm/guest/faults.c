@@ -76,8 +76,13 @@ static void fail(struct frame *frame, enum sigbus_code code, uint64_t address, e
 {
     if (!in_kernel(frame))
         sigbus(frame, code, address);
-    else if (!fixup(frame, address))
-        stop(DOORBELL_PANIC, reason);
+    else if (!fixup(frame, address)) {
+        if (reason == PANIC_MACHINE_CHECK)
+            stop(DOORBELL_PANIC, reason);
+        /* As Linux: an oops. The task in whose name the kernel ran dies, the kernel goes on. */
+        this_report()->oops_count++;
+        kill_task(frame);
+    }
 }
 
 void page_fault(struct frame *frame)

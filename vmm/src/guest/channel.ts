@@ -51,14 +51,14 @@ export const channelLayout = {
   sizeofTaskProgram: 1544,
   sizeofTaskReport: 5656,
   sizeofEvent: 48,
-  sizeofChannel: 773520,
+  sizeofChannel: 773536,
   offsetofConfiguration: 8,
   offsetofTaskCount: 12,
   offsetofSignals: 16,
   offsetofCpus: 80,
-  offsetofPrograms: 24720,
-  offsetofReports: 185296,
-  sizeofCpuReport: 12320,
+  offsetofPrograms: 24736,
+  offsetofReports: 185312,
+  sizeofCpuReport: 12328,
   offsetofCpuEventCount: 0,
   offsetofCpuApfNotPresentCount: 4,
   offsetofCpuApfReadyCount: 8,
@@ -67,7 +67,8 @@ export const channelLayout = {
   offsetofCpuHeartbeat: 20,
   offsetofCpuOutstanding: 24,
   offsetofCpuEarlyTokens: 28,
-  offsetofCpuEvents: 32,
+  offsetofCpuOopsCount: 32,
+  offsetofCpuEvents: 40,
   offsetofReportCurrentStep: 4,
   offsetofReportCount: 8,
   offsetofReportRip: 16,
@@ -365,6 +366,10 @@ export class Channel {
 
   get apfReadyCount(): number {
     return this.#sumOverCpus(channelLayout.offsetofCpuApfReadyCount);
+  }
+
+  get oopsCount(): number {
+    return this.#sumOverCpus(channelLayout.offsetofCpuOopsCount);
   }
 
   get nmiCount(): number {

@@ -49,6 +49,7 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   offsetofCpuHeartbeat: "offsetof(struct cpu_report, heartbeat)",
   offsetofCpuOutstanding: "offsetof(struct cpu_report, outstanding)",
   offsetofCpuEarlyTokens: "offsetof(struct cpu_report, early_tokens)",
+  offsetofCpuOopsCount: "offsetof(struct cpu_report, oops_count)",
   offsetofCpuEvents: "offsetof(struct cpu_report, events)",
   offsetofPrograms: "offsetof(struct channel, programs)",
   offsetofReports: "offsetof(struct channel, reports)",

@@ -285,6 +285,7 @@ export class Conductor {
       apfNotPresentCount: channel.apfNotPresentCount,
       apfReadyCount: channel.apfReadyCount,
       nmiCount: channel.nmiCount,
+      oopsCount: channel.oopsCount,
       heartbeat: channel.heartbeat,
       heartbeatSinceTrouble: channel.heartbeat - this.#heartbeatAtTrouble,
       events: [...this.#events, ...this.#guestEvents()],

@@ -64,6 +64,7 @@ export type VmReport = {
   readonly apfNotPresentCount: number;
   readonly apfReadyCount: number;
   readonly nmiCount: number;
+  readonly oopsCount: number;
   /** Scheduling decisions of the guest's kernel, in all and since the guest got into trouble: it is alive. */
   readonly heartbeat: number;
   readonly heartbeatSinceTrouble: number;

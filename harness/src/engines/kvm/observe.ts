@@ -80,7 +80,8 @@ export function bystandersSeen(scenario: Scenario, report: VmReport): Record<str
 }
 
 export function guestKernelSeen(report: VmReport): GuestKernel {
-  return report.end.kind === "guest-panic" ? "panic" : "alive";
+  if (report.end.kind === "guest-panic") return "panic";
+  return report.oopsCount > 0 ? "oops" : "alive";
 }
 
 /** `struct kvm_run` says more than the vocabulary has words for: this is the coarsening, in one place. */

@@ -38,6 +38,7 @@ function report(changes: Partial<VmReport>): VmReport {
     apfNotPresentCount: 0,
     apfReadyCount: 0,
     nmiCount: 0,
+    oopsCount: 0,
     heartbeat: 1,
     heartbeatSinceTrouble: 0,
     events: [],
