@@ -82,6 +82,25 @@ describe("cellLines", () => {
     expect(cellLines(resultWith({ scenario, evidence })).at(-1)).toBe("  counter: starved");
   });
 
+  it("names a few tasks, and counts many", () => {
+    const { victim } = scenarioWith({}).actors;
+    if (victim === undefined) throw new Error("no such actor");
+    const lines = (count: number): readonly string[] => {
+      const names = Array.from({ length: count }, (_, n) => `task-${n + 1}`);
+      const seen = (n: number) => (n === 0 ? { kind: "zero" } : { kind: "sigbus", code: "BUS_ADRERR" });
+      const accesses = Object.fromEntries(
+        names.map((name, n) => [name, { "load#1": value, "load#2": seen(n) }]),
+      );
+      const evidence = evidenceWith({
+        observations: { vmm: [{ kind: "running" }], accesses },
+      } as unknown as Changes);
+      const actors = Object.fromEntries(names.map((name) => [name, victim]));
+      return cellLines(resultWith({ scenario: { actors }, evidence }));
+    };
+    expect(lines(2)).toEqual(["✓ task-1: zeros", "  task-2: SIGBUS (BUS_ADRERR)"]);
+    expect(lines(100)).toEqual(["✓ 1 task: zeros", "  99 tasks: SIGBUS (BUS_ADRERR)"]);
+  });
+
   it("names the engine where a cell holds several", () => {
     const loop = resultWith({ evidence: evidenceWith({ observations: { vmm: [looping] } }) });
     expect(cellLines(loop, "kvm")).toEqual(["✓ kvm:", "  looping: 22,134 faults/s"]);
