@@ -216,9 +216,10 @@ export class Conductor {
 
   async #stopWhenOthersAreThere(): Promise<void> {
     const untilMs = monotonicMs() + OTHERS_MS;
-    while (monotonicMs() < untilMs && this.#plan.tasks.some((_, task) => this.#isOnItsWay(task))) {
+    // Once the vCPUs have ended, the guest's memory is about to go.
+    const isOpen = () => this.#end === null && monotonicMs() < untilMs;
+    while (isOpen() && this.#plan.tasks.some((_, task) => this.#isOnItsWay(task)))
       await sleep(OTHERS_POLL_MS);
-    }
     this.#stopUnlessRunning(0);
   }
 
