@@ -9,16 +9,16 @@
  */
 
 export type WatchdogOptions = {
-  /** Successive samples that must agree: n samples are n - 1 intervals. */
+  /** Successive samples in which one access is pending: n samples are n - 1 intervals. */
   readonly samples: number;
-  /** `pf_taken` must have grown by as much in every single interval: the faults are still coming. */
+  /** `pf_taken` must have grown by as much in each of those intervals: the faults are still coming. */
   readonly minFaultsPerInterval: number;
-  /** And by as much over all of them: far more than any one access needs. */
+  /** And by as much since the access was first seen pending, however long ago: far more than any one access needs. */
   readonly minFaults: number;
 };
 
 /** Four intervals. */
-export const defaultWatchdogOptions: WatchdogOptions = { samples: 5, minFaultsPerInterval: 2, minFaults: 32 };
+export const defaultWatchdogOptions: WatchdogOptions = { samples: 5, minFaultsPerInterval: 1, minFaults: 32 };
 
 export type Sample = {
   readonly atMs: number;
@@ -42,6 +42,8 @@ export type EndlessLoop = {
 export class Watchdog {
   readonly #options: WatchdogOptions;
   readonly #samples: Sample[] = [];
+  /** By task: the access that is pending, and the first sample that saw it so. */
+  readonly #since = new Map<number, { readonly access: PendingAccess; readonly first: Sample }>();
 
   constructor(options: WatchdogOptions = defaultWatchdogOptions) {
     this.#options = options;
@@ -51,20 +53,26 @@ export class Watchdog {
   sample(sample: Sample): EndlessLoop | null {
     this.#samples.push(sample);
     if (this.#samples.length > this.#options.samples) this.#samples.shift();
-    const first = this.#samples[0] ?? sample;
-    const faults = Number(sample.pageFaults - first.pageFaults);
-    if (this.#samples.length < this.#options.samples || faults < this.#options.minFaults) return null;
-    if (!this.#growsThroughout()) return null;
-    for (const [task, { step, began }] of sample.pending) {
-      const isThere = this.#samples.every(({ pending }) => {
-        const then = pending.get(task);
-        return then?.step === step && then.began === began;
-      });
-      if (!isThere) continue;
+    this.#remember(sample);
+    if (this.#samples.length < this.#options.samples || !this.#growsThroughout()) return null;
+    const oldestMs = this.#samples[0]?.atMs ?? sample.atMs;
+    for (const [task, { access, first }] of this.#since) {
+      const faults = Number(sample.pageFaults - first.pageFaults);
+      if (first.atMs > oldestMs || faults < this.#options.minFaults) continue;
       const overMs = sample.atMs - first.atMs;
-      return { task, step, faultsPerSecond: (faults / overMs) * 1000, overMs };
+      return { task, step: access.step, faultsPerSecond: (faults / overMs) * 1000, overMs };
     }
     return null;
+  }
+
+  /** Forgets accesses that have finished, and those that another one of the same step has followed. */
+  #remember(sample: Sample): void {
+    for (const task of [...this.#since.keys()]) if (!sample.pending.has(task)) this.#since.delete(task);
+    for (const [task, access] of sample.pending) {
+      const known = this.#since.get(task)?.access;
+      if (known?.step === access.step && known.began === access.began) continue;
+      this.#since.set(task, { access, first: sample });
+    }
   }
 
   #growsThroughout(): boolean {
@@ -79,5 +87,6 @@ export class Watchdog {
   /** Forgets all samples: after the guest's world was changed from outside. */
   reset(): void {
     this.#samples.length = 0;
+    this.#since.clear();
   }
 }

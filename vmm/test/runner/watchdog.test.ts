@@ -34,7 +34,7 @@ describe("Watchdog", () => {
   });
 
   it("wants the faults to come throughout, not one burst", () => {
-    const faults = [0, 4000, 8000, 8001, 16_000];
+    const faults = [0, 4000, 8000, 8000, 16_000];
     expect(lastVerdict(faults.map((f, n) => tick(n, f, [[0, 3]])))).toBeNull();
   });
 
@@ -48,6 +48,18 @@ describe("Watchdog", () => {
   it("proves a loop of a starved machine, too: a hundred faults a second that lead nowhere", () => {
     const samples = [0, 1, 2, 3, 4].map((n) => tick(n, n * 10, [[0, 3]]));
     expect(lastVerdict(samples)).toMatchObject({ faultsPerSecond: 200 });
+  });
+
+  it("takes as long as it must where a machine is so starved that a turn takes 20 ms", () => {
+    const samples = Array.from({ length: 17 }, (_, n) => tick(n, 2 * n, [[0, 3]]));
+    expect(lastVerdict(samples.slice(0, 16))).toBeNull();
+    expect(lastVerdict(samples)).toMatchObject({ task: 0, step: 3, faultsPerSecond: 40, overMs: 800 });
+  });
+
+  it("does not count what happened before the access began", () => {
+    const before = Array.from({ length: 10 }, (_, n) => tick(n, 1000 * n, []));
+    const after = Array.from({ length: 10 }, (_, n) => tick(10 + n, 10_000 + n, [[0, 3]]));
+    expect(lastVerdict([...before, ...after])).toBeNull();
   });
 
   it("never proves a loop from as few faults as one access may need", () => {
