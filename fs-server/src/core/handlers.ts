@@ -203,8 +203,9 @@ const readdir: Handler = (context, request, reply) => {
   const room = directoryRoom(request, reply);
   let used = 0;
   context.fs.readDirectory(handleOf(request, READ.fh), u64(request, READ.offset), (entry) => {
-    if (used + encode.direntBytes(entry.name.length - 1) > room) return false;
-    used += encode.encodeDirent(reply.sink.frame, reply.at + used, entry);
+    const { nameBytes } = entry;
+    if (used + encode.direntBytes(nameBytes) > room) return false;
+    used += encode.encodeDirent(reply.sink.frame, reply.at + used, entry, nameBytes);
     return true;
   });
   return used;
@@ -220,21 +221,24 @@ const readdirplus: Handler = (context, request, reply) => {
   reply.entries = taken;
   let used = 0;
   context.fs.readDirectory(handleOf(request, READ.fh), u64(request, READ.offset), (entry) => {
-    const length = encode.ENTRY_BYTES + encode.direntBytes(entry.name.length - 1);
+    const { nameBytes } = entry;
+    const length = encode.ENTRY_BYTES + encode.direntBytes(nameBytes);
     if (used + length > room) return false;
     const at = reply.at + used;
     // `.`, `..` and what vanished meanwhile go out as names alone: node id 0 tells the kernel.
     reply.sink.frame.bytes.fill(0, at, at + encode.ENTRY_BYTES);
-    if (!isDots(entry.name)) {
+    const { name } = entry;
+    if (!isDots(name)) {
       try {
-        const found = context.fs.lookup(request.node, checkedName(entry.name));
+        const found = context.fs.lookup(request.node, checkedName(name));
         taken.push(found.node);
         encode.encodeEntry(reply.view, at, found, context.validity);
       } catch {
         // The name alone is a valid answer; a later LOOKUP says what is wrong.
       }
     }
-    used += encode.ENTRY_BYTES + encode.encodeDirent(reply.sink.frame, at + encode.ENTRY_BYTES, entry);
+    used +=
+      encode.ENTRY_BYTES + encode.encodeDirent(reply.sink.frame, at + encode.ENTRY_BYTES, entry, nameBytes);
     return true;
   });
   return used;

@@ -10,7 +10,10 @@
  * the client one reference to its node; `forget` returns references; a node without any may vanish. Handles are
  * independent of that: they live from open to release.
  */
+import type { DirectoryEntry } from "./directory-entry.ts";
 import type { ComponentName, TerminatedBytes } from "./names.ts";
+
+export { DirectoryEntry } from "./directory-entry.ts";
 
 /** Names a node for as long as the client holds references to it. Never reused within the life of a file system. */
 export type NodeId = bigint & { readonly __brand: "NodeId" };
@@ -78,16 +81,6 @@ export type NewNode = {
   readonly caller: Caller;
 };
 
-export type DirectoryEntry = {
-  readonly ino: bigint;
-  /** Pass it to `readDirectory` to go on after this entry. */
-  readonly nextOffset: bigint;
-  /** DT_* of readdir(3). */
-  readonly type: number;
-  /** NUL-terminated; `.` and `..` occur. Only valid during the call. */
-  readonly name: Uint8Array;
-};
-
 export type Statistics = {
   readonly blocks: bigint;
   readonly blocksFree: bigint;
@@ -135,7 +128,10 @@ export interface FileSystem {
   release(handle: FileHandle): void;
 
   opendir(node: NodeId): FileHandle;
-  /** Calls `emit` per entry after `offset` until it returns false (no room) or the directory ends. */
+  /**
+   * Calls `emit` per entry after `offset` until it returns false (no room) or the directory ends. Entries occur in any
+   * order, `.` and `..` among them; each is valid during its call only.
+   */
   readDirectory(handle: FileHandle, offset: bigint, emit: (entry: DirectoryEntry) => boolean): void;
   fsyncdir(handle: FileHandle, dataOnly: boolean): void;
   releasedir(handle: FileHandle): void;

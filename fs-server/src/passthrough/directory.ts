@@ -6,60 +6,56 @@
  */
 import { files } from "../../../sys/src/index.ts";
 import { failure, succeeded } from "../fs/errors.ts";
-import type { DirectoryEntry } from "../fs/filesystem.ts";
+import { DirectoryEntry } from "../fs/filesystem.ts";
 
 const BUFFER_BYTES = 32 * 1024;
-/** struct linux_dirent64: u64 ino, s64 off, u16 reclen, u8 type, name. */
-const NAME_OFFSET = 19;
 
 export class DirectoryReader {
   readonly #fd: number;
   readonly #bytes: Uint8Array = new Uint8Array(BUFFER_BYTES);
-  readonly #view: DataView = new DataView(this.#bytes.buffer);
-  /** Unread part of the buffer. */
-  #start = 0;
+  /** The next unread record. */
+  readonly #entry: DirectoryEntry = new DirectoryEntry(this.#bytes);
+  /** End of the records in the buffer. */
   #end = 0;
-  /** Cookie of the entry at `#start`. */
-  #offset = 0n;
+  /** Start of the last record read from the buffer, or null; then the cookie at which the buffer starts counts. */
+  #lastRead: number | null = null;
+  #bufferOffset = 0n;
 
   constructor(fd: number) {
     this.#fd = fd;
   }
 
   read(offset: bigint, emit: (entry: DirectoryEntry) => boolean): void {
-    if (offset !== this.#offset) this.#seek(offset);
+    if (offset !== this.#offset()) this.#seek(offset);
+    const entry = this.#entry;
     for (;;) {
-      if (this.#start === this.#end) {
-        this.#start = 0;
-        this.#end = 0;
+      if (entry.at === this.#end) {
+        this.#restart(this.#offset());
         this.#end = succeeded(files.getdents(this.#fd, this.#bytes));
         if (this.#end === 0) return;
       }
-      const entry = this.#entry();
       if (!emit(entry)) return;
-      this.#start += this.#view.getUint16(this.#start + 16, true);
-      this.#offset = entry.nextOffset;
+      this.#lastRead = entry.at;
+      entry.at += entry.recordBytes;
     }
+  }
+
+  /** Cookie of the next unread record. */
+  #offset(): bigint {
+    return this.#lastRead === null ? this.#bufferOffset : this.#entry.nextOffsetAt(this.#lastRead);
   }
 
   #seek(offset: bigint): void {
     // A cookie is a signed 64-bit number; a client may send anything.
     const result = files.lseek(this.#fd, BigInt.asIntN(64, offset), files.SEEK_SET);
     if (result < 0n) throw failure(Number(-result));
-    this.#start = 0;
-    this.#end = 0;
-    this.#offset = offset;
+    this.#restart(offset);
   }
 
-  #entry(): DirectoryEntry {
-    const start = this.#start;
-    const nameStart = start + NAME_OFFSET;
-    const nameEnd = this.#bytes.indexOf(0, nameStart) + 1;
-    return {
-      ino: this.#view.getBigUint64(start, true),
-      nextOffset: this.#view.getBigUint64(start + 8, true),
-      type: this.#view.getUint8(start + 18),
-      name: this.#bytes.subarray(nameStart, nameEnd),
-    };
+  #restart(offset: bigint): void {
+    this.#bufferOffset = offset;
+    this.#lastRead = null;
+    this.#entry.at = 0;
+    this.#end = 0;
   }
 }

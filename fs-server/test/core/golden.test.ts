@@ -8,7 +8,14 @@ import { files, socketPair } from "../../../sys/src/index.ts";
 import { Session } from "../../src/core/session.ts";
 import { RecordingWindow } from "../../src/dax/recording.ts";
 import { failure } from "../../src/fs/errors.ts";
-import type { Attributes, Entry, FileHandle, FileSystem, NodeId } from "../../src/fs/filesystem.ts";
+import {
+  type Attributes,
+  DirectoryEntry,
+  type Entry,
+  type FileHandle,
+  type FileSystem,
+  type NodeId,
+} from "../../src/fs/filesystem.ts";
 import { NULL_FILE_SYSTEM } from "../../src/fs/null.ts";
 import { serveDevice } from "../../src/transport/devfuse/loop.ts";
 import { type Call, encodeRequest, MemoryClient } from "../../src/transport/memory/client.ts";
@@ -54,7 +61,7 @@ const fixed: FileSystem = {
     const names = [".", "..", "file", "other-file"].slice(Number(offset));
     for (const [i, name] of names.entries()) {
       const nextOffset = offset + BigInt(i) + 1n;
-      if (!emit({ ino: 7n, nextOffset, type: 8, name: Buffer.from(`${name}\0`) })) return;
+      if (!emit(DirectoryEntry.of({ ino: 7n, nextOffset, type: 8, name }))) return;
     }
   },
   getxattr: (_, _name, into) => {
