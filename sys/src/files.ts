@@ -178,6 +178,25 @@ const cRemovexattr = declare<(path: PathBytes, name: PathBytes) => number>(
   "int removexattr(const void *path, const void *name)",
 );
 
+const cPipe2 = declare<(pair: Int32Array, flags: number) => number>("int pipe2(void *pair, int flags)");
+const cFcntl = declare<(fd: number, command: number, argument: number) => number>(
+  "int fcntl(int fd, int command, long argument)",
+);
+const cSplice = declare<
+  (
+    from: number,
+    fromOffset: BigInt64Array | null,
+    to: number,
+    toOffset: BigInt64Array | null,
+    length: number,
+    flags: number,
+  ) => number
+>("int64 splice(int from, void *fromOffset, int to, void *toOffset, uint64 length, uint32 flags)");
+const cVmsplice = declare<(pipe: number, vector: BigUint64Array, count: number, flags: number) => number>(
+  "int64 vmsplice(int pipe, const void *vector, uint64 count, uint32 flags)",
+);
+const F_SETPIPE_SZ = 1031;
+
 /** openat(2), always with O_CLOEXEC. */
 export function openat(directoryFd: number, path: PathBytes, flags: number, mode = 0): number {
   return negated(cOpenat(directoryFd, path, flags | O_CLOEXEC, mode));
@@ -401,4 +420,40 @@ export function deviceNumber(major: number, minor: number): bigint {
   const high = BigInt(major >>> 12);
   const low = BigInt(major & 0xfff);
   return (high << 44n) | (BigInt(minor >>> 8) << 20n) | (low << 8n) | BigInt(minor & 0xff);
+}
+
+/** pipe2(2) that never waits: the end to read from and the end to write to; or the negative errno. */
+export function pipe(): readonly [number, number] | number {
+  const pair = new Int32Array(2);
+  const result = negated(cPipe2(pair, O_CLOEXEC | O_NONBLOCK));
+  return result < 0 ? result : [pair[0] ?? -1, pair[1] ?? -1];
+}
+
+/** F_SETPIPE_SZ of fcntl(2). Returns what the pipe holds then, in bytes, or the negative errno. */
+export function setPipeSize(pipeFd: number, lengthBytes: number): number {
+  return negated(cFcntl(pipeFd, F_SETPIPE_SZ, lengthBytes));
+}
+
+const spliceOffset = new BigInt64Array(1);
+
+/** splice(2) from a file at `offset` into a pipe. Fewer bytes than asked for where file or pipe have no more. */
+export function spliceFrom(fd: number, offset: bigint, pipeFd: number, lengthBytes: number): number {
+  spliceOffset[0] = offset;
+  return negated(cSplice(fd, spliceOffset, pipeFd, null, lengthBytes, 0));
+}
+
+/** splice(2) from a pipe into a file at `offset`. */
+export function spliceInto(pipeFd: number, fd: number, offset: bigint, lengthBytes: number): number {
+  spliceOffset[0] = offset;
+  return negated(cSplice(pipeFd, null, fd, spliceOffset, lengthBytes, 0));
+}
+
+/** splice(2) between a pipe and a device or another pipe, neither of which has offsets. */
+export function splice(from: number, to: number, lengthBytes: number): number {
+  return negated(cSplice(from, null, to, null, lengthBytes, 0));
+}
+
+/** vmsplice(2) of memory at `address` into a pipe: by reference, so what is written there later still counts. */
+export function vmsplice(pipeFd: number, address: bigint, lengthBytes: number): number {
+  return negated(cVmsplice(pipeFd, new BigUint64Array([address, BigInt(lengthBytes)]), 1, 0));
 }

@@ -104,3 +104,10 @@ const byNumber: readonly (OpcodeRow | undefined)[] = OPCODES.reduce<(OpcodeRow |
 export function opcodeRow(number: number): OpcodeRow | undefined {
   return byNumber[number];
 }
+
+/** The number of an opcode of the table. Throws for a name that the table does not have. */
+export function opcodeNumber(name: string): number {
+  const row = OPCODES.find((candidate) => candidate.name === name);
+  if (row === undefined) throw new Error(`unknown opcode ${name}`);
+  return row.number;
+}

@@ -7,7 +7,8 @@ import { checkedName, checkedTerminated, NAME_MAX_BYTES, PATH_MAX_BYTES } from "
 import type { Context, Handler, Reply } from "./context.ts";
 import * as encode from "./encode.ts";
 import { ProtocolError } from "./errors.ts";
-import { joined, type Request } from "./request.ts";
+import { MIN_MOVED_BYTES } from "./reply.ts";
+import { joined, type PipedPayload, type Request } from "./request.ts";
 
 const SETATTR = offsetsOf("fuse_setattr_in");
 const MKNOD = offsetsOf("fuse_mknod_in");
@@ -151,6 +152,11 @@ const read: Handler = (context, request, reply) => {
   if (size > room) throw new ProtocolError(`READ of ${size} bytes into a reply of ${room}`);
   const handle = handleOf(request, READ.fh);
   let offset = u64(request, READ.offset);
+  const taken = takenFromFile(context, reply, handle, { offset, size });
+  if (taken !== null) {
+    reply.payloadBytes = taken;
+    return 0;
+  }
   for (const span of reply.sink.payload(size)) {
     const got = context.fs.read(handle, offset, span);
     reply.payloadBytes += got;
@@ -160,6 +166,18 @@ const read: Handler = (context, request, reply) => {
   return 0;
 };
 
+/** READ by reference, where sink and file system can; for small ones a copy is faster. */
+function takenFromFile(
+  context: Context,
+  reply: Reply,
+  handle: FileHandle,
+  { offset, size }: { readonly offset: bigint; readonly size: number },
+): number | null {
+  if (size < MIN_MOVED_BYTES || reply.sink.take === undefined) return null;
+  const fd = context.fs.descriptorOf(handle);
+  return fd === null ? null : reply.sink.take(fd, offset, size);
+}
+
 const write: Handler = (context, request, reply) => {
   const size = u32(request, WRITE.size);
   if (size !== request.payloadBytes) {
@@ -167,7 +185,7 @@ const write: Handler = (context, request, reply) => {
   }
   const handle = handleOf(request, WRITE.fh);
   const offset = u64(request, WRITE.offset);
-  let written = 0;
+  let written = request.piped === null ? 0 : writePiped(context, handle, offset, request.piped);
   for (const span of request.payload) {
     const put = writeSpan(context, handle, offset + BigInt(written), span, written);
     written += put;
@@ -177,6 +195,13 @@ const write: Handler = (context, request, reply) => {
   reply.view.setUint32(reply.at + 4, 0, true);
   return 8;
 };
+
+function writePiped(context: Context, handle: FileHandle, offset: bigint, piped: PipedPayload): number {
+  const fd = context.fs.descriptorOf(handle);
+  const moved = fd === null ? null : piped.moveTo(fd, offset);
+  // What cannot be moved (O_APPEND, a decorated file system, an error) goes by memory and meets its errno there.
+  return moved ?? context.fs.write(handle, offset, piped.bytes());
+}
 
 /** An error after the first span is a short write, as write(2) has it. */
 function writeSpan(

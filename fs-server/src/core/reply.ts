@@ -6,6 +6,9 @@ import { sizeOf } from "../abi/layout.ts";
 
 export const OUT_HEADER_BYTES: number = sizeOf("fuse_out_header");
 
+/** Least content worth moving by reference: below, the additional system calls cost more than a copy. */
+export const MIN_MOVED_BYTES: number = 32 * 1024;
+
 export type Frame = { readonly bytes: Uint8Array; readonly view: DataView };
 
 export interface ReplySink {
@@ -15,6 +18,11 @@ export interface ReplySink {
   readonly frame: Frame;
   /** Writable memory for `lengthBytes` of content after the header. */
   payload(lengthBytes: number): readonly Uint8Array[];
+  /**
+   * Content straight from an open file, without passing through our memory, in place of `payload`. Returns the bytes
+   * taken, fewer than asked for only at the end of the file; null: not this way, nothing was taken.
+   */
+  take?(fd: number, offset: bigint, lengthBytes: number): number | null;
   /**
    * Sends the first `frameBytes` of the frame, then `payloadBytes` of payload, as one message. Called at most once
    * per request, by the session only. Returns false if the client no longer wants it; throws a TransportError.

@@ -20,6 +20,15 @@ export type Header = {
   readonly extensionBytes: number;
 };
 
+/** Content of a WRITE that is not in memory: the transport holds references to the client's pages. */
+export interface PipedPayload {
+  readonly lengthBytes: number;
+  /** Moves it to an open file. Returns the bytes moved; null: not this way, and nothing was. */
+  moveTo(fd: number, offset: bigint): number | null;
+  /** Copies it into memory; instead of `moveTo`. */
+  bytes(): Uint8Array;
+}
+
 export type Request = {
   readonly header: Header;
   readonly row: OpcodeRow;
@@ -30,6 +39,8 @@ export type Request = {
   /** With their NUL. */
   readonly names: readonly Uint8Array[];
   readonly payload: readonly Uint8Array[];
+  /** In place of `payload`, or null. */
+  readonly piped: PipedPayload | null;
   readonly payloadBytes: number;
 };
 
@@ -134,8 +145,8 @@ export function argsBytesOf(row: OpcodeRow): number {
 }
 
 /** The whole request by the table. Throws a ProtocolError. */
-export function decodeBody(header: Header, cursor: Cursor): Request {
-  const totalBytes = cursor.remaining + IN_HEADER_BYTES;
+export function decodeBody(header: Header, cursor: Cursor, piped: PipedPayload | null = null): Request {
+  const totalBytes = cursor.remaining + IN_HEADER_BYTES + (piped?.lengthBytes ?? 0);
   if (header.lengthBytes !== totalBytes) {
     throw new ProtocolError(`header says ${header.lengthBytes} bytes, ${totalBytes} came`);
   }
@@ -148,8 +159,9 @@ export function decodeBody(header: Header, cursor: Cursor): Request {
   const names: Uint8Array[] = [];
   for (let i = 0; i < row.names; i += 1) names.push(cursor.terminated(`name ${i + 1} of ${row.name}`));
   const payload = row.payload === "none" ? EMPTY : cursor.rest();
-  const payloadBytes = row.payload === "none" ? 0 : cursor.remaining;
-  return { header, row, node: header.node, caller: header.caller, args, names, payload, payloadBytes };
+  const payloadBytes = row.payload === "none" ? 0 : cursor.remaining + (piped?.lengthBytes ?? 0);
+  const { node, caller } = header;
+  return { header, row, node, caller, args, names, payload, piped, payloadBytes };
 }
 
 /** A payload as one piece: copied only if it came in several. For small, structured payloads. */

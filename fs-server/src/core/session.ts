@@ -18,7 +18,7 @@ import { HANDLERS } from "./handlers.ts";
 import { type Agreement, negotiate, type Offer } from "./init.ts";
 import { replyLine, requestLine } from "./log.ts";
 import { OUT_HEADER_BYTES, type ReplySink } from "./reply.ts";
-import { decodeBody, decodeHeader, type Request, type Unique } from "./request.ts";
+import { decodeBody, decodeHeader, type PipedPayload, type Request, type Unique } from "./request.ts";
 
 const OUT = offsetsOf("fuse_out_header");
 /** Requests kept for later at once; more are answered EIO, so that a client cannot pile them up. */
@@ -96,9 +96,9 @@ export class Session {
 
   /**
    * Serves one message. The spans may be reused once this returns; so may the sink's memory, but not the sink: the
-   * answer to a postponed request goes through it later.
+   * answer to a postponed request goes through it later. `piped`: content that follows the spans.
    */
-  handle(spans: readonly Uint8Array[], sink: ReplySink): Outcome {
+  handle(spans: readonly Uint8Array[], sink: ReplySink, piped: PipedPayload | null = null): Outcome {
     this.counts.requests += 1;
     let decoded: ReturnType<typeof decodeHeader>;
     try {
@@ -111,14 +111,16 @@ export class Session {
     const { unique } = decoded.header;
     let noReply = false;
     try {
-      const request = decodeBody(decoded.header, decoded.cursor);
+      const request = decodeBody(decoded.header, decoded.cursor, piped);
       noReply = request.row.reply === "none";
       this.#options.log?.(requestLine(request));
       const bodyBytes = this.#dispatch(request, reply);
       if (noReply) return NO_REPLY;
       return this.#answer(unique, 0, bodyBytes, reply);
     } catch (error) {
-      if (error instanceof Postponed) return this.#postpone(unique, spans, error, reply);
+      if (error instanceof Postponed) {
+        return this.#postpone(unique, piped === null ? spans : [...spans, piped.bytes()], error, reply);
+      }
       const errno = this.#errnoFor(error);
       if (noReply) return NO_REPLY;
       this.#takeBack(reply);

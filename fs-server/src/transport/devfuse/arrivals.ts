@@ -7,7 +7,6 @@
  * virt/kvm/kvm_main.c, kvm_vcpu_halt()). Where looking is in vain - the client thinks, or needs this very CPU to go on -
  * it is left out for a while, twice as long each time.
  */
-import { files } from "../../../../sys/src/index.ts";
 import { failure } from "../../fs/errors.ts";
 
 const EAGAIN = -failure("EAGAIN").errno;
@@ -38,13 +37,13 @@ export class Arrivals {
     this.from = device.fd;
   }
 
-  /** The next request's length, or the negative errno. */
-  next(into: Uint8Array): number {
+  /** The next request, by `receive` from one of the descriptors: its length, or the negative errno. */
+  next(receive: (fd: number) => number): number {
     const { fd, nowait } = this.#device;
     if (nowait !== null) {
       if (this.#skip > 0) this.#skip -= 1;
       else {
-        const length = this.#look(nowait, into);
+        const length = this.#look(nowait, receive);
         if (length !== EAGAIN) {
           this.from = nowait;
           return length;
@@ -52,13 +51,13 @@ export class Arrivals {
       }
     }
     this.from = fd;
-    return files.read(fd, into);
+    return receive(fd);
   }
 
-  #look(nowait: number, into: Uint8Array): number {
+  #look(nowait: number, receive: (fd: number) => number): number {
     const end = this.#now() + LOOK_MS;
-    let length = files.read(nowait, into);
-    while (length === EAGAIN && this.#now() < end) length = files.read(nowait, into);
+    let length = receive(nowait);
+    while (length === EAGAIN && this.#now() < end) length = receive(nowait);
     if (length === EAGAIN) {
       this.#skip = this.#penalty;
       this.#penalty = Math.min(this.#penalty * 2, MAX_SKIPPED);

@@ -3,61 +3,112 @@
  * Occupies its thread until the mount is gone: run it in a worker or a process of its own.
  */
 import { files } from "../../../../sys/src/index.ts";
-import { TransportError } from "../../core/errors.ts";
+import { offsetsOf, sizeOf } from "../../abi/layout.ts";
+import { opcodeNumber } from "../../abi/opcodes.ts";
 import { MAX_WRITE_BYTES } from "../../core/init.ts";
-import { ContiguousSink } from "../../core/reply.ts";
-import type { Session } from "../../core/session.ts";
+import { MIN_MOVED_BYTES } from "../../core/reply.ts";
+import type { Outcome, Session } from "../../core/session.ts";
 import { failure } from "../../fs/errors.ts";
 import { Arrivals, type Device } from "./arrivals.ts";
+import { DeviceSink, Pipe, PipedContent } from "./splice.ts";
 
 /** Room for headers and names beside the largest payload (the kernel asks for max_write and a page at least). */
 const BUFFER_BYTES: number = MAX_WRITE_BYTES + 16 * 1024;
+const IN = offsetsOf("fuse_in_header");
+const WRITE = opcodeNumber("WRITE");
+/** Everything of a WRITE but its content. */
+const WRITE_HEAD_BYTES = sizeOf("fuse_in_header") + sizeOf("fuse_write_in");
 const ENOENT = -failure("ENOENT").errno;
 const ENODEV = -failure("ENODEV").errno;
 const ECONNABORTED = -failure("ECONNABORTED").errno;
 const EINTR = -failure("EINTR").errno;
 const EAGAIN = -failure("EAGAIN").errno;
-const EINVAL = -failure("EINVAL").errno;
 
 /** Serves until the mount ends. Returns why it ended. */
 export function serveDevice(device: Device, session: Session): string {
-  const requestBytes = new Uint8Array(BUFFER_BYTES);
-  const replyBytes = new Uint8Array(BUFFER_BYTES);
-  const sinkTo = (fd: number): ContiguousSink =>
-    new ContiguousSink(replyBytes, (message) => sent(fd, message));
-  const sink = sinkTo(device.fd);
-  const nowaitSink = device.nowait === null ? sink : sinkTo(device.nowait);
-  const arrivals = new Arrivals(device);
-  for (;;) {
-    const wait = session.msUntilDue();
-    if (wait !== null) {
-      const readable = files.pollReadable(device.fd, Math.ceil(wait));
-      session.handleDue();
-      if (readable === 0) continue;
-    }
-    const length = arrivals.next(requestBytes);
-    if (length < 0) {
-      // ENOENT: the request was interrupted between queueing and reading.
-      if (length === ENOENT || length === EINTR || length === EAGAIN) continue;
-      session.end();
-      if (length === ENODEV || length === ECONNABORTED) return "unmounted";
-      return `read of /dev/fuse: ${failure(-length).code}`;
-    }
-    // Never on the device; the end of a socket that stands for it.
-    if (length === 0) return "closed";
-    const to = arrivals.from === device.fd ? sink : nowaitSink;
-    const outcome = session.handle([requestBytes.subarray(0, length)], to);
-    if (outcome.kind === "ended") {
-      session.end();
-      return outcome.reason;
-    }
+  const pipe = Pipe.open();
+  try {
+    return new DeviceLoop(device, session, pipe).run();
+  } finally {
+    pipe?.close();
   }
 }
 
-function sent(fd: number, message: Uint8Array): boolean {
-  const result = files.write(fd, message);
-  if (result >= 0) return true;
-  // ENOENT: the client was interrupted and no longer waits. EINVAL: the kernel did not like the reply.
-  if (result === ENOENT || result === EINVAL) return false;
-  throw new TransportError(result === ENODEV ? "unmounted" : `write to /dev/fuse: ${failure(-result).code}`);
+class DeviceLoop {
+  readonly #device: Device;
+  readonly #session: Session;
+  readonly #pipe: Pipe | null;
+  readonly #arrivals: Arrivals;
+  readonly #request = new Uint8Array(BUFFER_BYTES);
+  readonly #requestView = new DataView(this.#request.buffer);
+  readonly #sink: DeviceSink;
+  readonly #nowaitSink: DeviceSink;
+  /** Large writes come in rows: after one, the next request is received by reference. */
+  #piping = false;
+
+  constructor(device: Device, session: Session, pipe: Pipe | null) {
+    this.#device = device;
+    this.#session = session;
+    this.#pipe = pipe;
+    this.#arrivals = new Arrivals(device);
+    const replyBytes = new Uint8Array(BUFFER_BYTES);
+    this.#sink = new DeviceSink(device.fd, replyBytes, pipe);
+    this.#nowaitSink = device.nowait === null ? this.#sink : new DeviceSink(device.nowait, replyBytes, pipe);
+  }
+
+  run(): string {
+    const session = this.#session;
+    for (;;) {
+      const wait = session.msUntilDue();
+      if (wait !== null) {
+        const readable = files.pollReadable(this.#device.fd, Math.ceil(wait));
+        session.handleDue();
+        if (readable === 0) continue;
+      }
+      const piping = this.#piping ? this.#pipe : null;
+      const length = this.#arrivals.next((fd) =>
+        piping === null ? files.read(fd, this.#request) : files.splice(fd, piping.into, BUFFER_BYTES),
+      );
+      if (length < 0) {
+        // ENOENT: the request was interrupted between queueing and reading.
+        if (length === ENOENT || length === EINTR || length === EAGAIN) continue;
+        session.end();
+        if (length === ENODEV || length === ECONNABORTED) return "unmounted";
+        return `read of /dev/fuse: ${failure(-length).code}`;
+      }
+      // Never on the device; the end of a socket that stands for it.
+      if (length === 0) return "closed";
+      const outcome = piping === null ? this.#serve(length) : this.#servePiped(piping, length);
+      if (outcome.kind === "ended") {
+        session.end();
+        return outcome.reason;
+      }
+    }
+  }
+
+  #serve(length: number, piped: PipedContent | null = null): Outcome {
+    const isWrite = this.#requestView.getUint32(IN.opcode, true) === WRITE;
+    this.#piping = isWrite && length + (piped?.lengthBytes ?? 0) >= MIN_MOVED_BYTES;
+    const sink = this.#arrivals.from === this.#device.fd ? this.#sink : this.#nowaitSink;
+    return this.#session.handle([this.#request.subarray(0, length)], sink, piped);
+  }
+
+  /** A request that lies in the pipe: of a large WRITE only the head is taken out of it. */
+  #servePiped(pipe: Pipe, length: number): Outcome {
+    const head = files.read(pipe.out, this.#request.subarray(0, Math.min(length, WRITE_HEAD_BYTES)));
+    const isWrite = this.#requestView.getUint32(IN.opcode, true) === WRITE;
+    if (isWrite && length >= MIN_MOVED_BYTES) {
+      const content = new PipedContent(pipe, length - head);
+      const outcome = this.#serve(head, content);
+      content.discard();
+      return outcome;
+    }
+    let filled = head;
+    while (filled < length) {
+      const got = files.read(pipe.out, this.#request.subarray(filled, length));
+      if (got <= 0) break;
+      filled += got;
+    }
+    return this.#serve(filled);
+  }
 }
