@@ -55,8 +55,10 @@ export class Arrivals {
   }
 
   #look(nowait: number, receive: (fd: number) => number): number {
-    const end = this.#now() + LOOK_MS;
     let length = receive(nowait);
+    // What was there already says nothing about looking.
+    if (length !== EAGAIN) return length;
+    const end = this.#now() + LOOK_MS;
     while (length === EAGAIN && this.#now() < end) length = receive(nowait);
     if (length === EAGAIN) {
       this.#skip = this.#penalty;
