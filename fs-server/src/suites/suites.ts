@@ -1,0 +1,192 @@
+/**
+ * Outside judges of a file system: programs that others wrote, run in a folder. What they complain about there is
+ * compared with what they complain about in the folder underneath.
+ */
+import { execFile } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { fsx } from "../stress/fsx.ts";
+import { makeRepository, makeTree } from "./material.ts";
+
+const COMMAND_TIMEOUT_MS = 600_000;
+const OUTPUT_MAX_BYTES = 64 * 2 ** 20;
+
+export type Place = {
+  /** Empty, on the file system that is judged. */
+  readonly folder: string;
+  /** Empty, on the file system underneath. */
+  readonly beside: string;
+};
+
+export type Suite = {
+  readonly name: string;
+  /** Programs that it runs. */
+  readonly needs: readonly string[];
+  /** Complaints, the same for the same behaviour: no process ids, no paths of one run. */
+  run(place: Place): Promise<readonly string[]>;
+};
+
+type Result = { readonly code: number | string; readonly output: string };
+
+/** Runs a program to its end. Its failure is a result; that it cannot be started, too. */
+async function command(program: string, args: readonly string[], cwd: string): Promise<Result> {
+  return await new Promise((done) => {
+    const options = {
+      cwd,
+      timeout: COMMAND_TIMEOUT_MS,
+      killSignal: "SIGKILL" as const,
+      maxBuffer: OUTPUT_MAX_BYTES,
+    };
+    execFile(program, [...args], options, (error, stdout, stderr) => {
+      const failed = error as (Error & { code?: number | string; signal?: string }) | null;
+      const code = failed === null ? 0 : (failed.code ?? failed.signal ?? failed.message);
+      done({ code, output: `${stdout}${stderr}` });
+    });
+  });
+}
+
+/** A command that must succeed; the complaint names its last words. */
+async function complaint(title: string, args: readonly string[], cwd: string): Promise<readonly string[]> {
+  const [program = "", ...rest] = args;
+  const { code, output } = await command(program, rest, cwd);
+  if (code === 0) return [];
+  return [`${title}: ends with ${code}: ${output.trim().split("\n").at(-1) ?? ""}`];
+}
+
+const random: Suite = {
+  name: "random operations",
+  needs: [],
+  run: async ({ folder }) => {
+    const { unsupported, wrong } = fsx(join(folder, "file"), 7, 5000);
+    return [...(unsupported > 0 ? ["fallocate is refused"] : []), ...(wrong === null ? [] : [wrong])];
+  },
+};
+
+const FIO = ["--thread", "--verify=crc32c", "--verify_fatal=1", "--fallocate=none", "--output-format=terse"];
+
+const fio: Suite = {
+  name: "fio --verify",
+  needs: ["fio"],
+  run: async ({ folder }) => {
+    const job = (name: string, ...more: string[]): Promise<readonly string[]> =>
+      complaint(name, ["fio", `--name=${name}`, `--directory=${folder}`, ...FIO, ...more], folder);
+    return [
+      ...(await job("mixed", "--rw=randrw", "--size=16m", "--bsrange=512-128k", "--ioengine=psync")),
+      ...(await job("mapped", "--rw=randwrite", "--size=8m", "--bs=4k", "--ioengine=mmap")),
+      ...(await job("four", "--rw=write", "--size=8m", "--bs=256k", "--numjobs=4", "--ioengine=psync")),
+      ...(await job("appended", "--rw=write", "--size=4m", "--bs=3000", "--file_append=1")),
+    ];
+  },
+};
+
+const git: Suite = {
+  name: "git and make",
+  needs: ["git", "make", "gcc"],
+  run: async ({ folder, beside }) => {
+    const origin = join(beside, "origin");
+    await makeRepository(origin);
+    const clone = join(folder, "clone");
+    const steps: readonly (readonly [string, readonly string[], string])[] = [
+      ["clone", ["git", "clone", "-q", origin, clone], folder],
+      ["fsck", ["git", "fsck", "--strict", "--no-progress"], clone],
+      ["make", ["make", "-s", "-j2"], clone],
+      ["run", ["./program"], clone],
+      ["nothing to make", ["make", "-q"], clone],
+      ["clean", ["sh", "-c", 'test -z "$(git status --porcelain)"'], clone],
+      ["older", ["git", "checkout", "-q", "HEAD~1"], clone],
+      ["newer", ["git", "checkout", "-q", "-"], clone],
+      ["gc", ["git", "gc", "-q", "--prune=now"], clone],
+      ["same", ["git", "diff", "--exit-code", "--stat", "HEAD"], clone],
+    ];
+    const complaints: string[] = [];
+    for (const [title, args, cwd] of steps) complaints.push(...(await complaint(title, args, cwd)));
+    return complaints;
+  },
+};
+
+const ARCHIVE = ["-aHAXS", "--numeric-ids"];
+
+const rsync: Suite = {
+  name: "rsync there and back",
+  needs: ["rsync"],
+  run: async ({ folder, beside }) => {
+    const [tree, back] = [join(beside, "tree"), join(beside, "back")];
+    makeTree(tree);
+    const there = join(folder, "there");
+    const complaints = [
+      ...(await complaint("there", ["rsync", ...ARCHIVE, `${tree}/`, `${there}/`], beside)),
+      ...(await complaint("back", ["rsync", ...ARCHIVE, `${there}/`, `${back}/`], beside)),
+    ];
+    for (const copy of [there, back]) {
+      const compare = ["-n", "--checksum", "--delete", "--itemize-changes", `${tree}/`, `${copy}/`];
+      const { output } = await command("rsync", [...ARCHIVE, ...compare], beside);
+      const lines = output.split("\n").filter((line) => line.trim() !== "");
+      complaints.push(...lines.map((line) => `${copy === there ? "there" : "back"}: ${line}`));
+    }
+    return complaints;
+  },
+};
+
+/** Stressors of stress-ng's class filesystem that act on files of the folder, not on the system. */
+const STRESSORS =
+  "access chmod chown copy-file dentry dir dup fallocate fiemap filename flock fpunch getdent iomix link locka " +
+  "lockofd mknod mmap open rename seek sendfile splice symlink utime xattr";
+const STRESSOR_OPERATIONS = 20;
+const STRESSOR_SECONDS = 1;
+/** It says that this system does not have what the stressor needs. */
+const NOT_IMPLEMENTED = 4;
+
+const stress: Suite = {
+  name: "stress-ng",
+  needs: ["stress-ng"],
+  run: async ({ folder }) => {
+    const complaints: string[] = [];
+    for (const name of STRESSORS.split(" ")) {
+      const args = [`--${name}`, "1", `--${name}-ops`, String(STRESSOR_OPERATIONS), "--verify"];
+      const limits = ["--timeout", String(STRESSOR_SECONDS), "--temp-path", folder];
+      const { code, output } = await command("stress-ng", [...args, ...limits], folder);
+      if (code === 0) continue;
+      const what = /^stress-ng: (?:fail|error): *\[\d+\] (.*)$/m.exec(output)?.[1] ?? "";
+      const words = code === NOT_IMPLEMENTED ? "not implemented" : `ends with ${code}: ${what}`;
+      complaints.push(`${name}: ${words.replaceAll(/\d{3,}/g, "N").replaceAll(folder, "")}`);
+    }
+    return complaints;
+  },
+};
+
+/** Each failing test of pjdfstest, built by whoever asks for it. `checkout` holds the program and `tests/`. */
+function pjdfstest(checkout: string): Suite {
+  return {
+    name: "pjdfstest",
+    needs: ["prove"],
+    run: async ({ folder }) => {
+      const { output } = await command("prove", ["-rv", join(checkout, "tests")], folder);
+      const complaints: string[] = [];
+      let file = "";
+      let subtests = 0;
+      for (const line of output.split("\n")) {
+        file = /tests\/(\S+\.t) \.\./.exec(line)?.[1] ?? file;
+        if (/^(?:not )?ok \d+/.test(line)) subtests += 1;
+        // Tests marked "to do" are known to fail everywhere; the harness of TAP does not count them either.
+        if (/^not ok \d+(?! *# *TO.O)/.test(line)) complaints.push(`${file} ${line.trim()}`);
+      }
+      console.log(`pjdfstest: ${subtests} subtests in ${folder}`);
+      return subtests === 0 ? [`nothing ran: is ${checkout}/pjdfstest built?`] : complaints;
+    },
+  };
+}
+
+/** The suites that are always run, and pjdfstest where its built checkout is given. */
+export function suites(pjdfstestCheckout: string | null): readonly Suite[] {
+  const always = [random, fio, git, rsync, stress];
+  return pjdfstestCheckout === null ? always : [...always, pjdfstest(pjdfstestCheckout)];
+}
+
+/** Makes the two folders of a suite below existing ones. */
+export function placeFor(suite: Suite, folder: string, beside: string): Place {
+  const label = suite.name.replaceAll(/\W+/g, "-");
+  const place = { folder: join(folder, label), beside: join(beside, label) };
+  mkdirSync(place.folder);
+  mkdirSync(place.beside);
+  return place;
+}
