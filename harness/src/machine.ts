@@ -233,7 +233,5 @@ export function stageSupport(scenario: Scenario, machine: Machine = thisMachine(
   const needed: FeatureName[] = [];
   if (scenario.backing.kind !== "host-file") needed.push("root");
   if (usesMount(scenario)) needed.push("fuse");
-  // A mount under the window is our own transport's; one that only host actors use is libfuse's.
-  if (usesMount(scenario) && scenario.backing.mount === undefined) needed.push("fuse-native");
   return supportOf(machine, needed);
 }

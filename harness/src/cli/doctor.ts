@@ -13,15 +13,15 @@ const engineNeeds: readonly {
   readonly some: readonly FeatureName[];
 }[] = [
   { engine: "model", needs: [], some: [] },
-  { engine: "process", needs: ["mmap-io"], some: ["fuse", "fuse-native", "root"] },
-  { engine: "kvm", needs: ["kvm", "micro-guest"], some: ["fuse", "fuse-native", "root"] },
+  { engine: "process", needs: ["mmap-io"], some: ["fuse", "root"] },
+  { engine: "kvm", needs: ["kvm", "micro-guest"], some: ["fuse", "root"] },
 ];
 
 const what: Readonly<Record<FeatureName, string>> = {
   kvm: "virtual machines",
   "micro-guest": "the guest that runs in them",
   fuse: "scenarios with our FUSE mount: under the window, or in the hands of a host process",
-  "fuse-native": "scenarios in which the host truncates through our FUSE mount, which libfuse makes",
+  "fuse-native": "the second way to mount: daxfault serve --transport libfuse",
   root: "scenarios on a tmpfs of their own",
   "mmap-io": "the mapping of the engine process",
 };

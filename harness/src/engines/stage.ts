@@ -85,6 +85,7 @@ export interface Stage {
 export type StageContext = Pick<CaseContext, "directory" | "signal" | "onEvent">;
 
 export type StageOptions = {
+  /** How a mount that only host actors use is made; devfuse if not said. */
   readonly transport?: "libfuse" | "devfuse";
   /** The FUSE server's program; another one in tests. */
   readonly serverPath?: string;
@@ -238,7 +239,7 @@ class RealStage implements Stage {
       sourceDirectory: this.#backing.sourceDirectory,
       directory: this.#directory,
       // Only our own transport follows rules.
-      transport: mount === undefined ? (options.transport ?? "libfuse") : "devfuse",
+      transport: mount === undefined ? (options.transport ?? "devfuse") : "devfuse",
       ...(mount === undefined ? {} : { faults: mount.faults }),
       ...(options.serverPath === undefined ? {} : { serverPath: options.serverPath }),
     });

@@ -4,7 +4,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { mountsBelow } from "../../../sys/src/index.ts";
-import { openStage, type Stage } from "../../src/engines/stage.ts";
+import { openStage, type Stage, type StageOptions } from "../../src/engines/stage.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { processesOf } from "../../src/run/sweep.ts";
 import { contentBytes } from "../../src/scenario/content.ts";
@@ -20,9 +20,13 @@ function withHost(...steps: HostStep[]): Scenario {
   return scenarioWith({ actors: { victim, host: { in: "host-process", through: "file", steps } } });
 }
 
-async function onStage(scenario: Scenario, act: (stage: Stage) => Promise<void>): Promise<string> {
+async function onStage(
+  scenario: Scenario,
+  act: (stage: Stage) => Promise<void>,
+  options: StageOptions = {},
+): Promise<string> {
   const directory = caseFolder();
-  const stage = await openStage(scenario, { directory, signal });
+  const stage = await openStage(scenario, { directory, signal }, options);
   try {
     await act(stage);
   } finally {
@@ -185,18 +189,23 @@ describe("the mount", () => {
     if (victim === undefined || host?.in !== "host-process") throw new Error("no such actors");
     return scenarioWith({ actors: { victim, host: { ...host, through: "mount" } } });
   };
-  const fuse = supportOf(thisMachine(), ["fuse", "fuse-native"]);
-
-  it.skipIf(fuse.kind === "no")("is used by the actors that ask for it, and gone afterwards", async () => {
-    await onStage(byMount(), async (stage) => {
-      expect(stage.transport).toBe("libfuse");
+  it.each([
+    { by: "devfuse", options: {}, needs: ["fuse"] },
+    { by: "libfuse", options: { transport: "libfuse" }, needs: ["fuse", "fuse-native"] },
+  ] as const)("is used by the actors that ask for it, and gone afterwards: $by", async (row) => {
+    const { by, options, needs } = row;
+    const possible = supportOf(thisMachine(), needs);
+    if (possible.kind === "no") return console.warn(`skipped: ${possible.reason}`);
+    const act = async (stage: Stage): Promise<void> => {
+      expect(stage.transport).toBe(by);
       expect(stage.mountpoint).not.toBeNull();
       stage.raise("touched", "victim");
       stage.begin();
       expect(await stage.settled(5000)).toBe(true);
       expect(stage.hostSteps().host?.["truncate#1"]).toEqual({ kind: "done" });
       expect(statSync(stage.filePath).size).toBe(0);
-    });
+    };
+    await onStage(byMount(), act, options);
   });
 
   it.each([
