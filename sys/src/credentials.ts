@@ -2,7 +2,7 @@
  * Whose files a thread makes. The identity calls act on the calling *thread* (setfsuid(2), securebits), umask on the
  * process. All need what their manual pages say; nothing here raises privileges.
  */
-import { declare } from "./libc.ts";
+import { check, declare } from "./libc.ts";
 
 const PR_SET_SECUREBITS = 28;
 const PR_GET_SECUREBITS = 27;
@@ -33,4 +33,32 @@ export function setFileSystemIdentity(uid: number, gid: number): void {
 /** umask(2). Returns the old mask. */
 export function setUmask(mask: number): number {
   return cUmask(mask & 0o777);
+}
+
+/** capability(7) */
+export const CAP_FSETID = 4;
+const LINUX_CAPABILITY_VERSION_3 = 0x20080522;
+const cCapget = declare<(header: Uint32Array, data: Uint32Array) => number>(
+  "int capget(void *header, void *data)",
+);
+const cCapset = declare<(header: Uint32Array, data: Uint32Array) => number>(
+  "int capset(void *header, const void *data)",
+);
+
+/**
+ * The calling thread without one of its effective capabilities, switched on and off; null where it has none to switch
+ * (then `work` of the caller runs as it is). The capability stays permitted, so it can be taken back.
+ */
+export function effectiveCapability(capability: number): { drop(): void; restore(): void } | null {
+  const header = new Uint32Array([LINUX_CAPABILITY_VERSION_3, 0]);
+  // Twice { effective, permitted, inheritable }, the low 32 capabilities first.
+  const full = new Uint32Array(6);
+  if (cCapget(header, full) !== 0) return null;
+  const word = capability < 32 ? 0 : 3;
+  const bit = 1 << (capability % 32);
+  if (((full[word] ?? 0) & bit) === 0) return null;
+  const reduced = full.slice();
+  reduced[word] = (full[word] ?? 0) & ~bit;
+  const set = (data: Uint32Array): void => void check("capset", cCapset(header, data));
+  return { drop: () => set(reduced), restore: () => set(full) };
 }

@@ -59,6 +59,11 @@ function entryReply(context: Context, reply: Reply, entry: Parameters<typeof enc
   return encode.encodeEntry(reply.view, reply.at, entry, context.validity);
 }
 
+/** `work`, without CAP_FSETID where the client's kernel says that the caller lacks it (FUSE_HANDLE_KILLPRIV_V2). */
+function asCaller<T>(context: Context, unprivileged: boolean, work: () => T): T {
+  return unprivileged ? context.fs.withoutFsetid(work) : work();
+}
+
 function newNode(
   caller: Caller,
   mode: number,
@@ -130,17 +135,20 @@ const setattr: Handler = (context, request, reply) => {
     ),
   };
   const handle = (valid & C.FATTR_FH) === 0 ? null : handleOf(request, SETATTR.fh);
-  const attributes = context.fs.setattr(request.node, change, handle);
+  const attributes = asCaller(context, (valid & C.FATTR_KILL_SUIDGID) !== 0, () =>
+    context.fs.setattr(request.node, change, handle),
+  );
   return encode.encodeAttrOut(reply.view, reply.at, attributes, context.validity);
 };
 
 const create: Handler = (context, request, reply) => {
   const what = newNode(request.caller, u32(request, CREATE.mode), u32(request, CREATE.umask));
   const flags = u32(request, CREATE.flags);
+  const unprivileged = (u32(request, CREATE.open_flags) & C.FUSE_OPEN_KILL_SUIDGID) !== 0;
   const made =
     request.row.name === "TMPFILE"
       ? context.fs.tmpfile(request.node, flags, what)
-      : context.fs.create(placeOf(request), flags, what);
+      : asCaller(context, unprivileged, () => context.fs.create(placeOf(request), flags, what));
   const length = entryReply(context, reply, made.entry);
   const opened = { node: made.entry.node, handle: made.handle, directory: false };
   return length + openReply(context, reply, reply.at + length, opened);
@@ -185,16 +193,23 @@ const write: Handler = (context, request, reply) => {
   }
   const handle = handleOf(request, WRITE.fh);
   const offset = u64(request, WRITE.offset);
-  let written = request.piped === null ? 0 : writePiped(context, handle, offset, request.piped);
+  const unprivileged = (u32(request, WRITE.write_flags) & C.FUSE_WRITE_KILL_SUIDGID) !== 0;
+  const written = asCaller(context, unprivileged, () => writeContent(context, request, handle, offset));
+  reply.view.setUint32(reply.at, written, true);
+  reply.view.setUint32(reply.at + 4, 0, true);
+  return 8;
+};
+
+function writeContent(context: Context, request: Request, handle: FileHandle, offset: bigint): number {
+  if (request.piped !== null) return writePiped(context, handle, offset, request.piped);
+  let written = 0;
   for (const span of request.payload) {
     const put = writeSpan(context, handle, offset + BigInt(written), span, written);
     written += put;
     if (put < span.length) break;
   }
-  reply.view.setUint32(reply.at, written, true);
-  reply.view.setUint32(reply.at + 4, 0, true);
-  return 8;
-};
+  return written;
+}
 
 function writePiped(context: Context, handle: FileHandle, offset: bigint, piped: PipedPayload): number {
   const fd = context.fs.descriptorOf(handle);
@@ -382,8 +397,11 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
   RENAME: silent((c, q) => c.fs.rename(placeOf(q), placeOf(q, 1, u64(q, 0) as NodeId), 0)),
   RENAME2: silent((c, q) => c.fs.rename(placeOf(q), placeOf(q, 1, u64(q, 0) as NodeId), u32(q, 8))),
   LINK: (c, q, r) => entryReply(c, r, c.fs.link(u64(q, 0) as NodeId, placeOf(q))),
-  OPEN: (c, q, r) =>
-    openReply(c, r, r.at, { node: q.node, handle: c.fs.open(q.node, u32(q, 0)), directory: false }),
+  OPEN: (c, q, r) => {
+    const unprivileged = (u32(q, 4) & C.FUSE_OPEN_KILL_SUIDGID) !== 0;
+    const handle = asCaller(c, unprivileged, () => c.fs.open(q.node, u32(q, 0)));
+    return openReply(c, r, r.at, { node: q.node, handle, directory: false });
+  },
   CREATE: create,
   TMPFILE: create,
   READ: read,

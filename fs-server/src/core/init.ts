@@ -43,6 +43,8 @@ function wanted(offer: Offer): bigint {
     "FUSE_READDIRPLUS_AUTO",
     "FUSE_ASYNC_DIO",
     "FUSE_PARALLEL_DIROPS",
+    // Set-user-id bits and capabilities go with the write itself: no GETXATTR before each.
+    "FUSE_HANDLE_KILLPRIV_V2",
     "FUSE_ABORT_ERROR",
     "FUSE_MAX_PAGES",
     "FUSE_INIT_EXT",

@@ -108,6 +108,9 @@ export class DecoratedFileSystem implements FileSystem {
   readlink(node: NodeId): Uint8Array {
     return this.inner.readlink(node);
   }
+  withoutFsetid<T>(work: () => T): T {
+    return this.inner.withoutFsetid(work);
+  }
   statfs(node: NodeId): Statistics {
     return this.inner.statfs(node);
   }

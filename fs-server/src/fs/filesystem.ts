@@ -147,6 +147,12 @@ export interface FileSystem {
   /** Without a NUL. */
   readlink(node: NodeId): Uint8Array;
 
+  /**
+   * Does `work`, calls of this file system, for a client that lacks CAP_FSETID: set-user-id and set-group-id bits go
+   * from what it writes to, cuts or opens with O_TRUNC.
+   */
+  withoutFsetid<T>(work: () => T): T;
+
   statfs(node: NodeId): Statistics;
   syncfs(node: NodeId): void;
   /** An empty `into` asks for the size. Returns the size. */

@@ -74,6 +74,7 @@ export const NULL_FILE_SYSTEM: FileSystem = {
   rmdir: refused,
   rename: refused,
   readlink: nothing,
+  withoutFsetid: (work) => work(),
   statfs: () => NO_SPACE,
   syncfs: () => undefined,
   getxattr: () => {

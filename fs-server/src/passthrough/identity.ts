@@ -5,7 +5,13 @@
  * step), which a later chown could not. Capabilities stay, because permission was already checked by the client's
  * kernel and its supplementary groups are not known here. Thread-directed: a `FileSystem` belongs to one thread.
  */
-import { keepCapabilitiesAcrossIdentities, setFileSystemIdentity, setUmask } from "../../../sys/src/index.ts";
+import {
+  CAP_FSETID,
+  effectiveCapability,
+  keepCapabilitiesAcrossIdentities,
+  setFileSystemIdentity,
+  setUmask,
+} from "../../../sys/src/index.ts";
 import type { Caller } from "../fs/filesystem.ts";
 
 export class CallerIdentity {
@@ -13,6 +19,8 @@ export class CallerIdentity {
   readonly #gid: number;
   /** null: not tried yet. Without root, everything is made as the server's own user. */
   #canSwitch: boolean | null;
+  /** Asked for at the first need, on the thread that serves. */
+  #fsetid: { readonly switch: ReturnType<typeof effectiveCapability> } | null = null;
 
   constructor() {
     this.#uid = process.geteuid?.() ?? 0;
@@ -30,6 +38,18 @@ export class CallerIdentity {
     } finally {
       setUmask(oldMask);
       if (switched) setFileSystemIdentity(this.#uid, this.#gid);
+    }
+  }
+
+  /** Runs `work` as somebody without CAP_FSETID, for whom the kernel takes set-user-id bits off. */
+  withoutFsetid<T>(work: () => T): T {
+    this.#fsetid ??= { switch: effectiveCapability(CAP_FSETID) };
+    const { switch: capability } = this.#fsetid;
+    capability?.drop();
+    try {
+      return work();
+    } finally {
+      capability?.restore();
     }
   }
 

@@ -342,6 +342,10 @@ export class PassthroughFileSystem implements FileSystem {
     return target.subarray(0, succeeded(files.readlinkat(fd, files.EMPTY_PATH, target)));
   }
 
+  withoutFsetid<T>(work: () => T): T {
+    return this.#identity.withoutFsetid(work);
+  }
+
   statfs(node: NodeId): Statistics {
     return statisticsOf(this.#inodes.get(node).fd);
   }

@@ -158,7 +158,7 @@ describe("the golden transcript", () => {
   if (process.env.DAXFAULT_RECORD) {
     mkdirSync("fixtures/golden", { recursive: true });
     const rows = requests.map((request) => Buffer.from(request).toString("hex"));
-    writeFileSync(FIXTURE, `${JSON.stringify({ requests: rows, replies: throughMemory(null) }, null, 1)}\n`);
+    writeFileSync(FIXTURE, `${JSON.stringify({ requests: rows, replies: throughMemory(null) }, null, 2)}\n`);
   }
   const golden = JSON.parse(readFileSync(FIXTURE, "utf8")) as { requests: string[]; replies: string[] };
 
