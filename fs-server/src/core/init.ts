@@ -22,6 +22,8 @@ export type Offer = {
   /** log2 of the window's alignment, or null without a window. */
   readonly mapAlignmentLog2: number | null;
   readonly backingFiles: boolean;
+  /** At most MAX_WRITE_BYTES, in whole pages. */
+  readonly maxWriteBytes: number;
 };
 
 /** What both sides agreed on. Printed by every server, checked by the harness. */
@@ -94,9 +96,9 @@ export function negotiate(args: DataView, offer: Offer, reply: DataView, at: num
   reply.setUint16(at + OUT.max_background, MAX_BACKGROUND, true);
   reply.setUint16(at + OUT.congestion_threshold, CONGESTION_THRESHOLD, true);
   const big = (flags & initFlag("FUSE_MAX_PAGES")) !== 0n;
-  const maxWriteBytes = big ? MAX_WRITE_BYTES : 32 * PAGE_BYTES;
+  const maxWriteBytes = big ? offer.maxWriteBytes : 32 * PAGE_BYTES;
   reply.setUint32(at + OUT.max_write, maxWriteBytes, true);
-  reply.setUint16(at + OUT.max_pages, big ? MAX_WRITE_BYTES / PAGE_BYTES : 0, true);
+  reply.setUint16(at + OUT.max_pages, big ? offer.maxWriteBytes / PAGE_BYTES : 0, true);
   reply.setUint32(at + OUT.time_gran, 1, true);
   if ((flags & initFlag("FUSE_MAP_ALIGNMENT")) !== 0n) {
     reply.setUint16(at + OUT.map_alignment, offer.mapAlignmentLog2 ?? 0, true);

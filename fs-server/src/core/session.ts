@@ -15,7 +15,7 @@ import { type BackingFiles, BackingTable, type Context, Reply } from "./context.
 import type { Validity } from "./encode.ts";
 import { Postponed, ProtocolError, TransportError } from "./errors.ts";
 import { HANDLERS } from "./handlers.ts";
-import { type Agreement, negotiate, type Offer } from "./init.ts";
+import { type Agreement, MAX_WRITE_BYTES, negotiate, type Offer } from "./init.ts";
 import { replyLine, requestLine } from "./log.ts";
 import { OUT_HEADER_BYTES, type ReplySink } from "./reply.ts";
 import { decodeBody, decodeHeader, type PipedPayload, type Request, type Unique } from "./request.ts";
@@ -31,6 +31,8 @@ export type SessionOptions = {
   readonly writebackCache?: boolean;
   readonly posixAcl?: boolean;
   readonly keepCache?: boolean;
+  /** Largest WRITE and READ, in whole pages; MAX_WRITE_BYTES if not said. */
+  readonly maxWriteBytes?: number;
   readonly validity?: Validity;
   /** Milliseconds of a steady clock. */
   readonly now?: () => number;
@@ -180,6 +182,7 @@ export class Session {
       posixAcl: this.#options.posixAcl ?? false,
       mapAlignmentLog2: window === undefined ? null : Math.round(Math.log2(Number(window.alignmentBytes))),
       backingFiles: backingFiles !== undefined,
+      maxWriteBytes: this.#options.maxWriteBytes ?? MAX_WRITE_BYTES,
     };
     const result = negotiate(request.args, offer, reply.view, reply.at);
     if (result.kind === "retry") return result.bodyBytes;

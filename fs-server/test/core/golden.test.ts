@@ -143,7 +143,7 @@ function throughSocket(): string[] {
   for (const request of requests) files.write(client, request);
   // A message of no bytes is how the end looks to the loop.
   files.write(client, new Uint8Array(0));
-  expect(serveDevice({ fd: server, nowait: null }, session)).toBe("closed");
+  expect(serveDevice({ fd: server, nowait: null, pipe: null }, session)).toBe("closed");
   files.close(server);
   for (;;) {
     const length = files.read(client, buffer);

@@ -8,6 +8,7 @@
  * it is left out for a while, twice as long each time.
  */
 import { failure } from "../../fs/errors.ts";
+import type { Pipe } from "./splice.ts";
 
 const EAGAIN = -failure("EAGAIN").errno;
 /** Longest look, about what a wake-up costs. */
@@ -20,6 +21,8 @@ export type Device = {
   readonly fd: number;
   /** The same connection by a descriptor that never waits (FUSE_DEV_IOC_CLONE); null: always sleep. */
   readonly nowait: number | null;
+  /** For content by reference; null: all content goes by memory. The session agrees on no larger writes than it holds. */
+  readonly pipe: Pipe | null;
 };
 
 export class Arrivals {

@@ -10,7 +10,7 @@ import { MIN_MOVED_BYTES } from "../../core/reply.ts";
 import type { Outcome, Session } from "../../core/session.ts";
 import { failure } from "../../fs/errors.ts";
 import { Arrivals, type Device } from "./arrivals.ts";
-import { DeviceSink, Pipe, PipedContent } from "./splice.ts";
+import { DeviceSink, type Pipe, PipedContent } from "./splice.ts";
 
 /** Room for headers and names beside the largest payload (the kernel asks for max_write and a page at least). */
 const BUFFER_BYTES: number = MAX_WRITE_BYTES + 16 * 1024;
@@ -26,12 +26,7 @@ const EAGAIN = -failure("EAGAIN").errno;
 
 /** Serves until the mount ends. Returns why it ended. */
 export function serveDevice(device: Device, session: Session): string {
-  const pipe = Pipe.open();
-  try {
-    return new DeviceLoop(device, session, pipe).run();
-  } finally {
-    pipe?.close();
-  }
+  return new DeviceLoop(device, session).run();
 }
 
 class DeviceLoop {
@@ -46,9 +41,10 @@ class DeviceLoop {
   /** Large writes come in rows: after one, the next request is received by reference. */
   #piping = false;
 
-  constructor(device: Device, session: Session, pipe: Pipe | null) {
+  constructor(device: Device, session: Session) {
     this.#device = device;
     this.#session = session;
+    const { pipe } = device;
     this.#pipe = pipe;
     this.#arrivals = new Arrivals(device);
     const replyBytes = new Uint8Array(BUFFER_BYTES);

@@ -2,15 +2,17 @@
  * Content between files and /dev/fuse without a way through our memory (splice(2)): the kernel copies it once, from
  * the source's page into the client's or back. A pipe holds references to pages meanwhile.
  */
-import { addressOf, files } from "../../../../sys/src/index.ts";
+import { addressOf, files, PAGE_SIZE } from "../../../../sys/src/index.ts";
 import { TransportError } from "../../core/errors.ts";
 import { MAX_WRITE_BYTES } from "../../core/init.ts";
 import { type Frame, frameOf, OUT_HEADER_BYTES, type ReplySink } from "../../core/reply.ts";
 import type { PipedPayload } from "../../core/request.ts";
 import { failure } from "../../fs/errors.ts";
 
-/** The largest content, its header, and pages that are used in part. */
-const PIPE_BYTES = 2 * MAX_WRITE_BYTES;
+/** A slot of a pipe holds a page or less: header, structure, and content that begins and ends within pages. */
+const SPARE_BYTES = 4 * PAGE_SIZE;
+/** What is asked for, best first. Without CAP_SYS_RESOURCE, fs.pipe-max-size is the limit: 1 MiB unless changed. */
+const PIPE_BYTES = [2 * MAX_WRITE_BYTES, MAX_WRITE_BYTES];
 const DRAIN_BYTES = 64 * 1024;
 const ENOENT = -failure("ENOENT").errno;
 const EINVAL = -failure("EINVAL").errno;
@@ -20,19 +22,24 @@ const ENODEV = -failure("ENODEV").errno;
 export class Pipe {
   readonly out: number;
   readonly into: number;
+  /** Most content that a message in it may have. The kernel takes no request into a pipe that it does not fit in. */
+  readonly contentBytes: number;
 
-  private constructor([out, into]: readonly [number, number]) {
+  private constructor([out, into]: readonly [number, number], capacityBytes: number) {
     this.out = out;
     this.into = into;
+    this.contentBytes = Math.min(capacityBytes - SPARE_BYTES, MAX_WRITE_BYTES);
   }
 
-  /** One that is large enough for every message, or null: without root it may not be (pipe-max-size). */
+  /** A large one, or null where there are none to be had. */
   static open(): Pipe | null {
     const pair = files.pipe();
     if (typeof pair === "number") return null;
-    const pipe = new Pipe(pair);
-    if (files.setPipeSize(pipe.out, PIPE_BYTES) >= PIPE_BYTES) return pipe;
-    pipe.close();
+    for (const wanted of PIPE_BYTES) {
+      const capacityBytes = files.setPipeSize(pair[0], wanted);
+      if (capacityBytes >= wanted) return new Pipe(pair, capacityBytes);
+    }
+    for (const fd of pair) files.close(fd);
     return null;
   }
 
@@ -113,7 +120,7 @@ export class DeviceSink implements ReplySink {
 
   take(fd: number, offset: bigint, lengthBytes: number): number | null {
     const pipe = this.#pipe;
-    if (pipe === null) return null;
+    if (pipe === null || lengthBytes > pipe.contentBytes) return null;
     // The header is filled in when the answer is complete: what the pipe refers to is our memory.
     if (files.vmsplice(pipe.into, this.#frameAddress, OUT_HEADER_BYTES) !== OUT_HEADER_BYTES) return null;
     let taken = 0;

@@ -10,6 +10,7 @@ import type { FileSystem } from "../../fs/filesystem.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { serveDevice } from "./loop.ts";
+import { Pipe } from "./splice.ts";
 
 export type DevfuseWorkerData = {
   readonly device: number;
@@ -45,8 +46,10 @@ function main(options: DevfuseWorkerData): void {
   const post = (message: DevfuseMessage): void => parentPort?.postMessage(message);
   const source = new PassthroughFileSystem(options.source, { readOnly, writebackCache });
   const fs: FileSystem = options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
+  const pipe = Pipe.open();
   const session = new Session({
     fs,
+    ...(pipe === null ? {} : { maxWriteBytes: pipe.contentBytes }),
     writebackCache,
     posixAcl: options.posixAcl,
     keepCache: options.keepCache,
@@ -57,7 +60,7 @@ function main(options: DevfuseWorkerData): void {
       post({ type: "init", minor, clientMinor, flags: flagNames, maxWriteBytes }),
     onDefect: (message, error) => log(`daxfault serve: defect: ${message}: ${String(error)}`),
   });
-  const reason = serveDevice({ fd: device, nowait: cloneDevice(device) }, session);
+  const reason = serveDevice({ fd: device, nowait: cloneDevice(device), pipe }, session);
   fs.close();
   post({ type: "ended", reason });
 }

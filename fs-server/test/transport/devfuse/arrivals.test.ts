@@ -17,7 +17,7 @@ function device(foundAt: () => number | null): {
   let clock = 0;
   let looks = 0;
   let tries = 0;
-  const arrivals = new Arrivals({ fd: SLEEP, nowait: LOOK }, () => clock);
+  const arrivals = new Arrivals({ fd: SLEEP, nowait: LOOK, pipe: null }, () => clock);
   const receive = (fd: number): number => {
     if (fd === SLEEP) return LENGTH;
     clock += 0.01;
@@ -63,7 +63,7 @@ describe("waiting for requests", () => {
   });
 
   it("always sleeps where there is nothing to look with", () => {
-    const arrivals = new Arrivals({ fd: SLEEP, nowait: null });
+    const arrivals = new Arrivals({ fd: SLEEP, nowait: null, pipe: null });
     expect(arrivals.next((fd) => fd)).toBe(SLEEP);
   });
 });
