@@ -1,7 +1,7 @@
 /**
- * Runs every command that the documents show. A fence ```sh is a list of commands, one a line, run in order in a copy
- * of the checkout's surface, where they may write. A comment at the end of a line tells people what it does; the words
- * "exits N" in it, which exit code is right (0 otherwise). A fence ```sh manual is not run: it says in its first line
+ * Runs every command that the documents show. A fence ```sh is a list of commands, one a line; outside fences a code
+ * span that begins with `scripts/daxfault` is one. They run in order in a copy of the checkout's surface, where they may
+ * write. The words "exits N" in the line tell which exit code is right (0 otherwise). A fence ```sh manual is not run: it says in its first line
  * why. Also called by .ci/run; not part of npm test, because it runs for real what the documents promise.
  */
 import { spawn } from "node:child_process";
@@ -31,6 +31,10 @@ export type ShownCommand = {
 
 export type Shown = { readonly commands: readonly ShownCommand[]; readonly problems: readonly string[] };
 
+function exitCodeIn(text: string): number {
+  return Number(/\bexits (\d+)\b/.exec(text)?.[1] ?? 0);
+}
+
 /** The commands of one document. */
 export function commandsOf(file: string, text: string): Shown {
   const commands: ShownCommand[] = [];
@@ -51,10 +55,20 @@ export function commandsOf(file: string, text: string): Shown {
       }
       continue;
     }
+    if (fence === null) {
+      for (const [, command = ""] of line.matchAll(/`(scripts\/daxfault [^`]+)`/g)) {
+        commands.push({
+          file,
+          line: index + 1,
+          command: command.replaceAll("\\|", "|"),
+          exitCode: exitCodeIn(line),
+        });
+      }
+      continue;
+    }
     if (fence !== "sh" || line.trim() === "" || line.trim().startsWith("#")) continue;
     const [, command = "", comment = ""] = /^(.*?)(?:\s+#\s(.*))?$/.exec(line.trim()) ?? [];
-    const exitCode = Number(/\bexits (\d+)\b/.exec(comment)?.[1] ?? 0);
-    commands.push({ file, line: index + 1, command, exitCode });
+    commands.push({ file, line: index + 1, command, exitCode: exitCodeIn(comment) });
   }
   return { commands, problems };
 }

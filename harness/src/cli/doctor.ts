@@ -71,14 +71,28 @@ function engineLines(machine: Machine, style: Style): readonly string[] {
   });
 }
 
+/** A group of which everything is missing for one reason is that reason. */
+function groupLines(probes: readonly ProbeResult[], style: Style): readonly string[] {
+  const reasons = new Set(
+    probes.map(({ feature }) => (feature.kind === "missing" ? `${feature.reason}\n${feature.fix}` : null)),
+  );
+  const [first] = probes;
+  if (reasons.size === 1 && first?.feature.kind === "missing" && probes.length > 1) {
+    const names = `all ${probes.length} of them`;
+    return featureLines(names, "what each is for: daxfault doctor --json -", first.feature, style);
+  }
+  return probes.flatMap(({ name, purpose, feature }) => featureLines(name, purpose, feature, style));
+}
+
 export function doctorText(machine: Machine, probes: readonly ProbeResult[], style: Style): string {
   const { runDirectory } = machine;
   const groups = probeGroups.flatMap((group) => [
     "",
     style.bold(group),
-    ...probes
-      .filter((probe) => probe.group === group)
-      .flatMap(({ name, purpose, feature }) => featureLines(name, purpose, feature, style)),
+    ...groupLines(
+      probes.filter((probe) => probe.group === group),
+      style,
+    ),
   ]);
   return [
     `Linux ${machine.kernel}, Node ${machine.node}, page size ${machine.pageSize}, KVM backend ${machine.kvmBackend ?? "none"}`,

@@ -26,7 +26,12 @@ export type ReproCommandOptions = SelectionOptions & {
 /** The nearer to reality, the better a reproduction; the model is for proposals that no kernel has. */
 const enginePreference: readonly string[] = ["kvm", "process", "model"];
 
-type Choice = { readonly planned: PlannedCase; readonly others: number };
+type Choice = {
+  readonly planned: PlannedCase;
+  readonly others: number;
+  /** Why it is on no engine nearer to reality; null: it is on the nearest there is for it. */
+  readonly regret: string | null;
+};
 
 /**
  * The one case that an id stands for: what can run here, on the most real engine, and of the proposals one whose
@@ -34,13 +39,21 @@ type Choice = { readonly planned: PlannedCase; readonly others: number };
  */
 function chooseCase(cases: readonly PlannedCase[], { catalogue }: Selection): Choice {
   const able = cases.filter(({ support }) => support.kind === "yes");
+  const placeOf = ({ engine }: PlannedCase): number => {
+    const place = enginePreference.indexOf(engine);
+    return place < 0 ? enginePreference.length : place;
+  };
   const rank = (planned: PlannedCase): number => {
-    const engine = enginePreference.indexOf(planned.engine);
-    const place = engine < 0 ? enginePreference.length : engine;
-    return 2 * place + (catalogue.expectationOf(planned)?.defect == null ? 1 : 0);
+    return 2 * placeOf(planned) + (catalogue.expectationOf(planned)?.defect == null ? 1 : 0);
   };
   const [best] = [...able].sort((a, b) => rank(a) - rank(b));
-  if (best !== undefined) return { planned: best, others: able.length - 1 };
+  if (best !== undefined) {
+    const missed = cases.find((one) => one.support.kind === "no" && placeOf(one) < placeOf(best));
+    const { support = null, engine = "" } = missed ?? {};
+    const fix = support?.kind === "no" && support.fix !== null ? ` (mended by: ${support.fix})` : "";
+    const regret = support?.kind === "no" ? `Not on the engine ${engine}: ${support.reason}${fix}` : null;
+    return { planned: best, others: able.length - 1, regret };
+  }
   const reasons = new Set(
     cases.map(({ engine, support }) => (support.kind === "no" ? `${engine}: ${support.reason}` : engine)),
   );
@@ -107,11 +120,12 @@ function openFolder(options: ReproCommandOptions, scenario: string): string {
   }
 }
 
-function intro({ planned, others }: Choice, style: Style): void {
+function intro({ planned, others, regret }: Choice, style: Style): void {
   const { scenario, proposal } = planned;
   console.log(style.bold(caseTitle({ planned })));
   console.log(scenario.purpose);
   console.log(`${proposal.id}: ${proposal.title}`);
+  if (regret !== null) console.log(style.verdict("inconclusive", regret));
   if (others > 0) {
     console.log(
       style.dim(`(one of ${others + 1} cases that can run here; choose with --proposal and --engine)`),

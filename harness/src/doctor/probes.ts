@@ -92,6 +92,12 @@ function askKvm(): KvmSays | string {
   return kvmSays;
 }
 
+/** KVM itself is missing: what mends that mends this. */
+function notAsked(reason: string): Feature {
+  const { kvm } = thisMachine().features;
+  return missing(`not asked: ${reason}`, kvm.kind === "missing" ? kvm.fix : null);
+}
+
 /** A capability that has to be at least `least`. */
 function capability(name: string, purpose: string, fix: string | null, least = 1): Probe {
   return {
@@ -100,7 +106,7 @@ function capability(name: string, purpose: string, fix: string | null, least = 1
     purpose,
     read() {
       const says = askKvm();
-      if (typeof says === "string") return missing(`not asked: ${says}`, null);
+      if (typeof says === "string") return notAsked(says);
       const value = says.capabilities[name] ?? 0;
       return value >= least ? present(String(value)) : missing(`KVM_CHECK_EXTENSION says ${value}`, fix);
     },
@@ -115,7 +121,7 @@ function pvFeature(name: string, bit: number, purpose: string): Probe {
     purpose,
     read() {
       const says = askKvm();
-      if (typeof says === "string") return missing(`not asked: ${says}`, null);
+      if (typeof says === "string") return notAsked(says);
       const isOffered = (says.features & (1 << bit)) !== 0;
       return isOffered
         ? present(`bit ${bit} of CPUID 0x40000001`)

@@ -1,0 +1,131 @@
+/**
+ * Writes docs/reference.md from what the program says of itself: commands, proposals, properties, scenarios.
+ * `npm run docs` writes it; with `--check` nothing is written, and a difference is an error.
+ */
+import { execFileSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+const target = "docs/reference.md";
+const main = join("dist", "harness/src/cli/main.js");
+
+/** Runs the command line as users do; its width must not depend on this terminal. */
+function daxfault(...args: readonly string[]): string {
+  const { COLUMNS: _columns, ...env } = process.env;
+  return execFileSync(process.execPath, [main, ...args], { encoding: "utf8", env });
+}
+
+type Row = Readonly<Record<string, unknown>>;
+
+function list(topic: string): readonly Row[] {
+  return daxfault("list", topic, "--json", "-")
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as Row);
+}
+
+const text = (value: unknown): string => (value === null || value === undefined ? "" : String(value));
+
+/** A cell of a table: one line, no bar. */
+const cell = (value: unknown): string => text(value).replaceAll("|", "\\|").replaceAll("\n", " ");
+
+function table(head: readonly string[], rows: readonly (readonly unknown[])[]): string {
+  const line = (cells: readonly unknown[]): string => `| ${cells.map(cell).join(" | ")} |`;
+  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
+}
+
+/** The commands' names, as `--help` lists them. */
+function commandNames(): readonly string[] {
+  const help = daxfault("--help");
+  const commands = help.slice(help.indexOf("Commands:"));
+  return [...commands.matchAll(/^ {2}([a-z]+)/gm)]
+    .map(([, name]) => name ?? "")
+    .filter((name) => name !== "help");
+}
+
+function commandsSection(): string {
+  return commandNames()
+    .map((name) => `### daxfault ${name}\n\n\`\`\`\n${daxfault(name, "--help").trimEnd()}\n\`\`\``)
+    .join("\n\n");
+}
+
+function proposalsSection(): string {
+  return table(
+    ["proposal", "what", "kvm", "vmm", "guest", "server", "APIC"],
+    list("proposals").map((one) => [
+      `\`${text(one.id)}\``,
+      one.title,
+      one.kvm,
+      one.vmm,
+      one.guest,
+      one.server,
+      one.lapic ?? "-",
+    ]),
+  );
+}
+
+function propertiesSection(): string {
+  return table(
+    ["property", "holds if", "decided by"],
+    list("properties").map((one) => [
+      `\`${text(one.id)}\``,
+      one.title,
+      one.decided === true ? "cases that name it" : "nothing yet",
+    ]),
+  );
+}
+
+function scenariosSection(): string {
+  return table(
+    ["scenario", "purpose", "layout", "backing", "decides", "about"],
+    list("scenarios").map((one) => [
+      `\`${text(one.id)}\``,
+      one.purpose,
+      one.layout,
+      one.backing,
+      (one.properties as readonly string[]).join(", "),
+      one.proposals === null ? "all" : (one.proposals as readonly string[]).join(", "),
+    ]),
+  );
+}
+
+function reference(): string {
+  return `# Reference
+
+Written by \`npm run docs\` from what the program says of itself; do not edit it.
+
+## Commands
+
+${commandsSection()}
+
+## Proposals
+
+A point on four axes, one for each component that would have to change. What the values mean is in \`docs/model.md\`.
+
+${proposalsSection()}
+
+## Properties
+
+${propertiesSection()}
+
+## Scenarios
+
+${scenariosSection()}
+`;
+}
+
+const wanted = reference();
+if (process.argv.includes("--check")) {
+  let present = "";
+  try {
+    present = readFileSync(target, "utf8");
+  } catch {
+    // Missing is different.
+  }
+  if (present !== wanted) {
+    console.error(`${target} is not what the program says of itself: npm run docs`);
+    process.exitCode = 1;
+  }
+} else {
+  writeFileSync(target, wanted);
+}
