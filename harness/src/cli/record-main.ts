@@ -17,7 +17,9 @@ function main([output, about, ...runs]: readonly string[]): void {
     process.exit(64);
   }
   // What the model says is no observation.
-  const recorded = runs.flatMap(readRecorded).filter(({ engine }) => engine !== "model");
+  const recorded = runs
+    .flatMap((run) => readRecorded(run).observed)
+    .filter(({ engine }) => engine !== "model");
   writeFileSync(output, JSON.stringify({ about, cases: distinct(recorded) }));
 }
 
