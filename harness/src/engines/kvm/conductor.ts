@@ -73,10 +73,14 @@ export class Conductor {
       this.#plan.tasks.map(({ program }) => program),
       (message) => this.#take(message),
     );
-    const life = setTimeout(() => {
-      this.#outOfTime = true;
-      this.#runner?.stop();
-    }, this.#plan.lifeMs);
+    const { lifeMs, latestEndMs } = this.#plan;
+    const life = setTimeout(
+      () => {
+        this.#outOfTime = true;
+        this.#runner?.stop();
+      },
+      Math.max(0, Math.min(lifeMs, latestEndMs - monotonicMs())),
+    );
     void Promise.all(this.#plan.vmmActors.map((one) => this.#playVmm(one.actor, one.steps))).then(() => {
       this.#vmmActorsDone = true;
       this.#considerEnding();

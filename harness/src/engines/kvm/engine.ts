@@ -40,8 +40,8 @@ import { planCase, supportsAccesses, supportsPair, supportsProposal, type VmPlan
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1500;
-/** Part that is kept for starting the VM process and for its report. */
-const START_RESERVE_MS = 700;
+/** Part that is kept for the VM process's report. */
+const REPORT_RESERVE_MS = 700;
 /** How long a guest may run: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
 
@@ -259,7 +259,8 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
   const plan = planCase(scenario, proposal, {
     filePath: stage.filePath,
     sourceDirectory: stage.sourceDirectory,
-    lifeMs: Math.max(1, Math.min(LIFE_MS, boundMs - stage.nowMs() - START_RESERVE_MS)),
+    lifeMs: LIFE_MS,
+    latestEndMs: monotonicMs() + boundMs - stage.nowMs() - REPORT_RESERVE_MS,
   });
   const vm = new VmProcess(scenario, stage, plan, context.directory);
   const stopListening = onAbort(context.signal, () => void vm.kill());

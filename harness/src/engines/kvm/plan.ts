@@ -58,6 +58,8 @@ export type VmPlan = {
   readonly stuckIsAwaited: boolean;
   /** The guest may run no longer than this. */
   readonly lifeMs: number;
+  /** Nor beyond this moment (`monotonicMs`), however late it was started. */
+  readonly latestEndMs: number;
 };
 
 const yes: Support = { kind: "yes" };
@@ -146,7 +148,7 @@ export function supportsAccesses(scenario: Scenario, features: CpuFeatures): Sup
 export function planCase(
   scenario: Scenario,
   proposal: Proposal,
-  place: { readonly filePath: string; readonly sourceDirectory: string; readonly lifeMs: number },
+  place: Pick<VmPlan, "filePath" | "sourceDirectory" | "lifeMs" | "latestEndMs">,
 ): VmPlan {
   const signals = signalNames(scenario);
   const mappings = mappingsOf(scenario);

@@ -141,7 +141,7 @@ describe.skipIf(available.kind === "no")(`the kvm engine${note}`, () => {
     const directory = mkdtempSync(join(realpathSync(tmpdir()), "daxfault-"));
     const result = await kvmEngine.run(scenarioWith({ actors }), proposalOf("efault-exit"), {
       directory,
-      timeoutMs: 3000,
+      timeoutMs: 5000,
       signal: new AbortController().signal,
     });
     rmSync(directory, { recursive: true });
