@@ -1,7 +1,8 @@
 /**
  * `suites-main [--transport T]... [--folder DIR] [--pjdfstest CHECKOUT] [--suite NAME]...`: runs every outside suite in
  * a folder and on mounts of folders beside it, and prints the differences.
- * Exit codes: 0 none that are not known; 1 some, or a known one that has gone; 2 nothing could be compared; 64 usage.
+ * Exit codes: 0 none that are not known; 1 some, or a known one that has gone; 2 nothing could be compared, or
+ * it was stopped; 64 usage.
  */
 import { spawn } from "node:child_process";
 import { accessSync, constants, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -12,7 +13,7 @@ import { parseArgs } from "node:util";
 import { compiledEntry, mountOf } from "../../sys/src/index.ts";
 import { detach } from "./serve/mount-point.ts";
 import { type Comparison, compare, type Erratum, unmatched } from "./suites/compare.ts";
-import { placeFor, type Suite, suites } from "./suites/suites.ts";
+import { runSuite, type Suite, suites } from "./suites/suites.ts";
 
 const TRANSPORTS = ["devfuse", "libfuse"] as const;
 type Transport = (typeof TRANSPORTS)[number];
@@ -71,9 +72,10 @@ type Job = {
   readonly transports: readonly Transport[];
   readonly chosen: readonly Suite[];
   readonly errata: readonly Erratum[];
+  readonly signal: AbortSignal;
 };
 
-async function compareAll({ base, transports, chosen, errata }: Job): Promise<readonly Comparison[]> {
+async function compareAll({ base, transports, chosen, errata, signal }: Job): Promise<readonly Comparison[]> {
   const plain = join(base, "folder");
   mkdirSync(plain);
   const servers = new Map<Transport, Mounted>();
@@ -93,7 +95,7 @@ async function compareAll({ base, transports, chosen, errata }: Job): Promise<re
       const run = async (where: string, folder: string): Promise<readonly string[]> => {
         const beside = join(base, `${where}-beside`);
         mkdirSync(beside, { recursive: true });
-        return await suite.run(placeFor(suite, folder, beside));
+        return await runSuite(suite, { folder, beside, signal });
       };
       const underneath = await run("folder", plain);
       for (const [transport, { folder }] of servers) {
@@ -126,14 +128,20 @@ async function main(): Promise<number> {
     return 64;
   }
   const { errata } = JSON.parse(readFileSync(ERRATA, "utf8")) as { errata: readonly Erratum[] };
+  const abort = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => abort.abort());
   const base = mkdtempSync(join(values.folder, "daxfault-suites-"));
   console.log(`sources on ${mountOf(base)?.type ?? "unknown"}`);
   try {
-    const comparisons = await compareAll({ base, transports, chosen, errata });
+    const comparisons = await compareAll({ base, transports, chosen, errata, signal: abort.signal });
     const gone = unmatched(comparisons, errata);
     for (const id of gone) console.log(`NO LONGER SEEN: ${id}; take it out of fixtures/fs-errata.json`);
     if (comparisons.length === 0) return 2;
     return gone.length > 0 || comparisons.some(({ differences }) => differences.length > 0) ? 1 : 0;
+  } catch (error) {
+    if (!abort.signal.aborted) throw error;
+    console.log("stopped; nothing was left mounted");
+    return 2;
   } finally {
     rmSync(base, { recursive: true, force: true });
   }

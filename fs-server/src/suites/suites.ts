@@ -16,6 +16,8 @@ export type Place = {
   readonly folder: string;
   /** Empty, on the file system underneath. */
   readonly beside: string;
+  /** Ends what runs. */
+  readonly signal: AbortSignal;
 };
 
 export type Suite = {
@@ -26,13 +28,15 @@ export type Suite = {
   run(place: Place): Promise<readonly string[]>;
 };
 
+type Where = { readonly cwd: string; readonly signal: AbortSignal };
+
 type Result = { readonly code: number | string; readonly output: string };
 
 /** Runs a program to its end. Its failure is a result; that it cannot be started, too. */
-async function command(program: string, args: readonly string[], cwd: string): Promise<Result> {
+async function command(program: string, args: readonly string[], where: Where): Promise<Result> {
   return await new Promise((done) => {
     const options = {
-      cwd,
+      ...where,
       timeout: COMMAND_TIMEOUT_MS,
       killSignal: "SIGKILL" as const,
       maxBuffer: OUTPUT_MAX_BYTES,
@@ -46,9 +50,9 @@ async function command(program: string, args: readonly string[], cwd: string): P
 }
 
 /** A command that must succeed; the complaint names its last words. */
-async function complaint(title: string, args: readonly string[], cwd: string): Promise<readonly string[]> {
+async function complaint(title: string, args: readonly string[], where: Where): Promise<readonly string[]> {
   const [program = "", ...rest] = args;
-  const { code, output } = await command(program, rest, cwd);
+  const { code, output } = await command(program, rest, where);
   if (code === 0) return [];
   return [`${title}: ends with ${code}: ${output.trim().split("\n").at(-1) ?? ""}`];
 }
@@ -67,9 +71,10 @@ const FIO = ["--thread", "--verify=crc32c", "--verify_fatal=1", "--fallocate=non
 const fio: Suite = {
   name: "fio --verify",
   needs: ["fio"],
-  run: async ({ folder }) => {
+  run: async ({ folder, signal }) => {
+    const where = { cwd: folder, signal };
     const job = (name: string, ...more: string[]): Promise<readonly string[]> =>
-      complaint(name, ["fio", `--name=${name}`, `--directory=${folder}`, ...FIO, ...more], folder);
+      complaint(name, ["fio", `--name=${name}`, `--directory=${folder}`, ...FIO, ...more], where);
     return [
       ...(await job("mixed", "--rw=randrw", "--size=16m", "--bsrange=512-128k", "--ioengine=psync")),
       ...(await job("mapped", "--rw=randwrite", "--size=8m", "--bs=4k", "--ioengine=mmap")),
@@ -82,7 +87,7 @@ const fio: Suite = {
 const git: Suite = {
   name: "git and make",
   needs: ["git", "make", "gcc"],
-  run: async ({ folder, beside }) => {
+  run: async ({ folder, beside, signal }) => {
     const origin = join(beside, "origin");
     await makeRepository(origin);
     const clone = join(folder, "clone");
@@ -99,7 +104,8 @@ const git: Suite = {
       ["same", ["git", "diff", "--exit-code", "--stat", "HEAD"], clone],
     ];
     const complaints: string[] = [];
-    for (const [title, args, cwd] of steps) complaints.push(...(await complaint(title, args, cwd)));
+    for (const [title, args, cwd] of steps)
+      complaints.push(...(await complaint(title, args, { cwd, signal })));
     return complaints;
   },
 };
@@ -109,17 +115,18 @@ const ARCHIVE = ["-aHAXS", "--numeric-ids"];
 const rsync: Suite = {
   name: "rsync there and back",
   needs: ["rsync"],
-  run: async ({ folder, beside }) => {
+  run: async ({ folder, beside, signal }) => {
+    const where = { cwd: beside, signal };
     const [tree, back] = [join(beside, "tree"), join(beside, "back")];
     makeTree(tree);
     const there = join(folder, "there");
     const complaints = [
-      ...(await complaint("there", ["rsync", ...ARCHIVE, `${tree}/`, `${there}/`], beside)),
-      ...(await complaint("back", ["rsync", ...ARCHIVE, `${there}/`, `${back}/`], beside)),
+      ...(await complaint("there", ["rsync", ...ARCHIVE, `${tree}/`, `${there}/`], where)),
+      ...(await complaint("back", ["rsync", ...ARCHIVE, `${there}/`, `${back}/`], where)),
     ];
     for (const copy of [there, back]) {
       const compare = ["-n", "--checksum", "--delete", "--itemize-changes", `${tree}/`, `${copy}/`];
-      const { output } = await command("rsync", [...ARCHIVE, ...compare], beside);
+      const { output } = await command("rsync", [...ARCHIVE, ...compare], where);
       const lines = output.split("\n").filter((line) => line.trim() !== "");
       complaints.push(...lines.map((line) => `${copy === there ? "there" : "back"}: ${line}`));
     }
@@ -139,12 +146,12 @@ const NOT_IMPLEMENTED = 4;
 const stress: Suite = {
   name: "stress-ng",
   needs: ["stress-ng"],
-  run: async ({ folder }) => {
+  run: async ({ folder, signal }) => {
     const complaints: string[] = [];
     for (const name of STRESSORS.split(" ")) {
       const args = [`--${name}`, "1", `--${name}-ops`, String(STRESSOR_OPERATIONS), "--verify"];
       const limits = ["--timeout", String(STRESSOR_SECONDS), "--temp-path", folder];
-      const { code, output } = await command("stress-ng", [...args, ...limits], folder);
+      const { code, output } = await command("stress-ng", [...args, ...limits], { cwd: folder, signal });
       if (code === 0) continue;
       const what = /^stress-ng: (?:fail|error): *\[\d+\] (.*)$/m.exec(output)?.[1] ?? "";
       const words = code === NOT_IMPLEMENTED ? "not implemented" : `ends with ${code}: ${what}`;
@@ -159,8 +166,8 @@ function pjdfstest(checkout: string): Suite {
   return {
     name: "pjdfstest",
     needs: ["prove"],
-    run: async ({ folder }) => {
-      const { output } = await command("prove", ["-rv", join(checkout, "tests")], folder);
+    run: async ({ folder, signal }) => {
+      const { output } = await command("prove", ["-rv", join(checkout, "tests")], { cwd: folder, signal });
       const complaints: string[] = [];
       let file = "";
       let subtests = 0;
@@ -182,11 +189,15 @@ export function suites(pjdfstestCheckout: string | null): readonly Suite[] {
   return pjdfstestCheckout === null ? always : [...always, pjdfstest(pjdfstestCheckout)];
 }
 
-/** Makes the two folders of a suite below existing ones. */
-export function placeFor(suite: Suite, folder: string, beside: string): Place {
+/** The suite in two fresh folders below existing ones. */
+export async function runSuite(suite: Suite, below: Place): Promise<readonly string[]> {
+  const { signal } = below;
+  signal.throwIfAborted();
   const label = suite.name.replaceAll(/\W+/g, "-");
-  const place = { folder: join(folder, label), beside: join(beside, label) };
+  const place = { folder: join(below.folder, label), beside: join(below.beside, label), signal };
   mkdirSync(place.folder);
   mkdirSync(place.beside);
-  return place;
+  const complaints = await suite.run(place);
+  signal.throwIfAborted();
+  return complaints;
 }
