@@ -5,10 +5,13 @@
 import { writeFileSync } from "node:fs";
 import { type Recorded, readRecorded } from "./compare.ts";
 
+/** What was seen, without what was thought of it. */
+export type Observed = Omit<Recorded, "goneErratum">;
+
 /** Identity and words; a case that ended in two ways is there twice. */
-export function distinct(recorded: readonly Recorded[]): readonly Recorded[] {
-  const found = new Map(recorded.map((one) => [JSON.stringify(one), one]));
-  return [...found.values()];
+export function distinct(recorded: readonly Recorded[]): readonly Observed[] {
+  const found = recorded.map(({ goneErratum: _goneErratum, ...observed }) => observed);
+  return [...new Map(found.map((one) => [JSON.stringify(one), one])).values()];
 }
 
 function main([output, about, ...runs]: readonly string[]): void {
