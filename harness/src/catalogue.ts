@@ -4,6 +4,7 @@
  */
 import { existsSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { executingEngine } from "./engine.ts";
 import { type Expectation, Kinds, loadKinds } from "./kinds.ts";
 import { type Proposal, proposals as presets } from "./proposal.ts";
 import { loadProposals } from "./proposal-file.ts";
@@ -103,7 +104,11 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
     expectationOf({ scenario, proposal, engine }) {
       // The project's expectations are about its scenarios and proposals only, whatever others are called.
       const isOurs = hashes.get(scenario.id) === scenario.hash && isPreset(proposal);
-      return (isOurs ? kinds : ownKinds).find({ scenario: scenario.id, proposal: proposal.id, engine });
+      return (isOurs ? kinds : ownKinds).find({
+        scenario: scenario.id,
+        proposal: proposal.id,
+        engine: executingEngine(engine, proposal),
+      });
     },
   };
 }

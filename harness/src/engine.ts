@@ -2,7 +2,14 @@
  * The engine port: who executes a case. An adapter interprets the scenario's steps in its own way and returns
  * evidence; it never says "pass". `checkedEngine` wraps every adapter and lists all breaches of this contract.
  */
-import type { Attestation, EngineName, RunResult, TraceEvent } from "./evidence.ts";
+import {
+  type Attestation,
+  type EngineName,
+  isKernelEngine,
+  type LocalEngineName,
+  type RunResult,
+  type TraceEvent,
+} from "./evidence.ts";
 import type { Proposal } from "./proposal.ts";
 import type { Scenario } from "./scenario/scenario.ts";
 
@@ -11,6 +18,12 @@ export type Case = {
   readonly proposal: Proposal;
   readonly engine: EngineName;
 };
+
+/** Which engine executes the case itself: inside a booted kernel it is the one that the proposal is for. */
+export function executingEngine(engine: EngineName, proposal: Proposal): LocalEngineName {
+  if (!isKernelEngine(engine)) return engine;
+  return proposal.kvm === "none" ? "process" : "kvm";
+}
 
 /** yes, or no with one sentence why and, where something can be done, what. */
 export type Support =
@@ -27,19 +40,36 @@ export type CaseContext = {
   readonly signal: AbortSignal;
   /** Told of events while they happen, as far as the engine sees them then; the evidence has all of them. */
   readonly onEvent?: (event: TraceEvent) => void;
+  /** How many times slower than on a real machine things may be (emulation): an engine's own limits are multiplied by it. */
+  readonly slowness: number;
+};
+
+/** What a run gives an engine as a whole. */
+export type OpenContext = {
+  /** A folder inside the run's. */
+  readonly directory: string;
+  readonly signal: AbortSignal;
 };
 
 export interface Engine {
   readonly name: EngineName;
+  /** How it is asked for on the command line; left out: `--engine NAME`. */
+  readonly option?: string;
   /** One line for `daxfault list engines`. */
   describe(): string;
   /** Can this machine run it at all? Detects features, never versions. */
   available(): Promise<Support>;
   /** Can it run this case? Pure. */
   supports(scenario: Scenario, proposal: Proposal): Support;
-  /** What will run the cases; printed before the first one. Each evidence carries its own, taken where it ran. */
-  attest(): Promise<Attestation>;
-  open(): Promise<void>;
+  /** Before its first case. Does not reject for what cannot be had: its cases then say so. */
+  open(context: OpenContext): Promise<void>;
+  /**
+   * What will run the cases; asked after `open`, printed before the first one. null if it could not be opened.
+   * Each evidence carries its own, taken where it ran.
+   */
+  attest(): Promise<Attestation | null>;
+  /** How much slower than a real machine it is: 1, or more under emulation. */
+  slowness(): number;
   /** Never rejects for what a case does (hang, crash, signal): those are observations. */
   run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult>;
   close(): Promise<void>;

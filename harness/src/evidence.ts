@@ -4,7 +4,15 @@
  */
 import type { Access, Bystander, EventKind, GuestKernel, HostStep, Vmm } from "./vocabulary.ts";
 
-export type EngineName = "model" | "process" | "kvm";
+/** The engines that run a case themselves. */
+export type LocalEngineName = "model" | "process" | "kvm";
+/** `kernel:SPEC`: one of them, inside a VM that has booted that kernel. */
+export type KernelEngineName = `kernel:${string}`;
+export type EngineName = LocalEngineName | KernelEngineName;
+
+export function isKernelEngine(name: string): name is KernelEngineName {
+  return name.startsWith("kernel:");
+}
 
 /** How much of what could have happened was looked at. Only `exhaustive` may say "never" or "always". */
 export type Exhaustiveness =
@@ -17,11 +25,14 @@ export type Exhaustiveness =
  * evidence from the wrong engine proves nothing.
  */
 export type Attestation = {
-  readonly engine: EngineName;
+  /** The engine that ran the case itself, also inside a VM. */
+  readonly engine: LocalEngineName;
   /** uname -r of the kernel that ran the case. */
   readonly kernel: string;
   /** Module behind /dev/kvm: kvm_intel, kvm_amd, kvm_pvm ..; null for engines without KVM. */
   readonly kvmBackend: string | null;
+  /** Parameters of the KVM modules: `kvm_amd.npt` -> `Y` (/sys/module/MODULE/parameters). Empty without KVM. */
+  readonly kvmParameters: Readonly<Record<string, string>>;
   /** KVM capabilities by name with KVM_CHECK_EXTENSION's answer. Empty without KVM. */
   readonly capabilities: Readonly<Record<string, number>>;
   /** As created: is the local APIC in the kernel? null without KVM. */
@@ -33,6 +44,28 @@ export type Attestation = {
   readonly transport: "libfuse" | "devfuse" | null;
   /** Size of the DAX window in bytes, or null if the case has none. */
   readonly windowBytes: number | null;
+  /** The VM that the case ran inside of, on a kernel that was booted for it; null on the machine itself. */
+  readonly vm: KernelVmFacts | null;
+};
+
+/** A VM that booted a kernel under test: what was asked for from outside, what was found inside. */
+export type KernelVmFacts = {
+  /** What the user calls the kernel: the SPEC. */
+  readonly kernel: string;
+  /** The package and its version, or the path. */
+  readonly origin: string;
+  /** SHA-256 of the image. */
+  readonly imageSha256: string;
+  /** `uname -r` that the image must have; null where it does not tell. */
+  readonly imageRelease: string | null;
+  /** What this boot was given to be known by. */
+  readonly bootId: string;
+  /** /proc/cmdline, read inside. */
+  readonly commandLine: string;
+  readonly qemu: string;
+  readonly accelerator: "kvm" | "tcg";
+  readonly cpus: number;
+  readonly memoryMiB: number;
 };
 
 export type TraceEvent = {
@@ -79,4 +112,8 @@ export type Evidence = {
 export type RunResult =
   | { readonly kind: "evidence"; readonly evidence: Evidence }
   | { readonly kind: "timeout"; readonly message: string }
-  | { readonly kind: "engine-error"; readonly message: string };
+  | { readonly kind: "engine-error"; readonly message: string }
+  /** Known only where it was to run: that kernel or that machine cannot. */
+  | { readonly kind: "unsupported"; readonly message: string }
+  /** The kernel that ran the case died of it, or meanwhile: an observation of the gravest kind. */
+  | { readonly kind: "kernel-crash"; readonly message: string };

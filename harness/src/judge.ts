@@ -5,7 +5,14 @@
  * needs; then what was seen against what is expected. A counterexample (fail) stands even where a witness is missing;
  * a missing witness blocks every verdict that rests on the run having meant something (pass, xfail, xpass).
  */
-import type { Attestation, EngineName, Evidence, RunResult } from "./evidence.ts";
+import { executingEngine } from "./engine.ts";
+import {
+  type Attestation,
+  type EngineName,
+  type Evidence,
+  isKernelEngine,
+  type RunResult,
+} from "./evidence.ts";
 import { matchesGlob } from "./glob.ts";
 import { type Erratum, type Expectation, isAbout, type Outcome } from "./kinds.ts";
 import type { Proposal } from "./proposal.ts";
@@ -38,14 +45,30 @@ function isWord(text: string, word: string): boolean {
   return word.split("|").some((one) => text === one || text.split("(")[0] === one);
 }
 
+/** In what the VM differs from the one that was asked for: another kernel, another boot, or none at all. */
+function vmProblems(asked: EngineName, { vm, kernel }: Attestation): readonly string[] {
+  if (!isKernelEngine(asked)) return vm === null ? [] : [`ran inside a VM with kernel ${vm.kernel}`];
+  if (vm === null) return [`ran on kernel ${kernel} of the machine itself, not in a VM`];
+  const problems: string[] = [];
+  if (asked !== `kernel:${vm.kernel}`) problems.push(`ran on kernel ${vm.kernel}, not ${asked}`);
+  if (vm.imageRelease !== null && vm.imageRelease !== kernel) {
+    problems.push(`the kernel says that it is ${kernel}, its image is of ${vm.imageRelease}`);
+  }
+  if (!vm.commandLine.split(" ").some((word) => word.endsWith(`=${vm.bootId}`))) {
+    problems.push(`the kernel's command line is not the one of this boot: ${vm.commandLine}`);
+  }
+  return problems;
+}
+
 /** Everything in which the attestation differs from what was asked for. */
 function attestationProblems(
   scenario: Scenario,
   proposal: Proposal,
-  engine: EngineName,
+  asked: EngineName,
   attestation: Attestation,
 ) {
-  const problems: string[] = [];
+  const engine = executingEngine(asked, proposal);
+  const problems: string[] = [...vmProblems(asked, attestation)];
   if (attestation.engine !== engine) problems.push(`ran on engine ${attestation.engine}, not ${engine}`);
   if (BigInt(attestation.pageSize) !== PAGE_BYTES) {
     problems.push(`page size ${attestation.pageSize}, not ${PAGE_BYTES}, which the offsets are written for`);
@@ -182,7 +205,7 @@ function isInForce(erratum: Erratum, { kvmBackend, kernel }: Attestation): boole
 function compare(input: JudgeInput, expectation: Expectation, evidence: Evidence): Verdict {
   const { scenario, proposal, engine } = input;
   const main = deviations(scenario, expectation.outcome, evidence);
-  const name = { scenario: scenario.id, proposal: proposal.id, engine };
+  const name = { scenario: scenario.id, proposal: proposal.id, engine: executingEngine(engine, proposal) };
   const inForce = input.errata.filter(
     (erratum) => isAbout(erratum, name) && isInForce(erratum, evidence.attestation),
   );
@@ -232,6 +255,10 @@ export function judge(input: JudgeInput): Verdict {
       return { kind: "inconclusive", cause: "timeout", reason: result.message };
     case "engine-error":
       return { kind: "inconclusive", cause: "engine-error", reason: result.message };
+    case "unsupported":
+      return { kind: "skip", reason: result.message };
+    case "kernel-crash":
+      return { kind: "fail", reason: result.message };
     case "evidence":
       return judgeEvidence(input, result.evidence);
   }

@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import type { EngineName } from "./evidence.ts";
+import type { LocalEngineName } from "./evidence.ts";
 import { matchesGlob, specificity } from "./glob.ts";
 import { readJsonSource } from "./json-source.ts";
 import { packagePath } from "./paths.ts";
@@ -101,7 +101,7 @@ export type Erratum = {
   readonly when: { readonly kvmBackend?: string | undefined; readonly kernel?: string | undefined };
   readonly scenarios: readonly string[];
   readonly proposals: readonly string[];
-  readonly engine: EngineName;
+  readonly engine: LocalEngineName;
   /** What is seen instead: any of these. */
   readonly outcomes: readonly Outcome[];
   readonly link: string;
@@ -119,12 +119,16 @@ export type DocumentedCell = {
 type Rule = {
   readonly scenarios: readonly string[];
   readonly proposals: readonly string[];
-  readonly engine: EngineName;
+  readonly engine: LocalEngineName;
   readonly expectation: Expectation;
 };
 
-/** Which case is asked about. */
-export type CaseName = { readonly scenario: string; readonly proposal: string; readonly engine: EngineName };
+/** Which case is asked about, by the engine that executes it. */
+export type CaseName = {
+  readonly scenario: string;
+  readonly proposal: string;
+  readonly engine: LocalEngineName;
+};
 
 export class KindsError extends Error {
   override readonly name = "KindsError";

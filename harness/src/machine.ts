@@ -4,7 +4,7 @@
  * simulate their absence.
  */
 import { execFileSync } from "node:child_process";
-import { accessSync, constants, existsSync, readdirSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { arch, release } from "node:os";
 import { mountOf, PAGE_SIZE } from "../../sys/src/index.ts";
@@ -35,6 +35,8 @@ export type Machine = {
   readonly pageSize: number;
   /** Module behind /dev/kvm: kvm_intel, kvm_amd, kvm_pvm; null if none is loaded. */
   readonly kvmBackend: string | null;
+  /** Parameters of all KVM modules: `kvm_amd.npt` -> `Y`. */
+  readonly kvmParameters: Readonly<Record<string, string>>;
   /** Where run folders lie, and on what file system. */
   readonly runDirectory: { readonly path: string; readonly fileSystem: string };
   readonly features: Readonly<Record<FeatureName, Feature>>;
@@ -80,6 +82,24 @@ function readBackend(): string | null {
   if (isSet("DAXFAULT_NO_KVM") || !existsSync("/sys/module")) return null;
   const modules = readdirSync("/sys/module").filter((name) => /^kvm_(?!mmu)/.test(name));
   return modules.sort()[0] ?? null;
+}
+
+/** Parameters of kvm, kvm_amd ..; those that may not be read are left out. */
+function readKvmParameters(): Record<string, string> {
+  const parameters: Record<string, string> = {};
+  if (isSet("DAXFAULT_NO_KVM") || !existsSync("/sys/module")) return parameters;
+  const modules = readdirSync("/sys/module").filter((name) => /^kvm(_|$)/.test(name));
+  for (const module of modules.sort()) {
+    const folder = `/sys/module/${module}/parameters`;
+    for (const name of existsSync(folder) ? readdirSync(folder).sort() : []) {
+      try {
+        parameters[`${module}.${name}`] = readFileSync(`${folder}/${name}`, "utf8").trim();
+      } catch {
+        // Write-only, or not for us.
+      }
+    }
+  }
+  return parameters;
 }
 
 function isCommand(name: string): boolean {
@@ -202,6 +222,7 @@ function inspect(): Machine {
     node: process.version,
     pageSize: PAGE_SIZE,
     kvmBackend: readBackend(),
+    kvmParameters: readKvmParameters(),
     runDirectory: {
       path: runDirectoryParent,
       fileSystem: mountOf(runDirectoryParent)?.type ?? "unknown",

@@ -73,7 +73,11 @@ export async function runCase(spec: CaseSpec): Promise<CaseResult> {
   let left: readonly string[] = [];
   const canRun = planned.support.kind === "yes";
   try {
-    if (canRun) await engine.open();
+    if (canRun)
+      await engine.open({
+        directory: directory.engineDirectory(),
+        signal: spec.signal ?? new AbortController().signal,
+      });
     const outcome = await runCases([planned], {
       engines: new Map([[spec.engine, engine]]),
       directory,

@@ -5,7 +5,7 @@ import type { Erratum, Expectation } from "../src/kinds.ts";
 import type { Scenario } from "../src/scenario/scenario.ts";
 import type { Verdict } from "../src/verdict.ts";
 import { proposalOf, scenarioWith } from "./support/cases.ts";
-import { type Changes, evidenceResult, expectationWith, place } from "./support/evidence.ts";
+import { type Changes, evidenceResult, expectationWith, place, vmFacts } from "./support/evidence.ts";
 
 type Input = {
   readonly scenario?: Partial<Scenario>;
@@ -117,6 +117,52 @@ describe("judge", () => {
       accesses: { "victim.load#1": "value(0x5)", "victim.last": "killed" },
     };
     expect(verdict({ expectation: expectationWith({ outcome }) }).kind).toBe("fail");
+  });
+});
+
+describe("evidence of a booted kernel", () => {
+  const engine = "kernel:debian:6.1";
+  const inside = { kernel: "6.1.0-56-amd64", vm: vmFacts };
+
+  it("is judged like any other", () => {
+    expect(verdict({ engine, evidence: { attestation: inside } }).kind).toBe("pass");
+    expect(verdict({ engine, evidence: { attestation: inside, ...loop } }).kind).toBe("fail");
+  });
+
+  it.each([
+    ["the machine itself", { ...inside, vm: null }, "of the machine itself, not in a VM"],
+    [
+      "another kernel that was asked for",
+      { ...inside, vm: { ...vmFacts, kernel: "debian:6.12" } },
+      "not kernel:debian:6.1",
+    ],
+    [
+      "another kernel than the image's",
+      { ...inside, kernel: "6.12.1" },
+      "is 6.12.1, its image is of 6.1.0-56-amd64",
+    ],
+    ["another boot", { ...inside, vm: { ...vmFacts, bootId: "b-2" } }, "not the one of this boot"],
+    ["another engine inside", { ...inside, engine: "process" }, "ran on engine process, not kvm"],
+  ] as const)("from %s proves nothing", (_what, attestation, message) => {
+    const result = verdict({ engine, evidence: { attestation } });
+    expect(result).toMatchObject({ kind: "inconclusive", cause: "wrong-engine" });
+    expect(result.reason).toContain(message);
+  });
+
+  it("is not taken for the machine's own", () => {
+    expect(verdict({ evidence: { attestation: inside } })).toMatchObject({ cause: "wrong-engine" });
+  });
+
+  it("that is only a crash of the kernel is a failure, and what it cannot run is skipped", () => {
+    const message = "the kernel died: Oops";
+    expect(verdict({ engine, result: { kind: "kernel-crash", message } })).toEqual({
+      kind: "fail",
+      reason: message,
+    });
+    expect(verdict({ engine, result: { kind: "unsupported", message } })).toEqual({
+      kind: "skip",
+      reason: message,
+    });
   });
 });
 

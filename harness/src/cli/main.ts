@@ -50,6 +50,11 @@ function addRun(program: Command): void {
     .argument("[SCENARIO...]", "ids, patterns or files; all if none is given")
     .option("-p, --proposal <P...>", "only these proposals (ids or patterns)")
     .option("-e, --engine <E...>", "only these engines")
+    .option(
+      "-k, --kernel <SPEC...>",
+      "inside a VM that boots this kernel: a path of a bzImage, debian:6.1, debian:backports, host",
+    )
+    .option("--modules <DIR>", "modules of kernels given as paths (lib/modules/RELEASE)")
     .option("--list", "say what would run, and run nothing")
     .option("--shard <I/N>", "only the I-th of N parts of the cases; daxfault report merges them")
     .option("--repeat <N>", "run each case N times and count its outcomes", "1")

@@ -14,7 +14,7 @@ import { openTrace, type TraceSession } from "../repro/tracefs.ts";
 import { type PlannedCase, plan } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
 import { exitCodes } from "../verdict.ts";
-import { makeRecorder, openEngines, runPlan, TIMEOUT_MAX_S } from "./run.ts";
+import { loadEngines, makeRecorder, runPlan, TIMEOUT_MAX_S } from "./run.ts";
 import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
 
@@ -146,7 +146,7 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
     );
   }
   const timeoutMs = 1000 * parseCount("--timeout", options.timeout, 1, TIMEOUT_MAX_S);
-  const engines = await openEngines(selection.engines);
+  const engines = await loadEngines(selection);
   const choice = chooseCase(plan(selection.scenarios, selection.proposals, engines), selection);
   const folder = openFolder(options, first.scenario.id);
   const style = styleFor(process.stdout);

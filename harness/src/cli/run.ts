@@ -1,13 +1,14 @@
 /** `daxfault run`: the main job. Plans, runs, judges, reports; leaves nothing behind, however it ends. */
 import type { Engine } from "../engine.ts";
-import { loadEngine } from "../engines/index.ts";
-import type { Attestation, EngineName, TraceEvent } from "../evidence.ts";
+import { loadEngine, loadKernelEngine } from "../engines/index.ts";
+import { type Attestation, type EngineName, isKernelEngine, type TraceEvent } from "../evidence.ts";
 import { loadDocumented, loadErrata } from "../kinds.ts";
 import { thisMachine } from "../machine.ts";
 import { version } from "../paths.ts";
 import { decodeRuns, type RecordedRun, type RunEnd } from "../report/decode.ts";
 import {
   caseRecord,
+  engineRecord,
   type JsonRecord,
   plannedRecord,
   proposalRecord,
@@ -19,10 +20,11 @@ import {
 import type { RunInfo } from "../report/records.ts";
 import { makeReport, type Report } from "../report/report.ts";
 import { type Style, styleFor } from "../report/style.ts";
-import { attestationText, caseTitle, reportText } from "../report/text.ts";
+import { attestationText, caseTitle, engineLines, reportText } from "../report/text.ts";
 import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
+import { type Lane, lanesOf } from "../run/lanes.ts";
 import { type EngineState, type PlannedCase, plan, type Shard, shardOf } from "../run/plan.ts";
-import { type RunOutcome, runCases } from "../run/runner.ts";
+import { type CaseResult, type RunOutcome, runCases } from "../run/runner.ts";
 import { exitCodes } from "../verdict.ts";
 import { type JsonOutput, openJson, openProgress, openReports, type ReportOptions } from "./output.ts";
 import { makeSelection, parseShard, type Selection, type SelectionOptions } from "./selection.ts";
@@ -58,10 +60,18 @@ function makeLimits(options: RunCommandOptions): Limits {
   };
 }
 
-export async function openEngines(names: readonly EngineName[]): Promise<readonly EngineState[]> {
+export async function loadEngines({
+  engines,
+  kernels,
+  modulesDirectory,
+}: Selection): Promise<readonly EngineState[]> {
+  const own = engines.map((name) => loadEngine(name));
+  const booted = kernels.map((spec) =>
+    loadKernelEngine({ spec, modulesDirectory: spec.kind === "file" ? modulesDirectory : null }),
+  );
   return Promise.all(
-    names.map(async (name) => {
-      const engine = await loadEngine(name);
+    [...own, ...booted].map(async (loading) => {
+      const engine = await loading;
       return { engine, available: await engine.available() };
     }),
   );
@@ -118,7 +128,12 @@ async function infoOf(
 ): Promise<RunInfo> {
   const used = new Set(cases.filter(({ support }) => support.kind === "yes").map(({ engine }) => engine));
   const attestations: Attestation[] = [];
-  for (const { engine } of engines) if (used.has(engine.name)) attestations.push(await engine.attest());
+  for (const { engine } of engines) {
+    // A kernel is attested when it is up.
+    if (!used.has(engine.name) || isKernelEngine(engine.name)) continue;
+    const attestation = await engine.attest();
+    if (attestation !== null) attestations.push(attestation);
+  }
   const machine = thisMachine();
   return {
     version: version(),
@@ -150,38 +165,64 @@ export type RunPlan = {
   readonly limits: Limits;
 };
 
-/** Runs the cases in a directory that goes away afterwards. */
+/** Opens the engines of a lane; says and records which kernel has come up. */
+async function openLane(
+  { engines }: Lane,
+  directory: RunDirectory,
+  signal: AbortSignal,
+  { recorder, print }: RunOutput,
+): Promise<void> {
+  for (const engine of engines) {
+    const beganMs = performance.now();
+    await engine.open({ directory: directory.engineDirectory(), signal });
+    if (!isKernelEngine(engine.name)) continue;
+    const attestation = await engine.attest();
+    const openedMs = performance.now() - beganMs;
+    recorder.write(engineRecord({ name: engine.name, attestation, openedMs }));
+    if (attestation === null) continue;
+    print(`${engineLines(attestation).join("\n")}, up in ${(openedMs / 1000).toFixed(1)} s\n`);
+  }
+}
+
+/** Runs the cases in a directory that goes away afterwards, lane by lane. */
 async function execute(
   { cases, engines, selection, limits }: RunPlan,
   directory: RunDirectory,
   signal: AbortSignal,
-  { recorder, onEvent }: RunOutput,
+  output: RunOutput,
 ): Promise<RunOutcome> {
-  const usable = new Map<EngineName, Engine>();
-  for (const { engine, available } of engines) if (available.kind === "yes") usable.set(engine.name, engine);
-  for (const engine of usable.values()) await engine.open();
   const progress = openProgress(cases.length);
-  try {
-    return await runCases(cases, {
-      engines: usable,
-      directory,
-      jobs: limits.jobs,
-      timeoutMs: limits.timeoutMs,
-      repeat: limits.repeat,
-      signal,
-      expectationOf: (planned) => selection.catalogue.expectationOf(planned),
-      errata: loadErrata(),
-      ...(onEvent === undefined ? {} : { onEvent }),
-      onStart: (planned) => progress.start(caseTitle({ planned })),
-      onEnd: (result) => {
-        recorder.write(caseRecord(result));
-        progress.end(caseTitle(result));
-      },
-    });
-  } finally {
-    progress.clear();
-    for (const engine of usable.values()) await engine.close();
+  const results: CaseResult[] = [];
+  const defects: string[] = [];
+  for (const lane of lanesOf(cases, engines)) {
+    if (signal.aborted) break;
+    try {
+      await openLane(lane, directory, signal, output);
+      const outcome = await runCases(lane.cases, {
+        engines: new Map(lane.engines.map((engine): [EngineName, Engine] => [engine.name, engine])),
+        directory,
+        jobs: limits.jobs,
+        timeoutMs: limits.timeoutMs,
+        repeat: limits.repeat,
+        firstIndex: results.length,
+        signal,
+        expectationOf: (planned) => selection.catalogue.expectationOf(planned),
+        errata: loadErrata(),
+        ...(output.onEvent === undefined ? {} : { onEvent: output.onEvent }),
+        onStart: (planned) => progress.start(caseTitle({ planned })),
+        onEnd: (result) => {
+          output.recorder.write(caseRecord(result));
+          progress.end(caseTitle(result));
+        },
+      });
+      results.push(...outcome.results);
+      defects.push(...outcome.defects);
+    } finally {
+      progress.clear();
+      for (const engine of lane.engines) await engine.close();
+    }
   }
+  return { results, defects, interrupted: signal.aborted };
 }
 
 /** The report of what was recorded, by the way that `daxfault report` goes. */
@@ -256,7 +297,7 @@ function listCases(cases: readonly PlannedCase[], jsonTarget: string | undefined
 export async function run(names: readonly string[], options: RunCommandOptions): Promise<number> {
   const selection = makeSelection(names, options);
   const limits = makeLimits(options);
-  const engines = await openEngines(selection.engines);
+  const engines = await loadEngines(selection);
   const all = plan(selection.scenarios, selection.proposals, engines);
   const cases = shardOf(all, limits.shard);
   if (cases.length === 0) {

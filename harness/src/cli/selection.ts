@@ -1,7 +1,8 @@
 /** What of the catalogue a command line asks for. Everything is checked here, before anything runs. */
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../catalogue.ts";
 import { engineNames } from "../engines/index.ts";
-import type { EngineName } from "../evidence.ts";
+import type { LocalEngineName } from "../evidence.ts";
+import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { KindsError } from "../kinds.ts";
 import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
 import { ScenarioError } from "../scenario/problem.ts";
@@ -16,13 +17,18 @@ export type SourceOptions = {
 export type SelectionOptions = SourceOptions & {
   readonly proposal?: readonly string[];
   readonly engine?: readonly string[];
+  readonly kernel?: readonly string[];
+  readonly modules?: string;
 };
 
 export type Selection = {
   readonly catalogue: Catalogue;
   readonly scenarios: readonly NamedScenario[];
   readonly proposals: readonly NamedProposal[];
-  readonly engines: readonly EngineName[];
+  readonly engines: readonly LocalEngineName[];
+  readonly kernels: readonly KernelSpec[];
+  /** Where the modules of kernels in files are. */
+  readonly modulesDirectory: string | null;
 };
 
 /** The catalogue with the user's folders; what is wrong with them is a usage error. */
@@ -60,6 +66,30 @@ function selectScenarios(catalogue: Catalogue, names: readonly string[]): readon
   return chosen;
 }
 
+const KERNEL_PREFIX = "kernel:";
+
+/** The kernels asked for, by `--kernel SPEC` or `--engine kernel:SPEC`, each once. */
+function selectKernels(options: SelectionOptions): readonly KernelSpec[] {
+  const engines = (options.engine ?? []).filter((name) => name.startsWith(KERNEL_PREFIX));
+  const texts = [...(options.kernel ?? []), ...engines.map((name) => name.slice(KERNEL_PREFIX.length))];
+  return [...new Set(texts)].map((text) => {
+    const spec = parseKernelSpec(text);
+    if (spec.kind === "problem") throw new UsageError(spec.message);
+    return spec;
+  });
+}
+
+/** The machine's own engines: those named, else all of them, unless kernels were asked for. */
+function selectEngines(
+  options: SelectionOptions,
+  kernels: readonly KernelSpec[],
+): readonly LocalEngineName[] {
+  const names = (options.engine ?? []).filter((name) => !name.startsWith(KERNEL_PREFIX));
+  if (names.length === 0 && kernels.length > 0) return [];
+  const known = engineNames.map((id) => ({ id }));
+  return select("engine", names, known).map(({ id }) => id);
+}
+
 /** Throws a UsageError for names that mean nothing, and for filters that leave nothing. */
 export function makeSelection(names: readonly string[], options: SelectionOptions): Selection {
   const catalogue = openCatalogue(options, names.filter(isScenarioFile));
@@ -69,11 +99,7 @@ export function makeSelection(names: readonly string[], options: SelectionOption
     options.proposal ?? [],
     catalogue.proposals.map((named) => ({ id: named.proposal.id, named })),
   ).map(({ named }) => named);
-  const engines = select(
-    "engine",
-    options.engine ?? [],
-    engineNames.map((id) => ({ id })),
-  );
+  const kernels = selectKernels(options);
   const isAbout = ({ scenario }: NamedScenario): boolean =>
     proposals.some(({ proposal }) => isAboutProposal(scenario, proposal));
   if (!scenarios.some(isAbout)) {
@@ -84,7 +110,14 @@ export function makeSelection(names: readonly string[], options: SelectionOption
           .join("; "),
     );
   }
-  return { catalogue, scenarios, proposals, engines: engines.map(({ id }) => id) };
+  return {
+    catalogue,
+    scenarios,
+    proposals,
+    engines: selectEngines(options, kernels),
+    kernels,
+    modulesDirectory: options.modules ?? null,
+  };
 }
 
 const SHARDS_MAX = 1000;

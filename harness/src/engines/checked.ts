@@ -102,11 +102,13 @@ async function runChecked(
 export function checkedEngine(engine: Engine): Engine {
   return {
     name: engine.name,
+    ...(engine.option === undefined ? {} : { option: engine.option }),
     describe: () => engine.describe(),
     available: () => engine.available(),
     supports: (scenario, proposal) => engine.supports(scenario, proposal),
     attest: () => engine.attest(),
-    open: () => engine.open(),
+    open: (context) => engine.open(context),
+    slowness: () => engine.slowness(),
     run: (scenario, proposal, context) => runChecked(engine, scenario, proposal, context),
     close: () => engine.close(),
   };

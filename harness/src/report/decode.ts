@@ -119,13 +119,20 @@ function decodeVerdict({ kind, cause, reason }: CaseRecord["verdict"]): Verdict 
 }
 
 function decodeCase(record: CaseRecord, scenario: Scenario, proposal: Proposal): CaseResult {
-  const { argument, engine, verdict } = record;
+  const { argument, engine, engineOption, verdict } = record;
   const support: PlannedCase["support"] =
     verdict.kind === "skip" && record.outcomes.length === 0
       ? { kind: "no", reason: verdict.reason, fix: record.fix }
       : { kind: "yes" };
   return {
-    planned: { scenario, argument, proposal, engine, support },
+    planned: {
+      scenario,
+      argument,
+      proposal,
+      engine,
+      support,
+      ...(engineOption === null ? {} : { engineOption }),
+    },
     verdict: decodeVerdict(verdict),
     result: decodeResult(record),
     expectation: record.expectation as Expectation | null,
@@ -185,6 +192,9 @@ export function decodeRuns(lines: readonly unknown[], source: string): readonly 
     const run = runs.at(-1);
     if (run === undefined) throw new RecordError(`${place}: ${record.type} before the line of type run`);
     try {
+      if (record.type === "engine" && record.attestation !== null) {
+        run.info = { ...run.info, attestations: [...run.info.attestations, record.attestation] };
+      }
       if (record.type === "proposal") run.proposals.set(record.id, toProposal(record));
       if (record.type === "scenario") defineScenario(record, run);
       if (record.type === "case") run.results.push(toCase(record, run));

@@ -3,7 +3,7 @@
  * Words in their text form, 64-bit numbers as "0x..". `daxfault schema` publishes `recordSchema`.
  */
 import { z } from "zod";
-import type { Evidence, TraceEvent } from "../evidence.ts";
+import type { Evidence, KernelEngineName, TraceEvent } from "../evidence.ts";
 import type { Proposal } from "../proposal.ts";
 import { type PlannedCase, replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
@@ -13,25 +13,42 @@ import type { Scenario } from "../scenario/scenario.ts";
 import { holdsWords, type ScoreCell } from "../scorecard.ts";
 import { type Counts, inconclusiveCauses, verdictKinds } from "../verdict.ts";
 import { accessText, eventKinds, type FaultPlace, hostStepText, type Vmm, vmmText } from "../vocabulary.ts";
-import type { RecordLine, RunInfo } from "./records.ts";
+import type { EngineOpened, RecordLine, RunInfo } from "./records.ts";
 
 /** One line. `type` is the first member. */
 export type JsonRecord = { readonly type: string; readonly [member: string]: unknown };
 
 const hexText = z.string().regex(/^0x[0-9a-f]+$/);
 const textByLabel = z.record(z.string(), z.record(z.string(), z.string()));
-const engineName = z.enum(["model", "process", "kvm"]);
+const localEngineName = z.enum(["model", "process", "kvm"]);
+const kernelEngineName: z.ZodType<KernelEngineName> = z.templateLiteral(["kernel:", z.string().min(1)]);
+const engineName = z.union([localEngineName, kernelEngineName]);
 
 const attestationShape = z.strictObject({
-  engine: engineName,
+  engine: localEngineName,
   kernel: z.string(),
   kvmBackend: z.string().nullable(),
+  kvmParameters: z.record(z.string(), z.string()),
   capabilities: z.record(z.string(), z.number()),
   lapic: z.enum(["user", "kernel"]).nullable(),
   apfEnabled: z.boolean().nullable(),
   pageSize: z.number(),
   transport: z.enum(["libfuse", "devfuse"]).nullable(),
   windowBytes: z.number().nullable(),
+  vm: z
+    .strictObject({
+      kernel: z.string(),
+      origin: z.string(),
+      imageSha256: z.string().regex(/^[0-9a-f]{64}$/),
+      imageRelease: z.string().nullable(),
+      bootId: z.string(),
+      commandLine: z.string(),
+      qemu: z.string(),
+      accelerator: z.enum(["kvm", "tcg"]),
+      cpus: z.number().int(),
+      memoryMiB: z.number().int(),
+    })
+    .nullable(),
 });
 
 const placeShape = z
@@ -61,6 +78,13 @@ const runShape = z.strictObject({
   repeat: z.number().int(),
   shard: z.strictObject({ index: z.number().int(), count: z.number().int() }).nullable(),
   attestations: z.array(attestationShape),
+});
+
+const engineShape = z.strictObject({
+  type: z.literal("engine"),
+  name: engineName,
+  attestation: attestationShape.nullable(),
+  openedMs: z.number(),
 });
 
 /** Cases name their scenario by id and hash, their proposal by id: these lines are what they name. */
@@ -111,7 +135,12 @@ const caseShape = z.strictObject({
     })
     .nullable(),
   /** Why there is no evidence although the case ran. */
-  failure: z.strictObject({ kind: z.enum(["timeout", "engine-error"]), message: z.string() }).nullable(),
+  failure: z
+    .strictObject({
+      kind: z.enum(["timeout", "engine-error", "unsupported", "kernel-crash"]),
+      message: z.string(),
+    })
+    .nullable(),
   /** For a skipped case: what would mend it. */
   fix: z.string().nullable(),
   outcomes: z.array(
@@ -153,6 +182,7 @@ const caseShape = z.strictObject({
   engineMs: z.number().nullable(),
   /** What names the scenario on the command line: its id, or a file. */
   argument: z.string(),
+  engineOption: z.string().nullable(),
   replay: z.string(),
 });
 
@@ -197,6 +227,7 @@ const plannedShape = z.strictObject({
 /** Any line of `daxfault run --json` and `daxfault report --json`. */
 export const recordSchema: z.ZodType<RecordLine> = z.discriminatedUnion("type", [
   runShape,
+  engineShape,
   scenarioShape,
   proposalShape,
   caseShape,
@@ -246,6 +277,11 @@ export function runRecord(run: RunInfo): JsonRecord {
   return { type: "run", ...run };
 }
 
+/** An engine that boots a kernel, once that was tried. */
+export function engineRecord(engine: EngineOpened): JsonRecord {
+  return { type: "engine", ...engine };
+}
+
 export function scenarioRecord(scenario: Scenario): JsonRecord {
   return { type: "scenario", id: scenario.id, hash: scenario.hash, source: scenarioSource(scenario) };
 }
@@ -283,6 +319,7 @@ export function caseRecord(one: CaseResult): JsonRecord {
     durationMs,
     engineMs: evidence?.durationMs ?? null,
     argument: planned.argument,
+    engineOption: planned.engineOption ?? null,
     replay: replayCommand(planned),
   };
 }

@@ -7,7 +7,7 @@ import { findingsOf } from "./findings.ts";
 import type { Report } from "./report.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "./story.ts";
 import { wrap } from "./style.ts";
-import { capabilityText, caseTitle, plural } from "./text.ts";
+import { capabilityText, caseTitle, engineLines, plural } from "./text.ts";
 
 const COLUMNS = 72;
 /** A list takes so many cases in full; the others are named. */
@@ -80,7 +80,11 @@ function machineLines({ runs }: Report): readonly string[] {
     `Linux ${info.kernel}, page size ${info.pageSize}, Node ${info.node}, files on ${info.fileSystem}`,
     ...info.attestations
       .filter(({ kvmBackend }) => kvmBackend !== null)
-      .map((attestation) => `${attestation.kvmBackend}: ${capabilityText(attestation)}`),
+      .flatMap((attestation) =>
+        attestation.vm === null
+          ? [`${attestation.kvmBackend}: ${capabilityText(attestation)}`]
+          : engineLines(attestation).map((line) => line.trim()),
+      ),
   ]);
 }
 

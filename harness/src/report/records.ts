@@ -1,5 +1,5 @@
 /** The lines of `run --json`, as read: one type a line, `type` first. `jsonl.ts` has their schema and writes them. */
-import type { Attestation, EngineName, Exhaustiveness } from "../evidence.ts";
+import type { Attestation, EngineName, Exhaustiveness, RunResult } from "../evidence.ts";
 import type { Counts, InconclusiveCause, VerdictKind } from "../verdict.ts";
 import type { EventKind } from "../vocabulary.ts";
 
@@ -20,6 +20,14 @@ export type RunInfo = {
   readonly repeat: number;
   readonly shard: { readonly index: number; readonly count: number } | null;
   readonly attestations: readonly Attestation[];
+};
+
+/** An engine that takes something to open: a kernel that was booted. */
+export type EngineOpened = {
+  readonly name: EngineName;
+  /** null: it could not be opened; its cases say why. */
+  readonly attestation: Attestation | null;
+  readonly openedMs: number;
 };
 
 export type ScenarioRecord = {
@@ -88,7 +96,10 @@ export type CaseRecord = {
     readonly defect: { readonly id: string; readonly text: string; readonly source: string } | null;
   } | null;
   /** Why there is no evidence although the case ran. */
-  readonly failure: { readonly kind: "timeout" | "engine-error"; readonly message: string } | null;
+  readonly failure: {
+    readonly kind: Exclude<RunResult["kind"], "evidence">;
+    readonly message: string;
+  } | null;
   /** For a skipped case: what would mend it. */
   readonly fix: string | null;
   readonly outcomes: readonly {
@@ -115,6 +126,8 @@ export type CaseRecord = {
   readonly engineMs: number | null;
   /** What names the scenario on the command line: its id, or a file. */
   readonly argument: string;
+  /** What names the engine there; null: `--engine NAME`. */
+  readonly engineOption: string | null;
   readonly replay: string;
 };
 
@@ -148,6 +161,7 @@ export type PlannedRecord = {
 
 export type RecordLine =
   | ({ readonly type: "run" } & RunInfo)
+  | ({ readonly type: "engine" } & EngineOpened)
   | ({ readonly type: "scenario" } & ScenarioRecord)
   | ({ readonly type: "proposal" } & ProposalRecord)
   | ({ readonly type: "case" } & CaseRecord)

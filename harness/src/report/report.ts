@@ -86,11 +86,13 @@ const engineOrder: readonly EngineName[] = ["model", "process", "kvm"];
 function inOrder(results: readonly CaseResult[], scenarioIds: readonly string[]): readonly CaseResult[] {
   const scenarios = [...new Set(scenarioIds)];
   const proposals = proposalsOf(results).map(({ id }) => id);
+  // The machine's own, then booted kernels as they come.
+  const engines = [...new Set([...engineOrder, ...results.map(({ planned }) => planned.engine)])];
   const rank = new Map(
     results.map((result) => {
       const { scenario, proposal, engine } = result.planned;
       const row = scenarios.indexOf(scenario.id) * proposals.length + proposals.indexOf(proposal.id);
-      return [result, row * engineOrder.length + engineOrder.indexOf(engine)];
+      return [result, row * engines.length + engines.indexOf(engine)];
     }),
   );
   return [...results].sort((a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0));

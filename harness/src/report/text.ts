@@ -40,11 +40,29 @@ export function attestationText(info: RunInfo, style: Style): string {
     `  files     ${info.runDirectory} on ${info.fileSystem}`,
   ];
   for (const attestation of info.attestations) {
-    const kvm =
-      attestation.kvmBackend === null ? "no VM" : `${attestation.kvmBackend} ${capabilityText(attestation)}`;
-    lines.push(`  ${attestation.engine.padEnd(9)} ${kvm}`);
+    lines.push(...engineLines(attestation));
   }
   return lines.join("\n");
+}
+
+/** Which of KVM's parameters decide how a fault is taken. */
+const parametersThatMatter = ["kvm_amd.npt", "kvm_intel.ept"];
+
+/** One engine, or one booted kernel. */
+export function engineLines(attestation: Attestation): readonly string[] {
+  const { kernel, kvmBackend, kvmParameters, vm } = attestation;
+  const paging = parametersThatMatter
+    .filter((name) => name in kvmParameters)
+    .map((name) => `${name.split(".")[1]}=${kvmParameters[name]} `);
+  const kvm =
+    kvmBackend === null ? "no VM" : `${kvmBackend} ${paging.join("")}${capabilityText(attestation)}`;
+  if (vm === null) return [`  ${attestation.engine.padEnd(9)} ${kvm}`];
+  const machine = `QEMU ${vm.qemu} with ${vm.accelerator}, ${vm.cpus} CPUs, ${vm.memoryMiB} MiB`;
+  return [
+    `  kernel    ${vm.kernel}: Linux ${kernel} (${vm.origin})`,
+    `            ${kvm}`,
+    `            in ${machine}`,
+  ];
 }
 
 /** The results of one scenario and proposal, usually one: another for each engine. */

@@ -13,6 +13,8 @@ export type RunDirectory = {
   readonly path: string;
   /** An empty folder for a case. */
   caseDirectory(name: string): string;
+  /** An empty folder for an engine as a whole. */
+  engineDirectory(): string;
   /** Ends and removes everything. Returns what is left, one sentence each: normally nothing. */
   close(): Promise<readonly string[]>;
 };
@@ -45,6 +47,7 @@ export function openRunDirectory(): RunDirectory {
       mkdirSync(directory);
       return directory;
     },
+    engineDirectory: () => mkdtempSync(join(path, "engine-")),
     async close() {
       const left = await sweep(path);
       const ended = new Promise<void>((resolve) => {

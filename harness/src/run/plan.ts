@@ -1,6 +1,6 @@
 /** Which cases a run has: scenario x proposal x engine, each with whether it can run here. */
 import type { Case, Engine, Support } from "../engine.ts";
-import type { EngineName } from "../evidence.ts";
+import { type EngineName, isKernelEngine } from "../evidence.ts";
 import type { Proposal } from "../proposal.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 
@@ -8,6 +8,8 @@ export type PlannedCase = Case & {
   readonly support: Support;
   /** What names scenario and proposal's source on the command line: an id or a file, and where ids come from. */
   readonly argument: string;
+  /** What names the engine there; left out: `--engine NAME`. */
+  readonly engineOption?: string;
 };
 
 /** A scenario and what names it on the command line. */
@@ -23,6 +25,7 @@ export type EngineState = { readonly engine: Engine; readonly available: Support
  * which runs everything.
  */
 function isFor(proposal: Proposal, engine: EngineName): boolean {
+  if (isKernelEngine(engine)) return proposal.kvm === "none" || proposal.kvm === "today";
   switch (engine) {
     case "model":
       return true;
@@ -56,7 +59,8 @@ export function plan(
         const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
         const list = isFor(proposal, engine.name) ? sensible : others;
         const words = option === "" ? argument : `${argument} ${option}`;
-        list.push({ scenario, argument: words, proposal, engine: engine.name, support });
+        const engineOption = engine.option === undefined ? {} : { engineOption: engine.option };
+        list.push({ scenario, argument: words, proposal, engine: engine.name, support, ...engineOption });
       }
     }
   }
@@ -78,6 +82,6 @@ export function shellWord(text: string): string {
 }
 
 /** The command that runs one case again. */
-export function replayCommand({ argument, proposal, engine }: PlannedCase): string {
-  return `daxfault run ${argument} --proposal ${proposal.id} --engine ${engine}`;
+export function replayCommand({ argument, proposal, engine, engineOption }: PlannedCase): string {
+  return `daxfault run ${argument} --proposal ${proposal.id} ${engineOption ?? `--engine ${engine}`}`;
 }

@@ -37,9 +37,12 @@ export type RunnerOptions = {
   readonly engines: ReadonlyMap<EngineName, Engine>;
   readonly directory: RunDirectory;
   readonly jobs: number;
+  /** Hard limit of a case on a real machine; where things are slower, so much longer. */
   readonly timeoutMs: number;
   /** How often each case is run. */
   readonly repeat: number;
+  /** Number of the first case, for its folder's name: 0 if left out. */
+  readonly firstIndex?: number;
   /** Ctrl-C: no new case is started, those under way are ended. */
   readonly signal: AbortSignal;
   readonly expectationOf: (planned: PlannedCase) => Expectation | null;
@@ -72,16 +75,19 @@ class Runner {
 
   /** Runs the engine and takes its word for the end only within the limit. */
   async #execute(planned: PlannedCase, directory: string): Promise<RunResult> {
-    const { engines, timeoutMs, signal, onEvent } = this.#options;
+    const { engines, signal, onEvent } = this.#options;
     const engine = engines.get(planned.engine);
     if (engine === undefined)
       return { kind: "engine-error", message: `engine ${planned.engine} is not loaded` };
+    const slowness = engine.slowness();
+    const timeoutMs = this.#options.timeoutMs * slowness;
     const ended = new AbortController();
     const limit = sleep(timeoutMs + OVERRUN_MS, null, { signal: ended.signal }).catch(() => null);
     const run = engine.run(planned.scenario, planned.proposal, {
       directory,
       timeoutMs,
       signal,
+      slowness,
       ...(onEvent === undefined ? {} : { onEvent }),
     });
     const result = await Promise.race([run, limit]);
@@ -107,9 +113,10 @@ class Runner {
       return { planned, verdict, result: null, expectation: null, outcomes: [], durationMs: 0 };
     }
     this.#options.onStart(planned, index);
+    const number = (this.#options.firstIndex ?? 0) + index;
     const runs: CaseResult[] = [];
     for (let run = 0; run < this.#options.repeat; run += 1) {
-      const result = await this.#runOnce(planned, `case-${index}-${run}`);
+      const result = await this.#runOnce(planned, `case-${number}-${run}`);
       if (result === null) return null;
       runs.push(result);
     }

@@ -4,7 +4,7 @@ import type { Evidence } from "../../src/evidence.ts";
 import { proposalOf, scenarioWith } from "../support/cases.ts";
 import { type Changes, evidenceResult, evidenceWith, scriptedEngine } from "../support/evidence.ts";
 
-const context = { directory: "/nowhere", timeoutMs: 1000, signal: new AbortController().signal };
+const context = { directory: "/nowhere", timeoutMs: 1000, signal: new AbortController().signal, slowness: 1 };
 const breaches = (changes: Changes) => breachesOf(scenarioWith({}), evidenceWith(changes));
 const loaded = { kind: "value", value: 1n } as const;
 

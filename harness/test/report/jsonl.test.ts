@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import {
   caseRecord,
+  engineRecord,
   type JsonRecord,
   recordSchema,
   runRecord,
@@ -12,7 +13,7 @@ import {
 } from "../../src/report/jsonl.ts";
 import { scorecard } from "../../src/scorecard.ts";
 import { countVerdicts } from "../../src/verdict.ts";
-import { evidenceWith, place } from "../support/evidence.ts";
+import { evidenceWith, place, vmFacts } from "../support/evidence.ts";
 import { infoWith, resultWith } from "../support/results.ts";
 
 const validate = new Ajv2020({ allErrors: true, strict: false, validateFormats: false }).compile(
@@ -93,6 +94,9 @@ describe("caseRecord", () => {
 describe("the other records", () => {
   it("follow the schema", () => {
     roundTrip(runRecord(infoWith()));
+    const attestation = evidenceWith({ attestation: { vm: vmFacts } }).attestation;
+    roundTrip(engineRecord({ name: "kernel:debian:6.1", attestation, openedMs: 9000 }));
+    roundTrip(engineRecord({ name: "kernel:broken", attestation: null, openedMs: 1 }));
     for (const cell of scorecard(["native"], [], [])) roundTrip(scoreRecord(cell));
     roundTrip(
       summaryRecord({

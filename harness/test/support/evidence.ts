@@ -1,6 +1,6 @@
 /** Evidence and engines for tests, by what differs from a case in which the VM stopped with EFAULT. */
 import type { Engine } from "../../src/engine.ts";
-import type { Attestation, Evidence, Observations, RunResult } from "../../src/evidence.ts";
+import type { Attestation, Evidence, KernelVmFacts, Observations, RunResult } from "../../src/evidence.ts";
 import type { Expectation } from "../../src/kinds.ts";
 
 export const place = {
@@ -10,6 +10,20 @@ export const place = {
   gpa: 0x40001000n,
   hva: 0x7f0000001000n,
 } as const;
+
+/** Of the VM that has booted `kernel:debian:6.1`. */
+export const vmFacts: KernelVmFacts = {
+  kernel: "debian:6.1",
+  origin: "linux-image-6.1.0-56-amd64 6.1.192-2",
+  imageSha256: "a".repeat(64),
+  imageRelease: "6.1.0-56-amd64",
+  bootId: "b-1",
+  commandLine: "console=ttyS0 daxfault.boot=b-1",
+  qemu: "7.2.22",
+  accelerator: "tcg",
+  cpus: 2,
+  memoryMiB: 1536,
+};
 
 export type Changes = {
   readonly attestation?: Partial<Attestation>;
@@ -24,12 +38,14 @@ export function evidenceWith(changes: Changes = {}): Evidence {
       engine: "kvm",
       kernel: "6.18.0",
       kvmBackend: "kvm_amd",
+      kvmParameters: { "kvm_amd.npt": "1" },
       capabilities: { KVM_CAP_MEMORY_FAULT_INFO: 1 },
       lapic: "user",
       apfEnabled: false,
       pageSize: 4096,
       transport: null,
       windowBytes: 0x200000,
+      vm: null,
       ...attestation,
     },
     observations: {
@@ -82,6 +98,7 @@ export function scriptedEngine(run: Engine["run"], changes: Partial<Engine> = {}
     supports: () => ({ kind: "yes" }),
     attest: async () => evidenceWith().attestation,
     open: async () => {},
+    slowness: () => 1,
     run,
     close: async () => {},
     ...changes,

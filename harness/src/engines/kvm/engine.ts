@@ -239,12 +239,14 @@ function machineAttestation(capabilities: Readonly<Record<string, number>>): Att
     engine: "kvm",
     kernel: release(),
     kvmBackend: thisMachine().kvmBackend,
+    kvmParameters: thisMachine().kvmParameters,
     capabilities,
     lapic: null,
     apfEnabled: null,
     pageSize: PAGE_SIZE,
     transport: null,
     windowBytes: null,
+    vm: null,
   };
 }
 
@@ -259,7 +261,7 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
   const plan = planCase(scenario, proposal, {
     filePath: stage.filePath,
     sourceDirectory: stage.sourceDirectory,
-    lifeMs: LIFE_MS,
+    lifeMs: LIFE_MS * context.slowness,
     latestEndMs: monotonicMs() + boundMs - stage.nowMs() - REPORT_RESERVE_MS,
   });
   const vm = new VmProcess(scenario, stage, plan, context.directory);
@@ -333,6 +335,7 @@ export const kvmEngine: Engine = {
     return machineAttestation(kvmFacts().capabilities);
   },
   async open() {},
+  slowness: () => 1,
   run: runCase,
   async close() {},
 };

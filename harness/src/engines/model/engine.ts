@@ -44,12 +44,14 @@ function attestation(scenario: Scenario, proposal: Proposal): Attestation {
     engine: "model",
     kernel: release(),
     kvmBackend: null,
+    kvmParameters: {},
     capabilities: {},
     lapic: proposal.lapic,
     apfEnabled: parts === null || proposal.lapic === null ? null : enablesApf(parts),
     pageSize: PAGE_SIZE,
     transport: null,
     windowBytes: scenario.layout === "dax-window" ? Number(scenario.backing.size) : null,
+    vm: null,
   };
 }
 
@@ -227,14 +229,17 @@ export const modelEngine: Engine = {
     engine: "model",
     kernel: release(),
     kvmBackend: null,
+    kvmParameters: {},
     capabilities: {},
     lapic: null,
     apfEnabled: null,
     pageSize: PAGE_SIZE,
     transport: null,
     windowBytes: null,
+    vm: null,
   }),
   open: async () => {},
+  slowness: () => 1,
   run: async (scenario, proposal) => run(scenario, proposal),
   close: async () => {},
 };

@@ -169,12 +169,14 @@ function attestation(transport: Attestation["transport"]): Attestation {
     engine: "process",
     kernel: release(),
     kvmBackend: null,
+    kvmParameters: {},
     capabilities: {},
     lapic: null,
     apfEnabled: null,
     pageSize: PAGE_SIZE,
     transport,
     windowBytes: null,
+    vm: null,
   };
 }
 
@@ -332,6 +334,7 @@ export const processEngine: Engine = {
     return attestation(null);
   },
   async open() {},
+  slowness: () => 1,
   run: (scenario, _proposal, context) => runCase(scenario, context),
   async close() {},
 };

@@ -124,10 +124,20 @@ function attestationTable(info: RunInfo): Markup {
       `${info.cases}, ${info.jobs} at a time, limit ${info.timeoutMs / 1000} s each, ${info.repeat} run(s) each`,
     ],
     ["shard", info.shard === null ? "all" : `${info.shard.index} of ${info.shard.count}`],
+    ...info.attestations.flatMap(({ kernel, kvmBackend, vm }): readonly (readonly [string, string])[] =>
+      vm === null
+        ? []
+        : [
+            [
+              `kernel ${vm.kernel}`,
+              `Linux ${kernel} (${vm.origin}), ${kvmBackend ?? "no KVM"}, QEMU ${vm.qemu} with ${vm.accelerator}`,
+            ],
+          ],
+    ),
     ...info.attestations
       .filter(({ kvmBackend }) => kvmBackend !== null)
-      .map(({ engine, capabilities }): readonly [string, string] => [
-        `capabilities (${engine})`,
+      .map(({ engine, capabilities, vm }): readonly [string, string] => [
+        `capabilities (${vm === null ? engine : vm.kernel})`,
         Object.entries(capabilities)
           .map(([name, value]) => `${name.replace("KVM_CAP_", "")}=${value}`)
           .join(" "),

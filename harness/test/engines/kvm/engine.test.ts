@@ -16,7 +16,7 @@ const note = available.kind === "no" ? ` (skipped: ${available.reason})` : "";
 
 async function run(proposal: string, scenario: Scenario): Promise<Evidence> {
   const directory = mkdtempSync(join(realpathSync(tmpdir()), "daxfault-"));
-  const context = { directory, timeoutMs: 15_000, signal: new AbortController().signal };
+  const context = { directory, timeoutMs: 15_000, signal: new AbortController().signal, slowness: 1 };
   try {
     const result = await kvmEngine.run(scenario, proposalOf(proposal), context);
     if (result.kind !== "evidence") throw new Error(`${result.kind}: ${result.message}`);
@@ -129,6 +129,7 @@ describe.skipIf(available.kind === "no")(`the kvm engine${note}`, () => {
       directory,
       timeoutMs: 15_000,
       signal: abort.signal,
+      slowness: 1,
     });
     setTimeout(() => abort.abort(), 700);
     await expect(running).resolves.toMatchObject({ kind: "engine-error" });
@@ -143,6 +144,7 @@ describe.skipIf(available.kind === "no")(`the kvm engine${note}`, () => {
       directory,
       timeoutMs: 5000,
       signal: new AbortController().signal,
+      slowness: 1,
     });
     rmSync(directory, { recursive: true });
     expect(result).toMatchObject({ kind: "timeout" });

@@ -7,7 +7,12 @@ import { proposals } from "../../../src/proposal.ts";
 import { isAboutProposal } from "../../../src/run/plan.ts";
 import { loadScenarios } from "../../../src/scenario/load.ts";
 
-const context = { directory: "/nonexistent", timeoutMs: 1000, signal: new AbortController().signal };
+const context = {
+  directory: "/nonexistent",
+  timeoutMs: 1000,
+  signal: new AbortController().signal,
+  slowness: 1,
+};
 const kinds = loadKinds();
 
 const cases = loadScenarios().flatMap((scenario) =>

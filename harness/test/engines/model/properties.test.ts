@@ -31,7 +31,7 @@ async function scored(proposal: (typeof presets)[number]): Promise<ScoredCase[]>
   for (const scenario of scenarios) {
     if (!isAboutProposal(scenario, proposal) || modelEngine.supports(scenario, proposal).kind === "no")
       continue;
-    const context = { directory: "", timeoutMs: 0, signal: new AbortController().signal };
+    const context = { directory: "", timeoutMs: 0, signal: new AbortController().signal, slowness: 1 };
     const result = await modelEngine.run(scenario, proposal, context);
     if (result.kind !== "evidence") throw new Error(`${scenario.id} x ${proposal.id}: ${result.message}`);
     cases.push({

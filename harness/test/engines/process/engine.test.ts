@@ -35,7 +35,7 @@ function truncateTo(size: bigint, touch: GuestStep, others: Readonly<Record<stri
 
 async function run(scenario: Scenario, timeoutMs = 10_000, signal?: AbortSignal): Promise<RunResult> {
   const directory = caseFolder();
-  const context = { directory, timeoutMs, signal: signal ?? new AbortController().signal };
+  const context = { directory, timeoutMs, signal: signal ?? new AbortController().signal, slowness: 1 };
   const result = await processEngine.run(scenario, native, context);
   expect(processesOf(directory)).toEqual([]);
   return result;

@@ -1,0 +1,110 @@
+/**
+ * The agent inside a VM: runs cases that come in over a virtio-serial port with the machine's own engines, and sends the
+ * results back. Entry point; started by the VM's init, alone with its kernel, as root. It judges nothing.
+ */
+import { closeSync, mkdtempSync, openSync, read, readdirSync, readFileSync, writeSync } from "node:fs";
+import { release } from "node:os";
+import { join } from "node:path";
+import type { LocalEngineName, RunResult } from "../../evidence.ts";
+import { encodeFrame, FrameReader } from "../../kernel/frames.ts";
+import { CHANNEL_PORT } from "../../kernel/qemu.ts";
+import { thisMachine } from "../../machine.ts";
+import { RUN_DIRECTORY_PREFIX, runDirectoryParent, sweep } from "../../run/sweep.ts";
+import { loadEngine } from "../index.ts";
+import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
+
+const PORTS = "/sys/class/virtio-ports";
+const PIECE_BYTES = 64 * 1024;
+
+/** The port's device, by the name that QEMU gave it. */
+function openPort(): number {
+  const port = readdirSync(PORTS).find(
+    (name) => readFileSync(join(PORTS, name, "name"), "utf8").trim() === CHANNEL_PORT,
+  );
+  if (port === undefined) throw new Error(`${PORTS} has no port ${CHANNEL_PORT}`);
+  return openSync(join("/dev", port), "r+");
+}
+
+class Agent {
+  readonly #port = openPort();
+  readonly #directory = mkdtempSync(join(runDirectoryParent, RUN_DIRECTORY_PREFIX));
+  readonly #running = new Map<number, AbortController>();
+  readonly #engines = new Map<LocalEngineName, ReturnType<typeof loadEngine>>();
+
+  #send(message: FromInside): void {
+    const bytes = encodeFrame(message);
+    for (let done = 0; done < bytes.length; ) done += writeSync(this.#port, bytes, done);
+  }
+
+  async start(): Promise<void> {
+    const kvm = await this.#engine("kvm");
+    const available = await kvm.available();
+    const machine = thisMachine();
+    const facts: InsideFacts = {
+      kernel: release(),
+      commandLine: readFileSync("/proc/cmdline", "utf8").trim(),
+      kvmBackend: machine.kvmBackend,
+      kvmParameters: machine.kvmParameters,
+      capabilities: available.kind === "yes" ? ((await kvm.attest())?.capabilities ?? {}) : {},
+      fileSystem: machine.runDirectory.fileSystem,
+    };
+    this.#send({ type: "hello", facts });
+    const reader = new FrameReader((message) => void this.#take(message as ToInside));
+    this.#listen(reader);
+  }
+
+  /** Until the other side has gone. */
+  #listen(reader: FrameReader): void {
+    const piece = Buffer.alloc(PIECE_BYTES);
+    read(this.#port, piece, 0, piece.length, null, (error, count) => {
+      if (error !== null || count === 0) {
+        closeSync(this.#port);
+        process.exit(error === null ? 0 : 1);
+      }
+      reader.take(piece.subarray(0, count));
+      this.#listen(reader);
+    });
+  }
+
+  #engine(name: LocalEngineName): ReturnType<typeof loadEngine> {
+    const known = this.#engines.get(name);
+    if (known !== undefined) return known;
+    const loaded = loadEngine(name).then(async (engine) => {
+      await engine.open({ directory: this.#directory, signal: new AbortController().signal });
+      return engine;
+    });
+    this.#engines.set(name, loaded);
+    return loaded;
+  }
+
+  async #take(message: ToInside): Promise<void> {
+    if (message.type === "abort") {
+      this.#running.get(message.id)?.abort();
+      return;
+    }
+    const abort = new AbortController();
+    this.#running.set(message.id, abort);
+    let result: RunResult;
+    try {
+      result = await this.#run(message, abort.signal);
+    } catch (error) {
+      result = { kind: "engine-error", message: error instanceof Error ? error.message : String(error) };
+    }
+    this.#running.delete(message.id);
+    this.#send({ type: "result", id: message.id, result });
+  }
+
+  async #run(message: ToInside & { type: "run" }, signal: AbortSignal): Promise<RunResult> {
+    const { scenario, proposal, timeoutMs, slowness } = message;
+    const engine = await this.#engine(message.engine);
+    const available = await engine.available();
+    const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
+    if (support.kind === "no") return { kind: "unsupported", message: support.reason };
+    const directory = mkdtempSync(join(this.#directory, "case-"));
+    const result = await engine.run(scenario, proposal, { directory, timeoutMs, signal, slowness });
+    const [left] = await sweep(directory);
+    return left === undefined ? result : { kind: "engine-error", message: `not cleaned up: ${left}` };
+  }
+}
+
+await new Agent().start();

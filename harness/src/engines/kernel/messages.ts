@@ -1,0 +1,34 @@
+/** What the engine outside and the agent inside a VM say to each other. */
+import type { LocalEngineName, RunResult } from "../../evidence.ts";
+import type { Proposal } from "../../proposal.ts";
+import type { Scenario } from "../../scenario/scenario.ts";
+
+export type ToInside =
+  | {
+      readonly type: "run";
+      readonly id: number;
+      readonly engine: LocalEngineName;
+      readonly scenario: Scenario;
+      readonly proposal: Proposal;
+      readonly timeoutMs: number;
+      readonly slowness: number;
+    }
+  /** End the case at once. */
+  | { readonly type: "abort"; readonly id: number };
+
+/** What the agent finds before the first case. */
+export type InsideFacts = {
+  /** uname -r */
+  readonly kernel: string;
+  /** /proc/cmdline */
+  readonly commandLine: string;
+  readonly kvmBackend: string | null;
+  readonly kvmParameters: Readonly<Record<string, string>>;
+  readonly capabilities: Readonly<Record<string, number>>;
+  /** Where cases have their files, and on what. */
+  readonly fileSystem: string;
+};
+
+export type FromInside =
+  | { readonly type: "hello"; readonly facts: InsideFacts }
+  | { readonly type: "result"; readonly id: number; readonly result: RunResult };

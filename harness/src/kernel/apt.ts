@@ -1,0 +1,276 @@
+/**
+ * Kernels of Debian's archive, by apt's own means: which mirror, which keys and which proxy is the machine's apt
+ * configuration to say, and nothing here names a host. Suites that are not among the machine's sources are read with a
+ * configuration of our own, derived from them; the machine's own lists are never touched, and no root is needed.
+ * apt checks signatures and checksums; the checksum of the index is kept with what was downloaded.
+ */
+import { execFile } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { KernelError } from "./error.ts";
+
+const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
+const COMMAND_BOUND_MS = 300_000;
+/** An index is asked for again after this long. */
+const INDEX_LIFE_MS = 24 * 60 * 60 * 1000;
+/** Where apt's packages of Debian put the archive's keys. */
+const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/** The suites that are looked through for a version, the machine's own first. */
+export const OWN_SUITES = "own";
+export const searchedSuites: readonly string[] = [
+  OWN_SUITES,
+  "stable-backports",
+  "stable",
+  "oldstable",
+  "oldoldstable",
+  "sid",
+];
+
+/** A kernel package of a suite. */
+export type KernelPackage = {
+  readonly suite: string;
+  /** `linux-image-6.1.0-56-amd64` */
+  readonly name: string;
+  readonly version: string;
+  /** `uname -r`: what the name ends with. */
+  readonly release: string;
+  /** What to download: the image's package and those that hold its parts. */
+  readonly parts: readonly {
+    readonly name: string;
+    readonly version: string;
+    readonly sizeBytes: number;
+    readonly installedBytes: number;
+    readonly sha256: string;
+  }[];
+};
+
+/** Runs a command of apt's. Throws a KernelError with the last thing that it complained about. */
+function command(tool: string, args: readonly string[], cwd?: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const options = { cwd, maxBuffer: MAX_OUTPUT_BYTES, timeout: COMMAND_BOUND_MS, env: environment() };
+    execFile(tool, args, options, (error, stdout, stderr) => {
+      if (error === null) return resolve(stdout);
+      if (error.code === "ENOENT") {
+        return reject(
+          new KernelError(`there is no ${tool} here: kernels of Debian's archive come through apt only`),
+        );
+      }
+      const said = stderr.split("\n").filter((line) => /^[EWN]: /.test(line));
+      const what = said.filter((line) => line.startsWith("E: ")).at(0) ?? said.at(0) ?? error.message;
+      reject(new KernelError(`${tool} ${args.at(-1)}: ${what}`));
+    });
+  });
+}
+
+/** Messages in English, whatever the user's language: they are read here. */
+function environment(): NodeJS.ProcessEnv {
+  return { ...process.env, LC_ALL: "C.UTF-8", DEBIAN_FRONTEND: "noninteractive" };
+}
+
+/** An archive as apt knows it. */
+type Source = { readonly uri: string; readonly suite: string; readonly label: string };
+
+/** Debian's archives among the machine's sources. Throws a KernelError if there are none. */
+async function debianSources(): Promise<readonly Source[]> {
+  const format = "$(REPO_URI)\t$(RELEASE)\t$(ORIGIN)\t$(LABEL)\t$(COMPONENT)";
+  const text = await command("apt-get", ["indextargets", "--format", format, "Created-By: Packages"]);
+  const sources = text
+    .split("\n")
+    .map((line) => line.split("\t"))
+    .filter(([, , origin, , component]) => origin === "Debian" && component === "main")
+    .map(([uri = "", suite = "", , label = ""]) => ({ uri, suite, label }));
+  if (sources.length === 0) {
+    throw new KernelError(
+      "apt has no archive of Debian's among its sources, or has never read them (sudo apt-get update)",
+    );
+  }
+  return sources;
+}
+
+/** apt with lists and sources of our own, and everything else as the machine has it. */
+class Suite {
+  readonly name: string;
+  readonly #directory: string;
+
+  constructor(name: string, aptDirectory: string) {
+    this.name = name;
+    this.#directory = join(aptDirectory, name);
+  }
+
+  get options(): readonly string[] {
+    const settings = {
+      "Dir::Etc::sourcelist": join(this.#directory, "sources.list"),
+      "Dir::Etc::sourceparts": "/dev/null",
+      "Dir::State::lists": join(this.#directory, "lists"),
+      "Dir::Cache": join(this.#directory, "cache"),
+      "Acquire::Languages": "none",
+      // Our folders are the user's; apt's own user could not read them.
+      "APT::Sandbox::User": "root",
+    };
+    return Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
+  }
+
+  /** Reads the archive's index, unless that was done lately. An old one serves where a new one cannot be had. */
+  async refresh(): Promise<void> {
+    const stamp = join(this.#directory, "updated");
+    const age = existsSync(stamp) ? Date.now() - statSync(stamp).mtimeMs : Number.POSITIVE_INFINITY;
+    if (age < INDEX_LIFE_MS) return;
+    mkdirSync(join(this.#directory, "lists", "partial"), { recursive: true });
+    mkdirSync(join(this.#directory, "cache", "archives", "partial"), { recursive: true });
+    writeFileSync(join(this.#directory, "sources.list"), await this.#sourcesList());
+    try {
+      // Without this, apt calls an index that could not be fetched a warning.
+      await command("apt-get", [...this.options, "-o", "APT::Update::Error-Mode=any", "update"]);
+    } catch (error) {
+      if (Number.isFinite(age)) return;
+      throw error;
+    }
+    writeFileSync(stamp, "");
+    utimesSync(stamp, new Date(), new Date());
+  }
+
+  async #sourcesList(): Promise<string> {
+    const own = await debianSources();
+    const main = own.find(({ label }) => label === "Debian") ?? own[0];
+    const wanted = this.name === OWN_SUITES ? own : main === undefined ? [] : [{ ...main, suite: this.name }];
+    const options = existsSync(KEYRING) ? `[signed-by=${KEYRING}] ` : "";
+    return wanted.map(({ uri, suite }) => `deb ${options}${uri} ${suite} main\n`).join("");
+  }
+
+  async kernels(): Promise<readonly KernelPackage[]> {
+    await this.refresh();
+    const pattern = "^linux-(image|binary|modules|base)-[0-9].*$";
+    const text = await command("apt-cache", [...this.options, "search", "--names-only", "--full", pattern]);
+    return kernelPackages(this.name, text);
+  }
+
+  /** Downloads the packages' files into the folder; apt checks them. Returns their paths. */
+  async download({ parts }: KernelPackage, folder: string): Promise<readonly string[]> {
+    const names = parts.map(({ name, version }) => `${name}=${version}`);
+    await command("apt-get", [...this.options, "download", ...names], folder);
+    return readdirSync(folder)
+      .filter((name) => name.endsWith(".deb"))
+      .map((name) => join(folder, name));
+  }
+}
+
+type Stanza = ReadonlyMap<string, string>;
+
+/** `Field: value` paragraphs (deb-control.5); continuation lines are of no interest here. */
+function stanzas(text: string): readonly Stanza[] {
+  return text
+    .split(/\n\n+/)
+    .map(
+      (paragraph) =>
+        new Map(
+          paragraph.split("\n").flatMap((line) => {
+            const [, name, value] = /^([A-Za-z0-9-]+): (.*)$/.exec(line) ?? [];
+            return name === undefined || value === undefined ? [] : [[name, value] as const];
+          }),
+        ),
+    )
+    .filter((stanza) => stanza.has("Package"));
+}
+
+/** Flavours that are for something else than a machine of ours, and packages without code. */
+const unwanted = /-(cloud|rt|dbg|unsigned|uefi)\b|-dbg$|-unsigned$/;
+
+function partOf(stanza: Stanza): KernelPackage["parts"][number] {
+  return {
+    name: stanza.get("Package") ?? "",
+    version: stanza.get("Version") ?? "",
+    sizeBytes: Number(stanza.get("Size") ?? 0),
+    installedBytes: 1024 * Number(stanza.get("Installed-Size") ?? 0),
+    sha256: stanza.get("SHA256") ?? "",
+  };
+}
+
+/**
+ * Kernels from the text of `apt-cache search --full`. Where image, modules and their tables are packages of their own
+ * (Linux 7.x), the image's package depends on them by name.
+ */
+export function kernelPackages(suite: string, text: string): readonly KernelPackage[] {
+  const all = stanzas(text).filter((stanza) => /^(amd64)$/.test(stanza.get("Architecture") ?? ""));
+  const kernels: KernelPackage[] = [];
+  for (const stanza of all) {
+    const name = stanza.get("Package") ?? "";
+    const release = /^linux-image-([0-9]+\.[0-9]+[.+0-9].*-amd64)$/.exec(name)?.[1];
+    // `linux-image-6.12-amd64` is a package that depends on the newest 6.12: it holds no kernel.
+    if (release === undefined || unwanted.test(name) || /^[0-9]+\.[0-9]+-amd64$/.test(release)) continue;
+    const depends = stanza.get("Depends") ?? "";
+    const others = all.filter((other) => {
+      const part = other.get("Package") ?? "";
+      return (
+        /^linux-(binary|modules|base)-/.test(part) &&
+        part.endsWith(`-${release}`) &&
+        depends.includes(`${part} `)
+      );
+    });
+    const version = stanza.get("Version") ?? "";
+    const parts = [stanza, ...others].filter((part) => part.get("Version") === version).map(partOf);
+    kernels.push({ suite, name, version, release, parts });
+  }
+  return kernels.sort(newestFirst);
+}
+
+const numbersOf = (text: string): readonly number[] => (text.match(/[0-9]+/g) ?? []).map(Number);
+
+/** By the figures of the version, as people read them. */
+function newestFirst(a: KernelPackage, b: KernelPackage): number {
+  const [left, right] = [numbersOf(a.version), numbersOf(b.version)];
+  for (let index = 0; index < Math.max(left.length, right.length); index += 1) {
+    const difference = (right[index] ?? -1) - (left[index] ?? -1);
+    if (difference !== 0) return difference;
+  }
+  return a.release < b.release ? 1 : -1;
+}
+
+/** `6.1` is 6.1.192-2 and 6.1.0-56-amd64, not 6.12. */
+export function isVersion(kernel: KernelPackage, wanted: string): boolean {
+  return [kernel.version, kernel.release].some(
+    (text) => text.startsWith(wanted) && !/^[0-9]/.test(text.slice(wanted.length)),
+  );
+}
+
+/** The archive as seen from this machine, with indexes below a folder of the cache. */
+export class DebianArchive {
+  readonly #directory: string;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  suite(name: string): Suite {
+    return new Suite(name, this.#directory);
+  }
+
+  /** The newest kernel of a suite. Throws a KernelError. */
+  async newestOf(suite: string): Promise<KernelPackage> {
+    const [newest] = await this.suite(suite).kernels();
+    if (newest === undefined)
+      throw new KernelError(`Debian's suite ${suite} has no kernel for amd64 (daxfault kernels)`);
+    return newest;
+  }
+
+  /** The newest kernel of that version, from the first suite that has one. Throws a KernelError. */
+  async newestVersion(version: string): Promise<KernelPackage> {
+    const problems: string[] = [];
+    for (const name of searchedSuites) {
+      try {
+        const found = (await this.suite(name).kernels()).find((kernel) => isVersion(kernel, version));
+        if (found !== undefined) return found;
+      } catch (error) {
+        problems.push(error instanceof Error ? error.message : String(error));
+      }
+    }
+    const suffix = problems.length === 0 ? "" : `; ${problems[0]}`;
+    throw new KernelError(
+      `no kernel ${version} in Debian's archive: looked in ${searchedSuites.join(", ")} (daxfault kernels)${suffix}`,
+    );
+  }
+
+  download(kernel: KernelPackage, folder: string): Promise<readonly string[]> {
+    return this.suite(kernel.suite).download(kernel, folder);
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * Kernels at hand: what a SPEC means on this machine, downloaded and unpacked where need be. The cache
+ * (`$XDG_CACHE_HOME/daxfault`, else `~/.cache/daxfault`) keeps of a package only what boots here: the image and the
+ * modules that we load, uncompressed, in the order of loading, with checksums that are looked at at each use.
+ */
+import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from "node:fs";
+import { homedir, release as hostRelease } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { z } from "zod";
+import { DebianArchive, type KernelPackage } from "./apt.ts";
+import { KernelError } from "./error.ts";
+import { readImage } from "./image.ts";
+import { neededModules, wantedModules } from "./initramfs.ts";
+import { type ModuleFile, ModuleTree } from "./modules.ts";
+import type { KernelSpec } from "./spec.ts";
+
+/** A kernel that can be booted. */
+export type Kernel = {
+  /** The SPEC's text. */
+  readonly name: string;
+  readonly imagePath: string;
+  /** `uname -r` that it must have; null where the image does not tell. */
+  readonly release: string | null;
+  /** In the order of loading. */
+  readonly modules: readonly ModuleFile[];
+  /** Where it came from, for people: a package and its version, or a path. */
+  readonly origin: string;
+  /** SHA-256 of the image. */
+  readonly sha256: string;
+};
+
+/** What the cache says of a kernel (`kernel.json`). */
+export type CacheEntry = {
+  readonly package: string;
+  readonly version: string;
+  readonly suite: string;
+  readonly release: string;
+  /** SHA-256 of the packages, as the archive's signed index has them. */
+  readonly packages: Readonly<Record<string, string>>;
+  /** SHA-256 of the image. */
+  readonly image: string;
+  /** In the order of loading. */
+  readonly modules: readonly { readonly name: string; readonly sha256: string }[];
+};
+
+const entryShape: z.ZodType<CacheEntry> = z.strictObject({
+  package: z.string(),
+  version: z.string(),
+  suite: z.string(),
+  release: z.string(),
+  packages: z.record(z.string(), z.string()),
+  image: z.string(),
+  modules: z.array(z.strictObject({ name: z.string(), sha256: z.string() })),
+});
+
+const UNPACK_BOUND_MS = 300_000;
+
+/** Where the cache lies. */
+export function cacheDirectory(): string {
+  const base = process.env.XDG_CACHE_HOME;
+  return join(base === undefined || base === "" ? join(homedir(), ".cache") : resolve(base), "daxfault");
+}
+
+const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 1024 / 1024)} MiB`;
+
+function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function readEntry(folder: string): CacheEntry | null {
+  try {
+    return entryShape.parse(JSON.parse(readFileSync(join(folder, "kernel.json"), "utf8")));
+  } catch {
+    return null; // Not there, or half of something: made anew.
+  }
+}
+
+/** All kernels in the cache. */
+export function cachedKernels(directory: string = cacheDirectory()): readonly CacheEntry[] {
+  const folder = join(directory, "kernels");
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).flatMap((name) => readEntry(join(folder, name)) ?? []);
+}
+
+/** The kernel of a cache entry; null if anything of it is not what was put there. */
+function fromCache(name: string, folder: string): Kernel | null {
+  const entry = readEntry(folder);
+  if (entry === null) return null;
+  const imagePath = join(folder, "vmlinuz");
+  const read = (path: string): Uint8Array => (existsSync(path) ? readFileSync(path) : new Uint8Array());
+  if (sha256(read(imagePath)) !== entry.image) return null;
+  const modules = entry.modules.map((module) => ({
+    name: module.name,
+    bytes: read(join(folder, "modules", `${module.name}.ko`)),
+  }));
+  if (
+    entry.modules.some((module, index) => sha256(modules[index]?.bytes ?? new Uint8Array()) !== module.sha256)
+  )
+    return null;
+  const origin = `${entry.package} ${entry.version}`;
+  return { name, imagePath, release: entry.release, modules, origin, sha256: entry.image };
+}
+
+/** The modules that are loaded inside, of a kernel whose image holds the others. */
+function modulesOf(tree: ModuleTree): readonly ModuleFile[] {
+  return tree.loadOrder([...neededModules, ...wantedModules.filter((name) => tree.has(name))]);
+}
+
+function checkRoom(directory: string, kernel: KernelPackage): void {
+  const needed = kernel.parts.reduce((sum, part) => sum + part.sizeBytes + part.installedBytes, 0);
+  const { bavail, bsize } = statfsSync(directory);
+  const free = bavail * bsize;
+  if (free >= needed) return;
+  throw new KernelError(
+    `no room for ${kernel.name}: it takes ${mebibytes(needed)} to unpack, ${directory} has ${mebibytes(free)} ` +
+      "(XDG_CACHE_HOME names another place)",
+  );
+}
+
+function unpack(packagePath: string, folder: string): Promise<void> {
+  return new Promise((done, reject) => {
+    execFile("dpkg-deb", ["-x", packagePath, folder], { timeout: UNPACK_BOUND_MS }, (error, _out, stderr) => {
+      if (error === null) return done();
+      const said = stderr.trim().split("\n").at(-1) || error.message;
+      reject(new KernelError(`dpkg-deb -x ${packagePath}: ${said}`));
+    });
+  });
+}
+
+/** From the unpacked tree to a folder of the cache. Modules lie in /lib or /usr/lib. */
+function store(kernel: KernelPackage, tree: string, folder: string): void {
+  const modulesAt = [join(tree, "lib/modules"), join(tree, "usr/lib/modules")]
+    .map((parent) => join(parent, kernel.release))
+    .find(existsSync);
+  if (modulesAt === undefined) throw new KernelError(`${kernel.name} has no lib/modules/${kernel.release}`);
+  const places = [join(tree, "boot", `vmlinuz-${kernel.release}`), join(modulesAt, "vmlinuz")];
+  const image = places.find(existsSync);
+  if (image === undefined) throw new KernelError(`${kernel.name} has no vmlinuz`);
+  readImage(image);
+  const modules = modulesOf(new ModuleTree(modulesAt));
+  mkdirSync(join(folder, "modules"), { recursive: true });
+  copyFileSync(image, join(folder, "vmlinuz"));
+  const config = join(tree, "boot", `config-${kernel.release}`);
+  if (existsSync(config)) copyFileSync(config, join(folder, "config"));
+  for (const { name, bytes } of modules) writeFileSync(join(folder, "modules", `${name}.ko`), bytes);
+  const entry: CacheEntry = {
+    package: kernel.name,
+    version: kernel.version,
+    suite: kernel.suite,
+    release: kernel.release,
+    packages: Object.fromEntries(kernel.parts.map((part) => [part.name, part.sha256])),
+    image: sha256(readFileSync(join(folder, "vmlinuz"))),
+    modules: modules.map(({ name, bytes }) => ({ name, sha256: sha256(bytes) })),
+  };
+  writeFileSync(join(folder, "kernel.json"), `${JSON.stringify(entry, null, 2)}\n`);
+}
+
+async function fromArchive(name: string, archive: DebianArchive, kernel: KernelPackage): Promise<Kernel> {
+  const folder = join(cacheDirectory(), "kernels", `${kernel.release}_${kernel.version}`);
+  const cached = fromCache(name, folder);
+  if (cached !== null) return cached;
+  mkdirSync(dirname(folder), { recursive: true });
+  checkRoom(dirname(folder), kernel);
+  // Beside its place, so that it gets there in one step: nobody sees half a kernel.
+  const work = mkdtempSync(join(dirname(folder), ".unpack-"));
+  try {
+    const packages = await archive.download(kernel, work);
+    const tree = join(work, "tree");
+    for (const path of packages) await unpack(path, tree);
+    store(kernel, tree, join(work, "entry"));
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(join(work, "entry"), folder);
+  } catch (error) {
+    if (error instanceof KernelError) throw error;
+    throw new KernelError(`${kernel.name} into the cache: ${errorText(error)}`);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  const stored = fromCache(name, folder);
+  if (stored === null) throw new KernelError(`${folder} is not what was just written there`);
+  return stored;
+}
+
+/** A file of the user's, with its modules where some were named. */
+function fromFile(name: string, imagePath: string, modulesDirectory: string | null): Kernel {
+  const { release } = readImage(imagePath);
+  const modules =
+    modulesDirectory === null ? [] : modulesOf(new ModuleTree(modulesTree(modulesDirectory, release)));
+  const path = resolve(imagePath);
+  return { name, imagePath: path, release, modules, origin: path, sha256: sha256(readFileSync(path)) };
+}
+
+/** `make modules_install INSTALL_MOD_PATH=DIR` puts them into DIR/lib/modules/RELEASE: either end of that path is good. */
+function modulesTree(directory: string, release: string | null): string {
+  const below = release === null ? null : join(directory, "lib/modules", release);
+  return below !== null && existsSync(below) ? below : directory;
+}
+
+/** The running kernel's image, where distributions put it. */
+function fromHost(name: string): Kernel {
+  const release = hostRelease();
+  const places = [`/boot/vmlinuz-${release}`, `/lib/modules/${release}/vmlinuz`];
+  const image = places.find(existsSync);
+  if (image === undefined) {
+    throw new KernelError(
+      `the running kernel's image is not on this machine: neither ${places.join(" nor ")} is there`,
+    );
+  }
+  const modules = `/lib/modules/${release}`;
+  return fromFile(name, image, existsSync(modules) ? modules : null);
+}
+
+/**
+ * The kernel that a SPEC means, at hand. Downloads and unpacks it if it is not in the cache.
+ * @param modulesDirectory for images in files: where their modules are, or null if they need none
+ * Throws a KernelError, whose message is for the user.
+ */
+export async function obtainKernel(spec: KernelSpec, modulesDirectory: string | null): Promise<Kernel> {
+  switch (spec.kind) {
+    case "file":
+      return fromFile(spec.text, spec.path, modulesDirectory);
+    case "host":
+      return fromHost(spec.text);
+    case "debian-suite":
+    case "debian-version": {
+      const archive = new DebianArchive(join(cacheDirectory(), "apt"));
+      const kernel =
+        spec.kind === "debian-suite"
+          ? await archive.newestOf(spec.suite)
+          : await archive.newestVersion(spec.version);
+      return fromArchive(spec.text, archive, kernel);
+    }
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * The first root file system of a VM: our init (harness/initramfs/init.c), the modules, and the plan that init carries
+ * out: modules, the host's root file system read-only over 9p, what must be writable in memory or on a scratch disk, and
+ * then one program of the host's. Pure.
+ */
+import { type CpioEntry, cpioArchive } from "./cpio.ts";
+import type { ModuleFile } from "./modules.ts";
+
+/** 9p tag of the host's root file system. */
+export const ROOT_TAG = "daxfault-root";
+/** Where temporary files go inside; below /run, which every system has and where no checkout lies. */
+export const GUEST_TEMPORARY = "/run/daxfault";
+/** Serial of the virtio-blk disk would need udev to be found by: the only disk is the first. */
+const SCRATCH_DISK = "/dev/vda";
+
+/** Modules without which nothing of ours runs, unless they are in the image. */
+export const neededModules: readonly string[] = ["virtio_pci", "9pnet_virtio", "9p", "virtio_console"];
+/**
+ * Modules that something needs which may run inside; what is lacking is told by what needs it.
+ * crc32c_generic: ext4's soft dependency is an alias, which only modprobe could resolve.
+ */
+export const wantedModules: readonly string[] = [
+  "virtio_blk",
+  "crc32c_generic",
+  "ext4",
+  "fuse",
+  "kvm_amd",
+  "kvm_intel",
+];
+
+export type GuestProgram = {
+  /** Absolute path in the host's file system, then arguments. */
+  readonly command: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+};
+
+export type InitramfsOptions = {
+  /** The built init. */
+  readonly init: Uint8Array;
+  /** In the order of loading. */
+  readonly modules: readonly ModuleFile[];
+  readonly program: GuestProgram;
+};
+
+const ROOT = "/root";
+/** Large messages: a read of Node's own binary is 90 MB. Loose: nobody changes what is read-only here. */
+const ROOT_OPTIONS = "trans=virtio,version=9p2000.L,msize=512000,cache=loose,access=any";
+
+/** Commands of init, one a line, words parted by tabs; `-`: may fail. */
+function planLines({ modules, program }: InitramfsOptions): readonly (readonly string[])[] {
+  const hard = new Set(neededModules);
+  const mount = (source: string, target: string, type: string, flags: string, options: string) =>
+    ["mount", source, `${ROOT}${target}`, type, flags, options] as const;
+  return [
+    // What one module needs of another is in their order; that one cannot be loaded is fatal only for what we need.
+    ...modules.map(({ name }) => [hard.has(name) ? "insmod" : "-insmod", `/modules/${name}.ko`, ""]),
+    mount(ROOT_TAG, "", "9p", "ro", ROOT_OPTIONS),
+    ["-mount", "devtmpfs", "/dev", "devtmpfs", "-", ""],
+    ["-mount", "devtmpfs", `${ROOT}/dev`, "devtmpfs", "-", ""],
+    mount("proc", "/proc", "proc", "-", ""),
+    mount("sysfs", "/sys", "sysfs", "-", ""),
+    ["-mount", "tracefs", `${ROOT}/sys/kernel/tracing`, "tracefs", "-", ""],
+    mount("tmpfs", "/run", "tmpfs", "-", "mode=0755"),
+    ["mkdir", `${ROOT}${GUEST_TEMPORARY}`],
+    ["-mkdir", `${ROOT}/dev/shm`],
+    ["-mount", "tmpfs", `${ROOT}/dev/shm`, "tmpfs", "-", "mode=1777"],
+    // Without a disk or without ext4 temporary files are in memory: the attestation says which file system it was.
+    ["-mount", SCRATCH_DISK, `${ROOT}${GUEST_TEMPORARY}`, "ext4", "-", ""],
+    ["chroot", ROOT],
+    ...Object.entries({ ...program.environment, TMPDIR: GUEST_TEMPORARY }).map(([name, value]) => [
+      "setenv",
+      `${name}=${value}`,
+    ]),
+    ["exec", ...program.command],
+  ];
+}
+
+/** The plan as text. Throws a RangeError for a word that cannot stand in it. */
+export function planText(options: InitramfsOptions): string {
+  const lines = planLines(options);
+  const bad = lines.flat().find((word) => /[\t\n\0]/.test(word));
+  if (bad !== undefined)
+    throw new RangeError(`${JSON.stringify(bad)}: a word of init's plan has no tab and no line end`);
+  return `${lines.map((words) => words.join("\t")).join("\n")}\n`;
+}
+
+/** The archive that QEMU gives the kernel. */
+export function initramfs(options: InitramfsOptions): Uint8Array {
+  const entries: CpioEntry[] = [
+    { kind: "directory", path: "dev" },
+    { kind: "character-device", path: "dev/console", major: 5, minor: 1 },
+    { kind: "directory", path: "root" },
+    { kind: "directory", path: "modules" },
+    { kind: "file", path: "init", mode: 0o755, bytes: options.init },
+    { kind: "file", path: "plan", mode: 0o644, bytes: Buffer.from(planText(options), "utf8") },
+    ...options.modules.map(
+      ({ name, bytes }): CpioEntry => ({ kind: "file", path: `modules/${name}.ko`, mode: 0o644, bytes }),
+    ),
+  ];
+  return cpioArchive(entries);
+}

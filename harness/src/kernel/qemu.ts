@@ -1,0 +1,147 @@
+/**
+ * QEMU: is it there, how does it run a kernel here, and with which command. KVM where the host offers nested
+ * virtualization, else TCG, which emulates AMD's SVM with nested paging: kvm_amd then runs inside on any machine.
+ */
+import { execFileSync } from "node:child_process";
+import { accessSync, constants, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { KernelError } from "./error.ts";
+import { ROOT_TAG } from "./initramfs.ts";
+
+const QEMU = "qemu-system-x86_64";
+
+export type Accelerator = "kvm" | "tcg";
+
+export type Qemu = {
+  /** `7.2.22`, with the distribution's own suffix. */
+  readonly version: string;
+  readonly accelerator: Accelerator;
+  /** Why that one. */
+  readonly why: string;
+};
+
+/** How much longer than on the machine itself a case takes at most: limits are multiplied by it. */
+export function slownessOf(accelerator: Accelerator): number {
+  return accelerator === "kvm" ? 2 : 8;
+}
+
+function readText(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch {
+    return "";
+  }
+}
+
+/** Can a VM of this machine's KVM run VMs itself? */
+function nestedKvm(): { readonly yes: boolean; readonly why: string } {
+  try {
+    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
+  } catch {
+    return { yes: false, why: "/dev/kvm cannot be used" };
+  }
+  for (const module of ["kvm_intel", "kvm_amd"]) {
+    if (/^[Y1]/.test(readText(`/sys/module/${module}/parameters/nested`))) {
+      return { yes: true, why: `${module} offers nested virtualization` };
+    }
+  }
+  return { yes: false, why: "no kvm_intel or kvm_amd with nested virtualization on this machine" };
+}
+
+/** Asks QEMU; null if there is none. `DAXFAULT_NO_QEMU=1` says so as well. */
+export function findQemu(): Qemu | null {
+  if (process.env.DAXFAULT_NO_QEMU === "1") return null;
+  let text: string;
+  try {
+    text = execFileSync(QEMU, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  } catch {
+    return null;
+  }
+  const version = /version (\S+(?: \([^)]*\))?)/.exec(text)?.[1] ?? "unknown";
+  const { yes, why } = nestedKvm();
+  return { version, accelerator: yes ? "kvm" : "tcg", why };
+}
+
+export const QEMU_FIX = "sudo apt-get install qemu-system-x86";
+
+/** QEMU, or a KernelError that says what to install. */
+export function requireQemu(): Qemu {
+  const qemu = findQemu();
+  if (qemu === null) throw new KernelError(`there is no ${QEMU} (${QEMU_FIX})`);
+  return qemu;
+}
+
+export type QemuOptions = {
+  readonly accelerator: Accelerator;
+  readonly imagePath: string;
+  readonly initramfsPath: string;
+  /** A raw disk for temporary files; null: they are in memory. */
+  readonly scratchPath: string | null;
+  readonly cpus: number;
+  readonly memoryMiB: number;
+  /** What identifies this boot, on the kernel's command line. */
+  readonly bootId: string;
+  /** Descriptor of the socket that carries messages, inherited. */
+  readonly channelFd: number;
+};
+
+/** Name of the virtio-serial port that carries messages. */
+export const CHANNEL_PORT = "daxfault";
+export const BOOT_ID_PARAMETER = "daxfault.boot";
+export const MEMORY_MIB = 1536;
+
+/** As many as help: two cases at a time. */
+export function guestCpus(): number {
+  return Math.max(1, Math.min(2, availableParallelism()));
+}
+
+/**
+ * The kernel's command line. `panic=-1` with `-no-reboot`: a panic ends QEMU. Early output, so that a kernel that dies
+ * before its console is up does not die in silence. The emulator's timers confuse the calibration of others.
+ */
+export function kernelCommandLine(bootId: string): string {
+  return [
+    "console=ttyS0",
+    "earlyprintk=serial,ttyS0,115200",
+    "panic=-1",
+    "loglevel=4",
+    "mitigations=off",
+    "nokaslr",
+    "tsc=reliable",
+    "no_timer_check",
+    `${BOOT_ID_PARAMETER}=${bootId}`,
+  ].join(" ");
+}
+
+/** AMD's, for kvm_amd. */
+const EMULATED_CPU = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt";
+
+/** Everything after `qemu-system-x86_64`. Pure. */
+export function qemuArguments(options: QemuOptions): readonly string[] {
+  const isKvm = options.accelerator === "kvm";
+  return [
+    ["-accel", isKvm ? "kvm" : "tcg,thread=multi"],
+    // As little as a distribution for x86-64-v2 needs: what is emulated besides only costs time.
+    ["-cpu", isKvm ? "host" : EMULATED_CPU],
+    ["-machine", "q35"],
+    ["-smp", String(options.cpus)],
+    ["-m", `${options.memoryMiB}M`],
+    ["-nodefaults", "-no-user-config", "-no-reboot"],
+    ["-display", "none"],
+    ["-serial", "stdio"],
+    ["-kernel", options.imagePath],
+    ["-initrd", options.initramfsPath],
+    ["-append", kernelCommandLine(options.bootId)],
+    // The whole root file system, mounts in it included, and nothing of it can be changed.
+    ["-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"],
+    ["-device", `virtio-9p-pci,fsdev=root,mount_tag=${ROOT_TAG}`],
+    ["-chardev", `socket,id=channel,fd=${options.channelFd}`],
+    ["-device", "virtio-serial-pci"],
+    ["-device", `virtserialport,chardev=channel,name=${CHANNEL_PORT}`],
+    ...(options.scratchPath === null
+      ? []
+      : [["-drive", `file=${options.scratchPath},format=raw,if=virtio,cache=unsafe,discard=unmap`]]),
+  ].flat();
+}
+
+export const qemuProgram: string = QEMU;

@@ -1,0 +1,164 @@
+/**
+ * A VM that boots a kernel and runs one program of the host's in it, with a channel for messages. What runs inside is
+ * the caller's business: this layer knows kernels, QEMU and consoles, nothing of cases.
+ *
+ * QEMU is a child with the run's tag: it goes with the run, however that ends (run/sweep.ts).
+ */
+import { execFileSync } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import { execa } from "execa";
+import { builtPath } from "../paths.ts";
+import { childEnvironment } from "../run/tag.ts";
+import { within } from "../within.ts";
+import type { Kernel } from "./cache.ts";
+import { Console, type Crash } from "./console.ts";
+import { KernelError } from "./error.ts";
+import { encodeFrame, FrameReader } from "./frames.ts";
+import { type GuestProgram, initramfs } from "./initramfs.ts";
+import { type Accelerator, guestCpus, MEMORY_MIB, type Qemu, qemuArguments, qemuProgram } from "./qemu.ts";
+
+const SCRATCH_BYTES = 512 * 1024 * 1024;
+const MKFS_BOUND_MS = 30_000;
+const REAP_BOUND_MS = 3000;
+const CHANNEL_FD = 3;
+
+export type KernelVmOptions = {
+  readonly kernel: Kernel;
+  readonly qemu: Qemu;
+  readonly program: GuestProgram;
+  /** An empty folder inside the run's. */
+  readonly directory: string;
+  readonly onMessage: (message: unknown) => void;
+};
+
+/** How a VM ended. */
+export type VmEnd = {
+  /** One sentence. */
+  readonly message: string;
+  /** What the kernel said when it died; null if it did not. */
+  readonly crash: Crash | null;
+};
+
+export type KernelVm = {
+  readonly bootId: string;
+  readonly cpus: number;
+  readonly memoryMiB: number;
+  /** To the program. Ignored once the VM has gone. */
+  send(message: object): void;
+  readonly ended: Promise<VmEnd>;
+  /** Everything that the console has said. */
+  console(): readonly string[];
+  /** What the kernel has complained about so far. */
+  crash(): Crash | null;
+  kill(): Promise<void>;
+};
+
+/** A disk of ext4 that takes no room until it is used; null where there is no mkfs.ext4. */
+function makeScratchDisk(path: string): string | null {
+  const fd = openSync(path, "wx");
+  ftruncateSync(fd, SCRATCH_BYTES);
+  closeSync(fd);
+  try {
+    // Not in every user's PATH.
+    const env = { ...process.env, PATH: `${process.env.PATH ?? ""}:/usr/sbin:/sbin` };
+    const options = ["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "root_owner=0:0", path];
+    execFileSync("mkfs.ext4", options, { env, stdio: "ignore", timeout: MKFS_BOUND_MS });
+    return path;
+  } catch {
+    return null;
+  }
+}
+
+function builtInit(): Uint8Array {
+  const path = builtPath("harness/initramfs/init");
+  try {
+    return readFileSync(path);
+  } catch {
+    throw new KernelError(`${path} is not built (scripts/build; it needs gcc)`);
+  }
+}
+
+function endText(exit: string, console: Console, stderr: string): string {
+  const crash = console.crash;
+  if (crash !== null) return `the kernel died: ${crash.text}`;
+  const complaint = console.initComplaint;
+  if (complaint !== null) return complaint;
+  const said = stderr.trim().split("\n").at(-1) ?? "";
+  if (said !== "") return `QEMU ${exit}: ${said}`;
+  const last = console.lastLine;
+  return last === null
+    ? `QEMU ${exit}; the kernel said nothing`
+    : `QEMU ${exit}; last on the console: ${last.trim()}`;
+}
+
+/** Starts the VM; returns at once. Throws a KernelError where it cannot even be tried. */
+export function startKernelVm(options: KernelVmOptions): KernelVm {
+  const { kernel, qemu, directory } = options;
+  const bootId = randomUUID();
+  const cpus = guestCpus();
+  const initramfsPath = join(directory, "initramfs.cpio");
+  writeFileSync(
+    initramfsPath,
+    initramfs({ init: builtInit(), modules: kernel.modules, program: options.program }),
+  );
+  const args = qemuArguments({
+    accelerator: qemu.accelerator satisfies Accelerator,
+    imagePath: kernel.imagePath,
+    initramfsPath,
+    scratchPath: makeScratchDisk(join(directory, "scratch.img")),
+    cpus,
+    memoryMiB: MEMORY_MIB,
+    bootId,
+    channelFd: CHANNEL_FD,
+  });
+  const console = new Console();
+  const subprocess = execa(qemuProgram, args, {
+    cwd: directory,
+    env: childEnvironment(directory),
+    // A pipe to a child is a socket to both: QEMU takes its end as a character device.
+    stdio: ["ignore", "pipe", "pipe", "pipe"],
+    buffer: { stdout: false, stderr: true, fd3: false },
+    reject: false,
+  });
+  subprocess.stdout?.setEncoding("latin1");
+  subprocess.stdout?.on("data", (text: string) => console.take(text));
+  const channel = subprocess.stdio[CHANNEL_FD] as unknown as Duplex;
+  let broken: string | null = null;
+  const reader = new FrameReader(options.onMessage);
+  channel.on("data", (piece: Uint8Array) => {
+    try {
+      reader.take(piece);
+    } catch (error) {
+      // Nothing that comes later can be told apart any more.
+      broken = `the channel is out of step: ${error instanceof Error ? error.message : String(error)}`;
+      subprocess.kill("SIGKILL");
+    }
+  });
+  channel.on("error", () => {}); // QEMU has gone: `ended` says so.
+  const ended = subprocess.then((result): VmEnd => {
+    const exit =
+      result.signal !== undefined ? `was killed by ${result.signal}` : `ended with ${result.exitCode}`;
+    if (result.exitCode === undefined && result.signal === undefined) {
+      return { message: `QEMU was not started: ${result.originalMessage ?? "unknown reason"}`, crash: null };
+    }
+    return { message: broken ?? endText(exit, console, String(result.stderr ?? "")), crash: console.crash };
+  });
+  return {
+    bootId,
+    cpus,
+    memoryMiB: MEMORY_MIB,
+    send(message) {
+      if (channel.writable) channel.write(encodeFrame(message));
+    },
+    ended,
+    console: () => console.lines,
+    crash: () => console.crash,
+    async kill() {
+      subprocess.kill("SIGKILL");
+      await within(ended, REAP_BOUND_MS);
+    },
+  };
+}
