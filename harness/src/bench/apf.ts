@@ -154,6 +154,7 @@ class Runs {
     const result = await engine.run(scenario, proposal, {
       directory: directory.caseDirectory(`case-${this.#count}`),
       timeoutMs: CASE_TIMEOUT_MS,
+      slowness: 1,
       signal,
     });
     if (result.kind !== "evidence") throw new Error(`${proposalId}: ${result.message}`);
