@@ -19,7 +19,7 @@ import { join } from "node:path";
 
 /** A command that hangs is a finding; none of them is meant to take this long. */
 const COMMAND_BOUND_MS = 300_000;
-/** Not by us: CI runs them by themselves, with the whole output. */
+/** Not by us: CI runs what they do, with the whole output (.ci/run). */
 const runByCi: readonly string[] = ["npm start", "npm test"];
 
 export type ShownCommand = {
@@ -99,6 +99,8 @@ async function execute(command: string, cwd: string): Promise<Ended> {
     env: { ...process.env, PATH: `${join(cwd, "scripts")}:${process.env.PATH ?? ""}` },
     detached: true,
   });
+  // A server in the background outlives the command that started it, and this process does not wait for it.
+  child.unref();
   let output = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream.on("data", (chunk: Buffer) => {
@@ -107,9 +109,12 @@ async function execute(command: string, cwd: string): Promise<Ended> {
   }
   const limit = setTimeout(() => process.kill(-(child.pid ?? 0), "SIGTERM"), COMMAND_BOUND_MS);
   const code = await new Promise<number | string>((resolve) => {
-    child.on("close", (exit, signal) => resolve(exit ?? signal ?? "unknown"));
+    // Not "close": what a command leaves in the background holds its output open.
+    child.on("exit", (exit, signal) => resolve(exit ?? signal ?? "unknown"));
   });
   clearTimeout(limit);
+  child.stdout.destroy();
+  child.stderr.destroy();
   return { code, output };
 }
 

@@ -82,6 +82,15 @@ describe("htmlPage", () => {
     for (const [, target] of page.matchAll(/href="#([^"]+)"/g)) expect(ids).toContain(target);
     expect(page).toContain("25,005");
   });
+
+  it("opens a case that is alone, and links to no section that is not there", async () => {
+    const page = await htmlPage(makeReport([recordedWith([resultWith()])], []));
+    expect(page).toMatch(/<details class="case" open /);
+    expect(page).not.toContain('href="#plots"');
+    expect(page).toContain('href="#cases"');
+    const two = [resultWith(), resultWith({ scenario: { id: "b" } })];
+    expect(await htmlPage(makeReport([recordedWith(two)], []))).not.toMatch(/<details class="case" open /);
+  });
 });
 
 describe("markup", () => {

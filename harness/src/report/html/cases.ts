@@ -70,11 +70,18 @@ ${counters.length === 0 ? null : markup`<h3>KVM's counters</h3><p class="mono">$
 ${attestationLine(result)}<h3>Run it again</h3>${commandMarkup(replayCommand(planned))}</div>`;
 }
 
-/** @param short What the case showed, in a few words. */
-export function caseBlock(result: CaseResult, id: string, short: string): Markup {
+export type BlockOptions = {
+  readonly id: string;
+  /** What the case showed, in a few words. */
+  readonly short: string;
+  readonly isOpen: boolean;
+};
+
+export function caseBlock(result: CaseResult, { id, short, isOpen }: BlockOptions): Markup {
   const { kind } = result.verdict;
   const title = caseTitle(result);
-  return markup`<details class="case" data-verdict="${kind}" data-text="${`${title} ${short}`.toLowerCase()}">
+  const open = isOpen ? markup` open` : null;
+  return markup`<details class="case"${open} data-verdict="${kind}" data-text="${`${title} ${short}`.toLowerCase()}">
 <summary><span class="chip ${kind}"><span aria-hidden="true">${glyphs[kind]} </span>${kind}</span><span class="name">${title}</span><span class="soft">${short}</span></summary>
 ${bodyOf(result, id)}</details>
 `;

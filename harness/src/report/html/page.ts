@@ -31,8 +31,9 @@ function policy(): string {
   return `default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-${hash}'; base-uri 'none'; form-action 'none'`;
 }
 
-function section(id: string, title: string, content: Markup | null): Markup {
-  if (content === null) return markup``;
+type Section = { readonly id: string; readonly title: string; readonly content: Markup | null };
+
+function sectionMarkup({ id, title, content }: Section): Markup {
   return markup`<section aria-labelledby="${id}"><h2 id="${id}">${title}</h2>${content}</section>
 `;
 }
@@ -47,7 +48,7 @@ function chips({ counts }: Report): Markup {
   return markup`<ul class="chips" aria-label="Verdicts">${items}</ul>`;
 }
 
-function headMarkup(report: Report): Markup {
+function headMarkup(report: Report, sections: readonly Section[]): Markup {
   const { runs, gaps, exitCode, defects, durationMs } = report;
   const machines = runs.map(
     ({ kernel, kvmBackend, startedAt, version }) =>
@@ -60,7 +61,7 @@ function headMarkup(report: Report): Markup {
   return markup`<header><h1>What a guest sees when the host truncates the file under its memory</h1>
 <p><b>${exitCodeText(exitCode)}</b>, ${plural(report.results.length, "case")} in ${(durationMs / 1000).toFixed(1)} s</p>${chips(report)}${machines}
 ${warnings.length === 0 ? null : markup`<div class="banner" role="status"><b>This is part of the run only.</b>${warnings}</div>`}
-<nav aria-label="Sections"><ul><li><a href="#findings">Findings</a></li><li><a href="#scorecard">Scorecard</a></li><li><a href="#matrix">Matrix</a></li><li><a href="#plots">Plots</a></li><li><a href="#cases">Cases</a></li><li><a href="#attestation">Attestation</a></li></ul></nav></header>
+<nav aria-label="Sections"><ul>${sections.map(({ id, title }) => markup`<li><a href="#${id}">${title.replace(/:.*/, "")}</a></li>`)}</ul></nav></header>
 `;
 }
 
@@ -156,14 +157,26 @@ function legend(): Markup {
 
 export async function htmlPage(report: Report): Promise<string> {
   const ids = caseIds(report.results);
-  const blocks = report.results.map((result) => caseBlock(result, ids.get(result) ?? "", shortText(result)));
-  const title =
-    report.results.length === 1 && report.results[0] !== undefined ? caseTitle(report.results[0]) : "report";
-  const main = markup`<main id="main">
-${section("findings", "Findings", findingsMarkup(report, ids))}${section("scorecard", "Scorecard: does the property hold?", scorecardMarkup(report, ids))}${section("matrix", "Matrix: what was seen", matrixMarkup(report, ids))}${section("plots", "Plots", await plotsMarkup(report))}${section("cases", "Cases", markup`${filters(report)}${blocks}`)}${section("attestation", "Attestation", markup`${report.runs.map(attestationTable)}`)}${section("legend", "How to read it", legend())}</main>`;
+  const [only, second] = report.results;
+  const single = second === undefined ? only : undefined;
+  const blocks = report.results.map((result) =>
+    caseBlock(result, { id: ids.get(result) ?? "", short: shortText(result), isOpen: result === single }),
+  );
+  const all: readonly Section[] = [
+    { id: "findings", title: "Findings", content: findingsMarkup(report, ids) },
+    { id: "scorecard", title: "Scorecard: does the property hold?", content: scorecardMarkup(report, ids) },
+    { id: "matrix", title: "Matrix: what was seen", content: matrixMarkup(report, ids) },
+    { id: "plots", title: "Plots", content: await plotsMarkup(report) },
+    { id: "cases", title: "Cases", content: markup`${filters(report)}${blocks}` },
+    { id: "attestation", title: "Attestation", content: markup`${report.runs.map(attestationTable)}` },
+    { id: "legend", title: "How to read it", content: legend() },
+  ];
+  const sections = all.filter(({ content }) => content !== null);
+  const title = single === undefined ? "report" : caseTitle(single);
   const page = markup`<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="${policy()}"><title>daxfault: ${title}</title><style>${trusted(css)}</style></head>
-<body><a class="skip-link" href="#main">Skip to the content</a>${headMarkup(report)}${main}<footer><p>Made by daxfault from recorded evidence. No part of this page comes from the network.</p></footer>
+<body><a class="skip-link" href="#main">Skip to the content</a>${headMarkup(report, sections)}<main id="main">
+${sections.map(sectionMarkup)}</main><footer><p>Made by daxfault from recorded evidence. No part of this page comes from the network.</p></footer>
 <div id="live" role="status" aria-live="polite" class="soft"></div><script>${trusted(script)}</script></body></html>`;
   return `<!doctype html>\n${page.html}\n`;
 }

@@ -34,9 +34,9 @@ nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; pad
 .skip, .documented { color: var(--none); background: var(--panel); }
 .banner { border: 2px solid var(--warn); border-radius: .4rem; padding: .5rem .8rem; margin: .8rem 0; }
 .finding { border-left: 4px solid var(--bad); padding: .1rem .8rem; margin: .8rem 0; background: var(--panel); }
-.scroll { overflow-x: auto; max-width: 100%; border: 1px solid var(--line); border-radius: .4rem; }
+.scroll { overflow-x: auto; width: fit-content; max-width: 100%; border: 1px solid var(--line); border-radius: .4rem; }
 .scroll:focus-visible { outline: 2px solid var(--link); }
-table { border-collapse: collapse; width: 100%; }
+table { border-collapse: collapse; }
 th, td { padding: .3rem .55rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 tr:last-child > * { border-bottom: 0; }
 thead th { background: var(--panel); white-space: nowrap; font-weight: 600; }
