@@ -164,7 +164,10 @@ export interface FileSystem {
   /** For the DAX window: a descriptor of the node's content. */
   openForMapping(node: NodeId, options: { readonly writable: boolean }): MappableFile;
 
-  /** The host descriptor behind an open file, for the kernel's pass-through; null where content must come by us. */
+  /**
+   * The host descriptor behind an open file, for the kernel's pass-through and for content moved by reference; null
+   * where every `read` and `write` must be seen.
+   */
   descriptorOf(handle: FileHandle): number | null;
 
   usage(): Usage;
