@@ -78,6 +78,8 @@ export type TraceEvent = {
   readonly gpa: bigint | null;
   /** One line for people: `#PF error 0x4 cr2 0x1000`. */
   readonly detail: string;
+  /** What a host actor did: how long the call took, in milliseconds. */
+  readonly tookMs?: number;
 };
 
 export type Observations = {

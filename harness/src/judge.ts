@@ -34,7 +34,7 @@ export type JudgeInput = {
   readonly result: RunResult;
 };
 
-/** Stands for an actor's last access in expectations, so that one rule serves loads, stores and fetches. */
+/** Stands for an actor's last access, or a host's last step, in expectations: one rule serves loads, stores and fetches. */
 const LAST = "last";
 
 /**
@@ -80,7 +80,8 @@ function attestationProblems(
   if (wantsApf !== (attestation.apfEnabled === true)) {
     problems.push(`async page faults are ${attestation.apfEnabled === true ? "on" : "off"} in the guest`);
   }
-  const wantsMount = usesMount(scenario);
+  // The server's own leases need the server, whether an actor goes through its mount or not.
+  const wantsMount = usesMount(scenario) || proposal.server === "fuse-lease";
   // The model has neither mounts nor windows to attest.
   if (engine !== "model" && wantsMount !== (attestation.transport !== null)) {
     problems.push(
@@ -128,9 +129,12 @@ function expectedWords(scenario: Scenario, outcome: Outcome): Map<string, string
     if (last !== undefined) words.set(`${name}.${labels.at(-1)}`, last);
   }
   for (const [name, actor] of hostActors(scenario)) {
-    for (const { label } of actionsOf(actor)) {
+    const labels = actionsOf(actor).map(({ label }) => label);
+    for (const label of labels) {
       words.set(`${name}.${label}`, outcome.host[`${name}.${label}`] ?? "done");
     }
+    const last = outcome.host[`${name}.${LAST}`];
+    if (last !== undefined) words.set(`${name}.${labels.at(-1)}`, last);
   }
   return words;
 }

@@ -4,9 +4,10 @@
  * names; what no case decides is unknown, never guessed.
  */
 import type { Evidence } from "./evidence.ts";
-import { accessesOf, guestActors, hostActors } from "./scenario/labels.ts";
+import { accessesOf, guestActors } from "./scenario/labels.ts";
 import { PAGE_BYTES } from "./scenario/limits.ts";
 import type { Scenario } from "./scenario/scenario.ts";
+import { fileSizes } from "./scenario/sizes.ts";
 import { fileOffsetAt } from "./scenario/window.ts";
 import type { Access, Vmm } from "./vocabulary.ts";
 
@@ -105,14 +106,6 @@ function kernelAccess(scenario: Scenario, evidence: Evidence): Finding {
   if (!isKernel) return "unknown";
   if (state === "panic" || sawAny(scenario, evidence, ["killed", "hung"])) return "no";
   return sawAny(scenario, evidence, ["efault"]) ? "yes" : "no";
-}
-
-/** The sizes that the host gave the file, the one it began with first. */
-function fileSizes(scenario: Scenario): readonly bigint[] {
-  const given = hostActors(scenario).flatMap(([, actor]) =>
-    actor.steps.flatMap((step) => (step.verb === "truncate" ? [step.size] : [])),
-  );
-  return [scenario.backing.size, ...given];
 }
 
 /** Is the access's page gone from a file of that size? The page that contains the end stays (filemap_fault() compares page numbers). */

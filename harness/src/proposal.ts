@@ -38,4 +38,4 @@ const native: Proposal = {
 };
 
 /** In the order of the table's columns. The ids are what people say. */
-export const proposals: readonly Proposal[] = [native, ...presets.filter(({ server }) => server === "none")];
+export const proposals: readonly Proposal[] = [native, ...presets];

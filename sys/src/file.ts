@@ -1,6 +1,7 @@
 /** File calls that Node does not have, or has differently: its `fs.truncate` is open(2) + ftruncate(2). */
 import { closeSync, openSync } from "node:fs";
-import { check, declare } from "./libc.ts";
+import { check, declare, viewOf } from "./libc.ts";
+import { MAP_SHARED, mmap, munmap, PAGE_SIZE, PROT_READ, PROT_WRITE } from "./memory.ts";
 
 const FALLOC_FL_KEEP_SIZE = 1;
 const FALLOC_FL_PUNCH_HOLE = 2;
@@ -39,6 +40,23 @@ function fallocateAt(path: string, mode: number, offset: bigint, lengthBytes: bi
       cFallocate(fd, mode, offset, lengthBytes),
       `${path}, ${lengthBytes} bytes at ${offset}`,
     );
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Writes 8 bytes through a shared mapping of the file. The page must be there, or this process dies of SIGBUS. */
+export function storeThroughMapping(path: string, offset: bigint, value: bigint): void {
+  const page = BigInt(PAGE_SIZE);
+  const inPage = Number(offset % page);
+  const lengthBytes = inPage + 8 > PAGE_SIZE ? 2 * PAGE_SIZE : PAGE_SIZE;
+  const fd = openSync(path, "r+");
+  try {
+    const fileOffset = offset - (offset % page);
+    const address = mmap({ lengthBytes, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd, fileOffset });
+    const bytes = viewOf(address, lengthBytes);
+    new DataView(bytes.buffer, bytes.byteOffset).setBigUint64(inPage, value, true);
+    munmap(address, lengthBytes);
   } finally {
     closeSync(fd);
   }

@@ -1,4 +1,5 @@
 /** The operating system as seen through its C library. Depends on nothing of ours; everybody may use it. */
+export * from "./blocked-call.ts";
 export * from "./credentials.ts";
 export * from "./descriptors.ts";
 export * from "./entry.ts";

@@ -75,6 +75,7 @@ enum step_flags {
     STEP_INTERRUPTS_OFF = 1 << 0, /* the guest kernel's copy runs with IF = 0 */
     STEP_NO_FIXUP = 1 << 1,       /* no exception-table entry covers it */
     STEP_REPEATS = 1 << 2,        /* the access is done again and again until signal `until` is seen, then once more */
+    STEP_TALLIES = 1 << 3,        /* with 8 bytes: counts what it sees (struct tally), `value` may change meanwhile */
 };
 
 enum result_status {
@@ -89,7 +90,20 @@ enum result_status {
 enum sigbus_code { SIGBUS_ADRERR = 2, SIGBUS_MCEERR_AR = 4 };
 
 /* What a task does about SIGBUS. */
-enum on_sigbus { SIGBUS_KILLS = 0, SIGBUS_SKIPS_STEP = 1 /* a handler that goes on with the next step */ };
+enum on_sigbus {
+    SIGBUS_KILLS = 0,
+    SIGBUS_SKIPS_STEP = 1,   /* a handler that goes on with the next step */
+    SIGBUS_RETRIES_STEP = 2, /* ... that begins the same step again */
+};
+
+/*
+ * What a tallying step has seen: lies over its result's bytes, and its first word is where the access puts what it sees.
+ * A loaded word that is neither zero nor at least the step's `value`, as that was before the load, is stale: the host
+ * raises `value` when what was smaller is gone from the file for good. A store stores `value`.
+ */
+struct tally {
+    uint64_t seen, accesses, zeros, stale, last_stale, last_value, sigbus_count;
+};
 
 /* Of a task. */
 enum task_flags { TASK_INTERRUPTS_OFF = 1 << 0 /* runs with IF = 0: nothing preempts it, nothing can be delivered */ };

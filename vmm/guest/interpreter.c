@@ -54,6 +54,23 @@ static void run_system_call(const struct step *step, struct result *result)
     result->status = left ? RESULT_EFAULT : RESULT_DONE;
 }
 
+/* @param value the step's value before the access */
+static void tally(const struct step *step, uint64_t value, struct result *result)
+{
+    volatile struct tally *tally = (volatile struct tally *)result->bytes;
+    tally->accesses++;
+    if (step->verb != VERB_LOAD)
+        return;
+    uint64_t seen = tally->seen;
+    if (!seen) {
+        tally->zeros++;
+    } else if (seen < value) {
+        tally->stale++;
+        tally->last_stale = seen;
+        tally->last_value = value;
+    }
+}
+
 static void run_access(const struct step *step, struct result *result)
 {
     access_fn *access = access_of(step);
@@ -69,7 +86,12 @@ static void run_access(const struct step *step, struct result *result)
         result->status = RESULT_STARTED;
         /* Looked at before the access: the last one begins after the signal. */
         again = again && step->until < MAX_SIGNALS && !channel->signals[step->until];
+        uint64_t value = *(const volatile uint64_t *)&step->value;
+        if (step->flags & STEP_TALLIES && step->verb == VERB_STORE)
+            fill(step, result);
         access((void *)step->address, (void *)result->bytes, step->size);
+        if (step->flags & STEP_TALLIES)
+            tally(step, value, result);
     } while (again);
     result->ended = read_tsc();
     result->status = RESULT_DONE;

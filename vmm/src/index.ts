@@ -17,6 +17,7 @@ export * from "./kvm/vcpu.ts";
 export * from "./kvm/vm.ts";
 export { buildMachine, type Machine, type MachineOptions, type NmiVariant } from "./machine.ts";
 export type { PolicyName } from "./policy/policy.ts";
+export * from "./recall.ts";
 export {
   type EndReason,
   type FinalState,

@@ -36,6 +36,10 @@ export type MachineOptions = VmOptions & {
   readonly programs: readonly TaskProgram[];
   /** What is done when KVM_RUN gives up on a page of the window. */
   readonly policy: PolicyName;
+  /** The states of the window's pages, where a guard recalls them (`PageStates`). */
+  readonly pageStates?: SharedArrayBuffer;
+  /** How often the policy may deal with the same instruction of the same step before the VM stops; 8 if not said. */
+  readonly maxRepeats?: number;
 };
 
 export type Machine = {
@@ -46,8 +50,13 @@ export type Machine = {
   readonly ramAddress: bigint;
   readonly window: { readonly hva: bigint; readonly sizeBytes: number };
   readonly policy: PolicyName;
+  readonly pageStates: SharedArrayBuffer | null;
+  readonly maxRepeats: number;
   close(): void;
 };
+
+/** A guest that comes back to the same instruction as often has not understood what it was told. */
+const MAX_REPEATS = 8;
 
 const CR0 = 0x80050033n; // PG, AM, WP, NE, ET, MP, PE
 const CR4_PAE = 0x20n;
@@ -95,6 +104,8 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
     ramAddress: ram.address,
     window: { hva: options.windowHva, sizeBytes: options.windowBytes },
     policy: options.policy,
+    pageStates: options.pageStates ?? null,
+    maxRepeats: options.maxRepeats ?? MAX_REPEATS,
     close: () => closeMachine(vm, vcpus, ram),
   };
 }

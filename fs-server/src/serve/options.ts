@@ -21,6 +21,8 @@ export type ServeOptions = {
   readonly entryTimeoutMs: number;
   readonly attributeTimeoutMs: number;
   readonly faults: readonly FaultRule[];
+  /** Where clients with mappings of their own hold leases (guard `fuse-lease`); null: none are granted. */
+  readonly leaseSocket: string | null;
   /** Must be the parent, or the server ends at once; null: not checked. */
   readonly parentPid: number | null;
   /** Live on after the parent's death. */
@@ -31,13 +33,16 @@ export const USAGE = `usage: serve-main --source DIR --mountpoint DIR
   [--transport devfuse|libfuse]   default devfuse
   [--read-only] [--debug] [--detached] [--parent-pid PID]
   devfuse only: [--writeback] [--passthrough] [--posix-acl] [--keep-cache]
-                [--entry-timeout MS] [--attr-timeout MS] [--faults FILE]`;
+                [--entry-timeout MS] [--attr-timeout MS] [--faults FILE]
+                [--guard fuse-lease --lease-socket PATH]`;
 
 /** A wrong option. The message names it. */
 export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
+/** struct sockaddr_un, with its NUL (unix(7)). */
+const MAX_SOCKET_PATH = 107;
 const MAX_TIMEOUT_MS = 86_400_000;
 
 function wholeNumber(name: string, text: string, max: number): number {
@@ -63,6 +68,7 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   if (values.writeback && values.passthrough) {
     throw new UsageError("--writeback and --passthrough exclude each other");
   }
+  const leaseSocket = checkedLeaseSocket(values.guard, values["lease-socket"], transport);
   const parentPid = values["parent-pid"];
   return {
     source: values.source,
@@ -77,9 +83,26 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     entryTimeoutMs: wholeNumber("entry-timeout", values["entry-timeout"], MAX_TIMEOUT_MS),
     attributeTimeoutMs: wholeNumber("attr-timeout", values["attr-timeout"], MAX_TIMEOUT_MS),
     faults: values.faults === undefined ? [] : faultRules(values.faults),
+    leaseSocket,
     parentPid: parentPid === undefined ? null : wholeNumber("parent-pid", parentPid, 2 ** 31 - 1),
     detached: values.detached,
   };
+}
+
+/** The server's own leases are the only guard that is the server's: the others watch the files, wherever they are mapped. */
+function checkedLeaseSocket(
+  guard: string | undefined,
+  socket: string | undefined,
+  transport: TransportName,
+): string | null {
+  if (guard === undefined && socket === undefined) return null;
+  if (guard !== "fuse-lease") throw new UsageError(`unknown guard ${guard}; there is: fuse-lease`);
+  if (socket === undefined) throw new UsageError("--guard fuse-lease needs --lease-socket PATH");
+  if (transport !== "devfuse") throw new UsageError("--guard needs --transport devfuse");
+  if (Buffer.byteLength(socket) > MAX_SOCKET_PATH) {
+    throw new UsageError(`--lease-socket ${socket} is longer than ${MAX_SOCKET_PATH} bytes`);
+  }
+  return socket;
 }
 
 // The inferred type is exact and local: parseArgs derives it from the options.
@@ -100,6 +123,8 @@ function parsed(args: readonly string[]) {
         "entry-timeout": { type: "string", default: "1000" },
         "attr-timeout": { type: "string", default: "1000" },
         faults: { type: "string" },
+        guard: { type: "string" },
+        "lease-socket": { type: "string" },
         "parent-pid": { type: "string" },
         detached: { type: "boolean", default: false },
       },

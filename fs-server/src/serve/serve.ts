@@ -5,6 +5,10 @@
  */
 import { Worker } from "node:worker_threads";
 import { compiledEntry, exitNow, raiseDescriptorLimit } from "../../../sys/src/index.ts";
+import { serveLeases } from "../lease/fuse-lease.ts";
+import { DEFAULT_BOUND_MS } from "../lease/guard.ts";
+import { LeaseBook } from "../lease/lease-book.ts";
+import { GateKeeper, gateMemory } from "../lease/thread-gate.ts";
 import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
 import { mountDevice } from "../transport/devfuse/device.ts";
 import type { DevfuseMessage, DevfuseWorkerData } from "../transport/devfuse/worker.ts";
@@ -34,8 +38,10 @@ export type Ready = {
 export async function serve(options: ServeOptions, log: (message: string) => void): Promise<Ready> {
   const mountPoint = checkedMountPoint(options.mountPoint);
   raiseDescriptorLimit(WANTED_DESCRIPTORS);
+  const leases = options.leaseSocket === null ? null : await grantLeases(options.leaseSocket);
   const dismissReaper = startReaper(mountPoint);
   const stop = (why: string): never => {
+    leases?.close();
     const reason = detach(mountPoint);
     log(reason ?? `${why}: unmounted ${mountPoint}`);
     if (reason === null) dismissReaper();
@@ -47,7 +53,7 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
   try {
     const protocol =
       options.transport === "devfuse"
-        ? await startDevfuse(options, mountPoint, stop)
+        ? await startDevfuse(options, mountPoint, leases, stop)
         : await startLibfuse(options, mountPoint, log);
     if (!isFuseMounted(mountPoint)) {
       throw new Error(`${mountPoint} is not in /proc/self/mountinfo after mounting`);
@@ -61,6 +67,7 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
       maxWriteBytes: protocol?.maxWriteBytes ?? null,
     };
   } catch (error) {
+    leases?.close();
     if (detach(mountPoint) === null) dismissReaper();
     throw error;
   }
@@ -71,12 +78,13 @@ type Protocol = { readonly minor: number; readonly flags: readonly string[]; rea
 async function startDevfuse(
   options: ServeOptions,
   mountPoint: string,
+  leases: Leases | null,
   stop: (why: string) => never,
 ): Promise<Protocol> {
   // Refuses a bad source before anything is mounted; the worker opens its own.
   new PassthroughFileSystem(options.source).close();
   const device = mountDevice({ mountPoint, readOnly: options.readOnly });
-  const workerData: DevfuseWorkerData = { ...options, device };
+  const workerData: DevfuseWorkerData = { ...options, device, gate: leases?.memory ?? null };
   const entry = compiledEntry(import.meta.url, "../transport/devfuse/worker.ts");
   const worker = new Worker(entry, { workerData });
   return await new Promise<Protocol>((resolve, reject) => {
@@ -90,11 +98,32 @@ async function startDevfuse(
           reject(new Error(`the mount ended before it was ready: ${message.reason}`));
           stop(message.reason);
           break;
+        case "gate-ask":
+        case "gate-done":
+        case "gate-grown":
+          leases?.keeper.take(message);
+          break;
         default:
           message satisfies never;
       }
     });
   });
+}
+
+type Leases = {
+  readonly memory: SharedArrayBuffer;
+  readonly keeper: GateKeeper;
+  close(): void;
+};
+
+/** The book of leases, its clients' socket, and the gate to the thread that serves. */
+async function grantLeases(socketPath: string): Promise<Leases> {
+  const memory = gateMemory();
+  const book = new LeaseBook({ boundMs: DEFAULT_BOUND_MS });
+  const keeper = new GateKeeper(memory, book);
+  book.onChange = () => keeper.holdsChanged();
+  const leases = await serveLeases(book, socketPath, () => keeper.beforeGrant());
+  return { memory, keeper, close: () => leases.close() };
 }
 
 async function startLibfuse(

@@ -44,6 +44,7 @@ describe.skipIf(noMountBecause("devfuse") !== null)("a mount that caches for a d
       attributeTimeoutMs: DAY_MS,
       debug: false,
       faults: [],
+      gate: null,
     };
     const worker = new Worker(WORKER, { workerData });
     await new Promise((done) => worker.once("message", done));

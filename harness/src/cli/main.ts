@@ -253,6 +253,44 @@ function addBench(program: Command): void {
       const { benchKvmCommand } = await import("./bench-kvm.ts");
       process.exitCode = benchKvmCommand(options);
     });
+  addBenchGuards(bench);
+}
+
+function addBenchGuards(bench: Command): void {
+  bench
+    .command("guards")
+    .summary("races of a guest that never stops touching against a truncater; what guards cost the host")
+    .description(
+      "For each guard ROUNDS rounds of truncate, recall, touch and regrow on one VM: losses, wrong bytes, the window of " +
+        "notification. Then the price: what is added to opening and truncating, in turn with no guard.\n\n" +
+        "Exit code: 0; 1 a guard let through what it is to prevent, or wrong bytes were seen; 64 usage.",
+    )
+    .option("--rounds <N>", "rounds of each race", "10000")
+    .option("--guard <G...>", "only these (fuse-lease, kernel-lease, pre-content, notify, none)")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { benchGuardsCommand } = await import("./bench-guards.ts");
+      process.exitCode = await benchGuardsCommand(options);
+    });
+}
+
+function addGuards(program: Command): void {
+  program
+    .command("guards")
+    .summary("every guard against every way of making a file shorter, measured and held against the model")
+    .description(
+      "Guards: lease-fuse, lease-kernel, pre-content, notify, sealed; apf-loop is no guard at all. " +
+        "Needs /dev/kvm and root.\n\n" +
+        "Exit code: 0 every cell is allowed by the model; 1 one is not; 2 a cell has no result; 64 usage.",
+    )
+    .option("--guard <G...>", "only these (ids or patterns)")
+    .option("--way <W...>", "only these ways of truncating (ids or patterns)")
+    .option("--jobs <N>", "cases at a time", "2")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { guardsCommand } = await import("./guards.ts");
+      process.exitCode = await guardsCommand(options);
+    });
 }
 
 function addServe(program: Command): void {
@@ -275,6 +313,10 @@ function addServe(program: Command): void {
     .option("--background", "return when it is mounted; ended by SIGTERM or by unmounting")
     .option("--writeback", "the kernel caches writes and owns file sizes (devfuse)")
     .option("--passthrough", "the kernel reads and writes the files itself (devfuse, root)")
+    .addOption(
+      new Option("--guard <G>", "who is asked before a file gets shorter (devfuse)").choices(["fuse-lease"]),
+    )
+    .option("--lease-socket <PATH>", "where clients that map files hold leases (--guard fuse-lease)")
     .action(async (source: string, mountpoint: string, options) => {
       const { serveCommand } = await import("./serve.ts");
       process.exitCode = await serveCommand(source, mountpoint, options);
@@ -295,6 +337,7 @@ function makeProgram(): Command {
   addModel(program);
   addBench(program);
   addOthers(program);
+  addGuards(program);
   addServe(program);
   return program;
 }

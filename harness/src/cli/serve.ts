@@ -15,6 +15,8 @@ export type ServeCommand = {
   readonly background?: boolean;
   readonly writeback?: boolean;
   readonly passthrough?: boolean;
+  readonly guard?: string;
+  readonly leaseSocket?: string;
 };
 
 /** Returns the exit code: of the server in the foreground, 0 once it is mounted in the background. */
@@ -30,6 +32,8 @@ export async function serveCommand(
     options.passthrough === true ? "--passthrough" : null,
     options.background === true ? "--detached" : "--parent-pid",
     options.background === true ? null : String(process.pid),
+    ...(options.guard === undefined ? [] : ["--guard", options.guard]),
+    ...(options.leaseSocket === undefined ? [] : ["--lease-socket", resolve(options.leaseSocket)]),
   ].filter((flag) => flag !== null);
   const paths = ["--source", resolve(source), "--mountpoint", resolve(mountpoint)];
   const background = options.background === true;

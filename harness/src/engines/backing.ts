@@ -1,5 +1,5 @@
 /** Makes the file that a case maps, on what the scenario wants it to lie on. */
-import { closeSync, ftruncateSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { closeSync, fchmodSync, ftruncateSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { mountTmpfs, PAGE_SIZE } from "../../../sys/src/index.ts";
 import { contentBytes } from "../scenario/content.ts";
@@ -36,6 +36,8 @@ function writeContent(path: string, scenario: Scenario, lengthBytes: bigint): vo
       writeSync(fd, piece(scenario, offset, count), 0, count, Number(offset));
     }
     ftruncateSync(fd, Number(scenario.backing.size));
+    // Host actors may be other users; the folder above keeps everybody else out.
+    fchmodSync(fd, 0o666);
   } finally {
     closeSync(fd);
   }

@@ -34,7 +34,12 @@ export type ChildOptions<Outbound> = {
   /** The case's folder: tag and working directory. */
   readonly directory: string;
   readonly onMessage: (message: Outbound) => void;
+  /** Descriptors of ours that it gets as well, from FIRST_LENT_DESCRIPTOR on. */
+  readonly descriptors?: readonly number[];
 };
+
+/** Behind standard input, output and error. */
+export const FIRST_LENT_DESCRIPTOR = 3;
 
 const REAP_BOUND_MS = 3000;
 const STDERR_TAIL = 2000;
@@ -47,14 +52,14 @@ function tail(text: unknown): string {
 export function startChild<Inbound extends object, Outbound>(
   options: ChildOptions<Outbound>,
 ): Child<Inbound, Outbound> {
+  // execa takes numbers there as well; its types know them of the first three only.
+  const lent = (options.descriptors ?? []) as unknown as readonly "inherit"[];
   const subprocess = execaNode(builtPath(options.entry), options.args ?? [], {
     // This process's own flags (a test runner's, a debugger's) are not the child's.
     nodeOptions: [],
     cwd: options.directory,
     env: childEnvironment(options.directory),
-    stdin: "ignore",
-    stdout: "ignore",
-    stderr: "pipe",
+    stdio: ["ignore", "ignore", "pipe", ...lent],
     ipc: true,
     serialization: "advanced",
     buffer: { ipc: false },

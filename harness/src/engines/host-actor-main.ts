@@ -2,8 +2,16 @@
  * A process of the host that does a scenario's host steps to the file: entry point, started by the stage.
  * Small import graph: one of these starts for each case.
  */
-import { renameSync, unlinkSync, writeFileSync } from "node:fs";
-import { punchHole, truncate } from "../../../sys/src/index.ts";
+import { closeSync, ftruncateSync, openSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  collapseRange,
+  files,
+  inOwnMountNamespace,
+  punchHole,
+  setFileSystemIdentity,
+  storeThroughMapping,
+  truncate,
+} from "../../../sys/src/index.ts";
 import { actionsOf, type HostAction, type HostActor } from "../scenario/labels.ts";
 import { Signals, send, tieToParent } from "./child-side.ts";
 import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
@@ -13,13 +21,74 @@ tieToParent();
 const signals = new Signals();
 const tell = (message: HostActorOutbound): Promise<void> => send(message);
 
+const NOBODY = 65534;
+
+/** Kept by `open`, for `ftruncate`. */
+let descriptor: number | null = null;
+
+function closeDescriptor(): void {
+  if (descriptor !== null) closeSync(descriptor);
+  descriptor = null;
+}
+
+/** By the magic link of a descriptor: the folders above the file are none of this user's business. */
+function truncateAsNobody(path: string, size: bigint): void {
+  const fd = openSync(path, files.O_PATH);
+  setFileSystemIdentity(NOBODY, NOBODY);
+  try {
+    truncate(`/proc/self/fd/${fd}`, size);
+  } finally {
+    setFileSystemIdentity(process.geteuid?.() ?? 0, process.getegid?.() ?? 0);
+    closeSync(fd);
+  }
+}
+
+function truncateAs(action: Extract<HostAction, { verb: "truncate" }>, path: string): void {
+  const work = () =>
+    action.options?.includes("as-nobody") === true
+      ? truncateAsNobody(path, action.size)
+      : truncate(path, action.size);
+  if (action.options?.includes("own-namespace") === true) inOwnMountNamespace(work);
+  else work();
+}
+
+function openAnd(path: string, flags: string, work: (fd: number) => void): void {
+  const fd = openSync(path, flags);
+  try {
+    work(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 function act(action: HostAction, path: string): void {
   switch (action.verb) {
     case "truncate":
-      truncate(path, action.size);
+      truncateAs(action, path);
+      return;
+    case "open-truncate":
+      openAnd(path, "r+", (fd) => ftruncateSync(fd, Number(action.size)));
+      return;
+    case "open":
+      descriptor ??= openSync(path, "r+");
+      return;
+    case "ftruncate":
+      ftruncateSync(descriptor ?? -1, Number(action.size));
+      return;
+    case "open-trunc":
+      openAnd(path, "w", () => {});
+      return;
+    case "open-read":
+      openAnd(path, "r", () => {});
       return;
     case "punch":
       punchHole(path, action.offset, action.length);
+      return;
+    case "collapse":
+      collapseRange(path, action.offset, action.length);
+      return;
+    case "map-store":
+      storeThroughMapping(path, action.offset, action.value);
       return;
     case "rename-over":
       writeFileSync(`${path}.other`, "");
@@ -59,11 +128,16 @@ async function run(actor: HostActor, path: string): Promise<void> {
         await perform(step, labels.get(index) ?? step.verb, path);
     }
   }
+  closeDescriptor();
   await tell({ type: "finished" });
 }
 
 process.on("message", (message: HostActorInbound) => {
   switch (message.type) {
+    case "prepare":
+      descriptor ??= openSync(message.path, "r+");
+      void tell({ type: "prepared" });
+      return;
     case "start":
       // This process may have served another case, whose late signals are none of this one's.
       signals.reset(message.raised);

@@ -2,6 +2,8 @@
 import type { HostActor } from "../scenario/labels.ts";
 
 export type HostActorInbound =
+  /** Opens the file now: the actor's first step is `open`, and what it means is a descriptor older than the mapping. */
+  | { readonly type: "prepare"; readonly path: string }
   | {
       readonly type: "start";
       readonly actor: HostActor;
@@ -13,6 +15,7 @@ export type HostActorInbound =
   | { readonly type: "signal"; readonly name: string };
 
 export type HostActorOutbound =
+  | { readonly type: "prepared" }
   | { readonly type: "begin"; readonly label: string }
   | { readonly type: "end"; readonly label: string; readonly ms: number; readonly errno: string | null }
   | { readonly type: "signal"; readonly name: string }

@@ -27,6 +27,8 @@ export type MountOptions = {
   readonly faults?: readonly FaultRule[];
   /** The server's program; another one in tests. */
   readonly serverPath?: string;
+  /** Where it grants leases, if it does. */
+  readonly leaseSocket?: string;
 };
 
 const READY_BOUND_MS = 10_000;
@@ -85,6 +87,9 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       "--parent-pid",
       String(process.pid),
       ...faultArguments(options),
+      ...(options.leaseSocket === undefined
+        ? []
+        : ["--guard", "fuse-lease", "--lease-socket", options.leaseSocket]),
     ],
     {
       cwd: options.directory,

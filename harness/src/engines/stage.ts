@@ -18,6 +18,7 @@ import {
   actionsOf,
   guestActors,
   type HostAction,
+  type HostActor,
   hostActors,
   usesMount,
 } from "../scenario/labels.ts";
@@ -33,6 +34,7 @@ import { type FuseMount, openMount } from "./mount.ts";
 export const HOST_DELAY_BOUND_MS = 1000;
 
 const SETTLE_POLL_MS = 5;
+const PREPARE_BOUND_MS = 5000;
 
 export type SignalListener = (name: string, from: string) => void;
 
@@ -49,8 +51,13 @@ export interface Stage {
   readonly transport: "libfuse" | "devfuse" | null;
   /** Milliseconds since the case began. */
   nowMs(): number;
-  /** Lets the host actors start. Call once, when the file is mapped. */
-  begin(): void;
+  /**
+   * Lets the host actors start. Call once, when the file is mapped.
+   * @param filePath what the actors that reach the file itself act on, if not on the file: a sealed copy
+   */
+  begin(filePath?: string): void;
+  /** The stage's own descriptor of the file, open for reading and writing: for whoever must not open it once more. */
+  readonly fileDescriptor: number;
   /** Raises a signal: every host actor and every listener gets it. */
   raise(name: string, from: string): void;
   isRaised(name: string): boolean;
@@ -73,6 +80,7 @@ export interface Stage {
     readonly actor: string;
     readonly detail: string;
     readonly gpa?: bigint;
+    readonly tookMs?: number;
   }): void;
   events(): readonly TraceEvent[];
   /** Events by kind. */
@@ -89,6 +97,8 @@ export type StageOptions = {
   readonly transport?: "libfuse" | "devfuse";
   /** The FUSE server's program; another one in tests. */
   readonly serverPath?: string;
+  /** The server grants leases there: it is started whether an actor uses its mount or not. */
+  readonly leaseSocket?: string;
 };
 
 /** All accesses of all guest actors as not reached: what an engine starts from. */
@@ -105,7 +115,20 @@ export function notReached(scenario: Scenario): Record<string, Record<string, Ac
 function eventOf(action: HostAction): { kind: EventKind; detail: string } {
   switch (action.verb) {
     case "truncate":
-      return { kind: "truncate", detail: `to ${action.size} bytes` };
+      return { kind: "truncate", detail: [`to ${action.size} bytes`, ...(action.options ?? [])].join(", ") };
+    case "open-truncate":
+    case "ftruncate":
+      return { kind: "truncate", detail: `${action.verb} to ${action.size} bytes` };
+    case "open-trunc":
+      return { kind: "truncate", detail: "open with O_TRUNC" };
+    case "collapse":
+      return { kind: "truncate", detail: `${action.length} bytes at ${action.offset} taken out` };
+    case "open":
+      return { kind: "open", detail: "for reading and writing" };
+    case "open-read":
+      return { kind: "open", detail: "for reading" };
+    case "map-store":
+      return { kind: "write", detail: `8 bytes at ${action.offset}, through a mapping` };
     case "punch":
       return { kind: "punch", detail: `${action.length} bytes at ${action.offset}` };
     case "rename-over":
@@ -131,6 +154,8 @@ class HostParticipant {
   readonly #begun = new Map<string, number>();
   readonly #nowMs: () => number;
   finished = false;
+  /** Has opened what has to be open before the file is mapped. */
+  prepared = false;
 
   constructor(name: string, actions: ReadonlyMap<string, HostAction>, nowMs: () => number) {
     this.name = name;
@@ -139,8 +164,13 @@ class HostParticipant {
   }
 
   /** Takes a message; returns what to write to the trace. */
-  take(message: Exclude<HostActorOutbound, { type: "signal" }>): { kind: EventKind; detail: string } | null {
+  take(
+    message: Exclude<HostActorOutbound, { type: "signal" }>,
+  ): { kind: EventKind; detail: string; tookMs: number } | null {
     switch (message.type) {
+      case "prepared":
+        this.prepared = true;
+        return null;
       case "finished":
         this.finished = true;
         return null;
@@ -150,7 +180,9 @@ class HostParticipant {
       case "end": {
         this.#results.set(message.label, toHostStep(message.ms, message.errno));
         const action = this.#actions.get(message.label);
-        return message.errno === null && action !== undefined ? eventOf(action) : null;
+        return message.errno === null && action !== undefined
+          ? { ...eventOf(action), tookMs: message.ms }
+          : null;
       }
     }
   }
@@ -179,7 +211,7 @@ class RealStage implements Stage {
   readonly #onEvent: CaseContext["onEvent"];
   readonly #startMs = performance.now();
   readonly #backing: Backing;
-  readonly #file: number;
+  readonly fileDescriptor: number;
   /** The file through the mount that is mapped, or null if it is the file itself. */
   #client: number | null = null;
   readonly #raised = new Map<string, string>();
@@ -197,7 +229,7 @@ class RealStage implements Stage {
     this.#signal = context.signal;
     this.#onEvent = context.onEvent;
     this.#backing = backing;
-    this.#file = openSync(backing.filePath, "r");
+    this.fileDescriptor = openSync(backing.filePath, "r+");
   }
 
   /** The mount whose file is mapped. */
@@ -234,17 +266,26 @@ class RealStage implements Stage {
   async open(options: StageOptions): Promise<void> {
     for (const [name, actor] of hostActors(this.#scenario)) this.#startActor(name, actionsOf(actor));
     const { mount } = this.#scenario.backing;
-    if (!usesMount(this.#scenario)) return;
+    const { leaseSocket } = options;
+    if (usesMount(this.#scenario) || leaseSocket !== undefined) await this.#openMount(options);
+    // Before anybody maps the file: opening it drops the client's page cache (fuse_finish_open(), fs/fuse/file.c).
+    if (mount !== undefined) this.#client = openSync(this.filePath, "r");
+    await this.#prepareActors();
+  }
+
+  async #openMount(options: StageOptions): Promise<void> {
+    const { mount } = this.#scenario.backing;
+    const { leaseSocket } = options;
+    // Only our own transport follows rules and grants leases.
+    const ours = mount !== undefined || leaseSocket !== undefined;
     this.#mount = await openMount({
       sourceDirectory: this.#backing.sourceDirectory,
       directory: this.#directory,
-      // Only our own transport follows rules.
-      transport: mount === undefined ? (options.transport ?? "devfuse") : "devfuse",
+      transport: ours ? "devfuse" : (options.transport ?? "devfuse"),
+      ...(leaseSocket === undefined ? {} : { leaseSocket }),
       ...(mount === undefined ? {} : { faults: mount.faults }),
       ...(options.serverPath === undefined ? {} : { serverPath: options.serverPath }),
     });
-    // Before anybody maps the file: opening it drops the client's page cache (fuse_finish_open(), fs/fuse/file.c).
-    if (mount !== undefined) this.#client = openSync(this.filePath, "r");
   }
 
   #startActor(name: string, actions: ReturnType<typeof actionsOf>): void {
@@ -268,12 +309,34 @@ class RealStage implements Stage {
     this.#children.push(child);
   }
 
-  begin(): void {
+  #pathOf(actor: HostActor, filePath: string): string {
+    return actor.through === "mount" && this.#mount !== null
+      ? join(this.#mount.mountpoint, basename(this.#backing.filePath))
+      : filePath;
+  }
+
+  /** A descriptor that is to be older than the mapping is opened now. */
+  async #prepareActors(): Promise<void> {
+    const waiting: HostParticipant[] = [];
     for (const [index, [, actor]] of hostActors(this.#scenario).entries()) {
-      const path =
-        actor.through === "mount" && this.#mount !== null
-          ? join(this.#mount.mountpoint, basename(this.#backing.filePath))
-          : this.#backing.filePath;
+      const participant = this.#participants[index];
+      if (actor.steps[0]?.verb !== "open" || participant === undefined) continue;
+      const path = this.#pathOf(actor, this.#backing.filePath);
+      this.#children[index]?.send({ type: "prepare", path });
+      waiting.push(participant);
+    }
+    const deadlineMs = this.nowMs() + PREPARE_BOUND_MS;
+    while (!waiting.every(({ prepared }) => prepared)) {
+      if (this.nowMs() > deadlineMs || this.#signal.aborted) {
+        throw new Error("a host actor did not open the file");
+      }
+      await sleep(SETTLE_POLL_MS);
+    }
+  }
+
+  begin(filePath: string = this.#backing.filePath): void {
+    for (const [index, [, actor]] of hostActors(this.#scenario).entries()) {
+      const path = this.#pathOf(actor, filePath);
       this.#children[index]?.send({ type: "start", actor, path, raised: [...this.#raised.keys()] });
     }
   }
@@ -300,7 +363,7 @@ class RealStage implements Stage {
     const bytes = new Uint8Array(lengthBytes);
     const read = (fd: number): number => readSync(fd, bytes, 0, lengthBytes, Number(fileOffset));
     if (!options.written || this.#client === null) {
-      read(this.#file);
+      read(this.fileDescriptor);
       return bytes;
     }
     try {
@@ -308,7 +371,7 @@ class RealStage implements Stage {
       read(this.#client);
     } catch {
       // It is not, and the server fails the READ: what was written went elsewhere, and the file is what it was.
-      read(this.#file);
+      read(this.fileDescriptor);
     }
     return bytes;
   }
@@ -335,9 +398,11 @@ class RealStage implements Stage {
     readonly actor: string;
     readonly detail: string;
     readonly gpa?: bigint;
+    readonly tookMs?: number;
   }): void {
-    const { kind, actor, gpa = null, detail } = event;
-    const traced: TraceEvent = { kind, actor, atMs: this.nowMs(), gpa, detail };
+    const { kind, actor, gpa = null, detail, tookMs } = event;
+    const took = tookMs === undefined ? {} : { tookMs };
+    const traced: TraceEvent = { kind, actor, atMs: this.nowMs(), gpa, detail, ...took };
     this.#events.push(traced);
     this.#onEvent?.(traced);
   }
@@ -360,7 +425,7 @@ class RealStage implements Stage {
       ),
     );
     await this.#mount?.close();
-    closeSync(this.#file);
+    closeSync(this.fileDescriptor);
     if (this.#client !== null) closeClient(this.#client);
     unmountBelow(this.#directory);
   }

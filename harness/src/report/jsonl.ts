@@ -175,6 +175,7 @@ const caseShape = z.strictObject({
       atMs: z.number(),
       gpa: hexText.nullable(),
       detail: z.string(),
+      tookMs: z.number().optional(),
     }),
   ),
   durationMs: z.number(),
@@ -269,8 +270,15 @@ function observationsRecord({ observations }: Evidence): object {
 }
 
 function traceRecord(event: TraceEvent): object {
-  const { kind, actor, atMs, gpa, detail } = event;
-  return { kind, actor, atMs, gpa: hexOrNull(gpa), detail };
+  const { kind, actor, atMs, gpa, detail, tookMs } = event;
+  return {
+    kind,
+    actor,
+    atMs,
+    gpa: hexOrNull(gpa),
+    detail,
+    ...(tookMs === undefined ? {} : { tookMs }),
+  };
 }
 
 export function runRecord(run: RunInfo): JsonRecord {

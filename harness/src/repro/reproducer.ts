@@ -105,7 +105,20 @@ function stepsCode(linear: Linear): string | null {
 function actionCode(action: HostAction): readonly string[] {
   switch (action.verb) {
     case "truncate":
+    case "open-truncate":
+    case "ftruncate":
       return [`must(ftruncate(file, ${action.size}), "ftruncate");`];
+    case "open-trunc":
+      return ['must(close(open(path, O_WRONLY | O_TRUNC | O_CLOEXEC)), "open with O_TRUNC");'];
+    case "collapse":
+      return [
+        `must(fallocate(file, FALLOC_FL_COLLAPSE_RANGE, ${action.offset}, ${action.length}), "fallocate");`,
+      ];
+    case "open":
+    case "open-read":
+    case "map-store":
+      // Nothing of it changes what the guest meets.
+      return [];
     case "punch":
       return [
         `must(fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, ${action.offset}, ${action.length}), "fallocate");`,
@@ -181,6 +194,8 @@ function obstacleOf(scenario: Scenario, proposal: Proposal): string | null {
   if (backing.mount !== undefined) return "its file is seen through a FUSE mount, which needs a server";
   if (hostActors(scenario).some(([, actor]) => actor.through === "mount"))
     return "its host acts through a FUSE mount, which needs a server";
+  if (proposal.server !== "none")
+    return `its file is guarded (${proposal.server}), which takes a program of its own`;
   if (proposal.guest !== "unaware")
     return `its guest takes part (${proposal.guest}): the generated guest is too small for that`;
   if (proposal.vmm !== "stop" && proposal.vmm !== "no-hlt-exits") return `its VMM acts (${proposal.vmm})`;

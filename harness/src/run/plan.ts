@@ -36,9 +36,13 @@ function isFor(proposal: Proposal, engine: EngineName): boolean {
   }
 }
 
-/** Is the scenario about this proposal? */
+/**
+ * Is the scenario about this proposal? One that names none is about all that let the truncation happen; those that are
+ * to prevent it depend on the way in which the host does it, and are named.
+ */
 export function isAboutProposal(scenario: Scenario, proposal: Proposal): boolean {
-  return scenario.proposals === null || scenario.proposals.includes(proposal.id);
+  if (scenario.proposals === null) return proposal.server === "none";
+  return scenario.proposals.includes(proposal.id);
 }
 
 /**

@@ -231,12 +231,24 @@ function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): st
   }
 }
 
+/** A descriptor has to be opened before it can be used. */
+function checkDescriptors(scenario: Unhashed, problems: Problems): void {
+  for (const [name, actor] of hostActors(scenario)) {
+    const opened = actor.steps.findIndex(({ verb }) => verb === "open");
+    for (const [index, { verb }] of actor.steps.entries()) {
+      if (verb !== "ftruncate" || (opened >= 0 && opened < index)) continue;
+      problems.add(`actors.${name}.steps[${index}]`, "ftruncate needs an open before it: whose descriptor?");
+    }
+  }
+}
+
 /** Adds everything that is wrong with a scenario whose shape and steps are right. */
 export function checkScenario(scenario: Unhashed, problems: Problems): void {
   checkBacking(scenario, problems);
   checkWindow(scenario, problems);
   checkActors(scenario, problems);
   checkSignals(scenario, problems);
+  checkDescriptors(scenario, problems);
   for (const [index, witness] of scenario.witness.entries()) {
     const problem = witnessProblem(scenario, witness);
     if (problem !== null) problems.add(`witness[${index}]`, problem);

@@ -38,14 +38,23 @@ export function stepText(step: GuestStep | HostStep | VmmStep): string {
         ...step.options,
       ].join(" ");
     case "truncate":
-      return `truncate ${numberText(step.size)}`;
+      return [`truncate ${numberText(step.size)}`, ...(step.options ?? [])].join(" ");
+    case "open-truncate":
+    case "ftruncate":
+      return `${step.verb} ${numberText(step.size)}`;
     case "punch":
-      return `punch ${numberText(step.offset)} ${numberText(step.length)}`;
+    case "collapse":
+      return `${step.verb} ${numberText(step.offset)} ${numberText(step.length)}`;
+    case "map-store":
+      return `map-store ${numberText(step.offset)} ${numberText(step.value)}`;
     case "signal":
     case "await":
       return `${step.verb} ${step.name}`;
     case "rename-over":
     case "unlink":
+    case "open":
+    case "open-trunc":
+    case "open-read":
     case "resume":
     case "count":
       return step.verb;

@@ -75,12 +75,34 @@ export type GuestStep =
   /** Counts for ever, touching nothing: a bystander. Must be the last step. */
   | { readonly verb: "count" };
 
+export const truncateOptions = ["own-namespace", "as-nobody"] as const;
+/** `own-namespace`: from inside a mount namespace of its own. `as-nobody`: as uid 65534 (setfsuid(2)). Both need root. */
+export type TruncateOption = (typeof truncateOptions)[number];
+
 /** What a process of the host does to the file. Sizes and offsets are file offsets (bytes). */
 export type HostStep =
   /** truncate(2): shrinks or grows. */
-  | { readonly verb: "truncate"; readonly size: bigint }
+  | {
+      readonly verb: "truncate";
+      readonly size: bigint;
+      readonly options?: readonly TruncateOption[];
+    }
+  /** open(2) for writing, ftruncate(2), close(2). */
+  | { readonly verb: "open-truncate"; readonly size: bigint }
+  /** Opens the file for reading and writing, and keeps the descriptor. As an actor's first step: before it is mapped. */
+  | { readonly verb: "open" }
+  /** ftruncate(2) by the descriptor that `open` has kept. */
+  | { readonly verb: "ftruncate"; readonly size: bigint }
+  /** open(2) with O_TRUNC, close(2): the file is empty. */
+  | { readonly verb: "open-trunc" }
+  /** open(2) for reading, close(2). */
+  | { readonly verb: "open-read" }
   /** fallocate(2) PUNCH_HOLE | KEEP_SIZE. */
   | { readonly verb: "punch"; readonly offset: bigint; readonly length: bigint }
+  /** fallocate(2) COLLAPSE_RANGE: the range is taken out, the file gets shorter. */
+  | { readonly verb: "collapse"; readonly offset: bigint; readonly length: bigint }
+  /** Writes 8 bytes through a mapping of its own (MAP_SHARED). */
+  | { readonly verb: "map-store"; readonly offset: bigint; readonly value: bigint }
   /** rename(2) of another, empty file over this one. */
   | { readonly verb: "rename-over" }
   | { readonly verb: "unlink" }

@@ -5,7 +5,13 @@
 import { accessSizes, atomicSizes, COPY_BYTES_MAX, FILE_BYTES_MAX, PAGE_BYTES } from "./limits.ts";
 import { hex, parseNumber, sizeText } from "./number.ts";
 import type { Problems } from "./problem.ts";
-import { type GuestStep, type HostStep, kernelCopyOptions, type VmmStep } from "./scenario.ts";
+import {
+  type GuestStep,
+  type HostStep,
+  kernelCopyOptions,
+  truncateOptions,
+  type VmmStep,
+} from "./scenario.ts";
 
 const U64_MAX = 2n ** 64n - 1n;
 const NAME = /^[a-z][a-z0-9-]{0,23}$/;
@@ -182,18 +188,35 @@ const guestVerbs: Readonly<Record<GuestStep["verb"], Reader<GuestStep>>> = {
   count: () => ({ verb: "count" }),
 };
 
+function fileRange(words: Words): { offset: bigint; length: bigint } {
+  const offset = words.number("offset", FILE_BYTES_MAX);
+  const length = words.number("length", FILE_BYTES_MAX, 1n);
+  if (offset + length > FILE_BYTES_MAX) {
+    words.fail(
+      `offset ${hex(offset)} + length ${hex(length)} is beyond the limit ${sizeText(FILE_BYTES_MAX)}`,
+    );
+  }
+  return { offset, length };
+}
+
 const hostVerbs: Readonly<Record<HostStep["verb"], Reader<HostStep>>> = {
-  truncate: (words) => ({ verb: "truncate", size: words.number("size", FILE_BYTES_MAX) }),
-  punch: (words) => {
-    const offset = words.number("offset", FILE_BYTES_MAX);
-    const length = words.number("length", FILE_BYTES_MAX, 1n);
-    if (offset + length > FILE_BYTES_MAX) {
-      words.fail(
-        `offset ${hex(offset)} + length ${hex(length)} is beyond the limit ${sizeText(FILE_BYTES_MAX)}`,
-      );
-    }
-    return { verb: "punch", offset, length };
+  truncate: (words) => {
+    const size = words.number("size", FILE_BYTES_MAX);
+    const options = words.options(truncateOptions);
+    return { verb: "truncate", size, ...(options.length === 0 ? {} : { options }) };
   },
+  "open-truncate": (words) => ({ verb: "open-truncate", size: words.number("size", FILE_BYTES_MAX) }),
+  open: () => ({ verb: "open" }),
+  ftruncate: (words) => ({ verb: "ftruncate", size: words.number("size", FILE_BYTES_MAX) }),
+  "open-trunc": () => ({ verb: "open-trunc" }),
+  "open-read": () => ({ verb: "open-read" }),
+  punch: (words) => ({ verb: "punch", ...fileRange(words) }),
+  collapse: (words) => ({ verb: "collapse", ...fileRange(words) }),
+  "map-store": (words) => ({
+    verb: "map-store",
+    offset: words.number("offset", FILE_BYTES_MAX - 8n),
+    value: words.value(8),
+  }),
   "rename-over": () => ({ verb: "rename-over" }),
   unlink: () => ({ verb: "unlink" }),
   signal,

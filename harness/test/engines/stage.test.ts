@@ -125,6 +125,55 @@ describe("host actors", () => {
     });
   });
 
+  it("open and ftruncate, open with O_TRUNC, collapse, write through a mapping of their own", async () => {
+    const scenario = withHost(
+      { verb: "map-store", offset: 0x1ffcn, value: 0x1122334455667788n },
+      { verb: "signal", name: "written" },
+      { verb: "await", name: "seen" },
+      { verb: "open" },
+      { verb: "ftruncate", size: 0x3000n },
+      { verb: "open-read" },
+      { verb: "open-truncate", size: 0x2000n },
+      { verb: "open-trunc" },
+    );
+    await onStage(scenario, async (stage) => {
+      let written: Uint8Array = new Uint8Array();
+      stage.onSignal((name) => {
+        if (name !== "written") return;
+        written = stage.readFile(0x1ffcn, 8);
+        stage.raise("seen", "test");
+      });
+      stage.begin();
+      expect(await stage.settled(5000)).toBe(true);
+      expect(Buffer.from(written).readBigUInt64LE()).toBe(0x1122334455667788n);
+      expect(statSync(stage.filePath).size).toBe(0);
+      expect(new Set(Object.values(stage.hostSteps().host ?? {}).map(({ kind }) => kind))).toEqual(
+        new Set(["done"]),
+      );
+      expect(stage.counts()).toEqual({ signal: 2, write: 1, open: 2, truncate: 3 });
+    });
+  });
+
+  it.skipIf(root.kind === "no")("truncate as another user, and from another mount namespace", async () => {
+    const scenario = withHost(
+      { verb: "truncate", size: 0x3000n, options: ["own-namespace"] },
+      { verb: "truncate", size: 0x2000n, options: ["as-nobody"] },
+      { verb: "truncate", size: 0x1000n, options: ["as-nobody", "own-namespace"] },
+    );
+    await onStage(scenario, async (stage) => {
+      stage.begin();
+      expect(await stage.settled(5000)).toBe(true);
+      expect(stage.hostSteps()).toEqual({
+        host: {
+          "truncate#1": { kind: "done" },
+          "truncate#2": { kind: "done" },
+          "truncate#3": { kind: "done" },
+        },
+      });
+      expect(statSync(stage.filePath).size).toBe(0x1000);
+    });
+  });
+
   it("report what the kernel refuses as an observation", async () => {
     const scenario = withHost({ verb: "unlink" }, { verb: "truncate", size: 0n });
     await onStage(scenario, async (stage) => {

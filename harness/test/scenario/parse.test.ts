@@ -141,6 +141,31 @@ describe("parseScenarios", () => {
     ]);
   });
 
+  it("reads the ways in which a host makes a file shorter", () => {
+    const steps = [
+      "truncate 0 as-nobody own-namespace",
+      "open-truncate 4KiB",
+      "open",
+      "ftruncate 0x1000",
+      "open-trunc",
+      "open-read",
+      "collapse 4KiB 8KiB",
+      "map-store 0x1000 0x5a",
+    ];
+    const victim = { in: "guest-task", steps: ["load 0x1000 8"] };
+    const [scenario] = parse({ actors: { victim, host: { in: "host-process", steps } }, witness: [] });
+    expect(scenario?.actors.host?.steps).toEqual([
+      { verb: "truncate", size: 0n, options: ["as-nobody", "own-namespace"] },
+      { verb: "open-truncate", size: 0x1000n },
+      { verb: "open" },
+      { verb: "ftruncate", size: 0x1000n },
+      { verb: "open-trunc" },
+      { verb: "open-read" },
+      { verb: "collapse", offset: 0x1000n, length: 0x2000n },
+      { verb: "map-store", offset: 0x1000n, value: 0x5an },
+    ]);
+  });
+
   it("reads every verb", () => {
     const [scenario] = parse({
       backing: { size: "4MiB", content: "code" },
@@ -190,6 +215,12 @@ describe("a step is refused", () => {
     ["an atomic off its alignment", victim("atomic 0x1001 8"), "0x1001 is not a multiple of the size 8"],
     ["a copy of nothing", victim("copy-from 0x1000 0"), "size 0x0 is less than 0x1"],
     ["a copy too large", victim("copy-from 0x1000 65"), "size 0x41 is greater than the limit 0x40"],
+    ["a descriptor that nobody has opened", host("ftruncate 0"), "ftruncate needs an open before it"],
+    [
+      "an option that there is not",
+      host("truncate 0 as-root"),
+      '"as-root" is not one of own-namespace, as-nobody',
+    ],
     ["a length of 2^64-1", host("punch 0 0xffffffffffffffff"), "is greater than the limit 0x4000000"],
     ["a number beyond 64 bits", victim("load 0x10000000000000000 8"), "is greater than the limit"],
     [

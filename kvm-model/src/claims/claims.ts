@@ -616,9 +616,25 @@ const guards: readonly Claim[] = [
   claim(
     "pre-content-o-trunc",
     "inferred",
-    "... and do not see open(O_TRUNC).",
+    "... and open(O_TRUNC), if FAN_OPEN_PERM is asked for too.",
     when("through-open-trunc", { server: "pre-content" }),
+    ["sigbus-adrerr"],
+    ["met-gone-page", ...hang, ...dead],
+  ),
+  claim(
+    "pre-content-open-perm",
+    "inferred",
+    "FAN_PRE_ACCESS alone does not see open(O_TRUNC).",
+    when("through-open-trunc", { server: "pre-content" }, { without: ["open-permission-asked"] }),
     ["livelock"],
+  ),
+  claim(
+    "recall-by-vmm",
+    "inferred",
+    "A VMM that takes the range away itself needs nothing of the guest but to understand the error.",
+    when("load", { server: "pre-content", vmm: "inject-pf", guest: "pv-error" }),
+    ["sigbus-adrerr"],
+    [...hang, ...dead],
   ),
   claim(
     "notify-racy",

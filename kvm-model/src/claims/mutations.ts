@@ -39,6 +39,7 @@ export const caughtBy: Readonly<Record<Check, string>> = {
   "guest-size-updated": "kernel-lease",
   "no-mapping-while-recalled": "kernel-lease",
   "lease-blocks-truncate": "kernel-lease",
+  "open-permission-asked": "pre-content-o-trunc",
   "worker-completes": "uniform",
   "content-zeroed": "regrown-zeros",
   "large-page-zapped": "large-page",

@@ -22,6 +22,9 @@ const loops: Parts = { ...exits, lapic: "kernel" };
 /** ... and a guest that has enabled async page faults, as Linux does. */
 const told: Parts = { ...loops, guest: "apf" };
 
+/** A VMM that takes a range away when a guard says so (PROT_NONE), and tells the guest by #PF where it is touched. */
+const recalled: Parts = { ...loops, vmm: "inject-pf", guest: "pv-error" };
+
 /** What a kernel of today does, and what one before 5.8 did. */
 const stock: readonly Preset[] = [
   preset(
@@ -165,11 +168,27 @@ const byKvm: readonly Preset[] = [
 
 /** What a file server can do so that it does not happen. */
 const byServer: readonly Preset[] = [
-  preset("lease-fuse", "Leases among the file server's clients.", { ...told, server: "fuse-lease" }),
-  preset("lease-kernel", "F_SETLEASE held by the server.", { ...told, server: "kernel-lease" }),
-  preset("pre-content", "fanotify permission events.", { ...told, server: "pre-content" }),
-  preset("notify", "The server is told after the fact, and tells the guest.", { ...told, server: "notify" }),
-  preset("sealed", "F_SEAL_SHRINK.", { ...told, server: "sealed" }),
+  preset(
+    "lease-fuse",
+    "The file server's own leases: a truncation through it waits until the VMM has taken the range away.",
+    { ...recalled, server: "fuse-lease" },
+  ),
+  preset("lease-kernel", "F_SETLEASE: the kernel holds up whoever opens or truncates the file by path.", {
+    ...recalled,
+    server: "kernel-lease",
+  }),
+  preset("pre-content", "fanotify permission events: the kernel asks before the file gets shorter.", {
+    ...recalled,
+    server: "pre-content",
+  }),
+  preset("notify", "inotify or fanotify: the VMM is told after the fact, and takes the range away then.", {
+    ...recalled,
+    server: "notify",
+  }),
+  preset("sealed", "The guest maps a sealed copy (memfd, F_SEAL_SHRINK), which nobody can make shorter.", {
+    ...loops,
+    server: "sealed",
+  }),
 ];
 
 export const presets: readonly Preset[] = [...stock, ...byVmm, ...byKvm, ...byServer];

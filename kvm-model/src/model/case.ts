@@ -151,6 +151,7 @@ export const checks = [
   "guest-size-updated",
   "no-mapping-while-recalled",
   "lease-blocks-truncate",
+  "open-permission-asked",
   "worker-completes",
   "content-zeroed",
   "large-page-zapped",

@@ -101,6 +101,8 @@ function touch(ctx: Context, s: Uint8Array, task: number, access: AccessStep, e:
     mark(ctx, s, MARK.silentData);
     saw = isStore(access) && access.op !== "atomic" ? SAW.stale : SAW.zero;
   }
+  // What is stored in a sealed copy stays there.
+  if (ctx.case.server === "sealed" && isStore(access) && access.op !== "atomic") saw = SAW.stale;
   if (mapping === EPT.freed) {
     mark(ctx, s, MARK.staleMapping | MARK.silentData);
     saw = SAW.stale;

@@ -4,8 +4,8 @@
  * A truncation is what it really is, not one step: i_size_write, then unmap_mapping_range (mmu notifier start, host page
  * tables, notifier end), then the page cache, then unmap_mapping_range again. Mirrors truncate_setsize() and
  * truncate_pagecache() of mm/truncate.c.
- * Guards: break_lease() (F_SETLEASE; 45 s, then the kernel breaks it), fanotify FAN_PRE_ACCESS (open(O_TRUNC) is not
- * seen), a file server that recalls before it truncates (only for clients that go through it), inotify after the fact,
+ * Guards: break_lease() (F_SETLEASE; 45 s, then the kernel breaks it), fanotify FAN_PRE_ACCESS with FAN_OPEN_PERM (by
+ * which alone open(O_TRUNC) is seen), a file server that recalls before it truncates (only for clients that go through it), inotify after the fact,
  * F_SEAL_SHRINK.
  */
 import type { Action, EventSink } from "../explore/model.ts";
@@ -67,7 +67,7 @@ export function guardSees(ctx: Context, step: Truncate): boolean {
       // A descriptor that was open for writing makes the lease unobtainable (fcntl: EAGAIN).
       return via !== "open-fd";
     case "pre-content":
-      return via !== "open-trunc";
+      return via !== "open-trunc" || ctx.has("open-permission-asked");
     case "none":
     case "notify":
     case "sealed":
@@ -75,9 +75,30 @@ export function guardSees(ctx: Context, step: Truncate): boolean {
   }
 }
 
-/** The VMM acts by itself on what a guard tells; otherwise the guest is asked to give the range back. */
+/** What the VMM puts in the doomed range's place when it acts by itself; null: the guest is asked to give the range back. */
+function vmaInPlace(ctx: Context): number | null {
+  switch (ctx.case.vmm) {
+    case "fence":
+      return VMA.none;
+    case "poison":
+      return VMA.poisoned;
+    case "remap-zero":
+      return VMA.anonymous;
+    case "inject-pf":
+    case "inject-pv":
+    case "inject-ve":
+    case "inject-mce":
+    case "nmi":
+      // PROT_NONE: what is touched there is an exit, and the guest is told of it.
+      return VMA.none;
+    case "stop":
+    case "no-hlt-exits":
+      return null;
+  }
+}
+
 function vmmActs(ctx: Context): boolean {
-  return ctx.case.vmm === "fence" || ctx.case.vmm === "poison" || ctx.case.vmm === "remap-zero";
+  return vmaInPlace(ctx) !== null;
 }
 
 /** Is anybody told after the fact? A fence watches the file by itself. */
@@ -256,28 +277,25 @@ function eventPending(ctx: Context, s: Uint8Array): boolean {
   return at(s, ctx.f.guard) === GUARD.waiting || at(s, ctx.f.notify) !== 0;
 }
 
-const vmaOf = { fence: VMA.none, poison: VMA.poisoned, "remap-zero": VMA.anonymous } as const;
-
 function guardActions(ctx: Context): Action[] {
   const { f } = ctx;
   const prompt = ctx.case.leaseClient === "prompt";
-  const { vmm } = ctx.case;
+  const inPlace = vmaInPlace(ctx);
   return [
     {
       name: "vmm: takes the doomed range out of the guest",
       actor: "watcher",
       guard: (s) => prompt && vmmActs(ctx) && eventPending(ctx, s),
       apply: (s, e) => {
-        const kind = vmm === "fence" || vmm === "poison" || vmm === "remap-zero" ? vmaOf[vmm] : VMA.file;
-        tell(e, "remap", "vmm", "kvm", `doomed range from page ${doomedFrom(ctx, s)}: ${vmm}`);
-        replaceVma(ctx, s, doomedFrom(ctx, s), ctx.pages, kind);
+        tell(e, "remap", "vmm", "kvm", `doomed range from page ${doomedFrom(ctx, s)}: ${ctx.case.vmm}`);
+        replaceVma(ctx, s, doomedFrom(ctx, s), ctx.pages, inPlace ?? VMA.file);
         grant(ctx, s);
       },
     },
     {
       name: "vmm: takes the fence away where the file has grown again",
       actor: "watcher",
-      guard: (s) => vmm === "fence" && at(s, f.guard) === GUARD.idle && fencedPage(ctx, s) >= 0,
+      guard: (s) => inPlace === VMA.none && at(s, f.guard) === GUARD.idle && fencedPage(ctx, s) >= 0,
       apply: (s, e) => {
         const page = fencedPage(ctx, s);
         tell(e, "remap", "vmm", "kvm", `page ${page} is back: no fence any more`);

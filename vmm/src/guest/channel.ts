@@ -33,6 +33,7 @@ export const channelLayout = {
   STEP_INTERRUPTS_OFF: 1,
   STEP_NO_FIXUP: 2,
   STEP_REPEATS: 4,
+  STEP_TALLIES: 8,
   SIGBUS_ADRERR: 2,
   SIGBUS_MCEERR_AR: 4,
   RAM_BYTES: 0x200000n,
@@ -123,9 +124,26 @@ export type ProgramStep = {
   readonly value: bigint;
   /** The access is done again and again until this signal is seen, then once more. */
   readonly until?: number;
+  /** With 8 bytes: counts what it sees (`Channel.tally`); `Channel.setValue` changes its value meanwhile. */
+  readonly tallies?: boolean;
   /** For the guest kernel's copies: runs with IF = 0; has no exception-table entry. */
   readonly interruptsOff?: boolean;
   readonly noFixup?: boolean;
+};
+
+/** enum on_sigbus. */
+const onSigbusNumber = { killed: 0, "next-step": 1, "same-step": 2 } as const;
+
+/** struct tally: of a step that tallies, since it began. */
+export type Tally = {
+  readonly accesses: bigint;
+  readonly zeros: bigint;
+  /** Words that were gone from the file before the load began. */
+  readonly stale: bigint;
+  readonly sigbusCount: bigint;
+  /** The last stale word, and the least that would not have been. */
+  readonly lastStale: bigint;
+  readonly lastValue: bigint;
 };
 
 export type TaskProgram = {
@@ -136,7 +154,7 @@ export type TaskProgram = {
   readonly interruptsOff?: boolean;
   readonly steps: readonly ProgramStep[];
   /** What the task does about SIGBUS: ends (the default), or its handler goes on with the next step. */
-  readonly onSigbus?: "killed" | "next-step";
+  readonly onSigbus?: keyof typeof onSigbusNumber;
 };
 
 export type Doorbell =
@@ -224,12 +242,13 @@ function sigbusCode(code: number): StepResult["code"] {
   return code === channelLayout.SIGBUS_MCEERR_AR ? "BUS_MCEERR_AR" : null;
 }
 
-function stepFlags({ interruptsOff, noFixup, until }: ProgramStep): number {
+function stepFlags({ interruptsOff, noFixup, until, tallies }: ProgramStep): number {
   const at = channelLayout;
   return (
     (interruptsOff ? at.STEP_INTERRUPTS_OFF : 0) |
     (noFixup ? at.STEP_NO_FIXUP : 0) |
-    (until === undefined ? 0 : at.STEP_REPEATS)
+    (until === undefined ? 0 : at.STEP_REPEATS) |
+    (tallies ? at.STEP_TALLIES : 0)
   );
 }
 
@@ -270,7 +289,7 @@ export class Channel {
     }
     const base = at.offsetofPrograms + task * at.sizeofTaskProgram;
     this.#view.setUint8(base, program.cpl);
-    this.#view.setUint8(base + at.offsetofProgramOnSigbus, program.onSigbus === "next-step" ? 1 : 0);
+    this.#view.setUint8(base + at.offsetofProgramOnSigbus, onSigbusNumber[program.onSigbus ?? "killed"]);
     this.#view.setUint8(base + at.offsetofProgramCpu, program.cpu ?? 0);
     this.#view.setUint8(base + at.offsetofProgramFlags, program.interruptsOff ? at.TASK_INTERRUPTS_OFF : 0);
     this.#view.setUint32(base + at.offsetofProgramStepCount, program.steps.length, true);
@@ -283,6 +302,28 @@ export class Channel {
       this.#view.setBigUint64(offset + 8, step.address, true);
       this.#view.setBigUint64(offset + 16, BigInt.asUintN(64, step.value), true);
     }
+  }
+
+  /** Changes the value of a step that tallies, while it runs. */
+  setValue(task: number, step: number, value: bigint): void {
+    const at = channelLayout;
+    const program = at.offsetofPrograms + task * at.sizeofTaskProgram + at.offsetofProgramSteps;
+    this.#view.setBigUint64(program + step * at.sizeofStep + 16, value, true);
+  }
+
+  tally(task: number, step: number): Tally {
+    const at = channelLayout;
+    const base =
+      this.#report(task) + at.offsetofReportResults + step * at.sizeofResult + at.offsetofResultBytes;
+    const word = (index: number): bigint => this.#view.getBigUint64(base + 8 * index, true);
+    return {
+      accesses: word(1),
+      zeros: word(2),
+      stale: word(3),
+      lastStale: word(4),
+      lastValue: word(5),
+      sigbusCount: word(6),
+    };
   }
 
   /** Raises a signal that guest tasks may be waiting for. */

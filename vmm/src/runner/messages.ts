@@ -18,6 +18,9 @@ export type VcpuThreadInput = {
   readonly memslots: readonly Memslot[];
   readonly window: { readonly hva: bigint; readonly sizeBytes: number };
   readonly policy: PolicyName;
+  readonly pageStates: SharedArrayBuffer | null;
+  /** How often a policy may deal with the same instruction of the same step before the VM stops. */
+  readonly maxRepeats: number;
   readonly programs: readonly TaskProgram[];
   /** Int32Array of `controlWords`. */
   readonly control: SharedArrayBuffer;

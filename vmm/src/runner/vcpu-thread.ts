@@ -30,6 +30,7 @@ import { gpaToHva } from "../kvm/vm.ts";
 import { type DecodedAccess, decodeAccess } from "../policy/decode.ts";
 import { policies } from "../policy/index.ts";
 import { type FaultContext, type FaultPolicy, type PolicyAction, resume, stop } from "../policy/policy.ts";
+import { PageStates, pageState } from "../recall.ts";
 import { KICK_SIGNAL } from "./kick.ts";
 import {
   command,
@@ -48,9 +49,6 @@ import { type PendingAccess, Watchdog } from "./watchdog.ts";
 /** How long a vCPU without an in-kernel APIC, which nothing can wake, stays halted before it looks around again. */
 const HALT_MS = 1;
 
-/** How often a policy may deal with the same instruction of the same step before the VM stops. */
-const MAX_REPEATS = 8;
-
 /** Verbs that touch the window; the others cannot be stuck in a page fault. */
 const accessVerbs = new Set([
   "load",
@@ -64,6 +62,10 @@ const accessVerbs = new Set([
   "push",
 ]);
 
+function isMemoryError(exit: VcpuExit): boolean {
+  return (exit.kind === "error" && exit.errno === "EFAULT") || exit.kind === "memory-fault";
+}
+
 class VcpuThread {
   readonly #input: VcpuThreadInput;
   readonly #control: Int32Array;
@@ -75,6 +77,9 @@ class VcpuThread {
   readonly #post: (news: VcpuNews) => void;
   readonly #ram: DataView;
   readonly #policy: FaultPolicy;
+  readonly #states: PageStates | null;
+  /** Of the page states, when the guest was last entered. */
+  #generation = 0;
   readonly #image = loadImage();
   /** Times in a row that the policy was asked about the same instruction. */
   #repeats = 0;
@@ -92,6 +97,7 @@ class VcpuThread {
     this.#ram = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
     this.#channel = new Channel(ram);
     this.#policy = policies[input.policy];
+    this.#states = input.pageStates === null ? null : new PageStates(input.window.hva, input.pageStates);
     this.#stats = new VcpuStats(input.vcpuFd);
   }
 
@@ -125,6 +131,7 @@ class VcpuThread {
   #untilTheEnd(): EndReason {
     for (;;) {
       if (this.#awaitPermission() === command.stop) return { kind: "stopped-by-conductor" };
+      this.#generation = this.#states?.generation ?? 0;
       const exit = this.#vcpu.run();
       if (exit.kind === "interrupted") {
         consumeSignal(KICK_SIGNAL);
@@ -182,6 +189,10 @@ class VcpuThread {
 
   /** Anything else than a port access or a signal: the policy's turn, then the conductor's word. */
   #stopped(exit: VcpuExit): void {
+    if (this.#isBackAfterRecall(exit)) {
+      this.#watchdog.reset();
+      return;
+    }
     const atMs = monotonicMs();
     const place = this.#place(this.#channel.currentTask(this.#cpu));
     const action = this.#consultPolicy(exit, place, null);
@@ -197,16 +208,30 @@ class VcpuThread {
     this.#post({ type: "stopped", exit, place, reason: action.reason });
   }
 
+  /** The page was taken away by a recall, not by a truncation: waits for what becomes of it. True: it is back. */
+  #isBackAfterRecall(exit: VcpuExit): boolean {
+    if (this.#states === null || !isMemoryError(exit)) return false;
+    const access = this.#faultContext(exit)?.access ?? null;
+    if (access === null) return false;
+    const hva = this.#input.window.hva + (access.gva - WINDOW_BASE);
+    const state = this.#states.of(hva);
+    // Recalled and given back since the guest was entered: what it met is no more.
+    if (state === pageState.open && this.#states.generation !== this.#generation) return true;
+    if (state === pageState.open) this.#states.noteUnannounced();
+    if (state !== pageState.recalled) return false;
+    const isWanted = (): boolean => Atomics.load(this.#control, controlWord.command) !== command.run;
+    return this.#states.await(hva, isWanted) === pageState.open;
+  }
+
   /** @param poisoned the address of a BUS_MCEERR_AR, or null at an exit */
   #consultPolicy(exit: VcpuExit, place: Place | null, poisoned: bigint | null): PolicyAction {
-    const isMemoryError = (exit.kind === "error" && exit.errno === "EFAULT") || exit.kind === "memory-fault";
-    if (poisoned === null && !isMemoryError) return stop(`no policy deals with ${exit.kind}`);
+    if (poisoned === null && !isMemoryError(exit)) return stop(`no policy deals with ${exit.kind}`);
     // A guest that comes back to the same instruction again and again has not understood.
     const where = place === null ? "" : `${place.task}/${place.step}/${place.rip}`;
     this.#repeats = where === this.#lastPlace ? this.#repeats + 1 : 1;
     this.#lastPlace = where;
-    if (this.#repeats > MAX_REPEATS)
-      return stop(`no progress after ${MAX_REPEATS} times ${this.#policy.name}`);
+    const { maxRepeats } = this.#input;
+    if (this.#repeats > maxRepeats) return stop(`no progress after ${maxRepeats} times ${this.#policy.name}`);
     const context = this.#faultContext(exit);
     if (context === null) return resume("the guest no longer maps the page: its own fault is next");
     try {

@@ -48,6 +48,8 @@ export function startVm(
       lapicInKernel: machine.vm.options.lapicInKernel,
       window: machine.window,
       policy: machine.policy,
+      pageStates: machine.pageStates,
+      maxRepeats: machine.maxRepeats,
       vcpuFd: vcpu.fd,
       runBytes: vcpu.runBytes,
       ramAddress: machine.ramAddress,

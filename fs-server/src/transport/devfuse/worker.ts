@@ -2,11 +2,13 @@
  * The thread of a devfuse server. The main thread mounts, unmounts and takes signals; this one only serves, so that
  * no event loop stands between two requests.
  */
-import { writeSync } from "node:fs";
+import { statSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { Session } from "../../core/session.ts";
 import { type FaultRule, FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
+import { GuardedFileSystem } from "../../lease/guarded-filesystem.ts";
+import { type GateMessage, ThreadGate } from "../../lease/thread-gate.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { serveDevice } from "./loop.ts";
@@ -24,6 +26,8 @@ export type DevfuseWorkerData = {
   readonly attributeTimeoutMs: number;
   readonly debug: boolean;
   readonly faults: readonly FaultRule[];
+  /** Shared with the main thread's GateKeeper, where the server grants leases; else null. */
+  readonly gate: SharedArrayBuffer | null;
 };
 
 export type DevfuseMessage =
@@ -34,7 +38,8 @@ export type DevfuseMessage =
       readonly flags: readonly string[];
       readonly maxWriteBytes: number;
     }
-  | { readonly type: "ended"; readonly reason: string };
+  | { readonly type: "ended"; readonly reason: string }
+  | GateMessage;
 
 function log(line: string): void {
   // Straight to the descriptor: a worker's stderr stream needs the event loop, which never turns here.
@@ -45,7 +50,16 @@ function main(options: DevfuseWorkerData): void {
   const { device, readOnly, writebackCache } = options;
   const post = (message: DevfuseMessage): void => parentPort?.postMessage(message);
   const source = new PassthroughFileSystem(options.source, { readOnly, writebackCache });
-  const fs: FileSystem = options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
+  const faulty: FileSystem =
+    options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
+  const fs =
+    options.gate === null
+      ? faulty
+      : new GuardedFileSystem(
+          faulty,
+          new ThreadGate(options.gate, post),
+          statSync(options.source, { bigint: true }).dev,
+        );
   const pipe = Pipe.open();
   const session = new Session({
     fs,

@@ -6,6 +6,7 @@
  */
 
 import { setTimeout as sleep } from "node:timers/promises";
+import type { GuardEvent } from "../../../../fs-server/src/index.ts";
 import {
   type EndReason,
   type FenceEvent,
@@ -13,6 +14,7 @@ import {
   finalOfAll,
   type GuestEvent,
   guestTimeMs,
+  type HolderEvent,
   type Machine,
   monotonicMs,
   startVm,
@@ -107,6 +109,38 @@ export class Conductor {
       null,
       `${lengthBytes} bytes from hva 0x${hva.toString(16)}: ${what}`,
     );
+  }
+
+  /** The guard was told of something, or has told it: for the trace. */
+  guarded(event: GuardEvent): void {
+    switch (event.kind) {
+      case "recall":
+        this.#note(
+          "lease-break",
+          "guard",
+          null,
+          `recall from ${event.threat.fromBytes} on: ${event.threat.by}`,
+        );
+        return;
+      case "recalled":
+        this.#note("lease-release", "guard", null, event.end);
+        return;
+      case "settle":
+        this.#note("remap", "guard", null, `the file has ${event.sizeBytes} bytes`);
+        return;
+      case "cut-off":
+        this.#note("guard-refused", "guard", null, event.reason);
+    }
+  }
+
+  /** The window's owner has done something for the guard. */
+  heldBy({ kind, hva, lengthBytes, detail }: HolderEvent): void {
+    const what = `${kind}: ${lengthBytes} bytes from hva 0x${hva.toString(16)}: ${detail}`;
+    this.#note(kind === "restored" ? "map" : "unmap", "vmm", null, what);
+  }
+
+  unguarded(reason: string): void {
+    this.#note("guard-refused", "guard", null, reason);
   }
 
   hostSettled(): void {

@@ -6,6 +6,7 @@
  * two, classifies what the guest saw while the file is still what it was, and turns the report into evidence.
  */
 import { release } from "node:os";
+import { join } from "node:path";
 import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
 import {
   type CpuFeatures,
@@ -56,6 +57,7 @@ class VmProcess {
   /** Resolves with the report, or null if the process ended without one. */
   readonly reported: Promise<VmReport | null>;
   #ending = "";
+  #filePath: string | null = null;
 
   constructor(scenario: Scenario, stage: Stage, plan: VmPlan, directory: string) {
     this.#scenario = scenario;
@@ -72,9 +74,12 @@ class VmProcess {
     this.#child = startChild<ToVm, FromVm>({
       entry: "harness/src/engines/kvm/vm-main.ts",
       directory,
+      ...(plan.guard === null ? {} : { descriptors: [stage.fileDescriptor] }),
       onMessage: (message) => {
-        if (message.type === "ready") onReady();
-        else if (message.type === "report") onReport(message.report);
+        if (message.type === "ready") {
+          this.#filePath = message.filePath;
+          onReady();
+        } else if (message.type === "report") onReport(message.report);
         else this.#take(message);
       },
     });
@@ -107,6 +112,11 @@ class VmProcess {
     return classifyBytes(this.#scenario.backing.content, fileOffset, bytes, before);
   }
 
+  /** What is mapped, if it is not the stage's file: a sealed copy. */
+  get filePath(): string | undefined {
+    return this.#filePath ?? undefined;
+  }
+
   hostSettled(): void {
     this.#child.send({ type: "host-settled" });
   }
@@ -134,7 +144,7 @@ async function perform(
 ): Promise<RunResult> {
   const left = (): number => Math.max(0, boundMs - stage.nowMs());
   if (!(await within(vm.ready, left()))) return { kind: "timeout", message: "the VM was not set up in time" };
-  stage.begin();
+  stage.begin(vm.filePath);
   void stage.settled(left()).then((settled) => {
     if (settled) vm.hostSettled();
   });
@@ -252,8 +262,9 @@ function machineAttestation(capabilities: Readonly<Record<string, number>>): Att
 
 async function runCase(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult> {
   let stage: Stage;
+  const leaseSocket = proposal.server === "fuse-lease" ? join(context.directory, "leases") : null;
   try {
-    stage = await openStage(scenario, context);
+    stage = await openStage(scenario, context, leaseSocket === null ? {} : { leaseSocket });
   } catch (error) {
     return { kind: "engine-error", message: error instanceof Error ? error.message : String(error) };
   }
@@ -261,6 +272,7 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
   const plan = planCase(scenario, proposal, {
     filePath: stage.filePath,
     sourceDirectory: stage.sourceDirectory,
+    leaseSocket,
     lifeMs: LIFE_MS * context.slowness,
     latestEndMs: monotonicMs() + boundMs - stage.nowMs() - REPORT_RESERVE_MS,
   });

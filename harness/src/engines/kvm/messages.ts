@@ -17,8 +17,11 @@ export type ToVm =
   | { readonly type: "host-settled" };
 
 export type FromVm =
-  /** The window is mapped and the vCPU is about to run. */
-  | { readonly type: "ready" }
+  /**
+   * The window is mapped and the vCPU is about to run. `filePath`: what is mapped, as other processes reach it, if it is
+   * not the case's file (a sealed copy).
+   */
+  | { readonly type: "ready"; readonly filePath: string | null }
   | { readonly type: "signal"; readonly name: string; readonly from: string }
   /** An access that has finished, said before the next signal of any task: the file is still what it was then. */
   | { readonly type: "saw"; readonly task: number; readonly step: number; readonly bytes: Uint8Array }

@@ -24,6 +24,8 @@ import {
   type WindowMapping,
 } from "../../scenario/scenario.ts";
 import { mappingsOf } from "../../scenario/window.ts";
+import { sealedReason } from "../sealed.ts";
+import type { GuardPlan } from "./guard.ts";
 
 /** Windows are whole 2 MiB ranges, as the Linux driver asks for them. */
 const WINDOW_STEP = 2 * 2 ** 20;
@@ -47,6 +49,8 @@ export type VmPlan = {
     readonly machineCheckSafe: "none" | "reads" | "all";
     readonly policy: PolicyName;
   };
+  /** Who tells the window's owner of truncations; null: nobody. */
+  readonly guard: GuardPlan | null;
   /** Watch the file and take away from the guest what its end has left behind. */
   readonly fence: boolean;
   /** Guest tasks in the order of the scenario. */
@@ -71,7 +75,7 @@ export function supportsProposal(proposal: Proposal): Support {
   if (proposal.kvm !== "today") return no(`kvm=${proposal.kvm} is in no kernel that this engine can ask`);
   if (policyOf(proposal) === null) return no(`vmm=${proposal.vmm} is not implemented by this VMM`);
   if (proposal.guest === "none") return no("the proposal has no guest");
-  return proposal.server === "none" ? yes : no(`server=${proposal.server} is not implemented here`);
+  return yes;
 }
 
 /** How a guest wants to be told of an error, where the VMM may choose. */
@@ -114,6 +118,8 @@ export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
   }
   const nested = guestActors(scenario).find(([, actor]) => actor.in === "guest-task" && actor.nested);
   if (nested !== undefined) return no(`${nested[0]} runs in a guest's guest; the micro-guest has none`);
+  const reachesOriginal = sealedReason(scenario, proposal.server);
+  if (reachesOriginal !== null) return no(reachesOriginal);
   return yes;
 }
 
@@ -145,11 +151,12 @@ export function supportsAccesses(scenario: Scenario, features: CpuFeatures): Sup
   return yes;
 }
 
-export function planCase(
-  scenario: Scenario,
-  proposal: Proposal,
-  place: Pick<VmPlan, "filePath" | "sourceDirectory" | "lifeMs" | "latestEndMs">,
-): VmPlan {
+export type PlanPlace = Pick<VmPlan, "filePath" | "sourceDirectory" | "lifeMs" | "latestEndMs"> & {
+  readonly leaseSocket: string | null;
+};
+
+export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlace): VmPlan {
+  const { leaseSocket, ...files } = place;
   const signals = signalNames(scenario);
   const mappings = mappingsOf(scenario);
   const end = Math.max(...mappings.map(({ at, length }) => Number(at + length)));
@@ -159,7 +166,7 @@ export function planCase(
   const actors = Object.entries(scenario.actors);
   const names = guestActors(scenario).map(([name]) => name);
   return {
-    ...place,
+    ...files,
     layout: scenario.layout,
     mappings,
     windowBytes,
@@ -175,6 +182,7 @@ export function planCase(
       machineCheckSafe: machineCheckSafety(proposal.guest),
       policy: policyOf(proposal) ?? "stop",
     },
+    guard: proposal.server === "none" ? null : { name: proposal.server, leaseSocket },
     fence: proposal.vmm === "fence",
     tasks: guestActors(scenario).map(([name, actor]) => ({
       actor: name,

@@ -6,8 +6,10 @@
 import { closeSync, openSync } from "node:fs";
 import { basename } from "node:path";
 import {
+  ArmedFileSystem,
   componentName,
   DaxMappings,
+  type MappingHolder,
   PassthroughFileSystem,
   ROOT_NODE,
 } from "../../../../fs-server/src/index.ts";
@@ -26,9 +28,13 @@ import {
   Kvm,
   loadImage,
   MmapWindow,
+  PageStates,
+  WindowHolder,
 } from "../../../../vmm/src/index.ts";
+import { FIRST_LENT_DESCRIPTOR } from "../child.ts";
 import { send as sendToParent, tieToParent } from "../child-side.ts";
 import { Conductor } from "./conductor.ts";
+import { type Guarding, guardFile } from "./guard.ts";
 import type { FromVm, ToVm } from "./messages.ts";
 import type { VmPlan } from "./plan.ts";
 
@@ -40,9 +46,10 @@ type Window = {
 };
 
 /** The window as a virtio-fs device fills it: through the file server's SETUPMAPPING, by node id. */
-function openDaxWindow(plan: VmPlan): Window {
+function openDaxWindow(plan: VmPlan, armed: number | null): Window {
   const window = new MmapWindow(BigInt(plan.windowBytes));
-  const fileSystem = new PassthroughFileSystem(plan.sourceDirectory);
+  const source = new PassthroughFileSystem(plan.sourceDirectory);
+  const fileSystem = armed === null ? source : new ArmedFileSystem(source, armed);
   const { node } = fileSystem.lookup(ROOT_NODE, componentName(basename(plan.filePath)));
   const mappings = new DaxMappings(fileSystem, window);
   for (const { fileOffset, at, length } of plan.mappings) {
@@ -65,11 +72,11 @@ function openDaxWindow(plan: VmPlan): Window {
 }
 
 /** The file as an NVDIMM: mapped whole, the mapping itself the memslot. */
-function openNvdimm(plan: VmPlan): Window {
-  const fd = openSync(plan.filePath, "r+");
+function openNvdimm(plan: VmPlan, armed: number | null): Window {
+  const fd = armed ?? openSync(plan.filePath, "r+");
   const bytes = plan.mappings.reduce((sum, { length }) => sum + Number(length), 0);
   const hva = mmap({ lengthBytes: bytes, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
-  closeSync(fd);
+  if (armed === null) closeSync(fd);
   const mappings = [{ hva, fileOffset: 0n, lengthBytes: BigInt(bytes) }];
   return { hva, bytes, mappings, close: () => munmap(hva, bytes) };
 }
@@ -79,25 +86,70 @@ const send = (message: FromVm): Promise<void> => sendToParent(message);
 
 let conductor: Conductor | null = null;
 
+/** Tells each mapping's holder. */
+function holderOf(holders: readonly MappingHolder[]): MappingHolder {
+  return {
+    recall: (threat) => {
+      for (const holder of holders) void holder.recall(threat);
+    },
+    settle: (sizeBytes) => {
+      for (const holder of holders) holder.settle(sizeBytes);
+    },
+    cutOff: (reason) => {
+      for (const holder of holders) holder.cutOff(reason);
+    },
+  };
+}
+
+/** The window's mappings become the guard's to recall. Returns the states of its pages for the vCPUs. */
+function handToGuard(
+  window: Window,
+  guarding: Guarding,
+  conducting: () => Conductor | null,
+): SharedArrayBuffer {
+  const states = new PageStates(window.hva, window.bytes);
+  const holders = window.mappings.map(
+    ({ hva, lengthBytes, fileOffset }) =>
+      new WindowHolder(
+        { hva, lengthBytes: Number(lengthBytes), fileOffset, fd: guarding.fd },
+        states,
+        (event) => conducting()?.heldBy(event),
+      ),
+  );
+  guarding.holder.become(holderOf(holders));
+  return states.buffer;
+}
+
 async function runCase(plan: VmPlan): Promise<void> {
-  const window = plan.layout === "dax-window" ? openDaxWindow(plan) : openNvdimm(plan);
+  // Lent by the stage: a kernel lease is granted to the only open file description of a file.
+  const guarding =
+    plan.guard === null
+      ? null
+      : await guardFile(plan.guard, FIRST_LENT_DESCRIPTOR, (event) => conductor?.guarded(event));
+  const armed = guarding?.fd ?? null;
+  const window = plan.layout === "dax-window" ? openDaxWindow(plan, armed) : openNvdimm(plan, armed);
+  const pageStates = guarding === null ? undefined : handToGuard(window, guarding, () => conductor);
   const kvm = Kvm.open();
   const machine = buildMachine(kvm, loadImage(), {
     ...plan.machine,
     windowHva: window.hva,
     windowBytes: window.bytes,
     programs: plan.tasks.map(({ program }) => program),
+    ...(pageStates === undefined ? {} : { pageStates }),
   });
   const conducting = new Conductor(plan, machine, (message) => void send(message));
   conductor = conducting;
   const fence = plan.fence
     ? new Fence(plan.filePath, window.mappings, (event) => conducting.fenced(event))
     : null;
-  void send({ type: "ready" });
+  if (guarding?.refusal != null) conducting.unguarded(guarding.refusal);
+  const isCopy = guarding !== null && guarding.fd !== FIRST_LENT_DESCRIPTOR;
+  void send({ type: "ready", filePath: isCopy ? `/proc/${process.pid}/fd/${guarding.fd}` : null });
   await conducting.run();
   // Awaited: closing the channel ends this process.
   await send({ type: "report", report: conducting.report(kvm.capabilities()) });
   fence?.close();
+  await guarding?.close();
   machine.close();
   kvm.close();
   window.close();

@@ -34,7 +34,9 @@ import {
   untilOf,
 } from "../../scenario/labels.ts";
 import { type HostStep, type Scenario, STUCK } from "../../scenario/scenario.ts";
+import { fileSizes, sizeAfter } from "../../scenario/sizes.ts";
 import { fileOffsetAt } from "../../scenario/window.ts";
+import { sealedReason } from "../sealed.ts";
 
 const PAGE = 4096n;
 
@@ -97,9 +99,16 @@ function killed(scenario: Scenario): string[] {
   );
 }
 
-function sizesOf(scenario: Scenario): bigint[] {
-  return hostActors(scenario).flatMap(([, actor]) =>
-    actor.steps.flatMap((step) => (step.verb === "truncate" ? [step.size] : [])),
+/** What of the file changes its content where the model has only values: does the guest touch that? */
+function touchesChanged(scenario: Scenario): boolean {
+  const starts = allAccesses(scenario).map((step) => fileOffsetAt(scenario, step.offset));
+  return hostActors(scenario).some(([, actor]) =>
+    actor.steps.some((step) => {
+      if (step.verb === "map-store") return starts.some((at) => at / PAGE === step.offset / PAGE);
+      if (step.verb !== "collapse") return false;
+      const end = scenario.backing.size - step.length;
+      return starts.some((at) => at >= step.offset && at < end);
+    }),
   );
 }
 
@@ -109,9 +118,13 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   if (Object.values(scenario.actors).some((actor) => actor.in === "vmm")) {
     return "what a VMM does besides its policy is not in the model";
   }
+  const reachesOriginal = sealedReason(scenario, proposal.server);
+  if (reachesOriginal !== null) return reachesOriginal;
   if (proposal.vmm === "remap-zero" && allAccesses(scenario).some((step) => step.verb === "fetch")) {
     return "with zeros in place of its code the guest executes whatever zeros mean: no observation";
   }
+  if (touchesChanged(scenario))
+    return "bytes that the host moves or changes: the model knows old, new and zero";
   if (hostActors(scenario).length > 1) return "the model has one host process";
   const { mount } = scenario.backing;
   if (mount !== undefined && guestActors(scenario).some(([, actor]) => isBystander(actor))) {
@@ -123,7 +136,7 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   if (scenario.nmi !== undefined && proposal.vmm === "nmi") {
     return "an NMI of another origin beside those that report: the model has one NMI that is none of the VMM's";
   }
-  for (const size of sizesOf(scenario)) {
+  for (const size of fileSizes(scenario)) {
     for (const step of allAccesses(scenario)) {
       const from = fileOffsetAt(scenario, step.offset);
       const end = from + BigInt(accessBytes(step));
@@ -165,6 +178,11 @@ function refusedFault({ operation, after, times, action }: FaultRule): string | 
   if (action.kind === "delay") return null;
   if (action.kind !== "fail") return "the model has no READ that is cut short, or that cuts the file";
   return after === 0 && times === null ? null : "in the model a page can always be read, or never";
+}
+
+function viaOf({ verb }: HostStep): "path" | "open-fd" | "open-trunc" {
+  if (verb === "ftruncate") return "open-fd";
+  return verb === "open-trunc" ? "open-trunc" : "path";
 }
 
 class Translator {
@@ -240,11 +258,15 @@ class Translator {
 
   host(step: HostStep, through: "file" | "mount", size: bigint): ModelHostStep {
     switch (step.verb) {
-      case "truncate": {
-        const pages = this.count(step.size);
-        return step.size >= size
-          ? { op: "extend", pages }
-          : { op: "truncate", pages, through: through === "mount" ? "server" : "file" };
+      case "truncate":
+      case "open-truncate":
+      case "ftruncate":
+      case "open-trunc":
+      case "collapse": {
+        const after = sizeAfter(step, size);
+        const pages = this.count(after);
+        if (after >= size) return { op: "extend", pages };
+        return { op: "truncate", pages, via: viaOf(step), through: through === "mount" ? "server" : "file" };
       }
       case "punch": {
         // Only whole pages become holes; the rest of a page is zeroed, which no access here tells apart.
@@ -253,6 +275,9 @@ class Translator {
       }
       case "rename-over":
       case "unlink":
+      case "open":
+      case "open-read":
+      case "map-store":
         return { op: "nothing" };
       case "signal":
         return { op: "signal", name: step.name };
@@ -286,7 +311,7 @@ export function translate(
   for (const [, actor] of hosts) {
     for (const step of actor.steps) {
       hostSteps.push(translator.host(step, actor.through, size));
-      if (step.verb === "truncate") size = step.size;
+      size = sizeAfter(step, size);
     }
   }
   const plan: Plan = {

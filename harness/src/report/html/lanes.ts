@@ -59,6 +59,7 @@ export function laneOf(event: TraceEvent, scenario: Scenario): Lane {
       return "guest task";
     case "lease-break":
     case "lease-release":
+    case "guard-refused":
       return "file server";
     case "unmap":
     case "remap":
@@ -77,6 +78,8 @@ export function laneOf(event: TraceEvent, scenario: Scenario): Lane {
     case "signal":
     case "rename":
     case "unlink":
+    case "open":
+    case "write":
       return laneOfActor(actor, scenario);
   }
 }

@@ -3,7 +3,13 @@ import { planCase, supportsAccesses, supportsProposal } from "../../../src/engin
 import { proposals } from "../../../src/proposal.ts";
 import { proposalOf, scenarioWith } from "../../support/cases.ts";
 
-const place = { filePath: "/f/file", sourceDirectory: "/f", lifeMs: 1000, latestEndMs: 5000 };
+const place = {
+  filePath: "/f/file",
+  sourceDirectory: "/f",
+  lifeMs: 1000,
+  latestEndMs: 5000,
+  leaseSocket: null,
+};
 const allFeatures = {
   x2apic: true,
   xsave: true,

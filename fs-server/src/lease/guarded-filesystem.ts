@@ -1,0 +1,125 @@
+/**
+ * A file system that asks a gate before it makes a file shorter: setting a size, open with O_TRUNC, punching and taking out
+ * of ranges. While the gate is closed the call is postponed, and the server goes on with other requests.
+ */
+import { files } from "../../../sys/src/index.ts";
+import { Postponed } from "../core/errors.ts";
+import { DecoratedFileSystem } from "../fs/decorator.ts";
+import {
+  type AttributeChange,
+  type Attributes,
+  type FileHandle,
+  type FileSystem,
+  NO_CHANGE,
+  type NodeId,
+} from "../fs/filesystem.ts";
+import type { GateTicket, TruncationGate } from "./gate.ts";
+
+/** How soon a postponed call looks again. */
+const LOOK_MS = 1;
+const FALLOC_FL_PUNCH_HOLE = 0x02;
+const FALLOC_FL_COLLAPSE_RANGE = 0x08;
+const FALLOC_FL_ZERO_RANGE = 0x10;
+const FALLOC_FL_INSERT_RANGE = 0x20;
+const LOSING =
+  FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_ZERO_RANGE | FALLOC_FL_INSERT_RANGE;
+
+export class GuardedFileSystem extends DecoratedFileSystem {
+  readonly #gate: TruncationGate;
+  readonly #device: bigint;
+  readonly #nodeOf = new Map<FileHandle, NodeId>();
+  /** Questions under way, by inode and place: a postponed call comes again and finds its own. */
+  readonly #asked = new Map<string, GateTicket>();
+
+  /** @param device of the source: inode numbers mean something only there */
+  constructor(inner: FileSystem, gate: TruncationGate, device: bigint) {
+    super(inner);
+    this.#gate = gate;
+    this.#device = device;
+  }
+
+  override setattr(node: NodeId, change: AttributeChange, handle: FileHandle | null): Attributes {
+    const { sizeBytes } = change;
+    if (sizeBytes === null) return super.setattr(node, change, handle);
+    return this.#losing(node, sizeBytes, () => super.setattr(node, change, handle));
+  }
+
+  override write(handle: FileHandle, offset: bigint, data: Uint8Array): number {
+    const node = this.#gate.isWatched ? this.#nodeOf.get(handle) : undefined;
+    if (node === undefined) return super.write(handle, offset, data);
+    return this.#growing(node, () => super.write(handle, offset, data));
+  }
+
+  override open(node: NodeId, flags: number): FileHandle {
+    const open = () => super.open(node, flags);
+    const handle = (flags & files.O_TRUNC) === 0 ? open() : this.#losing(node, 0n, open);
+    this.#nodeOf.set(handle, node);
+    return handle;
+  }
+
+  override create(...args: Parameters<FileSystem["create"]>): ReturnType<DecoratedFileSystem["create"]> {
+    const [place, flags, what] = args;
+    // What exists is opened first and emptied behind the gate: its node is not known before.
+    const made = super.create(place, flags & ~files.O_TRUNC, what);
+    this.#nodeOf.set(made.handle, made.entry.node);
+    if ((flags & files.O_TRUNC) === 0 || made.entry.attributes.sizeBytes === 0n) return made;
+    try {
+      const change = { ...NO_CHANGE, sizeBytes: 0n };
+      this.#losing(made.entry.node, 0n, () => super.setattr(made.entry.node, change, made.handle));
+      return made;
+    } catch (error) {
+      // Postponed calls begin anew.
+      this.release(made.handle);
+      super.forget(made.entry.node, 1n);
+      throw error;
+    }
+  }
+
+  override fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void {
+    const node = this.#nodeOf.get(handle);
+    const work = () => super.fallocate(handle, mode, offset, lengthBytes);
+    if (node === undefined) work();
+    else if ((mode & LOSING) === 0) this.#growing(node, work);
+    else this.#losing(node, offset, work);
+  }
+
+  override release(handle: FileHandle): void {
+    this.#nodeOf.delete(handle);
+    super.release(handle);
+  }
+
+  /** The kernel's pass-through knows no gate. */
+  override descriptorOf(): null {
+    return null;
+  }
+
+  override reset(): void {
+    this.#nodeOf.clear();
+    super.reset();
+  }
+
+  #growing<T>(node: NodeId, work: () => T): T {
+    const before = this.inner.getattr(node).sizeBytes;
+    const result = work();
+    const { ino, sizeBytes } = this.inner.getattr(node);
+    if (sizeBytes > before) this.#gate.grown({ device: this.#device, ino }, sizeBytes);
+    return result;
+  }
+
+  #losing<T>(node: NodeId, fromBytes: bigint, work: () => T): T {
+    const { ino, sizeBytes } = this.inner.getattr(node);
+    if (fromBytes >= sizeBytes) return this.#growing(node, work);
+    const key = `${ino}/${fromBytes}`;
+    const ticket = this.#asked.get(key) ?? this.#gate.ask({ device: this.#device, ino }, fromBytes);
+    if (!this.#gate.isOpen(ticket)) {
+      this.#asked.set(key, ticket);
+      throw new Postponed(LOOK_MS, () => undefined);
+    }
+    this.#asked.delete(key);
+    try {
+      return work();
+    } finally {
+      this.#gate.done(ticket, this.inner.getattr(node).sizeBytes);
+    }
+  }
+}

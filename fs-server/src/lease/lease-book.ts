@@ -1,0 +1,81 @@
+/**
+ * The leases that a file server itself grants: who has what mapped. The server asks here before it makes a file shorter;
+ * a truncation that does not come through the server is not seen, which is the point of comparing it with the others.
+ */
+import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./gate.ts";
+import type { GuardOptions, MappingHolder } from "./guard.ts";
+import { Recalls } from "./recalls.ts";
+
+const keyOf = ({ device, ino }: FileIdentity): string => `${device}/${ino}`;
+
+export class LeaseBook implements TruncationGate {
+  readonly #options: GuardOptions;
+  readonly #held = new Map<string, Set<Recalls>>();
+  readonly #tickets = new Map<GateTicket, { readonly key: string; open: boolean }>();
+  #count = 0;
+  /** Called when leases come or go. */
+  onChange: () => void = () => {};
+
+  constructor(options: GuardOptions) {
+    this.#options = options;
+  }
+
+  /** How many leases are held. */
+  get holds(): number {
+    return [...this.#held.values()].reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Grants a lease. Returns how to give it back. */
+  hold(file: FileIdentity, holder: MappingHolder): () => void {
+    const key = keyOf(file);
+    const recalls = new Recalls(holder, this.#options);
+    const sharing = this.#held.get(key) ?? new Set();
+    this.#held.set(key, sharing.add(recalls));
+    this.onChange();
+    return () => {
+      sharing.delete(recalls);
+      if (sharing.size === 0) this.#held.delete(key);
+      this.onChange();
+    };
+  }
+
+  /** @param onOpen called once the truncation may go on, unless it may at once (FREE) */
+  ask(file: FileIdentity, fromBytes: bigint, onOpen: () => void = () => {}): GateTicket {
+    const key = keyOf(file);
+    const holders = [...(this.#held.get(key) ?? [])].filter(({ isCutOff }) => !isCutOff);
+    if (holders.length === 0) return FREE;
+    this.#count += 1;
+    const state = { key, open: false };
+    this.#tickets.set(this.#count, state);
+    const threat = { fromBytes, by: "another client of the server" };
+    void Promise.all(holders.map((recalls) => recalls.recall(threat))).then(() => {
+      state.open = true;
+      onOpen();
+    });
+    return this.#count;
+  }
+
+  get isWatched(): boolean {
+    return this.#held.size > 0;
+  }
+
+  grown(file: FileIdentity, sizeBytes: bigint): void {
+    this.#settle(keyOf(file), sizeBytes);
+  }
+
+  isOpen(ticket: GateTicket): boolean {
+    return this.#tickets.get(ticket)?.open ?? true;
+  }
+
+  done(ticket: GateTicket, sizeBytes: bigint): void {
+    const state = this.#tickets.get(ticket);
+    this.#tickets.delete(ticket);
+    if (state !== undefined) this.#settle(state.key, sizeBytes);
+  }
+
+  #settle(key: string, sizeBytes: bigint): void {
+    // Two truncations at once: the last one's end tells.
+    if ([...this.#tickets.values()].some((other) => other.key === key)) return;
+    for (const recalls of this.#held.get(key) ?? []) recalls.settle(sizeBytes);
+  }
+}

@@ -1,0 +1,225 @@
+/**
+ * The listener of permission events: a process of its own, so that it can answer whatever its parent is doing.
+ *
+ * A process that waits in here waits in the kernel, uninterruptible but for a fatal signal. Hence: only inodes are marked,
+ * never a mount; every event is answered within a bound, whether the parent answers or not; what the parent itself does
+ * is allowed at once, as it could not answer while it waits; and at the end of this process, whatever ends it, the kernel
+ * allows what is left (fanotify_release()). Synchronous throughout: one loop over two descriptors.
+ *
+ * usage: pre-content-main BOUND_MS
+ */
+import { fstatSync, statSync } from "node:fs";
+import {
+  type BlockedCall,
+  blockedCall,
+  FAN_CLASS_PRE_CONTENT,
+  FAN_OPEN_PERM,
+  FAN_PRE_ACCESS,
+  FAN_REPORT_TID,
+  type FanotifyEvent,
+  fanotifyInit,
+  fanotifyMarkInode,
+  fanotifyRespond,
+  fanotifyUnmarkInode,
+  files,
+  parseFanotifyEvents,
+  processOf,
+  SyscallError,
+} from "../../../sys/src/index.ts";
+import { LineReader } from "./lines.ts";
+import type { FromListener, ToListener } from "./pre-content-messages.ts";
+
+const STDIN = 0;
+const STDOUT = 1;
+const BUFFER_BYTES = 64 * 1024;
+const MASK = FAN_PRE_ACCESS | FAN_OPEN_PERM;
+/** fallocate modes that make a file shorter, or move what is in it: COLLAPSE_RANGE, INSERT_RANGE. */
+const MOVING_MODES = 0x08 | 0x20;
+/** Threads that were let go and are remembered until they come by again; the oldest are forgotten. */
+const MAX_LET_GO = 1024;
+
+type Armed = { readonly id: number; readonly path: string };
+type Asked = {
+  readonly fd: number;
+  readonly id: number;
+  readonly tid: number;
+  readonly deadlineMs: number;
+};
+
+/** The first byte that may be lost by what the thread is about to do; null: nothing is. */
+export function threatOf(event: FanotifyEvent, call: BlockedCall, sizeBytes: bigint): bigint | null {
+  if ((event.mask & FAN_OPEN_PERM) !== 0) {
+    // The only one who does not come by again with a range: open(O_TRUNC).
+    if (call.kind === "open") return (call.flags & files.O_TRUNC) !== 0 ? 0n : null;
+    return call.kind === "unknown" ? 0n : null;
+  }
+  const { range } = event;
+  if (range === null) return 0n;
+  // A truncation names the new size, and no length. Growing loses nothing.
+  if (range.lengthBytes === 0n) return range.offset < sizeBytes ? range.offset : null;
+  if (call.kind === "fallocate") return (call.mode & MOVING_MODES) !== 0 ? range.offset : null;
+  return call.kind === "unknown" ? range.offset : null;
+}
+
+class Listener {
+  readonly #group: number;
+  readonly #boundMs: number;
+  readonly #parent = process.ppid;
+  /** By inode, as `fileKey` names it. */
+  readonly #armed = new Map<string, Armed>();
+  readonly #asked = new Map<number, Asked>();
+  readonly #lines = new LineReader<ToListener>();
+  /** By thread: the last event that it was let go with. */
+  readonly #letGo = new Map<number, { readonly event: number; readonly id: number }>();
+  #events = 0;
+
+  constructor(group: number, boundMs: number) {
+    this.#group = group;
+    this.#boundMs = boundMs;
+  }
+
+  /** Until the parent closes its end. */
+  run(): void {
+    const buffer = new Uint8Array(BUFFER_BYTES);
+    for (;;) {
+      const ready = files.pollAny([STDIN, this.#group], this.#msUntilOverdue());
+      this.#allowOverdue();
+      if (typeof ready === "number") continue;
+      if (ready.includes(this.#group)) {
+        const length = files.read(this.#group, buffer);
+        if (length > 0)
+          for (const event of parseFanotifyEvents(buffer.subarray(0, length))) this.#take(event);
+      }
+      if (!ready.includes(STDIN)) continue;
+      const length = files.read(STDIN, buffer);
+      if (length <= 0) return;
+      for (const message of this.#lines.take(buffer.subarray(0, length))) this.#obey(message);
+    }
+  }
+
+  #take(event: FanotifyEvent): void {
+    if (event.fd < 0) return;
+    const before = this.#letGo.get(event.pid);
+    if (before !== undefined) {
+      this.#letGo.delete(event.pid);
+      say({ type: "over", ...before });
+    }
+    const armed = this.#armed.get(fileKey(fstatSync(event.fd, { bigint: true })));
+    const from = armed === undefined ? null : this.#threat(event);
+    if (armed === undefined || from === null) {
+      this.#allow(event.fd);
+      return;
+    }
+    this.#events += 1;
+    const deadlineMs = performance.now() + this.#boundMs;
+    this.#asked.set(this.#events, { fd: event.fd, id: armed.id, tid: event.pid, deadlineMs });
+    say({ type: "ask", event: this.#events, id: armed.id, from: String(from), by: `thread ${event.pid}` });
+  }
+
+  #threat(event: FanotifyEvent): bigint | null {
+    if (processOf(event.pid) === this.#parent) return null;
+    return threatOf(event, blockedCall(event.pid), BigInt(fstatSync(event.fd).size));
+  }
+
+  #allow(fd: number): void {
+    fanotifyRespond(this.#group, fd, "allow");
+    files.close(fd);
+  }
+
+  #obey(message: ToListener): void {
+    switch (message.type) {
+      case "arm":
+        this.#arm(message.id, message.path);
+        return;
+      case "disarm":
+        for (const [key, { id, path }] of this.#armed) {
+          if (id === message.id) this.#disarm(key, path);
+        }
+        return;
+      case "go": {
+        const asked = this.#asked.get(message.event);
+        if (asked === undefined) return;
+        this.#asked.delete(message.event);
+        this.#remember(asked.tid, { event: message.event, id: asked.id });
+        this.#allow(asked.fd);
+        return;
+      }
+      default:
+        message satisfies never;
+    }
+  }
+
+  #remember(tid: number, event: { readonly event: number; readonly id: number }): void {
+    const [oldest] = this.#letGo.keys();
+    if (this.#letGo.size >= MAX_LET_GO && oldest !== undefined) this.#letGo.delete(oldest);
+    this.#letGo.set(tid, event);
+  }
+
+  #arm(id: number, path: string): void {
+    try {
+      fanotifyMarkInode(this.#group, MASK, path);
+      this.#armed.set(fileKey(statSync(path, { bigint: true })), { id, path });
+      say({ type: "armed", id });
+    } catch (error) {
+      say({ type: "refused", id, ...whyOf(error) });
+    }
+  }
+
+  #disarm(key: string, path: string): void {
+    this.#armed.delete(key);
+    try {
+      fanotifyUnmarkInode(this.#group, MASK, path);
+    } catch {
+      // The file has gone, and its mark with it.
+    }
+  }
+
+  #msUntilOverdue(): number {
+    if (this.#asked.size === 0) return -1;
+    const first = Math.min(...[...this.#asked.values()].map(({ deadlineMs }) => deadlineMs));
+    return Math.max(0, Math.ceil(first - performance.now()));
+  }
+
+  #allowOverdue(): void {
+    for (const [event, { fd, id, deadlineMs }] of this.#asked) {
+      if (deadlineMs > performance.now()) continue;
+      this.#asked.delete(event);
+      this.#allow(fd);
+      say({ type: "overdue", event, id });
+    }
+  }
+}
+
+function fileKey({ dev, ino }: { readonly dev: bigint; readonly ino: bigint }): string {
+  return `${dev}/${ino}`;
+}
+
+function whyOf(error: unknown): { code: string; message: string } {
+  const message = error instanceof Error ? error.message : String(error);
+  return { code: error instanceof SyscallError ? error.code : "", message };
+}
+
+function say(message: FromListener): void {
+  const bytes = Buffer.from(`${JSON.stringify(message)}\n`);
+  for (let at = 0; at < bytes.length; ) {
+    const written = files.write(STDOUT, bytes.subarray(at));
+    // The parent has gone: the end of standard input says so, too.
+    if (written < 0) return;
+    at += written;
+  }
+}
+
+function main(): void {
+  let group: number;
+  try {
+    group = fanotifyInit(FAN_CLASS_PRE_CONTENT | FAN_REPORT_TID);
+  } catch (error) {
+    say({ type: "failed", ...whyOf(error) });
+    return;
+  }
+  say({ type: "ready" });
+  new Listener(group, Number(process.argv[2])).run();
+}
+
+// Imported by its test for `threatOf` alone.
+if (process.argv[1]?.endsWith("pre-content-main.js") === true) main();

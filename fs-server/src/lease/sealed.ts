@@ -1,0 +1,67 @@
+/**
+ * Structural prevention: the guest maps a sealed copy of the file (memfd, F_SEAL_SHRINK), which nobody can make shorter.
+ * The price is the copy, memory of its size, and that nothing is shared: what others write to the file the guest does not
+ * see, and what the guest writes stays in the copy. For read-only content, such as image layers.
+ */
+import { fstatSync, readSync, writeSync } from "node:fs";
+import {
+  addSeals,
+  F_SEAL_GROW,
+  F_SEAL_SEAL,
+  F_SEAL_SHRINK,
+  files,
+  memfdCreate,
+} from "../../../sys/src/index.ts";
+import {
+  type ArmedFile,
+  type GuardedFile,
+  GuardRefused,
+  type MappingHolder,
+  type TruncationGuard,
+} from "./guard.ts";
+
+const CHUNK_BYTES = 1024 * 1024;
+
+function copyAll(from: number, to: number, sizeBytes: number): void {
+  const chunk = new Uint8Array(CHUNK_BYTES);
+  for (let at = 0; at < sizeBytes; ) {
+    const count = readSync(from, chunk, 0, Math.min(CHUNK_BYTES, sizeBytes - at), at);
+    // Truncated while it was read: the copy keeps what there was, and zeros behind it as the file would have.
+    if (count === 0) return;
+    writeSync(to, chunk, 0, count, at);
+    at += count;
+  }
+}
+
+export class SealedGuard implements TruncationGuard {
+  readonly name = "sealed" as const;
+  readonly #copies = new Set<number>();
+
+  /** Copies the file: takes as long as reading it. Its holder is never called. */
+  arm({ fd }: GuardedFile, _holder: MappingHolder): ArmedFile {
+    let copy = -1;
+    try {
+      const sizeBytes = fstatSync(fd).size;
+      copy = memfdCreate("daxfault-sealed");
+      files.ftruncate(copy, BigInt(sizeBytes));
+      copyAll(fd, copy, sizeBytes);
+      addSeals(copy, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    } catch (error) {
+      if (copy >= 0) files.close(copy);
+      const code = (error as { code?: string }).code ?? null;
+      const advice =
+        code === "ENOSPC" || code === "ENOMEM" ? "no memory for a copy of the file" : String(error);
+      throw new GuardRefused(this.name, advice, code, error);
+    }
+    this.#copies.add(copy);
+    return { fd: copy, disarm: () => this.#close(copy) };
+  }
+
+  #close(copy: number): void {
+    if (this.#copies.delete(copy)) files.close(copy);
+  }
+
+  async close(): Promise<void> {
+    for (const copy of [...this.#copies]) this.#close(copy);
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * The gate between the thread that serves requests, whose event loop never turns, and the main thread, which has the book
+ * of leases and the holders' connections. Questions go by messages, answers come by shared memory.
+ */
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { Postponed } from "../core/errors.ts";
+import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./gate.ts";
+import type { LeaseBook } from "./lease-book.ts";
+
+/** Words: leases held; truncations under way; then a slot for each question. */
+const HOLDS = 0;
+const UNDER_WAY = 1;
+const SLOTS_AT = 2;
+const SLOTS = 256;
+const slotState = { free: 0, asked: 1, open: 2 } as const;
+const RETRY_MS = 1;
+
+export type GateMessage =
+  | {
+      readonly type: "gate-ask";
+      readonly slot: number;
+      readonly file: FileIdentity;
+      readonly fromBytes: bigint;
+    }
+  | { readonly type: "gate-grown"; readonly file: FileIdentity; readonly sizeBytes: bigint }
+  | { readonly type: "gate-done"; readonly slot: number; readonly sizeBytes: bigint };
+
+export function gateMemory(): SharedArrayBuffer {
+  return new SharedArrayBuffer(4 * (SLOTS_AT + SLOTS));
+}
+
+/** The serving thread's side. */
+export class ThreadGate implements TruncationGate {
+  readonly #words: Int32Array;
+  readonly #post: (message: GateMessage) => void;
+
+  constructor(memory: SharedArrayBuffer, post: (message: GateMessage) => void) {
+    this.#words = new Int32Array(memory);
+    this.#post = post;
+  }
+
+  ask(file: FileIdentity, fromBytes: bigint): GateTicket {
+    // First this, then the look: a lease is granted only when nothing is under way that has not seen it.
+    Atomics.add(this.#words, UNDER_WAY, 1);
+    if (Atomics.load(this.#words, HOLDS) === 0) return FREE;
+    for (let slot = SLOTS_AT; slot < SLOTS_AT + SLOTS; slot += 1) {
+      if (Atomics.load(this.#words, slot) !== slotState.free) continue;
+      Atomics.store(this.#words, slot, slotState.asked);
+      this.#post({ type: "gate-ask", slot, file, fromBytes });
+      return slot;
+    }
+    Atomics.sub(this.#words, UNDER_WAY, 1);
+    throw new Postponed(RETRY_MS, () => undefined);
+  }
+
+  get isWatched(): boolean {
+    return Atomics.load(this.#words, HOLDS) > 0;
+  }
+
+  grown(file: FileIdentity, sizeBytes: bigint): void {
+    this.#post({ type: "gate-grown", file, sizeBytes });
+  }
+
+  isOpen(ticket: GateTicket): boolean {
+    return ticket === FREE || Atomics.load(this.#words, ticket) === slotState.open;
+  }
+
+  done(ticket: GateTicket, sizeBytes: bigint): void {
+    if (ticket !== FREE) {
+      Atomics.store(this.#words, ticket, slotState.free);
+      this.#post({ type: "gate-done", slot: ticket, sizeBytes });
+    }
+    Atomics.sub(this.#words, UNDER_WAY, 1);
+  }
+}
+
+/** The main thread's side. */
+export class GateKeeper {
+  readonly #words: Int32Array;
+  readonly #book: LeaseBook;
+  readonly #tickets = new Map<number, GateTicket>();
+
+  constructor(memory: SharedArrayBuffer, book: LeaseBook) {
+    this.#words = new Int32Array(memory);
+    this.#book = book;
+  }
+
+  take(message: GateMessage): void {
+    switch (message.type) {
+      case "gate-grown":
+        this.#book.grown(message.file, message.sizeBytes);
+        return;
+      case "gate-ask": {
+        const { slot } = message;
+        const open = (): void => void Atomics.store(this.#words, slot, slotState.open);
+        const ticket = this.#book.ask(message.file, message.fromBytes, open);
+        if (ticket === FREE) open();
+        this.#tickets.set(slot, ticket);
+        return;
+      }
+      case "gate-done":
+        this.#book.done(this.#tickets.get(message.slot) ?? FREE, message.sizeBytes);
+        this.#tickets.delete(message.slot);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  /** Call when a lease was put into the book; resolves when every truncation under way has seen it. */
+  async beforeGrant(): Promise<void> {
+    this.holdsChanged();
+    while (Atomics.load(this.#words, UNDER_WAY) > 0) await nextTurn();
+  }
+
+  holdsChanged(): void {
+    Atomics.store(this.#words, HOLDS, this.#book.holds);
+  }
+}

@@ -1,0 +1,109 @@
+/** `daxfault bench guards`: races of a spinning guest against a truncater, and what a guard costs the host. */
+import { measurePrice, priceText } from "../guards/price.ts";
+import { quantiles, type RaceResult } from "../guards/race.ts";
+import { histogram, histogramText, racedGuards, raceGuests, raceText, runRace } from "../guards/races.ts";
+import { supportOf, thisMachine } from "../machine.ts";
+import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
+import { exitCodes } from "../verdict.ts";
+import { openJson } from "./output.ts";
+import { watchSignals } from "./run.ts";
+import { parseCount, select } from "./usage.ts";
+
+export type BenchGuardsOptions = {
+  readonly rounds: string;
+  readonly guard?: readonly string[];
+  readonly json?: string;
+};
+
+const ROUNDS_MAX = 1_000_000;
+/** Of the price: each is a dozen calls of the host, one guard after the other. */
+const PRICE_ROUNDS_MAX = 500;
+
+/** What of a guard must never happen: a loss that it is there to prevent, or bytes that are not the file's. */
+function breaches({
+  guard,
+  lost,
+  stuck,
+  staleLoads,
+  changedAfterAcknowledgement,
+  dirtyAfterRegrow,
+}: RaceResult): boolean {
+  const prevents = guard !== "none" && guard !== "notify";
+  const wrongBytes = staleLoads + changedAfterAcknowledgement + dirtyAfterRegrow;
+  return stuck || wrongBytes > 0 || (prevents && lost > 0);
+}
+
+type Bench = {
+  readonly rounds: number;
+  readonly guards: readonly string[];
+  readonly directory: RunDirectory;
+  readonly signal: AbortSignal;
+  readonly print: (text: string) => void;
+  readonly write: (record: object) => void;
+};
+
+async function races({ rounds, guards, directory, signal, print, write }: Bench): Promise<boolean> {
+  let good = true;
+  for (const guard of racedGuards.filter((name) => guards.includes(name))) {
+    for (const guest of raceGuests) {
+      if (signal.aborted) return good;
+      const race = await runRace({ guard, guest, rounds }, directory, signal);
+      good &&= !breaches(race);
+      const { windowUs, hostUs, ...figures } = race;
+      write({
+        type: "race",
+        ...figures,
+        windowUs: {
+          ...quantiles(windowUs),
+          histogram: histogram(windowUs),
+          values: windowUs.map(Math.round),
+        },
+        hostUs: quantiles(hostUs),
+      });
+      print(raceText(race));
+      if (guard === "notify" && race.refusal === null) print(histogramText(windowUs));
+    }
+  }
+  return good;
+}
+
+/** Returns the exit code: 1 where a guard let through what it is there to prevent, or wrong bytes were seen. */
+export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<number> {
+  const rounds = parseCount("--rounds", options.rounds, 1, ROUNDS_MAX);
+  const guards = select(
+    "guard",
+    options.guard ?? [],
+    racedGuards.map((id) => ({ id })),
+  ).map(({ id }) => id);
+  const json = openJson(options.json);
+  const support = supportOf(thisMachine(), ["kvm", "micro-guest"]);
+  if (support.kind === "no") {
+    console.error(`daxfault bench guards: ${support.reason}`);
+    return exitCodes.nothingRan;
+  }
+  const print = (text: string): void => {
+    if (!json.isStdout) console.log(text);
+  };
+  const interruption = watchSignals();
+  const directory = openRunDirectory();
+  const bench = { rounds, guards, directory, signal: interruption.signal, print, write: json.write };
+  let good = true;
+  try {
+    good = await races(bench);
+    if (!interruption.signal.aborted) {
+      const price = await measurePrice(
+        directory,
+        { rounds: Math.min(rounds, PRICE_ROUNDS_MAX), guards },
+        interruption.signal,
+      );
+      json.write({ type: "guard-price", ...price });
+      print(priceText(price));
+    }
+  } finally {
+    interruption.release();
+    for (const left of await directory.close()) console.error(`daxfault bench guards: defect: ${left}`);
+    json.close();
+  }
+  if (interruption.signal.aborted) return exitCodes.interrupted;
+  return good ? exitCodes.ok : exitCodes.unexpected;
+}

@@ -1,0 +1,186 @@
+/**
+ * `daxfault guards`: every guard against every way of making a file shorter, on /dev/kvm, each cell held against the model.
+ */
+import { loadEngine } from "../engines/index.ts";
+import type { Evidence } from "../evidence.ts";
+import {
+  type Cell,
+  cellOf,
+  cellText,
+  guardProposals,
+  type MatrixScenario,
+  type ModelsWord,
+  matrixScenarios,
+  modelsWord,
+} from "../guards/matrix.ts";
+import { supportOf, thisMachine } from "../machine.ts";
+import { type Proposal, proposals } from "../proposal.ts";
+import { renderGrid } from "../report/grid.ts";
+import { styleFor } from "../report/style.ts";
+import { openRunDirectory } from "../run/directory.ts";
+import type { PlannedCase } from "../run/plan.ts";
+import { runCases } from "../run/runner.ts";
+import { exitCodes } from "../verdict.ts";
+import { type JsonOutput, openJson, openProgress } from "./output.ts";
+import { watchSignals } from "./run.ts";
+import { parseCount, select } from "./usage.ts";
+
+export type GuardsCommandOptions = {
+  readonly guard?: readonly string[];
+  readonly way?: readonly string[];
+  readonly json?: string;
+  readonly jobs: string;
+};
+
+const JOBS_MAX = 64;
+const CASE_TIMEOUT_MS = 20_000;
+
+type Result = {
+  readonly place: MatrixScenario;
+  readonly proposal: Proposal;
+  readonly cell: Cell;
+  readonly model: ModelsWord;
+  /** Why there is no cell: the engine's words. */
+  readonly failure: string | null;
+};
+
+function judged(place: MatrixScenario, proposal: Proposal, evidence: Evidence): Result {
+  const cell = cellOf(place.scenario, evidence);
+  return { place, proposal, cell, model: modelsWord(place.scenario, proposal, evidence), failure: null };
+}
+
+const nameOf = ({ scenario, proposal }: PlannedCase): string => `${scenario.id} x ${proposal.id}`;
+
+async function runMatrix(
+  places: readonly MatrixScenario[],
+  guards: readonly Proposal[],
+  options: { readonly jobs: number; readonly signal: AbortSignal },
+): Promise<{ readonly results: readonly Result[]; readonly defects: readonly string[] }> {
+  const engine = await loadEngine("kvm");
+  const cases = places.flatMap((place) =>
+    guards.map((proposal) => {
+      const { scenario } = place;
+      const support = engine.supports(scenario, proposal);
+      return {
+        place,
+        planned: { scenario, argument: scenario.id, proposal, engine: "kvm" as const, support },
+      };
+    }),
+  );
+  const directory = openRunDirectory();
+  const progress = openProgress(cases.length);
+  const outcome = await runCases(
+    cases.map(({ planned }) => planned),
+    {
+      engines: new Map([["kvm", engine]]),
+      directory,
+      jobs: options.jobs,
+      timeoutMs: CASE_TIMEOUT_MS,
+      repeat: 1,
+      signal: options.signal,
+      expectationOf: () => null,
+      errata: [],
+      onStart: (planned) => progress.start(nameOf(planned)),
+      onEnd: ({ planned }) => progress.end(nameOf(planned)),
+    },
+  );
+  progress.clear();
+  const results = outcome.results.map(({ planned, result, verdict }): Result => {
+    const place = cases.find((one) => one.planned === planned)?.place;
+    if (place === undefined) throw new Error(`no place for ${planned.scenario.id}`);
+    if (result?.kind === "evidence") return judged(place, planned.proposal, result.evidence);
+    const reason = result?.message ?? (verdict.kind === "skip" ? verdict.reason : verdict.kind);
+    return {
+      place,
+      proposal: planned.proposal,
+      cell: { kind: "not-for", reason },
+      model: { kind: "no-answer", reason },
+      failure: result === null ? null : reason,
+    };
+  });
+  return { results, defects: [...outcome.defects, ...(await directory.close())] };
+}
+
+function tableOf(results: readonly Result[], guards: readonly Proposal[]): string {
+  const style = styleFor(process.stdout);
+  const rows = [...new Set(results.map(({ place }) => `${place.way} / ${place.state}`))];
+  const at = new Map(results.map((one) => [`${one.place.way} / ${one.place.state}/${one.proposal.id}`, one]));
+  return renderGrid(
+    {
+      head: ["way / guest", ...guards.map(({ id }) => (id === "apf-loop" ? "no guard" : id))],
+      rows: rows.map((row) => [
+        [row],
+        ...guards.map(({ id }) => {
+          const one = at.get(`${row}/${id}`);
+          if (one === undefined) return [];
+          return [`${cellText(one.cell)}${one.model.kind === "not-allowed" ? "  NOT ALLOWED" : ""}`];
+        }),
+      ]),
+    },
+    style,
+  );
+}
+
+function record(json: JsonOutput, { place, proposal, cell, model, failure }: Result): void {
+  const { way, state, scenario } = place;
+  json.write({
+    type: "guard",
+    way,
+    state,
+    scenarioHash: scenario.hash,
+    proposal: proposal.id,
+    cell,
+    model,
+    failure,
+  });
+}
+
+function tell(results: readonly Result[], guards: readonly Proposal[]): void {
+  console.log(tableOf(results, guards));
+  const count = (kind: ModelsWord["kind"]): number =>
+    results.filter(({ model }) => model.kind === kind).length;
+  console.log(
+    `\nprevented: the mapping was gone before the file got shorter; the host waited that long.` +
+      `\nlate: told after the fact, in time for this guest. missed: nobody was told, the VM is lost.` +
+      `\nuntouched: what is mapped got no shorter; +ms: the host was held up all the same.` +
+      `\n\n${results.length} cells; of the model ${count("allowed")} allowed, ` +
+      `${count("not-allowed")} not, ${count("no-answer")} without its answer.`,
+  );
+  for (const { place, proposal, model, failure } of results) {
+    const name = `${place.way} / ${place.state} x ${proposal.id}`;
+    if (failure !== null) console.log(`no result: ${name}: ${failure}`);
+    if (model.kind === "not-allowed") {
+      console.log(
+        `the model does not allow ${name}: ${model.observed}\n  allowed: ${model.allowed.join("\n  ")}`,
+      );
+    }
+  }
+}
+
+/** Returns the exit code: 1 where the model does not allow what was seen, 2 where a case has no result, 3 if nothing ran. */
+export async function guardsCommand(options: GuardsCommandOptions): Promise<number> {
+  const all = matrixScenarios();
+  const known = [...new Set(all.map(({ way }) => way))].map((id) => ({ id }));
+  const ways = select("way", options.way ?? [], known).map(({ id }) => id);
+  const columns = guardProposals.flatMap((name) => proposals.filter(({ id }) => id === name));
+  const guards = select("guard", options.guard ?? [], columns);
+  const jobs = parseCount("--jobs", options.jobs, 1, JOBS_MAX);
+  const json = openJson(options.json);
+  const support = supportOf(thisMachine(), ["kvm", "micro-guest"]);
+  if (support.kind === "no") {
+    console.error(`daxfault guards: ${support.reason}`);
+    json.close();
+    return exitCodes.nothingRan;
+  }
+  const interruption = watchSignals();
+  const places = all.filter(({ way }) => ways.includes(way));
+  const { results, defects } = await runMatrix(places, guards, { jobs, signal: interruption.signal });
+  interruption.release();
+  for (const one of results) record(json, one);
+  json.close();
+  if (!json.isStdout) tell(results, guards);
+  for (const defect of defects) console.error(`daxfault guards: defect: ${defect}`);
+  if (defects.length > 0) return exitCodes.defect;
+  if (results.some(({ model }) => model.kind === "not-allowed")) return exitCodes.unexpected;
+  return results.some(({ failure }) => failure !== null) ? exitCodes.inconclusive : exitCodes.ok;
+}

@@ -1,0 +1,137 @@
+/**
+ * The matrix of the guards: guard x way of truncating x what the guest does meanwhile. From evidence to a cell, and whether
+ * the model allows what was seen. Pure; the cases themselves are run by `cli/guards.ts`.
+ */
+import { allowedEnds, isSame, wordsText } from "../engines/model/allowed.ts";
+import { bare, type Words } from "../engines/model/translate.ts";
+import type { Evidence } from "../evidence.ts";
+import { packagePath } from "../paths.ts";
+import type { Proposal } from "../proposal.ts";
+import { loadScenarioFile } from "../scenario/load.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import { fileSizes } from "../scenario/sizes.ts";
+import { accessText, hostStepText, vmmText } from "../vocabulary.ts";
+
+/** The columns: what stands in the way. `apf-loop` is nothing at all. */
+export const guardProposals = [
+  "lease-fuse",
+  "lease-kernel",
+  "pre-content",
+  "notify",
+  "sealed",
+  "apf-loop",
+] as const;
+
+/**
+ * `prevented`: the mapping was gone before the file got shorter, and the host waited that long. `late`: told after the
+ * fact, in time for this guest. `missed`: nobody was told, and the VM was lost. `denied`: the host was refused.
+ * `untouched`: what the guest has mapped has not got shorter; the host may have been held up all the same.
+ */
+export type Cell =
+  | { readonly kind: "prevented"; readonly hostMs: number }
+  | { readonly kind: "late"; readonly toldAfterMs: number }
+  | { readonly kind: "missed"; readonly vmm: string; readonly refused: boolean }
+  | { readonly kind: "denied"; readonly errno: string }
+  | { readonly kind: "untouched"; readonly hostMs: number; readonly recalled: boolean }
+  | { readonly kind: "not-for"; readonly reason: string };
+
+export type MatrixScenario = { readonly way: string; readonly state: string; readonly scenario: Scenario };
+
+/** `guards/WAY/STATE`, of both files. */
+export function matrixScenarios(): readonly MatrixScenario[] {
+  return ["fixtures/guards/one-vcpu.json", "fixtures/guards/two-vcpus.json"]
+    .flatMap((file) => loadScenarioFile(packagePath(file)))
+    .map((scenario) => {
+      const [, way = "", state = ""] = scenario.id.split("/");
+      return { way, state, scenario };
+    });
+}
+
+function lastVmm(evidence: Evidence): string {
+  const last = evidence.observations.vmm?.at(-1);
+  return last === undefined ? "none" : vmmText(last);
+}
+
+/** What came of one case. */
+export function cellOf(scenario: Scenario, evidence: Evidence): Cell {
+  const steps = Object.values(evidence.observations.host).flatMap((actor) => Object.values(actor));
+  const denied = steps.find((step) => step.kind === "denied");
+  if (denied?.kind === "denied") return { kind: "denied", errno: denied.errno };
+  const vmm = lastVmm(evidence);
+  const { trace } = evidence;
+  const refused = trace.some(({ kind }) => kind === "guard-refused");
+  if (vmm !== "running") return { kind: "missed", vmm, refused };
+  const acted = trace.findLast(({ tookMs, kind }) => tookMs !== undefined && kind !== "open");
+  const opened = trace.findLast(({ tookMs }) => tookMs !== undefined);
+  const recall = trace.find(({ kind }) => kind === "lease-break");
+  const sizes = fileSizes(scenario);
+  const shrinks = sizes.some((size) => size < scenario.backing.size);
+  const hostMs = (acted ?? opened)?.tookMs ?? 0;
+  if (!shrinks) return { kind: "untouched", hostMs, recalled: recall !== undefined };
+  // The file is shorter when the call returns, give or take its own way back.
+  const cutAtMs = acted?.atMs ?? 0;
+  const released = trace.find(({ kind }) => kind === "lease-release");
+  if (recall === undefined || released === undefined) return { kind: "missed", vmm, refused };
+  return recall.detail.includes("has happened")
+    ? { kind: "late", toldAfterMs: Math.max(0, released.atMs - cutAtMs + hostMs) }
+    : { kind: "prevented", hostMs };
+}
+
+/** The final observation in the words that the model has, too. */
+export function wordsOfEvidence({ observations }: Evidence): Words {
+  const named = <T>(of: Readonly<Record<string, Readonly<Record<string, T>>>>, text: (one: T) => string) =>
+    Object.entries(of).flatMap(([actor, labels]) =>
+      Object.entries(labels).map(([label, one]) => [`${actor}.${label}`, bare(text(one))] as const),
+    );
+  const vmm = observations.vmm?.at(-1);
+  return {
+    steps: Object.fromEntries([
+      ...named(observations.accesses, accessText),
+      ...named(observations.host, hostStepText),
+    ]),
+    bystanders: observations.bystanders,
+    vmm: vmm === undefined ? null : vmmText(vmm),
+    guestKernel: observations.guestKernel,
+  };
+}
+
+export type ModelsWord =
+  | { readonly kind: "allowed" }
+  | { readonly kind: "not-allowed"; readonly observed: string; readonly allowed: readonly string[] }
+  /** The model has no answer, or its search was cut off. */
+  | { readonly kind: "no-answer"; readonly reason: string };
+
+/** Is what was seen one of the ends that the model has for this case? */
+export function modelsWord(scenario: Scenario, proposal: Proposal, evidence: Evidence): ModelsWord {
+  const interpretsKernelMode = evidence.attestation.kvmBackend === "kvm_pvm";
+  const allowed = allowedEnds(scenario, proposal, { interpretsKernelMode });
+  if (allowed.kind === "unsupported") return { kind: "no-answer", reason: allowed.reason };
+  const observed = wordsOfEvidence(evidence);
+  if (allowed.ends.some(({ words }) => isSame(words, observed))) return { kind: "allowed" };
+  if (allowed.boundedBy !== null) return { kind: "no-answer", reason: `cut off by ${allowed.boundedBy}` };
+  return {
+    kind: "not-allowed",
+    observed: wordsText(observed),
+    allowed: allowed.ends.map(({ words }) => wordsText(words)),
+  };
+}
+
+const ms = (value: number): string => (value < 10 ? value.toFixed(1) : value.toFixed(0));
+
+/** As the table shows it. */
+export function cellText(cell: Cell): string {
+  switch (cell.kind) {
+    case "prevented":
+      return `prevented, +${ms(cell.hostMs)} ms`;
+    case "late":
+      return `late, ${ms(cell.toldAfterMs)} ms`;
+    case "missed":
+      return `missed: ${cell.vmm}${cell.refused ? " (not armed)" : ""}`;
+    case "denied":
+      return `denied ${cell.errno}`;
+    case "untouched":
+      return cell.recalled ? `untouched, +${ms(cell.hostMs)} ms` : "untouched";
+    case "not-for":
+      return "·";
+  }
+}

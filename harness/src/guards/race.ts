@@ -1,0 +1,86 @@
+/** What the processes of a race say to each other, and what comes of it. A race: guest against truncater, many rounds, one VM. */
+import type { ServerPart } from "../../../kvm-model/src/index.ts";
+
+/** What the guest does all the time: one vCPU loads; or one loads and another stores. */
+export type RaceGuest = "one-vcpu" | "two-vcpus";
+
+export type RaceOptions = {
+  readonly guard: ServerPart;
+  readonly guest: RaceGuest;
+  readonly rounds: number;
+};
+
+export type RaceResult = RaceOptions & {
+  /** Why the guard could not be armed, or null. */
+  readonly refusal: string | null;
+  /** Rounds that came to their end: fewer than asked for if the guest got stuck. */
+  readonly done: number;
+  /** Rounds in which a vCPU met a lost page that nobody had announced: where a VMM stops there, the VM is lost. */
+  readonly lost: number;
+  /** The guest made no progress any more although the file was whole again. */
+  readonly stuck: boolean;
+  readonly loads: number;
+  readonly stores: number;
+  /** Loads that saw bytes which were gone from the file before they began. */
+  readonly staleLoads: number;
+  /** Loads that saw zeros: the file held them, between growing and being written. */
+  readonly zeroLoads: number;
+  readonly sigbus: number;
+  /** Rounds in which the file changed between the acknowledgement and the truncation: a store came through after all. */
+  readonly changedAfterAcknowledgement: number;
+  /** Rounds in which the new, empty file held something before the guest had it mapped again. */
+  readonly dirtyAfterRegrow: number;
+  /**
+   * By round, in microseconds: from the call of ftruncate(2) to the end of the recall. Negative: the recall was over when
+   * it was called (leases); positive: during the call (permission events), or after the fact (notification).
+   */
+  readonly windowUs: readonly number[];
+  /** By round, in microseconds: how long open(2) and ftruncate(2) took the host together. */
+  readonly hostUs: readonly number[];
+  readonly seconds: number;
+};
+
+export type ToRaceHost =
+  | {
+      readonly type: "start";
+      /** The file itself, and the file as it is truncated: the same, or in the server's mount. */
+      readonly path: string;
+      readonly via: string;
+    }
+  /** Truncate. */
+  | { readonly type: "cut" }
+  /** Make it as long as it was, and write `content` where the guest loads. */
+  | { readonly type: "regrow"; readonly content: bigint };
+
+export type FromRaceHost = CutDone | WholeAgain;
+
+export type WholeAgain = {
+  readonly type: "whole";
+  /** Did the new file hold something where the guest stores, read at this time? */
+  readonly isDirty: boolean;
+  readonly readUs: number;
+};
+
+export type CutDone = {
+  readonly type: "cut";
+  /** CLOCK_MONOTONIC in microseconds: before open, before ftruncate, after it. */
+  readonly openUs: number;
+  readonly callUs: number;
+  readonly returnUs: number;
+  /** The stored word just before the call. */
+  readonly storedBefore: bigint;
+};
+
+export const RACE_FILE_BYTES: number = 2 * 2 ** 20;
+export const LOAD_OFFSET = 0x3000;
+export const STORE_OFFSET = 0x4000;
+
+export type Quantiles = { readonly p50: number; readonly p99: number; readonly max: number };
+
+/** Of what was measured; null of nothing. */
+export function quantiles(values: readonly number[]): Quantiles | null {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (share: number): number =>
+    sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0;
+  return sorted.length === 0 ? null : { p50: at(0.5), p99: at(0.99), max: at(1) };
+}

@@ -1,0 +1,32 @@
+/** What the steps of a scenario's hosts make of the file's size. */
+import { hostActors } from "./labels.ts";
+import type { HostStep, Scenario } from "./scenario.ts";
+
+/** The size that a step leaves a file of `sizeBytes` with, if it is let. */
+export function sizeAfter(step: HostStep, sizeBytes: bigint): bigint {
+  switch (step.verb) {
+    case "truncate":
+    case "open-truncate":
+    case "ftruncate":
+      return step.size;
+    case "open-trunc":
+      return 0n;
+    case "collapse":
+      return sizeBytes - step.length;
+    default:
+      return sizeBytes;
+  }
+}
+
+/** All sizes that the file has, one after the other, the one it begins with first. */
+export function fileSizes(scenario: Pick<Scenario, "actors" | "backing">): readonly bigint[] {
+  const sizes = [scenario.backing.size];
+  for (const [, actor] of hostActors(scenario)) {
+    for (const step of actor.steps) {
+      const before = sizes.at(-1) ?? 0n;
+      const after = sizeAfter(step, before);
+      if (after !== before) sizes.push(after);
+    }
+  }
+  return sizes;
+}

@@ -1,0 +1,79 @@
+/**
+ * What system call another thread is waiting in: /proc/TID/syscall (proc_pid_syscall(5)). For whoever has that thread
+ * wait, as the reader of a permission event has: its registers do not change meanwhile.
+ */
+import { closeSync, openSync, readFileSync, readSync } from "node:fs";
+
+const isArm64 = process.arch === "arm64";
+/** Numbers of the calls that are told apart here; -1: not on this architecture. */
+const call = {
+  open: isArm64 ? -1 : 2,
+  creat: isArm64 ? -1 : 85,
+  openat: isArm64 ? 56 : 257,
+  openat2: 437,
+  fallocate: isArm64 ? 47 : 285,
+  truncate: isArm64 ? 45 : 76,
+  ftruncate: isArm64 ? 46 : 77,
+} as const;
+
+export type BlockedCall =
+  | { readonly kind: "open"; readonly flags: number }
+  | { readonly kind: "fallocate"; readonly mode: number }
+  | { readonly kind: "truncate" }
+  | { readonly kind: "other"; readonly number: number }
+  /** Not to be read, or no system call of the thread's own (io_uring). */
+  | { readonly kind: "unknown" };
+
+/** open(2)'s flags are an int: the upper half of the register means nothing. */
+const asInt = (register: bigint | undefined): number => Number(BigInt.asIntN(32, register ?? 0n));
+
+/** struct open_how, in the caller's memory: its first word are the flags. */
+function flagsOfOpenHow(tid: number, address: bigint): BlockedCall {
+  const fd = openSync(`/proc/${tid}/mem`, "r");
+  try {
+    const flags = Buffer.alloc(8);
+    readSync(fd, flags, 0, 8, address);
+    return { kind: "open", flags: Number(flags.readBigUInt64LE()) };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Never throws: a thread that has gone, or may not be looked at, is `unknown`. */
+export function blockedCall(tid: number): BlockedCall {
+  try {
+    const words = readFileSync(`/proc/${tid}/syscall`, "utf8").trim().split(" ");
+    const number = Number(words[0]);
+    if (!Number.isInteger(number) || number < 0) return { kind: "unknown" };
+    const registers = words.slice(1, 7).map(BigInt);
+    switch (number) {
+      case call.open:
+        return { kind: "open", flags: asInt(registers[1]) };
+      case call.creat:
+        return { kind: "open", flags: 0o1101 };
+      case call.openat:
+        return { kind: "open", flags: asInt(registers[2]) };
+      case call.openat2:
+        return flagsOfOpenHow(tid, registers[2] ?? 0n);
+      case call.fallocate:
+        return { kind: "fallocate", mode: asInt(registers[1]) };
+      case call.truncate:
+      case call.ftruncate:
+        return { kind: "truncate" };
+      default:
+        return { kind: "other", number };
+    }
+  } catch {
+    return { kind: "unknown" };
+  }
+}
+
+/** The process that a thread belongs to, or null if it has gone. */
+export function processOf(tid: number): number | null {
+  try {
+    const line = /^Tgid:\s*(\d+)$/m.exec(readFileSync(`/proc/${tid}/status`, "utf8"));
+    return line === null ? null : Number(line[1]);
+  } catch {
+    return null;
+  }
+}
