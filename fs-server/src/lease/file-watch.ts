@@ -36,7 +36,11 @@ export class FileWatch {
       group: this.#group,
       stop: this.#stop.buffer as SharedArrayBuffer,
     };
-    this.#worker = new Worker(compiledEntry(import.meta.url, "./notify-thread.ts"), { workerData });
+    this.#worker = new Worker(compiledEntry(import.meta.url, "./notify-thread.ts"), {
+      workerData,
+      // Flags for this process (--input-type, a debugger) are not for the thread.
+      execArgv: [],
+    });
     this.#worker.on("message", ({ changed, lost }: NotifyThreadMessage) => {
       for (const key of lost ? [...this.#watched.keys()] : changed) {
         for (const onChange of this.#watched.get(key) ?? []) onChange();

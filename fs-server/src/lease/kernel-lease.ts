@@ -65,7 +65,11 @@ export class KernelLeaseGuard implements TruncationGuard {
   static async open(options: GuardOptions): Promise<KernelLeaseGuard> {
     const stop = new SharedArrayBuffer(4);
     const workerData: LeaseThreadInput = { stop };
-    const worker = new Worker(compiledEntry(import.meta.url, "./lease-thread.ts"), { workerData });
+    const worker = new Worker(compiledEntry(import.meta.url, "./lease-thread.ts"), {
+      workerData,
+      // Flags for this process (--input-type, a debugger) are not for the thread.
+      execArgv: [],
+    });
     const threadId = await new Promise<number>((resolve, reject) => {
       worker.once("error", reject);
       worker.once("message", (message: LeaseThreadMessage) => {

@@ -20,6 +20,12 @@ import {
   type TruncationGuard,
 } from "./guard.ts";
 
+const refusals: Readonly<Record<string, string>> = {
+  ENOSPC: "no memory for a copy of the file",
+  ENOMEM: "no memory for a copy of the file",
+  EMFILE: "no descriptor is left for a copy of the file: raise RLIMIT_NOFILE",
+};
+
 const CHUNK_BYTES = 1024 * 1024;
 
 function copyAll(from: number, to: number, sizeBytes: number): void {
@@ -49,9 +55,7 @@ export class SealedGuard implements TruncationGuard {
     } catch (error) {
       if (copy >= 0) files.close(copy);
       const code = (error as { code?: string }).code ?? null;
-      const advice =
-        code === "ENOSPC" || code === "ENOMEM" ? "no memory for a copy of the file" : String(error);
-      throw new GuardRefused(this.name, advice, code, error);
+      throw new GuardRefused(this.name, (code !== null && refusals[code]) || String(error), code, error);
     }
     this.#copies.add(copy);
     return { fd: copy, disarm: () => this.#close(copy) };

@@ -28,6 +28,7 @@ import { fileOffsetAt } from "../../scenario/window.ts";
 import type { Access } from "../../vocabulary.ts";
 import { type Child, exitText, startChild, within } from "../child.ts";
 import { openStage, type Stage } from "../stage.ts";
+import { guardSupport } from "./guard-support.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
 import {
   accessesSeen,
@@ -338,6 +339,7 @@ export const kvmEngine: Engine = {
       supportsProposal(proposal),
       supportsPair(scenario, proposal),
       stageSupport(scenario),
+      guardSupport(proposal.server, scenario),
     ]) {
       if (answer.kind === "no") return answer;
     }
