@@ -99,6 +99,9 @@ export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<n
       json.write({ type: "guard-price", ...price });
       print(priceText(price));
     }
+  } catch (error) {
+    // A race that Ctrl-C has ended is no defect.
+    if (!interruption.signal.aborted) throw error;
   } finally {
     interruption.release();
     for (const left of await directory.close()) console.error(`daxfault bench guards: defect: ${left}`);

@@ -95,14 +95,16 @@ function refusedByGuest(
 function touch(ctx: Context, s: Uint8Array, task: number, access: AccessStep, e: EventSink | null): void {
   const { f } = ctx;
   const mapping = at(s, f.ept + access.page);
-  let saw: number = at(s, f.zeroed + access.page) === 0 ? SAW.value : SAW.zero;
+  // What is stored into a hole is there afterwards.
+  const stores = isStore(access) && access.op !== "atomic";
+  let saw: number = stores || at(s, f.zeroed + access.page) === 0 ? SAW.value : SAW.zero;
   if (mapping === EPT.anonymous) {
     // Zeros that no file holds, or a store that no file will ever see.
     mark(ctx, s, MARK.silentData);
-    saw = isStore(access) && access.op !== "atomic" ? SAW.stale : SAW.zero;
+    saw = stores ? SAW.stale : SAW.zero;
   }
   // What is stored in a sealed copy stays there.
-  if (ctx.case.server === "sealed" && isStore(access) && access.op !== "atomic") saw = SAW.stale;
+  if (ctx.case.server === "sealed" && stores) saw = SAW.stale;
   if (mapping === EPT.freed) {
     mark(ctx, s, MARK.staleMapping | MARK.silentData);
     saw = SAW.stale;
