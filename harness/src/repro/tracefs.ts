@@ -83,6 +83,10 @@ export function openTrace(runDirectory: string): TraceSession {
     const write = (file: string, text: string): void => writeFileSync(join(instance, file), text);
     write("buffer_size_kb", String(BUFFER_KIB));
     write("options/overwrite", "0");
+    // This process and what it starts from here on: other VMs of the machine would fill the buffer with their own story.
+    // The price is kvm_async_pf_completed, which a kworker of the kernel's tells.
+    write("options/event-fork", "1");
+    write("set_event_pid", String(process.pid));
     for (const system of systems) {
       if (!existsSync(join(instance, "events", system))) continue;
       write(`events/${system}/enable`, "1");
