@@ -309,7 +309,8 @@ class VcpuThread {
     }
     const pageFaults = this.#stats.read("pf_taken");
     if (pageFaults === null) return;
-    const loop = this.#watchdog.sample({ atMs: performance.now(), pageFaults, pending });
+    const told = this.#channel.apfNotPresentCount;
+    const loop = this.#watchdog.sample({ atMs: performance.now(), pageFaults, told, pending });
     if (loop === null || this.#said === `${loop.task}/${loop.step}`) return;
     this.#said = `${loop.task}/${loop.step}`;
     const { faultsPerSecond, overMs } = loop;
