@@ -121,6 +121,18 @@ function addOthers(program: Command): void {
       process.exitCode = await doctor(options, await style());
     });
   program
+    .command("kernels")
+    .summary("kernels of Debian's archive that --kernel debian:VERSION can stand for")
+    .description(
+      "Lists the kernels of the archive that this machine's apt is set up with, suite by suite, and what of them is in the " +
+        "cache already. Exit code: 0; 3 none can be had.",
+    )
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options: JsonOption) => {
+      const { kernelsCommand } = await import("./kernels.ts");
+      process.exitCode = await kernelsCommand(options);
+    });
+  program
     .command("list")
     .summary("scenarios, proposals, engines, properties: one line each")
     .addArgument(

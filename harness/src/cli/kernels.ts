@@ -1,0 +1,46 @@
+/** `daxfault kernels`: what `--kernel debian:...` can stand for on this machine, and what of it is in the cache already. */
+import { join } from "node:path";
+import { DebianArchive, type KernelPackage, searchedSuites } from "../kernel/apt.ts";
+import { cacheDirectory, cachedKernels } from "../kernel/cache.ts";
+import { KernelError } from "../kernel/error.ts";
+import { exitCodes } from "../verdict.ts";
+import { openJson } from "./output.ts";
+
+type Listed = { readonly kernels: readonly KernelPackage[]; readonly problems: readonly string[] };
+
+/** The newest first, each release once: the first suite that has it. */
+async function available(archive: DebianArchive): Promise<Listed> {
+  const kernels = new Map<string, KernelPackage>();
+  const problems: string[] = [];
+  for (const suite of searchedSuites) {
+    try {
+      for (const kernel of await archive.suite(suite).kernels()) {
+        if (!kernels.has(kernel.release)) kernels.set(kernel.release, kernel);
+      }
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      problems.push(`${suite}: ${error.message}`);
+    }
+  }
+  return { kernels: [...kernels.values()], problems };
+}
+
+export async function kernelsCommand(options: { readonly json?: string }): Promise<number> {
+  const { kernels, problems } = await available(new DebianArchive(join(cacheDirectory(), "apt")));
+  const cached = new Set(cachedKernels().map(({ release }) => release));
+  const json = openJson(options.json);
+  try {
+    for (const { suite, release, version, parts } of kernels) {
+      const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);
+      const isCached = cached.has(release);
+      json.write({ type: "kernel", release, version, suite, sizeBytes, cached: isCached });
+      if (json.isStdout) continue;
+      const note = isCached ? "in the cache" : `${Math.ceil(sizeBytes / 2 ** 20)} MiB to load`;
+      console.log(`debian:${version.padEnd(22)} ${release.padEnd(24)} ${suite.padEnd(17)} ${note}`);
+    }
+  } finally {
+    json.close();
+  }
+  for (const problem of problems) console.error(`daxfault: ${problem}`);
+  return kernels.length === 0 ? exitCodes.nothingRan : exitCodes.ok;
+}
