@@ -44,6 +44,8 @@ import { planCase, supportsAccesses, supportsPair, supportsProposal, type VmPlan
 const CLOSE_RESERVE_MS = 1500;
 /** Part that is kept for the VM process's report. */
 const REPORT_RESERVE_MS = 700;
+/** After the VM's end: how long a host actor's word may be under way on a busy machine. Only who is held up takes it. */
+const HOST_WORD_MS = 1000;
 /** How long a guest may run: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
 
@@ -154,6 +156,8 @@ async function perform(
   }
   const report = await vm.reported;
   if (report === null) return { kind: "engine-error", message: `VM process: ${vm.ending}` };
+  // The guest may have seen the effect of a step before its actor's word of it has arrived here.
+  await stage.settled(Math.min(left(), HOST_WORD_MS));
   const failure = stage.failure() ?? unexpectedError(report);
   if (failure !== null) return { kind: "engine-error", message: failure };
   if (report.outOfTime) {
