@@ -7,7 +7,7 @@
  */
 
 /** An access that has been pending for less may merely have been preempted. */
-const SETTLE_MS = 30;
+const SETTLE_MS = 100;
 /** The wait must go on for as long again, or nothing can be said. */
 const WATCH_MS = 50;
 
