@@ -14,6 +14,7 @@ import type { RunDirectory } from "../run/directory.ts";
 import { FILE_BYTES_MAX } from "../scenario/limits.ts";
 import { parseScenarios } from "../scenario/parse.ts";
 import type { Scenario } from "../scenario/scenario.ts";
+import { quantile } from "./quantile.ts";
 
 const FAULTING_TASKS = 4;
 const WORKING_TASKS = 4;
@@ -108,10 +109,6 @@ function faultingScenario(delayMs: number): Scenario {
     Array.from({ length: PAGES_EACH }, (_, page) => `load ${hexOffset(task * (PAGES_EACH + 4) + page)} 8`),
   );
   return scenarioOf("bench-apf", tasks, delayMs);
-}
-
-function quantile(sorted: readonly number[], share: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
 }
 
 function median(values: readonly number[]): number {

@@ -9,6 +9,7 @@ import { exitText, startChild } from "../engines/child.ts";
 import type { RunDirectory } from "../run/directory.ts";
 import { within } from "../within.ts";
 import type { FencePlan, FenceReport, FromFenceVm, ToFenceVm } from "./fence-messages.ts";
+import { quantile } from "./quantile.ts";
 
 const FILE_BYTES = 2 * 2 ** 20;
 const WATCH_MS = 3000;
@@ -42,9 +43,7 @@ export type FenceResult = {
 
 export function spreadOf(values: readonly number[]): Spread {
   const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number): number =>
-    sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
-  return { median: at(0.5), p99: at(0.99), max: at(1) };
+  return { median: quantile(sorted, 0.5), p99: quantile(sorted, 0.99), max: quantile(sorted, 1) };
 }
 
 async function runPlan(plan: FencePlan, name: string, options: FenceBenchOptions): Promise<FenceReport> {

@@ -1,0 +1,4 @@
+/** Of ascending values, the one that the share of them (0 to 1) lies before; NaN of none. */
+export function quantile(sorted: readonly number[], share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? Number.NaN;
+}
