@@ -9,7 +9,14 @@ import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import type { ScoreCell } from "../scorecard.ts";
-import { exitCodes, exitCodeText, needsAttention, type VerdictKind } from "../verdict.ts";
+import {
+  exitCodes,
+  exitCodeText,
+  needsAttention,
+  severity,
+  type Verdict,
+  type VerdictKind,
+} from "../verdict.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { findingsOf } from "./findings.ts";
 import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
@@ -200,14 +207,19 @@ export function caseTitle({ planned }: Pick<CaseResult, "planned">): string {
   return `${planned.scenario.id} x ${planned.proposal.id} x ${planned.engine}`;
 }
 
+function kindText(verdict: Verdict): string {
+  return verdict.kind === "inconclusive" ? `inconclusive (${verdict.cause})` : verdict.kind;
+}
+
+function headText(result: CaseResult, style: Style): string {
+  const { verdict } = result;
+  return style.verdict(verdict.kind, `${glyphs[verdict.kind]} ${kindText(verdict)}: ${caseTitle(result)}`);
+}
+
 function detailText(result: CaseResult, style: Style): string {
   const { verdict } = result;
-  const kind = verdict.kind === "inconclusive" ? `inconclusive (${verdict.cause})` : verdict.kind;
-  const head = `${glyphs[verdict.kind]} ${kind}: ${caseTitle(result)}`;
   const reason = wrap(verdict.reason, Math.max(40, style.widthColumns - 4)).map((line) => `    ${line}`);
-  return [style.verdict(verdict.kind, head), ...reason, `    replay: ${replayCommand(result.planned)}`].join(
-    "\n",
-  );
+  return [headText(result, style), ...reason, `    replay: ${replayCommand(result.planned)}`].join("\n");
 }
 
 /** Cases that need somebody's attention, one by one; known deviations by erratum. */
@@ -305,6 +317,33 @@ export function repeatedText(results: readonly CaseResult[], style: Style): stri
   return lines.join("\n");
 }
 
+/** A log's tail has to fit a screen, with the counts below: the whole list stands above, before the scorecard. */
+const CASES_NAMED_AGAIN_MAX = 8;
+
+/** `text`, cut to one line of at most `width` characters. */
+function oneLine(text: string, width: number): string {
+  const line = text.replaceAll(/\s+/g, " ");
+  return line.length <= width ? line : `${line.slice(0, width - 1)}…`;
+}
+
+/** The cases that need attention, gravest first, once more in brief: people and CI see the tail of a log only. */
+export function tailText(results: readonly CaseResult[], style: Style): string | null {
+  const attention = results
+    .filter(({ verdict }) => needsAttention(verdict.kind))
+    .sort((a, b) => severity(b.verdict.kind) - severity(a.verdict.kind));
+  if (attention.length === 0) return null;
+  const lines = attention
+    .slice(0, CASES_NAMED_AGAIN_MAX)
+    .flatMap((result) => [
+      headText(result, style),
+      `    ${oneLine(result.verdict.reason, Math.max(40, style.widthColumns - 4))}`,
+      `    ${replayCommand(result.planned)}`,
+    ]);
+  const more = attention.length - CASES_NAMED_AGAIN_MAX;
+  if (more > 0) lines.push(`and ${plural(more, "more case")}, listed above the scorecard`);
+  return lines.join("\n");
+}
+
 /** The last lines: counts of all kinds, and what the exit code says. */
 export function summaryText({ counts, exitCode, durationMs }: Report, style: Style): string {
   const parts = (Object.entries(counts) as [VerdictKind, number][])
@@ -330,6 +369,7 @@ export function reportText(report: Report, style: Style): string {
     repeatedText(results, style),
     findingsText(results, style),
     scorecardText(cells, style),
+    tailText(results, style),
     summaryText(report, style),
   ];
   return parts.filter((part) => part !== null).join("\n\n");

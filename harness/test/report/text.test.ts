@@ -6,10 +6,12 @@ import { type Style, wrap } from "../../src/report/style.ts";
 import {
   deviationsText,
   findingsText,
+  reportText,
   scorecardText,
   skippedText,
   summaryText,
   tableText,
+  tailText,
 } from "../../src/report/text.ts";
 import { scorecard } from "../../src/scorecard.ts";
 import type { Vmm } from "../../src/vocabulary.ts";
@@ -203,6 +205,40 @@ describe("the lists below the table", () => {
     const text = scorecardText(scorecard(["native"], [], []), style);
     expect(text?.split("\n").filter((line) => line.endsWith("·"))).toHaveLength(15);
     expect(scorecardText([], style)).toBeNull();
+  });
+
+  it("name what needs attention once more behind the scorecard, gravest first, a line a reason", () => {
+    const results = [
+      resultWith({
+        scenario: { id: "b" },
+        verdict: { kind: "inconclusive", cause: "timeout", reason: "too long" },
+      }),
+      resultWith(),
+      resultWith({ scenario: { id: "c" }, verdict: { kind: "fail", reason: `no\n${"x".repeat(100)}` } }),
+    ];
+    const lines = reportText(makeReport([recordedWith(results)], []), styleOf(60)).split("\n");
+    expect(lines.slice(-8)).toEqual([
+      "✗ fail: c x efault-exit x kvm",
+      `    no ${"x".repeat(52)}…`,
+      expect.stringMatching(/^ {4}\S*daxfault run c --proposal efault-exit --engine kvm$/),
+      "? inconclusive (timeout): b x efault-exit x kvm",
+      "    too long",
+      expect.stringMatching(/^ {4}\S*daxfault run b --proposal efault-exit --engine kvm$/),
+      "",
+      expect.stringMatching(/^1 pass, 1 fail, 1 inconclusive in 1\.0 s\. Exit code 1/),
+    ]);
+    expect(tailText([resultWith()], style)).toBeNull();
+  });
+
+  it("name only some of many once more, and say how many are left", () => {
+    const fail = resultWith({ verdict: { kind: "fail", reason: "r" } });
+    const lines =
+      tailText(
+        Array.from({ length: 100 }, () => fail),
+        style,
+      )?.split("\n") ?? [];
+    expect(lines).toHaveLength(25);
+    expect(lines.at(-1)).toBe("and 92 more cases, listed above the scorecard");
   });
 
   it("sum up", () => {
