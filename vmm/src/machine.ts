@@ -42,6 +42,20 @@ export type MachineOptions = VmOptions & {
   readonly maxRepeats?: number;
 };
 
+/** The least machine: no APIC in the kernel, a guest that knows of nothing, a VMM that stops. Spread it and say what differs. */
+export const plainMachine: Omit<MachineOptions, "windowHva" | "windowBytes" | "programs"> = {
+  lapicInKernel: false,
+  hltInGuest: false,
+  asyncPageFaults: false,
+  nmiIsSigbus: false,
+  pageFaultIsError: false,
+  machineCheckSafe: "none",
+  pageReadyErrors: false,
+  sleepsLate: false,
+  nmi: "off",
+  policy: "stop",
+};
+
 export type Machine = {
   readonly vm: Vm;
   /** As many as the programs ask for. */

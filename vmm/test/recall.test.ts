@@ -11,6 +11,7 @@ import {
   loadImage,
   PageStates,
   pageState,
+  plainMachine,
   startVm,
   type TaskProgram,
   WINDOW_BASE,
@@ -48,15 +49,8 @@ describe.skipIf(kvm.reason !== null)(`a recall while two vCPUs store all the tim
     const device = Kvm.open();
     const programs = [storing(0), storing(1)];
     const machine = buildMachine(device, loadImage(), {
-      lapicInKernel: false,
-      hltInGuest: false,
-      asyncPageFaults: false,
-      pageReadyErrors: false,
-      sleepsLate: false,
-      nmi: "off",
-      nmiIsSigbus: false,
+      ...plainMachine,
       pageFaultIsError: true,
-      machineCheckSafe: "none",
       policy: "inject-pf",
       windowHva: hva,
       windowBytes: FILE_BYTES,

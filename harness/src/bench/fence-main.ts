@@ -15,6 +15,7 @@ import {
   loadImage,
   type Machine,
   monotonicMs,
+  plainMachine,
   startVm,
   type TaskProgram,
   type VcpuMessage,
@@ -160,15 +161,9 @@ class FencedVm {
     this.#told = new Gate(vcpus);
     const programs = Array.from({ length: vcpus }, (_, cpu) => programOf(cpu));
     this.#machine = buildMachine(this.#kvm, loadImage(), {
+      ...plainMachine,
       lapicInKernel: true,
-      hltInGuest: false,
-      asyncPageFaults: false,
-      nmiIsSigbus: false,
       pageFaultIsError: true,
-      machineCheckSafe: "none",
-      pageReadyErrors: false,
-      sleepsLate: false,
-      nmi: "off",
       windowHva: this.#windowHva,
       windowBytes: fileBytes,
       programs,

@@ -15,6 +15,7 @@ import {
   MmapWindow,
   PageStates,
   pageState,
+  plainMachine,
   startVm,
   type TaskProgram,
   WINDOW_BASE,
@@ -235,15 +236,8 @@ async function race(options: RaceOptions, directory: string, source: string): Pr
   const kvm = Kvm.open();
   const tasks = programs(options);
   const machine = buildMachine(kvm, loadImage(), {
-    lapicInKernel: false,
-    hltInGuest: false,
-    asyncPageFaults: false,
-    pageReadyErrors: false,
-    sleepsLate: false,
-    nmi: "off",
-    nmiIsSigbus: false,
+    ...plainMachine,
     pageFaultIsError: true,
-    machineCheckSafe: "none",
     policy: "inject-pf",
     maxRepeats: Number.MAX_SAFE_INTEGER,
     windowHva: window.hva,

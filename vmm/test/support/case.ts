@@ -11,6 +11,7 @@ import {
   type Machine,
   type MachineOptions,
   type ProgramStep,
+  plainMachine,
   type StepResult,
   startVm,
   type TaskProgram,
@@ -23,29 +24,8 @@ export const FILE_BYTES: number = 2 * 2 ** 20;
 /** Long enough for any case here on a busy machine; a case that needs it has failed. */
 const LIFE_LIMIT_MS = 10_000;
 
-export type Setup = Pick<MachineOptions, "lapicInKernel" | "hltInGuest" | "asyncPageFaults" | "cpuVendor"> &
-  Partial<
-    Pick<
-      MachineOptions,
-      | "nmiIsSigbus"
-      | "pageFaultIsError"
-      | "machineCheckSafe"
-      | "policy"
-      | "pageReadyErrors"
-      | "sleepsLate"
-      | "nmi"
-    >
-  >;
-
-const plainGuest = {
-  nmiIsSigbus: false,
-  pageFaultIsError: false,
-  pageReadyErrors: false,
-  sleepsLate: false,
-  nmi: "off",
-  machineCheckSafe: "reads",
-  policy: "stop",
-} as const;
+/** What differs from the plain machine. */
+export type Setup = Partial<Omit<MachineOptions, "windowHva" | "windowBytes" | "programs">>;
 
 export type Outcome = {
   readonly messages: readonly VcpuMessage[];
@@ -94,7 +74,8 @@ export async function runCase(
   });
   const kvm = Kvm.open();
   const machine = buildMachine(kvm, loadImage(), {
-    ...plainGuest,
+    ...plainMachine,
+    machineCheckSafe: "reads",
     ...setup,
     windowHva,
     windowBytes: FILE_BYTES,
