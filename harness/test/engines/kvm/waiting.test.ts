@@ -16,27 +16,34 @@ const during = (length: number, count: (index: number) => number, pending: strin
 
 describe("Waiting", () => {
   it("says nothing where no access waited long enough", () => {
-    expect(growth(during(20, (index) => index, null))).toBeNull();
-    expect(growth(during(7, (index) => index))).toBeNull();
+    expect(growth(during(40, (index) => index, null))).toBeNull();
+    expect(growth(during(25, (index) => index))).toBeNull();
+    expect(growth(during(26, (index) => index))).toEqual([5n]);
   });
 
   it("tells who got on from who did not", () => {
-    expect(growth(during(20, (index) => index))).toEqual([9n]);
-    expect(growth(during(20, () => 5))).toEqual([0n]);
+    expect(growth(during(40, (index) => index))).toEqual([19n]);
+    expect(growth(during(40, () => 5))).toEqual([0n]);
   });
 
   it("leaves out what was counted before the access faulted, and after it had come back", () => {
-    const preempted = during(2, (index) => index);
-    const blocked = during(18, () => 1);
+    const preempted = during(9, (index) => index);
+    const blocked = during(31, () => 8);
     expect(growth([...preempted, ...blocked, ...during(20, (index) => 100 + index, null)])).toEqual([0n]);
   });
 
+  it("leaves out a task that the timer ran when the page was there and before the access was tried again", () => {
+    const blocked = during(40, () => 8);
+    const preempted = during(9, (index) => 9 + index);
+    expect(growth([...blocked, ...preempted])).toEqual([0n]);
+  });
+
   it("takes the longest of several waits, and no two accesses for one", () => {
-    const short = during(10, (index) => index);
-    const long = during(30, () => 9, "0/2");
+    const short = during(30, (index) => index);
+    const long = during(50, () => 9, "0/2");
     expect(growth([...short, ...long])).toEqual([0n]);
     expect(
-      growth(Array.from({ length: 40 }, (_, index) => ({ count: index, pending: `0/${index}` }))),
+      growth(Array.from({ length: 60 }, (_, index) => ({ count: index, pending: `0/${index}` }))),
     ).toBeNull();
   });
 });
