@@ -272,11 +272,14 @@ export function scoreText(cell: ScoreCell): string {
   }
 }
 
-/** Properties x proposals. */
+/** Properties x proposals; a property that nothing here decides has no row. */
 export function scorecardText(cells: readonly ScoreCell[], style: Style): string | null {
   const columns = [...new Set(cells.map((cell) => cell.proposal))];
-  if (columns.length === 0) return null;
-  const rows = properties.map(({ id }) => [
+  const decided = properties.filter(({ id }) =>
+    cells.some(({ property, holds }) => property === id && holds !== "unknown"),
+  );
+  if (decided.length === 0) return null;
+  const rows = decided.map(({ id }) => [
     [id],
     ...columns.map((proposal) => {
       const cell = cells.find((one) => one.proposal === proposal && one.property === id);
@@ -287,7 +290,10 @@ export function scorecardText(cells: readonly ScoreCell[], style: Style): string
   const table = cutGrid(grid, style.widthColumns)
     .map((piece) => renderGrid(piece, style))
     .join("\n\n");
-  const note = "in brackets: cases that decided it; · nothing that ran decides it";
+  const leftOut = properties.length - decided.length;
+  const note = `in brackets: cases that decided it; · nothing that ran decides it${
+    leftOut === 0 ? "" : `; left out: ${leftOut} properties that nothing that ran decides`
+  }`;
   return `${style.bold("Scorecard: does the property hold?")}\n${table}\n${style.dim(note)}`;
 }
 

@@ -201,9 +201,17 @@ describe("the lists below the table", () => {
     expect(findingsText([modelled, result], style)).toContain("(1 case)");
   });
 
-  it("give every property a row in the scorecard", () => {
-    const text = scorecardText(scorecard(["native"], [], []), style);
-    expect(text?.split("\n").filter((line) => line.endsWith("·"))).toHaveLength(15);
+  it("give every property that something decides a row in the scorecard, and count the others", () => {
+    const cells = scorecard(["native"], [], []);
+    const others = cells.filter(({ property }) => property !== "contained");
+    const text = scorecardText(
+      cells.map((cell) => (others.includes(cell) ? cell : { ...cell, holds: "yes", cases: 2 })),
+      style,
+    );
+    expect(text).toMatch(/^contained +yes \(2\)$/m);
+    expect(text?.match(/^[a-z-]+ .*(·|yes \(2\))$/gm)).toHaveLength(1);
+    expect(text).toContain(`left out: ${others.length} properties that nothing that ran decides`);
+    expect(scorecardText(others, style)).toBeNull();
     expect(scorecardText([], style)).toBeNull();
   });
 
