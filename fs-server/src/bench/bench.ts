@@ -17,7 +17,7 @@ import {
   sourceType,
   started,
 } from "./contenders.ts";
-import { ROWS, type RowName } from "./rows.ts";
+import { CONTENT_BYTES, type ContentSize, ROWS, type RowName } from "./rows.ts";
 
 export type { Placement } from "./contenders.ts";
 
@@ -47,7 +47,15 @@ export type PlacementResult = {
   readonly figures: Readonly<Record<string, Readonly<Record<RowName, Figure>>>>;
   /** By contender, where it is a server. */
   readonly peakRssBytes: Readonly<Record<string, number>>;
+  /** By contender, where it is a server: how much of the content came into its memory. */
+  readonly copied: Readonly<Record<string, Copied>>;
 };
+
+/**
+ * Bytes that the server read into its own memory (rchar of /proc/PID/io, which leaves splice(2) out) for each byte of
+ * content that its client wrote and read: 0 is by reference, 1 is one copy in user space.
+ */
+export type Copied = Readonly<Record<ContentSize, number>>;
 
 export type BenchResult = {
   readonly sourceType: string;
@@ -91,9 +99,15 @@ async function measured(
       const order = repetition % 2 === 0 ? running : running.toReversed();
       for (const { contender, folder } of order) {
         options.progress(`${placement}, round ${repetition} of ${options.repetitions}: ${contender.name}`);
-        const sample = await workload(folder, pins, options.signal);
+        const sample = JSON.parse(await workload([folder], pins, options.signal)) as Sample;
         if (repetition > 0) samples.get(contender.name)?.push(sample);
       }
+    }
+    const copied: Record<string, Copied> = {};
+    for (const server of running) {
+      if (server.readBytes() === null) continue;
+      const large = await copies(server, "large", pins, options.signal);
+      copied[server.contender.name] = { large, small: await copies(server, "small", pins, options.signal) };
     }
     return {
       placement,
@@ -106,6 +120,7 @@ async function measured(
           return bytes === null ? [] : [[contender.name, bytes]];
         }),
       ),
+      copied,
     };
   } finally {
     for (const server of running) await server.stop();
@@ -140,11 +155,19 @@ function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
-/** Every row once in `folder`, by a client process of its own. */
-async function workload(folder: string, pins: Pins, signal: AbortSignal): Promise<Sample> {
+async function copies(server: Running, size: ContentSize, pins: Pins, signal: AbortSignal): Promise<number> {
+  const before = server.readBytes() ?? 0;
+  await workload([server.folder, size], pins, signal);
+  // Written and read once each, or only read.
+  const content = size === "large" ? 2 * CONTENT_BYTES : CONTENT_BYTES;
+  return ((server.readBytes() ?? 0) - before) / content;
+}
+
+/** The client in a process of its own. Returns what it printed: without more arguments, every row. */
+async function workload(args: readonly string[], pins: Pins, signal: AbortSignal): Promise<string> {
   signal.throwIfAborted();
   const main = compiledEntry(import.meta.url, "./workload-main.ts").pathname;
-  const child: ChildProcess = spawn("taskset", ["-c", pins.client, process.execPath, main, folder], {
+  const child: ChildProcess = spawn("taskset", ["-c", pins.client, process.execPath, main, ...args], {
     stdio: ["ignore", "pipe", "inherit"],
   });
   const stop = (): void => void child.kill("SIGKILL");
@@ -156,6 +179,6 @@ async function workload(folder: string, pins: Pins, signal: AbortSignal): Promis
   const code = await new Promise<number | null>((done) => child.on("close", done));
   signal.removeEventListener("abort", stop);
   signal.throwIfAborted();
-  if (code !== 0) throw new Error(`the workload in ${folder} ended with ${code}`);
-  return JSON.parse(output) as Sample;
+  if (code !== 0) throw new Error(`the workload in ${args.join(" ")} ended with ${code}`);
+  return output;
 }

@@ -104,6 +104,8 @@ export type Running = {
   readonly folder: string;
   /** Peak resident memory of the server so far, or null where there is none. */
   peakRssBytes(): number | null;
+  /** What it has read into its memory so far by read(2) and the like, or null where there is no server. */
+  readBytes(): number | null;
   stop(): Promise<void>;
 };
 
@@ -113,7 +115,13 @@ export async function started(contender: Contender, base: string, pins: Pins): P
   const places = { source: join(base, `${label}-source`), mountPoint: join(base, `${label}-mount`) };
   mkdirSync(places.source);
   if (contender.command === null) {
-    return { contender, folder: places.source, peakRssBytes: () => null, stop: async () => {} };
+    return {
+      contender,
+      folder: places.source,
+      peakRssBytes: () => null,
+      readBytes: () => null,
+      stop: async () => {},
+    };
   }
   mkdirSync(places.mountPoint);
   const cpus = contender.everywhere ? [...new Set([pins.client, pins.server])].join(",") : pins.server;
@@ -134,7 +142,14 @@ export async function started(contender: Contender, base: string, pins: Pins): P
     }
     await new Promise((done) => setTimeout(done, POLL_MS));
   }
-  return { contender, folder: places.mountPoint, peakRssBytes: () => peakRssBytes(child.pid), stop };
+  const { pid } = child;
+  return {
+    contender,
+    folder: places.mountPoint,
+    peakRssBytes: () => statusNumber(pid, "status", /VmHWM:\s+(\d+)/) * 1024,
+    readBytes: () => statusNumber(pid, "io", /rchar:\s+(\d+)/),
+    stop,
+  };
 }
 
 async function stopped(child: ChildProcess, mountPoint: string): Promise<void> {
@@ -147,9 +162,8 @@ async function stopped(child: ChildProcess, mountPoint: string): Promise<void> {
   clearTimeout(late);
 }
 
-function peakRssBytes(pid: number | undefined): number {
-  const text = readFileSync(`/proc/${pid}/status`, "utf8");
-  return Number(/VmHWM:\s+(\d+)/.exec(text)?.[1] ?? 0) * 1024;
+function statusNumber(pid: number | undefined, file: "status" | "io", pattern: RegExp): number {
+  return Number(pattern.exec(readFileSync(`/proc/${pid}/${file}`, "utf8"))?.[1] ?? 0);
 }
 
 /** What the sources lie on: a disk is measured with it, a tmpfs is not. */

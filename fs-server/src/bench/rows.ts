@@ -13,3 +13,8 @@ export const ROWS = {
 } as const;
 
 export type RowName = keyof typeof ROWS;
+
+/** What the ways of content are counted with. */
+export const CONTENT_BYTES: number = 64 * 2 ** 20;
+export type ContentSize = "large" | "small";
+export const CONTENT_BLOCK_BYTES: Readonly<Record<ContentSize, number>> = { large: 131_072, small: 4096 };

@@ -1,13 +1,14 @@
 /**
  * The client of the measurements, a process of its own that can be pinned: `workload-main FOLDER` does every row
- * there once and prints one JSON line of figures, by the names in rows.ts.
+ * there once and prints one JSON line of figures, by the names in rows.ts. `workload-main FOLDER large` and `small`
+ * only move content, so that its ways can be counted: CONTENT_BYTES written and read, by 128 KiB, or read by 4 KiB.
  * System calls go through koffi for every contender alike, so ratios compare servers, not clients.
  */
 import { join } from "node:path";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { declare, files } from "../../../sys/src/index.ts";
 import { succeeded } from "../fs/errors.ts";
-import type { RowName } from "./rows.ts";
+import { CONTENT_BLOCK_BYTES, CONTENT_BYTES, type ContentSize, type RowName } from "./rows.ts";
 
 const BLOCK_BYTES = 128 * 1024;
 const SEQUENTIAL_BYTES = 128 * 2 ** 20;
@@ -15,7 +16,8 @@ const RANDOM_BYTES = 64 * 2 ** 20;
 const RANDOM_MS = 600;
 const JOBS = 4;
 const FILES = 1500;
-const LISTINGS = 10;
+/** Least time of a row of short passes: a pass of a few milliseconds measures the scheduler. */
+const PASSES_MS = 300;
 const GETATTRS = 5000;
 const GETATTRS_UNCOUNTED = 1000;
 const FADV_RANDOM = 1;
@@ -33,6 +35,17 @@ function seconds(work: () => void): number {
   return (performance.now() - started) / 1000;
 }
 
+/** Mean seconds of a pass, of as many as take PASSES_MS. */
+function secondsOfPasses(pass: () => number): number {
+  let passes = 0;
+  let total = 0;
+  while (total * 1000 < PASSES_MS) {
+    total += pass();
+    passes += 1;
+  }
+  return total / passes;
+}
+
 function opened(folder: string, name: string, flags: number): number {
   return succeeded(files.openat(files.AT_FDCWD, files.pathBytes(join(folder, name)), flags, 0o644));
 }
@@ -43,13 +56,17 @@ function sequential(folder: string): { readonly seqWrite: number; readonly seqRe
   const each = (work: (offset: bigint) => number): void => {
     for (let at = 0; at < SEQUENTIAL_BYTES; at += BLOCK_BYTES) succeeded(work(BigInt(at)));
   };
-  const write = seconds(() => {
-    each((offset) => files.pwrite(fd, block, offset));
-    // Whoever caches writes has to write them now.
-    succeeded(files.fsync(fd));
+  const write = secondsOfPasses(() =>
+    seconds(() => {
+      each((offset) => files.pwrite(fd, block, offset));
+      // Whoever caches writes has to write them now.
+      succeeded(files.fsync(fd));
+    }),
+  );
+  const read = secondsOfPasses(() => {
+    fadvise(fd, 0n, 0n, FADV_DONTNEED);
+    return seconds(() => each((offset) => files.pread(fd, block, offset)));
   });
-  fadvise(fd, 0n, 0n, FADV_DONTNEED);
-  const read = seconds(() => each((offset) => files.pread(fd, block, offset)));
   files.close(fd);
   const megabytes = SEQUENTIAL_BYTES / 1e6;
   return { seqWrite: megabytes / write, seqRead: megabytes / read };
@@ -110,6 +127,22 @@ async function randomJobs(folder: string): Promise<number> {
   return (await Promise.all(rates)).reduce((sum, rate) => sum + rate, 0);
 }
 
+/** The file that `large` made is read by `small`. */
+function moveContent(folder: string, size: ContentSize): void {
+  const fd = opened(folder, "content", files.O_RDWR | files.O_CREAT);
+  const block = new Uint8Array(CONTENT_BLOCK_BYTES[size]).fill(5);
+  const each = (work: (offset: bigint) => number): void => {
+    for (let at = 0; at < CONTENT_BYTES; at += block.length) succeeded(work(BigInt(at)));
+  };
+  if (size === "large") {
+    each((offset) => files.pwrite(fd, block, offset));
+    succeeded(files.fsync(fd));
+  } else fadvise(fd, 0n, 0n, FADV_RANDOM);
+  fadvise(fd, 0n, 0n, FADV_DONTNEED);
+  each((offset) => files.pread(fd, block, offset));
+  files.close(fd);
+}
+
 type Job = { readonly folder: string; readonly job: number; readonly gate: Int32Array };
 
 function randomJob({ folder, job, gate }: Job): void {
@@ -134,17 +167,16 @@ function metadata(folder: string): Metadata {
     for (const path of paths) succeeded(files.statx(files.AT_FDCWD, path, AT_STATX_FORCE_SYNC, 0x7ff, out));
   });
   const entries = new Uint8Array(32 * 1024);
-  let list = 0;
-  for (let i = 0; i < LISTINGS; i += 1) {
+  const list = secondsOfPasses(() => {
     // A change of the folder, without which the client's kernel would list it from its own cache.
     files.close(opened(base, "passing", files.O_CREAT | files.O_WRONLY));
     succeeded(files.unlinkat(files.AT_FDCWD, files.pathBytes(join(base, "passing")), 0));
-    list += seconds(() => {
+    return seconds(() => {
       const fd = opened(base, ".", files.O_DIRECTORY);
       while (succeeded(files.getdents(fd, entries)) > 0);
       files.close(fd);
     });
-  }
+  });
   const unlink = seconds(() => {
     for (const path of paths) succeeded(files.unlinkat(files.AT_FDCWD, path, 0));
   });
@@ -152,7 +184,7 @@ function metadata(folder: string): Metadata {
   return {
     create: FILES / create,
     stat: FILES / stat,
-    readdir: (FILES * LISTINGS) / list,
+    readdir: FILES / list,
     unlink: FILES / unlink,
   };
 }
@@ -185,10 +217,11 @@ async function allRows(folder: string): Promise<Record<RowName, number>> {
 }
 
 if (isMainThread) {
-  const [folder] = process.argv.slice(2);
+  const [folder, size] = process.argv.slice(2);
   if (folder === undefined) {
-    console.error("usage: workload-main FOLDER");
+    console.error("usage: workload-main FOLDER [large|small]");
     process.exit(64);
   }
-  console.log(JSON.stringify(await allRows(folder)));
+  if (size === "large" || size === "small") moveContent(folder, size);
+  else console.log(JSON.stringify(await allRows(folder)));
 } else randomJob(workerData as Job);

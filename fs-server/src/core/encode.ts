@@ -28,7 +28,40 @@ export function decodedDevice(encoded: number): { major: number; minor: number }
   return { major: (encoded >>> 8) & 0xfff, minor: (encoded & 0xff) | ((encoded >>> 12) & 0xfff00) };
 }
 
+/** Little-endian u64 from one place to another, without a BigInt between. */
+function copyU64(from: DataView, fromAt: number, to: DataView, toAt: number): void {
+  to.setUint32(toAt, from.getUint32(fromAt, true), true);
+  to.setUint32(toAt + 4, from.getUint32(fromAt + 4, true), true);
+}
+
+function encodeStatxAsAttr(view: DataView, at: number, s: DataView): void {
+  copyU64(s, STATX.ino, view, at + ATTR.ino);
+  copyU64(s, STATX.size, view, at + ATTR.size);
+  copyU64(s, STATX.blocks, view, at + ATTR.blocks);
+  copyU64(s, STATX.atime, view, at + ATTR.atime);
+  copyU64(s, STATX.mtime, view, at + ATTR.mtime);
+  copyU64(s, STATX.ctime, view, at + ATTR.ctime);
+  view.setUint32(at + ATTR.atimensec, s.getUint32(STATX.atime + 8, true), true);
+  view.setUint32(at + ATTR.mtimensec, s.getUint32(STATX.mtime + 8, true), true);
+  view.setUint32(at + ATTR.ctimensec, s.getUint32(STATX.ctime + 8, true), true);
+  view.setUint32(at + ATTR.mode, s.getUint16(STATX.mode, true), true);
+  view.setUint32(at + ATTR.nlink, s.getUint32(STATX.nlink, true), true);
+  view.setUint32(at + ATTR.uid, s.getUint32(STATX.uid, true), true);
+  view.setUint32(at + ATTR.gid, s.getUint32(STATX.gid, true), true);
+  const device = {
+    major: s.getUint32(STATX.rdev_major, true),
+    minor: s.getUint32(STATX.rdev_minor, true),
+  };
+  view.setUint32(at + ATTR.rdev, encodedDevice(device), true);
+  view.setUint32(at + ATTR.blksize, s.getUint32(STATX.blksize, true), true);
+  view.setUint32(at + ATTR.flags, 0, true);
+}
+
 export function encodeAttributes(view: DataView, at: number, a: Attributes): void {
+  if (a.statx !== undefined) {
+    encodeStatxAsAttr(view, at, a.statx);
+    return;
+  }
   view.setBigUint64(at + ATTR.ino, a.ino, true);
   view.setBigUint64(at + ATTR.size, a.sizeBytes, true);
   view.setBigUint64(at + ATTR.blocks, a.blocks, true);

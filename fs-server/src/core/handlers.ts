@@ -2,7 +2,15 @@
 import * as C from "../abi/constants.ts";
 import { offsetsOf, sizeOf } from "../abi/layout.ts";
 import { failure } from "../fs/errors.ts";
-import type { AttributeChange, Caller, FileHandle, NodeId, Place, TimeChange } from "../fs/filesystem.ts";
+import type {
+  AttributeChange,
+  Caller,
+  Entry,
+  FileHandle,
+  NodeId,
+  Place,
+  TimeChange,
+} from "../fs/filesystem.ts";
 import { checkedName, checkedTerminated, NAME_MAX_BYTES, PATH_MAX_BYTES } from "../fs/names.ts";
 import type { Context, Handler, Reply } from "./context.ts";
 import * as encode from "./encode.ts";
@@ -255,6 +263,17 @@ function isDots(name: Uint8Array): boolean {
   return name[0] === DOT && (name.length === 2 || (name.length === 3 && name[1] === DOT));
 }
 
+/** null for `.`, `..` and what vanished meanwhile: they go out as names alone, which node id 0 tells the kernel. */
+function foundEntry(context: Context, directory: NodeId, name: Uint8Array): Entry | null {
+  if (isDots(name)) return null;
+  try {
+    return context.fs.lookup(directory, checkedName(name));
+  } catch {
+    // The name alone is a valid answer; a later LOOKUP says what is wrong.
+    return null;
+  }
+}
+
 const readdirplus: Handler = (context, request, reply) => {
   const room = directoryRoom(request, reply);
   const taken: NodeId[] = [];
@@ -265,17 +284,11 @@ const readdirplus: Handler = (context, request, reply) => {
     const length = encode.ENTRY_BYTES + encode.direntBytes(nameBytes);
     if (used + length > room) return false;
     const at = reply.at + used;
-    // `.`, `..` and what vanished meanwhile go out as names alone: node id 0 tells the kernel.
-    reply.sink.frame.bytes.fill(0, at, at + encode.ENTRY_BYTES);
-    const { name } = entry;
-    if (!isDots(name)) {
-      try {
-        const found = context.fs.lookup(request.node, checkedName(name));
-        taken.push(found.node);
-        encode.encodeEntry(reply.view, at, found, context.validity);
-      } catch {
-        // The name alone is a valid answer; a later LOOKUP says what is wrong.
-      }
+    const found = foundEntry(context, request.node, entry.name);
+    if (found === null) reply.sink.frame.bytes.fill(0, at, at + encode.ENTRY_BYTES);
+    else {
+      taken.push(found.node);
+      encode.encodeEntry(reply.view, at, found, context.validity);
     }
     used +=
       encode.ENTRY_BYTES + encode.encodeDirent(reply.sink.frame, at + encode.ENTRY_BYTES, entry, nameBytes);

@@ -29,7 +29,10 @@ export type Caller = { readonly uid: number; readonly gid: number };
 
 export type Instant = { readonly seconds: bigint; readonly nanoseconds: number };
 
+/** Valid until the file system's next call: it may lie where the kernel put it. */
 export type Attributes = {
+  /** The same as struct statx, where the file system has it so: goes out without a value made for each field. */
+  readonly statx?: DataView;
   readonly ino: bigint;
   readonly sizeBytes: bigint;
   /** In units of 512 bytes, as stat(2) counts. */

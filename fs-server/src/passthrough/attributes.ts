@@ -3,9 +3,12 @@
  * The buffers are reused: one call's result must be decoded before the next call.
  */
 import { files } from "../../../sys/src/index.ts";
+import { offsetsOf } from "../abi/layout.ts";
 import { succeeded } from "../fs/errors.ts";
 import type { Attributes, Instant, Statistics } from "../fs/filesystem.ts";
 
+/** FUSE took statx(2)'s structure as it is. */
+const STATX = offsetsOf("fuse_statx");
 const statxBytes = new Uint8Array(files.STATX_BYTES);
 const statx = new DataView(statxBytes.buffer);
 const statfsBytes = new Uint8Array(files.STATFS_BYTES);
@@ -35,9 +38,9 @@ export function attributesOf(fd: number): Attributes {
 /** Which inode the last `statInto` described. */
 export function lastIdentity(): Identity {
   return {
-    device: statx.getUint32(136, true) * 0x100000 + statx.getUint32(140, true),
-    ino: statx.getBigUint64(32, true),
-    fileType: statx.getUint16(28, true) & files.S_IFMT,
+    device: statx.getUint32(STATX.dev_major, true) * 0x100000 + statx.getUint32(STATX.dev_minor, true),
+    ino: statx.getBigUint64(STATX.ino, true),
+    fileType: statx.getUint16(STATX.mode, true) & files.S_IFMT,
   };
 }
 
@@ -45,22 +48,50 @@ function instantAt(offset: number): Instant {
   return { seconds: statx.getBigInt64(offset, true), nanoseconds: statx.getUint32(offset + 8, true) };
 }
 
+/** What the last `statInto` found, looked at in place: most of it is only copied into an answer. */
+const ATTRIBUTES: Attributes = {
+  statx,
+  get ino() {
+    return statx.getBigUint64(STATX.ino, true);
+  },
+  get sizeBytes() {
+    return statx.getBigUint64(STATX.size, true);
+  },
+  get blocks() {
+    return statx.getBigUint64(STATX.blocks, true);
+  },
+  get accessTime() {
+    return instantAt(STATX.atime);
+  },
+  get modificationTime() {
+    return instantAt(STATX.mtime);
+  },
+  get changeTime() {
+    return instantAt(STATX.ctime);
+  },
+  get mode() {
+    return statx.getUint16(STATX.mode, true);
+  },
+  get linkCount() {
+    return statx.getUint32(STATX.nlink, true);
+  },
+  get uid() {
+    return statx.getUint32(STATX.uid, true);
+  },
+  get gid() {
+    return statx.getUint32(STATX.gid, true);
+  },
+  get device() {
+    return { major: statx.getUint32(STATX.rdev_major, true), minor: statx.getUint32(STATX.rdev_minor, true) };
+  },
+  get blockSizeBytes() {
+    return statx.getUint32(STATX.blksize, true);
+  },
+};
+
 /** The attributes that the last `statInto` found. */
 export function lastAttributes(): Attributes {
-  return {
-    ino: statx.getBigUint64(32, true),
-    sizeBytes: statx.getBigUint64(40, true),
-    blocks: statx.getBigUint64(48, true),
-    accessTime: instantAt(64),
-    modificationTime: instantAt(112),
-    changeTime: instantAt(96),
-    mode: statx.getUint16(28, true),
-    linkCount: statx.getUint32(16, true),
-    uid: statx.getUint32(20, true),
-    gid: statx.getUint32(24, true),
-    device: { major: statx.getUint32(128, true), minor: statx.getUint32(132, true) },
-    blockSizeBytes: statx.getUint32(4, true),
-  };
+  return ATTRIBUTES;
 }
 
 /** Statistics of the file system that `fd` lies on. */

@@ -17,6 +17,8 @@ import type { Caller } from "../fs/filesystem.ts";
 export class CallerIdentity {
   readonly #uid: number;
   readonly #gid: number;
+  /** The process's own; the usual caller has the same, and two system calls are spared. */
+  readonly #umask: number;
   /** null: not tried yet. Without root, everything is made as the server's own user. */
   #canSwitch: boolean | null;
   /** Asked for at the first need, on the thread that serves. */
@@ -26,17 +28,20 @@ export class CallerIdentity {
     this.#uid = process.geteuid?.() ?? 0;
     this.#gid = process.getegid?.() ?? 0;
     this.#canSwitch = this.#uid === 0 ? null : false;
+    this.#umask = setUmask(0);
+    setUmask(this.#umask);
   }
 
   run<T>(caller: Caller, umask: number, work: () => T): T {
     const foreign = caller.uid !== this.#uid || caller.gid !== this.#gid;
     const switched = foreign && this.#maySwitch();
     if (switched) setFileSystemIdentity(caller.uid, caller.gid);
-    const oldMask = setUmask(umask);
+    const masked = umask !== this.#umask;
+    if (masked) setUmask(umask);
     try {
       return work();
     } finally {
-      setUmask(oldMask);
+      if (masked) setUmask(this.#umask);
       if (switched) setFileSystemIdentity(this.#uid, this.#gid);
     }
   }

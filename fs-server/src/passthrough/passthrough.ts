@@ -203,17 +203,23 @@ export class PassthroughFileSystem implements FileSystem {
       files.close(fd);
       throw failure(-pin);
     }
-    const entry = this.#adopt(pin);
+    const entry = this.#adoptSeen(pin);
     return { entry, handle: this.#handles.add({ kind: "file", fd }) };
   }
 
+  /** An O_PATH descriptor of what `fd` has open, already looked at (`statInto`). */
   #pinOf(fd: number): number {
-    return files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
+    const result = statInto(fd, files.EMPTY_PATH);
+    return result < 0 ? result : files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
   }
 
-  /** Cheaper than by /proc, which makes an inode for each descriptor; but a name can be given to another file meanwhile: then /proc it is. */
+  /**
+   * `#pinOf`, by the name under which it was made. Cheaper than by /proc, which makes an inode for each descriptor; but
+   * a name can be given to another file meanwhile: then /proc it is.
+   */
   #pinByName(fd: number, parent: Inode, name: ComponentName): number {
-    if (statInto(fd, files.EMPTY_PATH) < 0) return this.#pinOf(fd);
+    const result = statInto(fd, files.EMPTY_PATH);
+    if (result < 0) return result;
     const { device, ino } = lastIdentity();
     const pin = files.openat(parent.fd, name, files.O_PATH | files.O_NOFOLLOW);
     if (pin < 0) return this.#pinOf(fd);
@@ -463,6 +469,11 @@ export class PassthroughFileSystem implements FileSystem {
       files.close(fd);
       throw failure(-result);
     }
+    return this.#adoptSeen(fd);
+  }
+
+  /** `#adopt` right after `statInto` of the same inode. */
+  #adoptSeen(fd: number): Entry {
     const identity = lastIdentity();
     const attributes = lastAttributes();
     const known = this.#inodes.find(identity);

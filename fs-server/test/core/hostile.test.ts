@@ -1,6 +1,6 @@
 /** A client that asks for too much: an error or a bounded answer, soon, and no memory that stays. */
 import { execFileSync } from "node:child_process";
-import { truncateSync, writeFileSync } from "node:fs";
+import { readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { errnoNumber } from "../../../sys/src/index.ts";
@@ -18,12 +18,13 @@ const SOON_MS = 5000;
 let fs: PassthroughFileSystem;
 let session: Session;
 let client: MemoryClient;
+let source: string;
 let node: bigint;
 let fh: bigint;
 let directory: bigint;
 
 beforeEach(() => {
-  const source = temporaryDirectory();
+  source = temporaryDirectory();
   writeFileSync(join(source, "file"), "x".repeat(5000));
   truncateSync(join(source, "file"), 2 ** 30);
   for (let i = 0; i < 300; i += 1) writeFileSync(join(source, `${"n".repeat(200)}-${i}`), "");
@@ -103,7 +104,36 @@ describe("a request with the largest numbers there are", () => {
   });
 });
 
+describe("a client that names what is elsewhere", () => {
+  const NEW = { mode: 0o100_644 };
+  const naming: readonly (readonly [name: string, call: (text: string) => Call])[] = [
+    ["LOOKUP", (text) => ({ names: [text] })],
+    ["CREATE", (text) => ({ names: [text], args: { flags: 1, ...NEW } })],
+    ["MKDIR", (text) => ({ names: [text], args: NEW })],
+    ["MKNOD", (text) => ({ names: [text], args: NEW })],
+    ["SYMLINK", (text) => ({ names: [text, "target"] })],
+    ["LINK", (text) => ({ names: [text], args: { oldnodeid: node } })],
+    ["UNLINK", (text) => ({ names: [text] })],
+    ["RMDIR", (text) => ({ names: [text] })],
+    ["RENAME", (text) => ({ names: [text, "new"], args: { newdir: 1n } })],
+    ["RENAME2", (text) => ({ names: ["file", text], args: { newdir: 1n } })],
+  ];
+
+  it.each(naming)("is refused, whatever the request: %s", (name, call) => {
+    const before = readdirSync(source);
+    for (const text of [".", "..", "../outside", "/etc/passwd", "folder/../..", "file/"]) {
+      expect({ text, errno: asked(name, call(text)).errno }).toEqual({ text, errno: errnoNumber("EINVAL") });
+    }
+    expect(readdirSync(source)).toEqual(before);
+    expect(session.counts.defects).toBe(0);
+  });
+});
+
 describe("a client that would make the server wait", () => {
+  it.each(["GETLK", "SETLK", "SETLKW", "IOCTL", "POLL", "BMAP"])("gets ENOSYS at once: %s", (name) => {
+    expect(asked(name, { node }).errno).toBe(errnoNumber("ENOSYS"));
+  });
+
   it("cannot: a FIFO is not opened, by no way", () => {
     const fifo = client.call("LOOKUP", { names: ["fifo"] }).body.getBigUint64(0, true);
     const ENXIO = errnoNumber("ENXIO");

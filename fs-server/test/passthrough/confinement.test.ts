@@ -2,12 +2,14 @@
 import { execFileSync } from "node:child_process";
 import { linkSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { failure } from "../../src/fs/errors.ts";
+import { type FileSystemError, failure } from "../../src/fs/errors.ts";
 import { type NodeId, ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { checkedName, componentName, linkTarget } from "../../src/fs/names.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
 import { temporaryDirectory } from "../support/directories.ts";
+import { onHost } from "../support/host.ts";
 
 const ROOT = process.geteuid?.() === 0;
 const caller = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
@@ -85,6 +87,78 @@ describe("symbolic links", () => {
     const { node } = fs.symlink(place, linkTarget("/proc/self/root"), caller);
     expect(() => look("etc", node)).toThrow(failure("ENOTDIR"));
   });
+});
+
+describe("magic links of /proc", () => {
+  const self = ["root", "cwd", "exe"] as const;
+
+  it.each(self)("are shown as links and never jumped through: %s", (name) => {
+    const proc = new PassthroughFileSystem("/proc/self");
+    const node = proc.lookup(ROOT_NODE, componentName(name)).node;
+    expect(Buffer.from(proc.readlink(node)).toString()).toMatch(/^\//);
+    expect(() => proc.open(node, 0)).toThrow(failure("ELOOP"));
+    expect(() => proc.openForMapping(node, { writable: false })).toThrow(failure("ELOOP"));
+    expect(() => proc.opendir(node)).toThrow(failure("ENOTDIR"));
+    expect(() => proc.lookup(node, componentName("etc"))).toThrow(failure("ENOTDIR"));
+    const place = { parent: node, name: componentName("made") };
+    expect(() => proc.create(place, 1, plain)).toThrow(failure("ENOTDIR"));
+    proc.close();
+  });
+});
+
+describe("renames by the host", () => {
+  it("swap a folder for a link outside, over and over: nobody looking gets through", async () => {
+    mkdirSync(join(source, "folder"));
+    symlinkSync(outside, join(source, "link"));
+    const swap = `const at = (name) => sys.files.pathBytes(path + "/" + name);
+      const end = performance.now() + 500;
+      while (performance.now() < end) {
+        sys.files.renameat2(sys.files.AT_FDCWD, at("folder"), sys.files.AT_FDCWD, at("link"), sys.files.RENAME_EXCHANGE);
+      }`;
+    const { done } = (await onHost(source, swap))();
+    let over = false;
+    void done.finally(() => {
+      over = true;
+    });
+    const seen = new Set<string>();
+    while (!over) {
+      for (let i = 0; i < 50; i += 1) seen.add(lookedFor("secret"));
+      await setImmediate();
+    }
+    expect((await done).errno).toBe(null);
+    // Both were met, as a folder without the name and as something that is no folder.
+    expect(seen).toEqual(new Set(["ENOENT", "ENOTDIR"]));
+    expect(fs.usage().nodes).toBe(0);
+  });
+
+  it("of a parent out of the source leave its own names to who holds it, and none beside it", () => {
+    mkdirSync(join(source, "folder"));
+    writeFileSync(join(source, "folder", "inner"), "inner");
+    const folder = look("folder");
+    renameSync(join(source, "folder"), join(outside, "folder"));
+    expect(() => look("folder")).toThrow(failure("ENOENT"));
+    expect(look("inner", folder)).toBeGreaterThan(folder);
+    expect(() => look("secret", folder)).toThrow(failure("ENOENT"));
+    // The one way up would be a name that no request can carry.
+    expect(() => look("..", folder)).toThrow(failure("EINVAL"));
+    const up = { parent: folder, name: Buffer.from("../secret\0") };
+    expect(() => fs.unlink({ ...up, name: checkedName(up.name) })).toThrow(failure("EINVAL"));
+    expect(readFileSync(join(outside, "secret"), "utf8")).toBe("secret");
+  });
+
+  /** The errno of a look-up of `name` in "folder", whichever of the two that is now; both nodes are given back. */
+  function lookedFor(name: string): string {
+    let folder: NodeId | null = null;
+    try {
+      folder = look("folder");
+      fs.forget(look(name, folder), 1n);
+      return "found";
+    } catch (error) {
+      return (error as FileSystemError).code;
+    } finally {
+      if (folder !== null) fs.forget(folder, 1n);
+    }
+  }
 });
 
 describe("special files", () => {

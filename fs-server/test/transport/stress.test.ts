@@ -1,6 +1,6 @@
 /** Many clients, random operations: nothing that the underlying file system would not do. */
 import { execFile } from "node:child_process";
-import { readdirSync, rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -11,6 +11,8 @@ import { noMountBecause, type Server, startServer } from "../support/server.ts";
 const CLIENT_MAIN = resolve("dist/fs-server/src/stress/client-main.js");
 const CLIENTS = 24;
 const OPERATIONS = 100;
+/** Of the server, whatever its clients do. */
+const MOST_MEMORY_KIB = 150 * 1024;
 /** Errors that concurrent renames and removals cause on any file system; ENOTDIR and EISDIR cannot come up here. */
 const ORDINARY = ["ENOENT", "EEXIST", "ENOTEMPTY", "done"];
 
@@ -37,6 +39,8 @@ describe.skipIf(noMountBecause("devfuse") !== null).each([
 ])("a devfuse mount, %s", (variant, extra) => {
   let mounted: string;
   let server: Server;
+  const peakKiB = (): number =>
+    Number(/VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${server.pid}/status`, "utf8"))?.[1]);
   const descriptors = (): number => readdirSync(`/proc/${server.pid}/fd`).length;
 
   beforeAll(async () => {
@@ -68,6 +72,7 @@ describe.skipIf(noMountBecause("devfuse") !== null).each([
       for (const name of readdirSync(mounted)) rmSync(join(mounted, name), { recursive: true });
       // FORGETs are sent as the kernel drops its inodes, not within the removal.
       await expect.poll(descriptors, { timeout: 10_000 }).toBeLessThanOrEqual(base);
+      expect(peakKiB()).toBeLessThan(MOST_MEMORY_KIB);
     },
   );
 });

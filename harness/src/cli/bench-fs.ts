@@ -129,9 +129,15 @@ function placementGrid(result: BenchResult, placement: PlacementResult): Grid {
   };
 }
 
-function peaks({ peakRssBytes }: PlacementResult): string {
+function peaks({ peakRssBytes, copied }: PlacementResult): string {
   const each = Object.entries(peakRssBytes).map(
     ([name, bytes]) => `${name} ${Math.round(bytes / 2 ** 20)} MiB`,
   );
-  return `peak memory: ${each.join(", ")}`;
+  const ways = Object.entries(copied).map(
+    ([name, { large, small }]) => `${name} ${large.toFixed(2)} and ${small.toFixed(2)}`,
+  );
+  return [
+    `peak memory: ${each.join(", ")}`,
+    `copied into the server's memory for each byte, by 128 KiB and by 4 KiB: ${ways.join(", ")}`,
+  ].join("\n");
 }

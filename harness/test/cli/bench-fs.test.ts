@@ -29,6 +29,7 @@ const result: BenchResult = {
         passthrough_hp: figures(8.2, null),
       },
       peakRssBytes: { devfuse: 80 * 2 ** 20, passthrough_hp: 15 * 2 ** 20 },
+      copied: { devfuse: { large: 0.004, small: 1.02 }, passthrough_hp: { large: 0, small: 1 } },
     },
   ],
 };
@@ -47,6 +48,7 @@ describe("the table", () => {
     expect(text).toContain("passthrough_hp io_uring: not measured: switched off in this kernel");
     expect(text).toContain("client and server on the same CPU");
     expect(text).toContain("peak memory: devfuse 80 MiB, passthrough_hp 15 MiB");
+    expect(text).toContain("by 128 KiB and by 4 KiB: devfuse 0.00 and 1.02, passthrough_hp 0.00 and 1.00");
   });
 });
 

@@ -11,10 +11,10 @@ import { failure } from "../../fs/errors.ts";
 import type { Pipe } from "./splice.ts";
 
 const EAGAIN = -failure("EAGAIN").errno;
-/** Longest look, about what a wake-up costs. */
-const LOOK_MS = 0.03;
-/** Most requests in a row that are waited for asleep at once. */
-const MAX_SKIPPED = 4096;
+/** Longest look: one wake-up, the client's, and what it does then. */
+const LOOK_MS = 0.06;
+/** Most requests in a row that are waited for asleep at once: a look in vain then costs 0.1 us a request. */
+const MAX_SKIPPED = 512;
 
 /** A mounted connection, as mountDevice makes it. */
 export type Device = {

@@ -44,7 +44,8 @@ describe("waiting for requests", () => {
   it("hardly looks where looking is in vain, as when client and server share a CPU", () => {
     const { next, looks } = device(() => null);
     for (let i = 0; i < 10_000; i += 1) expect(next()).toBe(SLEEP);
-    expect(looks()).toBeLessThan(100);
+    // 27 looks of 7 or 8 tries.
+    expect(looks()).toBeLessThan(220);
     expect(looks()).toBeGreaterThan(0);
   });
 
