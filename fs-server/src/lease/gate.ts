@@ -17,8 +17,8 @@ export interface TruncationGate {
   ask(file: FileIdentity, fromBytes: bigint): GateTicket;
   /** May the truncation go on? Once it may, it always does within the guard's bound. */
   isOpen(ticket: GateTicket): boolean;
-  /** Is anybody to be told of anything? */
-  readonly isWatched: boolean;
+  /** May somebody have a lease of the file? Where not, nobody is to be told of it. */
+  isHeld(file: FileIdentity): boolean;
   /** The file has grown, and has this size now: what was lost behind its end may be there again. */
   grown(file: FileIdentity, sizeBytes: bigint): void;
   /** The truncation is done, or has failed; this is the file's size now. Ends the ticket. */

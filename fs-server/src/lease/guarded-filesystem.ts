@@ -13,7 +13,7 @@ import {
   NO_CHANGE,
   type NodeId,
 } from "../fs/filesystem.ts";
-import type { GateTicket, TruncationGate } from "./gate.ts";
+import type { FileIdentity, GateTicket, TruncationGate } from "./gate.ts";
 
 /** How soon a postponed call looks again. */
 const LOOK_MS = 1;
@@ -24,10 +24,12 @@ const FALLOC_FL_INSERT_RANGE = 0x20;
 const LOSING =
   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_ZERO_RANGE | FALLOC_FL_INSERT_RANGE;
 
+type OpenFile = { readonly node: NodeId; readonly file: FileIdentity };
+
 export class GuardedFileSystem extends DecoratedFileSystem {
   readonly #gate: TruncationGate;
   readonly #device: bigint;
-  readonly #nodeOf = new Map<FileHandle, NodeId>();
+  readonly #open = new Map<FileHandle, OpenFile>();
   /** Questions under way, by inode and place: a postponed call comes again and finds its own. */
   readonly #asked = new Map<string, GateTicket>();
 
@@ -45,15 +47,15 @@ export class GuardedFileSystem extends DecoratedFileSystem {
   }
 
   override write(handle: FileHandle, offset: bigint, data: Uint8Array): number {
-    const node = this.#gate.isWatched ? this.#nodeOf.get(handle) : undefined;
-    if (node === undefined) return super.write(handle, offset, data);
-    return this.#growing(node, () => super.write(handle, offset, data));
+    const open = this.#open.get(handle);
+    if (open === undefined || !this.#gate.isHeld(open.file)) return super.write(handle, offset, data);
+    return this.#growing(open.node, () => super.write(handle, offset, data));
   }
 
   override open(node: NodeId, flags: number): FileHandle {
     const open = () => super.open(node, flags);
     const handle = (flags & files.O_TRUNC) === 0 ? open() : this.#losing(node, 0n, open);
-    this.#nodeOf.set(handle, node);
+    this.#note(handle, node, this.inner.getattr(node).ino);
     return handle;
   }
 
@@ -61,7 +63,7 @@ export class GuardedFileSystem extends DecoratedFileSystem {
     const [place, flags, what] = args;
     // What exists is opened first and emptied behind the gate: its node is not known before.
     const made = super.create(place, flags & ~files.O_TRUNC, what);
-    this.#nodeOf.set(made.handle, made.entry.node);
+    this.#note(made.handle, made.entry.node, made.entry.attributes.ino);
     if ((flags & files.O_TRUNC) === 0 || made.entry.attributes.sizeBytes === 0n) return made;
     try {
       const change = { ...NO_CHANGE, sizeBytes: 0n };
@@ -76,7 +78,7 @@ export class GuardedFileSystem extends DecoratedFileSystem {
   }
 
   override fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void {
-    const node = this.#nodeOf.get(handle);
+    const node = this.#open.get(handle)?.node;
     const work = () => super.fallocate(handle, mode, offset, lengthBytes);
     if (node === undefined) work();
     else if ((mode & LOSING) === 0) this.#growing(node, work);
@@ -84,7 +86,7 @@ export class GuardedFileSystem extends DecoratedFileSystem {
   }
 
   override release(handle: FileHandle): void {
-    this.#nodeOf.delete(handle);
+    this.#open.delete(handle);
     super.release(handle);
   }
 
@@ -94,8 +96,12 @@ export class GuardedFileSystem extends DecoratedFileSystem {
   }
 
   override reset(): void {
-    this.#nodeOf.clear();
+    this.#open.clear();
     super.reset();
+  }
+
+  #note(handle: FileHandle, node: NodeId, ino: bigint): void {
+    this.#open.set(handle, { node, file: { device: this.#device, ino } });
   }
 
   #growing<T>(node: NodeId, work: () => T): T {

@@ -20,9 +20,12 @@ export class LeaseBook implements TruncationGate {
     this.#options = options;
   }
 
-  /** How many leases are held. */
-  get holds(): number {
-    return [...this.#held.values()].reduce((sum, { size }) => sum + size, 0);
+  /** The files of which leases are held. */
+  files(): readonly FileIdentity[] {
+    return [...this.#held.keys()].map((key) => {
+      const [device = "", ino = ""] = key.split("/");
+      return { device: BigInt(device), ino: BigInt(ino) };
+    });
   }
 
   /** Grants a lease. Returns how to give it back. */
@@ -55,8 +58,8 @@ export class LeaseBook implements TruncationGate {
     return this.#count;
   }
 
-  get isWatched(): boolean {
-    return this.#held.size > 0;
+  isHeld(file: FileIdentity): boolean {
+    return this.#held.has(keyOf(file));
   }
 
   grown(file: FileIdentity, sizeBytes: bigint): void {

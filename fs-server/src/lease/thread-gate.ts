@@ -7,13 +7,19 @@ import { Postponed } from "../core/errors.ts";
 import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./gate.ts";
 import type { LeaseBook } from "./lease-book.ts";
 
-/** Words: leases held; truncations under way; then a slot for each question. */
-const HOLDS = 0;
-const UNDER_WAY = 1;
-const SLOTS_AT = 2;
+/** Words: truncations under way; leases held, by buckets of inode numbers; then a slot for each question. */
+const UNDER_WAY = 0;
+const HOLDS_AT = 1;
+const BUCKETS = 256;
+const SLOTS_AT: number = HOLDS_AT + BUCKETS;
 const SLOTS = 256;
 const slotState = { free: 0, asked: 1, open: 2 } as const;
 const RETRY_MS = 1;
+/** So long the serving thread waits for an answer at once: most holders need less, and a postponed call at least 1 ms. */
+const FIRST_LOOK_MS = 0.5;
+
+/** Where the leases of a file are counted. Few files share a bucket; those that do ask in vain, which costs time only. */
+const bucketOf = ({ ino }: FileIdentity): number => HOLDS_AT + Number(ino % BigInt(BUCKETS));
 
 export type GateMessage =
   | {
@@ -42,19 +48,20 @@ export class ThreadGate implements TruncationGate {
   ask(file: FileIdentity, fromBytes: bigint): GateTicket {
     // First this, then the look: a lease is granted only when nothing is under way that has not seen it.
     Atomics.add(this.#words, UNDER_WAY, 1);
-    if (Atomics.load(this.#words, HOLDS) === 0) return FREE;
+    if (Atomics.load(this.#words, bucketOf(file)) === 0) return FREE;
     for (let slot = SLOTS_AT; slot < SLOTS_AT + SLOTS; slot += 1) {
       if (Atomics.load(this.#words, slot) !== slotState.free) continue;
       Atomics.store(this.#words, slot, slotState.asked);
       this.#post({ type: "gate-ask", slot, file, fromBytes });
+      Atomics.wait(this.#words, slot, slotState.asked, FIRST_LOOK_MS);
       return slot;
     }
     Atomics.sub(this.#words, UNDER_WAY, 1);
     throw new Postponed(RETRY_MS, () => undefined);
   }
 
-  get isWatched(): boolean {
-    return Atomics.load(this.#words, HOLDS) > 0;
+  isHeld(file: FileIdentity): boolean {
+    return Atomics.load(this.#words, bucketOf(file)) > 0;
   }
 
   grown(file: FileIdentity, sizeBytes: bigint): void {
@@ -92,7 +99,10 @@ export class GateKeeper {
         return;
       case "gate-ask": {
         const { slot } = message;
-        const open = (): void => void Atomics.store(this.#words, slot, slotState.open);
+        const open = (): void => {
+          Atomics.store(this.#words, slot, slotState.open);
+          Atomics.notify(this.#words, slot);
+        };
         const ticket = this.#book.ask(message.file, message.fromBytes, open);
         if (ticket === FREE) open();
         this.#tickets.set(slot, ticket);
@@ -114,6 +124,11 @@ export class GateKeeper {
   }
 
   holdsChanged(): void {
-    Atomics.store(this.#words, HOLDS, this.#book.holds);
+    const counts = new Int32Array(BUCKETS);
+    for (const file of this.#book.files()) {
+      const bucket = bucketOf(file) - HOLDS_AT;
+      counts[bucket] = (counts[bucket] ?? 0) + 1;
+    }
+    for (const [bucket, count] of counts.entries()) Atomics.store(this.#words, HOLDS_AT + bucket, count);
   }
 }

@@ -1,0 +1,51 @@
+import { describe, expect, it } from "vitest";
+import { FREE } from "../../src/lease/gate.ts";
+import { LeaseBook } from "../../src/lease/lease-book.ts";
+import { GateKeeper, type GateMessage, gateMemory, ThreadGate } from "../../src/lease/thread-gate.ts";
+import { RecordingHolder } from "../support/holder.ts";
+
+const held = { device: 1n, ino: 7n };
+
+function gates() {
+  const memory = gateMemory();
+  const book = new LeaseBook({ boundMs: 1000 });
+  const keeper = new GateKeeper(memory, book);
+  book.onChange = () => keeper.holdsChanged();
+  const posted: GateMessage[] = [];
+  return { book, keeper, posted, gate: new ThreadGate(memory, (message) => posted.push(message)) };
+}
+
+describe("the gate of a server that grants leases", () => {
+  it("lets what nobody holds pass without a question", () => {
+    const { book, gate, posted } = gates();
+    const release = book.hold(held, new RecordingHolder());
+    expect([gate.isHeld(held), gate.isHeld({ ...held, ino: 8n })]).toEqual([true, false]);
+    expect(gate.ask({ ...held, ino: 8n }, 0n)).toBe(FREE);
+    expect(posted).toEqual([]);
+    release();
+    expect(gate.ask(held, 0n)).toBe(FREE);
+  });
+
+  it("asks for a file that only shares its bucket, and is let through", () => {
+    const { book, gate, keeper, posted } = gates();
+    const holder = new RecordingHolder();
+    book.hold(held, holder);
+    const ticket = gate.ask({ ...held, ino: held.ino + 256n }, 0n);
+    expect(gate.isOpen(ticket)).toBe(false);
+    for (const message of posted) keeper.take(message);
+    expect(gate.isOpen(ticket)).toBe(true);
+    expect(holder.told).toEqual([]);
+  });
+
+  it("opens for the file that is held when its holder has let go", async () => {
+    const { book, gate, keeper, posted } = gates();
+    const holder = new RecordingHolder();
+    book.hold(held, holder);
+    const ticket = gate.ask(held, 4096n);
+    const open = holder.next(/recall 4096/);
+    for (const message of posted) keeper.take(message);
+    await open;
+    await new Promise(setImmediate);
+    expect(gate.isOpen(ticket)).toBe(true);
+  });
+});
