@@ -1,7 +1,8 @@
 /** `daxfault bench guards`: races of a spinning guest against a truncater, and what a guard costs the host. */
 import { measurePrice, priceText } from "../guards/price.ts";
-import { quantiles, type RaceResult } from "../guards/race.ts";
-import { histogram, histogramText, racedGuards, raceGuests, raceText, runRace } from "../guards/races.ts";
+import type { RaceResult } from "../guards/race.ts";
+import { histogramText, racedGuards, raceGuests, raceText, runRace } from "../guards/races.ts";
+import { priceRecord, raceRecord } from "../guards/records.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
 import { exitCodes } from "../verdict.ts";
@@ -16,6 +17,8 @@ export type BenchGuardsOptions = {
 };
 
 const ROUNDS_MAX = 1_000_000;
+/** Without a guard nearly every round is lost: so many show it as well as more. */
+const UNGUARDED_ROUNDS_MAX = 1000;
 /** Of the price: each is a dozen calls of the host, one guard after the other. */
 const PRICE_ROUNDS_MAX = 500;
 
@@ -42,26 +45,18 @@ type Bench = {
   readonly write: (record: object) => void;
 };
 
-async function races({ rounds, guards, directory, signal, print, write }: Bench): Promise<boolean> {
+async function races(bench: Bench): Promise<boolean> {
+  const { guards, directory, signal, print, write } = bench;
   let good = true;
   for (const guard of racedGuards.filter((name) => guards.includes(name))) {
+    const rounds = guard === "none" ? Math.min(bench.rounds, UNGUARDED_ROUNDS_MAX) : bench.rounds;
     for (const guest of raceGuests) {
       if (signal.aborted) return good;
       const race = await runRace({ guard, guest, rounds }, directory, signal);
       good &&= !breaches(race);
-      const { windowUs, hostUs, ...figures } = race;
-      write({
-        type: "race",
-        ...figures,
-        windowUs: {
-          ...quantiles(windowUs),
-          histogram: histogram(windowUs),
-          values: windowUs.map(Math.round),
-        },
-        hostUs: quantiles(hostUs),
-      });
+      write(raceRecord(race));
       print(raceText(race));
-      if (guard === "notify" && race.refusal === null) print(histogramText(windowUs));
+      if (guard === "notify" && race.refusal === null) print(histogramText(race.windowUs));
     }
   }
   return good;
@@ -96,7 +91,7 @@ export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<n
         { rounds: Math.min(rounds, PRICE_ROUNDS_MAX), guards },
         interruption.signal,
       );
-      json.write({ type: "guard-price", ...price });
+      json.write(priceRecord(price));
       print(priceText(price));
     }
   } catch (error) {

@@ -139,13 +139,17 @@ function tell(results: readonly Result[], guards: readonly Proposal[]): void {
   console.log(tableOf(results, guards));
   const count = (kind: ModelsWord["kind"]): number =>
     results.filter(({ model }) => model.kind === kind).length;
+  const notFor = results.filter(({ cell, failure }) => cell.kind === "not-for" && failure === null);
   console.log(
     `\nprevented: the mapping was gone before the file got shorter; the host waited that long.` +
       `\nlate: told after the fact, in time for this guest. missed: nobody was told, the VM is lost.` +
       `\nuntouched: what is mapped got no shorter; +ms: the host was held up all the same.` +
       `\n\n${results.length} cells; of the model ${count("allowed")} allowed, ` +
-      `${count("not-allowed")} not, ${count("no-answer")} without its answer.`,
+      `${count("not-allowed")} not, ${count("no-answer") - notFor.length} without its answer; ${notFor.length} with nothing to see.`,
   );
+  for (const reason of new Set(notFor.map(({ model }) => (model.kind === "no-answer" ? model.reason : "")))) {
+    console.log(`·: ${reason}`);
+  }
   for (const { place, proposal, model, failure } of results) {
     const name = `${place.way} / ${place.state} x ${proposal.id}`;
     if (failure !== null) console.log(`no result: ${name}: ${failure}`);

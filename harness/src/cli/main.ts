@@ -274,11 +274,12 @@ function addBenchGuards(bench: Command): void {
     .summary("races of a guest that never stops touching against a truncater; what guards cost the host")
     .description(
       "For each guard ROUNDS rounds of truncate, recall, touch and regrow on one VM: losses, wrong bytes, the window of " +
-        "notification. Then the price: what is added to opening and truncating, in turn with no guard.\n\n" +
+        "notification. Then the price: what is added to opening and truncating, in turn with no guard. " +
+        "10,000 rounds take some ten minutes; daxfault report draws what --json has written.\n\n" +
         "Exit code: 0; 1 a guard let through what it is to prevent, or wrong bytes were seen; 64 usage.",
     )
     .option("--rounds <N>", "rounds of each race", "10000")
-    .option("--guard <G...>", "only these (fuse-lease, kernel-lease, pre-content, notify, none)")
+    .option("--guard <G...>", "only these (fuse-lease, kernel-lease, pre-content, notify, sealed, none)")
     .option("--json <FILE>", JSON_HELP)
     .action(async (options) => {
       const { benchGuardsCommand } = await import("./bench-guards.ts");

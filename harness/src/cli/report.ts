@@ -1,7 +1,8 @@
 /** `daxfault report`: merges recorded runs and renders them again. Nothing is run. */
 import { readFileSync } from "node:fs";
+import type { GuardRecord } from "../guards/records.ts";
 import { loadDocumented } from "../kinds.ts";
-import { decodeRuns, RecordError, type RecordedRun } from "../report/decode.ts";
+import { decodeGuards, decodeRuns, RecordError, type RecordedRun } from "../report/decode.ts";
 import {
   caseRecord,
   proposalRecord,
@@ -26,11 +27,13 @@ function parseLine(text: string, place: string): unknown {
   }
 }
 
+type Recorded = { readonly runs: readonly RecordedRun[]; readonly guards: readonly GuardRecord[] };
+
 /**
- * The runs of a file of JSON lines. A last line without its end is what a run that was killed leaves: it is left out,
- * and the run counts as broken off. Throws a UsageError that names file and line.
+ * What a file of JSON lines has recorded. A last line without its end is what a run that was killed leaves: it is left
+ * out, and the run counts as broken off. Throws a UsageError that names file and line.
  */
-export function readRuns(path: string): readonly RecordedRun[] {
+function readRecorded(path: string): Recorded {
   let text: string;
   try {
     text = readFileSync(path === "-" ? 0 : path, "utf8");
@@ -41,13 +44,18 @@ export function readRuns(path: string): readonly RecordedRun[] {
   const lines = complete.split("\n").slice(0, -1);
   const values = lines.map((line, index) => parseLine(line, `${path}:${index + 1}`));
   try {
-    const runs = decodeRuns(values, path);
-    if (runs.length === 0) throw new UsageError(`${path}: no run in it`);
-    return runs;
+    return { runs: decodeRuns(values, path), guards: decodeGuards(values, path) };
   } catch (error) {
     if (error instanceof RecordError) throw new UsageError(error.message);
     throw error;
   }
+}
+
+/** The runs of a file of JSON lines; one at least. Throws a UsageError that names file and line. */
+export function readRuns(path: string): readonly RecordedRun[] {
+  const { runs } = readRecorded(path);
+  if (runs.length === 0) throw new UsageError(`${path}: no run in it`);
+  return runs;
 }
 
 /** The merged runs as one file: several runs of one case are one line. */
@@ -68,6 +76,7 @@ function writeJson(report: Report, runs: readonly RecordedRun[], json: JsonOutpu
   for (const scenario of report.scenarios) json.write(scenarioRecord(scenario));
   for (const result of report.results) json.write(caseRecord(result));
   for (const cell of report.cells) json.write(scoreRecord(cell));
+  for (const guard of report.guards) json.write(guard);
   const interrupted = runs.some(({ end }) => end !== null && end.interruptedBy !== null);
   const { counts, exitCode, defects, durationMs } = report;
   json.write(summaryRecord({ counts, exitCode, interrupted, defects, durationMs }));
@@ -78,13 +87,21 @@ export async function reportCommand(
   files: readonly string[],
   options: ReportCommandOptions,
 ): Promise<number> {
-  const runs = files.flatMap(readRuns);
+  const recorded = files.map((path) => ({ path, ...readRecorded(path) }));
+  for (const { path, runs, guards } of recorded) {
+    if (runs.length + guards.length === 0) throw new UsageError(`${path}: no run in it`);
+  }
+  const runs = recorded.flatMap((one) => one.runs);
+  if (runs.length === 0) {
+    throw new UsageError("measurements of guards only: give a file of daxfault run --json as well");
+  }
   const json = openJson(options.json);
   const reports = openReports(options);
   if (json.isStdout && reports.isStdout) throw new UsageError("only one format can be written to -");
   let report: Report;
   try {
-    report = makeReport(runs, loadDocumented());
+    const guards = recorded.flatMap((one) => one.guards);
+    report = makeReport(runs, loadDocumented(), guards);
   } catch (error) {
     if (error instanceof RecordError) throw new UsageError(error.message);
     throw error;

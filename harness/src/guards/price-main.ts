@@ -25,7 +25,7 @@ export const priceOperations = [
 export type PriceOperation = (typeof priceOperations)[number];
 
 export type FromPrice = {
-  /** By guard and operation, in microseconds. */
+  /** By column and operation, in microseconds. */
   readonly us: Readonly<Record<string, Readonly<Partial<Record<PriceOperation, readonly number[]>>>>>;
   readonly refused: Readonly<Record<string, string>>;
   readonly sealedCopyMs: readonly number[];
@@ -35,9 +35,21 @@ const FILE_BYTES = 2 * 2 ** 20;
 const SEALED_BYTES = 64 * 2 ** 20;
 const SEALED_ROUNDS = 5;
 
+/** What is measured side by side: nothing, our own mount without leases, and each guard. */
+type PriceColumn = ServerPart | "mount";
+const priceColumns: readonly PriceColumn[] = [
+  "none",
+  "mount",
+  "fuse-lease",
+  "kernel-lease",
+  "pre-content",
+  "notify",
+  "sealed",
+];
+
 type Armed = {
-  readonly guard: ServerPart;
-  readonly folder: string;
+  readonly column: PriceColumn;
+  /** Where the host finds the files. */
   readonly via: string;
   readonly guarding: Guarding | null;
   readonly whole: () => Promise<void>;
@@ -50,32 +62,26 @@ function writeFile(path: string, sizeBytes: number): void {
   closeSync(fd);
 }
 
-async function arm(guard: ServerPart): Promise<Armed> {
-  const folder = join(process.cwd(), guard);
+async function arm(column: PriceColumn): Promise<Armed> {
+  const folder = join(process.cwd(), column);
   const source = join(folder, "source");
   mkdirSync(source, { recursive: true });
   for (const name of ["file", "other"]) writeFile(join(source, name), FILE_BYTES);
-  const fd = openSync(join(source, "file"), "r+");
-  if (guard === "none") {
-    closeSync(fd);
-    return {
-      guard,
-      folder: source,
-      via: source,
-      guarding: null,
-      whole: async () => {},
-      close: async () => {},
-    };
-  }
-  const leaseSocket = guard === "fuse-lease" ? join(folder, "leases") : null;
+  const leaseSocket = column === "fuse-lease" ? join(folder, "leases") : null;
+  const mounted = { sourceDirectory: source, directory: folder, transport: "devfuse" } as const;
   const mount =
-    leaseSocket === null
-      ? null
-      : await openMount({ sourceDirectory: source, directory: folder, transport: "devfuse", leaseSocket });
+    column === "mount" || leaseSocket !== null
+      ? await openMount(leaseSocket === null ? mounted : { ...mounted, leaseSocket })
+      : null;
+  const via = mount?.mountpoint ?? source;
+  if (column === "none" || column === "mount") {
+    return { column, via, guarding: null, whole: async () => {}, close: async () => mount?.close() };
+  }
+  const fd = openSync(join(source, "file"), "r+");
   // Settled with all of the file there: the next round may begin.
   let isWhole = true;
   let onWhole = (): void => {};
-  const guarding = await guardFile({ name: guard, leaseSocket }, fd, (event) => {
+  const guarding = await guardFile({ name: column, leaseSocket }, fd, (event) => {
     if (event.kind === "recall") isWhole = false;
     if (event.kind === "settle" && event.sizeBytes === BigInt(FILE_BYTES)) {
       isWhole = true;
@@ -90,9 +96,8 @@ async function arm(guard: ServerPart): Promise<Armed> {
     new WindowHolder({ hva: window.hva, lengthBytes: FILE_BYTES, fileOffset: 0n, fd: guarding.fd }, states),
   );
   return {
-    guard,
-    folder: source,
-    via: mount?.mountpoint ?? source,
+    column,
+    via,
     guarding,
     whole: () =>
       isWhole
@@ -104,6 +109,7 @@ async function arm(guard: ServerPart): Promise<Armed> {
       await guarding.close();
       await mount?.close();
       window.close();
+      closeSync(fd);
     },
   };
 }
@@ -127,8 +133,10 @@ function sealedCopies(): number[] {
 
 async function measure({ rounds, guards }: PriceOptions): Promise<FromPrice> {
   const armed: Armed[] = [];
-  for (const guard of ["none", "fuse-lease", "kernel-lease", "pre-content", "notify"] as const) {
-    if (guard === "none" || guards.includes(guard)) armed.push(await arm(guard));
+  for (const column of priceColumns) {
+    // The mount is what a server's own leases are to be compared with.
+    const needed = column === "mount" ? "fuse-lease" : column;
+    if (column === "none" || guards.includes(needed)) armed.push(await arm(column));
   }
   let onDone = (_us: FromPriceHost): void => {};
   const host = startChild<ToPriceHost, FromPriceHost>({
@@ -138,18 +146,20 @@ async function measure({ rounds, guards }: PriceOptions): Promise<FromPrice> {
   });
   const us: Record<string, Record<string, number[]>> = {};
   const refused: Record<string, string> = {};
-  for (const { guard, guarding } of armed) if (guarding?.refusal != null) refused[guard] = guarding.refusal;
+  for (const { column, guarding } of armed) {
+    if (guarding !== null && guarding.refusal !== null) refused[column] = guarding.refusal;
+  }
   for (let round = 0; round < rounds; round += 1) {
-    for (const { guard, via, whole } of armed) {
-      if (guard in refused) continue;
+    for (const { column, via, whole } of armed) {
+      if (column in refused) continue;
       for (const operation of priceOperations) {
         const done = await new Promise<FromPriceHost>((resolve) => {
           onDone = resolve;
           host.send({ operation, folder: via, sizeBytes: FILE_BYTES });
         });
-        us[guard] ??= {};
-        us[guard][operation] ??= [];
-        us[guard][operation].push(done.us);
+        us[column] ??= {};
+        us[column][operation] ??= [];
+        us[column][operation].push(done.us);
         await whole();
       }
     }

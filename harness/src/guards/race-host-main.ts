@@ -19,14 +19,25 @@ let via = "";
 let truncated = -1;
 let file = -1;
 
+/** ftruncate to nothing. Returns whether that was refused, as a seal does. */
+function truncateDenied(fd: number): boolean {
+  try {
+    ftruncateSync(fd, 0);
+    return false;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EPERM") return true;
+    throw error;
+  }
+}
+
 function cut(): FromRaceHost {
   const openUs = nowUs();
   truncated = openSync(via, "r+");
   file = via === path ? truncated : openSync(path, "r+");
   const storedBefore = wordAt(file, STORE_OFFSET);
   const callUs = nowUs();
-  ftruncateSync(truncated, 0);
-  return { type: "cut", openUs, callUs, returnUs: nowUs(), storedBefore };
+  const isDenied = truncateDenied(truncated);
+  return { type: "cut", isDenied, openUs, callUs, returnUs: nowUs(), storedBefore };
 }
 
 function regrow(content: bigint): FromRaceHost {

@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { checkedRange, type GuardEvent, monotonicMs } from "../../../fs-server/src/index.ts";
 import { disableCoreDumps, PAGE_SIZE } from "../../../sys/src/index.ts";
 import {
@@ -65,7 +65,7 @@ function programs({ guest }: RaceOptions): TaskProgram[] {
 
 class Race {
   readonly #options: RaceOptions;
-  /** Is there a guard that is armed? */
+  /** Is there a guard that is armed, and tells? */
   readonly #isTold: boolean;
   readonly #fd: number;
   readonly #machine: Machine;
@@ -77,6 +77,7 @@ class Race {
   #storedAtRecall: bigint | null = null;
   #givenBackUs: number | null = null;
   #lost = 0;
+  #denied = 0;
   #changed = 0;
   #dirty = 0;
   #done = 0;
@@ -149,6 +150,7 @@ class Race {
     if (this.#recalledUs !== null) this.#windowUs.push(this.#recalledUs - cut.callUs);
     this.#hostUs.push(cut.returnUs - cut.openUs);
     if (this.#states.unannounced !== unannouncedBefore) this.#lost += 1;
+    if (cut.isDenied) this.#denied += 1;
     const recalledUs = this.#recalledUs ?? Number.POSITIVE_INFINITY;
     // Read before the call: it says something where the recall was over by then, as where opening is what waits.
     if (recalledUs < cut.callUs && this.#storedAtRecall !== cut.storedBefore) this.#changed += 1;
@@ -164,14 +166,14 @@ class Race {
     const count = (task: number): bigint => this.#machine.channel.tally(task, 0).accesses;
     const isOpen = (): boolean =>
       this.#states.of(this.#machine.window.hva + BigInt(LOAD_OFFSET)) === pageState.open;
-    while (!isOpen() && performance.now() < deadlineMs) await sleep(0);
+    while (!isOpen() && performance.now() < deadlineMs) await nextTurn();
     const before = this.#tasks().map(count);
     while (!this.#tasks().every((task) => count(task) > (before[task] ?? 0n))) {
       if (performance.now() > deadlineMs) {
         this.#stuck = true;
         return;
       }
-      await sleep(0);
+      await nextTurn();
     }
   }
 
@@ -182,6 +184,7 @@ class Race {
       refusal,
       done: this.#done,
       lost: this.#lost,
+      denied: this.#denied,
       stuck: this.#stuck,
       loads: Number(loads?.accesses ?? 0n),
       stores: Number(stores?.accesses ?? 0n),
@@ -245,7 +248,7 @@ async function race(options: RaceOptions, directory: string, source: string): Pr
     programs: tasks,
     pageStates: states.buffer,
   });
-  const isTold = guarding !== null && guarding.refusal === null;
+  const isTold = guarding !== null && guarding.refusal === null && options.guard !== "sealed";
   running = new Race({ ...options, isTold }, mapped, machine, states);
   const run = running;
   const runner = startVm(machine, tasks, () => {});
@@ -254,7 +257,10 @@ async function race(options: RaceOptions, directory: string, source: string): Pr
     directory,
     onMessage: (message) => run.answer(message),
   });
-  host.send({ type: "start", path: place.path, via: place.via });
+  // A sealed copy has no name: it is attacked where root finds it.
+  const copy = `/proc/${process.pid}/fd/${mapped}`;
+  const [path, via] = options.guard === "sealed" ? [copy, copy] : [place.path, place.via];
+  host.send({ type: "start", path, via });
   const startMs = performance.now();
   await run.run((message) => host.send(message));
   const result = run.result(guarding?.refusal ?? null, (performance.now() - startMs) / 1000);

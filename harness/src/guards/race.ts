@@ -17,6 +17,8 @@ export type RaceResult = RaceOptions & {
   readonly done: number;
   /** Rounds in which a vCPU met a lost page that nobody had announced: where a VMM stops there, the VM is lost. */
   readonly lost: number;
+  /** Rounds in which the host was refused: nobody can make a sealed copy shorter. */
+  readonly denied: number;
   /** The guest made no progress any more although the file was whole again. */
   readonly stuck: boolean;
   readonly loads: number;
@@ -43,7 +45,7 @@ export type RaceResult = RaceOptions & {
 export type ToRaceHost =
   | {
       readonly type: "start";
-      /** The file itself, and the file as it is truncated: the same, or in the server's mount. */
+      /** What the guest has mapped, and that as it is truncated: the same, or in the server's mount. */
       readonly path: string;
       readonly via: string;
     }
@@ -63,6 +65,7 @@ export type WholeAgain = {
 
 export type CutDone = {
   readonly type: "cut";
+  readonly isDenied: boolean;
   /** CLOCK_MONOTONIC in microseconds: before open, before ftruncate, after it. */
   readonly openUs: number;
   readonly callUs: number;

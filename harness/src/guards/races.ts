@@ -12,6 +12,7 @@ export const racedGuards: readonly ServerPart[] = [
   "kernel-lease",
   "pre-content",
   "notify",
+  "sealed",
 ];
 export const raceGuests: readonly RaceGuest[] = ["one-vcpu", "two-vcpus"];
 
@@ -57,17 +58,22 @@ export function quantilesText(values: Quantiles | null): string {
 }
 
 const BAR_COLUMNS = 40;
-/** Upper ends of the histogram's bins, in microseconds. */
-const BINS_US = [50, 100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 51_200];
+/** Upper ends of the histogram's bins, in microseconds: each twice the one before, up to half a second. */
+const BINS_US: readonly number[] = Array.from({ length: 14 }, (_, index) => 50 * 2 ** index);
 
-/** Counts by bin; the last one has no upper end. */
-export function histogram(
-  values: readonly number[],
-): readonly { readonly upToUs: number; readonly count: number }[] {
+export type Bin = {
+  /** null: no upper end. */
+  readonly upToUs: number | null;
+  readonly count: number;
+};
+
+/** Counts by bin; the first has no lower end, the last no upper one. */
+export function histogram(values: readonly number[]): readonly Bin[] {
   const ends = [...BINS_US, Number.POSITIVE_INFINITY];
-  return ends.map((upToUs, index) => {
+  return ends.map((end, index) => {
     const from = index === 0 ? Number.NEGATIVE_INFINITY : (ends[index - 1] ?? 0);
-    return { upToUs, count: values.filter((value) => value > from && value <= upToUs).length };
+    const count = values.filter((value) => value > from && value <= end).length;
+    return { upToUs: Number.isFinite(end) ? end : null, count };
   });
 }
 
@@ -77,7 +83,7 @@ export function histogramText(values: readonly number[]): string {
   return bins
     .filter(({ count }) => count > 0)
     .map(({ upToUs, count }) => {
-      const end = Number.isFinite(upToUs) ? `<= ${us(upToUs)}` : "more";
+      const end = upToUs === null ? "more" : `<= ${us(upToUs)}`;
       return `  ${end.padStart(14)} ${"#".repeat(Math.ceil((BAR_COLUMNS * count) / most)).padEnd(BAR_COLUMNS)} ${count}`;
     })
     .join("\n");
@@ -85,11 +91,12 @@ export function histogramText(values: readonly number[]): string {
 
 /** One race in a paragraph. */
 export function raceText(race: RaceResult): string {
-  const { guard, guest, done, lost, staleLoads, changedAfterAcknowledgement, dirtyAfterRegrow } = race;
+  const { guard, guest, done, lost, denied, staleLoads, changedAfterAcknowledgement, dirtyAfterRegrow } =
+    race;
   const head = `${guard === "none" ? "no guard" : guard}, ${guest}: ${done} of ${race.rounds} rounds in ${race.seconds.toFixed(1)} s`;
   if (race.refusal !== null) return `${head}\n  not armed: ${race.refusal}`;
   const lines = [
-    `lost: ${lost} (rounds in which a vCPU met a lost page unannounced)${race.stuck ? "; the guest got stuck" : ""}`,
+    `lost: ${lost} (rounds in which a vCPU met a lost page unannounced)${denied > 0 ? `; denied: ${denied}` : ""}${race.stuck ? "; the guest got stuck" : ""}`,
     `wrong bytes: ${staleLoads} stale loads of ${race.loads}; ${changedAfterAcknowledgement} stores after the ` +
       `acknowledgement, ${dirtyAfterRegrow} into the new file, of ${race.stores}; ${race.sigbus} SIGBUS`,
     `host, open to the end of ftruncate: ${quantilesText(quantiles(race.hostUs))}`,

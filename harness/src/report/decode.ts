@@ -2,7 +2,9 @@
  * From JSON lines back to what was recorded: runs with their results, typed as they were when they ran.
  * The only way into a report: `daxfault run` goes it too, so that a report drawn later is the same report.
  */
+import type { z } from "zod";
 import type { Evidence, RunResult } from "../evidence.ts";
+import { type GuardRecord, guardRecordSchema, isGuardLine } from "../guards/records.ts";
 import type { Expectation } from "../kinds.ts";
 import type { Proposal } from "../proposal.ts";
 import type { PlannedCase } from "../run/plan.ts";
@@ -172,18 +174,30 @@ function toCase(record: CaseRecord, { scenarios, proposals }: Definitions): Case
 
 type OpenRun = Definitions & { info: RunInfo; results: CaseResult[]; end: RunEnd | null };
 
+/** `line` as the schema has it. Throws a RecordError that says what is wrong, and where. */
+function checked<Line>(schema: z.ZodType<Line>, line: unknown, what: string): Line {
+  const parsed = schema.safeParse(line);
+  if (parsed.success) return parsed.data;
+  const issue = parsed.error.issues[0];
+  const at = issue === undefined || issue.path.length === 0 ? "" : `${issue.path.join(".")}: `;
+  throw new RecordError(`${what}: ${at}${issue?.message ?? ""}`);
+}
+
+/** The measurements of `bench guards` among the lines. Throws a RecordError that names the line. */
+export function decodeGuards(lines: readonly unknown[], source: string): readonly GuardRecord[] {
+  return lines.flatMap((line, index) => {
+    const what = `${source}:${index + 1}: not a line of daxfault bench guards --json`;
+    return isGuardLine(line) ? [checked(guardRecordSchema, line, what)] : [];
+  });
+}
+
 /** The runs that the lines tell, one after the other. Throws a RecordError that names the line. */
 export function decodeRuns(lines: readonly unknown[], source: string): readonly RecordedRun[] {
   const runs: OpenRun[] = [];
   for (const [index, line] of lines.entries()) {
+    if (isGuardLine(line)) continue;
     const place = `${source}:${index + 1}`;
-    const parsed = recordSchema.safeParse(line);
-    if (!parsed.success) {
-      const issue = parsed.error.issues[0];
-      const at = issue === undefined || issue.path.length === 0 ? "" : `${issue.path.join(".")}: `;
-      throw new RecordError(`${place}: not a line of daxfault run --json: ${at}${issue?.message ?? ""}`);
-    }
-    const record = parsed.data;
+    const record = checked(recordSchema, line, `${place}: not a line of daxfault run --json`);
     if (record.type === "run") {
       const { type: _type, ...info } = record;
       runs.push({ info, results: [], end: null, scenarios: new Map(), proposals: new Map() });

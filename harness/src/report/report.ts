@@ -3,6 +3,7 @@
  * Runs of the same case are merged; shards that are missing and runs that broke off are named, never passed over.
  */
 import type { Attestation, EngineName } from "../evidence.ts";
+import type { GuardRecord } from "../guards/records.ts";
 import { missingWitnesses } from "../judge.ts";
 import type { DocumentedCell } from "../kinds.ts";
 import { type Proposal, proposals as presets } from "../proposal.ts";
@@ -29,6 +30,8 @@ export type Report = {
   readonly gaps: readonly string[];
   readonly defects: readonly string[];
   readonly durationMs: number;
+  /** Races and prices of the guards that were measured beside the runs. */
+  readonly guards: readonly GuardRecord[];
 };
 
 function attestationOf(result: CaseResult): Attestation | null {
@@ -198,7 +201,11 @@ export function engineNamer(results: readonly CaseResult[]): (result: CaseResult
 }
 
 /** Throws a RecordError where the runs contradict each other. */
-export function makeReport(runs: readonly RecordedRun[], documented: readonly DocumentedCell[]): Report {
+export function makeReport(
+  runs: readonly RecordedRun[],
+  documented: readonly DocumentedCell[],
+  guards: readonly GuardRecord[] = [],
+): Report {
   checkSame(runs);
   const results = inOrder(
     mergeResults(runs),
@@ -223,5 +230,6 @@ export function makeReport(runs: readonly RecordedRun[], documented: readonly Do
     gaps,
     defects,
     durationMs: runs.reduce((sum, { end }) => sum + (end?.durationMs ?? 0), 0),
+    guards,
   };
 }

@@ -13,6 +13,7 @@ describe("the figures of a race", () => {
     const wild = [-5, 50, 51, 1e6];
     expect(histogram(wild).reduce((sum, { count }) => sum + count, 0)).toBe(wild.length);
     expect(histogram(wild)[0]).toEqual({ upToUs: 50, count: 2 });
+    expect(histogram(wild).at(-1)).toEqual({ upToUs: null, count: 1 });
   });
 });
 
@@ -43,6 +44,12 @@ describe.skipIf(support.kind === "no")(
         expect(raceText(race)).toContain(`${ROUNDS} of ${ROUNDS} rounds`);
       });
     }
+
+    it("cannot be lost with a sealed copy: every truncation is refused", async () => {
+      const race = await raced("sealed", "two-vcpus");
+      expect(race).toMatchObject({ done: ROUNDS, denied: ROUNDS, lost: 0, staleLoads: 0, stuck: false });
+      expect(race.loads * race.stores).toBeGreaterThan(0);
+    });
 
     it("is lost now and then where nobody tells anybody", async () => {
       const race = await raced("none", "one-vcpu");

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { raceRecord } from "../../src/guards/records.ts";
 import { lanes } from "../../src/report/html/lanes.ts";
 import { htmlPage } from "../../src/report/html/page.ts";
 import { plotFigure } from "../../src/report/html/plots.ts";
@@ -144,6 +145,36 @@ function renderedBy(browser: string, html: string, fragment: string): string {
     rmSync(folder, { recursive: true, force: true });
   }
 }
+
+describe("the guards' section", () => {
+  const figures = { rounds: 3, done: 3, denied: 0, stuck: false, loads: 9, stores: 0, staleLoads: 0 };
+  const race = raceRecord({
+    ...figures,
+    guard: "notify",
+    guest: "one-vcpu",
+    refusal: null,
+    lost: 2,
+    zeroLoads: 0,
+    sigbus: 0,
+    changedAfterAcknowledgement: 0,
+    dirtyAfterRegrow: 0,
+    windowUs: [60, 70, 3000],
+    hostUs: [10, 20, 30],
+    seconds: 1,
+  });
+
+  it("has the window as a plot, with its counts, and is not there without measurements", async () => {
+    const page = await htmlPage(makeReport([recordedWith([loop])], [], [race]));
+    expect(page).toContain("The window of notify");
+    expect(page).toMatch(/aria-label="The window of notify[^"]*"><svg/);
+    // 60 and 70 us in the bin up to 100, 3 ms in the one up to 3,200; the empty ones between stand, those around do not.
+    const counts = page.slice(page.indexOf("The window of notify")).match(/<tbody>.*?<\/tbody>/)?.[0];
+    expect(counts?.match(/<tr>/g)?.length).toBe(6);
+    expect(counts).toContain('<th scope="row">100</th><td>2</td>');
+    expect(counts).toContain('<th scope="row">3,200</th><td>1</td>');
+    expect(await htmlPage(makeReport([recordedWith([loop])], []))).not.toContain('id="guards"');
+  });
+});
 
 describe.skipIf(chromium === null)(`in Chromium${reason}`, () => {
   it("runs its own script and nothing else, and opens the case that a link leads to", async () => {

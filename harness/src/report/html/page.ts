@@ -12,6 +12,7 @@ import type { RunInfo } from "../records.ts";
 import type { Report } from "../report.ts";
 import { caseTitle, plural } from "../text.ts";
 import { caseBlock, caseIds, caseLinks, commandMarkup } from "./cases.ts";
+import { guardsMarkup } from "./guards.ts";
 import { faultRates, latencies, plotFigure, toldAfter } from "./plots.ts";
 import { script } from "./script.ts";
 import { css } from "./style.ts";
@@ -167,6 +168,7 @@ export async function htmlPage(report: Report): Promise<string> {
     { id: "scorecard", title: "Scorecard: does the property hold?", content: scorecardMarkup(report, ids) },
     { id: "matrix", title: "Matrix: what was seen", content: matrixMarkup(report, ids) },
     { id: "plots", title: "Plots", content: await plotsMarkup(report) },
+    { id: "guards", title: "Guards: races and price", content: await guardsMarkup(report.guards) },
     { id: "cases", title: "Cases", content: markup`${filters(report)}${blocks}` },
     { id: "attestation", title: "Attestation", content: markup`${report.runs.map(attestationTable)}` },
     { id: "legend", title: "How to read it", content: legend() },

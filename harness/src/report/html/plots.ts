@@ -86,6 +86,23 @@ export function toldAfter(results: readonly CaseResult[]): readonly Figure[] {
   });
 }
 
+/** Vega-Lite's configuration: the page's own font and colours, light and dark. */
+const look = {
+  font: "system-ui, sans-serif",
+  view: { stroke: null },
+  axis: {
+    labelColor: "currentColor",
+    titleColor: "currentColor",
+    domainColor: "currentColor",
+    tickColor: "currentColor",
+    gridColor: "currentColor",
+    gridOpacity: 0.15,
+    labelFontSize: 12,
+    labelLimit: 260,
+  },
+  legend: { labelColor: "currentColor", titleColor: "currentColor", labelLimit: 320 },
+};
+
 type PlotText = { readonly title: string; readonly axis: string; readonly group: string };
 
 /** Vega-Lite's specification of a strip plot on a logarithmic axis. */
@@ -107,22 +124,106 @@ function specOf(figures: readonly Figure[], proposals: readonly string[], { axis
       },
       shape: { field: "group", type: "nominal", title: group },
     },
-    config: {
-      font: "system-ui, sans-serif",
-      view: { stroke: null },
-      axis: {
-        labelColor: "currentColor",
-        titleColor: "currentColor",
-        domainColor: "currentColor",
-        tickColor: "currentColor",
-        gridColor: "currentColor",
-        gridOpacity: 0.15,
-        labelFontSize: 12,
-        labelLimit: 260,
-      },
-      legend: { labelColor: "currentColor", titleColor: "currentColor", labelLimit: 320 },
-    },
+    config: look,
   };
+}
+
+export type Histogram = {
+  readonly label: string;
+  /** Upper ends, null for none, with counts. */
+  readonly bins: readonly { readonly upTo: number | null; readonly count: number }[];
+};
+
+type HistogramText = {
+  readonly title: string;
+  readonly axis: string;
+  /** What is counted, in the plural. */
+  readonly counted: string;
+};
+
+/** The bins that are not empty in all of them, without those before the first and behind the last. */
+function filledBins(histograms: readonly Histogram[]): readonly (number | null)[] {
+  const ends = histograms[0]?.bins.map(({ upTo }) => upTo) ?? [];
+  const filled = ends.map((_, index) => histograms.some(({ bins }) => (bins[index]?.count ?? 0) > 0));
+  return ends.slice(Math.max(0, filled.indexOf(true)), filled.lastIndexOf(true) + 1);
+}
+
+const binText = (upTo: number | null): string => (upTo === null ? "more" : upTo.toLocaleString("en-US"));
+
+/** One row of bars for each; the heights are shares, so that rows of other sizes compare. */
+function histogramSpec(
+  histograms: readonly Histogram[],
+  ends: readonly (number | null)[],
+  text: HistogramText,
+): object {
+  const values = histograms.flatMap(({ label, bins }) => {
+    const total = Math.max(
+      1,
+      bins.reduce((sum, { count }) => sum + count, 0),
+    );
+    return bins
+      .filter(({ upTo }) => ends.includes(upTo))
+      .map(({ upTo, count }) => ({ label, bin: binText(upTo), share: (100 * count) / total }));
+  });
+  return {
+    width: 620,
+    height: 64,
+    background: null,
+    data: { values },
+    mark: { type: "bar", color: "#3d85c6", binSpacing: 1 },
+    encoding: {
+      x: {
+        field: "bin",
+        type: "ordinal",
+        sort: ends.map(binText),
+        title: text.axis,
+        scale: { paddingInner: 0.06 },
+        axis: { labelAngle: -40 },
+      },
+      y: { field: "share", type: "quantitative", title: null, axis: { tickCount: 3, format: "d" } },
+      row: {
+        field: "label",
+        type: "nominal",
+        sort: histograms.map(({ label }) => label),
+        title: `% of ${text.counted}`,
+        header: {
+          labelAngle: 0,
+          labelAlign: "left",
+          labelOrient: "top",
+          labelAnchor: "start",
+          labelColor: "currentColor",
+          titleColor: "currentColor",
+          labelFontSize: 12,
+          labelPadding: 2,
+        },
+      },
+    },
+    config: look,
+  };
+}
+
+/** Histograms with their counts in a table; null without any. */
+export async function histogramFigure(
+  histograms: readonly Histogram[],
+  text: HistogramText,
+): Promise<Markup | null> {
+  const ends = filledBins(histograms);
+  if (ends.length === 0) return null;
+  const svg = await draw(histogramSpec(histograms, ends, text));
+  const head = histograms.map(({ label }) => markup`<th scope="col">${label}</th>`);
+  const rows = ends.map((end) => {
+    const counts = histograms.map(
+      ({ bins }) => markup`<td>${bins.find(({ upTo }) => upTo === end)?.count ?? 0}</td>`,
+    );
+    return markup`<tr><th scope="row">${binText(end)}</th>${counts}</tr>`;
+  });
+  return markup`<h3>${text.title}</h3>${plotMarkup(svg, `${text.title}, a histogram`)}<details><summary>The counts</summary><div class="scroll" tabindex="0" role="region" aria-label="The counts"><table><thead><tr><th scope="col">${text.axis}</th>${head}</tr></thead><tbody>${rows}</tbody></table></div></details>`;
+}
+
+function plotMarkup(svg: string | null, label: string): Markup {
+  return svg === null
+    ? markup`<p class="soft">No plot: the optional packages vega and vega-lite are not installed (npm install vega vega-lite). The figures are below.</p>`
+    : markup`<div class="plot" role="img" aria-label="${label}; the figures are in the table below">${trusted(svg)}</div>`;
 }
 
 /** The plot as SVG; null where the packages are not installed. */
@@ -161,9 +262,6 @@ export async function plotFigure(
 ): Promise<Markup | null> {
   if (figures.length === 0) return null;
   const svg = await draw(specOf(figures, proposals, text));
-  const plot =
-    svg === null
-      ? markup`<p class="soft">No plot: the optional packages vega and vega-lite are not installed (npm install vega vega-lite). The figures are below.</p>`
-      : markup`<div class="plot" role="img" aria-label="${text.title}, one point a case; the figures are in the table below">${trusted(svg)}</div>`;
+  const plot = plotMarkup(svg, `${text.title}, one point a case`);
   return markup`<h3>${text.title}</h3>${plot}<details><summary>The ${figures.length} figures</summary>${figureTable(figures, text)}</details>`;
 }

@@ -1,0 +1,81 @@
+/**
+ * The lines of `bench guards --json`: what races and prices leave behind, as written and as read. `daxfault report` draws
+ * them beside the runs that it is given.
+ */
+import { z } from "zod";
+import type { ServerPart } from "../../../kvm-model/src/index.ts";
+import type { Price } from "./price.ts";
+import { type Quantiles, quantiles, type RaceResult } from "./race.ts";
+import { type Bin, histogram, racedGuards, raceGuests } from "./races.ts";
+
+/** null: nothing was measured, as where the guard was refused. */
+export type Measurement = (Quantiles & { readonly histogram: readonly Bin[] }) | null;
+
+export type RaceRecord = { readonly type: "race" } & Omit<RaceResult, "windowUs" | "hostUs"> & {
+    readonly windowUs: Measurement;
+    readonly hostUs: Measurement;
+  };
+export type PriceRecord = { readonly type: "guard-price" } & Price;
+export type GuardRecord = RaceRecord | PriceRecord;
+
+const count: z.ZodInt = z.int().nonnegative();
+const quantileMembers = { p50: z.number(), p99: z.number(), max: z.number() };
+const bin: z.ZodType<Bin> = z.strictObject({ upToUs: z.number().nullable(), count });
+const measurement: z.ZodType<Measurement> = z
+  .strictObject({ ...quantileMembers, histogram: z.array(bin) })
+  .nullable();
+
+const raceShape = z.strictObject({
+  type: z.literal("race"),
+  guard: z.enum(racedGuards as readonly [ServerPart, ...ServerPart[]]),
+  guest: z.enum(raceGuests as readonly ["one-vcpu", "two-vcpus"]),
+  rounds: count,
+  refusal: z.string().nullable(),
+  done: count,
+  lost: count,
+  denied: count,
+  stuck: z.boolean(),
+  loads: count,
+  stores: count,
+  staleLoads: count,
+  zeroLoads: count,
+  sigbus: count,
+  changedAfterAcknowledgement: count,
+  dirtyAfterRegrow: count,
+  seconds: z.number(),
+  windowUs: measurement,
+  hostUs: measurement,
+});
+
+const priceShape = z.strictObject({
+  type: z.literal("guard-price"),
+  rounds: count,
+  rows: z.array(z.strictObject({ ...quantileMembers, guard: z.string(), operation: z.string() })),
+  refused: z.record(z.string(), z.string()),
+  sealedCopyMs: z.strictObject(quantileMembers).nullable(),
+});
+
+/** One line. `type` is the first member. */
+export const guardRecordSchema: z.ZodType<GuardRecord> = z.discriminatedUnion("type", [
+  raceShape,
+  priceShape,
+]);
+
+function measured(values: readonly number[]): Measurement {
+  const found = quantiles(values);
+  return found === null ? null : { ...found, histogram: histogram(values) };
+}
+
+export function raceRecord({ windowUs, hostUs, ...figures }: RaceResult): RaceRecord {
+  return { type: "race", ...figures, windowUs: measured(windowUs), hostUs: measured(hostUs) };
+}
+
+export function priceRecord(price: Price): PriceRecord {
+  return { type: "guard-price", ...price };
+}
+
+/** Does it say that it is one of these lines? */
+export function isGuardLine(line: unknown): boolean {
+  const type = (line as { readonly type?: unknown } | null)?.type;
+  return type === "race" || type === "guard-price";
+}
