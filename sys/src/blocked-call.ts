@@ -19,7 +19,8 @@ const call = {
 export type BlockedCall =
   | { readonly kind: "open"; readonly flags: number }
   | { readonly kind: "fallocate"; readonly mode: number }
-  | { readonly kind: "truncate" }
+  /** `sizeBytes`: the new one. */
+  | { readonly kind: "truncate"; readonly sizeBytes: bigint }
   | { readonly kind: "other"; readonly number: number }
   /** Not to be read, or no system call of the thread's own (io_uring). */
   | { readonly kind: "unknown" };
@@ -59,7 +60,7 @@ export function blockedCall(tid: number): BlockedCall {
         return { kind: "fallocate", mode: asInt(registers[1]) };
       case call.truncate:
       case call.ftruncate:
-        return { kind: "truncate" };
+        return { kind: "truncate", sizeBytes: registers[1] ?? 0n };
       default:
         return { kind: "other", number };
     }

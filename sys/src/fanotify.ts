@@ -76,7 +76,7 @@ export type FanotifyEvent = {
   readonly pid: number;
   /** With FAN_REPORT_FID: as `fileHandle` gives it; else null. */
   readonly handle: string | null;
-  /** Of FAN_PRE_ACCESS. A truncation has the new size as offset and no length. */
+  /** Of FAN_PRE_ACCESS, in whole pages. A truncation to whole pages has the new size as offset and no length. [measured] */
   readonly range: { readonly offset: bigint; readonly lengthBytes: bigint } | null;
 };
 

@@ -54,8 +54,11 @@ export function threatOf(event: FanotifyEvent, call: BlockedCall, sizeBytes: big
     return call.kind === "unknown" ? 0n : null;
   }
   const { range } = event;
+  // Growing loses nothing.
+  if (call.kind === "truncate") return call.sizeBytes < sizeBytes ? call.sizeBytes : null;
   if (range === null) return 0n;
-  // A truncation names the new size, and no length. Growing loses nothing.
+  // A truncation names the new size and no length; but ranges are rounded to pages, and with a size inside a page it
+  // looks like a write. Hence the thread's registers come first.
   if (range.lengthBytes === 0n) return range.offset < sizeBytes ? range.offset : null;
   if (call.kind === "fallocate") return (call.mode & MOVING_MODES) !== 0 ? range.offset : null;
   return call.kind === "unknown" ? range.offset : null;

@@ -62,15 +62,22 @@ describe("what a permission event threatens", () => {
   const ranged = (offset: bigint, lengthBytes: bigint) => ({ ...event, range: { offset, lengthBytes } });
   const opening = { ...event, mask: FAN_OPEN_PERM, range: null };
   it.each([
-    ["a truncation: from its new size on", ranged(4096n, 0n), { kind: "truncate" }, 4096n],
-    ["a truncation to the present size: nothing", ranged(8192n, 0n), { kind: "truncate" }, null],
-    ["growing: nothing", ranged(9000n, 0n), { kind: "truncate" }, null],
+    ["a truncation: from its new size on", ranged(4096n, 0n), { kind: "truncate", sizeBytes: 4096n }, 4096n],
+    [
+      "a truncation to the present size: nothing",
+      ranged(8192n, 0n),
+      { kind: "truncate", sizeBytes: 8192n },
+      null,
+    ],
+    ["growing: nothing", ranged(8192n, 4096n), { kind: "truncate", sizeBytes: 9000n }, null],
     ["a write: nothing", ranged(0n, 4096n), { kind: "other", number: 1 }, null],
     ["a hole: nothing", ranged(0n, 4096n), { kind: "fallocate", mode: 3 }, null],
     ["taking a range out: from there on", ranged(4096n, 4096n), { kind: "fallocate", mode: 8 }, 4096n],
     ["somebody unknown with a range: from there on", ranged(4096n, 10n), { kind: "unknown" }, 4096n],
     ["an open for reading: nothing", opening, { kind: "open", flags: 0 }, null],
     ["an open with O_TRUNC: everything", opening, { kind: "open", flags: 0o1001 }, 0n],
+    ["a truncation inside a page", ranged(4096n, 4096n), { kind: "truncate", sizeBytes: 5000n }, 5000n],
+    ["a truncation by somebody unknown", ranged(4096n, 0n), { kind: "unknown" }, 4096n],
     ["an open by somebody unknown: everything", opening, { kind: "unknown" }, 0n],
     ["an execve: nothing", opening, { kind: "other", number: 59 }, null],
   ] as const)("%s", (_, what, call, from) => {
@@ -84,6 +91,8 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     ["open and ftruncate", 'const fd = fs.openSync(path, "r+"); fs.ftruncateSync(fd, 4096)', 4096],
     ["open(O_TRUNC)", 'fs.closeSync(fs.openSync(path, "w"))', 0],
     ["another mount namespace", "sys.inOwnMountNamespace(() => sys.truncate(path, 4096n))", 4096],
+    // The kernel's range is in whole pages: of this one it looks like a write's.
+    ["truncate(2) to the middle of a page", "sys.truncate(path, 5000n)", 5000],
     ["collapse range", "sys.collapseRange(path, 4096n, 4096n)", 4096],
   ] as const) {
     it(`holds ${way} up until the mapping is recalled`, async () => {
