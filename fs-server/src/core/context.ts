@@ -18,6 +18,8 @@ export type Context = {
   readonly validity: Validity;
   /** Keep cached pages over open and close (FOPEN_KEEP_CACHE). */
   readonly keepCache: boolean;
+  /** Was writeback caching offered? Then the client's kernel owns the sizes of files. */
+  readonly clientOwnsSizes: boolean;
   /** Registered content by node, once FUSE_PASSTHROUGH was agreed; else null. */
   backing: BackingTable | null;
 };

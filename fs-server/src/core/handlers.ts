@@ -201,8 +201,11 @@ const write: Handler = (context, request, reply) => {
   }
   const handle = handleOf(request, WRITE.fh);
   const offset = u64(request, WRITE.offset);
-  const unprivileged = (u32(request, WRITE.write_flags) & C.FUSE_WRITE_KILL_SUIDGID) !== 0;
-  const written = asCaller(context, unprivileged, () => writeContent(context, request, handle, offset));
+  const flags = u32(request, WRITE.write_flags);
+  const unprivileged = (flags & C.FUSE_WRITE_KILL_SUIDGID) !== 0;
+  const isCached = (flags & C.FUSE_WRITE_CACHE) !== 0 && !context.clientOwnsSizes;
+  const put = isCached ? writeCached : writeContent;
+  const written = asCaller(context, unprivileged, () => put(context, request, handle, offset));
   reply.view.setUint32(reply.at, written, true);
   reply.view.setUint32(reply.at + 4, 0, true);
   return 8;
@@ -217,6 +220,25 @@ function writeContent(context: Context, request: Request, handle: FileHandle, of
     if (put < span.length) break;
   }
   return written;
+}
+
+/**
+ * Content of dirty pages (of a shared mapping), which never makes a file longer: where the server has it shorter than the
+ * client's kernel knows, somebody else has truncated it since, and what was stored behind its end is lost as it is on any
+ * file system. Written, it would bring the old content back.
+ */
+function writeCached(context: Context, request: Request, handle: FileHandle, offset: bigint): number {
+  const left = context.fs.getattr(request.node).sizeBytes - offset;
+  if (left >= BigInt(request.payloadBytes)) return writeContent(context, request, handle, offset);
+  if (left > 0n) {
+    const all = request.piped?.bytes() ?? bytesOf(joined(request));
+    context.fs.write(handle, offset, all.subarray(0, Number(left)));
+  }
+  return request.payloadBytes;
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: DataView): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 function writePiped(context: Context, handle: FileHandle, offset: bigint, piped: PipedPayload): number {

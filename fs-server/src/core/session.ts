@@ -83,6 +83,7 @@ export class Session {
       dax: options.window === undefined ? null : new DaxMappings(options.fs, options.window),
       validity: options.validity ?? { entryMs: 1000, attributesMs: 1000 },
       keepCache: options.keepCache ?? false,
+      clientOwnsSizes: options.writebackCache ?? false,
       backing: null,
     };
   }

@@ -27,13 +27,17 @@ export class FileWatch {
   /** By watch (inotify) or file handle (fanotify): the same file may be watched more than once. */
   readonly #watched = new Map<number | string, Set<() => void>>();
 
-  /** Throws a SyscallError. */
-  constructor(source: WatchSource) {
+  /**
+   * Throws a SyscallError.
+   * @param options `ignoreOwn`: say nothing of changes by this process (fanotify only: inotify does not know)
+   */
+  constructor(source: WatchSource, options: { readonly ignoreOwn: boolean } = { ignoreOwn: false }) {
     this.source = source;
     this.#group = source === "inotify" ? inotifyInit() : fanotifyInit(FAN_CLASS_NOTIF | FAN_REPORT_FID);
     const workerData: NotifyThreadInput = {
       source,
       group: this.#group,
+      ignoreOwn: options.ignoreOwn,
       stop: this.#stop.buffer as SharedArrayBuffer,
     };
     this.#worker = new Worker(compiledEntry(import.meta.url, "./notify-thread.ts"), {

@@ -11,6 +11,8 @@ import {
 export type NotifyThreadInput = {
   readonly source: "inotify" | "fanotify";
   readonly group: number;
+  /** Leave out what this process has changed itself: fanotify says who it was, inotify does not. */
+  readonly ignoreOwn: boolean;
   /** Int32Array of one word: 1 asks the thread to end. */
   readonly stop: SharedArrayBuffer;
 };
@@ -21,7 +23,7 @@ export type NotifyThreadMessage = { readonly changed: readonly (number | string)
 const LOOK_MS = 50;
 const BUFFER_BYTES = 64 * 1024;
 
-function changes({ source }: NotifyThreadInput, bytes: Uint8Array): NotifyThreadMessage {
+function changes({ source, ignoreOwn }: NotifyThreadInput, bytes: Uint8Array): NotifyThreadMessage {
   if (source === "inotify") {
     const events = parseInotifyEvents(bytes);
     return {
@@ -29,7 +31,7 @@ function changes({ source }: NotifyThreadInput, bytes: Uint8Array): NotifyThread
       lost: events.some(({ mask }) => (mask & IN_Q_OVERFLOW) !== 0),
     };
   }
-  const events = parseFanotifyEvents(bytes);
+  const events = parseFanotifyEvents(bytes).filter(({ pid }) => !ignoreOwn || pid !== process.pid);
   return {
     changed: [...new Set(events.map(({ handle }) => handle).filter((handle) => handle !== null))],
     lost: events.some(({ mask }) => (mask & FAN_Q_OVERFLOW) !== 0),
@@ -42,7 +44,9 @@ function main(input: NotifyThreadInput): void {
   while (Atomics.load(words, 0) === 0) {
     if (files.pollReadable(input.group, LOOK_MS) !== 1) continue;
     const length = files.read(input.group, buffer);
-    if (length > 0) parentPort?.postMessage(changes(input, buffer.subarray(0, length)));
+    if (length <= 0) continue;
+    const message = changes(input, buffer.subarray(0, length));
+    if (message.lost || message.changed.length > 0) parentPort?.postMessage(message);
   }
 }
 

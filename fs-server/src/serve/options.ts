@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { errnoNumber } from "../../../sys/src/index.ts";
 import type { FaultRule } from "../fs/faults.ts";
+import { type MountGuardName, mountGuardNames } from "../lease/mount-guard.ts";
 
 export type TransportName = "devfuse" | "libfuse";
 
@@ -23,6 +24,8 @@ export type ServeOptions = {
   readonly faults: readonly FaultRule[];
   /** Where clients with mappings of their own hold leases (guard `fuse-lease`); null: none are granted. */
   readonly leaseSocket: string | null;
+  /** Who tells the mount's kernel to drop what it has cached of files that others change; null: nobody. */
+  readonly mountGuard: MountGuardName | null;
   /** Must be the parent, or the server ends at once; null: not checked. */
   readonly parentPid: number | null;
   /** Live on after the parent's death. */
@@ -34,7 +37,7 @@ export const USAGE = `usage: serve-main --source DIR --mountpoint DIR
   [--read-only] [--debug] [--detached] [--parent-pid PID]
   devfuse only: [--writeback] [--passthrough] [--posix-acl] [--keep-cache]
                 [--entry-timeout MS] [--attr-timeout MS] [--faults FILE]
-                [--guard fuse-lease --lease-socket PATH]`;
+                [--guard fuse-lease --lease-socket PATH | --guard notify | --guard pre-content]`;
 
 /** A wrong option. The message names it. */
 export class UsageError extends Error {
@@ -68,7 +71,14 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   if (values.writeback && values.passthrough) {
     throw new UsageError("--writeback and --passthrough exclude each other");
   }
-  const leaseSocket = checkedLeaseSocket(values.guard, values["lease-socket"], transport);
+  const { guard } = values;
+  const mountGuard = mountGuardNames.find((name) => name === guard) ?? null;
+  if (mountGuard !== null && values.writeback) {
+    throw new UsageError(
+      `--guard ${mountGuard} and --writeback exclude each other: the kernel owns the sizes`,
+    );
+  }
+  const leaseSocket = checkedLeaseSocket(guard, values["lease-socket"], transport);
   const parentPid = values["parent-pid"];
   return {
     source: values.source,
@@ -84,21 +94,34 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     attributeTimeoutMs: wholeNumber("attr-timeout", values["attr-timeout"], MAX_TIMEOUT_MS),
     faults: values.faults === undefined ? [] : faultRules(values.faults),
     leaseSocket,
+    mountGuard,
     parentPid: parentPid === undefined ? null : wholeNumber("parent-pid", parentPid, 2 ** 31 - 1),
     detached: values.detached,
   };
 }
 
-/** The server's own leases are the only guard that is the server's: the others watch the files, wherever they are mapped. */
+/** The path where leases are granted, for the guard that grants them. Throws a UsageError for what goes with no guard. */
 function checkedLeaseSocket(
   guard: string | undefined,
   socket: string | undefined,
   transport: TransportName,
 ): string | null {
   if (guard === undefined && socket === undefined) return null;
-  if (guard !== "fuse-lease") throw new UsageError(`unknown guard ${guard}; there is: fuse-lease`);
-  if (socket === undefined) throw new UsageError("--guard fuse-lease needs --lease-socket PATH");
+  if (guard === "kernel-lease" || guard === "sealed") {
+    throw new UsageError(
+      `--guard ${guard} is for whoever maps a file alone: a server has it open for its clients`,
+    );
+  }
+  const known = ["fuse-lease", ...mountGuardNames];
+  if (guard !== undefined && !known.includes(guard)) {
+    throw new UsageError(`unknown guard ${guard}; there are: ${known.join(", ")}`);
+  }
   if (transport !== "devfuse") throw new UsageError("--guard needs --transport devfuse");
+  if (guard !== "fuse-lease") {
+    if (socket !== undefined) throw new UsageError("--lease-socket goes with --guard fuse-lease only");
+    return null;
+  }
+  if (socket === undefined) throw new UsageError("--guard fuse-lease needs --lease-socket PATH");
   if (Buffer.byteLength(socket) > MAX_SOCKET_PATH) {
     throw new UsageError(`--lease-socket ${socket} is longer than ${MAX_SOCKET_PATH} bytes`);
   }

@@ -8,9 +8,10 @@ import { compiledEntry, exitNow, raiseDescriptorLimit } from "../../../sys/src/i
 import { serveLeases } from "../lease/fuse-lease.ts";
 import { DEFAULT_BOUND_MS } from "../lease/guard.ts";
 import { LeaseBook } from "../lease/lease-book.ts";
+import { MountGuard } from "../lease/mount-guard.ts";
 import { GateKeeper, gateMemory } from "../lease/thread-gate.ts";
 import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
-import { mountDevice } from "../transport/devfuse/device.ts";
+import { deviceNotifier, mountDevice } from "../transport/devfuse/device.ts";
 import type { DevfuseMessage, DevfuseWorkerData } from "../transport/devfuse/worker.ts";
 import { mountLibfuse } from "../transport/libfuse/mount.ts";
 import { checkedMountPoint, detach, isFuseMounted } from "./mount-point.ts";
@@ -40,8 +41,13 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
   raiseDescriptorLimit(WANTED_DESCRIPTORS);
   const leases = options.leaseSocket === null ? null : await grantLeases(options.leaseSocket);
   const dismissReaper = startReaper(mountPoint);
+  const guard =
+    options.mountGuard === null
+      ? null
+      : await MountGuard.open(options.mountGuard, { boundMs: DEFAULT_BOUND_MS, log });
   const stop = (why: string): never => {
     leases?.close();
+    guard?.end();
     const reason = detach(mountPoint);
     log(reason ?? `${why}: unmounted ${mountPoint}`);
     if (reason === null) dismissReaper();
@@ -53,7 +59,7 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
   try {
     const protocol =
       options.transport === "devfuse"
-        ? await startDevfuse(options, mountPoint, leases, stop)
+        ? await startDevfuse(options, mountPoint, { leases, guard, stop })
         : await startLibfuse(options, mountPoint, log);
     if (!isFuseMounted(mountPoint)) {
       throw new Error(`${mountPoint} is not in /proc/self/mountinfo after mounting`);
@@ -68,23 +74,31 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
     };
   } catch (error) {
     leases?.close();
+    guard?.end();
     if (detach(mountPoint) === null) dismissReaper();
     throw error;
   }
 }
+
+type Guards = { readonly leases: Leases | null; readonly guard: MountGuard | null };
 
 type Protocol = { readonly minor: number; readonly flags: readonly string[]; readonly maxWriteBytes: number };
 
 async function startDevfuse(
   options: ServeOptions,
   mountPoint: string,
-  leases: Leases | null,
-  stop: (why: string) => never,
+  { leases, guard, stop }: Guards & { readonly stop: (why: string) => never },
 ): Promise<Protocol> {
   // Refuses a bad source before anything is mounted; the worker opens its own.
   new PassthroughFileSystem(options.source).close();
   const device = mountDevice({ mountPoint, readOnly: options.readOnly });
-  const workerData: DevfuseWorkerData = { ...options, device, gate: leases?.memory ?? null };
+  guard?.mounted(deviceNotifier(device));
+  const workerData: DevfuseWorkerData = {
+    ...options,
+    device,
+    gate: leases?.memory ?? null,
+    tellsOpenFiles: guard !== null,
+  };
   const entry = compiledEntry(import.meta.url, "../transport/devfuse/worker.ts");
   const worker = new Worker(entry, { workerData });
   return await new Promise<Protocol>((resolve, reject) => {
@@ -102,6 +116,10 @@ async function startDevfuse(
         case "gate-done":
         case "gate-grown":
           leases?.keeper.take(message);
+          break;
+        case "file-opened":
+        case "file-closed":
+          guard?.take(message);
           break;
         default:
           message satisfies never;

@@ -52,6 +52,32 @@ describe("INIT", () => {
   });
 });
 
+describe("content of dirty pages", () => {
+  const WRITE_CACHE = 1;
+  const written = (options: { readonly writebackCache: boolean }, offset: number): string => {
+    writeFileSync(join(source, "file"), "12345");
+    const client = new MemoryClient(new Session({ fs, ...options }), { split: 16 });
+    client.init();
+    const node = client.call("LOOKUP", { names: ["file"] }).body.getBigUint64(0, true);
+    const fh = client.call("OPEN", { node, args: { flags: 2 } }).body.getBigUint64(0, true);
+    const payload = Buffer.alloc(40, "x");
+    const args = { fh, offset, size: payload.length, write_flags: WRITE_CACHE };
+    // Whatever becomes of it, the client's pages are clean afterwards.
+    expect(client.call("WRITE", { node, args, payload }).body.getUint32(0, true)).toBe(payload.length);
+    return readFileSync(join(source, "file"), "latin1");
+  };
+
+  it("does not make a file longer that somebody else has truncated", () => {
+    expect(written({ writebackCache: false }, 2)).toBe("12xxx");
+    expect(written({ writebackCache: false }, 5)).toBe("12345");
+    expect(written({ writebackCache: false }, 4096)).toBe("12345");
+  });
+
+  it("does where the client's kernel owns the sizes", () => {
+    expect(written({ writebackCache: true }, 5)).toBe(`12345${"x".repeat(40)}`);
+  });
+});
+
 describe("a client", () => {
   it("makes, writes, reads, lists and forgets; nothing is left", () => {
     const session = new Session({ fs });

@@ -327,7 +327,10 @@ function addServe(program: Command): void {
     .option("--writeback", "the kernel caches writes and owns file sizes (devfuse)")
     .option("--passthrough", "the kernel reads and writes the files itself (devfuse, root)")
     .addOption(
-      new Option("--guard <G>", "who is asked before a file gets shorter (devfuse)").choices(["fuse-lease"]),
+      new Option(
+        "--guard <G>",
+        "fuse-lease: who has leases is asked before a file gets shorter; notify, pre-content: this mount drops what others change",
+      ).choices(["fuse-lease", "notify", "pre-content"]),
     )
     .option("--lease-socket <PATH>", "where clients that map files hold leases (--guard fuse-lease)")
     .action(async (source: string, mountpoint: string, options) => {

@@ -8,6 +8,7 @@ import { Session } from "../../core/session.ts";
 import { type FaultRule, FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
 import { GuardedFileSystem } from "../../lease/guarded-filesystem.ts";
+import { type OpenFileMessage, OpenFileTeller } from "../../lease/open-files.ts";
 import { type GateMessage, ThreadGate } from "../../lease/thread-gate.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
@@ -28,6 +29,8 @@ export type DevfuseWorkerData = {
   readonly faults: readonly FaultRule[];
   /** Shared with the main thread's GateKeeper, where the server grants leases; else null. */
   readonly gate: SharedArrayBuffer | null;
+  /** Tell the main thread which files are open: it has a guard of what the mount's kernel caches. */
+  readonly tellsOpenFiles: boolean;
 };
 
 export type DevfuseMessage =
@@ -39,7 +42,8 @@ export type DevfuseMessage =
       readonly maxWriteBytes: number;
     }
   | { readonly type: "ended"; readonly reason: string }
-  | GateMessage;
+  | GateMessage
+  | OpenFileMessage;
 
 function log(line: string): void {
   // Straight to the descriptor: a worker's stderr stream needs the event loop, which never turns here.
@@ -52,11 +56,12 @@ function main(options: DevfuseWorkerData): void {
   const source = new PassthroughFileSystem(options.source, { readOnly, writebackCache });
   const faulty: FileSystem =
     options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
+  const told = options.tellsOpenFiles ? new OpenFileTeller(faulty, post) : faulty;
   const fs =
     options.gate === null
-      ? faulty
+      ? told
       : new GuardedFileSystem(
-          faulty,
+          told,
           new ThreadGate(options.gate, post),
           statSync(options.source, { bigint: true }).dev,
         );
