@@ -42,7 +42,7 @@ describe("an entry", () => {
     const { errata } = JSON.parse(readFileSync("fixtures/fs-errata.json", "utf8")) as {
       errata: readonly Erratum[];
     };
-    const names = suites(null).map(({ name }) => name);
+    const names = suites("pjdfstest, wherever it is").map(({ name }) => name);
     for (const { id, suite, complaint, reason, link } of errata) {
       expect(names, id).toContain(suite);
       expect(() => new RegExp(complaint)).not.toThrow();
