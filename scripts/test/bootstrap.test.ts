@@ -16,7 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 
-const systemTools = ["sh", "find", "touch", "dirname", "mkdir"];
+const systemTools = ["sh", "find", "touch", "dirname", "mkdir", "mktemp", "date", "env", "sed", "rm"];
 const packageTools = ["gcc", "ld", "make", "g++", "python3", "fusermount3"];
 const lock = (version: string): string =>
   JSON.stringify({
@@ -59,6 +59,8 @@ function makeCheckout(): Checkout {
   tool("id", "echo 1000");
   tool("npm", `echo "npm $*" >> ${log}; [ "$1" != ci ] || touch node_modules/.package-lock.json`);
   tool("apt-get", `echo "apt-get $*" >> ${log}`);
+  mkdirSync(join(folder, "dist"));
+  writeFileSync(join(folder, "dist/.built"), "");
   writeFileSync(join(folder, "scripts/build"), `#!/bin/sh\necho build >> ${log}\n`);
   chmodSync(join(folder, "scripts/build"), 0o755);
   for (const name of ["mmap-io", "fuse-native"]) {
@@ -131,7 +133,9 @@ describe("scripts/bootstrap", () => {
     checkout.tool("id", "echo 0");
     checkout.remove("make");
     checkout.tool("ldconfig", "echo libfuse3.so.3");
-    expect(checkout.bootstrap().stderr).toContain("installing with apt-get: make libfuse2");
+    expect(checkout.bootstrap().stderr).toMatch(
+      /^bootstrap: apt-get update \.\.\. \d+ s\nbootstrap: apt-get install make libfuse2 \.\.\. \d+ s$/m,
+    );
     expect(checkout.calls()).toBe(
       "apt-get update -qq\napt-get install -y -qq --no-install-recommends make libfuse2\nbuild\n",
     );
@@ -145,14 +149,36 @@ describe("scripts/bootstrap", () => {
     expect(checkout.bootstrap().stderr).toContain("apt-get install libfuse2t64\n");
   });
 
-  it("goes on where apt-get fails", () => {
+  it("keeps to itself what a step says, unless it fails; goes on where apt-get does", () => {
     const checkout = makeCheckout();
     checkout.tool("id", "echo 0");
-    checkout.tool("apt-get", "exit 100");
     checkout.remove("make");
+    checkout.tool("apt-get", "echo Selecting previously unselected package make.");
+    expect(checkout.bootstrap().stderr).not.toContain("Selecting");
+    checkout.tool("apt-get", "echo Reading; echo E: no network >&2; exit 100");
+    const { code, stderr } = checkout.bootstrap();
+    expect(code).toBe(0);
+    expect(stderr).toMatch(
+      /apt-get update \.\.\. failed after \d+ s \(exit code 100\); it said:\n {2}\| Reading\n {2}\| E: no network\n/,
+    );
+    expect(stderr).toContain("apt-get failed; going on without: make");
+  });
+
+  it("ends where npm ci or the build fails, with what it said", () => {
+    const checkout = makeCheckout();
+    rmSync(join(checkout.folder, "dist"), { recursive: true });
+    writeFileSync(join(checkout.folder, "scripts/build"), "#!/bin/sh\necho error TS1 >&2\nexit 2\n");
     expect(checkout.bootstrap()).toMatchObject({
-      code: 0,
-      stderr: expect.stringContaining("apt-get failed; going on without: make"),
+      code: 2,
+      stderr: expect.stringMatching(/^bootstrap: building \.\.\. failed [^\n]*\n {2}\| error TS1\n$/),
+    });
+    rmSync(join(checkout.folder, "node_modules/.package-lock.json"));
+    checkout.tool("npm", "echo npm error E404; exit 1");
+    expect(checkout.bootstrap()).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(
+        /^bootstrap: Node packages: npm ci \.\.\. failed [^\n]*\n {2}\| npm error E404\n$/,
+      ),
     });
   });
 
@@ -162,9 +188,9 @@ describe("scripts/bootstrap", () => {
     expect(checkout.bootstrap().stderr).toBe("");
     expect(checkout.calls()).toBe("build\n");
     touchLock(checkout, lock("2"));
-    expect(checkout.bootstrap().stderr).toContain("package-lock.json has changed: npm ci");
+    expect(checkout.bootstrap().stderr).toContain("package-lock.json has changed: npm ci ... ");
     rmSync(join(checkout.folder, "node_modules/.package-lock.json"));
-    expect(checkout.bootstrap().stderr).toContain("installing Node packages: npm ci");
+    expect(checkout.bootstrap().stderr).toContain("Node packages: npm ci ... ");
     expect(checkout.calls().match(/^npm ci/gm)).toHaveLength(2);
   });
 
