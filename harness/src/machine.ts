@@ -10,6 +10,7 @@ import { arch, release } from "node:os";
 import { mountOf, PAGE_SIZE } from "../../sys/src/index.ts";
 import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
 import type { Support } from "./engine.ts";
+import { errorLine } from "./error-text.ts";
 import { builtPath } from "./paths.ts";
 import { runDirectoryParent } from "./run/sweep.ts";
 import { usesMount } from "./scenario/labels.ts";
@@ -49,10 +50,6 @@ function simulated(name: string): Feature | null {
   return { kind: "missing", reason: `${name}=1 says so`, fix: `unset ${name}` };
 }
 
-function errorText(error: unknown): string {
-  return error instanceof Error ? (error.message.split("\n")[0] ?? error.message) : String(error);
-}
-
 function readKvm(): Feature {
   const device = "/dev/kvm";
   if (!existsSync(device)) {
@@ -68,7 +65,7 @@ function readKvm(): Feature {
     const denied = (error as NodeJS.ErrnoException).code === "EACCES";
     return {
       kind: "missing",
-      reason: `${device} cannot be used: ${errorText(error)}`,
+      reason: `${device} cannot be used: ${errorLine(error)}`,
       fix: denied ? "sudo usermod -aG kvm $USER, then log in again" : null,
     };
   }
@@ -151,7 +148,7 @@ function readFuse(): Feature {
   try {
     accessSync(device, constants.R_OK | constants.W_OK);
   } catch (error) {
-    return { kind: "missing", reason: errorText(error), fix: `sudo chmod 0666 ${device}` };
+    return { kind: "missing", reason: errorLine(error), fix: `sudo chmod 0666 ${device}` };
   }
   const helper = ["fusermount3", "fusermount"].find(isCommand);
   if (helper === undefined) {

@@ -24,6 +24,7 @@ import {
 } from "../../../vmm/src/index.ts";
 import { type Child, startChild } from "../engines/child.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
+import { errorStack } from "../error-text.ts";
 import { within } from "../within.ts";
 import type {
   FencePlan,
@@ -326,7 +327,7 @@ async function run(plan: FencePlan): Promise<void> {
 tieToParent();
 process.on("message", ({ plan }: ToFenceVm) => {
   run(plan).catch((error: unknown) => {
-    console.error(error instanceof Error ? error.stack : String(error));
+    console.error(errorStack(error));
     process.exit(1);
   });
 });

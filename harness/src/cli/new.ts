@@ -1,6 +1,7 @@
 /** `daxfault new`: a starting point for a scenario of one's own, with comments that say what can stand where. */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { errorText } from "../error-text.ts";
 import { propertyIds } from "../properties.ts";
 import { proposals } from "../proposal.ts";
 import { backingKinds } from "../scenario/scenario.ts";
@@ -128,7 +129,7 @@ function write(path: string, text: string): void {
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, text, { flag: "wx" });
   } catch (error) {
-    throw new UsageError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UsageError(`${path}: ${errorText(error)}`);
   }
   console.log(path);
 }

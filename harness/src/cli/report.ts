@@ -1,5 +1,6 @@
 /** `daxfault report`: merges recorded runs and renders them again. Nothing is run. */
 import { readFileSync } from "node:fs";
+import { errorText } from "../error-text.ts";
 import type { GuardRecord } from "../guards/records.ts";
 import { loadDocumented } from "../kinds.ts";
 import { decodeGuards, decodeRuns, RecordError, type RecordedRun } from "../report/decode.ts";
@@ -38,7 +39,7 @@ function readRecorded(path: string): Recorded {
   try {
     text = readFileSync(path === "-" ? 0 : path, "utf8");
   } catch (error) {
-    throw new UsageError(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UsageError(`${path}: ${errorText(error)}`);
   }
   const complete = text.slice(0, text.lastIndexOf("\n") + 1);
   const lines = complete.split("\n").slice(0, -1);

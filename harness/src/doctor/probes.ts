@@ -37,6 +37,7 @@ import {
   takeWriteLease,
 } from "../../../sys/src/index.ts";
 import { Kvm, supportedCpuid } from "../../../vmm/src/index.ts";
+import { errorLine } from "../error-text.ts";
 import { type Feature, thisMachine } from "../machine.ts";
 import { builtPath } from "../paths.ts";
 import { unmountBelow } from "../run/sweep.ts";
@@ -56,10 +57,6 @@ type Probe = Omit<ProbeResult, "feature"> & { readonly read: () => Feature | Pro
 
 const present = (detail: string): Feature => ({ kind: "present", detail });
 const missing = (reason: string, fix: string | null): Feature => ({ kind: "missing", reason, fix });
-
-function messageOf(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split("\n")[0] ?? "";
-}
 
 const isRoot = (): boolean => process.getuid?.() === 0;
 const asRoot = "sudo scripts/daxfault doctor";
@@ -147,7 +144,7 @@ function readLease(): Feature {
         existsSync("/proc/sys/fs/leases-enable") &&
         readFileSync("/proc/sys/fs/leases-enable", "utf8").trim() === "0";
       return missing(
-        messageOf(error),
+        errorLine(error),
         off
           ? "sudo sysctl fs.leases-enable=1"
           : "TMPDIR=/var/tmp scripts/daxfault doctor, if that is another file system",
@@ -168,7 +165,7 @@ function readFanotify(groupClass: number, mask: number, name: string): Feature {
       fanotifyMarkInode(group, mask, path);
       return present(`${name} on ${thisMachine().runDirectory.fileSystem}`);
     } catch (error) {
-      return missing(messageOf(error), isRoot() ? null : asRoot);
+      return missing(errorLine(error), isRoot() ? null : asRoot);
     } finally {
       if (group >= 0) closeSync(group);
     }
@@ -182,7 +179,7 @@ function readSealing(): Feature {
     addSeals(fd, F_SEAL_SHRINK);
     return present("memfd with F_SEAL_SHRINK");
   } catch (error) {
-    return missing(messageOf(error), null);
+    return missing(errorLine(error), null);
   } finally {
     if (fd >= 0) closeSync(fd);
   }
@@ -254,7 +251,7 @@ function readTracefs(): Feature {
     readdirSync(join(place, "events/kvm"));
     return present(`${place}, with kvm:*`);
   } catch (error) {
-    return missing(messageOf(error), isRoot() ? "sudo modprobe kvm" : "sudo scripts/daxfault repro ID");
+    return missing(errorLine(error), isRoot() ? "sudo modprobe kvm" : "sudo scripts/daxfault repro ID");
   }
 }
 
@@ -381,7 +378,7 @@ export async function runProbes(): Promise<readonly ProbeResult[]> {
     try {
       results.push({ ...rest, feature: await read() });
     } catch (error) {
-      results.push({ ...rest, feature: missing(messageOf(error), null) });
+      results.push({ ...rest, feature: missing(errorLine(error), null) });
     }
   }
   return results;

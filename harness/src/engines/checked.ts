@@ -3,6 +3,7 @@
  * that are figures. All breaches are listed at once; evidence that breaks the contract becomes an engine error.
  */
 import type { CaseContext, Engine } from "../engine.ts";
+import { errorText } from "../error-text.ts";
 import type { Evidence, RunResult } from "../evidence.ts";
 import type { Proposal } from "../proposal.ts";
 import { accessesOf, actionsOf, guestActors, hostActors, isBystander } from "../scenario/labels.ts";
@@ -89,7 +90,7 @@ async function runChecked(
   try {
     result = await engine.run(scenario, proposal, context);
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = errorText(error);
     return { kind: "engine-error", message: `${engine.name} threw: ${message}` };
   }
   if (result.kind !== "evidence") return result;

@@ -12,6 +12,7 @@ import { startChild } from "../engines/child.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
 import { type Guarding, guardFile } from "../engines/kvm/guard.ts";
 import { openMount } from "../engines/mount.ts";
+import { errorStack } from "../error-text.ts";
 import type { FromPriceHost, ToPriceHost } from "./price-host-main.ts";
 
 export type PriceOptions = { readonly rounds: number; readonly guards: readonly string[] };
@@ -179,7 +180,7 @@ if (process.argv[1]?.endsWith("price-main.js") === true) {
         process.disconnect?.();
       },
       (error: unknown) => {
-        console.error(error instanceof Error ? error.stack : String(error));
+        console.error(errorStack(error));
         process.exit(1);
       },
     );

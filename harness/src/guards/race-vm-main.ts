@@ -25,6 +25,7 @@ import { startChild, within } from "../engines/child.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
 import { type Guarding, guardFile } from "../engines/kvm/guard.ts";
 import { openMount } from "../engines/mount.ts";
+import { errorStack } from "../error-text.ts";
 import {
   type CutDone,
   type FromRaceHost,
@@ -294,7 +295,7 @@ process.on("message", (message: { readonly options: RaceOptions; readonly source
       process.disconnect?.();
     },
     (error: unknown) => {
-      console.error(error instanceof Error ? error.stack : String(error));
+      console.error(errorStack(error));
       process.exit(1);
     },
   );

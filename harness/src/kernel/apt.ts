@@ -7,6 +7,7 @@
 import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { errorText } from "../error-text.ts";
 import { KernelError } from "./error.ts";
 
 const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
@@ -261,7 +262,7 @@ export class DebianArchive {
         const found = (await this.suite(name).kernels()).find((kernel) => isVersion(kernel, version));
         if (found !== undefined) return found;
       } catch (error) {
-        problems.push(error instanceof Error ? error.message : String(error));
+        problems.push(errorText(error));
       }
     }
     const suffix = problems.length === 0 ? "" : `; ${problems[0]}`;

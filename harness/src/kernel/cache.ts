@@ -20,6 +20,7 @@ import {
 import { homedir, release as hostRelease } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
+import { errorText } from "../error-text.ts";
 import { DebianArchive, type KernelPackage } from "./apt.ts";
 import { KernelError } from "./error.ts";
 import { readImage } from "./image.ts";
@@ -76,10 +77,6 @@ export function cacheDirectory(): string {
 
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 1024 / 1024)} MiB`;
-
-function errorText(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
 
 function readEntry(folder: string): CacheEntry | null {
   try {

@@ -3,6 +3,7 @@
  * (Documentation/arch/x86/boot.rst), or a vmlinux with a PVH note, which QEMU boots as well. Pure but for reading.
  */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { errorText } from "../error-text.ts";
 import { KernelError } from "./error.ts";
 
 export type ImageFacts = {
@@ -21,7 +22,7 @@ function readHead(path: string): { readonly head: Buffer; readonly sizeBytes: nu
   try {
     fd = openSync(path, "r");
   } catch (error) {
-    throw new KernelError(`kernel image: ${error instanceof Error ? error.message : String(error)}`);
+    throw new KernelError(`kernel image: ${errorText(error)}`);
   }
   try {
     const stat = fstatSync(fd);

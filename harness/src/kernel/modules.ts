@@ -6,6 +6,7 @@ import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { gunzipSync } from "node:zlib";
+import { errorText } from "../error-text.ts";
 import { KernelError } from "./error.ts";
 
 export type ModuleFile = {
@@ -109,9 +110,7 @@ export class ModuleTree {
     try {
       files = readdirSync(directory, { recursive: true, encoding: "utf8" });
     } catch (error) {
-      throw new KernelError(
-        `modules of the kernel: ${error instanceof Error ? error.message : String(error)}`,
-      );
+      throw new KernelError(`modules of the kernel: ${errorText(error)}`);
     }
     for (const file of files) {
       if (SUFFIX.test(file)) this.#paths.set(moduleName(file), join(directory, file));

@@ -10,6 +10,7 @@ import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync } from 
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { execa } from "execa";
+import { errorText } from "../error-text.ts";
 import { builtPath } from "../paths.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
@@ -133,7 +134,7 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
       reader.take(piece);
     } catch (error) {
       // Nothing that comes later can be told apart any more.
-      broken = `the channel is out of step: ${error instanceof Error ? error.message : String(error)}`;
+      broken = `the channel is out of step: ${errorText(error)}`;
       subprocess.kill("SIGKILL");
     }
   });

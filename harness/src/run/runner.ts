@@ -1,6 +1,7 @@
 /** Runs cases, some at a time, each in a folder of its own with a hard time limit, and has them judged. */
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Engine } from "../engine.ts";
+import { errorStack } from "../error-text.ts";
 import type { EngineName, RunResult, TraceEvent } from "../evidence.ts";
 import { judge } from "../judge.ts";
 import type { Erratum, Expectation } from "../kinds.ts";
@@ -61,10 +62,6 @@ export type RunOutcome = {
   readonly interrupted: boolean;
 };
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? (error.stack ?? error.message) : String(error);
-}
-
 class Runner {
   readonly #options: RunnerOptions;
   readonly defects: string[] = [];
@@ -101,7 +98,7 @@ class Runner {
     try {
       return judge({ scenario, proposal, engine, expectation, errata: this.#options.errata, result });
     } catch (error) {
-      this.defects.push(`the judge failed on ${scenario.id} x ${proposal.id}: ${messageOf(error)}`);
+      this.defects.push(`the judge failed on ${scenario.id} x ${proposal.id}: ${errorStack(error)}`);
       return { kind: "inconclusive", cause: "engine-error", reason: "the judge failed" };
     }
   }

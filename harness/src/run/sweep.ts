@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { basename, dirname, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { mountsBelow, unmountLazily } from "../../../sys/src/index.ts";
+import { errorText } from "../error-text.ts";
 import { RUN_TAG } from "./tag.ts";
 
 const KILL_ROUNDS = 60;
@@ -106,7 +107,7 @@ async function remove(directory: string): Promise<string | null> {
       rmSync(directory, { recursive: true, force: true });
       return null;
     } catch (error) {
-      problem = error instanceof Error ? error.message : String(error);
+      problem = errorText(error);
     }
     await sleep(KILL_PAUSE_MS);
   }

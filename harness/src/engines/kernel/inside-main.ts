@@ -5,6 +5,7 @@
 import { closeSync, mkdtempSync, openSync, read, readdirSync, readFileSync, writeSync } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
+import { errorText } from "../../error-text.ts";
 import type { LocalEngineName, RunResult } from "../../evidence.ts";
 import { encodeFrame, FrameReader } from "../../kernel/frames.ts";
 import { CHANNEL_PORT } from "../../kernel/qemu.ts";
@@ -88,7 +89,7 @@ class Agent {
     try {
       result = await this.#run(message, abort.signal);
     } catch (error) {
-      result = { kind: "engine-error", message: error instanceof Error ? error.message : String(error) };
+      result = { kind: "engine-error", message: errorText(error) };
     }
     this.#running.delete(message.id);
     this.#send({ type: "result", id: message.id, result });

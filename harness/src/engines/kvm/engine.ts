@@ -18,6 +18,7 @@ import {
 } from "../../../../vmm/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
+import { errorText } from "../../error-text.ts";
 import type { Attestation, Evidence, RunResult, TraceEvent } from "../../evidence.ts";
 import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
 import type { Proposal } from "../../proposal.ts";
@@ -271,7 +272,7 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
   try {
     stage = await openStage(scenario, context, leaseSocket === null ? {} : { leaseSocket });
   } catch (error) {
-    return { kind: "engine-error", message: error instanceof Error ? error.message : String(error) };
+    return { kind: "engine-error", message: errorText(error) };
   }
   const boundMs = context.timeoutMs - CLOSE_RESERVE_MS;
   const plan = planCase(scenario, proposal, {

@@ -15,6 +15,7 @@ import {
   threadId,
 } from "../../../../sys/src/index.ts";
 import type { Support } from "../../engine.ts";
+import { errorText } from "../../error-text.ts";
 import { supportOf, thisMachine } from "../../machine.ts";
 import { RUN_DIRECTORY_PREFIX, runDirectoryParent } from "../../run/sweep.ts";
 import { hostActors } from "../../scenario/labels.ts";
@@ -29,7 +30,7 @@ function tried(attempt: (path: string, fd: number) => void): string | null {
     attempt(path, fd);
     return null;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return errorText(error);
   } finally {
     closeSync(fd);
     rmSync(folder, { recursive: true });

@@ -31,6 +31,7 @@ import {
   PageStates,
   WindowHolder,
 } from "../../../../vmm/src/index.ts";
+import { errorStack } from "../../error-text.ts";
 import { FIRST_LENT_DESCRIPTOR } from "../child.ts";
 import { send as sendToParent, tieToParent } from "../child-side.ts";
 import { Conductor } from "./conductor.ts";
@@ -162,7 +163,7 @@ process.on("message", (message: ToVm) => {
   switch (message.type) {
     case "start":
       void runCase(message.plan).catch((error: unknown) => {
-        console.error(error instanceof Error ? error.stack : String(error));
+        console.error(errorStack(error));
         process.exit(1);
       });
       return;

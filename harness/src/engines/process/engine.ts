@@ -7,6 +7,7 @@ import { release } from "node:os";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
+import { errorText } from "../../error-text.ts";
 import type { Attestation, Evidence, RunResult } from "../../evidence.ts";
 import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
 import type { Proposal } from "../../proposal.ts";
@@ -262,7 +263,7 @@ async function runCase(scenario: Scenario, context: CaseContext): Promise<RunRes
   try {
     stage = await openStage(scenario, context);
   } catch (error) {
-    return { kind: "engine-error", message: error instanceof Error ? error.message : String(error) };
+    return { kind: "engine-error", message: errorText(error) };
   }
   const accesses = notReached(scenario);
   const mappers = guestActors(scenario).map(
