@@ -210,6 +210,15 @@ export type ModelCase = {
 
 export class CaseError extends Error {
   override readonly name = "CaseError";
+  /** What of the case is refused, without its name, and what would be taken. */
+  readonly problem: string;
+  readonly fix: string;
+
+  constructor(caseName: string, problem: string, fix: string) {
+    super(`case ${caseName}: ${problem}. Next: ${fix}`);
+    this.problem = problem;
+    this.fix = fix;
+  }
 }
 
 const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
@@ -256,7 +265,7 @@ const MAX_PAGES = 8;
 
 export function checkCase(modelCase: ModelCase): void {
   const refuse = (problem: string, fix: string): never => {
-    throw new CaseError(`case ${modelCase.name}: ${problem}. Next: ${fix}`);
+    throw new CaseError(modelCase.name, problem, fix);
   };
   known(modelCase, "kvm", kvmParts);
   known(modelCase, "vmm", vmmParts);
@@ -310,6 +319,8 @@ function known(
 ): void {
   if (parts.includes(modelCase[axis])) return;
   throw new CaseError(
-    `case ${modelCase.name}: no ${axis} part is called ${modelCase[axis]}. Next: one of ${parts.join(", ")}`,
+    modelCase.name,
+    `no ${axis} part is called ${modelCase[axis]}`,
+    `one of ${parts.join(", ")}`,
   );
 }

@@ -10,6 +10,7 @@
 import type { FaultRule } from "../../../../fs-server/src/index.ts";
 import {
   type AccessOp,
+  CaseError,
   type AccessStep as ModelAccess,
   type ModelCase,
   type HostStep as ModelHostStep,
@@ -19,6 +20,7 @@ import {
   type Task,
   type TaskStep,
 } from "../../../../kvm-model/src/index.ts";
+import { errorText } from "../../error-text.ts";
 import type { Proposal } from "../../proposal.ts";
 import {
   type AccessStep,
@@ -338,7 +340,10 @@ export function translate(
     };
     return { kind: "yes", case: modelCase(given), plan };
   } catch (error) {
-    return { kind: "no", reason: error instanceof Error ? error.message : String(error) };
+    // Without the case's name, so that cases that are refused alike are counted together.
+    if (error instanceof CaseError)
+      return { kind: "no", reason: `${error.problem}: the model takes ${error.fix}` };
+    return { kind: "no", reason: errorText(error) };
   }
 }
 
