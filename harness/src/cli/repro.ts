@@ -13,7 +13,6 @@ import { generateReproducer } from "../repro/reproducer.ts";
 import { openTrace, type TraceSession } from "../repro/tracefs.ts";
 import { type PlannedCase, plan } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { exitCodes } from "../verdict.ts";
 import { loadEngines, makeRecorder, runPlan, TIMEOUT_MAX_S } from "./run.ts";
 import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
@@ -197,5 +196,5 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
     );
   for (const defect of report.defects) console.error(`daxfault: defect: ${defect}`);
   console.log(summaryText(report, style));
-  return report.exitCode === exitCodes.ok ? exitCodes.ok : report.exitCode;
+  return report.exitCode;
 }

@@ -1,6 +1,8 @@
 /** Defects of kernels that were seen: passes whose expectation names one. */
 import type { Defect } from "../kinds.ts";
 import type { CaseResult } from "../run/runner.ts";
+import { exitCodes, exitCodeText } from "../verdict.ts";
+import type { Report } from "./report.ts";
 
 export type DefectFinding = {
   readonly id: string;
@@ -27,4 +29,11 @@ export function findingsOf(results: readonly CaseResult[]): readonly DefectFindi
     seen.set(defect.id, entry);
   }
   return [...seen.values()];
+}
+
+/** How a report ends, in a sentence: for readers who do not know that a hang that was expected is a pass. */
+export function endText({ exitCode, results }: Report): string {
+  const defects = findingsOf(results).length;
+  if (exitCode !== exitCodes.ok || defects === 0) return exitCodeText(exitCode);
+  return `as expected of this kernel, ${defects === 1 ? "a defect" : `${defects} defects`} included`;
 }

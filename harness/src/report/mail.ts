@@ -2,8 +2,8 @@
 
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { exitCodeText, needsAttention, verdictKinds } from "../verdict.ts";
-import { findingsOf } from "./findings.ts";
+import { needsAttention, verdictKinds } from "../verdict.ts";
+import { defectOf, endText, findingsOf } from "./findings.ts";
 import type { Report } from "./report.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "./story.ts";
 import { wrap } from "./style.ts";
@@ -38,6 +38,8 @@ function traceLines(result: CaseResult): readonly string[] {
 function caseText(result: CaseResult): readonly string[] {
   const { planned, verdict, expectation, outcomes } = result;
   const kind = verdict.kind === "inconclusive" ? `inconclusive (${verdict.cause})` : verdict.kind;
+  const defect = defectOf(result);
+  const shown = defect === null ? "" : `, and the defect ${defect.id} shows`;
   const title = caseTitle(result);
   const evidence = result.result?.kind === "evidence" ? result.result.evidence : null;
   const runs = outcomes.reduce((sum, { count }) => sum + count, 0);
@@ -51,7 +53,7 @@ function caseText(result: CaseResult): readonly string[] {
     ...wrap(title, COLUMNS),
     ...indented(planned.scenario.purpose, 2),
     ...indented(`Proposal ${planned.proposal.id}: ${planned.proposal.title}`, 2),
-    ...indented(`Verdict: ${kind}: ${verdict.reason}`, 2),
+    ...indented(`Verdict: ${kind}: ${verdict.reason}${shown}`, 2),
     ...section("Steps", setupLines(planned.scenario)),
     ...section("Expected", expectedLines(expectation)),
     ...section("Seen", evidence === null ? failure : seenLines(planned.scenario, evidence)),
@@ -103,7 +105,7 @@ function scoreLines({ cells }: Report): readonly string[] {
  * @param environment Further lines about the machine (QEMU's version, the command line of the kernel), from `repro`.
  */
 export function mailText(report: Report, environment: readonly string[] = []): string {
-  const { counts, gaps, exitCode } = report;
+  const { counts, gaps } = report;
   const full = casesInFull(report);
   const others = report.results.filter(
     (result) => needsAttention(result.verdict.kind) && !full.includes(result),
@@ -112,7 +114,7 @@ export function mailText(report: Report, environment: readonly string[] = []): s
   const lines = [
     "What a guest sees when the host truncates the file under its memory",
     "=".repeat(COLUMNS),
-    ...wrap(`${counted.join(", ")}: ${exitCodeText(exitCode)}.`, COLUMNS),
+    ...wrap(`${counted.join(", ")}: ${endText(report)}.`, COLUMNS),
     ...section("This is part of the run only", gaps),
     ...section("Where it ran", [...machineLines(report), ...environment]),
     ...section(

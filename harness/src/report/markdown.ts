@@ -1,9 +1,9 @@
 /** The report as Markdown: what a pull request shows of a run (`$GITHUB_STEP_SUMMARY`). */
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { exitCodeText, needsAttention, verdictKinds } from "../verdict.ts";
+import { needsAttention, verdictKinds } from "../verdict.ts";
 import { cellLines, glyphs } from "./cells.ts";
-import { findingsOf } from "./findings.ts";
+import { endText, findingsOf } from "./findings.ts";
 import { engineNamer, type Report } from "./report.ts";
 import { caseTitle, plural, scoreText } from "./text.ts";
 
@@ -83,13 +83,13 @@ function matrixLines(report: Report): readonly string[] {
 }
 
 export function markdownText(report: Report): string {
-  const { counts, exitCode, gaps, runs } = report;
+  const { counts, gaps, runs } = report;
   const counted = verdictKinds.filter((kind) => counts[kind] > 0).map((kind) => `${counts[kind]} ${kind}`);
   const attention = report.results.filter(({ verdict }) => needsAttention(verdict.kind));
   const findings = findingsOf(report.results);
   const more = attention.length - CASES_LISTED_MAX;
   const lines = [
-    `## daxfault: ${exitCodeText(exitCode)}`,
+    `## daxfault: ${endText(report)}`,
     "",
     `${counted.join(", ")}.`,
     ...runs.map(

@@ -5,6 +5,7 @@
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { errorText } from "../error-text.ts";
 import { mailText } from "../report/mail.ts";
 import type { Report } from "../report/report.ts";
 import { counterLines, eventLine, unitOf } from "../report/story.ts";
@@ -40,7 +41,7 @@ export function prepareFolder(folder: string): void {
     mkdirSync(folder, { recursive: true });
     if (!isOurs && readdirSync(folder).length > 0) throw new Error("it is not empty, and no earlier bundle");
   } catch (error) {
-    throw new BundleError(`${folder}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new BundleError(`${folder}: ${errorText(error)}`);
   }
 }
 
@@ -79,7 +80,12 @@ function replayScript({ result, timeoutMs }: Bundle, hasProposal: boolean): stri
 # DAXFAULT: how daxfault is called, for example /path/to/checkout/scripts/daxfault.
 set -eu
 cd "$(dirname "$0")"
-exec \${DAXFAULT:-daxfault} run scenario.json${options} --proposal ${shellWord(proposal.id)} --engine ${engine} --timeout ${Math.ceil(timeoutMs / 1000)} "$@"
+daxfault=\${DAXFAULT:-daxfault}
+if ! command -v "\${daxfault%% *}" >/dev/null; then
+  echo "repro.sh: \${daxfault%% *} is not found; set DAXFAULT, for example to /path/to/checkout/scripts/daxfault" >&2
+  exit 127
+fi
+exec $daxfault run scenario.json${options} --proposal ${shellWord(proposal.id)} --engine ${engine} --timeout ${Math.ceil(timeoutMs / 1000)} "$@"
 `;
 }
 

@@ -5,6 +5,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { mount, unmountLazily } from "../../../sys/src/index.ts";
+import { errorText } from "../error-text.ts";
 
 export type TraceText =
   | { readonly kind: "trace"; readonly text: string; readonly events: readonly string[] }
@@ -38,7 +39,7 @@ function findTracefs(runDirectory: string): { readonly path: string; readonly is
     mount({ source: "tracefs", target, type: "tracefs", flags: 0, data: "" });
     return { path: target, isOurs: true };
   } catch (error) {
-    return `tracefs is not mounted and cannot be: ${messageOf(error)}`;
+    return `tracefs is not mounted and cannot be: ${errorText(error)}`;
   }
 }
 
@@ -57,11 +58,8 @@ function removeStale(instances: string): void {
   }
 }
 
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-const failed = (reason: string): TraceSession => ({ finish: () => ({ kind: "none", reason }) });
+const nothing = (reason: string): TraceText => ({ kind: "none", reason });
+const failed = (reason: string): TraceSession => ({ finish: () => nothing(reason) });
 
 /** Starts tracing. Never throws: what keeps it from tracing is told by `finish`. */
 export function openTrace(runDirectory: string): TraceSession {
@@ -98,7 +96,7 @@ export function openTrace(runDirectory: string): TraceSession {
     write("tracing_on", "1");
   } catch (error) {
     leave();
-    return failed(`tracefs at ${found.path} cannot be used: ${messageOf(error)}`);
+    return failed(`tracefs at ${found.path} cannot be used: ${errorText(error)}`);
   }
   if (enabled.length === 0) {
     leave();
@@ -108,9 +106,13 @@ export function openTrace(runDirectory: string): TraceSession {
     finish() {
       try {
         writeFileSync(join(instance, "tracing_on"), "0");
-        return { kind: "trace", text: readFileSync(join(instance, "trace"), "utf8"), events: enabled };
+        const text = readFileSync(join(instance, "trace"), "utf8");
+        // set_event_pid takes the PIDs of the outermost namespace, which nobody inside another one can know.
+        if (!/^[^#\n]/m.test(text))
+          return nothing("tracefs recorded nothing: in a container, PIDs are others there");
+        return { kind: "trace", text, events: enabled };
       } catch (error) {
-        return { kind: "none", reason: `the trace cannot be read: ${messageOf(error)}` };
+        return nothing(`the trace cannot be read: ${errorText(error)}`);
       } finally {
         leave();
       }

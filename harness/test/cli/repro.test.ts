@@ -1,5 +1,5 @@
 /** `daxfault repro` from outside: the story, and a bundle that runs again. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -52,6 +52,11 @@ describe("daxfault repro", () => {
       (text) => /"scenarioHash":"([0-9a-f]+)"/.exec(text)?.[1],
     );
     expect(hashes[1]).toBe(hashes[0]);
+    const lost = spawnSync(join(folder, "repro.sh"), { env: { ...process.env, DAXFAULT: "/nowhere/x run" } });
+    expect([lost.status, String(lost.stderr)]).toEqual([
+      127,
+      expect.stringContaining("/nowhere/x is not found; set DAXFAULT"),
+    ]);
     expect(again).toContain('"kind":"pass"');
     // An earlier bundle is replaced; a folder of something else is not touched.
     expect((await cli(["repro", "load-after-truncate", "-e", "model", "--out", folder])).code).toBe(0);

@@ -123,6 +123,15 @@ describe("mailText", () => {
   });
 });
 
+describe("the head of mailText", () => {
+  it("does not call a defect that was expected simply expected: its reader knows nothing of verdicts", () => {
+    const mailOf = (result: CaseResult): string => mailText(makeReport([recordedWith([result])], []));
+    expect(mailOf(loop)).toContain("\n1 pass: as expected of this kernel, a defect included.\n");
+    expect(mailOf(loop)).toContain("Verdict: pass: as expected, and the defect endless-loop shows");
+    expect(mailOf(resultWith())).toContain("\n1 pass: everything went as expected.\n");
+  });
+});
+
 describe("markdownText", () => {
   it("lets no text of a case become markup", () => {
     const text = markdownText(report);

@@ -4,9 +4,9 @@
  */
 import { createHash } from "node:crypto";
 import { replayCommand } from "../../run/plan.ts";
-import { exitCodeText, type VerdictKind, verdictKinds } from "../../verdict.ts";
+import { type VerdictKind, verdictKinds } from "../../verdict.ts";
 import { glyphs } from "../cells.ts";
-import { findingsOf } from "../findings.ts";
+import { endText, findingsOf } from "../findings.ts";
 import { type Markup, markup, trusted } from "../markup.ts";
 import type { RunInfo } from "../records.ts";
 import type { Report } from "../report.ts";
@@ -50,7 +50,7 @@ function chips({ counts }: Report): Markup {
 }
 
 function headMarkup(report: Report, sections: readonly Section[]): Markup {
-  const { runs, gaps, exitCode, defects, durationMs } = report;
+  const { runs, gaps, defects, durationMs } = report;
   const machines = runs.map(
     ({ kernel, kvmBackend, startedAt, version }) =>
       markup`<p class="soft">Linux ${kernel}, ${kvmBackend ?? "no KVM"}; daxfault ${version}, ${startedAt}</p>`,
@@ -60,7 +60,7 @@ function headMarkup(report: Report, sections: readonly Section[]): Markup {
     ...defects.map((defect) => markup`<p>Defect of daxfault: ${defect}</p>`),
   ];
   return markup`<header><h1>What a guest sees when the host truncates the file under its memory</h1>
-<p><b>${exitCodeText(exitCode)}</b>, ${plural(report.results.length, "case")} in ${(durationMs / 1000).toFixed(1)} s</p>${chips(report)}${machines}
+<p><b>${endText(report)}</b>, ${plural(report.results.length, "case")} in ${(durationMs / 1000).toFixed(1)} s</p>${chips(report)}${machines}
 ${warnings.length === 0 ? null : markup`<div class="banner" role="status"><b>This is part of the run only.</b>${warnings}</div>`}
 <nav aria-label="Sections"><ul>${sections.map(({ id, title }) => markup`<li><a href="#${id}">${title.replace(/:.*/, "")}</a></li>`)}</ul></nav></header>
 `;
@@ -72,16 +72,20 @@ function findingsMarkup({ results }: Report, ids: ReturnType<typeof caseIds>): M
   const blocks = findings.map(({ id, text, source, cases }) => {
     const [first] = cases;
     return markup`<div class="finding"><p><b>${id}</b> (${plural(cases.length, "case")}): ${text}</p><p class="soft">${source}</p>
-${first === undefined ? null : commandMarkup(replayCommand(first.planned))}<details><summary>The ${plural(cases.length, "case")}</summary>${caseLinks(cases, ids)}</details></div>`;
+${first === undefined ? null : commandMarkup(replayCommand(first.planned))}<details><summary>${plural(cases.length, "case")}</summary>${caseLinks(cases, ids)}</details></div>`;
   });
   const unexpected =
-    attention.length === 0
-      ? markup`<p>Nothing is unexpected, and every case that ran proves something.</p>`
-      : markup`<h3>Not as expected, or without proof</h3>${caseLinks(attention, ids)}`;
+    attention.length > 0
+      ? markup`<h3>Not as expected, or without proof</h3>${caseLinks(attention, ids)}`
+      : findings.length === 0
+        ? markup`<p>Nothing is unexpected, and every case that ran proves something.</p>`
+        : null;
   return markup`${unexpected}${findings.length === 0 ? null : markup`<h3>Defects of this kernel that were seen, as expected of it</h3>`}${blocks}`;
 }
 
 async function plotsMarkup({ results, proposals }: Report): Promise<Markup | null> {
+  // A dot alone is no plot; the case says its figures.
+  if (results.length < 2) return null;
   const order = proposals.map(({ id }) => id);
   const plots = [
     await plotFigure(faultRates(results), order, {

@@ -6,6 +6,7 @@ import type { TraceEvent } from "../../evidence.ts";
 import type { CaseResult } from "../../run/runner.ts";
 import { type Markup, markup, trusted } from "../markup.ts";
 import { engineNamer } from "../report.ts";
+import { plural } from "../text.ts";
 
 export type Figure = {
   readonly scenario: string;
@@ -263,5 +264,5 @@ export async function plotFigure(
   if (figures.length === 0) return null;
   const svg = await draw(specOf(figures, proposals, text));
   const plot = plotMarkup(svg, `${text.title}, one point a case`);
-  return markup`<h3>${text.title}</h3>${plot}<details><summary>The ${figures.length} figures</summary>${figureTable(figures, text)}</details>`;
+  return markup`<h3>${text.title}</h3>${plot}<details><summary>${plural(figures.length, "figure")}</summary>${figureTable(figures, text)}</details>`;
 }

@@ -74,8 +74,8 @@ svg.timeline { color: var(--text); display: block; }
 .timeline text.time { text-anchor: end; fill: var(--soft); font-size: 11px; }
 .timeline text.lane { text-anchor: middle; font-weight: 600; font-size: 11px; }
 .timeline text.gap { text-anchor: middle; fill: var(--soft); font-style: italic; }
-.timeline line.lane { stroke: var(--line); }
-.timeline line.hair { stroke: var(--line); stroke-dasharray: 1 4; opacity: .6; }
+.timeline path.lane { stroke: var(--line); }
+.timeline path.hair { stroke: var(--line); stroke-dasharray: 1 4; opacity: .6; }
 .timeline .way { fill: none; stroke: var(--way); stroke-width: 1.5; opacity: .7; }
 .timeline circle { fill: var(--link); stroke: var(--bg); stroke-width: 1.5; }
 .timeline .truncate circle, .timeline .punch circle, .timeline .unmap circle { fill: var(--warn); }
