@@ -96,13 +96,14 @@ describe("examples/lava-job.yaml", () => {
     const ktap = join(folder, "tmp/daxfault.ktap");
     writeFileSync(
       ktap,
-      "KTAP version 1\n1..1\n    KTAP version 1\n    1..3\n    ok 1 a x kvm\n    # fail: why\n    not ok 2 b x kvm\n    ok 3 c x kvm # SKIP no KVM\nnot ok 1 scenario\n",
+      "KTAP version 1\n1..1\n    KTAP version 1\n    1..4\n    ok 1 a x kvm\n    # fail: why\n    not ok 2 b x kvm\n    ok 3 c x kvm # SKIP no KVM\n    ok 4 d x kvm # XFAIL known\nnot ok 1 scenario\n",
     );
     const out = execFileSync("sh", ["-c", step.replaceAll("/tmp/daxfault.ktap", ktap)], { encoding: "utf8" });
     expect(out.trim().split("\n")).toEqual([
       'lava-test-case "a x kvm" --result pass',
       'lava-test-case "b x kvm" --result fail',
-      'lava-test-case "c x kvm " --result skip',
+      'lava-test-case "c x kvm" --result skip',
+      'lava-test-case "d x kvm" --result pass',
       'lava-test-case "scenario" --result fail',
     ]);
   });
