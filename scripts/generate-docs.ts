@@ -1,12 +1,11 @@
 /**
- * Writes docs/reference.md from what the program says of itself: commands, proposals, properties, scenarios.
- * `npm run docs` writes it; with `--check` nothing is written, and a difference is an error.
+ * Writes docs/reference.md from what the program says of itself: commands, proposals, properties, scenarios; and
+ * docs/schema.json, the JSON Schema of its output. `npm run docs` writes them; with `--check` nothing is written, and a difference is an error.
  */
 import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
-const target = "docs/reference.md";
 const main = join("dist", "harness/src/cli/main.js");
 
 /** Runs the command line as users do; its width must not depend on this terminal. */
@@ -114,18 +113,16 @@ ${scenariosSection()}
 `;
 }
 
-const wanted = reference();
-if (process.argv.includes("--check")) {
-  let present = "";
-  try {
-    present = readFileSync(target, "utf8");
-  } catch {
-    // Missing is different.
-  }
-  if (present !== wanted) {
+const generated: Readonly<Record<string, string>> = {
+  "docs/reference.md": reference(),
+  "docs/schema.json": daxfault("schema"),
+};
+
+for (const [target, wanted] of Object.entries(generated)) {
+  if (!process.argv.includes("--check")) {
+    writeFileSync(target, wanted);
+  } else if (!existsSync(target) || readFileSync(target, "utf8") !== wanted) {
     console.error(`${target} is not what the program says of itself: npm run docs`);
     process.exitCode = 1;
   }
-} else {
-  writeFileSync(target, wanted);
 }

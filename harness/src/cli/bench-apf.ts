@@ -5,6 +5,7 @@ import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { openRunDirectory } from "../run/directory.ts";
 import { exitCodes } from "../verdict.ts";
+import type { BenchApfLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { watchSignals } from "./run.ts";
 import { parseCount } from "./usage.ts";
@@ -57,7 +58,7 @@ export async function benchApfCommand(options: BenchApfOptions, style: Style): P
     console.error(`daxfault bench apf: ${available.reason}`);
     return exitCodes.nothingRan;
   }
-  const json = openJson(options.json);
+  const json = openJson<BenchApfLine>(options.json);
   const progress = openStatusLine();
   const interruption = watchSignals();
   const directory = openRunDirectory();

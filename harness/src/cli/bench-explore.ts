@@ -2,6 +2,7 @@
 import { benchExplore, explore, guestModel, largestCase } from "../../../kvm-model/src/index.ts";
 import { packagePath } from "../paths.ts";
 import { exitCodes } from "../verdict.ts";
+import type { BenchExploreLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 
 const perSecond = (value: number): string => `${(value / 1e6).toFixed(2)} M states/s`;
@@ -17,7 +18,7 @@ export function benchExploreCommand(options: { readonly json?: string }): number
     stateBytes: graph.model.stateBytes,
     overheadBytesPerState: graph.overheadBytesPerState,
   };
-  const json = openJson(options.json);
+  const json = openJson<BenchExploreLine>(options.json);
   json.write({ type: "bench", name: "explore", small, full });
   json.close();
   if (json.isStdout) return exitCodes.ok;

@@ -5,6 +5,7 @@ import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { openRunDirectory } from "../run/directory.ts";
 import { exitCodes } from "../verdict.ts";
+import type { BenchFenceLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { watchSignals } from "./run.ts";
 import { parseCount } from "./usage.ts";
@@ -62,7 +63,7 @@ export async function benchFenceCommand(options: BenchFenceOptions, style: Style
     console.error(`daxfault bench fence: ${support.reason}`);
     return exitCodes.nothingRan;
   }
-  const json = openJson(options.json);
+  const json = openJson<BenchFenceLine>(options.json);
   const status = openStatusLine();
   const interruption = watchSignals();
   const directory = openRunDirectory();

@@ -13,6 +13,7 @@ import {
 import { cutGrid, type Grid, renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { exitCodes } from "../verdict.ts";
+import type { BenchFsLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { parseCount, UsageError } from "./usage.ts";
 
@@ -58,7 +59,7 @@ export async function benchFsCommand(options: BenchFsCommand, style: Style): Pro
   const peer = checkedPeer(options.peer);
   const repetitions = parseCount("--repetitions", options.repetitions, 1, MAX_REPETITIONS);
   const folder = resolve(options.folder ?? (existsSync(TMPFS) ? TMPFS : tmpdir()));
-  const json = openJson(options.json);
+  const json = openJson<BenchFsLine>(options.json);
   const progress = openStatusLine();
   const abort = new AbortController();
   const stop = (): void => abort.abort();

@@ -2,7 +2,7 @@
 import { measurePrice, priceText } from "../guards/price.ts";
 import type { RaceResult } from "../guards/race.ts";
 import { histogramText, racedGuards, raceGuests, raceText, runRace } from "../guards/races.ts";
-import { priceRecord, raceRecord } from "../guards/records.ts";
+import { type GuardRecord, priceRecord, raceRecord } from "../guards/records.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
 import { exitCodes } from "../verdict.ts";
@@ -42,7 +42,7 @@ type Bench = {
   readonly directory: RunDirectory;
   readonly signal: AbortSignal;
   readonly print: (text: string) => void;
-  readonly write: (record: object) => void;
+  readonly write: (record: GuardRecord) => void;
 };
 
 async function races(bench: Bench): Promise<boolean> {
@@ -70,7 +70,7 @@ export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<n
     options.guard ?? [],
     racedGuards.map((id) => ({ id })),
   ).map(({ id }) => id);
-  const json = openJson(options.json);
+  const json = openJson<GuardRecord>(options.json);
   const support = supportOf(thisMachine(), ["kvm", "micro-guest"]);
   if (support.kind === "no") {
     console.error(`daxfault bench guards: ${support.reason}`);

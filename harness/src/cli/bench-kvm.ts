@@ -3,10 +3,12 @@ import { benchExits, type ExitBenchRow } from "../../../vmm/src/index.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { packagePath } from "../paths.ts";
 import { exitCodes } from "../verdict.ts";
+import type { BenchKvmLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
+import { parseCount } from "./usage.ts";
 
-const TURNS = 9;
-const TURN_MS = 500;
+const ROUNDS_MAX = 1000;
+const ROUND_MS = 500;
 
 const titles: Readonly<Record<ExitBenchRow["cycle"], string>> = {
   port: "port access and back",
@@ -19,19 +21,20 @@ function median(values: readonly number[]): number {
 
 const perSecond = (value: number): string => `${(value / 1000).toFixed(1)} k/s`;
 
-export function benchKvmCommand(options: { readonly json?: string }): number {
+export function benchKvmCommand(options: { readonly json?: string; readonly rounds: string }): number {
+  const rounds = parseCount("--rounds", options.rounds, 1, ROUNDS_MAX);
   const support = supportOf(thisMachine(), ["kvm"]);
   if (support.kind === "no") {
     console.error(`daxfault bench kvm: ${support.reason}`);
     return exitCodes.nothingRan;
   }
-  const json = openJson(options.json);
+  const json = openJson<BenchKvmLine>(options.json);
   const progress = openStatusLine();
   try {
     const rows = benchExits({
       peerSource: packagePath("vmm/bench/exits.c"),
-      turns: TURNS,
-      turnMs: TURN_MS,
+      turns: rounds,
+      turnMs: ROUND_MS,
       progress: (text) => progress.show(text),
     });
     progress.clear();

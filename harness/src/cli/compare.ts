@@ -21,6 +21,7 @@ import { loadScenarios } from "../scenario/load.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { exitCodes } from "../verdict.ts";
 import { accessText, hostStepText, vmmText } from "../vocabulary.ts";
+import type { CompareLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
 import { readRuns } from "./report.ts";
 import { UsageError } from "./usage.ts";
@@ -159,7 +160,13 @@ function countOnlyModel(
   return count;
 }
 
-function compareOne(one: Recorded, scenario: Scenario, tally: Tally, json: JsonOutput, all: boolean): void {
+function compareOne(
+  one: Recorded,
+  scenario: Scenario,
+  tally: Tally,
+  json: JsonOutput<CompareLine>,
+  all: boolean,
+): void {
   const name = `${one.scenario} x ${one.proposal} (${one.engine})`;
   const say = (text: string): void => {
     if (!json.isStdout) console.log(text);
@@ -169,7 +176,7 @@ function compareOne(one: Recorded, scenario: Scenario, tally: Tally, json: JsonO
     proposal === undefined
       ? ({ kind: "unsupported", reason: `no proposal ${one.proposal}` } as const)
       : allowedEnds(scenario, proposal, { interpretsKernelMode: one.kvmBackend === "kvm_pvm" });
-  const id = { scenario: one.scenario, proposal: one.proposal };
+  const id = { scenario: one.scenario, proposal: one.proposal, engine: one.engine };
   const observed = wordsText(one.words);
   if (allowed.kind === "unsupported") {
     tally.unsupported++;
@@ -180,7 +187,16 @@ function compareOne(one: Recorded, scenario: Scenario, tally: Tally, json: JsonO
   const unseen = allowed.ends.filter(({ words }) => !isSame(words, one.words));
   tally.negative += unseen.length;
   for (const { words } of unseen) {
-    json.write({ type: "difference", sign: "negative", ...id, observed: null, allowed: wordsText(words) });
+    json.write({
+      type: "difference",
+      sign: "negative",
+      ...id,
+      observed: null,
+      allowed: [wordsText(words)],
+      boundedBy: allowed.boundedBy,
+      first: null,
+      replay: null,
+    });
     if (all) say(`not seen      ${name}: ${wordsText(words)}`);
   }
   if (unseen.length < allowed.ends.length) {
@@ -239,7 +255,11 @@ class Reasons {
   }
 }
 
-function compareWithModel({ observed, skipped }: RecordedCases, json: JsonOutput, all: boolean): number {
+function compareWithModel(
+  { observed, skipped }: RecordedCases,
+  json: JsonOutput<CompareLine>,
+  all: boolean,
+): number {
   const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
   const tally: Tally = {
     same: 0,
@@ -285,7 +305,11 @@ function compareWithModel({ observed, skipped }: RecordedCases, json: JsonOutput
 }
 
 /** Case by case; cases of which the texts differ are refused, cases that only one run has are left out. */
-function compareRuns(left: readonly Recorded[], right: readonly Recorded[], json: JsonOutput): number {
+function compareRuns(
+  left: readonly Recorded[],
+  right: readonly Recorded[],
+  json: JsonOutput<CompareLine>,
+): number {
   const keyOf = (one: Recorded): string => `${one.scenario} x ${one.proposal} (${one.engine})`;
   const others = new Map(right.map((one) => [keyOf(one), one]));
   let compared = 0;
@@ -299,15 +323,18 @@ function compareRuns(left: readonly Recorded[], right: readonly Recorded[], json
     if (isSame(one.words, other.words)) continue;
     different++;
     const [observed, allowed] = [wordsText(one.words), wordsText(other.words)];
-    const { scenario, proposal } = one;
+    const { scenario, proposal, engine } = one;
     json.write({
       type: "difference",
       sign: "positive",
       scenario,
       proposal,
+      engine,
       observed,
       allowed: [allowed],
       boundedBy: null,
+      first: null,
+      replay: null,
     });
     if (!json.isStdout)
       console.log(`DIFFERENT     ${keyOf(one)}\n  first   ${observed}\n  second  ${allowed}`);
@@ -330,7 +357,7 @@ export function compareCommand(
   if (files.length > 2)
     throw new UsageError("compare takes no file (runs now), one (with the model) or two (with each other)");
   const [first, second] = files;
-  const json = openJson(options.json);
+  const json = openJson<CompareLine>(options.json);
   try {
     if (first !== undefined && second !== undefined)
       return compareRuns(readRecorded(first).observed, readRecorded(second).observed, json);

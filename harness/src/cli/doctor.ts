@@ -4,6 +4,7 @@ import { type ProbeResult, probeGroups, runProbes } from "../doctor/probes.ts";
 import { type Feature, type FeatureName, featureNames, type Machine, thisMachine } from "../machine.ts";
 import { type Style, wrap } from "../report/style.ts";
 import { exitCodes } from "../verdict.ts";
+import type { DoctorLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 
 /** What each engine cannot do without, and what some of its scenarios need besides. */
@@ -110,7 +111,7 @@ export function doctorText(machine: Machine, probes: readonly ProbeResult[], sty
 /** Exit 0 if at least one engine runs, 3 if none does. */
 export async function doctor(options: { readonly json?: string }, style: Style): Promise<number> {
   const machine = thisMachine();
-  const json = openJson(options.json);
+  const json = openJson<DoctorLine>(options.json);
   const reports = engineReports(machine);
   const { features, ...rest } = machine;
   const probes = await runProbes();

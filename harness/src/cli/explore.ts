@@ -27,6 +27,7 @@ import type { Style } from "../report/style.ts";
 import { loadScenarios } from "../scenario/load.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { exitCodes } from "../verdict.ts";
+import type { ExploreLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
 import { nearest, parseCount, select, UsageError } from "./usage.ts";
 
@@ -85,7 +86,7 @@ function replayText(preset: string, situation: string, token: string | null): st
   return token === null ? null : `daxfault explore ${preset} --scenario ${situation} --replay ${token}`;
 }
 
-function writeCell(json: JsonOutput, preset: Preset, cell: Cell): void {
+function writeCell(json: JsonOutput<ExploreLine>, preset: Preset, cell: Cell): void {
   const [violation = null] = cell.violations;
   json.write({
     type: "property",
@@ -120,7 +121,12 @@ function printPreset(preset: Preset, cells: readonly Cell[], style: Style): void
   }
 }
 
-function scoreAll(chosen: readonly Preset[], maxStates: number, json: JsonOutput, style: Style): number {
+function scoreAll(
+  chosen: readonly Preset[],
+  maxStates: number,
+  json: JsonOutput<ExploreLine>,
+  style: Style,
+): number {
   let unknown = 0;
   for (const preset of chosen) {
     const cells = scorecardOf(preset, propertyNames, { maxStates });
@@ -131,7 +137,7 @@ function scoreAll(chosen: readonly Preset[], maxStates: number, json: JsonOutput
   return unknown > 0 ? exitCodes.inconclusive : exitCodes.ok;
 }
 
-function decideClaims(maxStates: number, json: JsonOutput, style: Style): number {
+function decideClaims(maxStates: number, json: JsonOutput<ExploreLine>, style: Style): number {
   let refuted = 0;
   let open = 0;
   for (const claim of claims) {
@@ -160,7 +166,12 @@ function decideClaims(maxStates: number, json: JsonOutput, style: Style): number
   return open > 0 ? exitCodes.inconclusive : exitCodes.ok;
 }
 
-function showEnds(preset: Preset, scenario: Scenario, maxStates: number, json: JsonOutput): number {
+function showEnds(
+  preset: Preset,
+  scenario: Scenario,
+  maxStates: number,
+  json: JsonOutput<ExploreLine>,
+): number {
   const allowed = allowedEnds(scenario, preset, hardware, { maxStates });
   if (allowed.kind === "unsupported")
     throw new UsageError(`${scenario.id} is not for the model: ${allowed.reason}`);
@@ -200,7 +211,7 @@ export function exploreCommand(
     }
     return tell(only, place, options, options.replay);
   }
-  const json = openJson(options.json);
+  const json = openJson<ExploreLine>(options.json);
   try {
     if (options.claims === true) return decideClaims(maxStates, json, style);
     if (place === null) return scoreAll(chosen, maxStates, json, style);

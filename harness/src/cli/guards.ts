@@ -21,6 +21,7 @@ import { openRunDirectory } from "../run/directory.ts";
 import type { PlannedCase } from "../run/plan.ts";
 import { runCases } from "../run/runner.ts";
 import { exitCodes } from "../verdict.ts";
+import type { GuardsLine } from "./lines.ts";
 import { type JsonOutput, openJson, openProgress } from "./output.ts";
 import { watchSignals } from "./run.ts";
 import { parseCount, select } from "./usage.ts";
@@ -121,7 +122,7 @@ function tableOf(results: readonly Result[], guards: readonly Proposal[]): strin
   );
 }
 
-function record(json: JsonOutput, { place, proposal, cell, model, failure }: Result): void {
+function record(json: JsonOutput<GuardsLine>, { place, proposal, cell, model, failure }: Result): void {
   const { way, state, scenario } = place;
   json.write({
     type: "guard",
@@ -169,7 +170,7 @@ export async function guardsCommand(options: GuardsCommandOptions): Promise<numb
   const columns = guardProposals.flatMap((name) => proposals.filter(({ id }) => id === name));
   const guards = select("guard", options.guard ?? [], columns);
   const jobs = parseCount("--jobs", options.jobs, 1, JOBS_MAX);
-  const json = openJson(options.json);
+  const json = openJson<GuardsLine>(options.json);
   const support = supportOf(thisMachine(), ["kvm", "micro-guest"]);
   if (support.kind === "no") {
     console.error(`daxfault guards: ${support.reason}`);

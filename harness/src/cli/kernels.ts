@@ -4,6 +4,7 @@ import { DebianArchive, type KernelPackage, searchedSuites } from "../kernel/apt
 import { cacheDirectory, cachedKernels } from "../kernel/cache.ts";
 import { KernelError } from "../kernel/error.ts";
 import { exitCodes } from "../verdict.ts";
+import type { KernelsLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 
 type Listed = { readonly kernels: readonly KernelPackage[]; readonly problems: readonly string[] };
@@ -28,7 +29,7 @@ async function available(archive: DebianArchive): Promise<Listed> {
 export async function kernelsCommand(options: { readonly json?: string }): Promise<number> {
   const { kernels, problems } = await available(new DebianArchive(join(cacheDirectory(), "apt")));
   const cached = new Set(cachedKernels().map(({ release }) => release));
-  const json = openJson(options.json);
+  const json = openJson<KernelsLine>(options.json);
   try {
     for (const { suite, release, version, parts } of kernels) {
       const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);

@@ -3,13 +3,14 @@ import { engineNames, loadEngine } from "../engines/index.ts";
 import { properties } from "../properties.ts";
 import type { Style } from "../report/style.ts";
 import { exitCodes } from "../verdict.ts";
+import type { ListLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 import { openCatalogue, type SourceOptions } from "./selection.ts";
 
 export const listTopics = ["scenarios", "proposals", "engines", "properties"] as const;
 export type ListTopic = (typeof listTopics)[number];
 
-type Row = { readonly id: string; readonly text: string; readonly record: object };
+type Row = { readonly id: string; readonly text: string; readonly record: ListLine };
 
 async function rowsOf(topic: ListTopic, sources: SourceOptions): Promise<readonly Row[]> {
   const catalogue = openCatalogue(sources);
@@ -65,7 +66,7 @@ export async function list(
   style: Style,
 ): Promise<number> {
   const rows = await rowsOf(topic, options);
-  const json = openJson(options.json);
+  const json = openJson<ListLine>(options.json);
   for (const { record } of rows) json.write(record);
   json.close();
   if (!json.isStdout) {

@@ -1,13 +1,26 @@
 #!/usr/bin/env node
-/** The command line. Each command's module is loaded only when it is called: `--help` and errors must be quick. */
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
+/** The command line. Each command's module is loaded only when it is called: `--help` and errors must be quick. */
+import { errorStack } from "../error-text.ts";
 import { version } from "../paths.ts";
 import { formats } from "../report/formats.ts";
 import { exitCodes } from "../verdict.ts";
+import type { SchemaName } from "./lines.ts";
 import { UsageError } from "./usage.ts";
 
 type JsonOption = { readonly json?: string };
+
+const schemaNames: readonly SchemaName[] = [
+  "run",
+  "explore",
+  "compare",
+  "bench",
+  "doctor",
+  "kernels",
+  "list",
+  "guards",
+];
 
 const JSON_HELP = "write JSON lines to FILE, or to standard output with -";
 
@@ -160,10 +173,14 @@ function addOthers(program: Command): void {
     });
   program
     .command("schema")
-    .summary("the JSON Schema of the lines that run --json writes")
-    .action(async () => {
-      const [{ z }, { recordSchema }] = await Promise.all([import("zod"), import("../report/jsonl.ts")]);
-      console.log(JSON.stringify(z.toJSONSchema(recordSchema), null, 2));
+    .summary("the JSON Schema of the lines that --json writes")
+    .description(
+      "Of COMMAND's lines (report and repro write those of run); without COMMAND all in one document, by command in $defs.",
+    )
+    .addArgument(new Argument("[COMMAND]", "whose lines").choices(schemaNames))
+    .action(async (name: SchemaName | undefined) => {
+      const { lineSchema } = await import("./lines.ts");
+      console.log(JSON.stringify(lineSchema(name ?? null), null, 2));
     });
 }
 
@@ -260,8 +277,9 @@ function addBench(program: Command): void {
   bench
     .command("kvm")
     .summary("what an exit of KVM costs, beside the same loop in C")
+    .option("--rounds <N>", "half a second of each in turn, so many times; medians are shown", "9")
     .option("--json <FILE>", JSON_HELP)
-    .action(async (options: JsonOption) => {
+    .action(async (options: JsonOption & { readonly rounds: string }) => {
       const { benchKvmCommand } = await import("./bench-kvm.ts");
       process.exitCode = benchKvmCommand(options);
     });
@@ -366,7 +384,7 @@ function exitCodeOfError(error: unknown): number {
     console.error(`daxfault: ${error.message}`);
     return exitCodes.usage;
   }
-  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  const text = errorStack(error);
   console.error(`daxfault: this is a defect of daxfault: ${text}`);
   return exitCodes.defect;
 }

@@ -1,5 +1,6 @@
 /** Where a command writes: JSON lines to a file or to standard output, progress to a terminal. */
 import { closeSync, openSync, writeSync } from "node:fs";
+import { errorText } from "../error-text.ts";
 import { type FormatName, formats } from "../report/formats.ts";
 import type { JsonRecord } from "../report/jsonl.ts";
 import type { Report } from "../report/report.ts";
@@ -16,25 +17,25 @@ function openTarget(option: string, target: string): Target {
   try {
     return { fd: openSync(target, "w"), isStdout: false };
   } catch (error) {
-    throw new UsageError(`${option} ${target}: ${error instanceof Error ? error.message : String(error)}`);
+    throw new UsageError(`${option} ${target}: ${errorText(error)}`);
   }
 }
 
-export type JsonOutput = {
+export type JsonOutput<Line extends object = JsonRecord> = {
   /** Standard output carries the JSON lines: nothing else may be written there. */
   readonly isStdout: boolean;
-  write(record: JsonRecord | object): void;
+  write(line: Line): void;
   close(): void;
 };
 
 /** Opens `--json FILE|-`; without the option, records go nowhere. */
-export function openJson(target: string | undefined): JsonOutput {
+export function openJson<Line extends object = JsonRecord>(target: string | undefined): JsonOutput<Line> {
   if (target === undefined) return { isStdout: false, write() {}, close() {} };
   const { fd, isStdout } = openTarget("--json", target);
   return {
     isStdout,
     // One write a line: what is written stays whatever happens to the run.
-    write: (record) => void writeAll(fd, Buffer.from(`${JSON.stringify(record)}\n`)),
+    write: (line) => void writeAll(fd, Buffer.from(`${JSON.stringify(line)}\n`)),
     close() {
       if (!isStdout) closeSync(fd);
     },

@@ -3,7 +3,7 @@
  * Words in their text form, 64-bit numbers as "0x..". `daxfault schema` publishes `recordSchema`.
  */
 import { z } from "zod";
-import type { Evidence, KernelEngineName, TraceEvent } from "../evidence.ts";
+import type { Evidence, Exhaustiveness, KernelEngineName, TraceEvent } from "../evidence.ts";
 import type { Proposal } from "../proposal.ts";
 import { type PlannedCase, replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
@@ -115,6 +115,12 @@ const outcomeShape = z.strictObject({
   events: z.partialRecord(z.enum(eventKinds), z.enum(["seen", "none"])),
 });
 
+export const exhaustivenessShape: z.ZodType<Exhaustiveness> = z.discriminatedUnion("kind", [
+  z.strictObject({ kind: z.literal("exhaustive"), states: z.number() }),
+  z.strictObject({ kind: z.literal("bounded"), by: z.string(), states: z.number() }),
+  z.strictObject({ kind: z.literal("sampled"), runs: z.number(), seed: z.number().nullable() }),
+]);
+
 const caseShape = z.strictObject({
   type: z.literal("case"),
   scenario: z.string(),
@@ -147,13 +153,7 @@ const caseShape = z.strictObject({
     z.strictObject({ text: z.string(), verdict: z.enum(verdictKinds), count: z.number().int().min(1) }),
   ),
   attestation: attestationShape.nullable(),
-  exhaustiveness: z
-    .discriminatedUnion("kind", [
-      z.strictObject({ kind: z.literal("exhaustive"), states: z.number() }),
-      z.strictObject({ kind: z.literal("bounded"), by: z.string(), states: z.number() }),
-      z.strictObject({ kind: z.literal("sampled"), runs: z.number(), seed: z.number().nullable() }),
-    ])
-    .nullable(),
+  exhaustiveness: exhaustivenessShape.nullable(),
   observations: z
     .strictObject({
       accesses: textByLabel,

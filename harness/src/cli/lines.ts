@@ -1,0 +1,474 @@
+/**
+ * The lines that commands write with `--json`, by command: their types, and the schema that `daxfault schema` publishes.
+ * Those of `run`, `report` and `repro` are in `report/jsonl.ts`, those of `bench guards` in `guards/records.ts`. A `type` is unique within a command, not among them.
+ * The compiler checks that a schema gives its type, a test that each command writes what its schema says.
+ * Commands import types from here and no more: zod takes its time to load.
+ */
+import { z } from "zod";
+import { type BenchResult, type Figure, ROWS, type RowName } from "../../../fs-server/src/index.ts";
+import {
+  type Claim,
+  type ClaimVerdict,
+  type ExploreBench,
+  guestParts,
+  kvmParts,
+  type Cell as Score,
+  serverParts,
+  vmmParts,
+} from "../../../kvm-model/src/index.ts";
+import type { ExitBenchRow } from "../../../vmm/src/index.ts";
+import type { ApfResult } from "../bench/apf.ts";
+import type { FenceResult, FenceRow, Spread } from "../bench/fence.ts";
+import type { Support } from "../engine.ts";
+import type { DivergenceRow } from "../engines/model/divergence.ts";
+import type { Words } from "../engines/model/translate.ts";
+import type { Exhaustiveness } from "../evidence.ts";
+import type { Cell as GuardCell, ModelsWord } from "../guards/matrix.ts";
+import { guardRecordSchema } from "../guards/records.ts";
+import type { Feature, Machine } from "../machine.ts";
+import type { Proposal } from "../proposal.ts";
+import { exhaustivenessShape, recordSchema } from "../report/jsonl.ts";
+import { backingKinds, layouts, type Scenario } from "../scenario/scenario.ts";
+
+/** The commands whose lines have a schema of their own; also for `--help`, which does not load this module. */
+export type SchemaName = "run" | "explore" | "compare" | "bench" | "doctor" | "kernels" | "list" | "guards";
+
+const count = z.number().int().min(0);
+const texts = z.array(z.string());
+const hash = z.string().regex(/^[0-9a-f]{12}$/);
+
+export type ListLine =
+  | ({ readonly type: "scenario"; readonly backing: Scenario["backing"]["kind"] } & Pick<
+      Scenario,
+      "id" | "purpose" | "hash" | "layout" | "properties" | "proposals"
+    >)
+  | ({ readonly type: "proposal" } & Proposal)
+  | {
+      readonly type: "engine";
+      readonly id: string;
+      readonly text: string;
+      /** On this machine. */
+      readonly available: Support;
+    }
+  | { readonly type: "property"; readonly id: string; readonly title: string; readonly decided: boolean };
+
+const listLine: z.ZodType<ListLine> = z.discriminatedUnion("type", [
+  z.strictObject({
+    type: z.literal("scenario"),
+    id: z.string(),
+    purpose: z.string(),
+    hash,
+    layout: z.enum(layouts),
+    backing: z.enum(backingKinds),
+    properties: texts,
+    proposals: texts.nullable(),
+  }),
+  z.strictObject({
+    type: z.literal("proposal"),
+    id: z.string(),
+    title: z.string(),
+    kvm: z.enum(["none", ...kvmParts]),
+    vmm: z.enum(["none", ...vmmParts]),
+    guest: z.enum(["none", ...guestParts]),
+    server: z.enum(serverParts),
+    lapic: z.enum(["user", "kernel"]).nullable(),
+  }),
+  z.strictObject({
+    type: z.literal("engine"),
+    id: z.string(),
+    text: z.string(),
+    available: z.discriminatedUnion("kind", [
+      z.strictObject({ kind: z.literal("yes") }),
+      z.strictObject({ kind: z.literal("no"), reason: z.string(), fix: z.string().nullable() }),
+    ]),
+  }),
+  z.strictObject({ type: z.literal("property"), id: z.string(), title: z.string(), decided: z.boolean() }),
+]);
+
+export type DoctorLine =
+  | ({ readonly type: "machine" } & Omit<Machine, "features">)
+  | ({
+      readonly type: "feature";
+      readonly name: string;
+      /** `engines`, or the heading under which doctor prints it. */
+      readonly group: string;
+      readonly purpose: string;
+    } & Feature)
+  | {
+      readonly type: "engine";
+      readonly engine: string;
+      readonly runs: "yes" | "partly" | "no";
+      /** Names of features. */
+      readonly missing: readonly string[];
+    };
+
+const feature = { type: z.literal("feature"), name: z.string(), group: z.string(), purpose: z.string() };
+const doctorLine: z.ZodType<DoctorLine> = z.union([
+  z.strictObject({
+    type: z.literal("machine"),
+    kernel: z.string(),
+    node: z.string(),
+    pageSize: z.number(),
+    kvmBackend: z.string().nullable(),
+    kvmParameters: z.record(z.string(), z.string()),
+    runDirectory: z.strictObject({ path: z.string(), fileSystem: z.string() }),
+  }),
+  z.strictObject({ ...feature, kind: z.literal("present"), detail: z.string() }),
+  z.strictObject({ ...feature, kind: z.literal("missing"), reason: z.string(), fix: z.string().nullable() }),
+  z.strictObject({
+    type: z.literal("engine"),
+    engine: z.string(),
+    runs: z.enum(["yes", "partly", "no"]),
+    missing: texts,
+  }),
+]);
+
+export type ExploreLine =
+  /** Without --scenario. */
+  | {
+      readonly type: "property";
+      readonly proposal: string;
+      /** The situation that decides against it, or all that were searched. */
+      readonly scenario: string;
+      readonly property: string;
+      readonly holds: Score["holds"];
+      readonly exhaustiveness: Exhaustiveness;
+      readonly states: number;
+      /** The fact that speaks against it. */
+      readonly because: string | null;
+      readonly replay: string | null;
+    }
+  /** With --claims. */
+  | ({
+      readonly type: "claim";
+      readonly exhaustiveness: Exhaustiveness;
+    } & Pick<Claim, "id" | "kind" | "says"> &
+      Pick<ClaimVerdict, "verdict" | "tokens">)
+  /** With --scenario: one for each way in which it can end. */
+  | {
+      readonly type: "end";
+      readonly proposal: string;
+      readonly scenario: string;
+      readonly words: Words;
+      readonly states: number;
+      readonly boundedBy: string | null;
+      readonly replay: string;
+    };
+
+const exploreLine: z.ZodType<ExploreLine> = z.discriminatedUnion("type", [
+  z.strictObject({
+    type: z.literal("property"),
+    proposal: z.string(),
+    scenario: z.string(),
+    property: z.string(),
+    holds: z.enum(["yes", "no", "partly", "unknown"]),
+    exhaustiveness: exhaustivenessShape,
+    states: count,
+    because: z.string().nullable(),
+    replay: z.string().nullable(),
+  }),
+  z.strictObject({
+    type: z.literal("claim"),
+    id: z.string(),
+    kind: z.enum(["talk", "disputed", "inferred"]),
+    says: z.string(),
+    verdict: z.enum(["confirmed", "refuted", "open"]),
+    exhaustiveness: exhaustivenessShape,
+    tokens: z.record(z.string(), z.string()),
+  }),
+  z.strictObject({
+    type: z.literal("end"),
+    proposal: z.string(),
+    scenario: z.string(),
+    words: z.strictObject({
+      steps: z.record(z.string(), z.string()),
+      bystanders: z.record(z.string(), z.string()),
+      vmm: z.string().nullable(),
+      guestKernel: z.string().nullable(),
+    }),
+    states: count,
+    boundedBy: z.string().nullable(),
+    replay: z.string(),
+  }),
+]);
+
+export type CompareLine =
+  | {
+      readonly type: "difference";
+      /** `positive`: seen and not allowed, or two runs differ. `negative`: allowed and not seen. */
+      readonly sign: "positive" | "negative";
+      readonly scenario: string;
+      readonly proposal: string;
+      readonly engine: string;
+      /** null: this was not seen. */
+      readonly observed: string | null;
+      /** All ends that the model allows; the one that was not seen; what the other run saw. */
+      readonly allowed: readonly string[];
+      readonly boundedBy: string | null;
+      /** Where it first differs from the nearest end. */
+      readonly first: DivergenceRow | null;
+      readonly replay: string | null;
+    }
+  /** The last line, where one side is the model. */
+  | {
+      readonly type: "comparison";
+      readonly same: number;
+      readonly positive: number;
+      readonly bounded: number;
+      readonly unsupported: number;
+      readonly negative: number;
+      readonly onlyModel: number;
+      readonly goneErrata: readonly string[];
+    };
+
+const compareLine: z.ZodType<CompareLine> = z.discriminatedUnion("type", [
+  z.strictObject({
+    type: z.literal("difference"),
+    sign: z.enum(["positive", "negative"]),
+    scenario: z.string(),
+    proposal: z.string(),
+    engine: z.string(),
+    observed: z.string().nullable(),
+    allowed: texts,
+    boundedBy: z.string().nullable(),
+    first: z.strictObject({ what: z.string(), observed: z.string(), allowed: z.string() }).nullable(),
+    replay: z.string().nullable(),
+  }),
+  z.strictObject({
+    type: z.literal("comparison"),
+    same: count,
+    positive: count,
+    bounded: count,
+    unsupported: count,
+    negative: count,
+    onlyModel: count,
+    goneErrata: texts,
+  }),
+]);
+
+export type KernelsLine = {
+  readonly type: "kernel";
+  readonly release: string;
+  readonly version: string;
+  readonly suite: string;
+  readonly sizeBytes: number;
+  readonly cached: boolean;
+};
+
+const kernelsLine: z.ZodType<KernelsLine> = z.strictObject({
+  type: z.literal("kernel"),
+  release: z.string(),
+  version: z.string(),
+  suite: z.string(),
+  sizeBytes: count,
+  cached: z.boolean(),
+});
+
+export type GuardsLine = {
+  readonly type: "guard";
+  /** How the file is made shorter, and what the guest does meanwhile. */
+  readonly way: string;
+  readonly state: string;
+  readonly scenarioHash: string;
+  readonly proposal: string;
+  readonly cell: GuardCell;
+  readonly model: ModelsWord;
+  /** Why there is no cell: the engine's words. */
+  readonly failure: string | null;
+};
+
+const guardsLine: z.ZodType<GuardsLine> = z.strictObject({
+  type: z.literal("guard"),
+  way: z.string(),
+  state: z.string(),
+  scenarioHash: hash,
+  proposal: z.string(),
+  cell: z.discriminatedUnion("kind", [
+    z.strictObject({ kind: z.literal("prevented"), hostMs: z.number() }),
+    z.strictObject({ kind: z.literal("late"), toldAfterMs: z.number() }),
+    z.strictObject({ kind: z.literal("missed"), vmm: z.string(), refused: z.boolean() }),
+    z.strictObject({ kind: z.literal("denied"), errno: z.string() }),
+    z.strictObject({ kind: z.literal("untouched"), hostMs: z.number(), recalled: z.boolean() }),
+    z.strictObject({ kind: z.literal("not-for"), reason: z.string() }),
+  ]),
+  model: z.discriminatedUnion("kind", [
+    z.strictObject({ kind: z.literal("allowed") }),
+    z.strictObject({ kind: z.literal("not-allowed"), observed: z.string(), allowed: texts }),
+    z.strictObject({ kind: z.literal("no-answer"), reason: z.string() }),
+  ]),
+  failure: z.string().nullable(),
+});
+
+/** Rates and times of `bench kvm` are cycles a second; `ratio`: ours divided by that of the loop in C. */
+export type BenchKvmLine = {
+  readonly type: "bench";
+  readonly name: "kvm";
+  readonly cycle: ExitBenchRow["cycle"];
+  readonly perSecond: number;
+  readonly peerPerSecond: number | null;
+  readonly ratio: number | null;
+  readonly turns: Pick<ExitBenchRow, "ours" | "peer">;
+};
+
+export type BenchExploreLine = {
+  readonly type: "bench";
+  readonly name: "explore";
+  /** The protocol that SPIN explores too. */
+  readonly small: ExploreBench;
+  /** The largest case of the model. */
+  readonly full: {
+    readonly case: string;
+    readonly peakRssBytes: number;
+    readonly states: number;
+    readonly statesPerSecond: number;
+    readonly stateBytes: number;
+    readonly overheadBytesPerState: number;
+  };
+};
+
+export type BenchFsLine = { readonly type: "bench"; readonly name: "fs" } & BenchResult;
+export type BenchApfLine = {
+  readonly type: "bench";
+  readonly name: "apf";
+  /** What others measured; the numbers are what was gained, as a share. */
+  readonly published: { readonly source: string; readonly halt: number; readonly paravirtual: number };
+} & ApfResult;
+export type BenchFenceLine = { readonly type: "bench"; readonly name: "fence" } & FenceResult;
+
+const rate = z.number();
+const bench = z.literal("bench");
+
+const benchKvmLine: z.ZodType<BenchKvmLine> = z.strictObject({
+  type: bench,
+  name: z.literal("kvm"),
+  cycle: z.enum(["port", "fault"]),
+  perSecond: rate,
+  peerPerSecond: rate.nullable(),
+  ratio: z.number().nullable(),
+  turns: z.strictObject({ ours: z.array(rate), peer: z.array(rate).nullable() }),
+});
+
+const exploreSpeed = { states: count, statesPerSecond: rate, stateBytes: count, overheadBytesPerState: rate };
+const benchExploreLine: z.ZodType<BenchExploreLine> = z.strictObject({
+  type: bench,
+  name: z.literal("explore"),
+  small: z.strictObject({
+    protocol: z.strictObject({
+      pages: count,
+      tasks: count,
+      steps: count,
+      hops: count,
+      fix: z.union([z.literal(0), z.literal(1)]),
+    }),
+    transitions: count,
+    peakRssBytes: count,
+    ...exploreSpeed,
+    spin: z.discriminatedUnion("kind", [
+      z.strictObject({ kind: z.literal("ran"), states: count, statesPerSecond: rate, ratio: z.number() }),
+      z.strictObject({ kind: z.literal("missing"), reason: z.string() }),
+    ]),
+  }),
+  full: z.strictObject({ case: z.string(), peakRssBytes: count, ...exploreSpeed }),
+});
+
+const rowNames = Object.keys(ROWS) as RowName[];
+const figure: z.ZodType<Figure> = z.strictObject({ median: z.number(), ratio: z.number().nullable() });
+const benchFsLine: z.ZodType<BenchFsLine> = z.strictObject({
+  type: bench,
+  name: z.literal("fs"),
+  sourceType: z.string(),
+  repetitions: count,
+  contenders: z.array(z.strictObject({ name: z.string(), against: z.string().nullable() })),
+  absent: z.array(z.strictObject({ name: z.string(), reason: z.string() })),
+  placements: z.array(
+    z.strictObject({
+      placement: z.enum(["apart", "together"]),
+      figures: z.record(z.string(), z.record(z.enum(rowNames), figure)),
+      peakRssBytes: z.record(z.string(), count),
+      copied: z.record(z.string(), z.strictObject({ large: z.number(), small: z.number() })),
+    }),
+  ),
+});
+
+const benchApfLine: z.ZodType<BenchApfLine> = z.strictObject({
+  type: bench,
+  name: z.literal("apf"),
+  delayMs: z.number(),
+  rounds: count,
+  pages: count,
+  aloneWorkPerSecond: rate,
+  rows: z.array(
+    z.strictObject({
+      proposal: z.string(),
+      what: z.string(),
+      figures: z.strictObject({
+        workPerSecond: rate,
+        pagesPerSecond: rate,
+        medianMs: z.number(),
+        p99Ms: z.number(),
+        notPresent: count,
+      }),
+    }),
+  ),
+  published: z.strictObject({ source: z.string(), halt: z.number(), paravirtual: z.number() }),
+});
+
+const spread: z.ZodType<Spread> = z.strictObject({ median: z.number(), p99: z.number(), max: z.number() });
+const fenceRow: z.ZodType<FenceRow> = z.strictObject({
+  vcpus: count,
+  rounds: count,
+  exitMs: spread,
+  toldMs: spread,
+  cpuMs: spread,
+  losses: texts,
+});
+const benchFenceLine: z.ZodType<BenchFenceLine> = z.strictObject({
+  type: bench,
+  name: z.literal("fence"),
+  rows: z.array(fenceRow),
+  unfenced: z.strictObject({
+    watchedMs: z.number(),
+    isLooping: z.boolean(),
+    wasTold: z.boolean(),
+    faultsPerSecond: rate,
+    processCpu: z.number(),
+    machineCpu: z.number(),
+  }),
+});
+
+/** By command; `bench` is any of its parts. */
+const lineSchemas: Readonly<Record<SchemaName, z.ZodType>> = {
+  run: recordSchema,
+  explore: exploreLine,
+  compare: compareLine,
+  bench: z.union([
+    benchKvmLine,
+    benchExploreLine,
+    benchFsLine,
+    benchApfLine,
+    benchFenceLine,
+    guardRecordSchema,
+  ]),
+  doctor: doctorLine,
+  kernels: kernelsLine,
+  list: listLine,
+  guards: guardsLine,
+};
+
+/** JSON Schema (2020-12) of the lines of one command; of all of them, by command in `$defs`, if none is named. */
+export function lineSchema(name: SchemaName | null): object {
+  if (name !== null)
+    return { title: `A line of daxfault ${name} --json`, ...z.toJSONSchema(lineSchemas[name]) };
+  const names = Object.keys(lineSchemas) as SchemaName[];
+  return {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    title: "A line of daxfault COMMAND --json; report and repro write those of run",
+    anyOf: names.map((one) => ({ $ref: `#/$defs/${one}` })),
+    $defs: Object.fromEntries(
+      names.map((one) => {
+        const { $schema: _same, ...schema } = z.toJSONSchema(lineSchemas[one]);
+        return [one, schema];
+      }),
+    ),
+  };
+}
