@@ -169,7 +169,7 @@ function readFuseNative(): Feature {
   return {
     kind: "missing",
     reason: "the package fuse-native does not load",
-    fix: "npm install fuse-native",
+    fix: "sudo apt-get install make g++ python3 && npm install && npm rebuild fuse-native",
   };
 }
 
@@ -183,7 +183,7 @@ function readMmapIo(): Feature {
   return {
     kind: "missing",
     reason: `the package mmap-io does not load in Node ${process.version}`,
-    fix: "npm rebuild mmap-io || npm install mmap-io",
+    fix: "sudo apt-get install make g++ python3 && npm install && npm rebuild mmap-io",
   };
 }
 

@@ -194,6 +194,18 @@ describe("scripts/bootstrap", () => {
     expect(checkout.calls().match(/^npm ci/gm)).toHaveLength(2);
   });
 
+  it("tries again what could not be built, once there is a compiler", () => {
+    const checkout = makeCheckout();
+    checkout.remove("g++");
+    rmSync(join(checkout.folder, "node_modules/mmap-io"), { recursive: true });
+    expect(checkout.bootstrap().stderr).toContain("optional package mmap-io does not load");
+    expect(checkout.bootstrap().stderr).not.toContain("mmap-io does not load");
+    expect(checkout.calls()).not.toContain("npm");
+    checkout.tool("g++", "exit 0");
+    expect(checkout.bootstrap().stderr).toContain("optional packages, with a compiler: npm install ... ");
+    expect(checkout.calls()).toContain("npm install --no-save");
+  });
+
   it("rebuilds a native package that does not load, says so if that does not help, and asks only once", () => {
     const checkout = makeCheckout();
     writeFileSync(join(checkout.folder, "node_modules/mmap-io/index.js"), "throw new Error('another ABI')");
@@ -203,7 +215,7 @@ describe("scripts/bootstrap", () => {
     expect(checkout.calls()).toContain("npm rebuild mmap-io");
     expect(checkout.bootstrap().stderr).toBe("");
     expect(
-      existsSync(join(checkout.folder, `node_modules/.daxfault-native-${process.versions.modules}`)),
+      existsSync(join(checkout.folder, `node_modules/.daxfault-native-${process.versions.modules}-yes`)),
     ).toBe(true);
   });
 });
