@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { TraceEvent } from "../evidence.ts";
 import { version } from "../paths.ts";
 import { proposals as presets } from "../proposal.ts";
+import { defectOf } from "../report/findings.ts";
 import { htmlPage } from "../report/html/page.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "../report/story.ts";
 import { type Style, styleFor, wrap } from "../report/style.ts";
@@ -48,9 +49,10 @@ function chooseCase(cases: readonly PlannedCase[], { catalogue }: Selection): Ch
   const [best] = [...able].sort((a, b) => rank(a) - rank(b));
   if (best !== undefined) {
     const missed = cases.find((one) => one.support.kind === "no" && placeOf(one) < placeOf(best));
-    const { support = null, engine = "" } = missed ?? {};
+    const support = missed?.support;
     const fix = support?.kind === "no" && support.fix !== null ? ` (mended by: ${support.fix})` : "";
-    const regret = support?.kind === "no" ? `Not on the engine ${engine}: ${support.reason}${fix}` : null;
+    const regret =
+      support?.kind === "no" ? `Nothing nearer to reality can run here: ${support.reason}${fix}` : null;
     return { planned: best, others: able.length - 1, regret };
   }
   const reasons = new Set(
@@ -101,9 +103,8 @@ function tellResult(result: CaseResult, style: Style): void {
     if (counters.length > 0) say("KVM's counters", [counters.slice(0, 8).join(" ")], style);
   }
   say("Expected", expectedLines(expectation), style);
-  const defect = expectation?.defect;
-  const finding =
-    verdict.kind === "pass" && defect != null ? [`${defect.id}: ${defect.text} (${defect.source})`] : [];
+  const defect = defectOf(result);
+  const finding = defect === null ? [] : [`${defect.id}: ${defect.text} (${defect.source})`];
   say("Verdict", [`${style.verdict(verdict.kind, verdict.kind)}: ${verdict.reason}`, ...finding], style);
 }
 
@@ -124,7 +125,8 @@ function intro({ planned, others, regret }: Choice, style: Style): void {
   console.log(style.bold(caseTitle({ planned })));
   console.log(scenario.purpose);
   console.log(`${proposal.id}: ${proposal.title}`);
-  if (regret !== null) console.log(style.verdict("inconclusive", regret));
+  for (const line of wrap(regret ?? "", Math.max(40, style.widthColumns)))
+    console.log(style.verdict("inconclusive", line));
   if (others > 0) {
     console.log(
       style.dim(`(one of ${others + 1} cases that can run here; choose with --proposal and --engine)`),

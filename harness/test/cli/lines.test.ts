@@ -83,7 +83,7 @@ describe.skipIf(support.kind === "no")(`the schema of measurements${note}`, () =
     ["guards", ["guards", "--guard", "notify", "--way", "truncate"], ["guard"]],
     ["bench", ["bench", "guards", "--guard", "notify", "--rounds", "3"], ["race", "guard-price"]],
     ["bench", ["bench", "fence", "--rounds", "3", "--races", "3"], ["bench"]],
-    ["bench", ["bench", "apf", "--rounds", "1", "--delay", "1"], ["bench"]],
+    ["bench", ["bench", "apf", "--rounds", "1"], ["bench"]],
     ["bench", ["bench", "kvm", "--rounds", "1"], ["bench"]],
     ["bench", ["bench", "fs", "--repetitions", "1", "--placement", "together"], ["bench"]],
   ] as const)(
