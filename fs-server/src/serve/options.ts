@@ -4,24 +4,13 @@ import { parseArgs } from "node:util";
 import { errnoNumber } from "../../../sys/src/index.ts";
 import type { FaultRule } from "../fs/faults.ts";
 import { type MountGuardName, mountGuardNames } from "../lease/mount-guard.ts";
+import type { DevfuseOptions } from "../transport/devfuse/worker.ts";
 
 export type TransportName = "devfuse" | "libfuse";
 
-export type ServeOptions = {
-  readonly source: string;
+export type ServeOptions = DevfuseOptions & {
   readonly mountPoint: string;
   readonly transport: TransportName;
-  readonly readOnly: boolean;
-  readonly debug: boolean;
-  /** The client's kernel caches writes and owns file sizes (FUSE_WRITEBACK_CACHE). */
-  readonly writebackCache: boolean;
-  /** The client's kernel reads and writes the source itself (FUSE_PASSTHROUGH); needs root. */
-  readonly kernelPassthrough: boolean;
-  readonly posixAcl: boolean;
-  readonly keepCache: boolean;
-  readonly entryTimeoutMs: number;
-  readonly attributeTimeoutMs: number;
-  readonly faults: readonly FaultRule[];
   /** Where clients with mappings of their own hold leases (guard `fuse-lease`); null: none are granted. */
   readonly leaseSocket: string | null;
   /** Who tells the mount's kernel to drop what it has cached of files that others change; null: nobody. */

@@ -121,7 +121,8 @@ describe("a client that names what is elsewhere", () => {
 
   it.each(naming)("is refused, whatever the request: %s", (name, call) => {
     const before = readdirSync(source);
-    for (const text of [".", "..", "../outside", "/etc/passwd", "folder/../..", "file/"]) {
+    // Nothing that would harm the machine if it got through.
+    for (const text of [".", "..", "../outside", `${source}/elsewhere`, "folder/../..", "file/"]) {
       expect({ text, errno: asked(name, call(text)).errno }).toEqual({ text, errno: errnoNumber("EINVAL") });
     }
     expect(readdirSync(source)).toEqual(before);

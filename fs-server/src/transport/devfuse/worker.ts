@@ -15,18 +15,24 @@ import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { serveDevice } from "./loop.ts";
 import { Pipe } from "./splice.ts";
 
-export type DevfuseWorkerData = {
-  readonly device: number;
+/** How a source is served. */
+export type DevfuseOptions = {
   readonly source: string;
   readonly readOnly: boolean;
+  readonly debug: boolean;
+  /** The client's kernel caches writes and owns file sizes (FUSE_WRITEBACK_CACHE). */
   readonly writebackCache: boolean;
+  /** The client's kernel reads and writes the source itself (FUSE_PASSTHROUGH); needs root. */
   readonly kernelPassthrough: boolean;
   readonly posixAcl: boolean;
   readonly keepCache: boolean;
   readonly entryTimeoutMs: number;
   readonly attributeTimeoutMs: number;
-  readonly debug: boolean;
   readonly faults: readonly FaultRule[];
+};
+
+export type DevfuseWorkerData = DevfuseOptions & {
+  readonly device: number;
   /** Shared with the main thread's GateKeeper, where the server grants leases; else null. */
   readonly gate: SharedArrayBuffer | null;
   /** Tell the main thread which files are open: it has a guard of what the mount's kernel caches. */
