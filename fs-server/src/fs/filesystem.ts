@@ -29,7 +29,7 @@ export type Caller = { readonly uid: number; readonly gid: number };
 
 export type Instant = { readonly seconds: bigint; readonly nanoseconds: number };
 
-/** Valid until the file system's next call: it may lie where the kernel put it. */
+/** Valid until the next call of a file system on this thread: it may lie where the kernel put it. */
 export type Attributes = {
   /** The same as struct statx, where the file system has it so: goes out without a value made for each field. */
   readonly statx?: DataView;
