@@ -301,6 +301,17 @@ class VcpuThread {
     return pending;
   }
 
+  /** Steps that this vCPU's tasks have begun. */
+  #begun(): number {
+    let steps = 0;
+    for (const [task, program] of this.#input.programs.entries()) {
+      if ((program.cpu ?? 0) !== this.#cpu) continue;
+      const step = this.#channel.currentStep(task);
+      steps += step + (this.#channel.result(task, step).status === "not-reached" ? 0 : 1);
+    }
+    return steps;
+  }
+
   #tick(): void {
     const pending = this.#pending();
     if (this.#said !== null && ![...pending].some(([task, { step }]) => `${task}/${step}` === this.#said)) {
@@ -310,7 +321,8 @@ class VcpuThread {
     const pageFaults = this.#stats.read("pf_taken");
     if (pageFaults === null) return;
     const told = this.#channel.apfNotPresentCount;
-    const loop = this.#watchdog.sample({ atMs: performance.now(), pageFaults, told, pending });
+    const begun = this.#begun();
+    const loop = this.#watchdog.sample({ atMs: performance.now(), pageFaults, told, begun, pending });
     if (loop === null || this.#said === `${loop.task}/${loop.step}`) return;
     this.#said = `${loop.task}/${loop.step}`;
     const { faultsPerSecond, overMs } = loop;

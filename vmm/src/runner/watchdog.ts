@@ -11,6 +11,9 @@
  * KVM, each tick of the guest's timer (4 ms, vmm/guest/kernel.c) ends the halt, and the access faults again: 250 a second
  * at most. A loop of which the guest is not told is far faster; one of which it is told (not-present, ready, not-present
  * for the same access) may be slower, but a page that only needs I/O is told of once.
+ *
+ * `pf_taken` is the vCPU's, not the access's: a hundred tasks that each wait for a page of their own take hundreds of
+ * faults in which each of them gets on. So what the other accesses begun meanwhile may have taken is subtracted first.
  */
 
 export type WatchdogOptions = {
@@ -22,6 +25,8 @@ export type WatchdogOptions = {
   readonly minFaults: number;
   /** Faults a second of a loop of which the guest is not told: more than its timer can cause. */
   readonly minUntoldPerSecond: number;
+  /** Faults that an access may take that gets on: two pages, each once more after its I/O. */
+  readonly faultsPerAccess: number;
 };
 
 /** Four intervals. */
@@ -30,6 +35,7 @@ export const defaultWatchdogOptions: WatchdogOptions = {
   minFaultsPerInterval: 1,
   minFaults: 32,
   minUntoldPerSecond: 500,
+  faultsPerAccess: 4,
 };
 
 export type Sample = {
@@ -38,6 +44,8 @@ export type Sample = {
   readonly pageFaults: bigint;
   /** How often the guest has been told that a page is not present (async page faults). */
   readonly told: number;
+  /** Steps that the vCPU's tasks have begun, all in all. */
+  readonly begun: number;
   /** Accesses that have been started and not finished, by task. */
   readonly pending: ReadonlyMap<number, PendingAccess>;
 };
@@ -52,6 +60,12 @@ export type EndlessLoop = {
   /** How long the proof looked. */
   readonly overMs: number;
 };
+
+/** Accesses beside one that was first seen pending in `first`: those pending with it, and those begun since. */
+function othersSince(first: Sample, now: Sample): number {
+  // A program that starts again at its first step takes steps back.
+  return Math.max(0, now.begun - first.begun) + Math.max(0, first.pending.size - 1);
+}
 
 export class Watchdog {
   readonly #options: WatchdogOptions;
@@ -72,12 +86,13 @@ export class Watchdog {
     const oldestMs = this.#samples[0]?.atMs ?? sample.atMs;
     for (const [task, { access, first }] of this.#since) {
       const faults = Number(sample.pageFaults - first.pageFaults);
-      if (first.atMs > oldestMs || faults < this.#options.minFaults) continue;
+      const others = othersSince(first, sample);
+      const unexplained = faults - others * this.#options.faultsPerAccess;
+      if (first.atMs > oldestMs || unexplained < this.#options.minFaults) continue;
       const overMs = sample.atMs - first.atMs;
-      const faultsPerSecond = (faults / overMs) * 1000;
-      const isTold = sample.told - first.told >= this.#options.minFaults;
-      if (!isTold && faultsPerSecond < this.#options.minUntoldPerSecond) continue;
-      return { task, step: access.step, faultsPerSecond, overMs };
+      const isTold = sample.told - first.told - others >= this.#options.minFaults;
+      if (!isTold && unexplained / overMs < this.#options.minUntoldPerSecond / 1000) continue;
+      return { task, step: access.step, faultsPerSecond: (faults / overMs) * 1000, overMs };
     }
     return null;
   }

@@ -7,6 +7,7 @@ const tick = (n: number, faults: number, pending: [number, number][], began = 1)
   atMs: n * 50,
   pageFaults: BigInt(faults),
   told: 0,
+  begun: 0,
   pending: new Map(pending.map(([task, step]) => [task, { step, began: BigInt(began) }])),
 });
 
@@ -59,6 +60,19 @@ describe("Watchdog", () => {
     expect(verdicts.filter((verdict) => verdict !== null)).toEqual([]);
     const steeper = Array.from({ length: 100 }, (_, n) => tick(n, 50 * n, [[0, 3]]));
     expect(lastVerdict(steeper)).toMatchObject({ faultsPerSecond: 1000 });
+  });
+
+  it("does not mistake a crowd for a loop, each of which waits for a page of its own, told or not", () => {
+    const crowd = Array.from({ length: 100 }, (_, task): [number, number] => [task, 1]);
+    // Fifteen new waiters a sample, three faults each, one not-present event each.
+    const arriving = [25, 40, 55, 70, 85, 100].map((count, n) => ({
+      ...tick(n, 3 * count, crowd.slice(0, count)),
+      begun: count,
+    }));
+    expect(lastVerdict(arriving)).toBeNull();
+    expect(lastVerdict(arriving.map((sample) => ({ ...sample, told: sample.begun })))).toBeNull();
+    const looping = arriving.map((sample, n) => ({ ...sample, pageFaults: BigInt(3 * 100 + 1000 * n) }));
+    expect(lastVerdict(looping)).toMatchObject({ task: 0, step: 1 });
   });
 
   it("takes as long as it must where a machine is so starved that a turn takes 20 ms", () => {
