@@ -2,6 +2,7 @@
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../catalogue.ts";
 import { engineNames } from "../engines/index.ts";
 import type { LocalEngineName } from "../evidence.ts";
+import { matchesGlob } from "../glob.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { KindsError } from "../kinds.ts";
 import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
@@ -90,9 +91,24 @@ function selectEngines(
   return select("engine", names, known).map(({ id }) => id);
 }
 
+/** `--engine` and `--proposal` take every word up to the next option: a scenario behind them is theirs. */
+function refuseSwallowed({ scenarios, proposals }: Catalogue, options: SelectionOptions): void {
+  const own = { engine: engineNames, proposal: proposals.map(({ proposal }) => proposal.id) };
+  for (const option of ["engine", "proposal"] as const) {
+    for (const name of options[option] ?? []) {
+      const matches = (id: string): boolean => matchesGlob(name, id);
+      if (own[option].some(matches) || !scenarios.some(({ scenario }) => matches(scenario.id))) continue;
+      throw new UsageError(
+        `--${option} ${JSON.stringify(name)} is a scenario: scenarios stand before the options`,
+      );
+    }
+  }
+}
+
 /** Throws a UsageError for names that mean nothing, and for filters that leave nothing. */
 export function makeSelection(names: readonly string[], options: SelectionOptions): Selection {
   const catalogue = openCatalogue(options, names.filter(isScenarioFile));
+  refuseSwallowed(catalogue, options);
   const scenarios = selectScenarios(catalogue, names);
   const proposals = select(
     "proposal",

@@ -45,6 +45,10 @@ describe("usage errors: exit 64, nothing run", () => {
     [["run", "load-after-trunkate"], 'no scenario "load-after-trunkate"; nearest: load-after-truncate'],
     [["run", "--proposal", "apfloop"], 'no proposal "apfloop"'],
     [["run", "--engine", "qemu"], 'no engine "qemu"'],
+    [
+      ["run", "--engine", "kvm", "load-*"],
+      '--engine "load-*" is a scenario: scenarios stand before the options',
+    ],
     [["run", "--timeout", "0"], '--timeout "0" is not a whole number from 1 to 3600'],
     [["run", "hang-without-apf", "--proposal", "native"], "hang-without-apf is about apf-loop"],
     [["run", "missing.json"], "missing.json: ENOENT"],
