@@ -333,6 +333,12 @@ const probes: readonly Probe[] = [
     purpose: "sealed: memory that cannot shrink",
     read: readSealing,
   },
+  capability(
+    "KVM_CAP_GUEST_MEMFD_FLAGS",
+    "guest_memfd that the host maps, too: sealed by nature (vmm/test/kvm/guest-memfd.test.ts)",
+    null,
+    3,
+  ),
   {
     name: "userfaultfd",
     group: "Guards of the host",

@@ -24,6 +24,7 @@ export const sizeOf = {
   kvm_msi: 32,
   kvm_mp_state: 4,
   kvm_stats_header: 24,
+  kvm_create_guest_memfd: 64,
 } as const;
 
 const KVMIO = 0xae;
@@ -64,6 +65,7 @@ export const requests = {
   KVM_GET_XCRS: ["read", 0xa6, 392],
   KVM_SET_XCRS: ["write", 0xa7, 392],
   KVM_GET_STATS_FD: ["none", 0xce, 0],
+  KVM_CREATE_GUEST_MEMFD: ["read-write", 0xd4, 64],
 } as const;
 
 export type RequestName = keyof typeof requests;
@@ -97,10 +99,15 @@ export const capability = {
   KVM_CAP_MEMORY_FAULT_INFO: 232,
   KVM_CAP_GUEST_MEMFD: 234,
   KVM_CAP_PRE_FAULT_MEMORY: 236,
+  KVM_CAP_GUEST_MEMFD_FLAGS: 244,
 } as const;
 export type Capability = keyof typeof capability;
 
 export const KVM_X86_DISABLE_EXITS_HLT = 2n;
+
+/** Bits of KVM_CAP_GUEST_MEMFD_FLAGS and of kvm_create_guest_memfd.flags: the host may map it, and its pages are shared. */
+export const GUEST_MEMFD_FLAG_MMAP = 1;
+export const GUEST_MEMFD_FLAG_INIT_SHARED = 2;
 
 export const exitReason = {
   KVM_EXIT_UNKNOWN: 0,

@@ -2,6 +2,8 @@
 import { closeSync } from "node:fs";
 import {
   capability,
+  GUEST_MEMFD_FLAG_INIT_SHARED,
+  GUEST_MEMFD_FLAG_MMAP,
   KVM_CPUID_FEATURES,
   KVM_FEATURE_ASYNC_PF_INT,
   KVM_X86_DISABLE_EXITS_HLT,
@@ -87,6 +89,18 @@ export class Vm {
     ioctlStruct(this.fd, "KVM_SET_USER_MEMORY_REGION", region);
     this.#slots.push(slot);
     return slot;
+  }
+
+  /**
+   * KVM_CREATE_GUEST_MEMFD: memory that the host may map as well (KVM_CAP_GUEST_MEMFD_FLAGS), whose size nobody can change
+   * (ftruncate gives EINVAL). Returns a descriptor, the caller's to close; it can be mapped, not read or written. Throws a
+   * SyscallError.
+   */
+  createGuestMemfd(sizeBytes: number): number {
+    const create = new DataView(new ArrayBuffer(sizeOf.kvm_create_guest_memfd));
+    create.setBigUint64(0, BigInt(sizeBytes), true);
+    create.setBigUint64(8, BigInt(GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED), true);
+    return ioctlStruct(this.fd, "KVM_CREATE_GUEST_MEMFD", create);
   }
 
   get memslots(): readonly Memslot[] {
