@@ -1,6 +1,6 @@
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { FuseLeaseGuard } from "../../src/lease/fuse-lease.ts";
 import { temporaryDirectory } from "../support/directories.ts";
@@ -101,6 +101,42 @@ describe.skipIf(reason !== null)(`leases of the server's own${reason === null ? 
     const written = holder.next(/settle 8292/);
     await hostDoes(place.mounted, 'fs.appendFileSync(path, "x".repeat(100))');
     await written;
+  });
+
+  it("recalls twice where it is truncated twice in a row", async () => {
+    const place = await serve();
+    const holder = new RecordingHolder();
+    await hold(place, holder);
+    const last = holder.next(/settle 0/);
+    await hostDoes(place.mounted, "sys.truncate(path, 4096n); sys.truncate(path, 0n)");
+    await last;
+    expect(holder.told).toEqual(["recall 4096", "settle 4096", "recall 0", "settle 0"]);
+  });
+
+  it("guards 1,000 files at once, each truncated in turn", async () => {
+    const place = await serve();
+    const folder = dirname(place.source);
+    const guard = await FuseLeaseGuard.open(place.socket, { boundMs: 2000 });
+    const holders: RecordingHolder[] = [];
+    for (let i = 0; i < 1000; i += 1) {
+      const path = join(folder, String(i));
+      writeFileSync(path, "x");
+      const fd = openSync(path, "r+");
+      const holder = new RecordingHolder();
+      await guard.arm({ fd }, holder);
+      closeSync(fd);
+      holders.push(holder);
+    }
+    const stop = close;
+    close = async () => {
+      await guard.close();
+      await stop();
+    };
+    const settled = Promise.all(holders.map((holder) => holder.next(/settle 0/)));
+    const code = 'for (let i = 0; i < 1000; i += 1) sys.truncate(path + "/" + i, 0n)';
+    expect(await hostDoes(dirname(place.mounted), code)).toMatchObject({ errno: null });
+    await settled;
+    expect(holders.every(({ told }) => told.join() === "recall 0,settle 0")).toBe(true);
   });
 
   it("serves others while one truncation waits; what bypasses the server is not seen", async () => {

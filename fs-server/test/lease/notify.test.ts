@@ -76,6 +76,32 @@ describe.each(sources)("notification by %s", (source) => {
     expect(holder.told).toEqual(["recall 0", "settle 0", "settle 8192"]);
   });
 
+  it("guards 1,000 files at once, each truncated in turn", async () => {
+    const folder = temporaryDirectory();
+    const guard = new NotifyGuard(source, { boundMs: 2000 });
+    const fds: number[] = [];
+    const holders: RecordingHolder[] = [];
+    for (let i = 0; i < 1000; i += 1) {
+      const path = join(folder, String(i));
+      writeFileSync(path, "x");
+      const fd = openSync(path, "r+");
+      const holder = new RecordingHolder();
+      guard.arm({ fd }, holder);
+      fds.push(fd);
+      holders.push(holder);
+    }
+    close = async () => {
+      close = async () => {};
+      await guard.close();
+      for (const fd of fds) closeSync(fd);
+    };
+    const settled = Promise.all(holders.map((holder) => holder.next(/settle 0/)));
+    const code = 'for (let i = 0; i < 1000; i += 1) sys.truncate(path + "/" + i, 0n)';
+    expect(await hostDoes(folder, code)).toMatchObject({ errno: null });
+    await settled;
+    expect(holders.every(({ told }) => told.join() === "recall 0,settle 0")).toBe(true);
+  });
+
   it("says nothing of writes, nor after disarm", async () => {
     const holder = new RecordingHolder();
     const { path, armed } = guarded(source, holder);

@@ -49,8 +49,12 @@ function offsets(struct: string, table: Readonly<Record<string, number>>): [stri
   ]);
 }
 
-/** Structure members that the installed header may lack: only these may be missing, and each says since when. */
-const newerThanOldHeaders = ["struct kvm_run.memory_fault."];
+/** What the installed header may lack: came together in Linux 6.8. Only this may be missing. */
+const newerThanOldHeaders = [
+  "struct kvm_run.memory_fault.",
+  "sizeof kvm_create_guest_memfd",
+  "KVM_CREATE_GUEST_MEMFD",
+];
 
 describe("abi.ts against <linux/kvm.h>", () => {
   it.skipIf(compiler.reason !== null)(`has the header's numbers${compiler.note}`, () => {

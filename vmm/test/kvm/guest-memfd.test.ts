@@ -30,7 +30,15 @@ describe.skipIf(reason !== null)(`guest_memfd${reason === null ? "" : ` (skipped
     const windowHva = mmap({ lengthBytes: FILE_BYTES, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
     viewOf(windowHva, FILE_BYTES).fill(7, LOAD_AT, LOAD_AT + 8);
     const load = access("load", 8, LOAD_AT);
-    const steps = [load, signal("signal", 1), signal("await", 2), load, signal("signal", 3), signal("await", 4), load];
+    const steps = [
+      load,
+      signal("signal", 1),
+      signal("await", 2),
+      load,
+      signal("signal", 3),
+      signal("await", 4),
+      load,
+    ];
     const programs = [{ cpl: 3 as const, steps }];
     const machine = buildMachine(kvm, loadImage(), {
       ...plainMachine,
@@ -43,7 +51,8 @@ describe.skipIf(reason !== null)(`guest_memfd${reason === null ? "" : ` (skipped
       if (message.type === "stopped" || message.type === "looping") runner.stop();
       if (message.type !== "signal") return;
       if (message.number === 1) refusals.push(...[0, 2 * FILE_BYTES].map((size) => refusalOf(fd, size)));
-      if (message.number === 3) expect(files.fallocate(fd, PUNCH_HOLE_KEEP_SIZE, 0n, BigInt(FILE_BYTES))).toBe(0);
+      if (message.number === 3)
+        expect(files.fallocate(fd, PUNCH_HOLE_KEEP_SIZE, 0n, BigInt(FILE_BYTES))).toBe(0);
       machine.channel.raise(message.number + 1);
     });
     const limit = setTimeout(() => runner.stop(), 10_000);
