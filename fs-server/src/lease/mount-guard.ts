@@ -103,7 +103,7 @@ export class MountGuard {
       this.#guarded.delete(message.node);
       if (guarded !== undefined) this.#release(guarded);
     } else if (message.fd === null) {
-      this.#options.log(`node ${message.node} is not guarded: the server cannot read it`);
+      this.#options.log(`node ${message.node} is not guarded: the server has no descriptor to watch it by`);
     } else void this.#guard(message.node, message.fd);
   }
 

@@ -2,7 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { TraceEvent } from "../../src/evidence.ts";
-import { decodeRuns } from "../../src/report/decode.ts";
+import { decodeGuards, decodeRuns } from "../../src/report/decode.ts";
 import { scenarioSource } from "../../src/scenario/format.ts";
 import { loadScenarios } from "../../src/scenario/load.ts";
 import { parseScenarios } from "../../src/scenario/parse.ts";
@@ -143,6 +143,26 @@ describe("decodeRuns", () => {
       observations: { ...(one?.observations as object), host: { h: { "truncate#1": "gone" } } },
     };
     expect(() => decodeRuns([run, proposal, definition, strange], "f")).toThrow('f:4: "gone" is no word');
+  });
+});
+
+describe("decodeGuards", () => {
+  const quantiles = { p50: 1, p99: 2, max: 3 };
+  const price = {
+    type: "guard-price",
+    rounds: 1,
+    rows: [{ guard: "none", operation: "truncate the file", ...quantiles }],
+    refused: {},
+    sealedCopyMs: null,
+  };
+
+  it("reads the lines of bench guards, which may stand among those of a run, and names the one it cannot read", () => {
+    const lines = linesOf(recordedWith([resultWith({ scenario })]));
+    expect(decodeGuards([price, ...lines], "f")).toEqual([price]);
+    expect(decodeRuns([price, ...lines], "f")).toEqual(decodeRuns(lines, "f"));
+    expect(() => decodeGuards([price, { ...price, rounds: -1 }], "f")).toThrow(
+      "f:2: not a line of daxfault bench guards --json: rounds",
+    );
   });
 });
 
