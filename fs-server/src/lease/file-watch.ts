@@ -71,6 +71,8 @@ export class FileWatch {
   async close(): Promise<void> {
     this.#watched.clear();
     const ended = new Promise((resolve) => this.#worker.once("exit", resolve));
+    // Whoever waits for the end may have nothing else that keeps the process alive.
+    this.#worker.ref();
     Atomics.store(this.#stop, 0, 1);
     await ended;
     closeSync(this.#group);

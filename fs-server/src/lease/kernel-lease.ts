@@ -148,6 +148,8 @@ export class KernelLeaseGuard implements TruncationGuard {
   async close(): Promise<void> {
     for (const leased of [...this.#leased.values()]) this.#disarm(leased);
     const ended = new Promise((resolve) => this.#worker.once("exit", resolve));
+    // Whoever waits for the end may have nothing else that keeps the process alive.
+    this.#worker.ref();
     Atomics.store(this.#stop, 0, 1);
     await ended;
   }

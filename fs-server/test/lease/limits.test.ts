@@ -77,6 +77,20 @@ describe("a guard at the limit of descriptors", () => {
   });
 });
 
+describe("a guard in a process that has nothing else to do", () => {
+  it.each([
+    ["notify", 'new lib.NotifyGuard("inotify", { boundMs: 100 })'],
+    ["kernel-lease", "await lib.KernelLeaseGuard.open({ boundMs: 100 })"],
+  ])("%s is closed before the process ends", async (_, open) => {
+    const { ended } = guardProcess(
+      file(),
+      1024,
+      `const guard = ${open}; await guard.close(); console.log("closed");`,
+    );
+    expect(await ended).toBe("closed");
+  });
+});
+
 describe("a guard whose process is killed while a truncater waits", () => {
   it("holds nobody up: its lease goes with it", async () => {
     const path = file();
