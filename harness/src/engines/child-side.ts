@@ -2,6 +2,9 @@
 import { dieWithParent } from "../../../sys/src/index.ts";
 import { parentPid } from "../run/tag.ts";
 
+/** Where the descriptors that `startChild` lends begin: behind standard input, output and error. */
+export const FIRST_LENT_DESCRIPTOR = 3;
+
 /** Ties this process to its parent: it dies with it, whatever it is doing, and ends when the channel closes. */
 export function tieToParent(): void {
   dieWithParent(parentPid());

@@ -34,12 +34,9 @@ export type ChildOptions<Outbound> = {
   /** The case's folder: tag and working directory. */
   readonly directory: string;
   readonly onMessage: (message: Outbound) => void;
-  /** Descriptors of ours that it gets as well, from FIRST_LENT_DESCRIPTOR on. */
+  /** Descriptors of ours that it gets as well, from `FIRST_LENT_DESCRIPTOR` (child-side.ts) on. */
   readonly descriptors?: readonly number[];
 };
-
-/** Behind standard input, output and error. */
-export const FIRST_LENT_DESCRIPTOR = 3;
 
 const REAP_BOUND_MS = 3000;
 const STDERR_TAIL = 2000;

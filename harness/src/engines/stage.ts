@@ -26,8 +26,8 @@ import type { Scenario } from "../scenario/scenario.ts";
 import type { Access, EventKind, HostStep } from "../vocabulary.ts";
 import { type Backing, createBacking } from "./backing.ts";
 import { exitText } from "./child.ts";
-import type { HostActorOutbound } from "./host-actor.ts";
-import { borrowHostActor, type HostActorProcess, returnHostActor } from "./host-actor-pool.ts";
+import { ChildPool, type PooledChild } from "./child-pool.ts";
+import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
 import { type FuseMount, openMount } from "./mount.ts";
 
 /** A host step that took longer was held up by something. Far above what a busy machine needs, far below any lease. */
@@ -147,6 +147,10 @@ function closeClient(fd: number): void {
   }
 }
 
+const actorPool = new ChildPool<HostActorInbound, HostActorOutbound>(
+  "harness/src/engines/host-actor-main.ts",
+);
+
 class HostParticipant {
   readonly name: string;
   readonly #actions: ReadonlyMap<string, HostAction>;
@@ -217,7 +221,7 @@ class RealStage implements Stage {
   readonly #raised = new Map<string, string>();
   readonly #listeners = new Set<SignalListener>();
   readonly #participants: HostParticipant[] = [];
-  readonly #children: HostActorProcess[] = [];
+  readonly #children: PooledChild<HostActorInbound, HostActorOutbound>[] = [];
   readonly #events: TraceEvent[] = [];
   #mount: FuseMount | null = null;
   #failure: string | null = null;
@@ -291,7 +295,7 @@ class RealStage implements Stage {
   #startActor(name: string, actions: ReturnType<typeof actionsOf>): void {
     const byLabel = new Map(actions.map(({ label, step }) => [label, step]));
     const participant = new HostParticipant(name, byLabel, () => this.nowMs());
-    const child = borrowHostActor(this.#directory);
+    const child = actorPool.borrow(this.#directory);
     child.listen({
       onMessage: (message) => {
         if (message.type === "signal") {
@@ -421,7 +425,7 @@ class RealStage implements Stage {
     this.#closing = true;
     await Promise.all(
       this.#children.map((child, index) =>
-        this.#participants[index]?.finished ? returnHostActor(child) : child.kill(),
+        this.#participants[index]?.finished ? actorPool.giveBack(child) : child.kill(),
       ),
     );
     await this.#mount?.close();

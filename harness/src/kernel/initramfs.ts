@@ -5,6 +5,7 @@
  */
 import { type CpioEntry, cpioArchive } from "./cpio.ts";
 import type { ModuleFile } from "./modules.ts";
+import type { KvmModule } from "./qemu.ts";
 
 /** 9p tag of the host's root file system. */
 export const ROOT_TAG = "daxfault-root";
@@ -27,6 +28,12 @@ export const wantedModules: readonly string[] = [
   "kvm_amd",
   "kvm_intel",
 ];
+
+/** Without KVM's module for the CPU that the VM does not have: loading it takes time, and fails. */
+export function modulesFor(modules: readonly ModuleFile[], kvmModule: KvmModule): readonly ModuleFile[] {
+  const other: KvmModule = kvmModule === "kvm_amd" ? "kvm_intel" : "kvm_amd";
+  return modules.filter(({ name }) => name !== other);
+}
 
 export type GuestProgram = {
   /** Absolute path in the host's file system, then arguments. */

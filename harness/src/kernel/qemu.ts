@@ -12,12 +12,16 @@ const QEMU = "qemu-system-x86_64";
 
 export type Accelerator = "kvm" | "tcg";
 
+/** The module behind /dev/kvm inside: the one for the CPU that the VM has. */
+export type KvmModule = "kvm_amd" | "kvm_intel";
+
 export type Qemu = {
   /** `7.2.22`, with the distribution's own suffix. */
   readonly version: string;
   readonly accelerator: Accelerator;
   /** Why that one. */
   readonly why: string;
+  readonly kvmModule: KvmModule;
 };
 
 /** How much longer than on the machine itself a case takes at most: limits are multiplied by it. */
@@ -33,19 +37,20 @@ function readText(path: string): string {
   }
 }
 
-/** Can a VM of this machine's KVM run VMs itself? */
-function nestedKvm(): { readonly yes: boolean; readonly why: string } {
+/** KVM if a VM of this machine's KVM can run VMs itself, else emulation, which has AMD's. */
+function chooseAccelerator(): Omit<Qemu, "version"> {
+  const emulated = (why: string) => ({ accelerator: "tcg", why, kvmModule: "kvm_amd" }) as const;
   try {
     accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
   } catch {
-    return { yes: false, why: "/dev/kvm cannot be used" };
+    return emulated("/dev/kvm cannot be used");
   }
-  for (const module of ["kvm_intel", "kvm_amd"]) {
-    if (/^[Y1]/.test(readText(`/sys/module/${module}/parameters/nested`))) {
-      return { yes: true, why: `${module} offers nested virtualization` };
+  for (const kvmModule of ["kvm_intel", "kvm_amd"] as const) {
+    if (/^[Y1]/.test(readText(`/sys/module/${kvmModule}/parameters/nested`))) {
+      return { accelerator: "kvm", why: `${kvmModule} offers nested virtualization`, kvmModule };
     }
   }
-  return { yes: false, why: "no kvm_intel or kvm_amd with nested virtualization on this machine" };
+  return emulated("no kvm_intel or kvm_amd with nested virtualization on this machine");
 }
 
 /** Asks QEMU; null if there is none. `DAXFAULT_NO_QEMU=1` says so as well. */
@@ -58,8 +63,7 @@ export function findQemu(): Qemu | null {
     return null;
   }
   const version = /version (\S+(?: \([^)]*\))?)/.exec(text)?.[1] ?? "unknown";
-  const { yes, why } = nestedKvm();
-  return { version, accelerator: yes ? "kvm" : "tcg", why };
+  return { version, ...chooseAccelerator() };
 }
 
 export const QEMU_FIX = "sudo apt-get install qemu-system-x86";
@@ -109,12 +113,14 @@ export function kernelCommandLine(bootId: string): string {
     "nokaslr",
     "tsc=reliable",
     "no_timer_check",
+    // Node's start waits for random numbers: RDRAND's are good enough here, others take seconds to gather.
+    "random.trust_cpu=on",
     `${BOOT_ID_PARAMETER}=${bootId}`,
   ].join(" ");
 }
 
 /** AMD's, for kvm_amd. */
-const EMULATED_CPU = "qemu64,+svm,+npt,+ssse3,+sse4.1,+sse4.2,+popcnt";
+const EMULATED_CPU = "qemu64,+svm,+npt,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt";
 
 /** Everything after `qemu-system-x86_64`. Pure. */
 export function qemuArguments(options: QemuOptions): readonly string[] {

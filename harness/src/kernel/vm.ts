@@ -18,7 +18,7 @@ import type { Kernel } from "./cache.ts";
 import { Console, type Crash } from "./console.ts";
 import { KernelError } from "./error.ts";
 import { encodeFrame, FrameReader } from "./frames.ts";
-import { type GuestProgram, initramfs } from "./initramfs.ts";
+import { type GuestProgram, initramfs, modulesFor } from "./initramfs.ts";
 import { type Accelerator, guestCpus, MEMORY_MIB, type Qemu, qemuArguments, qemuProgram } from "./qemu.ts";
 
 const SCRATCH_BYTES = 512 * 1024 * 1024;
@@ -103,7 +103,11 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
   const initramfsPath = join(directory, "initramfs.cpio");
   writeFileSync(
     initramfsPath,
-    initramfs({ init: builtInit(), modules: kernel.modules, program: options.program }),
+    initramfs({
+      init: builtInit(),
+      modules: modulesFor(kernel.modules, qemu.kvmModule),
+      program: options.program,
+    }),
   );
   const args = qemuArguments({
     accelerator: qemu.accelerator satisfies Accelerator,

@@ -250,8 +250,13 @@ export class Vcpu {
     ioctlStruct(this.fd, "KVM_SET_SIGNAL_MASK", mask);
   }
 
-  close(): void {
+  /** For who does not own the descriptor: gives back this object's view of it, with which no more can be done. */
+  unmapRun(): void {
     munmap(this.#runAddress, this.runBytes);
+  }
+
+  close(): void {
+    this.unmapRun();
     closeSync(this.fd);
   }
 }

@@ -6,7 +6,7 @@
  * outside KVM_RUN and unblocked inside by KVM_SET_SIGNAL_MASK, so that no tick is lost between test and entry
  * (api.rst, KVM_SET_SIGNAL_MASK).
  */
-import { parentPort, workerData } from "node:worker_threads";
+import { parentPort } from "node:worker_threads";
 import {
   blockSignal,
   consumeSignal,
@@ -36,6 +36,7 @@ import {
   command,
   controlWord,
   type EndReason,
+  type FinalState,
   type GuestClock,
   kickAll,
   monotonicMs,
@@ -110,15 +111,16 @@ class VcpuThread {
     const timer = startThreadTimer(KICK_SIGNAL, this.#input.tickMs);
     const why = this.#untilTheEnd();
     timer.stop();
-    this.#post({
-      type: "ended",
-      why,
-      final: {
-        counters: this.#stats.readAll(),
-        asyncPageFaultMsr: this.#vcpu.getMsr(msr.MSR_KVM_ASYNC_PF_EN),
-        clock,
-      },
-    });
+    Atomics.store(this.#control, controlWord.threadIds + this.#cpu, 0);
+    const final: FinalState = {
+      counters: this.#stats.readAll(),
+      asyncPageFaultMsr: this.#vcpu.getMsr(msr.MSR_KVM_ASYNC_PF_EN),
+      clock,
+    };
+    // What is open of a vCPU keeps its VM.
+    this.#stats.close();
+    this.#vcpu.unmapRun();
+    this.#post({ type: "ended", why, final });
   }
 
   #readClock(): GuestClock | null {
@@ -354,5 +356,7 @@ class VcpuThread {
 
 if (parentPort !== null) {
   const port = parentPort;
-  new VcpuThread(workerData as VcpuThreadInput, (message) => port.postMessage(message)).run();
+  port.on("message", (input: VcpuThreadInput) => {
+    new VcpuThread(input, (message) => port.postMessage(message)).run();
+  });
 }

@@ -20,9 +20,39 @@ export type VmRunner = {
   resume(): void;
   /** Ends the threads of all vCPUs; `ended` of each follows, also out of an endless loop. */
   stop(): void;
-  /** Settles when all threads are gone, after `ended`. Rejects if one died of something else. */
+  /** Settles when all threads have ended, after `ended`. Rejects if one died of something else. */
   readonly exited: Promise<void>;
 };
+
+/** Threads that have run a vCPU to its end and wait for another: each is an instance of Node, slow to start. */
+const idleThreads: Worker[] = [];
+
+/** Runs a vCPU in a thread. Resolves when the thread has done with it, after `ended`; rejects if it died of something else. */
+function runVcpu(input: VcpuThreadInput, onMessage: (message: VcpuMessage) => void): Promise<void> {
+  // Its descriptors come from ioctl(2): Node has not opened what it is asked to close.
+  const options = { trackUnmanagedFds: false };
+  const worker =
+    idleThreads.pop() ?? new Worker(compiledEntry(import.meta.url, "./vcpu-thread.ts"), options);
+  worker.ref();
+  return new Promise((resolve, reject) => {
+    const listeners = {
+      message(message: VcpuMessage): void {
+        onMessage(message);
+        if (message.type !== "ended") return;
+        // One by one: a Worker without any listener, its own included, is deaf.
+        for (const [event, listener] of Object.entries(listeners)) worker.off(event, listener);
+        // Idle, it keeps no process alive.
+        worker.unref();
+        idleThreads.push(worker);
+        resolve();
+      },
+      error: reject,
+      exit: () => resolve(),
+    };
+    for (const [event, listener] of Object.entries(listeners)) worker.on(event, listener);
+    worker.postMessage(input);
+  });
+}
 
 export function startVm(
   machine: Machine,
@@ -58,18 +88,13 @@ export function startVm(
       control,
       tickMs: TICK_MS,
     };
-    const worker = new Worker(compiledEntry(import.meta.url, "./vcpu-thread.ts"), { workerData: input });
-    worker.on("message", (message: VcpuMessage) => {
+    return runVcpu(input, (message) => {
       onMessage(message);
       // One vCPU's end is the end of the VM.
       if (message.type === "ended") stop();
-    });
-    return new Promise<void>((resolve, reject) => {
-      worker.on("error", (error) => {
-        stop();
-        reject(error);
-      });
-      worker.on("exit", () => resolve());
+    }).catch((error: unknown) => {
+      stop();
+      throw error;
     });
   });
   return { resume, stop, exited: Promise.all(threads).then(() => {}) };

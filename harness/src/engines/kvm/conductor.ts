@@ -56,6 +56,8 @@ export class Conductor {
   #vmmActorsDone = false;
   #hostSettled = false;
   #outOfTime = false;
+  /** The threads of the vCPUs have ended; the guest's memory is about to go. */
+  #isOver = false;
   /** vCPUs that are in an endless loop. */
   readonly #looping = new Set<number>();
   #end: EndReason | null = null;
@@ -91,6 +93,7 @@ export class Conductor {
     await this.#runner.exited;
     clearInterval(sampling);
     clearTimeout(life);
+    this.#isOver = true;
   }
 
   /** A signal raised elsewhere. */
@@ -232,7 +235,7 @@ export class Conductor {
 
   #ifStillLooping(cpu: number, trouble: () => void): void {
     setTimeout(() => {
-      if (this.#looping.has(cpu)) trouble();
+      if (!this.#isOver && this.#looping.has(cpu)) trouble();
     }, REPAIR_GRACE_MS).unref();
   }
 

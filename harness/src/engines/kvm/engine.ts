@@ -2,8 +2,9 @@
  * The engine `kvm`: a case on /dev/kvm. Real are KVM, the host's memory management and file systems, the DAX window and
  * the FUSE server; the guest is our micro-guest.
  *
- * Each case is a VM process of its own beside the stage's host actors. This side starts it, passes signals between the
- * two, classifies what the guest saw while the file is still what it was, and turns the report into evidence.
+ * Each case has a VM process to itself beside the stage's host actors. This side starts it, passes signals between the
+ * two, classifies what the guest saw while the file is still what it was, and turns the report into evidence. A process
+ * that has nothing of its case left serves the next one.
  */
 import { release } from "node:os";
 import { join } from "node:path";
@@ -27,7 +28,8 @@ import { type AccessStep, guestActors, isAccess, isWrite } from "../../scenario/
 import type { Scenario } from "../../scenario/scenario.ts";
 import { fileOffsetAt } from "../../scenario/window.ts";
 import type { Access } from "../../vocabulary.ts";
-import { type Child, exitText, startChild, within } from "../child.ts";
+import { exitText, within } from "../child.ts";
+import { ChildPool, type PooledChild } from "../child-pool.ts";
 import { openStage, type Stage } from "../stage.ts";
 import { guardSupport } from "./guard-support.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
@@ -50,16 +52,23 @@ const HOST_WORD_MS = 1000;
 /** How long a guest may run: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
 
+/** After its report: how long a VM process may take to give everything back before it is killed. */
+const IDLE_MS = 1000;
+
+const vmPool = new ChildPool<ToVm, FromVm>("harness/src/engines/kvm/vm-main.ts");
+
 /** The VM process of one case. */
 class VmProcess {
   readonly #scenario: Scenario;
   readonly #stage: Stage;
-  readonly #child: Child<ToVm, FromVm>;
+  readonly #child: PooledChild<ToVm, FromVm>;
   readonly #seen = new Map<string, Access>();
   readonly windowBytes: number;
   readonly ready: Promise<void>;
   /** Resolves with the report, or null if the process ended without one. */
   readonly reported: Promise<VmReport | null>;
+  /** Resolves with true once nothing of the case is left in the process, with false if it ended first. */
+  readonly #idle: Promise<boolean>;
   #ending = "";
   #filePath: string | null = null;
 
@@ -69,28 +78,32 @@ class VmProcess {
     this.windowBytes = plan.windowBytes;
     let onReady = (): void => {};
     let onReport = (_report: VmReport | null): void => {};
+    let onIdle = (_isIdle: boolean): void => {};
     this.ready = new Promise((resolve) => {
       onReady = resolve;
     });
     this.reported = new Promise((resolve) => {
       onReport = resolve;
     });
-    this.#child = startChild<ToVm, FromVm>({
-      entry: "harness/src/engines/kvm/vm-main.ts",
-      directory,
-      ...(plan.guard === null ? {} : { descriptors: [stage.fileDescriptor] }),
+    this.#idle = new Promise((resolve) => {
+      onIdle = resolve;
+    });
+    this.#child = vmPool.borrow(directory, plan.guard === null ? [] : [stage.fileDescriptor]);
+    this.#child.listen({
       onMessage: (message) => {
         if (message.type === "ready") {
           this.#filePath = message.filePath;
           onReady();
         } else if (message.type === "report") onReport(message.report);
+        else if (message.type === "idle") onIdle(true);
         else this.#take(message);
       },
-    });
-    void this.#child.exited.then((exit) => {
-      this.#ending = exitText(exit);
-      onReady();
-      onReport(null);
+      onExit: (exit) => {
+        this.#ending = exitText(exit);
+        onReady();
+        onReport(null);
+        onIdle(false);
+      },
     });
     stage.onSignal((name) => this.#child.send({ type: "signal", name }));
     this.#child.send({ type: "start", plan });
@@ -136,6 +149,12 @@ class VmProcess {
 
   kill(): Promise<void> {
     return this.#child.kill();
+  }
+
+  /** After the case: another one may have the process if it says in time that it has given everything back. */
+  async leave(hasReported: boolean, boundMs: number): Promise<void> {
+    const isIdle = hasReported && (await within(this.#idle, boundMs)) && (await this.#idle);
+    await (isIdle ? vmPool.giveBack(this.#child) : this.kill());
   }
 }
 
@@ -284,11 +303,13 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
   });
   const vm = new VmProcess(scenario, stage, plan, context.directory);
   const stopListening = onAbort(context.signal, () => void vm.kill());
+  let result: RunResult | null = null;
   try {
-    return await perform(scenario, proposal, stage, vm, boundMs);
+    result = await perform(scenario, proposal, stage, vm, boundMs);
+    return result;
   } finally {
     stopListening();
-    await vm.kill();
+    await vm.leave(result?.kind === "evidence", IDLE_MS * context.slowness);
     await stage.close();
   }
 }

@@ -25,7 +25,9 @@ export type FromVm =
   | { readonly type: "signal"; readonly name: string; readonly from: string }
   /** An access that has finished, said before the next signal of any task: the file is still what it was then. */
   | { readonly type: "saw"; readonly task: number; readonly step: number; readonly bytes: Uint8Array }
-  | { readonly type: "report"; readonly report: VmReport };
+  | { readonly type: "report"; readonly report: VmReport }
+  /** Nothing of the case is left in the process: it may have another one. */
+  | { readonly type: "idle" };
 
 /** One state that the VMM went through. */
 export type VmState =

@@ -1,9 +1,9 @@
 /**
- * The VM process of one case: maps the file, builds the machine, conducts, reports, exits. One case, one process:
- * hangs, SIGBUS and lost VMs end here and nowhere else.
+ * The VM process of one case at a time: maps the file, builds the machine, conducts, reports. Hangs, SIGBUS and lost VMs
+ * end here and nowhere else. It offers itself for another case only if it has looked and nothing of this one is left.
  */
 
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { basename } from "node:path";
 import {
   ArmedFileSystem,
@@ -32,8 +32,7 @@ import {
   WindowHolder,
 } from "../../../../vmm/src/index.ts";
 import { errorStack } from "../../error-text.ts";
-import { FIRST_LENT_DESCRIPTOR } from "../child.ts";
-import { send as sendToParent, tieToParent } from "../child-side.ts";
+import { FIRST_LENT_DESCRIPTOR, send as sendToParent, tieToParent } from "../child-side.ts";
 import { Conductor } from "./conductor.ts";
 import { type Guarding, guardFile } from "./guard.ts";
 import type { FromVm, ToVm } from "./messages.ts";
@@ -147,14 +146,44 @@ async function runCase(plan: VmPlan): Promise<void> {
   const isCopy = guarding !== null && guarding.fd !== FIRST_LENT_DESCRIPTOR;
   void send({ type: "ready", filePath: isCopy ? `/proc/${process.pid}/fd/${guarding.fd}` : null });
   await conducting.run();
-  // Awaited: closing the channel ends this process.
   await send({ type: "report", report: conducting.report(kvm.capabilities()) });
   fence?.close();
   await guarding?.close();
+  conductor = null;
   machine.close();
   kvm.close();
   window.close();
-  process.disconnect?.();
+}
+
+/** What a VM, a file or a guard may leave open in this process. */
+const suspicious = /anon_inode:(?:kvm-|\[userfaultfd\]|\[fanotify\])|^\/dev\/kvm/;
+
+/** Descriptors and mappings of a case that is over: none, or the process must not serve another one. */
+function leftovers(plan: VmPlan): readonly string[] {
+  const isOfCase = (name: string): boolean =>
+    suspicious.test(name) || name.startsWith(`${plan.sourceDirectory}/`);
+  const links = readdirSync("/proc/self/fd").flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`)];
+    } catch {
+      return []; // The folder's own descriptor.
+    }
+  });
+  const mapped = readFileSync("/proc/self/maps", "utf8")
+    .split("\n")
+    .map((line) => line.split(/ +/, 6)[5] ?? "");
+  return [...links, ...mapped].filter(isOfCase);
+}
+
+async function serveCase(plan: VmPlan): Promise<void> {
+  try {
+    await runCase(plan);
+  } catch (error) {
+    console.error(errorStack(error));
+    process.exit(1);
+  }
+  if (leftovers(plan).length > 0) process.exit(0);
+  await send({ type: "idle" });
 }
 
 tieToParent();
@@ -162,10 +191,7 @@ disableCoreDumps();
 process.on("message", (message: ToVm) => {
   switch (message.type) {
     case "start":
-      void runCase(message.plan).catch((error: unknown) => {
-        console.error(errorStack(error));
-        process.exit(1);
-      });
+      void serveCase(message.plan);
       return;
     case "signal":
       conductor?.raise(message.name);

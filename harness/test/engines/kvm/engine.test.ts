@@ -1,11 +1,12 @@
 /** The engine on the real /dev/kvm: what facts about KVM become in the words of the vocabulary. */
-import { mkdtempSync, realpathSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { kvmEngine } from "../../../src/engines/kvm/engine.ts";
 import type { Evidence } from "../../../src/evidence.ts";
 import { supportOf, thisMachine } from "../../../src/machine.ts";
+import { processesOf, sweep } from "../../../src/run/sweep.ts";
 import type { Scenario } from "../../../src/scenario/scenario.ts";
 import { vmmText } from "../../../src/vocabulary.ts";
 import { proposalOf, scenarioWith } from "../../support/cases.ts";
@@ -23,6 +24,26 @@ async function run(proposal: string, scenario: Scenario): Promise<Evidence> {
     return result.evidence;
   } finally {
     rmSync(directory, { recursive: true });
+  }
+}
+
+/** A run's folder with cases one after the other; returns the processes that work for it after each. */
+async function processesAfterCases(proposals: readonly string[]): Promise<readonly (readonly number[])[]> {
+  const run = mkdtempSync(join(realpathSync(tmpdir()), "daxfault-"));
+  const after: (readonly number[])[] = [];
+  try {
+    for (const [index, proposal] of proposals.entries()) {
+      const directory = join(run, `case-${index}`);
+      mkdirSync(directory);
+      const context = { directory, timeoutMs: 15_000, signal: new AbortController().signal, slowness: 1 };
+      const result = await kvmEngine.run(scenarioWith({}), proposalOf(proposal), context);
+      expect(result.kind).toBe("evidence");
+      expect(processesOf(directory)).toEqual([]);
+      after.push(processesOf(run));
+    }
+    return after;
+  } finally {
+    expect(await sweep(run)).toEqual([]);
   }
 }
 
@@ -58,6 +79,12 @@ describe.skipIf(available.kind === "no")(`the kvm engine${note}`, () => {
     });
     expect(evidence.attestation).toMatchObject({ engine: "kvm", lapic: "user", windowBytes: 0x200000 });
     expect(evidence.attestation.kvmBackend).toBe(thisMachine().kvmBackend);
+  });
+
+  it("has the next case in the same processes once nothing of this one is left in them", async () => {
+    const [first, ...later] = await processesAfterCases(["apf-loop", "efault-exit", "mce-injection", "fence"]);
+    expect(first).toHaveLength(2); // The VM's and the host actor's.
+    for (const pids of later) expect(pids).toEqual(first);
   });
 
   it("sees the endless loop of a guest that never enabled async page faults", async () => {
