@@ -68,6 +68,8 @@ export interface Engine {
    * Each evidence carries its own, taken where it ran.
    */
   attest(): Promise<Attestation | null>;
+  /** What the console of a machine that it booted has said so far. */
+  console?(): readonly string[];
   /** How much slower than a real machine it is: 1, or more under emulation. */
   slowness(): number;
   /** Never rejects for what a case does (hang, crash, signal): those are observations. */

@@ -8,6 +8,7 @@ import { version } from "../paths.ts";
 import { decodeRuns, type RecordedRun, type RunEnd } from "../report/decode.ts";
 import {
   caseRecord,
+  consoleRecord,
   engineRecord,
   type JsonRecord,
   plannedRecord,
@@ -25,7 +26,7 @@ import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
 import { type Lane, lanesOf } from "../run/lanes.ts";
 import { type EngineState, type PlannedCase, plan, type Shard, shardOf } from "../run/plan.ts";
 import { type CaseResult, type RunOutcome, runCases } from "../run/runner.ts";
-import { exitCodes } from "../verdict.ts";
+import { exitCodes, needsAttention } from "../verdict.ts";
 import { type JsonOutput, openJson, openProgress, openReports, type ReportOptions } from "./output.ts";
 import { makeSelection, parseShard, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
@@ -184,6 +185,25 @@ async function openLane(
   }
 }
 
+/** Of a console, as many lines from its end go into the record: a panic with what led to it. */
+const CONSOLE_LINES_MAX = 400;
+
+/** Keeps what the kernel said where something on it was not as expected, or proved nothing. */
+function recordConsoles({ engines }: Lane, results: readonly CaseResult[], recorder: Recorder): void {
+  for (const { name, console } of engines.map((engine) => ({
+    name: engine.name,
+    console: engine.console?.(),
+  }))) {
+    const isWanted = results.some(
+      ({ planned, verdict }) => planned.engine === name && needsAttention(verdict.kind),
+    );
+    if (!isWanted || console === undefined || console.length === 0) continue;
+    const excess = console.length - CONSOLE_LINES_MAX;
+    const lines = excess <= 0 ? console : [`... ${excess} lines left out ...`, ...console.slice(excess)];
+    recorder.write(consoleRecord({ name, lines }));
+  }
+}
+
 /** Runs the cases in a directory that goes away afterwards, lane by lane. */
 async function execute(
   { cases, engines, selection, limits }: RunPlan,
@@ -217,6 +237,7 @@ async function execute(
       });
       results.push(...outcome.results);
       defects.push(...outcome.defects);
+      recordConsoles(lane, outcome.results, output.recorder);
     } finally {
       progress.clear();
       for (const engine of lane.engines) await engine.close();
@@ -313,6 +334,9 @@ export async function run(names: readonly string[], options: RunCommandOptions):
     if (!isQuiet) console.log(text);
   };
   const recorder = makeRecorder(json);
+  if (selection.isHeadlines) {
+    print(`The headline scenarios (${cases.length} cases): daxfault run '*' --kernel ... runs all.\n`);
+  }
   const report = await runPlan({ cases, engines, selection, limits }, { recorder, style, print });
   for (const defect of report.defects) console.error(`daxfault: defect: ${defect}`);
   print(reportText(report, style));

@@ -28,9 +28,21 @@ export type Selection = {
   readonly proposals: readonly NamedProposal[];
   readonly engines: readonly LocalEngineName[];
   readonly kernels: readonly KernelSpec[];
+  /** Kernels were asked for and nothing else: `kernelHeadlines`. */
+  readonly isHeadlines: boolean;
   /** Where the modules of kernels in files are. */
   readonly modulesDirectory: string | null;
 };
+
+/**
+ * What is run inside kernels where neither scenarios nor proposals are named: the loop, the promise of
+ * KVM_CAP_MEMORY_FAULT_INFO, and one access under every proposal that a VMM or a guest can carry out. `'*'` is everything.
+ */
+export const kernelHeadlines: readonly string[] = [
+  "hang-without-apf",
+  "memory-fault-cap-without-exit",
+  "load-after-truncate",
+];
 
 /** The catalogue with the user's folders; what is wrong with them is a usage error. */
 export function openCatalogue(options: SourceOptions, files: readonly string[] = []): Catalogue {
@@ -109,13 +121,19 @@ function refuseSwallowed({ scenarios, proposals }: Catalogue, options: Selection
 export function makeSelection(names: readonly string[], options: SelectionOptions): Selection {
   const catalogue = openCatalogue(options, names.filter(isScenarioFile));
   refuseSwallowed(catalogue, options);
-  const scenarios = selectScenarios(catalogue, names);
+  const kernels = selectKernels(options);
+  const engines = selectEngines(options, kernels);
+  const isHeadlines =
+    names.length === 0 && options.proposal === undefined && kernels.length > 0 && engines.length === 0;
+  const scenarios = selectScenarios(catalogue, isHeadlines ? kernelHeadlines : names);
   const proposals = select(
     "proposal",
     options.proposal ?? [],
     catalogue.proposals.map((named) => ({ id: named.proposal.id, named })),
-  ).map(({ named }) => named);
-  const kernels = selectKernels(options);
+  )
+    .map(({ named }) => named)
+    // A process of the host's that maps the file is no news of KVM.
+    .filter(({ proposal }) => !isHeadlines || proposal.kvm !== "none");
   const isAbout = ({ scenario }: NamedScenario): boolean =>
     proposals.some(({ proposal }) => isAboutProposal(scenario, proposal));
   if (!scenarios.some(isAbout)) {
@@ -130,8 +148,9 @@ export function makeSelection(names: readonly string[], options: SelectionOption
     catalogue,
     scenarios,
     proposals,
-    engines: selectEngines(options, kernels),
+    engines,
     kernels,
+    isHeadlines,
     modulesDirectory: options.modules ?? null,
   };
 }

@@ -109,6 +109,7 @@ export function checkedEngine(engine: Engine): Engine {
     supports: (scenario, proposal) => engine.supports(scenario, proposal),
     attest: () => engine.attest(),
     open: (context) => engine.open(context),
+    console: () => engine.console?.() ?? [],
     slowness: () => engine.slowness(),
     run: (scenario, proposal, context) => runChecked(engine, scenario, proposal, context),
     close: () => engine.close(),

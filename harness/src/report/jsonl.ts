@@ -13,7 +13,7 @@ import type { Scenario } from "../scenario/scenario.ts";
 import { holdsWords, type ScoreCell } from "../scorecard.ts";
 import { type Counts, inconclusiveCauses, verdictKinds } from "../verdict.ts";
 import { accessText, eventKinds, type FaultPlace, hostStepText, type Vmm, vmmText } from "../vocabulary.ts";
-import type { EngineOpened, RecordLine, RunInfo } from "./records.ts";
+import type { ConsoleRecord, EngineOpened, RecordLine, RunInfo } from "./records.ts";
 
 /** One line. `type` is the first member. */
 export type JsonRecord = { readonly type: string; readonly [member: string]: unknown };
@@ -85,6 +85,12 @@ const engineShape = z.strictObject({
   name: engineName,
   attestation: attestationShape.nullable(),
   openedMs: z.number(),
+});
+
+const consoleShape = z.strictObject({
+  type: z.literal("console"),
+  name: engineName,
+  lines: z.array(z.string()),
 });
 
 /** Cases name their scenario by id and hash, their proposal by id: these lines are what they name. */
@@ -229,6 +235,7 @@ const plannedShape = z.strictObject({
 export const recordSchema: z.ZodType<RecordLine> = z.discriminatedUnion("type", [
   runShape,
   engineShape,
+  consoleShape,
   scenarioShape,
   proposalShape,
   caseShape,
@@ -288,6 +295,10 @@ export function runRecord(run: RunInfo): JsonRecord {
 /** An engine that boots a kernel, once that was tried. */
 export function engineRecord(engine: EngineOpened): JsonRecord {
   return { type: "engine", ...engine };
+}
+
+export function consoleRecord(console: ConsoleRecord): JsonRecord {
+  return { type: "console", ...console };
 }
 
 export function scenarioRecord(scenario: Scenario): JsonRecord {

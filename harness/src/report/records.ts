@@ -30,6 +30,13 @@ export type EngineOpened = {
   readonly openedMs: number;
 };
 
+/** What a booted kernel's console said, in a run in which something on it was not as expected or proved nothing. */
+export type ConsoleRecord = {
+  readonly name: EngineName;
+  /** The console's end; a line `... N lines left out ...` where there was more. */
+  readonly lines: readonly string[];
+};
+
 export type ScenarioRecord = {
   readonly id: string;
   readonly hash: string;
@@ -162,6 +169,7 @@ export type PlannedRecord = {
 export type RecordLine =
   | ({ readonly type: "run" } & RunInfo)
   | ({ readonly type: "engine" } & EngineOpened)
+  | ({ readonly type: "console" } & ConsoleRecord)
   | ({ readonly type: "scenario" } & ScenarioRecord)
   | ({ readonly type: "proposal" } & ProposalRecord)
   | ({ readonly type: "case" } & CaseRecord)

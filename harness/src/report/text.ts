@@ -211,15 +211,35 @@ function kindText(verdict: Verdict): string {
   return verdict.kind === "inconclusive" ? `inconclusive (${verdict.cause})` : verdict.kind;
 }
 
-function headText(result: CaseResult, style: Style): string {
-  const { verdict } = result;
-  return style.verdict(verdict.kind, `${glyphs[verdict.kind]} ${kindText(verdict)}: ${caseTitle(result)}`);
+/** Cases of one engine of which the same is to be said. */
+type Alike = readonly [CaseResult, ...CaseResult[]];
+
+function headText([result, ...others]: Alike, style: Style): string {
+  const { verdict, planned } = result;
+  const title =
+    others.length === 0 ? caseTitle(result) : `${plural(others.length + 1, "case")} on ${planned.engine}`;
+  return style.verdict(verdict.kind, `${glyphs[verdict.kind]} ${kindText(verdict)}: ${title}`);
 }
 
-function detailText(result: CaseResult, style: Style): string {
-  const { verdict } = result;
+function detailText(alike: Alike, style: Style): string {
+  const [{ verdict, planned }, ...others] = alike;
   const reason = wrap(verdict.reason, Math.max(40, style.widthColumns - 4)).map((line) => `    ${line}`);
-  return [headText(result, style), ...reason, `    replay: ${replayCommand(result.planned)}`].join("\n");
+  const replay = `    replay: ${others.length === 0 ? "" : "such as "}${replayCommand(planned)}`;
+  return [headText(alike, style), ...reason, replay].join("\n");
+}
+
+/** An engine that could run none of its cases for one reason says so once. */
+function alikeCases(results: readonly CaseResult[]): readonly Alike[] {
+  const groups = new Map<string, [CaseResult, ...CaseResult[]]>();
+  for (const [index, result] of results.entries()) {
+    const { verdict, planned } = result;
+    const isEngines = verdict.kind === "inconclusive" && verdict.cause === "engine-error";
+    const key = isEngines ? `${planned.engine} ${verdict.reason}` : String(index);
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [result]);
+    else group.push(result);
+  }
+  return [...groups.values()];
 }
 
 /** Cases that need somebody's attention, one by one; known deviations by erratum. */
@@ -227,7 +247,7 @@ export function deviationsText(results: readonly CaseResult[], style: Style): st
   const parts: string[] = [];
   const attention = results.filter(({ verdict }) => needsAttention(verdict.kind));
   if (attention.length > 0) {
-    const details = attention.map((result) => detailText(result, style));
+    const details = alikeCases(attention).map((alike) => detailText(alike, style));
     parts.push([style.bold("Not as expected, or without proof"), ...details].join("\n"));
   }
   const known = results.filter(({ verdict }) => verdict.kind === "xfail");
@@ -338,14 +358,15 @@ export function tailText(results: readonly CaseResult[], style: Style): string |
     .filter(({ verdict }) => needsAttention(verdict.kind))
     .sort((a, b) => severity(b.verdict.kind) - severity(a.verdict.kind));
   if (attention.length === 0) return null;
-  const lines = attention
+  const groups = alikeCases(attention);
+  const lines = groups
     .slice(0, CASES_NAMED_AGAIN_MAX)
-    .flatMap((result) => [
-      headText(result, style),
-      `    ${oneLine(result.verdict.reason, Math.max(40, style.widthColumns - 4))}`,
-      `    ${replayCommand(result.planned)}`,
+    .flatMap((alike) => [
+      headText(alike, style),
+      `    ${oneLine(alike[0].verdict.reason, Math.max(40, style.widthColumns - 4))}`,
+      `    ${replayCommand(alike[0].planned)}`,
     ]);
-  const more = attention.length - CASES_NAMED_AGAIN_MAX;
+  const more = groups.slice(CASES_NAMED_AGAIN_MAX).flat().length;
   if (more > 0) lines.push(`and ${plural(more, "more case")}, listed above the scorecard`);
   return lines.join("\n");
 }

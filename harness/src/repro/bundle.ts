@@ -1,11 +1,12 @@
 /**
  * What a reproduction leaves for others: a folder that can be attached as it is. `report.txt` is the mail,
  * `report.html` the same for a browser, `evidence.jsonl` the recorded run, `trace.txt` KVM's tracepoints or counters, `environment.json` the machine,
- * `scenario.json` the case, `repro.sh` runs it again, `reproducer.c` shows the defect without daxfault.
+ * `scenario.json` the case, `console.txt` what a booted kernel said in a case that went wrong, `repro.sh` runs it again, `reproducer.c` shows the defect without daxfault.
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorText } from "../error-text.ts";
+import { recordSchema } from "../report/jsonl.ts";
 import { mailText } from "../report/mail.ts";
 import type { Report } from "../report/report.ts";
 import { counterLines, eventLine, unitOf } from "../report/story.ts";
@@ -65,6 +66,14 @@ function traceText({ trace, result }: Bundle): string {
   ].join("\n");
 }
 
+/** What a booted kernel said, if it was kept. */
+function consoleText(lines: readonly unknown[]): string | null {
+  const [first] = lines
+    .map((line) => recordSchema.parse(line))
+    .flatMap((record) => (record.type === "console" ? [record.lines] : []));
+  return first === undefined ? null : `${first.join("\n")}\n`;
+}
+
 /** The proposal's file for `--proposals`, if it is none of the presets. */
 function ownProposal({ result }: Bundle, presets: readonly string[]): string | null {
   const { proposal } = result.planned;
@@ -102,6 +111,8 @@ export function writeBundle(folder: string, bundle: Bundle, presets: readonly st
     "scenario.json": `${JSON.stringify(scenarioSource(result.planned.scenario), null, 2)}\n`,
     "repro.sh": replayScript(bundle, proposal !== null),
   };
+  const console = consoleText(lines);
+  if (console !== null) files["console.txt"] = console;
   if (proposal !== null) files["proposal.json"] = proposal;
   if (reproducer.kind === "source") files["reproducer.c"] = reproducer.text;
   for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);

@@ -39,6 +39,16 @@ export type KernelEngineOptions = {
   readonly modulesDirectory: string | null;
 };
 
+/** The kernel did not come up. */
+class BootError extends KernelError {
+  readonly console: readonly string[];
+
+  constructor(message: string, console: readonly string[]) {
+    super(message);
+    this.console = console;
+  }
+}
+
 /** A VM that is up. */
 class Session {
   readonly #vm: KernelVm;
@@ -188,7 +198,7 @@ async function startSession(kernel: Kernel, qemu: Qemu, context: OpenContext): P
     const why = inTime
       ? (await vm.ended).message
       : `nothing was heard of it within ${boundMs / 1000} s; last on the console: ${last}`;
-    throw new KernelError(`${kernel.name} (${kernel.origin}) did not come up: ${why}`);
+    throw new BootError(`${kernel.name} (${kernel.origin}) did not come up: ${why}`, vm.console());
   }
   return new Session(vm, vmFactsOf(kernel, qemu, vm, inside), inside, waiting);
 }
@@ -199,6 +209,7 @@ class KernelEngine implements Engine {
   readonly #options: KernelEngineOptions;
   #session: Session | null = null;
   #failure = "it was not booted";
+  #bootConsole: readonly string[] = [];
   #slowness = 1;
 
   constructor(options: KernelEngineOptions) {
@@ -233,6 +244,7 @@ class KernelEngine implements Engine {
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
       this.#failure = error.message;
+      if (error instanceof BootError) this.#bootConsole = error.console;
     }
   }
 
@@ -242,6 +254,10 @@ class KernelEngine implements Engine {
 
   slowness(): number {
     return this.#slowness;
+  }
+
+  console(): readonly string[] {
+    return this.#session?.console() ?? this.#bootConsole;
   }
 
   async run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult> {

@@ -82,7 +82,12 @@ describe.skipIf(available.kind === "no")(`the kvm engine${note}`, () => {
   });
 
   it("has the next case in the same processes once nothing of this one is left in them", async () => {
-    const [first, ...later] = await processesAfterCases(["apf-loop", "efault-exit", "mce-injection", "fence"]);
+    const [first, ...later] = await processesAfterCases([
+      "apf-loop",
+      "efault-exit",
+      "mce-injection",
+      "fence",
+    ]);
     expect(first).toHaveLength(2); // The VM's and the host actor's.
     for (const pids of later) expect(pids).toEqual(first);
   });
