@@ -12,13 +12,17 @@ export type Crash = {
 const MAX_LINES = 4000;
 const MAX_LINE_CHARACTERS = 500;
 
+const oopsPattern: RegExp =
+  /(?:BUG: (?:unable to handle|kernel NULL pointer|soft lockup|KASAN|scheduling while atomic).*|kernel BUG at .*|Oops: .*|general protection fault, .*|invalid opcode: .*|Unable to handle kernel .*|watchdog: BUG: soft lockup.*)/;
+/** `RIP: 0010:kvm_arch_async_page_ready+0x4e/0x160` of an oops's registers. */
+const codePlace = /^RIP: [0-9a-f]+:(\S+)/;
+
 /** In the order of gravity: a panic that an oops led to is a panic. */
 const signs: readonly { readonly kind: Crash["kind"]; readonly pattern: RegExp }[] = [
   { kind: "panic", pattern: /Kernel panic - not syncing: .*/ },
   {
     kind: "oops",
-    pattern:
-      /(?:BUG: (?:unable to handle|kernel NULL pointer|soft lockup|KASAN|scheduling while atomic).*|kernel BUG at .*|Oops: .*|general protection fault, .*|invalid opcode: .*|Unable to handle kernel .*|watchdog: BUG: soft lockup.*)/,
+    pattern: oopsPattern,
   },
   {
     kind: "halted",
@@ -28,16 +32,34 @@ const signs: readonly { readonly kind: Crash["kind"]; readonly pattern: RegExp }
 
 const time = /^(?:<[0-9]+>)?\[\s*[0-9]+\.[0-9]+\](?:\[\s*[TC][0-9]+\])?\s*/;
 
-/** The gravest thing that the lines say; of equally grave ones the first. null if all is well. */
-export function crashIn(lines: readonly string[]): Crash | null {
-  for (const { kind, pattern } of signs) {
-    for (const line of lines) {
-      const match = pattern.exec(line.replace(time, ""));
-      if (match !== null) return { kind, text: match[0].trim() };
-    }
+function firstMatch(lines: readonly string[], pattern: RegExp): string | null {
+  for (const line of lines) {
+    const match = pattern.exec(line.replace(time, ""));
+    if (match !== null) return (match[1] ?? match[0]).trim();
   }
   return null;
 }
+
+/**
+ * The gravest thing that the lines say; of equally grave ones the first, and where it was in the kernel's code. A panic's
+ * own words often say nothing of its cause: the oops before it does. null if all is well.
+ */
+export function crashIn(lines: readonly string[]): Crash | null {
+  for (const { kind, pattern } of signs) {
+    const text = firstMatch(lines, pattern);
+    if (text === null) continue;
+    const place = firstMatch(lines, codePlace);
+    const oops = kind === "panic" ? firstMatch(lines, oopsPattern) : null;
+    const particulars = [oops, place === null ? null : `at ${place}`].filter((one) => one !== null);
+    return { kind, text: particulars.length === 0 ? text : `${text} (${particulars.join(", ")})` };
+  }
+  return null;
+}
+
+/** ENODEV: no such file system. */
+const noRoot = /^daxfault-init: mount \S+ \S+ 9p .*errno 19$/;
+const NO_ROOT_HINT =
+  "this kernel has no 9p file system: NET_9P_VIRTIO and 9P_FS are neither built in nor among its modules; --modules DIR names them";
 
 /** Lines as they come. */
 export class Console {
@@ -67,9 +89,10 @@ export class Console {
     return crashIn(this.lines);
   }
 
-  /** What our init complained about, if it did. */
+  /** What our init complained about, if it did, and what that means where it is known. */
   get initComplaint(): string | null {
-    return this.lines.filter((line) => line.startsWith("daxfault-init: ")).at(-1) ?? null;
+    const line = this.lines.filter((line) => line.startsWith("daxfault-init: ")).at(-1) ?? null;
+    return line !== null && noRoot.test(line) ? `${line} (${NO_ROOT_HINT})` : line;
   }
 
   /** The last line that says something. */

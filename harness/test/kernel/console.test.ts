@@ -20,6 +20,18 @@ describe("crashIn", () => {
     expect(crashIn(["[    0.000000] Linux version 6.1.0", line])).toEqual({ kind, text });
   });
 
+  it("says with a panic what led to it, and where", () => {
+    const lines = [
+      "[ 1.0] BUG: unable to handle page fault for address: ffffffff0000",
+      "[ 1.0] RIP: 0010:kvm_arch_async_page_ready+0x4e/0x160",
+      "[ 1.1] Kernel panic - not syncing: Fatal exception in interrupt",
+    ];
+    expect(crashIn(lines)?.text).toBe(
+      "Kernel panic - not syncing: Fatal exception in interrupt (BUG: unable to handle page fault for address: " +
+        "ffffffff0000, at kvm_arch_async_page_ready+0x4e/0x160)",
+    );
+  });
+
   it("takes a panic for graver than the oops before it", () => {
     expect(
       crashIn([
@@ -54,5 +66,13 @@ describe("Console", () => {
     expect(lines[0]).toBe("line 0");
     expect(lines.at(-1)).toBe("line 9999");
     expect(lines.filter((line) => line.includes("left out"))).toEqual(["... 6000 lines left out ..."]);
+  });
+});
+
+describe("Console.initComplaint", () => {
+  it("says what a kernel without 9p lacks", () => {
+    const console = new Console();
+    console.take("daxfault-init: mount daxfault-root /root 9p ro trans=virtio: errno 19\n");
+    expect(console.initComplaint).toMatch(/errno 19 \(this kernel has no 9p file system: .*--modules DIR/);
   });
 });

@@ -180,6 +180,17 @@ describe("the lists below the table", () => {
     expect(deviationsText([resultWith()], style)).toBeNull();
   });
 
+  it("says once what kept an engine from all of its cases", () => {
+    const verdict = { kind: "inconclusive", cause: "engine-error", reason: "it did not come up" } as const;
+    const text = deviationsText([resultWith({ verdict }), resultWith({ verdict })], style) ?? "";
+    expect(text.match(/it did not come up/g)).toHaveLength(1);
+    expect(text).toMatch(/\(engine-error\): 2 cases on \S+\n.*\n {4}replay: such as daxfault run/);
+    const other = { ...verdict, reason: "another" };
+    expect(deviationsText([resultWith({ verdict }), resultWith({ verdict: other })], style)).toMatch(
+      /it did not come up.*another/s,
+    );
+  });
+
   it("name a defect that was seen once, however many cases showed it", () => {
     const defect = { id: "endless-loop", text: "It loops.", source: "async_pf.c" };
     const result = resultWith({ expectation: expectationWith({ defect }) });

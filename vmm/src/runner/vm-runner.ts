@@ -31,8 +31,7 @@ const idleThreads: Worker[] = [];
 function runVcpu(input: VcpuThreadInput, onMessage: (message: VcpuMessage) => void): Promise<void> {
   // Its descriptors come from ioctl(2): Node has not opened what it is asked to close.
   const options = { trackUnmanagedFds: false };
-  const worker =
-    idleThreads.pop() ?? new Worker(compiledEntry(import.meta.url, "./vcpu-thread.ts"), options);
+  const worker = idleThreads.pop() ?? new Worker(compiledEntry(import.meta.url, "./vcpu-thread.ts"), options);
   worker.ref();
   return new Promise((resolve, reject) => {
     const listeners = {

@@ -198,7 +198,8 @@ async function startSession(kernel: Kernel, qemu: Qemu, context: OpenContext): P
     const why = inTime
       ? (await vm.ended).message
       : `nothing was heard of it within ${boundMs / 1000} s; last on the console: ${last}`;
-    throw new BootError(`${kernel.name} (${kernel.origin}) did not come up: ${why}`, vm.console());
+    const origin = kernel.origin === kernel.name ? "" : ` (${kernel.origin})`;
+    throw new BootError(`${kernel.name}${origin} did not come up: ${why}`, vm.console());
   }
   return new Session(vm, vmFactsOf(kernel, qemu, vm, inside), inside, waiting);
 }
