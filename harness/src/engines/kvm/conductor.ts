@@ -281,6 +281,8 @@ export class Conductor {
   /** Has the task something to show yet: a bystander that has not counted, a step that is neither under way nor waits? */
   #isOnItsWay(task: number): boolean {
     const { channel } = this.#machine;
+    // Its vCPU has not come up yet.
+    if (channel.taskState(task) === "unused") return true;
     if (channel.taskState(task) !== "ready") return false;
     const number = channel.currentStep(task);
     const step = this.#plan.tasks[task]?.program.steps[number];
