@@ -30,7 +30,7 @@ const idleThreads: Worker[] = [];
 /** Runs a vCPU in a thread. Resolves when the thread has done with it, after `ended`; rejects if it died of something else. */
 function runVcpu(input: VcpuThreadInput, onMessage: (message: VcpuMessage) => void): Promise<void> {
   // Its descriptors come from ioctl(2): Node has not opened what it is asked to close.
-  const options = { trackUnmanagedFds: false };
+  const options = { trackUnmanagedFds: false, resourceLimits: { maxYoungGenerationSizeMb: 2 } };
   const worker = idleThreads.pop() ?? new Worker(compiledEntry(import.meta.url, "./vcpu-thread.ts"), options);
   worker.ref();
   return new Promise((resolve, reject) => {
