@@ -24,8 +24,9 @@ static struct cpu {
     uint32_t tasks[MAX_TASKS], task_count; /* the tasks that it runs */
     uint32_t current;                      /* index into `tasks` */
     uint32_t early_tokens[MAX_EARLY_TOKENS], early_token_count;
-    volatile uint32_t ended;  /* of its tasks that do not count for ever */
-    volatile uint32_t asleep; /* of those, too */
+    uint32_t ended;         /* of its tasks that do not count for ever */
+    uint32_t asleep;        /* of those, too */
+    volatile uint32_t gone; /* of those: ended, or asleep for ever; as of its last scheduling decision, for other vCPUs */
     struct frame first;
 } cpus[MAX_CPUS];
 
@@ -126,15 +127,22 @@ static void end_task(uint32_t task, uint32_t state)
 }
 
 /*
- * Of all vCPUs: the one that notices first tells the host. A task that sleeps where no page-ready is to come any more
- * (its token was lost) will sleep for ever: nobody waits for it.
+ * A task that sleeps where no page-ready is to come any more (its token was lost) will sleep for ever: nobody waits for
+ * it. Only its own vCPU can tell: another one that reads `outstanding` and then `asleep` may see the first of a moment
+ * between two sleeps and the second of the next sleep.
  */
+static uint32_t gone(const struct cpu *cpu)
+{
+    return cpu->ended + (this_report()->outstanding == 0 ? cpu->asleep : 0);
+}
+
+/* Of all vCPUs: the one that notices first tells the host. */
 static int finished(void)
 {
-    uint32_t ended = 0;
+    uint32_t gone = 0;
     for (uint32_t i = 0; i < MAX_CPUS; i++)
-        ended += cpus[i].ended + (channel->cpus[i].outstanding == 0 ? cpus[i].asleep : 0);
-    if (ended + counter_count < channel->task_count)
+        gone += cpus[i].gone;
+    if (gone + counter_count < channel->task_count)
         return 0;
     for (uint32_t i = 0; i < counter_count; i++) {
         const volatile struct task_report *report = &channel->reports[counters[i]];
@@ -166,6 +174,7 @@ void schedule(struct frame *frame)
     channel->reports[current_task()].rip = frame->rip;
     this_report()->heartbeat++;
     for (;;) {
+        cpu->gone = gone(cpu);
         if (finished())
             stop(DOORBELL_FINISHED, 0);
         for (uint32_t i = 1, next = cpu->current; i <= cpu->task_count; i++) {
@@ -291,7 +300,6 @@ void wake_task(uint32_t token, int error)
     if (!found && cpu->early_token_count < MAX_EARLY_TOKENS)
         cpu->early_tokens[cpu->early_token_count++] = token;
     this_report()->early_tokens = cpu->early_token_count;
-    /* Last: while something is outstanding, no vCPU takes a sleeper for lost. */
     if (token != WAKE_ALL && this_report()->outstanding > 0)
         this_report()->outstanding--;
 }
