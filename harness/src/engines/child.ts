@@ -39,7 +39,7 @@ export type ChildOptions<Outbound> = {
 };
 
 /** V8 lets it grow to 16 MiB and more in a process that serves many cases; this one's garbage is a case's. */
-const SMALL_YOUNG_GENERATION = "--max-semi-space-size=1";
+export const SMALL_YOUNG_GENERATION: string = "--max-semi-space-size=1";
 const REAP_BOUND_MS = 3000;
 const STDERR_TAIL = 2000;
 

@@ -8,6 +8,7 @@ import { builtPath } from "../paths.ts";
 import { unmountBelow } from "../run/sweep.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
+import { SMALL_YOUNG_GENERATION } from "./child.ts";
 
 export type Transport = "libfuse" | "devfuse";
 
@@ -77,6 +78,7 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
   const server = execa(
     process.execPath,
     [
+      SMALL_YOUNG_GENERATION,
       options.serverPath ?? builtPath("fs-server/src/serve-main.ts"),
       "--source",
       options.sourceDirectory,
