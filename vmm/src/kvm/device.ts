@@ -3,26 +3,27 @@ import { closeSync, constants, openSync } from "node:fs";
 import { check, declare } from "../../../sys/src/index.ts";
 import { type Capability, capability, type RequestName, requestNumber, requests } from "./abi.ts";
 
-const cIoctlWord = declare<(fd: number, request: bigint, argument: bigint) => number>(
+const cIoctlWord = declare<(fd: number, request: number, argument: bigint) => number>(
   "int ioctl(int fd, unsigned long request, uint64 argument)",
 );
-const cIoctlPointer = declare<(fd: number, request: bigint, argument: NodeJS.ArrayBufferView) => number>(
+const cIoctlPointer = declare<(fd: number, request: number, argument: NodeJS.ArrayBufferView) => number>(
   "int ioctl(int fd, unsigned long request, void *argument)",
 );
 
-/** The hot call: plain numbers all through, which cost less than bigints on the way to C. */
+/** The hot call: plain numbers all through. */
 const cIoctlRun = declare<(fd: number, request: number, argument: number) => number>(
   "int ioctl(int fd, unsigned long request, unsigned long argument)",
 );
 
-const requestNumbers = new Map<RequestName, bigint>(
-  (Object.keys(requests) as RequestName[]).map((name) => [name, requestNumber(name)]),
+/** As plain numbers, which cost less than bigints on the way to C. */
+const requestNumbers = new Map<RequestName, number>(
+  (Object.keys(requests) as RequestName[]).map((name) => [name, Number(requestNumber(name))]),
 );
 
-const RUN = Number(requestNumbers.get("KVM_RUN"));
+const RUN = numberOf("KVM_RUN");
 
-function numberOf(name: RequestName): bigint {
-  return requestNumbers.get(name) ?? 0n;
+function numberOf(name: RequestName): number {
+  return requestNumbers.get(name) ?? 0;
 }
 
 /** An ioctl whose argument is a number. Throws a SyscallError named after the request. */
