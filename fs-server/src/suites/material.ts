@@ -6,10 +6,11 @@ import {
   closeSync,
   ftruncateSync,
   linkSync,
+  lutimesSync,
   mkdirSync,
   openSync,
+  readdirSync,
   symlinkSync,
-  utimesSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -79,5 +80,8 @@ export function makeTree(folder: string): void {
   const name = files.pathBytes("user.origin");
   files.setxattr(files.pathBytes(at("attributed")), name, Buffer.from("somewhere"), 0);
   if (process.geteuid?.() === 0) chownSync(at("deep/file 1"), 1234, 4321);
-  utimesSync(at("deep/file 2"), 1_000_000_000.123, 1_100_000_000.456);
+  // Long ago: a copy that is made within the same second must not have the right times by chance.
+  for (const [i, name] of ["", ...readdirSync(folder, { recursive: true, encoding: "utf8" })].entries()) {
+    lutimesSync(at(name), 1_000_000_000.123, 1_100_000_000.456 + i);
+  }
 }
