@@ -126,7 +126,9 @@ const EMULATED_CPU = "qemu64,+svm,+npt,+rdrand,+ssse3,+sse4.1,+sse4.2,+popcnt";
 export function qemuArguments(options: QemuOptions): readonly string[] {
   const isKvm = options.accelerator === "kvm";
   return [
-    ["-accel", isKvm ? "kvm" : "tcg,thread=multi"],
+    // One thread for all emulated CPUs: with one each, a CPU may still run the int3 of a jump label that another has
+    // finished patching (KVM patches one whenever the first or last vCPU without a local APIC comes or goes), an oops.
+    ["-accel", isKvm ? "kvm" : "tcg,thread=single"],
     // As little as a distribution for x86-64-v2 needs: what is emulated besides only costs time.
     ["-cpu", isKvm ? "host" : EMULATED_CPU],
     ["-machine", "q35"],
