@@ -14,7 +14,7 @@ import type { RunDirectory } from "../run/directory.ts";
 import { FILE_BYTES_MAX } from "../scenario/limits.ts";
 import { parseScenarios } from "../scenario/parse.ts";
 import type { Scenario } from "../scenario/scenario.ts";
-import { quantile } from "./quantile.ts";
+import { median, quantile } from "./quantile.ts";
 
 const FAULTING_TASKS = 4;
 const WORKING_TASKS = 4;
@@ -109,13 +109,6 @@ function faultingScenario(delayMs: number): Scenario {
     Array.from({ length: PAGES_EACH }, (_, page) => `load ${hexOffset(task * (PAGES_EACH + 4) + page)} 8`),
   );
   return scenarioOf("bench-apf", tasks, delayMs);
-}
-
-function median(values: readonly number[]): number {
-  return quantile(
-    [...values].sort((a, b) => a - b),
-    0.5,
-  );
 }
 
 /** From one case's evidence. Throws if not every page came. */

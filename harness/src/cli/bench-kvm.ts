@@ -1,5 +1,7 @@
 /** `daxfault bench kvm`: what an exit costs, beside the same loop in C. */
+
 import { benchExits, type ExitBenchRow } from "../../../vmm/src/index.ts";
+import { median } from "../bench/quantile.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { packagePath } from "../paths.ts";
 import { exitCodes } from "../verdict.ts";
@@ -14,10 +16,6 @@ const titles: Readonly<Record<ExitBenchRow["cycle"], string>> = {
   port: "port access and back",
   fault: "-EFAULT, #PF injected, KVM_RUN again",
 };
-
-function median(values: readonly number[]): number {
-  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-}
 
 const perSecond = (value: number): string => `${(value / 1000).toFixed(1)} k/s`;
 
