@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import type { GuardEvent } from "../../src/lease/guard.ts";
 import { KernelLeaseGuard } from "../../src/lease/kernel-lease.ts";
+import { armFiles } from "../support/armed.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { hostDoes, onHost } from "../support/host.ts";
@@ -129,21 +130,11 @@ describe("a kernel lease", () => {
   it("guards 1,000 files at once, each broken in turn", async () => {
     const folder = temporaryDirectory();
     const guard = await KernelLeaseGuard.open({ boundMs: 2000 });
-    const fds: number[] = [];
-    const holders: RecordingHolder[] = [];
-    for (let i = 0; i < 1000; i += 1) {
-      const path = join(folder, String(i));
-      writeFileSync(path, Buffer.alloc(4096, 1));
-      const fd = openSync(path, "r+");
-      const holder = new RecordingHolder();
-      guard.arm({ fd }, holder);
-      fds.push(fd);
-      holders.push(holder);
-    }
+    const { holders, closeFiles } = armFiles(guard, { folder, count: 1000, content: Buffer.alloc(4096, 1) });
     close = async () => {
       close = async () => {};
       await guard.close();
-      for (const fd of fds) closeSync(fd);
+      closeFiles();
     };
     const settled = Promise.all(holders.map((holder) => holder.next(/settle 0/)));
     const code = 'for (let i = 0; i < 1000; i += 1) sys.truncate(path + "/" + i, 0n)';

@@ -4,6 +4,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { collapseRange } from "../../../sys/src/index.ts";
 import type { WatchSource } from "../../src/lease/file-watch.ts";
 import { NotifyGuard } from "../../src/lease/notify.ts";
+import { armFiles } from "../support/armed.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { hostDoes, onHost } from "../support/host.ts";
@@ -79,21 +80,11 @@ describe.each(sources)("notification by %s", (source) => {
   it("guards 1,000 files at once, each truncated in turn", async () => {
     const folder = temporaryDirectory();
     const guard = new NotifyGuard(source, { boundMs: 2000 });
-    const fds: number[] = [];
-    const holders: RecordingHolder[] = [];
-    for (let i = 0; i < 1000; i += 1) {
-      const path = join(folder, String(i));
-      writeFileSync(path, "x");
-      const fd = openSync(path, "r+");
-      const holder = new RecordingHolder();
-      guard.arm({ fd }, holder);
-      fds.push(fd);
-      holders.push(holder);
-    }
+    const { holders, closeFiles } = armFiles(guard, { folder, count: 1000, content: "x" });
     close = async () => {
       close = async () => {};
       await guard.close();
-      for (const fd of fds) closeSync(fd);
+      closeFiles();
     };
     const settled = Promise.all(holders.map((holder) => holder.next(/settle 0/)));
     const code = 'for (let i = 0; i < 1000; i += 1) sys.truncate(path + "/" + i, 0n)';
