@@ -72,6 +72,8 @@ export interface Engine {
   console?(): readonly string[];
   /** How much slower than a real machine it is: 1, or more under emulation. */
   slowness(): number;
+  /** Its cases have the machine to themselves: one at a time, whatever `--jobs` says. */
+  readonly isAlone: boolean;
   /** Never rejects for what a case does (hang, crash, signal): those are observations. */
   run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult>;
   close(): Promise<void>;

@@ -82,6 +82,19 @@ export type TraceEvent = {
   readonly tookMs?: number;
 };
 
+/** Tracepoints of the kernel's own KVM, as tracefs gives them, one a line. */
+export type KvmTrace =
+  | {
+      readonly kind: "trace";
+      /** What was switched on: `kvm:kvm_page_fault`. */
+      readonly events: readonly string[];
+      /** From the first on; about the guest's window only. */
+      readonly lines: readonly string[];
+      /** How many more there were. */
+      readonly cut: number;
+    }
+  | { readonly kind: "none"; readonly reason: string };
+
 export type Observations = {
   /** By actor, then by step label (`load#2`): what the access saw. */
   readonly accesses: Readonly<Record<string, Readonly<Record<string, Access>>>>;
@@ -106,6 +119,8 @@ export type Evidence = {
    */
   readonly accessMs: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly trace: readonly TraceEvent[];
+  /** Where the kernel is the case's alone: of the engines `kernel:SPEC`. null: not asked for. */
+  readonly kvmTrace: KvmTrace | null;
   readonly exhaustiveness: Exhaustiveness;
   readonly durationMs: number;
 };

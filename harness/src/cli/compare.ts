@@ -1,5 +1,6 @@
 /**
  * `daxfault compare`: is what was observed among what the model allows? Or: do two recorded runs agree?
+ * Where a kernel's tracepoints were recorded: is their order one that the model has?
  *
  * A real observation that the model does not allow is a positive difference: model or kernel is wrong, and the command
  * fails (unless the search was cut off by a bound: a cut-off model convicts nobody). What the model allows and nobody
@@ -21,8 +22,10 @@ import { loadScenarios } from "../scenario/load.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { exitCodes } from "../verdict.ts";
 import { accessText, hostStepText, vmmText } from "../vocabulary.ts";
+import { OrderTally, orderLine, orderText, recordedOrder, type Traced } from "./compare-order.ts";
 import type { CompareLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
+import { Reasons } from "./reasons.ts";
 import { readRuns } from "./report.ts";
 import { UsageError } from "./usage.ts";
 
@@ -40,6 +43,8 @@ export type Recorded = {
   readonly engine: string;
   readonly kvmBackend: string | null;
   readonly words: Words;
+  /** The kernel's tracepoints with what they are of; null: there are none. */
+  readonly traced: Traced | null;
   /** An erratum that is in force and was not seen: what the judge said of it. */
   readonly goneErratum: string | null;
 };
@@ -74,13 +79,15 @@ function stepWords<Seen>(
 
 function recordedOf(one: CaseResult, evidence: Evidence): Recorded {
   const { scenario, proposal, engine } = one.planned;
+  const { attestation, kvmTrace } = evidence;
   return {
     scenario: scenario.id,
     scenarioHash: scenario.hash,
     proposal: proposal.id,
     engine,
-    kvmBackend: evidence.attestation.kvmBackend,
+    kvmBackend: attestation.kvmBackend,
     words: recordedWords(evidence),
+    traced: kvmTrace === null ? null : { attestation, kvmTrace },
     goneErratum:
       one.verdict.kind === "xpass" && one.verdict.reason.startsWith("erratum ") ? one.verdict.reason : null,
   };
@@ -134,6 +141,7 @@ type Tally = {
   bounded: number;
   unsupported: number;
   negative: number;
+  readonly orders: OrderTally;
   /** Why only the real engines, only the model could take a case. */
   readonly onlyReal: Reasons;
   readonly onlyModel: Reasons;
@@ -172,11 +180,23 @@ function compareOne(
     if (!json.isStdout) console.log(text);
   };
   const proposal = proposals.find((known) => known.id === one.proposal);
+  const backend = { interpretsKernelMode: one.kvmBackend === "kvm_pvm" };
   const allowed =
     proposal === undefined
       ? ({ kind: "unsupported", reason: `no proposal ${one.proposal}` } as const)
-      : allowedEnds(scenario, proposal, { interpretsKernelMode: one.kvmBackend === "kvm_pvm" });
+      : allowedEnds(scenario, proposal, backend);
   const id = { scenario: one.scenario, proposal: one.proposal, engine: one.engine };
+  const replayOf = (path: { readonly token: string; readonly timer: boolean }): string =>
+    `daxfault explore ${one.proposal} --scenario ${one.scenario} --replay ${path.token}${path.timer ? "" : " --no-timer"}`;
+  if (proposal !== undefined && one.traced !== null) {
+    const order = recordedOrder(scenario, proposal, backend, one.traced);
+    tally.orders.add(order);
+    if (order.kind === "diverges") {
+      const replay = replayOf(order);
+      json.write(orderLine(id, one.traced.kvmTrace, order, replay));
+      say(`OTHER ORDER   ${name}\n${orderText(one.traced.kvmTrace, order)}\n  ${replay}`);
+    }
+  }
   const observed = wordsText(one.words);
   if (allowed.kind === "unsupported") {
     tally.unsupported++;
@@ -207,11 +227,7 @@ function compareOne(
   else tally.bounded++;
   const ends = allowed.ends.map(({ words }) => wordsText(words));
   const divergence = divergenceOf(one.words, allowed.ends);
-  const { timer, token } = divergence?.nearest ?? { timer: true, token: null };
-  const replay =
-    token === null
-      ? null
-      : `daxfault explore ${one.proposal} --scenario ${one.scenario} --replay ${token}${timer ? "" : " --no-timer"}`;
+  const replay = divergence === null ? null : replayOf(divergence.nearest);
   json.write({
     type: "difference",
     sign: "positive",
@@ -242,19 +258,6 @@ function divergenceText({ rows }: Divergence, endCount: number): string {
     .join("\n");
 }
 
-/** Reasons with the number of cases, most frequent first. */
-class Reasons {
-  readonly #counts = new Map<string, number>();
-
-  add(reason: string): void {
-    this.#counts.set(reason, (this.#counts.get(reason) ?? 0) + 1);
-  }
-
-  lines(): readonly string[] {
-    return [...this.#counts].sort(([, a], [, b]) => b - a).map(([reason, count]) => `  ${count} x ${reason}`);
-  }
-}
-
 function compareWithModel(
   { observed, skipped }: RecordedCases,
   json: JsonOutput<CompareLine>,
@@ -267,6 +270,7 @@ function compareWithModel(
     bounded: 0,
     unsupported: 0,
     negative: 0,
+    orders: new OrderTally(),
     onlyReal: new Reasons(),
     onlyModel: new Reasons(),
   };
@@ -281,8 +285,16 @@ function compareWithModel(
   }
   const onlyModel = countOnlyModel(skipped, scenarios, tally, all && !json.isStdout);
   const gone = [...new Set(observed.flatMap(({ goneErratum }) => goneErratum ?? []))];
-  const { onlyReal, onlyModel: modelReasons, ...counts } = tally;
-  json.write({ type: "comparison", ...counts, onlyModel, goneErrata: gone });
+  const { onlyReal, onlyModel: modelReasons, orders, ...counts } = tally;
+  const { followed, different } = orders;
+  json.write({
+    type: "comparison",
+    ...counts,
+    onlyModel,
+    goneErrata: gone,
+    ordersFollowed: followed,
+    ordersDifferent: different,
+  });
   if (!json.isStdout) {
     if (tally.unsupported > 0) {
       console.log(`${tally.unsupported} cases only a real engine took, because`);
@@ -292,6 +304,8 @@ function compareWithModel(
       console.log(`${onlyModel} cases only the model can take, because`);
       for (const line of modelReasons.lines()) console.log(line);
     }
+    const order = orders.text();
+    if (order !== null) console.log(order);
     for (const reason of gone) console.log(`ERRATUM GONE  ${reason}`);
     console.log(
       `${tally.same} observations are among what the model allows, ${tally.positive} are not; ` +
@@ -299,7 +313,7 @@ function compareWithModel(
         `${tally.negative} allowed ends were not seen.`,
     );
   }
-  if (tally.positive > 0 || gone.length > 0) return exitCodes.unexpected;
+  if (tally.positive > 0 || different > 0 || gone.length > 0) return exitCodes.unexpected;
   if (tally.bounded > 0) return exitCodes.inconclusive;
   return tally.same === 0 ? exitCodes.nothingRan : exitCodes.ok;
 }

@@ -209,6 +209,20 @@ export type CompareLine =
       readonly first: DivergenceRow | null;
       readonly replay: string | null;
     }
+  /** A kernel's tracepoints come in an order that the model does not have. */
+  | {
+      readonly type: "order";
+      readonly scenario: string;
+      readonly proposal: string;
+      readonly engine: string;
+      /** The first line of the trace that no path of the model has. */
+      readonly line: string | null;
+      /** What it says, in the words that model and kernel share. */
+      readonly observed: string;
+      /** What the model shows after the same beginning. */
+      readonly instead: readonly string[];
+      readonly replay: string;
+    }
   /** The last line, where one side is the model. */
   | {
       readonly type: "comparison";
@@ -219,6 +233,8 @@ export type CompareLine =
       readonly negative: number;
       readonly onlyModel: number;
       readonly goneErrata: readonly string[];
+      readonly ordersFollowed: number;
+      readonly ordersDifferent: number;
     };
 
 const compareLine: z.ZodType<CompareLine> = z.discriminatedUnion("type", [
@@ -235,6 +251,16 @@ const compareLine: z.ZodType<CompareLine> = z.discriminatedUnion("type", [
     replay: z.string().nullable(),
   }),
   z.strictObject({
+    type: z.literal("order"),
+    scenario: z.string(),
+    proposal: z.string(),
+    engine: z.string(),
+    line: z.string().nullable(),
+    observed: z.string(),
+    instead: texts,
+    replay: z.string(),
+  }),
+  z.strictObject({
     type: z.literal("comparison"),
     same: count,
     positive: count,
@@ -243,6 +269,8 @@ const compareLine: z.ZodType<CompareLine> = z.discriminatedUnion("type", [
     negative: count,
     onlyModel: count,
     goneErrata: texts,
+    ordersFollowed: count,
+    ordersDifferent: count,
   }),
 ]);
 

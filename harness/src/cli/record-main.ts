@@ -6,11 +6,11 @@ import { writeFileSync } from "node:fs";
 import { type Recorded, readRecorded } from "./compare.ts";
 
 /** What was seen, without what was thought of it. */
-export type Observed = Omit<Recorded, "goneErratum">;
+export type Observed = Omit<Recorded, "goneErratum" | "traced">;
 
 /** Identity and words; a case that ended in two ways is there twice. */
 export function distinct(recorded: readonly Recorded[]): readonly Observed[] {
-  const found = recorded.map(({ goneErratum: _goneErratum, ...observed }) => observed);
+  const found = recorded.map(({ goneErratum: _goneErratum, traced: _traced, ...observed }) => observed);
   return [...new Map(found.map((one) => [JSON.stringify(one), one])).values()];
 }
 

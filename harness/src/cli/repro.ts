@@ -11,9 +11,9 @@ import { caseTitle, summaryText } from "../report/text.ts";
 import { BundleError, prepareFolder, writeBundle } from "../repro/bundle.ts";
 import { readEnvironment } from "../repro/environment.ts";
 import { generateReproducer } from "../repro/reproducer.ts";
-import { openTrace, type TraceSession } from "../repro/tracefs.ts";
 import { type PlannedCase, plan } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
+import { everything, openTrace, type TraceSession } from "../tracing/tracefs.ts";
 import { loadEngines, makeRecorder, runPlan, TIMEOUT_MAX_S } from "./run.ts";
 import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
@@ -166,7 +166,7 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
       print: () => {},
       onEvent: (event) => teller.tell(event),
       onBegin: (directory) => {
-        session = choice.planned.engine === "kvm" ? openTrace(directory) : null;
+        session = choice.planned.engine === "kvm" ? openTrace(directory, everything) : null;
       },
       onEnd: () => {
         trace = session?.finish() ?? { kind: "none", reason: `engine ${choice.planned.engine} runs no KVM` };

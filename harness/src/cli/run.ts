@@ -222,7 +222,7 @@ async function execute(
       const outcome = await runCases(lane.cases, {
         engines: new Map(lane.engines.map((engine): [EngineName, Engine] => [engine.name, engine])),
         directory,
-        jobs: limits.jobs,
+        jobs: lane.engines.some(({ isAlone }) => isAlone) ? 1 : limits.jobs,
         timeoutMs: limits.timeoutMs,
         repeat: limits.repeat,
         firstIndex: results.length,

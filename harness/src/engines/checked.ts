@@ -110,6 +110,7 @@ export function checkedEngine(engine: Engine): Engine {
     attest: () => engine.attest(),
     open: (context) => engine.open(context),
     console: () => engine.console?.() ?? [],
+    isAlone: engine.isAlone,
     slowness: () => engine.slowness(),
     run: (scenario, proposal, context) => runChecked(engine, scenario, proposal, context),
     close: () => engine.close(),

@@ -30,6 +30,8 @@ export type MountOptions = {
   readonly serverPath?: string;
   /** Where it grants leases, if it does. */
   readonly leaseSocket?: string;
+  /** `CaseContext.slowness`; 1 if left out. */
+  readonly slowness?: number;
 };
 
 const READY_BOUND_MS = 10_000;
@@ -110,12 +112,13 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
     unmountBelow(mountpoint);
   }
   const line = firstLine(server.stdout);
-  const ready = (await within(line, READY_BOUND_MS)) ? parseReady((await line) ?? "") : null;
+  const boundMs = READY_BOUND_MS * (options.slowness ?? 1);
+  const ready = (await within(line, boundMs)) ? parseReady((await line) ?? "") : null;
   if (ready === null) {
     await close();
     const { stderr, exitCode } = await server;
     const said = typeof stderr === "string" ? stderr.trim().split("\n").at(-1) : "";
-    throw new Error(`the FUSE server did not mount within ${READY_BOUND_MS} ms (exit ${exitCode}): ${said}`);
+    throw new Error(`the FUSE server did not mount within ${boundMs} ms (exit ${exitCode}): ${said}`);
   }
   // Having asked for a transport proves nothing; the kernel's table says at least that it is FUSE.
   const mount = mounts().findLast((entry) => entry.mountpoint === mountpoint);

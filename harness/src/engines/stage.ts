@@ -90,7 +90,7 @@ export interface Stage {
 }
 
 /** What a stage needs of the case's context. */
-export type StageContext = Pick<CaseContext, "directory" | "signal" | "onEvent">;
+export type StageContext = Pick<CaseContext, "directory" | "signal" | "onEvent" | "slowness">;
 
 export type StageOptions = {
   /** How a mount that only host actors use is made; devfuse if not said. */
@@ -138,12 +138,18 @@ function eventOf(action: HostAction): { kind: EventKind; detail: string } {
   }
 }
 
-/** The server has gone by now, so nobody waits for its answer to FLUSH; that it gives none is no error. */
+/**
+ * What close(2) of a file whose server has gone reports, and nobody waits for: that there is no answer to FLUSH, or that
+ * pages could not be written back, which the worker of an async page fault makes dirty even for a load (FOLL_WRITE in
+ * async_pf_execute(), then fuse_flush()). The descriptor is closed all the same.
+ */
+const serverGone: readonly (string | undefined)[] = ["ENOTCONN", "EIO"];
+
 function closeClient(fd: number): void {
   try {
     closeSync(fd);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOTCONN") throw error;
+    if (!serverGone.includes((error as NodeJS.ErrnoException).code)) throw error;
   }
 }
 
@@ -223,6 +229,7 @@ class RealStage implements Stage {
   readonly #participants: HostParticipant[] = [];
   readonly #children: PooledChild<HostActorInbound, HostActorOutbound>[] = [];
   readonly #events: TraceEvent[] = [];
+  readonly #slowness: number;
   #mount: FuseMount | null = null;
   #failure: string | null = null;
   #closing = false;
@@ -232,6 +239,7 @@ class RealStage implements Stage {
     this.#directory = context.directory;
     this.#signal = context.signal;
     this.#onEvent = context.onEvent;
+    this.#slowness = context.slowness;
     this.#backing = backing;
     this.fileDescriptor = openSync(backing.filePath, "r+");
   }
@@ -286,6 +294,7 @@ class RealStage implements Stage {
       sourceDirectory: this.#backing.sourceDirectory,
       directory: this.#directory,
       transport: ours ? "devfuse" : (options.transport ?? "devfuse"),
+      slowness: this.#slowness,
       ...(leaseSocket === undefined ? {} : { leaseSocket }),
       ...(mount === undefined ? {} : { faults: mount.faults }),
       ...(options.serverPath === undefined ? {} : { serverPath: options.serverPath }),
@@ -329,7 +338,7 @@ class RealStage implements Stage {
       this.#children[index]?.send({ type: "prepare", path });
       waiting.push(participant);
     }
-    const deadlineMs = this.nowMs() + PREPARE_BOUND_MS;
+    const deadlineMs = this.nowMs() + PREPARE_BOUND_MS * this.#slowness;
     while (!waiting.every(({ prepared }) => prepared)) {
       if (this.nowMs() > deadlineMs || this.#signal.aborted) {
         throw new Error("a host actor did not open the file");

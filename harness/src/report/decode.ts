@@ -103,6 +103,7 @@ function decodeEvidence(record: CaseRecord): Evidence | null {
     counters: Object.fromEntries(Object.entries(counters).map(([name, value]) => [name, BigInt(value)])),
     accessMs: record.accessMs,
     trace: trace.map(({ gpa, ...event }) => ({ ...event, gpa: bigintOrNull(gpa) })),
+    kvmTrace: record.kvmTrace,
     exhaustiveness,
     durationMs: record.engineMs ?? record.durationMs,
   };

@@ -127,6 +127,16 @@ export const exhaustivenessShape: z.ZodType<Exhaustiveness> = z.discriminatedUni
   z.strictObject({ kind: z.literal("sampled"), runs: z.number(), seed: z.number().nullable() }),
 ]);
 
+const kvmTraceShape = z.discriminatedUnion("kind", [
+  z.strictObject({
+    kind: z.literal("trace"),
+    events: z.array(z.string()),
+    lines: z.array(z.string()),
+    cut: z.number().int().min(0),
+  }),
+  z.strictObject({ kind: z.literal("none"), reason: z.string() }),
+]);
+
 const caseShape = z.strictObject({
   type: z.literal("case"),
   scenario: z.string(),
@@ -184,6 +194,7 @@ const caseShape = z.strictObject({
       tookMs: z.number().optional(),
     }),
   ),
+  kvmTrace: kvmTraceShape.nullable(),
   durationMs: z.number(),
   /** As the engine measured the run that the evidence is of. */
   engineMs: z.number().nullable(),
@@ -335,6 +346,7 @@ export function caseRecord(one: CaseResult): JsonRecord {
     counters: mapValues(evidence?.counters ?? {}, hex),
     accessMs: evidence?.accessMs ?? {},
     trace: evidence?.trace.map(traceRecord) ?? [],
+    kvmTrace: evidence?.kvmTrace ?? null,
     durationMs,
     engineMs: evidence?.durationMs ?? null,
     argument: planned.argument,

@@ -1,5 +1,5 @@
 /** The lines of `run --json`, as read: one type a line, `type` first. `jsonl.ts` has their schema and writes them. */
-import type { Attestation, EngineName, Exhaustiveness, RunResult } from "../evidence.ts";
+import type { Attestation, EngineName, Exhaustiveness, KvmTrace, RunResult } from "../evidence.ts";
 import type { Counts, InconclusiveCause, VerdictKind } from "../verdict.ts";
 import type { EventKind } from "../vocabulary.ts";
 
@@ -128,6 +128,8 @@ export type CaseRecord = {
     readonly gpa: HexText | null;
     readonly detail: string;
   }[];
+  /** KVM's own tracepoints, of a kernel that was booted for the run. */
+  readonly kvmTrace: KvmTrace | null;
   readonly durationMs: number;
   /** As the engine measured the run that the evidence is of. */
   readonly engineMs: number | null;

@@ -6,6 +6,7 @@
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorText } from "../error-text.ts";
+import type { KvmTrace } from "../evidence.ts";
 import { recordSchema } from "../report/jsonl.ts";
 import { mailText } from "../report/mail.ts";
 import type { Report } from "../report/report.ts";
@@ -13,9 +14,9 @@ import { counterLines, eventLine, unitOf } from "../report/story.ts";
 import { shellWord } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
 import { scenarioSource } from "../scenario/format.ts";
+import type { TraceText } from "../tracing/tracefs.ts";
 import { type Environment, environmentLines } from "./environment.ts";
 import type { Reproducer } from "./reproducer.ts";
-import type { TraceText } from "./tracefs.ts";
 
 export type Bundle = {
   readonly report: Report;
@@ -46,14 +47,35 @@ export function prepareFolder(folder: string): void {
   }
 }
 
+const noTrace = ({ reason }: { readonly reason: string }): string[] => [`# No tracepoints: ${reason}.`];
+
+function traceLines(trace: TraceText): string[] {
+  if (trace.kind === "none") return noTrace(trace);
+  const { events, lost, text } = trace;
+  return [
+    `# Tracepoints ${events.join(", ")} from tracefs:`,
+    text,
+    ...(lost === 0 ? [] : [`# ${lost} more found no room in the buffer.`]),
+  ];
+}
+
+/** Of the kernel that was booted for the case: about the guest's window alone. */
+function kvmTraceLines(trace: KvmTrace): string[] {
+  if (trace.kind === "none") return noTrace(trace);
+  const { events, lines, cut } = trace;
+  return [
+    `# Tracepoints ${events.join(", ")} of the booted kernel, about the guest's window:`,
+    ...lines,
+    ...(cut === 0 ? [] : [`# ${cut} more were left out.`]),
+  ];
+}
+
 function traceText({ trace, result }: Bundle): string {
   const evidence = result.result?.kind === "evidence" ? result.result.evidence : null;
   const events = (evidence?.trace ?? []).map((event) => eventLine(event, unitOf(result)));
   const counters = evidence === null ? [] : counterLines(evidence);
-  const kernel =
-    trace.kind === "trace"
-      ? [`# Tracepoints ${trace.events.join(", ")} from tracefs:`, trace.text]
-      : [`# No tracepoints: ${trace.reason}.`];
+  const inside = evidence?.kvmTrace ?? null;
+  const kernel = inside === null ? traceLines(trace) : kvmTraceLines(inside);
   return [
     "# Events of the case:",
     ...events,

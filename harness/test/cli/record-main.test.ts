@@ -9,6 +9,7 @@ const seen = (word: string): Recorded => ({
   engine: "kvm",
   kvmBackend: "kvm_amd",
   words: { steps: { "victim.load#1": word }, bystanders: {}, vmm: "running", guestKernel: "alive" },
+  traced: null,
   goneErratum: null,
 });
 

@@ -26,7 +26,7 @@ async function onStage(
   options: StageOptions = {},
 ): Promise<string> {
   const directory = caseFolder();
-  const stage = await openStage(scenario, { directory, signal }, options);
+  const stage = await openStage(scenario, { directory, signal, slowness: 1 }, options);
   try {
     await act(stage);
   } finally {
@@ -193,7 +193,7 @@ describe("host actors", () => {
 
   it("that die are a failure of the stage, not an observation", async () => {
     const directory = caseFolder();
-    const stage = await openStage(scenarioWith({}), { directory, signal });
+    const stage = await openStage(scenarioWith({}), { directory, signal, slowness: 1 });
     stage.begin();
     for (const pid of processesOf(directory)) process.kill(pid, "SIGKILL");
     expect(await stage.settled(3000)).toBe(false);
@@ -270,7 +270,9 @@ describe("the mount", () => {
     const serverPath = join(directory, "server.cjs");
     const { writeFileSync } = await import("node:fs");
     writeFileSync(serverPath, program);
-    await expect(openStage(byMount(), { directory, signal }, { serverPath })).rejects.toThrow(message);
+    await expect(openStage(byMount(), { directory, signal, slowness: 1 }, { serverPath })).rejects.toThrow(
+      message,
+    );
     expect(processesOf(directory)).toEqual([]);
   });
 });

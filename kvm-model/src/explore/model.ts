@@ -13,6 +13,9 @@ export type ModelEvent = {
   readonly detail: string;
 };
 
+/** Kind of the events that say which of the kernel's tracepoints a step passes; their detail is compared, not read. */
+export const TRACEPOINT = "tracepoint";
+
 export type EventSink = (event: ModelEvent) => void;
 
 export interface Model {

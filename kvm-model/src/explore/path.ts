@@ -5,7 +5,7 @@
  * It is short, safe in a URL and a shell, and replays on the same model (same case, same version) only.
  */
 import type { Graph } from "./explorer.ts";
-import type { EventSink, Model, ModelEvent } from "./model.ts";
+import { type EventSink, type Model, type ModelEvent, TRACEPOINT } from "./model.ts";
 
 export class ReplayError extends Error {
   override readonly name = "ReplayError";
@@ -91,7 +91,10 @@ export function runSchedule(model: Model, scheduler: Scheduler): { steps: Step[]
     const action = scheduler.choose(enabled, count, steps.length);
     if (action === null) break;
     const events: ModelEvent[] = [];
-    const sink: EventSink = (event) => events.push(event);
+    const sink: EventSink = (event) => {
+      // For programs (explore/follow.ts): to people it is no news.
+      if (event.kind !== TRACEPOINT) events.push(event);
+    };
     model.next(state, action, sink);
     const name = model.actionNames[action] ?? `action ${action}`;
     const actor = model.actors[model.actorOf[action] as number] ?? "?";

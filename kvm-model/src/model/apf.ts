@@ -27,6 +27,7 @@ import {
 } from "./fields.ts";
 import { GUP, getUserPage } from "./host-mm.ts";
 import { completionFailed } from "./proposals.ts";
+import { pass } from "./tracepoints.ts";
 
 /** kvm_can_deliver_async_pf(): may this vCPU, where it is now, be told "page not present"? */
 export function deliverable(ctx: Context, s: Uint8Array, v: number): boolean {
@@ -83,6 +84,7 @@ export function armAsync(
   while (at(s, f.wState + work) !== WORK.free) work++;
   const token = freshToken(ctx, s);
   const told = deliverable(ctx, s, v);
+  pass(events, "kvm_async_pf_not_present", v, page);
   s[f.wState + work] = WORK.queued;
   s[f.wVcpu + work] = v;
   s[f.wPage + work] = page;
@@ -185,6 +187,7 @@ function pageReady(ctx: Context, s: Uint8Array, v: number, w: number, events: Ev
   } else {
     tell(events, "apf-ready", "kvm", "kvm", `page ${page} is ready: the artificial halt ends`);
   }
+  if (token !== TOKEN_ALL) pass(events, "kvm_async_pf_ready", v, page);
   if (failed) completionFailed(ctx, s, v, { page, faulter, told }, events);
   if (!anyDone(ctx, s, v) || !canDequeue(ctx, s, v)) s[f.vReadyRequest + v] = 0;
 }

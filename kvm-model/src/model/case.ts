@@ -203,6 +203,12 @@ export type ModelCase = {
   readonly daxCopies: "virtio-fs" | "pmem";
   /** Does whoever holds the lease answer a recall, or sleep through the limit? */
   readonly leaseClient: "prompt" | "unresponsive";
+  /**
+   * May the host write pages of the file back at any time? KVM then drops the guest's mapping (folio_mkclean(), the mmu
+   * notifier). The next fault brings it back; nothing that a guest sees depends on it, so that only whoever follows a
+   * real kernel's trace asks for it.
+   */
+  readonly writeBack: boolean;
   /** Enabling async page faults queues a wake-all entry. */
   readonly wakeAll: boolean;
   readonly without: readonly Check[];
@@ -231,6 +237,7 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   server: "none",
   lapic: "kernel",
   preempt: false,
+  writeBack: false,
   nmi: "off",
   kill: null,
   enablesApf: null,

@@ -217,7 +217,8 @@ function scheduleActions(ctx: Context, v: number): Action[] {
       guard: (s) => {
         const current = at(s, f.vTask + v);
         const where = at(s, f.vAt + v);
-        if (current === t || !schedulable(ctx, s, t) || !alive(ctx, s)) return false;
+        // The timer ends the halt of the task that it goes back to, too; its access then faults once more.
+        if ((current === t && where !== AT.halted) || !schedulable(ctx, s, t) || !alive(ctx, s)) return false;
         if (at(s, f.vEvent + v) !== EVENT.none) return false;
         if (where === AT.guest)
           return current === IDLE || !schedulable(ctx, s, current) || mayPreempt(ctx, s, v);

@@ -132,6 +132,12 @@ export function dropPages(ctx: Context, s: Uint8Array, fromPage: number): void {
   }
 }
 
+/** folio_mkclean() before a page is written back: the next store has to be seen, so the second level lets go of the page. */
+export function writeBack(ctx: Context, s: Uint8Array, page: number): void {
+  zapSecondLevel(ctx, s, page, page + 1);
+  s[ctx.f.seq] = at(s, ctx.f.seq) + 1;
+}
+
 /** A hole: the pages stay in the file, and a fault on one finds a page of zeros without any I/O. */
 export function punchHole(ctx: Context, s: Uint8Array, fromPage: number, toPage: number): void {
   const { f } = ctx;

@@ -15,6 +15,7 @@ import {
   alive,
   at,
   type Context,
+  EPT,
   EVENT,
   GUARD,
   HOST,
@@ -24,7 +25,19 @@ import {
   tell,
   VMA,
 } from "./fields.ts";
-import { dropPages, invalidateEnd, invalidateStart, punchHole, replaceVma, zapHostPtes } from "./host-mm.ts";
+import {
+  dropPages,
+  invalidateEnd,
+  invalidateStart,
+  punchHole,
+  replaceVma,
+  writeBack,
+  zapHostPtes,
+} from "./host-mm.ts";
+import { writtenBack } from "./tracepoints.ts";
+
+/** It may never act although it could. */
+export const WRITE_BACK_ACTOR = "writeback";
 
 /** Substeps of a truncation. */
 const SUB = {
@@ -354,6 +367,25 @@ function someVcpuRuns(ctx: Context, s: Uint8Array): boolean {
 
 function canAnswer(ctx: Context, s: Uint8Array): boolean {
   return ctx.case.leaseClient === "prompt" && (vmmActs(ctx) || alive(ctx, s));
+}
+
+/** One per page, last of all actions: what a path is called does not depend on whether they are there. */
+export function writeBackActions(ctx: Context): Action[] {
+  if (!ctx.case.writeBack) return [];
+  const { f } = ctx;
+  return Array.from(
+    { length: ctx.pages },
+    (_, page): Action => ({
+      name: `writeback: page ${page}`,
+      actor: WRITE_BACK_ACTOR,
+      guard: (s) => at(s, f.ept + page) === EPT.file && alive(ctx, s),
+      apply: (s, e) => {
+        tell(e, "unmap", "host", "kvm", `writes page ${page} back: the guest's mapping goes`);
+        writtenBack(e, page);
+        writeBack(ctx, s, page);
+      },
+    }),
+  );
 }
 
 export function hostActions(ctx: Context): Action[] {

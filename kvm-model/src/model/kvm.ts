@@ -26,6 +26,7 @@ import {
 } from "./fields.ts";
 import { GUP, getUserPage, mapSecondLevel } from "./host-mm.ts";
 import { forcesSync, injectError, reportedError, treatsFaultAsFinal } from "./proposals.ts";
+import { pass, userspaceExit } from "./tracepoints.ts";
 
 const ERROR = { none: 0, fault: 1, poison: 2 } as const;
 
@@ -45,6 +46,7 @@ function stop(ctx: Context, s: Uint8Array, v: number, reason: number, events: Ev
   s[ctx.f.vAt + v] = AT.stopped;
   s[ctx.f.vStop + v] = reason;
   tell(events, "exit", "kvm", "vmm", `KVM_RUN returns: ${stopWords[reason]}`);
+  userspaceExit(events, v, reason);
 }
 
 const stopWords: readonly string[] = [
@@ -119,9 +121,11 @@ function setUpAsync(ctx: Context, s: Uint8Array, v: number, events: EventSink | 
     s[f.vAt + v] = AT.sync;
     return;
   }
+  pass(events, "kvm_try_async_get_page", v, page);
   if (ctx.has("gfn-hash-lookup") && at(s, f.vGfns + v * ctx.pages + page) !== 0) {
     s[f.vAt + v] = AT.halted;
     tell(events, "apf-halt", "kvm", "kvm", `page ${page} is already being fetched: artificial halt`);
+    pass(events, "kvm_async_pf_repeated_fault", v, page);
     return;
   }
   if (!asyncSlotFree(ctx, s, v)) {
@@ -182,6 +186,7 @@ export function takeFault(
     emulate(ctx, s, v, page, events);
     return;
   }
+  pass(events, "kvm_page_fault", v, page);
   s[f.vAt + v] = AT.exit;
 }
 

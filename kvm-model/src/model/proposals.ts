@@ -27,6 +27,7 @@ import {
   STOP,
   tell,
 } from "./fields.ts";
+import { userspaceExit } from "./tracepoints.ts";
 
 /** Is -EFAULT from the NOWAIT attempt believed? */
 export function treatsFaultAsFinal(ctx: Context): boolean {
@@ -117,6 +118,7 @@ export function completionFailed(
       s[f.vStop + v] = STOP.efault;
       s[f.vFaulter + v] = failure.faulter;
       tell(events, "exit", "kvm", "vmm", `KVM_RUN returns: -EFAULT for page ${failure.page}, requested`);
+      userspaceExit(events, v, STOP.efault);
       return;
     case "today":
     case "final-efault":
@@ -177,6 +179,7 @@ export function injectMachineCheck(
     s[f.vAt + v] = AT.stopped;
     s[f.vStop + v] = STOP.tripleFault;
     tell(events, "exit", by, "guest", "#MC with CR4.MCE clear: triple fault");
+    userspaceExit(events, v, STOP.tripleFault);
     return;
   }
   s[f.vAt + v] = AT.guest;

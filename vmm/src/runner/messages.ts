@@ -25,6 +25,8 @@ export type VcpuThreadInput = {
   /** Int32Array of `controlWords`. */
   readonly control: SharedArrayBuffer;
   readonly tickMs: number;
+  /** See `WatchdogOptions`. */
+  readonly ioPatienceMs: number;
 };
 
 /**

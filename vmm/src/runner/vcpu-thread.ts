@@ -45,7 +45,7 @@ import {
   type VcpuNews,
   type VcpuThreadInput,
 } from "./messages.ts";
-import { type PendingAccess, Watchdog } from "./watchdog.ts";
+import { defaultWatchdogOptions, type PendingAccess, Watchdog } from "./watchdog.ts";
 
 /** How long a vCPU without an in-kernel APIC, which nothing can wake, stays halted before it looks around again. */
 const HALT_MS = 1;
@@ -73,7 +73,7 @@ class VcpuThread {
   readonly #vcpu: Vcpu;
   readonly #channel: Channel;
   readonly #stats: VcpuStats;
-  readonly #watchdog: Watchdog = new Watchdog();
+  readonly #watchdog: Watchdog;
   readonly #cpu: number;
   readonly #post: (news: VcpuNews) => void;
   readonly #ram: DataView;
@@ -92,6 +92,7 @@ class VcpuThread {
     this.#input = input;
     this.#cpu = input.cpu;
     this.#post = (news) => post({ cpu: input.cpu, ...news });
+    this.#watchdog = new Watchdog({ ...defaultWatchdogOptions, ioPatienceMs: input.ioPatienceMs });
     this.#control = new Int32Array(input.control);
     this.#vcpu = new Vcpu(input.vcpuFd, input.runBytes);
     const ram = viewOf(input.ramAddress, Number(channelLayout.RAM_BYTES));

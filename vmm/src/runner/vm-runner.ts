@@ -24,6 +24,11 @@ export type VmRunner = {
   readonly exited: Promise<void>;
 };
 
+export type VmRunnerOptions = {
+  /** No page's I/O takes longer (milliseconds); not known, if left out. See `WatchdogOptions`. */
+  readonly ioPatienceMs?: number;
+};
+
 /** Threads that have run a vCPU to its end and wait for another: each is an instance of Node, slow to start. */
 const idleThreads: Worker[] = [];
 
@@ -57,6 +62,7 @@ export function startVm(
   machine: Machine,
   programs: readonly TaskProgram[],
   onMessage: (message: VcpuMessage) => void,
+  { ioPatienceMs = Number.POSITIVE_INFINITY }: VmRunnerOptions = {},
 ): VmRunner {
   const control = new SharedArrayBuffer(4 * controlWords);
   const words = new Int32Array(control);
@@ -86,6 +92,7 @@ export function startVm(
       programs,
       control,
       tickMs: TICK_MS,
+      ioPatienceMs,
     };
     return runVcpu(input, (message) => {
       onMessage(message);

@@ -10,7 +10,9 @@
  * One thing looks like the loop and is not: a page that needs I/O, touched by a guest that is not told. Its vCPU halts in
  * KVM, each tick of the guest's timer (4 ms, vmm/guest/kernel.c) ends the halt, and the access faults again: 250 a second
  * at most. A loop of which the guest is not told is far faster; one of which it is told (not-present, ready, not-present
- * for the same access) may be slower, but a page that only needs I/O is told of once.
+ * for the same access) may be slower, but a page that only needs I/O is told of once. Where each turn of the loop is a
+ * READ that a FUSE server fails, under emulation, it is as slow as those ticks: then only time tells, and whoever knows
+ * how long I/O can take here (`ioPatienceMs`) decides.
  *
  * `pf_taken` is the vCPU's, not the access's: a hundred tasks that each wait for a page of their own take hundreds of
  * faults in which each of them gets on. So what the other accesses begun meanwhile may have taken is subtracted first.
@@ -25,8 +27,13 @@ export type WatchdogOptions = {
   readonly minFaults: number;
   /** Faults a second of a loop of which the guest is not told: more than its timer can cause. */
   readonly minUntoldPerSecond: number;
-  /** Faults that an access may take that gets on: two pages, each once more after its I/O. */
+  /**
+   * Faults that an access may take that gets on: two pages, each once more after its I/O. The guest may be told of each:
+   * what is read in for one page can be locked, for a moment, when the next one asks.
+   */
   readonly faultsPerAccess: number;
+  /** No page's I/O takes longer: an access whose faults still come after that is no slower page. In milliseconds. */
+  readonly ioPatienceMs: number;
 };
 
 /** Four intervals. */
@@ -36,6 +43,7 @@ export const defaultWatchdogOptions: WatchdogOptions = {
   minFaults: 32,
   minUntoldPerSecond: 500,
   faultsPerAccess: 4,
+  ioPatienceMs: Number.POSITIVE_INFINITY,
 };
 
 export type Sample = {
@@ -87,11 +95,13 @@ export class Watchdog {
     for (const [task, { access, first }] of this.#since) {
       const faults = Number(sample.pageFaults - first.pageFaults);
       const others = othersSince(first, sample);
-      const unexplained = faults - others * this.#options.faultsPerAccess;
+      const explained = others * this.#options.faultsPerAccess;
+      const unexplained = faults - explained;
       if (first.atMs > oldestMs || unexplained < this.#options.minFaults) continue;
       const overMs = sample.atMs - first.atMs;
-      const isTold = sample.told - first.told - others >= this.#options.minFaults;
-      if (!isTold && unexplained / overMs < this.#options.minUntoldPerSecond / 1000) continue;
+      const isTold = sample.told - first.told - explained >= this.#options.minFaults;
+      const isFast = unexplained / overMs >= this.#options.minUntoldPerSecond / 1000;
+      if (!isTold && !isFast && overMs <= this.#options.ioPatienceMs) continue;
       return { task, step: access.step, faultsPerSecond: (faults / overMs) * 1000, overMs };
     }
     return null;

@@ -207,6 +207,8 @@ async function startSession(kernel: Kernel, qemu: Qemu, context: OpenContext): P
 class KernelEngine implements Engine {
   readonly name: KernelEngineName;
   readonly option: string;
+  /** One story in the kernel's trace; emulated CPUs share one thread anyway. */
+  readonly isAlone = true;
   readonly #options: KernelEngineOptions;
   #session: Session | null = null;
   #failure = "it was not booted";

@@ -11,6 +11,7 @@ import { encodeFrame, FrameReader } from "../../kernel/frames.ts";
 import { CHANNEL_PORT } from "../../kernel/qemu.ts";
 import { thisMachine } from "../../machine.ts";
 import { RUN_DIRECTORY_PREFIX, runDirectoryParent, sweep } from "../../run/sweep.ts";
+import { traceFaultPath } from "../../tracing/fault-path.ts";
 import { loadEngine } from "../index.ts";
 import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
 
@@ -102,9 +103,12 @@ class Agent {
     const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
     if (support.kind === "no") return { kind: "unsupported", message: support.reason };
     const directory = mkdtempSync(join(this.#directory, "case-"));
+    const endTrace = message.engine === "kvm" ? traceFaultPath(directory) : () => null;
     const result = await engine.run(scenario, proposal, { directory, timeoutMs, signal, slowness });
+    const kvmTrace = endTrace();
     const [left] = await sweep(directory);
-    return left === undefined ? result : { kind: "engine-error", message: `not cleaned up: ${left}` };
+    if (left !== undefined) return { kind: "engine-error", message: `not cleaned up: ${left}` };
+    return result.kind === "evidence" ? { ...result, evidence: { ...result.evidence, kvmTrace } } : result;
   }
 }
 

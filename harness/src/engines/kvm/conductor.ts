@@ -76,6 +76,7 @@ export class Conductor {
       this.#machine,
       this.#plan.tasks.map(({ program }) => program),
       (message) => this.#take(message),
+      { ioPatienceMs: this.#plan.ioPatienceMs },
     );
     const { lifeMs, latestEndMs } = this.#plan;
     const life = setTimeout(

@@ -41,7 +41,7 @@ import {
   unexpectedError,
   vmmSeen,
 } from "./observe.ts";
-import { planCase, supportsAccesses, supportsPair, supportsProposal, type VmPlan } from "./plan.ts";
+import { delaysMs, planCase, supportsAccesses, supportsPair, supportsProposal, type VmPlan } from "./plan.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1500;
@@ -51,6 +51,8 @@ const REPORT_RESERVE_MS = 700;
 const HOST_WORD_MS = 1000;
 /** How long a guest may run: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
+/** What a READ may take beyond the delay that a scenario asks for; measured in tens of milliseconds, under emulation too. */
+const IO_PATIENCE_MS = 2000;
 
 /** After its report: how long a VM process may take to give everything back before it is killed. */
 const IDLE_MS = 1000;
@@ -263,6 +265,7 @@ function toEvidence(
     counts: { ...counts, ...Object.fromEntries(Object.entries(counted).filter(([, count]) => count > 0)) },
     counters: { ...final?.counters, ...guestCounters(report) },
     accessMs: accessTimes(scenario, report),
+    kvmTrace: null,
     trace,
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
     durationMs: stage.nowMs(),
@@ -299,6 +302,7 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
     sourceDirectory: stage.sourceDirectory,
     leaseSocket,
     lifeMs: LIFE_MS * context.slowness,
+    ioPatienceMs: IO_PATIENCE_MS * context.slowness + delaysMs(scenario),
     latestEndMs: monotonicMs() + boundMs - stage.nowMs() - REPORT_RESERVE_MS,
   });
   const vm = new VmProcess(scenario, stage, plan, context.directory);
@@ -375,6 +379,7 @@ export const kvmEngine: Engine = {
     return machineAttestation(kvmFacts().capabilities);
   },
   async open() {},
+  isAlone: false,
   slowness: () => 1,
   run: runCase,
   async close() {},

@@ -62,6 +62,8 @@ export type VmPlan = {
   readonly stuckIsAwaited: boolean;
   /** The guest may run no longer than this. */
   readonly lifeMs: number;
+  /** No page's I/O takes longer. */
+  readonly ioPatienceMs: number;
   /** Nor beyond this moment (`monotonicMs`), however late it was started. */
   readonly latestEndMs: number;
 };
@@ -151,9 +153,21 @@ export function supportsAccesses(scenario: Scenario, features: CpuFeatures): Sup
   return yes;
 }
 
-export type PlanPlace = Pick<VmPlan, "filePath" | "sourceDirectory" | "lifeMs" | "latestEndMs"> & {
+export type PlanPlace = Pick<
+  VmPlan,
+  "filePath" | "sourceDirectory" | "lifeMs" | "ioPatienceMs" | "latestEndMs"
+> & {
   readonly leaseSocket: string | null;
 };
+
+/** How long an access may wait for delays that the scenario asks of its file server: for its own, and behind all others. */
+export function delaysMs(scenario: Scenario): number {
+  const delays = (scenario.backing.mount?.faults ?? []).map(({ action }) =>
+    action.kind === "delay" ? action.ms : 0,
+  );
+  const accesses = guestActors(scenario).flatMap(([, { steps }]) => steps.filter(isAccess));
+  return accesses.length * Math.max(0, ...delays);
+}
 
 export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlace): VmPlan {
   const { leaseSocket, ...files } = place;

@@ -57,6 +57,8 @@ export type Plan = {
     readonly steps: readonly number[];
   }[];
   readonly host: readonly { readonly actor: string; readonly label: string; readonly step: number }[];
+  /** The model's pages: their numbers in the file. */
+  readonly filePages: readonly bigint[];
   /** A process of the host: there is no VMM and no guest to observe. */
   readonly native: boolean;
 };
@@ -189,25 +191,26 @@ function viaOf({ verb }: HostStep): "path" | "open-fd" | "open-trunc" {
 
 class Translator {
   readonly #scenario: Scenario;
-  readonly #pages: readonly bigint[];
+  /** The file pages that the scenario touches, by number: the model's pages. */
+  readonly pages: readonly bigint[];
   readonly #backend: Backend;
 
   constructor(scenario: Scenario, backend: Backend) {
     this.#scenario = scenario;
     this.#backend = backend;
     const touched = new Set(allAccesses(scenario).flatMap((step) => pagesOf(scenario, step)));
-    this.#pages = [...touched].sort((a, b) => (a < b ? -1 : 1));
+    this.pages = [...touched].sort((a, b) => (a < b ? -1 : 1));
   }
 
   /** Model pages that begin before `sizeBytes`. */
   count(sizeBytes: bigint): number {
-    return this.#pages.filter((page) => page * PAGE < sizeBytes).length;
+    return this.pages.filter((page) => page * PAGE < sizeBytes).length;
   }
 
   starts(): ModelCase["pages"] {
     const { kind, size, mount } = this.#scenario.backing;
     const written = (size / PAGE / 2n) * PAGE;
-    return this.#pages.map((page) => {
+    return this.pages.map((page) => {
       if (kind === "tmpfs-full" && page * PAGE >= written) return "no-space";
       if (mount === undefined) return "resident";
       const fails = mount.faults.some(({ at, action }) => action.kind === "fail" && isIn(page, at));
@@ -250,7 +253,7 @@ class Translator {
     const options = isCall ? step.options : [];
     return pagesOf(this.#scenario, step).map((page) => ({
       op: opOf(step.verb, kernel),
-      page: this.#pages.indexOf(page),
+      page: this.pages.indexOf(page),
       mode: kernel ? "kernel" : nested ? "nested" : "user",
       interrupts: options.includes("irqs-off") || interruptsOff ? "off" : "on",
       ...(options.includes("no-fixup") ? { fixup: false } : {}),
@@ -321,6 +324,7 @@ export function translate(
     host: hosts.flatMap(([name, actor]) =>
       actionsOf(actor).map(({ label, index }) => ({ actor: name, label, step: index })),
     ),
+    filePages: translator.pages,
     native: proposal.kvm === "none",
   };
   try {

@@ -250,6 +250,7 @@ function toEvidence(
     counts: stage.counts(),
     counters: {},
     accessMs: {},
+    kvmTrace: null,
     trace: stage.events(),
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
     durationMs: stage.nowMs(),
@@ -335,6 +336,7 @@ export const processEngine: Engine = {
     return attestation(null);
   },
   async open() {},
+  isAlone: false,
   slowness: () => 1,
   run: (scenario, _proposal, context) => runCase(scenario, context),
   async close() {},

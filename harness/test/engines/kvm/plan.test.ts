@@ -7,6 +7,7 @@ const place = {
   filePath: "/f/file",
   sourceDirectory: "/f",
   lifeMs: 1000,
+  ioPatienceMs: 2000,
   latestEndMs: 5000,
   leaseSocket: null,
 };

@@ -1,0 +1,53 @@
+/**
+ * The tracepoints of KVM's fault path for the guest's window, in a kernel that is ours alone: every turn of the loop, in
+ * the order in which it happened. The guest's other memory lies below the window and is filtered out by the kernel.
+ */
+import { WINDOW_BASE } from "../../../vmm/src/index.ts";
+import type { KvmTrace } from "../evidence.ts";
+import { openTrace, type TraceSelection } from "./tracefs.ts";
+
+const PAGE_SHIFT = 12n;
+/** A loop turns hundreds of times; what every turn is like shows in the first few. */
+const LINES_MAX = 256;
+const EINTR = 4;
+/** KVM_EXIT_IO: a call of the micro-guest's. */
+const EXIT_IO = 2;
+
+const inWindow = (field: string): string => `${field} >= 0x${WINDOW_BASE.toString(16)}`;
+const gfnInWindow = `gfn >= 0x${(WINDOW_BASE >> PAGE_SHIFT).toString(16)}`;
+
+const selection: TraceSelection = {
+  events: [
+    { event: "kvm/kvm_page_fault", filter: inWindow("fault_address") },
+    { event: "kvm/kvm_try_async_get_page", filter: gfnInWindow },
+    { event: "kvm/kvm_async_pf_repeated_fault", filter: gfnInWindow },
+    { event: "kvm/kvm_async_pf_not_present", filter: inWindow("gva") },
+    { event: "kvm/kvm_async_pf_completed", filter: inWindow("gva") },
+    { event: "kvm/kvm_async_pf_ready", filter: inWindow("gva") },
+    { event: "kvmmmu/kvm_tdp_mmu_spte_changed", filter: gfnInWindow },
+    // Of -EINTR there is one for each signal that stops the vCPU for a moment.
+    {
+      event: "kvm/kvm_userspace_exit",
+      filter: `errno != -${EINTR} && (errno < 0 || reason != ${EXIT_IO})`,
+    },
+  ],
+  except: [],
+  bufferKib: 64,
+  processes: "all",
+};
+
+/** Starts tracing; call what it returns once, at the end. */
+export function traceFaultPath(directory: string): () => KvmTrace {
+  const session = openTrace(directory, selection);
+  return () => {
+    const trace = session.finish();
+    if (trace.kind === "none") return trace;
+    const lines = trace.text.split("\n").filter((line) => line !== "" && !line.startsWith("#"));
+    return {
+      kind: "trace",
+      events: trace.events,
+      lines: lines.slice(0, LINES_MAX).map((line) => line.trim()),
+      cut: trace.lost + Math.max(0, lines.length - LINES_MAX),
+    };
+  };
+}

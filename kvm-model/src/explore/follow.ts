@@ -1,0 +1,161 @@
+/**
+ * Follows a list of observed events through a model: is there a path whose visible events are exactly these, in this
+ * order? Steps that pass nothing visible may be taken at any time. The list may end anywhere: a trace is a prefix.
+ *
+ * Searches pairs of a state and a position in the list, breadth first, each once; the path to the furthest pair is kept,
+ * so that a list which cannot be followed says where, and what the model could have shown there instead.
+ */
+import type { Model, ModelEvent } from "./model.ts";
+import { formatToken } from "./path.ts";
+
+export type Observed = {
+  readonly event: string;
+  /** May be what the model does not show: it is passed over where it does not fit. */
+  readonly optional: boolean;
+};
+
+export type FollowOptions = {
+  /** What a step shows, in order. */
+  readonly visibleOf: (
+    before: Uint8Array,
+    after: Uint8Array,
+    events: readonly ModelEvent[],
+  ) => readonly string[];
+  /** Pairs of a state and a position. */
+  readonly maxPairs: number;
+};
+
+export type Followed =
+  | { readonly kind: "followed"; readonly token: string; readonly pairs: number }
+  | {
+      readonly kind: "diverges";
+      /** Index of the first event that no path has. */
+      readonly at: number;
+      /** What paths that agree until there show next; empty: nothing any more. */
+      readonly instead: readonly string[];
+      /** One such path. */
+      readonly token: string;
+      readonly pairs: number;
+    }
+  | { readonly kind: "bounded"; readonly at: number; readonly pairs: number };
+
+type Edge = { readonly action: number; readonly to: number; readonly visible: readonly string[] };
+
+/** The states that were met, by number; what leaves each is found out once. */
+class States {
+  readonly #model: Model;
+  readonly #options: FollowOptions;
+  readonly #numbers = new Map<string, number>();
+  readonly #states: Uint8Array[] = [];
+  readonly #edges: (readonly Edge[] | undefined)[] = [];
+  readonly #enabled: Uint16Array;
+
+  constructor(model: Model, options: FollowOptions) {
+    this.#model = model;
+    this.#options = options;
+    this.#enabled = new Uint16Array(model.actionNames.length);
+  }
+
+  number(state: Uint8Array): number {
+    const key = Buffer.from(state.buffer, state.byteOffset, state.byteLength).toString("latin1");
+    const known = this.#numbers.get(key);
+    if (known !== undefined) return known;
+    const number = this.#states.length;
+    this.#numbers.set(key, number);
+    this.#states.push(state);
+    return number;
+  }
+
+  edges(number: number): readonly Edge[] {
+    const known = this.#edges[number];
+    if (known !== undefined) return known;
+    const before = this.#states[number] as Uint8Array;
+    const count = this.#model.enabled(before, this.#enabled);
+    const edges = Array.from(this.#enabled.subarray(0, count), (action): Edge => {
+      const after = before.slice();
+      const events: ModelEvent[] = [];
+      this.#model.next(after, action, (event) => events.push(event));
+      return { action, to: this.number(after), visible: this.#options.visibleOf(before, after, events) };
+    });
+    this.#edges[number] = edges;
+    return edges;
+  }
+}
+
+type Pair = {
+  readonly state: number;
+  /** How many of the observed events lie behind. */
+  readonly at: number;
+  readonly from: Pair | null;
+  /** The action that led here; null at the start, and where an optional event was passed over. */
+  readonly action: number | null;
+};
+
+function tokenOf(last: Pair): string {
+  const actions: number[] = [];
+  for (let pair: Pair | null = last; pair !== null; pair = pair.from) {
+    if (pair.action !== null) actions.push(pair.action);
+  }
+  return formatToken(actions.reverse());
+}
+
+/** How many of `visible` were observed from `at` on. The list may end within a step: what it has no room for counts. */
+function matched(observed: readonly Observed[], at: number, visible: readonly string[]): number {
+  const differs = visible.findIndex((event, index) => {
+    const seen = observed[at + index];
+    return seen !== undefined && seen.event !== event;
+  });
+  return differs < 0 ? visible.length : differs;
+}
+
+/** Where paths leave the list: the furthest position so far, what they show there instead, and one that comes there. */
+class Frontier {
+  at = -1;
+  instead = new Set<string>();
+  pair: Pair | null = null;
+
+  reached(at: number, pair: Pair, shown: string | null): void {
+    if (at > this.at) {
+      this.at = at;
+      this.pair = pair;
+      this.instead = new Set();
+    }
+    if (at === this.at && shown !== null) this.instead.add(shown);
+  }
+}
+
+export function follow(model: Model, observed: readonly Observed[], options: FollowOptions): Followed {
+  const states = new States(model, options);
+  const width = observed.length + 1;
+  const seen = new Set<number>();
+  const queue: Pair[] = [];
+  const frontier = new Frontier();
+  const add = (pair: Pair): void => {
+    const key = pair.state * width + pair.at;
+    if (seen.has(key)) return;
+    seen.add(key);
+    queue.push(pair);
+  };
+  const initial = new Uint8Array(model.stateBytes);
+  model.initial(initial);
+  add({ state: states.number(initial), at: 0, from: null, action: null });
+  for (let index = 0; index < queue.length; index++) {
+    const pair = queue[index] as Pair;
+    if (pair.at >= observed.length) return { kind: "followed", token: tokenOf(pair), pairs: seen.size };
+    if (seen.size > options.maxPairs) return { kind: "bounded", at: frontier.at, pairs: seen.size };
+    frontier.reached(pair.at, pair, null);
+    if (observed[pair.at]?.optional === true) add({ ...pair, at: pair.at + 1, from: pair, action: null });
+    for (const { action, to, visible } of states.edges(pair.state)) {
+      const count = matched(observed, pair.at, visible);
+      if (count < visible.length) frontier.reached(pair.at + count, pair, visible[count] ?? null);
+      else add({ state: to, at: pair.at + count, from: pair, action });
+    }
+  }
+  return {
+    kind: "diverges",
+    at: frontier.at,
+    instead: [...frontier.instead].sort(),
+    token: tokenOf(frontier.pair as Pair),
+    pairs: seen.size,
+  };
+}
