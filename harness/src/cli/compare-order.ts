@@ -41,7 +41,7 @@ export class OrderTally {
 }
 
 /** Only the TDP MMU says what it maps; a shadow MMU, or the older one for NPT and EPT, does not. */
-function tellsMappings({ kvmParameters }: Attestation): boolean {
+export function tellsMappings({ kvmParameters }: Attestation): boolean {
   return kvmParameters["kvm.tdp_mmu"] === "Y";
 }
 

@@ -1,0 +1,39 @@
+/**
+ * From recorded runs (`run --kernel SPEC --json FILE`) to a file of fixtures/traces: the beginning of the tracepoints of
+ * each case. Entry point of scripts/trace-record.
+ */
+import { writeFileSync } from "node:fs";
+import { type Recorded, readRecorded } from "./compare.ts";
+import { tellsMappings } from "./compare-order.ts";
+
+/** More than three turns of the slowest loop. */
+const LINES_MAX = 48;
+
+/** A case and what the kernel said in it. */
+export type RecordedTrace = Pick<Recorded, "scenario" | "scenarioHash" | "proposal"> & {
+  /** uname -r */
+  readonly kernel: string;
+  readonly tellsMappings: boolean;
+  readonly lines: readonly string[];
+};
+
+export function recordedTraces(recorded: readonly Recorded[]): readonly RecordedTrace[] {
+  return recorded.flatMap(({ scenario, scenarioHash, proposal, traced }) => {
+    if (traced?.kvmTrace.kind !== "trace") return [];
+    const { attestation, kvmTrace } = traced;
+    const lines = kvmTrace.lines.slice(0, LINES_MAX);
+    const kernel = attestation.kernel;
+    return [{ scenario, scenarioHash, proposal, kernel, tellsMappings: tellsMappings(attestation), lines }];
+  });
+}
+
+function main([output, about, ...runs]: readonly string[]): void {
+  if (output === undefined || about === undefined || runs.length === 0) {
+    console.error("usage: scripts/trace-record NAME ABOUT RUN.json...");
+    process.exit(64);
+  }
+  const traces = recordedTraces(runs.flatMap((run) => readRecorded(run).observed));
+  writeFileSync(output, JSON.stringify({ about, traces }));
+}
+
+if (process.argv[1]?.endsWith("trace-record-main.js")) main(process.argv.slice(2));

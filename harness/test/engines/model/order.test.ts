@@ -1,0 +1,115 @@
+/** Real kernels' tracepoints through the model: fixtures/traces. An order that the model does not have is a defect of one of them. */
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import type { Check } from "../../../../kvm-model/src/index.ts";
+import type { RecordedTrace } from "../../../src/cli/trace-record-main.ts";
+import { type Order, orderOf } from "../../../src/engines/model/order.ts";
+import type { KvmTrace } from "../../../src/evidence.ts";
+import { packagePath } from "../../../src/paths.ts";
+import { proposals } from "../../../src/proposal.ts";
+import { loadScenarios } from "../../../src/scenario/load.ts";
+
+const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
+const folder = packagePath("fixtures/traces");
+/** Only of scenarios that still are what was run. */
+const traces: readonly RecordedTrace[] = readdirSync(folder)
+  .flatMap(
+    (file) => (JSON.parse(readFileSync(`${folder}/${file}`, "utf8")) as { traces: RecordedTrace[] }).traces,
+  )
+  .filter((one) => scenarios.get(one.scenario)?.hash === one.scenarioHash);
+
+const ofLines = (lines: readonly string[]): KvmTrace => ({ kind: "trace", events: [], lines, cut: 0 });
+
+function order(
+  one: RecordedTrace,
+  { lines = one.lines, without = [] }: { lines?: readonly string[]; without?: readonly Check[] } = {},
+): Order {
+  const scenario = scenarios.get(one.scenario);
+  const proposal = proposals.find(({ id }) => id === one.proposal);
+  if (scenario === undefined || proposal === undefined)
+    throw new Error(`no ${one.scenario} x ${one.proposal}`);
+  const { tellsMappings } = one;
+  return orderOf(scenario, proposal, { interpretsKernelMode: false }, ofLines(lines), {
+    tellsMappings,
+    more: { without },
+  });
+}
+
+function traceOf(scenario: string, proposal: string): RecordedTrace {
+  const found = traces.find((one) => one.scenario === scenario && one.proposal === proposal);
+  if (found === undefined) throw new Error(`fixtures/traces has no ${scenario} x ${proposal}`);
+  return found;
+}
+
+const loop = traceOf("hang-without-apf", "apf-loop");
+
+describe("the order of a kernel's tracepoints", () => {
+  it("has something to compare, of more than one kernel", () => {
+    expect(new Set(traces.map(({ kernel }) => kernel)).size).toBeGreaterThan(1);
+    expect(traces.filter((one) => order(one).kind === "followed").length).toBeGreaterThan(60);
+  });
+
+  it("is one that the model has", () => {
+    const different = traces.flatMap((one) => {
+      const found = order(one);
+      return found.kind === "diverges" ? [{ ...one, found, lines: one.lines.slice(0, found.line + 1) }] : [];
+    });
+    expect(different).toEqual([]);
+  });
+
+  it("is held against the loop's every turn: a line that is left out shows at once", () => {
+    const at = loop.lines.findIndex((line) => line.includes("kvm_async_pf_not_present"));
+    const lines = loop.lines.toSpliced(at, 1);
+    expect(order(loop, { lines })).toMatchObject({
+      kind: "diverges",
+      // Behind it the worker's line, whose place is chance and which is not compared.
+      line: at + 1,
+      observed: "kvm_async_pf_ready vcpu 0 page 0",
+      instead: ["kvm_async_pf_not_present vcpu 0 page 0"],
+    });
+  });
+
+  it("shows two lines that have changed places", () => {
+    const at = loop.lines.findIndex((line) => line.includes("kvm_try_async_get_page"));
+    const [asked, told] = [loop.lines[at] as string, loop.lines[at + 1] as string];
+    expect(order(loop, { lines: loop.lines.toSpliced(at, 2, told, asked) })).toMatchObject({
+      kind: "diverges",
+      line: at,
+    });
+  });
+
+  it("takes the worker's line anywhere: it is written after the page's entry is done", () => {
+    const at = loop.lines.findIndex((line) => line.includes("kvm_async_pf_completed"));
+    const [completed, ready] = [loop.lines[at] as string, loop.lines[at + 1] as string];
+    expect(ready).toContain("kvm_async_pf_ready");
+    expect(order(loop, { lines: loop.lines.toSpliced(at, 2, ready, completed) }).kind).toBe("followed");
+  });
+
+  it("does not guess at a line that it does not know", () => {
+    const lines = [...loop.lines, "node-1 [000] ..... 1.5: kvm_new_thing: gpa 0x40001000"];
+    expect(order(loop, { lines })).toMatchObject({ kind: "none" });
+  });
+});
+
+/** Model without a check that KVM has, and the case whose trace then is none of its. */
+const noticed: readonly (readonly [Check, string, string])[] = [
+  ["zap-on-truncate", "hang-without-apf", "apf-loop"],
+  ["i-size-test", "hang-without-apf", "apf-loop"],
+  ["fast-gup-cleared", "hang-without-apf", "apf-loop"],
+  ["gfn-hash-cleared", "hang-without-apf", "apf-loop"],
+  ["ready-kicks", "hang-without-apf", "apf-loop"],
+  ["worker-completes", "hang-without-apf", "apf-loop"],
+  ["lapic-test", "load-after-truncate", "efault-exit"],
+  ["vma-test", "load-after-truncate", "fence"],
+  ["gfn-hash-lookup", "load-of-failing-page", "apf-loop"],
+];
+
+describe("a model that is wrong is found out by a real kernel's trace", () => {
+  for (const [check, scenario, proposal] of noticed) {
+    it(`without ${check}, by ${scenario} x ${proposal}`, () => {
+      const one = traceOf(scenario, proposal);
+      expect(order(one).kind).toBe("followed");
+      expect(order(one, { without: [check] }).kind).toBe("diverges");
+    });
+  }
+});
