@@ -65,7 +65,8 @@ function modelOf(place: Place, preset: Preset, timer: boolean): GuestModel {
   const translation = translate(place.of, preset, hardware, timer);
   if (translation.kind === "no")
     throw new UsageError(`${place.of.id} is not for the model: ${translation.reason}`);
-  return guestModel(translation.case);
+  // With the actions that a path of `daxfault compare` may take; they come last, so that no other token means anything else.
+  return guestModel({ ...translation.case, writeBack: true });
 }
 
 function tell(preset: Preset, place: Place, options: ExploreCommandOptions, token: string): number {
