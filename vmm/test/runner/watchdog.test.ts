@@ -75,6 +75,28 @@ describe("Watchdog", () => {
     expect(lastVerdict(looping)).toMatchObject({ task: 0, step: 1 });
   });
 
+  it("does not mistake it for one where each of them is told of twice, as a page is that is locked for a moment", () => {
+    const crowd = Array.from({ length: 100 }, (_, task): [number, number] => [task, 1]);
+    const told = [0, 50, 100, 150, 200, 200].map((count, n) => ({
+      ...tick(n, 2 * count + n, crowd),
+      begun: 100,
+      told: count,
+    }));
+    expect(lastVerdict(told)).toBeNull();
+  });
+
+  it("knows a loop no faster than the guest's timer by the time that no I/O takes", () => {
+    const watchdog = new Watchdog({ ...defaultWatchdogOptions, ioPatienceMs: 2000 });
+    const verdicts = Array.from({ length: 42 }, (_, n) => watchdog.sample(tick(n, 5 * n, [[0, 3]])));
+    expect(verdicts.findIndex((verdict) => verdict !== null)).toBe(41);
+    expect(verdicts.at(-1)).toMatchObject({ faultsPerSecond: 100, overMs: 2050 });
+    const asleep = new Watchdog({ ...defaultWatchdogOptions, ioPatienceMs: 2000 });
+    const quiet = Array.from({ length: 200 }, (_, n) =>
+      asleep.sample(tick(n, Math.min(5 * n, 100), [[0, 3]])),
+    );
+    expect(quiet.every((verdict) => verdict === null)).toBe(true);
+  });
+
   it("takes as long as it must where a machine is so starved that a turn takes 20 ms", () => {
     const samples = Array.from({ length: 17 }, (_, n) => ({ ...tick(n, 2 * n, [[0, 3]]), told: 2 * n }));
     expect(lastVerdict(samples.slice(0, 16))).toBeNull();
