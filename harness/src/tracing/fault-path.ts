@@ -10,8 +10,9 @@ const PAGE_SHIFT = 12n;
 /** A loop turns hundreds of times; what every turn is like shows in the first few. */
 const LINES_MAX = 256;
 const EINTR = 4;
-/** KVM_EXIT_IO: a call of the micro-guest's. */
+/** KVM_EXIT_IO is a call of the micro-guest's, KVM_EXIT_HLT one with nothing to do. */
 const EXIT_IO = 2;
+const EXIT_HLT = 5;
 
 const inWindow = (field: string): string => `${field} >= 0x${WINDOW_BASE.toString(16)}`;
 const gfnInWindow = `gfn >= 0x${(WINDOW_BASE >> PAGE_SHIFT).toString(16)}`;
@@ -28,7 +29,7 @@ const selection: TraceSelection = {
     // Of -EINTR there is one for each signal that stops the vCPU for a moment.
     {
       event: "kvm/kvm_userspace_exit",
-      filter: `errno != -${EINTR} && (errno < 0 || reason != ${EXIT_IO})`,
+      filter: `errno != -${EINTR} && (errno < 0 || (reason != ${EXIT_IO} && reason != ${EXIT_HLT}))`,
     },
   ],
   except: [],

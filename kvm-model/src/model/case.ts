@@ -204,11 +204,11 @@ export type ModelCase = {
   /** Does whoever holds the lease answer a recall, or sleep through the limit? */
   readonly leaseClient: "prompt" | "unresponsive";
   /**
-   * May the host write pages of the file back at any time? KVM then drops the guest's mapping (folio_mkclean(), the mmu
-   * notifier). The next fault brings it back; nothing that a guest sees depends on it, so that only whoever follows a
-   * real kernel's trace asks for it.
+   * May the host let go of a mapping for reasons of its own, at any time: write-back (folio_mkclean()), a large folio
+   * that is split, migration, reclaim? KVM then drops the guest's (the mmu notifier), and the next fault brings it back.
+   * Nothing that a guest sees depends on it, so that only whoever follows a real kernel's trace asks for it.
    */
-  readonly writeBack: boolean;
+  readonly hostLetsGo: boolean;
   /** Enabling async page faults queues a wake-all entry. */
   readonly wakeAll: boolean;
   readonly without: readonly Check[];
@@ -237,7 +237,7 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   server: "none",
   lapic: "kernel",
   preempt: false,
-  writeBack: false,
+  hostLetsGo: false,
   nmi: "off",
   kill: null,
   enablesApf: null,

@@ -61,6 +61,14 @@ function zapSecondLevel(ctx: Context, s: Uint8Array, fromPage: number, toPage: n
   if (isLarge) s[f.largeEpt] = 0;
 }
 
+/**
+ * A file of the host's own that was truncated and has grown again has a hole there: zeros at once, without I/O
+ * (ext4_mpage_readpages(), iomap_readahead()). Behind a file server every page is a READ.
+ */
+function isHole(ctx: Context, s: Uint8Array, page: number): boolean {
+  return ctx.case.pages[page] === "resident" && at(s, ctx.f.zeroed + page) !== 0;
+}
+
 function readPage(ctx: Context, s: Uint8Array, page: number, wait: boolean): number {
   const { f } = ctx;
   switch (ctx.case.pages[page]) {
@@ -71,7 +79,7 @@ function readPage(ctx: Context, s: Uint8Array, page: number, wait: boolean): num
       s[f.cache + page] = CACHE.failed;
       return GUP.fault;
     default:
-      if (!wait) return GUP.needsIo;
+      if (!wait && !isHole(ctx, s, page)) return GUP.needsIo;
       s[f.cache + page] = CACHE.resident;
       s[f.hostPte + page] = 1;
       return GUP.ok;
@@ -132,8 +140,8 @@ export function dropPages(ctx: Context, s: Uint8Array, fromPage: number): void {
   }
 }
 
-/** folio_mkclean() before a page is written back: the next store has to be seen, so the second level lets go of the page. */
-export function writeBack(ctx: Context, s: Uint8Array, page: number): void {
+/** The page stays in the file and in the cache; what the second level maps of it goes (`hostLetsGo`). */
+export function letGo(ctx: Context, s: Uint8Array, page: number): void {
   zapSecondLevel(ctx, s, page, page + 1);
   s[ctx.f.seq] = at(s, ctx.f.seq) + 1;
 }

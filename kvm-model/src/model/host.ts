@@ -29,15 +29,15 @@ import {
   dropPages,
   invalidateEnd,
   invalidateStart,
+  letGo,
   punchHole,
   replaceVma,
-  writeBack,
   zapHostPtes,
 } from "./host-mm.ts";
-import { writtenBack } from "./tracepoints.ts";
+import { mappingLetGo } from "./tracepoints.ts";
 
 /** It may never act although it could. */
-export const WRITE_BACK_ACTOR = "writeback";
+export const LET_GO_ACTOR = "host-mm";
 
 /** Substeps of a truncation. */
 const SUB = {
@@ -370,19 +370,25 @@ function canAnswer(ctx: Context, s: Uint8Array): boolean {
 }
 
 /** One per page, last of all actions: what a path is called does not depend on whether they are there. */
-export function writeBackActions(ctx: Context): Action[] {
-  if (!ctx.case.writeBack) return [];
+export function letGoActions(ctx: Context): Action[] {
+  if (!ctx.case.hostLetsGo) return [];
   const { f } = ctx;
   return Array.from(
     { length: ctx.pages },
     (_, page): Action => ({
-      name: `writeback: page ${page}`,
-      actor: WRITE_BACK_ACTOR,
+      name: `host-mm: lets go of page ${page}`,
+      actor: LET_GO_ACTOR,
       guard: (s) => at(s, f.ept + page) === EPT.file && alive(ctx, s),
       apply: (s, e) => {
-        tell(e, "unmap", "host", "kvm", `writes page ${page} back: the guest's mapping goes`);
-        writtenBack(e, page);
-        writeBack(ctx, s, page);
+        tell(
+          e,
+          "unmap",
+          "host",
+          "kvm",
+          `lets go of page ${page} for reasons of its own: the guest's mapping goes`,
+        );
+        mappingLetGo(e, page);
+        letGo(ctx, s, page);
       },
     }),
   );

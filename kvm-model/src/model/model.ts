@@ -4,7 +4,7 @@ import { apfActions, readyActor } from "./apf.ts";
 import type { ModelCase } from "./case.ts";
 import { CACHE, type Context, IDLE, makeContext, TASK, TOKEN_ALL, WORK } from "./fields.ts";
 import { guestActions } from "./guest.ts";
-import { hostActions, WRITE_BACK_ACTOR, writeBackActions } from "./host.ts";
+import { hostActions, LET_GO_ACTOR, letGoActions } from "./host.ts";
 import { kvmActions } from "./kvm.ts";
 import { vmmActions } from "./vmm.ts";
 
@@ -37,8 +37,8 @@ function initial(ctx: Context, s: Uint8Array): void {
   s[f.vReadyRequest] = 1;
 }
 
-/** NMIs, kills and write-back may never come: nothing makes them fair. */
-const UNFAIR = ["nmi", "kill", WRITE_BACK_ACTOR];
+/** NMIs and kills may never come, nor need the host let go of anything: nothing makes them fair. */
+const UNFAIR = ["nmi", "kill", LET_GO_ACTOR];
 
 export function guestModel(modelCase: ModelCase): GuestModel {
   const ctx = makeContext(modelCase);
@@ -48,7 +48,7 @@ export function guestModel(modelCase: ModelCase): GuestModel {
     ...apfActions(ctx),
     ...vmmActions(ctx),
     ...guestActions(ctx),
-    ...writeBackActions(ctx),
+    ...letGoActions(ctx),
   ];
   const model = tableModel({
     name: modelCase.name,

@@ -27,8 +27,8 @@ export const passage = {
   map: (page: number): string => `spte set, page ${page}`,
   /** kvm_tdp_mmu_spte_changed: it does so no longer. */
   unmap: (page: number): string => `spte cleared, page ${page}`,
-  /** The same, by a kworker of the host's that writes pages back. */
-  writeBack: (page: number): string => `spte cleared for write-back, page ${page}`,
+  /** The same, for reasons of the host's own. */
+  letGo: (page: number): string => `spte cleared for the host's own reasons, page ${page}`,
   /** kvm_userspace_exit */
   exit: (vcpu: number, reason: ExitReason): string => `kvm_userspace_exit vcpu ${vcpu} ${reason}`,
 } as const;
@@ -42,8 +42,8 @@ export function pass(
   events?.({ kind: TRACEPOINT, from: "kvm", to: "kvm", detail: passage.fault(tracepoint, vcpu, page) });
 }
 
-export function writtenBack(events: EventSink | null, page: number): void {
-  events?.({ kind: TRACEPOINT, from: "host", to: "kvm", detail: passage.writeBack(page) });
+export function mappingLetGo(events: EventSink | null, page: number): void {
+  events?.({ kind: TRACEPOINT, from: "host", to: "kvm", detail: passage.letGo(page) });
 }
 
 /** KVM_RUN returns. What a signal ends (-EINTR) is no event of its own: signals also come for no reason of the guest's. */
@@ -85,7 +85,7 @@ export function passagesOf(
   for (let page = 0; page < ctx.pages; page++) {
     const was = at(before, ctx.f.ept + page) !== EPT.none;
     const is = at(after, ctx.f.ept + page) !== EPT.none;
-    if (was === is || said.includes(passage.writeBack(page))) continue;
+    if (was === is || said.includes(passage.letGo(page))) continue;
     mappings.push(is ? passage.map(page) : passage.unmap(page));
   }
   return [...mappings, ...said];

@@ -1,0 +1,169 @@
+/**
+ * From the lines of a kernel's trace to the events that it has in common with the model. What the model does not know is
+ * said here, and nowhere else: permissions of a mapping, mappings that the host takes away for reasons of its own, the end
+ * of the VM.
+ */
+import { type Observed, passage } from "../../../../kvm-model/src/index.ts";
+import { PAGE_SIZE } from "../../../../sys/src/index.ts";
+import { WINDOW_BASE } from "../../../../vmm/src/index.ts";
+import { hostActors } from "../../scenario/labels.ts";
+import type { Scenario } from "../../scenario/scenario.ts";
+import { fileSizes } from "../../scenario/sizes.ts";
+import { fileOffsetAt, mappingAt } from "../../scenario/window.ts";
+import { type KvmTracepoint, parseTraceLine } from "../../tracing/kvm-trace.ts";
+
+/** An event of the kernel's that is compared. */
+export type ComparedEvent = Observed & {
+  /** Index of its line. */
+  readonly line: number;
+};
+
+/** Where the model's pages are, and which of them the scenario's host takes away. */
+type Pages = {
+  /** The number of the model's page at a guest physical address; -1: none that the scenario touches. */
+  readonly at: (gpa: bigint) => number;
+  readonly isDoomed: (page: number) => boolean;
+};
+
+const EFAULT = 14;
+const PAGE = BigInt(PAGE_SIZE);
+
+/** @param filePages the model's pages, by their number in the file */
+function pagesOf(scenario: Scenario, filePages: readonly bigint[]): Pages {
+  const smallest = fileSizes(scenario).reduce((least, size) => (size < least ? size : least));
+  const punched = hostActors(scenario).flatMap(([, { steps }]) =>
+    steps.filter((step) => step.verb === "punch"),
+  );
+  return {
+    at(gpa) {
+      const offset = gpa - WINDOW_BASE;
+      if (mappingAt(scenario, offset, 1) === null) return -1;
+      return filePages.indexOf(fileOffsetAt(scenario, offset) / PAGE);
+    },
+    isDoomed(page) {
+      const start = (filePages[page] ?? 0n) * PAGE;
+      return (
+        start >= smallest || punched.some(({ offset, length }) => start >= offset && start < offset + length)
+      );
+    },
+  };
+}
+
+class Reader {
+  readonly events: ComparedEvent[] = [];
+  readonly #pages: Pages;
+  readonly #tellsMappings: boolean;
+  /** By thread. */
+  readonly #vcpus = new Map<number, number>();
+  /** By thread: an announcement whose outcome is the thread's next line. */
+  readonly #announced = new Map<number, ComparedEvent>();
+  /** By thread: the page whose mapping does not do for what it wants. */
+  readonly #upgrading = new Map<number, number>();
+  /** Pages whose mapping has gone for that, and has not come back yet. */
+  readonly #replaced = new Set<number>();
+
+  constructor(pages: Pages, tellsMappings: boolean) {
+    this.#pages = pages;
+    this.#tellsMappings = tellsMappings;
+  }
+
+  /** Threads that are vCPUs say so in some lines only: call with all lines first. */
+  learn(tracepoint: KvmTracepoint): void {
+    if ("vcpu" in tracepoint) this.#vcpus.set(tracepoint.thread, tracepoint.vcpu);
+  }
+
+  isVcpu({ thread }: KvmTracepoint): boolean {
+    return this.#vcpus.has(thread);
+  }
+
+  take(line: number, tracepoint: KvmTracepoint): void {
+    const { thread } = tracepoint;
+    const add = (event: string, optional = false): void => {
+      this.events.push({ event, optional, line });
+    };
+    const vcpu = this.#vcpus.get(thread) ?? -1;
+    // An announcement does nothing yet; between it and its outcome there may be lines of other vCPUs.
+    const announced = this.#announced.get(thread);
+    if (announced !== undefined) this.events.push(announced);
+    this.#announced.delete(thread);
+    switch (tracepoint.kind) {
+      case "kvm_page_fault": {
+        const page = this.#pages.at(tracepoint.gpa);
+        // The model has no permissions. A store to what is mapped for loads faults once more, or copies the page first.
+        if (tracepoint.isPresent) this.#upgrading.set(thread, page);
+        else this.#upgrading.delete(thread);
+        const isOptional = tracepoint.isPresent || this.#replaced.has(page);
+        add(passage.fault(tracepoint.kind, vcpu, page), isOptional);
+        return;
+      }
+      case "kvm_try_async_get_page": {
+        const event = passage.fault(tracepoint.kind, vcpu, this.#pages.at(tracepoint.gpa));
+        this.#announced.set(thread, { event, optional: false, line });
+        return;
+      }
+      case "kvm_async_pf_repeated_fault":
+      case "kvm_async_pf_not_present":
+      case "kvm_async_pf_ready":
+        add(passage.fault(tracepoint.kind, vcpu, this.#pages.at(tracepoint.gpa)));
+        return;
+      case "kvm_async_pf_completed":
+        // Its place among the others is chance: see kvm-model/src/model/tracepoints.ts.
+        return;
+      case "kvm_tdp_mmu_spte_changed":
+        this.#takeMapping(line, tracepoint);
+        return;
+      case "kvm_userspace_exit": {
+        const { errno, reason } = tracepoint;
+        if (errno === EFAULT) add(passage.exit(vcpu, "EFAULT"));
+        else if (
+          reason === "KVM_EXIT_MMIO" ||
+          reason === "KVM_EXIT_INTERNAL_ERROR" ||
+          reason === "KVM_EXIT_SHUTDOWN"
+        ) {
+          add(passage.exit(vcpu, reason));
+        }
+      }
+    }
+  }
+
+  #takeMapping(line: number, tracepoint: KvmTracepoint & { kind: "kvm_tdp_mmu_spte_changed" }): void {
+    const { gpa, before, after, isKworker, thread } = tracepoint;
+    const [was, is] = [before === "page", after === "page"];
+    if (!this.#tellsMappings || was === is) return;
+    const page = this.#pages.at(gpa);
+    const isUpgrade = this.#upgrading.get(thread) === page;
+    if (is) {
+      this.events.push({
+        event: passage.map(page),
+        optional: isUpgrade || this.#replaced.delete(page),
+        line,
+      });
+      return;
+    }
+    if (isUpgrade) this.#replaced.add(page);
+    // Who truncates is no kworker, and means no page in front of the file's end.
+    const isOwnReason = isKworker || !this.#pages.isDoomed(page);
+    const event = isOwnReason ? passage.letGo(page) : passage.unmap(page);
+    this.events.push({ event, optional: isUpgrade, line });
+  }
+}
+
+/**
+ * The lines that are compared: up to the last one of a vCPU's. What others do to the window after that is the VM's end,
+ * not the guest's story. Throws a TraceError.
+ *
+ * @param filePages the model's pages, by their number in the file
+ */
+export function comparedEvents(
+  scenario: Scenario,
+  filePages: readonly bigint[],
+  lines: readonly string[],
+  tellsMappings: boolean,
+): readonly ComparedEvent[] {
+  const tracepoints = lines.map(parseTraceLine);
+  const reader = new Reader(pagesOf(scenario, filePages), tellsMappings);
+  for (const tracepoint of tracepoints) reader.learn(tracepoint);
+  const last = tracepoints.findLastIndex((tracepoint) => reader.isVcpu(tracepoint));
+  for (const [line, tracepoint] of tracepoints.slice(0, last + 1).entries()) reader.take(line, tracepoint);
+  return reader.events;
+}
