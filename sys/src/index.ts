@@ -17,3 +17,4 @@ export * from "./namespace.ts";
 export * from "./poison.ts";
 export * from "./process.ts";
 export * from "./signals.ts";
+export * from "./swap.ts";
