@@ -81,6 +81,8 @@ export type QemuOptions = {
   readonly initramfsPath: string;
   /** A raw disk for temporary files; null: they are in memory. */
   readonly scratchPath: string | null;
+  /** A raw disk with a swap header, which nobody swaps to before the program inside says so. */
+  readonly swapPath: string;
   readonly cpus: number;
   readonly memoryMiB: number;
   /** What identifies this boot, on the kernel's command line. */
@@ -91,6 +93,14 @@ export type QemuOptions = {
 
 /** Name of the virtio-serial port that carries messages. */
 export const CHANNEL_PORT = "daxfault";
+/** What the swap disk says its serial number is (/sys/block/NAME/serial). */
+export const SWAP_SERIAL = "daxfault-swap";
+/**
+ * Of the swap disk. An image in the host's page cache answers within the time that an emulated CPU takes from submitting
+ * the READ to looking whether the page is there: nobody would ever wait. One READ is free, the next one at once after it
+ * waits for a tenth of a second or more, which is a disk's latency at an emulated CPU's scale.
+ */
+const SWAP_READS_PER_SECOND = 5;
 export const BOOT_ID_PARAMETER = "daxfault.boot";
 export const MEMORY_MIB = 1536;
 
@@ -149,6 +159,12 @@ export function qemuArguments(options: QemuOptions): readonly string[] {
     ...(options.scratchPath === null
       ? []
       : [["-drive", `file=${options.scratchPath},format=raw,if=virtio,cache=unsafe,discard=unmap`]]),
+    // Behind the scratch disk, which is the first one.
+    [
+      "-drive",
+      `file=${options.swapPath},format=raw,if=none,id=swap,cache=unsafe,throttling.iops-read=${SWAP_READS_PER_SECOND}`,
+    ],
+    ["-device", `virtio-blk-pci,drive=swap,serial=${SWAP_SERIAL}`],
   ].flat();
 }
 

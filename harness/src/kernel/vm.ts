@@ -10,6 +10,7 @@ import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync } from 
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { execa } from "execa";
+import { makeSwapImage } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
 import { builtPath } from "../paths.ts";
 import { childEnvironment } from "../run/tag.ts";
@@ -22,6 +23,8 @@ import { type GuestProgram, initramfs, modulesFor } from "./initramfs.ts";
 import { type Accelerator, guestCpus, MEMORY_MIB, type Qemu, qemuArguments, qemuProgram } from "./qemu.ts";
 
 const SCRATCH_BYTES = 512 * 1024 * 1024;
+/** Most of it must stay free: else the kernel gives a page's place up as soon as the page is back (vm_swap_full()). */
+const SWAP_BYTES = 64 * 1024 * 1024;
 const MKFS_BOUND_MS = 30_000;
 const REAP_BOUND_MS = 3000;
 const CHANNEL_FD = 3;
@@ -73,6 +76,11 @@ function makeScratchDisk(path: string): string | null {
   }
 }
 
+function makeSwapDisk(path: string): string {
+  makeSwapImage(path, SWAP_BYTES);
+  return path;
+}
+
 function builtInit(): Uint8Array {
   const path = builtPath("harness/initramfs/init");
   try {
@@ -114,6 +122,7 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
     imagePath: kernel.imagePath,
     initramfsPath,
     scratchPath: makeScratchDisk(join(directory, "scratch.img")),
+    swapPath: makeSwapDisk(join(directory, "swap.img")),
     cpus,
     memoryMiB: MEMORY_MIB,
     bootId,
