@@ -186,6 +186,10 @@ function isSeen(witness: Witness, words: ReadonlyMap<string, string>, evidence: 
       if (witness.label === "nmi") return ((counts.nmi ?? 0) > 0 ? "seen" : "none") === witness.is;
       // null is KVM without such an MSR, or no KVM: then nothing is known.
       return attestation.apfEnabled !== null && (attestation.apfEnabled ? "on" : "off") === witness.is;
+    case "backing":
+      // By construction in the model, whose pages begin on disk.
+      if (attestation.engine === "model") return witness.is === "seen";
+      return ((counts["swap-out"] ?? 0) > 0 ? "seen" : "none") === witness.is;
     default:
       return isWord(words.get(`${witness.subject}.${witness.label}`) ?? "missing", witness.is);
   }

@@ -7,14 +7,14 @@ import { execFileSync } from "node:child_process";
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { arch, release } from "node:os";
-import { mountOf, PAGE_SIZE } from "../../sys/src/index.ts";
+import { mountOf, PAGE_SIZE, swapRefusal } from "../../sys/src/index.ts";
 import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
 import type { Support } from "./engine.ts";
 import { errorLine } from "./error-text.ts";
 import { builtPath } from "./paths.ts";
 import { runDirectoryParent } from "./run/sweep.ts";
 import { usesMount } from "./scenario/labels.ts";
-import type { Scenario } from "./scenario/scenario.ts";
+import { isOnTmpfs, type Scenario } from "./scenario/scenario.ts";
 
 /** One thing that an engine may need. */
 export type Feature =
@@ -27,7 +27,7 @@ export type Feature =
       readonly fix: string | null;
     };
 
-export const featureNames = ["kvm", "micro-guest", "fuse", "fuse-native", "root", "mmap-io"] as const;
+export const featureNames = ["kvm", "micro-guest", "fuse", "fuse-native", "root", "swap", "mmap-io"] as const;
 export type FeatureName = (typeof featureNames)[number];
 
 export type Machine = {
@@ -178,6 +178,17 @@ function readRoot(): Feature {
   return { kind: "missing", reason: "not root: no tmpfs can be mounted", fix: "sudo scripts/daxfault run" };
 }
 
+/** Never turned on for the user: a VM that boots a kernel brings its own (engines/kernel/inside-main.ts). */
+function readSwap(): Feature {
+  const reason = swapRefusal();
+  if (reason === null) return { kind: "present", detail: "on, and not in memory" };
+  return {
+    kind: "missing",
+    reason,
+    fix: "scripts/daxfault run 'load-of-swapped*' --kernel debian:backports",
+  };
+}
+
 function readMmapIo(): Feature {
   if (loads("mmap-io") === null) return { kind: "present", detail: "loads" };
   return {
@@ -192,6 +203,7 @@ const readers: Readonly<Record<FeatureName, () => Feature>> = {
   "micro-guest": readMicroGuest,
   fuse: () => simulated("DAXFAULT_NO_FUSE") ?? readFuse(),
   root: () => simulated("DAXFAULT_NO_ROOT") ?? readRoot(),
+  swap: readSwap,
   "mmap-io": readMmapIo,
   "fuse-native": readFuseNative,
 };
@@ -249,7 +261,8 @@ export function supportOf(machine: Machine, names: readonly FeatureName[]): Supp
 /** Can the stage of this scenario be set up here? */
 export function stageSupport(scenario: Scenario, machine: Machine = thisMachine()): Support {
   const needed: FeatureName[] = [];
-  if (scenario.backing.kind !== "host-file") needed.push("root");
+  if (isOnTmpfs(scenario.backing.kind)) needed.push("root");
+  if (scenario.backing.kind === "private-swapped") needed.push("swap");
   if (usesMount(scenario)) needed.push("fuse");
   return supportOf(machine, needed);
 }

@@ -81,6 +81,7 @@ export const eventKinds = [
   "lease-release",
   "guard-refused",
   "remap",
+  "swap-out",
   "exception",
   "nmi",
   "signal",

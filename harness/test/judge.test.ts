@@ -228,11 +228,19 @@ describe("witnesses", () => {
     ["kvm", "KVM_CAP_MCE", "0", true],
     ["guest", "apf", "off", true],
     ["guest", "apf", "on", false],
+    // Nothing was paged out, and the case says so instead of passing.
+    ["backing", "swap-out", "seen", false],
+    ["backing", "swap-out", "none", true],
   ] as const)("%s.%s is %s: %s", (subject, label, is, seen) => {
     expect(verdict({ scenario: { witness: [{ subject, label, is }] } }).kind).toBe(
       seen ? "pass" : "inconclusive",
     );
   });
+});
+
+it("a backing was swapped out where the trace says so", () => {
+  const witness = [{ subject: "backing", label: "swap-out", is: "seen" }];
+  expect(verdict({ scenario: { witness }, evidence: { counts: { "swap-out": 1 } } }).kind).toBe("pass");
 });
 
 describe("events that are expected", () => {

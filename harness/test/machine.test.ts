@@ -38,6 +38,7 @@ describe("stageSupport", () => {
   const { victim, host } = scenarioWith({}).actors;
   if (victim === undefined || host?.in !== "host-process") throw new Error("no such actors");
   const byMount = scenarioWith({ actors: { victim, host: { ...host, through: "mount" } } });
+  const swapped = scenarioWith({ backing: { kind: "private-swapped", size: 0x1000n, content: "pattern" } });
   const onTmpfs = scenarioWith({ backing: { kind: "tmpfs", size: 0x1000n, content: "pattern" } });
 
   it.each([
@@ -46,6 +47,8 @@ describe("stageSupport", () => {
     ["a tmpfs needs no mount of ours", onTmpfs, ["fuse"], "yes"],
     ["our mount needs FUSE", byMount, ["fuse"], "no"],
     ["our mount needs no root", byMount, ["root"], "yes"],
+    ["swapped pages need swap", swapped, ["swap"], "no"],
+    ["swapped pages need no root", swapped, ["root"], "yes"],
   ] as const)("%s", (_what, scenario, missing, kind) => {
     expect(stageSupport(scenario, machineWithout(...missing)).kind).toBe(kind);
   });

@@ -15,7 +15,7 @@ const engineNeeds: readonly {
 }[] = [
   { engine: "model", needs: [], some: [] },
   { engine: "process", needs: ["mmap-io"], some: ["fuse", "root"] },
-  { engine: "kvm", needs: ["kvm", "micro-guest"], some: ["fuse", "root"] },
+  { engine: "kvm", needs: ["kvm", "micro-guest"], some: ["fuse", "root", "swap"] },
 ];
 
 const what: Readonly<Record<FeatureName, string>> = {
@@ -24,6 +24,7 @@ const what: Readonly<Record<FeatureName, string>> = {
   fuse: "scenarios with our FUSE mount: under the window, or in the hands of a host process",
   "fuse-native": "the second way to mount: daxfault serve --transport libfuse",
   root: "scenarios on a tmpfs of their own",
+  swap: "scenarios whose pages have been swapped out",
   "mmap-io": "the mapping of the engine process",
 };
 

@@ -3,7 +3,7 @@ import { closeSync, fchmodSync, ftruncateSync, mkdirSync, openSync, writeSync } 
 import { join } from "node:path";
 import { mountTmpfs, PAGE_SIZE } from "../../../sys/src/index.ts";
 import { contentBytes } from "../scenario/content.ts";
-import type { Scenario } from "../scenario/scenario.ts";
+import { isOnTmpfs, type Scenario } from "../scenario/scenario.ts";
 
 export type Backing = {
   /** The folder that holds the file and nothing else: what the FUSE server serves. */
@@ -79,7 +79,7 @@ export function createBacking(scenario: Scenario, directory: string): Backing {
   const room = join(directory, "backing");
   const sourceDirectory = join(room, "source");
   mkdirSync(room);
-  if (kind !== "host-file") mountTmpfs(room, size + TMPFS_SLACK_BYTES);
+  if (isOnTmpfs(kind)) mountTmpfs(room, size + TMPFS_SLACK_BYTES);
   mkdirSync(sourceDirectory);
   const filePath = join(sourceDirectory, "file");
   writeContent(filePath, scenario, kind === "tmpfs-full" ? writtenBytes(size) : size);

@@ -26,6 +26,7 @@ const backings = {
   "host-file": "a file",
   tmpfs: "a file on a tmpfs of its own",
   "tmpfs-full": "a file on a full tmpfs, its second half never allocated",
+  "private-swapped": "a private mapping, all of it swapped out, of a file",
 } as const;
 
 /** What is mapped, then each actor with its steps. */

@@ -189,6 +189,7 @@ function commentLines(paragraphs: readonly string[]): string {
 /** What keeps a case from being one C file; null if nothing does. */
 function obstacleOf(scenario: Scenario, proposal: Proposal): string | null {
   const { backing } = scenario;
+  if (backing.kind === "private-swapped") return "its pages have to be swapped out first";
   if (backing.kind !== "host-file")
     return `its file is on a ${backing.kind} of its own, which has to be mounted`;
   if (backing.mount !== undefined) return "its file is seen through a FUSE mount, which needs a server";

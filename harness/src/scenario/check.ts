@@ -51,6 +51,14 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
   } else if (size % PAGE_BYTES !== 0n) {
     problems.add("backing.size", `${hex(size)} is not a multiple of ${PAGE_BYTES}`);
   }
+  if (kind === "private-swapped") {
+    if (scenario.layout !== "nvdimm") {
+      problems.add("backing.kind", `${kind} needs layout nvdimm: what is mapped into a DAX window is shared`);
+    }
+    if (scenario.backing.mount !== undefined) {
+      problems.add("backing.mount", `${kind} takes none: its pages come from swap, not from a server`);
+    }
+  }
   for (const [index, { at }] of (scenario.backing.mount?.faults ?? []).entries()) {
     if (at === null || BigInt(at) < size) continue;
     problems.add(
@@ -153,7 +161,7 @@ function checkActors(scenario: Unhashed, problems: Problems): void {
     problems.add("actors", `${hosts.length} host processes are more than the limit ${HOST_ACTORS_MAX}`);
   }
   if (vmms.length > 1) problems.add("actors", `${vmms.length} vmm actors are more than the limit 1`);
-  for (const name of ["kvm", "guest"]) {
+  for (const name of ["kvm", "guest", "backing"]) {
     if (name in scenario.actors) problems.add(`actors.${name}`, "this name is reserved for witnesses");
   }
   const vcpus = new Set(guests.map(([, actor]) => cpuOf(actor)));
@@ -211,6 +219,10 @@ function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): st
     if (label === "nmi") return ["seen", "none"].includes(is) ? null : `nmi is seen or none, not ${is}`;
     if (label !== "apf") return `of the guest only "apf" and "nmi" can be witnessed, not ${label}`;
     return ["on", "off"].includes(is) ? null : `apf is on or off, not ${is}`;
+  }
+  if (subject === "backing") {
+    if (label !== "swap-out") return `of the backing only "swap-out" can be witnessed, not ${label}`;
+    return ["seen", "none"].includes(is) ? null : `swap-out is seen or none, not ${is}`;
   }
   const actor = scenario.actors[subject];
   if (actor === undefined) return `there is no actor ${subject}`;

@@ -12,12 +12,21 @@ export const layouts = ["dax-window", "nvdimm"] as const;
  */
 export type Layout = (typeof layouts)[number];
 
-export const backingKinds = ["host-file", "tmpfs", "tmpfs-full"] as const;
+export const backingKinds = ["host-file", "tmpfs", "tmpfs-full", "private-swapped"] as const;
 /**
  * `host-file`: a file in the run directory (whatever file system that is on; attested).
  * `tmpfs`: a file on a tmpfs of its own. `tmpfs-full`: the same, its last pages never allocated and no block left.
+ * `private-swapped`: a `host-file` mapped MAP_PRIVATE (QEMU's `share=off`, memory restored from a snapshot), each page the
+ * VMM's own copy of the file's, and all of them swapped out before the guest's first access. On a tmpfs there would be
+ * nothing to see: shmem_swapin_folio() (mm/shmem.c) waits for the page whatever the caller asked for, FOLL_NOWAIT included,
+ * where do_swap_page() (mm/memory.c) of a private page says VM_FAULT_RETRY, which is what async page faults start from.
  */
 export type BackingKind = (typeof backingKinds)[number];
+
+/** Does the file lie on a tmpfs that has to be mounted for it? */
+export function isOnTmpfs(kind: BackingKind): boolean {
+  return kind === "tmpfs" || kind === "tmpfs-full";
+}
 
 export const contents = ["pattern", "code"] as const;
 /**
@@ -193,5 +202,8 @@ export type Scenario = {
   readonly hash: string;
 };
 
-/** `actor.label is word`, `host.truncate#1 is done`, `kvm.KVM_CAP_.. is 1`, `guest.apf is off`. */
+/**
+ * `actor.label is word`, `host.truncate#1 is done`, `kvm.KVM_CAP_.. is 1`, `guest.apf is off`, `backing.swap-out is seen`
+ * (no page of the mapping was in memory, nor in the swap cache, when the guest began).
+ */
 export type Witness = { readonly subject: string; readonly label: string; readonly is: string };

@@ -271,6 +271,16 @@ describe("a scenario is refused", () => {
     ["a file of a page and a half", { backing: { size: 6144 } }, "0x1800 is not a multiple of 4096"],
     ["an empty file", { backing: { size: 0 } }, "0x0 bytes is less than 4 KiB"],
     ["a full tmpfs of one page", { backing: { size: 4096, kind: "tmpfs-full" } }, "is less than 8 KiB"],
+    [
+      "a DAX window of private pages",
+      { backing: { size: 4096, kind: "private-swapped" } },
+      "private-swapped needs layout nvdimm",
+    ],
+    [
+      "a mount whose pages come from swap",
+      { backing: { size: 4096, kind: "private-swapped", mount: {} }, layout: "nvdimm", window: undefined },
+      "private-swapped takes none",
+    ],
     ["a size that is none", { backing: { size: "4MB" } }, '"4MB" is not a size'],
     ["a negative size", { backing: { size: -4096 } }, "-4096 is not a size"],
     [
@@ -386,6 +396,8 @@ describe("a scenario is refused", () => {
       },
       "actors.a-3.steps[0]: offset 0x200000 + 8 bytes is outside what is mapped",
     ],
+    ["a backing's witness", { witness: ["backing.swap-out is 4"] }, "swap-out is seen or none, not 4"],
+    ["another of its", { witness: ["backing.swap-in is seen"] }, 'only "swap-out" can be witnessed'],
     ["a guest's witness", { witness: ["guest.apf is 1"] }, "apf is on or off, not 1"],
   ])("%s", (_what, changes, message) => {
     expect(problems(changes)).toContain(message);

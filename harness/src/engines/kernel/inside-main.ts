@@ -2,13 +2,23 @@
  * The agent inside a VM: runs cases that come in over a virtio-serial port with the machine's own engines, and sends the
  * results back. Entry point; started by the VM's init, alone with its kernel, as root. It judges nothing.
  */
-import { closeSync, mkdtempSync, openSync, read, readdirSync, readFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  read,
+  readdirSync,
+  readFileSync,
+  writeSync,
+} from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
+import { swapOn, swapRefusal } from "../../../../sys/src/index.ts";
 import { errorText } from "../../error-text.ts";
 import type { LocalEngineName, RunResult } from "../../evidence.ts";
 import { encodeFrame, FrameReader } from "../../kernel/frames.ts";
-import { CHANNEL_PORT } from "../../kernel/qemu.ts";
+import { CHANNEL_PORT, SWAP_SERIAL } from "../../kernel/qemu.ts";
 import { thisMachine } from "../../machine.ts";
 import { RUN_DIRECTORY_PREFIX, runDirectoryParent, sweep } from "../../run/sweep.ts";
 import { traceFaultPath } from "../../tracing/fault-path.ts";
@@ -25,6 +35,19 @@ function openPort(): number {
   );
   if (port === undefined) throw new Error(`${PORTS} has no port ${CHANNEL_PORT}`);
   return openSync(join("/dev", port), "r+");
+}
+
+/**
+ * Before anybody asks whether there is swap: the VM is ours alone, and a disk is waiting. Without CONFIG_SWAP or VIRTIO_BLK
+ * there stays none, which is a reason to skip, not to fail.
+ */
+function turnSwapOn(): void {
+  if (swapRefusal() === null || !existsSync("/proc/swaps")) return;
+  const disk = readdirSync("/sys/block").find((name) => {
+    const path = join("/sys/block", name, "serial");
+    return existsSync(path) && readFileSync(path, "utf8").trim() === SWAP_SERIAL;
+  });
+  if (disk !== undefined) swapOn(join("/dev", disk));
 }
 
 class Agent {
@@ -99,6 +122,7 @@ class Agent {
   async #run(message: ToInside & { type: "run" }, signal: AbortSignal): Promise<RunResult> {
     const { scenario, proposal, timeoutMs, slowness } = message;
     const engine = await this.#engine(message.engine);
+    if (scenario.backing.kind === "private-swapped") turnSwapOn();
     const available = await engine.available();
     const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
     if (support.kind === "no") return { kind: "unsupported", message: support.reason };

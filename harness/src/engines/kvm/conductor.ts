@@ -7,6 +7,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { GuardEvent } from "../../../../fs-server/src/index.ts";
+import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import {
   type EndReason,
   type FenceEvent,
@@ -141,6 +142,16 @@ export class Conductor {
   heldBy({ kind, hva, lengthBytes, detail }: HolderEvent): void {
     const what = `${kind}: ${lengthBytes} bytes from hva 0x${hva.toString(16)}: ${detail}`;
     this.#note(kind === "restored" ? "map" : "unmap", "vmm", null, what);
+  }
+
+  /** Nothing of the memory is in memory any more. */
+  swappedOut(lengthBytes: number): void {
+    this.#note(
+      "swap-out",
+      "vmm",
+      null,
+      `${lengthBytes / PAGE_SIZE} pages; mincore finds none of them in memory`,
+    );
   }
 
   unguarded(reason: string): void {

@@ -37,6 +37,8 @@ export type VmPlan = {
   readonly sourceDirectory: string;
   readonly mappings: readonly WindowMapping[];
   readonly windowBytes: number;
+  /** Mapped MAP_PRIVATE, and nothing of it in memory when the guest begins. */
+  readonly privateSwapped: boolean;
   readonly machine: {
     readonly lapicInKernel: boolean;
     readonly hltInGuest: boolean;
@@ -184,6 +186,7 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
     layout: scenario.layout,
     mappings,
     windowBytes,
+    privateSwapped: scenario.backing.kind === "private-swapped",
     machine: {
       lapicInKernel: proposal.lapic === "kernel",
       hltInGuest: proposal.vmm === "no-hlt-exits",

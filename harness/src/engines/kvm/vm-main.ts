@@ -15,11 +15,15 @@ import {
 } from "../../../../fs-server/src/index.ts";
 import {
   disableCoreDumps,
+  fillWithCopies,
+  MAP_PRIVATE,
   MAP_SHARED,
   mmap,
   munmap,
   PROT_READ,
   PROT_WRITE,
+  pageOut,
+  residentPages,
 } from "../../../../sys/src/index.ts";
 import {
   buildMachine,
@@ -75,7 +79,9 @@ function openDaxWindow(plan: VmPlan, armed: number | null): Window {
 function openNvdimm(plan: VmPlan, armed: number | null): Window {
   const fd = armed ?? openSync(plan.filePath, "r+");
   const bytes = plan.mappings.reduce((sum, { length }) => sum + Number(length), 0);
-  const hva = mmap({ lengthBytes: bytes, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
+  const flags = plan.privateSwapped ? MAP_PRIVATE : MAP_SHARED;
+  const hva = mmap({ lengthBytes: bytes, prot: PROT_READ | PROT_WRITE, flags, fd });
+  if (plan.privateSwapped) fillWithCopies(hva, bytes, fd);
   if (armed === null) closeSync(fd);
   const mappings = [{ hva, fileOffset: 0n, lengthBytes: BigInt(bytes) }];
   return { hva, bytes, mappings, close: () => munmap(hva, bytes) };
@@ -142,6 +148,11 @@ async function runCase(plan: VmPlan): Promise<void> {
   const fence = plan.fence
     ? new Fence(plan.filePath, window.mappings, (event) => conducting.fenced(event))
     : null;
+  if (plan.privateSwapped) {
+    await pageOut(window.hva, window.bytes);
+    // Looked at once more, by itself: the witness must not rest on the word of who was to do it.
+    if (residentPages(window.hva, window.bytes).length === 0) conducting.swappedOut(window.bytes);
+  }
   if (guarding?.refusal != null) conducting.unguarded(guarding.refusal);
   const isCopy = guarding !== null && guarding.fd !== FIRST_LENT_DESCRIPTOR;
   void send({ type: "ready", filePath: isCopy ? `/proc/${process.pid}/fd/${guarding.fd}` : null });

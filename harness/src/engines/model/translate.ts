@@ -131,7 +131,8 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
     return "bytes that the host moves or changes: the model knows old, new and zero";
   if (hostActors(scenario).length > 1) return "the model has one host process";
   const { mount } = scenario.backing;
-  if (mount !== undefined && guestActors(scenario).some(([, actor]) => isBystander(actor))) {
+  const isSlow = mount !== undefined || scenario.backing.kind === "private-swapped";
+  if (isSlow && guestActors(scenario).some(([, actor]) => isBystander(actor))) {
     return "the model has no clock: who gets on while a page needs I/O does not show in how it ends";
   }
   const refused = mount?.faults.map(refusedFault).find((reason) => reason !== null);
@@ -212,6 +213,7 @@ class Translator {
     const written = (size / PAGE / 2n) * PAGE;
     return this.pages.map((page) => {
       if (kind === "tmpfs-full" && page * PAGE >= written) return "no-space";
+      if (kind === "private-swapped") return "on-disk";
       if (mount === undefined) return "resident";
       const fails = mount.faults.some(({ at, action }) => action.kind === "fail" && isIn(page, at));
       return fails ? "io-error" : "on-disk";

@@ -326,6 +326,7 @@ export const processEngine: Engine = {
       const reason = beyondProcess(name, actor);
       if (reason !== null) return no(reason);
     }
+    if (scenario.backing.kind === "private-swapped") return no("this engine's mappings are shared");
     const tasks = guestActors(scenario).length;
     if (tasks > TASKS_MAX) return no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`);
     if (scenario.nmi !== undefined) return no("a process takes no NMI");

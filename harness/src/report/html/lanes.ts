@@ -63,6 +63,7 @@ export function laneOf(event: TraceEvent, scenario: Scenario): Lane {
       return "file server";
     case "unmap":
     case "remap":
+    case "swap-out":
       return "host mm";
     case "map":
       return actor === "kvm" ? "KVM" : "host mm";
