@@ -20,6 +20,7 @@ import {
   MAP_SHARED,
   mmap,
   munmap,
+  PageOutError,
   PROT_READ,
   PROT_WRITE,
   pageOut,
@@ -151,7 +152,9 @@ async function runCase(plan: VmPlan): Promise<void> {
   if (plan.privateSwapped) {
     await pageOut(window.hva, window.bytes);
     // Looked at once more, by itself: the witness must not rest on the word of who was to do it.
-    if (residentPages(window.hva, window.bytes).length === 0) conducting.swappedOut(window.bytes);
+    const resident = residentPages(window.hva, window.bytes).length;
+    if (resident > 0) throw new PageOutError(`${resident} pages are in memory that should be in swap`);
+    conducting.swappedOut(window.bytes);
   }
   if (guarding?.refusal != null) conducting.unguarded(guarding.refusal);
   const isCopy = guarding !== null && guarding.fd !== FIRST_LENT_DESCRIPTOR;
@@ -190,7 +193,8 @@ async function serveCase(plan: VmPlan): Promise<void> {
   try {
     await runCase(plan);
   } catch (error) {
-    console.error(errorStack(error));
+    // The last line is what the user is told.
+    console.error(error instanceof PageOutError ? error.message : errorStack(error));
     process.exit(1);
   }
   if (leftovers(plan).length > 0) process.exit(0);
