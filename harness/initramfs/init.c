@@ -10,7 +10,8 @@
  *   chroot PATH
  *   setenv NAME=VALUE
  *   exec PATH ARGUMENT...         the program; the plan ends here
- * Whatever goes wrong is a line on the console that begins with `daxfault-init:`; the machine then turns itself off.
+ * Whatever goes wrong is a line on the console that begins with `daxfault-init:`; the machine then turns itself off. What
+ * may fail and does is one that begins with `daxfault-init goes on:`.
  */
 #include <asm/unistd.h>
 #include <linux/reboot.h>
@@ -80,10 +81,10 @@ static void __attribute__((noreturn)) power_off(void)
         call5(__NR_reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_POWER_OFF, 0, 0);
 }
 
-/* `daxfault-init: mount root /root: errno 22` */
-static void complain(char **words, int count, word error)
+/* `daxfault-init: mount root /root: errno 22`, where that is the end; else `daxfault-init goes on: ..` */
+static void complain(char **words, int count, word error, int goes_on)
 {
-    say("daxfault-init:");
+    say(goes_on ? "daxfault-init goes on:" : "daxfault-init:");
     for (int i = 0; i < count; i++) {
         say(" ");
         say(words[i]);
@@ -125,7 +126,7 @@ static void __attribute__((noreturn)) run_program(char **arguments, char **envir
     if (pid == 0) {
         CALL(__NR_setsid, 0, 0, 0);
         word error = CALL(__NR_execve, arguments[0], arguments, environment);
-        complain(arguments, 1, error);
+        complain(arguments, 1, error, 0);
         CALL(__NR_exit, 127, 0, 0);
     }
     for (;;) {
@@ -187,7 +188,7 @@ static void carry_out(char *line)
     words[count] = 0;
     word error = perform(words, count);
     if (error < 0) {
-        complain(words, count, error);
+        complain(words, count, error, may_fail);
         if (!may_fail)
             power_off();
     }

@@ -4,10 +4,26 @@
 
 /** What the console says of the kernel's health. */
 export type Crash = {
-  readonly kind: "panic" | "oops" | "halted";
-  /** The line that says so, without its time. */
+  readonly kind: "panic" | "oops" | "halted" | "reset";
+  /** The line that says so, without its time; of a reset, which leaves none, what it is. */
   readonly text: string;
 };
+
+/** What one boot has said. */
+export type BootConsole = {
+  /** What it was given to be known by. */
+  readonly bootId: string;
+  readonly lines: readonly string[];
+};
+
+/** Boot after boot, of each at most so many lines, its last ones: a panic with what led to it. */
+export function bootLines(boots: readonly BootConsole[], maxLines: number): readonly string[] {
+  return boots.flatMap(({ bootId, lines }, index) => {
+    const excess = lines.length - maxLines;
+    const left = excess <= 0 ? lines : [`... ${excess} lines left out ...`, ...lines.slice(excess)];
+    return [`==== boot ${index + 1} of ${boots.length}: ${bootId} ====`, ...left];
+  });
+}
 
 const MAX_LINES = 4000;
 const MAX_LINE_CHARACTERS = 500;
@@ -18,7 +34,7 @@ const oopsPattern: RegExp =
 const codePlace = /^RIP: [0-9a-f]+:(\S+)/;
 
 /** In the order of gravity: a panic that an oops led to is a panic. */
-const signs: readonly { readonly kind: Crash["kind"]; readonly pattern: RegExp }[] = [
+const signs: readonly { readonly kind: Exclude<Crash["kind"], "reset">; readonly pattern: RegExp }[] = [
   { kind: "panic", pattern: /Kernel panic - not syncing: .*/ },
   {
     kind: "oops",
@@ -89,7 +105,7 @@ export class Console {
     return crashIn(this.lines);
   }
 
-  /** What our init complained about, if it did, and what that means where it is known. */
+  /** What our init gave up for, if it did, and what that means where it is known. */
   get initComplaint(): string | null {
     const line = this.lines.filter((line) => line.startsWith("daxfault-init: ")).at(-1) ?? null;
     return line !== null && noRoot.test(line) ? `${line} (${NO_ROOT_HINT})` : line;

@@ -62,10 +62,10 @@ export type KernelVm = {
 
 /** A disk of ext4 that takes no room until it is used; null where there is no mkfs.ext4. */
 function makeScratchDisk(path: string): string | null {
-  const fd = openSync(path, "wx");
-  ftruncateSync(fd, SCRATCH_BYTES);
-  closeSync(fd);
   try {
+    const fd = openSync(path, "wx");
+    ftruncateSync(fd, SCRATCH_BYTES);
+    closeSync(fd);
     // Not in every user's PATH.
     const env = { ...process.env, PATH: `${process.env.PATH ?? ""}:/usr/sbin:/sbin` };
     const options = ["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "root_owner=0:0", path];
@@ -90,17 +90,42 @@ function builtInit(): Uint8Array {
   }
 }
 
-function endText(exit: string, console: Console, stderr: string): string {
-  const crash = console.crash;
-  if (crash !== null) return `the kernel died: ${crash.text}`;
-  const complaint = console.initComplaint;
-  if (complaint !== null) return complaint;
-  const said = stderr.trim().split("\n").at(-1) ?? "";
-  if (said !== "") return `QEMU ${exit}: ${said}`;
-  const last = console.lastLine;
-  return last === null
-    ? `QEMU ${exit}; the kernel said nothing`
-    : `QEMU ${exit}; last on the console: ${last.trim()}`;
+function writeInitramfs({ kernel, qemu, program, directory }: KernelVmOptions): string {
+  const path = join(directory, "initramfs.cpio");
+  const modules = modulesFor(kernel.modules, qemu.kvmModule);
+  const bytes = initramfs({ init: builtInit(), modules, program });
+  try {
+    writeFileSync(path, bytes);
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const fix = code === "ENOSPC" ? " (TMPDIR names another place)" : "";
+    throw new KernelError(`the first root file system of ${kernel.name}: ${message}, ${path}${fix}`);
+  }
+  return path;
+}
+
+type Exit = {
+  readonly exitCode: number | undefined;
+  readonly signal: string | undefined;
+  readonly stderr: string;
+};
+
+/** How QEMU ended, when nobody had ended it. Our init says a word before it turns the machine off. */
+function endOf(result: Exit, console: Console): VmEnd {
+  const { crash, initComplaint, lastLine } = console;
+  if (crash !== null) return { message: `the kernel died: ${crash.text}`, crash };
+  if (initComplaint !== null) return { message: initComplaint, crash: null };
+  const last = lastLine === null ? "the kernel said nothing" : `last on the console: ${lastLine.trim()}`;
+  if (result.exitCode === 0) {
+    const text = `the machine was reset without a word, as by a triple fault; ${last}`;
+    return { message: `the kernel died: ${text}`, crash: { kind: "reset", text } };
+  }
+  const exit =
+    result.signal === undefined
+      ? `QEMU ended with ${result.exitCode}`
+      : `QEMU was killed by ${result.signal}`;
+  const said = result.stderr.trim().split("\n").at(-1) ?? "";
+  return { message: said === "" ? `${exit}; ${last}` : `${exit}: ${said}`, crash: null };
 }
 
 /** Starts the VM; returns at once. Throws a KernelError where it cannot even be tried. */
@@ -108,15 +133,7 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
   const { kernel, qemu, directory } = options;
   const bootId = randomUUID();
   const cpus = guestCpus();
-  const initramfsPath = join(directory, "initramfs.cpio");
-  writeFileSync(
-    initramfsPath,
-    initramfs({
-      init: builtInit(),
-      modules: modulesFor(kernel.modules, qemu.kvmModule),
-      program: options.program,
-    }),
-  );
+  const initramfsPath = writeInitramfs(options);
   const args = qemuArguments({
     accelerator: qemu.accelerator satisfies Accelerator,
     imagePath: kernel.imagePath,
@@ -153,12 +170,12 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
   });
   channel.on("error", () => {}); // QEMU has gone: `ended` says so.
   const ended = subprocess.then((result): VmEnd => {
-    const exit =
-      result.signal !== undefined ? `was killed by ${result.signal}` : `ended with ${result.exitCode}`;
-    if (result.exitCode === undefined && result.signal === undefined) {
+    const { exitCode, signal } = result;
+    if (exitCode === undefined && signal === undefined) {
       return { message: `QEMU was not started: ${result.originalMessage ?? "unknown reason"}`, crash: null };
     }
-    return { message: broken ?? endText(exit, console, String(result.stderr ?? "")), crash: console.crash };
+    if (broken !== null) return { message: broken, crash: console.crash };
+    return endOf({ exitCode, signal, stderr: String(result.stderr ?? "") }, console);
   });
   return {
     bootId,
