@@ -10,6 +10,7 @@ import {
   type RunResult,
   type TraceEvent,
 } from "./evidence.ts";
+import type { BootConsole } from "./kernel/console.ts";
 import type { Proposal } from "./proposal.ts";
 import type { Scenario } from "./scenario/scenario.ts";
 
@@ -68,12 +69,17 @@ export interface Engine {
    * Each evidence carries its own, taken where it ran.
    */
   attest(): Promise<Attestation | null>;
-  /** What the console of a machine that it booted has said so far. */
-  console?(): readonly string[];
+  /** What the consoles of a machine that it booted have said so far, boot by boot. */
+  consoles?(): readonly BootConsole[];
   /** How much slower than a real machine it is: 1, or more under emulation. */
   slowness(): number;
   /** Its cases have the machine to themselves: one at a time, whatever `--jobs` says. */
   readonly isAlone: boolean;
+  /**
+   * Before each case, outside its limit: puts right what an earlier case has broken. Does not reject: where that is not
+   * possible, `run` says why.
+   */
+  recover?(): Promise<void>;
   /** Never rejects for what a case does (hang, crash, signal): those are observations. */
   run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult>;
   close(): Promise<void>;

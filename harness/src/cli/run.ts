@@ -3,6 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import type { Engine } from "../engine.ts";
 import { loadEngine, loadKernelEngine } from "../engines/index.ts";
 import { type Attestation, type EngineName, isKernelEngine, type TraceEvent } from "../evidence.ts";
+import { bootLines } from "../kernel/console.ts";
 import { loadDocumented, loadErrata } from "../kinds.ts";
 import { thisMachine } from "../machine.ts";
 import { version } from "../paths.ts";
@@ -186,22 +187,18 @@ async function openLane(
   }
 }
 
-/** Of a console, as many lines from its end go into the record: a panic with what led to it. */
+/** Of each boot's console, as many lines from its end go into the record. */
 const CONSOLE_LINES_MAX = 400;
 
 /** Keeps what the kernel said where something on it was not as expected, or proved nothing. */
 function recordConsoles({ engines }: Lane, results: readonly CaseResult[], recorder: Recorder): void {
-  for (const { name, console } of engines.map((engine) => ({
-    name: engine.name,
-    console: engine.console?.(),
-  }))) {
+  for (const engine of engines) {
     const isWanted = results.some(
-      ({ planned, verdict }) => planned.engine === name && needsAttention(verdict.kind),
+      ({ planned, verdict }) => planned.engine === engine.name && needsAttention(verdict.kind),
     );
-    if (!isWanted || console === undefined || console.length === 0) continue;
-    const excess = console.length - CONSOLE_LINES_MAX;
-    const lines = excess <= 0 ? console : [`... ${excess} lines left out ...`, ...console.slice(excess)];
-    recorder.write(consoleRecord({ name, lines }));
+    const boots = engine.consoles?.() ?? [];
+    if (!isWanted || boots.every(({ lines }) => lines.length === 0)) continue;
+    recorder.write(consoleRecord({ name: engine.name, lines: bootLines(boots, CONSOLE_LINES_MAX) }));
   }
 }
 

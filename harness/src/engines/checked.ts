@@ -109,9 +109,10 @@ export function checkedEngine(engine: Engine): Engine {
     supports: (scenario, proposal) => engine.supports(scenario, proposal),
     attest: () => engine.attest(),
     open: (context) => engine.open(context),
-    console: () => engine.console?.() ?? [],
     isAlone: engine.isAlone,
+    consoles: () => engine.consoles?.() ?? [],
     slowness: () => engine.slowness(),
+    recover: async () => engine.recover?.(),
     run: (scenario, proposal, context) => runChecked(engine, scenario, proposal, context),
     close: () => engine.close(),
   };

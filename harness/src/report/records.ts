@@ -33,7 +33,7 @@ export type EngineOpened = {
 /** What a booted kernel's console said, in a run in which something on it was not as expected or proved nothing. */
 export type ConsoleRecord = {
   readonly name: EngineName;
-  /** The console's end; a line `... N lines left out ...` where there was more. */
+  /** Boot by boot: `==== boot N of M: ID ====`, `... N lines left out ...` where there was more, the end of what it said. */
   readonly lines: readonly string[];
 };
 

@@ -120,8 +120,10 @@ class Runner {
     return mergeRuns(runs);
   }
 
-  /** One run from its folder to its verdict. */
+  /** One run from its folder to its verdict; null if an interruption ended it. */
   async #runOnce(planned: PlannedCase, name: string): Promise<CaseResult | null> {
+    await this.#options.engines.get(planned.engine)?.recover?.();
+    if (this.#options.signal.aborted) return null;
     const startMs = performance.now();
     const directory = this.#options.directory.caseDirectory(name);
     const result = await this.#execute(planned, directory);

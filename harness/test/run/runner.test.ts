@@ -112,6 +112,51 @@ describe("runCases", () => {
     expect([defects, interrupted]).toEqual([[], false]);
   });
 
+  it("has the engine recover before each run of a case, and does not count the time", async () => {
+    const order: string[] = [];
+    let recoveredMs = 0;
+    let longestMs = 0;
+    const engine = scriptedEngine(
+      async (scenario) => {
+        order.push(scenario.id);
+        return evidenceResult();
+      },
+      {
+        recover: async () => {
+          order.push("recover");
+          await new Promise((resolve) => setTimeout(resolve, 50));
+          recoveredMs = performance.now();
+        },
+      },
+    );
+    const { results } = await run(planned(2), engine, {
+      jobs: 1,
+      onEnd: ({ durationMs }) => {
+        longestMs = Math.max(longestMs, durationMs - (performance.now() - recoveredMs));
+      },
+    });
+    expect(order).toEqual(["recover", "s0", "recover", "s1"]);
+    expect(results.map(({ verdict }) => verdict.kind)).toEqual(["pass", "pass"]);
+    expect(longestMs).toBe(0);
+    order.length = 0;
+    await run(planned(1), engine, { repeat: 2 });
+    expect(order).toEqual(["recover", "s0", "recover", "s0"]);
+  });
+
+  it("begins no case after an interruption that came while the engine recovered", async () => {
+    const abort = new AbortController();
+    let runs = 0;
+    const engine = scriptedEngine(
+      async () => {
+        runs += 1;
+        return evidenceResult();
+      },
+      { recover: async () => abort.abort() },
+    );
+    const { results, interrupted } = await run(planned(2), engine, { signal: abort.signal });
+    expect([runs, results.length, interrupted]).toEqual([0, 0, true]);
+  });
+
   it("runs as many at a time as it is told", async () => {
     let now = 0;
     let most = 0;

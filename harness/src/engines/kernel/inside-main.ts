@@ -53,7 +53,6 @@ function turnSwapOn(): void {
 class Agent {
   readonly #port = openPort();
   readonly #directory = mkdtempSync(join(runDirectoryParent, RUN_DIRECTORY_PREFIX));
-  readonly #running = new Map<number, AbortController>();
   readonly #engines = new Map<LocalEngineName, ReturnType<typeof loadEngine>>();
 
   #send(message: FromInside): void {
@@ -103,23 +102,18 @@ class Agent {
   }
 
   async #take(message: ToInside): Promise<void> {
-    if (message.type === "abort") {
-      this.#running.get(message.id)?.abort();
-      return;
-    }
-    const abort = new AbortController();
-    this.#running.set(message.id, abort);
+    // Ctrl-C ends the VM: no case is ended from outside.
+    const { signal } = new AbortController();
     let result: RunResult;
     try {
-      result = await this.#run(message, abort.signal);
+      result = await this.#run(message, signal);
     } catch (error) {
       result = { kind: "engine-error", message: errorText(error) };
     }
-    this.#running.delete(message.id);
     this.#send({ type: "result", id: message.id, result });
   }
 
-  async #run(message: ToInside & { type: "run" }, signal: AbortSignal): Promise<RunResult> {
+  async #run(message: ToInside, signal: AbortSignal): Promise<RunResult> {
     const { scenario, proposal, timeoutMs, slowness } = message;
     const engine = await this.#engine(message.engine);
     if (scenario.backing.kind === "private-swapped") turnSwapOn();

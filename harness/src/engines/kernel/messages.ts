@@ -3,18 +3,15 @@ import type { LocalEngineName, RunResult } from "../../evidence.ts";
 import type { Proposal } from "../../proposal.ts";
 import type { Scenario } from "../../scenario/scenario.ts";
 
-export type ToInside =
-  | {
-      readonly type: "run";
-      readonly id: number;
-      readonly engine: LocalEngineName;
-      readonly scenario: Scenario;
-      readonly proposal: Proposal;
-      readonly timeoutMs: number;
-      readonly slowness: number;
-    }
-  /** End the case at once. */
-  | { readonly type: "abort"; readonly id: number };
+export type ToInside = {
+  readonly type: "run";
+  readonly id: number;
+  readonly engine: LocalEngineName;
+  readonly scenario: Scenario;
+  readonly proposal: Proposal;
+  readonly timeoutMs: number;
+  readonly slowness: number;
+};
 
 /** What the agent finds before the first case. */
 export type InsideFacts = {

@@ -1,0 +1,255 @@
+/**
+ * One boot of a kernel in a VM, from QEMU's start to its end, and the cases that run in it. Whether another boot follows
+ * is not decided here (boots.ts).
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { onAbort } from "../../abort.ts";
+import type { CaseContext, OpenContext } from "../../engine.ts";
+import { executingEngine } from "../../engine.ts";
+import type { Attestation, KernelVmFacts, RunResult } from "../../evidence.ts";
+import type { Kernel } from "../../kernel/cache.ts";
+import type { BootConsole } from "../../kernel/console.ts";
+import { KernelError } from "../../kernel/error.ts";
+import type { GuestProgram } from "../../kernel/initramfs.ts";
+import { type Qemu, slownessOf } from "../../kernel/qemu.ts";
+import { type KernelVm, startKernelVm } from "../../kernel/vm.ts";
+import { thisMachine } from "../../machine.ts";
+import { builtPath } from "../../paths.ts";
+import type { Proposal } from "../../proposal.ts";
+import type { Scenario } from "../../scenario/scenario.ts";
+import { within } from "../../within.ts";
+import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
+
+/** From the start of QEMU to the agent's first word, on a real machine. */
+const BOOT_BOUND_MS = 15_000;
+/** Of a case's limit, so much is kept for cleaning up inside and the way back, on a real machine. */
+const RETURN_RESERVE_MS = 500;
+/** Beyond the limit: who has not answered by then never will. Less than what the runner allows an engine. */
+const TRANSFER_MS = 1000;
+
+/** What the program inside may know of the world outside. */
+const guestEnvironment: Readonly<Record<string, string>> = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  HOME: "/root",
+  LANG: "C.UTF-8",
+};
+
+const agent: GuestProgram = {
+  command: [process.execPath, builtPath("harness/src/engines/kernel/inside-main.ts")],
+  environment: guestEnvironment,
+};
+
+/** The kernel did not come up. */
+export class BootError extends KernelError {
+  readonly console: BootConsole;
+
+  constructor(message: string, console: BootConsole) {
+    super(message);
+    this.console = console;
+  }
+}
+
+/** A boot that has come up. */
+export interface Session {
+  /** Of a case that runs in it, as far as it is the same for all. */
+  attestation(): Attestation;
+  console(): BootConsole;
+  run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult>;
+  /** Why nothing that runs in it from now on would mean anything; null: nothing is wrong. */
+  flaw(): string | null;
+  /** When the cases that run in it have ended; each has its limit. */
+  settled(): Promise<void>;
+  /** Ends it, and with it the cases that still run. */
+  close(): Promise<void>;
+}
+
+type Waiting = Map<number, (result: RunResult) => void>;
+
+class VmSession implements Session {
+  readonly #vm: KernelVm;
+  readonly #directory: string;
+  readonly #vmFacts: KernelVmFacts;
+  readonly #inside: InsideFacts;
+  readonly #waiting: Waiting;
+  readonly #running = new Set<Promise<RunResult>>();
+  #next = 0;
+  #end: string | null = null;
+  /** The case that got no answer. */
+  #unanswered: string | null = null;
+
+  constructor(
+    vm: KernelVm,
+    directory: string,
+    vmFacts: KernelVmFacts,
+    inside: InsideFacts,
+    waiting: Waiting,
+  ) {
+    this.#vm = vm;
+    this.#directory = directory;
+    this.#vmFacts = vmFacts;
+    this.#inside = inside;
+    this.#waiting = waiting;
+    void vm.ended.then(({ message, crash }) => {
+      this.#end = message;
+      const kind = crash === null ? "engine-error" : "kernel-crash";
+      for (const done of waiting.values()) done({ kind, message });
+      waiting.clear();
+    });
+  }
+
+  attestation(): Attestation {
+    const { kernel, kvmBackend, kvmParameters, capabilities } = this.#inside;
+    return {
+      engine: "kvm",
+      kernel,
+      kvmBackend,
+      kvmParameters,
+      capabilities,
+      lapic: null,
+      apfEnabled: null,
+      pageSize: thisMachine().pageSize,
+      transport: null,
+      windowBytes: null,
+      vm: this.#vmFacts,
+    };
+  }
+
+  console(): BootConsole {
+    return { bootId: this.#vm.bootId, lines: this.#vm.console() };
+  }
+
+  flaw(): string | null {
+    if (this.#end !== null) return this.#end;
+    const crash = this.#vm.crash();
+    if (crash !== null) return `the kernel complained: ${crash.text}`;
+    return this.#unanswered === null ? null : `the VM gave no result for ${this.#unanswered}`;
+  }
+
+  async run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult> {
+    if (this.#end !== null) {
+      return { kind: "engine-error", message: `the VM was gone before this case began: ${this.#end}` };
+    }
+    const running = this.#ask(scenario, proposal, context);
+    this.#running.add(running);
+    const result = await running;
+    this.#running.delete(running);
+    return this.#complete(result);
+  }
+
+  /** What the agent says, or what is to be said in its place. */
+  async #ask(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult> {
+    const id = this.#next++;
+    const { timeoutMs, slowness, signal } = context;
+    const result = new Promise<RunResult>((resolve) => this.#waiting.set(id, resolve));
+    const request: ToInside = {
+      type: "run",
+      id,
+      engine: executingEngine(`kernel:${this.#vmFacts.kernel}`, proposal),
+      scenario,
+      proposal,
+      timeoutMs: Math.max(0, timeoutMs - RETURN_RESERVE_MS * slowness),
+      slowness,
+    };
+    this.#vm.send(request);
+    // Nobody inside has to be told: the VM goes with the run.
+    const stopListening = onAbort(signal, () =>
+      this.#waiting.get(id)?.({ kind: "engine-error", message: "interrupted" }),
+    );
+    const boundMs = timeoutMs + TRANSFER_MS;
+    const inTime = await within(result, boundMs);
+    stopListening();
+    this.#waiting.delete(id);
+    if (inTime) return await result;
+    this.#unanswered = `${scenario.id} x ${proposal.id}`;
+    return { kind: "timeout", message: `the VM gave no result within ${boundMs} ms` };
+  }
+
+  #complete(result: RunResult): RunResult {
+    const crash = this.#vm.crash();
+    if (crash !== null && result.kind !== "kernel-crash") {
+      const silence = result.kind === "timeout" ? `, and ${result.message}` : "";
+      return { kind: "kernel-crash", message: `the kernel complained: ${crash.text}${silence}` };
+    }
+    if (result.kind !== "evidence") return result;
+    const { evidence } = result;
+    return {
+      kind: "evidence",
+      evidence: { ...evidence, attestation: { ...evidence.attestation, vm: this.#vmFacts } },
+    };
+  }
+
+  async settled(): Promise<void> {
+    await Promise.all(this.#running);
+  }
+
+  async close(): Promise<void> {
+    await this.#vm.kill();
+    // Up to half a gigabyte, and another boot may follow.
+    rmSync(this.#directory, { recursive: true, force: true });
+  }
+}
+
+function vmFactsOf(kernel: Kernel, qemu: Qemu, vm: KernelVm, inside: InsideFacts): KernelVmFacts {
+  return {
+    kernel: kernel.name,
+    origin: kernel.origin,
+    imageSha256: kernel.sha256,
+    imageRelease: kernel.release,
+    bootId: vm.bootId,
+    commandLine: inside.commandLine,
+    qemu: qemu.version,
+    accelerator: qemu.accelerator,
+    cpus: vm.cpus,
+    memoryMiB: vm.memoryMiB,
+  };
+}
+
+export type SessionOptions = {
+  readonly kernel: Kernel;
+  readonly qemu: Qemu;
+  /** What runs inside, where it is not the agent. */
+  readonly program?: GuestProgram;
+} & OpenContext;
+
+/** Boots the kernel and waits for the agent's first word. Throws a KernelError. */
+export async function startSession(options: SessionOptions): Promise<Session> {
+  const { kernel, qemu, signal } = options;
+  if (signal.aborted) throw new KernelError(`${kernel.name} was not booted: interrupted`);
+  const directory = mkdtempSync(join(options.directory, "boot-"));
+  const waiting: Waiting = new Map();
+  let onHello = (_facts: InsideFacts): void => {};
+  const hello = new Promise<InsideFacts>((resolve) => {
+    onHello = resolve;
+  });
+  const vm = startKernelVm({
+    kernel,
+    qemu,
+    directory,
+    program: options.program ?? agent,
+    onMessage: (message) => {
+      const from = message as FromInside;
+      if (from.type === "hello") onHello(from.facts);
+      else waiting.get(from.id)?.(from.result);
+    },
+  });
+  const stopListening = onAbort(signal, () => void vm.kill());
+  const boundMs = BOOT_BOUND_MS * slownessOf(qemu.accelerator);
+  const up: Promise<InsideFacts | null> = Promise.race([hello, vm.ended.then(() => null)]);
+  const inTime = await within(up, boundMs);
+  const inside = inTime ? await up : null;
+  stopListening();
+  if (inside === null) {
+    const last = vm.console().at(-1) ?? "nothing";
+    await vm.kill();
+    const why = inTime
+      ? (await vm.ended).message
+      : `nothing was heard of it within ${boundMs / 1000} s; last on the console: ${last}`;
+    const origin = kernel.origin === kernel.name ? "" : ` (${kernel.origin})`;
+    throw new BootError(`${kernel.name}${origin} did not come up: ${why}`, {
+      bootId: vm.bootId,
+      lines: vm.console(),
+    });
+  }
+  return new VmSession(vm, directory, vmFactsOf(kernel, qemu, vm, inside), inside, waiting);
+}
