@@ -46,12 +46,21 @@ export type KernelPackage = {
   }[];
 };
 
+type CommandOptions = { readonly cwd?: string; readonly signal: AbortSignal };
+
 /** Runs a command of apt's. Throws a KernelError with the last thing that it complained about. */
-function command(tool: string, args: readonly string[], cwd?: string): Promise<string> {
+function command(tool: string, args: readonly string[], { cwd, signal }: CommandOptions): Promise<string> {
   return new Promise((resolve, reject) => {
-    const options = { cwd, maxBuffer: MAX_OUTPUT_BYTES, timeout: COMMAND_BOUND_MS, env: environment() };
+    const options = {
+      cwd,
+      signal,
+      maxBuffer: MAX_OUTPUT_BYTES,
+      timeout: COMMAND_BOUND_MS,
+      env: environment(),
+    };
     execFile(tool, args, options, (error, stdout, stderr) => {
       if (error === null) return resolve(stdout);
+      if (signal.aborted) return reject(new KernelError(`${tool} was interrupted`));
       if (error.code === "ENOENT") {
         return reject(
           new KernelError(`there is no ${tool} here: kernels of Debian's archive come through apt only`),
@@ -73,9 +82,11 @@ function environment(): NodeJS.ProcessEnv {
 type Source = { readonly uri: string; readonly suite: string; readonly label: string };
 
 /** Debian's archives among the machine's sources. Throws a KernelError if there are none. */
-async function debianSources(): Promise<readonly Source[]> {
+async function debianSources(signal: AbortSignal): Promise<readonly Source[]> {
   const format = "$(REPO_URI)\t$(RELEASE)\t$(ORIGIN)\t$(LABEL)\t$(COMPONENT)";
-  const text = await command("apt-get", ["indextargets", "--format", format, "Created-By: Packages"]);
+  const text = await command("apt-get", ["indextargets", "--format", format, "Created-By: Packages"], {
+    signal,
+  });
   const sources = text
     .split("\n")
     .map((line) => line.split("\t"))
@@ -93,10 +104,17 @@ async function debianSources(): Promise<readonly Source[]> {
 class Suite {
   readonly name: string;
   readonly #directory: string;
+  readonly #signal: AbortSignal;
 
-  constructor(name: string, aptDirectory: string) {
+  constructor(name: string, aptDirectory: string, signal: AbortSignal) {
     this.name = name;
     this.#directory = join(aptDirectory, name);
+    this.#signal = signal;
+  }
+
+  #command(tool: string, args: readonly string[], cwd?: string): Promise<string> {
+    const where = cwd === undefined ? {} : { cwd };
+    return command(tool, [...this.options, ...args], { ...where, signal: this.#signal });
   }
 
   get options(): readonly string[] {
@@ -122,9 +140,9 @@ class Suite {
     writeFileSync(join(this.#directory, "sources.list"), await this.#sourcesList());
     try {
       // Without this, apt calls an index that could not be fetched a warning.
-      await command("apt-get", [...this.options, "-o", "APT::Update::Error-Mode=any", "update"]);
+      await this.#command("apt-get", ["-o", "APT::Update::Error-Mode=any", "update"]);
     } catch (error) {
-      if (Number.isFinite(age)) return;
+      if (Number.isFinite(age) && !this.#signal.aborted) return;
       throw error;
     }
     writeFileSync(stamp, "");
@@ -132,7 +150,7 @@ class Suite {
   }
 
   async #sourcesList(): Promise<string> {
-    const own = await debianSources();
+    const own = await debianSources(this.#signal);
     const main = own.find(({ label }) => label === "Debian") ?? own[0];
     const wanted = this.name === OWN_SUITES ? own : main === undefined ? [] : [{ ...main, suite: this.name }];
     const options = existsSync(KEYRING) ? `[signed-by=${KEYRING}] ` : "";
@@ -142,14 +160,14 @@ class Suite {
   async kernels(): Promise<readonly KernelPackage[]> {
     await this.refresh();
     const pattern = "^linux-(image|binary|modules|base)-[0-9].*$";
-    const text = await command("apt-cache", [...this.options, "search", "--names-only", "--full", pattern]);
+    const text = await this.#command("apt-cache", ["search", "--names-only", "--full", pattern]);
     return kernelPackages(this.name, text);
   }
 
   /** Downloads the packages' files into the folder; apt checks them. Returns their paths. */
   async download({ parts }: KernelPackage, folder: string): Promise<readonly string[]> {
     const names = parts.map(({ name, version }) => `${name}=${version}`);
-    await command("apt-get", [...this.options, "download", ...names], folder);
+    await this.#command("apt-get", ["download", ...names], folder);
     return readdirSync(folder)
       .filter((name) => name.endsWith(".deb"))
       .map((name) => join(folder, name));
@@ -234,16 +252,22 @@ export function isVersion(kernel: KernelPackage, wanted: string): boolean {
   );
 }
 
+/** What apt says where the mirror itself is out of reach; of a suite that is not there it says 404. */
+const unreachable = /Could not connect|Could not resolve|Temporary failure resolving|Connection timed out/;
+
 /** The archive as seen from this machine, with indexes below a folder of the cache. */
 export class DebianArchive {
   readonly #directory: string;
+  readonly #signal: AbortSignal;
 
-  constructor(directory: string) {
+  /** @param signal ends whatever apt is doing */
+  constructor(directory: string, signal: AbortSignal = new AbortController().signal) {
     this.#directory = directory;
+    this.#signal = signal;
   }
 
   suite(name: string): Suite {
-    return new Suite(name, this.#directory);
+    return new Suite(name, this.#directory, this.#signal);
   }
 
   /** The newest kernel of a suite. Throws a KernelError. */
@@ -262,7 +286,12 @@ export class DebianArchive {
         const found = (await this.suite(name).kernels()).find((kernel) => isVersion(kernel, version));
         if (found !== undefined) return found;
       } catch (error) {
+        if (this.#signal.aborted) throw error;
         problems.push(errorText(error));
+        // All suites are on the same mirror, and apt tries each for some seconds.
+        if (unreachable.test(errorText(error))) {
+          throw new KernelError(`Debian's archive cannot be read: ${errorText(error)}`);
+        }
       }
     }
     const suffix = problems.length === 0 ? "" : `; ${problems[0]}`;

@@ -15,6 +15,7 @@ import {
   renameSync,
   rmSync,
   statfsSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { homedir, release as hostRelease } from "node:os";
@@ -25,7 +26,7 @@ import { DebianArchive, type KernelPackage } from "./apt.ts";
 import { KernelError } from "./error.ts";
 import { readImage } from "./image.ts";
 import { neededModules, wantedModules } from "./initramfs.ts";
-import { type ModuleFile, ModuleTree } from "./modules.ts";
+import { type ModuleFile, ModuleTree, moduleRelease } from "./modules.ts";
 import type { KernelSpec } from "./spec.ts";
 
 /** A kernel that can be booted. */
@@ -67,7 +68,12 @@ const entryShape: z.ZodType<CacheEntry> = z.strictObject({
   modules: z.array(z.strictObject({ name: z.string(), sha256: z.string() })),
 });
 
+const noRoom = /no space left on device/i;
+const OTHER_PLACE = "XDG_CACHE_HOME names another place";
 const UNPACK_BOUND_MS = 300_000;
+const UNPACK_PREFIX = ".unpack-";
+/** Far beyond what loading and unpacking may take. */
+const ABANDONED_MS = 24 * 60 * 60 * 1000;
 
 /** Where the cache lies. */
 export function cacheDirectory(): string {
@@ -117,6 +123,15 @@ function modulesOf(tree: ModuleTree): readonly ModuleFile[] {
   return tree.loadOrder([...neededModules, ...wantedModules.filter((name) => tree.has(name))]);
 }
 
+/** What a run that was killed while it unpacked has left: hundreds of megabytes. */
+function removeAbandoned(directory: string): void {
+  for (const name of readdirSync(directory).filter((one) => one.startsWith(UNPACK_PREFIX))) {
+    const path = join(directory, name);
+    const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
+    if (age > ABANDONED_MS) rmSync(path, { recursive: true, force: true });
+  }
+}
+
 function checkRoom(directory: string, kernel: KernelPackage): void {
   const needed = kernel.parts.reduce((sum, part) => sum + part.sizeBytes + part.installedBytes, 0);
   const { bavail, bsize } = statfsSync(directory);
@@ -124,15 +139,18 @@ function checkRoom(directory: string, kernel: KernelPackage): void {
   if (free >= needed) return;
   throw new KernelError(
     `no room for ${kernel.name}: it takes ${mebibytes(needed)} to unpack, ${directory} has ${mebibytes(free)} ` +
-      "(XDG_CACHE_HOME names another place)",
+      `(${OTHER_PLACE})`,
   );
 }
 
-function unpack(packagePath: string, folder: string): Promise<void> {
+function unpack(packagePath: string, folder: string, signal: AbortSignal): Promise<void> {
   return new Promise((done, reject) => {
-    execFile("dpkg-deb", ["-x", packagePath, folder], { timeout: UNPACK_BOUND_MS }, (error, _out, stderr) => {
+    const options = { timeout: UNPACK_BOUND_MS, signal };
+    execFile("dpkg-deb", ["-x", packagePath, folder], options, (error, _out, stderr) => {
       if (error === null) return done();
-      const said = stderr.trim().split("\n").at(-1) || error.message;
+      const lines = stderr.trim().split("\n");
+      // dpkg-deb's own last word is that tar has failed.
+      const said = lines.find((line) => noRoom.test(line)) ?? (lines.at(-1) || error.message);
       reject(new KernelError(`dpkg-deb -x ${packagePath}: ${said}`));
     });
   });
@@ -166,24 +184,31 @@ function store(kernel: KernelPackage, tree: string, folder: string): void {
   writeFileSync(join(folder, "kernel.json"), `${JSON.stringify(entry, null, 2)}\n`);
 }
 
-async function fromArchive(name: string, archive: DebianArchive, kernel: KernelPackage): Promise<Kernel> {
+async function fromArchive(
+  name: string,
+  archive: DebianArchive,
+  kernel: KernelPackage,
+  signal: AbortSignal,
+): Promise<Kernel> {
   const folder = join(cacheDirectory(), "kernels", `${kernel.release}_${kernel.version}`);
   const cached = fromCache(name, folder);
   if (cached !== null) return cached;
   mkdirSync(dirname(folder), { recursive: true });
+  removeAbandoned(dirname(folder));
   checkRoom(dirname(folder), kernel);
   // Beside its place, so that it gets there in one step: nobody sees half a kernel.
-  const work = mkdtempSync(join(dirname(folder), ".unpack-"));
+  const work = mkdtempSync(join(dirname(folder), UNPACK_PREFIX));
   try {
     const packages = await archive.download(kernel, work);
     const tree = join(work, "tree");
-    for (const path of packages) await unpack(path, tree);
+    for (const path of packages) await unpack(path, tree, signal);
     store(kernel, tree, join(work, "entry"));
     rmSync(folder, { recursive: true, force: true });
     renameSync(join(work, "entry"), folder);
   } catch (error) {
-    if (error instanceof KernelError) throw error;
-    throw new KernelError(`${kernel.name} into the cache: ${errorText(error)}`);
+    const message =
+      error instanceof KernelError ? error.message : `${kernel.name} into the cache: ${errorText(error)}`;
+    throw new KernelError(noRoom.test(message) ? `${message} (${OTHER_PLACE})` : message);
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
@@ -195,16 +220,31 @@ async function fromArchive(name: string, archive: DebianArchive, kernel: KernelP
 /** A file of the user's, with its modules where some were named. */
 function fromFile(name: string, imagePath: string, modulesDirectory: string | null): Kernel {
   const { release } = readImage(imagePath);
-  const modules =
-    modulesDirectory === null ? [] : modulesOf(new ModuleTree(modulesTree(modulesDirectory, release)));
+  const modules = modulesDirectory === null ? [] : ownModules(modulesDirectory, release);
   const path = resolve(imagePath);
   return { name, imagePath: path, release, modules, origin: path, sha256: sha256(readFileSync(path)) };
 }
 
+/** Those that are loaded. The kernel would refuse another one's: said here, before anything is booted. */
+function ownModules(directory: string, release: string | null): readonly ModuleFile[] {
+  const tree = modulesTree(directory, release);
+  const modules = modulesOf(new ModuleTree(tree));
+  const strange = modules.find(({ bytes }) => ![null, release].includes(moduleRelease(bytes)));
+  if (release !== null && strange !== undefined) {
+    const other = moduleRelease(strange.bytes);
+    throw new KernelError(`${tree} has modules of ${other} (${strange.name}), the image is of ${release}`);
+  }
+  return modules;
+}
+
 /** `make modules_install INSTALL_MOD_PATH=DIR` puts them into DIR/lib/modules/RELEASE: either end of that path is good. */
 function modulesTree(directory: string, release: string | null): string {
-  const below = release === null ? null : join(directory, "lib/modules", release);
-  return below !== null && existsSync(below) ? below : directory;
+  const parent = join(directory, "lib/modules");
+  if (release === null || !existsSync(parent)) return directory;
+  const tree = join(parent, release);
+  if (existsSync(tree)) return tree;
+  const others = readdirSync(parent).join(", ");
+  throw new KernelError(`${parent} has ${others === "" ? "nothing" : others}, the image is of ${release}`);
 }
 
 /** The running kernel's image, where distributions put it. */
@@ -214,7 +254,8 @@ function fromHost(name: string): Kernel {
   const image = places.find(existsSync);
   if (image === undefined) {
     throw new KernelError(
-      `the running kernel's image is not on this machine: neither ${places.join(" nor ")} is there`,
+      `the running kernel's image is not on this machine: neither ${places.join(" nor ")} is there ` +
+        "(--kernel FILE --modules DIR, if it is somewhere else)",
     );
   }
   const modules = `/lib/modules/${release}`;
@@ -226,7 +267,11 @@ function fromHost(name: string): Kernel {
  * @param modulesDirectory for images in files: where their modules are, or null if they need none
  * Throws a KernelError, whose message is for the user.
  */
-export async function obtainKernel(spec: KernelSpec, modulesDirectory: string | null): Promise<Kernel> {
+export async function obtainKernel(
+  spec: KernelSpec,
+  modulesDirectory: string | null,
+  signal: AbortSignal = new AbortController().signal,
+): Promise<Kernel> {
   switch (spec.kind) {
     case "file":
       return fromFile(spec.text, spec.path, modulesDirectory);
@@ -234,12 +279,12 @@ export async function obtainKernel(spec: KernelSpec, modulesDirectory: string | 
       return fromHost(spec.text);
     case "debian-suite":
     case "debian-version": {
-      const archive = new DebianArchive(join(cacheDirectory(), "apt"));
+      const archive = new DebianArchive(join(cacheDirectory(), "apt"), signal);
       const kernel =
         spec.kind === "debian-suite"
           ? await archive.newestOf(spec.suite)
           : await archive.newestVersion(spec.version);
-      return fromArchive(spec.text, archive, kernel);
+      return fromArchive(spec.text, archive, kernel, signal);
     }
   }
 }

@@ -42,7 +42,8 @@ const signs: readonly { readonly kind: Exclude<Crash["kind"], "reset">; readonly
   },
   {
     kind: "halted",
-    pattern: /(?:-- System halted|.* compressed data is corrupt.*|No setup signature found.*)/,
+    pattern:
+      /(?:.*compressed data is corrupt.*|invalid compressed format.*|No setup signature found.*|-- System halted)/,
   },
 ];
 
@@ -103,6 +104,11 @@ export class Console {
 
   get crash(): Crash | null {
     return crashIn(this.lines);
+  }
+
+  /** It stopped before it could panic, which resets a machine: nothing more will come. */
+  get isHalted(): boolean {
+    return [...this.#lines.slice(-2), this.#rest].some((line) => line.includes("-- System halted"));
   }
 
   /** What our init gave up for, if it did, and what that means where it is known. */

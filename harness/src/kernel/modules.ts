@@ -40,6 +40,14 @@ function decompressWith(tool: string, path: string): Uint8Array {
   }
 }
 
+function gunzip(path: string): Uint8Array {
+  try {
+    return gunzipSync(readFileSync(path), { maxOutputLength: MAX_MODULE_BYTES });
+  } catch (error) {
+    throw new KernelError(`${path} does not decompress: ${errorText(error)}`);
+  }
+}
+
 function readModule(path: string): Uint8Array {
   switch (SUFFIX.exec(path)?.[1]) {
     case ".xz":
@@ -47,7 +55,7 @@ function readModule(path: string): Uint8Array {
     case ".zst":
       return decompressWith("zstd", path);
     case ".gz":
-      return gunzipSync(readFileSync(path));
+      return gunzip(path);
     default:
       return readFileSync(path);
   }
@@ -82,6 +90,12 @@ export function moduleInfo(bytes: Uint8Array): readonly (readonly [key: string, 
       });
   }
   return [];
+}
+
+/** The release that a module is of: the first word of its `vermagic`. null where it does not tell. */
+export function moduleRelease(bytes: Uint8Array): string | null {
+  const [, magic] = moduleInfo(bytes).find(([key]) => key === "vermagic") ?? [];
+  return magic?.split(" ")[0] ?? null;
 }
 
 /** What must be there before the module loads, and what should. */

@@ -6,7 +6,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { execa } from "execa";
@@ -72,6 +72,7 @@ function makeScratchDisk(path: string): string | null {
     execFileSync("mkfs.ext4", options, { env, stdio: "ignore", timeout: MKFS_BOUND_MS });
     return path;
   } catch {
+    rmSync(path, { force: true });
     return null;
   }
 }
@@ -155,7 +156,10 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
     reject: false,
   });
   subprocess.stdout?.setEncoding("latin1");
-  subprocess.stdout?.on("data", (text: string) => console.take(text));
+  subprocess.stdout?.on("data", (text: string) => {
+    console.take(text);
+    if (console.isHalted) subprocess.kill("SIGKILL");
+  });
   const channel = subprocess.stdio[CHANNEL_FD] as unknown as Duplex;
   let broken: string | null = null;
   const reader = new FrameReader(options.onMessage);

@@ -62,7 +62,7 @@ class KernelEngine implements Engine {
     try {
       const qemu = requireQemu();
       this.#slowness = slownessOf(qemu.accelerator);
-      const kernel = await obtainKernel(this.#options.spec, this.#options.modulesDirectory);
+      const kernel = await obtainKernel(this.#options.spec, this.#options.modulesDirectory, context.signal);
       this.#boots = new Boots(() => startSession({ ...context, kernel, qemu }));
       await this.#boots.boot();
     } catch (error) {

@@ -1,4 +1,4 @@
-/** What becomes of kernels that cannot even be tried: their cases say why, and nothing is started. */
+/** What becomes of kernels that cannot be tried or do not come up: their cases say why, and nothing is left. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
@@ -8,28 +8,20 @@ import { parseKernelSpec } from "../../../src/kernel/spec.ts";
 import { openRunDirectory } from "../../../src/run/directory.ts";
 import { processesOf } from "../../../src/run/sweep.ts";
 import { proposalOf, scenarioWith } from "../../support/cases.ts";
+import { type BootImage, bootImage, IMAGE_BYTES } from "../../support/kernels.ts";
 
 const run = openRunDirectory();
 afterAll(async () => {
   expect(await run.close()).toEqual([]);
 });
 
-/** A bzImage as far as its header goes: boot protocol, 4 + 1 setup sectors, 64 KiB of kernel, a release. */
-function imageOf(sizeBytes: number): string {
-  const bytes = Buffer.alloc(sizeBytes);
-  bytes[0x1f1] = 4;
-  bytes.writeUInt32LE(0x10000 / 16, 0x1f4);
-  bytes.writeUInt32BE(0x48647253, 0x202);
-  bytes.writeUInt16LE(0x300 - 0x200, 0x20e);
-  bytes.write("6.99.0-test (somebody)\0", 0x300, "latin1");
+function imageOf(bytes: Uint8Array): string {
   const path = join(run.engineDirectory(), "bzImage");
   writeFileSync(path, bytes);
   return path;
 }
 
-const WHOLE_BYTES = 5 * 512 + 0x10000;
-
-async function failureOf(path: string, modulesDirectory: string | null): Promise<string> {
+async function failureOf(path: string, modulesDirectory: string | null = null): Promise<string> {
   const spec = parseKernelSpec(path);
   if (spec.kind === "problem") throw new Error(spec.message);
   const engine = kernelEngine({ spec, modulesDirectory });
@@ -47,21 +39,51 @@ async function failureOf(path: string, modulesDirectory: string | null): Promise
 // Asked for before the image is looked at.
 describe.skipIf(findQemu() === null)("a kernel that cannot be tried (needs QEMU)", () => {
   it("is truncated", async () => {
-    expect(await failureOf(imageOf(WHOLE_BYTES - 1), null)).toMatch(
-      /is truncated: its header speaks of 68096 bytes, the file has 68095/,
+    const image = imageOf(bootImage().subarray(0, IMAGE_BYTES - 1));
+    expect(await failureOf(image)).toContain(
+      `is truncated: its header speaks of ${IMAGE_BYTES} bytes, the file has ${IMAGE_BYTES - 1}`,
     );
   });
 
   it("is not there", async () => {
-    expect(await failureOf("/nonexistent/bzImage", null)).toMatch(/ENOENT.*\/nonexistent\/bzImage/);
+    expect(await failureOf("/nonexistent/bzImage")).toMatch(/ENOENT.*\/nonexistent\/bzImage/);
   });
 
   it("lacks a module that nothing works without", async () => {
     const modules = join(run.engineDirectory(), "modules");
     mkdirSync(modules);
-    expect(await failureOf(imageOf(WHOLE_BYTES), modules)).toMatch(
+    expect(await failureOf(imageOf(bootImage()), modules)).toMatch(
       /modules has no module virtio_pci, nor is it in the image/,
     );
+  });
+});
+
+describe.skipIf(findQemu() === null)("a kernel that does not come up (needs QEMU)", () => {
+  const failureAtBoot = (image: BootImage) => failureOf(imageOf(bootImage(image)));
+
+  it("panics", async () => {
+    const says = "[ 0.1] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n";
+    expect(await failureAtBoot({ says })).toMatch(
+      /bzImage did not come up: the kernel died: Kernel panic - not syncing: VFS: Unable to mount root fs$/,
+    );
+  });
+
+  it("does not unpack itself, and is not waited for", async () => {
+    const says = "XZ-compressed data is corrupt\r\n\r\n -- System halted";
+    expect(await failureAtBoot({ says, end: "stop" })).toMatch(
+      /bzImage did not come up: the kernel died: XZ-compressed data is corrupt$/,
+    );
+  });
+
+  it("resets the machine without a word", async () => {
+    expect(await failureAtBoot({})).toMatch(
+      /the machine was reset without a word, as by a triple fault; the kernel said nothing$/,
+    );
+  });
+
+  it("is refused by QEMU, whose own words are told", async () => {
+    const elf = Buffer.concat([Buffer.from([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]), Buffer.alloc(100)]);
+    expect(await failureOf(imageOf(elf))).toMatch(/bzImage did not come up: QEMU ended with 1: /);
   });
 });
 
