@@ -1,8 +1,10 @@
 /** `run --kernel`: a VM comes up, or it is said why not; and however the run ends, nothing of it is left. */
-import { existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { mountsBelow, mountTmpfs } from "../../../sys/src/index.ts";
+import { obtainKernel } from "../../src/kernel/cache.ts";
+import { neededModules } from "../../src/kernel/initramfs.ts";
 import { findQemu } from "../../src/kernel/qemu.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { processesOf } from "../../src/run/sweep.ts";
@@ -178,3 +180,51 @@ describe.skipIf(noVm !== null)(`a run in a VM (${noVm ?? VM_KERNEL})`, { timeout
     await expectNothingLeft(directory);
   });
 });
+
+describe.skipIf(noVm !== null)(
+  `an image in a file (${noVm ?? VM_KERNEL})`,
+  { timeout: VM_TEST_BOUND_MS },
+  () => {
+    /** The image and the modules of the kernel, as `make modules_install` lays them out, those left out that are named. */
+    async function installed(without: readonly string[]) {
+      const version = VM_KERNEL.slice("debian:".length);
+      const kernel = await obtainKernel({ kind: "debian-version", text: VM_KERNEL, version }, null);
+      const root = caseFolder();
+      const tree = join(root, "lib/modules", String(kernel.release));
+      mkdirSync(join(tree, "kernel"), { recursive: true });
+      for (const { name, bytes } of kernel.modules) {
+        if (!without.includes(name)) writeFileSync(join(tree, "kernel", `${name}.ko`), bytes);
+      }
+      const builtIn = neededModules.filter((needed) => !kernel.modules.some(({ name }) => name === needed));
+      writeFileSync(join(tree, "modules.builtin"), builtIn.map((name) => `kernel/${name}.ko\n`).join(""));
+      return { image: kernel.imagePath, root, tree };
+    }
+
+    const args = ["run", "hang-without-apf", "--json", "-", "--kernel"];
+
+    it.each([
+      ["lib/modules/RELEASE", "tree"],
+      ["INSTALL_MOD_PATH", "root"],
+    ] as const)("boots with the modules of %s", async (_what, which) => {
+      const { image, ...folders } = await installed([]);
+      const { code, stdout } = await cli([...args, image, "--modules", folders[which]]);
+      const [only] = jsonLines(stdout).filter(({ type }) => type === "case");
+      expect(only).toMatchObject({
+        engine: `kernel:${image}`,
+        verdict: { kind: "pass" },
+        replay: `daxfault run hang-without-apf --proposal apf-loop --kernel ${image} --modules ${folders[which]}`,
+      });
+      expect(code).toBe(0);
+    });
+
+    it("says that it has no KVM", async () => {
+      const { image, root } = await installed(["kvm_amd", "kvm_intel"]);
+      const { code, stdout } = await cli([...args, image, "--modules", root]);
+      const [only] = jsonLines(stdout).filter(({ type }) => type === "case");
+      const reason =
+        /has no KVM: kvm_(amd|intel) is neither in the image nor among its modules \(--modules DIR\)$/;
+      expect(only?.verdict).toMatchObject({ kind: "skip", reason: expect.stringMatching(reason) });
+      expect(code).toBe(3);
+    });
+  },
+);

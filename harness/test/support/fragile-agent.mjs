@@ -21,7 +21,7 @@ const actions = {
 const facts = {
   kernel: release(),
   commandLine,
-  kvmBackend: null,
+  kvmBackend: "kvm_test",
   kvmParameters: {},
   capabilities: {},
   fileSystem: "none",

@@ -66,30 +66,30 @@ export interface Session {
 
 type Waiting = Map<number, (result: RunResult) => void>;
 
+/** What is known of a VM that is up. */
+type Up = {
+  readonly vm: KernelVm;
+  /** Its files; they go with it. */
+  readonly directory: string;
+  readonly vmFacts: KernelVmFacts;
+  readonly inside: InsideFacts;
+  /** Who waits for which answer. */
+  readonly waiting: Waiting;
+  /** Why cases for KVM cannot run; null: they can. */
+  readonly lackOfKvm: string | null;
+};
+
 class VmSession implements Session {
-  readonly #vm: KernelVm;
-  readonly #directory: string;
-  readonly #vmFacts: KernelVmFacts;
-  readonly #inside: InsideFacts;
-  readonly #waiting: Waiting;
+  readonly #up: Up;
   readonly #running = new Set<Promise<RunResult>>();
   #next = 0;
   #end: string | null = null;
   /** The case that got no answer. */
   #unanswered: string | null = null;
 
-  constructor(
-    vm: KernelVm,
-    directory: string,
-    vmFacts: KernelVmFacts,
-    inside: InsideFacts,
-    waiting: Waiting,
-  ) {
-    this.#vm = vm;
-    this.#directory = directory;
-    this.#vmFacts = vmFacts;
-    this.#inside = inside;
-    this.#waiting = waiting;
+  constructor(up: Up) {
+    this.#up = up;
+    const { vm, waiting } = up;
     void vm.ended.then(({ message, crash }) => {
       this.#end = message;
       const kind = crash === null ? "engine-error" : "kernel-crash";
@@ -99,7 +99,7 @@ class VmSession implements Session {
   }
 
   attestation(): Attestation {
-    const { kernel, kvmBackend, kvmParameters, capabilities } = this.#inside;
+    const { kernel, kvmBackend, kvmParameters, capabilities } = this.#up.inside;
     return {
       engine: "kvm",
       kernel,
@@ -111,17 +111,17 @@ class VmSession implements Session {
       pageSize: thisMachine().pageSize,
       transport: null,
       windowBytes: null,
-      vm: this.#vmFacts,
+      vm: this.#up.vmFacts,
     };
   }
 
   console(): BootConsole {
-    return { bootId: this.#vm.bootId, lines: this.#vm.console() };
+    return { bootId: this.#up.vm.bootId, lines: this.#up.vm.console() };
   }
 
   flaw(): string | null {
     if (this.#end !== null) return this.#end;
-    const crash = this.#vm.crash();
+    const crash = this.#up.vm.crash();
     if (crash !== null) return `the kernel complained: ${crash.text}`;
     return this.#unanswered === null ? null : `the VM gave no result for ${this.#unanswered}`;
   }
@@ -139,34 +139,37 @@ class VmSession implements Session {
 
   /** What the agent says, or what is to be said in its place. */
   async #ask(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult> {
+    const engine = executingEngine(`kernel:${this.#up.vmFacts.kernel}`, proposal);
+    const { lackOfKvm } = this.#up;
+    if (engine === "kvm" && lackOfKvm !== null) return { kind: "unsupported", message: lackOfKvm };
     const id = this.#next++;
     const { timeoutMs, slowness, signal } = context;
-    const result = new Promise<RunResult>((resolve) => this.#waiting.set(id, resolve));
+    const result = new Promise<RunResult>((resolve) => this.#up.waiting.set(id, resolve));
     const request: ToInside = {
       type: "run",
       id,
-      engine: executingEngine(`kernel:${this.#vmFacts.kernel}`, proposal),
+      engine,
       scenario,
       proposal,
       timeoutMs: Math.max(0, timeoutMs - RETURN_RESERVE_MS * slowness),
       slowness,
     };
-    this.#vm.send(request);
+    this.#up.vm.send(request);
     // Nobody inside has to be told: the VM goes with the run.
     const stopListening = onAbort(signal, () =>
-      this.#waiting.get(id)?.({ kind: "engine-error", message: "interrupted" }),
+      this.#up.waiting.get(id)?.({ kind: "engine-error", message: "interrupted" }),
     );
     const boundMs = timeoutMs + TRANSFER_MS;
     const inTime = await within(result, boundMs);
     stopListening();
-    this.#waiting.delete(id);
+    this.#up.waiting.delete(id);
     if (inTime) return await result;
     this.#unanswered = `${scenario.id} x ${proposal.id}`;
     return { kind: "timeout", message: `the VM gave no result within ${boundMs} ms` };
   }
 
   #complete(result: RunResult): RunResult {
-    const crash = this.#vm.crash();
+    const crash = this.#up.vm.crash();
     if (crash !== null && result.kind !== "kernel-crash") {
       const silence = result.kind === "timeout" ? `, and ${result.message}` : "";
       return { kind: "kernel-crash", message: `the kernel complained: ${crash.text}${silence}` };
@@ -175,7 +178,7 @@ class VmSession implements Session {
     const { evidence } = result;
     return {
       kind: "evidence",
-      evidence: { ...evidence, attestation: { ...evidence.attestation, vm: this.#vmFacts } },
+      evidence: { ...evidence, attestation: { ...evidence.attestation, vm: this.#up.vmFacts } },
     };
   }
 
@@ -184,9 +187,9 @@ class VmSession implements Session {
   }
 
   async close(): Promise<void> {
-    await this.#vm.kill();
+    await this.#up.vm.kill();
     // Up to half a gigabyte, and another boot may follow.
-    rmSync(this.#directory, { recursive: true, force: true });
+    rmSync(this.#up.directory, { recursive: true, force: true });
   }
 }
 
@@ -203,6 +206,12 @@ function vmFactsOf(kernel: Kernel, qemu: Qemu, vm: KernelVm, inside: InsideFacts
     cpus: vm.cpus,
     memoryMiB: vm.memoryMiB,
   };
+}
+
+function lackOfKvmText(kernel: Kernel, { kvmModule }: Qemu): string {
+  return kernel.modules.some(({ name }) => name === kvmModule)
+    ? `${kvmModule} of ${kernel.name} did not load`
+    : `${kernel.name} has no KVM: ${kvmModule} is neither in the image nor among its modules (--modules DIR)`;
 }
 
 export type SessionOptions = {
@@ -251,5 +260,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       lines: vm.console(),
     });
   }
-  return new VmSession(vm, directory, vmFactsOf(kernel, qemu, vm, inside), inside, waiting);
+  const vmFacts = vmFactsOf(kernel, qemu, vm, inside);
+  const lackOfKvm = inside.kvmBackend === null ? lackOfKvmText(kernel, qemu) : null;
+  return new VmSession({ vm, directory, vmFacts, inside, waiting, lackOfKvm });
 }
