@@ -23,8 +23,11 @@ import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
 
 /** From the start of QEMU to the agent's first word, on a real machine. */
 const BOOT_BOUND_MS = 15_000;
-/** Of a case's limit, so much is kept for cleaning up inside and the way back, on a real machine. */
-const RETURN_RESERVE_MS = 500;
+/**
+ * Of a case's limit, so much is kept for ending its processes inside and the way back, on a real machine, and at most
+ * half of it: a case that only runs into its limit says so itself, and is not taken for a VM that is stuck.
+ */
+const RETURN_RESERVE_MS = 1000;
 /** Beyond the limit: who has not answered by then never will. Less than what the runner allows an engine. */
 const TRANSFER_MS = 1000;
 
@@ -151,7 +154,7 @@ class VmSession implements Session {
       engine,
       scenario,
       proposal,
-      timeoutMs: Math.max(0, timeoutMs - RETURN_RESERVE_MS * slowness),
+      timeoutMs: timeoutMs - Math.min(RETURN_RESERVE_MS * slowness, timeoutMs / 2),
       slowness,
     };
     this.#up.vm.send(request);
