@@ -28,10 +28,13 @@ const facts = {
 };
 send({ type: "hello", facts });
 
+/** What an oops says first, at its level; the kernel itself is as well as before. */
+const OOPS = "<1>BUG: unable to handle page fault for address: ffffffff00000000\n";
 const LATE_MS = 4000;
 const reader = new FrameReader(({ id, scenario }) => {
   const action = actions[scenario.id];
   if (action !== undefined) return action();
+  if (scenario.id === "oops") writeFileSync("/dev/kmsg", OOPS);
   if (scenario.id === "late") Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LATE_MS);
   send({ type: "result", id, result: { kind: "unsupported", message: commandLine } });
 });

@@ -4,6 +4,7 @@
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext, OpenContext } from "../../engine.ts";
 import { executingEngine } from "../../engine.ts";
@@ -137,6 +138,8 @@ class VmSession implements Session {
     this.#running.add(running);
     const result = await running;
     this.#running.delete(running);
+    // What the console said before the answer may lie unread beside it: one turn of the event loop reads both.
+    await setImmediate();
     return this.#complete(result);
   }
 

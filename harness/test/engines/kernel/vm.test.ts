@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Boots, MAX_RESTARTS } from "../../../src/engines/kernel/boots.ts";
-import { startSession } from "../../../src/engines/kernel/session.ts";
+import { type Session, startSession } from "../../../src/engines/kernel/session.ts";
 import type { RunResult } from "../../../src/evidence.ts";
 import { obtainKernel } from "../../../src/kernel/cache.ts";
 import { requireQemu, slownessOf } from "../../../src/kernel/qemu.ts";
@@ -17,6 +17,7 @@ const version = VM_KERNEL.slice("debian:".length);
 describe.skipIf(noVm !== null)(`a kernel that dies in the middle of a run (${noVm ?? VM_KERNEL})`, () => {
   const directory = openRunDirectory();
   let boots: Boots;
+  let start: () => Promise<Session>;
   let slowness = 1;
 
   /** As the runner does it: the engine recovers, then the cases run, here at the same time. */
@@ -55,7 +56,8 @@ describe.skipIf(noVm !== null)(`a kernel that dies in the middle of a run (${noV
     };
     const { signal } = new AbortController();
     const options = { kernel, qemu, directory: directory.engineDirectory(), signal, program };
-    boots = new Boots(() => startSession(options));
+    start = () => startSession(options);
+    boots = new Boots(start);
     await boots.boot();
   }, VM_TEST_BOUND_MS);
 
@@ -94,20 +96,35 @@ describe.skipIf(noVm !== null)(`a kernel that dies in the middle of a run (${noV
     await expectAnotherBoot();
   });
 
-  it("is not booted again for ever, and all its consoles are kept", {
+  it("complains and lives on, but is not booted again for ever; all its consoles are kept", {
     timeout: VM_TEST_BOUND_MS,
   }, async () => {
-    expect(await run(["quit"])).toEqual([
-      { kind: "engine-error", message: "daxfault-init: the program has ended, wait status 768" },
-    ]);
+    const oops = "the kernel complained: BUG: unable to handle page fault for address: ffffffff00000000";
+    expect(await run(["oops"])).toEqual([{ kind: "kernel-crash", message: oops }]);
     await boots.recover();
-    expect(boots.state).toMatchObject({
-      why: `not booted again after ${MAX_RESTARTS} times; the last: daxfault-init: the program has ended, wait status 768`,
+    expect(boots.state).toEqual({
+      kind: "down",
+      why: `not booted again after ${MAX_RESTARTS} times; the last: ${oops}`,
     });
     const consoles = boots.consoles();
     expect(consoles).toHaveLength(1 + MAX_RESTARTS);
     expect(new Set(consoles.map(({ bootId }) => bootId)).size).toBe(1 + MAX_RESTARTS);
     expect(consoles[0]?.lines.join("\n")).toContain("sysrq triggered crash");
     expect(processesOf(directory.path)).toEqual([]);
+  });
+
+  it("has nothing more to run when its program has ended", { timeout: VM_TEST_BOUND_MS }, async () => {
+    const session = await start();
+    const { signal } = new AbortController();
+    const context = { directory: "/nowhere", timeoutMs: 60_000, signal, slowness };
+    const ended = "daxfault-init: the program has ended, wait status 768";
+    const ask = (id: string) => session.run(scenarioWith({ id }), proposalOf("apf-loop"), context);
+    expect(await ask("quit")).toEqual({ kind: "engine-error", message: ended });
+    expect(session.flaw()).toBe(ended);
+    expect(await ask("answer")).toEqual({
+      kind: "engine-error",
+      message: `the VM was gone before this case began: ${ended}`,
+    });
+    await session.close();
   });
 });
