@@ -12,6 +12,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
+import { release as hostRelease } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { mountTmpfs } from "../../../sys/src/index.ts";
@@ -204,6 +205,20 @@ describe.skipIf(!hasDpkg)("a kernel of Debian's archive (needs dpkg-deb)", () =>
         /No space left on device \(XDG_CACHE_HOME names another place\)$/,
       );
       expect(leftInCache()).toEqual([]);
+    },
+  );
+});
+
+describe("the running kernel", () => {
+  const places = [`/boot/vmlinuz-${hostRelease()}`, `/lib/modules/${hostRelease()}/vmlinuz`];
+
+  it.skipIf(places.some((path) => existsSync(path)))(
+    "has no image on this machine, and it is said where it would be (only where that is so)",
+    async () => {
+      await expect(obtainKernel({ kind: "host", text: "host" }, null)).rejects.toThrow(
+        `the running kernel's image is not on this machine: neither ${places[0]} nor ${places[1]} is there ` +
+          "(--kernel FILE --modules DIR, if it is somewhere else)",
+      );
     },
   );
 });
