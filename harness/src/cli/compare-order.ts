@@ -60,7 +60,7 @@ export function orderLine(
   id: { readonly scenario: string; readonly proposal: string; readonly engine: string },
   trace: KvmTrace,
   { line, observed, instead }: Divergent,
-  replay: string,
+  replay: string | null,
 ): CompareLine {
   return { type: "order", ...id, line: linesOf(trace)[line] ?? null, observed, instead, replay };
 }

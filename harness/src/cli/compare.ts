@@ -10,12 +10,13 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type KvmPart, kvmParts } from "../../../kvm-model/src/index.ts";
 import { allowedEnds, isSame, wordsText } from "../engines/model/allowed.ts";
 import { type Divergence, type DivergenceRow, divergenceOf } from "../engines/model/divergence.ts";
 import { bare, translate, type Words } from "../engines/model/translate.ts";
 import type { Evidence } from "../evidence.ts";
 import { builtPath } from "../paths.ts";
-import { proposals } from "../proposal.ts";
+import { type Proposal, proposals } from "../proposal.ts";
 import type { Style } from "../report/style.ts";
 import type { CaseResult } from "../run/runner.ts";
 import { loadScenarios } from "../scenario/load.ts";
@@ -33,6 +34,8 @@ export type CompareCommandOptions = {
   readonly engines: string;
   readonly json?: string;
   readonly all?: boolean;
+  /** What the recorded kernel has built in; left out: it is a stock kernel. */
+  readonly kvm?: string;
 };
 
 /** What of a recorded case is compared. */
@@ -168,33 +171,64 @@ function countOnlyModel(
   return count;
 }
 
-function compareOne(
-  one: Recorded,
-  scenario: Scenario,
-  tally: Tally,
-  json: JsonOutput<CompareLine>,
-  all: boolean,
-): void {
+/** What a recorded case is to the model: its proposal, on the kernel that it was recorded on. */
+type Modelled = {
+  readonly proposal: Proposal;
+  /** The preset by which `daxfault explore` knows it; null: none. */
+  readonly preset: string | null;
+};
+
+/** @param kvm null: a stock kernel, as the proposal says */
+export function modelledOn(kvm: KvmPart | null, id: string): Modelled | null {
+  const named = proposals.find((known) => known.id === id);
+  if (named === undefined) return null;
+  if (kvm === null || named.kvm !== "today") return { proposal: named, preset: id };
+  const proposal = { ...named, kvm };
+  const { vmm, guest, server, lapic } = proposal;
+  const preset = proposals.find(
+    (other) =>
+      other.kvm === kvm &&
+      other.vmm === vmm &&
+      other.guest === guest &&
+      other.server === server &&
+      other.lapic === lapic,
+  );
+  return { proposal, preset: preset?.id ?? null };
+}
+
+type Comparison = {
+  readonly kvm: KvmPart | null;
+  readonly tally: Tally;
+  readonly json: JsonOutput<CompareLine>;
+  readonly all: boolean;
+};
+
+function compareOne(one: Recorded, scenario: Scenario, { kvm, tally, json, all }: Comparison): void {
   const name = `${one.scenario} x ${one.proposal} (${one.engine})`;
   const say = (text: string): void => {
     if (!json.isStdout) console.log(text);
   };
-  const proposal = proposals.find((known) => known.id === one.proposal);
+  const modelled = modelledOn(kvm, one.proposal);
   const backend = { interpretsKernelMode: one.kvmBackend === "kvm_pvm" };
   const allowed =
-    proposal === undefined
+    modelled === null
       ? ({ kind: "unsupported", reason: `no proposal ${one.proposal}` } as const)
-      : allowedEnds(scenario, proposal, backend);
+      : allowedEnds(scenario, modelled.proposal, backend);
   const id = { scenario: one.scenario, proposal: one.proposal, engine: one.engine };
-  const replayOf = (path: { readonly token: string; readonly timer: boolean }): string =>
-    `daxfault explore ${one.proposal} --scenario ${one.scenario} --replay ${path.token}${path.timer ? "" : " --no-timer"}`;
-  if (proposal !== undefined && one.traced !== null) {
-    const order = recordedOrder(scenario, proposal, backend, one.traced);
+  const preset = modelled?.preset ?? null;
+  const replayOf = (path: { readonly token: string; readonly timer: boolean }): string | null =>
+    preset === null
+      ? null
+      : `daxfault explore ${preset} --scenario ${one.scenario} --replay ${path.token}${path.timer ? "" : " --no-timer"}`;
+  if (modelled !== null && one.traced !== null) {
+    const order = recordedOrder(scenario, modelled.proposal, backend, one.traced);
     tally.orders.add(order);
     if (order.kind === "diverges") {
       const replay = replayOf(order);
       json.write(orderLine(id, one.traced.kvmTrace, order, replay));
-      say(`OTHER ORDER   ${name}\n${orderText(one.traced.kvmTrace, order)}\n  ${replay}`);
+      say(
+        `OTHER ORDER   ${name}\n${orderText(one.traced.kvmTrace, order)}${replay === null ? "" : `\n  ${replay}`}`,
+      );
     }
   }
   const observed = wordsText(one.words);
@@ -261,7 +295,7 @@ function divergenceText({ rows }: Divergence, endCount: number): string {
 function compareWithModel(
   { observed, skipped }: RecordedCases,
   json: JsonOutput<CompareLine>,
-  all: boolean,
+  { all, kvm }: Pick<Comparison, "all" | "kvm">,
 ): number {
   const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
   const tally: Tally = {
@@ -281,7 +315,7 @@ function compareWithModel(
         `${one.scenario}: recorded with another text of the scenario (hash ${one.scenarioHash})`,
       );
     }
-    compareOne(one, scenario, tally, json, all);
+    compareOne(one, scenario, { kvm, tally, json, all });
   }
   const onlyModel = countOnlyModel(skipped, scenarios, tally, all && !json.isStdout);
   const gone = [...new Set(observed.flatMap(({ goneErratum }) => goneErratum ?? []))];
@@ -368,6 +402,10 @@ export function compareCommand(
   if (unknown !== undefined || !options.engines.split(",").includes("model")) {
     throw new UsageError(`--engines ${options.engines}: model, and one or both of kvm and process`);
   }
+  const kvm = kvmParts.find((part) => part === options.kvm) ?? null;
+  if (options.kvm !== undefined && kvm === null) {
+    throw new UsageError(`--kvm ${options.kvm}: one of ${kvmParts.join(", ")}`);
+  }
   if (files.length > 2)
     throw new UsageError("compare takes no file (runs now), one (with the model) or two (with each other)");
   const [first, second] = files;
@@ -376,7 +414,7 @@ export function compareCommand(
     if (first !== undefined && second !== undefined)
       return compareRuns(readRecorded(first).observed, readRecorded(second).observed, json);
     const recorded = first === undefined ? recordNow(engines) : readRecorded(first);
-    return compareWithModel(recorded, json, options.all === true);
+    return compareWithModel(recorded, json, { all: options.all === true, kvm });
   } finally {
     json.close();
   }

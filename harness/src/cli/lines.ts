@@ -221,7 +221,7 @@ export type CompareLine =
       readonly observed: string;
       /** What the model shows after the same beginning. */
       readonly instead: readonly string[];
-      readonly replay: string;
+      readonly replay: string | null;
     }
   /** The last line, where one side is the model. */
   | {
@@ -258,7 +258,7 @@ const compareLine: z.ZodType<CompareLine> = z.discriminatedUnion("type", [
     line: z.string().nullable(),
     observed: z.string(),
     instead: texts,
-    replay: z.string(),
+    replay: z.string().nullable(),
   }),
   z.strictObject({
     type: z.literal("comparison"),

@@ -217,6 +217,10 @@ function addModel(program: Command): void {
     .argument("[FILE...]", "recorded runs")
     .option("--engines <LIST>", "model and what to compare it with", "model,kvm,process")
     .option("--all", "also what the model allows and nobody has seen, and what was not compared")
+    .option(
+      "--kvm <PROPOSAL>",
+      "the kernel that was recorded has this built in (final-efault ..): is it what the model says of it?",
+    )
     .option("--json <FILE>", JSON_HELP)
     .action(async (files: string[], options) => {
       const { compareCommand } = await import("./compare.ts");
