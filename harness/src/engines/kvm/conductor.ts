@@ -194,6 +194,7 @@ export class Conductor {
         return;
       }
       case "handled":
+        this.#waiting.answered();
         this.#note("inject", "vmm", message.place?.gpa ?? null, `${message.policy}: ${message.detail}`);
         return;
       case "unstuck":

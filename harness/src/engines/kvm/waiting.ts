@@ -17,41 +17,68 @@ const MARGIN_MS = 100;
 const WATCH_MS = 50;
 
 type Sample = { readonly atMs: number; readonly counts: readonly bigint[] };
-/** Samples of one wait from its margin on, oldest first: the baseline, then those of the last MARGIN_MS. */
-type Wait = { readonly sinceMs: number; readonly samples: Sample[] };
+type Growth = { readonly watchedMs: number; readonly counts: readonly bigint[] };
+type Wait = {
+  readonly sinceMs: number;
+  /** From its margin on, oldest first: the baseline, then those of the last MARGIN_MS. */
+  readonly samples: Sample[];
+  /** From the baseline to the last sample before the margin; null: too short so far. */
+  growth: Growth | null;
+  /** The VMM was asked about it: its vCPU was out of the guest for some of the time, and nobody counted. */
+  isAnswered: boolean;
+};
+
+const longer = (a: Growth | null, b: Growth | null): Growth | null =>
+  (b?.watchedMs ?? 0) > (a?.watchedMs ?? 0) ? b : a;
 
 export class Waiting {
   readonly #waits = new Map<string, Wait>();
-  #longestMs = 0;
-  #growth: readonly bigint[] | null = null;
+  /** Of the waits that are over. */
+  #longest: Growth | null = null;
 
   /**
    * @param counts of all tasks, read before `pending` was
    * @param pending accesses that have begun and not finished, a name each
    */
   sample(atMs: number, counts: readonly bigint[], pending: readonly string[]): void {
-    for (const key of [...this.#waits.keys()]) if (!pending.includes(key)) this.#waits.delete(key);
+    for (const [key, wait] of this.#waits) {
+      if (pending.includes(key)) continue;
+      this.#waits.delete(key);
+      this.#longest = longer(this.#longest, this.#growthOf(wait));
+    }
     for (const key of pending) {
-      const wait = this.#waits.get(key) ?? { sinceMs: atMs, samples: [] };
+      const wait = this.#waits.get(key) ?? { sinceMs: atMs, samples: [], growth: null, isAnswered: false };
       this.#waits.set(key, wait);
       if (atMs - wait.sinceMs >= MARGIN_MS) wait.samples.push({ atMs, counts });
-      this.#look(wait.samples, atMs - MARGIN_MS);
+      this.#look(wait, atMs - MARGIN_MS);
     }
   }
 
-  /** Takes the growth from the baseline to the last sample before `untilMs`, if that is the longest stretch so far. */
-  #look(samples: Sample[], untilMs: number): void {
+  /** The VMM has been asked about the accesses that are under way: none of them is a wait for I/O. */
+  answered(): void {
+    for (const wait of this.#waits.values()) wait.isAnswered = true;
+  }
+
+  #look(wait: Wait, untilMs: number): void {
+    const { samples } = wait;
     while ((samples[2]?.atMs ?? Number.POSITIVE_INFINITY) <= untilMs) samples.splice(1, 1);
     const [baseline, end] = samples;
     if (baseline === undefined || end === undefined || end.atMs > untilMs) return;
     const watchedMs = end.atMs - baseline.atMs;
-    if (watchedMs < Math.max(WATCH_MS, this.#longestMs)) return;
-    this.#longestMs = watchedMs;
-    this.#growth = end.counts.map((count, task) => count - (baseline.counts[task] ?? 0n));
+    if (watchedMs < WATCH_MS) return;
+    wait.growth = {
+      watchedMs,
+      counts: end.counts.map((count, task) => count - (baseline.counts[task] ?? 0n)),
+    };
+  }
+
+  #growthOf({ growth, isAnswered }: Wait): Growth | null {
+    return isAnswered ? null : growth;
   }
 
   /** By task, over the longest wait that was seen; null if no access waited long enough. */
   get growth(): readonly bigint[] | null {
-    return this.#growth;
+    const all = [...this.#waits.values()].map((wait) => this.#growthOf(wait));
+    return all.reduce(longer, this.#longest)?.counts ?? null;
   }
 }

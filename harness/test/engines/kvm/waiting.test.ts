@@ -38,6 +38,17 @@ describe("Waiting", () => {
     expect(growth([...blocked, ...preempted])).toEqual([0n]);
   });
 
+  it("does not take for a wait what the VMM was asked about: its vCPU was out of the guest", () => {
+    const waiting = new Waiting();
+    for (let index = 0; index < 40; index += 1) {
+      waiting.sample(10 * index, [5n], ["0/1"]);
+      if (index === 36) waiting.answered();
+    }
+    expect(waiting.growth).toBeNull();
+    for (let index = 40; index < 80; index += 1) waiting.sample(10 * index, [BigInt(index)], ["0/2"]);
+    expect(waiting.growth).toEqual([19n]);
+  });
+
   it("takes the longest of several waits, and no two accesses for one", () => {
     const short = during(30, (index) => index);
     const long = during(50, () => 9, "0/2");
