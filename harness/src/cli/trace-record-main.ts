@@ -3,6 +3,7 @@
  * each case. Entry point of scripts/trace-record.
  */
 import { writeFileSync } from "node:fs";
+import { type KvmPart, kvmParts } from "../../../kvm-model/src/index.ts";
 import { type Recorded, readRecorded } from "./compare.ts";
 import { tellsMappings } from "./compare-order.ts";
 
@@ -27,13 +28,22 @@ export function recordedTraces(recorded: readonly Recorded[]): readonly Recorded
   });
 }
 
-function main([output, about, ...runs]: readonly string[]): void {
-  if (output === undefined || about === undefined || runs.length === 0) {
-    console.error("usage: scripts/trace-record NAME ABOUT RUN.json...");
+/** A file of fixtures/traces. */
+export type TraceFile = {
+  readonly about: string;
+  /** What these kernels have built in: a value of the model's `kvm` axis. */
+  readonly kvm: KvmPart;
+  readonly traces: readonly RecordedTrace[];
+};
+
+function main([output, kvm, about, ...runs]: readonly string[]): void {
+  const part = kvmParts.find((known) => known === kvm);
+  if (output === undefined || part === undefined || about === undefined || runs.length === 0) {
+    console.error("usage: scripts/trace-record NAME today|final-efault|.. ABOUT RUN.json...");
     process.exit(64);
   }
   const traces = recordedTraces(runs.flatMap((run) => readRecorded(run).observed));
-  writeFileSync(output, JSON.stringify({ about, traces }));
+  writeFileSync(output, JSON.stringify({ about, kvm: part, traces } satisfies TraceFile));
 }
 
 if (process.argv[1]?.endsWith("trace-record-main.js")) main(process.argv.slice(2));

@@ -1,31 +1,36 @@
 /** Real kernels' tracepoints through the model: fixtures/traces. An order that the model does not have is a defect of one of them. */
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import type { Check } from "../../../../kvm-model/src/index.ts";
-import type { RecordedTrace } from "../../../src/cli/trace-record-main.ts";
+import type { Check, KvmPart } from "../../../../kvm-model/src/index.ts";
+import { modelledOn } from "../../../src/cli/compare.ts";
+import type { RecordedTrace, TraceFile } from "../../../src/cli/trace-record-main.ts";
 import { type Order, orderOf } from "../../../src/engines/model/order.ts";
 import type { KvmTrace } from "../../../src/evidence.ts";
 import { packagePath } from "../../../src/paths.ts";
-import { proposals } from "../../../src/proposal.ts";
 import { loadScenarios } from "../../../src/scenario/load.ts";
 
 const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
 const folder = packagePath("fixtures/traces");
+type Trace = RecordedTrace & { readonly kvm: KvmPart };
+
 /** Only of scenarios that still are what was run. */
-const traces: readonly RecordedTrace[] = readdirSync(folder)
-  .flatMap(
-    (file) => (JSON.parse(readFileSync(`${folder}/${file}`, "utf8")) as { traces: RecordedTrace[] }).traces,
-  )
+const traces: readonly Trace[] = readdirSync(folder)
+  .map((file) => JSON.parse(readFileSync(`${folder}/${file}`, "utf8")) as TraceFile)
+  .flatMap(({ kvm, traces: recorded }) => recorded.map((one) => ({ ...one, kvm })))
   .filter((one) => scenarios.get(one.scenario)?.hash === one.scenarioHash);
 
 const ofLines = (lines: readonly string[]): KvmTrace => ({ kind: "trace", events: [], lines, cut: 0 });
 
 function order(
-  one: RecordedTrace,
-  { lines = one.lines, without = [] }: { lines?: readonly string[]; without?: readonly Check[] } = {},
+  one: Trace,
+  {
+    lines = one.lines,
+    without = [],
+    kvm = one.kvm,
+  }: { lines?: readonly string[]; without?: readonly Check[]; kvm?: KvmPart } = {},
 ): Order {
   const scenario = scenarios.get(one.scenario);
-  const proposal = proposals.find(({ id }) => id === one.proposal);
+  const proposal = modelledOn(kvm, one.proposal)?.proposal;
   if (scenario === undefined || proposal === undefined)
     throw new Error(`no ${one.scenario} x ${one.proposal}`);
   const { tellsMappings } = one;
@@ -35,8 +40,10 @@ function order(
   });
 }
 
-function traceOf(scenario: string, proposal: string): RecordedTrace {
-  const found = traces.find((one) => one.scenario === scenario && one.proposal === proposal);
+function traceOf(scenario: string, proposal: string, kvm: KvmPart = "today"): Trace {
+  const found = traces.find(
+    (one) => one.scenario === scenario && one.proposal === proposal && one.kvm === kvm,
+  );
   if (found === undefined) throw new Error(`fixtures/traces has no ${scenario} x ${proposal}`);
   return found;
 }
@@ -88,6 +95,25 @@ describe("the order of a kernel's tracepoints", () => {
   it("does not guess at a line that it does not know", () => {
     const lines = [...loop.lines, "node-1 [000] ..... 1.5: kvm_new_thing: gpa 0x40001000"];
     expect(order(loop, { lines })).toMatchObject({ kind: "none" });
+  });
+});
+
+describe("a patched kernel's trace", () => {
+  const patched = traceOf("load-after-truncate", "apf-loop", "final-efault");
+
+  it("is one of the model of its patch, and none of a stock kernel's", () => {
+    expect(order(patched).kind).toBe("followed");
+    expect(order(patched, { kvm: "today" })).toMatchObject({
+      kind: "diverges",
+      observed: "kvm_userspace_exit vcpu 0 EFAULT",
+      instead: ["kvm_try_async_get_page vcpu 0 page 0"],
+    });
+  });
+
+  it("is told from the patches that end the loop elsewhere", () => {
+    for (const kvm of ["uniform-efault", "error-gfn", "error-pending"] as const) {
+      expect(order(patched, { kvm }).kind).toBe("diverges");
+    }
   });
 });
 
