@@ -25,7 +25,7 @@ import { makeReport, type Report } from "../report/report.ts";
 import { type Style, styleFor } from "../report/style.ts";
 import { attestationText, caseTitle, engineLines, reportText } from "../report/text.ts";
 import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
-import { type Lane, lanesOf } from "../run/lanes.ts";
+import { jobsOf, type Lane, lanesOf } from "../run/lanes.ts";
 import { type EngineState, type PlannedCase, plan, type Shard, shardOf } from "../run/plan.ts";
 import { type CaseResult, type RunOutcome, runCases } from "../run/runner.ts";
 import { exitCodes, needsAttention } from "../verdict.ts";
@@ -219,7 +219,7 @@ async function execute(
       const outcome = await runCases(lane.cases, {
         engines: new Map(lane.engines.map((engine): [EngineName, Engine] => [engine.name, engine])),
         directory,
-        jobs: lane.engines.some(({ isAlone }) => isAlone) ? 1 : limits.jobs,
+        jobs: jobsOf(lane, limits.jobs),
         timeoutMs: limits.timeoutMs,
         repeat: limits.repeat,
         firstIndex: results.length,

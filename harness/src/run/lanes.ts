@@ -28,3 +28,8 @@ export function lanesOf(cases: readonly PlannedCase[], engines: readonly EngineS
     return own.length === 0 ? [] : [{ engines: usable, cases: own }];
   });
 }
+
+/** How many cases of a lane run at a time, where `jobs` may. */
+export function jobsOf({ engines }: Lane, jobs: number): number {
+  return engines.some(({ isAlone }) => isAlone) ? 1 : jobs;
+}
