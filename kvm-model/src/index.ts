@@ -14,7 +14,7 @@ export {
   explore,
   Graph,
 } from "./explore/explorer.ts";
-export { type Followed, type FollowOptions, follow, type Observed } from "./explore/follow.ts";
+export { type Followed, type FollowOptions, follow, type Late, type Observed } from "./explore/follow.ts";
 export {
   type Action,
   type EventSink,
@@ -42,7 +42,13 @@ export * from "./model/case.ts";
 export { collectFacts, type Fact, type Facts, factNames, factsOf } from "./model/facts.ts";
 export { type GuestModel, guestModel } from "./model/model.ts";
 export { type Outcome, outcomesOf } from "./model/outcomes.ts";
-export { type ExitReason, type FaultTracepoint, passage, passagesOf } from "./model/tracepoints.ts";
+export {
+  type ExitReason,
+  type FaultTracepoint,
+  lateFaults,
+  passage,
+  passagesOf,
+} from "./model/tracepoints.ts";
 export { benchExplore, benchProtocol, type ExploreBench, largestCase } from "./protocol/bench.ts";
 export { type SmallModel, type SmallProtocol, smallProtocol } from "./protocol/small.ts";
 export { runSpin, type SpinResult, type SpinRun, spinAvailable } from "./protocol/spin.ts";

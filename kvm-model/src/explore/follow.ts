@@ -4,6 +4,9 @@
  *
  * Searches pairs of a state and a position in the list, breadth first, each once; the path to the furthest pair is kept,
  * so that a list which cannot be followed says where, and what the model could have shown there instead.
+ *
+ * Where several write the list at once, something may be written down later than it happened: behind what others have
+ * done meanwhile, before anything else of the same writer's. Then a pair has, besides, what is not written down yet.
  */
 import type { Model, ModelEvent } from "./model.ts";
 import { formatToken } from "./path.ts";
@@ -23,6 +26,14 @@ export type FollowOptions = {
   ) => readonly string[];
   /** Pairs of a state and a position. */
   readonly maxPairs: number;
+  /** What may be written down late; left out: nothing. */
+  readonly late?: Late;
+};
+
+export type Late = {
+  readonly mayBe: (event: string) => boolean;
+  /** Who writes it down; null: nobody who is ever late. @param actor of the step that shows it */
+  readonly writerOf: (event: string, actor: string) => string | null;
 };
 
 export type Followed =
@@ -39,7 +50,13 @@ export type Followed =
     }
   | { readonly kind: "bounded"; readonly at: number; readonly pairs: number };
 
-type Edge = { readonly action: number; readonly to: number; readonly visible: readonly string[] };
+type Edge = {
+  readonly action: number;
+  readonly to: number;
+  readonly visible: readonly string[];
+  /** Who writes that down. */
+  readonly writers: readonly (string | null)[];
+};
 
 /** The states that were met, by number; what leaves each is found out once. */
 class States {
@@ -75,17 +92,24 @@ class States {
       const after = before.slice();
       const events: ModelEvent[] = [];
       this.#model.next(after, action, (event) => events.push(event));
-      return { action, to: this.number(after), visible: this.#options.visibleOf(before, after, events) };
+      const actor = this.#model.actors[this.#model.actorOf[action] as number] ?? "";
+      const visible = this.#options.visibleOf(before, after, events);
+      const writers = visible.map((event) => this.#options.late?.writerOf(event, actor) ?? null);
+      return { action, to: this.number(after), visible, writers };
     });
     this.#edges[number] = edges;
     return edges;
   }
 }
 
+type Unwritten = { readonly event: string; readonly writer: string };
+
 type Pair = {
   readonly state: number;
   /** How many of the observed events lie behind. */
   readonly at: number;
+  /** What has happened and is not written down yet. */
+  readonly unwritten: readonly Unwritten[];
   readonly from: Pair | null;
   /** The action that led here; null at the start, and where an optional event was passed over. */
   readonly action: number | null;
@@ -124,32 +148,58 @@ class Frontier {
   }
 }
 
+/** How far ahead in the list something late is looked for: other writers do not get further in between. */
+const LATE_WITHIN = 32;
+
+/** What follows a pair, without looking whether it is known. */
+function* successors(
+  states: States,
+  observed: readonly Observed[],
+  pair: Pair,
+  { late }: FollowOptions,
+  frontier: Frontier,
+): Generator<Pair> {
+  const { at, unwritten } = pair;
+  const next = observed[at];
+  if (next?.optional === true) yield { ...pair, at: at + 1, from: pair, action: null };
+  const written = unwritten.findIndex(({ event }) => event === next?.event);
+  if (written >= 0)
+    yield { ...pair, at: at + 1, unwritten: unwritten.toSpliced(written, 1), from: pair, action: null };
+  for (const { action, to, visible, writers } of states.edges(pair.state)) {
+    if (unwritten.some(({ writer }) => writers.includes(writer))) continue;
+    const count = matched(observed, at, visible);
+    if (count < visible.length) frontier.reached(at + count, pair, visible[count] ?? null);
+    else yield { state: to, at: at + count, unwritten, from: pair, action };
+    const [event] = visible;
+    const [writer] = writers;
+    if (visible.length !== 1 || event === undefined || writer == null || late?.mayBe(event) !== true)
+      continue;
+    const isAhead = observed.slice(at + 1, at + LATE_WITHIN).some((seen) => seen.event === event);
+    if (isAhead) yield { state: to, at, unwritten: [...unwritten, { event, writer }], from: pair, action };
+  }
+}
+
 export function follow(model: Model, observed: readonly Observed[], options: FollowOptions): Followed {
   const states = new States(model, options);
-  const width = observed.length + 1;
-  const seen = new Set<number>();
+  const seen = new Set<string>();
   const queue: Pair[] = [];
   const frontier = new Frontier();
   const add = (pair: Pair): void => {
-    const key = pair.state * width + pair.at;
+    const late = pair.unwritten.map(({ event }) => event).sort();
+    const key = `${pair.state}/${pair.at}/${late.join("/")}`;
     if (seen.has(key)) return;
     seen.add(key);
     queue.push(pair);
   };
   const initial = new Uint8Array(model.stateBytes);
   model.initial(initial);
-  add({ state: states.number(initial), at: 0, from: null, action: null });
+  add({ state: states.number(initial), at: 0, unwritten: [], from: null, action: null });
   for (let index = 0; index < queue.length; index++) {
     const pair = queue[index] as Pair;
     if (pair.at >= observed.length) return { kind: "followed", token: tokenOf(pair), pairs: seen.size };
     if (seen.size > options.maxPairs) return { kind: "bounded", at: frontier.at, pairs: seen.size };
     frontier.reached(pair.at, pair, null);
-    if (observed[pair.at]?.optional === true) add({ ...pair, at: pair.at + 1, from: pair, action: null });
-    for (const { action, to, visible } of states.edges(pair.state)) {
-      const count = matched(observed, pair.at, visible);
-      if (count < visible.length) frontier.reached(pair.at + count, pair, visible[count] ?? null);
-      else add({ state: to, at: pair.at + count, from: pair, action });
-    }
+    for (const next of successors(states, observed, pair, options, frontier)) add(next);
   }
   return {
     kind: "diverges",

@@ -6,6 +6,7 @@
  * those that are done (async_pf_execute()), so that it may come behind the kvm_async_pf_ready that it is the cause of;
  * kvm_unmap_hva_range is passed for any memory of the VMM's. What the latter does to the guest is seen page by page.
  */
+import type { Late } from "../explore/follow.ts";
 import { type EventSink, type ModelEvent, TRACEPOINT } from "../explore/model.ts";
 import { at, type Context, EPT, STOP } from "./fields.ts";
 
@@ -69,6 +70,18 @@ function exitReasonOf(stop: number): ExitReason | null {
       return null;
   }
 }
+
+/**
+ * A vCPU's fault is an exit of its CPU, and kvm_page_fault the first line that KVM writes after it: another vCPU, or a
+ * truncation, may have got further in between. Whatever else a vCPU does it writes behind that line.
+ */
+export const lateFaults: Late = {
+  mayBe: (event) => event.startsWith("kvm_page_fault "),
+  writerOf(event, actor) {
+    const vcpu = / vcpu ([0-9]+)/.exec(event)?.[1] ?? /^vcpu([0-9]+)$/.exec(actor)?.[1];
+    return vcpu === undefined ? null : `vcpu ${vcpu}`;
+  },
+};
 
 /**
  * What a step passes, in KVM's order: the second level as it differs from before (lower pages first), then what the step

@@ -102,3 +102,72 @@ describe("follow", () => {
     );
   });
 });
+
+/** A door that is open until `shut`: one may go `in` before, shows that with its name, and says `bye` after it. */
+function door(): Model {
+  const layout = new Layout();
+  const isShut = layout.field("shut");
+  const guest = layout.field("guest");
+  const step = (
+    name: string,
+    actor: string,
+    guard: (s: Uint8Array) => boolean,
+    apply: (s: Uint8Array) => void,
+  ): Action => ({
+    name,
+    actor,
+    guard,
+    apply: (s, events) => {
+      apply(s);
+      events?.({ kind: "word", from: "", to: "", detail: name });
+    },
+  });
+  return tableModel({
+    name: "door",
+    layout,
+    actions: [
+      step(
+        "shut",
+        "porter",
+        (s) => s[isShut] === 0,
+        (s) => s.fill(1, isShut, isShut + 1),
+      ),
+      step(
+        "in",
+        "guest",
+        (s) => s[isShut] === 0 && s[guest] === 0,
+        (s) => s.fill(1, guest, guest + 1),
+      ),
+      step(
+        "bye",
+        "guest",
+        (s) => s[guest] === 1,
+        (s) => s.fill(2, guest, guest + 1),
+      ),
+    ],
+    unfairActors: [],
+    initial: (s) => s.fill(0),
+  });
+}
+
+describe("what is written down late", () => {
+  const words = (...events: string[]): Observed[] => events.map((event) => ({ event, optional: false }));
+  const late: FollowOptions["late"] = {
+    mayBe: (event) => event === "in",
+    writerOf: (_event, actor) => actor,
+  };
+  const kinds = (list: readonly Observed[]): readonly string[] =>
+    [options, { ...options, late }].map((how) => follow(door(), list, how).kind);
+
+  it("may come behind what others did meanwhile", () => {
+    expect(kinds(words("in", "shut", "bye"))).toEqual(["followed", "followed"]);
+    expect(kinds(words("shut", "in", "bye"))).toEqual(["diverges", "followed"]);
+  });
+
+  it("comes before anything else of the same writer's, and is not left out", () => {
+    expect(kinds(words("bye", "in"))).toEqual(["diverges", "diverges"]);
+    expect(kinds(words("shut", "bye", "in"))).toEqual(["diverges", "diverges"]);
+    expect(kinds(words("shut", "bye"))).toEqual(["diverges", "diverges"]);
+    expect(kinds(words("shut", "in", "in"))).toEqual(["diverges", "diverges"]);
+  });
+});

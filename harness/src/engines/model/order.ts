@@ -6,6 +6,7 @@ import {
   type Followed,
   follow,
   guestModel,
+  lateFaults,
   type ModelCase,
   modelCase,
   passagesOf,
@@ -82,6 +83,7 @@ export function orderOf(
         return options.tellsMappings ? passages : passages.filter((event) => !isMapping(event));
       },
       maxPairs: options.maxPairs ?? PAIRS_MAX,
+      ...(ctx.vcpus > 1 ? { late: lateFaults } : {}),
     });
     if (followed.kind === "followed")
       return { kind: "followed", events: events.length, token: followed.token, timer };
