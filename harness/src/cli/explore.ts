@@ -66,7 +66,7 @@ function modelOf(place: Place, preset: Preset, timer: boolean): GuestModel {
   if (translation.kind === "no")
     throw new UsageError(`${place.of.id} is not for the model: ${translation.reason}`);
   // With the actions that a path of `daxfault compare` may take; they come last, so that no other token means anything else.
-  return guestModel({ ...translation.case, hostLetsGo: true });
+  return guestModel({ ...translation.case, interference: true });
 }
 
 function tell(preset: Preset, place: Place, options: ExploreCommandOptions, token: string): number {

@@ -157,13 +157,21 @@ function prefetch(ctx: Context, s: Uint8Array, page: number): boolean {
   return false;
 }
 
-function pageReady(ctx: Context, s: Uint8Array, v: number, w: number, events: EventSink | null): void {
+/** @param maps whether the page is mapped on the way, if it is there */
+export function pageReady(
+  ctx: Context,
+  s: Uint8Array,
+  v: number,
+  w: number,
+  events: EventSink | null,
+  maps = true,
+): void {
   const { f } = ctx;
   const page = at(s, f.wPage + w);
   const token = at(s, f.wToken + w);
   const told = at(s, f.wInjected + w) !== 0;
   const faulter = at(s, f.wTask + w);
-  const failed = token !== TOKEN_ALL && prefetch(ctx, s, page);
+  const failed = maps && token !== TOKEN_ALL && prefetch(ctx, s, page);
   for (const field of [f.wState, f.wVcpu, f.wPage, f.wTask, f.wToken, f.wInjected]) s[field + w] = 0;
   if (token !== TOKEN_ALL && ctx.has("gfn-hash-cleared")) s[f.vGfns + v * ctx.pages + page] = 0;
   if (at(s, f.vAt + v) === AT.halted && ctx.has("ready-clears-halt")) s[f.vAt + v] = AT.guest;
@@ -197,25 +205,30 @@ export function readyActor(v: number): string {
   return `KVM_REQ_APF_READY.${v}`;
 }
 
+/** Is vCPU `v` where it looks at its list of finished entries? */
+function looksAtList(ctx: Context, s: Uint8Array, v: number): boolean {
+  const where = at(s, ctx.f.vAt + v);
+  const isOutside = where === AT.guest || where === AT.halted;
+  return at(s, ctx.f.vReadyRequest + v) !== 0 && isOutside && alive(ctx, s);
+}
+
+export function canBeReady(ctx: Context, s: Uint8Array, v: number, w: number): boolean {
+  const { f } = ctx;
+  const isDone = at(s, f.wState + w) === WORK.done && at(s, f.wVcpu + w) === v;
+  return isDone && looksAtList(ctx, s, v) && canDequeue(ctx, s, v);
+}
+
 /** kvm_check_async_pf_completion(), on the vCPU's thread before it enters the guest, or while it is halted. */
 function readyActions(ctx: Context): Action[] {
   const { f } = ctx;
   return Array.from({ length: ctx.vcpus }, (_, v): Action[] => {
     const actor = `vcpu${v}`;
-    const onThread = (s: Uint8Array): boolean => {
-      const where = at(s, f.vAt + v);
-      return at(s, f.vReadyRequest + v) !== 0 && (where === AT.guest || where === AT.halted) && alive(ctx, s);
-    };
     const entries = Array.from(
       { length: ctx.works },
       (_, w): Action => ({
         name: `${actor}: page ready, entry ${w}`,
         actor: readyActor(v),
-        guard: (s) =>
-          at(s, f.wState + w) === WORK.done &&
-          at(s, f.wVcpu + w) === v &&
-          onThread(s) &&
-          canDequeue(ctx, s, v),
+        guard: (s) => canBeReady(ctx, s, v, w),
         apply: (s, e) => pageReady(ctx, s, v, w, e),
       }),
     );
@@ -224,7 +237,10 @@ function readyActions(ctx: Context): Action[] {
       actor: readyActor(v),
       // Before 5.8 vcpu_run() looked at the list on every turn: nothing has to ask for it again.
       guard: (s) =>
-        ctx.case.kvm !== "legacy-pf" && onThread(s) && anyDone(ctx, s, v) && !canDequeue(ctx, s, v),
+        ctx.case.kvm !== "legacy-pf" &&
+        looksAtList(ctx, s, v) &&
+        anyDone(ctx, s, v) &&
+        !canDequeue(ctx, s, v),
       apply: (s, e) => {
         tell(
           e,

@@ -204,11 +204,10 @@ export type ModelCase = {
   /** Does whoever holds the lease answer a recall, or sleep through the limit? */
   readonly leaseClient: "prompt" | "unresponsive";
   /**
-   * May the host let go of a mapping for reasons of its own, at any time: write-back (folio_mkclean()), a large folio
-   * that is split, migration, reclaim? KVM then drops the guest's (the mmu notifier), and the next fault brings it back.
-   * Nothing that a guest sees depends on it, so that only whoever follows a real kernel's trace asks for it.
+   * May the host's memory management do what it does for reasons of its own (`interference.ts`)? Nothing that a guest
+   * sees depends on it, so that only whoever follows a real kernel's trace asks for it.
    */
-  readonly hostLetsGo: boolean;
+  readonly interference: boolean;
   /** Enabling async page faults queues a wake-all entry. */
   readonly wakeAll: boolean;
   readonly without: readonly Check[];
@@ -237,7 +236,7 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   server: "none",
   lapic: "kernel",
   preempt: false,
-  hostLetsGo: false,
+  interference: false,
   nmi: "off",
   kill: null,
   enablesApf: null,

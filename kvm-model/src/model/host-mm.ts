@@ -140,7 +140,7 @@ export function dropPages(ctx: Context, s: Uint8Array, fromPage: number): void {
   }
 }
 
-/** The page stays in the file and in the cache; what the second level maps of it goes (`hostLetsGo`). */
+/** The page stays in the file and in the cache; what the second level maps of it goes (`interference.ts`). */
 export function letGo(ctx: Context, s: Uint8Array, page: number): void {
   zapSecondLevel(ctx, s, page, page + 1);
   s[ctx.f.seq] = at(s, ctx.f.seq) + 1;

@@ -15,7 +15,6 @@ import {
   alive,
   at,
   type Context,
-  EPT,
   EVENT,
   GUARD,
   HOST,
@@ -25,19 +24,7 @@ import {
   tell,
   VMA,
 } from "./fields.ts";
-import {
-  dropPages,
-  invalidateEnd,
-  invalidateStart,
-  letGo,
-  punchHole,
-  replaceVma,
-  zapHostPtes,
-} from "./host-mm.ts";
-import { mappingLetGo } from "./tracepoints.ts";
-
-/** It may never act although it could. */
-export const LET_GO_ACTOR = "host-mm";
+import { dropPages, invalidateEnd, invalidateStart, punchHole, replaceVma, zapHostPtes } from "./host-mm.ts";
 
 /** Substeps of a truncation. */
 const SUB = {
@@ -367,31 +354,6 @@ function someVcpuRuns(ctx: Context, s: Uint8Array): boolean {
 
 function canAnswer(ctx: Context, s: Uint8Array): boolean {
   return ctx.case.leaseClient === "prompt" && (vmmActs(ctx) || alive(ctx, s));
-}
-
-/** One per page, last of all actions: what a path is called does not depend on whether they are there. */
-export function letGoActions(ctx: Context): Action[] {
-  if (!ctx.case.hostLetsGo) return [];
-  const { f } = ctx;
-  return Array.from(
-    { length: ctx.pages },
-    (_, page): Action => ({
-      name: `host-mm: lets go of page ${page}`,
-      actor: LET_GO_ACTOR,
-      guard: (s) => at(s, f.ept + page) === EPT.file && alive(ctx, s),
-      apply: (s, e) => {
-        tell(
-          e,
-          "unmap",
-          "host",
-          "kvm",
-          `lets go of page ${page} for reasons of its own: the guest's mapping goes`,
-        );
-        mappingLetGo(e, page);
-        letGo(ctx, s, page);
-      },
-    }),
-  );
 }
 
 export function hostActions(ctx: Context): Action[] {

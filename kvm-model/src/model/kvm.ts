@@ -59,7 +59,8 @@ const stopWords: readonly string[] = [
   "KVM_EXIT_SHUTDOWN, triple fault",
 ];
 
-function resume(ctx: Context, s: Uint8Array, v: number): void {
+/** Back into the guest, which executes the same instruction again. */
+export function resumeGuest(ctx: Context, s: Uint8Array, v: number): void {
   const { f } = ctx;
   s[f.vAt + v] = AT.guest;
   s[f.vPage + v] = 0;
@@ -160,7 +161,7 @@ function mapPage(ctx: Context, s: Uint8Array, v: number, events: EventSink | nul
     const isLarge = ctx.case.largePage && at(s, f.largeEpt) === 1;
     tell(events, "map", "kvm", "guest", isLarge ? "maps all pages by one large entry" : `maps page ${page}`);
   }
-  resume(ctx, s, v);
+  resumeGuest(ctx, s, v);
 }
 
 /** Called by the guest's access: the CPU exits with an EPT violation (or the shadow MMU's #PF). */
@@ -206,7 +207,7 @@ function emulate(ctx: Context, s: Uint8Array, v: number, page: number, events: E
     return;
   }
   s[f.ept + page] = at(s, f.vma + page) === VMA.anonymous ? EPT.anonymous : EPT.file;
-  resume(ctx, s, v);
+  resumeGuest(ctx, s, v);
 }
 
 export function kvmActions(ctx: Context): Action[] {

@@ -4,7 +4,8 @@ import { apfActions, readyActor } from "./apf.ts";
 import type { ModelCase } from "./case.ts";
 import { CACHE, type Context, IDLE, makeContext, TASK, TOKEN_ALL, WORK } from "./fields.ts";
 import { guestActions } from "./guest.ts";
-import { hostActions, LET_GO_ACTOR, letGoActions } from "./host.ts";
+import { hostActions } from "./host.ts";
+import { INTERFERENCE, interferenceActions } from "./interference.ts";
 import { kvmActions } from "./kvm.ts";
 import { vmmActions } from "./vmm.ts";
 
@@ -37,8 +38,8 @@ function initial(ctx: Context, s: Uint8Array): void {
   s[f.vReadyRequest] = 1;
 }
 
-/** NMIs and kills may never come, nor need the host let go of anything: nothing makes them fair. */
-const UNFAIR = ["nmi", "kill", LET_GO_ACTOR];
+/** NMIs, kills and interference may never come: nothing makes them fair. */
+const UNFAIR = ["nmi", "kill", INTERFERENCE];
 
 export function guestModel(modelCase: ModelCase): GuestModel {
   const ctx = makeContext(modelCase);
@@ -48,7 +49,7 @@ export function guestModel(modelCase: ModelCase): GuestModel {
     ...apfActions(ctx),
     ...vmmActions(ctx),
     ...guestActions(ctx),
-    ...letGoActions(ctx),
+    ...interferenceActions(ctx),
   ];
   const model = tableModel({
     name: modelCase.name,

@@ -75,7 +75,9 @@ export function orderOf(
       if (error instanceof TraceError) return { kind: "none", reason: error.message };
       throw error;
     }
-    const { model, ctx } = guestModel(modelCase({ ...translation.case, hostLetsGo: true, ...options.more }));
+    const { model, ctx } = guestModel(
+      modelCase({ ...translation.case, interference: true, ...options.more }),
+    );
     const isMapping = (event: string): boolean => event.startsWith("spte ");
     const followed = follow(model, events, {
       visibleOf: (before, after, said) => {

@@ -6,7 +6,7 @@
 import { type Observed, passage } from "../../../../kvm-model/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import { WINDOW_BASE } from "../../../../vmm/src/index.ts";
-import { hostActors } from "../../scenario/labels.ts";
+import { accessBytes, guestActors, hostActors, isAccess } from "../../scenario/labels.ts";
 import type { Scenario } from "../../scenario/scenario.ts";
 import { fileSizes } from "../../scenario/sizes.ts";
 import { fileOffsetAt, mappingAt } from "../../scenario/window.ts";
@@ -23,6 +23,8 @@ type Pages = {
   /** The number of the model's page at a guest physical address; -1: none that the scenario touches. */
   readonly at: (gpa: bigint) => number;
   readonly isDoomed: (page: number) => boolean;
+  /** Is it one of several that a single access touches? */
+  readonly isSpanned: (page: number) => boolean;
 };
 
 const EFAULT = 14;
@@ -34,7 +36,18 @@ function pagesOf(scenario: Scenario, filePages: readonly bigint[]): Pages {
   const punched = hostActors(scenario).flatMap(([, { steps }]) =>
     steps.filter((step) => step.verb === "punch"),
   );
+  const spanned = guestActors(scenario)
+    .flatMap(([, { steps }]) => steps.filter(isAccess))
+    .map((step) => {
+      const first = fileOffsetAt(scenario, step.offset);
+      return { first: first / PAGE, last: (first + BigInt(accessBytes(step)) - 1n) / PAGE };
+    })
+    .filter(({ first, last }) => last > first);
   return {
+    isSpanned(page) {
+      const number = filePages[page] ?? -1n;
+      return spanned.some(({ first, last }) => number >= first && number <= last);
+    },
     at(gpa) {
       const offset = gpa - WINDOW_BASE;
       if (mappingAt(scenario, offset, 1) === null) return -1;
@@ -144,6 +157,8 @@ class Reader {
     // Who truncates is no kworker, and means no page in front of the file's end.
     const isOwnReason = isKworker || !this.#pages.isDoomed(page);
     const event = isOwnReason ? passage.letGo(page) : passage.unmap(page);
+    // An instruction begins again with its first page; to the model each page is a step, and what is done is done.
+    if (isOwnReason && this.#pages.isSpanned(page)) this.#replaced.add(page);
     this.events.push({ event, optional: isUpgrade, line });
   }
 }

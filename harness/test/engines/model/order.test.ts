@@ -106,7 +106,7 @@ describe("a patched kernel's trace", () => {
     expect(order(patched, { kvm: "today" })).toMatchObject({
       kind: "diverges",
       observed: "kvm_userspace_exit vcpu 0 EFAULT",
-      instead: ["kvm_try_async_get_page vcpu 0 page 0"],
+      instead: expect.arrayContaining(["kvm_try_async_get_page vcpu 0 page 0"]),
     });
   });
 
