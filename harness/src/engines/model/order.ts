@@ -75,6 +75,8 @@ export function orderOf(
       if (error instanceof TraceError) return { kind: "none", reason: error.message };
       throw error;
     }
+    // Every guest touches its window: a trace without a word of that was not taken.
+    if (events.length === 0) return { kind: "none", reason: "no tracepoint says anything of the window" };
     const { model, ctx } = guestModel(
       modelCase({ ...translation.case, interference: true, ...options.more }),
     );

@@ -92,6 +92,12 @@ describe("the order of a kernel's tracepoints", () => {
     expect(order(loop, { lines: loop.lines.toSpliced(at, 2, ready, completed) }).kind).toBe("followed");
   });
 
+  it("does not take silence for agreement", () => {
+    expect(order(loop, { lines: [] })).toMatchObject({ kind: "none" });
+    const worker = loop.lines.filter((line) => line.includes("kvm_async_pf_completed"));
+    expect(order(loop, { lines: worker })).toMatchObject({ kind: "none" });
+  });
+
   it("does not guess at a line that it does not know", () => {
     const lines = [...loop.lines, "node-1 [000] ..... 1.5: kvm_new_thing: gpa 0x40001000"];
     expect(order(loop, { lines })).toMatchObject({ kind: "none" });
