@@ -111,14 +111,17 @@ function addRepro(program: Command): void {
     .argument("<ID>", "a scenario: id or file")
     .option("-p, --proposal <P>", "with this proposal")
     .option("-e, --engine <E>", "on this engine")
+    .option("-k, --kernel <SPEC>", "inside a VM that boots this kernel (as of run)")
+    .option("--modules <DIR>", "its modules, where it is given as a path (lib/modules/RELEASE)")
     .option("-o, --out <DIR>", "the folder (default: daxfault-repro-ID in the working directory)")
     .option("--timeout <SECONDS>", "hard limit of the case", "20");
-  addSources(command).action(async (id: string, { proposal, engine, ...options }) => {
+  addSources(command).action(async (id: string, { proposal, engine, kernel, ...options }) => {
     const { reproCommand } = await import("./repro.ts");
     process.exitCode = await reproCommand(id, {
       ...options,
       ...(proposal === undefined ? {} : { proposal: [proposal] }),
       ...(engine === undefined ? {} : { engine: [engine] }),
+      ...(kernel === undefined ? {} : { kernel: [kernel] }),
     });
   });
 }

@@ -103,20 +103,20 @@ function ownProposal({ result }: Bundle, presets: readonly string[]): string | n
 }
 
 function replayScript({ result, timeoutMs }: Bundle, hasProposal: boolean): string {
-  const { scenario, proposal, engine } = result.planned;
-  const options = hasProposal ? " --proposals proposal.json" : "";
+  const { scenario, proposal, engine, engineOption } = result.planned;
+  const options = hasProposal ? ` --proposals "$here/proposal.json"` : "";
   return `#!/bin/sh
 # Runs ${scenario.id} x ${proposal.id} x ${engine} again, from scenario.json beside this file (hash ${scenario.hash}).
 # Exits like daxfault run: 0 as expected, 1 not, 2 proves nothing, 3 did not run.
 # DAXFAULT: how daxfault is called, for example /path/to/checkout/scripts/daxfault.
 set -eu
-cd "$(dirname "$0")"
+here=$(cd "$(dirname "$0")" && pwd)
 daxfault=\${DAXFAULT:-daxfault}
 if ! command -v "\${daxfault%% *}" >/dev/null; then
   echo "repro.sh: \${daxfault%% *} is not found; set DAXFAULT, for example to /path/to/checkout/scripts/daxfault" >&2
   exit 127
 fi
-exec $daxfault run scenario.json${options} --proposal ${shellWord(proposal.id)} --engine ${engine} --timeout ${Math.ceil(timeoutMs / 1000)} "$@"
+exec $daxfault run "$here/scenario.json"${options} --proposal ${shellWord(proposal.id)} ${engineOption ?? `--engine ${engine}`} --timeout ${Math.ceil(timeoutMs / 1000)} "$@"
 `;
 }
 

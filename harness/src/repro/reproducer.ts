@@ -3,6 +3,7 @@
  * reader to install anything. `reproducer.c.in` is the program; here its guest's steps and its host's acts are put in.
  */
 import { readFileSync } from "node:fs";
+import { executingEngine } from "../engine.ts";
 import type { Defect } from "../kinds.ts";
 import { packagePath } from "../paths.ts";
 import type { Proposal } from "../proposal.ts";
@@ -207,7 +208,8 @@ function obstacleOf(scenario: Scenario, proposal: Proposal): string | null {
 export function generateReproducer(result: CaseResult, version: string): Reproducer {
   const { scenario, proposal, engine } = result.planned;
   const defect = defectOf(result);
-  if (engine !== "kvm") return { kind: "none", reason: `engine ${engine} runs no KVM` };
+  if (executingEngine(engine, proposal) !== "kvm")
+    return { kind: "none", reason: `engine ${engine} runs no KVM` };
   if (defect === null) return { kind: "none", reason: "no defect of the kernel was seen in this case" };
   if (wanted[defect.id] === undefined)
     return { kind: "none", reason: `nothing tests for ${defect.id} in C yet` };

@@ -84,6 +84,14 @@ describe("generateReproducer", () => {
     for (const one of made) if (one.kind === "none") expect(one.reason).toMatch(/\w+ \w+/);
   });
 
+  it("makes one of what a booted kernel showed, too: its defect is KVM's", () => {
+    const here = shown(scenarioOf("hang-without-apf"), "apf-loop");
+    const inside = { ...here, planned: { ...here.planned, engine: "kernel:debian:6.1" as const } };
+    expect(generateReproducer(inside, "0.1.0").kind).toBe("source");
+    const process = { ...here, planned: { ...here.planned, engine: "process" as const } };
+    expect(generateReproducer(process, "0.1.0")).toMatchObject({ kind: "none", reason: /runs no KVM/ });
+  });
+
   it("makes none where no defect of a kernel was seen", () => {
     const clean = resultWith({ scenario: scenarioOf("load-after-truncate") });
     expect(generateReproducer(clean, "0")).toMatchObject({ kind: "none", reason: /no defect/ });

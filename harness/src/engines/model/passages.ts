@@ -32,7 +32,7 @@ const PAGE = BigInt(PAGE_SIZE);
 
 /** @param filePages the model's pages, by their number in the file */
 function pagesOf(scenario: Scenario, filePages: readonly bigint[]): Pages {
-  const smallest = fileSizes(scenario).reduce((least, size) => (size < least ? size : least));
+  const sizes = fileSizes(scenario);
   const punched = hostActors(scenario).flatMap(([, { steps }]) =>
     steps.filter((step) => step.verb === "punch"),
   );
@@ -56,7 +56,8 @@ function pagesOf(scenario: Scenario, filePages: readonly bigint[]): Pages {
     isDoomed(page) {
       const start = (filePages[page] ?? 0n) * PAGE;
       return (
-        start >= smallest || punched.some(({ offset, length }) => start >= offset && start < offset + length)
+        sizes.some((size) => start >= size) ||
+        punched.some(({ offset, length }) => start >= offset && start < offset + length)
       );
     },
   };
