@@ -45,6 +45,7 @@ export { type Outcome, outcomesOf } from "./model/outcomes.ts";
 export {
   type ExitReason,
   type FaultTracepoint,
+  isMapping,
   lateFaults,
   passage,
   passagesOf,

@@ -81,6 +81,11 @@ export function guestActors(scenario: Pick<Scenario, "actors">): readonly (reado
   return result;
 }
 
+/** Those of all guest actors. */
+export function allAccesses(scenario: Pick<Scenario, "actors">): readonly AccessStep[] {
+  return guestActors(scenario).flatMap(([, { steps }]) => steps.filter(isAccess));
+}
+
 export function hostActors(scenario: Pick<Scenario, "actors">): readonly (readonly [string, HostActor])[] {
   const result: (readonly [string, HostActor])[] = [];
   for (const [name, actor] of Object.entries(scenario.actors)) {

@@ -34,6 +34,11 @@ export const passage = {
   exit: (vcpu: number, reason: ExitReason): string => `kvm_userspace_exit vcpu ${vcpu} ${reason}`,
 } as const;
 
+/** Is it about what the second level maps? */
+export function isMapping(event: string): boolean {
+  return event.startsWith("spte ");
+}
+
 export function pass(
   events: EventSink | null,
   tracepoint: FaultTracepoint,

@@ -14,7 +14,7 @@ import {
 } from "../../../../vmm/src/index.ts";
 import type { Support } from "../../engine.ts";
 import type { Proposal } from "../../proposal.ts";
-import { cpuOf, guestActors, isAccess, signalNames } from "../../scenario/labels.ts";
+import { allAccesses, cpuOf, guestActors, isAccess, signalNames } from "../../scenario/labels.ts";
 import {
   type GuestStep,
   type Layout,
@@ -167,8 +167,7 @@ export function delaysMs(scenario: Scenario): number {
   const delays = (scenario.backing.mount?.faults ?? []).map(({ action }) =>
     action.kind === "delay" ? action.ms : 0,
   );
-  const accesses = guestActors(scenario).flatMap(([, { steps }]) => steps.filter(isAccess));
-  return accesses.length * Math.max(0, ...delays);
+  return allAccesses(scenario).length * Math.max(0, ...delays);
 }
 
 export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlace): VmPlan {

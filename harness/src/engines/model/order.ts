@@ -6,6 +6,7 @@ import {
   type Followed,
   follow,
   guestModel,
+  isMapping,
   lateFaults,
   type ModelCase,
   modelCase,
@@ -64,23 +65,22 @@ export function orderOf(
   options: OrderOptions,
 ): Order {
   if (trace.kind === "none") return { kind: "none", reason: `no tracepoints: ${trace.reason}` };
+  const translation = translate(scenario, proposal, backend, true);
+  if (translation.kind === "no") return { kind: "none", reason: translation.reason };
+  const { filePages } = translation.plan;
+  let events: readonly ComparedEvent[];
+  try {
+    events = comparedEvents(scenario, filePages, trace.lines, options.tellsMappings);
+  } catch (error) {
+    if (error instanceof TraceError) return { kind: "none", reason: error.message };
+    throw error;
+  }
+  // Every guest touches its window: a trace without a word of that was not taken.
+  if (events.length === 0) return { kind: "none", reason: "no tracepoint says anything of the window" };
   const attempts: Attempt[] = [];
-  let events: readonly ComparedEvent[] = [];
   for (const timer of [true, false]) {
-    const translation = translate(scenario, proposal, backend, timer);
-    if (translation.kind === "no") return { kind: "none", reason: translation.reason };
-    try {
-      events = comparedEvents(scenario, translation.plan.filePages, trace.lines, options.tellsMappings);
-    } catch (error) {
-      if (error instanceof TraceError) return { kind: "none", reason: error.message };
-      throw error;
-    }
-    // Every guest touches its window: a trace without a word of that was not taken.
-    if (events.length === 0) return { kind: "none", reason: "no tracepoint says anything of the window" };
-    const { model, ctx } = guestModel(
-      modelCase({ ...translation.case, interference: true, ...options.more }),
-    );
-    const isMapping = (event: string): boolean => event.startsWith("spte ");
+    const given = { ...translation.case, preempt: timer, interference: true, ...options.more };
+    const { model, ctx } = guestModel(modelCase(given));
     const followed = follow(model, events, {
       visibleOf: (before, after, said) => {
         const passages = passagesOf(ctx, before, after, said);

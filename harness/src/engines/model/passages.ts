@@ -6,11 +6,12 @@
 import { type Observed, passage } from "../../../../kvm-model/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import { WINDOW_BASE } from "../../../../vmm/src/index.ts";
-import { accessBytes, guestActors, hostActors, isAccess } from "../../scenario/labels.ts";
+import { allAccesses, hostActors } from "../../scenario/labels.ts";
 import type { Scenario } from "../../scenario/scenario.ts";
 import { fileSizes } from "../../scenario/sizes.ts";
 import { fileOffsetAt, mappingAt } from "../../scenario/window.ts";
 import { type KvmTracepoint, parseTraceLine } from "../../tracing/kvm-trace.ts";
+import { pagesOf } from "./translate.ts";
 
 /** An event of the kernel's that is compared. */
 export type ComparedEvent = Observed & {
@@ -31,22 +32,18 @@ const EFAULT = 14;
 const PAGE = BigInt(PAGE_SIZE);
 
 /** @param filePages the model's pages, by their number in the file */
-function pagesOf(scenario: Scenario, filePages: readonly bigint[]): Pages {
+function windowPages(scenario: Scenario, filePages: readonly bigint[]): Pages {
   const sizes = fileSizes(scenario);
   const punched = hostActors(scenario).flatMap(([, { steps }]) =>
     steps.filter((step) => step.verb === "punch"),
   );
-  const spanned = guestActors(scenario)
-    .flatMap(([, { steps }]) => steps.filter(isAccess))
-    .map((step) => {
-      const first = fileOffsetAt(scenario, step.offset);
-      return { first: first / PAGE, last: (first + BigInt(accessBytes(step)) - 1n) / PAGE };
-    })
-    .filter(({ first, last }) => last > first);
+  const spanned = allAccesses(scenario)
+    .map((step) => pagesOf(scenario, step))
+    .filter((pages) => pages.length > 1);
   return {
     isSpanned(page) {
       const number = filePages[page] ?? -1n;
-      return spanned.some(({ first, last }) => number >= first && number <= last);
+      return spanned.some((pages) => pages.includes(number));
     },
     at(gpa) {
       const offset = gpa - WINDOW_BASE;
@@ -177,7 +174,7 @@ export function comparedEvents(
   tellsMappings: boolean,
 ): readonly ComparedEvent[] {
   const tracepoints = lines.map(parseTraceLine);
-  const reader = new Reader(pagesOf(scenario, filePages), tellsMappings);
+  const reader = new Reader(windowPages(scenario, filePages), tellsMappings);
   for (const tracepoint of tracepoints) reader.learn(tracepoint);
   const last = tracepoints.findLastIndex((tracepoint) => reader.isVcpu(tracepoint));
   for (const [line, tracepoint] of tracepoints.slice(0, last + 1).entries()) reader.take(line, tracepoint);

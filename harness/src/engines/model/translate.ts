@@ -26,11 +26,11 @@ import {
   type AccessStep,
   accessBytes,
   actionsOf,
+  allAccesses,
   cpuOf,
   type GuestActor,
   guestActors,
   hostActors,
-  isAccess,
   isBystander,
   labelledAccesses,
   untilOf,
@@ -83,17 +83,13 @@ export function partsOf(proposal: Proposal): Parts | null {
 }
 
 /** File pages (numbers) that an access spans. */
-function pagesOf(scenario: Scenario, step: AccessStep): bigint[] {
+export function pagesOf(scenario: Scenario, step: AccessStep): bigint[] {
   const first = fileOffsetAt(scenario, step.offset);
   const last = first + BigInt(accessBytes(step)) - 1n;
   return Array.from(
     { length: Number(last / PAGE - first / PAGE) + 1 },
     (_, index) => first / PAGE + BigInt(index),
   );
-}
-
-function allAccesses(scenario: Scenario): AccessStep[] {
-  return guestActors(scenario).flatMap(([, actor]) => actor.steps.filter(isAccess));
 }
 
 /** Whom the guest's tasks kill. */
