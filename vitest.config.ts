@@ -2,7 +2,7 @@ import { defineConfig, type ViteUserConfig } from "vitest/config";
 
 const config: ViteUserConfig = defineConfig({
   test: {
-    include: ["{harness,fs-server,kvm-model,vmm,sys,scripts}/test/**/*.test.ts"],
+    include: ["{language,harness,fs-server,kvm-model,vmm,sys,scripts}/test/**/*.test.ts"],
     globalSetup: ["scripts/test-setup.ts"],
     // Tests that drive /dev/kvm or mount file systems start child processes: give them room, but a bound.
     testTimeout: 30_000,

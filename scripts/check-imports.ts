@@ -9,7 +9,8 @@ import { readSources, report, type SourceFile } from "./sources.ts";
 
 export type ImportRules = {
   readonly parts: Readonly<Record<string, readonly string[]>>;
-  readonly leaves: { readonly files: readonly string[] };
+  /** By part: files that others may import besides its src/index.ts; a folder ends in /. Below test/ for tests only. */
+  readonly faces: Readonly<Record<string, string | readonly string[]>>;
   readonly packages: Readonly<Record<string, string | readonly string[]>>;
 };
 
@@ -31,17 +32,29 @@ function packageOf(specifier: string): string {
   return specifier.split("/", specifier.startsWith("@") ? 2 : 1).join("/");
 }
 
+/** Is the path one of these files, or below one of these folders? */
+function isAmong(path: string, places: string | readonly string[] | undefined): boolean {
+  if (places === undefined || typeof places === "string") return false;
+  return places.some((place) => path === place || (place.endsWith("/") && path.startsWith(place)));
+}
+
+function isFace(rules: ImportRules, part: string, target: string, from: string): boolean {
+  if (target === `${part}/src/index.ts`) return true;
+  if (!isAmong(target, rules.faces[part])) return false;
+  return target.startsWith(`${part}/src/`) || from.includes("/test/");
+}
+
 function relativeBreach(rules: ImportRules, from: string, specifier: string): string | null {
   const target = normalize(join(dirname(from), specifier));
   const fromPart = from.split("/")[0] ?? "";
   const toPart = target.split("/")[0] ?? "";
-  if (fromPart === toPart || rules.leaves.files.includes(target)) return null;
+  if (fromPart === toPart) return null;
   const allowed = rules.parts[fromPart];
   if (allowed === undefined) return null; // Not in a part: configuration at the root.
   if (!allowed.includes(toPart)) {
     return `${from} imports ${target}: ${fromPart} may import ${allowed.length === 0 ? "no other part" : `only ${allowed.join(", ")}`}`;
   }
-  if (target !== `${toPart}/src/index.ts`) {
+  if (!isFace(rules, toPart, target, from)) {
     return `${from} imports ${target}: other parts are seen only through ${toPart}/src/index.ts`;
   }
   return null;
@@ -50,7 +63,7 @@ function relativeBreach(rules: ImportRules, from: string, specifier: string): st
 function packageBreach(rules: ImportRules, from: string, specifier: string): string | null {
   const owners = rules.packages[packageOf(specifier)];
   if (owners === undefined || typeof owners === "string") return null;
-  if (owners.some((owner) => from === owner || (owner.endsWith("/") && from.startsWith(owner)))) return null;
+  if (isAmong(from, owners)) return null;
   return `${from} imports the package ${specifier}: only ${owners.join(", ")} may`;
 }
 

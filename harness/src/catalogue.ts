@@ -4,12 +4,21 @@
  */
 import { existsSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { executingEngine } from "./engine.ts";
-import { type Expectation, Kinds, loadKinds } from "./kinds.ts";
-import { type Proposal, proposals as presets } from "./proposal.ts";
-import { loadProposals } from "./proposal-file.ts";
+import {
+  type Expectation,
+  executingEngine,
+  Kinds,
+  type Proposal,
+  proposals as presets,
+} from "../../language/src/index.ts";
+import {
+  loadProposals,
+  loadScenarioFile,
+  loadScenarioFolder,
+  loadKinds as readKinds,
+} from "../../language/src/read.ts";
+import { loadKinds, loadScenarios } from "./fixtures.ts";
 import { type NamedProposal, type NamedScenario, type PlannedCase, shellWord } from "./run/plan.ts";
-import { loadScenarioFile, loadScenarioFolder, loadScenarios } from "./scenario/load.ts";
 
 export type Sources = {
   /** Folders of scenarios. */
@@ -61,7 +70,7 @@ function userKinds(folders: ReadonlySet<string>): Kinds {
   const rules = [...folders]
     .map((folder) => join(folder, "kinds"))
     .filter(existsSync)
-    .flatMap((folder) => loadKinds(folder).rules);
+    .flatMap((folder) => readKinds(folder).rules);
   return new Kinds(rules);
 }
 

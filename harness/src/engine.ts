@@ -2,29 +2,22 @@
  * The engine port: who executes a case. An adapter interprets the scenario's steps in its own way and returns
  * evidence; it never says "pass". `checkedEngine` wraps every adapter and lists all breaches of this contract.
  */
-import {
-  type Attestation,
-  type EngineName,
-  isKernelEngine,
-  type LocalEngineName,
-  type RunResult,
-  type TraceEvent,
-} from "./evidence.ts";
+
+import type {
+  Attestation,
+  EngineName,
+  Proposal,
+  RunResult,
+  Scenario,
+  TraceEvent,
+} from "../../language/src/index.ts";
 import type { BootConsole } from "./kernel/console.ts";
-import type { Proposal } from "./proposal.ts";
-import type { Scenario } from "./scenario/scenario.ts";
 
 export type Case = {
   readonly scenario: Scenario;
   readonly proposal: Proposal;
   readonly engine: EngineName;
 };
-
-/** Which engine executes the case itself: inside a booted kernel it is the one that the proposal is for. */
-export function executingEngine(engine: EngineName, proposal: Proposal): LocalEngineName {
-  if (!isKernelEngine(engine)) return engine;
-  return proposal.kvm === "none" ? "process" : "kvm";
-}
 
 /** yes, or no with one sentence why and, where something can be done, what. */
 export type Support =

@@ -2,19 +2,26 @@
  * daxfault as a library: run one case, or draw reports of recorded runs. The command line is built on the same parts;
  * what is not exported here may change at any time.
  */
-export type { Sources } from "./catalogue.ts";
+
 export type {
+  Access,
   Attestation,
+  Bystander,
   EngineName,
   Evidence,
   Exhaustiveness,
+  ExpectedOutcome as Outcome,
+  GuestKernel,
+  HostResult as HostStep,
+  InconclusiveCause,
   Observations,
+  Proposal,
+  Scenario,
   TraceEvent,
-} from "./evidence.ts";
-export type { Outcome } from "./kinds.ts";
-export type { Proposal } from "./proposal.ts";
+  Verdict,
+  VerdictKind,
+  Vmm,
+} from "../../language/src/index.ts";
+export type { Sources } from "./catalogue.ts";
 export type { CaseOutcome, CaseResult } from "./run/runner.ts";
 export { type CaseSpec, openCase, runCase } from "./run-case.ts";
-export type { Scenario } from "./scenario/scenario.ts";
-export type { InconclusiveCause, Verdict, VerdictKind } from "./verdict.ts";
-export type { Access, Bystander, GuestKernel, HostStep, Vmm } from "./vocabulary.ts";

@@ -7,14 +7,13 @@ import { execFileSync } from "node:child_process";
 import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { arch, release } from "node:os";
+import { isOnTmpfs, type Scenario, usesMount } from "../../language/src/index.ts";
 import { mountOf, PAGE_SIZE, swapRefusal } from "../../sys/src/index.ts";
 import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
 import type { Support } from "./engine.ts";
 import { errorLine } from "./error-text.ts";
 import { builtPath } from "./paths.ts";
 import { runDirectoryParent } from "./run/sweep.ts";
-import { usesMount } from "./scenario/labels.ts";
-import { isOnTmpfs, type Scenario } from "./scenario/scenario.ts";
 
 /** One thing that an engine may need. */
 export type Feature =

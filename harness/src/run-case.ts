@@ -1,8 +1,9 @@
 /** One case by itself, for programs: chosen, run in a folder of its own, judged. */
+
+import type { EngineName, Expectation, ExpectedOutcome } from "../../language/src/index.ts";
 import { CatalogueError, isScenarioFile, loadCatalogue, type Sources } from "./catalogue.ts";
 import { loadEngine } from "./engines/index.ts";
-import type { EngineName } from "./evidence.ts";
-import { type Expectation, loadErrata, type Outcome } from "./kinds.ts";
+import { loadErrata } from "./fixtures.ts";
 import { openRunDirectory } from "./run/directory.ts";
 import { type PlannedCase, plan } from "./run/plan.ts";
 import { type CaseResult, runCases } from "./run/runner.ts";
@@ -15,7 +16,7 @@ export type CaseSpec = {
   /** Folders of the user's own, as for `--scenarios` and `--proposals`. */
   readonly sources?: Partial<Pick<Sources, "scenarios" | "proposals">>;
   /** What is expected, in place of what fixtures or the folder's kinds say. What is not listed: value, done. */
-  readonly expect?: Partial<Outcome>;
+  readonly expect?: Partial<ExpectedOutcome>;
   /** Hard limit; 20 s if not given. */
   readonly timeoutMs?: number;
   /** Ends the case. */

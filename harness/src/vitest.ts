@@ -4,12 +4,12 @@
  * divides such tests like all others.
  */
 
+import type { VerdictKind } from "../../language/src/index.ts";
 import { seenLines } from "./report/story.ts";
 import { caseTitle } from "./report/text.ts";
 import { replayCommand } from "./run/plan.ts";
 import type { CaseResult } from "./run/runner.ts";
 import { type CaseSpec, runCase } from "./run-case.ts";
-import type { VerdictKind } from "./verdict.ts";
 
 export type { CaseResult } from "./run/runner.ts";
 export type { CaseSpec } from "./run-case.ts";

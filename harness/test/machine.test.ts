@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { scenarioWith } from "../../language/test/support/cases.ts";
 import { engineReports } from "../src/cli/doctor.ts";
 import {
   type FeatureName,
@@ -8,7 +9,6 @@ import {
   supportOf,
   thisMachine,
 } from "../src/machine.ts";
-import { scenarioWith } from "./support/cases.ts";
 
 function machineWithout(...missing: FeatureName[]): Machine {
   const features = Object.fromEntries(

@@ -3,7 +3,7 @@ import { type ImportRules, importBreaches, importsOf } from "../check-imports.ts
 
 const rules: ImportRules = {
   parts: { sys: [], vmm: ["sys"], harness: ["sys", "vmm"] },
-  leaves: { files: ["harness/src/vocabulary.ts"] },
+  faces: { sys: ["sys/src/read.ts", "sys/test/support/"] },
   packages: {
     comment: "not a rule",
     koffi: ["sys/src/libc.ts"],
@@ -38,7 +38,8 @@ describe("importBreaches", () => {
   it.each([
     ["its own part", "vmm/src/a.ts", "./b.ts"],
     ["an allowed part's index", "vmm/src/kvm/a.ts", "../../../sys/src/index.ts"],
-    ["a leaf, from below", "vmm/src/a.ts", "../../harness/src/vocabulary.ts"],
+    ["another face", "vmm/src/a.ts", "../../sys/src/read.ts"],
+    ["a part's test support, in a test", "vmm/test/kvm/a.test.ts", "../../../sys/test/support/b.ts"],
     ["a package of its own", "harness/src/engines/process/mapper-main.ts", "mmap-io"],
     ["a package without a rule", "vmm/src/a.ts", "zod"],
     ["Node", "sys/src/a.ts", "node:fs"],
@@ -49,6 +50,12 @@ describe("importBreaches", () => {
   it.each([
     ["a part above", "sys/src/a.ts", "../../vmm/src/index.ts", "sys may import no other part"],
     ["a part's inside", "harness/src/a.ts", "../../vmm/src/kvm/vm.ts", "only through vmm/src/index.ts"],
+    [
+      "test support outside tests",
+      "vmm/src/a.ts",
+      "../../sys/test/support/b.ts",
+      "only through sys/src/index.ts",
+    ],
     ["a part not listed", "vmm/src/a.ts", "../../harness/src/engine.ts", "vmm may import only sys"],
     ["somebody else's package", "vmm/src/a.ts", "koffi", "only sys/src/libc.ts may"],
     ["a package's file", "vmm/src/a.ts", "koffi/indirect", "only sys/src/libc.ts may"],

@@ -2,29 +2,11 @@
  * Faults on purpose: a decorator that delays, fails, shortens or truncates at the point where a scenario wants it.
  * Rules are data; each applies from its `after`th matching call on, `times` times (null: for ever).
  */
+import type { FaultRule } from "../../../language/src/index.ts";
 import { Postponed } from "../core/errors.ts";
 import { DecoratedFileSystem } from "./decorator.ts";
 import { failure } from "./errors.ts";
 import { type FileHandle, type FileSystem, NO_CHANGE, type NodeId } from "./filesystem.ts";
-
-export type FaultAction =
-  | { readonly kind: "delay"; readonly ms: number }
-  /** An errno's name, e.g. EIO or ENOSPC. */
-  | { readonly kind: "fail"; readonly errno: string }
-  /** At most this many bytes are read or written. */
-  | { readonly kind: "short"; readonly bytes: number }
-  /** The file is cut to this size before the call goes on. */
-  | { readonly kind: "truncate"; readonly sizeBytes: number };
-
-export type FaultRule = {
-  readonly operation: "read" | "write" | "open" | "fsync" | "getattr";
-  /** Only calls that cover this byte of the file (read and write); null: all. */
-  readonly at: number | null;
-  /** Matching calls to let through first. */
-  readonly after: number;
-  readonly times: number | null;
-  readonly action: FaultAction;
-};
 
 /** Bytes of a file that a call reads or writes. */
 type Range = { readonly offset: bigint; readonly length: number };

@@ -1,8 +1,8 @@
 /** The options of a server process, parsed and checked in one place. */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import type { FaultRule } from "../../../language/src/index.ts";
 import { errnoNumber } from "../../../sys/src/index.ts";
-import type { FaultRule } from "../fs/faults.ts";
 import { type MountGuardName, mountGuardNames } from "../lease/mount-guard.ts";
 import type { DevfuseOptions } from "../transport/devfuse/worker.ts";
 

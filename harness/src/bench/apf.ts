@@ -7,13 +7,17 @@
  * side of a fault). The window is made of 16 mappings, each with an open file of its own: after a hundred misses on one
  * the kernel stops reading ahead (MMAP_LOTSAMISS, mm/filemap.c) and would read synchronously.
  */
+
+import {
+  type Evidence,
+  FILE_BYTES_MAX,
+  type Proposal,
+  proposals,
+  type Scenario,
+} from "../../../language/src/index.ts";
+import { parseScenarios } from "../../../language/src/read.ts";
 import type { Engine } from "../engine.ts";
-import type { Evidence } from "../evidence.ts";
-import { type Proposal, proposals } from "../proposal.ts";
 import type { RunDirectory } from "../run/directory.ts";
-import { FILE_BYTES_MAX } from "../scenario/limits.ts";
-import { parseScenarios } from "../scenario/parse.ts";
-import type { Scenario } from "../scenario/scenario.ts";
 import { median, quantile } from "./quantile.ts";
 
 const FAULTING_TASKS = 4;

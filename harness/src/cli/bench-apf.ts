@@ -1,10 +1,11 @@
 /** `daxfault bench apf`: what asynchronous page faults are worth, mode by mode. */
+
+import { exitCodes } from "../../../language/src/index.ts";
 import { type ApfResult, type ApfRow, benchApf, published } from "../bench/apf.ts";
 import { kvmEngine } from "../engines/kvm/engine.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { openRunDirectory } from "../run/directory.ts";
-import { exitCodes } from "../verdict.ts";
 import type { BenchApfLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { watchSignals } from "./run.ts";

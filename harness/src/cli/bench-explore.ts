@@ -1,7 +1,7 @@
 /** `daxfault bench explore`: how fast the explorer is, beside SPIN on the same steps where SPIN is installed. */
 import { benchExplore, explore, guestModel, largestCase } from "../../../kvm-model/src/index.ts";
+import { exitCodes } from "../../../language/src/index.ts";
 import { packagePath } from "../paths.ts";
-import { exitCodes } from "../verdict.ts";
 import type { BenchExploreLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 

@@ -1,10 +1,11 @@
 /** `daxfault bench fence`: how long the fence takes, and what happens without it. */
+
+import { exitCodes } from "../../../language/src/index.ts";
 import { benchFence, type FenceResult, type FenceRow, type Spread } from "../bench/fence.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { openRunDirectory } from "../run/directory.ts";
-import { exitCodes } from "../verdict.ts";
 import type { BenchFenceLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { watchSignals } from "./run.ts";

@@ -10,9 +10,9 @@ import {
   ROWS,
   type RowName,
 } from "../../../fs-server/src/index.ts";
+import { exitCodes } from "../../../language/src/index.ts";
 import { cutGrid, type Grid, renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
-import { exitCodes } from "../verdict.ts";
 import type { BenchFsLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { parseCount, UsageError } from "./usage.ts";

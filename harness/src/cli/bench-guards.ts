@@ -1,11 +1,12 @@
 /** `daxfault bench guards`: races of a spinning guest against a truncater, and what a guard costs the host. */
+
+import { exitCodes } from "../../../language/src/index.ts";
 import { measurePrice, priceText } from "../guards/price.ts";
 import type { RaceResult } from "../guards/race.ts";
 import { histogramText, racedGuards, raceGuests, raceText, runRace } from "../guards/races.ts";
 import { type GuardRecord, priceRecord, raceRecord } from "../guards/records.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
-import { exitCodes } from "../verdict.ts";
 import { openJson } from "./output.ts";
 import { watchSignals } from "./run.ts";
 import { parseCount, select } from "./usage.ts";

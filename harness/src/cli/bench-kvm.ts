@@ -1,10 +1,10 @@
 /** `daxfault bench kvm`: what an exit costs, beside the same loop in C. */
 
+import { exitCodes } from "../../../language/src/index.ts";
 import { benchExits, type ExitBenchRow } from "../../../vmm/src/index.ts";
 import { median } from "../bench/quantile.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { packagePath } from "../paths.ts";
-import { exitCodes } from "../verdict.ts";
 import type { BenchKvmLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { parseCount } from "./usage.ts";

@@ -1,9 +1,8 @@
 /** The second half of `daxfault compare`: is the order of the kernel's tracepoints one that the model has? */
+
+import type { Attestation, KvmTrace, Proposal, Scenario } from "../../../language/src/index.ts";
 import { type Order, orderOf } from "../engines/model/order.ts";
 import type { Backend } from "../engines/model/translate.ts";
-import type { Attestation, KvmTrace } from "../evidence.ts";
-import type { Proposal } from "../proposal.ts";
-import type { Scenario } from "../scenario/scenario.ts";
 import type { CompareLine } from "./lines.ts";
 import { Reasons } from "./reasons.ts";
 

@@ -10,19 +10,25 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type KvmPart, kvmParts } from "../../../kvm-model/src/index.ts";
+import {
+  accessText,
+  type Evidence,
+  exitCodes,
+  hostResultText,
+  type KvmPart,
+  kvmParts,
+  type Proposal,
+  proposals,
+  type Scenario,
+  vmmText,
+} from "../../../language/src/index.ts";
 import { allowedEnds, isSame, wordsText } from "../engines/model/allowed.ts";
 import { type Divergence, type DivergenceRow, divergenceOf } from "../engines/model/divergence.ts";
 import { bare, translate, type Words } from "../engines/model/translate.ts";
-import type { Evidence } from "../evidence.ts";
+import { loadScenarios } from "../fixtures.ts";
 import { builtPath } from "../paths.ts";
-import { type Proposal, proposals } from "../proposal.ts";
 import type { Style } from "../report/style.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { loadScenarios } from "../scenario/load.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import { exitCodes } from "../verdict.ts";
-import { accessText, hostStepText, vmmText } from "../vocabulary.ts";
 import { OrderTally, orderLine, orderText, recordedOrder, type Traced } from "./compare-order.ts";
 import type { CompareLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
@@ -60,7 +66,7 @@ function recordedWords({ observations }: Evidence): Words {
   const { accesses, host, vmm, guestKernel, bystanders } = observations;
   const steps = [
     ...stepWords(accesses, (access) => bare(accessText(access))),
-    ...stepWords(host, (step) => bare(hostStepText(step))),
+    ...stepWords(host, (step) => bare(hostResultText(step))),
   ];
   const last = vmm?.at(-1);
   return {

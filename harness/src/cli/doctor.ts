@@ -1,9 +1,9 @@
 /** `daxfault doctor`: what this machine can run, engine by engine; what not, why, and what to do. */
 
+import { exitCodes } from "../../../language/src/index.ts";
 import { type ProbeResult, probeGroups, runProbes } from "../doctor/probes.ts";
 import { type Feature, type FeatureName, featureNames, type Machine, thisMachine } from "../machine.ts";
 import { type Style, wrap } from "../report/style.ts";
-import { exitCodes } from "../verdict.ts";
 import type { DoctorLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 

@@ -10,9 +10,7 @@ import {
   type GuestModel,
   guestModel,
   mermaidDiagram,
-  type Preset,
   parseToken,
-  presets,
   propertyNames,
   ReplayError,
   replay,
@@ -21,12 +19,11 @@ import {
   situations,
   textDiagram,
 } from "../../../kvm-model/src/index.ts";
+import { exitCodes, type Preset, presets, type Scenario } from "../../../language/src/index.ts";
 import { allowedEnds, wordsText } from "../engines/model/allowed.ts";
 import { translate } from "../engines/model/translate.ts";
+import { loadScenarios } from "../fixtures.ts";
 import type { Style } from "../report/style.ts";
-import { loadScenarios } from "../scenario/load.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import { exitCodes } from "../verdict.ts";
 import type { ExploreLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
 import { nearest, parseCount, select, UsageError } from "./usage.ts";

@@ -1,8 +1,9 @@
 /**
  * `daxfault guards`: every guard against every way of making a file shorter, on /dev/kvm, each cell held against the model.
  */
+
+import { type Evidence, exitCodes, type Proposal, proposals } from "../../../language/src/index.ts";
 import { loadEngine } from "../engines/index.ts";
-import type { Evidence } from "../evidence.ts";
 import {
   type Cell,
   cellOf,
@@ -14,13 +15,11 @@ import {
   modelsWord,
 } from "../guards/matrix.ts";
 import { supportOf, thisMachine } from "../machine.ts";
-import { type Proposal, proposals } from "../proposal.ts";
 import { renderGrid } from "../report/grid.ts";
 import { styleFor } from "../report/style.ts";
 import { openRunDirectory } from "../run/directory.ts";
 import type { PlannedCase } from "../run/plan.ts";
 import { runCases } from "../run/runner.ts";
-import { exitCodes } from "../verdict.ts";
 import type { GuardsLine } from "./lines.ts";
 import { type JsonOutput, openJson, openProgress } from "./output.ts";
 import { watchSignals } from "./run.ts";

@@ -1,9 +1,9 @@
 /** `daxfault kernels`: what `--kernel debian:...` can stand for on this machine, and what of it is in the cache already. */
 import { join } from "node:path";
+import { exitCodes } from "../../../language/src/index.ts";
 import { DebianArchive, type KernelPackage, searchedSuites } from "../kernel/apt.ts";
 import { cacheDirectory, cachedKernels } from "../kernel/cache.ts";
 import { KernelError } from "../kernel/error.ts";
-import { exitCodes } from "../verdict.ts";
 import type { KernelsLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 

@@ -6,29 +6,28 @@
  */
 import { z } from "zod";
 import { type BenchResult, type Figure, ROWS, type RowName } from "../../../fs-server/src/index.ts";
+import type { Claim, ClaimVerdict, ExploreBench, Cell as Score } from "../../../kvm-model/src/index.ts";
 import {
-  type Claim,
-  type ClaimVerdict,
-  type ExploreBench,
+  backingKinds,
+  type Exhaustiveness,
   guestParts,
   kvmParts,
-  type Cell as Score,
+  layouts,
+  type Proposal,
+  type Scenario,
   serverParts,
   vmmParts,
-} from "../../../kvm-model/src/index.ts";
+} from "../../../language/src/index.ts";
 import type { ExitBenchRow } from "../../../vmm/src/index.ts";
 import type { ApfResult } from "../bench/apf.ts";
 import type { FenceResult, FenceRow, Spread } from "../bench/fence.ts";
 import type { Support } from "../engine.ts";
 import type { DivergenceRow } from "../engines/model/divergence.ts";
 import type { Words } from "../engines/model/translate.ts";
-import type { Exhaustiveness } from "../evidence.ts";
 import type { Cell as GuardCell, ModelsWord } from "../guards/matrix.ts";
 import { guardRecordSchema } from "../guards/records.ts";
 import type { Feature, Machine } from "../machine.ts";
-import type { Proposal } from "../proposal.ts";
 import { exhaustivenessShape, recordSchema } from "../report/jsonl.ts";
-import { backingKinds, layouts, type Scenario } from "../scenario/scenario.ts";
 
 /** The commands whose lines have a schema of their own; also for `--help`, which does not load this module. */
 export type SchemaName = "run" | "explore" | "compare" | "bench" | "doctor" | "kernels" | "list" | "guards";

@@ -1,8 +1,8 @@
 /** `daxfault list`: what there is to run, one line each. */
+
+import { exitCodes, properties } from "../../../language/src/index.ts";
 import { engineNames, loadEngine } from "../engines/index.ts";
-import { properties } from "../properties.ts";
 import type { Style } from "../report/style.ts";
-import { exitCodes } from "../verdict.ts";
 import type { ListLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 import { openCatalogue, type SourceOptions } from "./selection.ts";

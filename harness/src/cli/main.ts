@@ -1,13 +1,14 @@
 #!/usr/bin/env node
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
-/** The command line. Each command's module is loaded only when it is called: `--help` and errors must be quick. */
+import { exitCodes } from "../../../language/src/index.ts";
 import { errorStack } from "../error-text.ts";
 import { version } from "../paths.ts";
 import { formats } from "../report/formats.ts";
-import { exitCodes } from "../verdict.ts";
 import type { SchemaName } from "./lines.ts";
 import { UsageError } from "./usage.ts";
+
+/** The command line. Each command's module is loaded only when it is called: `--help` and errors must be quick. */
 
 type JsonOption = { readonly json?: string };
 

@@ -1,11 +1,8 @@
 /** `daxfault new`: a starting point for a scenario of one's own, with comments that say what can stand where. */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { backingKinds, exitCodes, propertyIds, proposals } from "../../../language/src/index.ts";
 import { errorText } from "../error-text.ts";
-import { propertyIds } from "../properties.ts";
-import { proposals } from "../proposal.ts";
-import { backingKinds } from "../scenario/scenario.ts";
-import { exitCodes } from "../verdict.ts";
 import { UsageError } from "./usage.ts";
 
 const ID = /^[a-z0-9][a-z0-9.-]*$/;

@@ -1,8 +1,8 @@
 /** `daxfault report`: merges recorded runs and renders them again. Nothing is run. */
 import { readFileSync } from "node:fs";
 import { errorText } from "../error-text.ts";
+import { loadDocumented } from "../fixtures.ts";
 import type { GuardRecord } from "../guards/records.ts";
-import { loadDocumented } from "../kinds.ts";
 import { decodeGuards, decodeRuns, RecordError, type RecordedRun } from "../report/decode.ts";
 import {
   caseRecord,

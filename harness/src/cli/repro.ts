@@ -1,8 +1,7 @@
 /** `daxfault repro ID`: one case, told while it happens, and a folder that can be sent to others. */
 import { join } from "node:path";
-import type { TraceEvent } from "../evidence.ts";
+import { proposals as presets, type TraceEvent } from "../../../language/src/index.ts";
 import { version } from "../paths.ts";
-import { proposals as presets } from "../proposal.ts";
 import { defectOf } from "../report/findings.ts";
 import { htmlPage } from "../report/html/page.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "../report/story.ts";

@@ -1,10 +1,17 @@
 /** `daxfault run`: the main job. Plans, runs, judges, reports; leaves nothing behind, however it ends. */
 import { setFlagsFromString } from "node:v8";
+import {
+  type Attestation,
+  type EngineName,
+  exitCodes,
+  isKernelEngine,
+  needsAttention,
+  type TraceEvent,
+} from "../../../language/src/index.ts";
 import type { Engine } from "../engine.ts";
 import { loadEngine, loadKernelEngine } from "../engines/index.ts";
-import { type Attestation, type EngineName, isKernelEngine, type TraceEvent } from "../evidence.ts";
+import { loadDocumented, loadErrata } from "../fixtures.ts";
 import { bootLines } from "../kernel/console.ts";
-import { loadDocumented, loadErrata } from "../kinds.ts";
 import { thisMachine } from "../machine.ts";
 import { version } from "../paths.ts";
 import { decodeRuns, type RecordedRun, type RunEnd } from "../report/decode.ts";
@@ -28,7 +35,6 @@ import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
 import { jobsOf, type Lane, lanesOf } from "../run/lanes.ts";
 import { type EngineState, type PlannedCase, plan, type Shard, shardOf } from "../run/plan.ts";
 import { type CaseResult, type RunOutcome, runCases } from "../run/runner.ts";
-import { exitCodes, needsAttention } from "../verdict.ts";
 import { type JsonOutput, openJson, openProgress, openReports, type ReportOptions } from "./output.ts";
 import { makeSelection, parseShard, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";

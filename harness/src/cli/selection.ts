@@ -1,12 +1,10 @@
 /** What of the catalogue a command line asks for. Everything is checked here, before anything runs. */
+
+import { KindsError, type LocalEngineName, matchesGlob, ScenarioError } from "../../../language/src/index.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../catalogue.ts";
 import { engineNames } from "../engines/index.ts";
-import type { LocalEngineName } from "../evidence.ts";
-import { matchesGlob } from "../glob.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
-import { KindsError } from "../kinds.ts";
 import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
-import { ScenarioError } from "../scenario/problem.ts";
 import { parseCount, select, UsageError } from "./usage.ts";
 
 /** The options by which a command is told about the user's own folders. */

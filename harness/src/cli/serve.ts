@@ -5,8 +5,8 @@
 import { spawn } from "node:child_process";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { exitCodes } from "../../../language/src/index.ts";
 import { builtPath } from "../paths.ts";
-import { exitCodes } from "../verdict.ts";
 
 export type ServeCommand = {
   readonly transport: string;

@@ -3,7 +3,7 @@
  * each case. Entry point of scripts/trace-record.
  */
 import { writeFileSync } from "node:fs";
-import { type KvmPart, kvmParts } from "../../../kvm-model/src/index.ts";
+import { type KvmPart, kvmParts } from "../../../language/src/index.ts";
 import { type Recorded, readRecorded } from "./compare.ts";
 import { tellsMappings } from "./compare-order.ts";
 

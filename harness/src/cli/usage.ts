@@ -1,5 +1,5 @@
 /** Usage errors: what the user typed that means nothing, and what comes nearest to it. */
-import { isGlob, matchesGlob } from "../glob.ts";
+import { isGlob, matchesGlob } from "../../../language/src/index.ts";
 
 /** Exit 64, nothing run. */
 export class UsageError extends Error {

@@ -1,9 +1,8 @@
 /** Makes the file that a case maps, on what the scenario wants it to lie on. */
 import { closeSync, fchmodSync, ftruncateSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
+import { contentBytes, isOnTmpfs, type Scenario } from "../../../language/src/index.ts";
 import { mountTmpfs, PAGE_SIZE } from "../../../sys/src/index.ts";
-import { contentBytes } from "../scenario/content.ts";
-import { isOnTmpfs, type Scenario } from "../scenario/scenario.ts";
 
 export type Backing = {
   /** The folder that holds the file and nothing else: what the FUSE server serves. */

@@ -2,13 +2,21 @@
  * Wraps an engine and holds it to its contract: complete observations, a VMM history that is never empty, figures
  * that are figures. All breaches are listed at once; evidence that breaks the contract becomes an engine error.
  */
+
+import {
+  accessesOf,
+  actionsOf,
+  type Evidence,
+  eventKinds,
+  guestActors,
+  hostActors,
+  isBystander,
+  type Proposal,
+  type RunResult,
+  type Scenario,
+} from "../../../language/src/index.ts";
 import type { CaseContext, Engine } from "../engine.ts";
 import { errorText } from "../error-text.ts";
-import type { Evidence, RunResult } from "../evidence.ts";
-import type { Proposal } from "../proposal.ts";
-import { accessesOf, actionsOf, guestActors, hostActors, isBystander } from "../scenario/labels.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import { eventKinds } from "../vocabulary.ts";
 
 function checkLabels(
   what: string,

@@ -3,6 +3,7 @@
  * Small import graph: one of these starts for each case.
  */
 import { closeSync, ftruncateSync, openSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import { actionsOf, type HostAction, type HostActor } from "../../../language/src/index.ts";
 import {
   collapseRange,
   files,
@@ -12,7 +13,6 @@ import {
   storeThroughMapping,
   truncate,
 } from "../../../sys/src/index.ts";
-import { actionsOf, type HostAction, type HostActor } from "../scenario/labels.ts";
 import { Signals, send, tieToParent } from "./child-side.ts";
 import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
 

@@ -1,5 +1,5 @@
 /** What the stage and a host actor's process say to each other. */
-import type { HostActor } from "../scenario/labels.ts";
+import type { HostActor } from "../../../language/src/index.ts";
 
 export type HostActorInbound =
   /** Opens the file now: the actor's first step is `open`, and what it means is a descriptor older than the mapping. */

@@ -2,8 +2,9 @@
  * The engines, in the order of reports. Each is loaded when it is asked for: what one needs (native modules, KVM)
  * must not keep another from running, nor cost time where only a list is wanted.
  */
+
+import { type EngineName, isKernelEngine, type LocalEngineName } from "../../../language/src/index.ts";
 import type { Engine } from "../engine.ts";
-import { type EngineName, isKernelEngine, type LocalEngineName } from "../evidence.ts";
 import { parseKernelSpec } from "../kernel/spec.ts";
 import { checkedEngine } from "./checked.ts";
 import type { KernelEngineOptions } from "./kernel/engine.ts";

@@ -2,7 +2,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
-import type { FaultRule } from "../../../fs-server/src/index.ts";
+import type { FaultRule } from "../../../language/src/index.ts";
 import { mounts } from "../../../sys/src/index.ts";
 import { builtPath } from "../paths.ts";
 import { unmountBelow } from "../run/sweep.ts";

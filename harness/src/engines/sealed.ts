@@ -1,7 +1,5 @@
 /** A sealed copy is another file: what a host does to the original is no attempt on what the guest has mapped. */
-import type { ServerPart } from "../../../kvm-model/src/index.ts";
-import { hostActors } from "../scenario/labels.ts";
-import type { Scenario } from "../scenario/scenario.ts";
+import { hostActors, type Scenario, type ServerPart } from "../../../language/src/index.ts";
 
 /** Why there is nothing to see with a sealed copy, or null. */
 export function sealedReason(scenario: Scenario, server: ServerPart): string | null {

@@ -9,21 +9,23 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { mountOf } from "../../../sys/src/index.ts";
-import type { CaseContext } from "../engine.ts";
-import type { TraceEvent } from "../evidence.ts";
-import { unmountBelow } from "../run/sweep.ts";
 import {
+  type Access,
   accessesOf,
   actionsOf,
+  type EventKind,
   guestActors,
   type HostAction,
   type HostActor,
+  type HostResult,
   hostActors,
+  type Scenario,
+  type TraceEvent,
   usesMount,
-} from "../scenario/labels.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import type { Access, EventKind, HostStep } from "../vocabulary.ts";
+} from "../../../language/src/index.ts";
+import { mountOf } from "../../../sys/src/index.ts";
+import type { CaseContext } from "../engine.ts";
+import { unmountBelow } from "../run/sweep.ts";
 import { type Backing, createBacking } from "./backing.ts";
 import { exitText } from "./child.ts";
 import { ChildPool, type PooledChild } from "./child-pool.ts";
@@ -73,7 +75,7 @@ export interface Stage {
   /** One sentence if a host actor died or failed in a way that is no observation; null if all is well. */
   failure(): string | null;
   /** By actor and label, complete: steps that never began are `not-reached`. */
-  hostSteps(): Record<string, Record<string, HostStep>>;
+  hostSteps(): Record<string, Record<string, HostResult>>;
   /** Adds to the trace; `atMs` is now. */
   trace(event: {
     readonly kind: EventKind;
@@ -160,7 +162,7 @@ const actorPool = new ChildPool<HostActorInbound, HostActorOutbound>(
 class HostParticipant {
   readonly name: string;
   readonly #actions: ReadonlyMap<string, HostAction>;
-  readonly #results = new Map<string, HostStep>();
+  readonly #results = new Map<string, HostResult>();
   readonly #begun = new Map<string, number>();
   readonly #nowMs: () => number;
   finished = false;
@@ -197,11 +199,11 @@ class HostParticipant {
     }
   }
 
-  results(): Record<string, HostStep> {
-    const steps: Record<string, HostStep> = {};
+  results(): Record<string, HostResult> {
+    const steps: Record<string, HostResult> = {};
     for (const label of this.#actions.keys()) {
       const begunMs = this.#begun.get(label);
-      const pending: HostStep =
+      const pending: HostResult =
         begunMs === undefined ? { kind: "not-reached" } : { kind: "delayed", ms: this.#nowMs() - begunMs }; // Begun and not back: still held up.
       steps[label] = this.#results.get(label) ?? pending;
     }
@@ -209,7 +211,7 @@ class HostParticipant {
   }
 }
 
-function toHostStep(ms: number, errno: string | null): HostStep {
+function toHostStep(ms: number, errno: string | null): HostResult {
   if (errno !== null) return { kind: "denied", errno };
   return ms > HOST_DELAY_BOUND_MS ? { kind: "delayed", ms } : { kind: "done" };
 }
@@ -402,7 +404,7 @@ class RealStage implements Stage {
     return this.#failure;
   }
 
-  hostSteps(): Record<string, Record<string, HostStep>> {
+  hostSteps(): Record<string, Record<string, HostResult>> {
     return Object.fromEntries(this.#participants.map((one) => [one.name, one.results()]));
   }
 

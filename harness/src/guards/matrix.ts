@@ -2,15 +2,20 @@
  * The matrix of the guards: guard x way of truncating x what the guest does meanwhile. From evidence to a cell, and whether
  * the model allows what was seen. Pure; the cases themselves are run by `cli/guards.ts`.
  */
+
+import {
+  accessText,
+  type Evidence,
+  fileSizes,
+  hostResultText,
+  type Proposal,
+  type Scenario,
+  vmmText,
+} from "../../../language/src/index.ts";
+import { loadScenarioFile } from "../../../language/src/read.ts";
 import { allowedEnds, isSame, wordsText } from "../engines/model/allowed.ts";
 import { bare, type Words } from "../engines/model/translate.ts";
-import type { Evidence } from "../evidence.ts";
 import { packagePath } from "../paths.ts";
-import type { Proposal } from "../proposal.ts";
-import { loadScenarioFile } from "../scenario/load.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import { fileSizes } from "../scenario/sizes.ts";
-import { accessText, hostStepText, vmmText } from "../vocabulary.ts";
 
 /** The columns: what stands in the way. `apf-loop` is nothing at all. */
 export const guardProposals = [
@@ -87,7 +92,7 @@ export function wordsOfEvidence({ observations }: Evidence): Words {
   return {
     steps: Object.fromEntries([
       ...named(observations.accesses, accessText),
-      ...named(observations.host, hostStepText),
+      ...named(observations.host, hostResultText),
     ]),
     bystanders: observations.bystanders,
     vmm: vmm === undefined ? null : vmmText(vmm),

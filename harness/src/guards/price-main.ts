@@ -5,7 +5,7 @@
 import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { checkedRange, SealedGuard } from "../../../fs-server/src/index.ts";
-import type { ServerPart } from "../../../kvm-model/src/index.ts";
+import type { ServerPart } from "../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../sys/src/index.ts";
 import { MmapWindow, PageStates, WindowHolder } from "../../../vmm/src/index.ts";
 import { startChild } from "../engines/child.ts";

@@ -1,5 +1,5 @@
 /** What the processes of a race say to each other, and what comes of it. A race: guest against truncater, many rounds, one VM. */
-import type { ServerPart } from "../../../kvm-model/src/index.ts";
+import type { ServerPart } from "../../../language/src/index.ts";
 
 /** What the guest does all the time: one vCPU loads; or one loads and another stores. */
 export type RaceGuest = "one-vcpu" | "two-vcpus";

@@ -1,7 +1,7 @@
 /** Runs races, each in a VM process of its own, and puts their figures into words. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import type { ServerPart } from "../../../kvm-model/src/index.ts";
+import type { ServerPart } from "../../../language/src/index.ts";
 import { exitText, startChild, within } from "../engines/child.ts";
 import type { RunDirectory } from "../run/directory.ts";
 import { type Quantiles, quantiles, type RaceGuest, type RaceOptions, type RaceResult } from "./race.ts";

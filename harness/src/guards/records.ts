@@ -3,7 +3,7 @@
  * them beside the runs that it is given.
  */
 import { z } from "zod";
-import type { ServerPart } from "../../../kvm-model/src/index.ts";
+import type { ServerPart } from "../../../language/src/index.ts";
 import type { Price } from "./price.ts";
 import { type Quantiles, quantiles, type RaceResult } from "./race.ts";
 import { type Bin, histogram, racedGuards, raceGuests } from "./races.ts";

@@ -1,11 +1,18 @@
 /** What one case showed, in a few short lines: a cell of the table. */
-import type { Evidence } from "../evidence.ts";
+import {
+  type Access,
+  accessesOf,
+  type Evidence,
+  type FaultPlace,
+  guestActors,
+  hex,
+  isBystander,
+  type Scenario,
+  type StopReason,
+  type VerdictKind,
+  type Vmm,
+} from "../../../language/src/index.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { accessesOf, guestActors, isBystander } from "../scenario/labels.ts";
-import { hex } from "../scenario/number.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import type { VerdictKind } from "../verdict.ts";
-import type { Access, FaultPlace, StopReason, Vmm } from "../vocabulary.ts";
 
 export const glyphs: Readonly<Record<VerdictKind, string>> = {
   pass: "✓",

@@ -3,25 +3,27 @@
  * The only way into a report: `daxfault run` goes it too, so that a report drawn later is the same report.
  */
 import type { z } from "zod";
-import type { Evidence, RunResult } from "../evidence.ts";
-import { type GuardRecord, guardRecordSchema, isGuardLine } from "../guards/records.ts";
-import type { Expectation } from "../kinds.ts";
-import type { Proposal } from "../proposal.ts";
-import type { PlannedCase } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
-import { parseScenarios } from "../scenario/parse.ts";
-import { ScenarioError } from "../scenario/problem.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import { exitCodes, type Verdict } from "../verdict.ts";
 import {
   type Access,
+  type Evidence,
+  type Expectation,
+  exitCodes,
   type FaultPlace,
-  type HostStep,
+  type HostResult,
+  type Proposal,
   parseAccessText,
-  parseHostStepText,
+  parseHostResultText,
   parseVmmText,
+  type RunResult,
+  type Scenario,
+  ScenarioError,
+  type Verdict,
   type Vmm,
-} from "../vocabulary.ts";
+} from "../../../language/src/index.ts";
+import { parseScenarios } from "../../../language/src/read.ts";
+import { type GuardRecord, guardRecordSchema, isGuardLine } from "../guards/records.ts";
+import type { PlannedCase } from "../run/plan.ts";
+import type { CaseResult } from "../run/runner.ts";
 import { recordSchema } from "./jsonl.ts";
 import type {
   CaseRecord,
@@ -94,7 +96,7 @@ function decodeEvidence(record: CaseRecord): Evidence | null {
     attestation,
     observations: {
       accesses: mapLabels<Access>(observations.accesses, parseAccessText),
-      host: mapLabels<HostStep>(observations.host, parseHostStepText),
+      host: mapLabels<HostResult>(observations.host, parseHostResultText),
       vmm: decodeVmm(observations.vmm),
       guestKernel: observations.guestKernel,
       bystanders: observations.bystanders,

@@ -1,7 +1,6 @@
 /** Defects of kernels that were seen: passes whose expectation names one. */
-import type { Defect } from "../kinds.ts";
+import { type Defect, exitCodes, exitCodeText } from "../../../language/src/index.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { exitCodes, exitCodeText } from "../verdict.ts";
 import type { Report } from "./report.ts";
 
 export type DefectFinding = {

@@ -3,16 +3,29 @@
  * Words in their text form, 64-bit numbers as "0x..". `daxfault schema` publishes `recordSchema`.
  */
 import { z } from "zod";
-import type { Evidence, Exhaustiveness, KernelEngineName, TraceEvent } from "../evidence.ts";
-import type { Proposal } from "../proposal.ts";
+import {
+  accessText,
+  type Counts,
+  type Evidence,
+  type Exhaustiveness,
+  eventKinds,
+  type FaultPlace,
+  hex,
+  holdsWords,
+  hostResultText,
+  inconclusiveCauses,
+  type KernelEngineName,
+  type Proposal,
+  type Scenario,
+  type ScoreCell,
+  scenarioSource,
+  type TraceEvent,
+  type Vmm,
+  verdictKinds,
+  vmmText,
+} from "../../../language/src/index.ts";
 import { type PlannedCase, replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { scenarioSource } from "../scenario/format.ts";
-import { hex } from "../scenario/number.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import { holdsWords, type ScoreCell } from "../scorecard.ts";
-import { type Counts, inconclusiveCauses, verdictKinds } from "../verdict.ts";
-import { accessText, eventKinds, type FaultPlace, hostStepText, type Vmm, vmmText } from "../vocabulary.ts";
 import type { ConsoleRecord, EngineOpened, RecordLine, RunInfo } from "./records.ts";
 
 /** One line. `type` is the first member. */
@@ -280,7 +293,7 @@ function mapValues<From, To>(
 function observationsRecord({ observations }: Evidence): object {
   return {
     accesses: mapValues(observations.accesses, (labels) => mapValues(labels, accessText)),
-    host: mapValues(observations.host, (labels) => mapValues(labels, hostStepText)),
+    host: mapValues(observations.host, (labels) => mapValues(labels, hostResultText)),
     vmm: observations.vmm?.map(vmmRecord) ?? null,
     guestKernel: observations.guestKernel,
     bystanders: observations.bystanders,

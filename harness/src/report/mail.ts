@@ -1,8 +1,8 @@
 /** The report as a mail to a list: plain text, 72 columns, nothing that a mail client could spoil. */
 
+import { needsAttention, verdictKinds } from "../../../language/src/index.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { needsAttention, verdictKinds } from "../verdict.ts";
 import { defectOf, endText, findingsOf } from "./findings.ts";
 import type { Report } from "./report.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "./story.ts";

@@ -1,7 +1,8 @@
 /** The report as Markdown: what a pull request shows of a run (`$GITHUB_STEP_SUMMARY`). */
+
+import { needsAttention, verdictKinds } from "../../../language/src/index.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { needsAttention, verdictKinds } from "../verdict.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { endText, findingsOf } from "./findings.ts";
 import { engineNamer, type Report } from "./report.ts";

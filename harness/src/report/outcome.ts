@@ -1,8 +1,14 @@
 /** What came out of a run of a case, as one text without figures: two runs had the same outcome if their texts are equal. */
-import type { Evidence, RunResult } from "../evidence.ts";
+import {
+  accessText,
+  type Evidence,
+  hostResultText,
+  type RunResult,
+  severity,
+  type Verdict,
+  vmmText,
+} from "../../../language/src/index.ts";
 import type { CaseOutcome, CaseResult } from "../run/runner.ts";
-import { severity, type Verdict } from "../verdict.ts";
-import { accessText, hostStepText, vmmText } from "../vocabulary.ts";
 
 /** `value(0x5)` -> `value`. What differs from run to run by nature is no difference. */
 function bare(word: string): string {
@@ -27,7 +33,7 @@ function evidenceText({ observations }: Evidence): string {
   }
   for (const [actor, labels] of sortedEntries(host)) {
     for (const [label, step] of sortedEntries(labels)) {
-      const text = step.kind === "denied" ? hostStepText(step) : bare(hostStepText(step));
+      const text = step.kind === "denied" ? hostResultText(step) : bare(hostResultText(step));
       parts.push(`${actor}.${label} ${text}`);
     }
   }

@@ -1,7 +1,15 @@
 /** The lines of `run --json`, as read: one type a line, `type` first. `jsonl.ts` has their schema and writes them. */
-import type { Attestation, EngineName, Exhaustiveness, KvmTrace, RunResult } from "../evidence.ts";
-import type { Counts, InconclusiveCause, VerdictKind } from "../verdict.ts";
-import type { EventKind } from "../vocabulary.ts";
+import type {
+  Attestation,
+  Counts,
+  EngineName,
+  EventKind,
+  Exhaustiveness,
+  InconclusiveCause,
+  KvmTrace,
+  RunResult,
+  VerdictKind,
+} from "../../../language/src/index.ts";
 
 /** What is known of a run before its first case. */
 export type RunInfo = {

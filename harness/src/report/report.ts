@@ -2,15 +2,24 @@
  * The report: everything that the renderers show, made of recorded runs by one pure function.
  * Runs of the same case are merged; shards that are missing and runs that broke off are named, never passed over.
  */
-import type { Attestation, EngineName } from "../evidence.ts";
+import {
+  type Attestation,
+  type Counts,
+  countVerdicts,
+  type DocumentedCell,
+  type EngineName,
+  exitCodeOf,
+  exitCodes,
+  missingWitnesses,
+  type Proposal,
+  proposals as presets,
+  type Scenario,
+  type ScoreCell,
+  type ScoredCase,
+  scorecard,
+} from "../../../language/src/index.ts";
 import type { GuardRecord } from "../guards/records.ts";
-import { missingWitnesses } from "../judge.ts";
-import type { DocumentedCell } from "../kinds.ts";
-import { type Proposal, proposals as presets } from "../proposal.ts";
 import type { CaseResult } from "../run/runner.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import { type ScoreCell, type ScoredCase, scorecard } from "../scorecard.ts";
-import { type Counts, countVerdicts, exitCodeOf, exitCodes } from "../verdict.ts";
 import { RecordError, type RecordedRun } from "./decode.ts";
 import { mergeRuns } from "./outcome.ts";
 import type { RunInfo } from "./records.ts";

@@ -1,13 +1,24 @@
 /** One case in plain sentences: what was set up, who did what in which order, what was expected and what was seen. */
-import type { Evidence, TraceEvent } from "../evidence.ts";
-import type { Expectation } from "../kinds.ts";
+import {
+  type Actor,
+  accessesOf,
+  accessText,
+  actionsOf,
+  type Evidence,
+  type Expectation,
+  type FaultPlace,
+  faultText,
+  guestActors,
+  hex,
+  hostActors,
+  hostResultText,
+  type Scenario,
+  sizeText,
+  stepText,
+  type TraceEvent,
+  vmmText,
+} from "../../../language/src/index.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { faultText } from "../scenario/faults.ts";
-import { stepText } from "../scenario/format.ts";
-import { accessesOf, actionsOf, guestActors, hostActors } from "../scenario/labels.ts";
-import { hex, sizeText } from "../scenario/number.ts";
-import type { Actor, Scenario } from "../scenario/scenario.ts";
-import { accessText, type FaultPlace, hostStepText, vmmText } from "../vocabulary.ts";
 
 function placeOf(actor: Actor): string {
   switch (actor.in) {
@@ -65,7 +76,7 @@ export function seenLines(scenario: Scenario, evidence: Evidence): readonly stri
   for (const [name, actor] of hostActors(scenario)) {
     for (const { label, step } of actionsOf(actor)) {
       const seen = observations.host[name]?.[label];
-      lines.push(`${name}: ${stepText(step)}: ${seen === undefined ? "missing" : hostStepText(seen)}`);
+      lines.push(`${name}: ${stepText(step)}: ${seen === undefined ? "missing" : hostResultText(seen)}`);
     }
   }
   for (const [name, state] of Object.entries(observations.bystanders)) lines.push(`${name}: ${state}`);

@@ -1,6 +1,6 @@
 /** Colour for people, where they want it: a terminal, and NO_COLOR not set. Width of the terminal. */
 import pc from "picocolors";
-import type { VerdictKind } from "../verdict.ts";
+import type { VerdictKind } from "../../../language/src/index.ts";
 
 export type Style = {
   readonly widthColumns: number;

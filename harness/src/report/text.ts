@@ -2,21 +2,21 @@
  * The report for people: attestation, table scenario x proposal, what was skipped and why, what was not as expected,
  * findings, scorecard, counts. Only text is made here; printing is the caller's.
  */
-import type { Attestation } from "../evidence.ts";
-import { properties } from "../properties.ts";
-import type { Proposal } from "../proposal.ts";
-import { replayCommand } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import type { ScoreCell } from "../scorecard.ts";
 import {
+  type Attestation,
   exitCodes,
   exitCodeText,
   needsAttention,
+  type Proposal,
+  properties,
+  type Scenario,
+  type ScoreCell,
   severity,
   type Verdict,
   type VerdictKind,
-} from "../verdict.ts";
+} from "../../../language/src/index.ts";
+import { replayCommand } from "../run/plan.ts";
+import type { CaseResult } from "../run/runner.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { findingsOf } from "./findings.ts";
 import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";

@@ -5,15 +5,14 @@
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { type KvmTrace, scenarioSource } from "../../../language/src/index.ts";
 import { errorText } from "../error-text.ts";
-import type { KvmTrace } from "../evidence.ts";
 import { recordSchema } from "../report/jsonl.ts";
 import { mailText } from "../report/mail.ts";
 import type { Report } from "../report/report.ts";
 import { counterLines, eventLine, unitOf } from "../report/story.ts";
 import { shellWord } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { scenarioSource } from "../scenario/format.ts";
 import type { TraceText } from "../tracing/tracefs.ts";
 import { type Environment, environmentLines } from "./environment.ts";
 import type { Reproducer } from "./reproducer.ts";

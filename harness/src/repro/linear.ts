@@ -7,13 +7,15 @@ import {
   accessesOf,
   guestActors,
   type HostAction,
+  type HostStep,
   hostActors,
   isAccess,
   isAction,
   isBystander,
+  type Scenario,
+  STUCK,
   untilOf,
-} from "../scenario/labels.ts";
-import { type HostStep, type Scenario, STUCK } from "../scenario/scenario.ts";
+} from "../../../language/src/index.ts";
 
 export type Linear = {
   /** The guest's accesses, in order. */

@@ -3,19 +3,23 @@
  * reader to install anything. `reproducer.c.in` is the program; here its guest's steps and its host's acts are put in.
  */
 import { readFileSync } from "node:fs";
-import { executingEngine } from "../engine.ts";
-import type { Defect } from "../kinds.ts";
+import {
+  type AccessStep,
+  type Defect,
+  executingEngine,
+  type HostAction,
+  hostActors,
+  mappingsOf,
+  type Proposal,
+  type Scenario,
+  stepText,
+} from "../../../language/src/index.ts";
 import { packagePath } from "../paths.ts";
-import type { Proposal } from "../proposal.ts";
 import { defectOf } from "../report/findings.ts";
 import { setupLines } from "../report/story.ts";
 import { wrap } from "../report/style.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/runner.ts";
-import { stepText } from "../scenario/format.ts";
-import { type AccessStep, type HostAction, hostActors } from "../scenario/labels.ts";
-import type { Scenario } from "../scenario/scenario.ts";
-import { mappingsOf } from "../scenario/window.ts";
 import { type Linear, linearize } from "./linear.ts";
 
 export type Reproducer =

@@ -2,8 +2,9 @@
  * In which order engines run. A booted kernel has the machine to itself: each is a lane of its own, after the one that
  * the machine's own engines share, and only one lane is open at a time.
  */
+
+import { type EngineName, isKernelEngine } from "../../../language/src/index.ts";
 import type { Engine } from "../engine.ts";
-import { type EngineName, isKernelEngine } from "../evidence.ts";
 import type { EngineState, PlannedCase } from "./plan.ts";
 
 export type Lane = {

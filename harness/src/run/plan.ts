@@ -1,8 +1,12 @@
 /** Which cases a run has: scenario x proposal x engine, each with whether it can run here. */
+
+import {
+  type EngineName,
+  isKernelEngine,
+  type Proposal,
+  type Scenario,
+} from "../../../language/src/index.ts";
 import type { Case, Engine, Support } from "../engine.ts";
-import { type EngineName, isKernelEngine } from "../evidence.ts";
-import type { Proposal } from "../proposal.ts";
-import type { Scenario } from "../scenario/scenario.ts";
 
 export type PlannedCase = Case & {
   readonly support: Support;

@@ -1,12 +1,18 @@
 /** Runs cases, some at a time, each in a folder of its own with a hard time limit, and has them judged. */
 import { setTimeout as sleep } from "node:timers/promises";
+import {
+  type EngineName,
+  type Erratum,
+  type Expectation,
+  judge,
+  type RunResult,
+  type TraceEvent,
+  type Verdict,
+  type VerdictKind,
+} from "../../../language/src/index.ts";
 import type { Engine } from "../engine.ts";
 import { errorStack } from "../error-text.ts";
-import type { EngineName, RunResult, TraceEvent } from "../evidence.ts";
-import { judge } from "../judge.ts";
-import type { Erratum, Expectation } from "../kinds.ts";
 import { mergeRuns, outcomeText } from "../report/outcome.ts";
-import type { Verdict, VerdictKind } from "../verdict.ts";
 import type { RunDirectory } from "./directory.ts";
 import type { PlannedCase } from "./plan.ts";
 import { sweep } from "./sweep.ts";

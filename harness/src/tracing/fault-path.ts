@@ -2,8 +2,9 @@
  * The tracepoints of KVM's fault path for the guest's window, in a kernel that is ours alone: every turn of the loop, in
  * the order in which it happened. The guest's other memory lies below the window and is filtered out by the kernel.
  */
+
+import type { KvmTrace } from "../../../language/src/index.ts";
 import { WINDOW_BASE } from "../../../vmm/src/index.ts";
-import type { KvmTrace } from "../evidence.ts";
 import { openTrace, type TraceSelection } from "./tracefs.ts";
 
 const PAGE_SHIFT = 12n;

@@ -1,9 +1,9 @@
 /** The figures of `daxfault bench apf` from evidence, and how they are told. */
 import { describe, expect, it } from "vitest";
+import { evidenceWith } from "../../../language/test/support/evidence.ts";
 import { apfFigures, apfModes } from "../../src/bench/apf.ts";
 import { apfText } from "../../src/cli/bench-apf.ts";
 import { styleFor } from "../../src/report/style.ts";
-import { evidenceWith } from "../support/evidence.ts";
 
 const evidence = evidenceWith({
   accessMs: { one: { "load#1": 10, "load#2": 30 }, two: { "load#1": 20, "load#2": 40 } },

@@ -1,8 +1,13 @@
 import { describe, expect, it } from "vitest";
+import type { Evidence } from "../../../language/src/index.ts";
+import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
+import {
+  type Changes,
+  evidenceResult,
+  evidenceWith,
+  scriptedEngine,
+} from "../../../language/test/support/evidence.ts";
 import { breachesOf, checkedEngine } from "../../src/engines/checked.ts";
-import type { Evidence } from "../../src/evidence.ts";
-import { proposalOf, scenarioWith } from "../support/cases.ts";
-import { type Changes, evidenceResult, evidenceWith, scriptedEngine } from "../support/evidence.ts";
 
 const context = { directory: "/nowhere", timeoutMs: 1000, signal: new AbortController().signal, slowness: 1 };
 const breaches = (changes: Changes) => breachesOf(scenarioWith({}), evidenceWith(changes));

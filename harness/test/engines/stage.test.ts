@@ -3,13 +3,12 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
+import { contentBytes, type HostStep, type Scenario } from "../../../language/src/index.ts";
+import { scenarioWith } from "../../../language/test/support/cases.ts";
 import { mountsBelow } from "../../../sys/src/index.ts";
 import { openStage, type Stage, type StageOptions } from "../../src/engines/stage.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { processesOf } from "../../src/run/sweep.ts";
-import { contentBytes } from "../../src/scenario/content.ts";
-import type { HostStep, Scenario } from "../../src/scenario/scenario.ts";
-import { scenarioWith } from "../support/cases.ts";
 import { caseFolder } from "../support/folders.ts";
 
 const root = supportOf(thisMachine(), ["root"]);

@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import type { TraceEvent } from "../../src/evidence.ts";
+import type { TraceEvent } from "../../../language/src/index.ts";
+import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
+import { evidenceWith } from "../../../language/test/support/evidence.ts";
 import { cellOf, cellText, matrixScenarios, modelsWord } from "../../src/guards/matrix.ts";
-import { proposalOf, scenarioWith } from "../support/cases.ts";
-import { evidenceWith } from "../support/evidence.ts";
 
 const event = (kind: TraceEvent["kind"], atMs: number, detail = "", tookMs?: number): TraceEvent => ({
   kind,

@@ -1,15 +1,22 @@
 /** What is written is read back as it was: the report of a recorded run is the report of the run. */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { TraceEvent } from "../../src/evidence.ts";
+import {
+  type Access,
+  eventKinds,
+  type FaultPlace,
+  type HostResult,
+  inconclusiveCauses,
+  type Scenario,
+  scenarioSource,
+  type TraceEvent,
+  type Verdict,
+  type Vmm,
+} from "../../../language/src/index.ts";
+import { parseScenarios } from "../../../language/src/read.ts";
+import { evidenceWith, expectationWith } from "../../../language/test/support/evidence.ts";
+import { loadScenarios } from "../../src/fixtures.ts";
 import { decodeGuards, decodeRuns } from "../../src/report/decode.ts";
-import { scenarioSource } from "../../src/scenario/format.ts";
-import { loadScenarios } from "../../src/scenario/load.ts";
-import { parseScenarios } from "../../src/scenario/parse.ts";
-import type { Scenario } from "../../src/scenario/scenario.ts";
-import { inconclusiveCauses, type Verdict } from "../../src/verdict.ts";
-import { type Access, eventKinds, type FaultPlace, type HostStep, type Vmm } from "../../src/vocabulary.ts";
-import { evidenceWith, expectationWith } from "../support/evidence.ts";
 import { linesOf, recordedWith, resultWith } from "../support/results.ts";
 
 const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
@@ -21,7 +28,7 @@ const access: fc.Arbitrary<Access> = fc.oneof(
   }),
   fc.record({ kind: fc.constantFrom("zero", "efault", "killed", "hung", "not-reached") }),
 ) as fc.Arbitrary<Access>;
-const hostStep: fc.Arbitrary<HostStep> = fc.oneof(
+const hostStep: fc.Arbitrary<HostResult> = fc.oneof(
   fc.constant({ kind: "done" as const }),
   fc.integer({ min: 0, max: 100_000 }).map((tenths) => ({ kind: "delayed" as const, ms: tenths / 10 })),
   fc.constantFrom("ETXTBSY", "EPERM").map((errno) => ({ kind: "denied" as const, errno })),

@@ -1,5 +1,6 @@
 /** The formats for other programs and for mail: their grammar, and that nothing gets out of its place. */
 import { describe, expect, it } from "vitest";
+import { evidenceWith, expectationWith, place } from "../../../language/test/support/evidence.ts";
 import { junitText } from "../../src/report/junit.ts";
 import { ktapText } from "../../src/report/ktap.ts";
 import { mailText } from "../../src/report/mail.ts";
@@ -7,7 +8,6 @@ import { markdownEscape, markdownText } from "../../src/report/markdown.ts";
 import { escapeMarkup } from "../../src/report/markup.ts";
 import { makeReport } from "../../src/report/report.ts";
 import type { CaseResult } from "../../src/run/runner.ts";
-import { evidenceWith, expectationWith, place } from "../support/evidence.ts";
 import { recordedWith, resultWith } from "../support/results.ts";
 
 const nasty = `<script>alert(1)</script> & "it's" | \`x\` # ]]> \u0000\n* [a](b)`;

@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { evidenceWith, expectationWith, place } from "../../../language/test/support/evidence.ts";
 import { raceRecord } from "../../src/guards/records.ts";
 import { lanes } from "../../src/report/html/lanes.ts";
 import { htmlPage } from "../../src/report/html/page.ts";
@@ -11,7 +12,6 @@ import { plotFigure } from "../../src/report/html/plots.ts";
 import { markup } from "../../src/report/markup.ts";
 import { makeReport } from "../../src/report/report.ts";
 import type { CaseResult } from "../../src/run/runner.ts";
-import { evidenceWith, expectationWith, place } from "../support/evidence.ts";
 import { recordedWith, resultWith } from "../support/results.ts";
 
 const attack = `</script></style><img src=x onerror="document.title='owned'"><script>document.title='owned'</script>'"&`;

@@ -2,6 +2,8 @@
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
+import { countVerdicts, scorecard } from "../../../language/src/index.ts";
+import { evidenceWith, place, vmFacts } from "../../../language/test/support/evidence.ts";
 import {
   caseRecord,
   engineRecord,
@@ -11,9 +13,6 @@ import {
   scoreRecord,
   summaryRecord,
 } from "../../src/report/jsonl.ts";
-import { scorecard } from "../../src/scorecard.ts";
-import { countVerdicts } from "../../src/verdict.ts";
-import { evidenceWith, place, vmFacts } from "../support/evidence.ts";
 import { infoWith, resultWith } from "../support/results.ts";
 
 const validate = new Ajv2020({ allErrors: true, strict: false, validateFormats: false }).compile(

@@ -1,8 +1,8 @@
 /** Merging runs: what belongs together, what contradicts itself, and what is missing. */
 import { describe, expect, it } from "vitest";
+import { evidenceWith } from "../../../language/test/support/evidence.ts";
 import { engineNamer, makeReport } from "../../src/report/report.ts";
 import type { CaseResult } from "../../src/run/runner.ts";
-import { evidenceWith } from "../support/evidence.ts";
 import { recordedWith, resultWith } from "../support/results.ts";
 
 const named = (id: string): CaseResult => resultWith({ scenario: { id } });

@@ -1,4 +1,12 @@
 import { describe, expect, it } from "vitest";
+import { scorecard, type Vmm } from "../../../language/src/index.ts";
+import { scenarioWith } from "../../../language/test/support/cases.ts";
+import {
+  type Changes,
+  evidenceWith,
+  expectationWith,
+  place,
+} from "../../../language/test/support/evidence.ts";
 import { cellLines } from "../../src/report/cells.ts";
 import { cutGrid, gridWidth, renderGrid } from "../../src/report/grid.ts";
 import { makeReport } from "../../src/report/report.ts";
@@ -13,10 +21,6 @@ import {
   tableText,
   tailText,
 } from "../../src/report/text.ts";
-import { scorecard } from "../../src/scorecard.ts";
-import type { Vmm } from "../../src/vocabulary.ts";
-import { scenarioWith } from "../support/cases.ts";
-import { type Changes, evidenceWith, expectationWith, place } from "../support/evidence.ts";
 import { recordedWith, resultWith } from "../support/results.ts";
 
 const styleOf = (widthColumns: number): Style => ({

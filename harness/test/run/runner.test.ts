@@ -2,15 +2,13 @@ import { execFileSync } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import type { Expectation, Proposal, Scenario } from "../../../language/src/index.ts";
+import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
+import { evidenceResult, expectationWith, scriptedEngine } from "../../../language/test/support/evidence.ts";
 import type { Engine } from "../../src/engine.ts";
-import type { Expectation } from "../../src/kinds.ts";
-import type { Proposal } from "../../src/proposal.ts";
 import { openRunDirectory } from "../../src/run/directory.ts";
 import { type PlannedCase, plan, replayCommand, shardOf, shellWord } from "../../src/run/plan.ts";
 import { type RunnerOptions, type RunOutcome, runCases } from "../../src/run/runner.ts";
-import type { Scenario } from "../../src/scenario/scenario.ts";
-import { proposalOf, scenarioWith } from "../support/cases.ts";
-import { evidenceResult, expectationWith, scriptedEngine } from "../support/evidence.ts";
 
 const efaultExit = proposalOf("efault-exit");
 

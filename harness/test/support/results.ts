@@ -1,14 +1,11 @@
 /** Results of cases for tests of the reports. */
-import type { Evidence } from "../../src/evidence.ts";
-import type { Expectation } from "../../src/kinds.ts";
+import type { Evidence, Expectation, Scenario, Verdict } from "../../../language/src/index.ts";
+import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
+import { evidenceWith, expectationWith } from "../../../language/test/support/evidence.ts";
 import type { RecordedRun, RunEnd } from "../../src/report/decode.ts";
 import { caseRecord, proposalRecord, runRecord, scenarioRecord } from "../../src/report/jsonl.ts";
 import type { RunInfo } from "../../src/report/records.ts";
 import type { CaseResult } from "../../src/run/runner.ts";
-import type { Scenario } from "../../src/scenario/scenario.ts";
-import type { Verdict } from "../../src/verdict.ts";
-import { proposalOf, scenarioWith } from "./cases.ts";
-import { evidenceWith, expectationWith } from "./evidence.ts";
 
 export type ResultChanges = {
   readonly scenario?: Partial<Scenario>;

@@ -2,26 +2,12 @@
  * The situations that claims and properties are decided in: who touches what while the host truncates. Small on purpose,
  * and unsynchronised where they can be, so that the explorer has every order of events to choose from.
  */
-import type {
-  AccessOp,
-  AccessStep,
-  GuestPart,
-  KvmPart,
-  ModelCase,
-  ServerPart,
-  Task,
-  VmmPart,
-} from "../model/case.ts";
-import { modelCase } from "../model/case.ts";
+import type { Parts } from "../../../language/src/index.ts";
+import { type AccessOp, type AccessStep, type ModelCase, modelCase, type Task } from "../model/case.ts";
 
 /** A point on the four axes, and where the local APIC lives. */
-export type Parts = {
-  readonly kvm: KvmPart;
-  readonly vmm: VmmPart;
-  readonly guest: GuestPart;
-  readonly server: ServerPart;
-  readonly lapic: "kernel" | "user";
-};
+
+export type { Parts };
 
 export const situations = [
   "load",

@@ -3,49 +3,27 @@
  * The part names are those of the four axes; a contradictory case is refused with the reason (`checkCase`).
  */
 
-export const kvmParts = [
-  "today",
-  "uniform-efault",
-  "error-gfn",
-  "error-pending",
-  "exit-request",
-  "final-efault",
-  "ready-error",
-  "memory-fault-exit",
-  "inject-mce",
-  "inject-ve",
-  "legacy-pf",
-] as const;
-export type KvmPart = (typeof kvmParts)[number];
+import {
+  type GuestPart,
+  guestParts,
+  type KvmPart,
+  kvmParts,
+  type ServerPart,
+  serverParts,
+  type VmmPart,
+  vmmParts,
+} from "../../../language/src/index.ts";
 
-export const vmmParts = [
-  "stop",
-  "inject-mce",
-  "inject-ve",
-  "inject-pf",
-  "inject-pv",
-  "nmi",
-  "remap-zero",
-  "poison",
-  "fence",
-  "no-hlt-exits",
-] as const;
-export type VmmPart = (typeof vmmParts)[number];
-
-/** `pv-error`: a guest that understands an error report from its host: a real #PF, an NMI or a paravirtual interrupt. */
-export const guestParts = [
-  "unaware",
-  "apf",
-  "apf-error",
-  "pv-error",
-  "mce-safe-loads",
-  "mce-safe-all",
-  "ve",
-] as const;
-export type GuestPart = (typeof guestParts)[number];
-
-export const serverParts = ["none", "fuse-lease", "kernel-lease", "pre-content", "notify", "sealed"] as const;
-export type ServerPart = (typeof serverParts)[number];
+export {
+  type GuestPart,
+  guestParts,
+  type KvmPart,
+  kvmParts,
+  type ServerPart,
+  serverParts,
+  type VmmPart,
+  vmmParts,
+} from "../../../language/src/index.ts";
 
 /**
  * Ways to touch a page of the window. `copy-from-user` and `copy-to-user`: the guest kernel, through a user address, with

@@ -4,8 +4,9 @@
  */
 import { statSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
+import type { FaultRule } from "../../../../language/src/index.ts";
 import { Session } from "../../core/session.ts";
-import { type FaultRule, FaultyFileSystem } from "../../fs/faults.ts";
+import { FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
 import { GuardedFileSystem } from "../../lease/guarded-filesystem.ts";
 import { type OpenFileMessage, OpenFileTeller } from "../../lease/open-files.ts";

@@ -5,16 +5,21 @@
  *
  * A kernel that cannot be had or does not come up is said at each of its cases; other kernels are not concerned.
  */
+
+import {
+  type Attestation,
+  executingEngine,
+  type KernelEngineName,
+  type Proposal,
+  type RunResult,
+  type Scenario,
+} from "../../../../language/src/index.ts";
 import type { CaseContext, Engine, OpenContext, Support } from "../../engine.ts";
-import { executingEngine } from "../../engine.ts";
-import type { Attestation, KernelEngineName, RunResult } from "../../evidence.ts";
 import { obtainKernel } from "../../kernel/cache.ts";
 import type { BootConsole } from "../../kernel/console.ts";
 import { KernelError } from "../../kernel/error.ts";
 import { findQemu, QEMU_FIX, requireQemu, slownessOf } from "../../kernel/qemu.ts";
 import type { KernelSpec } from "../../kernel/spec.ts";
-import type { Proposal } from "../../proposal.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
 import { supportsPair, supportsProposal } from "../kvm/plan.ts";
 import { Boots } from "./boots.ts";
 import { startSession } from "./session.ts";

@@ -14,9 +14,9 @@ import {
 } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
+import type { LocalEngineName, RunResult } from "../../../../language/src/index.ts";
 import { swapOn, swapRefusal } from "../../../../sys/src/index.ts";
 import { errorText } from "../../error-text.ts";
-import type { LocalEngineName, RunResult } from "../../evidence.ts";
 import { encodeFrame, FrameReader } from "../../kernel/frames.ts";
 import { CHANNEL_PORT, SWAP_SERIAL } from "../../kernel/qemu.ts";
 import { thisMachine } from "../../machine.ts";

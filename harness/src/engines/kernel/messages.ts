@@ -1,7 +1,5 @@
 /** What the engine outside and the agent inside a VM say to each other. */
-import type { LocalEngineName, RunResult } from "../../evidence.ts";
-import type { Proposal } from "../../proposal.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
+import type { LocalEngineName, Proposal, RunResult, Scenario } from "../../../../language/src/index.ts";
 
 export type ToInside = {
   readonly type: "run";

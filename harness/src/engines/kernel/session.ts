@@ -5,10 +5,16 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
+import {
+  type Attestation,
+  executingEngine,
+  type KernelVmFacts,
+  type Proposal,
+  type RunResult,
+  type Scenario,
+} from "../../../../language/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext, OpenContext } from "../../engine.ts";
-import { executingEngine } from "../../engine.ts";
-import type { Attestation, KernelVmFacts, RunResult } from "../../evidence.ts";
 import type { Kernel } from "../../kernel/cache.ts";
 import type { BootConsole } from "../../kernel/console.ts";
 import { KernelError } from "../../kernel/error.ts";
@@ -17,8 +23,6 @@ import { type Qemu, slownessOf } from "../../kernel/qemu.ts";
 import { type KernelVm, startKernelVm } from "../../kernel/vm.ts";
 import { thisMachine } from "../../machine.ts";
 import { builtPath } from "../../paths.ts";
-import type { Proposal } from "../../proposal.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
 import { within } from "../../within.ts";
 import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
 

@@ -7,6 +7,7 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import type { GuardEvent } from "../../../../fs-server/src/index.ts";
+import { type EventKind, STUCK } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import {
   type EndReason,
@@ -22,8 +23,6 @@ import {
   type VcpuMessage,
   type VmRunner,
 } from "../../../../vmm/src/index.ts";
-import { STUCK } from "../../scenario/scenario.ts";
-import type { EventKind } from "../../vocabulary.ts";
 import { Signals } from "../child-side.ts";
 import type { FromVm, VmEvent, VmReport, VmState } from "./messages.ts";
 import type { VmPlan } from "./plan.ts";

@@ -8,6 +8,24 @@
  */
 import { release } from "node:os";
 import { join } from "node:path";
+import {
+  type Access,
+  type AccessStep,
+  type Attestation,
+  classifyBytes,
+  classifyFetch,
+  type Evidence,
+  fileBeforeAtomic,
+  fileOffsetAt,
+  guestActors,
+  isAccess,
+  isWrite,
+  type Proposal,
+  type RunResult,
+  type Scenario,
+  type TraceEvent,
+  toValue,
+} from "../../../../language/src/index.ts";
 import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
 import {
   type CpuFeatures,
@@ -20,14 +38,7 @@ import {
 import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
-import type { Attestation, Evidence, RunResult, TraceEvent } from "../../evidence.ts";
 import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
-import type { Proposal } from "../../proposal.ts";
-import { classifyBytes, classifyFetch, fileBeforeAtomic, toValue } from "../../scenario/content.ts";
-import { type AccessStep, guestActors, isAccess, isWrite } from "../../scenario/labels.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
-import { fileOffsetAt } from "../../scenario/window.ts";
-import type { Access } from "../../vocabulary.ts";
 import { exitText, within } from "../child.ts";
 import { ChildPool, type PooledChild } from "../child-pool.ts";
 import { openStage, type Stage } from "../stage.ts";

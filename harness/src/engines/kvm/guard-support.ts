@@ -1,7 +1,7 @@
 /** Which guards this machine has: each is tried once, on a file where the cases' files will lie. */
 import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { ServerPart } from "../../../../kvm-model/src/index.ts";
+import { hostActors, type Scenario, type ServerPart } from "../../../../language/src/index.ts";
 import {
   FAN_CLASS_PRE_CONTENT,
   FAN_OPEN_PERM,
@@ -18,8 +18,6 @@ import type { Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
 import { supportOf, thisMachine } from "../../machine.ts";
 import { RUN_DIRECTORY_PREFIX, runDirectoryParent } from "../../run/sweep.ts";
-import { hostActors } from "../../scenario/labels.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
 
 /** Runs `attempt` on a fresh file; what it throws is the reason. */
 function tried(attempt: (path: string, fd: number) => void): string | null {

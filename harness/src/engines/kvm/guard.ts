@@ -13,7 +13,7 @@ import {
   SealedGuard,
   type TruncationGuard,
 } from "../../../../fs-server/src/index.ts";
-import type { ServerPart } from "../../../../kvm-model/src/index.ts";
+import type { ServerPart } from "../../../../language/src/index.ts";
 
 export type GuardPlan = {
   readonly name: Exclude<ServerPart, "none">;

@@ -1,4 +1,6 @@
 /** What the kvm engine and the VM process of a case say to each other. */
+
+import type { EventKind } from "../../../../language/src/index.ts";
 import type {
   EndReason,
   FinalState,
@@ -7,7 +9,6 @@ import type {
   TaskState,
   VcpuExit,
 } from "../../../../vmm/src/index.ts";
-import type { EventKind } from "../../vocabulary.ts";
 import type { VmPlan } from "./plan.ts";
 
 export type ToVm =

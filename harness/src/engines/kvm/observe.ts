@@ -1,10 +1,19 @@
 /** From the VM process's report to observations: what was seen, in the words of the vocabulary. Pure. */
 
+import {
+  type Access,
+  accessesOf,
+  type Bystander,
+  type Evidence,
+  type FaultPlace,
+  type GuestKernel,
+  guestActors,
+  isBystander,
+  type Scenario,
+  type StopReason,
+  type Vmm,
+} from "../../../../language/src/index.ts";
 import type { Place, VcpuExit } from "../../../../vmm/src/index.ts";
-import type { Evidence } from "../../evidence.ts";
-import { accessesOf, guestActors, isBystander } from "../../scenario/labels.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
-import type { Access, Bystander, FaultPlace, GuestKernel, StopReason, Vmm } from "../../vocabulary.ts";
 import type { TaskReport, VmReport, VmState } from "./messages.ts";
 
 /** What an access saw that did not finish. */

@@ -2,6 +2,22 @@
  * From a scenario and a proposal to what the VM process does: guest programs with addresses, signal numbers, the
  * machine's set-up. Pure; says no where this engine cannot run a case.
  */
+
+import {
+  allAccesses,
+  cpuOf,
+  type GuestStep,
+  guestActors,
+  isAccess,
+  type Layout,
+  mappingsOf,
+  type Proposal,
+  type Scenario,
+  STUCK,
+  signalNames,
+  type VmmStep,
+  type WindowMapping,
+} from "../../../../language/src/index.ts";
 import {
   type CpuFeatures,
   channelLayout,
@@ -13,17 +29,6 @@ import {
   WINDOW_BASE,
 } from "../../../../vmm/src/index.ts";
 import type { Support } from "../../engine.ts";
-import type { Proposal } from "../../proposal.ts";
-import { allAccesses, cpuOf, guestActors, isAccess, signalNames } from "../../scenario/labels.ts";
-import {
-  type GuestStep,
-  type Layout,
-  type Scenario,
-  STUCK,
-  type VmmStep,
-  type WindowMapping,
-} from "../../scenario/scenario.ts";
-import { mappingsOf } from "../../scenario/window.ts";
 import { sealedReason } from "../sealed.ts";
 import type { GuardPlan } from "./guard.ts";
 

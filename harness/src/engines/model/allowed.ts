@@ -9,8 +9,7 @@ import {
   modelCase,
   outcomesOf,
 } from "../../../../kvm-model/src/index.ts";
-import type { Proposal } from "../../proposal.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
+import type { Proposal, Scenario } from "../../../../language/src/index.ts";
 import { type Backend, stepWords, translate, type Words, wordsOf } from "./translate.ts";
 
 export type AllowedEnd = {

@@ -6,29 +6,32 @@
  */
 import { release } from "node:os";
 import { guestModel, parseToken, replay } from "../../../../kvm-model/src/index.ts";
-import { PAGE_SIZE } from "../../../../sys/src/index.ts";
-import type { Engine, Support } from "../../engine.ts";
-import type {
-  Attestation,
-  Evidence,
-  Exhaustiveness,
-  Observations,
-  RunResult,
-  TraceEvent,
-} from "../../evidence.ts";
-import type { Proposal } from "../../proposal.ts";
-import { contentBytes, toValue } from "../../scenario/content.ts";
-import { type AccessStep, accessesOf, actionsOf, guestActors, hostActors } from "../../scenario/labels.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
-import { fileOffsetAt } from "../../scenario/window.ts";
 import {
   type Access,
+  type AccessStep,
+  type Attestation,
+  accessesOf,
+  actionsOf,
+  contentBytes,
   type EventKind,
+  type Evidence,
+  type Exhaustiveness,
   eventKinds,
-  type HostStep,
+  fileOffsetAt,
+  guestActors,
+  type HostResult,
+  hostActors,
+  type Observations,
+  type Proposal,
+  type RunResult,
+  type Scenario,
   type StopReason,
+  type TraceEvent,
+  toValue,
   type Vmm,
-} from "../../vocabulary.ts";
+} from "../../../../language/src/index.ts";
+import { PAGE_SIZE } from "../../../../sys/src/index.ts";
+import type { Engine, Support } from "../../engine.ts";
 import { type Allowed, type AllowedEnd, allowedEnds } from "./allowed.ts";
 import { type Backend, enablesApf, partsOf, translate } from "./translate.ts";
 
@@ -95,7 +98,7 @@ function accessOf(word: string, scenario: Scenario, step: AccessStep): Access {
   }
 }
 
-function hostStepOf(word: string): HostStep {
+function hostStepOf(word: string): HostResult {
   switch (word) {
     case "done":
     case "not-reached":

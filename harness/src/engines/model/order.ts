@@ -12,9 +12,7 @@ import {
   modelCase,
   passagesOf,
 } from "../../../../kvm-model/src/index.ts";
-import type { KvmTrace } from "../../evidence.ts";
-import type { Proposal } from "../../proposal.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
+import type { KvmTrace, Proposal, Scenario } from "../../../../language/src/index.ts";
 import { TraceError } from "../../tracing/kvm-trace.ts";
 import { type ComparedEvent, comparedEvents } from "./passages.ts";
 import { type Backend, translate } from "./translate.ts";

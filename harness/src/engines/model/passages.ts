@@ -4,12 +4,16 @@
  * of the VM.
  */
 import { type Observed, passage } from "../../../../kvm-model/src/index.ts";
+import {
+  allAccesses,
+  fileOffsetAt,
+  fileSizes,
+  hostActors,
+  mappingAt,
+  type Scenario,
+} from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import { WINDOW_BASE } from "../../../../vmm/src/index.ts";
-import { allAccesses, hostActors } from "../../scenario/labels.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
-import { fileSizes } from "../../scenario/sizes.ts";
-import { fileOffsetAt, mappingAt } from "../../scenario/window.ts";
 import { type KvmTracepoint, parseTraceLine } from "../../tracing/kvm-trace.ts";
 import { pagesOf } from "./translate.ts";
 

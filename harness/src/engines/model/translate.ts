@@ -7,7 +7,6 @@
  * (filemap_fault compares page numbers).
  */
 
-import type { FaultRule } from "../../../../fs-server/src/index.ts";
 import {
   type AccessOp,
   CaseError,
@@ -16,28 +15,32 @@ import {
   type HostStep as ModelHostStep,
   modelCase,
   type Outcome,
-  type Parts,
   type Task,
   type TaskStep,
 } from "../../../../kvm-model/src/index.ts";
-import { errorText } from "../../error-text.ts";
-import type { Proposal } from "../../proposal.ts";
 import {
   type AccessStep,
   accessBytes,
   actionsOf,
   allAccesses,
   cpuOf,
+  type FaultRule,
+  fileOffsetAt,
+  fileSizes,
   type GuestActor,
   guestActors,
+  type HostStep,
   hostActors,
   isBystander,
   labelledAccesses,
+  type Parts,
+  type Proposal,
+  type Scenario,
+  STUCK,
+  sizeAfter,
   untilOf,
-} from "../../scenario/labels.ts";
-import { type HostStep, type Scenario, STUCK } from "../../scenario/scenario.ts";
-import { fileSizes, sizeAfter } from "../../scenario/sizes.ts";
-import { fileOffsetAt } from "../../scenario/window.ts";
+} from "../../../../language/src/index.ts";
+import { errorText } from "../../error-text.ts";
 import { sealedReason } from "../sealed.ts";
 
 const PAGE = 4096n;

@@ -4,25 +4,32 @@
  * SIGBUS included, which is observed from outside as the wait status.
  */
 import { release } from "node:os";
+import {
+  type Access,
+  type AccessStep,
+  type Actor,
+  type Attestation,
+  accessesOf,
+  type Bystander,
+  classifyBytes,
+  type Evidence,
+  fileBeforeAtomic,
+  fileOffsetAt,
+  type GuestActor,
+  type GuestStep,
+  guestActors,
+  isBystander,
+  isWrite,
+  mappingsOf,
+  type Proposal,
+  type RunResult,
+  type Scenario,
+} from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
-import type { Attestation, Evidence, RunResult } from "../../evidence.ts";
 import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
-import type { Proposal } from "../../proposal.ts";
-import { classifyBytes, fileBeforeAtomic } from "../../scenario/content.ts";
-import {
-  type AccessStep,
-  accessesOf,
-  type GuestActor,
-  guestActors,
-  isBystander,
-  isWrite,
-} from "../../scenario/labels.ts";
-import type { Actor, GuestStep, Scenario } from "../../scenario/scenario.ts";
-import { fileOffsetAt, mappingsOf } from "../../scenario/window.ts";
-import type { Access, Bystander } from "../../vocabulary.ts";
 import { within } from "../../within.ts";
 import { type Child, type ChildExit, exitText, startChild } from "../child.ts";
 import { notReached, openStage, type Stage } from "../stage.ts";

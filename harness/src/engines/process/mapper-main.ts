@@ -5,10 +5,17 @@
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
+import {
+  type AccessStep,
+  fromValue,
+  type GuestStep,
+  isAccess,
+  labelledAccesses,
+  toValue,
+  untilOf,
+  type WindowMapping,
+} from "../../../../language/src/index.ts";
 import { disableCoreDumps } from "../../../../sys/src/index.ts";
-import { fromValue, toValue } from "../../scenario/content.ts";
-import { type AccessStep, isAccess, labelledAccesses, untilOf } from "../../scenario/labels.ts";
-import type { GuestStep, WindowMapping } from "../../scenario/scenario.ts";
 import { Signals, send, tieToParent } from "../child-side.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 

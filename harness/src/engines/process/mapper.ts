@@ -1,5 +1,5 @@
 /** What the process engine and its mapping child say to each other. */
-import type { GuestStep, WindowMapping } from "../../scenario/scenario.ts";
+import type { GuestStep, WindowMapping } from "../../../../language/src/index.ts";
 
 export type MapperInbound =
   | {

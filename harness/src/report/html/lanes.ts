@@ -1,6 +1,5 @@
 /** In which lane of a case's timeline an event belongs: who did it, or to whom it happened. */
-import type { TraceEvent } from "../../evidence.ts";
-import type { Scenario } from "../../scenario/scenario.ts";
+import type { Scenario, TraceEvent } from "../../../../language/src/index.ts";
 
 export const lanes = [
   "guest task",

@@ -3,8 +3,8 @@
  * A content security policy lets only the page's own style sheet and script work, whatever a recorded run contains.
  */
 import { createHash } from "node:crypto";
+import { type VerdictKind, verdictKinds } from "../../../../language/src/index.ts";
 import { replayCommand } from "../../run/plan.ts";
-import { type VerdictKind, verdictKinds } from "../../verdict.ts";
 import { glyphs } from "../cells.ts";
 import { endText, findingsOf } from "../findings.ts";
 import { type Markup, markup, trusted } from "../markup.ts";

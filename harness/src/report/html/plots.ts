@@ -2,7 +2,7 @@
  * The plots: how fast a hung vCPU faults, and how long it takes from a truncation to its first consequence. Drawn by
  * Vega-Lite without a browser; it is an optional package, and without it the figures stand in tables alone.
  */
-import type { TraceEvent } from "../../evidence.ts";
+import type { TraceEvent } from "../../../../language/src/index.ts";
 import type { CaseResult } from "../../run/runner.ts";
 import { type Markup, markup, trusted } from "../markup.ts";
 import { engineNamer } from "../report.ts";

@@ -1,7 +1,12 @@
 /** The scorecard, of which every cell opens to the cases behind it, and the matrix scenario x proposal x engine. */
-import { type Finding, properties } from "../../properties.ts";
+import {
+  decisionsOn,
+  type Finding,
+  properties,
+  type ScoreCell,
+  type ScoredCase,
+} from "../../../../language/src/index.ts";
 import type { CaseResult } from "../../run/runner.ts";
-import { decisionsOn, type ScoreCell, type ScoredCase } from "../../scorecard.ts";
 import { cellLines, glyphs } from "../cells.ts";
 import { type Markup, markup } from "../markup.ts";
 import { engineNamer, type Report, scoredCase } from "../report.ts";

@@ -2,9 +2,8 @@
  * A case's trace as SVG: lanes side by side, time running down, a row an event. Rows are evenly spaced, because what
  * matters happens within a millisecond after a quarter of a second of preparation; the times stand beside them.
  */
-import type { TraceEvent } from "../../evidence.ts";
+import { hex, type TraceEvent } from "../../../../language/src/index.ts";
 import type { CaseResult } from "../../run/runner.ts";
-import { hex } from "../../scenario/number.ts";
 import { type Markup, markup } from "../markup.ts";
 import { unitOf } from "../story.ts";
 import { laneOf, lanes } from "./lanes.ts";

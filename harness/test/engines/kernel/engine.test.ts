@@ -2,12 +2,12 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { kernelEngine } from "../../../src/engines/kernel/engine.ts";
 import { findQemu } from "../../../src/kernel/qemu.ts";
 import { parseKernelSpec } from "../../../src/kernel/spec.ts";
 import { openRunDirectory } from "../../../src/run/directory.ts";
 import { processesOf } from "../../../src/run/sweep.ts";
-import { proposalOf, scenarioWith } from "../../support/cases.ts";
 import { type BootImage, bootImage, IMAGE_BYTES } from "../../support/kernels.ts";
 
 const run = openRunDirectory();

@@ -1,15 +1,15 @@
 /** A real kernel that dies, is reset, or says nothing more in the middle of a run, and what that costs the other cases. */
 import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { RunResult } from "../../../../language/src/index.ts";
+import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { Boots, MAX_RESTARTS } from "../../../src/engines/kernel/boots.ts";
 import { type Session, startSession } from "../../../src/engines/kernel/session.ts";
-import type { RunResult } from "../../../src/evidence.ts";
 import { obtainKernel } from "../../../src/kernel/cache.ts";
 import { requireQemu, slownessOf } from "../../../src/kernel/qemu.ts";
 import { packagePath } from "../../../src/paths.ts";
 import { openRunDirectory } from "../../../src/run/directory.ts";
 import { processesOf } from "../../../src/run/sweep.ts";
-import { proposalOf, scenarioWith } from "../../support/cases.ts";
 import { noVm, VM_KERNEL, VM_TEST_BOUND_MS } from "../../support/vm.ts";
 
 const version = VM_KERNEL.slice("debian:".length);

@@ -3,13 +3,11 @@ import { mkdirSync, mkdtempSync, realpathSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { type Evidence, type Scenario, vmmText } from "../../../../language/src/index.ts";
+import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { kvmEngine } from "../../../src/engines/kvm/engine.ts";
-import type { Evidence } from "../../../src/evidence.ts";
 import { supportOf, thisMachine } from "../../../src/machine.ts";
 import { processesOf, sweep } from "../../../src/run/sweep.ts";
-import type { Scenario } from "../../../src/scenario/scenario.ts";
-import { vmmText } from "../../../src/vocabulary.ts";
-import { proposalOf, scenarioWith } from "../../support/cases.ts";
 
 const available = await kvmEngine.available();
 const fuse = supportOf(thisMachine(), ["fuse"]);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { proposals } from "../../../../language/src/index.ts";
+import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { delaysMs, planCase, supportsAccesses, supportsProposal } from "../../../src/engines/kvm/plan.ts";
-import { proposals } from "../../../src/proposal.ts";
-import { proposalOf, scenarioWith } from "../../support/cases.ts";
 
 const place = {
   filePath: "/f/file",

@@ -1,13 +1,12 @@
 /** The model against what real machines showed: fixtures/observed. A real observation that it forbids is a defect. */
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { type Check, presets } from "../../../../kvm-model/src/index.ts";
+import type { Check } from "../../../../kvm-model/src/index.ts";
+import { presets, proposals, type Scenario } from "../../../../language/src/index.ts";
 import { type Allowed, allowedEnds, isSame, wordsText } from "../../../src/engines/model/allowed.ts";
 import { translate, type Words } from "../../../src/engines/model/translate.ts";
+import { loadScenarios } from "../../../src/fixtures.ts";
 import { packagePath } from "../../../src/paths.ts";
-import { proposals } from "../../../src/proposal.ts";
-import { loadScenarios } from "../../../src/scenario/load.ts";
-import type { Scenario } from "../../../src/scenario/scenario.ts";
 
 type Observed = {
   readonly scenario: string;

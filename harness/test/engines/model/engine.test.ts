@@ -1,11 +1,9 @@
 import { describe, expect, it } from "vitest";
+import { judge, proposals } from "../../../../language/src/index.ts";
 import { breachesOf } from "../../../src/engines/checked.ts";
 import { modelEngine } from "../../../src/engines/model/engine.ts";
-import { judge } from "../../../src/judge.ts";
-import { loadKinds } from "../../../src/kinds.ts";
-import { proposals } from "../../../src/proposal.ts";
+import { loadKinds, loadScenarios } from "../../../src/fixtures.ts";
 import { isAboutProposal } from "../../../src/run/plan.ts";
-import { loadScenarios } from "../../../src/scenario/load.ts";
 
 const context = {
   directory: "/nonexistent",

@@ -3,11 +3,11 @@
  * by the model's own situations.
  */
 import { describe, expect, it } from "vitest";
-import { presets, propertyNames, scorecardOf } from "../../../../kvm-model/src/index.ts";
+import { propertyNames, scorecardOf } from "../../../../kvm-model/src/index.ts";
+import { presets, type ScoredCase, scoreCell } from "../../../../language/src/index.ts";
 import { modelEngine } from "../../../src/engines/model/engine.ts";
+import { loadScenarios } from "../../../src/fixtures.ts";
 import { isAboutProposal } from "../../../src/run/plan.ts";
-import { loadScenarios } from "../../../src/scenario/load.ts";
-import { type ScoredCase, scoreCell } from "../../../src/scorecard.ts";
 
 const scenarios = loadScenarios();
 

@@ -1,10 +1,16 @@
 /** The engine process on the real host: a child maps, touches, and dies as it should. */
 import { describe, expect, it } from "vitest";
+import type {
+  Actor,
+  Evidence,
+  GuestStep,
+  HostStep,
+  RunResult,
+  Scenario,
+} from "../../../../language/src/index.ts";
+import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { processEngine } from "../../../src/engines/process/engine.ts";
-import type { Evidence, RunResult } from "../../../src/evidence.ts";
 import { processesOf } from "../../../src/run/sweep.ts";
-import type { Actor, GuestStep, HostStep, Scenario } from "../../../src/scenario/scenario.ts";
-import { proposalOf, scenarioWith } from "../../support/cases.ts";
 import { caseFolder } from "../../support/folders.ts";
 
 const available = await processEngine.available();

@@ -3,13 +3,7 @@
  * The values are the model's parts, which can carry out all of them; `none` is for what has no VM.
  */
 
-import {
-  type GuestPart,
-  type KvmPart,
-  presets,
-  type ServerPart,
-  type VmmPart,
-} from "../../kvm-model/src/index.ts";
+import type { GuestPart, KvmPart, LapicPlace, ServerPart, VmmPart } from "./axes.ts";
 
 export type Proposal = {
   readonly id: string;
@@ -23,19 +17,5 @@ export type Proposal = {
    * Where the local APIC lives; decides whether KVM can go the asynchronous way at all (`kvm_can_do_async_pf()`,
    * arch/x86/kvm/x86.c, tests `lapic_in_kernel()` first). null where there is no VM.
    */
-  readonly lapic: "user" | "kernel" | null;
+  readonly lapic: LapicPlace | null;
 };
-
-/** What a guest process ought to see: the yardstick. */
-const native: Proposal = {
-  id: "native",
-  title: "No VM: a process of the host maps the file. What a guest process ought to see.",
-  kvm: "none",
-  vmm: "none",
-  guest: "none",
-  server: "none",
-  lapic: null,
-};
-
-/** In the order of the table's columns. The ids are what people say. */
-export const proposals: readonly Proposal[] = [native, ...presets];

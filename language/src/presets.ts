@@ -3,7 +3,8 @@
  * tables' columns. One list for every engine: a name means the same in the model and on a real kernel. To add a
  * proposal, add a line. Grouped by who would have to change; a kernel proposal runs in the model until a kernel has it.
  */
-import type { Parts } from "./cases.ts";
+import type { Parts } from "./axes.ts";
+import type { Proposal } from "./proposal.ts";
 
 export type Preset = Parts & {
   readonly id: string;
@@ -196,3 +197,17 @@ export const presets: readonly Preset[] = [...stock, ...byVmm, ...byKvm, ...bySe
 export function presetOf(id: string): Preset | null {
   return presets.find((candidate) => candidate.id === id) ?? null;
 }
+
+/** What a guest process ought to see: the yardstick. */
+const native: Proposal = {
+  id: "native",
+  title: "No VM: a process of the host maps the file. What a guest process ought to see.",
+  kvm: "none",
+  vmm: "none",
+  guest: "none",
+  server: "none",
+  lapic: null,
+};
+
+/** All proposals, in the order of the table's columns. The ids are what people say. */
+export const proposals: readonly Proposal[] = [native, ...presets];

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import type { EngineName, RunResult } from "../src/evidence.ts";
-import { judge } from "../src/judge.ts";
-import type { Erratum, Expectation } from "../src/kinds.ts";
-import type { Scenario } from "../src/scenario/scenario.ts";
-import type { Verdict } from "../src/verdict.ts";
-import { proposalOf, scenarioWith } from "./support/cases.ts";
-import { type Changes, evidenceResult, expectationWith, place, vmFacts } from "./support/evidence.ts";
+import type { EngineName, RunResult } from "../../src/evidence.ts";
+import type { Erratum, Expectation } from "../../src/judge/expectations.ts";
+import { judge } from "../../src/judge/judge.ts";
+import type { Scenario } from "../../src/scenario/scenario.ts";
+import type { Verdict } from "../../src/verdict.ts";
+import { proposalOf, scenarioWith } from "../support/cases.ts";
+import { type Changes, evidenceResult, expectationWith, place, vmFacts } from "../support/evidence.ts";
 
 type Input = {
   readonly scenario?: Partial<Scenario>;

@@ -1,19 +1,13 @@
 /**
- * What is expected, apart from the scenarios: fixtures/kinds (one file an oracle), fixtures/errata.json (known
- * deviations), fixtures/documented.json (cells of the scorecard that no test decides). Checked for shape when loaded.
+ * Expectations, apart from the scenarios: what a case is expected to show, which known deviations (errata) there are,
+ * which cells of the scorecard a source decides. `expectation-file.ts` reads them.
  */
-import { readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { z } from "zod";
-import type { LocalEngineName } from "./evidence.ts";
-import { matchesGlob, specificity } from "./glob.ts";
-import { readJsonSource } from "./json-source.ts";
-import { packagePath } from "./paths.ts";
-import { pathText } from "./scenario/problem.ts";
-import { type EventKind, eventKinds } from "./vocabulary.ts";
+import type { LocalEngineName } from "../evidence.ts";
+import { matchesGlob, specificity } from "../glob.ts";
+import type { EventKind } from "../vocabulary.ts";
 
 /** What a case shows, in words. */
-export type Outcome = {
+export type ExpectedOutcome = {
   /** The VMM's history; absent for engines without a VMM. `looping|stopped(efault)`: either. */
   readonly vmm?: readonly string[] | undefined;
   /** `victim.load#2`, `victim.last` or `crowd-*.last` to a word, or to `killed|not-reached`: either; accesses that are not listed are expected to be `value`. */
@@ -26,68 +20,13 @@ export type Outcome = {
   readonly events: Readonly<Partial<Record<EventKind, "seen" | "none">>>;
 };
 
-const words = z.record(z.string(), z.string());
-const outcomeShape = z.strictObject({
-  vmm: z.array(z.string()).min(1).optional(),
-  accesses: words.default({}),
-  host: words.default({}),
-  bystanders: words.default({}),
-  events: z.partialRecord(z.enum(eventKinds), z.enum(["seen", "none"])).default({}),
-});
-
-const engineShape = z.enum(["model", "process", "kvm"]);
-const kindsShape = z.strictObject({
-  oracle: z.string(),
-  about: z.string(),
-  defects: z.record(z.string(), z.strictObject({ text: z.string(), source: z.string() })).default({}),
-  rules: z.array(
-    outcomeShape.extend({
-      scenarios: z.array(z.string()).min(1),
-      proposals: z.array(z.string()).min(1),
-      engine: engineShape,
-      /** Last states of the VMM that would be an improvement: xpass instead of fail. */
-      better: z.array(z.string()).default([]),
-      defect: z.string().optional(),
-    }),
-  ),
-});
-
-const errataShape = z.strictObject({
-  about: z.string(),
-  errata: z.array(
-    z.strictObject({
-      id: z.string(),
-      reason: z.string(),
-      when: z.strictObject({ kvmBackend: z.string().optional(), kernel: z.string().optional() }),
-      scenarios: z.array(z.string()).min(1),
-      proposals: z.array(z.string()).min(1).default(["*"]),
-      engine: engineShape,
-      outcomes: z.array(outcomeShape).min(1),
-      link: z.url(),
-      owner: z.string(),
-    }),
-  ),
-});
-
-const documentedShape = z.strictObject({
-  about: z.string(),
-  cells: z.array(
-    z.strictObject({
-      proposal: z.string(),
-      property: z.string(),
-      says: z.enum(["yes", "no"]),
-      source: z.string().min(1),
-    }),
-  ),
-});
-
 export type Defect = { readonly id: string; readonly text: string; readonly source: string };
 
 /** What one case is expected to show. */
 export type Expectation = {
   /** Where it says so: `stock-kvm rule 3`. */
   readonly rule: string;
-  readonly outcome: Outcome;
+  readonly outcome: ExpectedOutcome;
   readonly better: readonly string[];
   /** A defect of the kernel that the expected outcome shows. */
   readonly defect: Defect | null;
@@ -103,7 +42,7 @@ export type Erratum = {
   readonly proposals: readonly string[];
   readonly engine: LocalEngineName;
   /** What is seen instead: any of these. */
-  readonly outcomes: readonly Outcome[];
+  readonly outcomes: readonly ExpectedOutcome[];
   readonly link: string;
   readonly owner: string;
 };
@@ -116,7 +55,7 @@ export type DocumentedCell = {
   readonly source: string;
 };
 
-type Rule = {
+export type Rule = {
   readonly scenarios: readonly string[];
   readonly proposals: readonly string[];
   readonly engine: LocalEngineName;
@@ -183,60 +122,6 @@ export class Kinds {
 
 function compare(a: number, b: number): number {
   return a === b ? 0 : a < b ? -1 : 1;
-}
-
-function readJson(path: string): unknown {
-  return JSON.parse(readFileSync(path, "utf8"));
-}
-
-function toRules(file: z.infer<typeof kindsShape>): readonly Rule[] {
-  return file.rules.map((rule, index) => {
-    const { scenarios, proposals, engine, better, defect, ...outcome } = rule;
-    const name = `${file.oracle} rule ${index + 1}`;
-    const known = defect === undefined ? null : file.defects[defect];
-    if (known === undefined) throw new KindsError(`${name}: unknown defect ${defect}`);
-    return {
-      scenarios,
-      proposals,
-      engine,
-      expectation: {
-        rule: name,
-        outcome,
-        better,
-        defect: known === null ? null : { id: defect ?? "", ...known },
-      },
-    };
-  });
-}
-
-function readKinds(path: string): z.infer<typeof kindsShape> {
-  const source = readJsonSource(readFileSync(path, "utf8"));
-  if (source.kind === "error") throw new KindsError(`${path}:${source.line}: not JSON: ${source.message}`);
-  const parsed = kindsShape.safeParse(source.value);
-  if (parsed.success) return parsed.data;
-  const lines = parsed.error.issues.map(({ path: member, message }) => {
-    const at = pathText(member);
-    return `${path}:${source.lineOf(at)}: ${at}: ${message}`;
-  });
-  throw new KindsError(lines.join("\n"));
-}
-
-/** Reads fixtures/kinds, or such a folder of the user's. Throws a KindsError that names file, line and member. */
-export function loadKinds(folder: string = packagePath("fixtures/kinds")): Kinds {
-  const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
-  return new Kinds(files.sort().flatMap((name) => toRules(readKinds(join(folder, name)))));
-}
-
-/** Reads fixtures/errata.json. */
-export function loadErrata(path: string = packagePath("fixtures/errata.json")): readonly Erratum[] {
-  return errataShape.parse(readJson(path)).errata;
-}
-
-/** Reads fixtures/documented.json. */
-export function loadDocumented(
-  path: string = packagePath("fixtures/documented.json"),
-): readonly DocumentedCell[] {
-  return documentedShape.parse(readJson(path)).cells;
 }
 
 /** Is the erratum about this case? Its condition on the machine is looked at by the judge, against the attestation. */

@@ -2,22 +2,36 @@
  * The rules for the server of a scenario's mount: `read at 0x300000 times 1 delay 200`. A line is an operation, what
  * narrows it (`at OFFSET`, `after CALLS`, `times CALLS`), and what is done to it.
  */
-import type { FaultAction, FaultRule } from "../../../fs-server/src/index.ts";
-import { errnoNumber } from "../../../sys/src/index.ts";
+import { constants } from "node:os";
 import { FAULT_DELAY_MS_MAX, FILE_BYTES_MAX } from "./limits.ts";
 import type { Problems } from "./problem.ts";
 import { Words } from "./steps.ts";
+
+export type FaultAction =
+  | { readonly kind: "delay"; readonly ms: number }
+  /** An errno's name, e.g. EIO or ENOSPC. */
+  | { readonly kind: "fail"; readonly errno: string }
+  /** At most this many bytes are read or written. */
+  | { readonly kind: "short"; readonly bytes: number }
+  /** The file is cut to this size before the call goes on. */
+  | { readonly kind: "truncate"; readonly sizeBytes: number };
+
+export type FaultRule = {
+  readonly operation: "read" | "write" | "open" | "fsync" | "getattr";
+  /** Only calls that cover this byte of the file (read and write); null: all. */
+  readonly at: number | null;
+  /** Matching calls to let through first. */
+  readonly after: number;
+  readonly times: number | null;
+  readonly action: FaultAction;
+};
 
 const operations = ["read", "write", "open", "fsync", "getattr"] as const;
 const TEXT_LENGTH_MAX = 120;
 const CALLS_MAX = 1_000_000n;
 
 function isErrno(name: string): boolean {
-  try {
-    return errnoNumber(name) > 0;
-  } catch {
-    return false;
-  }
+  return name in constants.errno;
 }
 
 function action(words: Words): FaultAction | null {

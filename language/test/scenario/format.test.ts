@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { scenarioSource } from "../../src/scenario/format.ts";
-import { loadScenarios } from "../../src/scenario/load.ts";
 import { parseScenarios } from "../../src/scenario/parse.ts";
+import { loadScenarios } from "../support/fixtures.ts";
 
 describe("scenarioSource", () => {
   it.each(loadScenarios().map((scenario) => [scenario.id, scenario] as const))(

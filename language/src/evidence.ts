@@ -2,7 +2,8 @@
  * What an engine returns: observations, never a verdict. One JSON object that crosses process borders;
  * 64-bit numbers are bigint in memory and "0x.." strings in JSON (see `report/jsonl`).
  */
-import type { Access, Bystander, EventKind, GuestKernel, HostStep, Vmm } from "./vocabulary.ts";
+import type { Proposal } from "./proposal.ts";
+import type { Access, Bystander, EventKind, GuestKernel, HostResult, Vmm } from "./vocabulary.ts";
 
 /** The engines that run a case themselves. */
 export type LocalEngineName = "model" | "process" | "kvm";
@@ -12,6 +13,12 @@ export type EngineName = LocalEngineName | KernelEngineName;
 
 export function isKernelEngine(name: string): name is KernelEngineName {
   return name.startsWith("kernel:");
+}
+
+/** Which engine executes the case itself: inside a booted kernel it is the one that the proposal is for. */
+export function executingEngine(engine: EngineName, proposal: Proposal): LocalEngineName {
+  if (!isKernelEngine(engine)) return engine;
+  return proposal.kvm === "none" ? "process" : "kvm";
 }
 
 /** How much of what could have happened was looked at. Only `exhaustive` may say "never" or "always". */
@@ -99,7 +106,7 @@ export type Observations = {
   /** By actor, then by step label (`load#2`): what the access saw. */
   readonly accesses: Readonly<Record<string, Readonly<Record<string, Access>>>>;
   /** By actor, then by step label (`truncate#1`). */
-  readonly host: Readonly<Record<string, Readonly<Record<string, HostStep>>>>;
+  readonly host: Readonly<Record<string, Readonly<Record<string, HostResult>>>>;
   /** History, never empty; null for engines without a VMM. */
   readonly vmm: readonly Vmm[] | null;
   readonly guestKernel: GuestKernel | null;

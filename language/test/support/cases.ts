@@ -1,5 +1,6 @@
 /** Scenarios and proposals for tests, by what differs from the plainest one. */
-import { type Proposal, proposals } from "../../src/proposal.ts";
+import { proposals } from "../../src/presets.ts";
+import type { Proposal } from "../../src/proposal.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 
 /** A guest task loads, the host truncates to nothing, the task loads again. */

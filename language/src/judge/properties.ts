@@ -3,13 +3,13 @@
  * Apart from verdicts: a property can be false exactly as expected. A case decides the properties that its scenario
  * names; what no case decides is unknown, never guessed.
  */
-import type { Evidence } from "./evidence.ts";
-import { accessesOf, guestActors } from "./scenario/labels.ts";
-import { PAGE_BYTES } from "./scenario/limits.ts";
-import type { Scenario } from "./scenario/scenario.ts";
-import { fileSizes } from "./scenario/sizes.ts";
-import { fileOffsetAt } from "./scenario/window.ts";
-import type { Access, Vmm } from "./vocabulary.ts";
+import type { Evidence } from "../evidence.ts";
+import { accessesOf, guestActors } from "../scenario/labels.ts";
+import { PAGE_BYTES } from "../scenario/limits.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import { fileSizes } from "../scenario/sizes.ts";
+import { fileOffsetAt } from "../scenario/window.ts";
+import type { Access, Vmm } from "../vocabulary.ts";
 
 /** yes and no are decisions; unknown: this case does not decide. */
 export type Finding = "yes" | "no" | "unknown";

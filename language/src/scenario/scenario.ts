@@ -3,7 +3,7 @@
  * Engines interpret these steps and nothing else, so that all of them run the same thing.
  */
 
-import type { FaultRule } from "../../../fs-server/src/index.ts";
+import type { FaultRule } from "./faults.ts";
 
 export const layouts = ["dax-window", "nvdimm"] as const;
 /**

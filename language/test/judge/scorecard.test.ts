@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
-import type { Evidence } from "../src/evidence.ts";
-import { properties } from "../src/properties.ts";
-import type { Scenario } from "../src/scenario/scenario.ts";
-import { type ScoredCase, scoreCell, scorecard } from "../src/scorecard.ts";
-import { scenarioWith } from "./support/cases.ts";
-import { type Changes, evidenceWith, place } from "./support/evidence.ts";
+import type { Evidence } from "../../src/evidence.ts";
+import { properties } from "../../src/judge/properties.ts";
+import { type ScoredCase, scoreCell, scorecard } from "../../src/judge/scorecard.ts";
+import type { Scenario } from "../../src/scenario/scenario.ts";
+import { scenarioWith } from "../support/cases.ts";
+import { type Changes, evidenceWith, place } from "../support/evidence.ts";
 
 function decide(property: string, evidence: Evidence, scenario: Scenario = scenarioWith({})): string {
   return properties.find(({ id }) => id === property)?.decide?.(scenario, evidence) ?? "unknown";

@@ -2,11 +2,11 @@
  * The scorecard: which properties hold of which proposal. Decided by evidence of cases that name the property,
  * whether as expected or not; a cell that no case decides is `documented` with its source, or `unknown`.
  */
-import type { EngineName, Evidence } from "./evidence.ts";
-import type { DocumentedCell } from "./kinds.ts";
+import type { EngineName, Evidence } from "../evidence.ts";
+import type { Scenario } from "../scenario/scenario.ts";
+import type { VerdictKind } from "../verdict.ts";
+import type { DocumentedCell } from "./expectations.ts";
 import { type Finding, properties } from "./properties.ts";
-import type { Scenario } from "./scenario/scenario.ts";
-import type { VerdictKind } from "./verdict.ts";
 
 export const holdsWords = ["yes", "no", "partly", "unknown", "documented"] as const;
 export type Holds = (typeof holdsWords)[number];

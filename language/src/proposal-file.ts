@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { guestParts, kvmParts, serverParts, vmmParts } from "../../kvm-model/src/index.ts";
+import { guestParts, kvmParts, serverParts, vmmParts } from "./axes.ts";
 import { readJsonSource } from "./json-source.ts";
 import type { Proposal } from "./proposal.ts";
 import { FILE_TEXT_MAX } from "./scenario/limits.ts";

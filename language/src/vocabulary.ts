@@ -53,7 +53,7 @@ export type Vmm =
   | { readonly kind: "looping"; readonly faultsPerSecond: number; readonly at: FaultPlace | null };
 
 /** What became of one step of the host actor. */
-export type HostStep =
+export type HostResult =
   | { readonly kind: "done" }
   | { readonly kind: "delayed"; readonly ms: number }
   | { readonly kind: "denied"; readonly errno: string }
@@ -117,7 +117,7 @@ export function vmmText(vmm: Vmm): string {
   }
 }
 
-export function hostStepText(step: HostStep): string {
+export function hostResultText(step: HostResult): string {
   switch (step.kind) {
     case "done":
     case "not-reached":
@@ -157,8 +157,8 @@ export function parseAccessText(text: string): Access | null {
   }
 }
 
-/** The reverse of `hostStepText`. */
-export function parseHostStepText(text: string): HostStep | null {
+/** The reverse of `hostResultText`. */
+export function parseHostResultText(text: string): HostResult | null {
   const [kind, figure] = splitWord(text);
   switch (kind) {
     case "done":

@@ -1,7 +1,7 @@
 /** Evidence and engines for tests, by what differs from a case in which the VM stopped with EFAULT. */
-import type { Engine } from "../../src/engine.ts";
+import type { Engine } from "../../../harness/src/engine.ts";
 import type { Attestation, Evidence, KernelVmFacts, Observations, RunResult } from "../../src/evidence.ts";
-import type { Expectation } from "../../src/kinds.ts";
+import type { Expectation } from "../../src/judge/expectations.ts";
 
 export const place = {
   rip: 0x41000n,

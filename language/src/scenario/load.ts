@@ -1,7 +1,6 @@
-/** Where scenarios come from: the project's fixtures, or a file that the user names. */
+/** Reads scenarios from files. */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { packagePath } from "../paths.ts";
 import { FILE_TEXT_MAX } from "./limits.ts";
 import { parseScenarios } from "./parse.ts";
 import { ScenarioError } from "./problem.ts";
@@ -40,9 +39,4 @@ export function loadScenarioFolder(folder: string, known?: readonly string[]): r
     }
   }
   return scenarios;
-}
-
-/** The scenarios that come with the project, in fixtures/scenarios. */
-export function loadScenarios(): readonly Scenario[] {
-  return loadScenarioFolder(packagePath("fixtures/scenarios"));
 }

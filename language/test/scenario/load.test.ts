@@ -4,9 +4,10 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { canonicalJson, scenarioHash } from "../../src/scenario/hash.ts";
 import { accessesOf, actionsOf, guestActors, hostActors } from "../../src/scenario/labels.ts";
-import { loadScenarioFile, loadScenarioFolder, loadScenarios } from "../../src/scenario/load.ts";
+import { loadScenarioFile, loadScenarioFolder } from "../../src/scenario/load.ts";
 import { fileOffsetAt } from "../../src/scenario/window.ts";
 import { scenarioWith } from "../support/cases.ts";
+import { loadScenarios } from "../support/fixtures.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "daxfault-test-"));
 afterAll(() => rmSync(folder, { recursive: true }));

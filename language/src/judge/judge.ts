@@ -5,23 +5,23 @@
  * needs; then what was seen against what is expected. A counterexample (fail) stands even where a witness is missing;
  * a missing witness blocks every verdict that rests on the run having meant something (pass, xfail, xpass).
  */
-import { executingEngine } from "./engine.ts";
 import {
   type Attestation,
   type EngineName,
   type Evidence,
+  executingEngine,
   isKernelEngine,
   type RunResult,
-} from "./evidence.ts";
-import { matchesGlob } from "./glob.ts";
-import { type Erratum, type Expectation, isAbout, type Outcome } from "./kinds.ts";
-import type { Proposal } from "./proposal.ts";
-import { witnessText } from "./scenario/format.ts";
-import { accessesOf, actionsOf, guestActors, hostActors, usesMount } from "./scenario/labels.ts";
-import { PAGE_BYTES } from "./scenario/limits.ts";
-import type { Scenario, Witness } from "./scenario/scenario.ts";
-import type { Verdict } from "./verdict.ts";
-import { accessText, type EventKind, hostStepText, vmmText } from "./vocabulary.ts";
+} from "../evidence.ts";
+import { matchesGlob } from "../glob.ts";
+import type { Proposal } from "../proposal.ts";
+import { witnessText } from "../scenario/format.ts";
+import { accessesOf, actionsOf, guestActors, hostActors, usesMount } from "../scenario/labels.ts";
+import { PAGE_BYTES } from "../scenario/limits.ts";
+import type { Scenario, Witness } from "../scenario/scenario.ts";
+import type { Verdict } from "../verdict.ts";
+import { accessText, type EventKind, hostResultText, vmmText } from "../vocabulary.ts";
+import { type Erratum, type Expectation, type ExpectedOutcome, isAbout } from "./expectations.ts";
 
 export type JudgeInput = {
   readonly scenario: Scenario;
@@ -110,14 +110,14 @@ function seenWords(scenario: Scenario, { observations }: Evidence): Map<string, 
   for (const [name, actor] of hostActors(scenario)) {
     for (const { label } of actionsOf(actor)) {
       const step = observations.host[name]?.[label];
-      words.set(`${name}.${label}`, step === undefined ? "missing" : hostStepText(step));
+      words.set(`${name}.${label}`, step === undefined ? "missing" : hostResultText(step));
     }
   }
   return words;
 }
 
 /** The expected word for each access and host step, `last` and `crowd-*` resolved and the defaults filled in. */
-function expectedWords(scenario: Scenario, outcome: Outcome): Map<string, string> {
+function expectedWords(scenario: Scenario, outcome: ExpectedOutcome): Map<string, string> {
   const words = new Map<string, string>();
   const patterns = Object.entries(outcome.accesses).filter(([label]) => label.includes("*"));
   const wordOf = (label: string): string | undefined =>
@@ -139,7 +139,7 @@ function expectedWords(scenario: Scenario, outcome: Outcome): Map<string, string
   return words;
 }
 
-function eventDeviations({ events }: Outcome, { counts }: Evidence): readonly string[] {
+function eventDeviations({ events }: ExpectedOutcome, { counts }: Evidence): readonly string[] {
   return Object.entries(events).flatMap(([kind, word]) => {
     const count = counts[kind as EventKind] ?? 0;
     const seen = count > 0 ? "seen" : "none";
@@ -156,7 +156,7 @@ function isHistory(history: readonly string[] | null, expected: readonly string[
 }
 
 /** In what the evidence differs from the outcome: `victim.load#2 is hung, expected killed`. Empty: it is that outcome. */
-function deviations(scenario: Scenario, outcome: Outcome, evidence: Evidence): readonly string[] {
+function deviations(scenario: Scenario, outcome: ExpectedOutcome, evidence: Evidence): readonly string[] {
   const list: string[] = [];
   const { vmm, bystanders } = evidence.observations;
   const history = vmm?.map(vmmText) ?? null;
