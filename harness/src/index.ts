@@ -22,6 +22,6 @@ export type {
   VerdictKind,
   Vmm,
 } from "../../language/src/index.ts";
-export type { Sources } from "./catalogue.ts";
-export type { CaseOutcome, CaseResult } from "./run/runner.ts";
-export { type CaseSpec, openCase, runCase } from "./run-case.ts";
+export type { Sources } from "./run/catalogue.ts";
+export type { CaseOutcome, CaseResult } from "./run/result.ts";
+export { type CaseSpec, openCase, runCase } from "./run/run-case.ts";

@@ -22,17 +22,17 @@ import {
   type Scenario,
   vmmText,
 } from "../../../language/src/index.ts";
+import { type Divergence, type DivergenceRow, divergenceOf } from "../compare/divergence.ts";
+import { OrderTally, orderLine, orderText, recordedOrder, type Traced } from "../compare/order-tally.ts";
+import { Reasons } from "../compare/reasons.ts";
 import { allowedEnds, isSame, wordsText } from "../engines/model/allowed.ts";
-import { type Divergence, type DivergenceRow, divergenceOf } from "../engines/model/divergence.ts";
 import { bare, translate, type Words } from "../engines/model/translate.ts";
 import { loadScenarios } from "../fixtures.ts";
 import { builtPath } from "../paths.ts";
 import type { Style } from "../report/style.ts";
-import type { CaseResult } from "../run/runner.ts";
-import { OrderTally, orderLine, orderText, recordedOrder, type Traced } from "./compare-order.ts";
+import type { CaseResult } from "../run/result.ts";
 import type { CompareLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
-import { Reasons } from "./reasons.ts";
 import { readRuns } from "./report.ts";
 import { UsageError } from "./usage.ts";
 

@@ -21,8 +21,8 @@ import {
 import type { ExitBenchRow } from "../../../vmm/src/index.ts";
 import type { ApfResult } from "../bench/apf.ts";
 import type { FenceResult, FenceRow, Spread } from "../bench/fence.ts";
+import type { DivergenceRow } from "../compare/divergence.ts";
 import type { Support } from "../engine.ts";
-import type { DivergenceRow } from "../engines/model/divergence.ts";
 import type { Words } from "../engines/model/translate.ts";
 import type { Cell as GuardCell, ModelsWord } from "../guards/matrix.ts";
 import { guardRecordSchema } from "../guards/records.ts";

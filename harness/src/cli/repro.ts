@@ -11,7 +11,7 @@ import { BundleError, prepareFolder, writeBundle } from "../repro/bundle.ts";
 import { readEnvironment } from "../repro/environment.ts";
 import { generateReproducer } from "../repro/reproducer.ts";
 import { type PlannedCase, plan } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import { everything, openTrace, type TraceSession } from "../tracing/tracefs.ts";
 import { loadEngines, makeRecorder, runPlan, TIMEOUT_MAX_S } from "./run.ts";
 import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";

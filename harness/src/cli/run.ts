@@ -34,7 +34,8 @@ import { attestationText, caseTitle, engineLines, reportText } from "../report/t
 import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
 import { jobsOf, type Lane, lanesOf } from "../run/lanes.ts";
 import { type EngineState, type PlannedCase, plan, type Shard, shardOf } from "../run/plan.ts";
-import { type CaseResult, type RunOutcome, runCases } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
+import { type RunOutcome, runCases } from "../run/runner.ts";
 import { type JsonOutput, openJson, openProgress, openReports, type ReportOptions } from "./output.ts";
 import { makeSelection, parseShard, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";

@@ -1,9 +1,9 @@
 /** What of the catalogue a command line asks for. Everything is checked here, before anything runs. */
 
 import { KindsError, type LocalEngineName, matchesGlob, ScenarioError } from "../../../language/src/index.ts";
-import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../catalogue.ts";
 import { engineNames } from "../engines/index.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
+import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
 import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
 import { parseCount, select, UsageError } from "./usage.ts";
 

@@ -4,8 +4,8 @@
  */
 import { writeFileSync } from "node:fs";
 import { type KvmPart, kvmParts } from "../../../language/src/index.ts";
+import { tellsMappings } from "../compare/order-tally.ts";
 import { type Recorded, readRecorded } from "./compare.ts";
-import { tellsMappings } from "./compare-order.ts";
 
 /** More than three turns of the slowest loop. */
 const LINES_MAX = 48;

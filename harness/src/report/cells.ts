@@ -12,7 +12,7 @@ import {
   type VerdictKind,
   type Vmm,
 } from "../../../language/src/index.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 
 export const glyphs: Readonly<Record<VerdictKind, string>> = {
   pass: "✓",

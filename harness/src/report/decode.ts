@@ -23,7 +23,7 @@ import {
 import { parseScenarios } from "../../../language/src/read.ts";
 import { type GuardRecord, guardRecordSchema, isGuardLine } from "../guards/records.ts";
 import type { PlannedCase } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import { recordSchema } from "./jsonl.ts";
 import type {
   CaseRecord,

@@ -1,6 +1,6 @@
 /** Defects of kernels that were seen: passes whose expectation names one. */
 import { type Defect, exitCodes, exitCodeText } from "../../../language/src/index.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import type { Report } from "./report.ts";
 
 export type DefectFinding = {

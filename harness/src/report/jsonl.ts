@@ -25,7 +25,7 @@ import {
   vmmText,
 } from "../../../language/src/index.ts";
 import { type PlannedCase, replayCommand } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import type { ConsoleRecord, EngineOpened, RecordLine, RunInfo } from "./records.ts";
 
 /** One line. `type` is the first member. */

@@ -3,7 +3,7 @@
  * error, what is unexpected (fail, xpass) a failure; a known deviation (xfail) is skipped, with its reason.
  */
 import { replayCommand } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import { escapeMarkup } from "./markup.ts";
 import { engineNamer, type Report, scenariosOf } from "./report.ts";
 import { seenLines } from "./story.ts";

@@ -3,7 +3,7 @@
  * and engine. xfail is `ok` with the directive XFAIL, as in kselftest; what proves nothing is `not ok`.
  */
 import { replayCommand } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import { engineNamer, type Report, scenariosOf } from "./report.ts";
 
 /** One line, no `#`: that begins a directive. */

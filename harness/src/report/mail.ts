@@ -2,7 +2,7 @@
 
 import { needsAttention, verdictKinds } from "../../../language/src/index.ts";
 import { replayCommand } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import { defectOf, endText, findingsOf } from "./findings.ts";
 import type { Report } from "./report.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "./story.ts";

@@ -2,7 +2,7 @@
 
 import { needsAttention, verdictKinds } from "../../../language/src/index.ts";
 import { replayCommand } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { endText, findingsOf } from "./findings.ts";
 import { engineNamer, type Report } from "./report.ts";

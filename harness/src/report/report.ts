@@ -19,9 +19,8 @@ import {
   scorecard,
 } from "../../../language/src/index.ts";
 import type { GuardRecord } from "../guards/records.ts";
-import type { CaseResult } from "../run/runner.ts";
+import { type CaseResult, mergeRuns } from "../run/result.ts";
 import { RecordError, type RecordedRun } from "./decode.ts";
-import { mergeRuns } from "./outcome.ts";
 import type { RunInfo } from "./records.ts";
 
 export type Report = {

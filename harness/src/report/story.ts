@@ -18,7 +18,7 @@ import {
   type TraceEvent,
   vmmText,
 } from "../../../language/src/index.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 
 function placeOf(actor: Actor): string {
   switch (actor.in) {

@@ -16,7 +16,7 @@ import {
   type VerdictKind,
 } from "../../../language/src/index.ts";
 import { replayCommand } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { findingsOf } from "./findings.ts";
 import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";

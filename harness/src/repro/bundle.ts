@@ -12,7 +12,7 @@ import { mailText } from "../report/mail.ts";
 import type { Report } from "../report/report.ts";
 import { counterLines, eventLine, unitOf } from "../report/story.ts";
 import { shellWord } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import type { TraceText } from "../tracing/tracefs.ts";
 import { type Environment, environmentLines } from "./environment.ts";
 import type { Reproducer } from "./reproducer.ts";

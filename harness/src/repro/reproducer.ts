@@ -19,7 +19,7 @@ import { defectOf } from "../report/findings.ts";
 import { setupLines } from "../report/story.ts";
 import { wrap } from "../report/style.ts";
 import { replayCommand } from "../run/plan.ts";
-import type { CaseResult } from "../run/runner.ts";
+import type { CaseResult } from "../run/result.ts";
 import { type Linear, linearize } from "./linear.ts";
 
 export type Reproducer =

@@ -8,37 +8,16 @@ import {
   type RunResult,
   type TraceEvent,
   type Verdict,
-  type VerdictKind,
 } from "../../../language/src/index.ts";
 import type { Engine } from "../engine.ts";
 import { errorStack } from "../error-text.ts";
-import { mergeRuns, outcomeText } from "../report/outcome.ts";
 import type { RunDirectory } from "./directory.ts";
 import type { PlannedCase } from "./plan.ts";
+import { type CaseResult, mergeRuns, outcomeText } from "./result.ts";
 import { sweep } from "./sweep.ts";
 
 /** How long an engine may overrun the limit that it was given before the case is ended from outside. */
 const OVERRUN_MS = 3000;
-
-/** How often a case came out like this. */
-export type CaseOutcome = {
-  /** `outcomeText` of the run. */
-  readonly text: string;
-  readonly verdict: VerdictKind;
-  readonly count: number;
-};
-
-export type CaseResult = {
-  readonly planned: PlannedCase;
-  readonly verdict: Verdict;
-  /** null: it was not run. */
-  readonly result: RunResult | null;
-  readonly expectation: Expectation | null;
-  /** Of all runs of the case, the most frequent first; empty: it was not run. */
-  readonly outcomes: readonly CaseOutcome[];
-  /** All runs together. */
-  readonly durationMs: number;
-};
 
 export type RunnerOptions = {
   readonly engines: ReadonlyMap<EngineName, Engine>;

@@ -7,7 +7,7 @@ import { mailText } from "../../src/report/mail.ts";
 import { markdownEscape, markdownText } from "../../src/report/markdown.ts";
 import { escapeMarkup } from "../../src/report/markup.ts";
 import { makeReport } from "../../src/report/report.ts";
-import type { CaseResult } from "../../src/run/runner.ts";
+import type { CaseResult } from "../../src/run/result.ts";
 import { recordedWith, resultWith } from "../support/results.ts";
 
 const nasty = `<script>alert(1)</script> & "it's" | \`x\` # ]]> \u0000\n* [a](b)`;

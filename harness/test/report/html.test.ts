@@ -11,7 +11,7 @@ import { htmlPage } from "../../src/report/html/page.ts";
 import { plotFigure } from "../../src/report/html/plots.ts";
 import { markup } from "../../src/report/markup.ts";
 import { makeReport } from "../../src/report/report.ts";
-import type { CaseResult } from "../../src/run/runner.ts";
+import type { CaseResult } from "../../src/run/result.ts";
 import { recordedWith, resultWith } from "../support/results.ts";
 
 const attack = `</script></style><img src=x onerror="document.title='owned'"><script>document.title='owned'</script>'"&`;

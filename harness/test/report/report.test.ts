@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { evidenceWith } from "../../../language/test/support/evidence.ts";
 import { engineNamer, makeReport } from "../../src/report/report.ts";
-import type { CaseResult } from "../../src/run/runner.ts";
+import type { CaseResult } from "../../src/run/result.ts";
 import { recordedWith, resultWith } from "../support/results.ts";
 
 const named = (id: string): CaseResult => resultWith({ scenario: { id } });

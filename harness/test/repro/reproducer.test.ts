@@ -10,7 +10,7 @@ import { supportOf, thisMachine } from "../../src/machine.ts";
 import { linearize } from "../../src/repro/linear.ts";
 import { generateReproducer } from "../../src/repro/reproducer.ts";
 import { isAboutProposal } from "../../src/run/plan.ts";
-import type { CaseResult } from "../../src/run/runner.ts";
+import type { CaseResult } from "../../src/run/result.ts";
 import { caseFolder } from "../support/folders.ts";
 import { resultWith } from "../support/results.ts";
 

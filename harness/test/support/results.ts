@@ -5,7 +5,7 @@ import { evidenceWith, expectationWith } from "../../../language/test/support/ev
 import type { RecordedRun, RunEnd } from "../../src/report/decode.ts";
 import { caseRecord, proposalRecord, runRecord, scenarioRecord } from "../../src/report/jsonl.ts";
 import type { RunInfo } from "../../src/report/records.ts";
-import type { CaseResult } from "../../src/run/runner.ts";
+import type { CaseResult } from "../../src/run/result.ts";
 
 export type ResultChanges = {
   readonly scenario?: Partial<Scenario>;

@@ -1,7 +1,7 @@
 /** The cases, one foldable block each: what was set up, expected and seen, the timeline, and how to run it again. */
 
 import { replayCommand } from "../../run/plan.ts";
-import type { CaseResult } from "../../run/runner.ts";
+import type { CaseResult } from "../../run/result.ts";
 import { glyphs } from "../cells.ts";
 import { type Markup, markup } from "../markup.ts";
 import { counterLines, expectedLines, seenLines, setupLines } from "../story.ts";

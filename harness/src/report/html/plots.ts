@@ -3,7 +3,7 @@
  * Vega-Lite without a browser; it is an optional package, and without it the figures stand in tables alone.
  */
 import type { TraceEvent } from "../../../../language/src/index.ts";
-import type { CaseResult } from "../../run/runner.ts";
+import type { CaseResult } from "../../run/result.ts";
 import { type Markup, markup, trusted } from "../markup.ts";
 import { engineNamer } from "../report.ts";
 import { plural } from "../text.ts";

@@ -6,7 +6,7 @@ import {
   type ScoreCell,
   type ScoredCase,
 } from "../../../../language/src/index.ts";
-import type { CaseResult } from "../../run/runner.ts";
+import type { CaseResult } from "../../run/result.ts";
 import { cellLines, glyphs } from "../cells.ts";
 import { type Markup, markup } from "../markup.ts";
 import { engineNamer, type Report, scoredCase } from "../report.ts";

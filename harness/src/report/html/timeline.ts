@@ -3,7 +3,7 @@
  * matters happens within a millisecond after a quarter of a second of preparation; the times stand beside them.
  */
 import { hex, type TraceEvent } from "../../../../language/src/index.ts";
-import type { CaseResult } from "../../run/runner.ts";
+import type { CaseResult } from "../../run/result.ts";
 import { type Markup, markup } from "../markup.ts";
 import { unitOf } from "../story.ts";
 import { laneOf, lanes } from "./lanes.ts";

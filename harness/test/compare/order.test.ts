@@ -1,13 +1,13 @@
 /** Real kernels' tracepoints through the model: fixtures/traces. An order that the model does not have is a defect of one of them. */
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import type { Check } from "../../../../kvm-model/src/index.ts";
-import type { KvmPart, KvmTrace } from "../../../../language/src/index.ts";
-import { modelledOn } from "../../../src/cli/compare.ts";
-import type { RecordedTrace, TraceFile } from "../../../src/cli/trace-record-main.ts";
-import { type Order, orderOf } from "../../../src/engines/model/order.ts";
-import { loadScenarios } from "../../../src/fixtures.ts";
-import { packagePath } from "../../../src/paths.ts";
+import type { Check } from "../../../kvm-model/src/index.ts";
+import type { KvmPart, KvmTrace } from "../../../language/src/index.ts";
+import { modelledOn } from "../../src/cli/compare.ts";
+import type { RecordedTrace, TraceFile } from "../../src/cli/trace-record-main.ts";
+import { type Order, orderOf } from "../../src/compare/order.ts";
+import { loadScenarios } from "../../src/fixtures.ts";
+import { packagePath } from "../../src/paths.ts";
 
 const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
 const folder = packagePath("fixtures/traces");

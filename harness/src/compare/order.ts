@@ -11,11 +11,11 @@ import {
   type ModelCase,
   modelCase,
   passagesOf,
-} from "../../../../kvm-model/src/index.ts";
-import type { KvmTrace, Proposal, Scenario } from "../../../../language/src/index.ts";
-import { TraceError } from "../../tracing/kvm-trace.ts";
-import { type ComparedEvent, comparedEvents } from "./passages.ts";
-import { type Backend, translate } from "./translate.ts";
+} from "../../../kvm-model/src/index.ts";
+import type { KvmTrace, Proposal, Scenario } from "../../../language/src/index.ts";
+import { type Backend, translate } from "../engines/model/translate.ts";
+import { TraceError } from "../tracing/kvm-trace.ts";
+import { type ComparedEvent, comparedEvents } from "./tracepoints.ts";
 
 export type Order =
   | {

@@ -2,8 +2,8 @@
  * Where an observation leaves what the model allows: held against the allowed end that agrees with it for longest, step by
  * step in the scenario's order, then the bystanders, the VMM and the guest's kernel. Pure.
  */
-import type { AllowedEnd } from "./allowed.ts";
-import type { Words } from "./translate.ts";
+import type { AllowedEnd } from "../engines/model/allowed.ts";
+import type { Words } from "../engines/model/translate.ts";
 
 export type DivergenceRow = { readonly what: string; readonly observed: string; readonly allowed: string };
 

@@ -1,14 +1,39 @@
-/** What came out of a run of a case, as one text without figures: two runs had the same outcome if their texts are equal. */
+/**
+ * The result of a case: what was planned, what came out, how often. Several runs of one case merge into one result.
+ * An outcome is compared by its text without figures: two runs had the same outcome if their texts are equal.
+ */
 import {
   accessText,
   type Evidence,
+  type Expectation,
   hostResultText,
   type RunResult,
   severity,
   type Verdict,
+  type VerdictKind,
   vmmText,
 } from "../../../language/src/index.ts";
-import type { CaseOutcome, CaseResult } from "../run/runner.ts";
+import type { PlannedCase } from "./plan.ts";
+
+/** How often a case came out like this. */
+export type CaseOutcome = {
+  /** `outcomeText` of the run. */
+  readonly text: string;
+  readonly verdict: VerdictKind;
+  readonly count: number;
+};
+
+export type CaseResult = {
+  readonly planned: PlannedCase;
+  readonly verdict: Verdict;
+  /** null: it was not run. */
+  readonly result: RunResult | null;
+  readonly expectation: Expectation | null;
+  /** Of all runs of the case, the most frequent first; empty: it was not run. */
+  readonly outcomes: readonly CaseOutcome[];
+  /** All runs together. */
+  readonly durationMs: number;
+};
 
 /** `value(0x5)` -> `value`. What differs from run to run by nature is no difference. */
 function bare(word: string): string {

@@ -1,12 +1,13 @@
 /** One case by itself, for programs: chosen, run in a folder of its own, judged. */
 
-import type { EngineName, Expectation, ExpectedOutcome } from "../../language/src/index.ts";
+import type { EngineName, Expectation, ExpectedOutcome } from "../../../language/src/index.ts";
+import { loadEngine } from "../engines/index.ts";
+import { loadErrata } from "../fixtures.ts";
 import { CatalogueError, isScenarioFile, loadCatalogue, type Sources } from "./catalogue.ts";
-import { loadEngine } from "./engines/index.ts";
-import { loadErrata } from "./fixtures.ts";
-import { openRunDirectory } from "./run/directory.ts";
-import { type PlannedCase, plan } from "./run/plan.ts";
-import { type CaseResult, runCases } from "./run/runner.ts";
+import { openRunDirectory } from "./directory.ts";
+import { type PlannedCase, plan } from "./plan.ts";
+import type { CaseResult } from "./result.ts";
+import { runCases } from "./runner.ts";
 
 export type CaseSpec = {
   /** An id, or a scenario file with a single scenario. */

@@ -10,15 +10,15 @@ import {
   Kinds,
   type Proposal,
   proposals as presets,
-} from "../../language/src/index.ts";
+} from "../../../language/src/index.ts";
 import {
   loadProposals,
   loadScenarioFile,
   loadScenarioFolder,
   loadKinds as readKinds,
-} from "../../language/src/read.ts";
-import { loadKinds, loadScenarios } from "./fixtures.ts";
-import { type NamedProposal, type NamedScenario, type PlannedCase, shellWord } from "./run/plan.ts";
+} from "../../../language/src/read.ts";
+import { loadKinds, loadScenarios } from "../fixtures.ts";
+import { type NamedProposal, type NamedScenario, type PlannedCase, shellWord } from "./plan.ts";
 
 export type Sources = {
   /** Folders of scenarios. */

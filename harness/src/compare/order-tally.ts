@@ -1,9 +1,9 @@
 /** The second half of `daxfault compare`: is the order of the kernel's tracepoints one that the model has? */
 
 import type { Attestation, KvmTrace, Proposal, Scenario } from "../../../language/src/index.ts";
-import { type Order, orderOf } from "../engines/model/order.ts";
+import type { CompareLine } from "../cli/lines.ts";
 import type { Backend } from "../engines/model/translate.ts";
-import type { CompareLine } from "./lines.ts";
+import { type Order, orderOf } from "./order.ts";
 import { Reasons } from "./reasons.ts";
 
 export type Traced = { readonly attestation: Attestation; readonly kvmTrace: KvmTrace };

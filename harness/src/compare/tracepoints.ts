@@ -3,7 +3,7 @@
  * said here, and nowhere else: permissions of a mapping, mappings that the host takes away for reasons of its own, the end
  * of the VM.
  */
-import { type Observed, passage } from "../../../../kvm-model/src/index.ts";
+import { type Observed, passage } from "../../../kvm-model/src/index.ts";
 import {
   allAccesses,
   fileOffsetAt,
@@ -11,11 +11,11 @@ import {
   hostActors,
   mappingAt,
   type Scenario,
-} from "../../../../language/src/index.ts";
-import { PAGE_SIZE } from "../../../../sys/src/index.ts";
-import { WINDOW_BASE } from "../../../../vmm/src/index.ts";
-import { type KvmTracepoint, parseTraceLine } from "../../tracing/kvm-trace.ts";
-import { pagesOf } from "./translate.ts";
+} from "../../../language/src/index.ts";
+import { PAGE_SIZE } from "../../../sys/src/index.ts";
+import { WINDOW_BASE } from "../../../vmm/src/index.ts";
+import { pagesOf } from "../engines/model/translate.ts";
+import { type KvmTracepoint, parseTraceLine } from "../tracing/kvm-trace.ts";
 
 /** An event of the kernel's that is compared. */
 export type ComparedEvent = Observed & {
