@@ -1,13 +1,9 @@
 import { describe, expect, it } from "vitest";
 import type { Evidence } from "../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
-import {
-  type Changes,
-  evidenceResult,
-  evidenceWith,
-  scriptedEngine,
-} from "../../../language/test/support/evidence.ts";
+import { type Changes, evidenceResult, evidenceWith } from "../../../language/test/support/evidence.ts";
 import { breachesOf, checkedEngine } from "../../src/engines/checked.ts";
+import { scriptedEngine } from "../support/engine.ts";
 
 const context = { directory: "/nowhere", timeoutMs: 1000, signal: new AbortController().signal, slowness: 1 };
 const breaches = (changes: Changes) => breachesOf(scenarioWith({}), evidenceWith(changes));

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
-import { evidenceResult, scriptedEngine } from "../../../language/test/support/evidence.ts";
+import { evidenceResult } from "../../../language/test/support/evidence.ts";
 import { checkedEngine } from "../../src/engines/checked.ts";
 import { jobsOf, lanesOf } from "../../src/run/lanes.ts";
 import type { EngineState, PlannedCase } from "../../src/run/plan.ts";
+import { scriptedEngine } from "../support/engine.ts";
 
 const own = checkedEngine(scriptedEngine(async () => evidenceResult()));
 const booted = checkedEngine(

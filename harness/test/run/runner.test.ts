@@ -4,11 +4,12 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Expectation, Proposal, Scenario } from "../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
-import { evidenceResult, expectationWith, scriptedEngine } from "../../../language/test/support/evidence.ts";
+import { evidenceResult, expectationWith } from "../../../language/test/support/evidence.ts";
 import type { Engine } from "../../src/engine.ts";
 import { openRunDirectory } from "../../src/run/directory.ts";
 import { type PlannedCase, plan, replayCommand, shardOf, shellWord } from "../../src/run/plan.ts";
 import { type RunnerOptions, type RunOutcome, runCases } from "../../src/run/runner.ts";
+import { scriptedEngine } from "../support/engine.ts";
 
 const efaultExit = proposalOf("efault-exit");
 

@@ -1,5 +1,4 @@
 /** Evidence and engines for tests, by what differs from a case in which the VM stopped with EFAULT. */
-import type { Engine } from "../../../harness/src/engine.ts";
 import type { Attestation, Evidence, KernelVmFacts, Observations, RunResult } from "../../src/evidence.ts";
 import type { Expectation } from "../../src/judge/expectations.ts";
 
@@ -86,23 +85,6 @@ export function expectationWith(changes: Partial<Expectation> = {}): Expectation
     },
     better: [],
     defect: null,
-    ...changes,
-  };
-}
-
-/** An engine that does what it is told, under the name kvm. */
-export function scriptedEngine(run: Engine["run"], changes: Partial<Engine> = {}): Engine {
-  return {
-    name: "kvm",
-    describe: () => "scripted",
-    available: async () => ({ kind: "yes" }),
-    supports: () => ({ kind: "yes" }),
-    attest: async () => evidenceWith().attestation,
-    open: async () => {},
-    isAlone: false,
-    slowness: () => 1,
-    run,
-    close: async () => {},
     ...changes,
   };
 }

@@ -1,15 +1,20 @@
 /** The expectations of the project: complete, unambiguous, nothing dead. */
 import { describe, expect, it } from "vitest";
-import { supportsPair, supportsProposal } from "../../../harness/src/engines/kvm/plan.ts";
-import { isAboutProposal } from "../../../harness/src/run/plan.ts";
-import type { EngineName } from "../../src/evidence.ts";
-import { matchesGlob } from "../../src/glob.ts";
-import { isAbout, Kinds, KindsError } from "../../src/judge/expectations.ts";
-import { propertyIds } from "../../src/judge/properties.ts";
-import { proposals } from "../../src/presets.ts";
-import { accessesOf, guestActors } from "../../src/scenario/labels.ts";
-import { expectationWith } from "../support/evidence.ts";
-import { loadDocumented, loadErrata, loadKinds, loadScenarios } from "../support/fixtures.ts";
+import {
+  accessesOf,
+  type EngineName,
+  guestActors,
+  isAbout,
+  Kinds,
+  KindsError,
+  matchesGlob,
+  propertyIds,
+  proposals,
+} from "../../language/src/index.ts";
+import { expectationWith } from "../../language/test/support/evidence.ts";
+import { supportsPair, supportsProposal } from "../src/engines/kvm/plan.ts";
+import { loadDocumented, loadErrata, loadKinds, loadScenarios } from "../src/fixtures.ts";
+import { isAboutProposal } from "../src/run/plan.ts";
 
 const scenarios = loadScenarios();
 const kinds = loadKinds();
