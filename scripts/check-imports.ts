@@ -11,6 +11,11 @@ export type ImportRules = {
   readonly parts: Readonly<Record<string, readonly string[]>>;
   /** By part: files that others may import besides its src/index.ts; a folder ends in /. Below test/ for tests only. */
   readonly faces: Readonly<Record<string, string | readonly string[]>>;
+  /**
+   * By part: its rooms (a folder of src/ ends in /, a file does not) on their floors, from the ground up. A room may import
+   * from the floors below its own, and from nothing else beside itself: so there is no circle among rooms.
+   */
+  readonly floors: Readonly<Record<string, string | readonly (readonly string[])[]>>;
   readonly packages: Readonly<Record<string, string | readonly string[]>>;
 };
 
@@ -60,6 +65,38 @@ function relativeBreach(rules: ImportRules, from: string, specifier: string): st
   return null;
 }
 
+/** The room of a path below PART/src: `run/` for `PART/src/run/plan.ts`, `engine.ts` for `PART/src/engine.ts`. The longest one listed. */
+function roomOf(floors: readonly (readonly string[])[], part: string, path: string): string | null {
+  const inside = path.slice(`${part}/src/`.length);
+  const matches = floors
+    .flat()
+    .filter((room) => (room.endsWith("/") ? inside.startsWith(room) : inside === room));
+  return matches.sort((a, b) => b.length - a.length)[0] ?? null;
+}
+
+function floorBreach(rules: ImportRules, from: string, specifier: string): string | null {
+  const part = from.split("/")[0] ?? "";
+  const floors = rules.floors[part];
+  const target = normalize(join(dirname(from), specifier));
+  if (floors === undefined || typeof floors === "string") return null;
+  if (!from.startsWith(`${part}/src/`) || !target.startsWith(`${part}/src/`)) return null;
+  const [own, other] = [roomOf(floors, part, from), roomOf(floors, part, target)];
+  if (own === other) return null;
+  if (own === null || other === null) return null; // Said once, of the file itself.
+  const floorOf = (room: string): number => floors.findIndex((rooms) => rooms.includes(room));
+  if (floorOf(other) < floorOf(own)) return null;
+  return `${from} imports ${target}: ${own} may import only from the floors below its own, and ${other} is ${floorOf(other) === floorOf(own) ? "beside" : "above"} it`;
+}
+
+/** A file of a part with floors that lies in none of its rooms. */
+function roomlessBreach(rules: ImportRules, path: string): string | null {
+  const part = path.split("/")[0] ?? "";
+  const floors = rules.floors[part];
+  if (floors === undefined || typeof floors === "string" || !path.startsWith(`${part}/src/`)) return null;
+  if (roomOf(floors, part, path) !== null) return null;
+  return `${path}: in no room of ${part}; add it to a floor in scripts/import-rules.json`;
+}
+
 function packageBreach(rules: ImportRules, from: string, specifier: string): string | null {
   const owners = rules.packages[packageOf(specifier)];
   if (owners === undefined || typeof owners === "string") return null;
@@ -77,10 +114,12 @@ export function importBreaches(rules: ImportRules, files: readonly SourceFile[])
       breaches.push(`${file.path}: the folder ${part} is not a part; add it to scripts/import-rules.json`);
       continue;
     }
+    const roomless = roomlessBreach(rules, file.path);
+    if (roomless !== null) breaches.push(roomless);
     for (const specifier of importsOf(file.text)) {
       if (specifier.startsWith("node:")) continue;
       const breach = specifier.startsWith(".")
-        ? relativeBreach(rules, file.path, specifier)
+        ? (relativeBreach(rules, file.path, specifier) ?? floorBreach(rules, file.path, specifier))
         : packageBreach(rules, file.path, specifier);
       if (breach !== null) breaches.push(breach);
     }

@@ -8,6 +8,7 @@ export * from "./judge/judge.ts";
 export * from "./judge/properties.ts";
 export * from "./judge/scorecard.ts";
 export * from "./presets.ts";
+export * from "./properties.ts";
 export * from "./proposal.ts";
 export * from "./scenario/check.ts";
 export * from "./scenario/content.ts";

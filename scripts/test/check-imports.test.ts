@@ -4,6 +4,10 @@ import { type ImportRules, importBreaches, importsOf } from "../check-imports.ts
 const rules: ImportRules = {
   parts: { sys: [], vmm: ["sys"], harness: ["sys", "vmm"] },
   faces: { sys: ["sys/src/read.ts", "sys/test/support/"] },
+  floors: {
+    comment: "not a rule",
+    vmm: [["a.ts", "b.ts"], ["kvm/"], ["kvm/x86/", "guest/"], ["index.ts"]],
+  },
   packages: {
     comment: "not a rule",
     koffi: ["sys/src/libc.ts"],
@@ -36,7 +40,10 @@ describe("importsOf", () => {
 
 describe("importBreaches", () => {
   it.each([
-    ["its own part", "vmm/src/a.ts", "./b.ts"],
+    ["its own room", "vmm/src/kvm/a.ts", "./b.ts"],
+    ["a room on a floor below", "vmm/src/guest/a.ts", "../kvm/b.ts"],
+    ["the folder around a room, on a floor below", "vmm/src/kvm/x86/a.ts", "../b.ts"],
+    ["a test what it tests", "vmm/test/a.test.ts", "../src/kvm/b.ts"],
     ["an allowed part's index", "vmm/src/kvm/a.ts", "../../../sys/src/index.ts"],
     ["another face", "vmm/src/a.ts", "../../sys/src/read.ts"],
     ["a part's test support, in a test", "vmm/test/kvm/a.test.ts", "../../../sys/test/support/b.ts"],
@@ -57,10 +64,18 @@ describe("importBreaches", () => {
       "only through sys/src/index.ts",
     ],
     ["a part not listed", "vmm/src/a.ts", "../../harness/src/engine.ts", "vmm may import only sys"],
+    ["a room beside", "vmm/src/guest/a.ts", "../kvm/x86/b.ts", "kvm/x86/ is beside it"],
+    ["a file beside", "vmm/src/a.ts", "./b.ts", "b.ts is beside it"],
+    ["a room above", "vmm/src/kvm/a.ts", "../guest/b.ts", "guest/ is above it"],
+    ["a room inside a folder, on a floor above", "vmm/src/kvm/a.ts", "./x86/b.ts", "kvm/x86/ is above it"],
     ["somebody else's package", "vmm/src/a.ts", "koffi", "only sys/src/libc.ts may"],
     ["a package's file", "vmm/src/a.ts", "koffi/indirect", "only sys/src/libc.ts may"],
   ])("refuses %s", (_what, path, specifier, message) => {
     expect(breaches(path, `import x from "${specifier}";`)).toEqual([expect.stringContaining(message)]);
+  });
+
+  it("refuses a file in no room", () => {
+    expect(breaches("vmm/src/boot/a.ts", "")).toEqual([expect.stringContaining("in no room of vmm")]);
   });
 
   it("refuses a folder that is no part", () => {

@@ -1,9 +1,10 @@
 /**
- * The columns of the scorecard: what one would want of a proposal, each a function from what a case showed to yes or no.
+ * What decides each column of the scorecard: a function from what a case showed to yes or no.
  * Apart from verdicts: a property can be false exactly as expected. A case decides the properties that its scenario
  * names; what no case decides is unknown, never guessed.
  */
 import type { Evidence } from "../evidence.ts";
+import { type PropertyId, propertyRows } from "../properties.ts";
 import { accessesOf, guestActors } from "../scenario/labels.ts";
 import { PAGE_BYTES } from "../scenario/limits.ts";
 import type { Scenario } from "../scenario/scenario.ts";
@@ -186,55 +187,26 @@ function nested(scenario: Scenario, evidence: Evidence): Finding {
   return isWell && isEachTold(scenario, evidence) ? "yes" : "no";
 }
 
-/** In order of the scorecard's columns. */
-export const properties: readonly Property[] = [
-  { id: "terminates", title: "No endless loop.", decide: terminates },
-  { id: "contained", title: "Only the faulting task suffers; others and the VM live on.", decide: contained },
-  {
-    id: "right-victim",
-    title: "The task that touched the page is the one that is told, also among many.",
-    decide: rightVictim,
-  },
-  {
-    id: "precise-load",
-    title: "A failed load is reported at its instruction.",
-    decide: precise(["load", "copy-from"]),
-  },
-  {
-    id: "precise-store",
-    title: "A failed store is reported at its instruction.",
-    decide: precise(["store", "atomic", "copy-to"]),
-  },
-  {
-    id: "kernel-access",
-    title: "The guest kernel's own access fails with an error it survives.",
-    decide: kernelAccess,
-  },
-  { id: "no-silent-data", title: "Zero or stale bytes are never presented as data.", decide: noSilentData },
-  {
-    id: "host-truncation",
-    title: "Also when the truncation bypasses the server.",
-    decide: precise(anyVerb),
-  },
-  {
-    id: "host-unharmed",
-    title: "The truncating process is not held up, no core burns.",
-    decide: hostUnharmed,
-  },
-  { id: "reversible", title: "After the file has grown again, the access works.", decide: reversible },
-  { id: "nmi-safe", title: "An NMI between delivery and reading loses nothing.", decide: nmiSafe },
-  { id: "nested", title: "Also in a nested guest.", decide: nested },
-  {
-    id: "any-backing",
-    title: "Also for NVDIMM, a full tmpfs, an I/O error.",
-    decide: precise(anyVerb),
-  },
-  {
-    id: "keeps-apf",
-    title: "A page that merely needs I/O still lets other tasks run (async page faults stay).",
-    decide: keepsApf,
-  },
-  { id: "any-cpu", title: "Intel, AMD, arm64, TDX, SEV-ES alike.", decide: null },
-];
+const deciders: Readonly<Record<PropertyId, Property["decide"]>> = {
+  terminates: terminates,
+  contained: contained,
+  "right-victim": rightVictim,
+  "precise-load": precise(["load", "copy-from"]),
+  "precise-store": precise(["store", "atomic", "copy-to"]),
+  "kernel-access": kernelAccess,
+  "no-silent-data": noSilentData,
+  "host-truncation": precise(anyVerb),
+  "host-unharmed": hostUnharmed,
+  reversible: reversible,
+  "nmi-safe": nmiSafe,
+  nested: nested,
+  "any-backing": precise(anyVerb),
+  "keeps-apf": keepsApf,
+  "any-cpu": null,
+};
 
-export const propertyIds: readonly string[] = properties.map((property) => property.id);
+/** In the order of the scorecard's columns. */
+export const properties: readonly Property[] = propertyRows.map((row) => ({
+  ...row,
+  decide: deciders[row.id],
+}));

@@ -4,8 +4,8 @@
  */
 import { z } from "zod";
 import { readJsonSource } from "../json-source.ts";
-import { propertyIds } from "../judge/properties.ts";
 import { proposals } from "../presets.ts";
+import { propertyIds } from "../properties.ts";
 import { checkScenario } from "./check.ts";
 import { expand, type Json } from "./expand.ts";
 import { parseFault } from "./faults.ts";
