@@ -3,15 +3,7 @@ import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { truncate } from "../../../sys/src/index.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
-import type { PriceOperation } from "./price-main.ts";
-
-export type ToPriceHost = {
-  readonly operation: PriceOperation;
-  readonly folder: string;
-  readonly sizeBytes: number;
-};
-/** Microseconds. */
-export type FromPriceHost = { readonly us: number };
+import type { ToPriceHost } from "./price-messages.ts";
 
 function timed(work: () => void): number {
   const start = process.hrtime.bigint();

@@ -13,24 +13,13 @@ import { send, tieToParent } from "../engines/child-side.ts";
 import { type Guarding, guardFile } from "../engines/kvm/guard.ts";
 import { openMount } from "../engines/mount.ts";
 import { errorStack } from "../error-text.ts";
-import type { FromPriceHost, ToPriceHost } from "./price-host-main.ts";
-
-export type PriceOptions = { readonly rounds: number; readonly guards: readonly string[] };
-
-export const priceOperations = [
-  "open another file",
-  "truncate another file",
-  "open the file to read",
-  "truncate the file",
-] as const;
-export type PriceOperation = (typeof priceOperations)[number];
-
-export type FromPrice = {
-  /** By column and operation, in microseconds. */
-  readonly us: Readonly<Record<string, Readonly<Partial<Record<PriceOperation, readonly number[]>>>>>;
-  readonly refused: Readonly<Record<string, string>>;
-  readonly sealedCopyMs: readonly number[];
-};
+import {
+  type FromPrice,
+  type FromPriceHost,
+  type PriceOptions,
+  priceOperations,
+  type ToPriceHost,
+} from "./price-messages.ts";
 
 const FILE_BYTES = 2 * 2 ** 20;
 const SEALED_BYTES = 64 * 2 ** 20;

@@ -2,7 +2,7 @@
 
 import { exitText, startChild, within } from "../engines/child.ts";
 import type { RunDirectory } from "../run/directory.ts";
-import { type FromPrice, type PriceOptions, priceOperations } from "./price-main.ts";
+import { type FromPrice, type PriceOptions, priceOperations } from "./price-messages.ts";
 import { type Quantiles, quantiles } from "./race.ts";
 
 export type PriceRow = { readonly guard: string; readonly operation: string } & Quantiles;

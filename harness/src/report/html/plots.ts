@@ -31,7 +31,7 @@ export function faultRates(results: readonly CaseResult[]): readonly Figure[] {
   });
 }
 
-function consequenceOf({ kind, detail }: TraceEvent, isLoop: boolean): string | null {
+function consequenceOf({ kind, detail }: TraceEvent, end: "loop" | "exit"): string | null {
   switch (kind) {
     case "sigbus":
       return "SIGBUS";
@@ -43,7 +43,7 @@ function consequenceOf({ kind, detail }: TraceEvent, isLoop: boolean): string | 
       return "KVM_RUN returns";
     case "signal":
       // Raised for a vCPU that has stopped, too.
-      return detail !== "stuck" ? null : isLoop ? "the loop is proven" : "KVM_RUN returns";
+      return detail !== "stuck" ? null : end === "loop" ? "the loop is proven" : "KVM_RUN returns";
     default:
       return null;
   }
@@ -55,15 +55,16 @@ export function latencies(results: readonly CaseResult[]): readonly Figure[] {
     if (result.result?.kind !== "evidence" || result.planned.engine === "model") return [];
     const { trace, observations } = result.result.evidence;
     const isLoop = observations.vmm?.some(({ kind }) => kind === "looping") ?? false;
+    const end = isLoop ? "loop" : "exit";
     const cut = trace.find(({ kind }) => kind === "truncate" || kind === "punch");
     if (cut === undefined) return [];
-    const after = trace.find((event) => event.atMs > cut.atMs && consequenceOf(event, isLoop) !== null);
+    const after = trace.find((event) => event.atMs > cut.atMs && consequenceOf(event, end) !== null);
     if (after === undefined) return [];
     return [
       {
         scenario: result.planned.scenario.id,
         proposal: result.planned.proposal.id,
-        group: consequenceOf(after, isLoop) ?? "",
+        group: consequenceOf(after, end) ?? "",
         value: after.atMs - cut.atMs,
       },
     ];
