@@ -8,7 +8,7 @@ export type { Agreement } from "./core/init.ts";
  */
 export * from "./core/notify.ts";
 export { ContiguousSink, type ReplySink, ScatteredSink } from "./core/reply.ts";
-export { type Outcome, Session, type SessionOptions } from "./core/session.ts";
+export { type MessageResult, Session, type SessionOptions } from "./core/session.ts";
 export * from "./dax/mappings.ts";
 export * from "./dax/recording.ts";
 export * from "./dax/window.ts";

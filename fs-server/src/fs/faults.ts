@@ -5,7 +5,7 @@
 import { Postponed } from "../core/errors.ts";
 import { DecoratedFileSystem } from "./decorator.ts";
 import { failure } from "./errors.ts";
-import { type FileHandle, type FileSystem, NO_CHANGE, type NodeId } from "./filesystem.ts";
+import { type FileHandle, type FileSystem, NO_CHANGE, type NodeId, type SyncScope } from "./filesystem.ts";
 
 export type FaultAction =
   | { readonly kind: "delay"; readonly ms: number }
@@ -73,9 +73,9 @@ export class FaultyFileSystem extends DecoratedFileSystem {
     return super.write(handle, offset, data.subarray(0, limit ?? data.length));
   }
 
-  override fsync(handle: FileHandle, dataOnly: boolean): void {
+  override fsync(handle: FileHandle, scope: SyncScope): void {
     this.#apply("fsync", this.#nodeOf.get(handle) ?? null);
-    super.fsync(handle, dataOnly);
+    super.fsync(handle, scope);
   }
 
   override getattr(node: NodeId): ReturnType<FileSystem["getattr"]> {

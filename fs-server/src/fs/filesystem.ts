@@ -99,6 +99,9 @@ export type Place = { readonly parent: NodeId; readonly name: ComponentName };
 
 export type CopyEnd = { readonly handle: FileHandle; readonly offset: bigint };
 
+/** What fsync writes: `data` as fdatasync(2) does (FUSE_FSYNC_FDATASYNC), or `all`, metadata too. */
+export type SyncScope = "data" | "all";
+
 /** How many of each a file system holds now: for leak checks. The root node is not counted. */
 export type Usage = { readonly nodes: number; readonly handles: number };
 
@@ -124,7 +127,7 @@ export interface FileSystem {
   read(handle: FileHandle, offset: bigint, into: Uint8Array): number;
   write(handle: FileHandle, offset: bigint, data: Uint8Array): number;
   flush(handle: FileHandle): void;
-  fsync(handle: FileHandle, dataOnly: boolean): void;
+  fsync(handle: FileHandle, scope: SyncScope): void;
   fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void;
   lseek(handle: FileHandle, offset: bigint, whence: number): bigint;
   copyFileRange(from: CopyEnd, to: CopyEnd, lengthBytes: bigint): number;
@@ -136,7 +139,7 @@ export interface FileSystem {
    * order, `.` and `..` among them; each is valid during its call only.
    */
   readDirectory(handle: FileHandle, offset: bigint, emit: (entry: DirectoryEntry) => boolean): void;
-  fsyncdir(handle: FileHandle, dataOnly: boolean): void;
+  fsyncdir(handle: FileHandle, scope: SyncScope): void;
   releasedir(handle: FileHandle): void;
 
   mkdir(place: Place, what: NewNode): Entry;

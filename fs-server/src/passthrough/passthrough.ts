@@ -26,6 +26,7 @@ import type {
   NodeId,
   Place,
   Statistics,
+  SyncScope,
   TimeChange,
   Usage,
 } from "../fs/filesystem.ts";
@@ -244,9 +245,9 @@ export class PassthroughFileSystem implements FileSystem {
     succeeded(files.close(succeeded(files.dup(this.#handles.file(handle).fd))));
   }
 
-  fsync(handle: FileHandle, dataOnly: boolean): void {
+  fsync(handle: FileHandle, scope: SyncScope): void {
     const { fd } = this.#handles.file(handle);
-    succeeded(dataOnly ? files.fdatasync(fd) : files.fsync(fd));
+    succeeded(scope === "data" ? files.fdatasync(fd) : files.fsync(fd));
   }
 
   fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void {
@@ -287,9 +288,9 @@ export class PassthroughFileSystem implements FileSystem {
     this.#handles.directory(handle).reader.read(offset, emit);
   }
 
-  fsyncdir(handle: FileHandle, dataOnly: boolean): void {
+  fsyncdir(handle: FileHandle, scope: SyncScope): void {
     const { fd } = this.#handles.directory(handle);
-    succeeded(dataOnly ? files.fdatasync(fd) : files.fsync(fd));
+    succeeded(scope === "data" ? files.fdatasync(fd) : files.fsync(fd));
   }
 
   releasedir(handle: FileHandle): void {

@@ -224,7 +224,7 @@ function contentOperations({
       }),
     fsync: (_path, dataOnly, handle, done) =>
       run("fsync", done, () => {
-        fs.fsync(open(handle), dataOnly !== 0);
+        fs.fsync(open(handle), dataOnly === 0 ? "all" : "data");
         return 0;
       }),
     release: (_path, handle, done) =>
