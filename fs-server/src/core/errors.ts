@@ -19,19 +19,3 @@ export class ProtocolError extends Error {
 export class TransportError extends Error {
   override readonly name = "TransportError";
 }
-
-/**
- * Thrown by a file system (a fault decorator) that wants to answer later. The session keeps the request and asks
- * again after `delayMs`, having called `redeem`, so that the next attempt is let through.
- */
-export class Postponed extends Error {
-  override readonly name = "Postponed";
-  readonly delayMs: number;
-  readonly redeem: () => void;
-
-  constructor(delayMs: number, redeem: () => void) {
-    super(`postponed by ${delayMs} ms`);
-    this.delayMs = delayMs;
-    this.redeem = redeem;
-  }
-}

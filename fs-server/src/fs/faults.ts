@@ -2,10 +2,10 @@
  * Faults on purpose: a decorator that delays, fails, shortens or truncates at the point where a scenario wants it.
  * Rules are data; each applies from its `after`th matching call on, `times` times (null: for ever).
  */
-import { Postponed } from "../core/errors.ts";
 import { DecoratedFileSystem } from "./decorator.ts";
 import { failure } from "./errors.ts";
 import { type FileHandle, type FileSystem, NO_CHANGE, type NodeId, type SyncScope } from "./filesystem.ts";
+import { Postponed } from "./postponed.ts";
 
 export type FaultAction =
   | { readonly kind: "delay"; readonly ms: number }

@@ -2,8 +2,8 @@
  * The port between protocol and storage: a file system in terms of node ids, as FUSE's low level sees one.
  *
  * Implemented by the passthrough, the null file system and the fault decorators; called by the protocol core and
- * by the transports that have no protocol of ours (libfuse). Every method is synchronous and either returns or
- * throws a `FileSystemError`. Buffers are lent for the duration of a call, so that a payload is copied once at most:
+ * by the transports that have no protocol of ours (libfuse). Every method is synchronous and returns, throws a
+ * `FileSystemError`, or throws `Postponed` (the caller tries again later). Buffers are lent for the duration of a call, so that a payload is copied once at most:
  * `read` fills the caller's reply buffer, `write` takes the caller's request buffer.
  *
  * Lookup counts, stated once: every `Entry` returned (lookup, create, mkdir, mknod, symlink, link, tmpfile) gives

@@ -2,9 +2,10 @@
  * The leases that a file server itself grants: who has what mapped. The server asks here before it makes a file shorter;
  * a truncation that does not come through the server is not seen, which is the point of comparing it with the others.
  */
-import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./gate.ts";
-import type { GuardOptions, MappingHolder } from "./guard.ts";
-import { Recalls } from "./recalls.ts";
+
+import { Recalls } from "../guard/recalls.ts";
+import type { GuardOptions, MappingHolder } from "../guard/truncation-guard.ts";
+import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./truncation-gate.ts";
 
 const keyOf = ({ device, ino }: FileIdentity): string => `${device}/${ino}`;
 

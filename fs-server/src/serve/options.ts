@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { errnoNumber } from "../../../sys/src/index.ts";
 import type { FaultRule } from "../fs/faults.ts";
-import { type MountGuardName, mountGuardNames } from "../lease/mount-guard.ts";
+import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
 import type { DevfuseOptions } from "../transport/devfuse/worker.ts";
 
 export type TransportName = "devfuse" | "libfuse";

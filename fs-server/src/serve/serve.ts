@@ -5,11 +5,11 @@
  */
 import { Worker } from "node:worker_threads";
 import { compiledEntry, exitNow, raiseDescriptorLimit } from "../../../sys/src/index.ts";
-import { serveLeases } from "../lease/fuse-lease.ts";
-import { DEFAULT_BOUND_MS } from "../lease/guard.ts";
+import { DEFAULT_BOUND_MS } from "../guard/truncation-guard.ts";
+import { GateKeeper, gateMemory } from "../lease/cross-thread-gate.ts";
 import { LeaseBook } from "../lease/lease-book.ts";
-import { MountGuard } from "../lease/mount-guard.ts";
-import { GateKeeper, gateMemory } from "../lease/thread-gate.ts";
+import { serveLeases } from "../lease/lease-server.ts";
+import { MountGuard } from "../mount-guard/mount-guard.ts";
 import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
 import { deviceNotifier, mountDevice } from "../transport/devfuse/device.ts";
 import type { DevfuseMessage, DevfuseWorkerData } from "../transport/devfuse/worker.ts";
@@ -97,7 +97,7 @@ async function startDevfuse(
     ...options,
     device,
     gate: leases?.memory ?? null,
-    tellsOpenFiles: guard !== null,
+    reportsOpenFiles: guard !== null,
   };
   const entry = compiledEntry(import.meta.url, "../transport/devfuse/worker.ts");
   const worker = new Worker(entry, { workerData });

@@ -7,9 +7,9 @@ import { parentPort, workerData } from "node:worker_threads";
 import { Session } from "../../core/session.ts";
 import { type FaultRule, FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
-import { GuardedFileSystem } from "../../lease/guarded-filesystem.ts";
-import { type OpenFileMessage, OpenFileTeller } from "../../lease/open-files.ts";
-import { type GateMessage, ThreadGate } from "../../lease/thread-gate.ts";
+import { CrossThreadGate, type GateMessage } from "../../lease/cross-thread-gate.ts";
+import { GatedFileSystem } from "../../lease/gated-filesystem.ts";
+import { type OpenFileMessage, OpenFileReporter } from "../../mount-guard/open-file-reporter.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { serveDevice } from "./loop.ts";
@@ -36,7 +36,7 @@ export type DevfuseWorkerData = DevfuseOptions & {
   /** Shared with the main thread's GateKeeper, where the server grants leases; else null. */
   readonly gate: SharedArrayBuffer | null;
   /** Tell the main thread which files are open: it has a guard of what the mount's kernel caches. */
-  readonly tellsOpenFiles: boolean;
+  readonly reportsOpenFiles: boolean;
 };
 
 export type DevfuseMessage =
@@ -62,13 +62,13 @@ function main(options: DevfuseWorkerData): void {
   const source = new PassthroughFileSystem(options.source, { readOnly, writebackCache });
   const faulty: FileSystem =
     options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
-  const told = options.tellsOpenFiles ? new OpenFileTeller(faulty, post) : faulty;
+  const told = options.reportsOpenFiles ? new OpenFileReporter(faulty, post) : faulty;
   const fs =
     options.gate === null
       ? told
-      : new GuardedFileSystem(
+      : new GatedFileSystem(
           told,
-          new ThreadGate(options.gate, post),
+          new CrossThreadGate(options.gate, post),
           statSync(options.source, { bigint: true }).dev,
         );
   const pipe = Pipe.open();

@@ -15,6 +15,8 @@ import {
   SyscallError,
   takeWriteLease,
 } from "../../../sys/src/index.ts";
+import { LEASE_SIGNAL, type LeaseThreadInput, type LeaseThreadMessage } from "./kernel-lease-thread.ts";
+import { Recalls } from "./recalls.ts";
 import {
   type ArmedFile,
   type GuardedFile,
@@ -22,9 +24,7 @@ import {
   GuardRefused,
   type MappingHolder,
   type TruncationGuard,
-} from "./guard.ts";
-import { LEASE_SIGNAL, type LeaseThreadInput, type LeaseThreadMessage } from "./lease-thread.ts";
-import { Recalls } from "./recalls.ts";
+} from "./truncation-guard.ts";
 
 /** Between two attempts to have the lease again: first and longest, doubling. */
 const REARM_MS = { first: 1, longest: 20 } as const;
@@ -65,7 +65,7 @@ export class KernelLeaseGuard implements TruncationGuard {
   static async open(options: GuardOptions): Promise<KernelLeaseGuard> {
     const stop = new SharedArrayBuffer(4);
     const workerData: LeaseThreadInput = { stop };
-    const worker = new Worker(compiledEntry(import.meta.url, "./lease-thread.ts"), {
+    const worker = new Worker(compiledEntry(import.meta.url, "./kernel-lease-thread.ts"), {
       workerData,
       // Flags for this process (--input-type, a debugger) are not for the thread.
       execArgv: [],

@@ -14,6 +14,9 @@ import { fstatSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { compiledEntry } from "../../../sys/src/index.ts";
 import { FileWatch } from "./file-watch.ts";
+import { LineReader } from "./lines.ts";
+import type { FromListener, ToListener } from "./pre-content-messages.ts";
+import { Recalls } from "./recalls.ts";
 import {
   type ArmedFile,
   type GuardedFile,
@@ -21,10 +24,7 @@ import {
   GuardRefused,
   type MappingHolder,
   type TruncationGuard,
-} from "./guard.ts";
-import { LineReader } from "./lines.ts";
-import type { FromListener, ToListener } from "./pre-content-messages.ts";
-import { Recalls } from "./recalls.ts";
+} from "./truncation-guard.ts";
 
 /** The listener lets go by itself this much later than the guard gives up. */
 const LISTENER_SLACK_MS = 500;

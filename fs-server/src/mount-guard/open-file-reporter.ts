@@ -10,7 +10,7 @@ export type OpenFileMessage =
   /** The last one has gone, and with it every mapping. */
   | { readonly type: "file-closed"; readonly node: NodeId };
 
-export class OpenFileTeller extends DecoratedFileSystem {
+export class OpenFileReporter extends DecoratedFileSystem {
   readonly #tell: (message: OpenFileMessage) => void;
   readonly #nodeOf = new Map<FileHandle, NodeId>();
   readonly #handles = new Map<NodeId, number>();

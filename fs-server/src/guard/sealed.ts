@@ -18,7 +18,7 @@ import {
   GuardRefused,
   type MappingHolder,
   type TruncationGuard,
-} from "./guard.ts";
+} from "./truncation-guard.ts";
 
 const refusals: Readonly<Record<string, string>> = {
   ENOSPC: "no memory for a copy of the file",

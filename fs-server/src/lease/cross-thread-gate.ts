@@ -3,9 +3,9 @@
  * of leases and the holders' connections. Questions go by messages, answers come by shared memory.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { Postponed } from "../core/errors.ts";
-import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./gate.ts";
+import { Postponed } from "../fs/postponed.ts";
 import type { LeaseBook } from "./lease-book.ts";
+import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./truncation-gate.ts";
 
 /** Words: truncations under way; leases held, by buckets of inode numbers; then a slot for each question. */
 const UNDER_WAY = 0;
@@ -36,7 +36,7 @@ export function gateMemory(): SharedArrayBuffer {
 }
 
 /** The serving thread's side. */
-export class ThreadGate implements TruncationGate {
+export class CrossThreadGate implements TruncationGate {
   readonly #words: Int32Array;
   readonly #post: (message: GateMessage) => void;
 

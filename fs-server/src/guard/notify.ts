@@ -5,6 +5,7 @@
 import { fstatSync } from "node:fs";
 import { SyscallError } from "../../../sys/src/index.ts";
 import { FileWatch, type WatchSource } from "./file-watch.ts";
+import { Recalls } from "./recalls.ts";
 import {
   type ArmedFile,
   type GuardedFile,
@@ -12,8 +13,7 @@ import {
   GuardRefused,
   type MappingHolder,
   type TruncationGuard,
-} from "./guard.ts";
-import { Recalls } from "./recalls.ts";
+} from "./truncation-guard.ts";
 
 const refusals: Readonly<Record<string, string>> = {
   ENOSPC: "no watch is left: raise fs.inotify.max_user_watches or fs.fanotify.max_user_marks",

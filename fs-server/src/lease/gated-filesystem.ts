@@ -3,7 +3,6 @@
  * of ranges. While the gate is closed the call is postponed, and the server goes on with other requests.
  */
 import { files } from "../../../sys/src/index.ts";
-import { Postponed } from "../core/errors.ts";
 import { DecoratedFileSystem } from "../fs/decorator.ts";
 import {
   type AttributeChange,
@@ -13,7 +12,8 @@ import {
   NO_CHANGE,
   type NodeId,
 } from "../fs/filesystem.ts";
-import type { FileIdentity, GateTicket, TruncationGate } from "./gate.ts";
+import { Postponed } from "../fs/postponed.ts";
+import type { FileIdentity, GateTicket, TruncationGate } from "./truncation-gate.ts";
 
 /** How soon a postponed call looks again. */
 const LOOK_MS = 1;
@@ -26,7 +26,7 @@ const LOSING =
 
 type OpenFile = { readonly node: NodeId; readonly file: FileIdentity };
 
-export class GuardedFileSystem extends DecoratedFileSystem {
+export class GatedFileSystem extends DecoratedFileSystem {
   readonly #gate: TruncationGate;
   readonly #device: bigint;
   readonly #open = new Map<FileHandle, OpenFile>();

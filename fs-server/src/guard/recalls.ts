@@ -9,7 +9,7 @@ import {
   monotonicMs,
   type RecallEnd,
   type Threat,
-} from "./guard.ts";
+} from "./truncation-guard.ts";
 
 export class Recalls {
   readonly #holder: MappingHolder;

@@ -15,10 +15,10 @@ import { closeSync } from "node:fs";
 import { SyscallError } from "../../../sys/src/index.ts";
 import { ALL_PAGES, type Notifier, type PageRange } from "../core/notify.ts";
 import type { NodeId } from "../fs/filesystem.ts";
-import { FileWatch } from "./file-watch.ts";
-import { type ArmedFile, GuardRefused, type MappingHolder } from "./guard.ts";
-import type { OpenFileMessage } from "./open-files.ts";
-import { PreContentGuard } from "./pre-content.ts";
+import { FileWatch } from "../guard/file-watch.ts";
+import { PreContentGuard } from "../guard/pre-content.ts";
+import { type ArmedFile, GuardRefused, type MappingHolder } from "../guard/truncation-guard.ts";
+import type { OpenFileMessage } from "./open-file-reporter.ts";
 
 export const mountGuardNames = ["notify", "pre-content"] as const;
 export type MountGuardName = (typeof mountGuardNames)[number];
