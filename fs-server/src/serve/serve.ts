@@ -14,8 +14,9 @@ import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
 import { deviceNotifier, mountDevice } from "../transport/devfuse/device.ts";
 import type { DevfuseMessage, DevfuseWorkerData } from "../transport/devfuse/worker.ts";
 import { mountLibfuse } from "../transport/libfuse/mount.ts";
+import type { Transport } from "../transport/transports.ts";
 import { checkedMountPoint, detach, isFuseMounted } from "./mount-point.ts";
-import type { ServeOptions, TransportName } from "./options.ts";
+import type { ServeOptions } from "./options.ts";
 import { startReaper } from "./reaper.ts";
 
 /** One pinned inode or open file each: enough for large trees. Ignored without root. */
@@ -24,7 +25,7 @@ const WANTED_DESCRIPTORS = 1_048_576;
 /** What a server says of itself when it is mounted: the attestation of the transport. */
 export type Ready = {
   readonly type: "ready";
-  readonly transport: TransportName;
+  readonly transport: Transport;
   readonly mountpoint: string;
   readonly pid: number;
   /** What INIT agreed on; null where libfuse keeps it to itself. */
