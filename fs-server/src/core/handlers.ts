@@ -216,9 +216,9 @@ function writeContent(context: HandlerContext, request: Request, handle: FileHan
 }
 
 /**
- * Content of dirty pages (of a shared mapping), which never makes a file longer: where the server has it shorter than the
- * client's kernel knows, somebody else has truncated it since, and what was stored behind its end is lost as it is on any
- * file system. Written, it would bring the old content back.
+ * Writes content of dirty pages (of a shared mapping), and never extends the file. If the file is shorter than the client's
+ * kernel knows, it was truncated meanwhile, and stores behind its end are lost as on any file system. Writing them would
+ * bring the old content back.
  */
 function writeCached(context: HandlerContext, request: Request, handle: FileHandle, offset: bigint): number {
   const left = context.fs.getattr(request.node).sizeBytes - offset;
@@ -279,13 +279,13 @@ function isDots(name: Uint8Array): boolean {
   return name[0] === DOT && (name.length === 2 || (name.length === 3 && name[1] === DOT));
 }
 
-/** null for `.`, `..` and what vanished meanwhile: they go out as names alone, which node id 0 tells the kernel. */
+/** null for `.`, `..` and removed entries: they are sent as names alone, marked by node id 0. */
 function foundEntry(context: HandlerContext, directory: NodeId, name: Uint8Array): Entry | null {
   if (isDots(name)) return null;
   try {
     return context.fs.lookup(directory, checkedName(name));
   } catch {
-    // The name alone is a valid answer; a later LOOKUP says what is wrong.
+    // The name alone is a valid answer; a later LOOKUP returns the error.
     return null;
   }
 }
@@ -403,12 +403,12 @@ const lseek: Handler<"LSEEK"> = (context, request, reply) => {
   return LSEEK_OUT_BYTES;
 };
 
-/** FSYNC and FSYNCDIR: what of the file is written. */
+/** The scope of FSYNC and FSYNCDIR. */
 function syncScope({ args }: Request<"FSYNC" | "FSYNCDIR">): SyncScope {
   return (args.fsync_flags & C.FUSE_FSYNC_FDATASYNC) === 0 ? "all" : "data";
 }
 
-/** For operations that answer with nothing. */
+/** A handler whose reply has no body. */
 function silent<N extends OpcodeName>(
   work: (context: HandlerContext, request: Request<N>) => void,
 ): Handler<N> {
@@ -484,7 +484,7 @@ export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
 
 /** Serves a request by its opcode's handler. Opcodes without one are ENOSYS. */
 export function handled(context: HandlerContext, request: AnyRequest, reply: Reply): number {
-  // A request goes to the handler of its own opcode, whose arguments `decodeBody` has paired with it.
+  // `decodeBody` has paired the arguments with the opcode, so this handler gets those of its own row.
   const handlers: Partial<Readonly<Record<OpcodeName, unknown>>> = HANDLERS;
   const handler = handlers[request.opcode] as Handler<OpcodeName> | undefined;
   if (handler === undefined) throw failure("ENOSYS");

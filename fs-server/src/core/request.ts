@@ -48,7 +48,7 @@ export type Request<N extends OpcodeName = OpcodeName> = {
   readonly payloadBytes: number;
 };
 
-/** Told apart by `opcode`. */
+/** A request of any opcode, discriminated by `opcode`. */
 export type AnyRequest = { [N in OpcodeName]: Request<N> }[OpcodeName];
 
 export const IN_HEADER_BYTES: number = sizeOf("fuse_in_header");

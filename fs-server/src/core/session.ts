@@ -55,7 +55,7 @@ export type MessageResult =
   | { readonly kind: "answered" }
   | { readonly kind: "no-reply" }
   | { readonly kind: "postponed" }
-  /** No request could be read from it, so nobody can be answered. */
+  /** The message has no whole header, so it cannot be answered. */
   | { readonly kind: "malformed" }
   | { readonly kind: "ended"; readonly reason: string };
 

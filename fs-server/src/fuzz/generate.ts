@@ -97,7 +97,7 @@ export function hostileMessage(random: Random, unique: bigint): Uint8Array {
     else if (field.sizeBytes === 4) args.writeUInt32LE(Number(number(random) & 0xffff_ffffn), field.offset);
   }
   const payload = payloadFor(random, row);
-  // Half of the sized payloads tell their true length, else hardly any would get past that check.
+  // Half of the sized payloads have their true length, else hardly any would pass that check.
   if (row.payload === "sized" && random.below(2) === 0) {
     args.writeUInt32LE(payload.length, offsetOf(row, "size"));
   }

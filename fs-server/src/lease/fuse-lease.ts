@@ -30,7 +30,7 @@ export class FuseLeaseGuard implements TruncationGuard {
     this.#socket = socket;
     this.#options = options;
     socket.on("data", (bytes) => {
-      for (const message of this.#lines.take(bytes)) void this.#obey(message);
+      for (const message of this.#lines.take(bytes)) void this.#handle(message);
     });
     socket.on("error", () => {});
     socket.on("close", () => this.#lost());
@@ -71,7 +71,7 @@ export class FuseLeaseGuard implements TruncationGuard {
     return { fd, disarm: () => this.#disarm(id) };
   }
 
-  async #obey(message: ToClient): Promise<void> {
+  async #handle(message: ToClient): Promise<void> {
     const atMs = (): number => Number(process.hrtime.bigint()) / 1e6;
     if ("granted" in message) this.#held.get(message.granted)?.granted();
     else if ("recall" in message) {

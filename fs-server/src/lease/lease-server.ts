@@ -27,14 +27,14 @@ class Connection {
 
   #take(bytes: Buffer): void {
     try {
-      for (const message of this.#lines.take(bytes)) this.#obey(message);
+      for (const message of this.#lines.take(bytes)) this.#handle(message);
     } catch {
-      // Not our protocol: nothing of it is understood from here on.
+      // Not our protocol: the rest of the stream cannot be read either.
       this.#socket.destroy();
     }
   }
 
-  #obey(message: ToServer): void {
+  #handle(message: ToServer): void {
     if ("hold" in message) {
       const file = { device: BigInt(message.device), ino: BigInt(message.ino) };
       this.#releases.set(message.hold, this.#book.hold(file, this.#holder(message.hold)));
@@ -61,7 +61,7 @@ class Connection {
     };
   }
 
-  /** A client that has gone maps nothing any more: its process's mappings went with it, or it was cut off. */
+  /** A disconnected client has no mapping: its process ended, or it was cut off. */
   #end(): void {
     for (const release of this.#releases.values()) release();
     for (const acknowledge of this.#unanswered.values()) acknowledge();
@@ -72,7 +72,7 @@ class Connection {
 
 /**
  * Lets clients hold leases over the socket `path`, which must not exist. Rejects if it cannot listen.
- * @param beforeGrant resolves when no truncation is under way that began before the lease was in the book
+ * @param beforeGrant resolves when no truncation is in progress that began before the lease was in the book
  */
 export async function serveLeases(
   book: LeaseBook,
@@ -96,7 +96,7 @@ export async function serveLeases(
       try {
         unlinkSync(path);
       } catch {
-        // Closing the server removes it, too.
+        // Closing the server may have removed it already.
       }
     },
   };

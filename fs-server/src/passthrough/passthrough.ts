@@ -257,7 +257,7 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   lseek(handle: FileHandle, offset: bigint, whence: number): bigint {
-    // The client's kernel knows position and size; only data and holes are ours to tell.
+    // The client's kernel knows position and size; it asks the server for data and holes only.
     if (whence !== files.SEEK_DATA && whence !== files.SEEK_HOLE) throw failure("EINVAL");
     const result = files.lseek(this.#handles.file(handle).fd, checkedOffset(offset), whence);
     if (result < 0n) throw failure(Number(-result));

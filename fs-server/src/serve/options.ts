@@ -12,7 +12,7 @@ export type ServeOptions = DevfuseOptions & {
   readonly transport: Transport;
   /** Where clients with mappings of their own hold leases (guard `fuse-lease`); null: none are granted. */
   readonly leaseSocket: string | null;
-  /** Who tells the mount's kernel to drop what it has cached of files that others change; null: nobody. */
+  /** Drops files that change behind the server's back from the mount's page cache; null: none. */
   readonly mountGuard: MountGuardName | null;
   /** Must be the parent, or the server ends at once; null: not checked. */
   readonly parentPid: number | null;

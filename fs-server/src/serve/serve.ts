@@ -22,7 +22,7 @@ import { startReaper } from "./reaper.ts";
 /** One pinned inode or open file each: enough for large trees. Ignored without root. */
 const WANTED_DESCRIPTORS = 1_048_576;
 
-/** What a server says of itself when it is mounted: the attestation of the transport. */
+/** The line that a mounted server prints: the attestation of the transport. */
 export type Ready = {
   readonly type: "ready";
   readonly transport: Transport;

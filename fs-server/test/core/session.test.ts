@@ -92,7 +92,7 @@ describe("a client", () => {
     const { body } = client.call("READ", { node, args: { fh, size: 100 } });
     expect(Buffer.from(body.buffer, body.byteOffset, body.byteLength)).toEqual(payload);
     client.call("RELEASE", { node, args: { fh } });
-    client.tell("FORGET", { node, args: { nlookup: 1 } });
+    client.post("FORGET", { node, args: { nlookup: 1 } });
     expect(fs.usage()).toEqual({ nodes: 0, handles: 0 });
   });
 
@@ -188,7 +188,7 @@ describe("postponed requests", () => {
       return true;
     });
     expect(session.handle([read(1000n)], sink).kind).toBe("postponed");
-    expect(client.tell("INTERRUPT", { args: { unique: 1000n } }).kind).toBe("no-reply");
+    expect(client.post("INTERRUPT", { args: { unique: 1000n } }).kind).toBe("no-reply");
     expect(sent).toEqual([-errnoNumber("EINTR")]);
     expect(session.msUntilDue()).toBe(null);
     for (let i = 0n; i < 64n; i += 1n) client.send(read(2000n + i));

@@ -35,7 +35,7 @@ export type DevfuseWorkerData = DevfuseOptions & {
   readonly device: number;
   /** Shared with the main thread's GateKeeper, where the server grants leases; else null. */
   readonly gate: SharedArrayBuffer | null;
-  /** Tell the main thread which files are open: it has a guard of what the mount's kernel caches. */
+  /** Report to the main thread which files are open: it has a MountGuard. */
   readonly reportsOpenFiles: boolean;
 };
 
@@ -62,12 +62,12 @@ function main(options: DevfuseWorkerData): void {
   const source = new PassthroughFileSystem(options.source, { readOnly, writebackCache });
   const faulty: FileSystem =
     options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
-  const told = options.reportsOpenFiles ? new OpenFileReporter(faulty, post) : faulty;
+  const reporting = options.reportsOpenFiles ? new OpenFileReporter(faulty, post) : faulty;
   const fs =
     options.gate === null
-      ? told
+      ? reporting
       : new GatedFileSystem(
-          told,
+          reporting,
           new CrossThreadGate(options.gate, post),
           statSync(options.source, { bigint: true }).dev,
         );

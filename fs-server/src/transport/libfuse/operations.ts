@@ -57,7 +57,7 @@ function nativeStat(a: Attributes): NativeStat {
   };
 }
 
-/** Counts are 32 bits wide here: larger file systems are told in larger blocks. */
+/** Counts are 32 bits wide here: larger file systems are reported in larger blocks. */
 function nativeStatfs(s: Statistics): NativeStatfs {
   let shift = 0n;
   while (s.blocks >> shift > 0xffffffffn) shift += 1n;

@@ -1,7 +1,7 @@
 /**
  * A client in the same process: encodes requests by the opcode table and hands them to a session.
  *
- * For tests, fuzzing, and whoever needs a file server without a kernel between (the micro-guest). `split` cuts
+ * For tests, fuzzing, and clients without a kernel (the micro-guest). `split` cuts
  * messages and reply room into spans, as a virtqueue would.
  */
 import { KERNEL_MINOR_VERSION } from "../../abi/constants.ts";
@@ -87,7 +87,7 @@ export class MemoryClient {
   }
 
   /** Sends one request of an opcode without a reply. */
-  tell(name: OpcodeName, call: Call = {}): MessageResult {
+  post(name: OpcodeName, call: Call = {}): MessageResult {
     this.#unique += 2n;
     return this.send(encodeRequest(name, this.#unique, call)).result;
   }
