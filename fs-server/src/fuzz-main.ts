@@ -15,7 +15,7 @@ import { PassthroughFileSystem } from "./passthrough/passthrough.ts";
 
 const MAX_ALLOCATION_BYTES = 2n ** 20n;
 
-/** Sparse sizes cost nothing, but an allocation of 2^32 bytes would fill the disk of whoever fuzzes. */
+/** Sparse sizes cost nothing, but an allocation of 2^32 bytes would fill the disk. */
 class WithoutLargeAllocations extends DecoratedFileSystem {
   override fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void {
     if (lengthBytes > MAX_ALLOCATION_BYTES) throw failure("ENOSPC");

@@ -1,4 +1,6 @@
 /** The file server's public face: what other parts may import. */
+
+export { type Transport, transports } from "../../language/src/index.ts";
 export * from "./bench/bench.ts";
 export * from "./bench/rows.ts";
 export type { Agreement } from "./core/init.ts";
@@ -8,7 +10,7 @@ export type { Agreement } from "./core/init.ts";
  */
 export * from "./core/notify.ts";
 export { ContiguousSink, type ReplySink, ScatteredSink } from "./core/reply.ts";
-export { type Outcome, Session, type SessionOptions } from "./core/session.ts";
+export { type MessageResult, Session, type SessionOptions } from "./core/session.ts";
 export * from "./dax/mappings.ts";
 export * from "./dax/recording.ts";
 export * from "./dax/window.ts";
@@ -17,17 +19,18 @@ export * from "./fs/errors.ts";
 export * from "./fs/faults.ts";
 export * from "./fs/filesystem.ts";
 export * from "./fs/names.ts";
-export { ArmedFileSystem } from "./lease/armed-filesystem.ts";
-export { FuseLeaseGuard, serveLeases } from "./lease/fuse-lease.ts";
-export * from "./lease/guard.ts";
-export { KernelLeaseGuard } from "./lease/kernel-lease.ts";
+export { ArmedFileSystem } from "./guard/armed-filesystem.ts";
+export { KernelLeaseGuard } from "./guard/kernel-lease.ts";
+export { NotifyGuard } from "./guard/notify.ts";
+export { PreContentGuard } from "./guard/pre-content.ts";
+export { SealedGuard } from "./guard/sealed.ts";
+export * from "./guard/truncation-guard.ts";
+export { FuseLeaseGuard } from "./lease/fuse-lease.ts";
 export { LeaseBook } from "./lease/lease-book.ts";
-export { NotifyGuard } from "./lease/notify.ts";
-export { PreContentGuard } from "./lease/pre-content.ts";
-export { SealedGuard } from "./lease/sealed.ts";
+export { serveLeases } from "./lease/lease-server.ts";
 export type { PassthroughOptions } from "./passthrough/options.ts";
 export { PassthroughFileSystem } from "./passthrough/passthrough.ts";
-export { type ServeOptions, serveOptions, type TransportName } from "./serve/options.ts";
+export { type ServeOptions, serveOptions } from "./serve/options.ts";
 export type { Ready } from "./serve/serve.ts";
 export { deviceNotifier, mountDevice } from "./transport/devfuse/device.ts";
 export { type Answer, type Call, MemoryClient } from "./transport/memory/client.ts";

@@ -10,13 +10,12 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
+import { type Transport, transports } from "../../language/src/index.ts";
 import { compiledEntry, mountOf } from "../../sys/src/index.ts";
 import { detach } from "./serve/mount-point.ts";
 import { type Comparison, compare, type Erratum, unmatched } from "./suites/compare.ts";
 import { runSuite, type Suite, suites } from "./suites/suites.ts";
 
-const TRANSPORTS = ["devfuse", "libfuse"] as const;
-type Transport = (typeof TRANSPORTS)[number];
 const ERRATA = new URL("../../../fixtures/fs-errata.json", import.meta.url);
 
 type Mounted = { readonly folder: string; stop(): Promise<void> };
@@ -69,19 +68,19 @@ function printed(comparison: Comparison): void {
 
 type Job = {
   readonly base: string;
-  readonly transports: readonly Transport[];
+  readonly wanted: readonly Transport[];
   readonly chosen: readonly Suite[];
   readonly errata: readonly Erratum[];
   readonly signal: AbortSignal;
 };
 
-async function compareAll({ base, transports, chosen, errata, signal }: Job): Promise<readonly Comparison[]> {
+async function compareAll({ base, wanted, chosen, errata, signal }: Job): Promise<readonly Comparison[]> {
   const plain = join(base, "folder");
   mkdirSync(plain);
   const servers = new Map<Transport, Mounted>();
   const comparisons: Comparison[] = [];
   try {
-    for (const transport of transports) {
+    for (const transport of wanted) {
       const server = await mounted(base, transport);
       if (typeof server === "string") console.log(`${transport} skipped: ${server}`);
       else servers.set(transport, server);
@@ -120,11 +119,11 @@ async function main(): Promise<number> {
       pjdfstest: { type: "string" },
     },
   });
-  const transports = TRANSPORTS.filter((name) => values.transport?.includes(name) ?? true);
+  const wanted = transports.filter((name) => values.transport?.includes(name) ?? true);
   const all = suites(values.pjdfstest ?? null);
   const chosen = all.filter(({ name }) => values.suite?.includes(name) ?? true);
-  if (transports.length === 0 || chosen.length === 0) {
-    console.error(`transports: ${TRANSPORTS.join(", ")}; suites: ${all.map(({ name }) => name).join(", ")}`);
+  if (wanted.length === 0 || chosen.length === 0) {
+    console.error(`transports: ${transports.join(", ")}; suites: ${all.map(({ name }) => name).join(", ")}`);
     return 64;
   }
   const { errata } = JSON.parse(readFileSync(ERRATA, "utf8")) as { errata: readonly Erratum[] };
@@ -133,7 +132,7 @@ async function main(): Promise<number> {
   const base = mkdtempSync(join(values.folder, "daxfault-suites-"));
   console.log(`sources on ${mountOf(base)?.type ?? "unknown"}`);
   try {
-    const comparisons = await compareAll({ base, transports, chosen, errata, signal: abort.signal });
+    const comparisons = await compareAll({ base, wanted, chosen, errata, signal: abort.signal });
     const gone = unmatched(comparisons, errata);
     for (const id of gone) console.log(`NO LONGER SEEN: ${id}; take it out of fixtures/fs-errata.json`);
     if (comparisons.length === 0) return 2;

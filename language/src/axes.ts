@@ -60,6 +60,6 @@ export type Parts = {
   readonly lapic: LapicPlace;
 };
 
-/** How a folder of the host is mounted through the file server: libfuse by fuse-native, or /dev/fuse directly. */
-export const transports = ["libfuse", "devfuse"] as const;
+/** The ways to mount the file server: our core speaks /dev/fuse itself, or libfuse does (fuse-native). */
+export const transports = ["devfuse", "libfuse"] as const;
 export type Transport = (typeof transports)[number];

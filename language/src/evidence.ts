@@ -2,6 +2,7 @@
  * What an engine returns: observations, never a verdict. One JSON object that crosses process borders;
  * 64-bit numbers are bigint in memory and "0x.." strings in JSON (see `report/jsonl`).
  */
+import type { Transport } from "./axes.ts";
 import type { Proposal } from "./proposal.ts";
 import type { Access, Bystander, EventKind, GuestKernel, HostResult, Vmm } from "./vocabulary.ts";
 
@@ -48,7 +49,7 @@ export type Attestation = {
   readonly apfEnabled: boolean | null;
   readonly pageSize: number;
   /** FUSE transport that the host actor's mount really used, read from the mount table; null if none was needed. */
-  readonly transport: "libfuse" | "devfuse" | null;
+  readonly transport: Transport | null;
   /** Size of the DAX window in bytes, or null if the case has none. */
   readonly windowBytes: number | null;
   /** The VM that the case ran inside of, on a kernel that was booted for it; null on the machine itself. */

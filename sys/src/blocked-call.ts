@@ -1,11 +1,11 @@
 /**
- * What system call another thread is waiting in: /proc/TID/syscall (proc_pid_syscall(5)). For whoever has that thread
- * wait, as the reader of a permission event has: its registers do not change meanwhile.
+ * The system call that another thread is blocked in: /proc/TID/syscall (proc_pid_syscall(5)). The caller keeps that thread
+ * blocked, as the reader of a permission event does: its registers do not change meanwhile.
  */
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
 
 const isArm64 = process.arch === "arm64";
-/** Numbers of the calls that are told apart here; -1: not on this architecture. */
+/** Numbers of the calls that are distinguished here; -1: not on this architecture. */
 const call = {
   open: isArm64 ? -1 : 2,
   creat: isArm64 ? -1 : 85,
@@ -22,7 +22,7 @@ export type BlockedCall =
   /** `sizeBytes`: the new one. */
   | { readonly kind: "truncate"; readonly sizeBytes: bigint }
   | { readonly kind: "other"; readonly number: number }
-  /** Not to be read, or no system call of the thread's own (io_uring). */
+  /** It cannot be read, or the operation is not the thread's own system call (io_uring). */
   | { readonly kind: "unknown" };
 
 /** open(2)'s flags are an int: the upper half of the register means nothing. */

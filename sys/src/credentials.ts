@@ -15,7 +15,7 @@ const cUmask = declare<(mask: number) => number>("uint32 umask(uint32 mask)");
 
 /**
  * Lets the calling thread change its file system uid and keep its capabilities, so that it creates files as
- * somebody else while permission checks (already made by the client's kernel) do not run a second time.
+ * another user while permission checks (already made by the client's kernel) do not run a second time.
  * Needs CAP_SETPCAP. Returns whether it worked.
  */
 export function keepCapabilitiesAcrossIdentities(): boolean {

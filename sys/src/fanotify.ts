@@ -13,8 +13,8 @@ export const FAN_CLASS_PRE_CONTENT = 0x8;
 /** The event names the thread, not its process (Linux 4.20). */
 export const FAN_REPORT_TID = 0x100;
 /**
- * The event names the file by its handle instead of opening it (Linux 5.1). Without it a group is not told of
- * truncations at all: FAN_MODIFY of notify_change() carries a dentry and no path to open (fsnotify_change()). [measured]
+ * The event names the file by its handle instead of opening it (Linux 5.1). Without it a group gets no
+ * event for a truncation: FAN_MODIFY of notify_change() carries a dentry and no path to open (fsnotify_change()). [measured]
  */
 export const FAN_REPORT_FID = 0x200;
 
@@ -145,7 +145,7 @@ export function fileHandle(path: string): string {
   return handleText(bytes);
 }
 
-/** Answers a permission event: lets its process go on, or gives it EPERM. Returns 0, or the negative errno. */
+/** Answers a permission event: its process proceeds, or gets EPERM. Returns 0, or the negative errno. */
 export function fanotifyRespond(group: number, eventFd: number, answer: "allow" | "deny"): number {
   const response = new Int32Array([eventFd, answer === "allow" ? FAN_ALLOW : FAN_DENY]);
   return cWrite(group, new Uint8Array(response.buffer), 8) === -1 ? -lastErrno() : 0;

@@ -66,7 +66,7 @@ export const STATFS_BYTES = 120;
 /** NUL-terminated bytes. */
 export type PathBytes = Uint8Array;
 
-/** The empty path that AT_EMPTY_PATH wants. */
+/** The empty path that AT_EMPTY_PATH needs. */
 export const EMPTY_PATH: PathBytes = new Uint8Array(1);
 
 const SYS_OPENAT2 = 437;
@@ -377,7 +377,7 @@ export function fallocate(fd: number, mode: number, offset: bigint, lengthBytes:
   return negated(cFallocate(fd, mode, offset, lengthBytes));
 }
 
-/** lseek(2). The new offset, or the negative errno: offsets are never negative, so the sign tells. */
+/** lseek(2). The new offset, or the negative errno: offsets are never negative, so the sign distinguishes them. */
 export function lseek(fd: number, offset: bigint, whence: number): bigint {
   const result = BigInt(cLseek(fd, offset, whence));
   return result === -1n ? BigInt(-lastErrno()) : result;

@@ -1,4 +1,4 @@
-/** The operating system as seen through its C library. Depends on nothing of ours; everybody may use it. */
+/** The operating system as seen through its C library. Depends on no other part; every part may use it. */
 export * from "./blocked-call.ts";
 export * from "./credentials.ts";
 export * from "./descriptors.ts";

@@ -1,6 +1,6 @@
 /**
- * File leases: fcntl(2), F_SETLEASE. The kernel (fs/locks.c) holds up whoever opens or truncates the file by path until
- * the holder lets go, or until fs.lease-break-time has passed.
+ * File leases: fcntl(2), F_SETLEASE. The kernel (fs/locks.c) blocks open(2) and truncate(2) of the file by path until the
+ * holder releases the lease, or until fs.lease-break-time has passed.
  *
  * What was measured and is relied upon here: a write lease is granted to the only opener of the inode (EAGAIN else), on
  * the very open file description that the mapping was made with; F_UNLCK also forgets F_SETSIG and F_SETOWN
@@ -26,11 +26,11 @@ const cFcntlPointer = declare<(fd: number, operation: number, argument: Int32Arr
   "int fcntl(int fd, int operation, void *argument)",
 );
 
-/** Who is told that a lease is being broken: one thread, which has the signal blocked and waits for it. */
+/** The receiver of lease breaks: one thread, which has the signal blocked and waits for it. */
 export type LeaseOwner = { readonly threadId: number; readonly signal: number };
 
 /**
- * Takes a write lease on `fd`. Throws a SyscallError: EAGAIN if somebody else has the file open, EINVAL where the file
+ * Takes a write lease on `fd`. Throws a SyscallError: EAGAIN if another process has the file open, EINVAL where the file
  * system has no leases (FUSE; file systems that do not opt in, since Linux 7.0), EACCES if it is another user's file.
  */
 export function takeWriteLease(fd: number, owner: LeaseOwner): void {
@@ -39,16 +39,16 @@ export function takeWriteLease(fd: number, owner: LeaseOwner): void {
   check("fcntl(F_SETLEASE, F_WRLCK)", cFcntl(fd, F_SETLEASE, BigInt(F_WRLCK)));
 }
 
-/** Lets go: whoever waits for the lease goes on. Nothing if there is none. Throws a SyscallError. */
+/** Releases the lease: blocked openers proceed. Does nothing if there is none. Throws a SyscallError. */
 export function releaseLease(fd: number): void {
   const result = cFcntl(fd, F_SETLEASE, BigInt(F_UNLCK));
-  // EAGAIN: there is none (generic_delete_lease()), because time has broken it, or it was let go before.
+  // EAGAIN: there is none (generic_delete_lease()): the kernel broke it after its time, or it was released before.
   if (result === -1 && lastErrno() === errnoNumber("EAGAIN")) return;
   check("fcntl(F_SETLEASE, F_UNLCK)", result);
 }
 
 /**
- * Is the write lease on `fd` undisturbed? F_GETLEASE tells the type that the lease is on its way to (target_leasetype()):
+ * Is the write lease on `fd` undisturbed? F_GETLEASE returns the type that the lease is on its way to (target_leasetype()):
  * one that is being broken, for a reader or a writer, is not a write lease any more.
  */
 export function holdsWriteLease(fd: number): boolean {

@@ -33,7 +33,7 @@ const cMprotect = declare<(address: Address, length: bigint, prot: number) => nu
 const cMadvise = declare<(address: Address, length: bigint, advice: number) => number>(
   "int madvise(uint64 address, uint64 length, int advice)",
 );
-/** Linux 5.14 (asm-generic/mman-common.h): faults the page in, or says why not instead of sending SIGBUS. */
+/** Linux 5.14 (asm-generic/mman-common.h): faults the page in, or fails instead of sending SIGBUS. */
 const MADV_POPULATE = { read: 22, write: 23 } as const;
 
 /** Can this page be read, or written, without SIGBUS or SIGSEGV? Faults it in if so. */

@@ -56,8 +56,8 @@ const MREMAP_MAYMOVE_FIXED = 3;
 const MREMAP_FAILED = 2n ** 64n - 1n;
 
 /**
- * Puts a poisoned page in place of what is mapped at `address`. Made elsewhere and moved there in one step, so that nobody
- * ever sees the zeros of an anonymous page that is not poisoned yet. Throws a SyscallError.
+ * Replaces what is mapped at `address` by a poisoned page. The page is made elsewhere and moved there in one step, so that no
+ * access sees the zeros of an anonymous page that is not poisoned yet. Throws a SyscallError.
  */
 export function mapPoisonedPage(address: Address): void {
   const staging = mmap({

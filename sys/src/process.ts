@@ -18,7 +18,7 @@ export function signalOnParentDeath(signal: number): void {
 
 /**
  * Asks the kernel to kill this process as soon as its parent's spawning thread ends (PR_SET_PDEATHSIG, prctl(2)).
- * @param parentPid The parent, as the parent itself told it. It may be gone before the request reaches the kernel,
+ * @param parentPid The parent's id, as passed by the parent. It may be gone before the request reaches the kernel,
  *   which then never sends the signal: this process ends itself in that case.
  */
 export function dieWithParent(parentPid: number): void {

@@ -1,7 +1,7 @@
 /**
- * Swap: what the kernel can page out to, how to give it something, and how to have it done.
+ * Swap: lists the swap areas, adds one, and pages memory out.
  *
- * Whoever calls `swapOn` changes the machine: only somebody who is alone on it may (the agent inside a VM).
+ * `swapOn` changes the machine: only the agent inside a VM of its own may call it.
  */
 import { closeSync, ftruncateSync, openSync, readFileSync, readSync, writeSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";

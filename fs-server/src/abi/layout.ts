@@ -1,7 +1,7 @@
 /** Sizes and offsets of the structures, and a generic decoder for logs and tests. Little-endian, 64-bit. */
 import { type FieldName, STRUCTS, type StructName } from "./structs.ts";
 
-type Scalar = "u16" | "u32" | "u64" | "i32" | "i64";
+export type Scalar = "u16" | "u32" | "u64" | "i32" | "i64";
 const SCALAR_BYTES: Readonly<Record<Scalar, number>> = { u16: 2, u32: 4, u64: 8, i32: 4, i64: 8 };
 
 type Shape = { readonly sizeBytes: number; readonly alignBytes: number };
@@ -14,7 +14,7 @@ export type Field = {
 
 const laidOut = new Map<string, Shape & { readonly fields: readonly Field[] }>();
 
-function isScalar(type: string): type is Scalar {
+export function isScalar(type: string): type is Scalar {
   return Object.hasOwn(SCALAR_BYTES, type);
 }
 

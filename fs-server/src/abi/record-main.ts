@@ -31,21 +31,24 @@ function questions(header: string): { lines: string[]; absent: string[] } {
   const words = wordsOf(header);
   const lines: string[] = [];
   const absent: string[] = [];
-  const ask = (key: string, expression: string, known: boolean): void => {
-    if (known) lines.push(`  say("${key}", VALUE(${expression}));`);
+  /** Asks for `expression`, if the header has the word that it names among `known`. */
+  const ask = (key: string, expression: string, word: string, known: ReadonlySet<string>): void => {
+    if (known.has(word)) lines.push(`  say("${key}", VALUE(${expression}));`);
     else absent.push(key);
   };
   for (const name of Object.keys(STRUCTS) as StructName[]) {
-    ask(`sizeof ${name}`, `sizeof(struct ${name})`, words.has(name));
+    ask(`sizeof ${name}`, `sizeof(struct ${name})`, name, words);
     const fields = fieldsOf(header, name);
-    for (const field of layoutOf(name).fields) {
-      const known = fields.has(field.name);
-      ask(`offsetof ${name}.${field.name}`, `offsetof(struct ${name}, ${field.name})`, known);
-      ask(`sizeof ${name}.${field.name}`, `sizeof(((struct ${name} *)0)->${field.name})`, known);
+    for (const { name: field } of layoutOf(name).fields) {
+      ask(`offsetof ${name}.${field}`, `offsetof(struct ${name}, ${field})`, field, fields);
+      ask(`sizeof ${name}.${field}`, `sizeof(((struct ${name} *)0)->${field})`, field, fields);
     }
   }
-  for (const row of OPCODES) ask(`FUSE_${row.name}`, `FUSE_${row.name}`, words.has(`FUSE_${row.name}`));
-  for (const name of Object.keys({ ...INIT_FLAGS, ...CONSTANTS })) ask(name, `${name}`, words.has(name));
+  const constants = [
+    ...OPCODES.map((row) => `FUSE_${row.name}`),
+    ...Object.keys({ ...INIT_FLAGS, ...CONSTANTS }),
+  ];
+  for (const name of constants) ask(name, name, name, words);
   return { lines, absent };
 }
 

@@ -59,7 +59,7 @@ function sequential(folder: string): { readonly seqWrite: number; readonly seqRe
   const write = secondsOfPasses(() =>
     seconds(() => {
       each((offset) => files.pwrite(fd, block, offset));
-      // Whoever caches writes has to write them now.
+      // Cached writes are written out now, and count.
       succeeded(files.fsync(fd));
     }),
   );

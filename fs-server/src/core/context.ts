@@ -1,4 +1,5 @@
 /** What handlers of requests share: ports, options, and the reply under construction. */
+import type { OpcodeName } from "../abi/opcodes.ts";
 import type { DaxMappings } from "../dax/mappings.ts";
 import type { FileHandle, FileSystem, NodeId } from "../fs/filesystem.ts";
 import type { Validity } from "./encode.ts";
@@ -12,7 +13,7 @@ export interface BackingFiles {
   close(id: number): void;
 }
 
-export type Context = {
+export type HandlerContext = {
   readonly fs: FileSystem;
   readonly dax: DaxMappings | null;
   readonly validity: Validity;
@@ -90,5 +91,12 @@ export class Reply {
   }
 }
 
-/** Serves one request; returns the bytes of body written to the frame. Throws errors of the three families. */
-export type Handler = (context: Context, request: Request, reply: Reply) => number;
+/**
+ * Serves one request of the opcodes `N`; returns the bytes of body written to the frame. Throws errors of the three
+ * families.
+ */
+export type Handler<N extends OpcodeName> = (
+  context: HandlerContext,
+  request: Request<N>,
+  reply: Reply,
+) => number;

@@ -10,6 +10,7 @@ const KSTATFS = offsetsOf("fuse_kstatfs");
 const DIRENT = offsetsOf("fuse_dirent");
 const STATX_OUT = offsetsOf("fuse_statx_out");
 const STATX = offsetsOf("fuse_statx");
+const SX_TIME = offsetsOf("fuse_sx_time");
 export const ENTRY_BYTES: number = sizeOf("fuse_entry_out");
 const ATTR_OUT_BYTES = sizeOf("fuse_attr_out");
 const DIRENT_BYTES = sizeOf("fuse_dirent");
@@ -41,9 +42,9 @@ function encodeStatxAsAttr(view: DataView, at: number, s: DataView): void {
   copyU64(s, STATX.atime, view, at + ATTR.atime);
   copyU64(s, STATX.mtime, view, at + ATTR.mtime);
   copyU64(s, STATX.ctime, view, at + ATTR.ctime);
-  view.setUint32(at + ATTR.atimensec, s.getUint32(STATX.atime + 8, true), true);
-  view.setUint32(at + ATTR.mtimensec, s.getUint32(STATX.mtime + 8, true), true);
-  view.setUint32(at + ATTR.ctimensec, s.getUint32(STATX.ctime + 8, true), true);
+  view.setUint32(at + ATTR.atimensec, s.getUint32(STATX.atime + SX_TIME.tv_nsec, true), true);
+  view.setUint32(at + ATTR.mtimensec, s.getUint32(STATX.mtime + SX_TIME.tv_nsec, true), true);
+  view.setUint32(at + ATTR.ctimensec, s.getUint32(STATX.ctime + SX_TIME.tv_nsec, true), true);
   view.setUint32(at + ATTR.mode, s.getUint16(STATX.mode, true), true);
   view.setUint32(at + ATTR.nlink, s.getUint32(STATX.nlink, true), true);
   view.setUint32(at + ATTR.uid, s.getUint32(STATX.uid, true), true);
@@ -137,8 +138,8 @@ export function encodeStatx(view: DataView, at: number, a: Attributes, validity:
     [STATX.mtime, a.modificationTime],
   ] as const;
   for (const [offset, time] of times) {
-    view.setBigInt64(stat + offset, time.seconds, true);
-    view.setUint32(stat + offset + 8, time.nanoseconds, true);
+    view.setBigInt64(stat + offset + SX_TIME.tv_sec, time.seconds, true);
+    view.setUint32(stat + offset + SX_TIME.tv_nsec, time.nanoseconds, true);
   }
   view.setUint32(stat + STATX.rdev_major, a.device.major, true);
   view.setUint32(stat + STATX.rdev_minor, a.device.minor, true);

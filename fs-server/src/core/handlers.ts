@@ -1,6 +1,8 @@
-/** What each opcode does: arguments by the table's offsets, a call of the port, the answer by the table's offsets. */
+/** What each opcode does: arguments by their names, a call of the port, the answer by the table's offsets. */
 import * as C from "../abi/constants.ts";
 import { offsetsOf, sizeOf } from "../abi/layout.ts";
+import type { OpcodeName, ServedOpcode } from "../abi/opcodes.ts";
+import { structReader } from "../abi/struct-view.ts";
 import { failure } from "../fs/errors.ts";
 import type {
   AttributeChange,
@@ -9,24 +11,26 @@ import type {
   FileHandle,
   NodeId,
   Place,
+  SyncScope,
   TimeChange,
 } from "../fs/filesystem.ts";
 import { checkedName, checkedTerminated, NAME_MAX_BYTES, PATH_MAX_BYTES } from "../fs/names.ts";
-import type { Context, Handler, Reply } from "./context.ts";
+import type { Handler, HandlerContext, Reply } from "./context.ts";
 import * as encode from "./encode.ts";
 import { ProtocolError } from "./errors.ts";
 import { MIN_MOVED_BYTES } from "./reply.ts";
-import { joined, type PipedPayload, type Request } from "./request.ts";
+import { type AnyRequest, joined, type PipedPayload, type Request } from "./request.ts";
 
-const SETATTR = offsetsOf("fuse_setattr_in");
-const MKNOD = offsetsOf("fuse_mknod_in");
-const CREATE = offsetsOf("fuse_create_in");
-const READ = offsetsOf("fuse_read_in");
-const WRITE = offsetsOf("fuse_write_in");
-const COPY = offsetsOf("fuse_copy_file_range_in");
-const FALLOCATE = offsetsOf("fuse_fallocate_in");
-const LSEEK = offsetsOf("fuse_lseek_in");
-const SETUP = offsetsOf("fuse_setupmapping_in");
+const ForgetOne = structReader("fuse_forget_one");
+const RemoveOne = structReader("fuse_removemapping_one");
+const WRITE_OUT = offsetsOf("fuse_write_out");
+const WRITE_OUT_BYTES = sizeOf("fuse_write_out");
+const XATTR_OUT = offsetsOf("fuse_getxattr_out");
+const XATTR_OUT_BYTES = sizeOf("fuse_getxattr_out");
+const COPY_OUT = offsetsOf("fuse_copy_file_range_out");
+const COPY_OUT_BYTES = sizeOf("fuse_copy_file_range_out");
+const LSEEK_OUT = offsetsOf("fuse_lseek_out");
+const LSEEK_OUT_BYTES = sizeOf("fuse_lseek_out");
 const OPEN_OUT = offsetsOf("fuse_open_out");
 const OPEN_OUT_BYTES = sizeOf("fuse_open_out");
 const FORGET_ONE_BYTES = sizeOf("fuse_forget_one");
@@ -41,7 +45,7 @@ function placeOf(request: Request, index = 0, parent: NodeId = request.node): Pl
 
 function nameOf(request: Request, index: number): Uint8Array {
   const name = request.names[index];
-  if (name === undefined) throw new ProtocolError(`${request.row.name} without name ${index + 1}`);
+  if (name === undefined) throw new ProtocolError(`${request.opcode} without name ${index + 1}`);
   return name;
 }
 
@@ -49,27 +53,25 @@ function attributeOf(request: Request): ReturnType<typeof checkedTerminated> {
   return checkedTerminated(nameOf(request, 0), NAME_MAX_BYTES + 1);
 }
 
-function u64(request: Request, offset: number): bigint {
-  return request.args.getBigUint64(offset, true);
+function handleOf({ args }: { readonly args: { readonly fh: bigint } }): FileHandle {
+  return args.fh as FileHandle;
 }
 
-function u32(request: Request, offset: number): number {
-  return request.args.getUint32(offset, true);
-}
-
-/** Every structure with a file handle begins with it. */
-function handleOf(request: Request, offset = 0): FileHandle {
-  return u64(request, offset) as FileHandle;
-}
-
-function entryReply(context: Context, reply: Reply, entry: Parameters<typeof encode.encodeEntry>[2]): number {
+function entryReply(
+  context: HandlerContext,
+  reply: Reply,
+  entry: Parameters<typeof encode.encodeEntry>[2],
+): number {
   reply.entry = entry.node;
   return encode.encodeEntry(reply.view, reply.at, entry, context.validity);
 }
 
-/** `work`, without CAP_FSETID where the client's kernel says that the caller lacks it (FUSE_HANDLE_KILLPRIV_V2). */
-function asCaller<T>(context: Context, unprivileged: boolean, work: () => T): T {
-  return unprivileged ? context.fs.withoutFsetid(work) : work();
+/**
+ * `work`, without CAP_FSETID where the client's kernel says that the caller lacks it (FUSE_HANDLE_KILLPRIV_V2).
+ * @param killSuidgid the request's KILL_SUIDGID bit; 0: not set
+ */
+function asCaller<T>(context: HandlerContext, killSuidgid: number, work: () => T): T {
+  return killSuidgid === 0 ? work() : context.fs.withoutFsetid(work);
 }
 
 function newNode(
@@ -81,7 +83,7 @@ function newNode(
 }
 
 function openReply(
-  context: Context,
+  context: HandlerContext,
   reply: Reply,
   at: number,
   opened: { readonly node: NodeId; readonly handle: FileHandle; readonly directory: boolean },
@@ -104,70 +106,62 @@ function openReply(
   return OPEN_OUT_BYTES;
 }
 
+/** `bits`: FATTR_* for a time that is given and for the server's own. */
 function timeChange(
-  request: Request,
   valid: number,
-  bits: { set: number; now: number },
-  at: {
-    seconds: number;
-    nanoseconds: number;
-  },
+  bits: { readonly set: number; readonly now: number },
+  seconds: bigint,
+  nanoseconds: number,
 ): TimeChange {
   if ((valid & bits.set) === 0) return { kind: "keep" };
   if ((valid & bits.now) !== 0) return { kind: "now" };
-  const nanoseconds = u32(request, at.nanoseconds);
   if (nanoseconds > 999_999_999) throw failure("EINVAL");
-  return { kind: "set", time: { seconds: request.args.getBigInt64(at.seconds, true), nanoseconds } };
+  return { kind: "set", time: { seconds: BigInt.asIntN(64, seconds), nanoseconds } };
 }
 
-const setattr: Handler = (context, request, reply) => {
-  const valid = u32(request, SETATTR.valid);
-  const chosen = (bit: number, offset: number): number | null =>
-    (valid & bit) === 0 ? null : u32(request, offset);
+const setattr: Handler<"SETATTR"> = (context, request, reply) => {
+  const { node, args } = request;
+  const { valid } = args;
+  const chosen = (bit: number, value: number): number | null => ((valid & bit) === 0 ? null : value);
+  const [accessed, modified] = [
+    { set: C.FATTR_ATIME, now: C.FATTR_ATIME_NOW },
+    { set: C.FATTR_MTIME, now: C.FATTR_MTIME_NOW },
+  ];
   const change: AttributeChange = {
-    mode: chosen(C.FATTR_MODE, SETATTR.mode),
-    uid: chosen(C.FATTR_UID, SETATTR.uid),
-    gid: chosen(C.FATTR_GID, SETATTR.gid),
-    sizeBytes: (valid & C.FATTR_SIZE) === 0 ? null : u64(request, SETATTR.size),
-    accessTime: timeChange(
-      request,
-      valid,
-      { set: C.FATTR_ATIME, now: C.FATTR_ATIME_NOW },
-      { seconds: SETATTR.atime, nanoseconds: SETATTR.atimensec },
-    ),
-    modificationTime: timeChange(
-      request,
-      valid,
-      { set: C.FATTR_MTIME, now: C.FATTR_MTIME_NOW },
-      { seconds: SETATTR.mtime, nanoseconds: SETATTR.mtimensec },
-    ),
+    mode: chosen(C.FATTR_MODE, args.mode),
+    uid: chosen(C.FATTR_UID, args.uid),
+    gid: chosen(C.FATTR_GID, args.gid),
+    sizeBytes: (valid & C.FATTR_SIZE) === 0 ? null : args.size,
+    accessTime: timeChange(valid, accessed, args.atime, args.atimensec),
+    modificationTime: timeChange(valid, modified, args.mtime, args.mtimensec),
   };
-  const handle = (valid & C.FATTR_FH) === 0 ? null : handleOf(request, SETATTR.fh);
-  const attributes = asCaller(context, (valid & C.FATTR_KILL_SUIDGID) !== 0, () =>
-    context.fs.setattr(request.node, change, handle),
+  const handle = (valid & C.FATTR_FH) === 0 ? null : handleOf(request);
+  const attributes = asCaller(context, valid & C.FATTR_KILL_SUIDGID, () =>
+    context.fs.setattr(node, change, handle),
   );
   return encode.encodeAttrOut(reply.view, reply.at, attributes, context.validity);
 };
 
-const create: Handler = (context, request, reply) => {
-  const what = newNode(request.caller, u32(request, CREATE.mode), u32(request, CREATE.umask));
-  const flags = u32(request, CREATE.flags);
-  const unprivileged = (u32(request, CREATE.open_flags) & C.FUSE_OPEN_KILL_SUIDGID) !== 0;
+const create: Handler<"CREATE" | "TMPFILE"> = (context, request, reply) => {
+  const { flags, mode, umask, open_flags } = request.args;
+  const what = newNode(request.caller, mode, umask);
   const made =
-    request.row.name === "TMPFILE"
+    request.opcode === "TMPFILE"
       ? context.fs.tmpfile(request.node, flags, what)
-      : asCaller(context, unprivileged, () => context.fs.create(placeOf(request), flags, what));
+      : asCaller(context, open_flags & C.FUSE_OPEN_KILL_SUIDGID, () =>
+          context.fs.create(placeOf(request), flags, what),
+        );
   const length = entryReply(context, reply, made.entry);
   const opened = { node: made.entry.node, handle: made.handle, directory: false };
   return length + openReply(context, reply, reply.at + length, opened);
 };
 
-const read: Handler = (context, request, reply) => {
-  const size = u32(request, READ.size);
+const read: Handler<"READ"> = (context, request, reply) => {
+  const { size } = request.args;
   const room = reply.sink.capacityBytes - reply.at;
   if (size > room) throw new ProtocolError(`READ of ${size} bytes into a reply of ${room}`);
-  const handle = handleOf(request, READ.fh);
-  let offset = u64(request, READ.offset);
+  const handle = handleOf(request);
+  let { offset } = request.args;
   const taken = takenFromFile(context, reply, handle, { offset, size });
   if (taken !== null) {
     reply.payloadBytes = taken;
@@ -184,7 +178,7 @@ const read: Handler = (context, request, reply) => {
 
 /** READ by reference, where sink and file system can; for small ones a copy is faster. */
 function takenFromFile(
-  context: Context,
+  context: HandlerContext,
   reply: Reply,
   handle: FileHandle,
   { offset, size }: { readonly offset: bigint; readonly size: number },
@@ -194,24 +188,23 @@ function takenFromFile(
   return fd === null ? null : reply.sink.take(fd, offset, size);
 }
 
-const write: Handler = (context, request, reply) => {
-  const size = u32(request, WRITE.size);
+const write: Handler<"WRITE"> = (context, request, reply) => {
+  const { size, offset, write_flags: flags } = request.args;
   if (size !== request.payloadBytes) {
     throw new ProtocolError(`WRITE says ${size} bytes and carries ${request.payloadBytes}`);
   }
-  const handle = handleOf(request, WRITE.fh);
-  const offset = u64(request, WRITE.offset);
-  const flags = u32(request, WRITE.write_flags);
-  const unprivileged = (flags & C.FUSE_WRITE_KILL_SUIDGID) !== 0;
+  const handle = handleOf(request);
   const isCached = (flags & C.FUSE_WRITE_CACHE) !== 0 && !context.clientOwnsSizes;
   const put = isCached ? writeCached : writeContent;
-  const written = asCaller(context, unprivileged, () => put(context, request, handle, offset));
-  reply.view.setUint32(reply.at, written, true);
-  reply.view.setUint32(reply.at + 4, 0, true);
-  return 8;
+  const written = asCaller(context, flags & C.FUSE_WRITE_KILL_SUIDGID, () =>
+    put(context, request, handle, offset),
+  );
+  reply.view.setUint32(reply.at + WRITE_OUT.size, written, true);
+  reply.view.setUint32(reply.at + WRITE_OUT.padding, 0, true);
+  return WRITE_OUT_BYTES;
 };
 
-function writeContent(context: Context, request: Request, handle: FileHandle, offset: bigint): number {
+function writeContent(context: HandlerContext, request: Request, handle: FileHandle, offset: bigint): number {
   if (request.piped !== null) return writePiped(context, handle, offset, request.piped);
   let written = 0;
   for (const span of request.payload) {
@@ -223,11 +216,11 @@ function writeContent(context: Context, request: Request, handle: FileHandle, of
 }
 
 /**
- * Content of dirty pages (of a shared mapping), which never makes a file longer: where the server has it shorter than the
- * client's kernel knows, somebody else has truncated it since, and what was stored behind its end is lost as it is on any
- * file system. Written, it would bring the old content back.
+ * Writes content of dirty pages (of a shared mapping), and never extends the file. If the file is shorter than the client's
+ * kernel knows, it was truncated meanwhile, and stores behind its end are lost as on any file system. Writing them would
+ * bring the old content back.
  */
-function writeCached(context: Context, request: Request, handle: FileHandle, offset: bigint): number {
+function writeCached(context: HandlerContext, request: Request, handle: FileHandle, offset: bigint): number {
   const left = context.fs.getattr(request.node).sizeBytes - offset;
   if (left >= BigInt(request.payloadBytes)) return writeContent(context, request, handle, offset);
   if (left > 0n) {
@@ -241,7 +234,12 @@ function bytesOf({ buffer, byteOffset, byteLength }: DataView): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
-function writePiped(context: Context, handle: FileHandle, offset: bigint, piped: PipedPayload): number {
+function writePiped(
+  context: HandlerContext,
+  handle: FileHandle,
+  offset: bigint,
+  piped: PipedPayload,
+): number {
   const fd = context.fs.descriptorOf(handle);
   const moved = fd === null ? null : piped.moveTo(fd, offset);
   // What cannot be moved (O_APPEND, a decorated file system, an error) goes by memory and meets its errno there.
@@ -250,7 +248,7 @@ function writePiped(context: Context, handle: FileHandle, offset: bigint, piped:
 
 /** An error after the first span is a short write, as write(2) has it. */
 function writeSpan(
-  context: Context,
+  context: HandlerContext,
   handle: FileHandle,
   offset: bigint,
   span: Uint8Array,
@@ -264,15 +262,11 @@ function writeSpan(
   }
 }
 
-function directoryRoom(request: Request, reply: Reply): number {
-  const size = u32(request, READ.size);
-  return Math.min(size, reply.room);
-}
-
-const readdir: Handler = (context, request, reply) => {
-  const room = directoryRoom(request, reply);
+const readdir: Handler<"READDIR"> = (context, request, reply) => {
+  const { size, offset } = request.args;
+  const room = Math.min(size, reply.room);
   let used = 0;
-  context.fs.readDirectory(handleOf(request, READ.fh), u64(request, READ.offset), (entry) => {
+  context.fs.readDirectory(handleOf(request), offset, (entry) => {
     const { nameBytes } = entry;
     if (used + encode.direntBytes(nameBytes) > room) return false;
     used += encode.encodeDirent(reply.sink.frame, reply.at + used, entry, nameBytes);
@@ -285,23 +279,24 @@ function isDots(name: Uint8Array): boolean {
   return name[0] === DOT && (name.length === 2 || (name.length === 3 && name[1] === DOT));
 }
 
-/** null for `.`, `..` and what vanished meanwhile: they go out as names alone, which node id 0 tells the kernel. */
-function foundEntry(context: Context, directory: NodeId, name: Uint8Array): Entry | null {
+/** null for `.`, `..` and removed entries: they are sent as names alone, marked by node id 0. */
+function foundEntry(context: HandlerContext, directory: NodeId, name: Uint8Array): Entry | null {
   if (isDots(name)) return null;
   try {
     return context.fs.lookup(directory, checkedName(name));
   } catch {
-    // The name alone is a valid answer; a later LOOKUP says what is wrong.
+    // The name alone is a valid answer; a later LOOKUP returns the error.
     return null;
   }
 }
 
-const readdirplus: Handler = (context, request, reply) => {
-  const room = directoryRoom(request, reply);
+const readdirplus: Handler<"READDIRPLUS"> = (context, request, reply) => {
+  const { size, offset } = request.args;
+  const room = Math.min(size, reply.room);
   const taken: NodeId[] = [];
   reply.entries = taken;
   let used = 0;
-  context.fs.readDirectory(handleOf(request, READ.fh), u64(request, READ.offset), (entry) => {
+  context.fs.readDirectory(handleOf(request), offset, (entry) => {
     const { nameBytes } = entry;
     const length = encode.ENTRY_BYTES + encode.direntBytes(nameBytes);
     if (used + length > room) return false;
@@ -320,94 +315,113 @@ const readdirplus: Handler = (context, request, reply) => {
 };
 
 /** GETXATTR and LISTXATTR: size 0 asks how much there is. */
-function xattrReply(request: Request, reply: Reply, get: (into: Uint8Array) => number): number {
-  const size = u32(request, 0);
+function xattrReply(
+  { args: { size } }: Request<"GETXATTR" | "LISTXATTR">,
+  reply: Reply,
+  get: (into: Uint8Array) => number,
+): number {
   if (size === 0) {
-    reply.view.setUint32(reply.at, get(new Uint8Array(0)), true);
-    reply.view.setUint32(reply.at + 4, 0, true);
-    return 8;
+    reply.view.setUint32(reply.at + XATTR_OUT.size, get(new Uint8Array(0)), true);
+    reply.view.setUint32(reply.at + XATTR_OUT.padding, 0, true);
+    return XATTR_OUT_BYTES;
   }
   const room = Math.min(size, reply.room, MAX_XATTR_BYTES);
   return get(reply.sink.frame.bytes.subarray(reply.at, reply.at + room));
 }
 
-const setxattr: Handler = (context, request) => {
-  const size = u32(request, 0);
+const setxattr: Handler<"SETXATTR"> = (context, request) => {
+  const { size, flags } = request.args;
   if (size !== request.payloadBytes) {
     throw new ProtocolError(`SETXATTR says ${size} bytes and carries ${request.payloadBytes}`);
   }
   if (size > MAX_XATTR_BYTES) throw failure("E2BIG");
   const value = joined(request);
   const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-  context.fs.setxattr(request.node, attributeOf(request), bytes, u32(request, 4));
+  context.fs.setxattr(request.node, attributeOf(request), bytes, flags);
   return 0;
 };
 
 /** The entries of BATCH_FORGET and REMOVEMAPPING: as many as the count says, no fewer. */
-function entriesOf(request: Request, entryBytes: number): { view: DataView; count: number } {
-  const count = u32(request, 0);
+function entriesOf(
+  request: Request<"BATCH_FORGET"> | Request<"REMOVEMAPPING">,
+  entryBytes: number,
+): { view: DataView; count: number } {
+  const { count } = request.args;
   if (count * entryBytes > request.payloadBytes) {
     const fit = Math.floor(request.payloadBytes / entryBytes);
-    throw new ProtocolError(`${request.row.name} counts ${count} entries and carries ${fit}`);
+    throw new ProtocolError(`${request.opcode} counts ${count} entries and carries ${fit}`);
   }
   return { view: joined(request), count };
 }
 
-const batchForget: Handler = (context, request) => {
+const batchForget: Handler<"BATCH_FORGET"> = (context, request) => {
   const { view, count } = entriesOf(request, FORGET_ONE_BYTES);
   for (let i = 0; i < count; i += 1) {
-    const at = i * FORGET_ONE_BYTES;
-    context.fs.forget(view.getBigUint64(at, true) as NodeId, view.getBigUint64(at + 8, true));
+    const { nodeid, nlookup } = new ForgetOne(view, i * FORGET_ONE_BYTES);
+    context.fs.forget(nodeid as NodeId, nlookup);
   }
   return 0;
 };
 
-const copyFileRange: Handler = (context, request, reply) => {
-  const from = { handle: handleOf(request, COPY.fh_in), offset: u64(request, COPY.off_in) };
-  const to = { handle: handleOf(request, COPY.fh_out), offset: u64(request, COPY.off_out) };
-  if (u64(request, COPY.flags) !== 0n) throw failure("EINVAL");
-  const copied = context.fs.copyFileRange(from, to, u64(request, COPY.len));
+const copyFileRange: Handler<"COPY_FILE_RANGE" | "COPY_FILE_RANGE_64"> = (context, { args }, reply) => {
+  const from = { handle: args.fh_in as FileHandle, offset: args.off_in };
+  const to = { handle: args.fh_out as FileHandle, offset: args.off_out };
+  if (args.flags !== 0n) throw failure("EINVAL");
+  const copied = context.fs.copyFileRange(from, to, args.len);
   // fuse_write_out (a 32-bit size and padding) and fuse_copy_file_range_out share these 8 bytes.
-  reply.view.setBigUint64(reply.at, BigInt(copied), true);
-  return 8;
+  reply.view.setBigUint64(reply.at + COPY_OUT.bytes_copied, BigInt(copied), true);
+  return COPY_OUT_BYTES;
 };
 
-const setupMapping: Handler = (context, request) => {
+const setupMapping: Handler<"SETUPMAPPING"> = (context, { node, args }) => {
   if (context.dax === null) throw failure("ENOSYS");
-  const flags = u64(request, SETUP.flags);
   context.dax.setup({
-    node: request.node,
-    fileOffset: u64(request, SETUP.foffset),
-    lengthBytes: u64(request, SETUP.len),
-    windowOffset: u64(request, SETUP.moffset),
-    writable: (flags & C.FUSE_SETUPMAPPING_FLAG_WRITE) !== 0n,
+    node,
+    fileOffset: args.foffset,
+    lengthBytes: args.len,
+    windowOffset: args.moffset,
+    writable: (args.flags & C.FUSE_SETUPMAPPING_FLAG_WRITE) !== 0n,
   });
   return 0;
 };
 
-const removeMapping: Handler = (context, request) => {
+const removeMapping: Handler<"REMOVEMAPPING"> = (context, request) => {
   if (context.dax === null) throw failure("ENOSYS");
   const { view, count } = entriesOf(request, REMOVE_ONE_BYTES);
-  const removals = Array.from({ length: count }, (_, i) => ({
-    windowOffset: view.getBigUint64(i * REMOVE_ONE_BYTES, true),
-    lengthBytes: view.getBigUint64(i * REMOVE_ONE_BYTES + 8, true),
-  }));
+  const removals = Array.from({ length: count }, (_, i) => {
+    const { moffset, len } = new RemoveOne(view, i * REMOVE_ONE_BYTES);
+    return { windowOffset: moffset, lengthBytes: len };
+  });
   context.dax.remove(removals);
   return 0;
 };
 
-/** For operations that answer with nothing. */
-function silent(work: (context: Context, request: Request) => void): Handler {
+const lseek: Handler<"LSEEK"> = (context, request, reply) => {
+  const { offset: from, whence } = request.args;
+  const offset = context.fs.lseek(handleOf(request), from, whence);
+  reply.view.setBigUint64(reply.at + LSEEK_OUT.offset, offset, true);
+  return LSEEK_OUT_BYTES;
+};
+
+/** The scope of FSYNC and FSYNCDIR. */
+function syncScope({ args }: Request<"FSYNC" | "FSYNCDIR">): SyncScope {
+  return (args.fsync_flags & C.FUSE_FSYNC_FDATASYNC) === 0 ? "all" : "data";
+}
+
+/** A handler whose reply has no body. */
+function silent<N extends OpcodeName>(
+  work: (context: HandlerContext, request: Request<N>) => void,
+): Handler<N> {
   return (context, request) => {
     work(context, request);
     return 0;
   };
 }
 
-/** By the name in the opcode table. Rows without an entry here are ENOSYS. */
-export const HANDLERS: Readonly<Record<string, Handler>> = {
+/** A row of the table without its handler here does not compile, nor does a handler without its row. */
+export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
   LOOKUP: (c, q, r) => entryReply(c, r, c.fs.lookup(q.node, checkedName(nameOf(q, 0)))),
-  FORGET: silent((c, q) => c.fs.forget(q.node, u64(q, 0))),
+  FORGET: silent((c, q) => c.fs.forget(q.node, q.args.nlookup)),
   BATCH_FORGET: batchForget,
   GETATTR: (c, q, r) => encode.encodeAttrOut(r.view, r.at, c.fs.getattr(q.node), c.validity),
   STATX: (c, q, r) => encode.encodeStatx(r.view, r.at, c.fs.getattr(q.node), c.validity),
@@ -423,18 +437,18 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
     return entryReply(c, r, c.fs.symlink(placeOf(q), target, q.caller));
   },
   MKNOD: (c, q, r) => {
-    const what = newNode(q.caller, u32(q, MKNOD.mode), u32(q, MKNOD.umask));
-    return entryReply(c, r, c.fs.mknod(placeOf(q), what, encode.decodedDevice(u32(q, MKNOD.rdev))));
+    const what = newNode(q.caller, q.args.mode, q.args.umask);
+    return entryReply(c, r, c.fs.mknod(placeOf(q), what, encode.decodedDevice(q.args.rdev)));
   },
-  MKDIR: (c, q, r) => entryReply(c, r, c.fs.mkdir(placeOf(q), newNode(q.caller, u32(q, 0), u32(q, 4)))),
+  MKDIR: (c, q, r) => entryReply(c, r, c.fs.mkdir(placeOf(q), newNode(q.caller, q.args.mode, q.args.umask))),
   UNLINK: silent((c, q) => c.fs.unlink(placeOf(q))),
   RMDIR: silent((c, q) => c.fs.rmdir(placeOf(q))),
-  RENAME: silent((c, q) => c.fs.rename(placeOf(q), placeOf(q, 1, u64(q, 0) as NodeId), 0)),
-  RENAME2: silent((c, q) => c.fs.rename(placeOf(q), placeOf(q, 1, u64(q, 0) as NodeId), u32(q, 8))),
-  LINK: (c, q, r) => entryReply(c, r, c.fs.link(u64(q, 0) as NodeId, placeOf(q))),
+  RENAME: silent((c, q) => c.fs.rename(placeOf(q), placeOf(q, 1, q.args.newdir as NodeId), 0)),
+  RENAME2: silent((c, q) => c.fs.rename(placeOf(q), placeOf(q, 1, q.args.newdir as NodeId), q.args.flags)),
+  LINK: (c, q, r) => entryReply(c, r, c.fs.link(q.args.oldnodeid as NodeId, placeOf(q))),
   OPEN: (c, q, r) => {
-    const unprivileged = (u32(q, 4) & C.FUSE_OPEN_KILL_SUIDGID) !== 0;
-    const handle = asCaller(c, unprivileged, () => c.fs.open(q.node, u32(q, 0)));
+    const { flags, open_flags } = q.args;
+    const handle = asCaller(c, open_flags & C.FUSE_OPEN_KILL_SUIDGID, () => c.fs.open(q.node, flags));
     return openReply(c, r, r.at, { node: q.node, handle, directory: false });
   },
   CREATE: create,
@@ -447,29 +461,32 @@ export const HANDLERS: Readonly<Record<string, Handler>> = {
     c.backing?.released(handleOf(q));
   }),
   FLUSH: silent((c, q) => c.fs.flush(handleOf(q))),
-  FSYNC: silent((c, q) => c.fs.fsync(handleOf(q), (u32(q, 8) & C.FUSE_FSYNC_FDATASYNC) !== 0)),
+  FSYNC: silent((c, q) => c.fs.fsync(handleOf(q), syncScope(q))),
   OPENDIR: (c, q, r) =>
     openReply(c, r, r.at, { node: q.node, handle: c.fs.opendir(q.node), directory: true }),
   READDIR: readdir,
   READDIRPLUS: readdirplus,
   RELEASEDIR: silent((c, q) => c.fs.releasedir(handleOf(q))),
-  FSYNCDIR: silent((c, q) => c.fs.fsyncdir(handleOf(q), (u32(q, 8) & C.FUSE_FSYNC_FDATASYNC) !== 0)),
+  FSYNCDIR: silent((c, q) => c.fs.fsyncdir(handleOf(q), syncScope(q))),
   SETXATTR: setxattr,
   GETXATTR: (c, q, r) => xattrReply(q, r, (into) => c.fs.getxattr(q.node, attributeOf(q), into)),
   LISTXATTR: (c, q, r) => xattrReply(q, r, (into) => c.fs.listxattr(q.node, into)),
   REMOVEXATTR: silent((c, q) => c.fs.removexattr(q.node, attributeOf(q))),
-  ACCESS: silent((c, q) => c.fs.access(q.node, u32(q, 0), q.caller)),
-  FALLOCATE: silent((c, q) =>
-    c.fs.fallocate(handleOf(q), u32(q, FALLOCATE.mode), u64(q, FALLOCATE.offset), u64(q, FALLOCATE.length)),
-  ),
-  LSEEK: (c, q, r) => {
-    const offset = c.fs.lseek(handleOf(q), u64(q, LSEEK.offset), u32(q, LSEEK.whence));
-    r.view.setBigUint64(r.at, offset, true);
-    return 8;
-  },
+  ACCESS: silent((c, q) => c.fs.access(q.node, q.args.mask, q.caller)),
+  FALLOCATE: silent((c, q) => c.fs.fallocate(handleOf(q), q.args.mode, q.args.offset, q.args.length)),
+  LSEEK: lseek,
   COPY_FILE_RANGE: copyFileRange,
   COPY_FILE_RANGE_64: copyFileRange,
   SYNCFS: silent((c, q) => c.fs.syncfs(q.node)),
   SETUPMAPPING: setupMapping,
   REMOVEMAPPING: removeMapping,
 };
+
+/** Serves a request by its opcode's handler. Opcodes without one are ENOSYS. */
+export function handled(context: HandlerContext, request: AnyRequest, reply: Reply): number {
+  // `decodeBody` has paired the arguments with the opcode, so this handler gets those of its own row.
+  const handlers: Partial<Readonly<Record<OpcodeName, unknown>>> = HANDLERS;
+  const handler = handlers[request.opcode] as Handler<OpcodeName> | undefined;
+  if (handler === undefined) throw failure("ENOSYS");
+  return handler(context, request, reply);
+}

@@ -4,6 +4,7 @@
  */
 import { INIT_FLAGS, initFlag, KERNEL_MINOR_VERSION, KERNEL_VERSION } from "../abi/constants.ts";
 import { offsetsOf, sizeOf } from "../abi/layout.ts";
+import type { StructView } from "../abi/struct-view.ts";
 import { ProtocolError } from "./errors.ts";
 
 const IN = offsetsOf("fuse_init_in");
@@ -73,9 +74,13 @@ export type InitReply =
   | { readonly kind: "agreed"; readonly bodyBytes: number; readonly agreement: Agreement };
 
 /** Negotiates and writes the fuse_init_out body at `at`. */
-export function negotiate(args: DataView, offer: Offer, reply: DataView, at: number): InitReply {
-  const major = args.getUint32(IN.major, true);
-  const clientMinor = args.getUint32(IN.minor, true);
+export function negotiate(
+  args: StructView<"fuse_init_in">,
+  offer: Offer,
+  reply: DataView,
+  at: number,
+): InitReply {
+  const { major, minor: clientMinor } = args;
   const bodyBytes = sizeOf("fuse_init_out");
   for (let i = 0; i < bodyBytes; i += 1) reply.setUint8(at + i, 0);
   reply.setUint32(at + OUT.major, KERNEL_VERSION, true);
@@ -84,13 +89,13 @@ export function negotiate(args: DataView, offer: Offer, reply: DataView, at: num
   if (major < KERNEL_VERSION || clientMinor < OLDEST_MINOR) {
     throw new ProtocolError(`protocol ${major}.${clientMinor} is older than 7.${OLDEST_MINOR}`, "EPROTO");
   }
-  const low = BigInt(args.getUint32(IN.flags, true));
-  const extended = (low & INIT_EXT) !== 0n && args.byteLength >= IN.unused;
-  const offered = extended ? low | (BigInt(args.getUint32(IN.flags2, true)) << 32n) : low;
+  const low = BigInt(args.flags);
+  const extended = (low & INIT_EXT) !== 0n && args.view.byteLength >= IN.unused;
+  const offered = extended ? low | (BigInt(args.flags2) << 32n) : low;
   const flags = offered & wanted(offer);
   const minor = Math.min(clientMinor, KERNEL_MINOR_VERSION);
   reply.setUint32(at + OUT.minor, minor, true);
-  reply.setUint32(at + OUT.max_readahead, args.getUint32(IN.max_readahead, true), true);
+  reply.setUint32(at + OUT.max_readahead, args.max_readahead, true);
   reply.setUint32(at + OUT.flags, Number(flags & 0xffff_ffffn), true);
   reply.setUint32(at + OUT.flags2, Number(flags >> 32n), true);
   reply.setUint16(at + OUT.max_background, MAX_BACKGROUND, true);

@@ -15,7 +15,7 @@ function fieldsText(fields: Decoded): string {
 
 export function requestLine(request: Request): string {
   const { header, row, args, names, payloadBytes } = request;
-  const fields = row.args === null ? "" : ` {${fieldsText(decode(row.args, args))}}`;
+  const fields = row.args === null ? "" : ` {${fieldsText(decode(row.args, args.view))}}`;
   const texts = names.map((name) => ` ${JSON.stringify(Buffer.from(name.subarray(0, -1)).toString())}`);
   const payload = payloadBytes === 0 ? "" : ` +${payloadBytes} bytes`;
   return `rx ${header.unique}: ${row.name} n${header.node}${fields}${texts.join("")}${payload}`;

@@ -1,10 +1,10 @@
 /**
- * What a server tells its client unasked: that something the client's kernel has cached is no longer so
+ * Notifications from the server: they invalidate what the client's kernel has cached
  * (FUSE_NOTIFY_INVAL_INODE, FUSE_NOTIFY_INVAL_ENTRY; fs/fuse/inode.c, fuse_reverse_inval_inode()).
  *
- * The client's kernel drops pages under their locks and names under their directory's. A request that is being
- * served may hold either, so whoever serves must never wait for a notification: hence the promise, and hence
- * transports that send it from another thread than the one that answers.
+ * The client's kernel drops pages under their locks and names under their directory's lock. A request in service may hold
+ * either, so the serving thread must never wait for a notification: `notify` returns a promise, and transports send from
+ * another thread than the one that answers.
  */
 import { FUSE_NOTIFY_INVAL_ENTRY, FUSE_NOTIFY_INVAL_INODE } from "../abi/constants.ts";
 import { offsetsOf, sizeOf } from "../abi/layout.ts";
@@ -30,12 +30,12 @@ export type PageRange = { readonly offset: bigint; readonly lengthBytes: bigint 
 export const ALL_PAGES: PageRange = { offset: 0n, lengthBytes: null };
 
 /**
- * `dropped`: what was cached is gone; nobody reads it any more, except through mappings that were pinned.
+ * `dropped`: what was cached is gone, except for pinned pages.
  * `unknown`: the client's kernel has no such inode or name (any more, or none at all: unmounted), so nothing is cached.
  */
 export type Notified = "dropped" | "unknown";
 
-/** Port of a transport whose client has a cache. Rejects with a TransportError where the client cannot be told. */
+/** Port of a transport whose client has a cache. Rejects with a TransportError if it cannot be sent. */
 export interface Notifier {
   notify(invalidation: Invalidation): Promise<Notified>;
 }

@@ -25,7 +25,7 @@ export interface ReplySink {
   take?(fd: number, offset: bigint, lengthBytes: number): number | null;
   /**
    * Sends the first `frameBytes` of the frame, then `payloadBytes` of payload, as one message. Called at most once
-   * per request, by the session only. Returns false if the client no longer wants it; throws a TransportError.
+   * per request, by the session only. Returns false if the client no longer waits for it; throws a TransportError.
    */
   commit(frameBytes: number, payloadBytes: number): boolean;
 }

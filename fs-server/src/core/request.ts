@@ -4,7 +4,9 @@
  * Decoding follows the opcode table; every number a client gives is compared with what really came.
  */
 import { offsetsOf, sizeOf } from "../abi/layout.ts";
-import { type OpcodeRow, opcodeRow } from "../abi/opcodes.ts";
+import { type ArgsOf, OPCODES, type OpcodeName, type OpcodeRow, opcodeRow } from "../abi/opcodes.ts";
+import { type StructReader, type StructView, structReader } from "../abi/struct-view.ts";
+import type { StructName } from "../abi/structs.ts";
 import type { Caller, NodeId } from "../fs/filesystem.ts";
 import { ProtocolError } from "./errors.ts";
 
@@ -29,13 +31,15 @@ export interface PipedPayload {
   bytes(): Uint8Array;
 }
 
-export type Request = {
+/** A request of one of the opcodes `N`: `args` has the fields that they have in common. */
+export type Request<N extends OpcodeName = OpcodeName> = {
   readonly header: Header;
+  readonly opcode: N;
   readonly row: OpcodeRow;
   readonly node: NodeId;
   readonly caller: Caller;
   /** The fixed structure of the row, at least `argsBytes` long. */
-  readonly args: DataView;
+  readonly args: StructView<ArgsOf<N>>;
   /** With their NUL. */
   readonly names: readonly Uint8Array[];
   readonly payload: readonly Uint8Array[];
@@ -44,11 +48,21 @@ export type Request = {
   readonly payloadBytes: number;
 };
 
+/** A request of any opcode, discriminated by `opcode`. */
+export type AnyRequest = { [N in OpcodeName]: Request<N> }[OpcodeName];
+
 export const IN_HEADER_BYTES: number = sizeOf("fuse_in_header");
 const AT = offsetsOf("fuse_in_header");
 /** Longest text: a path with its NUL. */
 const MAX_NAME_BYTES = 4096;
 const EMPTY: readonly Uint8Array[] = [];
+/** By opcode number. */
+const argsReader: readonly (StructReader<StructName | null> | undefined)[] = OPCODES.reduce<
+  StructReader<StructName | null>[]
+>((table, { number, args }) => {
+  table[number] = structReader(args);
+  return table;
+}, []);
 
 /** Reads along spans. Returned bytes share the span's memory unless they straddle two. */
 class Cursor {
@@ -145,7 +159,7 @@ export function argsBytesOf(row: OpcodeRow): number {
 }
 
 /** The whole request by the table. Throws a ProtocolError. */
-export function decodeBody(header: Header, cursor: Cursor, piped: PipedPayload | null = null): Request {
+export function decodeBody(header: Header, cursor: Cursor, piped: PipedPayload | null = null): AnyRequest {
   const totalBytes = cursor.remaining + IN_HEADER_BYTES + (piped?.lengthBytes ?? 0);
   if (header.lengthBytes !== totalBytes) {
     throw new ProtocolError(`header says ${header.lengthBytes} bytes, ${totalBytes} came`);
@@ -155,13 +169,16 @@ export function decodeBody(header: Header, cursor: Cursor, piped: PipedPayload |
   // INIT is as long as the client's protocol version makes it: take everything.
   const fixed = row.name === "INIT" ? cursor.remaining : argsBytesOf(row);
   if (fixed < argsBytesOf(row)) throw new ProtocolError(`INIT of ${fixed} bytes is too short`);
-  const args = viewOf(cursor.take(fixed, row.args ?? "args"));
+  const Reader = argsReader[row.number] ?? structReader(null);
+  const args = new Reader(viewOf(cursor.take(fixed, row.args ?? "args")));
   const names: Uint8Array[] = [];
   for (let i = 0; i < row.names; i += 1) names.push(cursor.terminated(`name ${i + 1} of ${row.name}`));
   const payload = row.payload === "none" ? EMPTY : cursor.rest();
   const payloadBytes = row.payload === "none" ? 0 : cursor.remaining + (piped?.lengthBytes ?? 0);
   const { node, caller } = header;
-  return { header, row, node, caller, args, names, payload, piped, payloadBytes };
+  const request = { header, opcode: row.name, row, node, caller, args, names, payload, piped, payloadBytes };
+  // The one place that pairs an opcode with its arguments: both come from the same row.
+  return request as AnyRequest;
 }
 
 /** A payload as one piece: copied only if it came in several. For small, structured payloads. */

@@ -11,14 +11,22 @@ import { DaxMappings } from "../dax/mappings.ts";
 import type { DaxWindow } from "../dax/window.ts";
 import { FileSystemError, failure } from "../fs/errors.ts";
 import type { FileSystem } from "../fs/filesystem.ts";
-import { type BackingFiles, BackingTable, type Context, Reply } from "./context.ts";
+import { Postponed } from "../fs/postponed.ts";
+import { type BackingFiles, BackingTable, type HandlerContext, Reply } from "./context.ts";
 import type { Validity } from "./encode.ts";
-import { Postponed, ProtocolError, TransportError } from "./errors.ts";
-import { HANDLERS } from "./handlers.ts";
+import { ProtocolError, TransportError } from "./errors.ts";
+import { handled } from "./handlers.ts";
 import { type Agreement, MAX_WRITE_BYTES, negotiate, type Offer } from "./init.ts";
 import { replyLine, requestLine } from "./log.ts";
 import { OUT_HEADER_BYTES, type ReplySink } from "./reply.ts";
-import { decodeBody, decodeHeader, type PipedPayload, type Request, type Unique } from "./request.ts";
+import {
+  type AnyRequest,
+  decodeBody,
+  decodeHeader,
+  type PipedPayload,
+  type Request,
+  type Unique,
+} from "./request.ts";
 
 const OUT = offsetsOf("fuse_out_header");
 /** Requests kept for later at once; more are answered EIO, so that a client cannot pile them up. */
@@ -43,18 +51,18 @@ export type SessionOptions = {
   readonly log?: (line: string) => void;
 };
 
-export type Outcome =
+export type MessageResult =
   | { readonly kind: "answered" }
   | { readonly kind: "no-reply" }
   | { readonly kind: "postponed" }
-  /** No request could be read from it, so nobody can be answered. */
+  /** The message has no whole header, so it cannot be answered. */
   | { readonly kind: "malformed" }
   | { readonly kind: "ended"; readonly reason: string };
 
-const ANSWERED: Outcome = { kind: "answered" };
-const NO_REPLY: Outcome = { kind: "no-reply" };
-const POSTPONED: Outcome = { kind: "postponed" };
-const MALFORMED: Outcome = { kind: "malformed" };
+const ANSWERED: MessageResult = { kind: "answered" };
+const NO_REPLY: MessageResult = { kind: "no-reply" };
+const POSTPONED: MessageResult = { kind: "postponed" };
+const MALFORMED: MessageResult = { kind: "malformed" };
 
 export type Counts = { requests: number; protocolErrors: number; defects: number; undelivered: number };
 
@@ -70,7 +78,7 @@ type Waiting = {
 export class Session {
   readonly counts: Counts = { requests: 0, protocolErrors: 0, defects: 0, undelivered: 0 };
   readonly #options: SessionOptions;
-  readonly #context: Context;
+  readonly #context: HandlerContext;
   readonly #now: () => number;
   #agreement: Agreement | null = null;
   #waiting: Waiting[] = [];
@@ -101,7 +109,7 @@ export class Session {
    * Serves one message. The spans may be reused once this returns; so may the sink's memory, but not the sink: the
    * answer to a postponed request goes through it later. `piped`: content that follows the spans.
    */
-  handle(spans: readonly Uint8Array[], sink: ReplySink, piped: PipedPayload | null = null): Outcome {
+  handle(spans: readonly Uint8Array[], sink: ReplySink, piped: PipedPayload | null = null): MessageResult {
     this.counts.requests += 1;
     let decoded: ReturnType<typeof decodeHeader>;
     try {
@@ -158,24 +166,21 @@ export class Session {
     this.#context.fs.reset();
   }
 
-  #dispatch(request: Request, reply: Reply): number {
-    const { row } = request;
-    if (row.name === "INIT") return this.#init(request, reply);
-    if (this.#agreement === null) throw new ProtocolError(`${row.name} before INIT`, "EIO");
-    if (row.name === "DESTROY") {
+  #dispatch(request: AnyRequest, reply: Reply): number {
+    if (request.opcode === "INIT") return this.#init(request, reply);
+    if (this.#agreement === null) throw new ProtocolError(`${request.opcode} before INIT`, "EIO");
+    if (request.opcode === "DESTROY") {
       this.end();
       return 0;
     }
-    if (row.name === "INTERRUPT") {
-      this.#interrupt(request.args.getBigUint64(0, true) as Unique);
+    if (request.opcode === "INTERRUPT") {
+      this.#interrupt(request.args.unique as Unique);
       return 0;
     }
-    const handler = HANDLERS[row.name];
-    if (handler === undefined) throw failure("ENOSYS");
-    return handler(this.#context, request, reply);
+    return handled(this.#context, request, reply);
   }
 
-  #init(request: Request, reply: Reply): number {
+  #init(request: Request<"INIT">, reply: Reply): number {
     if (this.#agreement !== null) throw new ProtocolError("INIT twice", "EIO");
     const { window, backingFiles } = this.#options;
     const offer: Offer = {
@@ -206,7 +211,7 @@ export class Session {
     this.#answer(unique, failure("EINTR").errno, 0, new Reply(interrupted.sink));
   }
 
-  #postpone(unique: Unique, spans: readonly Uint8Array[], postponed: Postponed, reply: Reply): Outcome {
+  #postpone(unique: Unique, spans: readonly Uint8Array[], postponed: Postponed, reply: Reply): MessageResult {
     if (this.#waiting.length >= MAX_POSTPONED) return this.#answer(unique, failure("EIO").errno, 0, reply);
     // The transport reuses its buffer: what waits needs its own.
     const copies = spans.map((span) => span.slice());
@@ -227,7 +232,7 @@ export class Session {
   }
 
   /** The one place that answers. */
-  #answer(unique: Unique, errno: number, bodyBytes: number, reply: Reply): Outcome {
+  #answer(unique: Unique, errno: number, bodyBytes: number, reply: Reply): MessageResult {
     const { view } = reply;
     view.setUint32(OUT.len, OUT_HEADER_BYTES + bodyBytes + reply.payloadBytes, true);
     view.setInt32(OUT.error, errno === 0 ? 0 : -errno, true);

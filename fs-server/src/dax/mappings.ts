@@ -23,7 +23,8 @@ export type MappingRequest = {
 
 export type Removal = { readonly windowOffset: bigint; readonly lengthBytes: bigint };
 
-export type Mapping = {
+/** What lies in a range of the window. */
+export type DaxMapping = {
   readonly node: NodeId;
   readonly fileOffset: bigint;
   readonly range: WindowRange;
@@ -34,7 +35,7 @@ export class DaxMappings {
   readonly #fs: FileSystem;
   readonly #window: DaxWindow;
   /** By window offset. Ranges never overlap. */
-  readonly #mappings = new Map<bigint, Mapping>();
+  readonly #mappings = new Map<bigint, DaxMapping>();
 
   constructor(fs: FileSystem, window: DaxWindow) {
     this.#fs = fs;
@@ -46,7 +47,7 @@ export class DaxMappings {
   }
 
   /** What is mapped now. */
-  list(): readonly Mapping[] {
+  list(): readonly DaxMapping[] {
     return [...this.#mappings.values()];
   }
 
@@ -82,7 +83,7 @@ export class DaxMappings {
   remove(removals: readonly Removal[]): void {
     if (removals.length > MAX_REMOVALS) throw failure("EINVAL");
     const ranges = removals.map((removal) => this.#range(removal.windowOffset, removal.lengthBytes));
-    const covered = new Map<bigint, Mapping>();
+    const covered = new Map<bigint, DaxMapping>();
     for (const range of ranges) {
       for (const mapping of this.#mappings.values()) {
         if (!overlaps(mapping.range, range)) continue;
@@ -110,7 +111,7 @@ export class DaxMappings {
   }
 }
 
-function isSame(mapping: Mapping, request: MappingRequest): boolean {
+function isSame(mapping: DaxMapping, request: MappingRequest): boolean {
   return (
     mapping.node === request.node &&
     mapping.fileOffset === request.fileOffset &&

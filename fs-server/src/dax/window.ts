@@ -1,7 +1,7 @@
 /**
  * The DAX window: address space that the guest sees and that files are mapped into.
  *
- * The window belongs to whoever owns the guest's memory (the vmm, a vhost-user front-end); the server only asks.
+ * The owner of the guest's memory owns the window (the vmm, a vhost-user front-end); the server only requests mappings.
  * `checkedRange` is the only place of the repository that adds a client's offset and length, and a `WindowRange`
  * is the only thing that a window accepts: an unchecked sum cannot be passed.
  */

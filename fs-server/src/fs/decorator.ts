@@ -13,6 +13,7 @@ import type {
   NodeId,
   Place,
   Statistics,
+  SyncScope,
   Usage,
 } from "./filesystem.ts";
 import type { ComponentName, TerminatedBytes } from "./names.ts";
@@ -57,8 +58,8 @@ export class DecoratedFileSystem implements FileSystem {
   flush(handle: FileHandle): void {
     this.inner.flush(handle);
   }
-  fsync(handle: FileHandle, dataOnly: boolean): void {
-    this.inner.fsync(handle, dataOnly);
+  fsync(handle: FileHandle, scope: SyncScope): void {
+    this.inner.fsync(handle, scope);
   }
   fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void {
     this.inner.fallocate(handle, mode, offset, lengthBytes);
@@ -78,8 +79,8 @@ export class DecoratedFileSystem implements FileSystem {
   readDirectory(handle: FileHandle, offset: bigint, emit: (entry: DirectoryEntry) => boolean): void {
     this.inner.readDirectory(handle, offset, emit);
   }
-  fsyncdir(handle: FileHandle, dataOnly: boolean): void {
-    this.inner.fsyncdir(handle, dataOnly);
+  fsyncdir(handle: FileHandle, scope: SyncScope): void {
+    this.inner.fsyncdir(handle, scope);
   }
   releasedir(handle: FileHandle): void {
     this.inner.releasedir(handle);

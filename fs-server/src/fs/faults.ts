@@ -3,10 +3,10 @@
  * Rules are data; each applies from its `after`th matching call on, `times` times (null: for ever).
  */
 import type { FaultRule } from "../../../language/src/index.ts";
-import { Postponed } from "../core/errors.ts";
 import { DecoratedFileSystem } from "./decorator.ts";
 import { failure } from "./errors.ts";
-import { type FileHandle, type FileSystem, NO_CHANGE, type NodeId } from "./filesystem.ts";
+import { type FileHandle, type FileSystem, NO_CHANGE, type NodeId, type SyncScope } from "./filesystem.ts";
+import { Postponed } from "./postponed.ts";
 
 /** Bytes of a file that a call reads or writes. */
 type Range = { readonly offset: bigint; readonly length: number };
@@ -55,9 +55,9 @@ export class FaultyFileSystem extends DecoratedFileSystem {
     return super.write(handle, offset, data.subarray(0, limit ?? data.length));
   }
 
-  override fsync(handle: FileHandle, dataOnly: boolean): void {
+  override fsync(handle: FileHandle, scope: SyncScope): void {
     this.#apply("fsync", this.#nodeOf.get(handle) ?? null);
-    super.fsync(handle, dataOnly);
+    super.fsync(handle, scope);
   }
 
   override getattr(node: NodeId): ReturnType<FileSystem["getattr"]> {

@@ -2,8 +2,8 @@
  * The port between protocol and storage: a file system in terms of node ids, as FUSE's low level sees one.
  *
  * Implemented by the passthrough, the null file system and the fault decorators; called by the protocol core and
- * by the transports that have no protocol of ours (libfuse). Every method is synchronous and either returns or
- * throws a `FileSystemError`. Buffers are lent for the duration of a call, so that a payload is copied once at most:
+ * by the transports that have no protocol of ours (libfuse). Every method is synchronous and returns, throws a
+ * `FileSystemError`, or throws `Postponed` (the caller tries again later). Buffers are lent for the duration of a call, so that a payload is copied once at most:
  * `read` fills the caller's reply buffer, `write` takes the caller's request buffer.
  *
  * Lookup counts, stated once: every `Entry` returned (lookup, create, mkdir, mknod, symlink, link, tmpfile) gives
@@ -99,6 +99,9 @@ export type Place = { readonly parent: NodeId; readonly name: ComponentName };
 
 export type CopyEnd = { readonly handle: FileHandle; readonly offset: bigint };
 
+/** What fsync writes: `data` as fdatasync(2) does (FUSE_FSYNC_FDATASYNC), or `all`, metadata too. */
+export type SyncScope = "data" | "all";
+
 /** How many of each a file system holds now: for leak checks. The root node is not counted. */
 export type Usage = { readonly nodes: number; readonly handles: number };
 
@@ -124,7 +127,7 @@ export interface FileSystem {
   read(handle: FileHandle, offset: bigint, into: Uint8Array): number;
   write(handle: FileHandle, offset: bigint, data: Uint8Array): number;
   flush(handle: FileHandle): void;
-  fsync(handle: FileHandle, dataOnly: boolean): void;
+  fsync(handle: FileHandle, scope: SyncScope): void;
   fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void;
   lseek(handle: FileHandle, offset: bigint, whence: number): bigint;
   copyFileRange(from: CopyEnd, to: CopyEnd, lengthBytes: bigint): number;
@@ -136,7 +139,7 @@ export interface FileSystem {
    * order, `.` and `..` among them; each is valid during its call only.
    */
   readDirectory(handle: FileHandle, offset: bigint, emit: (entry: DirectoryEntry) => boolean): void;
-  fsyncdir(handle: FileHandle, dataOnly: boolean): void;
+  fsyncdir(handle: FileHandle, scope: SyncScope): void;
   releasedir(handle: FileHandle): void;
 
   mkdir(place: Place, what: NewNode): Entry;

@@ -2,9 +2,11 @@
  * Requests as a hostile or broken client would send them, derived from the opcode table: mostly right, with one thing
  * wrong. Deterministic: the same seed gives the same messages.
  */
-import { layoutOf } from "../abi/layout.ts";
+import { layoutOf, offsetsOf } from "../abi/layout.ts";
 import { OPCODES, type OpcodeRow } from "../abi/opcodes.ts";
 import { argsBytesOf, IN_HEADER_BYTES } from "../core/request.ts";
+
+const IN = offsetsOf("fuse_in_header");
 
 /** xorshift32: small, fast, and the same everywhere. */
 export class Random {
@@ -77,6 +79,13 @@ function payloadFor(random: Random, row: OpcodeRow): Buffer {
   return entries;
 }
 
+/** Where a row's structure has the field that counts its payload. */
+function offsetOf(row: OpcodeRow, name: string): number {
+  const field = row.args === null ? undefined : layoutOf(row.args).fields.find((each) => each.name === name);
+  if (field === undefined) throw new Error(`${row.name} has no field ${name}`);
+  return field.offset;
+}
+
 /** One message. `unique` is always right, so that answers can be counted by it. */
 export function hostileMessage(random: Random, unique: bigint): Uint8Array {
   const row = random.pick(OPCODES);
@@ -88,17 +97,18 @@ export function hostileMessage(random: Random, unique: bigint): Uint8Array {
     else if (field.sizeBytes === 4) args.writeUInt32LE(Number(number(random) & 0xffff_ffffn), field.offset);
   }
   const payload = payloadFor(random, row);
-  // Half of the sized payloads tell their true length, else hardly any would get past that check.
+  // Half of the sized payloads have their true length, else hardly any would pass that check.
   if (row.payload === "sized" && random.below(2) === 0) {
-    args.writeUInt32LE(payload.length, row.name === "WRITE" ? 16 : 0);
+    args.writeUInt32LE(payload.length, offsetOf(row, "size"));
   }
-  if (row.payload === "entries" && random.below(2) === 0) args.writeUInt32LE(payload.length / 16, 0);
+  if (row.payload === "entries" && random.below(2) === 0)
+    args.writeUInt32LE(payload.length / 16, offsetOf(row, "count"));
   const names = Array.from({ length: row.names }, () => text(random));
   const message = Buffer.concat([Buffer.alloc(IN_HEADER_BYTES), args, ...names, payload]);
-  message.writeUInt32LE(message.length, 0);
-  message.writeUInt32LE(random.below(50) === 0 ? random.below(5000) : row.number, 4);
-  message.writeBigUInt64LE(unique, 8);
-  message.writeBigUInt64LE(random.below(10) < 8 ? BigInt(1 + random.below(6)) : number(random), 16);
+  message.writeUInt32LE(message.length, IN.len);
+  message.writeUInt32LE(random.below(50) === 0 ? random.below(5000) : row.number, IN.opcode);
+  message.writeBigUInt64LE(unique, IN.unique);
+  message.writeBigUInt64LE(random.below(10) < 8 ? BigInt(1 + random.below(6)) : number(random), IN.nodeid);
   return spoiled(random, message);
 }
 
@@ -106,7 +116,7 @@ export function hostileMessage(random: Random, unique: bigint): Uint8Array {
 function spoiled(random: Random, message: Buffer): Uint8Array {
   switch (random.below(12)) {
     case 0:
-      message.writeUInt32LE(Number(number(random) & 0xffff_ffffn), 0);
+      message.writeUInt32LE(Number(number(random) & 0xffff_ffffn), IN.len);
       return message;
     case 1:
       return message.subarray(0, random.below(message.length + 1));

@@ -1,6 +1,8 @@
 /** Sends hostile messages to a session and checks what must hold after each: for tests and the fuzz script. */
-import { OPCODES } from "../abi/opcodes.ts";
-import { Session, type SessionOptions } from "../core/session.ts";
+import { offsetsOf } from "../abi/layout.ts";
+import { opcodeRow } from "../abi/opcodes.ts";
+import { IN_HEADER_BYTES } from "../core/request.ts";
+import { type MessageResult, Session, type SessionOptions } from "../core/session.ts";
 import type { FileSystem } from "../fs/filesystem.ts";
 import { encodeRequest, MemoryClient } from "../transport/memory/client.ts";
 import { hostileMessage, Random } from "./generate.ts";
@@ -26,7 +28,7 @@ export type FuzzOptions = {
   readonly session?: Omit<SessionOptions, "fs">;
 };
 
-const BY_NUMBER = new Map(OPCODES.map((row) => [row.number, row]));
+const IN = offsetsOf("fuse_in_header");
 const MAX_FAILURES = 20;
 
 /**
@@ -66,9 +68,10 @@ export function fuzz(options: FuzzOptions): FuzzFigures {
     const unique = BigInt(i) * 2n + 1_000_000n;
     const message = hostileMessage(random, unique);
     try {
-      const { outcome, answer } = client.send(message);
-      kinds[outcome.kind] += 1;
-      const wrong = promiseBroken(message, outcome.kind, answer !== null, client.answers.get(unique) ?? 0);
+      const { result, answer } = client.send(message);
+      kinds[result.kind] += 1;
+      const replies = client.answers.get(unique) ?? 0;
+      const wrong = promiseBroken(message, { kind: result.kind, answered: answer !== null, replies });
       if (wrong !== null) failures.push(`seed ${options.seed}, message ${i}: ${wrong}`);
       client.answers.clear();
     } catch (error) {
@@ -87,12 +90,16 @@ export function fuzz(options: FuzzOptions): FuzzFigures {
   };
 }
 
-function promiseBroken(message: Uint8Array, kind: string, answered: boolean, answers: number): string | null {
-  if (message.length < 40) return kind === "malformed" && !answered ? null : `a torn header was ${kind}`;
+type Handled = { readonly kind: MessageResult["kind"]; readonly answered: boolean; readonly replies: number };
+
+function promiseBroken(message: Uint8Array, { kind, answered, replies }: Handled): string | null {
+  if (message.length < IN_HEADER_BYTES) {
+    return kind === "malformed" && !answered ? null : `a torn header was ${kind}`;
+  }
   const view = new DataView(message.buffer, message.byteOffset, message.length);
-  const row = BY_NUMBER.get(view.getUint32(4, true));
-  if (kind === "answered" && answers !== 1) return `${row?.name}: answered ${answers} times`;
-  if (kind === "no-reply" && answers !== 0) return `${row?.name}: answered although it has no reply`;
-  if (kind === "malformed" || kind === "ended") return `${row?.name}: ${kind}`;
+  const name = opcodeRow(view.getUint32(IN.opcode, true))?.name;
+  if (kind === "answered" && replies !== 1) return `${name}: answered ${replies} times`;
+  if (kind === "no-reply" && replies !== 0) return `${name}: answered although it has no reply`;
+  if (kind === "malformed" || kind === "ended") return `${name}: ${kind}`;
   return null;
 }

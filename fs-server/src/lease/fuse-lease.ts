@@ -1,14 +1,10 @@
 /**
- * The server's own leases, seen from a client that has a window: over a Unix socket, JSON, one object a line.
- *
- *   client: {"hold":1,"device":"..","ino":".."}          server: {"granted":1}
- *   server: {"recall":7,"hold":1,"from":"0","by":".."}   client: {"ack":7}
- *   server: {"settle":1,"size":"0"}                      client: {"release":1}
- *
- * A client that does not acknowledge is cut off: its connection is closed, and it knows by that.
+ * The guard `fuse-lease`: a client that has a window holds leases of the server whose files it maps (lease-server.ts).
+ * Only truncations that arrive through that server are seen.
  */
-import { fstatSync, unlinkSync } from "node:fs";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { fstatSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { LineReader } from "../guard/lines.ts";
 import {
   type ArmedFile,
   type GuardedFile,
@@ -16,117 +12,8 @@ import {
   GuardRefused,
   type MappingHolder,
   type TruncationGuard,
-} from "./guard.ts";
-import type { LeaseBook } from "./lease-book.ts";
-import { LineReader } from "./lines.ts";
-
-type ToServer =
-  | { readonly hold: number; readonly device: string; readonly ino: string }
-  | { readonly ack: number }
-  | { readonly release: number };
-
-type ToClient =
-  | { readonly granted: number }
-  | { readonly recall: number; readonly hold: number; readonly from: string; readonly by: string }
-  | { readonly settle: number; readonly size: string };
-
-const line = (message: ToServer | ToClient): string => `${JSON.stringify(message)}\n`;
-
-/** One client's connection, on the server's side: a holder for each of its leases. */
-class Connection {
-  readonly #book: LeaseBook;
-  readonly #socket: Socket;
-  readonly #beforeGrant: () => Promise<void>;
-  readonly #lines = new LineReader<ToServer>();
-  readonly #releases = new Map<number, () => void>();
-  readonly #unanswered = new Map<number, () => void>();
-  #recalls = 0;
-
-  constructor(book: LeaseBook, socket: Socket, beforeGrant: () => Promise<void>) {
-    this.#book = book;
-    this.#socket = socket;
-    this.#beforeGrant = beforeGrant;
-    socket.on("data", (bytes) => this.#take(bytes));
-    socket.on("error", () => {});
-    socket.on("close", () => this.#end());
-  }
-
-  #take(bytes: Buffer): void {
-    try {
-      for (const message of this.#lines.take(bytes)) this.#obey(message);
-    } catch {
-      // Not our protocol: nothing of it is understood from here on.
-      this.#socket.destroy();
-    }
-  }
-
-  #obey(message: ToServer): void {
-    if ("hold" in message) {
-      const file = { device: BigInt(message.device), ino: BigInt(message.ino) };
-      this.#releases.set(message.hold, this.#book.hold(file, this.#holder(message.hold)));
-      void this.#beforeGrant().then(() => this.#socket.write(line({ granted: message.hold })));
-    } else if ("ack" in message) {
-      this.#unanswered.get(message.ack)?.();
-      this.#unanswered.delete(message.ack);
-    } else if ("release" in message) {
-      this.#releases.get(message.release)?.();
-      this.#releases.delete(message.release);
-    }
-  }
-
-  #holder(hold: number): MappingHolder {
-    return {
-      recall: ({ fromBytes, by }) =>
-        new Promise<void>((resolve) => {
-          this.#recalls += 1;
-          this.#unanswered.set(this.#recalls, resolve);
-          this.#socket.write(line({ recall: this.#recalls, hold, from: String(fromBytes), by }));
-        }),
-      settle: (sizeBytes) => void this.#socket.write(line({ settle: hold, size: String(sizeBytes) })),
-      cutOff: () => void this.#socket.destroy(),
-    };
-  }
-
-  /** A client that has gone maps nothing any more: its process's mappings went with it, or it was cut off. */
-  #end(): void {
-    for (const release of this.#releases.values()) release();
-    for (const acknowledge of this.#unanswered.values()) acknowledge();
-    this.#releases.clear();
-    this.#unanswered.clear();
-  }
-}
-
-/**
- * Lets clients hold leases over the socket `path`, which must not exist. Rejects if it cannot listen.
- * @param beforeGrant resolves when no truncation is under way that began before the lease was in the book
- */
-export async function serveLeases(
-  book: LeaseBook,
-  path: string,
-  beforeGrant: () => Promise<void> = async () => {},
-): Promise<{ close(): void }> {
-  const sockets = new Set<Socket>();
-  const server: Server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on("close", () => sockets.delete(socket));
-    new Connection(book, socket, beforeGrant);
-  });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(path, resolve);
-  });
-  return {
-    close() {
-      server.close();
-      for (const socket of sockets) socket.destroy();
-      try {
-        unlinkSync(path);
-      } catch {
-        // Closing the server removes it, too.
-      }
-    },
-  };
-}
+} from "../guard/truncation-guard.ts";
+import { line, type ToClient } from "./lease-messages.ts";
 
 type Held = { readonly holder: MappingHolder; readonly granted: () => void };
 
@@ -143,7 +30,7 @@ export class FuseLeaseGuard implements TruncationGuard {
     this.#socket = socket;
     this.#options = options;
     socket.on("data", (bytes) => {
-      for (const message of this.#lines.take(bytes)) void this.#obey(message);
+      for (const message of this.#lines.take(bytes)) void this.#handle(message);
     });
     socket.on("error", () => {});
     socket.on("close", () => this.#lost());
@@ -184,7 +71,7 @@ export class FuseLeaseGuard implements TruncationGuard {
     return { fd, disarm: () => this.#disarm(id) };
   }
 
-  async #obey(message: ToClient): Promise<void> {
+  async #handle(message: ToClient): Promise<void> {
     const atMs = (): number => Number(process.hrtime.bigint()) / 1e6;
     if ("granted" in message) this.#held.get(message.granted)?.granted();
     else if ("recall" in message) {

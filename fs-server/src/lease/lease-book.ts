@@ -1,10 +1,11 @@
 /**
- * The leases that a file server itself grants: who has what mapped. The server asks here before it makes a file shorter;
- * a truncation that does not come through the server is not seen, which is the point of comparing it with the others.
+ * The leases that a file server itself grants: which client has mapped which file. The server asks this gate before it
+ * truncates. Truncations that bypass the server are not seen.
  */
-import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./gate.ts";
-import type { GuardOptions, MappingHolder } from "./guard.ts";
-import { Recalls } from "./recalls.ts";
+
+import { Recalls } from "../guard/recalls.ts";
+import type { GuardOptions, MappingHolder } from "../guard/truncation-guard.ts";
+import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./truncation-gate.ts";
 
 const keyOf = ({ device, ino }: FileIdentity): string => `${device}/${ino}`;
 
@@ -42,7 +43,7 @@ export class LeaseBook implements TruncationGate {
     };
   }
 
-  /** @param onOpen called once the truncation may go on, unless it may at once (FREE) */
+  /** @param onOpen called once the truncation may proceed, unless it may at once (FREE) */
   ask(file: FileIdentity, fromBytes: bigint, onOpen: () => void = () => {}): GateTicket {
     const key = keyOf(file);
     const holders = [...(this.#held.get(key) ?? [])].filter(({ isCutOff }) => !isCutOff);
@@ -77,7 +78,7 @@ export class LeaseBook implements TruncationGate {
   }
 
   #settle(key: string, sizeBytes: bigint): void {
-    // Two truncations at once: the last one's end tells.
+    // Several truncations at once: the end of the last one settles.
     if ([...this.#tickets.values()].some((other) => other.key === key)) return;
     for (const recalls of this.#held.get(key) ?? []) recalls.settle(sizeBytes);
   }

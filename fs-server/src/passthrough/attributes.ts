@@ -9,6 +9,7 @@ import type { Attributes, Instant, Statistics } from "../fs/filesystem.ts";
 
 /** FUSE took statx(2)'s structure as it is. */
 const STATX = offsetsOf("fuse_statx");
+const SX_TIME = offsetsOf("fuse_sx_time");
 const statxBytes = new Uint8Array(files.STATX_BYTES);
 const statx = new DataView(statxBytes.buffer);
 const statfsBytes = new Uint8Array(files.STATFS_BYTES);
@@ -45,7 +46,10 @@ export function lastIdentity(): Identity {
 }
 
 function instantAt(offset: number): Instant {
-  return { seconds: statx.getBigInt64(offset, true), nanoseconds: statx.getUint32(offset + 8, true) };
+  return {
+    seconds: statx.getBigInt64(offset + SX_TIME.tv_sec, true),
+    nanoseconds: statx.getUint32(offset + SX_TIME.tv_nsec, true),
+  };
 }
 
 /** What the last `statInto` found, looked at in place: most of it is only copied into an answer. */

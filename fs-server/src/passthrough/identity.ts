@@ -1,5 +1,5 @@
 /**
- * Making files as somebody else: the caller's file system uid and gid, and its umask, for the length of one call.
+ * Creates files as the caller: with its file system uid and gid and its umask, for the length of one call.
  *
  * The kernel then does what it does for a local create (set-group-id directories, default ACLs, ownership in one
  * step), which a later chown could not. Capabilities stay, because permission was already checked by the client's
@@ -46,7 +46,7 @@ export class CallerIdentity {
     }
   }
 
-  /** Runs `work` as somebody without CAP_FSETID, for whom the kernel takes set-user-id bits off. */
+  /** Runs `work` without CAP_FSETID, so that the kernel clears set-user-id bits. */
   withoutFsetid<T>(work: () => T): T {
     this.#fsetid ??= { switch: effectiveCapability(CAP_FSETID) };
     const { switch: capability } = this.#fsetid;

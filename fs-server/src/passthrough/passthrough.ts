@@ -26,6 +26,7 @@ import type {
   NodeId,
   Place,
   Statistics,
+  SyncScope,
   TimeChange,
   Usage,
 } from "../fs/filesystem.ts";
@@ -244,9 +245,9 @@ export class PassthroughFileSystem implements FileSystem {
     succeeded(files.close(succeeded(files.dup(this.#handles.file(handle).fd))));
   }
 
-  fsync(handle: FileHandle, dataOnly: boolean): void {
+  fsync(handle: FileHandle, scope: SyncScope): void {
     const { fd } = this.#handles.file(handle);
-    succeeded(dataOnly ? files.fdatasync(fd) : files.fsync(fd));
+    succeeded(scope === "data" ? files.fdatasync(fd) : files.fsync(fd));
   }
 
   fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void {
@@ -256,7 +257,7 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   lseek(handle: FileHandle, offset: bigint, whence: number): bigint {
-    // The client's kernel knows position and size; only data and holes are ours to tell.
+    // The client's kernel knows position and size; it asks the server for data and holes only.
     if (whence !== files.SEEK_DATA && whence !== files.SEEK_HOLE) throw failure("EINVAL");
     const result = files.lseek(this.#handles.file(handle).fd, checkedOffset(offset), whence);
     if (result < 0n) throw failure(Number(-result));
@@ -287,9 +288,9 @@ export class PassthroughFileSystem implements FileSystem {
     this.#handles.directory(handle).reader.read(offset, emit);
   }
 
-  fsyncdir(handle: FileHandle, dataOnly: boolean): void {
+  fsyncdir(handle: FileHandle, scope: SyncScope): void {
     const { fd } = this.#handles.directory(handle);
-    succeeded(dataOnly ? files.fdatasync(fd) : files.fsync(fd));
+    succeeded(scope === "data" ? files.fdatasync(fd) : files.fsync(fd));
   }
 
   releasedir(handle: FileHandle): void {

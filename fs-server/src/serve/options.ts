@@ -1,19 +1,17 @@
 /** The options of a server process, parsed and checked in one place. */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import type { FaultRule } from "../../../language/src/index.ts";
+import { type FaultRule, type Transport, transports } from "../../../language/src/index.ts";
 import { errnoNumber } from "../../../sys/src/index.ts";
-import { type MountGuardName, mountGuardNames } from "../lease/mount-guard.ts";
+import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
 import type { DevfuseOptions } from "../transport/devfuse/worker.ts";
-
-export type TransportName = "devfuse" | "libfuse";
 
 export type ServeOptions = DevfuseOptions & {
   readonly mountPoint: string;
-  readonly transport: TransportName;
+  readonly transport: Transport;
   /** Where clients with mappings of their own hold leases (guard `fuse-lease`); null: none are granted. */
   readonly leaseSocket: string | null;
-  /** Who tells the mount's kernel to drop what it has cached of files that others change; null: nobody. */
+  /** Drops files that change behind the server's back from the mount's page cache; null: none. */
   readonly mountGuard: MountGuardName | null;
   /** Must be the parent, or the server ends at once; null: not checked. */
   readonly parentPid: number | null;
@@ -21,8 +19,8 @@ export type ServeOptions = DevfuseOptions & {
   readonly detached: boolean;
 };
 
-export const USAGE = `usage: serve-main --source DIR --mountpoint DIR
-  [--transport devfuse|libfuse]   default devfuse
+export const USAGE: string = `usage: serve-main --source DIR --mountpoint DIR
+  [--transport ${transports.join("|")}]   default devfuse
   [--read-only] [--debug] [--detached] [--parent-pid PID]
   devfuse only: [--writeback] [--passthrough] [--posix-acl] [--keep-cache]
                 [--entry-timeout MS] [--attr-timeout MS] [--faults FILE]
@@ -50,9 +48,9 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   const values = parsed(args);
   if (values.source === undefined) throw new UsageError("--source is missing");
   if (values.mountpoint === undefined) throw new UsageError("--mountpoint is missing");
-  const { transport } = values;
-  if (transport !== "devfuse" && transport !== "libfuse") {
-    throw new UsageError(`unknown transport ${transport}; there are: devfuse, libfuse`);
+  const transport = transports.find((name) => name === values.transport);
+  if (transport === undefined) {
+    throw new UsageError(`unknown transport ${values.transport}; there are: ${transports.join(", ")}`);
   }
   const only = ["writeback", "passthrough", "posix-acl", "keep-cache"] as const;
   const unusable = transport === "libfuse" ? only.filter((name) => values[name]) : [];
@@ -93,7 +91,7 @@ export function serveOptions(args: readonly string[]): ServeOptions {
 function checkedLeaseSocket(
   guard: string | undefined,
   socket: string | undefined,
-  transport: TransportName,
+  transport: Transport,
 ): string | null {
   if (guard === undefined && socket === undefined) return null;
   if (guard === "kernel-lease" || guard === "sealed") {

@@ -1,10 +1,10 @@
-/** A server ends with whoever started it: no mount survives a killed harness. */
+/** A server ends with its parent: no mount survives a killed harness. */
 import { constants } from "node:os";
 import { signalOnParentDeath } from "../../../sys/src/index.ts";
 
 /**
  * The kernel sends SIGTERM to this process when its parent dies.
- * @param expectedParent the process that is meant, if it told its id: without, a parent already dead goes unnoticed.
+ * @param expectedParent the id of the parent, if known: without it, a parent that is already dead goes unnoticed.
  * @returns false if the parent is gone already: the signal would never come, so the caller must end at once.
  */
 export function dieWithParent(expectedParent: number | null): boolean {

@@ -4,27 +4,28 @@
  * and this event loop.
  */
 import { Worker } from "node:worker_threads";
+import type { Transport } from "../../../language/src/index.ts";
 import { compiledEntry, exitNow, raiseDescriptorLimit } from "../../../sys/src/index.ts";
-import { serveLeases } from "../lease/fuse-lease.ts";
-import { DEFAULT_BOUND_MS } from "../lease/guard.ts";
+import { DEFAULT_BOUND_MS } from "../guard/truncation-guard.ts";
+import { GateKeeper, gateMemory } from "../lease/cross-thread-gate.ts";
 import { LeaseBook } from "../lease/lease-book.ts";
-import { MountGuard } from "../lease/mount-guard.ts";
-import { GateKeeper, gateMemory } from "../lease/thread-gate.ts";
+import { serveLeases } from "../lease/lease-server.ts";
+import { MountGuard } from "../mount-guard/mount-guard.ts";
 import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
 import { deviceNotifier, mountDevice } from "../transport/devfuse/device.ts";
 import type { DevfuseMessage, DevfuseWorkerData } from "../transport/devfuse/worker.ts";
 import { mountLibfuse } from "../transport/libfuse/mount.ts";
 import { checkedMountPoint, detach, isFuseMounted } from "./mount-point.ts";
-import type { ServeOptions, TransportName } from "./options.ts";
+import type { ServeOptions } from "./options.ts";
 import { startReaper } from "./reaper.ts";
 
 /** One pinned inode or open file each: enough for large trees. Ignored without root. */
 const WANTED_DESCRIPTORS = 1_048_576;
 
-/** What a server says of itself when it is mounted: the attestation of the transport. */
+/** The line that a mounted server prints: the attestation of the transport. */
 export type Ready = {
   readonly type: "ready";
-  readonly transport: TransportName;
+  readonly transport: Transport;
   readonly mountpoint: string;
   readonly pid: number;
   /** What INIT agreed on; null where libfuse keeps it to itself. */
@@ -97,7 +98,7 @@ async function startDevfuse(
     ...options,
     device,
     gate: leases?.memory ?? null,
-    tellsOpenFiles: guard !== null,
+    reportsOpenFiles: guard !== null,
   };
   const entry = compiledEntry(import.meta.url, "../transport/devfuse/worker.ts");
   const worker = new Worker(entry, { workerData });

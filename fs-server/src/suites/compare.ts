@@ -2,9 +2,11 @@
  * The suites' complaints about a mount beside those about the folder underneath: what is new is a difference, and a
  * difference is a defect unless fixtures/fs-errata.json knows it. An entry that nothing matches any more is one, too.
  */
+import type { Transport } from "../../../language/src/index.ts";
+
 export type Erratum = {
   readonly id: string;
-  readonly transport: "devfuse" | "libfuse";
+  readonly transport: Transport;
   /** A suite's name. */
   readonly suite: string;
   /** Regular expression that a complaint matches as a whole. */

@@ -5,6 +5,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { files, socketPair } from "../../../sys/src/index.ts";
+import type { OpcodeName } from "../../src/abi/opcodes.ts";
 import { Session } from "../../src/core/session.ts";
 import { RecordingWindow } from "../../src/dax/recording.ts";
 import { failure } from "../../src/fs/errors.ts";
@@ -80,7 +81,7 @@ removal.writeBigUInt64LE(BigInt(RANGE), 16);
 removal.writeBigUInt64LE(BigInt(RANGE), 24);
 
 const offered = { major: 7, minor: 46, max_readahead: 131_072, flags: 0xffff_ffff, flags2: 0xffff_ffff };
-const STEPS: readonly (readonly [string, Call])[] = [
+const STEPS: readonly (readonly [OpcodeName, Call])[] = [
   ["GETATTR", {}],
   ["INIT", { node: 0n, args: offered }],
   ["INIT", { node: 0n, args: offered }],

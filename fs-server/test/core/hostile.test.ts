@@ -4,6 +4,7 @@ import { readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { errnoNumber } from "../../../sys/src/index.ts";
+import type { OpcodeName } from "../../src/abi/opcodes.ts";
 import { Session } from "../../src/core/session.ts";
 import { RecordingWindow } from "../../src/dax/recording.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
@@ -41,7 +42,7 @@ beforeEach(() => {
 afterEach(() => fs.close());
 
 /** The answer's errno name and length. */
-function asked(name: string, call: Call): { readonly errno: number; readonly bytes: number } {
+function asked(name: OpcodeName, call: Call): { readonly errno: number; readonly bytes: number } {
   const started = performance.now();
   const { errno, body } = client.call(name, call);
   expect(performance.now() - started).toBeLessThan(SOON_MS);
@@ -97,8 +98,8 @@ describe("a request with the largest numbers there are", () => {
   });
 
   it("cannot forget more than there is, by count or by list", () => {
-    client.tell("FORGET", { node, args: { nlookup: MOST } });
-    expect(client.tell("BATCH_FORGET", { args: { count: ALL_ONES } }).kind).toBe("no-reply");
+    client.post("FORGET", { node, args: { nlookup: MOST } });
+    expect(client.post("BATCH_FORGET", { args: { count: ALL_ONES } }).kind).toBe("no-reply");
     expect(fs.usage()).toEqual({ nodes: 0, handles: 2 });
     expect(asked("READ", { node, args: { fh, size: 10 } })).toEqual({ errno: 0, bytes: 10 });
   });
@@ -106,7 +107,7 @@ describe("a request with the largest numbers there are", () => {
 
 describe("a client that names what is elsewhere", () => {
   const NEW = { mode: 0o100_644 };
-  const naming: readonly (readonly [name: string, call: (text: string) => Call])[] = [
+  const naming: readonly (readonly [name: OpcodeName, call: (text: string) => Call])[] = [
     ["LOOKUP", (text) => ({ names: [text] })],
     ["CREATE", (text) => ({ names: [text], args: { flags: 1, ...NEW } })],
     ["MKDIR", (text) => ({ names: [text], args: NEW })],
@@ -131,9 +132,12 @@ describe("a client that names what is elsewhere", () => {
 });
 
 describe("a client that would make the server wait", () => {
-  it.each(["GETLK", "SETLK", "SETLKW", "IOCTL", "POLL", "BMAP"])("gets ENOSYS at once: %s", (name) => {
-    expect(asked(name, { node }).errno).toBe(errnoNumber("ENOSYS"));
-  });
+  it.each(["GETLK", "SETLK", "SETLKW", "IOCTL", "POLL", "BMAP"] as const)(
+    "gets ENOSYS at once: %s",
+    (name) => {
+      expect(asked(name, { node }).errno).toBe(errnoNumber("ENOSYS"));
+    },
+  );
 
   it("cannot: a FIFO is not opened, by no way", () => {
     const fifo = client.call("LOOKUP", { names: ["fifo"] }).body.getBigUint64(0, true);

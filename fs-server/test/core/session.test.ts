@@ -92,7 +92,7 @@ describe("a client", () => {
     const { body } = client.call("READ", { node, args: { fh, size: 100 } });
     expect(Buffer.from(body.buffer, body.byteOffset, body.byteLength)).toEqual(payload);
     client.call("RELEASE", { node, args: { fh } });
-    client.tell("FORGET", { node, args: { nlookup: 1 } });
+    client.post("FORGET", { node, args: { nlookup: 1 } });
     expect(fs.usage()).toEqual({ nodes: 0, handles: 0 });
   });
 
@@ -130,6 +130,18 @@ describe("the table and the handlers", () => {
     const served = OPCODES.filter((row) => row.port === "file-system" || row.port === "window");
     expect(served.map((row) => row.name).toSorted()).toEqual(Object.keys(HANDLERS).toSorted());
   });
+
+  it("do not compile otherwise", () => {
+    const { SYNCFS, ...others } = HANDLERS;
+    // @ts-expect-error a served row without its handler
+    const missing: typeof HANDLERS = others;
+    // @ts-expect-error a handler without its row
+    const more: typeof HANDLERS = { ...HANDLERS, SYNCFSS: SYNCFS };
+    const { RENAME2 } = HANDLERS;
+    // @ts-expect-error a handler that reads other arguments than its row has
+    const other: typeof HANDLERS = { ...HANDLERS, RENAME: RENAME2 };
+    expect([missing, more, other].map((each) => typeof each)).toEqual(["object", "object", "object"]);
+  });
 });
 
 describe("postponed requests", () => {
@@ -154,7 +166,7 @@ describe("postponed requests", () => {
   it("are answered when due, once, while others go on", () => {
     const { session, client, fh, node } = delayed();
     const read = encodeRequest("READ", 1000n, { node, args: { fh, size: 10 } });
-    expect(client.send(read).outcome.kind).toBe("postponed");
+    expect(client.send(read).result.kind).toBe("postponed");
     expect(client.call("GETATTR", { node }).errno).toBe(0);
     expect(session.msUntilDue()).toBe(50);
     session.handleDue();
@@ -176,7 +188,7 @@ describe("postponed requests", () => {
       return true;
     });
     expect(session.handle([read(1000n)], sink).kind).toBe("postponed");
-    expect(client.tell("INTERRUPT", { args: { unique: 1000n } }).kind).toBe("no-reply");
+    expect(client.post("INTERRUPT", { args: { unique: 1000n } }).kind).toBe("no-reply");
     expect(sent).toEqual([-errnoNumber("EINTR")]);
     expect(session.msUntilDue()).toBe(null);
     for (let i = 0n; i < 64n; i += 1n) client.send(read(2000n + i));

@@ -32,7 +32,7 @@ describe("content", () => {
     expect(fs.read(handle, 0n, into)).toBe(8);
     expect(Buffer.from(into).toString("latin1")).toBe("\0\0\0hello\0\0");
     fs.flush(handle);
-    fs.fsync(handle, true);
+    fs.fsync(handle, "data");
     expect(fs.getattr(entry.node).sizeBytes).toBe(8n);
     fs.release(handle);
     expect(() => fs.read(handle, 0n, into)).toThrow(failure("EBADF"));

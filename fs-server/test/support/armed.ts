@@ -1,7 +1,7 @@
 /** Many files below a guard at once. */
 import { closeSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { TruncationGuard } from "../../src/lease/guard.ts";
+import type { TruncationGuard } from "../../src/guard/truncation-guard.ts";
 import { RecordingHolder } from "./holder.ts";
 
 /** Files `0` to `count - 1` of a folder, each open and armed with a holder of its own; for guards that arm at once. */

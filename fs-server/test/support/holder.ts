@@ -1,5 +1,5 @@
 /** A mapping's holder that writes down what it is told and answers when the test says so. */
-import type { MappingHolder, Threat } from "../../src/lease/guard.ts";
+import type { MappingHolder, Threat } from "../../src/guard/truncation-guard.ts";
 
 export class RecordingHolder implements MappingHolder {
   readonly told: string[] = [];

@@ -4,11 +4,10 @@ import { accessSync, constants, existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
+import type { Transport } from "../../../language/src/index.ts";
 
 export const SERVE_MAIN: string = resolve("dist/fs-server/src/serve-main.js");
 const READY_TIMEOUT_MS = 10_000;
-
-export type Transport = "libfuse" | "devfuse";
 
 /** Why no mount can be tested here, or null. */
 export function noMountBecause(transport: Transport): string | null {

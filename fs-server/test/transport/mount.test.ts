@@ -25,13 +25,13 @@ import {
 import { readFile as readFileAsync } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { transports } from "../../../language/src/index.ts";
 import { files } from "../../../sys/src/index.ts";
 import { isFuseMounted } from "../../src/serve/mount-point.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { noMountBecause, type Server, serveExpectingEnd, startServer } from "../support/server.ts";
 
-const TRANSPORTS = ["devfuse", "libfuse"] as const;
-const usable = TRANSPORTS.filter((transport) => {
+const usable = transports.filter((transport) => {
   const reason = noMountBecause(transport);
   if (reason !== null) console.warn(`skipped: mounts through ${transport}: ${reason}`);
   return reason === null;

@@ -45,7 +45,7 @@ describe.skipIf(noMountBecause("devfuse") !== null)("a mount that caches for a d
       debug: false,
       faults: [],
       gate: null,
-      tellsOpenFiles: false,
+      reportsOpenFiles: false,
     };
     const worker = new Worker(WORKER, { workerData });
     await new Promise((done) => worker.once("message", done));

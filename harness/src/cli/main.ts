@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
-import { exitCodes } from "../../../language/src/index.ts";
+import { exitCodes, transports } from "../../../language/src/index.ts";
 import { errorStack } from "../error-text.ts";
 import { version } from "../paths.ts";
 import { formats } from "../report/formats.ts";
@@ -342,11 +342,7 @@ function addServe(program: Command): void {
     )
     .argument("<SOURCE>", "directory to serve")
     .argument("<MOUNTPOINT>", "where to mount it")
-    .addOption(
-      new Option("--transport <T>", "how the mount is made")
-        .choices(["devfuse", "libfuse"])
-        .default("devfuse"),
-    )
+    .addOption(new Option("--transport <T>", "how the mount is made").choices(transports).default("devfuse"))
     .option("--read-only", "refuse every change")
     .option("--debug", "one line per request and reply on standard error")
     .option("--background", "return when it is mounted; ended by SIGTERM or by unmounting")

@@ -1,16 +1,15 @@
 /** Our FUSE server, in a process of its own: a server never shares a thread with anything that touches its mount. */
+
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
-import type { FaultRule } from "../../../language/src/index.ts";
+import type { FaultRule, Transport } from "../../../language/src/index.ts";
 import { mounts } from "../../../sys/src/index.ts";
 import { builtPath } from "../paths.ts";
 import { unmountBelow } from "../run/sweep.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
 import { SMALL_YOUNG_GENERATION } from "./child.ts";
-
-export type Transport = "libfuse" | "devfuse";
 
 export type FuseMount = {
   readonly mountpoint: string;

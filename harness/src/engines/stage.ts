@@ -6,6 +6,7 @@
  * Order of use: `openStage`; map the file; `begin()`, from when the host acts; `settled()`; read the results; `close()`.
  * Signals stay raised, so that none can be missed; raising one again does nothing.
  */
+
 import { closeSync, openSync, readSync } from "node:fs";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -21,6 +22,7 @@ import {
   hostActors,
   type Scenario,
   type TraceEvent,
+  type Transport,
   usesMount,
 } from "../../../language/src/index.ts";
 import { mountOf } from "../../../sys/src/index.ts";
@@ -50,7 +52,7 @@ export interface Stage {
   /** The mount that is mapped, or that host actors use; null if there is none. */
   readonly mountpoint: string | null;
   /** For the attestation. */
-  readonly transport: "libfuse" | "devfuse" | null;
+  readonly transport: Transport | null;
   /** Milliseconds since the case began. */
   nowMs(): number;
   /**
@@ -96,7 +98,7 @@ export type StageContext = Pick<CaseContext, "directory" | "signal" | "onEvent" 
 
 export type StageOptions = {
   /** How a mount that only host actors use is made; devfuse if not said. */
-  readonly transport?: "libfuse" | "devfuse";
+  readonly transport?: Transport;
   /** The FUSE server's program; another one in tests. */
   readonly serverPath?: string;
   /** The server grants leases there: it is started whether an actor uses its mount or not. */
@@ -268,7 +270,7 @@ class RealStage implements Stage {
     return this.#mount?.mountpoint ?? null;
   }
 
-  get transport(): "libfuse" | "devfuse" | null {
+  get transport(): Transport | null {
     return this.#mount?.transport ?? null;
   }
 

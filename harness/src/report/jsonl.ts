@@ -2,6 +2,7 @@
  * The report for programs: JSON lines, `type` first. Lossless: `decode.ts` makes of them what they were made of.
  * Words in their text form, 64-bit numbers as "0x..". `daxfault schema` publishes `recordSchema`.
  */
+
 import { z } from "zod";
 import {
   accessText,
@@ -20,6 +21,7 @@ import {
   type ScoreCell,
   scenarioSource,
   type TraceEvent,
+  transports,
   type Vmm,
   verdictKinds,
   vmmText,
@@ -46,7 +48,7 @@ const attestationShape = z.strictObject({
   lapic: z.enum(["user", "kernel"]).nullable(),
   apfEnabled: z.boolean().nullable(),
   pageSize: z.number(),
-  transport: z.enum(["libfuse", "devfuse"]).nullable(),
+  transport: z.enum(transports).nullable(),
   windowBytes: z.number().nullable(),
   vm: z
     .strictObject({

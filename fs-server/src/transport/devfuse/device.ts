@@ -1,5 +1,5 @@
 /**
- * /dev/fuse: getting a descriptor that is mounted somewhere, and what can be done with it beside requests.
+ * /dev/fuse: mounts it, and does everything with its descriptor except for serving requests.
  * As root by mount(2); otherwise through the set-user-id helper fusermount3, which sends the descriptor over a
  * socket (its interface: environment variable _FUSE_COMMFD). Kernel side: fs/fuse/inode.c, fs/fuse/dev.c.
  */

@@ -4,10 +4,10 @@
  */
 import { files } from "../../../../sys/src/index.ts";
 import { offsetsOf, sizeOf } from "../../abi/layout.ts";
-import { opcodeNumber } from "../../abi/opcodes.ts";
+import { opcodeNamed } from "../../abi/opcodes.ts";
 import { MAX_WRITE_BYTES } from "../../core/init.ts";
 import { MIN_MOVED_BYTES } from "../../core/reply.ts";
-import type { Outcome, Session } from "../../core/session.ts";
+import type { MessageResult, Session } from "../../core/session.ts";
 import { failure } from "../../fs/errors.ts";
 import { Arrivals, type Device } from "./arrivals.ts";
 import { DeviceSink, type Pipe, PipedContent } from "./splice.ts";
@@ -15,7 +15,7 @@ import { DeviceSink, type Pipe, PipedContent } from "./splice.ts";
 /** Room for headers and names beside the largest payload (the kernel asks for max_write and a page at least). */
 const BUFFER_BYTES: number = MAX_WRITE_BYTES + 16 * 1024;
 const IN = offsetsOf("fuse_in_header");
-const WRITE = opcodeNumber("WRITE");
+const WRITE = opcodeNamed("WRITE").number;
 /** Everything of a WRITE but its content. */
 const WRITE_HEAD_BYTES = sizeOf("fuse_in_header") + sizeOf("fuse_write_in");
 const ENOENT = -failure("ENOENT").errno;
@@ -74,15 +74,15 @@ class DeviceLoop {
       }
       // Never on the device; the end of a socket that stands for it.
       if (length === 0) return "closed";
-      const outcome = piping === null ? this.#serve(length) : this.#servePiped(piping, length);
-      if (outcome.kind === "ended") {
+      const result = piping === null ? this.#serve(length) : this.#servePiped(piping, length);
+      if (result.kind === "ended") {
         session.end();
-        return outcome.reason;
+        return result.reason;
       }
     }
   }
 
-  #serve(length: number, piped: PipedContent | null = null): Outcome {
+  #serve(length: number, piped: PipedContent | null = null): MessageResult {
     const isWrite = this.#requestView.getUint32(IN.opcode, true) === WRITE;
     this.#piping = isWrite && length + (piped?.lengthBytes ?? 0) >= MIN_MOVED_BYTES;
     const sink = this.#arrivals.from === this.#device.fd ? this.#sink : this.#nowaitSink;
@@ -90,14 +90,14 @@ class DeviceLoop {
   }
 
   /** A request that lies in the pipe: of a large WRITE only the head is taken out of it. */
-  #servePiped(pipe: Pipe, length: number): Outcome {
+  #servePiped(pipe: Pipe, length: number): MessageResult {
     const head = files.read(pipe.out, this.#request.subarray(0, Math.min(length, WRITE_HEAD_BYTES)));
     const isWrite = this.#requestView.getUint32(IN.opcode, true) === WRITE;
     if (isWrite && length >= MIN_MOVED_BYTES) {
       const content = new PipedContent(pipe, length - head);
-      const outcome = this.#serve(head, content);
+      const result = this.#serve(head, content);
       content.discard();
-      return outcome;
+      return result;
     }
     let filled = head;
     while (filled < length) {

@@ -89,7 +89,7 @@ export class PipedContent implements PipedPayload {
     return bytes;
   }
 
-  /** What nobody wanted must not be taken for the next request. */
+  /** Drops unread content, which would be taken for the next request. */
   discard(): void {
     if (this.#left > 0) this.#pipe.drain();
     this.#left = 0;
@@ -128,7 +128,7 @@ export class DeviceSink implements ReplySink {
       const moved = files.spliceFrom(fd, offset + BigInt(taken), pipe.into, lengthBytes - taken);
       if (moved === 0) break;
       if (moved < 0) {
-        // Not a file that can be spliced, or a real error: read(2) will tell which.
+        // Not a file that can be spliced, or a real error: read(2) shows which.
         pipe.drain();
         return null;
       }

@@ -8,9 +8,9 @@ import type { FaultRule } from "../../../../language/src/index.ts";
 import { Session } from "../../core/session.ts";
 import { FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
-import { GuardedFileSystem } from "../../lease/guarded-filesystem.ts";
-import { type OpenFileMessage, OpenFileTeller } from "../../lease/open-files.ts";
-import { type GateMessage, ThreadGate } from "../../lease/thread-gate.ts";
+import { CrossThreadGate, type GateMessage } from "../../lease/cross-thread-gate.ts";
+import { GatedFileSystem } from "../../lease/gated-filesystem.ts";
+import { type OpenFileMessage, OpenFileReporter } from "../../mount-guard/open-file-reporter.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { serveDevice } from "./loop.ts";
@@ -36,8 +36,8 @@ export type DevfuseWorkerData = DevfuseOptions & {
   readonly device: number;
   /** Shared with the main thread's GateKeeper, where the server grants leases; else null. */
   readonly gate: SharedArrayBuffer | null;
-  /** Tell the main thread which files are open: it has a guard of what the mount's kernel caches. */
-  readonly tellsOpenFiles: boolean;
+  /** Report to the main thread which files are open: it has a MountGuard. */
+  readonly reportsOpenFiles: boolean;
 };
 
 export type DevfuseMessage =
@@ -63,13 +63,13 @@ function main(options: DevfuseWorkerData): void {
   const source = new PassthroughFileSystem(options.source, { readOnly, writebackCache });
   const faulty: FileSystem =
     options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
-  const told = options.tellsOpenFiles ? new OpenFileTeller(faulty, post) : faulty;
+  const reporting = options.reportsOpenFiles ? new OpenFileReporter(faulty, post) : faulty;
   const fs =
     options.gate === null
-      ? told
-      : new GuardedFileSystem(
-          told,
-          new ThreadGate(options.gate, post),
+      ? reporting
+      : new GatedFileSystem(
+          reporting,
+          new CrossThreadGate(options.gate, post),
           statSync(options.source, { bigint: true }).dev,
         );
   const pipe = Pipe.open();

@@ -3,7 +3,7 @@
  *
  * Optional at install time, hence the dynamic import and these declarations of our own (its types are incomplete).
  * Read from its index.js, version 2.2.6: a callback's first argument is a negative errno or the result; file handles
- * are 32 bits; times are milliseconds; `getxattr` is not told how much room the caller has.
+ * are 32 bits; times are milliseconds; `getxattr` does not learn the size of the caller's buffer.
  */
 
 /** 0 or a positive count: success. Negative: errno. */

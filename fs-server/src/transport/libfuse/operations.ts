@@ -57,7 +57,7 @@ function nativeStat(a: Attributes): NativeStat {
   };
 }
 
-/** Counts are 32 bits wide here: larger file systems are told in larger blocks. */
+/** Counts are 32 bits wide here: larger file systems are reported in larger blocks. */
 function nativeStatfs(s: Statistics): NativeStatfs {
   let shift = 0n;
   while (s.blocks >> shift > 0xffffffffn) shift += 1n;
@@ -224,7 +224,7 @@ function contentOperations({
       }),
     fsync: (_path, dataOnly, handle, done) =>
       run("fsync", done, () => {
-        fs.fsync(open(handle), dataOnly !== 0);
+        fs.fsync(open(handle), dataOnly === 0 ? "all" : "data");
         return 0;
       }),
     release: (_path, handle, done) =>

@@ -1,15 +1,15 @@
 /**
  * A client in the same process: encodes requests by the opcode table and hands them to a session.
  *
- * For tests, fuzzing, and whoever needs a file server without a kernel between (the micro-guest). `split` cuts
+ * For tests, fuzzing, and clients without a kernel (the micro-guest). `split` cuts
  * messages and reply room into spans, as a virtqueue would.
  */
 import { KERNEL_MINOR_VERSION } from "../../abi/constants.ts";
 import { encode, offsetsOf, sizeOf } from "../../abi/layout.ts";
-import { OPCODES, type OpcodeRow } from "../../abi/opcodes.ts";
+import { type OpcodeName, opcodeNamed } from "../../abi/opcodes.ts";
 import { ContiguousSink, ScatteredSink } from "../../core/reply.ts";
 import { argsBytesOf, IN_HEADER_BYTES } from "../../core/request.ts";
-import type { Outcome, Session } from "../../core/session.ts";
+import type { MessageResult, Session } from "../../core/session.ts";
 
 const OUT = offsetsOf("fuse_out_header");
 const OUT_BYTES = sizeOf("fuse_out_header");
@@ -38,12 +38,6 @@ export type MemoryClientOptions = {
   readonly record?: (direction: "rx" | "tx", message: Uint8Array) => void;
 };
 
-function rowNamed(name: string): OpcodeRow {
-  const row = OPCODES.find((candidate) => candidate.name === name);
-  if (row === undefined) throw new Error(`unknown opcode ${name}`);
-  return row;
-}
-
 function pieces(message: Uint8Array, bytes: number | null): Uint8Array[] {
   if (bytes === null) return [message];
   const result: Uint8Array[] = [];
@@ -52,8 +46,8 @@ function pieces(message: Uint8Array, bytes: number | null): Uint8Array[] {
 }
 
 /** The bytes of a request. */
-export function encodeRequest(name: string, unique: bigint, call: Call): Uint8Array {
-  const row = rowNamed(name);
+export function encodeRequest(name: OpcodeName, unique: bigint, call: Call): Uint8Array {
+  const row = opcodeNamed(name);
   const { node = 1n, args = {}, names = [], payload = new Uint8Array(0), uid = 0, gid = 0 } = call;
   const texts = names.map((text) => Buffer.from(`${text}\0`));
   // INIT is sent whole, other structures at the length that this protocol version has.
@@ -85,21 +79,21 @@ export class MemoryClient {
   }
 
   /** Sends one request and returns its answer. Throws if there was none. */
-  call(name: string, call: Call = {}): Answer {
+  call(name: OpcodeName, call: Call = {}): Answer {
     this.#unique += 2n;
-    const { answer, outcome } = this.send(encodeRequest(name, this.#unique, call));
-    if (answer === null) throw new Error(`${name} was not answered: ${outcome.kind}`);
+    const { answer, result } = this.send(encodeRequest(name, this.#unique, call));
+    if (answer === null) throw new Error(`${name} was not answered: ${result.kind}`);
     return answer;
   }
 
   /** Sends one request of an opcode without a reply. */
-  tell(name: string, call: Call = {}): Outcome {
+  post(name: OpcodeName, call: Call = {}): MessageResult {
     this.#unique += 2n;
-    return this.send(encodeRequest(name, this.#unique, call)).outcome;
+    return this.send(encodeRequest(name, this.#unique, call)).result;
   }
 
   /** Sends any bytes at all. */
-  send(message: Uint8Array): { readonly answer: Answer | null; readonly outcome: Outcome } {
+  send(message: Uint8Array): { readonly answer: Answer | null; readonly result: MessageResult } {
     const { split, record, capacityBytes = DEFAULT_CAPACITY } = this.#options;
     record?.("rx", message);
     const memory = new Uint8Array(capacityBytes);
@@ -114,14 +108,14 @@ export class MemoryClient {
       split === null
         ? new ContiguousSink(memory, (reply) => done(reply.length))
         : new ScatteredSink(pieces(memory, split), done);
-    const outcome = this.#session.handle(pieces(message, split), sink);
-    if (usedBytes === 0) return { answer: null, outcome };
+    const result = this.#session.handle(pieces(message, split), sink);
+    if (usedBytes === 0) return { answer: null, result };
     const view = new DataView(memory.buffer, 0, usedBytes);
     record?.("tx", memory.subarray(0, usedBytes));
     const errno = Math.abs(view.getInt32(OUT.error, true));
     return {
       answer: { errno, body: new DataView(memory.buffer, OUT_BYTES, usedBytes - OUT_BYTES) },
-      outcome,
+      result,
     };
   }
 }

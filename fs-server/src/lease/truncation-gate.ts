@@ -1,12 +1,12 @@
 /**
- * Where a file server asks before it makes a file shorter for one of its clients, and what it is told. Non-blocking: a
- * server that waits for one client's acknowledgement goes on serving the others (`Postponed`).
+ * The gate that a file server asks before it truncates a file for one of its clients. Non-blocking: while the server waits
+ * for one client's acknowledgement it serves the others (`Postponed`).
  */
 
-/** A question that was asked. */
+/** A truncation that the gate was asked about. */
 export type GateTicket = number;
 
-/** Nobody has the file mapped: the truncation may go on at once. */
+/** No client has a lease of the file: the truncation may proceed at once. */
 export const FREE: GateTicket = 0;
 
 /** A file by device and inode number: what server and holder both see of it. */
@@ -15,11 +15,11 @@ export type FileIdentity = { readonly device: bigint; readonly ino: bigint };
 export interface TruncationGate {
   /** Asks whether the file may lose what lies from `fromBytes` on. */
   ask(file: FileIdentity, fromBytes: bigint): GateTicket;
-  /** May the truncation go on? Once it may, it always does within the guard's bound. */
+  /** Whether the truncation may proceed; true at the latest when the guard's bound has passed. */
   isOpen(ticket: GateTicket): boolean;
-  /** May somebody have a lease of the file? Where not, nobody is to be told of it. */
+  /** Whether a client may have a lease of the file; false: growth need not be reported. */
   isHeld(file: FileIdentity): boolean;
-  /** The file has grown, and has this size now: what was lost behind its end may be there again. */
+  /** The file has grown to this size: pages behind the old end may exist again. */
   grown(file: FileIdentity, sizeBytes: bigint): void;
   /** The truncation is done, or has failed; this is the file's size now. Ends the ticket. */
   done(ticket: GateTicket, sizeBytes: bigint): void;

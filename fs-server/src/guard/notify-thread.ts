@@ -1,4 +1,4 @@
-/** The thread that waits for notifications about files: inotify, or plain fanotify. Tells which watch, or which file handle. */
+/** The thread that reads inotify or plain fanotify events. Posts the watches, or the file handles, that they name. */
 import { parentPort, workerData } from "node:worker_threads";
 import {
   FAN_Q_OVERFLOW,
@@ -11,7 +11,7 @@ import {
 export type NotifyThreadInput = {
   readonly source: "inotify" | "fanotify";
   readonly group: number;
-  /** Leave out what this process has changed itself: fanotify says who it was, inotify does not. */
+  /** Drop events of this process: fanotify names the process, inotify does not. */
   readonly ignoreOwn: boolean;
   /** Int32Array of one word: 1 asks the thread to end. */
   readonly stop: SharedArrayBuffer;

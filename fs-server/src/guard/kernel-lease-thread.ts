@@ -1,16 +1,16 @@
 /**
- * The thread that waits for lease-break signals, and for nothing else.
+ * The thread that waits for lease-break signals.
  *
- * Why a thread: the signal must reach nobody who could die of it or swallow it. The lease's owner is this thread
- * (F_SETOWN_EX with F_OWNER_TID), where the signals are blocked and taken by sigtimedwait(2); no handler exists, no other
- * thread is asked, and Node's own signal handling never sees them. A real-time signal is queued once for each lease; when
- * the queue is full (RLIMIT_SIGPENDING) the kernel sends a plain SIGIO instead (send_sigio_to_task(), fs/fcntl.c), which
- * kills a process that does not expect it: it is blocked here too, and means that every lease has to be looked at.
+ * Why a thread: no other thread may receive the signal, which would kill the process or be lost. This thread owns the lease
+ * (F_SETOWN_EX with F_OWNER_TID), blocks the signals and takes them by sigtimedwait(2), so there is no handler and Node's
+ * own signal handling never sees them. A real-time signal is queued once for each lease; when the queue is full
+ * (RLIMIT_SIGPENDING) the kernel sends a plain SIGIO instead (send_sigio_to_task(), fs/fcntl.c), whose default action kills
+ * the process: this thread blocks SIGIO too, and answers it by checking every lease.
  */
 import { parentPort, workerData } from "node:worker_threads";
 import { blockSignal, SIGIO, SIGRTMIN, threadId, waitForSignal } from "../../../sys/src/index.ts";
 
-/** Two above the watchdog's: nobody else in a Node process uses it. */
+/** Two above the watchdog's; unused otherwise in a Node process. */
 export const LEASE_SIGNAL: number = SIGRTMIN + 5;
 
 export type LeaseThreadInput = {
@@ -23,7 +23,7 @@ export type LeaseThreadMessage =
   /** The lease on this descriptor is being broken; -1: some lease is. */
   | { readonly type: "break"; readonly fd: number };
 
-/** How long the end may be waited for. */
+/** How often the thread checks whether it must end. */
 const LOOK_MS = 50;
 
 function main({ stop }: LeaseThreadInput): void {

@@ -1,10 +1,10 @@
 /**
- * The kernel's own leases (F_SETLEASE) as a guard: whoever opens or truncates the file by path is held up until the
- * mapping is gone.
+ * The guard `kernel-lease`: the kernel's own leases (F_SETLEASE) block open(2) and truncate(2) by path until the mapping is
+ * gone.
  *
- * A break says neither who comes nor what for, so all of the file is recalled, also for somebody who only wants to read.
- * Afterwards the lease is asked for again until nobody else has the file open any more; only then the file is mapped
- * again. Where it cannot be had at the start (another opener, a file system without leases) arming is refused.
+ * A lease break names neither the opener nor its intent, so the guard recalls the whole file, even for an open to read.
+ * It then retries F_SETLEASE until no other process has the file open, and only then lets the holder map again. Arming is
+ * refused if the lease cannot be taken at the start (another opener, a file system without leases).
  */
 import { fstatSync } from "node:fs";
 import { Worker } from "node:worker_threads";
@@ -15,6 +15,8 @@ import {
   SyscallError,
   takeWriteLease,
 } from "../../../sys/src/index.ts";
+import { LEASE_SIGNAL, type LeaseThreadInput, type LeaseThreadMessage } from "./kernel-lease-thread.ts";
+import { Recalls } from "./recalls.ts";
 import {
   type ArmedFile,
   type GuardedFile,
@@ -22,11 +24,9 @@ import {
   GuardRefused,
   type MappingHolder,
   type TruncationGuard,
-} from "./guard.ts";
-import { LEASE_SIGNAL, type LeaseThreadInput, type LeaseThreadMessage } from "./lease-thread.ts";
-import { Recalls } from "./recalls.ts";
+} from "./truncation-guard.ts";
 
-/** Between two attempts to have the lease again: first and longest, doubling. */
+/** Delay between two attempts to take the lease again: first and longest, doubling. */
 const REARM_MS = { first: 1, longest: 20 } as const;
 
 type Leased = {
@@ -65,7 +65,7 @@ export class KernelLeaseGuard implements TruncationGuard {
   static async open(options: GuardOptions): Promise<KernelLeaseGuard> {
     const stop = new SharedArrayBuffer(4);
     const workerData: LeaseThreadInput = { stop };
-    const worker = new Worker(compiledEntry(import.meta.url, "./lease-thread.ts"), {
+    const worker = new Worker(compiledEntry(import.meta.url, "./kernel-lease-thread.ts"), {
       workerData,
       // Flags for this process (--input-type, a debugger) are not for the thread.
       execArgv: [],
@@ -101,11 +101,11 @@ export class KernelLeaseGuard implements TruncationGuard {
     takeWriteLease(fd, { threadId: this.#threadId, signal: LEASE_SIGNAL });
   }
 
-  /** The signal names the descriptor; if the queue of signals was full it does not, and all are looked at. */
+  /** The signal names the descriptor; a plain SIGIO (the signal queue was full) does not, and every lease is checked. */
   #broken(fd: number): void {
     const named = this.#leased.get(fd);
     for (const leased of named === undefined ? this.#leased.values() : [named]) {
-      // A second break while the first is served (a writer behind a reader) needs nothing new: the lease goes anyway.
+      // A second break during the first (a writer behind a reader) needs no second recall: the lease is released anyway.
       if (leased.state !== "held" || holdsWriteLease(leased.fd)) continue;
       leased.state = "broken";
       void this.#giveWay(leased);
@@ -131,7 +131,7 @@ export class KernelLeaseGuard implements TruncationGuard {
         return;
       }
       leased.state = "held";
-      // Size after lease: whoever changes it from here on breaks the lease first.
+      // Read the size after taking the lease: any later change of it breaks the lease first.
       leased.recalls.settle(BigInt(fstatSync(leased.fd).size));
     }, delayMs);
     leased.timer.unref();
@@ -148,7 +148,7 @@ export class KernelLeaseGuard implements TruncationGuard {
   async close(): Promise<void> {
     for (const leased of [...this.#leased.values()]) this.#disarm(leased);
     const ended = new Promise((resolve) => this.#worker.once("exit", resolve));
-    // Whoever waits for the end may have nothing else that keeps the process alive.
+    // The worker is unreferenced: without this the process could exit before its end.
     this.#worker.ref();
     Atomics.store(this.#stop, 0, 1);
     await ended;

@@ -1,23 +1,22 @@
-/** A file system that tells which files its clients have open: what their kernel has mapped is among them. */
-
+/** A file system that reports which files its clients have open; every file that their kernel has mapped is among them. */
 import { DecoratedFileSystem } from "../fs/decorator.ts";
 import { FileSystemError } from "../fs/errors.ts";
 import type { FileHandle, FileSystem, NodeId } from "../fs/filesystem.ts";
 
 export type OpenFileMessage =
-  /** The first handle of a node. `fd`: open for reading, the receiver's to close; null: it could not be had. */
+  /** The first handle of a node. `fd`: open for reading, closed by the receiver; null: it could not be opened. */
   | { readonly type: "file-opened"; readonly node: NodeId; readonly fd: number | null }
-  /** The last one has gone, and with it every mapping. */
+  /** The last handle is released, and with it every mapping. */
   | { readonly type: "file-closed"; readonly node: NodeId };
 
-export class OpenFileTeller extends DecoratedFileSystem {
-  readonly #tell: (message: OpenFileMessage) => void;
+export class OpenFileReporter extends DecoratedFileSystem {
+  readonly #report: (message: OpenFileMessage) => void;
   readonly #nodeOf = new Map<FileHandle, NodeId>();
   readonly #handles = new Map<NodeId, number>();
 
-  constructor(inner: FileSystem, tell: (message: OpenFileMessage) => void) {
+  constructor(inner: FileSystem, report: (message: OpenFileMessage) => void) {
     super(inner);
-    this.#tell = tell;
+    this.#report = report;
   }
 
   override open(node: NodeId, flags: number): FileHandle {
@@ -50,7 +49,7 @@ export class OpenFileTeller extends DecoratedFileSystem {
     this.#nodeOf.set(handle, node);
     const others = this.#handles.get(node) ?? 0;
     this.#handles.set(node, others + 1);
-    if (others === 0) this.#tell({ type: "file-opened", node, fd: this.#descriptor(node) });
+    if (others === 0) this.#report({ type: "file-opened", node, fd: this.#descriptor(node) });
     return handle;
   }
 
@@ -58,7 +57,7 @@ export class OpenFileTeller extends DecoratedFileSystem {
     try {
       return this.inner.openForMapping(node, { writable: false }).fd;
     } catch (error) {
-      // The client has its handle all the same.
+      // The client keeps its handle.
       if (error instanceof FileSystemError) return null;
       throw error;
     }
@@ -66,6 +65,6 @@ export class OpenFileTeller extends DecoratedFileSystem {
 
   #closed(node: NodeId): void {
     this.#handles.delete(node);
-    this.#tell({ type: "file-closed", node });
+    this.#report({ type: "file-closed", node });
   }
 }

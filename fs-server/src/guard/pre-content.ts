@@ -1,12 +1,12 @@
 /**
- * Permission events before content is touched (FAN_CLASS_PRE_CONTENT, FAN_PRE_ACCESS; Linux 6.14) as a guard: the kernel
- * asks before a truncation, whoever does it and by whatever descriptor, and names the new size.
+ * The guard `pre-content`: permission events before content is accessed (FAN_CLASS_PRE_CONTENT, FAN_PRE_ACCESS; Linux
+ * 6.14). The kernel sends one before every truncation, by any process and any descriptor, with the new size.
  *
- * open(O_TRUNC) does not come by that way (do_open() -> handle_truncate() sends no event), so FAN_OPEN_PERM is asked for
- * too. Neither event says what the caller is about to do; that is read from the waiting thread's registers.
- * Nor does anything say when the truncation is over. It is when the file is that short, or when the same thread comes by
- * again (it may have grown the file meanwhile); if neither is seen in time, what was to be lost stays lost to the holder,
- * because a mapping that comes back before the truncation would meet it unguarded.
+ * open(O_TRUNC) sends none (do_open() -> handle_truncate()), so the guard also listens to FAN_OPEN_PERM. Neither event names
+ * the operation; the listener reads it from the blocked thread's registers.
+ * No event marks the end of the truncation. It is over when the file is that short, or when the same thread sends another
+ * event (it may have grown the file meanwhile). If neither happens in time, the guard settles with the smaller size, because
+ * a mapping restored before the truncation would be unguarded.
  * Needs CAP_SYS_ADMIN and a file system that allows it (ext4, xfs, btrfs). The listener is a process of its own.
  */
 import { type ChildProcess, spawn } from "node:child_process";
@@ -14,6 +14,9 @@ import { fstatSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { compiledEntry } from "../../../sys/src/index.ts";
 import { FileWatch } from "./file-watch.ts";
+import { LineReader } from "./lines.ts";
+import type { FromListener, ToListener } from "./pre-content-messages.ts";
+import { Recalls } from "./recalls.ts";
 import {
   type ArmedFile,
   type GuardedFile,
@@ -21,12 +24,9 @@ import {
   GuardRefused,
   type MappingHolder,
   type TruncationGuard,
-} from "./guard.ts";
-import { LineReader } from "./lines.ts";
-import type { FromListener, ToListener } from "./pre-content-messages.ts";
-import { Recalls } from "./recalls.ts";
+} from "./truncation-guard.ts";
 
-/** The listener lets go by itself this much later than the guard gives up. */
+/** The listener allows an unanswered event this much later than the guard gives up. */
 const LISTENER_SLACK_MS = 500;
 
 const refusals: Readonly<Record<string, string>> = {
@@ -41,7 +41,7 @@ function refused(code: string, message: string): GuardRefused {
   return new GuardRefused("pre-content", refusals[code] ?? message, code === "" ? null : code);
 }
 
-/** One armed file, and the truncations that were let go and are not known to be over, by event. */
+/** One armed file, and its truncations that were allowed and are not known to be over, by event. */
 class Guarded {
   readonly id: number;
   readonly #fd: number;

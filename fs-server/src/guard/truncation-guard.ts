@@ -1,12 +1,13 @@
 /**
- * Truncation guards: who is told that a file which a guest has mapped is about to get shorter, and when.
+ * The port of a truncation guard: it protects the holder of a mapping (a VMM's window, the kernel behind a FUSE mount)
+ * against truncation of the mapped file.
  *
- * One way for all of them: a file is armed with its holder (whoever owns the mapping: a VMM's window, the kernel behind a
- * FUSE mount). A guard that learns of a truncation recalls the mapping; the holder takes it away and acknowledges; only
- * then the truncation goes on, where the guard can hold it up at all. When it is over, the guard settles: it tells the
- * file's size, and the holder maps again what is left. What lies in a window is mapped only while it is guarded.
+ * All guards follow one protocol. `arm` binds a file to its holder. When the guard learns of a truncation it recalls the
+ * mapping; the holder unmaps and acknowledges; the truncation then proceeds, if the guard can block it at all. When the
+ * truncation is over, the guard settles: it passes the file's size, and the holder maps what is left. A window maps a file
+ * only while the file is guarded.
  *
- * Waiting has an end: a holder that does not acknowledge within the guard's bound is cut off, and the host goes on.
+ * Waits are bounded: a holder that does not acknowledge within the guard's bound is cut off, and the truncation proceeds.
  */
 
 export const guardNames = ["fuse-lease", "kernel-lease", "pre-content", "notify", "sealed"] as const;
@@ -20,16 +21,15 @@ export type Threat = {
   readonly by: string;
 };
 
-/** Whoever has the file mapped. One for each armed file. */
+/** The owner of the mapping. One for each armed file. */
 export interface MappingHolder {
   /**
-   * Takes away what it has mapped of the file from `fromBytes` on. Returning, or resolving, is the acknowledgement:
-   * from then on no access through the mapping reaches the file (see the holder's own barrier).
+   * Unmaps the file from `fromBytes` on. Returning, or resolving, is the acknowledgement: from then on no access through the mapping reaches the file (see the holder's own barrier).
    */
   recall(threat: Threat): void | Promise<void>;
   /** The file has this size now and is guarded: what lies before its end may be mapped again, what lies behind is lost. */
   settle(sizeBytes: bigint): void;
-  /** It did not acknowledge in time, or its guard is gone: nothing protects its mapping any more. */
+  /** The holder did not acknowledge in time, or the guard is gone: the mapping is unprotected from now on. */
   cutOff(reason: string): void;
 }
 
@@ -42,7 +42,7 @@ export type GuardedFile = {
 export type ArmedFile = {
   /** Map this one: a kernel lease is bound to the open file description, a sealed copy is another file altogether. */
   readonly fd: number;
-  /** Ends the guarding of this file. Nobody is held up by it afterwards. */
+  /** Ends the guarding of this file. It blocks no truncation afterwards. */
   disarm(): void;
 };
 
@@ -54,7 +54,7 @@ export interface TruncationGuard {
   close(): Promise<void>;
 }
 
-/** Why a file cannot be guarded, in words that say what to do. */
+/** Why a file cannot be guarded. The message names the remedy. */
 export class GuardRefused extends Error {
   override readonly name = "GuardRefused";
   readonly guard: GuardName;
@@ -87,7 +87,7 @@ export type GuardOptions = {
   readonly onEvent?: (event: GuardEvent) => void;
 };
 
-/** Far above what taking a mapping away costs (some 0.1 ms), far below fs.lease-break-time (45 s). */
+/** Far above the cost of an unmap (some 0.1 ms), far below fs.lease-break-time (45 s). */
 export const DEFAULT_BOUND_MS = 2000;
 
 export function monotonicMs(): number {

@@ -1,10 +1,10 @@
 /**
- * The listener of permission events: a process of its own, so that it can answer whatever its parent is doing.
+ * The listener of permission events: a process of its own, so that it answers even while its parent is busy.
  *
- * A process that waits in here waits in the kernel, uninterruptible but for a fatal signal. Hence: only inodes are marked,
- * never a mount; every event is answered within a bound, whether the parent answers or not; what the parent itself does
- * is allowed at once, as it could not answer while it waits; and at the end of this process, whatever ends it, the kernel
- * allows what is left (fanotify_release()). Synchronous throughout: one loop over two descriptors.
+ * A thread whose event is unanswered waits in the kernel, interruptible by a fatal signal only. So the listener marks only
+ * inodes, never a mount; it answers every event within a bound, with or without its parent; it allows the parent's own
+ * events at once, since the parent could not answer while it waits; and when this process ends, for any reason, the kernel
+ * allows the rest (fanotify_release()). One synchronous loop over two descriptors.
  *
  * usage: pre-content-main BOUND_MS
  */
@@ -35,8 +35,8 @@ const BUFFER_BYTES = 64 * 1024;
 const MASK = FAN_PRE_ACCESS | FAN_OPEN_PERM;
 /** fallocate modes that make a file shorter, or move what is in it: COLLAPSE_RANGE, INSERT_RANGE. */
 const MOVING_MODES = 0x08 | 0x20;
-/** Threads that were let go and are remembered until they come by again; the oldest are forgotten. */
-const MAX_LET_GO = 1024;
+/** Threads with an allowed event that are remembered until their next one; the oldest are dropped. */
+const MAX_ALLOWED = 1024;
 
 type Armed = { readonly id: number; readonly path: string };
 type Asked = {
@@ -46,10 +46,10 @@ type Asked = {
   readonly deadlineMs: number;
 };
 
-/** The first byte that may be lost by what the thread is about to do; null: nothing is. */
+/** The first byte that the blocked operation may remove; null: none. */
 export function threatOf(event: FanotifyEvent, call: BlockedCall, sizeBytes: bigint): bigint | null {
   if ((event.mask & FAN_OPEN_PERM) !== 0) {
-    // The only one who does not come by again with a range: open(O_TRUNC).
+    // open(O_TRUNC) is the one truncation that sends no event with a range.
     if (call.kind === "open") return (call.flags & files.O_TRUNC) !== 0 ? 0n : null;
     return call.kind === "unknown" ? 0n : null;
   }
@@ -57,8 +57,8 @@ export function threatOf(event: FanotifyEvent, call: BlockedCall, sizeBytes: big
   // Growing loses nothing.
   if (call.kind === "truncate") return call.sizeBytes < sizeBytes ? call.sizeBytes : null;
   if (range === null) return 0n;
-  // A truncation names the new size and no length; but ranges are rounded to pages, and with a size inside a page it
-  // looks like a write. Hence the thread's registers come first.
+  // A truncation has the new size as offset and no length; but ranges are rounded to pages, so a size inside a page looks
+  // like a write. The thread's registers are therefore checked first.
   if (range.lengthBytes === 0n) return range.offset < sizeBytes ? range.offset : null;
   if (call.kind === "fallocate") return (call.mode & MOVING_MODES) !== 0 ? range.offset : null;
   return call.kind === "unknown" ? range.offset : null;
@@ -72,8 +72,8 @@ class Listener {
   readonly #armed = new Map<string, Armed>();
   readonly #asked = new Map<number, Asked>();
   readonly #lines = new LineReader<ToListener>();
-  /** By thread: the last event that it was let go with. */
-  readonly #letGo = new Map<number, { readonly event: number; readonly id: number }>();
+  /** By thread: its last allowed event. */
+  readonly #allowed = new Map<number, { readonly event: number; readonly id: number }>();
   #events = 0;
 
   constructor(group: number, boundMs: number) {
@@ -96,15 +96,15 @@ class Listener {
       if (!ready.includes(STDIN)) continue;
       const length = files.read(STDIN, buffer);
       if (length <= 0) return;
-      for (const message of this.#lines.take(buffer.subarray(0, length))) this.#obey(message);
+      for (const message of this.#lines.take(buffer.subarray(0, length))) this.#handle(message);
     }
   }
 
   #take(event: FanotifyEvent): void {
     if (event.fd < 0) return;
-    const before = this.#letGo.get(event.pid);
+    const before = this.#allowed.get(event.pid);
     if (before !== undefined) {
-      this.#letGo.delete(event.pid);
+      this.#allowed.delete(event.pid);
       say({ type: "over", ...before });
     }
     const armed = this.#armed.get(fileKey(fstatSync(event.fd, { bigint: true })));
@@ -129,7 +129,7 @@ class Listener {
     files.close(fd);
   }
 
-  #obey(message: ToListener): void {
+  #handle(message: ToListener): void {
     switch (message.type) {
       case "arm":
         this.#arm(message.id, message.path);
@@ -153,9 +153,9 @@ class Listener {
   }
 
   #remember(tid: number, event: { readonly event: number; readonly id: number }): void {
-    const [oldest] = this.#letGo.keys();
-    if (this.#letGo.size >= MAX_LET_GO && oldest !== undefined) this.#letGo.delete(oldest);
-    this.#letGo.set(tid, event);
+    const [oldest] = this.#allowed.keys();
+    if (this.#allowed.size >= MAX_ALLOWED && oldest !== undefined) this.#allowed.delete(oldest);
+    this.#allowed.set(tid, event);
   }
 
   #arm(id: number, path: string): void {
@@ -173,7 +173,7 @@ class Listener {
     try {
       fanotifyUnmarkInode(this.#group, MASK, path);
     } catch {
-      // The file has gone, and its mark with it.
+      // The file is gone, and its mark with it.
     }
   }
 
@@ -206,7 +206,7 @@ function say(message: FromListener): void {
   const bytes = Buffer.from(`${JSON.stringify(message)}\n`);
   for (let at = 0; at < bytes.length; ) {
     const written = files.write(STDOUT, bytes.subarray(at));
-    // The parent has gone: the end of standard input says so, too.
+    // The parent has gone: standard input ends, too.
     if (written < 0) return;
     at += written;
   }

@@ -1,10 +1,11 @@
 /**
- * Notification after the fact: inotify or fanotify. The racy one: the file is shorter before anybody is told, and a guest
- * that touches the lost page in between meets it. How long that is, `daxfault guards --races` measures.
+ * The guard `notify`: inotify or fanotify events after a truncation. It is racy by design: the file is shorter before the
+ * holder learns of it, and a guest can access the lost page in between. `daxfault guards --races` measures that window.
  */
 import { fstatSync } from "node:fs";
 import { SyscallError } from "../../../sys/src/index.ts";
 import { FileWatch, type WatchSource } from "./file-watch.ts";
+import { Recalls } from "./recalls.ts";
 import {
   type ArmedFile,
   type GuardedFile,
@@ -12,8 +13,7 @@ import {
   GuardRefused,
   type MappingHolder,
   type TruncationGuard,
-} from "./guard.ts";
-import { Recalls } from "./recalls.ts";
+} from "./truncation-guard.ts";
 
 const refusals: Readonly<Record<string, string>> = {
   ENOSPC: "no watch is left: raise fs.inotify.max_user_watches or fs.fanotify.max_user_marks",
@@ -50,7 +50,7 @@ export class NotifyGuard implements TruncationGuard {
       const before = known;
       known = sizeNow();
       if (known > before) recalls.settle(known);
-      // Nobody waits for the answer: the truncation has happened.
+      // The truncation has happened: nothing waits for the acknowledgement.
       if (known < before) {
         const threat = { fromBytes: known, by: "a truncation that has happened" };
         void recalls.recall(threat).then(() => recalls.settle(sizeNow()));
@@ -58,7 +58,7 @@ export class NotifyGuard implements TruncationGuard {
     };
     try {
       const disarm = this.#watch.watch(fd, look);
-      // Size after watch: what changes it from here on is told.
+      // Read the size after adding the watch: any later change sends an event.
       known = sizeNow();
       return { fd, disarm };
     } catch (error) {

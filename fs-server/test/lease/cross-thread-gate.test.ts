@@ -1,7 +1,12 @@
 import { describe, expect, it } from "vitest";
-import { FREE } from "../../src/lease/gate.ts";
+import {
+  CrossThreadGate,
+  GateKeeper,
+  type GateMessage,
+  gateMemory,
+} from "../../src/lease/cross-thread-gate.ts";
 import { LeaseBook } from "../../src/lease/lease-book.ts";
-import { GateKeeper, type GateMessage, gateMemory, ThreadGate } from "../../src/lease/thread-gate.ts";
+import { FREE } from "../../src/lease/truncation-gate.ts";
 import { RecordingHolder } from "../support/holder.ts";
 
 const held = { device: 1n, ino: 7n };
@@ -12,7 +17,7 @@ function gates() {
   const keeper = new GateKeeper(memory, book);
   book.onChange = () => keeper.holdsChanged();
   const posted: GateMessage[] = [];
-  return { book, keeper, posted, gate: new ThreadGate(memory, (message) => posted.push(message)) };
+  return { book, keeper, posted, gate: new CrossThreadGate(memory, (message) => posted.push(message)) };
 }
 
 describe("the gate of a server that grants leases", () => {

@@ -2,9 +2,9 @@ import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import { FAN_OPEN_PERM, FAN_PRE_ACCESS, mountTmpfs, unmountLazily } from "../../../sys/src/index.ts";
-import { GuardRefused } from "../../src/lease/guard.ts";
-import { PreContentGuard } from "../../src/lease/pre-content.ts";
-import { threatOf } from "../../src/lease/pre-content-main.ts";
+import { PreContentGuard } from "../../src/guard/pre-content.ts";
+import { threatOf } from "../../src/guard/pre-content-main.ts";
+import { GuardRefused } from "../../src/guard/truncation-guard.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { hostDoes, onHost } from "../support/host.ts";

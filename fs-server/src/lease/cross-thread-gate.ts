@@ -1,13 +1,13 @@
 /**
- * The gate between the thread that serves requests, whose event loop never turns, and the main thread, which has the book
- * of leases and the holders' connections. Questions go by messages, answers come by shared memory.
+ * The gate between the serving thread, whose event loop never turns, and the main thread, which has the book of leases and
+ * the holders' connections. Requests to the gate are messages, its answers are in shared memory.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { Postponed } from "../core/errors.ts";
-import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./gate.ts";
+import { Postponed } from "../fs/postponed.ts";
 import type { LeaseBook } from "./lease-book.ts";
+import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./truncation-gate.ts";
 
-/** Words: truncations under way; leases held, by buckets of inode numbers; then a slot for each question. */
+/** Words: truncations in progress; leases held, by buckets of inode numbers; then a slot for each open ticket. */
 const UNDER_WAY = 0;
 const HOLDS_AT = 1;
 const BUCKETS = 256;
@@ -15,10 +15,10 @@ const SLOTS_AT: number = HOLDS_AT + BUCKETS;
 const SLOTS = 256;
 const slotState = { free: 0, asked: 1, open: 2 } as const;
 const RETRY_MS = 1;
-/** So long the serving thread waits for an answer at once: most holders need less, and a postponed call at least 1 ms. */
+/** The serving thread first waits this long for the answer: most holders need less, a postponed call at least 1 ms. */
 const FIRST_LOOK_MS = 0.5;
 
-/** Where the leases of a file are counted. Few files share a bucket; those that do ask in vain, which costs time only. */
+/** The bucket that counts the leases of a file. Files that share one ask needlessly, which costs time only. */
 const bucketOf = ({ ino }: FileIdentity): number => HOLDS_AT + Number(ino % BigInt(BUCKETS));
 
 export type GateMessage =
@@ -36,7 +36,7 @@ export function gateMemory(): SharedArrayBuffer {
 }
 
 /** The serving thread's side. */
-export class ThreadGate implements TruncationGate {
+export class CrossThreadGate implements TruncationGate {
   readonly #words: Int32Array;
   readonly #post: (message: GateMessage) => void;
 
@@ -46,7 +46,7 @@ export class ThreadGate implements TruncationGate {
   }
 
   ask(file: FileIdentity, fromBytes: bigint): GateTicket {
-    // First this, then the look: a lease is granted only when nothing is under way that has not seen it.
+    // Count first, then look: a lease is granted only when no truncation is in progress that has not seen it.
     Atomics.add(this.#words, UNDER_WAY, 1);
     if (Atomics.load(this.#words, bucketOf(file)) === 0) return FREE;
     for (let slot = SLOTS_AT; slot < SLOTS_AT + SLOTS; slot += 1) {
@@ -117,7 +117,7 @@ export class GateKeeper {
     }
   }
 
-  /** Call when a lease was put into the book; resolves when every truncation under way has seen it. */
+  /** Call after a lease was entered in the book; resolves when every truncation in progress has seen it. */
   async beforeGrant(): Promise<void> {
     this.holdsChanged();
     while (Atomics.load(this.#words, UNDER_WAY) > 0) await nextTurn();

@@ -1,30 +1,30 @@
 /**
- * The mount's own kernel as the holder of guarded files: what it has cached or mapped of a file that somebody changes
- * behind the server's back is dropped by notifications (FUSE_NOTIFY_INVAL_INODE).
+ * Guards the page cache of a mount: the mount's own kernel is the holder of the files that its clients have open. When a
+ * file changes behind the server's back, FUSE_NOTIFY_INVAL_INODE drops its attributes and pages from that kernel.
  *
- * `notify`: after the fact, of every change. `pre-content`: before a truncation goes on, and again when it is over, since
- * a page that is dropped may be read anew until then. Changes that come through the mount need neither: its kernel does
- * for itself what they ask for. And they must not be answered by notifications: a SETATTR that truncates holds writing
- * back (fuse_set_nowrite()) until it is answered, and dropping a dirty page waits for that very write. So nothing here is
- * ever waited for by the thread that serves; a notification is sent from a thread of Node's pool, and takes its time.
+ * `notify`: after every change. `pre-content`: before a truncation proceeds, and again when it is over, since a dropped page
+ * may be read again until then. Changes through the mount need neither: its kernel invalidates by itself. They must not be
+ * answered by notifications either: a truncating SETATTR blocks writeback (fuse_set_nowrite()) until it is answered, and
+ * dropping a dirty page waits for that very writeback. So the serving thread never waits for anything here; a thread of
+ * Node's pool sends the notification.
  *
- * After it: a mapping's next access reads the page anew; the server's short answer tells the kernel where the file ends
- * now (fuse_short_read()), and the access is SIGBUS. Runs in the main thread.
+ * Afterwards the next access through a mapping reads the page again; the server's short reply makes the kernel lower its
+ * size of the file (fuse_short_read()), and the access is SIGBUS. Runs in the main thread.
  */
 import { closeSync } from "node:fs";
 import { SyscallError } from "../../../sys/src/index.ts";
 import { ALL_PAGES, type Notifier, type PageRange } from "../core/notify.ts";
 import type { NodeId } from "../fs/filesystem.ts";
-import { FileWatch } from "./file-watch.ts";
-import { type ArmedFile, GuardRefused, type MappingHolder } from "./guard.ts";
-import type { OpenFileMessage } from "./open-files.ts";
-import { PreContentGuard } from "./pre-content.ts";
+import { FileWatch } from "../guard/file-watch.ts";
+import { PreContentGuard } from "../guard/pre-content.ts";
+import { type ArmedFile, GuardRefused, type MappingHolder } from "../guard/truncation-guard.ts";
+import type { OpenFileMessage } from "./open-file-reporter.ts";
 
 export const mountGuardNames = ["notify", "pre-content"] as const;
 export type MountGuardName = (typeof mountGuardNames)[number];
 
 export type MountGuardOptions = {
-  /** How long a truncater is held up at most. */
+  /** Longest time that a truncation is blocked. */
   readonly boundMs: number;
   readonly log: (message: string) => void;
 };
@@ -32,7 +32,7 @@ export type MountGuardOptions = {
 /** Guards one open file for a holder. Rejects or throws a GuardRefused or SyscallError. */
 type Arm = (fd: number, holder: MappingHolder) => ArmedFile | Promise<ArmedFile>;
 
-/** fanotify where it may be had, since it says who made a change: our own ones drop nothing. */
+/** fanotify where it is permitted: it names the process, so that changes by this one are ignored. */
 function watchFiles(): FileWatch {
   try {
     return new FileWatch("fanotify", { ignoreOwn: true });
@@ -51,7 +51,7 @@ async function armerOf(name: MountGuardName, boundMs: number): Promise<Arm> {
   return (fd, holder) => ({ fd, disarm: watch.watch(fd, recallerOf(holder)) });
 }
 
-/** Recalls everything at each call; calls while that is under way are one more recall after it. */
+/** Recalls the whole file at each call; calls during a recall are one more recall after it. */
 function recallerOf(holder: MappingHolder): () => void {
   let isUnderWay = false;
   let isAsked = false;
@@ -92,7 +92,7 @@ export class MountGuard {
     return new MountGuard(await armerOf(name, options.boundMs), options);
   }
 
-  /** From now on the mount can be told. */
+  /** From now on notifications reach the mount. */
   mounted(notifier: Notifier): void {
     this.#notifier = notifier;
   }
@@ -118,13 +118,13 @@ export class MountGuard {
     }
     guarded.isArming = false;
     if (guarded.isClosed) this.#release(guarded);
-    // What was cached before nobody has watched over.
+    // Drop what was cached before the file was guarded.
     else if (guarded.armed !== null) await this.#drop(node, ALL_PAGES);
   }
 
   #release(guarded: Guarded): void {
     guarded.isClosed = true;
-    // While it is being armed the descriptor is in use; afterwards this is called again.
+    // The descriptor is in use while the file is being armed; this is called again afterwards.
     if (guarded.isArming) return;
     guarded.armed?.disarm();
     closeSync(guarded.fd);
@@ -145,7 +145,7 @@ export class MountGuard {
     };
   }
 
-  /** Attributes and pages. Resolves when they are gone. */
+  /** Drops attributes and pages. Resolves when they are gone. */
   async #drop(node: NodeId, pages: PageRange): Promise<void> {
     try {
       await this.#notifier?.notify({ kind: "inode", node, pages });
@@ -154,7 +154,7 @@ export class MountGuard {
     }
   }
 
-  /** The mount is about to go: what fails from here on is no news. */
+  /** The mount is about to end: later failures are not logged. */
   end(): void {
     this.#hasEnded = true;
   }

@@ -2,8 +2,8 @@
 import { mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { GuardRefused } from "../../src/lease/guard.ts";
-import { PreContentGuard } from "../../src/lease/pre-content.ts";
+import { PreContentGuard } from "../../src/guard/pre-content.ts";
+import { GuardRefused } from "../../src/guard/truncation-guard.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { hostDoes, onHost } from "../support/host.ts";
 import { noMountBecause, type Server, serveExpectingEnd, startServer } from "../support/server.ts";

@@ -1,4 +1,4 @@
-/** Tells that files have changed, after the fact: by inotify, or by fanotify with file handles. */
+/** Reports that files have changed, after the fact: by inotify, or by fanotify with file handles. */
 import { closeSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import {
@@ -29,7 +29,7 @@ export class FileWatch {
 
   /**
    * Throws a SyscallError.
-   * @param options `ignoreOwn`: say nothing of changes by this process (fanotify only: inotify does not know)
+   * @param options `ignoreOwn`: no reports of changes by this process (fanotify only: inotify names no process)
    */
   constructor(source: WatchSource, options: { readonly ignoreOwn: boolean } = { ignoreOwn: false }) {
     this.source = source;
@@ -71,7 +71,7 @@ export class FileWatch {
   async close(): Promise<void> {
     this.#watched.clear();
     const ended = new Promise((resolve) => this.#worker.once("exit", resolve));
-    // Whoever waits for the end may have nothing else that keeps the process alive.
+    // The worker is unreferenced: without this the process could exit before its end.
     this.#worker.ref();
     Atomics.store(this.#stop, 0, 1);
     await ended;

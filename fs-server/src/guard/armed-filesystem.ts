@@ -1,4 +1,7 @@
-/** A file system one of whose files is armed: it is mapped by the armed descriptor, which a kernel lease is bound to. */
+/**
+ * Maps the one file of a guarded window by the descriptor that its guard has armed: a kernel lease is bound to that
+ * descriptor, a sealed copy exists behind it only.
+ */
 import { DecoratedFileSystem } from "../fs/decorator.ts";
 import type { FileSystem, MappableFile } from "../fs/filesystem.ts";
 

@@ -1,6 +1,6 @@
 /**
- * The recall of one armed file, the same for every guard: one at a time, bounded, and never mapped again while one is
- * under way. Holds no descriptor and makes no system call.
+ * The recalls of one armed file, the same for every guard: each is bounded, and the file is not mapped again while one is
+ * pending. Holds no descriptor and makes no system call.
  */
 import {
   type GuardNews,
@@ -9,7 +9,7 @@ import {
   monotonicMs,
   type RecallEnd,
   type Threat,
-} from "./guard.ts";
+} from "./truncation-guard.ts";
 
 export class Recalls {
   readonly #holder: MappingHolder;
@@ -23,7 +23,7 @@ export class Recalls {
     this.#options = options;
   }
 
-  /** No answer is waited for any more. */
+  /** The holder is not waited for any more. */
   get isCutOff(): boolean {
     return this.#isCutOff;
   }
@@ -35,11 +35,11 @@ export class Recalls {
   /** Resolves when the holder has acknowledged or is cut off; never rejects. */
   async recall(threat: Threat): Promise<RecallEnd> {
     if (this.#isCutOff) return "cut-off";
-    this.#tell({ kind: "recall", threat });
+    this.#report({ kind: "recall", threat });
     this.#pending += 1;
     const end = await this.#answer(threat);
     this.#pending -= 1;
-    this.#tell({ kind: "recalled", end });
+    this.#report({ kind: "recalled", end });
     return end;
   }
 
@@ -48,7 +48,7 @@ export class Recalls {
     let timer: NodeJS.Timeout | null = null;
     try {
       const answer = this.#holder.recall(threat);
-      // Most holders are done when they return: nobody is kept waiting for a turn of the event loop.
+      // Most holders acknowledge by returning: the truncation does not wait for a turn of the event loop.
       if (answer === undefined) return this.#isCutOff ? "cut-off" : "acknowledged";
       const late = new Promise<"late">((resolve) => {
         timer = setTimeout(() => resolve("late"), boundMs);
@@ -63,21 +63,21 @@ export class Recalls {
     return "cut-off";
   }
 
-  /** Tells the size, unless another recall has begun meanwhile: then that one's end will. */
+  /** Passes the size to the holder, unless another recall is pending: the end of that one settles. */
   settle(sizeBytes: bigint): void {
     if (this.#isCutOff || this.#pending > 0) return;
-    this.#tell({ kind: "settle", sizeBytes });
+    this.#report({ kind: "settle", sizeBytes });
     this.#holder.settle(sizeBytes);
   }
 
   cutOff(reason: string): void {
     if (this.#isCutOff) return;
     this.#isCutOff = true;
-    this.#tell({ kind: "cut-off", reason });
+    this.#report({ kind: "cut-off", reason });
     this.#holder.cutOff(reason);
   }
 
-  #tell(news: GuardNews): void {
+  #report(news: GuardNews): void {
     this.#options.onEvent?.({ ...news, atMs: monotonicMs() });
   }
 }

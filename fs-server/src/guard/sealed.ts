@@ -1,7 +1,7 @@
 /**
- * Structural prevention: the guest maps a sealed copy of the file (memfd, F_SEAL_SHRINK), which nobody can make shorter.
- * The price is the copy, memory of its size, and that nothing is shared: what others write to the file the guest does not
- * see, and what the guest writes stays in the copy. For read-only content, such as image layers.
+ * The guard `sealed`: the guest maps a sealed copy of the file (memfd, F_SEAL_SHRINK), which cannot be truncated.
+ * It costs the copy, memory of its size, and sharing: the guest does not see later writes to the file, and its own writes
+ * stay in the copy. For read-only content, such as image layers.
  */
 import { fstatSync, readSync, writeSync } from "node:fs";
 import {
@@ -18,7 +18,7 @@ import {
   GuardRefused,
   type MappingHolder,
   type TruncationGuard,
-} from "./guard.ts";
+} from "./truncation-guard.ts";
 
 const refusals: Readonly<Record<string, string>> = {
   ENOSPC: "no memory for a copy of the file",
@@ -32,7 +32,7 @@ function copyAll(from: number, to: number, sizeBytes: number): void {
   const chunk = new Uint8Array(CHUNK_BYTES);
   for (let at = 0; at < sizeBytes; ) {
     const count = readSync(from, chunk, 0, Math.min(CHUNK_BYTES, sizeBytes - at), at);
-    // Truncated while it was read: the copy keeps what there was, and zeros behind it as the file would have.
+    // Truncated during the copy: the copy keeps what was read, followed by zeros.
     if (count === 0) return;
     writeSync(to, chunk, 0, count, at);
     at += count;

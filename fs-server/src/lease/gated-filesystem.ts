@@ -1,9 +1,8 @@
 /**
- * A file system that asks a gate before it makes a file shorter: setting a size, open with O_TRUNC, punching and taking out
- * of ranges. While the gate is closed the call is postponed, and the server goes on with other requests.
+ * A file system that asks a gate before it truncates: a new size, open with O_TRUNC, and fallocate modes that remove or move
+ * content. While the gate is closed the call is postponed, and the server serves other requests.
  */
 import { files } from "../../../sys/src/index.ts";
-import { Postponed } from "../core/errors.ts";
 import { DecoratedFileSystem } from "../fs/decorator.ts";
 import {
   type AttributeChange,
@@ -13,9 +12,10 @@ import {
   NO_CHANGE,
   type NodeId,
 } from "../fs/filesystem.ts";
-import type { FileIdentity, GateTicket, TruncationGate } from "./gate.ts";
+import { Postponed } from "../fs/postponed.ts";
+import type { FileIdentity, GateTicket, TruncationGate } from "./truncation-gate.ts";
 
-/** How soon a postponed call looks again. */
+/** Delay before a postponed call is tried again. */
 const LOOK_MS = 1;
 const FALLOC_FL_PUNCH_HOLE = 0x02;
 const FALLOC_FL_COLLAPSE_RANGE = 0x08;
@@ -26,11 +26,11 @@ const LOSING =
 
 type OpenFile = { readonly node: NodeId; readonly file: FileIdentity };
 
-export class GuardedFileSystem extends DecoratedFileSystem {
+export class GatedFileSystem extends DecoratedFileSystem {
   readonly #gate: TruncationGate;
   readonly #device: bigint;
   readonly #open = new Map<FileHandle, OpenFile>();
-  /** Questions under way, by inode and place: a postponed call comes again and finds its own. */
+  /** Open tickets, by inode and offset: a postponed call finds its own when it is tried again. */
   readonly #asked = new Map<string, GateTicket>();
 
   /** @param device of the source: inode numbers mean something only there */
@@ -55,22 +55,22 @@ export class GuardedFileSystem extends DecoratedFileSystem {
   override open(node: NodeId, flags: number): FileHandle {
     const open = () => super.open(node, flags);
     const handle = (flags & files.O_TRUNC) === 0 ? open() : this.#losing(node, 0n, open);
-    this.#note(handle, node, this.inner.getattr(node).ino);
+    this.#remember(handle, node, this.inner.getattr(node).ino);
     return handle;
   }
 
   override create(...args: Parameters<FileSystem["create"]>): ReturnType<DecoratedFileSystem["create"]> {
     const [place, flags, what] = args;
-    // What exists is opened first and emptied behind the gate: its node is not known before.
+    // An existing file is opened first and truncated behind the gate: its node is not known before.
     const made = super.create(place, flags & ~files.O_TRUNC, what);
-    this.#note(made.handle, made.entry.node, made.entry.attributes.ino);
+    this.#remember(made.handle, made.entry.node, made.entry.attributes.ino);
     if ((flags & files.O_TRUNC) === 0 || made.entry.attributes.sizeBytes === 0n) return made;
     try {
       const change = { ...NO_CHANGE, sizeBytes: 0n };
       this.#losing(made.entry.node, 0n, () => super.setattr(made.entry.node, change, made.handle));
       return made;
     } catch (error) {
-      // Postponed calls begin anew.
+      // A postponed call starts again from the beginning.
       this.release(made.handle);
       super.forget(made.entry.node, 1n);
       throw error;
@@ -90,7 +90,7 @@ export class GuardedFileSystem extends DecoratedFileSystem {
     super.release(handle);
   }
 
-  /** The kernel's pass-through knows no gate. */
+  /** The kernel's pass-through would bypass the gate. */
   override descriptorOf(): null {
     return null;
   }
@@ -100,7 +100,7 @@ export class GuardedFileSystem extends DecoratedFileSystem {
     super.reset();
   }
 
-  #note(handle: FileHandle, node: NodeId, ino: bigint): void {
+  #remember(handle: FileHandle, node: NodeId, ino: bigint): void {
     this.#open.set(handle, { node, file: { device: this.#device, ino } });
   }
 
