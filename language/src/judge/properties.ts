@@ -4,6 +4,7 @@
  * names; what no case decides is unknown, never guessed.
  */
 import type { Evidence } from "../evidence.ts";
+import { isAccess, type Touch, touchOf } from "../scenario/guest-verbs.ts";
 import { accessesOf, guestActors } from "../scenario/labels.ts";
 import { PAGE_BYTES } from "../scenario/limits.ts";
 import type { Scenario } from "../scenario/scenario.ts";
@@ -23,12 +24,12 @@ export type Property = {
 };
 
 /** What the guest's tasks saw, with how: in the order of the scenario's actors. */
-function accessList(scenario: Scenario, evidence: Evidence): readonly { verb: string; access: Access }[] {
-  const list: { verb: string; access: Access }[] = [];
+function accessList(scenario: Scenario, evidence: Evidence): readonly { touch: Touch; access: Access }[] {
+  const list: { touch: Touch; access: Access }[] = [];
   for (const [name, actor] of guestActors(scenario)) {
     for (const { label, step } of accessesOf(actor)) {
       const access = evidence.observations.accesses[name]?.[label];
-      if (access !== undefined) list.push({ verb: step.verb, access });
+      if (access !== undefined) list.push({ touch: touchOf(step), access });
     }
   }
   return list;
@@ -84,24 +85,30 @@ function isReported(access: Access, evidence: Evidence): Finding {
   }
 }
 
-/** Precise for accesses of these verbs: every one that failed was reported. */
-function precise(verbs: readonly string[]) {
+/**
+ * Precise for accesses of these kinds by a task's own instruction: every one that failed was reported. Those to its own
+ * stack are none of them: SIGBUS cannot be delivered to a stack that is gone.
+ */
+function precise(kinds: readonly Touch["kind"][]) {
   return (scenario: Scenario, evidence: Evidence): Finding => {
     const findings = accessList(scenario, evidence)
-      .filter(({ verb }) => verbs.includes(verb))
+      .filter(
+        ({ touch }) => touch.by === "task" && touch.instruction !== "stack" && kinds.includes(touch.kind),
+      )
       .map(({ access }) => isReported(access, evidence));
     if (findings.includes("no")) return "no";
     return findings.includes("yes") ? "yes" : "unknown";
   };
 }
 
-const anyVerb = ["load", "store", "atomic", "fetch", "copy-from", "copy-to"] as const;
+const anyKind = ["load", "store", "atomic", "fetch"] as const;
 
 /** The kernel's own access fails with an error that it can handle, and the kernel lives. */
 function kernelAccess(scenario: Scenario, evidence: Evidence): Finding {
   const state = evidence.observations.guestKernel;
   const isKernel = guestActors(scenario).some(
-    ([, actor]) => actor.in === "guest-kernel" || actor.steps.some(({ verb }) => verb.startsWith("kernel-")),
+    ([, { in: place, steps }]) =>
+      place === "guest-kernel" || steps.some((step) => isAccess(step) && touchOf(step).by === "kernel"),
   );
   if (!isKernel) return "unknown";
   if (state === "panic" || sawAny(scenario, evidence, ["killed", "hung"])) return "no";
@@ -198,12 +205,12 @@ export const properties: readonly Property[] = [
   {
     id: "precise-load",
     title: "A failed load is reported at its instruction.",
-    decide: precise(["load", "copy-from"]),
+    decide: precise(["load"]),
   },
   {
     id: "precise-store",
     title: "A failed store is reported at its instruction.",
-    decide: precise(["store", "atomic", "copy-to"]),
+    decide: precise(["store", "atomic"]),
   },
   {
     id: "kernel-access",
@@ -214,7 +221,7 @@ export const properties: readonly Property[] = [
   {
     id: "host-truncation",
     title: "Also when the truncation bypasses the server.",
-    decide: precise(anyVerb),
+    decide: precise(anyKind),
   },
   {
     id: "host-unharmed",
@@ -227,7 +234,7 @@ export const properties: readonly Property[] = [
   {
     id: "any-backing",
     title: "Also for NVDIMM, a full tmpfs, an I/O error.",
-    decide: precise(anyVerb),
+    decide: precise(anyKind),
   },
   {
     id: "keeps-apf",
