@@ -16,12 +16,12 @@ import { SyscallError } from "../../../sys/src/index.ts";
 import { ALL_PAGES, type Notifier, type PageRange } from "../core/notify.ts";
 import type { NodeId } from "../fs/filesystem.ts";
 import { FileWatch } from "./file-watch.ts";
-import { type ArmedFile, GuardRefused, type MappingHolder } from "./guard.ts";
+import { type ArmedFile, type GuardName, GuardRefused, type MappingHolder } from "./guard.ts";
 import type { OpenFileMessage } from "./open-files.ts";
 import { PreContentGuard } from "./pre-content.ts";
 
-export const mountGuardNames = ["notify", "pre-content"] as const;
-export type MountGuardName = (typeof mountGuardNames)[number];
+export type MountGuardName = Extract<GuardName, "notify" | "pre-content">;
+export const mountGuardNames: readonly MountGuardName[] = ["notify", "pre-content"];
 
 export type MountGuardOptions = {
   /** How long a truncater is held up at most. */
