@@ -44,6 +44,39 @@ export const guestParts = [
 ] as const;
 export type GuestPart = (typeof guestParts)[number];
 
+/** What of a guest a VMM, the attestation and the model go by. Whatever else it does is the same for all of them. */
+export type GuestPersona = {
+  /** It enables paravirtual async page faults (MSR_KVM_ASYNC_PF_EN), as Linux does. */
+  readonly asyncPageFaults: boolean;
+  /** It takes a #PF that its page tables do not explain for an error; Linux takes it for spurious and retries. */
+  readonly pageFaultIsError: boolean;
+  /** It takes an error in page-ready for what it says (Goyal's RFC of 2020). */
+  readonly pageReadyErrors: boolean;
+  /** Which of the guest kernel's copies survive a machine check: Linux's are `reads` (copy_from_user) at best. */
+  readonly machineCheckSafe: "none" | "reads" | "all";
+  /** It takes a #VE for an error of the page. */
+  readonly understandsVe: boolean;
+};
+
+const unaware: GuestPersona = {
+  asyncPageFaults: false,
+  pageFaultIsError: false,
+  pageReadyErrors: false,
+  machineCheckSafe: "none",
+  understandsVe: false,
+};
+
+export const guestPersonas: Readonly<Record<GuestPart | "none", GuestPersona>> = {
+  none: unaware,
+  unaware,
+  apf: { ...unaware, asyncPageFaults: true },
+  "apf-error": { ...unaware, asyncPageFaults: true, pageFaultIsError: true, pageReadyErrors: true },
+  "pv-error": { ...unaware, pageFaultIsError: true },
+  "mce-safe-loads": { ...unaware, machineCheckSafe: "reads" },
+  "mce-safe-all": { ...unaware, machineCheckSafe: "all" },
+  ve: { ...unaware, understandsVe: true },
+};
+
 export const serverParts = ["none", "fuse-lease", "kernel-lease", "pre-content", "notify", "sealed"] as const;
 export type ServerPart = (typeof serverParts)[number];
 

@@ -91,9 +91,9 @@ enum sigbus_code { SIGBUS_ADRERR = 2, SIGBUS_MCEERR_AR = 4 };
 
 /* What a task does about SIGBUS. */
 enum on_sigbus {
-    SIGBUS_KILLS = 0,
-    SIGBUS_SKIPS_STEP = 1,   /* a handler that goes on with the next step */
-    SIGBUS_RETRIES_STEP = 2, /* ... that begins the same step again */
+    ON_SIGBUS_KILLED = 0,
+    ON_SIGBUS_NEXT_STEP = 1, /* a handler that goes on with the next step */
+    ON_SIGBUS_SAME_STEP = 2, /* ... that begins the same step again */
 };
 
 /*

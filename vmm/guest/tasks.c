@@ -220,7 +220,7 @@ static int take_sigbus(uint32_t task, struct frame *frame, enum sigbus_code code
     volatile struct task_report *report = &channel->reports[task];
     const volatile struct task_program *program = &channel->programs[task];
     uint32_t step = report->current_step;
-    int handled = program->on_sigbus != SIGBUS_KILLS;
+    int handled = program->on_sigbus != ON_SIGBUS_KILLED;
     record_of(task, EVENT_SIGBUS, frame, code, address);
     if (step >= MAX_STEPS || (handled && program->steps[step].verb == VERB_PUSH))
         return 0;
@@ -229,7 +229,7 @@ static int take_sigbus(uint32_t task, struct frame *frame, enum sigbus_code code
     report->results[step].status = RESULT_SIGBUS;
     if (!handled)
         return 0;
-    int retries = program->on_sigbus == SIGBUS_RETRIES_STEP;
+    int retries = program->on_sigbus == ON_SIGBUS_SAME_STEP;
     if (program->steps[step].flags & STEP_TALLIES)
         ((volatile struct tally *)report->results[step].bytes)->sigbus_count++;
     start_at(task, frame, retries ? step : step + 1);

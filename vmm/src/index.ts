@@ -15,7 +15,7 @@ export type { VcpuExit } from "./kvm/exit.ts";
 export { VcpuStats } from "./kvm/stats.ts";
 export * from "./kvm/vcpu.ts";
 export * from "./kvm/vm.ts";
-export { buildMachine, type Machine, type MachineOptions, type NmiVariant, plainMachine } from "./machine.ts";
+export { buildMachine, type Machine, type MachineOptions, plainMachine } from "./machine.ts";
 export type { PolicyName } from "./policy/policy.ts";
 export * from "./recall.ts";
 export {

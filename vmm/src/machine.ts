@@ -3,6 +3,7 @@
  *
  * Nothing here runs a vCPU; see runner/.
  */
+import type { NmiVariant } from "../../language/src/index.ts";
 import { type Mapping, mapAnonymous } from "../../sys/src/index.ts";
 import { Channel, channelLayout, cpuCount, type TaskProgram } from "./guest/channel.ts";
 import type { GuestImage } from "./guest/image.ts";
@@ -12,9 +13,6 @@ import type { Segment, Vcpu } from "./kvm/vcpu.ts";
 import { cpuFeatures, supportedCpuid, Vm, type VmOptions } from "./kvm/vm.ts";
 import { policies } from "./policy/index.ts";
 import type { PolicyName } from "./policy/policy.ts";
-
-/** `cr2-lost`: CR2 is not kept; `flags-lost`: the reason in the shared area is not; `saved`: both are. */
-export type NmiVariant = "off" | "cr2-lost" | "flags-lost" | "saved";
 
 export type MachineOptions = VmOptions & {
   /** The guest enables paravirtual async page faults, as Linux does. Needs `lapicInKernel`. */
@@ -30,7 +28,7 @@ export type MachineOptions = VmOptions & {
   /** The guest lets page-ready in before its task sleeps: the wake-up comes first. */
   readonly sleepsLate: boolean;
   /** One NMI before the first event's handler reads anything, with a #PF inside; and what is kept aside around that. */
-  readonly nmi: NmiVariant;
+  readonly nmi: NmiVariant | "off";
   readonly windowHva: bigint;
   readonly windowBytes: number;
   readonly programs: readonly TaskProgram[];

@@ -10,8 +10,10 @@
  * Waits are bounded: a holder that does not acknowledge within the guard's bound is cut off, and the truncation proceeds.
  */
 
-export const guardNames = ["fuse-lease", "kernel-lease", "pre-content", "notify", "sealed"] as const;
-export type GuardName = (typeof guardNames)[number];
+import type { ServerPart } from "../../../language/src/index.ts";
+
+/** The values of the `server` axis, each of which is a guard, and none. */
+export type GuardName = Exclude<ServerPart, "none">;
 
 /** A truncation that is about to happen, or has. */
 export type Threat = {

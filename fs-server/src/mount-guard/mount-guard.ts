@@ -17,11 +17,16 @@ import { ALL_PAGES, type Notifier, type PageRange } from "../core/notify.ts";
 import type { NodeId } from "../fs/filesystem.ts";
 import { FileWatch } from "../guard/file-watch.ts";
 import { PreContentGuard } from "../guard/pre-content.ts";
-import { type ArmedFile, GuardRefused, type MappingHolder } from "../guard/truncation-guard.ts";
+import {
+  type ArmedFile,
+  type GuardName,
+  GuardRefused,
+  type MappingHolder,
+} from "../guard/truncation-guard.ts";
 import type { OpenFileMessage } from "./open-file-reporter.ts";
 
-export const mountGuardNames = ["notify", "pre-content"] as const;
-export type MountGuardName = (typeof mountGuardNames)[number];
+export type MountGuardName = Extract<GuardName, "notify" | "pre-content">;
+export const mountGuardNames: readonly MountGuardName[] = ["notify", "pre-content"];
 
 export type MountGuardOptions = {
   /** Longest time that a truncation is blocked. */

@@ -6,6 +6,7 @@
 import { type Observed, passage } from "../../../kvm-model/src/index.ts";
 import {
   allAccesses,
+  effectOf,
   fileOffsetAt,
   fileSizes,
   hostActors,
@@ -38,8 +39,11 @@ const PAGE = BigInt(PAGE_SIZE);
 /** @param filePages the model's pages, by their number in the file */
 function windowPages(scenario: Scenario, filePages: readonly bigint[]): Pages {
   const sizes = fileSizes(scenario);
-  const punched = hostActors(scenario).flatMap(([, { steps }]) =>
-    steps.filter((step) => step.verb === "punch"),
+  const holes = hostActors(scenario).flatMap(([, { steps }]) =>
+    steps.flatMap((step) => {
+      const effect = effectOf(step, scenario.backing.size);
+      return effect.kind === "hole" ? [effect.range] : [];
+    }),
   );
   const spanned = allAccesses(scenario)
     .map((step) => pagesOf(scenario, step))
@@ -56,10 +60,7 @@ function windowPages(scenario: Scenario, filePages: readonly bigint[]): Pages {
     },
     isDoomed(page) {
       const start = (filePages[page] ?? 0n) * PAGE;
-      return (
-        sizes.some((size) => start >= size) ||
-        punched.some(({ offset, length }) => start >= offset && start < offset + length)
-      );
+      return sizes.some((size) => start >= size) || holes.some(({ from, to }) => start >= from && start < to);
     },
   };
 }

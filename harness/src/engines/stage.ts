@@ -14,12 +14,14 @@ import {
   type Access,
   accessesOf,
   actionsOf,
+  actOf,
   type EventKind,
   guestActors,
   type HostAction,
   type HostActor,
   type HostResult,
   hostActors,
+  opensEarly,
   type Scenario,
   type TraceEvent,
   type Transport,
@@ -116,32 +118,6 @@ export function notReached(scenario: Scenario): Record<string, Record<string, Ac
   return result;
 }
 
-function eventOf(action: HostAction): { kind: EventKind; detail: string } {
-  switch (action.verb) {
-    case "truncate":
-      return { kind: "truncate", detail: [`to ${action.size} bytes`, ...(action.options ?? [])].join(", ") };
-    case "open-truncate":
-    case "ftruncate":
-      return { kind: "truncate", detail: `${action.verb} to ${action.size} bytes` };
-    case "open-trunc":
-      return { kind: "truncate", detail: "open with O_TRUNC" };
-    case "collapse":
-      return { kind: "truncate", detail: `${action.length} bytes at ${action.offset} taken out` };
-    case "open":
-      return { kind: "open", detail: "for reading and writing" };
-    case "open-read":
-      return { kind: "open", detail: "for reading" };
-    case "map-store":
-      return { kind: "write", detail: `8 bytes at ${action.offset}, through a mapping` };
-    case "punch":
-      return { kind: "punch", detail: `${action.length} bytes at ${action.offset}` };
-    case "rename-over":
-      return { kind: "rename", detail: "another file over this one" };
-    case "unlink":
-      return { kind: "unlink", detail: "" };
-  }
-}
-
 /**
  * What close(2) of a file whose server has gone reports, and nobody waits for: that there is no answer to FLUSH, or that
  * pages could not be written back, which the worker of an async page fault makes dirty even for a load (FOLL_WRITE in
@@ -195,7 +171,7 @@ class HostParticipant {
         this.#results.set(message.label, toHostStep(message.ms, message.errno));
         const action = this.#actions.get(message.label);
         return message.errno === null && action !== undefined
-          ? { ...eventOf(action), tookMs: message.ms }
+          ? { ...actOf(action).event(action), tookMs: message.ms }
           : null;
       }
     }
@@ -337,7 +313,7 @@ class RealStage implements Stage {
     const waiting: HostParticipant[] = [];
     for (const [index, [, actor]] of hostActors(this.#scenario).entries()) {
       const participant = this.#participants[index];
-      if (actor.steps[0]?.verb !== "open" || participant === undefined) continue;
+      if (!opensEarly(actor) || participant === undefined) continue;
       const path = this.#pathOf(actor, this.#backing.filePath);
       this.#children[index]?.send({ type: "prepare", path });
       waiting.push(participant);

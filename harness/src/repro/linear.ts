@@ -71,7 +71,7 @@ export function linearize(scenario: Scenario): LinearResult {
   if (actor.steps.some((step) => untilOf(step) !== null)) {
     return { kind: "none", reason: `${name} repeats an access until somebody else gets on` };
   }
-  if (actor.steps.some(({ verb }) => verb === "kill")) {
+  if (actor.steps.some((step) => "actor" in step)) {
     return { kind: "none", reason: `${name} kills another task` };
   }
   const guest = { name, steps: actor.steps, next: 0 };

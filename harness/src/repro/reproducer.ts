@@ -5,6 +5,7 @@
 import { readFileSync } from "node:fs";
 import {
   type AccessStep,
+  accessBytes,
   type Defect,
   executingEngine,
   type HostAction,
@@ -13,6 +14,8 @@ import {
   type Proposal,
   type Scenario,
   stepText,
+  touchOf,
+  writtenValue,
 } from "../../../language/src/index.ts";
 import { packagePath } from "../paths.ts";
 import { defectOf } from "../report/findings.ts";
@@ -41,57 +44,60 @@ const hexText = (value: bigint): string => `0x${value.toString(16)}`;
 /** Registers of each width: al, ax, eax, rax. */
 const registers: Readonly<Record<number, string>> = { 1: "%al", 2: "%ax", 4: "%eax", 8: "%rax" };
 
+function moveCode(step: AccessStep, at: string): readonly string[] | null {
+  const size = accessBytes(step);
+  const register = registers[size];
+  if (touchOf(step).kind === "load") {
+    if (size === 16) return [`movdqu ${at}, %xmm0`, "movq %xmm0, %rax"];
+    return register === undefined ? null : ["xor %eax, %eax", `mov ${at}, ${register}`];
+  }
+  const value = writtenValue(step);
+  if (size === 16)
+    return [`movabs $${hexText(value & (2n ** 64n - 1n))}, %rax`, "movq %rax, %xmm0", `movdqu %xmm0, ${at}`];
+  return register === undefined ? null : [`movabs $${hexText(value)}, %rax`, `mov ${register}, ${at}`];
+}
+
+function lockedCode(step: AccessStep, at: string): readonly string[] | null {
+  const size = accessBytes(step);
+  if (size === 16)
+    return [
+      "xor %eax, %eax",
+      "xor %edx, %edx",
+      "xor %ecx, %ecx",
+      "push %rbx",
+      `lea ${at}, %rsi`,
+      "xor %ebx, %ebx",
+      "lock cmpxchg16b (%rsi)",
+      "pop %rbx",
+    ];
+  const register = registers[size];
+  return register === undefined ? null : ["mov $1, %eax", `lock xadd ${register}, ${at}`];
+}
+
 /** The instructions of one access; null if it needs more than this guest has (AVX, a system call). */
 function accessCode(step: AccessStep): readonly string[] | null {
   const at = `${hexText(step.offset)}(%rbx)`;
-  switch (step.verb) {
-    case "load":
-      if (step.size === 16) return [`movdqu ${at}, %xmm0`, "movq %xmm0, %rax"];
-      return registers[step.size] === undefined
-        ? null
-        : ["xor %eax, %eax", `mov ${at}, ${registers[step.size]}`];
-    case "store":
-      if (step.size === 16)
-        return [
-          `movabs $${hexText(step.value & (2n ** 64n - 1n))}, %rax`,
-          "movq %rax, %xmm0",
-          `movdqu %xmm0, ${at}`,
-        ];
-      if (registers[step.size] === undefined) return null;
-      return [`movabs $${hexText(step.value)}, %rax`, `mov ${registers[step.size]}, ${at}`];
-    case "atomic":
-      if (step.size === 16) {
-        return [
-          "xor %eax, %eax",
-          "xor %edx, %edx",
-          "xor %ecx, %ecx",
-          "push %rbx",
-          `lea ${at}, %rsi`,
-          "xor %ebx, %ebx",
-          "lock cmpxchg16b (%rsi)",
-          "pop %rbx",
-        ];
-      }
-      return registers[step.size] === undefined
-        ? null
-        : ["mov $1, %eax", `lock xadd ${registers[step.size]}, ${at}`];
-    case "fetch":
+  const { by, instruction, kind } = touchOf(step);
+  if (by === "kernel") return null;
+  switch (instruction) {
+    case "move":
+      return moveCode(step, at);
+    case "locked":
+      return lockedCode(step, at);
+    case "call":
       return [`lea ${at}, %rdx`, "call *%rdx"];
-    case "copy-from":
-      return [`lea ${at}, %rsi`, "mov %rbp, %rdi", `mov $${step.size}, %ecx`, "rep movsb"];
-    case "copy-to":
-      return [`lea ${at}, %rdi`, "mov %rbp, %rsi", `mov $${step.size}, %ecx`, "rep movsb"];
-    case "push":
+    case "string": {
+      const [window, buffer] = kind === "load" ? ["%rsi", "%rdi"] : ["%rdi", "%rsi"];
+      return [`lea ${at}, ${window}`, `mov %rbp, ${buffer}`, `mov $${accessBytes(step)}, %ecx`, "rep movsb"];
+    }
+    case "stack":
       return [
         "mov %rsp, %r8",
         `lea ${hexText(step.offset + 8n)}(%rbx), %rsp`,
-        `movabs $${hexText(step.value)}, %rax`,
+        `movabs $${hexText(writtenValue(step))}, %rax`,
         "push %rax",
         "mov %r8, %rsp",
       ];
-    case "kernel-read":
-    case "kernel-write":
-      return null;
   }
 }
 

@@ -4,10 +4,13 @@
  */
 
 import {
+  type AccessOp,
   type GuestPart,
   guestParts,
   type KvmPart,
   kvmParts,
+  type NmiVariant,
+  type OnSigbus,
   type ServerPart,
   serverParts,
   type VmmPart,
@@ -15,6 +18,7 @@ import {
 } from "../../../language/src/index.ts";
 
 export {
+  type AccessOp,
   type GuestPart,
   guestParts,
   type KvmPart,
@@ -24,25 +28,6 @@ export {
   type VmmPart,
   vmmParts,
 } from "../../../language/src/index.ts";
-
-/**
- * Ways to touch a page of the window. `copy-from-user` and `copy-to-user`: the guest kernel, through a user address, with
- * an exception table entry. `dax-read` and `dax-write`: read(2) and write(2) of a DAX file, the kernel's own mapping.
- * `stack`: a store to the task's own stack. `walk`: the CPU reads a guest page table that lies in the window.
- */
-export const accessOps = [
-  "load",
-  "store",
-  "atomic",
-  "fetch",
-  "stack",
-  "walk",
-  "copy-from-user",
-  "copy-to-user",
-  "dax-read",
-  "dax-write",
-] as const;
-export type AccessOp = (typeof accessOps)[number];
 
 export type AccessStep = {
   readonly op: AccessOp;
@@ -72,8 +57,8 @@ export type Task = {
   readonly steps: readonly TaskStep[];
   /** Asleep on a token whose page-ready never comes, as after a live migration. */
   readonly asleep?: boolean;
-  /** Does SIGBUS end the task (Linux's default), or does a handler go on with the next step (if nothing is said)? */
-  readonly onSigbus?: "ends" | "goes-on";
+  /** If nothing is said, its handler goes on with the next step. */
+  readonly onSigbus?: OnSigbus;
 };
 
 export type HostStep =
@@ -155,7 +140,7 @@ export type ModelCase = {
   /** Guest timer: may another task be scheduled at any interruptible point? */
   readonly preempt: boolean;
   /** One NMI whose handler takes a page fault: nothing saved, CR2 saved but flags consumed, or both saved. */
-  readonly nmi: "off" | "cr2-lost" | "flags-lost" | "saved";
+  readonly nmi: "off" | NmiVariant;
   /** A task that may get SIGKILL at any time. */
   readonly kill: string | null;
   /** Does the guest write MSR_KVM_ASYNC_PF_EN? null: every guest does but `unaware`, as Linux does. */

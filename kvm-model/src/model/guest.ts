@@ -60,7 +60,7 @@ function die(ctx: Context, s: Uint8Array, task: number): void {
 function sigbus(ctx: Context, s: Uint8Array, task: number, saw: number, events: EventSink | null): void {
   const code = saw === SAW.sigbusMceerr ? "BUS_MCEERR_AR" : "BUS_ADRERR";
   tell(events, "sigbus", "guest", "guest", `SIGBUS ${code} to ${taskName(ctx, task)}`);
-  const ends = ctx.case.tasks[task]?.onSigbus === "ends";
+  const ends = ctx.case.tasks[task]?.onSigbus === "killed";
   if (currentAccess(ctx, s, task)?.op === "stack" && !ends) {
     die(ctx, s, task);
     return;

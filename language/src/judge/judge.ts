@@ -5,6 +5,7 @@
  * needs; then what was seen against what is expected. A counterexample (fail) stands even where a witness is missing;
  * a missing witness blocks every verdict that rests on the run having meant something (pass, xfail, xpass).
  */
+import { guestPersonas } from "../axes.ts";
 import {
   type Attestation,
   type EngineName,
@@ -76,7 +77,7 @@ function attestationProblems(
   if (attestation.lapic !== proposal.lapic) {
     problems.push(`APIC in ${attestation.lapic ?? "nothing"}, not in ${proposal.lapic ?? "nothing"}`);
   }
-  const wantsApf = proposal.guest === "apf" || proposal.guest === "apf-error";
+  const wantsApf = guestPersonas[proposal.guest].asyncPageFaults;
   if (wantsApf !== (attestation.apfEnabled === true)) {
     problems.push(`async page faults are ${attestation.apfEnabled === true ? "on" : "off"} in the guest`);
   }

@@ -5,6 +5,7 @@
  */
 import type { Evidence } from "../evidence.ts";
 import { type PropertyId, propertyRows } from "../properties.ts";
+import { isAccess, type Touch, touchOf } from "../scenario/guest-verbs.ts";
 import { accessesOf, guestActors } from "../scenario/labels.ts";
 import { PAGE_BYTES } from "../scenario/limits.ts";
 import type { Scenario } from "../scenario/scenario.ts";
@@ -24,12 +25,12 @@ export type Property = {
 };
 
 /** What the guest's tasks saw, with how: in the order of the scenario's actors. */
-function accessList(scenario: Scenario, evidence: Evidence): readonly { verb: string; access: Access }[] {
-  const list: { verb: string; access: Access }[] = [];
+function accessList(scenario: Scenario, evidence: Evidence): readonly { touch: Touch; access: Access }[] {
+  const list: { touch: Touch; access: Access }[] = [];
   for (const [name, actor] of guestActors(scenario)) {
     for (const { label, step } of accessesOf(actor)) {
       const access = evidence.observations.accesses[name]?.[label];
-      if (access !== undefined) list.push({ verb: step.verb, access });
+      if (access !== undefined) list.push({ touch: touchOf(step), access });
     }
   }
   return list;
@@ -85,24 +86,30 @@ function isReported(access: Access, evidence: Evidence): Finding {
   }
 }
 
-/** Precise for accesses of these verbs: every one that failed was reported. */
-function precise(verbs: readonly string[]) {
+/**
+ * Precise for accesses of these kinds by a task's own instruction: every one that failed was reported. Those to its own
+ * stack are none of them: SIGBUS cannot be delivered to a stack that is gone.
+ */
+function precise(kinds: readonly Touch["kind"][]) {
   return (scenario: Scenario, evidence: Evidence): Finding => {
     const findings = accessList(scenario, evidence)
-      .filter(({ verb }) => verbs.includes(verb))
+      .filter(
+        ({ touch }) => touch.by === "task" && touch.instruction !== "stack" && kinds.includes(touch.kind),
+      )
       .map(({ access }) => isReported(access, evidence));
     if (findings.includes("no")) return "no";
     return findings.includes("yes") ? "yes" : "unknown";
   };
 }
 
-const anyVerb = ["load", "store", "atomic", "fetch", "copy-from", "copy-to"] as const;
+const anyKind = ["load", "store", "atomic", "fetch"] as const;
 
 /** The kernel's own access fails with an error that it can handle, and the kernel lives. */
 function kernelAccess(scenario: Scenario, evidence: Evidence): Finding {
   const state = evidence.observations.guestKernel;
   const isKernel = guestActors(scenario).some(
-    ([, actor]) => actor.in === "guest-kernel" || actor.steps.some(({ verb }) => verb.startsWith("kernel-")),
+    ([, { in: place, steps }]) =>
+      place === "guest-kernel" || steps.some((step) => isAccess(step) && touchOf(step).by === "kernel"),
   );
   if (!isKernel) return "unknown";
   if (state === "panic" || sawAny(scenario, evidence, ["killed", "hung"])) return "no";
@@ -191,16 +198,16 @@ const deciders: Readonly<Record<PropertyId, Property["decide"]>> = {
   terminates: terminates,
   contained: contained,
   "right-victim": rightVictim,
-  "precise-load": precise(["load", "copy-from"]),
-  "precise-store": precise(["store", "atomic", "copy-to"]),
+  "precise-load": precise(["load"]),
+  "precise-store": precise(["store", "atomic"]),
   "kernel-access": kernelAccess,
   "no-silent-data": noSilentData,
-  "host-truncation": precise(anyVerb),
+  "host-truncation": precise(anyKind),
   "host-unharmed": hostUnharmed,
   reversible: reversible,
   "nmi-safe": nmiSafe,
   nested: nested,
-  "any-backing": precise(anyVerb),
+  "any-backing": precise(anyKind),
   "keeps-apf": keepsApf,
   "any-cpu": null,
 };

@@ -1,13 +1,13 @@
 /** The rules that need the whole scenario: sizes, windows, signals, witnesses. Each message names value and limit. */
+import { accessBytes, guestVerbs, isAccess, touchOf } from "./guest-verbs.ts";
+import { actOf, isAction } from "./host-verbs.ts";
 import {
-  accessBytes,
   accessesOf,
   actionsOf,
   cpuOf,
   type GuestActor,
   guestActors,
   hostActors,
-  isAccess,
   signalNames,
   untilOf,
 } from "./labels.ts";
@@ -118,14 +118,15 @@ function checkGuestSteps(scenario: Unhashed, name: string, actor: GuestActor, pr
     .join(", ");
   for (const [index, step] of actor.steps.entries()) {
     const at = `actors.${name}.steps[${index}]`;
-    if (step.verb === "count" && index !== actor.steps.length - 1) {
-      problems.add(at, "count never ends: it must be the last step");
+    if (guestVerbs[step.verb].endless && index !== actor.steps.length - 1) {
+      problems.add(at, `${step.verb} never ends: it must be the last step`);
     }
-    if (step.verb === "kill") checkKill(scenario, name, actor, step.actor, at, problems);
-    if (step.verb === "fetch" && scenario.backing.content !== "code") {
-      problems.add(at, `fetch needs backing.content "code", not "${scenario.backing.content}"`);
+    if ("actor" in step) checkKill(scenario, name, actor, step.actor, at, problems);
+    if (!isAccess(step)) continue;
+    if (touchOf(step).kind === "fetch" && scenario.backing.content !== "code") {
+      problems.add(at, `${step.verb} needs backing.content "code", not "${scenario.backing.content}"`);
     }
-    if (isAccess(step) && mappingAt(scenario, step.offset, accessBytes(step)) === null) {
+    if (mappingAt(scenario, step.offset, accessBytes(step)) === null) {
       problems.add(
         at,
         `offset ${hex(step.offset)} + ${accessBytes(step)} bytes is outside what is mapped (${mapped})`,
@@ -246,10 +247,16 @@ function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): st
 /** A descriptor has to be opened before it can be used. */
 function checkDescriptors(scenario: Unhashed, problems: Problems): void {
   for (const [name, actor] of hostActors(scenario)) {
-    const opened = actor.steps.findIndex(({ verb }) => verb === "open");
-    for (const [index, { verb }] of actor.steps.entries()) {
-      if (verb !== "ftruncate" || (opened >= 0 && opened < index)) continue;
-      problems.add(`actors.${name}.steps[${index}]`, "ftruncate needs an open before it: whose descriptor?");
+    let isOpen = false;
+    for (const [index, step] of actor.steps.entries()) {
+      if (!isAction(step)) continue;
+      const { descriptor } = actOf(step);
+      if (descriptor === "opens") isOpen = true;
+      if (descriptor !== "uses" || isOpen) continue;
+      problems.add(
+        `actors.${name}.steps[${index}]`,
+        `${step.verb} needs an open before it: whose descriptor?`,
+      );
     }
   }
 }

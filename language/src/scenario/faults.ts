@@ -5,7 +5,7 @@
 import { constants } from "node:os";
 import { FAULT_DELAY_MS_MAX, FILE_BYTES_MAX } from "./limits.ts";
 import type { Problems } from "./problem.ts";
-import { Words } from "./steps.ts";
+import { Words } from "./words.ts";
 
 export type FaultAction =
   | { readonly kind: "delay"; readonly ms: number }

@@ -1,5 +1,7 @@
 /** How steps are called in witnesses, expectations and observations: `load#2` is an actor's second load. */
-import type { Actor, GuestStep, HostStep, Scenario } from "./scenario.ts";
+import { type AccessStep, type GuestStep, guestVerbs, isAccess } from "./guest-verbs.ts";
+import { actOf, type HostAction, isAction } from "./host-verbs.ts";
+import type { Actor, Scenario } from "./scenario.ts";
 
 export type Labelled<Step> = {
   readonly label: string;
@@ -8,40 +10,8 @@ export type Labelled<Step> = {
   readonly index: number;
 };
 
-export type AccessStep = Extract<
-  GuestStep,
-  {
-    verb:
-      | "load"
-      | "store"
-      | "atomic"
-      | "fetch"
-      | "copy-from"
-      | "copy-to"
-      | "push"
-      | "kernel-read"
-      | "kernel-write";
-  }
->;
-export type HostAction = Exclude<HostStep, { verb: "signal" | "await" }>;
 export type GuestActor = Extract<Actor, { in: "guest-task" | "guest-kernel" }>;
 export type HostActor = Extract<Actor, { in: "host-process" }>;
-
-export function isAccess(step: GuestStep): step is AccessStep {
-  switch (step.verb) {
-    case "signal":
-    case "await":
-    case "kill":
-    case "count":
-      return false;
-    default:
-      return true;
-  }
-}
-
-export function isAction(step: HostStep): step is HostAction {
-  return step.verb !== "signal" && step.verb !== "await";
-}
 
 function labelled<Step extends { readonly verb: string }, Wanted extends Step>(
   steps: readonly Step[],
@@ -94,6 +64,11 @@ export function hostActors(scenario: Pick<Scenario, "actors">): readonly (readon
   return result;
 }
 
+/** Has it the file open before it is mapped? */
+export function opensEarly({ steps: [first] }: HostActor): boolean {
+  return first !== undefined && isAction(first) && actOf(first).descriptor === "opens";
+}
+
 /** Is our FUSE mount part of this scenario: under the window, or in the hands of a host actor? */
 export function usesMount(scenario: Pick<Scenario, "actors" | "backing">): boolean {
   return (
@@ -102,25 +77,15 @@ export function usesMount(scenario: Pick<Scenario, "actors" | "backing">): boole
   );
 }
 
-/** Does this access leave something in the file? */
-export function isWrite({ verb }: AccessStep): boolean {
-  return verb === "store" || verb === "copy-to" || verb === "kernel-write" || verb === "atomic";
-}
-
 /** Does this actor do nothing but count at its end? */
 export function isBystander(actor: GuestActor): boolean {
-  return actor.steps.at(-1)?.verb === "count";
-}
-
-/** How many bytes an access touches. A fetch is counted as the six bytes of `mov eax, imm32; ret`. */
-export function accessBytes(step: AccessStep): number {
-  if (step.verb === "fetch") return 6;
-  return step.verb === "push" ? 8 : step.size;
+  const last = actor.steps.at(-1);
+  return last !== undefined && guestVerbs[last.verb].endless === true;
 }
 
 /** The signal that ends a step's repetition, or null. */
 export function untilOf(step: Actor["steps"][number]): string | null {
-  return step.verb === "load" || step.verb === "store" ? (step.until ?? null) : null;
+  return "until" in step ? (step.until ?? null) : null;
 }
 
 /** The vCPU that runs an actor. */

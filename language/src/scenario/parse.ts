@@ -9,8 +9,8 @@ import { propertyIds } from "../properties.ts";
 import { checkScenario } from "./check.ts";
 import { expand, type Json } from "./expand.ts";
 import { parseFault } from "./faults.ts";
+import { type GuestStep, isAccess } from "./guest-verbs.ts";
 import { scenarioHash } from "./hash.ts";
-import { isAccess } from "./labels.ts";
 import {
   COPIES_MAX,
   FAULTS_MAX,
@@ -26,15 +26,15 @@ import {
   type Actor,
   backingKinds,
   contents,
-  type GuestStep,
   layouts,
   nmiVariants,
   type Scenario,
-  sigbusReactions,
+  scenarioSigbusReactions,
   type WindowMapping,
   type Witness,
 } from "./scenario.ts";
-import { ACTOR_NAME, parseGuestStep, parseHostStep, parseVmmStep } from "./steps.ts";
+import { parseGuestStep, parseHostStep, parseVmmStep } from "./steps.ts";
+import { ACTOR_NAME } from "./words.ts";
 
 const ID = /^[a-z0-9][a-z0-9.-]*(?:\/[a-z0-9][a-z0-9.-]*)*$/;
 
@@ -66,7 +66,7 @@ const actorShape = z.discriminatedUnion("in", [
     cpu: vcpu,
     interrupts: z.literal("off").optional(),
     nested: z.literal(true).optional(),
-    onSigbus: z.enum(sigbusReactions).optional(),
+    onSigbus: z.enum(scenarioSigbusReactions).optional(),
     copies: copies.optional(),
     steps: stepTexts,
   }),

@@ -4,6 +4,8 @@
  */
 
 import type { FaultRule } from "./faults.ts";
+import type { GuestStep } from "./guest-verbs.ts";
+import type { HostStep, VmmStep } from "./host-verbs.ts";
 
 export const layouts = ["dax-window", "nvdimm"] as const;
 /**
@@ -35,96 +37,6 @@ export const contents = ["pattern", "code"] as const;
  */
 export type Content = (typeof contents)[number];
 
-export const kernelCopyOptions = ["irqs-off", "no-fixup"] as const;
-/** `irqs-off`: with IF = 0, which Linux does not do. `no-fixup`: no exception-table entry covers the copy. */
-export type KernelCopyOption = (typeof kernelCopyOptions)[number];
-
-/**
- * What a guest task, or the guest kernel, does. Offsets are window offsets (bytes); sizes are bytes.
- * `until`: the access is done again and again until that signal is seen, then once more; the last one is observed.
- */
-export type GuestStep =
-  | { readonly verb: "load"; readonly offset: bigint; readonly size: number; readonly until?: string }
-  | {
-      readonly verb: "store";
-      readonly offset: bigint;
-      readonly size: number;
-      readonly value: bigint;
-      readonly until?: string;
-    }
-  /** LOCK XADD of 1 (size 1 to 8) or LOCK CMPXCHG16B (size 16): observes the old value. */
-  | { readonly verb: "atomic"; readonly offset: bigint; readonly size: number }
-  /** Calls the code there; observes what it returns in EAX. Needs content `code`. */
-  | { readonly verb: "fetch"; readonly offset: bigint }
-  /** REP MOVSB from the window into memory of the task. */
-  | { readonly verb: "copy-from"; readonly offset: bigint; readonly size: number }
-  /** REP MOVSB into the window. */
-  | { readonly verb: "copy-to"; readonly offset: bigint; readonly size: number; readonly value: bigint }
-  /** PUSH of eight bytes with the stack pointer in the window: the task's stack lies there. */
-  | { readonly verb: "push"; readonly offset: bigint; readonly value: bigint }
-  /** A system call in which the guest's kernel copies from the window (copy_from_user). */
-  | {
-      readonly verb: "kernel-read";
-      readonly offset: bigint;
-      readonly size: number;
-      readonly options: readonly KernelCopyOption[];
-    }
-  /** The same, to the window (copy_to_user). */
-  | {
-      readonly verb: "kernel-write";
-      readonly offset: bigint;
-      readonly size: number;
-      readonly value: bigint;
-      readonly options: readonly KernelCopyOption[];
-    }
-  | { readonly verb: "signal"; readonly name: string }
-  | { readonly verb: "await"; readonly name: string }
-  /** SIGKILL for another guest actor of the same vCPU. One that sleeps for a page dies when it is woken, as in Linux. */
-  | { readonly verb: "kill"; readonly actor: string }
-  /** Counts for ever, touching nothing: a bystander. Must be the last step. */
-  | { readonly verb: "count" };
-
-export const truncateOptions = ["own-namespace", "as-nobody"] as const;
-/** `own-namespace`: from inside a mount namespace of its own. `as-nobody`: as uid 65534 (setfsuid(2)). Both need root. */
-export type TruncateOption = (typeof truncateOptions)[number];
-
-/** What a process of the host does to the file. Sizes and offsets are file offsets (bytes). */
-export type HostStep =
-  /** truncate(2): shrinks or grows. */
-  | {
-      readonly verb: "truncate";
-      readonly size: bigint;
-      readonly options?: readonly TruncateOption[];
-    }
-  /** open(2) for writing, ftruncate(2), close(2). */
-  | { readonly verb: "open-truncate"; readonly size: bigint }
-  /** Opens the file for reading and writing, and keeps the descriptor. As an actor's first step: before it is mapped. */
-  | { readonly verb: "open" }
-  /** ftruncate(2) by the descriptor that `open` has kept. */
-  | { readonly verb: "ftruncate"; readonly size: bigint }
-  /** open(2) with O_TRUNC, close(2): the file is empty. */
-  | { readonly verb: "open-trunc" }
-  /** open(2) for reading, close(2). */
-  | { readonly verb: "open-read" }
-  /** fallocate(2) PUNCH_HOLE | KEEP_SIZE. */
-  | { readonly verb: "punch"; readonly offset: bigint; readonly length: bigint }
-  /** fallocate(2) COLLAPSE_RANGE: the range is taken out, the file gets shorter. */
-  | { readonly verb: "collapse"; readonly offset: bigint; readonly length: bigint }
-  /** Writes 8 bytes through a mapping of its own (MAP_SHARED). */
-  | { readonly verb: "map-store"; readonly offset: bigint; readonly value: bigint }
-  /** rename(2) of another, empty file over this one. */
-  | { readonly verb: "rename-over" }
-  | { readonly verb: "unlink" }
-  | { readonly verb: "signal"; readonly name: string }
-  | { readonly verb: "await"; readonly name: string };
-
-/** What the VMM is told to do besides its policy. */
-export type VmmStep =
-  | { readonly verb: "await"; readonly name: string }
-  | { readonly verb: "signal"; readonly name: string }
-  /** KVM_RUN again on a vCPU that had stopped; nothing if it is still running. */
-  | { readonly verb: "resume" };
-
 export const nmiVariants = ["cr2-lost", "flags-lost", "saved"] as const;
 /**
  * One NMI arrives between the delivery of the first event about a page and the handler's reading what it is about, and
@@ -133,8 +45,16 @@ export const nmiVariants = ["cr2-lost", "flags-lost", "saved"] as const;
  */
 export type NmiVariant = (typeof nmiVariants)[number];
 
-export const sigbusReactions = ["killed", "next-step"] as const;
-export type OnSigbus = (typeof sigbusReactions)[number];
+/**
+ * What a guest task does about SIGBUS, by its number on the channel (enum on_sigbus of vmm/guest/channel.h): it ends, or
+ * its handler goes on with the next step, or it begins the same step again.
+ */
+export const sigbusReactions = ["killed", "next-step", "same-step"] as const;
+export type SigbusReaction = (typeof sigbusReactions)[number];
+
+/** Those that a scenario may ask for: `same-step` is for measurements, which end by other means. */
+export type OnSigbus = Exclude<SigbusReaction, "same-step">;
+export const scenarioSigbusReactions: readonly OnSigbus[] = ["killed", "next-step"];
 
 export type Actor =
   /**

@@ -1,21 +1,12 @@
 /** What the steps of a scenario's hosts make of the file's size. */
+import { effectOf, type HostStep } from "./host-verbs.ts";
 import { hostActors } from "./labels.ts";
-import type { HostStep, Scenario } from "./scenario.ts";
+import type { Scenario } from "./scenario.ts";
 
 /** The size that a step leaves a file of `sizeBytes` with, if it is let. */
 export function sizeAfter(step: HostStep, sizeBytes: bigint): bigint {
-  switch (step.verb) {
-    case "truncate":
-    case "open-truncate":
-    case "ftruncate":
-      return step.size;
-    case "open-trunc":
-      return 0n;
-    case "collapse":
-      return sizeBytes - step.length;
-    default:
-      return sizeBytes;
-  }
+  const effect = effectOf(step, sizeBytes);
+  return effect.kind === "resize" ? effect.sizeBytes : sizeBytes;
 }
 
 /** All sizes that the file has, one after the other, the one it begins with first. */

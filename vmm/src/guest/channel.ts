@@ -5,6 +5,14 @@
  * The guest is not trusted: everything read from the channel is masked or bounded here.
  */
 
+import {
+  type GuestStep,
+  guestVerbs,
+  type SigbusReaction,
+  sigbusReactions,
+  type Touch,
+} from "../../../language/src/index.ts";
+
 export const channelLayout = {
   CHANNEL_MAGIC: 0x3154534547584144n,
   IMAGE_ADDRESS: 0x40000n,
@@ -95,23 +103,22 @@ export const channelLayout = {
   offsetofPvErrorPhysicalAddress: 16,
 } as const;
 
-export const verbNumber = {
-  load: 1,
-  store: 2,
-  atomic: 3,
-  fetch: 4,
-  "copy-from": 5,
-  "copy-to": 6,
-  signal: 7,
-  await: 8,
-  count: 9,
-  "kernel-read": 10,
-  "kernel-write": 11,
-  push: 12,
-  kill: 13,
+/** `again`: from the first step, for ever; for measurements, no scenario says it. */
+export type GuestVerb = GuestStep["verb"] | "again";
+
+/** enum verb. */
+export const verbNumber: Readonly<Record<GuestVerb, number>> = {
+  ...(Object.fromEntries(Object.entries(guestVerbs).map(([verb, { number }]) => [verb, number])) as Record<
+    GuestStep["verb"],
+    number
+  >),
   again: 14,
-} as const;
-export type GuestVerb = keyof typeof verbNumber;
+};
+
+/** How a step touches the window; null: it does not, and cannot be stuck in a page fault. */
+export function touchOfStep({ verb }: ProgramStep): Touch | null {
+  return verb === "again" ? null : guestVerbs[verb].touch;
+}
 
 /** One step as the guest executes it. */
 export type ProgramStep = {
@@ -130,9 +137,6 @@ export type ProgramStep = {
   readonly interruptsOff?: boolean;
   readonly noFixup?: boolean;
 };
-
-/** enum on_sigbus. */
-const onSigbusNumber = { killed: 0, "next-step": 1, "same-step": 2 } as const;
 
 /** struct tally: of a step that tallies, since it began. */
 export type Tally = {
@@ -154,7 +158,7 @@ export type TaskProgram = {
   readonly interruptsOff?: boolean;
   readonly steps: readonly ProgramStep[];
   /** What the task does about SIGBUS: ends (the default), or its handler goes on with the next step. */
-  readonly onSigbus?: keyof typeof onSigbusNumber;
+  readonly onSigbus?: SigbusReaction;
 };
 
 export type Doorbell =
@@ -289,7 +293,10 @@ export class Channel {
     }
     const base = at.offsetofPrograms + task * at.sizeofTaskProgram;
     this.#view.setUint8(base, program.cpl);
-    this.#view.setUint8(base + at.offsetofProgramOnSigbus, onSigbusNumber[program.onSigbus ?? "killed"]);
+    this.#view.setUint8(
+      base + at.offsetofProgramOnSigbus,
+      sigbusReactions.indexOf(program.onSigbus ?? "killed"),
+    );
     this.#view.setUint8(base + at.offsetofProgramCpu, program.cpu ?? 0);
     this.#view.setUint8(base + at.offsetofProgramFlags, program.interruptsOff ? at.TASK_INTERRUPTS_OFF : 0);
     this.#view.setUint32(base + at.offsetofProgramStepCount, program.steps.length, true);

@@ -1,11 +1,21 @@
 /** The built micro-guest: loads dist/vmm/guest/microguest.bin and reads its header (struct image_header of channel.h). */
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { accessVerbs, type Touch } from "../../../language/src/index.ts";
 import { channelLayout } from "./channel.ts";
 
 /** Largest image that fits below the channel. */
 const MAX_IMAGE_BYTES = Number(channelLayout.CHANNEL_ADDRESS - channelLayout.IMAGE_ADDRESS);
-const HEADER_WORDS = 38;
+/** Words of the header before the addresses of the instructions. */
+const HEAD_WORDS = 12;
+/** A verb has an instruction for each width, or one. That of a fetch lies in the window. */
+const byWidth = accessVerbs.filter(({ touch }) => isByWidth(touch));
+const single = accessVerbs.filter(({ touch }) => !isByWidth(touch) && touch.instruction !== "call");
+const HEADER_WORDS = HEAD_WORDS + byWidth.length * channelLayout.ACCESS_SIZES + single.length;
+
+function isByWidth({ instruction }: Touch): boolean {
+  return instruction === "move" || instruction === "locked";
+}
 
 export type DescriptorTable = { readonly base: bigint; readonly limit: number };
 
@@ -65,19 +75,16 @@ export function parseImage(bytes: Uint8Array, path: string): GuestImage {
   };
 }
 
+/** As they follow each other in the header: those with widths first, each group in the order of the verbs' numbers. */
 function accessInstructions(word: (index: number) => bigint): Map<string, bigint> {
-  const first = 12;
   const map = new Map<string, bigint>();
-  for (const [verbIndex, verb] of ["load", "store", "atomic"].entries()) {
+  let next = HEAD_WORDS;
+  for (const { verb } of byWidth) {
     for (let log2 = 0; log2 < channelLayout.ACCESS_SIZES; log2++) {
-      const address = word(first + verbIndex * channelLayout.ACCESS_SIZES + log2);
+      const address = word(next++);
       if (address !== 0n) map.set(`${verb}/${2 ** log2}`, address);
     }
   }
-  map.set("copy-from", word(33));
-  map.set("copy-to", word(34));
-  map.set("kernel-read", word(35));
-  map.set("kernel-write", word(36));
-  map.set("push", word(37));
+  for (const { verb } of single) map.set(verb, word(next++));
   return map;
 }

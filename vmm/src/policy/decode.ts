@@ -5,6 +5,7 @@
  * table of them is the whole decoder: operand register and direction. Nothing of the scenario is used, so that what an
  * injection tells the guest can be held against what the guest itself says it was doing.
  */
+import { accessVerbs, type Touch } from "../../../language/src/index.ts";
 import type { GuestImage } from "../guest/image.ts";
 import type { GeneralRegister, GeneralRegisters } from "../kvm/abi.ts";
 
@@ -16,33 +17,21 @@ export type DecodedAccess = {
   readonly lengthBytes: number;
 };
 
-type Operand = {
-  readonly kind: "read" | "write";
-  readonly register: GeneralRegister;
-  /** Added to the register's value. */
-  readonly displacement?: bigint;
-};
-
 /** `mov eax, imm32` and `ret`, as the file's code has them. */
 const CODE_BYTES = 6;
 
-/** By what stands before the slash in `GuestImage.accessInstructions`. */
-const operands: Readonly<Record<string, Operand>> = {
-  load: { kind: "read", register: "rdi" },
-  store: { kind: "write", register: "rdi" },
-  // The processor asks for write access before it reads.
-  atomic: { kind: "write", register: "rdi" },
-  "copy-from": { kind: "read", register: "rsi" },
-  "copy-to": { kind: "write", register: "rdi" },
-  "kernel-read": { kind: "read", register: "rsi" },
-  "kernel-write": { kind: "write", register: "rdi" },
-  push: { kind: "write", register: "rsp", displacement: -8n },
-};
-
-/** By `load/8`, `copy-from`, `push`. */
-function lengthOf(name: string): number {
-  if (name === "push") return 8;
-  return Number(name.split("/")[1] ?? 1);
+/** What access.S addresses the window by, and what is added to the register. */
+function addressOf({ kind, instruction }: Touch): { register: GeneralRegister; displacement: bigint } {
+  switch (instruction) {
+    case "move":
+    case "locked":
+    case "call":
+      return { register: "rdi", displacement: 0n };
+    case "string":
+      return { register: kind === "load" ? "rsi" : "rdi", displacement: 0n };
+    case "stack":
+      return { register: "rsp", displacement: -8n };
+  }
 }
 
 /** @param window the guest physical range that files are mapped into; guest virtual is the same */
@@ -56,10 +45,16 @@ export function decodeAccess(
   if (inWindow(registers.rip)) return { kind: "fetch", gva: registers.rip, lengthBytes: CODE_BYTES };
   for (const [name, address] of image.accessInstructions) {
     if (address !== registers.rip) continue;
-    const operand = operands[name.split("/")[0] ?? ""];
-    if (operand === undefined) return null;
-    const gva = registers[operand.register] + (operand.displacement ?? 0n);
-    return { kind: operand.kind, gva, lengthBytes: lengthOf(name) };
+    const [verb, width] = name.split("/");
+    const touch = accessVerbs.find((row) => row.verb === verb)?.touch;
+    if (touch === undefined) return null;
+    const { register, displacement } = addressOf(touch);
+    return {
+      // Of an atomic operation the processor asks for write access before it reads.
+      kind: touch.kind === "load" ? "read" : "write",
+      gva: registers[register] + displacement,
+      lengthBytes: Number(width ?? touch.bytes?.touched ?? 1),
+    };
   }
   return null;
 }

@@ -4,19 +4,16 @@
  * A policy runs on the vCPU's thread, between two KVM_RUNs. It may use only what a VMM of the real world has: the exit,
  * registers, the guest's memory, its own mappings. The scenario is unknown to it.
  */
+import type { VmmPart } from "../../../language/src/index.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 import type { Vcpu } from "../kvm/vcpu.ts";
 import type { DecodedAccess } from "./decode.ts";
 
-export type PolicyName =
-  | "stop"
-  | "inject-pf"
-  | "inject-mce"
-  | "inject-ve"
-  | "inject-pv"
-  | "nmi"
-  | "remap-zero"
-  | "poison";
+/**
+ * The values of the `vmm` axis that say what is done at an exit. The others are a guard of memory beside some policy
+ * (`fence`) and a set-up of the VM (`no-hlt-exits`).
+ */
+export type PolicyName = Exclude<VmmPart, "fence" | "no-hlt-exits">;
 
 /** With its guest physical address: by the guest's page tables, which still map it. */
 export type LocatedAccess = DecodedAccess & { readonly gpa: bigint };

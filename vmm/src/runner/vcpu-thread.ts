@@ -19,7 +19,7 @@ import {
   threadId,
   viewOf,
 } from "../../../sys/src/index.ts";
-import { Channel, channelLayout, decodeDoorbell } from "../guest/channel.ts";
+import { Channel, channelLayout, decodeDoorbell, touchOfStep } from "../guest/channel.ts";
 import { loadImage } from "../guest/image.ts";
 import { WINDOW_BASE } from "../guest/page-tables.ts";
 import { msr } from "../kvm/abi.ts";
@@ -49,19 +49,6 @@ import { defaultWatchdogOptions, type PendingAccess, Watchdog } from "./watchdog
 
 /** How long a vCPU without an in-kernel APIC, which nothing can wake, stays halted before it looks around again. */
 const HALT_MS = 1;
-
-/** Verbs that touch the window; the others cannot be stuck in a page fault. */
-const accessVerbs = new Set([
-  "load",
-  "store",
-  "atomic",
-  "fetch",
-  "copy-from",
-  "copy-to",
-  "kernel-read",
-  "kernel-write",
-  "push",
-]);
 
 function isMemoryError(exit: VcpuExit): boolean {
   return (exit.kind === "error" && exit.errno === "EFAULT") || exit.kind === "memory-fault";
@@ -297,7 +284,7 @@ class VcpuThread {
       if ((program.cpu ?? 0) !== this.#cpu) continue;
       const index = this.#channel.currentStep(task);
       const step = program.steps[index];
-      if (step === undefined || !accessVerbs.has(step.verb)) continue;
+      if (step === undefined || touchOfStep(step) === null) continue;
       const { status, began } = this.#channel.result(task, index);
       if (status === "started") pending.set(task, { step: index, began });
     }
@@ -335,8 +322,9 @@ class VcpuThread {
   #place(task: number): Place | null {
     const step = this.#channel.currentStep(task);
     const program = this.#input.programs[task]?.steps[step];
-    if (program === undefined || !accessVerbs.has(program.verb)) return null;
-    const inSystemCall = program.verb === "kernel-read" || program.verb === "kernel-write";
+    const touch = program === undefined ? null : touchOfStep(program);
+    if (program === undefined || touch === null) return null;
+    const inSystemCall = touch.by === "kernel";
     const gva = program.address;
     const gpa = this.#vcpu.translate(gva);
     const now = { rip: this.#vcpu.getRegisters().rip, cpl: this.#vcpu.currentPrivilegeLevel() };

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { sigbusReactions } from "../../../language/src/index.ts";
 import { Channel, channelLayout, decodeDoorbell, verbNumber } from "../../src/guest/channel.ts";
 import { compileAndRun, compilerOrReason } from "../support/compile.ts";
 
@@ -84,6 +85,11 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   offsetofPvErrorPhysicalAddress: "offsetof(struct pv_error, physical_address)",
 };
 
+/** `next-step` -> `NEXT_STEP`. */
+function constantName(word: string): string {
+  return word.toUpperCase().replaceAll("-", "_");
+}
+
 const compiler = compilerOrReason();
 
 describe("channel.ts against channel.h", () => {
@@ -91,10 +97,10 @@ describe("channel.ts against channel.h", () => {
     const lines = Object.entries({
       ...expressions,
       ...Object.fromEntries(
-        Object.keys(verbNumber).map((verb) => [
-          `verb ${verb}`,
-          `VERB_${verb.toUpperCase().replaceAll("-", "_")}`,
-        ]),
+        Object.keys(verbNumber).map((verb) => [`verb ${verb}`, `VERB_${constantName(verb)}`]),
+      ),
+      ...Object.fromEntries(
+        sigbusReactions.map((reaction) => [`reaction ${reaction}`, `ON_SIGBUS_${constantName(reaction)}`]),
       ),
     }).map(([name, expression]) => `printf("%s=%llu\\n", "${name}", (unsigned long long)(${expression}));`);
     const output = compileAndRun(
@@ -110,6 +116,7 @@ describe("channel.ts against channel.h", () => {
     const expected = Object.fromEntries([
       ...Object.entries(channelLayout).map(([name, value]) => [name, String(value)]),
       ...Object.entries(verbNumber).map(([verb, number]) => [`verb ${verb}`, String(number)]),
+      ...sigbusReactions.map((reaction, number) => [`reaction ${reaction}`, String(number)]),
     ]);
     expect(actual).toEqual(expected);
   });

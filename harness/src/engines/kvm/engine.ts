@@ -18,12 +18,14 @@ import {
   fileBeforeAtomic,
   fileOffsetAt,
   guestActors,
+  guestPersonas,
   isAccess,
   isWrite,
   type Proposal,
   type RunResult,
   type Scenario,
   type TraceEvent,
+  touchOf,
   toValue,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
@@ -135,10 +137,10 @@ class VmProcess {
   }
 
   #classify(step: AccessStep, fileOffset: bigint, bytes: Uint8Array): Access {
-    const { verb } = step;
-    if (verb === "fetch") return classifyFetch(fileOffset, toValue(bytes));
+    const { kind } = touchOf(step);
+    if (kind === "fetch") return classifyFetch(fileOffset, toValue(bytes));
     const now = this.#stage.readFile(fileOffset, bytes.length, { written: isWrite(step) });
-    const before = verb === "atomic" && bytes.length < 16 ? fileBeforeAtomic(now) : now;
+    const before = kind === "atomic" && bytes.length < 16 ? fileBeforeAtomic(now) : now;
     return classifyBytes(this.#scenario.backing.content, fileOffset, bytes, before);
   }
 
@@ -351,7 +353,7 @@ function supportsMachine(scenario: Scenario, proposal: Proposal): Support {
       "this KVM has no counters to read (KVM_CAP_BINARY_STATS_FD): an endless loop could not be proven",
     );
   }
-  const enablesApf = proposal.guest === "apf" || proposal.guest === "apf-error";
+  const enablesApf = guestPersonas[proposal.guest].asyncPageFaults;
   if (enablesApf && !features.asyncPageFaultInterrupt) {
     return no("this KVM offers no async page faults by interrupt (KVM_FEATURE_ASYNC_PF_INT)");
   }

@@ -58,7 +58,7 @@ const known = new Map<string, string | null>();
 /** Can this guard be armed here, and can the scenario's hosts do what they are to do? */
 export function guardSupport(server: ServerPart, scenario: Scenario): Support {
   const special = hostActors(scenario).some(([, { steps }]) =>
-    steps.some((step) => step.verb === "truncate" && (step.options ?? []).length > 0),
+    steps.some((step) => "options" in step && step.options !== undefined),
   );
   if (special) {
     const root = supportOf(thisMachine(), ["root"]);

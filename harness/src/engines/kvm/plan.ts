@@ -8,21 +8,27 @@ import {
   cpuOf,
   type GuestStep,
   guestActors,
+  guestPersonas,
   isAccess,
+  kernelCopyOptionsOf,
   type Layout,
   mappingsOf,
+  type NmiVariant,
   type Proposal,
   type Scenario,
   STUCK,
+  seenBytes,
   signalNames,
+  touchOf,
+  untilOf,
   type VmmStep,
   type WindowMapping,
+  writtenValue,
 } from "../../../../language/src/index.ts";
 import {
   type CpuFeatures,
   channelLayout,
   MAX_WINDOW_BYTES,
-  type NmiVariant,
   type PolicyName,
   type ProgramStep,
   type TaskProgram,
@@ -52,7 +58,7 @@ export type VmPlan = {
     readonly pageFaultIsError: boolean;
     readonly pageReadyErrors: boolean;
     readonly sleepsLate: boolean;
-    readonly nmi: NmiVariant;
+    readonly nmi: NmiVariant | "off";
     readonly machineCheckSafe: "none" | "reads" | "all";
     readonly policy: PolicyName;
   };
@@ -89,8 +95,9 @@ export function supportsProposal(proposal: Proposal): Support {
 
 /** How a guest wants to be told of an error, where the VMM may choose. */
 function understoodPolicy(guest: Proposal["guest"]): PolicyName {
-  if (guest === "ve") return "inject-ve";
-  return machineCheckSafety(guest) === "none" ? "inject-pf" : "inject-mce";
+  const { understandsVe, machineCheckSafe } = guestPersonas[guest];
+  if (understandsVe) return "inject-ve";
+  return machineCheckSafe === "none" ? "inject-pf" : "inject-mce";
 }
 
 /** What this VMM does at an exit: a value of the axis may be a policy and more (`fence`), or a set-up (`no-hlt-exits`). */
@@ -102,26 +109,14 @@ function policyOf({ vmm, guest }: Proposal): PolicyName | null {
       return "stop";
     case "fence":
       return understoodPolicy(guest);
-    case "stop":
-    case "inject-mce":
-    case "inject-ve":
-    case "inject-pf":
-    case "inject-pv":
-    case "nmi":
-    case "remap-zero":
-    case "poison":
+    default:
       return vmm;
   }
 }
 
-function machineCheckSafety(guest: Proposal["guest"]): "none" | "reads" | "all" {
-  if (guest === "mce-safe-all") return "all";
-  return guest === "mce-safe-loads" ? "reads" : "none";
-}
-
 /** Some pairs would show nothing. */
 export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
-  const fetches = guestActors(scenario).some(([, { steps }]) => steps.some(({ verb }) => verb === "fetch"));
+  const fetches = allAccesses(scenario).some((step) => touchOf(step).kind === "fetch");
   if (fetches && proposal.vmm === "remap-zero") {
     return no("with zeros in place of its code the guest executes whatever zeros mean: no observation");
   }
@@ -136,24 +131,26 @@ export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
 export function supportsAccesses(scenario: Scenario, features: CpuFeatures): Support {
   for (const [name, actor] of guestActors(scenario)) {
     for (const step of actor.steps.filter(isAccess)) {
-      const wide = (step.verb === "load" || step.verb === "store") && step.size > 16;
+      const { instruction } = touchOf(step);
+      const size = seenBytes(step);
+      const wide = instruction === "move" && size > 16;
       if (wide && actor.in === "guest-kernel") {
         return no(
-          `${name}: ${step.verb} of ${step.size} bytes at CPL 0: the micro-kernel uses no vector registers`,
+          `${name}: ${step.verb} of ${size} bytes at CPL 0: the micro-kernel uses no vector registers`,
         );
       }
-      if (wide && step.size === 32 && !features.avx) {
+      if (wide && size === 32 && !features.avx) {
         return no(
           `${name}: ${step.verb} of 32 bytes in one instruction needs AVX, which this KVM does not offer`,
         );
       }
-      if (wide && step.size === 64 && !features.avx512) {
+      if (wide && size === 64 && !features.avx512) {
         return no(
           `${name}: ${step.verb} of 64 bytes in one instruction needs AVX-512, which this KVM does not offer`,
         );
       }
-      if (step.verb === "atomic" && step.size === 16 && !features.cmpxchg16b) {
-        return no(`${name}: atomic of 16 bytes needs CMPXCHG16B, which this KVM does not offer`);
+      if (instruction === "locked" && size === 16 && !features.cmpxchg16b) {
+        return no(`${name}: ${step.verb} of 16 bytes needs CMPXCHG16B, which this KVM does not offer`);
       }
     }
   }
@@ -184,6 +181,7 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
   if (windowBytes > MAX_WINDOW_BYTES)
     throw new RangeError(`window of ${windowBytes} bytes: at most ${MAX_WINDOW_BYTES}`);
   const actors = Object.entries(scenario.actors);
+  const persona = guestPersonas[proposal.guest];
   const names = guestActors(scenario).map(([name]) => name);
   return {
     ...files,
@@ -194,13 +192,13 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
     machine: {
       lapicInKernel: proposal.lapic === "kernel",
       hltInGuest: proposal.vmm === "no-hlt-exits",
-      asyncPageFaults: proposal.guest === "apf" || proposal.guest === "apf-error",
+      asyncPageFaults: persona.asyncPageFaults,
       nmiIsSigbus: proposal.vmm === "nmi",
-      pageFaultIsError: proposal.guest === "pv-error" || proposal.guest === "apf-error",
-      pageReadyErrors: proposal.guest === "apf-error",
+      pageFaultIsError: persona.pageFaultIsError,
+      pageReadyErrors: persona.pageReadyErrors,
       sleepsLate: false,
       nmi: scenario.nmi ?? "off",
-      machineCheckSafe: machineCheckSafety(proposal.guest),
+      machineCheckSafe: persona.machineCheckSafe,
       policy: policyOf(proposal) ?? "stop",
     },
     guard: proposal.server === "none" ? null : { name: proposal.server, leaseSocket },
@@ -230,38 +228,21 @@ function programStep(step: GuestStep, signals: readonly string[], tasks: readonl
     if (found >= 0 && found < channelLayout.MAX_SIGNALS) return found;
     throw new RangeError(`signal ${name}: number ${found} of at most ${channelLayout.MAX_SIGNALS}`);
   };
-  const access = (step: { readonly offset: bigint; readonly size: number; readonly until?: string }) => ({
-    size: step.size,
-    address: WINDOW_BASE + step.offset,
-    ...(step.until === undefined ? {} : { until: number(step.until) }),
-  });
-  switch (step.verb) {
-    case "load":
-    case "atomic":
-    case "copy-from":
-      return { verb: step.verb, ...access(step), value: 0n };
-    case "store":
-    case "copy-to":
-      return { verb: step.verb, ...access(step), value: step.value };
-    case "fetch":
-      return { verb: "fetch", size: 4, address: WINDOW_BASE + step.offset, value: 0n };
-    case "kernel-read":
-    case "kernel-write":
-      return {
-        verb: step.verb,
-        ...access(step),
-        value: step.verb === "kernel-write" ? step.value : 0n,
-        interruptsOff: step.options.includes("irqs-off"),
-        noFixup: step.options.includes("no-fixup"),
-      };
-    case "signal":
-    case "await":
-      return { verb: step.verb, size: 0, address: BigInt(number(step.name)), value: 0n };
-    case "push":
-      return { verb: "push", size: 8, address: WINDOW_BASE + step.offset, value: step.value };
-    case "kill":
-      return { verb: "kill", size: 0, address: BigInt(tasks.indexOf(step.actor)), value: 0n };
-    case "count":
-      return { verb: "count", size: 0, address: 0n, value: 0n };
+  const nothing = { verb: step.verb, size: 0, address: 0n, value: 0n };
+  if (isAccess(step)) {
+    const until = untilOf(step);
+    const options = kernelCopyOptionsOf(step);
+    return {
+      verb: step.verb,
+      size: seenBytes(step),
+      address: WINDOW_BASE + step.offset,
+      value: writtenValue(step),
+      ...(until === null ? {} : { until: number(until) }),
+      interruptsOff: options.includes("irqs-off"),
+      noFixup: options.includes("no-fixup"),
+    };
   }
+  if ("name" in step) return { ...nothing, address: BigInt(number(step.name)) };
+  if ("actor" in step) return { ...nothing, address: BigInt(tasks.indexOf(step.actor)) };
+  return nothing;
 }

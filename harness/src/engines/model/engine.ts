@@ -10,6 +10,7 @@ import {
   type Access,
   type AccessStep,
   type Attestation,
+  accessBytes,
   accessesOf,
   actionsOf,
   contentBytes,
@@ -27,8 +28,10 @@ import {
   type Scenario,
   type StopReason,
   type TraceEvent,
+  touchOf,
   toValue,
   type Vmm,
+  writtenValue,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import type { Engine, Support } from "../../engine.ts";
@@ -60,22 +63,12 @@ function attestation(scenario: Scenario, proposal: Proposal): Attestation {
 
 /** The bytes that an undisturbed access sees. */
 function undisturbed(scenario: Scenario, step: AccessStep): bigint {
-  switch (step.verb) {
-    case "store":
-    case "copy-to":
-    case "kernel-write":
-    case "push":
-      return step.value;
-    default:
-      return fileValue(scenario, step);
-  }
-}
-
-function fileValue(scenario: Scenario, step: Exclude<AccessStep, { verb: "push" }>): bigint {
+  const { kind } = touchOf(step);
+  if (kind === "store") return writtenValue(step);
   const offset = fileOffsetAt(scenario, step.offset);
-  if (step.verb !== "fetch") return toValue(contentBytes(scenario.backing.content, offset, step.size));
+  const bytes = contentBytes(scenario.backing.content, offset, accessBytes(step));
   // `mov eax, imm32`: what the code returns is its own second to fifth byte.
-  return toValue(contentBytes(scenario.backing.content, offset, 5).subarray(1));
+  return toValue(kind === "fetch" ? bytes.subarray(1, 5) : bytes);
 }
 
 function accessOf(word: string, scenario: Scenario, step: AccessStep): Access {

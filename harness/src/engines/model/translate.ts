@@ -8,7 +8,6 @@
  */
 
 import {
-  type AccessOp,
   CaseError,
   type AccessStep as ModelAccess,
   type ModelCase,
@@ -22,22 +21,29 @@ import {
   type AccessStep,
   accessBytes,
   actionsOf,
+  actOf,
   allAccesses,
   cpuOf,
+  effectOf,
   type FaultRule,
   fileOffsetAt,
   fileSizes,
   type GuestActor,
   guestActors,
+  guestPersonas,
   type HostStep,
   hostActors,
+  isAccess,
+  isAction,
   isBystander,
+  kernelCopyOptionsOf,
   labelledAccesses,
   type Parts,
   type Proposal,
   type Scenario,
   STUCK,
   sizeAfter,
+  touchOf,
   untilOf,
 } from "../../../../language/src/index.ts";
 import { errorText } from "../../error-text.ts";
@@ -98,7 +104,7 @@ export function pagesOf(scenario: Scenario, step: AccessStep): bigint[] {
 /** Whom the guest's tasks kill. */
 function killed(scenario: Scenario): string[] {
   return guestActors(scenario).flatMap(([, actor]) =>
-    actor.steps.flatMap((step) => (step.verb === "kill" ? [step.actor] : [])),
+    actor.steps.flatMap((step) => ("actor" in step ? [step.actor] : [])),
   );
 }
 
@@ -107,10 +113,9 @@ function touchesChanged(scenario: Scenario): boolean {
   const starts = allAccesses(scenario).map((step) => fileOffsetAt(scenario, step.offset));
   return hostActors(scenario).some(([, actor]) =>
     actor.steps.some((step) => {
-      if (step.verb === "map-store") return starts.some((at) => at / PAGE === step.offset / PAGE);
-      if (step.verb !== "collapse") return false;
-      const end = scenario.backing.size - step.length;
-      return starts.some((at) => at >= step.offset && at < end);
+      if (!isAction(step)) return false;
+      const range = actOf(step).rewrites?.(step, scenario.backing.size);
+      return range !== undefined && starts.some((at) => at >= range.from && at < range.to);
     }),
   );
 }
@@ -123,7 +128,7 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   }
   const reachesOriginal = sealedReason(scenario, proposal.server);
   if (reachesOriginal !== null) return reachesOriginal;
-  if (proposal.vmm === "remap-zero" && allAccesses(scenario).some((step) => step.verb === "fetch")) {
+  if (proposal.vmm === "remap-zero" && allAccesses(scenario).some((step) => touchOf(step).kind === "fetch")) {
     return "with zeros in place of its code the guest executes whatever zeros mean: no observation";
   }
   if (touchesChanged(scenario))
@@ -152,26 +157,6 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   return null;
 }
 
-function opOf(verb: AccessStep["verb"], kernel: boolean): AccessOp {
-  switch (verb) {
-    case "copy-from":
-      return kernel ? "copy-from-user" : "load";
-    case "copy-to":
-      return kernel ? "copy-to-user" : "store";
-    case "push":
-      return "stack";
-    case "kernel-read":
-      return "copy-from-user";
-    case "kernel-write":
-      return "copy-to-user";
-    case "load":
-    case "store":
-    case "atomic":
-    case "fetch":
-      return verb;
-  }
-}
-
 function isIn(page: bigint, at: number | null): boolean {
   return at === null || BigInt(at) / PAGE === page;
 }
@@ -182,11 +167,6 @@ function refusedFault({ operation, after, times, action }: FaultRule): string | 
   if (action.kind === "delay") return null;
   if (action.kind !== "fail") return "the model has no READ that is cut short, or that cuts the file";
   return after === 0 && times === null ? null : "in the model a page can always be read, or never";
-}
-
-function viaOf({ verb }: HostStep): "path" | "open-fd" | "open-trunc" {
-  if (verb === "ftruncate") return "open-fd";
-  return verb === "open-trunc" ? "open-trunc" : "path";
 }
 
 class Translator {
@@ -224,11 +204,7 @@ class Translator {
     const names = labelledAccesses(actor.steps);
     const steps: TaskStep[] = [];
     for (const [index, step] of actor.steps.entries()) {
-      if (step.verb === "signal" || step.verb === "await") steps.push({ op: step.verb, name: step.name });
-      // The kill itself is the case's: it may come at any time.
-      else if (step.verb === "kill") continue;
-      else if (step.verb === "count") steps.push({ op: "count" });
-      else {
+      if (isAccess(step)) {
         const spanned = this.#access(step, actor);
         const until = untilOf(step);
         // Again and again is once, at any time, and once more behind the signal: no other repetition sees anything else.
@@ -239,9 +215,11 @@ class Translator {
           steps: done.flatMap((one, at) => (one.op === "await" ? [] : [steps.length + at])),
         });
         steps.push(...done);
-      }
+      } else if (step.verb === "count") steps.push({ op: "count" });
+      // The kill itself is the case's: it may come at any time.
+      else if (step.verb !== "kill") steps.push({ op: step.verb, name: step.name });
     }
-    const onSigbus = actor.in === "guest-task" && actor.onSigbus === "next-step" ? "goes-on" : "ends";
+    const onSigbus = (actor.in === "guest-task" ? actor.onSigbus : undefined) ?? "killed";
     return { task: { name, vcpu: cpuOf(actor), steps, onSigbus }, labels };
   }
 
@@ -249,11 +227,11 @@ class Translator {
     const kernel = actor.in === "guest-kernel";
     const nested = actor.in === "guest-task" && actor.nested === true;
     const interruptsOff = actor.in === "guest-task" && actor.interrupts === "off";
-    const isCall = step.verb === "kernel-read" || step.verb === "kernel-write";
-    const emulated = (kernel || isCall) && this.#backend.interpretsKernelMode;
-    const options = isCall ? step.options : [];
+    const { by, op, opInKernel } = touchOf(step);
+    const emulated = (kernel || by === "kernel") && this.#backend.interpretsKernelMode;
+    const options = kernelCopyOptionsOf(step);
     return pagesOf(this.#scenario, step).map((page) => ({
-      op: opOf(step.verb, kernel),
+      op: kernel ? opInKernel : op,
       page: this.pages.indexOf(page),
       mode: kernel ? "kernel" : nested ? "nested" : "user",
       interrupts: options.includes("irqs-off") || interruptsOff ? "off" : "on",
@@ -263,40 +241,36 @@ class Translator {
   }
 
   host(step: HostStep, through: "file" | "mount", size: bigint): ModelHostStep {
-    switch (step.verb) {
-      case "truncate":
-      case "open-truncate":
-      case "ftruncate":
-      case "open-trunc":
-      case "collapse": {
-        const after = sizeAfter(step, size);
-        const pages = this.count(after);
-        if (after >= size) return { op: "extend", pages };
-        return { op: "truncate", pages, via: viaOf(step), through: through === "mount" ? "server" : "file" };
+    if (step.verb === "signal") return { op: "signal", name: step.name };
+    // The engine's own signal: without it the host acts earlier, too, never later than it could.
+    if (step.verb === "await")
+      return step.name === STUCK ? { op: "nothing" } : { op: "await", name: step.name };
+    const effect = effectOf(step, size);
+    switch (effect.kind) {
+      case "resize": {
+        const pages = this.count(effect.sizeBytes);
+        if (effect.sizeBytes >= size) return { op: "extend", pages };
+        return {
+          op: "truncate",
+          pages,
+          via: effect.via,
+          through: through === "mount" ? "server" : "file",
+        };
       }
-      case "punch": {
+      case "hole": {
         // Only whole pages become holes; the rest of a page is zeroed, which no access here tells apart.
-        const page = this.count(step.offset);
-        return { op: "punch", page, pages: this.count(step.offset + step.length) - page };
+        const page = this.count(effect.range.from);
+        return { op: "punch", page, pages: this.count(effect.range.to) - page };
       }
-      case "rename-over":
-      case "unlink":
-      case "open":
-      case "open-read":
-      case "map-store":
+      case "none":
         return { op: "nothing" };
-      case "signal":
-        return { op: "signal", name: step.name };
-      case "await":
-        // The engine's own signal: without it the host acts earlier, too, never later than it could.
-        return step.name === STUCK ? { op: "nothing" } : { op: "await", name: step.name };
     }
   }
 }
 
 /** Does our guest enable async page faults under this proposal? */
 export function enablesApf({ guest }: Pick<Parts, "guest">): boolean {
-  return guest === "apf" || guest === "apf-error";
+  return guestPersonas[guest].asyncPageFaults;
 }
 
 /** @param timer whether the guest has a timer interrupt that may switch tasks */

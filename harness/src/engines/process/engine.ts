@@ -16,14 +16,17 @@ import {
   fileBeforeAtomic,
   fileOffsetAt,
   type GuestActor,
-  type GuestStep,
   guestActors,
+  guestVerbs,
+  isAccess,
   isBystander,
   isWrite,
+  kernelCopyOptionsOf,
   mappingsOf,
   type Proposal,
   type RunResult,
   type Scenario,
+  touchOf,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import { onAbort } from "../../abort.ts";
@@ -131,7 +134,7 @@ class Mapper {
     if (step === undefined) throw new Error(`${this.name} reports an access ${label} that it does not have`);
     const offset = fileOffsetAt(this.#scenario, step.offset);
     const now = this.#stage.readFile(offset, bytes.length, { written: isWrite(step) });
-    const before = step.verb === "atomic" ? fileBeforeAtomic(now) : now;
+    const before = touchOf(step).kind === "atomic" ? fileBeforeAtomic(now) : now;
     return classifyBytes(this.#scenario.backing.content, offset, bytes, before);
   }
 
@@ -307,17 +310,13 @@ function beyondProcess(name: string, actor: Actor): string | null {
       if (actor.nested) return `${name} is a task of a guest's guest; this engine has no guest`;
       if (actor.interrupts === "off") return `${name} runs with interrupts off; a process cannot`;
       for (const step of actor.steps) {
-        if (hasOptions(step)) return `${name} asks for a kernel copy of another kind than the host's own`;
-        if (step.verb === "fetch") return `${name} executes code from the file, which JavaScript cannot`;
-        if (step.verb === "push") return `${name} has its stack in the file, which JavaScript cannot`;
-        if (step.verb === "kill") return `${name} kills another task; this engine's processes do not`;
+        if (isAccess(step) && kernelCopyOptionsOf(step).length > 0)
+          return `${name} asks for a kernel copy of another kind than the host's own`;
+        const { beyondProcess: reason } = guestVerbs[step.verb];
+        if (reason !== null) return `${name} ${reason}`;
       }
       return null;
   }
-}
-
-function hasOptions(step: GuestStep): boolean {
-  return (step.verb === "kernel-read" || step.verb === "kernel-write") && step.options.length > 0;
 }
 
 export const processEngine: Engine = {

@@ -7,13 +7,17 @@ import { createRequire } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   type AccessStep,
+  accessBytes,
   fromValue,
   type GuestStep,
+  guestVerbs,
   isAccess,
   labelledAccesses,
+  touchOf,
   toValue,
   untilOf,
   type WindowMapping,
+  writtenValue,
 } from "../../../../language/src/index.ts";
 import { disableCoreDumps } from "../../../../sys/src/index.ts";
 import { Signals, send, tieToParent } from "../child-side.ts";
@@ -58,10 +62,11 @@ function mapFile(path: string, mappings: readonly WindowMapping[]): void {
 }
 
 /** The bytes of the mapping that a step touches; not read yet. */
-function target(step: Exclude<AccessStep, { verb: "fetch" | "push" }>): Buffer {
+function target(step: AccessStep): Buffer {
+  const size = accessBytes(step);
   for (const { at, bytes } of mapped) {
     const start = Number(step.offset - at);
-    if (start >= 0 && start + step.size <= bytes.length) return bytes.subarray(start, start + step.size);
+    if (start >= 0 && start + size <= bytes.length) return bytes.subarray(start, start + size);
   }
   throw new RangeError(`offset ${step.offset} is not mapped`);
 }
@@ -73,15 +78,17 @@ const scratch: number = openSync("scratch", "w+");
  * A system call on the mapping: write(2) makes the kernel copy from it, read(2) to it. Returns null for -EFAULT, which is
  * what the kernel's exception table makes of a page that is gone.
  */
-function systemCall(step: Extract<AccessStep, { verb: "kernel-read" | "kernel-write" }>): Uint8Array | null {
-  const bytes = step.verb === "kernel-read" ? new Uint8Array(step.size) : fromValue(step.value, step.size);
+function systemCall(step: AccessStep): Uint8Array | null {
+  const size = accessBytes(step);
+  const isRead = touchOf(step).kind === "load";
+  const bytes = isRead ? new Uint8Array(size) : fromValue(writtenValue(step), size);
   try {
-    if (step.verb === "kernel-read") {
-      writeSync(scratch, target(step), 0, step.size, 0);
-      readSync(scratch, bytes, 0, step.size, 0);
+    if (isRead) {
+      writeSync(scratch, target(step), 0, size, 0);
+      readSync(scratch, bytes, 0, size, 0);
     } else {
-      writeSync(scratch, bytes, 0, step.size, 0);
-      readSync(scratch, target(step), 0, step.size, 0);
+      writeSync(scratch, bytes, 0, size, 0);
+      readSync(scratch, target(step), 0, size, 0);
     }
     return bytes;
   } catch (error) {
@@ -92,29 +99,26 @@ function systemCall(step: Extract<AccessStep, { verb: "kernel-read" | "kernel-wr
 
 /** Does the access and returns what it saw, or what it wrote; null for a system call that failed with EFAULT. */
 function touch(step: AccessStep): Uint8Array | null {
-  switch (step.verb) {
-    case "kernel-read":
-    case "kernel-write":
-      return systemCall(step);
+  const { beyondProcess } = guestVerbs[step.verb];
+  if (beyondProcess !== null) throw new Error(`${step.verb}: this engine does not support it`);
+  const { kind, by } = touchOf(step);
+  if (by === "kernel") return systemCall(step);
+  const bytes = target(step);
+  switch (kind) {
     case "load":
-    case "copy-from":
-      return Uint8Array.from(target(step));
-    case "store":
-    case "copy-to": {
-      const bytes = fromValue(step.value, step.size);
-      target(step).set(bytes);
-      return bytes;
+    case "fetch":
+      return Uint8Array.from(bytes);
+    case "store": {
+      const written = fromValue(writtenValue(step), bytes.length);
+      bytes.set(written);
+      return written;
     }
     case "atomic": {
       // JavaScript has no LOCK prefix for foreign memory; read-modify-write touches the page the same way.
-      const bytes = target(step);
       const old = Uint8Array.from(bytes);
-      bytes.set(fromValue(toValue(old) + 1n, step.size));
+      bytes.set(fromValue(toValue(old) + 1n, old.length));
       return old;
     }
-    case "fetch":
-    case "push":
-      throw new Error(`${step.verb}: this engine does not support it`);
   }
 }
 

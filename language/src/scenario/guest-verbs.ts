@@ -1,0 +1,246 @@
+/**
+ * The verbs of the guest: one row each, and the only place in TypeScript that knows a verb by its name. Parser, printer,
+ * labels, checks and every engine go by what a row says. What the micro-guest does for a verb is vmm/guest (`enum verb`
+ * of channel.h, interpreter.c, access.S). CONTRIBUTING.md, "Add a verb".
+ */
+import { accessSizes, atomicSizes, PAGE_BYTES } from "./limits.ts";
+import { hex } from "./number.ts";
+import {
+  actorName,
+  copySize,
+  type Grammar,
+  options,
+  signalName,
+  until,
+  value,
+  width,
+  windowOffset,
+} from "./operands.ts";
+
+export const kernelCopyOptions = ["irqs-off", "no-fixup"] as const;
+/** `irqs-off`: with IF = 0, which Linux does not do. `no-fixup`: no exception-table entry covers the copy. */
+export type KernelCopyOption = (typeof kernelCopyOptions)[number];
+
+/**
+ * What a guest task, or the guest kernel, does. Offsets are window offsets (bytes); sizes are bytes.
+ * `until`: the access is done again and again until that signal is seen, then once more; the last one is observed.
+ */
+export type GuestStep =
+  | { readonly verb: "load"; readonly offset: bigint; readonly size: number; readonly until?: string }
+  | {
+      readonly verb: "store";
+      readonly offset: bigint;
+      readonly size: number;
+      readonly value: bigint;
+      readonly until?: string;
+    }
+  /** LOCK XADD of 1 (size 1 to 8) or LOCK CMPXCHG16B (size 16): observes the old value. */
+  | { readonly verb: "atomic"; readonly offset: bigint; readonly size: number }
+  /** Calls the code there; observes what it returns in EAX. Needs content `code`. */
+  | { readonly verb: "fetch"; readonly offset: bigint }
+  /** REP MOVSB from the window into memory of the task. */
+  | { readonly verb: "copy-from"; readonly offset: bigint; readonly size: number }
+  /** REP MOVSB into the window. */
+  | { readonly verb: "copy-to"; readonly offset: bigint; readonly size: number; readonly value: bigint }
+  /** PUSH of eight bytes with the stack pointer in the window: the task's stack lies there. */
+  | { readonly verb: "push"; readonly offset: bigint; readonly value: bigint }
+  /** A system call in which the guest's kernel copies from the window (copy_from_user). */
+  | {
+      readonly verb: "kernel-read";
+      readonly offset: bigint;
+      readonly size: number;
+      readonly options: readonly KernelCopyOption[];
+    }
+  /** The same, to the window (copy_to_user). */
+  | {
+      readonly verb: "kernel-write";
+      readonly offset: bigint;
+      readonly size: number;
+      readonly value: bigint;
+      readonly options: readonly KernelCopyOption[];
+    }
+  | { readonly verb: "signal"; readonly name: string }
+  | { readonly verb: "await"; readonly name: string }
+  /** SIGKILL for another guest actor of the same vCPU. One that sleeps for a page dies when it is woken, as in Linux. */
+  | { readonly verb: "kill"; readonly actor: string }
+  /** Counts for ever, touching nothing: a bystander. Must be the last step. */
+  | { readonly verb: "count" };
+
+/** The steps that touch the window: those with an offset in it. */
+export type AccessStep = Extract<GuestStep, { readonly offset: bigint }>;
+
+/**
+ * Ways to touch a page, as the model of KVM has them. `copy-from-user` and `copy-to-user`: the guest kernel, through a
+ * user address, with an exception table entry. `dax-read` and `dax-write`: read(2) and write(2) of a DAX file, the
+ * kernel's own mapping. `stack`: a store to the task's own stack. `walk`: the CPU reads a guest page table that lies in
+ * the window. No verb does the last three.
+ */
+export type AccessOp =
+  | "load"
+  | "store"
+  | "atomic"
+  | "fetch"
+  | "stack"
+  | "walk"
+  | "copy-from-user"
+  | "copy-to-user"
+  | "dax-read"
+  | "dax-write";
+
+/** How a verb touches the window. */
+export type Touch = {
+  /** What is observed: of `store` what was written, of the others what was there. `store` and `atomic` change the file. */
+  readonly kind: "load" | "store" | "atomic" | "fetch";
+  /**
+   * What the one instruction is: `move` (MOV, MOVDQU, VMOVDQU: one for each width), `locked` (with LOCK, one for each
+   * width), `string` (REP MOVSB: a byte at a time), `stack` (PUSH), `call`.
+   */
+  readonly instruction: "move" | "locked" | "string" | "stack" | "call";
+  /** `task`: the actor itself executes it. `kernel`: the guest kernel does on its behalf, in a system call. */
+  readonly by: "task" | "kernel";
+  /** Where the verb says how many, not the step: bytes that are touched, bytes that are observed. */
+  readonly bytes: { readonly touched: number; readonly seen: number } | null;
+  readonly op: AccessOp;
+  /** The same where the actor is the guest kernel. */
+  readonly opInKernel: AccessOp;
+};
+
+export type GuestVerb<Step> = Grammar<Step> & {
+  /** enum verb of vmm/guest/channel.h. */
+  readonly number: number;
+  readonly touch: Step extends AccessStep ? Touch : null;
+  /** Why a process of the host that is written in JavaScript cannot do it, after the actor's name; null: it can. */
+  readonly beyondProcess: string | null;
+  /** Goes on for ever, so that no step can follow. */
+  readonly endless?: true;
+};
+
+function touch(
+  kind: Touch["kind"],
+  instruction: Touch["instruction"],
+  more: Partial<Omit<Touch, "kind" | "instruction">> = {},
+): Touch {
+  return { kind, instruction, by: "task", bytes: null, op: kind, opInKernel: more.op ?? kind, ...more };
+}
+
+/** In the order in which messages list them. */
+export const guestVerbs: {
+  readonly [Verb in GuestStep["verb"]]: GuestVerb<Extract<GuestStep, { readonly verb: Verb }>>;
+} = {
+  load: {
+    operands: { offset: windowOffset, size: width(accessSizes), until },
+    number: 1,
+    touch: touch("load", "move"),
+    beyondProcess: null,
+  },
+  store: {
+    operands: { offset: windowOffset, size: width(accessSizes), value: value(), until },
+    number: 2,
+    touch: touch("store", "move"),
+    beyondProcess: null,
+  },
+  atomic: {
+    operands: { offset: windowOffset, size: width(atomicSizes) },
+    check: ({ offset, size }) =>
+      offset % BigInt(size) === 0n
+        ? null
+        : `offset ${hex(offset)} is not a multiple of the size ${size}, which LOCK instructions need`,
+    number: 3,
+    touch: touch("atomic", "locked"),
+    beyondProcess: null,
+  },
+  fetch: {
+    operands: { offset: windowOffset },
+    check: ({ offset }) =>
+      offset % PAGE_BYTES === 0n
+        ? null
+        : `offset ${hex(offset)} is not a multiple of ${PAGE_BYTES}: code stands at the start of pages only`,
+    number: 4,
+    // `mov eax, imm32; ret`; EAX is what is seen.
+    touch: touch("fetch", "call", { bytes: { touched: 6, seen: 4 } }),
+    beyondProcess: "executes code from the file, which JavaScript cannot",
+  },
+  "copy-from": {
+    operands: { offset: windowOffset, size: copySize },
+    number: 5,
+    touch: touch("load", "string", { opInKernel: "copy-from-user" }),
+    beyondProcess: null,
+  },
+  "copy-to": {
+    operands: { offset: windowOffset, size: copySize, value: value() },
+    number: 6,
+    touch: touch("store", "string", { opInKernel: "copy-to-user" }),
+    beyondProcess: null,
+  },
+  "kernel-read": {
+    operands: { offset: windowOffset, size: copySize, options: options(kernelCopyOptions) },
+    number: 10,
+    touch: touch("load", "string", { by: "kernel", op: "copy-from-user" }),
+    beyondProcess: null,
+  },
+  "kernel-write": {
+    operands: { offset: windowOffset, size: copySize, value: value(), options: options(kernelCopyOptions) },
+    number: 11,
+    touch: touch("store", "string", { by: "kernel", op: "copy-to-user" }),
+    beyondProcess: null,
+  },
+  push: {
+    operands: { offset: windowOffset, value: value(8) },
+    number: 12,
+    touch: touch("store", "stack", { bytes: { touched: 8, seen: 8 }, op: "stack" }),
+    beyondProcess: "has its stack in the file, which JavaScript cannot",
+  },
+  signal: { operands: { name: signalName }, number: 7, touch: null, beyondProcess: null },
+  await: { operands: { name: signalName }, number: 8, touch: null, beyondProcess: null },
+  kill: {
+    operands: { actor: actorName },
+    number: 13,
+    touch: null,
+    beyondProcess: "kills another task; this engine's processes do not",
+  },
+  count: { operands: {}, number: 9, touch: null, beyondProcess: null, endless: true },
+};
+
+/** The verbs that touch the window, in the order of their numbers. */
+export const accessVerbs: readonly {
+  readonly verb: AccessStep["verb"];
+  readonly number: number;
+  readonly touch: Touch;
+}[] = Object.entries(guestVerbs)
+  .flatMap(([verb, row]) =>
+    row.touch === null ? [] : [{ verb: verb as AccessStep["verb"], number: row.number, touch: row.touch }],
+  )
+  .sort((one, other) => one.number - other.number);
+
+export function touchOf(step: AccessStep): Touch {
+  return guestVerbs[step.verb].touch;
+}
+
+export function isAccess(step: GuestStep): step is AccessStep {
+  return guestVerbs[step.verb].touch !== null;
+}
+
+/** Does this access leave something in the file? */
+export function isWrite(step: AccessStep): boolean {
+  const { kind } = touchOf(step);
+  return kind === "store" || kind === "atomic";
+}
+
+/** How many bytes an access touches. A fetch is counted as the six bytes of `mov eax, imm32; ret`. */
+export function accessBytes(step: AccessStep): number {
+  return touchOf(step).bytes?.touched ?? ("size" in step ? step.size : 0);
+}
+
+/** How many bytes an access observes. */
+export function seenBytes(step: AccessStep): number {
+  return touchOf(step).bytes?.seen ?? ("size" in step ? step.size : 0);
+}
+
+/** What an access writes; 0 where its verb has no such operand. */
+export function writtenValue(step: AccessStep): bigint {
+  return "value" in step ? step.value : 0n;
+}
+
+export function kernelCopyOptionsOf(step: AccessStep): readonly KernelCopyOption[] {
+  return "options" in step ? step.options : [];
+}
