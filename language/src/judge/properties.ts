@@ -3,7 +3,7 @@
  * Apart from verdicts: a property can be false exactly as expected. A case decides the properties that its scenario
  * names; what no case decides is unknown, never guessed.
  */
-import type { Evidence } from "../evidence.ts";
+import type { EngineNature, Evidence } from "../evidence.ts";
 import { accessesOf, guestActors } from "../scenario/labels.ts";
 import { PAGE_BYTES } from "../scenario/limits.ts";
 import type { Scenario } from "../scenario/scenario.ts";
@@ -19,7 +19,7 @@ export type Property = {
   /** One line. */
   readonly title: string;
   /** null: nothing that can be run today decides it. */
-  readonly decide: ((scenario: Scenario, evidence: Evidence) => Finding) | null;
+  readonly decide: ((scenario: Scenario, evidence: Evidence, nature: EngineNature) => Finding) | null;
 };
 
 /** What the guest's tasks saw, with how: in the order of the scenario's actors. */
@@ -59,7 +59,7 @@ function contained(_scenario: Scenario, evidence: Evidence): Finding {
 }
 
 /** Did the failure surface at the very access, so that someone could tell the task? */
-function isReported(access: Access, evidence: Evidence): Finding {
+function isReported(access: Access, evidence: Evidence, { isReal }: EngineNature): Finding {
   switch (access.kind) {
     case "sigbus":
     case "efault":
@@ -71,9 +71,8 @@ function isReported(access: Access, evidence: Evidence): Finding {
       // A place is known only where KVM_RUN left the vCPU at the instruction. MMIO is no report of a failure:
       // it asks the VMM for the bytes of a device.
       const precise = stop?.kind === "stopped" && ["efault", "memory-fault"].includes(stop.reason);
-      // The model has no addresses: its vCPU stops at the access by construction.
-      const isPlaced =
-        stop?.kind === "stopped" && (stop.at !== null || evidence.attestation.engine === "model");
+      // A model has no addresses: its vCPU stops at the access by construction.
+      const isPlaced = stop?.kind === "stopped" && (stop.at !== null || !isReal);
       return precise && isPlaced ? "yes" : "no";
     }
     case "value":
@@ -86,10 +85,10 @@ function isReported(access: Access, evidence: Evidence): Finding {
 
 /** Precise for accesses of these verbs: every one that failed was reported. */
 function precise(verbs: readonly string[]) {
-  return (scenario: Scenario, evidence: Evidence): Finding => {
+  return (scenario: Scenario, evidence: Evidence, nature: EngineNature): Finding => {
     const findings = accessList(scenario, evidence)
       .filter(({ verb }) => verbs.includes(verb))
-      .map(({ access }) => isReported(access, evidence));
+      .map(({ access }) => isReported(access, evidence, nature));
     if (findings.includes("no")) return "no";
     return findings.includes("yes") ? "yes" : "unknown";
   };
