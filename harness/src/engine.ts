@@ -1,22 +1,26 @@
 /**
- * The engine port: who executes a case. An adapter interprets the scenario's steps in its own way and returns
- * evidence; it never says "pass". `checkedEngine` wraps every adapter and lists all breaches of this contract.
+ * The two ports of a run. `Engine`: how a case is executed; an adapter interprets the scenario's steps in its own way
+ * and returns evidence, never a verdict. `checkedEngine` wraps every adapter and lists all breaches of this contract.
+ * `Machine`: where engines run, here or inside a VM that has booted a kernel.
  */
 
 import type {
   Attestation,
   EngineName,
+  EngineNature,
+  MachineName,
   Proposal,
   RunResult,
   Scenario,
   TraceEvent,
 } from "../../language/src/index.ts";
-import type { BootConsole } from "./kernel/console.ts";
 
 export type Case = {
   readonly scenario: Scenario;
   readonly proposal: Proposal;
   readonly engine: EngineName;
+  readonly nature: EngineNature;
+  readonly machine: MachineName;
 };
 
 /** yes, or no with one sentence why and, where something can be done, what. */
@@ -38,17 +42,23 @@ export type CaseContext = {
   readonly slowness: number;
 };
 
-/** What a run gives an engine as a whole. */
+/** What a run gives an engine or a machine as a whole. */
 export type OpenContext = {
   /** A folder inside the run's. */
   readonly directory: string;
   readonly signal: AbortSignal;
 };
 
+/** An engine as cases are planned for it. */
+export type EngineKind = {
+  readonly name: EngineName;
+  readonly nature: EngineNature;
+  /** The proposals that it carries out: those with a VM, those without one, or all, also those that no kernel has. */
+  readonly proposals: "with-vm" | "without-vm" | "all";
+};
+
 export interface Engine {
   readonly name: EngineName;
-  /** How it is asked for on the command line; left out: `--engine NAME`. */
-  readonly option?: string;
   /** One line for `daxfault list engines`. */
   describe(): string;
   /** Can this machine run it at all? Detects features, never versions. */
@@ -57,23 +67,48 @@ export interface Engine {
   supports(scenario: Scenario, proposal: Proposal): Support;
   /** Before its first case. Does not reject for what cannot be had: its cases then say so. */
   open(context: OpenContext): Promise<void>;
-  /**
-   * What will run the cases; asked after `open`, printed before the first one. null if it could not be opened.
-   * Each evidence carries its own, taken where it ran.
-   */
-  attest(): Promise<Attestation | null>;
-  /** What the consoles of a machine that it booted have said so far, boot by boot. */
-  consoles?(): readonly BootConsole[];
+  /** What will run the cases, printed before the first one. Each evidence carries its own, taken where it ran. */
+  attest(): Promise<Attestation>;
+  /** Never rejects for what a case does (hang, crash, signal): those are observations. */
+  run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult>;
+  close(): Promise<void>;
+}
+
+/** What one boot of a machine has said on its console. */
+export type BootConsole = {
+  /** What the boot was given to be known by. */
+  readonly bootId: string;
+  readonly lines: readonly string[];
+};
+
+export type Opening =
+  /** It was up already. */
+  | { readonly kind: "up" }
+  /** It was booted; null: it did not come up, and its cases say why. */
+  | { readonly kind: "booted"; readonly attestation: Attestation | null };
+
+export interface Machine {
+  readonly name: MachineName;
+  /** What names it and its engine on the command line; null: `--engine NAME`. */
+  readonly option: string | null;
+  /** Its cases have it to themselves: one at a time, whatever `--jobs` says. */
+  readonly isAlone: boolean;
+  /** Can the engine run this case on it, as far as is known before it is open? Pure. */
+  supports(engine: EngineName, scenario: Scenario, proposal: Proposal): Support;
+  /** What will run the engines' cases, as far as is known before it is open. */
+  attestations(engines: readonly EngineName[]): Promise<readonly Attestation[]>;
+  /** Before the first case, for the engines that have cases. Does not reject for what cannot be had: its cases then say so. */
+  open(engines: readonly EngineName[], context: OpenContext): Promise<Opening>;
   /** How much slower than a real machine it is: 1, or more under emulation. */
   slowness(): number;
-  /** Its cases have the machine to themselves: one at a time, whatever `--jobs` says. */
-  readonly isAlone: boolean;
   /**
    * Before each case, outside its limit: puts right what an earlier case has broken. Does not reject: where that is not
    * possible, `run` says why.
    */
-  recover?(): Promise<void>;
-  /** Never rejects for what a case does (hang, crash, signal): those are observations. */
-  run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult>;
+  recover(): Promise<void>;
+  /** Runs a case on one of its engines, under the contract of `Engine.run`. */
+  run(one: Case, context: CaseContext): Promise<RunResult>;
+  /** Everything that its consoles have said so far, boot by boot; empty where it was not booted. */
+  consoles(): readonly BootConsole[];
   close(): Promise<void>;
 }

@@ -7,7 +7,6 @@ export type {
   Access,
   Attestation,
   Bystander,
-  EngineName,
   Evidence,
   Exhaustiveness,
   ExpectedOutcome as Outcome,
@@ -24,4 +23,4 @@ export type {
 } from "../../language/src/index.ts";
 export type { Sources } from "./run/catalogue.ts";
 export type { CaseOutcome, CaseResult } from "./run/result.ts";
-export { type CaseSpec, openCase, runCase } from "./run/run-case.ts";
+export { type CaseSpec, type EngineName, openCase, runCase } from "./run-case.ts";

@@ -29,7 +29,8 @@ export type Feature =
 export const featureNames = ["kvm", "micro-guest", "fuse", "fuse-native", "root", "swap", "mmap-io"] as const;
 export type FeatureName = (typeof featureNames)[number];
 
-export type Machine = {
+/** What a machine is and has. */
+export type MachineFacts = {
   readonly kernel: string;
   readonly node: string;
   readonly pageSize: number;
@@ -177,7 +178,7 @@ function readRoot(): Feature {
   return { kind: "missing", reason: "not root: no tmpfs can be mounted", fix: "sudo scripts/daxfault run" };
 }
 
-/** Never turned on for the user: a VM that boots a kernel brings its own (engines/kernel/inside-main.ts). */
+/** Never turned on for the user: a VM that boots a kernel brings its own (machines/kernel/inside-main.ts). */
 function readSwap(): Feature {
   const reason = swapRefusal();
   if (reason === null) return { kind: "present", detail: "on, and not in memory" };
@@ -224,7 +225,7 @@ function lazyFeatures(): Readonly<Record<FeatureName, Feature>> {
   return features as Readonly<Record<FeatureName, Feature>>;
 }
 
-function inspect(): Machine {
+function inspect(): MachineFacts {
   return {
     kernel: release(),
     node: process.version,
@@ -239,16 +240,16 @@ function inspect(): Machine {
   };
 }
 
-let known: Machine | null = null;
+let known: MachineFacts | null = null;
 
 /** This machine, inspected at the first call. */
-export function thisMachine(): Machine {
+export function thisMachine(): MachineFacts {
   known ??= inspect();
   return known;
 }
 
 /** A feature as an answer of an engine. */
-export function supportOf(machine: Machine, names: readonly FeatureName[]): Support {
+export function supportOf(machine: MachineFacts, names: readonly FeatureName[]): Support {
   for (const name of names) {
     const feature = machine.features[name];
     if (feature.kind === "missing")
@@ -258,7 +259,7 @@ export function supportOf(machine: Machine, names: readonly FeatureName[]): Supp
 }
 
 /** Can the stage of this scenario be set up here? */
-export function stageSupport(scenario: Scenario, machine: Machine = thisMachine()): Support {
+export function stageSupport(scenario: Scenario, machine: MachineFacts = thisMachine()): Support {
   const needed: FeatureName[] = [];
   if (isOnTmpfs(scenario.backing.kind)) needed.push("root");
   if (scenario.backing.kind === "private-swapped") needed.push("swap");

@@ -9,10 +9,10 @@ import { seenLines } from "./report/story.ts";
 import { caseTitle } from "./report/text.ts";
 import { replayCommand } from "./run/plan.ts";
 import type { CaseResult } from "./run/result.ts";
-import { type CaseSpec, runCase } from "./run/run-case.ts";
+import { type CaseSpec, runCase } from "./run-case.ts";
 
 export type { CaseResult } from "./run/result.ts";
-export type { CaseSpec } from "./run/run-case.ts";
+export type { CaseSpec } from "./run-case.ts";
 
 /** What is used of vitest's test context. */
 export type TestContext = { skip(note?: string): unknown; readonly signal?: AbortSignal };

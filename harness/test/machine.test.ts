@@ -4,13 +4,13 @@ import { engineReports } from "../src/cli/doctor.ts";
 import {
   type FeatureName,
   featureNames,
-  type Machine,
+  type MachineFacts,
   stageSupport,
   supportOf,
   thisMachine,
 } from "../src/machine.ts";
 
-function machineWithout(...missing: FeatureName[]): Machine {
+function machineWithout(...missing: FeatureName[]): MachineFacts {
   const features = Object.fromEntries(
     featureNames.map((name) => [
       name,
@@ -18,7 +18,7 @@ function machineWithout(...missing: FeatureName[]): Machine {
         ? { kind: "missing", reason: "not here", fix: "mend it" }
         : { kind: "present", detail: "here" },
     ]),
-  ) as Machine["features"];
+  ) as MachineFacts["features"];
   return { ...thisMachine(), features };
 }
 
@@ -55,7 +55,7 @@ describe("stageSupport", () => {
 });
 
 describe("engineReports", () => {
-  const runs = (machine: Machine, engine: string) =>
+  const runs = (machine: MachineFacts, engine: string) =>
     engineReports(machine).find((report) => report.engine === engine)?.runs;
 
   it("tells what runs, what runs in part, and what does not", () => {

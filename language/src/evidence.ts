@@ -3,23 +3,34 @@
  * 64-bit numbers are bigint in memory and "0x.." strings in JSON (see `report/jsonl`).
  */
 import type { Transport } from "./axes.ts";
-import type { Proposal } from "./proposal.ts";
 import type { Access, Bystander, EventKind, GuestKernel, HostResult, Vmm } from "./vocabulary.ts";
 
-/** The engines that run a case themselves. */
-export type LocalEngineName = "model" | "process" | "kvm";
-/** `kernel:SPEC`: one of them, inside a VM that has booted that kernel. */
-export type KernelEngineName = `kernel:${string}`;
-export type EngineName = LocalEngineName | KernelEngineName;
+/** The name of an engine, as it is registered: `kvm`. The language knows engines by their nature alone. */
+export type EngineName = string;
 
-export function isKernelEngine(name: string): name is KernelEngineName {
-  return name.startsWith("kernel:");
-}
+/** An engine, as far as the meaning of its evidence depends on it. */
+export type EngineNature = {
+  /**
+   * Something real ran the case: it has mounts, addresses and events that happened. false: a model, whose events are those
+   * of one interleaving of many, and whose times are steps.
+   */
+  readonly isReal: boolean;
+  /** KVM ran the guest: it has a backend, and a DAX window where the scenario asks for one. */
+  readonly runsKvm: boolean;
+};
 
-/** Which engine executes the case itself: inside a booted kernel it is the one that the proposal is for. */
-export function executingEngine(engine: EngineName, proposal: Proposal): LocalEngineName {
-  if (!isKernelEngine(engine)) return engine;
-  return proposal.kvm === "none" ? "process" : "kvm";
+/** Where an engine runs: on this machine, or inside a VM that has booted the kernel that the user calls SPEC. */
+export type MachineName = "here" | `kernel:${string}`;
+
+/** What a case's engine and machine are called together, in tables and records: `kvm`, `kernel:debian:6.12`. */
+export function placeName({
+  engine,
+  machine,
+}: {
+  readonly engine: EngineName;
+  readonly machine: MachineName;
+}): string {
+  return machine === "here" ? engine : machine;
 }
 
 /** How much of what could have happened was looked at. Only `exhaustive` may say "never" or "always". */
@@ -34,7 +45,7 @@ export type Exhaustiveness =
  */
 export type Attestation = {
   /** The engine that ran the case itself, also inside a VM. */
-  readonly engine: LocalEngineName;
+  readonly engine: EngineName;
   /** uname -r of the kernel that ran the case. */
   readonly kernel: string;
   /** Module behind /dev/kvm: kvm_intel, kvm_amd, kvm_pvm ..; null for engines without KVM. */
@@ -127,7 +138,7 @@ export type Evidence = {
    */
   readonly accessMs: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly trace: readonly TraceEvent[];
-  /** Where the kernel is the case's alone: of the engines `kernel:SPEC`. null: not asked for. */
+  /** Where the kernel is the case's alone: on machines `kernel:SPEC`. null: not asked for. */
   readonly kvmTrace: KvmTrace | null;
   readonly exhaustiveness: Exhaustiveness;
   readonly durationMs: number;

@@ -6,9 +6,9 @@ import { kvmEngine } from "../engines/kvm/engine.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { openRunDirectory } from "../run/directory.ts";
+import { watchSignals } from "../run/interruption.ts";
 import type { BenchApfLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
-import { watchSignals } from "./run.ts";
 import { parseCount } from "./usage.ts";
 
 export type BenchApfOptions = { readonly json?: string; readonly delay: string; readonly rounds: string };

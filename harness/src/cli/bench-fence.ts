@@ -6,9 +6,9 @@ import { supportOf, thisMachine } from "../machine.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { openRunDirectory } from "../run/directory.ts";
+import { watchSignals } from "../run/interruption.ts";
 import type { BenchFenceLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
-import { watchSignals } from "./run.ts";
 import { parseCount } from "./usage.ts";
 
 export type BenchFenceOptions = { readonly json?: string; readonly rounds: string; readonly races: string };

@@ -7,8 +7,8 @@ import { histogramText, racedGuards, raceGuests, raceText, runRace } from "../gu
 import { type GuardRecord, priceRecord, raceRecord } from "../guards/records.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
+import { watchSignals } from "../run/interruption.ts";
 import { openJson } from "./output.ts";
-import { watchSignals } from "./run.ts";
 import { parseCount, select } from "./usage.ts";
 
 export type BenchGuardsOptions = {

@@ -18,6 +18,7 @@ import {
   type KvmPart,
   kvmParts,
   type Proposal,
+  placeName,
   proposals,
   type Scenario,
   vmmText,
@@ -87,13 +88,13 @@ function stepWords<Seen>(
 }
 
 function recordedOf(one: CaseResult, evidence: Evidence): Recorded {
-  const { scenario, proposal, engine } = one.planned;
+  const { scenario, proposal } = one.planned;
   const { attestation, kvmTrace } = evidence;
   return {
     scenario: scenario.id,
     scenarioHash: scenario.hash,
     proposal: proposal.id,
-    engine,
+    engine: placeName(one.planned),
     kvmBackend: attestation.kvmBackend,
     words: recordedWords(evidence),
     traced: kvmTrace === null ? null : { attestation, kvmTrace },
@@ -115,7 +116,7 @@ export function readRecorded(path: string): RecordedCases {
             {
               scenario: planned.scenario.id,
               proposal: planned.proposal.id,
-              engine: planned.engine,
+              engine: placeName(planned),
               reason: verdict.reason,
             },
           ]

@@ -2,21 +2,11 @@
 
 import { exitCodes } from "../../../language/src/index.ts";
 import { type ProbeResult, probeGroups, runProbes } from "../doctor/probes.ts";
-import { type Feature, type FeatureName, featureNames, type Machine, thisMachine } from "../machine.ts";
+import { engineRows } from "../engines/registry.ts";
+import { type Feature, type FeatureName, featureNames, type MachineFacts, thisMachine } from "../machine.ts";
 import { type Style, wrap } from "../report/style.ts";
 import type { DoctorLine } from "./lines.ts";
 import { openJson } from "./output.ts";
-
-/** What each engine cannot do without, and what some of its scenarios need besides. */
-const engineNeeds: readonly {
-  readonly engine: string;
-  readonly needs: readonly FeatureName[];
-  readonly some: readonly FeatureName[];
-}[] = [
-  { engine: "model", needs: [], some: [] },
-  { engine: "process", needs: ["mmap-io"], some: ["fuse", "root"] },
-  { engine: "kvm", needs: ["kvm", "micro-guest"], some: ["fuse", "root", "swap"] },
-];
 
 const what: Readonly<Record<FeatureName, string>> = {
   kvm: "virtual machines",
@@ -35,11 +25,11 @@ export type EngineReport = {
 };
 
 /** Which engines run here: `partly` if only some scenarios do. */
-export function engineReports(machine: Machine): readonly EngineReport[] {
+export function engineReports(machine: MachineFacts): readonly EngineReport[] {
   const isMissing = (name: FeatureName): boolean => machine.features[name].kind === "missing";
-  return engineNeeds.map(({ engine, needs, some }) => {
+  return engineRows.map(({ name: engine, needs, someNeed }) => {
     const fatal = needs.filter(isMissing);
-    const partial = some.filter(isMissing);
+    const partial = someNeed.filter(isMissing);
     const runs = fatal.length > 0 ? "no" : partial.length > 0 ? "partly" : "yes";
     return { engine, runs, missing: [...fatal, ...partial] };
   });
@@ -64,7 +54,7 @@ function featureLines(name: string, purpose: string, feature: Feature, style: St
   ];
 }
 
-function engineLines(machine: Machine, style: Style): readonly string[] {
+function engineLines(machine: MachineFacts, style: Style): readonly string[] {
   return engineReports(machine).map(({ engine, runs, missing }) => {
     const kind = runs === "yes" ? "pass" : runs === "partly" ? "xfail" : "fail";
     const text = { yes: "runs", partly: "runs, without some scenarios", no: "does not run" }[runs];
@@ -86,7 +76,7 @@ function groupLines(probes: readonly ProbeResult[], style: Style): readonly stri
   return probes.flatMap(({ name, purpose, feature }) => featureLines(name, purpose, feature, style));
 }
 
-export function doctorText(machine: Machine, probes: readonly ProbeResult[], style: Style): string {
+export function doctorText(machine: MachineFacts, probes: readonly ProbeResult[], style: Style): string {
   const { runDirectory } = machine;
   const groups = probeGroups.flatMap((group) => [
     "",

@@ -3,7 +3,7 @@
  */
 
 import { type Evidence, exitCodes, type Proposal, proposals } from "../../../language/src/index.ts";
-import { loadEngine } from "../engines/index.ts";
+import { engineRow, loadEngine } from "../engines/registry.ts";
 import {
   type Cell,
   cellOf,
@@ -15,14 +15,15 @@ import {
   modelsWord,
 } from "../guards/matrix.ts";
 import { supportOf, thisMachine } from "../machine.ts";
+import { hereMachine } from "../machines/here.ts";
 import { renderGrid } from "../report/grid.ts";
 import { styleFor } from "../report/style.ts";
 import { openRunDirectory } from "../run/directory.ts";
+import { watchSignals } from "../run/interruption.ts";
 import type { PlannedCase } from "../run/plan.ts";
 import { runCases } from "../run/runner.ts";
 import type { GuardsLine } from "./lines.ts";
 import { type JsonOutput, openJson, openProgress } from "./output.ts";
-import { watchSignals } from "./run.ts";
 import { parseCount, select } from "./usage.ts";
 
 export type GuardsCommandOptions = {
@@ -56,14 +57,23 @@ async function runMatrix(
   guards: readonly Proposal[],
   options: { readonly jobs: number; readonly signal: AbortSignal },
 ): Promise<{ readonly results: readonly Result[]; readonly defects: readonly string[] }> {
-  const engine = await loadEngine("kvm");
+  const { name, nature } = engineRow("kvm");
+  const machine = hereMachine([await loadEngine(name)]);
   const cases = places.flatMap((place) =>
     guards.map((proposal) => {
       const { scenario } = place;
-      const support = engine.supports(scenario, proposal);
+      const support = machine.supports(name, scenario, proposal);
       return {
         place,
-        planned: { scenario, argument: scenario.id, proposal, engine: "kvm" as const, support },
+        planned: {
+          scenario,
+          argument: scenario.id,
+          proposal,
+          engine: name,
+          nature,
+          machine: machine.name,
+          support,
+        },
       };
     }),
   );
@@ -72,7 +82,7 @@ async function runMatrix(
   const outcome = await runCases(
     cases.map(({ planned }) => planned),
     {
-      engines: new Map([["kvm", engine]]),
+      machine,
       directory,
       jobs: options.jobs,
       timeoutMs: CASE_TIMEOUT_MS,

@@ -26,7 +26,7 @@ import type { Support } from "../engine.ts";
 import type { Words } from "../engines/model/translate.ts";
 import type { Cell as GuardCell, ModelsWord } from "../guards/matrix.ts";
 import { guardRecordSchema } from "../guards/records.ts";
-import type { Feature, Machine } from "../machine.ts";
+import type { Feature, MachineFacts } from "../machine.ts";
 import { exhaustivenessShape, recordSchema } from "../report/jsonl.ts";
 
 /** The commands whose lines have a schema of their own; also for `--help`, which does not load this module. */
@@ -85,7 +85,7 @@ const listLine: z.ZodType<ListLine> = z.discriminatedUnion("type", [
 ]);
 
 export type DoctorLine =
-  | ({ readonly type: "machine" } & Omit<Machine, "features">)
+  | ({ readonly type: "machine" } & Omit<MachineFacts, "features">)
   | ({
       readonly type: "feature";
       readonly name: string;

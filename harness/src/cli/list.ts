@@ -1,7 +1,7 @@
 /** `daxfault list`: what there is to run, one line each. */
 
 import { exitCodes, properties } from "../../../language/src/index.ts";
-import { engineNames, loadEngine } from "../engines/index.ts";
+import { engineNames, loadEngine } from "../engines/registry.ts";
 import type { Style } from "../report/style.ts";
 import type { ListLine } from "./lines.ts";
 import { openJson } from "./output.ts";

@@ -4,6 +4,8 @@ import { errorText } from "../error-text.ts";
 import { type FormatName, formats } from "../report/formats.ts";
 import type { JsonRecord } from "../report/jsonl.ts";
 import type { Report } from "../report/report.ts";
+import { caseTitle } from "../report/text.ts";
+import type { RunObserver } from "../run/observer.ts";
 import { UsageError } from "./usage.ts";
 
 const STDOUT = 1;
@@ -159,5 +161,15 @@ export function openProgress(total: number, stream: NodeJS.WriteStream = process
       clearInterval(ticker);
       line.clear();
     },
+  };
+}
+
+/** Shows on the status line how far a run is. */
+export function progressObserver(total: number): Partial<RunObserver> {
+  const progress = openProgress(total);
+  return {
+    onCaseStart: (planned) => progress.start(caseTitle({ planned })),
+    onCaseEnd: (result) => progress.end(caseTitle(result)),
+    onLaneEnd: () => progress.clear(),
   };
 }

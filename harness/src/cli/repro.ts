@@ -1,9 +1,13 @@
 /** `daxfault repro ID`: one case, told while it happens, and a folder that can be sent to others. */
 import { join } from "node:path";
-import { proposals as presets, type TraceEvent } from "../../../language/src/index.ts";
+import { placeName, proposals as presets, type TraceEvent } from "../../../language/src/index.ts";
+import { engineNames } from "../engines/registry.ts";
+import { loadErrata } from "../fixtures.ts";
+import { loadPlaces } from "../machines/places.ts";
 import { version } from "../paths.ts";
 import { defectOf } from "../report/findings.ts";
 import { htmlPage } from "../report/html/page.ts";
+import { makeRecorder } from "../report/recorder.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "../report/story.ts";
 import { type Style, styleFor, wrap } from "../report/style.ts";
 import { caseTitle, summaryText } from "../report/text.ts";
@@ -12,8 +16,10 @@ import { readEnvironment } from "../repro/environment.ts";
 import { generateReproducer } from "../repro/reproducer.ts";
 import { type PlannedCase, plan } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
+import { runPlan } from "../run/run-plan.ts";
 import { everything, openTrace, type TraceSession } from "../tracing/tracefs.ts";
-import { loadEngines, makeRecorder, runPlan, TIMEOUT_MAX_S } from "./run.ts";
+import { progressObserver } from "./output.ts";
+import { TIMEOUT_MAX_S } from "./run.ts";
 import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
 
@@ -23,7 +29,7 @@ export type ReproCommandOptions = SelectionOptions & {
 };
 
 /** The nearer to reality, the better a reproduction; the model is for proposals that no kernel has. */
-const enginePreference: readonly string[] = ["kvm", "process", "model"];
+const placePreference: readonly string[] = engineNames.toReversed();
 
 type Choice = {
   readonly planned: PlannedCase;
@@ -38,9 +44,9 @@ type Choice = {
  */
 function chooseCase(cases: readonly PlannedCase[], { catalogue }: Selection): Choice {
   const able = cases.filter(({ support }) => support.kind === "yes");
-  const placeOf = ({ engine }: PlannedCase): number => {
-    const place = enginePreference.indexOf(engine);
-    return place < 0 ? enginePreference.length : place;
+  const placeOf = (planned: PlannedCase): number => {
+    const place = placePreference.indexOf(placeName(planned));
+    return place < 0 ? placePreference.length : place;
   };
   const rank = (planned: PlannedCase): number => {
     return 2 * placeOf(planned) + (catalogue.expectationOf(planned)?.defect == null ? 1 : 0);
@@ -55,7 +61,10 @@ function chooseCase(cases: readonly PlannedCase[], { catalogue }: Selection): Ch
     return { planned: best, others: able.length - 1, regret };
   }
   const reasons = new Set(
-    cases.map(({ engine, support }) => (support.kind === "no" ? `${engine}: ${support.reason}` : engine)),
+    cases.map((planned) => {
+      const { support } = planned;
+      return support.kind === "no" ? `${placeName(planned)}: ${support.reason}` : placeName(planned);
+    }),
   );
   throw new UsageError(`no case of it can run here: ${[...reasons].join("; ")} (daxfault doctor)`);
 }
@@ -146,8 +155,8 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
     );
   }
   const timeoutMs = 1000 * parseCount("--timeout", options.timeout, 1, TIMEOUT_MAX_S);
-  const engines = await loadEngines(selection);
-  const choice = chooseCase(plan(selection.scenarios, selection.proposals, engines), selection);
+  const places = await loadPlaces(selection);
+  const choice = chooseCase(plan(selection.scenarios, selection.proposals, places), selection);
   const folder = openFolder(options, first.scenario.id);
   const style = styleFor(process.stdout);
   intro(choice, style);
@@ -157,21 +166,24 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
   let session: TraceSession | null = null;
   let trace: ReturnType<TraceSession["finish"]> = { kind: "none", reason: "the case did not begin" };
   const limits = { shard: null, repeat: 1, jobs: 1, timeoutMs };
-  const report = await runPlan(
-    { cases: [choice.planned], engines, selection, limits },
+  const { expectationOf } = selection.catalogue;
+  const { planned } = choice;
+  // A booted kernel's tracepoints are in its evidence.
+  const isTraced = planned.nature.runsKvm && planned.machine === "here";
+  const end = await runPlan({ cases: [planned], places, limits, expectationOf, errata: loadErrata() }, [
+    recorder.observer,
+    progressObserver(1),
     {
-      recorder,
-      style,
-      print: () => {},
       onEvent: (event) => teller.tell(event),
-      onBegin: (directory) => {
-        session = choice.planned.engine === "kvm" ? openTrace(directory, everything) : null;
+      onBegin({ runDirectory }) {
+        session = isTraced ? openTrace(runDirectory, everything) : null;
       },
-      onEnd: () => {
-        trace = session?.finish() ?? { kind: "none", reason: `engine ${choice.planned.engine} runs no KVM` };
+      onEnd() {
+        trace = session?.finish() ?? { kind: "none", reason: `engine ${placeName(planned)} runs no KVM` };
       },
     },
-  );
+  ]);
+  const report = recorder.finish(end);
   const [result] = report.results;
   if (result === undefined) {
     console.log(summaryText(report, style));

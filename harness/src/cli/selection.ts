@@ -1,8 +1,9 @@
 /** What of the catalogue a command line asks for. Everything is checked here, before anything runs. */
 
-import { KindsError, type LocalEngineName, matchesGlob, ScenarioError } from "../../../language/src/index.ts";
-import { engineNames } from "../engines/index.ts";
+import { type EngineName, KindsError, matchesGlob, ScenarioError } from "../../../language/src/index.ts";
+import { engineNames } from "../engines/registry.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
+import { kernelOfName } from "../machines/places.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
 import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
 import { parseCount, select, UsageError } from "./usage.ts";
@@ -24,7 +25,7 @@ export type Selection = {
   readonly catalogue: Catalogue;
   readonly scenarios: readonly NamedScenario[];
   readonly proposals: readonly NamedProposal[];
-  readonly engines: readonly LocalEngineName[];
+  readonly engines: readonly EngineName[];
   readonly kernels: readonly KernelSpec[];
   /** Kernels were asked for and nothing else: `kernelHeadlines`. */
   readonly isHeadlines: boolean;
@@ -77,12 +78,10 @@ function selectScenarios(catalogue: Catalogue, names: readonly string[]): readon
   return chosen;
 }
 
-const KERNEL_PREFIX = "kernel:";
-
 /** The kernels asked for, by `--kernel SPEC` or `--engine kernel:SPEC`, each once. */
 function selectKernels(options: SelectionOptions): readonly KernelSpec[] {
-  const engines = (options.engine ?? []).filter((name) => name.startsWith(KERNEL_PREFIX));
-  const texts = [...(options.kernel ?? []), ...engines.map((name) => name.slice(KERNEL_PREFIX.length))];
+  const named = (options.engine ?? []).flatMap((name) => kernelOfName(name) ?? []);
+  const texts = [...(options.kernel ?? []), ...named];
   return [...new Set(texts)].map((text) => {
     const spec = parseKernelSpec(text);
     if (spec.kind === "problem") throw new UsageError(spec.message);
@@ -90,12 +89,9 @@ function selectKernels(options: SelectionOptions): readonly KernelSpec[] {
   });
 }
 
-/** The machine's own engines: those named, else all of them, unless kernels were asked for. */
-function selectEngines(
-  options: SelectionOptions,
-  kernels: readonly KernelSpec[],
-): readonly LocalEngineName[] {
-  const names = (options.engine ?? []).filter((name) => !name.startsWith(KERNEL_PREFIX));
+/** The engines on this machine: those named, else all of them, unless kernels were asked for. */
+function selectEngines(options: SelectionOptions, kernels: readonly KernelSpec[]): readonly EngineName[] {
+  const names = (options.engine ?? []).filter((name) => kernelOfName(name) === null);
   if (names.length === 0 && kernels.length > 0) return [];
   const known = engineNames.map((id) => ({ id }));
   return select("engine", names, known).map(({ id }) => id);

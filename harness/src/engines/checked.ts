@@ -11,11 +11,10 @@ import {
   guestActors,
   hostActors,
   isBystander,
-  type Proposal,
   type RunResult,
   type Scenario,
 } from "../../../language/src/index.ts";
-import type { CaseContext, Engine } from "../engine.ts";
+import type { Engine } from "../engine.ts";
 import { errorText } from "../error-text.ts";
 
 function checkLabels(
@@ -88,40 +87,36 @@ export function breachesOf(scenario: Scenario, evidence: Evidence): readonly str
   return breaches;
 }
 
-async function runChecked(
-  engine: Engine,
+/** The result of a run under the contract: what is thrown, and every breach, becomes an engine error. */
+export async function runChecked(
+  name: string,
   scenario: Scenario,
-  proposal: Proposal,
-  context: CaseContext,
+  run: () => Promise<RunResult>,
 ): Promise<RunResult> {
   let result: RunResult;
   try {
-    result = await engine.run(scenario, proposal, context);
+    result = await run();
   } catch (error) {
     const message = errorText(error);
-    return { kind: "engine-error", message: `${engine.name} threw: ${message}` };
+    return { kind: "engine-error", message: `${name} threw: ${message}` };
   }
   if (result.kind !== "evidence") return result;
   const breaches = breachesOf(scenario, result.evidence);
   if (breaches.length === 0) return result;
-  return { kind: "engine-error", message: `${engine.name} breaks its contract: ${breaches.join("; ")}` };
+  return { kind: "engine-error", message: `${name} breaks its contract: ${breaches.join("; ")}` };
 }
 
 /** The engine, with every result checked. */
 export function checkedEngine(engine: Engine): Engine {
   return {
     name: engine.name,
-    ...(engine.option === undefined ? {} : { option: engine.option }),
     describe: () => engine.describe(),
     available: () => engine.available(),
     supports: (scenario, proposal) => engine.supports(scenario, proposal),
     attest: () => engine.attest(),
     open: (context) => engine.open(context),
-    isAlone: engine.isAlone,
-    consoles: () => engine.consoles?.() ?? [],
-    slowness: () => engine.slowness(),
-    recover: async () => engine.recover?.(),
-    run: (scenario, proposal, context) => runChecked(engine, scenario, proposal, context),
+    run: (scenario, proposal, context) =>
+      runChecked(engine.name, scenario, () => engine.run(scenario, proposal, context)),
     close: () => engine.close(),
   };
 }

@@ -9,22 +9,6 @@ export type Crash = {
   readonly text: string;
 };
 
-/** What one boot has said. */
-export type BootConsole = {
-  /** What it was given to be known by. */
-  readonly bootId: string;
-  readonly lines: readonly string[];
-};
-
-/** Boot after boot, of each at most so many lines, its last ones: a panic with what led to it. */
-export function bootLines(boots: readonly BootConsole[], maxLines: number): readonly string[] {
-  return boots.flatMap(({ bootId, lines }, index) => {
-    const excess = lines.length - maxLines;
-    const left = excess <= 0 ? lines : [`... ${excess} lines left out ...`, ...lines.slice(excess)];
-    return [`==== boot ${index + 1} of ${boots.length}: ${bootId} ====`, ...left];
-  });
-}
-
 const MAX_LINES = 4000;
 const MAX_LINE_CHARACTERS = 500;
 

@@ -4,11 +4,9 @@
  * then one program of the host's. Pure.
  */
 import { type CpioEntry, cpioArchive } from "./cpio.ts";
+import { type KvmModule, ROOT_TAG } from "./devices.ts";
 import type { ModuleFile } from "./modules.ts";
-import type { KvmModule } from "./qemu.ts";
 
-/** 9p tag of the host's root file system. */
-export const ROOT_TAG = "daxfault-root";
 /** Where temporary files go inside; below /run, which every system has and where no checkout lies. */
 export const GUEST_TEMPORARY = "/run/daxfault";
 /** Serial of the virtio-blk disk would need udev to be found by: the only disk is the first. */

@@ -5,15 +5,12 @@
 import { execFileSync } from "node:child_process";
 import { accessSync, constants, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
+import { CHANNEL_PORT, type KvmModule, ROOT_TAG, SWAP_SERIAL } from "./devices.ts";
 import { KernelError } from "./error.ts";
-import { ROOT_TAG } from "./initramfs.ts";
 
 const QEMU = "qemu-system-x86_64";
 
 export type Accelerator = "kvm" | "tcg";
-
-/** The module behind /dev/kvm inside: the one for the CPU that the VM has. */
-export type KvmModule = "kvm_amd" | "kvm_intel";
 
 export type Qemu = {
   /** `7.2.22`, with the distribution's own suffix. */
@@ -21,6 +18,7 @@ export type Qemu = {
   readonly accelerator: Accelerator;
   /** Why that one. */
   readonly why: string;
+  /** Behind /dev/kvm inside. */
   readonly kvmModule: KvmModule;
 };
 
@@ -91,10 +89,6 @@ export type QemuOptions = {
   readonly channelFd: number;
 };
 
-/** Name of the virtio-serial port that carries messages. */
-export const CHANNEL_PORT = "daxfault";
-/** What the swap disk says its serial number is (/sys/block/NAME/serial). */
-export const SWAP_SERIAL = "daxfault-swap";
 /**
  * Of the swap disk. An image in the host's page cache answers within the time that an emulated CPU takes from submitting
  * the READ to looking whether the page is there: nobody would ever wait. One READ is free, the next one at once after it

@@ -21,18 +21,13 @@ import {
   type Vmm,
 } from "../../../language/src/index.ts";
 import { parseScenarios } from "../../../language/src/read.ts";
+import { engineRow, kernelEngines } from "../engines/registry.ts";
 import { type GuardRecord, guardRecordSchema, isGuardLine } from "../guards/records.ts";
-import type { PlannedCase } from "../run/plan.ts";
+import type { RunEnd, RunInfo } from "../run/observer.ts";
+import { enginesFor, type PlannedCase } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { recordSchema } from "./jsonl.ts";
-import type {
-  CaseRecord,
-  ObservationsRecord,
-  PlaceRecord,
-  RecordLine,
-  RunInfo,
-  SummaryRecord,
-} from "./records.ts";
+import type { CaseRecord, ObservationsRecord, PlaceRecord, RecordLine, SummaryRecord } from "./records.ts";
 
 /** One `daxfault run`, as far as it came. */
 export type RecordedRun = {
@@ -43,12 +38,6 @@ export type RecordedRun = {
   readonly results: readonly CaseResult[];
   /** null: the run ended before it could say how (it was killed, or is still going on). */
   readonly end: RunEnd | null;
-};
-
-export type RunEnd = {
-  readonly interruptedBy: "SIGINT" | "SIGTERM" | null;
-  readonly defects: readonly string[];
-  readonly durationMs: number;
 };
 
 /** A line that is none, or that contradicts another. The message names the line. */
@@ -123,8 +112,21 @@ function decodeVerdict({ kind, cause, reason }: CaseRecord["verdict"]): Verdict 
   return { kind, cause, reason };
 }
 
+/** Engine and machine of a case; of lines that do not name them, by the rule of the versions that wrote such lines. */
+function decodeExecution(
+  record: CaseRecord,
+  proposal: Proposal,
+): Pick<PlannedCase, "engine" | "nature" | "machine"> {
+  const { engine: place, machine, executor } = record;
+  const isKernel = place.startsWith("kernel:");
+  const name = executor ?? (isKernel ? enginesFor(proposal, kernelEngines)[0]?.name : place);
+  if (name === undefined) throw new RecordError(`no engine runs ${proposal.id} inside kernels`);
+  const where = machine ?? (isKernel ? (place as PlannedCase["machine"]) : "here");
+  return { engine: name, nature: engineRow(name).nature, machine: where };
+}
+
 function decodeCase(record: CaseRecord, scenario: Scenario, proposal: Proposal): CaseResult {
-  const { argument, engine, engineOption, verdict } = record;
+  const { argument, engineOption, verdict } = record;
   const support: PlannedCase["support"] =
     verdict.kind === "skip" && record.outcomes.length === 0
       ? { kind: "no", reason: verdict.reason, fix: record.fix }
@@ -134,7 +136,7 @@ function decodeCase(record: CaseRecord, scenario: Scenario, proposal: Proposal):
       scenario,
       argument,
       proposal,
-      engine,
+      ...decodeExecution(record, proposal),
       support,
       ...(engineOption === null ? {} : { engineOption }),
     },

@@ -13,8 +13,8 @@ export type DefectFinding = {
 
 /** The defect that this result shows, or null. */
 export function defectOf({ verdict, planned, expectation }: CaseResult): Defect | null {
-  // What the model does is no kernel's defect: nobody has seen it happen.
-  if (verdict.kind !== "pass" || planned.engine === "model") return null;
+  // What a model does is no kernel's defect: it did not happen.
+  if (verdict.kind !== "pass" || !planned.nature.isReal) return null;
   return expectation?.defect ?? null;
 }
 

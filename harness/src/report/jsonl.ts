@@ -15,8 +15,8 @@ import {
   holdsWords,
   hostResultText,
   inconclusiveCauses,
-  type KernelEngineName,
   type Proposal,
+  placeName,
   type Scenario,
   type ScoreCell,
   scenarioSource,
@@ -26,21 +26,27 @@ import {
   verdictKinds,
   vmmText,
 } from "../../../language/src/index.ts";
+import { engineNames } from "../engines/registry.ts";
+import type { MachineBooted, RunInfo } from "../run/observer.ts";
 import { type PlannedCase, replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
-import type { ConsoleRecord, EngineOpened, RecordLine, RunInfo } from "./records.ts";
+import type { ConsoleRecord, RecordLine } from "./records.ts";
 
 /** One line. `type` is the first member. */
 export type JsonRecord = { readonly type: string; readonly [member: string]: unknown };
 
 const hexText = z.string().regex(/^0x[0-9a-f]+$/);
 const textByLabel = z.record(z.string(), z.record(z.string(), z.string()));
-const localEngineName = z.enum(["model", "process", "kvm"]);
-const kernelEngineName: z.ZodType<KernelEngineName> = z.templateLiteral(["kernel:", z.string().min(1)]);
-const engineName = z.union([localEngineName, kernelEngineName]);
+const engineName = z.enum(engineNames);
+const kernelName: z.ZodType<`kernel:${string}`> = z.templateLiteral(["kernel:", z.string().min(1)]);
+const machineName = z.union([z.literal("here"), kernelName]);
+/** An engine on this machine, or the kernel that a case ran on. */
+const placeNameShape = z.union([engineName, kernelName]);
+/** What `placeNameShape` leaves unsaid. Lines of earlier versions have neither. */
+const placeShapes = { machine: machineName.optional(), executor: engineName.optional() };
 
 const attestationShape = z.strictObject({
-  engine: localEngineName,
+  engine: engineName,
   kernel: z.string(),
   kvmBackend: z.string().nullable(),
   kvmParameters: z.record(z.string(), z.string()),
@@ -97,14 +103,14 @@ const runShape = z.strictObject({
 
 const engineShape = z.strictObject({
   type: z.literal("engine"),
-  name: engineName,
+  name: placeNameShape,
   attestation: attestationShape.nullable(),
   openedMs: z.number(),
 });
 
 const consoleShape = z.strictObject({
   type: z.literal("console"),
-  name: engineName,
+  name: placeNameShape,
   lines: z.array(z.string()),
 });
 
@@ -157,7 +163,8 @@ const caseShape = z.strictObject({
   scenario: z.string(),
   scenarioHash: z.string().regex(/^[0-9a-f]{12}$/),
   proposal: z.string(),
-  engine: engineName,
+  engine: placeNameShape,
+  ...placeShapes,
   verdict: z.strictObject({
     kind: z.enum(verdictKinds),
     cause: z.enum(inconclusiveCauses).optional(),
@@ -225,7 +232,7 @@ const scoreShape = z.strictObject({
   property: z.string(),
   holds: z.enum(holdsWords),
   cases: z.number().int(),
-  engines: z.array(engineName),
+  engines: z.array(placeNameShape),
   exhaustive: z.boolean(),
   says: z.enum(["yes", "no"]).nullable(),
   source: z.string().nullable(),
@@ -252,7 +259,8 @@ const plannedShape = z.strictObject({
   type: z.literal("planned"),
   scenario: z.string(),
   proposal: z.string(),
-  engine: engineName,
+  engine: placeNameShape,
+  ...placeShapes,
   /** null: it would run. */
   skip: z.string().nullable(),
 });
@@ -318,9 +326,9 @@ export function runRecord(run: RunInfo): JsonRecord {
   return { type: "run", ...run };
 }
 
-/** An engine that boots a kernel, once that was tried. */
-export function engineRecord(engine: EngineOpened): JsonRecord {
-  return { type: "engine", ...engine };
+/** A machine that boots a kernel, once that was tried. */
+export function engineRecord(machine: MachineBooted): JsonRecord {
+  return { type: "engine", ...machine };
 }
 
 export function consoleRecord(console: ConsoleRecord): JsonRecord {
@@ -335,9 +343,21 @@ export function proposalRecord({ id, title, kvm, vmm, guest, server, lapic }: Pr
   return { type: "proposal", id, title, kvm, vmm, guest, server, lapic };
 }
 
-export function plannedRecord({ scenario, proposal, engine, support }: PlannedCase): JsonRecord {
+/** What a line says of where its case runs: `engine` as ever, and the two that it is made of. */
+function placeMembers(planned: PlannedCase): object {
+  return { engine: placeName(planned), machine: planned.machine, executor: planned.engine };
+}
+
+export function plannedRecord(planned: PlannedCase): JsonRecord {
+  const { scenario, proposal, support } = planned;
   const skip = support.kind === "no" ? support.reason : null;
-  return { type: "planned", scenario: scenario.id, proposal: proposal.id, engine, skip };
+  return {
+    type: "planned",
+    scenario: scenario.id,
+    proposal: proposal.id,
+    ...placeMembers(planned),
+    skip,
+  };
 }
 
 export function caseRecord(one: CaseResult): JsonRecord {
@@ -348,7 +368,7 @@ export function caseRecord(one: CaseResult): JsonRecord {
     scenario: planned.scenario.id,
     scenarioHash: planned.scenario.hash,
     proposal: planned.proposal.id,
-    engine: planned.engine,
+    ...placeMembers(planned),
     verdict,
     expectation,
     failure: result === null || result.kind === "evidence" ? null : result,

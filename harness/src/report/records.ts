@@ -7,40 +7,27 @@ import type {
   Exhaustiveness,
   InconclusiveCause,
   KvmTrace,
+  MachineName,
   RunResult,
   VerdictKind,
 } from "../../../language/src/index.ts";
 
-/** What is known of a run before its first case. */
-export type RunInfo = {
-  readonly version: string;
-  readonly startedAt: string;
-  readonly kernel: string;
-  readonly node: string;
-  readonly pageSize: number;
-  readonly kvmBackend: string | null;
-  readonly runDirectory: string;
-  readonly fileSystem: string;
-  /** What this run was to do, after sharding. */
-  readonly cases: number;
-  readonly jobs: number;
-  readonly timeoutMs: number;
-  readonly repeat: number;
-  readonly shard: { readonly index: number; readonly count: number } | null;
-  readonly attestations: readonly Attestation[];
-};
+import type { RunInfo } from "../run/observer.ts";
 
-/** An engine that takes something to open: a kernel that was booted. */
-export type EngineOpened = {
-  readonly name: EngineName;
-  /** null: it could not be opened; its cases say why. */
+/** `placeName` of a case: `kvm`, `kernel:SPEC`. */
+type PlaceName = string;
+
+/** A machine that was booted. */
+export type EngineRecord = {
+  readonly name: PlaceName;
+  /** null: it did not come up; its cases say why. */
   readonly attestation: Attestation | null;
   readonly openedMs: number;
 };
 
 /** What a booted kernel's console said, in a run in which something on it was not as expected or proved nothing. */
 export type ConsoleRecord = {
-  readonly name: EngineName;
+  readonly name: PlaceName;
   /** Boot by boot: `==== boot N of M: ID ====`, `... N lines left out ...` where there was more, the end of what it said. */
   readonly lines: readonly string[];
 };
@@ -92,7 +79,11 @@ export type CaseRecord = {
   readonly scenario: string;
   readonly scenarioHash: string;
   readonly proposal: string;
-  readonly engine: EngineName;
+  readonly engine: PlaceName;
+  /** Left out by versions that had engines `kernel:SPEC` in place of machines; so is `executor`. */
+  readonly machine?: MachineName | undefined;
+  /** The engine that executes the case on its machine. */
+  readonly executor?: EngineName | undefined;
   readonly verdict: {
     readonly kind: VerdictKind;
     readonly cause?: InconclusiveCause | undefined;
@@ -143,7 +134,7 @@ export type CaseRecord = {
   readonly engineMs: number | null;
   /** What names the scenario on the command line: its id, or a file. */
   readonly argument: string;
-  /** What names the engine there; null: `--engine NAME`. */
+  /** What names engine and machine there; null: `--engine NAME`. */
   readonly engineOption: string | null;
   readonly replay: string;
 };
@@ -153,7 +144,7 @@ export type ScoreRecord = {
   readonly property: string;
   readonly holds: "yes" | "no" | "partly" | "unknown" | "documented";
   readonly cases: number;
-  readonly engines: readonly EngineName[];
+  readonly engines: readonly PlaceName[];
   readonly exhaustive: boolean;
   readonly says: "yes" | "no" | null;
   readonly source: string | null;
@@ -171,14 +162,16 @@ export type SummaryRecord = {
 export type PlannedRecord = {
   readonly scenario: string;
   readonly proposal: string;
-  readonly engine: EngineName;
+  readonly engine: PlaceName;
+  readonly machine?: MachineName | undefined;
+  readonly executor?: EngineName | undefined;
   /** null: it would run. */
   readonly skip: string | null;
 };
 
 export type RecordLine =
   | ({ readonly type: "run" } & RunInfo)
-  | ({ readonly type: "engine" } & EngineOpened)
+  | ({ readonly type: "engine" } & EngineRecord)
   | ({ readonly type: "console" } & ConsoleRecord)
   | ({ readonly type: "scenario" } & ScenarioRecord)
   | ({ readonly type: "proposal" } & ProposalRecord)

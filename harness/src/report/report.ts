@@ -7,21 +7,22 @@ import {
   type Counts,
   countVerdicts,
   type DocumentedCell,
-  type EngineName,
   exitCodeOf,
   exitCodes,
   missingWitnesses,
   type Proposal,
+  placeName,
   proposals as presets,
   type Scenario,
   type ScoreCell,
   type ScoredCase,
   scorecard,
 } from "../../../language/src/index.ts";
+import { engineNames } from "../engines/registry.ts";
 import type { GuardRecord } from "../guards/records.ts";
+import type { RunInfo } from "../run/observer.ts";
 import { type CaseResult, mergeRuns } from "../run/result.ts";
 import { RecordError, type RecordedRun } from "./decode.ts";
-import type { RunInfo } from "./records.ts";
 
 export type Report = {
   /** One for `run`, several for merged runs; in the order given. */
@@ -48,13 +49,15 @@ function attestationOf(result: CaseResult): Attestation | null {
 
 /** Runs are of the same case only on the same kernel: elsewhere they are a comparison, not a repetition. */
 function keyOf(result: CaseResult, info: RunInfo): string {
-  const { scenario, proposal, engine } = result.planned;
+  const { scenario, proposal, engine, nature, machine } = result.planned;
   const attestation = attestationOf(result);
   const kernel = attestation?.kernel ?? info.kernel;
   const backend = attestation === null ? info.kvmBackend : attestation.kvmBackend;
-  // The model's answers do not depend on what it ran on.
-  const machine = engine === "model" ? "" : `${kernel} ${engine === "kvm" ? backend : ""}`;
-  return [scenario.id, proposal.id, engine, machine].join("\n");
+  // What KVM's module is inside a VM depends on the emulated CPU, which is no part of the kernel under test.
+  const module = nature.runsKvm && machine === "here" ? backend : "";
+  // A model's answers do not depend on what it ran on.
+  const found = nature.isReal ? `${kernel} ${module}` : "";
+  return [scenario.id, proposal.id, engine, machine, found].join("\n");
 }
 
 function checkSame(runs: readonly RecordedRun[]): void {
@@ -91,19 +94,19 @@ function mergeResults(runs: readonly RecordedRun[]): readonly CaseResult[] {
   return [...groups.values()].map(mergeRuns);
 }
 
-const engineOrder: readonly EngineName[] = ["model", "process", "kvm"];
-
-/** By scenario in the order of the plans, then proposal, then engine: cases are recorded as they end. */
+/** By scenario in the order of the plans, then proposal, then place: cases are recorded as they end. */
 function inOrder(results: readonly CaseResult[], scenarioIds: readonly string[]): readonly CaseResult[] {
   const scenarios = [...new Set(scenarioIds)];
   const proposals = proposalsOf(results).map(({ id }) => id);
-  // The machine's own, then booted kernels as they come.
-  const engines = [...new Set([...engineOrder, ...results.map(({ planned }) => planned.engine)])];
+  // Those on this machine, then booted kernels as they come.
+  const places: readonly string[] = [
+    ...new Set([...engineNames, ...results.map(({ planned }) => placeName(planned))]),
+  ];
   const rank = new Map(
     results.map((result) => {
-      const { scenario, proposal, engine } = result.planned;
+      const { scenario, proposal } = result.planned;
       const row = scenarios.indexOf(scenario.id) * proposals.length + proposals.indexOf(proposal.id);
-      return [result, row * engines.length + engines.indexOf(engine)];
+      return [result, row * places.length + places.indexOf(placeName(result.planned))];
     }),
   );
   return [...results].sort((a, b) => (rank.get(a) ?? 0) - (rank.get(b) ?? 0));
@@ -160,12 +163,20 @@ function exitCodeOfRuns(
 /** The case as the scorecard looks at it; null without evidence. */
 export function scoredCase({ planned, verdict, result, expectation }: CaseResult): ScoredCase | null {
   if (result?.kind !== "evidence") return null;
-  const { scenario, proposal, engine } = planned;
+  const { scenario, proposal, nature } = planned;
   const { evidence } = result;
   const isVacuous = verdict.kind === "inconclusive" && verdict.cause === "vacuous";
   const isWithoutExpectation =
-    isVacuous && expectation === null && missingWitnesses(scenario, evidence).length === 0;
-  return { scenario, proposal: proposal.id, engine, verdict: verdict.kind, isWithoutExpectation, evidence };
+    isVacuous && expectation === null && missingWitnesses(scenario, evidence, nature).length === 0;
+  return {
+    scenario,
+    proposal: proposal.id,
+    engine: placeName(planned),
+    nature,
+    verdict: verdict.kind,
+    isWithoutExpectation,
+    evidence,
+  };
 }
 
 function uniqueById<Item extends { readonly id: string }>(items: readonly Item[]): readonly Item[] {
@@ -186,25 +197,26 @@ export function scenariosOf(results: readonly CaseResult[]): readonly Scenario[]
   return uniqueById(results.map(({ planned }) => planned.scenario));
 }
 
-/** What an engine is called in this report: with its kernel where the report has it on several. */
+/** What a case's place is called in this report: with its kernel where the report has it on several. */
 export function engineNamer(results: readonly CaseResult[]): (result: CaseResult) => string {
   const kernels = new Map<string, Set<string>>();
-  const machineOf = (result: CaseResult): string => {
+  const kernelOf = (result: CaseResult): string => {
     const attestation = attestationOf(result);
     if (attestation === null) return "";
     return [attestation.kvmBackend, attestation.kernel].filter((part) => part !== null).join(" ");
   };
   for (const result of results) {
-    const machine = machineOf(result);
-    if (machine === "" || result.planned.engine === "model") continue;
-    const known = kernels.get(result.planned.engine) ?? new Set();
-    known.add(machine);
-    kernels.set(result.planned.engine, known);
+    const kernel = kernelOf(result);
+    if (kernel === "" || !result.planned.nature.isReal) continue;
+    const place = placeName(result.planned);
+    const known = kernels.get(place) ?? new Set();
+    known.add(kernel);
+    kernels.set(place, known);
   }
   return (result) => {
-    const { engine } = result.planned;
-    const machine = machineOf(result);
-    return (kernels.get(engine)?.size ?? 0) > 1 && machine !== "" ? `${engine} (${machine})` : engine;
+    const place = placeName(result.planned);
+    const kernel = kernelOf(result);
+    return (kernels.get(place)?.size ?? 0) > 1 && kernel !== "" ? `${place} (${kernel})` : place;
   };
 }
 

@@ -121,5 +121,5 @@ export function counterLines(evidence: Evidence): readonly string[] {
 }
 
 export function unitOf(result: Pick<CaseResult, "planned">): "ms" | "steps" {
-  return result.planned.engine === "model" ? "steps" : "ms";
+  return result.planned.nature.isReal ? "ms" : "steps";
 }

@@ -8,6 +8,7 @@ import {
   exitCodeText,
   needsAttention,
   type Proposal,
+  placeName,
   properties,
   type Scenario,
   type ScoreCell,
@@ -15,12 +16,12 @@ import {
   type Verdict,
   type VerdictKind,
 } from "../../../language/src/index.ts";
+import type { RunInfo } from "../run/observer.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { findingsOf } from "./findings.ts";
 import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
-import type { RunInfo } from "./records.ts";
 import { engineNamer, proposalsOf, type Report, scenariosOf } from "./report.ts";
 import { type Style, wrap } from "./style.ts";
 
@@ -204,7 +205,7 @@ export function plural(count: number, noun: string): string {
 }
 
 export function caseTitle({ planned }: Pick<CaseResult, "planned">): string {
-  return `${planned.scenario.id} x ${planned.proposal.id} x ${planned.engine}`;
+  return `${planned.scenario.id} x ${planned.proposal.id} x ${placeName(planned)}`;
 }
 
 function kindText(verdict: Verdict): string {
@@ -217,7 +218,7 @@ type Alike = readonly [CaseResult, ...CaseResult[]];
 function headText([result, ...others]: Alike, style: Style): string {
   const { verdict, planned } = result;
   const title =
-    others.length === 0 ? caseTitle(result) : `${plural(others.length + 1, "case")} on ${planned.engine}`;
+    others.length === 0 ? caseTitle(result) : `${plural(others.length + 1, "case")} on ${placeName(planned)}`;
   return style.verdict(verdict.kind, `${glyphs[verdict.kind]} ${kindText(verdict)}: ${title}`);
 }
 
@@ -234,7 +235,7 @@ function alikeCases(results: readonly CaseResult[]): readonly Alike[] {
   for (const [index, result] of results.entries()) {
     const { verdict, planned } = result;
     const isEngines = verdict.kind === "inconclusive" && verdict.cause === "engine-error";
-    const key = isEngines ? `${planned.engine} ${verdict.reason}` : String(index);
+    const key = isEngines ? `${placeName(planned)} ${verdict.reason}` : String(index);
     const group = groups.get(key);
     if (group === undefined) groups.set(key, [result]);
     else group.push(result);

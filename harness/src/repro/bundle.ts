@@ -5,13 +5,13 @@
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { type KvmTrace, scenarioSource } from "../../../language/src/index.ts";
+import { type KvmTrace, placeName, scenarioSource } from "../../../language/src/index.ts";
 import { errorText } from "../error-text.ts";
 import { recordSchema } from "../report/jsonl.ts";
 import { mailText } from "../report/mail.ts";
 import type { Report } from "../report/report.ts";
 import { counterLines, eventLine, unitOf } from "../report/story.ts";
-import { shellWord } from "../run/plan.ts";
+import { placeOption, shellWord } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import type { TraceText } from "../tracing/tracefs.ts";
 import { type Environment, environmentLines } from "./environment.ts";
@@ -103,9 +103,9 @@ function ownProposal({ result }: Bundle, presets: readonly string[]): string | n
 
 /** @param options what the command line needs besides the scenario; begins with a blank, or empty */
 function replayScript({ result, timeoutMs }: Bundle, options: string): string {
-  const { scenario, proposal, engine, engineOption } = result.planned;
+  const { scenario, proposal } = result.planned;
   return `#!/bin/sh
-# Runs ${scenario.id} x ${proposal.id} x ${engine} again, from scenario.json beside this file (hash ${scenario.hash}).
+# Runs ${scenario.id} x ${proposal.id} x ${placeName(result.planned)} again, from scenario.json beside this file (hash ${scenario.hash}).
 # Exits like daxfault run: 0 as expected, 1 not, 2 proves nothing, 3 did not run.
 # DAXFAULT: how daxfault is called, for example /path/to/checkout/scripts/daxfault.
 set -eu
@@ -115,7 +115,7 @@ if ! command -v "\${daxfault%% *}" >/dev/null; then
   echo "repro.sh: \${daxfault%% *} is not found; set DAXFAULT, for example to /path/to/checkout/scripts/daxfault" >&2
   exit 127
 fi
-exec $daxfault run "$here/scenario.json"${options} --proposal ${shellWord(proposal.id)} ${engineOption ?? `--engine ${engine}`} --timeout ${Math.ceil(timeoutMs / 1000)} "$@"
+exec $daxfault run "$here/scenario.json"${options} --proposal ${shellWord(proposal.id)} ${placeOption(result.planned)} --timeout ${Math.ceil(timeoutMs / 1000)} "$@"
 `;
 }
 

@@ -7,11 +7,11 @@ import {
   type AccessStep,
   accessBytes,
   type Defect,
-  executingEngine,
   type HostAction,
   hostActors,
   mappingsOf,
   type Proposal,
+  placeName,
   type Scenario,
   stepText,
   touchOf,
@@ -216,10 +216,9 @@ function obstacleOf(scenario: Scenario, proposal: Proposal): string | null {
 
 /** The program for this result, or why there is none. @param version Of daxfault, for the head of the file. */
 export function generateReproducer(result: CaseResult, version: string): Reproducer {
-  const { scenario, proposal, engine } = result.planned;
+  const { scenario, proposal, nature } = result.planned;
   const defect = defectOf(result);
-  if (executingEngine(engine, proposal) !== "kvm")
-    return { kind: "none", reason: `engine ${engine} runs no KVM` };
+  if (!nature.runsKvm) return { kind: "none", reason: `engine ${placeName(result.planned)} runs no KVM` };
   if (defect === null) return { kind: "none", reason: "no defect of the kernel was seen in this case" };
   if (wanted[defect.id] === undefined)
     return { kind: "none", reason: `nothing tests for ${defect.id} in C yet` };

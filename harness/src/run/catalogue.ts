@@ -4,13 +4,7 @@
  */
 import { existsSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import {
-  type Expectation,
-  executingEngine,
-  Kinds,
-  type Proposal,
-  proposals as presets,
-} from "../../../language/src/index.ts";
+import { type Expectation, Kinds, type Proposal, proposals as presets } from "../../../language/src/index.ts";
 import {
   loadProposals,
   loadScenarioFile,
@@ -113,11 +107,7 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
     expectationOf({ scenario, proposal, engine }) {
       // The project's expectations are about its scenarios and proposals only, whatever others are called.
       const isOurs = hashes.get(scenario.id) === scenario.hash && isPreset(proposal);
-      return (isOurs ? kinds : ownKinds).find({
-        scenario: scenario.id,
-        proposal: proposal.id,
-        engine: executingEngine(engine, proposal),
-      });
+      return (isOurs ? kinds : ownKinds).find({ scenario: scenario.id, proposal: proposal.id, engine });
     },
   };
 }

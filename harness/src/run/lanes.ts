@@ -1,36 +1,62 @@
 /**
- * In which order engines run. A booted kernel has the machine to itself: each is a lane of its own, after the one that
- * the machine's own engines share, and only one lane is open at a time.
+ * In which order machines run their cases. A booted kernel has this machine to itself: each machine is a lane, those that
+ * are alone come last, and only one lane is open at a time.
  */
 
-import { type EngineName, isKernelEngine } from "../../../language/src/index.ts";
-import type { Engine } from "../engine.ts";
-import type { EngineState, PlannedCase } from "./plan.ts";
+import type { EngineName } from "../../../language/src/index.ts";
+import type { Machine } from "../engine.ts";
+import type { RunObserver } from "./observer.ts";
+import type { PlannedCase } from "./plan.ts";
+import { type RunnerOptions, type RunOutcome, runCases } from "./runner.ts";
 
 export type Lane = {
-  /** Those of its engines that can run here and have something to run. */
-  readonly engines: readonly Engine[];
+  readonly machine: Machine;
+  /** Those of its engines that have something to run on it. */
+  readonly engines: readonly EngineName[];
   readonly cases: readonly PlannedCase[];
 };
 
-/** The lanes that have cases, in the order in which the engines were asked for. */
-export function lanesOf(cases: readonly PlannedCase[], engines: readonly EngineState[]): readonly Lane[] {
-  const names = engines.map(({ engine }) => engine.name);
-  const groups: readonly (readonly EngineName[])[] = [
-    names.filter((name) => !isKernelEngine(name)),
-    ...names.filter(isKernelEngine).map((name) => [name]),
-  ];
-  return groups.flatMap((group) => {
-    const own = cases.filter(({ engine }) => group.includes(engine));
-    const used = new Set(own.filter(({ support }) => support.kind === "yes").map(({ engine }) => engine));
-    const usable = engines
-      .map(({ engine }) => engine)
-      .filter(({ name }) => group.includes(name) && used.has(name));
-    return own.length === 0 ? [] : [{ engines: usable, cases: own }];
+/** The lanes that have cases. */
+export function lanesOf(cases: readonly PlannedCase[], machines: readonly Machine[]): readonly Lane[] {
+  const inOrder = [...new Set(machines)].sort((a, b) => Number(a.isAlone) - Number(b.isAlone));
+  return inOrder.flatMap((machine) => {
+    const own = cases.filter((one) => one.machine === machine.name);
+    const usable = own.filter(({ support }) => support.kind === "yes");
+    const engines = [...new Set(usable.map(({ engine }) => engine))];
+    return own.length === 0 ? [] : [{ machine, engines, cases: own }];
   });
 }
 
 /** How many cases of a lane run at a time, where `jobs` may. */
-export function jobsOf({ engines }: Lane, jobs: number): number {
-  return engines.some(({ isAlone }) => isAlone) ? 1 : jobs;
+export function jobsOf({ machine }: Lane, jobs: number): number {
+  return machine.isAlone ? 1 : jobs;
+}
+
+export type LaneOptions = Omit<RunnerOptions, "machine"> & {
+  readonly onBooted?: RunObserver["onBooted"];
+  /** The cases have ended, and the machine is still open. */
+  readonly onEnded?: (outcome: RunOutcome) => void;
+};
+
+async function openLane({ machine, engines }: Lane, options: LaneOptions): Promise<void> {
+  const { directory, signal, onBooted } = options;
+  const beganMs = performance.now();
+  const opening = await machine.open(engines, { directory: directory.engineDirectory(), signal });
+  if (opening.kind === "up") return;
+  const { attestation } = opening;
+  onBooted?.({ name: machine.name, attestation, openedMs: performance.now() - beganMs });
+}
+
+/** A machine's life: opened where something can run on it, its cases, closed however they end. */
+export async function runLane(lane: Lane, options: LaneOptions): Promise<RunOutcome> {
+  const { machine, engines, cases } = lane;
+  const jobs = jobsOf(lane, options.jobs);
+  try {
+    if (engines.length > 0) await openLane(lane, options);
+    const outcome = await runCases(cases, { ...options, machine, jobs });
+    options.onEnded?.(outcome);
+    return outcome;
+  } finally {
+    await machine.close();
+  }
 }

@@ -1,18 +1,13 @@
-/** Which cases a run has: scenario x proposal x engine, each with whether it can run here. */
+/** Which cases a run has: scenario x proposal x engine x machine, each with whether it can run. */
 
-import {
-  type EngineName,
-  isKernelEngine,
-  type Proposal,
-  type Scenario,
-} from "../../../language/src/index.ts";
-import type { Case, Engine, Support } from "../engine.ts";
+import { type Proposal, placeName, type Scenario } from "../../../language/src/index.ts";
+import type { Case, EngineKind, Machine, Support } from "../engine.ts";
 
 export type PlannedCase = Case & {
   readonly support: Support;
   /** What names scenario and proposal's source on the command line: an id or a file, and where ids come from. */
   readonly argument: string;
-  /** What names the engine there; left out: `--engine NAME`. */
+  /** What names engine and machine there; left out: `--engine NAME`. */
   readonly engineOption?: string;
 };
 
@@ -22,22 +17,35 @@ export type NamedScenario = { readonly scenario: Scenario; readonly argument: st
 /** A proposal and the option that says where it comes from; empty for a preset. */
 export type NamedProposal = { readonly proposal: Proposal; readonly option: string };
 
-export type EngineState = { readonly engine: Engine; readonly available: Support };
+/** What cases can be run on: an engine that was asked for, or a machine with all engines that run on it. */
+export type Place = {
+  readonly machine: Machine;
+  readonly engines: readonly EngineKind[];
+  readonly available: Support;
+};
 
-/**
- * Proposals without a VM are for the engine without a VM, and the reverse; what no kernel has is for the model alone,
- * which runs everything.
- */
-function isFor(proposal: Proposal, engine: EngineName): boolean {
-  if (isKernelEngine(engine)) return proposal.kvm === "none" || proposal.kvm === "today";
-  switch (engine) {
-    case "model":
+/** Does the engine carry out the proposal, whether a kernel has it or not? */
+function carriesOut({ proposals }: EngineKind, proposal: Proposal): boolean {
+  switch (proposals) {
+    case "all":
       return true;
-    case "process":
+    case "with-vm":
+      return proposal.kvm !== "none";
+    case "without-vm":
       return proposal.kvm === "none";
-    case "kvm":
-      return proposal.kvm === "today";
   }
+}
+
+/** The engines that a proposal is for; all of them where it is for none, so that each can say why not. */
+export function enginesFor(proposal: Proposal, engines: readonly EngineKind[]): readonly EngineKind[] {
+  const fitting = engines.filter((engine) => carriesOut(engine, proposal));
+  return fitting.length > 0 ? fitting : engines;
+}
+
+/** Does the pair make sense? What no kernel has (`kvm` is neither `none` nor `today`) is for engines that carry out all. */
+function isSensible(engine: EngineKind, proposal: Proposal): boolean {
+  if (engine.proposals === "all") return true;
+  return carriesOut(engine, proposal) && (proposal.kvm === "none" || proposal.kvm === "today");
 }
 
 /**
@@ -51,24 +59,28 @@ export function isAboutProposal(scenario: Scenario, proposal: Proposal): boolean
 
 /**
  * The cases, scenario by scenario. Pairs that make no sense (a VM's proposal on an engine without a VM) are left out,
- * unless nothing else is left: then somebody has asked for them and gets the reason.
+ * unless nothing else is left: then they were asked for, and are skipped with the reason.
  */
 export function plan(
   scenarios: readonly NamedScenario[],
   proposals: readonly NamedProposal[],
-  engines: readonly EngineState[],
+  places: readonly Place[],
 ): readonly PlannedCase[] {
   const sensible: PlannedCase[] = [];
   const others: PlannedCase[] = [];
   for (const { scenario, argument } of scenarios) {
     for (const { proposal, option } of proposals) {
       if (!isAboutProposal(scenario, proposal)) continue;
-      for (const { engine, available } of engines) {
-        const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
-        const list = isFor(proposal, engine.name) ? sensible : others;
-        const words = option === "" ? argument : `${argument} ${option}`;
-        const engineOption = engine.option === undefined ? {} : { engineOption: engine.option };
-        list.push({ scenario, argument: words, proposal, engine: engine.name, support, ...engineOption });
+      const words = option === "" ? argument : `${argument} ${option}`;
+      for (const { machine, engines, available } of places) {
+        const engineOption = machine.option === null ? {} : { engineOption: machine.option };
+        for (const engine of enginesFor(proposal, engines)) {
+          const { name, nature } = engine;
+          const support = available.kind === "no" ? available : machine.supports(name, scenario, proposal);
+          const place = { engine: name, nature, machine: machine.name, ...engineOption };
+          const list = isSensible(engine, proposal) ? sensible : others;
+          list.push({ scenario, argument: words, proposal, ...place, support });
+        }
       }
     }
   }
@@ -89,7 +101,12 @@ export function shellWord(text: string): string {
   return /^[A-Za-z0-9_./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
+/** What names a case's engine and machine on the command line. */
+export function placeOption(planned: PlannedCase): string {
+  return planned.engineOption ?? `--engine ${placeName(planned)}`;
+}
+
 /** The command that runs one case again. */
-export function replayCommand({ argument, proposal, engine, engineOption }: PlannedCase): string {
-  return `daxfault run ${argument} --proposal ${proposal.id} ${engineOption ?? `--engine ${engine}`}`;
+export function replayCommand(planned: PlannedCase): string {
+  return `daxfault run ${planned.argument} --proposal ${planned.proposal.id} ${placeOption(planned)}`;
 }

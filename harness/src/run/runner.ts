@@ -1,7 +1,6 @@
 /** Runs cases, some at a time, each in a folder of its own with a hard time limit, and has them judged. */
 import { setTimeout as sleep } from "node:timers/promises";
 import {
-  type EngineName,
   type Erratum,
   type Expectation,
   judge,
@@ -9,7 +8,7 @@ import {
   type TraceEvent,
   type Verdict,
 } from "../../../language/src/index.ts";
-import type { Engine } from "../engine.ts";
+import type { Machine } from "../engine.ts";
 import { errorStack } from "../error-text.ts";
 import type { RunDirectory } from "./directory.ts";
 import type { PlannedCase } from "./plan.ts";
@@ -20,7 +19,8 @@ import { sweep } from "./sweep.ts";
 const OVERRUN_MS = 3000;
 
 export type RunnerOptions = {
-  readonly engines: ReadonlyMap<EngineName, Engine>;
+  /** The machine of all the cases, open. */
+  readonly machine: Machine;
   readonly directory: RunDirectory;
   readonly jobs: number;
   /** Hard limit of a case on a real machine; where things are slower, so much longer. */
@@ -55,17 +55,14 @@ class Runner {
     this.#options = options;
   }
 
-  /** Runs the engine and takes its word for the end only within the limit. */
+  /** Runs the case and waits for its end only within the limit. */
   async #execute(planned: PlannedCase, directory: string): Promise<RunResult> {
-    const { engines, signal, onEvent } = this.#options;
-    const engine = engines.get(planned.engine);
-    if (engine === undefined)
-      return { kind: "engine-error", message: `engine ${planned.engine} is not loaded` };
-    const slowness = engine.slowness();
+    const { machine, signal, onEvent } = this.#options;
+    const slowness = machine.slowness();
     const timeoutMs = this.#options.timeoutMs * slowness;
     const ended = new AbortController();
     const limit = sleep(timeoutMs + OVERRUN_MS, null, { signal: ended.signal }).catch(() => null);
-    const run = engine.run(planned.scenario, planned.proposal, {
+    const run = machine.run(planned, {
       directory,
       timeoutMs,
       signal,
@@ -79,9 +76,10 @@ class Runner {
   }
 
   #judge(planned: PlannedCase, expectation: Expectation | null, result: RunResult): Verdict {
-    const { scenario, proposal, engine } = planned;
+    const { scenario, proposal, engine, nature, machine } = planned;
+    const { errata } = this.#options;
     try {
-      return judge({ scenario, proposal, engine, expectation, errata: this.#options.errata, result });
+      return judge({ scenario, proposal, engine, nature, machine, expectation, errata, result });
     } catch (error) {
       this.defects.push(`the judge failed on ${scenario.id} x ${proposal.id}: ${errorStack(error)}`);
       return { kind: "inconclusive", cause: "engine-error", reason: "the judge failed" };
@@ -107,7 +105,7 @@ class Runner {
 
   /** One run from its folder to its verdict; null if an interruption ended it. */
   async #runOnce(planned: PlannedCase, name: string): Promise<CaseResult | null> {
-    await this.#options.engines.get(planned.engine)?.recover?.();
+    await this.#options.machine.recover();
     if (this.#options.signal.aborted) return null;
     const startMs = performance.now();
     const directory = this.#options.directory.caseDirectory(name);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { bootLines, Console, crashIn } from "../../src/kernel/console.ts";
+import { Console, crashIn } from "../../src/kernel/console.ts";
 
 describe("crashIn", () => {
   it.each([
@@ -80,22 +80,5 @@ describe("Console.initComplaint", () => {
     const console = new Console();
     console.take("daxfault-init: mount daxfault-root /root 9p ro trans=virtio: errno 19\n");
     expect(console.initComplaint).toMatch(/errno 19 \(this kernel has no 9p file system: .*--modules DIR/);
-  });
-});
-
-describe("bootLines", () => {
-  it("keeps the end of each boot, and says which boot it was", () => {
-    const boots = [
-      { bootId: "id-1", lines: ["a", "b", "c"] },
-      { bootId: "id-2", lines: ["d"] },
-    ];
-    expect(bootLines(boots, 2)).toEqual([
-      "==== boot 1 of 2: id-1 ====",
-      "... 1 lines left out ...",
-      "b",
-      "c",
-      "==== boot 2 of 2: id-2 ====",
-      "d",
-    ]);
   });
 });

@@ -17,7 +17,7 @@ import { parseScenarios } from "../../../language/src/read.ts";
 import { evidenceWith, expectationWith } from "../../../language/test/support/evidence.ts";
 import { loadScenarios } from "../../src/fixtures.ts";
 import { decodeGuards, decodeRuns } from "../../src/report/decode.ts";
-import { linesOf, recordedWith, resultWith } from "../support/results.ts";
+import { executionOf, linesOf, recordedWith, resultWith } from "../support/results.ts";
 
 const u64 = fc.bigInt({ min: 0n, max: 2n ** 64n - 1n });
 const access: fc.Arbitrary<Access> = fc.oneof(
@@ -176,5 +176,42 @@ describe("decodeGuards", () => {
 describe("scenarioSource", () => {
   it.each(loadScenarios().map((one) => [one.id, one] as const))("%s reads back as itself", (_id, one) => {
     expect(parseScenarios(JSON.stringify(scenarioSource(one)), "x")).toEqual([one]);
+  });
+});
+
+describe("engine and machine of a case", () => {
+  const kernel = "kernel:debian:6.1";
+  const places = [
+    ["model", "efault-exit", executionOf("model")],
+    ["process", "native", executionOf("process")],
+    ["kvm", "efault-exit", executionOf("kvm")],
+    [kernel, "native", { ...executionOf("process"), machine: kernel }],
+    [kernel, "efault-exit", { ...executionOf("kvm"), machine: kernel }],
+  ] as const;
+
+  it.each(places)("are both in the line, beside %s (%s)", (name, proposal, execution) => {
+    const { planned, ...result } = resultWith({ scenario, proposal });
+    const lines = linesOf(recordedWith([{ ...result, planned: { ...planned, ...execution } }]));
+    const { engine: executor, machine } = execution;
+    expect(lines.at(-1)).toMatchObject({ engine: name, executor, machine });
+    expect(decodeRuns(lines, "x")[0]?.results[0]?.planned).toMatchObject(execution);
+  });
+
+  it.each(places)(
+    "are read out of a line that has only %s (%s), as earlier versions wrote it",
+    (name, proposal, execution) => {
+      const { planned, ...result } = resultWith({ scenario, proposal });
+      const lines = linesOf(recordedWith([{ ...result, planned: { ...planned, ...execution } }]));
+      const { machine: _machine, executor: _executor, ...old } = lines.at(-1) as Record<string, unknown>;
+      expect(old.engine).toBe(name);
+      const [run] = decodeRuns([...lines.slice(0, -1), old], "x");
+      expect(run?.results[0]?.planned).toMatchObject(execution);
+    },
+  );
+
+  it("are refused where no such engine is known", () => {
+    const lines = linesOf(recordedWith([resultWith({ scenario })]));
+    const odd = { ...(lines.at(-1) as object), executor: "abacus" };
+    expect(() => decodeRuns([...lines.slice(0, -1), odd], "x")).toThrow(/executor: Invalid option/);
   });
 });

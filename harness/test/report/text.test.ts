@@ -21,7 +21,7 @@ import {
   tableText,
   tailText,
 } from "../../src/report/text.ts";
-import { recordedWith, resultWith } from "../support/results.ts";
+import { executionOf, recordedWith, resultWith } from "../support/results.ts";
 
 const styleOf = (widthColumns: number): Style => ({
   widthColumns,
@@ -211,7 +211,7 @@ describe("the lists below the table", () => {
   it("do not count what only the model did", () => {
     const defect = { id: "endless-loop", text: "It loops.", source: "async_pf.c" };
     const result = resultWith({ expectation: expectationWith({ defect }) });
-    const modelled = { ...result, planned: { ...result.planned, engine: "model" as const } };
+    const modelled = { ...result, planned: { ...result.planned, ...executionOf("model") } };
     expect(findingsText([modelled], style)).toBeNull();
     expect(findingsText([modelled, result], style)).toContain("(1 case)");
   });

@@ -12,7 +12,7 @@ import { generateReproducer } from "../../src/repro/reproducer.ts";
 import { isAboutProposal } from "../../src/run/plan.ts";
 import type { CaseResult } from "../../src/run/result.ts";
 import { caseFolder } from "../support/folders.ts";
-import { resultWith } from "../support/results.ts";
+import { executionOf, resultWith } from "../support/results.ts";
 
 const scenarios = loadScenarios();
 const kinds = loadKinds();
@@ -83,9 +83,9 @@ describe("generateReproducer", () => {
 
   it("makes one of what a booted kernel showed, too: its defect is KVM's", () => {
     const here = shown(scenarioOf("hang-without-apf"), "apf-loop");
-    const inside = { ...here, planned: { ...here.planned, engine: "kernel:debian:6.1" as const } };
+    const inside = { ...here, planned: { ...here.planned, machine: "kernel:debian:6.1" as const } };
     expect(generateReproducer(inside, "0.1.0").kind).toBe("source");
-    const process = { ...here, planned: { ...here.planned, engine: "process" as const } };
+    const process = { ...here, planned: { ...here.planned, ...executionOf("process") } };
     expect(generateReproducer(process, "0.1.0")).toMatchObject({ kind: "none", reason: /runs no KVM/ });
   });
 
@@ -93,7 +93,7 @@ describe("generateReproducer", () => {
     const clean = resultWith({ scenario: scenarioOf("load-after-truncate") });
     expect(generateReproducer(clean, "0")).toMatchObject({ kind: "none", reason: /no defect/ });
     const modelled = shown(scenarioOf("hang-without-apf"), "apf-loop");
-    const planned = { ...modelled.planned, engine: "model" as const };
+    const planned = { ...modelled.planned, ...executionOf("model") };
     expect(generateReproducer({ ...modelled, planned }, "0")).toMatchObject({ reason: /runs no KVM/ });
   });
 

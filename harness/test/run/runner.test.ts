@@ -4,12 +4,13 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Expectation, Proposal, Scenario } from "../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
-import { evidenceResult, expectationWith } from "../../../language/test/support/evidence.ts";
-import type { Engine } from "../../src/engine.ts";
+import { evidenceResult, expectationWith, natures } from "../../../language/test/support/evidence.ts";
+import type { EngineKind, Machine, Support } from "../../src/engine.ts";
 import { openRunDirectory } from "../../src/run/directory.ts";
-import { type PlannedCase, plan, replayCommand, shardOf, shellWord } from "../../src/run/plan.ts";
+import { type Place, type PlannedCase, plan, replayCommand, shardOf, shellWord } from "../../src/run/plan.ts";
 import { type RunnerOptions, type RunOutcome, runCases } from "../../src/run/runner.ts";
-import { scriptedEngine } from "../support/engine.ts";
+import { scriptedMachine } from "../support/engine.ts";
+import { executionOf } from "../support/results.ts";
 
 const efaultExit = proposalOf("efault-exit");
 
@@ -18,20 +19,20 @@ function planned(count: number): readonly PlannedCase[] {
     scenario: scenarioWith({ id: `s${index}` }),
     argument: `s${index}`,
     proposal: efaultExit,
-    engine: "kvm" as const,
+    ...executionOf("kvm"),
     support: { kind: "yes" as const },
   }));
 }
 
 async function run(
   cases: readonly PlannedCase[],
-  engine: Engine,
+  machine: Machine,
   changes: Partial<RunnerOptions> = {},
 ): Promise<RunOutcome> {
   const directory = openRunDirectory();
   try {
     return await runCases(cases, {
-      engines: new Map([["kvm", engine]]),
+      machine,
       directory,
       jobs: 2,
       timeoutMs: 1000,
@@ -60,11 +61,11 @@ describe("a case that is run several times", () => {
 
   it("is unstable where its outcomes differ, and says how often it saw which", async () => {
     let runs = 0;
-    const engine = scriptedEngine(async () => {
+    const machine = scriptedMachine(async () => {
       runs += 1;
       return runs % 3 === 0 ? { kind: "timeout", message: "too long" } : evidenceResult();
     });
-    const { results } = await run(planned(1), engine, { repeat: 6, jobs: 1 });
+    const { results } = await run(planned(1), machine, { repeat: 6, jobs: 1 });
     expect(runs).toBe(6);
     expect(results[0]?.verdict).toMatchObject({ kind: "inconclusive", cause: "unstable" });
     expect(results[0]?.outcomes.map(({ count, verdict }) => [count, verdict])).toEqual([
@@ -75,18 +76,18 @@ describe("a case that is run several times", () => {
 
   it("is a fail where one run is a counterexample", async () => {
     let runs = 0;
-    const engine = scriptedEngine(async () => {
+    const machine = scriptedMachine(async () => {
       runs += 1;
       return runs === 2 ? came : evidenceResult();
     });
-    const { results } = await run(planned(1), engine, { repeat: 3, jobs: 1 });
+    const { results } = await run(planned(1), machine, { repeat: 3, jobs: 1 });
     expect(results[0]?.verdict.kind).toBe("fail");
     expect(results[0]?.verdict.reason).toContain("2 of 3: ");
   });
 
   it("is one sample of that many runs where all came out the same", async () => {
-    const engine = scriptedEngine(async () => evidenceResult());
-    const { results } = await run(planned(1), engine, { repeat: 4 });
+    const machine = scriptedMachine(async () => evidenceResult());
+    const { results } = await run(planned(1), machine, { repeat: 4 });
     expect(results[0]?.verdict.kind).toBe("pass");
     const result = results[0]?.result;
     expect(result?.kind === "evidence" && result.evidence.exhaustiveness).toMatchObject({ runs: 4 });
@@ -96,14 +97,14 @@ describe("a case that is run several times", () => {
 describe("runCases", () => {
   it("gives each case an empty folder of its own that goes with it, and keeps the plan's order", async () => {
     const folders: string[] = [];
-    const engine = scriptedEngine(async (scenario, _proposal, { directory }) => {
+    const machine = scriptedMachine(async (scenario, _proposal, { directory }) => {
       expect(existsSync(directory)).toBe(true);
       folders.push(directory);
       writeFileSync(join(directory, "left"), "x");
       await new Promise((resolve) => setTimeout(resolve, scenario.id === "s0" ? 100 : 5));
       return evidenceResult();
     });
-    const { results, defects, interrupted } = await run(planned(5), engine);
+    const { results, defects, interrupted } = await run(planned(5), machine);
     expect(results.map(({ planned: { scenario } }) => scenario.id)).toEqual(["s0", "s1", "s2", "s3", "s4"]);
     expect(results.every(({ verdict }) => verdict.kind === "pass")).toBe(true);
     expect(new Set(folders).size).toBe(5);
@@ -111,11 +112,11 @@ describe("runCases", () => {
     expect([defects, interrupted]).toEqual([[], false]);
   });
 
-  it("has the engine recover before each run of a case, and does not count the time", async () => {
+  it("has the machine recover before each run of a case, and does not count the time", async () => {
     const order: string[] = [];
     let recoveredMs = 0;
     let longestMs = 0;
-    const engine = scriptedEngine(
+    const machine = scriptedMachine(
       async (scenario) => {
         order.push(scenario.id);
         return evidenceResult();
@@ -128,7 +129,7 @@ describe("runCases", () => {
         },
       },
     );
-    const { results } = await run(planned(2), engine, {
+    const { results } = await run(planned(2), machine, {
       jobs: 1,
       onEnd: ({ durationMs }) => {
         longestMs = Math.max(longestMs, durationMs - (performance.now() - recoveredMs));
@@ -138,51 +139,51 @@ describe("runCases", () => {
     expect(results.map(({ verdict }) => verdict.kind)).toEqual(["pass", "pass"]);
     expect(longestMs).toBe(0);
     order.length = 0;
-    await run(planned(1), engine, { repeat: 2 });
+    await run(planned(1), machine, { repeat: 2 });
     expect(order).toEqual(["recover", "s0", "recover", "s0"]);
   });
 
-  it("begins no case after an interruption that came while the engine recovered", async () => {
+  it("begins no case after an interruption that came while the machine recovered", async () => {
     const abort = new AbortController();
     let runs = 0;
-    const engine = scriptedEngine(
+    const machine = scriptedMachine(
       async () => {
         runs += 1;
         return evidenceResult();
       },
       { recover: async () => abort.abort() },
     );
-    const { results, interrupted } = await run(planned(2), engine, { signal: abort.signal });
+    const { results, interrupted } = await run(planned(2), machine, { signal: abort.signal });
     expect([runs, results.length, interrupted]).toEqual([0, 0, true]);
   });
 
   it("runs as many at a time as it is told", async () => {
     let now = 0;
     let most = 0;
-    const engine = scriptedEngine(async () => {
+    const machine = scriptedMachine(async () => {
       now += 1;
       most = Math.max(most, now);
       await new Promise((resolve) => setTimeout(resolve, 10));
       now -= 1;
       return evidenceResult();
     });
-    await run(planned(9), engine, { jobs: 3 });
+    await run(planned(9), machine, { jobs: 3 });
     expect(most).toBe(3);
   });
 
   it("skips what cannot run, with the reason, and does not start it", async () => {
-    const engine = scriptedEngine(() => Promise.reject(new Error("must not run")));
+    const machine = scriptedMachine(() => Promise.reject(new Error("must not run")));
     const cases = planned(1).map((one) => ({
       ...one,
       support: { kind: "no" as const, reason: "no KVM", fix: null },
     }));
-    const { results } = await run(cases, engine);
+    const { results } = await run(cases, machine);
     expect(results[0]?.verdict).toEqual({ kind: "skip", reason: "no KVM" });
   });
 
   it("ends a case whose engine does not, as a time-out", async () => {
-    const engine = scriptedEngine(() => new Promise(() => {}));
-    const { results } = await run(planned(1), engine, { timeoutMs: 10 });
+    const machine = scriptedMachine(() => new Promise(() => {}));
+    const { results } = await run(planned(1), machine, { timeoutMs: 10 });
     expect(results[0]?.verdict).toMatchObject({ kind: "inconclusive", cause: "timeout" });
   });
 
@@ -190,7 +191,7 @@ describe("runCases", () => {
     const broken = { ...expectationWith(), outcome: null } as unknown as Expectation;
     const { results, defects } = await run(
       planned(1),
-      scriptedEngine(async () => evidenceResult()),
+      scriptedMachine(async () => evidenceResult()),
       {
         expectationOf: () => broken,
       },
@@ -201,22 +202,35 @@ describe("runCases", () => {
 
   it("starts nothing new once it is aborted, and drops what was under way", async () => {
     const abort = new AbortController();
-    const engine = scriptedEngine(async (scenario) => {
+    const machine = scriptedMachine(async (scenario) => {
       if (scenario.id === "s1") abort.abort();
       return evidenceResult();
     });
-    const { results, interrupted } = await run(planned(9), engine, { jobs: 1, signal: abort.signal });
+    const { results, interrupted } = await run(planned(9), machine, { jobs: 1, signal: abort.signal });
     expect(results.map(({ planned: { scenario } }) => scenario.id)).toEqual(["s0"]);
     expect(interrupted).toBe(true);
   });
 });
 
 describe("plan", () => {
-  const engines = (...names: ("process" | "kvm")[]) =>
-    names.map((name) => ({
-      engine: scriptedEngine(async () => evidenceResult(), { name }),
-      available: { kind: "yes" as const },
-    }));
+  const yes = { kind: "yes" } as const;
+  const rows: Readonly<Record<"model" | "process" | "kvm", EngineKind>> = {
+    model: { name: "model", nature: natures.model, proposals: "all" },
+    process: { name: "process", nature: natures.process, proposals: "without-vm" },
+    kvm: { name: "kvm", nature: natures.kvm, proposals: "with-vm" },
+  };
+  const here = scriptedMachine(async () => evidenceResult());
+  const engines = (...names: (keyof typeof rows)[]): readonly Place[] =>
+    names.map((name) => ({ machine: here, engines: [rows[name]], available: yes }));
+  const kernel = (answer: Support = yes): Place => ({
+    machine: scriptedMachine(async () => evidenceResult(), {
+      name: "kernel:x",
+      option: "--kernel x",
+      supports: () => answer,
+    }),
+    engines: [rows.process, rows.kvm],
+    available: yes,
+  });
   const named = (changes: Partial<Scenario> = {}) => ({
     scenario: scenarioWith(changes),
     argument: "./mine.json",
@@ -224,7 +238,7 @@ describe("plan", () => {
   const preset = (proposal: Proposal) => ({ proposal, option: "" });
   const both = [proposalOf("native"), efaultExit].map(preset);
   const names = (cases: readonly PlannedCase[]) =>
-    cases.map(({ proposal, engine }) => `${proposal.id} ${engine}`);
+    cases.map((one) => `${one.proposal.id} ${one.engine}${one.machine === "here" ? "" : ` ${one.machine}`}`);
 
   it("pairs proposals with the engines that they are for", () => {
     expect(names(plan([named()], both, engines("process", "kvm")))).toEqual([
@@ -241,6 +255,30 @@ describe("plan", () => {
 
   it("keeps a pair that makes no sense if it is all that was asked for", () => {
     expect(names(plan([named()], [preset(efaultExit)], engines("process")))).toEqual(["efault-exit process"]);
+  });
+
+  it("runs inside a kernel what each proposal is for, once", () => {
+    expect(names(plan([named()], both, [...engines("kvm"), kernel()]))).toEqual([
+      "native process kernel:x",
+      "efault-exit kvm",
+      "efault-exit kvm kernel:x",
+    ]);
+  });
+
+  it("gives what no kernel has to the model, and its reason where a kernel alone was asked for", () => {
+    const future = preset(proposalOf("final-efault"));
+    expect(names(plan([named()], [future], [...engines("model", "kvm"), kernel()]))).toEqual([
+      "final-efault model",
+    ]);
+    const no = { kind: "no", reason: "in no kernel", fix: null } as const;
+    const alone = plan([named()], [future], [kernel(no)]);
+    expect(names(alone)).toEqual(["final-efault kvm kernel:x"]);
+    expect(alone[0]?.support).toEqual(no);
+  });
+
+  it("names a machine in place of its engines", () => {
+    const [one] = plan([named()], [preset(efaultExit)], [kernel()]);
+    expect(one && replayCommand(one)).toBe("daxfault run ./mine.json --proposal efault-exit --kernel x");
   });
 
   it("takes an engine's absence for every case of it", () => {

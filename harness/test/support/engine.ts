@@ -1,6 +1,6 @@
-/** Engines for tests of what runs engines. */
+/** Engines and machines for tests of what runs them. */
 import { evidenceWith } from "../../../language/test/support/evidence.ts";
-import type { Engine } from "../../src/engine.ts";
+import type { Engine, Machine } from "../../src/engine.ts";
 
 /** An engine that does what it is told, under the name kvm. */
 export function scriptedEngine(run: Engine["run"], changes: Partial<Engine> = {}): Engine {
@@ -11,9 +11,25 @@ export function scriptedEngine(run: Engine["run"], changes: Partial<Engine> = {}
     supports: () => ({ kind: "yes" }),
     attest: async () => evidenceWith().attestation,
     open: async () => {},
-    isAlone: false,
-    slowness: () => 1,
     run,
+    close: async () => {},
+    ...changes,
+  };
+}
+
+/** A machine on which each case does what it is told. */
+export function scriptedMachine(run: Engine["run"], changes: Partial<Machine> = {}): Machine {
+  return {
+    name: "here",
+    option: null,
+    isAlone: false,
+    supports: () => ({ kind: "yes" }),
+    attestations: async () => [],
+    open: async () => ({ kind: "up" }),
+    slowness: () => 1,
+    recover: async () => {},
+    run: ({ scenario, proposal }, context) => run(scenario, proposal, context),
+    consoles: () => [],
     close: async () => {},
     ...changes,
   };

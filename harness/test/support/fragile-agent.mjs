@@ -19,6 +19,7 @@ const actions = {
 };
 
 const facts = {
+  engine: "kvm",
   kernel: release(),
   commandLine,
   kvmBackend: "kvm_test",

@@ -1,10 +1,11 @@
 /** Results of cases for tests of the reports. */
 import type { Evidence, Expectation, Scenario, Verdict } from "../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
-import { evidenceWith, expectationWith } from "../../../language/test/support/evidence.ts";
-import type { RecordedRun, RunEnd } from "../../src/report/decode.ts";
+import { evidenceWith, expectationWith, natures } from "../../../language/test/support/evidence.ts";
+import type { RecordedRun } from "../../src/report/decode.ts";
 import { caseRecord, proposalRecord, runRecord, scenarioRecord } from "../../src/report/jsonl.ts";
-import type { RunInfo } from "../../src/report/records.ts";
+import type { RunEnd, RunInfo } from "../../src/run/observer.ts";
+import type { PlannedCase } from "../../src/run/plan.ts";
 import type { CaseResult } from "../../src/run/result.ts";
 
 export type ResultChanges = {
@@ -14,6 +15,15 @@ export type ResultChanges = {
   readonly evidence?: Evidence | null;
   readonly expectation?: Expectation | null;
 };
+
+/** An engine on this machine. */
+export const executionOf = (
+  engine: keyof typeof natures,
+): Pick<PlannedCase, "engine" | "nature" | "machine"> => ({
+  engine,
+  nature: natures[engine],
+  machine: "here",
+});
 
 export function resultWith(changes: ResultChanges = {}): CaseResult {
   const evidence = changes.evidence === undefined ? evidenceWith() : changes.evidence;
@@ -26,7 +36,7 @@ export function resultWith(changes: ResultChanges = {}): CaseResult {
       scenario,
       argument: scenario.id,
       proposal,
-      engine: proposal.kvm === "none" ? "process" : "kvm",
+      ...executionOf(proposal.kvm === "none" ? "process" : "kvm"),
       support: isSkipped ? { kind: "no", reason: verdict.reason, fix: "mend it" } : { kind: "yes" },
     },
     verdict,

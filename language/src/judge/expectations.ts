@@ -2,7 +2,7 @@
  * Expectations, apart from the scenarios: what a case is expected to show, which known deviations (errata) there are,
  * which cells of the scorecard a source decides. `expectation-file.ts` reads them.
  */
-import type { LocalEngineName } from "../evidence.ts";
+import type { EngineName } from "../evidence.ts";
 import { matchesGlob, specificity } from "../glob.ts";
 import type { EventKind } from "../vocabulary.ts";
 
@@ -40,7 +40,7 @@ export type Erratum = {
   readonly when: { readonly kvmBackend?: string | undefined; readonly kernel?: string | undefined };
   readonly scenarios: readonly string[];
   readonly proposals: readonly string[];
-  readonly engine: LocalEngineName;
+  readonly engine: EngineName;
   /** What is seen instead: any of these. */
   readonly outcomes: readonly ExpectedOutcome[];
   readonly link: string;
@@ -58,7 +58,7 @@ export type DocumentedCell = {
 export type Rule = {
   readonly scenarios: readonly string[];
   readonly proposals: readonly string[];
-  readonly engine: LocalEngineName;
+  readonly engine: EngineName;
   readonly expectation: Expectation;
 };
 
@@ -66,7 +66,7 @@ export type Rule = {
 export type CaseName = {
   readonly scenario: string;
   readonly proposal: string;
-  readonly engine: LocalEngineName;
+  readonly engine: EngineName;
 };
 
 export class KindsError extends Error {

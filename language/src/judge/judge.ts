@@ -6,14 +6,7 @@
  * a missing witness blocks every verdict that rests on the run having meant something (pass, xfail, xpass).
  */
 import { guestPersonas } from "../axes.ts";
-import {
-  type Attestation,
-  type EngineName,
-  type Evidence,
-  executingEngine,
-  isKernelEngine,
-  type RunResult,
-} from "../evidence.ts";
+import type { Attestation, EngineName, EngineNature, Evidence, MachineName, RunResult } from "../evidence.ts";
 import { matchesGlob } from "../glob.ts";
 import type { Proposal } from "../proposal.ts";
 import { witnessText } from "../scenario/format.ts";
@@ -27,8 +20,11 @@ import { type Erratum, type Expectation, type ExpectedOutcome, isAbout } from ".
 export type JudgeInput = {
   readonly scenario: Scenario;
   readonly proposal: Proposal;
-  /** Which engine was asked for. */
+  /** The engine that was asked for. */
   readonly engine: EngineName;
+  readonly nature: EngineNature;
+  /** The machine that was asked for. */
+  readonly machine: MachineName;
   /** null: nothing says what is expected. */
   readonly expectation: Expectation | null;
   readonly errata: readonly Erratum[];
@@ -46,9 +42,9 @@ function isWord(text: string, word: string): boolean {
   return word.split("|").some((one) => text === one || text.split("(")[0] === one);
 }
 
-/** In what the VM differs from the one that was asked for: another kernel, another boot, or none at all. */
-function vmProblems(asked: EngineName, { vm, kernel }: Attestation): readonly string[] {
-  if (!isKernelEngine(asked)) return vm === null ? [] : [`ran inside a VM with kernel ${vm.kernel}`];
+/** Differences between the machine that was asked for and the one that ran: another kernel, another boot, a VM or none. */
+function machineProblems(asked: MachineName, { vm, kernel }: Attestation): readonly string[] {
+  if (asked === "here") return vm === null ? [] : [`ran inside a VM with kernel ${vm.kernel}`];
   if (vm === null) return [`ran on kernel ${kernel} of the machine itself, not in a VM`];
   const problems: string[] = [];
   if (asked !== `kernel:${vm.kernel}`) problems.push(`ran on kernel ${vm.kernel}, not ${asked}`);
@@ -61,15 +57,10 @@ function vmProblems(asked: EngineName, { vm, kernel }: Attestation): readonly st
   return problems;
 }
 
-/** Everything in which the attestation differs from what was asked for. */
-function attestationProblems(
-  scenario: Scenario,
-  proposal: Proposal,
-  asked: EngineName,
-  attestation: Attestation,
-) {
-  const engine = executingEngine(asked, proposal);
-  const problems: string[] = [...vmProblems(asked, attestation)];
+/** All differences between the attestation and what was asked for. */
+function attestationProblems(input: JudgeInput, attestation: Attestation): readonly string[] {
+  const { scenario, proposal, engine, nature, machine } = input;
+  const problems: string[] = [...machineProblems(machine, attestation)];
   if (attestation.engine !== engine) problems.push(`ran on engine ${attestation.engine}, not ${engine}`);
   if (BigInt(attestation.pageSize) !== PAGE_BYTES) {
     problems.push(`page size ${attestation.pageSize}, not ${PAGE_BYTES}, which the offsets are written for`);
@@ -83,13 +74,13 @@ function attestationProblems(
   }
   // The server's own leases need the server, whether an actor goes through its mount or not.
   const wantsMount = usesMount(scenario) || proposal.server === "fuse-lease";
-  // The model has neither mounts nor windows to attest.
-  if (engine !== "model" && wantsMount !== (attestation.transport !== null)) {
+  // A model has neither mounts nor windows to attest.
+  if (nature.isReal && wantsMount !== (attestation.transport !== null)) {
     problems.push(
       wantsMount ? "no FUSE mount was used" : `a mount (${attestation.transport}) nobody asked for`,
     );
   }
-  if (engine === "kvm") {
+  if (nature.runsKvm) {
     if (attestation.kvmBackend === null) problems.push("no KVM backend is attested");
     const wantsWindow = scenario.layout === "dax-window";
     if (wantsWindow !== (attestation.windowBytes !== null)) {
@@ -157,7 +148,11 @@ function isHistory(history: readonly string[] | null, expected: readonly string[
 }
 
 /** In what the evidence differs from the outcome: `victim.load#2 is hung, expected killed`. Empty: it is that outcome. */
-function deviations(scenario: Scenario, outcome: ExpectedOutcome, evidence: Evidence): readonly string[] {
+function deviations(
+  { scenario, nature }: JudgeInput,
+  outcome: ExpectedOutcome,
+  evidence: Evidence,
+): readonly string[] {
   const list: string[] = [];
   const { vmm, bystanders } = evidence.observations;
   const history = vmm?.map(vmmText) ?? null;
@@ -173,12 +168,18 @@ function deviations(scenario: Scenario, outcome: ExpectedOutcome, evidence: Evid
     const text = bystanders[name] ?? "missing";
     if (text !== word) list.push(`${name} is ${text}, expected ${word}`);
   }
-  // The model's events are those of one interleaving of many.
-  if (evidence.attestation.engine !== "model") list.push(...eventDeviations(outcome, evidence));
+  // A model's events are those of one interleaving of many.
+  if (nature.isReal) list.push(...eventDeviations(outcome, evidence));
   return list;
 }
 
-function isSeen(witness: Witness, words: ReadonlyMap<string, string>, evidence: Evidence): boolean {
+type Seen = {
+  readonly words: ReadonlyMap<string, string>;
+  readonly evidence: Evidence;
+  readonly nature: EngineNature;
+};
+
+function isSeen(witness: Witness, { words, evidence, nature }: Seen): boolean {
   const { attestation, counts } = evidence;
   switch (witness.subject) {
     case "kvm":
@@ -188,8 +189,8 @@ function isSeen(witness: Witness, words: ReadonlyMap<string, string>, evidence: 
       // null is KVM without such an MSR, or no KVM: then nothing is known.
       return attestation.apfEnabled !== null && (attestation.apfEnabled ? "on" : "off") === witness.is;
     case "backing":
-      // By construction in the model, whose pages begin on disk.
-      if (attestation.engine === "model") return witness.is === "seen";
+      // By construction in a model, whose pages begin on disk.
+      if (!nature.isReal) return witness.is === "seen";
       return ((counts["swap-out"] ?? 0) > 0 ? "seen" : "none") === witness.is;
     default:
       return isWord(words.get(`${witness.subject}.${witness.label}`) ?? "missing", witness.is);
@@ -197,11 +198,13 @@ function isSeen(witness: Witness, words: ReadonlyMap<string, string>, evidence: 
 }
 
 /** The witnesses that were not seen: what the run shows means nothing without them. */
-export function missingWitnesses(scenario: Scenario, evidence: Evidence): readonly string[] {
-  const words = seenWords(scenario, evidence);
-  return scenario.witness
-    .filter((witness) => !isSeen(witness, words, evidence))
-    .map((witness) => witnessText(witness));
+export function missingWitnesses(
+  scenario: Scenario,
+  evidence: Evidence,
+  nature: EngineNature,
+): readonly string[] {
+  const seen = { words: seenWords(scenario, evidence), evidence, nature };
+  return scenario.witness.filter((witness) => !isSeen(witness, seen)).map((witness) => witnessText(witness));
 }
 
 function isInForce(erratum: Erratum, { kvmBackend, kernel }: Attestation): boolean {
@@ -213,8 +216,8 @@ function isInForce(erratum: Erratum, { kvmBackend, kernel }: Attestation): boole
 /** What was seen, against the main expectation and the errata. Witnesses are the caller's. */
 function compare(input: JudgeInput, expectation: Expectation, evidence: Evidence): Verdict {
   const { scenario, proposal, engine } = input;
-  const main = deviations(scenario, expectation.outcome, evidence);
-  const name = { scenario: scenario.id, proposal: proposal.id, engine: executingEngine(engine, proposal) };
+  const main = deviations(input, expectation.outcome, evidence);
+  const name = { scenario: scenario.id, proposal: proposal.id, engine };
   const inForce = input.errata.filter(
     (erratum) => isAbout(erratum, name) && isInForce(erratum, evidence.attestation),
   );
@@ -224,7 +227,7 @@ function compare(input: JudgeInput, expectation: Expectation, evidence: Evidence
     return { kind: "xpass", reason: `erratum ${gone.id} is in force here but is not seen: remove it` };
   }
   for (const erratum of inForce) {
-    if (erratum.outcomes.some((outcome) => deviations(scenario, outcome, evidence).length === 0)) {
+    if (erratum.outcomes.some((outcome) => deviations(input, outcome, evidence).length === 0)) {
       return { kind: "xfail", reason: `${erratum.id}: ${erratum.reason}` };
     }
   }
@@ -237,8 +240,8 @@ function compare(input: JudgeInput, expectation: Expectation, evidence: Evidence
 }
 
 function judgeEvidence(input: JudgeInput, evidence: Evidence): Verdict {
-  const { scenario, proposal, engine, expectation } = input;
-  const wrong = attestationProblems(scenario, proposal, engine, evidence.attestation);
+  const { scenario, nature, expectation } = input;
+  const wrong = attestationProblems(input, evidence.attestation);
   if (wrong.length > 0) return { kind: "inconclusive", cause: "wrong-engine", reason: wrong.join("; ") };
   const lacking = scenario.needs.filter((name) => (evidence.attestation.capabilities[name] ?? 0) === 0);
   if (lacking.length > 0) return { kind: "skip", reason: `this KVM has no ${lacking.join(", ")}` };
@@ -251,7 +254,7 @@ function judgeEvidence(input: JudgeInput, evidence: Evidence): Verdict {
   }
   const verdict = compare(input, expectation, evidence);
   if (verdict.kind === "fail") return verdict;
-  const missing = missingWitnesses(scenario, evidence);
+  const missing = missingWitnesses(scenario, evidence, nature);
   if (missing.length === 0) return verdict;
   return { kind: "inconclusive", cause: "vacuous", reason: `not seen: ${missing.join("; ")}` };
 }

@@ -3,7 +3,7 @@
  * Apart from verdicts: a property can be false exactly as expected. A case decides the properties that its scenario
  * names; what no case decides is unknown, never guessed.
  */
-import type { Evidence } from "../evidence.ts";
+import type { EngineNature, Evidence } from "../evidence.ts";
 import { type PropertyId, propertyRows } from "../properties.ts";
 import { isAccess, type Touch, touchOf } from "../scenario/guest-verbs.ts";
 import { accessesOf, guestActors } from "../scenario/labels.ts";
@@ -21,7 +21,7 @@ export type Property = {
   /** One line. */
   readonly title: string;
   /** null: nothing that can be run today decides it. */
-  readonly decide: ((scenario: Scenario, evidence: Evidence) => Finding) | null;
+  readonly decide: ((scenario: Scenario, evidence: Evidence, nature: EngineNature) => Finding) | null;
 };
 
 /** What the guest's tasks saw, with how: in the order of the scenario's actors. */
@@ -61,7 +61,7 @@ function contained(_scenario: Scenario, evidence: Evidence): Finding {
 }
 
 /** Did the failure surface at the very access, so that someone could tell the task? */
-function isReported(access: Access, evidence: Evidence): Finding {
+function isReported(access: Access, evidence: Evidence, { isReal }: EngineNature): Finding {
   switch (access.kind) {
     case "sigbus":
     case "efault":
@@ -73,9 +73,8 @@ function isReported(access: Access, evidence: Evidence): Finding {
       // A place is known only where KVM_RUN left the vCPU at the instruction. MMIO is no report of a failure:
       // it asks the VMM for the bytes of a device.
       const precise = stop?.kind === "stopped" && ["efault", "memory-fault"].includes(stop.reason);
-      // The model has no addresses: its vCPU stops at the access by construction.
-      const isPlaced =
-        stop?.kind === "stopped" && (stop.at !== null || evidence.attestation.engine === "model");
+      // A model has no addresses: its vCPU stops at the access by construction.
+      const isPlaced = stop?.kind === "stopped" && (stop.at !== null || !isReal);
       return precise && isPlaced ? "yes" : "no";
     }
     case "value":
@@ -91,12 +90,12 @@ function isReported(access: Access, evidence: Evidence): Finding {
  * stack are none of them: SIGBUS cannot be delivered to a stack that is gone.
  */
 function precise(kinds: readonly Touch["kind"][]) {
-  return (scenario: Scenario, evidence: Evidence): Finding => {
+  return (scenario: Scenario, evidence: Evidence, nature: EngineNature): Finding => {
     const findings = accessList(scenario, evidence)
       .filter(
         ({ touch }) => touch.by === "task" && touch.instruction !== "stack" && kinds.includes(touch.kind),
       )
-      .map(({ access }) => isReported(access, evidence));
+      .map(({ access }) => isReported(access, evidence, nature));
     if (findings.includes("no")) return "no";
     return findings.includes("yes") ? "yes" : "unknown";
   };

@@ -2,7 +2,7 @@
  * The scorecard: which properties hold of which proposal. Decided by evidence of cases that name the property,
  * whether as expected or not; a cell that no case decides is `documented` with its source, or `unknown`.
  */
-import type { EngineName, Evidence } from "../evidence.ts";
+import type { EngineNature, Evidence } from "../evidence.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import type { VerdictKind } from "../verdict.ts";
 import type { DocumentedCell } from "./expectations.ts";
@@ -17,7 +17,8 @@ export type ScoreCell = {
   readonly holds: Holds;
   /** Cases that decided it. */
   readonly cases: number;
-  readonly engines: readonly EngineName[];
+  /** By `placeName`. */
+  readonly engines: readonly string[];
   /** True only if every deciding case was looked at exhaustively. */
   readonly exhaustive: boolean;
   /** For `documented`: what the source says. */
@@ -28,7 +29,9 @@ export type ScoreCell = {
 export type ScoredCase = {
   readonly scenario: Scenario;
   readonly proposal: string;
-  readonly engine: EngineName;
+  /** `placeName` of the case. */
+  readonly engine: string;
+  readonly nature: EngineNature;
   readonly verdict: VerdictKind;
   /** Nothing was expected of it, and all its witnesses were seen: inconclusive as a test, but what it shows counts. */
   readonly isWithoutExpectation?: boolean;
@@ -60,7 +63,7 @@ export function decisionsOn(propertyId: string, cases: readonly ScoredCase[]): r
   for (const scored of cases) {
     if (!decides(scored)) continue;
     if (!scored.scenario.properties.includes(propertyId)) continue;
-    const finding = property?.decide?.(scored.scenario, scored.evidence) ?? "unknown";
+    const finding = property?.decide?.(scored.scenario, scored.evidence, scored.nature) ?? "unknown";
     if (finding !== "unknown") decisions.push({ finding, scored });
   }
   return decisions;

@@ -1,16 +1,24 @@
 import { describe, expect, it } from "vitest";
-import type { EngineName, RunResult } from "../../src/evidence.ts";
+import type { MachineName, RunResult } from "../../src/evidence.ts";
 import type { Erratum, Expectation } from "../../src/judge/expectations.ts";
 import { judge } from "../../src/judge/judge.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 import type { Verdict } from "../../src/verdict.ts";
 import { proposalOf, scenarioWith } from "../support/cases.ts";
-import { type Changes, evidenceResult, expectationWith, place, vmFacts } from "../support/evidence.ts";
+import {
+  type Changes,
+  evidenceResult,
+  expectationWith,
+  natures,
+  place,
+  vmFacts,
+} from "../support/evidence.ts";
 
 type Input = {
   readonly scenario?: Partial<Scenario>;
   readonly proposal?: string;
-  readonly engine?: EngineName;
+  readonly engine?: keyof typeof natures;
+  readonly machine?: MachineName;
   readonly expectation?: Expectation | null;
   readonly errata?: readonly Erratum[];
   readonly result?: RunResult;
@@ -18,13 +26,16 @@ type Input = {
 };
 
 function verdict(input: Input = {}): Verdict {
+  const engine = input.engine ?? "kvm";
   return judge({
     scenario: scenarioWith({
       witness: [{ subject: "victim", label: "load#1", is: "value" }],
       ...input.scenario,
     }),
     proposal: proposalOf(input.proposal ?? "efault-exit"),
-    engine: input.engine ?? "kvm",
+    engine,
+    nature: natures[engine],
+    machine: input.machine ?? "here",
     expectation: input.expectation === undefined ? expectationWith() : input.expectation,
     errata: input.errata ?? [],
     result: input.result ?? evidenceResult(input.evidence),
@@ -121,12 +132,12 @@ describe("judge", () => {
 });
 
 describe("evidence of a booted kernel", () => {
-  const engine = "kernel:debian:6.1";
+  const machine = "kernel:debian:6.1";
   const inside = { kernel: "6.1.0-56-amd64", vm: vmFacts };
 
   it("is judged like any other", () => {
-    expect(verdict({ engine, evidence: { attestation: inside } }).kind).toBe("pass");
-    expect(verdict({ engine, evidence: { attestation: inside, ...loop } }).kind).toBe("fail");
+    expect(verdict({ machine, evidence: { attestation: inside } }).kind).toBe("pass");
+    expect(verdict({ machine, evidence: { attestation: inside, ...loop } }).kind).toBe("fail");
   });
 
   it.each([
@@ -144,7 +155,7 @@ describe("evidence of a booted kernel", () => {
     ["another boot", { ...inside, vm: { ...vmFacts, bootId: "b-2" } }, "not the one of this boot"],
     ["another engine inside", { ...inside, engine: "process" }, "ran on engine process, not kvm"],
   ] as const)("from %s proves nothing", (_what, attestation, message) => {
-    const result = verdict({ engine, evidence: { attestation } });
+    const result = verdict({ machine, evidence: { attestation } });
     expect(result).toMatchObject({ kind: "inconclusive", cause: "wrong-engine" });
     expect(result.reason).toContain(message);
   });
@@ -155,11 +166,11 @@ describe("evidence of a booted kernel", () => {
 
   it("that is only a crash of the kernel is a failure, and what it cannot run is skipped", () => {
     const message = "the kernel died: Oops";
-    expect(verdict({ engine, result: { kind: "kernel-crash", message } })).toEqual({
+    expect(verdict({ machine, result: { kind: "kernel-crash", message } })).toEqual({
       kind: "fail",
       reason: message,
     });
-    expect(verdict({ engine, result: { kind: "unsupported", message } })).toEqual({
+    expect(verdict({ machine, result: { kind: "unsupported", message } })).toEqual({
       kind: "skip",
       reason: message,
     });

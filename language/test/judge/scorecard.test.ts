@@ -1,13 +1,16 @@
 import { describe, expect, it } from "vitest";
-import type { Evidence } from "../../src/evidence.ts";
+import type { EngineNature, Evidence } from "../../src/evidence.ts";
 import { properties } from "../../src/judge/properties.ts";
 import { type ScoredCase, scoreCell, scorecard } from "../../src/judge/scorecard.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 import { scenarioWith } from "../support/cases.ts";
-import { type Changes, evidenceWith, place } from "../support/evidence.ts";
+import { type Changes, evidenceWith, natures, place } from "../support/evidence.ts";
 
-function decide(property: string, evidence: Evidence, scenario: Scenario = scenarioWith({})): string {
-  return properties.find(({ id }) => id === property)?.decide?.(scenario, evidence) ?? "unknown";
+type On = { readonly scenario?: Scenario; readonly nature?: EngineNature };
+
+function decide(property: string, evidence: Evidence, on: On = {}): string {
+  const { scenario = scenarioWith({}), nature = natures.kvm } = on;
+  return properties.find(({ id }) => id === property)?.decide?.(scenario, evidence, nature) ?? "unknown";
 }
 
 const value = { kind: "value", value: 1n } as const;
@@ -69,22 +72,22 @@ describe("properties", () => {
 
   it("precise-load: the model stops at the access, without an address", () => {
     const stopped = seen({ kind: "killed" }, { vmm: [{ kind: "stopped", reason: "efault", at: null }] });
-    const modelled = { ...stopped, attestation: { ...stopped.attestation, engine: "model" } } as const;
-    expect(decide("precise-load", modelled)).toBe("yes");
+    expect(decide("precise-load", stopped, { nature: natures.model })).toBe("yes");
+    expect(decide("precise-load", stopped)).toBe("no");
   });
 
   it("kernel-access: an error that the kernel survives", () => {
     const { victim } = scenarioWith({}).actors;
     if (victim?.in !== "guest-task") throw new Error("no such actor");
     const scenario = scenarioWith({ actors: { victim: { ...victim, in: "guest-kernel" } } });
-    expect(decide("kernel-access", evidenceWith(), scenario)).toBe("no");
+    expect(decide("kernel-access", evidenceWith(), { scenario })).toBe("no");
     const survived = seen({ kind: "efault" }, { vmm: [{ kind: "running" }] });
-    expect(decide("kernel-access", survived, scenario)).toBe("yes");
+    expect(decide("kernel-access", survived, { scenario })).toBe("yes");
     const panicked = {
       ...survived,
       observations: { ...survived.observations, guestKernel: "panic" },
     } as const;
-    expect(decide("kernel-access", panicked, scenario)).toBe("no");
+    expect(decide("kernel-access", panicked, { scenario })).toBe("no");
   });
 });
 
@@ -93,6 +96,7 @@ describe("scoreCell", () => {
     scenario: scenarioWith({ properties: ["terminates"] }),
     proposal: "p",
     engine: "kvm",
+    nature: natures.kvm,
     verdict: "pass",
     evidence,
     ...changes,

@@ -1,6 +1,20 @@
 /** Evidence and engines for tests, by what differs from a case in which the VM stopped with EFAULT. */
-import type { Attestation, Evidence, KernelVmFacts, Observations, RunResult } from "../../src/evidence.ts";
+import type {
+  Attestation,
+  EngineNature,
+  Evidence,
+  KernelVmFacts,
+  Observations,
+  RunResult,
+} from "../../src/evidence.ts";
 import type { Expectation } from "../../src/judge/expectations.ts";
+
+/** The natures that engines have. */
+export const natures: Readonly<Record<"model" | "process" | "kvm", EngineNature>> = {
+  model: { isReal: false, runsKvm: false },
+  process: { isReal: true, runsKvm: false },
+  kvm: { isReal: true, runsKvm: true },
+};
 
 export const place = {
   rip: 0x41000n,
@@ -10,7 +24,7 @@ export const place = {
   hva: 0x7f0000001000n,
 } as const;
 
-/** Of the VM that has booted `kernel:debian:6.1`. */
+/** Of the VM that is the machine `kernel:debian:6.1`. */
 export const vmFacts: KernelVmFacts = {
   kernel: "debian:6.1",
   origin: "linux-image-6.1.0-56-amd64 6.1.192-2",

@@ -54,7 +54,7 @@ import {
   unexpectedError,
   vmmSeen,
 } from "./observe.ts";
-import { delaysMs, planCase, supportsAccesses, supportsPair, supportsProposal, type VmPlan } from "./plan.ts";
+import { delaysMs, planCase, supportsAccesses, supportsAnywhere, type VmPlan } from "./plan.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1500;
@@ -379,8 +379,7 @@ export const kvmEngine: Engine = {
   },
   supports(scenario, proposal) {
     for (const answer of [
-      supportsProposal(proposal),
-      supportsPair(scenario, proposal),
+      supportsAnywhere(scenario, proposal),
       stageSupport(scenario),
       guardSupport(proposal.server, scenario),
     ]) {
@@ -392,8 +391,6 @@ export const kvmEngine: Engine = {
     return machineAttestation(kvmFacts().capabilities);
   },
   async open() {},
-  isAlone: false,
-  slowness: () => 1,
   run: runCase,
   async close() {},
 };

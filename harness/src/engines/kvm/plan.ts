@@ -127,6 +127,12 @@ export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
   return yes;
 }
 
+/** Can this VMM run the case, on whatever machine? */
+export function supportsAnywhere(scenario: Scenario, proposal: Proposal): Support {
+  const proposed = supportsProposal(proposal);
+  return proposed.kind === "no" ? proposed : supportsPair(scenario, proposal);
+}
+
 /** Which of the scenario's accesses the virtual CPU can execute. */
 export function supportsAccesses(scenario: Scenario, features: CpuFeatures): Support {
   for (const [name, actor] of guestActors(scenario)) {

@@ -236,8 +236,6 @@ export const modelEngine: Engine = {
     vm: null,
   }),
   open: async () => {},
-  isAlone: false,
-  slowness: () => 1,
   run: async (scenario, proposal) => run(scenario, proposal),
   close: async () => {},
 };

@@ -343,8 +343,6 @@ export const processEngine: Engine = {
     return attestation(null);
   },
   async open() {},
-  isAlone: false,
-  slowness: () => 1,
   run: (scenario, _proposal, context) => runCase(scenario, context),
   async close() {},
 };

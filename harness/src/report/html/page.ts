@@ -4,11 +4,11 @@
  */
 import { createHash } from "node:crypto";
 import { type VerdictKind, verdictKinds } from "../../../../language/src/index.ts";
+import type { RunInfo } from "../../run/observer.ts";
 import { replayCommand } from "../../run/plan.ts";
 import { glyphs } from "../cells.ts";
 import { endText, findingsOf } from "../findings.ts";
 import { type Markup, markup, trusted } from "../markup.ts";
-import type { RunInfo } from "../records.ts";
 import type { Report } from "../report.ts";
 import { caseTitle, plural } from "../text.ts";
 import { caseBlock, caseIds, caseLinks, commandMarkup } from "./cases.ts";

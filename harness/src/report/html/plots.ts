@@ -20,7 +20,7 @@ export type Figure = {
 export function faultRates(results: readonly CaseResult[]): readonly Figure[] {
   const nameOf = engineNamer(results);
   return results.flatMap((result) => {
-    if (result.result?.kind !== "evidence" || result.planned.engine === "model") return [];
+    if (result.result?.kind !== "evidence" || !result.planned.nature.isReal) return [];
     const loops = (result.result.evidence.observations.vmm ?? []).filter((vmm) => vmm.kind === "looping");
     return loops.map(({ faultsPerSecond }) => ({
       scenario: result.planned.scenario.id,
@@ -52,7 +52,7 @@ function consequenceOf({ kind, detail }: TraceEvent, end: "loop" | "exit"): stri
 /** Milliseconds from the first truncation or punched hole to the first consequence, of cases on real kernels. */
 export function latencies(results: readonly CaseResult[]): readonly Figure[] {
   return results.flatMap((result) => {
-    if (result.result?.kind !== "evidence" || result.planned.engine === "model") return [];
+    if (result.result?.kind !== "evidence" || !result.planned.nature.isReal) return [];
     const { trace, observations } = result.result.evidence;
     const isLoop = observations.vmm?.some(({ kind }) => kind === "looping") ?? false;
     const end = isLoop ? "loop" : "exit";
@@ -74,7 +74,7 @@ export function latencies(results: readonly CaseResult[]): readonly Figure[] {
 /** Milliseconds from the start of an access to the moment at which its task was told that it had failed. */
 export function toldAfter(results: readonly CaseResult[]): readonly Figure[] {
   return results.flatMap((result) => {
-    if (result.result?.kind !== "evidence" || result.planned.engine === "model") return [];
+    if (result.result?.kind !== "evidence" || !result.planned.nature.isReal) return [];
     const { observations, accessMs } = result.result.evidence;
     return Object.entries(accessMs).flatMap(([actor, labels]) =>
       Object.entries(labels).flatMap(([label, value]): Figure[] => {

@@ -2,7 +2,7 @@
  * A case's trace as SVG: lanes side by side, time running down, a row an event. Rows are evenly spaced, because what
  * matters happens within a millisecond after a quarter of a second of preparation; the times stand beside them.
  */
-import { hex, type TraceEvent } from "../../../../language/src/index.ts";
+import { hex, placeName, type TraceEvent } from "../../../../language/src/index.ts";
 import type { CaseResult } from "../../run/result.ts";
 import { type Markup, markup } from "../markup.ts";
 import { unitOf } from "../story.ts";
@@ -81,8 +81,8 @@ export function timelineSvg(result: CaseResult, id: string): Markup | null {
   // One path for all: a whole run has a thousand of these drawings, and most of their bytes were lines.
   const laneLines = lanes.map((_name, index) => `M${laneX(index)} ${HEAD_PX - 6}V${height}`).join("");
   const hairs = points.map(([, y]) => `M${TIME_PX} ${y}H${lanesEnd}`).join("");
-  const { scenario, proposal, engine } = result.planned;
+  const { scenario, proposal } = result.planned;
   return markup`<svg class="timeline" role="img" aria-labelledby="${id}" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}">
-<title id="${id}">What happened in ${scenario.id} with ${proposal.id} on ${engine}: ${trace.length} events in the lanes ${lanes.join(", ")}</title>
+<title id="${id}">What happened in ${scenario.id} with ${proposal.id} on ${placeName(result.planned)}: ${trace.length} events in the lanes ${lanes.join(", ")}</title>
 ${heads}<path class="lane" d="${laneLines}"/><path class="hair" d="${hairs}"/><path class="way" d="${pathOf(points)}"/>${drawn}</svg>`;
 }

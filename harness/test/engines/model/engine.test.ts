@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { judge, proposals } from "../../../../language/src/index.ts";
+import { natures } from "../../../../language/test/support/evidence.ts";
 import { breachesOf } from "../../../src/engines/checked.ts";
 import { modelEngine } from "../../../src/engines/model/engine.ts";
 import { loadKinds, loadScenarios } from "../../../src/fixtures.ts";
@@ -34,7 +35,8 @@ describe("the engine model", () => {
       expect(breachesOf(scenario, result.evidence)).toEqual([]);
       expect(result.evidence.exhaustiveness.kind).toBe("exhaustive");
       const expectation = kinds.find({ scenario: scenario.id, proposal: proposal.id, engine: "model" });
-      const verdict = judge({ scenario, proposal, engine: "model", expectation, errata: [], result });
+      const place = { engine: "model", nature: natures.model, machine: "here" } as const;
+      const verdict = judge({ scenario, proposal, ...place, expectation, errata: [], result });
       expect(`${scenario.id} x ${proposal.id}: ${verdict.kind} ${verdict.reason}`).toMatch(/: pass /);
     }
   });

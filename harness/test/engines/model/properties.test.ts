@@ -38,6 +38,7 @@ async function scored(proposal: (typeof presets)[number]): Promise<ScoredCase[]>
       scenario,
       proposal: proposal.id,
       engine: "model",
+      nature: { isReal: false, runsKvm: false },
       verdict: "pass",
       evidence: result.evidence,
     });

@@ -3,14 +3,24 @@ import { existsSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { RunResult } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
-import { Boots, MAX_RESTARTS } from "../../../src/engines/kernel/boots.ts";
-import { type Session, startSession } from "../../../src/engines/kernel/session.ts";
+import { natures } from "../../../../language/test/support/evidence.ts";
+import type { Case } from "../../../src/engine.ts";
 import { obtainKernel } from "../../../src/kernel/cache.ts";
 import { requireQemu, slownessOf } from "../../../src/kernel/qemu.ts";
+import { Boots, MAX_RESTARTS } from "../../../src/machines/kernel/boots.ts";
+import { type Session, startSession } from "../../../src/machines/kernel/session.ts";
 import { packagePath } from "../../../src/paths.ts";
 import { openRunDirectory } from "../../../src/run/directory.ts";
 import { processesOf } from "../../../src/run/sweep.ts";
 import { noVm, VM_KERNEL, VM_TEST_BOUND_MS } from "../../support/vm.ts";
+
+const caseOf = (id: string): Case => ({
+  scenario: scenarioWith({ id }),
+  proposal: proposalOf("apf-loop"),
+  engine: "kvm",
+  nature: natures.kvm,
+  machine: `kernel:${VM_KERNEL}`,
+});
 
 const version = VM_KERNEL.slice("debian:".length);
 
@@ -20,15 +30,14 @@ describe.skipIf(noVm !== null)(`a kernel that dies in the middle of a run (${noV
   let start: () => Promise<Session>;
   let slowness = 1;
 
-  /** As the runner does it: the engine recovers, then the cases run, here at the same time. */
+  /** As the runner does it: the machine recovers, then the cases run, here at the same time. */
   async function run(ids: readonly string[], timeoutMs = 60_000): Promise<readonly RunResult[]> {
     await Promise.all(ids.map(() => boots.recover()));
     const { state } = boots;
     if (state.kind === "down") throw new Error(state.why);
     const { signal } = new AbortController();
     const context = { directory: "/nowhere", timeoutMs, signal, slowness };
-    const proposal = proposalOf("apf-loop");
-    return Promise.all(ids.map((id) => state.session.run(scenarioWith({ id }), proposal, context)));
+    return Promise.all(ids.map((id) => state.session.run(caseOf(id), context)));
   }
 
   /** The boots that answered, by the command line that each reads of itself. */
@@ -118,7 +127,7 @@ describe.skipIf(noVm !== null)(`a kernel that dies in the middle of a run (${noV
     const { signal } = new AbortController();
     const context = { directory: "/nowhere", timeoutMs: 60_000, signal, slowness };
     const ended = "daxfault-init: the program has ended, wait status 768";
-    const ask = (id: string) => session.run(scenarioWith({ id }), proposalOf("apf-loop"), context);
+    const ask = (id: string) => session.run(caseOf(id), context);
     expect(await ask("quit")).toEqual({ kind: "engine-error", message: ended });
     expect(session.flaw()).toBe(ended);
     expect(await ask("answer")).toEqual({

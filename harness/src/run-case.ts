@@ -1,13 +1,17 @@
 /** One case by itself, for programs: chosen, run in a folder of its own, judged. */
 
-import type { EngineName, Expectation, ExpectedOutcome } from "../../../language/src/index.ts";
-import { loadEngine } from "../engines/index.ts";
-import { loadErrata } from "../fixtures.ts";
-import { CatalogueError, isScenarioFile, loadCatalogue, type Sources } from "./catalogue.ts";
-import { openRunDirectory } from "./directory.ts";
-import { type PlannedCase, plan } from "./plan.ts";
-import type { CaseResult } from "./result.ts";
-import { runCases } from "./runner.ts";
+import type { Expectation, ExpectedOutcome } from "../../language/src/index.ts";
+import type { RegisteredName } from "./engines/registry.ts";
+import { loadErrata } from "./fixtures.ts";
+import { loadPlace } from "./machines/places.ts";
+import { CatalogueError, isScenarioFile, loadCatalogue, type Sources } from "./run/catalogue.ts";
+import { openRunDirectory } from "./run/directory.ts";
+import { lanesOf, runLane } from "./run/lanes.ts";
+import { type Place, type PlannedCase, plan } from "./run/plan.ts";
+import type { CaseResult } from "./run/result.ts";
+
+/** An engine on this machine, or a kernel with the engines that run inside it. */
+export type EngineName = RegisteredName | `kernel:${string}`;
 
 export type CaseSpec = {
   /** An id, or a scenario file with a single scenario. */
@@ -26,10 +30,13 @@ export type CaseSpec = {
 
 const TIMEOUT_MS = 20_000;
 
-/** The case with whether it can run here. Throws what is wrong with the spec. */
-export async function openCase(
-  spec: CaseSpec,
-): Promise<PlannedCase & { readonly expectation: Expectation | null }> {
+type ChosenCase = {
+  readonly planned: PlannedCase;
+  readonly place: Place;
+  readonly expectation: Expectation | null;
+};
+
+async function chooseCase(spec: CaseSpec): Promise<ChosenCase> {
   const isFile = isScenarioFile(spec.scenario);
   const catalogue = loadCatalogue({
     scenarios: spec.sources?.scenarios ?? [],
@@ -49,8 +56,8 @@ export async function openCase(
   if (about !== null && !about.includes(spec.proposal)) {
     throw new CatalogueError(`${named.scenario.id} is about ${about.join(", ")}, not ${spec.proposal}`);
   }
-  const engine = await loadEngine(spec.engine);
-  const [planned] = plan([named], [proposal], [{ engine, available: await engine.available() }]);
+  const place = await loadPlace(spec.engine);
+  const [planned] = plan([named], [proposal], [place]);
   if (planned === undefined) throw new CatalogueError("no such case");
   const expected: Expectation | null =
     spec.expect === undefined
@@ -61,7 +68,15 @@ export async function openCase(
           better: [],
           defect: null,
         };
-  return { ...planned, expectation: expected };
+  return { planned, place, expectation: expected };
+}
+
+/** The case with whether it can run here. Throws what is wrong with the spec. */
+export async function openCase(
+  spec: CaseSpec,
+): Promise<PlannedCase & { readonly expectation: Expectation | null }> {
+  const { planned, expectation } = await chooseCase(spec);
+  return { ...planned, expectation };
 }
 
 /**
@@ -69,19 +84,13 @@ export async function openCase(
  * Rejects for what is wrong with the spec, for an abort, and for what could not be cleaned up.
  */
 export async function runCase(spec: CaseSpec): Promise<CaseResult> {
-  const { expectation, ...planned } = await openCase(spec);
-  const engine = await loadEngine(spec.engine);
+  const { planned, place, expectation } = await chooseCase(spec);
+  const [lane] = lanesOf([planned], [place.machine]);
+  if (lane === undefined) throw new Error("a case without a lane");
   const directory = openRunDirectory();
   let left: readonly string[] = [];
-  const canRun = planned.support.kind === "yes";
   try {
-    if (canRun)
-      await engine.open({
-        directory: directory.engineDirectory(),
-        signal: spec.signal ?? new AbortController().signal,
-      });
-    const outcome = await runCases([planned], {
-      engines: new Map([[spec.engine, engine]]),
+    const outcome = await runLane(lane, {
       directory,
       jobs: 1,
       repeat: 1,
@@ -97,7 +106,6 @@ export async function runCase(spec: CaseSpec): Promise<CaseResult> {
     if (result === undefined) throw spec.signal?.reason ?? new Error("the case was interrupted");
     return result;
   } finally {
-    if (canRun) await engine.close();
     left = [...left, ...(await directory.close())];
     if (left.length > 0) console.error(`daxfault: ${left.join("; ")}`);
   }

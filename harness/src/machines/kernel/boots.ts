@@ -2,7 +2,7 @@
  * The boots of one kernel in one run, one after the other: a case that takes its VM with it, or its kernel's word, costs
  * the cases behind it nothing but the time of another boot.
  */
-import type { BootConsole } from "../../kernel/console.ts";
+import type { BootConsole } from "../../engine.ts";
 import { KernelError } from "../../kernel/error.ts";
 import { BootError, type Session } from "./session.ts";
 

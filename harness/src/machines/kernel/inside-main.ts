@@ -14,15 +14,15 @@ import {
 } from "node:fs";
 import { release } from "node:os";
 import { join } from "node:path";
-import type { LocalEngineName, RunResult } from "../../../../language/src/index.ts";
+import type { EngineName, RunResult } from "../../../../language/src/index.ts";
 import { swapOn, swapRefusal } from "../../../../sys/src/index.ts";
+import { engineRow, kernelEngines, loadEngine } from "../../engines/registry.ts";
 import { errorText } from "../../error-text.ts";
+import { CHANNEL_PORT, SWAP_SERIAL } from "../../kernel/devices.ts";
 import { encodeFrame, FrameReader } from "../../kernel/frames.ts";
-import { CHANNEL_PORT, SWAP_SERIAL } from "../../kernel/qemu.ts";
 import { thisMachine } from "../../machine.ts";
 import { RUN_DIRECTORY_PREFIX, runDirectoryParent, sweep } from "../../run/sweep.ts";
 import { traceFaultPath } from "../../tracing/fault-path.ts";
-import { loadEngine } from "../index.ts";
 import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
 
 const PORTS = "/sys/class/virtio-ports";
@@ -53,7 +53,7 @@ function turnSwapOn(): void {
 class Agent {
   readonly #port = openPort();
   readonly #directory = mkdtempSync(join(runDirectoryParent, RUN_DIRECTORY_PREFIX));
-  readonly #engines = new Map<LocalEngineName, ReturnType<typeof loadEngine>>();
+  readonly #engines = new Map<EngineName, ReturnType<typeof loadEngine>>();
 
   #send(message: FromInside): void {
     const bytes = encodeFrame(message);
@@ -61,15 +61,18 @@ class Agent {
   }
 
   async start(): Promise<void> {
-    const kvm = await this.#engine("kvm");
+    const row = kernelEngines.find(({ nature }) => nature.runsKvm);
+    if (row === undefined) throw new Error("no engine runs KVM inside kernels");
+    const kvm = await this.#engine(row.name);
     const available = await kvm.available();
     const machine = thisMachine();
     const facts: InsideFacts = {
+      engine: row.name,
       kernel: release(),
       commandLine: readFileSync("/proc/cmdline", "utf8").trim(),
       kvmBackend: machine.kvmBackend,
       kvmParameters: machine.kvmParameters,
-      capabilities: available.kind === "yes" ? ((await kvm.attest())?.capabilities ?? {}) : {},
+      capabilities: available.kind === "yes" ? (await kvm.attest()).capabilities : {},
       fileSystem: machine.runDirectory.fileSystem,
     };
     this.#send({ type: "hello", facts });
@@ -90,7 +93,7 @@ class Agent {
     });
   }
 
-  #engine(name: LocalEngineName): ReturnType<typeof loadEngine> {
+  #engine(name: EngineName): ReturnType<typeof loadEngine> {
     const known = this.#engines.get(name);
     if (known !== undefined) return known;
     const loaded = loadEngine(name).then(async (engine) => {
@@ -121,7 +124,7 @@ class Agent {
     const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
     if (support.kind === "no") return { kind: "unsupported", message: support.reason };
     const directory = mkdtempSync(join(this.#directory, "case-"));
-    const endTrace = message.engine === "kvm" ? traceFaultPath(directory) : () => null;
+    const endTrace = engineRow(message.engine).nature.runsKvm ? traceFaultPath(directory) : () => null;
     const result = await engine.run(scenario, proposal, { directory, timeoutMs, signal, slowness });
     const kvmTrace = endTrace();
     const [left] = await sweep(directory);

@@ -5,18 +5,10 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import {
-  type Attestation,
-  executingEngine,
-  type KernelVmFacts,
-  type Proposal,
-  type RunResult,
-  type Scenario,
-} from "../../../../language/src/index.ts";
+import type { Attestation, KernelVmFacts, RunResult } from "../../../../language/src/index.ts";
 import { onAbort } from "../../abort.ts";
-import type { CaseContext, OpenContext } from "../../engine.ts";
+import type { BootConsole, Case, CaseContext, OpenContext } from "../../engine.ts";
 import type { Kernel } from "../../kernel/cache.ts";
-import type { BootConsole } from "../../kernel/console.ts";
 import { KernelError } from "../../kernel/error.ts";
 import type { GuestProgram } from "../../kernel/initramfs.ts";
 import { type Qemu, slownessOf } from "../../kernel/qemu.ts";
@@ -44,7 +36,7 @@ const guestEnvironment: Readonly<Record<string, string>> = {
 };
 
 const agent: GuestProgram = {
-  command: [process.execPath, builtPath("harness/src/engines/kernel/inside-main.ts")],
+  command: [process.execPath, builtPath("harness/src/machines/kernel/inside-main.ts")],
   environment: guestEnvironment,
 };
 
@@ -63,7 +55,7 @@ export interface Session {
   /** Of a case that runs in it, as far as it is the same for all. */
   attestation(): Attestation;
   console(): BootConsole;
-  run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult>;
+  run(one: Case, context: CaseContext): Promise<RunResult>;
   /** Why nothing that runs in it from now on would mean anything; null: nothing is wrong. */
   flaw(): string | null;
   /** When the cases that run in it have ended; each has its limit. */
@@ -107,9 +99,9 @@ class VmSession implements Session {
   }
 
   attestation(): Attestation {
-    const { kernel, kvmBackend, kvmParameters, capabilities } = this.#up.inside;
+    const { engine, kernel, kvmBackend, kvmParameters, capabilities } = this.#up.inside;
     return {
-      engine: "kvm",
+      engine,
       kernel,
       kvmBackend,
       kvmParameters,
@@ -134,11 +126,11 @@ class VmSession implements Session {
     return this.#unanswered === null ? null : `the VM gave no result for ${this.#unanswered}`;
   }
 
-  async run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult> {
+  async run(one: Case, context: CaseContext): Promise<RunResult> {
     if (this.#end !== null) {
       return { kind: "engine-error", message: `the VM was gone before this case began: ${this.#end}` };
     }
-    const running = this.#ask(scenario, proposal, context);
+    const running = this.#ask(one, context);
     this.#running.add(running);
     const result = await running;
     this.#running.delete(running);
@@ -148,10 +140,9 @@ class VmSession implements Session {
   }
 
   /** What the agent says, or what is to be said in its place. */
-  async #ask(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult> {
-    const engine = executingEngine(`kernel:${this.#up.vmFacts.kernel}`, proposal);
+  async #ask({ scenario, proposal, engine, nature }: Case, context: CaseContext): Promise<RunResult> {
     const { lackOfKvm } = this.#up;
-    if (engine === "kvm" && lackOfKvm !== null) return { kind: "unsupported", message: lackOfKvm };
+    if (nature.runsKvm && lackOfKvm !== null) return { kind: "unsupported", message: lackOfKvm };
     const id = this.#next++;
     const { timeoutMs, slowness, signal } = context;
     const result = new Promise<RunResult>((resolve) => this.#up.waiting.set(id, resolve));

@@ -1,8 +1,8 @@
 /** Which boot a case runs in, and how many there are: with boots that cost nothing. vm.test.ts does it with real ones. */
 import { describe, expect, it } from "vitest";
 import { evidenceResult, evidenceWith } from "../../../../language/test/support/evidence.ts";
-import { Boots, MAX_RESTARTS } from "../../../src/engines/kernel/boots.ts";
-import { BootError, type Session } from "../../../src/engines/kernel/session.ts";
+import { Boots, MAX_RESTARTS } from "../../../src/machines/kernel/boots.ts";
+import { BootError, type Session } from "../../../src/machines/kernel/session.ts";
 
 /** A boot whose cases end when they are told to. */
 class FakeSession implements Session {

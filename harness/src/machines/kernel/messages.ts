@@ -1,10 +1,10 @@
-/** What the engine outside and the agent inside a VM say to each other. */
-import type { LocalEngineName, Proposal, RunResult, Scenario } from "../../../../language/src/index.ts";
+/** What the machine outside and the agent inside a VM say to each other. */
+import type { EngineName, Proposal, RunResult, Scenario } from "../../../../language/src/index.ts";
 
 export type ToInside = {
   readonly type: "run";
   readonly id: number;
-  readonly engine: LocalEngineName;
+  readonly engine: EngineName;
   readonly scenario: Scenario;
   readonly proposal: Proposal;
   readonly timeoutMs: number;
@@ -13,6 +13,8 @@ export type ToInside = {
 
 /** What the agent finds before the first case. */
 export type InsideFacts = {
+  /** The engine that was asked for KVM's capabilities. */
+  readonly engine: EngineName;
   /** uname -r */
   readonly kernel: string;
   /** /proc/cmdline */

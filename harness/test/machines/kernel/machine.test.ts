@@ -3,9 +3,11 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
-import { kernelEngine } from "../../../src/engines/kernel/engine.ts";
+import { natures } from "../../../../language/test/support/evidence.ts";
+import type { Case } from "../../../src/engine.ts";
 import { findQemu } from "../../../src/kernel/qemu.ts";
 import { parseKernelSpec } from "../../../src/kernel/spec.ts";
+import { bootSupport, kernelMachine } from "../../../src/machines/kernel/machine.ts";
 import { openRunDirectory } from "../../../src/run/directory.ts";
 import { processesOf } from "../../../src/run/sweep.ts";
 import { type BootImage, bootImage, IMAGE_BYTES } from "../../support/kernels.ts";
@@ -21,16 +23,24 @@ function imageOf(bytes: Uint8Array): string {
   return path;
 }
 
+const caseWith = (): Case => ({
+  scenario: scenarioWith({}),
+  proposal: proposalOf("apf-loop"),
+  engine: "kvm",
+  nature: natures.kvm,
+  machine: "kernel:test",
+});
+
 async function failureOf(path: string, modulesDirectory: string | null = null): Promise<string> {
   const spec = parseKernelSpec(path);
   if (spec.kind === "problem") throw new Error(spec.message);
-  const engine = kernelEngine({ spec, modulesDirectory });
+  const machine = await kernelMachine({ spec, modulesDirectory });
   const signal = new AbortController().signal;
-  await engine.open({ directory: run.engineDirectory(), signal });
-  expect(await engine.attest()).toBeNull();
+  const opening = await machine.open(["kvm"], { directory: run.engineDirectory(), signal });
+  expect(opening).toEqual({ kind: "booted", attestation: null });
   const context = { directory: run.engineDirectory(), timeoutMs: 1000, signal, slowness: 1 };
-  const result = await engine.run(scenarioWith({}), proposalOf("apf-loop"), context);
-  await engine.close();
+  const result = await machine.run(caseWith(), context);
+  await machine.close();
   expect(processesOf(run.path)).toEqual([]);
   if (result.kind !== "engine-error") throw new Error(`expected an engine error, got ${result.kind}`);
   return result.message;
@@ -92,11 +102,40 @@ describe("a machine without QEMU", () => {
     const before = process.env.DAXFAULT_NO_QEMU;
     process.env.DAXFAULT_NO_QEMU = "1";
     try {
-      const engine = kernelEngine({ spec: { kind: "host", text: "host" }, modulesDirectory: null });
-      expect(await engine.available()).toMatchObject({ kind: "no", fix: expect.stringContaining("apt-get") });
+      expect(bootSupport()).toMatchObject({ kind: "no", fix: expect.stringContaining("apt-get") });
     } finally {
       if (before === undefined) delete process.env.DAXFAULT_NO_QEMU;
       else process.env.DAXFAULT_NO_QEMU = before;
     }
+  });
+});
+
+describe("the cases of a kernel that is not up", () => {
+  const machineOf = () => kernelMachine({ spec: { kind: "host", text: "host" }, modulesDirectory: null });
+
+  it("are answered for each engine that runs inside kernels, by what is known without the kernel", async () => {
+    const machine = await machineOf();
+    const supports = (engine: string, proposal: string) =>
+      machine.supports(engine, scenarioWith({}), proposalOf(proposal));
+    expect(supports("kvm", "apf-loop")).toEqual({ kind: "yes" });
+    expect(supports("process", "native")).toEqual({ kind: "yes" });
+    expect(supports("kvm", "native")).toMatchObject({ reason: "the proposal has no VM" });
+    expect(supports("model", "apf-loop")).toMatchObject({
+      reason: "engine model does not run inside kernels",
+    });
+  });
+
+  it("say that it was not booted, and nothing attests it", async () => {
+    const machine = await machineOf();
+    expect([machine.name, machine.option]).toEqual(["kernel:host", "--kernel host"]);
+    expect(await machine.attestations(["kvm"])).toEqual([]);
+    const { signal } = new AbortController();
+    const context = { directory: "/nowhere", timeoutMs: 1000, signal, slowness: 1 };
+    expect(await machine.run(caseWith(), context)).toEqual({
+      kind: "engine-error",
+      message: "it was not booted",
+    });
+    expect(machine.consoles()).toEqual([]);
+    await machine.close();
   });
 });

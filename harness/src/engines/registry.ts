@@ -1,0 +1,74 @@
+/**
+ * The engines, one row each, in the order of reports: from the model to the nearest to reality. Nothing else lists them:
+ * names on the command line, the schema of records, doctor, plans and preferences are read off these rows. Each engine is
+ * loaded when it is asked for: what one needs (native modules, KVM) must not keep another from running, nor cost time
+ * where only a list is wanted.
+ */
+
+import type { EngineName, Proposal, Scenario } from "../../../language/src/index.ts";
+import type { Engine, EngineKind, Support } from "../engine.ts";
+import type { FeatureName } from "../machine.ts";
+import { checkedEngine } from "./checked.ts";
+
+export type SupportsCase = (scenario: Scenario, proposal: Proposal) => Support;
+
+export type EngineRow = EngineKind & {
+  /** Features of a machine that it cannot do without. */
+  readonly needs: readonly FeatureName[];
+  /** Features that some of its scenarios need besides. */
+  readonly someNeed: readonly FeatureName[];
+  readonly load: () => Promise<Engine>;
+  /** Whether a booted kernel can run a case on it, as far as is known before the kernel is up; null: not inside kernels. */
+  readonly inKernels: (() => Promise<SupportsCase>) | null;
+};
+
+const rows = [
+  {
+    name: "model",
+    nature: { isReal: false, runsKvm: false },
+    proposals: "all",
+    needs: [],
+    someNeed: [],
+    load: async (): Promise<Engine> => (await import("./model/engine.ts")).modelEngine,
+    inKernels: null,
+  },
+  {
+    name: "process",
+    nature: { isReal: true, runsKvm: false },
+    proposals: "without-vm",
+    needs: ["mmap-io"],
+    someNeed: ["fuse", "root"],
+    load: async (): Promise<Engine> => (await import("./process/engine.ts")).processEngine,
+    inKernels: async (): Promise<SupportsCase> => () => ({ kind: "yes" }),
+  },
+  {
+    name: "kvm",
+    nature: { isReal: true, runsKvm: true },
+    proposals: "with-vm",
+    needs: ["kvm", "micro-guest"],
+    someNeed: ["fuse", "root", "swap"],
+    load: async (): Promise<Engine> => (await import("./kvm/engine.ts")).kvmEngine,
+    inKernels: async (): Promise<SupportsCase> => (await import("./kvm/plan.ts")).supportsAnywhere,
+  },
+] as const;
+
+/** The names of the engines. */
+export type RegisteredName = (typeof rows)[number]["name"];
+
+export const engineRows: readonly EngineRow[] = rows;
+export const engineNames: readonly RegisteredName[] = rows.map(({ name }) => name);
+
+/** The engines that run inside booted kernels. */
+export const kernelEngines: readonly EngineRow[] = engineRows.filter(({ inKernels }) => inKernels !== null);
+
+/** The row of an engine. Throws for a name that means nothing. */
+export function engineRow(name: EngineName): EngineRow {
+  const row = engineRows.find((one) => one.name === name);
+  if (row === undefined) throw new Error(`there is no engine ${name}`);
+  return row;
+}
+
+/** An engine by name, held to its contract. */
+export async function loadEngine(name: EngineName): Promise<Engine> {
+  return checkedEngine(await engineRow(name).load());
+}

@@ -1,0 +1,76 @@
+/** The machine that daxfault runs on, with the engines that are to run on it. */
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import type { Attestation, EngineName, Proposal, RunResult, Scenario } from "../../../language/src/index.ts";
+import type {
+  BootConsole,
+  Case,
+  CaseContext,
+  Engine,
+  Machine,
+  OpenContext,
+  Opening,
+  Support,
+} from "../engine.ts";
+
+class HereMachine implements Machine {
+  readonly name = "here";
+  readonly option = null;
+  readonly isAlone = false;
+  readonly #engines: ReadonlyMap<EngineName, Engine>;
+  readonly #open: Engine[] = [];
+
+  constructor(engines: readonly Engine[]) {
+    this.#engines = new Map(engines.map((engine) => [engine.name, engine]));
+  }
+
+  supports(engine: EngineName, scenario: Scenario, proposal: Proposal): Support {
+    const found = this.#engines.get(engine);
+    if (found === undefined) return { kind: "no", reason: `engine ${engine} is not loaded`, fix: null };
+    return found.supports(scenario, proposal);
+  }
+
+  #those(names: readonly EngineName[]): readonly Engine[] {
+    return [...this.#engines.values()].filter(({ name }) => names.includes(name));
+  }
+
+  async attestations(engines: readonly EngineName[]): Promise<readonly Attestation[]> {
+    const attestations: Attestation[] = [];
+    for (const engine of this.#those(engines)) attestations.push(await engine.attest());
+    return attestations;
+  }
+
+  async open(engines: readonly EngineName[], context: OpenContext): Promise<Opening> {
+    for (const engine of this.#those(engines)) {
+      const directory = join(context.directory, engine.name);
+      mkdirSync(directory);
+      this.#open.push(engine);
+      await engine.open({ ...context, directory });
+    }
+    return { kind: "up" };
+  }
+
+  slowness(): number {
+    return 1;
+  }
+
+  async recover(): Promise<void> {}
+
+  async run({ scenario, proposal, engine }: Case, context: CaseContext): Promise<RunResult> {
+    const found = this.#engines.get(engine);
+    if (found === undefined) return { kind: "engine-error", message: `engine ${engine} is not loaded` };
+    return found.run(scenario, proposal, context);
+  }
+
+  consoles(): readonly BootConsole[] {
+    return [];
+  }
+
+  async close(): Promise<void> {
+    for (const engine of this.#open.splice(0)) await engine.close();
+  }
+}
+
+export function hereMachine(engines: readonly Engine[]): Machine {
+  return new HereMachine(engines);
+}

@@ -1,0 +1,117 @@
+/**
+ * The machines `kernel:SPEC`: boots a kernel in a VM and has its cases run there by the engines that run inside kernels,
+ * one VM for all cases of a run as long as it lasts (boots.ts). What comes back is their evidence, with what is known of
+ * the VM; the judge is the same as ever.
+ *
+ * A kernel that cannot be had or does not come up is said at each of its cases; other kernels are not concerned.
+ */
+
+import type {
+  Attestation,
+  EngineName,
+  Proposal,
+  RunResult,
+  Scenario,
+} from "../../../../language/src/index.ts";
+import type { BootConsole, Case, CaseContext, Machine, OpenContext, Opening, Support } from "../../engine.ts";
+import { runChecked } from "../../engines/checked.ts";
+import { engineRows, type SupportsCase } from "../../engines/registry.ts";
+import { obtainKernel } from "../../kernel/cache.ts";
+import { KernelError } from "../../kernel/error.ts";
+import { findQemu, QEMU_FIX, requireQemu, slownessOf } from "../../kernel/qemu.ts";
+import type { KernelSpec } from "../../kernel/spec.ts";
+import { Boots } from "./boots.ts";
+import { startSession } from "./session.ts";
+
+export type KernelMachineOptions = {
+  readonly spec: KernelSpec;
+  /** Where the modules of an image in a file are; null if it needs none. */
+  readonly modulesDirectory: string | null;
+};
+
+/** Can a kernel be booted at all? */
+export function bootSupport(): Support {
+  if (findQemu() !== null) return { kind: "yes" };
+  return { kind: "no", reason: "there is no qemu-system-x86_64 to boot a kernel in", fix: QEMU_FIX };
+}
+
+class KernelMachine implements Machine {
+  readonly name: `kernel:${string}`;
+  readonly option: string;
+  /** One story in the kernel's trace; emulated CPUs share one thread anyway. */
+  readonly isAlone = true;
+  readonly #options: KernelMachineOptions;
+  readonly #supports: ReadonlyMap<EngineName, SupportsCase>;
+  /** null: there is nothing to boot, and `#failure` says why. */
+  #boots: Boots | null = null;
+  #failure = "it was not booted";
+  #slowness = 1;
+
+  constructor(options: KernelMachineOptions, supports: ReadonlyMap<EngineName, SupportsCase>) {
+    this.#options = options;
+    this.#supports = supports;
+    this.name = `kernel:${options.spec.text}`;
+    const modules = options.modulesDirectory === null ? "" : ` --modules ${options.modulesDirectory}`;
+    this.option = `--kernel ${options.spec.text}${modules}`;
+  }
+
+  supports(engine: EngineName, scenario: Scenario, proposal: Proposal): Support {
+    const supports = this.#supports.get(engine);
+    if (supports === undefined) {
+      return { kind: "no", reason: `engine ${engine} does not run inside kernels`, fix: null };
+    }
+    return supports(scenario, proposal);
+  }
+
+  /** Nothing is known before the kernel is up. */
+  async attestations(): Promise<readonly Attestation[]> {
+    return [];
+  }
+
+  async open(_engines: readonly EngineName[], context: OpenContext): Promise<Opening> {
+    try {
+      const qemu = requireQemu();
+      this.#slowness = slownessOf(qemu.accelerator);
+      const kernel = await obtainKernel(this.#options.spec, this.#options.modulesDirectory, context.signal);
+      this.#boots = new Boots(() => startSession({ ...context, kernel, qemu }));
+      await this.#boots.boot();
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      this.#failure = error.message;
+    }
+    const state = this.#boots?.state;
+    return { kind: "booted", attestation: state?.kind === "up" ? state.session.attestation() : null };
+  }
+
+  slowness(): number {
+    return this.#slowness;
+  }
+
+  async recover(): Promise<void> {
+    await this.#boots?.recover();
+  }
+
+  run(one: Case, context: CaseContext): Promise<RunResult> {
+    return runChecked(this.name, one.scenario, async () => {
+      const state = this.#boots?.state ?? { kind: "down", why: this.#failure };
+      if (state.kind === "down") return { kind: "engine-error", message: state.why };
+      return state.session.run(one, context);
+    });
+  }
+
+  consoles(): readonly BootConsole[] {
+    return this.#boots?.consoles() ?? [];
+  }
+
+  async close(): Promise<void> {
+    await this.#boots?.close();
+  }
+}
+
+export async function kernelMachine(options: KernelMachineOptions): Promise<Machine> {
+  const supports = new Map<EngineName, SupportsCase>();
+  for (const { name, inKernels } of engineRows) {
+    if (inKernels !== null) supports.set(name, await inKernels());
+  }
+  return new KernelMachine(options, supports);
+}

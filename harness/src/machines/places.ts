@@ -1,0 +1,54 @@
+/** The places that are asked for on the command line or by a program: engines on this machine, kernels with theirs. */
+import type { EngineName } from "../../../language/src/index.ts";
+import { engineRow, kernelEngines, loadEngine } from "../engines/registry.ts";
+import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
+import type { Place } from "../run/plan.ts";
+import { hereMachine } from "./here.ts";
+import { bootSupport, kernelMachine } from "./kernel/machine.ts";
+
+export type PlacesAsked = {
+  /** On this machine, one place each. */
+  readonly engines: readonly EngineName[];
+  readonly kernels: readonly KernelSpec[];
+  /** Where the modules of kernels in files are. */
+  readonly modulesDirectory: string | null;
+};
+
+/** The engines are loaded, nothing is opened. */
+export async function loadPlaces({
+  engines,
+  kernels,
+  modulesDirectory,
+}: PlacesAsked): Promise<readonly Place[]> {
+  const loaded = await Promise.all(engines.map(loadEngine));
+  const here = hereMachine(loaded);
+  const own = loaded.map(async (engine): Promise<Place> => {
+    return { machine: here, engines: [engineRow(engine.name)], available: await engine.available() };
+  });
+  const booted = kernels.map(async (spec): Promise<Place> => {
+    const machine = await kernelMachine({
+      spec,
+      modulesDirectory: spec.kind === "file" ? modulesDirectory : null,
+    });
+    return { machine, engines: kernelEngines, available: bootSupport() };
+  });
+  return Promise.all([...own, ...booted]);
+}
+
+const KERNEL_PREFIX = "kernel:";
+
+/** The SPEC of `kernel:SPEC`; null for the name of an engine. */
+export function kernelOfName(name: string): string | null {
+  return name.startsWith(KERNEL_PREFIX) ? name.slice(KERNEL_PREFIX.length) : null;
+}
+
+/** The place of one name: an engine on this machine, or `kernel:SPEC`. Rejects for a name that means nothing. */
+export async function loadPlace(name: string): Promise<Place> {
+  const kernel = kernelOfName(name);
+  const spec = kernel === null ? null : parseKernelSpec(kernel);
+  if (spec?.kind === "problem") throw new Error(spec.message);
+  const asked = spec === null ? { engines: [name], kernels: [] } : { engines: [], kernels: [spec] };
+  const [place] = await loadPlaces({ ...asked, modulesDirectory: null });
+  if (place === undefined) throw new Error(`there is no engine ${name}`);
+  return place;
+}
