@@ -2,8 +2,9 @@
  * What an engine returns: observations, never a verdict. One JSON object that crosses process borders;
  * 64-bit numbers are bigint in memory and "0x.." strings in JSON (see `report/jsonl`).
  */
+import type { ByStep, Outcome } from "./outcome.ts";
 import type { Proposal } from "./proposal.ts";
-import type { Access, Bystander, EventKind, GuestKernel, HostResult, Vmm } from "./vocabulary.ts";
+import type { Access, EventKind, HostResult, Vmm } from "./vocabulary.ts";
 
 /** The engines that run a case themselves. */
 export type LocalEngineName = "model" | "process" | "kvm";
@@ -102,17 +103,12 @@ export type KvmTrace =
     }
   | { readonly kind: "none"; readonly reason: string };
 
+/** An outcome with its figures. */
 export type Observations = {
-  /** By actor, then by step label (`load#2`): what the access saw. */
-  readonly accesses: Readonly<Record<string, Readonly<Record<string, Access>>>>;
-  /** By actor, then by step label (`truncate#1`). */
-  readonly host: Readonly<Record<string, Readonly<Record<string, HostResult>>>>;
-  /** History, never empty; null for engines without a VMM. */
+  readonly accesses: ByStep<Access>;
+  readonly host: ByStep<HostResult>;
   readonly vmm: readonly Vmm[] | null;
-  readonly guestKernel: GuestKernel | null;
-  /** By actor, for tasks that only count. */
-  readonly bystanders: Readonly<Record<string, Bystander>>;
-};
+} & Pick<Outcome, "guestKernel" | "bystanders">;
 
 export type Evidence = {
   readonly attestation: Attestation;

@@ -11,9 +11,11 @@ import {
   type Evidence,
   executingEngine,
   isKernelEngine,
+  type Observations,
   type RunResult,
 } from "../evidence.ts";
 import { matchesGlob } from "../glob.ts";
+import type { ByStep } from "../outcome.ts";
 import type { Proposal } from "../proposal.ts";
 import { witnessText } from "../scenario/format.ts";
 import { accessesOf, actionsOf, guestActors, hostActors, usesMount } from "../scenario/labels.ts";
@@ -37,12 +39,18 @@ export type JudgeInput = {
 /** Stands for an actor's last access, or a host's last step, in expectations: one rule serves loads, stores and fetches. */
 const LAST = "last";
 
+/** What was seen of a step: its kind, and its text with figures. */
+type Seen = { readonly kind: string; readonly text: string };
+
+/** Neither an expectation nor a witness has this word. */
+const MISSING: Seen = { kind: "missing", text: "missing" };
+
 /**
- * Is the text the word, with or without its figures? `value(0x5)` is `value` and `value(0x5)`, not `value(0x6)`.
+ * Is it the word, with or without its figures? `value(0x5)` is `value` and `value(0x5)`, not `value(0x6)`.
  * `killed|not-reached`: either of them, where the order of two vCPUs decides.
  */
-function isWord(text: string, word: string): boolean {
-  return word.split("|").some((one) => text === one || text.split("(")[0] === one);
+function isWord({ kind, text }: Seen, word: string): boolean {
+  return word.split("|").some((one) => text === one || kind === one);
 }
 
 /** In what the VM differs from the one that was asked for: another kernel, another boot, or none at all. */
@@ -98,22 +106,22 @@ function attestationProblems(
   return problems;
 }
 
-/** The scenario's words for everything that was seen: `victim.load#2` -> `killed`. */
-function seenWords(scenario: Scenario, { observations }: Evidence): Map<string, string> {
-  const words = new Map<string, string>();
-  for (const [name, actor] of guestActors(scenario)) {
-    for (const { label } of accessesOf(actor)) {
-      const access = observations.accesses[name]?.[label];
-      words.set(`${name}.${label}`, access === undefined ? "missing" : accessText(access));
+/** Everything that was seen: `victim.load#2` -> `killed`. */
+function seenSteps({ accesses, host }: Observations): ReadonlyMap<string, Seen> {
+  const seen = new Map<string, Seen>();
+  const add = <Word extends { readonly kind: string }>(
+    steps: ByStep<Word>,
+    text: (word: Word) => string,
+  ): void => {
+    for (const [actor, labels] of Object.entries(steps)) {
+      for (const [label, word] of Object.entries(labels)) {
+        seen.set(`${actor}.${label}`, { kind: word.kind, text: text(word) });
+      }
     }
-  }
-  for (const [name, actor] of hostActors(scenario)) {
-    for (const { label } of actionsOf(actor)) {
-      const step = observations.host[name]?.[label];
-      words.set(`${name}.${label}`, step === undefined ? "missing" : hostResultText(step));
-    }
-  }
-  return words;
+  };
+  add(accesses, accessText);
+  add(host, hostResultText);
+  return seen;
 }
 
 /** The expected word for each access and host step, `last` and `crowd-*` resolved and the defaults filled in. */
@@ -163,10 +171,10 @@ function deviations(scenario: Scenario, outcome: ExpectedOutcome, evidence: Evid
   if (!isHistory(history, outcome.vmm ?? null)) {
     list.push(`VMM ${history?.join(", ") ?? "absent"}, expected ${outcome.vmm?.join(", ") ?? "absent"}`);
   }
-  const seen = seenWords(scenario, evidence);
+  const seen = seenSteps(evidence.observations);
   for (const [label, word] of expectedWords(scenario, outcome)) {
-    const text = seen.get(label) ?? "missing";
-    if (!isWord(text, word)) list.push(`${label} is ${text}, expected ${word}`);
+    const step = seen.get(label) ?? MISSING;
+    if (!isWord(step, word)) list.push(`${label} is ${step.text}, expected ${word}`);
   }
   for (const [name, word] of Object.entries(outcome.bystanders)) {
     const text = bystanders[name] ?? "missing";
@@ -177,7 +185,7 @@ function deviations(scenario: Scenario, outcome: ExpectedOutcome, evidence: Evid
   return list;
 }
 
-function isSeen(witness: Witness, words: ReadonlyMap<string, string>, evidence: Evidence): boolean {
+function isSeen(witness: Witness, steps: ReadonlyMap<string, Seen>, evidence: Evidence): boolean {
   const { attestation, counts } = evidence;
   switch (witness.subject) {
     case "kvm":
@@ -191,15 +199,15 @@ function isSeen(witness: Witness, words: ReadonlyMap<string, string>, evidence: 
       if (attestation.engine === "model") return witness.is === "seen";
       return ((counts["swap-out"] ?? 0) > 0 ? "seen" : "none") === witness.is;
     default:
-      return isWord(words.get(`${witness.subject}.${witness.label}`) ?? "missing", witness.is);
+      return isWord(steps.get(`${witness.subject}.${witness.label}`) ?? MISSING, witness.is);
   }
 }
 
 /** The witnesses that were not seen: what the run shows means nothing without them. */
 export function missingWitnesses(scenario: Scenario, evidence: Evidence): readonly string[] {
-  const words = seenWords(scenario, evidence);
+  const steps = seenSteps(evidence.observations);
   return scenario.witness
-    .filter((witness) => !isSeen(witness, words, evidence))
+    .filter((witness) => !isSeen(witness, steps, evidence))
     .map((witness) => witnessText(witness));
 }
 
@@ -220,7 +228,8 @@ function compare(input: JudgeInput, expectation: Expectation, evidence: Evidence
   if (main.length === 0) {
     const gone = inForce[0];
     if (gone === undefined) return { kind: "pass", reason: `as ${expectation.rule} expects` };
-    return { kind: "xpass", reason: `erratum ${gone.id} is in force here but is not seen: remove it` };
+    const reason = `erratum ${gone.id} is in force here but is not seen: remove it`;
+    return { kind: "xpass", reason, erratum: gone.id };
   }
   for (const erratum of inForce) {
     if (erratum.outcomes.some((outcome) => deviations(scenario, outcome, evidence).length === 0)) {
