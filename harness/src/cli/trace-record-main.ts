@@ -4,8 +4,8 @@
  */
 import { writeFileSync } from "node:fs";
 import { type KvmPart, kvmParts } from "../../../language/src/index.ts";
-import { tracesSptes } from "../compare/order.ts";
 import type { Recorded } from "../compare/recorded.ts";
+import { tracesSptes } from "../compare/tracepoints.ts";
 import { readRecorded } from "./compare.ts";
 
 /** More than three turns of the slowest loop. */

@@ -26,7 +26,7 @@ import {
 } from "../engines/model/allowed.ts";
 import { backendOf, hardware, translate } from "../engines/model/translate.ts";
 import { type Divergence, divergenceOf } from "./divergence.ts";
-import { type Order, orderOf, tracesSptes } from "./order.ts";
+import { type Order, orderOf } from "./order.ts";
 import {
   type CaseId,
   caseText,
@@ -35,6 +35,7 @@ import {
   RecordingError,
   type Skipped,
 } from "./recorded.ts";
+import { tracesSptes } from "./tracepoints.ts";
 
 export type OutcomeComparison =
   | { readonly kind: "unsupported"; readonly reason: string }

@@ -13,11 +13,11 @@ import {
   modelCase,
   passagesOf,
 } from "../../../kvm-model/src/index.ts";
-import type { Attestation, KvmTrace, Proposal, Scenario } from "../../../language/src/index.ts";
+import type { KvmTrace, Proposal, Scenario } from "../../../language/src/index.ts";
 import type { ModelPath } from "../engines/model/allowed.ts";
 import { type Backend, translate } from "../engines/model/translate.ts";
 import { TraceError } from "../tracing/kvm-trace.ts";
-import { type ComparedEvent, comparedEvents } from "./tracepoints.ts";
+import { type ComparedEvent, comparedEvents, type TracepointOptions } from "./tracepoints.ts";
 
 /** The path has the same beginning. */
 export type DivergentOrder = ModelPath & {
@@ -40,14 +40,7 @@ export type Order =
   | DivergentOrder
   | { readonly kind: "none"; readonly reason: string };
 
-/** Has the trace a tracepoint for each SPTE that is set or cleared? The TDP MMU has, the shadow MMU (also of NPT and EPT) has not. */
-export function tracesSptes({ kvmParameters }: Attestation): boolean {
-  return kvmParameters["kvm.tdp_mmu"] === "Y";
-}
-
-export type OrderOptions = {
-  /** As `tracesSptes`. */
-  readonly tracesSptes: boolean;
+export type OrderOptions = TracepointOptions & {
   readonly maxPairs?: number;
   /** Changes to the case: mutations. */
   readonly more?: Partial<ModelCase>;

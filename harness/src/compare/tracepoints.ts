@@ -5,6 +5,7 @@
  */
 import { type Observed, passage } from "../../../kvm-model/src/index.ts";
 import {
+  type Attestation,
   allAccesses,
   fileOffsetAt,
   fileSizes,
@@ -16,13 +17,22 @@ import { PAGE_SIZE } from "../../../sys/src/index.ts";
 import { WINDOW_BASE } from "../../../vmm/src/index.ts";
 import { pagesOf } from "../engines/model/translate.ts";
 import { type KvmTracepoint, parseTraceLine } from "../tracing/kvm-trace.ts";
-import type { OrderOptions } from "./order.ts";
 
 /** A tracepoint of the kernel that is compared. */
 export type ComparedEvent = Observed & {
   /** Index of its line. */
   readonly line: number;
 };
+
+export type TracepointOptions = {
+  /** Has the trace a tracepoint for each SPTE that is set or cleared? */
+  readonly tracesSptes: boolean;
+};
+
+/** The TDP MMU has one for each SPTE, the shadow MMU (also of NPT and EPT) has none. */
+export function tracesSptes({ kvmParameters }: Attestation): boolean {
+  return kvmParameters["kvm.tdp_mmu"] === "Y";
+}
 
 /** Where the model's pages are, and which of them the scenario's host truncates or punches. */
 type Pages = {
@@ -78,7 +88,7 @@ class Reader {
   /** Pages whose mapping has gone for that, and has not come back yet. */
   readonly #replaced = new Set<number>();
 
-  constructor(pages: Pages, { tracesSptes }: Pick<OrderOptions, "tracesSptes">) {
+  constructor(pages: Pages, { tracesSptes }: TracepointOptions) {
     this.#pages = pages;
     this.#tracesSptes = tracesSptes;
   }
@@ -176,7 +186,7 @@ export function comparedEvents(
   scenario: Scenario,
   filePages: readonly bigint[],
   lines: readonly string[],
-  options: Pick<OrderOptions, "tracesSptes">,
+  options: TracepointOptions,
 ): readonly ComparedEvent[] {
   const tracepoints = lines.map(parseTraceLine);
   const reader = new Reader(windowPages(scenario, filePages), options);
