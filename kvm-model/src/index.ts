@@ -41,7 +41,7 @@ export { type Finding, findDeadlock, findLivelock, findState } from "./explore/s
 export * from "./model/case.ts";
 export { collectFacts, type Fact, type Facts, factNames, factsOf } from "./model/facts.ts";
 export { type GuestModel, guestModel } from "./model/model.ts";
-export { type Outcome, outcomesOf } from "./model/outcomes.ts";
+export { type End, HOST_ACTOR, outcomesOf } from "./model/outcomes.ts";
 export {
   type ExitReason,
   type FaultTracepoint,

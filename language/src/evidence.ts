@@ -3,7 +3,8 @@
  * 64-bit numbers are bigint in memory and "0x.." strings in JSON (see `report/jsonl`).
  */
 import type { Transport } from "./axes.ts";
-import type { Access, Bystander, EventKind, GuestKernel, HostResult, Vmm } from "./vocabulary.ts";
+import type { ByStep, Outcome } from "./outcome.ts";
+import type { Access, EventKind, HostResult, Vmm } from "./vocabulary.ts";
 
 /** The name of an engine, as it is registered: `kvm`. The language knows engines by their nature alone. */
 export type EngineName = string;
@@ -114,17 +115,12 @@ export type KvmTrace =
     }
   | { readonly kind: "none"; readonly reason: string };
 
+/** An outcome with its figures. */
 export type Observations = {
-  /** By actor, then by step label (`load#2`): what the access saw. */
-  readonly accesses: Readonly<Record<string, Readonly<Record<string, Access>>>>;
-  /** By actor, then by step label (`truncate#1`). */
-  readonly host: Readonly<Record<string, Readonly<Record<string, HostResult>>>>;
-  /** History, never empty; null for engines without a VMM. */
+  readonly accesses: ByStep<Access>;
+  readonly host: ByStep<HostResult>;
   readonly vmm: readonly Vmm[] | null;
-  readonly guestKernel: GuestKernel | null;
-  /** By actor, for tasks that only count. */
-  readonly bystanders: Readonly<Record<string, Bystander>>;
-};
+} & Pick<Outcome, "guestKernel" | "bystanders">;
 
 export type Evidence = {
   readonly attestation: Attestation;

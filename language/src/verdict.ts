@@ -21,7 +21,12 @@ export type Verdict =
   /** Deviates as a known erratum says. */
   | { readonly kind: "xfail"; readonly reason: string }
   /** Better than expected: a defect or an erratum is gone. Red, so that the expectation gets changed. */
-  | { readonly kind: "xpass"; readonly reason: string }
+  | {
+      readonly kind: "xpass";
+      readonly reason: string;
+      /** The erratum that is in force and was not seen. */
+      readonly erratum?: string;
+    }
   | { readonly kind: "skip"; readonly reason: string }
   | { readonly kind: "inconclusive"; readonly cause: InconclusiveCause; readonly reason: string };
 export type VerdictKind = Verdict["kind"];

@@ -5,29 +5,47 @@
  * Every word has one text form (`accessText` ..), which is what fixtures/kinds, the table and the JSON lines write.
  */
 
+/** What an access can see. */
+export const accessKinds = [
+  /** The bytes that the file holds there: little-endian, as many as the access is wide. */
+  "value",
+  /** All bytes zero where the file once held something else: a hole, a regrown file, a remapped page. */
+  "zero",
+  /** Bytes that the file no longer holds. */
+  "stale",
+  "sigbus",
+  /** A guest system call returned -EFAULT. */
+  "efault",
+  /** The task, or the whole VM with it, ended at this access. The VMM's state says which. */
+  "killed",
+  /** The access never came back. */
+  "hung",
+  /** The access was never started. */
+  "not-reached",
+] as const;
+export type AccessKind = (typeof accessKinds)[number];
+
+/** The si_code of a SIGBUS. `unobserved`: the wait status has the signal, not its si_code. */
+export const sigbusCodes = ["BUS_ADRERR", "BUS_MCEERR_AR", "unobserved"] as const;
+export type SigbusCode = (typeof sigbusCodes)[number];
+
 /** What one access of a guest task (or of a host process, engine `process`) saw. */
 export type Access =
-  /** The bytes that the file holds there: little-endian, as many as the access is wide. */
-  | { readonly kind: "value"; readonly value: bigint }
-  /** All bytes zero where the file once held something else: a hole, a regrown file, a remapped page. */
-  | { readonly kind: "zero" }
-  /** Bytes that the file no longer holds. */
-  | { readonly kind: "stale"; readonly value: bigint }
-  /** SIGBUS. `unobserved`: the wait status tells the signal, not its si_code. */
-  | { readonly kind: "sigbus"; readonly code: "BUS_ADRERR" | "BUS_MCEERR_AR" | "unobserved" }
-  /** A guest system call returned -EFAULT. */
-  | { readonly kind: "efault" }
-  /** The task, or the whole VM with it, ended at this access. The VMM's state says which. */
-  | { readonly kind: "killed" }
-  /** The access never came back. */
-  | { readonly kind: "hung" }
-  /** The access was never started. */
-  | { readonly kind: "not-reached" };
+  | { readonly kind: "value" | "stale"; readonly value: bigint }
+  | { readonly kind: "sigbus"; readonly code: SigbusCode }
+  | { readonly kind: Exclude<AccessKind, "value" | "stale" | "sigbus"> };
 
-export type GuestKernel = "alive" | "oops" | "panic";
+/** The same without the bytes, which differ from run to run by nature. */
+export type AccessWord =
+  | { readonly kind: "sigbus"; readonly code: SigbusCode }
+  | { readonly kind: Exclude<AccessKind, "sigbus"> };
+
+export const guestKernelStates = ["alive", "oops", "panic"] as const;
+export type GuestKernel = (typeof guestKernelStates)[number];
 
 /** Tasks that touch nothing of the file: did they get on while the victim was in trouble? */
-export type Bystander = "progress" | "starved";
+export const bystanderStates = ["progress", "starved"] as const;
+export type Bystander = (typeof bystanderStates)[number];
 
 /** Where a vCPU was when KVM_RUN gave up, as KVM's own interfaces tell it. */
 export type FaultPlace = {
@@ -43,7 +61,9 @@ export type FaultPlace = {
   readonly hva: bigint | null;
 };
 
-export type StopReason = "efault" | "memory-fault" | "mmio" | "internal-error" | "triple-fault";
+/** Why KVM_RUN returned for the last time. */
+export const stopReasons = ["efault", "memory-fault", "mmio", "internal-error", "triple-fault"] as const;
+export type StopReason = (typeof stopReasons)[number];
 
 /** What became of the VMM. Given as a history: each state it went through, the last one last. */
 export type Vmm =
@@ -52,12 +72,26 @@ export type Vmm =
   | { readonly kind: "killed"; readonly signal: string }
   | { readonly kind: "looping"; readonly faultsPerSecond: number; readonly at: FaultPlace | null };
 
+/** The same without rate and place. */
+export type VmmWord =
+  | { readonly kind: "running" | "looping" }
+  | { readonly kind: "stopped"; readonly reason: StopReason }
+  | { readonly kind: "killed"; readonly signal: string };
+
+/** What can become of a step of the host actor. */
+export const hostResultKinds = ["done", "delayed", "denied", "not-reached"] as const;
+export type HostResultKind = (typeof hostResultKinds)[number];
+
 /** What became of one step of the host actor. */
 export type HostResult =
-  | { readonly kind: "done" }
   | { readonly kind: "delayed"; readonly ms: number }
   | { readonly kind: "denied"; readonly errno: string }
-  | { readonly kind: "not-reached" };
+  | { readonly kind: Exclude<HostResultKind, "delayed" | "denied"> };
+
+/** The same without the time. The errno is `unobserved` where it was left out. */
+export type HostWord =
+  | { readonly kind: "denied"; readonly errno: string }
+  | { readonly kind: Exclude<HostResultKind, "denied"> };
 
 /** Everything that can happen, in one list: a counter and a line of the trace each. */
 export const eventKinds = [
@@ -88,24 +122,26 @@ export const eventKinds = [
 ] as const;
 export type EventKind = (typeof eventKinds)[number];
 
-export function accessText(access: Access): string {
-  switch (access.kind) {
-    case "value":
-    case "stale":
-      return `${access.kind}(0x${access.value.toString(16)})`;
-    case "sigbus":
-      return `sigbus(${access.code})`;
-    case "zero":
-    case "efault":
-    case "killed":
-    case "hung":
-    case "not-reached":
-      return access.kind;
-  }
+/** Stands for a particular that was not observed. */
+export const UNOBSERVED = "unobserved";
+
+/** How it is written: `sigbus(unobserved)`, or omitted, `sigbus`. Both are read back alike. */
+export type UnobservedStyle = "written" | "omitted";
+
+function withParticular(kind: string, particular: string, style: UnobservedStyle): string {
+  return particular === UNOBSERVED && style === "omitted" ? kind : `${kind}(${particular})`;
 }
 
-/** Without figures that differ from run to run: `looping`, `stopped(efault)`. What expectations are written in. */
-export function vmmText(vmm: Vmm): string {
+export function accessWordText(word: AccessWord, style: UnobservedStyle = "written"): string {
+  return word.kind === "sigbus" ? withParticular(word.kind, word.code, style) : word.kind;
+}
+
+export function accessText(access: Access): string {
+  return "value" in access ? `${access.kind}(0x${access.value.toString(16)})` : accessWordText(access);
+}
+
+/** `looping`, `stopped(efault)`: also what expectations are written in. */
+export function vmmText(vmm: VmmWord): string {
   switch (vmm.kind) {
     case "running":
     case "looping":
@@ -117,69 +153,91 @@ export function vmmText(vmm: Vmm): string {
   }
 }
 
-export function hostResultText(step: HostResult): string {
-  switch (step.kind) {
-    case "done":
-    case "not-reached":
-      return step.kind;
-    case "delayed":
-      return `delayed(${step.ms.toFixed(1)})`;
-    case "denied":
-      return `denied(${step.errno})`;
-  }
+export function hostWordText(word: HostWord, style: UnobservedStyle = "written"): string {
+  return word.kind === "denied" ? withParticular(word.kind, word.errno, style) : word.kind;
 }
 
-/** `sigbus(BUS_ADRERR)` -> `sigbus`, `BUS_ADRERR`. */
-function splitWord(text: string): readonly [string, string] {
+export function hostResultText(step: HostResult): string {
+  return step.kind === "delayed" ? `${step.kind}(${step.ms.toFixed(1)})` : hostWordText(step);
+}
+
+/** `sigbus(BUS_ADRERR)` -> `sigbus`, `BUS_ADRERR`; `sigbus` -> `sigbus`, ``; what is no word: twice the empty string. */
+export function splitWord(text: string): readonly [kind: string, particulars: string] {
   const match = /^([a-z-]+)(?:\((.*)\))?$/.exec(text);
   return [match?.[1] ?? "", match?.[2] ?? ""];
 }
 
+/** The reverse of `accessWordText`; null for a text that is none of its words. */
+export function parseAccessWord(text: string): AccessWord | null {
+  const [name, particulars] = splitWord(text);
+  const kind = accessKinds.find((known) => known === name);
+  if (kind === undefined) return null;
+  if (kind !== "sigbus") return particulars === "" ? { kind } : null;
+  const code = sigbusCodes.find((known) => known === (particulars === "" ? UNOBSERVED : particulars));
+  return code === undefined ? null : { kind, code };
+}
+
 /** The reverse of `accessText`; null for a text that is none of its words. */
 export function parseAccessText(text: string): Access | null {
-  const [kind, figure] = splitWord(text);
+  const [name, particulars] = splitWord(text);
+  const kind = accessKinds.find((known) => known === name);
   switch (kind) {
+    case undefined:
+      return null;
     case "value":
     case "stale":
-      return /^0x[0-9a-f]+$/.test(figure) ? { kind, value: BigInt(figure) } : null;
+      return /^0x[0-9a-f]+$/.test(particulars) ? { kind, value: BigInt(particulars) } : null;
     case "sigbus": {
-      const code = (["BUS_ADRERR", "BUS_MCEERR_AR", "unobserved"] as const).find((known) => known === figure);
+      const code = sigbusCodes.find((known) => known === particulars);
       return code === undefined ? null : { kind, code };
     }
-    case "zero":
-    case "efault":
-    case "killed":
-    case "hung":
-    case "not-reached":
-      return figure === "" ? { kind } : null;
     default:
-      return null;
+      return particulars === "" ? { kind } : null;
   }
+}
+
+/** The reverse of `hostWordText`; null for a text that is none of its words. */
+export function parseHostWord(text: string): HostWord | null {
+  const [name, particulars] = splitWord(text);
+  const kind = hostResultKinds.find((known) => known === name);
+  if (kind === undefined) return null;
+  if (kind === "denied") return { kind, errno: particulars === "" ? UNOBSERVED : particulars };
+  return particulars === "" ? { kind } : null;
 }
 
 /** The reverse of `hostResultText`. */
 export function parseHostResultText(text: string): HostResult | null {
-  const [kind, figure] = splitWord(text);
+  const [name, particulars] = splitWord(text);
+  const kind = hostResultKinds.find((known) => known === name);
   switch (kind) {
-    case "done":
-    case "not-reached":
-      return figure === "" ? { kind } : null;
+    case undefined:
+      return null;
     case "delayed":
-      return /^[0-9.]+$/.test(figure) ? { kind, ms: Number(figure) } : null;
+      return /^[0-9.]+$/.test(particulars) ? { kind, ms: Number(particulars) } : null;
     case "denied":
-      return figure === "" ? null : { kind, errno: figure };
+      return particulars === "" ? null : { kind, errno: particulars };
+    default:
+      return particulars === "" ? { kind } : null;
+  }
+}
+
+/** The reverse of `vmmText`; null for a text that is none of its words. */
+export function parseVmmWord(text: string): VmmWord | null {
+  const [kind, particulars] = splitWord(text);
+  switch (kind) {
+    case "running":
+    case "looping":
+      return { kind };
+    case "stopped": {
+      const reason = stopReasons.find((known) => known === particulars);
+      return reason === undefined ? null : { kind, reason };
+    }
+    case "killed":
+      return { kind, signal: particulars };
     default:
       return null;
   }
 }
-
-const stopReasons: readonly StopReason[] = [
-  "efault",
-  "memory-fault",
-  "mmio",
-  "internal-error",
-  "triple-fault",
-];
 
 /** The reverse of `vmmText`, with the figures that it leaves out. */
 export function parseVmmText(
@@ -187,19 +245,17 @@ export function parseVmmText(
   faultsPerSecond: number | null,
   at: FaultPlace | null,
 ): Vmm | null {
-  const [kind, figure] = splitWord(text);
-  switch (kind) {
-    case "running":
-      return { kind };
-    case "looping":
-      return { kind, faultsPerSecond: faultsPerSecond ?? 0, at };
-    case "stopped": {
-      const reason = stopReasons.find((known) => known === figure);
-      return reason === undefined ? null : { kind, reason, at };
-    }
-    case "killed":
-      return { kind, signal: figure };
-    default:
+  const word = parseVmmWord(text);
+  switch (word?.kind) {
+    case undefined:
       return null;
+    case "running":
+      return { kind: "running" };
+    case "looping":
+      return { kind: "looping", faultsPerSecond: faultsPerSecond ?? 0, at };
+    case "stopped":
+      return { ...word, at };
+    case "killed":
+      return word;
   }
 }

@@ -18,10 +18,11 @@ import {
   scorecardOf,
   situations,
   textDiagram,
+  type Violation,
 } from "../../../kvm-model/src/index.ts";
 import { exitCodes, type Preset, presets, type Scenario } from "../../../language/src/index.ts";
-import { allowedEnds, wordsText } from "../engines/model/allowed.ts";
-import { translate } from "../engines/model/translate.ts";
+import { allowedEnds, comparedText, comparedWords, replayText } from "../engines/model/allowed.ts";
+import { hardware, translate } from "../engines/model/translate.ts";
 import { loadScenarios } from "../fixtures.ts";
 import type { Style } from "../report/style.ts";
 import type { ExploreLine } from "./lines.ts";
@@ -39,8 +40,6 @@ export type ExploreCommandOptions = {
 };
 
 const STATES_MAX = 100_000_000;
-/** The model is of hardware virtualisation; `compare` asks for software KVM where that is what ran. */
-const hardware = { interpretsKernelMode: false };
 
 /** A situation of the model's own, or a scenario of the fixtures. */
 type Place =
@@ -57,9 +56,9 @@ function findPlace(id: string): Place {
   throw new UsageError(`no scenario ${JSON.stringify(id)}; nearest: ${near.join(", ")}`);
 }
 
-function modelOf(place: Place, preset: Preset, timer: boolean): GuestModel {
+function modelOf(place: Place, preset: Preset, { timer }: Pick<ExploreCommandOptions, "timer">): GuestModel {
   if (place.kind === "situation") return guestModel(caseOf(place.id, preset));
-  const translation = translate(place.of, preset, hardware, timer);
+  const translation = translate(place.of, preset, { backend: hardware, timer });
   if (translation.kind === "no")
     throw new UsageError(`${place.of.id} is not for the model: ${translation.reason}`);
   // With the actions that a path of `daxfault compare` may take; they come last, so that no other token means anything else.
@@ -67,7 +66,7 @@ function modelOf(place: Place, preset: Preset, timer: boolean): GuestModel {
 }
 
 function tell(preset: Preset, place: Place, options: ExploreCommandOptions, token: string): number {
-  const { model } = modelOf(place, preset, options.timer);
+  const { model } = modelOf(place, preset, options);
   try {
     const parsed = parseToken(token);
     const { steps } = replay(model, parsed);
@@ -80,8 +79,9 @@ function tell(preset: Preset, place: Place, options: ExploreCommandOptions, toke
   }
 }
 
-function replayText(preset: string, situation: string, token: string | null): string | null {
-  return token === null ? null : `daxfault explore ${preset} --scenario ${situation} --replay ${token}`;
+/** null: what the property asks for is never reached. */
+function situationReplay(preset: Preset, { situation, token }: Violation): string | null {
+  return token === null ? null : replayText(preset.id, situation, { token, timer: true });
 }
 
 function writeCell(json: JsonOutput<ExploreLine>, preset: Preset, cell: Cell): void {
@@ -98,7 +98,7 @@ function writeCell(json: JsonOutput<ExploreLine>, preset: Preset, cell: Cell): v
         : { kind: "bounded", by: cell.boundedBy, states: cell.states },
     states: cell.states,
     because: violation?.fact ?? null,
-    replay: violation === null ? null : replayText(preset.id, violation.situation, violation.token),
+    replay: violation === null ? null : situationReplay(preset, violation),
   });
 }
 
@@ -112,8 +112,9 @@ function printPreset(preset: Preset, cells: readonly Cell[], style: Style): void
   console.log(`${style.bold(preset.id)}  ${preset.title}`);
   for (const cell of cells) {
     console.log(cellText(cell, style));
-    for (const { situation, fact, token } of cell.violations) {
-      const way = replayText(preset.id, situation, token);
+    for (const violation of cell.violations) {
+      const { situation, fact } = violation;
+      const way = situationReplay(preset, violation);
       console.log(`      ${situation}: ${fact}${way === null ? " is never reached" : `\n        ${way}`}`);
     }
   }
@@ -176,18 +177,18 @@ function showEnds(
   const { states, boundedBy } = allowed;
   if (!json.isStdout)
     console.log(`${scenario.id} x ${preset.id}: ${allowed.ends.length} ends in ${states} states`);
-  for (const { words, token, timer } of allowed.ends) {
-    const way = `${replayText(preset.id, scenario.id, token)}${timer ? "" : " --no-timer"}`;
+  for (const end of allowed.ends) {
+    const way = replayText(preset.id, scenario.id, end);
     json.write({
       type: "end",
       proposal: preset.id,
       scenario: scenario.id,
-      words,
+      words: comparedWords(end.outcome),
       states,
       boundedBy,
       replay: way,
     });
-    if (!json.isStdout) console.log(`  ${wordsText(words)}\n    ${way}`);
+    if (!json.isStdout) console.log(`  ${comparedText(end.outcome)}\n    ${way}`);
   }
   return boundedBy === null ? exitCodes.ok : exitCodes.inconclusive;
 }

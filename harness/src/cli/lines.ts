@@ -13,6 +13,7 @@ import {
   guestParts,
   kvmParts,
   layouts,
+  type OutcomeWords,
   type Proposal,
   type Scenario,
   serverParts,
@@ -23,7 +24,6 @@ import type { ApfResult } from "../bench/apf.ts";
 import type { FenceResult, FenceRow, Spread } from "../bench/fence.ts";
 import type { DivergenceRow } from "../compare/divergence.ts";
 import type { Support } from "../engine.ts";
-import type { Words } from "../engines/model/translate.ts";
 import type { Cell as GuardCell, ModelsWord } from "../guards/matrix.ts";
 import { guardRecordSchema } from "../guards/records.ts";
 import type { Feature, MachineFacts } from "../machine.ts";
@@ -148,7 +148,7 @@ export type ExploreLine =
       readonly type: "end";
       readonly proposal: string;
       readonly scenario: string;
-      readonly words: Words;
+      readonly words: OutcomeWords;
       readonly states: number;
       readonly boundedBy: string | null;
       readonly replay: string;

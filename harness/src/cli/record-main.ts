@@ -3,14 +3,28 @@
  * the vocabulary. Entry point of scripts/observed-record.
  */
 import { writeFileSync } from "node:fs";
-import { type Recorded, readRecorded } from "./compare.ts";
+import type { OutcomeWords } from "../../../language/src/index.ts";
+import type { Recorded } from "../compare/recorded.ts";
+import { comparedWords } from "../engines/model/allowed.ts";
+import { readRecorded } from "./compare.ts";
 
 /** What was seen, without what was thought of it. */
-export type Observed = Omit<Recorded, "goneErratum" | "traced">;
+export type Observed = Omit<Recorded, "outcome" | "goneErratum" | "traced"> & {
+  readonly words: OutcomeWords;
+};
 
 /** Identity and words; a case that ended in two ways is there twice. */
 export function distinct(recorded: readonly Recorded[]): readonly Observed[] {
-  const found = recorded.map(({ goneErratum: _goneErratum, traced: _traced, ...observed }) => observed);
+  const found = recorded.map(
+    ({ scenario, scenarioHash, proposal, engine, kvmBackend, outcome }): Observed => ({
+      scenario,
+      scenarioHash,
+      proposal,
+      engine,
+      kvmBackend,
+      words: comparedWords(outcome),
+    }),
+  );
   return [...new Map(found.map((one) => [JSON.stringify(one), one])).values()];
 }
 

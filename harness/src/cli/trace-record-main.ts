@@ -4,8 +4,9 @@
  */
 import { writeFileSync } from "node:fs";
 import { type KvmPart, kvmParts } from "../../../language/src/index.ts";
-import { tellsMappings } from "../compare/order-tally.ts";
-import { type Recorded, readRecorded } from "./compare.ts";
+import type { Recorded } from "../compare/recorded.ts";
+import { tracesSptes } from "../compare/tracepoints.ts";
+import { readRecorded } from "./compare.ts";
 
 /** More than three turns of the slowest loop. */
 const LINES_MAX = 48;
@@ -14,6 +15,7 @@ const LINES_MAX = 48;
 export type RecordedTrace = Pick<Recorded, "scenario" | "scenarioHash" | "proposal"> & {
   /** uname -r */
   readonly kernel: string;
+  /** `tracesSptes` of the kernel. */
   readonly tellsMappings: boolean;
   readonly lines: readonly string[];
 };
@@ -24,7 +26,7 @@ export function recordedTraces(recorded: readonly Recorded[]): readonly Recorded
     const { attestation, kvmTrace } = traced;
     const lines = kvmTrace.lines.slice(0, LINES_MAX);
     const kernel = attestation.kernel;
-    return [{ scenario, scenarioHash, proposal, kernel, tellsMappings: tellsMappings(attestation), lines }];
+    return [{ scenario, scenarioHash, proposal, kernel, tellsMappings: tracesSptes(attestation), lines }];
   });
 }
 

@@ -2,8 +2,8 @@
  * Where an observation leaves what the model allows: held against the allowed end that agrees with it for longest, step by
  * step in the scenario's order, then the bystanders, the VMM and the guest's kernel. Pure.
  */
-import type { AllowedEnd } from "../engines/model/allowed.ts";
-import type { Words } from "../engines/model/translate.ts";
+import type { Outcome } from "../../../language/src/index.ts";
+import { type AllowedEnd, comparedWords } from "../engines/model/allowed.ts";
 
 export type DivergenceRow = { readonly what: string; readonly observed: string; readonly allowed: string };
 
@@ -15,16 +15,17 @@ export type Divergence = {
 
 const NONE = "-";
 
-function entries(words: Words): readonly (readonly [string, string])[] {
+function entries(outcome: Outcome): readonly (readonly [string, string])[] {
+  const { steps, bystanders, vmm, guestKernel } = comparedWords(outcome);
   return [
-    ...Object.entries(words.steps),
-    ...Object.entries(words.bystanders),
-    ["VMM", words.vmm ?? NONE],
-    ["guest kernel", words.guestKernel ?? NONE],
+    ...Object.entries(steps),
+    ...Object.entries(bystanders),
+    ["VMM", vmm ?? NONE],
+    ["guest kernel", guestKernel ?? NONE],
   ];
 }
 
-function rowsAgainst(observed: Words, allowed: Words): readonly DivergenceRow[] {
+function rowsAgainst(observed: Outcome, allowed: Outcome): readonly DivergenceRow[] {
   const other = new Map(entries(allowed));
   const rows: DivergenceRow[] = [];
   for (const [what, word] of entries(observed)) {
@@ -36,10 +37,10 @@ function rowsAgainst(observed: Words, allowed: Words): readonly DivergenceRow[] 
 }
 
 /** null if the model allows no end at all. */
-export function divergenceOf(observed: Words, ends: readonly AllowedEnd[]): Divergence | null {
+export function divergenceOf(observed: Outcome, ends: readonly AllowedEnd[]): Divergence | null {
   let best: Divergence | null = null;
   for (const nearest of ends) {
-    const rows = rowsAgainst(observed, nearest.words);
+    const rows = rowsAgainst(observed, nearest.outcome);
     if (best === null || rows.length > best.rows.length) best = { rows, nearest };
   }
   return best;

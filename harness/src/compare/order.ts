@@ -1,6 +1,7 @@
 /**
  * Holds the order of a kernel's tracepoints against the model's steps: is there a path of the model that passes exactly
  * these, in this order? Where there is none, the first line that no path has is named, with what the model would show.
+ * Pure.
  */
 import {
   type Followed,
@@ -13,36 +14,33 @@ import {
   passagesOf,
 } from "../../../kvm-model/src/index.ts";
 import type { KvmTrace, Proposal, Scenario } from "../../../language/src/index.ts";
+import type { ModelPath } from "../engines/model/allowed.ts";
 import { type Backend, translate } from "../engines/model/translate.ts";
 import { TraceError } from "../tracing/kvm-trace.ts";
-import { type ComparedEvent, comparedEvents } from "./tracepoints.ts";
+import { type ComparedEvent, comparedEvents, type TracepointOptions } from "./tracepoints.ts";
+
+/** The path has the same beginning. */
+export type DivergentOrder = ModelPath & {
+  readonly kind: "diverges";
+  readonly events: number;
+  /** Index of the line in the trace. */
+  readonly line: number;
+  /** The event of that line in the words that model and kernel share. */
+  readonly observed: string;
+  /** What the model shows after the same beginning; empty: nothing more. */
+  readonly instead: readonly string[];
+};
 
 export type Order =
-  | {
+  | (ModelPath & {
       readonly kind: "followed";
       /** How many of the kernel's events were compared. */
       readonly events: number;
-      readonly token: string;
-      readonly timer: boolean;
-    }
-  | {
-      readonly kind: "diverges";
-      readonly events: number;
-      /** Index of the line in the trace. */
-      readonly line: number;
-      /** The event of that line in the words that model and kernel share. */
-      readonly observed: string;
-      /** What the model shows after the same beginning; empty: nothing more. */
-      readonly instead: readonly string[];
-      /** A path with the same beginning. */
-      readonly token: string;
-      readonly timer: boolean;
-    }
+    })
+  | DivergentOrder
   | { readonly kind: "none"; readonly reason: string };
 
-export type OrderOptions = {
-  /** Does this kernel say what its second level maps? Only the TDP MMU does. */
-  readonly tellsMappings: boolean;
+export type OrderOptions = TracepointOptions & {
   readonly maxPairs?: number;
   /** Changes to the case: mutations. */
   readonly more?: Partial<ModelCase>;
@@ -63,12 +61,12 @@ export function orderOf(
   options: OrderOptions,
 ): Order {
   if (trace.kind === "none") return { kind: "none", reason: `no tracepoints: ${trace.reason}` };
-  const translation = translate(scenario, proposal, backend, true);
+  const translation = translate(scenario, proposal, { backend, timer: true });
   if (translation.kind === "no") return { kind: "none", reason: translation.reason };
   const { filePages } = translation.plan;
   let events: readonly ComparedEvent[];
   try {
-    events = comparedEvents(scenario, filePages, trace.lines, options.tellsMappings);
+    events = comparedEvents(scenario, filePages, trace.lines, options);
   } catch (error) {
     if (error instanceof TraceError) return { kind: "none", reason: error.message };
     throw error;
@@ -81,14 +79,15 @@ export function orderOf(
     const { model, ctx } = guestModel(modelCase(given));
     const followed = follow(model, events, {
       visibleOf: (before, after, said) => {
-        const passages = passagesOf(ctx, before, after, said);
-        return options.tellsMappings ? passages : passages.filter((event) => !isMapping(event));
+        const tracepoints = passagesOf(ctx, before, after, said);
+        return options.tracesSptes ? tracepoints : tracepoints.filter((event) => !isMapping(event));
       },
       maxPairs: options.maxPairs ?? PAIRS_MAX,
       ...(ctx.vcpus > 1 ? { late: lateFaults } : {}),
     });
-    if (followed.kind === "followed")
+    if (followed.kind === "followed") {
       return { kind: "followed", events: events.length, token: followed.token, timer };
+    }
     attempts.push({ followed, timer });
   }
   const [best] = attempts.sort((a, b) => furthest(b) - furthest(a));

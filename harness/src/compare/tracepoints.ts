@@ -1,10 +1,11 @@
 /**
- * From the lines of a kernel's trace to the events that it has in common with the model. What the model does not know is
- * said here, and nowhere else: permissions of a mapping, mappings that the host takes away for reasons of its own, the end
- * of the VM.
+ * From the lines of a kernel's trace to the tracepoints that it has in common with the model. What the model lacks is
+ * treated here, and nowhere else: permissions of a mapping, host-initiated zaps that no step of the scenario causes, the
+ * end of the VM.
  */
 import { type Observed, passage } from "../../../kvm-model/src/index.ts";
 import {
+  type Attestation,
   allAccesses,
   effectOf,
   fileOffsetAt,
@@ -18,13 +19,23 @@ import { WINDOW_BASE } from "../../../vmm/src/index.ts";
 import { pagesOf } from "../engines/model/translate.ts";
 import { type KvmTracepoint, parseTraceLine } from "../tracing/kvm-trace.ts";
 
-/** An event of the kernel's that is compared. */
+/** A tracepoint of the kernel that is compared. */
 export type ComparedEvent = Observed & {
   /** Index of its line. */
   readonly line: number;
 };
 
-/** Where the model's pages are, and which of them the scenario's host takes away. */
+export type TracepointOptions = {
+  /** Has the trace a tracepoint for each SPTE that is set or cleared? */
+  readonly tracesSptes: boolean;
+};
+
+/** The TDP MMU has one for each SPTE, the shadow MMU (also of NPT and EPT) has none. */
+export function tracesSptes({ kvmParameters }: Attestation): boolean {
+  return kvmParameters["kvm.tdp_mmu"] === "Y";
+}
+
+/** Where the model's pages are, and which of them the scenario's host truncates or punches. */
 type Pages = {
   /** The number of the model's page at a guest physical address; -1: none that the scenario touches. */
   readonly at: (gpa: bigint) => number;
@@ -68,7 +79,7 @@ function windowPages(scenario: Scenario, filePages: readonly bigint[]): Pages {
 class Reader {
   readonly events: ComparedEvent[] = [];
   readonly #pages: Pages;
-  readonly #tellsMappings: boolean;
+  readonly #tracesSptes: boolean;
   /** By thread. */
   readonly #vcpus = new Map<number, number>();
   /** By thread: an announcement whose outcome is the thread's next line. */
@@ -78,13 +89,13 @@ class Reader {
   /** Pages whose mapping has gone for that, and has not come back yet. */
   readonly #replaced = new Set<number>();
 
-  constructor(pages: Pages, tellsMappings: boolean) {
+  constructor(pages: Pages, { tracesSptes }: TracepointOptions) {
     this.#pages = pages;
-    this.#tellsMappings = tellsMappings;
+    this.#tracesSptes = tracesSptes;
   }
 
   /** Threads that are vCPUs say so in some lines only: call with all lines first. */
-  learn(tracepoint: KvmTracepoint): void {
+  noteThread(tracepoint: KvmTracepoint): void {
     if ("vcpu" in tracepoint) this.#vcpus.set(tracepoint.thread, tracepoint.vcpu);
   }
 
@@ -92,10 +103,10 @@ class Reader {
     return this.#vcpus.has(thread);
   }
 
-  take(line: number, tracepoint: KvmTracepoint): void {
+  read(line: number, tracepoint: KvmTracepoint): void {
     const { thread } = tracepoint;
-    const add = (event: string, optional = false): void => {
-      this.events.push({ event, optional, line });
+    const add = (event: string): void => {
+      this.events.push({ event, optional: false, line });
     };
     const vcpu = this.#vcpus.get(thread) ?? -1;
     // An announcement does nothing yet; between it and its outcome there may be lines of other vCPUs.
@@ -108,8 +119,8 @@ class Reader {
         // The model has no permissions. A store to what is mapped for loads faults once more, or copies the page first.
         if (tracepoint.isPresent) this.#upgrading.set(thread, page);
         else this.#upgrading.delete(thread);
-        const isOptional = tracepoint.isPresent || this.#replaced.has(page);
-        add(passage.fault(tracepoint.kind, vcpu, page), isOptional);
+        const optional = tracepoint.isPresent || this.#replaced.has(page);
+        this.events.push({ event: passage.fault(tracepoint.kind, vcpu, page), optional, line });
         return;
       }
       case "kvm_try_async_get_page": {
@@ -126,7 +137,7 @@ class Reader {
         // Its place among the others is chance: see kvm-model/src/model/tracepoints.ts.
         return;
       case "kvm_tdp_mmu_spte_changed":
-        this.#takeMapping(line, tracepoint);
+        this.#readSpte(line, tracepoint);
         return;
       case "kvm_userspace_exit": {
         const { errno, reason } = tracepoint;
@@ -142,10 +153,10 @@ class Reader {
     }
   }
 
-  #takeMapping(line: number, tracepoint: KvmTracepoint & { kind: "kvm_tdp_mmu_spte_changed" }): void {
+  #readSpte(line: number, tracepoint: KvmTracepoint & { kind: "kvm_tdp_mmu_spte_changed" }): void {
     const { gpa, before, after, isKworker, thread } = tracepoint;
     const [was, is] = [before === "page", after === "page"];
-    if (!this.#tellsMappings || was === is) return;
+    if (!this.#tracesSptes || was === is) return;
     const page = this.#pages.at(gpa);
     const isUpgrade = this.#upgrading.get(thread) === page;
     if (is) {
@@ -176,12 +187,12 @@ export function comparedEvents(
   scenario: Scenario,
   filePages: readonly bigint[],
   lines: readonly string[],
-  tellsMappings: boolean,
+  options: TracepointOptions,
 ): readonly ComparedEvent[] {
   const tracepoints = lines.map(parseTraceLine);
-  const reader = new Reader(windowPages(scenario, filePages), tellsMappings);
-  for (const tracepoint of tracepoints) reader.learn(tracepoint);
+  const reader = new Reader(windowPages(scenario, filePages), options);
+  for (const tracepoint of tracepoints) reader.noteThread(tracepoint);
   const last = tracepoints.findLastIndex((tracepoint) => reader.isVcpu(tracepoint));
-  for (const [line, tracepoint] of tracepoints.slice(0, last + 1).entries()) reader.take(line, tracepoint);
+  for (const [line, tracepoint] of tracepoints.slice(0, last + 1).entries()) reader.read(line, tracepoint);
   return reader.events;
 }

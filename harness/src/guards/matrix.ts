@@ -4,17 +4,15 @@
  */
 
 import {
-  accessText,
   type Evidence,
   fileSizes,
-  hostResultText,
   type Proposal,
   type Scenario,
   vmmText,
 } from "../../../language/src/index.ts";
 import { loadScenarioFile } from "../../../language/src/read.ts";
-import { allowedEnds, isSame, wordsText } from "../engines/model/allowed.ts";
-import { bare, type Words } from "../engines/model/translate.ts";
+import { allowedEnds, comparedText, isEnd } from "../engines/model/allowed.ts";
+import { backendOf } from "../engines/model/translate.ts";
 import { packagePath } from "../paths.ts";
 
 /** The columns: what stands in the way. `apf-loop` is nothing at all. */
@@ -82,24 +80,6 @@ export function cellOf(scenario: Scenario, evidence: Evidence): Cell {
     : { kind: "prevented", hostMs };
 }
 
-/** The final observation in the words that the model has, too. */
-export function wordsOfEvidence({ observations }: Evidence): Words {
-  const named = <T>(of: Readonly<Record<string, Readonly<Record<string, T>>>>, text: (one: T) => string) =>
-    Object.entries(of).flatMap(([actor, labels]) =>
-      Object.entries(labels).map(([label, one]) => [`${actor}.${label}`, bare(text(one))] as const),
-    );
-  const vmm = observations.vmm?.at(-1);
-  return {
-    steps: Object.fromEntries([
-      ...named(observations.accesses, accessText),
-      ...named(observations.host, hostResultText),
-    ]),
-    bystanders: observations.bystanders,
-    vmm: vmm === undefined ? null : vmmText(vmm),
-    guestKernel: observations.guestKernel,
-  };
-}
-
 export type ModelsWord =
   | { readonly kind: "allowed" }
   | { readonly kind: "not-allowed"; readonly observed: string; readonly allowed: readonly string[] }
@@ -108,16 +88,15 @@ export type ModelsWord =
 
 /** Is what was seen one of the ends that the model has for this case? */
 export function modelsWord(scenario: Scenario, proposal: Proposal, evidence: Evidence): ModelsWord {
-  const interpretsKernelMode = evidence.attestation.kvmBackend === "kvm_pvm";
-  const allowed = allowedEnds(scenario, proposal, { interpretsKernelMode });
+  const { attestation, observations } = evidence;
+  const allowed = allowedEnds(scenario, proposal, backendOf(attestation.kvmBackend));
   if (allowed.kind === "unsupported") return { kind: "no-answer", reason: allowed.reason };
-  const observed = wordsOfEvidence(evidence);
-  if (allowed.ends.some(({ words }) => isSame(words, observed))) return { kind: "allowed" };
+  if (allowed.ends.some((end) => isEnd(end, observations))) return { kind: "allowed" };
   if (allowed.boundedBy !== null) return { kind: "no-answer", reason: `cut off by ${allowed.boundedBy}` };
   return {
     kind: "not-allowed",
-    observed: wordsText(observed),
-    allowed: allowed.ends.map(({ words }) => wordsText(words)),
+    observed: comparedText(observations),
+    allowed: allowed.ends.map(({ outcome }) => comparedText(outcome)),
   };
 }
 

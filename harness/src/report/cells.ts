@@ -1,6 +1,7 @@
 /** What one case showed, in a few short lines: a cell of the table. */
 import {
   type Access,
+  type AccessKind,
   accessesOf,
   type Evidence,
   type FaultPlace,
@@ -9,6 +10,7 @@ import {
   isBystander,
   type Scenario,
   type StopReason,
+  UNOBSERVED,
   type VerdictKind,
   type Vmm,
 } from "../../../language/src/index.ts";
@@ -23,20 +25,25 @@ export const glyphs: Readonly<Record<VerdictKind, string>> = {
   inconclusive: "?",
 };
 
-function stopWord(reason: StopReason): string {
-  switch (reason) {
-    case "efault":
-      return "EFAULT";
-    case "memory-fault":
-      return "memory fault exit";
-    case "mmio":
-      return "MMIO exit";
-    case "internal-error":
-      return "internal error";
-    case "triple-fault":
-      return "triple fault";
-  }
-}
+const stopCells: Readonly<Record<StopReason, string>> = {
+  efault: "EFAULT",
+  "memory-fault": "memory fault exit",
+  mmio: "MMIO exit",
+  "internal-error": "internal error",
+  "triple-fault": "triple fault",
+};
+
+/** The language's words as the table's narrow columns have them. */
+const accessCells: Readonly<Record<AccessKind, string>> = {
+  value: "value",
+  zero: "zeros",
+  stale: "stale",
+  sigbus: "SIGBUS",
+  efault: "EFAULT to the task",
+  killed: "killed",
+  hung: "hung",
+  "not-reached": "not reached",
+};
 
 /** Words longer than this have a line of their own: the table's columns are to stay narrow. */
 const WORD_COLUMNS = 10;
@@ -50,25 +57,20 @@ function placeLines(word: string, at: FaultPlace | null): readonly string[] {
   return [`${word} at`, `rip ${rip}, cpl ${at.cpl},`, `gpa ${gpa},`, hva];
 }
 
+/** How many hex digits of stale bytes a cell shows: the last ones. */
+const STALE_DIGITS = 16;
+
 export function accessCell(access: Access): string {
+  const cell = accessCells[access.kind];
   switch (access.kind) {
-    case "value":
-      return "value";
     case "stale": {
       const text = access.value.toString(16);
-      return `stale 0x${text.length > 16 ? `..${text.slice(-16)}` : text}`;
+      return `${cell} 0x${text.length > STALE_DIGITS ? `..${text.slice(-STALE_DIGITS)}` : text}`;
     }
-    case "zero":
-      return "zeros";
     case "sigbus":
-      return access.code === "unobserved" ? "SIGBUS" : `SIGBUS (${access.code})`;
-    case "efault":
-      return "EFAULT to the task";
-    case "killed":
-    case "hung":
-      return access.kind;
-    case "not-reached":
-      return "not reached";
+      return access.code === UNOBSERVED ? cell : `${cell} (${access.code})`;
+    default:
+      return cell;
   }
 }
 
@@ -78,7 +80,7 @@ function vmmLines(vmm: Vmm): readonly string[] {
     case "running":
       return [];
     case "stopped":
-      return placeLines(stopWord(vmm.reason), vmm.at);
+      return placeLines(stopCells[vmm.reason], vmm.at);
     case "killed":
       return [`VMM killed by ${vmm.signal}`];
     case "looping":

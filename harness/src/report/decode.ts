@@ -106,7 +106,17 @@ function decodeResult(record: CaseRecord): RunResult | null {
   return evidence === null ? null : { kind: "evidence", evidence };
 }
 
-function decodeVerdict({ kind, cause, reason }: CaseRecord["verdict"]): Verdict {
+/** Runs that were recorded before `erratum` was a member have it in the reason only. */
+function erratumOf({ reason, erratum }: CaseRecord["verdict"]): string | undefined {
+  return erratum ?? /^erratum (\S+) is in force here but is not seen\b/.exec(reason)?.[1];
+}
+
+function decodeVerdict(verdict: CaseRecord["verdict"]): Verdict {
+  const { kind, cause, reason } = verdict;
+  if (kind === "xpass") {
+    const erratum = erratumOf(verdict);
+    return erratum === undefined ? { kind, reason } : { kind, reason, erratum };
+  }
   if (kind !== "inconclusive") return { kind, reason };
   if (cause === undefined) throw new RecordError("an inconclusive verdict without its cause");
   return { kind, cause, reason };

@@ -6,11 +6,13 @@
 import { z } from "zod";
 import {
   accessText,
+  bystanderStates,
   type Counts,
   type Evidence,
   type Exhaustiveness,
   eventKinds,
   type FaultPlace,
+  guestKernelStates,
   hex,
   holdsWords,
   hostResultText,
@@ -169,6 +171,8 @@ const caseShape = z.strictObject({
     kind: z.enum(verdictKinds),
     cause: z.enum(inconclusiveCauses).optional(),
     reason: z.string(),
+    /** Of an xpass: the erratum that is in force and was not seen. */
+    erratum: z.string().optional(),
   }),
   expectation: z
     .strictObject({
@@ -199,8 +203,8 @@ const caseShape = z.strictObject({
       vmm: z
         .array(z.strictObject({ state: z.string(), faultsPerSecond: z.number().nullable(), at: placeShape }))
         .nullable(),
-      guestKernel: z.enum(["alive", "oops", "panic"]).nullable(),
-      bystanders: z.record(z.string(), z.enum(["progress", "starved"])),
+      guestKernel: z.enum(guestKernelStates).nullable(),
+      bystanders: z.record(z.string(), z.enum(bystanderStates)),
     })
     .nullable(),
   events: z.partialRecord(z.enum(eventKinds), z.number().int()),

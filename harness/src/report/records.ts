@@ -1,10 +1,12 @@
 /** The lines of `run --json`, as read: one type a line, `type` first. `jsonl.ts` has their schema and writes them. */
 import type {
   Attestation,
+  Bystander,
   Counts,
   EngineName,
   EventKind,
   Exhaustiveness,
+  GuestKernel,
   InconclusiveCause,
   KvmTrace,
   MachineName,
@@ -71,8 +73,8 @@ export type ObservationsRecord = {
   readonly accesses: Readonly<Record<string, Texts>>;
   readonly host: Readonly<Record<string, Texts>>;
   readonly vmm: readonly VmmRecord[] | null;
-  readonly guestKernel: "alive" | "oops" | "panic" | null;
-  readonly bystanders: Readonly<Record<string, "progress" | "starved">>;
+  readonly guestKernel: GuestKernel | null;
+  readonly bystanders: Readonly<Record<string, Bystander>>;
 };
 
 export type CaseRecord = {
@@ -88,6 +90,8 @@ export type CaseRecord = {
     readonly kind: VerdictKind;
     readonly cause?: InconclusiveCause | undefined;
     readonly reason: string;
+    /** Of an xpass: the erratum that is in force and was not seen. */
+    readonly erratum?: string | undefined;
   };
   readonly expectation: {
     readonly rule: string;

@@ -1,23 +1,21 @@
 /**
  * The result of a case: what was planned, what came out, how often. Several runs of one case merge into one result.
- * An outcome is compared by its text without figures: two runs had the same outcome if their texts are equal.
+ * Runs are compared by the text of their outcome, which has no figures.
  */
 import {
-  accessText,
-  type Evidence,
   type Expectation,
-  hostResultText,
+  outcomeText,
   type RunResult,
+  recordedStyle,
   severity,
   type Verdict,
   type VerdictKind,
-  vmmText,
 } from "../../../language/src/index.ts";
 import type { PlannedCase } from "./plan.ts";
 
 /** How often a case came out like this. */
 export type CaseOutcome = {
-  /** `outcomeText` of the run. */
+  /** `resultText` of the run. */
   readonly text: string;
   readonly verdict: VerdictKind;
   readonly count: number;
@@ -35,41 +33,9 @@ export type CaseResult = {
   readonly durationMs: number;
 };
 
-/** `value(0x5)` -> `value`. What differs from run to run by nature is no difference. */
-function bare(word: string): string {
-  return word.split("(")[0] ?? word;
-}
-
-function sortedEntries<Value>(
-  record: Readonly<Record<string, Value>>,
-): readonly (readonly [string, Value])[] {
-  return Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1));
-}
-
-function evidenceText({ observations }: Evidence): string {
-  const { accesses, host, vmm, guestKernel, bystanders } = observations;
-  const parts: string[] = [];
-  for (const [actor, labels] of sortedEntries(accesses)) {
-    for (const [label, access] of sortedEntries(labels)) {
-      // The code of a SIGBUS is part of the outcome, the bytes of a value are not.
-      const text = access.kind === "sigbus" ? accessText(access) : bare(accessText(access));
-      parts.push(`${actor}.${label} ${text}`);
-    }
-  }
-  for (const [actor, labels] of sortedEntries(host)) {
-    for (const [label, step] of sortedEntries(labels)) {
-      const text = step.kind === "denied" ? hostResultText(step) : bare(hostResultText(step));
-      parts.push(`${actor}.${label} ${text}`);
-    }
-  }
-  for (const [name, state] of sortedEntries(bystanders)) parts.push(`${name} ${state}`);
-  if (vmm !== null) parts.push(`VMM ${vmm.map(vmmText).join(", ")}`);
-  if (guestKernel !== null) parts.push(`guest kernel ${guestKernel}`);
-  return parts.join("; ");
-}
-
-export function outcomeText(result: RunResult): string {
-  return result.kind === "evidence" ? evidenceText(result.evidence) : result.kind;
+/** What is recorded of a run, and compared between the runs of a case. */
+export function resultText(result: RunResult): string {
+  return result.kind === "evidence" ? outcomeText(result.evidence.observations, recordedStyle) : result.kind;
 }
 
 function mergeOutcomes(lists: readonly (readonly CaseOutcome[])[]): readonly CaseOutcome[] {
@@ -88,7 +54,7 @@ function mergedVerdict(worst: Verdict, outcomes: readonly CaseOutcome[]): Verdic
   const list = outcomes.map(({ count, text }) => `${count} of ${total}: ${text}`).join(" | ");
   // A counterexample stands, however often it was not seen.
   if (worst.kind === "fail" || worst.kind === "xpass") {
-    return { kind: worst.kind, reason: `${worst.reason} (outcomes differ: ${list})` };
+    return { ...worst, reason: `${worst.reason} (outcomes differ: ${list})` };
   }
   return { kind: "inconclusive", cause: "unstable", reason: `outcomes differ: ${list}` };
 }

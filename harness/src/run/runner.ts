@@ -12,7 +12,7 @@ import type { Machine } from "../engine.ts";
 import { errorStack } from "../error-text.ts";
 import type { RunDirectory } from "./directory.ts";
 import type { PlannedCase } from "./plan.ts";
-import { type CaseResult, mergeRuns, outcomeText } from "./result.ts";
+import { type CaseResult, mergeRuns, resultText } from "./result.ts";
 import { sweep } from "./sweep.ts";
 
 /** How long an engine may overrun the limit that it was given before the case is ended from outside. */
@@ -114,7 +114,7 @@ class Runner {
     if (this.#options.signal.aborted) return null;
     const expectation = this.#options.expectationOf(planned);
     const verdict = this.#judge(planned, expectation, result);
-    const outcomes = [{ text: outcomeText(result), verdict: verdict.kind, count: 1 }];
+    const outcomes = [{ text: resultText(result), verdict: verdict.kind, count: 1 }];
     return { planned, verdict, result, expectation, outcomes, durationMs: performance.now() - startMs };
   }
 }

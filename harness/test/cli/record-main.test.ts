@@ -1,14 +1,20 @@
 import { describe, expect, it } from "vitest";
-import type { Recorded } from "../../src/cli/compare.ts";
 import { distinct } from "../../src/cli/record-main.ts";
+import type { Recorded } from "../../src/compare/recorded.ts";
 
-const seen = (word: string): Recorded => ({
+const seen = (kind: "value" | "zero"): Recorded => ({
   scenario: "load-a",
   scenarioHash: "0123456789ab",
   proposal: "p",
   engine: "kvm",
   kvmBackend: "kvm_amd",
-  words: { steps: { "victim.load#1": word }, bystanders: {}, vmm: "running", guestKernel: "alive" },
+  outcome: {
+    accesses: { victim: { "load#1": { kind } } },
+    host: {},
+    vmm: [{ kind: "running" }],
+    guestKernel: "alive",
+    bystanders: {},
+  },
   traced: null,
   goneErratum: null,
 });
@@ -17,6 +23,13 @@ describe("what is kept of several runs", () => {
   it("is each different observation once, in the order seen", () => {
     const kept = distinct([seen("value"), seen("zero"), seen("value")]);
     expect(kept.every((one) => !("goneErratum" in one))).toBe(true);
-    expect(kept.map(({ words }) => words.steps["victim.load#1"])).toEqual(["value", "zero"]);
+    expect(kept.map(({ words }) => words)).toEqual(
+      ["value", "zero"].map((word) => ({
+        steps: { "victim.load#1": word },
+        bystanders: {},
+        vmm: "running",
+        guestKernel: "alive",
+      })),
+    );
   });
 });

@@ -3,8 +3,8 @@ import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { Check } from "../../../kvm-model/src/index.ts";
 import type { KvmPart, KvmTrace } from "../../../language/src/index.ts";
-import { modelledOn } from "../../src/cli/compare.ts";
 import type { RecordedTrace, TraceFile } from "../../src/cli/trace-record-main.ts";
+import { modelledOn } from "../../src/compare/compare.ts";
 import { type Order, orderOf } from "../../src/compare/order.ts";
 import { loadScenarios } from "../../src/fixtures.ts";
 import { packagePath } from "../../src/paths.ts";
@@ -33,9 +33,8 @@ function order(
   const proposal = modelledOn(kvm, one.proposal)?.proposal;
   if (scenario === undefined || proposal === undefined)
     throw new Error(`no ${one.scenario} x ${one.proposal}`);
-  const { tellsMappings } = one;
   return orderOf(scenario, proposal, { interpretsKernelMode: false }, ofLines(lines), {
-    tellsMappings,
+    tracesSptes: one.tellsMappings,
     more: { without },
   });
 }

@@ -136,6 +136,22 @@ describe("decodeRuns", () => {
     expect(decodeRuns(linesOf(recordedWith([result])), "test")[0]?.results).toEqual([expected]);
   });
 
+  it("knows an erratum that was not seen, also where the record has it in the reason only", () => {
+    const verdictOf = (one: Verdict): Verdict | undefined =>
+      decodeRuns(linesOf(recordedWith([resultWith({ scenario, verdict: one })])), "test")[0]?.results[0]
+        ?.verdict;
+    const reason = "erratum pvm is in force here but is not seen: remove it";
+    const typed: Verdict = { kind: "xpass", reason, erratum: "pvm" };
+    expect(verdictOf(typed)).toEqual(typed);
+    expect(verdictOf({ kind: "xpass", reason })).toEqual(typed);
+    expect(
+      verdictOf({ kind: "xpass", reason: "better than r expects: erratum pvm is in force here" }),
+    ).toEqual({
+      kind: "xpass",
+      reason: "better than r expects: erratum pvm is in force here",
+    });
+  });
+
   it("names the line of what it cannot read", () => {
     const lines = linesOf(recordedWith([resultWith({ scenario })]));
     const [run, proposal, definition, one] = lines as Record<string, unknown>[];

@@ -3,6 +3,8 @@
  * nothing is enabled, or a fair cycle (a loop, or bystanders who count for ever). The words are those of the
  * vocabulary, without figures; real observations are compared with this set.
  */
+
+import type { AccessWord, HostWord, Outcome, VmmWord } from "../../../language/src/index.ts";
 import { type Component, type CycleQuery, fairComponents, lassoOf } from "../explore/cycles.ts";
 import type { Graph } from "../explore/explorer.ts";
 import { formatToken } from "../explore/path.ts";
@@ -10,33 +12,33 @@ import { AT, at, type Context, currentAccess, HOST, KERNEL, SAW, STOP, TASK } fr
 import { countAction, isBystander } from "./guest.ts";
 import { stopReasons } from "./vmm.ts";
 
-export type Outcome = {
-  /** By task: a word for each of its steps; steps that are no accesses say `-`. */
-  readonly tasks: Readonly<Record<string, readonly string[]>>;
-  readonly bystanders: Readonly<Record<string, "progress" | "starved">>;
-  readonly vmm: string;
-  readonly guestKernel: "alive" | "oops" | "panic";
-  /** By host step. */
-  readonly host: readonly string[];
-  /** The shortest way to an end of this kind. Not part of the outcome's identity. */
-  readonly token: string;
+/**
+ * An end by the shortest way to it. The outcome's labels are the model's own: of an access the index of its step in the
+ * task, of a host step the index in the case, under `HOST_ACTOR`.
+ */
+export type End = { readonly outcome: Outcome; readonly token: string };
+
+/** The one host process. */
+export const HOST_ACTOR = "host";
+
+const sawWords: Readonly<Record<number, AccessWord>> = {
+  [SAW.value]: { kind: "value" },
+  [SAW.zero]: { kind: "zero" },
+  [SAW.stale]: { kind: "stale" },
+  [SAW.sigbusAdrerr]: { kind: "sigbus", code: "BUS_ADRERR" },
+  [SAW.sigbusMceerr]: { kind: "sigbus", code: "BUS_MCEERR_AR" },
+  [SAW.efault]: { kind: "efault" },
+  [SAW.killed]: { kind: "killed" },
 };
 
-const sawWords: Readonly<Record<number, string>> = {
-  [SAW.value]: "value",
-  [SAW.zero]: "zero",
-  [SAW.stale]: "stale",
-  [SAW.sigbusAdrerr]: "sigbus(BUS_ADRERR)",
-  [SAW.sigbusMceerr]: "sigbus(BUS_MCEERR_AR)",
-  [SAW.efault]: "efault",
-  [SAW.killed]: "killed",
-};
+const NOT_REACHED = { kind: "not-reached" } as const;
 
-const hostWords: Readonly<Record<number, string>> = {
-  [HOST.notReached]: "not-reached",
-  [HOST.done]: "done",
-  [HOST.delayed]: "delayed",
-  [HOST.denied]: "denied",
+const hostWords: Readonly<Record<number, HostWord>> = {
+  [HOST.notReached]: NOT_REACHED,
+  [HOST.done]: { kind: "done" },
+  [HOST.delayed]: { kind: "delayed" },
+  // The file is sealed (F_SEAL_SHRINK): shmem_setattr() (mm/shmem.c).
+  [HOST.denied]: { kind: "denied", errno: "EPERM" },
 };
 
 /** What a cycle shows besides its states: which tasks act in it, and whether faults go round. */
@@ -55,31 +57,41 @@ function begun(ctx: Context, s: Uint8Array, t: number): boolean {
   return false;
 }
 
-function taskWords(ctx: Context, s: Uint8Array, t: number, turn: Turn): string[] {
+/** By the index of the step; steps that are no accesses are left out. */
+function taskWords(ctx: Context, s: Uint8Array, t: number, turn: Turn): Record<string, AccessWord> {
   const { f } = ctx;
   const task = ctx.case.tasks[t];
   const ended = at(s, f.vm) !== STOP.none || at(s, f.kernel) === KERNEL.panic;
   const current = at(s, f.tStep + t);
-  return (task?.steps ?? []).map((step, index): string => {
-    const saw = at(s, (ctx.sawAt[t] as number) + index);
-    if (step.op === "signal" || step.op === "await" || step.op === "count") return "-";
-    if (saw !== SAW.nothing) return sawWords[saw] ?? "?";
-    if (index !== current || currentAccess(ctx, s, t) === null) return "not-reached";
+  const wordOf = (index: number): AccessWord => {
+    const saw = sawWords[at(s, (ctx.sawAt[t] as number) + index)];
+    if (saw !== undefined) return saw;
+    if (index !== current || currentAccess(ctx, s, t) === null) return NOT_REACHED;
     const started = begun(ctx, s, t) || turn.acting.has(`task.${task?.name}`);
-    if (!started) return "not-reached";
-    return ended ? "killed" : "hung";
-  });
+    if (!started) return NOT_REACHED;
+    return { kind: ended ? "killed" : "hung" };
+  };
+  return Object.fromEntries(
+    (task?.steps ?? []).flatMap(({ op }, index) =>
+      op === "signal" || op === "await" || op === "count" ? [] : [[index, wordOf(index)]],
+    ),
+  );
+}
+
+function vmmWord(stopped: number, turn: Turn): VmmWord {
+  const reason = stopReasons[stopped];
+  if (reason === undefined || reason === "running") return { kind: turn.faulting ? "looping" : "running" };
+  return { kind: "stopped", reason };
 }
 
 const everywhere: CycleQuery = { states: () => true };
 
-function outcomeOf(ctx: Context, s: Uint8Array, turn: Turn): Omit<Outcome, "token"> {
+function outcomeOf(ctx: Context, s: Uint8Array, turn: Turn): Outcome {
   const { f } = ctx;
   const indices = ctx.case.tasks.map((_, t) => t);
   const counting = indices.filter((t) => isBystander(ctx, t));
-  const stopped = at(s, f.vm);
   return {
-    tasks: Object.fromEntries(
+    accesses: Object.fromEntries(
       indices.map((t) => [ctx.case.tasks[t]?.name ?? "", taskWords(ctx, s, t, turn)]),
     ),
     bystanders: Object.fromEntries(
@@ -88,9 +100,13 @@ function outcomeOf(ctx: Context, s: Uint8Array, turn: Turn): Omit<Outcome, "toke
         turn.acting.has(countAction(ctx, t)) ? "progress" : "starved",
       ]),
     ),
-    vmm: stopped === STOP.none ? (turn.faulting ? "looping" : "running") : `stopped(${stopReasons[stopped]})`,
+    vmm: [vmmWord(at(s, f.vm), turn)],
     guestKernel: (["alive", "oops", "panic"] as const)[at(s, f.kernel)] ?? "alive",
-    host: ctx.case.host.map((_, step) => hostWords[at(s, f.hostSaw + step)] ?? "?"),
+    host: {
+      [HOST_ACTOR]: Object.fromEntries(
+        ctx.case.host.map((_, step) => [step, hostWords[at(s, f.hostSaw + step)] ?? NOT_REACHED]),
+      ),
+    },
   };
 }
 
@@ -115,7 +131,7 @@ function turnOf(graph: Graph, component: Component): Turn {
 }
 
 /** Every different end, by the shortest way. Needs a graph with edges. */
-export function outcomesOf(graph: Graph, ctx: Context): Outcome[] {
+export function outcomesOf(graph: Graph, ctx: Context): End[] {
   const ends: { readonly index: number; readonly turn: Turn; readonly component: Component | null }[] = [
     ...graph.terminals.map((index) => ({ index, turn: still, component: null })),
     ...fairComponents(graph, everywhere).map((component) => ({
@@ -124,14 +140,14 @@ export function outcomesOf(graph: Graph, ctx: Context): Outcome[] {
       component,
     })),
   ].sort((a, b) => a.index - b.index);
-  const found = new Map<string, Outcome>();
+  const found = new Map<string, End>();
   for (const { index, turn, component } of ends) {
-    const identity = outcomeOf(ctx, graph.state(index), turn);
-    const key = JSON.stringify(identity);
+    const outcome = outcomeOf(ctx, graph.state(index), turn);
+    const key = JSON.stringify(outcome);
     if (found.has(key)) continue;
     const lasso = component === null ? null : lassoOf(graph, component, everywhere);
     const token = lasso === null ? formatToken(graph.pathTo(index)) : formatToken(lasso.stem, lasso.cycle);
-    found.set(key, { ...identity, token });
+    found.set(key, { outcome, token });
   }
   return [...found.values()];
 }

@@ -6,8 +6,17 @@
  * a missing witness blocks every verdict that rests on the run having meant something (pass, xfail, xpass).
  */
 import { guestPersonas } from "../axes.ts";
-import type { Attestation, EngineName, EngineNature, Evidence, MachineName, RunResult } from "../evidence.ts";
+import type {
+  Attestation,
+  EngineName,
+  EngineNature,
+  Evidence,
+  MachineName,
+  Observations,
+  RunResult,
+} from "../evidence.ts";
 import { matchesGlob } from "../glob.ts";
+import type { ByStep } from "../outcome.ts";
 import type { Proposal } from "../proposal.ts";
 import { witnessText } from "../scenario/format.ts";
 import { accessesOf, actionsOf, guestActors, hostActors, usesMount } from "../scenario/labels.ts";
@@ -34,12 +43,18 @@ export type JudgeInput = {
 /** Stands for an actor's last access, or a host's last step, in expectations: one rule serves loads, stores and fetches. */
 const LAST = "last";
 
+/** What was seen of a step: its kind, and its text with figures. */
+type Seen = { readonly kind: string; readonly text: string };
+
+/** Neither an expectation nor a witness has this word. */
+const MISSING: Seen = { kind: "missing", text: "missing" };
+
 /**
- * Is the text the word, with or without its figures? `value(0x5)` is `value` and `value(0x5)`, not `value(0x6)`.
+ * Is it the word, with or without its figures? `value(0x5)` is `value` and `value(0x5)`, not `value(0x6)`.
  * `killed|not-reached`: either of them, where the order of two vCPUs decides.
  */
-function isWord(text: string, word: string): boolean {
-  return word.split("|").some((one) => text === one || text.split("(")[0] === one);
+function isWord({ kind, text }: Seen, word: string): boolean {
+  return word.split("|").some((one) => text === one || kind === one);
 }
 
 /** Differences between the machine that was asked for and the one that ran: another kernel, another boot, a VM or none. */
@@ -90,22 +105,22 @@ function attestationProblems(input: JudgeInput, attestation: Attestation): reado
   return problems;
 }
 
-/** The scenario's words for everything that was seen: `victim.load#2` -> `killed`. */
-function seenWords(scenario: Scenario, { observations }: Evidence): Map<string, string> {
-  const words = new Map<string, string>();
-  for (const [name, actor] of guestActors(scenario)) {
-    for (const { label } of accessesOf(actor)) {
-      const access = observations.accesses[name]?.[label];
-      words.set(`${name}.${label}`, access === undefined ? "missing" : accessText(access));
+/** Everything that was seen: `victim.load#2` -> `killed`. */
+function seenSteps({ accesses, host }: Observations): ReadonlyMap<string, Seen> {
+  const seen = new Map<string, Seen>();
+  const add = <Word extends { readonly kind: string }>(
+    steps: ByStep<Word>,
+    text: (word: Word) => string,
+  ): void => {
+    for (const [actor, labels] of Object.entries(steps)) {
+      for (const [label, word] of Object.entries(labels)) {
+        seen.set(`${actor}.${label}`, { kind: word.kind, text: text(word) });
+      }
     }
-  }
-  for (const [name, actor] of hostActors(scenario)) {
-    for (const { label } of actionsOf(actor)) {
-      const step = observations.host[name]?.[label];
-      words.set(`${name}.${label}`, step === undefined ? "missing" : hostResultText(step));
-    }
-  }
-  return words;
+  };
+  add(accesses, accessText);
+  add(host, hostResultText);
+  return seen;
 }
 
 /** The expected word for each access and host step, `last` and `crowd-*` resolved and the defaults filled in. */
@@ -159,10 +174,10 @@ function deviations(
   if (!isHistory(history, outcome.vmm ?? null)) {
     list.push(`VMM ${history?.join(", ") ?? "absent"}, expected ${outcome.vmm?.join(", ") ?? "absent"}`);
   }
-  const seen = seenWords(scenario, evidence);
+  const seen = seenSteps(evidence.observations);
   for (const [label, word] of expectedWords(scenario, outcome)) {
-    const text = seen.get(label) ?? "missing";
-    if (!isWord(text, word)) list.push(`${label} is ${text}, expected ${word}`);
+    const step = seen.get(label) ?? MISSING;
+    if (!isWord(step, word)) list.push(`${label} is ${step.text}, expected ${word}`);
   }
   for (const [name, word] of Object.entries(outcome.bystanders)) {
     const text = bystanders[name] ?? "missing";
@@ -173,13 +188,13 @@ function deviations(
   return list;
 }
 
-type Seen = {
-  readonly words: ReadonlyMap<string, string>;
+type Witnessed = {
+  readonly steps: ReadonlyMap<string, Seen>;
   readonly evidence: Evidence;
   readonly nature: EngineNature;
 };
 
-function isSeen(witness: Witness, { words, evidence, nature }: Seen): boolean {
+function isSeen(witness: Witness, { steps, evidence, nature }: Witnessed): boolean {
   const { attestation, counts } = evidence;
   switch (witness.subject) {
     case "kvm":
@@ -193,7 +208,7 @@ function isSeen(witness: Witness, { words, evidence, nature }: Seen): boolean {
       if (!nature.isReal) return witness.is === "seen";
       return ((counts["swap-out"] ?? 0) > 0 ? "seen" : "none") === witness.is;
     default:
-      return isWord(words.get(`${witness.subject}.${witness.label}`) ?? "missing", witness.is);
+      return isWord(steps.get(`${witness.subject}.${witness.label}`) ?? MISSING, witness.is);
   }
 }
 
@@ -203,7 +218,7 @@ export function missingWitnesses(
   evidence: Evidence,
   nature: EngineNature,
 ): readonly string[] {
-  const seen = { words: seenWords(scenario, evidence), evidence, nature };
+  const seen = { steps: seenSteps(evidence.observations), evidence, nature };
   return scenario.witness.filter((witness) => !isSeen(witness, seen)).map((witness) => witnessText(witness));
 }
 
@@ -224,7 +239,8 @@ function compare(input: JudgeInput, expectation: Expectation, evidence: Evidence
   if (main.length === 0) {
     const gone = inForce[0];
     if (gone === undefined) return { kind: "pass", reason: `as ${expectation.rule} expects` };
-    return { kind: "xpass", reason: `erratum ${gone.id} is in force here but is not seen: remove it` };
+    const reason = `erratum ${gone.id} is in force here but is not seen: remove it`;
+    return { kind: "xpass", reason, erratum: gone.id };
   }
   for (const erratum of inForce) {
     if (erratum.outcomes.some((outcome) => deviations(input, outcome, evidence).length === 0)) {

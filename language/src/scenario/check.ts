@@ -1,4 +1,5 @@
 /** The rules that need the whole scenario: sizes, windows, signals, witnesses. Each message names value and limit. */
+import { accessKinds, hostResultKinds, splitWord } from "../vocabulary.ts";
 import { accessBytes, guestVerbs, isAccess, touchOf } from "./guest-verbs.ts";
 import { actOf, isAction } from "./host-verbs.ts";
 import {
@@ -25,18 +26,6 @@ import { type Actor, type Scenario, STUCK, type WindowMapping, type Witness } fr
 import { mappingAt, mappingsOf } from "./window.ts";
 
 type Unhashed = Omit<Scenario, "hash">;
-
-const accessWords: readonly string[] = [
-  "value",
-  "zero",
-  "stale",
-  "sigbus",
-  "efault",
-  "killed",
-  "hung",
-  "not-reached",
-];
-const hostWords: readonly string[] = ["done", "delayed", "denied", "not-reached"];
 
 function checkBacking(scenario: Unhashed, problems: Problems): void {
   const { kind, size } = scenario.backing;
@@ -206,8 +195,10 @@ function checkSignals(scenario: Unhashed, problems: Problems): void {
   }
 }
 
-function baseWord(text: string): string {
-  return text.split("(")[0] ?? "";
+/** Is it one of the kinds, with or without its particulars? */
+function wordProblem(is: string, kinds: readonly string[]): string | null {
+  const [kind] = splitWord(is);
+  return kinds.includes(kind) ? null : `${is} is not one of ${kinds.join(", ")}`;
 }
 
 /** What a witness may say of this subject; null if the witness is right. */
@@ -233,13 +224,13 @@ function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): st
     case "host-process": {
       const labels = actionsOf(actor).map((action) => action.label);
       if (!labels.includes(label)) return `${subject} has no ${label} (has ${labels.join(", ")})`;
-      return hostWords.includes(baseWord(is)) ? null : `${is} is not one of ${hostWords.join(", ")}`;
+      return wordProblem(is, hostResultKinds);
     }
     case "guest-task":
     case "guest-kernel": {
       const labels = accessesOf(actor).map((access) => access.label);
       if (!labels.includes(label)) return `${subject} has no ${label} (has ${labels.join(", ")})`;
-      return accessWords.includes(baseWord(is)) ? null : `${is} is not one of ${accessWords.join(", ")}`;
+      return wordProblem(is, accessKinds);
     }
   }
 }

@@ -310,7 +310,11 @@ describe("errata", () => {
 
   it("in force and not seen: the entry has to go", () => {
     const result = verdict({ errata: [erratum], evidence: { attestation: { kvmBackend: "kvm_pvm" } } });
-    expect(result).toMatchObject({ kind: "xpass", reason: expect.stringContaining("erratum pvm") });
+    expect(result).toMatchObject({
+      kind: "xpass",
+      reason: expect.stringContaining("erratum pvm"),
+      erratum: "pvm",
+    });
   });
 
   it("in force, and something else is seen: a failure", () => {

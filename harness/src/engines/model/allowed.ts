@@ -1,6 +1,6 @@
 /**
- * What the model allows for a case: the set of final observations over all interleavings, and whether a given
- * observation is one of them. `observed(real) within allowed(model)`, else one of the two is wrong.
+ * What the model allows for a case: the outcomes of all interleavings. `observed(real) within allowed(model)`, else one of
+ * the two is wrong. Here is also what that comparison leaves out, and how an outcome is printed with it.
  */
 import {
   explore,
@@ -9,16 +9,31 @@ import {
   modelCase,
   outcomesOf,
 } from "../../../../kvm-model/src/index.ts";
-import type { Proposal, Scenario } from "../../../../language/src/index.ts";
-import { type Backend, stepWords, translate, type Words, wordsOf } from "./translate.ts";
+import {
+  coarsen,
+  comparedStyle,
+  modelledOnly,
+  type Outcome,
+  type OutcomeWords,
+  outcomeText,
+  outcomeWords,
+  type Proposal,
+  type Scenario,
+  sameOutcome,
+} from "../../../../language/src/index.ts";
+import { type Backend, relabel, translate } from "./translate.ts";
 
-export type AllowedEnd = {
-  readonly words: Words;
-  /** The words of `words.steps` with their particulars: `sigbus(BUS_ADRERR)`. */
-  readonly full: Readonly<Record<string, string>>;
-  readonly token: string;
-  readonly timer: boolean;
-};
+/** A path of the model, and whether its guest has a timer. */
+export type ModelPath = { readonly token: string; readonly timer: boolean };
+
+/** The command that shows a path step by step. */
+export function replayText(preset: string, scenario: string, { token, timer }: ModelPath): string {
+  const replay = `daxfault explore ${preset} --scenario ${scenario} --replay ${token}`;
+  return timer ? replay : `${replay} --no-timer`;
+}
+
+/** One of the outcomes that compare alike stands for all of them. */
+export type AllowedEnd = ModelPath & { readonly outcome: Outcome };
 
 export type Allowed =
   | {
@@ -52,36 +67,31 @@ export function allowedEnds(
   let states = 0;
   let boundedBy: string | null = null;
   for (const timer of options.timers ?? [true, false]) {
-    const translation = translate(scenario, proposal, backend, timer);
+    const translation = translate(scenario, proposal, { backend, timer });
     if (translation.kind === "no") return { kind: "unsupported", reason: translation.reason };
     const { model, ctx } = guestModel(modelCase({ ...translation.case, ...options.more }));
     const graph = explore(model, { edges: true, maxStates });
     states += graph.states;
     boundedBy ??= graph.boundedBy;
-    for (const outcome of outcomesOf(graph, ctx)) {
-      const words = wordsOf(outcome, translation.plan);
-      const key = JSON.stringify(words);
-      const full = stepWords(outcome, translation.plan);
-      if (!ends.has(key)) ends.set(key, { words, full, token: outcome.token, timer });
+    for (const { outcome, token } of outcomesOf(graph, ctx)) {
+      const relabelled = relabel(outcome, translation.plan);
+      const key = comparedText(relabelled);
+      if (!ends.has(key)) ends.set(key, { outcome: relabelled, token, timer });
     }
   }
   return { kind: "ends", ends: [...ends.values()], states, boundedBy };
 }
 
-/** One line: `victim.load#2 hung, host.truncate#1 done; VMM looping; guest alive; bystander starved`. */
-export function wordsText(words: Words): string {
-  const steps = Object.entries(words.steps).map(([label, word]) => `${label} ${word}`);
-  const bystanders = Object.entries(words.bystanders).map(([name, word]) => `${name} ${word}`);
-  const vmm = words.vmm === null ? [] : [`VMM ${words.vmm}`, `guest ${words.guestKernel}`];
-  return [steps.join(", "), ...vmm, ...bystanders].filter((part) => part !== "").join("; ");
+/** What is compared of an outcome, on one line. */
+export function comparedText(outcome: Outcome): string {
+  return outcomeText(coarsen(outcome, modelledOnly), comparedStyle);
 }
 
-export function isSame(a: Words, b: Words): boolean {
-  return wordsText(sorted(a)) === wordsText(sorted(b));
+/** What is compared of an outcome, word by word. */
+export function comparedWords(outcome: Outcome): OutcomeWords {
+  return outcomeWords(coarsen(outcome, modelledOnly), comparedStyle);
 }
 
-function sorted(words: Words): Words {
-  const byName = (record: Readonly<Record<string, string>>): Record<string, string> =>
-    Object.fromEntries(Object.entries(record).sort(([a], [b]) => (a < b ? -1 : 1)));
-  return { ...words, steps: byName(words.steps), bystanders: byName(words.bystanders) };
+export function isEnd(end: AllowedEnd, observed: Outcome): boolean {
+  return sameOutcome(end.outcome, observed, modelledOnly);
 }

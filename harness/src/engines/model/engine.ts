@@ -9,10 +9,10 @@ import { guestModel, parseToken, replay } from "../../../../kvm-model/src/index.
 import {
   type Access,
   type AccessStep,
+  type AccessWord,
   type Attestation,
   accessBytes,
   accessesOf,
-  actionsOf,
   contentBytes,
   type EventKind,
   type Evidence,
@@ -21,25 +21,24 @@ import {
   fileOffsetAt,
   guestActors,
   type HostResult,
-  hostActors,
+  type HostWord,
+  mapSteps,
   type Observations,
+  type Outcome,
   type Proposal,
   type RunResult,
   type Scenario,
-  type StopReason,
   type TraceEvent,
   touchOf,
   toValue,
   type Vmm,
+  type VmmWord,
   writtenValue,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import type { Engine, Support } from "../../engine.ts";
 import { type Allowed, type AllowedEnd, allowedEnds } from "./allowed.ts";
-import { type Backend, enablesApf, partsOf, translate } from "./translate.ts";
-
-/** The model is of KVM on hardware: kernel mode runs natively. */
-const hardware: Backend = { interpretsKernelMode: false };
+import { enablesApf, hardware, partsOf, translate } from "./translate.ts";
 
 /** A guest has a timer, as ours has. */
 const TIMER = true;
@@ -71,70 +70,68 @@ function undisturbed(scenario: Scenario, step: AccessStep): bigint {
   return toValue(kind === "fetch" ? bytes.subarray(1, 5) : bytes);
 }
 
-function accessOf(word: string, scenario: Scenario, step: AccessStep): Access {
-  switch (word) {
+function accessOf(word: AccessWord, scenario: Scenario, step: AccessStep): Access {
+  switch (word.kind) {
     case "value":
     case "stale":
-      return { kind: word, value: undisturbed(scenario, step) };
-    case "sigbus(BUS_MCEERR_AR)":
-      return { kind: "sigbus", code: "BUS_MCEERR_AR" };
-    case "sigbus(BUS_ADRERR)":
-      return { kind: "sigbus", code: "BUS_ADRERR" };
-    case "zero":
-    case "efault":
-    case "killed":
-    case "hung":
-    case "not-reached":
-      return { kind: word };
+      return { kind: word.kind, value: undisturbed(scenario, step) };
+    case "sigbus":
+      return word;
     default:
-      throw new Error(`the model says ${word} of an access`);
+      return { kind: word.kind };
   }
 }
 
-function hostStepOf(word: string): HostResult {
-  switch (word) {
-    case "done":
-    case "not-reached":
-      return { kind: word };
+/**
+ * The default of fs.lease-break-time (`lease_break_time`, fs/locks.c). The model has no clock; the only delay that it
+ * knows is a lease that runs out.
+ */
+const LEASE_BREAK_MS = 45_000;
+
+function hostResultOf(word: HostWord): HostResult {
+  switch (word.kind) {
     case "delayed":
-      // The model has no clock; the only delay it knows is a lease that runs out (fs.lease-break-time).
-      return { kind: "delayed", ms: 45_000 };
+      return { kind: word.kind, ms: LEASE_BREAK_MS };
     case "denied":
-      return { kind: "denied", errno: "EPERM" };
+      return word;
     default:
-      throw new Error(`the model says ${word} of a host step`);
+      return { kind: word.kind };
   }
 }
 
-function vmmOf(word: string): Vmm {
-  if (word === "running") return { kind: "running" };
-  // Turns of a loop take no time in the model.
-  if (word === "looping") return { kind: "looping", faultsPerSecond: 0, at: null };
-  const reason = /^stopped\((.+)\)$/.exec(word)?.[1];
-  return { kind: "stopped", reason: (reason ?? "internal-error") as StopReason, at: null };
+function vmmOf(word: VmmWord): Vmm {
+  switch (word.kind) {
+    case "running":
+      return { kind: word.kind };
+    case "looping":
+      // Turns of a loop take no time in the model.
+      return { kind: word.kind, faultsPerSecond: 0, at: null };
+    case "stopped":
+      return { ...word, at: null };
+    case "killed":
+      return word;
+  }
 }
 
-function observationsOf(scenario: Scenario, { words, full }: AllowedEnd): Observations {
-  const word = (name: string, label: string): string =>
-    full[`${name}.${label}`] ?? words.steps[`${name}.${label}`] ?? "";
+/** An outcome with the figures that a run would have. A step that the outcome lacks is lacking here too. */
+function observationsOf(scenario: Scenario, outcome: Outcome): Observations {
+  const { accesses, host, vmm, guestKernel, bystanders } = outcome;
   return {
     accesses: Object.fromEntries(
       guestActors(scenario).map(([name, actor]) => [
         name,
         Object.fromEntries(
-          accessesOf(actor).map(({ label, step }) => [label, accessOf(word(name, label), scenario, step)]),
+          accessesOf(actor).flatMap(({ label, step }) => {
+            const word = accesses[name]?.[label];
+            return word === undefined ? [] : [[label, accessOf(word, scenario, step)]];
+          }),
         ),
       ]),
     ),
-    host: Object.fromEntries(
-      hostActors(scenario).map(([name, actor]) => [
-        name,
-        Object.fromEntries(actionsOf(actor).map(({ label }) => [label, hostStepOf(word(name, label))])),
-      ]),
-    ),
-    vmm: words.vmm === null ? null : [vmmOf(words.vmm)],
-    guestKernel: words.guestKernel as Observations["guestKernel"],
-    bystanders: words.bystanders as Observations["bystanders"],
+    host: mapSteps(host, hostResultOf),
+    vmm: vmm?.map(vmmOf) ?? null,
+    guestKernel,
+    bystanders,
   };
 }
 
@@ -144,7 +141,7 @@ function isEventKind(kind: string): kind is EventKind {
 
 /** The story of one end. Time is the number of the step. */
 function traceOf(scenario: Scenario, proposal: Proposal, end: AllowedEnd): TraceEvent[] {
-  const translation = translate(scenario, proposal, hardware, end.timer);
+  const translation = translate(scenario, proposal, { backend: hardware, timer: end.timer });
   if (translation.kind === "no") return [];
   const { steps } = replay(guestModel(translation.case).model, parseToken(end.token));
   return steps.flatMap((step, atMs) =>
@@ -185,7 +182,7 @@ function run(scenario: Scenario, proposal: Proposal): RunResult {
   const trace = traceOf(scenario, proposal, end);
   const evidence: Evidence = {
     attestation: attestation(scenario, proposal),
-    observations: observationsOf(scenario, end),
+    observations: observationsOf(scenario, end.outcome),
     counts: countsOf(trace),
     counters: {},
     accessMs: {},

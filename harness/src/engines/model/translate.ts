@@ -1,5 +1,5 @@
 /**
- * From a scenario and a proposal to a case of the model, and from the model's outcomes back to the scenario's words.
+ * From a scenario and a proposal to a case of the model, and from the model's labels of an outcome back to the scenario's.
  * Pure. What the model cannot say is refused with the reason, never guessed.
  *
  * The model's pages are the file pages that the scenario touches, in order of file offset; a size in bytes becomes the
@@ -9,16 +9,17 @@
 
 import {
   CaseError,
+  HOST_ACTOR,
   type AccessStep as ModelAccess,
   type ModelCase,
   type HostStep as ModelHostStep,
   modelCase,
-  type Outcome,
   type Task,
   type TaskStep,
 } from "../../../../kvm-model/src/index.ts";
 import {
   type AccessStep,
+  type AccessWord,
   accessBytes,
   actionsOf,
   actOf,
@@ -38,6 +39,7 @@ import {
   isBystander,
   kernelCopyOptionsOf,
   labelledAccesses,
+  type Outcome,
   type Parts,
   type Proposal,
   type Scenario,
@@ -51,21 +53,37 @@ import { sealedReason } from "../sealed.ts";
 
 const PAGE = 4096n;
 
-/** What of the machine decides how KVM runs an access: software KVM interprets CPL 0 instead of letting it fault. */
+/** Machine properties that change how KVM executes an access: software KVM interprets CPL 0 instead of letting it fault. */
 export type Backend = { readonly interpretsKernelMode: boolean };
+
+/** KVM on hardware: kernel mode runs natively. */
+export const hardware: Backend = { interpretsKernelMode: false };
+
+/** The backend behind an attestation's `kvmBackend`. */
+export function backendOf(kvmBackend: string | null): Backend {
+  return { interpretsKernelMode: kvmBackend === "kvm_pvm" };
+}
+
+export type TranslateOptions = {
+  readonly backend: Backend;
+  /** Has the guest a timer interrupt that may switch tasks? */
+  readonly timer: boolean;
+};
 
 export type Translation =
   | { readonly kind: "yes"; readonly case: ModelCase; readonly plan: Plan }
   | { readonly kind: "no"; readonly reason: string };
 
+/** An access is one step for each page that it touches. */
+type TaskLabel = { readonly label: string; readonly steps: readonly number[] };
+
 /** Where the scenario's labels are among the model's steps. */
 export type Plan = {
-  readonly accesses: readonly {
-    readonly actor: string;
-    readonly label: string;
-    readonly steps: readonly number[];
+  readonly tasks: readonly { readonly name: string; readonly labels: readonly TaskLabel[] }[];
+  readonly hosts: readonly {
+    readonly name: string;
+    readonly labels: readonly { readonly label: string; readonly step: number }[];
   }[];
-  readonly host: readonly { readonly actor: string; readonly label: string; readonly step: number }[];
   /** The model's pages: their numbers in the file. */
   readonly filePages: readonly bigint[];
   /** A process of the host: there is no VMM and no guest to observe. */
@@ -199,8 +217,8 @@ class Translator {
     });
   }
 
-  task(name: string, actor: GuestActor): { task: Task; labels: { label: string; steps: number[] }[] } {
-    const labels: { label: string; steps: number[] }[] = [];
+  task(name: string, actor: GuestActor): { readonly task: Task; readonly labels: readonly TaskLabel[] } {
+    const labels: TaskLabel[] = [];
     const names = labelledAccesses(actor.steps);
     const steps: TaskStep[] = [];
     for (const [index, step] of actor.steps.entries()) {
@@ -273,12 +291,10 @@ export function enablesApf({ guest }: Pick<Parts, "guest">): boolean {
   return guestPersonas[guest].asyncPageFaults;
 }
 
-/** @param timer whether the guest has a timer interrupt that may switch tasks */
 export function translate(
   scenario: Scenario,
   proposal: Proposal,
-  backend: Backend,
-  timer: boolean,
+  { backend, timer }: TranslateOptions,
 ): Translation {
   const reason = refusal(scenario, proposal);
   const parts = partsOf(proposal);
@@ -295,10 +311,11 @@ export function translate(
     }
   }
   const plan: Plan = {
-    accesses: tasks.flatMap(({ name, labels }) => labels.map((one) => ({ actor: name, ...one }))),
-    host: hosts.flatMap(([name, actor]) =>
-      actionsOf(actor).map(({ label, index }) => ({ actor: name, label, step: index })),
-    ),
+    tasks: tasks.map(({ name, labels }) => ({ name, labels })),
+    hosts: hosts.map(([name, actor]) => ({
+      name,
+      labels: actionsOf(actor).map(({ label, index }) => ({ label, step: index })),
+    })),
     filePages: translator.pages,
     native: proposal.kvm === "none",
   };
@@ -326,44 +343,33 @@ export function translate(
   }
 }
 
-/** One observable end in the scenario's words: the same shape whoever observed it. */
-export type Words = {
-  /** `victim.load#2` and `host.truncate#1`, without figures. */
-  readonly steps: Readonly<Record<string, string>>;
-  readonly bystanders: Readonly<Record<string, string>>;
-  /** The last state of the VMM's history; null without a VM. */
-  readonly vmm: string | null;
-  readonly guestKernel: string | null;
-};
-
-/** `sigbus(BUS_ADRERR)` and `sigbus(unobserved)` are the same word: a wait status tells no si_code. */
-export function bare(word: string): string {
-  return word.split("(")[0] ?? word;
-}
-
 /** An access of several pages saw the first thing that was not the value. */
-function spannedWord(words: readonly string[]): string {
-  return words.find((word) => word !== "value") ?? "value";
+function spannedWord(words: readonly AccessWord[]): AccessWord {
+  return words.find(({ kind }) => kind !== "value") ?? { kind: "value" };
 }
 
-/** What each step saw, with its particulars. */
-export function stepWords(outcome: Outcome, plan: Plan): Record<string, string> {
-  const accesses = plan.accesses.map(({ actor, label, steps }) => {
-    const seen = steps.map((step) => outcome.tasks[actor]?.[step] ?? "not-reached");
-    return [`${actor}.${label}`, spannedWord(seen)] as const;
-  });
-  const host = plan.host.map(
-    ({ actor, label, step }) => [`${actor}.${label}`, outcome.host[step] ?? "not-reached"] as const,
-  );
-  return Object.fromEntries([...accesses, ...host]);
-}
+const NOT_REACHED = { kind: "not-reached" } as const;
 
-export function wordsOf(outcome: Outcome, plan: Plan): Words {
-  const steps = Object.entries(stepWords(outcome, plan)).map(([label, word]) => [label, bare(word)] as const);
+/** An outcome of the model's case, under the scenario's labels. */
+export function relabel({ accesses, host, ...rest }: Outcome, { tasks, hosts, native }: Plan): Outcome {
+  const wordOf = (task: string, step: number): AccessWord => accesses[task]?.[step] ?? NOT_REACHED;
   return {
-    steps: Object.fromEntries(steps),
-    bystanders: outcome.bystanders,
-    vmm: plan.native ? null : outcome.vmm,
-    guestKernel: plan.native ? null : outcome.guestKernel,
+    accesses: Object.fromEntries(
+      tasks.map(({ name, labels }) => [
+        name,
+        Object.fromEntries(
+          labels.map(({ label, steps }) => [label, spannedWord(steps.map((step) => wordOf(name, step)))]),
+        ),
+      ]),
+    ),
+    host: Object.fromEntries(
+      hosts.map(({ name, labels }) => [
+        name,
+        Object.fromEntries(labels.map(({ label, step }) => [label, host[HOST_ACTOR]?.[step] ?? NOT_REACHED])),
+      ]),
+    ),
+    vmm: native ? null : rest.vmm,
+    guestKernel: native ? null : rest.guestKernel,
+    bystanders: rest.bystanders,
   };
 }

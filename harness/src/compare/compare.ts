@@ -1,0 +1,260 @@
+/**
+ * Recorded cases against the model: is what was observed among the outcomes that the model allows, and is the order of
+ * the kernel's tracepoints one that the model has? Or two recorded runs against each other. Pure; `text.ts` makes
+ * sentences of it, `cli/compare.ts` prints them.
+ *
+ * An observation that the model does not allow is a positive difference: model or kernel is wrong, unless the search was
+ * cut off by a bound. What the model allows and no case has shown is a negative difference: information.
+ */
+import {
+  type KvmPart,
+  type KvmTrace,
+  modelledOnly,
+  type Outcome,
+  type Proposal,
+  proposals,
+  type Scenario,
+  sameOutcome,
+} from "../../../language/src/index.ts";
+import {
+  type Allowed,
+  type AllowedEnd,
+  allowedEnds,
+  isEnd,
+  type ModelPath,
+  replayText,
+} from "../engines/model/allowed.ts";
+import { backendOf, hardware, translate } from "../engines/model/translate.ts";
+import { type Divergence, divergenceOf } from "./divergence.ts";
+import { type Order, orderOf } from "./order.ts";
+import {
+  type CaseId,
+  caseText,
+  type Recorded,
+  type RecordedCases,
+  RecordingError,
+  type Skipped,
+} from "./recorded.ts";
+import { tracesSptes } from "./tracepoints.ts";
+
+export type OutcomeComparison =
+  | { readonly kind: "unsupported"; readonly reason: string }
+  | {
+      /** `bounded`: not among what was found before the search was cut off. */
+      readonly kind: "same" | "positive" | "bounded";
+      readonly observed: Outcome;
+      readonly ends: readonly AllowedEnd[];
+      /** Those of the ends that are not what was observed. */
+      readonly unseen: readonly AllowedEnd[];
+      readonly boundedBy: string | null;
+      /** From the nearest end; null if the observation is an end, or the model has none. */
+      readonly divergence: Divergence | null;
+      /** The command that shows the nearest end. */
+      readonly replay: string | null;
+    };
+
+export type OrderComparison = {
+  readonly trace: KvmTrace;
+  readonly order: Order;
+  /** The command that shows a path with the same beginning. */
+  readonly replay: string | null;
+};
+
+export type CaseComparison = {
+  readonly id: CaseId;
+  readonly outcome: OutcomeComparison;
+  /** null: no tracepoints were recorded. */
+  readonly order: OrderComparison | null;
+};
+
+/** What a recorded case is to the model: its proposal, on the kernel that it was recorded on. */
+type Modelled = {
+  readonly proposal: Proposal;
+  /** The preset by which `daxfault explore` knows it; null: none. */
+  readonly preset: string | null;
+};
+
+/** @param kvm what the recorded kernel has built in; null: a stock kernel, as the proposal says */
+export function modelledOn(kvm: KvmPart | null, id: string): Modelled | null {
+  const named = proposals.find((known) => known.id === id);
+  if (named === undefined) return null;
+  if (kvm === null || named.kvm !== "today") return { proposal: named, preset: id };
+  const proposal = { ...named, kvm };
+  const { vmm, guest, server, lapic } = proposal;
+  const preset = proposals.find(
+    (other) =>
+      other.kvm === kvm &&
+      other.vmm === vmm &&
+      other.guest === guest &&
+      other.server === server &&
+      other.lapic === lapic,
+  );
+  return { proposal, preset: preset?.id ?? null };
+}
+
+function compareOutcome(
+  observed: Outcome,
+  allowed: Allowed,
+  replayOf: (path: ModelPath) => string | null,
+): OutcomeComparison {
+  if (allowed.kind === "unsupported") return allowed;
+  const { ends, boundedBy } = allowed;
+  const unseen = ends.filter((end) => !isEnd(end, observed));
+  if (unseen.length < ends.length) {
+    return { kind: "same", observed, ends, unseen, boundedBy, divergence: null, replay: null };
+  }
+  const divergence = divergenceOf(observed, ends);
+  const kind = boundedBy === null ? "positive" : "bounded";
+  const replay = divergence === null ? null : replayOf(divergence.nearest);
+  return { kind, observed, ends, unseen, boundedBy, divergence, replay };
+}
+
+/** @param kvm as `modelledOn` */
+export function compareCase(one: Recorded, scenario: Scenario, kvm: KvmPart | null): CaseComparison {
+  const { proposal: proposalId, engine, outcome, traced } = one;
+  const id = { scenario: one.scenario, proposal: proposalId, engine };
+  const modelled = modelledOn(kvm, proposalId);
+  if (modelled === null) {
+    return { id, outcome: { kind: "unsupported", reason: `no proposal ${proposalId}` }, order: null };
+  }
+  const { proposal, preset } = modelled;
+  const backend = backendOf(one.kvmBackend);
+  const replayOf = (path: ModelPath): string | null =>
+    preset === null ? null : replayText(preset, scenario.id, path);
+  let order: OrderComparison | null = null;
+  if (traced !== null) {
+    const { attestation, kvmTrace: trace } = traced;
+    const found = orderOf(scenario, proposal, backend, trace, { tracesSptes: tracesSptes(attestation) });
+    order = { trace, order: found, replay: found.kind === "diverges" ? replayOf(found) : null };
+  }
+  return { id, outcome: compareOutcome(outcome, allowedEnds(scenario, proposal, backend), replayOf), order };
+}
+
+export type ModelComparisonOptions = {
+  /** Those of today, by id. */
+  readonly scenarios: ReadonlyMap<string, Scenario>;
+  /** As `modelledOn`. */
+  readonly kvm: KvmPart | null;
+};
+
+/** Case by case. Throws a RecordingError at a case of which the scenario is another one today. */
+export function* compareCases(
+  observed: readonly Recorded[],
+  { scenarios, kvm }: ModelComparisonOptions,
+): Generator<CaseComparison, void> {
+  for (const one of observed) {
+    const scenario = scenarios.get(one.scenario);
+    if (scenario === undefined || scenario.hash !== one.scenarioHash) {
+      throw new RecordingError(
+        `${one.scenario}: recorded with another text of the scenario (hash ${one.scenarioHash})`,
+      );
+    }
+    yield compareCase(one, scenario, kvm);
+  }
+}
+
+export type Summary = {
+  readonly counts: {
+    readonly same: number;
+    readonly positive: number;
+    readonly bounded: number;
+    readonly unsupported: number;
+    readonly negative: number;
+  };
+  readonly orders: {
+    readonly followed: number;
+    /** Events of those that were followed. */
+    readonly events: number;
+    readonly different: number;
+    /** Why others were not compared. */
+    readonly reasons: readonly string[];
+  };
+  /** Why the model does not take a case that a real engine took. */
+  readonly onlyReal: readonly string[];
+  /** Cases that the model takes and no real engine took. */
+  readonly onlyModel: readonly Skipped[];
+  /** The judge's reasons, each once. */
+  readonly goneErrata: readonly string[];
+};
+
+/** Skipped cases that the model takes. */
+function onlyModelOf(
+  skipped: readonly Skipped[],
+  scenarios: ReadonlyMap<string, Scenario>,
+): readonly Skipped[] {
+  return skipped.filter((one) => {
+    const scenario = scenarios.get(one.scenario);
+    const proposal = proposals.find((known) => known.id === one.proposal);
+    if (scenario === undefined || proposal === undefined) return false;
+    return translate(scenario, proposal, { backend: hardware, timer: true }).kind === "yes";
+  });
+}
+
+function summarizeOrders(comparisons: readonly CaseComparison[]): Summary["orders"] {
+  const orders = comparisons.flatMap(({ order }) => (order === null ? [] : [order.order]));
+  const followed = orders.filter((order) => order.kind === "followed");
+  return {
+    followed: followed.length,
+    events: followed.reduce((sum, { events }) => sum + events, 0),
+    different: orders.filter(({ kind }) => kind === "diverges").length,
+    reasons: orders.flatMap((order) => (order.kind === "none" ? [order.reason] : [])),
+  };
+}
+
+/** @param comparisons all that `compareCases` has found of `recorded` */
+export function summarize(
+  comparisons: readonly CaseComparison[],
+  recorded: RecordedCases,
+  { scenarios }: Pick<ModelComparisonOptions, "scenarios">,
+): Summary {
+  const outcomes = comparisons.map(({ outcome }) => outcome);
+  const count = (kind: OutcomeComparison["kind"]): number =>
+    outcomes.filter((outcome) => outcome.kind === kind).length;
+  return {
+    counts: {
+      same: count("same"),
+      positive: count("positive"),
+      bounded: count("bounded"),
+      unsupported: count("unsupported"),
+      negative: outcomes.reduce(
+        (sum, outcome) => sum + (outcome.kind === "unsupported" ? 0 : outcome.unseen.length),
+        0,
+      ),
+    },
+    orders: summarizeOrders(comparisons),
+    onlyReal: outcomes.flatMap((outcome) => (outcome.kind === "unsupported" ? [outcome.reason] : [])),
+    onlyModel: onlyModelOf(recorded.skipped, scenarios),
+    goneErrata: [...new Set(recorded.observed.flatMap(({ goneErratum }) => goneErratum ?? []))],
+  };
+}
+
+export type RunComparison = {
+  readonly compared: number;
+  readonly differences: readonly {
+    readonly id: CaseId;
+    readonly first: Outcome;
+    readonly second: Outcome;
+  }[];
+};
+
+/**
+ * Case by case; cases that only one run has are left out. Throws a RecordingError where the two are of different texts of
+ * a scenario.
+ */
+export function compareRuns(left: readonly Recorded[], right: readonly Recorded[]): RunComparison {
+  const others = new Map(right.map((one) => [caseText(one), one]));
+  const pairs = left.flatMap((one) => {
+    const other = others.get(caseText(one));
+    return other === undefined ? [] : [{ one, other }];
+  });
+  for (const { one, other } of pairs) {
+    if (other.scenarioHash !== one.scenarioHash)
+      throw new RecordingError(`${caseText(one)}: two texts of one scenario`);
+  }
+  const differences = pairs.flatMap(({ one, other }) => {
+    if (sameOutcome(one.outcome, other.outcome, modelledOnly)) return [];
+    const { scenario, proposal, engine } = one;
+    return [{ id: { scenario, proposal, engine }, first: one.outcome, second: other.outcome }];
+  });
+  return { compared: pairs.length, differences };
+}

@@ -1,0 +1,63 @@
+/** What is compared of recorded runs: outcomes and tracepoints, with what they are of. */
+import { type Attestation, type KvmTrace, type Outcome, placeName } from "../../../language/src/index.ts";
+import type { CaseResult } from "../run/result.ts";
+
+/** Which case. */
+export type CaseId = { readonly scenario: string; readonly proposal: string; readonly engine: string };
+
+export type Traced = { readonly attestation: Attestation; readonly kvmTrace: KvmTrace };
+
+/** A case that has observations. */
+export type Recorded = CaseId & {
+  readonly scenarioHash: string;
+  readonly kvmBackend: string | null;
+  readonly outcome: Outcome;
+  /** The kernel's tracepoints with what they are of; null: there are none. */
+  readonly traced: Traced | null;
+  /** An erratum that is in force and was not seen: the judge's reason. */
+  readonly goneErratum: string | null;
+};
+
+/** A case that the real engine could not run. */
+export type Skipped = CaseId & { readonly reason: string };
+export type RecordedCases = { readonly observed: readonly Recorded[]; readonly skipped: readonly Skipped[] };
+
+/** The recording refuses the comparison: it is of another scenario than it says. */
+export class RecordingError extends Error {
+  override readonly name = "RecordingError";
+}
+
+export function caseText({ scenario, proposal, engine }: CaseId): string {
+  return `${scenario} x ${proposal} (${engine})`;
+}
+
+function idOf({ planned }: CaseResult): CaseId {
+  const { scenario, proposal } = planned;
+  return { scenario: scenario.id, proposal: proposal.id, engine: placeName(planned) };
+}
+
+function recordedOf(one: CaseResult): readonly Recorded[] {
+  const { planned, result, verdict } = one;
+  if (result?.kind !== "evidence") return [];
+  const { attestation, kvmTrace, observations } = result.evidence;
+  return [
+    {
+      ...idOf(one),
+      scenarioHash: planned.scenario.hash,
+      kvmBackend: attestation.kvmBackend,
+      outcome: observations,
+      traced: kvmTrace === null ? null : { attestation, kvmTrace },
+      goneErratum: verdict.kind === "xpass" && verdict.erratum !== undefined ? verdict.reason : null,
+    },
+  ];
+}
+
+/** Cases without either, such as those that timed out, are left out. */
+export function recordedCases(results: readonly CaseResult[]): RecordedCases {
+  return {
+    observed: results.flatMap(recordedOf),
+    skipped: results.flatMap((one) =>
+      one.verdict.kind === "skip" ? [{ ...idOf(one), reason: one.verdict.reason }] : [],
+    ),
+  };
+}

@@ -1,0 +1,200 @@
+/** Recorded cases against the model, and against each other. */
+import { describe, expect, it } from "vitest";
+import type { KvmTrace, Outcome, Scenario } from "../../../language/src/index.ts";
+import { evidenceWith } from "../../../language/test/support/evidence.ts";
+import {
+  type CaseComparison,
+  compareCases,
+  compareRuns,
+  modelledOn,
+  summarize,
+} from "../../src/compare/compare.ts";
+import { type Recorded, RecordingError, recordedCases } from "../../src/compare/recorded.ts";
+import { caseTexts, runTexts, summaryTexts } from "../../src/compare/text.ts";
+import { loadScenarios } from "../../src/fixtures.ts";
+import { resultWith } from "../support/results.ts";
+
+const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
+const scenario = scenarios.get("load-after-truncate") as Scenario;
+
+const stopped: Outcome = {
+  accesses: { victim: { "load#1": { kind: "value" }, "load#2": { kind: "killed" } } },
+  host: { host: { "truncate#1": { kind: "done" } } },
+  vmm: [{ kind: "stopped", reason: "efault" }],
+  guestKernel: "alive",
+  bystanders: {},
+};
+const zeros: Outcome = {
+  ...stopped,
+  accesses: { victim: { "load#1": { kind: "value" }, "load#2": { kind: "zero" } } },
+};
+
+function recorded(changes: Partial<Recorded> = {}): Recorded {
+  return {
+    scenario: scenario.id,
+    scenarioHash: scenario.hash,
+    proposal: "efault-exit",
+    engine: "kvm",
+    kvmBackend: "kvm_amd",
+    outcome: stopped,
+    traced: null,
+    goneErratum: null,
+    ...changes,
+  };
+}
+
+const compared = (...observed: readonly Recorded[]): readonly CaseComparison[] => [
+  ...compareCases(observed, { scenarios, kvm: null }),
+];
+const quiet = { all: false };
+
+describe("a recorded case and the model", () => {
+  it("agree where the observation is one of the ends", () => {
+    const [one] = compared(recorded());
+    expect(one?.outcome).toMatchObject({ kind: "same", unseen: [], divergence: null, replay: null });
+    expect(one === undefined ? [] : caseTexts(one, quiet)).toEqual([]);
+  });
+
+  it("differ where it is none: the first difference, and the command that shows the nearest end", () => {
+    const [one] = compared(recorded({ outcome: zeros }));
+    expect(one?.outcome).toMatchObject({
+      kind: "positive",
+      boundedBy: null,
+      divergence: {
+        rows: [
+          { what: "victim.load#1", observed: "value", allowed: "value" },
+          { what: "victim.load#2", observed: "zero", allowed: "killed" },
+        ],
+      },
+      replay: expect.stringMatching(
+        /^daxfault explore efault-exit --scenario load-after-truncate --replay \S+$/,
+      ),
+    });
+    expect(one === undefined ? [] : caseTexts(one, quiet)).toEqual([
+      "NOT ALLOWED   load-after-truncate x efault-exit (kvm)",
+      "  step           observed  model, its only end\n" +
+        "  victim.load#1  value     value\n" +
+        "  victim.load#2  zero      killed   <- first difference",
+      expect.stringMatching(/^ {2}daxfault explore /),
+    ]);
+    expect(one === undefined ? [] : caseTexts(one, { all: true })[0]).toBe(
+      "not seen      load-after-truncate x efault-exit (kvm): victim.load#1 value, victim.load#2 killed, " +
+        "host.truncate#1 done; VMM stopped(efault); guest alive",
+    );
+  });
+
+  it("have nothing to say to each other where the model has no such proposal", () => {
+    const [one] = compared(recorded({ proposal: "own" }));
+    expect(one?.outcome).toEqual({ kind: "unsupported", reason: "no proposal own" });
+    expect(one === undefined ? [] : caseTexts(one, { all: true })).toEqual([
+      "only kvm      load-after-truncate x own (kvm): no proposal own",
+    ]);
+  });
+
+  it("are not compared where the scenario is another one today", () => {
+    expect(() => compared(recorded({ scenarioHash: "000000000000" }))).toThrow(RecordingError);
+    expect(() => compared(recorded({ scenario: "gone" }))).toThrow("recorded with another text");
+  });
+
+  it("are compared in the order of tracepoints only where there are any", () => {
+    const { attestation } = evidenceWith();
+    const trace: KvmTrace = { kind: "none", reason: "not permitted" };
+    const [one] = compared(recorded({ traced: { attestation, kvmTrace: trace } }));
+    expect(one?.order).toEqual({
+      trace,
+      order: { kind: "none", reason: "no tracepoints: not permitted" },
+      replay: null,
+    });
+    expect(compared(recorded())[0]?.order).toBeNull();
+  });
+});
+
+describe("modelledOn", () => {
+  it("puts what the kernel has built in in the place of a stock kernel", () => {
+    expect(modelledOn(null, "apf-loop")).toMatchObject({ proposal: { kvm: "today" }, preset: "apf-loop" });
+    expect(modelledOn("final-efault", "apf-loop")).toMatchObject({ proposal: { kvm: "final-efault" } });
+    expect(modelledOn("final-efault", "native")).toMatchObject({
+      proposal: { kvm: "none" },
+      preset: "native",
+    });
+    expect(modelledOn(null, "nosuch")).toBeNull();
+  });
+});
+
+describe("the summary", () => {
+  const skipped = (id: string, reason: string) => ({
+    scenario: id,
+    proposal: "efault-exit",
+    engine: "kvm",
+    reason,
+  });
+  const cases = [
+    recorded({ goneErratum: "erratum a" }),
+    recorded({ goneErratum: "erratum a", proposal: "own" }),
+    recorded({ outcome: zeros }),
+  ];
+  const summary = summarize(
+    compared(...cases),
+    { observed: cases, skipped: [skipped("load-after-truncate", "no KVM"), skipped("gone", "no KVM")] },
+    { scenarios },
+  );
+
+  it("counts each case once, and each erratum", () => {
+    expect(summary.counts).toEqual({ same: 1, positive: 1, bounded: 0, unsupported: 1, negative: 1 });
+    expect(summary.onlyModel.map((one) => one.scenario)).toEqual(["load-after-truncate"]);
+    expect(summary.goneErrata).toEqual(["erratum a"]);
+  });
+
+  it("has the reasons with their number, and the counts last", () => {
+    expect(summaryTexts(summary, quiet)).toEqual([
+      "1 cases only a real engine took, because",
+      "  1 x no proposal own",
+      "1 cases only the model can take, because",
+      "  1 x no KVM",
+      "ERRATUM GONE  erratum a",
+      "1 observations are among what the model allows, 1 are not; 0 not decided (search bounded), " +
+        "1 not for the model; 1 allowed ends were not seen.",
+    ]);
+    expect(summaryTexts(summary, { all: true })[0]).toBe(
+      "only model    load-after-truncate x efault-exit (not kvm): no KVM",
+    );
+  });
+});
+
+describe("two recorded runs", () => {
+  it("differ case by case; a case of one of them only is left out", () => {
+    const left = [recorded(), recorded({ proposal: "fence" }), recorded({ engine: "process" })];
+    const right = [recorded({ outcome: zeros }), recorded({ proposal: "fence" })];
+    const found = compareRuns(left, right);
+    expect(found.compared).toBe(2);
+    expect(found.differences.map(({ id }) => id.proposal)).toEqual(["efault-exit"]);
+    expect(runTexts(found)).toEqual([
+      expect.stringMatching(
+        /^DIFFERENT {5}load-after-truncate x efault-exit \(kvm\)\n {2}first .*killed.*\n {2}second .*zero/,
+      ),
+      "2 cases compared, 1 differ.",
+    ]);
+  });
+
+  it("are not compared where they are of two texts of a scenario", () => {
+    expect(() => compareRuns([recorded()], [recorded({ scenarioHash: "000000000000" })])).toThrow(
+      "two texts",
+    );
+  });
+});
+
+describe("recordedCases", () => {
+  it("takes what was observed and what was skipped, and leaves out what came to nothing", () => {
+    const xpass = { kind: "xpass", reason: "erratum pvm is gone", erratum: "pvm" } as const;
+    const { observed, skipped } = recordedCases([
+      resultWith({ verdict: xpass }),
+      resultWith({ verdict: { kind: "xpass", reason: "better than it was" } }),
+      resultWith({ verdict: { kind: "skip", reason: "no KVM" } }),
+      resultWith({ evidence: null, verdict: { kind: "inconclusive", cause: "timeout", reason: "too long" } }),
+    ]);
+    expect(observed.map(({ goneErratum }) => goneErratum)).toEqual(["erratum pvm is gone", null]);
+    expect(skipped).toEqual([
+      { scenario: "load-after-truncate", proposal: "efault-exit", engine: "kvm", reason: "no KVM" },
+    ]);
+  });
+});
