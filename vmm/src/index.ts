@@ -1,20 +1,24 @@
 /** A small real VMM on /dev/kvm: KVM's interface, the micro-guest, the window, and the thread that runs a vCPU. */
+export { benchExits, type ExitBenchOptions, type ExitBenchRow, type ExitCycle } from "./arch/bench.ts";
 export {
-  benchExits,
-  type ExitBenchOptions,
-  type ExitBenchRow,
-  type ExitCycle,
-} from "./bench/exits.ts";
+  type CpuFeatures,
+  cpuFeatures,
+  type GuestImage,
+  imagePath,
+  KVM_ASYNC_PF_ENABLED,
+  loadImage,
+  MAX_WINDOW_BYTES,
+  machineLayout,
+  supportedCpuid,
+  Vm,
+} from "./arch/index.ts";
 export { Fence, type FencedMapping, type FenceEvent } from "./fence.ts";
 export * from "./guest/channel.ts";
-export { type GuestImage, imagePath, loadImage } from "./guest/image.ts";
-export { MAX_WINDOW_BYTES, WINDOW_BASE } from "./guest/page-tables.ts";
 export * from "./kvm/abi.ts";
 export { KVM_API_VERSION, Kvm } from "./kvm/device.ts";
 export type { VcpuExit } from "./kvm/exit.ts";
 export { VcpuStats } from "./kvm/stats.ts";
-export * from "./kvm/vcpu.ts";
-export * from "./kvm/vm.ts";
+export { gpaToHva, type Memslot } from "./kvm/vm.ts";
 export { buildMachine, type Machine, type MachineOptions, type NmiVariant, plainMachine } from "./machine.ts";
 export type { PolicyName } from "./policy/policy.ts";
 export * from "./recall.ts";

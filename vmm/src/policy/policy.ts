@@ -4,9 +4,8 @@
  * A policy runs on the vCPU's thread, between two KVM_RUNs. It may use only what a VMM of the real world has: the exit,
  * registers, the guest's memory, its own mappings. The scenario is unknown to it.
  */
+import type { DecodedAccess, Vcpu } from "../arch/index.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
-import type { Vcpu } from "../kvm/vcpu.ts";
-import type { DecodedAccess } from "./decode.ts";
 
 export type PolicyName =
   | "stop"

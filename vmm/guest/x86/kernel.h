@@ -1,6 +1,14 @@
 /* The micro-kernel's own declarations: what its files share. */
 #pragma once
-#include "guest.h"
+#include "services.h"
+
+/* The instruction of kernel_call(): a ud2 with the arguments in rdi, rsi and rdx; the answer goes to rax. */
+extern const char kernel_call_at[];
+
+static inline __attribute__((always_inline)) void doorbell(enum doorbell kind, uint32_t argument)
+{
+    __asm__ volatile("outl %0, %w1" : : "a"((uint32_t)kind | argument << 8), "Nd"(DOORBELL_PORT) : "memory");
+}
 
 /* As pushed by the stubs of boot.S, lowest address first. */
 struct frame {

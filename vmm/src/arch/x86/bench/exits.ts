@@ -16,13 +16,14 @@ import {
   munmap,
   PROT_READ,
   PROT_WRITE,
-} from "../../../sys/src/index.ts";
-import { channelLayout } from "../guest/channel.ts";
-import { PML4_ADDRESS, WINDOW_BASE, writePageTables } from "../guest/page-tables.ts";
-import { Kvm } from "../kvm/device.ts";
-import type { VcpuExit } from "../kvm/exit.ts";
-import type { Segment, Vcpu } from "../kvm/vcpu.ts";
-import { Vm } from "../kvm/vm.ts";
+} from "../../../../../sys/src/index.ts";
+import { WINDOW_BASE } from "../../../guest/channel.ts";
+import { Kvm } from "../../../kvm/device.ts";
+import type { VcpuExit } from "../../../kvm/exit.ts";
+import { machineLayout } from "../layout.ts";
+import { PML4_ADDRESS, writePageTables } from "../page-tables.ts";
+import type { Segment, Vcpu } from "../vcpu.ts";
+import { Vm } from "../vm.ts";
 
 export const exitCycles = ["port", "fault"] as const;
 export type ExitCycle = (typeof exitCycles)[number];
@@ -123,7 +124,7 @@ type Loop = {
 };
 
 function openLoop(kvm: Kvm, cycle: ExitCycle): Loop {
-  const ram = mapAnonymous(Number(channelLayout.RAM_BYTES));
+  const ram = mapAnonymous(Number(machineLayout.RAM_BYTES));
   fillMemory(ram.bytes);
   const fd = memfdCreate("window");
   ftruncateSync(fd, WINDOW_BYTES);

@@ -3,11 +3,11 @@
  * which it tests before the asynchronous path, and sends BUS_MCEERR_AR to the vCPU's thread. From there it is a machine
  * check like any other. Needs userfaultfd for kernel faults: root, or vm.unprivileged_userfaultfd.
  */
-import { mapPoisonedPage } from "../../../sys/src/index.ts";
-import { WINDOW_BASE } from "../guest/page-tables.ts";
+import { mapPoisonedPage } from "../../../../../sys/src/index.ts";
+import { WINDOW_BASE } from "../../../guest/channel.ts";
+import { type FaultPolicy, hex, resume, stop } from "../../../policy/policy.ts";
+import { faultingPage } from "../../../policy/remap-zero.ts";
 import { injectMachineCheck, prepareMachineChecks } from "./inject-mce.ts";
-import { type FaultPolicy, hex, resume, stop } from "./policy.ts";
-import { faultingPage } from "./remap-zero.ts";
 
 export const poisonPolicy: FaultPolicy = {
   name: "poison",

@@ -32,7 +32,7 @@ resume: pop     r15
         add     rsp, 16                 /* vector, error code */
         iretq
 
-/* All stubs end here with vector and error code on top of the hardware's frame: struct frame of kernel.c. */
+/* All stubs end here with vector and error code on top of the hardware's frame: struct frame of kernel.h. */
 common: push    rax
         push    rbx
         push    rcx

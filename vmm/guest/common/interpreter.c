@@ -1,14 +1,9 @@
 /*
- * The step interpreter: what a task runs, at CPL 3 or CPL 0. guest.ld puts this file, and access.S, into the pages of
- * CPL 3; it touches nothing but those, its stack, the channel and the window.
+ * The step interpreter: what a task runs. Portable C that needs services.h and nothing else. It touches nothing but its
+ * stack, the channel and the window: the micro-guest runs it at CPL 3 or CPL 0, from pages that CPL 3 may touch
+ * (x86/guest.ld).
  */
-#include "guest.h"
-
-typedef void access_fn(void *window, void *memory, uint64_t size);
-access_fn load_1, load_2, load_4, load_8, load_16, load_32, load_64;
-access_fn store_1, store_2, store_4, store_8, store_16, store_32, store_64;
-access_fn atomic_1, atomic_2, atomic_4, atomic_8, atomic_16;
-access_fn copy_from, copy_to, fetch, push;
+#include "services.h"
 
 #define BY_SIZE(name, size)                                                                                            \
     ((size) == 1 ? name##_1 : (size) == 2 ? name##_2 : (size) == 4 ? name##_4 : (size) == 8 ? name##_8 : name##_16)

@@ -17,7 +17,7 @@
 #define ve ((volatile struct ve_information *)this_area(VE_INFORMATION_ADDRESS))
 #define pv ((volatile struct pv_error *)this_area(PV_ERROR_ADDRESS))
 
-/* The guest's own page tables (vmm/src/guest/page-tables.ts): the window's first table, then one each 2 MiB. */
+/* The guest's own page tables (vmm/src/arch/x86/page-tables.ts): the window's first table, then one each 2 MiB. */
 #define WINDOW_PAGE_TABLES 0x6000ull
 #define WINDOW_MAX_BYTES (64ull << 20)
 #define PTE_PRESENT 1ull

@@ -4,14 +4,13 @@
  * Guest virtual = guest physical everywhere. RAM (2 MiB) and the window are mapped with 4 KiB pages: then what KVM
  * maps is decided by the host's mapping alone, and user/supervisor is set page by page.
  */
-import { channelLayout } from "./channel.ts";
+import { WINDOW_BASE } from "../../guest/channel.ts";
+import { machineLayout } from "./layout.ts";
 
 export const PML4_ADDRESS = 0x1000n;
 const RAM_PAGE_TABLE = 0x4000n;
 const FIRST_WINDOW_PAGE_TABLE = 0x6000n;
 
-/** Guest physical address of the window: 1 GiB, clear of RAM, of the PCI hole and of the local APIC. */
-export const WINDOW_BASE: bigint = channelLayout.WINDOW_ADDRESS;
 /** 32 page tables from 0x6000 to 0x26000, well below the image at 0x40000. */
 export const MAX_WINDOW_BYTES: number = 64 * 2 ** 20;
 
@@ -41,7 +40,7 @@ export function writePageTables(
   set(0x2000n, 1n, 0x5000n | all);
   set(0x3000n, 0n, RAM_PAGE_TABLE | all);
   // Page 0 stays unmapped: a null pointer in the guest is an exception, not a silent read.
-  for (let address = PAGE; address < channelLayout.RAM_BYTES; address += PAGE) {
+  for (let address = PAGE; address < machineLayout.RAM_BYTES; address += PAGE) {
     const user = userRanges.some((range) => address >= range.start && address < range.end);
     set(RAM_PAGE_TABLE, address / PAGE, address | PRESENT | WRITABLE | (user ? USER : 0n));
   }

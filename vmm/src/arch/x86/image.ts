@@ -1,10 +1,11 @@
-/** The built micro-guest: loads dist/vmm/guest/microguest.bin and reads its header (struct image_header of channel.h). */
+/** The built micro-guest: loads dist/vmm/guest/microguest.bin and reads its header (struct image_header of machine.h). */
 import { existsSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { channelLayout } from "./channel.ts";
+import { channelLayout } from "../../guest/channel.ts";
+import { machineLayout } from "./layout.ts";
 
 /** Largest image that fits below the channel. */
-const MAX_IMAGE_BYTES = Number(channelLayout.CHANNEL_ADDRESS - channelLayout.IMAGE_ADDRESS);
+const MAX_IMAGE_BYTES = Number(machineLayout.CHANNEL_ADDRESS - machineLayout.IMAGE_ADDRESS);
 const HEADER_WORDS = 38;
 
 export type DescriptorTable = { readonly base: bigint; readonly limit: number };
@@ -28,9 +29,9 @@ export type GuestImage = {
 
 /** Where the build puts the image: beside the compiled code, also in an installed package. */
 export function imagePath(): string {
-  // This file is <root>/vmm/src/guest/image.ts or <root>/dist/vmm/src/guest/image.js.
-  const beside = fileURLToPath(new URL("../../guest/microguest.bin", import.meta.url));
-  const fromSources = fileURLToPath(new URL("../../../dist/vmm/guest/microguest.bin", import.meta.url));
+  // This file is <root>/vmm/src/arch/x86/image.ts or <root>/dist/vmm/src/arch/x86/image.js.
+  const beside = fileURLToPath(new URL("../../../guest/microguest.bin", import.meta.url));
+  const fromSources = fileURLToPath(new URL("../../../../dist/vmm/guest/microguest.bin", import.meta.url));
   return existsSync(beside) ? beside : fromSources;
 }
 
@@ -69,8 +70,8 @@ function accessInstructions(word: (index: number) => bigint): Map<string, bigint
   const first = 12;
   const map = new Map<string, bigint>();
   for (const [verbIndex, verb] of ["load", "store", "atomic"].entries()) {
-    for (let log2 = 0; log2 < channelLayout.ACCESS_SIZES; log2++) {
-      const address = word(first + verbIndex * channelLayout.ACCESS_SIZES + log2);
+    for (let log2 = 0; log2 < machineLayout.ACCESS_SIZES; log2++) {
+      const address = word(first + verbIndex * machineLayout.ACCESS_SIZES + log2);
       if (address !== 0n) map.set(`${verb}/${2 ** log2}`, address);
     }
   }

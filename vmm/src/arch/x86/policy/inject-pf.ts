@@ -2,7 +2,7 @@
  * A #PF with the real guest virtual address: what the guest would get if its own page tables had lost the page.
  * The guest kernel must know that the page tables are not the reason; in its own accesses it needs an exception table.
  */
-import { type FaultPolicy, hex, resume, stop } from "./policy.ts";
+import { type FaultPolicy, hex, resume, stop } from "../../../policy/policy.ts";
 
 const VECTOR_PF = 14;
 /** Error code of #PF (SDM vol. 3, 4.7). */

@@ -38,8 +38,7 @@ static uint32_t counters[MAX_TASKS], counter_count;
 static volatile uint64_t counts_at_end[MAX_TASKS];
 
 void enter(struct frame *frame) __attribute__((noreturn));
-void task_main(uint32_t task, uint32_t first_step);
-extern const char store_16[], store_at_16[], store_32[], store_at_32[], store_64[], store_at_64[];
+extern const char store_at_16[], store_at_32[], store_at_64[];
 extern const char load_done_16[], load_done_32[], load_done_64[];
 
 static struct cpu *here(void) { return &cpus[this_cpu()]; }

@@ -1,6 +1,6 @@
 /*
  * The accesses themselves: exactly one instruction touches the window, and it carries a label, so that a report can
- * be held against it. Called by interpreter.c at CPL 3 or CPL 0.
+ * be held against it. Called by common/interpreter.c at CPL 3 or CPL 0.
  *
  *   void access(void *window, void *memory, uint64_t size)   rdi, rsi, rdx
  */

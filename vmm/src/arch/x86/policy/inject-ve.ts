@@ -2,8 +2,9 @@
  * #VE with its information area, as Intel's hardware would reflect an EPT violation (SDM vol. 3, 25.5.7). No KVM ABI
  * does so; a VMM can, at an exit. One may be outstanding: while the guest has not cleared `busy`, none can be delivered.
  */
-import { channelLayout } from "../guest/channel.ts";
-import { type FaultPolicy, hex, resume, stop } from "./policy.ts";
+
+import { type FaultPolicy, hex, resume, stop } from "../../../policy/policy.ts";
+import { machineLayout } from "../layout.ts";
 
 const VECTOR_VE = 20;
 const EXIT_REASON_EPT_VIOLATION = 48;
@@ -17,7 +18,7 @@ export const injectVe: FaultPolicy = {
   prepare() {},
   onFault({ vcpu, cpu, access, ram }) {
     if (access === null) return stop("no guest physical address for the information area");
-    const at = channelLayout;
+    const at = machineLayout;
     const area = Number(at.VE_INFORMATION_ADDRESS) + cpu * at.CPU_AREA_BYTES;
     if (ram.getUint32(area + at.offsetofVeBusy, true) !== 0) {
       return stop("a #VE is outstanding: the guest has not cleared the busy word");

@@ -1,10 +1,10 @@
 /** The loops of `daxfault bench kvm` run on both sides; how fast is the bench's business. */
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { benchExits } from "../../src/index.ts";
-import { kvmOrReason } from "../support/kvm.ts";
+import { benchExits } from "../../../../src/index.ts";
+import { kvmOrReason } from "../../../support/kvm.ts";
 
-const peerSource = fileURLToPath(new URL("../../bench/exits.c", import.meta.url));
+const peerSource = fileURLToPath(new URL("../../../../bench/exits.c", import.meta.url));
 
 const kvm = kvmOrReason();
 

@@ -2,8 +2,16 @@
  * A machine check as for consumed poison (SRAR), in the form that QEMU gives it (kvm_mce_inject(),
  * target/i386/kvm/kvm.c): bank 9, data load. On AMD without the bits that only Intel defines.
  */
-import type { Vcpu } from "../kvm/vcpu.ts";
-import { type FaultContext, type FaultPolicy, hex, type PolicyAction, resume, stop } from "./policy.ts";
+
+import {
+  type FaultContext,
+  type FaultPolicy,
+  hex,
+  type PolicyAction,
+  resume,
+  stop,
+} from "../../../policy/policy.ts";
+import type { Vcpu } from "../vcpu.ts";
 
 /** MCG_CAP: ten banks, MCG_CTL present, software error recovery. */
 const CAPABILITIES = 10n | (1n << 8n) | (1n << 24n);
