@@ -19,7 +19,14 @@ export { KVM_API_VERSION, Kvm } from "./kvm/device.ts";
 export type { VcpuExit } from "./kvm/exit.ts";
 export { VcpuStats } from "./kvm/stats.ts";
 export { gpaToHva, type Memslot } from "./kvm/vm.ts";
-export { buildMachine, type Machine, type MachineOptions, type NmiVariant, plainMachine } from "./machine.ts";
+export {
+  buildMachine,
+  type Machine,
+  type MachineOptions,
+  type NmiVariant,
+  openMachine,
+  plainMachine,
+} from "./machine.ts";
 export type { PolicyName } from "./policy/policy.ts";
 export * from "./recall.ts";
 export {
@@ -32,6 +39,7 @@ export {
   type Place,
   type VcpuMessage,
 } from "./runner/messages.ts";
+export { type MachineHandlers, type MachineRun, runMachine } from "./runner/run-machine.ts";
 export { startVm, type VmRunner } from "./runner/vm-runner.ts";
 export * from "./runner/watchdog.ts";
 export { MmapWindow } from "./window.ts";

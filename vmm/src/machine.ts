@@ -8,6 +8,7 @@ import {
   channelOf,
   enterLongMode,
   type GuestImage,
+  loadImage,
   machineLayout,
   type Vcpu,
   Vm,
@@ -15,7 +16,7 @@ import {
   writePageTables,
 } from "./arch/index.ts";
 import { type Channel, channelLayout, cpuCount, type TaskProgram, WINDOW_BASE } from "./guest/channel.ts";
-import type { Kvm } from "./kvm/device.ts";
+import { Kvm } from "./kvm/device.ts";
 import { policies } from "./policy/index.ts";
 import type { PolicyName } from "./policy/policy.ts";
 
@@ -63,9 +64,12 @@ export const plainMachine: Omit<MachineOptions, "windowHva" | "windowBytes" | "p
 };
 
 export type Machine = {
+  /** Lent: `close` leaves it open, unless `openMachine` opened it. */
+  readonly kvm: Kvm;
   readonly vm: Vm;
   /** As many as the programs ask for. */
   readonly vcpus: readonly Vcpu[];
+  readonly programs: readonly TaskProgram[];
   readonly channel: Channel;
   readonly ramAddress: bigint;
   readonly window: { readonly hva: bigint; readonly sizeBytes: number };
@@ -105,8 +109,10 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
     return vcpu;
   });
   return {
+    kvm,
     vm,
     vcpus,
+    programs: options.programs,
     channel,
     ramAddress: ram.address,
     window: { hva: options.windowHva, sizeBytes: options.windowBytes },
@@ -114,6 +120,19 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
     pageStates: options.pageStates ?? null,
     maxRepeats: options.maxRepeats ?? MAX_REPEATS,
     close: () => closeMachine(vm, vcpus, ram),
+  };
+}
+
+/** A machine on this host's /dev/kvm with the built image; its `close` closes the device, too. Throws as `buildMachine`. */
+export function openMachine(options: MachineOptions): Machine {
+  const kvm = Kvm.open();
+  const machine = buildMachine(kvm, loadImage(), options);
+  return {
+    ...machine,
+    close() {
+      machine.close();
+      kvm.close();
+    },
   };
 }
 

@@ -1,7 +1,7 @@
 /**
  * The thread of one vCPU (a worker_thread): KVM_RUN until the guest has finished, and the watchdog.
  *
- * While it runs it is deaf to messages: the conductor speaks through the control words, the channel in guest memory,
+ * While it runs it is deaf to messages: the machine's owner speaks through the control words, the channel in guest memory,
  * and the kick signal. A per-thread timer (SIGEV_THREAD_ID) interrupts KVM_RUN at every tick; the signal is blocked
  * outside KVM_RUN and unblocked inside by KVM_SET_SIGNAL_MASK, so that no tick is lost between test and entry
  * (api.rst, KVM_SET_SIGNAL_MASK).
@@ -134,10 +134,10 @@ class VcpuThread {
     return tscKhz === null || tsc === null ? null : { tsc, tscKhz, atMs: monotonicMs() };
   }
 
-  /** Bounded by the conductor, whose life limit ends in `stop`, and by the process's own hard limit. */
+  /** Bounded by the machine's owner, whose time limit ends in `stop`, and by the process's own hard limit. */
   #untilTheEnd(): EndReason {
     for (;;) {
-      if (this.#awaitPermission() === command.stop) return { kind: "stopped-by-conductor" };
+      if (this.#awaitPermission() === command.stop) return { kind: "stopped-from-outside" };
       this.#generation = this.#states?.generation ?? 0;
       const exit = this.#vcpu.run();
       if (exit.kind === "interrupted") {
@@ -194,7 +194,7 @@ class VcpuThread {
     }
   }
 
-  /** Anything else than a port access or a signal: the policy's turn, then the conductor's word. */
+  /** Anything else than a port access or a signal: the policy's turn, then the owner's `resume` or `stop`. */
   #stopped(exit: VcpuExit): void {
     if (this.#isBackAfterRecall(exit)) {
       this.#watchdog.reset();
