@@ -291,13 +291,13 @@ describe("a loop that an actor awaits", () => {
     expect(played.history).toEqual(["looping", "running"]);
   });
 
-  it("does not end before each vCPU is out of it", () => {
+  it.each([0, 1])("does not end before each vCPU is out of it: vCPU %i alone is", (cpu) => {
     const played = play(awaited, [
       [10, vmmDone],
       [100, loops(0)],
       [110, loops(1)],
       [200, hostSettled],
-      [300, unstuck(0)],
+      [300, unstuck(cpu)],
     ]);
     expect(played.effects.at(-1)).toBe(graceEnd(200));
     expect(played.history).toEqual(["looping"]);
