@@ -34,6 +34,7 @@ export type EndingRules = {
   readonly endsLoops: boolean;
 };
 
+type TasksNews = Extract<News, { type: "tasks" }>;
 type Looping = Extract<VmState, { kind: "looping" }>;
 
 /** What is to be looked at when a moment has come. */
@@ -134,7 +135,7 @@ export function step(state: Ending, news: News, nowMs: number): Step {
     case "host-settled":
       return considered({ ...state, hostIsSettled: true }, nowMs);
     case "tasks":
-      return others(state, news.anyOnItsWay, nowMs);
+      return others(state, news, nowMs);
     case "time":
       return due(state, nowMs);
   }
@@ -194,7 +195,7 @@ function considered(state: Ending, nowMs: number): Step {
 }
 
 /** Once the vCPUs have ended, the guest's memory is about to go: no more looking at its tasks. */
-function others(state: Ending, anyOnItsWay: boolean, nowMs: number): Step {
+function others(state: Ending, { anyOnItsWay }: TasksNews, nowMs: number): Step {
   if (state.othersUntilMs === null) return still(state);
   if (state.end === null && anyOnItsWay && nowMs < state.othersUntilMs) {
     return still(withAlarm(state, { atMs: nowMs + OTHERS_POLL_MS, rule: "others" }));
