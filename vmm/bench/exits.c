@@ -1,5 +1,5 @@
 /*
- * The peer of vmm/src/bench/exits.ts: the same loops around KVM_RUN in C, for comparison only. Built and run by
+ * The peer of vmm/src/arch/x86/bench/exits.ts: the same loops around KVM_RUN in C, for comparison only. Built and run by
  * `daxfault bench kvm`.
  *
  * usage: exits STATE port|fault MILLISECONDS

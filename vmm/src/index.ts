@@ -1,21 +1,31 @@
 /** A small real VMM on /dev/kvm: KVM's interface, the micro-guest, the window, and the thread that runs a vCPU. */
+export { benchExits, type ExitBenchOptions, type ExitBenchRow, type ExitCycle } from "./arch/bench.ts";
 export {
-  benchExits,
-  type ExitBenchOptions,
-  type ExitBenchRow,
-  type ExitCycle,
-} from "./bench/exits.ts";
+  type CpuFeatures,
+  cpuFeatures,
+  type GuestImage,
+  imagePath,
+  KVM_ASYNC_PF_ENABLED,
+  loadImage,
+  MAX_WINDOW_BYTES,
+  machineLayout,
+  supportedCpuid,
+  Vm,
+} from "./arch/index.ts";
 export { Fence, type FencedMapping, type FenceEvent } from "./fence.ts";
 export * from "./guest/channel.ts";
-export { type GuestImage, imagePath, loadImage } from "./guest/image.ts";
-export { MAX_WINDOW_BYTES, WINDOW_BASE } from "./guest/page-tables.ts";
 export * from "./kvm/abi.ts";
 export { KVM_API_VERSION, Kvm } from "./kvm/device.ts";
 export type { VcpuExit } from "./kvm/exit.ts";
 export { VcpuStats } from "./kvm/stats.ts";
-export * from "./kvm/vcpu.ts";
-export * from "./kvm/vm.ts";
-export { buildMachine, type Machine, type MachineOptions, plainMachine } from "./machine.ts";
+export { gpaToHva, type Memslot } from "./kvm/vm.ts";
+export {
+  buildMachine,
+  type Machine,
+  type MachineOptions,
+  openMachine,
+  plainMachine,
+} from "./machine.ts";
 export type { PolicyName } from "./policy/policy.ts";
 export * from "./recall.ts";
 export {
@@ -28,6 +38,7 @@ export {
   type Place,
   type VcpuMessage,
 } from "./runner/messages.ts";
+export { type MachineHandlers, type MachineRun, runMachine } from "./runner/run-machine.ts";
 export { startVm, type VmRunner } from "./runner/vm-runner.ts";
 export * from "./runner/watchdog.ts";
 export { MmapWindow } from "./window.ts";

@@ -1,16 +1,23 @@
 /**
- * The machine that runs the micro-guest: RAM with the image in it, the window's memslot, vCPUs in long mode.
+ * The machine that runs the micro-guest: RAM with the image in it, the window's memslot, vCPUs at the image's entry.
  *
  * Nothing here runs a vCPU; see runner/.
  */
 import type { NmiVariant } from "../../language/src/index.ts";
 import { type Mapping, mapAnonymous } from "../../sys/src/index.ts";
-import { Channel, channelLayout, cpuCount, type TaskProgram } from "./guest/channel.ts";
-import type { GuestImage } from "./guest/image.ts";
-import { PML4_ADDRESS, WINDOW_BASE, writePageTables } from "./guest/page-tables.ts";
-import type { Kvm } from "./kvm/device.ts";
-import type { Segment, Vcpu } from "./kvm/vcpu.ts";
-import { cpuFeatures, supportedCpuid, Vm, type VmOptions } from "./kvm/vm.ts";
+import {
+  channelOf,
+  enterLongMode,
+  type GuestImage,
+  loadImage,
+  machineLayout,
+  type Vcpu,
+  Vm,
+  type VmOptions,
+  writePageTables,
+} from "./arch/index.ts";
+import { type Channel, channelLayout, cpuCount, type TaskProgram, WINDOW_BASE } from "./guest/channel.ts";
+import { Kvm } from "./kvm/device.ts";
 import { policies } from "./policy/index.ts";
 import type { PolicyName } from "./policy/policy.ts";
 
@@ -55,9 +62,12 @@ export const plainMachine: Omit<MachineOptions, "windowHva" | "windowBytes" | "p
 };
 
 export type Machine = {
+  /** Lent: `close` leaves it open, unless `openMachine` opened it. */
+  readonly kvm: Kvm;
   readonly vm: Vm;
   /** As many as the programs ask for. */
   readonly vcpus: readonly Vcpu[];
+  readonly programs: readonly TaskProgram[];
   readonly channel: Channel;
   readonly ramAddress: bigint;
   readonly window: { readonly hva: bigint; readonly sizeBytes: number };
@@ -70,34 +80,21 @@ export type Machine = {
 /** A guest that comes back to the same instruction as often has not understood what it was told. */
 const MAX_REPEATS = 8;
 
-const CR0 = 0x80050033n; // PG, AM, WP, NE, ET, MP, PE
-const CR4_PAE = 0x20n;
-const CR4_OSFXSR_OSXMMEXCPT = 0x600n;
-const CR4_MCE = 0x40n;
-const CR4_OSXSAVE = 0x40000n;
-const EFER_LME_LMA = 0x500n;
-/** IA32_APIC_BASE: x2APIC mode, enabled, at the usual address; and the bit of the boot processor. */
-const APIC_BASE_X2APIC = 0xfee00000n | 0x400n | 0x800n;
-const APIC_BASE_BSP = 0x100n;
-const XCR0_X87_SSE = 3n;
-const XCR0_AVX = 4n;
-const XCR0_AVX512 = 0xe0n;
-
 /** Builds everything up to the first KVM_RUN. Throws a SyscallError, RangeError, or Error that says what is missing. */
 export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOptions): Machine {
   if (options.asyncPageFaults && !options.lapicInKernel) {
     throw new Error("async page faults need the in-kernel APIC: MSR_KVM_ASYNC_PF_EN is refused without it");
   }
-  const ram = mapAnonymous(Number(channelLayout.RAM_BYTES));
-  ram.bytes.set(image.bytes, Number(channelLayout.IMAGE_ADDRESS));
+  const ram = mapAnonymous(Number(machineLayout.RAM_BYTES));
+  ram.bytes.set(image.bytes, Number(machineLayout.IMAGE_ADDRESS));
   writePageTables(ram.bytes, options.windowBytes, [
     image.user,
     {
-      start: channelLayout.CHANNEL_ADDRESS,
-      end: channelLayout.CHANNEL_ADDRESS + BigInt(channelLayout.sizeofChannel),
+      start: machineLayout.CHANNEL_ADDRESS,
+      end: machineLayout.CHANNEL_ADDRESS + BigInt(channelLayout.sizeofChannel),
     },
   ]);
-  const channel = new Channel(ram.bytes);
+  const channel = channelOf(ram.bytes);
   channel.configure(configurationBits(options), options.programs);
 
   const vm = Vm.create(kvm, options);
@@ -110,8 +107,10 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
     return vcpu;
   });
   return {
+    kvm,
     vm,
     vcpus,
+    programs: options.programs,
     channel,
     ramAddress: ram.address,
     window: { hva: options.windowHva, sizeBytes: options.windowBytes },
@@ -119,6 +118,19 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
     pageStates: options.pageStates ?? null,
     maxRepeats: options.maxRepeats ?? MAX_REPEATS,
     close: () => closeMachine(vm, vcpus, ram),
+  };
+}
+
+/** A machine on this host's /dev/kvm with the built image; its `close` closes the device, too. Throws as `buildMachine`. */
+export function openMachine(options: MachineOptions): Machine {
+  const kvm = Kvm.open();
+  const machine = buildMachine(kvm, loadImage(), options);
+  return {
+    ...machine,
+    close() {
+      machine.close();
+      kvm.close();
+    },
   };
 }
 
@@ -145,37 +157,4 @@ function closeMachine(vm: Vm, vcpus: readonly Vcpu[], ram: Mapping): void {
   for (const vcpu of vcpus) vcpu.close();
   vm.close();
   ram.free();
-}
-
-/** Every vCPU starts at the image's entry, the second one, too: no INIT, no SIPI, no real mode. */
-function enterLongMode(kvm: Kvm, vcpu: Vcpu, cpu: number, image: GuestImage, options: MachineOptions): void {
-  const features = cpuFeatures(supportedCpuid(kvm));
-  if (options.lapicInKernel && !features.x2apic) throw new Error("this KVM offers no x2APIC to its guests");
-  const flat = { base: 0n, limit: 0xffffffff, s: 1, dpl: 0, g: 1 };
-  const code: Segment = { ...flat, selector: 0x08, type: 11, l: 1, db: 0 };
-  const data: Segment = { ...flat, selector: 0x10, type: 3, l: 0, db: 1 };
-  const { limit } = image.tss;
-  const base = image.tss.base + BigInt(cpu * (limit + 1));
-  const selector = channelLayout.SELECTOR_TSS + 16 * cpu;
-  const tr: Segment = { base, limit, selector, type: 11, s: 0, dpl: 0, l: 0, db: 0, g: 0 };
-  const osxsave = features.xsave ? CR4_OSXSAVE : 0n;
-  vcpu.setSpecialRegisters({
-    segments: { cs: code, ds: data, es: data, ss: data, tr },
-    tables: { gdt: image.gdt, idt: image.idt },
-    control: {
-      cr0: CR0,
-      cr3: PML4_ADDRESS,
-      cr4: CR4_PAE | CR4_OSFXSR_OSXMMEXCPT | CR4_MCE | osxsave,
-      efer: EFER_LME_LMA,
-      ...(options.lapicInKernel ? { apic_base: APIC_BASE_X2APIC | (cpu === 0 ? APIC_BASE_BSP : 0n) } : {}),
-    },
-  });
-  if (features.xsave) {
-    vcpu.setXcr0(
-      XCR0_X87_SSE | (features.avx ? XCR0_AVX : 0n) | (features.avx512 ? XCR0_AVX | XCR0_AVX512 : 0n),
-    );
-  }
-  const rsp = image.bootStack + BigInt(cpu * channelLayout.BOOT_STACK_BYTES);
-  vcpu.setRegisters({ rip: image.entry, rsp, rflags: 2n });
-  if (options.lapicInKernel && cpu > 0) vcpu.makeRunnable();
 }

@@ -57,7 +57,7 @@ describe.skipIf(kvm.reason !== null)(`a recall while two vCPUs store all the tim
       programs,
       pageStates: states.buffer,
     });
-    const runner = startVm(machine, programs, () => {});
+    const runner = startVm(machine, () => {});
     const accesses = (): bigint[] => [0, 1].map((task) => machine.channel.tally(task, 0).accesses);
     const all = async (isSo: (index: number) => boolean): Promise<void> => {
       while (![0, 1].every(isSo)) await sleep(0);

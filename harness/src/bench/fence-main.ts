@@ -7,19 +7,16 @@ import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { MAP_SHARED, mmap, munmap, PROT_READ, PROT_WRITE } from "../../../sys/src/index.ts";
 import {
-  buildMachine,
   Fence,
-  type GuestClock,
   guestTimeMs,
-  Kvm,
-  loadImage,
   type Machine,
+  type MachineHandlers,
+  type MachineRun,
   monotonicMs,
+  openMachine,
   plainMachine,
-  startVm,
+  runMachine,
   type TaskProgram,
-  type VcpuMessage,
-  type VmRunner,
   WINDOW_BASE,
 } from "../../../vmm/src/index.ts";
 import { type Child, startChild } from "../engines/child.ts";
@@ -129,9 +126,8 @@ type RawSample = { readonly cutMs: number; readonly exitMs: number; readonly tol
 class FencedVm {
   readonly #plan: FencePlan;
   readonly #truncator: Truncator;
-  readonly #kvm: Kvm = Kvm.open();
   readonly #machine: Machine;
-  readonly #runner: VmRunner;
+  readonly #run: MachineRun;
   readonly #fence: Fence | null;
   readonly #windowHva: bigint;
   readonly #spinning: Gate;
@@ -146,7 +142,6 @@ class FencedVm {
     this.#onLoss = resolve;
   });
   #isEnding = false;
-  #clock: GuestClock | null = null;
   loop: { readonly faultsPerSecond: number } | null = null;
   wasTold = false;
 
@@ -161,7 +156,7 @@ class FencedVm {
     this.#spinning = new Gate(vcpus);
     this.#told = new Gate(vcpus);
     const programs = Array.from({ length: vcpus }, (_, cpu) => programOf(cpu));
-    this.#machine = buildMachine(this.#kvm, loadImage(), {
+    this.#machine = openMachine({
       ...plainMachine,
       lapicInKernel: true,
       pageFaultIsError: true,
@@ -176,34 +171,32 @@ class FencedVm {
           if (kind === "unfence") this.#unfenced.reach(0);
         })
       : null;
-    this.#runner = startVm(this.#machine, programs, (message) => this.#take(message));
+    this.#run = runMachine(this.#machine, this.#handlers());
   }
 
-  #take(message: VcpuMessage): void {
-    switch (message.type) {
-      case "signal":
-        if (message.number % 2 === SPINNING) this.#spinning.reach(message.cpu);
+  #handlers(): MachineHandlers {
+    return {
+      signal: ({ cpu, number }) => {
+        if (number % 2 === SPINNING) this.#spinning.reach(cpu);
         else {
           this.wasTold = true;
-          this.#told.reach(message.cpu);
+          this.#told.reach(cpu);
         }
-        return;
-      case "handled":
-        if (!this.#exits.has(message.cpu)) this.#exits.set(message.cpu, message.atMs);
-        return;
-      case "looping":
+      },
+      handled: ({ cpu, atMs }) => {
+        if (!this.#exits.has(cpu)) this.#exits.set(cpu, atMs);
+      },
+      looping: (message) => {
         this.loop = message;
-        return;
-      case "unstuck":
+      },
+      unstuck: () => {
         this.loop = null;
-        return;
-      case "stopped":
-        this.#lose(`KVM_RUN: ${message.exit.kind}: ${message.reason}`);
-        return;
-      case "ended":
-        this.#clock ??= message.final.clock;
-        if (!this.#isEnding) this.#lose(JSON.stringify(message.why));
-    }
+      },
+      stopped: ({ exit, reason }) => this.#lose(`KVM_RUN: ${exit.kind}: ${reason}`),
+      ended: ({ why }) => {
+        if (!this.#isEnding) this.#lose(JSON.stringify(why));
+      },
+    };
   }
 
   #lose(why: string): void {
@@ -269,7 +262,7 @@ class FencedVm {
   }
 
   samples(): readonly FenceSample[] {
-    const clock = this.#clock;
+    const clock = this.#run.final()?.clock ?? null;
     if (clock === null) return [];
     return this.#raw.map(({ cutMs, exitMs, toldTsc }) => ({
       exitMs: exitMs - cutMs,
@@ -279,11 +272,9 @@ class FencedVm {
 
   async close(): Promise<void> {
     this.#isEnding = true;
-    this.#runner.stop();
-    await this.#runner.exited;
+    await this.#run.end();
     this.#fence?.close();
     this.#machine.close();
-    this.#kvm.close();
     munmap(this.#windowHva, this.#plan.fileBytes);
   }
 }

@@ -8,26 +8,23 @@ import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promi
 import { checkedRange, type GuardEvent, monotonicMs } from "../../../fs-server/src/index.ts";
 import { disableCoreDumps, PAGE_SIZE } from "../../../sys/src/index.ts";
 import {
-  buildMachine,
-  Kvm,
-  loadImage,
   type Machine,
   MmapWindow,
+  openMachine,
   PageStates,
   pageState,
   plainMachine,
-  startVm,
+  runMachine,
   type TaskProgram,
   WINDOW_BASE,
   WindowHolder,
 } from "../../../vmm/src/index.ts";
-import { startChild, within } from "../engines/child.ts";
+import { type Child, startChild, within } from "../engines/child.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
 import { type Guarding, guardFile } from "../engines/kvm/guard.ts";
 import { openMount } from "../engines/mount.ts";
 import { errorStack } from "../error-text.ts";
 import {
-  type CutDone,
   type FromRaceHost,
   LOAD_OFFSET,
   RACE_FILE_BYTES,
@@ -35,8 +32,8 @@ import {
   type RaceResult,
   STORE_OFFSET,
   type ToRaceHost,
-  type WholeAgain,
 } from "./race.ts";
+import { type RoundResult, resultOf, totalsOf } from "./race-round.ts";
 
 /** Content of round n: it grows, so that what is older is less. */
 const contentOf = (round: number): bigint => BigInt(round + 1) << 16n;
@@ -64,101 +61,117 @@ function programs({ guest }: RaceOptions): TaskProgram[] {
   return guest === "two-vcpus" ? [loads, stores] : [loads];
 }
 
-class Race {
-  readonly #options: RaceOptions;
-  /** Is there a guard that is armed, and tells? */
-  readonly #isTold: boolean;
-  readonly #fd: number;
-  readonly #machine: Machine;
-  readonly #states: PageStates;
-  readonly #windowUs: number[] = [];
-  readonly #hostUs: number[] = [];
-  /** When the last recall was over, and the stored word then. */
-  #recalledUs: number | null = null;
-  #storedAtRecall: bigint | null = null;
-  #givenBackUs: number | null = null;
-  #lost = 0;
-  #denied = 0;
-  #changed = 0;
-  #dirty = 0;
-  #done = 0;
-  #stuck = false;
-  #onRecalled: () => void = () => {};
+/** The host's process, asked one thing at a time. */
+class Host {
+  readonly #child: Child<ToRaceHost, FromRaceHost>;
   #onAnswer: (answer: FromRaceHost) => void = () => {};
 
-  constructor(
-    options: RaceOptions & { readonly isTold: boolean },
-    fd: number,
-    machine: Machine,
-    states: PageStates,
-  ) {
-    const { isTold, ...rest } = options;
-    this.#isTold = isTold;
-    this.#options = rest;
-    this.#fd = fd;
-    this.#machine = machine;
-    this.#states = states;
+  constructor(directory: string) {
+    this.#child = startChild({
+      entry: "harness/src/guards/race-host-main.ts",
+      directory,
+      onMessage: (message) => this.#onAnswer(message),
+    });
   }
 
-  answer(message: FromRaceHost): void {
-    this.#onAnswer(message);
+  start(path: string, via: string): void {
+    this.#child.send({ type: "start", path, via });
   }
 
-  /** The file is whole, and about to be given back. */
-  settled(sizeBytes: bigint): void {
-    if (sizeBytes === BigInt(RACE_FILE_BYTES)) this.#givenBackUs ??= monotonicMs() * 1000;
+  ask(message: ToRaceHost): Promise<FromRaceHost> {
+    return new Promise((resolve) => {
+      this.#onAnswer = resolve;
+      this.#child.send(message);
+    });
   }
 
-  /** The mapping is gone: nothing that the guest does reaches the file from here on. */
-  recalled(): void {
-    this.#recalledUs ??= monotonicMs() * 1000;
+  close(): Promise<void> {
+    return this.#child.kill();
+  }
+}
+
+/** One round as the guard's events show it. Only the first of each kind counts. */
+class Round {
+  /** Settles with the first recall. */
+  readonly recalled: Promise<void>;
+  #onRecalled: () => void = () => {};
+  recalledUs: number | null = null;
+  storedAtRecall: bigint | null = null;
+  givenBackUs: number | null = null;
+
+  constructor() {
+    this.recalled = new Promise((resolve) => {
+      this.#onRecalled = resolve;
+    });
+  }
+
+  /** @param fd of the file, whose stored word is read after the time is taken */
+  wasRecalled(fd: number): void {
+    this.recalledUs ??= monotonicMs() * 1000;
     this.#onRecalled();
     const bytes = Buffer.alloc(8);
-    readSync(this.#fd, bytes, 0, 8, STORE_OFFSET);
-    this.#storedAtRecall ??= bytes.readBigUInt64LE();
+    readSync(fd, bytes, 0, 8, STORE_OFFSET);
+    this.storedAtRecall ??= bytes.readBigUInt64LE();
   }
 
-  async run(host: (message: ToRaceHost) => void): Promise<void> {
-    for (let round = 0; round < this.#options.rounds && !this.#stuck; round += 1) {
-      this.#recalledUs = null;
-      this.#givenBackUs = null;
-      this.#storedAtRecall = null;
-      const before = this.#states.unannounced;
-      const recalled = new Promise<void>((resolve) => {
-        this.#onRecalled = resolve;
-      });
-      const ask = (message: ToRaceHost): Promise<FromRaceHost> =>
-        new Promise((resolve) => {
-          this.#onAnswer = resolve;
-          host(message);
-        });
-      const cut = await ask({ type: "cut" });
-      // The guest has its time to touch what is gone: until it is told, where somebody tells.
-      await (this.#isTold ? within(recalled, RECALL_BOUND_MS) : sleep(UNTOLD_MS));
-      const whole = await ask({ type: "regrow", content: contentOf(round + 1) });
-      for (const task of this.#tasks()) this.#machine.channel.setValue(task, 0, contentOf(round + 1));
-      await this.#progress();
-      if (cut.type === "cut" && whole.type === "whole") this.#take(cut, whole, before);
-      this.#done = round + 1;
+  wasGivenBack(): void {
+    this.givenBackUs ??= monotonicMs() * 1000;
+  }
+}
+
+class Race {
+  readonly #options: RaceOptions;
+  /** A guard is armed, and recalls. */
+  readonly #isRecalled: boolean;
+  readonly #machine: Machine;
+  readonly #states: PageStates;
+  readonly #host: Host;
+  readonly #rounds: RoundResult[] = [];
+  #round = new Round();
+  #done = 0;
+  #stuck = false;
+
+  constructor(
+    options: RaceOptions,
+    parts: { readonly machine: Machine; readonly states: PageStates; readonly host: Host },
+    { isRecalled }: { readonly isRecalled: boolean },
+  ) {
+    this.#options = options;
+    this.#machine = parts.machine;
+    this.#states = parts.states;
+    this.#host = parts.host;
+    this.#isRecalled = isRecalled;
+  }
+
+  /** The round under way, for the guard's events. */
+  get round(): Round {
+    return this.#round;
+  }
+
+  async run(): Promise<void> {
+    for (let number = 0; number < this.#options.rounds && !this.#stuck; number += 1) {
+      this.#round = new Round();
+      await this.#runRound(contentOf(number + 1));
+      this.#done = number + 1;
     }
+  }
+
+  async #runRound(content: bigint): Promise<void> {
+    const before = this.#states.unannounced;
+    const cut = await this.#host.ask({ type: "cut" });
+    // The guest has its time to touch what is gone: until the recall, where there is one.
+    await (this.#isRecalled ? within(this.#round.recalled, RECALL_BOUND_MS) : sleep(UNTOLD_MS));
+    const whole = await this.#host.ask({ type: "regrow", content });
+    for (const task of this.#tasks()) this.#machine.channel.setValue(task, 0, content);
+    await this.#progress();
+    if (cut.type !== "cut" || whole.type !== "whole") return;
+    const { recalledUs, storedAtRecall, givenBackUs } = this.#round;
+    const isLost = this.#states.unannounced !== before;
+    this.#rounds.push(resultOf({ cut, whole, recalledUs, storedAtRecall, givenBackUs, isLost }));
   }
 
   #tasks(): number[] {
     return this.#options.guest === "two-vcpus" ? [0, 1] : [0];
-  }
-
-  #take(cut: CutDone, whole: WholeAgain, unannouncedBefore: number): void {
-    if (this.#recalledUs !== null) this.#windowUs.push(this.#recalledUs - cut.callUs);
-    this.#hostUs.push(cut.returnUs - cut.openUs);
-    if (this.#states.unannounced !== unannouncedBefore) this.#lost += 1;
-    if (cut.isDenied) this.#denied += 1;
-    const recalledUs = this.#recalledUs ?? Number.POSITIVE_INFINITY;
-    // Read before the call: it says something where the recall was over by then, as where opening is what waits.
-    if (recalledUs < cut.callUs && this.#storedAtRecall !== cut.storedBefore) this.#changed += 1;
-    // Once it is given back the guest may store into it.
-    const isOurs =
-      recalledUs < cut.returnUs && whole.readUs < (this.#givenBackUs ?? Number.POSITIVE_INFINITY);
-    if (isOurs && whole.isDirty) this.#dirty += 1;
   }
 
   /** Every vCPU has touched its page since the file was whole again. */
@@ -180,22 +193,23 @@ class Race {
 
   result(refusal: string | null, seconds: number): RaceResult {
     const [loads, stores] = this.#tasks().map((task) => this.#machine.channel.tally(task, 0));
+    const totals = totalsOf(this.#rounds);
     return {
       ...this.#options,
       refusal,
       done: this.#done,
-      lost: this.#lost,
-      denied: this.#denied,
+      lost: totals.lost,
+      denied: totals.denied,
       stuck: this.#stuck,
       loads: Number(loads?.accesses ?? 0n),
       stores: Number(stores?.accesses ?? 0n),
       staleLoads: Number(loads?.stale ?? 0n),
       zeroLoads: Number(loads?.zeros ?? 0n),
       sigbus: Number((loads?.sigbusCount ?? 0n) + (stores?.sigbusCount ?? 0n)),
-      changedAfterAcknowledgement: this.#changed,
-      dirtyAfterRegrow: this.#dirty,
-      windowUs: this.#windowUs,
-      hostUs: this.#hostUs,
+      changedAfterAcknowledgement: totals.changedAfterAcknowledgement,
+      dirtyAfterRegrow: totals.dirtyAfterRegrow,
+      windowUs: totals.windowUs,
+      hostUs: totals.hostUs,
       seconds,
     };
   }
@@ -217,61 +231,59 @@ async function openPlace({ guard }: RaceOptions, directory: string, source: stri
   return { path, via: join(mount.mountpoint, "file"), leaseSocket, close: () => mount.close() };
 }
 
+function openWindow(fd: number): { readonly window: MmapWindow; readonly states: PageStates } {
+  const window = new MmapWindow(BigInt(RACE_FILE_BYTES));
+  const range = checkedRange(0n, window.sizeBytes, window.sizeBytes, BigInt(PAGE_SIZE));
+  window.map(range, fd, 0n, { writable: true });
+  return { window, states: new PageStates(window.hva, RACE_FILE_BYTES) };
+}
+
 async function race(options: RaceOptions, directory: string, source: string): Promise<RaceResult> {
   const place = await openPlace(options, directory, source);
   const fd = openSync(place.path, "r+");
   let running: Race | null = null;
   const onEvent = (event: GuardEvent): void => {
-    if (event.kind === "recalled") running?.recalled();
-    if (event.kind === "settle") running?.settled(event.sizeBytes);
+    // The mapping is gone: nothing that the guest does reaches the file from here on.
+    if (event.kind === "recalled") running?.round.wasRecalled(mapped);
+    // The file is whole, and about to be given back.
+    const isWhole = event.kind === "settle" && event.sizeBytes === BigInt(RACE_FILE_BYTES);
+    if (isWhole) running?.round.wasGivenBack();
   };
   const guarding: Guarding | null =
     options.guard === "none"
       ? null
       : await guardFile({ name: options.guard, leaseSocket: place.leaseSocket }, fd, onEvent);
-  const window = new MmapWindow(BigInt(RACE_FILE_BYTES));
   const mapped = guarding?.fd ?? fd;
-  const range = checkedRange(0n, window.sizeBytes, window.sizeBytes, BigInt(PAGE_SIZE));
-  window.map(range, mapped, 0n, { writable: true });
-  const states = new PageStates(window.hva, RACE_FILE_BYTES);
+  const { window, states } = openWindow(mapped);
   guarding?.holder.become(
     new WindowHolder({ hva: window.hva, lengthBytes: RACE_FILE_BYTES, fileOffset: 0n, fd: mapped }, states),
   );
-  const kvm = Kvm.open();
-  const tasks = programs(options);
-  const machine = buildMachine(kvm, loadImage(), {
+  const machine = openMachine({
     ...plainMachine,
     pageFaultIsError: true,
     policy: "inject-pf",
     maxRepeats: Number.MAX_SAFE_INTEGER,
     windowHva: window.hva,
     windowBytes: RACE_FILE_BYTES,
-    programs: tasks,
+    programs: programs(options),
     pageStates: states.buffer,
   });
-  const isTold = guarding !== null && guarding.refusal === null && options.guard !== "sealed";
-  running = new Race({ ...options, isTold }, mapped, machine, states);
-  const run = running;
-  const runner = startVm(machine, tasks, () => {});
-  const host = startChild<ToRaceHost, FromRaceHost>({
-    entry: "harness/src/guards/race-host-main.ts",
-    directory,
-    onMessage: (message) => run.answer(message),
-  });
+  const isRecalled = guarding !== null && guarding.refusal === null && options.guard !== "sealed";
+  const host = new Host(directory);
+  running = new Race(options, { machine, states, host }, { isRecalled });
+  const guest = runMachine(machine, {});
   // A sealed copy has no name: it is attacked where root finds it.
   const copy = `/proc/${process.pid}/fd/${mapped}`;
-  const [path, via] = options.guard === "sealed" ? [copy, copy] : [place.path, place.via];
-  host.send({ type: "start", path, via });
+  if (options.guard === "sealed") host.start(copy, copy);
+  else host.start(place.path, place.via);
   const startMs = performance.now();
-  await run.run((message) => host.send(message));
-  const result = run.result(guarding?.refusal ?? null, (performance.now() - startMs) / 1000);
-  runner.stop();
-  await runner.exited;
-  await host.kill();
+  await running.run();
+  const result = running.result(guarding?.refusal ?? null, (performance.now() - startMs) / 1000);
+  await guest.end();
+  await host.close();
   await guarding?.close();
   await place.close();
   machine.close();
-  kvm.close();
   window.close();
   return result;
 }

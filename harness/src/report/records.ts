@@ -13,7 +13,6 @@ import type {
   RunResult,
   VerdictKind,
 } from "../../../language/src/index.ts";
-
 import type { RunInfo } from "../run/observer.ts";
 
 /** `placeName` of a case: `kvm`, `kernel:SPEC`. */

@@ -1,5 +1,5 @@
 /**
- * The host's side of the channel to the micro-guest: mirrors vmm/guest/channel.h, number by number.
+ * The host's side of the channel to the micro-guest: mirrors vmm/guest/common/channel.h, number by number.
  *
  * `vmm/test/guest/channel.test.ts` compiles a C program against that header and compares `channelLayout`.
  * The guest is not trusted: everything read from the channel is masked or bounded here.
@@ -15,16 +15,7 @@ import {
 
 export const channelLayout = {
   CHANNEL_MAGIC: 0x3154534547584144n,
-  IMAGE_ADDRESS: 0x40000n,
-  CHANNEL_ADDRESS: 0x100000n,
-  VE_INFORMATION_ADDRESS: 0x1d0000n,
-  PV_ERROR_ADDRESS: 0x1e0000n,
-  APF_AREA_ADDRESS: 0x1f0000n,
   WINDOW_ADDRESS: 0x40000000n,
-  CPU_AREA_BYTES: 0x1000,
-  VECTOR_APF_READY: 0xf3,
-  VECTOR_PV_ERROR: 0xf4,
-  VECTOR_TIMER: 0xf5,
   CONFIGURE_LAPIC: 1,
   CONFIGURE_APF: 2,
   CONFIGURE_TIMER: 4,
@@ -44,17 +35,12 @@ export const channelLayout = {
   STEP_TALLIES: 8,
   SIGBUS_ADRERR: 2,
   SIGBUS_MCEERR_AR: 4,
-  RAM_BYTES: 0x200000n,
   MAX_CPUS: 2,
   MAX_TASKS: 104,
   MAX_STEPS: 64,
   MAX_SIGNALS: 16,
   MAX_EVENTS: 256,
   MAX_ACCESS_BYTES: 64,
-  DOORBELL_PORT: 0x10,
-  ACCESS_SIZES: 7,
-  SELECTOR_TSS: 0x28,
-  BOOT_STACK_BYTES: 4096,
   sizeofStep: 24,
   sizeofResult: 88,
   sizeofTaskProgram: 1544,
@@ -91,17 +77,10 @@ export const channelLayout = {
   offsetofProgramFlags: 3,
   offsetofProgramStepCount: 4,
   offsetofProgramSteps: 8,
-  PAGE_ERROR: 1,
-  offsetofApfReadyFlags: 8,
-  sizeofVeInformation: 32,
-  offsetofVeBusy: 4,
-  offsetofVeExitQualification: 8,
-  offsetofVeLinearAddress: 16,
-  offsetofVePhysicalAddress: 24,
-  sizeofPvError: 24,
-  offsetofPvErrorLinearAddress: 8,
-  offsetofPvErrorPhysicalAddress: 16,
 } as const;
+
+/** Guest virtual = guest physical address of the window: 1 GiB, clear of RAM, of the PCI hole and of the local APIC. */
+export const WINDOW_BASE: bigint = channelLayout.WINDOW_ADDRESS;
 
 /** `again`: from the first step, for ever; for measurements, no scenario says it. */
 export type GuestVerb = GuestStep["verb"] | "again";
@@ -268,10 +247,9 @@ export function cpuCount(programs: readonly TaskProgram[]): number {
 export class Channel {
   readonly #view: DataView;
 
-  /** @param ram the guest's RAM from guest physical address 0. */
-  constructor(ram: Uint8Array) {
-    const { CHANNEL_ADDRESS, sizeofChannel } = channelLayout;
-    this.#view = new DataView(ram.buffer, ram.byteOffset + Number(CHANNEL_ADDRESS), sizeofChannel);
+  /** @param memory the bytes of `struct channel`, and maybe more behind them */
+  constructor(memory: Uint8Array) {
+    this.#view = new DataView(memory.buffer, memory.byteOffset, channelLayout.sizeofChannel);
   }
 
   /** Writes configuration and programs. Before the guest's first instruction. */

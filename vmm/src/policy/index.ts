@@ -1,10 +1,5 @@
 /** All policies by name. */
-import { injectMce } from "./inject-mce.ts";
-import { injectPf } from "./inject-pf.ts";
-import { injectPv } from "./inject-pv.ts";
-import { injectVe } from "./inject-ve.ts";
-import { nmiPolicy } from "./nmi.ts";
-import { poisonPolicy } from "./poison.ts";
+import { injectMce, injectPf, injectPv, injectVe, nmiPolicy, poisonPolicy } from "../arch/index.ts";
 import type { FaultPolicy, PolicyName } from "./policy.ts";
 import { remapZero } from "./remap-zero.ts";
 import { stopPolicy } from "./stop.ts";

@@ -5,9 +5,8 @@
  * registers, the guest's memory, its own mappings. The scenario is unknown to it.
  */
 import type { VmmPart } from "../../../language/src/index.ts";
+import type { DecodedAccess, Vcpu } from "../arch/index.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
-import type { Vcpu } from "../kvm/vcpu.ts";
-import type { DecodedAccess } from "./decode.ts";
 
 /**
  * The values of the `vmm` axis that say what is done at an exit. The others are a guard of memory beside some policy

@@ -8,7 +8,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../../../sys/src/index.ts";
-import { WINDOW_BASE } from "../guest/page-tables.ts";
+import { WINDOW_BASE } from "../guest/channel.ts";
 import { type FaultContext, type FaultPolicy, hex, resume, stop } from "./policy.ts";
 
 /** Host virtual address of the page that the access is about, or null if it is not in the window. */

@@ -1,4 +1,4 @@
-/** What passes between the threads that run the vCPUs and the one that conducts the case. */
+/** What passes between the threads that run the vCPUs and the one that runs the machine. */
 
 import { SyscallError, signalThread } from "../../../sys/src/index.ts";
 import { channelLayout, type TaskProgram } from "../guest/channel.ts";
@@ -36,7 +36,7 @@ export type VcpuThreadInput = {
 export const controlWord = { command: 0, threadIds: 1 } as const;
 export const controlWords: number = 1 + channelLayout.MAX_CPUS;
 /**
- * Values of `command`. A thread whose KVM_RUN gave up sets `pause`, which holds the others, too; the conductor answers with
+ * Values of `command`. A thread whose KVM_RUN gave up sets `pause`, which holds the others, too; the machine's owner answers with
  * `run` or `stop`.
  */
 export const command = { run: 0, pause: 1, stop: 2 } as const;
@@ -101,7 +101,7 @@ export type VcpuNews =
 
 export type EndReason =
   | { readonly kind: "finished" }
-  | { readonly kind: "stopped-by-conductor" }
+  | { readonly kind: "stopped-from-outside" }
   | { readonly kind: "guest-panic"; readonly reason: string }
   | { readonly kind: "defect"; readonly message: string };
 

@@ -1,7 +1,7 @@
 /**
  * The thread of one vCPU (a worker_thread): KVM_RUN until the guest has finished, and the watchdog.
  *
- * While it runs it is deaf to messages: the conductor speaks through the control words, the channel in guest memory,
+ * While it runs it is deaf to messages: the machine's owner speaks through the control words, the channel in guest memory,
  * and the kick signal. A per-thread timer (SIGEV_THREAD_ID) interrupts KVM_RUN at every tick; the signal is blocked
  * outside KVM_RUN and unblocked inside by KVM_SET_SIGNAL_MASK, so that no tick is lost between test and entry
  * (api.rst, KVM_SET_SIGNAL_MASK).
@@ -19,15 +19,19 @@ import {
   threadId,
   viewOf,
 } from "../../../sys/src/index.ts";
-import { Channel, channelLayout, decodeDoorbell, touchOfStep } from "../guest/channel.ts";
-import { loadImage } from "../guest/image.ts";
-import { WINDOW_BASE } from "../guest/page-tables.ts";
-import { msr } from "../kvm/abi.ts";
+import {
+  channelOf,
+  type DecodedAccess,
+  decodeAccess,
+  FAULT_COUNTER,
+  loadImage,
+  machineLayout,
+  Vcpu,
+} from "../arch/index.ts";
+import { type Channel, decodeDoorbell, touchOfStep, WINDOW_BASE } from "../guest/channel.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 import { VcpuStats } from "../kvm/stats.ts";
-import { Vcpu } from "../kvm/vcpu.ts";
 import { gpaToHva } from "../kvm/vm.ts";
-import { type DecodedAccess, decodeAccess } from "../policy/decode.ts";
 import { policies } from "../policy/index.ts";
 import { type FaultContext, type FaultPolicy, type PolicyAction, resume, stop } from "../policy/policy.ts";
 import { PageStates, pageState } from "../recall.ts";
@@ -82,9 +86,9 @@ class VcpuThread {
     this.#watchdog = new Watchdog({ ...defaultWatchdogOptions, ioPatienceMs: input.ioPatienceMs });
     this.#control = new Int32Array(input.control);
     this.#vcpu = new Vcpu(input.vcpuFd, input.runBytes);
-    const ram = viewOf(input.ramAddress, Number(channelLayout.RAM_BYTES));
+    const ram = viewOf(input.ramAddress, Number(machineLayout.RAM_BYTES));
     this.#ram = new DataView(ram.buffer, ram.byteOffset, ram.byteLength);
-    this.#channel = new Channel(ram);
+    this.#channel = channelOf(ram);
     this.#policy = policies[input.policy];
     this.#states = input.pageStates === null ? null : new PageStates(input.window.hva, input.pageStates);
     this.#stats = new VcpuStats(input.vcpuFd);
@@ -102,7 +106,7 @@ class VcpuThread {
     Atomics.store(this.#control, controlWord.threadIds + this.#cpu, 0);
     const final: FinalState = {
       counters: this.#stats.readAll(),
-      asyncPageFaultMsr: this.#vcpu.getMsr(msr.MSR_KVM_ASYNC_PF_EN),
+      asyncPageFaultMsr: this.#vcpu.asyncPageFaultMsr(),
       clock,
     };
     // What is open of a vCPU keeps its VM.
@@ -113,14 +117,14 @@ class VcpuThread {
 
   #readClock(): GuestClock | null {
     const tscKhz = this.#vcpu.tscKhz();
-    const tsc = this.#vcpu.getMsr(msr.MSR_IA32_TSC);
+    const tsc = this.#vcpu.timeStampCounter();
     return tscKhz === null || tsc === null ? null : { tsc, tscKhz, atMs: monotonicMs() };
   }
 
-  /** Bounded by the conductor, whose life limit ends in `stop`, and by the process's own hard limit. */
+  /** Bounded by the machine's owner, whose time limit ends in `stop`, and by the process's own hard limit. */
   #untilTheEnd(): EndReason {
     for (;;) {
-      if (this.#awaitPermission() === command.stop) return { kind: "stopped-by-conductor" };
+      if (this.#awaitPermission() === command.stop) return { kind: "stopped-from-outside" };
       this.#generation = this.#states?.generation ?? 0;
       const exit = this.#vcpu.run();
       if (exit.kind === "interrupted") {
@@ -151,7 +155,7 @@ class VcpuThread {
   }
 
   #portAccess(exit: VcpuExit & { kind: "io" }): EndReason | null {
-    if (exit.port !== channelLayout.DOORBELL_PORT || exit.direction !== "out" || exit.size !== 4) {
+    if (exit.port !== machineLayout.DOORBELL_PORT || exit.direction !== "out" || exit.size !== 4) {
       return {
         kind: "defect",
         message: `port 0x${exit.port.toString(16)} ${exit.direction} of ${exit.size} bytes: not the doorbell`,
@@ -177,7 +181,7 @@ class VcpuThread {
     }
   }
 
-  /** Anything else than a port access or a signal: the policy's turn, then the conductor's word. */
+  /** Anything else than a port access or a signal: the policy's turn, then the owner's `resume` or `stop`. */
   #stopped(exit: VcpuExit): void {
     if (this.#isBackAfterRecall(exit)) {
       this.#watchdog.reset();
@@ -308,7 +312,7 @@ class VcpuThread {
       this.#said = null;
       this.#post({ type: "unstuck" });
     }
-    const pageFaults = this.#stats.read("pf_taken");
+    const pageFaults = this.#stats.read(FAULT_COUNTER);
     if (pageFaults === null) return;
     const told = this.#channel.apfNotPresentCount;
     const begun = this.#begun();

@@ -1,7 +1,6 @@
-/** Runs a machine's vCPUs, each in a thread of its own, and gives their news as events. The conductor's side of vcpu-thread. */
+/** Runs a machine's vCPUs, each in a thread of its own, and gives their news as events. The other side of vcpu-thread. */
 import { Worker } from "node:worker_threads";
 import { compiledEntry } from "../../../sys/src/index.ts";
-import type { TaskProgram } from "../guest/channel.ts";
 import type { Machine } from "../machine.ts";
 import {
   command,
@@ -60,7 +59,6 @@ function runVcpu(input: VcpuThreadInput, onMessage: (message: VcpuMessage) => vo
 
 export function startVm(
   machine: Machine,
-  programs: readonly TaskProgram[],
   onMessage: (message: VcpuMessage) => void,
   { ioPatienceMs = Number.POSITIVE_INFINITY }: VmRunnerOptions = {},
 ): VmRunner {
@@ -89,7 +87,7 @@ export function startVm(
       runBytes: vcpu.runBytes,
       ramAddress: machine.ramAddress,
       memslots: machine.vm.memslots,
-      programs,
+      programs: machine.programs,
       control,
       tickMs: TICK_MS,
       ioPatienceMs,

@@ -2,7 +2,7 @@
 import { ftruncateSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { viewOf } from "../../../sys/src/index.ts";
-import { channelLayout, type Machine, type TaskProgram } from "../../src/index.ts";
+import { type Machine, machineLayout, type TaskProgram } from "../../src/index.ts";
 import { access, counting, FILE_BYTES, type Outcome, runCase, type Setup, signal } from "../support/case.ts";
 import { kvmOrReason } from "../support/kvm.ts";
 
@@ -45,8 +45,8 @@ function truncated(setup: Partial<Setup>, others: readonly TaskProgram[]): Promi
 
 /** What a KVM with Goyal's proposal would write before page-ready: KVM of today leaves the word alone. */
 function writeReadyFlags(machine: Machine, flags: number): void {
-  const ram = viewOf(machine.ramAddress, Number(channelLayout.RAM_BYTES));
-  const at = Number(channelLayout.APF_AREA_ADDRESS) + channelLayout.offsetofApfReadyFlags;
+  const ram = viewOf(machine.ramAddress, Number(machineLayout.RAM_BYTES));
+  const at = Number(machineLayout.APF_AREA_ADDRESS) + machineLayout.offsetofApfReadyFlags;
   new DataView(ram.buffer, ram.byteOffset).setUint32(at, flags, true);
 }
 
@@ -90,7 +90,7 @@ describe.skipIf(kvm.reason !== null)(`async page faults in the micro-guest${kvm.
       [{ cpl: 3, steps: [signal("signal", 0), signal("await", 1), access("load", 8, 0x1000)] }, counting],
       (_number, file, raise) => {
         ftruncateSync(file, 0);
-        if (machine !== null) writeReadyFlags(machine, channelLayout.PAGE_ERROR);
+        if (machine !== null) writeReadyFlags(machine, machineLayout.PAGE_ERROR);
         raise(1);
       },
       (built) => {

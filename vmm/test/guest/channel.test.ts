@@ -1,9 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { sigbusReactions } from "../../../language/src/index.ts";
+import { machineLayout } from "../../src/arch/x86/layout.ts";
 import { Channel, channelLayout, decodeDoorbell, verbNumber } from "../../src/guest/channel.ts";
 import { compileAndRun, compilerOrReason } from "../support/compile.ts";
 
-const directory = new URL("../../guest/", import.meta.url).pathname;
+const folders = ["common", "x86"].map((name) => new URL(`../../guest/${name}/`, import.meta.url).pathname);
 
 /** Entries whose C name is theirs. */
 function named<Name extends string>(...names: Name[]): Record<Name, Name> {
@@ -13,10 +14,7 @@ function named<Name extends string>(...names: Name[]): Record<Name, Name> {
 /** C expression for each entry of `channelLayout`, so that no number is written twice. */
 const expressions: Record<keyof typeof channelLayout, string> = {
   CHANNEL_MAGIC: "CHANNEL_MAGIC",
-  IMAGE_ADDRESS: "IMAGE_ADDRESS",
-  CHANNEL_ADDRESS: "CHANNEL_ADDRESS",
-  ...named("VE_INFORMATION_ADDRESS", "PV_ERROR_ADDRESS", "APF_AREA_ADDRESS", "WINDOW_ADDRESS"),
-  ...named("VECTOR_APF_READY", "VECTOR_PV_ERROR", "VECTOR_TIMER"),
+  WINDOW_ADDRESS: "WINDOW_ADDRESS",
   ...named("CONFIGURE_LAPIC", "CONFIGURE_APF", "CONFIGURE_TIMER", "CONFIGURE_NMI_IS_SIGBUS"),
   ...named("CONFIGURE_MCE_SAFE_READS", "CONFIGURE_MCE_SAFE_WRITES", "CONFIGURE_PF_IS_ERROR"),
   ...named(
@@ -27,17 +25,14 @@ const expressions: Record<keyof typeof channelLayout, string> = {
     "SIGBUS_ADRERR",
     "SIGBUS_MCEERR_AR",
   ),
-  ...named("CPU_AREA_BYTES", "MAX_CPUS", "SELECTOR_TSS", "BOOT_STACK_BYTES"),
+  MAX_CPUS: "MAX_CPUS",
   ...named("CONFIGURE_APF_ERROR", "CONFIGURE_APF_SLEEPS_LATE", "CONFIGURE_NMI_BEFORE_READING"),
-  ...named("CONFIGURE_NMI_SAVES_CR2", "CONFIGURE_NMI_SAVES_FLAGS", "TASK_INTERRUPTS_OFF", "PAGE_ERROR"),
-  RAM_BYTES: "RAM_BYTES",
+  ...named("CONFIGURE_NMI_SAVES_CR2", "CONFIGURE_NMI_SAVES_FLAGS", "TASK_INTERRUPTS_OFF"),
   MAX_TASKS: "MAX_TASKS",
   MAX_STEPS: "MAX_STEPS",
   MAX_SIGNALS: "MAX_SIGNALS",
   MAX_EVENTS: "MAX_EVENTS",
   MAX_ACCESS_BYTES: "MAX_ACCESS_BYTES",
-  DOORBELL_PORT: "DOORBELL_PORT",
-  ACCESS_SIZES: "ACCESS_SIZES",
   sizeofStep: "sizeof(struct step)",
   sizeofResult: "sizeof(struct result)",
   sizeofTaskProgram: "sizeof(struct task_program)",
@@ -74,6 +69,14 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   offsetofProgramFlags: "offsetof(struct task_program, flags)",
   offsetofProgramStepCount: "offsetof(struct task_program, step_count)",
   offsetofProgramSteps: "offsetof(struct task_program, steps)",
+};
+
+/** The same for `machineLayout`. */
+const machineExpressions: Record<keyof typeof machineLayout, string> = {
+  ...named("IMAGE_ADDRESS", "CHANNEL_ADDRESS", "RAM_BYTES", "CPU_AREA_BYTES", "DOORBELL_PORT"),
+  ...named("VE_INFORMATION_ADDRESS", "PV_ERROR_ADDRESS", "APF_AREA_ADDRESS"),
+  ...named("VECTOR_APF_READY", "VECTOR_PV_ERROR", "VECTOR_TIMER"),
+  ...named("ACCESS_SIZES", "SELECTOR_TSS", "BOOT_STACK_BYTES", "PAGE_ERROR"),
   offsetofApfReadyFlags: "offsetof(struct apf_area, ready_flags)",
   sizeofVeInformation: "sizeof(struct ve_information)",
   offsetofVeBusy: "offsetof(struct ve_information, busy)",
@@ -92,10 +95,11 @@ function constantName(word: string): string {
 
 const compiler = compilerOrReason();
 
-describe("channel.ts against channel.h", () => {
+describe("channel.ts and layout.ts against channel.h and machine.h", () => {
   it.skipIf(compiler.reason !== null)(`has the compiler's layout${compiler.note}`, () => {
     const lines = Object.entries({
       ...expressions,
+      ...machineExpressions,
       ...Object.fromEntries(
         Object.keys(verbNumber).map((verb) => [`verb ${verb}`, `VERB_${constantName(verb)}`]),
       ),
@@ -104,8 +108,8 @@ describe("channel.ts against channel.h", () => {
       ),
     }).map(([name, expression]) => `printf("%s=%llu\\n", "${name}", (unsigned long long)(${expression}));`);
     const output = compileAndRun(
-      `#include <stddef.h>\n#include <stdio.h>\n#include "channel.h"\nint main(void) { ${lines.join("\n")} }`,
-      [`-I${directory}`],
+      `#include <stddef.h>\n#include <stdio.h>\n#include "machine.h"\nint main(void) { ${lines.join("\n")} }`,
+      folders.map((folder) => `-I${folder}`),
     );
     const actual = Object.fromEntries(
       output
@@ -114,7 +118,7 @@ describe("channel.ts against channel.h", () => {
         .map((line) => line.split("=")),
     );
     const expected = Object.fromEntries([
-      ...Object.entries(channelLayout).map(([name, value]) => [name, String(value)]),
+      ...Object.entries({ ...channelLayout, ...machineLayout }).map(([name, value]) => [name, String(value)]),
       ...Object.entries(verbNumber).map(([verb, number]) => [`verb ${verb}`, String(number)]),
       ...sigbusReactions.map((reaction, number) => [`reaction ${reaction}`, String(number)]),
     ]);
@@ -123,10 +127,10 @@ describe("channel.ts against channel.h", () => {
 });
 
 describe("Channel", () => {
-  const ram = () => new Uint8Array(Number(channelLayout.RAM_BYTES));
+  const memory = () => new Uint8Array(channelLayout.sizeofChannel);
 
   it("refuses more tasks, steps and signals than there is room for, naming the limit", () => {
-    const channel = new Channel(ram());
+    const channel = new Channel(memory());
     const step = { verb: "load", size: 8, address: 0n, value: 0n } as const;
     expect(() => channel.configure(0, [])).toThrow("0 guest tasks: expected 1 to 104");
     expect(() => channel.configure(0, [{ cpl: 3, steps: Array(65).fill(step) }])).toThrow(
@@ -136,9 +140,9 @@ describe("Channel", () => {
   });
 
   it("bounds what a hostile guest writes: step index, event count, task state", () => {
-    const memory = ram();
-    const channel = new Channel(memory);
-    memory.fill(0xff, Number(channelLayout.CHANNEL_ADDRESS));
+    const hostile = memory();
+    const channel = new Channel(hostile);
+    hostile.fill(0xff);
     expect(channel.currentStep(0)).toBe(63);
     expect(channel.currentTask(1)).toBe(103);
     expect(() => channel.currentTask(2)).toThrow("vCPU 2: expected 0 to 1");

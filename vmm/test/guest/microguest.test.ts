@@ -133,7 +133,7 @@ describe.skipIf(kvm.reason !== null)(`the micro-guest on /dev/kvm${kvm.note}`, (
     );
     expect(outcome.messages.filter(({ type }) => type === "stopped")).toHaveLength(1);
     const ends = outcome.messages.flatMap((one) => (one.type === "ended" ? [one.why.kind] : []));
-    expect(ends).toEqual(["stopped-by-conductor", "stopped-by-conductor"]);
+    expect(ends).toEqual(["stopped-from-outside", "stopped-from-outside"]);
   });
 
   it("refuses a third vCPU, naming the limit", async () => {

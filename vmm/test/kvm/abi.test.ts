@@ -1,17 +1,13 @@
 import { describe, expect, it } from "vitest";
 import {
-  capability,
   eventsOffset,
-  exitReason,
   generalRegisters,
   msr,
-  requestNumber,
-  requests,
-  runOffset,
   segmentOffset,
-  sizeOf,
   sregsOffset,
-} from "../../src/kvm/abi.ts";
+  x86SizeOf,
+} from "../../src/arch/x86/abi.ts";
+import { capability, exitReason, requestNumber, requests, runOffset, sizeOf } from "../../src/kvm/abi.ts";
 import { compileAndRun, compilerOrReason } from "../support/compile.ts";
 
 const compiler = compilerOrReason();
@@ -34,7 +30,7 @@ function rows(): [string, string, bigint][] {
       (name, i) =>
         [`kvm_regs.${name}`, `offsetof(struct kvm_regs, ${name})`, BigInt(8 * i)] as [string, string, bigint],
     ),
-    ...Object.entries(sizeOf).map(
+    ...Object.entries({ ...sizeOf, ...x86SizeOf }).map(
       ([name, size]) =>
         [`sizeof ${name}`, `sizeof(struct ${name})`, BigInt(size)] as [string, string, bigint],
     ),
@@ -56,7 +52,7 @@ const newerThanOldHeaders = [
   "KVM_CREATE_GUEST_MEMFD",
 ];
 
-describe("abi.ts against <linux/kvm.h>", () => {
+describe("kvm/abi.ts and arch/x86/abi.ts against <linux/kvm.h> and <asm/kvm.h>", () => {
   it.skipIf(compiler.reason !== null)(`has the header's numbers${compiler.note}`, () => {
     const hasMemoryFault = probeHeader();
     const compared = rows().filter(

@@ -47,7 +47,7 @@ describe.skipIf(reason !== null)(`guest_memfd${reason === null ? "" : ` (skipped
       programs,
     });
     const refusals: string[] = [];
-    const runner = startVm(machine, programs, (message) => {
+    const runner = startVm(machine, (message) => {
       if (message.type === "stopped" || message.type === "looping") runner.stop();
       if (message.type !== "signal") return;
       if (message.number === 1) refusals.push(...[0, 2 * FILE_BYTES].map((size) => refusalOf(fd, size)));

@@ -85,7 +85,7 @@ export async function runCase(
   });
   prepare(machine);
   const messages: VcpuMessage[] = [];
-  const runner = startVm(machine, programs, (message) => {
+  const runner = startVm(machine, (message) => {
     messages.push(message);
     if (message.type === "signal") onSignal(message.number, file, (one) => machine.channel.raise(one));
     if (message.type === "stopped" || message.type === "looping") runner.stop();

@@ -1,0 +1,242 @@
+/**
+ * Runs one case inside the VM process: starts the vCPUs, passes signals, plays the VMM's actors, samples the guest, and
+ * performs what ending.ts decides. No rule about when a case ends is here.
+ */
+
+import { STUCK } from "../../../../language/src/index.ts";
+import {
+  type Machine,
+  type MachineHandlers,
+  type MachineRun,
+  monotonicMs,
+  runMachine,
+} from "../../../../vmm/src/index.ts";
+import { CaseTrace, guestTrace } from "./case-trace.ts";
+import { beginning, type Effect, type Ending, type News, step, wakeAtMs } from "./ending.ts";
+import type { FromVm, TaskReport, VmReport } from "./messages.ts";
+import type { VmPlan } from "./plan.ts";
+import { SignalRelay } from "./relay.ts";
+import { isOnItsWay } from "./tasks.ts";
+import { Waiting } from "./waiting.ts";
+
+/** How often the counting tasks are looked at while an access is under way. */
+const SAMPLE_MS = 5;
+
+/** What the guest had done when the VM first got into trouble. */
+type Baseline = { readonly counts: readonly bigint[]; readonly heartbeat: number };
+
+export class CaseRunner {
+  readonly trace: CaseTrace = new CaseTrace();
+  readonly #plan: VmPlan;
+  readonly #machine: Machine;
+  readonly #send: (message: FromVm) => void;
+  readonly #relay: SignalRelay;
+  readonly #waiting = new Waiting();
+  /** Accesses already sent, `task/step`. */
+  readonly #sent = new Set<string>();
+  #ending: Ending;
+  #baseline: Baseline | null = null;
+  /** Null before the vCPUs have started and once their threads have ended: the guest's memory is about to go. */
+  #run: MachineRun | null = null;
+  #alarm: NodeJS.Timeout | undefined;
+
+  constructor(plan: VmPlan, machine: Machine, send: (message: FromVm) => void) {
+    this.#plan = plan;
+    this.#machine = machine;
+    this.#send = send;
+    this.#relay = new SignalRelay(plan.signals, machine.channel, (name, from) =>
+      send({ type: "signal", name, from }),
+    );
+    this.#ending = beginning({
+      stuckIsAwaited: plan.stuckIsAwaited,
+      endsLoops: plan.fence || plan.guard?.name === "notify",
+    });
+  }
+
+  /** Runs the case to its end. Rejects only for a defect of ours. */
+  async run(): Promise<VmReport> {
+    const { ioPatienceMs, lifeMs, latestEndMs, vmmActors } = this.#plan;
+    const run = runMachine(this.#machine, this.#handlers(), { ioPatienceMs });
+    this.#run = run;
+    const nowMs = monotonicMs();
+    this.#advance({ type: "started", limitMs: Math.max(nowMs, Math.min(nowMs + lifeMs, latestEndMs)) });
+    void Promise.all(vmmActors.map((one) => this.#playVmm(one.actor, one.steps))).then(() =>
+      this.#advance({ type: "vmm-actors-done" }),
+    );
+    const sampling = setInterval(() => this.#sampleWaits(), SAMPLE_MS);
+    await run.exited;
+    this.#run = null;
+    clearInterval(sampling);
+    clearTimeout(this.#alarm);
+    return this.#report(run);
+  }
+
+  /** A signal raised elsewhere. */
+  raise(name: string): void {
+    this.#relay.raise(name);
+  }
+
+  /** Every host actor has done its last step. */
+  hostSettled(): void {
+    this.#advance({ type: "host-settled" });
+  }
+
+  #handlers(): MachineHandlers {
+    return {
+      signal: ({ number, task }) => {
+        this.#sendResults();
+        const name = this.#relay.nameOf(number);
+        const actor = this.#plan.tasks[task]?.actor ?? `task ${task}`;
+        if (name !== undefined) this.#relay.raiseAndSend(name, actor);
+      },
+      stopped: (message) => {
+        this.#advance(message);
+        this.trace.stopped(message);
+      },
+      looping: (message) => {
+        this.#advance(message);
+        this.trace.looping(message);
+      },
+      handled: (message) => {
+        this.#waiting.answered();
+        this.trace.handled(message);
+      },
+      unstuck: (message) => this.#advance(message),
+      ended: (message) => {
+        this.#advance(message);
+        this.#sendResults();
+      },
+    };
+  }
+
+  #advance(news: News): void {
+    const { state, effects } = step(this.#ending, news, monotonicMs());
+    this.#ending = state;
+    for (const effect of effects) this.#perform(effect);
+    // Of the state as it is now: an effect may have brought news of its own.
+    const atMs = wakeAtMs(this.#ending);
+    clearTimeout(this.#alarm);
+    if (this.#run === null || atMs === null) return;
+    this.#alarm = setTimeout(() => this.#advance({ type: "time" }), atMs - monotonicMs());
+  }
+
+  #perform(effect: Effect): void {
+    switch (effect.kind) {
+      case "raise-stuck":
+        this.#baseline ??= { counts: this.#counts(), heartbeat: this.#machine.channel.heartbeat };
+        this.#relay.raiseAndSend(STUCK, "kvm");
+        return;
+      case "look-at-tasks":
+        if (this.#run !== null) this.#advance({ type: "tasks", anyOnItsWay: this.#isAnyOnItsWay() });
+        return;
+      case "resume":
+        this.trace.resumed(effect.actor);
+        this.#run?.resume();
+        return;
+      case "stop":
+        this.#run?.stop();
+    }
+  }
+
+  /** Sends which accesses have finished since the last time. */
+  #sendResults(): void {
+    for (const [task, { program }] of this.#plan.tasks.entries()) {
+      for (const [step, { size }] of program.steps.entries()) {
+        const key = `${task}/${step}`;
+        if (this.#sent.has(key)) continue;
+        const { status, bytes } = this.#machine.channel.result(task, step);
+        if (status !== "done") continue;
+        this.#sent.add(key);
+        this.#send({ type: "saw", task, step, bytes: bytes.subarray(0, size) });
+      }
+    }
+  }
+
+  #counts(): bigint[] {
+    return this.#plan.tasks.map((_, task) => this.#machine.channel.count(task));
+  }
+
+  #sampleWaits(): void {
+    const counts = this.#counts();
+    const { channel } = this.#machine;
+    const pending = this.#plan.tasks.flatMap((_, task) => {
+      const step = channel.currentStep(task);
+      const { status, began } = channel.result(task, step);
+      return status === "started" ? [`${task}/${step}/${began}`] : [];
+    });
+    this.#waiting.sample(monotonicMs(), counts, pending);
+  }
+
+  #isAnyOnItsWay(): boolean {
+    const { channel } = this.#machine;
+    return this.#plan.tasks.some(({ program }, task) => {
+      const number = channel.currentStep(task);
+      const view = {
+        state: channel.taskState(task),
+        step: program.steps[number],
+        status: channel.result(task, number).status,
+        count: channel.count(task),
+        countAtTrouble: this.#baseline?.counts[task] ?? 0n,
+      };
+      return isOnItsWay(view, (signal) => this.#relay.isRaised(this.#relay.nameOf(signal) ?? ""));
+    });
+  }
+
+  async #playVmm(actor: string, steps: VmPlan["vmmActors"][number]["steps"]): Promise<void> {
+    for (const step of steps) {
+      switch (step.verb) {
+        case "await":
+          await this.#relay.wait(step.name);
+          break;
+        case "signal":
+          this.#relay.raiseAndSend(step.name, actor);
+          break;
+        case "resume":
+          this.#advance({ type: "resume", actor });
+      }
+    }
+  }
+
+  #report(run: MachineRun): VmReport {
+    const { channel } = this.#machine;
+    const final = run.final();
+    const actors = this.#plan.tasks.map(({ actor }) => actor);
+    return {
+      capabilities: this.#machine.kvm.capabilities(),
+      history: this.#ending.history,
+      end: this.#ending.end ?? { kind: "defect", message: "the vCPUs' threads ended without a word" },
+      outOfTime: this.#ending.outOfTime,
+      final,
+      tasks: this.#taskReports(),
+      apfNotPresentCount: channel.apfNotPresentCount,
+      apfReadyCount: channel.apfReadyCount,
+      nmiCount: channel.nmiCount,
+      oopsCount: channel.oopsCount,
+      heartbeat: channel.heartbeat,
+      heartbeatSinceTrouble: channel.heartbeat - (this.#baseline?.heartbeat ?? 0),
+      events: [...this.trace.events, ...guestTrace(channel.events(), actors, final?.clock ?? null)],
+    };
+  }
+
+  #taskReports(): TaskReport[] {
+    const { channel } = this.#machine;
+    const counts = this.#counts();
+    // Without trouble: while an access waited for I/O, else over the whole case.
+    const sinceTrouble = this.#baseline === null ? this.#waiting.growth : null;
+    return this.#plan.tasks.map(({ actor, program }, task) => {
+      const count = counts[task] ?? 0n;
+      return {
+        actor,
+        state: channel.taskState(task),
+        currentStep: channel.currentStep(task),
+        count,
+        countSinceTrouble:
+          sinceTrouble === null ? count - (this.#baseline?.counts[task] ?? 0n) : (sinceTrouble[task] ?? 0n),
+        results: program.steps.map((_, step) => {
+          const { status, code, began, ended } = channel.result(task, step);
+          return { status, code, began, ended };
+        }),
+      };
+    });
+  }
+}

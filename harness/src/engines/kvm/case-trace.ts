@@ -1,0 +1,149 @@
+/** What happened in the VM process, event by event: for the trace of the case. Decides nothing. */
+import type { GuardEvent } from "../../../../fs-server/src/index.ts";
+import type { EventKind } from "../../../../language/src/index.ts";
+import { PAGE_SIZE } from "../../../../sys/src/index.ts";
+import {
+  type FenceEvent,
+  type GuestClock,
+  type GuestEvent,
+  guestTimeMs,
+  type HolderEvent,
+  monotonicMs,
+  type VcpuMessage,
+} from "../../../../vmm/src/index.ts";
+import type { VmEvent } from "./messages.ts";
+
+export class CaseTrace {
+  readonly #events: VmEvent[] = [];
+
+  get events(): readonly VmEvent[] {
+    return this.#events;
+  }
+
+  /** The fence has moved. */
+  fenced({ kind, hva, lengthBytes }: FenceEvent): void {
+    const what = kind === "fence" ? "PROT_NONE" : "readable and writable again";
+    this.#note(
+      kind === "fence" ? "unmap" : "remap",
+      "fence",
+      null,
+      `${lengthBytes} bytes from hva 0x${hva.toString(16)}: ${what}`,
+    );
+  }
+
+  /** The guard has learnt of a truncation, or has answered it. */
+  guarded(event: GuardEvent): void {
+    switch (event.kind) {
+      case "recall":
+        this.#note(
+          "lease-break",
+          "guard",
+          null,
+          `recall from ${event.threat.fromBytes} on: ${event.threat.by}`,
+        );
+        return;
+      case "recalled":
+        this.#note("lease-release", "guard", null, event.end);
+        return;
+      case "settle":
+        this.#note("remap", "guard", null, `the file has ${event.sizeBytes} bytes`);
+        return;
+      case "cut-off":
+        this.#note("guard-refused", "guard", null, event.reason);
+    }
+  }
+
+  /** The window's owner has done something for the guard. */
+  heldBy({ kind, hva, lengthBytes, detail }: HolderEvent): void {
+    const what = `${kind}: ${lengthBytes} bytes from hva 0x${hva.toString(16)}: ${detail}`;
+    this.#note(kind === "restored" ? "map" : "unmap", "vmm", null, what);
+  }
+
+  /** Nothing of the memory is in memory any more. */
+  swappedOut(lengthBytes: number): void {
+    this.#note(
+      "swap-out",
+      "vmm",
+      null,
+      `${lengthBytes / PAGE_SIZE} pages; mincore finds none of them in memory`,
+    );
+  }
+
+  unguarded(reason: string): void {
+    this.#note("guard-refused", "guard", null, reason);
+  }
+
+  stopped({ exit, place }: Extract<VcpuMessage, { type: "stopped" }>): void {
+    this.#note("exit", "kvm", place?.gpa ?? null, JSON.stringify(exit, bigintText));
+  }
+
+  looping({ faultsPerSecond, overMs, place }: Extract<VcpuMessage, { type: "looping" }>): void {
+    const rate = `${Math.round(faultsPerSecond)} faults/s over ${Math.round(overMs)} ms`;
+    this.#note("fault", "kvm", place?.gpa ?? null, rate);
+  }
+
+  handled({ policy, detail, place }: Extract<VcpuMessage, { type: "handled" }>): void {
+    this.#note("inject", "vmm", place?.gpa ?? null, `${policy}: ${detail}`);
+  }
+
+  resumed(actor: string): void {
+    this.#note("exit", actor, null, "KVM_RUN again");
+  }
+
+  #note(kind: VmEvent["kind"], actor: string, gpa: bigint | null, detail: string): void {
+    this.#events.push({ kind, actor, atMonotonicMs: monotonicMs(), gpa, detail });
+  }
+}
+
+/** The guest's own events. `actors`: of the tasks, by number. */
+export function guestTrace(
+  events: readonly GuestEvent[],
+  actors: readonly string[],
+  clock: GuestClock | null,
+): VmEvent[] {
+  return events.map((event) => ({
+    kind: traceKind(event.kind),
+    actor: actors[event.task] ?? "guest",
+    atMonotonicMs: clock === null ? monotonicMs() : guestTimeMs(clock, event.tsc),
+    gpa: null,
+    detail: eventText(event),
+  }));
+}
+
+/** The vocabulary has one word for whatever interrupts a task; the text says which it was. */
+function traceKind(kind: GuestEvent["kind"]): EventKind {
+  switch (kind) {
+    case "apf-not-present":
+    case "apf-ready":
+    case "sigbus":
+    case "fixup":
+    case "nmi":
+      return kind;
+    case "exception":
+    case "machine-check":
+    case "virtualization-exception":
+    case "pv-error":
+    case "unknown":
+      return "exception";
+  }
+}
+
+function eventText(event: GuestEvent): string {
+  const hex = (value: bigint) => `0x${value.toString(16)}`;
+  const where = `rip ${hex(event.rip)} cpl ${event.cpl}`;
+  switch (event.kind) {
+    case "apf-not-present":
+    case "apf-ready":
+      return `token ${hex(event.cr2)} ${where}`;
+    case "sigbus":
+      return `si_code ${event.errorCode} address ${hex(event.cr2)} ${where}`;
+    case "fixup":
+      return `address ${hex(event.cr2)} ${where}`;
+    default:
+      return `${event.kind} vector ${event.vector} error ${hex(event.errorCode)} address ${hex(event.cr2)} ${where}`;
+  }
+}
+
+function bigintText(_key: string, value: unknown): unknown {
+  return typeof value === "bigint" ? `0x${value.toString(16)}` : value;
+}

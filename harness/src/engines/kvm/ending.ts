@@ -1,0 +1,237 @@
+/**
+ * When a case ends, as one pure function. A case ends when the guest finishes, when the VM has stopped or a vCPU loops
+ * and no actor can recover it, or at the time limit.
+ *
+ * `step` takes one piece of news and says what to do about it. It reads no clock, no guest memory and starts no timer:
+ * case-runner.ts performs the effects and brings the time as news. What the VM went through (`history`) is kept
+ * here, because the last state decides.
+ *
+ *     last state   an actor awaits `stuck`           no actor does
+ *     stopped      when the VMM's actors are done     at once
+ *     looping      REPAIR_GRACE_MS after the host     when every other task stands, falls or waits,
+ *                  and the VMM's actors are done      or after OTHERS_MS
+ */
+import type { EndReason, VcpuMessage } from "../../../../vmm/src/index.ts";
+import type { VmState } from "./messages.ts";
+
+/** A loop ends by itself once the host has repaired the file: this long is allowed for it, from the last repair. */
+export const REPAIR_GRACE_MS = 1000;
+/**
+ * After the proof of a loop that no actor ends: the other tasks get to where they stand or fall. They do within
+ * milliseconds on an idle machine; a task that has not by then is starved.
+ */
+export const OTHERS_MS = 3000;
+export const OTHERS_POLL_MS = 5;
+
+/** What is fixed before the case begins. */
+export type EndingRules = {
+  /** An actor waits for the signal `stuck`, so trouble alone does not end the case. */
+  readonly stuckIsAwaited: boolean;
+  /**
+   * The window's owner learns of a truncation after the fact (fence, notify) and then ends the loop, on a busy machine
+   * later than the proof takes. A loop counts only if it still goes on after REPAIR_GRACE_MS.
+   */
+  readonly endsLoops: boolean;
+};
+
+type TasksNews = Extract<News, { type: "tasks" }>;
+type Looping = Extract<VmState, { kind: "looping" }>;
+
+/** What is to be looked at when a moment has come. */
+type Alarm = { readonly atMs: number } & (
+  | { readonly rule: "limit" }
+  | { readonly rule: "grace" }
+  | { readonly rule: "others" }
+  | { readonly rule: "still-looping"; readonly cpu: number; readonly state: Looping }
+);
+
+export type Ending = {
+  readonly rules: EndingRules;
+  /** The states that the VM went through; empty while it has only run. */
+  readonly history: readonly VmState[];
+  /** KVM_RUN gave up, and no actor has resumed it. */
+  readonly isPaused: boolean;
+  readonly vmmActorsAreDone: boolean;
+  readonly hostIsSettled: boolean;
+  readonly outOfTime: boolean;
+  /** vCPUs in an endless loop. */
+  readonly looping: ReadonlySet<number>;
+  /** Why the VM ended; null while it runs. */
+  readonly end: EndReason | null;
+  /** Until then the other tasks are waited for; null: they are not. */
+  readonly othersUntilMs: number | null;
+  readonly alarms: readonly Alarm[];
+};
+
+export type News =
+  /** The vCPUs have started. `limitMs`: the moment at which the case's time is over. */
+  | { readonly type: "started"; readonly limitMs: number }
+  /** As the vCPUs' threads report it. */
+  | Extract<VcpuMessage, { type: "stopped" | "looping" | "unstuck" | "ended" }>
+  /** A VMM actor runs the VM again. */
+  | { readonly type: "resume"; readonly actor: string }
+  | { readonly type: "vmm-actors-done" }
+  /** Every host actor has done its last step. */
+  | { readonly type: "host-settled" }
+  /** The answer to `look-at-tasks`: is a task still on its way (`isOnItsWay`)? */
+  | { readonly type: "tasks"; readonly anyOnItsWay: boolean }
+  /** Time has passed: `wakeAtMs` has come. */
+  | { readonly type: "time" };
+
+export type Effect =
+  | { readonly kind: "raise-stuck" }
+  | { readonly kind: "look-at-tasks" }
+  | { readonly kind: "resume"; readonly actor: string }
+  | { readonly kind: "stop" };
+
+export type Step = { readonly state: Ending; readonly effects: readonly Effect[] };
+
+export function beginning(rules: EndingRules): Ending {
+  return {
+    rules,
+    history: [],
+    isPaused: false,
+    vmmActorsAreDone: false,
+    hostIsSettled: false,
+    outOfTime: false,
+    looping: new Set(),
+    end: null,
+    othersUntilMs: null,
+    alarms: [],
+  };
+}
+
+/** When `time` is to be brought; null: never. */
+export function wakeAtMs({ alarms }: Ending): number | null {
+  return alarms.length === 0 ? null : Math.min(...alarms.map(({ atMs }) => atMs));
+}
+
+const still = (state: Ending): Step => ({ state, effects: [] });
+const stop = (state: Ending): Step => ({ state, effects: [{ kind: "stop" }] });
+
+/** One piece of news. The effects are to be performed in their order. */
+export function step(state: Ending, news: News, nowMs: number): Step {
+  switch (news.type) {
+    case "started":
+      return still(withAlarm(state, { atMs: news.limitMs, rule: "limit" }));
+    case "stopped": {
+      const { exit, place } = news;
+      return trouble({ ...state, isPaused: true }, { kind: "stopped", exit, place }, nowMs);
+    }
+    case "looping":
+      return loops(state, news, nowMs);
+    case "unstuck": {
+      const looping = new Set([...state.looping].filter((cpu) => cpu !== news.cpu));
+      const now = { ...state, looping };
+      return still(looping.size === 0 ? recovered(now) : now);
+    }
+    case "ended":
+      return still(ended(state, news.why));
+    case "resume":
+      if (!state.isPaused) return still(state);
+      return { state: { ...state, isPaused: false }, effects: [{ kind: "resume", actor: news.actor }] };
+    case "vmm-actors-done":
+      return considered({ ...state, vmmActorsAreDone: true }, nowMs);
+    case "host-settled":
+      return considered({ ...state, hostIsSettled: true }, nowMs);
+    case "tasks":
+      return others(state, news, nowMs);
+    case "time":
+      return due(state, nowMs);
+  }
+}
+
+function loops(state: Ending, news: Extract<News, { type: "looping" }>, nowMs: number): Step {
+  const { cpu, faultsPerSecond, place } = news;
+  const now = { ...state, looping: new Set([...state.looping, cpu]) };
+  const loop: Looping = { kind: "looping", faultsPerSecond, place };
+  if (!state.rules.endsLoops) return trouble(now, loop, nowMs);
+  return still(withAlarm(now, { atMs: nowMs + REPAIR_GRACE_MS, rule: "still-looping", cpu, state: loop }));
+}
+
+/** The first vCPU that ends by itself says why the VM ended; the others are then stopped. */
+function ended(state: Ending, why: EndReason): Ending {
+  const isOurs = state.end === null || state.end.kind === "stopped-from-outside";
+  const now = isOurs ? { ...state, end: why } : state;
+  return why.kind === "finished" ? recovered(now) : now;
+}
+
+function lastKind(state: Ending): VmState["kind"] {
+  return state.history.at(-1)?.kind ?? "running";
+}
+
+/** The guest runs again, or has finished. Said also where there was no trouble. */
+function recovered(state: Ending): Ending {
+  if (state.history.at(-1)?.kind === "running") return state;
+  return { ...state, history: [...state.history, { kind: "running" }] };
+}
+
+/** The VM has stopped or loops: says so to the actors, and ends the case if none of them can help. */
+function trouble(state: Ending, to: VmState, nowMs: number): Step {
+  // Two vCPUs in a loop are one VM in a loop.
+  const isKnown = to.kind === "looping" && lastKind(state) === "looping";
+  const now = isKnown ? state : { ...state, history: [...state.history, to] };
+  const after = considered(now, nowMs);
+  return { state: after.state, effects: [{ kind: "raise-stuck" }, ...after.effects] };
+}
+
+/** Ends the case if the VM is in trouble and no actor is left that could help it. */
+function considered(state: Ending, nowMs: number): Step {
+  const { rules, vmmActorsAreDone, hostIsSettled } = state;
+  const isLeftToItself = !rules.stuckIsAwaited || vmmActorsAreDone;
+  switch (lastKind(state)) {
+    case "running":
+      return still(state);
+    case "stopped":
+      return isLeftToItself && state.isPaused ? stop(state) : still(state);
+    case "looping":
+      if (!rules.stuckIsAwaited) {
+        const othersUntilMs = state.othersUntilMs ?? nowMs + OTHERS_MS;
+        return { state: { ...state, othersUntilMs }, effects: [{ kind: "look-at-tasks" }] };
+      }
+      if (!hostIsSettled || !isLeftToItself) return still(state);
+      return still(withAlarm(state, { atMs: nowMs + REPAIR_GRACE_MS, rule: "grace" }));
+  }
+}
+
+/** Once the vCPUs have ended, the guest's memory is about to go: no more looking at its tasks. */
+function others(state: Ending, { anyOnItsWay }: TasksNews, nowMs: number): Step {
+  if (state.othersUntilMs === null) return still(state);
+  if (state.end === null && anyOnItsWay && nowMs < state.othersUntilMs) {
+    return still(withAlarm(state, { atMs: nowMs + OTHERS_POLL_MS, rule: "others" }));
+  }
+  return stopUnlessRunning({ ...state, othersUntilMs: null });
+}
+
+function stopUnlessRunning(state: Ending): Step {
+  return lastKind(state) === "running" ? still(state) : stop(state);
+}
+
+/** Every alarm whose moment has come. */
+function due(state: Ending, nowMs: number): Step {
+  let now: Ending = { ...state, alarms: state.alarms.filter(({ atMs }) => atMs > nowMs) };
+  const effects: Effect[] = [];
+  for (const alarm of state.alarms.filter(({ atMs }) => atMs <= nowMs)) {
+    const after = rung(now, alarm, nowMs);
+    now = after.state;
+    effects.push(...after.effects);
+  }
+  return { state: now, effects };
+}
+
+function rung(state: Ending, alarm: Alarm, nowMs: number): Step {
+  switch (alarm.rule) {
+    case "limit":
+      return stop({ ...state, outOfTime: true });
+    case "grace":
+      return stopUnlessRunning(state);
+    case "others":
+      return state.othersUntilMs === null ? still(state) : { state, effects: [{ kind: "look-at-tasks" }] };
+    case "still-looping":
+      return state.looping.has(alarm.cpu) ? trouble(state, alarm.state, nowMs) : still(state);
+  }
+}
+
+function withAlarm(state: Ending, alarm: Alarm): Ending {
+  return { ...state, alarms: [...state.alarms, alarm] };
+}

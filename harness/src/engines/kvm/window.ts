@@ -1,0 +1,98 @@
+/** The memory behind a case's window, as its layout has it: a DAX window with files in it, or one file mapped whole. */
+import { closeSync, openSync } from "node:fs";
+import { basename } from "node:path";
+import {
+  type Answer,
+  ArmedFileSystem,
+  type Call,
+  MemoryClient,
+  type OpcodeName,
+  PassthroughFileSystem,
+  ROOT_NODE,
+  Session,
+} from "../../../../fs-server/src/index.ts";
+import {
+  errnoName,
+  fillWithCopies,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  mmap,
+  munmap,
+  PROT_READ,
+  PROT_WRITE,
+} from "../../../../sys/src/index.ts";
+import { type FencedMapping, MmapWindow } from "../../../../vmm/src/index.ts";
+import type { VmPlan } from "./plan.ts";
+
+export type Window = {
+  readonly hva: bigint;
+  readonly bytes: number;
+  readonly mappings: readonly FencedMapping[];
+  close(): void;
+};
+
+/** FUSE_SETUPMAPPING_FLAG_WRITE and _READ (linux/fuse.h), as fuse_setup_one_mapping() of fs/fuse/dax.c sets them. */
+const READ_AND_WRITE = 3n;
+/** No file handle: the driver maps by node id. */
+const NO_HANDLE = 2n ** 64n - 1n;
+/** Every answer here is one structure. */
+const REPLY_BYTES = 4096;
+
+/** Sends one request; throws for an errno. */
+function ask(client: MemoryClient, name: OpcodeName, call: Call): Answer {
+  const answer = client.call(name, call);
+  if (answer.errno !== 0) throw new Error(`${name}: ${errnoName(answer.errno)}`);
+  return answer;
+}
+
+/**
+ * The window as a virtio-fs device fills it: FUSE messages to the file server, INIT, LOOKUP and a SETUPMAPPING for each
+ * mapping, DESTROY at the end.
+ * @param armed the descriptor to map, where a guard holds the file; null: the server opens it
+ */
+function openDaxWindow(plan: VmPlan, armed: number | null): Window {
+  const window = new MmapWindow(BigInt(plan.windowBytes));
+  const source = new PassthroughFileSystem(plan.sourceDirectory);
+  const fs = armed === null ? source : new ArmedFileSystem(source, armed);
+  const session = new Session({ fs, window });
+  const client = new MemoryClient(session, { split: null, capacityBytes: REPLY_BYTES });
+  client.init();
+  const entry = ask(client, "LOOKUP", { node: ROOT_NODE, names: [basename(plan.filePath)] });
+  // struct fuse_entry_out begins with the node id.
+  const node = entry.body.getBigUint64(0, true);
+  for (const { fileOffset, at, length } of plan.mappings) {
+    const args = { fh: NO_HANDLE, foffset: fileOffset, len: length, flags: READ_AND_WRITE, moffset: at };
+    ask(client, "SETUPMAPPING", { node, args });
+  }
+  return {
+    hva: window.hva,
+    bytes: plan.windowBytes,
+    mappings: plan.mappings.map(({ fileOffset, at, length }) => ({
+      hva: window.hva + at,
+      fileOffset,
+      lengthBytes: length,
+    })),
+    close() {
+      ask(client, "DESTROY", {});
+      fs.close();
+      window.close();
+    },
+  };
+}
+
+/** The file as an NVDIMM: mapped whole, the mapping itself the memslot. */
+function openNvdimm(plan: VmPlan, armed: number | null): Window {
+  const fd = armed ?? openSync(plan.filePath, "r+");
+  const bytes = plan.mappings.reduce((sum, { length }) => sum + Number(length), 0);
+  const flags = plan.privateSwapped ? MAP_PRIVATE : MAP_SHARED;
+  const hva = mmap({ lengthBytes: bytes, prot: PROT_READ | PROT_WRITE, flags, fd });
+  if (plan.privateSwapped) fillWithCopies(hva, bytes, fd);
+  if (armed === null) closeSync(fd);
+  const mappings = [{ hva, fileOffset: 0n, lengthBytes: BigInt(bytes) }];
+  return { hva, bytes, mappings, close: () => munmap(hva, bytes) };
+}
+
+/** @param armed the descriptor that a guard has armed, or null */
+export function openWindow(plan: VmPlan, armed: number | null): Window {
+  return plan.layout === "dax-window" ? openDaxWindow(plan, armed) : openNvdimm(plan, armed);
+}

@@ -1,0 +1,61 @@
+import { describe, expect, it } from "vitest";
+import { type RoundSeen, resultOf, totalsOf } from "../../src/guards/race-round.ts";
+
+const cut = {
+  type: "cut",
+  isDenied: false,
+  openUs: 100,
+  callUs: 110,
+  returnUs: 130,
+  storedBefore: 7n,
+} as const;
+const whole = { type: "whole", isDirty: false, readUs: 150 } as const;
+const seen: RoundSeen = { cut, whole, recalledUs: 105, storedAtRecall: 7n, givenBackUs: 200, isLost: false };
+const dirty = { ...seen, whole: { ...whole, isDirty: true } };
+
+describe("resultOf", () => {
+  it("measures from the call of ftruncate to the end of the recall, negative where a lease came first", () => {
+    expect(resultOf(seen)).toMatchObject({ windowUs: -5, hostUs: 30 });
+    expect(resultOf({ ...seen, recalledUs: 140 }).windowUs).toBe(30);
+    expect(resultOf({ ...seen, recalledUs: null }).windowUs).toBeNull();
+  });
+
+  it.each<[string, RoundSeen, boolean]>([
+    ["the same word", seen, false],
+    ["another word, and the recall was over before the call", { ...seen, storedAtRecall: 6n }, true],
+    [
+      "another word, but the recall ended during the call",
+      { ...seen, storedAtRecall: 6n, recalledUs: 110 },
+      false,
+    ],
+    ["no recall", { ...seen, storedAtRecall: null, recalledUs: null }, false],
+  ])("a change after the acknowledgement: %s", (_, round, expected) => {
+    expect(resultOf(round).changedAfterAcknowledgement).toBe(expected);
+  });
+
+  it.each<[string, RoundSeen, boolean]>([
+    ["a clean file", seen, false],
+    ["a dirty one, read while the guest was kept out", dirty, true],
+    ["read after the guest had it back", { ...dirty, givenBackUs: 150 }, false],
+    ["never given back", { ...dirty, givenBackUs: null }, true],
+    ["the recall came after the truncation", { ...dirty, recalledUs: 130 }, false],
+    ["no recall", { ...dirty, recalledUs: null }, false],
+  ])("a store after the file grew again: %s", (_, round, expected) => {
+    expect(resultOf(round).dirtyAfterRegrow).toBe(expected);
+  });
+});
+
+describe("totalsOf", () => {
+  it("counts rounds and keeps their times in order", () => {
+    const denied = { ...seen, cut: { ...cut, isDenied: true }, recalledUs: null };
+    const lost = { ...dirty, storedAtRecall: 6n, isLost: true };
+    expect(totalsOf([seen, denied, lost].map(resultOf))).toEqual({
+      lost: 1,
+      denied: 1,
+      changedAfterAcknowledgement: 1,
+      dirtyAfterRegrow: 1,
+      windowUs: [-5, -5],
+      hostUs: [30, 30, 30],
+    });
+  });
+});

@@ -1,0 +1,57 @@
+/**
+ * A machine check as for consumed poison (SRAR), in the form that QEMU gives it (kvm_mce_inject(),
+ * target/i386/kvm/kvm.c): bank 9, data load. On AMD without the bits that only Intel defines.
+ */
+
+import {
+  type FaultContext,
+  type FaultPolicy,
+  hex,
+  type PolicyAction,
+  resume,
+  stop,
+} from "../../../policy/policy.ts";
+import type { Vcpu } from "../vcpu.ts";
+
+/** MCG_CAP: ten banks, MCG_CTL present, software error recovery. */
+const CAPABILITIES = 10n | (1n << 8n) | (1n << 24n);
+const BANK = 9;
+/** MCi_STATUS (SDM vol. 3, 16.3.2.2). */
+const VAL = 1n << 63n;
+const UC = 1n << 61n;
+const EN = 1n << 60n;
+const MISCV = 1n << 59n;
+const ADDRV = 1n << 58n;
+const S = 1n << 56n;
+const AR = 1n << 55n;
+/** Memory hierarchy error, data read, level 0: 0x134, whatever the access was, as QEMU and KVM's selftests do. */
+const DATA_LOAD = 0x134n;
+/** MCG_STATUS: restart IP valid, error IP valid, in progress. */
+const RIPV_EIPV_MCIP = 7n;
+/** MCi_MISC: the address is physical, its low 12 bits mean nothing. */
+const PHYSICAL_PAGE = (2n << 6n) | 12n;
+
+export function injectMachineCheck(vcpu: Vcpu, gpa: bigint): void {
+  const recovery = vcpu.isIntel() ? S | AR : 0n;
+  vcpu.injectMachineCheck({
+    bank: BANK,
+    status: VAL | UC | EN | MISCV | ADDRV | recovery | DATA_LOAD,
+    address: gpa,
+    misc: PHYSICAL_PAGE,
+    globalStatus: RIPV_EIPV_MCIP,
+  });
+}
+
+export function prepareMachineChecks(vcpu: Vcpu): void {
+  vcpu.setupMachineChecks(CAPABILITIES);
+}
+
+export const injectMce: FaultPolicy = {
+  name: "inject-mce",
+  prepare: prepareMachineChecks,
+  onFault({ vcpu, access }: FaultContext): PolicyAction {
+    if (access === null) return stop("no guest physical address for MCi_ADDR");
+    injectMachineCheck(vcpu, access.gpa);
+    return resume(`#MC bank ${BANK} address ${hex(access.gpa)}`);
+  },
+};

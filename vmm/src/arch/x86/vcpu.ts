@@ -1,0 +1,238 @@
+/**
+ * An x86 vCPU: general and special registers, MSRs, events and machine checks. KVM_RUN itself is kvm/vcpu.ts, as is the
+ * rule about threads.
+ */
+
+import { sizeOf } from "../../kvm/abi.ts";
+import { ioctlStruct, ioctlWord } from "../../kvm/device.ts";
+import { RunnableVcpu } from "../../kvm/vcpu.ts";
+import {
+  eventsOffset,
+  type GeneralRegisters,
+  generalRegisters,
+  msr,
+  segmentOffset,
+  sregsOffset,
+  x86SizeOf,
+} from "./abi.ts";
+
+/** `struct kvm_segment` without what follows from the rest. */
+export type Segment = {
+  readonly base: bigint;
+  readonly limit: number;
+  readonly selector: number;
+  readonly type: number;
+  /** Descriptor type: 1 for code and data, 0 for system segments. */
+  readonly s: number;
+  readonly dpl: number;
+  /** 64-bit code. */
+  readonly l: number;
+  readonly db: number;
+  readonly g: number;
+};
+
+/** "Genu" */
+const GENUINE_INTEL_EBX = 0x756e6547;
+
+export type SpecialRegisters = {
+  readonly segments: Partial<Record<"cs" | "ds" | "es" | "fs" | "gs" | "ss" | "tr", Segment>>;
+  readonly tables: Partial<Record<"gdt" | "idt", { readonly base: bigint; readonly limit: number }>>;
+  readonly control: Partial<Record<"cr0" | "cr2" | "cr3" | "cr4" | "efer" | "apic_base", bigint>>;
+};
+
+export class Vcpu extends RunnableVcpu {
+  readonly #regs: BigUint64Array = new BigUint64Array(generalRegisters.length);
+  // One buffer each for the vCPU's life: making one costs more than the call that fills it.
+  readonly #sregs: DataView = new DataView(new ArrayBuffer(x86SizeOf.kvm_sregs));
+  readonly #events: DataView = new DataView(new ArrayBuffer(x86SizeOf.kvm_vcpu_events));
+
+  getRegisters(): GeneralRegisters {
+    ioctlStruct(this.fd, "KVM_GET_REGS", this.#regs);
+    const entries = generalRegisters.map((name, index) => [name, this.#regs[index] ?? 0n]);
+    return Object.fromEntries(entries) as GeneralRegisters;
+  }
+
+  /** Changes the named registers, keeps the others. */
+  setRegisters(changes: Partial<GeneralRegisters>): void {
+    ioctlStruct(this.fd, "KVM_GET_REGS", this.#regs);
+    for (const [index, name] of generalRegisters.entries()) {
+      const value = changes[name];
+      if (value !== undefined) this.#regs[index] = BigInt.asUintN(64, value);
+    }
+    ioctlStruct(this.fd, "KVM_SET_REGS", this.#regs);
+  }
+
+  /** Good until the next call. */
+  #readSregs(): DataView {
+    ioctlStruct(this.fd, "KVM_GET_SREGS", this.#sregs);
+    return this.#sregs;
+  }
+
+  /** `struct kvm_regs` and `struct kvm_sregs` as KVM has them. */
+  rawState(): readonly [Uint8Array, Uint8Array] {
+    ioctlStruct(this.fd, "KVM_GET_REGS", this.#regs);
+    const sregs = this.#readSregs();
+    return [new Uint8Array(this.#regs.buffer.slice(0)), new Uint8Array(sregs.buffer.slice(0))];
+  }
+
+  /** Current privilege level: the low two bits of CS's selector. */
+  currentPrivilegeLevel(): number {
+    return this.#readSregs().getUint16(sregsOffset.cs + segmentOffset.selector, true) & 3;
+  }
+
+  /** Changes what is named, keeps the rest. */
+  setSpecialRegisters(changes: SpecialRegisters): void {
+    const sregs = this.#readSregs();
+    for (const [name, segment] of Object.entries(changes.segments)) {
+      writeSegment(sregs, sregsOffset[name as keyof typeof changes.segments], segment);
+    }
+    for (const [name, table] of Object.entries(changes.tables)) {
+      const offset = sregsOffset[name as "gdt" | "idt"];
+      sregs.setBigUint64(offset, table.base, true);
+      sregs.setUint16(offset + 8, table.limit, true);
+    }
+    for (const [name, value] of Object.entries(changes.control)) {
+      sregs.setBigUint64(sregsOffset[name as keyof typeof changes.control], value, true);
+    }
+    ioctlStruct(this.fd, "KVM_SET_SREGS", sregs);
+  }
+
+  /** XCR0 (KVM_CAP_XCRS). Register state that is not enabled here is not the guest's to use. */
+  setXcr0(value: bigint): void {
+    const xcrs = new DataView(new ArrayBuffer(x86SizeOf.kvm_xcrs));
+    xcrs.setUint32(0, 1, true);
+    // struct kvm_xcr { u32 xcr; u32 reserved; u64 value } behind nr_xcrs and flags.
+    xcrs.setBigUint64(16, value, true);
+    ioctlStruct(this.fd, "KVM_SET_XCRS", xcrs);
+  }
+
+  /** One MSR, or null if KVM does not know it. */
+  getMsr(index: number): bigint | null {
+    const msrs = msrBuffer(index, 0n);
+    return ioctlStruct(this.fd, "KVM_GET_MSRS", msrs) === 1 ? msrs.getBigUint64(16, true) : null;
+  }
+
+  /** Whether KVM took it: unknown MSRs and refused values are not errors of the call. */
+  setMsr(index: number, value: bigint): boolean {
+    return ioctlStruct(this.fd, "KVM_SET_MSRS", msrBuffer(index, value)) === 1;
+  }
+
+  /** Time-stamp counter of the guest (IA32_TIME_STAMP_COUNTER), or null if KVM does not know it. */
+  timeStampCounter(): bigint | null {
+    return this.getMsr(msr.MSR_IA32_TSC);
+  }
+
+  /** MSR_KVM_ASYNC_PF_EN, or null if KVM does not know it. */
+  asyncPageFaultMsr(): bigint | null {
+    return this.getMsr(msr.MSR_KVM_ASYNC_PF_EN);
+  }
+
+  /** Does the guest see an Intel processor? Decides the form of what is injected. */
+  isIntel(): boolean {
+    const maxEntries = 256;
+    const cpuid = new DataView(
+      new ArrayBuffer(x86SizeOf.kvm_cpuid2 + maxEntries * x86SizeOf.kvm_cpuid_entry2),
+    );
+    cpuid.setUint32(0, maxEntries, true);
+    ioctlStruct(this.fd, "KVM_GET_CPUID2", cpuid);
+    // Leaf 0 is the first entry; its EBX.
+    return cpuid.getUint32(x86SizeOf.kvm_cpuid2 + 16, true) === GENUINE_INTEL_EBX;
+  }
+
+  /** RFLAGS.IF. */
+  interruptsOn(): boolean {
+    return (this.getRegisters().rflags & 0x200n) !== 0n;
+  }
+
+  /** Sets CR2, keeps the rest. */
+  setCr2(address: bigint): void {
+    const sregs = this.#readSregs();
+    sregs.setBigUint64(sregsOffset.cr2, address, true);
+    ioctlStruct(this.fd, "KVM_SET_SREGS", sregs);
+  }
+
+  /**
+   * Queues an exception for the next entry (KVM_SET_VCPU_EVENTS), as hardware would have raised it at the current rip.
+   * @param errorCode null for vectors that push none
+   */
+  injectException(vector: number, errorCode: number | null): void {
+    const events = this.#events;
+    ioctlStruct(this.fd, "KVM_GET_VCPU_EVENTS", events);
+    events.setUint8(eventsOffset["exception.injected"], 1);
+    events.setUint8(eventsOffset["exception.nr"], vector);
+    events.setUint8(eventsOffset["exception.has_error_code"], errorCode === null ? 0 : 1);
+    events.setUint8(eventsOffset["exception.pending"], 0);
+    events.setUint32(eventsOffset["exception.error_code"], errorCode ?? 0, true);
+    ioctlStruct(this.fd, "KVM_SET_VCPU_EVENTS", events);
+  }
+
+  /** Queues a non-maskable interrupt (KVM_NMI). */
+  injectNmi(): void {
+    ioctlWord(this.fd, "KVM_NMI");
+  }
+
+  /** Queues an external interrupt; only without an in-kernel APIC and while the guest takes interrupts (KVM_INTERRUPT). */
+  injectInterrupt(vector: number): void {
+    const interrupt = new DataView(new ArrayBuffer(4));
+    interrupt.setUint32(0, vector, true);
+    ioctlStruct(this.fd, "KVM_INTERRUPT", interrupt);
+  }
+
+  /** Machine-check banks and capabilities (KVM_X86_SETUP_MCE); before the guest's first instruction. */
+  setupMachineChecks(capabilities: bigint): void {
+    const value = new BigUint64Array([capabilities]);
+    ioctlStruct(this.fd, "KVM_X86_SETUP_MCE", value);
+  }
+
+  /** Raises a machine check (KVM_X86_SET_MCE). Throws EINVAL for a bank that there is not or a status without VAL. */
+  injectMachineCheck(error: {
+    readonly bank: number;
+    readonly status: bigint;
+    readonly address: bigint;
+    readonly misc: bigint;
+    readonly globalStatus: bigint;
+  }): void {
+    const mce = new DataView(new ArrayBuffer(sizeOf.kvm_x86_mce));
+    mce.setBigUint64(0, error.status, true);
+    mce.setBigUint64(8, error.address, true);
+    mce.setBigUint64(16, error.misc, true);
+    mce.setBigUint64(24, error.globalStatus, true);
+    mce.setUint8(32, error.bank);
+    ioctlStruct(this.fd, "KVM_X86_SET_MCE", mce);
+  }
+
+  /** Frequency of the guest's TSC (KVM_GET_TSC_KHZ), or null where the host's is not stable. */
+  tscKhz(): number | null {
+    try {
+      return ioctlWord(this.fd, "KVM_GET_TSC_KHZ") || null;
+    } catch {
+      return null;
+    }
+  }
+
+  /** Guest virtual to guest physical with the vCPU's page tables (KVM_TRANSLATE), or null. */
+  translate(gva: bigint): bigint | null {
+    const translation = new DataView(new ArrayBuffer(sizeOf.kvm_translation));
+    translation.setBigUint64(0, gva, true);
+    ioctlStruct(this.fd, "KVM_TRANSLATE", translation);
+    return translation.getUint8(16) === 1 ? translation.getBigUint64(8, true) : null;
+  }
+}
+
+function msrBuffer(index: number, value: bigint): DataView {
+  const msrs = new DataView(new ArrayBuffer(x86SizeOf.kvm_msrs + x86SizeOf.kvm_msr_entry));
+  msrs.setUint32(0, 1, true);
+  msrs.setUint32(8, index, true);
+  msrs.setBigUint64(16, value, true);
+  return msrs;
+}
+
+function writeSegment(sregs: DataView, offset: number, segment: Segment): void {
+  sregs.setBigUint64(offset + segmentOffset.base, segment.base, true);
+  sregs.setUint32(offset + segmentOffset.limit, segment.limit, true);
+  sregs.setUint16(offset + segmentOffset.selector, segment.selector, true);
+  const bytes = { present: 1, unusable: 0, avl: 0, ...segment };
+  for (const field of ["type", "present", "dpl", "db", "s", "l", "g", "avl", "unusable"] as const) {
+    sregs.setUint8(offset + segmentOffset[field], bytes[field]);
+  }
+}
