@@ -6,8 +6,11 @@
 import { type Component, type CycleQuery, fairComponents, lassoOf } from "../explore/cycles.ts";
 import type { Graph } from "../explore/explorer.ts";
 import { formatToken } from "../explore/path.ts";
-import { AT, at, type Context, currentAccess, HOST, KERNEL, SAW, STOP, TASK } from "./fields.ts";
-import { countAction, isBystander } from "./guest.ts";
+import type { Context, Saw } from "./fields.ts";
+import { COUNT_STEP } from "./guest/tasks.ts";
+import { FAULT_STEP } from "./kvm.ts";
+import { Machine } from "./machine.ts";
+import type { Task } from "./task.ts";
 import { stopReasons } from "./vmm.ts";
 
 export type Outcome = {
@@ -22,96 +25,83 @@ export type Outcome = {
   readonly token: string;
 };
 
-const sawWords: Readonly<Record<number, string>> = {
-  [SAW.value]: "value",
-  [SAW.zero]: "zero",
-  [SAW.stale]: "stale",
-  [SAW.sigbusAdrerr]: "sigbus(BUS_ADRERR)",
-  [SAW.sigbusMceerr]: "sigbus(BUS_MCEERR_AR)",
-  [SAW.efault]: "efault",
-  [SAW.killed]: "killed",
+const sawWords: Readonly<Record<Exclude<Saw, "nothing">, string>> = {
+  value: "value",
+  zero: "zero",
+  stale: "stale",
+  "sigbus-adrerr": "sigbus(BUS_ADRERR)",
+  "sigbus-mceerr": "sigbus(BUS_MCEERR_AR)",
+  efault: "efault",
+  killed: "killed",
 };
 
-const hostWords: Readonly<Record<number, string>> = {
-  [HOST.notReached]: "not-reached",
-  [HOST.done]: "done",
-  [HOST.delayed]: "delayed",
-  [HOST.denied]: "denied",
+/** What a cycle shows besides its states. */
+type Turn = {
+  /** Actors that act in it. */
+  readonly acting: ReadonlySet<string>;
+  /** Actors that count in it: bystanders that get on. */
+  readonly counting: ReadonlySet<string>;
+  /** Page faults go round. */
+  readonly faulting: boolean;
 };
 
-/** What a cycle shows besides its states: which tasks act in it, and whether faults go round. */
-type Turn = { readonly acting: ReadonlySet<string>; readonly faulting: boolean };
+const still: Turn = { acting: new Set(), counting: new Set(), faulting: false };
 
-const still: Turn = { acting: new Set(), faulting: false };
-
-/** Has task `t` begun the access that it is at? */
-function begun(ctx: Context, s: Uint8Array, t: number): boolean {
-  const { f } = ctx;
-  if (at(s, f.tState + t) === TASK.sleeping) return true;
-  for (let v = 0; v < ctx.vcpus; v++) {
-    if (at(s, f.vTask + v) === t && at(s, f.vAt + v) !== AT.guest) return true;
-  }
-  for (let w = 0; w < ctx.works; w++) if (at(s, f.wState + w) !== 0 && at(s, f.wTask + w) === t) return true;
-  return false;
+/** Has the task begun the access that it is at? */
+function hasBegun(m: Machine, task: Task): boolean {
+  return (
+    task.state === "sleeping" ||
+    m.vcpus.some((vcpu) => vcpu.task === task && vcpu.place !== "guest") ||
+    m.works.some((work) => work.state !== "free" && work.task === task)
+  );
 }
 
-function taskWords(ctx: Context, s: Uint8Array, t: number, turn: Turn): string[] {
-  const { f } = ctx;
-  const task = ctx.case.tasks[t];
-  const ended = at(s, f.vm) !== STOP.none || at(s, f.kernel) === KERNEL.panic;
-  const current = at(s, f.tStep + t);
-  return (task?.steps ?? []).map((step, index): string => {
-    const saw = at(s, (ctx.sawAt[t] as number) + index);
+function taskWords(m: Machine, task: Task, turn: Turn): string[] {
+  return task.steps.map((step, index): string => {
+    const saw = task.saw(index);
     if (step.op === "signal" || step.op === "await" || step.op === "count") return "-";
-    if (saw !== SAW.nothing) return sawWords[saw] ?? "?";
-    if (index !== current || currentAccess(ctx, s, t) === null) return "not-reached";
-    const started = begun(ctx, s, t) || turn.acting.has(`task.${task?.name}`);
-    if (!started) return "not-reached";
-    return ended ? "killed" : "hung";
+    if (saw !== "nothing") return sawWords[saw];
+    if (index !== task.step) return "not-reached";
+    if (!hasBegun(m, task) && !turn.acting.has(task.actor)) return "not-reached";
+    return m.alive ? "hung" : "killed";
   });
 }
 
 const everywhere: CycleQuery = { states: () => true };
 
-function outcomeOf(ctx: Context, s: Uint8Array, turn: Turn): Omit<Outcome, "token"> {
-  const { f } = ctx;
-  const indices = ctx.case.tasks.map((_, t) => t);
-  const counting = indices.filter((t) => isBystander(ctx, t));
-  const stopped = at(s, f.vm);
+function outcomeOf(m: Machine, turn: Turn): Omit<Outcome, "token"> {
+  const bystanders = m.tasks.filter((task) => task.isBystander);
+  const running = turn.faulting ? "looping" : "running";
   return {
-    tasks: Object.fromEntries(
-      indices.map((t) => [ctx.case.tasks[t]?.name ?? "", taskWords(ctx, s, t, turn)]),
-    ),
+    tasks: Object.fromEntries(m.tasks.map((task) => [task.name, taskWords(m, task, turn)])),
     bystanders: Object.fromEntries(
-      counting.map((t) => [
-        ctx.case.tasks[t]?.name ?? "",
-        turn.acting.has(countAction(ctx, t)) ? "progress" : "starved",
-      ]),
+      bystanders.map((task) => [task.name, turn.counting.has(task.actor) ? "progress" : "starved"]),
     ),
-    vmm: stopped === STOP.none ? (turn.faulting ? "looping" : "running") : `stopped(${stopReasons[stopped]})`,
-    guestKernel: (["alive", "oops", "panic"] as const)[at(s, f.kernel)] ?? "alive",
-    host: ctx.case.host.map((_, step) => hostWords[at(s, f.hostSaw + step)] ?? "?"),
+    vmm: m.vmStop === "none" ? running : `stopped(${stopReasons[m.vmStop]})`,
+    guestKernel: m.kernel,
+    host: m.case.host.map((_, step) => m.hostResult(step)),
   };
 }
 
-/** Which actors and actions move inside a component. */
+/** Which actors move inside a component, and how. */
 function turnOf(graph: Graph, component: Component): Turn {
   const { model } = graph;
   const inside = new Set(component.members);
   const acting = new Set<string>();
+  const counting = new Set<string>();
   let faulting = false;
   for (const member of component.members) {
     const end = graph.edgeStart.values[member + 1] as number;
     for (let edge = graph.edgeStart.values[member] as number; edge < end; edge++) {
       if (!inside.has(graph.edgeTarget.values[edge] as number)) continue;
       const action = graph.edgeAction.values[edge] as number;
-      const name = model.actionNames[action] ?? "";
-      acting.add(name);
-      acting.add(model.actors[model.actorOf[action] as number] ?? "");
-      if (name.includes("snapshot")) faulting = true;
+      const actor = model.actors[model.actorOf[action] as number] ?? "";
+      acting.add(actor);
+      if (model.actionKinds[action] === COUNT_STEP) counting.add(actor);
+      if (model.actionKinds[action] === FAULT_STEP) faulting = true;
     }
   }
-  return { acting, faulting };
+  return { acting, counting, faulting };
 }
 
 /** Every different end, by the shortest way. Needs a graph with edges. */
@@ -124,9 +114,10 @@ export function outcomesOf(graph: Graph, ctx: Context): Outcome[] {
       component,
     })),
   ].sort((a, b) => a.index - b.index);
+  const m = new Machine(ctx);
   const found = new Map<string, Outcome>();
   for (const { index, turn, component } of ends) {
-    const identity = outcomeOf(ctx, graph.state(index), turn);
+    const identity = outcomeOf(m.bind(graph.state(index)), turn);
     const key = JSON.stringify(identity);
     if (found.has(key)) continue;
     const lasso = component === null ? null : lassoOf(graph, component, everywhere);
