@@ -24,6 +24,8 @@ export interface Model {
   readonly stateBytes: number;
   /** By action index: what the step is called. */
   readonly actionNames: readonly string[];
+  /** By action index: what the step is, for programs; null where no program asks. */
+  readonly actionKinds: readonly (string | null)[];
   /** By action index: which actor takes it. */
   readonly actorOf: Uint8Array;
   /** By actor index. At most 32: sets of actors are bit masks. */
@@ -43,7 +45,9 @@ export interface Model {
 
 /** One row of a model written as a table: the form in which mechanisms are added. */
 export type Action = {
+  /** What the step is called: for people. */
   readonly name: string;
+  readonly kind?: string;
   readonly actor: string;
   readonly guard: (state: Uint8Array) => boolean;
   readonly apply: (state: Uint8Array, events: EventSink | null) => void;
@@ -60,6 +64,8 @@ export type TableModel = {
   /** Actors whose request is latched until it is served: a timer interrupt. */
   readonly stronglyFairActors?: readonly string[];
   readonly initial: (state: Uint8Array) => void;
+  /** Before guards and steps of a state: a model that reads it through views points them at it. */
+  readonly bind?: (state: Uint8Array, events: EventSink | null) => void;
 };
 
 const MAX_ACTORS = 32;
@@ -74,6 +80,7 @@ export function tableModel(table: TableModel): Model {
   }
   const guards = table.actions.map((action) => action.guard);
   const applies = table.actions.map((action) => action.apply);
+  const bind = table.bind ?? (() => {});
   let fairActors = 0;
   let stronglyFairActors = 0;
   for (const [index, actor] of actors.entries()) {
@@ -85,6 +92,7 @@ export function tableModel(table: TableModel): Model {
     layout: table.layout,
     stateBytes: table.layout.stateBytes,
     actionNames: table.actions.map((action) => action.name),
+    actionKinds: table.actions.map((action) => action.kind ?? null),
     actorOf: Uint8Array.from(table.actions, (action) => actors.indexOf(action.actor)),
     actors,
     fairActors,
@@ -92,6 +100,7 @@ export function tableModel(table: TableModel): Model {
     localActions: Uint8Array.from(table.actions, (action) => (action.local === true ? 1 : 0)),
     initial: table.initial,
     enabled(state, out) {
+      bind(state, null);
       let count = 0;
       for (let index = 0; index < guards.length; index++) {
         const guard = guards[index];
@@ -102,6 +111,7 @@ export function tableModel(table: TableModel): Model {
     next(state, action, events) {
       const apply = applies[action];
       if (apply === undefined) throw new RangeError(`${table.name} has no action ${action}`);
+      bind(state, events);
       apply(state, events);
     },
   };

@@ -5,10 +5,12 @@
 import { type Exhaustiveness, type ExploreOptions, explore, type Graph } from "../explore/explorer.ts";
 import { type Finding, findDeadlock, findLivelock, findState } from "../explore/search.ts";
 import { type ModelCase, modelCase } from "./case.ts";
-import { AT, alive, at, type Context, HOST, KERNEL, MARK, SAW, STOP, TASK } from "./fields.ts";
-import { countAction, isBystander } from "./guest.ts";
+import type { HostResult, Kernel, Mark, Saw, Stop } from "./fields.ts";
+import { COUNT_STEP } from "./guest/tasks.ts";
 import { hostFinished } from "./host.ts";
+import { Machine } from "./machine.ts";
 import { type GuestModel, guestModel } from "./model.ts";
+import type { Task } from "./task.ts";
 
 export const factNames = [
   /** A task stays at an access for ever although everybody who can act does. */
@@ -62,110 +64,86 @@ export type Facts = {
   readonly seconds: number;
 };
 
-/** Tasks that have an end: everything but bystanders. */
-function unfinished(ctx: Context, s: Uint8Array): boolean {
-  for (let t = 0; t < ctx.tasks; t++) {
-    if (isBystander(ctx, t)) continue;
-    const state = at(s, ctx.f.tState + t);
-    if (state !== TASK.done && state !== TASK.dead) return true;
+type Predicate = (m: Machine) => boolean;
+
+/** A graph and the machine through which its states are read. */
+class Reading {
+  readonly graph: Graph;
+  readonly m: Machine;
+
+  constructor(graph: Graph, m: Machine) {
+    this.graph = graph;
+    this.m = m;
   }
-  return false;
+
+  of(is: Predicate): (state: Uint8Array) => boolean {
+    return (state) => is(this.m.bind(state));
+  }
+
+  state(is: Predicate): Finding | null {
+    return findState(this.graph, this.of(is));
+  }
+
+  deadlock(isEnd: Predicate): Finding | null {
+    return findDeadlock(this.graph, this.of(isEnd));
+  }
+
+  livelock(is: Predicate, withoutActions: ReadonlySet<number> = new Set()): Finding | null {
+    return findLivelock(this.graph, { states: this.of(is), withoutActions });
+  }
 }
 
-export function allDone(ctx: Context, s: Uint8Array): boolean {
-  return !unfinished(ctx, s) && alive(ctx, s);
+/** Tasks that have an end: everything but bystanders. */
+function isUnfinished(m: Machine): boolean {
+  return m.tasks.some((task) => !task.isBystander && task.state !== "done" && task.state !== "dead");
+}
+
+function allDone(m: Machine): boolean {
+  return !isUnfinished(m) && m.alive;
 }
 
 /** A fair way to go on for ever in which a bystander stops counting. */
-function starvation(graph: Graph, ctx: Context): Finding | null {
-  for (let t = 0; t < ctx.tasks; t++) {
-    if (!isBystander(ctx, t)) continue;
-    const counts = graph.model.actionNames.indexOf(countAction(ctx, t));
-    const query = { states: (s: Uint8Array) => alive(ctx, s), withoutActions: new Set([counts]) };
-    const finding = findLivelock(graph, query) ?? findDeadlock(graph, (s) => !alive(ctx, s));
+function starvation(read: Reading): Finding | null {
+  for (const task of read.m.tasks) {
+    if (!task.isBystander) continue;
+    const finding =
+      read.livelock((m) => m.alive, countSteps(read.graph, task)) ?? read.deadlock((m) => !m.alive);
     if (finding !== null) return finding;
   }
   return null;
 }
 
-function saw(graph: Graph, ctx: Context, words: readonly number[]): Finding | null {
-  const steps = ctx.case.tasks.reduce((sum, task) => sum + task.steps.length, 0);
-  return findState(graph, (s) => {
-    for (let step = 0; step < steps; step++) if (words.includes(at(s, ctx.f.tSaw + step))) return true;
-    return false;
+/** Indices of the actions by which a bystander gets on. */
+function countSteps({ model }: Graph, task: Task): ReadonlySet<number> {
+  const counts = model.actionKinds.flatMap((kind, action) => {
+    const actor = model.actors[model.actorOf[action] as number];
+    return kind === COUNT_STEP && actor === task.actor ? [action] : [];
   });
+  return new Set(counts);
 }
 
-function hostStuck(graph: Graph, ctx: Context): Finding | null {
-  const waits = (s: Uint8Array): boolean => !hostFinished(ctx, s);
-  const deadlock = findDeadlock(graph, (s) => !waits(s) || awaitsInVain(ctx, s));
-  return deadlock ?? findLivelock(graph, { states: (s) => waits(s) && !awaitsInVain(ctx, s) });
+function hasSeen(m: Machine, words: readonly Saw[]): boolean {
+  return m.tasks.some((task) => task.steps.some((_, step) => words.includes(task.saw(step))));
+}
+
+function hostStuck(read: Reading): Finding | null {
+  const isStuck = (m: Machine): boolean => !hostFinished(m) && !awaitsInVain(m);
+  return read.deadlock((m) => !isStuck(m)) ?? read.livelock(isStuck);
 }
 
 /** The host waits for a signal that no task will give any more: the scenario's doing, not the guard's. */
-function awaitsInVain(ctx: Context, s: Uint8Array): boolean {
-  return ctx.case.host[at(s, ctx.f.hostStep)]?.op === "await";
+function awaitsInVain(m: Machine): boolean {
+  return m.case.host[m.hostStep]?.op === "await";
 }
 
 export function collectFacts(
   given: GuestModel,
   options: Partial<ExploreOptions> = {},
 ): { facts: Facts; graph: Graph } {
-  const { model, ctx } = given;
-  const graph = explore(model, { ...options, edges: true });
-  const { f } = ctx;
-  const marked = (bit: number): Finding | null => findState(graph, (s) => (at(s, f.marks) & bit) !== 0);
-  const stopped = (...reasons: number[]): Finding | null =>
-    findState(graph, (s) => reasons.includes(at(s, f.vm)));
-  const host = (word: number): Finding | null =>
-    findState(graph, (s) => ctx.case.host.some((_, step) => at(s, f.hostSaw + step) === word));
-  const isEnd = (s: Uint8Array): boolean => !alive(ctx, s) || !unfinished(ctx, s);
-  const found: Record<Fact, Finding | null> = {
-    livelock: findLivelock(graph, {
-      states: (s) => alive(ctx, s) && unfinished(ctx, s) && someSteps(ctx, s),
-    }),
-    deadlock: findDeadlock(graph, isEnd),
-    "host-stuck": hostStuck(graph, ctx),
-    "host-delayed": marked(MARK.hostDelayed),
-    "host-denied": host(HOST.denied),
-    "vm-stopped": findState(graph, (s) => at(s, f.vm) !== STOP.none),
-    "stopped-efault": stopped(STOP.efault, STOP.poison),
-    "stopped-memory-fault": stopped(STOP.memoryFault),
-    "stopped-mmio": stopped(STOP.mmio),
-    "stopped-internal-error": stopped(STOP.internalError),
-    "stopped-triple-fault": stopped(STOP.tripleFault),
-    oops: findState(graph, (s) => at(s, f.kernel) === KERNEL.oops),
-    panic: findState(graph, (s) => at(s, f.kernel) === KERNEL.panic),
-    starved: starvation(graph, ctx),
-    "wrong-victim": marked(MARK.wrongVictim),
-    "silent-data": marked(MARK.silentData),
-    "stale-mapping": marked(MARK.staleMapping),
-    imprecise: marked(MARK.imprecise),
-    "lost-report": marked(MARK.lostReport),
-    "ran-during-io": marked(MARK.ranDuringIo),
-    "met-gone-page": marked(MARK.metGonePage),
-    sigbus: saw(graph, ctx, [SAW.sigbusAdrerr, SAW.sigbusMceerr]),
-    "sigbus-adrerr": saw(graph, ctx, [SAW.sigbusAdrerr]),
-    "sigbus-mceerr": saw(graph, ctx, [SAW.sigbusMceerr]),
-    "efault-returned": saw(graph, ctx, [SAW.efault]),
-    "all-done": findState(graph, (s) => allDone(ctx, s)),
-    told:
-      saw(graph, ctx, [SAW.sigbusAdrerr, SAW.sigbusMceerr, SAW.efault]) ??
-      findState(graph, (s) => vcpus(ctx).some((v) => at(s, f.vAt + v) === AT.stopped)),
-    "apf-left-off": findState(
-      graph,
-      (s) => allDone(ctx, s) && vcpus(ctx).some((v) => at(s, f.vErrorPending + v) !== 0),
-    ),
-    "error-gfn-left": findState(graph, (s) => allDone(ctx, s) && errorGfnLeft(ctx, s)),
-    "value-after-regrowth": findState(graph, (s) => afterRegrowth(ctx, s, (word) => word === SAW.value)),
-    "exit-elsewhere": findState(graph, (s) => vcpus(ctx).some((v) => exitElsewhere(ctx, s, v))),
-    "refused-after-regrowth": findState(graph, (s) =>
-      afterRegrowth(ctx, s, (word) => word >= SAW.sigbusAdrerr && word <= SAW.killed),
-    ),
-  };
+  const graph = explore(given.model, { ...options, edges: true });
   const facts: Facts = {
-    case: ctx.case,
-    found,
+    case: given.ctx.case,
+    found: findingsOf(new Reading(graph, new Machine(given.ctx))),
     exhaustiveness: graph.exhaustiveness,
     transitions: graph.transitions,
     seconds: graph.seconds,
@@ -173,36 +151,73 @@ export function collectFacts(
   return { facts, graph };
 }
 
-function vcpus(ctx: Context): number[] {
-  return Array.from({ length: ctx.vcpus }, (_, v) => v);
+function findingsOf(read: Reading): Record<Fact, Finding | null> {
+  const marked = (mark: Mark): Finding | null => read.state((m) => m.hasMark(mark));
+  const stopped = (...stops: readonly Stop[]): Finding | null => read.state((m) => stops.includes(m.vmStop));
+  const kernel = (kernel: Kernel): Finding | null => read.state((m) => m.kernel === kernel);
+  const saw = (...words: readonly Saw[]): Finding | null => read.state((m) => hasSeen(m, words));
+  return {
+    livelock: read.livelock((m) => m.alive && isUnfinished(m) && someSteps(m)),
+    deadlock: read.deadlock((m) => !m.alive || !isUnfinished(m)),
+    "host-stuck": hostStuck(read),
+    "host-delayed": marked("host-delayed"),
+    "host-denied": read.state((m) => hasHostResult(m, "denied")),
+    "vm-stopped": read.state((m) => m.vmStop !== "none"),
+    "stopped-efault": stopped("efault", "poison"),
+    "stopped-memory-fault": stopped("memory-fault"),
+    "stopped-mmio": stopped("mmio"),
+    "stopped-internal-error": stopped("internal-error"),
+    "stopped-triple-fault": stopped("triple-fault"),
+    oops: kernel("oops"),
+    panic: kernel("panic"),
+    starved: starvation(read),
+    "wrong-victim": marked("wrong-victim"),
+    "silent-data": marked("silent-data"),
+    "stale-mapping": marked("stale-mapping"),
+    imprecise: marked("imprecise"),
+    "lost-report": marked("lost-report"),
+    "ran-during-io": marked("ran-during-io"),
+    "met-gone-page": marked("met-lost-page"),
+    sigbus: saw("sigbus-adrerr", "sigbus-mceerr"),
+    "sigbus-adrerr": saw("sigbus-adrerr"),
+    "sigbus-mceerr": saw("sigbus-mceerr"),
+    "efault-returned": saw("efault"),
+    "all-done": read.state(allDone),
+    told:
+      saw("sigbus-adrerr", "sigbus-mceerr", "efault") ??
+      read.state((m) => m.vcpus.some((vcpu) => vcpu.place === "stopped")),
+    "apf-left-off": read.state((m) => allDone(m) && m.vcpus.some((vcpu) => vcpu.hasErrorPending)),
+    "error-gfn-left": read.state((m) => allDone(m) && hasErrorGfnLeft(m)),
+    "value-after-regrowth": read.state((m) => sawAfterRegrowth(m, ["value"])),
+    "exit-elsewhere": read.state((m) =>
+      m.vcpus.some((vcpu) => vcpu.place === "stopped" && vcpu.task !== vcpu.faulter),
+    ),
+    "refused-after-regrowth": read.state((m) =>
+      sawAfterRegrowth(m, ["sigbus-adrerr", "sigbus-mceerr", "efault", "killed"]),
+    ),
+  };
 }
 
-function exitElsewhere(ctx: Context, s: Uint8Array, v: number): boolean {
-  return at(s, ctx.f.vAt + v) === AT.stopped && at(s, ctx.f.vTask + v) !== at(s, ctx.f.vFaulter + v);
+function hasHostResult(m: Machine, result: HostResult): boolean {
+  return m.case.host.some((_, step) => m.hostResult(step) === result);
 }
 
-/** Tasks whose first step waits for the regrowth: is what their access saw of this kind? */
-function afterRegrowth(ctx: Context, s: Uint8Array, is: (saw: number) => boolean): boolean {
-  return ctx.case.tasks.some(
-    (task, t) => task.steps[0]?.op === "await" && is(at(s, (ctx.sawAt[t] as number) + 1)),
-  );
+/** Tasks whose first step waits for the regrowth: is what their access saw one of these? */
+function sawAfterRegrowth(m: Machine, words: readonly Saw[]): boolean {
+  return m.tasks.some((task) => task.steps[0]?.op === "await" && words.includes(task.saw(1)));
 }
 
-function errorGfnLeft(ctx: Context, s: Uint8Array): boolean {
-  const from = ctx.f.vErrorGfn;
-  return s.subarray(from, from + ctx.vcpus * ctx.errorSlots).some((slot) => slot !== 0);
+function hasErrorGfnLeft(m: Machine): boolean {
+  return m.vcpus.some((vcpu) => m.pages.some((page) => vcpu.errorGfnInSlotOf(page) !== null));
 }
 
 /** Not a state in which the unfinished tasks merely wait for a signal that the scenario has not given. */
-function someSteps(ctx: Context, s: Uint8Array): boolean {
-  for (let t = 0; t < ctx.tasks; t++) {
-    const state = at(s, ctx.f.tState + t);
-    if (isBystander(ctx, t) || (state !== TASK.runnable && state !== TASK.sleeping)) continue;
-    const step = ctx.case.tasks[t]?.steps[at(s, ctx.f.tStep + t)];
-    if (step?.op !== "await" || (at(s, ctx.f.signals) & (ctx.signalBit.get(step.name) ?? 0)) !== 0)
-      return true;
-  }
-  return false;
+function someSteps(m: Machine): boolean {
+  return m.tasks.some((task) => {
+    if (task.isBystander || (task.state !== "runnable" && task.state !== "sleeping")) return false;
+    const step = task.currentStep;
+    return step?.op !== "await" || m.hasSignal(step.name);
+  });
 }
 
 /** Explores a case given in short form. */

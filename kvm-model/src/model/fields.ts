@@ -1,362 +1,294 @@
 /**
- * The state of the full model, field by field, and the small numbers that stand in it.
- * Every number has a name here and nowhere else; `Context` is what the parts share besides the state.
+ * The bytes of a state of the full model: the words that stand in them, and the layout, field by field.
+ * Words and offsets have a name here and nowhere else. `machine.ts` reads and writes them; no other file does.
  */
-import type { EventSink } from "../explore/model.ts";
 import { Layout } from "../state/layout.ts";
-import {
-  type AccessStep,
-  type Check,
-  type HostStep,
-  isAccess,
-  type ModelCase,
-  type TaskStep,
-} from "./case.ts";
+import { type WordOf, Words } from "../state/words.ts";
+import type { Check, HostStep, ModelCase, TaskStep } from "./case.ts";
 
-/** Where a vCPU is. The fault path of KVM is cut where another CPU can come in between. */
-export const AT = {
-  /** In guest mode, or about to enter it: the guest's own code runs. */
-  guest: 0,
-  /** Page-fault exit taken; nothing looked at yet. */
-  exit: 1,
-  /** mmu_invalidate_seq read (kvm_faultin_pfn). */
-  lookup: 2,
-  /** hva_to_pfn with FOLL_NOWAIT says that I/O is needed. */
-  async: 3,
-  /** kvm_handle_error_pfn. */
-  error: 4,
-  /** A pfn in hand, mmu_lock not yet taken. */
-  map: 5,
-  /** The synchronous attempt. */
-  sync: 6,
-  /** apf.halted: the artificial halt. */
-  halted: 7,
-  /** KVM_RUN has returned. */
-  stopped: 8,
-} as const;
+/**
+ * Where a vCPU is. The fault path of KVM is cut where another CPU can come in between.
+ *
+ * - `guest`: in guest mode, or about to enter it: the guest's own code runs.
+ * - `exit`: page-fault exit taken; nothing looked up yet.
+ * - `lookup`: mmu_invalidate_seq read (kvm_faultin_pfn()).
+ * - `async`: hva_to_pfn() with FOLL_NOWAIT returned KVM_PFN_ERR_NEEDS_IO.
+ * - `error`: kvm_handle_error_pfn().
+ * - `map`: a pfn in hand, mmu_lock not yet taken.
+ * - `sync`: the synchronous attempt.
+ * - `halted`: apf.halted, the artificial halt.
+ * - `stopped`: KVM_RUN has returned.
+ */
+export const PLACE: Words<
+  "guest" | "exit" | "lookup" | "async" | "error" | "map" | "sync" | "halted" | "stopped"
+> = new Words("guest", "exit", "lookup", "async", "error", "map", "sync", "halted", "stopped");
+export type Place = WordOf<typeof PLACE>;
 
-/** What is being delivered to the guest, as an exception or interrupt whose handler has not run yet. */
-export const EVENT = {
-  none: 0,
-  /** #PF with flags = page not present and CR2 = token (2010: or page ready). */
-  asyncPageFault: 1,
-  machineCheck: 2,
-  virtualizationException: 3,
-  pageFault: 4,
-  nmi: 5,
-  pvError: 6,
-  /** The page-ready handler has taken its token and not yet written the ACK MSR. */
-  acknowledging: 7,
-} as const;
+/**
+ * The exception or interrupt that is being delivered to the guest; its handler has not run yet.
+ * `async #PF`: flags = page not present and CR2 = token (protocol of 2010: or page ready). `acknowledging`: the page-ready
+ * handler has taken its token and not yet written the ACK MSR.
+ */
+export const EVENT: Words<
+  "none" | "async #PF" | "#MC" | "#VE" | "#PF" | "NMI" | "error interrupt" | "acknowledging"
+> = new Words("none", "async #PF", "#MC", "#VE", "#PF", "NMI", "error interrupt", "acknowledging");
+export type GuestEvent = WordOf<typeof EVENT>;
 
-/** Why KVM_RUN returned. */
-export const STOP = {
-  none: 0,
-  efault: 1,
-  memoryFault: 2,
-  /** -EINTR with SIGBUS BUS_MCEERR_AR pending for the vCPU thread. */
-  poison: 3,
-  mmio: 4,
-  internalError: 5,
-  tripleFault: 6,
-} as const;
+/** Why KVM_RUN returned. `poison`: -EINTR with SIGBUS BUS_MCEERR_AR pending for the vCPU thread. */
+export const STOP: Words<
+  "none" | "efault" | "memory-fault" | "poison" | "mmio" | "internal-error" | "triple-fault"
+> = new Words("none", "efault", "memory-fault", "poison", "mmio", "internal-error", "triple-fault");
+export type Stop = WordOf<typeof STOP>;
 
-/** What an access saw; also the words of the observations. */
-export const SAW = {
-  nothing: 0,
-  value: 1,
-  zero: 2,
-  stale: 3,
-  sigbusAdrerr: 4,
-  sigbusMceerr: 5,
-  efault: 6,
-  killed: 7,
-} as const;
+/** What an access saw. */
+export const SAW: Words<
+  "nothing" | "value" | "zero" | "stale" | "sigbus-adrerr" | "sigbus-mceerr" | "efault" | "killed"
+> = new Words("nothing", "value", "zero", "stale", "sigbus-adrerr", "sigbus-mceerr", "efault", "killed");
+export type Saw = WordOf<typeof SAW>;
 
-export const TASK = { runnable: 0, sleeping: 1, done: 2, dead: 3 } as const;
-export const WORK = { free: 0, queued: 1, done: 2 } as const;
+export const TASK: Words<"runnable" | "sleeping" | "done" | "dead"> = new Words(
+  "runnable",
+  "sleeping",
+  "done",
+  "dead",
+);
+export type TaskState = WordOf<typeof TASK>;
+
+/** An entry of vcpu->async_pf: unused, queued to the worker, or on the list of those that are done. */
+export const WORK: Words<"free" | "queued" | "done"> = new Words("free", "queued", "done");
+export type WorkState = WordOf<typeof WORK>;
+
 /** Host VMA behind a page of the window. */
-export const VMA = { file: 0, none: 1, anonymous: 2, poisoned: 3 } as const;
-/** Second-level mapping (EPT/NPT) of a page. `freed`: the page was dropped from the file under a mapping. */
-export const EPT = { none: 0, file: 1, freed: 2, anonymous: 3 } as const;
+export const VMA: Words<"file" | "none" | "anonymous" | "poisoned"> = new Words(
+  "file",
+  "none",
+  "anonymous",
+  "poisoned",
+);
+export type Vma = WordOf<typeof VMA>;
+
+/** Second-level mapping (EPT/NPT) of a page, or a pfn on its way there. `freed`: the file dropped the mapped page. */
+export const EPT: Words<"none" | "file" | "freed" | "anonymous"> = new Words(
+  "none",
+  "file",
+  "freed",
+  "anonymous",
+);
+export type Ept = WordOf<typeof EPT>;
+
 /** Page cache. `failed`: read, with an error. */
-export const CACHE = { absent: 0, resident: 1, failed: 2 } as const;
-export const GUARD = { idle: 0, waiting: 1, granted: 2 } as const;
-export const KERNEL = { alive: 0, oops: 1, panic: 2 } as const;
-export const HOST = { notReached: 0, done: 1, delayed: 2, denied: 3 } as const;
+export const CACHE: Words<"absent" | "resident" | "failed"> = new Words("absent", "resident", "failed");
+export type Cache = WordOf<typeof CACHE>;
+
+/** The error pfn that kvm_handle_error_pfn() gets: KVM_PFN_ERR_FAULT or KVM_PFN_ERR_HWPOISON. */
+export const PFN_ERROR: Words<"none" | "fault" | "hwpoison"> = new Words("none", "fault", "hwpoison");
+export type PfnError = WordOf<typeof PFN_ERROR>;
+
+/** A truncation that a guard holds up. */
+export const GUARD: Words<"idle" | "waiting" | "granted"> = new Words("idle", "waiting", "granted");
+export type Guard = WordOf<typeof GUARD>;
+
+export const KERNEL: Words<"alive" | "oops" | "panic"> = new Words("alive", "oops", "panic");
+export type Kernel = WordOf<typeof KERNEL>;
+
+/** What came of a host step. */
+export const HOST: Words<"not-reached" | "done" | "delayed" | "denied"> = new Words(
+  "not-reached",
+  "done",
+  "delayed",
+  "denied",
+);
+export type HostResult = WordOf<typeof HOST>;
+
+/** Substeps of a truncation: truncate_setsize(), truncate_pagecache(). */
+export const SUBSTEP: Words<
+  | "start"
+  | "guarded"
+  | "size"
+  | "unmap-start"
+  | "unmap-host"
+  | "unmap-end"
+  | "drop-cache"
+  | "again-start"
+  | "again-end"
+> = new Words(
+  "start",
+  "guarded",
+  "size",
+  "unmap-start",
+  "unmap-host",
+  "unmap-end",
+  "drop-cache",
+  "again-start",
+  "again-end",
+);
+export type Substep = WordOf<typeof SUBSTEP>;
 
 /** The shared area's first word (struct kvm_vcpu_pv_apf_data.flags). */
-export const REASON = { none: 0, notPresent: 1, ready: 2 } as const;
+export const REASON: Words<"none" | "not-present" | "ready"> = new Words("none", "not-present", "ready");
+export type Reason = WordOf<typeof REASON>;
+
+/** The error flag of a page-ready event (a proposal). */
+export const READY: Words<"ok" | "error"> = new Words("ok", "error");
+export type Ready = WordOf<typeof READY>;
+
+/**
+ * Token of an asynchronous page fault. KVM counts them up (`id++ << 12 | vcpu`). Only their equality matters, so a state
+ * carries the smallest number that is not in use; two tokens are equal here iff they are equal in KVM.
+ */
+export type Token = number & { readonly unit: "apf token" };
+export const NO_TOKEN: Token = 0 as Token;
 /** Token of the wake-all broadcast (~0 in KVM). */
-export const TOKEN_ALL = 255;
+export const TOKEN_ALL: Token = 255 as Token;
 /** What an NMI's own page fault leaves in CR2. */
-export const TOKEN_GARBAGE = 254;
+export const TOKEN_GARBAGE: Token = 254 as Token;
+
+/** The byte of a vCPU that runs no task. */
 export const IDLE = 255;
 
-/** Things that, once they have happened, stay true: bits of the field `marks`. */
+/** What stays true once it has happened: bits of the field `marks`. */
 export const MARK = {
-  wrongVictim: 1,
-  silentData: 2,
-  staleMapping: 4,
+  "wrong-victim": 1,
+  "silent-data": 2,
+  "stale-mapping": 4,
   imprecise: 8,
-  hostDelayed: 16,
-  lostReport: 32,
+  "host-delayed": 16,
+  "lost-report": 32,
   /** Witness: while a page that only needs I/O was outstanding, another task ran on that vCPU. */
-  ranDuringIo: 64,
-  /** Witness: somebody met a page that cannot be had. */
-  metGonePage: 128,
+  "ran-during-io": 64,
+  /** Witness: a lookup met a lost page. */
+  "met-lost-page": 128,
 } as const;
+export type Mark = keyof typeof MARK;
 
-export type Fields = {
-  readonly size: number;
-  readonly hostStep: number;
-  readonly hostSub: number;
-  readonly hostSaw: number;
-  readonly invalidating: number;
-  readonly seq: number;
-  readonly cache: number;
-  readonly zeroed: number;
-  readonly vma: number;
-  readonly hostPte: number;
-  readonly ept: number;
+type Unit =
+  | "one"
+  | "page"
+  | "large page"
+  | "host step"
+  | "vcpu"
+  | "vcpu x page"
+  | "vcpu x error slot"
+  | "work"
+  | "token"
+  | "task"
+  | "task step";
+
+/** Every field: its name in code, its name where a state is printed, and of what there is one byte each. In layout order. */
+const fieldTable = [
+  ["fileSize", "host.i_size", "one"],
+  ["hostStep", "host.step", "one"],
+  ["hostSubstep", "host.substep", "one"],
+  ["hostSaw", "host.saw", "host step"],
+  ["invalidateInProgress", "kvm.mmu_invalidate_in_progress", "one"],
+  ["invalidateSeq", "kvm.mmu_invalidate_seq", "one"],
+  ["cache", "page.cache", "page"],
+  ["zeroed", "page.zeroed", "page"],
+  ["vma", "page.vma", "page"],
+  ["hostPte", "page.host_pte", "page"],
+  ["ept", "page.ept", "page"],
   /** 1: the second level maps all pages by one large entry. No byte where the case has no large page. */
-  readonly largeEpt: number;
-  readonly guard: number;
-  readonly notify: number;
-  readonly revoke: number;
-  readonly guestSize: number;
-  readonly guestPoison: number;
-  readonly signals: number;
-  readonly marks: number;
-  readonly kernel: number;
-  readonly vm: number;
-  readonly nmiLeft: number;
-  readonly killPending: number;
-  readonly dummy: number;
-  readonly vAt: number;
-  readonly vTask: number;
-  readonly vRan: number;
-  readonly vPage: number;
-  readonly vSeq: number;
-  readonly vPfn: number;
-  readonly vError: number;
-  readonly vStop: number;
-  readonly vFaulter: number;
-  readonly vEvent: number;
-  readonly vFlags: number;
-  readonly vCr2: number;
-  readonly vToken: number;
-  readonly vTokenError: number;
-  readonly vIrq: number;
-  readonly vReadyRequest: number;
-  readonly vGfns: number;
-  readonly vErrorGfn: number;
-  readonly vErrorPending: number;
-  readonly vVeBusy: number;
-  readonly wState: number;
-  readonly wVcpu: number;
-  readonly wPage: number;
-  readonly wTask: number;
-  readonly wToken: number;
-  readonly wInjected: number;
-  readonly tStep: number;
-  readonly tState: number;
-  readonly tToken: number;
-  readonly tError: number;
-  readonly tCounted: number;
-  readonly tSaw: number;
-};
+  ["largeEpt", "large_ept", "large page"],
+  ["guard", "server.guard", "one"],
+  ["notify", "server.notify", "one"],
+  ["revoke", "server.revoke", "one"],
+  ["guestFileSize", "guest.i_size", "one"],
+  ["guestPoison", "page.guest_poison", "page"],
+  ["signals", "signals", "one"],
+  ["marks", "marks", "one"],
+  ["kernel", "guest.kernel", "one"],
+  ["vm", "vm.stopped", "one"],
+  ["nmiLeft", "nmi.left", "one"],
+  ["killPending", "kill.pending", "one"],
+  ["dummyNode", "guest.dummy_node", "token"],
+  ["vcpuPlace", "vcpu.at", "vcpu"],
+  ["vcpuTask", "vcpu.task", "vcpu"],
+  ["vcpuRan", "vcpu.ran", "vcpu"],
+  ["vcpuPage", "vcpu.page", "vcpu"],
+  ["vcpuSeq", "vcpu.seq", "vcpu"],
+  ["vcpuPfn", "vcpu.pfn", "vcpu"],
+  ["vcpuError", "vcpu.error", "vcpu"],
+  ["vcpuStop", "vcpu.exit", "vcpu"],
+  ["vcpuFaulter", "vcpu.faulter", "vcpu"],
+  ["vcpuEvent", "vcpu.event", "vcpu"],
+  ["vcpuFlags", "vcpu.apf.flags", "vcpu"],
+  ["vcpuCr2", "vcpu.cr2", "vcpu"],
+  ["vcpuToken", "vcpu.apf.token", "vcpu"],
+  ["vcpuReadyFlags", "vcpu.apf.ready_flags", "vcpu"],
+  ["vcpuIrq", "vcpu.irq", "vcpu"],
+  ["vcpuReadyRequest", "vcpu.KVM_REQ_APF_READY", "vcpu"],
+  ["vcpuGfns", "vcpu.apf.gfns", "vcpu x page"],
+  ["vcpuErrorGfn", "vcpu.apf.error_gfn", "vcpu x error slot"],
+  ["vcpuErrorPending", "vcpu.apf.error_pending", "vcpu"],
+  ["vcpuVeBusy", "vcpu.ve_busy", "vcpu"],
+  ["workState", "work.state", "work"],
+  ["workVcpu", "work.vcpu", "work"],
+  ["workPage", "work.page", "work"],
+  ["workTask", "work.task", "work"],
+  ["workToken", "work.token", "work"],
+  ["workInjected", "work.notpresent_injected", "work"],
+  ["taskStep", "task.step", "task"],
+  ["taskState", "task.state", "task"],
+  ["taskToken", "task.token", "task"],
+  ["taskError", "task.error", "task"],
+  ["taskCounted", "task.counted", "task"],
+  ["taskSaw", "task.saw", "task step"],
+] as const;
 
+/** By field: offset of its first byte. */
+export type Offsets = Readonly<Record<(typeof fieldTable)[number][0], number>>;
+
+/** What is fixed for a case: how many there are of what, and where the bytes of a state are. */
 export type Context = {
   readonly case: ModelCase;
   readonly layout: Layout;
-  readonly f: Fields;
+  readonly offsets: Offsets;
   readonly tasks: number;
   readonly vcpus: number;
   readonly pages: number;
   readonly works: number;
   readonly tokens: number;
   readonly errorSlots: number;
-  /** By task: offset of its first observation byte, one a step. */
-  readonly sawAt: readonly number[];
   readonly signalBit: ReadonlyMap<string, number>;
-  readonly apfGuest: boolean;
-  has(check: Check): boolean;
+  readonly without: ReadonlySet<Check>;
 };
 
-function fieldsOf(layout: Layout, c: ModelCase, works: number, errorSlots: number, tokens: number): Fields {
-  const one = (name: string): number => layout.field(name);
-  const perPage = (name: string): number => layout.field(`page.${name}`, c.pages.length);
-  const perVcpu = (name: string): number => layout.field(`vcpu.${name}`, c.vcpus);
-  const perWork = (name: string): number => layout.field(`work.${name}`, works);
-  const perTask = (name: string): number => layout.field(`task.${name}`, c.tasks.length);
-  const stepCount = c.tasks.reduce((sum, task) => sum + task.steps.length, 0);
-  return {
-    size: one("host.i_size"),
-    hostStep: one("host.step"),
-    hostSub: one("host.substep"),
-    hostSaw: layout.field("host.saw", c.host.length),
-    invalidating: one("kvm.mmu_invalidate_in_progress"),
-    seq: one("kvm.mmu_invalidate_seq"),
-    cache: perPage("cache"),
-    zeroed: perPage("zeroed"),
-    vma: perPage("vma"),
-    hostPte: perPage("host_pte"),
-    ept: perPage("ept"),
-    largeEpt: layout.field("large_ept", c.largePage ? 1 : 0),
-    guard: one("server.guard"),
-    notify: one("server.notify"),
-    revoke: one("server.revoke"),
-    guestSize: one("guest.i_size"),
-    guestPoison: perPage("guest_poison"),
-    signals: one("signals"),
-    marks: one("marks"),
-    kernel: one("guest.kernel"),
-    vm: one("vm.stopped"),
-    nmiLeft: one("nmi.left"),
-    killPending: one("kill.pending"),
-    dummy: layout.field("guest.dummy_node", tokens + 1),
-    vAt: perVcpu("at"),
-    vTask: perVcpu("task"),
-    vRan: perVcpu("ran"),
-    vPage: perVcpu("page"),
-    vSeq: perVcpu("seq"),
-    vPfn: perVcpu("pfn"),
-    vError: perVcpu("error"),
-    vStop: perVcpu("exit"),
-    vFaulter: perVcpu("faulter"),
-    vEvent: perVcpu("event"),
-    vFlags: perVcpu("apf.flags"),
-    vCr2: perVcpu("cr2"),
-    vToken: perVcpu("apf.token"),
-    vTokenError: perVcpu("apf.ready_flags"),
-    vIrq: perVcpu("irq"),
-    vReadyRequest: perVcpu("KVM_REQ_APF_READY"),
-    vGfns: layout.field("vcpu.apf.gfns", c.vcpus * c.pages.length),
-    vErrorGfn: layout.field("vcpu.apf.error_gfn", c.vcpus * errorSlots),
-    vErrorPending: perVcpu("apf.error_pending"),
-    vVeBusy: perVcpu("ve_busy"),
-    wState: perWork("state"),
-    wVcpu: perWork("vcpu"),
-    wPage: perWork("page"),
-    wTask: perWork("task"),
-    wToken: perWork("token"),
-    wInjected: perWork("notpresent_injected"),
-    tStep: perTask("step"),
-    tState: perTask("state"),
-    tToken: perTask("token"),
-    tError: perTask("error"),
-    tCounted: perTask("counted"),
-    tSaw: layout.field("task.saw", stepCount),
-  };
-}
-
 export function makeContext(c: ModelCase): Context {
-  const layout = new Layout();
+  const [tasks, pages, { vcpus }] = [c.tasks.length, c.pages.length, c];
   // The gfn hash admits one outstanding fault a page and vCPU; a wake-all entry is one more.
-  const works = c.vcpus * c.pages.length + (c.wakeAll ? 1 : 0);
-  const errorSlots =
-    c.kvm === "error-gfn" || c.kvm === "ready-error" ? 1 : Math.min(c.errorSlots, c.pages.length);
-  const tokens = works + c.tasks.length + c.vcpus + 1;
-  const f = fieldsOf(layout, c, works, errorSlots, tokens);
-  const sawAt: number[] = [];
-  let at = f.tSaw;
-  for (const task of c.tasks) {
-    sawAt.push(at);
-    at += task.steps.length;
-  }
-  const names = [
-    ...c.tasks.flatMap((task): readonly (TaskStep | HostStep)[] => task.steps),
-    ...c.host,
-  ].flatMap((step) => (step.op === "signal" ? [step.name] : []));
-  const without = new Set(c.without);
+  const works = vcpus * pages + (c.wakeAll ? 1 : 0);
+  const errorSlots = c.kvm === "error-gfn" || c.kvm === "ready-error" ? 1 : Math.min(c.errorSlots, pages);
+  const tokens = works + tasks + vcpus + 1;
+  const count: Readonly<Record<Unit, number>> = {
+    one: 1,
+    page: pages,
+    "large page": c.largePage ? 1 : 0,
+    "host step": c.host.length,
+    vcpu: vcpus,
+    "vcpu x page": vcpus * pages,
+    "vcpu x error slot": vcpus * errorSlots,
+    work: works,
+    token: tokens + 1,
+    task: tasks,
+    "task step": c.tasks.reduce((sum, task) => sum + task.steps.length, 0),
+  };
+  const layout = new Layout();
+  const offsets = Object.fromEntries(
+    fieldTable.map(([field, name, unit]) => [field, layout.field(name, count[unit])]),
+  ) as Offsets;
+  const steps: readonly (TaskStep | HostStep)[] = [...c.tasks.flatMap((task) => task.steps), ...c.host];
+  const signals = new Set(steps.flatMap((step) => (step.op === "signal" ? [step.name] : [])));
   return {
     case: c,
     layout,
-    f,
-    tasks: c.tasks.length,
-    vcpus: c.vcpus,
-    pages: c.pages.length,
+    offsets,
+    tasks,
+    vcpus,
+    pages,
     works,
     tokens,
     errorSlots,
-    sawAt,
-    signalBit: new Map([...new Set(names)].map((name, index) => [name, 1 << index])),
-    apfGuest: c.enablesApf ?? c.guest !== "unaware",
-    has: (check) => !without.has(check),
+    signalBit: new Map([...signals].map((name, index) => [name, 1 << index])),
+    without: new Set(c.without),
   };
-}
-
-export function at(s: Uint8Array, offset: number): number {
-  return s[offset] as number;
-}
-
-export function mark(ctx: Context, s: Uint8Array, bit: number): void {
-  s[ctx.f.marks] = at(s, ctx.f.marks) | bit;
-}
-
-/** Is the guest able to run at all? */
-export function alive(ctx: Context, s: Uint8Array): boolean {
-  return at(s, ctx.f.vm) === STOP.none && at(s, ctx.f.kernel) !== KERNEL.panic;
-}
-
-export function currentStep(ctx: Context, s: Uint8Array, task: number): TaskStep | null {
-  return ctx.case.tasks[task]?.steps[at(s, ctx.f.tStep + task)] ?? null;
-}
-
-/** The access that task `task` is at, or null. */
-export function currentAccess(ctx: Context, s: Uint8Array, task: number): AccessStep | null {
-  if (task === IDLE) return null;
-  const step = currentStep(ctx, s, task);
-  return step !== null && isAccess(step) ? step : null;
-}
-
-export type Mode = "user" | "kernel" | "nested";
-
-export function modeOf(step: AccessStep): Mode {
-  switch (step.op) {
-    case "copy-from-user":
-    case "copy-to-user":
-    case "dax-read":
-    case "dax-write":
-      return "kernel";
-    case "load":
-    case "store":
-    case "atomic":
-    case "fetch":
-    case "stack":
-    case "walk":
-      return step.mode ?? "user";
-  }
-}
-
-export function isStore(step: AccessStep): boolean {
-  switch (step.op) {
-    case "store":
-    case "atomic":
-    case "stack":
-    case "copy-to-user":
-    case "dax-write":
-      return true;
-    case "load":
-    case "fetch":
-    case "walk":
-    case "copy-from-user":
-    case "dax-read":
-      return false;
-  }
-}
-
-/** RFLAGS.IF of what vCPU `v` is running. The idle loop has interrupts on. */
-export function interruptsOn(ctx: Context, s: Uint8Array, v: number): boolean {
-  const access = currentAccess(ctx, s, at(s, ctx.f.vTask + v));
-  return access === null || access.interrupts !== "off";
-}
-
-export function taskName(ctx: Context, task: number): string {
-  return ctx.case.tasks[task]?.name ?? "idle";
-}
-
-export function tell(events: EventSink | null, kind: string, from: string, to: string, detail: string): void {
-  if (events !== null) events({ kind, from, to, detail });
 }

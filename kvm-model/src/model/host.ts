@@ -4,70 +4,44 @@
  * A truncation is what it really is, not one step: i_size_write, then unmap_mapping_range (mmu notifier start, host page
  * tables, notifier end), then the page cache, then unmap_mapping_range again. Mirrors truncate_setsize() and
  * truncate_pagecache() of mm/truncate.c.
- * Guards: break_lease() (F_SETLEASE; 45 s, then the kernel breaks it), fanotify FAN_PRE_ACCESS with FAN_OPEN_PERM (by
- * which alone open(O_TRUNC) is seen), a file server that recalls before it truncates (only for clients that go through it), inotify after the fact,
- * F_SEAL_SHRINK.
+ * Guards: break_lease() (F_SETLEASE; 45 s, then the kernel breaks it), fanotify FAN_PRE_ACCESS with FAN_OPEN_PERM (the
+ * only one that sees open(O_TRUNC)), a file server that recalls before it truncates (only for clients that go through it),
+ * inotify after the fact, F_SEAL_SHRINK.
  */
-import type { Action, EventSink } from "../explore/model.ts";
+import type { Action } from "../explore/model.ts";
 import type { HostStep } from "./case.ts";
-import {
-  AT,
-  alive,
-  at,
-  type Context,
-  EVENT,
-  GUARD,
-  HOST,
-  interruptsOn,
-  MARK,
-  mark,
-  tell,
-  VMA,
-} from "./fields.ts";
+import type { HostResult, Substep, Vma } from "./fields.ts";
 import { dropPages, invalidateEnd, invalidateStart, punchHole, replaceVma, zapHostPtes } from "./host-mm.ts";
-
-/** Substeps of a truncation. */
-const SUB = {
-  start: 0,
-  guarded: 1,
-  size: 2,
-  unmapStart: 3,
-  unmapHost: 4,
-  unmapEnd: 5,
-  dropCache: 6,
-  againStart: 7,
-  againEnd: 8,
-} as const;
+import type { Machine } from "./machine.ts";
 
 type Truncate = Extract<HostStep, { op: "truncate" }>;
 
-function hostStep(ctx: Context, s: Uint8Array): HostStep | null {
-  return ctx.case.host[at(s, ctx.f.hostStep)] ?? null;
+function hostStep(m: Machine): HostStep | null {
+  return m.case.host[m.hostStep] ?? null;
 }
 
-function truncation(ctx: Context, s: Uint8Array): Truncate | null {
-  const step = hostStep(ctx, s);
+function truncation(m: Machine): Truncate | null {
+  const step = hostStep(m);
   return step?.op === "truncate" ? step : null;
 }
 
-function finish(ctx: Context, s: Uint8Array, saw: number): void {
-  const { f } = ctx;
-  s[f.hostSaw + at(s, f.hostStep)] = saw;
-  s[f.hostStep] = at(s, f.hostStep) + 1;
-  s[f.hostSub] = SUB.start;
+function finish(m: Machine, result: HostResult): void {
+  m.setHostResult(m.hostStep, result);
+  m.hostStep++;
+  m.hostSubstep = "start";
 }
 
 /** Does the guard of this case see this truncation before it happens? */
-export function guardSees(ctx: Context, step: Truncate): boolean {
+function guardSees(m: Machine, step: Truncate): boolean {
   const via = step.via ?? "path";
-  switch (ctx.case.server) {
+  switch (m.case.server) {
     case "fuse-lease":
       return step.through === "server";
     case "kernel-lease":
       // A descriptor that was open for writing makes the lease unobtainable (fcntl: EAGAIN).
       return via !== "open-fd";
     case "pre-content":
-      return via !== "open-trunc" || ctx.has("open-permission-asked");
+      return via !== "open-trunc" || m.checks("open-permission-asked");
     case "none":
     case "notify":
     case "sealed":
@@ -75,292 +49,275 @@ export function guardSees(ctx: Context, step: Truncate): boolean {
   }
 }
 
-/** What the VMM puts in the doomed range's place when it acts by itself; null: the guest is asked to give the range back. */
-function vmaInPlace(ctx: Context): number | null {
-  switch (ctx.case.vmm) {
+/** What the VMM maps in place of the lost range when it acts by itself; null: the guest is asked to give the range back. */
+function vmaInPlace(m: Machine): Vma | null {
+  switch (m.case.vmm) {
     case "fence":
-      return VMA.none;
+      return "none";
     case "poison":
-      return VMA.poisoned;
+      return "poisoned";
     case "remap-zero":
-      return VMA.anonymous;
+      return "anonymous";
     case "inject-pf":
     case "inject-pv":
     case "inject-ve":
     case "inject-mce":
     case "nmi":
-      // PROT_NONE: what is touched there is an exit, and the guest is told of it.
-      return VMA.none;
+      // PROT_NONE: an access there is an exit, and the VMM reports it to the guest.
+      return "none";
     case "stop":
     case "no-hlt-exits":
       return null;
   }
 }
 
-function vmmActs(ctx: Context): boolean {
-  return vmaInPlace(ctx) !== null;
+function vmmActs(m: Machine): boolean {
+  return vmaInPlace(m) !== null;
 }
 
-/** Is anybody told after the fact? A fence watches the file by itself. */
-function toldAfterwards(ctx: Context, step: Truncate): boolean {
-  if (ctx.case.server === "notify") return true;
-  return ctx.case.vmm === "fence" && !guardSees(ctx, step);
+/** Is a truncation notified after the fact? A fence watches the file by itself. */
+function notifiesAfterwards(m: Machine, step: Truncate): boolean {
+  if (m.case.server === "notify") return true;
+  return m.case.vmm === "fence" && !guardSees(m, step);
 }
 
-type SubAction = (
-  name: string,
-  from: number,
-  apply: (s: Uint8Array, step: Truncate, events: EventSink | null) => void,
-) => Action;
-
-/** Makes an action that is taken at one substep of a truncation. */
-function atSubstep(ctx: Context): SubAction {
-  const { f } = ctx;
-  return (name, from, apply) => ({
+/** An action that is taken at one substep of a truncation. */
+function atSubstep(m: Machine, name: string, substep: Substep, apply: (step: Truncate) => void): Action {
+  return {
     name: `host: ${name}`,
     actor: "host",
-    guard: (s) => at(s, f.hostSub) === from && truncation(ctx, s) !== null,
-    apply: (s, e) => apply(s, truncation(ctx, s) as Truncate, e),
-  });
+    guard: () => m.hostSubstep === substep && truncation(m) !== null,
+    apply: () => apply(truncation(m) as Truncate),
+  };
 }
 
-function go(ctx: Context, s: Uint8Array, to: number): void {
-  s[ctx.f.hostSub] = to;
+function callTruncate(m: Machine, step: Truncate): void {
+  if (m.case.server === "sealed") {
+    m.log?.("truncate", "host", "host", `truncate to ${step.pages} pages: EPERM, the file is sealed`);
+    finish(m, "denied");
+    return;
+  }
+  const isSeen = guardSees(m, step);
+  const waits = isSeen ? ": waits" : "";
+  m.log?.("truncate", "host", isSeen ? "server" : "host", `truncate to ${step.pages} pages${waits}`);
+  if (isSeen) m.guard = "waiting";
+  m.hostSubstep = isSeen && m.checks("lease-blocks-truncate") ? "guarded" : "size";
 }
 
 /** The call and the guard before it. */
-function callActions(ctx: Context): Action[] {
-  const { f } = ctx;
-  const sub = atSubstep(ctx);
+function callActions(m: Machine): Action[] {
   return [
-    sub("calls truncate", SUB.start, (s, step, e) => {
-      if (ctx.case.server === "sealed") {
-        tell(e, "truncate", "host", "host", `truncate to ${step.pages} pages: EPERM, the file is sealed`);
-        return finish(ctx, s, HOST.denied);
-      }
-      const seen = guardSees(ctx, step);
-      tell(
-        e,
-        "truncate",
-        "host",
-        seen ? "server" : "host",
-        `truncate to ${step.pages} pages${seen ? ": waits" : ""}`,
-      );
-      if (seen) s[f.guard] = GUARD.waiting;
-      go(ctx, s, seen && ctx.has("lease-blocks-truncate") ? SUB.guarded : SUB.size);
-    }),
+    atSubstep(m, "calls truncate", "start", (step) => callTruncate(m, step)),
     {
       name: "host: goes on after the guard",
       actor: "host",
-      guard: (s) => at(s, f.hostSub) === SUB.guarded && at(s, f.guard) === GUARD.granted,
-      apply: (s, e) => {
-        tell(e, "lease-release", "server", "host", "go on");
-        go(ctx, s, SUB.size);
+      guard: () => m.hostSubstep === "guarded" && m.guard === "granted",
+      apply: () => {
+        m.log?.("lease-release", "server", "host", "go on");
+        m.hostSubstep = "size";
       },
     },
   ];
 }
 
 /** What truncate_setsize() does. */
-function truncateActions(ctx: Context): Action[] {
-  const { f } = ctx;
-  const sub = atSubstep(ctx);
+function truncateActions(m: Machine): Action[] {
   return [
-    sub("writes i_size", SUB.size, (s, step, e) => {
-      tell(e, "truncate", "host", "host", `i_size = ${step.pages} pages`);
-      if (ctx.has("i-size-first")) s[f.size] = Math.min(at(s, f.size), step.pages);
-      go(ctx, s, SUB.unmapStart);
+    atSubstep(m, "writes i_size", "size", ({ pages }) => {
+      m.log?.("truncate", "host", "host", `i_size = ${pages} pages`);
+      if (m.checks("i-size-first")) m.fileSize = Math.min(m.fileSize, pages);
+      m.hostSubstep = "unmap-start";
     }),
-    sub("mmu notifier start", SUB.unmapStart, (s, step, e) => {
-      tell(e, "unmap", "host", "kvm", "invalidate_range_start: zaps the guest's mapping");
-      invalidateStart(ctx, s, step.pages);
-      go(ctx, s, SUB.unmapHost);
+    atSubstep(m, "mmu notifier start", "unmap-start", ({ pages }) => {
+      m.log?.("unmap", "host", "kvm", "invalidate_range_start: zaps the guest's mapping");
+      invalidateStart(m, pages);
+      m.hostSubstep = "unmap-host";
     }),
-    sub("zaps host page tables", SUB.unmapHost, (s, step, e) => {
-      tell(e, "unmap", "host", "host", "host page tables zapped");
-      zapHostPtes(ctx, s, step.pages);
-      go(ctx, s, SUB.unmapEnd);
+    atSubstep(m, "zaps host page tables", "unmap-host", ({ pages }) => {
+      m.log?.("unmap", "host", "host", "host page tables zapped");
+      zapHostPtes(m, pages);
+      m.hostSubstep = "unmap-end";
     }),
-    sub("mmu notifier end", SUB.unmapEnd, (s, _step, e) => {
-      tell(e, "unmap", "host", "kvm", "invalidate_range_end");
-      invalidateEnd(ctx, s);
-      go(ctx, s, SUB.dropCache);
+    atSubstep(m, "mmu notifier end", "unmap-end", () => {
+      m.log?.("unmap", "host", "kvm", "invalidate_range_end");
+      invalidateEnd(m);
+      m.hostSubstep = "drop-cache";
     }),
-    sub("drops page cache", SUB.dropCache, (s, step, e) => {
-      tell(e, "truncate", "host", "host", `page cache from page ${step.pages} on dropped`);
-      s[f.size] = Math.min(at(s, f.size), step.pages);
-      dropPages(ctx, s, step.pages);
-      go(ctx, s, SUB.againStart);
+    atSubstep(m, "drops page cache", "drop-cache", ({ pages }) => {
+      m.log?.("truncate", "host", "host", `page cache from page ${pages} on dropped`);
+      m.fileSize = Math.min(m.fileSize, pages);
+      dropPages(m, pages);
+      m.hostSubstep = "again-start";
     }),
-    sub("unmaps again: start", SUB.againStart, (s, step, e) => {
-      tell(e, "unmap", "host", "kvm", "unmaps once more");
-      invalidateStart(ctx, s, step.pages);
-      zapHostPtes(ctx, s, step.pages);
-      go(ctx, s, SUB.againEnd);
+    atSubstep(m, "unmaps again: start", "again-start", ({ pages }) => {
+      m.log?.("unmap", "host", "kvm", "unmaps once more");
+      invalidateStart(m, pages);
+      zapHostPtes(m, pages);
+      m.hostSubstep = "again-end";
     }),
-    sub("unmaps again: end; truncate returns", SUB.againEnd, (s, step, e) => {
-      invalidateEnd(ctx, s);
-      tell(e, "truncate", "host", "host", "truncate returns");
-      if (toldAfterwards(ctx, step)) s[f.notify] = 1;
-      s[f.guard] = GUARD.idle;
-      finish(ctx, s, (at(s, f.marks) & MARK.hostDelayed) === 0 ? HOST.done : HOST.delayed);
+    atSubstep(m, "unmaps again: end; truncate returns", "again-end", (step) => {
+      invalidateEnd(m);
+      m.log?.("truncate", "host", "host", "truncate returns");
+      if (notifiesAfterwards(m, step)) m.isNotifying = true;
+      m.guard = "idle";
+      finish(m, m.hasMark("host-delayed") ? "delayed" : "done");
     }),
   ];
 }
 
-function otherHostActions(ctx: Context): Action[] {
-  const { f } = ctx;
-  return [
-    {
-      name: "host: extends, punches, poisons, signals or goes on",
-      actor: "host",
-      guard: (s) => {
-        const step = hostStep(ctx, s);
-        if (step === null || step.op === "truncate") return false;
-        return step.op !== "await" || (at(s, f.signals) & (ctx.signalBit.get(step.name) ?? 0)) !== 0;
-      },
-      apply: (s, e) => {
-        const step = hostStep(ctx, s);
-        if (step?.op === "extend") {
-          tell(e, "truncate", "host", "host", `file extended to ${step.pages} pages`);
-          s[f.size] = Math.max(at(s, f.size), step.pages);
-        }
-        if (step?.op === "hwpoison") {
-          tell(e, "unmap", "host", "kvm", `memory failure takes page ${step.page}`);
-          replaceVma(ctx, s, step.page, step.page + 1, VMA.poisoned);
-        }
-        if (step?.op === "punch") {
-          tell(e, "truncate", "host", "host", `hole of ${step.pages} pages from page ${step.page} on`);
-          punchHole(ctx, s, step.page, step.page + step.pages);
-        }
-        if (step?.op === "signal" || step?.op === "await") {
-          tell(
-            e,
-            "signal",
-            "host",
-            "host",
-            `${step.op === "signal" ? "signals" : "has waited for"} ${step.name}`,
-          );
-        }
-        if (step?.op === "signal") s[f.signals] = at(s, f.signals) | (ctx.signalBit.get(step.name) ?? 0);
-        finish(ctx, s, HOST.done);
-      },
+function otherStep(m: Machine, step: Exclude<HostStep, Truncate>): void {
+  switch (step.op) {
+    case "extend":
+      m.log?.("truncate", "host", "host", `file extended to ${step.pages} pages`);
+      m.fileSize = Math.max(m.fileSize, step.pages);
+      break;
+    case "hwpoison":
+      m.log?.("unmap", "host", "kvm", `memory failure takes page ${step.page}`);
+      replaceVma(m, step.page, step.page + 1, "poisoned");
+      break;
+    case "punch":
+      m.log?.("truncate", "host", "host", `hole of ${step.pages} pages from page ${step.page} on`);
+      punchHole(m, step.page, step.page + step.pages);
+      break;
+    case "signal":
+      m.log?.("signal", "host", "host", `signals ${step.name}`);
+      m.signal(step.name);
+      break;
+    case "await":
+      m.log?.("signal", "host", "host", `has waited for ${step.name}`);
+      break;
+    case "nothing":
+  }
+  finish(m, "done");
+}
+
+function otherAction(m: Machine): Action {
+  return {
+    name: "host: extends, punches, poisons, signals or goes on",
+    actor: "host",
+    guard: () => {
+      const step = hostStep(m);
+      if (step === null || step.op === "truncate") return false;
+      return step.op !== "await" || m.hasSignal(step.name);
     },
-  ];
+    apply: () => {
+      const step = hostStep(m);
+      if (step !== null && step.op !== "truncate") otherStep(m, step);
+    },
+  };
 }
 
-/** The first page of the range that a guard or a watcher knows to be doomed (or gone). */
-function doomedFrom(ctx: Context, s: Uint8Array): number {
-  const step = truncation(ctx, s);
-  return step !== null && at(s, ctx.f.guard) === GUARD.waiting ? step.pages : at(s, ctx.f.size);
+/** The first page of the range that a guard or a watcher knows to be lost, or about to be. */
+function lostFrom(m: Machine): number {
+  const step = truncation(m);
+  return step !== null && m.guard === "waiting" ? step.pages : m.fileSize;
 }
 
 /**
- * The size that the server tells a guest which asks. While a truncation waits for this very guest, it is the size to be:
- * a server that hands the range out again loses the race that the guard was for.
+ * The size that the server answers to a guest that asks. While a truncation waits for this very guest, it is the size to
+ * be: a server that hands the range out again loses the race that the guard was for.
  */
-export function sizeAsServed(ctx: Context, s: Uint8Array): number {
-  const step = truncation(ctx, s);
-  const recalled = step !== null && at(s, ctx.f.guard) !== GUARD.idle && ctx.has("no-mapping-while-recalled");
-  return recalled ? Math.min(step.pages, at(s, ctx.f.size)) : at(s, ctx.f.size);
+export function sizeAsServed(m: Machine): number {
+  const step = truncation(m);
+  const isRecalled = step !== null && m.guard !== "idle" && m.checks("no-mapping-while-recalled");
+  return isRecalled ? Math.min(step.pages, m.fileSize) : m.fileSize;
 }
 
-function grant(ctx: Context, s: Uint8Array): void {
-  const { f } = ctx;
-  s[f.notify] = 0;
-  s[f.revoke] = 0;
-  if (at(s, f.guard) === GUARD.waiting) s[f.guard] = GUARD.granted;
+function grant(m: Machine): void {
+  m.isNotifying = false;
+  m.isRevoking = false;
+  if (m.guard === "waiting") m.guard = "granted";
 }
 
-/** Someone has to be told: a guard holds the truncation up, or a notification is under way. */
-function eventPending(ctx: Context, s: Uint8Array): boolean {
-  return at(s, ctx.f.guard) === GUARD.waiting || at(s, ctx.f.notify) !== 0;
+/** A guard holds the truncation up, or a notification is under way. */
+function hasPendingNews(m: Machine): boolean {
+  return m.guard === "waiting" || m.isNotifying;
 }
 
-function guardActions(ctx: Context): Action[] {
-  const { f } = ctx;
-  const prompt = ctx.case.leaseClient === "prompt";
-  const inPlace = vmaInPlace(ctx);
+/** A page that is fenced although the file has it. */
+function needlesslyFenced(m: Machine): number | null {
+  for (const page of m.pages) if (page.isInFile && page.vma === "none") return page.index;
+  return null;
+}
+
+/** The VMM's watcher of the file. */
+function watcherActions(m: Machine): Action[] {
+  const vma = vmaInPlace(m);
   return [
     {
       name: "vmm: takes the doomed range out of the guest",
       actor: "watcher",
-      guard: (s) => prompt && vmmActs(ctx) && eventPending(ctx, s),
-      apply: (s, e) => {
-        tell(e, "remap", "vmm", "kvm", `doomed range from page ${doomedFrom(ctx, s)}: ${ctx.case.vmm}`);
-        replaceVma(ctx, s, doomedFrom(ctx, s), ctx.pages, inPlace ?? VMA.file);
-        grant(ctx, s);
+      guard: () => vma !== null && m.case.leaseClient === "prompt" && hasPendingNews(m),
+      apply: () => {
+        m.log?.("remap", "vmm", "kvm", `doomed range from page ${lostFrom(m)}: ${m.case.vmm}`);
+        replaceVma(m, lostFrom(m), m.pages.length, vma ?? "file");
+        grant(m);
       },
     },
     {
       name: "vmm: takes the fence away where the file has grown again",
       actor: "watcher",
-      guard: (s) => inPlace === VMA.none && at(s, f.guard) === GUARD.idle && fencedPage(ctx, s) >= 0,
-      apply: (s, e) => {
-        const page = fencedPage(ctx, s);
-        tell(e, "remap", "vmm", "kvm", `page ${page} is back: no fence any more`);
-        replaceVma(ctx, s, page, page + 1, VMA.file);
-      },
-    },
-    {
-      name: "server: asks the guest to give the range back",
-      actor: "server",
-      guard: (s) => prompt && !vmmActs(ctx) && eventPending(ctx, s) && at(s, f.revoke) === 0,
-      apply: (s, e) => {
-        tell(e, "lease-break", "server", "guest", `give back from page ${doomedFrom(ctx, s)} on`);
-        s[f.revoke] = 1;
-        if (!ctx.has("grant-waits-for-revoke")) grant(ctx, s);
-      },
-    },
-    {
-      name: "guest: gives the range back",
-      actor: "guest-driver",
-      guard: (s) => at(s, f.revoke) === 1 && alive(ctx, s) && someVcpuRuns(ctx, s),
-      apply: (s, e) => {
-        tell(e, "lease-release", "guest", "server", `mappings from page ${doomedFrom(ctx, s)} on are gone`);
-        if (ctx.has("guest-size-updated")) s[f.guestSize] = doomedFrom(ctx, s);
-        grant(ctx, s);
-      },
-    },
-    {
-      name: "server: the lease's time runs out",
-      actor: "clock",
-      guard: (s) =>
-        at(s, f.guard) === GUARD.waiting && ctx.case.server !== "pre-content" && !canAnswer(ctx, s),
-      apply: (s, e) => {
-        tell(e, "lease-release", "server", "host", "45 s without an answer: the lease is broken by force");
-        mark(ctx, s, MARK.hostDelayed);
-        s[f.guard] = GUARD.granted;
+      guard: () => vma === "none" && m.guard === "idle" && needlesslyFenced(m) !== null,
+      apply: () => {
+        const page = needlesslyFenced(m) ?? 0;
+        m.log?.("remap", "vmm", "kvm", `page ${page} is back: no fence any more`);
+        replaceVma(m, page, page + 1, "file");
       },
     },
   ];
 }
 
-/** A page that is fenced although the file has it, or -1. */
-function fencedPage(ctx: Context, s: Uint8Array): number {
-  for (let page = 0; page < at(s, ctx.f.size); page++) if (at(s, ctx.f.vma + page) === VMA.none) return page;
-  return -1;
+/** The server and its client in the guest. */
+function guardActions(m: Machine): Action[] {
+  const asksGuest = m.case.leaseClient === "prompt" && !vmmActs(m);
+  return [
+    {
+      name: "server: asks the guest to give the range back",
+      actor: "server",
+      guard: () => asksGuest && hasPendingNews(m) && !m.isRevoking,
+      apply: () => {
+        m.log?.("lease-break", "server", "guest", `give back from page ${lostFrom(m)} on`);
+        m.isRevoking = true;
+        if (!m.checks("grant-waits-for-revoke")) grant(m);
+      },
+    },
+    {
+      name: "guest: gives the range back",
+      actor: "guest-driver",
+      guard: () => m.isRevoking && m.alive && canRunDriver(m),
+      apply: () => {
+        m.log?.("lease-release", "guest", "server", `mappings from page ${lostFrom(m)} on are gone`);
+        if (m.checks("guest-size-updated")) m.guestFileSize = lostFrom(m);
+        grant(m);
+      },
+    },
+    {
+      name: "server: the lease's time runs out",
+      actor: "clock",
+      guard: () => m.guard === "waiting" && m.case.server !== "pre-content" && !canAnswer(m),
+      apply: () => {
+        m.log?.("lease-release", "server", "host", "45 s without an answer: the lease is broken by force");
+        m.mark("host-delayed");
+        m.guard = "granted";
+      },
+    },
+  ];
 }
 
 /** A driver needs a vCPU that runs guest code with interrupts on, to take the request in. */
-function someVcpuRuns(ctx: Context, s: Uint8Array): boolean {
-  const { f } = ctx;
-  for (let v = 0; v < ctx.vcpus; v++) {
-    const free = at(s, f.vAt + v) === AT.guest && at(s, f.vEvent + v) === EVENT.none;
-    if (free && interruptsOn(ctx, s, v)) return true;
-  }
-  return false;
+function canRunDriver(m: Machine): boolean {
+  return m.vcpus.some((vcpu) => vcpu.place === "guest" && vcpu.event === "none" && vcpu.interruptsOn);
 }
 
-function canAnswer(ctx: Context, s: Uint8Array): boolean {
-  return ctx.case.leaseClient === "prompt" && (vmmActs(ctx) || alive(ctx, s));
+function canAnswer(m: Machine): boolean {
+  return m.case.leaseClient === "prompt" && (vmmActs(m) || m.alive);
 }
 
-export function hostActions(ctx: Context): Action[] {
-  return [...callActions(ctx), ...truncateActions(ctx), ...otherHostActions(ctx), ...guardActions(ctx)];
+export function hostActions(m: Machine): Action[] {
+  return [...callActions(m), ...truncateActions(m), otherAction(m), ...watcherActions(m), ...guardActions(m)];
 }
 
 /** Has the host process done all its steps? */
-export function hostFinished(ctx: Context, s: Uint8Array): boolean {
-  return at(s, ctx.f.hostStep) >= ctx.case.host.length;
+export function hostFinished(m: Machine): boolean {
+  return m.hostStep >= m.case.host.length;
 }

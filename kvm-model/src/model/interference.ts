@@ -11,79 +11,70 @@
  */
 import type { Action } from "../explore/model.ts";
 import { canBeReady, pageReady } from "./apf.ts";
-import { AT, alive, at, CACHE, type Context, EPT, tell } from "./fields.ts";
-import { letGo } from "./host-mm.ts";
+import { zapByHost } from "./host-mm.ts";
 import { resumeGuest } from "./kvm.ts";
-import { mappingLetGo } from "./tracepoints.ts";
+import type { Machine } from "./machine.ts";
+import type { Page } from "./page.ts";
+import type { Vcpu } from "./vcpu.ts";
 
 /** The actor; it may never act although it could. */
 export const INTERFERENCE = "interference";
 
-function pageActions(ctx: Context, page: number): Action[] {
-  const { f } = ctx;
+function pageActions(m: Machine, page: Page): Action[] {
   return [
     {
-      name: `interference: the host lets go of page ${page}`,
+      name: `interference: the host lets go of page ${page.index}`,
       actor: INTERFERENCE,
-      guard: (s) => at(s, f.ept + page) === EPT.file && alive(ctx, s),
-      apply: (s, e) => {
-        tell(
-          e,
-          "unmap",
-          "host",
-          "kvm",
-          `lets go of page ${page} for reasons of its own: the guest's mapping goes`,
-        );
-        mappingLetGo(e, page);
-        letGo(ctx, s, page);
+      guard: () => page.ept === "file" && m.alive,
+      apply: () => {
+        const words = `lets go of page ${page.index} for reasons of its own: the guest's mapping goes`;
+        m.log?.("unmap", "host", "kvm", words);
+        m.traceHostZap(page);
+        zapByHost(m, page);
       },
     },
     {
-      name: `interference: page ${page} is read ahead`,
+      name: `interference: page ${page.index} is read ahead`,
       actor: INTERFERENCE,
-      guard: (s) =>
-        ctx.case.pages[page] === "on-disk" &&
-        at(s, f.cache + page) === CACHE.absent &&
-        page < at(s, f.size) &&
-        alive(ctx, s),
-      apply: (s, e) => {
-        tell(e, "fault", "host", "host", `page ${page} is read before anybody waits for it`);
-        s[f.cache + page] = CACHE.resident;
+      guard: () => page.start === "on-disk" && page.cache === "absent" && page.isInFile && m.alive,
+      apply: () => {
+        m.log?.("fault", "host", "host", `page ${page.index} is read before anybody waits for it`);
+        page.cache = "resident";
       },
     },
   ];
 }
 
-const MID_FAULT: readonly number[] = [AT.lookup, AT.sync, AT.map];
+function isMidFault(vcpu: Vcpu): boolean {
+  return vcpu.place === "lookup" || vcpu.place === "sync" || vcpu.place === "map";
+}
 
-function vcpuActions(ctx: Context, v: number): Action[] {
-  const { f } = ctx;
+function vcpuActions(m: Machine, vcpu: Vcpu): Action[] {
   const tryAgain: Action = {
-    name: `vcpu${v}: tries again, for an invalidation of something else or a signal`,
+    name: `vcpu${vcpu.index}: tries again, for an invalidation of something else or a signal`,
     actor: INTERFERENCE,
-    guard: (s) => MID_FAULT.includes(at(s, f.vAt + v)) && alive(ctx, s),
-    apply: (s, e) => {
-      tell(e, "fault", "kvm", "kvm", "an invalidation is under way, or a signal is pending: try again");
-      resumeGuest(ctx, s, v);
+    guard: () => isMidFault(vcpu) && m.alive,
+    apply: () => {
+      m.log?.("fault", "kvm", "kvm", "an invalidation is under way, or a signal is pending: try again");
+      resumeGuest(vcpu);
     },
   };
-  const unmapped = Array.from(
-    { length: ctx.works },
-    (_, w): Action => ({
-      name: `vcpu${v}: page ready, entry ${w}, and an invalidation keeps it from being mapped`,
+  const unmapped = m.works.map(
+    (work): Action => ({
+      name: `vcpu${vcpu.index}: page ready, entry ${work.index}, and an invalidation keeps it from being mapped`,
       actor: INTERFERENCE,
-      guard: (s) => canBeReady(ctx, s, v, w),
-      apply: (s, e) => pageReady(ctx, s, v, w, e, false),
+      guard: () => canBeReady(m, vcpu, work),
+      apply: () => pageReady(m, vcpu, work, "no prefetch"),
     }),
   );
   return [tryAgain, ...unmapped];
 }
 
-/** Last of all actions: what a path is called does not depend on whether they are there. */
-export function interferenceActions(ctx: Context): Action[] {
-  if (!ctx.case.interference) return [];
+/** Last of all actions: the index of no other action depends on whether they are there. */
+export function interferenceActions(m: Machine): Action[] {
+  if (!m.case.interference) return [];
   return [
-    ...Array.from({ length: ctx.pages }, (_, page) => pageActions(ctx, page)).flat(),
-    ...Array.from({ length: ctx.vcpus }, (_, v) => vcpuActions(ctx, v)).flat(),
+    ...m.pages.flatMap((page) => pageActions(m, page)),
+    ...m.vcpus.flatMap((vcpu) => vcpuActions(m, vcpu)),
   ];
 }

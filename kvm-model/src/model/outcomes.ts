@@ -3,13 +3,16 @@
  * nothing is enabled, or a fair cycle (a loop, or bystanders who count for ever). The words are those of the
  * vocabulary, without figures; real observations are compared with this set.
  */
-
 import type { AccessWord, HostWord, Outcome, VmmWord } from "../../../language/src/index.ts";
 import { type Component, type CycleQuery, fairComponents, lassoOf } from "../explore/cycles.ts";
 import type { Graph } from "../explore/explorer.ts";
 import { formatToken } from "../explore/path.ts";
-import { AT, at, type Context, currentAccess, HOST, KERNEL, SAW, STOP, TASK } from "./fields.ts";
-import { countAction, isBystander } from "./guest.ts";
+import { isAccess } from "./case.ts";
+import type { Context, HostResult, Saw } from "./fields.ts";
+import { COUNT_STEP } from "./guest/tasks.ts";
+import { FAULT_STEP } from "./kvm.ts";
+import { Machine } from "./machine.ts";
+import type { Task } from "./task.ts";
 import { stopReasons } from "./vmm.ts";
 
 /**
@@ -21,113 +24,100 @@ export type End = { readonly outcome: Outcome; readonly token: string };
 /** The one host process. */
 export const HOST_ACTOR = "host";
 
-const sawWords: Readonly<Record<number, AccessWord>> = {
-  [SAW.value]: { kind: "value" },
-  [SAW.zero]: { kind: "zero" },
-  [SAW.stale]: { kind: "stale" },
-  [SAW.sigbusAdrerr]: { kind: "sigbus", code: "BUS_ADRERR" },
-  [SAW.sigbusMceerr]: { kind: "sigbus", code: "BUS_MCEERR_AR" },
-  [SAW.efault]: { kind: "efault" },
-  [SAW.killed]: { kind: "killed" },
+const sawWords: Readonly<Record<Exclude<Saw, "nothing">, AccessWord>> = {
+  value: { kind: "value" },
+  zero: { kind: "zero" },
+  stale: { kind: "stale" },
+  "sigbus-adrerr": { kind: "sigbus", code: "BUS_ADRERR" },
+  "sigbus-mceerr": { kind: "sigbus", code: "BUS_MCEERR_AR" },
+  efault: { kind: "efault" },
+  killed: { kind: "killed" },
 };
 
-const NOT_REACHED = { kind: "not-reached" } as const;
-
-const hostWords: Readonly<Record<number, HostWord>> = {
-  [HOST.notReached]: NOT_REACHED,
-  [HOST.done]: { kind: "done" },
-  [HOST.delayed]: { kind: "delayed" },
+const hostWords: Readonly<Record<HostResult, HostWord>> = {
+  "not-reached": { kind: "not-reached" },
+  done: { kind: "done" },
+  delayed: { kind: "delayed" },
   // The file is sealed (F_SEAL_SHRINK): shmem_setattr() (mm/shmem.c).
-  [HOST.denied]: { kind: "denied", errno: "EPERM" },
+  denied: { kind: "denied", errno: "EPERM" },
 };
 
-/** What a cycle shows besides its states: which tasks act in it, and whether faults go round. */
-type Turn = { readonly acting: ReadonlySet<string>; readonly faulting: boolean };
+/** What a cycle shows besides its states. */
+type Turn = {
+  /** Actors that act in it. */
+  readonly acting: ReadonlySet<string>;
+  /** Actors that count in it: bystanders that get on. */
+  readonly counting: ReadonlySet<string>;
+  /** Page faults go round. */
+  readonly faulting: boolean;
+};
 
-const still: Turn = { acting: new Set(), faulting: false };
+const still: Turn = { acting: new Set(), counting: new Set(), faulting: false };
 
-/** Has task `t` begun the access that it is at? */
-function begun(ctx: Context, s: Uint8Array, t: number): boolean {
-  const { f } = ctx;
-  if (at(s, f.tState + t) === TASK.sleeping) return true;
-  for (let v = 0; v < ctx.vcpus; v++) {
-    if (at(s, f.vTask + v) === t && at(s, f.vAt + v) !== AT.guest) return true;
-  }
-  for (let w = 0; w < ctx.works; w++) if (at(s, f.wState + w) !== 0 && at(s, f.wTask + w) === t) return true;
-  return false;
-}
-
-/** By the index of the step; steps that are no accesses are left out. */
-function taskWords(ctx: Context, s: Uint8Array, t: number, turn: Turn): Record<string, AccessWord> {
-  const { f } = ctx;
-  const task = ctx.case.tasks[t];
-  const ended = at(s, f.vm) !== STOP.none || at(s, f.kernel) === KERNEL.panic;
-  const current = at(s, f.tStep + t);
-  const wordOf = (index: number): AccessWord => {
-    const saw = sawWords[at(s, (ctx.sawAt[t] as number) + index)];
-    if (saw !== undefined) return saw;
-    if (index !== current || currentAccess(ctx, s, t) === null) return NOT_REACHED;
-    const started = begun(ctx, s, t) || turn.acting.has(`task.${task?.name}`);
-    if (!started) return NOT_REACHED;
-    return { kind: ended ? "killed" : "hung" };
-  };
-  return Object.fromEntries(
-    (task?.steps ?? []).flatMap(({ op }, index) =>
-      op === "signal" || op === "await" || op === "count" ? [] : [[index, wordOf(index)]],
-    ),
+/** Has the task begun the access that it is at? */
+function hasBegun(m: Machine, task: Task): boolean {
+  return (
+    task.state === "sleeping" ||
+    m.vcpus.some((vcpu) => vcpu.task === task && vcpu.place !== "guest") ||
+    m.works.some((work) => work.state !== "free" && work.task === task)
   );
 }
 
-function vmmWord(stopped: number, turn: Turn): VmmWord {
-  const reason = stopReasons[stopped];
-  if (reason === undefined || reason === "running") return { kind: turn.faulting ? "looping" : "running" };
-  return { kind: "stopped", reason };
+/** By the index of the step; steps that are no accesses are left out. */
+function taskWords(m: Machine, task: Task, turn: Turn): Record<string, AccessWord> {
+  const wordOf = (index: number): AccessWord => {
+    const saw = task.saw(index);
+    if (saw !== "nothing") return sawWords[saw];
+    if (index !== task.step) return { kind: "not-reached" };
+    if (!hasBegun(m, task) && !turn.acting.has(task.actor)) return { kind: "not-reached" };
+    return { kind: m.alive ? "hung" : "killed" };
+  };
+  return Object.fromEntries(
+    task.steps.flatMap((step, index) => (isAccess(step) ? [[index, wordOf(index)]] : [])),
+  );
+}
+
+function vmmWord(m: Machine, turn: Turn): VmmWord {
+  if (m.vmStop === "none") return { kind: turn.faulting ? "looping" : "running" };
+  return { kind: "stopped", reason: stopReasons[m.vmStop] };
 }
 
 const everywhere: CycleQuery = { states: () => true };
 
-function outcomeOf(ctx: Context, s: Uint8Array, turn: Turn): Outcome {
-  const { f } = ctx;
-  const indices = ctx.case.tasks.map((_, t) => t);
-  const counting = indices.filter((t) => isBystander(ctx, t));
+function outcomeOf(m: Machine, turn: Turn): Outcome {
+  const bystanders = m.tasks.filter((task) => task.isBystander);
   return {
-    accesses: Object.fromEntries(
-      indices.map((t) => [ctx.case.tasks[t]?.name ?? "", taskWords(ctx, s, t, turn)]),
-    ),
+    accesses: Object.fromEntries(m.tasks.map((task) => [task.name, taskWords(m, task, turn)])),
     bystanders: Object.fromEntries(
-      counting.map((t) => [
-        ctx.case.tasks[t]?.name ?? "",
-        turn.acting.has(countAction(ctx, t)) ? "progress" : "starved",
-      ]),
+      bystanders.map((task) => [task.name, turn.counting.has(task.actor) ? "progress" : "starved"]),
     ),
-    vmm: [vmmWord(at(s, f.vm), turn)],
-    guestKernel: (["alive", "oops", "panic"] as const)[at(s, f.kernel)] ?? "alive",
+    vmm: [vmmWord(m, turn)],
+    guestKernel: m.kernel,
     host: {
-      [HOST_ACTOR]: Object.fromEntries(
-        ctx.case.host.map((_, step) => [step, hostWords[at(s, f.hostSaw + step)] ?? NOT_REACHED]),
-      ),
+      [HOST_ACTOR]: Object.fromEntries(m.case.host.map((_, step) => [step, hostWords[m.hostResult(step)]])),
     },
   };
 }
 
-/** Which actors and actions move inside a component. */
+/** Which actors move inside a component, and how. */
 function turnOf(graph: Graph, component: Component): Turn {
   const { model } = graph;
   const inside = new Set(component.members);
   const acting = new Set<string>();
+  const counting = new Set<string>();
   let faulting = false;
   for (const member of component.members) {
     const end = graph.edgeStart.values[member + 1] as number;
     for (let edge = graph.edgeStart.values[member] as number; edge < end; edge++) {
       if (!inside.has(graph.edgeTarget.values[edge] as number)) continue;
       const action = graph.edgeAction.values[edge] as number;
-      const name = model.actionNames[action] ?? "";
-      acting.add(name);
-      acting.add(model.actors[model.actorOf[action] as number] ?? "");
-      if (name.includes("snapshot")) faulting = true;
+      const actor = model.actors[model.actorOf[action] as number] ?? "";
+      acting.add(actor);
+      if (model.actionKinds[action] === COUNT_STEP) counting.add(actor);
+      if (model.actionKinds[action] === FAULT_STEP) faulting = true;
     }
   }
-  return { acting, faulting };
+  return { acting, counting, faulting };
 }
 
 /** Every different end, by the shortest way. Needs a graph with edges. */
@@ -140,9 +130,10 @@ export function outcomesOf(graph: Graph, ctx: Context): End[] {
       component,
     })),
   ].sort((a, b) => a.index - b.index);
+  const m = new Machine(ctx);
   const found = new Map<string, End>();
   for (const { index, turn, component } of ends) {
-    const outcome = outcomeOf(ctx, graph.state(index), turn);
+    const outcome = outcomeOf(m.bind(graph.state(index)), turn);
     const key = JSON.stringify(outcome);
     if (found.has(key)) continue;
     const lasso = component === null ? null : lassoOf(graph, component, everywhere);

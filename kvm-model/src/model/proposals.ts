@@ -13,25 +13,15 @@
  * - `memory-fault-exit` (Moorthy): kvm_handle_error_pfn() fills in KVM_EXIT_MEMORY_FAULT; the asynchronous path stays.
  * - `inject-mce`, `inject-ve`: the lookup's -EFAULT is final and KVM queues the exception instead of returning.
  */
-import type { EventSink } from "../explore/model.ts";
-import {
-  AT,
-  at,
-  type Context,
-  currentAccess,
-  EVENT,
-  isStore,
-  MARK,
-  mark,
-  SAW,
-  STOP,
-  tell,
-} from "./fields.ts";
-import { userspaceExit } from "./tracepoints.ts";
+import { isStore } from "./access.ts";
+import type { Machine, Party } from "./machine.ts";
+import type { Page } from "./page.ts";
+import type { Task } from "./task.ts";
+import type { Vcpu } from "./vcpu.ts";
 
 /** Is -EFAULT from the NOWAIT attempt believed? */
-export function treatsFaultAsFinal(ctx: Context): boolean {
-  switch (ctx.case.kvm) {
+export function treatsFaultAsFinal(m: Machine): boolean {
+  switch (m.case.kvm) {
     case "final-efault":
     case "inject-mce":
     case "inject-ve":
@@ -49,19 +39,16 @@ export function treatsFaultAsFinal(ctx: Context): boolean {
 }
 
 /** Must this fault go synchronous because an earlier one failed? */
-export function forcesSync(ctx: Context, s: Uint8Array, v: number, page: number): boolean {
-  const { f } = ctx;
-  switch (ctx.case.kvm) {
+export function forcesSync(m: Machine, vcpu: Vcpu, page: Page): boolean {
+  switch (m.case.kvm) {
     case "uniform-efault":
     case "error-gfn":
-    case "ready-error": {
-      const slot = f.vErrorGfn + v * ctx.errorSlots + (page % ctx.errorSlots);
-      if (at(s, slot) !== page + 1) return false;
-      if (ctx.has("error-slot-cleared")) s[slot] = 0;
+    case "ready-error":
+      if (vcpu.errorGfnInSlotOf(page) !== page) return false;
+      if (m.checks("error-slot-cleared")) vcpu.clearErrorGfn(page);
       return true;
-    }
     case "error-pending":
-      return at(s, f.vErrorPending + v) !== 0;
+      return vcpu.hasErrorPending;
     case "today":
     case "exit-request":
     case "final-efault":
@@ -74,51 +61,43 @@ export function forcesSync(ctx: Context, s: Uint8Array, v: number, page: number)
 }
 
 /** An error reaches kvm_handle_error_pfn(). */
-export function reportedError(ctx: Context, s: Uint8Array, v: number): void {
-  if (ctx.has("error-pending-cleared")) s[ctx.f.vErrorPending + v] = 0;
+export function reportedError(m: Machine, vcpu: Vcpu): void {
+  if (m.checks("error-pending-cleared")) vcpu.hasErrorPending = false;
 }
 
-export type FailedCompletion = { readonly page: number; readonly faulter: number; readonly told: boolean };
+export type FailedCompletion = {
+  readonly page: Page;
+  /** The task that faulted. */
+  readonly task: Task | null;
+  readonly isInjected: boolean;
+};
 
 /** kvm_arch_async_page_ready() could not fault the page in: the result that today's KVM ignores. */
-export function completionFailed(
-  ctx: Context,
-  s: Uint8Array,
-  v: number,
-  failure: FailedCompletion,
-  events: EventSink | null,
-): void {
-  const { f } = ctx;
-  if (!ctx.has("error-is-recorded")) return;
-  switch (ctx.case.kvm) {
+export function completionFailed(m: Machine, vcpu: Vcpu, { page, task, isInjected }: FailedCompletion): void {
+  if (!m.checks("error-is-recorded")) return;
+  switch (m.case.kvm) {
     case "uniform-efault":
     case "error-gfn":
-      recordErrorGfn(ctx, s, v, failure.page, events);
+      recordErrorGfn(m, vcpu, page);
       return;
     case "ready-error":
-      if (failure.told && ctx.case.guest === "apf-error") {
-        s[f.vTokenError + v] = 1;
-        tell(
-          events,
-          "apf-ready",
-          "kvm",
-          "guest",
-          `... with the error flag: page ${failure.page} cannot be had`,
-        );
+      if (!isInjected || m.case.guest !== "apf-error") {
+        recordErrorGfn(m, vcpu, page);
         return;
       }
-      recordErrorGfn(ctx, s, v, failure.page, events);
+      vcpu.readyFlags = "error";
+      m.log?.("apf-ready", "kvm", "guest", `... with the error flag: page ${page.index} cannot be had`);
       return;
     case "error-pending":
-      s[f.vErrorPending + v] = 1;
-      tell(events, "fault", "kvm", "kvm", "async page faults off until an error has been reported");
+      vcpu.hasErrorPending = true;
+      m.log?.("fault", "kvm", "kvm", "async page faults off until an error has been reported");
       return;
     case "exit-request":
-      s[f.vAt + v] = AT.stopped;
-      s[f.vStop + v] = STOP.efault;
-      s[f.vFaulter + v] = failure.faulter;
-      tell(events, "exit", "kvm", "vmm", `KVM_RUN returns: -EFAULT for page ${failure.page}, requested`);
-      userspaceExit(events, v, STOP.efault);
+      vcpu.goTo("stopped");
+      vcpu.stop = "efault";
+      vcpu.faulter = task;
+      m.log?.("exit", "kvm", "vmm", `KVM_RUN returns: -EFAULT for page ${page.index}, requested`);
+      m.traceExit(vcpu, "efault");
       return;
     case "today":
     case "final-efault":
@@ -130,27 +109,21 @@ export function completionFailed(
   }
 }
 
-function recordErrorGfn(
-  ctx: Context,
-  s: Uint8Array,
-  v: number,
-  page: number,
-  events: EventSink | null,
-): void {
-  const slot = ctx.f.vErrorGfn + v * ctx.errorSlots + (page % ctx.errorSlots);
-  const lost = at(s, slot) !== 0 && at(s, slot) !== page + 1 ? `, page ${at(s, slot) - 1} is forgotten` : "";
-  s[slot] = page + 1;
-  tell(events, "fault", "kvm", "kvm", `page ${page} is remembered as bad${lost}`);
+function recordErrorGfn(m: Machine, vcpu: Vcpu, page: Page): void {
+  const before = vcpu.errorGfnInSlotOf(page);
+  const lost = before !== null && before !== page ? `, page ${before.index} is forgotten` : "";
+  vcpu.setErrorGfn(page);
+  m.log?.("fault", "kvm", "kvm", `page ${page.index} is remembered as bad${lost}`);
 }
 
-/** Does KVM itself tell the guest instead of returning? True if it did (or the guest died of it). */
-export function injectError(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): boolean {
-  switch (ctx.case.kvm) {
+/** Does KVM itself inject an exception instead of returning? True if it did (or the guest died of it). */
+export function injectError(m: Machine, vcpu: Vcpu): boolean {
+  switch (m.case.kvm) {
     case "inject-mce":
-      injectMachineCheck(ctx, s, v, "kvm", events);
+      injectMachineCheck(m, vcpu, "kvm");
       return true;
     case "inject-ve":
-      return injectVe(ctx, s, v, "kvm", events);
+      return injectVe(m, vcpu, "kvm");
     case "today":
     case "uniform-efault":
     case "error-gfn":
@@ -165,49 +138,40 @@ export function injectError(ctx: Context, s: Uint8Array, v: number, events: Even
 }
 
 /** #MC at the faulting instruction; with CR4.MCE clear a triple fault (kvm_vcpu_ioctl_x86_set_mce()). */
-export function injectMachineCheck(
-  ctx: Context,
-  s: Uint8Array,
-  v: number,
-  by: string,
-  events: EventSink | null,
-): void {
-  const { f } = ctx;
-  const task = at(s, f.vTask + v);
-  const access = currentAccess(ctx, s, task);
-  if (ctx.case.guest === "unaware") {
-    s[f.vAt + v] = AT.stopped;
-    s[f.vStop + v] = STOP.tripleFault;
-    tell(events, "exit", by, "guest", "#MC with CR4.MCE clear: triple fault");
-    userspaceExit(events, v, STOP.tripleFault);
+export function injectMachineCheck(m: Machine, vcpu: Vcpu, by: Party): void {
+  if (m.case.guest === "unaware") {
+    vcpu.goTo("stopped");
+    vcpu.stop = "triple-fault";
+    m.log?.("exit", by, "guest", "#MC with CR4.MCE clear: triple fault");
+    m.traceExit(vcpu, "triple-fault");
     return;
   }
-  s[f.vAt + v] = AT.guest;
-  if (ctx.case.machineCheck === "as-hardware" && access !== null && isStore(access)) {
-    // Memory controllers report a store, if at all, later and to nobody in particular.
-    s[(ctx.sawAt[task] as number) + at(s, f.tStep + task)] = SAW.value;
-    s[f.tStep + task] = at(s, f.tStep + task) + 1;
-    mark(ctx, s, MARK.imprecise | MARK.silentData);
-    tell(events, "inject", by, "guest", "the store is lost without a word, as hardware does");
+  vcpu.goTo("guest");
+  const { task, currentAccess } = vcpu;
+  if (
+    m.case.machineCheck === "as-hardware" &&
+    task !== null &&
+    currentAccess !== null &&
+    isStore(currentAccess)
+  ) {
+    // Memory controllers report a store, if at all, later and not to the task that made it.
+    task.sees = "value";
+    task.skipStep();
+    m.mark("imprecise");
+    m.mark("silent-data");
+    m.log?.("inject", by, "guest", "the store is lost without a word, as hardware does");
     return;
   }
-  s[f.vEvent + v] = EVENT.machineCheck;
-  tell(events, "inject", by, "guest", `#MC for page ${at(s, f.vPage + v)}`);
+  vcpu.event = "#MC";
+  m.log?.("inject", by, "guest", `#MC for page ${vcpu.faultingPage.index}`);
 }
 
 /** #VE: one at a time, guarded by the busy word of the information page. False if it cannot be injected. */
-export function injectVe(
-  ctx: Context,
-  s: Uint8Array,
-  v: number,
-  by: string,
-  events: EventSink | null,
-): boolean {
-  const { f } = ctx;
-  if (at(s, f.vVeBusy + v) !== 0) return false;
-  s[f.vAt + v] = AT.guest;
-  s[f.vVeBusy + v] = 1;
-  s[f.vEvent + v] = EVENT.virtualizationException;
-  tell(events, "inject", by, "guest", `#VE for page ${at(s, f.vPage + v)}`);
+export function injectVe(m: Machine, vcpu: Vcpu, by: Party): boolean {
+  if (vcpu.isVeBusy) return false;
+  vcpu.goTo("guest");
+  vcpu.isVeBusy = true;
+  vcpu.event = "#VE";
+  m.log?.("inject", by, "guest", `#VE for page ${vcpu.faultingPage.index}`);
   return true;
 }

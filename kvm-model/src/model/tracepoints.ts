@@ -7,8 +7,8 @@
  * kvm_unmap_hva_range is passed for any memory of the VMM's. What the latter does to the guest is seen page by page.
  */
 import type { Late } from "../explore/follow.ts";
-import { type EventSink, type ModelEvent, TRACEPOINT } from "../explore/model.ts";
-import { at, type Context, EPT, STOP } from "./fields.ts";
+import { type ModelEvent, TRACEPOINT } from "../explore/model.ts";
+import { type Context, EPT, type Stop } from "./fields.ts";
 
 export type FaultTracepoint =
   | "kvm_page_fault"
@@ -39,39 +39,43 @@ export function isMapping(event: string): boolean {
   return event.startsWith("spte ");
 }
 
-export function pass(
-  events: EventSink | null,
-  tracepoint: FaultTracepoint,
-  vcpu: number,
-  page: number,
-): void {
-  events?.({ kind: TRACEPOINT, from: "kvm", to: "kvm", detail: passage.fault(tracepoint, vcpu, page) });
-}
+/** The events of a step that passes them. */
+export const tracepointEvents = {
+  fault: (tracepoint: FaultTracepoint, vcpu: number, page: number): ModelEvent => ({
+    kind: TRACEPOINT,
+    from: "kvm",
+    to: "kvm",
+    detail: passage.fault(tracepoint, vcpu, page),
+  }),
+  /** A zap that the host initiates. */
+  hostZap: (page: number): ModelEvent => ({
+    kind: TRACEPOINT,
+    from: "host",
+    to: "kvm",
+    detail: passage.letGo(page),
+  }),
+  /** KVM_RUN returns. -EINTR is no event: a signal may come for a reason that has nothing to do with the guest. */
+  exit(vcpu: number, stop: Stop): ModelEvent | null {
+    const reason = exitReasonOf(stop);
+    return reason === null
+      ? null
+      : { kind: TRACEPOINT, from: "kvm", to: "vmm", detail: passage.exit(vcpu, reason) };
+  },
+} as const;
 
-export function mappingLetGo(events: EventSink | null, page: number): void {
-  events?.({ kind: TRACEPOINT, from: "host", to: "kvm", detail: passage.letGo(page) });
-}
-
-/** KVM_RUN returns. What a signal ends (-EINTR) is no event of its own: signals also come for no reason of the guest's. */
-export function userspaceExit(events: EventSink | null, vcpu: number, stop: number): void {
-  if (events === null) return;
-  const reason = exitReasonOf(stop);
-  if (reason === null) return;
-  events({ kind: TRACEPOINT, from: "kvm", to: "vmm", detail: passage.exit(vcpu, reason) });
-}
-
-function exitReasonOf(stop: number): ExitReason | null {
+function exitReasonOf(stop: Stop): ExitReason | null {
   switch (stop) {
-    case STOP.efault:
-    case STOP.memoryFault:
+    case "efault":
+    case "memory-fault":
       return "EFAULT";
-    case STOP.mmio:
+    case "mmio":
       return "KVM_EXIT_MMIO";
-    case STOP.internalError:
+    case "internal-error":
       return "KVM_EXIT_INTERNAL_ERROR";
-    case STOP.tripleFault:
+    case "triple-fault":
       return "KVM_EXIT_SHUTDOWN";
-    default:
+    case "poison":
+    case "none":
       return null;
   }
 }
@@ -101,8 +105,9 @@ export function passagesOf(
   const said = events.flatMap((event) => (event.kind === TRACEPOINT ? [event.detail] : []));
   const mappings: string[] = [];
   for (let page = 0; page < ctx.pages; page++) {
-    const was = at(before, ctx.f.ept + page) !== EPT.none;
-    const is = at(after, ctx.f.ept + page) !== EPT.none;
+    const isMapped = (state: Uint8Array): boolean => state[ctx.offsets.ept + page] !== EPT.byte("none");
+    const was = isMapped(before);
+    const is = isMapped(after);
     if (was === is || said.includes(passage.letGo(page))) continue;
     mappings.push(is ? passage.map(page) : passage.unmap(page));
   }

@@ -2,145 +2,138 @@
  * The VMM: what it does when KVM_RUN returns (the `vmm` axis). QEMU's and everybody's `stop` first.
  * Injections go in before the vCPU is entered again, so the event meets the task that is current there.
  */
-import type { Action, EventSink } from "../explore/model.ts";
-import { AT, alive, at, type Context, EPT, EVENT, interruptsOn, STOP, tell, VMA } from "./fields.ts";
-import { understands } from "./guest.ts";
+import type { StopReason } from "../../../language/src/index.ts";
+import type { Action } from "../explore/model.ts";
+import type { GuestEvent, Stop } from "./fields.ts";
+import { understands } from "./guest/handlers.ts";
 import { replaceVma } from "./host-mm.ts";
+import type { Machine } from "./machine.ts";
 import { injectMachineCheck, injectVe } from "./proposals.ts";
+import type { Vcpu } from "./vcpu.ts";
 
-/** What people call the ways a VM can end; index by STOP. */
-export const stopReasons = [
-  "running",
-  "efault",
-  "memory-fault",
-  "efault",
-  "mmio",
-  "internal-error",
-  "triple-fault",
-] as const;
+/** How a VM can end, as the VMM reports it. */
+export const stopReasons: Readonly<Record<Exclude<Stop, "none">, StopReason>> = {
+  efault: "efault",
+  "memory-fault": "memory-fault",
+  poison: "efault",
+  mmio: "mmio",
+  "internal-error": "internal-error",
+  "triple-fault": "triple-fault",
+};
 
-function enter(ctx: Context, s: Uint8Array, v: number): void {
-  s[ctx.f.vAt + v] = AT.guest;
-  s[ctx.f.vStop + v] = STOP.none;
-  s[ctx.f.vSeq + v] = 0;
-  s[ctx.f.vError + v] = 0;
-  s[ctx.f.vPfn + v] = EPT.none;
+/** ioctl(KVM_RUN) again. */
+function enter(vcpu: Vcpu): void {
+  vcpu.goTo("guest");
+  vcpu.stop = "none";
+  vcpu.mmuSeq = 0;
+  vcpu.pfnError = "none";
+  vcpu.pfn = "none";
 }
 
-function giveUp(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
-  const reason = at(s, ctx.f.vStop + v);
-  s[ctx.f.vm] = reason;
-  tell(events, "exit", "vmm", "vmm", `the VM stops: ${stopReasons[reason]}`);
+function giveUp(m: Machine, vcpu: Vcpu): void {
+  m.vmStop = vcpu.stop;
+  m.log?.("exit", "vmm", "vmm", `the VM stops: ${vcpu.stop === "none" ? "running" : stopReasons[vcpu.stop]}`);
 }
 
-function inject(
-  ctx: Context,
-  s: Uint8Array,
-  v: number,
-  event: number,
-  name: string,
-  events: EventSink | null,
-): void {
-  enter(ctx, s, v);
-  s[ctx.f.vEvent + v] = event;
-  tell(events, "inject", "vmm", "guest", `${name} for page ${at(s, ctx.f.vPage + v)}`);
+function inject(m: Machine, vcpu: Vcpu, event: GuestEvent, name: string): void {
+  enter(vcpu);
+  vcpu.event = event;
+  m.log?.("inject", "vmm", "guest", `${name} for page ${vcpu.faultingPage.index}`);
 }
 
 /** KVM_RUN returned -EFAULT, with or without KVM_EXIT_MEMORY_FAULT. */
-function onFault(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
-  const page = at(s, ctx.f.vPage + v);
-  switch (ctx.case.vmm) {
+function onFault(m: Machine, vcpu: Vcpu): void {
+  const page = vcpu.faultingPage.index;
+  switch (m.case.vmm) {
     case "fence":
-      tellAsUnderstood(ctx, s, v, events);
+      injectAsUnderstood(m, vcpu);
       return;
     case "stop":
     case "no-hlt-exits":
-      giveUp(ctx, s, v, events);
+      giveUp(m, vcpu);
       return;
     case "inject-mce":
-      machineCheck(ctx, s, v, events);
+      machineCheck(m, vcpu);
       return;
     case "inject-ve":
-      enter(ctx, s, v);
-      if (!injectVe(ctx, s, v, "vmm", events)) tell(events, "inject", "vmm", "vmm", "#VE busy: try again");
+      enter(vcpu);
+      if (!injectVe(m, vcpu, "vmm")) m.log?.("inject", "vmm", "vmm", "#VE busy: try again");
       return;
     case "inject-pf":
-      inject(ctx, s, v, EVENT.pageFault, "#PF", events);
+      inject(m, vcpu, "#PF", "#PF");
       return;
     case "nmi":
-      inject(ctx, s, v, EVENT.nmi, "NMI", events);
+      inject(m, vcpu, "NMI", "NMI");
       return;
     case "inject-pv":
       // An interrupt: with IF=0 it would stay pending while the access faults again and again.
-      if (interruptsOn(ctx, s, v)) {
-        inject(ctx, s, v, EVENT.pvError, "paravirtual error interrupt", events);
+      if (vcpu.interruptsOn) {
+        inject(m, vcpu, "error interrupt", "paravirtual error interrupt");
         return;
       }
-      tell(events, "inject", "vmm", "vmm", "interrupts are off: the error cannot be delivered");
-      giveUp(ctx, s, v, events);
+      m.log?.("inject", "vmm", "vmm", "interrupts are off: the error cannot be delivered");
+      giveUp(m, vcpu);
       return;
     case "remap-zero":
-      tell(events, "remap", "vmm", "kvm", `page ${page}: anonymous zero memory`);
-      replaceVma(ctx, s, page, page + 1, VMA.anonymous);
-      enter(ctx, s, v);
+      m.log?.("remap", "vmm", "kvm", `page ${page}: anonymous zero memory`);
+      replaceVma(m, page, page + 1, "anonymous");
+      enter(vcpu);
       return;
     case "poison":
-      tell(events, "remap", "vmm", "kvm", `page ${page}: anonymous, UFFDIO_POISON`);
-      replaceVma(ctx, s, page, page + 1, VMA.poisoned);
-      enter(ctx, s, v);
-      return;
+      m.log?.("remap", "vmm", "kvm", `page ${page}: anonymous, UFFDIO_POISON`);
+      replaceVma(m, page, page + 1, "poisoned");
+      enter(vcpu);
   }
 }
 
-/** The fence has turned the loop into an exit; a guest that can be told is told, in the way that it understands. */
-function tellAsUnderstood(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
-  switch (ctx.case.guest) {
+/** The fence has turned the loop into an exit; the guest gets the event that it understands, if there is one. */
+function injectAsUnderstood(m: Machine, vcpu: Vcpu): void {
+  switch (m.case.guest) {
     case "mce-safe-loads":
     case "mce-safe-all":
-      machineCheck(ctx, s, v, events);
+      machineCheck(m, vcpu);
       return;
     case "ve":
-      enter(ctx, s, v);
-      injectVe(ctx, s, v, "vmm", events);
+      enter(vcpu);
+      injectVe(m, vcpu, "vmm");
       return;
     case "unaware":
     case "apf":
     case "apf-error":
     case "pv-error":
-      if (understands(ctx, EVENT.pageFault)) inject(ctx, s, v, EVENT.pageFault, "#PF", events);
-      else giveUp(ctx, s, v, events);
+      if (understands(m, "#PF")) inject(m, vcpu, "#PF", "#PF");
+      else giveUp(m, vcpu);
   }
 }
 
-function machineCheck(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
-  enter(ctx, s, v);
-  injectMachineCheck(ctx, s, v, "vmm", events);
+function machineCheck(m: Machine, vcpu: Vcpu): void {
+  enter(vcpu);
+  injectMachineCheck(m, vcpu, "vmm");
 }
 
-function onReturn(ctx: Context, s: Uint8Array, v: number, events: EventSink | null): void {
-  switch (at(s, ctx.f.vStop + v)) {
-    case STOP.efault:
-    case STOP.memoryFault:
-      onFault(ctx, s, v, events);
+function onReturn(m: Machine, vcpu: Vcpu): void {
+  switch (vcpu.stop) {
+    case "efault":
+    case "memory-fault":
+      onFault(m, vcpu);
       return;
-    case STOP.poison:
+    case "poison":
       // SIGBUS BUS_MCEERR_AR to the vCPU thread: every VMM that handles it at all injects #MC.
-      machineCheck(ctx, s, v, events);
+      machineCheck(m, vcpu);
       return;
-    default:
-      giveUp(ctx, s, v, events);
-      return;
+    case "mmio":
+    case "internal-error":
+    case "triple-fault":
+    case "none":
+      giveUp(m, vcpu);
   }
 }
 
-export function vmmActions(ctx: Context): Action[] {
-  return Array.from(
-    { length: ctx.vcpus },
-    (_, v): Action => ({
-      name: `vmm: KVM_RUN of vcpu${v} returned`,
-      actor: "vmm",
-      guard: (s) => at(s, ctx.f.vAt + v) === AT.stopped && alive(ctx, s),
-      apply: (s, e) => onReturn(ctx, s, v, e),
-    }),
-  );
+export function vmmActions(m: Machine): Action[] {
+  return m.vcpus.map((vcpu) => ({
+    name: `vmm: KVM_RUN of vcpu${vcpu.index} returned`,
+    actor: "vmm",
+    guard: () => vcpu.place === "stopped" && m.alive,
+    apply: () => onReturn(m, vcpu),
+  }));
 }

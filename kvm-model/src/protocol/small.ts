@@ -275,6 +275,7 @@ export function smallProtocol(p: SmallProtocol): SmallModel {
     layout,
     stateBytes: layout.stateBytes,
     actionNames: names,
+    actionKinds: names.map(() => null),
     actorOf: Uint8Array.from(names, (name) => actors.indexOf(name.split(":")[0] ?? "")),
     actors,
     fairActors: 0b111,

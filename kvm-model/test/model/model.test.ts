@@ -101,10 +101,10 @@ describe("the reduction", () => {
     for (const claim of claims) {
       const { model, ctx } = guestModel(claim.of);
       const graph = explore(model);
-      const { f } = ctx;
+      const { marks, vm, kernel } = ctx.offsets;
       pairs += checkLocalActions(
         graph,
-        (s) => ((s[f.marks] ?? 0) << 16) | ((s[f.vm] ?? 0) << 8) | (s[f.kernel] ?? 0),
+        (s) => ((s[marks] ?? 0) << 16) | ((s[vm] ?? 0) << 8) | (s[kernel] ?? 0),
       );
     }
     expect(pairs).toBeGreaterThan(1000);

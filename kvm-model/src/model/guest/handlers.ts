@@ -1,0 +1,238 @@
+/**
+ * The guest's exception and interrupt handlers (the `guest` axis).
+ *
+ * Mirrors arch/x86/kernel/kvm.c (__kvm_handle_async_pf, kvm_async_pf_task_wait_schedule, sysvec_kvm_asyncpf_interrupt,
+ * kvm_async_pf_task_wake with its dummy node), and what a Linux guest does with #MC (memory_failure, exception table
+ * types EX_TYPE_*_MCE_SAFE), #PF, #VE, NMI. `apf-error` and `pv-error` are proposals, not Linux.
+ */
+import type { Action } from "../../explore/model.ts";
+import { modeOf } from "../access.ts";
+import { hasDoneWork } from "../apf.ts";
+import type { AccessStep } from "../case.ts";
+import { type GuestEvent, NO_TOKEN, type Ready, TOKEN_ALL, TOKEN_GARBAGE, type Token } from "../fields.ts";
+import type { Machine } from "../machine.ts";
+import { type Task, taskName } from "../task.ts";
+import type { Vcpu } from "../vcpu.ts";
+import { strayPageFault } from "./nmi.ts";
+import { oops, sigbus } from "./sigbus.ts";
+
+/** Events that report a lost page. */
+type ErrorEvent = Exclude<GuestEvent, "none" | "async #PF" | "acknowledging">;
+
+/** __kvm_handle_async_pf(): read flags and CR2, then sleep (or wake: the protocol before 5.8). */
+function asyncPageFault(m: Machine, vcpu: Vcpu): void {
+  const { task, apfFlags: reason, cr2: token } = vcpu;
+  vcpu.event = "none";
+  vcpu.apfFlags = "none";
+  vcpu.cr2 = NO_TOKEN;
+  if (reason === "ready") {
+    wake(m, token, "ok");
+    return;
+  }
+  const access = vcpu.currentAccess;
+  const inKernel = access !== null && modeOf(access) === "kernel";
+  if (reason === "none") {
+    m.mark("wrong-victim");
+    if (inKernel) {
+      oops(m, task, "oops", "#PF with a token as address");
+      return;
+    }
+    m.log?.("exception", "guest", "guest", `#PF at address ${token}: ${taskName(task)} gets SIGSEGV`);
+    task?.die();
+    return;
+  }
+  if (inKernel && m.case.kvm !== "legacy-pf") {
+    oops(m, task, "panic", "host injected async #PF in kernel mode");
+    return;
+  }
+  if (inKernel && (access.preemptible === false || access.interrupts === "off")) {
+    oops(m, task, "panic", "async #PF where the kernel may not schedule");
+    return;
+  }
+  waitForReady(m, vcpu, token);
+}
+
+/** kvm_async_pf_task_wait_schedule(). */
+function waitForReady(m: Machine, vcpu: Vcpu, token: Token): void {
+  const { task } = vcpu;
+  if (m.isTaskToken(token) && m.hasDummyNode(token)) {
+    m.setDummyNode(token, "absent");
+    m.log?.("apf-not-present", "guest", "guest", `token ${token} was woken already: no sleep`);
+    return;
+  }
+  if (task === null) throw new Error(`${m.case.name}: async #PF on a vCPU that runs no task`);
+  task.state = "sleeping";
+  task.token = token;
+  vcpu.task = null;
+  vcpu.hasRun = false;
+  m.log?.("apf-not-present", "guest", "guest", `${task.name} sleeps on token ${token}`);
+}
+
+/** kvm_async_pf_task_wake(). */
+function wake(m: Machine, token: Token, flags: Ready): void {
+  let woken = 0;
+  for (const task of m.tasks) {
+    if (task.state !== "sleeping") continue;
+    if (token !== TOKEN_ALL && task.token !== token && m.checks("token-matched")) continue;
+    task.state = "runnable";
+    task.token = NO_TOKEN;
+    task.wokenWith = flags;
+    woken++;
+    m.log?.("apf-ready", "guest", "guest", `wakes ${task.name}${flags === "error" ? " with an error" : ""}`);
+  }
+  if (woken > 0 || token === TOKEN_ALL || !m.isTaskToken(token)) return;
+  m.setDummyNode(token, "present");
+  m.log?.("apf-ready", "guest", "guest", `nobody sleeps on token ${token} yet: dummy node`);
+}
+
+/** sysvec_kvm_asyncpf_interrupt(), up to the ACK. */
+function pageReadyInterrupt(m: Machine, vcpu: Vcpu): void {
+  const { readyToken, readyFlags } = vcpu;
+  vcpu.hasReadyIrq = false;
+  vcpu.readyToken = NO_TOKEN;
+  vcpu.readyFlags = "ok";
+  vcpu.event = m.case.ack ? "acknowledging" : "none";
+  wake(m, readyToken, readyFlags);
+}
+
+/** MSR_KVM_ASYNC_PF_ACK: pageready_pending = false, then kvm_check_async_pf_completion(). */
+function acknowledge(m: Machine, vcpu: Vcpu): void {
+  m.log?.("apf-ready", "guest", "kvm", "ACK: next one, please");
+  vcpu.event = "none";
+  if (hasDoneWork(m, vcpu) && m.checks("ack-rescans")) vcpu.hasReadyRequest = true;
+}
+
+/** Does an exception table entry cover what the guest kernel was doing, for this kind of event? */
+function isCovered(m: Machine, access: AccessStep, event: ErrorEvent): boolean {
+  if (!m.checks("extable-consulted") || access.fixup === false) return false;
+  // A fault at an address: every user copy has an entry, whatever it was copying from or to.
+  if (event !== "#MC") return access.op.startsWith("copy-") || access.op.startsWith("dax-");
+  switch (access.op) {
+    case "copy-from-user":
+      return true;
+    case "dax-read":
+      return m.case.guest === "mce-safe-all" || m.case.daxCopies === "pmem";
+    case "copy-to-user":
+    case "dax-write":
+      // No store is covered by an EX_TYPE_DEFAULT_MCE_SAFE entry today.
+      return m.case.guest === "mce-safe-all";
+    default:
+      return false;
+  }
+}
+
+/** Does this guest know what the event means? */
+export function understands(m: Machine, event: ErrorEvent): boolean {
+  switch (event) {
+    case "#MC":
+      return true;
+    case "#VE":
+      return m.case.guest === "ve";
+    case "#PF":
+    case "NMI":
+    case "error interrupt":
+      if (m.case.guest === "pv-error" || m.case.guest === "apf-error") return true;
+      return m.case.faultHandler === "direct" && event !== "error interrupt";
+  }
+}
+
+function errorEventOf(vcpu: Vcpu): ErrorEvent | null {
+  const { event } = vcpu;
+  switch (event) {
+    case "#MC":
+    case "#VE":
+    case "#PF":
+    case "NMI":
+    case "error interrupt":
+      return event;
+    case "none":
+    case "async #PF":
+    case "acknowledging":
+      return null;
+  }
+}
+
+/** #MC, #VE, #PF, NMI or error interrupt about a lost page. The current task is taken for the one that touched it. */
+function errorEvent(m: Machine, vcpu: Vcpu, event: ErrorEvent): void {
+  const { task, faultingPage: page } = vcpu;
+  const access = vcpu.currentAccess;
+  vcpu.event = "none";
+  vcpu.isVeBusy = false;
+  vcpu.forgetFaultingPage();
+  if (task !== vcpu.faulter) m.mark("wrong-victim");
+  vcpu.forgetFaulter();
+  if (vcpu.cr2 === TOKEN_GARBAGE) {
+    vcpu.cr2 = NO_TOKEN;
+    strayPageFault(m, task, access);
+    return;
+  }
+  if (!understands(m, event)) {
+    if (event === "#VE") {
+      oops(m, task, "panic", "#VE without a handler");
+      return;
+    }
+    m.log?.("exception", "guest", "guest", `${event}: finds nothing wrong and returns`);
+    return;
+  }
+  if (task === null || access === null) {
+    if (event === "#MC") {
+      oops(m, task, "panic", "#MC out of context");
+      return;
+    }
+    m.mark("lost-report");
+    m.log?.("exception", "guest", "guest", `${event}: concerns nothing that runs here: lost`);
+    return;
+  }
+  if (modeOf(access) === "kernel" || access.mode === "kernel") {
+    errorInKernel(m, task, access, event);
+    return;
+  }
+  m.log?.("exception", "guest", "guest", `${event} in ${task.name}`);
+  // memory_failure(): the page is poisoned for good, whatever the host does with the file later.
+  if (event === "#MC") page.isGuestPoisoned = true;
+  sigbus(m, task, event === "#MC" ? "BUS_MCEERR_AR" : "BUS_ADRERR");
+}
+
+function errorInKernel(m: Machine, task: Task, access: AccessStep, event: ErrorEvent): void {
+  if (isCovered(m, access, event)) {
+    m.log?.("fixup", "guest", "guest", `${event}: exception table: ${access.op} returns -EFAULT`);
+    task.advance("efault");
+    return;
+  }
+  const end = event === "#MC" ? "panic" : "oops";
+  oops(m, task, end, `${event} in ${access.op} of the guest kernel, no exception table entry`);
+}
+
+export function handlerActions(m: Machine, vcpu: Vcpu): Action[] {
+  const handler = (name: string, guard: () => boolean, apply: () => void): Action => ({
+    name: `guest: vcpu${vcpu.index} ${name}`,
+    actor: `guest${vcpu.index}`,
+    guard: () => guard() && vcpu.place === "guest" && m.alive,
+    apply,
+  });
+  return [
+    handler(
+      "reads flags and CR2",
+      () => vcpu.event === "async #PF",
+      () => asyncPageFault(m, vcpu),
+    ),
+    handler(
+      "handles an error event",
+      () => errorEventOf(vcpu) !== null,
+      () => {
+        const event = errorEventOf(vcpu);
+        if (event !== null) errorEvent(m, vcpu, event);
+      },
+    ),
+    handler(
+      "takes the page-ready interrupt",
+      () => vcpu.hasReadyIrq && vcpu.event === "none" && vcpu.interruptsOn,
+      () => pageReadyInterrupt(m, vcpu),
+    ),
+    handler(
+      "acknowledges page-ready",
+      () => vcpu.event === "acknowledging",
+      () => acknowledge(m, vcpu),
+    ),
+  ];
+}
