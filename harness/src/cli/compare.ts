@@ -28,6 +28,7 @@ import { OrderTally, orderLine, orderText, recordedOrder, type Traced } from "..
 import { Reasons } from "../compare/reasons.ts";
 import { allowedEnds, isSame, wordsText } from "../engines/model/allowed.ts";
 import { bare, translate, type Words } from "../engines/model/translate.ts";
+import { modelNames, realNames } from "../engines/registry.ts";
 import { loadScenarios } from "../fixtures.ts";
 import { builtPath } from "../paths.ts";
 import type { Style } from "../report/style.ts";
@@ -404,10 +405,13 @@ export function compareCommand(
   options: CompareCommandOptions,
   _style: Style,
 ): number {
-  const engines = options.engines.split(",").filter((name) => name !== "model");
-  const unknown = engines.find((name) => name !== "kvm" && name !== "process");
-  if (unknown !== undefined || !options.engines.split(",").includes("model")) {
-    throw new UsageError(`--engines ${options.engines}: model, and one or both of kvm and process`);
+  const named = options.engines.split(",");
+  const engines = named.filter((name) => !modelNames.includes(name));
+  if (engines.length === named.length || engines.some((name) => !realNames.includes(name))) {
+    const amount = realNames.length === 2 ? "both" : "more";
+    throw new UsageError(
+      `--engines ${options.engines}: ${modelNames.join(" or ")}, and one or ${amount} of ${realNames.join(" and ")}`,
+    );
   }
   const kvm = kvmParts.find((part) => part === options.kvm) ?? null;
   if (options.kvm !== undefined && kvm === null) {

@@ -3,6 +3,7 @@
  * the vocabulary. Entry point of scripts/observed-record.
  */
 import { writeFileSync } from "node:fs";
+import { modelNames } from "../engines/registry.ts";
 import { type Recorded, readRecorded } from "./compare.ts";
 
 /** What was seen, without what was thought of it. */
@@ -22,7 +23,7 @@ function main([output, about, ...runs]: readonly string[]): void {
   // What the model says is no observation.
   const recorded = runs
     .flatMap((run) => readRecorded(run).observed)
-    .filter(({ engine }) => engine !== "model");
+    .filter(({ engine }) => !modelNames.includes(engine));
   writeFileSync(output, JSON.stringify({ about, cases: distinct(recorded) }));
 }
 

@@ -101,9 +101,9 @@ function ownProposal({ result }: Bundle, presets: readonly string[]): string | n
   return presets.includes(proposal.id) ? null : `${JSON.stringify(proposal, null, 2)}\n`;
 }
 
-function replayScript({ result, timeoutMs }: Bundle, hasProposal: boolean): string {
+function replayScript({ result, timeoutMs }: Bundle, ownProposalText: string | null): string {
   const { scenario, proposal } = result.planned;
-  const options = hasProposal ? ` --proposals "$here/proposal.json"` : "";
+  const options = ownProposalText !== null ? ` --proposals "$here/proposal.json"` : "";
   return `#!/bin/sh
 # Runs ${scenario.id} x ${proposal.id} x ${placeName(result.planned)} again, from scenario.json beside this file (hash ${scenario.hash}).
 # Exits like daxfault run: 0 as expected, 1 not, 2 proves nothing, 3 did not run.
@@ -130,7 +130,7 @@ export function writeBundle(folder: string, bundle: Bundle, presets: readonly st
     "trace.txt": traceText(bundle),
     "environment.json": `${JSON.stringify(environment, null, 2)}\n`,
     "scenario.json": `${JSON.stringify(scenarioSource(result.planned.scenario), null, 2)}\n`,
-    "repro.sh": replayScript(bundle, proposal !== null),
+    "repro.sh": replayScript(bundle, proposal),
   };
   const console = consoleText(lines);
   if (console !== null) files["console.txt"] = console;
