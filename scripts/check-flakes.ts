@@ -4,7 +4,7 @@
  * kernel, the bystanders. Times, rates and addresses differ and are left out. Exit 1 on any difference.
  * Beside each run stand its time and the most memory that its processes had at once.
  */
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -115,9 +115,22 @@ function memoryBytes(root: number): number {
 
 type Run = { readonly jsonLines: string; readonly seconds: number; readonly peakBytes: number };
 
+const daxfault = fileURLToPath(new URL("../harness/src/cli/main.js", import.meta.url));
+
+/** The engines of which two runs may differ: those that are no model. */
+function realEngines(): readonly string[] {
+  const lines = execFileSync(process.execPath, [daxfault, "list", "engines", "--json", "-"], {
+    encoding: "utf8",
+  });
+  return lines
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as { readonly id: string; readonly real: boolean })
+    .flatMap(({ id, real }) => (real ? [id] : []));
+}
+
 async function runOnce(file: string): Promise<Run> {
-  const main = fileURLToPath(new URL("../harness/src/cli/main.js", import.meta.url));
-  const args = [main, "run", "--engine", "kvm", "--engine", "process", "--json", file];
+  const args = [daxfault, "run", "--engine", ...realEngines(), "--json", file];
   const startMs = performance.now();
   const child = spawn(process.execPath, args, {
     stdio: ["ignore", "ignore", "inherit"],

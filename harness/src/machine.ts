@@ -12,8 +12,7 @@ import { mountOf, PAGE_SIZE, swapRefusal } from "../../sys/src/index.ts";
 import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
 import type { Support } from "./engine.ts";
 import { errorLine } from "./error-text.ts";
-import { builtPath } from "./paths.ts";
-import { runDirectoryParent } from "./run/sweep.ts";
+import { builtPath, runDirectoryParent } from "./paths.ts";
 
 /** One thing that an engine may need. */
 export type Feature =

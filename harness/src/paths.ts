@@ -1,5 +1,6 @@
-/** Where things of this package lie, from source and from dist/ alike. Child processes always run from dist/. */
-import { existsSync, readFileSync } from "node:fs";
+/** Where things of this package and of runs lie, from source and from dist/ alike. Child processes always run from dist/. */
+import { existsSync, readFileSync, realpathSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -30,3 +31,6 @@ export function version(): string {
   };
   return text;
 }
+
+/** Where run folders lie. Without symbolic links, as the mount table has paths. */
+export const runDirectoryParent: string = realpathSync(tmpdir());

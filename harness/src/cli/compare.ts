@@ -18,7 +18,7 @@ import {
 import { type RecordedCases, RecordingError, recordedCases } from "../compare/recorded.ts";
 import { caseTexts, linesOf, runTexts, summaryTexts } from "../compare/text.ts";
 import { comparedText } from "../engines/model/allowed.ts";
-import { engineRows } from "../engines/registry.ts";
+import { modelNames, realNames } from "../engines/registry.ts";
 import { loadScenarios } from "../fixtures.ts";
 import { builtPath } from "../paths.ts";
 import type { Style } from "../report/style.ts";
@@ -146,11 +146,13 @@ export function compareCommand(
   options: CompareCommandOptions,
   _style: Style,
 ): number {
-  const engines = options.engines.split(",").filter((name) => name !== "model");
-  const real = engineRows.flatMap(({ name, nature }) => (nature.isReal ? [name] : [])).sort();
-  const unknown = engines.find((name) => !real.includes(name));
-  if (unknown !== undefined || !options.engines.split(",").includes("model")) {
-    throw new UsageError(`--engines ${options.engines}: model, and one or both of ${real.join(" and ")}`);
+  const named = options.engines.split(",");
+  const engines = named.filter((name) => !modelNames.includes(name));
+  if (engines.length === named.length || engines.some((name) => !realNames.includes(name))) {
+    const amount = realNames.length === 2 ? "both" : "more";
+    throw new UsageError(
+      `--engines ${options.engines}: ${modelNames.join(" or ")}, and one or ${amount} of ${realNames.join(" and ")}`,
+    );
   }
   const kvm = kvmParts.find((part) => part === options.kvm) ?? null;
   if (options.kvm !== undefined && kvm === null) {

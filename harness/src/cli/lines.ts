@@ -46,6 +46,8 @@ export type ListLine =
       readonly type: "engine";
       readonly id: string;
       readonly text: string;
+      /** false: a model. */
+      readonly real: boolean;
       /** On this machine. */
       readonly available: Support;
     }
@@ -76,6 +78,7 @@ const listLine: z.ZodType<ListLine> = z.discriminatedUnion("type", [
     type: z.literal("engine"),
     id: z.string(),
     text: z.string(),
+    real: z.boolean(),
     available: z.discriminatedUnion("kind", [
       z.strictObject({ kind: z.literal("yes") }),
       z.strictObject({ kind: z.literal("no"), reason: z.string(), fix: z.string().nullable() }),

@@ -1,7 +1,7 @@
 /** `daxfault list`: what there is to run, one line each. */
 
 import { exitCodes, properties } from "../../../language/src/index.ts";
-import { engineNames, loadEngine } from "../engines/registry.ts";
+import { engineNames, engineRow, loadEngine } from "../engines/registry.ts";
 import type { Style } from "../report/style.ts";
 import type { ListLine } from "./lines.ts";
 import { openJson } from "./output.ts";
@@ -47,7 +47,13 @@ async function rowsOf(topic: ListTopic, sources: SourceOptions): Promise<readonl
           return {
             id: name,
             text: engine.describe() + suffix,
-            record: { type: "engine", id: name, text: engine.describe(), available },
+            record: {
+              type: "engine",
+              id: name,
+              text: engine.describe(),
+              real: engineRow(name).nature.isReal,
+              available,
+            },
           };
         }),
       );

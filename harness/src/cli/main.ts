@@ -2,6 +2,7 @@
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
 import { exitCodes, transports } from "../../../language/src/index.ts";
+import { modelNames, realNames } from "../engines/registry.ts";
 import { errorStack } from "../error-text.ts";
 import { version } from "../paths.ts";
 import { formats } from "../report/formats.ts";
@@ -219,7 +220,7 @@ function addModel(program: Command): void {
         "Exit code: 0 no difference; 1 something was observed that is not allowed; 2 a bound was met; 3 nothing compared.",
     )
     .argument("[FILE...]", "recorded runs")
-    .option("--engines <LIST>", "model and what to compare it with", "model,kvm,process")
+    .option("--engines <LIST>", "model and what to compare it with", [...modelNames, ...realNames].join())
     .option("--all", "also what the model allows and nobody has seen, and what was not compared")
     .option(
       "--kvm <PROPOSAL>",

@@ -6,6 +6,7 @@ import { writeFileSync } from "node:fs";
 import type { OutcomeWords } from "../../../language/src/index.ts";
 import type { Recorded } from "../compare/recorded.ts";
 import { comparedWords } from "../engines/model/allowed.ts";
+import { modelNames } from "../engines/registry.ts";
 import { readRecorded } from "./compare.ts";
 
 /** What was seen, without what was thought of it. */
@@ -36,7 +37,7 @@ function main([output, about, ...runs]: readonly string[]): void {
   // What the model says is no observation.
   const recorded = runs
     .flatMap((run) => readRecorded(run).observed)
-    .filter(({ engine }) => engine !== "model");
+    .filter(({ engine }) => !modelNames.includes(engine));
   writeFileSync(output, JSON.stringify({ about, cases: distinct(recorded) }));
 }
 

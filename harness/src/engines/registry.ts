@@ -58,6 +58,15 @@ export type RegisteredName = (typeof rows)[number]["name"];
 export const engineRows: readonly EngineRow[] = rows;
 export const engineNames: readonly RegisteredName[] = rows.map(({ name }) => name);
 
+/** Of engines that nothing real runs: what they say is no observation. */
+export const modelNames: readonly EngineName[] = engineRows
+  .filter(({ nature }) => !nature.isReal)
+  .map(({ name }) => name);
+/** Of the others, the nearest to reality first. */
+export const realNames: readonly EngineName[] = engineNames
+  .filter((name) => !modelNames.includes(name))
+  .toReversed();
+
 /** The engines that run inside booted kernels. */
 export const kernelEngines: readonly EngineRow[] = engineRows.filter(({ inKernels }) => inKernels !== null);
 

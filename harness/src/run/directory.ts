@@ -2,9 +2,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { join } from "node:path";
-import { builtPath } from "../paths.ts";
+import { builtPath, runDirectoryParent } from "../paths.ts";
 import { within } from "../within.ts";
-import { RUN_DIRECTORY_PREFIX, runDirectoryParent, sweep } from "./sweep.ts";
+import { RUN_DIRECTORY_PREFIX, sweep } from "./sweep.ts";
 import { RUN_TAG } from "./tag.ts";
 
 const JANITOR_END_BOUND_MS = 3000;

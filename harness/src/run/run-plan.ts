@@ -33,9 +33,7 @@ export type RunPlan = {
 export type Observers = readonly Partial<RunObserver>[];
 
 /** All of them as one; `onEvent` only where one listens, since events cost the engines something. */
-function together(
-  observers: Observers,
-): Omit<RunObserver, "onEvent"> & Pick<Partial<RunObserver>, "onEvent"> {
+function fanOut(observers: Observers): Omit<RunObserver, "onEvent"> & Pick<Partial<RunObserver>, "onEvent"> {
   const listeners = observers.flatMap((one) => (one.onEvent === undefined ? [] : [one]));
   return {
     onBegin: (info, cases) => observers.forEach((one) => void one.onBegin?.(info, cases)),
@@ -51,7 +49,7 @@ function together(
   };
 }
 
-type Observer = ReturnType<typeof together>;
+type Observer = ReturnType<typeof fanOut>;
 
 async function infoOf(
   { cases, limits }: RunPlan,
@@ -77,7 +75,7 @@ async function infoOf(
 }
 
 /** What the kernel said is of interest where something on it was not as expected, or proved nothing. */
-function tellConsoles({ machine }: Lane, { results }: RunOutcome, observer: Observer): void {
+function reportConsoles({ machine }: Lane, { results }: RunOutcome, observer: Observer): void {
   const boots = machine.consoles();
   if (boots.every(({ lines }) => lines.length === 0)) return;
   if (!results.some(({ verdict }) => needsAttention(verdict.kind))) return;
@@ -110,7 +108,7 @@ async function runLanes(
         onBooted: observer.onBooted,
         onStart: observer.onCaseStart,
         onEnd: observer.onCaseEnd,
-        onEnded: (ended) => tellConsoles(lane, ended, observer),
+        onEnded: (ended) => reportConsoles(lane, ended, observer),
       });
       firstIndex += outcome.results.length;
       defects.push(...outcome.defects);
@@ -124,7 +122,7 @@ async function runLanes(
 /** The observers hear of the run while it lasts, and of all results. */
 export async function runPlan(plan: RunPlan, observers: Observers): Promise<RunEnd> {
   const startMs = performance.now();
-  const observer = together(observers);
+  const observer = fanOut(observers);
   const interruption = watchSignals();
   const directory = openRunDirectory();
   let defects: readonly string[] = [];

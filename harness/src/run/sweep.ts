@@ -4,12 +4,12 @@
  * Every loop has a bound: a process stuck in the kernel must not hang the clean-up as well.
  */
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, realpathSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { mountsBelow, unmountLazily } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
+import { runDirectoryParent } from "../paths.ts";
 import { RUN_TAG } from "./tag.ts";
 
 const KILL_ROUNDS = 60;
@@ -18,8 +18,6 @@ const UNMOUNT_ROUNDS = 64;
 const REMOVE_ROUNDS = 10;
 
 export const RUN_DIRECTORY_PREFIX = "daxfault-";
-/** Where run folders lie. Without symbolic links, as the mount table has paths. */
-export const runDirectoryParent: string = realpathSync(tmpdir());
 
 /** Is this a run's folder, or something in one? Nothing else is ever swept. */
 export function isRunDirectory(directory: string): boolean {

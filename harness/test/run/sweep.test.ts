@@ -4,7 +4,8 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { mountsBelow, mountTmpfs } from "../../../sys/src/index.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
-import { isRunDirectory, processesOf, runDirectoryParent, sweep } from "../../src/run/sweep.ts";
+import { runDirectoryParent } from "../../src/paths.ts";
+import { isRunDirectory, processesOf, sweep } from "../../src/run/sweep.ts";
 import { childEnvironment } from "../../src/run/tag.ts";
 import { caseFolder, eventually } from "../support/folders.ts";
 

@@ -2,7 +2,8 @@
 import { mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
-import { RUN_DIRECTORY_PREFIX, runDirectoryParent, sweep } from "../../src/run/sweep.ts";
+import { runDirectoryParent } from "../../src/paths.ts";
+import { RUN_DIRECTORY_PREFIX, sweep } from "../../src/run/sweep.ts";
 
 /** An empty folder for the running test. */
 export function caseFolder(): string {

@@ -17,7 +17,8 @@ import {
 import type { Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
 import { supportOf, thisMachine } from "../../machine.ts";
-import { RUN_DIRECTORY_PREFIX, runDirectoryParent } from "../../run/sweep.ts";
+import { runDirectoryParent } from "../../paths.ts";
+import { RUN_DIRECTORY_PREFIX } from "../../run/sweep.ts";
 
 /** Runs `attempt` on a fresh file; what it throws is the reason. */
 function tried(attempt: (path: string, fd: number) => void): string | null {

@@ -21,7 +21,8 @@ import { errorText } from "../../error-text.ts";
 import { CHANNEL_PORT, SWAP_SERIAL } from "../../kernel/devices.ts";
 import { encodeFrame, FrameReader } from "../../kernel/frames.ts";
 import { thisMachine } from "../../machine.ts";
-import { RUN_DIRECTORY_PREFIX, runDirectoryParent, sweep } from "../../run/sweep.ts";
+import { runDirectoryParent } from "../../paths.ts";
+import { RUN_DIRECTORY_PREFIX, sweep } from "../../run/sweep.ts";
 import { traceFaultPath } from "../../tracing/fault-path.ts";
 import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
 
