@@ -5,6 +5,7 @@
  * kvm_async_pf_task_wake with its dummy node), and what a Linux guest does with #MC (memory_failure, exception table
  * types EX_TYPE_*_MCE_SAFE), #PF, #VE, NMI. `apf-error` and `pv-error` are proposals, not Linux.
  */
+import { guestPersonas } from "../../../language/src/index.ts";
 import type { Action, EventSink } from "../explore/model.ts";
 import { anyDone } from "./apf.ts";
 import type { AccessStep } from "./case.ts";
@@ -329,11 +330,11 @@ function covered(ctx: Context, access: AccessStep, event: number): boolean {
     case "copy-from-user":
       return true;
     case "dax-read":
-      return ctx.case.guest === "mce-safe-all" || ctx.case.daxCopies === "pmem";
+      return guestPersonas[ctx.case.guest].machineCheckSafe === "all" || ctx.case.daxCopies === "pmem";
     case "copy-to-user":
     case "dax-write":
       // No store is covered by an EX_TYPE_DEFAULT_MCE_SAFE entry today.
-      return ctx.case.guest === "mce-safe-all";
+      return guestPersonas[ctx.case.guest].machineCheckSafe === "all";
     default:
       return false;
   }
@@ -347,9 +348,9 @@ export function understands(ctx: Context, event: number): boolean {
     case EVENT.machineCheck:
       return true;
     case EVENT.virtualizationException:
-      return ctx.case.guest === "ve";
+      return guestPersonas[ctx.case.guest].understandsVe;
     default:
-      if (ctx.case.guest === "pv-error" || ctx.case.guest === "apf-error") return true;
+      if (guestPersonas[ctx.case.guest].pageFaultIsError) return true;
       return ctx.case.faultHandler === "direct" && event !== EVENT.pvError;
   }
 }
