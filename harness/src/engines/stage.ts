@@ -70,7 +70,7 @@ export interface Stage {
   /** Called for each signal, those raised before included. Returns how to stop. */
   onSignal(listener: SignalListener): () => void;
   /**
-   * What the file holds now at `fileOffset`, zero-filled behind its end: for `classifyBytes`. Follows the inode that was
+   * What the file holds now at `fileOffset`, zero-filled behind its end: for `classifyAccess`. Follows the inode that was
    * mapped, not its name. `written`: the guest has changed it, which the server of a mount need not know yet.
    */
   readFile(fileOffset: bigint, lengthBytes: number, options?: { readonly written: boolean }): Uint8Array;

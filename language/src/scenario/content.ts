@@ -6,6 +6,7 @@
  * size, so that an engine can compute what must stand anywhere.
  */
 import type { Access } from "../vocabulary.ts";
+import { type AccessStep, leftValue, touchOf } from "./guest-verbs.ts";
 import { PAGE_BYTES } from "./limits.ts";
 import type { Content } from "./scenario.ts";
 
@@ -90,31 +91,30 @@ function isSame(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && a.every((byte, index) => byte === b[index]);
 }
 
+/** What a fetch that returned `eax` saw: our code of that page is `value`, anything else was never put there. */
+function classifyFetch(fileOffset: bigint, eax: bigint): Access {
+  return eax === fetchValue(fileOffset) ? { kind: "value", value: eax } : { kind: "stale", value: eax };
+}
+
 /**
- * What seeing `seen` means. One rule for all engines:
+ * What it means that an access has seen `seen`, or written it. One rule for all engines:
  * all zero where the content rule has something else is `zero`, whatever the file now holds (a hole reads as zeros,
  * and the guest cannot tell); bytes that the file holds now are `value`; all others are `stale`.
- * @param fileNow What a read of the same range of the file gives at this moment, zero-filled behind its end.
- *   For an atomic operation that has changed the file since: as it was just before (`fileBeforeAtomic`).
+ * @param fileNow gives what a read of the same range of the file gives at this moment, zero-filled behind its end: of an
+ *   atomic access that has changed the file since, what it leaves there of what it has seen
  */
-export function classifyBytes(
+export function classifyAccess(
   content: Content,
+  step: AccessStep,
   fileOffset: bigint,
   seen: Uint8Array,
-  fileNow: Uint8Array,
+  fileNow: () => Uint8Array,
 ): Access {
-  if (isZero(seen) && !isZero(contentBytes(content, fileOffset, seen.length))) return { kind: "zero" };
+  const { kind } = touchOf(step);
   const value = toValue(seen);
-  return isSame(seen, fileNow) ? { kind: "value", value } : { kind: "stale", value };
-}
-
-/** What stood in the file before an atomic add of 1, from what stands there after it. */
-export function fileBeforeAtomic(fileAfter: Uint8Array): Uint8Array {
-  const size = fileAfter.length;
-  return fromValue(toValue(fileAfter) + 2n ** BigInt(8 * size) - 1n, size);
-}
-
-/** What a fetch that returned `eax` saw: our code of that page is `value`, anything else was never put there. */
-export function classifyFetch(fileOffset: bigint, eax: bigint): Access {
-  return eax === fetchValue(fileOffset) ? { kind: "value", value: eax } : { kind: "stale", value: eax };
+  if (kind === "fetch") return classifyFetch(fileOffset, value);
+  const now = fileNow();
+  if (isZero(seen) && !isZero(contentBytes(content, fileOffset, seen.length))) return { kind: "zero" };
+  const left = kind === "atomic" ? fromValue(leftValue(step, value), seen.length) : seen;
+  return isSame(left, now) ? { kind: "value", value } : { kind: "stale", value };
 }

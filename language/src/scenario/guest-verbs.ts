@@ -111,6 +111,8 @@ export type GuestVerb<Step> = Grammar<Step> & {
   readonly touch: Step extends AccessStep ? Touch : null;
   /** Why a process of the host that is written in JavaScript cannot do it, after the actor's name; null: it can. */
   readonly beyondProcess: string | null;
+  /** Of an atomic access: what it leaves where it has found `old`. */
+  readonly leaves?: (old: bigint, step: Step) => bigint;
   /** Goes on for ever, so that no step can follow. */
   readonly endless?: true;
 };
@@ -147,6 +149,7 @@ export const guestVerbs: {
         : `offset ${hex(offset)} is not a multiple of the size ${size}, which LOCK instructions need`,
     number: 3,
     touch: touch("atomic", "locked"),
+    leaves: (old, { size }) => (size === 16 ? old : old + 1n),
     beyondProcess: null,
   },
   fetch: {
@@ -243,4 +246,12 @@ export function writtenValue(step: AccessStep): bigint {
 
 export function kernelCopyOptionsOf(step: AccessStep): readonly KernelCopyOption[] {
   return "options" in step ? step.options : [];
+}
+
+/** What stands there after an access that has found `old`, if it did what it was to do. */
+export function leftValue(step: AccessStep, old: bigint): bigint {
+  // Row and step have the same verb, which TypeScript cannot follow through the table.
+  const { leaves } = guestVerbs[step.verb] as GuestVerb<AccessStep>;
+  if (leaves !== undefined) return leaves(old, step);
+  return isWrite(step) ? writtenValue(step) : old;
 }

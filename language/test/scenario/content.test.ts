@@ -1,14 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import {
-  classifyBytes,
-  classifyFetch,
-  contentBytes,
-  fetchValue,
-  fileBeforeAtomic,
-  fromValue,
-  toValue,
-} from "../../src/scenario/content.ts";
+import { classifyAccess, contentBytes, fetchValue, fromValue, toValue } from "../../src/scenario/content.ts";
 
 const offsets = fc.bigInt({ min: 0n, max: 64n << 20n });
 
@@ -58,7 +50,8 @@ describe("toValue and fromValue", () => {
   });
 });
 
-describe("classifyBytes", () => {
+describe("classifyAccess", () => {
+  const load = { verb: "load", offset: 0x1000n, size: 8 } as const;
   const original = contentBytes("pattern", 0x1000n, 8);
   const zeros = new Uint8Array(8);
   const other = Uint8Array.from([1, 2, 3, 4, 5, 6, 7, 8]);
@@ -71,16 +64,28 @@ describe("classifyBytes", () => {
     ["what the file held before it was cut", original, zeros, "stale"],
     ["what was never there", other, original, "stale"],
   ])("%s", (_what, seen, fileNow, kind) => {
-    expect(classifyBytes("pattern", 0x1000n, seen, fileNow).kind).toBe(kind);
+    expect(classifyAccess("pattern", load, 0x1000n, seen, () => fileNow).kind).toBe(kind);
   });
 
-  it("knows what was there before an atomic add, also when it wrapped", () => {
-    expect(toValue(fileBeforeAtomic(fromValue(0x5bn, 8)))).toBe(0x5an);
-    expect(toValue(fileBeforeAtomic(fromValue(0n, 2)))).toBe(0xffffn);
+  // By width: what was seen, what the file holds after it.
+  it.each([
+    ["what was there before it added one", 8, 0x5an, 0x5bn, "value"],
+    ["the same, where that wrapped", 2, 0xffffn, 0n, "value"],
+    ["what is there still", 8, 0x5an, 0x5an, "stale"],
+    ["of 16 bytes what it has put back", 16, 0x5an, 0x5an, "value"],
+    ["of 16 bytes what would have been there before adding", 16, 0x5an, 0x5bn, "stale"],
+  ] as const)("takes for what an atomic access has seen %s", (_what, size, seen, now, kind) => {
+    const step = { verb: "atomic", offset: 0x1000n, size } as const;
+    const access = classifyAccess("pattern", step, 0x1000n, fromValue(seen, size), () =>
+      fromValue(now, size),
+    );
+    expect(access).toEqual({ kind, value: seen });
   });
 
   it("takes a fetch for a value only if our code of that page returned", () => {
-    expect(classifyFetch(0x1000n, 0xda000001n)).toEqual({ kind: "value", value: 0xda000001n });
-    expect(classifyFetch(0x1000n, 0xda000002n).kind).toBe("stale");
+    const fetched = (eax: bigint) =>
+      classifyAccess("code", { verb: "fetch", offset: 0x1000n }, 0x1000n, fromValue(eax, 4), () => zeros);
+    expect(fetched(0xda000001n)).toEqual({ kind: "value", value: 0xda000001n });
+    expect(fetched(0xda000002n).kind).toBe("stale");
   });
 });

@@ -215,6 +215,11 @@ describe("a step is refused", () => {
     ["an atomic off its alignment", victim("atomic 0x1001 8"), "0x1001 is not a multiple of the size 8"],
     ["a copy of nothing", victim("copy-from 0x1000 0"), "size 0x0 is less than 0x1"],
     ["a copy too large", victim("copy-from 0x1000 65"), "size 0x41 is greater than the limit 0x40"],
+    [
+      "a copy beyond all bounds",
+      victim("copy-to 0x1000 0xffffffffffffffff 1"),
+      "size 0xffffffffffffffff is greater than the limit 0x40",
+    ],
     ["a descriptor that nobody has opened", host("ftruncate 0"), "ftruncate needs an open before it"],
     [
       "an option that there is not",

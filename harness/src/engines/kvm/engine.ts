@@ -12,10 +12,8 @@ import {
   type Access,
   type AccessStep,
   type Attestation,
-  classifyBytes,
-  classifyFetch,
+  classifyAccess,
   type Evidence,
-  fileBeforeAtomic,
   fileOffsetAt,
   guestActors,
   guestPersonas,
@@ -25,8 +23,6 @@ import {
   type RunResult,
   type Scenario,
   type TraceEvent,
-  touchOf,
-  toValue,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
 import {
@@ -137,11 +133,9 @@ class VmProcess {
   }
 
   #classify(step: AccessStep, fileOffset: bigint, bytes: Uint8Array): Access {
-    const { kind } = touchOf(step);
-    if (kind === "fetch") return classifyFetch(fileOffset, toValue(bytes));
-    const now = this.#stage.readFile(fileOffset, bytes.length, { written: isWrite(step) });
-    const before = kind === "atomic" && bytes.length < 16 ? fileBeforeAtomic(now) : now;
-    return classifyBytes(this.#scenario.backing.content, fileOffset, bytes, before);
+    return classifyAccess(this.#scenario.backing.content, step, fileOffset, bytes, () =>
+      this.#stage.readFile(fileOffset, bytes.length, { written: isWrite(step) }),
+    );
   }
 
   /** What is mapped, if it is not the stage's file: a sealed copy. */

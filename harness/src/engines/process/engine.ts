@@ -11,9 +11,8 @@ import {
   type Attestation,
   accessesOf,
   type Bystander,
-  classifyBytes,
+  classifyAccess,
   type Evidence,
-  fileBeforeAtomic,
   fileOffsetAt,
   type GuestActor,
   guestActors,
@@ -26,7 +25,6 @@ import {
   type Proposal,
   type RunResult,
   type Scenario,
-  touchOf,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import { onAbort } from "../../abort.ts";
@@ -133,9 +131,9 @@ class Mapper {
     const step = this.#steps.get(label);
     if (step === undefined) throw new Error(`${this.name} reports an access ${label} that it does not have`);
     const offset = fileOffsetAt(this.#scenario, step.offset);
-    const now = this.#stage.readFile(offset, bytes.length, { written: isWrite(step) });
-    const before = touchOf(step).kind === "atomic" ? fileBeforeAtomic(now) : now;
-    return classifyBytes(this.#scenario.backing.content, offset, bytes, before);
+    return classifyAccess(this.#scenario.backing.content, step, offset, bytes, () =>
+      this.#stage.readFile(offset, bytes.length, { written: isWrite(step) }),
+    );
   }
 
   #takeExit(exit: ChildExit): void {

@@ -13,6 +13,7 @@ import {
   guestVerbs,
   isAccess,
   labelledAccesses,
+  leftValue,
   touchOf,
   toValue,
   untilOf,
@@ -116,7 +117,7 @@ function touch(step: AccessStep): Uint8Array | null {
     case "atomic": {
       // JavaScript has no LOCK prefix for foreign memory; read-modify-write touches the page the same way.
       const old = Uint8Array.from(bytes);
-      bytes.set(fromValue(toValue(old) + 1n, old.length));
+      bytes.set(fromValue(leftValue(step, toValue(old)), old.length));
       return old;
     }
   }

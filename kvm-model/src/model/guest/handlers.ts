@@ -5,6 +5,7 @@
  * kvm_async_pf_task_wake with its dummy node), and what a Linux guest does with #MC (memory_failure, exception table
  * types EX_TYPE_*_MCE_SAFE), #PF, #VE, NMI. `apf-error` and `pv-error` are proposals, not Linux.
  */
+import { guestPersonas } from "../../../../language/src/index.ts";
 import type { Action } from "../../explore/model.ts";
 import { modeOf } from "../access.ts";
 import { hasDoneWork } from "../apf.ts";
@@ -111,11 +112,11 @@ function isCovered(m: Machine, access: AccessStep, event: ErrorEvent): boolean {
     case "copy-from-user":
       return true;
     case "dax-read":
-      return m.case.guest === "mce-safe-all" || m.case.daxCopies === "pmem";
+      return guestPersonas[m.case.guest].machineCheckSafe === "all" || m.case.daxCopies === "pmem";
     case "copy-to-user":
     case "dax-write":
       // No store is covered by an EX_TYPE_DEFAULT_MCE_SAFE entry today.
-      return m.case.guest === "mce-safe-all";
+      return guestPersonas[m.case.guest].machineCheckSafe === "all";
     default:
       return false;
   }
@@ -127,11 +128,11 @@ export function understands(m: Machine, event: ErrorEvent): boolean {
     case "#MC":
       return true;
     case "#VE":
-      return m.case.guest === "ve";
+      return guestPersonas[m.case.guest].understandsVe;
     case "#PF":
     case "NMI":
     case "error interrupt":
-      if (m.case.guest === "pv-error" || m.case.guest === "apf-error") return true;
+      if (guestPersonas[m.case.guest].pageFaultIsError) return true;
       return m.case.faultHandler === "direct" && event !== "error interrupt";
   }
 }
