@@ -44,16 +44,16 @@ export type JudgeInput = {
 const LAST = "last";
 
 /** What was seen of a step: its kind, and its text with figures. */
-type Seen = { readonly kind: string; readonly text: string };
+type SeenStep = { readonly kind: string; readonly text: string };
 
 /** Neither an expectation nor a witness has this word. */
-const MISSING: Seen = { kind: "missing", text: "missing" };
+const MISSING: SeenStep = { kind: "missing", text: "missing" };
 
 /**
  * Is it the word, with or without its figures? `value(0x5)` is `value` and `value(0x5)`, not `value(0x6)`.
  * `killed|not-reached`: either of them, where the order of two vCPUs decides.
  */
-function isWord({ kind, text }: Seen, word: string): boolean {
+function isWord({ kind, text }: SeenStep, word: string): boolean {
   return word.split("|").some((one) => text === one || kind === one);
 }
 
@@ -106,8 +106,8 @@ function attestationProblems(input: JudgeInput, attestation: Attestation): reado
 }
 
 /** Everything that was seen: `victim.load#2` -> `killed`. */
-function seenSteps({ accesses, host }: Observations): ReadonlyMap<string, Seen> {
-  const seen = new Map<string, Seen>();
+function seenSteps({ accesses, host }: Observations): ReadonlyMap<string, SeenStep> {
+  const seen = new Map<string, SeenStep>();
   const add = <Word extends { readonly kind: string }>(
     steps: ByStep<Word>,
     text: (word: Word) => string,
@@ -189,7 +189,7 @@ function deviations(
 }
 
 type Witnessed = {
-  readonly steps: ReadonlyMap<string, Seen>;
+  readonly steps: ReadonlyMap<string, SeenStep>;
   readonly evidence: Evidence;
   readonly nature: EngineNature;
 };
