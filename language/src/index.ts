@@ -7,6 +7,7 @@ export * from "./judge/expectations.ts";
 export * from "./judge/judge.ts";
 export * from "./judge/properties.ts";
 export * from "./judge/scorecard.ts";
+export * from "./nearest.ts";
 export * from "./presets.ts";
 export * from "./proposal.ts";
 export * from "./scenario/check.ts";
