@@ -45,14 +45,14 @@ const MCEERR = "sigbus(BUS_MCEERR_AR)";
 
 /** One row an answer. Linux's exception tables cover a copy's loads from poisoned memory, not its stores. */
 const losses: Readonly<Record<Answer, Loss | null>> = {
-  //                                          load      store     kernel-read  kernel-write
-  signals: loss(null, /*                  */ ["sigbus", "sigbus", "efault", "efault"]),
-  exits: loss("stopped(efault)", /*       */ ["killed", "killed", "killed", "killed"]),
-  loops: loss("looping", /*               */ ["hung", "hung", "hung", "hung"]),
-  reports: loss("running", /*             */ [ADRERR, ADRERR, "efault", "efault"]),
-  "machine-check": loss("running", /*     */ [MCEERR, MCEERR, "efault", "killed"]),
-  zeros: loss("running", /*               */ ["zero", "stale", "zero", "stale"]),
-  recalls: loss("running", /*             */ [ADRERR, ADRERR, "efault", "efault"]),
+  // VMM, then what a load, a store, a kernel-read and a kernel-write see.
+  signals: loss(null, ["sigbus", "sigbus", "efault", "efault"]),
+  exits: loss("stopped(efault)", ["killed", "killed", "killed", "killed"]),
+  loops: loss("looping", ["hung", "hung", "hung", "hung"]),
+  reports: loss("running", [ADRERR, ADRERR, "efault", "efault"]),
+  "machine-check": loss("running", [MCEERR, MCEERR, "efault", "killed"]),
+  zeros: loss("running", ["zero", "stale", "zero", "stale"]),
+  recalls: loss("running", [ADRERR, ADRERR, "efault", "efault"]),
   seals: null,
 };
 
