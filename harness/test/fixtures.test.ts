@@ -2,16 +2,17 @@
 import { describe, expect, it } from "vitest";
 import {
   accessesOf,
+  answerOf,
   type EngineName,
   guestActors,
   isAbout,
   Kinds,
-  KindsError,
   matchesGlob,
+  type Proposal,
   propertyIds,
   proposals,
+  type Scenario,
 } from "../../language/src/index.ts";
-import { expectationWith } from "../../language/test/support/evidence.ts";
 import { supportsPair, supportsProposal } from "../src/engines/kvm/plan.ts";
 import { loadDocumented, loadErrata, loadKinds, loadScenarios } from "../src/fixtures.ts";
 import { isAboutProposal } from "../src/run/plan.ts";
@@ -40,49 +41,78 @@ const cases = scenarios.flatMap((scenario) =>
       const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
       if (!isNative && !isNested && canKvm.some(({ kind }) => kind === "no")) return [];
       const engine: EngineName = isNative ? "process" : isNested ? "model" : "kvm";
-      return [{ scenario, name: { scenario: scenario.id, proposal: proposal.id, engine } }];
+      return [{ scenario, proposal, name: { scenario: scenario.id, proposal: proposal.id, engine } }];
     }),
 );
 
 describe("fixtures/kinds", () => {
-  /** Looked up once: each look-up asks every rule. Throws where two rules match equally well. */
-  const expected = cases.map(({ scenario, name }) => ({ scenario, name, expectation: kinds.find(name) }));
+  /** Throws where two rows, or two cells, match equally well. */
+  const located = cases.flatMap(({ scenario, proposal }) => {
+    const found = kinds.locate(scenario, proposal);
+    return found === null ? [] : [{ scenario, proposal, found }];
+  });
 
   it("expects something of every case that can run, unambiguously", () => {
-    for (const { name, expectation } of expected) {
-      expect(expectation, `${name.scenario} x ${name.proposal}`).not.toBeNull();
+    for (const { scenario, proposal } of cases) {
+      expect(kinds.find(scenario, proposal), `${scenario.id} x ${proposal.id}`).not.toBeNull();
     }
   });
 
-  it("has no rule, and no pattern in a rule, that no case matches", () => {
-    for (const rule of kinds.rules) {
-      for (const pattern of rule.scenarios) {
-        const used = expected.some(
-          ({ name, expectation }) =>
-            expectation === rule.expectation &&
-            matchesGlob(pattern, name.scenario) &&
-            name.engine === rule.engine,
-        );
-        expect(used, `${rule.expectation.rule}: ${pattern}`).toBe(true);
+  it("has no row, no pattern and no word of a key that no case needs", () => {
+    for (const row of kinds.rows) {
+      for (const pattern of row.scenarios) {
+        const isUsed = located.some(({ found }) => found.row === row && found.pattern === pattern);
+        expect(isUsed, `${row.place}: ${pattern}`).toBe(true);
       }
-      for (const proposal of rule.proposals.filter((id) => id !== "*")) {
-        const used = expected.some(
-          ({ name, expectation }) => expectation === rule.expectation && name.proposal === proposal,
-        );
-        expect(used, `${rule.expectation.rule}: ${proposal}`).toBe(true);
+      for (const cell of row.cells) {
+        const own = located.filter(({ found }) => found.cell === cell);
+        const read = located.filter(({ found }) => found.read === cell);
+        expect(own.length + read.length, `${cell.place}: ${cell.key}`).toBeGreaterThan(0);
+        for (const id of cell.selector.ids) {
+          expect(
+            own.some(({ proposal }) => proposal.id === id),
+            `${cell.place}: ${id}`,
+          ).toBe(true);
+        }
+        for (const answer of cell.selector.answers) {
+          const isUsed =
+            own.some(({ proposal }) => answerOf(proposal.id) === answer) ||
+            read.some(({ found }) => found.answer === answer);
+          expect(isUsed, `${cell.place}: @${answer}`).toBe(true);
+        }
       }
     }
   });
 
-  it("expects a VMM of the engine with a VMM only", () => {
-    for (const { engine, expectation } of kinds.rules) {
-      expect(expectation.outcome.vmm !== undefined, expectation.rule).toBe(engine !== "process");
+  it("writes out no exception that says what the row says without it", () => {
+    const textOf = (one: Kinds, scenario: Scenario, proposal: Proposal): string => {
+      const expectation = one.find(scenario, proposal);
+      return JSON.stringify({ ...expectation, rule: "" });
+    };
+    for (const row of kinds.rows) {
+      for (const cell of row.cells) {
+        const without = new Kinds([{ ...row, cells: row.cells.filter((other) => other !== cell) }]);
+        const isNeeded = located
+          .filter(({ found }) => found.cell === cell)
+          .some(
+            ({ scenario, proposal }) =>
+              textOf(kinds, scenario, proposal) !== textOf(without, scenario, proposal),
+          );
+        expect(isNeeded, `${cell.place}: ${cell.key}`).toBe(true);
+      }
+    }
+  });
+
+  it("expects a VMM where there is one", () => {
+    for (const { scenario, proposal } of cases) {
+      const expectation = kinds.find(scenario, proposal);
+      expect(expectation?.outcome.vmm !== undefined, expectation?.rule).toBe(proposal.kvm !== "none");
     }
   });
 
   it("names only actors and steps that the scenarios have", () => {
-    for (const { scenario, expectation } of expected) {
-      const outcome = expectation?.outcome;
+    for (const { scenario, proposal } of cases) {
+      const outcome = kinds.find(scenario, proposal)?.outcome;
       for (const key of Object.keys(outcome?.accesses ?? {})) {
         const [actorName, label] = key.split(".");
         const actor = guestActors(scenario).find(([id]) => matchesGlob(actorName ?? "", id))?.[1];
@@ -94,30 +124,89 @@ describe("fixtures/kinds", () => {
     }
   });
 
+  /** One case for each kind of cell: what only a run on /dev/kvm would notice is noticed here. */
+  it.each([
+    ["two-victims-and-an-innocent", "native", "first.last sigbus; second.last sigbus"],
+    ["two-victims-and-an-innocent", "remap-zero", "running; first.last zero; second.last stale"],
+    ["kernel-write-after-truncate", "fence", "running; victim.last efault"],
+    ["kernel-write-after-truncate", "fence-mce", "running; victim.last killed"],
+    [
+      "kernel-write-after-truncate",
+      "sigbus-injection",
+      "stopped(efault); victim.last killed; better stopped(memory-fault)",
+    ],
+    [
+      "memory-fault-cap-without-exit",
+      "efault-exit",
+      "stopped(efault); victim.last killed; better stopped(memory-fault); defect memory-fault-cap-untrue",
+    ],
+    [
+      "load-of-failing-page",
+      "fence",
+      "looping; victim.last hung; better running stopped(efault) stopped(memory-fault); defect endless-loop",
+    ],
+    ["killed-while-waiting", "apf-guest", "looping > running; victim.last killed; defect endless-loop"],
+    ["nvdimm/load-resumed-after-regrow", "efault-exit", "stopped(efault) > running; victim.last zero"],
+    [
+      "two-vcpus-spin",
+      "no-hlt-exits",
+      "stopped(efault); first.last killed|not-reached; second.last killed|not-reached; better stopped(memory-fault)",
+    ],
+    [
+      "hundred-tasks",
+      "apf-loop",
+      "looping; crowd-*.last hung|not-reached; better running stopped(efault) stopped(memory-fault); defect endless-loop",
+    ],
+    [
+      "hundred-tasks",
+      "apf-guest",
+      "looping|stopped(efault); crowd-*.last hung|killed|not-reached; better running stopped(memory-fault); defect endless-loop",
+    ],
+    ["store-of-slow-page", "native", ""],
+    ["store-of-slow-page", "apf-loop", "running; apf-not-present none"],
+    ["store-of-slow-page", "fence-apf", "running; apf-not-present seen; apf-ready seen"],
+    [
+      "load-of-slow-page-beside-counter",
+      "apf-guest",
+      "running; counter progress; apf-not-present seen; apf-ready seen",
+    ],
+    ["load-of-slow-page-beside-counter", "poison", "running; counter starved"],
+    ["nmi-before-reading-cr2-lost", "fence", "running; victim.last killed"],
+    [
+      "nmi-before-reading-saved",
+      "nmi-injection",
+      "running; victim.last sigbus(BUS_ADRERR); innocent.last not-reached",
+    ],
+    ["nmi-before-reading-io-cr2-lost", "apf-guest", "running; victim.last hung"],
+    [
+      "load-after-guarded-open-trunc",
+      "sealed",
+      "running; victim.last value; host host.last denied(EPERM); bystander progress",
+    ],
+    ["load-in-nested-guest", "efault-exit", "stopped(efault); victim.last killed; counter starved"],
+    ["load-in-nested-guest", "apf-loop", "looping; victim.last hung; counter progress; defect endless-loop"],
+  ])("expects of %s x %s: %s", (id, proposalId, text) => {
+    const scenario = scenarios.find((one) => one.id === id);
+    const proposal = proposals.find((one) => one.id === proposalId);
+    const expectation = scenario && proposal && kinds.find(scenario, proposal);
+    if (!expectation) throw new Error("there is no such case");
+    const { outcome, better, defect } = expectation;
+    const pairs = (words: Readonly<Record<string, string>>): readonly string[] =>
+      Object.entries(words).map((pair) => pair.join(" "));
+    const parts = [
+      ...(outcome.vmm === undefined ? [] : [outcome.vmm.join(" > ")]),
+      ...pairs(outcome.accesses),
+      ...pairs(outcome.host).map((step) => `host ${step}`),
+      ...pairs(outcome.bystanders),
+      ...pairs(outcome.events),
+      ...(better.length === 0 ? [] : [`better ${better.join(" ")}`]),
+      ...(defect === null ? [] : [`defect ${defect.id}`]),
+    ];
+    expect(parts.join("; ")).toBe(text);
+  });
+
   it("expects nothing of what it does not know", () => {
-    expect(kinds.find({ scenario: "nothing", proposal: "native", engine: "process" })).toBeNull();
-  });
-});
-
-describe("Kinds", () => {
-  const rule = (name: string, scenario: string, proposal: string) => ({
-    scenarios: [scenario],
-    proposals: [proposal],
-    engine: "kvm" as const,
-    expectation: expectationWith({ rule: name }),
-  });
-  const find = (...rules: ReturnType<typeof rule>[]) =>
-    new Kinds(rules).find({ scenario: "load-a", proposal: "p", engine: "kvm" })?.rule;
-
-  it("takes the narrowest scenario pattern, then the narrowest proposal pattern", () => {
-    expect(find(rule("any", "*", "*"), rule("load", "load-*", "*"))).toBe("load");
-    expect(find(rule("exact", "load-a", "*"), rule("load", "load-*", "p"))).toBe("exact");
-    expect(find(rule("any", "load-*", "*"), rule("p", "load-*", "p"))).toBe("p");
-  });
-
-  it("refuses two that are equally narrow", () => {
-    expect(() => find(rule("one", "load-*", "p"), rule("two", "load-*", "p"))).toThrow(KindsError);
-    expect(() => find(rule("one", "load-a", "p"), rule("two", "load-a", "p"))).toThrow("match equally well");
+    expect(kinds.find({ id: "nothing", actors: {} }, { id: "native", kvm: "none" })).toBeNull();
   });
 });
 

@@ -18,8 +18,3 @@ export function matchesGlob(pattern: string, text: string): boolean {
 export function isGlob(pattern: string): boolean {
   return pattern.includes("*");
 }
-
-/** How narrow a pattern is: no wildcard before all, then the number of literal characters. */
-export function specificity(pattern: string): number {
-  return isGlob(pattern) ? pattern.replaceAll("*", "").length : Number.POSITIVE_INFINITY;
-}

@@ -1,12 +1,16 @@
 /** Public face of the language. Other parts import from here and from `read.ts`, and from nowhere deeper. */
 
+export * from "./answers.ts";
 export * from "./axes.ts";
 export * from "./evidence.ts";
 export * from "./glob.ts";
+export * from "./judge/cell.ts";
 export * from "./judge/expectations.ts";
 export * from "./judge/judge.ts";
+export * from "./judge/kinds.ts";
 export * from "./judge/properties.ts";
 export * from "./judge/scorecard.ts";
+export * from "./nearest.ts";
 export * from "./outcome.ts";
 export * from "./presets.ts";
 export * from "./properties.ts";
@@ -27,5 +31,6 @@ export * from "./scenario/scenario.ts";
 export * from "./scenario/sizes.ts";
 export * from "./scenario/steps.ts";
 export * from "./scenario/window.ts";
+export * from "./selector.ts";
 export * from "./verdict.ts";
 export * from "./vocabulary.ts";

@@ -4,12 +4,16 @@
  */
 import { findNodeAtLocation, type Node, type ParseError, parseTree, printParseErrorCode } from "jsonc-parser";
 
+export type Duplicate = { readonly path: readonly PropertyKey[]; readonly line: number };
+
 export type JsonSource =
   | {
       readonly kind: "value";
       readonly value: unknown;
+      /** Members that their object has before already; of two, `value` holds the second. */
+      readonly duplicates: readonly Duplicate[];
       /** Line (from 1) of a member, such as `actors.victim.steps[2]`, or of what is nearest around it. */
-      lineOf(path: string): number;
+      lineOf(path: string | readonly PropertyKey[]): number;
     }
   | { readonly kind: "error"; readonly line: number; readonly message: string };
 
@@ -43,6 +47,23 @@ function toValue(node: Node): unknown {
   }
 }
 
+function duplicatesIn(node: Node, path: readonly PropertyKey[], text: string): readonly Duplicate[] {
+  const children = node.children ?? [];
+  if (node.type === "array") {
+    return children.flatMap((child, index) => duplicatesIn(child, [...path, index], text));
+  }
+  if (node.type !== "object") return [];
+  const seen = new Set<string>();
+  return children.flatMap((member) => {
+    const [name, value] = member.children ?? [];
+    const here = [...path, String(name?.value)];
+    const isSecond = seen.has(String(name?.value));
+    seen.add(String(name?.value));
+    const second = isSecond ? [{ path: here, line: lineAt(text, member.offset) }] : [];
+    return [...second, ...(value === undefined ? [] : duplicatesIn(value, here, text))];
+  });
+}
+
 function explain({ error }: ParseError): string {
   // `CommaExpected` -> `comma expected`.
   return printParseErrorCode(error)
@@ -65,8 +86,10 @@ export function readJsonSource(text: string): JsonSource {
   return {
     kind: "value",
     value: toValue(root),
+    duplicates: duplicatesIn(root, [], text),
     lineOf(path) {
-      const segments = segmentsOf(path);
+      const segments =
+        typeof path === "string" ? segmentsOf(path) : path.filter((step) => typeof step !== "symbol");
       for (let length = segments.length; length > 0; length -= 1) {
         const node = findNodeAtLocation(root, segments.slice(0, length));
         if (node !== undefined) return lineAt(text, node.offset);

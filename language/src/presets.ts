@@ -3,6 +3,7 @@
  * tables' columns. One list for every engine: a name means the same in the model and on a real kernel. To add a
  * proposal, add a line. Grouped by who would have to change; a kernel proposal runs in the model until a kernel has it.
  */
+import type { Answer } from "./answers.ts";
 import type { Parts } from "./axes.ts";
 import type { Proposal } from "./proposal.ts";
 
@@ -10,10 +11,12 @@ export type Preset = Parts & {
   readonly id: string;
   /** One line. */
   readonly title: string;
+  /** What the pair of VMM and guest, or the KVM proposed, does with a fault that cannot be resolved. */
+  readonly answer: Answer;
 };
 
-function preset(id: string, title: string, parts: Parts): Preset {
-  return { ...parts, id, title };
+function preset(id: string, answer: Answer, title: string, parts: Parts): Preset {
+  return { ...parts, id, title, answer };
 }
 
 /** KVM_RUN returns -EFAULT: without an in-kernel APIC there are no asynchronous page faults (kvm_can_do_async_pf()). */
@@ -30,75 +33,92 @@ const recalled: Parts = { ...loops, vmm: "inject-pf", guest: "pv-error" };
 const stock: readonly Preset[] = [
   preset(
     "efault-exit",
+    "exits",
     "No asynchronous page fault possible (no in-kernel APIC): KVM_RUN returns -EFAULT.",
     exits,
   ),
   preset(
     "apf-loop",
+    "loops",
     "In-kernel APIC, interrupts on, guest never enabled async page faults: KVM drops the error.",
     loops,
   ),
   preset(
     "apf-guest",
+    "loops",
     "The same, and the guest has enabled async page faults: it is told not-present and ready in turn.",
     told,
   ),
-  preset("legacy-pf", "The protocol before 5.8: both events by #PF.", { ...told, kvm: "legacy-pf" }),
+  preset("legacy-pf", "loops", "The protocol before 5.8: both events by #PF.", { ...told, kvm: "legacy-pf" }),
 ];
 
 /** What a VMM can ship today. */
 const byVmm: readonly Preset[] = [
   preset(
     "no-hlt-exits",
+    "exits",
     "The VMM gives HLT to the guest (KVM_CAP_X86_DISABLE_EXITS): the loop becomes -EFAULT.",
     { ...loops, vmm: "no-hlt-exits" },
   ),
-  preset("pf-injection", "At the -EFAULT exit the VMM injects #PF with the real address.", {
+  preset("pf-injection", "reports", "At the -EFAULT exit the VMM injects #PF with the real address.", {
     ...exits,
     vmm: "inject-pf",
     guest: "pv-error",
   }),
-  preset("mce-injection", "At the -EFAULT exit the VMM injects a machine check, as for poisoned memory.", {
-    ...exits,
-    vmm: "inject-mce",
-    guest: "mce-safe-loads",
-  }),
-  preset("ve-injection", "At the -EFAULT exit the VMM injects #VE with its information area.", {
+  preset(
+    "mce-injection",
+    "machine-check",
+    "At the -EFAULT exit the VMM injects a machine check, as for poisoned memory.",
+    {
+      ...exits,
+      vmm: "inject-mce",
+      guest: "mce-safe-loads",
+    },
+  ),
+  preset("ve-injection", "reports", "At the -EFAULT exit the VMM injects #VE with its information area.", {
     ...exits,
     vmm: "inject-ve",
     guest: "ve",
   }),
-  preset("pv-injection", "At the -EFAULT exit the VMM sends a paravirtual error interrupt.", {
+  preset("pv-injection", "reports", "At the -EFAULT exit the VMM sends a paravirtual error interrupt.", {
     ...exits,
     vmm: "inject-pv",
     guest: "pv-error",
   }),
-  preset("nmi-injection", "At the -EFAULT exit the VMM sends an NMI, as gVisor does.", {
+  preset("nmi-injection", "reports", "At the -EFAULT exit the VMM sends an NMI, as gVisor does.", {
     ...exits,
     vmm: "nmi",
     guest: "pv-error",
   }),
-  preset("remap-zero", "At the -EFAULT exit the VMM maps fresh zeros in place of the lost page.", {
+  preset("remap-zero", "zeros", "At the -EFAULT exit the VMM maps fresh zeros in place of the lost page.", {
     ...exits,
     vmm: "remap-zero",
   }),
   preset(
     "poison",
+    "machine-check",
     "At the -EFAULT exit the VMM maps a poisoned page; KVM's BUS_MCEERR_AR becomes a machine check.",
     { ...exits, vmm: "poison", guest: "mce-safe-loads" },
   ),
   preset(
     "fence",
+    "reports",
     "The VMM watches the file and makes what is lost PROT_NONE: the loop becomes an exit, then #PF.",
     { ...loops, vmm: "fence", guest: "pv-error" },
   ),
-  preset("fence-mce", "The fence, and a machine check for a guest that knows nothing else.", {
-    ...loops,
-    vmm: "fence",
-    guest: "mce-safe-loads",
-  }),
+  preset(
+    "fence-mce",
+    "machine-check",
+    "The fence, and a machine check for a guest that knows nothing else.",
+    {
+      ...loops,
+      vmm: "fence",
+      guest: "mce-safe-loads",
+    },
+  ),
   preset(
     "fence-apf",
+    "reports",
     "The fence, and #PF for a guest that uses async page faults and takes it for an error.",
     {
       ...told,
@@ -110,56 +130,91 @@ const byVmm: readonly Preset[] = [
 
 /** What KVM would have to change, alone or with the guest. */
 const byKvm: readonly Preset[] = [
-  preset("uniform-efault", "Goyal v4: KVM keeps a hash of 64 gfns that failed; the retry returns -EFAULT.", {
-    ...told,
-    kvm: "uniform-efault",
-  }),
-  preset("error-gfn", "Goyal's RFC: KVM keeps one gfn that failed.", { ...told, kvm: "error-gfn" }),
-  preset("error-pending", "Kuznetsov: async page faults stay off until the error has been reported.", {
-    ...told,
-    kvm: "error-pending",
-  }),
-  preset("exit-request", "Christopherson: KVM_RUN returns as soon as the error is known.", {
+  preset(
+    "uniform-efault",
+    "exits",
+    "Goyal v4: KVM keeps a hash of 64 gfns that failed; the retry returns -EFAULT.",
+    {
+      ...told,
+      kvm: "uniform-efault",
+    },
+  ),
+  preset("error-gfn", "exits", "Goyal's RFC: KVM keeps one gfn that failed.", { ...told, kvm: "error-gfn" }),
+  preset(
+    "error-pending",
+    "exits",
+    "Kuznetsov: async page faults stay off until the error has been reported.",
+    {
+      ...told,
+      kvm: "error-pending",
+    },
+  ),
+  preset("exit-request", "exits", "Christopherson: KVM_RUN returns as soon as the error is known.", {
     ...told,
     kvm: "exit-request",
   }),
-  preset("final-efault", "The first lookup's -EFAULT is final; only a page that needs I/O goes async.", {
-    ...told,
-    kvm: "final-efault",
-  }),
-  preset("memory-fault-exit", "Moorthy: KVM_EXIT_MEMORY_FAULT is filled in at the -EFAULT exit.", {
+  preset(
+    "final-efault",
+    "exits",
+    "The first lookup's -EFAULT is final; only a page that needs I/O goes async.",
+    {
+      ...told,
+      kvm: "final-efault",
+    },
+  ),
+  preset("memory-fault-exit", "loops", "Moorthy: KVM_EXIT_MEMORY_FAULT is filled in at the -EFAULT exit.", {
     ...told,
     kvm: "memory-fault-exit",
   }),
-  preset("sigbus-injection", "Goyal's RFC: error flag in the page-ready event, the guest sends SIGBUS.", {
-    ...told,
-    kvm: "ready-error",
-    guest: "apf-error",
-  }),
-  preset("kvm-mce-injection", "KVM injects #MC; the guest's exception tables cover loads, as Linux's do.", {
-    ...told,
-    kvm: "inject-mce",
-    guest: "mce-safe-loads",
-  }),
-  preset("kvm-mce-safe-all", "KVM injects #MC; the guest's exception tables cover stores too.", {
-    ...told,
-    kvm: "inject-mce",
-    guest: "mce-safe-all",
-  }),
-  preset("kvm-ve-injection", "KVM injects #VE.", { ...told, kvm: "inject-ve", guest: "ve" }),
-  preset("final-efault-pf", "Final -EFAULT in KVM, and the VMM injects #PF that the guest understands.", {
-    ...told,
-    kvm: "final-efault",
-    vmm: "inject-pf",
-    guest: "pv-error",
-  }),
-  preset("final-efault-mce", "Final -EFAULT in KVM, and the VMM injects a machine check.", {
+  preset(
+    "sigbus-injection",
+    "reports",
+    "Goyal's RFC: error flag in the page-ready event, the guest sends SIGBUS.",
+    {
+      ...told,
+      kvm: "ready-error",
+      guest: "apf-error",
+    },
+  ),
+  preset(
+    "kvm-mce-injection",
+    "machine-check",
+    "KVM injects #MC; the guest's exception tables cover loads, as Linux's do.",
+    {
+      ...told,
+      kvm: "inject-mce",
+      guest: "mce-safe-loads",
+    },
+  ),
+  preset(
+    "kvm-mce-safe-all",
+    "machine-check",
+    "KVM injects #MC; the guest's exception tables cover stores too.",
+    {
+      ...told,
+      kvm: "inject-mce",
+      guest: "mce-safe-all",
+    },
+  ),
+  preset("kvm-ve-injection", "reports", "KVM injects #VE.", { ...told, kvm: "inject-ve", guest: "ve" }),
+  preset(
+    "final-efault-pf",
+    "reports",
+    "Final -EFAULT in KVM, and the VMM injects #PF that the guest understands.",
+    {
+      ...told,
+      kvm: "final-efault",
+      vmm: "inject-pf",
+      guest: "pv-error",
+    },
+  ),
+  preset("final-efault-mce", "machine-check", "Final -EFAULT in KVM, and the VMM injects a machine check.", {
     ...told,
     kvm: "final-efault",
     vmm: "inject-mce",
     guest: "mce-safe-loads",
   }),
-  preset("final-efault-pv", "Final -EFAULT in KVM, and the VMM sends an error interrupt.", {
+  preset("final-efault-pv", "reports", "Final -EFAULT in KVM, and the VMM sends an error interrupt.", {
     ...told,
     kvm: "final-efault",
     vmm: "inject-pv",
@@ -171,25 +226,46 @@ const byKvm: readonly Preset[] = [
 const byServer: readonly Preset[] = [
   preset(
     "lease-fuse",
+    "recalls",
     "The file server's own leases: a truncation through it waits until the VMM has taken the range away.",
     { ...recalled, server: "fuse-lease" },
   ),
-  preset("lease-kernel", "F_SETLEASE: the kernel holds up whoever opens or truncates the file by path.", {
-    ...recalled,
-    server: "kernel-lease",
-  }),
-  preset("pre-content", "fanotify permission events: the kernel asks before the file gets shorter.", {
-    ...recalled,
-    server: "pre-content",
-  }),
-  preset("notify", "inotify or fanotify: the VMM is told after the fact, and takes the range away then.", {
-    ...recalled,
-    server: "notify",
-  }),
-  preset("sealed", "The guest maps a sealed copy (memfd, F_SEAL_SHRINK), which nobody can make shorter.", {
-    ...loops,
-    server: "sealed",
-  }),
+  preset(
+    "lease-kernel",
+    "recalls",
+    "F_SETLEASE: the kernel holds up whoever opens or truncates the file by path.",
+    {
+      ...recalled,
+      server: "kernel-lease",
+    },
+  ),
+  preset(
+    "pre-content",
+    "recalls",
+    "fanotify permission events: the kernel asks before the file gets shorter.",
+    {
+      ...recalled,
+      server: "pre-content",
+    },
+  ),
+  preset(
+    "notify",
+    "recalls",
+    "inotify or fanotify: the VMM is told after the fact, and takes the range away then.",
+    {
+      ...recalled,
+      server: "notify",
+    },
+  ),
+  preset(
+    "sealed",
+    "seals",
+    "The guest maps a sealed copy (memfd, F_SEAL_SHRINK), which nobody can make shorter.",
+    {
+      ...loops,
+      server: "sealed",
+    },
+  ),
 ];
 
 export const presets: readonly Preset[] = [...stock, ...byVmm, ...byKvm, ...byServer];
@@ -199,9 +275,10 @@ export function presetOf(id: string): Preset | null {
 }
 
 /** What a guest process ought to see: the yardstick. */
-const native: Proposal = {
+const native: Answered = {
   id: "native",
   title: "No VM: a process of the host maps the file. What a guest process ought to see.",
+  answer: "signals",
   kvm: "none",
   vmm: "none",
   guest: "none",
@@ -209,5 +286,16 @@ const native: Proposal = {
   lapic: null,
 };
 
+type Answered = Proposal & { readonly answer: Answer };
+
+const answered: readonly Answered[] = [native, ...presets];
+
 /** All proposals, in the order of the table's columns. The ids are what people say. */
-export const proposals: readonly Proposal[] = [native, ...presets];
+export const proposals: readonly Proposal[] = answered.map(({ answer: _answer, ...proposal }) => proposal);
+
+const answersById: ReadonlyMap<string, Answer> = new Map(answered.map(({ id, answer }) => [id, answer]));
+
+/** null for a proposal of the user's own. */
+export function answerOf(id: string): Answer | null {
+  return answersById.get(id) ?? null;
+}

@@ -20,14 +20,14 @@ import {
   textDiagram,
   type Violation,
 } from "../../../kvm-model/src/index.ts";
-import { exitCodes, type Preset, presets, type Scenario } from "../../../language/src/index.ts";
+import { exitCodes, nearest, type Preset, presets, type Scenario } from "../../../language/src/index.ts";
 import { allowedEnds, comparedText, comparedWords, replayText } from "../engines/model/allowed.ts";
 import { hardware, translate } from "../engines/model/translate.ts";
 import { loadScenarios } from "../fixtures.ts";
 import type { Style } from "../report/style.ts";
 import type { ExploreLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
-import { nearest, parseCount, select, UsageError } from "./usage.ts";
+import { parseCount, select, UsageError } from "./usage.ts";
 
 export type ExploreCommandOptions = {
   readonly scenario?: string;

@@ -1,7 +1,7 @@
 /** `daxfault new`: a starting point for a scenario of one's own, with comments that say what can stand where. */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { backingKinds, exitCodes, propertyIds, proposals } from "../../../language/src/index.ts";
+import { answers, backingKinds, exitCodes, propertyIds, proposals } from "../../../language/src/index.ts";
 import { errorText } from "../error-text.ts";
 import { UsageError } from "./usage.ts";
 
@@ -63,42 +63,30 @@ ${list(
   proposals.map((proposal) => proposal.id),
   "  ",
 )}
+  // or all with an answer, what they do with a fault that cannot be resolved ("today @exits": of today's KVM):
+${list(
+  answers.map((answer) => `@${answer}`),
+  "  ",
+)}
   "proposals": ["native", "efault-exit", "apf-loop"],
 }
 `;
 }
 
 function kindsText(id: string): string {
-  return `// What is expected of ${id}, proposal by proposal. Run it first: without a rule the verdict is inconclusive and the
-// table shows what was seen. The narrowest rule that matches is taken. Accesses that are not listed: value; host
-// steps: done. "victim.last" is the victim's last access.
+  return `// What is expected of ${id}: cells by proposal ("native", "fence fence-apf"), by answer ("@exits"), or for all ("*");
+// the narrowest is taken. Run it first: without a cell the verdict is inconclusive and the table shows what was seen.
+// A cell is the VMM's history, then what is not as ever: accesses that are not listed are value, host steps done.
+// "victim.last" is the victim's last access; "lost": what an access to a lost page sees under the proposal's answer.
 {
-  "oracle": ${JSON.stringify(id)},
   "about": "Where these expectations come from.",
-  "rules": [
-    {
-      "scenarios": [${JSON.stringify(id)}],
-      "proposals": ["native"],
-      "engine": "process",
-      "accesses": { "victim.last": "sigbus" },
-      "bystanders": { "bystander": "progress" },
+  "rows": {
+    ${JSON.stringify(id)}: {
+      "native": "victim.last sigbus; bystander progress",
+      "@exits": "stopped(efault); victim.last killed; bystander starved",
+      "@loops": "victim.last lost",
     },
-    {
-      "scenarios": [${JSON.stringify(id)}],
-      "proposals": ["efault-exit"],
-      "engine": "kvm",
-      "vmm": ["stopped(efault)"],
-      "accesses": { "victim.last": "killed" },
-      "bystanders": { "bystander": "starved" },
-    },
-    {
-      "scenarios": [${JSON.stringify(id)}],
-      "proposals": ["apf-loop"],
-      "engine": "kvm",
-      "vmm": ["looping"],
-      "accesses": { "victim.last": "hung" },
-    },
-  ],
+  },
 }
 `;
 }

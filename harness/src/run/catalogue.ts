@@ -61,11 +61,11 @@ function loadNamedProposals(paths: readonly string[]): readonly NamedProposal[] 
 
 /** The expectations that lie beside the user's scenarios. */
 function userKinds(folders: ReadonlySet<string>): Kinds {
-  const rules = [...folders]
+  const rows = [...folders]
     .map((folder) => join(folder, "kinds"))
     .filter(existsSync)
-    .flatMap((folder) => readKinds(folder).rules);
-  return new Kinds(rules);
+    .flatMap((folder) => readKinds(folder).rows);
+  return new Kinds(rows);
 }
 
 /**
@@ -98,16 +98,20 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
   );
   const kinds = loadKinds();
   const ownKinds = userKinds(new Set([...sources.scenarios, ...sources.files.map((file) => dirname(file))]));
+  // A mistake in them is found before anything runs.
+  for (const { scenario } of [...own, ...fileScenarios]) {
+    for (const { proposal } of proposals) ownKinds.find(scenario, proposal);
+  }
   const hashes = new Map(builtIn.map(({ id, hash }) => [id, hash]));
   const isPreset = (proposal: Proposal): boolean => presets.some((preset) => preset === proposal);
   return {
     scenarios,
     fileScenarios,
     proposals,
-    expectationOf({ scenario, proposal, engine }) {
+    expectationOf({ scenario, proposal }) {
       // The project's expectations are about its scenarios and proposals only, whatever others are called.
       const isOurs = hashes.get(scenario.id) === scenario.hash && isPreset(proposal);
-      return (isOurs ? kinds : ownKinds).find({ scenario: scenario.id, proposal: proposal.id, engine });
+      return (isOurs ? kinds : ownKinds).find(scenario, proposal);
     },
   };
 }

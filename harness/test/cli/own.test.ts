@@ -84,10 +84,11 @@ describe("a mistake in a file of the user's", () => {
     );
     edit(scenario, '"4MiB" "kind"', '"4MiB"');
     const kinds = join(cwd, "mine/kinds/my-case.json");
-    edit(kinds, '"engine": "process"', '"engine": "qemu"');
+    edit(kinds, "victim.last lost", "victm.last lost");
     expect((await cli(["run", "--scenarios", "mine"], { cwd })).stderr).toContain(
-      `kinds/my-case.json:${line(kinds, "qemu")}: rules[0].engine: Invalid option`,
+      `kinds/my-case.json:${line(kinds, "victm")}: "@loops", for my-case: there is no actor "victm"; nearest: victim`,
     );
+    edit(kinds, "victm", "victim");
     const proposal = join(cwd, "my-way.json");
     edit(proposal, '"vmm": "stop"', '"vmm": "stopp"');
     expect((await cli(["run", "--proposals", "my-way.json"], { cwd })).stderr).toContain(

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { nearest, parseCount, select, UsageError } from "../../src/cli/usage.ts";
+import { parseCount, select, UsageError } from "../../src/cli/usage.ts";
 
 const ids = [
   "load-after-truncate",
@@ -30,15 +30,6 @@ describe("select", () => {
       /no scenario "load-after-trunkate"; nearest: load-after-truncate, .* \(daxfault list scenarios\)/,
     );
     expect(() => chosen("load-*", "x*")).toThrow('no scenario "x*"');
-  });
-});
-
-describe("nearest", () => {
-  it("gives all of a few, the best three of many", () => {
-    expect(nearest("x", ["a", "b"])).toEqual(["a", "b"]);
-    expect(nearest("hang-without-apd", ids)[0]).toBe("hang-without-apf");
-    expect(nearest("punch", ids)[0]).toBe("load-after-punch");
-    expect(nearest("load", ids)).toHaveLength(3);
   });
 });
 

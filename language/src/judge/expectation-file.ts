@@ -1,14 +1,20 @@
 /**
- * Reads files of expectations: fixtures/kinds (one file an oracle), fixtures/errata.json (known deviations),
+ * Reads files of expectations: fixtures/kinds (rows of scenarios, cells of proposals), fixtures/errata.json (known deviations),
  * fixtures/documented.json (cells of the scorecard that no test decides). Checked for shape when loaded.
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { readJsonSource } from "../json-source.ts";
+import { nearest } from "../nearest.ts";
 import { pathText } from "../scenario/problem.ts";
+import { parseSelector } from "../selector.ts";
 import { eventKinds } from "../vocabulary.ts";
-import { type DocumentedCell, type Erratum, Kinds, KindsError, type Rule } from "./expectations.ts";
+import { betterThan } from "./bind.ts";
+import { type Cell, cellText, parseCell } from "./cell.ts";
+import { type Defect, defects } from "./defects.ts";
+import { type DocumentedCell, type Erratum, KindsError } from "./expectations.ts";
+import { checkRow, Kinds, type Row, type RowCell } from "./kinds.ts";
 
 const words = z.record(z.string(), z.string());
 const outcomeShape = z.strictObject({
@@ -21,19 +27,20 @@ const outcomeShape = z.strictObject({
 
 const engineShape = z.enum(["model", "process", "kvm"]);
 const kindsShape = z.strictObject({
-  oracle: z.string(),
   about: z.string(),
   defects: z.record(z.string(), z.strictObject({ text: z.string(), source: z.string() })).default({}),
-  rules: z.array(
-    outcomeShape.extend({
-      scenarios: z.array(z.string()).min(1),
-      proposals: z.array(z.string()).min(1),
-      engine: engineShape,
-      /** Last states of the VMM that would be an improvement: xpass instead of fail. */
-      better: z.array(z.string()).default([]),
-      defect: z.string().optional(),
-    }),
-  ),
+  /** By scenarios: one cell for all proposals, or cells by proposals. */
+  rows: z.record(z.string(), z.union([z.string(), words], "a cell, or an object of cells by proposals")),
+});
+type KindsShape = z.infer<typeof kindsShape>;
+
+/** The rules of before, to be refused with the rows that they are now. */
+const ruleShape = outcomeShape.extend({
+  scenarios: z.array(z.string()),
+  proposals: z.array(z.string()),
+  engine: z.string(),
+  better: z.array(z.string()).default([]),
+  defect: z.string().optional(),
 });
 
 const errataShape = z.strictObject({
@@ -69,42 +76,119 @@ function readJson(path: string): unknown {
   return JSON.parse(readFileSync(path, "utf8"));
 }
 
-function toRules(file: z.infer<typeof kindsShape>): readonly Rule[] {
-  return file.rules.map((rule, index) => {
-    const { scenarios, proposals, engine, better, defect, ...outcome } = rule;
-    const name = `${file.oracle} rule ${index + 1}`;
-    const known = defect === undefined ? null : file.defects[defect];
-    if (known === undefined) throw new KindsError(`${name}: unknown defect ${defect}`);
-    return {
-      scenarios,
-      proposals,
-      engine,
-      expectation: {
-        rule: name,
-        outcome,
-        better,
-        defect: known === null ? null : { id: defect ?? "", ...known },
-      },
-    };
-  });
+/** One file of kinds, while it is read: what is wrong with it, and where. */
+class KindsFile {
+  readonly #path: string;
+  readonly #source: Extract<ReturnType<typeof readJsonSource>, { kind: "value" }>;
+  readonly #problems: string[] = [];
+
+  constructor(path: string) {
+    const source = readJsonSource(readFileSync(path, "utf8"));
+    if (source.kind === "error") throw new KindsError(`${path}:${source.line}: not JSON: ${source.message}`);
+    this.#path = path;
+    this.#source = source;
+  }
+
+  /** `FILE:LINE` of a member. */
+  #placeOf(member: readonly PropertyKey[]): string {
+    return `${this.#path}:${this.#source.lineOf(member)}`;
+  }
+
+  #add(member: readonly PropertyKey[], message: string): void {
+    this.#problems.push(`${this.#placeOf(member)}: ${pathText(member)}: ${message}`);
+  }
+
+  #check(): void {
+    if (this.#problems.length > 0) throw new KindsError(this.#problems.join("\n"));
+  }
+
+  /** Refuses a file whose expectations are a list of rules. */
+  #refuseRules(): void {
+    const rules = (this.#source.value as { readonly rules?: unknown } | null)?.rules;
+    if (!Array.isArray(rules)) return;
+    for (const [index, rule] of rules.entries()) this.#add(["rules", index], rowForRule(rule));
+    if (rules.length === 0) this.#add(["rules"], 'there are "rows" in place of "rules"');
+    this.#check();
+  }
+
+  #shape(): KindsShape {
+    this.#refuseRules();
+    for (const { path, line } of this.#source.duplicates) {
+      this.#problems.push(`${this.#path}:${line}: ${pathText(path)}: twice in this object`);
+    }
+    this.#check();
+    const parsed = kindsShape.safeParse(this.#source.value);
+    if (parsed.success) return parsed.data;
+    for (const { path, message } of parsed.error.issues) this.#add(path, message);
+    this.#check();
+    throw new KindsError(`${this.#path}: not a file of expectations`);
+  }
+
+  #cell(
+    member: readonly PropertyKey[],
+    key: string,
+    text: string,
+    known: ReadonlyMap<string, Defect>,
+  ): RowCell | null {
+    const selector = parseSelector(key);
+    const cell = parseCell(text);
+    for (const problem of [selector, cell]) if (typeof problem === "string") this.#add(member, problem);
+    if (typeof selector === "string" || typeof cell === "string") return null;
+    const defect = cell.kind === "outcome" ? (cell.defect ?? "none") : "none";
+    if (defect !== "none" && !known.has(defect)) {
+      const near = nearest(defect, [...known.keys()]).join(", ");
+      this.#add(member, `unknown defect ${JSON.stringify(defect)}; nearest: ${near}`);
+    }
+    return { key, selector, cell, place: this.#placeOf(member) };
+  }
+
+  /** Throws a KindsError that names file, line and member of everything that is wrong. */
+  rows(): readonly Row[] {
+    const { rows, defects: own } = this.#shape();
+    const ours = Object.entries(own).map(([id, defect]) => [id, { id, ...defect }] as const);
+    const known = new Map([...defects.map((defect) => [defect.id, defect] as const), ...ours]);
+    const list = Object.entries(rows).map(([names, body]): Row => {
+      const cells =
+        typeof body === "string"
+          ? [this.#cell(["rows", names], "*", body, known)]
+          : Object.entries(body).map(([key, text]) => this.#cell(["rows", names, key], key, text, known));
+      const place = this.#placeOf(["rows", names]);
+      return {
+        scenarios: names.split(" "),
+        cells: cells.filter((cell) => cell !== null),
+        place,
+        defects: known,
+      };
+    });
+    this.#check();
+    for (const row of list) checkRow(row);
+    return list;
+  }
 }
 
-function readKinds(path: string): z.infer<typeof kindsShape> {
-  const source = readJsonSource(readFileSync(path, "utf8"));
-  if (source.kind === "error") throw new KindsError(`${path}:${source.line}: not JSON: ${source.message}`);
-  const parsed = kindsShape.safeParse(source.value);
-  if (parsed.success) return parsed.data;
-  const lines = parsed.error.issues.map(({ path: member, message }) => {
-    const at = pathText(member);
-    return `${path}:${source.lineOf(at)}: ${at}: ${message}`;
-  });
-  throw new KindsError(lines.join("\n"));
+/** What to write in place of a rule of the shape that files of expectations had before. */
+function rowForRule(rule: unknown): string {
+  const message = 'a rule of before; expectations are rows now: "rows": { SCENARIO: { PROPOSALS: CELL } }';
+  const parsed = ruleShape.safeParse(rule);
+  if (!parsed.success) return message;
+  const { scenarios, proposals, vmm, accesses, host, bystanders, events, better, defect } = parsed.data;
+  const cell: Cell = {
+    kind: "outcome",
+    vmm: vmm ?? null,
+    steps: Object.entries({ ...accesses, ...host }).map(([label, word]) => ({ label, word })),
+    bystanders,
+    events,
+    better: JSON.stringify(better) === JSON.stringify(betterThan(vmm ?? null)) ? null : better,
+    defect: defect ?? null,
+  };
+  const row = { [scenarios.join(" ")]: { [proposals.join(" ")]: cellText(cell) } };
+  return `${message}; this one: ${JSON.stringify(row).slice(1, -1)}`;
 }
 
 /** Reads a folder of expectations, laid out like fixtures/kinds. Throws a KindsError that names file, line and member. */
 export function loadKinds(folder: string): Kinds {
   const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
-  return new Kinds(files.sort().flatMap((name) => toRules(readKinds(join(folder, name)))));
+  return new Kinds(files.sort().flatMap((name) => new KindsFile(join(folder, name)).rows()));
 }
 
 /** Reads a file like fixtures/errata.json. */

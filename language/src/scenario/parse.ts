@@ -6,6 +6,7 @@ import { z } from "zod";
 import { readJsonSource } from "../json-source.ts";
 import { proposals } from "../presets.ts";
 import { propertyIds } from "../properties.ts";
+import { parseSelector, selectedIds } from "../selector.ts";
 import { checkScenario } from "./check.ts";
 import { expand, type Json } from "./expand.ts";
 import { parseFault } from "./faults.ts";
@@ -105,7 +106,7 @@ const scenarioShape = z.strictObject({
   ),
   witness: z.array(z.string()),
   properties: z.array(word),
-  proposals: z.array(word).nullable().default(null),
+  proposals: z.array(z.string()).nullable().default(null),
   needs: z
     .array(z.string().regex(/^KVM_CAP_[A-Z0-9_]+$/, "the name of a capability as in <linux/kvm.h>"))
     .default([]),
@@ -178,18 +179,42 @@ function parseWitness(text: string, at: string, problems: Problems): Witness | n
   return { subject: match[1] ?? "", label: match[2] ?? "", is: match[3] ?? "" };
 }
 
-function checkNames(
+function checkName(
   what: string,
-  names: readonly string[],
+  name: string,
   known: readonly string[],
   at: string,
   problems: Problems,
 ): void {
-  for (const [index, name] of names.entries()) {
-    if (!known.includes(name)) {
-      problems.add(`${at}[${index}]`, `unknown ${what} ${JSON.stringify(name)}; known: ${known.join(", ")}`);
+  if (known.includes(name)) return;
+  problems.add(at, `unknown ${what} ${JSON.stringify(name)}; known: ${known.join(", ")}`);
+}
+
+/** The proposals that a scenario is about: ids, and for `@loops` the presets with that answer, in their order. */
+function readProposals(
+  texts: readonly string[],
+  known: readonly string[],
+  problems: Problems,
+): readonly string[] {
+  const ids = new Set<string>();
+  for (const [index, text] of texts.entries()) {
+    const at = `proposals[${index}]`;
+    if (!text.includes("@")) {
+      checkName("proposal", text, known, at, problems);
+      ids.add(text);
+      continue;
+    }
+    const selector = parseSelector(text);
+    if (typeof selector === "string") problems.add(at, selector);
+    else if (selector.all) problems.add(at, "leave proposals out for all of them");
+    else {
+      const selected = selectedIds(selector);
+      for (const id of [...selector.ids, ...selector.except]) checkName("proposal", id, known, at, problems);
+      if (selected.length === 0) problems.add(at, `${JSON.stringify(text)} stands for no proposal`);
+      for (const id of selected) ids.add(id);
     }
   }
+  return [...ids];
 }
 
 /** One expanded scenario; null if anything is wrong with it, which is then in `problems`. */
@@ -212,13 +237,15 @@ function parseOne(json: Json, presets: readonly string[], problems: Problems): S
     const parsedWitness = parseWitness(text, `witness[${index}]`, problems);
     if (parsedWitness !== null) witness.push(parsedWitness);
   }
-  checkNames("property", shape.properties, propertyIds, "properties", problems);
-  checkNames("proposal", shape.proposals ?? [], presets, "proposals", problems);
+  for (const [index, name] of shape.properties.entries()) {
+    checkName("property", name, propertyIds, `properties[${index}]`, problems);
+  }
   const { window, backing, nmi, ...rest } = shape;
   const wholeFile: WindowMapping[] =
     shape.layout === "nvdimm" ? [] : [{ fileOffset: 0n, at: 0n, length: shape.backing.size }];
   const scenario = {
     ...rest,
+    proposals: rest.proposals === null ? null : readProposals(rest.proposals, presets, problems),
     // A member that says nothing is left out: a scenario's hash is of those that it has.
     ...(nmi === undefined ? {} : { nmi }),
     backing: parseBacking(backing, problems),

@@ -101,6 +101,19 @@ describe("parseScenarios", () => {
     expect(scenario?.witness[0]).toEqual({ subject: "victim", label: "load#1", is: "value" });
   });
 
+  it("takes an answer for the presets that have it, each once, and leaves the hash alone", () => {
+    const about = (...proposals: string[]) => parse({ proposals })[0];
+    expect(about("native", "today @loops")?.proposals).toEqual(["native", "apf-loop", "apf-guest"]);
+    expect(about("fence", "today @loops @zeros", "@signals", "apf-loop")?.proposals).toEqual([
+      "fence",
+      "apf-loop",
+      "apf-guest",
+      "remap-zero",
+      "native",
+    ]);
+    expect(about("today @loops")?.hash).toBe(about("apf-loop", "apf-guest")?.hash);
+  });
+
   it("maps the whole file where no window is given, and none for nvdimm", () => {
     expect(parse({ window: undefined })[0]?.window).toEqual([{ fileOffset: 0n, at: 0n, length: 4n << 20n }]);
     expect(parse({ window: undefined, layout: "nvdimm" })[0]?.window).toEqual([]);
@@ -357,6 +370,27 @@ describe("a scenario is refused", () => {
       'properties[0]: unknown property "nice"; known: terminates',
     ],
     ["an unknown proposal", { proposals: ["apf"] }, 'proposals[0]: unknown proposal "apf"; known: native'],
+    [
+      "an unknown answer",
+      { proposals: ["native", "@exit"] },
+      'proposals[1]: unknown answer "@exit"; nearest: @exits',
+    ],
+    [
+      "an unknown proposal beside an answer",
+      { proposals: ["@exits apf"] },
+      'proposals[0]: unknown proposal "apf"',
+    ],
+    ["an unknown exception", { proposals: ["@exits -apf"] }, 'proposals[0]: unknown proposal "apf"'],
+    [
+      "all proposals beside an answer",
+      { proposals: ["* @exits"] },
+      "proposals[0]: leave proposals out for all",
+    ],
+    [
+      "an answer without presets",
+      { proposals: ["proposed @zeros"] },
+      'proposals[0]: "proposed @zeros" stands for no',
+    ],
     ["a need that is no capability", { needs: ["MCE"] }, "the name of a capability"],
     ["a witness without form", { witness: ["victim loads"] }, 'is not of the form "actor.label is word"'],
     ["a witness of nobody", { witness: ["x.load#1 is value"] }, "there is no actor x"],

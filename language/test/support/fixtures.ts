@@ -1,6 +1,7 @@
 /** The project's own scenarios and expectations, which tests of the language hold its rules against. */
 import { fileURLToPath } from "node:url";
-import type { DocumentedCell, Erratum, Kinds } from "../../src/judge/expectations.ts";
+import type { DocumentedCell, Erratum } from "../../src/judge/expectations.ts";
+import type { Kinds } from "../../src/judge/kinds.ts";
 import * as read from "../../src/read.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 

@@ -34,7 +34,7 @@ describe("the engine model", () => {
       if (result.kind !== "evidence") throw new Error(`${scenario.id} x ${proposal.id}: ${result.message}`);
       expect(breachesOf(scenario, result.evidence)).toEqual([]);
       expect(result.evidence.exhaustiveness.kind).toBe("exhaustive");
-      const expectation = kinds.find({ scenario: scenario.id, proposal: proposal.id, engine: "model" });
+      const expectation = kinds.find(scenario, proposal);
       const place = { engine: "model", nature: natures.model, machine: "here" } as const;
       const verdict = judge({ scenario, proposal, ...place, expectation, errata: [], result });
       expect(`${scenario.id} x ${proposal.id}: ${verdict.kind} ${verdict.reason}`).toMatch(/: pass /);
