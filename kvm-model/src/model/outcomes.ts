@@ -6,11 +6,11 @@
 import { type Component, type CycleQuery, fairComponents, lassoOf } from "../explore/cycles.ts";
 import type { Graph } from "../explore/explorer.ts";
 import { formatToken } from "../explore/path.ts";
-import type { Context, Saw } from "./fields.ts";
+import type { Context } from "./fields.ts";
 import { COUNT_STEP } from "./guest/tasks.ts";
 import { FAULT_STEP } from "./kvm.ts";
 import { Machine } from "./machine.ts";
-import type { Task } from "./task.ts";
+import type { Saw, Task } from "./task.ts";
 import { stopReasons } from "./vmm.ts";
 
 export type Outcome = {
