@@ -163,7 +163,7 @@ function cellOf(property: Property, factsIn: (situation: Situation) => Facts): C
   }
   return {
     property,
-    holds: verdict(wanted.length, violations.length, boundedBy !== null),
+    holds: holds({ demands: wanted.length, violations: violations.length, boundedBy }),
     states,
     exhaustive: boundedBy === null,
     boundedBy,
@@ -172,8 +172,10 @@ function cellOf(property: Property, factsIn: (situation: Situation) => Facts): C
   };
 }
 
-function verdict(demanded: number, violated: number, bounded: boolean): Cell["holds"] {
-  if (violated === demanded) return "no";
-  if (violated > 0) return "partly";
-  return bounded ? "unknown" : "yes";
+type Tally = { readonly demands: number; readonly violations: number; readonly boundedBy: string | null };
+
+function holds({ demands, violations, boundedBy }: Tally): Cell["holds"] {
+  if (violations === demands) return "no";
+  if (violations > 0) return "partly";
+  return boundedBy === null ? "yes" : "unknown";
 }

@@ -113,8 +113,8 @@ export function replay(model: Model, token: Token): { steps: Step[]; state: Uint
  */
 export function checkDeterminism(model: Model, seed: number, runs: number, maxSteps: number): void {
   for (let run = 0; run < runs; run++) {
-    const first = traceOf(model, randomScheduler(seed + run, maxSteps), false);
-    const again = traceOf(model, replayScheduler(first.actions), true);
+    const first = traceOf(model, randomScheduler(seed + run, maxSteps), null);
+    const again = traceOf(model, replayScheduler(first.actions), () => {});
     const differs = first.lines.findIndex((line, index) => line !== again.lines[index]);
     if (differs >= 0 || first.lines.length !== again.lines.length) {
       throw new ReplayError(
@@ -130,13 +130,12 @@ export function checkDeterminism(model: Model, seed: number, runs: number, maxSt
 function traceOf(
   model: Model,
   scheduler: Scheduler,
-  withEvents: boolean,
+  sink: EventSink | null,
 ): { actions: number[]; lines: string[] } {
   const state = new Uint8Array(model.stateBytes);
   const enabled = new Uint16Array(model.actionNames.length);
   const actions: number[] = [];
   const lines: string[] = [];
-  const sink: EventSink | null = withEvents ? () => {} : null;
   model.initial(state);
   for (;;) {
     const count = model.enabled(state, enabled);

@@ -37,7 +37,7 @@ export function hasFreeWork(m: Machine, vcpu: Vcpu): boolean {
   let isFree = false;
   for (const work of m.works) {
     if (work.state === "free") isFree = true;
-    else if (work.vcpu === vcpu) queued++;
+    else if (work.isOf(vcpu)) queued++;
   }
   return isFree && queued < (m.case.asyncLimit ?? m.works.length);
 }
@@ -92,7 +92,7 @@ function canDequeue(m: Machine, vcpu: Vcpu): boolean {
 
 /** !list_empty_careful(&vcpu->async_pf.done). */
 export function hasDoneWork(m: Machine, vcpu: Vcpu): boolean {
-  for (const work of m.works) if (work.state === "done" && work.vcpu === vcpu) return true;
+  for (const work of m.works) if (work.state === "done" && work.isOf(vcpu)) return true;
   return false;
 }
 
@@ -166,7 +166,7 @@ function looksAtList(m: Machine, vcpu: Vcpu): boolean {
 }
 
 export function canBeReady(m: Machine, vcpu: Vcpu, work: Work): boolean {
-  const isDone = work.state === "done" && work.vcpu === vcpu;
+  const isDone = work.state === "done" && work.isOf(vcpu);
   return isDone && looksAtList(m, vcpu) && canDequeue(m, vcpu);
 }
 

@@ -5,12 +5,14 @@
 import { type Exhaustiveness, type ExploreOptions, explore, type Graph } from "../explore/explorer.ts";
 import { type Finding, findDeadlock, findLivelock, findState } from "../explore/search.ts";
 import { type ModelCase, modelCase } from "./case.ts";
-import type { HostResult, Kernel, Mark, Saw, Stop } from "./fields.ts";
+import type { Mark } from "./fields.ts";
 import { COUNT_STEP } from "./guest/tasks.ts";
 import { hostFinished } from "./host.ts";
+import type { HostResult, Kernel } from "./machine.ts";
 import { Machine } from "./machine.ts";
 import { type GuestModel, guestModel } from "./model.ts";
-import type { Task } from "./task.ts";
+import type { Saw, Task } from "./task.ts";
+import type { Stop } from "./vcpu.ts";
 
 export const factNames = [
   /** A task stays at an access for ever although everybody who can act does. */

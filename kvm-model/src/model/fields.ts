@@ -3,134 +3,7 @@
  * Words and offsets have a name here and nowhere else. `machine.ts` reads and writes them; no other file does.
  */
 import { Layout } from "../state/layout.ts";
-import { type WordOf, Words } from "../state/words.ts";
-import type { Check, HostStep, ModelCase, TaskStep } from "./case.ts";
-
-/**
- * Where a vCPU is. The fault path of KVM is cut where another CPU can come in between.
- *
- * - `guest`: in guest mode, or about to enter it: the guest's own code runs.
- * - `exit`: page-fault exit taken; nothing looked up yet.
- * - `lookup`: mmu_invalidate_seq read (kvm_faultin_pfn()).
- * - `async`: hva_to_pfn() with FOLL_NOWAIT returned KVM_PFN_ERR_NEEDS_IO.
- * - `error`: kvm_handle_error_pfn().
- * - `map`: a pfn in hand, mmu_lock not yet taken.
- * - `sync`: the synchronous attempt.
- * - `halted`: apf.halted, the artificial halt.
- * - `stopped`: KVM_RUN has returned.
- */
-export const PLACE: Words<
-  "guest" | "exit" | "lookup" | "async" | "error" | "map" | "sync" | "halted" | "stopped"
-> = new Words("guest", "exit", "lookup", "async", "error", "map", "sync", "halted", "stopped");
-export type Place = WordOf<typeof PLACE>;
-
-/**
- * The exception or interrupt that is being delivered to the guest; its handler has not run yet.
- * `async #PF`: flags = page not present and CR2 = token (protocol of 2010: or page ready). `acknowledging`: the page-ready
- * handler has taken its token and not yet written the ACK MSR.
- */
-export const EVENT: Words<
-  "none" | "async #PF" | "#MC" | "#VE" | "#PF" | "NMI" | "error interrupt" | "acknowledging"
-> = new Words("none", "async #PF", "#MC", "#VE", "#PF", "NMI", "error interrupt", "acknowledging");
-export type GuestEvent = WordOf<typeof EVENT>;
-
-/** Why KVM_RUN returned. `poison`: -EINTR with SIGBUS BUS_MCEERR_AR pending for the vCPU thread. */
-export const STOP: Words<
-  "none" | "efault" | "memory-fault" | "poison" | "mmio" | "internal-error" | "triple-fault"
-> = new Words("none", "efault", "memory-fault", "poison", "mmio", "internal-error", "triple-fault");
-export type Stop = WordOf<typeof STOP>;
-
-/** What an access saw. */
-export const SAW: Words<
-  "nothing" | "value" | "zero" | "stale" | "sigbus-adrerr" | "sigbus-mceerr" | "efault" | "killed"
-> = new Words("nothing", "value", "zero", "stale", "sigbus-adrerr", "sigbus-mceerr", "efault", "killed");
-export type Saw = WordOf<typeof SAW>;
-
-export const TASK: Words<"runnable" | "sleeping" | "done" | "dead"> = new Words(
-  "runnable",
-  "sleeping",
-  "done",
-  "dead",
-);
-export type TaskState = WordOf<typeof TASK>;
-
-/** An entry of vcpu->async_pf: unused, queued to the worker, or on the list of those that are done. */
-export const WORK: Words<"free" | "queued" | "done"> = new Words("free", "queued", "done");
-export type WorkState = WordOf<typeof WORK>;
-
-/** Host VMA behind a page of the window. */
-export const VMA: Words<"file" | "none" | "anonymous" | "poisoned"> = new Words(
-  "file",
-  "none",
-  "anonymous",
-  "poisoned",
-);
-export type Vma = WordOf<typeof VMA>;
-
-/** Second-level mapping (EPT/NPT) of a page, or a pfn on its way there. `freed`: the file dropped the mapped page. */
-export const EPT: Words<"none" | "file" | "freed" | "anonymous"> = new Words(
-  "none",
-  "file",
-  "freed",
-  "anonymous",
-);
-export type Ept = WordOf<typeof EPT>;
-
-/** Page cache. `failed`: read, with an error. */
-export const CACHE: Words<"absent" | "resident" | "failed"> = new Words("absent", "resident", "failed");
-export type Cache = WordOf<typeof CACHE>;
-
-/** The error pfn that kvm_handle_error_pfn() gets: KVM_PFN_ERR_FAULT or KVM_PFN_ERR_HWPOISON. */
-export const PFN_ERROR: Words<"none" | "fault" | "hwpoison"> = new Words("none", "fault", "hwpoison");
-export type PfnError = WordOf<typeof PFN_ERROR>;
-
-/** A truncation that a guard holds up. */
-export const GUARD: Words<"idle" | "waiting" | "granted"> = new Words("idle", "waiting", "granted");
-export type Guard = WordOf<typeof GUARD>;
-
-export const KERNEL: Words<"alive" | "oops" | "panic"> = new Words("alive", "oops", "panic");
-export type Kernel = WordOf<typeof KERNEL>;
-
-/** What came of a host step. */
-export const HOST: Words<"not-reached" | "done" | "delayed" | "denied"> = new Words(
-  "not-reached",
-  "done",
-  "delayed",
-  "denied",
-);
-export type HostResult = WordOf<typeof HOST>;
-
-/** Substeps of a truncation: truncate_setsize(), truncate_pagecache(). */
-export const SUBSTEP: Words<
-  | "start"
-  | "guarded"
-  | "size"
-  | "unmap-start"
-  | "unmap-host"
-  | "unmap-end"
-  | "drop-cache"
-  | "again-start"
-  | "again-end"
-> = new Words(
-  "start",
-  "guarded",
-  "size",
-  "unmap-start",
-  "unmap-host",
-  "unmap-end",
-  "drop-cache",
-  "again-start",
-  "again-end",
-);
-export type Substep = WordOf<typeof SUBSTEP>;
-
-/** The shared area's first word (struct kvm_vcpu_pv_apf_data.flags). */
-export const REASON: Words<"none" | "not-present" | "ready"> = new Words("none", "not-present", "ready");
-export type Reason = WordOf<typeof REASON>;
-
-/** The error flag of a page-ready event (a proposal). */
-export const READY: Words<"ok" | "error"> = new Words("ok", "error");
-export type Ready = WordOf<typeof READY>;
+import type { HostStep, ModelCase, TaskStep } from "./case.ts";
 
 /**
  * Token of an asynchronous page fault. KVM counts them up (`id++ << 12 | vcpu`). Only their equality matters, so a state
@@ -250,7 +123,6 @@ export type Context = {
   readonly tokens: number;
   readonly errorSlots: number;
   readonly signalBit: ReadonlyMap<string, number>;
-  readonly without: ReadonlySet<Check>;
 };
 
 export function makeContext(c: ModelCase): Context {
@@ -289,6 +161,5 @@ export function makeContext(c: ModelCase): Context {
     tokens,
     errorSlots,
     signalBit: new Map([...signals].map((name, index) => [name, 1 << index])),
-    without: new Set(c.without),
   };
 }

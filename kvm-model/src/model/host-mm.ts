@@ -5,9 +5,9 @@
  * (i_size tested before the page cache; under FOLL_NOWAIT an absent page starts read-ahead and reports "retry"),
  * shmem_fault() for a full tmpfs (VM_FAULT_SIGBUS).
  */
-import type { Ept, Vma } from "./fields.ts";
+
 import type { Machine } from "./machine.ts";
-import type { Page } from "./page.ts";
+import type { Ept, Page, Vma } from "./page.ts";
 
 /** How get_user_pages is called: without FOLL_NOWAIT the caller sleeps for I/O. */
 export type Gup = "FOLL_NOWAIT" | "may sleep";

@@ -10,9 +10,9 @@
  */
 import type { Action } from "../explore/model.ts";
 import type { HostStep } from "./case.ts";
-import type { HostResult, Substep, Vma } from "./fields.ts";
 import { dropPages, invalidateEnd, invalidateStart, punchHole, replaceVma, zapHostPtes } from "./host-mm.ts";
-import type { Machine } from "./machine.ts";
+import type { HostResult, Machine, Substep } from "./machine.ts";
+import type { Vma } from "./page.ts";
 
 type Truncate = Extract<HostStep, { op: "truncate" }>;
 

@@ -10,13 +10,12 @@
 import type { Action } from "../explore/model.ts";
 import { armAsync, canDeliver, hasFreeWork } from "./apf.ts";
 import type { AccessStep } from "./case.ts";
-import type { PfnError, Place, Stop } from "./fields.ts";
 import { type Gup, getUserPage, mapSecondLevel } from "./host-mm.ts";
 import type { Machine } from "./machine.ts";
 import type { Page } from "./page.ts";
 import { forcesSync, injectError, reportedError, treatsFaultAsFinal } from "./proposals.ts";
 import type { Task } from "./task.ts";
-import type { Vcpu } from "./vcpu.ts";
+import type { PfnError, Place, Stop, Vcpu } from "./vcpu.ts";
 
 /** Kind of the step that every page fault of a vCPU takes first: a loop of faults goes through it again and again. */
 export const FAULT_STEP = "page fault";

@@ -6,29 +6,46 @@
  * field is not here but in the file of the kernel function that does it.
  */
 import type { EventSink } from "../explore/model.ts";
+import { Words } from "../state/words.ts";
 import type { Check, ModelCase } from "./case.ts";
-import {
-  type Context,
-  GUARD,
-  type Guard,
-  HOST,
-  type HostResult,
-  KERNEL,
-  type Kernel,
-  MARK,
-  type Mark,
-  type Offsets,
-  STOP,
-  type Stop,
-  SUBSTEP,
-  type Substep,
-  type Token,
-} from "./fields.ts";
+import { type Context, MARK, type Mark, type Token } from "./fields.ts";
 import { Page } from "./page.ts";
 import { Task } from "./task.ts";
 import { type FaultTracepoint, tracepointEvents } from "./tracepoints.ts";
-import { Vcpu } from "./vcpu.ts";
+import { type Stop, stopWords, Vcpu } from "./vcpu.ts";
 import { Work } from "./work.ts";
+
+/** A constant of its own: see `Words`. */
+const STOP = stopWords;
+
+/** A truncation that a guard holds up. */
+const guardStates = ["idle", "waiting", "granted"] as const;
+export type Guard = (typeof guardStates)[number];
+const GUARD = new Words(guardStates);
+
+const kernelStates = ["alive", "oops", "panic"] as const;
+export type Kernel = (typeof kernelStates)[number];
+const KERNEL = new Words(kernelStates);
+
+/** What came of a host step. */
+const hostResults = ["not-reached", "done", "delayed", "denied"] as const;
+export type HostResult = (typeof hostResults)[number];
+const HOST = new Words(hostResults);
+
+/** Substeps of a truncation: truncate_setsize(), truncate_pagecache(). */
+const substeps = [
+  "start",
+  "guarded",
+  "size",
+  "unmap-start",
+  "unmap-host",
+  "unmap-end",
+  "drop-cache",
+  "again-start",
+  "again-end",
+] as const;
+export type Substep = (typeof substeps)[number];
+const SUBSTEP = new Words(substeps);
 
 /** The lifelines of the sequence diagrams. */
 export type Party = "guest" | "kvm" | "vmm" | "host" | "server" | "worker" | "kill";
@@ -67,12 +84,50 @@ export class Machine {
   /** What a step shows to people: `m.log?.(..)`. Null where no one listens, so that no text is made then. */
   log: Log | null = null;
   #events: EventSink | null = null;
-  readonly #at: Offsets;
+  /** Null in all cases but mutations. */
+  readonly #without: ReadonlySet<Check> | null;
+  readonly #marksAt: number;
+  readonly #kernelAt: number;
+  readonly #vmAt: number;
+  readonly #fileSizeAt: number;
+  readonly #guestFileSizeAt: number;
+  readonly #invalidateInProgressAt: number;
+  readonly #invalidateSeqAt: number;
+  readonly #largeEptAt: number;
+  readonly #hostStepAt: number;
+  readonly #hostSubstepAt: number;
+  readonly #hostSawAt: number;
+  readonly #guardAt: number;
+  readonly #notifyAt: number;
+  readonly #revokeAt: number;
+  readonly #signalsAt: number;
+  readonly #nmiLeftAt: number;
+  readonly #killPendingAt: number;
+  readonly #dummyNodeAt: number;
 
   constructor(context: Context) {
     this.context = context;
     this.case = context.case;
-    this.#at = context.offsets;
+    this.#without = context.case.without.length === 0 ? null : new Set(context.case.without);
+    const at = context.offsets;
+    this.#marksAt = at.marks;
+    this.#kernelAt = at.kernel;
+    this.#vmAt = at.vm;
+    this.#fileSizeAt = at.fileSize;
+    this.#guestFileSizeAt = at.guestFileSize;
+    this.#invalidateInProgressAt = at.invalidateInProgress;
+    this.#invalidateSeqAt = at.invalidateSeq;
+    this.#largeEptAt = at.largeEpt;
+    this.#hostStepAt = at.hostStep;
+    this.#hostSubstepAt = at.hostSubstep;
+    this.#hostSawAt = at.hostSaw;
+    this.#guardAt = at.guard;
+    this.#notifyAt = at.notify;
+    this.#revokeAt = at.revoke;
+    this.#signalsAt = at.signals;
+    this.#nmiLeftAt = at.nmiLeft;
+    this.#killPendingAt = at.killPending;
+    this.#dummyNodeAt = at.dummyNode;
     this.bytes = new Uint8Array(context.layout.stateBytes);
     this.pages = context.case.pages.map((start, index) => new Page(this, index, start));
     this.vcpus = Array.from({ length: context.vcpus }, (_, index) => new Vcpu(this, index));
@@ -117,7 +172,7 @@ export class Machine {
 
   /** Is this check of kernel, guest, server or VMM in place? (Taken out: a mutation.) */
   checks(check: Check): boolean {
-    return !this.context.without.has(check);
+    return this.#without === null || !this.#without.has(check);
   }
 
   /** Has the guest enabled async page faults? */
@@ -126,11 +181,11 @@ export class Machine {
   }
 
   mark(mark: Mark): void {
-    this.bytes[this.#at.marks] = (this.bytes[this.#at.marks] as number) | MARK[mark];
+    this.bytes[this.#marksAt] = (this.bytes[this.#marksAt] as number) | MARK[mark];
   }
 
   hasMark(mark: Mark): boolean {
-    return ((this.bytes[this.#at.marks] as number) & MARK[mark]) !== 0;
+    return ((this.bytes[this.#marksAt] as number) & MARK[mark]) !== 0;
   }
 
   /** Can the guest run at all? */
@@ -139,143 +194,143 @@ export class Machine {
   }
 
   get kernel(): Kernel {
-    return KERNEL.word(this.bytes[this.#at.kernel] as number);
+    return KERNEL.word(this.bytes[this.#kernelAt] as number);
   }
 
   set kernel(kernel: Kernel) {
-    this.bytes[this.#at.kernel] = KERNEL.byte(kernel);
+    this.bytes[this.#kernelAt] = KERNEL.byte(kernel);
   }
 
   /** Why the VMM has stopped the VM. */
   get vmStop(): Stop {
-    return STOP.word(this.bytes[this.#at.vm] as number);
+    return STOP.word(this.bytes[this.#vmAt] as number);
   }
 
   set vmStop(stop: Stop) {
-    this.bytes[this.#at.vm] = STOP.byte(stop);
+    this.bytes[this.#vmAt] = STOP.byte(stop);
   }
 
   /** i_size of the file, in pages. */
   get fileSize(): number {
-    return this.bytes[this.#at.fileSize] as number;
+    return this.bytes[this.#fileSizeAt] as number;
   }
 
   set fileSize(pages: number) {
-    this.bytes[this.#at.fileSize] = pages;
+    this.bytes[this.#fileSizeAt] = pages;
   }
 
   /** i_size as the guest's inode has it, in pages. */
   get guestFileSize(): number {
-    return this.bytes[this.#at.guestFileSize] as number;
+    return this.bytes[this.#guestFileSizeAt] as number;
   }
 
   set guestFileSize(pages: number) {
-    this.bytes[this.#at.guestFileSize] = pages;
+    this.bytes[this.#guestFileSizeAt] = pages;
   }
 
   get mmuInvalidateInProgress(): number {
-    return this.bytes[this.#at.invalidateInProgress] as number;
+    return this.bytes[this.#invalidateInProgressAt] as number;
   }
 
   set mmuInvalidateInProgress(count: number) {
-    this.bytes[this.#at.invalidateInProgress] = count;
+    this.bytes[this.#invalidateInProgressAt] = count;
   }
 
   get mmuInvalidateSeq(): number {
-    return this.bytes[this.#at.invalidateSeq] as number;
+    return this.bytes[this.#invalidateSeqAt] as number;
   }
 
   set mmuInvalidateSeq(seq: number) {
-    this.bytes[this.#at.invalidateSeq] = seq;
+    this.bytes[this.#invalidateSeqAt] = seq;
   }
 
   /** Does the second level map all pages by one large entry? */
   get hasLargeEpt(): boolean {
-    return this.case.largePage && this.bytes[this.#at.largeEpt] === 1;
+    return this.case.largePage && this.bytes[this.#largeEptAt] === 1;
   }
 
   set hasLargeEpt(isLarge: boolean) {
     if (!this.case.largePage) throw new Error(`${this.case.name}: a large entry in a case without one`);
-    this.bytes[this.#at.largeEpt] = isLarge ? 1 : 0;
+    this.bytes[this.#largeEptAt] = isLarge ? 1 : 0;
   }
 
   get hostStep(): number {
-    return this.bytes[this.#at.hostStep] as number;
+    return this.bytes[this.#hostStepAt] as number;
   }
 
   set hostStep(step: number) {
-    this.bytes[this.#at.hostStep] = step;
+    this.bytes[this.#hostStepAt] = step;
   }
 
   get hostSubstep(): Substep {
-    return SUBSTEP.word(this.bytes[this.#at.hostSubstep] as number);
+    return SUBSTEP.word(this.bytes[this.#hostSubstepAt] as number);
   }
 
   set hostSubstep(substep: Substep) {
-    this.bytes[this.#at.hostSubstep] = SUBSTEP.byte(substep);
+    this.bytes[this.#hostSubstepAt] = SUBSTEP.byte(substep);
   }
 
   hostResult(step: number): HostResult {
-    return HOST.word(this.bytes[this.#at.hostSaw + step] as number);
+    return HOST.word(this.bytes[this.#hostSawAt + step] as number);
   }
 
   setHostResult(step: number, result: HostResult): void {
-    this.bytes[this.#at.hostSaw + step] = HOST.byte(result);
+    this.bytes[this.#hostSawAt + step] = HOST.byte(result);
   }
 
   get guard(): Guard {
-    return GUARD.word(this.bytes[this.#at.guard] as number);
+    return GUARD.word(this.bytes[this.#guardAt] as number);
   }
 
   set guard(guard: Guard) {
-    this.bytes[this.#at.guard] = GUARD.byte(guard);
+    this.bytes[this.#guardAt] = GUARD.byte(guard);
   }
 
   /** A notification of a truncation is under way. */
   get isNotifying(): boolean {
-    return this.bytes[this.#at.notify] !== 0;
+    return this.bytes[this.#notifyAt] !== 0;
   }
 
   set isNotifying(isNotifying: boolean) {
-    this.bytes[this.#at.notify] = isNotifying ? 1 : 0;
+    this.bytes[this.#notifyAt] = isNotifying ? 1 : 0;
   }
 
   /** The server has asked the guest to give the range back. */
   get isRevoking(): boolean {
-    return this.bytes[this.#at.revoke] !== 0;
+    return this.bytes[this.#revokeAt] !== 0;
   }
 
   set isRevoking(isRevoking: boolean) {
-    this.bytes[this.#at.revoke] = isRevoking ? 1 : 0;
+    this.bytes[this.#revokeAt] = isRevoking ? 1 : 0;
   }
 
   hasSignal(name: string): boolean {
     const bit = this.context.signalBit.get(name) ?? 0;
-    return ((this.bytes[this.#at.signals] as number) & bit) !== 0;
+    return ((this.bytes[this.#signalsAt] as number) & bit) !== 0;
   }
 
   signal(name: string): void {
     const bit = this.context.signalBit.get(name) ?? 0;
-    this.bytes[this.#at.signals] = (this.bytes[this.#at.signals] as number) | bit;
+    this.bytes[this.#signalsAt] = (this.bytes[this.#signalsAt] as number) | bit;
   }
 
   /** An NMI may still come. */
   get hasNmiLeft(): boolean {
-    return this.bytes[this.#at.nmiLeft] !== 0;
+    return this.bytes[this.#nmiLeftAt] !== 0;
   }
 
   set hasNmiLeft(isLeft: boolean) {
-    this.bytes[this.#at.nmiLeft] = isLeft ? 1 : 0;
+    this.bytes[this.#nmiLeftAt] = isLeft ? 1 : 0;
   }
 
   /** The task with SIGKILL pending. */
   get pendingKill(): Task | null {
-    const byte = this.bytes[this.#at.killPending] as number;
+    const byte = this.bytes[this.#killPendingAt] as number;
     return byte === 0 ? null : (this.tasks[byte - 1] as Task);
   }
 
   set pendingKill(task: Task | null) {
-    this.bytes[this.#at.killPending] = task === null ? 0 : task.index + 1;
+    this.bytes[this.#killPendingAt] = task === null ? 0 : task.index + 1;
   }
 
   /** Can this token have a dummy node: is it one that a task may sleep on, and not a broadcast or garbage? */
@@ -285,10 +340,10 @@ export class Machine {
 
   /** kvm_async_pf_task_wake() found no sleeper and left a dummy node in the guest's hash. */
   hasDummyNode(token: Token): boolean {
-    return this.bytes[this.#at.dummyNode + token] !== 0;
+    return this.bytes[this.#dummyNodeAt + token] !== 0;
   }
 
   setDummyNode(token: Token, dummy: "present" | "absent"): void {
-    this.bytes[this.#at.dummyNode + token] = dummy === "present" ? 1 : 0;
+    this.bytes[this.#dummyNodeAt + token] = dummy === "present" ? 1 : 0;
   }
 }

@@ -8,11 +8,11 @@ import { type Component, type CycleQuery, fairComponents, lassoOf } from "../exp
 import type { Graph } from "../explore/explorer.ts";
 import { formatToken } from "../explore/path.ts";
 import { isAccess } from "./case.ts";
-import type { Context, HostResult, Saw } from "./fields.ts";
+import type { Context } from "./fields.ts";
 import { COUNT_STEP } from "./guest/tasks.ts";
 import { FAULT_STEP } from "./kvm.ts";
-import { Machine } from "./machine.ts";
-import type { Task } from "./task.ts";
+import { type HostResult, Machine } from "./machine.ts";
+import type { Saw, Task } from "./task.ts";
 import { stopReasons } from "./vmm.ts";
 
 /**

@@ -1,19 +1,29 @@
 /** A task of the guest: where it is in its program, and what its accesses saw. A view; see `machine.ts`. */
 import type { OnSigbus } from "../../../language/src/index.ts";
+import { Words } from "../state/words.ts";
 import { type AccessStep, isAccess, type Task as TaskCase, type TaskStep } from "./case.ts";
-import {
-  NO_TOKEN,
-  type Offsets,
-  READY,
-  type Ready,
-  SAW,
-  type Saw,
-  TASK,
-  type TaskState,
-  type Token,
-} from "./fields.ts";
+import { NO_TOKEN, type Token } from "./fields.ts";
 import type { Machine } from "./machine.ts";
 import type { Vcpu } from "./vcpu.ts";
+import { type Ready, readyWords } from "./vcpu.ts";
+
+/** What an access saw. */
+const sights = [
+  "nothing",
+  "value",
+  "zero",
+  "stale",
+  "sigbus-adrerr",
+  "sigbus-mceerr",
+  "efault",
+  "killed",
+] as const;
+export type Saw = (typeof sights)[number];
+const SAW = new Words(sights);
+
+const taskStates = ["runnable", "sleeping", "done", "dead"] as const;
+export type TaskState = (typeof taskStates)[number];
+const TASK = new Words(taskStates);
 
 export class Task {
   readonly index: number;
@@ -25,11 +35,15 @@ export class Task {
   /** Counts for ever once it has come there; has no end. */
   readonly isBystander: boolean;
   readonly #m: Machine;
-  readonly #at: Offsets;
+  readonly #stepAt: number;
+  readonly #stateAt: number;
+  readonly #tokenAt: number;
+  readonly #errorAt: number;
+  readonly #countedAt: number;
   readonly #vcpu: number;
   /** By step and one further: the step if it is one, and if it is an access. */
-  readonly #stepAt: readonly (TaskStep | null)[];
-  readonly #accessAt: readonly (AccessStep | null)[];
+  readonly #program: readonly (TaskStep | null)[];
+  readonly #accesses: readonly (AccessStep | null)[];
   readonly #sawAt: number;
 
   constructor(m: Machine, index: number, task: TaskCase, firstStep: number) {
@@ -40,11 +54,16 @@ export class Task {
     this.onSigbus = task.onSigbus ?? "next-step";
     this.isBystander = task.steps.at(-1)?.op === "count";
     this.#m = m;
-    this.#at = m.context.offsets;
+    const at = m.context.offsets;
+    this.#stepAt = at.taskStep + index;
+    this.#stateAt = at.taskState + index;
+    this.#tokenAt = at.taskToken + index;
+    this.#errorAt = at.taskError + index;
+    this.#countedAt = at.taskCounted + index;
     this.#vcpu = task.vcpu;
-    this.#stepAt = [...task.steps, null];
-    this.#accessAt = this.#stepAt.map((step) => (step !== null && isAccess(step) ? step : null));
-    this.#sawAt = this.#at.taskSaw + firstStep;
+    this.#program = [...task.steps, null];
+    this.#accesses = this.#program.map((step) => (step !== null && isAccess(step) ? step : null));
+    this.#sawAt = at.taskSaw + firstStep;
   }
 
   /** The actor of the task's steps. */
@@ -58,47 +77,47 @@ export class Task {
 
   /** Index of the step that it is at. */
   get step(): number {
-    return this.#m.bytes[this.#at.taskStep + this.index] as number;
+    return this.#m.bytes[this.#stepAt] as number;
   }
 
   get currentStep(): TaskStep | null {
-    return this.#stepAt[this.step] as TaskStep | null;
+    return this.#program[this.step] as TaskStep | null;
   }
 
   /** The access that it is at, if the step is one. */
   get currentAccess(): AccessStep | null {
-    return this.#accessAt[this.step] as AccessStep | null;
+    return this.#accesses[this.step] as AccessStep | null;
   }
 
   get state(): TaskState {
-    return TASK.word(this.#m.bytes[this.#at.taskState + this.index] as number);
+    return TASK.word(this.#m.bytes[this.#stateAt] as number);
   }
 
   set state(state: TaskState) {
-    this.#m.bytes[this.#at.taskState + this.index] = TASK.byte(state);
+    this.#m.bytes[this.#stateAt] = TASK.byte(state);
   }
 
   /** The token that it sleeps on. */
   get token(): Token {
-    return this.#m.bytes[this.#at.taskToken + this.index] as Token;
+    return this.#m.bytes[this.#tokenAt] as Token;
   }
 
   set token(token: Token) {
-    this.#m.bytes[this.#at.taskToken + this.index] = token;
+    this.#m.bytes[this.#tokenAt] = token;
   }
 
   /** The error flag that it was woken with. */
   get wokenWith(): Ready {
-    return READY.word(this.#m.bytes[this.#at.taskError + this.index] as number);
+    return readyWords.word(this.#m.bytes[this.#errorAt] as number);
   }
 
   set wokenWith(flags: Ready) {
-    this.#m.bytes[this.#at.taskError + this.index] = READY.byte(flags);
+    this.#m.bytes[this.#errorAt] = readyWords.byte(flags);
   }
 
   /** A bystander has counted. */
   count(): void {
-    this.#m.bytes[this.#at.taskCounted + this.index] = 1;
+    this.#m.bytes[this.#countedAt] = 1;
   }
 
   saw(step: number): Saw {
@@ -112,7 +131,7 @@ export class Task {
 
   /** Past the current step, whose outcome stands; the store was lost without a report. */
   skipStep(): void {
-    this.#m.bytes[this.#at.taskStep + this.index] = this.step + 1;
+    this.#m.bytes[this.#stepAt] = this.step + 1;
   }
 
   /** The current step is over. A task past its last step is done. */

@@ -8,7 +8,9 @@
  */
 import type { Late } from "../explore/follow.ts";
 import { type ModelEvent, TRACEPOINT } from "../explore/model.ts";
-import { type Context, EPT, type Stop } from "./fields.ts";
+import type { Context } from "./fields.ts";
+import { eptWords } from "./page.ts";
+import type { Stop } from "./vcpu.ts";
 
 export type FaultTracepoint =
   | "kvm_page_fault"
@@ -105,7 +107,7 @@ export function passagesOf(
   const said = events.flatMap((event) => (event.kind === TRACEPOINT ? [event.detail] : []));
   const mappings: string[] = [];
   for (let page = 0; page < ctx.pages; page++) {
-    const isMapped = (state: Uint8Array): boolean => state[ctx.offsets.ept + page] !== EPT.byte("none");
+    const isMapped = (state: Uint8Array): boolean => state[ctx.offsets.ept + page] !== eptWords.byte("none");
     const was = isMapped(before);
     const is = isMapped(after);
     if (was === is || said.includes(passage.letGo(page))) continue;

@@ -1,55 +1,139 @@
 /** A vCPU: its place in KVM's fault path, its async page faults, what is being delivered to it. A view; see `machine.ts`. */
+import { Words } from "../state/words.ts";
 import type { AccessStep } from "./case.ts";
-import {
-  EPT,
-  type Ept,
-  EVENT,
-  type GuestEvent,
-  IDLE,
-  type Offsets,
-  PFN_ERROR,
-  type PfnError,
-  PLACE,
-  type Place,
-  READY,
-  REASON,
-  type Ready,
-  type Reason,
-  STOP,
-  type Stop,
-  type Token,
-} from "./fields.ts";
+import { IDLE, type Token } from "./fields.ts";
 import type { Machine } from "./machine.ts";
-import type { Page } from "./page.ts";
+import { type Ept, eptWords, type Page } from "./page.ts";
 import type { Task } from "./task.ts";
+
+/**
+ * Where a vCPU is. The fault path of KVM is cut where another CPU can come in between.
+ *
+ * - `guest`: in guest mode, or about to enter it: the guest's own code runs.
+ * - `exit`: page-fault exit taken; nothing looked up yet.
+ * - `lookup`: mmu_invalidate_seq read (kvm_faultin_pfn()).
+ * - `async`: hva_to_pfn() with FOLL_NOWAIT returned KVM_PFN_ERR_NEEDS_IO.
+ * - `error`: kvm_handle_error_pfn().
+ * - `map`: a pfn in hand, mmu_lock not yet taken.
+ * - `sync`: the synchronous attempt.
+ * - `halted`: apf.halted, the artificial halt.
+ * - `stopped`: KVM_RUN has returned.
+ */
+const places = ["guest", "exit", "lookup", "async", "error", "map", "sync", "halted", "stopped"] as const;
+export type Place = (typeof places)[number];
+const PLACE = new Words(places);
+
+/**
+ * The exception or interrupt that is being delivered to the guest; its handler has not run yet.
+ * `async #PF`: flags = page not present and CR2 = token (protocol of 2010: or page ready). `acknowledging`: the page-ready
+ * handler has taken its token and not yet written the ACK MSR.
+ */
+const guestEvents = [
+  "none",
+  "async #PF",
+  "#MC",
+  "#VE",
+  "#PF",
+  "NMI",
+  "error interrupt",
+  "acknowledging",
+] as const;
+export type GuestEvent = (typeof guestEvents)[number];
+const EVENT = new Words(guestEvents);
+
+/** Why KVM_RUN returned. `poison`: -EINTR with SIGBUS BUS_MCEERR_AR pending for the vCPU thread. */
+const stops = ["none", "efault", "memory-fault", "poison", "mmio", "internal-error", "triple-fault"] as const;
+export type Stop = (typeof stops)[number];
+const STOP = new Words(stops);
+export const stopWords: Words<Stop> = STOP;
+
+/** The error pfn that kvm_handle_error_pfn() gets: KVM_PFN_ERR_FAULT or KVM_PFN_ERR_HWPOISON. */
+const pfnErrors = ["none", "fault", "hwpoison"] as const;
+export type PfnError = (typeof pfnErrors)[number];
+const PFN_ERROR = new Words(pfnErrors);
+
+/** The shared area's first word (struct kvm_vcpu_pv_apf_data.flags). */
+const reasons = ["none", "not-present", "ready"] as const;
+export type Reason = (typeof reasons)[number];
+const REASON = new Words(reasons);
+
+/** The error flag of a page-ready event (a proposal). */
+const readyFlags = ["ok", "error"] as const;
+export type Ready = (typeof readyFlags)[number];
+const READY = new Words(readyFlags);
+export const readyWords: Words<Ready> = READY;
 
 export class Vcpu {
   readonly index: number;
   readonly #m: Machine;
-  readonly #at: Offsets;
+  readonly #placeAt: number;
+  readonly #taskAt: number;
+  readonly #ranAt: number;
+  readonly #pageAt: number;
+  readonly #seqAt: number;
+  readonly #pfnAt: number;
+  readonly #errorAt: number;
+  readonly #stopAt: number;
+  readonly #faulterAt: number;
+  readonly #eventAt: number;
+  readonly #flagsAt: number;
+  readonly #cr2At: number;
+  readonly #tokenAt: number;
+  readonly #readyFlagsAt: number;
+  readonly #irqAt: number;
+  readonly #readyRequestAt: number;
+  readonly #gfnsAt: number;
+  readonly #errorSlotsAt: number;
+  readonly #errorPendingAt: number;
+  readonly #veBusyAt: number;
 
   constructor(m: Machine, index: number) {
     this.index = index;
     this.#m = m;
-    this.#at = m.context.offsets;
+    const at = m.context.offsets;
+    this.#placeAt = at.vcpuPlace + index;
+    this.#taskAt = at.vcpuTask + index;
+    this.#ranAt = at.vcpuRan + index;
+    this.#pageAt = at.vcpuPage + index;
+    this.#seqAt = at.vcpuSeq + index;
+    this.#pfnAt = at.vcpuPfn + index;
+    this.#errorAt = at.vcpuError + index;
+    this.#stopAt = at.vcpuStop + index;
+    this.#faulterAt = at.vcpuFaulter + index;
+    this.#eventAt = at.vcpuEvent + index;
+    this.#flagsAt = at.vcpuFlags + index;
+    this.#cr2At = at.vcpuCr2 + index;
+    this.#tokenAt = at.vcpuToken + index;
+    this.#readyFlagsAt = at.vcpuReadyFlags + index;
+    this.#irqAt = at.vcpuIrq + index;
+    this.#readyRequestAt = at.vcpuReadyRequest + index;
+    this.#gfnsAt = at.vcpuGfns + index * m.context.pages;
+    this.#errorSlotsAt = at.vcpuErrorGfn + index * m.context.errorSlots;
+    this.#errorPendingAt = at.vcpuErrorPending + index;
+    this.#veBusyAt = at.vcpuVeBusy + index;
   }
 
   get place(): Place {
-    return PLACE.word(this.#m.bytes[this.#at.vcpuPlace + this.index] as number);
+    return PLACE.word(this.#m.bytes[this.#placeAt] as number);
   }
 
   goTo(place: Place): void {
-    this.#m.bytes[this.#at.vcpuPlace + this.index] = PLACE.byte(place);
+    this.#m.bytes[this.#placeAt] = PLACE.byte(place);
   }
 
   /** The task that is current on it. */
   get task(): Task | null {
-    const byte = this.#m.bytes[this.#at.vcpuTask + this.index] as number;
+    const byte = this.#m.bytes[this.#taskAt] as number;
     return byte === IDLE ? null : (this.#m.tasks[byte] as Task);
   }
 
   set task(task: Task | null) {
-    this.#m.bytes[this.#at.vcpuTask + this.index] = task === null ? IDLE : task.index;
+    this.#m.bytes[this.#taskAt] = task === null ? IDLE : task.index;
+  }
+
+  /** Is this task current on it? */
+  runs(task: Task): boolean {
+    return this.#m.bytes[this.#taskAt] === task.index;
   }
 
   get currentAccess(): AccessStep | null {
@@ -63,134 +147,134 @@ export class Vcpu {
 
   /** Has the current task run since it was scheduled? */
   get hasRun(): boolean {
-    return this.#m.bytes[this.#at.vcpuRan + this.index] !== 0;
+    return this.#m.bytes[this.#ranAt] !== 0;
   }
 
   set hasRun(hasRun: boolean) {
-    this.#m.bytes[this.#at.vcpuRan + this.index] = hasRun ? 1 : 0;
+    this.#m.bytes[this.#ranAt] = hasRun ? 1 : 0;
   }
 
   /** The page of the fault (or of the event about it). */
   get faultingPage(): Page {
-    return this.#m.pages[this.#m.bytes[this.#at.vcpuPage + this.index] as number] as Page;
+    return this.#m.pages[this.#m.bytes[this.#pageAt] as number] as Page;
   }
 
   set faultingPage(page: Page) {
-    this.#m.bytes[this.#at.vcpuPage + this.index] = page.index;
+    this.#m.bytes[this.#pageAt] = page.index;
   }
 
   forgetFaultingPage(): void {
-    this.#m.bytes[this.#at.vcpuPage + this.index] = 0;
+    this.#m.bytes[this.#pageAt] = 0;
   }
 
   /** fault->mmu_seq: mmu_invalidate_seq as it was before the lookup. */
   get mmuSeq(): number {
-    return this.#m.bytes[this.#at.vcpuSeq + this.index] as number;
+    return this.#m.bytes[this.#seqAt] as number;
   }
 
   set mmuSeq(seq: number) {
-    this.#m.bytes[this.#at.vcpuSeq + this.index] = seq;
+    this.#m.bytes[this.#seqAt] = seq;
   }
 
   /** fault->pfn. */
   get pfn(): Ept {
-    return EPT.word(this.#m.bytes[this.#at.vcpuPfn + this.index] as number);
+    return eptWords.word(this.#m.bytes[this.#pfnAt] as number);
   }
 
   set pfn(pfn: Ept) {
-    this.#m.bytes[this.#at.vcpuPfn + this.index] = EPT.byte(pfn);
+    this.#m.bytes[this.#pfnAt] = eptWords.byte(pfn);
   }
 
   get pfnError(): PfnError {
-    return PFN_ERROR.word(this.#m.bytes[this.#at.vcpuError + this.index] as number);
+    return PFN_ERROR.word(this.#m.bytes[this.#errorAt] as number);
   }
 
   set pfnError(error: PfnError) {
-    this.#m.bytes[this.#at.vcpuError + this.index] = PFN_ERROR.byte(error);
+    this.#m.bytes[this.#errorAt] = PFN_ERROR.byte(error);
   }
 
   /** Why KVM_RUN returned. */
   get stop(): Stop {
-    return STOP.word(this.#m.bytes[this.#at.vcpuStop + this.index] as number);
+    return STOP.word(this.#m.bytes[this.#stopAt] as number);
   }
 
   set stop(stop: Stop) {
-    this.#m.bytes[this.#at.vcpuStop + this.index] = STOP.byte(stop);
+    this.#m.bytes[this.#stopAt] = STOP.byte(stop);
   }
 
   /** The task whose access the error is about. */
   get faulter(): Task | null {
-    const byte = this.#m.bytes[this.#at.vcpuFaulter + this.index] as number;
+    const byte = this.#m.bytes[this.#faulterAt] as number;
     return byte === IDLE ? null : (this.#m.tasks[byte] as Task);
   }
 
   set faulter(task: Task | null) {
-    this.#m.bytes[this.#at.vcpuFaulter + this.index] = task === null ? IDLE : task.index;
+    this.#m.bytes[this.#faulterAt] = task === null ? IDLE : task.index;
   }
 
   forgetFaulter(): void {
-    this.#m.bytes[this.#at.vcpuFaulter + this.index] = 0;
+    this.#m.bytes[this.#faulterAt] = 0;
   }
 
   get event(): GuestEvent {
-    return EVENT.word(this.#m.bytes[this.#at.vcpuEvent + this.index] as number);
+    return EVENT.word(this.#m.bytes[this.#eventAt] as number);
   }
 
   set event(event: GuestEvent) {
-    this.#m.bytes[this.#at.vcpuEvent + this.index] = EVENT.byte(event);
+    this.#m.bytes[this.#eventAt] = EVENT.byte(event);
   }
 
   /** apf.flags: the shared area's first word. */
   get apfFlags(): Reason {
-    return REASON.word(this.#m.bytes[this.#at.vcpuFlags + this.index] as number);
+    return REASON.word(this.#m.bytes[this.#flagsAt] as number);
   }
 
   set apfFlags(flags: Reason) {
-    this.#m.bytes[this.#at.vcpuFlags + this.index] = REASON.byte(flags);
+    this.#m.bytes[this.#flagsAt] = REASON.byte(flags);
   }
 
   get cr2(): Token {
-    return this.#m.bytes[this.#at.vcpuCr2 + this.index] as Token;
+    return this.#m.bytes[this.#cr2At] as Token;
   }
 
   set cr2(token: Token) {
-    this.#m.bytes[this.#at.vcpuCr2 + this.index] = token;
+    this.#m.bytes[this.#cr2At] = token;
   }
 
   /** apf.token: the shared area's second word, the token of a page-ready. */
   get readyToken(): Token {
-    return this.#m.bytes[this.#at.vcpuToken + this.index] as Token;
+    return this.#m.bytes[this.#tokenAt] as Token;
   }
 
   set readyToken(token: Token) {
-    this.#m.bytes[this.#at.vcpuToken + this.index] = token;
+    this.#m.bytes[this.#tokenAt] = token;
   }
 
   /** The error flag beside the token (a proposal). */
   get readyFlags(): Ready {
-    return READY.word(this.#m.bytes[this.#at.vcpuReadyFlags + this.index] as number);
+    return READY.word(this.#m.bytes[this.#readyFlagsAt] as number);
   }
 
   set readyFlags(flags: Ready) {
-    this.#m.bytes[this.#at.vcpuReadyFlags + this.index] = READY.byte(flags);
+    this.#m.bytes[this.#readyFlagsAt] = READY.byte(flags);
   }
 
   /** The page-ready interrupt is pending. */
   get hasReadyIrq(): boolean {
-    return this.#m.bytes[this.#at.vcpuIrq + this.index] !== 0;
+    return this.#m.bytes[this.#irqAt] !== 0;
   }
 
   set hasReadyIrq(isPending: boolean) {
-    this.#m.bytes[this.#at.vcpuIrq + this.index] = isPending ? 1 : 0;
+    this.#m.bytes[this.#irqAt] = isPending ? 1 : 0;
   }
 
   /** KVM_REQ_APF_READY. */
   get hasReadyRequest(): boolean {
-    return this.#m.bytes[this.#at.vcpuReadyRequest + this.index] !== 0;
+    return this.#m.bytes[this.#readyRequestAt] !== 0;
   }
 
   set hasReadyRequest(isPending: boolean) {
-    this.#m.bytes[this.#at.vcpuReadyRequest + this.index] = isPending ? 1 : 0;
+    this.#m.bytes[this.#readyRequestAt] = isPending ? 1 : 0;
   }
 
   /** kvm_find_async_pf_gfn(): is a fault on this page outstanding? */
@@ -209,7 +293,7 @@ export class Vcpu {
   }
 
   #gfnAt(page: Page): number {
-    return this.#at.vcpuGfns + this.index * this.#m.context.pages + page.index;
+    return this.#gfnsAt + page.index;
   }
 
   /** The page that the slot of this page's gfn remembers as bad (the hash of a proposal). */
@@ -227,25 +311,24 @@ export class Vcpu {
   }
 
   #errorGfnAt(page: Page): number {
-    const { errorSlots } = this.#m.context;
-    return this.#at.vcpuErrorGfn + this.index * errorSlots + (page.index % errorSlots);
+    return this.#errorSlotsAt + (page.index % this.#m.context.errorSlots);
   }
 
   /** apf.error_pending (a proposal): no async page faults until an error has been reported. */
   get hasErrorPending(): boolean {
-    return this.#m.bytes[this.#at.vcpuErrorPending + this.index] !== 0;
+    return this.#m.bytes[this.#errorPendingAt] !== 0;
   }
 
   set hasErrorPending(isPending: boolean) {
-    this.#m.bytes[this.#at.vcpuErrorPending + this.index] = isPending ? 1 : 0;
+    this.#m.bytes[this.#errorPendingAt] = isPending ? 1 : 0;
   }
 
   /** The busy word of the #VE information page. */
   get isVeBusy(): boolean {
-    return this.#m.bytes[this.#at.vcpuVeBusy + this.index] !== 0;
+    return this.#m.bytes[this.#veBusyAt] !== 0;
   }
 
   set isVeBusy(isBusy: boolean) {
-    this.#m.bytes[this.#at.vcpuVeBusy + this.index] = isBusy ? 1 : 0;
+    this.#m.bytes[this.#veBusyAt] = isBusy ? 1 : 0;
   }
 }

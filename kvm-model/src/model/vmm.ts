@@ -4,12 +4,11 @@
  */
 import type { StopReason } from "../../../language/src/index.ts";
 import type { Action } from "../explore/model.ts";
-import type { GuestEvent, Stop } from "./fields.ts";
 import { understands } from "./guest/handlers.ts";
 import { replaceVma } from "./host-mm.ts";
 import type { Machine } from "./machine.ts";
 import { injectMachineCheck, injectVe } from "./proposals.ts";
-import type { Vcpu } from "./vcpu.ts";
+import type { GuestEvent, Stop, Vcpu } from "./vcpu.ts";
 
 /** How a VM can end, as the VMM reports it. */
 export const stopReasons: Readonly<Record<Exclude<Stop, "none">, StopReason>> = {

@@ -1,9 +1,15 @@
 /** An entry of vcpu->async_pf (struct kvm_async_pf). A view; see `machine.ts`. */
-import { IDLE, type Offsets, type Token, WORK, type WorkState } from "./fields.ts";
+import { Words } from "../state/words.ts";
+import { IDLE, type Token } from "./fields.ts";
 import type { Machine } from "./machine.ts";
 import type { Page } from "./page.ts";
 import type { Task } from "./task.ts";
 import type { Vcpu } from "./vcpu.ts";
+
+/** An entry of vcpu->async_pf: unused, queued to the worker, or on the list of those that are done. */
+const workStates = ["free", "queued", "done"] as const;
+export type WorkState = (typeof workStates)[number];
+const WORK = new Words(workStates);
 
 export type AsyncFault = {
   readonly vcpu: Vcpu;
@@ -18,66 +24,81 @@ export type AsyncFault = {
 export class Work {
   readonly index: number;
   readonly #m: Machine;
-  readonly #at: Offsets;
+  readonly #stateAt: number;
+  readonly #vcpuAt: number;
+  readonly #pageAt: number;
+  readonly #taskAt: number;
+  readonly #tokenAt: number;
+  readonly #injectedAt: number;
 
   constructor(m: Machine, index: number) {
     this.index = index;
     this.#m = m;
-    this.#at = m.context.offsets;
+    const at = m.context.offsets;
+    this.#stateAt = at.workState + index;
+    this.#vcpuAt = at.workVcpu + index;
+    this.#pageAt = at.workPage + index;
+    this.#taskAt = at.workTask + index;
+    this.#tokenAt = at.workToken + index;
+    this.#injectedAt = at.workInjected + index;
   }
 
   get state(): WorkState {
-    return WORK.word(this.#m.bytes[this.#at.workState + this.index] as number);
+    return WORK.word(this.#m.bytes[this.#stateAt] as number);
   }
 
   set state(state: WorkState) {
-    this.#m.bytes[this.#at.workState + this.index] = WORK.byte(state);
+    this.#m.bytes[this.#stateAt] = WORK.byte(state);
   }
 
   get vcpu(): Vcpu {
-    return this.#m.vcpus[this.#m.bytes[this.#at.workVcpu + this.index] as number] as Vcpu;
+    return this.#m.vcpus[this.#m.bytes[this.#vcpuAt] as number] as Vcpu;
+  }
+
+  isOf(vcpu: Vcpu): boolean {
+    return this.#m.bytes[this.#vcpuAt] === vcpu.index;
   }
 
   get page(): Page {
-    return this.#m.pages[this.#m.bytes[this.#at.workPage + this.index] as number] as Page;
+    return this.#m.pages[this.#m.bytes[this.#pageAt] as number] as Page;
   }
 
   get task(): Task | null {
-    const byte = this.#m.bytes[this.#at.workTask + this.index] as number;
+    const byte = this.#m.bytes[this.#taskAt] as number;
     return byte === IDLE ? null : (this.#m.tasks[byte] as Task);
   }
 
   get token(): Token {
-    return this.#m.bytes[this.#at.workToken + this.index] as Token;
+    return this.#m.bytes[this.#tokenAt] as Token;
   }
 
   set token(token: Token) {
-    this.#m.bytes[this.#at.workToken + this.index] = token;
+    this.#m.bytes[this.#tokenAt] = token;
   }
 
   get isInjected(): boolean {
-    return this.#m.bytes[this.#at.workInjected + this.index] !== 0;
+    return this.#m.bytes[this.#injectedAt] !== 0;
   }
 
   /** kvm_setup_async_pf(): queues the fault to the worker. */
   queue(fault: AsyncFault): void {
     const { bytes } = this.#m;
     this.state = "queued";
-    bytes[this.#at.workVcpu + this.index] = fault.vcpu.index;
-    bytes[this.#at.workPage + this.index] = fault.page.index;
-    bytes[this.#at.workTask + this.index] = fault.task?.index ?? IDLE;
-    bytes[this.#at.workToken + this.index] = fault.token;
-    bytes[this.#at.workInjected + this.index] = fault.isInjected ? 1 : 0;
+    bytes[this.#vcpuAt] = fault.vcpu.index;
+    bytes[this.#pageAt] = fault.page.index;
+    bytes[this.#taskAt] = fault.task?.index ?? IDLE;
+    bytes[this.#tokenAt] = fault.token;
+    bytes[this.#injectedAt] = fault.isInjected ? 1 : 0;
   }
 
   /** kmem_cache_free(): the entry can be used again. */
   free(): void {
     const { bytes } = this.#m;
-    bytes[this.#at.workState + this.index] = 0;
-    bytes[this.#at.workVcpu + this.index] = 0;
-    bytes[this.#at.workPage + this.index] = 0;
-    bytes[this.#at.workTask + this.index] = 0;
-    bytes[this.#at.workToken + this.index] = 0;
-    bytes[this.#at.workInjected + this.index] = 0;
+    bytes[this.#stateAt] = 0;
+    bytes[this.#vcpuAt] = 0;
+    bytes[this.#pageAt] = 0;
+    bytes[this.#taskAt] = 0;
+    bytes[this.#tokenAt] = 0;
+    bytes[this.#injectedAt] = 0;
   }
 }

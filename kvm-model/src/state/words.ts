@@ -1,25 +1,25 @@
 /**
  * The words that a byte of a state stands for: word `i` of the list is stored as byte `i`, so that a new state is all
- * first words. Code reads and writes words; only `Machine` and its views know that there are bytes.
+ * first words. Code reads and writes words; only the views of a state know that there are bytes.
+ *
+ * A list that guards read is a constant of its view's module and not exported: V8 folds such constants into the code, and
+ * loads what is imported or exported from a cell each time.
  */
 
 export class Words<Word extends string> {
   readonly all: readonly Word[];
-  readonly #bytes: Readonly<Record<string, number>>;
 
-  constructor(...all: readonly Word[]) {
+  constructor(all: readonly Word[]) {
     this.all = all;
-    this.#bytes = Object.fromEntries(all.map((word, byte) => [word, byte]));
   }
 
   word(byte: number): Word {
     return this.all[byte] as Word;
   }
 
+  /** By search: the lists are short, and a look-up by name is slower. */
   byte(word: Word): number {
-    return this.#bytes[word] as number;
+    for (let byte = 0; byte < this.all.length; byte++) if (this.all[byte] === word) return byte;
+    throw new RangeError(`${word} is none of ${this.all.join(", ")}`);
   }
 }
-
-/** The union of a list's words: `WordOf<typeof EPT>`. */
-export type WordOf<List> = List extends Words<infer Word> ? Word : never;

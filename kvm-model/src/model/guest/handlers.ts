@@ -10,10 +10,10 @@ import type { Action } from "../../explore/model.ts";
 import { modeOf } from "../access.ts";
 import { hasDoneWork } from "../apf.ts";
 import type { AccessStep } from "../case.ts";
-import { type GuestEvent, NO_TOKEN, type Ready, TOKEN_ALL, TOKEN_GARBAGE, type Token } from "../fields.ts";
+import { NO_TOKEN, TOKEN_ALL, TOKEN_GARBAGE, type Token } from "../fields.ts";
 import type { Machine } from "../machine.ts";
 import { type Task, taskName } from "../task.ts";
-import type { Vcpu } from "../vcpu.ts";
+import type { GuestEvent, Ready, Vcpu } from "../vcpu.ts";
 import { strayPageFault } from "./nmi.ts";
 import { oops, sigbus } from "./sigbus.ts";
 
@@ -137,25 +137,25 @@ export function understands(m: Machine, event: ErrorEvent): boolean {
   }
 }
 
-function errorEventOf(vcpu: Vcpu): ErrorEvent | null {
-  const { event } = vcpu;
+function isErrorEvent(event: GuestEvent): event is ErrorEvent {
   switch (event) {
+    case "none":
+    case "async #PF":
+    case "acknowledging":
+      return false;
     case "#MC":
     case "#VE":
     case "#PF":
     case "NMI":
     case "error interrupt":
-      return event;
-    case "none":
-    case "async #PF":
-    case "acknowledging":
-      return null;
+      return true;
   }
 }
 
 /** #MC, #VE, #PF, NMI or error interrupt about a lost page. The current task is taken for the one that touched it. */
-function errorEvent(m: Machine, vcpu: Vcpu, event: ErrorEvent): void {
-  const { task, faultingPage: page } = vcpu;
+function errorEvent(m: Machine, vcpu: Vcpu): void {
+  const { event, task, faultingPage: page } = vcpu;
+  if (!isErrorEvent(event)) return;
   const access = vcpu.currentAccess;
   vcpu.event = "none";
   vcpu.isVeBusy = false;
@@ -205,35 +205,28 @@ function errorInKernel(m: Machine, task: Task, access: AccessStep, event: ErrorE
 }
 
 export function handlerActions(m: Machine, vcpu: Vcpu): Action[] {
-  const handler = (name: string, guard: () => boolean, apply: () => void): Action => ({
+  const handler = (name: string, apply: () => void): Omit<Action, "guard"> => ({
     name: `guest: vcpu${vcpu.index} ${name}`,
     actor: `guest${vcpu.index}`,
-    guard: () => guard() && vcpu.place === "guest" && m.alive,
     apply,
   });
+  const isHere = (): boolean => vcpu.place === "guest" && m.alive;
   return [
-    handler(
-      "reads flags and CR2",
-      () => vcpu.event === "async #PF",
-      () => asyncPageFault(m, vcpu),
-    ),
-    handler(
-      "handles an error event",
-      () => errorEventOf(vcpu) !== null,
-      () => {
-        const event = errorEventOf(vcpu);
-        if (event !== null) errorEvent(m, vcpu, event);
-      },
-    ),
-    handler(
-      "takes the page-ready interrupt",
-      () => vcpu.hasReadyIrq && vcpu.event === "none" && vcpu.interruptsOn,
-      () => pageReadyInterrupt(m, vcpu),
-    ),
-    handler(
-      "acknowledges page-ready",
-      () => vcpu.event === "acknowledging",
-      () => acknowledge(m, vcpu),
-    ),
+    {
+      ...handler("reads flags and CR2", () => asyncPageFault(m, vcpu)),
+      guard: () => vcpu.event === "async #PF" && isHere(),
+    },
+    {
+      ...handler("handles an error event", () => errorEvent(m, vcpu)),
+      guard: () => isErrorEvent(vcpu.event) && isHere(),
+    },
+    {
+      ...handler("takes the page-ready interrupt", () => pageReadyInterrupt(m, vcpu)),
+      guard: () => vcpu.hasReadyIrq && vcpu.event === "none" && vcpu.interruptsOn && isHere(),
+    },
+    {
+      ...handler("acknowledges page-ready", () => acknowledge(m, vcpu)),
+      guard: () => vcpu.event === "acknowledging" && isHere(),
+    },
   ];
 }

@@ -2,10 +2,10 @@
 import type { Action } from "../../explore/model.ts";
 import { modeOf } from "../access.ts";
 import type { AccessStep } from "../case.ts";
-import { type GuestEvent, TOKEN_GARBAGE } from "../fields.ts";
+import { TOKEN_GARBAGE } from "../fields.ts";
 import type { Machine } from "../machine.ts";
 import { type Task, taskName } from "../task.ts";
-import type { Vcpu } from "../vcpu.ts";
+import type { GuestEvent, Vcpu } from "../vcpu.ts";
 import { oops } from "./sigbus.ts";
 
 /** Events whose handlers read from CR2 what they are about. The others have banks, areas, or nothing. */

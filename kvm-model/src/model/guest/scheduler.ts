@@ -20,11 +20,11 @@ function mayPreempt(m: Machine, vcpu: Vcpu): boolean {
 }
 
 function maySchedule(m: Machine, vcpu: Vcpu, task: Task): boolean {
-  const current = vcpu.task;
   const place = vcpu.place;
   // The timer ends the halt of the task that it goes back to, too; its access then faults once more.
-  if (current === task && place !== "halted") return false;
+  if (vcpu.runs(task) && place !== "halted") return false;
   if (!isSchedulable(m, task) || !m.alive || vcpu.event !== "none") return false;
+  const current = vcpu.task;
   if (place === "guest") return current === null || !isSchedulable(m, current) || mayPreempt(m, vcpu);
   // A timer interrupt ends the artificial halt (vcpu_block clears apf.halted) and may switch tasks.
   return place === "halted" && mayPreempt(m, vcpu);

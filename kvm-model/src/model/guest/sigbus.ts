@@ -1,7 +1,6 @@
 /** How an error that reaches the guest ends an access: SIGBUS to the task, or an oops of the guest's kernel. */
-import type { Kernel, Saw } from "../fields.ts";
-import type { Machine } from "../machine.ts";
-import type { Task } from "../task.ts";
+import type { Kernel, Machine } from "../machine.ts";
+import type { Saw, Task } from "../task.ts";
 
 type SigbusCode = "BUS_ADRERR" | "BUS_MCEERR_AR";
 

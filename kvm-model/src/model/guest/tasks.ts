@@ -2,13 +2,12 @@
 import type { Action } from "../../explore/model.ts";
 import { isStore, modeOf } from "../access.ts";
 import type { AccessStep } from "../case.ts";
-import type { Saw } from "../fields.ts";
 import { sizeAsServed } from "../host.ts";
 import { isLost } from "../host-mm.ts";
 import { takeFault } from "../kvm.ts";
 import type { Machine } from "../machine.ts";
 import type { Page } from "../page.ts";
-import type { Task } from "../task.ts";
+import type { Saw, Task } from "../task.ts";
 import type { Vcpu } from "../vcpu.ts";
 import { isSchedulable } from "./scheduler.ts";
 import { sigbus } from "./sigbus.ts";
@@ -108,7 +107,7 @@ function touch(m: Machine, task: Task, access: AccessStep, page: Page): void {
 /** Witness for keeps-apf: another task runs while a page that only needs I/O is on its way. */
 function witnessOverlap(m: Machine, vcpu: Vcpu, task: Task): void {
   for (const work of m.works) {
-    if (work.state !== "queued" || work.vcpu !== vcpu) continue;
+    if (work.state !== "queued" || !work.isOf(vcpu)) continue;
     if (work.task === task || !work.isInjected) continue;
     if (!isLost(work.page)) m.mark("ran-during-io");
   }
@@ -118,11 +117,7 @@ function witnessOverlap(m: Machine, vcpu: Vcpu, task: Task): void {
 export function taskActions(m: Machine, task: Task): Action[] {
   const { vcpu, actor } = task;
   const runs = (): boolean =>
-    vcpu.task === task &&
-    vcpu.place === "guest" &&
-    vcpu.event === "none" &&
-    m.alive &&
-    isSchedulable(m, task);
+    vcpu.runs(task) && vcpu.place === "guest" && vcpu.event === "none" && m.alive && isSchedulable(m, task);
   const run: Action = {
     name: `${actor}: runs its next step`,
     actor,
