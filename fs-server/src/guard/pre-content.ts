@@ -203,7 +203,8 @@ export class PreContentGuard implements TruncationGuard {
   async #recall(id: number, event: number, fromBytes: bigint, by: string): Promise<void> {
     const guarded = this.#guarded.get(id);
     await guarded?.recalls.recall({ fromBytes, by });
-    guarded?.begun(event, fromBytes);
+    // A file that was disarmed meanwhile is not looked at again: its descriptor may be closed.
+    if (this.#guarded.has(id)) guarded?.begun(event, fromBytes);
     this.#send({ type: "go", event });
   }
 

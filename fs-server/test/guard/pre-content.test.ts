@@ -154,6 +154,21 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     expect(holder.told.at(-1)).toMatch(/cut off: no acknowledgement within 200 ms/);
   });
 
+  it("is done with a file that is disarmed during a recall, whose descriptor may be closed by then", async () => {
+    let acknowledge = (): void => {};
+    const holder = new RecordingHolder(() => new Promise<void>((resolve) => (acknowledge = resolve)));
+    const { path, armed } = await guarded(holder, 200);
+    const recalled = holder.next(/recall/);
+    const act = await onHost(path, "sys.truncate(path, 0n)");
+    const acting = act();
+    await recalled;
+    armed.disarm();
+    acknowledge();
+    expect((await acting.done).errno).toBeNull();
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    expect(holder.told).toEqual(["recall 0"]);
+  });
+
   it("holds nobody up while its process is stopped longer than the bound", async () => {
     const holder = new RecordingHolder();
     const { path, guard } = await guarded(holder, 200);
