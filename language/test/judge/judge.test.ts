@@ -211,6 +211,29 @@ describe("the attestation comes first", () => {
   });
 });
 
+describe("the evidence of a model", () => {
+  const attestation = { engine: "model", kvmBackend: null, windowBytes: null, transport: null } as const;
+  const modelled = (input: Input = {}) =>
+    verdict({ engine: "model", evidence: { attestation, counts: {} }, ...input }).kind;
+
+  it("attests neither mount nor window nor backend", () => {
+    const { victim, host } = scenarioWith({}).actors;
+    if (victim === undefined || host?.in !== "host-process") throw new Error("no such actors");
+    const actors = { victim, host: { ...host, through: "mount" } } as const;
+    expect(modelled({ scenario: { actors, layout: "dax-window" } })).toBe("pass");
+  });
+
+  it("is not asked for events", () => {
+    const outcome = { ...expectationWith().outcome, events: { "apf-ready": "seen" } } as const;
+    expect(modelled({ expectation: expectationWith({ outcome }) })).toBe("pass");
+  });
+
+  it("shows a backing that begins on disk", () => {
+    const witness = [{ subject: "backing", label: "swap-out", is: "seen" }] as const;
+    expect(modelled({ scenario: { witness } })).toBe("pass");
+  });
+});
+
 describe("witnesses", () => {
   const missing = { scenario: { witness: [{ subject: "victim", label: "load#1", is: "zero" }] } };
 
