@@ -1,5 +1,5 @@
 /** All policies by name. */
-import { injectMce, injectPf, injectPv, injectVe, nmiPolicy, poisonPolicy } from "../arch/index.ts";
+import { injectMce, injectPf, injectPv, injectVe, nmiPolicy, poisonPolicy } from "../arch/policies.ts";
 import type { FaultPolicy, PolicyName } from "./policy.ts";
 import { remapZero } from "./remap-zero.ts";
 import { stopPolicy } from "./stop.ts";

@@ -8,16 +8,10 @@ export {
   cpuVendors,
   supportedCpuid,
 } from "./cpuid.ts";
+export { type DecodedAccess, decodeAccess } from "./decode.ts";
 export { type GuestImage, imagePath, loadImage } from "./image.ts";
 export { channelOf, machineLayout } from "./layout.ts";
 export { enterLongMode } from "./long-mode.ts";
 export { MAX_WINDOW_BYTES, writePageTables } from "./page-tables.ts";
-export { type DecodedAccess, decodeAccess } from "./policy/decode.ts";
-export { injectMce } from "./policy/inject-mce.ts";
-export { injectPf } from "./policy/inject-pf.ts";
-export { injectPv } from "./policy/inject-pv.ts";
-export { injectVe } from "./policy/inject-ve.ts";
-export { nmiPolicy } from "./policy/nmi.ts";
-export { poisonPolicy } from "./policy/poison.ts";
 export * from "./vcpu.ts";
 export * from "./vm.ts";

@@ -5,9 +5,9 @@
  * table of them is the whole decoder: operand register and direction. Nothing of the scenario is used, so that what an
  * injection tells the guest can be held against what the guest itself says it was doing.
  */
-import { accessVerbs, type Touch } from "../../../../../language/src/index.ts";
-import type { GeneralRegister, GeneralRegisters } from "../abi.ts";
-import type { GuestImage } from "../image.ts";
+import { accessVerbs, type Touch } from "../../../../language/src/index.ts";
+import type { GeneralRegister, GeneralRegisters } from "./abi.ts";
+import type { GuestImage } from "./image.ts";
 
 export type DecodedAccess = {
   readonly kind: "read" | "write" | "fetch";
