@@ -1,7 +1,6 @@
 /** Public face of the model and its explorer. Other parts import from here and from nowhere deeper. */
 
-export { type Preset, presetOf, presets } from "../../language/src/index.ts";
-export { caseOf, type Parts, type Situation, situations } from "./claims/cases.ts";
+export { caseOf, type Situation, situations } from "./claims/cases.ts";
 export { type Claim, type ClaimVerdict, claims, decideClaim } from "./claims/claims.ts";
 export { caughtBy, decideMutation } from "./claims/mutations.ts";
 export { type Cell, type Property, propertyNames, scorecardOf, type Violation } from "./claims/properties.ts";

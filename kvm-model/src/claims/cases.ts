@@ -2,12 +2,9 @@
  * The situations that claims and properties are decided in: who touches what while the host truncates. Small on purpose,
  * and unsynchronised where they can be, so that the explorer has every order of events to choose from.
  */
-import type { Parts } from "../../../language/src/index.ts";
-import { type AccessOp, type AccessStep, type ModelCase, modelCase, type Task } from "../model/case.ts";
 
-/** A point on the four axes, and where the local APIC lives. */
-
-export type { Parts };
+import type { AccessOp, Parts } from "../../../language/src/index.ts";
+import { type AccessStep, type ModelCase, modelCase, type Task } from "../model/case.ts";
 
 export const situations = [
   "load",

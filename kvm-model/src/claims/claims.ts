@@ -2,11 +2,12 @@
  * What the talk and the threads around it say, each as a question that the explorer decides by itself.
  * A claim is a case and facts that must, or must not, be reachable in it. One row a claim.
  */
+import type { Parts } from "../../../language/src/index.ts";
 import type { ExploreOptions } from "../explore/explorer.ts";
 import { type AccessStep, type ModelCase, modelCase } from "../model/case.ts";
 import { collectFacts, type Fact, type Facts } from "../model/facts.ts";
 import { guestModel } from "../model/model.ts";
-import { caseOf, type Parts, type Situation } from "./cases.ts";
+import { caseOf, type Situation } from "./cases.ts";
 
 export type Claim = {
   readonly id: string;

@@ -3,10 +3,11 @@
  * must. A cell says `yes` if all demands hold in all situations, `no` if none does, `partly` in between; it is never
  * more than `unknown` where a bound was met and nothing was found.
  */
+import type { Parts } from "../../../language/src/index.ts";
 import type { ExploreOptions } from "../explore/explorer.ts";
 import { collectFacts, type Fact, type Facts } from "../model/facts.ts";
 import { guestModel } from "../model/model.ts";
-import { caseOf, type Parts, type Situation } from "./cases.ts";
+import { caseOf, type Situation } from "./cases.ts";
 
 export const propertyNames = [
   "terminates",

@@ -17,18 +17,6 @@ import {
   vmmParts,
 } from "../../../language/src/index.ts";
 
-export {
-  type AccessOp,
-  type GuestPart,
-  guestParts,
-  type KvmPart,
-  kvmParts,
-  type ServerPart,
-  serverParts,
-  type VmmPart,
-  vmmParts,
-} from "../../../language/src/index.ts";
-
 export type AccessStep = {
   readonly op: AccessOp;
   readonly page: number;

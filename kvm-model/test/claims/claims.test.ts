@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { presetOf } from "../../../language/src/index.ts";
 import {
   caughtBy,
   checks,
@@ -8,7 +9,6 @@ import {
   guestModel,
   type Property,
   parseToken,
-  presetOf,
   replay,
   scorecardOf,
 } from "../../src/index.ts";

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { caseOf, guestModel, type ModelEvent, type Parts } from "../../src/index.ts";
+import type { Parts } from "../../../language/src/index.ts";
+import { caseOf, guestModel, type ModelEvent } from "../../src/index.ts";
 import { NO_TOKEN, type Token } from "../../src/model/fields.ts";
 import { Machine } from "../../src/model/machine.ts";
 import type { Page } from "../../src/model/page.ts";

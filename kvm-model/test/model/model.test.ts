@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { type KvmPart, kvmParts, type Parts } from "../../../language/src/index.ts";
 import {
   caseOf,
   checkDeterminism,
@@ -7,10 +8,7 @@ import {
   collectFacts,
   explore,
   guestModel,
-  type KvmPart,
-  kvmParts,
   modelCase,
-  type Parts,
 } from "../../src/index.ts";
 
 const stock: Parts = { kvm: "today", vmm: "stop", guest: "apf", server: "none", lapic: "kernel" };
