@@ -1,7 +1,7 @@
 /** The options of a server process, parsed and checked in one place. */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { type FaultRule, type Transport, transports } from "../../../language/src/index.ts";
+import { type FaultRule, faultOperations, type Transport, transports } from "../../../language/src/index.ts";
 import { errnoNumber } from "../../../sys/src/index.ts";
 import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
 import type { DevfuseOptions } from "../transport/devfuse/worker.ts";
@@ -144,8 +144,6 @@ function parsed(args: readonly string[]) {
   }
 }
 
-const OPERATIONS = ["read", "write", "open", "fsync", "getattr"];
-
 /** A JSON array of fault rules. */
 function faultRules(path: string): readonly FaultRule[] {
   let rules: unknown;
@@ -160,8 +158,8 @@ function faultRules(path: string): readonly FaultRule[] {
 
 function checkedRule(rule: Partial<FaultRule>, where: string): FaultRule {
   const { operation, at = null, after = 0, times = null, action } = rule;
-  if (operation === undefined || !OPERATIONS.includes(operation)) {
-    throw new UsageError(`${where}: operation must be one of ${OPERATIONS.join(", ")}`);
+  if (operation === undefined || !faultOperations.includes(operation)) {
+    throw new UsageError(`${where}: operation must be one of ${faultOperations.join(", ")}`);
   }
   const count = (value: unknown): boolean => Number.isInteger(value) && (value as number) >= 0;
   if (!count(after) || (times !== null && !count(times))) {

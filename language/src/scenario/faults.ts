@@ -7,6 +7,9 @@ import { FAULT_DELAY_MS_MAX, FILE_BYTES_MAX } from "./limits.ts";
 import type { Problems } from "./problem.ts";
 import { Words } from "./words.ts";
 
+/** What a server is asked to do, as far as rules are about it. */
+export const faultOperations = ["read", "write", "open", "fsync", "getattr"] as const;
+
 export type FaultAction =
   | { readonly kind: "delay"; readonly ms: number }
   /** An errno's name, e.g. EIO or ENOSPC. */
@@ -17,7 +20,7 @@ export type FaultAction =
   | { readonly kind: "truncate"; readonly sizeBytes: number };
 
 export type FaultRule = {
-  readonly operation: "read" | "write" | "open" | "fsync" | "getattr";
+  readonly operation: (typeof faultOperations)[number];
   /** Only calls that cover this byte of the file (read and write); null: all. */
   readonly at: number | null;
   /** Matching calls to let through first. */
@@ -26,7 +29,6 @@ export type FaultRule = {
   readonly action: FaultAction;
 };
 
-const operations = ["read", "write", "open", "fsync", "getattr"] as const;
 const TEXT_LENGTH_MAX = 120;
 const CALLS_MAX = 1_000_000n;
 
@@ -61,9 +63,9 @@ export function parseFault(text: string, at: string, problems: Problems): FaultR
     return null;
   }
   const list = text.trim().split(/\s+/);
-  const operation = operations.find((name) => name === list[0]);
+  const operation = faultOperations.find((name) => name === list[0]);
   if (operation === undefined) {
-    problems.add(at, `unknown operation ${JSON.stringify(list[0])}; there are ${operations.join(", ")}`);
+    problems.add(at, `unknown operation ${JSON.stringify(list[0])}; there are ${faultOperations.join(", ")}`);
     return null;
   }
   const words = new Words(list, at, problems);
