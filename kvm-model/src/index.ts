@@ -46,8 +46,8 @@ export {
   type FaultTracepoint,
   isMapping,
   lateFaults,
-  passage,
-  passagesOf,
+  tracepointsOf,
+  tracepointText,
 } from "./model/tracepoints.ts";
 export { benchExplore, benchProtocol, type ExploreBench, largestCase } from "./protocol/bench.ts";
 export { type SmallModel, type SmallProtocol, smallProtocol } from "./protocol/small.ts";

@@ -11,7 +11,7 @@ import {
   lateFaults,
   type ModelCase,
   modelCase,
-  passagesOf,
+  tracepointsOf,
 } from "../../../kvm-model/src/index.ts";
 import type { KvmTrace, Proposal, Scenario } from "../../../language/src/index.ts";
 import type { ModelPath } from "../engines/model/allowed.ts";
@@ -79,7 +79,7 @@ export function orderOf(
     const { model, ctx } = guestModel(modelCase(given));
     const followed = follow(model, events, {
       visibleOf: (before, after, said) => {
-        const tracepoints = passagesOf(ctx, before, after, said);
+        const tracepoints = tracepointsOf(ctx, before, after, said);
         return options.tracesSptes ? tracepoints : tracepoints.filter((event) => !isMapping(event));
       },
       maxPairs: options.maxPairs ?? PAIRS_MAX,

@@ -3,7 +3,7 @@
  * treated here, and nowhere else: permissions of a mapping, host-initiated zaps that no step of the scenario causes, the
  * end of the VM.
  */
-import { type Observed, passage } from "../../../kvm-model/src/index.ts";
+import { type Observed, tracepointText } from "../../../kvm-model/src/index.ts";
 import {
   type Attestation,
   allAccesses,
@@ -120,18 +120,18 @@ class Reader {
         if (tracepoint.isPresent) this.#upgrading.set(thread, page);
         else this.#upgrading.delete(thread);
         const optional = tracepoint.isPresent || this.#replaced.has(page);
-        this.events.push({ event: passage.fault(tracepoint.kind, vcpu, page), optional, line });
+        this.events.push({ event: tracepointText.fault(tracepoint.kind, vcpu, page), optional, line });
         return;
       }
       case "kvm_try_async_get_page": {
-        const event = passage.fault(tracepoint.kind, vcpu, this.#pages.at(tracepoint.gpa));
+        const event = tracepointText.fault(tracepoint.kind, vcpu, this.#pages.at(tracepoint.gpa));
         this.#announced.set(thread, { event, optional: false, line });
         return;
       }
       case "kvm_async_pf_repeated_fault":
       case "kvm_async_pf_not_present":
       case "kvm_async_pf_ready":
-        add(passage.fault(tracepoint.kind, vcpu, this.#pages.at(tracepoint.gpa)));
+        add(tracepointText.fault(tracepoint.kind, vcpu, this.#pages.at(tracepoint.gpa)));
         return;
       case "kvm_async_pf_completed":
         // Its place among the others is chance: see kvm-model/src/model/tracepoints.ts.
@@ -141,13 +141,13 @@ class Reader {
         return;
       case "kvm_userspace_exit": {
         const { errno, reason } = tracepoint;
-        if (errno === EFAULT) add(passage.exit(vcpu, "EFAULT"));
+        if (errno === EFAULT) add(tracepointText.exit(vcpu, "EFAULT"));
         else if (
           reason === "KVM_EXIT_MMIO" ||
           reason === "KVM_EXIT_INTERNAL_ERROR" ||
           reason === "KVM_EXIT_SHUTDOWN"
         ) {
-          add(passage.exit(vcpu, reason));
+          add(tracepointText.exit(vcpu, reason));
         }
       }
     }
@@ -161,7 +161,7 @@ class Reader {
     const isUpgrade = this.#upgrading.get(thread) === page;
     if (is) {
       this.events.push({
-        event: passage.map(page),
+        event: tracepointText.map(page),
         optional: isUpgrade || this.#replaced.delete(page),
         line,
       });
@@ -170,7 +170,7 @@ class Reader {
     if (isUpgrade) this.#replaced.add(page);
     // Who truncates is no kworker, and means no page in front of the file's end.
     const isOwnReason = isKworker || !this.#pages.isDoomed(page);
-    const event = isOwnReason ? passage.letGo(page) : passage.unmap(page);
+    const event = isOwnReason ? tracepointText.hostZap(page) : tracepointText.unmap(page);
     // An instruction begins again with its first page; to the model each page is a step, and what is done is done.
     if (isOwnReason && this.#pages.isSpanned(page)) this.#replaced.add(page);
     this.events.push({ event, optional: isUpgrade, line });

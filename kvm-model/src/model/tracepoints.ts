@@ -22,7 +22,7 @@ export type FaultTracepoint =
 export type ExitReason = "EFAULT" | "KVM_EXIT_MMIO" | "KVM_EXIT_INTERNAL_ERROR" | "KVM_EXIT_SHUTDOWN";
 
 /** The tracepoints that model and kernel have in common, as one line each: equal lines are the same event. */
-export const passage = {
+export const tracepointText = {
   /** @param vcpu index of the vCPU  @param page index of the model's page */
   fault: (tracepoint: FaultTracepoint, vcpu: number, page: number): string =>
     `${tracepoint} vcpu ${vcpu} page ${page}`,
@@ -31,7 +31,7 @@ export const passage = {
   /** kvm_tdp_mmu_spte_changed: it does so no longer. */
   unmap: (page: number): string => `spte cleared, page ${page}`,
   /** The same, for reasons of the host's own. */
-  letGo: (page: number): string => `spte cleared for the host's own reasons, page ${page}`,
+  hostZap: (page: number): string => `spte cleared for the host's own reasons, page ${page}`,
   /** kvm_userspace_exit */
   exit: (vcpu: number, reason: ExitReason): string => `kvm_userspace_exit vcpu ${vcpu} ${reason}`,
 } as const;
@@ -47,21 +47,21 @@ export const tracepointEvents = {
     kind: TRACEPOINT,
     from: "kvm",
     to: "kvm",
-    detail: passage.fault(tracepoint, vcpu, page),
+    detail: tracepointText.fault(tracepoint, vcpu, page),
   }),
   /** A zap that the host initiates. */
   hostZap: (page: number): ModelEvent => ({
     kind: TRACEPOINT,
     from: "host",
     to: "kvm",
-    detail: passage.letGo(page),
+    detail: tracepointText.hostZap(page),
   }),
   /** KVM_RUN returns. -EINTR is no event: a signal may come for a reason that has nothing to do with the guest. */
   exit(vcpu: number, stop: Stop): ModelEvent | null {
     const reason = exitReasonOf(stop);
     return reason === null
       ? null
-      : { kind: TRACEPOINT, from: "kvm", to: "vmm", detail: passage.exit(vcpu, reason) };
+      : { kind: TRACEPOINT, from: "kvm", to: "vmm", detail: tracepointText.exit(vcpu, reason) };
   },
 } as const;
 
@@ -98,7 +98,7 @@ export const lateFaults: Late = {
  * What a step passes, in KVM's order: the second level as it differs from before (lower pages first), then what the step
  * itself says. (A page-ready maps its page before it writes its own line: kvm_arch_async_page_ready().)
  */
-export function passagesOf(
+export function tracepointsOf(
   ctx: Context,
   before: Uint8Array,
   after: Uint8Array,
@@ -110,8 +110,8 @@ export function passagesOf(
     const isMapped = (state: Uint8Array): boolean => state[ctx.offsets.ept + page] !== eptWords.byte("none");
     const was = isMapped(before);
     const is = isMapped(after);
-    if (was === is || said.includes(passage.letGo(page))) continue;
-    mappings.push(is ? passage.map(page) : passage.unmap(page));
+    if (was === is || said.includes(tracepointText.hostZap(page))) continue;
+    mappings.push(is ? tracepointText.map(page) : tracepointText.unmap(page));
   }
   return [...mappings, ...said];
 }
