@@ -11,7 +11,7 @@
 import type { Action } from "../explore/model.ts";
 import type { HostStep } from "./case.ts";
 import { dropPages, invalidateEnd, invalidateStart, punchHole, replaceVma, zapHostPtes } from "./host-mm.ts";
-import type { HostResult, Machine, Substep } from "./machine.ts";
+import type { HostResult, Machine } from "./machine.ts";
 import type { Vma } from "./page.ts";
 
 type Truncate = Extract<HostStep, { op: "truncate" }>;
@@ -81,14 +81,13 @@ function notifiesAfterwards(m: Machine, step: Truncate): boolean {
   return m.case.vmm === "fence" && !guardSees(m, step);
 }
 
-/** An action that is taken at one substep of a truncation. */
-function atSubstep(m: Machine, name: string, substep: Substep, apply: (step: Truncate) => void): Action {
-  return {
-    name: `host: ${name}`,
-    actor: "host",
-    guard: () => m.hostSubstep === substep && truncation(m) !== null,
-    apply: () => apply(truncation(m) as Truncate),
-  };
+/** A step of a truncation, but for its guard. */
+function truncateStep(m: Machine, name: string, apply: (step: Truncate) => void): Omit<Action, "guard"> {
+  return { name: `host: ${name}`, actor: "host", apply: () => apply(truncation(m) as Truncate) };
+}
+
+function isTruncating(m: Machine): boolean {
+  return hostStep(m)?.op === "truncate";
 }
 
 function callTruncate(m: Machine, step: Truncate): void {
@@ -107,7 +106,10 @@ function callTruncate(m: Machine, step: Truncate): void {
 /** The call and the guard before it. */
 function callActions(m: Machine): Action[] {
   return [
-    atSubstep(m, "calls truncate", "start", (step) => callTruncate(m, step)),
+    {
+      ...truncateStep(m, "calls truncate", (step) => callTruncate(m, step)),
+      guard: () => m.hostSubstep === "start" && isTruncating(m),
+    },
     {
       name: "host: goes on after the guard",
       actor: "host",
@@ -123,45 +125,66 @@ function callActions(m: Machine): Action[] {
 /** What truncate_setsize() does. */
 function truncateActions(m: Machine): Action[] {
   return [
-    atSubstep(m, "writes i_size", "size", ({ pages }) => {
-      m.log?.("truncate", "host", "host", `i_size = ${pages} pages`);
-      if (m.checks("i-size-first")) m.fileSize = Math.min(m.fileSize, pages);
-      m.hostSubstep = "unmap-start";
-    }),
-    atSubstep(m, "mmu notifier start", "unmap-start", ({ pages }) => {
-      m.log?.("unmap", "host", "kvm", "invalidate_range_start: zaps the guest's mapping");
-      invalidateStart(m, pages);
-      m.hostSubstep = "unmap-host";
-    }),
-    atSubstep(m, "zaps host page tables", "unmap-host", ({ pages }) => {
-      m.log?.("unmap", "host", "host", "host page tables zapped");
-      zapHostPtes(m, pages);
-      m.hostSubstep = "unmap-end";
-    }),
-    atSubstep(m, "mmu notifier end", "unmap-end", () => {
-      m.log?.("unmap", "host", "kvm", "invalidate_range_end");
-      invalidateEnd(m);
-      m.hostSubstep = "drop-cache";
-    }),
-    atSubstep(m, "drops page cache", "drop-cache", ({ pages }) => {
-      m.log?.("truncate", "host", "host", `page cache from page ${pages} on dropped`);
-      m.fileSize = Math.min(m.fileSize, pages);
-      dropPages(m, pages);
-      m.hostSubstep = "again-start";
-    }),
-    atSubstep(m, "unmaps again: start", "again-start", ({ pages }) => {
-      m.log?.("unmap", "host", "kvm", "unmaps once more");
-      invalidateStart(m, pages);
-      zapHostPtes(m, pages);
-      m.hostSubstep = "again-end";
-    }),
-    atSubstep(m, "unmaps again: end; truncate returns", "again-end", (step) => {
-      invalidateEnd(m);
-      m.log?.("truncate", "host", "host", "truncate returns");
-      if (notifiesAfterwards(m, step)) m.isNotifying = true;
-      m.guard = "idle";
-      finish(m, m.hasMark("host-delayed") ? "delayed" : "done");
-    }),
+    {
+      ...truncateStep(m, "writes i_size", ({ pages }) => {
+        m.log?.("truncate", "host", "host", `i_size = ${pages} pages`);
+        if (m.checks("i-size-first")) m.fileSize = Math.min(m.fileSize, pages);
+        m.hostSubstep = "unmap-start";
+      }),
+      guard: () => m.hostSubstep === "size" && isTruncating(m),
+    },
+    {
+      ...truncateStep(m, "mmu notifier start", ({ pages }) => {
+        m.log?.("unmap", "host", "kvm", "invalidate_range_start: zaps the guest's mapping");
+        invalidateStart(m, pages);
+        m.hostSubstep = "unmap-host";
+      }),
+      guard: () => m.hostSubstep === "unmap-start" && isTruncating(m),
+    },
+    {
+      ...truncateStep(m, "zaps host page tables", ({ pages }) => {
+        m.log?.("unmap", "host", "host", "host page tables zapped");
+        zapHostPtes(m, pages);
+        m.hostSubstep = "unmap-end";
+      }),
+      guard: () => m.hostSubstep === "unmap-host" && isTruncating(m),
+    },
+    {
+      ...truncateStep(m, "mmu notifier end", () => {
+        m.log?.("unmap", "host", "kvm", "invalidate_range_end");
+        invalidateEnd(m);
+        m.hostSubstep = "drop-cache";
+      }),
+      guard: () => m.hostSubstep === "unmap-end" && isTruncating(m),
+    },
+    {
+      ...truncateStep(m, "drops page cache", ({ pages }) => {
+        m.log?.("truncate", "host", "host", `page cache from page ${pages} on dropped`);
+        m.fileSize = Math.min(m.fileSize, pages);
+        dropPages(m, pages);
+        m.hostSubstep = "again-start";
+      }),
+      guard: () => m.hostSubstep === "drop-cache" && isTruncating(m),
+    },
+    {
+      ...truncateStep(m, "unmaps again: start", ({ pages }) => {
+        m.log?.("unmap", "host", "kvm", "unmaps once more");
+        invalidateStart(m, pages);
+        zapHostPtes(m, pages);
+        m.hostSubstep = "again-end";
+      }),
+      guard: () => m.hostSubstep === "again-start" && isTruncating(m),
+    },
+    {
+      ...truncateStep(m, "unmaps again: end; truncate returns", (step) => {
+        invalidateEnd(m);
+        m.log?.("truncate", "host", "host", "truncate returns");
+        if (notifiesAfterwards(m, step)) m.isNotifying = true;
+        m.guard = "idle";
+        finish(m, m.hasMark("host-delayed") ? "delayed" : "done");
+      }),
+      guard: () => m.hostSubstep === "again-end" && isTruncating(m),
+    },
   ];
 }
 

@@ -15,7 +15,7 @@ import type { Machine } from "./machine.ts";
 import type { Page } from "./page.ts";
 import { forcesSync, injectError, reportedError, treatsFaultAsFinal } from "./proposals.ts";
 import type { Task } from "./task.ts";
-import type { PfnError, Place, Stop, Vcpu } from "./vcpu.ts";
+import type { PfnError, Stop, Vcpu } from "./vcpu.ts";
 
 /** Kind of the step that every page fault of a vCPU takes first: a loop of faults goes through it again and again. */
 export const FAULT_STEP = "page fault";
@@ -185,24 +185,40 @@ function emulate(m: Machine, vcpu: Vcpu, task: Task, access: AccessStep): void {
 
 function faultPath(m: Machine, vcpu: Vcpu): Action[] {
   const actor = `vcpu${vcpu.index}`;
-  const step = (name: string, place: Place, apply: () => void): Action => ({
+  const step = (name: string, apply: () => void): Omit<Action, "guard"> => ({
     name: `${actor}: ${name}`,
     actor,
-    guard: () => vcpu.place === place && m.alive,
     apply,
   });
   return [
-    { ...step("snapshot of mmu_invalidate_seq", "exit", () => takeSnapshot(m, vcpu)), kind: FAULT_STEP },
-    step("lookup, NOWAIT", "lookup", () => lookup(m, vcpu, "FOLL_NOWAIT")),
-    step("async set-up or not", "async", () => setUpAsync(m, vcpu)),
-    step("lookup, synchronous", "sync", () => lookup(m, vcpu, "may sleep")),
     {
-      ...step("handle_error_pfn", "error", () => handleError(m, vcpu)),
+      ...step("snapshot of mmu_invalidate_seq", () => takeSnapshot(m, vcpu)),
+      guard: () => vcpu.place === "exit" && m.alive,
+      kind: FAULT_STEP,
+    },
+    {
+      ...step("lookup, NOWAIT", () => lookup(m, vcpu, "FOLL_NOWAIT")),
+      guard: () => vcpu.place === "lookup" && m.alive,
+    },
+    {
+      ...step("async set-up or not", () => setUpAsync(m, vcpu)),
+      guard: () => vcpu.place === "async" && m.alive,
+    },
+    {
+      ...step("lookup, synchronous", () => lookup(m, vcpu, "may sleep")),
+      guard: () => vcpu.place === "sync" && m.alive,
+    },
+    {
+      ...step("handle_error_pfn", () => handleError(m, vcpu)),
+      guard: () => vcpu.place === "error" && m.alive,
       // Touches this vCPU's fields only. Not so where another vCPU may stop the VM meanwhile, or where a store is
       // lost as hardware loses it, which properties see.
       local: m.case.machineCheck === "precise" && m.vcpus.length === 1,
     },
-    step("map under mmu_lock", "map", () => mapPage(m, vcpu)),
+    {
+      ...step("map under mmu_lock", () => mapPage(m, vcpu)),
+      guard: () => vcpu.place === "map" && m.alive,
+    },
   ];
 }
 
