@@ -1,6 +1,5 @@
 /** The file server's public face: what other parts may import. */
 
-export { type Transport, transports } from "../../language/src/index.ts";
 export type { OpcodeName } from "./abi/opcodes.ts";
 export * from "./bench/bench.ts";
 export * from "./bench/rows.ts";

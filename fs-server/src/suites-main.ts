@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
-import { type Transport, transports } from "../../language/src/index.ts";
+import { type Transport, transports } from "../../language/src/words.ts";
 import { compiledEntry, mountOf } from "../../sys/src/index.ts";
 import { detach } from "./serve/mount-point.ts";
 import { type Comparison, compare, type Erratum, unmatched } from "./suites/compare.ts";

@@ -18,6 +18,7 @@ export * from "./proposal.ts";
 export * from "./scenario/check.ts";
 export * from "./scenario/content.ts";
 export * from "./scenario/expand.ts";
+export * from "./scenario/fault-rules.ts";
 export * from "./scenario/faults.ts";
 export * from "./scenario/format.ts";
 export * from "./scenario/guest-verbs.ts";

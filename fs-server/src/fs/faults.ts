@@ -2,7 +2,7 @@
  * Faults on purpose: a decorator that delays, fails, shortens or truncates at the point where a scenario wants it.
  * Rules are data; each applies from its `after`th matching call on, `times` times (null: for ever).
  */
-import type { FaultRule } from "../../../language/src/index.ts";
+import type { FaultRule } from "../../../language/src/words.ts";
 import { DecoratedFileSystem } from "./decorator.ts";
 import { failure } from "./errors.ts";
 import { type FileHandle, type FileSystem, NO_CHANGE, type NodeId, type SyncScope } from "./filesystem.ts";

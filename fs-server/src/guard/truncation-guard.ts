@@ -10,7 +10,7 @@
  * Waits are bounded: a holder that does not acknowledge within the guard's bound is cut off, and the truncation proceeds.
  */
 
-import type { ServerPart } from "../../../language/src/index.ts";
+import type { ServerPart } from "../../../language/src/words.ts";
 
 /** The values of the `server` axis, each of which is a guard, and none. */
 export type GuardName = Exclude<ServerPart, "none">;

@@ -1,7 +1,7 @@
 /** The options of a server process, parsed and checked in one place. */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { type FaultRule, faultOperations, type Transport, transports } from "../../../language/src/index.ts";
+import { type FaultRule, faultOperations, type Transport, transports } from "../../../language/src/words.ts";
 import { errnoNumber } from "../../../sys/src/index.ts";
 import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
 import type { DevfuseOptions } from "../transport/devfuse/worker.ts";

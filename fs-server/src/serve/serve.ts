@@ -4,7 +4,7 @@
  * and this event loop.
  */
 import { Worker } from "node:worker_threads";
-import type { Transport } from "../../../language/src/index.ts";
+import type { Transport } from "../../../language/src/words.ts";
 import { compiledEntry, exitNow, raiseDescriptorLimit } from "../../../sys/src/index.ts";
 import { DEFAULT_BOUND_MS } from "../guard/truncation-guard.ts";
 import { GateKeeper, gateMemory } from "../lease/cross-thread-gate.ts";

@@ -3,31 +3,10 @@
  * narrows it (`at OFFSET`, `after CALLS`, `times CALLS`), and what is done to it.
  */
 import { constants } from "node:os";
+import { type FaultAction, type FaultRule, faultOperations } from "./fault-rules.ts";
 import { FAULT_DELAY_MS_MAX, FILE_BYTES_MAX } from "./limits.ts";
 import type { Problems } from "./problem.ts";
 import { Words } from "./words.ts";
-
-/** What a server is asked to do, as far as rules are about it. */
-export const faultOperations = ["read", "write", "open", "fsync", "getattr"] as const;
-
-export type FaultAction =
-  | { readonly kind: "delay"; readonly ms: number }
-  /** An errno's name, e.g. EIO or ENOSPC. */
-  | { readonly kind: "fail"; readonly errno: string }
-  /** At most this many bytes are read or written. */
-  | { readonly kind: "short"; readonly bytes: number }
-  /** The file is cut to this size before the call goes on. */
-  | { readonly kind: "truncate"; readonly sizeBytes: number };
-
-export type FaultRule = {
-  readonly operation: (typeof faultOperations)[number];
-  /** Only calls that cover this byte of the file (read and write); null: all. */
-  readonly at: number | null;
-  /** Matching calls to let through first. */
-  readonly after: number;
-  readonly times: number | null;
-  readonly action: FaultAction;
-};
 
 const TEXT_LENGTH_MAX = 120;
 const CALLS_MAX = 1_000_000n;

@@ -3,7 +3,7 @@
  * Engines interpret these steps and nothing else, so that all of them run the same thing.
  */
 
-import type { FaultRule } from "./faults.ts";
+import type { FaultRule } from "./fault-rules.ts";
 import type { GuestStep } from "./guest-verbs.ts";
 import type { HostStep, VmmStep } from "./host-verbs.ts";
 

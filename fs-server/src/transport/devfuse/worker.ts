@@ -4,7 +4,7 @@
  */
 import { statSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
-import type { FaultRule } from "../../../../language/src/index.ts";
+import type { FaultRule } from "../../../../language/src/words.ts";
 import { Session } from "../../core/session.ts";
 import { FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";

@@ -1,0 +1,23 @@
+/** Rules for the server of a scenario's mount: which requests it delays, fails, cuts short, or truncates the file at. Data. */
+
+/** What a server is asked to do, as far as rules are about it. */
+export const faultOperations = ["read", "write", "open", "fsync", "getattr"] as const;
+
+export type FaultAction =
+  | { readonly kind: "delay"; readonly ms: number }
+  /** An errno's name, e.g. EIO or ENOSPC. */
+  | { readonly kind: "fail"; readonly errno: string }
+  /** At most this many bytes are read or written. */
+  | { readonly kind: "short"; readonly bytes: number }
+  /** The file is cut to this size before the call goes on. */
+  | { readonly kind: "truncate"; readonly sizeBytes: number };
+
+export type FaultRule = {
+  readonly operation: (typeof faultOperations)[number];
+  /** Only calls that cover this byte of the file (read and write); null: all. */
+  readonly at: number | null;
+  /** Matching calls to let through first. */
+  readonly after: number;
+  readonly times: number | null;
+  readonly action: FaultAction;
+};
