@@ -257,8 +257,8 @@ export function supportOf(machine: MachineFacts, names: readonly FeatureName[]):
   return { kind: "yes" };
 }
 
-/** Can the stage of this scenario be set up here? */
-export function stageSupport(scenario: Scenario, machine: MachineFacts = thisMachine()): Support {
+/** Does this machine have what the host setup of the scenario needs? */
+export function hostSetupSupport(scenario: Scenario, machine: MachineFacts = thisMachine()): Support {
   const needed: FeatureName[] = [];
   if (isOnTmpfs(scenario.backing.kind)) needed.push("root");
   if (scenario.backing.kind === "private-swapped") needed.push("swap");

@@ -1,5 +1,5 @@
 /**
- * A process of the host that does a scenario's host steps to the file: entry point, started by the stage.
+ * A process of the host that does a scenario's host steps to the file: entry point, started by the host setup.
  * Small import graph: one of these starts for each case.
  */
 import { closeSync, ftruncateSync, openSync, renameSync, unlinkSync, writeFileSync } from "node:fs";

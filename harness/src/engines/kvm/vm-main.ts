@@ -59,7 +59,7 @@ async function swapOut({ hva, bytes }: Window): Promise<void> {
 }
 
 async function runCase(plan: VmPlan): Promise<void> {
-  // Lent by the stage: a kernel lease is granted to the only open file description of a file.
+  // Lent by the host setup: a kernel lease is granted to the only open file description of a file.
   const guarding =
     plan.guard === null
       ? null

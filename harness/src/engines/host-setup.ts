@@ -3,7 +3,7 @@
  * the host actors (a process each), and the signals between all participants. An engine adds its own participant
  * (a VM, a process that maps the file) with `raise` and `onSignal`.
  *
- * Order of use: `openStage`; map the file; `begin()`, from when the host acts; `settled()`; read the results; `close()`.
+ * Order of use: `openHostSetup`; map the file; `begin()`, from when the host acts; `settled()`; read the results; `close()`.
  * Signals stay raised, so that none can be missed; raising one again does nothing.
  */
 
@@ -44,7 +44,7 @@ const PREPARE_BOUND_MS = 5000;
 
 export type SignalListener = (name: string, from: string) => void;
 
-export interface Stage {
+export interface HostSetup {
   /** The file to map. */
   readonly filePath: string;
   /** The folder that it lies in. */
@@ -62,7 +62,7 @@ export interface Stage {
    * @param filePath what the actors that reach the file itself act on, if not on the file: a sealed copy
    */
   begin(filePath?: string): void;
-  /** The stage's own descriptor of the file, open for reading and writing: for whoever must not open it once more. */
+  /** The host setup's own descriptor of the file, open for reading and writing: for whoever must not open it once more. */
   readonly fileDescriptor: number;
   /** Raises a signal: every host actor and every listener gets it. */
   raise(name: string, from: string): void;
@@ -95,10 +95,10 @@ export interface Stage {
   close(): Promise<void>;
 }
 
-/** What a stage needs of the case's context. */
-export type StageContext = Pick<CaseContext, "directory" | "signal" | "onEvent" | "slowness">;
+/** What a host setup needs of the case's context. */
+export type HostSetupContext = Pick<CaseContext, "directory" | "signal" | "onEvent" | "slowness">;
 
-export type StageOptions = {
+export type HostSetupOptions = {
   /** How a mount that only host actors use is made; devfuse if not said. */
   readonly transport?: Transport;
   /** The FUSE server's program; another one in tests. */
@@ -194,7 +194,7 @@ function toHostStep(ms: number, errno: string | null): HostResult {
   return ms > HOST_DELAY_BOUND_MS ? { kind: "delayed", ms } : { kind: "done" };
 }
 
-class RealStage implements Stage {
+class RealHostSetup implements HostSetup {
   readonly #scenario: Scenario;
   readonly #directory: string;
   readonly #signal: AbortSignal;
@@ -214,7 +214,7 @@ class RealStage implements Stage {
   #failure: string | null = null;
   #closing = false;
 
-  constructor(scenario: Scenario, backing: Backing, context: StageContext) {
+  constructor(scenario: Scenario, backing: Backing, context: HostSetupContext) {
     this.#scenario = scenario;
     this.#directory = context.directory;
     this.#signal = context.signal;
@@ -255,7 +255,7 @@ class RealStage implements Stage {
   }
 
   /** Starts what takes time to start. */
-  async open(options: StageOptions): Promise<void> {
+  async open(options: HostSetupOptions): Promise<void> {
     for (const [name, actor] of hostActors(this.#scenario)) this.#startActor(name, actionsOf(actor));
     const { mount } = this.#scenario.backing;
     const { leaseSocket } = options;
@@ -265,7 +265,7 @@ class RealStage implements Stage {
     await this.#prepareActors();
   }
 
-  async #openMount(options: StageOptions): Promise<void> {
+  async #openMount(options: HostSetupOptions): Promise<void> {
     const { mount } = this.#scenario.backing;
     const { leaseSocket } = options;
     // Only our own transport follows rules and grants leases.
@@ -425,20 +425,20 @@ class RealStage implements Stage {
 }
 
 /**
- * Prepares a case. Rejects where that fails (no tmpfs without root, no FUSE): `stageSupport` in ../machine.ts says so before.
+ * Prepares a case. Rejects where that fails (no tmpfs without root, no FUSE): `hostSetupSupport` in ../machine.ts says so before.
  * @param context Its folder gets everything; the caller's time limit and abort signal are the caller's to watch.
  */
-export async function openStage(
+export async function openHostSetup(
   scenario: Scenario,
-  context: StageContext,
-  options: StageOptions = {},
-): Promise<Stage> {
-  const stage = new RealStage(scenario, createBacking(scenario, context.directory), context);
+  context: HostSetupContext,
+  options: HostSetupOptions = {},
+): Promise<HostSetup> {
+  const setup = new RealHostSetup(scenario, createBacking(scenario, context.directory), context);
   try {
-    await stage.open(options);
+    await setup.open(options);
   } catch (error) {
-    await stage.close();
+    await setup.close();
     throw error;
   }
-  return stage;
+  return setup;
 }
