@@ -1,6 +1,6 @@
 /**
  * Expectations, apart from the scenarios: what a case is expected to show, which known deviations (errata) there are,
- * which cells of the scorecard a source decides. `kinds.ts` looks them up, `expectation-file.ts` reads them.
+ * which cells of the scorecard a source decides. `expectation-table.ts` looks them up, `expectation-file.ts` reads them.
  */
 import type { EngineName } from "../evidence.ts";
 import { matchesGlob } from "../glob.ts";
