@@ -24,7 +24,7 @@ const exits: Parts = { kvm: "today", vmm: "stop", guest: "unaware", server: "non
 /** The same machine with the APIC in the kernel, where the error is dropped. */
 const loops: Parts = { ...exits, lapic: "kernel" };
 /** ... and a guest that has enabled async page faults, as Linux does. */
-const told: Parts = { ...loops, guest: "apf" };
+const apfGuest: Parts = { ...loops, guest: "apf" };
 
 /** A VMM that takes a range away when a guard says so (PROT_NONE), and tells the guest by #PF where it is touched. */
 const recalled: Parts = { ...loops, vmm: "inject-pf", guest: "pv-error" };
@@ -47,9 +47,12 @@ const stock: readonly Preset[] = [
     "apf-guest",
     "loops",
     "The same, and the guest has enabled async page faults: it is told not-present and ready in turn.",
-    told,
+    apfGuest,
   ),
-  preset("legacy-pf", "loops", "The protocol before 5.8: both events by #PF.", { ...told, kvm: "legacy-pf" }),
+  preset("legacy-pf", "loops", "The protocol before 5.8: both events by #PF.", {
+    ...apfGuest,
+    kvm: "legacy-pf",
+  }),
 ];
 
 /** What a VMM can ship today. */
@@ -121,7 +124,7 @@ const byVmm: readonly Preset[] = [
     "reports",
     "The fence, and #PF for a guest that uses async page faults and takes it for an error.",
     {
-      ...told,
+      ...apfGuest,
       vmm: "fence",
       guest: "apf-error",
     },
@@ -135,22 +138,25 @@ const byKvm: readonly Preset[] = [
     "exits",
     "Goyal v4: KVM keeps a hash of 64 gfns that failed; the retry returns -EFAULT.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "uniform-efault",
     },
   ),
-  preset("error-gfn", "exits", "Goyal's RFC: KVM keeps one gfn that failed.", { ...told, kvm: "error-gfn" }),
+  preset("error-gfn", "exits", "Goyal's RFC: KVM keeps one gfn that failed.", {
+    ...apfGuest,
+    kvm: "error-gfn",
+  }),
   preset(
     "error-pending",
     "exits",
     "Kuznetsov: async page faults stay off until the error has been reported.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "error-pending",
     },
   ),
   preset("exit-request", "exits", "Christopherson: KVM_RUN returns as soon as the error is known.", {
-    ...told,
+    ...apfGuest,
     kvm: "exit-request",
   }),
   preset(
@@ -158,12 +164,12 @@ const byKvm: readonly Preset[] = [
     "exits",
     "The first lookup's -EFAULT is final; only a page that needs I/O goes async.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "final-efault",
     },
   ),
   preset("memory-fault-exit", "loops", "Moorthy: KVM_EXIT_MEMORY_FAULT is filled in at the -EFAULT exit.", {
-    ...told,
+    ...apfGuest,
     kvm: "memory-fault-exit",
   }),
   preset(
@@ -171,7 +177,7 @@ const byKvm: readonly Preset[] = [
     "reports",
     "Goyal's RFC: error flag in the page-ready event, the guest sends SIGBUS.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "ready-error",
       guest: "apf-error",
     },
@@ -181,7 +187,7 @@ const byKvm: readonly Preset[] = [
     "machine-check",
     "KVM injects #MC; the guest's exception tables cover loads, as Linux's do.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "inject-mce",
       guest: "mce-safe-loads",
     },
@@ -191,31 +197,31 @@ const byKvm: readonly Preset[] = [
     "machine-check",
     "KVM injects #MC; the guest's exception tables cover stores too.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "inject-mce",
       guest: "mce-safe-all",
     },
   ),
-  preset("kvm-ve-injection", "reports", "KVM injects #VE.", { ...told, kvm: "inject-ve", guest: "ve" }),
+  preset("kvm-ve-injection", "reports", "KVM injects #VE.", { ...apfGuest, kvm: "inject-ve", guest: "ve" }),
   preset(
     "final-efault-pf",
     "reports",
     "Final -EFAULT in KVM, and the VMM injects #PF that the guest understands.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "final-efault",
       vmm: "inject-pf",
       guest: "pv-error",
     },
   ),
   preset("final-efault-mce", "machine-check", "Final -EFAULT in KVM, and the VMM injects a machine check.", {
-    ...told,
+    ...apfGuest,
     kvm: "final-efault",
     vmm: "inject-mce",
     guest: "mce-safe-loads",
   }),
   preset("final-efault-pv", "reports", "Final -EFAULT in KVM, and the VMM sends an error interrupt.", {
-    ...told,
+    ...apfGuest,
     kvm: "final-efault",
     vmm: "inject-pv",
     guest: "pv-error",

@@ -79,7 +79,7 @@ export class PageStates {
   }
 
   /** A vCPU met a page that could not be had although nobody had taken it away: a VMM that stops there is lost. */
-  noteUnannounced(): void {
+  recordUnannounced(): void {
     Atomics.add(this.#words, UNANNOUNCED, 1);
   }
 
@@ -134,7 +134,7 @@ export class WindowHolder implements MappingHolder {
 
   recall({ fromBytes, by }: Threat): void {
     this.#close(this.#pagesBefore(fromBytes), pageState.recalled);
-    this.#tell("recalled", this.#openBytes, by);
+    this.#report("recalled", this.#openBytes, by);
   }
 
   settle(sizeBytes: bigint): void {
@@ -152,7 +152,7 @@ export class WindowHolder implements MappingHolder {
       this.#states.set(hva + BigInt(this.#openBytes), end - this.#openBytes, pageState.open);
       const from = this.#openBytes;
       this.#openBytes = end;
-      this.#tell("restored", from, `the file has ${sizeBytes} bytes`);
+      this.#report("restored", from, `the file has ${sizeBytes} bytes`);
     }
     // Behind the end, but still mapped: a truncation that nobody announced.
     if (end < this.#openBytes) this.#close(end, pageState.lost);
@@ -163,7 +163,7 @@ export class WindowHolder implements MappingHolder {
   cutOff(reason: string): void {
     this.#close(0, pageState.lost);
     this.#states.set(this.#mapping.hva, this.#mapping.lengthBytes, pageState.lost);
-    this.#tell("cut-off", 0, reason);
+    this.#report("cut-off", 0, reason);
   }
 
   /** Bytes of the mapping in pages of the file that begin before `fileBytes`. */
@@ -189,7 +189,7 @@ export class WindowHolder implements MappingHolder {
     this.#openBytes = fromBytes;
   }
 
-  #tell(kind: HolderEvent["kind"], fromBytes: number, detail: string): void {
+  #report(kind: HolderEvent["kind"], fromBytes: number, detail: string): void {
     const { hva, lengthBytes } = this.#mapping;
     this.#onEvent({ kind, hva: hva + BigInt(fromBytes), lengthBytes: lengthBytes - fromBytes, detail });
   }

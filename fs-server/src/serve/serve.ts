@@ -116,11 +116,11 @@ async function startDevfuse(
         case "gate-ask":
         case "gate-done":
         case "gate-grown":
-          leases?.keeper.take(message);
+          leases?.keeper.receive(message);
           break;
         case "file-opened":
         case "file-closed":
-          guard?.take(message);
+          guard?.receive(message);
           break;
         default:
           message satisfies never;

@@ -95,7 +95,7 @@ class Reader {
   }
 
   /** Threads that are vCPUs say so in some lines only: call with all lines first. */
-  noteThread(tracepoint: KvmTracepoint): void {
+  recordThread(tracepoint: KvmTracepoint): void {
     if ("vcpu" in tracepoint) this.#vcpus.set(tracepoint.thread, tracepoint.vcpu);
   }
 
@@ -191,7 +191,7 @@ export function comparedEvents(
 ): readonly ComparedEvent[] {
   const tracepoints = lines.map(parseTraceLine);
   const reader = new Reader(windowPages(scenario, filePages), options);
-  for (const tracepoint of tracepoints) reader.noteThread(tracepoint);
+  for (const tracepoint of tracepoints) reader.recordThread(tracepoint);
   const last = tracepoints.findLastIndex((tracepoint) => reader.isVcpu(tracepoint));
   for (const [line, tracepoint] of tracepoints.slice(0, last + 1).entries()) reader.read(line, tracepoint);
   return reader.events;

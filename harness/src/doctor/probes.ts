@@ -102,9 +102,9 @@ function capability(name: string, purpose: string, fix: string | null, least = 1
     group: "KVM",
     purpose,
     read() {
-      const says = askKvm();
-      if (typeof says === "string") return notAsked(says);
-      const value = says.capabilities[name] ?? 0;
+      const answer = askKvm();
+      if (typeof answer === "string") return notAsked(answer);
+      const value = answer.capabilities[name] ?? 0;
       return value >= least ? present(String(value)) : missing(`KVM_CHECK_EXTENSION says ${value}`, fix);
     },
   };
@@ -117,9 +117,9 @@ function pvFeature(name: string, bit: number, purpose: string): Probe {
     group: "KVM",
     purpose,
     read() {
-      const says = askKvm();
-      if (typeof says === "string") return notAsked(says);
-      const isOffered = (says.features & (1 << bit)) !== 0;
+      const answer = askKvm();
+      if (typeof answer === "string") return notAsked(answer);
+      const isOffered = (answer.features & (1 << bit)) !== 0;
       return isOffered
         ? present(`bit ${bit} of CPUID 0x40000001`)
         : missing(`bit ${bit} of CPUID 0x40000001 is not offered to guests`, null);

@@ -154,7 +154,7 @@ class HostParticipant {
   }
 
   /** Takes a message; returns what to write to the trace. */
-  take(
+  receive(
     message: Exclude<HostActorOutbound, { type: "signal" }>,
   ): { kind: EventKind; detail: string; tookMs: number } | null {
     switch (message.type) {
@@ -291,7 +291,7 @@ class RealHostSetup implements HostSetup {
           this.raise(message.name, name);
           return;
         }
-        const event = participant.take(message);
+        const event = participant.receive(message);
         if (event !== null) this.trace({ ...event, actor: name });
       },
       onExit: (exit) => {

@@ -68,7 +68,7 @@ export class Console {
   #rest = "";
   #dropped = 0;
 
-  take(text: string): void {
+  feed(text: string): void {
     const parts = (this.#rest + text).split(/\r?\n/);
     this.#rest = (parts.pop() ?? "").slice(0, MAX_LINE_CHARACTERS);
     for (const part of parts) this.#lines.push(part.replaceAll("\r", "").slice(0, MAX_LINE_CHARACTERS));

@@ -157,7 +157,7 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
   });
   subprocess.stdout?.setEncoding("latin1");
   subprocess.stdout?.on("data", (text: string) => {
-    console.take(text);
+    console.feed(text);
     if (console.isHalted) subprocess.kill("SIGKILL");
   });
   const channel = subprocess.stdio[CHANNEL_FD] as unknown as Duplex;
@@ -165,7 +165,7 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
   const reader = new FrameReader(options.onMessage);
   channel.on("data", (piece: Uint8Array) => {
     try {
-      reader.take(piece);
+      reader.feed(piece);
     } catch (error) {
       // Nothing that comes later can be told apart any more.
       broken = `the channel is out of step: ${errorText(error)}`;

@@ -137,8 +137,8 @@ function isEachTold(scenario: Scenario, evidence: Evidence): boolean {
     const access = last === undefined ? undefined : evidence.observations.accesses[name]?.[last.label];
     if (last === undefined || access === undefined) return false;
     const isLost = isBehind(least, fileOffsetAt(scenario, last.step.offset));
-    const wasTold = access.kind === "sigbus" || access.kind === "efault";
-    return isLost ? wasTold : access.kind === "value";
+    const wasReported = access.kind === "sigbus" || access.kind === "efault";
+    return isLost ? wasReported : access.kind === "value";
   });
 }
 

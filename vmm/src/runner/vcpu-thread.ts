@@ -77,7 +77,7 @@ class VcpuThread {
   #repeats = 0;
   #lastPlace = "";
   /** The access last said to loop, `task/step`. */
-  #said: string | null = null;
+  #reportedLoop: string | null = null;
 
   constructor(input: VcpuThreadInput, post: (message: VcpuMessage) => void) {
     this.#input = input;
@@ -211,7 +211,7 @@ class VcpuThread {
     const state = this.#states.of(hva);
     // Recalled and given back since the guest was entered: what it met is no more.
     if (state === pageState.open && this.#states.generation !== this.#generation) return true;
-    if (state === pageState.open) this.#states.noteUnannounced();
+    if (state === pageState.open) this.#states.recordUnannounced();
     if (state !== pageState.recalled) return false;
     const isWanted = (): boolean => Atomics.load(this.#control, controlWord.command) !== command.run;
     return this.#states.await(hva, isWanted) === pageState.open;
@@ -308,17 +308,26 @@ class VcpuThread {
 
   #tick(): void {
     const pending = this.#pending();
-    if (this.#said !== null && ![...pending].some(([task, { step }]) => `${task}/${step}` === this.#said)) {
-      this.#said = null;
+    if (
+      this.#reportedLoop !== null &&
+      ![...pending].some(([task, { step }]) => `${task}/${step}` === this.#reportedLoop)
+    ) {
+      this.#reportedLoop = null;
       this.#post({ type: "unstuck" });
     }
     const pageFaults = this.#stats.read(FAULT_COUNTER);
     if (pageFaults === null) return;
-    const told = this.#channel.apfNotPresentCount;
+    const notPresentEvents = this.#channel.apfNotPresentCount;
     const begun = this.#begun();
-    const loop = this.#watchdog.sample({ atMs: performance.now(), pageFaults, told, begun, pending });
-    if (loop === null || this.#said === `${loop.task}/${loop.step}`) return;
-    this.#said = `${loop.task}/${loop.step}`;
+    const loop = this.#watchdog.sample({
+      atMs: performance.now(),
+      pageFaults,
+      notPresentEvents,
+      begun,
+      pending,
+    });
+    if (loop === null || this.#reportedLoop === `${loop.task}/${loop.step}`) return;
+    this.#reportedLoop = `${loop.task}/${loop.step}`;
     const { faultsPerSecond, overMs } = loop;
     this.#post({ type: "looping", faultsPerSecond, overMs, place: this.#place(loop.task) });
   }

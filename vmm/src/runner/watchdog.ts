@@ -25,8 +25,8 @@ export type WatchdogOptions = {
   readonly minFaultsPerInterval: number;
   /** And by as much since the access was first seen pending, however long ago: far more than any one access needs. */
   readonly minFaults: number;
-  /** Faults a second of a loop of which the guest is not told: more than its timer can cause. */
-  readonly minUntoldPerSecond: number;
+  /** Faults a second of a loop of which the guest gets no events: more than its timer can cause. */
+  readonly minHaltedPerSecond: number;
   /**
    * Faults that an access may take that gets on: two pages, each once more after its I/O. The guest may be told of each:
    * what is read in for one page can be locked, for a moment, when the next one asks.
@@ -41,7 +41,7 @@ export const defaultWatchdogOptions: WatchdogOptions = {
   samples: 5,
   minFaultsPerInterval: 1,
   minFaults: 32,
-  minUntoldPerSecond: 500,
+  minHaltedPerSecond: 500,
   faultsPerAccess: 4,
   ioPatienceMs: Number.POSITIVE_INFINITY,
 };
@@ -51,7 +51,7 @@ export type Sample = {
   /** The vCPU's `pf_taken`. */
   readonly pageFaults: bigint;
   /** How often the guest has been told that a page is not present (async page faults). */
-  readonly told: number;
+  readonly notPresentEvents: number;
   /** Steps that the vCPU's tasks have begun, all in all. */
   readonly begun: number;
   /** Accesses that have been started and not finished, by task. */
@@ -99,9 +99,10 @@ export class Watchdog {
       const unexplained = faults - explained;
       if (first.atMs > oldestMs || unexplained < this.#options.minFaults) continue;
       const overMs = sample.atMs - first.atMs;
-      const isTold = sample.told - first.told - explained >= this.#options.minFaults;
-      const isFast = unexplained / overMs >= this.#options.minUntoldPerSecond / 1000;
-      if (!isTold && !isFast && overMs <= this.#options.ioPatienceMs) continue;
+      const isNotified =
+        sample.notPresentEvents - first.notPresentEvents - explained >= this.#options.minFaults;
+      const isFast = unexplained / overMs >= this.#options.minHaltedPerSecond / 1000;
+      if (!isNotified && !isFast && overMs <= this.#options.ioPatienceMs) continue;
       return { task, step: access.step, faultsPerSecond: (faults / overMs) * 1000, overMs };
     }
     return null;

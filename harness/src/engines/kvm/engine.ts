@@ -78,8 +78,8 @@ class VmProcess {
   readonly ready: Promise<void>;
   /** Resolves with the report, or null if the process ended without one. */
   readonly reported: Promise<VmReport | null>;
-  /** Resolves with true once nothing of the case is left in the process, with false if it ended first. */
-  readonly #idle: Promise<boolean>;
+  /** Resolves with `idle` once nothing of the case is left in the process, with `ended` if it ended first. */
+  readonly #idle: Promise<"idle" | "ended">;
   #ending = "";
   #filePath: string | null = null;
 
@@ -89,7 +89,7 @@ class VmProcess {
     this.windowBytes = plan.windowBytes;
     let onReady = (): void => {};
     let onReport = (_report: VmReport | null): void => {};
-    let onIdle = (_isIdle: boolean): void => {};
+    let onIdle = (_state: "idle" | "ended"): void => {};
     this.ready = new Promise((resolve) => {
       onReady = resolve;
     });
@@ -106,21 +106,21 @@ class VmProcess {
           this.#filePath = message.filePath;
           onReady();
         } else if (message.type === "report") onReport(message.report);
-        else if (message.type === "idle") onIdle(true);
-        else this.#take(message);
+        else if (message.type === "idle") onIdle("idle");
+        else this.#receive(message);
       },
       onExit: (exit) => {
         this.#ending = exitText(exit);
         onReady();
         onReport(null);
-        onIdle(false);
+        onIdle("ended");
       },
     });
     setup.onSignal((name) => this.#child.send({ type: "signal", name }));
     this.#child.send({ type: "start", plan });
   }
 
-  #take(message: Extract<FromVm, { type: "signal" | "saw" }>): void {
+  #receive(message: Extract<FromVm, { type: "signal" | "saw" }>): void {
     if (message.type === "signal") {
       this.#setup.raise(message.name, message.from);
       return;
@@ -161,8 +161,8 @@ class VmProcess {
   }
 
   /** After the case: another one may have the process if it says in time that it has given everything back. */
-  async leave(hasReported: boolean, boundMs: number): Promise<void> {
-    const isIdle = hasReported && (await within(this.#idle, boundMs)) && (await this.#idle);
+  async leave(after: "report" | "failure", boundMs: number): Promise<void> {
+    const isIdle = after === "report" && (await within(this.#idle, boundMs)) && (await this.#idle) === "idle";
     await (isIdle ? vmPool.giveBack(this.#child) : this.kill());
   }
 }
@@ -320,7 +320,7 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
     return result;
   } finally {
     stopListening();
-    await vm.leave(result?.kind === "evidence", IDLE_MS * context.slowness);
+    await vm.leave(result?.kind === "evidence" ? "report" : "failure", IDLE_MS * context.slowness);
     await setup.close();
   }
 }

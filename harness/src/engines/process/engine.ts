@@ -91,15 +91,15 @@ class Mapper {
           this.#finished = true;
           onFinished();
         }
-        this.#take(message);
+        this.#receive(message);
       },
     });
-    const exited = this.#child.exited.then((exit) => this.#takeExit(exit));
+    const exited = this.#child.exited.then((exit) => this.#receiveExit(exit));
     this.ended = Promise.race([finished, exited]);
     this.#child.send({ type: "map", path: setup.filePath, mappings: mappingsOf(scenario) });
   }
 
-  #take(message: MapperOutbound): void {
+  #receive(message: MapperOutbound): void {
     if (this.#isOver) return;
     switch (message.type) {
       case "touching":
@@ -136,7 +136,7 @@ class Mapper {
     );
   }
 
-  #takeExit(exit: ChildExit): void {
+  #receiveExit(exit: ChildExit): void {
     this.#exit = exit;
     if (this.#isOver || exit.kind !== "signal" || this.#touching === null) return;
     const { label } = this.#touching;
