@@ -44,7 +44,7 @@ export const guestParts = [
 ] as const;
 export type GuestPart = (typeof guestParts)[number];
 
-/** What of a guest a VMM, the attestation and the model go by. Whatever else it does is the same for all of them. */
+/** The features of a guest that a VMM, the attestation and the model depend on. All else is the same for every guest. */
 export type GuestPersona = {
   /** It enables paravirtual async page faults (MSR_KVM_ASYNC_PF_EN), as Linux does. */
   readonly asyncPageFaults: boolean;

@@ -129,8 +129,8 @@ export type Evidence = {
   /** KVM's own counters (KVM_GET_STATS_FD) by name, of the vCPU, at the end, and the guest's (`guest_..`). Empty without KVM. */
   readonly counters: Readonly<Record<string, bigint>>;
   /**
-   * By actor, then by step label: how long the access was under way, in milliseconds, until it had come back or its task was
-   * told. Only of accesses that came to that, and of engines that take time.
+   * By actor, then by step label: how long the access was under way, in milliseconds, until it had come back or its failure
+   * was reported to its task. Only of accesses that ended so, and of engines that take time.
    */
   readonly accessMs: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly trace: readonly TraceEvent[];
@@ -140,7 +140,7 @@ export type Evidence = {
   readonly durationMs: number;
 };
 
-/** An engine either has evidence or says why not. A time-out, a crash of the engine and a lost child are told apart. */
+/** An engine either has evidence or says why not. A time-out, a crash of the engine and a lost child are distinct. */
 export type RunResult =
   | { readonly kind: "evidence"; readonly evidence: Evidence }
   | { readonly kind: "timeout"; readonly message: string }

@@ -36,7 +36,7 @@ export class Fence {
     this.#onEvent = onEvent;
     this.#fd = openSync(path, "r");
     this.#watcher = watch(path, () => this.#look());
-    // Truncated before the watch stood: nobody would say so again.
+    // A truncation from before the watch gives no event.
     this.#look();
   }
 

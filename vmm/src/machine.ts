@@ -77,7 +77,7 @@ export type Machine = {
   close(): void;
 };
 
-/** A guest that comes back to the same instruction as often has not understood what it was told. */
+/** A guest that comes back to the same instruction as often has not understood the report. */
 const MAX_REPEATS = 8;
 
 /** Builds everything up to the first KVM_RUN. Throws a SyscallError, RangeError, or Error that says what is missing. */

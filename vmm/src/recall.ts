@@ -28,7 +28,7 @@ import {
 /** What a page of the window is to the guest. */
 export const pageState = { open: 0, recalled: 1, lost: 2 } as const;
 
-/** How long a vCPU waits for a recalled page before the guest is told of an error: then others' tasks go on, too. */
+/** How long a vCPU waits for a recalled page before the guest gets an error: then its other tasks go on, too. */
 export const RECALL_PATIENCE_MS = 1000;
 /** How soon a waiting vCPU notices that it is asked for. */
 const LOOK_MS = 20;
@@ -71,14 +71,14 @@ export class PageStates {
   set(hva: bigint, lengthBytes: number, state: number): void {
     const first = this.#index(hva);
     const count = Math.ceil(lengthBytes / PAGE_SIZE);
-    // Before and after: whoever looks while the pages are being written must not take it for no change.
+    // Before and after: a reader that looks while the pages are being written must see a change.
     Atomics.add(this.#words, GENERATION, 1);
     for (let i = 0; i < count; i += 1) Atomics.store(this.#words, first + i, state);
     Atomics.add(this.#words, GENERATION, 1);
     Atomics.notify(this.#words, GENERATION);
   }
 
-  /** A vCPU met a page that could not be had although nobody had taken it away: a VMM that stops there is lost. */
+  /** A vCPU met a lost page that no recall had announced: a VMM that stops there is lost. */
   recordUnannounced(): void {
     Atomics.add(this.#words, UNANNOUNCED, 1);
   }
@@ -154,12 +154,12 @@ export class WindowHolder implements MappingHolder {
       this.#openBytes = end;
       this.#report("restored", from, `the file has ${sizeBytes} bytes`);
     }
-    // Behind the end, but still mapped: a truncation that nobody announced.
+    // Behind the end, but still mapped: a truncation that was not announced.
     if (end < this.#openBytes) this.#close(end, pageState.lost);
     this.#states.set(hva + BigInt(end), lengthBytes - end, pageState.lost);
   }
 
-  /** Nobody will tell of truncations any more: nothing stays mapped. */
+  /** No further truncation will be reported: nothing stays mapped. */
   cutOff(reason: string): void {
     this.#close(0, pageState.lost);
     this.#states.set(this.#mapping.hva, this.#mapping.lengthBytes, pageState.lost);
@@ -178,7 +178,7 @@ export class WindowHolder implements MappingHolder {
     if (fromBytes >= this.#openBytes) return;
     const address = this.#mapping.hva + BigInt(fromBytes);
     const lengthBytes = this.#openBytes - fromBytes;
-    // State first: whoever leaves the guest because of what follows finds out why.
+    // State first: a vCPU that leaves the guest because of the next call finds the reason here.
     this.#states.set(address, lengthBytes, state);
     mmap({
       address,

@@ -1,5 +1,5 @@
 /**
- * Serving one mount point until told to stop: mount, say so, serve, unmount.
+ * Serves one mount point until a signal stops it: mount, report the mount, serve, unmount.
  * The main thread mounts, takes signals and unmounts; devfuse serves in a worker thread, libfuse on its own threads
  * and this event loop.
  */

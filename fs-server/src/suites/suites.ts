@@ -161,7 +161,7 @@ const stress: Suite = {
   },
 };
 
-/** Each failing test of pjdfstest, built by whoever asks for it. `checkout` holds the program and `tests/`. */
+/** Each failing test of pjdfstest, which the user builds. `checkout` holds the program and `tests/`. */
 function pjdfstest(checkout: string): Suite {
   return {
     name: "pjdfstest",

@@ -26,7 +26,7 @@ const PAGES_EACH = 60;
 const PAGE_DISTANCE_BYTES = 256 * 1024;
 const MAPPINGS = 16;
 const CASE_TIMEOUT_MS = 20_000;
-/** One page that takes this long: what the working tasks do when nobody faults beside them. */
+/** One page that takes this long: what the working tasks do while no other task faults. */
 const ALONE_MS = 1000;
 
 export type ApfMode = {
@@ -69,7 +69,7 @@ export type ApfFigures = {
   /** How long a page took its task. */
   readonly medianMs: number;
   readonly p99Ms: number;
-  /** Page-not-present events that the guest was told of. */
+  /** Page-not-present events that the guest got. */
   readonly notPresent: number;
 };
 

@@ -1,7 +1,7 @@
 /**
  * The VM process of `daxfault bench fence`: entry point. One VM for all rounds: its tasks load from a page of the file in
  * the window over and over; another process truncates the file; the fence turns the loop into an exit, the policy injects
- * a page fault, the task is told; the file grows again. A VM that is lost is counted and replaced.
+ * a page fault, the guest sends the task SIGBUS; the file grows again. A VM that is lost is counted and replaced.
  */
 import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
@@ -39,9 +39,9 @@ const LOSSES_MAX = 20;
 const PROGRESS_EVERY = 100;
 const PAGE_OFFSET = 0x1000n;
 
-/** Signals: two of each vCPU's task, one of the host's, and one that nobody ever raises. */
+/** Signals: two of each vCPU's task, one of the host's, and one that is never raised. */
 const SPINNING = 0;
-const TOLD = 1;
+const REPORTED = 1;
 const REGROWN = 8;
 const NEVER = 9;
 /** Step of the loads in `programOf`. */
@@ -57,7 +57,7 @@ function programOf(cpu: number): TaskProgram {
     steps: [
       signal("signal", 2 * cpu + SPINNING),
       { verb: "load", size: 8, address: WINDOW_BASE + PAGE_OFFSET, value: 0n, until: NEVER },
-      signal("signal", 2 * cpu + TOLD),
+      signal("signal", 2 * cpu + REPORTED),
       signal("await", REGROWN),
       { verb: "again", size: 0, address: 0n, value: 0n },
     ],

@@ -15,14 +15,14 @@ export type FencePlan = {
 export type FenceSample = {
   /** KVM_RUN gave up: out of the loop. */
   readonly exitMs: number;
-  /** The guest kernel has told the task. */
+  /** The guest kernel has sent the task SIGBUS. */
   readonly toldMs: number;
 };
 
 export type FenceReport = {
   readonly rounds: number;
   readonly samples: readonly FenceSample[];
-  /** CPU time of the VM process a round, from before the truncation until every task was told. */
+  /** CPU time of the VM process a round, from before the truncation until every task got its SIGBUS. */
   readonly cpuMs: readonly number[];
   /** Why each VM that was lost was lost; the rounds went on with a new one. */
   readonly losses: readonly string[];

@@ -1,4 +1,4 @@
-/** `daxfault repro ID`: one case, told while it happens, and a folder that can be sent to others. */
+/** `daxfault repro ID`: runs one case, prints its events as they happen, and leaves a folder that can be sent to others. */
 import { join } from "node:path";
 import { placeName, proposals as presets, type TraceEvent } from "../../../language/src/index.ts";
 import { engineNames } from "../engines/registry.ts";
@@ -93,7 +93,7 @@ class EventPrinter {
     console.log(`  ${eventLine(event, this.#unit)}`);
   }
 
-  /** What has not been told yet. At most so many: a loop has thousands. */
+  /** Prints the events not printed yet. At most `most`: a loop has thousands. */
   printRest(events: readonly TraceEvent[], most = 40): void {
     const rest = events.filter(({ kind, actor, atMs }) => !this.#printed.has(`${kind} ${actor} ${atMs}`));
     if (rest.length > 0 && this.#printed.size > 0) console.log("  and as the guest and the VMM saw it:");

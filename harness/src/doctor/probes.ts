@@ -133,7 +133,7 @@ function readLease(): Feature {
     writeFileSync(path, "x");
     const fd = openSync(path, "r+");
     try {
-      // SIGIO's default would end us, but nobody breaks this lease: it is let go at once.
+      // SIGIO's default would end this process, but nothing breaks this lease: it is released at once.
       takeWriteLease(fd, { threadId: process.pid, signal: 0 });
       const isHeld = holdsWriteLease(fd);
       releaseLease(fd);

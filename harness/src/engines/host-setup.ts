@@ -62,7 +62,7 @@ export interface HostSetup {
    * @param filePath what the actors that reach the file itself act on, if not on the file: a sealed copy
    */
   begin(filePath?: string): void;
-  /** The host setup's own descriptor of the file, open for reading and writing: for whoever must not open it once more. */
+  /** The host setup's own descriptor of the file, open for reading and writing: for a caller that must not open it again. */
   readonly fileDescriptor: number;
   /** Raises a signal: every host actor and every listener gets it. */
   raise(name: string, from: string): void;
@@ -119,8 +119,8 @@ export function notReached(scenario: Scenario): Record<string, Record<string, Ac
 }
 
 /**
- * What close(2) of a file whose server has gone reports, and nobody waits for: that there is no answer to FLUSH, or that
- * pages could not be written back, which the worker of an async page fault makes dirty even for a load (FOLL_WRITE in
+ * Errors of close(2) of a file whose server has gone, which are ignored: there is no answer to FLUSH, or pages could not
+ * be written back, which the worker of an async page fault makes dirty even for a load (FOLL_WRITE in
  * async_pf_execute(), then fuse_flush()). The descriptor is closed all the same.
  */
 const serverGone: readonly (string | undefined)[] = ["ENOTCONN", "EIO"];
@@ -360,7 +360,7 @@ class RealHostSetup implements HostSetup {
       return bytes;
     }
     try {
-      // What the guest has written is in the client's page cache; that page is there, so nobody waits for the server.
+      // What the guest has written is in the client's page cache; that page is there, so the read needs no answer of the server.
       read(this.#client);
     } catch {
       // It is not, and the server fails the READ: what was written went elsewhere, and the file is what it was.

@@ -26,8 +26,8 @@ export const guardProposals = [
 ] as const;
 
 /**
- * `prevented`: the mapping was gone before the file got shorter, and the host waited that long. `late`: told after the
- * fact, in time for this guest. `missed`: nobody was told, and the VM was lost. `denied`: the host was refused.
+ * `prevented`: the mapping was gone before the file got shorter, and the host waited that long. `late`: reported after the
+ * fact, in time for this guest. `missed`: not reported, and the VM was lost. `denied`: the host was refused.
  * `untouched`: what the guest has mapped has not got shorter; the host may have been held up all the same.
  */
 export type Cell =

@@ -109,11 +109,11 @@ function sealedCopies(): number[] {
   const path = join(process.cwd(), "large");
   writeFile(path, SEALED_BYTES);
   const fd = openSync(path, "r+");
-  const nobody = { recall: () => undefined, settle: () => undefined, cutOff: () => undefined };
+  const noHolder = { recall: () => undefined, settle: () => undefined, cutOff: () => undefined };
   const times: number[] = [];
   for (let round = 0; round < SEALED_ROUNDS; round += 1) {
     const startMs = performance.now();
-    const armed = new SealedGuard().arm({ fd }, nobody);
+    const armed = new SealedGuard().arm({ fd }, noHolder);
     times.push(performance.now() - startMs);
     armed.disarm();
   }

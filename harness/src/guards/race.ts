@@ -15,9 +15,9 @@ export type RaceResult = RaceOptions & {
   readonly refusal: string | null;
   /** Rounds that came to their end: fewer than asked for if the guest got stuck. */
   readonly done: number;
-  /** Rounds in which a vCPU met a lost page that nobody had announced: where a VMM stops there, the VM is lost. */
+  /** Rounds in which a vCPU met a lost page that no guard had announced: where a VMM stops there, the VM is lost. */
   readonly lost: number;
-  /** Rounds in which the host was refused: nobody can make a sealed copy shorter. */
+  /** Rounds in which the host was refused: a sealed copy cannot be made shorter. */
   readonly denied: number;
   /** The guest made no progress any more although the file was whole again. */
   readonly stuck: boolean;

@@ -196,7 +196,7 @@ async function fromArchive(
   mkdirSync(dirname(folder), { recursive: true });
   removeAbandoned(dirname(folder));
   checkRoom(dirname(folder), kernel);
-  // Beside its place, so that it gets there in one step: nobody sees half a kernel.
+  // Unpacked beside its place and moved there in one step: no other run sees half a kernel.
   const work = mkdtempSync(join(dirname(folder), UNPACK_PREFIX));
   try {
     const packages = await archive.download(kernel, work);

@@ -79,7 +79,7 @@ export type QemuOptions = {
   readonly initramfsPath: string;
   /** A raw disk for temporary files; null: they are in memory. */
   readonly scratchPath: string | null;
-  /** A raw disk with a swap header, which nobody swaps to before the program inside says so. */
+  /** A raw disk with a swap header, unused until the program inside calls swapon(2). */
   readonly swapPath: string;
   readonly cpus: number;
   readonly memoryMiB: number;
@@ -91,7 +91,7 @@ export type QemuOptions = {
 
 /**
  * Of the swap disk. An image in the host's page cache answers within the time that an emulated CPU takes from submitting
- * the READ to looking whether the page is there: nobody would ever wait. One READ is free, the next one at once after it
+ * the READ to testing whether the page is there: no task would ever wait. One READ is free, the next one at once after it
  * waits for a tenth of a second or more, which is a disk's latency at an emulated CPU's scale.
  */
 const SWAP_READS_PER_SECOND = 5;

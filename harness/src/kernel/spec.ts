@@ -1,7 +1,7 @@
 /** What a user calls a kernel: `arch/x86/boot/bzImage`, `debian:6.1`, `debian:backports`, `host`. Pure. */
 
 export type KernelSpec =
-  /** A file; its modules, where it has any, are told apart from it (`--modules`). */
+  /** A file; its modules, where it has any, are named separately (`--modules`). */
   | { readonly kind: "file"; readonly text: string; readonly path: string }
   /** The kernel that is running. */
   | { readonly kind: "host"; readonly text: string }

@@ -111,7 +111,7 @@ type Exit = {
   readonly stderr: string;
 };
 
-/** How QEMU ended, when nobody had ended it. Our init says a word before it turns the machine off. */
+/** How QEMU ended, where this process did not end it. Our init prints a line before it turns the machine off. */
 function endOf(result: Exit, console: Console): VmEnd {
   const { crash, initComplaint, lastLine } = console;
   if (crash !== null) return { message: `the kernel died: ${crash.text}`, crash };
@@ -167,7 +167,7 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
     try {
       reader.feed(piece);
     } catch (error) {
-      // Nothing that comes later can be told apart any more.
+      // The boundaries of later messages are lost.
       broken = `the channel is out of step: ${errorText(error)}`;
       subprocess.kill("SIGKILL");
     }

@@ -121,7 +121,7 @@ export type CaseRecord = {
   readonly observations: ObservationsRecord | null;
   readonly events: Readonly<Partial<Record<EventKind, number>>>;
   readonly counters: Readonly<Record<string, HexText>>;
-  /** By actor, then by step label: milliseconds until the access had come back, or its task was told. */
+  /** By actor, then by step label: milliseconds until the access had come back, or its failure was reported to its task. */
   readonly accessMs: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly trace: readonly {
     readonly kind: EventKind;

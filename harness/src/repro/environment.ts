@@ -9,7 +9,7 @@ export type Environment = {
   readonly kernel: string;
   /** /proc/version: compiler and configuration of the build. */
   readonly kernelBuild: string;
-  /** Parameters of the kernel's command line that bear on memory and guests; the others are nobody's business. */
+  /** Parameters of the kernel's command line that bear on memory and guests; the others are private and left out. */
   readonly commandLine: readonly string[];
   readonly distribution: string;
   readonly cpu: { readonly model: string; readonly count: number; readonly flags: readonly string[] };

@@ -27,7 +27,7 @@ import { type Linear, linearize } from "./linear.ts";
 
 export type Reproducer =
   | { readonly kind: "source"; readonly text: string }
-  /** Why the case cannot be told in one C file, one sentence. */
+  /** Why one C file cannot show the case, one sentence. */
   | { readonly kind: "none"; readonly reason: string };
 
 const COMMENT_COLUMNS = 100;

@@ -1,4 +1,4 @@
-/** What a run says of itself while it runs. It neither records nor prints: whoever listens does. */
+/** Events of a run while it runs. The run neither records nor prints: its observers do. */
 import type { Attestation, MachineName, TraceEvent } from "../../../language/src/index.ts";
 import type { BootConsole } from "../engine.ts";
 import type { PlannedCase } from "./plan.ts";

@@ -1,6 +1,6 @@
 /**
- * KVM's own tracepoints while something runs, from an instance of tracefs of our own, so that nobody else's tracing is
- * disturbed. Where there is no tracefs, or no right to it, the reason is what there is.
+ * KVM's own tracepoints while something runs, from an instance of tracefs of our own, so that other tracing is not
+ * disturbed. Where there is no tracefs, or no right to it, the result is the reason.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -115,7 +115,7 @@ function lostEvents(instance: string): number {
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
-/** Starts tracing. Never throws: what keeps it from tracing is told by `finish`. */
+/** Starts tracing. Never throws: `finish` returns what keeps it from tracing. */
 export function openTrace(runDirectory: string, selection: TraceSelection): TraceSession {
   const found = findTracefs(runDirectory);
   if (typeof found === "string") return failed(found);
@@ -157,7 +157,7 @@ export function openTrace(runDirectory: string, selection: TraceSelection): Trac
         writeFileSync(join(instance, "tracing_on"), "0");
         const lost = lostEvents(instance);
         const text = readFileSync(join(instance, "trace"), "utf8");
-        // set_event_pid takes the PIDs of the outermost namespace, which nobody inside another one can know.
+        // set_event_pid takes the PIDs of the outermost namespace, which a process inside another one cannot know.
         if (selection.processes === "own" && !/^[^#\n]/m.test(text))
           return nothing("tracefs recorded nothing: in a container, PIDs are others there");
         return { kind: "trace", text, events: enabled, lost };

@@ -101,7 +101,7 @@ const demands: Readonly<Record<Property, readonly Demand[]>> = {
   ],
 };
 
-/** Ways into what a property forbids; or what it asks for and nobody reached (token null). */
+/** A path into a fact that a property forbids; or a fact that it demands and no path reaches (token null). */
 export type Violation = {
   readonly situation: Situation;
   readonly fact: Fact;
@@ -159,7 +159,7 @@ function cellOf(property: Property, factsIn: (situation: Situation) => Facts): C
     states += facts.exhaustiveness.states;
     if (facts.exhaustiveness.kind === "bounded") boundedBy = facts.exhaustiveness.by;
     const violation = violationOf(one, facts);
-    // Under a bound, "nobody reached it" proves nothing.
+    // Under a bound, "no path reaches it" proves nothing.
     if (violation !== null && (violation.token !== null || boundedBy === null)) violations.push(violation);
   }
   return {

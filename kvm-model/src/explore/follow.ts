@@ -32,7 +32,7 @@ export type FollowOptions = {
 
 export type Late = {
   readonly mayBe: (event: string) => boolean;
-  /** Who writes it down; null: nobody who is ever late. @param actor of the step that shows it */
+  /** The writer of the event; null: a writer that is never late. @param actor of the step that shows it */
   readonly writerOf: (event: string, actor: string) => string | null;
 };
 

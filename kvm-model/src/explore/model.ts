@@ -1,6 +1,6 @@
 /**
- * The port between a model and whoever runs it. A model is three pure functions over a flat state; it knows no strategy,
- * and a strategy (explorer, replay, random walk) knows no mechanism. Whatever is not decided by the state is a choice,
+ * The port between a model and the strategy that runs it. A model is three pure functions over a flat state; it knows no
+ * strategy, and a strategy (explorer, replay, random walk) knows no mechanism. What the state does not decide is a choice,
  * and every choice is an action of its own: `next` has no randomness, no clock and no memory.
  */
 import type { Layout } from "../state/layout.ts";

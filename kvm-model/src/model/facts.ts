@@ -43,11 +43,11 @@ export const factNames = [
   "sigbus-mceerr",
   "efault-returned",
   "all-done",
-  /** Somebody learns that a page is gone: a signal, an error code, or the VMM an exit. */
+  /** The loss of a page is reported: a signal, an error code, or an exit to the VMM. */
   "told",
-  /** Everybody has finished, and async page faults are still off because of an error that nobody was told. */
+  /** All actors have finished, and async page faults are still off because of an error that was not reported. */
   "apf-left-off",
-  /** Everybody has finished, and a gfn is still remembered as bad. */
+  /** All actors have finished, and a gfn is still remembered as bad. */
   "error-gfn-left",
   /** The bytes from before the truncation, seen after the file had grown again. */
   "value-after-regrowth",

@@ -162,7 +162,7 @@ function isHistory(history: readonly string[] | null, expected: readonly string[
   );
 }
 
-/** In what the evidence differs from the outcome: `victim.load#2 is hung, expected killed`. Empty: it is that outcome. */
+/** The differences of the evidence from the outcome: `victim.load#2 is hung, expected killed`. Empty: it is that outcome. */
 function deviations(
   { scenario, nature }: JudgeInput,
   outcome: ExpectedOutcome,

@@ -51,7 +51,7 @@ export type HostStep =
 /** The steps that do something to the file. */
 export type HostAction = Exclude<HostStep, { readonly verb: "signal" | "await" }>;
 
-/** What the VMM is told to do besides its policy. */
+/** What the VMM does besides its policy. */
 export type VmmStep =
   | { readonly verb: "await"; readonly name: string }
   | { readonly verb: "signal"; readonly name: string }
@@ -171,7 +171,7 @@ export const hostVerbs: {
     act: {
       event: ({ offset }) => ({ kind: "write", detail: `8 bytes at ${offset}, through a mapping` }),
       effect: unchanged,
-      // By page: what the guest sees is told apart by page only.
+      // By page: what the guest sees is distinguished by page only.
       rewrites: ({ offset }) => {
         const from = offset - (offset % PAGE_BYTES);
         return { from, to: from + PAGE_BYTES };

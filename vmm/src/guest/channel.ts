@@ -187,7 +187,7 @@ export type StepResult = {
   readonly code: "BUS_ADRERR" | "BUS_MCEERR_AR" | null;
   /** MAX_ACCESS_BYTES bytes; as many as the step's size mean something. A copy. */
   readonly bytes: Uint8Array;
-  /** Time stamps of the guest (`guestTimeMs`), 0 if it never came to that: just before the access, and just after it or when its task was told. */
+  /** Time stamps of the guest (`guestTimeMs`), 0 if it never came to that: just before the access, and just after it or when its failure was reported to its task. */
   readonly began: bigint;
   readonly ended: bigint;
 };

@@ -40,7 +40,7 @@ export class MemoryVm {
   }
 
   /**
-   * KVM_CREATE_GUEST_MEMFD: memory that the host may map as well (KVM_CAP_GUEST_MEMFD_FLAGS), whose size nobody can change
+   * KVM_CREATE_GUEST_MEMFD: memory that the host may map as well (KVM_CAP_GUEST_MEMFD_FLAGS), whose size cannot be changed
    * (ftruncate gives EINVAL). Returns a descriptor, the caller's to close; it can be mapped, not read or written. Throws a
    * SyscallError.
    */

@@ -24,7 +24,7 @@ export type FaultContext = {
   readonly vmFd: number;
   readonly lapicInKernel: boolean;
   readonly exit: VcpuExit;
-  /** What the interrupted instruction was about to touch, or null if it cannot be told. */
+  /** The access of the interrupted instruction, or null if it is unknown. */
   readonly access: LocatedAccess | null;
   /** RFLAGS.IF: can an interrupt be delivered now? */
   readonly interruptsOn: boolean;
@@ -44,7 +44,7 @@ export interface FaultPolicy {
   /** Once, before the guest's first instruction. */
   prepare(vcpu: Vcpu): void;
   onFault(context: FaultContext): PolicyAction;
-  /** SIGBUS for this thread while in KVM_RUN (kvm_send_hwpoison_signal()); absent: nobody expects one. */
+  /** SIGBUS for this thread while in KVM_RUN (kvm_send_hwpoison_signal()); absent: none is expected. */
   onSigbus?(context: FaultContext, hva: bigint): PolicyAction;
 }
 

@@ -41,7 +41,7 @@ export const controlWords: number = 1 + channelLayout.MAX_CPUS;
  */
 export const command = { run: 0, pause: 1, stop: 2 } as const;
 
-/** Gets the threads of all vCPUs out of KVM_RUN. Already gone is fine: then nobody is in KVM_RUN. */
+/** Gets the threads of all vCPUs out of KVM_RUN. A thread that is gone is fine: it is not in KVM_RUN. */
 export function kickAll(control: Int32Array): void {
   for (let cpu = 0; cpu < channelLayout.MAX_CPUS; cpu++) {
     const tid = Atomics.load(control, controlWord.threadIds + cpu);

@@ -2,17 +2,16 @@
  * Decides that a vCPU is in an endless loop of page faults: from KVM's own counter, not from time alone.
  *
  * The loop of `kvm_faultin_pfn()` (arch/x86/kvm/mmu/mmu.c) makes no progress in the guest while `pf_taken` climbs: tens
- * of thousands of faults a second on software KVM, some three thousand under full emulation, a hundred where the guest is
- * told each time and the machine is overloaded. One access takes a handful of faults at most (two pages, a write after a
- * read, a retry after an invalidation); dozens of them, still coming, without its finishing are no slowness.
+ * of thousands of faults a second on software KVM, some three thousand under full emulation, a hundred where the guest
+ * gets an event each time and the machine is overloaded. One access takes a handful of faults at most (two pages, a write
+ * after a read, a retry after an invalidation); dozens of them, still coming, without its finishing are no slowness.
  * A guest that is merely slow, asleep or starved of CPU takes none; a guest that takes many and gets on is at another step.
  *
- * One thing looks like the loop and is not: a page that needs I/O, touched by a guest that is not told. Its vCPU halts in
+ * One thing looks like the loop and is not: a page that needs I/O, touched by a guest that gets no event. Its vCPU halts in
  * KVM, each tick of the guest's timer (4 ms, vmm/guest/x86/kernel.c) ends the halt, and the access faults again: 250 a second
- * at most. A loop of which the guest is not told is far faster; one of which it is told (not-present, ready, not-present
- * for the same access) may be slower, but a page that only needs I/O is told of once. Where each turn of the loop is a
- * READ that a FUSE server fails, under emulation, it is as slow as those ticks: then only time tells, and whoever knows
- * how long I/O can take here (`ioPatienceMs`) decides.
+ * at most. A loop without events is far faster; one with events (not-present, ready, not-present for the same access) may
+ * be slower, but a page that only needs I/O gives one event. Where each turn of the loop is a READ that a FUSE server
+ * fails, under emulation, it is as slow as those ticks: then only time decides, by the longest I/O here (`ioPatienceMs`).
  *
  * `pf_taken` is the vCPU's, not the access's: a hundred tasks that each wait for a page of their own take hundreds of
  * faults in which each of them gets on. So what the other accesses begun meanwhile may have taken is subtracted first.
@@ -28,7 +27,7 @@ export type WatchdogOptions = {
   /** Faults a second of a loop of which the guest gets no events: more than its timer can cause. */
   readonly minHaltedPerSecond: number;
   /**
-   * Faults that an access may take that gets on: two pages, each once more after its I/O. The guest may be told of each:
+   * Faults that an access may take that gets on: two pages, each once more after its I/O. Each may give the guest an event:
    * what is read in for one page can be locked, for a moment, when the next one asks.
    */
   readonly faultsPerAccess: number;
@@ -50,7 +49,7 @@ export type Sample = {
   readonly atMs: number;
   /** The vCPU's `pf_taken`. */
   readonly pageFaults: bigint;
-  /** How often the guest has been told that a page is not present (async page faults). */
+  /** Page-not-present events that the guest has got (async page faults). */
   readonly notPresentEvents: number;
   /** Steps that the vCPU's tasks have begun, all in all. */
   readonly begun: number;

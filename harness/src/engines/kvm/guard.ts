@@ -40,7 +40,7 @@ function openGuard(plan: GuardPlan, options: GuardOptions): Promise<TruncationGu
 export class LateHolder implements MappingHolder {
   #holder: MappingHolder | null = null;
 
-  /** From now on this one is told. */
+  /** Passes all further calls to `holder`. */
   become(holder: MappingHolder): void {
     this.#holder = holder;
   }

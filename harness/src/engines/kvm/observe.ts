@@ -136,7 +136,7 @@ export function vmmSeen(report: VmReport): readonly Vmm[] {
   return report.history.length === 0 ? [{ kind: "running" }] : report.history.map(vmmState);
 }
 
-/** An errno other than EFAULT is no observation that we have a word for: KVM_RUN failed in a way nobody expected. */
+/** The vocabulary has no word for an errno other than EFAULT: KVM_RUN failed unexpectedly. */
 export function unexpectedError(report: VmReport): string | null {
   for (const state of report.history) {
     if (state.kind === "stopped" && state.exit.kind === "error" && state.exit.errno !== "EFAULT") {

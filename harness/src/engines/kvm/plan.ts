@@ -41,7 +41,7 @@ import type { GuardPlan } from "./guard.ts";
 /** Windows are whole 2 MiB ranges, as the Linux driver asks for them. */
 const WINDOW_STEP = 2 * 2 ** 20;
 
-/** Everything the VM process is told. Plain data: it crosses a process border. */
+/** Everything the VM process gets. Plain data: it crosses a process border. */
 export type VmPlan = {
   readonly layout: Layout;
   readonly filePath: string;
@@ -62,7 +62,7 @@ export type VmPlan = {
     readonly machineCheckSafe: "none" | "reads" | "all";
     readonly policy: PolicyName;
   };
-  /** Who tells the window's owner of truncations; null: nobody. */
+  /** The guard that reports truncations to the window's owner; null: none. */
   readonly guard: GuardPlan | null;
   /** Watch the file and take away from the guest what its end has left behind. */
   readonly fence: boolean;
@@ -93,7 +93,7 @@ export function supportsProposal(proposal: Proposal): Support {
   return yes;
 }
 
-/** How a guest wants to be told of an error, where the VMM may choose. */
+/** How a guest wants an error reported, where the VMM may choose. */
 function understoodPolicy(guest: Proposal["guest"]): PolicyName {
   const { understandsVe, machineCheckSafe } = guestPersonas[guest];
   if (understandsVe) return "inject-ve";

@@ -12,7 +12,7 @@ export type TaskView = {
 };
 
 /**
- * A task has arrived when its access is under way (and hangs), when it waits for a signal that nobody has raised, when a
+ * A task has arrived when its access is under way (and hangs), when it waits for a signal that is not raised, when a
  * bystander has counted since the trouble, or when it has ended or sleeps.
  * @param isRaised the signal of that number
  */

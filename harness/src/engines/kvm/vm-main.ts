@@ -117,7 +117,7 @@ async function serveCase(plan: VmPlan): Promise<void> {
   try {
     await runCase(plan);
   } catch (error) {
-    // The last line is what the user is told.
+    // The user sees the last line.
     console.error(error instanceof PageOutError ? error.message : errorStack(error));
     process.exit(1);
   }

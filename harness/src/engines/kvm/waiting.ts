@@ -24,7 +24,7 @@ type Wait = {
   readonly samples: Sample[];
   /** From the baseline to the last sample before the margin; null: too short so far. */
   growth: Growth | null;
-  /** The VMM was asked about it: its vCPU was out of the guest for some of the time, and nobody counted. */
+  /** The VMM was asked about it: its vCPU was out of the guest for some of the time, in which no bystander counted. */
   isAnswered: boolean;
 };
 

@@ -126,7 +126,7 @@ function killed(scenario: Scenario): string[] {
   );
 }
 
-/** What of the file changes its content where the model has only values: does the guest touch that? */
+/** Does the guest touch a part of the file whose content changes where the model has only values? */
 function touchesChanged(scenario: Scenario): boolean {
   const starts = allAccesses(scenario).map((step) => fileOffsetAt(scenario, step.offset));
   return hostActors(scenario).some(([, actor]) =>

@@ -294,7 +294,7 @@ async function runCase(scenario: Scenario, context: CaseContext): Promise<RunRes
 /** Each task is a process here. */
 const TASKS_MAX = 8;
 
-/** What of an actor only a guest of ours can do; null if nothing is. */
+/** The part of an actor that only our guest can do; null if there is none. */
 function beyondProcess(name: string, actor: Actor): string | null {
   switch (actor.in) {
     case "host-process":

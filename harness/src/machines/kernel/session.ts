@@ -156,7 +156,7 @@ class VmSession implements Session {
       slowness,
     };
     this.#up.vm.send(request);
-    // Nobody inside has to be told: the VM goes with the run.
+    // No message goes inside: the VM ends with the run.
     const stopListening = onAbort(signal, () =>
       this.#up.waiting.get(id)?.({ kind: "engine-error", message: "interrupted" }),
     );
