@@ -50,7 +50,7 @@ export type GuestPersona = {
   readonly asyncPageFaults: boolean;
   /** It takes a #PF that its page tables do not explain for an error; Linux takes it for spurious and retries. */
   readonly pageFaultIsError: boolean;
-  /** It takes an error in page-ready for what it says (Goyal's RFC of 2020). */
+  /** It understands an error in page-ready (Goyal's RFC of 2020). */
   readonly pageReadyErrors: boolean;
   /** Which of the guest kernel's copies survive a machine check: Linux's are `reads` (copy_from_user) at best. */
   readonly machineCheckSafe: "none" | "reads" | "all";

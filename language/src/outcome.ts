@@ -1,5 +1,5 @@
 /**
- * The outcome of a case: what became of each access, each host step, the VMM, the guest kernel and the bystanders, in
+ * The outcome of a case: the result of each access, each host step, the VMM, the guest kernel and the bystanders, in
  * words without figures. Engines return `Observations`, which are an outcome with figures; the model returns outcomes.
  * Here is the one comparison, the one text and the one parser. Not here: what is expected (`judge/`).
  */

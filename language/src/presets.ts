@@ -26,7 +26,7 @@ const loops: Parts = { ...exits, lapic: "kernel" };
 /** ... and a guest that has enabled async page faults, as Linux does. */
 const apfGuest: Parts = { ...loops, guest: "apf" };
 
-/** A VMM that takes a range away when a guard says so (PROT_NONE), and tells the guest by #PF where it is touched. */
+/** A VMM that takes a range away when a guard recalls it (PROT_NONE), and injects #PF into the guest where it is touched. */
 const recalled: Parts = { ...loops, vmm: "inject-pf", guest: "pv-error" };
 
 /** What a kernel of today does, and what one before 5.8 did. */
@@ -296,7 +296,7 @@ type Answered = Proposal & { readonly answer: Answer };
 
 const answered: readonly Answered[] = [native, ...presets];
 
-/** All proposals, in the order of the table's columns. The ids are what people say. */
+/** All proposals, in the order of the table's columns. The ids are the names in discussions. */
 export const proposals: readonly Proposal[] = answered.map(({ answer: _answer, ...proposal }) => proposal);
 
 const answersById: ReadonlyMap<string, Answer> = new Map(answered.map(({ id, answer }) => [id, answer]));

@@ -8,8 +8,8 @@
  * kvm_flush_remote_tlbs(), virt/kvm/kvm_main.c), and a fault that was under way sees the changed mmu_invalidate_seq and
  * starts again. So when `recall` returns no vCPU has a translation, or will get one. vmm/test/recall.test.ts tries.
  *
- * What a guest touches meanwhile is an -EFAULT exit. The states of the pages are shared with the vCPUs' threads: a thread
- * that meets a recalled page waits for what becomes of it, and only a lost page is an error for the guest.
+ * A guest's access meanwhile is an -EFAULT exit. The states of the pages are shared with the vCPUs' threads: a thread
+ * that meets a recalled page waits until it is restored or lost, and only a lost page is an error for the guest.
  */
 import type { MappingHolder, Threat } from "../../fs-server/src/index.ts";
 import {
@@ -89,7 +89,7 @@ export class PageStates {
 
   /**
    * Waits, on a vCPU's thread, until the page is no longer recalled. Returns its state; still `recalled` if it took longer
-   * than RECALL_PATIENCE_MS or `isWanted` said that the thread is wanted elsewhere.
+   * than RECALL_PATIENCE_MS or `isWanted` returned true: the thread is wanted elsewhere.
    */
   await(hva: bigint, isWanted: () => boolean): number {
     const deadlineMs = performance.now() + RECALL_PATIENCE_MS;

@@ -73,7 +73,7 @@ function noUringBecause(): string | null {
   }
 }
 
-/** Everybody who can take part. `peer`: path of passthrough_hp, or null. */
+/** All contenders that can run here. `peer`: path of passthrough_hp, or null. */
 export function contenders(peer: string | null): {
   readonly present: readonly Contender[];
   readonly absent: readonly Absent[];

@@ -35,7 +35,7 @@ export type Ready = {
 
 /**
  * Serves, and returns when the mount is ready. From then on the process belongs to the server: it unmounts and exits
- * with 0 on SIGTERM, on SIGINT, and when somebody else unmounts. Throws if it cannot serve.
+ * with 0 on SIGTERM, on SIGINT, and when another process unmounts. Throws if it cannot serve.
  */
 export async function serve(options: ServeOptions, log: (message: string) => void): Promise<Ready> {
   const mountPoint = checkedMountPoint(options.mountPoint);

@@ -140,7 +140,7 @@ const STRESSORS =
   "lockofd mknod mmap open rename seek sendfile splice symlink utime xattr";
 const STRESSOR_OPERATIONS = 20;
 const STRESSOR_SECONDS = 1;
-/** It says that this system does not have what the stressor needs. */
+/** Its message: this system does not have what the stressor needs. */
 const NOT_IMPLEMENTED = 4;
 
 const stress: Suite = {

@@ -31,7 +31,7 @@ const ALONE_MS = 1000;
 
 export type ApfMode = {
   readonly proposal: string;
-  /** What becomes of the vCPU meanwhile. */
+  /** The vCPU's state meanwhile. */
   readonly what: string;
 };
 

@@ -1,4 +1,4 @@
-/** What `daxfault bench fence`, its VM process and the process that truncates say to each other. */
+/** Messages between `daxfault bench fence`, its VM process and the process that truncates. */
 
 export type FencePlan = {
   readonly path: string;
@@ -6,7 +6,7 @@ export type FencePlan = {
   /** vCPUs, each with a task that loads from the page over and over. */
   readonly vcpus: number;
   readonly rounds: number;
-  /** false: what becomes of the first round without it, watched for `watchMs`. */
+  /** false: the first round without it, watched for `watchMs`. */
   readonly hasFence: boolean;
   readonly watchMs: number;
 };

@@ -219,7 +219,7 @@ export type CompareLine =
       readonly engine: string;
       /** The first line of the trace that no path of the model has. */
       readonly line: string | null;
-      /** What it says, in the words that model and kernel share. */
+      /** Its text, in the words that model and kernel share. */
       readonly observed: string;
       /** What the model shows after the same beginning. */
       readonly instead: readonly string[];

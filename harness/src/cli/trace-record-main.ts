@@ -11,7 +11,7 @@ import { readRecorded } from "./compare.ts";
 /** More than three turns of the slowest loop. */
 const LINES_MAX = 48;
 
-/** A case and what the kernel said in it. */
+/** A case and the kernel's tracepoints in it. */
 export type RecordedTrace = Pick<Recorded, "scenario" | "scenarioHash" | "proposal"> & {
   /** uname -r */
   readonly kernel: string;

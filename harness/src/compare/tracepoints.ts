@@ -94,7 +94,7 @@ class Reader {
     this.#tracesSptes = tracesSptes;
   }
 
-  /** Threads that are vCPUs say so in some lines only: call with all lines first. */
+  /** Only some lines show that a thread is a vCPU: call with all lines first. */
   recordThread(tracepoint: KvmTracepoint): void {
     if ("vcpu" in tracepoint) this.#vcpus.set(tracepoint.thread, tracepoint.vcpu);
   }

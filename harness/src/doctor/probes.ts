@@ -1,6 +1,6 @@
 /**
- * What else of a machine matters to somebody who works on this problem: KVM's capabilities, the host's guards against
- * truncation, what reproductions and reports use. Every answer is tried here and now, nothing is read off a version.
+ * Further features of a machine that matter for this problem: KVM's capabilities, the host's guards against
+ * truncation, tools of reproductions and reports. Every answer comes from a trial on this machine, none from a version.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -194,7 +194,7 @@ function readPoison(): Feature {
 
 type ReadyLine = { readonly protocol: { readonly flags: readonly string[] } | null };
 
-/** Serves `source` at `mountpoint` until it says that it is ready; what it says. */
+/** Serves `source` at `mountpoint` until the server reports that it is ready; returns the report. */
 async function serveOnce(source: string, mountpoint: string): Promise<ReadyLine> {
   const args = ["--source", source, "--mountpoint", mountpoint, "--transport", "devfuse", "--passthrough"];
   const server = spawn(

@@ -31,7 +31,7 @@ function closeDescriptor(): void {
   descriptor = null;
 }
 
-/** By the magic link of a descriptor: the folders above the file are none of this user's business. */
+/** By the magic link of a descriptor: this user need not have access to the folders above the file. */
 function truncateAsNobody(path: string, size: bigint): void {
   const fd = openSync(path, files.O_PATH);
   setFileSystemIdentity(NOBODY, NOBODY);

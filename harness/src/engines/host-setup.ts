@@ -99,7 +99,7 @@ export interface HostSetup {
 export type HostSetupContext = Pick<CaseContext, "directory" | "signal" | "onEvent" | "slowness">;
 
 export type HostSetupOptions = {
-  /** How a mount that only host actors use is made; devfuse if not said. */
+  /** The transport of a mount that only host actors use; devfuse by default. */
   readonly transport?: Transport;
   /** The FUSE server's program; another one in tests. */
   readonly serverPath?: string;
@@ -153,7 +153,7 @@ class HostParticipant {
     this.#nowMs = nowMs;
   }
 
-  /** Takes a message; returns what to write to the trace. */
+  /** Handles a message; returns the event for the trace. */
   receive(
     message: Exclude<HostActorOutbound, { type: "signal" }>,
   ): { kind: EventKind; detail: string; tookMs: number } | null {
@@ -260,7 +260,7 @@ class RealHostSetup implements HostSetup {
     const { mount } = this.#scenario.backing;
     const { leaseSocket } = options;
     if (usesMount(this.#scenario) || leaseSocket !== undefined) await this.#openMount(options);
-    // Before anybody maps the file: opening it drops the client's page cache (fuse_finish_open(), fs/fuse/file.c).
+    // Before the file is mapped: opening it drops the client's page cache (fuse_finish_open(), fs/fuse/file.c).
     if (mount !== undefined) this.#client = openSync(this.filePath, "r");
     await this.#prepareActors();
   }
@@ -425,7 +425,7 @@ class RealHostSetup implements HostSetup {
 }
 
 /**
- * Prepares a case. Rejects where that fails (no tmpfs without root, no FUSE): `hostSetupSupport` in ../machine.ts says so before.
+ * Prepares a case. Rejects where that fails (no tmpfs without root, no FUSE): `hostSetupSupport` in ../machine.ts finds that out before.
  * @param context Its folder gets everything; the caller's time limit and abort signal are the caller's to watch.
  */
 export async function openHostSetup(

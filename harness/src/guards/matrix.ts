@@ -55,7 +55,7 @@ function lastVmm(evidence: Evidence): string {
   return last === undefined ? "none" : vmmText(last);
 }
 
-/** What came of one case. */
+/** The result of one case. */
 export function cellOf(scenario: Scenario, evidence: Evidence): Cell {
   const steps = Object.values(evidence.observations.host).flatMap((actor) => Object.values(actor));
   const denied = steps.find((step) => step.kind === "denied");

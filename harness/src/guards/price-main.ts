@@ -1,6 +1,6 @@
 /**
  * Measures what guards cost the host. One process has a file armed under each guard, mapped, with a holder that takes the
- * mapping away as a VMM does; another one does to each of them, in turn, what hosts do, and to one without a guard.
+ * mapping away as a VMM does; another one runs a host's operations on each of them, in turn, and on one without a guard.
  */
 import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";

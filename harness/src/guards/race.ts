@@ -1,4 +1,4 @@
-/** What the processes of a race say to each other, and what comes of it. A race: guest against truncater, many rounds, one VM. */
+/** Messages between the processes of a race, and its result. A race: guest against truncater, many rounds, one VM. */
 import type { ServerPart } from "../../../language/src/index.ts";
 
 /** What the guest does all the time: one vCPU loads; or one loads and another stores. */

@@ -69,7 +69,7 @@ function planLines({ modules, program }: InitramfsOptions): readonly (readonly s
     ["mkdir", `${ROOT}${GUEST_TEMPORARY}`],
     ["-mkdir", `${ROOT}/dev/shm`],
     ["-mount", "tmpfs", `${ROOT}/dev/shm`, "tmpfs", "-", "mode=1777"],
-    // Without a disk or without ext4 temporary files are in memory: the attestation says which file system it was.
+    // Without a disk or without ext4 temporary files are in memory: the attestation has the file system.
     ["-mount", SCRATCH_DISK, `${ROOT}${GUEST_TEMPORARY}`, "ext4", "-", ""],
     ["chroot", ROOT],
     ...Object.entries({ ...program.environment, TMPDIR: GUEST_TEMPORARY }).map(([name, value]) => [

@@ -51,7 +51,7 @@ function chooseAccelerator(): Omit<Qemu, "version"> {
   return emulated("no kvm_intel or kvm_amd with nested virtualization on this machine");
 }
 
-/** Asks QEMU; null if there is none. `DAXFAULT_NO_QEMU=1` says so as well. */
+/** Asks QEMU; null if there is none. `DAXFAULT_NO_QEMU=1` simulates that. */
 export function findQemu(): Qemu | null {
   if (process.env.DAXFAULT_NO_QEMU === "1") return null;
   let text: string;

@@ -1,8 +1,8 @@
 /**
- * A VM that boots a kernel and runs one program of the host's in it, with a channel for messages. What runs inside is
- * the caller's business: this layer knows kernels, QEMU and consoles, nothing of cases.
+ * A VM that boots a kernel and runs one program of the host's in it, with a channel for messages. The caller chooses the
+ * program: this layer knows kernels, QEMU and consoles, no cases.
  *
- * QEMU is a child with the run's tag: it goes with the run, however that ends (run/sweep.ts).
+ * QEMU is a child with the run's tag: it ends with the run, however that ends (run/sweep.ts).
  */
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -42,7 +42,7 @@ export type KernelVmOptions = {
 export type VmEnd = {
   /** One sentence. */
   readonly message: string;
-  /** What the kernel said when it died; null if it did not. */
+  /** The kernel's message when it died; null if it did not. */
   readonly crash: Crash | null;
 };
 
@@ -53,7 +53,7 @@ export type KernelVm = {
   /** To the program. Ignored once the VM has gone. */
   send(message: object): void;
   readonly ended: Promise<VmEnd>;
-  /** Everything that the console has said. */
+  /** The whole output of the console. */
   console(): readonly string[];
   /** What the kernel has complained about so far. */
   crash(): Crash | null;

@@ -1,4 +1,4 @@
-/** What one case showed, in a few short lines: a cell of the table. */
+/** The outcome of one case in a few short lines: a cell of the table. */
 import {
   type Access,
   type AccessKind,
@@ -74,7 +74,7 @@ export function accessCell(access: Access): string {
   }
 }
 
-/** A state of the VMM that went on gives nothing to say: what the guest then saw does. */
+/** A state of a VMM that went on is not shown: what the guest then saw is. */
 function vmmLines(vmm: Vmm): readonly string[] {
   switch (vmm.kind) {
     case "running":
@@ -111,7 +111,7 @@ function taskLines(scenario: Scenario, evidence: Evidence): readonly string[] {
   for (const [name, actor] of victims) {
     const label = accessesOf(actor).at(-1)?.label ?? "";
     const access = evidence.observations.accesses[name]?.[label];
-    // Killed with the VM, or hung in its loop: the VM's own lines say it.
+    // Killed with the VM, or hung in its loop: the VM's own lines show it.
     if (access === undefined || (isDead && (access.kind === "killed" || access.kind === "hung"))) continue;
     entries.push([name, accessCell(access)]);
   }

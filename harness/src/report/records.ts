@@ -21,15 +21,15 @@ type PlaceName = string;
 /** A machine that was booted. */
 export type EngineRecord = {
   readonly name: PlaceName;
-  /** null: it did not come up; its cases say why. */
+  /** null: it did not come up; its cases have the reason. */
   readonly attestation: Attestation | null;
   readonly openedMs: number;
 };
 
-/** What a booted kernel's console said, in a run in which something on it was not as expected or proved nothing. */
+/** The console of a booted kernel, in a run in which a result on it was unexpected or inconclusive. */
 export type ConsoleRecord = {
   readonly name: PlaceName;
-  /** Boot by boot: `==== boot N of M: ID ====`, `... N lines left out ...` where there was more, the end of what it said. */
+  /** Boot by boot: `==== boot N of M: ID ====`, `... N lines left out ...` where there was more, the end of its output. */
   readonly lines: readonly string[];
 };
 

@@ -1,4 +1,4 @@
-/** One case in plain sentences: what was set up, who did what in which order, what was expected and what was seen. */
+/** One case in plain sentences: its set-up, the actors' steps in order, what was expected and what was seen. */
 import {
   type Actor,
   accessesOf,

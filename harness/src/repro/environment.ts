@@ -25,7 +25,7 @@ export type Environment = {
   readonly features: Readonly<Record<string, string>>;
 };
 
-/** Of the hundreds of flags those that say how guests are run, and whether this is a guest itself. */
+/** Of the hundreds of flags those that show how guests are run, and whether this is a guest itself. */
 const cpuFlags: readonly string[] = ["vmx", "svm", "ept", "npt", "hypervisor", "la57", "nx", "pdpe1gb"];
 
 const bearing =

@@ -1,5 +1,5 @@
 /**
- * What there is to run: the project's scenarios, proposals and expectations, and those of the user's own folders.
+ * The cases to choose from: the project's scenarios, proposals and expectations, and those of the user's own folders.
  * A folder of the user's is laid out like `fixtures/`: scenarios in it, expectations in its folder `kinds`.
  */
 import { existsSync, statSync } from "node:fs";

@@ -26,7 +26,7 @@ export type RunInfo = {
 /** A machine that was booted for the run. */
 export type MachineBooted = {
   readonly name: MachineName;
-  /** null: it did not come up; its cases say why. */
+  /** null: it did not come up; its cases have the reason. */
   readonly attestation: Attestation | null;
   readonly openedMs: number;
 };

@@ -67,7 +67,7 @@ function sampledOver(result: RunResult, runs: number): RunResult {
 }
 
 /**
- * Several runs of one case as one result: the gravest run speaks for it, the outcomes of all are counted, and runs
+ * Several runs of one case as one result: the gravest run represents it, the outcomes of all are counted, and runs
  * that differ are `inconclusive (unstable)`. Runs that did not happen (skip) give way to those that did.
  * @param results At least one.
  */

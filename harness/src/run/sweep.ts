@@ -35,7 +35,7 @@ function worksFor(pid: string, directory: string): boolean {
   try {
     environment = readFileSync(`/proc/${pid}/environ`, "latin1");
   } catch {
-    return false; // Gone, or somebody else's.
+    return false; // Gone, or another user's.
   }
   for (const entry of environment.split("\0")) {
     if (!entry.startsWith(`${RUN_TAG}=`)) continue;

@@ -27,7 +27,7 @@ export type TraceSelection = {
   readonly events: readonly TracedEvent[];
   /** Those of them that are not wanted. */
   readonly except: readonly string[];
-  /** Of each CPU. A loop fills any buffer; its beginning tells the story, so that nothing is overwritten. */
+  /** Per CPU. A loop fills any buffer; its beginning is what matters, so nothing is overwritten. */
   readonly bufferKib: number;
   /**
    * This process and what it starts from here on, or all of them. On a machine that one shares, other VMs would fill the
@@ -43,10 +43,10 @@ export type TracedEvent = {
   readonly filter: string | null;
 };
 
-/** Everything of KVM's, for people. */
+/** All of KVM's tracepoints, to be read by people. */
 export const everything: TraceSelection = {
   events: ["kvm", "kvmmmu"].map((event) => ({ event, filter: null })),
-  // What KVM's instruction emulator says of each instruction and page-table entry: most lines, least news.
+  // KVM's instruction emulator, for each instruction and page-table entry: most lines, least information.
   except: ["kvm/kvm_emulate_insn", "kvmmmu/kvm_mmu_paging_element", "kvmmmu/kvm_mmu_pagetable_walk"],
   bufferKib: 4096,
   processes: "own",
@@ -125,7 +125,7 @@ export function openTrace(runDirectory: string, selection: TraceSelection): Trac
       if (existsSync(instance)) rmdirSync(instance);
       if (found.isOurs) unmountLazily(found.path);
     } catch {
-      // The kernel keeps an instance that somebody reads; it is empty and idle.
+      // The kernel keeps an instance that is being read; it is empty and idle.
     }
   };
   let enabled: readonly string[] = [];

@@ -31,7 +31,7 @@ type Demand = {
   readonly situation: Situation;
   readonly never: readonly Fact[];
   readonly sometimes: readonly Fact[];
-  /** Wanted only where somebody can meet a missing page at all: without it the demand would hold of a mute proposal. */
+  /** Wanted only where an access can meet a missing page at all: without it the demand would hold of a mute proposal. */
   readonly ifMet: readonly Fact[];
 };
 
@@ -119,7 +119,7 @@ export type Cell = {
   readonly violations: readonly Violation[];
 };
 
-/** The first thing that speaks against a demand. */
+/** The first violation of a demand. */
 function violationOf(wanted: Demand, facts: Facts): Violation | null {
   for (const fact of wanted.never) {
     const finding = facts.found[fact];

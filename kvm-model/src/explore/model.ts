@@ -5,7 +5,7 @@
  */
 import type { Layout } from "../state/layout.ts";
 
-/** What one step tells people. `from` and `to` are lifelines of the sequence diagram. */
+/** One step as text. `from` and `to` are lifelines of the sequence diagram. */
 export type ModelEvent = {
   readonly kind: string;
   readonly from: string;
@@ -45,7 +45,7 @@ export interface Model {
 
 /** One row of a model written as a table: the form in which mechanisms are added. */
 export type Action = {
-  /** What the step is called: for people. */
+  /** The step's name, for output. */
   readonly name: string;
   readonly kind?: string;
   readonly actor: string;

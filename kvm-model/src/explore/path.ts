@@ -151,7 +151,7 @@ function traceOf(
 
 /**
  * Soundness of the reduction, checked and not believed: in every reachable state, a local action stays enabled when
- * another actor steps, keeps the others enabled, commutes with them, and changes nothing that `visible` tells apart.
+ * another actor steps, keeps the others enabled, commutes with them, and changes nothing that `visible` distinguishes.
  * Returns how many pairs were looked at.
  */
 export function checkLocalActions(graph: Graph, visible: (state: Uint8Array) => number): number {

@@ -26,7 +26,7 @@ export type AccessStep = {
   readonly interrupts?: "on" | "off";
   /** In kernel mode: may the guest kernel schedule here? */
   readonly preemptible?: boolean;
-  /** In kernel mode: does an exception table entry cover this instruction? As the operation usually has it, if not said. */
+  /** In kernel mode: does an exception table entry cover this instruction? By default as the operation usually has it. */
   readonly fixup?: boolean;
   /** KVM interprets this instruction instead of the CPU running it. */
   readonly emulated?: boolean;
@@ -45,7 +45,7 @@ export type Task = {
   readonly steps: readonly TaskStep[];
   /** Asleep on a token whose page-ready never comes, as after a live migration. */
   readonly asleep?: boolean;
-  /** If nothing is said, its handler goes on with the next step. */
+  /** By default its handler goes on with the next step. */
   readonly onSigbus?: OnSigbus;
 };
 

@@ -15,7 +15,7 @@ import type { Saw, Task } from "./task.ts";
 import type { Stop } from "./vcpu.ts";
 
 export const factNames = [
-  /** A task stays at an access for ever although everybody who can act does. */
+  /** A task stays at an access for ever although every actor that can act does. */
   "livelock",
   /** Nothing can happen any more and a task has not finished: it sleeps for ever. */
   "deadlock",

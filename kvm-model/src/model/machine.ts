@@ -27,7 +27,7 @@ const kernelStates = ["alive", "oops", "panic"] as const;
 export type Kernel = (typeof kernelStates)[number];
 const KERNEL = new Words(kernelStates);
 
-/** What came of a host step. */
+/** The result of a host step. */
 const hostResults = ["not-reached", "done", "delayed", "denied"] as const;
 export type HostResult = (typeof hostResults)[number];
 const HOST = new Words(hostResults);

@@ -27,7 +27,7 @@ export type Binding = {
   readonly defects: ReadonlyMap<string, Defect>;
 };
 
-/** `problem`: the cell is wrong about the scenario. `undecided`: the answer does not say what `lost` is here. */
+/** `problem`: the cell is wrong about the scenario. `undecided`: the answer does not decide what `lost` is here. */
 export type Bound =
   | { readonly kind: "expectation"; readonly expectation: Expectation }
   | { readonly kind: "undecided" }

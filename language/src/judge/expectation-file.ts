@@ -33,7 +33,7 @@ const kindsShape = z.strictObject({
 });
 type KindsShape = z.infer<typeof kindsShape>;
 
-/** The rules of before, to be refused with the rows that they are now. */
+/** The earlier format, rules: refused, with the equivalent rows in the message. */
 const ruleShape = outcomeShape.extend({
   scenarios: z.array(z.string()),
   proposals: z.array(z.string()),

@@ -19,13 +19,13 @@ export type ExpectedOutcome = {
   readonly host: Readonly<Record<string, string>>;
   /** Not listed: not looked at. */
   readonly bystanders: Readonly<Record<string, string>>;
-  /** Kinds of events that must, or must not, have happened. Not listed: not looked at. Not asked of the model. */
+  /** Kinds of events that must, or must not, have happened. Unlisted kinds are ignored. Ignored for the model. */
   readonly events: Readonly<Partial<Record<EventKind, "seen" | "none">>>;
 };
 
 /** What one case is expected to show. */
 export type Expectation = {
-  /** Where it says so: `two-victims-and-an-innocent @reports`. */
+  /** The rule it comes from: `two-victims-and-an-innocent @reports`. */
   readonly rule: string;
   readonly outcome: ExpectedOutcome;
   /** Last states of the VMM that would be an improvement: xpass instead of fail. */

@@ -1,5 +1,5 @@
 /**
- * The judge: one pure function from evidence to verdict. Nobody else says "pass".
+ * The judge: one pure function from evidence to verdict. Nothing else decides "pass".
  *
  * Order: no evidence; the attestation (evidence from the wrong engine proves nothing); a capability that the scenario
  * needs; then what was seen against what is expected. A counterexample (fail) stands even where a witness is missing;
@@ -34,7 +34,7 @@ export type JudgeInput = {
   readonly nature: EngineNature;
   /** The machine that was asked for. */
   readonly machine: MachineName;
-  /** null: nothing says what is expected. */
+  /** null: there is no expectation. */
   readonly expectation: Expectation | null;
   readonly errata: readonly Erratum[];
   readonly result: RunResult;

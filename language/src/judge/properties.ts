@@ -60,7 +60,7 @@ function contained(_scenario: Scenario, evidence: Evidence): Finding {
   return bystanders.length > 0 ? "yes" : "unknown";
 }
 
-/** Did the failure surface at the very access, so that someone could tell the task? */
+/** Did the failure surface at the very access, so that it could be reported to the task? */
 function isReported(access: Access, evidence: Evidence, { isReal }: EngineNature): Finding {
   switch (access.kind) {
     case "sigbus":

@@ -99,7 +99,7 @@ function classifyFetch(fileOffset: bigint, eax: bigint): Access {
 /**
  * What it means that an access has seen `seen`, or written it. One rule for all engines:
  * all zero where the content rule has something else is `zero`, whatever the file now holds (a hole reads as zeros,
- * and the guest cannot tell); bytes that the file holds now are `value`; all others are `stale`.
+ * and the guest cannot distinguish them); bytes that the file holds now are `value`; all others are `stale`.
  * @param fileNow gives what a read of the same range of the file gives at this moment, zero-filled behind its end: of an
  *   atomic access that has changed the file since, what it leaves there of what it has seen
  */

@@ -1,6 +1,6 @@
 /**
  * The verbs of the guest: one row each, and the only place in TypeScript that knows a verb by its name. Parser, printer,
- * labels, checks and every engine go by what a row says. What the micro-guest does for a verb is vmm/guest (`enum verb`
+ * labels, checks and every engine read the rows. The micro-guest's part of a verb is in vmm/guest (`enum verb`
  * of channel.h, interpreter.c, access.S). CONTRIBUTING.md, "Add a verb".
  */
 import { accessSizes, atomicSizes, PAGE_BYTES } from "./limits.ts";
@@ -98,7 +98,7 @@ export type Touch = {
   readonly instruction: "move" | "locked" | "string" | "stack" | "call";
   /** `task`: the actor itself executes it. `kernel`: the guest kernel does on its behalf, in a system call. */
   readonly by: "task" | "kernel";
-  /** Where the verb says how many, not the step: bytes that are touched, bytes that are observed. */
+  /** Where the verb decides how many, not the step: bytes that are touched, bytes that are observed. */
   readonly bytes: { readonly touched: number; readonly seen: number } | null;
   readonly op: AccessOp;
   /** The same where the actor is the guest kernel. */

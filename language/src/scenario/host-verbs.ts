@@ -73,7 +73,7 @@ export type FileEffect =
 
 /** What an action is. */
 export type Act<Step> = {
-  /** As the trace tells it. */
+  /** Its event in the trace. */
   readonly event: (step: Step) => { readonly kind: EventKind; readonly detail: string };
   /** @param sizeBytes the file's size before */
   readonly effect: (step: Step, sizeBytes: bigint) => FileEffect;

@@ -1,4 +1,4 @@
-/** What a virtual machine is on every architecture: memslots, capabilities, guest_memfd. The rest is arch/x86/vm.ts. */
+/** The part of a virtual machine that all architectures share: memslots, capabilities, guest_memfd. The rest is arch/x86/vm.ts. */
 import { closeSync } from "node:fs";
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP, sizeOf } from "./abi.ts";
 import { ioctlStruct } from "./device.ts";

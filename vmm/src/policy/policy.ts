@@ -9,7 +9,7 @@ import type { DecodedAccess, Vcpu } from "../arch/index.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 
 /**
- * The values of the `vmm` axis that say what is done at an exit. The others are a guard of memory beside some policy
+ * The values of the `vmm` axis that decide what is done at an exit. The others are a guard of memory beside some policy
  * (`fence`) and a set-up of the VM (`no-hlt-exits`).
  */
 export type PolicyName = Exclude<VmmPart, "fence" | "no-hlt-exits">;

@@ -1,6 +1,6 @@
 /**
- * Runs a machine: what everybody does who has one. The vCPUs' news go to handlers by kind; the final states are kept.
- * Not here: when to stop, which is the caller's.
+ * Runs a machine, for all its users. The vCPUs' messages go to handlers by kind; the final states are kept.
+ * Not here: when to stop, which the caller decides.
  */
 import type { Machine } from "../machine.ts";
 import { type FinalState, finalOfAll, type VcpuMessage } from "./messages.ts";

@@ -1,7 +1,7 @@
 /**
  * The thread of one vCPU (a worker_thread): KVM_RUN until the guest has finished, and the watchdog.
  *
- * While it runs it is deaf to messages: the machine's owner speaks through the control words, the channel in guest memory,
+ * While it runs it receives no messages: the machine's owner uses the control words, the channel in guest memory,
  * and the kick signal. A per-thread timer (SIGEV_THREAD_ID) interrupts KVM_RUN at every tick; the signal is blocked
  * outside KVM_RUN and unblocked inside by KVM_SET_SIGNAL_MASK, so that no tick is lost between test and entry
  * (api.rst, KVM_SET_SIGNAL_MASK).
@@ -76,7 +76,7 @@ class VcpuThread {
   /** Times in a row that the policy was asked about the same instruction. */
   #repeats = 0;
   #lastPlace = "";
-  /** The access last said to loop, `task/step`. */
+  /** The access last reported to loop, `task/step`. */
   #reportedLoop: string | null = null;
 
   constructor(input: VcpuThreadInput, post: (message: VcpuMessage) => void) {
@@ -202,7 +202,7 @@ class VcpuThread {
     this.#post({ type: "stopped", exit, place, reason: action.reason });
   }
 
-  /** The page was taken away by a recall, not by a truncation: waits for what becomes of it. True: it is back. */
+  /** The page was taken away by a recall, not by a truncation: waits until it is restored or lost. True: it is back. */
   #isBackAfterRecall(exit: VcpuExit): boolean {
     if (this.#states === null || !isMemoryError(exit)) return false;
     const access = this.#faultContext(exit)?.access ?? null;
@@ -257,7 +257,7 @@ class VcpuThread {
     };
   }
 
-  /** Of an access that crosses into another page: from there on, if the first page is there. KVM does not say which it was. */
+  /** Of an access that crosses into another page: from there on, if the first page is there. KVM does not report which it was. */
   #lostPart(access: DecodedAccess): DecodedAccess {
     const page = BigInt(PAGE_SIZE);
     const next = (access.gva / page + 1n) * page;

@@ -57,7 +57,7 @@ export type Sample = {
   readonly pending: ReadonlyMap<number, PendingAccess>;
 };
 
-/** `began`: the guest's time stamp, which tells one access of a step from the same step's next. */
+/** `began`: the guest's time stamp, which distinguishes an access of a step from the same step's next. */
 export type PendingAccess = { readonly step: number; readonly began: bigint };
 
 export type EndlessLoop = {

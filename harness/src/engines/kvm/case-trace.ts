@@ -1,4 +1,4 @@
-/** What happened in the VM process, event by event: for the trace of the case. Decides nothing. */
+/** Records the events of the VM process for the trace of the case. Decides nothing. */
 import type { GuardEvent } from "../../../../fs-server/src/index.ts";
 import type { EventKind } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
@@ -110,7 +110,7 @@ export function guestTrace(
   }));
 }
 
-/** The vocabulary has one word for whatever interrupts a task; the text says which it was. */
+/** The vocabulary has one word for every interruption of a task; the text names which it was. */
 function traceKind(kind: GuestEvent["kind"]): EventKind {
   switch (kind) {
     case "apf-not-present":

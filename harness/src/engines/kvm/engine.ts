@@ -160,7 +160,7 @@ class VmProcess {
     return this.#child.kill();
   }
 
-  /** After the case: another one may have the process if it says in time that it has given everything back. */
+  /** After the case: another one may have the process if it reports in time that it has released everything. */
   async leave(after: "report" | "failure", boundMs: number): Promise<void> {
     const isIdle = after === "report" && (await within(this.#idle, boundMs)) && (await this.#idle) === "idle";
     await (isIdle ? vmPool.giveBack(this.#child) : this.kill());
@@ -328,7 +328,7 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
 type KvmFacts = { readonly features: CpuFeatures; readonly capabilities: Readonly<Record<string, number>> };
 let facts: KvmFacts | null = null;
 
-/** What /dev/kvm says of itself, asked once. Only where it is available. */
+/** The capabilities of /dev/kvm, read once. Only where it is available. */
 function kvmFacts(): KvmFacts {
   if (facts === null) {
     const kvm = Kvm.open();

@@ -65,7 +65,7 @@ export type Guarding = {
   close(): Promise<void>;
 };
 
-/** Arms `fd`. A guard that refuses leaves the file unguarded, and says so: that is a result. */
+/** Arms `fd`. A guard that refuses leaves the file unguarded and reports it: that is a result. */
 export async function guardFile(
   plan: GuardPlan,
   fd: number,

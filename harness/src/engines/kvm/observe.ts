@@ -93,7 +93,7 @@ export function guestKernelSeen(report: VmReport): GuestKernel {
   return report.oopsCount > 0 ? "oops" : "alive";
 }
 
-/** `struct kvm_run` says more than the vocabulary has words for: this is the coarsening, in one place. */
+/** `struct kvm_run` has more detail than the vocabulary: it is coarsened here, in one place. */
 function stopReason(exit: VcpuExit): StopReason {
   switch (exit.kind) {
     case "error":

@@ -1,6 +1,6 @@
 /**
  * From a scenario and a proposal to what the VM process does: guest programs with addresses, signal numbers, the
- * machine's set-up. Pure; says no where this engine cannot run a case.
+ * machine's set-up. Pure; refuses a case that this engine cannot run.
  */
 
 import {
@@ -71,7 +71,7 @@ export type VmPlan = {
   /** Number = index. */
   readonly signals: readonly string[];
   readonly vmmActors: readonly { readonly actor: string; readonly steps: readonly VmmStep[] }[];
-  /** Somebody reacts to the vCPU being stuck, so the case does not end there. */
+  /** An actor awaits `stuck`, so the case does not end there. */
   readonly stuckIsAwaited: boolean;
   /** The guest may run no longer than this. */
   readonly lifeMs: number;

@@ -1,4 +1,4 @@
-/** Is a guest task on its way to where it stands, falls or waits? Pure: what `look-at-tasks` of ending.ts asks. */
+/** Is a guest task still on its way to where it hangs, ends or waits? Pure: answers `look-at-tasks` of ending.ts. */
 import type { ProgramStep, ResultStatus, TaskState } from "../../../../vmm/src/index.ts";
 
 export type TaskView = {

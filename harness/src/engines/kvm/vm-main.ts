@@ -1,6 +1,6 @@
 /**
  * The VM process of one case at a time: maps the file, builds the machine, runs the case, reports. Hangs, SIGBUS and lost VMs
- * end here and nowhere else. It offers itself for another case only if it has looked and nothing of this one is left.
+ * end here and nowhere else. It serves another case only if it has checked that nothing of this one is left.
  */
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";

@@ -55,7 +55,7 @@ export type AllowedOptions = {
   readonly more?: Partial<ModelCase>;
 };
 
-/** Guests with and without a timer are both allowed: a scenario does not say whether its guest has one. */
+/** Guests with and without a timer are both allowed: a scenario does not state whether its guest has one. */
 export function allowedEnds(
   scenario: Scenario,
   proposal: Proposal,

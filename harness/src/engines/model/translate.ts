@@ -1,6 +1,6 @@
 /**
  * From a scenario and a proposal to a case of the model, and from the model's labels of an outcome back to the scenario's.
- * Pure. What the model cannot say is refused with the reason, never guessed.
+ * Pure. What the model cannot express is refused with the reason, never guessed.
  *
  * The model's pages are the file pages that the scenario touches, in order of file offset; a size in bytes becomes the
  * number of those pages that begin before it, because the page that contains the end of the file stays accessible
@@ -276,7 +276,7 @@ class Translator {
         };
       }
       case "hole": {
-        // Only whole pages become holes; the rest of a page is zeroed, which no access here tells apart.
+        // Only whole pages become holes; the rest of a page is zeroed, which no access here distinguishes.
         const page = this.count(effect.range.from);
         return { op: "punch", page, pages: this.count(effect.range.to) - page };
       }

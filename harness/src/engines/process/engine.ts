@@ -38,7 +38,7 @@ import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1000;
-/** Counting tasks report every few milliseconds; one that says nothing for this long does not get on. */
+/** Counting tasks report every few milliseconds; one that is silent for this long makes no progress. */
 const BYSTANDER_BOUND_MS = 3000;
 
 /** An access that has been under way for less than this when the time is over is merely slow. */

@@ -77,7 +77,7 @@ const scratch: number = openSync("scratch", "w+");
 
 /**
  * A system call on the mapping: write(2) makes the kernel copy from it, read(2) to it. Returns null for -EFAULT, which is
- * what the kernel's exception table makes of a page that is gone.
+ * the result of the kernel's exception table for a page that is gone.
  */
 function systemCall(step: AccessStep): Uint8Array | null {
   const size = accessBytes(step);

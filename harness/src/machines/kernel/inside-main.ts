@@ -39,7 +39,7 @@ function openPort(): number {
 }
 
 /**
- * Before anybody asks whether there is swap: the VM is ours alone, and a disk is waiting. Without CONFIG_SWAP or VIRTIO_BLK
+ * Before the features are probed for swap: the VM is ours alone, and a disk is waiting. Without CONFIG_SWAP or VIRTIO_BLK
  * there stays none, which is a reason to skip, not to fail.
  */
 function turnSwapOn(): void {

@@ -1,4 +1,4 @@
-/** What the machine outside and the agent inside a VM say to each other. */
+/** Messages between the machine outside and the agent inside a VM. */
 import type { EngineName, Proposal, RunResult, Scenario } from "../../../../language/src/index.ts";
 
 export type ToInside = {

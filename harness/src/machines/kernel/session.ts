@@ -22,7 +22,7 @@ import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
 const BOOT_BOUND_MS = 15_000;
 /**
  * Of a case's limit, so much is kept for ending its processes inside and the way back, on a real machine, and at most
- * half of it: a case that only runs into its limit says so itself, and is not taken for a VM that is stuck.
+ * half of it: a case that only runs into its limit reports that itself, and is not taken for a VM that is stuck.
  */
 const RETURN_RESERVE_MS = 1000;
 /** Beyond the limit: who has not answered by then never will. Less than what the runner allows an engine. */
@@ -134,12 +134,12 @@ class VmSession implements Session {
     this.#running.add(running);
     const result = await running;
     this.#running.delete(running);
-    // What the console said before the answer may lie unread beside it: one turn of the event loop reads both.
+    // Console output from before the answer may lie unread beside it: one turn of the event loop reads both.
     await setImmediate();
     return this.#complete(result);
   }
 
-  /** What the agent says, or what is to be said in its place. */
+  /** The agent's result, or the one in its place. */
   async #ask({ scenario, proposal, engine, nature }: Case, context: CaseContext): Promise<RunResult> {
     const { lackOfKvm } = this.#up;
     if (nature.runsKvm && lackOfKvm !== null) return { kind: "unsupported", message: lackOfKvm };

@@ -84,7 +84,7 @@ ${first === undefined ? null : commandMarkup(replayCommand(first.planned))}<deta
 }
 
 async function plotsMarkup({ results, proposals }: Report): Promise<Markup | null> {
-  // A dot alone is no plot; the case says its figures.
+  // A single dot is no plot; the case shows its figures.
   if (results.length < 2) return null;
   const order = proposals.map(({ id }) => id);
   const plots = [

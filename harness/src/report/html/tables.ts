@@ -23,7 +23,7 @@ export function shortText(result: CaseResult): string {
 
 type Behind = { readonly finding: Finding; readonly result: CaseResult };
 
-/** The cases that decided a cell, with what each said. */
+/** The cases that decided a cell, with each one's answer. */
 function casesBehind(cell: ScoreCell, scored: ReadonlyMap<ScoredCase, CaseResult>): readonly Behind[] {
   const candidates = [...scored.keys()].filter(({ proposal }) => proposal === cell.proposal);
   return decisionsOn(cell.property, candidates).flatMap(({ finding, scored: one }) => {

@@ -9,7 +9,7 @@ export const cpuVendors = {
 } as const;
 export type CpuVendor = keyof typeof cpuVendors;
 
-/** Most entries KVM has been seen to return is below 100; the call says E2BIG if this were too few. */
+/** Most entries KVM has been seen to return is below 100; the call fails with E2BIG if this were too few. */
 const MAX_CPUID_ENTRIES = 256;
 
 export type CpuidEntry = {
