@@ -28,7 +28,7 @@ export type Support =
   | { readonly kind: "yes" }
   | { readonly kind: "no"; readonly reason: string; readonly fix: string | null };
 
-/** What a run gives each case. */
+/** The context that a run gives each case. */
 export type CaseContext = {
   /** An empty folder of this case's own inside the run directory; removed by the run, mounts below it included. */
   readonly directory: string;
@@ -42,7 +42,7 @@ export type CaseContext = {
   readonly slowness: number;
 };
 
-/** What a run gives an engine or a machine as a whole. */
+/** The context that a run gives an engine or a machine as a whole. */
 export type OpenContext = {
   /** A folder inside the run's. */
   readonly directory: string;
@@ -76,7 +76,7 @@ export interface Engine {
 
 /** The console output of one boot of a machine. */
 export type BootConsole = {
-  /** What the boot was given to be known by. */
+  /** The id that the boot was given. */
   readonly bootId: string;
   readonly lines: readonly string[];
 };
@@ -89,7 +89,7 @@ export type Opening =
 
 export interface Machine {
   readonly name: MachineName;
-  /** What names it and its engine on the command line; null: `--engine NAME`. */
+  /** The options that name it and its engine; null: `--engine NAME`. */
   readonly option: string | null;
   /** Its cases have it to themselves: one at a time, whatever `--jobs` is. */
   readonly isAlone: boolean;

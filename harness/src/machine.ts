@@ -1,5 +1,5 @@
 /**
- * What this machine can run: asked once, answered here for engines, doctor and tests alike.
+ * The features of this machine: probed once, for engines, doctor and tests alike.
  * Features are tried, versions never compared. `DAXFAULT_NO_KVM=1`, `DAXFAULT_NO_FUSE=1`, `DAXFAULT_NO_ROOT=1`
  * simulate their absence.
  */
@@ -28,7 +28,7 @@ export type Feature =
 export const featureNames = ["kvm", "micro-guest", "fuse", "fuse-native", "root", "swap", "mmap-io"] as const;
 export type FeatureName = (typeof featureNames)[number];
 
-/** What a machine is and has. */
+/** A machine's properties and features. */
 export type MachineFacts = {
   readonly kernel: string;
   readonly node: string;

@@ -70,7 +70,7 @@ export type Attestation = {
 
 /** A VM that booted a kernel under test: what was asked for from outside, what was found inside. */
 export type KernelVmFacts = {
-  /** What the user calls the kernel: the SPEC. */
+  /** The user's name for the kernel: the SPEC. */
   readonly kernel: string;
   /** The package and its version, or the path. */
   readonly origin: string;
@@ -98,7 +98,7 @@ export type TraceEvent = {
   readonly gpa: bigint | null;
   /** One line of text: `#PF error 0x4 cr2 0x1000`. */
   readonly detail: string;
-  /** What a host actor did: how long the call took, in milliseconds. */
+  /** Of a host actor's call: how long it took, in milliseconds. */
   readonly tookMs?: number;
 };
 
@@ -106,7 +106,7 @@ export type TraceEvent = {
 export type KvmTrace =
   | {
       readonly kind: "trace";
-      /** What was switched on: `kvm:kvm_page_fault`. */
+      /** The enabled tracepoints: `kvm:kvm_page_fault`. */
       readonly events: readonly string[];
       /** From the first on; about the guest's window only. */
       readonly lines: readonly string[];

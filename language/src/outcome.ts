@@ -38,7 +38,7 @@ export type Outcome = {
   readonly bystanders: Readonly<Record<string, Bystander>>;
 };
 
-/** What a comparison leaves out of both outcomes. */
+/** The parts that a comparison leaves out of both outcomes. */
 export type Coarsening = {
   /** A wait status has no si_code: `sigbus(BUS_ADRERR)` is `sigbus(unobserved)`. */
   readonly siCode: boolean;

@@ -29,7 +29,7 @@ const apfGuest: Parts = { ...loops, guest: "apf" };
 /** A VMM that takes a range away when a guard recalls it (PROT_NONE), and injects #PF into the guest where it is touched. */
 const recalled: Parts = { ...loops, vmm: "inject-pf", guest: "pv-error" };
 
-/** What a kernel of today does, and what one before 5.8 did. */
+/** Kernels of today, and before 5.8. */
 const stock: readonly Preset[] = [
   preset(
     "efault-exit",
@@ -55,7 +55,7 @@ const stock: readonly Preset[] = [
   }),
 ];
 
-/** What a VMM can ship today. */
+/** Changes of the VMM, possible today. */
 const byVmm: readonly Preset[] = [
   preset(
     "no-hlt-exits",
@@ -131,7 +131,7 @@ const byVmm: readonly Preset[] = [
   ),
 ];
 
-/** What KVM would have to change, alone or with the guest. */
+/** Changes of KVM, alone or with the guest. */
 const byKvm: readonly Preset[] = [
   preset(
     "uniform-efault",
@@ -228,7 +228,7 @@ const byKvm: readonly Preset[] = [
   }),
 ];
 
-/** What a file server can do so that it does not happen. */
+/** Changes of the file server, which prevent the loss. */
 const byServer: readonly Preset[] = [
   preset(
     "lease-fuse",
@@ -280,7 +280,7 @@ export function presetOf(id: string): Preset | null {
   return presets.find((candidate) => candidate.id === id) ?? null;
 }
 
-/** What a guest process ought to see: the yardstick. */
+/** The expected result for a process: the yardstick. */
 const native: Answered = {
   id: "native",
   title: "No VM: a process of the host maps the file. What a guest process ought to see.",

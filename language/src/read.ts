@@ -1,5 +1,5 @@
 /**
- * What reads files of the language: scenarios, proposals, expectations. Apart from `index.ts` because it costs a program
+ * Readers of the language's files: scenarios, proposals, expectations. Apart from `index.ts` because it costs a program
  * the time to load zod, which a child process that only needs the words does not spend.
  */
 export { readJsonSource } from "./json-source.ts";

@@ -5,7 +5,7 @@
  * Every word has one text form (`accessText` ..), which is what fixtures/kinds, the table and the JSON lines write.
  */
 
-/** What an access can see. */
+/** The possible results of an access. */
 export const accessKinds = [
   /** The bytes that the file holds there: little-endian, as many as the access is wide. */
   "value",
@@ -29,7 +29,7 @@ export type AccessKind = (typeof accessKinds)[number];
 export const sigbusCodes = ["BUS_ADRERR", "BUS_MCEERR_AR", "unobserved"] as const;
 export type SigbusCode = (typeof sigbusCodes)[number];
 
-/** What one access of a guest task (or of a host process, engine `process`) saw. */
+/** The result of one access of a guest task (or of a host process, engine `process`). */
 export type Access =
   | { readonly kind: "value" | "stale"; readonly value: bigint }
   | { readonly kind: "sigbus"; readonly code: SigbusCode }

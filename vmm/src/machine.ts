@@ -39,7 +39,7 @@ export type MachineOptions = VmOptions & {
   readonly windowHva: bigint;
   readonly windowBytes: number;
   readonly programs: readonly TaskProgram[];
-  /** What is done when KVM_RUN gives up on a page of the window. */
+  /** The policy for a KVM_RUN that gives up on a page of the window. */
   readonly policy: PolicyName;
   /** The states of the window's pages, where a guard recalls them (`PageStates`). */
   readonly pageStates?: SharedArrayBuffer;

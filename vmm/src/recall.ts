@@ -25,7 +25,7 @@ import {
   PROT_WRITE,
 } from "../../sys/src/index.ts";
 
-/** What a page of the window is to the guest. */
+/** The state of a page of the window for the guest. */
 export const pageState = { open: 0, recalled: 1, lost: 2 } as const;
 
 /** How long a vCPU waits for a recalled page before the guest gets an error: then its other tasks go on, too. */
@@ -110,7 +110,7 @@ export type HeldMapping = {
   readonly fd: number;
 };
 
-/** What the holder has done, for traces. */
+/** Actions of the holder, for traces. */
 export type HolderEvent = {
   readonly kind: "recalled" | "restored" | "cut-off";
   readonly hva: bigint;

@@ -45,7 +45,7 @@ export const apfModes: readonly ApfMode[] = [
   { proposal: "fence-apf", what: "paravirtual, with the fence's watch on the file" },
 ];
 
-/** What the author of async page faults measured: work done by the working threads, against a kernel without. */
+/** The measure of async page faults' author: work done by the working threads, against a kernel without. */
 export const published = {
   source:
     "Natapov, lkml.org/lkml/2010/10/14/115: 4 vCPUs, 2 GiB of guest in 512 MiB, 4 faulting and 4 working threads, swap",
@@ -63,7 +63,7 @@ export type ApfOptions = {
 };
 
 export type ApfFigures = {
-  /** What the working tasks counted in a second, while the others were at their pages. */
+  /** Count of the working tasks per second, while the others were at their pages. */
   readonly workPerSecond: number;
   readonly pagesPerSecond: number;
   /** How long a page took its task. */

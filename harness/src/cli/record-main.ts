@@ -9,7 +9,7 @@ import { comparedWords } from "../engines/model/allowed.ts";
 import { modelNames } from "../engines/registry.ts";
 import { readRecorded } from "./compare.ts";
 
-/** What was seen, without what was thought of it. */
+/** An observation without its verdict. */
 export type Observed = Omit<Recorded, "outcome" | "goneErratum" | "traced"> & {
   readonly words: OutcomeWords;
 };

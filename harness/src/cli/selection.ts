@@ -34,7 +34,7 @@ export type Selection = {
 };
 
 /**
- * What is run inside kernels where neither scenarios nor proposals are named: the loop, the promise of
+ * The default cases inside kernels, where neither scenarios nor proposals are named: the loop, the promise of
  * KVM_CAP_MEMORY_FAULT_INFO, and one access under every proposal that a VMM or a guest can carry out. `'*'` is everything.
  */
 export const kernelHeadlines: readonly string[] = [

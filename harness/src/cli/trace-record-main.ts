@@ -33,7 +33,7 @@ export function recordedTraces(recorded: readonly Recorded[]): readonly Recorded
 /** A file of fixtures/traces. */
 export type TraceFile = {
   readonly about: string;
-  /** What these kernels have built in: a value of the model's `kvm` axis. */
+  /** The proposal that these kernels have built in: a value of the model's `kvm` axis. */
   readonly kvm: KvmPart;
   readonly traces: readonly RecordedTrace[];
 };

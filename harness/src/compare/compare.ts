@@ -67,7 +67,7 @@ export type CaseComparison = {
   readonly order: OrderComparison | null;
 };
 
-/** What a recorded case is to the model: its proposal, on the kernel that it was recorded on. */
+/** A recorded case in the model's terms: its proposal, on the kernel that it was recorded on. */
 type Modelled = {
   readonly proposal: Proposal;
   /** Its preset for `daxfault explore`; null: none. */

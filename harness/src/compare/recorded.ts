@@ -22,7 +22,7 @@ export type Recorded = CaseId & {
 export type Skipped = CaseId & { readonly reason: string };
 export type RecordedCases = { readonly observed: readonly Recorded[]; readonly skipped: readonly Skipped[] };
 
-/** The recording cannot be compared: its scenario's hash is of another scenario. */
+/** The recording cannot be compared: its scenario differs from the one of that id. */
 export class RecordingError extends Error {
   override readonly name = "RecordingError";
 }

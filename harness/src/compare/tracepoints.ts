@@ -168,7 +168,7 @@ class Reader {
       return;
     }
     if (isUpgrade) this.#replaced.add(page);
-    // Who truncates is no kworker, and means no page in front of the file's end.
+    // The truncating thread is no kworker, and zaps no page in front of the file's end.
     const isOwnReason = isKworker || !this.#pages.isDoomed(page);
     const event = isOwnReason ? tracepointText.hostZap(page) : tracepointText.unmap(page);
     // An instruction begins again with its first page; to the model each page is a step, and what is done is done.

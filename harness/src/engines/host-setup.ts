@@ -70,7 +70,7 @@ export interface HostSetup {
   /** Called for each signal, those raised before included. Returns how to stop. */
   onSignal(listener: SignalListener): () => void;
   /**
-   * What the file holds now at `fileOffset`, zero-filled behind its end: for `classifyAccess`. Follows the inode that was
+   * The file's content now at `fileOffset`, zero-filled behind its end: for `classifyAccess`. Follows the inode that was
    * mapped, not its name. `written`: the guest has changed it, which the server of a mount need not know yet.
    */
   readFile(fileOffset: bigint, lengthBytes: number, options?: { readonly written: boolean }): Uint8Array;
@@ -95,7 +95,7 @@ export interface HostSetup {
   close(): Promise<void>;
 }
 
-/** What a host setup needs of the case's context. */
+/** The part of the case's context that a host setup needs. */
 export type HostSetupContext = Pick<CaseContext, "directory" | "signal" | "onEvent" | "slowness">;
 
 export type HostSetupOptions = {
@@ -360,10 +360,10 @@ class RealHostSetup implements HostSetup {
       return bytes;
     }
     try {
-      // What the guest has written is in the client's page cache; that page is there, so the read needs no answer of the server.
+      // The guest's writes are in the client's page cache; that page is there, so the read needs no answer of the server.
       read(this.#client);
     } catch {
-      // It is not, and the server fails the READ: what was written went elsewhere, and the file is what it was.
+      // It is not, and the server fails the READ: the writes went elsewhere, and the file is unchanged.
       read(this.fileDescriptor);
     }
     return bytes;

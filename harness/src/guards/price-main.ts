@@ -25,7 +25,7 @@ const FILE_BYTES = 2 * 2 ** 20;
 const SEALED_BYTES = 64 * 2 ** 20;
 const SEALED_ROUNDS = 5;
 
-/** What is measured side by side: nothing, our own mount without leases, and each guard. */
+/** Measured side by side: no guard, our own mount without leases, and each guard. */
 type PriceColumn = ServerPart | "mount";
 const priceColumns: readonly PriceColumn[] = [
   "none",

@@ -123,7 +123,7 @@ function modulesOf(tree: ModuleTree): readonly ModuleFile[] {
   return tree.loadOrder([...neededModules, ...wantedModules.filter((name) => tree.has(name))]);
 }
 
-/** What a run that was killed while it unpacked has left: hundreds of megabytes. */
+/** Removes the remains of a run that was killed while it unpacked: hundreds of megabytes. */
 function removeAbandoned(directory: string): void {
   for (const name of readdirSync(directory).filter((one) => one.startsWith(UNPACK_PREFIX))) {
     const path = join(directory, name);

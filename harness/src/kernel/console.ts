@@ -95,7 +95,7 @@ export class Console {
     return [...this.#lines.slice(-2), this.#rest].some((line) => line.includes("-- System halted"));
   }
 
-  /** What our init gave up for, if it did, and what that means where it is known. */
+  /** Why our init gave up, if it did, and the meaning where it is known. */
   get initComplaint(): string | null {
     const line = this.lines.filter((line) => line.startsWith("daxfault-init: ")).at(-1) ?? null;
     return line !== null && noRoot.test(line) ? `${line} (${NO_ROOT_HINT})` : line;

@@ -98,7 +98,7 @@ export function moduleRelease(bytes: Uint8Array): string | null {
   return magic?.split(" ")[0] ?? null;
 }
 
-/** What must be there before the module loads, and what should. */
+/** Modules that must be loaded before this one, and those that should be. */
 function needsOf(bytes: Uint8Array): { readonly hard: readonly string[]; readonly soft: readonly string[] } {
   const hard: string[] = [];
   const soft: string[] = [];

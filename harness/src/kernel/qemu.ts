@@ -83,7 +83,7 @@ export type QemuOptions = {
   readonly swapPath: string;
   readonly cpus: number;
   readonly memoryMiB: number;
-  /** What identifies this boot, on the kernel's command line. */
+  /** The word that identifies this boot, on the kernel's command line. */
   readonly bootId: string;
   /** Descriptor of the socket that carries messages, inherited. */
   readonly channelFd: number;

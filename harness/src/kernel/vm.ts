@@ -55,7 +55,7 @@ export type KernelVm = {
   readonly ended: Promise<VmEnd>;
   /** The whole output of the console. */
   console(): readonly string[];
-  /** What the kernel has complained about so far. */
+  /** The kernel's complaints so far. */
   crash(): Crash | null;
   kill(): Promise<void>;
 };

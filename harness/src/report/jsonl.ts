@@ -44,7 +44,7 @@ const kernelName: z.ZodType<`kernel:${string}`> = z.templateLiteral(["kernel:", 
 const machineName = z.union([z.literal("here"), kernelName]);
 /** An engine on this machine, or the kernel that a case ran on. */
 const placeNameShape = z.union([engineName, kernelName]);
-/** What `placeNameShape` leaves unsaid. Lines of earlier versions have neither. */
+/** Members beside `placeNameShape`. Lines of earlier versions have neither. */
 const placeShapes = { machine: machineName.optional(), executor: engineName.optional() };
 
 const attestationShape = z.strictObject({

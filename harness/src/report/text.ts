@@ -25,7 +25,7 @@ import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
 import { engineNamer, proposalsOf, type Report, scenariosOf } from "./report.ts";
 import { type Style, wrap } from "./style.ts";
 
-/** What decides which way a fault goes, of the hundred capabilities that KVM has. */
+/** Of KVM's hundred capabilities, those that decide which way a fault goes. */
 const capabilitiesThatMatter: readonly string[] = [
   "KVM_CAP_ASYNC_PF",
   "KVM_CAP_ASYNC_PF_INT",
@@ -41,7 +41,7 @@ export function capabilityText(attestation: Attestation): string {
     .join(" ");
 }
 
-/** Who ran the cases, and where. */
+/** The attestations of the run: each engine, and its machine. */
 export function attestationText(info: RunInfo, style: Style): string {
   const lines = [
     `${style.bold("daxfault")} on Linux ${info.kernel}, Node ${info.node}, page size ${info.pageSize}`,

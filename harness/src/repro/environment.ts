@@ -1,4 +1,4 @@
-/** What machine a reproduction ran on: everything that a reader of a bug report asks for next. */
+/** The machine that a reproduction ran on: everything that a reader of a bug report asks for next. */
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";

@@ -4,7 +4,7 @@ import type { BootConsole } from "../engine.ts";
 import type { PlannedCase } from "./plan.ts";
 import type { CaseResult } from "./result.ts";
 
-/** What is known of a run before its first case. */
+/** Facts of a run before its first case. */
 export type RunInfo = {
   readonly version: string;
   readonly startedAt: string;

@@ -33,7 +33,7 @@ export type CaseResult = {
   readonly durationMs: number;
 };
 
-/** What is recorded of a run, and compared between the runs of a case. */
+/** The part of a run that is recorded, and compared between the runs of a case. */
 export function resultText(result: RunResult): string {
   return result.kind === "evidence" ? outcomeText(result.evidence.observations, recordedStyle) : result.kind;
 }

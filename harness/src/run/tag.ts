@@ -7,7 +7,7 @@ export const RUN_TAG = "DAXFAULT_RUN";
 /** The parent's pid, for the child's `dieWithParent`. */
 export const PARENT_TAG = "DAXFAULT_PARENT";
 
-/** What to add to a child's environment. `directory`: the case's folder, or the run's. */
+/** Variables for a child's environment. `directory`: the case's folder, or the run's. */
 export function childEnvironment(directory: string): Readonly<Record<string, string>> {
   return { [RUN_TAG]: directory, [PARENT_TAG]: String(process.pid) };
 }

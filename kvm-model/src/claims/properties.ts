@@ -113,7 +113,7 @@ export type Cell = {
   readonly holds: "yes" | "no" | "partly" | "unknown";
   readonly states: number;
   readonly exhaustive: boolean;
-  /** What cut the search off, if anything did. */
+  /** The bound that cut the search off, if any. */
   readonly boundedBy: string | null;
   readonly situations: readonly Situation[];
   readonly violations: readonly Violation[];

@@ -38,7 +38,7 @@ export type Step = {
   readonly events: readonly ModelEvent[];
 };
 
-/** Who chooses. It may keep state of its own within one run; null ends the run. */
+/** The chooser of actions. It may keep state of its own within one run; null ends the run. */
 export interface Scheduler {
   readonly name: string;
   /** One of the first `count` entries of `enabled`, or null. */

@@ -67,7 +67,7 @@ export type HostStep =
   | { readonly op: "signal"; readonly name: string }
   | { readonly op: "await"; readonly name: string };
 
-/** What lies behind a page at the start. `no-space`: a hole of a full tmpfs. `io-error`: the device cannot read it. */
+/** The backing of a page at the start. `no-space`: a hole of a full tmpfs. `io-error`: the device cannot read it. */
 export type PageStart = "resident" | "on-disk" | "no-space" | "io-error";
 
 /** Single checks of kernel, guest and VMM that can be taken out: the mutations that the properties must catch. */

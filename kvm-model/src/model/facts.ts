@@ -1,5 +1,5 @@
 /**
- * What can happen in a case, as the explorer finds it: for each fact, a shortest way to it or null.
+ * The facts that the explorer finds reachable in a case: for each, a shortest path to it or null.
  * Facts are neutral; `claims/properties.ts` says which of them a property forbids or demands.
  */
 import { type Exhaustiveness, type ExploreOptions, explore, type Graph } from "../explore/explorer.ts";

@@ -81,7 +81,7 @@ export class Machine {
   readonly works: readonly Work[];
   /** Only the views use it. */
   bytes: Uint8Array;
-  /** What a step shows to people: `m.log?.(..)`. Null where no one listens, so that no text is made then. */
+  /** The text of a step: `m.log?.(..)`. Null without a listener, so that no text is made then. */
   log: Log | null = null;
   #events: EventSink | null = null;
   /** Null in all cases but mutations. */

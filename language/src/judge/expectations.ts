@@ -9,7 +9,7 @@ import type { Defect } from "./defects.ts";
 
 export type { Defect } from "./defects.ts";
 
-/** What a case shows, in words. */
+/** The outcome of a case, in words. */
 export type ExpectedOutcome = {
   /** The VMM's history; absent for engines without a VMM. `looping|stopped(efault)`: either. */
   readonly vmm?: readonly string[] | undefined;
@@ -23,7 +23,7 @@ export type ExpectedOutcome = {
   readonly events: Readonly<Partial<Record<EventKind, "seen" | "none">>>;
 };
 
-/** What one case is expected to show. */
+/** The expected outcome of one case. */
 export type Expectation = {
   /** The rule it comes from: `two-victims-and-an-innocent @reports`. */
   readonly rule: string;
@@ -43,7 +43,7 @@ export type Erratum = {
   readonly scenarios: readonly string[];
   readonly proposals: readonly string[];
   readonly engine: EngineName;
-  /** What is seen instead: any of these. */
+  /** The outcomes seen instead: any of these. */
   readonly outcomes: readonly ExpectedOutcome[];
   readonly link: string;
   readonly owner: string;

@@ -43,7 +43,7 @@ export type JudgeInput = {
 /** Stands for an actor's last access, or a host's last step, in expectations: one rule serves loads, stores and fetches. */
 const LAST = "last";
 
-/** What was seen of a step: its kind, and its text with figures. */
+/** The outcome of a step: its kind, and its text with figures. */
 type SeenStep = { readonly kind: string; readonly text: string };
 
 /** Neither an expectation nor a witness has this word. */
@@ -228,7 +228,7 @@ function isInForce(erratum: Erratum, { kvmBackend, kernel }: Attestation): boole
   return when.kernel === undefined || kernel.startsWith(when.kernel);
 }
 
-/** What was seen, against the main expectation and the errata. Witnesses are the caller's. */
+/** Compares the observations with the main expectation and the errata. The caller checks witnesses. */
 function compare(input: JudgeInput, expectation: Expectation, evidence: Evidence): Verdict {
   const { scenario, proposal, engine } = input;
   const main = deviations(input, expectation.outcome, evidence);

@@ -1,5 +1,5 @@
 /**
- * What decides each column of the scorecard: a function from what a case showed to yes or no.
+ * The columns of the scorecard, each decided by a function from a case's evidence to yes or no.
  * Apart from verdicts: a property can be false exactly as expected. A case decides the properties that its scenario
  * names; what no case decides is unknown, never guessed.
  */
@@ -24,7 +24,7 @@ export type Property = {
   readonly decide: ((scenario: Scenario, evidence: Evidence, nature: EngineNature) => Finding) | null;
 };
 
-/** What the guest's tasks saw, with how: in the order of the scenario's actors. */
+/** The outcomes of the guest's accesses, with the kind of access: in the order of the scenario's actors. */
 function accessList(scenario: Scenario, evidence: Evidence): readonly { touch: Touch; access: Access }[] {
   const list: { touch: Touch; access: Access }[] = [];
   for (const [name, actor] of guestActors(scenario)) {

@@ -1,5 +1,5 @@
 /**
- * What is in the file, and what bytes that were seen in its mapping mean.
+ * The content of the file, and the classification of bytes seen in its mapping.
  *
  * `pattern`: the 64-bit little-endian word at offset n is n + 0xda0000000000. `code`: at each page's start
  * `mov eax, 0xda000000 + page number; ret`, then `int3` bytes. Both rules hold for offsets, not for a given file
@@ -16,7 +16,7 @@ const OPCODE_MOV_EAX = 0xb8;
 const OPCODE_RET = 0xc3;
 const OPCODE_INT3 = 0xcc;
 
-/** What `fetch` at this file offset (the start of a page) returns in EAX. */
+/** The value that `fetch` at this file offset (the start of a page) returns in EAX. */
 export function fetchValue(fileOffset: bigint): bigint {
   return CODE_BASE + fileOffset / PAGE_BYTES;
 }

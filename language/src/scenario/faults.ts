@@ -7,7 +7,7 @@ import { FAULT_DELAY_MS_MAX, FILE_BYTES_MAX } from "./limits.ts";
 import type { Problems } from "./problem.ts";
 import { Words } from "./words.ts";
 
-/** What a server is asked to do, as far as rules are about it. */
+/** The operations of a server that rules can name. */
 export const faultOperations = ["read", "write", "open", "fsync", "getattr"] as const;
 
 export type FaultAction =

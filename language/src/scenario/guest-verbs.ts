@@ -22,7 +22,7 @@ export const kernelCopyOptions = ["irqs-off", "no-fixup"] as const;
 export type KernelCopyOption = (typeof kernelCopyOptions)[number];
 
 /**
- * What a guest task, or the guest kernel, does. Offsets are window offsets (bytes); sizes are bytes.
+ * A step of a guest task or of the guest kernel. Offsets are window offsets (bytes); sizes are bytes.
  * `until`: the access is done again and again until that signal is seen, then once more; the last one is observed.
  */
 export type GuestStep =
@@ -239,7 +239,7 @@ export function seenBytes(step: AccessStep): number {
   return touchOf(step).bytes?.seen ?? ("size" in step ? step.size : 0);
 }
 
-/** What an access writes; 0 where its verb has no such operand. */
+/** The value that an access writes; 0 where its verb has no such operand. */
 export function writtenValue(step: AccessStep): bigint {
   return "value" in step ? step.value : 0n;
 }

@@ -18,7 +18,7 @@ export const truncateOptions = ["own-namespace", "as-nobody"] as const;
 /** `own-namespace`: from inside a mount namespace of its own. `as-nobody`: as uid 65534 (setfsuid(2)). Both need root. */
 export type TruncateOption = (typeof truncateOptions)[number];
 
-/** What a process of the host does to the file. Sizes and offsets are file offsets (bytes). */
+/** A step of a process of the host. Sizes and offsets are file offsets (bytes). */
 export type HostStep =
   /** truncate(2): shrinks or grows. */
   | {
@@ -51,7 +51,7 @@ export type HostStep =
 /** The steps that do something to the file. */
 export type HostAction = Exclude<HostStep, { readonly verb: "signal" | "await" }>;
 
-/** What the VMM does besides its policy. */
+/** A step of the VMM besides its policy. */
 export type VmmStep =
   | { readonly verb: "await"; readonly name: string }
   | { readonly verb: "signal"; readonly name: string }

@@ -20,7 +20,7 @@ export type OperandsOf<Step> = {
 /** The part of a verb's row that describes its text. */
 export type Grammar<Step> = {
   readonly operands: OperandsOf<Step>;
-  /** What is wrong with operands that are right one by one, or null. */
+  /** The problem with operands that are valid one by one, or null. */
   readonly check?: (step: Step) => string | null;
 };
 

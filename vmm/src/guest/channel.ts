@@ -136,7 +136,7 @@ export type TaskProgram = {
   /** Runs with IF = 0: nothing preempts it. */
   readonly interruptsOff?: boolean;
   readonly steps: readonly ProgramStep[];
-  /** What the task does about SIGBUS: ends (the default), or its handler goes on with the next step. */
+  /** The task's reaction to SIGBUS: it ends (the default), or its handler goes on with the next step. */
   readonly onSigbus?: SigbusReaction;
 };
 

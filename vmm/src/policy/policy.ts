@@ -1,5 +1,5 @@
 /**
- * What a VMM does when KVM_RUN gives up on a page: the port that every policy implements.
+ * The VMM's reaction when KVM_RUN gives up on a page: the port that every policy implements.
  *
  * A policy runs on the vCPU's thread, between two KVM_RUNs. It may use only what a VMM of the real world has: the exit,
  * registers, the guest's memory, its own mappings. The scenario is unknown to it.

@@ -117,7 +117,7 @@ export type FinalState = {
 export type GuestClock = { readonly tsc: bigint; readonly atMs: number; readonly tscKhz: number };
 
 /**
- * What a VM was as a whole: counters added up, MSR and clock of vCPU 0. Null if a vCPU gave none.
+ * The final state of a VM: counters added up, MSR and clock of vCPU 0. Null if a vCPU gave none.
  * @param finals by vCPU
  */
 export function finalOfAll(finals: readonly (FinalState | undefined)[]): FinalState | null {

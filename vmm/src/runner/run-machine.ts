@@ -6,7 +6,7 @@ import type { Machine } from "../machine.ts";
 import { type FinalState, finalOfAll, type VcpuMessage } from "./messages.ts";
 import { startVm, type VmRunner, type VmRunnerOptions } from "./vm-runner.ts";
 
-/** What is done about each kind of news. News without a handler are dropped. */
+/** Handlers by kind of message. A message without a handler is dropped. */
 export type MachineHandlers = {
   readonly [Type in VcpuMessage["type"]]?: (message: Extract<VcpuMessage, { type: Type }>) => void;
 };

@@ -109,7 +109,7 @@ class VcpuThread {
       asyncPageFaultMsr: this.#vcpu.asyncPageFaultMsr(),
       clock,
     };
-    // What is open of a vCPU keeps its VM.
+    // An open descriptor of a vCPU keeps its VM.
     this.#stats.close();
     this.#vcpu.unmapRun();
     this.#post({ type: "ended", why, final });

@@ -23,7 +23,7 @@ export const REPAIR_GRACE_MS = 1000;
 export const OTHERS_MS = 3000;
 export const OTHERS_POLL_MS = 5;
 
-/** What is fixed before the case begins. */
+/** Constants of the case. */
 export type EndingRules = {
   /** An actor waits for the signal `stuck`, so trouble alone does not end the case. */
   readonly stuckIsAwaited: boolean;
@@ -37,7 +37,7 @@ export type EndingRules = {
 type TasksNews = Extract<News, { type: "tasks" }>;
 type Looping = Extract<VmState, { kind: "looping" }>;
 
-/** What is to be looked at when a moment has come. */
+/** A timer, and the rule that it triggers. */
 type Alarm = { readonly atMs: number } & (
   | { readonly rule: "limit" }
   | { readonly rule: "grace" }

@@ -60,7 +60,7 @@ const REPORT_RESERVE_MS = 700;
 const HOST_WORD_MS = 1000;
 /** How long a guest may run: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
-/** What a READ may take beyond the delay that a scenario asks for; measured in tens of milliseconds, under emulation too. */
+/** How long a READ may take beyond the delay that a scenario asks for; measured in tens of milliseconds, under emulation too. */
 const IO_PATIENCE_MS = 2000;
 
 /** After its report: how long a VM process may take to give everything back before it is killed. */
@@ -138,7 +138,7 @@ class VmProcess {
     );
   }
 
-  /** What is mapped, if it is not the host setup's file: a sealed copy. */
+  /** The mapped file, if it is not the host setup's: a sealed copy. */
   get filePath(): string | undefined {
     return this.#filePath ?? undefined;
   }

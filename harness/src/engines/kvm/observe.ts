@@ -16,7 +16,7 @@ import {
 import type { Place, VcpuExit } from "../../../../vmm/src/index.ts";
 import type { TaskReport, VmReport, VmState } from "./messages.ts";
 
-/** What an access saw that did not finish. */
+/** The outcome of an access that did not finish. */
 function outcome(report: VmReport, task: TaskReport, stepIndex: number): Access {
   const result = task.results[stepIndex];
   switch (result?.status) {

@@ -100,7 +100,7 @@ function understoodPolicy(guest: Proposal["guest"]): PolicyName {
   return machineCheckSafe === "none" ? "inject-pf" : "inject-mce";
 }
 
-/** What this VMM does at an exit: a value of the axis may be a policy and more (`fence`), or a set-up (`no-hlt-exits`). */
+/** The policy of this VMM at an exit: a value of the axis may be a policy and more (`fence`), or a set-up (`no-hlt-exits`). */
 function policyOf({ vmm, guest }: Proposal): PolicyName | null {
   switch (vmm) {
     case "none":

@@ -93,7 +93,7 @@ async function runCase(plan: VmPlan): Promise<void> {
   window.close();
 }
 
-/** What a VM, a file or a guard may leave open in this process. */
+/** Descriptors that a VM, a file or a guard may leave open in this process. */
 const suspicious = /anon_inode:(?:kvm-|\[userfaultfd\]|\[fanotify\])|^\/dev\/kvm/;
 
 /** Descriptors and mappings of a case that is over: none, or the process must not serve another one. */

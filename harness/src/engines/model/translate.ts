@@ -119,7 +119,7 @@ export function pagesOf(scenario: Scenario, step: AccessStep): bigint[] {
   );
 }
 
-/** Whom the guest's tasks kill. */
+/** The tasks that the guest's tasks kill. */
 function killed(scenario: Scenario): string[] {
   return guestActors(scenario).flatMap(([, actor]) =>
     actor.steps.flatMap((step) => ("actor" in step ? [step.actor] : [])),

@@ -24,7 +24,7 @@ import { disableCoreDumps } from "../../../../sys/src/index.ts";
 import { Signals, send, tieToParent } from "../child-side.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 
-/** What we use of mmap-io. Its own types describe a default export that the package does not have. */
+/** The part of mmap-io that is used here. Its own types describe a default export that the package does not have. */
 type MmapIo = {
   map(lengthBytes: number, protection: number, flags: number, fd: number, offset: number): Buffer;
   readonly PROT_READ: number;

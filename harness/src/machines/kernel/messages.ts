@@ -11,7 +11,7 @@ export type ToInside = {
   readonly slowness: number;
 };
 
-/** What the agent finds before the first case. */
+/** The agent's findings before the first case. */
 export type InsideFacts = {
   /** The engine that was asked for KVM's capabilities. */
   readonly engine: EngineName;

@@ -28,7 +28,7 @@ const RETURN_RESERVE_MS = 1000;
 /** Beyond the limit: who has not answered by then never will. Less than what the runner allows an engine. */
 const TRANSFER_MS = 1000;
 
-/** What the program inside may know of the world outside. */
+/** The environment variables that the program inside gets from outside. */
 const guestEnvironment: Readonly<Record<string, string>> = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   HOME: "/root",
@@ -66,14 +66,14 @@ export interface Session {
 
 type Waiting = Map<number, (result: RunResult) => void>;
 
-/** What is known of a VM that is up. */
+/** The state of a VM that is up. */
 type Up = {
   readonly vm: KernelVm;
   /** Its files; they go with it. */
   readonly directory: string;
   readonly vmFacts: KernelVmFacts;
   readonly inside: InsideFacts;
-  /** Who waits for which answer. */
+  /** Callers waiting for an answer, by id. */
   readonly waiting: Waiting;
   /** Why cases for KVM cannot run; null: they can. */
   readonly lackOfKvm: string | null;
@@ -218,7 +218,7 @@ function lackOfKvmText(kernel: Kernel, { kvmModule }: Qemu): string {
 export type SessionOptions = {
   readonly kernel: Kernel;
   readonly qemu: Qemu;
-  /** What runs inside, where it is not the agent. */
+  /** The program inside, where it is not the agent. */
   readonly program?: GuestProgram;
 } & OpenContext;
 

@@ -1,4 +1,4 @@
-/** What `bench guards` has measured: races of a guest against a truncater, how long the host was held up, the price. */
+/** The measurements of `bench guards`: races of a guest against a truncater, how long the host was held up, the price. */
 import type { Quantiles } from "../../guards/race.ts";
 import type { GuardRecord, Measurement, PriceRecord, RaceRecord } from "../../guards/records.ts";
 import { type Markup, markup } from "../markup.ts";

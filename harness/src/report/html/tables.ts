@@ -13,7 +13,7 @@ import { engineNamer, type Report, scoredCase } from "../report.ts";
 import { scoreText } from "../text.ts";
 import { type CaseIds, caseLinks, countText } from "./cases.ts";
 
-/** What the case showed, in one line. */
+/** The case's outcome, in one line. */
 export function shortText(result: CaseResult): string {
   return cellLines(result)
     .map((line) => line.trim())

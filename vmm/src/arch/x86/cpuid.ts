@@ -47,7 +47,7 @@ export function supportedCpuidBuffer(kvm: Kvm): DataView {
   return buffer;
 }
 
-/** What this KVM can show a guest (KVM_GET_SUPPORTED_CPUID). */
+/** The CPUID entries that this KVM supports (KVM_GET_SUPPORTED_CPUID). */
 export function supportedCpuid(kvm: Kvm): CpuidEntry[] {
   const buffer = supportedCpuidBuffer(kvm);
   const count = Math.min(buffer.getUint32(0, true), MAX_CPUID_ENTRIES);

@@ -20,7 +20,7 @@ export type DecodedAccess = {
 /** `mov eax, imm32` and `ret`, as the file's code has them. */
 const CODE_BYTES = 6;
 
-/** What access.S addresses the window by, and what is added to the register. */
+/** The register by which access.S addresses the window, and the displacement. */
 function addressOf({ kind, instruction }: Touch): { register: GeneralRegister; displacement: bigint } {
   switch (instruction) {
     case "move":
