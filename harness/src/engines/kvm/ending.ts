@@ -109,7 +109,7 @@ export function wakeAtMs({ alarms }: Ending): number | null {
 const still = (state: Ending): Step => ({ state, effects: [] });
 const stop = (state: Ending): Step => ({ state, effects: [{ kind: "stop" }] });
 
-/** One piece of news. The effects are to be performed in their order. */
+/** Handles one event (`News`). The effects are to be performed in their order. */
 export function step(state: Ending, news: News, nowMs: number): Step {
   switch (news.type) {
     case "started":
