@@ -198,7 +198,7 @@ static char plan[PLAN_BYTES];
 
 static void __attribute__((used, noreturn)) begin(void)
 {
-    /* The initramfs has /dev/console; without it nobody hears us, but the plan may still go well. */
+    /* The initramfs has /dev/console; without it nothing is printed, but the plan may still succeed. */
     word console = CALL(__NR_open, "/dev/console", O_RDWR, 0);
     for (word fd = 0; fd <= 2 && console >= 0; fd++)
         CALL(__NR_dup2, console, fd, 0);

@@ -1,9 +1,9 @@
-/** Reacting to an AbortSignal that may have been aborted before anybody listened. */
+/** Reacts to an AbortSignal that may have been aborted before a listener was added. */
 
 /** Calls `action` when `signal` is aborted, at once if it already is. Returns how to stop listening. */
 export function onAbort(signal: AbortSignal, action: () => void): () => void {
   if (signal.aborted) {
-    // An AbortSignal tells its listeners once: one that comes too late would wait for ever.
+    // An AbortSignal fires once: a listener that is added later would wait for ever.
     action();
     return () => {};
   }

@@ -28,7 +28,7 @@ export type Support =
   | { readonly kind: "yes" }
   | { readonly kind: "no"; readonly reason: string; readonly fix: string | null };
 
-/** What a run gives each case. */
+/** The context that a run gives each case. */
 export type CaseContext = {
   /** An empty folder of this case's own inside the run directory; removed by the run, mounts below it included. */
   readonly directory: string;
@@ -42,7 +42,7 @@ export type CaseContext = {
   readonly slowness: number;
 };
 
-/** What a run gives an engine or a machine as a whole. */
+/** The context that a run gives an engine or a machine as a whole. */
 export type OpenContext = {
   /** A folder inside the run's. */
   readonly directory: string;
@@ -65,7 +65,7 @@ export interface Engine {
   available(): Promise<Support>;
   /** Can it run this case? Pure. */
   supports(scenario: Scenario, proposal: Proposal): Support;
-  /** Before its first case. Does not reject for what cannot be had: its cases then say so. */
+  /** Before its first case. Does not reject for a missing resource: its cases then report it. */
   open(context: OpenContext): Promise<void>;
   /** What will run the cases, printed before the first one. Each evidence carries its own, taken where it ran. */
   attest(): Promise<Attestation>;
@@ -74,9 +74,9 @@ export interface Engine {
   close(): Promise<void>;
 }
 
-/** What one boot of a machine has said on its console. */
+/** The console output of one boot of a machine. */
 export type BootConsole = {
-  /** What the boot was given to be known by. */
+  /** The id that the boot was given. */
   readonly bootId: string;
   readonly lines: readonly string[];
 };
@@ -84,20 +84,20 @@ export type BootConsole = {
 export type Opening =
   /** It was up already. */
   | { readonly kind: "up" }
-  /** It was booted; null: it did not come up, and its cases say why. */
+  /** It was booted; null: it did not come up, and its cases have the reason. */
   | { readonly kind: "booted"; readonly attestation: Attestation | null };
 
 export interface Machine {
   readonly name: MachineName;
-  /** What names it and its engine on the command line; null: `--engine NAME`. */
+  /** The options that name it and its engine; null: `--engine NAME`. */
   readonly option: string | null;
-  /** Its cases have it to themselves: one at a time, whatever `--jobs` says. */
+  /** Its cases have it to themselves: one at a time, whatever `--jobs` is. */
   readonly isAlone: boolean;
   /** Can the engine run this case on it, as far as is known before it is open? Pure. */
   supports(engine: EngineName, scenario: Scenario, proposal: Proposal): Support;
   /** What will run the engines' cases, as far as is known before it is open. */
   attestations(engines: readonly EngineName[]): Promise<readonly Attestation[]>;
-  /** Before the first case, for the engines that have cases. Does not reject for what cannot be had: its cases then say so. */
+  /** Before the first case, for the engines that have cases. Does not reject for a missing resource: its cases then report it. */
   open(engines: readonly EngineName[], context: OpenContext): Promise<Opening>;
   /** How much slower than a real machine it is: 1, or more under emulation. */
   slowness(): number;
@@ -108,7 +108,7 @@ export interface Machine {
   recover(): Promise<void>;
   /** Runs a case on one of its engines, under the contract of `Engine.run`. */
   run(one: Case, context: CaseContext): Promise<RunResult>;
-  /** Everything that its consoles have said so far, boot by boot; empty where it was not booted. */
+  /** The output of its consoles so far, boot by boot; empty where it was not booted. */
   consoles(): readonly BootConsole[];
   close(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** What was thrown, as text: anything can be. For people, and for the reason of a result. */
+/** A thrown value as text: it may be anything. For output, and for the reason of a result. */
 
 export function errorText(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -1,5 +1,5 @@
 /** The data that comes with the package: scenarios, expectations, errata, documented cells. */
-import type { DocumentedCell, Erratum, Kinds, Scenario } from "../../language/src/index.ts";
+import type { DocumentedCell, Erratum, ExpectationTable, Scenario } from "../../language/src/index.ts";
 import * as read from "../../language/src/read.ts";
 import { packagePath } from "./paths.ts";
 
@@ -7,8 +7,8 @@ export function loadScenarios(): readonly Scenario[] {
   return read.loadScenarioFolder(packagePath("fixtures/scenarios"));
 }
 
-export function loadKinds(): Kinds {
-  return read.loadKinds(packagePath("fixtures/kinds"));
+export function loadExpectations(): ExpectationTable {
+  return read.loadExpectations(packagePath("fixtures/kinds"));
 }
 
 export function loadErrata(): readonly Erratum[] {

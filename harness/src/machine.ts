@@ -1,5 +1,5 @@
 /**
- * What this machine can run: asked once, answered here for engines, doctor and tests alike.
+ * The features of this machine: probed once, for engines, doctor and tests alike.
  * Features are tried, versions never compared. `DAXFAULT_NO_KVM=1`, `DAXFAULT_NO_FUSE=1`, `DAXFAULT_NO_ROOT=1`
  * simulate their absence.
  */
@@ -28,7 +28,7 @@ export type Feature =
 export const featureNames = ["kvm", "micro-guest", "fuse", "fuse-native", "root", "swap", "mmap-io"] as const;
 export type FeatureName = (typeof featureNames)[number];
 
-/** What a machine is and has. */
+/** A machine's properties and features. */
 export type MachineFacts = {
   readonly kernel: string;
   readonly node: string;
@@ -257,8 +257,8 @@ export function supportOf(machine: MachineFacts, names: readonly FeatureName[]):
   return { kind: "yes" };
 }
 
-/** Can the stage of this scenario be set up here? */
-export function stageSupport(scenario: Scenario, machine: MachineFacts = thisMachine()): Support {
+/** Does this machine have what the host setup of the scenario needs? */
+export function hostSetupSupport(scenario: Scenario, machine: MachineFacts = thisMachine()): Support {
   const needed: FeatureName[] = [];
   if (isOnTmpfs(scenario.backing.kind)) needed.push("root");
   if (scenario.backing.kind === "private-swapped") needed.push("swap");

@@ -20,7 +20,7 @@ export type CaseSpec = {
   readonly engine: EngineName;
   /** Folders of the user's own, as for `--scenarios` and `--proposals`. */
   readonly sources?: Partial<Pick<Sources, "scenarios" | "proposals">>;
-  /** What is expected, in place of what fixtures or the folder's kinds say. What is not listed: value, done. */
+  /** The expectation, in place of that of the fixtures or the folder's kinds. Unlisted: value, done. */
   readonly expect?: Partial<ExpectedOutcome>;
   /** Hard limit; 20 s if not given. */
   readonly timeoutMs?: number;

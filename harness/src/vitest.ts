@@ -14,7 +14,7 @@ import { type CaseSpec, runCase } from "./run-case.ts";
 export type { CaseResult } from "./run/result.ts";
 export type { CaseSpec } from "./run-case.ts";
 
-/** What is used of vitest's test context. */
+/** The part of vitest's test context that is used. */
 export type TestContext = { skip(note?: string): unknown; readonly signal?: AbortSignal };
 
 /** The case did not come out as the test expects: what was seen, and how to run it again. */

@@ -1,4 +1,4 @@
-/** Waiting that ends. */
+/** Bounded waits. */
 
 /** Resolves when `promise` has settled or after `boundMs`, whichever is first: true if it was the promise. */
 export async function within(promise: Promise<unknown>, boundMs: number): Promise<boolean> {

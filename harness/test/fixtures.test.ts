@@ -4,9 +4,9 @@ import {
   accessesOf,
   answerOf,
   type EngineName,
+  ExpectationTable,
   guestActors,
   isAbout,
-  Kinds,
   matchesGlob,
   type Proposal,
   propertyIds,
@@ -14,11 +14,11 @@ import {
   type Scenario,
 } from "../../language/src/index.ts";
 import { supportsPair, supportsProposal } from "../src/engines/kvm/plan.ts";
-import { loadDocumented, loadErrata, loadKinds, loadScenarios } from "../src/fixtures.ts";
+import { loadDocumented, loadErrata, loadExpectations, loadScenarios } from "../src/fixtures.ts";
 import { isAboutProposal } from "../src/run/plan.ts";
 
 const scenarios = loadScenarios();
-const kinds = loadKinds();
+const expectations = loadExpectations();
 
 /** Every case that an engine of some machine can run, decided by data alone. */
 const cases = scenarios.flatMap((scenario) =>
@@ -48,18 +48,18 @@ const cases = scenarios.flatMap((scenario) =>
 describe("fixtures/kinds", () => {
   /** Throws where two rows, or two cells, match equally well. */
   const located = cases.flatMap(({ scenario, proposal }) => {
-    const found = kinds.locate(scenario, proposal);
+    const found = expectations.locate(scenario, proposal);
     return found === null ? [] : [{ scenario, proposal, found }];
   });
 
   it("expects something of every case that can run, unambiguously", () => {
     for (const { scenario, proposal } of cases) {
-      expect(kinds.find(scenario, proposal), `${scenario.id} x ${proposal.id}`).not.toBeNull();
+      expect(expectations.find(scenario, proposal), `${scenario.id} x ${proposal.id}`).not.toBeNull();
     }
   });
 
   it("has no row, no pattern and no word of a key that no case needs", () => {
-    for (const row of kinds.rows) {
+    for (const row of expectations.rows) {
       for (const pattern of row.scenarios) {
         const isUsed = located.some(({ found }) => found.row === row && found.pattern === pattern);
         expect(isUsed, `${row.place}: ${pattern}`).toBe(true);
@@ -85,18 +85,20 @@ describe("fixtures/kinds", () => {
   });
 
   it("writes out no exception that says what the row says without it", () => {
-    const textOf = (one: Kinds, scenario: Scenario, proposal: Proposal): string => {
+    const textOf = (one: ExpectationTable, scenario: Scenario, proposal: Proposal): string => {
       const expectation = one.find(scenario, proposal);
       return JSON.stringify({ ...expectation, rule: "" });
     };
-    for (const row of kinds.rows) {
+    for (const row of expectations.rows) {
       for (const cell of row.cells) {
-        const without = new Kinds([{ ...row, cells: row.cells.filter((other) => other !== cell) }]);
+        const without = new ExpectationTable([
+          { ...row, cells: row.cells.filter((other) => other !== cell) },
+        ]);
         const isNeeded = located
           .filter(({ found }) => found.cell === cell)
           .some(
             ({ scenario, proposal }) =>
-              textOf(kinds, scenario, proposal) !== textOf(without, scenario, proposal),
+              textOf(expectations, scenario, proposal) !== textOf(without, scenario, proposal),
           );
         expect(isNeeded, `${cell.place}: ${cell.key}`).toBe(true);
       }
@@ -105,14 +107,14 @@ describe("fixtures/kinds", () => {
 
   it("expects a VMM where there is one", () => {
     for (const { scenario, proposal } of cases) {
-      const expectation = kinds.find(scenario, proposal);
+      const expectation = expectations.find(scenario, proposal);
       expect(expectation?.outcome.vmm !== undefined, expectation?.rule).toBe(proposal.kvm !== "none");
     }
   });
 
   it("names only actors and steps that the scenarios have", () => {
     for (const { scenario, proposal } of cases) {
-      const outcome = kinds.find(scenario, proposal)?.outcome;
+      const outcome = expectations.find(scenario, proposal)?.outcome;
       for (const key of Object.keys(outcome?.accesses ?? {})) {
         const [actorName, label] = key.split(".");
         const actor = guestActors(scenario).find(([id]) => matchesGlob(actorName ?? "", id))?.[1];
@@ -188,7 +190,7 @@ describe("fixtures/kinds", () => {
   ])("expects of %s x %s: %s", (id, proposalId, text) => {
     const scenario = scenarios.find((one) => one.id === id);
     const proposal = proposals.find((one) => one.id === proposalId);
-    const expectation = scenario && proposal && kinds.find(scenario, proposal);
+    const expectation = scenario && proposal && expectations.find(scenario, proposal);
     if (!expectation) throw new Error("there is no such case");
     const { outcome, better, defect } = expectation;
     const pairs = (words: Readonly<Record<string, string>>): readonly string[] =>
@@ -206,7 +208,7 @@ describe("fixtures/kinds", () => {
   });
 
   it("expects nothing of what it does not know", () => {
-    expect(kinds.find({ id: "nothing", actors: {} }, { id: "native", kvm: "none" })).toBeNull();
+    expect(expectations.find({ id: "nothing", actors: {} }, { id: "native", kvm: "none" })).toBeNull();
   });
 });
 

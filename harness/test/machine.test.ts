@@ -4,8 +4,8 @@ import { engineReports } from "../src/cli/doctor.ts";
 import {
   type FeatureName,
   featureNames,
+  hostSetupSupport,
   type MachineFacts,
-  stageSupport,
   supportOf,
   thisMachine,
 } from "../src/machine.ts";
@@ -34,7 +34,7 @@ describe("supportOf", () => {
   });
 });
 
-describe("stageSupport", () => {
+describe("hostSetupSupport", () => {
   const { victim, host } = scenarioWith({}).actors;
   if (victim === undefined || host?.in !== "host-process") throw new Error("no such actors");
   const byMount = scenarioWith({ actors: { victim, host: { ...host, through: "mount" } } });
@@ -50,7 +50,7 @@ describe("stageSupport", () => {
     ["swapped pages need swap", swapped, ["swap"], "no"],
     ["swapped pages need no root", swapped, ["root"], "yes"],
   ] as const)("%s", (_what, scenario, missing, kind) => {
-    expect(stageSupport(scenario, machineWithout(...missing)).kind).toBe(kind);
+    expect(hostSetupSupport(scenario, machineWithout(...missing)).kind).toBe(kind);
   });
 });
 

@@ -1,5 +1,5 @@
 /**
- * Answers: what a proposal makes of a fault that cannot be resolved. A closed list; each preset has one (`presets.ts`).
+ * Answers: what a proposal does with a fault that cannot be resolved. A closed list; each preset has one (`presets.ts`).
  * The answer and the kind of access decide what an access to a lost page sees (`judge/loss.ts`). Expectations write `lost`
  * for it, and a cell for an answer is a cell for all presets that have it.
  */

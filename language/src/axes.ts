@@ -44,13 +44,13 @@ export const guestParts = [
 ] as const;
 export type GuestPart = (typeof guestParts)[number];
 
-/** What of a guest a VMM, the attestation and the model go by. Whatever else it does is the same for all of them. */
+/** The features of a guest that a VMM, the attestation and the model depend on. All else is the same for every guest. */
 export type GuestPersona = {
   /** It enables paravirtual async page faults (MSR_KVM_ASYNC_PF_EN), as Linux does. */
   readonly asyncPageFaults: boolean;
   /** It takes a #PF that its page tables do not explain for an error; Linux takes it for spurious and retries. */
   readonly pageFaultIsError: boolean;
-  /** It takes an error in page-ready for what it says (Goyal's RFC of 2020). */
+  /** It understands an error in page-ready (Goyal's RFC of 2020). */
   readonly pageReadyErrors: boolean;
   /** Which of the guest kernel's copies survive a machine check: Linux's are `reads` (copy_from_user) at best. */
   readonly machineCheckSafe: "none" | "reads" | "all";

@@ -1,5 +1,5 @@
 /**
- * What an engine returns: observations, never a verdict. One JSON object that crosses process borders;
+ * The result of an engine: observations, never a verdict. One JSON object that crosses process borders;
  * 64-bit numbers are bigint in memory and "0x.." strings in JSON (see `report/jsonl`).
  */
 import type { Transport } from "./axes.ts";
@@ -9,7 +9,7 @@ import type { Access, EventKind, HostResult, Vmm } from "./vocabulary.ts";
 /** The name of an engine, as it is registered: `kvm`. The language knows engines by their nature alone. */
 export type EngineName = string;
 
-/** An engine, as far as the meaning of its evidence depends on it. */
+/** The features of an engine on which the meaning of its evidence depends. */
 export type EngineNature = {
   /**
    * Something real ran the case: it has mounts, addresses and events that happened. false: a model, whose events are those
@@ -23,7 +23,7 @@ export type EngineNature = {
 /** Where an engine runs: on this machine, or inside a VM that has booted the kernel that the user calls SPEC. */
 export type MachineName = "here" | `kernel:${string}`;
 
-/** What a case's engine and machine are called together, in tables and records: `kvm`, `kernel:debian:6.12`. */
+/** The common name of a case's engine and machine, in tables and records: `kvm`, `kernel:debian:6.12`. */
 export function placeName({
   engine,
   machine,
@@ -70,15 +70,15 @@ export type Attestation = {
 
 /** A VM that booted a kernel under test: what was asked for from outside, what was found inside. */
 export type KernelVmFacts = {
-  /** What the user calls the kernel: the SPEC. */
+  /** The user's name for the kernel: the SPEC. */
   readonly kernel: string;
   /** The package and its version, or the path. */
   readonly origin: string;
   /** SHA-256 of the image. */
   readonly imageSha256: string;
-  /** `uname -r` that the image must have; null where it does not tell. */
+  /** `uname -r` that the image must have; null where it does not contain it. */
   readonly imageRelease: string | null;
-  /** What this boot was given to be known by. */
+  /** The id that this boot was given. */
   readonly bootId: string;
   /** /proc/cmdline, read inside. */
   readonly commandLine: string;
@@ -96,9 +96,9 @@ export type TraceEvent = {
   readonly atMs: number;
   /** Guest physical address, where the event has one. */
   readonly gpa: bigint | null;
-  /** One line for people: `#PF error 0x4 cr2 0x1000`. */
+  /** One line of text: `#PF error 0x4 cr2 0x1000`. */
   readonly detail: string;
-  /** What a host actor did: how long the call took, in milliseconds. */
+  /** Of a host actor's call: how long it took, in milliseconds. */
   readonly tookMs?: number;
 };
 
@@ -106,7 +106,7 @@ export type TraceEvent = {
 export type KvmTrace =
   | {
       readonly kind: "trace";
-      /** What was switched on: `kvm:kvm_page_fault`. */
+      /** The enabled tracepoints: `kvm:kvm_page_fault`. */
       readonly events: readonly string[];
       /** From the first on; about the guest's window only. */
       readonly lines: readonly string[];
@@ -129,8 +129,8 @@ export type Evidence = {
   /** KVM's own counters (KVM_GET_STATS_FD) by name, of the vCPU, at the end, and the guest's (`guest_..`). Empty without KVM. */
   readonly counters: Readonly<Record<string, bigint>>;
   /**
-   * By actor, then by step label: how long the access was under way, in milliseconds, until it had come back or its task was
-   * told. Only of accesses that came to that, and of engines that take time.
+   * By actor, then by step label: how long the access was under way, in milliseconds, until it had come back or its failure
+   * was reported to its task. Only of accesses that ended so, and of engines that take time.
    */
   readonly accessMs: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly trace: readonly TraceEvent[];
@@ -140,7 +140,7 @@ export type Evidence = {
   readonly durationMs: number;
 };
 
-/** An engine either has evidence or says why not. A time-out, a crash of the engine and a lost child are told apart. */
+/** An engine returns either evidence or the reason for none. A time-out, a crash of the engine and a lost child are distinct. */
 export type RunResult =
   | { readonly kind: "evidence"; readonly evidence: Evidence }
   | { readonly kind: "timeout"; readonly message: string }

@@ -1,4 +1,4 @@
-/** What comes nearest to a word that is not known, for messages. */
+/** The known words nearest to an unknown one, for messages. */
 
 const NEAREST_MAX = 3;
 

@@ -1,5 +1,5 @@
 /**
- * The outcome of a case: what became of each access, each host step, the VMM, the guest kernel and the bystanders, in
+ * The outcome of a case: the result of each access, each host step, the VMM, the guest kernel and the bystanders, in
  * words without figures. Engines return `Observations`, which are an outcome with figures; the model returns outcomes.
  * Here is the one comparison, the one text and the one parser. Not here: what is expected (`judge/`).
  */
@@ -38,7 +38,7 @@ export type Outcome = {
   readonly bystanders: Readonly<Record<string, Bystander>>;
 };
 
-/** What a comparison leaves out of both outcomes. */
+/** The parts that a comparison leaves out of both outcomes. */
 export type Coarsening = {
   /** A wait status has no si_code: `sigbus(BUS_ADRERR)` is `sigbus(unobserved)`. */
   readonly siCode: boolean;

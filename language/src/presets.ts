@@ -24,12 +24,12 @@ const exits: Parts = { kvm: "today", vmm: "stop", guest: "unaware", server: "non
 /** The same machine with the APIC in the kernel, where the error is dropped. */
 const loops: Parts = { ...exits, lapic: "kernel" };
 /** ... and a guest that has enabled async page faults, as Linux does. */
-const told: Parts = { ...loops, guest: "apf" };
+const apfGuest: Parts = { ...loops, guest: "apf" };
 
-/** A VMM that takes a range away when a guard says so (PROT_NONE), and tells the guest by #PF where it is touched. */
+/** A VMM that takes a range away when a guard recalls it (PROT_NONE), and injects #PF into the guest where it is touched. */
 const recalled: Parts = { ...loops, vmm: "inject-pf", guest: "pv-error" };
 
-/** What a kernel of today does, and what one before 5.8 did. */
+/** Kernels of today, and before 5.8. */
 const stock: readonly Preset[] = [
   preset(
     "efault-exit",
@@ -47,12 +47,15 @@ const stock: readonly Preset[] = [
     "apf-guest",
     "loops",
     "The same, and the guest has enabled async page faults: it is told not-present and ready in turn.",
-    told,
+    apfGuest,
   ),
-  preset("legacy-pf", "loops", "The protocol before 5.8: both events by #PF.", { ...told, kvm: "legacy-pf" }),
+  preset("legacy-pf", "loops", "The protocol before 5.8: both events by #PF.", {
+    ...apfGuest,
+    kvm: "legacy-pf",
+  }),
 ];
 
-/** What a VMM can ship today. */
+/** Changes of the VMM, possible today. */
 const byVmm: readonly Preset[] = [
   preset(
     "no-hlt-exits",
@@ -121,36 +124,39 @@ const byVmm: readonly Preset[] = [
     "reports",
     "The fence, and #PF for a guest that uses async page faults and takes it for an error.",
     {
-      ...told,
+      ...apfGuest,
       vmm: "fence",
       guest: "apf-error",
     },
   ),
 ];
 
-/** What KVM would have to change, alone or with the guest. */
+/** Changes of KVM, alone or with the guest. */
 const byKvm: readonly Preset[] = [
   preset(
     "uniform-efault",
     "exits",
     "Goyal v4: KVM keeps a hash of 64 gfns that failed; the retry returns -EFAULT.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "uniform-efault",
     },
   ),
-  preset("error-gfn", "exits", "Goyal's RFC: KVM keeps one gfn that failed.", { ...told, kvm: "error-gfn" }),
+  preset("error-gfn", "exits", "Goyal's RFC: KVM keeps one gfn that failed.", {
+    ...apfGuest,
+    kvm: "error-gfn",
+  }),
   preset(
     "error-pending",
     "exits",
     "Kuznetsov: async page faults stay off until the error has been reported.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "error-pending",
     },
   ),
   preset("exit-request", "exits", "Christopherson: KVM_RUN returns as soon as the error is known.", {
-    ...told,
+    ...apfGuest,
     kvm: "exit-request",
   }),
   preset(
@@ -158,12 +164,12 @@ const byKvm: readonly Preset[] = [
     "exits",
     "The first lookup's -EFAULT is final; only a page that needs I/O goes async.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "final-efault",
     },
   ),
   preset("memory-fault-exit", "loops", "Moorthy: KVM_EXIT_MEMORY_FAULT is filled in at the -EFAULT exit.", {
-    ...told,
+    ...apfGuest,
     kvm: "memory-fault-exit",
   }),
   preset(
@@ -171,7 +177,7 @@ const byKvm: readonly Preset[] = [
     "reports",
     "Goyal's RFC: error flag in the page-ready event, the guest sends SIGBUS.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "ready-error",
       guest: "apf-error",
     },
@@ -181,7 +187,7 @@ const byKvm: readonly Preset[] = [
     "machine-check",
     "KVM injects #MC; the guest's exception tables cover loads, as Linux's do.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "inject-mce",
       guest: "mce-safe-loads",
     },
@@ -191,38 +197,38 @@ const byKvm: readonly Preset[] = [
     "machine-check",
     "KVM injects #MC; the guest's exception tables cover stores too.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "inject-mce",
       guest: "mce-safe-all",
     },
   ),
-  preset("kvm-ve-injection", "reports", "KVM injects #VE.", { ...told, kvm: "inject-ve", guest: "ve" }),
+  preset("kvm-ve-injection", "reports", "KVM injects #VE.", { ...apfGuest, kvm: "inject-ve", guest: "ve" }),
   preset(
     "final-efault-pf",
     "reports",
     "Final -EFAULT in KVM, and the VMM injects #PF that the guest understands.",
     {
-      ...told,
+      ...apfGuest,
       kvm: "final-efault",
       vmm: "inject-pf",
       guest: "pv-error",
     },
   ),
   preset("final-efault-mce", "machine-check", "Final -EFAULT in KVM, and the VMM injects a machine check.", {
-    ...told,
+    ...apfGuest,
     kvm: "final-efault",
     vmm: "inject-mce",
     guest: "mce-safe-loads",
   }),
   preset("final-efault-pv", "reports", "Final -EFAULT in KVM, and the VMM sends an error interrupt.", {
-    ...told,
+    ...apfGuest,
     kvm: "final-efault",
     vmm: "inject-pv",
     guest: "pv-error",
   }),
 ];
 
-/** What a file server can do so that it does not happen. */
+/** Changes of the file server, which prevent the loss. */
 const byServer: readonly Preset[] = [
   preset(
     "lease-fuse",
@@ -274,7 +280,7 @@ export function presetOf(id: string): Preset | null {
   return presets.find((candidate) => candidate.id === id) ?? null;
 }
 
-/** What a guest process ought to see: the yardstick. */
+/** The expected result for a process: the yardstick. */
 const native: Answered = {
   id: "native",
   title: "No VM: a process of the host maps the file. What a guest process ought to see.",
@@ -290,7 +296,7 @@ type Answered = Proposal & { readonly answer: Answer };
 
 const answered: readonly Answered[] = [native, ...presets];
 
-/** All proposals, in the order of the table's columns. The ids are what people say. */
+/** All proposals, in the order of the table's columns. The ids are the names in discussions. */
 export const proposals: readonly Proposal[] = answered.map(({ answer: _answer, ...proposal }) => proposal);
 
 const answersById: ReadonlyMap<string, Answer> = new Map(answered.map(({ id, answer }) => [id, answer]));

@@ -1,9 +1,9 @@
 /**
- * What reads files of the language: scenarios, proposals, expectations. Apart from `index.ts` because it costs a program
+ * Readers of the language's files: scenarios, proposals, expectations. Apart from `index.ts` because it costs a program
  * the time to load zod, which a child process that only needs the words does not spend.
  */
 export { readJsonSource } from "./json-source.ts";
-export { loadDocumented, loadErrata, loadKinds } from "./judge/expectation-file.ts";
+export { loadDocumented, loadErrata, loadExpectations } from "./judge/expectation-file.ts";
 export { loadProposals } from "./proposal-file.ts";
 export { loadScenarioFile, loadScenarioFolder } from "./scenario/load.ts";
 export { parseScenarios } from "./scenario/parse.ts";

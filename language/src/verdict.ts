@@ -1,6 +1,6 @@
 /**
- * Verdicts and what becomes of them. A verdict says whether a case went as expected of this kernel and proposal,
- * not whether that is good: the properties say so. Every count and exit code is taken by a total switch:
+ * Verdicts, their counts and exit codes. A verdict says whether a case went as expected of this kernel and proposal,
+ * not whether that is good: the properties decide that. Every count and exit code is taken by a total switch:
  * a new kind that is not counted does not compile.
  */
 
@@ -18,7 +18,7 @@ export type InconclusiveCause = (typeof inconclusiveCauses)[number];
 export type Verdict =
   | { readonly kind: "pass"; readonly reason: string }
   | { readonly kind: "fail"; readonly reason: string }
-  /** Deviates as a known erratum says. */
+  /** Deviates as a known erratum states. */
   | { readonly kind: "xfail"; readonly reason: string }
   /** Better than expected: a defect or an erratum is gone. Red, so that the expectation gets changed. */
   | {

@@ -5,7 +5,7 @@
  * Every word has one text form (`accessText` ..), which is what fixtures/kinds, the table and the JSON lines write.
  */
 
-/** What an access can see. */
+/** The possible results of an access. */
 export const accessKinds = [
   /** The bytes that the file holds there: little-endian, as many as the access is wide. */
   "value",
@@ -16,7 +16,7 @@ export const accessKinds = [
   "sigbus",
   /** A guest system call returned -EFAULT. */
   "efault",
-  /** The task, or the whole VM with it, ended at this access. The VMM's state says which. */
+  /** The task, or the whole VM with it, ended at this access. The VMM's state shows which. */
   "killed",
   /** The access never came back. */
   "hung",
@@ -29,7 +29,7 @@ export type AccessKind = (typeof accessKinds)[number];
 export const sigbusCodes = ["BUS_ADRERR", "BUS_MCEERR_AR", "unobserved"] as const;
 export type SigbusCode = (typeof sigbusCodes)[number];
 
-/** What one access of a guest task (or of a host process, engine `process`) saw. */
+/** The result of one access of a guest task (or of a host process, engine `process`). */
 export type Access =
   | { readonly kind: "value" | "stale"; readonly value: bigint }
   | { readonly kind: "sigbus"; readonly code: SigbusCode }
@@ -47,7 +47,7 @@ export type GuestKernel = (typeof guestKernelStates)[number];
 export const bystanderStates = ["progress", "starved"] as const;
 export type Bystander = (typeof bystanderStates)[number];
 
-/** Where a vCPU was when KVM_RUN gave up, as KVM's own interfaces tell it. */
+/** Where a vCPU was when KVM_RUN gave up, from KVM's own interfaces. */
 export type FaultPlace = {
   /** Guest virtual address of the instruction (KVM_GET_REGS). */
   readonly rip: bigint;
@@ -65,7 +65,7 @@ export type FaultPlace = {
 export const stopReasons = ["efault", "memory-fault", "mmio", "internal-error", "triple-fault"] as const;
 export type StopReason = (typeof stopReasons)[number];
 
-/** What became of the VMM. Given as a history: each state it went through, the last one last. */
+/** The state of the VMM. Given as a history: each state it went through, the last one last. */
 export type Vmm =
   | { readonly kind: "running" }
   | { readonly kind: "stopped"; readonly reason: StopReason; readonly at: FaultPlace | null }
@@ -78,11 +78,11 @@ export type VmmWord =
   | { readonly kind: "stopped"; readonly reason: StopReason }
   | { readonly kind: "killed"; readonly signal: string };
 
-/** What can become of a step of the host actor. */
+/** The possible results of a step of the host actor. */
 export const hostResultKinds = ["done", "delayed", "denied", "not-reached"] as const;
 export type HostResultKind = (typeof hostResultKinds)[number];
 
-/** What became of one step of the host actor. */
+/** The result of one step of the host actor. */
 export type HostResult =
   | { readonly kind: "delayed"; readonly ms: number }
   | { readonly kind: "denied"; readonly errno: string }

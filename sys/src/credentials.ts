@@ -1,6 +1,6 @@
 /**
  * Whose files a thread makes. The identity calls act on the calling *thread* (setfsuid(2), securebits), umask on the
- * process. All need what their manual pages say; nothing here raises privileges.
+ * process. All need the privileges in their manual pages; nothing here raises privileges.
  */
 import { check, declare } from "./libc.ts";
 

@@ -5,7 +5,7 @@ export * from "./descriptors.ts";
 export * from "./entry.ts";
 export * from "./fanotify.ts";
 export * from "./file.ts";
-// As a namespace: `files.close` says more than `close`.
+// As a namespace: `files.close` is clearer than `close`.
 export * as files from "./files.ts";
 export * from "./inotify.ts";
 export * from "./lease.ts";

@@ -73,7 +73,7 @@ export function consumeSignal(signal: number): boolean {
   return cSigtimedwait(signalSet([signal]), null, new Uint8Array(16)) === signal;
 }
 
-/** SIGBUS with what siginfo_t says of it (sigaction(2)). */
+/** SIGBUS with its siginfo_t (sigaction(2)). */
 export type BusError = {
   /** BUS_MCEERR_AR is 4: a machine check that must be acted on; BUS_ADRERR is 2: no such memory. */
   readonly code: number;

@@ -29,14 +29,14 @@ export class Fence {
   /** By mapping: bytes from its start that the guest may touch. */
   readonly #open: bigint[];
 
-  /** @param path the file behind all `mappings`; it is the inode that is watched, whatever becomes of the name */
+  /** @param path the file behind all `mappings`; the inode is watched, not the name */
   constructor(path: string, mappings: readonly FencedMapping[], onEvent: (event: FenceEvent) => void) {
     this.#mappings = mappings;
     this.#open = mappings.map(({ lengthBytes }) => lengthBytes);
     this.#onEvent = onEvent;
     this.#fd = openSync(path, "r");
     this.#watcher = watch(path, () => this.#look());
-    // Truncated before the watch stood: nobody would say so again.
+    // A truncation from before the watch gives no event.
     this.#look();
   }
 

@@ -30,7 +30,7 @@ export type MachineOptions = VmOptions & {
   readonly pageFaultIsError: boolean;
   /** Which of the guest kernel's copies survive a machine check: Linux's are `reads` (copy_from_user) at best. */
   readonly machineCheckSafe: "none" | "reads" | "all";
-  /** The guest takes an error in page-ready for what it says (Goyal's RFC of 2020). */
+  /** The guest understands an error in page-ready (Goyal's RFC of 2020). */
   readonly pageReadyErrors: boolean;
   /** The guest lets page-ready in before its task sleeps: the wake-up comes first. */
   readonly sleepsLate: boolean;
@@ -39,15 +39,15 @@ export type MachineOptions = VmOptions & {
   readonly windowHva: bigint;
   readonly windowBytes: number;
   readonly programs: readonly TaskProgram[];
-  /** What is done when KVM_RUN gives up on a page of the window. */
+  /** The policy for a KVM_RUN that gives up on a page of the window. */
   readonly policy: PolicyName;
   /** The states of the window's pages, where a guard recalls them (`PageStates`). */
   readonly pageStates?: SharedArrayBuffer;
-  /** How often the policy may deal with the same instruction of the same step before the VM stops; 8 if not said. */
+  /** How often the policy may deal with the same instruction of the same step before the VM stops; 8 by default. */
   readonly maxRepeats?: number;
 };
 
-/** The least machine: no APIC in the kernel, a guest that knows of nothing, a VMM that stops. Spread it and say what differs. */
+/** The least machine: no APIC in the kernel, a guest without features, a VMM that stops. Spread it and add the differences. */
 export const plainMachine: Omit<MachineOptions, "windowHva" | "windowBytes" | "programs"> = {
   lapicInKernel: false,
   hltInGuest: false,
@@ -77,7 +77,7 @@ export type Machine = {
   close(): void;
 };
 
-/** A guest that comes back to the same instruction as often has not understood what it was told. */
+/** A guest that comes back to the same instruction as often has not understood the report. */
 const MAX_REPEATS = 8;
 
 /** Builds everything up to the first KVM_RUN. Throws a SyscallError, RangeError, or Error that says what is missing. */

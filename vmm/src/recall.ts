@@ -8,8 +8,8 @@
  * kvm_flush_remote_tlbs(), virt/kvm/kvm_main.c), and a fault that was under way sees the changed mmu_invalidate_seq and
  * starts again. So when `recall` returns no vCPU has a translation, or will get one. vmm/test/recall.test.ts tries.
  *
- * What a guest touches meanwhile is an -EFAULT exit. The states of the pages are shared with the vCPUs' threads: a thread
- * that meets a recalled page waits for what becomes of it, and only a lost page is an error for the guest.
+ * A guest's access meanwhile is an -EFAULT exit. The states of the pages are shared with the vCPUs' threads: a thread
+ * that meets a recalled page waits until it is restored or lost, and only a lost page is an error for the guest.
  */
 import type { MappingHolder, Threat } from "../../fs-server/src/index.ts";
 import {
@@ -25,10 +25,10 @@ import {
   PROT_WRITE,
 } from "../../sys/src/index.ts";
 
-/** What a page of the window is to the guest. */
+/** The state of a page of the window for the guest. */
 export const pageState = { open: 0, recalled: 1, lost: 2 } as const;
 
-/** How long a vCPU waits for a recalled page before the guest is told of an error: then others' tasks go on, too. */
+/** How long a vCPU waits for a recalled page before the guest gets an error: then its other tasks go on, too. */
 export const RECALL_PATIENCE_MS = 1000;
 /** How soon a waiting vCPU notices that it is asked for. */
 const LOOK_MS = 20;
@@ -71,15 +71,15 @@ export class PageStates {
   set(hva: bigint, lengthBytes: number, state: number): void {
     const first = this.#index(hva);
     const count = Math.ceil(lengthBytes / PAGE_SIZE);
-    // Before and after: whoever looks while the pages are being written must not take it for no change.
+    // Before and after: a reader that looks while the pages are being written must see a change.
     Atomics.add(this.#words, GENERATION, 1);
     for (let i = 0; i < count; i += 1) Atomics.store(this.#words, first + i, state);
     Atomics.add(this.#words, GENERATION, 1);
     Atomics.notify(this.#words, GENERATION);
   }
 
-  /** A vCPU met a page that could not be had although nobody had taken it away: a VMM that stops there is lost. */
-  noteUnannounced(): void {
+  /** A vCPU met a lost page that no recall had announced: a VMM that stops there is lost. */
+  recordUnannounced(): void {
     Atomics.add(this.#words, UNANNOUNCED, 1);
   }
 
@@ -89,7 +89,7 @@ export class PageStates {
 
   /**
    * Waits, on a vCPU's thread, until the page is no longer recalled. Returns its state; still `recalled` if it took longer
-   * than RECALL_PATIENCE_MS or `isWanted` said that the thread is wanted elsewhere.
+   * than RECALL_PATIENCE_MS or `isWanted` returned true: the thread is wanted elsewhere.
    */
   await(hva: bigint, isWanted: () => boolean): number {
     const deadlineMs = performance.now() + RECALL_PATIENCE_MS;
@@ -110,7 +110,7 @@ export type HeldMapping = {
   readonly fd: number;
 };
 
-/** What the holder has done, for traces. */
+/** Actions of the holder, for traces. */
 export type HolderEvent = {
   readonly kind: "recalled" | "restored" | "cut-off";
   readonly hva: bigint;
@@ -134,7 +134,7 @@ export class WindowHolder implements MappingHolder {
 
   recall({ fromBytes, by }: Threat): void {
     this.#close(this.#pagesBefore(fromBytes), pageState.recalled);
-    this.#tell("recalled", this.#openBytes, by);
+    this.#report("recalled", this.#openBytes, by);
   }
 
   settle(sizeBytes: bigint): void {
@@ -152,18 +152,18 @@ export class WindowHolder implements MappingHolder {
       this.#states.set(hva + BigInt(this.#openBytes), end - this.#openBytes, pageState.open);
       const from = this.#openBytes;
       this.#openBytes = end;
-      this.#tell("restored", from, `the file has ${sizeBytes} bytes`);
+      this.#report("restored", from, `the file has ${sizeBytes} bytes`);
     }
-    // Behind the end, but still mapped: a truncation that nobody announced.
+    // Behind the end, but still mapped: a truncation that was not announced.
     if (end < this.#openBytes) this.#close(end, pageState.lost);
     this.#states.set(hva + BigInt(end), lengthBytes - end, pageState.lost);
   }
 
-  /** Nobody will tell of truncations any more: nothing stays mapped. */
+  /** No further truncation will be reported: nothing stays mapped. */
   cutOff(reason: string): void {
     this.#close(0, pageState.lost);
     this.#states.set(this.#mapping.hva, this.#mapping.lengthBytes, pageState.lost);
-    this.#tell("cut-off", 0, reason);
+    this.#report("cut-off", 0, reason);
   }
 
   /** Bytes of the mapping in pages of the file that begin before `fileBytes`. */
@@ -178,7 +178,7 @@ export class WindowHolder implements MappingHolder {
     if (fromBytes >= this.#openBytes) return;
     const address = this.#mapping.hva + BigInt(fromBytes);
     const lengthBytes = this.#openBytes - fromBytes;
-    // State first: whoever leaves the guest because of what follows finds out why.
+    // State first: a vCPU that leaves the guest because of the next call finds the reason here.
     this.#states.set(address, lengthBytes, state);
     mmap({
       address,
@@ -189,7 +189,7 @@ export class WindowHolder implements MappingHolder {
     this.#openBytes = fromBytes;
   }
 
-  #tell(kind: HolderEvent["kind"], fromBytes: number, detail: string): void {
+  #report(kind: HolderEvent["kind"], fromBytes: number, detail: string): void {
     const { hva, lengthBytes } = this.#mapping;
     this.#onEvent({ kind, hva: hva + BigInt(fromBytes), lengthBytes: lengthBytes - fromBytes, detail });
   }

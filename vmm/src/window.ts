@@ -20,7 +20,7 @@ import {
   PROT_WRITE,
 } from "../../sys/src/index.ts";
 
-/** What the Linux driver maps at once (FUSE_DAX_SHIFT, fs/fuse/dax.c), and the size of a huge page. */
+/** The range that the Linux driver maps at once (FUSE_DAX_SHIFT, fs/fuse/dax.c), and the size of a huge page. */
 const ALIGNMENT = 2n * 2n ** 20n;
 
 export class MmapWindow implements DaxWindow {

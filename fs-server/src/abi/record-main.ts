@@ -3,7 +3,7 @@
  * and writes sizes, offsets and constants of everything in our table to fixtures/abi/<name>.json.
  *
  * Usage: scripts/abi-record NAME [INCLUDE_DIRECTORY]
- * Rows that the header does not have (newer than it) are recorded as null: not comparable, and said to be so.
+ * Rows that the header does not have (newer than it) are recorded as null, not comparable.
  */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";

@@ -1,7 +1,7 @@
 /**
  * The measurements of the file server: all contenders in turn, again and again in changing order, client and server
  * pinned the same way for all; medians of the repetitions, and ratios within a repetition, since a noisy machine
- * moves from one to the next. A first round warms everybody up and is not counted.
+ * moves from one to the next. A first round warms all contenders up and is not counted.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";

@@ -33,7 +33,7 @@ export type Absent = { readonly name: string; readonly reason: string };
 
 const URING_SWITCH = "/sys/module/fuse/parameters/enable_uring";
 
-/** passthrough_hp caches like this where it is not told otherwise, so ours does too: server against server. */
+/** passthrough_hp caches like this by default, so ours does too: server against server. */
 const PEER_CACHING = ["--keep-cache", "--entry-timeout", DAY_MS, "--attr-timeout", DAY_MS];
 
 function ours(name: string, against: string | null, more: readonly string[]): Contender {
@@ -73,7 +73,7 @@ function noUringBecause(): string | null {
   }
 }
 
-/** Everybody who can take part. `peer`: path of passthrough_hp, or null. */
+/** All contenders that can run here. `peer`: path of passthrough_hp, or null. */
 export function contenders(peer: string | null): {
   readonly present: readonly Contender[];
   readonly absent: readonly Absent[];

@@ -162,7 +162,7 @@ const read: Handler<"READ"> = (context, request, reply) => {
   if (size > room) throw new ProtocolError(`READ of ${size} bytes into a reply of ${room}`);
   const handle = handleOf(request);
   let { offset } = request.args;
-  const taken = takenFromFile(context, reply, handle, { offset, size });
+  const taken = movedFromFile(context, reply, handle, { offset, size });
   if (taken !== null) {
     reply.payloadBytes = taken;
     return 0;
@@ -177,15 +177,15 @@ const read: Handler<"READ"> = (context, request, reply) => {
 };
 
 /** READ by reference, where sink and file system can; for small ones a copy is faster. */
-function takenFromFile(
+function movedFromFile(
   context: HandlerContext,
   reply: Reply,
   handle: FileHandle,
   { offset, size }: { readonly offset: bigint; readonly size: number },
 ): number | null {
-  if (size < MIN_MOVED_BYTES || reply.sink.take === undefined) return null;
+  if (size < MIN_MOVED_BYTES || reply.sink.moveFrom === undefined) return null;
   const fd = context.fs.descriptorOf(handle);
-  return fd === null ? null : reply.sink.take(fd, offset, size);
+  return fd === null ? null : reply.sink.moveFrom(fd, offset, size);
 }
 
 const write: Handler<"WRITE"> = (context, request, reply) => {

@@ -22,7 +22,7 @@ export interface ReplySink {
    * Content straight from an open file, without passing through our memory, in place of `payload`. Returns the bytes
    * taken, fewer than asked for only at the end of the file; null: not this way, nothing was taken.
    */
-  take?(fd: number, offset: bigint, lengthBytes: number): number | null;
+  moveFrom?(fd: number, offset: bigint, lengthBytes: number): number | null;
   /**
    * Sends the first `frameBytes` of the frame, then `payloadBytes` of payload, as one message. Called at most once
    * per request, by the session only. Returns false if the client no longer waits for it; throws a TransportError.

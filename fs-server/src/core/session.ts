@@ -39,7 +39,7 @@ export type SessionOptions = {
   readonly writebackCache?: boolean;
   readonly posixAcl?: boolean;
   readonly keepCache?: boolean;
-  /** Largest WRITE and READ, in whole pages; MAX_WRITE_BYTES if not said. */
+  /** Largest WRITE and READ, in whole pages; MAX_WRITE_BYTES by default. */
   readonly maxWriteBytes?: number;
   readonly validity?: Validity;
   /** Milliseconds of a steady clock. */

@@ -53,7 +53,7 @@ export class DaxMappings {
 
   /**
    * SETUPMAPPING. EINVAL: unaligned, empty or past the window's end; EEXIST: overlaps another mapping (only the same
-   * range of the same file may be asked for again); ESTALE: unknown node; what opening the file says.
+   * range of the same file may be asked for again); ESTALE: unknown node; any errno of opening the file.
    */
   setup(request: MappingRequest): void {
     const { node, fileOffset, lengthBytes, windowOffset, writable } = request;

@@ -12,7 +12,7 @@ const ALIGN = 8;
 export class DirectoryEntry {
   readonly bytes: Uint8Array;
   readonly view: DataView;
-  /** Where the record starts. Moved by whoever reads the directory. */
+  /** Where the record starts. The reader of the directory moves it. */
   at = 0;
 
   constructor(records: Uint8Array) {

@@ -82,7 +82,7 @@ export class KernelLeaseGuard implements TruncationGuard {
 
   arm({ fd }: GuardedFile, holder: MappingHolder): ArmedFile {
     try {
-      this.#take(fd);
+      this.#takeLease(fd);
     } catch (error) {
       const code = error instanceof SyscallError ? error.code : null;
       throw new GuardRefused(this.name, (code !== null && refusals[code]) || String(error), code, error);
@@ -97,7 +97,7 @@ export class KernelLeaseGuard implements TruncationGuard {
     return { fd, disarm: () => this.#disarm(leased) };
   }
 
-  #take(fd: number): void {
+  #takeLease(fd: number): void {
     takeWriteLease(fd, { threadId: this.#threadId, signal: LEASE_SIGNAL });
   }
 
@@ -123,7 +123,7 @@ export class KernelLeaseGuard implements TruncationGuard {
     leased.timer = setTimeout(() => {
       leased.timer = null;
       try {
-        this.#take(leased.fd);
+        this.#takeLease(leased.fd);
       } catch (error) {
         if (error instanceof SyscallError && error.code === "EAGAIN") {
           this.#rearm(leased, Math.min(2 * delayMs, REARM_MS.longest));

@@ -10,7 +10,7 @@ export class LineReader<Message> {
   readonly #decoder: StringDecoder = new StringDecoder("utf8");
 
   /** Throws a SyntaxError for what is not JSON, a RangeError for a line that does not end. */
-  take(bytes: Uint8Array): Message[] {
+  feed(bytes: Uint8Array): Message[] {
     const lines = (this.#rest + this.#decoder.write(Buffer.from(bytes))).split("\n");
     this.#rest = lines.pop() ?? "";
     if (this.#rest.length > MAX_LINE) throw new RangeError(`a line of more than ${MAX_LINE} characters`);

@@ -91,21 +91,21 @@ class Listener {
       if (ready.includes(this.#group)) {
         const length = files.read(this.#group, buffer);
         if (length > 0)
-          for (const event of parseFanotifyEvents(buffer.subarray(0, length))) this.#take(event);
+          for (const event of parseFanotifyEvents(buffer.subarray(0, length))) this.#receive(event);
       }
       if (!ready.includes(STDIN)) continue;
       const length = files.read(STDIN, buffer);
       if (length <= 0) return;
-      for (const message of this.#lines.take(buffer.subarray(0, length))) this.#handle(message);
+      for (const message of this.#lines.feed(buffer.subarray(0, length))) this.#handle(message);
     }
   }
 
-  #take(event: FanotifyEvent): void {
+  #receive(event: FanotifyEvent): void {
     if (event.fd < 0) return;
     const before = this.#allowed.get(event.pid);
     if (before !== undefined) {
       this.#allowed.delete(event.pid);
-      say({ type: "over", ...before });
+      report({ type: "over", ...before });
     }
     const armed = this.#armed.get(fileKey(fstatSync(event.fd, { bigint: true })));
     const from = armed === undefined ? null : this.#threat(event);
@@ -116,7 +116,7 @@ class Listener {
     this.#events += 1;
     const deadlineMs = performance.now() + this.#boundMs;
     this.#asked.set(this.#events, { fd: event.fd, id: armed.id, tid: event.pid, deadlineMs });
-    say({ type: "ask", event: this.#events, id: armed.id, from: String(from), by: `thread ${event.pid}` });
+    report({ type: "ask", event: this.#events, id: armed.id, from: String(from), by: `thread ${event.pid}` });
   }
 
   #threat(event: FanotifyEvent): bigint | null {
@@ -162,9 +162,9 @@ class Listener {
     try {
       fanotifyMarkInode(this.#group, MASK, path);
       this.#armed.set(fileKey(statSync(path, { bigint: true })), { id, path });
-      say({ type: "armed", id });
+      report({ type: "armed", id });
     } catch (error) {
-      say({ type: "refused", id, ...whyOf(error) });
+      report({ type: "refused", id, ...whyOf(error) });
     }
   }
 
@@ -188,7 +188,7 @@ class Listener {
       if (deadlineMs > performance.now()) continue;
       this.#asked.delete(event);
       this.#allow(fd);
-      say({ type: "overdue", event, id });
+      report({ type: "overdue", event, id });
     }
   }
 }
@@ -202,7 +202,7 @@ function whyOf(error: unknown): { code: string; message: string } {
   return { code: error instanceof SyscallError ? error.code : "", message };
 }
 
-function say(message: FromListener): void {
+function report(message: FromListener): void {
   const bytes = Buffer.from(`${JSON.stringify(message)}\n`);
   for (let at = 0; at < bytes.length; ) {
     const written = files.write(STDOUT, bytes.subarray(at));
@@ -217,10 +217,10 @@ function main(): void {
   try {
     group = fanotifyInit(FAN_CLASS_PRE_CONTENT | FAN_REPORT_TID);
   } catch (error) {
-    say({ type: "failed", ...whyOf(error) });
+    report({ type: "failed", ...whyOf(error) });
     return;
   }
-  say({ type: "ready" });
+  report({ type: "ready" });
   new Listener(group, Number(process.argv[2])).run();
 }
 

@@ -127,7 +127,7 @@ export class PreContentGuard implements TruncationGuard {
     });
     this.#child.stdin?.on("error", () => {});
     this.#child.stdout?.on("data", (bytes: Buffer) => {
-      for (const message of this.#lines.take(bytes)) this.#take(message);
+      for (const message of this.#lines.feed(bytes)) this.#receive(message);
     });
     this.#ended = new Promise((resolve) => {
       this.#child.on("error", (error) => this.#onStart(refused("", error.message)));
@@ -172,7 +172,7 @@ export class PreContentGuard implements TruncationGuard {
     return { fd, disarm: () => this.#disarm(guarded) };
   }
 
-  #take(message: FromListener): void {
+  #receive(message: FromListener): void {
     switch (message.type) {
       case "ready":
         this.#onStart(null);

@@ -92,7 +92,7 @@ export class GateKeeper {
     this.#book = book;
   }
 
-  take(message: GateMessage): void {
+  receive(message: GateMessage): void {
     switch (message.type) {
       case "gate-grown":
         this.#book.grown(message.file, message.sizeBytes);

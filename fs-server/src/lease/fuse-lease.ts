@@ -30,7 +30,7 @@ export class FuseLeaseGuard implements TruncationGuard {
     this.#socket = socket;
     this.#options = options;
     socket.on("data", (bytes) => {
-      for (const message of this.#lines.take(bytes)) void this.#handle(message);
+      for (const message of this.#lines.feed(bytes)) void this.#handle(message);
     });
     socket.on("error", () => {});
     socket.on("close", () => this.#lost());

@@ -20,14 +20,14 @@ class Connection {
     this.#book = book;
     this.#socket = socket;
     this.#beforeGrant = beforeGrant;
-    socket.on("data", (bytes) => this.#take(bytes));
+    socket.on("data", (bytes) => this.#receive(bytes));
     socket.on("error", () => {});
     socket.on("close", () => this.#end());
   }
 
-  #take(bytes: Buffer): void {
+  #receive(bytes: Buffer): void {
     try {
-      for (const message of this.#lines.take(bytes)) this.#handle(message);
+      for (const message of this.#lines.feed(bytes)) this.#handle(message);
     } catch {
       // Not our protocol: the rest of the stream cannot be read either.
       this.#socket.destroy();

@@ -102,7 +102,7 @@ export class MountGuard {
     this.#notifier = notifier;
   }
 
-  take(message: OpenFileMessage): void {
+  receive(message: OpenFileMessage): void {
     if (message.type === "file-closed") {
       const guarded = this.#guarded.get(message.node);
       this.#guarded.delete(message.node);

@@ -7,7 +7,7 @@
  * regular file: opening a FIFO could wait for ever, opening a device would act on the host.
  * What the host itself moves out of the source while a client holds its node stays reachable for that client.
  *
- * Permissions are the client's kernel's business (default_permissions); ownership of new files is ours (`Caller`).
+ * The client's kernel checks permissions (default_permissions); the passthrough sets the owner of new files (`Caller`).
  * Belongs to one thread.
  */
 import { files } from "../../../sys/src/index.ts";

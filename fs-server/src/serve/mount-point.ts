@@ -48,7 +48,7 @@ export function isFuseMounted(path: string): boolean {
 }
 
 /**
- * Takes the mount away, lazily: whoever still has a file open there gets errors, nobody blocks. As root by umount2,
+ * Unmounts lazily: a process that still has a file open there gets errors, none blocks. As root by umount2,
  * otherwise by libfuse's set-user-id helper. Nothing mounted is success. Returns the reason if it failed.
  */
 export function detach(path: string): string | null {

@@ -1,7 +1,7 @@
 /**
  * No dead mount is left behind: a tiny shell process outlives the server and frees its mount point lazily.
  *
- * It waits at the end of a pipe that the server holds. A clean stop says "done" there; a crash or kill -9 just closes
+ * It waits at the end of a pipe that the server holds. A clean stop writes "done" there; a crash or kill -9 just closes
  * it, and the shell then unmounts. A session of its own keeps it out of the reach of signals to the server's group.
  */
 import { spawn } from "node:child_process";

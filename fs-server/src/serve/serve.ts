@@ -1,5 +1,5 @@
 /**
- * Serving one mount point until told to stop: mount, say so, serve, unmount.
+ * Serves one mount point until a signal stops it: mount, report the mount, serve, unmount.
  * The main thread mounts, takes signals and unmounts; devfuse serves in a worker thread, libfuse on its own threads
  * and this event loop.
  */
@@ -35,7 +35,7 @@ export type Ready = {
 
 /**
  * Serves, and returns when the mount is ready. From then on the process belongs to the server: it unmounts and exits
- * with 0 on SIGTERM, on SIGINT, and when somebody else unmounts. Throws if it cannot serve.
+ * with 0 on SIGTERM, on SIGINT, and when another process unmounts. Throws if it cannot serve.
  */
 export async function serve(options: ServeOptions, log: (message: string) => void): Promise<Ready> {
   const mountPoint = checkedMountPoint(options.mountPoint);
@@ -116,11 +116,11 @@ async function startDevfuse(
         case "gate-ask":
         case "gate-done":
         case "gate-grown":
-          leases?.keeper.take(message);
+          leases?.keeper.receive(message);
           break;
         case "file-opened":
         case "file-closed":
-          guard?.take(message);
+          guard?.receive(message);
           break;
         default:
           message satisfies never;

@@ -1,6 +1,6 @@
 /**
  * The suites' complaints about a mount beside those about the folder underneath: what is new is a difference, and a
- * difference is a defect unless fixtures/fs-errata.json knows it. An entry that nothing matches any more is one, too.
+ * difference is a defect unless fixtures/fs-errata.json lists it. An entry that nothing matches any more is one, too.
  */
 import type { Transport } from "../../../language/src/words.ts";
 

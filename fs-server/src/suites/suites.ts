@@ -140,7 +140,7 @@ const STRESSORS =
   "lockofd mknod mmap open rename seek sendfile splice symlink utime xattr";
 const STRESSOR_OPERATIONS = 20;
 const STRESSOR_SECONDS = 1;
-/** It says that this system does not have what the stressor needs. */
+/** Its message: this system does not have what the stressor needs. */
 const NOT_IMPLEMENTED = 4;
 
 const stress: Suite = {
@@ -161,7 +161,7 @@ const stress: Suite = {
   },
 };
 
-/** Each failing test of pjdfstest, built by whoever asks for it. `checkout` holds the program and `tests/`. */
+/** Each failing test of pjdfstest, which the user builds. `checkout` holds the program and `tests/`. */
 function pjdfstest(checkout: string): Suite {
   return {
     name: "pjdfstest",

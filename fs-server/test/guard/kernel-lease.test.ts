@@ -38,7 +38,7 @@ describe("a kernel lease", () => {
     expect(await hostDoes(path, "sys.truncate(path, 0n)")).toMatchObject({ errno: null });
     await settled;
     expect(sizeAtRecall).toBe(BYTES);
-    expect(holder.told).toEqual(["recall 0", "settle 0"]);
+    expect(holder.recorded).toEqual(["recall 0", "settle 0"]);
   });
 
   for (const [way, code] of Object.entries({
@@ -55,7 +55,7 @@ describe("a kernel lease", () => {
       const settled = holder.next(/settle/);
       expect(await hostDoes(path, code)).toMatchObject({ errno: null });
       await settled;
-      expect(holder.told[0]).toBe("recall 0");
+      expect(holder.recorded[0]).toBe("recall 0");
     });
   }
 
@@ -67,7 +67,7 @@ describe("a kernel lease", () => {
       await hostDoes(path, `sys.truncate(path, ${size}n)`);
       await settled;
     }
-    expect(holder.told).toEqual(["recall 0", "settle 8192", "recall 0", "settle 4096"]);
+    expect(holder.recorded).toEqual(["recall 0", "settle 8192", "recall 0", "settle 4096"]);
   });
 
   it("serves a writer that comes while a reader is waited for", async () => {
@@ -100,7 +100,7 @@ describe("a kernel lease", () => {
     expect(done.errno).toBeNull();
     expect(done.ms).toBeGreaterThan(150);
     expect(done.ms).toBeLessThan(5000);
-    expect(holder.told.at(-1)).toMatch(/cut off: no acknowledgement within 200 ms/);
+    expect(holder.recorded.at(-1)).toMatch(/cut off: no acknowledgement within 200 ms/);
     expect(events.map(({ kind }) => kind)).toEqual(["recall", "cut-off", "recalled"]);
   });
 
@@ -124,7 +124,7 @@ describe("a kernel lease", () => {
     const { path, armed } = await guarded(holder);
     armed.disarm();
     expect(await hostDoes(path, "sys.truncate(path, 0n)")).toMatchObject({ errno: null });
-    expect(holder.told).toEqual([]);
+    expect(holder.recorded).toEqual([]);
   });
 
   it("guards 1,000 files at once, each broken in turn", async () => {
@@ -140,6 +140,6 @@ describe("a kernel lease", () => {
     const code = 'for (let i = 0; i < 1000; i += 1) sys.truncate(path + "/" + i, 0n)';
     expect(await hostDoes(folder, code)).toMatchObject({ errno: null });
     await settled;
-    expect(holders.every(({ told }) => told.join() === "recall 0,settle 0")).toBe(true);
+    expect(holders.every(({ recorded }) => recorded.join() === "recall 0,settle 0")).toBe(true);
   });
 });

@@ -59,7 +59,7 @@ describe.each(sources)("notification by %s", (source) => {
         expect(await hostDoes(path, code)).toMatchObject({ errno: null });
         await settled;
         expect(sizeAtRecall).toBe(4096);
-        expect(holder.told).toEqual(["recall 4096", "settle 4096"]);
+        expect(holder.recorded).toEqual(["recall 4096", "settle 4096"]);
       },
     );
   }
@@ -74,7 +74,7 @@ describe.each(sources)("notification by %s", (source) => {
     const back = holder.next(/settle 8192/);
     await hostDoes(path, "sys.truncate(path, 8192n)");
     await back;
-    expect(holder.told).toEqual(["recall 0", "settle 0", "settle 8192"]);
+    expect(holder.recorded).toEqual(["recall 0", "settle 0", "settle 8192"]);
   });
 
   it("guards 1,000 files at once, each truncated in turn", async () => {
@@ -90,7 +90,7 @@ describe.each(sources)("notification by %s", (source) => {
     const code = 'for (let i = 0; i < 1000; i += 1) sys.truncate(path + "/" + i, 0n)';
     expect(await hostDoes(folder, code)).toMatchObject({ errno: null });
     await settled;
-    expect(holders.every(({ told }) => told.join() === "recall 0,settle 0")).toBe(true);
+    expect(holders.every(({ recorded }) => recorded.join() === "recall 0,settle 0")).toBe(true);
   });
 
   it("says nothing of writes, nor after disarm", async () => {
@@ -99,6 +99,6 @@ describe.each(sources)("notification by %s", (source) => {
     await hostDoes(path, 'fs.writeFileSync(path, Buffer.alloc(100), { flag: "r+" })');
     armed.disarm();
     await hostDoes(path, "sys.truncate(path, 0n)");
-    expect(holder.told).toEqual([]);
+    expect(holder.recorded).toEqual([]);
   });
 });

@@ -105,7 +105,7 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
       expect(await hostDoes(path, code)).toMatchObject({ errno: null });
       if (way !== "collapse range") await settled;
       expect(sizeAtRecall).toBe(BYTES);
-      expect(holder.told[0]).toBe(`recall ${from}`);
+      expect(holder.recorded[0]).toBe(`recall ${from}`);
     });
   }
 
@@ -116,7 +116,7 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     const settled = holder.next(/settle 0/);
     await act().done;
     await settled;
-    expect(holder.told).toEqual(["recall 0", "settle 0"]);
+    expect(holder.recorded).toEqual(["recall 0", "settle 0"]);
   });
 
   it("says nothing of reading, writing and holes, and does not hold its own process up", async () => {
@@ -127,7 +127,7 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     expect(readFileSync(path).length).toBe(BYTES);
     closeSync(openSync(path, "w"));
     // The file is empty now, and nobody was asked: whoever truncates in the guard's own process recalls by itself.
-    expect(holder.told.filter((what) => what.startsWith("recall"))).toEqual([]);
+    expect(holder.recorded.filter((what) => what.startsWith("recall"))).toEqual([]);
   });
 
   it("does not give back what a truncation under way may still take", async () => {
@@ -141,8 +141,10 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     const settled = holder.next(/settle 8192/);
     await act().done;
     await settled;
-    expect(holder.told[0]).toBe("recall 0");
-    expect(holder.told.slice(1).every((what) => what === "settle 0" || what === "settle 8192")).toBe(true);
+    expect(holder.recorded[0]).toBe("recall 0");
+    expect(holder.recorded.slice(1).every((what) => what === "settle 0" || what === "settle 8192")).toBe(
+      true,
+    );
   });
 
   it("does not wait for a holder that never answers, and cuts it off", async () => {
@@ -151,7 +153,7 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     const done = await hostDoes(path, "sys.truncate(path, 0n)");
     expect(done.errno).toBeNull();
     expect(done.ms).toBeGreaterThan(150);
-    expect(holder.told.at(-1)).toMatch(/cut off: no acknowledgement within 200 ms/);
+    expect(holder.recorded.at(-1)).toMatch(/cut off: no acknowledgement within 200 ms/);
   });
 
   it("is done with a file that is disarmed during a recall, whose descriptor may be closed by then", async () => {
@@ -166,7 +168,7 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     acknowledge();
     expect((await acting.done).errno).toBeNull();
     await new Promise((resolve) => setTimeout(resolve, 600));
-    expect(holder.told).toEqual(["recall 0"]);
+    expect(holder.recorded).toEqual(["recall 0"]);
   });
 
   it("holds nobody up while its process is stopped longer than the bound", async () => {
@@ -194,7 +196,7 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     process.kill(guard.listenerPid ?? 0, "SIGKILL");
     expect((await acting.done).errno).toBeNull();
     await cut;
-    expect(holder.told.at(-1)).toBe("cut off: the listener of permission events has ended (SIGKILL)");
+    expect(holder.recorded.at(-1)).toBe("cut off: the listener of permission events has ended (SIGKILL)");
     // Nothing is left in the way of anybody.
     expect(await hostDoes(path, "sys.truncate(path, 100n)")).toMatchObject({ errno: null });
   });
@@ -206,7 +208,7 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     expect(await hostDoes(path, "sys.truncate(path, 4096n)")).toMatchObject({ errno: null });
     await close();
     expect(await hostDoes(path, "sys.truncate(path, 0n)")).toMatchObject({ errno: null });
-    expect(holder.told).toEqual([]);
+    expect(holder.recorded).toEqual([]);
   });
 
   it("refuses a file system without such events, and says which have them", async () => {
@@ -246,6 +248,6 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     expect(await hostDoes(folder, code)).toMatchObject({ errno: null });
     await settled;
     // Told once by the file's size and once by the thread's next truncation, in whatever order.
-    expect(files.every(({ holder }) => /^recall 0(,settle 0)+$/.test(holder.told.join()))).toBe(true);
+    expect(files.every(({ holder }) => /^recall 0(,settle 0)+$/.test(holder.recorded.join()))).toBe(true);
   });
 });

@@ -37,9 +37,9 @@ describe("the gate of a server that grants leases", () => {
     book.hold(held, holder);
     const ticket = gate.ask({ ...held, ino: held.ino + 256n }, 0n);
     expect(gate.isOpen(ticket)).toBe(false);
-    for (const message of posted) keeper.take(message);
+    for (const message of posted) keeper.receive(message);
     expect(gate.isOpen(ticket)).toBe(true);
-    expect(holder.told).toEqual([]);
+    expect(holder.recorded).toEqual([]);
   });
 
   it("opens for the file that is held when its holder has let go", async () => {
@@ -48,7 +48,7 @@ describe("the gate of a server that grants leases", () => {
     book.hold(held, holder);
     const ticket = gate.ask(held, 4096n);
     const open = holder.next(/recall 4096/);
-    for (const message of posted) keeper.take(message);
+    for (const message of posted) keeper.receive(message);
     await open;
     await new Promise(setImmediate);
     expect(gate.isOpen(ticket)).toBe(true);

@@ -81,13 +81,13 @@ describe.skipIf(reason !== null)(`leases of the server's own${reason === null ? 
       const { errno } = await hostDoes(place.mounted, code);
       // FUSE passes on no fallocate mode but KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE (fuse_file_fallocate()).
       if (way === "collapse range") {
-        expect([errno, holder.told]).toEqual(["EOPNOTSUPP", []]);
+        expect([errno, holder.recorded]).toEqual(["EOPNOTSUPP", []]);
         return;
       }
       await settled;
       expect(errno).toBeNull();
       expect(sizeAtRecall).toBe(BYTES);
-      expect(holder.told[0]).toBe(told);
+      expect(holder.recorded[0]).toBe(told);
     });
   }
 
@@ -110,7 +110,7 @@ describe.skipIf(reason !== null)(`leases of the server's own${reason === null ? 
     const last = holder.next(/settle 0/);
     await hostDoes(place.mounted, "sys.truncate(path, 4096n); sys.truncate(path, 0n)");
     await last;
-    expect(holder.told).toEqual(["recall 4096", "settle 4096", "recall 0", "settle 0"]);
+    expect(holder.recorded).toEqual(["recall 4096", "settle 4096", "recall 0", "settle 0"]);
   });
 
   it("guards 1,000 files at once, each truncated in turn", async () => {
@@ -136,7 +136,7 @@ describe.skipIf(reason !== null)(`leases of the server's own${reason === null ? 
     const code = 'for (let i = 0; i < 1000; i += 1) sys.truncate(path + "/" + i, 0n)';
     expect(await hostDoes(dirname(place.mounted), code)).toMatchObject({ errno: null });
     await settled;
-    expect(holders.every(({ told }) => told.join() === "recall 0,settle 0")).toBe(true);
+    expect(holders.every(({ recorded }) => recorded.join() === "recall 0,settle 0")).toBe(true);
   });
 
   it("serves others while one truncation waits; what bypasses the server is not seen", async () => {
@@ -160,9 +160,9 @@ describe.skipIf(reason !== null)(`leases of the server's own${reason === null ? 
     expect(readFileSync(place.source).length).toBe(BYTES);
     answer();
     expect(await truncating.done).toMatchObject({ errno: null });
-    const before = holder.told.length;
+    const before = holder.recorded.length;
     await hostDoes(place.source, "sys.truncate(path, 100n)");
-    expect(holder.told.slice(before)).toEqual([]);
+    expect(holder.recorded.slice(before)).toEqual([]);
   });
 
   it("does not wait for a client that never acknowledges, and cuts it off", async () => {

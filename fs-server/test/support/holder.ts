@@ -1,8 +1,8 @@
-/** A mapping's holder that writes down what it is told and answers when the test says so. */
+/** A mapping's holder that records what it is asked for and answers when the test says so. */
 import type { MappingHolder, Threat } from "../../src/guard/truncation-guard.ts";
 
 export class RecordingHolder implements MappingHolder {
-  readonly told: string[] = [];
+  readonly recorded: string[] = [];
   readonly threats: Threat[] = [];
   readonly #answer: () => void | Promise<void>;
   readonly #waiting: { readonly what: RegExp; readonly resolve: () => void }[] = [];
@@ -13,22 +13,22 @@ export class RecordingHolder implements MappingHolder {
 
   recall(threat: Threat): void | Promise<void> {
     this.threats.push(threat);
-    this.#tell(`recall ${threat.fromBytes}`);
+    this.#record(`recall ${threat.fromBytes}`);
     return this.#answer();
   }
   settle(sizeBytes: bigint): void {
-    this.#tell(`settle ${sizeBytes}`);
+    this.#record(`settle ${sizeBytes}`);
   }
   cutOff(reason: string): void {
-    this.#tell(`cut off: ${reason}`);
+    this.#record(`cut off: ${reason}`);
   }
 
-  #tell(what: string): void {
-    this.told.push(what);
+  #record(what: string): void {
+    this.recorded.push(what);
     for (const one of this.#waiting) if (one.what.test(what)) one.resolve();
   }
 
-  /** Resolves at the next thing told that matches. */
+  /** Resolves at the next thing recorded that matches. */
   next(what: RegExp): Promise<void> {
     return new Promise((resolve) => this.#waiting.push({ what, resolve }));
   }

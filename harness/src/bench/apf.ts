@@ -26,12 +26,12 @@ const PAGES_EACH = 60;
 const PAGE_DISTANCE_BYTES = 256 * 1024;
 const MAPPINGS = 16;
 const CASE_TIMEOUT_MS = 20_000;
-/** One page that takes this long: what the working tasks do when nobody faults beside them. */
+/** One page that takes this long: what the working tasks do while no other task faults. */
 const ALONE_MS = 1000;
 
 export type ApfMode = {
   readonly proposal: string;
-  /** What becomes of the vCPU meanwhile. */
+  /** The vCPU's state meanwhile. */
   readonly what: string;
 };
 
@@ -45,7 +45,7 @@ export const apfModes: readonly ApfMode[] = [
   { proposal: "fence-apf", what: "paravirtual, with the fence's watch on the file" },
 ];
 
-/** What the author of async page faults measured: work done by the working threads, against a kernel without. */
+/** The measure of async page faults' author: work done by the working threads, against a kernel without. */
 export const published = {
   source:
     "Natapov, lkml.org/lkml/2010/10/14/115: 4 vCPUs, 2 GiB of guest in 512 MiB, 4 faulting and 4 working threads, swap",
@@ -63,13 +63,13 @@ export type ApfOptions = {
 };
 
 export type ApfFigures = {
-  /** What the working tasks counted in a second, while the others were at their pages. */
+  /** Count of the working tasks per second, while the others were at their pages. */
   readonly workPerSecond: number;
   readonly pagesPerSecond: number;
   /** How long a page took its task. */
   readonly medianMs: number;
   readonly p99Ms: number;
-  /** Page-not-present events that the guest was told of. */
+  /** Page-not-present events that the guest got. */
   readonly notPresent: number;
 };
 

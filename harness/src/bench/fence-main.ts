@@ -1,7 +1,7 @@
 /**
  * The VM process of `daxfault bench fence`: entry point. One VM for all rounds: its tasks load from a page of the file in
  * the window over and over; another process truncates the file; the fence turns the loop into an exit, the policy injects
- * a page fault, the task is told; the file grows again. A VM that is lost is counted and replaced.
+ * a page fault, the guest sends the task SIGBUS; the file grows again. A VM that is lost is counted and replaced.
  */
 import { closeSync, ftruncateSync, openSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
@@ -39,9 +39,9 @@ const LOSSES_MAX = 20;
 const PROGRESS_EVERY = 100;
 const PAGE_OFFSET = 0x1000n;
 
-/** Signals: two of each vCPU's task, one of the host's, and one that nobody ever raises. */
+/** Signals: two of each vCPU's task, one of the host's, and one that is never raised. */
 const SPINNING = 0;
-const TOLD = 1;
+const REPORTED = 1;
 const REGROWN = 8;
 const NEVER = 9;
 /** Step of the loads in `programOf`. */
@@ -57,7 +57,7 @@ function programOf(cpu: number): TaskProgram {
     steps: [
       signal("signal", 2 * cpu + SPINNING),
       { verb: "load", size: 8, address: WINDOW_BASE + PAGE_OFFSET, value: 0n, until: NEVER },
-      signal("signal", 2 * cpu + TOLD),
+      signal("signal", 2 * cpu + REPORTED),
       signal("await", REGROWN),
       { verb: "again", size: 0, address: 0n, value: 0n },
     ],
@@ -131,7 +131,7 @@ class FencedVm {
   readonly #fence: Fence | null;
   readonly #windowHva: bigint;
   readonly #spinning: Gate;
-  readonly #told: Gate;
+  readonly #reported: Gate;
   readonly #unfenced = new Gate(1);
   readonly #exits = new Map<number, number>();
   readonly #raw: RawSample[] = [];
@@ -154,7 +154,7 @@ class FencedVm {
     this.#windowHva = mmap({ lengthBytes: fileBytes, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
     closeSync(fd);
     this.#spinning = new Gate(vcpus);
-    this.#told = new Gate(vcpus);
+    this.#reported = new Gate(vcpus);
     const programs = Array.from({ length: vcpus }, (_, cpu) => programOf(cpu));
     this.#machine = openMachine({
       ...plainMachine,
@@ -180,7 +180,7 @@ class FencedVm {
         if (number % 2 === SPINNING) this.#spinning.reach(cpu);
         else {
           this.wasTold = true;
-          this.#told.reach(cpu);
+          this.#reported.reach(cpu);
         }
       },
       handled: ({ cpu, atMs }) => {
@@ -223,8 +223,8 @@ class FencedVm {
     channel.lower(REGROWN);
     const before = process.cpuUsage();
     const cutMs = await this.#truncator.truncate(0);
-    if (!(await this.#reached("told", this.#told.promise))) return false;
-    this.#told.reset();
+    if (!(await this.#reached("told", this.#reported.promise))) return false;
+    this.#reported.reset();
     const burnt = process.cpuUsage(before);
     this.cpuMs.push((burnt.user + burnt.system) / 1000);
     for (let cpu = 0; cpu < this.#plan.vcpus; cpu++) {
@@ -286,7 +286,7 @@ function machineCpuMs(): number {
   return (user + nice + system + irq + softirq) * 10;
 }
 
-const tell = (message: FromFenceVm): Promise<void> => send(message);
+const report = (message: FromFenceVm): Promise<void> => send(message);
 
 async function run(plan: FencePlan): Promise<void> {
   const truncator = new Truncator(plan.path);
@@ -303,7 +303,7 @@ async function run(plan: FencePlan): Promise<void> {
     }
     while (done < plan.rounds && (await vm.round())) {
       done += 1;
-      if (done % PROGRESS_EVERY === 0) void tell({ type: "round", done });
+      if (done % PROGRESS_EVERY === 0) void report({ type: "round", done });
     }
     if (vm.loss !== "") losses.push(vm.loss);
     await vm.close();
@@ -311,7 +311,7 @@ async function run(plan: FencePlan): Promise<void> {
     cpuMs.push(...vm.cpuMs);
   }
   await truncator.close();
-  await tell({ type: "report", report: { rounds: done, samples, cpuMs, losses, unfenced } });
+  await report({ type: "report", report: { rounds: done, samples, cpuMs, losses, unfenced } });
   process.disconnect?.();
 }
 

@@ -1,4 +1,4 @@
-/** What `daxfault bench fence`, its VM process and the process that truncates say to each other. */
+/** Messages between `daxfault bench fence`, its VM process and the process that truncates. */
 
 export type FencePlan = {
   readonly path: string;
@@ -6,7 +6,7 @@ export type FencePlan = {
   /** vCPUs, each with a task that loads from the page over and over. */
   readonly vcpus: number;
   readonly rounds: number;
-  /** false: what becomes of the first round without it, watched for `watchMs`. */
+  /** false: the first round without it, watched for `watchMs`. */
   readonly hasFence: boolean;
   readonly watchMs: number;
 };
@@ -15,14 +15,14 @@ export type FencePlan = {
 export type FenceSample = {
   /** KVM_RUN gave up: out of the loop. */
   readonly exitMs: number;
-  /** The guest kernel has told the task. */
+  /** The guest kernel has sent the task SIGBUS. */
   readonly toldMs: number;
 };
 
 export type FenceReport = {
   readonly rounds: number;
   readonly samples: readonly FenceSample[];
-  /** CPU time of the VM process a round, from before the truncation until every task was told. */
+  /** CPU time of the VM process a round, from before the truncation until every task got its SIGBUS. */
   readonly cpuMs: readonly number[];
   /** Why each VM that was lost was lost; the rounds went on with a new one. */
   readonly losses: readonly string[];

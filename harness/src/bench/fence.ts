@@ -1,6 +1,6 @@
 /**
- * How fast the fence is: from the return of the host's truncate(2) until the vCPU is out of KVM's loop and its task has
- * been told; over many rounds of one VM, with one vCPU and with two that race; and what happens without it.
+ * How fast the fence is: from the return of the host's truncate(2) until the vCPU is out of KVM's loop and its task gets
+ * SIGBUS; over many rounds of one VM, with one vCPU and with two that race; and what happens without it.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

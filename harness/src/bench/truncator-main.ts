@@ -1,4 +1,4 @@
-/** A process of the host that truncates a file when it is told to: entry point, for `daxfault bench fence`. */
+/** A process of the host that truncates a file at each message: entry point, for `daxfault bench fence`. */
 import { truncate } from "../../../sys/src/index.ts";
 import { monotonicMs } from "../../../vmm/src/index.ts";
 import { send, tieToParent } from "../engines/child-side.ts";

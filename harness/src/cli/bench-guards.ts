@@ -23,7 +23,7 @@ const UNGUARDED_ROUNDS_MAX = 1000;
 /** Of the price: each is a dozen calls of the host, one guard after the other. */
 const PRICE_ROUNDS_MAX = 500;
 
-/** What of a guard must never happen: a loss that it is there to prevent, or bytes that are not the file's. */
+/** Breaches of a guard: a loss that it is there to prevent, or bytes that are not the file's. */
 function breaches({
   guard,
   lost,

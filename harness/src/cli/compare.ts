@@ -31,7 +31,7 @@ export type CompareCommandOptions = {
   readonly engines: string;
   readonly json?: string;
   readonly all?: boolean;
-  /** What the recorded kernel has built in; left out: it is a stock kernel. */
+  /** The proposal that the recorded kernel has built in; left out: it is a stock kernel. */
   readonly kvm?: string;
 };
 

@@ -65,7 +65,7 @@ function modelOf(place: Place, preset: Preset, { timer }: Pick<ExploreCommandOpt
   return guestModel({ ...translation.case, interference: true });
 }
 
-function tell(preset: Preset, place: Place, options: ExploreCommandOptions, token: string): number {
+function printPath(preset: Preset, place: Place, options: ExploreCommandOptions, token: string): number {
   const { model } = modelOf(place, preset, options);
   try {
     const parsed = parseToken(token);
@@ -208,7 +208,7 @@ export function exploreCommand(
         "--replay needs one PROPOSAL and --scenario: a token means something for one case only",
       );
     }
-    return tell(only, place, options, options.replay);
+    return printPath(only, place, options, options.replay);
   }
   const json = openJson<ExploreLine>(options.json);
   try {

@@ -145,7 +145,7 @@ function record(json: JsonOutput<GuardsLine>, { place, proposal, cell, model, fa
   });
 }
 
-function tell(results: readonly Result[], guards: readonly Proposal[]): void {
+function printResults(results: readonly Result[], guards: readonly Proposal[]): void {
   console.log(tableOf(results, guards));
   const count = (kind: ModelsWord["kind"]): number =>
     results.filter(({ model }) => model.kind === kind).length;
@@ -192,7 +192,7 @@ export async function guardsCommand(options: GuardsCommandOptions): Promise<numb
   interruption.release();
   for (const one of results) record(json, one);
   json.close();
-  if (!json.isStdout) tell(results, guards);
+  if (!json.isStdout) printResults(results, guards);
   for (const defect of defects) console.error(`daxfault guards: defect: ${defect}`);
   if (defects.length > 0) return exitCodes.defect;
   if (results.some(({ model }) => model.kind === "not-allowed")) return exitCodes.unexpected;

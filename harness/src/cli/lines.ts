@@ -219,9 +219,9 @@ export type CompareLine =
       readonly engine: string;
       /** The first line of the trace that no path of the model has. */
       readonly line: string | null;
-      /** What it says, in the words that model and kernel share. */
+      /** Its text, in the words that model and kernel share. */
       readonly observed: string;
-      /** What the model shows after the same beginning. */
+      /** The model's next lines after the same beginning. */
       readonly instead: readonly string[];
       readonly replay: string | null;
     }
@@ -360,7 +360,7 @@ export type BenchFsLine = { readonly type: "bench"; readonly name: "fs" } & Benc
 export type BenchApfLine = {
   readonly type: "bench";
   readonly name: "apf";
-  /** What others measured; the numbers are what was gained, as a share. */
+  /** Measurements of others; the numbers are the gain, as a share. */
   readonly published: { readonly source: string; readonly halt: number; readonly paravirtual: number };
 } & ApfResult;
 export type BenchFenceLine = { readonly type: "bench"; readonly name: "fence" } & FenceResult;

@@ -1,4 +1,4 @@
-/** `daxfault list`: what there is to run, one line each. */
+/** `daxfault list`: scenarios, proposals and the rest, one line each. */
 
 import { exitCodes, properties } from "../../../language/src/index.ts";
 import { engineNames, engineRow, loadEngine } from "../engines/registry.ts";

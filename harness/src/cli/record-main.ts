@@ -9,7 +9,7 @@ import { comparedWords } from "../engines/model/allowed.ts";
 import { modelNames } from "../engines/registry.ts";
 import { readRecorded } from "./compare.ts";
 
-/** What was seen, without what was thought of it. */
+/** An observation without its verdict. */
 export type Observed = Omit<Recorded, "outcome" | "goneErratum" | "traced"> & {
   readonly words: OutcomeWords;
 };
@@ -34,7 +34,7 @@ function main([output, about, ...runs]: readonly string[]): void {
     console.error("usage: scripts/observed-record NAME ABOUT RUN.json...");
     process.exit(64);
   }
-  // What the model says is no observation.
+  // An outcome of the model is no observation.
   const recorded = runs
     .flatMap((run) => readRecorded(run).observed)
     .filter(({ engine }) => !modelNames.includes(engine));

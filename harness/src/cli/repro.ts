@@ -1,4 +1,4 @@
-/** `daxfault repro ID`: one case, told while it happens, and a folder that can be sent to others. */
+/** `daxfault repro ID`: runs one case, prints its events as they happen, and leaves a folder that can be sent to others. */
 import { join } from "node:path";
 import { placeName, proposals as presets, type TraceEvent } from "../../../language/src/index.ts";
 import { engineNames } from "../engines/registry.ts";
@@ -69,7 +69,7 @@ function chooseCase(cases: readonly PlannedCase[], { catalogue }: Selection): Ch
   throw new UsageError(`no case of it can run here: ${[...reasons].join("; ")} (daxfault doctor)`);
 }
 
-function say(title: string, lines: readonly string[], style: Style): void {
+function printSection(title: string, lines: readonly string[], style: Style): void {
   console.log(style.bold(title));
   for (const line of lines) {
     const [first = "", ...rest] = wrap(line, Math.max(40, style.widthColumns - 6));
@@ -80,40 +80,44 @@ function say(title: string, lines: readonly string[], style: Style): void {
 }
 
 /** Tells events as they come; the guest's own come with its report. */
-class Teller {
-  readonly #told = new Set<string>();
+class EventPrinter {
+  readonly #printed = new Set<string>();
   readonly #unit: "ms" | "steps";
 
   constructor(unit: "ms" | "steps") {
     this.#unit = unit;
   }
 
-  tell(event: TraceEvent): void {
-    this.#told.add(`${event.kind} ${event.actor} ${event.atMs}`);
+  print(event: TraceEvent): void {
+    this.#printed.add(`${event.kind} ${event.actor} ${event.atMs}`);
     console.log(`  ${eventLine(event, this.#unit)}`);
   }
 
-  /** What has not been told yet. At most so many: a loop has thousands. */
-  tellRest(events: readonly TraceEvent[], most = 40): void {
-    const rest = events.filter(({ kind, actor, atMs }) => !this.#told.has(`${kind} ${actor} ${atMs}`));
-    if (rest.length > 0 && this.#told.size > 0) console.log("  and as the guest and the VMM saw it:");
+  /** Prints the events not printed yet. At most `most`: a loop has thousands. */
+  printRest(events: readonly TraceEvent[], most = 40): void {
+    const rest = events.filter(({ kind, actor, atMs }) => !this.#printed.has(`${kind} ${actor} ${atMs}`));
+    if (rest.length > 0 && this.#printed.size > 0) console.log("  and as the guest and the VMM saw it:");
     for (const event of rest.slice(0, most)) console.log(`  ${eventLine(event, this.#unit)}`);
     if (rest.length > most) console.log(`  ${rest.length - most} more are in the bundle`);
   }
 }
 
-function tellResult(result: CaseResult, style: Style): void {
+function printResult(result: CaseResult, style: Style): void {
   const { planned, verdict, expectation } = result;
   if (result.result?.kind === "evidence") {
     const { evidence } = result.result;
-    say("Seen", seenLines(planned.scenario, evidence), style);
+    printSection("Seen", seenLines(planned.scenario, evidence), style);
     const counters = counterLines(evidence);
-    if (counters.length > 0) say("KVM's counters", [counters.slice(0, 8).join(" ")], style);
+    if (counters.length > 0) printSection("KVM's counters", [counters.slice(0, 8).join(" ")], style);
   }
-  say("Expected", expectedLines(expectation), style);
+  printSection("Expected", expectedLines(expectation), style);
   const defect = defectOf(result);
   const finding = defect === null ? [] : [`${defect.id}: ${defect.text} (${defect.source})`];
-  say("Verdict", [`${style.verdict(verdict.kind, verdict.kind)}: ${verdict.reason}`, ...finding], style);
+  printSection(
+    "Verdict",
+    [`${style.verdict(verdict.kind, verdict.kind)}: ${verdict.reason}`, ...finding],
+    style,
+  );
 }
 
 /** The folder, checked before anything runs. */
@@ -141,7 +145,7 @@ function intro({ planned, others, regret }: Choice, style: Style): void {
     );
   }
   console.log("");
-  say("Set-up", setupLines(scenario), style);
+  printSection("Set-up", setupLines(scenario), style);
 }
 
 /** Returns the exit code of the run. */
@@ -162,7 +166,7 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
   intro(choice, style);
   console.log(style.bold("What happens"));
   const recorder = makeRecorder(null);
-  const teller = new Teller(unitOf({ planned: choice.planned }));
+  const printer = new EventPrinter(unitOf({ planned: choice.planned }));
   let session: TraceSession | null = null;
   let trace: ReturnType<TraceSession["finish"]> = { kind: "none", reason: "the case did not begin" };
   const limits = { shard: null, repeat: 1, jobs: 1, timeoutMs };
@@ -174,7 +178,7 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
     recorder.observer,
     progressObserver(1),
     {
-      onEvent: (event) => teller.tell(event),
+      onEvent: (event) => printer.print(event),
       onBegin({ runDirectory }) {
         session = isTraced ? openTrace(runDirectory, everything) : null;
       },
@@ -189,9 +193,9 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
     console.log(summaryText(report, style));
     return report.exitCode;
   }
-  if (result.result?.kind === "evidence") teller.tellRest(result.result.evidence.trace);
+  if (result.result?.kind === "evidence") printer.printRest(result.result.evidence.trace);
   console.log("");
-  tellResult(result, style);
+  printResult(result, style);
   const reproducer = generateReproducer(result, version());
   const html = await htmlPage(report);
   const environment = readEnvironment();
@@ -201,7 +205,7 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
     bundle,
     presets.map((preset) => preset.id),
   );
-  say(`Bundle in ${folder}`, [files.join("  ")], style);
+  printSection(`Bundle in ${folder}`, [files.join("  ")], style);
   if (reproducer.kind === "none") console.log(`No reproducer.c: ${reproducer.reason}.`);
   else
     console.log(

@@ -1,4 +1,4 @@
-/** What of the catalogue a command line asks for. Everything is checked here, before anything runs. */
+/** The part of the catalogue that a command line selects. Everything is checked here, before anything runs. */
 
 import { type EngineName, KindsError, matchesGlob, ScenarioError } from "../../../language/src/index.ts";
 import { engineNames } from "../engines/registry.ts";
@@ -8,7 +8,7 @@ import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from ".
 import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
 import { parseCount, select, UsageError } from "./usage.ts";
 
-/** The options by which a command is told about the user's own folders. */
+/** The options that name the user's own folders. */
 export type SourceOptions = {
   readonly scenarios?: readonly string[];
   readonly proposals?: readonly string[];
@@ -34,7 +34,7 @@ export type Selection = {
 };
 
 /**
- * What is run inside kernels where neither scenarios nor proposals are named: the loop, the promise of
+ * The default cases inside kernels, where neither scenarios nor proposals are named: the loop, the promise of
  * KVM_CAP_MEMORY_FAULT_INFO, and one access under every proposal that a VMM or a guest can carry out. `'*'` is everything.
  */
 export const kernelHeadlines: readonly string[] = [

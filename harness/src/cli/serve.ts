@@ -1,6 +1,6 @@
 /**
  * `daxfault serve`: the passthrough server alone, in a process of its own, in the foreground or left behind.
- * The server's first line on standard output tells that it is mounted; until then, everything it says is an error.
+ * The server's first line on standard output reports the mount; until then, all its output is an error.
  */
 import { spawn } from "node:child_process";
 import { resolve } from "node:path";

@@ -11,7 +11,7 @@ import { readRecorded } from "./compare.ts";
 /** More than three turns of the slowest loop. */
 const LINES_MAX = 48;
 
-/** A case and what the kernel said in it. */
+/** A case and the kernel's tracepoints in it. */
 export type RecordedTrace = Pick<Recorded, "scenario" | "scenarioHash" | "proposal"> & {
   /** uname -r */
   readonly kernel: string;
@@ -33,7 +33,7 @@ export function recordedTraces(recorded: readonly Recorded[]): readonly Recorded
 /** A file of fixtures/traces. */
 export type TraceFile = {
   readonly about: string;
-  /** What these kernels have built in: a value of the model's `kvm` axis. */
+  /** The proposal that these kernels have built in: a value of the model's `kvm` axis. */
   readonly kvm: KvmPart;
   readonly traces: readonly RecordedTrace[];
 };

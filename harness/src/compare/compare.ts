@@ -67,14 +67,14 @@ export type CaseComparison = {
   readonly order: OrderComparison | null;
 };
 
-/** What a recorded case is to the model: its proposal, on the kernel that it was recorded on. */
+/** A recorded case in the model's terms: its proposal, on the kernel that it was recorded on. */
 type Modelled = {
   readonly proposal: Proposal;
-  /** The preset by which `daxfault explore` knows it; null: none. */
+  /** Its preset for `daxfault explore`; null: none. */
   readonly preset: string | null;
 };
 
-/** @param kvm what the recorded kernel has built in; null: a stock kernel, as the proposal says */
+/** @param kvm the proposal that the recorded kernel has built in; null: a stock kernel, the proposal's own */
 export function modelledOn(kvm: KvmPart | null, id: string): Modelled | null {
   const named = proposals.find((known) => known.id === id);
   if (named === undefined) return null;

@@ -27,7 +27,7 @@ export type DivergentOrder = ModelPath & {
   readonly line: number;
   /** The event of that line in the words that model and kernel share. */
   readonly observed: string;
-  /** What the model shows after the same beginning; empty: nothing more. */
+  /** The model's next lines after the same beginning; empty: none. */
   readonly instead: readonly string[];
 };
 

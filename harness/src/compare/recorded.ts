@@ -1,4 +1,4 @@
-/** What is compared of recorded runs: outcomes and tracepoints, with what they are of. */
+/** The compared parts of recorded runs: outcomes and tracepoints, with their cases. */
 import { type Attestation, type KvmTrace, type Outcome, placeName } from "../../../language/src/index.ts";
 import type { CaseResult } from "../run/result.ts";
 
@@ -22,7 +22,7 @@ export type Recorded = CaseId & {
 export type Skipped = CaseId & { readonly reason: string };
 export type RecordedCases = { readonly observed: readonly Recorded[]; readonly skipped: readonly Skipped[] };
 
-/** The recording refuses the comparison: it is of another scenario than it says. */
+/** The recording cannot be compared: its scenario differs from the one of that id. */
 export class RecordingError extends Error {
   override readonly name = "RecordingError";
 }

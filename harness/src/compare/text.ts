@@ -1,4 +1,4 @@
-/** What a comparison found, for people. */
+/** The result of a comparison as text. */
 import type { KvmTrace } from "../../../language/src/index.ts";
 import { comparedText } from "../engines/model/allowed.ts";
 import type {
@@ -73,7 +73,7 @@ function outcomeTexts(
   ];
 }
 
-/** Empty: there is nothing to say of the case. */
+/** Empty: the case has no difference to report. */
 export function caseTexts(
   { id, order, outcome }: CaseComparison,
   options: ComparisonTextOptions,

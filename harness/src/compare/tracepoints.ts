@@ -94,8 +94,8 @@ class Reader {
     this.#tracesSptes = tracesSptes;
   }
 
-  /** Threads that are vCPUs say so in some lines only: call with all lines first. */
-  noteThread(tracepoint: KvmTracepoint): void {
+  /** Only some lines show that a thread is a vCPU: call with all lines first. */
+  recordThread(tracepoint: KvmTracepoint): void {
     if ("vcpu" in tracepoint) this.#vcpus.set(tracepoint.thread, tracepoint.vcpu);
   }
 
@@ -168,7 +168,7 @@ class Reader {
       return;
     }
     if (isUpgrade) this.#replaced.add(page);
-    // Who truncates is no kworker, and means no page in front of the file's end.
+    // The truncating thread is no kworker, and zaps no page in front of the file's end.
     const isOwnReason = isKworker || !this.#pages.isDoomed(page);
     const event = isOwnReason ? tracepointText.hostZap(page) : tracepointText.unmap(page);
     // An instruction begins again with its first page; to the model each page is a step, and what is done is done.
@@ -191,7 +191,7 @@ export function comparedEvents(
 ): readonly ComparedEvent[] {
   const tracepoints = lines.map(parseTraceLine);
   const reader = new Reader(windowPages(scenario, filePages), options);
-  for (const tracepoint of tracepoints) reader.noteThread(tracepoint);
+  for (const tracepoint of tracepoints) reader.recordThread(tracepoint);
   const last = tracepoints.findLastIndex((tracepoint) => reader.isVcpu(tracepoint));
   for (const [line, tracepoint] of tracepoints.slice(0, last + 1).entries()) reader.read(line, tracepoint);
   return reader.events;

@@ -1,6 +1,6 @@
 /**
- * What else of a machine matters to somebody who works on this problem: KVM's capabilities, the host's guards against
- * truncation, what reproductions and reports use. Every answer is tried here and now, nothing is read off a version.
+ * Further features of a machine that matter for this problem: KVM's capabilities, the host's guards against
+ * truncation, tools of reproductions and reports. Every answer comes from a trial on this machine, none from a version.
  */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -102,9 +102,9 @@ function capability(name: string, purpose: string, fix: string | null, least = 1
     group: "KVM",
     purpose,
     read() {
-      const says = askKvm();
-      if (typeof says === "string") return notAsked(says);
-      const value = says.capabilities[name] ?? 0;
+      const answer = askKvm();
+      if (typeof answer === "string") return notAsked(answer);
+      const value = answer.capabilities[name] ?? 0;
       return value >= least ? present(String(value)) : missing(`KVM_CHECK_EXTENSION says ${value}`, fix);
     },
   };
@@ -117,9 +117,9 @@ function pvFeature(name: string, bit: number, purpose: string): Probe {
     group: "KVM",
     purpose,
     read() {
-      const says = askKvm();
-      if (typeof says === "string") return notAsked(says);
-      const isOffered = (says.features & (1 << bit)) !== 0;
+      const answer = askKvm();
+      if (typeof answer === "string") return notAsked(answer);
+      const isOffered = (answer.features & (1 << bit)) !== 0;
       return isOffered
         ? present(`bit ${bit} of CPUID 0x40000001`)
         : missing(`bit ${bit} of CPUID 0x40000001 is not offered to guests`, null);
@@ -133,7 +133,7 @@ function readLease(): Feature {
     writeFileSync(path, "x");
     const fd = openSync(path, "r+");
     try {
-      // SIGIO's default would end us, but nobody breaks this lease: it is let go at once.
+      // SIGIO's default would end this process, but nothing breaks this lease: it is released at once.
       takeWriteLease(fd, { threadId: process.pid, signal: 0 });
       const isHeld = holdsWriteLease(fd);
       releaseLease(fd);
@@ -194,7 +194,7 @@ function readPoison(): Feature {
 
 type ReadyLine = { readonly protocol: { readonly flags: readonly string[] } | null };
 
-/** Serves `source` at `mountpoint` until it says that it is ready; what it says. */
+/** Serves `source` at `mountpoint` until the server reports that it is ready; returns the report. */
 async function serveOnce(source: string, mountpoint: string): Promise<ReadyLine> {
   const args = ["--source", source, "--mountpoint", mountpoint, "--transport", "devfuse", "--passthrough"];
   const server = spawn(

@@ -1,4 +1,4 @@
-/** Makes the file that a case maps, on what the scenario wants it to lie on. */
+/** Creates the file that a case maps, on the file system that the scenario wants. */
 import { closeSync, fchmodSync, ftruncateSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { contentBytes, isOnTmpfs, type Scenario } from "../../../language/src/index.ts";
@@ -35,7 +35,7 @@ function writeContent(path: string, scenario: Scenario, lengthBytes: bigint): vo
       writeSync(fd, piece(scenario, offset, count), 0, count, Number(offset));
     }
     ftruncateSync(fd, Number(scenario.backing.size));
-    // Host actors may be other users; the folder above keeps everybody else out.
+    // Host actors may be other users; the folder above keeps all other users out.
     fchmodSync(fd, 0o666);
   } finally {
     closeSync(fd);

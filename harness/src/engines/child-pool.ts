@@ -48,7 +48,7 @@ export class PooledChild<Inbound extends object, Outbound> {
     return this.#isAlive;
   }
 
-  /** Whom its news go to from now on; null: nobody. */
+  /** Where its messages go from now on; null: they are dropped. */
   listen(listener: PooledListener<Outbound> | null): void {
     this.#listener = listener;
   }

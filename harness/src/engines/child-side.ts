@@ -1,4 +1,4 @@
-/** The child's side of `child.ts`: what every process that a case starts does first, and how it talks to its parent. */
+/** The child's side of `child.ts`: the first calls of every process that a case starts, and its messages to its parent. */
 import { dieWithParent } from "../../../sys/src/index.ts";
 import { parentPid } from "../run/tag.ts";
 

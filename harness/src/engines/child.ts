@@ -9,7 +9,7 @@ import { within } from "../within.ts";
 
 export { within };
 
-/** What a wait status says, with the end of what the child wrote to stderr. */
+/** The text of a wait status, with the end of the child's stderr. */
 export type ChildExit =
   | { readonly kind: "exit"; readonly code: number; readonly stderr: string }
   | { readonly kind: "signal"; readonly signal: string; readonly stderr: string }
@@ -74,7 +74,7 @@ export function startChild<Inbound extends object, Outbound>(
   return {
     pid: subprocess.pid,
     send(message) {
-      // The callback takes the error of a channel that has closed: the exit tells what there is to tell.
+      // The callback takes the error of a channel that has closed: the exit reports it.
       if (subprocess.connected) subprocess.send(message, () => {});
     },
     exited,

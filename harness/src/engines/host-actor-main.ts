@@ -1,5 +1,5 @@
 /**
- * A process of the host that does a scenario's host steps to the file: entry point, started by the stage.
+ * A process of the host that does a scenario's host steps to the file: entry point, started by the host setup.
  * Small import graph: one of these starts for each case.
  */
 import { closeSync, ftruncateSync, openSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
@@ -19,7 +19,7 @@ import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
 tieToParent();
 
 const signals = new Signals();
-const tell = (message: HostActorOutbound): Promise<void> => send(message);
+const report = (message: HostActorOutbound): Promise<void> => send(message);
 
 const NOBODY = 65534;
 
@@ -31,7 +31,7 @@ function closeDescriptor(): void {
   descriptor = null;
 }
 
-/** By the magic link of a descriptor: the folders above the file are none of this user's business. */
+/** By the magic link of a descriptor: this user need not have access to the folders above the file. */
 function truncateAsNobody(path: string, size: bigint): void {
   const fd = openSync(path, files.O_PATH);
   setFileSystemIdentity(NOBODY, NOBODY);
@@ -102,7 +102,7 @@ function act(action: HostAction, path: string): void {
 
 /** Does it and times it; a failure is an observation. */
 async function perform(action: HostAction, label: string, path: string): Promise<void> {
-  await tell({ type: "begin", label });
+  await report({ type: "begin", label });
   const start = performance.now();
   let errno: string | null = null;
   try {
@@ -111,7 +111,7 @@ async function perform(action: HostAction, label: string, path: string): Promise
     errno = (error as NodeJS.ErrnoException).code ?? null;
     if (errno === null) throw error;
   }
-  await tell({ type: "end", label, ms: performance.now() - start, errno });
+  await report({ type: "end", label, ms: performance.now() - start, errno });
 }
 
 async function run(actor: HostActor, path: string): Promise<void> {
@@ -122,21 +122,21 @@ async function run(actor: HostActor, path: string): Promise<void> {
         await signals.wait(step.name);
         break;
       case "signal":
-        await tell({ type: "signal", name: step.name });
+        await report({ type: "signal", name: step.name });
         break;
       default:
         await perform(step, labels.get(index) ?? step.verb, path);
     }
   }
   closeDescriptor();
-  await tell({ type: "finished" });
+  await report({ type: "finished" });
 }
 
 process.on("message", (message: HostActorInbound) => {
   switch (message.type) {
     case "prepare":
       descriptor ??= openSync(message.path, "r+");
-      void tell({ type: "prepared" });
+      void report({ type: "prepared" });
       return;
     case "start":
       // This process may have served another case, whose late signals are none of this one's.

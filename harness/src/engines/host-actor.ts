@@ -1,4 +1,4 @@
-/** What the stage and a host actor's process say to each other. */
+/** Messages between the host setup and a host actor's process. */
 import type { HostActor } from "../../../language/src/index.ts";
 
 export type HostActorInbound =

@@ -13,7 +13,7 @@ import { SMALL_YOUNG_GENERATION } from "./child.ts";
 
 export type FuseMount = {
   readonly mountpoint: string;
-  /** What the server says it uses, seen in the mount table as a FUSE mount. */
+  /** The transport that the server reports, and that the mount table shows as a FUSE mount. */
   readonly transport: Transport;
   close(): Promise<void>;
 };
@@ -50,7 +50,7 @@ function parseReady(line: string): Ready | null {
   }
 }
 
-/** The server's first line, or null where it ends or says something else. */
+/** The server's first line, or null where it ends or prints another line. */
 function firstLine(stream: NodeJS.ReadableStream): Promise<string | null> {
   return new Promise((resolve) => {
     let text = "";
@@ -72,7 +72,7 @@ function faultArguments({ faults, directory }: MountOptions): string[] {
   return ["--faults", path];
 }
 
-/** Mounts `sourceDirectory` through our server. Rejects with what the server said if it does not come up. */
+/** Mounts `sourceDirectory` through our server. Rejects with the server's output if it does not come up. */
 export async function openMount(options: MountOptions): Promise<FuseMount> {
   const mountpoint = join(options.directory, "mount");
   mkdirSync(mountpoint);
@@ -119,7 +119,7 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
     const said = typeof stderr === "string" ? stderr.trim().split("\n").at(-1) : "";
     throw new Error(`the FUSE server did not mount within ${boundMs} ms (exit ${exitCode}): ${said}`);
   }
-  // Having asked for a transport proves nothing; the kernel's table says at least that it is FUSE.
+  // Having asked for a transport proves nothing; the kernel's mount table shows at least that it is FUSE.
   const mount = mounts().findLast((entry) => entry.mountpoint === mountpoint);
   if (mount === undefined || !mount.type.startsWith("fuse")) {
     await close();

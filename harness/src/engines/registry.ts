@@ -58,7 +58,7 @@ export type RegisteredName = (typeof rows)[number]["name"];
 export const engineRows: readonly EngineRow[] = rows;
 export const engineNames: readonly RegisteredName[] = rows.map(({ name }) => name);
 
-/** Of engines that nothing real runs: what they say is no observation. */
+/** The engines that run nothing real: their outcomes are no observations. */
 export const modelNames: readonly EngineName[] = engineRows
   .filter(({ nature }) => !nature.isReal)
   .map(({ name }) => name);

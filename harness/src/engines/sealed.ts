@@ -1,4 +1,4 @@
-/** A sealed copy is another file: what a host does to the original is no attempt on what the guest has mapped. */
+/** A sealed copy is another file: a host's change of the original does not concern the guest's mapping. */
 import {
   actOf,
   hostActors,

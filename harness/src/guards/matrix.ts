@@ -26,8 +26,8 @@ export const guardProposals = [
 ] as const;
 
 /**
- * `prevented`: the mapping was gone before the file got shorter, and the host waited that long. `late`: told after the
- * fact, in time for this guest. `missed`: nobody was told, and the VM was lost. `denied`: the host was refused.
+ * `prevented`: the mapping was gone before the file got shorter, and the host waited that long. `late`: reported after the
+ * fact, in time for this guest. `missed`: not reported, and the VM was lost. `denied`: the host was refused.
  * `untouched`: what the guest has mapped has not got shorter; the host may have been held up all the same.
  */
 export type Cell =
@@ -55,7 +55,7 @@ function lastVmm(evidence: Evidence): string {
   return last === undefined ? "none" : vmmText(last);
 }
 
-/** What came of one case. */
+/** The result of one case. */
 export function cellOf(scenario: Scenario, evidence: Evidence): Cell {
   const steps = Object.values(evidence.observations.host).flatMap((actor) => Object.values(actor));
   const denied = steps.find((step) => step.kind === "denied");

@@ -1,4 +1,4 @@
-/** The process whose calls are timed: does one operation when it is told to, and says how long the system calls took. */
+/** The process whose calls are timed: does one operation per message, and reports how long the system calls took. */
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { truncate } from "../../../sys/src/index.ts";

@@ -1,6 +1,6 @@
 /**
  * Measures what guards cost the host. One process has a file armed under each guard, mapped, with a holder that takes the
- * mapping away as a VMM does; another one does to each of them, in turn, what hosts do, and to one without a guard.
+ * mapping away as a VMM does; another one runs a host's operations on each of them, in turn, and on one without a guard.
  */
 import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
@@ -25,7 +25,7 @@ const FILE_BYTES = 2 * 2 ** 20;
 const SEALED_BYTES = 64 * 2 ** 20;
 const SEALED_ROUNDS = 5;
 
-/** What is measured side by side: nothing, our own mount without leases, and each guard. */
+/** Measured side by side: no guard, our own mount without leases, and each guard. */
 type PriceColumn = ServerPart | "mount";
 const priceColumns: readonly PriceColumn[] = [
   "none",
@@ -109,11 +109,11 @@ function sealedCopies(): number[] {
   const path = join(process.cwd(), "large");
   writeFile(path, SEALED_BYTES);
   const fd = openSync(path, "r+");
-  const nobody = { recall: () => undefined, settle: () => undefined, cutOff: () => undefined };
+  const noHolder = { recall: () => undefined, settle: () => undefined, cutOff: () => undefined };
   const times: number[] = [];
   for (let round = 0; round < SEALED_ROUNDS; round += 1) {
     const startMs = performance.now();
-    const armed = new SealedGuard().arm({ fd }, nobody);
+    const armed = new SealedGuard().arm({ fd }, noHolder);
     times.push(performance.now() - startMs);
     armed.disarm();
   }

@@ -1,4 +1,4 @@
-/** What the measurement of guards' prices and its two processes say to each other. */
+/** Messages between the measurement of guards' prices and its two processes. */
 
 export type PriceOptions = { readonly rounds: number; readonly guards: readonly string[] };
 

@@ -1,4 +1,4 @@
-/** What a guard costs the host: by operation and guard, against no guard, one after the other in each round. */
+/** The cost of a guard for the host: by operation and guard, against no guard, one after the other in each round. */
 
 import { exitText, startChild, within } from "../engines/child.ts";
 import type { RunDirectory } from "../run/directory.ts";

@@ -1,4 +1,4 @@
-/** The truncater of a race: opens, truncates, regrows and rewrites the file when it is told to, and says when it did what. */
+/** The truncater of a race: opens, truncates, regrows and rewrites the file at each message, and reports the times. */
 import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { send, tieToParent } from "../engines/child-side.ts";
 import { type FromRaceHost, LOAD_OFFSET, RACE_FILE_BYTES, STORE_OFFSET, type ToRaceHost } from "./race.ts";

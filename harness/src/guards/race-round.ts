@@ -1,7 +1,7 @@
-/** What one round of a race shows, and what all rounds come to. Pure: times and words in, counts out. */
+/** The result of one round of a race, and the sum of all rounds. Pure: times and words in, counts out. */
 import type { CutDone, WholeAgain } from "./race.ts";
 
-/** What was seen of a round; times are CLOCK_MONOTONIC in microseconds. */
+/** The observations of a round; times are CLOCK_MONOTONIC in microseconds. */
 export type RoundSeen = {
   readonly cut: CutDone;
   readonly whole: WholeAgain;

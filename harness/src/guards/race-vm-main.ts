@@ -41,8 +41,8 @@ const NEVER_RAISED = 15;
 /** The guest touches again within microseconds; a busy machine needs some of these. */
 const PROGRESS_BOUND_MS = 5000;
 const RECALL_BOUND_MS = 2000;
-/** Where nobody tells anybody: as long as a notification takes. */
-const UNTOLD_MS = 1;
+/** Without a guard that notifies: as long as a notification takes. */
+const NOTIFICATION_MS = 1;
 
 function programs({ guest }: RaceOptions): TaskProgram[] {
   const step = { size: 8, until: NEVER_RAISED, tallies: true };
@@ -160,7 +160,7 @@ class Race {
     const before = this.#states.unannounced;
     const cut = await this.#host.ask({ type: "cut" });
     // The guest has its time to touch what is gone: until the recall, where there is one.
-    await (this.#isRecalled ? within(this.#round.recalled, RECALL_BOUND_MS) : sleep(UNTOLD_MS));
+    await (this.#isRecalled ? within(this.#round.recalled, RECALL_BOUND_MS) : sleep(NOTIFICATION_MS));
     const whole = await this.#host.ask({ type: "regrow", content });
     for (const task of this.#tasks()) this.#machine.channel.setValue(task, 0, content);
     await this.#progress();

@@ -1,7 +1,7 @@
-/** What the processes of a race say to each other, and what comes of it. A race: guest against truncater, many rounds, one VM. */
+/** Messages between the processes of a race, and its result. A race: guest against truncater, many rounds, one VM. */
 import type { ServerPart } from "../../../language/src/index.ts";
 
-/** What the guest does all the time: one vCPU loads; or one loads and another stores. */
+/** The guest's accesses, repeated all the time: one vCPU loads; or one loads and another stores. */
 export type RaceGuest = "one-vcpu" | "two-vcpus";
 
 export type RaceOptions = {
@@ -15,9 +15,9 @@ export type RaceResult = RaceOptions & {
   readonly refusal: string | null;
   /** Rounds that came to their end: fewer than asked for if the guest got stuck. */
   readonly done: number;
-  /** Rounds in which a vCPU met a lost page that nobody had announced: where a VMM stops there, the VM is lost. */
+  /** Rounds in which a vCPU met a lost page that no guard had announced: where a VMM stops there, the VM is lost. */
   readonly lost: number;
-  /** Rounds in which the host was refused: nobody can make a sealed copy shorter. */
+  /** Rounds in which the host was refused: a sealed copy cannot be made shorter. */
   readonly denied: number;
   /** The guest made no progress any more although the file was whole again. */
   readonly stuck: boolean;
@@ -45,7 +45,7 @@ export type RaceResult = RaceOptions & {
 export type ToRaceHost =
   | {
       readonly type: "start";
-      /** What the guest has mapped, and that as it is truncated: the same, or in the server's mount. */
+      /** The file that the guest has mapped, and the path by which it is truncated: the same, or in the server's mount. */
       readonly path: string;
       readonly via: string;
     }
@@ -80,7 +80,7 @@ export const STORE_OFFSET = 0x4000;
 
 export type Quantiles = { readonly p50: number; readonly p99: number; readonly max: number };
 
-/** Of what was measured; null of nothing. */
+/** Of the measured values; null if there are none. */
 export function quantiles(values: readonly number[]): Quantiles | null {
   const sorted = values.toSorted((a, b) => a - b);
   const at = (share: number): number =>

@@ -20,7 +20,7 @@ export const raceGuests: readonly RaceGuest[] = ["one-vcpu", "two-vcpus"];
 const ROUND_BOUND_MS = 100;
 const START_BOUND_MS = 20_000;
 
-/** Rejects with what the VM process said if it ends without a result or does not end in time. */
+/** Rejects with the VM process's output if it ends without a result or does not end in time. */
 export async function runRace(
   options: RaceOptions,
   directory: RunDirectory,

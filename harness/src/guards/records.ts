@@ -1,5 +1,5 @@
 /**
- * The lines of `bench guards --json`: what races and prices leave behind, as written and as read. `daxfault report` draws
+ * The lines of `bench guards --json`: the results of races and prices, as written and as read. `daxfault report` draws
  * them beside the runs that it is given.
  */
 import { z } from "zod";
@@ -74,7 +74,7 @@ export function priceRecord(price: Price): PriceRecord {
   return { type: "guard-price", ...price };
 }
 
-/** Does it say that it is one of these lines? */
+/** Does its `type` make it one of these lines? */
 export function isGuardLine(line: unknown): boolean {
   const type = (line as { readonly type?: unknown } | null)?.type;
   return type === "race" || type === "guard-price";

@@ -1,6 +1,6 @@
 /**
- * Kernels of Debian's archive, by apt's own means: which mirror, which keys and which proxy is the machine's apt
- * configuration to say, and nothing here names a host. Suites that are not among the machine's sources are read with a
+ * Kernels of Debian's archive, by apt's own means: the machine's apt configuration decides mirror, keys and proxy,
+ * and nothing here names a host. Suites that are not among the machine's sources are read with a
  * configuration of our own, derived from them; the machine's own lists are never touched, and no root is needed.
  * apt checks signatures and checksums; the checksum of the index is kept with what was downloaded.
  */
@@ -78,7 +78,7 @@ function environment(): NodeJS.ProcessEnv {
   return { ...process.env, LC_ALL: "C.UTF-8", DEBIAN_FRONTEND: "noninteractive" };
 }
 
-/** An archive as apt knows it. */
+/** An archive in apt's terms. */
 type Source = { readonly uri: string; readonly suite: string; readonly label: string };
 
 /** Debian's archives among the machine's sources. Throws a KernelError if there are none. */
@@ -252,7 +252,7 @@ export function isVersion(kernel: KernelPackage, wanted: string): boolean {
   );
 }
 
-/** What apt says where the mirror itself is out of reach; of a suite that is not there it says 404. */
+/** apt's messages where the mirror itself is out of reach; for a missing suite it reports 404. */
 const unreachable = /Could not connect|Could not resolve|Temporary failure resolving|Connection timed out/;
 
 /** The archive as seen from this machine, with indexes below a folder of the cache. */

@@ -34,17 +34,17 @@ export type Kernel = {
   /** The SPEC's text. */
   readonly name: string;
   readonly imagePath: string;
-  /** `uname -r` that it must have; null where the image does not tell. */
+  /** `uname -r` that it must have; null where the image does not contain it. */
   readonly release: string | null;
   /** In the order of loading. */
   readonly modules: readonly ModuleFile[];
-  /** Where it came from, for people: a package and its version, or a path. */
+  /** Its origin, for output: a package and its version, or a path. */
   readonly origin: string;
   /** SHA-256 of the image. */
   readonly sha256: string;
 };
 
-/** What the cache says of a kernel (`kernel.json`). */
+/** The cache's entry of a kernel (`kernel.json`). */
 export type CacheEntry = {
   readonly package: string;
   readonly version: string;
@@ -123,7 +123,7 @@ function modulesOf(tree: ModuleTree): readonly ModuleFile[] {
   return tree.loadOrder([...neededModules, ...wantedModules.filter((name) => tree.has(name))]);
 }
 
-/** What a run that was killed while it unpacked has left: hundreds of megabytes. */
+/** Removes the remains of a run that was killed while it unpacked: hundreds of megabytes. */
 function removeAbandoned(directory: string): void {
   for (const name of readdirSync(directory).filter((one) => one.startsWith(UNPACK_PREFIX))) {
     const path = join(directory, name);
@@ -196,7 +196,7 @@ async function fromArchive(
   mkdirSync(dirname(folder), { recursive: true });
   removeAbandoned(dirname(folder));
   checkRoom(dirname(folder), kernel);
-  // Beside its place, so that it gets there in one step: nobody sees half a kernel.
+  // Unpacked beside its place and moved there in one step: no other run sees half a kernel.
   const work = mkdtempSync(join(dirname(folder), UNPACK_PREFIX));
   try {
     const packages = await archive.download(kernel, work);
@@ -225,7 +225,7 @@ function fromFile(name: string, imagePath: string, modulesDirectory: string | nu
   return { name, imagePath: path, release, modules, origin: path, sha256: sha256(readFileSync(path)) };
 }
 
-/** Those that are loaded. The kernel would refuse another one's: said here, before anything is booted. */
+/** Those that are loaded. The kernel would refuse another one's: reported here, before anything is booted. */
 function ownModules(directory: string, release: string | null): readonly ModuleFile[] {
   const tree = modulesTree(directory, release);
   const modules = modulesOf(new ModuleTree(tree));

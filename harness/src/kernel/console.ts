@@ -1,11 +1,11 @@
 /**
- * The console of a kernel under test: kept, with a bound, and read for what kernels say when they die. Pure.
+ * The console of a kernel under test: kept, with a bound, and searched for the messages of a dying kernel. Pure.
  */
 
-/** What the console says of the kernel's health. */
+/** The kernel's health, from its console. */
 export type Crash = {
   readonly kind: "panic" | "oops" | "halted" | "reset";
-  /** The line that says so, without its time; of a reset, which leaves none, what it is. */
+  /** The line that shows it, without its time; for a reset, which leaves none, its description. */
   readonly text: string;
 };
 
@@ -42,8 +42,8 @@ function firstMatch(lines: readonly string[], pattern: RegExp): string | null {
 }
 
 /**
- * The gravest thing that the lines say; of equally grave ones the first, and where it was in the kernel's code. A panic's
- * own words often say nothing of its cause: the oops before it does. null if all is well.
+ * The gravest message of the lines; of equally grave ones the first, and where it was in the kernel's code. A panic's
+ * own message often does not show its cause: the oops before it does. null if all is well.
  */
 export function crashIn(lines: readonly string[]): Crash | null {
   for (const { kind, pattern } of signs) {
@@ -68,13 +68,13 @@ export class Console {
   #rest = "";
   #dropped = 0;
 
-  take(text: string): void {
+  feed(text: string): void {
     const parts = (this.#rest + text).split(/\r?\n/);
     this.#rest = (parts.pop() ?? "").slice(0, MAX_LINE_CHARACTERS);
     for (const part of parts) this.#lines.push(part.replaceAll("\r", "").slice(0, MAX_LINE_CHARACTERS));
     const excess = this.#lines.length - MAX_LINES;
     if (excess <= 0) return;
-    // The beginning tells what was booted, the end what became of it: the middle goes.
+    // The beginning shows what was booted, the end how it ended: the middle is dropped.
     this.#lines.splice(MAX_LINES / 2, excess);
     this.#dropped += excess;
   }
@@ -95,13 +95,13 @@ export class Console {
     return [...this.#lines.slice(-2), this.#rest].some((line) => line.includes("-- System halted"));
   }
 
-  /** What our init gave up for, if it did, and what that means where it is known. */
+  /** Why our init gave up, if it did, and the meaning where it is known. */
   get initComplaint(): string | null {
     const line = this.lines.filter((line) => line.startsWith("daxfault-init: ")).at(-1) ?? null;
     return line !== null && noRoot.test(line) ? `${line} (${NO_ROOT_HINT})` : line;
   }
 
-  /** The last line that says something. */
+  /** The last line that is not empty. */
   get lastLine(): string | null {
     return this.lines.filter((line) => line.trim() !== "").at(-1) ?? null;
   }

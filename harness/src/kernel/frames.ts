@@ -25,7 +25,7 @@ export class FrameReader {
   }
 
   /** Throws a RangeError if the stream makes no sense. */
-  take(piece: Uint8Array): void {
+  feed(piece: Uint8Array): void {
     this.#bytes = Buffer.concat([this.#bytes, piece]);
     while (this.#bytes.length >= LENGTH_BYTES) {
       const length = this.#bytes.readUInt32LE(0);

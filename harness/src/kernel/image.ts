@@ -1,5 +1,5 @@
 /**
- * A kernel image in a file: a bzImage, of which the boot protocol's header tells release and length
+ * A kernel image in a file: a bzImage, whose boot protocol header has release and length
  * (Documentation/arch/x86/boot.rst), or a vmlinux with a PVH note, which QEMU boots as well. Pure but for reading.
  */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
@@ -7,7 +7,7 @@ import { errorText } from "../error-text.ts";
 import { KernelError } from "./error.ts";
 
 export type ImageFacts = {
-  /** `uname -r` that it will have, as the image itself says; null for an ELF file, whose header does not. */
+  /** `uname -r` that it will have, from the image itself; null for an ELF file, whose header does not have it. */
   readonly release: string | null;
   readonly sizeBytes: number;
 };

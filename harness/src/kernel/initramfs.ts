@@ -15,7 +15,7 @@ const SCRATCH_DISK = "/dev/vda";
 /** Modules without which nothing of ours runs, unless they are in the image. */
 export const neededModules: readonly string[] = ["virtio_pci", "9pnet_virtio", "9p", "virtio_console"];
 /**
- * Modules that something needs which may run inside; what is lacking is told by what needs it.
+ * Modules that a program inside may need; the program that lacks one reports it.
  * crc32c_generic: ext4's soft dependency is an alias, which only modprobe could resolve.
  */
 export const wantedModules: readonly string[] = [
@@ -48,7 +48,7 @@ export type InitramfsOptions = {
 };
 
 const ROOT = "/root";
-/** Large messages: a read of Node's own binary is 90 MB. Loose: nobody changes what is read-only here. */
+/** Large messages: a read of Node's own binary is 90 MB. Loose: the files are read-only here and do not change. */
 const ROOT_OPTIONS = "trans=virtio,version=9p2000.L,msize=512000,cache=loose,access=any";
 
 /** Commands of init, one a line, words parted by tabs; `-`: may fail. */
@@ -69,7 +69,7 @@ function planLines({ modules, program }: InitramfsOptions): readonly (readonly s
     ["mkdir", `${ROOT}${GUEST_TEMPORARY}`],
     ["-mkdir", `${ROOT}/dev/shm`],
     ["-mount", "tmpfs", `${ROOT}/dev/shm`, "tmpfs", "-", "mode=1777"],
-    // Without a disk or without ext4 temporary files are in memory: the attestation says which file system it was.
+    // Without a disk or without ext4 temporary files are in memory: the attestation has the file system.
     ["-mount", SCRATCH_DISK, `${ROOT}${GUEST_TEMPORARY}`, "ext4", "-", ""],
     ["chroot", ROOT],
     ...Object.entries({ ...program.environment, TMPDIR: GUEST_TEMPORARY }).map(([name, value]) => [

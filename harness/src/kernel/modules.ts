@@ -92,13 +92,13 @@ export function moduleInfo(bytes: Uint8Array): readonly (readonly [key: string, 
   return [];
 }
 
-/** The release that a module is of: the first word of its `vermagic`. null where it does not tell. */
+/** The release of a module: the first word of its `vermagic`. null where it has none. */
 export function moduleRelease(bytes: Uint8Array): string | null {
   const [, magic] = moduleInfo(bytes).find(([key]) => key === "vermagic") ?? [];
   return magic?.split(" ")[0] ?? null;
 }
 
-/** What must be there before the module loads, and what should. */
+/** Modules that must be loaded before this one, and those that should be. */
 function needsOf(bytes: Uint8Array): { readonly hard: readonly string[]; readonly soft: readonly string[] } {
   const hard: string[] = [];
   const soft: string[] = [];

@@ -51,7 +51,7 @@ function chooseAccelerator(): Omit<Qemu, "version"> {
   return emulated("no kvm_intel or kvm_amd with nested virtualization on this machine");
 }
 
-/** Asks QEMU; null if there is none. `DAXFAULT_NO_QEMU=1` says so as well. */
+/** Asks QEMU; null if there is none. `DAXFAULT_NO_QEMU=1` simulates that. */
 export function findQemu(): Qemu | null {
   if (process.env.DAXFAULT_NO_QEMU === "1") return null;
   let text: string;
@@ -79,11 +79,11 @@ export type QemuOptions = {
   readonly initramfsPath: string;
   /** A raw disk for temporary files; null: they are in memory. */
   readonly scratchPath: string | null;
-  /** A raw disk with a swap header, which nobody swaps to before the program inside says so. */
+  /** A raw disk with a swap header, unused until the program inside calls swapon(2). */
   readonly swapPath: string;
   readonly cpus: number;
   readonly memoryMiB: number;
-  /** What identifies this boot, on the kernel's command line. */
+  /** The word that identifies this boot, on the kernel's command line. */
   readonly bootId: string;
   /** Descriptor of the socket that carries messages, inherited. */
   readonly channelFd: number;
@@ -91,7 +91,7 @@ export type QemuOptions = {
 
 /**
  * Of the swap disk. An image in the host's page cache answers within the time that an emulated CPU takes from submitting
- * the READ to looking whether the page is there: nobody would ever wait. One READ is free, the next one at once after it
+ * the READ to testing whether the page is there: no task would ever wait. One READ is free, the next one at once after it
  * waits for a tenth of a second or more, which is a disk's latency at an emulated CPU's scale.
  */
 const SWAP_READS_PER_SECOND = 5;

@@ -1,7 +1,7 @@
-/** What a user calls a kernel: `arch/x86/boot/bzImage`, `debian:6.1`, `debian:backports`, `host`. Pure. */
+/** A user's name for a kernel: `arch/x86/boot/bzImage`, `debian:6.1`, `debian:backports`, `host`. Pure. */
 
 export type KernelSpec =
-  /** A file; its modules, where it has any, are told apart from it (`--modules`). */
+  /** A file; its modules, where it has any, are named separately (`--modules`). */
   | { readonly kind: "file"; readonly text: string; readonly path: string }
   /** The kernel that is running. */
   | { readonly kind: "host"; readonly text: string }
@@ -12,7 +12,7 @@ export type KernelSpec =
 
 export type SpecProblem = { readonly kind: "problem"; readonly message: string };
 
-/** What people say for a suite whose name in the archive is longer. */
+/** Short names of suites whose name in the archive is longer. */
 const suiteAliases: Readonly<Record<string, string>> = { backports: "stable-backports" };
 
 const FORMS = "a path of a bzImage or vmlinux, debian:VERSION, debian:SUITE or host";

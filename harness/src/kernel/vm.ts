@@ -1,8 +1,8 @@
 /**
- * A VM that boots a kernel and runs one program of the host's in it, with a channel for messages. What runs inside is
- * the caller's business: this layer knows kernels, QEMU and consoles, nothing of cases.
+ * A VM that boots a kernel and runs one program of the host's in it, with a channel for messages. The caller chooses the
+ * program: this layer knows kernels, QEMU and consoles, no cases.
  *
- * QEMU is a child with the run's tag: it goes with the run, however that ends (run/sweep.ts).
+ * QEMU is a child with the run's tag: it ends with the run, however that ends (run/sweep.ts).
  */
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
@@ -42,7 +42,7 @@ export type KernelVmOptions = {
 export type VmEnd = {
   /** One sentence. */
   readonly message: string;
-  /** What the kernel said when it died; null if it did not. */
+  /** The kernel's message when it died; null if it did not. */
   readonly crash: Crash | null;
 };
 
@@ -53,9 +53,9 @@ export type KernelVm = {
   /** To the program. Ignored once the VM has gone. */
   send(message: object): void;
   readonly ended: Promise<VmEnd>;
-  /** Everything that the console has said. */
+  /** The whole output of the console. */
   console(): readonly string[];
-  /** What the kernel has complained about so far. */
+  /** The kernel's complaints so far. */
   crash(): Crash | null;
   kill(): Promise<void>;
 };
@@ -111,7 +111,7 @@ type Exit = {
   readonly stderr: string;
 };
 
-/** How QEMU ended, when nobody had ended it. Our init says a word before it turns the machine off. */
+/** How QEMU ended, where this process did not end it. Our init prints a line before it turns the machine off. */
 function endOf(result: Exit, console: Console): VmEnd {
   const { crash, initComplaint, lastLine } = console;
   if (crash !== null) return { message: `the kernel died: ${crash.text}`, crash };
@@ -157,7 +157,7 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
   });
   subprocess.stdout?.setEncoding("latin1");
   subprocess.stdout?.on("data", (text: string) => {
-    console.take(text);
+    console.feed(text);
     if (console.isHalted) subprocess.kill("SIGKILL");
   });
   const channel = subprocess.stdio[CHANNEL_FD] as unknown as Duplex;
@@ -165,9 +165,9 @@ export function startKernelVm(options: KernelVmOptions): KernelVm {
   const reader = new FrameReader(options.onMessage);
   channel.on("data", (piece: Uint8Array) => {
     try {
-      reader.take(piece);
+      reader.feed(piece);
     } catch (error) {
-      // Nothing that comes later can be told apart any more.
+      // The boundaries of later messages are lost.
       broken = `the channel is out of step: ${errorText(error)}`;
       subprocess.kill("SIGKILL");
     }

@@ -1,4 +1,4 @@
-/** What one case showed, in a few short lines: a cell of the table. */
+/** The outcome of one case in a few short lines: a cell of the table. */
 import {
   type Access,
   type AccessKind,
@@ -74,7 +74,7 @@ export function accessCell(access: Access): string {
   }
 }
 
-/** A state of the VMM that went on gives nothing to say: what the guest then saw does. */
+/** A state of a VMM that went on is not shown: what the guest then saw is. */
 function vmmLines(vmm: Vmm): readonly string[] {
   switch (vmm.kind) {
     case "running":
@@ -95,10 +95,10 @@ function vmmLines(vmm: Vmm): readonly string[] {
 const NAMED_MAX = 4;
 
 /** `first: SIGBUS`; of many, `100 tasks: SIGBUS`. */
-function namedLines(told: readonly (readonly [string, string])[]): readonly string[] {
-  if (told.length <= NAMED_MAX) return told.map(([name, text]) => `${name}: ${text}`);
+function namedLines(entries: readonly (readonly [string, string])[]): readonly string[] {
+  if (entries.length <= NAMED_MAX) return entries.map(([name, text]) => `${name}: ${text}`);
   const counts = new Map<string, number>();
-  for (const [, text] of told) counts.set(text, (counts.get(text) ?? 0) + 1);
+  for (const [, text] of entries) counts.set(text, (counts.get(text) ?? 0) + 1);
   return [...counts].map(([text, count]) => `${count} task${count === 1 ? "" : "s"}: ${text}`);
 }
 
@@ -107,15 +107,15 @@ function taskLines(scenario: Scenario, evidence: Evidence): readonly string[] {
   const guests = guestActors(scenario);
   const victims = guests.filter(([, actor]) => accessesOf(actor).length > 0);
   const isDead = evidence.observations.vmm?.at(-1)?.kind !== "running" && evidence.observations.vmm !== null;
-  const told: (readonly [string, string])[] = [];
+  const entries: (readonly [string, string])[] = [];
   for (const [name, actor] of victims) {
     const label = accessesOf(actor).at(-1)?.label ?? "";
     const access = evidence.observations.accesses[name]?.[label];
-    // Killed with the VM, or hung in its loop: the VM's own lines say it.
+    // Killed with the VM, or hung in its loop: the VM's own lines show it.
     if (access === undefined || (isDead && (access.kind === "killed" || access.kind === "hung"))) continue;
-    told.push([name, accessCell(access)]);
+    entries.push([name, accessCell(access)]);
   }
-  const lines = victims.length > 1 ? [...namedLines(told)] : told.map(([, text]) => text);
+  const lines = victims.length > 1 ? [...namedLines(entries)] : entries.map(([, text]) => text);
   for (const [name, actor] of guests) {
     const state = evidence.observations.bystanders[name];
     if (isBystander(actor) && state !== undefined) lines.push(`${name}: ${state}`);

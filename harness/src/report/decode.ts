@@ -36,7 +36,7 @@ export type RecordedRun = {
   readonly scenarios: readonly Scenario[];
   /** As they ended. */
   readonly results: readonly CaseResult[];
-  /** null: the run ended before it could say how (it was killed, or is still going on). */
+  /** null: the run wrote no end (it was killed, or is still going on). */
   readonly end: RunEnd | null;
 };
 
@@ -206,7 +206,7 @@ export function decodeGuards(lines: readonly unknown[], source: string): readonl
   });
 }
 
-/** The runs that the lines tell, one after the other. Throws a RecordError that names the line. */
+/** The runs in the lines, one after the other. Throws a RecordError that names the line. */
 export function decodeRuns(lines: readonly unknown[], source: string): readonly RecordedRun[] {
   const runs: OpenRun[] = [];
   for (const [index, line] of lines.entries()) {

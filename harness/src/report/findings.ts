@@ -13,7 +13,7 @@ export type DefectFinding = {
 
 /** The defect that this result shows, or null. */
 export function defectOf({ verdict, planned, expectation }: CaseResult): Defect | null {
-  // What a model does is no kernel's defect: it did not happen.
+  // An outcome of a model is no kernel's defect: it did not happen.
   if (verdict.kind !== "pass" || !planned.nature.isReal) return null;
   return expectation?.defect ?? null;
 }

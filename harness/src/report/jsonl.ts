@@ -1,5 +1,5 @@
 /**
- * The report for programs: JSON lines, `type` first. Lossless: `decode.ts` makes of them what they were made of.
+ * The report for programs: JSON lines, `type` first. Lossless: `decode.ts` restores the results from them.
  * Words in their text form, 64-bit numbers as "0x..". `daxfault schema` publishes `recordSchema`.
  */
 
@@ -44,7 +44,7 @@ const kernelName: z.ZodType<`kernel:${string}`> = z.templateLiteral(["kernel:", 
 const machineName = z.union([z.literal("here"), kernelName]);
 /** An engine on this machine, or the kernel that a case ran on. */
 const placeNameShape = z.union([engineName, kernelName]);
-/** What `placeNameShape` leaves unsaid. Lines of earlier versions have neither. */
+/** Members beside `placeNameShape`. Lines of earlier versions have neither. */
 const placeShapes = { machine: machineName.optional(), executor: engineName.optional() };
 
 const attestationShape = z.strictObject({
@@ -347,7 +347,7 @@ export function proposalRecord({ id, title, kvm, vmm, guest, server, lapic }: Pr
   return { type: "proposal", id, title, kvm, vmm, guest, server, lapic };
 }
 
-/** What a line says of where its case runs: `engine` as ever, and the two that it is made of. */
+/** Where a line's case runs: `engine`, as in earlier versions, and its two parts. */
 function placeMembers(planned: PlannedCase): object {
   return { engine: placeName(planned), machine: planned.machine, executor: planned.engine };
 }

@@ -1,5 +1,5 @@
 /**
- * The report as JUnit XML: a suite a scenario, a case a proposal and engine. What proves nothing (inconclusive) is an
+ * The report as JUnit XML: a suite a scenario, a case a proposal and engine. An inconclusive result is an
  * error, what is unexpected (fail, xpass) a failure; a known deviation (xfail) is skipped, with its reason.
  */
 import { replayCommand } from "../run/plan.ts";

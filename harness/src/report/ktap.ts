@@ -1,6 +1,6 @@
 /**
  * The report as KTAP version 1 (Documentation/dev-tools/ktap.rst of Linux): a subtest a scenario, a result a proposal
- * and engine. xfail is `ok` with the directive XFAIL, as in kselftest; what proves nothing is `not ok`.
+ * and engine. xfail is `ok` with the directive XFAIL, as in kselftest; inconclusive is `not ok`.
  */
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";

@@ -12,7 +12,7 @@ import { capabilityText, caseTitle, engineLines, plural } from "./text.ts";
 const COLUMNS = 72;
 /** A list takes so many cases in full; the others are named. */
 const CASES_IN_FULL = 8;
-/** Of a long trace the beginning tells how it came about, the end what came of it. */
+/** Of a long trace the beginning shows the cause, the end the outcome. */
 const EVENTS_SHOWN = 24;
 
 function indented(text: string, indent: number): readonly string[] {

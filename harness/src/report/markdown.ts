@@ -8,7 +8,7 @@ import { endText, findingsOf } from "./findings.ts";
 import { engineNamer, type Report } from "./report.ts";
 import { caseTitle, plural, scoreText } from "./text.ts";
 
-/** GitHub shows a step's summary up to 1 MiB; a list of more cases than this helps nobody. */
+/** GitHub shows a step's summary up to 1 MiB; a list of more cases than this is of no use. */
 const CASES_LISTED_MAX = 50;
 
 /** Text that stays text: no markup, no cell or row of a table ends in it. */

@@ -38,7 +38,7 @@ export function bootLines(boots: readonly BootConsole[], maxLines: number): read
   });
 }
 
-/** What the cases refer to, so that the file can be read without this program's fixtures. */
+/** The scenarios and proposals of the cases, so that the file can be read without this program's fixtures. */
 function definitions(cases: readonly PlannedCase[]): readonly JsonRecord[] {
   const proposals = new Map(cases.map(({ proposal }) => [proposal.id, proposal]));
   const scenarios = new Map(cases.map(({ scenario }) => [scenario.id, scenario]));

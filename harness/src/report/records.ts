@@ -21,15 +21,15 @@ type PlaceName = string;
 /** A machine that was booted. */
 export type EngineRecord = {
   readonly name: PlaceName;
-  /** null: it did not come up; its cases say why. */
+  /** null: it did not come up; its cases have the reason. */
   readonly attestation: Attestation | null;
   readonly openedMs: number;
 };
 
-/** What a booted kernel's console said, in a run in which something on it was not as expected or proved nothing. */
+/** The console of a booted kernel, in a run in which a result on it was unexpected or inconclusive. */
 export type ConsoleRecord = {
   readonly name: PlaceName;
-  /** Boot by boot: `==== boot N of M: ID ====`, `... N lines left out ...` where there was more, the end of what it said. */
+  /** Boot by boot: `==== boot N of M: ID ====`, `... N lines left out ...` where there was more, the end of its output. */
   readonly lines: readonly string[];
 };
 
@@ -121,7 +121,7 @@ export type CaseRecord = {
   readonly observations: ObservationsRecord | null;
   readonly events: Readonly<Partial<Record<EventKind, number>>>;
   readonly counters: Readonly<Record<string, HexText>>;
-  /** By actor, then by step label: milliseconds until the access had come back, or its task was told. */
+  /** By actor, then by step label: milliseconds until the access had come back, or its failure was reported to its task. */
   readonly accessMs: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly trace: readonly {
     readonly kind: EventKind;

@@ -1,4 +1,4 @@
-/** One case in plain sentences: what was set up, who did what in which order, what was expected and what was seen. */
+/** One case in plain sentences: its set-up, the actors' steps in order, what was expected and what was seen. */
 import {
   type Actor,
   accessesOf,
@@ -40,7 +40,7 @@ const backings = {
   "private-swapped": "a private mapping, all of it swapped out, of a file",
 } as const;
 
-/** What is mapped, then each actor with its steps. */
+/** The mapping, then each actor with its steps. */
 export function setupLines(scenario: Scenario): readonly string[] {
   const { backing, layout, window, actors } = scenario;
   const lines = [`${backings[backing.kind]} of ${sizeText(backing.size)}`];
@@ -93,7 +93,7 @@ export function seenLines(scenario: Scenario, evidence: Evidence): readonly stri
   return lines;
 }
 
-/** What was expected, in the same words. */
+/** The expectation, in the same words. */
 export function expectedLines(expectation: Expectation | null): readonly string[] {
   if (expectation === null) return ["nothing says what is expected of this case"];
   const { vmm, accesses, host, bystanders, events } = expectation.outcome;

@@ -1,6 +1,6 @@
 /**
- * The report for people: attestation, table scenario x proposal, what was skipped and why, what was not as expected,
- * findings, scorecard, counts. Only text is made here; printing is the caller's.
+ * The report as text: attestation, table scenario x proposal, what was skipped and why, what was not as expected,
+ * findings, scorecard, counts. Makes text only; the caller prints it.
  */
 import {
   type Attestation,
@@ -25,7 +25,7 @@ import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
 import { engineNamer, proposalsOf, type Report, scenariosOf } from "./report.ts";
 import { type Style, wrap } from "./style.ts";
 
-/** What decides which way a fault goes, of the hundred capabilities that KVM has. */
+/** Of KVM's hundred capabilities, those that decide which way a fault goes. */
 const capabilitiesThatMatter: readonly string[] = [
   "KVM_CAP_ASYNC_PF",
   "KVM_CAP_ASYNC_PF_INT",
@@ -41,7 +41,7 @@ export function capabilityText(attestation: Attestation): string {
     .join(" ");
 }
 
-/** Who ran the cases, and where. */
+/** The attestations of the run: each engine, and its machine. */
 export function attestationText(info: RunInfo, style: Style): string {
   const lines = [
     `${style.bold("daxfault")} on Linux ${info.kernel}, Node ${info.node}, page size ${info.pageSize}`,
@@ -157,7 +157,7 @@ function layOut(results: readonly CaseResult[], style: Style): string {
   const idColumns = Math.max(...results.map(({ planned }) => planned.scenario.id.length)) - excess;
   if (idColumns >= ID_COLUMNS_MIN) return renderGrid(withNarrowIds(grid, idColumns), style);
   const pieces = cutGrid(withNarrowIds(grid, ID_COLUMNS_CUT), style.widthColumns);
-  // A first piece with one proposal only compares nothing: a list says the same in less room.
+  // A first piece with one proposal only compares nothing: a list has the same content in less room.
   if ((pieces[0]?.head.length ?? 0) <= 2) return listText(results, style);
   return pieces.map((piece) => renderGrid(piece, style)).join("\n\n");
 }
@@ -212,7 +212,7 @@ function kindText(verdict: Verdict): string {
   return verdict.kind === "inconclusive" ? `inconclusive (${verdict.cause})` : verdict.kind;
 }
 
-/** Cases of one engine of which the same is to be said. */
+/** Cases of one engine with the same text. */
 type Alike = readonly [CaseResult, ...CaseResult[]];
 
 function headText([result, ...others]: Alike, style: Style): string {
@@ -229,7 +229,7 @@ function detailText(alike: Alike, style: Style): string {
   return [headText(alike, style), ...reason, replay].join("\n");
 }
 
-/** An engine that could run none of its cases for one reason says so once. */
+/** An engine that could run none of its cases for one reason is listed once. */
 function alikeCases(results: readonly CaseResult[]): readonly Alike[] {
   const groups = new Map<string, [CaseResult, ...CaseResult[]]>();
   for (const [index, result] of results.entries()) {
@@ -243,7 +243,7 @@ function alikeCases(results: readonly CaseResult[]): readonly Alike[] {
   return [...groups.values()];
 }
 
-/** Cases that need somebody's attention, one by one; known deviations by erratum. */
+/** Cases that need attention, one by one; known deviations by erratum. */
 export function deviationsText(results: readonly CaseResult[], style: Style): string | null {
   const parts: string[] = [];
   const attention = results.filter(({ verdict }) => needsAttention(verdict.kind));
@@ -372,7 +372,7 @@ export function tailText(results: readonly CaseResult[], style: Style): string |
   return lines.join("\n");
 }
 
-/** The last lines: counts of all kinds, and what the exit code says. */
+/** The last lines: counts of all kinds, and the meaning of the exit code. */
 export function summaryText({ counts, exitCode, durationMs }: Report, style: Style): string {
   const parts = (Object.entries(counts) as [VerdictKind, number][])
     .filter(([, count]) => count > 0)

@@ -1,7 +1,7 @@
 /**
- * What a reproduction leaves for others: a folder that can be attached as it is. `report.txt` is the mail,
+ * The bundle of a reproduction: a folder that can be attached as it is. `report.txt` is the mail,
  * `report.html` the same for a browser, `evidence.jsonl` the recorded run, `trace.txt` KVM's tracepoints or counters, `environment.json` the machine,
- * `scenario.json` the case, `console.txt` what a booted kernel said in a case that went wrong, `repro.sh` runs it again, `reproducer.c` shows the defect without daxfault.
+ * `scenario.json` the case, `console.txt` the console of a booted kernel in a case that went wrong, `repro.sh` runs it again, `reproducer.c` shows the defect without daxfault.
  */
 import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -87,7 +87,7 @@ function traceText({ trace, result }: Bundle): string {
   ].join("\n");
 }
 
-/** What a booted kernel said, if it was kept. */
+/** The console of a booted kernel, if it was kept. */
 function consoleText(lines: readonly unknown[]): string | null {
   const [first] = lines
     .map((line) => recordSchema.parse(line))

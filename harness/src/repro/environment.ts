@@ -1,4 +1,4 @@
-/** What machine a reproduction ran on: everything that a reader of a bug report asks for next. */
+/** The machine that a reproduction ran on: everything that a reader of a bug report asks for next. */
 import { execFileSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { cpus, totalmem } from "node:os";
@@ -9,7 +9,7 @@ export type Environment = {
   readonly kernel: string;
   /** /proc/version: compiler and configuration of the build. */
   readonly kernelBuild: string;
-  /** Parameters of the kernel's command line that bear on memory and guests; the others are nobody's business. */
+  /** Parameters of the kernel's command line that bear on memory and guests; the others are private and left out. */
   readonly commandLine: readonly string[];
   readonly distribution: string;
   readonly cpu: { readonly model: string; readonly count: number; readonly flags: readonly string[] };
@@ -25,7 +25,7 @@ export type Environment = {
   readonly features: Readonly<Record<string, string>>;
 };
 
-/** Of the hundreds of flags those that say how guests are run, and whether this is a guest itself. */
+/** Of the hundreds of flags those that show how guests are run, and whether this is a guest itself. */
 const cpuFlags: readonly string[] = ["vmx", "svm", "ept", "npt", "hypervisor", "la57", "nx", "pdpe1gb"];
 
 const bearing =

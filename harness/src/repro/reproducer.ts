@@ -27,13 +27,13 @@ import { type Linear, linearize } from "./linear.ts";
 
 export type Reproducer =
   | { readonly kind: "source"; readonly text: string }
-  /** Why the case cannot be told in one C file, one sentence. */
+  /** Why one C file cannot show the case, one sentence. */
   | { readonly kind: "none"; readonly reason: string };
 
 const COMMENT_COLUMNS = 100;
 const WINDOW_GRANULE = 0x20_0000n;
 
-/** What each defect looks like to the program. */
+/** The symptom of each defect in the program. */
 const wanted: Readonly<Record<string, string>> = {
   "endless-loop": "ENDLESS_LOOP",
   "memory-fault-cap-untrue": "MEMORY_FAULT_CAP",
@@ -197,7 +197,7 @@ function commentLines(paragraphs: readonly string[]): string {
     .join("\n");
 }
 
-/** What keeps a case from being one C file; null if nothing does. */
+/** Why a case cannot be one C file; null if it can. */
 function obstacleOf(scenario: Scenario, proposal: Proposal): string | null {
   const { backing } = scenario;
   if (backing.kind === "private-swapped") return "its pages have to be swapped out first";

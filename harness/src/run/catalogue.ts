@@ -1,17 +1,22 @@
 /**
- * What there is to run: the project's scenarios, proposals and expectations, and those of the user's own folders.
+ * The cases to choose from: the project's scenarios, proposals and expectations, and those of the user's own folders.
  * A folder of the user's is laid out like `fixtures/`: scenarios in it, expectations in its folder `kinds`.
  */
 import { existsSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { type Expectation, Kinds, type Proposal, proposals as presets } from "../../../language/src/index.ts";
+import {
+  type Expectation,
+  ExpectationTable,
+  type Proposal,
+  proposals as presets,
+} from "../../../language/src/index.ts";
 import {
   loadProposals,
   loadScenarioFile,
   loadScenarioFolder,
-  loadKinds as readKinds,
+  loadExpectations as readExpectations,
 } from "../../../language/src/read.ts";
-import { loadKinds, loadScenarios } from "../fixtures.ts";
+import { loadExpectations, loadScenarios } from "../fixtures.ts";
 import { type NamedProposal, type NamedScenario, type PlannedCase, shellWord } from "./plan.ts";
 
 export type Sources = {
@@ -60,12 +65,12 @@ function loadNamedProposals(paths: readonly string[]): readonly NamedProposal[] 
 }
 
 /** The expectations that lie beside the user's scenarios. */
-function userKinds(folders: ReadonlySet<string>): Kinds {
+function userExpectations(folders: ReadonlySet<string>): ExpectationTable {
   const rows = [...folders]
     .map((folder) => join(folder, "kinds"))
     .filter(existsSync)
-    .flatMap((folder) => readKinds(folder).rows);
-  return new Kinds(rows);
+    .flatMap((folder) => readExpectations(folder).rows);
+  return new ExpectationTable(rows);
 }
 
 /**
@@ -96,11 +101,13 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
     "scenario",
     fileScenarios.map(({ scenario }) => scenario.id),
   );
-  const kinds = loadKinds();
-  const ownKinds = userKinds(new Set([...sources.scenarios, ...sources.files.map((file) => dirname(file))]));
+  const expectations = loadExpectations();
+  const ownExpectations = userExpectations(
+    new Set([...sources.scenarios, ...sources.files.map((file) => dirname(file))]),
+  );
   // A mistake in them is found before anything runs.
   for (const { scenario } of [...own, ...fileScenarios]) {
-    for (const { proposal } of proposals) ownKinds.find(scenario, proposal);
+    for (const { proposal } of proposals) ownExpectations.find(scenario, proposal);
   }
   const hashes = new Map(builtIn.map(({ id, hash }) => [id, hash]));
   const isPreset = (proposal: Proposal): boolean => presets.some((preset) => preset === proposal);
@@ -111,7 +118,7 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
     expectationOf({ scenario, proposal }) {
       // The project's expectations are about its scenarios and proposals only, whatever others are called.
       const isOurs = hashes.get(scenario.id) === scenario.hash && isPreset(proposal);
-      return (isOurs ? kinds : ownKinds).find(scenario, proposal);
+      return (isOurs ? expectations : ownExpectations).find(scenario, proposal);
     },
   };
 }

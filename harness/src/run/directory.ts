@@ -1,4 +1,4 @@
-/** One folder a run: everything that the run creates lies below it, and goes with it, whatever becomes of the run. */
+/** One folder a run: everything that the run creates lies below it and is removed with it, however the run ends. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-/** Ctrl-C and SIGTERM, as a run takes them. */
+/** How a run handles Ctrl-C and SIGTERM. */
 import { exitCodes } from "../../../language/src/index.ts";
 
 export type Interruption = {

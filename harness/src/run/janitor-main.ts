@@ -1,5 +1,5 @@
 /**
- * The janitor: waits until the run that started it is over, however it ended, then leaves nothing of it.
+ * The janitor: waits until the run that started it is over, however it ended, then removes all of it.
  * Entry point; its argument is the run's folder. Runs in a session of its own, so that Ctrl-C does not reach it, and
  * notices the end by its standard input: only the run holds the other end of that pipe.
  */

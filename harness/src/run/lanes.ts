@@ -1,5 +1,5 @@
 /**
- * In which order machines run their cases. A booted kernel has this machine to itself: each machine is a lane, those that
+ * The order in which machines run their cases. A booted kernel has this machine to itself: each machine is a lane, those that
  * are alone come last, and only one lane is open at a time.
  */
 

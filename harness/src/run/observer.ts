@@ -1,10 +1,10 @@
-/** What a run says of itself while it runs. It neither records nor prints: whoever listens does. */
+/** Events of a run while it runs. The run neither records nor prints: its observers do. */
 import type { Attestation, MachineName, TraceEvent } from "../../../language/src/index.ts";
 import type { BootConsole } from "../engine.ts";
 import type { PlannedCase } from "./plan.ts";
 import type { CaseResult } from "./result.ts";
 
-/** What is known of a run before its first case. */
+/** Facts of a run before its first case. */
 export type RunInfo = {
   readonly version: string;
   readonly startedAt: string;
@@ -26,7 +26,7 @@ export type RunInfo = {
 /** A machine that was booted for the run. */
 export type MachineBooted = {
   readonly name: MachineName;
-  /** null: it did not come up; its cases say why. */
+  /** null: it did not come up; its cases have the reason. */
   readonly attestation: Attestation | null;
   readonly openedMs: number;
 };

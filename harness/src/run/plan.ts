@@ -36,7 +36,7 @@ function carriesOut({ proposals }: EngineKind, proposal: Proposal): boolean {
   }
 }
 
-/** The engines that a proposal is for; all of them where it is for none, so that each can say why not. */
+/** The engines that a proposal is for; all of them where it is for none, so that each gives its reason. */
 export function enginesFor(proposal: Proposal, engines: readonly EngineKind[]): readonly EngineKind[] {
   const fitting = engines.filter((engine) => carriesOut(engine, proposal));
   return fitting.length > 0 ? fitting : engines;

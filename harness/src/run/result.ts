@@ -33,7 +33,7 @@ export type CaseResult = {
   readonly durationMs: number;
 };
 
-/** What is recorded of a run, and compared between the runs of a case. */
+/** The part of a run that is recorded, and compared between the runs of a case. */
 export function resultText(result: RunResult): string {
   return result.kind === "evidence" ? outcomeText(result.evidence.observations, recordedStyle) : result.kind;
 }
@@ -67,7 +67,7 @@ function sampledOver(result: RunResult, runs: number): RunResult {
 }
 
 /**
- * Several runs of one case as one result: the gravest run speaks for it, the outcomes of all are counted, and runs
+ * Several runs of one case as one result: the gravest run represents it, the outcomes of all are counted, and runs
  * that differ are `inconclusive (unstable)`. Runs that did not happen (skip) give way to those that did.
  * @param results At least one.
  */

@@ -74,7 +74,7 @@ async function infoOf(
   };
 }
 
-/** What the kernel said is of interest where something on it was not as expected, or proved nothing. */
+/** A console is kept where a result on its kernel was unexpected or inconclusive. */
 function reportConsoles({ machine }: Lane, { results }: RunOutcome, observer: Observer): void {
   const boots = machine.consoles();
   if (boots.every(({ lines }) => lines.length === 0)) return;

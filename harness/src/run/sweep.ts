@@ -35,7 +35,7 @@ function worksFor(pid: string, directory: string): boolean {
   try {
     environment = readFileSync(`/proc/${pid}/environ`, "latin1");
   } catch {
-    return false; // Gone, or somebody else's.
+    return false; // Gone, or another user's.
   }
   for (const entry of environment.split("\0")) {
     if (!entry.startsWith(`${RUN_TAG}=`)) continue;
@@ -85,7 +85,7 @@ function unmount(mountpoint: string): void {
   }
 }
 
-/** Takes away the mounts at and below `directory`, whoever still uses them. Returns what could not be. */
+/** Unmounts `directory` and everything below it, even what is still in use. Returns the mounts that stayed. */
 export function unmountBelow(directory: string): readonly string[] {
   let previous = "";
   for (let round = 0; round < UNMOUNT_ROUNDS; round += 1) {

@@ -4,15 +4,15 @@
  */
 
 export const RUN_TAG = "DAXFAULT_RUN";
-/** The pid of whoever starts a child, for the child's `dieWithParent`. */
+/** The parent's pid, for the child's `dieWithParent`. */
 export const PARENT_TAG = "DAXFAULT_PARENT";
 
-/** What to add to a child's environment. `directory`: the case's folder, or the run's. */
+/** Variables for a child's environment. `directory`: the case's folder, or the run's. */
 export function childEnvironment(directory: string): Readonly<Record<string, string>> {
   return { [RUN_TAG]: directory, [PARENT_TAG]: String(process.pid) };
 }
 
-/** The parent's pid as told by `childEnvironment`. */
+/** The parent's pid, from `childEnvironment`. */
 export function parentPid(): number {
   const pid = Number(process.env[PARENT_TAG]);
   if (!Number.isSafeInteger(pid) || pid <= 0) {

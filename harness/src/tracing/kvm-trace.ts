@@ -1,5 +1,5 @@
 /**
- * What the lines of a KvmTrace say. The texts are those of the kernel's TP_printk (include/trace/events/kvm.h,
+ * Parses the lines of a KvmTrace. The texts are those of the kernel's TP_printk (include/trace/events/kvm.h,
  * arch/x86/kvm/trace.h, arch/x86/kvm/mmu/mmutrace.h); a line that is none of them is refused, not passed over.
  */
 import { PAGE_SIZE } from "../../../sys/src/index.ts";

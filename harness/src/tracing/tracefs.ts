@@ -1,6 +1,6 @@
 /**
- * KVM's own tracepoints while something runs, from an instance of tracefs of our own, so that nobody else's tracing is
- * disturbed. Where there is no tracefs, or no right to it, the reason is what there is.
+ * KVM's own tracepoints while something runs, from an instance of tracefs of our own, so that other tracing is not
+ * disturbed. Where there is no tracefs, or no right to it, the result is the reason.
  */
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -27,7 +27,7 @@ export type TraceSelection = {
   readonly events: readonly TracedEvent[];
   /** Those of them that are not wanted. */
   readonly except: readonly string[];
-  /** Of each CPU. A loop fills any buffer; its beginning tells the story, so that nothing is overwritten. */
+  /** Per CPU. A loop fills any buffer; its beginning is what matters, so nothing is overwritten. */
   readonly bufferKib: number;
   /**
    * This process and what it starts from here on, or all of them. On a machine that one shares, other VMs would fill the
@@ -43,10 +43,10 @@ export type TracedEvent = {
   readonly filter: string | null;
 };
 
-/** Everything of KVM's, for people. */
+/** All of KVM's tracepoints, to be read by people. */
 export const everything: TraceSelection = {
   events: ["kvm", "kvmmmu"].map((event) => ({ event, filter: null })),
-  // What KVM's instruction emulator says of each instruction and page-table entry: most lines, least news.
+  // KVM's instruction emulator, for each instruction and page-table entry: most lines, least information.
   except: ["kvm/kvm_emulate_insn", "kvmmmu/kvm_mmu_paging_element", "kvmmmu/kvm_mmu_pagetable_walk"],
   bufferKib: 4096,
   processes: "own",
@@ -115,7 +115,7 @@ function lostEvents(instance: string): number {
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
-/** Starts tracing. Never throws: what keeps it from tracing is told by `finish`. */
+/** Starts tracing. Never throws: `finish` returns what keeps it from tracing. */
 export function openTrace(runDirectory: string, selection: TraceSelection): TraceSession {
   const found = findTracefs(runDirectory);
   if (typeof found === "string") return failed(found);
@@ -125,7 +125,7 @@ export function openTrace(runDirectory: string, selection: TraceSelection): Trac
       if (existsSync(instance)) rmdirSync(instance);
       if (found.isOurs) unmountLazily(found.path);
     } catch {
-      // The kernel keeps an instance that somebody reads; it is empty and idle.
+      // The kernel keeps an instance that is being read; it is empty and idle.
     }
   };
   let enabled: readonly string[] = [];
@@ -157,7 +157,7 @@ export function openTrace(runDirectory: string, selection: TraceSelection): Trac
         writeFileSync(join(instance, "tracing_on"), "0");
         const lost = lostEvents(instance);
         const text = readFileSync(join(instance, "trace"), "utf8");
-        // set_event_pid takes the PIDs of the outermost namespace, which nobody inside another one can know.
+        // set_event_pid takes the PIDs of the outermost namespace, which a process inside another one cannot know.
         if (selection.processes === "own" && !/^[^#\n]/m.test(text))
           return nothing("tracefs recorded nothing: in a container, PIDs are others there");
         return { kind: "trace", text, events: enabled, lost };

@@ -52,7 +52,7 @@ describe("crashIn", () => {
 describe("Console", () => {
   it("puts lines together from pieces, and shows one that has not ended", () => {
     const console = new Console();
-    for (const piece of ["daxfault-in", "it: mount x: errno 2\r\nhal", "f"]) console.take(piece);
+    for (const piece of ["daxfault-in", "it: mount x: errno 2\r\nhal", "f"]) console.feed(piece);
     expect(console.lines).toEqual(["daxfault-init: mount x: errno 2", "half"]);
     expect(console.initComplaint).toBe("daxfault-init: mount x: errno 2");
     expect(console.lastLine).toBe("half");
@@ -60,7 +60,7 @@ describe("Console", () => {
 
   it("keeps the beginning and the end of one that never stops, and says how much is left out", () => {
     const console = new Console();
-    for (let i = 0; i < 10_000; i += 1) console.take(`line ${i}\n`);
+    for (let i = 0; i < 10_000; i += 1) console.feed(`line ${i}\n`);
     const { lines } = console;
     expect(lines.length).toBeLessThanOrEqual(4001);
     expect(lines[0]).toBe("line 0");
@@ -72,13 +72,13 @@ describe("Console", () => {
 describe("Console.initComplaint", () => {
   it("is not what init went on without", () => {
     const console = new Console();
-    console.take("daxfault-init goes on: insmod /modules/fuse.ko: errno 8\n");
+    console.feed("daxfault-init goes on: insmod /modules/fuse.ko: errno 8\n");
     expect(console.initComplaint).toBeNull();
   });
 
   it("says what a kernel without 9p lacks", () => {
     const console = new Console();
-    console.take("daxfault-init: mount daxfault-root /root 9p ro trans=virtio: errno 19\n");
+    console.feed("daxfault-init: mount daxfault-root /root 9p ro trans=virtio: errno 19\n");
     expect(console.initComplaint).toMatch(/errno 19 \(this kernel has no 9p file system: .*--modules DIR/);
   });
 });

@@ -14,7 +14,7 @@ describe("frames", () => {
           const got: unknown[] = [];
           const reader = new FrameReader((one) => got.push(one));
           for (let at = 0; at < stream.length; at += pieceBytes)
-            reader.take(stream.subarray(at, at + pieceBytes));
+            reader.feed(stream.subarray(at, at + pieceBytes));
           expect(JSON.stringify(got, text)).toEqual(JSON.stringify(messages, text));
         },
       ),
@@ -22,7 +22,7 @@ describe("frames", () => {
   });
 
   it("refuses a length that no message has: the stream is out of step", () => {
-    expect(() => new FrameReader(() => {}).take(Buffer.from("[    0.000000] Linux"))).toThrow("at most");
+    expect(() => new FrameReader(() => {}).feed(Buffer.from("[    0.000000] Linux"))).toThrow("at most");
   });
 });
 

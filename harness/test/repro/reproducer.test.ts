@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { proposals, type Scenario, stepText } from "../../../language/src/index.ts";
 import { scenarioWith } from "../../../language/test/support/cases.ts";
-import { loadKinds, loadScenarios } from "../../src/fixtures.ts";
+import { loadExpectations, loadScenarios } from "../../src/fixtures.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { linearize } from "../../src/repro/linear.ts";
 import { generateReproducer } from "../../src/repro/reproducer.ts";
@@ -15,7 +15,7 @@ import { caseFolder } from "../support/folders.ts";
 import { executionOf, resultWith } from "../support/results.ts";
 
 const scenarios = loadScenarios();
-const kinds = loadKinds();
+const expectations = loadExpectations();
 
 function hasGcc(): boolean {
   return spawnSync("gcc", ["--version"], { stdio: "ignore" }).status === 0;
@@ -26,7 +26,7 @@ const onKvm = gcc !== "" ? gcc : kvm.kind === "no" ? ` (skipped: ${kvm.reason})`
 
 /** The result of a case in which its defect was seen. */
 function shown(scenario: Scenario, proposal: string): CaseResult {
-  const expectation = kinds.find(scenario, { id: proposal, kvm: "today" });
+  const expectation = expectations.find(scenario, { id: proposal, kvm: "today" });
   const result = resultWith({ proposal, expectation });
   return { ...result, planned: { ...result.planned, scenario, argument: scenario.id } };
 }

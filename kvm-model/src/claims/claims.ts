@@ -1,5 +1,5 @@
 /**
- * What the talk and the threads around it say, each as a question that the explorer decides by itself.
+ * The statements of the talk and the threads around it, each as a question that the explorer decides by itself.
  * A claim is a case and facts that must, or must not, be reachable in it. One row a claim.
  */
 import type { Parts } from "../../../language/src/index.ts";
@@ -23,7 +23,7 @@ export type Claim = {
 const today: Parts = { kvm: "today", vmm: "stop", guest: "unaware", server: "none", lapic: "kernel" };
 const apf: Parts = { ...today, guest: "apf" };
 
-/** A situation at a point of the four axes: as today with a guest that uses async page faults, where nothing is said. */
+/** A situation at a point of the four axes: by default as today, with a guest that uses async page faults. */
 const when = (situation: Situation, parts: Partial<Parts>, more: Partial<ModelCase> = {}): ModelCase =>
   caseOf(situation, { ...apf, ...parts }, more);
 
@@ -192,9 +192,9 @@ export const claims: readonly Claim[] = [
 
 export type ClaimVerdict = {
   readonly claim: Claim;
-  /** `open`: a bound was met and nothing speaks against the claim. */
+  /** `open`: a bound was met and no path contradicts the claim. */
   readonly verdict: "confirmed" | "refuted" | "open";
-  /** Of each reachable fact: the shortest way to it. Of a refuted claim: what speaks against it. */
+  /** Of each reachable fact: the shortest way to it. Of a refuted claim: the path that contradicts it. */
   readonly tokens: Readonly<Record<string, string>>;
   readonly missing: readonly Fact[];
   readonly facts: Facts;

@@ -1,6 +1,6 @@
 /**
- * Mutations: a check taken out of the kernel, the guest, the VMM or the server, and the claim that notices. A model in
- * which a check can be missing without anybody noticing does not really have that check.
+ * Mutations: a check removed from the kernel, the guest, the VMM or the server, and the claim that fails then. If no claim
+ * fails without a check, the model does not really have that check.
  */
 import type { ExploreOptions } from "../explore/explorer.ts";
 import type { Check } from "../model/case.ts";

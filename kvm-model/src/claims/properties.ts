@@ -31,7 +31,7 @@ type Demand = {
   readonly situation: Situation;
   readonly never: readonly Fact[];
   readonly sometimes: readonly Fact[];
-  /** Wanted only where somebody can meet a missing page at all: without it the demand would hold of a mute proposal. */
+  /** Wanted only where an access can meet a missing page at all: without it the demand would hold of a mute proposal. */
   readonly ifMet: readonly Fact[];
 };
 
@@ -101,7 +101,7 @@ const demands: Readonly<Record<Property, readonly Demand[]>> = {
   ],
 };
 
-/** Ways into what a property forbids; or what it asks for and nobody reached (token null). */
+/** A path into a fact that a property forbids; or a fact that it demands and no path reaches (token null). */
 export type Violation = {
   readonly situation: Situation;
   readonly fact: Fact;
@@ -113,13 +113,13 @@ export type Cell = {
   readonly holds: "yes" | "no" | "partly" | "unknown";
   readonly states: number;
   readonly exhaustive: boolean;
-  /** What cut the search off, if anything did. */
+  /** The bound that cut the search off, if any. */
   readonly boundedBy: string | null;
   readonly situations: readonly Situation[];
   readonly violations: readonly Violation[];
 };
 
-/** The first thing that speaks against a demand. */
+/** The first violation of a demand. */
 function violationOf(wanted: Demand, facts: Facts): Violation | null {
   for (const fact of wanted.never) {
     const finding = facts.found[fact];
@@ -159,7 +159,7 @@ function cellOf(property: Property, factsIn: (situation: Situation) => Facts): C
     states += facts.exhaustiveness.states;
     if (facts.exhaustiveness.kind === "bounded") boundedBy = facts.exhaustiveness.by;
     const violation = violationOf(one, facts);
-    // Under a bound, "nobody reached it" proves nothing.
+    // Under a bound, "no path reaches it" proves nothing.
     if (violation !== null && (violation.token !== null || boundedBy === null)) violations.push(violation);
   }
   return {

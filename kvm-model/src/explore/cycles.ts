@@ -8,7 +8,7 @@
  *
  * Worked example: states A and B, edges A -guest-> B, B -kvm-> A, and in both the worker could step to C. The worker is
  * enabled in A and in B and takes no edge of {A, B}: not fair, because a real worker thread would run some day. If the
- * worker is disabled in B (nothing queued), going round for ever starves nobody: fair, a livelock.
+ * worker is disabled in B (nothing queued), going round for ever starves no actor: fair, a livelock.
  */
 import type { Graph } from "./explorer.ts";
 

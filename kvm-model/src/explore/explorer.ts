@@ -3,7 +3,7 @@
  *
  * It returns a Graph: the states in the order found, how each was reached (parent and action), and, on demand, all edges
  * and the set of enabled actors of each state, which the search for lassos (`cycles.ts`) needs. It judges nothing.
- * What a bound cut off is said in `exhaustiveness`; a graph under a bound may show a counterexample, never "never".
+ * `exhaustiveness` has the bound that cut a search off; a graph under a bound may show a counterexample, never "never".
  *
  * Reduction (off by default): where a state enables a step that is local (`Model.localActions`), only that step is
  * explored, unless it leads to a state already seen; then the state is expanded in full. The first part is the ample set

@@ -18,7 +18,7 @@ export type Observed = {
 };
 
 export type FollowOptions = {
-  /** What a step shows, in order. */
+  /** The events of a step, in order. */
   readonly visibleOf: (
     before: Uint8Array,
     after: Uint8Array,
@@ -26,13 +26,13 @@ export type FollowOptions = {
   ) => readonly string[];
   /** Pairs of a state and a position. */
   readonly maxPairs: number;
-  /** What may be written down late; left out: nothing. */
+  /** Events that may be written late; left out: none. */
   readonly late?: Late;
 };
 
 export type Late = {
   readonly mayBe: (event: string) => boolean;
-  /** Who writes it down; null: nobody who is ever late. @param actor of the step that shows it */
+  /** The writer of the event; null: a writer that is never late. @param actor of the step that shows it */
   readonly writerOf: (event: string, actor: string) => string | null;
 };
 
@@ -42,7 +42,7 @@ export type Followed =
       readonly kind: "diverges";
       /** Index of the first event that no path has. */
       readonly at: number;
-      /** What paths that agree until there show next; empty: nothing any more. */
+      /** The next events of paths that agree until there; empty: none. */
       readonly instead: readonly string[];
       /** One such path. */
       readonly token: string;
@@ -54,7 +54,7 @@ type Edge = {
   readonly action: number;
   readonly to: number;
   readonly visible: readonly string[];
-  /** Who writes that down. */
+  /** The writer of the event. */
   readonly writers: readonly (string | null)[];
 };
 
@@ -108,7 +108,7 @@ type Pair = {
   readonly state: number;
   /** How many of the observed events lie behind. */
   readonly at: number;
-  /** What has happened and is not written down yet. */
+  /** Events that have happened and are not written yet. */
   readonly unwritten: readonly Unwritten[];
   readonly from: Pair | null;
   /** The action that led here; null at the start, and where an optional event was passed over. */
@@ -151,7 +151,7 @@ class Frontier {
 /** How far ahead in the list something late is looked for: other writers do not get further in between. */
 const LATE_WITHIN = 32;
 
-/** What follows a pair, without looking whether it is known. */
+/** The successors of a pair, known ones included. */
 function* successors(
   states: States,
   observed: readonly Observed[],

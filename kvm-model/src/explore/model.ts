@@ -1,11 +1,11 @@
 /**
- * The port between a model and whoever runs it. A model is three pure functions over a flat state; it knows no strategy,
- * and a strategy (explorer, replay, random walk) knows no mechanism. Whatever is not decided by the state is a choice,
+ * The port between a model and the strategy that runs it. A model is three pure functions over a flat state; it knows no
+ * strategy, and a strategy (explorer, replay, random walk) knows no mechanism. What the state does not decide is a choice,
  * and every choice is an action of its own: `next` has no randomness, no clock and no memory.
  */
 import type { Layout } from "../state/layout.ts";
 
-/** What one step tells people. `from` and `to` are lifelines of the sequence diagram. */
+/** One step as text. `from` and `to` are lifelines of the sequence diagram. */
 export type ModelEvent = {
   readonly kind: string;
   readonly from: string;
@@ -45,7 +45,7 @@ export interface Model {
 
 /** One row of a model written as a table: the form in which mechanisms are added. */
 export type Action = {
-  /** What the step is called: for people. */
+  /** The step's name, for output. */
   readonly name: string;
   readonly kind?: string;
   readonly actor: string;

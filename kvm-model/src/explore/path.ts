@@ -38,7 +38,7 @@ export type Step = {
   readonly events: readonly ModelEvent[];
 };
 
-/** Who chooses. It may keep state of its own within one run; null ends the run. */
+/** The chooser of actions. It may keep state of its own within one run; null ends the run. */
 export interface Scheduler {
   readonly name: string;
   /** One of the first `count` entries of `enabled`, or null. */
@@ -151,7 +151,7 @@ function traceOf(
 
 /**
  * Soundness of the reduction, checked and not believed: in every reachable state, a local action stays enabled when
- * another actor steps, keeps the others enabled, commutes with them, and changes nothing that `visible` tells apart.
+ * another actor steps, keeps the others enabled, commutes with them, and changes nothing that `visible` distinguishes.
  * Returns how many pairs were looked at.
  */
 export function checkLocalActions(graph: Graph, visible: (state: Uint8Array) => number): number {

@@ -1,4 +1,4 @@
-/** What kind of access a step is: the CPU mode that it runs in, and whether it stores. */
+/** The kind of access of a step: the CPU mode that it runs in, and whether it stores. */
 import type { AccessStep } from "./case.ts";
 
 export type Mode = "user" | "kernel" | "nested";

@@ -26,7 +26,7 @@ export type AccessStep = {
   readonly interrupts?: "on" | "off";
   /** In kernel mode: may the guest kernel schedule here? */
   readonly preemptible?: boolean;
-  /** In kernel mode: does an exception table entry cover this instruction? As the operation usually has it, if not said. */
+  /** In kernel mode: does an exception table entry cover this instruction? By default as the operation usually has it. */
   readonly fixup?: boolean;
   /** KVM interprets this instruction instead of the CPU running it. */
   readonly emulated?: boolean;
@@ -45,7 +45,7 @@ export type Task = {
   readonly steps: readonly TaskStep[];
   /** Asleep on a token whose page-ready never comes, as after a live migration. */
   readonly asleep?: boolean;
-  /** If nothing is said, its handler goes on with the next step. */
+  /** By default its handler goes on with the next step. */
   readonly onSigbus?: OnSigbus;
 };
 
@@ -67,7 +67,7 @@ export type HostStep =
   | { readonly op: "signal"; readonly name: string }
   | { readonly op: "await"; readonly name: string };
 
-/** What lies behind a page at the start. `no-space`: a hole of a full tmpfs. `io-error`: the device cannot read it. */
+/** The backing of a page at the start. `no-space`: a hole of a full tmpfs. `io-error`: the device cannot read it. */
 export type PageStart = "resident" | "on-disk" | "no-space" | "io-error";
 
 /** Single checks of kernel, guest and VMM that can be taken out: the mutations that the properties must catch. */
@@ -138,7 +138,7 @@ export type ModelCase = {
   /** MSR_KVM_ASYNC_PF_EN bit 2: deliver as #PF VM exit to L1. */
   readonly vmexitDelivery: boolean;
   /**
-   * What a guest that is told of an error by #PF or NMI makes of it without knowing of the proposal. `linux`: its own
+   * How a guest that does not know the proposal handles an error reported by #PF or NMI. `linux`: its own
    * mapping looks fine, it returns. `direct`: it has no page cache to consult and takes the fault as one of the task.
    */
   readonly faultHandler: "linux" | "direct";
@@ -152,11 +152,11 @@ export type ModelCase = {
   readonly machineCheck: "precise" | "as-hardware";
   /** `pmem` copies with machine-check-safe routines, virtio-fs does not (facts: set_dax_nomc is never called). */
   readonly daxCopies: "virtio-fs" | "pmem";
-  /** Does whoever holds the lease answer a recall, or sleep through the limit? */
+  /** Does the lease holder answer a recall, or sleep through the limit? */
   readonly leaseClient: "prompt" | "unresponsive";
   /**
-   * May the host's memory management do what it does for reasons of its own (`interference.ts`)? Nothing that a guest
-   * sees depends on it, so that only whoever follows a real kernel's trace asks for it.
+   * May the host's memory management act on its own (`interference.ts`)? Nothing that a guest
+   * sees depends on it, so only following a real kernel's trace needs it.
    */
   readonly interference: boolean;
   /** Enabling async page faults queues a wake-all entry. */
@@ -166,7 +166,7 @@ export type ModelCase = {
 
 export class CaseError extends Error {
   override readonly name = "CaseError";
-  /** What of the case is refused, without its name, and what would be taken. */
+  /** The refused part of the case, without the case's name, and what would be accepted. */
   readonly problem: string;
   readonly fix: string;
 

@@ -1,5 +1,5 @@
 /**
- * What can happen in a case, as the explorer finds it: for each fact, a shortest way to it or null.
+ * The facts that the explorer finds reachable in a case: for each, a shortest path to it or null.
  * Facts are neutral; `claims/properties.ts` says which of them a property forbids or demands.
  */
 import { type Exhaustiveness, type ExploreOptions, explore, type Graph } from "../explore/explorer.ts";
@@ -15,7 +15,7 @@ import type { Saw, Task } from "./task.ts";
 import type { Stop } from "./vcpu.ts";
 
 export const factNames = [
-  /** A task stays at an access for ever although everybody who can act does. */
+  /** A task stays at an access for ever although every actor that can act does. */
   "livelock",
   /** Nothing can happen any more and a task has not finished: it sleeps for ever. */
   "deadlock",
@@ -43,11 +43,11 @@ export const factNames = [
   "sigbus-mceerr",
   "efault-returned",
   "all-done",
-  /** Somebody learns that a page is gone: a signal, an error code, or the VMM an exit. */
+  /** The loss of a page is reported: a signal, an error code, or an exit to the VMM. */
   "told",
-  /** Everybody has finished, and async page faults are still off because of an error that nobody was told. */
+  /** All actors have finished, and async page faults are still off because of an error that was not reported. */
   "apf-left-off",
-  /** Everybody has finished, and a gfn is still remembered as bad. */
+  /** All actors have finished, and a gfn is still remembered as bad. */
   "error-gfn-left",
   /** The bytes from before the truncation, seen after the file had grown again. */
   "value-after-regrowth",

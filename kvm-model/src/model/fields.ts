@@ -13,13 +13,13 @@ export type Token = number & { readonly unit: "apf token" };
 export const NO_TOKEN: Token = 0 as Token;
 /** Token of the wake-all broadcast (~0 in KVM). */
 export const TOKEN_ALL: Token = 255 as Token;
-/** What an NMI's own page fault leaves in CR2. */
+/** The value that an NMI's own page fault leaves in CR2. */
 export const TOKEN_GARBAGE: Token = 254 as Token;
 
 /** The byte of a vCPU that runs no task. */
 export const IDLE = 255;
 
-/** What stays true once it has happened: bits of the field `marks`. */
+/** Events that stay true once they have happened: bits of the field `marks`. */
 export const MARK = {
   "wrong-victim": 1,
   "silent-data": 2,
@@ -111,7 +111,7 @@ const fieldTable = [
 /** By field: offset of its first byte. */
 export type Offsets = Readonly<Record<(typeof fieldTable)[number][0], number>>;
 
-/** What is fixed for a case: how many there are of what, and where the bytes of a state are. */
+/** Constants of a case: counts of everything, and where the bytes of a state are. */
 export type Context = {
   readonly case: ModelCase;
   readonly layout: Layout;

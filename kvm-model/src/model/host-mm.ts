@@ -12,7 +12,7 @@ import type { Ept, Page, Vma } from "./page.ts";
 /** How get_user_pages is called: without FOLL_NOWAIT the caller sleeps for I/O. */
 export type Gup = "FOLL_NOWAIT" | "may sleep";
 
-/** What one get_user_pages call returns for a page. */
+/** The result of one get_user_pages call for a page. */
 export type GupResult = "ok" | "needs I/O" | "fault" | "no VMA" | "hwpoison";
 
 /** Has the side effects of a real fault. */

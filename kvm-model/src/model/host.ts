@@ -49,7 +49,7 @@ function guardSees(m: Machine, step: Truncate): boolean {
   }
 }
 
-/** What the VMM maps in place of the lost range when it acts by itself; null: the guest is asked to give the range back. */
+/** The VMM's mapping in place of the lost range when it acts by itself; null: the guest is asked to give the range back. */
 function vmaInPlace(m: Machine): Vma | null {
   switch (m.case.vmm) {
     case "fence":
@@ -122,7 +122,7 @@ function callActions(m: Machine): Action[] {
   ];
 }
 
-/** What truncate_setsize() does. */
+/** truncate_setsize(). */
 function truncateActions(m: Machine): Action[] {
   return [
     {

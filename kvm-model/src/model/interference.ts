@@ -1,5 +1,5 @@
 /**
- * What the host does besides, for reasons of its own and at any time. None of it changes what a guest sees; all of it
+ * Actions of the host for reasons of its own, at any time. None of them changes what a guest sees; all of it
  * shows in a real kernel's trace, as one more turn or one less.
  *
  * - A mapping goes: write-back (folio_mkclean()), a large folio that is split, migration, reclaim.

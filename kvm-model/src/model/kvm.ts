@@ -5,7 +5,7 @@
  * Mirrors, in this order: kvm_faultin_pfn() (snapshot of mmu_invalidate_seq), __kvm_faultin_pfn() (NOWAIT attempt, then
  * kvm_can_do_async_pf(), kvm_find_async_pf_gfn(), kvm_arch_setup_async_pf(), else one synchronous attempt),
  * kvm_handle_error_pfn(), is_page_fault_stale(), all of arch/x86/kvm/mmu/mmu.c; kvm_can_do_async_pf() of x86.c.
- * What a proposal changes is in `proposals.ts`; this file asks it at four places.
+ * `proposals.ts` has the changes of the proposals; this file asks it at four places.
  */
 import type { Action } from "../explore/model.ts";
 import { armAsync, canDeliver, hasFreeWork } from "./apf.ts";

@@ -27,7 +27,7 @@ const kernelStates = ["alive", "oops", "panic"] as const;
 export type Kernel = (typeof kernelStates)[number];
 const KERNEL = new Words(kernelStates);
 
-/** What came of a host step. */
+/** The result of a host step. */
 const hostResults = ["not-reached", "done", "delayed", "denied"] as const;
 export type HostResult = (typeof hostResults)[number];
 const HOST = new Words(hostResults);
@@ -81,7 +81,7 @@ export class Machine {
   readonly works: readonly Work[];
   /** Only the views use it. */
   bytes: Uint8Array;
-  /** What a step shows to people: `m.log?.(..)`. Null where no one listens, so that no text is made then. */
+  /** The text of a step: `m.log?.(..)`. Null without a listener, so that no text is made then. */
   log: Log | null = null;
   #events: EventSink | null = null;
   /** Null in all cases but mutations. */

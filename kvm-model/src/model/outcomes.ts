@@ -42,7 +42,7 @@ const hostWords: Readonly<Record<HostResult, HostWord>> = {
   denied: { kind: "denied", errno: "EPERM" },
 };
 
-/** What a cycle shows besides its states. */
+/** Properties of a cycle besides its states. */
 type Turn = {
   /** Actors that act in it. */
   readonly acting: ReadonlySet<string>;

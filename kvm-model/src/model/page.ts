@@ -21,7 +21,7 @@ const CACHE = new Words(caches);
 
 export class Page {
   readonly index: number;
-  /** What lies behind it at the start. */
+  /** Its backing at the start. */
   readonly start: PageStart;
   readonly #m: Machine;
   readonly #cacheAt: number;
@@ -100,7 +100,7 @@ export class Page {
     return this.index < this.#m.fileSize;
   }
 
-  /** What get_user_pages() returns for it, where that succeeds. */
+  /** The result of get_user_pages() for it, where that succeeds. */
   get pfn(): Ept {
     return this.vma === "anonymous" ? "anonymous" : "file";
   }

@@ -8,7 +8,7 @@
  * - `error-pending` (Kuznetsov): a failed prefetch switches async page faults off until an error has been reported.
  * - `exit-request` (Christopherson): a failed prefetch makes KVM_RUN return at once, whatever task runs by then.
  * - `final-efault`: the NOWAIT lookup's -EFAULT is final; only "needs I/O" goes asynchronous.
- * - `ready-error` (Goyal, patch 2): the error travels in the page-ready event (ready_flags); where the guest was not told
+ * - `ready-error` (Goyal, patch 2): the error travels in the page-ready event (ready_flags); where the guest got no
  *   "not present", or does not understand it, one error_gfn as above.
  * - `memory-fault-exit` (Moorthy): kvm_handle_error_pfn() fills in KVM_EXIT_MEMORY_FAULT; the asynchronous path stays.
  * - `inject-mce`, `inject-ve`: the lookup's -EFAULT is final and KVM queues the exception instead of returning.

@@ -7,7 +7,7 @@ import type { Machine } from "./machine.ts";
 import type { Vcpu } from "./vcpu.ts";
 import { type Ready, readyWords } from "./vcpu.ts";
 
-/** What an access saw. */
+/** The result of an access. */
 const sights = [
   "nothing",
   "value",
@@ -124,7 +124,7 @@ export class Task {
     return SAW.word(this.#m.bytes[this.#sawAt + step] as number);
   }
 
-  /** What the current step saw. */
+  /** The result of the current step. */
   set sees(saw: Saw) {
     this.#m.bytes[this.#sawAt + this.step] = SAW.byte(saw);
   }

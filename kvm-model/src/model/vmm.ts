@@ -1,5 +1,5 @@
 /**
- * The VMM: what it does when KVM_RUN returns (the `vmm` axis). QEMU's and everybody's `stop` first.
+ * The VMM: what it does when KVM_RUN returns (the `vmm` axis). `stop`, as in QEMU and all others, first.
  * Injections go in before the vCPU is entered again, so the event meets the task that is current there.
  */
 import type { StopReason } from "../../../language/src/index.ts";

@@ -139,7 +139,7 @@ function enabledOf(p: SmallProtocol, o: Offsets): Model["enabled"] {
   };
 }
 
-/** What a vCPU does on KVM's side of the exit; mirrors the options `at == 1` to `at == 5`. */
+/** A vCPU's steps on KVM's side of the exit; mirrors the options `at == 1` to `at == 5`. */
 function pathStep(p: SmallProtocol, o: Offsets, s: Uint8Array): void {
   const page = s[o.page] as number;
   const size = s[o.size] as number;

@@ -27,7 +27,7 @@ export type Binding = {
   readonly defects: ReadonlyMap<string, Defect>;
 };
 
-/** `problem`: the cell is wrong about the scenario. `undecided`: the answer does not say what `lost` is here. */
+/** `problem`: the cell is wrong about the scenario. `undecided`: the answer does not decide what `lost` is here. */
 export type Bound =
   | { readonly kind: "expectation"; readonly expectation: Expectation }
   | { readonly kind: "undecided" }
@@ -39,7 +39,7 @@ const improvements: ReadonlyMap<string, readonly string[]> = new Map([
   ["stopped(efault)", ["stopped(memory-fault)"]],
 ]);
 
-/** What is better than the last state of the history, whichever of its alternatives is expected. */
+/** The states that are better than the last one of the history, whichever of its alternatives is expected. */
 export function betterThan(vmm: readonly string[] | null): readonly string[] {
   const expected = vmm?.at(-1)?.split("|") ?? [];
   const better = new Set(expected.flatMap((state) => improvements.get(state) ?? []));
@@ -112,7 +112,7 @@ function defectOf({ cell, defects }: Binding, vmm: readonly string[] | null): De
   return defects.get(id) ?? null;
 }
 
-/** What the cell means of this scenario under this proposal. */
+/** The meaning of the cell for this scenario under this proposal. */
 export function bind(binding: Binding): Bound {
   const { cell, scenario, proposal, answer, rule } = binding;
   if (proposal.kvm === "none" && (cell.vmm ?? []).some((state) => state !== "running")) {

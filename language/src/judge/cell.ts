@@ -90,7 +90,7 @@ function isState(text: string): boolean {
   return state !== null && vmmText(state) === text;
 }
 
-/** What is wrong with the states, or null. */
+/** The problem with the states, or null. */
 function stateProblem(list: readonly string[]): string | null {
   const wrong = list.find((state) => !isState(state));
   return wrong === undefined ? null : unknown("state of the VMM", wrong, states);
@@ -146,7 +146,7 @@ function readDefect(draft: Draft, id: string): string | null {
   return DEFECT.test(id) ? null : `${JSON.stringify(id)} is not the id of a defect`;
 }
 
-/** What is wrong with the part, or null. */
+/** The problem with the part, or null. */
 function readPart(draft: Draft, part: string, index: number): string | null {
   if (part.startsWith("better: ")) return readBetter(draft, part.slice("better: ".length));
   if (part.startsWith("defect: ")) return readDefect(draft, part.slice("defect: ".length));

@@ -13,8 +13,8 @@ import { eventKinds } from "../vocabulary.ts";
 import { betterThan } from "./bind.ts";
 import { type Cell, cellText, parseCell } from "./cell.ts";
 import { type Defect, defects } from "./defects.ts";
+import { checkRow, ExpectationTable, type Row, type RowCell } from "./expectation-table.ts";
 import { type DocumentedCell, type Erratum, KindsError } from "./expectations.ts";
-import { checkRow, Kinds, type Row, type RowCell } from "./kinds.ts";
 
 const words = z.record(z.string(), z.string());
 const outcomeShape = z.strictObject({
@@ -33,7 +33,7 @@ const kindsShape = z.strictObject({
 });
 type KindsShape = z.infer<typeof kindsShape>;
 
-/** The rules of before, to be refused with the rows that they are now. */
+/** The earlier format, rules: refused, with the equivalent rows in the message. */
 const ruleShape = outcomeShape.extend({
   scenarios: z.array(z.string()),
   proposals: z.array(z.string()),
@@ -186,9 +186,9 @@ function rowForRule(rule: unknown): string {
 }
 
 /** Reads a folder of expectations, laid out like fixtures/kinds. Throws a KindsError that names file, line and member. */
-export function loadKinds(folder: string): Kinds {
+export function loadExpectations(folder: string): ExpectationTable {
   const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
-  return new Kinds(files.sort().flatMap((name) => new KindsFile(join(folder, name)).rows()));
+  return new ExpectationTable(files.sort().flatMap((name) => new KindsFile(join(folder, name)).rows()));
 }
 
 /** Reads a file like fixtures/errata.json. */

@@ -1,6 +1,6 @@
 /**
  * Expectations, apart from the scenarios: what a case is expected to show, which known deviations (errata) there are,
- * which cells of the scorecard a source decides. `kinds.ts` looks them up, `expectation-file.ts` reads them.
+ * which cells of the scorecard a source decides. `expectation-table.ts` looks them up, `expectation-file.ts` reads them.
  */
 import type { EngineName } from "../evidence.ts";
 import { matchesGlob } from "../glob.ts";
@@ -9,7 +9,7 @@ import type { Defect } from "./defects.ts";
 
 export type { Defect } from "./defects.ts";
 
-/** What a case shows, in words. */
+/** The outcome of a case, in words. */
 export type ExpectedOutcome = {
   /** The VMM's history; absent for engines without a VMM. `looping|stopped(efault)`: either. */
   readonly vmm?: readonly string[] | undefined;
@@ -19,13 +19,13 @@ export type ExpectedOutcome = {
   readonly host: Readonly<Record<string, string>>;
   /** Not listed: not looked at. */
   readonly bystanders: Readonly<Record<string, string>>;
-  /** Kinds of events that must, or must not, have happened. Not listed: not looked at. Not asked of the model. */
+  /** Kinds of events that must, or must not, have happened. Unlisted kinds are ignored. Ignored for the model. */
   readonly events: Readonly<Partial<Record<EventKind, "seen" | "none">>>;
 };
 
-/** What one case is expected to show. */
+/** The expected outcome of one case. */
 export type Expectation = {
-  /** Where it says so: `two-victims-and-an-innocent @reports`. */
+  /** The rule it comes from: `two-victims-and-an-innocent @reports`. */
   readonly rule: string;
   readonly outcome: ExpectedOutcome;
   /** Last states of the VMM that would be an improvement: xpass instead of fail. */
@@ -43,7 +43,7 @@ export type Erratum = {
   readonly scenarios: readonly string[];
   readonly proposals: readonly string[];
   readonly engine: EngineName;
-  /** What is seen instead: any of these. */
+  /** The outcomes seen instead: any of these. */
   readonly outcomes: readonly ExpectedOutcome[];
   readonly link: string;
   readonly owner: string;

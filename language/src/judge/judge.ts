@@ -1,5 +1,5 @@
 /**
- * The judge: one pure function from evidence to verdict. Nobody else says "pass".
+ * The judge: one pure function from evidence to verdict. Nothing else decides "pass".
  *
  * Order: no evidence; the attestation (evidence from the wrong engine proves nothing); a capability that the scenario
  * needs; then what was seen against what is expected. A counterexample (fail) stands even where a witness is missing;
@@ -34,7 +34,7 @@ export type JudgeInput = {
   readonly nature: EngineNature;
   /** The machine that was asked for. */
   readonly machine: MachineName;
-  /** null: nothing says what is expected. */
+  /** null: there is no expectation. */
   readonly expectation: Expectation | null;
   readonly errata: readonly Erratum[];
   readonly result: RunResult;
@@ -43,7 +43,7 @@ export type JudgeInput = {
 /** Stands for an actor's last access, or a host's last step, in expectations: one rule serves loads, stores and fetches. */
 const LAST = "last";
 
-/** What was seen of a step: its kind, and its text with figures. */
+/** The outcome of a step: its kind, and its text with figures. */
 type SeenStep = { readonly kind: string; readonly text: string };
 
 /** Neither an expectation nor a witness has this word. */
@@ -162,7 +162,7 @@ function isHistory(history: readonly string[] | null, expected: readonly string[
   );
 }
 
-/** In what the evidence differs from the outcome: `victim.load#2 is hung, expected killed`. Empty: it is that outcome. */
+/** The differences of the evidence from the outcome: `victim.load#2 is hung, expected killed`. Empty: it is that outcome. */
 function deviations(
   { scenario, nature }: JudgeInput,
   outcome: ExpectedOutcome,
@@ -228,7 +228,7 @@ function isInForce(erratum: Erratum, { kvmBackend, kernel }: Attestation): boole
   return when.kernel === undefined || kernel.startsWith(when.kernel);
 }
 
-/** What was seen, against the main expectation and the errata. Witnesses are the caller's. */
+/** Compares the observations with the main expectation and the errata. The caller checks witnesses. */
 function compare(input: JudgeInput, expectation: Expectation, evidence: Evidence): Verdict {
   const { scenario, proposal, engine } = input;
   const main = deviations(input, expectation.outcome, evidence);

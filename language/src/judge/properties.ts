@@ -1,5 +1,5 @@
 /**
- * What decides each column of the scorecard: a function from what a case showed to yes or no.
+ * The columns of the scorecard, each decided by a function from a case's evidence to yes or no.
  * Apart from verdicts: a property can be false exactly as expected. A case decides the properties that its scenario
  * names; what no case decides is unknown, never guessed.
  */
@@ -24,7 +24,7 @@ export type Property = {
   readonly decide: ((scenario: Scenario, evidence: Evidence, nature: EngineNature) => Finding) | null;
 };
 
-/** What the guest's tasks saw, with how: in the order of the scenario's actors. */
+/** The outcomes of the guest's accesses, with the kind of access: in the order of the scenario's actors. */
 function accessList(scenario: Scenario, evidence: Evidence): readonly { touch: Touch; access: Access }[] {
   const list: { touch: Touch; access: Access }[] = [];
   for (const [name, actor] of guestActors(scenario)) {
@@ -60,7 +60,7 @@ function contained(_scenario: Scenario, evidence: Evidence): Finding {
   return bystanders.length > 0 ? "yes" : "unknown";
 }
 
-/** Did the failure surface at the very access, so that someone could tell the task? */
+/** Did the failure surface at the very access, so that it could be reported to the task? */
 function isReported(access: Access, evidence: Evidence, { isReal }: EngineNature): Finding {
   switch (access.kind) {
     case "sigbus":
@@ -120,15 +120,15 @@ function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
   return fileOffset / PAGE_BYTES >= (sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES;
 }
 
-/** Of several tasks, exactly those are told that touched a lost page: each task's last access decides. */
+/** Of several tasks, exactly those that touched a lost page get a report: each task's last access decides. */
 function rightVictim(scenario: Scenario, evidence: Evidence): Finding {
   const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
   if (tasks.length < 2) return "unknown";
-  return isEachTold(scenario, evidence) ? "yes" : "no";
+  return isEachReported(scenario, evidence) ? "yes" : "no";
 }
 
-/** Is each task told that touched a lost page, and no other? Each task's last access decides. */
-function isEachTold(scenario: Scenario, evidence: Evidence): boolean {
+/** Does each task that touched a lost page get a report, and no other? Each task's last access decides. */
+function isEachReported(scenario: Scenario, evidence: Evidence): boolean {
   // biome-ignore lint/complexity/useMathMinMax: Math.min takes no bigints
   const least = fileSizes(scenario).reduce((one, other) => (other < one ? other : one));
   const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
@@ -137,8 +137,8 @@ function isEachTold(scenario: Scenario, evidence: Evidence): boolean {
     const access = last === undefined ? undefined : evidence.observations.accesses[name]?.[last.label];
     if (last === undefined || access === undefined) return false;
     const isLost = isBehind(least, fileOffsetAt(scenario, last.step.offset));
-    const wasTold = access.kind === "sigbus" || access.kind === "efault";
-    return isLost ? wasTold : access.kind === "value";
+    const wasReported = access.kind === "sigbus" || access.kind === "efault";
+    return isLost ? wasReported : access.kind === "value";
   });
 }
 
@@ -181,16 +181,16 @@ function keepsApf(_scenario: Scenario, evidence: Evidence): Finding {
 /** With an NMI between delivery and reading: each task's last access is what it would be without. */
 function nmiSafe(scenario: Scenario, evidence: Evidence): Finding {
   if (scenario.nmi === undefined) return "unknown";
-  return isEachTold(scenario, evidence) ? "yes" : "no";
+  return isEachReported(scenario, evidence) ? "yes" : "no";
 }
 
-/** The task of a guest's guest is told, and the tasks beside it get on. */
+/** The task of a nested guest gets a report, and the tasks beside it make progress. */
 function nested(scenario: Scenario, evidence: Evidence): Finding {
   const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
   if (!isNested) return "unknown";
   const bystanders = Object.values(evidence.observations.bystanders);
   const isWell = evidence.observations.guestKernel === "alive" && !bystanders.includes("starved");
-  return isWell && isEachTold(scenario, evidence) ? "yes" : "no";
+  return isWell && isEachReported(scenario, evidence) ? "yes" : "no";
 }
 
 const deciders: Readonly<Record<PropertyId, Property["decide"]>> = {

@@ -21,7 +21,7 @@ export type ScoreCell = {
   readonly engines: readonly string[];
   /** True only if every deciding case was looked at exhaustively. */
   readonly exhaustive: boolean;
-  /** For `documented`: what the source says. */
+  /** For `documented`: the source's answer. */
   readonly says: "yes" | "no" | null;
   readonly source: string | null;
 };
@@ -38,7 +38,7 @@ export type ScoredCase = {
   readonly evidence: Evidence;
 };
 
-/** What one case says of a property. */
+/** One case's answer for a property. */
 export type Decision = { readonly finding: Exclude<Finding, "unknown">; readonly scored: ScoredCase };
 
 /** Evidence that proves nothing decides nothing, nor does a peculiarity of one backend (errata) speak for a proposal. */
@@ -56,7 +56,7 @@ function decides({ verdict, isWithoutExpectation }: ScoredCase): boolean {
   }
 }
 
-/** What those of the cases say that decide the property. */
+/** The answer of those cases that decide the property. */
 export function decisionsOn(propertyId: string, cases: readonly ScoredCase[]): readonly Decision[] {
   const property = properties.find(({ id }) => id === propertyId);
   const decisions: Decision[] = [];

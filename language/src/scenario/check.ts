@@ -201,7 +201,7 @@ function wordProblem(is: string, kinds: readonly string[]): string | null {
   return kinds.includes(kind) ? null : `${is} is not one of ${kinds.join(", ")}`;
 }
 
-/** What a witness may say of this subject; null if the witness is right. */
+/** The valid words for a witness of this subject; null if the witness is valid. */
 function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): string | null {
   if (subject === "kvm") {
     if (!/^KVM_CAP_[A-Z0-9_]+$/.test(label)) return `${label} is not the name of a KVM capability`;

@@ -1,5 +1,5 @@
 /**
- * What is in the file, and what bytes that were seen in its mapping mean.
+ * The content of the file, and the classification of bytes seen in its mapping.
  *
  * `pattern`: the 64-bit little-endian word at offset n is n + 0xda0000000000. `code`: at each page's start
  * `mov eax, 0xda000000 + page number; ret`, then `int3` bytes. Both rules hold for offsets, not for a given file
@@ -16,7 +16,7 @@ const OPCODE_MOV_EAX = 0xb8;
 const OPCODE_RET = 0xc3;
 const OPCODE_INT3 = 0xcc;
 
-/** What `fetch` at this file offset (the start of a page) returns in EAX. */
+/** The value that `fetch` at this file offset (the start of a page) returns in EAX. */
 export function fetchValue(fileOffset: bigint): bigint {
   return CODE_BASE + fileOffset / PAGE_BYTES;
 }
@@ -99,7 +99,7 @@ function classifyFetch(fileOffset: bigint, eax: bigint): Access {
 /**
  * What it means that an access has seen `seen`, or written it. One rule for all engines:
  * all zero where the content rule has something else is `zero`, whatever the file now holds (a hole reads as zeros,
- * and the guest cannot tell); bytes that the file holds now are `value`; all others are `stale`.
+ * and the guest cannot distinguish them); bytes that the file holds now are `value`; all others are `stale`.
  * @param fileNow gives what a read of the same range of the file gives at this moment, zero-filled behind its end: of an
  *   atomic access that has changed the file since, what it leaves there of what it has seen
  */

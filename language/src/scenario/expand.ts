@@ -62,7 +62,7 @@ function product(dimensions: readonly Dimension[]): readonly Choice[] {
   return choices;
 }
 
-/** What a placeholder stands for, or null (reported) where nothing of that name exists. */
+/** The value of a placeholder, or null (reported) where nothing of that name exists. */
 function resolve(
   choice: Choice,
   dimension: string,

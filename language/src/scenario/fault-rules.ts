@@ -1,6 +1,6 @@
 /** Rules for the server of a scenario's mount: which requests it delays, fails, cuts short, or truncates the file at. Data. */
 
-/** What a server is asked to do, as far as rules are about it. */
+/** The operations of a server that rules can name. */
 export const faultOperations = ["read", "write", "open", "fsync", "getattr"] as const;
 
 export type FaultAction =

@@ -1,6 +1,6 @@
 /**
  * The verbs of the guest: one row each, and the only place in TypeScript that knows a verb by its name. Parser, printer,
- * labels, checks and every engine go by what a row says. What the micro-guest does for a verb is vmm/guest (`enum verb`
+ * labels, checks and every engine read the rows. The micro-guest's part of a verb is in vmm/guest (`enum verb`
  * of channel.h, interpreter.c, access.S). CONTRIBUTING.md, "Add a verb".
  */
 import { accessSizes, atomicSizes, PAGE_BYTES } from "./limits.ts";
@@ -22,7 +22,7 @@ export const kernelCopyOptions = ["irqs-off", "no-fixup"] as const;
 export type KernelCopyOption = (typeof kernelCopyOptions)[number];
 
 /**
- * What a guest task, or the guest kernel, does. Offsets are window offsets (bytes); sizes are bytes.
+ * A step of a guest task or of the guest kernel. Offsets are window offsets (bytes); sizes are bytes.
  * `until`: the access is done again and again until that signal is seen, then once more; the last one is observed.
  */
 export type GuestStep =
@@ -98,7 +98,7 @@ export type Touch = {
   readonly instruction: "move" | "locked" | "string" | "stack" | "call";
   /** `task`: the actor itself executes it. `kernel`: the guest kernel does on its behalf, in a system call. */
   readonly by: "task" | "kernel";
-  /** Where the verb says how many, not the step: bytes that are touched, bytes that are observed. */
+  /** Where the verb decides how many, not the step: bytes that are touched, bytes that are observed. */
   readonly bytes: { readonly touched: number; readonly seen: number } | null;
   readonly op: AccessOp;
   /** The same where the actor is the guest kernel. */
@@ -239,7 +239,7 @@ export function seenBytes(step: AccessStep): number {
   return touchOf(step).bytes?.seen ?? ("size" in step ? step.size : 0);
 }
 
-/** What an access writes; 0 where its verb has no such operand. */
+/** The value that an access writes; 0 where its verb has no such operand. */
 export function writtenValue(step: AccessStep): bigint {
   return "value" in step ? step.value : 0n;
 }

@@ -12,7 +12,7 @@ export function canonicalJson(value: unknown): string {
   return JSON.stringify(value) ?? "null";
 }
 
-/** What of a scenario is said about it, not done: it may change without making recorded results another scenario's. */
+/** The members of a scenario that describe it and do nothing: they may change, and recorded results stay this scenario's. */
 type Commentary = {
   readonly purpose: string;
   readonly witness: unknown;

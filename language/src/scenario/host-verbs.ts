@@ -18,7 +18,7 @@ export const truncateOptions = ["own-namespace", "as-nobody"] as const;
 /** `own-namespace`: from inside a mount namespace of its own. `as-nobody`: as uid 65534 (setfsuid(2)). Both need root. */
 export type TruncateOption = (typeof truncateOptions)[number];
 
-/** What a process of the host does to the file. Sizes and offsets are file offsets (bytes). */
+/** A step of a process of the host. Sizes and offsets are file offsets (bytes). */
 export type HostStep =
   /** truncate(2): shrinks or grows. */
   | {
@@ -51,7 +51,7 @@ export type HostStep =
 /** The steps that do something to the file. */
 export type HostAction = Exclude<HostStep, { readonly verb: "signal" | "await" }>;
 
-/** What the VMM is told to do besides its policy. */
+/** A step of the VMM besides its policy. */
 export type VmmStep =
   | { readonly verb: "await"; readonly name: string }
   | { readonly verb: "signal"; readonly name: string }
@@ -73,7 +73,7 @@ export type FileEffect =
 
 /** What an action is. */
 export type Act<Step> = {
-  /** As the trace tells it. */
+  /** Its event in the trace. */
   readonly event: (step: Step) => { readonly kind: EventKind; readonly detail: string };
   /** @param sizeBytes the file's size before */
   readonly effect: (step: Step, sizeBytes: bigint) => FileEffect;
@@ -171,7 +171,7 @@ export const hostVerbs: {
     act: {
       event: ({ offset }) => ({ kind: "write", detail: `8 bytes at ${offset}, through a mapping` }),
       effect: unchanged,
-      // By page: what the guest sees is told apart by page only.
+      // By page: what the guest sees is distinguished by page only.
       rewrites: ({ offset }) => {
         const from = offset - (offset % PAGE_BYTES);
         return { from, to: from + PAGE_BYTES };

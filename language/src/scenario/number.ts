@@ -6,7 +6,7 @@ const units: Readonly<Record<string, bigint>> = {
   MiB: 1024n * 1024n,
   GiB: 1024n * 1024n * 1024n,
 };
-/** Longer than any 64-bit number with a unit; keeps the conversion cheap whatever the file says. */
+/** Longer than any 64-bit number with a unit; keeps the conversion cheap whatever the file contains. */
 const LENGTH_MAX = 32;
 
 /** The number that `text` writes, or null if it writes none. Unbounded: the caller checks its own limit. */

@@ -17,10 +17,10 @@ export type OperandsOf<Step> = {
   readonly [Name in Exclude<keyof Step, "verb">]-?: Operand<NonNullable<Step[Name]>>;
 };
 
-/** What a verb's row says of its text. */
+/** The part of a verb's row that describes its text. */
 export type Grammar<Step> = {
   readonly operands: OperandsOf<Step>;
-  /** What is wrong with operands that are right one by one, or null. */
+  /** The problem with operands that are valid one by one, or null. */
   readonly check?: (step: Step) => string | null;
 };
 

@@ -246,7 +246,7 @@ function parseOne(json: Json, presets: readonly string[], problems: Problems): S
   const scenario = {
     ...rest,
     proposals: rest.proposals === null ? null : readProposals(rest.proposals, presets, problems),
-    // A member that says nothing is left out: a scenario's hash is of those that it has.
+    // An empty member is left out: a scenario's hash is of the members that it has.
     ...(nmi === undefined ? {} : { nmi }),
     backing: parseBacking(backing, problems),
     window: window?.map(({ file, at, length }) => ({ fileOffset: file, at, length })) ?? wholeFile,

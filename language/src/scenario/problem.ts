@@ -1,4 +1,4 @@
-/** What is wrong with a scenario file. All of it, so that one look mends the file. */
+/** The problems of a scenario file, all at once. */
 
 /** Where (JSON path, such as `actors.victim.steps[2]`; line of the file, if known) and what (value and limit). */
 export type Problem = { readonly at: string; readonly message: string; readonly line: number | null };

@@ -21,7 +21,7 @@ export const backingKinds = ["host-file", "tmpfs", "tmpfs-full", "private-swappe
  * `private-swapped`: a `host-file` mapped MAP_PRIVATE (QEMU's `share=off`, memory restored from a snapshot), each page the
  * VMM's own copy of the file's, and all of them swapped out before the guest's first access. On a tmpfs there would be
  * nothing to see: shmem_swapin_folio() (mm/shmem.c) waits for the page whatever the caller asked for, FOLL_NOWAIT included,
- * where do_swap_page() (mm/memory.c) of a private page says VM_FAULT_RETRY, which is what async page faults start from.
+ * where do_swap_page() (mm/memory.c) of a private page returns VM_FAULT_RETRY, from which async page faults start.
  */
 export type BackingKind = (typeof backingKinds)[number];
 
@@ -58,8 +58,8 @@ export const scenarioSigbusReactions: readonly OnSigbus[] = ["killed", "next-ste
 
 export type Actor =
   /**
-   * CPL 3. On SIGBUS the task ends (as by default in Linux, and if nothing is said), or its handler goes on with the
-   * next step. `cpu`: the vCPU that runs it, 0 if nothing is said. `interrupts` off: it runs with IF = 0.
+   * CPL 3. On SIGBUS the task ends (the default, as in Linux), or its handler goes on with the
+   * next step. `cpu`: the vCPU that runs it, 0 by default. `interrupts` off: it runs with IF = 0.
    * `nested`: it is a task of the guest's own guest (L2).
    */
   | {
@@ -116,7 +116,7 @@ export type Scenario = {
   readonly properties: readonly string[];
   /** Presets that this scenario is about; null: all. */
   readonly proposals: readonly string[] | null;
-  /** KVM capabilities (names as in <linux/kvm.h>) without which the scenario says nothing. */
+  /** KVM capabilities (names as in <linux/kvm.h>) without which the scenario is vacuous. */
   readonly needs: readonly string[];
   /** First 12 hex digits of the SHA-256 of the canonical JSON without `purpose`. */
   readonly hash: string;

@@ -1,4 +1,4 @@
-/** What the steps of a scenario's hosts make of the file's size. */
+/** The file's sizes after the steps of a scenario's hosts. */
 import { effectOf, type HostStep } from "./host-verbs.ts";
 import { hostActors } from "./labels.ts";
 import type { Scenario } from "./scenario.ts";

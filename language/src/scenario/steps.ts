@@ -1,6 +1,6 @@
 /**
  * The text of steps, `load 0x1000 8`: read and written by the rows of `guest-verbs.ts` and `host-verbs.ts`.
- * Checks what a step alone can tell; what needs the rest of the scenario (window, signals) is checked in `check.ts`.
+ * Checks a step by itself; what needs the rest of the scenario (window, signals) is checked in `check.ts`.
  */
 import { type GuestStep, guestVerbs } from "./guest-verbs.ts";
 import { type HostStep, hostVerbs, type VmmStep, vmmVerbs } from "./host-verbs.ts";
@@ -24,7 +24,7 @@ type AnyGrammar = {
 };
 type Verbs = Readonly<Record<string, AnyGrammar>>;
 
-/** By its verb's row. Whatever is wrong is said to `words`. */
+/** By its verb's row. Problems are reported to `words`. */
 function readStep(verb: string, { operands, check }: AnyGrammar, words: Words): Record<string, unknown> {
   const step: Record<string, unknown> = { verb };
   for (const [name, operand] of Object.entries(operands)) {

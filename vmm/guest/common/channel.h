@@ -1,11 +1,11 @@
 /*
- * The channel between host and guest: one range of shared memory. Portable: no address of it and no way to ring the
- * doorbell; where the guest runs decides those (x86/machine.h).
+ * The channel between host and guest: one range of shared memory. Portable: its address and the way to ring the
+ * doorbell depend on where the guest runs (x86/machine.h).
  *
  * Mirrored by vmm/src/guest/channel.ts; vmm/test/guest/channel.test.ts compiles a program against this file and
  * compares every size, offset and number with that mirror.
  *
- * Who writes what: the host fills `header.configuration` and `programs` before the first instruction, and `signals`
+ * Writers: the host fills `header.configuration` and `programs` before the first instruction, and `signals`
  * at any time. Everything else is the guest's; the host only reads it.
  */
 #pragma once
@@ -23,12 +23,12 @@
 #define MAX_EVENTS 256
 #define MAX_ACCESS_BYTES 64
 
-/* What the guest kernel tells the host: 32 bits, kind in the low 8, argument above. */
+/* Reports of the guest kernel to the host: 32 bits, kind in the low 8, argument above. */
 enum doorbell {
     DOORBELL_SIGNAL = 1,   /* argument: signal number, just raised by a task */
     DOORBELL_FINISHED = 2, /* every task of every vCPU that can end has ended */
     DOORBELL_PANIC = 3,    /* argument: enum panic_reason; the last event says where */
-    DOORBELL_NMI = 4,      /* the handler of an event wants an NMI now, before it reads what the event was about */
+    DOORBELL_NMI = 4,      /* the handler of an event wants an NMI now, before it reads the event's details */
 };
 
 enum panic_reason {
@@ -77,7 +77,7 @@ enum result_status {
 /* si_code of SIGBUS (asm-generic/siginfo.h). */
 enum sigbus_code { SIGBUS_ADRERR = 2, SIGBUS_MCEERR_AR = 4 };
 
-/* What a task does about SIGBUS. */
+/* A task's reaction to SIGBUS. */
 enum on_sigbus {
     ON_SIGBUS_KILLED = 0,
     ON_SIGBUS_NEXT_STEP = 1, /* a handler that goes on with the next step */
@@ -85,7 +85,7 @@ enum on_sigbus {
 };
 
 /*
- * What a tallying step has seen: lies over its result's bytes, and its first word is where the access puts what it sees.
+ * The values that a tallying step has seen: lies over its result's bytes; the access writes its value to the first word.
  * A loaded word that is neither zero nor at least the step's `value`, as that was before the load, is stale: the host
  * raises `value` when what was smaller is gone from the file for good. A store stores `value`.
  */
@@ -138,7 +138,7 @@ struct result {
     uint32_t status;
     uint32_t code; /* enum sigbus_code */
     uint8_t bytes[MAX_ACCESS_BYTES];
-    uint64_t began, ended; /* time stamps (TSC): just before the access, and when it was over or its task was told */
+    uint64_t began, ended; /* time stamps (TSC): just before the access, and when it was over or its failure was reported */
 };
 
 struct task_program {
@@ -171,13 +171,13 @@ struct event {
 
 /* Written by one vCPU only, so that no two of them ever write the same word. */
 struct cpu_report {
-    uint32_t event_count; /* all that happened; only the first MAX_EVENTS are kept */
+    uint32_t event_count; /* of all events; only the first MAX_EVENTS are kept */
     uint32_t apf_not_present_count;
     uint32_t apf_ready_count;
     uint32_t nmi_count;
     uint32_t current_task; /* the one on the vCPU, or the last that was */
     uint32_t heartbeat;    /* counts the micro-kernel's scheduling decisions */
-    uint32_t outstanding;  /* pages said to be not present that have not been said to be ready */
+    uint32_t outstanding;  /* page-not-present events without their page-ready so far */
     uint32_t early_tokens; /* page-ready events that found no sleeper and are still kept for one */
     uint32_t oops_count;   /* errors in the kernel's own accesses that no exception-table entry caught */
     uint32_t reserved;

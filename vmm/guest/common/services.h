@@ -1,8 +1,8 @@
 /*
- * All that interpreter.c needs of the place where it runs. The micro-guest on x86 provides it by access.S and kernel.c;
- * another home (a process of a Linux guest) by functions of the same names.
+ * Everything that interpreter.c needs from its environment. The micro-guest on x86 provides it by access.S and kernel.c;
+ * another environment (a process of a Linux guest) by functions of the same names.
  *
- * A home's runtime.h, found by the include path, defines
+ * An environment's runtime.h, found by the include path, defines
  *   channel      volatile struct channel *: a variable, or an address
  *   read_tsc()   the time stamp that the host's clock is tied to
  */
@@ -10,12 +10,12 @@
 #include "channel.h"
 #include "runtime.h"
 
-/* What a task may ask of the kernel that it runs under. */
+/* Calls from a task to its kernel. */
 enum kernel_call_number {
     CALL_YIELD = 0x4b01,    /* let another task run */
     CALL_DONE = 0x4b02,     /* this task has ended */
-    CALL_BAD_STEP = 0x4b03, /* the host's program makes no sense */
-    CALL_SIGNAL = 0x4b04,   /* tell the host that this task has raised the signal in `argument` */
+    CALL_BAD_STEP = 0x4b03, /* the host's program is invalid */
+    CALL_SIGNAL = 0x4b04,   /* report to the host that this task has raised the signal in `argument` */
     CALL_KILL = 0x4b06,     /* SIGKILL for the task whose number is in `argument` */
     CALL_COPY = 0x4b05,     /* system call: copy between the window and `memory` as the step in `argument` says */
 };

@@ -71,7 +71,7 @@ stubs:
         .endr
         .balign 16
 
-/* What the host reads before it starts the guest: struct image_header. */
+/* The host reads this before it starts the guest: struct image_header. */
         .macro  pointers prefix
         .irp    size, 1, 2, 4, 8, 16, 32, 64
         .quad   \prefix\size

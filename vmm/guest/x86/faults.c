@@ -93,7 +93,7 @@ void page_fault(struct frame *frame)
     if (pte && (*pte & PTE_POISONED))
         fail(frame, SIGBUS_MCEERR_AR, address, PANIC_EXCEPTION_IN_KERNEL);
     else if (pte && (*pte & PTE_PRESENT)) {
-        /* The page is there, the memory behind it is not: somebody injected this. Linux finds nothing wrong and retries. */
+        /* The page is mapped, the memory behind it is lost: this #PF was injected. Linux finds nothing wrong and retries. */
         if (channel->configuration & CONFIGURE_PF_IS_ERROR)
             fail(frame, SIGBUS_ADRERR, address, PANIC_EXCEPTION_IN_KERNEL);
     }
@@ -146,8 +146,8 @@ void virtualization_exception(struct frame *frame)
 }
 
 /*
- * What perf's callchains do in an NMI: a look at memory that may not be there, which takes a #PF. Whatever the interrupted
- * handler had not read yet is lost with it unless it is kept aside: CR2, and the reason in the shared area.
+ * As perf's callchains in an NMI: reads memory that may not be present, which takes a #PF. That overwrites what the
+ * interrupted handler had not read yet, unless it is saved: CR2, and the reason in the shared area.
  */
 static void fault_inside_nmi(void)
 {

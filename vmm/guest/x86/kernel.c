@@ -99,7 +99,7 @@ static void kernel_called(struct frame *frame)
     }
 }
 
-/* Any exception that nothing here handles: at CPL 3 it ends the task, at CPL 0 the guest. */
+/* Any exception without a handler: at CPL 3 it ends the task, at CPL 0 the guest. */
 static void unhandled(struct frame *frame)
 {
     record(EVENT_EXCEPTION, frame, frame->error_code, 0);
@@ -117,7 +117,7 @@ static void interrupt(struct frame *frame)
         preempt(frame);
 }
 
-/* The first event at CPL 3 that says something in CR2, in a bank, or in an area: the host sends an NMI before it is read. */
+/* At the first event at CPL 3 with data in CR2, in a bank, or in an area, the host sends an NMI before the data is read. */
 static void ask_for_nmi(const struct frame *frame)
 {
     static uint8_t asked[MAX_CPUS];
@@ -133,7 +133,7 @@ static void page_fault_or_event(struct frame *frame)
     if (not_present && !inside_nmi(frame))
         page_not_present(frame);
     else
-        page_fault(frame); /* inside an NMI that kept nothing aside, the reason is lost here */
+        page_fault(frame); /* inside an NMI that saved nothing, the reason is lost here */
 }
 
 void trap(struct frame *frame)
@@ -197,7 +197,7 @@ static uint64_t ist_of(unsigned vector)
     }
 }
 
-/* Every vCPU fills the common table with the same words: none has to wait for another. */
+/* Every vCPU fills the common table with the same words, so that none waits for another. */
 static void fill_interrupt_table(void)
 {
     for (unsigned vector = 0; vector < 256; vector++) {
@@ -208,7 +208,7 @@ static void fill_interrupt_table(void)
     }
 }
 
-/* The host has loaded the task register with a hidden base; from now on the table says the same. */
+/* The host has loaded the task register with a hidden base; the table holds the same from now on. */
 static void fill_task_segment(uint32_t cpu)
 {
     struct tss *own = &tss[cpu];

@@ -19,7 +19,7 @@ struct frame {
 
 static inline int in_kernel(const struct frame *frame) { return (frame->cs & 3) == 0; }
 
-/* Number of the vCPU that runs this: its task register tells. */
+/* Number of the vCPU that runs this, from its task register. */
 static inline uint32_t this_cpu(void)
 {
     uint16_t selector;
@@ -74,7 +74,7 @@ void kill_task(struct frame *frame);
 /* SIGKILL from another task of this vCPU. One that sleeps for a page dies when it is woken, as in Linux. */
 void kill_other(uint32_t task);
 void sleep_task(struct frame *frame, uint32_t token);
-/* `error`: the page is not to be had, and its sleeper gets SIGBUS. */
+/* `error`: the page is lost, and its sleeper gets SIGBUS. */
 void wake_task(uint32_t token, int error);
 
 /* apf.c */

@@ -26,7 +26,7 @@
 
 /*
  * struct kvm_vcpu_pv_apf_data (Documentation/virt/kvm/x86/msr.rst): `flags` belongs to #PF, `token` to the interrupt.
- * `ready_flags` is Goyal's proposal of 2020: what became of the page. KVM never writes it.
+ * `ready_flags` is Goyal's proposal of 2020: the state of the page. KVM never writes it.
  */
 #define PAGE_NOT_PRESENT 1
 #define PAGE_ERROR 1
@@ -35,7 +35,7 @@ struct apf_area {
 };
 
 /*
- * What a VMM that injects #VE fills in before it does: the information area of SDM vol. 3, 25.5.7.2. `busy` is set by
+ * Filled in by a VMM before it injects #VE: the information area of SDM vol. 3, 25.5.7.2. `busy` is set by
  * the injector and cleared by the handler; no #VE may be delivered while it is set.
  */
 #define VE_BUSY 0xffffffffu
@@ -50,7 +50,7 @@ struct pv_error {
     uint64_t linear_address, physical_address;
 };
 
-/* First bytes of the image, at IMAGE_ADDRESS: what the host must know to start it. */
+/* First bytes of the image, at IMAGE_ADDRESS: the host starts it by them. */
 #define ACCESS_SIZES 7 /* 1, 2, 4, 8, 16, 32, 64 bytes */
 struct image_header {
     uint64_t magic;

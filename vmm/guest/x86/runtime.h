@@ -1,4 +1,4 @@
-/* What common/services.h asks of the micro-guest: where the channel lies, and the time-stamp counter. */
+/* The runtime of common/services.h in the micro-guest: address of the channel, and the time-stamp counter. */
 #pragma once
 #include "machine.h"
 

@@ -19,7 +19,7 @@ static struct task {
 #define MAX_EARLY_TOKENS MAX_TASKS
 #define WAKE_ALL 0xffffffffu
 
-/* What a vCPU keeps for itself. */
+/* State of one vCPU. */
 static struct cpu {
     uint32_t tasks[MAX_TASKS], task_count; /* the tasks that it runs */
     uint32_t current;                      /* index into `tasks` */
@@ -126,8 +126,8 @@ static void end_task(uint32_t task, uint32_t state)
 }
 
 /*
- * A task that sleeps where no page-ready is to come any more (its token was lost) will sleep for ever: nobody waits for
- * it. Only its own vCPU can tell: another one that reads `outstanding` and then `asleep` may see the first of a moment
+ * A task that sleeps for a page-ready that will not come (its token was lost) sleeps for ever and is not waited for.
+ * Only its own vCPU can decide this: another one that reads `outstanding` and then `asleep` may see the first of a moment
  * between two sleeps and the second of the next sleep.
  */
 static uint32_t gone(const struct cpu *cpu)
@@ -135,7 +135,7 @@ static uint32_t gone(const struct cpu *cpu)
     return cpu->ended + (this_report()->outstanding == 0 ? cpu->asleep : 0);
 }
 
-/* Of all vCPUs: the one that notices first tells the host. */
+/* Of all vCPUs: the one that notices first reports it to the host. */
 static int finished(void)
 {
     uint32_t gone = 0;

@@ -82,7 +82,7 @@ export const channelLayout = {
 /** Guest virtual = guest physical address of the window: 1 GiB, clear of RAM, of the PCI hole and of the local APIC. */
 export const WINDOW_BASE: bigint = channelLayout.WINDOW_ADDRESS;
 
-/** `again`: from the first step, for ever; for measurements, no scenario says it. */
+/** `again`: from the first step, for ever; for measurements, not in scenarios. */
 export type GuestVerb = GuestStep["verb"] | "again";
 
 /** enum verb. */
@@ -131,12 +131,12 @@ export type Tally = {
 
 export type TaskProgram = {
   readonly cpl: 0 | 3;
-  /** The vCPU that runs it; 0 if nothing is said. */
+  /** The vCPU that runs it; 0 by default. */
   readonly cpu?: number;
   /** Runs with IF = 0: nothing preempts it. */
   readonly interruptsOff?: boolean;
   readonly steps: readonly ProgramStep[];
-  /** What the task does about SIGBUS: ends (the default), or its handler goes on with the next step. */
+  /** The task's reaction to SIGBUS: it ends (the default), or its handler goes on with the next step. */
   readonly onSigbus?: SigbusReaction;
 };
 
@@ -187,7 +187,7 @@ export type StepResult = {
   readonly code: "BUS_ADRERR" | "BUS_MCEERR_AR" | null;
   /** MAX_ACCESS_BYTES bytes; as many as the step's size mean something. A copy. */
   readonly bytes: Uint8Array;
-  /** Time stamps of the guest (`guestTimeMs`), 0 if it never came to that: just before the access, and just after it or when its task was told. */
+  /** Time stamps of the guest (`guestTimeMs`), 0 if it never came to that: just before the access, and just after it or when its failure was reported to its task. */
   readonly began: bigint;
   readonly ended: bigint;
 };
@@ -407,7 +407,7 @@ export class Channel {
     return this.#sumOverCpus(channelLayout.offsetofCpuHeartbeat);
   }
 
-  /** Pages said to be not present and not yet said to be ready. */
+  /** Page-not-present events without their page-ready so far. */
   get outstanding(): number {
     return this.#sumOverCpus(channelLayout.offsetofCpuOutstanding);
   }

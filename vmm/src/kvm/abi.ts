@@ -1,8 +1,8 @@
 /**
- * The part of <linux/kvm.h> that the VMM speaks: ioctl numbers, structure sizes and offsets. Not <asm/kvm.h>, which is
+ * The part of <linux/kvm.h> that the VMM uses: ioctl numbers, structure sizes and offsets. Not <asm/kvm.h>, which is
  * arch/x86/abi.ts.
  *
- * No other file of the VMM knows a number of KVM's. `vmm/test/kvm/abi.test.ts` compiles a C program against the installed
+ * No other file of the VMM has a number of KVM's. `vmm/test/kvm/abi.test.ts` compiles a C program against the installed
  * headers and compares every row of both tables.
  */
 

@@ -29,7 +29,7 @@ export type VcpuExit =
       readonly gpa: bigint;
       readonly sizeBytes: bigint;
     }
-  /** -1 with an errno and no exit that says more: what a truncated page gives. */
+  /** -1 with an errno and no exit with details: the result of a truncated page. */
   | { readonly kind: "error"; readonly errno: string; readonly exitReason: number }
   /** A signal of the host's (the watchdog's, or immediate_exit). */
   | { readonly kind: "interrupted" }
@@ -43,7 +43,7 @@ export function decodeExit(run: DataView, errno: string | null): VcpuExit {
   const reason = run.getUint32(runOffset.exit_reason, true);
   if (errno === "EINTR" || errno === "EAGAIN") return { kind: "interrupted" };
   if (errno !== null) {
-    // A kernel before 6.8 leaves the previous exit_reason in place on -EFAULT: only 39 itself speaks, and only with these.
+    // A kernel before 6.8 leaves the previous exit_reason in place on -EFAULT: only 39 itself is evidence, and only with these.
     if (reason === exitReason.KVM_EXIT_MEMORY_FAULT && (errno === "EFAULT" || errno === "EHWPOISON")) {
       return {
         kind: "memory-fault",

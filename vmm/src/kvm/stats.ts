@@ -9,7 +9,7 @@ import { ioctlWord } from "./device.ts";
 const HEADER_BYTES = 24;
 /** `struct kvm_stats_desc` without its name: flags u32, exponent s16, size u16, offset u32, bucket_size u32. */
 const DESCRIPTOR_BYTES = 16;
-/** Bounds on what the file says of itself: it comes from the kernel, but a wrong number must not become a huge buffer. */
+/** Bounds on the file's own header: it comes from the kernel, but a wrong number must not become a huge buffer. */
 const MAX_DESCRIPTORS = 4096;
 const MAX_NAME_BYTES = 256;
 

@@ -1,5 +1,5 @@
 /**
- * What a vCPU is on every architecture: KVM_RUN and its shared page. Its registers are arch/x86/vcpu.ts.
+ * The part of a vCPU that all architectures share: KVM_RUN and its shared page. Its registers are arch/x86/vcpu.ts.
  *
  * All methods must be called on the thread that runs the vCPU (api.rst 2: "vcpu ioctls should be issued from the same
  * thread that was used to create the vcpu"); KVM allows the first ioctl from another thread to move it there.

@@ -1,4 +1,4 @@
-/** What a virtual machine is on every architecture: memslots, capabilities, guest_memfd. The rest is arch/x86/vm.ts. */
+/** The part of a virtual machine that all architectures share: memslots, capabilities, guest_memfd. The rest is arch/x86/vm.ts. */
 import { closeSync } from "node:fs";
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP, sizeOf } from "./abi.ts";
 import { ioctlStruct } from "./device.ts";
@@ -40,7 +40,7 @@ export class MemoryVm {
   }
 
   /**
-   * KVM_CREATE_GUEST_MEMFD: memory that the host may map as well (KVM_CAP_GUEST_MEMFD_FLAGS), whose size nobody can change
+   * KVM_CREATE_GUEST_MEMFD: memory that the host may map as well (KVM_CAP_GUEST_MEMFD_FLAGS), whose size cannot be changed
    * (ftruncate gives EINVAL). Returns a descriptor, the caller's to close; it can be mapped, not read or written. Throws a
    * SyscallError.
    */

@@ -1,5 +1,5 @@
 /**
- * What a VMM does when KVM_RUN gives up on a page: the port that every policy implements.
+ * The VMM's reaction when KVM_RUN gives up on a page: the port that every policy implements.
  *
  * A policy runs on the vCPU's thread, between two KVM_RUNs. It may use only what a VMM of the real world has: the exit,
  * registers, the guest's memory, its own mappings. The scenario is unknown to it.
@@ -9,7 +9,7 @@ import type { DecodedAccess, Vcpu } from "../arch/index.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 
 /**
- * The values of the `vmm` axis that say what is done at an exit. The others are a guard of memory beside some policy
+ * The values of the `vmm` axis that decide what is done at an exit. The others are a guard of memory beside some policy
  * (`fence`) and a set-up of the VM (`no-hlt-exits`).
  */
 export type PolicyName = Exclude<VmmPart, "fence" | "no-hlt-exits">;
@@ -24,7 +24,7 @@ export type FaultContext = {
   readonly vmFd: number;
   readonly lapicInKernel: boolean;
   readonly exit: VcpuExit;
-  /** What the interrupted instruction was about to touch, or null if it cannot be told. */
+  /** The access of the interrupted instruction, or null if it is unknown. */
   readonly access: LocatedAccess | null;
   /** RFLAGS.IF: can an interrupt be delivered now? */
   readonly interruptsOn: boolean;
@@ -44,7 +44,7 @@ export interface FaultPolicy {
   /** Once, before the guest's first instruction. */
   prepare(vcpu: Vcpu): void;
   onFault(context: FaultContext): PolicyAction;
-  /** SIGBUS for this thread while in KVM_RUN (kvm_send_hwpoison_signal()); absent: nobody expects one. */
+  /** SIGBUS for this thread while in KVM_RUN (kvm_send_hwpoison_signal()); absent: none is expected. */
   onSigbus?(context: FaultContext, hva: bigint): PolicyAction;
 }
 

@@ -1,4 +1,4 @@
-/** What passes between the threads that run the vCPUs and the one that runs the machine. */
+/** Messages between the threads that run the vCPUs and the one that runs the machine. */
 
 import { SyscallError, signalThread } from "../../../sys/src/index.ts";
 import { channelLayout, type TaskProgram } from "../guest/channel.ts";
@@ -41,7 +41,7 @@ export const controlWords: number = 1 + channelLayout.MAX_CPUS;
  */
 export const command = { run: 0, pause: 1, stop: 2 } as const;
 
-/** Gets the threads of all vCPUs out of KVM_RUN. Already gone is fine: then nobody is in KVM_RUN. */
+/** Gets the threads of all vCPUs out of KVM_RUN. A thread that is gone is fine: it is not in KVM_RUN. */
 export function kickAll(control: Int32Array): void {
   for (let cpu = 0; cpu < channelLayout.MAX_CPUS; cpu++) {
     const tid = Atomics.load(control, controlWord.threadIds + cpu);
@@ -70,7 +70,7 @@ export type VcpuMessage = { readonly cpu: number } & VcpuNews;
 
 export type VcpuNews =
   | { readonly type: "signal"; readonly number: number; readonly task: number }
-  /** KVM_RUN gave up, and all vCPUs wait for `resume` or `stop`. Said by the first one whose KVM_RUN did. */
+  /** KVM_RUN gave up, and all vCPUs wait for `resume` or `stop`. Sent by the first one whose KVM_RUN did. */
   | {
       readonly type: "stopped";
       readonly exit: VcpuExit;
@@ -88,14 +88,14 @@ export type VcpuNews =
       readonly exit: VcpuExit;
       readonly place: Place | null;
     }
-  /** Proven; the vCPU goes on looping until something changes or `stop` comes. Said once for each proof. */
+  /** Proven; the vCPU goes on looping until something changes or `stop` comes. Sent once for each proof. */
   | {
       readonly type: "looping";
       readonly faultsPerSecond: number;
       readonly overMs: number;
       readonly place: Place | null;
     }
-  /** An access that had been said to loop has finished after all. */
+  /** An access that had been reported to loop has finished after all. */
   | { readonly type: "unstuck" }
   | { readonly type: "ended"; readonly why: EndReason; readonly final: FinalState };
 
@@ -117,7 +117,7 @@ export type FinalState = {
 export type GuestClock = { readonly tsc: bigint; readonly atMs: number; readonly tscKhz: number };
 
 /**
- * What a VM was as a whole: counters added up, MSR and clock of vCPU 0. Null if a vCPU gave none.
+ * The final state of a VM: counters added up, MSR and clock of vCPU 0. Null if a vCPU gave none.
  * @param finals by vCPU
  */
 export function finalOfAll(finals: readonly (FinalState | undefined)[]): FinalState | null {

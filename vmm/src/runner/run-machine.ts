@@ -1,12 +1,12 @@
 /**
- * Runs a machine: what everybody does who has one. The vCPUs' news go to handlers by kind; the final states are kept.
- * Not here: when to stop, which is the caller's.
+ * Runs a machine, for all its users. The vCPUs' messages go to handlers by kind; the final states are kept.
+ * Not here: when to stop, which the caller decides.
  */
 import type { Machine } from "../machine.ts";
 import { type FinalState, finalOfAll, type VcpuMessage } from "./messages.ts";
 import { startVm, type VmRunner, type VmRunnerOptions } from "./vm-runner.ts";
 
-/** What is done about each kind of news. News without a handler are dropped. */
+/** Handlers by kind of message. A message without a handler is dropped. */
 export type MachineHandlers = {
   readonly [Type in VcpuMessage["type"]]?: (message: Extract<VcpuMessage, { type: Type }>) => void;
 };

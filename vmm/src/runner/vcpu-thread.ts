@@ -1,7 +1,7 @@
 /**
  * The thread of one vCPU (a worker_thread): KVM_RUN until the guest has finished, and the watchdog.
  *
- * While it runs it is deaf to messages: the machine's owner speaks through the control words, the channel in guest memory,
+ * While it runs it receives no messages: the machine's owner uses the control words, the channel in guest memory,
  * and the kick signal. A per-thread timer (SIGEV_THREAD_ID) interrupts KVM_RUN at every tick; the signal is blocked
  * outside KVM_RUN and unblocked inside by KVM_SET_SIGNAL_MASK, so that no tick is lost between test and entry
  * (api.rst, KVM_SET_SIGNAL_MASK).
@@ -76,8 +76,8 @@ class VcpuThread {
   /** Times in a row that the policy was asked about the same instruction. */
   #repeats = 0;
   #lastPlace = "";
-  /** The access last said to loop, `task/step`. */
-  #said: string | null = null;
+  /** The access last reported to loop, `task/step`. */
+  #reportedLoop: string | null = null;
 
   constructor(input: VcpuThreadInput, post: (message: VcpuMessage) => void) {
     this.#input = input;
@@ -109,7 +109,7 @@ class VcpuThread {
       asyncPageFaultMsr: this.#vcpu.asyncPageFaultMsr(),
       clock,
     };
-    // What is open of a vCPU keeps its VM.
+    // An open descriptor of a vCPU keeps its VM.
     this.#stats.close();
     this.#vcpu.unmapRun();
     this.#post({ type: "ended", why, final });
@@ -202,7 +202,7 @@ class VcpuThread {
     this.#post({ type: "stopped", exit, place, reason: action.reason });
   }
 
-  /** The page was taken away by a recall, not by a truncation: waits for what becomes of it. True: it is back. */
+  /** The page was taken away by a recall, not by a truncation: waits until it is restored or lost. True: it is back. */
   #isBackAfterRecall(exit: VcpuExit): boolean {
     if (this.#states === null || !isMemoryError(exit)) return false;
     const access = this.#faultContext(exit)?.access ?? null;
@@ -211,7 +211,7 @@ class VcpuThread {
     const state = this.#states.of(hva);
     // Recalled and given back since the guest was entered: what it met is no more.
     if (state === pageState.open && this.#states.generation !== this.#generation) return true;
-    if (state === pageState.open) this.#states.noteUnannounced();
+    if (state === pageState.open) this.#states.recordUnannounced();
     if (state !== pageState.recalled) return false;
     const isWanted = (): boolean => Atomics.load(this.#control, controlWord.command) !== command.run;
     return this.#states.await(hva, isWanted) === pageState.open;
@@ -257,7 +257,7 @@ class VcpuThread {
     };
   }
 
-  /** Of an access that crosses into another page: from there on, if the first page is there. KVM does not say which it was. */
+  /** Of an access that crosses into another page: from there on, if the first page is there. KVM does not report which it was. */
   #lostPart(access: DecodedAccess): DecodedAccess {
     const page = BigInt(PAGE_SIZE);
     const next = (access.gva / page + 1n) * page;
@@ -308,17 +308,26 @@ class VcpuThread {
 
   #tick(): void {
     const pending = this.#pending();
-    if (this.#said !== null && ![...pending].some(([task, { step }]) => `${task}/${step}` === this.#said)) {
-      this.#said = null;
+    if (
+      this.#reportedLoop !== null &&
+      ![...pending].some(([task, { step }]) => `${task}/${step}` === this.#reportedLoop)
+    ) {
+      this.#reportedLoop = null;
       this.#post({ type: "unstuck" });
     }
     const pageFaults = this.#stats.read(FAULT_COUNTER);
     if (pageFaults === null) return;
-    const told = this.#channel.apfNotPresentCount;
+    const notPresentEvents = this.#channel.apfNotPresentCount;
     const begun = this.#begun();
-    const loop = this.#watchdog.sample({ atMs: performance.now(), pageFaults, told, begun, pending });
-    if (loop === null || this.#said === `${loop.task}/${loop.step}`) return;
-    this.#said = `${loop.task}/${loop.step}`;
+    const loop = this.#watchdog.sample({
+      atMs: performance.now(),
+      pageFaults,
+      notPresentEvents,
+      begun,
+      pending,
+    });
+    if (loop === null || this.#reportedLoop === `${loop.task}/${loop.step}`) return;
+    this.#reportedLoop = `${loop.task}/${loop.step}`;
     const { faultsPerSecond, overMs } = loop;
     this.#post({ type: "looping", faultsPerSecond, overMs, place: this.#place(loop.task) });
   }

@@ -1,4 +1,4 @@
-/** Runs a machine's vCPUs, each in a thread of its own, and gives their news as events. The other side of vcpu-thread. */
+/** Runs a machine's vCPUs, each in a thread of its own, and emits their messages as events. The other side of vcpu-thread. */
 import { Worker } from "node:worker_threads";
 import { compiledEntry } from "../../../sys/src/index.ts";
 import type { Machine } from "../machine.ts";
@@ -42,7 +42,7 @@ function runVcpu(input: VcpuThreadInput, onMessage: (message: VcpuMessage) => vo
       message(message: VcpuMessage): void {
         onMessage(message);
         if (message.type !== "ended") return;
-        // One by one: a Worker without any listener, its own included, is deaf.
+        // One by one: a Worker without any listener, its own included, receives nothing.
         for (const [event, listener] of Object.entries(listeners)) worker.off(event, listener);
         // Idle, it keeps no process alive.
         worker.unref();

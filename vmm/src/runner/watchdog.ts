@@ -2,17 +2,16 @@
  * Decides that a vCPU is in an endless loop of page faults: from KVM's own counter, not from time alone.
  *
  * The loop of `kvm_faultin_pfn()` (arch/x86/kvm/mmu/mmu.c) makes no progress in the guest while `pf_taken` climbs: tens
- * of thousands of faults a second on software KVM, some three thousand under full emulation, a hundred where the guest is
- * told each time and the machine is overloaded. One access takes a handful of faults at most (two pages, a write after a
- * read, a retry after an invalidation); dozens of them, still coming, without its finishing are no slowness.
+ * of thousands of faults a second on software KVM, some three thousand under full emulation, a hundred where the guest
+ * gets an event each time and the machine is overloaded. One access takes a handful of faults at most (two pages, a write
+ * after a read, a retry after an invalidation); dozens of them, still coming, without its finishing are no slowness.
  * A guest that is merely slow, asleep or starved of CPU takes none; a guest that takes many and gets on is at another step.
  *
- * One thing looks like the loop and is not: a page that needs I/O, touched by a guest that is not told. Its vCPU halts in
+ * One thing looks like the loop and is not: a page that needs I/O, touched by a guest that gets no event. Its vCPU halts in
  * KVM, each tick of the guest's timer (4 ms, vmm/guest/x86/kernel.c) ends the halt, and the access faults again: 250 a second
- * at most. A loop of which the guest is not told is far faster; one of which it is told (not-present, ready, not-present
- * for the same access) may be slower, but a page that only needs I/O is told of once. Where each turn of the loop is a
- * READ that a FUSE server fails, under emulation, it is as slow as those ticks: then only time tells, and whoever knows
- * how long I/O can take here (`ioPatienceMs`) decides.
+ * at most. A loop without events is far faster; one with events (not-present, ready, not-present for the same access) may
+ * be slower, but a page that only needs I/O gives one event. Where each turn of the loop is a READ that a FUSE server
+ * fails, under emulation, it is as slow as those ticks: then only time decides, by the longest I/O here (`ioPatienceMs`).
  *
  * `pf_taken` is the vCPU's, not the access's: a hundred tasks that each wait for a page of their own take hundreds of
  * faults in which each of them gets on. So what the other accesses begun meanwhile may have taken is subtracted first.
@@ -25,10 +24,10 @@ export type WatchdogOptions = {
   readonly minFaultsPerInterval: number;
   /** And by as much since the access was first seen pending, however long ago: far more than any one access needs. */
   readonly minFaults: number;
-  /** Faults a second of a loop of which the guest is not told: more than its timer can cause. */
-  readonly minUntoldPerSecond: number;
+  /** Faults a second of a loop of which the guest gets no events: more than its timer can cause. */
+  readonly minHaltedPerSecond: number;
   /**
-   * Faults that an access may take that gets on: two pages, each once more after its I/O. The guest may be told of each:
+   * Faults that an access may take that gets on: two pages, each once more after its I/O. Each may give the guest an event:
    * what is read in for one page can be locked, for a moment, when the next one asks.
    */
   readonly faultsPerAccess: number;
@@ -41,7 +40,7 @@ export const defaultWatchdogOptions: WatchdogOptions = {
   samples: 5,
   minFaultsPerInterval: 1,
   minFaults: 32,
-  minUntoldPerSecond: 500,
+  minHaltedPerSecond: 500,
   faultsPerAccess: 4,
   ioPatienceMs: Number.POSITIVE_INFINITY,
 };
@@ -50,15 +49,15 @@ export type Sample = {
   readonly atMs: number;
   /** The vCPU's `pf_taken`. */
   readonly pageFaults: bigint;
-  /** How often the guest has been told that a page is not present (async page faults). */
-  readonly told: number;
+  /** Page-not-present events that the guest has got (async page faults). */
+  readonly notPresentEvents: number;
   /** Steps that the vCPU's tasks have begun, all in all. */
   readonly begun: number;
   /** Accesses that have been started and not finished, by task. */
   readonly pending: ReadonlyMap<number, PendingAccess>;
 };
 
-/** `began`: the guest's time stamp, which tells one access of a step from the same step's next. */
+/** `began`: the guest's time stamp, which distinguishes an access of a step from the same step's next. */
 export type PendingAccess = { readonly step: number; readonly began: bigint };
 
 export type EndlessLoop = {
@@ -99,9 +98,10 @@ export class Watchdog {
       const unexplained = faults - explained;
       if (first.atMs > oldestMs || unexplained < this.#options.minFaults) continue;
       const overMs = sample.atMs - first.atMs;
-      const isTold = sample.told - first.told - explained >= this.#options.minFaults;
-      const isFast = unexplained / overMs >= this.#options.minUntoldPerSecond / 1000;
-      if (!isTold && !isFast && overMs <= this.#options.ioPatienceMs) continue;
+      const isNotified =
+        sample.notPresentEvents - first.notPresentEvents - explained >= this.#options.minFaults;
+      const isFast = unexplained / overMs >= this.#options.minHaltedPerSecond / 1000;
+      if (!isNotified && !isFast && overMs <= this.#options.ioPatienceMs) continue;
       return { task, step: access.step, faultsPerSecond: (faults / overMs) * 1000, overMs };
     }
     return null;

@@ -6,7 +6,7 @@ import { defaultWatchdogOptions, type Sample, Watchdog } from "../../src/runner/
 const tick = (n: number, faults: number, pending: [number, number][], began = 1): Sample => ({
   atMs: n * 50,
   pageFaults: BigInt(faults),
-  told: 0,
+  notPresentEvents: 0,
   begun: 0,
   pending: new Map(pending.map(([task, step]) => [task, { step, began: BigInt(began) }])),
 });
@@ -48,14 +48,14 @@ describe("Watchdog", () => {
   });
 
   it("proves a loop of a starved machine, too: two hundred faults a second of which the guest is told each time", () => {
-    const samples = [0, 1, 2, 3, 4].map((n) => ({ ...tick(n, n * 10, [[0, 3]]), told: n * 10 }));
+    const samples = [0, 1, 2, 3, 4].map((n) => ({ ...tick(n, n * 10, [[0, 3]]), notPresentEvents: n * 10 }));
     expect(lastVerdict(samples)).toMatchObject({ faultsPerSecond: 200 });
   });
 
   it("does not mistake a page that needs I/O for a loop: a fault at each tick of the guest's timer", () => {
     const watchdog = new Watchdog();
     const verdicts = Array.from({ length: 100 }, (_, n) =>
-      watchdog.sample({ ...tick(n, Math.floor(12.5 * n), [[0, 3]]), told: 1 }),
+      watchdog.sample({ ...tick(n, Math.floor(12.5 * n), [[0, 3]]), notPresentEvents: 1 }),
     );
     expect(verdicts.filter((verdict) => verdict !== null)).toEqual([]);
     const steeper = Array.from({ length: 100 }, (_, n) => tick(n, 50 * n, [[0, 3]]));
@@ -70,7 +70,7 @@ describe("Watchdog", () => {
       begun: count,
     }));
     expect(lastVerdict(arriving)).toBeNull();
-    expect(lastVerdict(arriving.map((sample) => ({ ...sample, told: sample.begun })))).toBeNull();
+    expect(lastVerdict(arriving.map((sample) => ({ ...sample, notPresentEvents: sample.begun })))).toBeNull();
     const looping = arriving.map((sample, n) => ({ ...sample, pageFaults: BigInt(3 * 100 + 1000 * n) }));
     expect(lastVerdict(looping)).toMatchObject({ task: 0, step: 1 });
   });
@@ -80,7 +80,7 @@ describe("Watchdog", () => {
     const told = [0, 50, 100, 150, 200, 200].map((count, n) => ({
       ...tick(n, 2 * count + n, crowd),
       begun: 100,
-      told: count,
+      notPresentEvents: count,
     }));
     expect(lastVerdict(told)).toBeNull();
   });
@@ -98,7 +98,10 @@ describe("Watchdog", () => {
   });
 
   it("takes as long as it must where a machine is so starved that a turn takes 20 ms", () => {
-    const samples = Array.from({ length: 17 }, (_, n) => ({ ...tick(n, 2 * n, [[0, 3]]), told: 2 * n }));
+    const samples = Array.from({ length: 17 }, (_, n) => ({
+      ...tick(n, 2 * n, [[0, 3]]),
+      notPresentEvents: 2 * n,
+    }));
     expect(lastVerdict(samples.slice(0, 16))).toBeNull();
     expect(lastVerdict(samples)).toMatchObject({ task: 0, step: 3, faultsPerSecond: 40, overMs: 800 });
   });

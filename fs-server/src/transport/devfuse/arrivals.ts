@@ -59,7 +59,7 @@ export class Arrivals {
 
   #look(nowait: number, receive: (fd: number) => number): number {
     let length = receive(nowait);
-    // What was there already says nothing about looking.
+    // A request that was already there does not count for or against looking.
     if (length !== EAGAIN) return length;
     const end = this.#now() + LOOK_MS;
     while (length === EAGAIN && this.#now() < end) length = receive(nowait);

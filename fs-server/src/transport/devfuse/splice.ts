@@ -118,7 +118,7 @@ export class DeviceSink implements ReplySink {
     return [this.frame.bytes.subarray(OUT_HEADER_BYTES, OUT_HEADER_BYTES + lengthBytes)];
   }
 
-  take(fd: number, offset: bigint, lengthBytes: number): number | null {
+  moveFrom(fd: number, offset: bigint, lengthBytes: number): number | null {
     const pipe = this.#pipe;
     if (pipe === null || lengthBytes > pipe.contentBytes) return null;
     // The header is filled in when the answer is complete: what the pipe refers to is our memory.

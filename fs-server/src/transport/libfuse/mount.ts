@@ -10,7 +10,7 @@ export type LibfuseOptions = {
 };
 
 /**
- * Mounts `fs` and returns when the kernel has said INIT. Requests are served on this thread's event loop from then on.
+ * Mounts `fs` and returns when the kernel has sent INIT. Requests are served on this thread's event loop from then on.
  * Undone by unmounting (umount2): libfuse's loop then ends by itself; the process should exit afterwards, because
  * fuse-native keeps a handle on the event loop.
  */

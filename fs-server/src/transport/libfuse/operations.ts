@@ -46,7 +46,7 @@ function nativeStat(a: Attributes): NativeStat {
     size: Number(a.sizeBytes),
     dev: 0,
     nlink: a.linkCount,
-    // 32 bits are all there is; libfuse shows its own numbers unless told use_ino.
+    // 32 bits are all there is; libfuse shows its own numbers without the option use_ino.
     ino: Number(a.ino & 0xffffffffn),
     rdev: Number(files.deviceNumber(a.device.major, a.device.minor) & 0xffffffffn),
     blksize: a.blockSizeBytes,

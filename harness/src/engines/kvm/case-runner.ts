@@ -22,7 +22,7 @@ import { Waiting } from "./waiting.ts";
 /** How often the counting tasks are looked at while an access is under way. */
 const SAMPLE_MS = 5;
 
-/** What the guest had done when the VM first got into trouble. */
+/** The guest's progress when the VM first stopped or looped. */
 type Baseline = { readonly counts: readonly bigint[]; readonly heartbeat: number };
 
 export class CaseRunner {

@@ -1,4 +1,4 @@
-/** What happened in the VM process, event by event: for the trace of the case. Decides nothing. */
+/** Records the events of the VM process for the trace of the case. Decides nothing. */
 import type { GuardEvent } from "../../../../fs-server/src/index.ts";
 import type { EventKind } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
@@ -23,7 +23,7 @@ export class CaseTrace {
   /** The fence has moved. */
   fenced({ kind, hva, lengthBytes }: FenceEvent): void {
     const what = kind === "fence" ? "PROT_NONE" : "readable and writable again";
-    this.#note(
+    this.#record(
       kind === "fence" ? "unmap" : "remap",
       "fence",
       null,
@@ -35,7 +35,7 @@ export class CaseTrace {
   guarded(event: GuardEvent): void {
     switch (event.kind) {
       case "recall":
-        this.#note(
+        this.#record(
           "lease-break",
           "guard",
           null,
@@ -43,25 +43,25 @@ export class CaseTrace {
         );
         return;
       case "recalled":
-        this.#note("lease-release", "guard", null, event.end);
+        this.#record("lease-release", "guard", null, event.end);
         return;
       case "settle":
-        this.#note("remap", "guard", null, `the file has ${event.sizeBytes} bytes`);
+        this.#record("remap", "guard", null, `the file has ${event.sizeBytes} bytes`);
         return;
       case "cut-off":
-        this.#note("guard-refused", "guard", null, event.reason);
+        this.#record("guard-refused", "guard", null, event.reason);
     }
   }
 
   /** The window's owner has done something for the guard. */
   heldBy({ kind, hva, lengthBytes, detail }: HolderEvent): void {
     const what = `${kind}: ${lengthBytes} bytes from hva 0x${hva.toString(16)}: ${detail}`;
-    this.#note(kind === "restored" ? "map" : "unmap", "vmm", null, what);
+    this.#record(kind === "restored" ? "map" : "unmap", "vmm", null, what);
   }
 
   /** Nothing of the memory is in memory any more. */
   swappedOut(lengthBytes: number): void {
-    this.#note(
+    this.#record(
       "swap-out",
       "vmm",
       null,
@@ -70,27 +70,27 @@ export class CaseTrace {
   }
 
   unguarded(reason: string): void {
-    this.#note("guard-refused", "guard", null, reason);
+    this.#record("guard-refused", "guard", null, reason);
   }
 
   stopped({ exit, place }: Extract<VcpuMessage, { type: "stopped" }>): void {
-    this.#note("exit", "kvm", place?.gpa ?? null, JSON.stringify(exit, bigintText));
+    this.#record("exit", "kvm", place?.gpa ?? null, JSON.stringify(exit, bigintText));
   }
 
   looping({ faultsPerSecond, overMs, place }: Extract<VcpuMessage, { type: "looping" }>): void {
     const rate = `${Math.round(faultsPerSecond)} faults/s over ${Math.round(overMs)} ms`;
-    this.#note("fault", "kvm", place?.gpa ?? null, rate);
+    this.#record("fault", "kvm", place?.gpa ?? null, rate);
   }
 
   handled({ policy, detail, place }: Extract<VcpuMessage, { type: "handled" }>): void {
-    this.#note("inject", "vmm", place?.gpa ?? null, `${policy}: ${detail}`);
+    this.#record("inject", "vmm", place?.gpa ?? null, `${policy}: ${detail}`);
   }
 
   resumed(actor: string): void {
-    this.#note("exit", actor, null, "KVM_RUN again");
+    this.#record("exit", actor, null, "KVM_RUN again");
   }
 
-  #note(kind: VmEvent["kind"], actor: string, gpa: bigint | null, detail: string): void {
+  #record(kind: VmEvent["kind"], actor: string, gpa: bigint | null, detail: string): void {
     this.#events.push({ kind, actor, atMonotonicMs: monotonicMs(), gpa, detail });
   }
 }
@@ -110,7 +110,7 @@ export function guestTrace(
   }));
 }
 
-/** The vocabulary has one word for whatever interrupts a task; the text says which it was. */
+/** The vocabulary has one word for every interruption of a task; the text names which it was. */
 function traceKind(kind: GuestEvent["kind"]): EventKind {
   switch (kind) {
     case "apf-not-present":

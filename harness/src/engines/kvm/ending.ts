@@ -2,8 +2,8 @@
  * When a case ends, as one pure function. A case ends when the guest finishes, when the VM has stopped or a vCPU loops
  * and no actor can recover it, or at the time limit.
  *
- * `step` takes one piece of news and says what to do about it. It reads no clock, no guest memory and starts no timer:
- * case-runner.ts performs the effects and brings the time as news. What the VM went through (`history`) is kept
+ * `step` takes one event and returns its effects. It reads no clock, no guest memory and starts no timer:
+ * case-runner.ts performs the effects and delivers the time as an event. The states of the VM (`history`) are kept
  * here, because the last state decides.
  *
  *     last state   an actor awaits `stuck`           no actor does
@@ -23,7 +23,7 @@ export const REPAIR_GRACE_MS = 1000;
 export const OTHERS_MS = 3000;
 export const OTHERS_POLL_MS = 5;
 
-/** What is fixed before the case begins. */
+/** Constants of the case. */
 export type EndingRules = {
   /** An actor waits for the signal `stuck`, so trouble alone does not end the case. */
   readonly stuckIsAwaited: boolean;
@@ -37,7 +37,7 @@ export type EndingRules = {
 type TasksNews = Extract<News, { type: "tasks" }>;
 type Looping = Extract<VmState, { kind: "looping" }>;
 
-/** What is to be looked at when a moment has come. */
+/** A timer, and the rule that it triggers. */
 type Alarm = { readonly atMs: number } & (
   | { readonly rule: "limit" }
   | { readonly rule: "grace" }
@@ -109,7 +109,7 @@ export function wakeAtMs({ alarms }: Ending): number | null {
 const still = (state: Ending): Step => ({ state, effects: [] });
 const stop = (state: Ending): Step => ({ state, effects: [{ kind: "stop" }] });
 
-/** One piece of news. The effects are to be performed in their order. */
+/** Handles one event (`News`). The effects are to be performed in their order. */
 export function step(state: Ending, news: News, nowMs: number): Step {
   switch (news.type) {
     case "started":
@@ -149,7 +149,7 @@ function loops(state: Ending, news: Extract<News, { type: "looping" }>, nowMs: n
   return still(withAlarm(now, { atMs: nowMs + REPAIR_GRACE_MS, rule: "still-looping", cpu, state: loop }));
 }
 
-/** The first vCPU that ends by itself says why the VM ended; the others are then stopped. */
+/** The first vCPU that ends by itself gives the reason for the VM's end; the others are then stopped. */
 function ended(state: Ending, why: EndReason): Ending {
   const isOurs = state.end === null || state.end.kind === "stopped-from-outside";
   const now = isOurs ? { ...state, end: why } : state;
@@ -166,7 +166,7 @@ function recovered(state: Ending): Ending {
   return { ...state, history: [...state.history, { kind: "running" }] };
 }
 
-/** The VM has stopped or loops: says so to the actors, and ends the case if none of them can help. */
+/** The VM has stopped or loops: raises `stuck` for the actors, and ends the case if none of them can recover it. */
 function trouble(state: Ending, to: VmState, nowMs: number): Step {
   // Two vCPUs in a loop are one VM in a loop.
   const isKnown = to.kind === "looping" && lastKind(state) === "looping";

@@ -2,7 +2,7 @@
  * The engine `kvm`: a case on /dev/kvm. Real are KVM, the host's memory management and file systems, the DAX window and
  * the FUSE server; the guest is our micro-guest.
  *
- * Each case has a VM process to itself beside the stage's host actors. This side starts it, passes signals between the
+ * Each case has a VM process to itself beside the host actors. This side starts it, passes signals between the
  * two, classifies what the guest saw while the file is still what it was, and turns the report into evidence. A process
  * that has nothing of its case left serves the next one.
  */
@@ -36,10 +36,10 @@ import {
 import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
-import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
+import { hostSetupSupport, supportOf, thisMachine } from "../../machine.ts";
 import { exitText, within } from "../child.ts";
 import { ChildPool, type PooledChild } from "../child-pool.ts";
-import { openStage, type Stage } from "../stage.ts";
+import { type HostSetup, openHostSetup } from "../host-setup.ts";
 import { guardSupport } from "./guard-support.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
 import {
@@ -60,7 +60,7 @@ const REPORT_RESERVE_MS = 700;
 const HOST_WORD_MS = 1000;
 /** How long a guest may run: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
-/** What a READ may take beyond the delay that a scenario asks for; measured in tens of milliseconds, under emulation too. */
+/** How long a READ may take beyond the delay that a scenario asks for; measured in tens of milliseconds, under emulation too. */
 const IO_PATIENCE_MS = 2000;
 
 /** After its report: how long a VM process may take to give everything back before it is killed. */
@@ -71,25 +71,25 @@ const vmPool = new ChildPool<ToVm, FromVm>("harness/src/engines/kvm/vm-main.ts")
 /** The VM process of one case. */
 class VmProcess {
   readonly #scenario: Scenario;
-  readonly #stage: Stage;
+  readonly #setup: HostSetup;
   readonly #child: PooledChild<ToVm, FromVm>;
   readonly #seen = new Map<string, Access>();
   readonly windowBytes: number;
   readonly ready: Promise<void>;
   /** Resolves with the report, or null if the process ended without one. */
   readonly reported: Promise<VmReport | null>;
-  /** Resolves with true once nothing of the case is left in the process, with false if it ended first. */
-  readonly #idle: Promise<boolean>;
+  /** Resolves with `idle` once nothing of the case is left in the process, with `ended` if it ended first. */
+  readonly #idle: Promise<"idle" | "ended">;
   #ending = "";
   #filePath: string | null = null;
 
-  constructor(scenario: Scenario, stage: Stage, plan: VmPlan, directory: string) {
+  constructor(scenario: Scenario, setup: HostSetup, plan: VmPlan, directory: string) {
     this.#scenario = scenario;
-    this.#stage = stage;
+    this.#setup = setup;
     this.windowBytes = plan.windowBytes;
     let onReady = (): void => {};
     let onReport = (_report: VmReport | null): void => {};
-    let onIdle = (_isIdle: boolean): void => {};
+    let onIdle = (_state: "idle" | "ended"): void => {};
     this.ready = new Promise((resolve) => {
       onReady = resolve;
     });
@@ -99,30 +99,30 @@ class VmProcess {
     this.#idle = new Promise((resolve) => {
       onIdle = resolve;
     });
-    this.#child = vmPool.borrow(directory, plan.guard === null ? [] : [stage.fileDescriptor]);
+    this.#child = vmPool.borrow(directory, plan.guard === null ? [] : [setup.fileDescriptor]);
     this.#child.listen({
       onMessage: (message) => {
         if (message.type === "ready") {
           this.#filePath = message.filePath;
           onReady();
         } else if (message.type === "report") onReport(message.report);
-        else if (message.type === "idle") onIdle(true);
-        else this.#take(message);
+        else if (message.type === "idle") onIdle("idle");
+        else this.#receive(message);
       },
       onExit: (exit) => {
         this.#ending = exitText(exit);
         onReady();
         onReport(null);
-        onIdle(false);
+        onIdle("ended");
       },
     });
-    stage.onSignal((name) => this.#child.send({ type: "signal", name }));
+    setup.onSignal((name) => this.#child.send({ type: "signal", name }));
     this.#child.send({ type: "start", plan });
   }
 
-  #take(message: Extract<FromVm, { type: "signal" | "saw" }>): void {
+  #receive(message: Extract<FromVm, { type: "signal" | "saw" }>): void {
     if (message.type === "signal") {
-      this.#stage.raise(message.name, message.from);
+      this.#setup.raise(message.name, message.from);
       return;
     }
     const [actor, { steps }] = guestActors(this.#scenario)[message.task] ?? ["", { steps: [] }];
@@ -134,11 +134,11 @@ class VmProcess {
 
   #classify(step: AccessStep, fileOffset: bigint, bytes: Uint8Array): Access {
     return classifyAccess(this.#scenario.backing.content, step, fileOffset, bytes, () =>
-      this.#stage.readFile(fileOffset, bytes.length, { written: isWrite(step) }),
+      this.#setup.readFile(fileOffset, bytes.length, { written: isWrite(step) }),
     );
   }
 
-  /** What is mapped, if it is not the stage's file: a sealed copy. */
+  /** The mapped file, if it is not the host setup's: a sealed copy. */
   get filePath(): string | undefined {
     return this.#filePath ?? undefined;
   }
@@ -160,9 +160,9 @@ class VmProcess {
     return this.#child.kill();
   }
 
-  /** After the case: another one may have the process if it says in time that it has given everything back. */
-  async leave(hasReported: boolean, boundMs: number): Promise<void> {
-    const isIdle = hasReported && (await within(this.#idle, boundMs)) && (await this.#idle);
+  /** After the case: another one may have the process if it reports in time that it has released everything. */
+  async leave(after: "report" | "failure", boundMs: number): Promise<void> {
+    const isIdle = after === "report" && (await within(this.#idle, boundMs)) && (await this.#idle) === "idle";
     await (isIdle ? vmPool.giveBack(this.#child) : this.kill());
   }
 }
@@ -170,14 +170,14 @@ class VmProcess {
 async function perform(
   scenario: Scenario,
   proposal: Proposal,
-  stage: Stage,
+  setup: HostSetup,
   vm: VmProcess,
   boundMs: number,
 ): Promise<RunResult> {
-  const left = (): number => Math.max(0, boundMs - stage.nowMs());
+  const left = (): number => Math.max(0, boundMs - setup.nowMs());
   if (!(await within(vm.ready, left()))) return { kind: "timeout", message: "the VM was not set up in time" };
-  stage.begin(vm.filePath);
-  void stage.settled(left()).then((settled) => {
+  setup.begin(vm.filePath);
+  void setup.settled(left()).then((settled) => {
     if (settled) vm.hostSettled();
   });
   if (!(await within(vm.reported, left()))) {
@@ -186,8 +186,8 @@ async function perform(
   const report = await vm.reported;
   if (report === null) return { kind: "engine-error", message: `VM process: ${vm.ending}` };
   // The guest may have seen the effect of a step before its actor's word of it has arrived here.
-  await stage.settled(Math.min(left(), HOST_WORD_MS));
-  const failure = stage.failure() ?? unexpectedError(report);
+  await setup.settled(Math.min(left(), HOST_WORD_MS));
+  const failure = setup.failure() ?? unexpectedError(report);
   if (failure !== null) return { kind: "engine-error", message: failure };
   if (report.outOfTime) {
     const states = report.tasks.map(
@@ -198,7 +198,7 @@ async function perform(
       message: `the guest had not finished when its time was over: ${states.join(", ")}`,
     };
   }
-  return { kind: "evidence", evidence: toEvidence(scenario, proposal, stage, vm, report) };
+  return { kind: "evidence", evidence: toEvidence(scenario, proposal, setup, vm, report) };
 }
 
 const byValue = (a: bigint, b: bigint): number => Number(a - b);
@@ -231,11 +231,11 @@ function guestCounters(report: VmReport): Readonly<Record<string, bigint>> {
 function toEvidence(
   scenario: Scenario,
   proposal: Proposal,
-  stage: Stage,
+  setup: HostSetup,
   vm: VmProcess,
   report: VmReport,
 ): Evidence {
-  const startMs = monotonicMs() - stage.nowMs();
+  const startMs = monotonicMs() - setup.nowMs();
   const guestTrace: TraceEvent[] = report.events.map(({ kind, actor, atMonotonicMs, gpa, detail }) => ({
     kind,
     actor,
@@ -243,8 +243,8 @@ function toEvidence(
     gpa,
     detail,
   }));
-  const trace = [...stage.events(), ...guestTrace].sort((a, b) => a.atMs - b.atMs);
-  const counts: Record<string, number> = { ...stage.counts() };
+  const trace = [...setup.events(), ...guestTrace].sort((a, b) => a.atMs - b.atMs);
+  const counts: Record<string, number> = { ...setup.counts() };
   for (const { kind } of guestTrace) counts[kind] = (counts[kind] ?? 0) + 1;
   // The guest keeps the first 256 events of each vCPU; these it counts to the end.
   const counted = {
@@ -259,12 +259,12 @@ function toEvidence(
       lapic: proposal.lapic,
       apfEnabled:
         final?.asyncPageFaultMsr == null ? null : (final.asyncPageFaultMsr & KVM_ASYNC_PF_ENABLED) !== 0n,
-      transport: stage.transport,
+      transport: setup.transport,
       windowBytes: scenario.layout === "dax-window" ? vm.windowBytes : null,
     },
     observations: {
       accesses: accessesSeen(scenario, report, (actor, index) => vm.saw(actor, index)),
-      host: stage.hostSteps(),
+      host: setup.hostSteps(),
       vmm: vmmSeen(report),
       guestKernel: guestKernelSeen(report),
       bystanders: bystandersSeen(scenario, report),
@@ -275,7 +275,7 @@ function toEvidence(
     kvmTrace: null,
     trace,
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
-    durationMs: stage.nowMs(),
+    durationMs: setup.nowMs(),
   };
 }
 
@@ -296,39 +296,39 @@ function machineAttestation(capabilities: Readonly<Record<string, number>>): Att
 }
 
 async function runCase(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult> {
-  let stage: Stage;
+  let setup: HostSetup;
   const leaseSocket = proposal.server === "fuse-lease" ? join(context.directory, "leases") : null;
   try {
-    stage = await openStage(scenario, context, leaseSocket === null ? {} : { leaseSocket });
+    setup = await openHostSetup(scenario, context, leaseSocket === null ? {} : { leaseSocket });
   } catch (error) {
     return { kind: "engine-error", message: errorText(error) };
   }
   const boundMs = context.timeoutMs - CLOSE_RESERVE_MS;
   const plan = planCase(scenario, proposal, {
-    filePath: stage.filePath,
-    sourceDirectory: stage.sourceDirectory,
+    filePath: setup.filePath,
+    sourceDirectory: setup.sourceDirectory,
     leaseSocket,
     lifeMs: LIFE_MS * context.slowness,
     ioPatienceMs: IO_PATIENCE_MS * context.slowness + delaysMs(scenario),
-    latestEndMs: monotonicMs() + boundMs - stage.nowMs() - REPORT_RESERVE_MS,
+    latestEndMs: monotonicMs() + boundMs - setup.nowMs() - REPORT_RESERVE_MS,
   });
-  const vm = new VmProcess(scenario, stage, plan, context.directory);
+  const vm = new VmProcess(scenario, setup, plan, context.directory);
   const stopListening = onAbort(context.signal, () => void vm.kill());
   let result: RunResult | null = null;
   try {
-    result = await perform(scenario, proposal, stage, vm, boundMs);
+    result = await perform(scenario, proposal, setup, vm, boundMs);
     return result;
   } finally {
     stopListening();
-    await vm.leave(result?.kind === "evidence", IDLE_MS * context.slowness);
-    await stage.close();
+    await vm.leave(result?.kind === "evidence" ? "report" : "failure", IDLE_MS * context.slowness);
+    await setup.close();
   }
 }
 
 type KvmFacts = { readonly features: CpuFeatures; readonly capabilities: Readonly<Record<string, number>> };
 let facts: KvmFacts | null = null;
 
-/** What /dev/kvm says of itself, asked once. Only where it is available. */
+/** The capabilities of /dev/kvm, read once. Only where it is available. */
 function kvmFacts(): KvmFacts {
   if (facts === null) {
     const kvm = Kvm.open();
@@ -374,7 +374,7 @@ export const kvmEngine: Engine = {
   supports(scenario, proposal) {
     for (const answer of [
       supportsAnywhere(scenario, proposal),
-      stageSupport(scenario),
+      hostSetupSupport(scenario),
       guardSupport(proposal.server, scenario),
     ]) {
       if (answer.kind === "no") return answer;

@@ -40,7 +40,7 @@ function openGuard(plan: GuardPlan, options: GuardOptions): Promise<TruncationGu
 export class LateHolder implements MappingHolder {
   #holder: MappingHolder | null = null;
 
-  /** From now on this one is told. */
+  /** Passes all further calls to `holder`. */
   become(holder: MappingHolder): void {
     this.#holder = holder;
   }
@@ -65,7 +65,7 @@ export type Guarding = {
   close(): Promise<void>;
 };
 
-/** Arms `fd`. A guard that refuses leaves the file unguarded, and says so: that is a result. */
+/** Arms `fd`. A guard that refuses leaves the file unguarded and reports it: that is a result. */
 export async function guardFile(
   plan: GuardPlan,
   fd: number,

@@ -1,4 +1,4 @@
-/** What the kvm engine and the VM process of a case say to each other. */
+/** Messages between the kvm engine and the VM process of a case. */
 
 import type { EventKind } from "../../../../language/src/index.ts";
 import type {
@@ -24,7 +24,7 @@ export type FromVm =
    */
   | { readonly type: "ready"; readonly filePath: string | null }
   | { readonly type: "signal"; readonly name: string; readonly from: string }
-  /** An access that has finished, said before the next signal of any task: the file is still what it was then. */
+  /** An access that has finished, sent before the next signal of any task: the file is still unchanged. */
   | { readonly type: "saw"; readonly task: number; readonly step: number; readonly bytes: Uint8Array }
   | { readonly type: "report"; readonly report: VmReport }
   /** Nothing of the case is left in the process: it may have another one. */

@@ -16,7 +16,7 @@ import {
 import type { Place, VcpuExit } from "../../../../vmm/src/index.ts";
 import type { TaskReport, VmReport, VmState } from "./messages.ts";
 
-/** What an access saw that did not finish. */
+/** The outcome of an access that did not finish. */
 function outcome(report: VmReport, task: TaskReport, stepIndex: number): Access {
   const result = task.results[stepIndex];
   switch (result?.status) {
@@ -93,7 +93,7 @@ export function guestKernelSeen(report: VmReport): GuestKernel {
   return report.oopsCount > 0 ? "oops" : "alive";
 }
 
-/** `struct kvm_run` says more than the vocabulary has words for: this is the coarsening, in one place. */
+/** `struct kvm_run` has more detail than the vocabulary: it is coarsened here, in one place. */
 function stopReason(exit: VcpuExit): StopReason {
   switch (exit.kind) {
     case "error":
@@ -136,7 +136,7 @@ export function vmmSeen(report: VmReport): readonly Vmm[] {
   return report.history.length === 0 ? [{ kind: "running" }] : report.history.map(vmmState);
 }
 
-/** An errno other than EFAULT is no observation that we have a word for: KVM_RUN failed in a way nobody expected. */
+/** The vocabulary has no word for an errno other than EFAULT: KVM_RUN failed unexpectedly. */
 export function unexpectedError(report: VmReport): string | null {
   for (const state of report.history) {
     if (state.kind === "stopped" && state.exit.kind === "error" && state.exit.errno !== "EFAULT") {

@@ -1,6 +1,6 @@
 /**
  * From a scenario and a proposal to what the VM process does: guest programs with addresses, signal numbers, the
- * machine's set-up. Pure; says no where this engine cannot run a case.
+ * machine's set-up. Pure; refuses a case that this engine cannot run.
  */
 
 import {
@@ -41,7 +41,7 @@ import type { GuardPlan } from "./guard.ts";
 /** Windows are whole 2 MiB ranges, as the Linux driver asks for them. */
 const WINDOW_STEP = 2 * 2 ** 20;
 
-/** Everything the VM process is told. Plain data: it crosses a process border. */
+/** Everything the VM process gets. Plain data: it crosses a process border. */
 export type VmPlan = {
   readonly layout: Layout;
   readonly filePath: string;
@@ -62,7 +62,7 @@ export type VmPlan = {
     readonly machineCheckSafe: "none" | "reads" | "all";
     readonly policy: PolicyName;
   };
-  /** Who tells the window's owner of truncations; null: nobody. */
+  /** The guard that reports truncations to the window's owner; null: none. */
   readonly guard: GuardPlan | null;
   /** Watch the file and take away from the guest what its end has left behind. */
   readonly fence: boolean;
@@ -71,7 +71,7 @@ export type VmPlan = {
   /** Number = index. */
   readonly signals: readonly string[];
   readonly vmmActors: readonly { readonly actor: string; readonly steps: readonly VmmStep[] }[];
-  /** Somebody reacts to the vCPU being stuck, so the case does not end there. */
+  /** An actor awaits `stuck`, so the case does not end there. */
   readonly stuckIsAwaited: boolean;
   /** The guest may run no longer than this. */
   readonly lifeMs: number;
@@ -93,14 +93,14 @@ export function supportsProposal(proposal: Proposal): Support {
   return yes;
 }
 
-/** How a guest wants to be told of an error, where the VMM may choose. */
+/** How a guest wants an error reported, where the VMM may choose. */
 function understoodPolicy(guest: Proposal["guest"]): PolicyName {
   const { understandsVe, machineCheckSafe } = guestPersonas[guest];
   if (understandsVe) return "inject-ve";
   return machineCheckSafe === "none" ? "inject-pf" : "inject-mce";
 }
 
-/** What this VMM does at an exit: a value of the axis may be a policy and more (`fence`), or a set-up (`no-hlt-exits`). */
+/** The policy of this VMM at an exit: a value of the axis may be a policy and more (`fence`), or a set-up (`no-hlt-exits`). */
 function policyOf({ vmm, guest }: Proposal): PolicyName | null {
   switch (vmm) {
     case "none":

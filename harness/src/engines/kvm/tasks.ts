@@ -1,4 +1,4 @@
-/** Is a guest task on its way to where it stands, falls or waits? Pure: what `look-at-tasks` of ending.ts asks. */
+/** Is a guest task still on its way to where it hangs, ends or waits? Pure: answers `look-at-tasks` of ending.ts. */
 import type { ProgramStep, ResultStatus, TaskState } from "../../../../vmm/src/index.ts";
 
 export type TaskView = {
@@ -12,7 +12,7 @@ export type TaskView = {
 };
 
 /**
- * A task has arrived when its access is under way (and hangs), when it waits for a signal that nobody has raised, when a
+ * A task has arrived when its access is under way (and hangs), when it waits for a signal that is not raised, when a
  * bystander has counted since the trouble, or when it has ended or sleeps.
  * @param isRaised the signal of that number
  */

@@ -1,6 +1,6 @@
 /**
  * The VM process of one case at a time: maps the file, builds the machine, runs the case, reports. Hangs, SIGBUS and lost VMs
- * end here and nowhere else. It offers itself for another case only if it has looked and nothing of this one is left.
+ * end here and nowhere else. It serves another case only if it has checked that nothing of this one is left.
  */
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
@@ -59,7 +59,7 @@ async function swapOut({ hva, bytes }: Window): Promise<void> {
 }
 
 async function runCase(plan: VmPlan): Promise<void> {
-  // Lent by the stage: a kernel lease is granted to the only open file description of a file.
+  // Lent by the host setup: a kernel lease is granted to the only open file description of a file.
   const guarding =
     plan.guard === null
       ? null
@@ -93,7 +93,7 @@ async function runCase(plan: VmPlan): Promise<void> {
   window.close();
 }
 
-/** What a VM, a file or a guard may leave open in this process. */
+/** Descriptors that a VM, a file or a guard may leave open in this process. */
 const suspicious = /anon_inode:(?:kvm-|\[userfaultfd\]|\[fanotify\])|^\/dev\/kvm/;
 
 /** Descriptors and mappings of a case that is over: none, or the process must not serve another one. */
@@ -117,7 +117,7 @@ async function serveCase(plan: VmPlan): Promise<void> {
   try {
     await runCase(plan);
   } catch (error) {
-    // The last line is what the user is told.
+    // The user sees the last line.
     console.error(error instanceof PageOutError ? error.message : errorStack(error));
     process.exit(1);
   }

@@ -4,7 +4,7 @@
  *
  * The counts are taken over the middle of a wait. Between beginning an access and faulting at it a task may lose the
  * processor to the timer, and so it may between the page's arrival and trying again: a timer interrupt that has been
- * pending for the whole wait comes first. What others count then says nothing about the wait.
+ * pending for the whole wait comes first. Counts from then are no evidence about the wait.
  *
  *     access begins   faults                             page arrives   access succeeds
  *     |---------------|----------------------------------|--------------|
@@ -13,7 +13,7 @@
 
 /** At either end of a wait: many times a slice of the guest's scheduler. */
 const MARGIN_MS = 100;
-/** So much must be left between the margins, or nothing can be said. */
+/** So much must be left between the margins, or the wait is not judged. */
 const WATCH_MS = 50;
 
 type Sample = { readonly atMs: number; readonly counts: readonly bigint[] };
@@ -24,7 +24,7 @@ type Wait = {
   readonly samples: Sample[];
   /** From the baseline to the last sample before the margin; null: too short so far. */
   growth: Growth | null;
-  /** The VMM was asked about it: its vCPU was out of the guest for some of the time, and nobody counted. */
+  /** The VMM was asked about it: its vCPU was out of the guest for some of the time, in which no bystander counted. */
   isAnswered: boolean;
 };
 

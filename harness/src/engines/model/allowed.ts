@@ -1,5 +1,5 @@
 /**
- * What the model allows for a case: the outcomes of all interleavings. `observed(real) within allowed(model)`, else one of
+ * The outcomes that the model allows for a case: those of all interleavings. `observed(real) within allowed(model)`, else one of
  * the two is wrong. Here is also what that comparison leaves out, and how an outcome is printed with it.
  */
 import {
@@ -40,7 +40,7 @@ export type Allowed =
       readonly kind: "ends";
       readonly ends: readonly AllowedEnd[];
       readonly states: number;
-      /** What cut the search off, or null: then nothing else is allowed. */
+      /** The bound that cut the search off, or null: then nothing else is allowed. */
       readonly boundedBy: string | null;
     }
   | { readonly kind: "unsupported"; readonly reason: string };
@@ -55,7 +55,7 @@ export type AllowedOptions = {
   readonly more?: Partial<ModelCase>;
 };
 
-/** Guests with and without a timer are both allowed: a scenario does not say whether its guest has one. */
+/** Guests with and without a timer are both allowed: a scenario does not state whether its guest has one. */
 export function allowedEnds(
   scenario: Scenario,
   proposal: Proposal,
@@ -82,12 +82,12 @@ export function allowedEnds(
   return { kind: "ends", ends: [...ends.values()], states, boundedBy };
 }
 
-/** What is compared of an outcome, on one line. */
+/** The compared part of an outcome, on one line. */
 export function comparedText(outcome: Outcome): string {
   return outcomeText(coarsen(outcome, modelledOnly), comparedStyle);
 }
 
-/** What is compared of an outcome, word by word. */
+/** The compared part of an outcome, word by word. */
 export function comparedWords(outcome: Outcome): OutcomeWords {
   return outcomeWords(coarsen(outcome, modelledOnly), comparedStyle);
 }

@@ -1,5 +1,5 @@
 /**
- * The engine `model`: nothing is real. It explores every interleaving of a case and reports what came of it.
+ * The engine `model`: nothing is real. It explores every interleaving of a case and reports the outcomes.
  *
  * The judge takes one set of observations. Where all interleavings end alike, that end is the evidence, and it is
  * exhaustive: it may say "always". A case that can end in several ways is skipped with the command that shows them all.

@@ -1,6 +1,6 @@
 /**
  * From a scenario and a proposal to a case of the model, and from the model's labels of an outcome back to the scenario's.
- * Pure. What the model cannot say is refused with the reason, never guessed.
+ * Pure. What the model cannot express is refused with the reason, never guessed.
  *
  * The model's pages are the file pages that the scenario touches, in order of file offset; a size in bytes becomes the
  * number of those pages that begin before it, because the page that contains the end of the file stays accessible
@@ -119,14 +119,14 @@ export function pagesOf(scenario: Scenario, step: AccessStep): bigint[] {
   );
 }
 
-/** Whom the guest's tasks kill. */
+/** The tasks that the guest's tasks kill. */
 function killed(scenario: Scenario): string[] {
   return guestActors(scenario).flatMap(([, actor]) =>
     actor.steps.flatMap((step) => ("actor" in step ? [step.actor] : [])),
   );
 }
 
-/** What of the file changes its content where the model has only values: does the guest touch that? */
+/** Does the guest touch a part of the file whose content changes where the model has only values? */
 function touchesChanged(scenario: Scenario): boolean {
   const starts = allAccesses(scenario).map((step) => fileOffsetAt(scenario, step.offset));
   return hostActors(scenario).some(([, actor]) =>
@@ -276,7 +276,7 @@ class Translator {
         };
       }
       case "hole": {
-        // Only whole pages become holes; the rest of a page is zeroed, which no access here tells apart.
+        // Only whole pages become holes; the rest of a page is zeroed, which no access here distinguishes.
         const page = this.count(effect.range.from);
         return { op: "punch", page, pages: this.count(effect.range.to) - page };
       }

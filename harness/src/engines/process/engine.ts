@@ -30,15 +30,15 @@ import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
-import { stageSupport, supportOf, thisMachine } from "../../machine.ts";
+import { hostSetupSupport, supportOf, thisMachine } from "../../machine.ts";
 import { within } from "../../within.ts";
 import { type Child, type ChildExit, exitText, startChild } from "../child.ts";
-import { notReached, openStage, type Stage } from "../stage.ts";
+import { type HostSetup, notReached, openHostSetup } from "../host-setup.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1000;
-/** Counting tasks report every few milliseconds; one that says nothing for this long does not get on. */
+/** Counting tasks report every few milliseconds; one that is silent for this long makes no progress. */
 const BYSTANDER_BOUND_MS = 3000;
 
 /** An access that has been under way for less than this when the time is over is merely slow. */
@@ -48,7 +48,7 @@ const HANG_BOUND_MS = 500;
 class Mapper {
   readonly name: string;
   readonly #scenario: Scenario;
-  readonly #stage: Stage;
+  readonly #setup: HostSetup;
   readonly #steps: ReadonlyMap<string, AccessStep>;
   readonly #accesses: Record<string, Access>;
   readonly #child: Child<MapperInbound, MapperOutbound>;
@@ -64,14 +64,14 @@ class Mapper {
 
   constructor(
     scenario: Scenario,
-    stage: Stage,
+    setup: HostSetup,
     actor: readonly [string, GuestActor],
     accesses: Record<string, Access>,
     directory: string,
   ) {
     [this.name, this.#actor] = actor;
     this.#scenario = scenario;
-    this.#stage = stage;
+    this.#setup = setup;
     this.#accesses = accesses;
     this.#steps = new Map(accessesOf(this.#actor).map(({ label, step }) => [label, step]));
     let onMapped = (): void => {};
@@ -91,19 +91,19 @@ class Mapper {
           this.#finished = true;
           onFinished();
         }
-        this.#take(message);
+        this.#receive(message);
       },
     });
-    const exited = this.#child.exited.then((exit) => this.#takeExit(exit));
+    const exited = this.#child.exited.then((exit) => this.#receiveExit(exit));
     this.ended = Promise.race([finished, exited]);
-    this.#child.send({ type: "map", path: stage.filePath, mappings: mappingsOf(scenario) });
+    this.#child.send({ type: "map", path: setup.filePath, mappings: mappingsOf(scenario) });
   }
 
-  #take(message: MapperOutbound): void {
+  #receive(message: MapperOutbound): void {
     if (this.#isOver) return;
     switch (message.type) {
       case "touching":
-        this.#touching = { label: message.label, sinceMs: this.#stage.nowMs() };
+        this.#touching = { label: message.label, sinceMs: this.#setup.nowMs() };
         return;
       case "saw":
         this.#touching = null;
@@ -114,13 +114,13 @@ class Mapper {
         this.#accesses[message.label] = { kind: "efault" };
         return;
       case "signal":
-        this.#stage.raise(message.name, this.name);
+        this.#setup.raise(message.name, this.name);
         return;
       case "counted":
         this.counted = message.count;
         return;
       case "mapped":
-        this.#stage.trace({ kind: "map", actor: this.name, detail: this.#stage.filePath });
+        this.#setup.trace({ kind: "map", actor: this.name, detail: this.#setup.filePath });
         return;
       case "finished":
         return;
@@ -132,21 +132,21 @@ class Mapper {
     if (step === undefined) throw new Error(`${this.name} reports an access ${label} that it does not have`);
     const offset = fileOffsetAt(this.#scenario, step.offset);
     return classifyAccess(this.#scenario.backing.content, step, offset, bytes, () =>
-      this.#stage.readFile(offset, bytes.length, { written: isWrite(step) }),
+      this.#setup.readFile(offset, bytes.length, { written: isWrite(step) }),
     );
   }
 
-  #takeExit(exit: ChildExit): void {
+  #receiveExit(exit: ChildExit): void {
     this.#exit = exit;
     if (this.#isOver || exit.kind !== "signal" || this.#touching === null) return;
     const { label } = this.#touching;
     const isSigbus = exit.signal === "SIGBUS";
     this.#accesses[label] = isSigbus ? { kind: "sigbus", code: "unobserved" } : { kind: "killed" };
-    if (isSigbus) this.#stage.trace({ kind: "sigbus", actor: this.name, detail: label });
+    if (isSigbus) this.#setup.trace({ kind: "sigbus", actor: this.name, detail: label });
   }
 
   start(): void {
-    this.#stage.onSignal((name) => this.#child.send({ type: "signal", name }));
+    this.#setup.onSignal((name) => this.#child.send({ type: "signal", name }));
     this.#child.send({ type: "start", steps: this.#actor.steps });
   }
 
@@ -157,7 +157,7 @@ class Mapper {
   giveUp(): boolean {
     this.#isOver = true;
     if (this.#finished || this.#exit !== null) return true;
-    if (this.#touching === null || this.#stage.nowMs() - this.#touching.sinceMs < HANG_BOUND_MS) return false;
+    if (this.#touching === null || this.#setup.nowMs() - this.#touching.sinceMs < HANG_BOUND_MS) return false;
     this.#accesses[this.#touching.label] = { kind: "hung" };
     return true;
   }
@@ -203,10 +203,10 @@ async function watchBystanders(bystanders: readonly Mapper[]): Promise<Record<st
   return result;
 }
 
-/** The case itself, between a stage that stands and a stage that is taken down. */
+/** The case itself, from an open host setup to its close. */
 async function perform(
   scenario: Scenario,
-  stage: Stage,
+  setup: HostSetup,
   mappers: readonly Mapper[],
   accesses: Record<string, Record<string, Access>>,
   boundMs: number,
@@ -214,17 +214,17 @@ async function perform(
   const bystanders = mappers.filter((mapper) => isBystanderOf(scenario, mapper.name));
   const victims = mappers.filter((mapper) => !bystanders.includes(mapper));
   const failure = (): string | null =>
-    stage.failure() ?? mappers.map((mapper) => mapper.failure()).find((text) => text !== null) ?? null;
+    setup.failure() ?? mappers.map((mapper) => mapper.failure()).find((text) => text !== null) ?? null;
 
   const ready = Promise.all(mappers.map((mapper) => Promise.race([mapper.mapped, mapper.ended])));
   if (!(await within(ready, boundMs))) return { kind: "timeout", message: "the file was not mapped in time" };
   const early = failure();
   if (early !== null) return { kind: "engine-error", message: early };
   for (const mapper of mappers) mapper.start();
-  stage.begin();
+  setup.begin();
 
-  const inTime = await within(Promise.all(victims.map((victim) => victim.ended)), boundMs - stage.nowMs());
-  const settled = inTime && (await stage.settled(boundMs - stage.nowMs()));
+  const inTime = await within(Promise.all(victims.map((victim) => victim.ended)), boundMs - setup.nowMs());
+  const settled = inTime && (await setup.settled(boundMs - setup.nowMs()));
   const bystanderStates = await watchBystanders(bystanders);
   const late = failure();
   if (late !== null) return { kind: "engine-error", message: late };
@@ -239,7 +239,7 @@ async function perform(
   if (inTime && !settled) {
     return { kind: "timeout", message: `the host's steps were not done after ${boundMs} ms` };
   }
-  return { kind: "evidence", evidence: toEvidence(stage, accesses, bystanderStates) };
+  return { kind: "evidence", evidence: toEvidence(setup, accesses, bystanderStates) };
 }
 
 function isBystanderOf(scenario: Scenario, name: string): boolean {
@@ -248,53 +248,53 @@ function isBystanderOf(scenario: Scenario, name: string): boolean {
 }
 
 function toEvidence(
-  stage: Stage,
+  setup: HostSetup,
   accesses: Record<string, Record<string, Access>>,
   bystanders: Record<string, Bystander>,
 ): Evidence {
   return {
-    attestation: attestation(stage.transport),
-    observations: { accesses, host: stage.hostSteps(), vmm: null, guestKernel: null, bystanders },
-    counts: stage.counts(),
+    attestation: attestation(setup.transport),
+    observations: { accesses, host: setup.hostSteps(), vmm: null, guestKernel: null, bystanders },
+    counts: setup.counts(),
     counters: {},
     accessMs: {},
     kvmTrace: null,
-    trace: stage.events(),
+    trace: setup.events(),
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
-    durationMs: stage.nowMs(),
+    durationMs: setup.nowMs(),
   };
 }
 
 const no = (reason: string, fix: string | null = null): Support => ({ kind: "no", reason, fix });
 
 async function runCase(scenario: Scenario, context: CaseContext): Promise<RunResult> {
-  let stage: Stage;
+  let setup: HostSetup;
   try {
-    stage = await openStage(scenario, context);
+    setup = await openHostSetup(scenario, context);
   } catch (error) {
     return { kind: "engine-error", message: errorText(error) };
   }
   const accesses = notReached(scenario);
   const mappers = guestActors(scenario).map(
-    (actor) => new Mapper(scenario, stage, actor, accesses[actor[0]] ?? {}, context.directory),
+    (actor) => new Mapper(scenario, setup, actor, accesses[actor[0]] ?? {}, context.directory),
   );
   const stopListening = onAbort(
     context.signal,
     () => void Promise.all(mappers.map((mapper) => mapper.kill())),
   );
   try {
-    return await perform(scenario, stage, mappers, accesses, context.timeoutMs - CLOSE_RESERVE_MS);
+    return await perform(scenario, setup, mappers, accesses, context.timeoutMs - CLOSE_RESERVE_MS);
   } finally {
     stopListening();
     await Promise.all(mappers.map((mapper) => mapper.kill()));
-    await stage.close();
+    await setup.close();
   }
 }
 
 /** Each task is a process here. */
 const TASKS_MAX = 8;
 
-/** What of an actor only a guest of ours can do; null if nothing is. */
+/** The part of an actor that only our guest can do; null if there is none. */
 function beyondProcess(name: string, actor: Actor): string | null {
   switch (actor.in) {
     case "host-process":
@@ -335,7 +335,7 @@ export const processEngine: Engine = {
     if (tasks > TASKS_MAX) return no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`);
     if (scenario.nmi !== undefined) return no("a process takes no NMI");
     if (scenario.needs.length > 0) return no(`needs ${scenario.needs.join(", ")}; this engine has no KVM`);
-    return stageSupport(scenario);
+    return hostSetupSupport(scenario);
   },
   async attest() {
     return attestation(null);

@@ -24,7 +24,7 @@ import { disableCoreDumps } from "../../../../sys/src/index.ts";
 import { Signals, send, tieToParent } from "../child-side.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 
-/** What we use of mmap-io. Its own types describe a default export that the package does not have. */
+/** The part of mmap-io that is used here. Its own types describe a default export that the package does not have. */
 type MmapIo = {
   map(lengthBytes: number, protection: number, flags: number, fd: number, offset: number): Buffer;
   readonly PROT_READ: number;
@@ -45,7 +45,7 @@ const COUNT_REPORT_EVERY = 8;
 type Mapped = { readonly at: bigint; readonly bytes: Buffer };
 const mapped: Mapped[] = [];
 const signals = new Signals();
-const tell = (message: MapperOutbound): Promise<void> => send(message);
+const report = (message: MapperOutbound): Promise<void> => send(message);
 
 function mapFile(path: string, mappings: readonly WindowMapping[]): void {
   const fd = openSync(path, "r+");
@@ -77,7 +77,7 @@ const scratch: number = openSync("scratch", "w+");
 
 /**
  * A system call on the mapping: write(2) makes the kernel copy from it, read(2) to it. Returns null for -EFAULT, which is
- * what the kernel's exception table makes of a page that is gone.
+ * the result of the kernel's exception table for a page that is gone.
  */
 function systemCall(step: AccessStep): Uint8Array | null {
   const size = accessBytes(step);
@@ -125,7 +125,7 @@ function touch(step: AccessStep): Uint8Array | null {
 
 async function countForEver(): Promise<never> {
   for (let count = 1; ; count += 1) {
-    if (count % COUNT_REPORT_EVERY === 0) await tell({ type: "counted", count });
+    if (count % COUNT_REPORT_EVERY === 0) await report({ type: "counted", count });
     await sleep(COUNT_PAUSE_MS);
   }
 }
@@ -144,7 +144,7 @@ async function run(steps: readonly GuestStep[]): Promise<void> {
   for (const [index, step] of steps.entries()) {
     if (isAccess(step)) {
       const label = labels.get(index) ?? step.verb;
-      await tell({ type: "touching", label });
+      await report({ type: "touching", label });
       await repeat(step);
       const bytes = touch(step);
       await send(bytes === null ? { type: "efault", label } : { type: "saw", label, bytes });
@@ -155,7 +155,7 @@ async function run(steps: readonly GuestStep[]): Promise<void> {
         await signals.wait(step.name);
         break;
       case "signal":
-        await tell({ type: "signal", name: step.name });
+        await report({ type: "signal", name: step.name });
         break;
       case "kill":
         throw new Error("kill: this engine does not support it");
@@ -163,14 +163,14 @@ async function run(steps: readonly GuestStep[]): Promise<void> {
         await countForEver();
     }
   }
-  await tell({ type: "finished" });
+  await report({ type: "finished" });
 }
 
 process.on("message", (message: MapperInbound) => {
   switch (message.type) {
     case "map":
       mapFile(message.path, message.mappings);
-      void tell({ type: "mapped" });
+      void report({ type: "mapped" });
       return;
     case "start":
       void run(message.steps);

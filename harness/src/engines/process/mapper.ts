@@ -1,4 +1,4 @@
-/** What the process engine and its mapping child say to each other. */
+/** Messages between the process engine and its mapping child. */
 import type { GuestStep, WindowMapping } from "../../../../language/src/index.ts";
 
 export type MapperInbound =

@@ -1,6 +1,6 @@
 /**
- * The boots of one kernel in one run, one after the other: a case that takes its VM with it, or its kernel's word, costs
- * the cases behind it nothing but the time of another boot.
+ * The boots of one kernel in one run, one after the other: a case that ends its VM, or leaves its kernel unhealthy, costs
+ * the later cases only the time of another boot.
  */
 import type { BootConsole } from "../../engine.ts";
 import { KernelError } from "../../kernel/error.ts";
@@ -22,7 +22,7 @@ export class Boots {
   readonly #ended: BootConsole[] = [];
   #state: State = { kind: "down", why: "it was not booted" };
   #restarts = 0;
-  /** Under way; everybody who needs it waits for the same one. */
+  /** Under way; all callers that need it wait for the same one. */
   #recovery: Promise<void> | null = null;
 
   /** @param start Boots once; throws a KernelError. */

@@ -39,7 +39,7 @@ function openPort(): number {
 }
 
 /**
- * Before anybody asks whether there is swap: the VM is ours alone, and a disk is waiting. Without CONFIG_SWAP or VIRTIO_BLK
+ * Before the features are probed for swap: the VM is ours alone, and a disk is waiting. Without CONFIG_SWAP or VIRTIO_BLK
  * there stays none, which is a reason to skip, not to fail.
  */
 function turnSwapOn(): void {
@@ -77,7 +77,7 @@ class Agent {
       fileSystem: machine.runDirectory.fileSystem,
     };
     this.#send({ type: "hello", facts });
-    const reader = new FrameReader((message) => void this.#take(message as ToInside));
+    const reader = new FrameReader((message) => void this.#receive(message as ToInside));
     this.#listen(reader);
   }
 
@@ -89,7 +89,7 @@ class Agent {
         closeSync(this.#port);
         process.exit(error === null ? 0 : 1);
       }
-      reader.take(piece.subarray(0, count));
+      reader.feed(piece.subarray(0, count));
       this.#listen(reader);
     });
   }
@@ -105,7 +105,7 @@ class Agent {
     return loaded;
   }
 
-  async #take(message: ToInside): Promise<void> {
+  async #receive(message: ToInside): Promise<void> {
     // Ctrl-C ends the VM: no case is ended from outside.
     const { signal } = new AbortController();
     let result: RunResult;

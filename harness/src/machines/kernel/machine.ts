@@ -3,7 +3,7 @@
  * one VM for all cases of a run as long as it lasts (boots.ts). What comes back is their evidence, with what is known of
  * the VM; the judge is the same as ever.
  *
- * A kernel that cannot be had or does not come up is said at each of its cases; other kernels are not concerned.
+ * A kernel that cannot be fetched or does not come up is reported at each of its cases; other kernels are not concerned.
  */
 
 import type {
@@ -42,7 +42,7 @@ class KernelMachine implements Machine {
   readonly isAlone = true;
   readonly #options: KernelMachineOptions;
   readonly #supports: ReadonlyMap<EngineName, SupportsCase>;
-  /** null: there is nothing to boot, and `#failure` says why. */
+  /** null: there is nothing to boot, and `#failure` is the reason. */
   #boots: Boots | null = null;
   #failure = "it was not booted";
   #slowness = 1;

@@ -1,4 +1,4 @@
-/** What the machine outside and the agent inside a VM say to each other. */
+/** Messages between the machine outside and the agent inside a VM. */
 import type { EngineName, Proposal, RunResult, Scenario } from "../../../../language/src/index.ts";
 
 export type ToInside = {
@@ -11,7 +11,7 @@ export type ToInside = {
   readonly slowness: number;
 };
 
-/** What the agent finds before the first case. */
+/** The agent's findings before the first case. */
 export type InsideFacts = {
   /** The engine that was asked for KVM's capabilities. */
   readonly engine: EngineName;

@@ -22,13 +22,13 @@ import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
 const BOOT_BOUND_MS = 15_000;
 /**
  * Of a case's limit, so much is kept for ending its processes inside and the way back, on a real machine, and at most
- * half of it: a case that only runs into its limit says so itself, and is not taken for a VM that is stuck.
+ * half of it: a case that only runs into its limit reports that itself, and is not taken for a VM that is stuck.
  */
 const RETURN_RESERVE_MS = 1000;
 /** Beyond the limit: who has not answered by then never will. Less than what the runner allows an engine. */
 const TRANSFER_MS = 1000;
 
-/** What the program inside may know of the world outside. */
+/** The environment variables that the program inside gets from outside. */
 const guestEnvironment: Readonly<Record<string, string>> = {
   PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
   HOME: "/root",
@@ -66,14 +66,14 @@ export interface Session {
 
 type Waiting = Map<number, (result: RunResult) => void>;
 
-/** What is known of a VM that is up. */
+/** The state of a VM that is up. */
 type Up = {
   readonly vm: KernelVm;
   /** Its files; they go with it. */
   readonly directory: string;
   readonly vmFacts: KernelVmFacts;
   readonly inside: InsideFacts;
-  /** Who waits for which answer. */
+  /** Callers waiting for an answer, by id. */
   readonly waiting: Waiting;
   /** Why cases for KVM cannot run; null: they can. */
   readonly lackOfKvm: string | null;
@@ -134,12 +134,12 @@ class VmSession implements Session {
     this.#running.add(running);
     const result = await running;
     this.#running.delete(running);
-    // What the console said before the answer may lie unread beside it: one turn of the event loop reads both.
+    // Console output from before the answer may lie unread beside it: one turn of the event loop reads both.
     await setImmediate();
     return this.#complete(result);
   }
 
-  /** What the agent says, or what is to be said in its place. */
+  /** The agent's result, or the one in its place. */
   async #ask({ scenario, proposal, engine, nature }: Case, context: CaseContext): Promise<RunResult> {
     const { lackOfKvm } = this.#up;
     if (nature.runsKvm && lackOfKvm !== null) return { kind: "unsupported", message: lackOfKvm };
@@ -156,7 +156,7 @@ class VmSession implements Session {
       slowness,
     };
     this.#up.vm.send(request);
-    // Nobody inside has to be told: the VM goes with the run.
+    // No message goes inside: the VM ends with the run.
     const stopListening = onAbort(signal, () =>
       this.#up.waiting.get(id)?.({ kind: "engine-error", message: "interrupted" }),
     );
@@ -218,7 +218,7 @@ function lackOfKvmText(kernel: Kernel, { kvmModule }: Qemu): string {
 export type SessionOptions = {
   readonly kernel: Kernel;
   readonly qemu: Qemu;
-  /** What runs inside, where it is not the agent. */
+  /** The program inside, where it is not the agent. */
   readonly program?: GuestProgram;
 } & OpenContext;
 

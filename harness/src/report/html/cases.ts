@@ -8,7 +8,7 @@ import { counterLines, expectedLines, seenLines, setupLines } from "../story.ts"
 import { capabilityText, caseTitle, plural } from "../text.ts";
 import { timelineSvg } from "./timeline.ts";
 
-/** What a link to the case leads to. */
+/** The target of a link to the case. */
 export type CaseIds = ReadonlyMap<CaseResult, string>;
 
 export function caseIds(results: readonly CaseResult[]): CaseIds {
@@ -72,7 +72,7 @@ ${attestationLine(result)}<h3>Run it again</h3>${commandMarkup(replayCommand(pla
 
 export type BlockOptions = {
   readonly id: string;
-  /** What the case showed, in a few words. */
+  /** The case's outcome, in a few words. */
   readonly short: string;
   readonly isOpen: boolean;
 };

@@ -1,4 +1,4 @@
-/** What `bench guards` has measured: races of a guest against a truncater, how long the host was held up, the price. */
+/** The measurements of `bench guards`: races of a guest against a truncater, how long the host was held up, the price. */
 import type { Quantiles } from "../../guards/race.ts";
 import type { GuardRecord, Measurement, PriceRecord, RaceRecord } from "../../guards/records.ts";
 import { type Markup, markup } from "../markup.ts";
@@ -67,9 +67,9 @@ function priceMarkup({ rounds, rows, sealedCopyMs }: PriceRecord): Markup {
 export async function guardsMarkup(records: readonly GuardRecord[]): Promise<Markup | null> {
   if (records.length === 0) return null;
   const races = records.filter((record) => record.type === "race");
-  const told = races.filter(({ guard }) => guard === "notify");
+  const notified = races.filter(({ guard }) => guard === "notify");
   const windows = await histogramFigure(
-    told.flatMap((race) => histogramOf(labelOf(race), race.windowUs)),
+    notified.flatMap((race) => histogramOf(labelOf(race), race.windowUs)),
     {
       title: "The window of notify: from the call of ftruncate(2) to the mapping gone",
       axis: "microseconds, up to",

@@ -68,7 +68,7 @@ export function laneOf(event: TraceEvent, scenario: Scenario): Lane {
       return actor === "kvm" ? "KVM" : "host mm";
     case "truncate":
     case "punch":
-      // The model tells what the system call does inside the kernel, step by step.
+      // The model shows the system call inside the kernel, step by step.
       return /^(i_size|page cache)/.test(detail) ? "host mm" : laneOfActor(actor, scenario);
     case "apf-not-present":
     case "apf-ready":

@@ -13,7 +13,7 @@ import type { Report } from "../report.ts";
 import { caseTitle, plural } from "../text.ts";
 import { caseBlock, caseIds, caseLinks, commandMarkup } from "./cases.ts";
 import { guardsMarkup } from "./guards.ts";
-import { faultRates, latencies, plotFigure, toldAfter } from "./plots.ts";
+import { failureTimes, faultRates, latencies, plotFigure } from "./plots.ts";
 import { script } from "./script.ts";
 import { css } from "./style.ts";
 import { matrixMarkup, scorecardMarkup, shortText } from "./tables.ts";
@@ -84,7 +84,7 @@ ${first === undefined ? null : commandMarkup(replayCommand(first.planned))}<deta
 }
 
 async function plotsMarkup({ results, proposals }: Report): Promise<Markup | null> {
-  // A dot alone is no plot; the case says its figures.
+  // A single dot is no plot; the case shows its figures.
   if (results.length < 2) return null;
   const order = proposals.map(({ id }) => id);
   const plots = [
@@ -98,7 +98,7 @@ async function plotsMarkup({ results, proposals }: Report): Promise<Markup | nul
       axis: "milliseconds (log)",
       group: "first consequence",
     }),
-    await plotFigure(toldAfter(results), order, {
+    await plotFigure(failureTimes(results), order, {
       title: "How long an access was under way until its task was told",
       axis: "milliseconds (log)",
       group: "told by",

@@ -71,8 +71,8 @@ export function latencies(results: readonly CaseResult[]): readonly Figure[] {
   });
 }
 
-/** Milliseconds from the start of an access to the moment at which its task was told that it had failed. */
-export function toldAfter(results: readonly CaseResult[]): readonly Figure[] {
+/** Milliseconds from the start of an access until its failure was reported to its task. */
+export function failureTimes(results: readonly CaseResult[]): readonly Figure[] {
   return results.flatMap((result) => {
     if (result.result?.kind !== "evidence" || !result.planned.nature.isReal) return [];
     const { observations, accessMs } = result.result.evidence;

@@ -1,5 +1,5 @@
 /**
- * What the page does beyond showing: copy a command, filter the cases, open the case that a link leads to.
+ * The page's script: copy a command, filter the cases, open the case that a link leads to.
  * Without it everything can still be read. Touches text and attributes only: no markup is ever made here.
  */
 export const script: string = `

@@ -13,7 +13,7 @@ import { engineNamer, type Report, scoredCase } from "../report.ts";
 import { scoreText } from "../text.ts";
 import { type CaseIds, caseLinks, countText } from "./cases.ts";
 
-/** What the case showed, in one line. */
+/** The case's outcome, in one line. */
 export function shortText(result: CaseResult): string {
   return cellLines(result)
     .map((line) => line.trim())
@@ -23,7 +23,7 @@ export function shortText(result: CaseResult): string {
 
 type Behind = { readonly finding: Finding; readonly result: CaseResult };
 
-/** The cases that decided a cell, with what each said. */
+/** The cases that decided a cell, with each one's answer. */
 function casesBehind(cell: ScoreCell, scored: ReadonlyMap<ScoredCase, CaseResult>): readonly Behind[] {
   const candidates = [...scored.keys()].filter(({ proposal }) => proposal === cell.proposal);
   return decisionsOn(cell.property, candidates).flatMap(({ finding, scored: one }) => {

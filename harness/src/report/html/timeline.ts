@@ -14,7 +14,7 @@ const ROW_PX = 22;
 const HEAD_PX = 30;
 const TEXT_PX = 640;
 const DETAIL_MAX = 104;
-/** Of a long trace the beginning tells how it came about, the end what came of it. */
+/** Of a long trace the beginning shows the cause, the end the outcome. */
 const ROWS_MAX = 48;
 
 const lanesEnd: number = TIME_PX + lanes.length * LANE_PX;
@@ -43,7 +43,7 @@ function cut(text: string): string {
 
 function eventRow(event: TraceEvent, lane: number, y: number, time: string): Markup {
   const gpa = event.gpa === null ? "" : ` gpa ${hex(event.gpa)}`;
-  // `truncate to 1 pages` says already what kind of event it is.
+  // `truncate to 1 pages` already names the kind of event.
   const kind = event.detail.startsWith(event.kind) ? "" : ` ${event.kind}`;
   const text = `${event.actor}:${kind}${gpa} ${event.detail}`;
   const whole = text === cut(text) ? null : markup`<title>${text}</title>`;

@@ -3,7 +3,7 @@ import { judge, proposals } from "../../../../language/src/index.ts";
 import { natures } from "../../../../language/test/support/evidence.ts";
 import { breachesOf } from "../../../src/engines/checked.ts";
 import { modelEngine } from "../../../src/engines/model/engine.ts";
-import { loadKinds, loadScenarios } from "../../../src/fixtures.ts";
+import { loadExpectations, loadScenarios } from "../../../src/fixtures.ts";
 import { isAboutProposal } from "../../../src/run/plan.ts";
 
 const context = {
@@ -12,7 +12,7 @@ const context = {
   signal: new AbortController().signal,
   slowness: 1,
 };
-const kinds = loadKinds();
+const expectations = loadExpectations();
 
 const cases = loadScenarios().flatMap((scenario) =>
   proposals
@@ -34,7 +34,7 @@ describe("the engine model", () => {
       if (result.kind !== "evidence") throw new Error(`${scenario.id} x ${proposal.id}: ${result.message}`);
       expect(breachesOf(scenario, result.evidence)).toEqual([]);
       expect(result.evidence.exhaustiveness.kind).toBe("exhaustive");
-      const expectation = kinds.find(scenario, proposal);
+      const expectation = expectations.find(scenario, proposal);
       const place = { engine: "model", nature: natures.model, machine: "here" } as const;
       const verdict = judge({ scenario, proposal, ...place, expectation, errata: [], result });
       expect(`${scenario.id} x ${proposal.id}: ${verdict.kind} ${verdict.reason}`).toMatch(/: pass /);

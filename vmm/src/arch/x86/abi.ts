@@ -1,5 +1,5 @@
 /**
- * The part of <asm/kvm.h> and <asm/kvm_para.h> (x86-64) that the VMM speaks: registers, events, MSRs, CPUID.
+ * The part of <asm/kvm.h> and <asm/kvm_para.h> (x86-64) that the VMM uses: registers, events, MSRs, CPUID.
  * Compared with the installed headers by `vmm/test/kvm/abi.test.ts`; what all architectures share is kvm/abi.ts.
  */
 

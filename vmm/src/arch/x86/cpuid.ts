@@ -9,7 +9,7 @@ export const cpuVendors = {
 } as const;
 export type CpuVendor = keyof typeof cpuVendors;
 
-/** Most entries KVM has been seen to return is below 100; the call says E2BIG if this were too few. */
+/** Most entries KVM has been seen to return is below 100; the call fails with E2BIG if this were too few. */
 const MAX_CPUID_ENTRIES = 256;
 
 export type CpuidEntry = {
@@ -47,7 +47,7 @@ export function supportedCpuidBuffer(kvm: Kvm): DataView {
   return buffer;
 }
 
-/** What this KVM can show a guest (KVM_GET_SUPPORTED_CPUID). */
+/** The CPUID entries that this KVM supports (KVM_GET_SUPPORTED_CPUID). */
 export function supportedCpuid(kvm: Kvm): CpuidEntry[] {
   const buffer = supportedCpuidBuffer(kvm);
   const count = Math.min(buffer.getUint32(0, true), MAX_CPUID_ENTRIES);

@@ -2,8 +2,8 @@
  * From registers at an exit to the address that was about to be touched.
  *
  * A VMM decodes the instruction at rip. The micro-guest has one touching instruction for each access (access.S), so a
- * table of them is the whole decoder: operand register and direction. Nothing of the scenario is used, so that what an
- * injection tells the guest can be held against what the guest itself says it was doing.
+ * table of them is the whole decoder: operand register and direction. Nothing of the scenario is used, so that an
+ * injection can be compared with the guest's own report of its access.
  */
 import { accessVerbs, type Touch } from "../../../../language/src/index.ts";
 import type { GeneralRegister, GeneralRegisters } from "./abi.ts";
@@ -20,7 +20,7 @@ export type DecodedAccess = {
 /** `mov eax, imm32` and `ret`, as the file's code has them. */
 const CODE_BYTES = 6;
 
-/** What access.S addresses the window by, and what is added to the register. */
+/** The register by which access.S addresses the window, and the displacement. */
 function addressOf({ kind, instruction }: Touch): { register: GeneralRegister; displacement: bigint } {
   switch (instruction) {
     case "move":

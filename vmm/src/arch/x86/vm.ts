@@ -6,7 +6,7 @@ import { type CpuVendor, cpuVendors, setVendor, supportedCpuidBuffer } from "./c
 import { Vcpu } from "./vcpu.ts";
 
 export type VmOptions = {
-  /** What the guest takes its processor for; left out: what it is. Decides the form of machine checks, as with QEMU's -cpu. */
+  /** The vendor that the guest sees; left out: the real one. Decides the form of machine checks, as with QEMU's -cpu. */
   readonly cpuVendor?: CpuVendor;
   /** KVM_CREATE_IRQCHIP: local APIC, IOAPIC and PIC in the kernel. Without it no async page fault is possible. */
   readonly lapicInKernel: boolean;

@@ -1,5 +1,5 @@
 /**
- * What an exit to this VMM costs, beside the same loop in C (vmm/bench/exits.c, built here): a port access and back, and
+ * The cost of an exit to this VMM, beside the same loop in C (vmm/bench/exits.c, built here): a port access and back, and
  * the cycle of a fault that cannot be resolved: -EFAULT, #PF injected, KVM_RUN again. The guest is a few bytes, so that
  * little but KVM and the VMM is measured; both sides load it from one file.
  */

@@ -1,4 +1,4 @@
-/** The stage on the real host: file, host actors as processes, signals. */
+/** The host setup on the real host: file, host actors as processes, signals. */
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { describe, expect, it, vi } from "vitest";
 import { contentBytes, type HostStep, type Scenario } from "../../../language/src/index.ts";
 import { scenarioWith } from "../../../language/test/support/cases.ts";
 import { mountsBelow } from "../../../sys/src/index.ts";
-import { openStage, type Stage, type StageOptions } from "../../src/engines/stage.ts";
+import { type HostSetup, type HostSetupOptions, openHostSetup } from "../../src/engines/host-setup.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { processesOf } from "../../src/run/sweep.ts";
 import { caseFolder } from "../support/folders.ts";
@@ -19,17 +19,17 @@ function withHost(...steps: HostStep[]): Scenario {
   return scenarioWith({ actors: { victim, host: { in: "host-process", through: "file", steps } } });
 }
 
-async function onStage(
+async function onHostSetup(
   scenario: Scenario,
-  act: (stage: Stage) => Promise<void>,
-  options: StageOptions = {},
+  act: (setup: HostSetup) => Promise<void>,
+  options: HostSetupOptions = {},
 ): Promise<string> {
   const directory = caseFolder();
-  const stage = await openStage(scenario, { directory, signal, slowness: 1 }, options);
+  const setup = await openHostSetup(scenario, { directory, signal, slowness: 1 }, options);
   try {
-    await act(stage);
+    await act(setup);
   } finally {
-    await stage.close();
+    await setup.close();
   }
   // The server's reaper has been told "done" and ends by itself.
   await vi.waitFor(() => expect(processesOf(directory)).toEqual([]));
@@ -42,10 +42,10 @@ const { signal } = new AbortController();
 
 describe("the backing file", () => {
   it("has the scenario's size and content", async () => {
-    await onStage(scenarioWith({}), async (stage) => {
-      expect(statSync(stage.filePath).size).toBe(0x400000);
-      expect(stage.readFile(0x12340n, 24)).toEqual(contentBytes("pattern", 0x12340n, 24));
-      const bytes = readFileSync(stage.filePath).subarray(0x300000, 0x300040);
+    await onHostSetup(scenarioWith({}), async (setup) => {
+      expect(statSync(setup.filePath).size).toBe(0x400000);
+      expect(setup.readFile(0x12340n, 24)).toEqual(contentBytes("pattern", 0x12340n, 24));
+      const bytes = readFileSync(setup.filePath).subarray(0x300000, 0x300040);
       expect(new Uint8Array(bytes)).toEqual(contentBytes("pattern", 0x300000n, 64));
     });
   });
@@ -54,12 +54,12 @@ describe("the backing file", () => {
     "on a full tmpfs has a first half, and no block left for the second",
     async () => {
       const scenario = scenarioWith({ backing: { kind: "tmpfs-full", size: 0x400000n, content: "pattern" } });
-      await onStage(scenario, async (stage) => {
-        expect(stage.fileSystem).toBe("tmpfs");
-        const { size, blocks } = statSync(stage.filePath);
+      await onHostSetup(scenario, async (setup) => {
+        expect(setup.fileSystem).toBe("tmpfs");
+        const { size, blocks } = statSync(setup.filePath);
         expect([size, blocks * 512]).toEqual([0x400000, 0x200000]);
-        expect(stage.readFile(0x1ffff8n, 8)).toEqual(contentBytes("pattern", 0x1ffff8n, 8));
-        expect(stage.readFile(0x200000n, 8)).toEqual(new Uint8Array(8));
+        expect(setup.readFile(0x1ffff8n, 8)).toEqual(contentBytes("pattern", 0x1ffff8n, 8));
+        expect(setup.readFile(0x200000n, 8)).toEqual(new Uint8Array(8));
       });
     },
   );
@@ -72,33 +72,33 @@ describe("host actors", () => {
       { verb: "truncate", size: 0x1800n },
       { verb: "signal", name: "cut" },
     );
-    await onStage(scenario, async (stage) => {
+    await onHostSetup(scenario, async (setup) => {
       const heard: string[] = [];
-      stage.onSignal((name, from) => heard.push(`${name} from ${from}`));
-      stage.raise("touched", "victim");
-      expect(stage.hostSteps()).toEqual({ host: { "truncate#1": { kind: "not-reached" } } });
-      stage.begin();
-      expect(await stage.settled(5000)).toBe(true);
+      setup.onSignal((name, from) => heard.push(`${name} from ${from}`));
+      setup.raise("touched", "victim");
+      expect(setup.hostSteps()).toEqual({ host: { "truncate#1": { kind: "not-reached" } } });
+      setup.begin();
+      expect(await setup.settled(5000)).toBe(true);
       expect(heard).toEqual(["touched from victim", "cut from host"]);
-      expect(statSync(stage.filePath).size).toBe(0x1800);
-      expect(stage.hostSteps()).toEqual({ host: { "truncate#1": { kind: "done" } } });
-      expect(stage.counts()).toEqual({ signal: 2, truncate: 1 });
-      expect(stage.readFile(0x1800n, 8)).toEqual(new Uint8Array(8));
-      expect(stage.failure()).toBeNull();
+      expect(statSync(setup.filePath).size).toBe(0x1800);
+      expect(setup.hostSteps()).toEqual({ host: { "truncate#1": { kind: "done" } } });
+      expect(setup.counts()).toEqual({ signal: 2, truncate: 1 });
+      expect(setup.readFile(0x1800n, 8)).toEqual(new Uint8Array(8));
+      expect(setup.failure()).toBeNull();
     });
   });
 
   it("give late listeners the signals that were raised before", async () => {
-    await onStage(scenarioWith({}), async (stage) => {
-      stage.raise("touched", "victim");
-      stage.raise("touched", "somebody else");
+    await onHostSetup(scenarioWith({}), async (setup) => {
+      setup.raise("touched", "victim");
+      setup.raise("touched", "somebody else");
       const heard: string[] = [];
-      const stop = stage.onSignal((name, from) => heard.push(`${name} from ${from}`));
+      const stop = setup.onSignal((name, from) => heard.push(`${name} from ${from}`));
       expect(heard).toEqual(["touched from victim"]);
       stop();
-      stage.raise("cut", "host");
+      setup.raise("cut", "host");
       expect(heard).toHaveLength(1);
-      expect(stage.isRaised("cut")).toBe(true);
+      expect(setup.isRaised("cut")).toBe(true);
     });
   });
 
@@ -108,14 +108,14 @@ describe("host actors", () => {
       { verb: "rename-over" },
       { verb: "unlink" },
     );
-    await onStage(scenario, async (stage) => {
-      stage.begin();
-      expect(await stage.settled(5000)).toBe(true);
-      // The stage still reads the inode that was there when it was opened.
-      expect(stage.readFile(0x1000n, 8)).toEqual(new Uint8Array(8));
-      expect(stage.readFile(0x2000n, 8)).toEqual(contentBytes("pattern", 0x2000n, 8));
-      expect(existsSync(stage.filePath)).toBe(false);
-      const { host } = stage.hostSteps();
+    await onHostSetup(scenario, async (setup) => {
+      setup.begin();
+      expect(await setup.settled(5000)).toBe(true);
+      // The host setup still reads the inode that was there when it was opened.
+      expect(setup.readFile(0x1000n, 8)).toEqual(new Uint8Array(8));
+      expect(setup.readFile(0x2000n, 8)).toEqual(contentBytes("pattern", 0x2000n, 8));
+      expect(existsSync(setup.filePath)).toBe(false);
+      const { host } = setup.hostSteps();
       expect(host).toEqual({
         "punch#1": { kind: "done" },
         "rename-over#1": { kind: "done" },
@@ -135,21 +135,21 @@ describe("host actors", () => {
       { verb: "open-truncate", size: 0x2000n },
       { verb: "open-trunc" },
     );
-    await onStage(scenario, async (stage) => {
+    await onHostSetup(scenario, async (setup) => {
       let written: Uint8Array = new Uint8Array();
-      stage.onSignal((name) => {
+      setup.onSignal((name) => {
         if (name !== "written") return;
-        written = stage.readFile(0x1ffcn, 8);
-        stage.raise("seen", "test");
+        written = setup.readFile(0x1ffcn, 8);
+        setup.raise("seen", "test");
       });
-      stage.begin();
-      expect(await stage.settled(5000)).toBe(true);
+      setup.begin();
+      expect(await setup.settled(5000)).toBe(true);
       expect(Buffer.from(written).readBigUInt64LE()).toBe(0x1122334455667788n);
-      expect(statSync(stage.filePath).size).toBe(0);
-      expect(new Set(Object.values(stage.hostSteps().host ?? {}).map(({ kind }) => kind))).toEqual(
+      expect(statSync(setup.filePath).size).toBe(0);
+      expect(new Set(Object.values(setup.hostSteps().host ?? {}).map(({ kind }) => kind))).toEqual(
         new Set(["done"]),
       );
-      expect(stage.counts()).toEqual({ signal: 2, write: 1, open: 2, truncate: 3 });
+      expect(setup.counts()).toEqual({ signal: 2, write: 1, open: 2, truncate: 3 });
     });
   });
 
@@ -159,45 +159,45 @@ describe("host actors", () => {
       { verb: "truncate", size: 0x2000n, options: ["as-nobody"] },
       { verb: "truncate", size: 0x1000n, options: ["as-nobody", "own-namespace"] },
     );
-    await onStage(scenario, async (stage) => {
-      stage.begin();
-      expect(await stage.settled(5000)).toBe(true);
-      expect(stage.hostSteps()).toEqual({
+    await onHostSetup(scenario, async (setup) => {
+      setup.begin();
+      expect(await setup.settled(5000)).toBe(true);
+      expect(setup.hostSteps()).toEqual({
         host: {
           "truncate#1": { kind: "done" },
           "truncate#2": { kind: "done" },
           "truncate#3": { kind: "done" },
         },
       });
-      expect(statSync(stage.filePath).size).toBe(0x1000);
+      expect(statSync(setup.filePath).size).toBe(0x1000);
     });
   });
 
   it("report what the kernel refuses as an observation", async () => {
     const scenario = withHost({ verb: "unlink" }, { verb: "truncate", size: 0n });
-    await onStage(scenario, async (stage) => {
-      stage.begin();
-      expect(await stage.settled(5000)).toBe(true);
-      expect(stage.hostSteps().host?.["truncate#1"]).toEqual({ kind: "denied", errno: "ENOENT" });
+    await onHostSetup(scenario, async (setup) => {
+      setup.begin();
+      expect(await setup.settled(5000)).toBe(true);
+      expect(setup.hostSteps().host?.["truncate#1"]).toEqual({ kind: "denied", errno: "ENOENT" });
     });
   });
 
   it("that wait for ever are not settled, and their steps not reached", async () => {
-    await onStage(scenarioWith({}), async (stage) => {
-      stage.begin();
-      expect(await stage.settled(200)).toBe(false);
-      expect(stage.hostSteps().host?.["truncate#1"]).toEqual({ kind: "not-reached" });
+    await onHostSetup(scenarioWith({}), async (setup) => {
+      setup.begin();
+      expect(await setup.settled(200)).toBe(false);
+      expect(setup.hostSteps().host?.["truncate#1"]).toEqual({ kind: "not-reached" });
     });
   });
 
-  it("that die are a failure of the stage, not an observation", async () => {
+  it("that die are a failure of the host setup, not an observation", async () => {
     const directory = caseFolder();
-    const stage = await openStage(scenarioWith({}), { directory, signal, slowness: 1 });
-    stage.begin();
+    const setup = await openHostSetup(scenarioWith({}), { directory, signal, slowness: 1 });
+    setup.begin();
     for (const pid of processesOf(directory)) process.kill(pid, "SIGKILL");
-    expect(await stage.settled(3000)).toBe(false);
-    expect(stage.failure()).toBe("host actor host: killed by SIGKILL");
-    await stage.close();
+    expect(await setup.settled(3000)).toBe(false);
+    expect(setup.failure()).toBe("host actor host: killed by SIGKILL");
+    await setup.close();
   });
 });
 
@@ -215,18 +215,18 @@ describe("a file through our mount", () => {
   } as const;
 
   it.skipIf(fuse.kind === "no")("is what is mapped, and its server follows the rules", async () => {
-    await onStage(scenarioWith({ backing }), async (stage) => {
-      expect([stage.transport, stage.fileSystem]).toEqual(["devfuse", "fuse.daxfault"]);
-      expect(stage.filePath).toBe(join(stage.mountpoint ?? "", "file"));
-      const file = await open(stage.filePath, "r");
+    await onHostSetup(scenarioWith({ backing }), async (setup) => {
+      expect([setup.transport, setup.fileSystem]).toEqual(["devfuse", "fuse.daxfault"]);
+      expect(setup.filePath).toBe(join(setup.mountpoint ?? "", "file"));
+      const file = await open(setup.filePath, "r");
       const bytes = new Uint8Array(8);
       await file.read(bytes, 0, 8, 0x1000);
       expect(bytes).toEqual(contentBytes("pattern", 0x1000n, 8));
       await expect(file.read(bytes, 0, 8, 0x300000)).rejects.toThrow("EIO");
       await file.close();
       // What our server breaks on purpose is not broken for us.
-      expect(stage.readFile(0x300000n, 8)).toEqual(contentBytes("pattern", 0x300000n, 8));
-      expect(stage.readFile(0x300000n, 8, { written: true })).toEqual(contentBytes("pattern", 0x300000n, 8));
+      expect(setup.readFile(0x300000n, 8)).toEqual(contentBytes("pattern", 0x300000n, 8));
+      expect(setup.readFile(0x300000n, 8, { written: true })).toEqual(contentBytes("pattern", 0x300000n, 8));
     });
   });
 });
@@ -244,16 +244,16 @@ describe("the mount", () => {
     const { by, options, needs } = row;
     const possible = supportOf(thisMachine(), needs);
     if (possible.kind === "no") return console.warn(`skipped: ${possible.reason}`);
-    const act = async (stage: Stage): Promise<void> => {
-      expect(stage.transport).toBe(by);
-      expect(stage.mountpoint).not.toBeNull();
-      stage.raise("touched", "victim");
-      stage.begin();
-      expect(await stage.settled(5000)).toBe(true);
-      expect(stage.hostSteps().host?.["truncate#1"]).toEqual({ kind: "done" });
-      expect(statSync(stage.filePath).size).toBe(0);
+    const act = async (setup: HostSetup): Promise<void> => {
+      expect(setup.transport).toBe(by);
+      expect(setup.mountpoint).not.toBeNull();
+      setup.raise("touched", "victim");
+      setup.begin();
+      expect(await setup.settled(5000)).toBe(true);
+      expect(setup.hostSteps().host?.["truncate#1"]).toEqual({ kind: "done" });
+      expect(statSync(setup.filePath).size).toBe(0);
     };
-    await onStage(byMount(), act, options);
+    await onHostSetup(byMount(), act, options);
   });
 
   it.each([
@@ -264,14 +264,14 @@ describe("the mount", () => {
       'console.log(JSON.stringify({ type: "ready", transport: "libfuse", mountpoint: "x" })); setInterval(() => {}, 1000)',
       "the mount table says no",
     ],
-  ])("fails the stage where the server %s", async (_what, program, message) => {
+  ])("fails the host setup where the server %s", async (_what, program, message) => {
     const directory = caseFolder();
     const serverPath = join(directory, "server.cjs");
     const { writeFileSync } = await import("node:fs");
     writeFileSync(serverPath, program);
-    await expect(openStage(byMount(), { directory, signal, slowness: 1 }, { serverPath })).rejects.toThrow(
-      message,
-    );
+    await expect(
+      openHostSetup(byMount(), { directory, signal, slowness: 1 }, { serverPath }),
+    ).rejects.toThrow(message);
     expect(processesOf(directory)).toEqual([]);
   });
 });

@@ -3,7 +3,7 @@
  * the host actors (a process each), and the signals between all participants. An engine adds its own participant
  * (a VM, a process that maps the file) with `raise` and `onSignal`.
  *
- * Order of use: `openStage`; map the file; `begin()`, from when the host acts; `settled()`; read the results; `close()`.
+ * Order of use: `openHostSetup`; map the file; `begin()`, from when the host acts; `settled()`; read the results; `close()`.
  * Signals stay raised, so that none can be missed; raising one again does nothing.
  */
 
@@ -44,7 +44,7 @@ const PREPARE_BOUND_MS = 5000;
 
 export type SignalListener = (name: string, from: string) => void;
 
-export interface Stage {
+export interface HostSetup {
   /** The file to map. */
   readonly filePath: string;
   /** The folder that it lies in. */
@@ -62,7 +62,7 @@ export interface Stage {
    * @param filePath what the actors that reach the file itself act on, if not on the file: a sealed copy
    */
   begin(filePath?: string): void;
-  /** The stage's own descriptor of the file, open for reading and writing: for whoever must not open it once more. */
+  /** The host setup's own descriptor of the file, open for reading and writing: for a caller that must not open it again. */
   readonly fileDescriptor: number;
   /** Raises a signal: every host actor and every listener gets it. */
   raise(name: string, from: string): void;
@@ -70,7 +70,7 @@ export interface Stage {
   /** Called for each signal, those raised before included. Returns how to stop. */
   onSignal(listener: SignalListener): () => void;
   /**
-   * What the file holds now at `fileOffset`, zero-filled behind its end: for `classifyAccess`. Follows the inode that was
+   * The file's content now at `fileOffset`, zero-filled behind its end: for `classifyAccess`. Follows the inode that was
    * mapped, not its name. `written`: the guest has changed it, which the server of a mount need not know yet.
    */
   readFile(fileOffset: bigint, lengthBytes: number, options?: { readonly written: boolean }): Uint8Array;
@@ -95,11 +95,11 @@ export interface Stage {
   close(): Promise<void>;
 }
 
-/** What a stage needs of the case's context. */
-export type StageContext = Pick<CaseContext, "directory" | "signal" | "onEvent" | "slowness">;
+/** The part of the case's context that a host setup needs. */
+export type HostSetupContext = Pick<CaseContext, "directory" | "signal" | "onEvent" | "slowness">;
 
-export type StageOptions = {
-  /** How a mount that only host actors use is made; devfuse if not said. */
+export type HostSetupOptions = {
+  /** The transport of a mount that only host actors use; devfuse by default. */
   readonly transport?: Transport;
   /** The FUSE server's program; another one in tests. */
   readonly serverPath?: string;
@@ -119,8 +119,8 @@ export function notReached(scenario: Scenario): Record<string, Record<string, Ac
 }
 
 /**
- * What close(2) of a file whose server has gone reports, and nobody waits for: that there is no answer to FLUSH, or that
- * pages could not be written back, which the worker of an async page fault makes dirty even for a load (FOLL_WRITE in
+ * Errors of close(2) of a file whose server has gone, which are ignored: there is no answer to FLUSH, or pages could not
+ * be written back, which the worker of an async page fault makes dirty even for a load (FOLL_WRITE in
  * async_pf_execute(), then fuse_flush()). The descriptor is closed all the same.
  */
 const serverGone: readonly (string | undefined)[] = ["ENOTCONN", "EIO"];
@@ -153,8 +153,8 @@ class HostParticipant {
     this.#nowMs = nowMs;
   }
 
-  /** Takes a message; returns what to write to the trace. */
-  take(
+  /** Handles a message; returns the event for the trace. */
+  receive(
     message: Exclude<HostActorOutbound, { type: "signal" }>,
   ): { kind: EventKind; detail: string; tookMs: number } | null {
     switch (message.type) {
@@ -194,7 +194,7 @@ function toHostStep(ms: number, errno: string | null): HostResult {
   return ms > HOST_DELAY_BOUND_MS ? { kind: "delayed", ms } : { kind: "done" };
 }
 
-class RealStage implements Stage {
+class RealHostSetup implements HostSetup {
   readonly #scenario: Scenario;
   readonly #directory: string;
   readonly #signal: AbortSignal;
@@ -214,7 +214,7 @@ class RealStage implements Stage {
   #failure: string | null = null;
   #closing = false;
 
-  constructor(scenario: Scenario, backing: Backing, context: StageContext) {
+  constructor(scenario: Scenario, backing: Backing, context: HostSetupContext) {
     this.#scenario = scenario;
     this.#directory = context.directory;
     this.#signal = context.signal;
@@ -255,17 +255,17 @@ class RealStage implements Stage {
   }
 
   /** Starts what takes time to start. */
-  async open(options: StageOptions): Promise<void> {
+  async open(options: HostSetupOptions): Promise<void> {
     for (const [name, actor] of hostActors(this.#scenario)) this.#startActor(name, actionsOf(actor));
     const { mount } = this.#scenario.backing;
     const { leaseSocket } = options;
     if (usesMount(this.#scenario) || leaseSocket !== undefined) await this.#openMount(options);
-    // Before anybody maps the file: opening it drops the client's page cache (fuse_finish_open(), fs/fuse/file.c).
+    // Before the file is mapped: opening it drops the client's page cache (fuse_finish_open(), fs/fuse/file.c).
     if (mount !== undefined) this.#client = openSync(this.filePath, "r");
     await this.#prepareActors();
   }
 
-  async #openMount(options: StageOptions): Promise<void> {
+  async #openMount(options: HostSetupOptions): Promise<void> {
     const { mount } = this.#scenario.backing;
     const { leaseSocket } = options;
     // Only our own transport follows rules and grants leases.
@@ -291,7 +291,7 @@ class RealStage implements Stage {
           this.raise(message.name, name);
           return;
         }
-        const event = participant.take(message);
+        const event = participant.receive(message);
         if (event !== null) this.trace({ ...event, actor: name });
       },
       onExit: (exit) => {
@@ -360,10 +360,10 @@ class RealStage implements Stage {
       return bytes;
     }
     try {
-      // What the guest has written is in the client's page cache; that page is there, so nobody waits for the server.
+      // The guest's writes are in the client's page cache; that page is there, so the read needs no answer of the server.
       read(this.#client);
     } catch {
-      // It is not, and the server fails the READ: what was written went elsewhere, and the file is what it was.
+      // It is not, and the server fails the READ: the writes went elsewhere, and the file is unchanged.
       read(this.fileDescriptor);
     }
     return bytes;
@@ -425,20 +425,20 @@ class RealStage implements Stage {
 }
 
 /**
- * Prepares a case. Rejects where that fails (no tmpfs without root, no FUSE): `stageSupport` in ../machine.ts says so before.
+ * Prepares a case. Rejects where that fails (no tmpfs without root, no FUSE): `hostSetupSupport` in ../machine.ts finds that out before.
  * @param context Its folder gets everything; the caller's time limit and abort signal are the caller's to watch.
  */
-export async function openStage(
+export async function openHostSetup(
   scenario: Scenario,
-  context: StageContext,
-  options: StageOptions = {},
-): Promise<Stage> {
-  const stage = new RealStage(scenario, createBacking(scenario, context.directory), context);
+  context: HostSetupContext,
+  options: HostSetupOptions = {},
+): Promise<HostSetup> {
+  const setup = new RealHostSetup(scenario, createBacking(scenario, context.directory), context);
   try {
-    await stage.open(options);
+    await setup.open(options);
   } catch (error) {
-    await stage.close();
+    await setup.close();
     throw error;
   }
-  return stage;
+  return setup;
 }

@@ -74,7 +74,7 @@ export function checkRow(row: Row): void {
   for (const proposal of proposals) cellFor(row, proposal, answerOf(proposal.id));
 }
 
-export class Kinds {
+export class ExpectationTable {
   readonly #rows: readonly Row[];
 
   constructor(rows: readonly Row[]) {

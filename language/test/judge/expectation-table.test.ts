@@ -5,9 +5,9 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { answers } from "../../src/answers.ts";
 import { betterThan } from "../../src/judge/bind.ts";
-import { loadKinds } from "../../src/judge/expectation-file.ts";
+import { loadExpectations } from "../../src/judge/expectation-file.ts";
+import { ExpectationTable } from "../../src/judge/expectation-table.ts";
 import type { Expectation } from "../../src/judge/expectations.ts";
-import { Kinds } from "../../src/judge/kinds.ts";
 import { lostWord, vmmAfterLoss } from "../../src/judge/loss.ts";
 import { proposals } from "../../src/presets.ts";
 import type { GuestStep } from "../../src/scenario/guest-verbs.ts";
@@ -33,18 +33,18 @@ const scenario = {
   },
 };
 
-/** The kinds of a file with this text; its path is `kinds.json` in messages. */
-function kindsOf(text: string): Kinds {
+/** The table of a file with this text; its path is `kinds.json` in messages. */
+function tableOf(text: string): ExpectationTable {
   const folder = mkdtempSync(join(tmpdir(), "daxfault-kinds-"));
   const here = (place: string): string => place.replaceAll(`${folder}/`, "");
   try {
     writeFileSync(join(folder, "kinds.json"), text);
-    const rows = loadKinds(folder).rows.map((row) => ({
+    const rows = loadExpectations(folder).rows.map((row) => ({
       ...row,
       place: here(row.place),
       cells: row.cells.map((cell) => ({ ...cell, place: here(cell.place) })),
     }));
-    return new Kinds(rows);
+    return new ExpectationTable(rows);
   } catch (error) {
     throw new Error(here(String(error)));
   } finally {
@@ -52,7 +52,7 @@ function kindsOf(text: string): Kinds {
   }
 }
 
-const rowsOf = (rows: unknown) => kindsOf(JSON.stringify({ about: "a test", rows }, null, 1));
+const rowsOf = (rows: unknown) => tableOf(JSON.stringify({ about: "a test", rows }, null, 1));
 const proposalOf = (id: string) => proposals.find((one) => one.id === id) ?? { id, kvm: "today" as const };
 const expected = (rows: unknown, proposal: string, id = "a"): Expectation | null =>
   rowsOf(rows).find({ ...scenario, id }, proposalOf(proposal));
@@ -232,15 +232,15 @@ describe("a file of expectations", () => {
     ['{ "about": "x", "rules": [] }', 'kinds.json:1: rules: there are "rows" in place of "rules"'],
     ['{ "about": }', "kinds.json:1: not JSON"],
   ])("is refused: %j", (text, message) => {
-    expect(() => kindsOf(text)).toThrow(message);
+    expect(() => tableOf(text)).toThrow(message);
   });
 
   it("may add defects of its own", () => {
     const own = { text: "Too late.", source: "a mail" };
-    const kinds = kindsOf(
+    const table = tableOf(
       JSON.stringify({ about: "x", defects: { late: own }, rows: { a: "running; defect: late" } }),
     );
-    expect(kinds.find(scenario, proposalOf("fence"))?.defect).toEqual({ id: "late", ...own });
+    expect(table.find(scenario, proposalOf("fence"))?.defect).toEqual({ id: "late", ...own });
   });
 
   it("says of the rules of before which row each is now, and that row means the same", () => {
@@ -259,7 +259,7 @@ describe("a file of expectations", () => {
     const text = `{ "oracle": "mine", "about": "x", "rules": [\n${JSON.stringify(rule)},\n{ "scenarios": 1 } ] }`;
     let message = "";
     try {
-      kindsOf(text);
+      tableOf(text);
     } catch (error) {
       message = String(error);
     }
