@@ -26,6 +26,7 @@ export * from "./scenario/hash.ts";
 export * from "./scenario/host-verbs.ts";
 export * from "./scenario/labels.ts";
 export * from "./scenario/limits.ts";
+export * from "./scenario/losses.ts";
 export * from "./scenario/number.ts";
 export * from "./scenario/problem.ts";
 export * from "./scenario/scenario.ts";
