@@ -5,6 +5,7 @@ export * from "./axes.ts";
 export * from "./evidence.ts";
 export * from "./glob.ts";
 export * from "./judge/cell.ts";
+export * from "./judge/defects.ts";
 export * from "./judge/expectations.ts";
 export * from "./judge/judge.ts";
 export * from "./judge/kinds.ts";
