@@ -1,7 +1,7 @@
 /** Creates the file that a case maps, on the file system that the scenario wants. */
 import { closeSync, fchmodSync, ftruncateSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { contentBytes, isOnTmpfs, type Scenario } from "../../../language/src/index.ts";
+import { contentBytes, firstUnallocated, isOnTmpfs, type Scenario } from "../../../language/src/index.ts";
 import { mountTmpfs, PAGE_SIZE } from "../../../sys/src/index.ts";
 
 export type Backing = {
@@ -62,12 +62,6 @@ function fillUp(path: string): void {
   }
 }
 
-/** How much of a file on a full tmpfs has blocks: half of it, in whole pages. */
-function writtenBytes(sizeBytes: bigint): bigint {
-  const pages = sizeBytes / BigInt(PAGE_SIZE);
-  return (pages / 2n) * BigInt(PAGE_SIZE);
-}
-
 /**
  * Creates the backing below `directory`.
  * `tmpfs-full`: only the first half of the file is ever written; then another file takes every block that is left,
@@ -81,7 +75,7 @@ export function createBacking(scenario: Scenario, directory: string): Backing {
   if (isOnTmpfs(kind)) mountTmpfs(room, size + TMPFS_SLACK_BYTES);
   mkdirSync(sourceDirectory);
   const filePath = join(sourceDirectory, "file");
-  writeContent(filePath, scenario, kind === "tmpfs-full" ? writtenBytes(size) : size);
+  writeContent(filePath, scenario, firstUnallocated(scenario) ?? size);
   if (kind === "tmpfs-full") fillUp(join(room, "filler"));
   return { sourceDirectory, filePath };
 }

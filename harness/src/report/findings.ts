@@ -1,5 +1,5 @@
-/** Defects of kernels that were seen: passes whose expectation names one. */
-import { type Defect, exitCodes, exitCodeText } from "../../../language/src/index.ts";
+/** Defects of kernels that were seen: by the evidence where it shows one by itself, else passes whose expectation names one. */
+import { type Defect, defects, ENDLESS_LOOP, exitCodes, exitCodeText } from "../../../language/src/index.ts";
 import type { CaseResult } from "../run/result.ts";
 import type { Report } from "./report.ts";
 
@@ -12,10 +12,14 @@ export type DefectFinding = {
 };
 
 /** The defect that this result shows, or null. */
-export function defectOf({ verdict, planned, expectation }: CaseResult): Defect | null {
+export function defectOf({ verdict, planned, expectation, result }: CaseResult): Defect | null {
   // An outcome of a model is no kernel's defect: it did not happen.
-  if (verdict.kind !== "pass" || !planned.nature.isReal) return null;
-  return expectation?.defect ?? null;
+  if (!planned.nature.isReal || result?.kind !== "evidence") return null;
+  if (verdict.kind === "pass" && expectation?.defect != null) return expectation.defect;
+  // A loop is proven by KVM's counters, whether an expectation says so or not.
+  const isLooping = result.evidence.observations.vmm?.some(({ kind }) => kind === "looping") ?? false;
+  const isEvidence = verdict.kind === "pass" || (verdict.kind === "inconclusive" && expectation === null);
+  return isLooping && isEvidence ? (defects.find(({ id }) => id === ENDLESS_LOOP) ?? null) : null;
 }
 
 export function findingsOf(results: readonly CaseResult[]): readonly DefectFinding[] {
@@ -28,6 +32,12 @@ export function findingsOf(results: readonly CaseResult[]): readonly DefectFindi
     seen.set(defect.id, entry);
   }
   return [...seen.values()];
+}
+
+/** The heading above findings: what no rule expected was seen all the same. */
+export function findingsTitle(findings: readonly DefectFinding[]): string {
+  const isExpected = findings.every(({ cases }) => cases.every(({ verdict }) => verdict.kind === "pass"));
+  return `Defects of this kernel that were seen${isExpected ? ", as expected of it" : ""}`;
 }
 
 /** How a report ends, in a sentence: for readers who do not know that a hang that was expected is a pass. */

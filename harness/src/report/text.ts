@@ -20,7 +20,7 @@ import type { RunInfo } from "../run/observer.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { cellLines, glyphs } from "./cells.ts";
-import { findingsOf } from "./findings.ts";
+import { findingsOf, findingsTitle } from "./findings.ts";
 import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
 import { engineNamer, proposalsOf, type Report, scenariosOf } from "./report.ts";
 import { type Style, wrap } from "./style.ts";
@@ -269,7 +269,7 @@ export function deviationsText(results: readonly CaseResult[], style: Style): st
 export function findingsText(results: readonly CaseResult[], style: Style): string | null {
   const findings = findingsOf(results);
   if (findings.length === 0) return null;
-  const lines = [style.bold("Findings: defects of this kernel that were seen, as expected of it")];
+  const lines = [style.bold(`Findings: ${findingsTitle(findings).replace(/^D/, "d")}`)];
   for (const { id, text, source, cases } of findings) {
     const sentence = `${id} (${plural(cases.length, "case")}): ${text}`;
     lines.push(...wrap(sentence, Math.max(40, style.widthColumns - 2)).map((line) => `  ${line}`));

@@ -208,6 +208,16 @@ describe("the lists below the table", () => {
     ).toBeNull();
   });
 
+  it("name the loop that was seen where no rule says anything of the case", () => {
+    const evidence = evidenceWith({
+      observations: { vmm: [{ kind: "looping", faultsPerSecond: 9, at: place }] },
+    });
+    const verdict = { kind: "inconclusive", cause: "vacuous", reason: "no expectation" } as const;
+    const text = findingsText([resultWith({ verdict, expectation: null, evidence })], style);
+    expect(text).toMatch(/^Findings: defects of this kernel that were seen\n {2}endless-loop \(1 case\)/);
+    expect(findingsText([resultWith({ verdict, expectation: null })], style)).toBeNull();
+  });
+
   it("do not count what only the model did", () => {
     const defect = { id: "endless-loop", text: "It loops.", source: "async_pf.c" };
     const result = resultWith({ expectation: expectationWith({ defect }) });

@@ -261,18 +261,15 @@ function judgeEvidence(input: JudgeInput, evidence: Evidence): Verdict {
   if (wrong.length > 0) return { kind: "inconclusive", cause: "wrong-engine", reason: wrong.join("; ") };
   const lacking = scenario.needs.filter((name) => (evidence.attestation.capabilities[name] ?? 0) === 0);
   if (lacking.length > 0) return { kind: "skip", reason: `this KVM has no ${lacking.join(", ")}` };
+  const missing = missingWitnesses(scenario, evidence, nature);
+  const notSeen = missing.length === 0 ? [] : [`not seen: ${missing.join("; ")}`];
   if (expectation === null) {
-    return {
-      kind: "inconclusive",
-      cause: "vacuous",
-      reason: "fixtures/kinds has no expectation for this case: look at the observations",
-    };
+    const none = "fixtures/kinds has no expectation for this case: look at the observations";
+    return { kind: "inconclusive", cause: "vacuous", reason: [none, ...notSeen].join("; ") };
   }
   const verdict = compare(input, expectation, evidence);
-  if (verdict.kind === "fail") return verdict;
-  const missing = missingWitnesses(scenario, evidence, nature);
-  if (missing.length === 0) return verdict;
-  return { kind: "inconclusive", cause: "vacuous", reason: `not seen: ${missing.join("; ")}` };
+  if (verdict.kind === "fail" || missing.length === 0) return verdict;
+  return { kind: "inconclusive", cause: "vacuous", reason: notSeen.join("; ") };
 }
 
 /** The verdict of one case. */

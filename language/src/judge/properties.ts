@@ -7,9 +7,8 @@ import type { EngineNature, Evidence } from "../evidence.ts";
 import { type PropertyId, propertyRows } from "../properties.ts";
 import { isAccess, type Touch, touchOf } from "../scenario/guest-verbs.ts";
 import { accessesOf, guestActors } from "../scenario/labels.ts";
-import { PAGE_BYTES } from "../scenario/limits.ts";
+import { lossEver, zerosAt } from "../scenario/losses.ts";
 import type { Scenario } from "../scenario/scenario.ts";
-import { fileSizes } from "../scenario/sizes.ts";
 import { fileOffsetAt } from "../scenario/window.ts";
 import type { Access, Vmm } from "../vocabulary.ts";
 
@@ -112,49 +111,49 @@ function kernelAccess(scenario: Scenario, evidence: Evidence): Finding {
   );
   if (!isKernel) return "unknown";
   if (state === "panic" || sawAny(scenario, evidence, ["killed", "hung"])) return "no";
-  return sawAny(scenario, evidence, ["efault"]) ? "yes" : "no";
-}
-
-/** Is the access's page gone from a file of that size? The page that contains the end stays (filemap_fault() compares page numbers). */
-function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
-  return fileOffset / PAGE_BYTES >= (sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES;
+  if (sawAny(scenario, evidence, ["efault"])) return "yes";
+  // Every page was there: nothing failed, nothing is decided.
+  return sawAny(scenario, evidence, ["zero", "stale", "sigbus"]) ? "no" : "unknown";
 }
 
 /** Of several tasks, exactly those that touched a lost page get a report: each task's last access decides. */
 function rightVictim(scenario: Scenario, evidence: Evidence): Finding {
   const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
-  if (tasks.length < 2) return "unknown";
-  return isEachReported(scenario, evidence) ? "yes" : "no";
+  return tasks.length < 2 ? "unknown" : isEachReported(scenario, evidence);
 }
 
 /** Does each task that touched a lost page get a report, and no other? Each task's last access decides. */
-function isEachReported(scenario: Scenario, evidence: Evidence): boolean {
-  // biome-ignore lint/complexity/useMathMinMax: Math.min takes no bigints
-  const least = fileSizes(scenario).reduce((one, other) => (other < one ? other : one));
+function isEachReported(scenario: Scenario, evidence: Evidence): Finding {
   const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
-  return tasks.every(([name, actor]) => {
+  const findings = tasks.map(([name, actor]): Finding => {
     const last = accessesOf(actor).at(-1);
     const access = last === undefined ? undefined : evidence.observations.accesses[name]?.[last.label];
-    if (last === undefined || access === undefined) return false;
-    const isLost = isBehind(least, fileOffsetAt(scenario, last.step.offset));
+    if (last === undefined || access === undefined) return "no";
+    const loss = lossEver(scenario, fileOffsetAt(scenario, last.step.offset));
     const wasReported = access.kind === "sigbus" || access.kind === "efault";
-    return isLost ? wasReported : access.kind === "value";
+    const sawFile = access.kind === "value";
+    if (loss === "unknown") return wasReported || sawFile ? "unknown" : "no";
+    return (loss === "lost" ? wasReported : sawFile) ? "yes" : "no";
   });
+  if (findings.includes("no")) return "no";
+  return findings.includes("unknown") ? "unknown" : "yes";
 }
 
 /**
- * Stale bytes never were an answer. Zeros are one where the file holds them: in a hole, behind the end in the last page,
- * after it has grown again. They are silent damage where the file has no such page.
+ * Stale bytes never were an answer. Zeros are one where the file holds them; they are silent damage where no page can be had.
  */
 function noSilentData(scenario: Scenario, evidence: Evidence): Finding {
-  const end = fileSizes(scenario).at(-1) ?? 0n;
-  const isSilent = guestActors(scenario).some(([name, actor]) =>
-    accessesOf(actor).some(({ label, step }) => {
+  const findings = guestActors(scenario).flatMap(([name, actor]) =>
+    accessesOf(actor).map(({ label, step }): Finding => {
       const kind = evidence.observations.accesses[name]?.[label]?.kind;
-      return kind === "stale" || (kind === "zero" && isBehind(end, fileOffsetAt(scenario, step.offset)));
+      if (kind === "stale") return "no";
+      if (kind !== "zero") return "yes";
+      const zeros = zerosAt(scenario, fileOffsetAt(scenario, step.offset));
+      return zeros === "held" ? "yes" : zeros === "silent" ? "no" : "unknown";
     }),
   );
-  return isSilent ? "no" : "yes";
+  if (findings.includes("no")) return "no";
+  return findings.includes("unknown") ? "unknown" : "yes";
 }
 
 /** The truncating process is neither held up nor refused, and no core burns on after it. */
@@ -180,8 +179,7 @@ function keepsApf(_scenario: Scenario, evidence: Evidence): Finding {
 
 /** With an NMI between delivery and reading: each task's last access is what it would be without. */
 function nmiSafe(scenario: Scenario, evidence: Evidence): Finding {
-  if (scenario.nmi === undefined) return "unknown";
-  return isEachReported(scenario, evidence) ? "yes" : "no";
+  return scenario.nmi === undefined ? "unknown" : isEachReported(scenario, evidence);
 }
 
 /** The task of a nested guest gets a report, and the tasks beside it make progress. */
@@ -190,7 +188,7 @@ function nested(scenario: Scenario, evidence: Evidence): Finding {
   if (!isNested) return "unknown";
   const bystanders = Object.values(evidence.observations.bystanders);
   const isWell = evidence.observations.guestKernel === "alive" && !bystanders.includes("starved");
-  return isWell && isEachReported(scenario, evidence) ? "yes" : "no";
+  return isWell ? isEachReported(scenario, evidence) : "no";
 }
 
 const deciders: Readonly<Record<PropertyId, Property["decide"]>> = {

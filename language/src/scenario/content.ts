@@ -6,7 +6,7 @@
  * size, so that an engine can compute what must stand anywhere.
  */
 import type { Access } from "../vocabulary.ts";
-import { type AccessStep, leftValue, touchOf } from "./guest-verbs.ts";
+import { type AccessStep, leftValue, touchOf, writtenValue } from "./guest-verbs.ts";
 import { PAGE_BYTES } from "./limits.ts";
 import type { Content } from "./scenario.ts";
 
@@ -114,7 +114,11 @@ export function classifyAccess(
   const value = toValue(seen);
   if (kind === "fetch") return classifyFetch(fileOffset, value);
   const now = fileNow();
-  if (isZero(seen) && !isZero(contentBytes(content, fileOffset, seen.length))) return { kind: "zero" };
+  // A store that wrote zeros has seen its own value.
+  const wroteZeros = kind === "store" && writtenValue(step) === 0n;
+  if (isZero(seen) && !wroteZeros && !isZero(contentBytes(content, fileOffset, seen.length))) {
+    return { kind: "zero" };
+  }
   const left = kind === "atomic" ? fromValue(leftValue(step, value), seen.length) : seen;
   return isSame(left, now) ? { kind: "value", value } : { kind: "stale", value };
 }

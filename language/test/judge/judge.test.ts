@@ -370,6 +370,10 @@ describe("no evidence, no expectation, no capability", () => {
 
   it("nothing expected proves nothing", () => {
     expect(verdict({ expectation: null })).toMatchObject({ kind: "inconclusive", cause: "vacuous" });
+    const witness = { subject: "victim", label: "load#1", is: "hung" };
+    expect(verdict({ expectation: null, scenario: { witness: [witness] } }).reason).toMatch(
+      /no expectation .*; not seen: victim.load#1 is hung$/,
+    );
   });
 
   it("a scenario whose capability this KVM lacks is skipped", () => {

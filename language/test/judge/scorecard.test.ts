@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { EngineNature, Evidence } from "../../src/evidence.ts";
 import { properties } from "../../src/judge/properties.ts";
 import { type ScoredCase, scoreCell, scorecard } from "../../src/judge/scorecard.ts";
+import { parseScenarios } from "../../src/scenario/parse.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 import { scenarioWith } from "../support/cases.ts";
 import { type Changes, evidenceWith, natures, place } from "../support/evidence.ts";
@@ -88,6 +89,56 @@ describe("properties", () => {
       observations: { ...survived.observations, guestKernel: "panic" },
     } as const;
     expect(decide("kernel-access", panicked, { scenario })).toBe("no");
+  });
+});
+
+/** Scenarios that users wrote, and that were decided wrongly. */
+describe("a loss is judged by what is lost", () => {
+  const written = (backing: object, victim: string[], more: object = {}): Scenario => {
+    const text = JSON.stringify({
+      id: "own",
+      purpose: "x",
+      backing: { size: "4MiB", ...backing },
+      actors: { victim: { in: "guest-task", steps: victim }, ...more },
+      witness: [],
+      properties: [],
+    });
+    const [scenario] = parseScenarios(text, "own.json");
+    if (scenario === undefined) throw new Error("no scenario");
+    return scenario;
+  };
+  const saw = (accesses: object): Evidence =>
+    evidenceWith({
+      observations: { accesses, host: {}, bystanders: {}, vmm: [{ kind: "running" }] },
+    } as Changes);
+  const sigbus = { kind: "sigbus", code: "BUS_ADRERR" };
+
+  it("a hole of a full tmpfs: the task that met it is told, the other is not", () => {
+    const innocent = { innocent: { in: "guest-task", steps: ["load 0x1000 8"] } };
+    const scenario = written({ kind: "tmpfs-full" }, ["load 0x300000 8"], innocent);
+    const told = saw({ victim: { "load#1": sigbus }, innocent: { "load#1": value } });
+    expect(decide("right-victim", told, { scenario })).toBe("yes");
+    const both = saw({ victim: { "load#1": sigbus }, innocent: { "load#1": sigbus } });
+    expect(decide("right-victim", both, { scenario })).toBe("no");
+  });
+
+  it("zeros in place of a page that the server cannot read stand in for data", () => {
+    const mount = { faults: ["read at 0x300000 fail EIO"] };
+    const scenario = written({ mount }, ["load 0x1000 8", "load 0x300000 8"]);
+    const zeros = saw({ victim: { "load#1": value, "load#2": { kind: "zero" } } });
+    expect(decide("no-silent-data", zeros, { scenario })).toBe("no");
+    const elsewhere = saw({ victim: { "load#1": { kind: "zero" }, "load#2": sigbus } });
+    expect(decide("no-silent-data", elsewhere, { scenario })).toBe("yes");
+  });
+
+  it("a copy by the kernel that succeeded decides nothing of one that fails", () => {
+    const mount = { faults: ["read at 0x200000 delay 100"] };
+    const scenario = written({ mount }, ["kernel-read 0x200000 8"]);
+    expect(decide("kernel-access", saw({ victim: { "kernel-read#1": value } }), { scenario })).toBe(
+      "unknown",
+    );
+    const zeros = saw({ victim: { "kernel-read#1": { kind: "zero" } } });
+    expect(decide("kernel-access", zeros, { scenario })).toBe("no");
   });
 });
 

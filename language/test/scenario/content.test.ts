@@ -67,6 +67,15 @@ describe("classifyAccess", () => {
     expect(classifyAccess("pattern", load, 0x1000n, seen, () => fileNow).kind).toBe(kind);
   });
 
+  it("zeros that a store wrote are its value, where the file has them", () => {
+    const store = { verb: "store", offset: 0x1000n, size: 8, value: 0n } as const;
+    expect(classifyAccess("pattern", store, 0x1000n, zeros, () => zeros)).toEqual({
+      kind: "value",
+      value: 0n,
+    });
+    expect(classifyAccess("pattern", store, 0x1000n, zeros, () => original).kind).toBe("stale");
+  });
+
   // By width: what was seen, what the file holds after it.
   it.each([
     ["what was there before it added one", 8, 0x5an, 0x5bn, "value"],

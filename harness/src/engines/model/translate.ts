@@ -29,6 +29,7 @@ import {
   type FaultRule,
   fileOffsetAt,
   fileSizes,
+  firstUnallocated,
   type GuestActor,
   guestActors,
   guestPersonas,
@@ -206,10 +207,10 @@ class Translator {
   }
 
   starts(): ModelCase["pages"] {
-    const { kind, size, mount } = this.#scenario.backing;
-    const written = (size / PAGE / 2n) * PAGE;
+    const { kind, mount } = this.#scenario.backing;
+    const hole = firstUnallocated(this.#scenario);
     return this.pages.map((page) => {
-      if (kind === "tmpfs-full" && page * PAGE >= written) return "no-space";
+      if (hole !== null && page * PAGE >= hole) return "no-space";
       if (kind === "private-swapped") return "on-disk";
       if (mount === undefined) return "resident";
       const fails = mount.faults.some(({ at, action }) => action.kind === "fail" && isIn(page, at));

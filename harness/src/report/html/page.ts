@@ -7,7 +7,7 @@ import { type VerdictKind, verdictKinds } from "../../../../language/src/index.t
 import type { RunInfo } from "../../run/observer.ts";
 import { replayCommand } from "../../run/plan.ts";
 import { glyphs } from "../cells.ts";
-import { endText, findingsOf } from "../findings.ts";
+import { endText, findingsOf, findingsTitle } from "../findings.ts";
 import { type Markup, markup, trusted } from "../markup.ts";
 import type { Report } from "../report.ts";
 import { caseTitle, plural } from "../text.ts";
@@ -80,7 +80,7 @@ ${first === undefined ? null : commandMarkup(replayCommand(first.planned))}<deta
       : findings.length === 0
         ? markup`<p>Nothing is unexpected, and every case that ran proves something.</p>`
         : null;
-  return markup`${unexpected}${findings.length === 0 ? null : markup`<h3>Defects of this kernel that were seen, as expected of it</h3>`}${blocks}`;
+  return markup`${unexpected}${findings.length === 0 ? null : markup`<h3>${findingsTitle(findings)}</h3>`}${blocks}`;
 }
 
 async function plotsMarkup({ results, proposals }: Report): Promise<Markup | null> {

@@ -1,0 +1,80 @@
+/**
+ * Which pages of the file a scenario takes away, and by what: judged by what is lost, not by the file's size alone. A page
+ * is lost where no page can be had for it: behind the end of the file (filemap_fault() compares page numbers), in the part
+ * of a full tmpfs that was never allocated (ENOSPC), where the server of its mount fails every READ or cuts the file.
+ */
+import type { FaultRule } from "./fault-rules.ts";
+import { PAGE_BYTES } from "./limits.ts";
+import type { Scenario } from "./scenario.ts";
+import { fileSizes } from "./sizes.ts";
+
+/** `unknown`: the scenario leaves it open, as a rule does that fails some READs and not others. */
+export type Loss = "lost" | "kept" | "unknown";
+
+/** Is the page of that offset behind the end of a file of that size? The page that contains the end stays. */
+function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
+  return fileOffset / PAGE_BYTES >= (sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES;
+}
+
+/** First byte of a full tmpfs that has no block: its second half, in whole pages. */
+export function firstUnallocated(scenario: Pick<Scenario, "backing">): bigint | null {
+  const { kind, size } = scenario.backing;
+  return kind === "tmpfs-full" ? (size / PAGE_BYTES / 2n) * PAGE_BYTES : null;
+}
+
+function isAt({ at }: FaultRule, fileOffset: bigint): boolean {
+  return at === null || BigInt(at) / PAGE_BYTES === fileOffset / PAGE_BYTES;
+}
+
+/** What one rule of the mount's server makes of the page. */
+function lossByRule(rule: FaultRule, fileOffset: bigint): Loss {
+  const { operation, after, times, action } = rule;
+  switch (action.kind) {
+    case "delay":
+      return "kept";
+    case "fail":
+      if (operation !== "read" || !isAt(rule, fileOffset)) return "kept";
+      return after === 0 && times === null ? "lost" : "unknown";
+    case "short":
+      // Which READ covers the page, and where it begins, is the kernel's choice (fs/fuse/file.c, fuse_readahead()).
+      return operation === "read" ? "unknown" : "kept";
+    case "truncate":
+      return isBehind(BigInt(action.sizeBytes), fileOffset) ? "unknown" : "kept";
+  }
+}
+
+function worst(losses: readonly Loss[]): Loss {
+  if (losses.includes("lost")) return "lost";
+  return losses.includes("unknown") ? "unknown" : "kept";
+}
+
+function lossByServer({ backing }: Pick<Scenario, "backing">, fileOffset: bigint): Loss {
+  return worst((backing.mount?.faults ?? []).map((rule) => lossByRule(rule, fileOffset)));
+}
+
+/** Is the page of that offset lost at any time? */
+export function lossEver(scenario: Pick<Scenario, "actors" | "backing">, fileOffset: bigint): Loss {
+  const hole = firstUnallocated(scenario);
+  if (hole !== null && fileOffset >= hole) return "lost";
+  if (fileSizes(scenario).some((sizeBytes) => isBehind(sizeBytes, fileOffset))) return "lost";
+  return lossByServer(scenario, fileOffset);
+}
+
+/**
+ * What zeros at that offset are when all is done. `held`: the file's own, as in a hole (that of a full tmpfs, too), behind
+ * the end in its last page, after it has grown again. `silent`: no page can be had, so they stand in for data.
+ */
+export function zerosAt(
+  scenario: Pick<Scenario, "actors" | "backing">,
+  fileOffset: bigint,
+): "held" | "silent" | "unknown" {
+  if (isBehind(fileSizes(scenario).at(-1) ?? 0n, fileOffset)) return "silent";
+  switch (lossByServer(scenario, fileOffset)) {
+    case "lost":
+      return "silent";
+    case "kept":
+      return "held";
+    case "unknown":
+      return "unknown";
+  }
+}

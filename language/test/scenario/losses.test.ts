@@ -1,0 +1,47 @@
+import { describe, expect, it } from "vitest";
+import { lossEver, zerosAt } from "../../src/scenario/losses.ts";
+import { parseScenarios } from "../../src/scenario/parse.ts";
+import type { Scenario } from "../../src/scenario/scenario.ts";
+
+function scenario(backing: object, ...host: string[]): Scenario {
+  const [parsed] = parseScenarios(
+    JSON.stringify({
+      id: "x",
+      purpose: "x",
+      backing: { size: "4MiB", ...backing },
+      actors: {
+        victim: { in: "guest-task", steps: ["load 0x1000 8"] },
+        ...(host.length === 0 ? {} : { host: { in: "host-process", steps: host } }),
+      },
+      witness: [],
+      properties: [],
+    }),
+    "x.json",
+  );
+  if (parsed === undefined) throw new Error("no scenario");
+  return parsed;
+}
+const served = (...faults: string[]): Scenario => scenario({ mount: { faults } });
+
+describe("what a scenario takes away", () => {
+  it.each([
+    ["nothing", scenario({}), 0x1000n, "kept", "held"],
+    ["behind a truncation", scenario({}, "truncate 0"), 0x1000n, "lost", "silent"],
+    ["in the page of the end", scenario({}, "truncate 0x1800"), 0x1900n, "kept", "held"],
+    ["behind the page of the end", scenario({}, "truncate 0x1800"), 0x2000n, "lost", "silent"],
+    ["grown again", scenario({}, "truncate 0", "truncate 4MiB"), 0x1000n, "lost", "held"],
+    ["a hole of a full tmpfs", scenario({ kind: "tmpfs-full" }), 0x300000n, "lost", "held"],
+    ["the first half of a full tmpfs", scenario({ kind: "tmpfs-full" }), 0x1000n, "kept", "held"],
+    ["a READ that fails", served("read at 0x300000 fail EIO"), 0x300008n, "lost", "silent"],
+    ["another page than it fails for", served("read at 0x300000 fail EIO"), 0x1000n, "kept", "held"],
+    ["a READ that fails once", served("read times 1 fail EIO"), 0x1000n, "unknown", "unknown"],
+    ["a READ that takes time", served("read delay 200"), 0x1000n, "kept", "held"],
+    ["a WRITE that fails", served("write fail EIO"), 0x1000n, "kept", "held"],
+    ["a short READ", served("read short 16"), 0x1000n, "unknown", "unknown"],
+    ["a truncation by the server", served("read truncate 0"), 0x1000n, "unknown", "unknown"],
+    ["in front of the server's new end", served("read truncate 1MiB"), 0x1000n, "kept", "held"],
+  ] as const)("%s", (_what, one, fileOffset, loss, zeros) => {
+    expect(lossEver(one, fileOffset)).toBe(loss);
+    expect(zerosAt(one, fileOffset)).toBe(zeros);
+  });
+});
