@@ -2,7 +2,7 @@
  * Runs every command that the documents show. A fence ```sh is a list of commands, one a line; outside fences a code
  * span that begins with `scripts/daxfault` is one. They run in order in a copy of the checkout's surface, where they may
  * write. The words "exits N" in the line tell which exit code is right (0 otherwise). A fence ```sh manual is not run: it says in its first line
- * why. Also called by .ci/run; not part of npm test, because it runs for real what the documents promise.
+ * why. Where the machine has no KVM, commands that find nothing to run are skipped, with the reason. Also called by .ci/run; not part of npm test, because it runs for real what the documents promise.
  */
 import { spawn } from "node:child_process";
 import {
@@ -90,7 +90,7 @@ function workingCopy(root: string): string {
   return folder;
 }
 
-type Ended = { readonly code: number | string; readonly output: string };
+export type Ended = { readonly code: number | string; readonly output: string };
 
 async function execute(command: string, cwd: string): Promise<Ended> {
   const child = spawn("sh", ["-c", command], {
@@ -118,11 +118,38 @@ async function execute(command: string, cwd: string): Promise<Ended> {
   return { code, output };
 }
 
+/** What this machine lacks for some engine, in doctor's words; empty where every engine can run. */
+async function missingHere(cwd: string): Promise<readonly string[]> {
+  const { output } = await execute('scripts/daxfault doctor --json - | grep \'"name":"kvm"\'', cwd);
+  const line = output.split("\n").find((one) => one.startsWith("{"));
+  if (line === undefined) return ["doctor says nothing of KVM"];
+  const { kind, reason } = JSON.parse(line) as { kind: string; reason?: string };
+  return kind === "missing" ? [reason ?? "no reason is given"] : [];
+}
+
+export type CommandVerdict = "ok" | "skipped" | "FAILED";
+
+/**
+ * A command that had nothing to run (exit 3), or that names what is missing as its reason, is skipped where something is
+ * missing; where nothing is, either is a failure.
+ */
+export function verdictOf(
+  { code, output }: Ended,
+  { expected, missing }: { readonly expected: number; readonly missing: readonly string[] },
+): CommandVerdict {
+  if (code === expected) return "ok";
+  const isNamed = missing.some((reason) => output.includes(reason));
+  return missing.length > 0 && (code === 3 || (code === 64 && isNamed)) ? "skipped" : "FAILED";
+}
+
 async function main(): Promise<void> {
   const root = process.cwd();
   const only = process.argv[2];
   const failures: string[] = [];
+  const missing = await missingHere(root);
+  for (const reason of missing) console.log(`kvm: ${reason}: commands that find nothing to run are skipped`);
   let ran = 0;
+  let skipped = 0;
   for (const file of documents(root).filter((name) => only === undefined || name === only)) {
     const { commands, problems } = commandsOf(file, readFileSync(join(root, file), "utf8"));
     failures.push(...problems);
@@ -131,19 +158,21 @@ async function main(): Promise<void> {
       for (const { line, command, exitCode } of commands) {
         if (runByCi.includes(command)) continue;
         const startMs = performance.now();
-        const { code, output } = await execute(command, folder);
-        ran += 1;
+        const ended = await execute(command, folder);
+        const verdict = verdictOf(ended, { expected: exitCode, missing });
+        if (verdict === "skipped") skipped += 1;
+        else ran += 1;
         const seconds = ((performance.now() - startMs) / 1000).toFixed(1);
-        console.log(`${code === exitCode ? "ok" : "FAILED"}  ${file}:${line}  ${command}  (${seconds} s)`);
-        if (code !== exitCode)
-          failures.push(`${file}:${line}: ${command}: exit ${code}, not ${exitCode}\n${output}`);
+        console.log(`${verdict}  ${file}:${line}  ${command}  (${seconds} s)`);
+        if (verdict === "FAILED")
+          failures.push(`${file}:${line}: ${command}: exit ${ended.code}, not ${exitCode}\n${ended.output}`);
       }
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
   }
   for (const failure of failures) console.error(failure);
-  console.log(`${ran} commands of the documents run, ${failures.length} failed`);
+  console.log(`${ran} commands of the documents run, ${failures.length} failed, ${skipped} skipped`);
   process.exitCode = failures.length > 0 || ran === 0 ? 1 : 0;
 }
 

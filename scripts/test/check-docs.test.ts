@@ -1,7 +1,7 @@
 /** What of a document is a command, and that every document's commands are ones that can be run. */
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { commandsOf, documents } from "../check-docs.ts";
+import { commandsOf, documents, verdictOf } from "../check-docs.ts";
 
 describe("commandsOf", () => {
   const text = [
@@ -36,6 +36,22 @@ describe("commandsOf", () => {
   it("wants a reason for what is not run, and one name for the fences", () => {
     expect(commandsOf("x.md", "```sh manual\nls\n```").problems).toHaveLength(1);
     expect(commandsOf("x.md", "```bash\nls\n```").problems).toHaveLength(1);
+  });
+});
+
+describe("verdictOf", () => {
+  const missing = ["/dev/kvm does not exist"];
+  it.each([
+    [0, "", 0, [], "ok"],
+    [3, "", 3, [], "ok"],
+    [3, "nothing ran", 0, [], "FAILED"],
+    [3, "nothing ran", 0, missing, "skipped"],
+    [64, "no case: /dev/kvm does not exist", 0, missing, "skipped"],
+    [64, "no such scenario", 0, missing, "FAILED"],
+    [1, "/dev/kvm does not exist", 0, missing, "FAILED"],
+    ["SIGTERM", "", 0, missing, "FAILED"],
+  ] as const)("exit %s, %j, expected %s, missing %j: %s", (code, output, expected, lacks, verdict) => {
+    expect(verdictOf({ code, output }, { expected, missing: lacks })).toBe(verdict);
   });
 });
 
