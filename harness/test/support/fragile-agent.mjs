@@ -43,5 +43,5 @@ const piece = Buffer.alloc(65536);
 for (;;) {
   const count = readSync(channel, piece);
   if (count === 0) break;
-  reader.take(piece.subarray(0, count));
+  reader.feed(piece.subarray(0, count));
 }
