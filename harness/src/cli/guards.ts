@@ -46,7 +46,7 @@ type Result = {
 };
 
 function judged(place: MatrixScenario, proposal: Proposal, evidence: Evidence): Result {
-  const cell = cellOf(place.scenario, evidence);
+  const cell = cellOf(place.scenario, evidence, proposal.server);
   return { place, proposal, cell, model: modelsWord(place.scenario, proposal, evidence), failure: null };
 }
 

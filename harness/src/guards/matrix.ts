@@ -8,6 +8,7 @@ import {
   fileSizes,
   type Proposal,
   type Scenario,
+  type ServerPart,
   vmmText,
 } from "../../../language/src/index.ts";
 import { loadScenarioFile } from "../../../language/src/read.ts";
@@ -55,8 +56,8 @@ function lastVmm(evidence: Evidence): string {
   return last === undefined ? "none" : vmmText(last);
 }
 
-/** The result of one case. */
-export function cellOf(scenario: Scenario, evidence: Evidence): Cell {
+/** The result of one case under a guard. A notification comes after the fact, all others before it. */
+export function cellOf(scenario: Scenario, evidence: Evidence, guard: ServerPart): Cell {
   const steps = Object.values(evidence.observations.host).flatMap((actor) => Object.values(actor));
   const denied = steps.find((step) => step.kind === "denied");
   if (denied?.kind === "denied") return { kind: "denied", errno: denied.errno };
@@ -75,7 +76,7 @@ export function cellOf(scenario: Scenario, evidence: Evidence): Cell {
   const cutAtMs = acted?.atMs ?? 0;
   const released = trace.find(({ kind }) => kind === "lease-release");
   if (recall === undefined || released === undefined) return { kind: "missed", vmm, refused };
-  return recall.detail.includes("has happened")
+  return guard === "notify"
     ? { kind: "late", toldAfterMs: Math.max(0, released.atMs - cutAtMs + hostMs) }
     : { kind: "prevented", hostMs };
 }

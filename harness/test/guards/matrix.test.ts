@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
-import type { TraceEvent } from "../../../language/src/index.ts";
+import type { Evidence, Scenario, ServerPart, TraceEvent } from "../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
 import { evidenceWith } from "../../../language/test/support/evidence.ts";
-import { cellOf, cellText, matrixScenarios, modelsWord } from "../../src/guards/matrix.ts";
+import { type Cell, cellOf, cellText, matrixScenarios, modelsWord } from "../../src/guards/matrix.ts";
 
 const event = (kind: TraceEvent["kind"], atMs: number, detail = "", tookMs?: number): TraceEvent => ({
   kind,
@@ -14,11 +14,17 @@ const event = (kind: TraceEvent["kind"], atMs: number, detail = "", tookMs?: num
 });
 const running = { vmm: [{ kind: "running" }] } as const;
 const scenario = scenarioWith({});
+const cellUnder =
+  (guard: ServerPart) =>
+  (of: Scenario, evidence: Evidence): Cell =>
+    cellOf(of, evidence, guard);
+const guarded = cellUnder("pre-content");
+const notified = cellUnder("notify");
 
 describe("a cell of the matrix", () => {
   it("says prevented where the recall came first, with what the host waited", () => {
     const trace = [event("lease-break", 1), event("lease-release", 1.2), event("truncate", 2, "", 1.5)];
-    const cell = cellOf(scenario, evidenceWith({ observations: running, trace }));
+    const cell = guarded(scenario, evidenceWith({ observations: running, trace }));
     expect([cell, cellText(cell)]).toEqual([{ kind: "prevented", hostMs: 1.5 }, "prevented, +1.5 ms"]);
   });
 
@@ -28,22 +34,22 @@ describe("a cell of the matrix", () => {
       event("lease-break", 2.6, "from 0 on: a truncation that has happened"),
       event("lease-release", 3),
     ];
-    expect(cellText(cellOf(scenario, evidenceWith({ observations: running, trace })))).toBe("late, 1.5 ms");
+    expect(cellText(notified(scenario, evidenceWith({ observations: running, trace })))).toBe("late, 1.5 ms");
   });
 
   it("says missed where the VM is lost, and whether the guard was armed at all", () => {
     const trace = [event("guard-refused", 0), event("truncate", 2, "", 0.5)];
-    expect(cellText(cellOf(scenario, evidenceWith({ trace })))).toBe("missed: stopped(efault) (not armed)");
+    expect(cellText(guarded(scenario, evidenceWith({ trace })))).toBe("missed: stopped(efault) (not armed)");
   });
 
   it("says missed where the VM lives but nobody was told", () => {
     const trace = [event("truncate", 2, "", 0.5)];
-    expect(cellOf(scenario, evidenceWith({ observations: running, trace })).kind).toBe("missed");
+    expect(guarded(scenario, evidenceWith({ observations: running, trace })).kind).toBe("missed");
   });
 
   it("says denied, and untouched with and without a delay", () => {
     const host = { host: { "truncate#1": { kind: "denied", errno: "EPERM" } } } as const;
-    expect(cellText(cellOf(scenario, evidenceWith({ observations: { ...running, host } })))).toBe(
+    expect(cellText(guarded(scenario, evidenceWith({ observations: { ...running, host } })))).toBe(
       "denied EPERM",
     );
     const unlinks = scenarioWith({
@@ -53,12 +59,12 @@ describe("a cell of the matrix", () => {
       },
     });
     const quiet = evidenceWith({ observations: running, trace: [event("unlink", 1, "", 0.2)] });
-    expect(cellText(cellOf(unlinks, quiet))).toBe("untouched");
+    expect(cellText(guarded(unlinks, quiet))).toBe("untouched");
     const recalled = evidenceWith({
       observations: running,
       trace: [event("lease-break", 0.5), event("lease-release", 0.6), event("unlink", 1, "", 12)],
     });
-    expect(cellText(cellOf(unlinks, recalled))).toBe("untouched, +12 ms");
+    expect(cellText(guarded(unlinks, recalled))).toBe("untouched, +12 ms");
   });
 });
 
