@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { guestParts, kvmParts, serverParts, vmmParts } from "./axes.ts";
+import { guestParts, kvmParts, lapicPlaces, serverParts, vmmParts } from "./axes.ts";
 import { readJsonSource } from "./json-source.ts";
 import type { Proposal } from "./proposal.ts";
 import { FILE_TEXT_MAX } from "./scenario/limits.ts";
@@ -20,7 +20,7 @@ const proposalShape = z.strictObject({
   vmm: axis(vmmParts),
   guest: axis(guestParts),
   server: z.enum(serverParts),
-  lapic: z.enum(["user", "kernel"]).nullable(),
+  lapic: z.enum(lapicPlaces).nullable(),
 });
 
 function loadFile(path: string): readonly Proposal[] {

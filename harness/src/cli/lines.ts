@@ -12,6 +12,7 @@ import {
   type Exhaustiveness,
   guestParts,
   kvmParts,
+  lapicPlaces,
   layouts,
   type OutcomeWords,
   type Proposal,
@@ -72,7 +73,7 @@ const listLine: z.ZodType<ListLine> = z.discriminatedUnion("type", [
     vmm: z.enum(["none", ...vmmParts]),
     guest: z.enum(["none", ...guestParts]),
     server: z.enum(serverParts),
-    lapic: z.enum(["user", "kernel"]).nullable(),
+    lapic: z.enum(lapicPlaces).nullable(),
   }),
   z.strictObject({
     type: z.literal("engine"),

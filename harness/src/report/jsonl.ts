@@ -17,6 +17,7 @@ import {
   holdsWords,
   hostResultText,
   inconclusiveCauses,
+  lapicPlaces,
   type Proposal,
   placeName,
   type Scenario,
@@ -53,7 +54,7 @@ const attestationShape = z.strictObject({
   kvmBackend: z.string().nullable(),
   kvmParameters: z.record(z.string(), z.string()),
   capabilities: z.record(z.string(), z.number()),
-  lapic: z.enum(["user", "kernel"]).nullable(),
+  lapic: z.enum(lapicPlaces).nullable(),
   apfEnabled: z.boolean().nullable(),
   pageSize: z.number(),
   transport: z.enum(transports).nullable(),
@@ -133,7 +134,7 @@ const proposalShape = z.strictObject({
   vmm: z.string(),
   guest: z.string(),
   server: z.string(),
-  lapic: z.enum(["user", "kernel"]).nullable(),
+  lapic: z.enum(lapicPlaces).nullable(),
 });
 
 const outcomeShape = z.strictObject({
