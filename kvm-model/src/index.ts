@@ -3,7 +3,6 @@
 export { caseOf, type Situation, situations } from "./claims/cases.ts";
 export { type Claim, type ClaimVerdict, claims, decideClaim } from "./claims/claims.ts";
 export { caughtBy, decideMutation } from "./claims/mutations.ts";
-export { type Cell, type Property, propertyNames, scorecardOf, type Violation } from "./claims/properties.ts";
 export { type CycleQuery, fairComponents, findFairLasso, type Lasso } from "./explore/cycles.ts";
 export { mermaidDiagram, textDiagram } from "./explore/diagram.ts";
 export {

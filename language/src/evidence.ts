@@ -122,9 +122,29 @@ export type Observations = {
   readonly vmm: readonly Vmm[] | null;
 } & Pick<Outcome, "guestKernel" | "bystanders">;
 
+/** What a model knows of an end beside its outcome; properties need it, comparisons with real runs do not. */
+export type EndFacts = {
+  /** KVM_RUN returned for a failed access while another task than its own was current. */
+  readonly exitElsewhere: boolean;
+  /** An access met a lost page that was still mapped: nothing had taken the mapping away before. */
+  readonly metLostPage: boolean;
+  /** The NMI of the case came. */
+  readonly nmi: boolean;
+};
+
+/** One of the ways in which a model lets a case end. */
+export type ModelEnd = {
+  readonly observations: Observations;
+  readonly facts: EndFacts;
+  /** The command that shows a shortest way to it, step by step. */
+  readonly replay: string;
+};
+
 export type Evidence = {
   readonly attestation: Attestation;
   readonly observations: Observations;
+  /** Of a model: every way to end, the first one being `observations`. Empty for what happened once. */
+  readonly ends: readonly ModelEnd[];
   readonly counts: Readonly<Partial<Record<EventKind, number>>>;
   /** KVM's own counters (KVM_GET_STATS_FD) by name, of the vCPU, at the end, and the guest's (`guest_..`). Empty without KVM. */
   readonly counters: Readonly<Record<string, bigint>>;

@@ -6,6 +6,7 @@ export * from "./evidence.ts";
 export * from "./glob.ts";
 export * from "./judge/cell.ts";
 export * from "./judge/defects.ts";
+export * from "./judge/ending.ts";
 export * from "./judge/expectation-table.ts";
 export * from "./judge/expectations.ts";
 export * from "./judge/judge.ts";

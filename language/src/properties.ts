@@ -6,15 +6,22 @@
 /** In the order of the scorecard's columns. */
 export const propertyRows = [
   { id: "terminates", title: "No endless loop." },
-  { id: "contained", title: "Only the faulting task suffers; others and the VM live on." },
+  {
+    id: "contained",
+    title: "The VM lives on, and its other tasks make the progress that they would have made.",
+  },
   { id: "right-victim", title: "The task that touched the page is the one that is told, also among many." },
   { id: "precise-load", title: "A failed load is reported at its instruction." },
   { id: "precise-store", title: "A failed store is reported at its instruction." },
   { id: "kernel-access", title: "The guest kernel's own access fails with an error it survives." },
   { id: "no-silent-data", title: "Zero or stale bytes are never presented as data." },
   { id: "host-truncation", title: "Also when the truncation bypasses the server." },
-  { id: "host-unharmed", title: "The truncating process is not held up, no core burns." },
-  { id: "reversible", title: "After the file has grown again, the access works." },
+  {
+    id: "host-unharmed",
+    title: "The truncating process is held up for a second at most and not refused, no core burns.",
+  },
+  { id: "prevented", title: "No access ever meets a lost page that is still mapped." },
+  { id: "reversible", title: "After the file has grown again, the task sees its new bytes." },
   { id: "nmi-safe", title: "An NMI between delivery and reading loses nothing." },
   { id: "nested", title: "Also in a nested guest." },
   { id: "any-backing", title: "Also for NVDIMM, a full tmpfs, an I/O error." },

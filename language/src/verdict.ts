@@ -125,7 +125,7 @@ export function exitCodeText(code: number): string {
     case exitCodes.ok:
       return "everything went as expected";
     case exitCodes.unexpected:
-      return "something is not as expected (fail or xpass)";
+      return "something is not as expected (a fail, an xpass, or a real run that the model excludes)";
     case exitCodes.inconclusive:
       return "nothing unexpected, but some cases prove nothing";
     case exitCodes.nothingRan:

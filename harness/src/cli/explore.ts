@@ -1,9 +1,8 @@
 /**
- * `daxfault explore`: every interleaving, in the model. Without a scenario: property by property, proposal by proposal.
+ * `daxfault explore`: every interleaving, in the model. Without a scenario: the scorecard (`explore-scorecard.ts`).
  * With one: what can come out of it. With a token: the story, step by step.
  */
 import {
-  type Cell,
   caseOf,
   claims,
   decideClaim,
@@ -11,20 +10,25 @@ import {
   guestModel,
   mermaidDiagram,
   parseToken,
-  propertyNames,
   ReplayError,
   replay,
   type Situation,
-  scorecardOf,
   situations,
   textDiagram,
-  type Violation,
 } from "../../../kvm-model/src/index.ts";
-import { exitCodes, nearest, type Preset, presets, type Scenario } from "../../../language/src/index.ts";
+import {
+  exitCodes,
+  nearest,
+  type Preset,
+  presets,
+  proposals,
+  type Scenario,
+} from "../../../language/src/index.ts";
 import { allowedEnds, comparedText, comparedWords, replayText } from "../engines/model/allowed.ts";
 import { hardware, translate } from "../engines/model/translate.ts";
 import { loadScenarios } from "../fixtures.ts";
 import type { Style } from "../report/style.ts";
+import { scoreCommand } from "./explore-scorecard.ts";
 import type { ExploreLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
 import { parseCount, select, UsageError } from "./usage.ts";
@@ -77,63 +81,6 @@ function printPath(preset: Preset, place: Place, options: ExploreCommandOptions,
     if (error instanceof ReplayError) throw new UsageError(error.message);
     throw error;
   }
-}
-
-/** null: what the property asks for is never reached. */
-function situationReplay(preset: Preset, { situation, token }: Violation): string | null {
-  return token === null ? null : replayText(preset.id, situation, { token, timer: true });
-}
-
-function writeCell(json: JsonOutput<ExploreLine>, preset: Preset, cell: Cell): void {
-  const [violation = null] = cell.violations;
-  json.write({
-    type: "property",
-    proposal: preset.id,
-    scenario: violation?.situation ?? cell.situations.join(","),
-    property: cell.property,
-    holds: cell.holds,
-    exhaustiveness:
-      cell.boundedBy === null
-        ? { kind: "exhaustive", states: cell.states }
-        : { kind: "bounded", by: cell.boundedBy, states: cell.states },
-    states: cell.states,
-    because: violation?.fact ?? null,
-    replay: violation === null ? null : situationReplay(preset, violation),
-  });
-}
-
-function cellText(cell: Cell, style: Style): string {
-  const kind = { yes: "pass", no: "fail", partly: "xfail", unknown: "inconclusive" } as const;
-  const states = `${cell.states} states${cell.boundedBy === null ? "" : `, bounded by ${cell.boundedBy}`}`;
-  return `  ${cell.property.padEnd(16)} ${style.verdict(kind[cell.holds], cell.holds.padEnd(8))} ${states}`;
-}
-
-function printPreset(preset: Preset, cells: readonly Cell[], style: Style): void {
-  console.log(`${style.bold(preset.id)}  ${preset.title}`);
-  for (const cell of cells) {
-    console.log(cellText(cell, style));
-    for (const violation of cell.violations) {
-      const { situation, fact } = violation;
-      const way = situationReplay(preset, violation);
-      console.log(`      ${situation}: ${fact}${way === null ? " is never reached" : `\n        ${way}`}`);
-    }
-  }
-}
-
-function scoreAll(
-  chosen: readonly Preset[],
-  maxStates: number,
-  json: JsonOutput<ExploreLine>,
-  style: Style,
-): number {
-  let unknown = 0;
-  for (const preset of chosen) {
-    const cells = scorecardOf(preset, propertyNames, { maxStates });
-    unknown += cells.filter((cell) => cell.holds === "unknown").length;
-    for (const cell of cells) writeCell(json, preset, cell);
-    if (!json.isStdout) printPreset(preset, cells, style);
-  }
-  return unknown > 0 ? exitCodes.inconclusive : exitCodes.ok;
 }
 
 function decideClaims(maxStates: number, json: JsonOutput<ExploreLine>, style: Style): number {
@@ -198,9 +145,12 @@ export function exploreCommand(
   options: ExploreCommandOptions,
   style: Style,
 ): number {
-  const chosen = select("proposal", names, presets);
   const maxStates = parseCount("--max-states", options.maxStates, 1, STATES_MAX);
   const place = options.scenario === undefined ? null : findPlace(options.scenario);
+  if (place === null && options.replay === undefined && options.claims !== true) {
+    return scoreCommand(select("proposal", names, proposals), { maxStates, json: options.json }, style);
+  }
+  const chosen = select("proposal", names, presets);
   const [only] = chosen;
   if (options.replay !== undefined) {
     if (place === null || only === undefined || chosen.length !== 1) {
@@ -212,12 +162,9 @@ export function exploreCommand(
   }
   const json = openJson<ExploreLine>(options.json);
   try {
-    if (options.claims === true) return decideClaims(maxStates, json, style);
-    if (place === null) return scoreAll(chosen, maxStates, json, style);
+    if (options.claims === true || place === null) return decideClaims(maxStates, json, style);
     if (place.kind === "situation") {
-      throw new UsageError(
-        `${place.id} is a situation of the scorecard: run daxfault explore without --scenario`,
-      );
+      throw new UsageError(`${place.id} is a situation of claims: run daxfault explore --claims`);
     }
     return Math.max(...chosen.map((preset) => showEnds(preset, place.of, maxStates, json)));
   } finally {

@@ -6,11 +6,13 @@
  */
 import { z } from "zod";
 import { type BenchResult, type Figure, ROWS, type RowName } from "../../../fs-server/src/index.ts";
-import type { Claim, ClaimVerdict, ExploreBench, Cell as Score } from "../../../kvm-model/src/index.ts";
+import type { Claim, ClaimVerdict, ExploreBench } from "../../../kvm-model/src/index.ts";
 import {
   backingKinds,
   type Exhaustiveness,
   guestParts,
+  type Holds,
+  holdsWords,
   kvmParts,
   lapicPlaces,
   layouts,
@@ -131,13 +133,13 @@ export type ExploreLine =
   | {
       readonly type: "property";
       readonly proposal: string;
-      /** The situation that decides against it, or all that were searched. */
+      /** The scenario that decides against it, or all that decide. */
       readonly scenario: string;
       readonly property: string;
-      readonly holds: Score["holds"];
+      readonly holds: Holds;
       readonly exhaustiveness: Exhaustiveness;
       readonly states: number;
-      /** The fact that speaks against it. */
+      /** The outcome that speaks against it. */
       readonly because: string | null;
       readonly replay: string | null;
     }
@@ -164,7 +166,7 @@ const exploreLine: z.ZodType<ExploreLine> = z.discriminatedUnion("type", [
     proposal: z.string(),
     scenario: z.string(),
     property: z.string(),
-    holds: z.enum(["yes", "no", "partly", "unknown"]),
+    holds: z.enum(holdsWords),
     exhaustiveness: exhaustivenessShape,
     states: count,
     because: z.string().nullable(),

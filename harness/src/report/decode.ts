@@ -10,6 +10,7 @@ import {
   exitCodes,
   type FaultPlace,
   type HostResult,
+  type Observations,
   type Proposal,
   parseAccessText,
   parseHostResultText,
@@ -78,18 +79,22 @@ function decodeVmm(list: ObservationsRecord["vmm"]): readonly Vmm[] | null {
   );
 }
 
+function decodeObservations({ accesses, host, vmm, ...rest }: ObservationsRecord): Observations {
+  return {
+    accesses: mapLabels<Access>(accesses, parseAccessText),
+    host: mapLabels<HostResult>(host, parseHostResultText),
+    vmm: decodeVmm(vmm),
+    ...rest,
+  };
+}
+
 function decodeEvidence(record: CaseRecord): Evidence | null {
   const { attestation, observations, exhaustiveness, events, counters, trace } = record;
   if (attestation === null || observations === null || exhaustiveness === null) return null;
   return {
     attestation,
-    observations: {
-      accesses: mapLabels<Access>(observations.accesses, parseAccessText),
-      host: mapLabels<HostResult>(observations.host, parseHostResultText),
-      vmm: decodeVmm(observations.vmm),
-      guestKernel: observations.guestKernel,
-      bystanders: observations.bystanders,
-    },
+    observations: decodeObservations(observations),
+    ends: (record.ends ?? []).map((end) => ({ ...end, observations: decodeObservations(end.observations) })),
     counts: events as Evidence["counts"],
     counters: Object.fromEntries(Object.entries(counters).map(([name, value]) => [name, BigInt(value)])),
     accessMs: record.accessMs,

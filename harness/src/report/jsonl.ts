@@ -8,7 +8,7 @@ import {
   accessText,
   bystanderStates,
   type Counts,
-  type Evidence,
+  deciderWords,
   type Exhaustiveness,
   eventKinds,
   type FaultPlace,
@@ -18,6 +18,7 @@ import {
   hostResultText,
   inconclusiveCauses,
   lapicPlaces,
+  type Observations,
   type Proposal,
   placeName,
   type Scenario,
@@ -161,6 +162,16 @@ const kvmTraceShape = z.discriminatedUnion("kind", [
   z.strictObject({ kind: z.literal("none"), reason: z.string() }),
 ]);
 
+const observationsShape = z.strictObject({
+  accesses: textByLabel,
+  host: textByLabel,
+  vmm: z
+    .array(z.strictObject({ state: z.string(), faultsPerSecond: z.number().nullable(), at: placeShape }))
+    .nullable(),
+  guestKernel: z.enum(guestKernelStates).nullable(),
+  bystanders: z.record(z.string(), z.enum(bystanderStates)),
+});
+
 const caseShape = z.strictObject({
   type: z.literal("case"),
   scenario: z.string(),
@@ -197,17 +208,17 @@ const caseShape = z.strictObject({
   ),
   attestation: attestationShape.nullable(),
   exhaustiveness: exhaustivenessShape.nullable(),
-  observations: z
-    .strictObject({
-      accesses: textByLabel,
-      host: textByLabel,
-      vmm: z
-        .array(z.strictObject({ state: z.string(), faultsPerSecond: z.number().nullable(), at: placeShape }))
-        .nullable(),
-      guestKernel: z.enum(guestKernelStates).nullable(),
-      bystanders: z.record(z.string(), z.enum(bystanderStates)),
-    })
-    .nullable(),
+  observations: observationsShape.nullable(),
+  /** Of a model's case: every way to end, the first as above, each with the command that shows the way. */
+  ends: z
+    .array(
+      z.strictObject({
+        observations: observationsShape,
+        facts: z.strictObject({ exitElsewhere: z.boolean(), metLostPage: z.boolean(), nmi: z.boolean() }),
+        replay: z.string(),
+      }),
+    )
+    .optional(),
   events: z.partialRecord(z.enum(eventKinds), z.number().int()),
   counters: z.record(z.string(), hexText),
   accessMs: z.record(z.string(), z.record(z.string(), z.number())),
@@ -231,15 +242,33 @@ const caseShape = z.strictObject({
   replay: z.string(),
 });
 
+const shareShape = z
+  .strictObject({
+    holds: z.enum(["yes", "no", "partly"]),
+    cases: z.number().int(),
+    places: z.array(z.string()),
+    exhaustive: z.boolean(),
+  })
+  .nullable();
+
+/** A cell of the scorecard: the word, and what decided it. */
 const scoreShape = z.strictObject({
   type: z.literal("score"),
   proposal: z.string(),
   property: z.string(),
   holds: z.enum(holdsWords),
-  cases: z.number().int(),
-  engines: z.array(placeNameShape),
-  exhaustive: z.boolean(),
-  says: z.enum(["yes", "no"]).nullable(),
+  by: z.enum(deciderWords).nullable(),
+  real: shareShape,
+  model: shareShape,
+  contradictions: z.array(
+    z.strictObject({
+      scenario: z.string(),
+      place: z.string(),
+      real: z.enum(["yes", "no"]),
+      model: z.enum(["yes", "no"]),
+    }),
+  ),
+  figure: z.string().nullable(),
   source: z.string().nullable(),
 });
 
@@ -305,7 +334,7 @@ function mapValues<From, To>(
   return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, map(value)]));
 }
 
-function observationsRecord({ observations }: Evidence): object {
+function observationsRecord(observations: Observations): object {
   return {
     accesses: mapValues(observations.accesses, (labels) => mapValues(labels, accessText)),
     host: mapValues(observations.host, (labels) => mapValues(labels, hostResultText)),
@@ -381,7 +410,11 @@ export function caseRecord(one: CaseResult): JsonRecord {
     outcomes,
     attestation: evidence?.attestation ?? null,
     exhaustiveness: evidence?.exhaustiveness ?? null,
-    observations: evidence === null ? null : observationsRecord(evidence),
+    observations: evidence === null ? null : observationsRecord(evidence.observations),
+    ends: (evidence?.ends ?? []).map(({ observations, ...end }) => ({
+      observations: observationsRecord(observations),
+      ...end,
+    })),
     events: evidence?.counts ?? {},
     counters: mapValues(evidence?.counters ?? {}, hex),
     accessMs: evidence?.accessMs ?? {},

@@ -5,6 +5,7 @@ import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { defectOf, endText, findingsOf } from "./findings.ts";
 import type { Report } from "./report.ts";
+import { scoreText } from "./scorecard.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "./story.ts";
 import { wrap } from "./style.ts";
 import { capabilityText, caseTitle, engineLines, plural } from "./text.ts";
@@ -92,11 +93,11 @@ function machineLines({ runs }: Report): readonly string[] {
 
 function scoreLines({ cells }: Report): readonly string[] {
   const groups = new Map<string, string[]>();
-  for (const { proposal, property, holds, cases } of cells) {
-    if (holds === "unknown" || holds === "documented") continue;
-    const list = groups.get(proposal) ?? [];
-    list.push(`${property} ${holds} (${cases})`);
-    groups.set(proposal, list);
+  for (const cell of cells) {
+    if (cell.by === null || cell.by === "document") continue;
+    const list = groups.get(cell.proposal) ?? [];
+    list.push(`${cell.property} ${scoreText(cell)}`);
+    groups.set(cell.proposal, list);
   }
   return [...groups].map(([proposal, list]) => `${proposal}: ${list.join(", ")}`);
 }

@@ -1,12 +1,13 @@
 /** The report as Markdown: what a pull request shows of a run (`$GITHUB_STEP_SUMMARY`). */
 
-import { needsAttention, verdictKinds } from "../../../language/src/index.ts";
+import { needsAttention, propertyRows, verdictKinds } from "../../../language/src/index.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { endText, findingsOf } from "./findings.ts";
 import { engineNamer, type Report } from "./report.ts";
-import { caseTitle, plural, scoreText } from "./text.ts";
+import { scoreText } from "./scorecard.ts";
+import { caseTitle, plural } from "./text.ts";
 
 /** GitHub shows a step's summary up to 1 MiB; a list of more cases than this is of no use. */
 const CASES_LISTED_MAX = 50;
@@ -37,11 +38,11 @@ function caseLines(result: CaseResult): readonly string[] {
   ];
 }
 
-function scorecardLines({ cells, proposals }: Report): readonly string[] {
-  const known = cells.filter(({ holds }) => holds !== "unknown");
-  const rows = [...new Set(known.map(({ property }) => property))];
-  if (rows.length === 0) return [];
-  const columns = proposals.map(({ id }) => id);
+function scorecardLines({ cells, proposals, contradictions }: Report): readonly string[] {
+  const columns = propertyRows.filter(({ id }) =>
+    cells.some(({ property, holds }) => property === id && holds !== "unknown"),
+  );
+  if (columns.length === 0) return [];
   const cellText = (proposal: string, property: string): string => {
     const cell = cells.find((one) => one.proposal === proposal && one.property === property);
     return cell === undefined ? "" : markdownEscape(scoreText(cell));
@@ -51,11 +52,15 @@ function scorecardLines({ cells, proposals }: Report): readonly string[] {
     "### Scorecard: does the property hold?",
     "",
     ...table(
-      ["property", ...columns.map(markdownEscape)],
-      rows.map((property) => [markdownEscape(property), ...columns.map((id) => cellText(id, property))]),
+      ["proposal", ...columns.map(({ id }) => markdownEscape(id))],
+      proposals.map(({ id }) => [markdownEscape(id), ...columns.map((column) => cellText(id, column.id))]),
     ),
     "",
-    "In brackets: cases that decided it.",
+    "In brackets: what the real cases say, what those of the model say, and how many they are.",
+    ...contradictions.map(
+      ({ proposal, property, scenario, place, real, model }) =>
+        `- **contradiction**: ${markdownEscape(`${property} of ${proposal}, ${scenario}: ${real} on ${place}, ${model} in the model`)}`,
+    ),
   ];
 }
 

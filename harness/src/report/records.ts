@@ -3,6 +3,7 @@ import type {
   Attestation,
   Bystander,
   Counts,
+  EndFacts,
   EngineName,
   EventKind,
   Exhaustiveness,
@@ -11,6 +12,7 @@ import type {
   KvmTrace,
   MachineName,
   RunResult,
+  ScoreCell,
   VerdictKind,
 } from "../../../language/src/index.ts";
 import type { RunInfo } from "../run/observer.ts";
@@ -76,6 +78,13 @@ export type ObservationsRecord = {
   readonly bystanders: Readonly<Record<string, Bystander>>;
 };
 
+/** One of the ways in which a model lets a case end; the first is that of the record itself. */
+export type EndRecord = {
+  readonly observations: ObservationsRecord;
+  readonly facts: EndFacts;
+  readonly replay: string;
+};
+
 export type CaseRecord = {
   readonly scenario: string;
   readonly scenarioHash: string;
@@ -119,6 +128,8 @@ export type CaseRecord = {
   readonly attestation: Attestation | null;
   readonly exhaustiveness: Exhaustiveness | null;
   readonly observations: ObservationsRecord | null;
+  /** Of a model's case: every way to end. Left out by versions whose model cases had one. */
+  readonly ends?: readonly EndRecord[] | undefined;
   readonly events: Readonly<Partial<Record<EventKind, number>>>;
   readonly counters: Readonly<Record<string, HexText>>;
   /** By actor, then by step label: milliseconds until the access had come back, or its failure was reported to its task. */
@@ -142,16 +153,7 @@ export type CaseRecord = {
   readonly replay: string;
 };
 
-export type ScoreRecord = {
-  readonly proposal: string;
-  readonly property: string;
-  readonly holds: "yes" | "no" | "partly" | "unknown" | "documented";
-  readonly cases: number;
-  readonly engines: readonly PlaceName[];
-  readonly exhaustive: boolean;
-  readonly says: "yes" | "no" | null;
-  readonly source: string | null;
-};
+export type ScoreRecord = ScoreCell;
 
 export type SummaryRecord = {
   readonly counts: Counts;

@@ -4,25 +4,35 @@
  */
 import {
   type Attestation,
+  type Contradiction,
   type Counts,
   countVerdicts,
   type DocumentedCell,
   exitCodeOf,
   exitCodes,
-  missingWitnesses,
   type Proposal,
   placeName,
   proposals as presets,
+  type RacedRounds,
   type Scenario,
   type ScoreCell,
   type ScoredCase,
   scorecard,
+  scored,
 } from "../../../language/src/index.ts";
 import { engineNames } from "../engines/registry.ts";
 import type { GuardRecord } from "../guards/records.ts";
 import type { RunInfo } from "../run/observer.ts";
 import { type CaseResult, mergeRuns } from "../run/result.ts";
 import { RecordError, type RecordedRun } from "./decode.ts";
+
+export type ContradictionOf = Contradiction & Pick<ScoreCell, "proposal" | "property">;
+
+function contradictionsIn(cells: readonly ScoreCell[]): readonly ContradictionOf[] {
+  return cells.flatMap(({ proposal, property, contradictions }) =>
+    contradictions.map((one) => ({ ...one, proposal, property })),
+  );
+}
 
 export type Report = {
   /** One for `run`, several for merged runs; in the order given. */
@@ -33,6 +43,8 @@ export type Report = {
   /** Those that ran, presets first. */
   readonly proposals: readonly Proposal[];
   readonly cells: readonly ScoreCell[];
+  /** Cases in which a real run shows what the model excludes, by property. */
+  readonly contradictions: readonly ContradictionOf[];
   readonly counts: Counts;
   readonly exitCode: number;
   /** Why this is part of what was to run only; empty: it is all of it. */
@@ -146,8 +158,7 @@ function gapsOf(runs: readonly RecordedRun[]): readonly string[] {
 function exitCodeOfRuns(
   runs: readonly RecordedRun[],
   counts: Counts,
-  gaps: readonly string[],
-  defects: readonly string[],
+  { gaps, defects, contradictions }: Pick<Report, "gaps" | "defects" | "contradictions">,
 ): number {
   const interruption = runs.find(
     ({ end }) => end?.interruptedBy === "SIGINT" || end?.interruptedBy === "SIGTERM",
@@ -157,7 +168,29 @@ function exitCodeOfRuns(
   }
   if (defects.length > 0) return exitCodes.defect;
   const code = exitCodeOf(counts);
+  // A real run shows what the model excludes: one of the two is wrong, whatever each case was expected to show.
+  if (contradictions.length > 0) return exitCodes.unexpected;
   return code === exitCodes.ok && gaps.length > 0 ? exitCodes.inconclusive : code;
+}
+
+/** `kvm on kvm_amd, Linux 6.12.1`: what ran a real case. */
+function realPlace(place: string, { kernel, kvmBackend }: Attestation): string {
+  return `${place} on ${kvmBackend === null ? "" : `${kvmBackend}, `}Linux ${kernel}`;
+}
+
+/** The races that guards ran, by proposal: all guests together. */
+function racedRounds(guards: readonly GuardRecord[]): readonly RacedRounds[] {
+  return presets.flatMap(({ id, server }): RacedRounds[] => {
+    const races = guards.flatMap((record) =>
+      record.type === "race" && record.guard === server && server !== "none" && record.done > 0
+        ? [record]
+        : [],
+    );
+    if (races.length === 0) return [];
+    const sum = (of: (race: (typeof races)[number]) => number): number =>
+      races.reduce((total, race) => total + of(race), 0);
+    return [{ proposal: id, rounds: sum(({ done }) => done), lost: sum(({ lost }) => lost) }];
+  });
 }
 
 /** The case as the scorecard looks at it; null without evidence. */
@@ -165,18 +198,8 @@ export function scoredCase({ planned, verdict, result, expectation }: CaseResult
   if (result?.kind !== "evidence") return null;
   const { scenario, proposal, nature } = planned;
   const { evidence } = result;
-  const isVacuous = verdict.kind === "inconclusive" && verdict.cause === "vacuous";
-  const isWithoutExpectation =
-    isVacuous && expectation === null && missingWitnesses(scenario, evidence, nature).length === 0;
-  return {
-    scenario,
-    proposal: proposal.id,
-    engine: placeName(planned),
-    nature,
-    verdict: verdict.kind,
-    isWithoutExpectation,
-    evidence,
-  };
+  const place = nature.isReal ? realPlace(placeName(planned), evidence.attestation) : placeName(planned);
+  return scored({ scenario, proposal, place, nature, verdict, expectation, evidence });
 }
 
 function uniqueById<Item extends { readonly id: string }>(items: readonly Item[]): readonly Item[] {
@@ -235,18 +258,24 @@ export function makeReport(
   const counts = countVerdicts(results.map(({ verdict }) => verdict));
   const gaps = gapsOf(runs);
   const defects = runs.flatMap(({ end }) => end?.defects ?? []);
+  const cells = scorecard(
+    proposalsOf(ran).map(({ id }) => id),
+    {
+      cases: results.map(scoredCase).filter((one) => one !== null),
+      documented,
+      races: racedRounds(guards),
+    },
+  );
+  const contradictions = contradictionsIn(cells);
   return {
     runs: runs.map(({ info }) => info),
     results,
     scenarios: scenariosOf(results),
     proposals: proposalsOf(ran),
-    cells: scorecard(
-      proposalsOf(ran).map(({ id }) => id),
-      results.map(scoredCase).filter((one) => one !== null),
-      documented,
-    ),
+    cells,
+    contradictions,
     counts,
-    exitCode: exitCodeOfRuns(runs, counts, gaps, defects),
+    exitCode: exitCodeOfRuns(runs, counts, { gaps, defects, contradictions }),
     gaps,
     defects,
     durationMs: runs.reduce((sum, { end }) => sum + (end?.durationMs ?? 0), 0),

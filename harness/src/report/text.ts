@@ -9,9 +9,7 @@ import {
   needsAttention,
   type Proposal,
   placeName,
-  properties,
   type Scenario,
-  type ScoreCell,
   severity,
   type Verdict,
   type VerdictKind,
@@ -23,6 +21,7 @@ import { cellLines, glyphs } from "./cells.ts";
 import { findingsOf, findingsTitle } from "./findings.ts";
 import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
 import { engineNamer, proposalsOf, type Report, scenariosOf } from "./report.ts";
+import { contradictionsText, scorecardText } from "./scorecard.ts";
 import { type Style, wrap } from "./style.ts";
 
 /** Of KVM's hundred capabilities, those that decide which way a fault goes. */
@@ -280,44 +279,6 @@ export function findingsText(results: readonly CaseResult[], style: Style): stri
   return lines.join("\n");
 }
 
-export function scoreText(cell: ScoreCell): string {
-  switch (cell.holds) {
-    case "yes":
-    case "no":
-    case "partly":
-      return `${cell.holds} (${cell.cases})`;
-    case "documented":
-      return `${cell.says ?? "?"}, documented`;
-    case "unknown":
-      return "·";
-  }
-}
-
-/** Properties x proposals; a property that nothing here decides has no row. */
-export function scorecardText(cells: readonly ScoreCell[], style: Style): string | null {
-  const columns = [...new Set(cells.map((cell) => cell.proposal))];
-  const decided = properties.filter(({ id }) =>
-    cells.some(({ property, holds }) => property === id && holds !== "unknown"),
-  );
-  if (decided.length === 0) return null;
-  const rows = decided.map(({ id }) => [
-    [id],
-    ...columns.map((proposal) => {
-      const cell = cells.find((one) => one.proposal === proposal && one.property === id);
-      return [cell === undefined ? "" : scoreText(cell)];
-    }),
-  ]);
-  const grid = { head: ["property", ...columns].map(style.bold), rows };
-  const table = cutGrid(grid, style.widthColumns)
-    .map((piece) => renderGrid(piece, style))
-    .join("\n\n");
-  const leftOut = properties.length - decided.length;
-  const note = `in brackets: cases that decided it; · nothing that ran decides it${
-    leftOut === 0 ? "" : `; left out: ${leftOut} properties that nothing that ran decides`
-  }`;
-  return `${style.bold("Scorecard: does the property hold?")}\n${table}\n${style.dim(note)}`;
-}
-
 /** How often each outcome was seen, for cases that were run several times. */
 export function repeatedText(results: readonly CaseResult[], style: Style): string | null {
   const total = (result: CaseResult): number => result.outcomes.reduce((sum, { count }) => sum + count, 0);
@@ -397,6 +358,7 @@ export function reportText(report: Report, style: Style): string {
     repeatedText(results, style),
     findingsText(results, style),
     scorecardText(cells, style),
+    contradictionsText(report.contradictions, style),
     tailText(results, style),
     summaryText(report, style),
   ];

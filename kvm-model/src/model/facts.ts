@@ -1,6 +1,6 @@
 /**
  * The facts that the explorer finds reachable in a case: for each, a shortest path to it or null.
- * Facts are neutral; `claims/properties.ts` says which of them a property forbids or demands.
+ * Facts are neutral; `claims/claims.ts` says which of them a claim wants.
  */
 import { type Exhaustiveness, type ExploreOptions, explore, type Graph } from "../explore/explorer.ts";
 import { type Finding, findDeadlock, findLivelock, findState } from "../explore/search.ts";

@@ -3,7 +3,7 @@
  * nothing is enabled, or a fair cycle (a loop, or bystanders who count for ever). The words are those of the
  * vocabulary, without figures; real observations are compared with this set.
  */
-import type { AccessWord, HostWord, Outcome, VmmWord } from "../../../language/src/index.ts";
+import type { AccessWord, EndFacts, HostWord, Outcome, VmmWord } from "../../../language/src/index.ts";
 import { type Component, type CycleQuery, fairComponents, lassoOf } from "../explore/cycles.ts";
 import type { Graph } from "../explore/explorer.ts";
 import { formatToken } from "../explore/path.ts";
@@ -19,7 +19,7 @@ import { stopReasons } from "./vmm.ts";
  * An end by the shortest way to it. The outcome's labels are the model's own: of an access the index of its step in the
  * task, of a host step the index in the case, under `HOST_ACTOR`.
  */
-export type End = { readonly outcome: Outcome; readonly token: string };
+export type End = { readonly outcome: Outcome; readonly facts: EndFacts; readonly token: string };
 
 /** The one host process. */
 export const HOST_ACTOR = "host";
@@ -99,6 +99,15 @@ function outcomeOf(m: Machine, turn: Turn): Outcome {
   };
 }
 
+/** What the words of the outcome do not have. */
+function factsAt(m: Machine): EndFacts {
+  return {
+    exitElsewhere: m.vcpus.some((vcpu) => vcpu.place === "stopped" && vcpu.task !== vcpu.faulter),
+    metLostPage: m.hasMark("met-lost-page"),
+    nmi: m.case.nmi !== "off" && !m.hasNmiLeft,
+  };
+}
+
 /** Which actors move inside a component, and how. */
 function turnOf(graph: Graph, component: Component): Turn {
   const { model } = graph;
@@ -133,12 +142,14 @@ export function outcomesOf(graph: Graph, ctx: Context): End[] {
   const m = new Machine(ctx);
   const found = new Map<string, End>();
   for (const { index, turn, component } of ends) {
-    const outcome = outcomeOf(m.bind(graph.state(index)), turn);
-    const key = JSON.stringify(outcome);
+    m.bind(graph.state(index));
+    const outcome = outcomeOf(m, turn);
+    const facts = factsAt(m);
+    const key = JSON.stringify([outcome, facts]);
     if (found.has(key)) continue;
     const lasso = component === null ? null : lassoOf(graph, component, everywhere);
     const token = lasso === null ? formatToken(graph.pathTo(index)) : formatToken(lasso.stem, lasso.cycle);
-    found.set(key, { outcome, token });
+    found.set(key, { outcome, facts, token });
   }
   return [...found.values()];
 }

@@ -4,6 +4,7 @@
  * Order: no evidence; the attestation (evidence from the wrong engine proves nothing); a capability that the scenario
  * needs; then what was seen against what is expected. A counterexample (fail) stands even where a witness is missing;
  * a missing witness blocks every verdict that rests on the run having meant something (pass, xfail, xpass).
+ * A model's case is judged end by end: the gravest verdict stands.
  */
 import { guestPersonas } from "../axes.ts";
 import type {
@@ -22,7 +23,7 @@ import { witnessText } from "../scenario/format.ts";
 import { accessesOf, actionsOf, guestActors, hostActors, usesMount } from "../scenario/labels.ts";
 import { PAGE_BYTES } from "../scenario/limits.ts";
 import type { Scenario, Witness } from "../scenario/scenario.ts";
-import type { Verdict } from "../verdict.ts";
+import { severity, type Verdict } from "../verdict.ts";
 import { accessText, type EventKind, hostResultText, vmmText } from "../vocabulary.ts";
 import { type Erratum, type Expectation, type ExpectedOutcome, isAbout } from "./expectations.ts";
 
@@ -154,8 +155,14 @@ function eventDeviations({ events }: ExpectedOutcome, { counts }: Evidence): rea
   });
 }
 
-function isHistory(history: readonly string[] | null, expected: readonly string[] | null): boolean {
-  if (history === null || expected === null) return history === expected;
+/** A model has the last state only. */
+function isHistory(
+  history: readonly string[] | null,
+  whole: readonly string[] | null,
+  { isReal }: EngineNature,
+): boolean {
+  if (history === null || whole === null) return history === whole;
+  const expected = isReal ? whole : whole.slice(-1);
   return (
     history.length === expected.length &&
     history.every((state, index) => expected[index]?.split("|").includes(state))
@@ -171,7 +178,7 @@ function deviations(
   const list: string[] = [];
   const { vmm, bystanders } = evidence.observations;
   const history = vmm?.map(vmmText) ?? null;
-  if (!isHistory(history, outcome.vmm ?? null)) {
+  if (!isHistory(history, outcome.vmm ?? null, nature)) {
     list.push(`VMM ${history?.join(", ") ?? "absent"}, expected ${outcome.vmm?.join(", ") ?? "absent"}`);
   }
   const seen = seenSteps(evidence.observations);
@@ -255,12 +262,9 @@ function compare(input: JudgeInput, expectation: Expectation, evidence: Evidence
   return { kind: "fail", reason: `${expectation.rule}: ${main.join("; ")}` };
 }
 
-function judgeEvidence(input: JudgeInput, evidence: Evidence): Verdict {
+/** What one end of the case shows, against the expectation. */
+function judgeEnd(input: JudgeInput, evidence: Evidence): Verdict {
   const { scenario, nature, expectation } = input;
-  const wrong = attestationProblems(input, evidence.attestation);
-  if (wrong.length > 0) return { kind: "inconclusive", cause: "wrong-engine", reason: wrong.join("; ") };
-  const lacking = scenario.needs.filter((name) => (evidence.attestation.capabilities[name] ?? 0) === 0);
-  if (lacking.length > 0) return { kind: "skip", reason: `this KVM has no ${lacking.join(", ")}` };
   const missing = missingWitnesses(scenario, evidence, nature);
   const notSeen = missing.length === 0 ? [] : [`not seen: ${missing.join("; ")}`];
   if (expectation === null) {
@@ -270,6 +274,39 @@ function judgeEvidence(input: JudgeInput, evidence: Evidence): Verdict {
   const verdict = compare(input, expectation, evidence);
   if (verdict.kind === "fail" || missing.length === 0) return verdict;
   return { kind: "inconclusive", cause: "vacuous", reason: notSeen.join("; ") };
+}
+
+/** In a model an NMI may also not come, and SIGKILL comes at any time: some ends are of another story. */
+function hasOtherStories(scenario: Scenario): boolean {
+  const steps = guestActors(scenario).flatMap(([, actor]) => actor.steps);
+  return scenario.nmi !== undefined || steps.some(({ verb }) => verb === "kill");
+}
+
+/** The evidence of each end that tells the scenario's story. What ran once is one end. */
+function endsOf({ scenario, nature }: JudgeInput, evidence: Evidence): readonly Evidence[] {
+  if (evidence.ends.length === 0) return [evidence];
+  const ends = evidence.ends.map(
+    ({ observations, facts }): Evidence => ({
+      ...evidence,
+      observations,
+      counts: { ...evidence.counts, nmi: facts.nmi ? 1 : 0 },
+    }),
+  );
+  if (!hasOtherStories(scenario)) return ends;
+  const witnessed = ends.filter((end) => missingWitnesses(scenario, end, nature).length === 0);
+  return witnessed.length === 0 ? ends : witnessed;
+}
+
+function judgeEvidence(input: JudgeInput, evidence: Evidence): Verdict {
+  const wrong = attestationProblems(input, evidence.attestation);
+  if (wrong.length > 0) return { kind: "inconclusive", cause: "wrong-engine", reason: wrong.join("; ") };
+  const lacking = input.scenario.needs.filter((name) => (evidence.attestation.capabilities[name] ?? 0) === 0);
+  if (lacking.length > 0) return { kind: "skip", reason: `this KVM has no ${lacking.join(", ")}` };
+  const verdicts = endsOf(input, evidence).map((end) => judgeEnd(input, end));
+  const gravest = verdicts.reduce((worst, one) => (severity(one.kind) > severity(worst.kind) ? one : worst));
+  if (verdicts.length === 1) return gravest;
+  const alike = verdicts.filter(({ kind }) => kind === gravest.kind).length;
+  return { ...gravest, reason: `${gravest.reason} (${alike} of ${verdicts.length} ways to end)` };
 }
 
 /** The verdict of one case. */

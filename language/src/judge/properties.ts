@@ -1,66 +1,95 @@
 /**
- * The columns of the scorecard, each decided by a function from a case's evidence to yes or no.
- * Apart from verdicts: a property can be false exactly as expected. A case decides the properties that its scenario
- * names; what no case decides is unknown, never guessed.
+ * The columns of the scorecard, each decided by a function from one ending of a case to yes or no: the ending of a real
+ * run, or one that the model allows. Apart from verdicts: a property can be false exactly as expected. A case decides the
+ * properties that its scenario names; what no case decides is unknown, never guessed.
  */
+import type { ServerPart } from "../axes.ts";
 import type { EngineNature, Evidence } from "../evidence.ts";
 import { type PropertyId, propertyRows } from "../properties.ts";
 import { isAccess, type Touch, touchOf } from "../scenario/guest-verbs.ts";
-import { accessesOf, guestActors } from "../scenario/labels.ts";
+import { actOf, isAction } from "../scenario/host-verbs.ts";
+import { accessesOf, guestActors, hostActors } from "../scenario/labels.ts";
 import { lossEver, zerosAt } from "../scenario/losses.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { fileOffsetAt } from "../scenario/window.ts";
 import type { Access, Vmm } from "../vocabulary.ts";
+import { type Ending, endingsOf } from "./ending.ts";
 
-/** yes and no are decisions; unknown: this case does not decide. */
+/** yes and no are decisions; unknown: this ending does not decide. */
 export type Finding = "yes" | "no" | "unknown";
+
+/** One ending of a case, and the parts of the case on which its meaning depends. */
+export type Decidable = {
+  readonly scenario: Scenario;
+  /** The guard that the proposal has. */
+  readonly server: ServerPart;
+  readonly ending: Ending;
+};
+
+type Decide = (decidable: Decidable) => Finding;
 
 export type Property = {
   readonly id: string;
   /** One line. */
   readonly title: string;
   /** null: nothing that can be run today decides it. */
-  readonly decide: ((scenario: Scenario, evidence: Evidence, nature: EngineNature) => Finding) | null;
+  readonly decide: Decide | null;
 };
 
+type Touched = { readonly touch: Touch; readonly access: Access; readonly fileOffset: bigint };
+
 /** The outcomes of the guest's accesses, with the kind of access: in the order of the scenario's actors. */
-function accessList(scenario: Scenario, evidence: Evidence): readonly { touch: Touch; access: Access }[] {
-  const list: { touch: Touch; access: Access }[] = [];
-  for (const [name, actor] of guestActors(scenario)) {
-    for (const { label, step } of accessesOf(actor)) {
-      const access = evidence.observations.accesses[name]?.[label];
-      if (access !== undefined) list.push({ touch: touchOf(step), access });
-    }
-  }
-  return list;
+function accessList({ scenario, ending }: Decidable): readonly Touched[] {
+  return guestActors(scenario).flatMap(([name, actor]) =>
+    accessesOf(actor).flatMap(({ label, step }) => {
+      const access = ending.observations.accesses[name]?.[label];
+      if (access === undefined) return [];
+      return [{ touch: touchOf(step), access, fileOffset: fileOffsetAt(scenario, step.offset) }];
+    }),
+  );
 }
 
-function sawAny(scenario: Scenario, evidence: Evidence, kinds: readonly Access["kind"][]): boolean {
-  return accessList(scenario, evidence).some(({ access }) => kinds.includes(access.kind));
+function sawAny(decidable: Decidable, kinds: readonly Access["kind"][]): boolean {
+  return accessList(decidable).some(({ access }) => kinds.includes(access.kind));
 }
 
-function vmmHistory(evidence: Evidence): readonly Vmm[] {
-  return evidence.observations.vmm ?? [];
+function vmmHistory({ observations }: Ending): readonly Vmm[] {
+  return observations.vmm ?? [];
 }
 
-function isLooping(evidence: Evidence): boolean {
-  return vmmHistory(evidence).some((vmm) => vmm.kind === "looping");
+function isLooping(ending: Ending): boolean {
+  return vmmHistory(ending).some(({ kind }) => kind === "looping");
 }
 
-function terminates(scenario: Scenario, evidence: Evidence): Finding {
-  return isLooping(evidence) || sawAny(scenario, evidence, ["hung"]) ? "no" : "yes";
+function bystandersOf({ observations }: Ending): readonly string[] {
+  return Object.values(observations.bystanders);
 }
 
-/** Only the task that touched the page may suffer. Decided by what happened to others: the VM, and tasks that count. */
-function contained(_scenario: Scenario, evidence: Evidence): Finding {
-  const bystanders = Object.values(evidence.observations.bystanders);
-  if (vmmHistory(evidence).some((vmm) => vmm.kind === "stopped" || vmm.kind === "killed")) return "no";
+/** No where one says no; yes where one says yes and none leaves it open. */
+function allOf(findings: readonly Finding[]): Finding {
+  if (findings.includes("no")) return "no";
+  return findings.length > 0 && !findings.includes("unknown") ? "yes" : "unknown";
+}
+
+function terminates(decidable: Decidable): Finding {
+  return isLooping(decidable.ending) || sawAny(decidable, ["hung"]) ? "no" : "yes";
+}
+
+/**
+ * The VM lives on, and its other tasks make the progress that they would have made. A vCPU that spins to the end is not
+ * contained, whoever else gets on: its core is lost to the guest.
+ */
+function contained({ ending }: Decidable): Finding {
+  const history = vmmHistory(ending);
+  if (history.some(({ kind }) => kind === "stopped" || kind === "killed")) return "no";
+  if (history.at(-1)?.kind === "looping" || ending.observations.guestKernel === "panic") return "no";
+  const bystanders = bystandersOf(ending);
   if (bystanders.includes("starved")) return "no";
   return bystanders.length > 0 ? "yes" : "unknown";
 }
 
 /** Did the failure surface at the very access, so that it could be reported to the task? */
-function isReported(access: Access, evidence: Evidence, { isReal }: EngineNature): Finding {
+function isReported(access: Access, ending: Ending): Finding {
   switch (access.kind) {
     case "sigbus":
     case "efault":
@@ -68,13 +97,10 @@ function isReported(access: Access, evidence: Evidence, { isReal }: EngineNature
     case "hung":
       return "no";
     case "killed": {
-      const stop = vmmHistory(evidence).find((vmm) => vmm.kind === "stopped");
-      // A place is known only where KVM_RUN left the vCPU at the instruction. MMIO is no report of a failure:
-      // it asks the VMM for the bytes of a device.
-      const precise = stop?.kind === "stopped" && ["efault", "memory-fault"].includes(stop.reason);
-      // A model has no addresses: its vCPU stops at the access by construction.
-      const isPlaced = stop?.kind === "stopped" && (stop.at !== null || !isReal);
-      return precise && isPlaced ? "yes" : "no";
+      const stop = vmmHistory(ending).find((vmm) => vmm.kind === "stopped");
+      // MMIO is no report of a failure: it asks the VMM for the bytes of a device.
+      const isError = stop?.kind === "stopped" && ["efault", "memory-fault"].includes(stop.reason);
+      return isError && ending.exitAt === "access" ? "yes" : "no";
     }
     case "value":
     case "zero":
@@ -88,13 +114,13 @@ function isReported(access: Access, evidence: Evidence, { isReal }: EngineNature
  * Precise for accesses of these kinds by a task's own instruction: every one that failed was reported. Those to its own
  * stack are none of them: SIGBUS cannot be delivered to a stack that is gone.
  */
-function precise(kinds: readonly Touch["kind"][]) {
-  return (scenario: Scenario, evidence: Evidence, nature: EngineNature): Finding => {
-    const findings = accessList(scenario, evidence)
+function precise(kinds: readonly Touch["kind"][]): Decide {
+  return (decidable) => {
+    const findings = accessList(decidable)
       .filter(
         ({ touch }) => touch.by === "task" && touch.instruction !== "stack" && kinds.includes(touch.kind),
       )
-      .map(({ access }) => isReported(access, evidence, nature));
+      .map(({ access }) => isReported(access, decidable.ending));
     if (findings.includes("no")) return "no";
     return findings.includes("yes") ? "yes" : "unknown";
   };
@@ -103,97 +129,129 @@ function precise(kinds: readonly Touch["kind"][]) {
 const anyKind = ["load", "store", "atomic", "fetch"] as const;
 
 /** The kernel's own access fails with an error that it can handle, and the kernel lives. */
-function kernelAccess(scenario: Scenario, evidence: Evidence): Finding {
-  const state = evidence.observations.guestKernel;
+function kernelAccess(decidable: Decidable): Finding {
+  const { scenario, ending } = decidable;
   const isKernel = guestActors(scenario).some(
     ([, { in: place, steps }]) =>
       place === "guest-kernel" || steps.some((step) => isAccess(step) && touchOf(step).by === "kernel"),
   );
   if (!isKernel) return "unknown";
-  if (state === "panic" || sawAny(scenario, evidence, ["killed", "hung"])) return "no";
-  if (sawAny(scenario, evidence, ["efault"])) return "yes";
+  if (ending.observations.guestKernel === "panic" || sawAny(decidable, ["killed", "hung"])) return "no";
+  if (sawAny(decidable, ["efault"])) return "yes";
   // Every page was there: nothing failed, nothing is decided.
-  return sawAny(scenario, evidence, ["zero", "stale", "sigbus"]) ? "no" : "unknown";
+  return sawAny(decidable, ["zero", "stale", "sigbus"]) ? "no" : "unknown";
 }
 
 /** Of several tasks, exactly those that touched a lost page get a report: each task's last access decides. */
-function rightVictim(scenario: Scenario, evidence: Evidence): Finding {
-  const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
-  return tasks.length < 2 ? "unknown" : isEachReported(scenario, evidence);
+function rightVictim(decidable: Decidable): Finding {
+  const tasks = guestActors(decidable.scenario).filter(([, actor]) => accessesOf(actor).length > 0);
+  return tasks.length < 2 ? "unknown" : isEachReported(decidable);
 }
 
 /** Does each task that touched a lost page get a report, and no other? Each task's last access decides. */
-function isEachReported(scenario: Scenario, evidence: Evidence): Finding {
+function isEachReported({ scenario, ending }: Decidable): Finding {
   const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
-  const findings = tasks.map(([name, actor]): Finding => {
-    const last = accessesOf(actor).at(-1);
-    const access = last === undefined ? undefined : evidence.observations.accesses[name]?.[last.label];
-    if (last === undefined || access === undefined) return "no";
-    const loss = lossEver(scenario, fileOffsetAt(scenario, last.step.offset));
-    const wasReported = access.kind === "sigbus" || access.kind === "efault";
-    const sawFile = access.kind === "value";
-    if (loss === "unknown") return wasReported || sawFile ? "unknown" : "no";
-    return (loss === "lost" ? wasReported : sawFile) ? "yes" : "no";
-  });
-  if (findings.includes("no")) return "no";
-  return findings.includes("unknown") ? "unknown" : "yes";
+  return allOf(
+    tasks.map(([name, actor]): Finding => {
+      const last = accessesOf(actor).at(-1);
+      const access = last === undefined ? undefined : ending.observations.accesses[name]?.[last.label];
+      if (last === undefined || access === undefined) return "no";
+      const loss = lossEver(scenario, fileOffsetAt(scenario, last.step.offset));
+      const wasReported = access.kind === "sigbus" || access.kind === "efault";
+      const sawFile = access.kind === "value";
+      if (loss === "unknown") return wasReported || sawFile ? "unknown" : "no";
+      return (loss === "lost" ? wasReported : sawFile) ? "yes" : "no";
+    }),
+  );
 }
 
 /**
  * Stale bytes never were an answer. Zeros are one where the file holds them; they are silent damage where no page can be had.
  */
-function noSilentData(scenario: Scenario, evidence: Evidence): Finding {
-  const findings = guestActors(scenario).flatMap(([name, actor]) =>
-    accessesOf(actor).map(({ label, step }): Finding => {
-      const kind = evidence.observations.accesses[name]?.[label]?.kind;
-      if (kind === "stale") return "no";
-      if (kind !== "zero") return "yes";
-      const zeros = zerosAt(scenario, fileOffsetAt(scenario, step.offset));
+function noSilentData(decidable: Decidable): Finding {
+  return allOf(
+    accessList(decidable).map(({ access, fileOffset }): Finding => {
+      if (access.kind === "stale") return "no";
+      if (access.kind !== "zero") return "yes";
+      const zeros = zerosAt(decidable.scenario, fileOffset);
       return zeros === "held" ? "yes" : zeros === "silent" ? "no" : "unknown";
     }),
   );
-  if (findings.includes("no")) return "no";
-  return findings.includes("unknown") ? "unknown" : "yes";
 }
 
-/** The truncating process is neither held up nor refused, and no core burns on after it. */
-function hostUnharmed(_scenario: Scenario, evidence: Evidence): Finding {
-  const steps = Object.values(evidence.observations.host).flatMap((actor) => Object.values(actor));
-  if (steps.some((step) => step.kind === "delayed" || step.kind === "denied")) return "no";
-  return isLooping(evidence) ? "no" : "yes";
+/** The truncating process is neither held up for longer than the bound of a run, nor refused; no core burns on after it. */
+function hostUnharmed({ ending }: Decidable): Finding {
+  const steps = Object.values(ending.observations.host).flatMap((actor) => Object.values(actor));
+  if (steps.some(({ kind }) => kind === "delayed" || kind === "denied")) return "no";
+  return isLooping(ending) ? "no" : "yes";
 }
 
-/** The file grew again: did the access that had failed come through? */
-function reversible(scenario: Scenario, evidence: Evidence): Finding {
-  const last = accessList(scenario, evidence).at(-1)?.access.kind;
+/** Does the host store bytes at that offset? Then a page of zeros there is not the file's. */
+function isStoredTo(scenario: Scenario, fileOffset: bigint): boolean {
+  return hostActors(scenario).some(([, actor]) =>
+    actor.steps.some((step) => {
+      const range = isAction(step) ? actOf(step).rewrites?.(step, scenario.backing.size) : undefined;
+      return range !== undefined && fileOffset >= range.from && fileOffset < range.to;
+    }),
+  );
+}
+
+/** The file has grown again and holds new bytes: does the last access see them? Zeros may be the file's or a stand-in. */
+function reversible(decidable: Decidable): Finding {
+  const last = accessList(decidable).at(-1);
   if (last === undefined) return "unknown";
-  return last === "value" || last === "zero" ? "yes" : "no";
+  if (last.access.kind === "zero") {
+    return isStoredTo(decidable.scenario, last.fileOffset) ? "no" : "unknown";
+  }
+  return last.access.kind === "value" ? "yes" : "no";
 }
 
 /** An access waited for I/O and came through: did the tasks beside it get on meanwhile? */
-function keepsApf(_scenario: Scenario, evidence: Evidence): Finding {
-  const bystanders = Object.values(evidence.observations.bystanders);
+function keepsApf({ ending }: Decidable): Finding {
+  const bystanders = bystandersOf(ending);
   if (bystanders.includes("starved")) return "no";
   return bystanders.length > 0 ? "yes" : "unknown";
 }
 
-/** With an NMI between delivery and reading: each task's last access is what it would be without. */
-function nmiSafe(scenario: Scenario, evidence: Evidence): Finding {
-  return scenario.nmi === undefined ? "unknown" : isEachReported(scenario, evidence);
+/** With an NMI between delivery and reading: each task's last access is what it would be without, and the kernel lives. */
+function nmiSafe(decidable: Decidable): Finding {
+  const { scenario, ending } = decidable;
+  if (scenario.nmi === undefined || !ending.nmi) return "unknown";
+  return ending.observations.guestKernel === "panic" ? "no" : isEachReported(decidable);
 }
 
-/** The task of a nested guest gets a report, and the tasks beside it make progress. */
-function nested(scenario: Scenario, evidence: Evidence): Finding {
+/** The task of a nested guest meets a lost page: it gets a report, and the tasks beside it make progress. */
+function nested(decidable: Decidable): Finding {
+  const { scenario, ending } = decidable;
   const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
-  if (!isNested) return "unknown";
-  const bystanders = Object.values(evidence.observations.bystanders);
-  const isWell = evidence.observations.guestKernel === "alive" && !bystanders.includes("starved");
-  return isWell ? isEachReported(scenario, evidence) : "no";
+  if (!isNested || ending.metLostPage === false) return "unknown";
+  const isWell = ending.observations.guestKernel === "alive" && !bystandersOf(ending).includes("starved");
+  return isWell ? isEachReported(decidable) : "no";
 }
 
-const deciders: Readonly<Record<PropertyId, Property["decide"]>> = {
-  terminates: terminates,
-  contained: contained,
+/** Words of an access that met a page that no mapping leads to any more, and no guard had taken away. */
+const metWords: readonly Access["kind"][] = ["sigbus", "efault", "killed", "hung"];
+
+/**
+ * No access ever meets a lost page that is still mapped: the guard took the mapping away before the file got shorter, or
+ * refused the truncation. A notification comes after the fact: that it was in time once proves nothing.
+ */
+function prevented(decidable: Decidable): Finding {
+  const { scenario, server, ending } = decidable;
+  const isLost = accessList(decidable).some(({ fileOffset }) => lossEver(scenario, fileOffset) === "lost");
+  if (!isLost) return "unknown";
+  if (ending.metLostPage !== null) return ending.metLostPage ? "no" : "yes";
+  const host = Object.values(ending.observations.host).flatMap((actor) => Object.values(actor));
+  const last = vmmHistory(ending).at(-1)?.kind ?? "running";
+  if (isLooping(ending) || last !== "running") return "no";
+  if (host.some(({ kind }) => kind === "denied")) return "yes";
+  if (ending.wasRecalled) return server === "notify" ? "unknown" : "yes";
+  return sawAny(decidable, metWords) ? "no" : "unknown";
+}
+
+const deciders: Readonly<Record<PropertyId, Decide | null>> = {
+  terminates,
+  contained,
   "right-victim": rightVictim,
   "precise-load": precise(["load"]),
   "precise-store": precise(["store", "atomic"]),
@@ -201,9 +259,10 @@ const deciders: Readonly<Record<PropertyId, Property["decide"]>> = {
   "no-silent-data": noSilentData,
   "host-truncation": precise(anyKind),
   "host-unharmed": hostUnharmed,
-  reversible: reversible,
+  prevented,
+  reversible,
   "nmi-safe": nmiSafe,
-  nested: nested,
+  nested,
   "any-backing": precise(anyKind),
   "keeps-apf": keepsApf,
   "any-cpu": null,
@@ -214,3 +273,37 @@ export const properties: readonly Property[] = propertyRows.map((row) => ({
   ...row,
   decide: deciders[row.id],
 }));
+
+/** The answer of a case, by its endings. */
+export type CaseFinding = {
+  /** Of a property that must always hold, one ending without it is enough for no. */
+  readonly finding: Finding;
+  /** All answers of its endings; what a real run of the case showed has to be among them. */
+  readonly possible: ReadonlySet<Exclude<Finding, "unknown">>;
+  /** The ending that decided: the first with the finding. */
+  readonly ending: Ending | null;
+};
+
+export type DecidableCase = Omit<Decidable, "ending"> & {
+  readonly evidence: Evidence;
+  readonly nature: EngineNature;
+};
+
+/** What the case says of the property. */
+export function findingOf(
+  { decide }: Property,
+  { scenario, server, evidence, nature }: DecidableCase,
+): CaseFinding {
+  const decided = endingsOf(evidence, nature).map((ending) => ({
+    ending,
+    finding: decide?.({ scenario, server, ending }) ?? "unknown",
+  }));
+  const first = (word: Finding): (typeof decided)[number] | undefined =>
+    decided.find(({ finding }) => finding === word);
+  const chosen = first("no") ?? first("yes");
+  return {
+    finding: chosen?.finding ?? "unknown",
+    possible: new Set(decided.flatMap(({ finding }) => (finding === "unknown" ? [] : [finding]))),
+    ending: chosen?.ending ?? null,
+  };
+}

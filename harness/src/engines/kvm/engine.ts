@@ -269,6 +269,7 @@ function toEvidence(
       guestKernel: guestKernelSeen(report),
       bystanders: bystandersSeen(scenario, report),
     },
+    ends: [],
     counts: { ...counts, ...Object.fromEntries(Object.entries(counted).filter(([, count]) => count > 0)) },
     counters: { ...final?.counters, ...guestCounters(report) },
     accessMs: accessTimes(scenario, report),

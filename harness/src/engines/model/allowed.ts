@@ -12,6 +12,7 @@ import {
 import {
   coarsen,
   comparedStyle,
+  type EndFacts,
   modelledOnly,
   type Outcome,
   type OutcomeWords,
@@ -33,7 +34,7 @@ export function replayText(preset: string, scenario: string, { token, timer }: M
 }
 
 /** One of the outcomes that compare alike stands for all of them. */
-export type AllowedEnd = ModelPath & { readonly outcome: Outcome };
+export type AllowedEnd = ModelPath & { readonly outcome: Outcome; readonly facts: EndFacts };
 
 export type Allowed =
   | {
@@ -51,6 +52,8 @@ export type AllowedOptions = {
   readonly maxStates?: number;
   /** Guests with a timer, without, or (if not given) both. */
   readonly timers?: readonly boolean[];
+  /** Outcomes that compare alike are two ends if their facts differ: what properties need. */
+  readonly byFacts?: boolean;
   /** Changes to the case: mutations. */
   readonly more?: Partial<ModelCase>;
 };
@@ -73,10 +76,11 @@ export function allowedEnds(
     const graph = explore(model, { edges: true, maxStates });
     states += graph.states;
     boundedBy ??= graph.boundedBy;
-    for (const { outcome, token } of outcomesOf(graph, ctx)) {
+    for (const { outcome, facts, token } of outcomesOf(graph, ctx)) {
       const relabelled = relabel(outcome, translation.plan);
-      const key = comparedText(relabelled);
-      if (!ends.has(key)) ends.set(key, { outcome: relabelled, token, timer });
+      const text = comparedText(relabelled);
+      const key = options.byFacts === true ? JSON.stringify([text, facts]) : text;
+      if (!ends.has(key)) ends.set(key, { outcome: relabelled, facts, token, timer });
     }
   }
   return { kind: "ends", ends: [...ends.values()], states, boundedBy };

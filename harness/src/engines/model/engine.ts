@@ -1,8 +1,7 @@
 /**
  * The engine `model`: nothing is real. It explores every interleaving of a case and reports the outcomes.
  *
- * The judge takes one set of observations. Where all interleavings end alike, that end is the evidence, and it is
- * exhaustive: it may say "always". A case that can end in several ways is skipped with the command that shows them all.
+ * The evidence has every way to end, each with the command that shows the way to it, and is exhaustive: it may say "always".
  */
 import { release } from "node:os";
 import { guestModel, parseToken, replay } from "../../../../kvm-model/src/index.ts";
@@ -37,7 +36,7 @@ import {
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import type { Engine, Support } from "../../engine.ts";
-import { type Allowed, type AllowedEnd, allowedEnds } from "./allowed.ts";
+import { type Allowed, type AllowedEnd, allowedEnds, replayText } from "./allowed.ts";
 import { enablesApf, hardware, partsOf, translate } from "./translate.ts";
 
 /** A guest has a timer, as ours has. */
@@ -164,25 +163,37 @@ function exhaustivenessOf(states: number, boundedBy: string | null): Exhaustiven
 /** Explored once, whether asked for support or for a run. A scenario's hash stands for its text. */
 const explored = new Map<string, Allowed>();
 
-function endsOf(scenario: Scenario, proposal: Proposal): Allowed {
-  const key = `${scenario.hash} ${proposal.id}`;
+function endsOf(scenario: Scenario, proposal: Proposal, maxStates?: number): Allowed {
+  const key = `${scenario.hash} ${proposal.id} ${maxStates ?? ""}`;
   const known = explored.get(key);
   if (known !== undefined) return known;
-  const allowed = allowedEnds(scenario, proposal, hardware, { timers: [TIMER] });
+  const allowed = allowedEnds(scenario, proposal, hardware, {
+    timers: [TIMER],
+    byFacts: true,
+    ...(maxStates === undefined ? {} : { maxStates }),
+  });
   explored.set(key, allowed);
   return allowed;
 }
 
-function run(scenario: Scenario, proposal: Proposal): RunResult {
+/** @param maxStates bounds the search; what it does not reach is not among the ends */
+export function modelRun(scenario: Scenario, proposal: Proposal, maxStates?: number): RunResult {
   const beganMs = performance.now();
-  const allowed = endsOf(scenario, proposal);
+  const allowed = endsOf(scenario, proposal, maxStates);
   if (allowed.kind === "unsupported") return { kind: "engine-error", message: allowed.reason };
-  const [end] = allowed.ends;
-  if (end === undefined) return { kind: "engine-error", message: `no end found within ${allowed.boundedBy}` };
-  const trace = traceOf(scenario, proposal, end);
+  const [first] = allowed.ends;
+  if (first === undefined)
+    return { kind: "engine-error", message: `no end found within ${allowed.boundedBy}` };
+  const trace = traceOf(scenario, proposal, first);
+  const ends = allowed.ends.map((end) => ({
+    observations: observationsOf(scenario, end.outcome),
+    facts: end.facts,
+    replay: replayText(proposal.id, scenario.id, end),
+  }));
   const evidence: Evidence = {
     attestation: attestation(scenario, proposal),
-    observations: observationsOf(scenario, end.outcome),
+    observations: observationsOf(scenario, first.outcome),
+    ends,
     counts: countsOf(trace),
     counters: {},
     accessMs: {},
@@ -194,23 +205,17 @@ function run(scenario: Scenario, proposal: Proposal): RunResult {
   return { kind: "evidence", evidence };
 }
 
-function supports(scenario: Scenario, proposal: Proposal): Support {
+export function modelSupports(scenario: Scenario, proposal: Proposal): Support {
   if (scenario.needs.length > 0) {
     return { kind: "no", reason: `the model has no capabilities (${scenario.needs.join(", ")})`, fix: null };
   }
-  if (scenario.nmi !== undefined) {
-    const fix = `daxfault explore ${proposal.id} --scenario ${scenario.id}`;
-    return { kind: "no", reason: "in the model the NMI may also not come: no run of one story", fix };
-  }
   const allowed = endsOf(scenario, proposal);
   if (allowed.kind === "unsupported") return { kind: "no", reason: allowed.reason, fix: null };
-  if (allowed.ends.length < 2) return { kind: "yes" };
-  const fix = `daxfault explore ${proposal.id} --scenario ${scenario.id}`;
-  return {
-    kind: "no",
-    reason: `its interleavings end in ${allowed.ends.length} ways, the judge takes one`,
-    fix,
-  };
+  if (scenario.nmi !== undefined && !allowed.ends.some(({ facts }) => facts.nmi)) {
+    const reason = "the report has neither CR2 nor flags that an NMI could take: none comes in the model";
+    return { kind: "no", reason, fix: null };
+  }
+  return { kind: "yes" };
 }
 
 export const modelEngine: Engine = {
@@ -218,7 +223,7 @@ export const modelEngine: Engine = {
   describe: () =>
     "every interleaving of a deterministic model of KVM, guest kernel, host mm and guards; nothing is real",
   available: async () => ({ kind: "yes" }),
-  supports,
+  supports: modelSupports,
   attest: async () => ({
     engine: "model",
     kernel: release(),
@@ -233,6 +238,6 @@ export const modelEngine: Engine = {
     vm: null,
   }),
   open: async () => {},
-  run: async (scenario, proposal) => run(scenario, proposal),
+  run: async (scenario, proposal) => modelRun(scenario, proposal),
   close: async () => {},
 };

@@ -255,6 +255,7 @@ function toEvidence(
   return {
     attestation: attestation(setup.transport),
     observations: { accesses, host: setup.hostSteps(), vmm: null, guestKernel: null, bystanders },
+    ends: [],
     counts: setup.counts(),
     counters: {},
     accessMs: {},

@@ -10,7 +10,8 @@ import type { CaseResult } from "../../run/result.ts";
 import { cellLines, glyphs } from "../cells.ts";
 import { type Markup, markup } from "../markup.ts";
 import { engineNamer, type Report, scoredCase } from "../report.ts";
-import { scoreText } from "../text.ts";
+import { scoreSign, scoreText } from "../scorecard.ts";
+import { plural } from "../text.ts";
 import { type CaseIds, caseLinks, countText } from "./cases.ts";
 
 /** The case's outcome, in one line. */
@@ -25,7 +26,7 @@ type Behind = { readonly finding: Finding; readonly result: CaseResult };
 
 /** The cases that decided a cell, with each one's answer. */
 function casesBehind(cell: ScoreCell, scored: ReadonlyMap<ScoredCase, CaseResult>): readonly Behind[] {
-  const candidates = [...scored.keys()].filter(({ proposal }) => proposal === cell.proposal);
+  const candidates = [...scored.keys()].filter(({ proposal }) => proposal.id === cell.proposal);
   return decisionsOn(cell.property, candidates).flatMap(({ finding, scored: one }) => {
     const result = scored.get(one);
     return result === undefined ? [] : [{ finding, result }];
@@ -41,11 +42,19 @@ function popoverOf(cell: ScoreCell, id: string, behind: readonly Behind[], ids: 
   });
   const source =
     cell.source === null ? null : markup`<p>Not decided by a case. Documented: ${cell.source}</p>`;
-  const how =
-    behind.length === 0
+  const real =
+    cell.real === null
       ? null
-      : markup`<p class="soft">${cell.exhaustive ? "Every interleaving of the model was looked at." : "Seen in the runs below; other runs may differ."}</p>`;
-  return markup`<div popover id="${id}"><b>${cell.property} x ${cell.proposal}</b><p>${title}</p>${how}${groups}${source}</div>`;
+      : markup`<p>Real: ${cell.real.holds} in ${plural(cell.real.cases, "case")}, on ${cell.real.places.join("; ")}.${cell.figure === null ? "" : ` Measured: ${cell.figure}.`}</p>`;
+  const model =
+    cell.model === null
+      ? null
+      : markup`<p>Model: ${cell.model.holds} in ${plural(cell.model.cases, "case")}${cell.model.exhaustive ? ", every interleaving" : ", cut off by a bound"}.</p>`;
+  const contradictions = cell.contradictions.map(
+    ({ scenario, place, real: seen, model: allowed }) =>
+      markup`<p><b>Contradiction</b> in ${scenario}: ${seen} on ${place}, ${allowed} in every interleaving of the model.</p>`,
+  );
+  return markup`<div popover id="${id}"><b>${cell.property} x ${cell.proposal}</b><p>${title}</p>${contradictions}${real}${model}${groups}${source}</div>`;
 }
 
 export function scorecardMarkup(report: Report, ids: CaseIds): Markup | null {
@@ -64,18 +73,17 @@ export function scorecardMarkup(report: Report, ids: CaseIds): Markup | null {
     if (cell === undefined || cell.holds === "unknown") return markup`<td class="soft">·</td>`;
     const id = `score-${popovers.length + 1}`;
     popovers.push(popoverOf(cell, id, casesBehind(cell, scored), ids));
-    return markup`<td><button type="button" class="${cell.holds}" popovertarget="${id}">${scoreText(cell)}</button></td>`;
+    return markup`<td><button type="button" class="${cell.holds}" title="${scoreText(cell)}" popovertarget="${id}">${cell.holds} ${scoreSign(cell).slice(1)}</button></td>`;
   };
-  const rows = properties
-    .filter(({ id }) => known.has(id))
-    .map(
-      ({ id, title }) =>
-        markup`<tr><th scope="row" title="${title}">${id}</th>${proposals.map((proposal) => cellMarkup(proposal.id, id))}</tr>`,
-    );
-  const head = proposals.map(({ id, title }) => markup`<th scope="col" title="${title}">${id}</th>`);
+  const columns = properties.filter(({ id }) => known.has(id));
+  const rows = proposals.map(
+    ({ id, title }) =>
+      markup`<tr><th scope="row" title="${title}">${id}</th>${columns.map((property) => cellMarkup(id, property.id))}</tr>`,
+  );
+  const head = columns.map(({ id, title }) => markup`<th scope="col" title="${title}">${id}</th>`);
   const undecided = properties.filter(({ id }) => !known.has(id)).map(({ id }) => id);
-  return markup`<div class="scroll" tabindex="0" role="region" aria-label="Scorecard"><table><thead><tr><th scope="col">property</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>
-<p class="soft">In brackets: cases that decided it; press a cell to see them. · nothing that ran decides it.${undecided.length === 0 ? "" : ` Decided for no proposal: ${undecided.join(", ")}.`}</p>${popovers}`;
+  return markup`<div class="scroll" tabindex="0" role="region" aria-label="Scorecard"><table><thead><tr><th scope="col">proposal</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>
+<p class="soft">Behind the sign: m: the model alone decided, +: real runs and the model, whose cases change the word, d: a document, ≠: they contradict each other. Press a cell to see the cases. · nothing that ran decides it.${undecided.length === 0 ? "" : ` Decided for no proposal: ${undecided.join(", ")}.`}</p>${popovers}`;
 }
 
 export function matrixMarkup(report: Report, ids: CaseIds): Markup | null {
