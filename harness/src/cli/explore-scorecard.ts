@@ -13,7 +13,7 @@ import {
   scoreCell,
 } from "../../../language/src/index.ts";
 import { comparedText } from "../engines/model/allowed.ts";
-import { modelCases } from "../engines/model/scored.ts";
+import { type ModelCases, modelCases } from "../engines/model/scored.ts";
 import { loadExpectations, loadScenarios } from "../fixtures.ts";
 import { scorecardText } from "../report/scorecard.ts";
 import type { Style } from "../report/style.ts";
@@ -23,11 +23,11 @@ import { type JsonOutput, openJson } from "./output.ts";
 /** A cell, and the cases behind it. */
 type Decided = { readonly cell: ScoreCell; readonly decisions: readonly Decision[] };
 
-function decide(proposal: Proposal, cases: readonly ScoredCase[]): readonly Decided[] {
+function decide(proposal: Proposal, { cases, unended }: ModelCases): readonly Decided[] {
   return properties
     .filter((property) => property.decide !== null)
     .map(({ id }) => ({
-      cell: scoreCell(proposal.id, id, { cases, documented: [] }),
+      cell: scoreCell(proposal.id, id, { cases, unended, documented: [] }),
       decisions: decisionsOn(id, cases),
     }));
 }
@@ -99,10 +99,12 @@ export function scoreCommand(
   let isBounded = false;
   try {
     for (const proposal of chosen) {
-      const cases = modelCases(proposal, scoring);
-      const decided = decide(proposal, cases);
+      const modelled = modelCases(proposal, scoring);
+      const { cases, unended } = modelled;
+      const decided = decide(proposal, modelled);
       cells.push(...decided.map(({ cell }) => cell));
-      isBounded ||= cases.some(({ evidence }) => evidence.exhaustiveness.kind === "bounded");
+      isBounded ||=
+        unended.length > 0 || cases.some(({ evidence }) => evidence.exhaustiveness.kind === "bounded");
       for (const one of decided) writeCell(json, one, cases);
       if (json.isStdout) continue;
       const states = cases.reduce(

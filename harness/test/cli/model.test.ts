@@ -3,11 +3,13 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { supportOf, thisMachine } from "../../src/machine.ts";
+import type { ScoreRecord } from "../../src/report/records.ts";
 import { cli, jsonLines } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 
 type PropertyLine = {
   readonly type: string;
+  readonly proposal: string;
   readonly property: string;
   readonly holds: string;
   readonly states: number;
@@ -27,6 +29,23 @@ describe("daxfault explore", () => {
     expect(story.code).toBe(0);
     expect(story.stdout).toContain("truncat");
     expect(story.stdout).toContain("round and round");
+  });
+
+  it("agrees with run in every cell: proposal by proposal, property by property", async () => {
+    const explored = jsonLines(
+      (await cli(["explore", "--json", "-"])).stdout,
+    ) as unknown as readonly PropertyLine[];
+    const ran = await cli(["run", "--engine", "model", "--json", "-"]);
+    expect(ran.code).toBe(0);
+    const scores = jsonLines(ran.stdout) as unknown as readonly (ScoreRecord & { type: string })[];
+    const ofRun = scores
+      .filter(({ type, model }) => type === "score" && model !== null)
+      .map(({ proposal, property, model }) => `${proposal} ${property} ${model?.holds}`);
+    const ofExplore = explored
+      .filter(({ holds }) => holds !== "unknown")
+      .map(({ proposal, property, holds }) => `${proposal} ${property} ${holds}`);
+    expect(ofExplore.length).toBeGreaterThan(300);
+    expect([...ofRun].sort()).toEqual([...ofExplore].sort());
   });
 
   it("finds no endless loop where the error is final", async () => {

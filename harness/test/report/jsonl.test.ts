@@ -96,7 +96,7 @@ describe("the other records", () => {
     const attestation = evidenceWith({ attestation: { vm: vmFacts } }).attestation;
     roundTrip(engineRecord({ name: "kernel:debian:6.1", attestation, openedMs: 9000 }));
     roundTrip(engineRecord({ name: "kernel:broken", attestation: null, openedMs: 1 }));
-    for (const cell of scorecard(["native"], [], [])) roundTrip(scoreRecord(cell));
+    for (const cell of scorecard(["native"], { cases: [], documented: [] })) roundTrip(scoreRecord(cell));
     roundTrip(
       summaryRecord({
         counts: countVerdicts([]),

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { scorecard, type Vmm } from "../../../language/src/index.ts";
+import type { Vmm } from "../../../language/src/index.ts";
 import { scenarioWith } from "../../../language/test/support/cases.ts";
 import {
   type Changes,
@@ -15,7 +15,6 @@ import {
   deviationsText,
   findingsText,
   reportText,
-  scorecardText,
   skippedText,
   summaryText,
   tableText,
@@ -224,20 +223,6 @@ describe("the lists below the table", () => {
     const modelled = { ...result, planned: { ...result.planned, ...executionOf("model") } };
     expect(findingsText([modelled], style)).toBeNull();
     expect(findingsText([modelled, result], style)).toContain("(1 case)");
-  });
-
-  it("give every property that something decides a row in the scorecard, and count the others", () => {
-    const cells = scorecard(["native"], [], []);
-    const others = cells.filter(({ property }) => property !== "contained");
-    const text = scorecardText(
-      cells.map((cell) => (others.includes(cell) ? cell : { ...cell, holds: "yes", cases: 2 })),
-      style,
-    );
-    expect(text).toMatch(/^contained +yes \(2\)$/m);
-    expect(text?.match(/^[a-z-]+ .*(·|yes \(2\))$/gm)).toHaveLength(1);
-    expect(text).toContain(`left out: ${others.length} properties that nothing that ran decides`);
-    expect(scorecardText(others, style)).toBeNull();
-    expect(scorecardText([], style)).toBeNull();
   });
 
   it("name what needs attention once more behind the scorecard, gravest first, a line a reason", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { presetOf } from "../../../language/src/index.ts";
+
 import {
   caughtBy,
   checks,
@@ -7,10 +7,8 @@ import {
   decideClaim,
   decideMutation,
   guestModel,
-  type Property,
   parseToken,
   replay,
-  scorecardOf,
 } from "../../src/index.ts";
 
 describe("claims of the talk and of the threads around it", () => {
@@ -50,106 +48,4 @@ describe("mutations", () => {
       expect(decideMutation(check).verdict).not.toBe("confirmed");
     },
   );
-});
-
-describe("the scorecard", () => {
-  const row = (id: string): Record<Property, string> => {
-    const preset = presetOf(id);
-    if (preset === null) throw new Error(`no preset ${id}`);
-    return Object.fromEntries(scorecardOf(preset).map((cell) => [cell.property, cell.holds])) as Record<
-      Property,
-      string
-    >;
-  };
-
-  it("of today's kernel with async page faults", () => {
-    expect(row("apf-guest")).toMatchInlineSnapshot(`
-      {
-        "any-backing": "no",
-        "contained": "yes",
-        "host-truncation": "no",
-        "host-unharmed": "no",
-        "keeps-apf": "yes",
-        "kernel-access": "no",
-        "nested": "no",
-        "nmi-safe": "no",
-        "no-silent-data": "yes",
-        "precise-load": "no",
-        "precise-store": "no",
-        "reversible": "yes",
-        "right-victim": "no",
-        "terminates": "partly",
-      }
-    `);
-  });
-
-  it("of an error in page-ready", () => {
-    expect(row("sigbus-injection")).toMatchInlineSnapshot(`
-      {
-        "any-backing": "yes",
-        "contained": "yes",
-        "host-truncation": "yes",
-        "host-unharmed": "yes",
-        "keeps-apf": "yes",
-        "kernel-access": "no",
-        "nested": "no",
-        "nmi-safe": "no",
-        "no-silent-data": "yes",
-        "precise-load": "yes",
-        "precise-store": "yes",
-        "reversible": "yes",
-        "right-victim": "yes",
-        "terminates": "yes",
-      }
-    `);
-  });
-
-  it("of a machine check", () => {
-    expect(row("kvm-mce-injection")).toMatchInlineSnapshot(`
-      {
-        "any-backing": "yes",
-        "contained": "yes",
-        "host-truncation": "yes",
-        "host-unharmed": "yes",
-        "keeps-apf": "yes",
-        "kernel-access": "partly",
-        "nested": "yes",
-        "nmi-safe": "no",
-        "no-silent-data": "yes",
-        "precise-load": "yes",
-        "precise-store": "yes",
-        "reversible": "no",
-        "right-victim": "yes",
-        "terminates": "yes",
-      }
-    `);
-  });
-
-  it("of #VE", () => {
-    expect(row("kvm-ve-injection")).toMatchInlineSnapshot(`
-      {
-        "any-backing": "yes",
-        "contained": "yes",
-        "host-truncation": "yes",
-        "host-unharmed": "yes",
-        "keeps-apf": "yes",
-        "kernel-access": "yes",
-        "nested": "yes",
-        "nmi-safe": "no",
-        "no-silent-data": "yes",
-        "precise-load": "yes",
-        "precise-store": "yes",
-        "reversible": "yes",
-        "right-victim": "yes",
-        "terminates": "yes",
-      }
-    `);
-  });
-
-  it("knows no verdict under a bound", () => {
-    const preset = presetOf("kvm-ve-injection");
-    if (preset === null) throw new Error("no preset ve-injection");
-    const [cell] = scorecardOf(preset, ["terminates"], { maxStates: 10 });
-    expect(cell).toMatchObject({ holds: "unknown", exhaustive: false, boundedBy: "10 states" });
-  });
 });

@@ -10,7 +10,7 @@ import type { Verdict, VerdictKind } from "../verdict.ts";
 import type { Ending } from "./ending.ts";
 import type { DocumentedCell, Expectation } from "./expectations.ts";
 import { missingWitnesses } from "./judge.ts";
-import { type CaseFinding, findingOf, type Property, properties } from "./properties.ts";
+import { type CaseFinding, type Finding, findingOf, type Property, properties } from "./properties.ts";
 
 export const holdsWords = ["yes", "no", "partly", "unknown"] as const;
 export type Holds = (typeof holdsWords)[number];
@@ -107,6 +107,11 @@ function decides({ verdict, isWithoutExpectation }: ScoredCase): boolean {
   }
 }
 
+/** A search that was cut off without a counterexample. */
+function isCutOff({ evidence }: ScoredCase, finding: Finding): boolean {
+  return finding !== "no" && evidence.exhaustiveness.kind === "bounded";
+}
+
 function decisionOf(property: Property, scored: ScoredCase): Decision | null {
   const { scenario, proposal, evidence, nature } = scored;
   if (!decides(scored) || !scenario.properties.includes(property.id)) return null;
@@ -116,9 +121,8 @@ function decisionOf(property: Property, scored: ScoredCase): Decision | null {
     evidence,
     nature,
   });
-  // A search that was cut off found no counterexample: that is no yes.
-  const isOpen = finding === "yes" && evidence.exhaustiveness.kind === "bounded";
-  return finding === "unknown" || isOpen ? null : { finding, possible, ending, scored };
+  if (finding === "unknown" || isCutOff(scored, finding)) return null;
+  return { finding, possible, ending, scored };
 }
 
 /** The answer of those cases that decide the property. */
@@ -136,9 +140,17 @@ function merge(words: readonly ("yes" | "no" | "partly")[]): Holds {
   return no ? "no" : "unknown";
 }
 
-function shareOf(decisions: readonly Decision[]): Share | null {
+/** Does a case of the model name the property whose search was cut off? Then no yes is the last word. */
+function isOpen(property: string, cases: readonly ScoredCase[]): boolean {
+  return cases.some(
+    (scored) =>
+      scored.scenario.properties.includes(property) && scored.evidence.exhaustiveness.kind === "bounded",
+  );
+}
+
+function shareOf(decisions: readonly Decision[], hasOpenCases = false): Share | null {
   const holds = merge(decisions.map(({ finding }) => finding));
-  if (holds === "unknown") return null;
+  if (holds === "unknown" || (holds === "yes" && hasOpenCases)) return null;
   return {
     holds,
     cases: decisions.length,
@@ -195,6 +207,8 @@ function decidedBy(holds: Holds, real: Share | null, model: Share | null): Decid
 
 export type ScoreInput = {
   readonly cases: readonly ScoredCase[];
+  /** Scenarios of whose cases the bound of a search let no end be found: they leave their properties open. */
+  readonly unended?: readonly Pick<Scenario, "properties">[];
   readonly documented: readonly DocumentedCell[];
   readonly races?: readonly RacedRounds[];
 };
@@ -203,17 +217,16 @@ export type ScoreInput = {
 export function scoreCell(
   proposal: string,
   property: string,
-  { cases, documented, races = [] }: ScoreInput,
+  { cases, unended = [], documented, races = [] }: ScoreInput,
 ): ScoreCell {
-  const decisions = decisionsOn(
-    property,
-    cases.filter((scored) => scored.proposal.id === proposal),
-  );
+  const own = cases.filter((scored) => scored.proposal.id === proposal);
+  const decisions = decisionsOn(property, own);
   const ofReal = decisions.filter(({ scored }) => scored.nature.isReal);
   const ofModel = decisions.filter(({ scored }) => !scored.nature.isReal);
   const raced = property === "prevented" ? (races.find((one) => one.proposal === proposal) ?? null) : null;
   const real = raced === null ? shareOf(ofReal) : withRaces(shareOf(ofReal), raced);
-  const model = shareOf(ofModel);
+  const hasOpenCases = isOpen(property, own) || unended.some(({ properties: ids }) => ids.includes(property));
+  const model = shareOf(ofModel, hasOpenCases);
   const holds = merge([real, model].flatMap((share) => (share === null ? [] : [share.holds])));
   const source = documented.find((cell) => cell.proposal === proposal && cell.property === property);
   const isDocumented = holds === "unknown" && source !== undefined;

@@ -8,6 +8,7 @@ import { proposalOf, scenarioWith } from "../support/cases.ts";
 import {
   type Changes,
   evidenceResult,
+  evidenceWith,
   expectationWith,
   natures,
   place,
@@ -73,6 +74,41 @@ const erratum: Erratum = {
   link: "https://example.org",
   owner: "vmm",
 };
+
+/** The ends of a model's case. */
+const endingIn = (...ends: readonly Changes[]): Changes => ({
+  attestation: { engine: "model", kvmBackend: null, capabilities: {}, windowBytes: null },
+  exhaustiveness: { kind: "exhaustive", states: 9 },
+  ends: ends.map((changes, index) => {
+    const { observations, counts } = evidenceWith(changes);
+    const facts = { exitElsewhere: false, metLostPage: true, nmi: (counts.nmi ?? 0) > 0 };
+    return { observations, facts, replay: `way ${index}` };
+  }),
+});
+
+describe("a model's case", () => {
+  it("passes if every way to end is as expected", () => {
+    const evidence = endingIn({}, {});
+    expect(verdict({ engine: "model", evidence })).toMatchObject({ kind: "pass" });
+  });
+
+  it("fails by the gravest of its ends, and says how many there are", () => {
+    expect(verdict({ engine: "model", evidence: endingIn({}, loop) })).toMatchObject({
+      kind: "fail",
+      reason: expect.stringContaining("(1 of 2 ways to end)"),
+    });
+  });
+
+  it("has other stories only where an NMI may also not come", () => {
+    const witness = [{ subject: "guest", label: "nmi", is: "seen" }] as const;
+    const evidence = endingIn(loop, { counts: { nmi: 1 } });
+    expect(verdict({ engine: "model", scenario: { nmi: "saved", witness }, evidence }).kind).toBe("pass");
+    const premise = [{ subject: "victim", label: "load#1", is: "zero" }] as const;
+    expect(
+      verdict({ engine: "model", scenario: { witness: premise }, evidence: endingIn({}, loop) }).kind,
+    ).toBe("fail");
+  });
+});
 
 describe("judge", () => {
   it("passes what is as expected, with its witnesses", () => {

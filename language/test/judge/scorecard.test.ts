@@ -1,17 +1,23 @@
 import { describe, expect, it } from "vitest";
-import type { EngineNature, Evidence } from "../../src/evidence.ts";
+import type { ServerPart } from "../../src/axes.ts";
+import type { EndFacts, EngineNature, Evidence } from "../../src/evidence.ts";
+import { endingsOf } from "../../src/judge/ending.ts";
 import { properties } from "../../src/judge/properties.ts";
-import { type ScoredCase, scoreCell, scorecard } from "../../src/judge/scorecard.ts";
+import { type ScoreCell, type ScoredCase, scoreCell, scorecard } from "../../src/judge/scorecard.ts";
+import { presets } from "../../src/presets.ts";
 import { parseScenarios } from "../../src/scenario/parse.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 import { scenarioWith } from "../support/cases.ts";
 import { type Changes, evidenceWith, natures, place } from "../support/evidence.ts";
 
-type On = { readonly scenario?: Scenario; readonly nature?: EngineNature };
+type On = { readonly scenario?: Scenario; readonly nature?: EngineNature; readonly server?: ServerPart };
 
+/** By the first ending. */
 function decide(property: string, evidence: Evidence, on: On = {}): string {
-  const { scenario = scenarioWith({}), nature = natures.kvm } = on;
-  return properties.find(({ id }) => id === property)?.decide?.(scenario, evidence, nature) ?? "unknown";
+  const { scenario = scenarioWith({}), nature = natures.kvm, server = "none" } = on;
+  const [ending] = endingsOf(evidence, nature);
+  if (ending === undefined) throw new Error("no ending");
+  return properties.find(({ id }) => id === property)?.decide?.({ scenario, server, ending }) ?? "unknown";
 }
 
 const value = { kind: "value", value: 1n } as const;
@@ -32,7 +38,31 @@ describe("properties", () => {
     ["terminates", "an exit", evidenceWith(), "yes"],
     ["terminates", "a hang without a VM", native({ kind: "hung" }), "no"],
     ["contained", "a VM that stopped", evidenceWith(), "no"],
-    ["contained", "a loop, nobody watching", looping, "unknown"],
+    ["contained", "a loop: its core is lost", looping, "no"],
+    [
+      "contained",
+      "a loop beside a bystander that gets on",
+      seen({ kind: "hung" }, { ...looping.observations, bystanders: { counter: "progress" } }),
+      "no",
+    ],
+    [
+      "contained",
+      "a loop that was ended",
+      seen(
+        { kind: "killed" },
+        {
+          vmm: [{ kind: "looping", faultsPerSecond: 9, at: place }, { kind: "running" }],
+          bystanders: { counter: "progress" },
+        },
+      ),
+      "yes",
+    ],
+    [
+      "contained",
+      "a guest kernel that panicked",
+      native(value, { guestKernel: "panic", bystanders: { counter: "progress" } }),
+      "no",
+    ],
     ["contained", "a starved bystander", native(value, { bystanders: { counter: "starved" } }), "no"],
     ["contained", "a bystander that got on", native(value, { bystanders: { counter: "progress" } }), "yes"],
     ["precise-load", "SIGBUS", sigbus, "yes"],
@@ -63,7 +93,8 @@ describe("properties", () => {
       native(value, { host: { host: { "truncate#1": { kind: "delayed", ms: 1900 } } } }),
       "no",
     ],
-    ["reversible", "zeros after growing again", running, "yes"],
+    ["reversible", "zeros, where nothing was stored", running, "unknown"],
+    ["reversible", "the file's bytes", seen(value, { vmm: [{ kind: "running" }] }), "yes"],
     ["reversible", "still hung", looping, "no"],
     ["kernel-access", "no kernel actor", evidenceWith(), "unknown"],
     ["nmi-safe", "anything", evidenceWith(), "unknown"],
@@ -142,22 +173,150 @@ describe("a loss is judged by what is lost", () => {
   });
 });
 
+/** Scenarios in which the event is what matters. */
+describe("only where the event happens", () => {
+  const regrown = (cut: string[]): Scenario => {
+    const host = { in: "host-process", steps: ["await touched", ...cut, "signal cut"] };
+    const steps = ["load 0x1000 8", "signal touched", "await cut", "load 0x1000 8"];
+    const [scenario] = parseScenarios(
+      JSON.stringify({
+        id: "regrown",
+        purpose: "x",
+        backing: { size: "4MiB" },
+        actors: { victim: { in: "guest-task", steps }, host },
+        witness: [],
+        properties: ["reversible"],
+      }),
+      "own.json",
+    );
+    if (scenario === undefined) throw new Error("no scenario");
+    return scenario;
+  };
+
+  it("reversible: zeros are not the file's where the host has stored other bytes", () => {
+    const scenario = regrown(["truncate 0", "truncate 4MiB", "map-store 0x1000 0x5a"]);
+    expect(decide("reversible", running, { scenario })).toBe("no");
+    expect(decide("reversible", seen(value), { scenario })).toBe("yes");
+    expect(decide("reversible", running, { scenario: regrown(["truncate 0", "truncate 4MiB"]) })).toBe(
+      "unknown",
+    );
+  });
+
+  it("nmi-safe: undecided where no NMI came, no where the kernel panics of it", () => {
+    const scenario = scenarioWith({ nmi: "saved" });
+    const told = seen({ kind: "sigbus", code: "BUS_ADRERR" }, { vmm: [{ kind: "running" }] });
+    expect(decide("nmi-safe", told, { scenario })).toBe("unknown");
+    const came = { ...told, counts: { nmi: 1 } };
+    expect(decide("nmi-safe", came, { scenario })).toBe("yes");
+    const panicked = { ...came, observations: { ...came.observations, guestKernel: "panic" } } as const;
+    expect(decide("nmi-safe", panicked, { scenario })).toBe("no");
+  });
+
+  const truncated = regrown(["truncate 0"]);
+  const told = seen({ kind: "sigbus", code: "BUS_ADRERR" }, { vmm: [{ kind: "running" }] });
+  const recalled: Evidence = {
+    ...told,
+    trace: [{ kind: "lease-release", actor: "guard", atMs: 1, gpa: null, detail: "acknowledged" }],
+  };
+
+  it.each([
+    ["nothing stands in the way: the access meets the page", "none", told, "no"],
+    ["a lease is recalled first", "kernel-lease", recalled, "yes"],
+    ["a lease that saw nothing", "kernel-lease", looping, "no"],
+    ["a notification in time once proves nothing", "notify", recalled, "unknown"],
+    ["a notification too late", "notify", looping, "no"],
+    [
+      "the truncation is refused",
+      "sealed",
+      seen(value, {
+        vmm: [{ kind: "running" }],
+        host: { host: { "truncate#1": { kind: "denied", errno: "EPERM" } } },
+      }),
+      "yes",
+    ],
+  ] as const)("prevented: %s", (_what, server, evidence, finding) => {
+    expect(decide("prevented", evidence, { scenario: truncated, server })).toBe(finding);
+  });
+
+  it("prevented: undecided where no page is lost", () => {
+    expect(decide("prevented", told, { scenario: regrown(["unlink"]) })).toBe("unknown");
+  });
+});
+
 describe("scoreCell", () => {
+  const [proposal] = presets;
+  if (proposal === undefined) throw new Error("no preset");
+  const p = proposal.id;
   const scored = (evidence: Evidence, changes: Partial<ScoredCase> = {}): ScoredCase => ({
     scenario: scenarioWith({ properties: ["terminates"] }),
-    proposal: "p",
-    engine: "kvm",
+    proposal,
+    place: "kvm",
     nature: natures.kvm,
     verdict: "pass",
     evidence,
     ...changes,
   });
-  const cell = (...cases: ScoredCase[]) => scoreCell("p", "terminates", cases, []);
+  const noFacts: EndFacts = { exitElsewhere: false, metLostPage: true, nmi: false };
+  /** A case of the model that can end in these ways. */
+  const modelled = (...ends: Evidence[]): ScoredCase =>
+    scored(
+      {
+        ...evidenceWith(),
+        exhaustiveness: { kind: "exhaustive", states: 9 },
+        ends: ends.map(({ observations }, index) => ({
+          observations,
+          facts: noFacts,
+          replay: `way ${index}`,
+        })),
+      },
+      { nature: natures.model, place: "model" },
+    );
+  const cell = (...cases: ScoredCase[]): ScoreCell => scoreCell(p, "terminates", { cases, documented: [] });
+  const exit = evidenceWith();
 
   it("says yes, no, or partly if cases differ", () => {
-    expect(cell(scored(evidenceWith()))).toMatchObject({ holds: "yes", cases: 1, engines: ["kvm"] });
+    expect(cell(scored(exit))).toMatchObject({
+      holds: "yes",
+      by: "real",
+      real: { holds: "yes", cases: 1, places: ["kvm"] },
+      model: null,
+    });
     expect(cell(scored(looping)).holds).toBe("no");
-    expect(cell(scored(looping), scored(evidenceWith()))).toMatchObject({ holds: "partly", cases: 2 });
+    expect(cell(scored(looping), scored(exit))).toMatchObject({ holds: "partly", real: { cases: 2 } });
+  });
+
+  it("takes one end of the model without the property for no, and has the way to it", () => {
+    expect(cell(modelled(exit, looping))).toMatchObject({ holds: "no", by: "model", real: null });
+    expect(cell(modelled(exit, exit))).toMatchObject({ holds: "yes", model: { exhaustive: true } });
+  });
+
+  it("says when the model's cases change the word of the real ones", () => {
+    const other = {
+      ...modelled(looping),
+      scenario: scenarioWith({ id: "other", properties: ["terminates"] }),
+    };
+    expect(cell(scored(exit), other)).toMatchObject({ holds: "partly", by: "both", contradictions: [] });
+    expect(cell(scored(exit), modelled(exit))).toMatchObject({ holds: "yes", by: "real" });
+  });
+
+  it("has a contradiction where a real run shows what every end of the model excludes", () => {
+    expect(cell(scored(looping), modelled(exit)).contradictions).toEqual([
+      { scenario: scenarioWith({}).id, place: "kvm", real: "no", model: "yes" },
+    ]);
+    expect(cell(scored(exit), modelled(looping)).contradictions).toHaveLength(1);
+    // One of several ways to end: the model allows it.
+    expect(cell(scored(exit), modelled(exit, looping)).contradictions).toEqual([]);
+  });
+
+  it("has none where the search was cut off, or the real run proves nothing", () => {
+    const bounded = modelled(exit);
+    const cutOff: ScoredCase = {
+      ...bounded,
+      evidence: { ...bounded.evidence, exhaustiveness: { kind: "bounded", by: "states", states: 9 } },
+    };
+    expect(cell(scored(looping), cutOff).contradictions).toEqual([]);
+    expect(cell(cutOff)).toMatchObject({ holds: "unknown", by: null });
+    expect(cell(scored(looping, { verdict: "xfail" }), modelled(exit)).contradictions).toEqual([]);
   });
 
   it("is decided by failures too: a property can be false as well as unexpected", () => {
@@ -168,31 +327,65 @@ describe("scoreCell", () => {
     expect(cell(scored(looping, { verdict: "inconclusive" })).holds).toBe("unknown");
     expect(cell(scored(looping, { verdict: "xfail" })).holds).toBe("unknown");
     expect(cell(scored(looping, { scenario: scenarioWith({ properties: [] }) })).holds).toBe("unknown");
-    expect(cell(scored(looping, { proposal: "q" })).holds).toBe("unknown");
+    expect(cell(scored(looping, { proposal: { ...proposal, id: "q" } })).holds).toBe("unknown");
   });
 
   it("falls back to a document, with its source, only where nothing decides", () => {
-    const documented = [{ proposal: "p", property: "terminates", says: "yes", source: "a book" } as const];
-    expect(scoreCell("p", "terminates", [], documented)).toMatchObject({
-      holds: "documented",
-      says: "yes",
+    const documented = [{ proposal: p, property: "terminates", says: "yes", source: "a book" } as const];
+    expect(scoreCell(p, "terminates", { cases: [], documented })).toMatchObject({
+      holds: "yes",
+      by: "document",
       source: "a book",
-      cases: 0,
+      real: null,
+      model: null,
     });
-    expect(scoreCell("p", "terminates", [scored(looping)], documented)).toMatchObject({
+    expect(scoreCell(p, "terminates", { cases: [scored(looping)], documented })).toMatchObject({
       holds: "no",
+      by: "real",
       source: null,
     });
   });
 
-  it("is exhaustive only if all its cases are", () => {
-    const exhaustive = { ...evidenceWith(), exhaustiveness: { kind: "exhaustive", states: 9 } } as const;
-    expect(cell(scored(exhaustive)).exhaustive).toBe(true);
-    expect(cell(scored(exhaustive), scored(evidenceWith())).exhaustive).toBe(false);
-    expect(cell().exhaustive).toBe(false);
+  it("host-unharmed: has the longest call of a process of the host", () => {
+    const scenario = scenarioWith({ properties: ["host-unharmed"] });
+    const trace = [3.5, 0.25].map(
+      (tookMs) => ({ kind: "truncate", actor: "host", atMs: 9, gpa: null, detail: "to 0", tookMs }) as const,
+    );
+    const cases = [scored({ ...exit, trace }, { scenario })];
+    expect(scoreCell(p, "host-unharmed", { cases, documented: [] })).toMatchObject({
+      holds: "yes",
+      figure: "3.5 ms",
+    });
+  });
+
+  it("prevented: a race that was lost once is no, and contradicts a model that never loses", () => {
+    const lost = { proposal: p, rounds: 10_000, lost: 7 };
+    const raced = scoreCell(p, "prevented", { cases: [], documented: [], races: [lost] });
+    expect(raced).toMatchObject({
+      holds: "no",
+      by: "real",
+      figure: "7 of 10000 rounds lost",
+      contradictions: [],
+    });
+    const won = scoreCell(p, "prevented", { cases: [], documented: [], races: [{ ...lost, lost: 0 }] });
+    expect(won).toMatchObject({ holds: "yes", by: "real" });
+    const never = modelled(exit);
+    const end = { ...never.evidence.ends[0], facts: { ...noFacts, metLostPage: false } };
+    const cases = [
+      {
+        ...never,
+        scenario: scenarioWith({ properties: ["prevented"] }),
+        evidence: { ...never.evidence, ends: [end] } as Evidence,
+      },
+    ];
+    const both = scoreCell(p, "prevented", { cases, documented: [], races: [lost] });
+    expect(both).toMatchObject({
+      holds: "partly",
+      contradictions: [{ scenario: "race", real: "no", model: "yes" }],
+    });
   });
 
   it("has a cell for every property", () => {
-    expect(scorecard(["p", "q"], [], [])).toHaveLength(2 * properties.length);
+    expect(scorecard(["p", "q"], { cases: [], documented: [] })).toHaveLength(2 * properties.length);
   });
 });

@@ -71,6 +71,7 @@ export function evidenceWith(changes: Changes = {}): Evidence {
       bystanders: {},
       ...observations,
     },
+    ends: [],
     counts: { truncate: 1 },
     counters: { pf_taken: 12n },
     kvmTrace: null,

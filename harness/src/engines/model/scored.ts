@@ -21,21 +21,32 @@ export type ModelScoring = {
   readonly maxStates?: number;
 };
 
-/** The cases about the proposal that name a property and that the model can tell. Throws what a case failed with. */
+export type ModelCases = {
+  readonly cases: readonly ScoredCase[];
+  /** Scenarios of which the bound let no end be found. */
+  readonly unended: readonly Scenario[];
+};
+
+/** The cases about the proposal that name a property and that the model can tell. */
 export function modelCases(
   proposal: Proposal,
   { scenarios, expectations, maxStates }: ModelScoring,
-): readonly ScoredCase[] {
+): ModelCases {
   const { name: engine, nature } = engineRow("model");
-  return scenarios.flatMap((scenario): ScoredCase[] => {
+  const unended: Scenario[] = [];
+  const cases = scenarios.flatMap((scenario): ScoredCase[] => {
     if (scenario.properties.length === 0 || !isAboutProposal(scenario, proposal)) return [];
     if (modelSupports(scenario, proposal).kind === "no") return [];
     const result = modelRun(scenario, proposal, maxStates);
-    if (result.kind !== "evidence") throw new Error(`${scenario.id} x ${proposal.id}: ${result.message}`);
+    if (result.kind !== "evidence") {
+      unended.push(scenario);
+      return [];
+    }
     const expectation = expectations.find(scenario, proposal);
     const { evidence } = result;
     const asked = { scenario, proposal, engine, nature, machine: "here", expectation, result } as const;
     const verdict = judge({ ...asked, errata: [] });
     return [scored({ scenario, proposal, place: engine, nature, verdict, expectation, evidence })];
   });
+  return { cases, unended };
 }
