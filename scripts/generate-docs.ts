@@ -1,9 +1,11 @@
 /**
- * Writes docs/reference.md from what the program says of itself: commands, proposals, properties, scenarios; and
- * docs/schema.json, the JSON Schema of its output. `npm run docs` writes them; with `--check` nothing is written, and a difference is an error.
+ * Writes what documents say of results and of the program, from the program: docs/reference.md (commands, proposals,
+ * properties, scenarios), docs/schema.json, docs/scorecard.md, and the parts of other documents between the lines
+ * `<!-- generated: NAME -->` and `<!-- end of NAME -->`. `npm run docs` writes; with `--check` nothing is written, and a
+ * difference is an error.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const main = join("dist", "harness/src/cli/main.js");
@@ -113,9 +115,62 @@ ${scenariosSection()}
 `;
 }
 
+/** The package's own scorecard: recorded real kernels, the model, documents. Throws if they contradict each other. */
+function scorecard(what: "table" | "details" | "kernels"): string {
+  const main = join("dist", "harness/src/cli/scorecard-main.js");
+  return execFileSync(process.execPath, [main, what], { encoding: "utf8" }).trimEnd();
+}
+
+const fenced = (content: string): string => `\`\`\`\n${content}\n\`\`\``;
+
+/** Parts of documents, by name. */
+const parts: Readonly<Record<string, () => string>> = {
+  scorecard: () => fenced(scorecard("table")),
+  "kernels measured": () => scorecard("kernels"),
+};
+
+function scorecardDocument(): string {
+  return `# Scorecard
+
+Written by \`npm run docs\` from the recordings in \`fixtures/observed\`, the model and \`fixtures/documented.json\`; do not edit it.
+What each column means: \`daxfault list properties\`. What each row is and needs: \`daxfault list proposals\`.
+
+${fenced(scorecard("table"))}
+
+## Kernels
+
+What the real cells are from.
+
+${scorecard("kernels")}
+
+## Cell by cell
+
+${scorecard("details")}
+`;
+}
+
+/** The document with its generated parts as they should be. Throws for a part that nothing generates. */
+function withParts(document: string): string {
+  return document.replaceAll(
+    /^<!-- generated: (.+) -->\n[\s\S]*?^<!-- end of \1 -->$/gm,
+    (_whole, name: string) => {
+      const make = parts[name];
+      if (make === undefined)
+        throw new Error(`no generated part ${JSON.stringify(name)}; known: ${Object.keys(parts).join(", ")}`);
+      return `<!-- generated: ${name} -->\n\n${make()}\n\n<!-- end of ${name} -->`;
+    },
+  );
+}
+
+const documents = ["README.md", ...readdirSync("docs").map((file) => join("docs", file))].filter(
+  (file) => file.endsWith(".md") && readFileSync(file, "utf8").includes("<!-- generated: "),
+);
+
 const generated: Readonly<Record<string, string>> = {
   "docs/reference.md": reference(),
   "docs/schema.json": daxfault("schema"),
+  "docs/scorecard.md": scorecardDocument(),
+  ...Object.fromEntries(documents.map((file) => [file, withParts(readFileSync(file, "utf8"))])),
 };
 
 for (const [target, wanted] of Object.entries(generated)) {

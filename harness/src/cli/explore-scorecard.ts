@@ -39,9 +39,8 @@ function searched(
 ): { states: number; boundedBy: string | null } {
   let states = 0;
   let boundedBy: string | null = null;
-  for (const { scenario, evidence } of cases) {
+  for (const { scenario, exhaustiveness } of cases) {
     if (!scenario.properties.includes(property)) continue;
-    const { exhaustiveness } = evidence;
     if (exhaustiveness.kind === "sampled") continue;
     states += exhaustiveness.states;
     if (exhaustiveness.kind === "bounded") boundedBy = exhaustiveness.by;
@@ -68,7 +67,7 @@ function writeCell(
     exhaustiveness:
       boundedBy === null ? { kind: "exhaustive", states } : { kind: "bounded", by: boundedBy, states },
     states,
-    because: ending === null ? null : comparedText(ending.observations),
+    because: ending === null ? null : comparedText(ending.outcome),
     replay: ending?.replay ?? null,
   });
 }
@@ -78,7 +77,7 @@ function againstText({ cell, decisions }: Decided): readonly string[] {
   return decisions.flatMap(({ finding, ending, scored }) =>
     finding === "no" && ending !== null
       ? [
-          `  ${cell.property} does not hold: ${scored.scenario.id}: ${comparedText(ending.observations)}`,
+          `  ${cell.property} does not hold: ${scored.scenario.id}: ${comparedText(ending.outcome)}`,
           `    ${ending.replay ?? ""}`,
         ]
       : [],
@@ -104,12 +103,11 @@ export function scoreCommand(
       const decided = decide(proposal, modelled);
       cells.push(...decided.map(({ cell }) => cell));
       isBounded ||=
-        unended.length > 0 || cases.some(({ evidence }) => evidence.exhaustiveness.kind === "bounded");
+        unended.length > 0 || cases.some(({ exhaustiveness }) => exhaustiveness.kind === "bounded");
       for (const one of decided) writeCell(json, one, cases);
       if (json.isStdout) continue;
       const states = cases.reduce(
-        (sum, { evidence }) =>
-          sum + (evidence.exhaustiveness.kind === "sampled" ? 0 : evidence.exhaustiveness.states),
+        (sum, { exhaustiveness }) => sum + (exhaustiveness.kind === "sampled" ? 0 : exhaustiveness.states),
         0,
       );
       console.log(`${style.bold(proposal.id)}  ${proposal.title} [${cases.length} cases, ${states} states]`);

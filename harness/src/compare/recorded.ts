@@ -1,5 +1,15 @@
 /** The compared parts of recorded runs: outcomes and tracepoints, with their cases. */
-import { type Attestation, type KvmTrace, type Outcome, placeName } from "../../../language/src/index.ts";
+import {
+  type Attestation,
+  type Ending,
+  type EngineNature,
+  type Evidence,
+  endingsOf,
+  type KvmTrace,
+  type Outcome,
+  placeName,
+  type VerdictKind,
+} from "../../../language/src/index.ts";
 import type { CaseResult } from "../run/result.ts";
 
 /** Which case. */
@@ -7,11 +17,26 @@ export type CaseId = { readonly scenario: string; readonly proposal: string; rea
 
 export type Traced = { readonly attestation: Attestation; readonly kvmTrace: KvmTrace };
 
+/** What properties need of an ending beside its words. */
+export type ObservedFacts = Pick<Ending, "exitAt" | "wasRecalled" | "nmi" | "hostMs">;
+
+/** A kernel that ran the cases of a recording. */
+export type ObservedKernel = {
+  readonly release: string;
+  readonly kvmBackend: string | null;
+  /** The package and its version; null: the kernel of the machine itself. */
+  readonly origin: string | null;
+  readonly accelerator: "kvm" | "tcg" | null;
+};
+
 /** A case that has observations. */
 export type Recorded = CaseId & {
   readonly scenarioHash: string;
   readonly kvmBackend: string | null;
   readonly outcome: Outcome;
+  readonly verdict: VerdictKind;
+  readonly facts: ObservedFacts;
+  readonly kernel: ObservedKernel;
   /** The kernel's tracepoints with what they are of; null: there are none. */
   readonly traced: Traced | null;
   /** An erratum that is in force and was not seen: the judge's reason. */
@@ -36,6 +61,14 @@ function idOf({ planned }: CaseResult): CaseId {
   return { scenario: scenario.id, proposal: proposal.id, engine: placeName(planned) };
 }
 
+/** Of the ending that `observations` is. */
+function factsOf(evidence: Evidence, nature: EngineNature): ObservedFacts {
+  const [ending] = endingsOf(evidence, nature);
+  if (ending === undefined) throw new Error("evidence without an ending");
+  const { exitAt, wasRecalled, nmi, hostMs } = ending;
+  return { exitAt, wasRecalled, nmi, hostMs };
+}
+
 function recordedOf(one: CaseResult): readonly Recorded[] {
   const { planned, result, verdict } = one;
   if (result?.kind !== "evidence") return [];
@@ -46,6 +79,14 @@ function recordedOf(one: CaseResult): readonly Recorded[] {
       scenarioHash: planned.scenario.hash,
       kvmBackend: attestation.kvmBackend,
       outcome: observations,
+      verdict: verdict.kind,
+      facts: factsOf(result.evidence, planned.nature),
+      kernel: {
+        release: attestation.kernel,
+        kvmBackend: attestation.kvmBackend,
+        origin: attestation.vm?.origin ?? null,
+        accelerator: attestation.vm?.accelerator ?? null,
+      },
       traced: kvmTrace === null ? null : { attestation, kvmTrace },
       goneErratum: verdict.kind === "xpass" && verdict.erratum !== undefined ? verdict.reason : null,
     },

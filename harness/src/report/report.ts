@@ -28,7 +28,8 @@ import { RecordError, type RecordedRun } from "./decode.ts";
 
 export type ContradictionOf = Contradiction & Pick<ScoreCell, "proposal" | "property">;
 
-function contradictionsIn(cells: readonly ScoreCell[]): readonly ContradictionOf[] {
+/** All contradictions of the cells. */
+export function contradictionsIn(cells: readonly ScoreCell[]): readonly ContradictionOf[] {
   return cells.flatMap(({ proposal, property, contradictions }) =>
     contradictions.map((one) => ({ ...one, proposal, property })),
   );

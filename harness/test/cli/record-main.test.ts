@@ -15,11 +15,22 @@ const seen = (kind: "value" | "zero"): Recorded => ({
     guestKernel: "alive",
     bystanders: {},
   },
+  verdict: "pass",
+  facts: { exitAt: null, wasRecalled: false, nmi: false, hostMs: null },
+  kernel: { release: "6.12.1", kvmBackend: "kvm_amd", origin: null, accelerator: null },
   traced: null,
   goneErratum: null,
 });
 
 describe("what is kept of several runs", () => {
+  it("has the longest of the host's calls", () => {
+    const took = (hostMs: number): Recorded => ({
+      ...seen("value"),
+      facts: { ...seen("value").facts, hostMs },
+    });
+    expect(distinct([took(0.26), took(3.14), took(1)]).map(({ facts }) => facts?.hostMs)).toEqual([3.1]);
+  });
+
   it("is each different observation once, in the order seen", () => {
     const kept = distinct([seen("value"), seen("zero"), seen("value")]);
     expect(kept.every((one) => !("goneErratum" in one))).toBe(true);

@@ -3,9 +3,10 @@
  * each outcome that some interleaving has. Pure.
  */
 import type { EngineNature, Evidence, Observations } from "../evidence.ts";
+import type { Outcome } from "../outcome.ts";
 
 export type Ending = {
-  readonly observations: Observations;
+  readonly outcome: Outcome;
   /**
    * Where KVM_RUN left the vCPU when it gave up: at the access that failed, or elsewhere (no access of a task is known to
    * be under way there). null: it did not give up.
@@ -34,7 +35,7 @@ function exitPlace({ vmm }: Observations, { isReal }: EngineNature): Ending["exi
 function onlyEnding({ observations, counts, trace }: Evidence, nature: EngineNature): Ending {
   const calls = trace.flatMap(({ tookMs }) => (tookMs === undefined ? [] : [tookMs]));
   return {
-    observations,
+    outcome: observations,
     exitAt: exitPlace(observations, nature),
     metLostPage: null,
     wasRecalled: trace.some(({ kind, actor }) => kind === "lease-release" && actor === "guard"),
@@ -50,7 +51,7 @@ export function endingsOf(evidence: Evidence, nature: EngineNature): readonly En
   return evidence.ends.map(({ observations, facts, replay }): Ending => {
     const exitAt = exitPlace(observations, nature);
     return {
-      observations,
+      outcome: observations,
       exitAt: exitAt !== null && facts.exitElsewhere ? "elsewhere" : exitAt,
       metLostPage: facts.metLostPage,
       wasRecalled: false,

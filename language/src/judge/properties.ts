@@ -4,7 +4,6 @@
  * properties that its scenario names; what no case decides is unknown, never guessed.
  */
 import type { ServerPart } from "../axes.ts";
-import type { EngineNature, Evidence } from "../evidence.ts";
 import { type PropertyId, propertyRows } from "../properties.ts";
 import { isAccess, type Touch, touchOf } from "../scenario/guest-verbs.ts";
 import { actOf, isAction } from "../scenario/host-verbs.ts";
@@ -12,8 +11,8 @@ import { accessesOf, guestActors, hostActors } from "../scenario/labels.ts";
 import { lossEver, zerosAt } from "../scenario/losses.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { fileOffsetAt } from "../scenario/window.ts";
-import type { Access, Vmm } from "../vocabulary.ts";
-import { type Ending, endingsOf } from "./ending.ts";
+import type { AccessKind, AccessWord, VmmWord } from "../vocabulary.ts";
+import type { Ending } from "./ending.ts";
 
 /** yes and no are decisions; unknown: this ending does not decide. */
 export type Finding = "yes" | "no" | "unknown";
@@ -36,33 +35,33 @@ export type Property = {
   readonly decide: Decide | null;
 };
 
-type Touched = { readonly touch: Touch; readonly access: Access; readonly fileOffset: bigint };
+type Touched = { readonly touch: Touch; readonly access: AccessWord; readonly fileOffset: bigint };
 
 /** The outcomes of the guest's accesses, with the kind of access: in the order of the scenario's actors. */
 function accessList({ scenario, ending }: Decidable): readonly Touched[] {
   return guestActors(scenario).flatMap(([name, actor]) =>
     accessesOf(actor).flatMap(({ label, step }) => {
-      const access = ending.observations.accesses[name]?.[label];
+      const access = ending.outcome.accesses[name]?.[label];
       if (access === undefined) return [];
       return [{ touch: touchOf(step), access, fileOffset: fileOffsetAt(scenario, step.offset) }];
     }),
   );
 }
 
-function sawAny(decidable: Decidable, kinds: readonly Access["kind"][]): boolean {
+function sawAny(decidable: Decidable, kinds: readonly AccessKind[]): boolean {
   return accessList(decidable).some(({ access }) => kinds.includes(access.kind));
 }
 
-function vmmHistory({ observations }: Ending): readonly Vmm[] {
-  return observations.vmm ?? [];
+function vmmHistory({ outcome }: Ending): readonly VmmWord[] {
+  return outcome.vmm ?? [];
 }
 
 function isLooping(ending: Ending): boolean {
   return vmmHistory(ending).some(({ kind }) => kind === "looping");
 }
 
-function bystandersOf({ observations }: Ending): readonly string[] {
-  return Object.values(observations.bystanders);
+function bystandersOf({ outcome }: Ending): readonly string[] {
+  return Object.values(outcome.bystanders);
 }
 
 /** No where one says no; yes where one says yes and none leaves it open. */
@@ -82,14 +81,14 @@ function terminates(decidable: Decidable): Finding {
 function contained({ ending }: Decidable): Finding {
   const history = vmmHistory(ending);
   if (history.some(({ kind }) => kind === "stopped" || kind === "killed")) return "no";
-  if (history.at(-1)?.kind === "looping" || ending.observations.guestKernel === "panic") return "no";
+  if (history.at(-1)?.kind === "looping" || ending.outcome.guestKernel === "panic") return "no";
   const bystanders = bystandersOf(ending);
   if (bystanders.includes("starved")) return "no";
   return bystanders.length > 0 ? "yes" : "unknown";
 }
 
 /** Did the failure surface at the very access, so that it could be reported to the task? */
-function isReported(access: Access, ending: Ending): Finding {
+function isReported(access: AccessWord, ending: Ending): Finding {
   switch (access.kind) {
     case "sigbus":
     case "efault":
@@ -136,7 +135,7 @@ function kernelAccess(decidable: Decidable): Finding {
       place === "guest-kernel" || steps.some((step) => isAccess(step) && touchOf(step).by === "kernel"),
   );
   if (!isKernel) return "unknown";
-  if (ending.observations.guestKernel === "panic" || sawAny(decidable, ["killed", "hung"])) return "no";
+  if (ending.outcome.guestKernel === "panic" || sawAny(decidable, ["killed", "hung"])) return "no";
   if (sawAny(decidable, ["efault"])) return "yes";
   // Every page was there: nothing failed, nothing is decided.
   return sawAny(decidable, ["zero", "stale", "sigbus"]) ? "no" : "unknown";
@@ -154,7 +153,7 @@ function isEachReported({ scenario, ending }: Decidable): Finding {
   return allOf(
     tasks.map(([name, actor]): Finding => {
       const last = accessesOf(actor).at(-1);
-      const access = last === undefined ? undefined : ending.observations.accesses[name]?.[last.label];
+      const access = last === undefined ? undefined : ending.outcome.accesses[name]?.[last.label];
       if (last === undefined || access === undefined) return "no";
       const loss = lossEver(scenario, fileOffsetAt(scenario, last.step.offset));
       const wasReported = access.kind === "sigbus" || access.kind === "efault";
@@ -181,7 +180,7 @@ function noSilentData(decidable: Decidable): Finding {
 
 /** The truncating process is neither held up for longer than the bound of a run, nor refused; no core burns on after it. */
 function hostUnharmed({ ending }: Decidable): Finding {
-  const steps = Object.values(ending.observations.host).flatMap((actor) => Object.values(actor));
+  const steps = Object.values(ending.outcome.host).flatMap((actor) => Object.values(actor));
   if (steps.some(({ kind }) => kind === "delayed" || kind === "denied")) return "no";
   return isLooping(ending) ? "no" : "yes";
 }
@@ -217,7 +216,7 @@ function keepsApf({ ending }: Decidable): Finding {
 function nmiSafe(decidable: Decidable): Finding {
   const { scenario, ending } = decidable;
   if (scenario.nmi === undefined || !ending.nmi) return "unknown";
-  return ending.observations.guestKernel === "panic" ? "no" : isEachReported(decidable);
+  return ending.outcome.guestKernel === "panic" ? "no" : isEachReported(decidable);
 }
 
 /** The task of a nested guest meets a lost page: it gets a report, and the tasks beside it make progress. */
@@ -225,12 +224,12 @@ function nested(decidable: Decidable): Finding {
   const { scenario, ending } = decidable;
   const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
   if (!isNested || ending.metLostPage === false) return "unknown";
-  const isWell = ending.observations.guestKernel === "alive" && !bystandersOf(ending).includes("starved");
+  const isWell = ending.outcome.guestKernel === "alive" && !bystandersOf(ending).includes("starved");
   return isWell ? isEachReported(decidable) : "no";
 }
 
 /** Words of an access that met a page that no mapping leads to any more, and no guard had taken away. */
-const metWords: readonly Access["kind"][] = ["sigbus", "efault", "killed", "hung"];
+const metWords: readonly AccessKind[] = ["sigbus", "efault", "killed", "hung"];
 
 /**
  * No access ever meets a lost page that is still mapped: the guard took the mapping away before the file got shorter, or
@@ -241,7 +240,7 @@ function prevented(decidable: Decidable): Finding {
   const isLost = accessList(decidable).some(({ fileOffset }) => lossEver(scenario, fileOffset) === "lost");
   if (!isLost) return "unknown";
   if (ending.metLostPage !== null) return ending.metLostPage ? "no" : "yes";
-  const host = Object.values(ending.observations.host).flatMap((actor) => Object.values(actor));
+  const host = Object.values(ending.outcome.host).flatMap((actor) => Object.values(actor));
   const last = vmmHistory(ending).at(-1)?.kind ?? "running";
   if (isLooping(ending) || last !== "running") return "no";
   if (host.some(({ kind }) => kind === "denied")) return "yes";
@@ -284,17 +283,11 @@ export type CaseFinding = {
   readonly ending: Ending | null;
 };
 
-export type DecidableCase = Omit<Decidable, "ending"> & {
-  readonly evidence: Evidence;
-  readonly nature: EngineNature;
-};
+export type DecidableCase = Omit<Decidable, "ending"> & { readonly endings: readonly Ending[] };
 
 /** What the case says of the property. */
-export function findingOf(
-  { decide }: Property,
-  { scenario, server, evidence, nature }: DecidableCase,
-): CaseFinding {
-  const decided = endingsOf(evidence, nature).map((ending) => ({
+export function findingOf({ decide }: Property, { scenario, server, endings }: DecidableCase): CaseFinding {
+  const decided = endings.map((ending) => ({
     ending,
     finding: decide?.({ scenario, server, ending }) ?? "unknown",
   }));

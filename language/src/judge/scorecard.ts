@@ -3,11 +3,11 @@
  * ending that the model allows; a cell says which of the two decided it, or the document that it was read from.
  * Where a real run and the model contradict each other, one of them is wrong: the cell has both, and no run is green.
  */
-import type { EngineNature, Evidence } from "../evidence.ts";
+import type { EngineNature, Evidence, Exhaustiveness } from "../evidence.ts";
 import type { Proposal } from "../proposal.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import type { Verdict, VerdictKind } from "../verdict.ts";
-import type { Ending } from "./ending.ts";
+import { type Ending, endingsOf } from "./ending.ts";
 import type { DocumentedCell, Expectation } from "./expectations.ts";
 import { missingWitnesses } from "./judge.ts";
 import { type CaseFinding, type Finding, findingOf, type Property, properties } from "./properties.ts";
@@ -61,21 +61,30 @@ export type ScoredCase = {
   readonly verdict: VerdictKind;
   /** Nothing was expected of it, and all its witnesses were seen: inconclusive as a test, but what it shows counts. */
   readonly isWithoutExpectation?: boolean;
-  readonly evidence: Evidence;
+  /** At least one. */
+  readonly endings: readonly Ending[];
+  readonly exhaustiveness: Exhaustiveness;
 };
 
-export type JudgedCase = Omit<ScoredCase, "verdict" | "isWithoutExpectation"> & {
+export type JudgedCase = Pick<ScoredCase, "scenario" | "proposal" | "place" | "nature"> & {
+  readonly evidence: Evidence;
   readonly verdict: Verdict;
   readonly expectation: Expectation | null;
 };
 
 /** The case as the scorecard takes it. */
-export function scored({ verdict, expectation, ...rest }: JudgedCase): ScoredCase {
-  const { scenario, evidence, nature } = rest;
+export function scored({ verdict, expectation, evidence, ...rest }: JudgedCase): ScoredCase {
+  const { scenario, nature } = rest;
   const isVacuous = verdict.kind === "inconclusive" && verdict.cause === "vacuous";
   const isWithoutExpectation =
     isVacuous && expectation === null && missingWitnesses(scenario, evidence, nature).length === 0;
-  return { ...rest, verdict: verdict.kind, isWithoutExpectation };
+  return {
+    ...rest,
+    verdict: verdict.kind,
+    isWithoutExpectation,
+    endings: endingsOf(evidence, nature),
+    exhaustiveness: evidence.exhaustiveness,
+  };
 }
 
 /** Rounds of a race against a guard, beside the cases: how many, and in how many the guest met a lost page. */
@@ -108,18 +117,17 @@ function decides({ verdict, isWithoutExpectation }: ScoredCase): boolean {
 }
 
 /** A search that was cut off without a counterexample. */
-function isCutOff({ evidence }: ScoredCase, finding: Finding): boolean {
-  return finding !== "no" && evidence.exhaustiveness.kind === "bounded";
+function isCutOff({ exhaustiveness }: ScoredCase, finding: Finding): boolean {
+  return finding !== "no" && exhaustiveness.kind === "bounded";
 }
 
 function decisionOf(property: Property, scored: ScoredCase): Decision | null {
-  const { scenario, proposal, evidence, nature } = scored;
+  const { scenario, proposal, endings } = scored;
   if (!decides(scored) || !scenario.properties.includes(property.id)) return null;
   const { finding, possible, ending } = findingOf(property, {
     scenario,
     server: proposal.server,
-    evidence,
-    nature,
+    endings,
   });
   if (finding === "unknown" || isCutOff(scored, finding)) return null;
   return { finding, possible, ending, scored };
@@ -143,8 +151,7 @@ function merge(words: readonly ("yes" | "no" | "partly")[]): Holds {
 /** Does a case of the model name the property whose search was cut off? Then no yes is the last word. */
 function isOpen(property: string, cases: readonly ScoredCase[]): boolean {
   return cases.some(
-    (scored) =>
-      scored.scenario.properties.includes(property) && scored.evidence.exhaustiveness.kind === "bounded",
+    (scored) => scored.scenario.properties.includes(property) && scored.exhaustiveness.kind === "bounded",
   );
 }
 
@@ -155,7 +162,7 @@ function shareOf(decisions: readonly Decision[], hasOpenCases = false): Share | 
     holds,
     cases: decisions.length,
     places: [...new Set(decisions.map(({ scored }) => scored.place))].sort(),
-    exhaustive: decisions.every(({ scored }) => scored.evidence.exhaustiveness.kind === "exhaustive"),
+    exhaustive: decisions.every(({ scored }) => scored.exhaustiveness.kind === "exhaustive"),
   };
 }
 
@@ -179,7 +186,7 @@ function contradictionsOf(
   return real.flatMap(({ finding, scored }) => {
     const model = modelled.find((one) => one.scored.scenario.id === scored.scenario.id);
     if (model === undefined || model.possible.has(finding)) return [];
-    if (model.scored.evidence.exhaustiveness.kind !== "exhaustive") return [];
+    if (model.scored.exhaustiveness.kind !== "exhaustive") return [];
     return [{ scenario: scored.scenario.id, place: scored.place, real: finding, model: model.finding }];
   });
 }

@@ -253,7 +253,8 @@ describe("scoreCell", () => {
     place: "kvm",
     nature: natures.kvm,
     verdict: "pass",
-    evidence,
+    endings: endingsOf(evidence, changes.nature ?? natures.kvm),
+    exhaustiveness: evidence.exhaustiveness,
     ...changes,
   });
   const noFacts: EndFacts = { exitElsewhere: false, metLostPage: true, nmi: false };
@@ -309,11 +310,8 @@ describe("scoreCell", () => {
   });
 
   it("has none where the search was cut off, or the real run proves nothing", () => {
-    const bounded = modelled(exit);
-    const cutOff: ScoredCase = {
-      ...bounded,
-      evidence: { ...bounded.evidence, exhaustiveness: { kind: "bounded", by: "states", states: 9 } },
-    };
+    const exhaustiveness = { kind: "bounded", by: "states", states: 9 } as const;
+    const cutOff: ScoredCase = { ...modelled(exit), exhaustiveness };
     expect(cell(scored(looping), cutOff).contradictions).toEqual([]);
     expect(cell(cutOff)).toMatchObject({ holds: "unknown", by: null });
     expect(cell(scored(looping, { verdict: "xfail" }), modelled(exit)).contradictions).toEqual([]);
@@ -370,14 +368,8 @@ describe("scoreCell", () => {
     const won = scoreCell(p, "prevented", { cases: [], documented: [], races: [{ ...lost, lost: 0 }] });
     expect(won).toMatchObject({ holds: "yes", by: "real" });
     const never = modelled(exit);
-    const end = { ...never.evidence.ends[0], facts: { ...noFacts, metLostPage: false } };
-    const cases = [
-      {
-        ...never,
-        scenario: scenarioWith({ properties: ["prevented"] }),
-        evidence: { ...never.evidence, ends: [end] } as Evidence,
-      },
-    ];
+    const endings = never.endings.map((ending) => ({ ...ending, metLostPage: false }));
+    const cases = [{ ...never, scenario: scenarioWith({ properties: ["prevented"] }), endings }];
     const both = scoreCell(p, "prevented", { cases, documented: [], races: [lost] });
     expect(both).toMatchObject({
       holds: "partly",

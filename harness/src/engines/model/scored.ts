@@ -27,26 +27,45 @@ export type ModelCases = {
   readonly unended: readonly Scenario[];
 };
 
-/** The cases about the proposal that name a property and that the model can tell. */
-export function modelCases(
+/**
+ * The case as the scorecard takes it. "no end": a bound cut the search off before one was found. null: not for the model,
+ * or not about the proposal.
+ */
+function scoreCase(
+  scenario: Scenario,
   proposal: Proposal,
-  { scenarios, expectations, maxStates }: ModelScoring,
-): ModelCases {
+  { expectations, maxStates }: ModelScoring,
+): ScoredCase | "no end" | null {
   const { name: engine, nature } = engineRow("model");
+  if (!isAboutProposal(scenario, proposal) || modelSupports(scenario, proposal).kind === "no") return null;
+  const result = modelRun(scenario, proposal, maxStates);
+  if (result.kind !== "evidence") return "no end";
+  const expectation = expectations.find(scenario, proposal);
+  const { evidence } = result;
+  const asked = { scenario, proposal, engine, nature, machine: "here", expectation, result } as const;
+  const verdict = judge({ ...asked, errata: [] });
+  return scored({ scenario, proposal, place: engine, nature, verdict, expectation, evidence });
+}
+
+/** One case; null where the model has none. */
+export function modelCaseOf(
+  scenario: Scenario,
+  proposal: Proposal,
+  scoring: ModelScoring,
+): ScoredCase | null {
+  const found = scoreCase(scenario, proposal, scoring);
+  return found === "no end" ? null : found;
+}
+
+/** The cases about the proposal that name a property and that the model can tell. */
+export function modelCases(proposal: Proposal, scoring: ModelScoring): ModelCases {
   const unended: Scenario[] = [];
-  const cases = scenarios.flatMap((scenario): ScoredCase[] => {
-    if (scenario.properties.length === 0 || !isAboutProposal(scenario, proposal)) return [];
-    if (modelSupports(scenario, proposal).kind === "no") return [];
-    const result = modelRun(scenario, proposal, maxStates);
-    if (result.kind !== "evidence") {
-      unended.push(scenario);
-      return [];
-    }
-    const expectation = expectations.find(scenario, proposal);
-    const { evidence } = result;
-    const asked = { scenario, proposal, engine, nature, machine: "here", expectation, result } as const;
-    const verdict = judge({ ...asked, errata: [] });
-    return [scored({ scenario, proposal, place: engine, nature, verdict, expectation, evidence })];
-  });
+  const cases: ScoredCase[] = [];
+  for (const scenario of scoring.scenarios) {
+    if (scenario.properties.length === 0) continue;
+    const found = scoreCase(scenario, proposal, scoring);
+    if (found === "no end") unended.push(scenario);
+    else if (found !== null) cases.push(found);
+  }
   return { cases, unended };
 }

@@ -1,0 +1,86 @@
+/**
+ * The scorecard of the package, as text for documents: the real kernels of fixtures/observed, the model over all
+ * interleavings, and documents. Entry point for scripts/generate-docs.ts; the same on every machine.
+ */
+import { proposals, type ScoreCell, scorecard } from "../../../language/src/index.ts";
+import { loadObserved, scoredObservations } from "../compare/observed.ts";
+import { modelCases } from "../engines/model/scored.ts";
+import { loadDocumented, loadExpectations, loadScenarios } from "../fixtures.ts";
+import { contradictionsIn } from "../report/report.ts";
+import { contradictionsText, scorecardText, scoreText } from "../report/scorecard.ts";
+import type { Style } from "../report/style.ts";
+
+const plain = (text: string): string => text;
+const style: Style = { widthColumns: 100, bold: plain, dim: plain, verdict: (_kind, text) => text };
+
+function cells(): readonly ScoreCell[] {
+  const scenarios = loadScenarios();
+  const scoring = { scenarios, expectations: loadExpectations() };
+  const modelled = proposals.map((proposal) => modelCases(proposal, scoring));
+  return scorecard(
+    proposals.map(({ id }) => id),
+    {
+      cases: [...scoredObservations(scenarios), ...modelled.flatMap(({ cases }) => cases)],
+      documented: loadDocumented(),
+    },
+  );
+}
+
+/** One line a cell: what decided it, and how many cases. */
+function detailLines(all: readonly ScoreCell[]): readonly string[] {
+  return proposals.flatMap(({ id, title }) => {
+    const own = all.filter(({ proposal, by }) => proposal === id && by !== null);
+    return [
+      "",
+      `### ${id}`,
+      "",
+      title,
+      "",
+      ...own.map(
+        (cell) =>
+          `- \`${cell.property}\`: ${scoreText(cell)}${cell.figure === null ? "" : `, ${cell.figure}`}${cell.source === null ? "" : `: ${cell.source}`}`,
+      ),
+    ];
+  });
+}
+
+function kernelLines(): readonly string[] {
+  return [...loadObserved()].flatMap(([name, { kernels = [], recorded = "", cases }]) =>
+    kernels
+      .filter(({ kvmBackend }) => kvmBackend !== null)
+      .map(
+        ({ release, kvmBackend, origin, accelerator }) =>
+          `| ${name} | ${release} | ${origin ?? "the machine's own"} | ${kvmBackend} | ${accelerator === null ? "hardware" : `QEMU, ${accelerator}`} | ${cases.length} | ${recorded} |`,
+      ),
+  );
+}
+
+function main(what: string | undefined): number {
+  const all = cells();
+  switch (what) {
+    case "table":
+      console.log(scorecardText(all, style));
+      break;
+    case "details":
+      console.log(detailLines(all).join("\n").trim());
+      break;
+    case "kernels":
+      console.log(
+        [
+          "| recording | release | kernel | KVM | in | observations | on |",
+          "| --- | --- | --- | --- | --- | --- | --- |",
+          ...kernelLines(),
+        ].join("\n"),
+      );
+      break;
+    default:
+      console.error("usage: scorecard-main table|details|kernels");
+      return 64;
+  }
+  const contradictions = contradictionsText(contradictionsIn(all), style);
+  if (contradictions === null) return 0;
+  console.error(contradictions);
+  return 1;
+}
+
+process.exitCode = main(process.argv[2]);
