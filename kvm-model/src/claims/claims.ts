@@ -33,6 +33,9 @@ function alone(name: string, access: Omit<AccessStep, "page">, more: Partial<Mod
   return modelCase({ name, pages: ["resident"], tasks: [victim], ...more });
 }
 
+/** Of one slot by hash_32(gfn, 6): the same window's pages 6 and 40. */
+const collision = [0x40006n, 0x40028n];
+
 const cut = [{ op: "truncate", pages: 0 }] as const;
 const unschedulable = { op: "dax-read", preemptible: false } as const;
 const legacy = { pages: ["on-disk"], kvm: "legacy-pf", guest: "apf" } as const;
@@ -94,7 +97,7 @@ const faultPath: readonly Row[] = [
 const kernelProposals: readonly Row[] = [
   ["uniform", "talk", when("load", { kvm: "uniform-efault" }), ["+stopped-efault", "-hang"], "Goyal's hash makes both paths end in -EFAULT."],
   ["uniform-two", "disputed", when("two-victims", { kvm: "uniform-efault" }), ["+stopped-efault", "-hang"], "... with two faulting tasks too, as long as their gfns do not collide."],
-  ["uniform-collision", "disputed", when("two-victims", { kvm: "uniform-efault" }, { errorSlots: 1 }), ["+livelock"], "Two gfns in one slot overwrite each other for ever: the hash is a hint, not a bound."],
+  ["uniform-collision", "disputed", when("two-victims", { kvm: "uniform-efault" }, { gfns: collision }), ["+livelock"], "Two gfns of one slot, such as 0x40006 and 0x40028, overwrite each other for ever: the hash is a hint, not a bound."],
   ["error-gfn-overwritten", "disputed", when("two-victims", { kvm: "error-gfn" }), ["+livelock"], "A single error_gfn is overwritten by a second faulting task, and both go round for ever."],
   ["error-pending-two", "disputed", when("two-victims", { kvm: "error-pending" }), ["+stopped-efault", "-hang"], "Kuznetsov's error_pending does not have that problem."],
   ["error-pending-stuck", "disputed", when("io-after-kill", { kvm: "error-pending" }), ["+apf-left-off"], "error_pending stays set after the faulting task is killed: async page faults are off for good."],

@@ -109,10 +109,15 @@ export const checks = [
 ] as const;
 export type Check = (typeof checks)[number];
 
+/** The gfn of the window's first page where a case names none: guest physical address 1 GiB. */
+export const FIRST_GFN = 0x40000n;
+
 export type ModelCase = {
   readonly name: string;
   readonly vcpus: number;
   readonly pages: readonly PageStart[];
+  /** By page: its guest frame number. null: one behind the other from `FIRST_GFN` on. */
+  readonly gfns: readonly bigint[] | null;
   /**
    * The pages are one 2 MiB range: where all of it is in the page cache and in front of the end of the file, the host
    * maps it by one PMD, and KVM follows with one second-level entry (host_pfn_mapping_level(), arch/x86/kvm/mmu/mmu.c).
@@ -146,8 +151,6 @@ export type ModelCase = {
   readonly ack: boolean;
   /** ASYNC_PF_PER_VCPU: 64 in KVM; smaller here to reach the limit. null: as many as there are pages. */
   readonly asyncLimit: number | null;
-  /** Slots of Goyal's hash of error gfns; a gfn hashes to page number modulo slots. `error-gfn` has one. */
-  readonly errorSlots: number;
   /** How #MC meets a store: reported at the instruction, or lost as real memory controllers may. */
   readonly machineCheck: "precise" | "as-hardware";
   /** `pmem` copies with machine-check-safe routines, virtio-fs does not (facts: set_dax_nomc is never called). */
@@ -179,6 +182,7 @@ export class CaseError extends Error {
 
 const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   vcpus: 1,
+  gfns: null,
   largePage: false,
   host: [],
   kvm: "today",
@@ -196,7 +200,6 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   faultHandler: "linux",
   ack: true,
   asyncLimit: null,
-  errorSlots: 64,
   machineCheck: "precise",
   daxCopies: "virtio-fs",
   leaseClient: "prompt",
@@ -231,6 +234,11 @@ export function checkCase(modelCase: ModelCase): void {
   const { tasks, pages, host, vcpus } = modelCase;
   if (tasks.length < 1 || tasks.length > MAX_TASKS) refuse(`${tasks.length} tasks`, `1 to ${MAX_TASKS}`);
   if (pages.length < 1 || pages.length > MAX_PAGES) refuse(`${pages.length} pages`, `1 to ${MAX_PAGES}`);
+  const { gfns } = modelCase;
+  if (gfns !== null && gfns.length !== pages.length)
+    refuse(`${gfns.length} gfns of ${pages.length} pages`, "a gfn a page");
+  if (gfns !== null && new Set(gfns).size < gfns.length)
+    refuse("two pages of one gfn", "a gfn of its own for each");
   if (new Set(tasks.map((task) => task.name)).size < tasks.length)
     refuse("two tasks of one name", "rename one");
   for (const task of tasks) {
@@ -263,6 +271,11 @@ export function checkCase(modelCase: ModelCase): void {
       "lapic: kernel",
     );
   }
+}
+
+/** The guest frame number of a page. */
+export function gfnOf(modelCase: Pick<ModelCase, "gfns">, page: number): bigint {
+  return modelCase.gfns?.[page] ?? FIRST_GFN + BigInt(page);
 }
 
 function signalName(step: TaskStep | HostStep): string[] {

@@ -3,8 +3,8 @@
  * To add one: name it in `kvmParts`, and give its answer in each `switch` here; nothing else in KVM's part changes.
  *
  * - `today`: the worker's result is dropped; a failed prefetch is ignored.
- * - `uniform-efault` (Goyal, v2 to v4, 2020): a failed prefetch records the gfn in a hash of 64; a fault on a recorded gfn
- *   goes synchronous, hence -EFAULT. Overwritten on collision: "just a hint". `error-gfn` (RFC): one slot.
+ * - `uniform-efault` (Goyal, v2 to v4, 2020): a failed prefetch records the gfn in a hash of 64 (`gfn-hash.ts`); a fault on a
+ *   recorded gfn goes synchronous, hence -EFAULT. Overwritten on collision: "just a hint". `error-gfn` (RFC): one slot.
  * - `error-pending` (Kuznetsov): a failed prefetch switches async page faults off until an error has been reported.
  * - `exit-request` (Christopherson): a failed prefetch makes KVM_RUN return at once, whatever task runs by then.
  * - `final-efault`: the NOWAIT lookup's -EFAULT is final; only "needs I/O" goes asynchronous.

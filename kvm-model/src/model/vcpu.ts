@@ -311,7 +311,7 @@ export class Vcpu {
   }
 
   #errorGfnAt(page: Page): number {
-    return this.#errorSlotsAt + (page.index % this.#m.context.errorSlots);
+    return this.#errorSlotsAt + (this.#m.context.errorSlotOf[page.index] as number);
   }
 
   /** apf.error_pending (a proposal): no async page faults until an error has been reported. */
