@@ -115,8 +115,10 @@ const kernelProposals: readonly Row[] = [
 
 // biome-ignore format: a row a claim
 const events: readonly Row[] = [
-  ["nmi-cr2", "talk", when("nmi-cr2", {}), ["+livelock"], "An NMI that faults before CR2 is read loses the token: the task sleeps for ever."],
-  ["nmi-flags", "talk", when("nmi-flags", {}), ["+wrong-victim"], "... or eats the flags, and the task dies of a fault at the token's address."],
+  ["nmi-cr2", "talk", when("nmi-cr2", {}), ["+livelock"], "An NMI handler that faults and does not save CR2 loses the token: the task sleeps for ever. Linux saves it."],
+  ["nmi-flags", "talk", when("nmi-flags", {}), ["+wrong-victim", "-panic"], "... or, in a guest whose fault inside the NMI resets the flags and goes on, the task dies of a fault at the token's address."],
+  ["nmi-linux-5.8", "inferred", when("nmi-flags", {}, { nmi: "linux-5.8" }), ["+panic", "-wrong-victim", "-hang"], "A Linux guest since 5.8 panics instead: the fault inside takes the flags for its own, in an interrupt disabled region."],
+  ["nmi-linux", "inferred", when("nmi-flags", {}, { nmi: "linux" }), ["+all-done", "-wrong-victim", "-hang", "-dead"], "... until the fix of 2026, which leaves the flags alone where the fault comes from inside an NMI."],
   ["nmi-saved", "talk", when("nmi-flags", {}, { nmi: "saved" }), ["+all-done", "-hang", "-wrong-victim"], "Saving both in the NMI handler closes the window."],
   ["send-always", "talk", alone("send-always", unschedulable, { ...legacy, sendAlways: true }), ["+panic"], "Send-always in a section that may not schedule kills the guest."],
   ["user-only", "talk", alone("user-only", unschedulable, legacy), ["+all-done", "-panic", "-hang"], "... which is why Linux asks for user mode only."],

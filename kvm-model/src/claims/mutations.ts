@@ -29,6 +29,7 @@ export const caughtBy: Readonly<Record<Check, string>> = {
   "ack-rescans": "ack",
   "token-matched": "no-ack",
   "nmi-saves-cr2": "nmi-saved",
+  "nmi-leaves-flags": "nmi-linux",
   "error-slot-cleared": "uniform-reported",
   "error-is-recorded": "uniform",
   "error-pending-cleared": "error-pending-reported",

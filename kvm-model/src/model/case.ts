@@ -9,7 +9,6 @@ import {
   guestParts,
   type KvmPart,
   kvmParts,
-  type NmiVariant,
   type OnSigbus,
   type ServerPart,
   serverParts,
@@ -92,6 +91,7 @@ export const checks = [
   "ack-rescans",
   "token-matched",
   "nmi-saves-cr2",
+  "nmi-leaves-flags",
   "error-slot-cleared",
   "error-is-recorded",
   "error-pending-cleared",
@@ -108,6 +108,17 @@ export const checks = [
   "large-page-zapped",
 ] as const;
 export type Check = (typeof checks)[number];
+
+/**
+ * What is left of CR2 and of the shared area's flags after one NMI whose handler takes a page fault of its own.
+ *
+ * The scenarios' variants are the micro-guest's: `cr2-lost`, a handler that does not save CR2 (Linux's has since 2012;
+ * exc_nmi(), arch/x86/kernel/nmi.c); `flags-lost`, one that saves CR2, and whose fault resets the flags and goes on (no
+ * Linux does); `saved`, both saved. Linux: `linux-5.8`, where the fault inside takes the flags for its own and panics;
+ * `linux`, with "Don't consume async #PF flags on a kernel #PF in NMI" of 2026 (6.12.117 has it, 7.3-rc7 has not).
+ */
+export const nmis = ["off", "cr2-lost", "flags-lost", "saved", "linux-5.8", "linux"] as const;
+export type Nmi = (typeof nmis)[number];
 
 /** The gfn of the window's first page where a case names none: guest physical address 1 GiB. */
 export const FIRST_GFN = 0x40000n;
@@ -132,8 +143,7 @@ export type ModelCase = {
   readonly lapic: "kernel" | "user";
   /** Guest timer: may another task be scheduled at any interruptible point? */
   readonly preempt: boolean;
-  /** One NMI whose handler takes a page fault: nothing saved, CR2 saved but flags consumed, or both saved. */
-  readonly nmi: "off" | NmiVariant;
+  readonly nmi: Nmi;
   /** A task that may get SIGKILL at any time. */
   readonly kill: string | null;
   /** Does the guest write MSR_KVM_ASYNC_PF_EN? null: every guest does but `unaware`, as Linux does. */
@@ -264,6 +274,9 @@ export function checkCase(modelCase: ModelCase): void {
   }
   if (modelCase.kill !== null && !tasks.some((task) => task.name === modelCase.kill)) {
     refuse(`kill names no task: ${modelCase.kill}`, "name a task");
+  }
+  if (modelCase.kvm === "legacy-pf" && (modelCase.nmi === "linux" || modelCase.nmi === "linux-5.8")) {
+    refuse(`NMI as in a guest that speaks the protocol since 5.8 (${modelCase.nmi})`, "a KVM since 5.8");
   }
   if (modelCase.kvm === "ready-error" && modelCase.lapic === "user") {
     refuse(
