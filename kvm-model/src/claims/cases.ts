@@ -22,6 +22,7 @@ export const situations = [
   "nmi-cr2",
   "nmi-flags",
   "nested",
+  "nested-io",
   "tmpfs-full",
   "io-error",
   "only-io",
@@ -111,6 +112,11 @@ function given(situation: Situation): Given {
       };
     case "nested":
       return touched("load", { mode: "nested" });
+    case "nested-io":
+      return {
+        pages: ["on-disk"],
+        tasks: [task("victim", [{ op: "load", page: 0, mode: "nested" }]), bystander],
+      };
     case "tmpfs-full":
     case "io-error":
       return { ...touched("load"), pages: [situation === "io-error" ? "io-error" : "no-space"], host: [] };

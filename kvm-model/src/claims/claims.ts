@@ -109,7 +109,7 @@ const kernelProposals: readonly Row[] = [
   ["ready-error", "talk", when("two-victims", { kvm: "ready-error", guest: "apf-error" }), ["+sigbus-adrerr", "+all-done", "-hang", "-dead", "-wrong-victim"], "An error in page-ready gives the faulting task SIGBUS, and nobody else anything."],
   ["error-pending-reported", "disputed", when("two-victims", { kvm: "error-pending", vmm: "inject-ve", guest: "ve" }), ["+all-done", "-hang", "-apf-left-off"], "Once an error has been reported, error_pending lets async page faults go on."],
   ["uniform-reported", "inferred", when("two-victims", { kvm: "uniform-efault", vmm: "inject-ve", guest: "ve" }), ["+all-done", "-hang", "-error-gfn-left"], "Goyal's hash forgets a gfn as soon as its error has been reported."],
-  ["ready-error-nested", "inferred", when("nested", { kvm: "ready-error", guest: "apf-error" }, { vmexitDelivery: true }), ["+livelock", "-sigbus-adrerr"], "An error in page-ready is of no use to L1 whose guest faulted: it waits in kernel mode."],
+  ["ready-error-nested", "inferred", when("nested", { kvm: "ready-error", guest: "apf-error" }), ["+livelock", "-sigbus-adrerr", "-vm-stopped"], "An error in page-ready is of no use to L1 whose guest faulted: it waits in kernel mode."],
   ["ready-error-kernel", "talk", when("copy-from-user", { kvm: "ready-error", guest: "apf-error" }), ["+stopped-efault", "-efault-returned"], "It cannot report a kernel-mode fault: that ends in -EFAULT after all."],
 ];
 
@@ -128,8 +128,16 @@ const events: readonly Row[] = [
   ["late-ready", "talk", when("killed", { kvm: "final-efault" }, { pages: ["on-disk"], host: [] }), ["+all-done", "-hang", "-wrong-victim"], "A killed task's late page-ready hurts nobody."],
   ["wake-all", "inferred", migrated("wake-all"), ["+all-done", "-hang"], "The wake-all broadcast wakes a sleeper whose page-ready stayed behind in a migration."],
   ["no-wake-all", "inferred", migrated("no wake-all"), ["+deadlock"], "... which would otherwise sleep for ever."],
-  ["nested-halt", "talk", when("nested", {}), ["+livelock", "-vm-stopped"], "Without delivery to L1, a fault of L2 halts, and loops."],
-  ["nested-vmexit", "talk", when("nested", {}, { vmexitDelivery: true }), ["+livelock", "-vm-stopped"], "With #PF VM exits L1 can run something else, and the loop stays."],
+  ["nested-halt", "talk", when("nested", {}, { vmexitDelivery: false }), ["+livelock", "-vm-stopped"], "Without delivery to L1, a fault of L2 halts, and loops."],
+  ["nested-vmexit", "talk", when("nested", {}), ["+livelock", "-vm-stopped"], "With #PF VM exits, for which a Linux L1 asks, L1 can run something else, and the loop stays."],
+  ["nested-io", "inferred", when("nested-io", {}), ["+ran-during-io", "+all-done", "-dead"], "... and a page of L2's that only needs I/O lets L1 run something else."],
+  ["nested-io-halt", "inferred", when("nested-io", {}, { vmexitDelivery: false }), ["+all-done", "-ran-during-io", "-dead"], "... which it does not where L1 has not asked."],
+  ["nested-early-ready", "inferred", alone("nested-early-ready", { op: "load", mode: "nested" }, { pages: ["on-disk"], guest: "apf" }), ["+all-done", "-hang", "-dead"], "Page ready may come before L1 waits for the token, interrupts being on: the dummy node keeps it."],
+  ["nested-pf", "inferred", when("nested", { kvm: "final-efault", vmm: "inject-pf", guest: "pv-error" }), ["+livelock", "-sigbus", "-vm-stopped"], "A #PF that the VMM injects while L2 runs goes to L2, which knows nothing of it, and never to L1: the access goes round."],
+  ["nested-ve", "inferred", when("nested", { kvm: "final-efault", vmm: "inject-ve", guest: "ve" }), ["+lost-report", "-sigbus", "-oops", "-panic", "-vm-stopped"], "... and a #VE of the VMM's kills L2: L1 is told of no error."],
+  ["nested-kvm-ve", "inferred", when("nested", { kvm: "inject-ve", guest: "ve" }), ["+sigbus-adrerr", "+all-done", "-hang", "-dead", "-lost-report"], "A #VE that KVM queues itself is subject to L1's interception, so that L1 can report it."],
+  ["nested-mce", "inferred", when("nested", { lapic: "user", vmm: "inject-mce", guest: "mce-safe-loads" }), ["+sigbus-mceerr", "+all-done", "-hang", "-dead", "-lost-report"], "A machine check is queued by KVM, and KVM in L1 always intercepts it: its VMM gets SIGBUS."],
+  ["nested-nmi", "inferred", when("nested", { lapic: "user", vmm: "nmi", guest: "pv-error" }), ["+sigbus-adrerr", "-hang", "-dead"], "An NMI is L1's, too."],
 ];
 
 // biome-ignore format: a row a claim

@@ -93,7 +93,7 @@ const demands: Readonly<Record<Property, readonly Demand[]>> = {
     demand("nmi-cr2", [...hangs, "wrong-victim", ...dies]),
     demand("nmi-flags", [...hangs, "wrong-victim", ...dies]),
   ],
-  nested: [demand("nested", suffers)],
+  nested: [demand("nested", [...suffers, "lost-report"])],
   "any-backing": [demand("tmpfs-full", precise), demand("io-error", precise)],
   "keeps-apf": [
     demand("only-io", [], ["ran-during-io", "all-done"]),

@@ -19,7 +19,10 @@ import {
 export type AccessStep = {
   readonly op: AccessOp;
   readonly page: number;
-  /** CPL 3, CPL 0, or inside a guest of the guest (L2). Copies and read(2)/write(2) are CPL 0 whatever this says. */
+  /**
+   * CPL 3, CPL 0, or CPL 3 inside a guest of the guest (L2): the task is then the vCPU thread of the guest's own VMM, and
+   * L2's kernel knows nothing of any proposal. Copies and read(2)/write(2) are CPL 0 whatever this says.
+   */
   readonly mode?: "user" | "kernel" | "nested";
   /** RFLAGS.IF at the access. */
   readonly interrupts?: "on" | "off";
@@ -92,6 +95,9 @@ export const checks = [
   "token-matched",
   "nmi-saves-cr2",
   "nmi-leaves-flags",
+  "vmexit-delivery-test",
+  "dummy-node",
+  "nested-interception",
   "error-slot-cleared",
   "error-is-recorded",
   "error-pending-cleared",
@@ -150,7 +156,10 @@ export type ModelCase = {
   readonly enablesApf: boolean | null;
   /** MSR_KVM_ASYNC_PF_EN bit 1: also deliver to CPL 0. */
   readonly sendAlways: boolean;
-  /** MSR_KVM_ASYNC_PF_EN bit 2: deliver as #PF VM exit to L1. */
+  /**
+   * MSR_KVM_ASYNC_PF_EN bit 2 (DELIVERY_AS_PF_VMEXIT): while L2 runs, deliver as #PF VM exit to L1. A Linux L1 sets it
+   * wherever KVM offers it (kvm_guest_cpu_init(), arch/x86/kernel/kvm.c).
+   */
   readonly vmexitDelivery: boolean;
   /**
    * How a guest that does not know the proposal handles an error reported by #PF or NMI. `linux`: its own
@@ -206,7 +215,7 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   kill: null,
   enablesApf: null,
   sendAlways: false,
-  vmexitDelivery: false,
+  vmexitDelivery: true,
   faultHandler: "linux",
   ack: true,
   asyncLimit: null,

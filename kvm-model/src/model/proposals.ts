@@ -171,7 +171,9 @@ export function injectVe(m: Machine, vcpu: Vcpu, by: Party): boolean {
   if (vcpu.isVeBusy) return false;
   vcpu.goTo("guest");
   vcpu.isVeBusy = true;
-  vcpu.event = "#VE";
+  // A VMM's is already injected (vmm.ts). One that KVM queues is L1's: an L1 that takes #VE for errors intercepts it.
+  const isForL2 = vcpu.runsL2 && (by === "vmm" || !m.checks("nested-interception"));
+  vcpu.event = isForL2 ? "#VE in L2" : "#VE";
   m.log?.("inject", by, "guest", `#VE for page ${vcpu.faultingPage.index}`);
   return true;
 }
