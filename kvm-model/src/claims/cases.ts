@@ -23,6 +23,8 @@ export const situations = [
   "nmi-flags",
   "nested",
   "nested-io",
+  "memory-error-load",
+  "memory-error-store",
   "tmpfs-full",
   "io-error",
   "only-io",
@@ -117,6 +119,10 @@ function given(situation: Situation): Given {
         pages: ["on-disk"],
         tasks: [task("victim", [{ op: "load", page: 0, mode: "nested" }]), bystander],
       };
+    case "memory-error-load":
+      return { ...touched("load"), host: [{ op: "memory-error", page: 0 }] };
+    case "memory-error-store":
+      return { ...touched("store"), host: [{ op: "memory-error", page: 0 }] };
     case "tmpfs-full":
     case "io-error":
       return { ...touched("load"), pages: [situation === "io-error" ? "io-error" : "no-space"], host: [] };

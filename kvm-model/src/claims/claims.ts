@@ -143,7 +143,11 @@ const events: readonly Row[] = [
 // biome-ignore format: a row a claim
 const machineChecks: readonly Row[] = [
   ["mce-load", "talk", when("load", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+sigbus-mceerr", "-hang", "-dead"], "#MC as a hypervisor could: the task gets SIGBUS at its load."],
-  ["mce-store-hardware", "talk", when("store", { kvm: "inject-mce", guest: "mce-safe-loads" }, { machineCheck: "as-hardware" }), ["+imprecise", "+silent-data", "-sigbus-mceerr"], "#MC as hardware does it misses stores."],
+  ["mce-store", "inferred", when("store", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+sigbus-mceerr", "+all-done", "-imprecise", "-silent-data", "-hang", "-dead"], "... and at its store: a store to a page that is not mapped is an EPT violation, and has not retired."],
+  ["mce-store-poison", "inferred", when("store", { kvm: "final-efault", vmm: "poison", guest: "mce-safe-loads" }), ["+sigbus-mceerr", "+all-done", "-imprecise", "-silent-data", "-hang", "-dead"], "... with UFFDIO_POISON, too: the marker is no memory, KVM finds -EHWPOISON at the fault of the store."],
+  ["mce-load-hardware", "inferred", when("memory-error-load", { guest: "mce-safe-loads" }), ["+sigbus-mceerr", "+all-done", "-imprecise", "-silent-data", "-hang", "-dead"], "Memory that goes bad under a mapping is reported at the load that consumes it."],
+  ["mce-store-hardware", "talk", when("memory-error-store", { guest: "mce-safe-loads" }), ["+imprecise", "+silent-data", "+sigbus-mceerr", "+all-done", "-hang", "-dead"], "#MC as hardware does it misses stores: the error is found later, if at all."],
+  ["mce-unaware", "inferred", when("load", { kvm: "inject-mce", guest: "unaware" }), ["+stopped-triple-fault", "-sigbus", "-hang"], "A guest that has not set CR4.MCE ends in a triple fault."],
   ["mce-copy-to-user", "talk", when("copy-to-user", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+panic"], "A guest whose exception tables cover loads only panics in copy_to_user."],
   ["mce-copy-from-user", "talk", when("copy-from-user", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+efault-returned", "-dead"], "... and survives copy_from_user."],
   ["mce-safe-all", "talk", when("copy-to-user", { kvm: "inject-mce", guest: "mce-safe-all" }), ["+efault-returned", "-dead"], "A guest whose tables cover stores too survives both."],

@@ -63,7 +63,10 @@ export type HostStep =
   | { readonly op: "extend"; readonly pages: number }
   /** fallocate PUNCH_HOLE: the pages read as zeros from now on. One step, unlike a truncation. */
   | { readonly op: "punch"; readonly page: number; readonly pages: number }
+  /** memory_failure() has taken the page: get_user_pages() finds hardware poison. */
   | { readonly op: "hwpoison"; readonly page: number }
+  /** The memory of the page goes bad, and the CPU has yet to notice (`memory-error.ts`). */
+  | { readonly op: "memory-error"; readonly page: number }
   /** rename over the file, unlink: the mapped inode is not touched. */
   | { readonly op: "nothing" }
   | { readonly op: "signal"; readonly name: string }
@@ -170,8 +173,6 @@ export type ModelCase = {
   readonly ack: boolean;
   /** ASYNC_PF_PER_VCPU: 64 in KVM; smaller here to reach the limit. null: as many as there are pages. */
   readonly asyncLimit: number | null;
-  /** How #MC meets a store: reported at the instruction, or lost as real memory controllers may. */
-  readonly machineCheck: "precise" | "as-hardware";
   /** `pmem` copies with machine-check-safe routines, virtio-fs does not (facts: set_dax_nomc is never called). */
   readonly daxCopies: "virtio-fs" | "pmem";
   /** Does the lease holder answer a recall, or sleep through the limit? */
@@ -219,7 +220,6 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   faultHandler: "linux",
   ack: true,
   asyncLimit: null,
-  machineCheck: "precise",
   daxCopies: "virtio-fs",
   leaseClient: "prompt",
   wakeAll: false,
@@ -279,6 +279,9 @@ export function checkCase(modelCase: ModelCase): void {
   for (const step of host) {
     if ((step.op === "truncate" || step.op === "extend") && step.pages > pages.length) {
       refuse(`${step.op} to ${step.pages} pages of ${pages.length}`, "add pages");
+    }
+    if ((step.op === "hwpoison" || step.op === "memory-error") && step.page >= pages.length) {
+      refuse(`${step.op} of page ${step.page} of ${pages.length}`, "add the page");
     }
   }
   if (modelCase.kill !== null && !tasks.some((task) => task.name === modelCase.kill)) {

@@ -39,6 +39,7 @@ type Unit =
   | "one"
   | "page"
   | "large page"
+  | "page that may go bad"
   | "host step"
   | "vcpu"
   | "vcpu x page"
@@ -68,6 +69,8 @@ const fieldTable = [
   ["revoke", "server.revoke", "one"],
   ["guestFileSize", "guest.i_size", "one"],
   ["guestPoison", "page.guest_poison", "page"],
+  /** The memory has gone bad. No byte where the case has no memory error. */
+  ["bad", "page.bad", "page that may go bad"],
   ["signals", "signals", "one"],
   ["marks", "marks", "one"],
   ["kernel", "guest.kernel", "one"],
@@ -150,6 +153,7 @@ export function makeContext(c: ModelCase): Context {
     one: 1,
     page: pages,
     "large page": c.largePage ? 1 : 0,
+    "page that may go bad": c.host.some((step) => step.op === "memory-error") ? pages : 0,
     "host step": c.host.length,
     vcpu: vcpus,
     "vcpu x page": vcpus * pages,

@@ -77,6 +77,8 @@ export class Machine {
   readonly context: Context;
   readonly vcpus: readonly Vcpu[];
   readonly pages: readonly Page[];
+  /** Can the memory of a page go bad? */
+  readonly hasMemoryErrors: boolean;
   readonly tasks: readonly Task[];
   readonly works: readonly Work[];
   /** Only the views use it. */
@@ -108,6 +110,7 @@ export class Machine {
   constructor(context: Context) {
     this.context = context;
     this.case = context.case;
+    this.hasMemoryErrors = context.case.host.some((step) => step.op === "memory-error");
     this.#without = context.case.without.length === 0 ? null : new Set(context.case.without);
     const at = context.offsets;
     this.#marksAt = at.marks;

@@ -13,7 +13,6 @@
  * - `memory-fault-exit` (Moorthy): kvm_handle_error_pfn() fills in KVM_EXIT_MEMORY_FAULT; the asynchronous path stays.
  * - `inject-mce`, `inject-ve`: the lookup's -EFAULT is final and KVM queues the exception instead of returning.
  */
-import { isStore } from "./access.ts";
 import type { Machine, Party } from "./machine.ts";
 import type { Page } from "./page.ts";
 import type { Task } from "./task.ts";
@@ -137,7 +136,10 @@ export function injectError(m: Machine, vcpu: Vcpu): boolean {
   }
 }
 
-/** #MC at the faulting instruction; with CR4.MCE clear a triple fault (kvm_vcpu_ioctl_x86_set_mce()). */
+/**
+ * #MC at the faulting instruction, store or load: the access is an EPT violation, so a store has not retired. Hardware's own
+ * reports are in `memory-error.ts`. With CR4.MCE clear a triple fault (kvm_vcpu_ioctl_x86_set_mce()).
+ */
 export function injectMachineCheck(m: Machine, vcpu: Vcpu, by: Party): void {
   if (m.case.guest === "unaware") {
     vcpu.goTo("stopped");
@@ -147,21 +149,6 @@ export function injectMachineCheck(m: Machine, vcpu: Vcpu, by: Party): void {
     return;
   }
   vcpu.goTo("guest");
-  const { task, currentAccess } = vcpu;
-  if (
-    m.case.machineCheck === "as-hardware" &&
-    task !== null &&
-    currentAccess !== null &&
-    isStore(currentAccess)
-  ) {
-    // Memory controllers report a store, if at all, later and not to the task that made it.
-    task.sees = "value";
-    task.skipStep();
-    m.mark("imprecise");
-    m.mark("silent-data");
-    m.log?.("inject", by, "guest", "the store is lost without a word, as hardware does");
-    return;
-  }
   vcpu.event = "#MC";
   m.log?.("inject", by, "guest", `#MC for page ${vcpu.faultingPage.index}`);
 }

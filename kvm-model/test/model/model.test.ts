@@ -135,6 +135,11 @@ describe("a wrong description is a clear error", () => {
     ["a kill of nobody", { kill: "nobody" }, /kill names no task/],
     ["a contradiction", { kvm: "ready-error" as const, lapic: "user" as const }, /needs async page faults/],
     [
+      "a memory error too far",
+      { host: [{ op: "memory-error", page: 1 }] as const },
+      /memory-error of page 1 of 1/,
+    ],
+    [
       "an NMI of a later guest",
       { kvm: "legacy-pf" as const, nmi: "linux" as const },
       /protocol since 5.8 \(linux\)/,
