@@ -123,6 +123,8 @@ const events: readonly Row[] = [
   ["send-always", "talk", alone("send-always", unschedulable, { ...legacy, sendAlways: true }), ["+panic"], "Send-always in a section that may not schedule kills the guest."],
   ["user-only", "talk", alone("user-only", unschedulable, legacy), ["+all-done", "-panic", "-hang"], "... which is why Linux asks for user mode only."],
   ["legacy-loop", "talk", when("load", { kvm: "legacy-pf" }), ["+livelock", "-vm-stopped"], "The protocol of 2010 has the same loop."],
+  ["legacy-ready-uninjected", "inferred", when("copy-from-user", { kvm: "legacy-pf" }, { pages: ["on-disk"], host: [] }), ["+dummy-node-left", "+all-done", "-hang", "-dead"], "Before 5.8 a guest that was merely halted got a page-ready as well, and kept a node for a token that no task waits for."],
+  ["ready-if-injected", "inferred", when("copy-from-user", {}, { pages: ["on-disk"], host: [] }), ["+all-done", "-dummy-node-left", "-hang", "-dead"], "... since 5.8 it gets one only if it had got \"not present\"."],
   ["ack", "talk", twoReads("ack"), ["+all-done", "-hang"], "Page-ready by interrupt loses no event as long as the guest acknowledges."],
   ["no-ack", "talk", twoReads("no ack"), ["+deadlock"], "... and does when it does not."],
   ["late-ready", "talk", when("killed", { kvm: "final-efault" }, { pages: ["on-disk"], host: [] }), ["+all-done", "-hang", "-wrong-victim"], "A killed task's late page-ready hurts nobody."],

@@ -31,6 +31,7 @@ export const caughtBy: Readonly<Record<Check, string>> = {
   "nmi-saves-cr2": "nmi-saved",
   "nmi-leaves-flags": "nmi-linux",
   "vmexit-delivery-test": "nested-io-halt",
+  "ready-if-injected": "ready-if-injected",
   "dummy-node": "nested-early-ready",
   "nested-interception": "nested-kvm-ve",
   "error-slot-cleared": "uniform-reported",

@@ -100,6 +100,7 @@ export const checks = [
   "nmi-leaves-flags",
   "vmexit-delivery-test",
   "dummy-node",
+  "ready-if-injected",
   "nested-interception",
   "error-slot-cleared",
   "error-is-recorded",

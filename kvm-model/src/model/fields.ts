@@ -78,6 +78,7 @@ const fieldTable = [
   ["nmiLeft", "nmi.left", "one"],
   ["killPending", "kill.pending", "one"],
   ["dummyNode", "guest.dummy_node", "token"],
+  ["dummyLeft", "guest.dummy_left", "one"],
   ["vcpuPlace", "vcpu.at", "vcpu"],
   ["vcpuTask", "vcpu.task", "vcpu"],
   ["vcpuRan", "vcpu.ran", "vcpu"],

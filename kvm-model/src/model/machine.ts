@@ -106,6 +106,7 @@ export class Machine {
   readonly #nmiLeftAt: number;
   readonly #killPendingAt: number;
   readonly #dummyNodeAt: number;
+  readonly #dummyLeftAt: number;
 
   constructor(context: Context) {
     this.context = context;
@@ -131,6 +132,7 @@ export class Machine {
     this.#nmiLeftAt = at.nmiLeft;
     this.#killPendingAt = at.killPending;
     this.#dummyNodeAt = at.dummyNode;
+    this.#dummyLeftAt = at.dummyLeft;
     this.bytes = new Uint8Array(context.layout.stateBytes);
     this.pages = context.case.pages.map((start, index) => new Page(this, index, start));
     this.vcpus = Array.from({ length: context.vcpus }, (_, index) => new Vcpu(this, index));
@@ -348,5 +350,14 @@ export class Machine {
 
   setDummyNode(token: Token, dummy: "present" | "absent"): void {
     this.bytes[this.#dummyNodeAt + token] = dummy === "present" ? 1 : 0;
+  }
+
+  /** A dummy node stays in the guest's hash for ever: no task will wait for its token. */
+  get hasDummyLeft(): boolean {
+    return this.bytes[this.#dummyLeftAt] !== 0;
+  }
+
+  leaveDummy(): void {
+    this.bytes[this.#dummyLeftAt] = 1;
   }
 }

@@ -95,8 +95,24 @@ function wake(m: Machine, token: Token, flags: Ready): void {
     m.log?.("apf-ready", "guest", "guest", `wakes ${task.name}${flags === "error" ? " with an error" : ""}`);
   }
   if (woken > 0 || token === TOKEN_ALL || !m.isTaskToken(token) || !m.checks("dummy-node")) return;
-  m.setDummyNode(token, "present");
-  m.log?.("apf-ready", "guest", "guest", `nobody sleeps on token ${token} yet: dummy node`);
+  if (m.vcpus.some((vcpu) => isToWaitFor(vcpu, token))) {
+    m.setDummyNode(token, "present");
+    m.log?.("apf-ready", "guest", "guest", `no task sleeps on token ${token} yet: dummy node`);
+    return;
+  }
+  // Its token is never given out again, so which one it was makes no difference.
+  m.leaveDummy();
+  m.log?.(
+    "apf-ready",
+    "guest",
+    "guest",
+    `no task sleeps on token ${token}, or ever will: a dummy node is left`,
+  );
+}
+
+/** Has this vCPU a "not present" with the token that has not led to a wait yet? */
+function isToWaitFor(vcpu: Vcpu, token: Token): boolean {
+  return (vcpu.event === "async #PF" || vcpu.event === "async #PF VM exit") && vcpu.cr2 === token;
 }
 
 /** sysvec_kvm_asyncpf_interrupt(), up to the ACK. */
