@@ -22,6 +22,9 @@ export const situations = [
   "nmi-cr2",
   "nmi-flags",
   "nested",
+  "nested-io",
+  "memory-error-load",
+  "memory-error-store",
   "tmpfs-full",
   "io-error",
   "only-io",
@@ -111,6 +114,15 @@ function given(situation: Situation): Given {
       };
     case "nested":
       return touched("load", { mode: "nested" });
+    case "nested-io":
+      return {
+        pages: ["on-disk"],
+        tasks: [task("victim", [{ op: "load", page: 0, mode: "nested" }]), bystander],
+      };
+    case "memory-error-load":
+      return { ...touched("load"), host: [{ op: "memory-error", page: 0 }] };
+    case "memory-error-store":
+      return { ...touched("store"), host: [{ op: "memory-error", page: 0 }] };
     case "tmpfs-full":
     case "io-error":
       return { ...touched("load"), pages: [situation === "io-error" ? "io-error" : "no-space"], host: [] };

@@ -33,6 +33,9 @@ function alone(name: string, access: Omit<AccessStep, "page">, more: Partial<Mod
   return modelCase({ name, pages: ["resident"], tasks: [victim], ...more });
 }
 
+/** Of one slot by hash_32(gfn, 6): the same window's pages 6 and 40. */
+const collision = [0x40006n, 0x40028n];
+
 const cut = [{ op: "truncate", pages: 0 }] as const;
 const unschedulable = { op: "dax-read", preemptible: false } as const;
 const legacy = { pages: ["on-disk"], kvm: "legacy-pf", guest: "apf" } as const;
@@ -94,7 +97,7 @@ const faultPath: readonly Row[] = [
 const kernelProposals: readonly Row[] = [
   ["uniform", "talk", when("load", { kvm: "uniform-efault" }), ["+stopped-efault", "-hang"], "Goyal's hash makes both paths end in -EFAULT."],
   ["uniform-two", "disputed", when("two-victims", { kvm: "uniform-efault" }), ["+stopped-efault", "-hang"], "... with two faulting tasks too, as long as their gfns do not collide."],
-  ["uniform-collision", "disputed", when("two-victims", { kvm: "uniform-efault" }, { errorSlots: 1 }), ["+livelock"], "Two gfns in one slot overwrite each other for ever: the hash is a hint, not a bound."],
+  ["uniform-collision", "disputed", when("two-victims", { kvm: "uniform-efault" }, { gfns: collision }), ["+livelock"], "Two gfns of one slot, such as 0x40006 and 0x40028, overwrite each other for ever: the hash is a hint, not a bound."],
   ["error-gfn-overwritten", "disputed", when("two-victims", { kvm: "error-gfn" }), ["+livelock"], "A single error_gfn is overwritten by a second faulting task, and both go round for ever."],
   ["error-pending-two", "disputed", when("two-victims", { kvm: "error-pending" }), ["+stopped-efault", "-hang"], "Kuznetsov's error_pending does not have that problem."],
   ["error-pending-stuck", "disputed", when("io-after-kill", { kvm: "error-pending" }), ["+apf-left-off"], "error_pending stays set after the faulting task is killed: async page faults are off for good."],
@@ -106,31 +109,47 @@ const kernelProposals: readonly Row[] = [
   ["ready-error", "talk", when("two-victims", { kvm: "ready-error", guest: "apf-error" }), ["+sigbus-adrerr", "+all-done", "-hang", "-dead", "-wrong-victim"], "An error in page-ready gives the faulting task SIGBUS, and nobody else anything."],
   ["error-pending-reported", "disputed", when("two-victims", { kvm: "error-pending", vmm: "inject-ve", guest: "ve" }), ["+all-done", "-hang", "-apf-left-off"], "Once an error has been reported, error_pending lets async page faults go on."],
   ["uniform-reported", "inferred", when("two-victims", { kvm: "uniform-efault", vmm: "inject-ve", guest: "ve" }), ["+all-done", "-hang", "-error-gfn-left"], "Goyal's hash forgets a gfn as soon as its error has been reported."],
-  ["ready-error-nested", "inferred", when("nested", { kvm: "ready-error", guest: "apf-error" }, { vmexitDelivery: true }), ["+livelock", "-sigbus-adrerr"], "An error in page-ready is of no use to L1 whose guest faulted: it waits in kernel mode."],
+  ["ready-error-nested", "inferred", when("nested", { kvm: "ready-error", guest: "apf-error" }), ["+livelock", "-sigbus-adrerr", "-vm-stopped"], "An error in page-ready is of no use to L1 whose guest faulted: it waits in kernel mode."],
   ["ready-error-kernel", "talk", when("copy-from-user", { kvm: "ready-error", guest: "apf-error" }), ["+stopped-efault", "-efault-returned"], "It cannot report a kernel-mode fault: that ends in -EFAULT after all."],
 ];
 
 // biome-ignore format: a row a claim
 const events: readonly Row[] = [
-  ["nmi-cr2", "talk", when("nmi-cr2", {}), ["+livelock"], "An NMI that faults before CR2 is read loses the token: the task sleeps for ever."],
-  ["nmi-flags", "talk", when("nmi-flags", {}), ["+wrong-victim"], "... or eats the flags, and the task dies of a fault at the token's address."],
+  ["nmi-cr2", "talk", when("nmi-cr2", {}), ["+livelock"], "An NMI handler that faults and does not save CR2 loses the token: the task sleeps for ever. Linux saves it."],
+  ["nmi-flags", "talk", when("nmi-flags", {}), ["+wrong-victim", "-panic"], "... or, in a guest whose fault inside the NMI resets the flags and goes on, the task dies of a fault at the token's address."],
+  ["nmi-linux-5.8", "inferred", when("nmi-flags", {}, { nmi: "linux-5.8" }), ["+panic", "-wrong-victim", "-hang"], "A Linux guest since 5.8 panics instead: the fault inside takes the flags for its own, in an interrupt disabled region."],
+  ["nmi-linux", "inferred", when("nmi-flags", {}, { nmi: "linux" }), ["+all-done", "-wrong-victim", "-hang", "-dead"], "... until the fix of 2026, which leaves the flags alone where the fault comes from inside an NMI."],
   ["nmi-saved", "talk", when("nmi-flags", {}, { nmi: "saved" }), ["+all-done", "-hang", "-wrong-victim"], "Saving both in the NMI handler closes the window."],
   ["send-always", "talk", alone("send-always", unschedulable, { ...legacy, sendAlways: true }), ["+panic"], "Send-always in a section that may not schedule kills the guest."],
   ["user-only", "talk", alone("user-only", unschedulable, legacy), ["+all-done", "-panic", "-hang"], "... which is why Linux asks for user mode only."],
   ["legacy-loop", "talk", when("load", { kvm: "legacy-pf" }), ["+livelock", "-vm-stopped"], "The protocol of 2010 has the same loop."],
+  ["legacy-ready-uninjected", "inferred", when("copy-from-user", { kvm: "legacy-pf" }, { pages: ["on-disk"], host: [] }), ["+dummy-node-left", "+all-done", "-hang", "-dead"], "Before 5.8 a guest that was merely halted got a page-ready as well, and kept a node for a token that no task waits for."],
+  ["ready-if-injected", "inferred", when("copy-from-user", {}, { pages: ["on-disk"], host: [] }), ["+all-done", "-dummy-node-left", "-hang", "-dead"], "... since 5.8 it gets one only if it had got \"not present\"."],
   ["ack", "talk", twoReads("ack"), ["+all-done", "-hang"], "Page-ready by interrupt loses no event as long as the guest acknowledges."],
   ["no-ack", "talk", twoReads("no ack"), ["+deadlock"], "... and does when it does not."],
   ["late-ready", "talk", when("killed", { kvm: "final-efault" }, { pages: ["on-disk"], host: [] }), ["+all-done", "-hang", "-wrong-victim"], "A killed task's late page-ready hurts nobody."],
   ["wake-all", "inferred", migrated("wake-all"), ["+all-done", "-hang"], "The wake-all broadcast wakes a sleeper whose page-ready stayed behind in a migration."],
   ["no-wake-all", "inferred", migrated("no wake-all"), ["+deadlock"], "... which would otherwise sleep for ever."],
-  ["nested-halt", "talk", when("nested", {}), ["+livelock", "-vm-stopped"], "Without delivery to L1, a fault of L2 halts, and loops."],
-  ["nested-vmexit", "talk", when("nested", {}, { vmexitDelivery: true }), ["+livelock", "-vm-stopped"], "With #PF VM exits L1 can run something else, and the loop stays."],
+  ["nested-halt", "talk", when("nested", {}, { vmexitDelivery: false }), ["+livelock", "-vm-stopped"], "Without delivery to L1, a fault of L2 halts, and loops."],
+  ["nested-vmexit", "talk", when("nested", {}), ["+livelock", "-vm-stopped"], "With #PF VM exits, for which a Linux L1 asks, L1 can run something else, and the loop stays."],
+  ["nested-io", "inferred", when("nested-io", {}), ["+ran-during-io", "+all-done", "-dead"], "... and a page of L2's that only needs I/O lets L1 run something else."],
+  ["nested-io-halt", "inferred", when("nested-io", {}, { vmexitDelivery: false }), ["+all-done", "-ran-during-io", "-dead"], "... which it does not where L1 has not asked."],
+  ["nested-early-ready", "inferred", alone("nested-early-ready", { op: "load", mode: "nested" }, { pages: ["on-disk"], guest: "apf" }), ["+all-done", "-hang", "-dead"], "Page ready may come before L1 waits for the token, interrupts being on: the dummy node keeps it."],
+  ["nested-pf", "inferred", when("nested", { kvm: "final-efault", vmm: "inject-pf", guest: "pv-error" }), ["+livelock", "-sigbus", "-vm-stopped"], "A #PF that the VMM injects while L2 runs goes to L2, which knows nothing of it, and never to L1: the access goes round."],
+  ["nested-ve", "inferred", when("nested", { kvm: "final-efault", vmm: "inject-ve", guest: "ve" }), ["+lost-report", "-sigbus", "-oops", "-panic", "-vm-stopped"], "... and a #VE of the VMM's kills L2: L1 is told of no error."],
+  ["nested-kvm-ve", "inferred", when("nested", { kvm: "inject-ve", guest: "ve" }), ["+sigbus-adrerr", "+all-done", "-hang", "-dead", "-lost-report"], "A #VE that KVM queues itself is subject to L1's interception, so that L1 can report it."],
+  ["nested-mce", "inferred", when("nested", { lapic: "user", vmm: "inject-mce", guest: "mce-safe-loads" }), ["+sigbus-mceerr", "+all-done", "-hang", "-dead", "-lost-report"], "A machine check is queued by KVM, and KVM in L1 always intercepts it: its VMM gets SIGBUS."],
+  ["nested-nmi", "inferred", when("nested", { lapic: "user", vmm: "nmi", guest: "pv-error" }), ["+sigbus-adrerr", "-hang", "-dead"], "An NMI is L1's, too."],
 ];
 
 // biome-ignore format: a row a claim
 const machineChecks: readonly Row[] = [
   ["mce-load", "talk", when("load", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+sigbus-mceerr", "-hang", "-dead"], "#MC as a hypervisor could: the task gets SIGBUS at its load."],
-  ["mce-store-hardware", "talk", when("store", { kvm: "inject-mce", guest: "mce-safe-loads" }, { machineCheck: "as-hardware" }), ["+imprecise", "+silent-data", "-sigbus-mceerr"], "#MC as hardware does it misses stores."],
+  ["mce-store", "inferred", when("store", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+sigbus-mceerr", "+all-done", "-imprecise", "-silent-data", "-hang", "-dead"], "... and at its store: a store to a page that is not mapped is an EPT violation, and has not retired."],
+  ["mce-store-poison", "inferred", when("store", { kvm: "final-efault", vmm: "poison", guest: "mce-safe-loads" }), ["+sigbus-mceerr", "+all-done", "-imprecise", "-silent-data", "-hang", "-dead"], "... with UFFDIO_POISON, too: the marker is no memory, KVM finds -EHWPOISON at the fault of the store."],
+  ["mce-load-hardware", "inferred", when("memory-error-load", { guest: "mce-safe-loads" }), ["+sigbus-mceerr", "+all-done", "-imprecise", "-silent-data", "-hang", "-dead"], "Memory that goes bad under a mapping is reported at the load that consumes it."],
+  ["mce-store-hardware", "talk", when("memory-error-store", { guest: "mce-safe-loads" }), ["+imprecise", "+silent-data", "+sigbus-mceerr", "+all-done", "-hang", "-dead"], "#MC as hardware does it misses stores: the error is found later, if at all."],
+  ["mce-unaware", "inferred", when("load", { kvm: "inject-mce", guest: "unaware" }), ["+stopped-triple-fault", "-sigbus", "-hang"], "A guest that has not set CR4.MCE ends in a triple fault."],
   ["mce-copy-to-user", "talk", when("copy-to-user", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+panic"], "A guest whose exception tables cover loads only panics in copy_to_user."],
   ["mce-copy-from-user", "talk", when("copy-from-user", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+efault-returned", "-dead"], "... and survives copy_from_user."],
   ["mce-safe-all", "talk", when("copy-to-user", { kvm: "inject-mce", guest: "mce-safe-all" }), ["+efault-returned", "-dead"], "A guest whose tables cover stores too survives both."],

@@ -4,7 +4,9 @@
  * Mirrors virt/kvm/async_pf.c (kvm_setup_async_pf, async_pf_execute, kvm_check_async_pf_completion) and
  * arch/x86/kvm/x86.c (kvm_can_deliver_async_pf, kvm_arch_async_page_not_present, kvm_arch_async_page_ready,
  * kvm_arch_async_page_present, kvm_arch_can_dequeue_async_page_present). `legacy-pf` is the protocol before 5.8: both
- * events as #PF, the reason in the shared area's first word, the token in CR2.
+ * events as #PF, the reason in the shared area's first word, the token in CR2; page-ready whether or not "not present" had
+ * been injected. (What 5.7 does where a "not present" is still pending then cannot be reached: kvm_can_do_async_pf() has
+ * refused to dequeue.)
  */
 import type { Action } from "../explore/model.ts";
 import { modeOf } from "./access.ts";
@@ -27,7 +29,7 @@ export function canDeliver(m: Machine, vcpu: Vcpu): boolean {
     case "kernel":
       return m.case.sendAlways || !m.checks("user-only-test");
     case "nested":
-      return m.case.vmexitDelivery;
+      return m.case.vmexitDelivery || !m.checks("vmexit-delivery-test");
   }
 }
 
@@ -131,7 +133,7 @@ export function pageReady(m: Machine, vcpu: Vcpu, work: Work, how: "prefetch" | 
   work.free();
   if (!isBroadcast && m.checks("gfn-hash-cleared")) vcpu.delAsyncGfn(page);
   if (vcpu.place === "halted" && m.checks("ready-clears-halt")) vcpu.goTo("guest");
-  if ((isInjected || isBroadcast) && m.enablesApf) {
+  if ((isInjected || isBroadcast || !needsInjected(m)) && m.enablesApf) {
     m.log?.("apf-ready", "kvm", "guest", isBroadcast ? "wake all" : `page ready, token ${token}`);
     deliverReady(m, vcpu, token);
   } else {
@@ -140,6 +142,14 @@ export function pageReady(m: Machine, vcpu: Vcpu, work: Work, how: "prefetch" | 
   if (!isBroadcast) m.trace("kvm_async_pf_ready", vcpu, page);
   if (failed) completionFailed(m, vcpu, { page, task, isInjected });
   if (!hasDoneWork(m, vcpu) || !canDequeue(m, vcpu)) vcpu.hasReadyRequest = false;
+}
+
+/**
+ * "Inject 'page ready' event only if 'page not present' was previously injected" (5.8). Before, a guest that had only been
+ * halted got a page-ready, too.
+ */
+function needsInjected(m: Machine): boolean {
+  return m.case.kvm !== "legacy-pf" && m.checks("ready-if-injected");
 }
 
 /** kvm_arch_async_page_present(): since 5.8 an interrupt, before a #PF. */

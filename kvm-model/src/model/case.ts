@@ -9,7 +9,6 @@ import {
   guestParts,
   type KvmPart,
   kvmParts,
-  type NmiVariant,
   type OnSigbus,
   type ServerPart,
   serverParts,
@@ -20,7 +19,10 @@ import {
 export type AccessStep = {
   readonly op: AccessOp;
   readonly page: number;
-  /** CPL 3, CPL 0, or inside a guest of the guest (L2). Copies and read(2)/write(2) are CPL 0 whatever this says. */
+  /**
+   * CPL 3, CPL 0, or CPL 3 inside a guest of the guest (L2): the task is then the vCPU thread of the guest's own VMM, and
+   * L2's kernel knows nothing of any proposal. Copies and read(2)/write(2) are CPL 0 whatever this says.
+   */
   readonly mode?: "user" | "kernel" | "nested";
   /** RFLAGS.IF at the access. */
   readonly interrupts?: "on" | "off";
@@ -61,7 +63,10 @@ export type HostStep =
   | { readonly op: "extend"; readonly pages: number }
   /** fallocate PUNCH_HOLE: the pages read as zeros from now on. One step, unlike a truncation. */
   | { readonly op: "punch"; readonly page: number; readonly pages: number }
+  /** memory_failure() has taken the page: get_user_pages() finds hardware poison. */
   | { readonly op: "hwpoison"; readonly page: number }
+  /** The memory of the page goes bad, and the CPU has yet to notice (`memory-error.ts`). */
+  | { readonly op: "memory-error"; readonly page: number }
   /** rename over the file, unlink: the mapped inode is not touched. */
   | { readonly op: "nothing" }
   | { readonly op: "signal"; readonly name: string }
@@ -92,6 +97,11 @@ export const checks = [
   "ack-rescans",
   "token-matched",
   "nmi-saves-cr2",
+  "nmi-leaves-flags",
+  "vmexit-delivery-test",
+  "dummy-node",
+  "ready-if-injected",
+  "nested-interception",
   "error-slot-cleared",
   "error-is-recorded",
   "error-pending-cleared",
@@ -109,10 +119,26 @@ export const checks = [
 ] as const;
 export type Check = (typeof checks)[number];
 
+/**
+ * What is left of CR2 and of the shared area's flags after one NMI whose handler takes a page fault of its own.
+ *
+ * The scenarios' variants are the micro-guest's: `cr2-lost`, a handler that does not save CR2 (Linux's has since 2012;
+ * exc_nmi(), arch/x86/kernel/nmi.c); `flags-lost`, one that saves CR2, and whose fault resets the flags and goes on (no
+ * Linux does); `saved`, both saved. Linux: `linux-5.8`, where the fault inside takes the flags for its own and panics;
+ * `linux`, with "Don't consume async #PF flags on a kernel #PF in NMI" of 2026 (6.12.117 has it, 7.3-rc7 has not).
+ */
+export const nmis = ["off", "cr2-lost", "flags-lost", "saved", "linux-5.8", "linux"] as const;
+export type Nmi = (typeof nmis)[number];
+
+/** The gfn of the window's first page where a case names none: guest physical address 1 GiB. */
+export const FIRST_GFN = 0x40000n;
+
 export type ModelCase = {
   readonly name: string;
   readonly vcpus: number;
   readonly pages: readonly PageStart[];
+  /** By page: its guest frame number. null: one behind the other from `FIRST_GFN` on. */
+  readonly gfns: readonly bigint[] | null;
   /**
    * The pages are one 2 MiB range: where all of it is in the page cache and in front of the end of the file, the host
    * maps it by one PMD, and KVM follows with one second-level entry (host_pfn_mapping_level(), arch/x86/kvm/mmu/mmu.c).
@@ -127,15 +153,17 @@ export type ModelCase = {
   readonly lapic: "kernel" | "user";
   /** Guest timer: may another task be scheduled at any interruptible point? */
   readonly preempt: boolean;
-  /** One NMI whose handler takes a page fault: nothing saved, CR2 saved but flags consumed, or both saved. */
-  readonly nmi: "off" | NmiVariant;
+  readonly nmi: Nmi;
   /** A task that may get SIGKILL at any time. */
   readonly kill: string | null;
   /** Does the guest write MSR_KVM_ASYNC_PF_EN? null: every guest does but `unaware`, as Linux does. */
   readonly enablesApf: boolean | null;
   /** MSR_KVM_ASYNC_PF_EN bit 1: also deliver to CPL 0. */
   readonly sendAlways: boolean;
-  /** MSR_KVM_ASYNC_PF_EN bit 2: deliver as #PF VM exit to L1. */
+  /**
+   * MSR_KVM_ASYNC_PF_EN bit 2 (DELIVERY_AS_PF_VMEXIT): while L2 runs, deliver as #PF VM exit to L1. A Linux L1 sets it
+   * wherever KVM offers it (kvm_guest_cpu_init(), arch/x86/kernel/kvm.c).
+   */
   readonly vmexitDelivery: boolean;
   /**
    * How a guest that does not know the proposal handles an error reported by #PF or NMI. `linux`: its own
@@ -146,10 +174,6 @@ export type ModelCase = {
   readonly ack: boolean;
   /** ASYNC_PF_PER_VCPU: 64 in KVM; smaller here to reach the limit. null: as many as there are pages. */
   readonly asyncLimit: number | null;
-  /** Slots of Goyal's hash of error gfns; a gfn hashes to page number modulo slots. `error-gfn` has one. */
-  readonly errorSlots: number;
-  /** How #MC meets a store: reported at the instruction, or lost as real memory controllers may. */
-  readonly machineCheck: "precise" | "as-hardware";
   /** `pmem` copies with machine-check-safe routines, virtio-fs does not (facts: set_dax_nomc is never called). */
   readonly daxCopies: "virtio-fs" | "pmem";
   /** Does the lease holder answer a recall, or sleep through the limit? */
@@ -179,6 +203,7 @@ export class CaseError extends Error {
 
 const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   vcpus: 1,
+  gfns: null,
   largePage: false,
   host: [],
   kvm: "today",
@@ -192,12 +217,10 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   kill: null,
   enablesApf: null,
   sendAlways: false,
-  vmexitDelivery: false,
+  vmexitDelivery: true,
   faultHandler: "linux",
   ack: true,
   asyncLimit: null,
-  errorSlots: 64,
-  machineCheck: "precise",
   daxCopies: "virtio-fs",
   leaseClient: "prompt",
   wakeAll: false,
@@ -231,6 +254,11 @@ export function checkCase(modelCase: ModelCase): void {
   const { tasks, pages, host, vcpus } = modelCase;
   if (tasks.length < 1 || tasks.length > MAX_TASKS) refuse(`${tasks.length} tasks`, `1 to ${MAX_TASKS}`);
   if (pages.length < 1 || pages.length > MAX_PAGES) refuse(`${pages.length} pages`, `1 to ${MAX_PAGES}`);
+  const { gfns } = modelCase;
+  if (gfns !== null && gfns.length !== pages.length)
+    refuse(`${gfns.length} gfns of ${pages.length} pages`, "a gfn a page");
+  if (gfns !== null && new Set(gfns).size < gfns.length)
+    refuse("two pages of one gfn", "a gfn of its own for each");
   if (new Set(tasks.map((task) => task.name)).size < tasks.length)
     refuse("two tasks of one name", "rename one");
   for (const task of tasks) {
@@ -253,9 +281,15 @@ export function checkCase(modelCase: ModelCase): void {
     if ((step.op === "truncate" || step.op === "extend") && step.pages > pages.length) {
       refuse(`${step.op} to ${step.pages} pages of ${pages.length}`, "add pages");
     }
+    if ((step.op === "hwpoison" || step.op === "memory-error") && step.page >= pages.length) {
+      refuse(`${step.op} of page ${step.page} of ${pages.length}`, "add the page");
+    }
   }
   if (modelCase.kill !== null && !tasks.some((task) => task.name === modelCase.kill)) {
     refuse(`kill names no task: ${modelCase.kill}`, "name a task");
+  }
+  if (modelCase.kvm === "legacy-pf" && (modelCase.nmi === "linux" || modelCase.nmi === "linux-5.8")) {
+    refuse(`NMI as in a guest that speaks the protocol since 5.8 (${modelCase.nmi})`, "a KVM since 5.8");
   }
   if (modelCase.kvm === "ready-error" && modelCase.lapic === "user") {
     refuse(
@@ -263,6 +297,11 @@ export function checkCase(modelCase: ModelCase): void {
       "lapic: kernel",
     );
   }
+}
+
+/** The guest frame number of a page. */
+export function gfnOf(modelCase: Pick<ModelCase, "gfns">, page: number): bigint {
+  return modelCase.gfns?.[page] ?? FIRST_GFN + BigInt(page);
 }
 
 function signalName(step: TaskStep | HostStep): string[] {

@@ -47,6 +47,8 @@ export const factNames = [
   "told",
   /** All actors have finished, and async page faults are still off because of an error that was not reported. */
   "apf-left-off",
+  /** The guest keeps a dummy node for a token that no task will ever wait for. */
+  "dummy-node-left",
   /** All actors have finished, and a gfn is still remembered as bad. */
   "error-gfn-left",
   /** The bytes from before the truncation, seen after the file had grown again. */
@@ -189,6 +191,7 @@ function findingsOf(read: Reading): Record<Fact, Finding | null> {
       saw("sigbus-adrerr", "sigbus-mceerr", "efault") ??
       read.state((m) => m.vcpus.some((vcpu) => vcpu.place === "stopped")),
     "apf-left-off": read.state((m) => allDone(m) && m.vcpus.some((vcpu) => vcpu.hasErrorPending)),
+    "dummy-node-left": read.state((m) => m.hasDummyLeft),
     "error-gfn-left": read.state((m) => allDone(m) && hasErrorGfnLeft(m)),
     "value-after-regrowth": read.state((m) => sawAfterRegrowth(m, ["value"])),
     "exit-elsewhere": read.state((m) =>

@@ -3,7 +3,8 @@
  * Words and offsets have a name here and nowhere else. `machine.ts` reads and writes them; no other file does.
  */
 import { Layout } from "../state/layout.ts";
-import type { HostStep, ModelCase, TaskStep } from "./case.ts";
+import { gfnOf, type HostStep, type ModelCase, type TaskStep } from "./case.ts";
+import { gfnSlot } from "./gfn-hash.ts";
 
 /**
  * Token of an asynchronous page fault. KVM counts them up (`id++ << 12 | vcpu`). Only their equality matters, so a state
@@ -38,6 +39,7 @@ type Unit =
   | "one"
   | "page"
   | "large page"
+  | "page that may go bad"
   | "host step"
   | "vcpu"
   | "vcpu x page"
@@ -67,6 +69,8 @@ const fieldTable = [
   ["revoke", "server.revoke", "one"],
   ["guestFileSize", "guest.i_size", "one"],
   ["guestPoison", "page.guest_poison", "page"],
+  /** The memory has gone bad. No byte where the case has no memory error. */
+  ["bad", "page.bad", "page that may go bad"],
   ["signals", "signals", "one"],
   ["marks", "marks", "one"],
   ["kernel", "guest.kernel", "one"],
@@ -74,6 +78,7 @@ const fieldTable = [
   ["nmiLeft", "nmi.left", "one"],
   ["killPending", "kill.pending", "one"],
   ["dummyNode", "guest.dummy_node", "token"],
+  ["dummyLeft", "guest.dummy_left", "one"],
   ["vcpuPlace", "vcpu.at", "vcpu"],
   ["vcpuTask", "vcpu.task", "vcpu"],
   ["vcpuRan", "vcpu.ran", "vcpu"],
@@ -121,20 +126,35 @@ export type Context = {
   readonly pages: number;
   readonly works: number;
   readonly tokens: number;
+  /** By page: the slot of its gfn among those that `vcpu.apf.error_gfn` has room for. */
+  readonly errorSlotOf: readonly number[];
   readonly errorSlots: number;
   readonly signalBit: ReadonlyMap<string, number>;
 };
+
+/**
+ * By page: the slot that remembers its gfn as bad. Only whether two gfns share a slot matters, so the slots in use are
+ * counted through.
+ */
+function errorSlotsOf(c: ModelCase): readonly number[] {
+  if (c.kvm === "error-gfn" || c.kvm === "ready-error") return c.pages.map(() => 0);
+  const slots = c.pages.map((_, page) => gfnSlot(gfnOf(c, page)));
+  const used = [...new Set(slots)];
+  return slots.map((slot) => used.indexOf(slot));
+}
 
 export function makeContext(c: ModelCase): Context {
   const [tasks, pages, { vcpus }] = [c.tasks.length, c.pages.length, c];
   // The gfn hash admits one outstanding fault a page and vCPU; a wake-all entry is one more.
   const works = vcpus * pages + (c.wakeAll ? 1 : 0);
-  const errorSlots = c.kvm === "error-gfn" || c.kvm === "ready-error" ? 1 : Math.min(c.errorSlots, pages);
+  const errorSlotOf = errorSlotsOf(c);
+  const errorSlots = new Set(errorSlotOf).size;
   const tokens = works + tasks + vcpus + 1;
   const count: Readonly<Record<Unit, number>> = {
     one: 1,
     page: pages,
     "large page": c.largePage ? 1 : 0,
+    "page that may go bad": c.host.some((step) => step.op === "memory-error") ? pages : 0,
     "host step": c.host.length,
     vcpu: vcpus,
     "vcpu x page": vcpus * pages,
@@ -159,6 +179,7 @@ export function makeContext(c: ModelCase): Context {
     pages,
     works,
     tokens,
+    errorSlotOf,
     errorSlots,
     signalBit: new Map([...signals].map((name, index) => [name, 1 << index])),
   };

@@ -198,6 +198,10 @@ function otherStep(m: Machine, step: Exclude<HostStep, Truncate>): void {
       m.log?.("unmap", "host", "kvm", `memory failure takes page ${step.page}`);
       replaceVma(m, step.page, step.page + 1, "poisoned");
       break;
+    case "memory-error":
+      m.log?.("unmap", "host", "host", `the memory of page ${step.page} goes bad`);
+      m.page(step.page).isBad = true;
+      break;
     case "punch":
       m.log?.("truncate", "host", "host", `hole of ${step.pages} pages from page ${step.page} on`);
       punchHole(m, step.page, step.page + step.pages);

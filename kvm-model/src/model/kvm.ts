@@ -42,7 +42,7 @@ const stopWords: Readonly<Record<Stop, string>> = {
   "triple-fault": "KVM_EXIT_SHUTDOWN, triple fault",
 };
 
-function exitToUserspace(m: Machine, vcpu: Vcpu, stop: Stop): void {
+export function exitToUserspace(m: Machine, vcpu: Vcpu, stop: Stop): void {
   vcpu.goTo("stopped");
   vcpu.stop = stop;
   m.log?.("exit", "kvm", "vmm", `KVM_RUN returns: ${stopWords[stop]}`);
@@ -211,9 +211,8 @@ function faultPath(m: Machine, vcpu: Vcpu): Action[] {
     {
       ...step("handle_error_pfn", () => handleError(m, vcpu)),
       guard: () => vcpu.place === "error" && m.alive,
-      // Touches this vCPU's fields only. Not so where another vCPU may stop the VM meanwhile, or where a store is
-      // lost as hardware loses it, which properties see.
-      local: m.case.machineCheck === "precise" && m.vcpus.length === 1,
+      // Touches this vCPU's fields only. Not so where another vCPU may stop the VM meanwhile.
+      local: m.vcpus.length === 1,
     },
     {
       ...step("map under mmu_lock", () => mapPage(m, vcpu)),

@@ -77,6 +77,8 @@ export class Machine {
   readonly context: Context;
   readonly vcpus: readonly Vcpu[];
   readonly pages: readonly Page[];
+  /** Can the memory of a page go bad? */
+  readonly hasMemoryErrors: boolean;
   readonly tasks: readonly Task[];
   readonly works: readonly Work[];
   /** Only the views use it. */
@@ -104,10 +106,12 @@ export class Machine {
   readonly #nmiLeftAt: number;
   readonly #killPendingAt: number;
   readonly #dummyNodeAt: number;
+  readonly #dummyLeftAt: number;
 
   constructor(context: Context) {
     this.context = context;
     this.case = context.case;
+    this.hasMemoryErrors = context.case.host.some((step) => step.op === "memory-error");
     this.#without = context.case.without.length === 0 ? null : new Set(context.case.without);
     const at = context.offsets;
     this.#marksAt = at.marks;
@@ -128,6 +132,7 @@ export class Machine {
     this.#nmiLeftAt = at.nmiLeft;
     this.#killPendingAt = at.killPending;
     this.#dummyNodeAt = at.dummyNode;
+    this.#dummyLeftAt = at.dummyLeft;
     this.bytes = new Uint8Array(context.layout.stateBytes);
     this.pages = context.case.pages.map((start, index) => new Page(this, index, start));
     this.vcpus = Array.from({ length: context.vcpus }, (_, index) => new Vcpu(this, index));
@@ -345,5 +350,14 @@ export class Machine {
 
   setDummyNode(token: Token, dummy: "present" | "absent"): void {
     this.bytes[this.#dummyNodeAt + token] = dummy === "present" ? 1 : 0;
+  }
+
+  /** A dummy node stays in the guest's hash for ever: no task will wait for its token. */
+  get hasDummyLeft(): boolean {
+    return this.bytes[this.#dummyLeftAt] !== 0;
+  }
+
+  leaveDummy(): void {
+    this.bytes[this.#dummyLeftAt] = 1;
   }
 }

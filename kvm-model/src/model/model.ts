@@ -9,6 +9,7 @@ import { hostActions } from "./host.ts";
 import { INTERFERENCE, interferenceActions } from "./interference.ts";
 import { kvmActions } from "./kvm.ts";
 import { Machine } from "./machine.ts";
+import { MEMORY, memoryActions } from "./memory-error.ts";
 import { vmmActions } from "./vmm.ts";
 
 export type GuestModel = { readonly model: Model; readonly ctx: Context };
@@ -42,8 +43,8 @@ function wakeAll(m: Machine): void {
   vcpu.hasReadyRequest = true;
 }
 
-/** NMIs, kills and interference may never come: nothing makes them fair. */
-const UNFAIR = ["nmi", "kill", INTERFERENCE];
+/** NMIs, kills, the scrubber and interference may never come: nothing makes them fair. */
+const UNFAIR = ["nmi", "kill", MEMORY, INTERFERENCE];
 
 export function guestModel(modelCase: ModelCase): GuestModel {
   const ctx = makeContext(modelCase);
@@ -57,6 +58,7 @@ export function guestModel(modelCase: ModelCase): GuestModel {
       ...apfActions(m),
       ...vmmActions(m),
       ...guestActions(m),
+      ...memoryActions(m),
       ...interferenceActions(m),
     ],
     unfairActors: UNFAIR,

@@ -30,6 +30,7 @@ export class Page {
   readonly #hostPteAt: number;
   readonly #eptAt: number;
   readonly #guestPoisonAt: number;
+  readonly #badAt: number;
 
   constructor(m: Machine, index: number, start: PageStart) {
     this.index = index;
@@ -42,6 +43,7 @@ export class Page {
     this.#hostPteAt = at.hostPte + index;
     this.#eptAt = at.ept + index;
     this.#guestPoisonAt = at.guestPoison + index;
+    this.#badAt = at.bad + index;
   }
 
   get cache(): Cache {
@@ -93,6 +95,17 @@ export class Page {
 
   set isGuestPoisoned(isPoisoned: boolean) {
     this.#m.bytes[this.#guestPoisonAt] = isPoisoned ? 1 : 0;
+  }
+
+  /** Has its memory an error that the CPU has not noticed yet? */
+  get isBad(): boolean {
+    return this.#m.hasMemoryErrors && this.#m.bytes[this.#badAt] !== 0;
+  }
+
+  set isBad(isBad: boolean) {
+    if (!this.#m.hasMemoryErrors)
+      throw new Error(`${this.#m.case.name}: a memory error in a case without one`);
+    this.#m.bytes[this.#badAt] = isBad ? 1 : 0;
   }
 
   /** Is it in front of the end of the file? */

@@ -3,8 +3,8 @@
  * To add one: name it in `kvmParts`, and give its answer in each `switch` here; nothing else in KVM's part changes.
  *
  * - `today`: the worker's result is dropped; a failed prefetch is ignored.
- * - `uniform-efault` (Goyal, v2 to v4, 2020): a failed prefetch records the gfn in a hash of 64; a fault on a recorded gfn
- *   goes synchronous, hence -EFAULT. Overwritten on collision: "just a hint". `error-gfn` (RFC): one slot.
+ * - `uniform-efault` (Goyal, v2 to v4, 2020): a failed prefetch records the gfn in a hash of 64 (`gfn-hash.ts`); a fault on a
+ *   recorded gfn goes synchronous, hence -EFAULT. Overwritten on collision: "just a hint". `error-gfn` (RFC): one slot.
  * - `error-pending` (Kuznetsov): a failed prefetch switches async page faults off until an error has been reported.
  * - `exit-request` (Christopherson): a failed prefetch makes KVM_RUN return at once, whatever task runs by then.
  * - `final-efault`: the NOWAIT lookup's -EFAULT is final; only "needs I/O" goes asynchronous.
@@ -13,7 +13,6 @@
  * - `memory-fault-exit` (Moorthy): kvm_handle_error_pfn() fills in KVM_EXIT_MEMORY_FAULT; the asynchronous path stays.
  * - `inject-mce`, `inject-ve`: the lookup's -EFAULT is final and KVM queues the exception instead of returning.
  */
-import { isStore } from "./access.ts";
 import type { Machine, Party } from "./machine.ts";
 import type { Page } from "./page.ts";
 import type { Task } from "./task.ts";
@@ -137,7 +136,10 @@ export function injectError(m: Machine, vcpu: Vcpu): boolean {
   }
 }
 
-/** #MC at the faulting instruction; with CR4.MCE clear a triple fault (kvm_vcpu_ioctl_x86_set_mce()). */
+/**
+ * #MC at the faulting instruction, store or load: the access is an EPT violation, so a store has not retired. Hardware's own
+ * reports are in `memory-error.ts`. With CR4.MCE clear a triple fault (kvm_vcpu_ioctl_x86_set_mce()).
+ */
 export function injectMachineCheck(m: Machine, vcpu: Vcpu, by: Party): void {
   if (m.case.guest === "unaware") {
     vcpu.goTo("stopped");
@@ -147,21 +149,6 @@ export function injectMachineCheck(m: Machine, vcpu: Vcpu, by: Party): void {
     return;
   }
   vcpu.goTo("guest");
-  const { task, currentAccess } = vcpu;
-  if (
-    m.case.machineCheck === "as-hardware" &&
-    task !== null &&
-    currentAccess !== null &&
-    isStore(currentAccess)
-  ) {
-    // Memory controllers report a store, if at all, later and not to the task that made it.
-    task.sees = "value";
-    task.skipStep();
-    m.mark("imprecise");
-    m.mark("silent-data");
-    m.log?.("inject", by, "guest", "the store is lost without a word, as hardware does");
-    return;
-  }
   vcpu.event = "#MC";
   m.log?.("inject", by, "guest", `#MC for page ${vcpu.faultingPage.index}`);
 }
@@ -171,7 +158,9 @@ export function injectVe(m: Machine, vcpu: Vcpu, by: Party): boolean {
   if (vcpu.isVeBusy) return false;
   vcpu.goTo("guest");
   vcpu.isVeBusy = true;
-  vcpu.event = "#VE";
+  // A VMM's is already injected (vmm.ts). One that KVM queues is L1's: an L1 that takes #VE for errors intercepts it.
+  const isForL2 = vcpu.runsL2 && (by === "vmm" || !m.checks("nested-interception"));
+  vcpu.event = isForL2 ? "#VE in L2" : "#VE";
   m.log?.("inject", by, "guest", `#VE for page ${vcpu.faultingPage.index}`);
   return true;
 }

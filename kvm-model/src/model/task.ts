@@ -129,15 +129,10 @@ export class Task {
     this.#m.bytes[this.#sawAt + this.step] = SAW.byte(saw);
   }
 
-  /** Past the current step, whose outcome stands; the store was lost without a report. */
-  skipStep(): void {
-    this.#m.bytes[this.#stepAt] = this.step + 1;
-  }
-
   /** The current step is over. A task past its last step is done. */
   advance(saw: Saw): void {
     this.sees = saw;
-    this.skipStep();
+    this.#m.bytes[this.#stepAt] = this.step + 1;
     this.wokenWith = "ok";
     if (this.step >= this.steps.length) this.state = "done";
   }

@@ -25,8 +25,10 @@ const PLACE = new Words(places);
 
 /**
  * The exception or interrupt that is being delivered to the guest; its handler has not run yet.
- * `async #PF`: flags = page not present and CR2 = token (protocol of 2010: or page ready). `acknowledging`: the page-ready
- * handler has taken its token and not yet written the ACK MSR.
+ * `async #PF`: flags = page not present and CR2 = token (protocol of 2010: or page ready). `async #PF VM exit`: the same
+ * while L2 ran; L1's KVM has read the flags with interrupts off (svm_vcpu_run(), handle_exception_irqoff()) and has yet
+ * to wait for the token, with interrupts on. `acknowledging`: the page-ready handler has taken its token and not yet
+ * written the ACK MSR. `.. in L2`: an exception that goes to L2's own handler.
  */
 const guestEvents = [
   "none",
@@ -37,6 +39,9 @@ const guestEvents = [
   "NMI",
   "error interrupt",
   "acknowledging",
+  "async #PF VM exit",
+  "#PF in L2",
+  "#VE in L2",
 ] as const;
 export type GuestEvent = (typeof guestEvents)[number];
 const EVENT = new Words(guestEvents);
@@ -140,9 +145,18 @@ export class Vcpu {
     return this.task?.currentAccess ?? null;
   }
 
-  /** RFLAGS.IF of what it runs. The idle loop has interrupts on. */
+  /**
+   * May an interrupt be delivered to the guest? RFLAGS.IF of what it runs; the idle loop has interrupts on; an L1 that
+   * takes interrupts as VM exits gets them whatever L2's IF is (svm_interrupt_blocked(), vmx_interrupt_blocked()).
+   */
   get interruptsOn(): boolean {
-    return this.currentAccess?.interrupts !== "off";
+    const access = this.currentAccess;
+    return access?.interrupts !== "off" || access.mode === "nested";
+  }
+
+  /** is_guest_mode(): does it run L2? */
+  get runsL2(): boolean {
+    return this.currentAccess?.mode === "nested";
   }
 
   /** Has the current task run since it was scheduled? */
@@ -311,7 +325,7 @@ export class Vcpu {
   }
 
   #errorGfnAt(page: Page): number {
-    return this.#errorSlotsAt + (page.index % this.#m.context.errorSlots);
+    return this.#errorSlotsAt + (this.#m.context.errorSlotOf[page.index] as number);
   }
 
   /** apf.error_pending (a proposal): no async page faults until an error has been reported. */

@@ -40,6 +40,15 @@ function inject(m: Machine, vcpu: Vcpu, event: GuestEvent, name: string): void {
   m.log?.("inject", "vmm", "guest", `${name} for page ${vcpu.faultingPage.index}`);
 }
 
+/**
+ * exception.injected = 1 (KVM_SET_VCPU_EVENTS): while L2 runs it goes to L2, whatever L1 intercepts ("already-injected
+ * exceptions are not subject to interception", kvm_vcpu_ioctl_x86_set_vcpu_events()). NMIs, interrupts and the #MC of
+ * KVM_X86_SET_MCE are L1's: nested_exit_on_nmi(), nested_exit_on_intr(), kvm_queue_exception().
+ */
+function injectPageFault(m: Machine, vcpu: Vcpu): void {
+  inject(m, vcpu, vcpu.runsL2 ? "#PF in L2" : "#PF", "#PF");
+}
+
 /** KVM_RUN returned -EFAULT, with or without KVM_EXIT_MEMORY_FAULT. */
 function onFault(m: Machine, vcpu: Vcpu): void {
   const page = vcpu.faultingPage.index;
@@ -59,7 +68,7 @@ function onFault(m: Machine, vcpu: Vcpu): void {
       if (!injectVe(m, vcpu, "vmm")) m.log?.("inject", "vmm", "vmm", "#VE busy: try again");
       return;
     case "inject-pf":
-      inject(m, vcpu, "#PF", "#PF");
+      injectPageFault(m, vcpu);
       return;
     case "nmi":
       inject(m, vcpu, "NMI", "NMI");
@@ -100,7 +109,7 @@ function injectAsUnderstood(m: Machine, vcpu: Vcpu): void {
     case "apf":
     case "apf-error":
     case "pv-error":
-      if (understands(m, "#PF")) inject(m, vcpu, "#PF", "#PF");
+      if (understands(m, "#PF")) injectPageFault(m, vcpu);
       else giveUp(m, vcpu);
   }
 }

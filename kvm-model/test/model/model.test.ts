@@ -134,6 +134,22 @@ describe("a wrong description is a clear error", () => {
     ["two of one name", { tasks: [victim, victim] }, /two tasks of one name/],
     ["a kill of nobody", { kill: "nobody" }, /kill names no task/],
     ["a contradiction", { kvm: "ready-error" as const, lapic: "user" as const }, /needs async page faults/],
+    [
+      "a memory error too far",
+      { host: [{ op: "memory-error", page: 1 }] as const },
+      /memory-error of page 1 of 1/,
+    ],
+    [
+      "an NMI of a later guest",
+      { kvm: "legacy-pf" as const, nmi: "linux" as const },
+      /protocol since 5.8 \(linux\)/,
+    ],
+    [
+      "two pages of one gfn",
+      { pages: ["resident", "resident"] as const, gfns: [7n, 7n] },
+      /two pages of one gfn/,
+    ],
+    ["a gfn too few", { pages: ["resident", "resident"] as const, gfns: [7n] }, /1 gfns of 2 pages/],
     ["a growth past the pages", { host: [{ op: "extend", pages: 2 }] as const }, /extend to 2 pages of 1/],
     [
       "a step after counting",

@@ -49,6 +49,7 @@ import {
   touchOf,
   untilOf,
 } from "../../../../language/src/index.ts";
+import { WINDOW_BASE } from "../../../../vmm/src/index.ts";
 import { errorText } from "../../error-text.ts";
 import { sealedReason } from "../sealed.ts";
 
@@ -120,6 +121,22 @@ export function pagesOf(scenario: Scenario, step: AccessStep): bigint[] {
   );
 }
 
+/** By file page that an access spans: its guest frame number, where the window lies in the micro-guest. */
+function gfnsOf(scenario: Scenario, step: AccessStep): [filePage: bigint, gfn: bigint][] {
+  const first = (WINDOW_BASE + step.offset) / PAGE;
+  return pagesOf(scenario, step).map((page, index) => [page, first + BigInt(index)]);
+}
+
+/** Is a page of the file touched through two windows? Then it has two gfns. */
+function hasTwoGfns(scenario: Scenario): boolean {
+  const known = new Map<bigint, bigint>();
+  for (const [page, gfn] of allAccesses(scenario).flatMap((step) => gfnsOf(scenario, step))) {
+    if ((known.get(page) ?? gfn) !== gfn) return true;
+    known.set(page, gfn);
+  }
+  return false;
+}
+
 /** The tasks that the guest's tasks kill. */
 function killed(scenario: Scenario): string[] {
   return guestActors(scenario).flatMap(([, actor]) =>
@@ -152,6 +169,8 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   }
   if (touchesChanged(scenario))
     return "bytes that the host moves or changes: the model knows old, new and zero";
+  if (hasTwoGfns(scenario))
+    return "a page of the file at two guest addresses: a page of the model has one gfn";
   if (hostActors(scenario).length > 1) return "the model has one host process";
   const { mount } = scenario.backing;
   const isSlow = mount !== undefined || scenario.backing.kind === "private-swapped";
@@ -192,13 +211,17 @@ class Translator {
   readonly #scenario: Scenario;
   /** The file pages that the scenario touches, by number: the model's pages. */
   readonly pages: readonly bigint[];
+  /** Their guest frame numbers. */
+  readonly gfns: readonly bigint[];
   readonly #backend: Backend;
 
   constructor(scenario: Scenario, backend: Backend) {
     this.#scenario = scenario;
     this.#backend = backend;
-    const touched = new Set(allAccesses(scenario).flatMap((step) => pagesOf(scenario, step)));
-    this.pages = [...touched].sort((a, b) => (a < b ? -1 : 1));
+    const touched = new Map(allAccesses(scenario).flatMap((step) => gfnsOf(scenario, step)));
+    const sorted = [...touched].sort(([a], [b]) => (a < b ? -1 : 1));
+    this.pages = sorted.map(([page]) => page);
+    this.gfns = sorted.map(([, gfn]) => gfn);
   }
 
   /** Model pages that begin before `sizeBytes`. */
@@ -326,6 +349,7 @@ export function translate(
       name: `${scenario.id} x ${proposal.id}`,
       vcpus: 1 + Math.max(...guestActors(scenario).map(([, actor]) => cpuOf(actor))),
       pages: translator.starts(),
+      gfns: translator.gfns,
       nmi: scenario.nmi ?? ("off" as const),
       kill: killed(scenario)[0] ?? null,
       tasks: tasks.map(({ task }) => task),

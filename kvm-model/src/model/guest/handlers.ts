@@ -18,13 +18,18 @@ import { strayPageFault } from "./nmi.ts";
 import { oops, sigbus } from "./sigbus.ts";
 
 /** Events that report a lost page. */
-type ErrorEvent = Exclude<GuestEvent, "none" | "async #PF" | "acknowledging">;
+type ErrorEvent = Exclude<GuestEvent, "none" | "async #PF" | "async #PF VM exit" | "acknowledging">;
 
 /** __kvm_handle_async_pf(): read flags and CR2, then sleep (or wake: the protocol before 5.8). */
 function asyncPageFault(m: Machine, vcpu: Vcpu): void {
   const { task, apfFlags: reason, cr2: token } = vcpu;
-  vcpu.event = "none";
   vcpu.apfFlags = "none";
+  if (vcpu.runsL2 && reason === "not-present") {
+    vcpu.event = "async #PF VM exit";
+    m.log?.("apf-not-present", "guest", "guest", `#PF VM exit of L2, token ${token}`);
+    return;
+  }
+  vcpu.event = "none";
   vcpu.cr2 = NO_TOKEN;
   if (reason === "ready") {
     wake(m, token, "ok");
@@ -50,6 +55,14 @@ function asyncPageFault(m: Machine, vcpu: Vcpu): void {
     oops(m, task, "panic", "async #PF where the kernel may not schedule");
     return;
   }
+  waitForReady(m, vcpu, token);
+}
+
+/** kvm_handle_page_fault() of L1's KVM (arch/x86/kvm/mmu/mmu.c), host_apf_flags set. */
+function waitInL1(m: Machine, vcpu: Vcpu): void {
+  const { cr2: token } = vcpu;
+  vcpu.event = "none";
+  vcpu.cr2 = NO_TOKEN;
   waitForReady(m, vcpu, token);
 }
 
@@ -81,9 +94,25 @@ function wake(m: Machine, token: Token, flags: Ready): void {
     woken++;
     m.log?.("apf-ready", "guest", "guest", `wakes ${task.name}${flags === "error" ? " with an error" : ""}`);
   }
-  if (woken > 0 || token === TOKEN_ALL || !m.isTaskToken(token)) return;
-  m.setDummyNode(token, "present");
-  m.log?.("apf-ready", "guest", "guest", `nobody sleeps on token ${token} yet: dummy node`);
+  if (woken > 0 || token === TOKEN_ALL || !m.isTaskToken(token) || !m.checks("dummy-node")) return;
+  if (m.vcpus.some((vcpu) => isToWaitFor(vcpu, token))) {
+    m.setDummyNode(token, "present");
+    m.log?.("apf-ready", "guest", "guest", `no task sleeps on token ${token} yet: dummy node`);
+    return;
+  }
+  // Its token is never given out again, so which one it was makes no difference.
+  m.leaveDummy();
+  m.log?.(
+    "apf-ready",
+    "guest",
+    "guest",
+    `no task sleeps on token ${token}, or ever will: a dummy node is left`,
+  );
+}
+
+/** Has this vCPU a "not present" with the token that has not led to a wait yet? */
+function isToWaitFor(vcpu: Vcpu, token: Token): boolean {
+  return (vcpu.event === "async #PF" || vcpu.event === "async #PF VM exit") && vcpu.cr2 === token;
 }
 
 /** sysvec_kvm_asyncpf_interrupt(), up to the ACK. */
@@ -92,14 +121,20 @@ function pageReadyInterrupt(m: Machine, vcpu: Vcpu): void {
   vcpu.hasReadyIrq = false;
   vcpu.readyToken = NO_TOKEN;
   vcpu.readyFlags = "ok";
-  vcpu.event = m.case.ack ? "acknowledging" : "none";
   wake(m, readyToken, readyFlags);
+  if (vcpu.event === "none") vcpu.event = m.case.ack ? "acknowledging" : "none";
+  // Between the reading of the flags and the wait: the handler as one step.
+  else if (m.case.ack) rescan(m, vcpu);
 }
 
 /** MSR_KVM_ASYNC_PF_ACK: pageready_pending = false, then kvm_check_async_pf_completion(). */
 function acknowledge(m: Machine, vcpu: Vcpu): void {
-  m.log?.("apf-ready", "guest", "kvm", "ACK: next one, please");
   vcpu.event = "none";
+  rescan(m, vcpu);
+}
+
+function rescan(m: Machine, vcpu: Vcpu): void {
+  m.log?.("apf-ready", "guest", "kvm", "ACK: next one, please");
   if (hasDoneWork(m, vcpu) && m.checks("ack-rescans")) vcpu.hasReadyRequest = true;
 }
 
@@ -125,6 +160,9 @@ function isCovered(m: Machine, access: AccessStep, event: ErrorEvent): boolean {
 /** Does this guest know what the event means? */
 export function understands(m: Machine, event: ErrorEvent): boolean {
   switch (event) {
+    case "#PF in L2":
+    case "#VE in L2":
+      return false;
     case "#MC":
       return true;
     case "#VE":
@@ -141,8 +179,11 @@ function isErrorEvent(event: GuestEvent): event is ErrorEvent {
   switch (event) {
     case "none":
     case "async #PF":
+    case "async #PF VM exit":
     case "acknowledging":
       return false;
+    case "#PF in L2":
+    case "#VE in L2":
     case "#MC":
     case "#VE":
     case "#PF":
@@ -168,6 +209,17 @@ function errorEvent(m: Machine, vcpu: Vcpu): void {
     return;
   }
   if (!understands(m, event)) {
+    if (event === "#VE in L2") {
+      m.mark("lost-report");
+      m.log?.(
+        "exception",
+        "guest",
+        "guest",
+        `${event}: its kernel has no handler, and dies: ${taskName(task)} ends`,
+      );
+      task?.die();
+      return;
+    }
     if (event === "#VE") {
       oops(m, task, "panic", "#VE without a handler");
       return;
@@ -204,6 +256,11 @@ function errorInKernel(m: Machine, task: Task, access: AccessStep, event: ErrorE
   oops(m, task, end, `${event} in ${access.op} of the guest kernel, no exception table entry`);
 }
 
+/** No handler runs with interrupts off. */
+function takesInterrupts(vcpu: Vcpu): boolean {
+  return vcpu.interruptsOn && (vcpu.event === "none" || vcpu.event === "async #PF VM exit");
+}
+
 export function handlerActions(m: Machine, vcpu: Vcpu): Action[] {
   const handler = (name: string, apply: () => void): Omit<Action, "guard"> => ({
     name: `guest: vcpu${vcpu.index} ${name}`,
@@ -217,12 +274,16 @@ export function handlerActions(m: Machine, vcpu: Vcpu): Action[] {
       guard: () => vcpu.event === "async #PF" && isHere(),
     },
     {
+      ...handler("waits for the token of L2's page", () => waitInL1(m, vcpu)),
+      guard: () => vcpu.event === "async #PF VM exit" && isHere(),
+    },
+    {
       ...handler("handles an error event", () => errorEvent(m, vcpu)),
       guard: () => isErrorEvent(vcpu.event) && isHere(),
     },
     {
       ...handler("takes the page-ready interrupt", () => pageReadyInterrupt(m, vcpu)),
-      guard: () => vcpu.hasReadyIrq && vcpu.event === "none" && vcpu.interruptsOn && isHere(),
+      guard: () => vcpu.hasReadyIrq && takesInterrupts(vcpu) && isHere(),
     },
     {
       ...handler("acknowledges page-ready", () => acknowledge(m, vcpu)),

@@ -1,4 +1,9 @@
-/** An NMI whose handler takes a page fault before the handler of the event that it interrupts has read CR2 and flags. */
+/**
+ * An NMI whose handler takes a page fault before the handler of the event that it interrupts has read CR2 and flags.
+ *
+ * Mirrors exc_nmi() of arch/x86/kernel/nmi.c (CR2 saved and written back) and __kvm_handle_async_pf() of
+ * arch/x86/kernel/kvm.c, as the page fault inside the NMI meets it: kernel mode, IF=0. Who is which variant: `Nmi`.
+ */
 import type { Action } from "../../explore/model.ts";
 import { modeOf } from "../access.ts";
 import type { AccessStep } from "../case.ts";
@@ -13,12 +18,21 @@ function readsCr2(event: GuestEvent): boolean {
   return event === "async #PF" || event === "#PF";
 }
 
+/** Does the page fault inside the NMI take the flags of the async #PF that the NMI interrupted for its own? */
+function faultPanics(m: Machine, vcpu: Vcpu): boolean {
+  if (vcpu.apfFlags === "none") return false;
+  return m.case.nmi === "linux-5.8" || (m.case.nmi === "linux" && !m.checks("nmi-leaves-flags"));
+}
+
 function takeNmi(m: Machine, vcpu: Vcpu): void {
   m.hasNmiLeft = false;
-  if (m.case.nmi === "cr2-lost" || !m.checks("nmi-saves-cr2")) vcpu.cr2 = TOKEN_GARBAGE;
-  if (m.case.nmi === "flags-lost") vcpu.apfFlags = "none";
   const words = `NMI before CR2 and flags are read, with a #PF inside (${m.case.nmi})`;
   m.log?.("exception", "guest", "guest", words);
+  if (m.case.nmi === "cr2-lost" || !m.checks("nmi-saves-cr2")) vcpu.cr2 = TOKEN_GARBAGE;
+  if (m.case.nmi === "flags-lost") vcpu.apfFlags = "none";
+  if (faultPanics(m, vcpu)) {
+    oops(m, vcpu.task, "panic", "Host injected async #PF in interrupt disabled region");
+  }
 }
 
 export function nmiAction(m: Machine, vcpu: Vcpu): Action {

@@ -6,6 +6,7 @@ import { sizeAsServed } from "../host.ts";
 import { isLost } from "../host-mm.ts";
 import { takeFault } from "../kvm.ts";
 import type { Machine } from "../machine.ts";
+import { consumeError, consumesError } from "../memory-error.ts";
 import type { Page } from "../page.ts";
 import type { Saw, Task } from "../task.ts";
 import type { Vcpu } from "../vcpu.ts";
@@ -64,6 +65,7 @@ function runAccess(m: Machine, vcpu: Vcpu, task: Task, access: AccessStep): void
   }
   if (isRefused(m, task, access, page)) return;
   if (page.ept === "none") takeFault(m, vcpu, task, access);
+  else if (consumesError(access, page)) consumeError(m, task, page);
   else touch(m, task, access, page);
 }
 
@@ -96,6 +98,12 @@ function touch(m: Machine, task: Task, access: AccessStep, page: Page): void {
   if (m.case.server === "sealed" && stores) saw = "stale";
   if (page.ept === "freed") {
     m.mark("stale-mapping");
+    m.mark("silent-data");
+    saw = "stale";
+  }
+  if (page.isBad) {
+    // It retires into the cache, and its bytes are gone with the line.
+    m.mark("imprecise");
     m.mark("silent-data");
     saw = "stale";
   }
