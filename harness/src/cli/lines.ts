@@ -230,6 +230,8 @@ export type CompareLine =
   | {
       readonly type: "comparison";
       readonly same: number;
+      /** Recorded cases of the model itself: no observations. */
+      readonly own: number;
       readonly positive: number;
       readonly bounded: number;
       readonly unsupported: number;
@@ -266,6 +268,7 @@ const compareLine: z.ZodType<CompareLine> = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("comparison"),
     same: count,
+    own: count,
     positive: count,
     bounded: count,
     unsupported: count,

@@ -6,11 +6,10 @@ import { writeFileSync } from "node:fs";
 import type { OutcomeWords } from "../../../language/src/index.ts";
 import type { Recorded } from "../compare/recorded.ts";
 import { comparedWords } from "../engines/model/allowed.ts";
-import { modelNames } from "../engines/registry.ts";
 import { readRecorded } from "./compare.ts";
 
 /** An observation without its verdict. */
-export type Observed = Omit<Recorded, "outcome" | "goneErratum" | "traced"> & {
+export type Observed = Omit<Recorded, "outcome" | "goneErratum" | "traced" | "definition" | "isReal"> & {
   readonly words: OutcomeWords;
 };
 
@@ -35,9 +34,7 @@ function main([output, about, ...runs]: readonly string[]): void {
     process.exit(64);
   }
   // An outcome of the model is no observation.
-  const recorded = runs
-    .flatMap((run) => readRecorded(run).observed)
-    .filter(({ engine }) => !modelNames.includes(engine));
+  const recorded = runs.flatMap((run) => readRecorded(run).observed).filter(({ isReal }) => isReal);
   writeFileSync(output, JSON.stringify({ about, cases: distinct(recorded) }));
 }
 
