@@ -12,7 +12,7 @@ import { fileSizes } from "./sizes.ts";
 export type Loss = "lost" | "kept" | "unknown";
 
 /** Is the page of that offset behind the end of a file of that size? The page that contains the end stays. */
-function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
+export function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
   return fileOffset / PAGE_BYTES >= (sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES;
 }
 
@@ -48,7 +48,8 @@ function worst(losses: readonly Loss[]): Loss {
   return losses.includes("unknown") ? "unknown" : "kept";
 }
 
-function lossByServer({ backing }: Pick<Scenario, "backing">, fileOffset: bigint): Loss {
+/** What the rules of the mount's server make of the page of that offset. */
+export function lossByServer({ backing }: Pick<Scenario, "backing">, fileOffset: bigint): Loss {
   return worst((backing.mount?.faults ?? []).map((rule) => lossByRule(rule, fileOffset)));
 }
 
