@@ -285,6 +285,8 @@ export type KernelsLine = {
   readonly release: string;
   readonly version: string;
   readonly suite: string;
+  /** What `--kernel` takes for it; that of a suite is of its newest kernel. */
+  readonly specs: readonly string[];
   readonly sizeBytes: number;
   readonly cached: boolean;
 };
@@ -294,6 +296,7 @@ const kernelsLine: z.ZodType<KernelsLine> = z.strictObject({
   release: z.string(),
   version: z.string(),
   suite: z.string(),
+  specs: texts,
   sizeBytes: count,
   cached: z.boolean(),
 });
