@@ -136,8 +136,8 @@ export type EndFacts = {
 export type ModelEnd = {
   readonly observations: Observations;
   readonly facts: EndFacts;
-  /** The command that shows a shortest way to it, step by step. */
-  readonly replay: string;
+  /** A shortest way to it, as `daxfault explore --replay` takes it. */
+  readonly token: string;
 };
 
 export type Evidence = {

@@ -3,7 +3,18 @@
  * The values are the model's parts, which can carry out all of them; `none` is for what has no VM.
  */
 
-import type { GuestPart, KvmPart, LapicPlace, ServerPart, VmmPart } from "./axes.ts";
+import {
+  type GuestPart,
+  guestParts,
+  type KvmPart,
+  kvmParts,
+  type LapicPlace,
+  lapicPlaces,
+  type ServerPart,
+  serverParts,
+  type VmmPart,
+  vmmParts,
+} from "./axes.ts";
 
 export type Proposal = {
   readonly id: string;
@@ -19,3 +30,16 @@ export type Proposal = {
    */
   readonly lapic: LapicPlace | null;
 };
+
+/** A part of a recorded proposal that is no word of the axes today; null: there is none. */
+export function unknownPart({ kvm, vmm, guest, server, lapic }: Proposal): string | null {
+  const axes: readonly (readonly [string, string, readonly string[]])[] = [
+    ["kvm", kvm, ["none", ...kvmParts]],
+    ["vmm", vmm, ["none", ...vmmParts]],
+    ["guest", guest, ["none", ...guestParts]],
+    ["server", server, serverParts],
+    ["lapic", lapic ?? "none", ["none", ...lapicPlaces]],
+  ];
+  const wrong = axes.find(([, word, known]) => !known.includes(word));
+  return wrong === undefined ? null : `${wrong[0]} ${JSON.stringify(wrong[1])}`;
+}

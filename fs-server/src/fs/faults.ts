@@ -96,7 +96,7 @@ export class FaultyFileSystem extends DecoratedFileSystem {
           if (delayMs === 0) throw this.#spent(failure(action.errno));
           break;
         case "short":
-          limit = action.bytes;
+          limit = (rule.at === null ? 0 : Number(BigInt(rule.at) - range.offset)) + action.bytes;
           break;
         case "truncate":
           if (node !== null && delayMs === 0) {

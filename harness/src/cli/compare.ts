@@ -25,9 +25,10 @@ import type { Style } from "../report/style.ts";
 import type { CompareLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
 import { readRuns } from "./report.ts";
+import type { SourceOptions } from "./selection.ts";
 import { UsageError } from "./usage.ts";
 
-export type CompareCommandOptions = {
+export type CompareCommandOptions = SourceOptions & {
   readonly engines: string;
   readonly json?: string;
   readonly all?: boolean;
@@ -41,14 +42,20 @@ export function readRecorded(path: string): RecordedCases {
 }
 
 /** Runs the real engines now, in a process of its own, and reads what it recorded. */
-function recordNow(engines: readonly string[]): RecordedCases {
+function recordNow(
+  engines: readonly string[],
+  { scenarios = [], proposals = [] }: SourceOptions,
+): RecordedCases {
   const directory = mkdtempSync(join(tmpdir(), "daxfault-compare-"));
   try {
     const file = join(directory, "run.jsonl");
     const main = builtPath("harness/src/cli/main.ts");
-    const done = spawnSync(process.execPath, [main, "run", "--engine", ...engines, "--json", file], {
-      stdio: ["ignore", "ignore", "inherit"],
-    });
+    const sources = [
+      ...scenarios.flatMap((folder) => ["--scenarios", folder]),
+      ...proposals.flatMap((path) => ["--proposals", path]),
+    ];
+    const args = [main, "run", "--engine", ...engines, "--json", file, ...sources];
+    const done = spawnSync(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
     if (done.status === null || done.status >= exitCodes.usage) {
       throw new UsageError(
         `daxfault run --engine ${engines.join(" ")} ended with ${done.status ?? done.signal}`,
@@ -114,13 +121,13 @@ function write({ json }: Output, lines: readonly CompareLine[], texts: readonly 
 }
 
 function withModel(recorded: RecordedCases, kvm: KvmPart | null, output: Output): number {
-  const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
+  const today = new Map(loadScenarios().map(({ id, hash }) => [id, hash]));
   const comparisons: CaseComparison[] = [];
-  for (const comparison of compareCases(recorded.observed, { scenarios, kvm })) {
+  for (const comparison of compareCases(recorded.observed, { today, kvm })) {
     write(output, caseLines(comparison), caseTexts(comparison, output));
     comparisons.push(comparison);
   }
-  const summary = summarize(comparisons, recorded, { scenarios });
+  const summary = summarize(comparisons, recorded);
   write(output, [summaryLine(summary)], summaryTexts(summary, output));
   const { counts, orders, goneErrata } = summary;
   if (counts.positive > 0 || orders.different > 0 || goneErrata.length > 0) return exitCodes.unexpected;
@@ -135,10 +142,12 @@ function withEachOther([first, second]: readonly [string, string], output: Outpu
   return found.compared === 0 ? exitCodes.nothingRan : exitCodes.ok;
 }
 
-function compare(files: readonly string[], engines: readonly string[], kvm: KvmPart | null, output: Output) {
+type Wanted = { readonly files: readonly string[]; readonly kvm: KvmPart | null };
+
+function compare({ files, kvm }: Wanted, recordAll: () => RecordedCases, output: Output): number {
   const [first, second] = files;
   if (first !== undefined && second !== undefined) return withEachOther([first, second], output);
-  return withModel(first === undefined ? recordNow(engines) : readRecorded(first), kvm, output);
+  return withModel(first === undefined ? recordAll() : readRecorded(first), kvm, output);
 }
 
 export function compareCommand(
@@ -162,7 +171,8 @@ export function compareCommand(
     throw new UsageError("compare takes no file (runs now), one (with the model) or two (with each other)");
   const json = openJson<CompareLine>(options.json);
   try {
-    return compare(files, engines, kvm, { json, all: options.all === true });
+    const output = { json, all: options.all === true };
+    return compare({ files, kvm }, () => recordNow(engines, options), output);
   } catch (error) {
     if (error instanceof RecordingError) throw new UsageError(error.message);
     throw error;

@@ -12,11 +12,13 @@ import {
   type ScoredCase,
   scoreCell,
 } from "../../../language/src/index.ts";
-import { comparedText } from "../engines/model/allowed.ts";
+import { comparedText, replayText } from "../engines/model/allowed.ts";
+import { TIMER } from "../engines/model/engine.ts";
 import { type ModelCases, modelCases } from "../engines/model/scored.ts";
-import { loadExpectations, loadScenarios } from "../fixtures.ts";
 import { scorecardText } from "../report/scorecard.ts";
 import type { Style } from "../report/style.ts";
+import type { Catalogue } from "../run/catalogue.ts";
+import { argumentOf, type NamedProposal } from "../run/plan.ts";
 import type { ExploreLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
 
@@ -48,10 +50,23 @@ function searched(
   return { states, boundedBy };
 }
 
+/** The command that shows the way to the ending that decided. */
+type Replay = (decision: Decision) => string | null;
+
+function replayOf(named: NamedProposal, { scenarios }: Catalogue): Replay {
+  const byId = new Map(scenarios.map((one) => [one.scenario.id, one]));
+  return ({ ending, scored }) => {
+    const scenario = byId.get(scored.scenario.id);
+    if (scenario === undefined || ending === null || ending.token === null) return null;
+    const path = { token: ending.token, timer: TIMER };
+    return replayText(named.proposal.id, argumentOf(scenario, named), path);
+  };
+}
+
 function writeCell(
   json: JsonOutput<ExploreLine>,
   { cell, decisions }: Decided,
-  cases: readonly ScoredCase[],
+  { cases, replay }: { readonly cases: readonly ScoredCase[]; readonly replay: Replay },
 ): void {
   const { states, boundedBy } = searched(cell.property, cases);
   const against = decisions.find(({ finding }) => finding === "no");
@@ -68,50 +83,61 @@ function writeCell(
       boundedBy === null ? { kind: "exhaustive", states } : { kind: "bounded", by: boundedBy, states },
     states,
     because: ending === null ? null : comparedText(ending.outcome),
-    replay: ending?.replay ?? null,
+    replay: against === undefined ? null : replay(against),
   });
 }
 
 /** The scenarios in which the property does not hold, each with its outcome and the way there. */
-function againstText({ cell, decisions }: Decided): readonly string[] {
-  return decisions.flatMap(({ finding, ending, scored }) =>
-    finding === "no" && ending !== null
-      ? [
-          `  ${cell.property} does not hold: ${scored.scenario.id}: ${comparedText(ending.outcome)}`,
-          `    ${ending.replay ?? ""}`,
-        ]
-      : [],
+function againstText({ cell, decisions }: Decided, replay: Replay): readonly string[] {
+  return decisions.flatMap((decision) => {
+    const { finding, ending, scored } = decision;
+    if (finding !== "no" || ending === null) return [];
+    return [
+      `  ${cell.property} does not hold: ${scored.scenario.id}: ${comparedText(ending.outcome)}`,
+      `    ${replay(decision) ?? ""}`,
+    ];
+  });
+}
+
+export type ScoreOptions = {
+  readonly maxStates: number;
+  readonly json: string | undefined;
+  readonly style: Style;
+};
+
+function statesOf(cases: readonly ScoredCase[]): number {
+  return cases.reduce(
+    (sum, { exhaustiveness }) => sum + (exhaustiveness.kind === "sampled" ? 0 : exhaustiveness.states),
+    0,
   );
 }
 
-export type ScoreOptions = { readonly maxStates: number; readonly json: string | undefined };
-
 /** Exit code 2 where a bound was met: then a cell may say less than it could. */
 export function scoreCommand(
-  chosen: readonly Proposal[],
-  { maxStates, json: target }: ScoreOptions,
-  style: Style,
+  chosen: readonly NamedProposal[],
+  catalogue: Catalogue,
+  { maxStates, json: target, style }: ScoreOptions,
 ): number {
-  const scoring = { scenarios: loadScenarios(), expectations: loadExpectations(), maxStates };
+  const scenarios = catalogue.scenarios.map(({ scenario }) => scenario);
+  const { expectationOf } = catalogue;
   const json = openJson<ExploreLine>(target);
   const cells: ScoreCell[] = [];
   let isBounded = false;
   try {
-    for (const proposal of chosen) {
-      const modelled = modelCases(proposal, scoring);
+    for (const named of chosen) {
+      const { proposal } = named;
+      const modelled = modelCases(proposal, { scenarios, expectationOf, maxStates });
       const { cases, unended } = modelled;
       const decided = decide(proposal, modelled);
+      const replay = replayOf(named, catalogue);
       cells.push(...decided.map(({ cell }) => cell));
       isBounded ||=
         unended.length > 0 || cases.some(({ exhaustiveness }) => exhaustiveness.kind === "bounded");
-      for (const one of decided) writeCell(json, one, cases);
+      for (const one of decided) writeCell(json, one, { cases, replay });
       if (json.isStdout) continue;
-      const states = cases.reduce(
-        (sum, { exhaustiveness }) => sum + (exhaustiveness.kind === "sampled" ? 0 : exhaustiveness.states),
-        0,
-      );
-      console.log(`${style.bold(proposal.id)}  ${proposal.title} [${cases.length} cases, ${states} states]`);
-      for (const line of decided.flatMap(againstText)) console.log(line);
+      const size = `${cases.length} cases, ${statesOf(cases)} states`;
+      console.log(`${style.bold(proposal.id)}  ${proposal.title} [${size}]`);
+      for (const line of decided.flatMap((one) => againstText(one, replay))) console.log(line);
     }
     const table = scorecardText(cells, style);
     if (!json.isStdout && table !== null) console.log(`\n${table}`);

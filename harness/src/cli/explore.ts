@@ -16,24 +16,19 @@ import {
   situations,
   textDiagram,
 } from "../../../kvm-model/src/index.ts";
-import {
-  exitCodes,
-  nearest,
-  type Preset,
-  presets,
-  proposals,
-  type Scenario,
-} from "../../../language/src/index.ts";
+import { exitCodes, nearest, type Parts } from "../../../language/src/index.ts";
 import { allowedEnds, comparedText, comparedWords, replayText } from "../engines/model/allowed.ts";
-import { hardware, translate } from "../engines/model/translate.ts";
-import { loadScenarios } from "../fixtures.ts";
+import { hardware, partsOf, translate } from "../engines/model/translate.ts";
 import type { Style } from "../report/style.ts";
+import { type Catalogue, isScenarioFile } from "../run/catalogue.ts";
+import { argumentOf, isAboutProposal, type NamedProposal, type NamedScenario } from "../run/plan.ts";
 import { scoreCommand } from "./explore-scorecard.ts";
 import type { ExploreLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
+import { openCatalogue, type SourceOptions } from "./selection.ts";
 import { parseCount, select, UsageError } from "./usage.ts";
 
-export type ExploreCommandOptions = {
+export type ExploreCommandOptions = SourceOptions & {
   readonly scenario?: string;
   readonly replay?: string;
   readonly json?: string;
@@ -45,32 +40,63 @@ export type ExploreCommandOptions = {
 
 const STATES_MAX = 100_000_000;
 
-/** A situation of the model's own, or a scenario of the fixtures. */
+/** A situation of the model's own, or scenarios: one by its id, or those of a file. */
 type Place =
   | { readonly kind: "situation"; readonly id: Situation }
-  | { readonly kind: "scenario"; readonly of: Scenario };
+  | { readonly kind: "scenarios"; readonly of: readonly NamedScenario[] };
 
-function findPlace(id: string): Place {
-  const situation = situations.find((known) => known === id);
+function findPlace(name: string, { scenarios, fileScenarios }: Catalogue): Place {
+  if (isScenarioFile(name)) return { kind: "scenarios", of: fileScenarios };
+  const situation = situations.find((known) => known === name);
   if (situation !== undefined) return { kind: "situation", id: situation };
-  const scenarios = loadScenarios();
-  const scenario = scenarios.find((known) => known.id === id);
-  if (scenario !== undefined) return { kind: "scenario", of: scenario };
-  const near = nearest(id, [...situations, ...scenarios.map((known) => known.id)]);
-  throw new UsageError(`no scenario ${JSON.stringify(id)}; nearest: ${near.join(", ")}`);
+  const named = scenarios.find(({ scenario }) => scenario.id === name);
+  if (named !== undefined) return { kind: "scenarios", of: [named] };
+  const near = nearest(name, [...situations, ...scenarios.map(({ scenario }) => scenario.id)]);
+  throw new UsageError(`no scenario ${JSON.stringify(name)}; nearest: ${near.join(", ")}`);
 }
 
-function modelOf(place: Place, preset: Preset, { timer }: Pick<ExploreCommandOptions, "timer">): GuestModel {
-  if (place.kind === "situation") return guestModel(caseOf(place.id, preset));
-  const translation = translate(place.of, preset, { backend: hardware, timer });
-  if (translation.kind === "no")
-    throw new UsageError(`${place.of.id} is not for the model: ${translation.reason}`);
+/** The one scenario of the place, for a path: a token is of one case. */
+function onlyScenario(of: readonly NamedScenario[]): NamedScenario {
+  const [only, second] = of;
+  if (only === undefined) throw new UsageError("no scenario in that file");
+  if (second === undefined) return only;
+  const names = of.slice(0, 4).map(({ argument }) => argument);
+  throw new UsageError(`--replay is of one scenario, the file has ${of.length}: ${names.join(", ")}`);
+}
+
+/** A proposal with a VM: what the scorecard of the model is about. */
+function hasVm(named: NamedProposal): boolean {
+  return named.proposal.kvm !== "none" && partsOf(named.proposal) !== null;
+}
+
+function withParts({ proposal }: NamedProposal): Parts {
+  const parts = partsOf(proposal);
+  if (parts === null) throw new UsageError(`${proposal.id} is not for the model: a part of its VM is "none"`);
+  return parts;
+}
+
+function modelOf(
+  place: Place,
+  named: NamedProposal,
+  { timer }: Pick<ExploreCommandOptions, "timer">,
+): GuestModel {
+  if (place.kind === "situation") return guestModel(caseOf(place.id, withParts(named)));
+  const { scenario } = onlyScenario(place.of);
+  const translation = translate(scenario, named.proposal, { backend: hardware, timer });
+  if (translation.kind === "no") {
+    throw new UsageError(`${scenario.id} is not for the model: ${translation.reason}`);
+  }
   // With the actions that a path of `daxfault compare` may take; they come last, so that no other token means anything else.
   return guestModel({ ...translation.case, interference: true });
 }
 
-function printPath(preset: Preset, place: Place, options: ExploreCommandOptions, token: string): number {
-  const { model } = modelOf(place, preset, options);
+function printPath(
+  named: NamedProposal,
+  place: Place,
+  options: ExploreCommandOptions,
+  token: string,
+): number {
+  const { model } = modelOf(place, named, options);
   try {
     const parsed = parseToken(token);
     const { steps } = replay(model, parsed);
@@ -113,22 +139,24 @@ function decideClaims(maxStates: number, json: JsonOutput<ExploreLine>, style: S
 }
 
 function showEnds(
-  preset: Preset,
-  scenario: Scenario,
+  place: NamedScenario,
+  named: NamedProposal,
   maxStates: number,
   json: JsonOutput<ExploreLine>,
 ): number {
-  const allowed = allowedEnds(scenario, preset, hardware, { maxStates });
+  const { scenario } = place;
+  const { proposal } = named;
+  const allowed = allowedEnds(scenario, proposal, hardware, { maxStates });
   if (allowed.kind === "unsupported")
     throw new UsageError(`${scenario.id} is not for the model: ${allowed.reason}`);
   const { states, boundedBy } = allowed;
   if (!json.isStdout)
-    console.log(`${scenario.id} x ${preset.id}: ${allowed.ends.length} ends in ${states} states`);
+    console.log(`${scenario.id} x ${proposal.id}: ${allowed.ends.length} ends in ${states} states`);
   for (const end of allowed.ends) {
-    const way = replayText(preset.id, scenario.id, end);
+    const way = replayText(proposal.id, argumentOf(place, named), end);
     json.write({
       type: "end",
-      proposal: preset.id,
+      proposal: proposal.id,
       scenario: scenario.id,
       words: comparedWords(end.outcome),
       states,
@@ -145,12 +173,16 @@ export function exploreCommand(
   options: ExploreCommandOptions,
   style: Style,
 ): number {
+  const file = options.scenario !== undefined && isScenarioFile(options.scenario) ? [options.scenario] : [];
+  const catalogue = openCatalogue(options, file);
+  const items = catalogue.proposals.map((named) => ({ id: named.proposal.id, named }));
+  const selected = select("proposal", names, items).map(({ named }) => named);
   const maxStates = parseCount("--max-states", options.maxStates, 1, STATES_MAX);
-  const place = options.scenario === undefined ? null : findPlace(options.scenario);
+  const place = options.scenario === undefined ? null : findPlace(options.scenario, catalogue);
   if (place === null && options.replay === undefined && options.claims !== true) {
-    return scoreCommand(select("proposal", names, proposals), { maxStates, json: options.json }, style);
+    return scoreCommand(selected, catalogue, { maxStates, json: options.json, style });
   }
-  const chosen = select("proposal", names, presets);
+  const chosen = names.length === 0 ? selected.filter(hasVm) : selected;
   const [only] = chosen;
   if (options.replay !== undefined) {
     if (place === null || only === undefined || chosen.length !== 1) {
@@ -166,7 +198,12 @@ export function exploreCommand(
     if (place.kind === "situation") {
       throw new UsageError(`${place.id} is a situation of claims: run daxfault explore --claims`);
     }
-    return Math.max(...chosen.map((preset) => showEnds(preset, place.of, maxStates, json)));
+    const isWanted = (one: NamedScenario, { proposal }: NamedProposal): boolean =>
+      names.length > 0 || isAboutProposal(one.scenario, proposal);
+    const codes = place.of.flatMap((one) =>
+      chosen.filter((named) => isWanted(one, named)).map((named) => showEnds(one, named, maxStates, json)),
+    );
+    return Math.max(...codes);
   } finally {
     json.close();
   }

@@ -2,7 +2,7 @@
  * `daxfault guards`: every guard against every way of making a file shorter, on /dev/kvm, each cell held against the model.
  */
 
-import { type Evidence, exitCodes, type Proposal, proposals } from "../../../language/src/index.ts";
+import { type Evidence, exitCodes, type Proposal } from "../../../language/src/index.ts";
 import { engineRow, loadEngine } from "../engines/registry.ts";
 import {
   type Cell,
@@ -24,10 +24,12 @@ import type { PlannedCase } from "../run/plan.ts";
 import { runCases } from "../run/runner.ts";
 import type { GuardsLine } from "./lines.ts";
 import { type JsonOutput, openJson, openProgress } from "./output.ts";
+import { openCatalogue } from "./selection.ts";
 import { parseCount, select } from "./usage.ts";
 
 export type GuardsCommandOptions = {
   readonly guard?: readonly string[];
+  readonly proposals?: readonly string[];
   readonly way?: readonly string[];
   readonly json?: string;
   readonly jobs: string;
@@ -171,12 +173,20 @@ function printResults(results: readonly Result[], guards: readonly Proposal[]): 
   }
 }
 
+/** The built-in guards, and of the user's own proposals those that have one. */
+function guardColumns(sources: readonly string[]): readonly Proposal[] {
+  const { proposals } = openCatalogue({ proposals: sources });
+  const builtIn = guardProposals.flatMap((name) => proposals.filter(({ proposal }) => proposal.id === name));
+  const own = proposals.filter(({ option, proposal }) => option !== "" && proposal.server !== "none");
+  return [...builtIn, ...own].map(({ proposal }) => proposal);
+}
+
 /** Returns the exit code: 1 where the model does not allow what was seen, 2 where a case has no result, 3 if nothing ran. */
 export async function guardsCommand(options: GuardsCommandOptions): Promise<number> {
   const all = matrixScenarios();
   const known = [...new Set(all.map(({ way }) => way))].map((id) => ({ id }));
   const ways = select("way", options.way ?? [], known).map(({ id }) => id);
-  const columns = guardProposals.flatMap((name) => proposals.filter(({ id }) => id === name));
+  const columns = guardColumns(options.proposals ?? []);
   const guards = select("guard", options.guard ?? [], columns);
   const jobs = parseCount("--jobs", options.jobs, 1, JOBS_MAX);
   const json = openJson<GuardsLine>(options.json);

@@ -1,7 +1,7 @@
 /** `daxfault kernels`: what `--kernel debian:...` can stand for on this machine, and what of it is in the cache already. */
 import { join } from "node:path";
 import { exitCodes } from "../../../language/src/index.ts";
-import { DebianArchive, type KernelPackage, searchedSuites } from "../kernel/apt.ts";
+import { DebianArchive, type KernelPackage, OWN_SUITES, searchedSuites } from "../kernel/apt.ts";
 import { cacheDirectory, cachedKernels } from "../kernel/cache.ts";
 import { KernelError } from "../kernel/error.ts";
 import type { KernelsLine } from "./lines.ts";
@@ -9,7 +9,13 @@ import { openJson } from "./output.ts";
 
 type Listed = { readonly kernels: readonly KernelPackage[]; readonly problems: readonly string[] };
 
-/** The newest first, each release once: the first suite that has it. */
+/** The SPEC that stands for a suite's newest kernel; null for the machine's own sources, which are no suite. */
+function suiteSpec(kernel: KernelPackage, kernels: readonly KernelPackage[]): string | null {
+  const newest = kernels.find(({ suite }) => suite === kernel.suite);
+  return kernel.suite === OWN_SUITES || newest !== kernel ? null : `debian:${kernel.suite}`;
+}
+
+/** Suite by suite, the newest first, each release once: in the first suite that has it. */
 async function available(archive: DebianArchive): Promise<Listed> {
   const kernels = new Map<string, KernelPackage>();
   const problems: string[] = [];
@@ -31,13 +37,17 @@ export async function kernelsCommand(options: { readonly json?: string }): Promi
   const cached = new Set(cachedKernels().map(({ release }) => release));
   const json = openJson<KernelsLine>(options.json);
   try {
-    for (const { suite, release, version, parts } of kernels) {
+    for (const kernel of kernels) {
+      const { suite, release, version, parts } = kernel;
+      const newest = suiteSpec(kernel, kernels);
       const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);
       const isCached = cached.has(release);
-      json.write({ type: "kernel", release, version, suite, sizeBytes, cached: isCached });
+      const specs = [`debian:${version}`, ...(newest === null ? [] : [newest])];
+      json.write({ type: "kernel", release, version, suite, specs, sizeBytes, cached: isCached });
       if (json.isStdout) continue;
       const note = isCached ? "in the cache" : `${Math.ceil(sizeBytes / 2 ** 20)} MiB to load`;
-      console.log(`debian:${version.padEnd(22)} ${release.padEnd(24)} ${suite.padEnd(17)} ${note}`);
+      const also = newest === null ? "" : `; also ${newest}`;
+      console.log(`debian:${version.padEnd(22)} ${release.padEnd(24)} ${suite.padEnd(17)} ${note}${also}`);
     }
   } finally {
     json.close();

@@ -232,6 +232,8 @@ export type CompareLine =
   | {
       readonly type: "comparison";
       readonly same: number;
+      /** Recorded cases of the model itself: no observations. */
+      readonly own: number;
       readonly positive: number;
       readonly bounded: number;
       readonly unsupported: number;
@@ -268,6 +270,7 @@ const compareLine: z.ZodType<CompareLine> = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.literal("comparison"),
     same: count,
+    own: count,
     positive: count,
     bounded: count,
     unsupported: count,
@@ -284,6 +287,8 @@ export type KernelsLine = {
   readonly release: string;
   readonly version: string;
   readonly suite: string;
+  /** What `--kernel` takes for it; that of a suite is of its newest kernel. */
+  readonly specs: readonly string[];
   readonly sizeBytes: number;
   readonly cached: boolean;
 };
@@ -293,6 +298,7 @@ const kernelsLine: z.ZodType<KernelsLine> = z.strictObject({
   release: z.string(),
   version: z.string(),
   suite: z.string(),
+  specs: texts,
   sizeBytes: count,
   cached: z.boolean(),
 });

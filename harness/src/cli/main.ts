@@ -190,7 +190,7 @@ function addOthers(program: Command): void {
 }
 
 function addModel(program: Command): void {
-  program
+  const exploring = program
     .command("explore")
     .summary("all interleavings in the model: properties, states, counterexamples")
     .description(
@@ -200,23 +200,24 @@ function addModel(program: Command): void {
         "Exit code: 0 decided; 1 a claim is refuted; 2 a bound was met; 64 usage.",
     )
     .argument("[PROPOSAL...]", "ids or patterns; all if none is given")
-    .option("-s, --scenario <S>", "one scenario")
+    .option("-s, --scenario <S>", "one scenario, by its id, or those of a file")
     .option("--replay <TOKEN>", "tell this path of the scenario")
     .option("--mermaid", "with --replay: as Mermaid source")
     .option("--no-timer", "with --replay of a scenario: the guest has no timer interrupt")
     .option("--claims", "decide the claims of the talk instead")
     .option("--max-states <N>", "stop a search there, and say so", "5000000")
-    .option("--json <FILE>", JSON_HELP)
-    .action(async (names: string[], options) => {
-      const { exploreCommand } = await import("./explore.ts");
-      process.exitCode = exploreCommand(names, options, await style());
-    });
-  program
+    .option("--json <FILE>", JSON_HELP);
+  addSources(exploring).action(async (names: string[], options) => {
+    const { exploreCommand } = await import("./explore.ts");
+    process.exitCode = exploreCommand(names, options, await style());
+  });
+  const comparing = program
     .command("compare")
     .summary("the model against reality, or two recorded runs")
     .description(
       "Without FILE: runs the real engines now and asks for each observation whether the model allows it. With one " +
-        "FILE (of run --json): the same for what was recorded. With two: the runs against each other.\n\n" +
+        "FILE (of run --json): the same for what was recorded, each case in the text of its scenario and the proposal " +
+        "that were recorded with it. With two: the runs against each other.\n\n" +
         "Exit code: 0 no difference; 1 something was observed that is not allowed; 2 a bound was met; 3 nothing compared.",
     )
     .argument("[FILE...]", "recorded runs")
@@ -226,11 +227,11 @@ function addModel(program: Command): void {
       "--kvm <PROPOSAL>",
       "the kernel that was recorded has this built in (final-efault ..): is it what the model says of it?",
     )
-    .option("--json <FILE>", JSON_HELP)
-    .action(async (files: string[], options) => {
-      const { compareCommand } = await import("./compare.ts");
-      process.exitCode = compareCommand(files, options, await style());
-    });
+    .option("--json <FILE>", JSON_HELP);
+  addSources(comparing).action(async (files: string[], options) => {
+    const { compareCommand } = await import("./compare.ts");
+    process.exitCode = compareCommand(files, options, await style());
+  });
 }
 
 function addBench(program: Command): void {
@@ -324,6 +325,7 @@ function addGuards(program: Command): void {
         "Exit code: 0 every cell is allowed by the model; 1 one is not; 2 a cell has no result; 64 usage.",
     )
     .option("--guard <G...>", "only these (ids or patterns)")
+    .option("--proposals <FILE>", "also the guards of this file or folder", collect)
     .option("--way <W...>", "only these ways of truncating (ids or patterns)")
     .option("--jobs <N>", "cases at a time", "2")
     .option("--json <FILE>", JSON_HELP)

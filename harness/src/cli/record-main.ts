@@ -6,7 +6,6 @@ import { writeFileSync } from "node:fs";
 import type { ObservedCase, ObservedFile } from "../compare/observed.ts";
 import type { ObservedKernel, Recorded } from "../compare/recorded.ts";
 import { comparedWords } from "../engines/model/allowed.ts";
-import { modelNames } from "../engines/registry.ts";
 import { readRecorded } from "./compare.ts";
 
 /** The longest of the host's calls in all observations of the same words. */
@@ -43,9 +42,7 @@ function main([output, about, ...runs]: readonly string[]): void {
     process.exit(64);
   }
   // An outcome of the model is no observation.
-  const recorded = runs
-    .flatMap((run) => readRecorded(run).observed)
-    .filter(({ engine }) => !modelNames.includes(engine));
+  const recorded = runs.flatMap((run) => readRecorded(run).observed).filter(({ isReal }) => isReal);
   const file: ObservedFile = {
     about,
     recorded: new Date().toISOString().slice(0, 10),

@@ -4,7 +4,7 @@
  */
 import { proposals, type ScoreCell, scorecard } from "../../../language/src/index.ts";
 import { loadObserved, scoredObservations } from "../compare/observed.ts";
-import { modelCases } from "../engines/model/scored.ts";
+import { type ModelScoring, modelCases } from "../engines/model/scored.ts";
 import { loadDocumented, loadExpectations, loadScenarios } from "../fixtures.ts";
 import { contradictionsIn } from "../report/report.ts";
 import { contradictionsText, scorecardText, scoreText } from "../report/scorecard.ts";
@@ -15,7 +15,11 @@ const style: Style = { widthColumns: 100, bold: plain, dim: plain, verdict: (_ki
 
 function cells(): readonly ScoreCell[] {
   const scenarios = loadScenarios();
-  const scoring = { scenarios, expectations: loadExpectations() };
+  const expectations = loadExpectations();
+  const scoring: ModelScoring = {
+    scenarios,
+    expectationOf: ({ scenario, proposal }) => expectations.find(scenario, proposal),
+  };
   const modelled = proposals.map((proposal) => modelCases(proposal, scoring));
   return scorecard(
     proposals.map(({ id }) => id),

@@ -13,8 +13,8 @@ import {
   type Outcome,
   type Proposal,
   proposals,
-  type Scenario,
   sameOutcome,
+  unknownPart,
 } from "../../../language/src/index.ts";
 import {
   type Allowed,
@@ -30,6 +30,7 @@ import { type Order, orderOf } from "./order.ts";
 import {
   type CaseId,
   caseText,
+  type Definition,
   type Recorded,
   type RecordedCases,
   RecordingError,
@@ -62,6 +63,8 @@ export type OrderComparison = {
 
 export type CaseComparison = {
   readonly id: CaseId;
+  /** As `Recorded`. */
+  readonly isReal: boolean;
   readonly outcome: OutcomeComparison;
   /** null: no tracepoints were recorded. */
   readonly order: OrderComparison | null;
@@ -70,25 +73,24 @@ export type CaseComparison = {
 /** A recorded case in the model's terms: its proposal, on the kernel that it was recorded on. */
 type Modelled = {
   readonly proposal: Proposal;
-  /** Its preset for `daxfault explore`; null: none. */
+  /** What `daxfault explore` calls it; null: no proposal is the same. */
   readonly preset: string | null;
 };
 
-/** @param kvm the proposal that the recorded kernel has built in; null: a stock kernel, the proposal's own */
-export function modelledOn(kvm: KvmPart | null, id: string): Modelled | null {
-  const named = proposals.find((known) => known.id === id);
-  if (named === undefined) return null;
-  if (kvm === null || named.kvm !== "today") return { proposal: named, preset: id };
-  const proposal = { ...named, kvm };
-  const { vmm, guest, server, lapic } = proposal;
-  const preset = proposals.find(
-    (other) =>
-      other.kvm === kvm &&
-      other.vmm === vmm &&
-      other.guest === guest &&
-      other.server === server &&
-      other.lapic === lapic,
+function isSamePoint(a: Proposal, b: Proposal): boolean {
+  return (
+    a.kvm === b.kvm && a.vmm === b.vmm && a.guest === b.guest && a.server === b.server && a.lapic === b.lapic
   );
+}
+
+/** @param kvm the proposal that the recorded kernel has built in; null: a stock kernel, the proposal's own */
+export function modelledOn(kvm: KvmPart | null, named: Proposal): Modelled {
+  if (kvm === null || named.kvm !== "today") {
+    const builtIn = proposals.find(({ id }) => id === named.id) ?? named;
+    return { proposal: named, preset: isSamePoint(builtIn, named) ? named.id : null };
+  }
+  const proposal = { ...named, kvm };
+  const preset = proposals.find((other) => isSamePoint(other, proposal));
   return { proposal, preset: preset?.id ?? null };
 }
 
@@ -109,53 +111,62 @@ function compareOutcome(
   return { kind, observed, ends, unseen, boundedBy, divergence, replay };
 }
 
-/** @param kvm as `modelledOn` */
-export function compareCase(one: Recorded, scenario: Scenario, kvm: KvmPart | null): CaseComparison {
-  const { proposal: proposalId, engine, outcome, traced } = one;
-  const id = { scenario: one.scenario, proposal: proposalId, engine };
-  const modelled = modelledOn(kvm, proposalId);
-  if (modelled === null) {
-    return { id, outcome: { kind: "unsupported", reason: `no proposal ${proposalId}` }, order: null };
+/**
+ * What names the case for `daxfault explore`; null: nothing does any more, because the id that the run used stands for
+ * another text today.
+ */
+function placeFor({ scenario, argument }: Definition, today: ReadonlyMap<string, string>): string | null {
+  const [name] = argument.split(" ");
+  const isBuiltIn = name === scenario.id && !argument.includes(" --scenarios ");
+  return isBuiltIn && today.get(scenario.id) !== scenario.hash ? null : argument;
+}
+
+/** The case in the terms of the text and the proposal that were recorded with it. */
+export function compareCase(one: Recorded, { today, kvm }: ModelComparisonOptions): CaseComparison {
+  const { engine, outcome, traced, isReal, definition } = one;
+  const { scenario } = definition;
+  const id = { scenario: one.scenario, proposal: one.proposal, engine };
+  const unknown = unknownPart(definition.proposal);
+  if (unknown !== null) {
+    const reason = `${one.proposal} has a part that there is not today: ${unknown}`;
+    return { id, isReal, outcome: { kind: "unsupported", reason }, order: null };
   }
-  const { proposal, preset } = modelled;
+  const { proposal, preset } = modelledOn(kvm, definition.proposal);
   const backend = backendOf(one.kvmBackend);
+  const place = placeFor(definition, today);
   const replayOf = (path: ModelPath): string | null =>
-    preset === null ? null : replayText(preset, scenario.id, path);
+    preset === null || place === null ? null : replayText(preset, place, path);
   let order: OrderComparison | null = null;
   if (traced !== null) {
     const { attestation, kvmTrace: trace } = traced;
     const found = orderOf(scenario, proposal, backend, trace, { tracesSptes: tracesSptes(attestation) });
     order = { trace, order: found, replay: found.kind === "diverges" ? replayOf(found) : null };
   }
-  return { id, outcome: compareOutcome(outcome, allowedEnds(scenario, proposal, backend), replayOf), order };
+  const allowed = allowedEnds(scenario, proposal, backend);
+  return { id, isReal, outcome: compareOutcome(outcome, allowed, replayOf), order };
 }
 
 export type ModelComparisonOptions = {
-  /** Those of today, by id. */
-  readonly scenarios: ReadonlyMap<string, Scenario>;
+  /** The hashes of today's built-in scenarios, by id. */
+  readonly today: ReadonlyMap<string, string>;
   /** As `modelledOn`. */
   readonly kvm: KvmPart | null;
 };
 
-/** Case by case. Throws a RecordingError at a case of which the scenario is another one today. */
+/** Case by case. */
 export function* compareCases(
   observed: readonly Recorded[],
-  { scenarios, kvm }: ModelComparisonOptions,
+  options: ModelComparisonOptions,
 ): Generator<CaseComparison, void> {
-  for (const one of observed) {
-    const scenario = scenarios.get(one.scenario);
-    if (scenario === undefined || scenario.hash !== one.scenarioHash) {
-      throw new RecordingError(
-        `${one.scenario}: recorded with another text of the scenario (hash ${one.scenarioHash})`,
-      );
-    }
-    yield compareCase(one, scenario, kvm);
-  }
+  for (const one of observed) yield compareCase(one, options);
 }
 
 export type Summary = {
   readonly counts: {
+    /** Observations of real engines. */
     readonly same: number;
+    /** The model's own cases, which were recorded with the others. They are no evidence. */
+    readonly own: number;
     readonly positive: number;
     readonly bounded: number;
     readonly unsupported: number;
@@ -178,14 +189,9 @@ export type Summary = {
 };
 
 /** Skipped cases that the model takes. */
-function onlyModelOf(
-  skipped: readonly Skipped[],
-  scenarios: ReadonlyMap<string, Scenario>,
-): readonly Skipped[] {
-  return skipped.filter((one) => {
-    const scenario = scenarios.get(one.scenario);
-    const proposal = proposals.find((known) => known.id === one.proposal);
-    if (scenario === undefined || proposal === undefined) return false;
+function onlyModelOf(skipped: readonly Skipped[]): readonly Skipped[] {
+  return skipped.filter(({ definition: { scenario, proposal } }) => {
+    if (unknownPart(proposal) !== null) return false;
     return translate(scenario, proposal, { backend: hardware, timer: true }).kind === "yes";
   });
 }
@@ -202,28 +208,28 @@ function summarizeOrders(comparisons: readonly CaseComparison[]): Summary["order
 }
 
 /** @param comparisons all that `compareCases` has found of `recorded` */
-export function summarize(
-  comparisons: readonly CaseComparison[],
-  recorded: RecordedCases,
-  { scenarios }: Pick<ModelComparisonOptions, "scenarios">,
-): Summary {
+export function summarize(comparisons: readonly CaseComparison[], recorded: RecordedCases): Summary {
   const outcomes = comparisons.map(({ outcome }) => outcome);
+  const sameOf = (real: boolean): number =>
+    comparisons.filter(({ outcome, isReal }) => outcome.kind === "same" && isReal === real).length;
   const count = (kind: OutcomeComparison["kind"]): number =>
     outcomes.filter((outcome) => outcome.kind === kind).length;
   return {
     counts: {
-      same: count("same"),
+      same: sameOf(true),
+      own: sameOf(false),
       positive: count("positive"),
       bounded: count("bounded"),
       unsupported: count("unsupported"),
-      negative: outcomes.reduce(
-        (sum, outcome) => sum + (outcome.kind === "unsupported" ? 0 : outcome.unseen.length),
+      negative: comparisons.reduce(
+        (sum, { outcome, isReal }) =>
+          sum + (outcome.kind === "unsupported" || !isReal ? 0 : outcome.unseen.length),
         0,
       ),
     },
     orders: summarizeOrders(comparisons),
     onlyReal: outcomes.flatMap((outcome) => (outcome.kind === "unsupported" ? [outcome.reason] : [])),
-    onlyModel: onlyModelOf(recorded.skipped, scenarios),
+    onlyModel: onlyModelOf(recorded.skipped),
     goneErrata: [...new Set(recorded.observed.flatMap(({ goneErratum }) => goneErratum ?? []))],
   };
 }

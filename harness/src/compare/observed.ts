@@ -73,7 +73,7 @@ export function scoredObservation(
     place,
     nature: natureOf(one),
     verdict: one.verdict,
-    endings: [{ outcome, ...one.facts, metLostPage: null, replay: null }],
+    endings: [{ outcome, ...one.facts, metLostPage: null, token: null }],
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
   };
 }

@@ -7,7 +7,9 @@ import {
   endingsOf,
   type KvmTrace,
   type Outcome,
+  type Proposal,
   placeName,
+  type Scenario,
   type VerdictKind,
 } from "../../../language/src/index.ts";
 import type { CaseResult } from "../run/result.ts";
@@ -29,9 +31,20 @@ export type ObservedKernel = {
   readonly accelerator: "kvm" | "tcg" | null;
 };
 
+/** Scenario and proposal as the record defines them, which may be the user's own. */
+export type Definition = {
+  readonly scenario: Scenario;
+  readonly proposal: Proposal;
+  /** What named both on the command line of that run. */
+  readonly argument: string;
+};
+
 /** A case that has observations. */
 export type Recorded = CaseId & {
   readonly scenarioHash: string;
+  readonly definition: Definition;
+  /** false: an outcome of the model itself, which is no observation. */
+  readonly isReal: boolean;
   readonly kvmBackend: string | null;
   readonly outcome: Outcome;
   readonly verdict: VerdictKind;
@@ -44,10 +57,10 @@ export type Recorded = CaseId & {
 };
 
 /** A case that the real engine could not run. */
-export type Skipped = CaseId & { readonly reason: string };
+export type Skipped = CaseId & { readonly definition: Definition; readonly reason: string };
 export type RecordedCases = { readonly observed: readonly Recorded[]; readonly skipped: readonly Skipped[] };
 
-/** The recording cannot be compared: its scenario differs from the one of that id. */
+/** Two recordings cannot be compared: of one case they have two texts of the scenario. */
 export class RecordingError extends Error {
   override readonly name = "RecordingError";
 }
@@ -69,6 +82,11 @@ function factsOf(evidence: Evidence, nature: EngineNature): ObservedFacts {
   return { exitAt, wasRecalled, nmi, hostMs };
 }
 
+function definitionOf({ planned }: CaseResult): Definition {
+  const { scenario, proposal, argument } = planned;
+  return { scenario, proposal, argument };
+}
+
 function recordedOf(one: CaseResult): readonly Recorded[] {
   const { planned, result, verdict } = one;
   if (result?.kind !== "evidence") return [];
@@ -77,6 +95,8 @@ function recordedOf(one: CaseResult): readonly Recorded[] {
     {
       ...idOf(one),
       scenarioHash: planned.scenario.hash,
+      definition: definitionOf(one),
+      isReal: planned.nature.isReal,
       kvmBackend: attestation.kvmBackend,
       outcome: observations,
       verdict: verdict.kind,
@@ -98,7 +118,9 @@ export function recordedCases(results: readonly CaseResult[]): RecordedCases {
   return {
     observed: results.flatMap(recordedOf),
     skipped: results.flatMap((one) =>
-      one.verdict.kind === "skip" ? [{ ...idOf(one), reason: one.verdict.reason }] : [],
+      one.verdict.kind === "skip"
+        ? [{ ...idOf(one), definition: definitionOf(one), reason: one.verdict.reason }]
+        : [],
     ),
   };
 }

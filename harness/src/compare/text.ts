@@ -107,6 +107,9 @@ export function summaryTexts(summary: Summary, { all }: ComparisonTextOptions): 
     ),
     ...ordersTexts(orders),
     ...goneErrata.map((reason) => `ERRATUM GONE  ${reason}`),
+    ...(counts.own === 0
+      ? []
+      : [`${counts.own} of the recorded cases are the model's own: no observations, and not counted below.`]),
     `${counts.same} observations are among what the model allows, ${counts.positive} are not; ` +
       `${counts.bounded} not decided (search bounded), ${counts.unsupported} not for the model; ` +
       `${counts.negative} allowed ends were not seen.`,

@@ -26,6 +26,8 @@ export const searchedSuites: readonly string[] = [
   "oldstable",
   "oldoldstable",
   "sid",
+  // Release candidates: what comes next.
+  "experimental",
 ];
 
 /** A kernel package of a suite. */
@@ -214,35 +216,59 @@ export function kernelPackages(suite: string, text: string): readonly KernelPack
   const kernels: KernelPackage[] = [];
   for (const stanza of all) {
     const name = stanza.get("Package") ?? "";
-    const release = /^linux-image-([0-9]+\.[0-9]+[.+0-9].*-amd64)$/.exec(name)?.[1];
-    // `linux-image-6.12-amd64` is a package that depends on the newest 6.12: it holds no kernel.
-    if (release === undefined || unwanted.test(name) || /^[0-9]+\.[0-9]+-amd64$/.test(release)) continue;
+    const release = /^linux-image-([0-9]+\.[0-9]+(?:[-.+0-9].*)?-amd64)$/.exec(name)?.[1];
     const depends = stanza.get("Depends") ?? "";
-    const others = all.filter((other) => {
-      const part = other.get("Package") ?? "";
-      return (
-        /^linux-(binary|modules|base)-/.test(part) &&
-        part.endsWith(`-${release}`) &&
-        depends.includes(`${part} `)
-      );
-    });
+    // `linux-image-6.12-amd64` may be a package that depends on the newest 6.12: it holds no kernel.
+    if (release === undefined || unwanted.test(name) || depends.includes("linux-image-")) continue;
     const version = stanza.get("Version") ?? "";
-    const parts = [stanza, ...others].filter((part) => part.get("Version") === version).map(partOf);
+    const needed = ["binary", "modules", "base"]
+      .map((part) => `linux-${part}-${release}`)
+      .filter((part) => depends.includes(`${part} `));
+    const others = needed.map((part) =>
+      all.find((other) => other.get("Package") === part && other.get("Version") === version),
+    );
+    // Where the archive has dropped a part of it, the kernel cannot be had any more.
+    if (others.includes(undefined)) continue;
+    const parts = [stanza, ...others.filter((other) => other !== undefined)].map(partOf);
     kernels.push({ suite, name, version, release, parts });
   }
   return kernels.sort(newestFirst);
 }
 
-const numbersOf = (text: string): readonly number[] => (text.match(/[0-9]+/g) ?? []).map(Number);
+/** The weight of a character between figures: `~` before the end, letters before all else (deb-version(7)). */
+function weight(character: string | undefined): number {
+  if (character === undefined || /[0-9]/.test(character)) return 0;
+  if (character === "~") return -1;
+  const code = character.charCodeAt(0);
+  return /[A-Za-z]/.test(character) ? code : code + 256;
+}
 
-/** By the figures of the version, as people read them. */
-function newestFirst(a: KernelPackage, b: KernelPackage): number {
-  const [left, right] = [numbersOf(a.version), numbersOf(b.version)];
-  for (let index = 0; index < Math.max(left.length, right.length); index += 1) {
-    const difference = (right[index] ?? -1) - (left[index] ?? -1);
+/** Text without figures, character by character; a text that ends has a figure or nothing next. */
+function compareText(a: string, b: string): number {
+  for (let index = 0; index < Math.max(a.length, b.length); index += 1) {
+    const difference = weight(a[index]) - weight(b[index]);
     if (difference !== 0) return difference;
   }
-  return a.release < b.release ? 1 : -1;
+  return 0;
+}
+
+/** As dpkg orders versions: 7.3~rc7-1 before 7.3-1, 6.1.9 before 6.1.27. Negative: `a` is the older one. */
+export function compareVersions(a: string, b: string): number {
+  const parts = (text: string): readonly string[] => text.match(/[0-9]+|[^0-9]+/g) ?? [];
+  // Text and figures in turn, text first.
+  const turns = (text: string): readonly string[] =>
+    /^[0-9]/.test(text) ? ["", ...parts(text)] : parts(text);
+  const [left, right] = [turns(a), turns(b)];
+  for (let index = 0; index < Math.max(left.length, right.length); index += 1) {
+    const [one = "", other = ""] = [left[index], right[index]];
+    const difference = index % 2 === 0 ? compareText(one, other) : Number(one) - Number(other);
+    if (difference !== 0) return difference;
+  }
+  return 0;
+}
+
+function newestFirst(a: KernelPackage, b: KernelPackage): number {
+  return compareVersions(b.version, a.version) || (a.release < b.release ? 1 : -1);
 }
 
 /** `6.1` is 6.1.192-2 and 6.1.0-56-amd64, not 6.12. */

@@ -209,13 +209,13 @@ const caseShape = z.strictObject({
   attestation: attestationShape.nullable(),
   exhaustiveness: exhaustivenessShape.nullable(),
   observations: observationsShape.nullable(),
-  /** Of a model's case: every way to end, the first as above, each with the command that shows the way. */
+  /** Of a model's case: every way to end, the first as above, each with its way for `daxfault explore --replay`. */
   ends: z
     .array(
       z.strictObject({
         observations: observationsShape,
         facts: z.strictObject({ exitElsewhere: z.boolean(), metLostPage: z.boolean(), nmi: z.boolean() }),
-        replay: z.string(),
+        token: z.string(),
       }),
     )
     .optional(),

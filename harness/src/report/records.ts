@@ -82,7 +82,8 @@ export type ObservationsRecord = {
 export type EndRecord = {
   readonly observations: ObservationsRecord;
   readonly facts: EndFacts;
-  readonly replay: string;
+  /** A shortest way to it, as `daxfault explore --replay` takes it. */
+  readonly token: string;
 };
 
 export type CaseRecord = {

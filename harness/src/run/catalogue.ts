@@ -3,10 +3,11 @@
  * A folder of the user's is laid out like `fixtures/`: scenarios in it, expectations in its folder `kinds`.
  */
 import { existsSync, statSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { dirname, join } from "node:path";
 import {
   type Expectation,
   ExpectationTable,
+  nearest,
   type Proposal,
   proposals as presets,
 } from "../../../language/src/index.ts";
@@ -24,7 +25,7 @@ export type Sources = {
   readonly scenarios: readonly string[];
   /** Files of proposals, or folders of such files. */
   readonly proposals: readonly string[];
-  /** Single scenario files. */
+  /** Single scenario files: `mine/family.json`, or one scenario of a family, `mine/family.json#load-a`. */
   readonly files: readonly string[];
 };
 
@@ -41,7 +42,7 @@ export type Catalogue = {
   /** Those of single files, in the order given. */
   readonly fileScenarios: readonly NamedScenario[];
   readonly proposals: readonly NamedProposal[];
-  expectationOf(planned: PlannedCase): Expectation | null;
+  readonly expectationOf: (of: Pick<PlannedCase, "scenario" | "proposal">) => Expectation | null;
 };
 
 function checkUnique(what: string, ids: readonly string[]): void {
@@ -62,6 +63,31 @@ function loadNamedProposals(paths: readonly string[]): readonly NamedProposal[] 
     all.map(({ proposal }) => proposal.id),
   );
   return all;
+}
+
+/** `mine/family.json#load-a` -> the file and the id; without an id all of the file is meant. */
+function splitFile(argument: string): { readonly file: string; readonly id: string | null } {
+  const at = argument.lastIndexOf("#");
+  if (at < 0 || existsSync(argument)) return { file: argument, id: null };
+  return { file: argument.slice(0, at), id: argument.slice(at + 1) };
+}
+
+/** The scenarios that a file argument stands for. Each is named by the file, and in a family by its id as well. */
+function loadNamedFile(argument: string, known: readonly string[]): readonly NamedScenario[] {
+  const { file, id } = splitFile(argument);
+  const scenarios = loadScenarioFile(file, known);
+  const ids = scenarios.map((scenario) => scenario.id);
+  if (id !== null && !ids.includes(id)) {
+    throw new CatalogueError(
+      `${file}: no scenario ${JSON.stringify(id)} in it; nearest: ${nearest(id, ids).join(", ")}`,
+    );
+  }
+  return scenarios
+    .filter((scenario) => id === null || scenario.id === id)
+    .map((scenario) => ({
+      scenario,
+      argument: shellWord(scenarios.length === 1 ? file : `${file}#${scenario.id}`),
+    }));
 }
 
 /** The expectations that lie beside the user's scenarios. */
@@ -88,10 +114,7 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
     if (scenarios.length === 0) throw new CatalogueError(`--scenarios ${folder}: no *.json in it`);
     return scenarios.map((scenario) => ({ scenario, argument: `${scenario.id} ${option}` }));
   });
-  const fileScenarios = sources.files.flatMap((file) => {
-    const scenarios = loadScenarioFile(file, known);
-    return scenarios.map((scenario) => ({ scenario, argument: shellWord(file) }));
-  });
+  const fileScenarios = sources.files.flatMap((argument) => loadNamedFile(argument, known));
   const scenarios = [...builtIn.map((scenario) => ({ scenario, argument: scenario.id })), ...own];
   checkUnique(
     "scenario",
@@ -103,7 +126,7 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
   );
   const expectations = loadExpectations();
   const ownExpectations = userExpectations(
-    new Set([...sources.scenarios, ...sources.files.map((file) => dirname(file))]),
+    new Set([...sources.scenarios, ...sources.files.map((argument) => dirname(splitFile(argument).file))]),
   );
   // A mistake in them is found before anything runs.
   for (const { scenario } of [...own, ...fileScenarios]) {
@@ -125,5 +148,5 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
 
 /** Is this argument of a command a file, not an id? */
 export function isScenarioFile(argument: string): boolean {
-  return argument.endsWith(".json") || basename(argument).endsWith(".jsonc");
+  return /\.jsonc?(?:#[^#]*)?$/.test(argument);
 }

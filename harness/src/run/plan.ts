@@ -17,6 +17,11 @@ export type NamedScenario = { readonly scenario: Scenario; readonly argument: st
 /** A proposal and the option that says where it comes from; empty for a preset. */
 export type NamedProposal = { readonly proposal: Proposal; readonly option: string };
 
+/** What names both on the command line: an id or a file, and the options that say where ids come from. */
+export function argumentOf({ argument }: NamedScenario, { option }: NamedProposal): string {
+  return option === "" ? argument : `${argument} ${option}`;
+}
+
 /** What cases can be run on: an engine that was asked for, or a machine with all engines that run on it. */
 export type Place = {
   readonly machine: Machine;
@@ -68,10 +73,12 @@ export function plan(
 ): readonly PlannedCase[] {
   const sensible: PlannedCase[] = [];
   const others: PlannedCase[] = [];
-  for (const { scenario, argument } of scenarios) {
-    for (const { proposal, option } of proposals) {
+  for (const namedScenario of scenarios) {
+    const { scenario } = namedScenario;
+    for (const namedProposal of proposals) {
+      const { proposal } = namedProposal;
       if (!isAboutProposal(scenario, proposal)) continue;
-      const words = option === "" ? argument : `${argument} ${option}`;
+      const argument = argumentOf(namedScenario, namedProposal);
       for (const { machine, engines, available } of places) {
         const engineOption = machine.option === null ? {} : { engineOption: machine.option };
         for (const engine of enginesFor(proposal, engines)) {
@@ -79,7 +86,7 @@ export function plan(
           const support = available.kind === "no" ? available : machine.supports(name, scenario, proposal);
           const place = { engine: name, nature, machine: machine.name, ...engineOption };
           const list = isSensible(engine, proposal) ? sensible : others;
-          list.push({ scenario, argument: words, proposal, ...place, support });
+          list.push({ scenario, argument, proposal, ...place, support });
         }
       }
     }

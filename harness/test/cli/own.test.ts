@@ -61,6 +61,105 @@ describe("daxfault new", () => {
   });
 });
 
+/** The commands that a text prints, as arguments. */
+function commandsIn(text: string): readonly (readonly string[])[] {
+  return [...text.matchAll(/daxfault (explore .*)/g)].map(([, words = ""]) => words.trim().split(" "));
+}
+
+const scenario = (id: string): string =>
+  JSON.stringify({
+    id,
+    purpose: "x",
+    backing: { size: "4MiB" },
+    actors: {
+      victim: { in: "guest-task", steps: ["load 0x1000 8", "signal touched", "await cut", "load 0x1000 8"] },
+      host: { in: "host-process", steps: ["await touched", "truncate 0", "signal cut"] },
+    },
+    witness: ["victim.load#1 is value"],
+    properties: ["terminates"],
+  });
+const family = scenario("{size}-cut")
+  .replace('"purpose"', '"each":{"size":{"all":"truncate 0","half":"truncate 2MiB"}},"purpose"')
+  .replace('"truncate 0","signal', '"{size}","signal');
+const myWay = {
+  id: "my-way",
+  title: "A VMM that fences, with a guest that has no async page faults.",
+  kvm: "today",
+  vmm: "fence",
+  guest: "unaware",
+  server: "none",
+  lapic: "kernel",
+};
+
+describe("the user's own scenario and proposal, in the model", () => {
+  it("are compared as they were recorded, and the printed command shows the nearest end", async () => {
+    const cwd = caseFolder();
+    writeFileSync(join(cwd, "mine.json"), scenario("mine"));
+    writeFileSync(join(cwd, "way.json"), JSON.stringify(myWay));
+    const args = ["run", "mine.json", "--proposals", "way.json", "-p", "my-way", "native", "-e", "model"];
+    await cli([...args, ...native, "--json", "run.jsonl"], { cwd });
+    const honest = await cli(["compare", "run.jsonl"], { cwd });
+    expect(honest.stderr).toBe("");
+    expect(honest.stdout).toContain(`${native.length} observations are among`);
+    expect(honest.stdout).toContain("2 of the recorded cases are the model's own");
+    expect(honest.code).toBe(native.length > 0 ? 0 : 3);
+    const text = readFileSync(join(cwd, "run.jsonl"), "utf8");
+    const forged = text.replaceAll(/"load#2":"[^"]*"\},?/g, (found) =>
+      found.replace(/:".*"/, ':"stale(0x1)"'),
+    );
+    expect(forged).not.toBe(text);
+    writeFileSync(join(cwd, "forged.jsonl"), forged);
+    const caught = await cli(["compare", "forged.jsonl"], { cwd });
+    expect(caught.code).toBe(1);
+    const commands = commandsIn(caught.stdout);
+    expect(commands.map((words) => words[1])).toEqual(expect.arrayContaining(["my-way", "native"]));
+    for (const words of commands) {
+      const story = await cli(words, { cwd });
+      expect(story.stderr).toBe("");
+      expect(story.stdout).toContain("truncat");
+    }
+  });
+
+  it("are explored from their files, scenario by scenario of a family, and each path can be replayed", async () => {
+    const cwd = caseFolder();
+    writeFileSync(join(cwd, "family.json"), family);
+    writeFileSync(join(cwd, "way.json"), JSON.stringify(myWay));
+    const args = ["explore", "my-way", "--scenario", "family.json", "--proposals", "way.json"];
+    const { code, stdout } = await cli(args, { cwd });
+    expect(code).toBe(0);
+    expect(stdout).toContain("all-cut x my-way");
+    expect(stdout).toContain("half-cut x my-way");
+    const [words = []] = commandsIn(stdout).filter((one) => one.join(" ").includes("half-cut"));
+    expect(words.join(" ").replaceAll("'", "")).toContain(
+      "--scenario family.json#half-cut --proposals way.json",
+    );
+    const story = await cli(
+      words.map((word) => word.replaceAll("'", "")),
+      { cwd },
+    );
+    expect(story).toMatchObject({ code: 0, stderr: "" });
+    const several = await cli([...args, "--replay", "1"], { cwd });
+    expect(several).toMatchObject({ code: 64, stderr: expect.stringContaining("the file has 2") });
+    const missing = await cli(["explore", "--scenario", "family.json#hlf-cut"], { cwd });
+    expect(missing).toMatchObject({
+      code: 64,
+      stderr: 'daxfault: family.json: no scenario "hlf-cut" in it; nearest: all-cut, half-cut',
+    });
+    const one = await cli(["run", "family.json#half-cut", "-p", "native", "--list"], { cwd });
+    expect(one.stdout).toContain("half-cut");
+    expect(one.stdout).not.toContain("all-cut");
+  });
+
+  it("is a column of the guards where the proposal has one", async () => {
+    const cwd = caseFolder();
+    writeFileSync(join(cwd, "way.json"), JSON.stringify({ ...myWay, id: "my-guard", server: "sealed" }));
+    const args = ["guards", "--guard", "my-guard", "--proposals", "way.json"];
+    const { stderr } = await cli(args, { cwd, env: { DAXFAULT_NO_KVM: "1" } });
+    expect(stderr).not.toContain("no guard");
+    expect(stderr).toContain("DAXFAULT_NO_KVM=1");
+  });
+});
+
 describe("a mistake in a file of the user's", () => {
   it("is named with file, line and member", async () => {
     const cwd = caseFolder();

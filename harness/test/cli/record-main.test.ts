@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
 import { distinct } from "../../src/cli/record-main.ts";
 import type { Recorded } from "../../src/compare/recorded.ts";
 
@@ -6,6 +7,8 @@ const seen = (kind: "value" | "zero"): Recorded => ({
   scenario: "load-a",
   scenarioHash: "0123456789ab",
   proposal: "p",
+  definition: { scenario: scenarioWith({}), proposal: proposalOf("apf-loop"), argument: "load-a" },
+  isReal: true,
   engine: "kvm",
   kvmBackend: "kvm_amd",
   outcome: {

@@ -1,6 +1,7 @@
 /** Recorded cases against the model, and against each other. */
 import { describe, expect, it } from "vitest";
-import type { KvmTrace, Outcome, Scenario } from "../../../language/src/index.ts";
+import type { KvmTrace, Outcome, Proposal, Scenario } from "../../../language/src/index.ts";
+import { proposalOf } from "../../../language/test/support/cases.ts";
 import { evidenceWith } from "../../../language/test/support/evidence.ts";
 import {
   type CaseComparison,
@@ -14,8 +15,9 @@ import { caseTexts, runTexts, summaryTexts } from "../../src/compare/text.ts";
 import { loadScenarios } from "../../src/fixtures.ts";
 import { resultWith } from "../support/results.ts";
 
-const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
-const scenario = scenarios.get("load-after-truncate") as Scenario;
+const today = new Map(loadScenarios().map(({ id, hash }) => [id, hash]));
+const scenario = loadScenarios().find(({ id }) => id === "load-after-truncate") as Scenario;
+const definition = { scenario, proposal: proposalOf("efault-exit"), argument: scenario.id };
 
 const stopped: Outcome = {
   accesses: { victim: { "load#1": { kind: "value" }, "load#2": { kind: "killed" } } },
@@ -34,6 +36,8 @@ function recorded(changes: Partial<Recorded> = {}): Recorded {
     scenario: scenario.id,
     scenarioHash: scenario.hash,
     proposal: "efault-exit",
+    definition,
+    isReal: true,
     engine: "kvm",
     kvmBackend: "kvm_amd",
     outcome: stopped,
@@ -47,7 +51,7 @@ function recorded(changes: Partial<Recorded> = {}): Recorded {
 }
 
 const compared = (...observed: readonly Recorded[]): readonly CaseComparison[] => [
-  ...compareCases(observed, { scenarios, kvm: null }),
+  ...compareCases(observed, { today, kvm: null }),
 ];
 const quiet = { all: false };
 
@@ -86,17 +90,39 @@ describe("a recorded case and the model", () => {
     );
   });
 
-  it("have nothing to say to each other where the model has no such proposal", () => {
-    const [one] = compared(recorded({ proposal: "own" }));
-    expect(one?.outcome).toEqual({ kind: "unsupported", reason: "no proposal own" });
+  it("have nothing to say to each other where the proposal has a part that there is not today", () => {
+    const proposal = { ...definition.proposal, vmm: "shout" } as unknown as Proposal;
+    const [one] = compared(recorded({ proposal: "own", definition: { ...definition, proposal } }));
+    const reason = 'own has a part that there is not today: vmm "shout"';
+    expect(one?.outcome).toEqual({ kind: "unsupported", reason });
     expect(one === undefined ? [] : caseTexts(one, { all: true })).toEqual([
-      "only kvm      load-after-truncate x own (kvm): no proposal own",
+      `only kvm      load-after-truncate x own (kvm): ${reason}`,
     ]);
   });
 
-  it("are not compared where the scenario is another one today", () => {
-    expect(() => compared(recorded({ scenarioHash: "000000000000" }))).toThrow(RecordingError);
-    expect(() => compared(recorded({ scenario: "gone" }))).toThrow("recorded with another text");
+  it.each([
+    ["own.json", null],
+    ["load-after-truncate --scenarios mine", null],
+    ["own.json --proposals way.json", { ...definition.proposal, id: "way" }],
+  ])("are compared in the text that was recorded: %s, whose replay it names", (argument, proposal) => {
+    const own = { ...scenario, hash: "000000000000" };
+    const used = proposal ?? definition.proposal;
+    const [one] = compared(
+      recorded({ outcome: zeros, definition: { scenario: own, proposal: used, argument } }),
+    );
+    expect(one?.outcome).toMatchObject({
+      kind: "positive",
+      replay: expect.stringContaining(`daxfault explore ${used.id} --scenario ${argument} --replay `),
+    });
+  });
+
+  it("have no command where the id stands for another text today, or the name for another proposal", () => {
+    const older = { ...definition, scenario: { ...scenario, hash: "000000000000" } };
+    const other = { ...definition, proposal: { ...definition.proposal, guest: "apf" as const } };
+    for (const changed of [older, other]) {
+      const [one] = compared(recorded({ outcome: zeros, definition: changed }));
+      expect(one?.outcome).toMatchObject({ kind: "positive", replay: null });
+    }
   });
 
   it("are compared in the order of tracepoints only where there are any", () => {
@@ -114,36 +140,43 @@ describe("a recorded case and the model", () => {
 
 describe("modelledOn", () => {
   it("puts what the kernel has built in in the place of a stock kernel", () => {
-    expect(modelledOn(null, "apf-loop")).toMatchObject({ proposal: { kvm: "today" }, preset: "apf-loop" });
-    expect(modelledOn("final-efault", "apf-loop")).toMatchObject({ proposal: { kvm: "final-efault" } });
-    expect(modelledOn("final-efault", "native")).toMatchObject({
+    const loop = proposalOf("apf-loop");
+    expect(modelledOn(null, loop)).toMatchObject({ proposal: { kvm: "today" }, preset: "apf-loop" });
+    expect(modelledOn("final-efault", loop)).toMatchObject({ proposal: { kvm: "final-efault" } });
+    expect(modelledOn("final-efault", proposalOf("native"))).toMatchObject({
       proposal: { kvm: "none" },
       preset: "native",
     });
-    expect(modelledOn(null, "nosuch")).toBeNull();
+    const own = { ...loop, id: "own", vmm: "fence" as const };
+    expect(modelledOn(null, own)).toEqual({ proposal: own, preset: "own" });
   });
 });
 
 describe("the summary", () => {
-  const skipped = (id: string, reason: string) => ({
+  const unknown = { ...definition.proposal, vmm: "shout" } as unknown as Proposal;
+  const skipped = (id: string, proposal: Proposal, reason: string) => ({
     scenario: id,
+    definition: { ...definition, proposal },
     proposal: "efault-exit",
     engine: "kvm",
     reason,
   });
   const cases = [
     recorded({ goneErratum: "erratum a" }),
-    recorded({ goneErratum: "erratum a", proposal: "own" }),
+    recorded({ goneErratum: "erratum a", proposal: "own", definition: { ...definition, proposal: unknown } }),
+    recorded({ engine: "model", isReal: false }),
     recorded({ outcome: zeros }),
   ];
-  const summary = summarize(
-    compared(...cases),
-    { observed: cases, skipped: [skipped("load-after-truncate", "no KVM"), skipped("gone", "no KVM")] },
-    { scenarios },
-  );
+  const summary = summarize(compared(...cases), {
+    observed: cases,
+    skipped: [
+      skipped("load-after-truncate", definition.proposal, "no KVM"),
+      skipped("gone", unknown, "no KVM"),
+    ],
+  });
 
   it("counts each case once, and each erratum", () => {
-    expect(summary.counts).toEqual({ same: 1, positive: 1, bounded: 0, unsupported: 1, negative: 1 });
+    expect(summary.counts).toEqual({ same: 1, own: 1, positive: 1, bounded: 0, unsupported: 1, negative: 1 });
     expect(summary.onlyModel.map((one) => one.scenario)).toEqual(["load-after-truncate"]);
     expect(summary.goneErrata).toEqual(["erratum a"]);
   });
@@ -151,10 +184,11 @@ describe("the summary", () => {
   it("has the reasons with their number, and the counts last", () => {
     expect(summaryTexts(summary, quiet)).toEqual([
       "1 cases only a real engine took, because",
-      "  1 x no proposal own",
+      '  1 x own has a part that there is not today: vmm "shout"',
       "1 cases only the model can take, because",
       "  1 x no KVM",
       "ERRATUM GONE  erratum a",
+      "1 of the recorded cases are the model's own: no observations, and not counted below.",
       "1 observations are among what the model allows, 1 are not; 0 not decided (search bounded), " +
         "1 not for the model; 1 allowed ends were not seen.",
     ]);
@@ -181,7 +215,7 @@ describe("two recorded runs", () => {
 
   it("are not compared where they are of two texts of a scenario", () => {
     expect(() => compareRuns([recorded()], [recorded({ scenarioHash: "000000000000" })])).toThrow(
-      "two texts",
+      RecordingError,
     );
   });
 });
@@ -196,7 +230,7 @@ describe("recordedCases", () => {
       resultWith({ evidence: null, verdict: { kind: "inconclusive", cause: "timeout", reason: "too long" } }),
     ]);
     expect(observed.map(({ goneErratum }) => goneErratum)).toEqual(["erratum pvm is gone", null]);
-    expect(skipped).toEqual([
+    expect(skipped).toMatchObject([
       { scenario: "load-after-truncate", proposal: "efault-exit", engine: "kvm", reason: "no KVM" },
     ]);
   });

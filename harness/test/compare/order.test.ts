@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { Check } from "../../../kvm-model/src/index.ts";
 import type { KvmPart, KvmTrace } from "../../../language/src/index.ts";
+import { proposalOf } from "../../../language/test/support/cases.ts";
 import type { RecordedTrace, TraceFile } from "../../src/cli/trace-record-main.ts";
 import { modelledOn } from "../../src/compare/compare.ts";
 import { type Order, orderOf } from "../../src/compare/order.ts";
@@ -30,9 +31,8 @@ function order(
   }: { lines?: readonly string[]; without?: readonly Check[]; kvm?: KvmPart } = {},
 ): Order {
   const scenario = scenarios.get(one.scenario);
-  const proposal = modelledOn(kvm, one.proposal)?.proposal;
-  if (scenario === undefined || proposal === undefined)
-    throw new Error(`no ${one.scenario} x ${one.proposal}`);
+  if (scenario === undefined) throw new Error(`no ${one.scenario}`);
+  const { proposal } = modelledOn(kvm, proposalOf(one.proposal));
   return orderOf(scenario, proposal, { interpretsKernelMode: false }, ofLines(lines), {
     tracesSptes: one.tellsMappings,
     more: { without },

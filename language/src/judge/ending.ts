@@ -20,8 +20,8 @@ export type Ending = {
   readonly nmi: boolean;
   /** The longest call of a process of the host, in milliseconds; null: not measured. */
   readonly hostMs: number | null;
-  /** The command that shows the way to it; null: the case's own. */
-  readonly replay: string | null;
+  /** The way to it in the model, as `daxfault explore --replay` takes it; null: it happened. */
+  readonly token: string | null;
 };
 
 /** A place is known where KVM_RUN left the vCPU at an access of the guest. Models have no addresses. */
@@ -41,14 +41,14 @@ function onlyEnding({ observations, counts, trace }: Evidence, nature: EngineNat
     wasRecalled: trace.some(({ kind, actor }) => kind === "lease-release" && actor === "guard"),
     nmi: (counts.nmi ?? 0) > 0,
     hostMs: calls.length === 0 ? null : Math.max(...calls),
-    replay: null,
+    token: null,
   };
 }
 
 /** At least one. */
 export function endingsOf(evidence: Evidence, nature: EngineNature): readonly Ending[] {
   if (evidence.ends.length === 0) return [onlyEnding(evidence, nature)];
-  return evidence.ends.map(({ observations, facts, replay }): Ending => {
+  return evidence.ends.map(({ observations, facts, token }): Ending => {
     const exitAt = exitPlace(observations, nature);
     return {
       outcome: observations,
@@ -57,7 +57,7 @@ export function endingsOf(evidence: Evidence, nature: EngineNature): readonly En
       wasRecalled: false,
       nmi: facts.nmi,
       hostMs: null,
-      replay,
+      token,
     };
   });
 }

@@ -96,19 +96,25 @@ function classifyFetch(fileOffset: bigint, eax: bigint): Access {
   return eax === fetchValue(fileOffset) ? { kind: "value", value: eax } : { kind: "stale", value: eax };
 }
 
+/** What a classification asks for besides the bytes seen. */
+export type Surroundings = {
+  readonly zerosAreHeld: () => boolean;
+  readonly fileNow: () => Uint8Array;
+};
+
 /**
  * What it means that an access has seen `seen`, or written it. One rule for all engines:
- * all zero where the content rule has something else is `zero`, whatever the file now holds (a hole reads as zeros,
- * and the guest cannot distinguish them); bytes that the file holds now are `value`; all others are `stale`.
+ * all zero where nobody wrote zeros is `zero`, whatever the file now holds (a hole reads as zeros, and the guest cannot
+ * distinguish them); bytes that the file holds now are `value`; all others are `stale`.
+ * @param zerosAreHeld are zeros there the file's own value (`heldAt`)? Asked only where zeros were seen.
  * @param fileNow gives what a read of the same range of the file gives at this moment, zero-filled behind its end: of an
  *   atomic access that has changed the file since, what it leaves there of what it has seen
  */
 export function classifyAccess(
-  content: Content,
   step: AccessStep,
   fileOffset: bigint,
   seen: Uint8Array,
-  fileNow: () => Uint8Array,
+  { zerosAreHeld, fileNow }: Surroundings,
 ): Access {
   const { kind } = touchOf(step);
   const value = toValue(seen);
@@ -116,7 +122,7 @@ export function classifyAccess(
   const now = fileNow();
   // A store that wrote zeros has seen its own value.
   const wroteZeros = kind === "store" && writtenValue(step) === 0n;
-  if (isZero(seen) && !wroteZeros && !isZero(contentBytes(content, fileOffset, seen.length))) {
+  if (isZero(seen) && !wroteZeros && !zerosAreHeld()) {
     return { kind: "zero" };
   }
   const left = kind === "atomic" ? fromValue(leftValue(step, value), seen.length) : seen;

@@ -7,7 +7,10 @@ export type FaultAction =
   | { readonly kind: "delay"; readonly ms: number }
   /** An errno's name, e.g. EIO or ENOSPC. */
   | { readonly kind: "fail"; readonly errno: string }
-  /** At most this many bytes are read or written. */
+  /**
+   * So many bytes are read or written, and no more: from `at` on where the rule has it, whatever the call begins with (a
+   * READ's beginning is the kernel's choice, fuse_readahead() in fs/fuse/file.c), else from the call's beginning.
+   */
   | { readonly kind: "short"; readonly bytes: number }
   /** The file is cut to this size before the call goes on. */
   | { readonly kind: "truncate"; readonly sizeBytes: number };

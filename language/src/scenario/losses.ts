@@ -12,7 +12,7 @@ import { fileSizes } from "./sizes.ts";
 export type Loss = "lost" | "kept" | "unknown";
 
 /** Is the page of that offset behind the end of a file of that size? The page that contains the end stays. */
-function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
+export function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
   return fileOffset / PAGE_BYTES >= (sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES;
 }
 
@@ -22,8 +22,21 @@ export function firstUnallocated(scenario: Pick<Scenario, "backing">): bigint | 
   return kind === "tmpfs-full" ? (size / PAGE_BYTES / 2n) * PAGE_BYTES : null;
 }
 
-function isAt({ at }: FaultRule, fileOffset: bigint): boolean {
+function isAt({ at }: Pick<FaultRule, "at">, fileOffset: bigint): boolean {
   return at === null || BigInt(at) / PAGE_BYTES === fileOffset / PAGE_BYTES;
+}
+
+/**
+ * A READ that is cut short is the end of the file to the client (fuse_short_read(), fs/fuse/file.c). The page that contains
+ * that end stays; of those behind it the READ that covers them decides. Without `at` the count begins where the kernel's READ
+ * does, which is anywhere.
+ */
+function lossByShort({ at, after, times }: FaultRule, bytes: number, fileOffset: bigint): Loss {
+  if (at === null) return "unknown";
+  const endBytes = BigInt(at + bytes);
+  if (!isBehind(endBytes, fileOffset)) return "kept";
+  const isInRead = isAt({ at }, fileOffset);
+  return isInRead && after === 0 && times === null ? "lost" : "unknown";
 }
 
 /** What one rule of the mount's server makes of the page. */
@@ -36,8 +49,7 @@ function lossByRule(rule: FaultRule, fileOffset: bigint): Loss {
       if (operation !== "read" || !isAt(rule, fileOffset)) return "kept";
       return after === 0 && times === null ? "lost" : "unknown";
     case "short":
-      // Which READ covers the page, and where it begins, is the kernel's choice (fs/fuse/file.c, fuse_readahead()).
-      return operation === "read" ? "unknown" : "kept";
+      return operation === "read" ? lossByShort(rule, action.bytes, fileOffset) : "kept";
     case "truncate":
       return isBehind(BigInt(action.sizeBytes), fileOffset) ? "unknown" : "kept";
   }
@@ -48,7 +60,8 @@ function worst(losses: readonly Loss[]): Loss {
   return losses.includes("unknown") ? "unknown" : "kept";
 }
 
-function lossByServer({ backing }: Pick<Scenario, "backing">, fileOffset: bigint): Loss {
+/** What the rules of the mount's server make of the page of that offset. */
+export function lossByServer({ backing }: Pick<Scenario, "backing">, fileOffset: bigint): Loss {
   return worst((backing.mount?.faults ?? []).map((rule) => lossByRule(rule, fileOffset)));
 }
 

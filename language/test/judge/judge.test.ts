@@ -82,7 +82,7 @@ const endingIn = (...ends: readonly Changes[]): Changes => ({
   ends: ends.map((changes, index) => {
     const { observations, counts } = evidenceWith(changes);
     const facts = { exitElsewhere: false, metLostPage: true, nmi: (counts.nmi ?? 0) > 0 };
-    return { observations, facts, replay: `way ${index}` };
+    return { observations, facts, token: `way ${index}` };
   }),
 });
 

@@ -267,7 +267,7 @@ describe("scoreCell", () => {
         ends: ends.map(({ observations }, index) => ({
           observations,
           facts: noFacts,
-          replay: `way ${index}`,
+          token: `way ${index}`,
         })),
       },
       { nature: natures.model, place: "model" },

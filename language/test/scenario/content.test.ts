@@ -55,6 +55,7 @@ describe("classifyAccess", () => {
   const original = contentBytes("pattern", 0x1000n, 8);
   const zeros = new Uint8Array(8);
   const other = Uint8Array.from([1, 2, 3, 4, 5, 6, 7, 8]);
+  const never = () => false;
 
   it.each([
     ["what the file holds", original, original, "value"],
@@ -64,16 +65,27 @@ describe("classifyAccess", () => {
     ["what the file held before it was cut", original, zeros, "stale"],
     ["what was never there", other, original, "stale"],
   ])("%s", (_what, seen, fileNow, kind) => {
-    expect(classifyAccess("pattern", load, 0x1000n, seen, () => fileNow).kind).toBe(kind);
+    expect(classifyAccess(load, 0x1000n, seen, { zerosAreHeld: never, fileNow: () => fileNow }).kind).toBe(
+      kind,
+    );
+  });
+
+  it("zeros that the file holds by right are its value, and stale where it has something else by now", () => {
+    const kindOf = (fileNow: Uint8Array) =>
+      classifyAccess(load, 0x1000n, zeros, { zerosAreHeld: () => true, fileNow: () => fileNow }).kind;
+    expect(kindOf(zeros)).toBe("value");
+    expect(kindOf(other)).toBe("stale");
   });
 
   it("zeros that a store wrote are its value, where the file has them", () => {
     const store = { verb: "store", offset: 0x1000n, size: 8, value: 0n } as const;
-    expect(classifyAccess("pattern", store, 0x1000n, zeros, () => zeros)).toEqual({
+    expect(classifyAccess(store, 0x1000n, zeros, { zerosAreHeld: never, fileNow: () => zeros })).toEqual({
       kind: "value",
       value: 0n,
     });
-    expect(classifyAccess("pattern", store, 0x1000n, zeros, () => original).kind).toBe("stale");
+    expect(classifyAccess(store, 0x1000n, zeros, { zerosAreHeld: never, fileNow: () => original }).kind).toBe(
+      "stale",
+    );
   });
 
   // By width: what was seen, what the file holds after it.
@@ -85,15 +97,19 @@ describe("classifyAccess", () => {
     ["of 16 bytes what would have been there before adding", 16, 0x5an, 0x5bn, "stale"],
   ] as const)("takes for what an atomic access has seen %s", (_what, size, seen, now, kind) => {
     const step = { verb: "atomic", offset: 0x1000n, size } as const;
-    const access = classifyAccess("pattern", step, 0x1000n, fromValue(seen, size), () =>
-      fromValue(now, size),
-    );
+    const access = classifyAccess(step, 0x1000n, fromValue(seen, size), {
+      zerosAreHeld: never,
+      fileNow: () => fromValue(now, size),
+    });
     expect(access).toEqual({ kind, value: seen });
   });
 
   it("takes a fetch for a value only if our code of that page returned", () => {
     const fetched = (eax: bigint) =>
-      classifyAccess("code", { verb: "fetch", offset: 0x1000n }, 0x1000n, fromValue(eax, 4), () => zeros);
+      classifyAccess({ verb: "fetch", offset: 0x1000n }, 0x1000n, fromValue(eax, 4), {
+        zerosAreHeld: never,
+        fileNow: () => zeros,
+      });
     expect(fetched(0xda000001n)).toEqual({ kind: "value", value: 0xda000001n });
     expect(fetched(0xda000002n).kind).toBe("stale");
   });

@@ -38,6 +38,17 @@ describe("what a scenario takes away", () => {
     ["a READ that takes time", served("read delay 200"), 0x1000n, "kept", "held"],
     ["a WRITE that fails", served("write fail EIO"), 0x1000n, "kept", "held"],
     ["a short READ", served("read short 16"), 0x1000n, "unknown", "unknown"],
+    ["a READ that ends at the page", served("read at 0x300000 short 0"), 0x300008n, "lost", "silent"],
+    ["in front of a READ's end", served("read at 0x300000 short 16"), 0x300008n, "kept", "held"],
+    ["in the page of a READ's end", served("read at 0x300000 short 16"), 0x300800n, "kept", "held"],
+    ["behind the page of a READ's end", served("read at 0x300000 short 16"), 0x301000n, "unknown", "unknown"],
+    [
+      "a READ that ends at the page once",
+      served("read at 0x300000 times 1 short 0"),
+      0x300000n,
+      "unknown",
+      "unknown",
+    ],
     ["a truncation by the server", served("read truncate 0"), 0x1000n, "unknown", "unknown"],
     ["in front of the server's new end", served("read truncate 1MiB"), 0x1000n, "kept", "held"],
   ] as const)("%s", (_what, one, fileOffset, loss, zeros) => {

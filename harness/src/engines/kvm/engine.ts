@@ -17,12 +17,15 @@ import {
   fileOffsetAt,
   guestActors,
   guestPersonas,
+  type HasWritten,
+  heldAt,
   isAccess,
-  isWrite,
+  mayBeWritten,
   type Proposal,
   type RunResult,
   type Scenario,
   type TraceEvent,
+  writtenBy,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
 import {
@@ -68,12 +71,22 @@ const IDLE_MS = 1000;
 
 const vmPool = new ChildPool<ToVm, FromVm>("harness/src/engines/kvm/vm-main.ts");
 
+/** The bytes that an access has seen, and what the file held when they arrived. */
+type SeenBytes = {
+  readonly actor: string;
+  readonly index: number;
+  readonly step: AccessStep;
+  readonly fileOffset: bigint;
+  readonly bytes: Uint8Array;
+  readonly fileNow: Uint8Array;
+};
+
 /** The VM process of one case. */
 class VmProcess {
   readonly #scenario: Scenario;
   readonly #setup: HostSetup;
   readonly #child: PooledChild<ToVm, FromVm>;
-  readonly #seen = new Map<string, Access>();
+  readonly #seen = new Map<string, SeenBytes>();
   readonly windowBytes: number;
   readonly ready: Promise<void>;
   /** Resolves with the report, or null if the process ended without one. */
@@ -128,14 +141,26 @@ class VmProcess {
     const [actor, { steps }] = guestActors(this.#scenario)[message.task] ?? ["", { steps: [] }];
     const step = steps[message.step];
     if (step === undefined || !isAccess(step)) return;
-    const offset = fileOffsetAt(this.#scenario, step.offset);
-    this.#seen.set(`${actor}/${message.step}`, this.#classify(step, offset, message.bytes));
+    const { bytes } = message;
+    const fileOffset = fileOffsetAt(this.#scenario, step.offset);
+    const written = mayBeWritten(this.#scenario, fileOffset, bytes.length);
+    const fileNow = this.#setup.readFile(fileOffset, bytes.length, { written });
+    const name = `${actor}/${message.step}`;
+    this.#seen.set(name, { actor, index: message.step, step, fileOffset, bytes, fileNow });
   }
 
-  #classify(step: AccessStep, fileOffset: bigint, bytes: Uint8Array): Access {
-    return classifyAccess(this.#scenario.backing.content, step, fileOffset, bytes, () =>
-      this.#setup.readFile(fileOffset, bytes.length, { written: isWrite(step) }),
-    );
+  /** Decided when all results are in: those of two tasks may arrive in either order. */
+  #classify({ actor, index, step, fileOffset, bytes, fileNow }: SeenBytes): Access {
+    const hasWritten: HasWritten = (at) => {
+      const seen = this.#seen.get(`${at.actor}/${at.index}`);
+      if (seen === undefined) return writtenBy(this.#scenario, {}, this.#setup.hostSteps())(at);
+      // An atomic access reports what it has found.
+      return seen.step.verb === "atomic" || this.#classify(seen).kind === "value";
+    };
+    return classifyAccess(step, fileOffset, bytes, {
+      zerosAreHeld: () => heldAt(this.#scenario, { actor, index }, hasWritten).zerosAreHeld,
+      fileNow: () => fileNow,
+    });
   }
 
   /** The mapped file, if it is not the host setup's: a sealed copy. */
@@ -148,7 +173,8 @@ class VmProcess {
   }
 
   saw(actor: string, stepIndex: number): Access | null {
-    return this.#seen.get(`${actor}/${stepIndex}`) ?? null;
+    const seen = this.#seen.get(`${actor}/${stepIndex}`);
+    return seen === undefined ? null : this.#classify(seen);
   }
 
   /** How it ended, for messages. Empty while it runs. */

@@ -27,9 +27,12 @@ import { type Backend, relabel, translate } from "./translate.ts";
 /** A path of the model, and whether its guest has a timer. */
 export type ModelPath = { readonly token: string; readonly timer: boolean };
 
-/** The command that shows a path step by step. */
-export function replayText(preset: string, scenario: string, { token, timer }: ModelPath): string {
-  const replay = `daxfault explore ${preset} --scenario ${scenario} --replay ${token}`;
+/**
+ * The command that shows a path step by step.
+ * @param argument names the scenario: an id or a file, and the options that say where it and the proposal come from
+ */
+export function replayText(proposal: string, argument: string, { token, timer }: ModelPath): string {
+  const replay = `daxfault explore ${proposal} --scenario ${argument} --replay ${token}`;
   return timer ? replay : `${replay} --no-timer`;
 }
 

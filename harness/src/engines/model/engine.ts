@@ -1,7 +1,7 @@
 /**
  * The engine `model`: nothing is real. It explores every interleaving of a case and reports the outcomes.
  *
- * The evidence has every way to end, each with the command that shows the way to it, and is exhaustive: it may say "always".
+ * The evidence has every way to end, each with the way to it, and is exhaustive: it may say "always".
  */
 import { release } from "node:os";
 import { guestModel, parseToken, replay } from "../../../../kvm-model/src/index.ts";
@@ -36,11 +36,11 @@ import {
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import type { Engine, Support } from "../../engine.ts";
-import { type Allowed, type AllowedEnd, allowedEnds, replayText } from "./allowed.ts";
+import { type Allowed, type AllowedEnd, allowedEnds } from "./allowed.ts";
 import { enablesApf, hardware, partsOf, translate } from "./translate.ts";
 
-/** A guest has a timer, as ours has. */
-const TIMER = true;
+/** A guest has a timer, as ours has: the ends' tokens are of such a guest. */
+export const TIMER = true;
 
 function attestation(scenario: Scenario, proposal: Proposal): Attestation {
   const parts = partsOf(proposal);
@@ -188,7 +188,7 @@ export function modelRun(scenario: Scenario, proposal: Proposal, maxStates?: num
   const ends = allowed.ends.map((end) => ({
     observations: observationsOf(scenario, end.outcome),
     facts: end.facts,
-    replay: replayText(proposal.id, scenario.id, end),
+    token: end.token,
   }));
   const evidence: Evidence = {
     attestation: attestation(scenario, proposal),

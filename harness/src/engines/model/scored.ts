@@ -1,22 +1,22 @@
 /**
  * The scorecard's cases in the model: the scenarios that `daxfault run` decides, each explored to all its ends. For
- * `daxfault explore`, and for tests; `run` has the same cases among its own.
+ * `daxfault explore`, documents and tests; `run` has the same cases among its own.
  */
 import {
-  type ExpectationTable,
   judge,
   type Proposal,
   type Scenario,
   type ScoredCase,
   scored,
 } from "../../../../language/src/index.ts";
+import type { Catalogue } from "../../run/catalogue.ts";
 import { isAboutProposal } from "../../run/plan.ts";
 import { engineRow } from "../registry.ts";
 import { modelRun, modelSupports } from "./engine.ts";
 
 export type ModelScoring = {
   readonly scenarios: readonly Scenario[];
-  readonly expectations: ExpectationTable;
+  readonly expectationOf: Catalogue["expectationOf"];
   /** Bounds the search of each case. */
   readonly maxStates?: number;
 };
@@ -34,13 +34,13 @@ export type ModelCases = {
 function scoreCase(
   scenario: Scenario,
   proposal: Proposal,
-  { expectations, maxStates }: ModelScoring,
+  { expectationOf, maxStates }: ModelScoring,
 ): ScoredCase | "no end" | null {
   const { name: engine, nature } = engineRow("model");
   if (!isAboutProposal(scenario, proposal) || modelSupports(scenario, proposal).kind === "no") return null;
   const result = modelRun(scenario, proposal, maxStates);
   if (result.kind !== "evidence") return "no end";
-  const expectation = expectations.find(scenario, proposal);
+  const expectation = expectationOf({ scenario, proposal });
   const { evidence } = result;
   const asked = { scenario, proposal, engine, nature, machine: "here", expectation, result } as const;
   const verdict = judge({ ...asked, errata: [] });

@@ -21,6 +21,7 @@ import {
   type AccessStep,
   type AccessWord,
   accessBytes,
+  accessesOf,
   actionsOf,
   actOf,
   allAccesses,
@@ -34,6 +35,7 @@ import {
   guestActors,
   guestPersonas,
   type HostStep,
+  heldAt,
   hostActors,
   isAccess,
   isAction,
@@ -48,6 +50,7 @@ import {
   sizeAfter,
   touchOf,
   untilOf,
+  writtenBy,
 } from "../../../../language/src/index.ts";
 import { WINDOW_BASE } from "../../../../vmm/src/index.ts";
 import { errorText } from "../../error-text.ts";
@@ -90,6 +93,7 @@ export type Plan = {
   readonly filePages: readonly bigint[];
   /** A process of the host: there is no VMM and no guest to observe. */
   readonly native: boolean;
+  readonly scenario: Scenario;
 };
 
 /**
@@ -342,6 +346,7 @@ export function translate(
     })),
     filePages: translator.pages,
     native: proposal.kvm === "none",
+    scenario,
   };
   try {
     const given = {
@@ -375,8 +380,27 @@ function spannedWord(words: readonly AccessWord[]): AccessWord {
 
 const NOT_REACHED = { kind: "not-reached" } as const;
 
+/** The model knows that a page has become zeros; which bytes of it an access sees, the scenario tells. */
+function withBytes(outcome: Outcome, scenario: Scenario): Outcome {
+  const hasWritten = writtenBy(scenario, outcome.accesses, outcome.host);
+  const accesses = guestActors(scenario).map(([name, actor]) => {
+    const words = { ...outcome.accesses[name] };
+    for (const { label, index } of accessesOf(actor)) {
+      if (words[label]?.kind !== "zero") continue;
+      const held = heldAt(scenario, { actor: name, index }, hasWritten);
+      if (held.zerosAreHeld || held.isWritten) words[label] = { kind: "value" };
+    }
+    return [name, words] as const;
+  });
+  return { ...outcome, accesses: { ...outcome.accesses, ...Object.fromEntries(accesses) } };
+}
+
 /** An outcome of the model's case, under the scenario's labels. */
-export function relabel({ accesses, host, ...rest }: Outcome, { tasks, hosts, native }: Plan): Outcome {
+export function relabel(outcome: Outcome, plan: Plan): Outcome {
+  return withBytes(underLabels(outcome, plan), plan.scenario);
+}
+
+function underLabels({ accesses, host, ...rest }: Outcome, { tasks, hosts, native }: Plan): Outcome {
   const wordOf = (task: string, step: number): AccessWord => accesses[task]?.[step] ?? NOT_REACHED;
   return {
     accesses: Object.fromEntries(

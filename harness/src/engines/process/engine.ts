@@ -17,14 +17,17 @@ import {
   type GuestActor,
   guestActors,
   guestVerbs,
+  heldAt,
   isAccess,
   isBystander,
-  isWrite,
   kernelCopyOptionsOf,
+  type Labelled,
   mappingsOf,
+  mayBeWritten,
   type Proposal,
   type RunResult,
   type Scenario,
+  writtenBy,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import { onAbort } from "../../abort.ts";
@@ -44,13 +47,17 @@ const BYSTANDER_BOUND_MS = 3000;
 /** An access that has been under way for less than this when the time is over is merely slow. */
 const HANG_BOUND_MS = 500;
 
+/** Of all tasks, by actor and label. */
+type AllAccesses = Record<string, Record<string, Access>>;
+
 /** One mapping child: a guest task as a process. */
 class Mapper {
   readonly name: string;
   readonly #scenario: Scenario;
   readonly #setup: HostSetup;
-  readonly #steps: ReadonlyMap<string, AccessStep>;
+  readonly #steps: ReadonlyMap<string, Labelled<AccessStep>>;
   readonly #accesses: Record<string, Access>;
+  readonly #all: AllAccesses;
   readonly #child: Child<MapperInbound, MapperOutbound>;
   readonly #actor: GuestActor;
   readonly mapped: Promise<void>;
@@ -66,14 +73,15 @@ class Mapper {
     scenario: Scenario,
     setup: HostSetup,
     actor: readonly [string, GuestActor],
-    accesses: Record<string, Access>,
+    accesses: AllAccesses,
     directory: string,
   ) {
     [this.name, this.#actor] = actor;
     this.#scenario = scenario;
     this.#setup = setup;
-    this.#accesses = accesses;
-    this.#steps = new Map(accessesOf(this.#actor).map(({ label, step }) => [label, step]));
+    this.#all = accesses;
+    this.#accesses = accesses[this.name] ?? {};
+    this.#steps = new Map(accessesOf(this.#actor).map((one) => [one.label, one]));
     let onMapped = (): void => {};
     let onFinished = (): void => {};
     this.mapped = new Promise((resolve) => {
@@ -128,12 +136,20 @@ class Mapper {
   }
 
   #classify(label: string, bytes: Uint8Array): Access {
-    const step = this.#steps.get(label);
-    if (step === undefined) throw new Error(`${this.name} reports an access ${label} that it does not have`);
+    const known = this.#steps.get(label);
+    if (known === undefined) throw new Error(`${this.name} reports an access ${label} that it does not have`);
+    const { step, index } = known;
     const offset = fileOffsetAt(this.#scenario, step.offset);
-    return classifyAccess(this.#scenario.backing.content, step, offset, bytes, () =>
-      this.#setup.readFile(offset, bytes.length, { written: isWrite(step) }),
-    );
+    const written = mayBeWritten(this.#scenario, offset, bytes.length);
+    return classifyAccess(step, offset, bytes, {
+      zerosAreHeld: () => this.#zerosAreHeld(index),
+      fileNow: () => this.#setup.readFile(offset, bytes.length, { written }),
+    });
+  }
+
+  #zerosAreHeld(index: number): boolean {
+    const hasWritten = writtenBy(this.#scenario, this.#all, this.#setup.hostSteps());
+    return heldAt(this.#scenario, { actor: this.name, index }, hasWritten).zerosAreHeld;
   }
 
   #receiveExit(exit: ChildExit): void {
@@ -277,7 +293,7 @@ async function runCase(scenario: Scenario, context: CaseContext): Promise<RunRes
   }
   const accesses = notReached(scenario);
   const mappers = guestActors(scenario).map(
-    (actor) => new Mapper(scenario, setup, actor, accesses[actor[0]] ?? {}, context.directory),
+    (actor) => new Mapper(scenario, setup, actor, accesses, context.directory),
   );
   const stopListening = onAbort(
     context.signal,

@@ -10,6 +10,8 @@ import {
   proposals,
   type Scenario,
 } from "../../../../language/src/index.ts";
+import { parseScenarios } from "../../../../language/src/read.ts";
+import { proposalOf } from "../../../../language/test/support/cases.ts";
 import {
   type Allowed,
   allowedEnds,
@@ -159,5 +161,41 @@ describe("translation", () => {
         "victim.load#1 value, victim.load#2 sigbus, host.truncate#1 done; VMM running; guest alive",
       ]
     `);
+  });
+});
+
+describe("zeros in the model", () => {
+  const ends = (steps: readonly string[]): readonly string[] => {
+    const source = {
+      id: "x",
+      purpose: "x",
+      backing: { size: "4MiB" },
+      actors: {
+        task: { in: "guest-task", steps },
+        host: { in: "host-process", steps: ["await go", "punch 0x1000 0x1000", "signal done"] },
+      },
+      witness: [],
+      properties: [],
+    };
+    const [scenario] = parseScenarios(JSON.stringify(source), "x");
+    const allowed =
+      scenario === undefined ? null : allowedEnds(scenario, proposalOf("efault-exit"), hardware);
+    if (allowed?.kind !== "ends") throw new Error("no ends");
+    return allowed.ends.map(({ outcome }) => outcome.accesses.task?.["load#1"]?.kind ?? "none");
+  };
+
+  it.each([
+    ["of a hole stand in for data", ["signal go", "await done", "load 0x1000 8"], "zero"],
+    ["of a store are its value", ["store 0x1000 8 0", "load 0x1000 8", "signal go", "await done"], "value"],
+    ["are gone after a store", ["signal go", "await done", "store 0x1000 8 1", "load 0x1000 8"], "value"],
+    [
+      "of a store are its value in a hole, too",
+      ["signal go", "await done", "store 0x1000 8 0", "load 0x1000 8"],
+      "value",
+    ],
+    ["that the content has are a value", ["signal go", "await done", "load 0x1000 1"], "value"],
+    ["are lost with the page", ["store 0x1000 8 0", "signal go", "await done", "load 0x1000 8"], "zero"],
+  ])("%s", (_what, steps, expected) => {
+    expect(new Set(ends(steps))).toEqual(new Set([expected]));
   });
 });

@@ -11,11 +11,15 @@ import {
   scoreCell,
 } from "../../../../language/src/index.ts";
 import { loadObserved, type ObservedCase } from "../../../src/compare/observed.ts";
-import { modelCaseOf, modelCases } from "../../../src/engines/model/scored.ts";
+import { type ModelScoring, modelCaseOf, modelCases } from "../../../src/engines/model/scored.ts";
 import { loadExpectations, loadScenarios } from "../../../src/fixtures.ts";
 
 const scenarios = new Map(loadScenarios().map((scenario) => [scenario.id, scenario]));
-const scoring = { scenarios: [...scenarios.values()], expectations: loadExpectations() };
+const expectations = loadExpectations();
+const scoring: ModelScoring = {
+  scenarios: [...scenarios.values()],
+  expectationOf: ({ scenario, proposal }) => expectations.find(scenario, proposal),
+};
 
 // Software KVM interprets CPL 0, which errata describe: it does not speak for a proposal.
 const observed = [...loadObserved().values()]
@@ -38,7 +42,7 @@ function decidedBy({
   const outcome = parseOutcomeWords(words, scenario);
   const model = modelCaseOf(scenario, proposal, scoring);
   if (outcome === null || model === null || facts === undefined) return [];
-  const ending = { outcome, ...facts, metLostPage: null, replay: null };
+  const ending = { outcome, ...facts, metLostPage: null, token: null };
   return properties
     .filter((property) => scenario.properties.includes(property.id))
     .flatMap((property) => {

@@ -71,6 +71,24 @@ describe.skipIf(available.kind === "no")(`the process engine${note}`, () => {
     expect(counts).toMatchObject({ map: 1, truncate: 1, sigbus: 1, signal: 2 });
   });
 
+  it("zeros that a store wrote are the value that a load sees", async () => {
+    const steps: GuestStep[] = [
+      { verb: "store", offset: 0x1000n, size: 8, value: 0n },
+      { verb: "load", offset: 0x1000n, size: 8 },
+      { verb: "load", offset: 0x1004n, size: 8 },
+    ];
+    const { observations } = await evidence(
+      scenarioWith({ actors: { victim: { in: "guest-task", steps } } }),
+    );
+    expect(observations.accesses).toEqual({
+      victim: {
+        "store#1": { kind: "value", value: 0n },
+        "load#1": { kind: "value", value: 0n },
+        "load#2": { kind: "value", value: 0x10080000_0000n },
+      },
+    });
+  });
+
   it("in the last page: values before the end, zeros behind it", async () => {
     const before = await evidence(truncateTo(0x1800n, { verb: "load", offset: 0x1000n, size: 8 }));
     expect(before.observations.accesses.victim?.["load#2"]?.kind).toBe("value");

@@ -1,0 +1,134 @@
+/**
+ * What zeros mean that an access has seen: the value that the file holds there, or what stands in for a value that is
+ * lost. A byte is zero by right where the content rule has a zero, and where the last write before the access put one
+ * and the page has been neither cut off nor punched since. For real engines, which see bytes, and for the model, which
+ * knows of a page only that it has become zeros.
+ */
+import { contentBytes, fromValue } from "./content.ts";
+import { type AccessStep, isAccess, isWrite, leftValue, seenBytes } from "./guest-verbs.ts";
+import { effectOf } from "./host-verbs.ts";
+import { accessesOf, actionsOf, allAccesses, hostActors } from "./labels.ts";
+import { PAGE_BYTES } from "./limits.ts";
+import { isBehind, lossByServer } from "./losses.ts";
+import { isBefore, type StepAt, stepsBefore } from "./order.ts";
+import type { Scenario } from "./scenario.ts";
+import { sizeAfter } from "./sizes.ts";
+import { fileOffsetAt } from "./window.ts";
+
+/** Has this step done what it was to do to the file? */
+export type HasWritten = (step: StepAt) => boolean;
+
+type Write = { readonly at: StepAt; readonly fileOffset: bigint; readonly bytes: Uint8Array };
+
+type Results = Readonly<Record<string, Readonly<Record<string, { readonly kind: string }>>>>;
+
+/** By the results of the steps, under their labels: a store that ended in the file, a host step that was done. */
+export function writtenBy(scenario: Scenario, accesses: Results, host: Results): HasWritten {
+  return ({ actor: name, index }) => {
+    const actor = scenario.actors[name];
+    if (actor === undefined || actor.in === "vmm") return false;
+    if (actor.in === "host-process") {
+      const label = actionsOf(actor).find((one) => one.index === index)?.label ?? "";
+      const kind = host[name]?.[label]?.kind;
+      return kind === "done" || kind === "delayed";
+    }
+    const found = accessesOf(actor).find((one) => one.index === index);
+    const kind = accesses[name]?.[found?.label ?? ""]?.kind;
+    // An atomic access reports what it has found.
+    return kind === "value" || (kind === "zero" && found?.step.verb === "atomic");
+  };
+}
+
+/** May the guest write to these bytes of the file? */
+export function mayBeWritten(scenario: Scenario, fileOffset: bigint, lengthBytes: number): boolean {
+  return allAccesses(scenario)
+    .filter(isWrite)
+    .some((step) => {
+      const from = fileOffsetAt(scenario, step.offset);
+      return from < fileOffset + BigInt(lengthBytes) && fileOffset < from + BigInt(seenBytes(step));
+    });
+}
+
+/** The host steps that make zeros of the page: by a hole, or behind an end of the file. */
+function zeroingSteps(scenario: Scenario, fileOffset: bigint): readonly StepAt[] {
+  const page = fileOffset / PAGE_BYTES;
+  let sizeBytes = scenario.backing.size;
+  const found: StepAt[] = [];
+  for (const [actor, { steps }] of hostActors(scenario)) {
+    for (const [index, step] of steps.entries()) {
+      const effect = effectOf(step, sizeBytes);
+      const isHole =
+        effect.kind === "hole" &&
+        effect.range.from / PAGE_BYTES <= page &&
+        fileOffset - (fileOffset % PAGE_BYTES) < effect.range.to;
+      sizeBytes = sizeAfter(step, sizeBytes);
+      if (isHole || (effect.kind === "resize" && isBehind(sizeBytes, fileOffset)))
+        found.push({ actor, index });
+    }
+  }
+  return found;
+}
+
+/** What the step leaves in the file, if it writes. An atomic access is taken to find zeros. */
+function writeOf(scenario: Scenario, at: StepAt): Write | null {
+  const actor = scenario.actors[at.actor];
+  const step = actor?.steps[at.index];
+  if (actor === undefined || step === undefined) return null;
+  if (actor.in === "host-process") {
+    if (step.verb !== "map-store") return null;
+    return { at, fileOffset: step.offset, bytes: fromValue(step.value, 8) };
+  }
+  if (actor.in === "vmm" || !isGuestAccess(step) || !isWrite(step)) return null;
+  const bytes = fromValue(leftValue(step, 0n), seenBytes(step));
+  return { at, fileOffset: fileOffsetAt(scenario, step.offset), bytes };
+}
+
+function isGuestAccess(step: Scenario["actors"][string]["steps"][number]): step is AccessStep {
+  return "offset" in step && isAccess(step as AccessStep);
+}
+
+/** The byte that the write puts there; null: none. */
+function byteOf({ fileOffset, bytes }: Write, at: bigint): number | null {
+  return bytes[Number(at - fileOffset)] ?? null;
+}
+
+/** What is known of the bytes at an access, where its page may have become zeros. */
+export type Held = {
+  /** Zeros there are the file's own value. */
+  readonly zerosAreHeld: boolean;
+  /** Something else than zeros was written since the page became zeros, if it did. */
+  readonly isWritten: boolean;
+};
+
+/**
+ * @param at the access
+ * @param hasWritten asked of writes that come before it, as far as their result is known
+ */
+export function heldAt(scenario: Scenario, at: StepAt, hasWritten: HasWritten): Held {
+  const step = scenario.actors[at.actor]?.steps[at.index];
+  if (step === undefined || !isGuestAccess(step)) return { zerosAreHeld: false, isWritten: false };
+  const fileOffset = fileOffsetAt(scenario, step.offset);
+  const length = seenBytes(step);
+  const content = contentBytes(scenario.backing.content, fileOffset, length);
+  const isLostByServer = lossByServer(scenario, fileOffset) !== "kept";
+  const earlier = stepsBefore(scenario, at);
+  const writes = isLostByServer
+    ? []
+    : earlier.flatMap((one) => writeOf(scenario, one) ?? []).filter((write) => hasWritten(write.at));
+  const zeroing = zeroingSteps(scenario, fileOffset).filter((one) => isBefore(scenario, one, at));
+  const isSince = (write: Write): boolean => zeroing.every((one) => isBefore(scenario, one, write.at));
+  let zerosAreHeld = true;
+  let isWritten = false;
+  for (let index = 0; index < length; index += 1) {
+    const here = fileOffset + BigInt(index);
+    const there = writes.filter((write) => byteOf(write, here) !== null);
+    const last = there.filter((write) => !there.some((other) => isBefore(scenario, write.at, other.at)));
+    const since = last.filter(isSince);
+    // Of writes that may come in either order each may be the last.
+    const isZero =
+      since.length === 0 ? content[index] === 0 : since.some((write) => byteOf(write, here) === 0);
+    if (!isZero) zerosAreHeld = false;
+    if (!isZero && since.length > 0) isWritten = true;
+  }
+  return { zerosAreHeld, isWritten };
+}

@@ -1,0 +1,128 @@
+import { describe, expect, it } from "vitest";
+import { heldAt, mayBeWritten, writtenBy } from "../../src/scenario/held.ts";
+import { parseScenarios } from "../../src/scenario/parse.ts";
+import type { Scenario } from "../../src/scenario/scenario.ts";
+
+type Given = {
+  readonly task: readonly string[];
+  /** The step of the task; the last one if not given. */
+  readonly index?: number;
+  readonly other?: readonly string[];
+  readonly host?: readonly string[];
+  readonly faults?: readonly string[];
+};
+
+function scenarioOf({ task, other, host, faults }: Given): Scenario {
+  const source = {
+    id: "x",
+    purpose: "x",
+    backing: { size: "4MiB", ...(faults === undefined ? {} : { mount: { faults } }) },
+    actors: {
+      task: { in: "guest-task", steps: task },
+      ...(other === undefined ? {} : { other: { in: "guest-task", steps: other } }),
+      ...(host === undefined ? {} : { host: { in: "host-process", steps: host } }),
+    },
+    witness: [],
+    properties: [],
+  };
+  return parseScenarios(JSON.stringify(source), "x")[0] as Scenario;
+}
+
+function held(given: Given, hasWritten = true) {
+  const index = given.index ?? given.task.length - 1;
+  return heldAt(scenarioOf(given), { actor: "task", index }, () => hasWritten);
+}
+
+const punch = ["await go", "punch 0x1000 0x1000", "signal done"];
+const regrow = ["await go", "truncate 0", "truncate 4MiB", "signal done"];
+const load = "load 0x1000 8";
+const zero = "store 0x1000 8 0";
+
+describe("zeros at an access are the file's own value", () => {
+  const yes: Readonly<Record<string, Given>> = {
+    "after a store of zeros": { task: [zero, load] },
+    "after two stores that together cover it": { task: ["store 0x1000 4 0", "store 0x1004 4 0", load] },
+    "after a store of zeros by another task": {
+      task: ["await stored", load],
+      other: [zero, "signal stored"],
+    },
+    "after a host's store of zeros": {
+      task: ["signal go", "await done", load],
+      host: ["await go", "map-store 0x1000 0", "signal done"],
+    },
+    "where the content has a zero": { task: ["load 0x1000 1"] },
+    "after a store that may come behind another": {
+      task: [zero, "await stored", load],
+      other: ["store 0x1000 8 0x5a", "signal stored"],
+    },
+    "after a store into a hole": { task: ["signal go", "await done", zero, load], host: punch },
+    "after a store into a file that has grown again": {
+      task: ["signal go", "await done", zero, load],
+      host: regrow,
+    },
+    "before a hole that comes later": { task: [zero, load, "signal go"], index: 1, host: punch },
+  };
+  it.each(Object.entries(yes))("%s", (_what, given) => {
+    expect(held(given).zerosAreHeld).toBe(true);
+  });
+
+  const no: Readonly<Record<string, Given>> = {
+    "without any store": { task: [load] },
+    "after a store of something else": { task: ["store 0x1000 8 0x5a", load] },
+    "after a store that covers a part": { task: ["store 0x1000 4 0", load] },
+    "before the store": { task: [load, zero], index: 0 },
+    "where a later store has something else": { task: [zero, "store 0x1000 8 1", load] },
+    "where the page was punched since": { task: [zero, "signal go", "await done", load], host: punch },
+    "where the file was cut since and has grown": {
+      task: [zero, "signal go", "await done", load],
+      host: regrow,
+    },
+    "after an atomic addition": { task: [zero, "atomic 0x1000 8", load] },
+    "where the server fails each READ": { task: [zero, load], faults: ["read at 0x1000 fail EIO"] },
+  };
+  it.each(Object.entries(no))("not %s", (_what, given) => {
+    expect(held(given).zerosAreHeld).toBe(false);
+  });
+
+  it("not after a store that did not end in the file", () => {
+    expect(held({ task: [zero, load] }, false).zerosAreHeld).toBe(false);
+  });
+});
+
+describe("a page that has become zeros", () => {
+  it.each([
+    ["has what was stored since", ["signal go", "await done", "store 0x1000 1 0x5a", load], true],
+    ["has what was added since", ["signal go", "await done", "atomic 0x1000 8", load], true],
+    ["has lost what was stored before", ["store 0x1000 8 0x5a", "signal go", "await done", load], false],
+    ["has nothing", ["signal go", "await done", load], false],
+  ])("%s", (_what, task, expected) => {
+    expect(held({ task, host: punch }).isWritten).toBe(expected);
+  });
+});
+
+describe("what was written", () => {
+  const scenario = scenarioOf({
+    task: [zero, "atomic 0x1000 8", load, "signal go"],
+    host: ["await go", "map-store 0x2000 0"],
+  });
+  it.each([
+    ["value", "value", "done", [true, true, false, true]],
+    ["stale", "zero", "delayed", [false, true, false, true]],
+    ["sigbus", "sigbus", "not-reached", [false, false, false, false]],
+  ])("is told by the results: store %s, atomic %s, host %s", (store, atomic, host, expected) => {
+    const accesses = { task: { "store#1": { kind: store }, "atomic#1": { kind: atomic } } };
+    const has = writtenBy(scenario, accesses, { host: { "map-store#1": { kind: host } } });
+    const steps = [
+      { actor: "task", index: 0 },
+      { actor: "task", index: 1 },
+      { actor: "task", index: 2 },
+      { actor: "host", index: 1 },
+    ];
+    expect(steps.map(has)).toEqual(expected);
+  });
+
+  it("may be where a step of the guest writes", () => {
+    expect(mayBeWritten(scenario, 0x1004n, 4)).toBe(true);
+    expect(mayBeWritten(scenario, 0x1008n, 8)).toBe(false);
+  });
+});
