@@ -109,10 +109,13 @@ function execute(m: Machine, work: Work): void {
   if (m.checks("ready-kicks")) work.vcpu.hasReadyRequest = true;
 }
 
+/** The actor of the workqueue. */
+export const WORKER = "worker";
+
 function workerAction(m: Machine, work: Work): Action {
   return {
     name: `worker: get_user_pages for entry ${work.index}`,
-    actor: "worker",
+    actor: WORKER,
     guard: () => work.state === "queued",
     apply: () => execute(m, work),
   };

@@ -64,6 +64,8 @@ export type HostStep =
   /** fallocate PUNCH_HOLE: the pages read as zeros from now on. One step, unlike a truncation. */
   | { readonly op: "punch"; readonly page: number; readonly pages: number }
   /** memory_failure() has taken the page: get_user_pages() finds hardware poison. */
+  /** A store through a mapping of the host's own: the page, which is in the file, holds new bytes. */
+  | { readonly op: "write"; readonly page: number }
   | { readonly op: "hwpoison"; readonly page: number }
   /** The memory of the page goes bad, and the CPU has yet to notice (`memory-error.ts`). */
   | { readonly op: "memory-error"; readonly page: number }
@@ -151,6 +153,11 @@ export type ModelCase = {
   readonly guest: GuestPart;
   readonly server: ServerPart;
   readonly lapic: "kernel" | "user";
+  /**
+   * I/O takes longer than everything else: a page that needs it is there only when a bystander has run meanwhile, or
+   * none can. Then the end shows who gets on during I/O.
+   */
+  readonly slowIo: boolean;
   /** Guest timer: may another task be scheduled at any interruptible point? */
   readonly preempt: boolean;
   readonly nmi: Nmi;
@@ -211,6 +218,7 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   guest: "unaware",
   server: "none",
   lapic: "kernel",
+  slowIo: false,
   preempt: false,
   interference: false,
   nmi: "off",

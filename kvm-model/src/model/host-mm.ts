@@ -135,6 +135,12 @@ export function dropPages(m: Machine, fromPage: number): void {
   }
 }
 
+/** A store through another mapping of the file: the page is in the page cache, and holds other bytes than zeros. */
+export function writePage(page: Page): void {
+  page.cache = "resident";
+  page.isZeroed = false;
+}
+
 /** A zap that the host initiates: the page stays in the file and in the cache (`interference.ts`). */
 export function zapByHost(m: Machine, page: Page): void {
   zapSecondLevel(m, page.index, page.index + 1);

@@ -10,7 +10,15 @@
  */
 import type { Action } from "../explore/model.ts";
 import type { HostStep } from "./case.ts";
-import { dropPages, invalidateEnd, invalidateStart, punchHole, replaceVma, zapHostPtes } from "./host-mm.ts";
+import {
+  dropPages,
+  invalidateEnd,
+  invalidateStart,
+  punchHole,
+  replaceVma,
+  writePage,
+  zapHostPtes,
+} from "./host-mm.ts";
 import type { HostResult, Machine } from "./machine.ts";
 import type { Vma } from "./page.ts";
 
@@ -194,6 +202,10 @@ function otherStep(m: Machine, step: Exclude<HostStep, Truncate>): void {
       m.log?.("truncate", "host", "host", `file extended to ${step.pages} pages`);
       m.fileSize = Math.max(m.fileSize, step.pages);
       break;
+    case "write":
+      m.log?.("access", "host", "host", `stores into page ${step.page} through its own mapping`);
+      writePage(m.page(step.page));
+      break;
     case "hwpoison":
       m.log?.("unmap", "host", "kvm", `memory failure takes page ${step.page}`);
       replaceVma(m, step.page, step.page + 1, "poisoned");
@@ -220,7 +232,7 @@ function otherStep(m: Machine, step: Exclude<HostStep, Truncate>): void {
 
 function otherAction(m: Machine): Action {
   return {
-    name: "host: extends, punches, poisons, signals or goes on",
+    name: "host: extends, punches, writes, poisons, signals or goes on",
     actor: "host",
     guard: () => {
       const step = hostStep(m);

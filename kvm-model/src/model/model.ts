@@ -1,6 +1,6 @@
 /** The full model of one case: initial state and the table of all actions, put together from the parts. */
-import { type Model, tableModel } from "../explore/model.ts";
-import { apfActions, readyActor } from "./apf.ts";
+import { type Action, type Model, tableModel } from "../explore/model.ts";
+import { apfActions, readyActor, WORKER } from "./apf.ts";
 import type { ModelCase } from "./case.ts";
 import { type Context, makeContext, TOKEN_ALL, type Token } from "./fields.ts";
 import { guestActions } from "./guest/guest.ts";
@@ -46,13 +46,28 @@ function wakeAll(m: Machine): void {
 /** NMIs, kills, the scrubber and interference may never come: nothing makes them fair. */
 const UNFAIR = ["nmi", "kill", MEMORY, INTERFERENCE];
 
+/** With slow I/O the worker is done only where nothing else can happen, or once a bystander has run. */
+function withSlowIo(m: Machine, actions: readonly Action[]): readonly Action[] {
+  if (!m.case.slowIo) return actions;
+  const others = actions.filter(({ actor }) => actor !== WORKER && !UNFAIR.includes(actor));
+  return actions.map((action) =>
+    action.actor === WORKER
+      ? {
+          ...action,
+          guard: (state) =>
+            action.guard(state) && (m.hasMark("ran-during-io") || !others.some(({ guard }) => guard(state))),
+        }
+      : action,
+  );
+}
+
 export function guestModel(modelCase: ModelCase): GuestModel {
   const ctx = makeContext(modelCase);
   const m = new Machine(ctx);
   const model = tableModel({
     name: modelCase.name,
     layout: ctx.layout,
-    actions: [
+    actions: withSlowIo(m, [
       ...hostActions(m),
       ...kvmActions(m),
       ...apfActions(m),
@@ -60,7 +75,7 @@ export function guestModel(modelCase: ModelCase): GuestModel {
       ...guestActions(m),
       ...memoryActions(m),
       ...interferenceActions(m),
-    ],
+    ]),
     unfairActors: UNFAIR,
     // Interrupts (timer, virtio queue) are latched in the local APIC, requests in vcpu->requests: both are taken at the
     // next entry into the guest that allows it.

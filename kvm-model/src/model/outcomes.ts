@@ -84,12 +84,17 @@ function vmmWord(m: Machine, turn: Turn): VmmWord {
 
 const everywhere: CycleQuery = { states: () => true };
 
+/** Does the bystander get on at the end; or, where I/O is slow, did it during I/O? */
+function getsOn(m: Machine, task: Task, turn: Turn): boolean {
+  return m.case.slowIo ? m.hasMark("ran-during-io") : turn.counting.has(task.actor);
+}
+
 function outcomeOf(m: Machine, turn: Turn): Outcome {
   const bystanders = m.tasks.filter((task) => task.isBystander);
   return {
     accesses: Object.fromEntries(m.tasks.map((task) => [task.name, taskWords(m, task, turn)])),
     bystanders: Object.fromEntries(
-      bystanders.map((task) => [task.name, turn.counting.has(task.actor) ? "progress" : "starved"]),
+      bystanders.map((task) => [task.name, getsOn(m, task, turn) ? "progress" : "starved"]),
     ),
     vmm: [vmmWord(m, turn)],
     guestKernel: m.kernel,

@@ -148,16 +148,29 @@ function killed(scenario: Scenario): string[] {
   );
 }
 
-/** Does the guest touch a part of the file whose content changes where the model has only values? */
+/**
+ * Does the guest touch a part of the file that gets other bytes, where the model has only values? Bytes stored through
+ * another mapping into what had become zeros are such a value.
+ */
 function touchesChanged(scenario: Scenario): boolean {
   const starts = allAccesses(scenario).map((step) => fileOffsetAt(scenario, step.offset));
-  return hostActors(scenario).some(([, actor]) =>
-    actor.steps.some((step) => {
+  return hostActors(scenario).some(([, actor]) => {
+    let size = scenario.backing.size;
+    let zeroedFrom = size;
+    return actor.steps.some((step) => {
       if (!isAction(step)) return false;
       const range = actOf(step).rewrites?.(step, scenario.backing.size);
-      return range !== undefined && starts.some((at) => at >= range.from && at < range.to);
-    }),
-  );
+      const isRefilled = step.verb === "map-store" && step.offset >= zeroedFrom && step.offset < size;
+      size = sizeAfter(step, size);
+      if (size < zeroedFrom) zeroedFrom = size;
+      return range !== undefined && !isRefilled && starts.some((at) => at >= range.from && at < range.to);
+    });
+  });
+}
+
+/** Does a page need I/O that takes its time? */
+function isSlow({ backing }: Scenario): boolean {
+  return (backing.mount?.faults ?? []).some(({ action }) => action.kind === "delay");
 }
 
 /** Why the model has no answer, or null. */
@@ -177,9 +190,11 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
     return "a page of the file at two guest addresses: a page of the model has one gfn";
   if (hostActors(scenario).length > 1) return "the model has one host process";
   const { mount } = scenario.backing;
-  const isSlow = mount !== undefined || scenario.backing.kind === "private-swapped";
-  if (isSlow && guestActors(scenario).some(([, actor]) => isBystander(actor))) {
-    return "the model has no clock: who gets on while a page needs I/O does not show in how it ends";
+  if (
+    scenario.backing.kind === "private-swapped" &&
+    guestActors(scenario).some(([, actor]) => isBystander(actor))
+  ) {
+    return "the model has no clock: who gets on while a page is swapped in does not show in how it ends";
   }
   const refused = mount?.faults.map(refusedFault).find((reason) => reason !== null);
   if (refused != null) return refused;
@@ -291,6 +306,9 @@ class Translator {
     // The engine's own signal: without it the host acts earlier, too, never later than it could.
     if (step.verb === "await")
       return step.name === STUCK ? { op: "nothing" } : { op: "await", name: step.name };
+    if (step.verb === "map-store" && this.pages.includes(step.offset / PAGE)) {
+      return { op: "write", page: this.pages.indexOf(step.offset / PAGE) };
+    }
     const effect = effectOf(step, size);
     switch (effect.kind) {
       case "resize": {
@@ -359,6 +377,7 @@ export function translate(
       kill: killed(scenario)[0] ?? null,
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,
+      slowIo: isSlow(scenario),
       preempt: timer,
       // As the micro-guest, which real runs are of: it enables only what it is asked to, and has no page cache.
       enablesApf: enablesApf(parts),

@@ -116,7 +116,7 @@ function touch(m: Machine, task: Task, access: AccessStep, page: Page): void {
 function witnessOverlap(m: Machine, vcpu: Vcpu, task: Task): void {
   for (const work of m.works) {
     if (work.state !== "queued" || !work.isOf(vcpu)) continue;
-    if (work.task === task || !work.isInjected) continue;
+    if (work.task === task) continue;
     if (!isLost(work.page)) m.mark("ran-during-io");
   }
 }
