@@ -73,12 +73,13 @@ type Row = readonly [id: string, kind: Claim["kind"], of: ModelCase, facts: read
 
 // biome-ignore format: a row a claim
 const faultPath: readonly Row[] = [
-  ["loop", "talk", when("load", today), ["+livelock", "-vm-stopped"], "With async page faults possible, the guest retries for ever."],
+  ["loop", "talk", when("load", today), ["+livelock", "-vm-stopped", "-wrong-victim"], "With async page faults possible, the guest retries for ever."],
   ["loop-told", "talk", when("load", {}), ["+livelock", "-vm-stopped"], "... also when the guest is told not-present and ready each time."],
   ["loop-two-vcpus", "inferred", when("two-vcpus", today), ["+livelock", "-vm-stopped"], "... on every vCPU that touches the page."],
   ["efault", "talk", when("load", { ...today, lapic: "user" }), ["+stopped-efault", "-hang"], "Without async page faults KVM_RUN returns -EFAULT and the VM is gone."],
   ["efault-if-off", "inferred", when("interrupts-off", {}), ["+stopped-efault", "-hang"], "With interrupts off it is -EFAULT too, whatever the APIC."],
   ["efault-hlt", "inferred", when("load", { ...today, vmm: "no-hlt-exits" }), ["+stopped-efault", "-hang"], "Giving HLT to a guest without async page faults turns the loop into -EFAULT."],
+  ["hlt-apf-loops", "inferred", when("load", { vmm: "no-hlt-exits" }), ["+livelock", "-vm-stopped"], "... and does not for one that uses them, as every Linux guest does: what can be delivered stays asynchronous."],
   ["efault-limit", "inferred", when("two-victims", {}, { asyncLimit: 1 }), ["+stopped-efault"], "The fault beyond the 64 outstanding ones is synchronous, hence -EFAULT."],
   ["kernel-mode-halts", "talk", when("copy-from-user", {}), ["+livelock", "-vm-stopped"], "A fault in guest kernel mode cannot be told: artificial halt, and the same loop."],
   ["memory-fault-loop", "inferred", when("load", { kvm: "memory-fault-exit" }), ["+livelock", "-vm-stopped"], "Filling in KVM_EXIT_MEMORY_FAULT does not end the loop: that path is never reached."],
@@ -89,6 +90,7 @@ const faultPath: readonly Row[] = [
   ["emulated-atomic", "inferred", alone("emulated-atomic", { op: "atomic", emulated: true }, { host: cut }), ["+stopped-mmio", "-stopped-internal-error", "-livelock"], "... an emulated atomic too: its read comes first."],
   ["emulated-fetch", "inferred", alone("emulated-fetch", { op: "fetch", emulated: true }, { host: cut }), ["+stopped-internal-error", "-stopped-mmio", "-livelock"], "... and an emulated instruction fetch an internal error."],
   ["no-stale-mapping", "inferred", when("two-vcpus", { kvm: "final-efault" }), ["+met-gone-page", "-stale-mapping"], "mmu_invalidate_seq keeps a dropped page from being mapped, in every order of events."],
+  ["prefetch-no-stale-mapping", "inferred", when("load", {}, { pages: ["on-disk"] }), ["+met-gone-page", "+all-done", "-stale-mapping"], "... and page-ready, which maps its page on the way, is under the same check."],
   ["large-page-loop", "inferred", when("large-page", {}), ["+livelock", "-vm-stopped", "-stale-mapping"], "A 2 MiB mapping makes no difference to the loop."],
   ["large-page", "inferred", when("large-page", { kvm: "final-efault", vmm: "inject-pf", guest: "pv-error" }), ["+met-gone-page", "+all-done", "-stale-mapping", "-livelock", "-vm-stopped"], "Cutting off part of a 2 MiB range takes the guest's whole mapping; what is left of the file comes back by a fault."],
 ];

@@ -20,7 +20,7 @@ import type { Work } from "./work.ts";
 
 /** kvm_can_deliver_async_pf(): may this vCPU, where it is now, get "page not present"? */
 export function canDeliver(m: Machine, vcpu: Vcpu): boolean {
-  if (!m.enablesApf || m.case.lapic !== "kernel") return false;
+  if ((!m.enablesApf && m.checks("apf-enabled-test")) || m.case.lapic !== "kernel") return false;
   const access = vcpu.currentAccess;
   if (access === null) return false;
   switch (modeOf(access)) {
@@ -41,7 +41,7 @@ export function hasFreeWork(m: Machine, vcpu: Vcpu): boolean {
     if (work.state === "free") isFree = true;
     else if (work.isOf(vcpu)) queued++;
   }
-  return isFree && queued < (m.case.asyncLimit ?? m.works.length);
+  return isFree && (queued < (m.case.asyncLimit ?? m.works.length) || !m.checks("async-limit"));
 }
 
 function freshToken(m: Machine): Token {
@@ -118,10 +118,14 @@ function workerAction(m: Machine, work: Work): Action {
   };
 }
 
-/** kvm_arch_async_page_ready() faults the page in once more, never asynchronously (`prefetch`). False if that fails. */
+/**
+ * kvm_arch_async_page_ready() faults the page in once more, never asynchronously (`prefetch`). False if that fails. It goes
+ * through is_page_fault_stale() like every fault; as one step it meets an invalidation that is under way, not one that has ended.
+ */
 function prefetch(m: Machine, page: Page): boolean {
   if (getUserPage(m, page, "may sleep") !== "ok") return false;
-  if (m.mmuInvalidateInProgress === 0 && page.ept === "none") page.ept = page.pfn;
+  const isStale = m.mmuInvalidateInProgress > 0 && m.checks("prefetch-stale-check");
+  if (!isStale && page.ept === "none") page.ept = page.pfn;
   return true;
 }
 

@@ -22,7 +22,9 @@ type ErrorEvent = Exclude<GuestEvent, "none" | "async #PF" | "async #PF VM exit"
 
 /** __kvm_handle_async_pf(): read flags and CR2, then sleep (or wake: the protocol before 5.8). */
 function asyncPageFault(m: Machine, vcpu: Vcpu): void {
-  const { task, apfFlags: reason, cr2: token } = vcpu;
+  const { task, cr2: token } = vcpu;
+  // kvm_read_and_reset_apf_flags(): 0 in a guest that has not enabled them.
+  const reason = m.enablesApf ? vcpu.apfFlags : "none";
   vcpu.apfFlags = "none";
   if (vcpu.runsL2 && reason === "not-present") {
     vcpu.event = "async #PF VM exit";
@@ -119,7 +121,7 @@ function isToWaitFor(vcpu: Vcpu, token: Token): boolean {
 function pageReadyInterrupt(m: Machine, vcpu: Vcpu): void {
   const { readyToken, readyFlags } = vcpu;
   vcpu.hasReadyIrq = false;
-  vcpu.readyToken = NO_TOKEN;
+  if (m.checks("token-zeroed")) vcpu.readyToken = NO_TOKEN;
   vcpu.readyFlags = "ok";
   wake(m, readyToken, readyFlags);
   if (vcpu.event === "none") vcpu.event = m.case.ack ? "acknowledging" : "none";
