@@ -45,6 +45,7 @@ export const caughtBy: Readonly<Record<Check, string>> = {
   "lease-time-out": "kernel-lease-45s",
   "notified-afterwards": "notify-ends-loop",
   "seal-refuses": "sealed",
+  "not-present-first": "by-interrupt",
   "dummy-node": "nested-early-ready",
   "nested-interception": "nested-kvm-ve",
   "error-slot-cleared": "uniform-reported",

@@ -23,6 +23,8 @@ export function canDeliver(m: Machine, vcpu: Vcpu): boolean {
   if ((!m.enablesApf && m.checks("apf-enabled-test")) || m.case.lapic !== "kernel") return false;
   const access = vcpu.currentAccess;
   if (access === null) return false;
+  // The information area is taken until the handler has read it.
+  if (m.case.delivery === "ve" && vcpu.isVeBusy) return false;
   switch (modeOf(access)) {
     case "user":
       return true;
@@ -54,7 +56,8 @@ function isInUse(m: Machine, token: Token): boolean {
   if (m.hasDummyNode(token)) return true;
   for (const work of m.works) if (work.token === token) return true;
   for (const task of m.tasks) if (task.token === token) return true;
-  for (const vcpu of m.vcpus) if (vcpu.readyToken === token || vcpu.cr2 === token) return true;
+  for (const vcpu of m.vcpus)
+    if (vcpu.readyToken === token || vcpu.cr2 === token || vcpu.notPresentToken === token) return true;
   return false;
 }
 
@@ -72,11 +75,26 @@ export function armAsync(m: Machine, vcpu: Vcpu, page: Page): void {
     m.log?.("apf-halt", "kvm", "kvm", `token ${token}: the guest cannot be told: artificial halt`);
     return;
   }
-  vcpu.apfFlags = "not-present";
-  vcpu.cr2 = token;
-  vcpu.event = "async #PF";
+  deliverNotPresent(m, vcpu, token);
   vcpu.goTo("guest");
   m.log?.("apf-not-present", "kvm", "guest", `page not present, token ${token}`);
+}
+
+function deliverNotPresent(m: Machine, vcpu: Vcpu, token: Token): void {
+  switch (m.case.delivery) {
+    case "pf":
+      vcpu.apfFlags = "not-present";
+      vcpu.cr2 = token;
+      vcpu.event = "async #PF";
+      return;
+    case "ve":
+      vcpu.isVeBusy = true;
+      break;
+    case "mce":
+    case "interrupt":
+  }
+  vcpu.notPresentToken = token;
+  vcpu.event = "not present";
 }
 
 function firstFree(m: Machine): Work {
