@@ -28,6 +28,7 @@ export const situations = [
   "tmpfs-full",
   "io-error",
   "only-io",
+  "limit-io",
   "io-after-kill",
   "through-server",
   "through-open-fd",
@@ -134,6 +135,7 @@ function given(situation: Situation): Given {
 function moreGiven(
   situation:
     | "only-io"
+    | "limit-io"
     | "io-after-kill"
     | "through-server"
     | "through-open-fd"
@@ -145,6 +147,13 @@ function moreGiven(
       return {
         pages: ["on-disk"],
         tasks: [task("victim", [{ op: "load", page: 0 }]), bystander],
+      };
+    case "limit-io":
+      // The second page is cut off while the first needs I/O.
+      return {
+        pages: ["on-disk", "resident"],
+        tasks: [task("slow", [{ op: "load", page: 0 }]), task("victim", [{ op: "load", page: 1 }])],
+        host: [{ op: "truncate", pages: 1 }],
       };
     case "io-after-kill":
       return {

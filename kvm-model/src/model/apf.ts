@@ -20,9 +20,11 @@ import type { Work } from "./work.ts";
 
 /** kvm_can_deliver_async_pf(): may this vCPU, where it is now, get "page not present"? */
 export function canDeliver(m: Machine, vcpu: Vcpu): boolean {
-  if (!m.enablesApf || m.case.lapic !== "kernel") return false;
+  if ((!m.enablesApf && m.checks("apf-enabled-test")) || m.case.lapic !== "kernel") return false;
   const access = vcpu.currentAccess;
   if (access === null) return false;
+  // The information area is taken until the handler has read it.
+  if (m.case.delivery === "ve" && vcpu.isVeBusy) return false;
   switch (modeOf(access)) {
     case "user":
       return true;
@@ -41,7 +43,7 @@ export function hasFreeWork(m: Machine, vcpu: Vcpu): boolean {
     if (work.state === "free") isFree = true;
     else if (work.isOf(vcpu)) queued++;
   }
-  return isFree && queued < (m.case.asyncLimit ?? m.works.length);
+  return isFree && (queued < (m.case.asyncLimit ?? m.works.length) || !m.checks("async-limit"));
 }
 
 function freshToken(m: Machine): Token {
@@ -54,7 +56,8 @@ function isInUse(m: Machine, token: Token): boolean {
   if (m.hasDummyNode(token)) return true;
   for (const work of m.works) if (work.token === token) return true;
   for (const task of m.tasks) if (task.token === token) return true;
-  for (const vcpu of m.vcpus) if (vcpu.readyToken === token || vcpu.cr2 === token) return true;
+  for (const vcpu of m.vcpus)
+    if (vcpu.readyToken === token || vcpu.cr2 === token || vcpu.notPresentToken === token) return true;
   return false;
 }
 
@@ -72,11 +75,26 @@ export function armAsync(m: Machine, vcpu: Vcpu, page: Page): void {
     m.log?.("apf-halt", "kvm", "kvm", `token ${token}: the guest cannot be told: artificial halt`);
     return;
   }
-  vcpu.apfFlags = "not-present";
-  vcpu.cr2 = token;
-  vcpu.event = "async #PF";
+  deliverNotPresent(m, vcpu, token);
   vcpu.goTo("guest");
   m.log?.("apf-not-present", "kvm", "guest", `page not present, token ${token}`);
+}
+
+function deliverNotPresent(m: Machine, vcpu: Vcpu, token: Token): void {
+  switch (m.case.delivery) {
+    case "pf":
+      vcpu.apfFlags = "not-present";
+      vcpu.cr2 = token;
+      vcpu.event = "async #PF";
+      return;
+    case "ve":
+      vcpu.isVeBusy = true;
+      break;
+    case "mce":
+    case "interrupt":
+  }
+  vcpu.notPresentToken = token;
+  vcpu.event = "not present";
 }
 
 function firstFree(m: Machine): Work {
@@ -121,10 +139,14 @@ function workerAction(m: Machine, work: Work): Action {
   };
 }
 
-/** kvm_arch_async_page_ready() faults the page in once more, never asynchronously (`prefetch`). False if that fails. */
+/**
+ * kvm_arch_async_page_ready() faults the page in once more, never asynchronously (`prefetch`). False if that fails. It goes
+ * through is_page_fault_stale() like every fault; as one step it meets an invalidation that is under way, not one that has ended.
+ */
 function prefetch(m: Machine, page: Page): boolean {
   if (getUserPage(m, page, "may sleep") !== "ok") return false;
-  if (m.mmuInvalidateInProgress === 0 && page.ept === "none") page.ept = page.pfn;
+  const isStale = m.mmuInvalidateInProgress > 0 && m.checks("prefetch-stale-check");
+  if (!isStale && page.ept === "none") page.ept = page.pfn;
   return true;
 }
 

@@ -42,6 +42,7 @@ type Unit =
   | "page that may go bad"
   | "host step"
   | "vcpu"
+  | "vcpu x token"
   | "vcpu x page"
   | "vcpu x error slot"
   | "work"
@@ -91,6 +92,8 @@ const fieldTable = [
   ["vcpuEvent", "vcpu.event", "vcpu"],
   ["vcpuFlags", "vcpu.apf.flags", "vcpu"],
   ["vcpuCr2", "vcpu.cr2", "vcpu"],
+  /** No byte where "not present" is a #PF, whose token is in CR2. */
+  ["vcpuNotPresent", "vcpu.apf.not_present", "vcpu x token"],
   ["vcpuToken", "vcpu.apf.token", "vcpu"],
   ["vcpuReadyFlags", "vcpu.apf.ready_flags", "vcpu"],
   ["vcpuIrq", "vcpu.irq", "vcpu"],
@@ -157,6 +160,7 @@ export function makeContext(c: ModelCase): Context {
     "page that may go bad": c.host.some((step) => step.op === "memory-error") ? pages : 0,
     "host step": c.host.length,
     vcpu: vcpus,
+    "vcpu x token": c.delivery === "pf" ? 0 : vcpus,
     "vcpu x page": vcpus * pages,
     "vcpu x error slot": vcpus * errorSlots,
     work: works,

@@ -43,7 +43,7 @@ export function getUserPage(m: Machine, page: Page, gup: Gup): GupResult {
 
 /** filemap_map_pmd(): one PMD for the range, if all of it is in the page cache and in front of the end of the file. */
 function fillsLargePage(m: Machine): boolean {
-  if (!m.case.largePage || m.fileSize < m.pages.length) return false;
+  if (!m.case.largePage || (m.fileSize < m.pages.length && m.checks("pmd-in-file"))) return false;
   return m.pages.every((page) => page.cache === "resident" && page.vma === "file");
 }
 
@@ -109,7 +109,7 @@ export function zapHostPtes(m: Machine, fromPage: number): void {
 
 /** kvm_mmu_notifier_invalidate_range_end: the sequence number first, then the count. */
 export function invalidateEnd(m: Machine): void {
-  m.mmuInvalidateSeq++;
+  if (m.checks("seq-bumped")) m.mmuInvalidateSeq++;
   m.mmuInvalidateInProgress = Math.max(0, m.mmuInvalidateInProgress - 1);
 }
 

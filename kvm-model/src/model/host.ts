@@ -99,7 +99,7 @@ function isTruncating(m: Machine): boolean {
 }
 
 function callTruncate(m: Machine, step: Truncate): void {
-  if (m.case.server === "sealed") {
+  if (m.case.server === "sealed" && m.checks("seal-refuses")) {
     m.log?.("truncate", "host", "host", `truncate to ${step.pages} pages: EPERM, the file is sealed`);
     finish(m, "denied");
     return;
@@ -187,7 +187,7 @@ function truncateActions(m: Machine): Action[] {
       ...truncateStep(m, "unmaps again: end; truncate returns", (step) => {
         invalidateEnd(m);
         m.log?.("truncate", "host", "host", "truncate returns");
-        if (notifiesAfterwards(m, step)) m.isNotifying = true;
+        if (notifiesAfterwards(m, step) && m.checks("notified-afterwards")) m.isNotifying = true;
         m.guard = "idle";
         finish(m, m.hasMark("host-delayed") ? "delayed" : "done");
       }),
@@ -333,7 +333,11 @@ function guardActions(m: Machine): Action[] {
     {
       name: "server: the lease's time runs out",
       actor: "clock",
-      guard: () => m.guard === "waiting" && m.case.server !== "pre-content" && !canAnswer(m),
+      guard: () =>
+        m.guard === "waiting" &&
+        m.case.server !== "pre-content" &&
+        !canAnswer(m) &&
+        m.checks("lease-time-out"),
       apply: () => {
         m.log?.("lease-release", "server", "host", "45 s without an answer: the lease is broken by force");
         m.mark("host-delayed");

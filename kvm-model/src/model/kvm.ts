@@ -27,7 +27,9 @@ export const FAULT_STEP = "page fault";
 function canDoAsync(m: Machine, vcpu: Vcpu): boolean {
   if (m.checks("lapic-test") && m.case.lapic !== "kernel") return false;
   // kvm_event_needs_reinjection() and kvm_is_exception_pending() cannot hold here: the guest was running.
-  if (m.case.vmm === "no-hlt-exits" && !canDeliver(m, vcpu)) return false;
+  // kvm_hlt_in_guest(): synchronous only where "not present" cannot be delivered.
+  const isDeliverable = m.checks("hlt-deliver-test") && canDeliver(m, vcpu);
+  if (m.case.vmm === "no-hlt-exits" && !isDeliverable) return false;
   if (m.checks("interrupt-flag-test") && !vcpu.interruptsOn) return false;
   return true;
 }

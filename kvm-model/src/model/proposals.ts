@@ -80,7 +80,7 @@ export function completionFailed(m: Machine, vcpu: Vcpu, { page, task, isInjecte
       recordErrorGfn(m, vcpu, page);
       return;
     case "ready-error":
-      if (!isInjected || m.case.guest !== "apf-error") {
+      if ((!isInjected && m.checks("error-only-if-injected")) || m.case.guest !== "apf-error") {
         recordErrorGfn(m, vcpu, page);
         return;
       }
@@ -141,7 +141,7 @@ export function injectError(m: Machine, vcpu: Vcpu): boolean {
  * reports are in `memory-error.ts`. With CR4.MCE clear a triple fault (kvm_vcpu_ioctl_x86_set_mce()).
  */
 export function injectMachineCheck(m: Machine, vcpu: Vcpu, by: Party): void {
-  if (m.case.guest === "unaware") {
+  if (m.case.guest === "unaware" && m.checks("mce-enabled-test")) {
     vcpu.goTo("stopped");
     vcpu.stop = "triple-fault";
     m.log?.("exit", by, "guest", "#MC with CR4.MCE clear: triple fault");

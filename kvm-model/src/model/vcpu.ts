@@ -1,7 +1,7 @@
 /** A vCPU: its place in KVM's fault path, its async page faults, what is being delivered to it. A view; see `machine.ts`. */
 import { Words } from "../state/words.ts";
 import type { AccessStep } from "./case.ts";
-import { IDLE, type Token } from "./fields.ts";
+import { IDLE, NO_TOKEN, type Token } from "./fields.ts";
 import type { Machine } from "./machine.ts";
 import { type Ept, eptWords, type Page } from "./page.ts";
 import type { Task } from "./task.ts";
@@ -28,7 +28,7 @@ const PLACE = new Words(places);
  * `async #PF`: flags = page not present and CR2 = token (protocol of 2010: or page ready). `async #PF VM exit`: the same
  * while L2 ran; L1's KVM has read the flags with interrupts off (svm_vcpu_run(), handle_exception_irqoff()) and has yet
  * to wait for the token, with interrupts on. `acknowledging`: the page-ready handler has taken its token and not yet
- * written the ACK MSR. `.. in L2`: an exception that goes to L2's own handler.
+ * written the ACK MSR. `not present`: by another way than #PF (`Delivery`). `.. in L2`: an exception that goes to L2's own handler.
  */
 const guestEvents = [
   "none",
@@ -42,6 +42,7 @@ const guestEvents = [
   "async #PF VM exit",
   "#PF in L2",
   "#VE in L2",
+  "not present",
 ] as const;
 export type GuestEvent = (typeof guestEvents)[number];
 const EVENT = new Words(guestEvents);
@@ -83,6 +84,7 @@ export class Vcpu {
   readonly #eventAt: number;
   readonly #flagsAt: number;
   readonly #cr2At: number;
+  readonly #notPresentAt: number;
   readonly #tokenAt: number;
   readonly #readyFlagsAt: number;
   readonly #irqAt: number;
@@ -108,6 +110,7 @@ export class Vcpu {
     this.#eventAt = at.vcpuEvent + index;
     this.#flagsAt = at.vcpuFlags + index;
     this.#cr2At = at.vcpuCr2 + index;
+    this.#notPresentAt = at.vcpuNotPresent + index;
     this.#tokenAt = at.vcpuToken + index;
     this.#readyFlagsAt = at.vcpuReadyFlags + index;
     this.#irqAt = at.vcpuIrq + index;
@@ -253,6 +256,16 @@ export class Vcpu {
 
   set cr2(token: Token) {
     this.#m.bytes[this.#cr2At] = token;
+  }
+
+  /** The token of a "not present" that is no #PF, and so not in CR2: in the area or bank that goes with the event. */
+  get notPresentToken(): Token {
+    return this.#m.case.delivery === "pf" ? NO_TOKEN : (this.#m.bytes[this.#notPresentAt] as Token);
+  }
+
+  set notPresentToken(token: Token) {
+    if (this.#m.case.delivery === "pf") throw new Error(`${this.#m.case.name}: its token is in CR2`);
+    this.#m.bytes[this.#notPresentAt] = token;
   }
 
   /** apf.token: the shared area's second word, the token of a page-ready. */

@@ -80,7 +80,8 @@ function onFault(m: Machine, vcpu: Vcpu): void {
         return;
       }
       m.log?.("inject", "vmm", "vmm", "interrupts are off: the error cannot be delivered");
-      giveUp(m, vcpu);
+      if (m.checks("interrupt-window-test")) giveUp(m, vcpu);
+      else enter(vcpu);
       return;
     case "remap-zero":
       m.log?.("remap", "vmm", "kvm", `page ${page}: anonymous zero memory`);

@@ -18,11 +18,16 @@ import { strayPageFault } from "./nmi.ts";
 import { oops, sigbus } from "./sigbus.ts";
 
 /** Events that report a lost page. */
-type ErrorEvent = Exclude<GuestEvent, "none" | "async #PF" | "async #PF VM exit" | "acknowledging">;
+type ErrorEvent = Exclude<
+  GuestEvent,
+  "none" | "async #PF" | "async #PF VM exit" | "not present" | "acknowledging"
+>;
 
 /** __kvm_handle_async_pf(): read flags and CR2, then sleep (or wake: the protocol before 5.8). */
 function asyncPageFault(m: Machine, vcpu: Vcpu): void {
-  const { task, apfFlags: reason, cr2: token } = vcpu;
+  const { task, cr2: token } = vcpu;
+  // kvm_read_and_reset_apf_flags(): 0 in a guest that has not enabled them.
+  const reason = m.enablesApf ? vcpu.apfFlags : "none";
   vcpu.apfFlags = "none";
   if (vcpu.runsL2 && reason === "not-present") {
     vcpu.event = "async #PF VM exit";
@@ -55,6 +60,16 @@ function asyncPageFault(m: Machine, vcpu: Vcpu): void {
     oops(m, task, "panic", "async #PF where the kernel may not schedule");
     return;
   }
+  waitForReady(m, vcpu, token);
+}
+
+/** The handler of a "not present" that is no #PF: its token is its own, whatever CR2 and the flags are. */
+function notPresent(m: Machine, vcpu: Vcpu): void {
+  const { notPresentToken: token, task } = vcpu;
+  vcpu.event = "none";
+  vcpu.notPresentToken = NO_TOKEN;
+  vcpu.isVeBusy = false;
+  if (m.works.some((work) => work.token === token && work.task !== task)) m.mark("wrong-victim");
   waitForReady(m, vcpu, token);
 }
 
@@ -112,6 +127,7 @@ function wake(m: Machine, token: Token, flags: Ready): void {
 
 /** Has this vCPU a "not present" with the token that has not led to a wait yet? */
 function isToWaitFor(vcpu: Vcpu, token: Token): boolean {
+  if (vcpu.notPresentToken === token) return true;
   return (vcpu.event === "async #PF" || vcpu.event === "async #PF VM exit") && vcpu.cr2 === token;
 }
 
@@ -119,7 +135,7 @@ function isToWaitFor(vcpu: Vcpu, token: Token): boolean {
 function pageReadyInterrupt(m: Machine, vcpu: Vcpu): void {
   const { readyToken, readyFlags } = vcpu;
   vcpu.hasReadyIrq = false;
-  vcpu.readyToken = NO_TOKEN;
+  if (m.checks("token-zeroed")) vcpu.readyToken = NO_TOKEN;
   vcpu.readyFlags = "ok";
   wake(m, readyToken, readyFlags);
   if (vcpu.event === "none") vcpu.event = m.case.ack ? "acknowledging" : "none";
@@ -180,6 +196,7 @@ function isErrorEvent(event: GuestEvent): event is ErrorEvent {
     case "none":
     case "async #PF":
     case "async #PF VM exit":
+    case "not present":
     case "acknowledging":
       return false;
     case "#PF in L2":
@@ -272,6 +289,10 @@ export function handlerActions(m: Machine, vcpu: Vcpu): Action[] {
     {
       ...handler("reads flags and CR2", () => asyncPageFault(m, vcpu)),
       guard: () => vcpu.event === "async #PF" && isHere(),
+    },
+    {
+      ...handler("reads the token of what is not present", () => notPresent(m, vcpu)),
+      guard: () => vcpu.event === "not present" && isHere(),
     },
     {
       ...handler("waits for the token of L2's page", () => waitInL1(m, vcpu)),

@@ -18,6 +18,11 @@ function readsCr2(event: GuestEvent): boolean {
   return event === "async #PF" || event === "#PF";
 }
 
+/** Events that a handler has yet to read, in which an NMI makes a difference or might. */
+function hasWindow(event: GuestEvent): boolean {
+  return readsCr2(event) || event === "not present";
+}
+
 /** Does the page fault inside the NMI take the flags of the async #PF that the NMI interrupted for its own? */
 function faultPanics(m: Machine, vcpu: Vcpu): boolean {
   if (vcpu.apfFlags === "none") return false;
@@ -28,7 +33,8 @@ function takeNmi(m: Machine, vcpu: Vcpu): void {
   m.hasNmiLeft = false;
   const words = `NMI before CR2 and flags are read, with a #PF inside (${m.case.nmi})`;
   m.log?.("exception", "guest", "guest", words);
-  if (m.case.nmi === "cr2-lost" || !m.checks("nmi-saves-cr2")) vcpu.cr2 = TOKEN_GARBAGE;
+  const losesCr2 = m.case.nmi === "cr2-lost" || !m.checks("nmi-saves-cr2");
+  if (losesCr2 && readsCr2(vcpu.event)) vcpu.cr2 = TOKEN_GARBAGE;
   if (m.case.nmi === "flags-lost") vcpu.apfFlags = "none";
   if (faultPanics(m, vcpu)) {
     oops(m, vcpu.task, "panic", "Host injected async #PF in interrupt disabled region");
@@ -39,7 +45,7 @@ export function nmiAction(m: Machine, vcpu: Vcpu): Action {
   return {
     name: `nmi: vcpu${vcpu.index} takes an NMI whose handler faults`,
     actor: "nmi",
-    guard: () => m.hasNmiLeft && readsCr2(vcpu.event) && vcpu.place === "guest" && m.alive,
+    guard: () => m.hasNmiLeft && hasWindow(vcpu.event) && vcpu.place === "guest" && m.alive,
     apply: () => takeNmi(m, vcpu),
   };
 }

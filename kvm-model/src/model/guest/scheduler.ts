@@ -19,11 +19,17 @@ function mayPreempt(m: Machine, vcpu: Vcpu): boolean {
   return access === null || modeOf(access) === "user" || access.preemptible !== false;
 }
 
+/** An event comes before the timer: an exception always, an interrupt if its priority is higher. */
+function isTaken(m: Machine, vcpu: Vcpu): boolean {
+  if (vcpu.event === "not present" && m.case.delivery === "interrupt") return m.checks("not-present-first");
+  return vcpu.event !== "none";
+}
+
 function maySchedule(m: Machine, vcpu: Vcpu, task: Task): boolean {
   const place = vcpu.place;
   // The timer ends the halt of the task that it goes back to, too; its access then faults once more.
   if (vcpu.runs(task) && place !== "halted") return false;
-  if (!isSchedulable(m, task) || !m.alive || vcpu.event !== "none") return false;
+  if (!isSchedulable(m, task) || !m.alive || isTaken(m, vcpu)) return false;
   const current = vcpu.task;
   if (place === "guest") return current === null || !isSchedulable(m, current) || mayPreempt(m, vcpu);
   // A timer interrupt ends the artificial halt (vcpu_block clears apf.halted) and may switch tasks.
