@@ -8,17 +8,13 @@
  */
 
 export type GuestOp =
-  /** `by`: the task itself, or the guest kernel at CPL 0 in a system call. `until`: again and again until the signal. */
-  | {
-      readonly do: "load" | "store";
-      readonly page: number;
-      readonly by?: "task" | "kernel";
-      readonly until?: string;
-    }
+  /** `by`: the task itself, or the guest kernel at CPL 0 in a system call, where it does not schedule. */
+  | { readonly do: "load" | "store"; readonly page: number; readonly by?: "task" | "kernel" }
   | { readonly do: "signal"; readonly name: string }
   | { readonly do: "await"; readonly name: string }
-  | { readonly do: "kill"; readonly task: number }
   | { readonly do: "count" };
+
+type Access = Extract<GuestOp, { readonly page: number }>;
 
 export type HostOp =
   | { readonly do: "truncate"; readonly pages: number }
@@ -40,7 +36,9 @@ type Backing = "cached" | "disk" | "full";
 export type Program = {
   readonly pages: readonly Backing[];
   readonly tasks: readonly Task[];
-  readonly hosts: Readonly<Record<string, readonly HostOp[]>>;
+  readonly host: readonly HostOp[];
+  /** Of the task that may get SIGKILL once, at any time or never. */
+  readonly mayKill?: number;
 };
 
 export type Machine = {
@@ -81,8 +79,6 @@ type Frame = number;
 type Page = {
   readonly at: Backing;
   readonly frame: Frame;
-  /** The guest has stored to this frame. */
-  readonly dirty: boolean;
   /** In the VMM's page table. */
   readonly pte: Frame | null;
   /** In the second-stage page table, of all vCPUs. */
@@ -136,14 +132,8 @@ type TaskState = {
   readonly killPending: boolean;
   /** The access at `pc` has begun. */
   readonly began: boolean;
-  /** It is the last one of those `until`. */
-  readonly last: boolean;
   readonly seen: Readonly<Record<number, "value" | "zero" | "stale">>;
-  /** Of one that counts: it has while an access of another could not go on. */
-  readonly counted: boolean;
 };
-
-type HostState = { readonly pc: number; readonly phase: number };
 
 export type State = {
   readonly size: number;
@@ -153,18 +143,22 @@ export type State = {
   readonly invalidating: { readonly from: number; readonly to: number } | null;
   readonly cpus: readonly Cpu[];
   readonly tasks: readonly TaskState[];
-  readonly hosts: Readonly<Record<string, HostState>>;
+  /** Its next step, and how far that has come. */
+  readonly host: { readonly pc: number; readonly phase: number };
   readonly signals: readonly string[];
   readonly vm: "on" | "stopped";
   readonly guest: "alive" | "panic";
-  /** Some access could not be resolved at once. */
-  readonly trouble: boolean;
 };
+
+/** Nothing makes it act. */
+export const UNFAIR = "kill";
+/** Whom it can choose again and again it does choose some day: the actors that begin with it are strongly fair. */
+export const SCHEDULER = "scheduler";
 
 export type Turn = {
   /** Whose: each actor is fair by itself. */
   readonly actor: string;
-  /** What a cycle is judged by: `async` (kvm_setup_async_pf()), `count:N`. */
+  /** What a cycle is judged by: `async` (kvm_setup_async_pf()), `count N`. */
   readonly mark: string | null;
   readonly to: State;
 };
@@ -173,7 +167,7 @@ export function begin({ program }: World): State {
   const cpus = Math.max(...program.tasks.map(({ cpu }) => cpu)) + 1;
   return {
     size: program.pages.length,
-    pages: program.pages.map((at) => ({ at, frame: 0, dirty: false, pte: null, spte: null })),
+    pages: program.pages.map((at) => ({ at, frame: 0, pte: null, spte: null })),
     seq: 0,
     invalidating: null,
     cpus: Array.from({ length: cpus }, (_, number) => ({
@@ -193,7 +187,7 @@ export function begin({ program }: World): State {
       token: null,
       acking: false,
       current: program.tasks.findIndex(({ cpu }) => cpu === number),
-      idle: false,
+      idle: true,
     })),
     tasks: program.tasks.map(() => ({
       pc: 0,
@@ -201,15 +195,12 @@ export function begin({ program }: World): State {
       token: null,
       killPending: false,
       began: false,
-      last: false,
       seen: {},
-      counted: false,
     })),
-    hosts: Object.fromEntries(Object.keys(program.hosts).map((name) => [name, { pc: 0, phase: 0 }])),
+    host: { pc: 0, phase: 0 },
     signals: [],
     vm: "on",
     guest: "alive",
-    trouble: false,
   };
 }
 
@@ -335,13 +326,12 @@ function faultTurn(w: World, s: State, v: number, fault: Fault): Omit<Turn, "act
       const got = getPage(w, s, page, true);
       if (got !== "again" && got !== "efault") return goOn(got, { stage: "map", frame: found() });
       if (got === "efault" && w.machine.kvm === "final-efault") return failed(s, v, end);
-      const late = { ...s, trouble: true };
-      if (work !== null || !canDoAsync(w, s, v)) return goOn(late, { stage: "wait" });
+      if (work !== null || !canDoAsync(w, s, v)) return goOn(s, { stage: "wait" });
       // kvm_find_async_pf_gfn()
       if (take(s.cpus, v).gfns.includes(page)) {
-        return end(cpuTo(late, v, { reqHalt: w.without !== "KVM_REQ_APF_HALT" }));
+        return end(cpuTo(s, v, { reqHalt: w.without !== "KVM_REQ_APF_HALT" }));
       }
-      return { mark: "async", to: setUpAsync(w, late, v, page) };
+      return { mark: "async", to: setUpAsync(w, s, v, page) };
     }
     case "wait": {
       const got = getPage(w, s, page, false);
@@ -359,9 +349,7 @@ function faultTurn(w: World, s: State, v: number, fault: Fault): Omit<Turn, "act
 /** kvm_handle_error_pfn(): -EFAULT. */
 function failed(s: State, v: number, end: (from: State) => Omit<Turn, "actor">): Omit<Turn, "actor"> {
   const isPrefetch = take(s.cpus, v).fault?.work != null;
-  return isPrefetch
-    ? end(s)
-    : { mark: null, to: cpuTo({ ...s, trouble: true }, v, { in: "left", fault: null }) };
+  return isPrefetch ? end(s) : { mark: null, to: cpuTo(s, v, { in: "left", fault: null }) };
 }
 
 /** kvm_vcpu_has_events(). */
@@ -390,18 +378,19 @@ function readyTurn(w: World, s: State, v: number): State {
   return cpuTo(s, v, { in: "fault", done: rest, fault });
 }
 
-/** The guest's scheduler: round robin, and no slice is shorter than an instruction: the timer is set anew. */
-function schedule(w: World, s: State, v: number): State {
-  const { current } = take(s.cpus, v);
-  const count = s.tasks.length;
-  const slice = { irqTimer: false, armed: false };
-  for (let i = 1; i <= count; i++) {
-    const next = (current + i) % count;
-    if (take(w.program.tasks, next).cpu === v && take(s.tasks, next).state === "ready") {
-      return cpuTo(s, v, { ...slice, current: next, idle: false });
-    }
-  }
-  return cpuTo(s, v, { ...slice, idle: true });
+/** Into the guest's scheduler. No slice is shorter than an instruction: the timer is set anew. */
+function yields(s: State, v: number): State {
+  return cpuTo(s, v, { idle: true, irqTimer: false, armed: false });
+}
+
+/** The guest's scheduler: any task that is ready, none left out for ever. */
+function pickTurns(w: World, s: State, v: number): readonly Turn[] {
+  const { in: where, idle, acking } = take(s.cpus, v);
+  if (where !== "guest" || !idle || acking) return [];
+  return s.tasks.flatMap(({ state }, t): readonly Turn[] => {
+    if (state !== "ready" || take(w.program.tasks, t).cpu !== v) return [];
+    return [{ actor: `${SCHEDULER} ${t}`, mark: null, to: cpuTo(s, v, { idle: false, current: t }) }];
+  });
 }
 
 /** kvm_async_pf_task_wake(): one that is to be killed dies as soon as it no longer sleeps. */
@@ -420,8 +409,9 @@ function guestTurn(w: World, s: State, v: number): Omit<Turn, "actor"> | null {
   if (cpu.exception !== null) {
     if (cpl === 0) return plain({ ...s, guest: "panic" });
     const asleep = taskTo(s, cpu.current, { state: "asleep", token: cpu.exception });
-    return plain(schedule(w, cpuTo(asleep, v, { exception: null }), v));
+    return plain(yields(cpuTo(asleep, v, { exception: null }), v));
   }
+  if (pickTurns(w, s, v).length > 0) return null;
   if (cpu.acking) return plain(cpuTo(s, v, { acking: false, in: "ready" }));
   if (cpu.reqReady) return plain(cpuTo(s, v, { in: "run" }));
   if (cpu.irqReady && interrupts) {
@@ -430,46 +420,41 @@ function guestTurn(w: World, s: State, v: number): Omit<Turn, "actor"> | null {
   }
   if (cpu.irqTimer && interrupts) {
     const taken = cpuTo(s, v, { irqTimer: false });
-    return plain(cpl === 3 ? schedule(w, taken, v) : taken);
+    return plain(cpl === 3 ? yields(taken, v) : taken);
   }
   if (!cpu.idle) return taskTurn(w, s, v, cpu.current);
-  const scheduled = schedule(w, s, v);
-  if (!take(scheduled.cpus, v).idle) return plain(scheduled);
   // HLT: kvm_emulate_halt(), or no exit at all.
   return w.machine.hltInGuest ? null : plain(cpuTo(s, v, { mpHalted: true, in: "run" }));
 }
 
-/** What the bytes of a frame are to the file: an access while truncate(2) is under way may count as before it. */
-function wordOf(s: State, page: number, frame: Frame, isStore: boolean): "value" | "zero" | "stale" {
-  const held = take(s.pages, page);
-  const isHeld = page < s.size && held.frame === frame;
-  if (!isHeld && Object.values(s.hosts).every(({ phase }) => phase === 0)) return "stale";
-  return isStore || frame === 0 || (isHeld && held.dirty) ? "value" : "zero";
+/**
+ * What the bytes of a frame are to the file. An access while truncate(2) is under way may count as before it. Loads and
+ * stores of one page touch different bytes of it.
+ */
+function wordOf(s: State, { do: verb, page }: Access, frame: Frame): "value" | "zero" | "stale" {
+  const isHeld = page < s.size && take(s.pages, page).frame === frame;
+  if (!isHeld && s.host.phase === 0) return "stale";
+  return verb === "store" || frame === 0 ? "value" : "zero";
 }
 
 /** A load or a store: by the second-stage page table, else the exit to KVM. */
-function accessTurn(s: State, v: number, t: number, op: Extract<GuestOp, { readonly page: number }>): State {
-  const { pc, began, last, seen } = take(s.tasks, t);
-  const isLast = began ? last : op.until === undefined || s.signals.includes(op.until);
-  const started = taskTo(s, t, { began: true, last: isLast });
-  const { spte, frame } = take(s.pages, op.page);
+function accessTurn(s: State, v: number, t: number, op: Access): State {
+  const { pc, seen } = take(s.tasks, t);
+  const { spte } = take(s.pages, op.page);
   if (spte === null) {
     const fault: Fault = { page: op.page, stage: "begin", seq: s.seq, frame: 0, work: null };
-    return cpuTo(started, v, { in: "fault", fault });
+    return cpuTo(taskTo(s, t, { began: true }), v, { in: "fault", fault });
   }
-  const isStore = op.do === "store";
-  const dirtied = isStore && spte === frame ? { ...s, pages: put(s.pages, op.page, { dirty: true }) } : s;
-  if (!isLast) return taskTo(dirtied, t, { began: false });
-  const word = wordOf(s, op.page, spte, isStore);
-  return taskTo(dirtied, t, { pc: pc + 1, began: false, last: false, seen: { ...seen, [pc]: word } });
+  return taskTo(s, t, { pc: pc + 1, began: false, seen: { ...seen, [pc]: wordOf(s, op, spte) } });
 }
 
 function taskTurn(w: World, before: State, v: number, t: number): Omit<Turn, "actor"> {
   const s = cpuTo(before, v, { armed: w.machine.timer });
-  const { pc } = take(s.tasks, t);
+  const { pc, killPending } = take(s.tasks, t);
   const op = take(w.program.tasks, t).ops[pc];
+  if (killPending) return { mark: null, to: yields(taskTo(s, t, { state: "killed" }), v) };
   const next = (from: State): Omit<Turn, "actor"> => ({ mark: null, to: taskTo(from, t, { pc: pc + 1 }) });
-  if (op === undefined) return { mark: null, to: schedule(w, taskTo(s, t, { state: "ended" }), v) };
+  if (op === undefined) return { mark: null, to: yields(taskTo(s, t, { state: "ended" }), v) };
   switch (op.do) {
     case "load":
     case "store":
@@ -477,16 +462,9 @@ function taskTurn(w: World, before: State, v: number, t: number): Omit<Turn, "ac
     case "signal":
       return next(raise(s, op.name));
     case "await":
-      return s.signals.includes(op.name) ? next(s) : { mark: null, to: schedule(w, s, v) };
-    case "kill": {
-      const { state } = take(s.tasks, op.task);
-      if (state === "asleep") return next(taskTo(s, op.task, { killPending: true }));
-      return next(state === "ready" ? taskTo(s, op.task, { state: "killed" }) : s);
-    }
-    case "count": {
-      const others = s.tasks.some(({ began }) => began) && s.trouble;
-      return { mark: `count:${t}`, to: schedule(w, others ? taskTo(s, t, { counted: true }) : s, v) };
-    }
+      return s.signals.includes(op.name) ? next(s) : { mark: null, to: yields(s, v) };
+    case "count":
+      return { mark: `count ${t}`, to: yields(s, v) };
   }
 }
 
@@ -550,7 +528,6 @@ function dropTurn(w: World, s: State, phase: number, from: number, to: number): 
         ...spte,
         frame: frame + 1,
         at: at === "full" ? at : "cached",
-        dirty: false,
       }));
       return { ...dropped, seq: s.seq + 1 };
     }
@@ -559,38 +536,44 @@ function dropTurn(w: World, s: State, phase: number, from: number, to: number): 
 
 const LAST_PHASE = 4;
 
-function hostTurn(w: World, s: State, name: string, { pc, phase }: HostState): State | null {
-  const op = w.program.hosts[name]?.[pc];
-  const at = (from: State, to: HostState): State => ({ ...from, hosts: { ...from.hosts, [name]: to } });
+function hostTurn(w: World, s: State): State | null {
+  const { pc, phase } = s.host;
+  const op = w.program.host[pc];
   const next = { pc: pc + 1, phase: 0 };
   if (op === undefined) return null;
-  if (op.do === "signal") return at(raise(s, op.name), next);
-  if (op.do === "await") return s.signals.includes(op.name) ? at(s, next) : null;
-  // inode_lock()
-  if (phase === 0 && Object.values(s.hosts).some((other) => other.phase > 0)) return null;
+  if (op.do === "signal") return { ...raise(s, op.name), host: next };
+  if (op.do === "await") return s.signals.includes(op.name) ? { ...s, host: next } : null;
   if (op.do === "truncate" && phase === 0) {
     // i_size_write()
-    return at({ ...s, size: op.pages }, op.pages >= s.size ? next : { pc, phase: 1 });
+    return { ...s, size: op.pages, host: op.pages >= s.size ? next : { pc, phase: 1 } };
   }
   const [from, to] = op.do === "punch" ? [op.page, op.page + 1] : [op.pages, s.pages.length];
   const now = Math.max(phase, 1);
-  return at(dropTurn(w, s, now, from, to), now === LAST_PHASE ? next : { pc, phase: now + 1 });
+  return { ...dropTurn(w, s, now, from, to), host: now === LAST_PHASE ? next : { pc, phase: now + 1 } };
+}
+
+/** SIGKILL: one that sleeps in TASK_UNINTERRUPTIBLE takes it when it is woken; one that runs, at the next interrupt. */
+function killTurn({ program }: World, s: State): readonly Turn[] {
+  const t = program.mayKill;
+  const task = t === undefined ? undefined : s.tasks[t];
+  if (t === undefined || task === undefined || task.killPending) return [];
+  if (task.state === "ended" || task.state === "killed") return [];
+  return [{ actor: UNFAIR, mark: null, to: taskTo(s, t, { killPending: true }) }];
 }
 
 /** Everything that can come next. */
 export function turns(w: World, s: State): readonly Turn[] {
   const found: Turn[] = [];
-  for (const [name, host] of Object.entries(s.hosts)) {
-    const to = hostTurn(w, s, name, host);
-    if (to !== null) found.push({ actor: `host ${name}`, mark: null, to });
-  }
+  const host = hostTurn(w, s);
+  if (host !== null) found.push({ actor: "host", mark: null, to: host });
   if (s.vm === "stopped" || s.guest === "panic") return found;
   if (s.cpus.some((cpu) => cpu.in === "left"))
     found.push({ actor: "vmm", mark: null, to: { ...s, vm: "stopped" } });
+  found.push(...killTurn(w, s));
   s.cpus.forEach((cpu, v) => {
     const turn = cpuTurn(w, s, v);
     if (turn !== null) found.push({ actor: `cpu ${v}`, ...turn });
-    found.push(...workTurns(w, s, v));
+    found.push(...pickTurns(w, s, v), ...workTurns(w, s, v));
     if (w.machine.timer && cpu.armed && !cpu.irqTimer && cpu.in !== "left") {
       found.push({ actor: `timer ${v}`, mark: null, to: cpuTo(s, v, { irqTimer: true, armed: false }) });
     }

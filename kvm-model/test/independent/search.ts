@@ -2,14 +2,20 @@
  * Breadth-first search over machine.ts, and what its ends and its fair cycles are in the words of the vocabulary.
  * A cycle is fair if every actor that could always go on does: weak fairness for each vCPU, work item, process, timer.
  */
-import { begin, type Program, type State, turns, type World } from "./machine.ts";
+import {
+  type AccessWord,
+  type HostWord,
+  type Outcome,
+  outcomeText,
+  recordedStyle,
+} from "../../../language/src/index.ts";
+import { begin, type Program, SCHEDULER, type State, turns, UNFAIR, type World } from "./machine.ts";
 
 const STATES_MAX = 400_000;
 
-/** An outcome as sorted texts: `victim.load#1 value`, `counter progress`, `vmm looping`, `guest alive`. */
-export type Words = string;
-
 type Edge = { readonly to: number; readonly actor: string; readonly mark: string | null };
+
+type Follow = (edge: Edge) => boolean;
 
 type Graph = { readonly states: readonly State[]; readonly edges: readonly (readonly Edge[])[] };
 
@@ -34,8 +40,13 @@ function explore(world: World): Graph {
   return { states, edges };
 }
 
-/** Tarjan's algorithm without recursion: the strongly connected components along the edges that `follow` allows. */
-function components(edges: Graph["edges"], follow: (edge: Edge) => boolean): readonly (readonly number[])[] {
+/** Tarjan's algorithm without recursion: the strongly connected components of `nodes` along the edges that `follow` allows. */
+function components(
+  edges: Graph["edges"],
+  nodes: readonly number[],
+  follow: Follow,
+): readonly (readonly number[])[] {
+  const within = new Set(nodes);
   const found: number[][] = [];
   const order = new Map<number, number>();
   const low = new Map<number, number>();
@@ -49,9 +60,9 @@ function components(edges: Graph["edges"], follow: (edge: Edge) => boolean): rea
     lower(at, order.size - 1);
     open.push(at);
     isOpen.add(at);
-    return { at, rest: (edges[at] ?? []).filter(follow) };
+    return { at, rest: (edges[at] ?? []).filter((edge) => within.has(edge.to) && follow(edge)) };
   };
-  for (let root = 0; root < edges.length; root++) {
+  for (const root of nodes) {
     const path = order.has(root) ? [] : [visit(root)];
     for (let top = path.at(-1); top !== undefined; top = path.at(-1)) {
       const edge = top.rest.pop();
@@ -71,82 +82,76 @@ function components(edges: Graph["edges"], follow: (edge: Edge) => boolean): rea
   return found;
 }
 
-/** The marks of a fair cycle through all of a component; null: there is none. */
-function fairMarks(
-  graph: Graph,
-  component: readonly number[],
-  follow: (edge: Edge) => boolean,
-): ReadonlySet<string> | null {
-  const members = new Set(component);
-  const inside = component.flatMap((at) =>
-    (graph.edges[at] ?? []).filter((edge) => members.has(edge.to) && follow(edge)),
-  );
-  if (inside.length === 0) return null;
-  const moving = new Set(inside.map(({ actor }) => actor));
-  const [first = 0] = component;
-  const always = (graph.edges[first] ?? []).map(({ actor }) => actor).filter((actor) => !moving.has(actor));
-  const starved = always.some((actor) =>
-    component.every((at) => graph.edges[at]?.some((edge) => edge.actor === actor)),
-  );
-  return starved ? null : new Set(inside.flatMap(({ mark }) => mark ?? []));
+type Cycle = { readonly at: number; readonly marks: ReadonlySet<string> };
+
+/** The largest fair cycles among `nodes`. One in which a strongly fair actor never moves avoids all states in which it can. */
+function fairCycles(graph: Graph, nodes: readonly number[], follow: Follow): readonly Cycle[] {
+  const actorsAt = (at: number): readonly string[] => (graph.edges[at] ?? []).map(({ actor }) => actor);
+  return components(graph.edges, nodes, follow).flatMap((component): readonly Cycle[] => {
+    const [first] = component;
+    const members = new Set(component);
+    const inside = component.flatMap((at) =>
+      (graph.edges[at] ?? []).filter((edge) => members.has(edge.to) && follow(edge)),
+    );
+    if (first === undefined || inside.length === 0) return [];
+    const moving = new Set(inside.map(({ actor }) => actor));
+    const isLeftOut = (actor: string): boolean => actor.startsWith(SCHEDULER) && !moving.has(actor);
+    const rest = component.filter((at) => !actorsAt(at).some(isLeftOut));
+    if (rest.length < component.length) return fairCycles(graph, rest, follow);
+    const always = actorsAt(first).filter((actor) => component.every((at) => actorsAt(at).includes(actor)));
+    if (always.some((actor) => actor !== UNFAIR && !moving.has(actor))) return [];
+    return [{ at: first, marks: new Set(inside.flatMap(({ mark }) => mark ?? [])) }];
+  });
 }
 
-function describe(program: Program, state: State, marks: ReadonlySet<string>): Words {
+/** Labels are indexes of steps. */
+function describe(program: Program, state: State, marks: ReadonlySet<string>): Outcome {
   const isOver = state.vm === "stopped" || state.guest === "panic";
-  const words: string[] = [];
+  const accesses: Record<string, Record<string, AccessWord>> = {};
+  const bystanders: Record<string, "progress" | "starved"> = {};
   program.tasks.forEach(({ name, ops }, t) => {
     const task = state.tasks[t];
-    const counts: Record<string, number> = {};
+    const words: Record<string, AccessWord> = {};
     ops.forEach((op, pc) => {
-      if (op.do === "count") {
-        const got = isOver
-          ? false
-          : marks.has("async")
-            ? marks.has(`count:${t}`)
-            : !state.trouble || task?.counted;
-        words.push(`${name} ${got ? "progress" : "starved"}`);
-      }
+      if (op.do === "count") bystanders[name] = marks.has(`count ${t}`) ? "progress" : "starved";
       if (!("page" in op)) return;
-      const verb = op.by === "kernel" ? (op.do === "load" ? "kernel-read" : "kernel-write") : op.do;
-      counts[verb] = (counts[verb] ?? 0) + 1;
-      const isAt = task?.pc === pc && task.began;
-      const unseen = isAt ? (isOver || task.state === "killed" ? "killed" : "hung") : "not-reached";
-      words.push(`${name}.${verb}#${counts[verb]} ${task?.seen[pc] ?? unseen}`);
+      const unfinished = isOver || task?.state === "killed" ? "killed" : "hung";
+      const unseen = task?.pc === pc && task.began ? unfinished : "not-reached";
+      words[pc] = { kind: task?.seen[pc] ?? unseen };
     });
+    accesses[name] = words;
   });
-  for (const [name, ops] of Object.entries(program.hosts)) {
-    const counts: Record<string, number> = {};
-    ops.forEach((op, pc) => {
-      if (op.do === "signal" || op.do === "await") return;
-      counts[op.do] = (counts[op.do] ?? 0) + 1;
-      words.push(
-        `${name}.${op.do}#${counts[op.do]} ${(state.hosts[name]?.pc ?? 0) > pc ? "done" : "not-reached"}`,
-      );
-    });
-  }
-  const vmm = state.vm === "stopped" ? "stopped(efault)" : marks.has("async") ? "looping" : "running";
-  return [...words.sort(), `vmm ${vmm}`, `guest ${state.guest}`].join("; ");
+  const steps = program.host.map((_, pc): [number, HostWord] => [
+    pc,
+    { kind: pc < state.host.pc ? "done" : "not-reached" },
+  ]);
+  const running = { kind: marks.has("async") ? "looping" : "running" } as const;
+  const vmm = state.vm === "stopped" ? ({ kind: "stopped", reason: "efault" } as const) : running;
+  const host = { host: Object.fromEntries(steps) };
+  return { accesses, host, vmm: [vmm], guestKernel: state.guest, bystanders };
 }
 
 /**
  * All outcomes. Ends first. Then, for each set of marks, the fair cycles that do without them: what every cycle of a
  * component does is only what is left in all of them.
  */
-export function outcomes(world: World): { readonly words: ReadonlySet<Words>; readonly states: number } {
+export function outcomes(world: World): { readonly texts: readonly string[]; readonly states: number } {
   const graph = explore(world);
-  const words = new Set<Words>();
+  const texts = new Set<string>();
+  const add = (state: State, marks: ReadonlySet<string>): void => {
+    texts.add(outcomeText(describe(world.program, state, marks), recordedStyle));
+  };
   graph.states.forEach((state, at) => {
-    if (graph.edges[at]?.length === 0) words.add(describe(world.program, state, new Set()));
+    if (graph.edges[at]?.every(({ actor }) => actor === UNFAIR)) add(state, new Set());
   });
   const marks = [...new Set(graph.edges.flat().flatMap(({ mark }) => mark ?? []))];
   for (let set = 0; set < 2 ** marks.length; set++) {
     const avoided = new Set(marks.filter((_, i) => (set >> i) & 1));
-    const follow = ({ mark }: Edge): boolean => mark === null || !avoided.has(mark);
-    for (const component of components(graph.edges, follow)) {
-      const seen = fairMarks(graph, component, follow);
-      const state = graph.states[component[0] ?? 0];
-      if (seen !== null && state !== undefined) words.add(describe(world.program, state, seen));
+    const follow: Follow = ({ mark }) => mark === null || !avoided.has(mark);
+    for (const cycle of fairCycles(graph, [...graph.states.keys()], follow)) {
+      const state = graph.states[cycle.at];
+      if (state !== undefined) add(state, cycle.marks);
     }
   }
-  return { words, states: graph.states.length };
+  return { texts: [...texts].sort(), states: graph.states.length };
 }
