@@ -30,7 +30,7 @@ export type Task = {
   readonly ops: readonly GuestOp[];
 };
 
-/** `full`: a hole, and no block left for it. */
+/** `disk`: comes by I/O whenever it is not in the page cache, a hole, too (a FUSE server's file). `full`: a hole, no block left. */
 type Backing = "cached" | "disk" | "full";
 
 export type Program = {
@@ -114,8 +114,8 @@ type Cpu = {
   readonly exception: number | null;
   readonly irqReady: boolean;
   readonly irqTimer: boolean;
-  /** The timer may fire: the task has executed an instruction since it was scheduled. */
-  readonly armed: boolean;
+  /** The task has executed an instruction since it was scheduled: before that no timer fires. */
+  readonly ran: boolean;
   /** kvm_vcpu_pv_apf_data.token. */
   readonly token: number | null;
   /** In sysvec_kvm_asyncpf_interrupt(), before the write to MSR_KVM_ASYNC_PF_ACK. */
@@ -130,6 +130,8 @@ type TaskState = {
   readonly state: "ready" | "asleep" | "ended" | "killed";
   readonly token: number | null;
   readonly killPending: boolean;
+  /** It has lost the CPU to a task that was woken, without having executed anything: not twice. */
+  readonly passedOver: boolean;
   /** The access at `pc` has begun. */
   readonly began: boolean;
   readonly seen: Readonly<Record<number, "value" | "zero" | "stale">>;
@@ -183,7 +185,7 @@ export function begin({ program }: World): State {
       exception: null,
       irqReady: false,
       irqTimer: false,
-      armed: false,
+      ran: false,
       token: null,
       acking: false,
       current: program.tasks.findIndex(({ cpu }) => cpu === number),
@@ -194,6 +196,7 @@ export function begin({ program }: World): State {
       state: "ready",
       token: null,
       killPending: false,
+      passedOver: false,
       began: false,
       seen: {},
     })),
@@ -224,15 +227,21 @@ const raise = (s: State, name: string): State => ({
   signals: [...new Set([...s.signals, name])].sort(),
 });
 
-/** The guest's context on this vCPU: its privilege and RFLAGS.IF. */
-function context(w: World, s: State, v: number): { readonly cpl: 0 | 3; readonly interrupts: boolean } {
+type Context = { readonly cpl: 0 | 3; readonly interrupts: boolean };
+
+/** Privilege and RFLAGS.IF of the task that this vCPU runs, or of its idle loop. */
+function taskContext(w: World, s: State, v: number): Context {
   const cpu = take(s.cpus, v);
-  if (cpu.acking) return { cpl: 0, interrupts: false };
   if (cpu.idle) return { cpl: 0, interrupts: true };
   const { cpl, interrupts, ops } = take(w.program.tasks, cpu.current);
   const op = ops[take(s.tasks, cpu.current).pc];
   const inKernel = op !== undefined && "by" in op && op.by === "kernel";
   return { cpl: inKernel ? 0 : cpl, interrupts };
+}
+
+/** The same of this vCPU, whatever it runs. */
+function context(w: World, s: State, v: number): Context {
+  return take(s.cpus, v).acking ? { cpl: 0, interrupts: false } : taskContext(w, s, v);
 }
 
 /** kvm_pv_async_pf_enabled(): without an APIC in the kernel the write to the MSR is #GP (kvm_pv_enable_async_pf()). */
@@ -380,13 +389,24 @@ function readyTurn(w: World, s: State, v: number): State {
 
 /** Into the guest's scheduler. No slice is shorter than an instruction: the timer is set anew. */
 function yields(s: State, v: number): State {
-  return cpuTo(s, v, { idle: true, irqTimer: false, armed: false });
+  return cpuTo(s, v, { idle: true, irqTimer: false, ran: false });
 }
 
-/** The guest's scheduler: any task that is ready, none left out for ever. */
+/**
+ * The guest's scheduler: any task that is ready, none left out for ever. The interrupt of page-ready goes back to user
+ * mode by it (irqentry_exit_to_user_mode()), to the same task or not.
+ */
 function pickTurns(w: World, s: State, v: number): readonly Turn[] {
-  const { in: where, idle, acking } = take(s.cpus, v);
-  if (where !== "guest" || !idle || acking) return [];
+  const { in: where, idle, acking, current, ran } = take(s.cpus, v);
+  if (where !== "guest") return [];
+  if (acking) {
+    const acked = cpuTo(s, v, { acking: false, in: "ready" });
+    const kept: Turn = { actor: `cpu ${v}`, mark: null, to: acked };
+    if (taskContext(w, s, v).cpl !== 3 || take(s.tasks, current).passedOver) return [kept];
+    const to = yields(taskTo(acked, current, { passedOver: !ran }), v);
+    return [kept, { actor: `cpu ${v}`, mark: null, to }];
+  }
+  if (!idle) return [];
   return s.tasks.flatMap(({ state }, t): readonly Turn[] => {
     if (state !== "ready" || take(w.program.tasks, t).cpu !== v) return [];
     return [{ actor: `${SCHEDULER} ${t}`, mark: null, to: cpuTo(s, v, { idle: false, current: t }) }];
@@ -411,8 +431,7 @@ function guestTurn(w: World, s: State, v: number): Omit<Turn, "actor"> | null {
     const asleep = taskTo(s, cpu.current, { state: "asleep", token: cpu.exception });
     return plain(yields(cpuTo(asleep, v, { exception: null }), v));
   }
-  if (pickTurns(w, s, v).length > 0) return null;
-  if (cpu.acking) return plain(cpuTo(s, v, { acking: false, in: "ready" }));
+  if (cpu.acking) return null;
   if (cpu.reqReady) return plain(cpuTo(s, v, { in: "run" }));
   if (cpu.irqReady && interrupts) {
     const woken = cpu.token === null ? s : wake(w, s, v, cpu.token);
@@ -423,6 +442,7 @@ function guestTurn(w: World, s: State, v: number): Omit<Turn, "actor"> | null {
     return plain(cpl === 3 ? yields(taken, v) : taken);
   }
   if (!cpu.idle) return taskTurn(w, s, v, cpu.current);
+  if (pickTurns(w, s, v).length > 0) return null;
   // HLT: kvm_emulate_halt(), or no exit at all.
   return w.machine.hltInGuest ? null : plain(cpuTo(s, v, { mpHalted: true, in: "run" }));
 }
@@ -449,7 +469,7 @@ function accessTurn(s: State, v: number, t: number, op: Access): State {
 }
 
 function taskTurn(w: World, before: State, v: number, t: number): Omit<Turn, "actor"> {
-  const s = cpuTo(before, v, { armed: w.machine.timer });
+  const s = taskTo(cpuTo(before, v, { ran: true }), t, { passedOver: false });
   const { pc, killPending } = take(s.tasks, t);
   const op = take(w.program.tasks, t).ops[pc];
   if (killPending) return { mark: null, to: yields(taskTo(s, t, { state: "killed" }), v) };
@@ -500,12 +520,15 @@ function workTurns(w: World, s: State, v: number): readonly Turn[] {
   });
 }
 
-/** The pages from `from` to `to`, as the file drops them. */
-function eachPage(s: State, from: number, to: number, patch: (page: Page) => Partial<Page>): State {
-  return {
-    ...s,
-    pages: s.pages.map((page, i) => (i >= from && i < to ? { ...page, ...patch(page) } : page)),
-  };
+/** The pages from `from` to `to`, changed. */
+function eachPage(
+  s: State,
+  from: number,
+  to: number,
+  patch: (page: Page, i: number) => Partial<Page>,
+): State {
+  const pages = s.pages.map((page, i) => (i >= from && i < to ? { ...page, ...patch(page, i) } : page));
+  return { ...s, pages };
 }
 
 /**
@@ -523,11 +546,11 @@ function dropTurn(w: World, s: State, phase: number, from: number, to: number): 
     case 3:
       return { ...s, invalidating: null, seq: s.seq + 1 };
     default: {
-      const dropped = eachPage(s, from, to, ({ at, frame }) => ({
+      const dropped = eachPage(s, from, to, ({ at, frame }, i) => ({
         pte: null,
         ...spte,
         frame: frame + 1,
-        at: at === "full" ? at : "cached",
+        at: w.program.pages[i] ?? at,
       }));
       return { ...dropped, seq: s.seq + 1 };
     }
@@ -574,8 +597,8 @@ export function turns(w: World, s: State): readonly Turn[] {
     const turn = cpuTurn(w, s, v);
     if (turn !== null) found.push({ actor: `cpu ${v}`, ...turn });
     found.push(...pickTurns(w, s, v), ...workTurns(w, s, v));
-    if (w.machine.timer && cpu.armed && !cpu.irqTimer && cpu.in !== "left") {
-      found.push({ actor: `timer ${v}`, mark: null, to: cpuTo(s, v, { irqTimer: true, armed: false }) });
+    if (w.machine.timer && cpu.ran && !cpu.irqTimer && cpu.in !== "left") {
+      found.push({ actor: `timer ${v}`, mark: null, to: cpuTo(s, v, { irqTimer: true, ran: false }) });
     }
   });
   return found;

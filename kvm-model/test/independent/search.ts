@@ -11,7 +11,7 @@ import {
 } from "../../../language/src/index.ts";
 import { begin, type Program, SCHEDULER, type State, turns, UNFAIR, type World } from "./machine.ts";
 
-const STATES_MAX = 400_000;
+const STATES_MAX = 200_000;
 
 type Edge = { readonly to: number; readonly actor: string; readonly mark: string | null };
 
