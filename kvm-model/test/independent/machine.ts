@@ -62,7 +62,7 @@ export const checks = [
   "kvm_mmu_unmap_gfn_range",
   "filemap_fault i_size",
   "async_pf.done in kvm_vcpu_has_events",
-  "KVM_REQ_APF_HALT",
+  "kvm_arch_can_dequeue_async_page_present",
   "kvm_async_pf_task_wake",
 ] as const;
 export type Check = (typeof checks)[number];
@@ -298,7 +298,7 @@ function setUpAsync(w: World, s: State, v: number, page: number): State {
     fault: null,
     queue: [...cpu.queue, { token, page, injected }],
     gfns: [...cpu.gfns, page].sort(),
-    ...(injected ? { exception: token } : { reqHalt: w.without !== "KVM_REQ_APF_HALT" }),
+    ...(injected ? { exception: token } : { reqHalt: true }),
   });
 }
 
@@ -338,7 +338,7 @@ function faultTurn(w: World, s: State, v: number, fault: Fault): Omit<Turn, "act
       if (work !== null || !canDoAsync(w, s, v)) return goOn(s, { stage: "wait" });
       // kvm_find_async_pf_gfn()
       if (take(s.cpus, v).gfns.includes(page)) {
-        return end(cpuTo(s, v, { reqHalt: w.without !== "KVM_REQ_APF_HALT" }));
+        return end(cpuTo(s, v, { reqHalt: true }));
       }
       return { mark: "async", to: setUpAsync(w, s, v, page) };
     }
@@ -382,7 +382,8 @@ function runTurn(w: World, s: State, v: number): State | null {
 function readyTurn(w: World, s: State, v: number): State {
   const { done, token } = take(s.cpus, v);
   const [work, ...rest] = done;
-  if (work === undefined || (apfEnabled(w) && token !== null)) return cpuTo(s, v, { in: "run" });
+  const isTaken = apfEnabled(w) && token !== null && w.without !== "kvm_arch_can_dequeue_async_page_present";
+  if (work === undefined || isTaken) return cpuTo(s, v, { in: "run" });
   const fault: Fault = { page: work.page, stage: "begin", seq: s.seq, frame: 0, work };
   return cpuTo(s, v, { in: "fault", done: rest, fault });
 }

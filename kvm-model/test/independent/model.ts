@@ -8,7 +8,8 @@ import {
   outcomesOf,
   type TaskStep,
 } from "../../src/index.ts";
-import type { GuestOp, HostOp, Machine, Program, Task } from "./machine.ts";
+import type { Case } from "./cases.ts";
+import type { GuestOp, HostOp, Task } from "./machine.ts";
 
 const pageStarts = { cached: "resident", disk: "on-disk", full: "no-space" } as const;
 const kernelOps = { load: "copy-from-user", store: "copy-to-user" } as const;
@@ -43,7 +44,7 @@ function hostSteps(pages: number, ops: readonly HostOp[]): ModelCase["host"] {
   });
 }
 
-export function toModel(name: string, program: Program, machine: Machine): ModelCase {
+function toModel({ name, program, machine }: Case): ModelCase {
   const { pages, tasks, host, mayKill } = program;
   return modelCase({
     name,
@@ -65,13 +66,13 @@ export function toModel(name: string, program: Program, machine: Machine): Model
   });
 }
 
-/** The texts of all outcomes that the model allows. */
-export function modelled(name: string, program: Program, machine: Machine): readonly string[] {
-  const { model, ctx } = guestModel(toModel(name, program, machine));
+/** The texts of all outcomes that the model allows, sorted. */
+export function modelled(one: Case): readonly string[] {
+  const { model, ctx } = guestModel(toModel(one));
   const graph = explore(model, { edges: true });
-  if (graph.boundedBy !== null) throw new RangeError(`${name}: bounded by ${graph.boundedBy}`);
-  const ends = outcomesOf(graph, ctx).map(({ outcome }) =>
+  if (graph.boundedBy !== null) throw new RangeError(`${one.name}: bounded by ${graph.boundedBy}`);
+  const texts = outcomesOf(graph, ctx).map(({ outcome }) =>
     outcomeText(coarsen(outcome, modelledOnly), recordedStyle),
   );
-  return [...new Set(ends)].sort();
+  return [...new Set(texts)].sort();
 }
