@@ -18,6 +18,16 @@ export const kvmParts = [
 ] as const;
 export type KvmPart = (typeof kvmParts)[number];
 
+/**
+ * What makes a failed fault an exit of KVM_RUN. `kvm`: what KVM's fault path does by itself. `fence`: the VMM watches the
+ * file and makes what lies behind its end PROT_NONE, so that the look-up fails before the asynchronous path is tried
+ * (vma_is_valid(), virt/kvm/kvm_main.c). `hlt-in-guest`: KVM_CAP_X86_DISABLE_EXITS with HLT; KVM then has no artificial
+ * halt, and a fault that the guest cannot be notified of is synchronous (kvm_can_do_async_pf(), arch/x86/kvm/x86.c).
+ */
+export const exitParts = ["kvm", "fence", "hlt-in-guest"] as const;
+export type ExitPart = (typeof exitParts)[number];
+
+/** What the VMM does at the exit: the name of its policy. */
 export const vmmParts = [
   "stop",
   "inject-mce",
@@ -27,8 +37,6 @@ export const vmmParts = [
   "nmi",
   "remap-zero",
   "poison",
-  "fence",
-  "no-hlt-exits",
 ] as const;
 export type VmmPart = (typeof vmmParts)[number];
 
@@ -87,6 +95,7 @@ export type LapicPlace = (typeof lapicPlaces)[number];
 /** A point on the axes: one whole VM. */
 export type Parts = {
   readonly kvm: KvmPart;
+  readonly exits: ExitPart;
   readonly vmm: VmmPart;
   readonly guest: GuestPart;
   readonly server: ServerPart;

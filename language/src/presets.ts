@@ -20,7 +20,14 @@ function preset(id: string, answer: Answer, title: string, parts: Parts): Preset
 }
 
 /** KVM_RUN returns -EFAULT: without an in-kernel APIC there are no asynchronous page faults (kvm_can_do_async_pf()). */
-const exits: Parts = { kvm: "today", vmm: "stop", guest: "unaware", server: "none", lapic: "user" };
+const exits: Parts = {
+  kvm: "today",
+  exits: "kvm",
+  vmm: "stop",
+  guest: "unaware",
+  server: "none",
+  lapic: "user",
+};
 /** The same machine with the APIC in the kernel, where the error is dropped. */
 const loops: Parts = { ...exits, lapic: "kernel" };
 /** ... and a guest that has enabled async page faults, as Linux does. */
@@ -61,7 +68,7 @@ const byVmm: readonly Preset[] = [
     "no-hlt-exits",
     "exits",
     "The VMM gives HLT to the guest (KVM_CAP_X86_DISABLE_EXITS): the loop becomes -EFAULT.",
-    { ...loops, vmm: "no-hlt-exits" },
+    { ...loops, exits: "hlt-in-guest" },
   ),
   preset("pf-injection", "reports", "At the -EFAULT exit the VMM injects #PF with the real address.", {
     ...exits,
@@ -107,7 +114,7 @@ const byVmm: readonly Preset[] = [
     "fence",
     "reports",
     "The VMM watches the file and makes what is lost PROT_NONE: the loop becomes an exit, then #PF.",
-    { ...loops, vmm: "fence", guest: "pv-error" },
+    { ...loops, exits: "fence", vmm: "inject-pf", guest: "pv-error" },
   ),
   preset(
     "fence-mce",
@@ -115,7 +122,8 @@ const byVmm: readonly Preset[] = [
     "The fence, and a machine check for a guest that knows nothing else.",
     {
       ...loops,
-      vmm: "fence",
+      exits: "fence",
+      vmm: "inject-mce",
       guest: "mce-safe-loads",
     },
   ),
@@ -125,7 +133,8 @@ const byVmm: readonly Preset[] = [
     "The fence, and #PF for a guest that uses async page faults and takes it for an error.",
     {
       ...apfGuest,
-      vmm: "fence",
+      exits: "fence",
+      vmm: "inject-pf",
       guest: "apf-error",
     },
   ),
@@ -286,6 +295,7 @@ const native: Answered = {
   title: "No VM: a process of the host maps the file. What a guest process ought to see.",
   answer: "signals",
   kvm: "none",
+  exits: "none",
   vmm: "none",
   guest: "none",
   server: "none",

@@ -1,15 +1,17 @@
 /**
- * A proposal: how an unresolvable fault is dealt with. A point on four axes, one per component that would have to change.
- * The values are the model's parts, which can carry out all of them; `none` is for what has no VM.
+ * A proposal: how an unresolvable fault is dealt with. A point on the axes: one for each component that would have to
+ * change, for what makes the exit, and for where the APIC lives. `none` is for what has no VM.
  */
 
-import type { GuestPart, KvmPart, LapicPlace, ServerPart, VmmPart } from "./axes.ts";
+import type { ExitPart, GuestPart, KvmPart, LapicPlace, ServerPart, VmmPart } from "./axes.ts";
 
 export type Proposal = {
   readonly id: string;
   /** One line. */
   readonly title: string;
   readonly kvm: KvmPart | "none";
+  /** What makes a failed fault an exit; `vmm` is what happens there. */
+  readonly exits: ExitPart | "none";
   readonly vmm: VmmPart | "none";
   readonly guest: GuestPart | "none";
   readonly server: ServerPart;
@@ -19,3 +21,20 @@ export type Proposal = {
    */
   readonly lapic: LapicPlace | null;
 };
+
+/** `exits` and `vmm` of a proposal in place of a value that the `vmm` axis had before `exits` was split off it. */
+export type SplitVmm = {
+  readonly exits: ExitPart;
+  readonly vmm: VmmPart;
+};
+
+/**
+ * The `vmm` axis had `fence` and `no-hlt-exits`, which say what makes the exit; what a fence did there depended on the
+ * guest. null for a value that is a reaction at the exit, as all are now, or that never was one.
+ */
+export function splitVmm(vmm: string, guest: string): SplitVmm | null {
+  if (vmm === "no-hlt-exits") return { exits: "hlt-in-guest", vmm: "stop" };
+  if (vmm !== "fence") return null;
+  if (guest === "ve") return { exits: "fence", vmm: "inject-ve" };
+  return { exits: "fence", vmm: guest.startsWith("mce-safe-") ? "inject-mce" : "inject-pf" };
+}

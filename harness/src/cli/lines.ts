@@ -10,6 +10,7 @@ import type { Claim, ClaimVerdict, ExploreBench, Cell as Score } from "../../../
 import {
   backingKinds,
   type Exhaustiveness,
+  exitParts,
   guestParts,
   kvmParts,
   lapicPlaces,
@@ -70,6 +71,7 @@ const listLine: z.ZodType<ListLine> = z.discriminatedUnion("type", [
     id: z.string(),
     title: z.string(),
     kvm: z.enum(["none", ...kvmParts]),
+    exits: z.enum(["none", ...exitParts]),
     vmm: z.enum(["none", ...vmmParts]),
     guest: z.enum(["none", ...guestParts]),
     server: z.enum(serverParts),

@@ -92,15 +92,18 @@ function kindsText(id: string): string {
 }
 
 function proposalText(id: string): string {
-  return `// A proposal: how a fault that cannot be resolved is dealt with, a point on four axes.
+  return `// A proposal: how a fault that cannot be resolved is dealt with, a point on the axes.
 // Try it:  daxfault run load-after-truncate --proposals ${id}.json --proposal ${id}
 // The values of the axes: daxfault list proposals --json - shows those of the project's own.
 {
   "id": ${JSON.stringify(id)},
   "title": "One line that says what changes where.",
   "kvm": "uniform-efault",
+  // What makes a failed fault an exit: "kvm", what KVM does by itself; "fence" or "hlt-in-guest", of the VMM's making.
+  "exits": "kvm",
+  // What the VMM does there.
   "vmm": "stop",
-  "guest": "unaware",
+  "guest": "apf",
   "server": "none",
   // Where the local APIC lives: "kernel" makes asynchronous page faults possible, "user" does not; null without a VM.
   "lapic": "kernel",

@@ -80,10 +80,11 @@ export function modelledOn(kvm: KvmPart | null, id: string): Modelled | null {
   if (named === undefined) return null;
   if (kvm === null || named.kvm !== "today") return { proposal: named, preset: id };
   const proposal = { ...named, kvm };
-  const { vmm, guest, server, lapic } = proposal;
+  const { exits, vmm, guest, server, lapic } = proposal;
   const preset = proposals.find(
     (other) =>
       other.kvm === kvm &&
+      other.exits === exits &&
       other.vmm === vmm &&
       other.guest === guest &&
       other.server === server &&

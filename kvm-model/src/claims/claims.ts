@@ -20,7 +20,14 @@ export type Claim = {
   readonly unreachable: readonly Fact[];
 };
 
-const today: Parts = { kvm: "today", vmm: "stop", guest: "unaware", server: "none", lapic: "kernel" };
+const today: Parts = {
+  kvm: "today",
+  exits: "kvm",
+  vmm: "stop",
+  guest: "unaware",
+  server: "none",
+  lapic: "kernel",
+};
 const apf: Parts = { ...today, guest: "apf" };
 
 /** A situation at a point of the four axes: by default as today, with a guest that uses async page faults. */
@@ -75,7 +82,7 @@ const faultPath: readonly Row[] = [
   ["loop-two-vcpus", "inferred", when("two-vcpus", today), ["+livelock", "-vm-stopped"], "... on every vCPU that touches the page."],
   ["efault", "talk", when("load", { ...today, lapic: "user" }), ["+stopped-efault", "-hang"], "Without async page faults KVM_RUN returns -EFAULT and the VM is gone."],
   ["efault-if-off", "inferred", when("interrupts-off", {}), ["+stopped-efault", "-hang"], "With interrupts off it is -EFAULT too, whatever the APIC."],
-  ["efault-hlt", "inferred", when("load", { ...today, vmm: "no-hlt-exits" }), ["+stopped-efault", "-hang"], "Giving HLT to a guest without async page faults turns the loop into -EFAULT."],
+  ["efault-hlt", "inferred", when("load", { ...today, exits: "hlt-in-guest" }), ["+stopped-efault", "-hang"], "Giving HLT to a guest without async page faults turns the loop into -EFAULT."],
   ["efault-limit", "inferred", when("two-victims", {}, { asyncLimit: 1 }), ["+stopped-efault"], "The fault beyond the 64 outstanding ones is synchronous, hence -EFAULT."],
   ["kernel-mode-halts", "talk", when("copy-from-user", {}), ["+livelock", "-vm-stopped"], "A fault in guest kernel mode cannot be told: artificial halt, and the same loop."],
   ["memory-fault-loop", "inferred", when("load", { kvm: "memory-fault-exit" }), ["+livelock", "-vm-stopped"], "Filling in KVM_EXIT_MEMORY_FAULT does not end the loop: that path is never reached."],
@@ -159,7 +166,7 @@ const guards: readonly Row[] = [
   ["notify-racy", "talk", when("load", { server: "notify", lapic: "user" }), ["+sigbus-adrerr", "+stopped-efault", "+met-gone-page"], "Notification after the fact is racy: the guest may be told, or the VM may be gone by then."],
   ["notify-ends-loop", "inferred", when("load", { server: "notify" }), ["+sigbus-adrerr", "+met-gone-page", "-hang", "-dead"], "... and with async page faults on it ends the loop, late."],
   ["sealed", "inferred", when("load", { server: "sealed" }), ["+host-denied", "+all-done", "-met-gone-page", "-hang", "-dead"], "A sealed file cannot be truncated: nobody ever meets a missing page."],
-  ["fence", "inferred", when("load", { vmm: "fence" }), ["+stopped-efault", "-hang"], "Unmapping the range in the VMM turns the endless loop into -EFAULT."],
+  ["fence", "inferred", when("load", { exits: "fence" }), ["+stopped-efault", "-hang"], "Unmapping the range in the VMM turns the endless loop into -EFAULT."],
   ["remap-zero", "inferred", when("load", { kvm: "final-efault", vmm: "remap-zero" }), ["+silent-data", "+all-done", "-hang"], "Zero pages in place of the file end it, and present zeros as data."],
   ["poison", "inferred", when("regrown", { kvm: "final-efault", vmm: "poison" }), ["+sigbus-mceerr", "+refused-after-regrowth", "-hang"], "Poisoned memory in place of the file gives SIGBUS, with the poison's permanence."],
 ];

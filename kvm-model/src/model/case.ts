@@ -5,6 +5,8 @@
 
 import {
   type AccessOp,
+  type ExitPart,
+  exitParts,
   type GuestPart,
   guestParts,
   type KvmPart,
@@ -121,6 +123,7 @@ export type ModelCase = {
   readonly tasks: readonly Task[];
   readonly host: readonly HostStep[];
   readonly kvm: KvmPart;
+  readonly exits: ExitPart;
   readonly vmm: VmmPart;
   readonly guest: GuestPart;
   readonly server: ServerPart;
@@ -182,6 +185,7 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   largePage: false,
   host: [],
   kvm: "today",
+  exits: "kvm",
   vmm: "stop",
   guest: "unaware",
   server: "none",
@@ -225,6 +229,7 @@ export function checkCase(modelCase: ModelCase): void {
     throw new CaseError(modelCase.name, problem, fix);
   };
   known(modelCase, "kvm", kvmParts);
+  known(modelCase, "exits", exitParts);
   known(modelCase, "vmm", vmmParts);
   known(modelCase, "guest", guestParts);
   known(modelCase, "server", serverParts);
@@ -271,7 +276,7 @@ function signalName(step: TaskStep | HostStep): string[] {
 
 function known(
   modelCase: ModelCase,
-  axis: "kvm" | "vmm" | "guest" | "server",
+  axis: "kvm" | "exits" | "vmm" | "guest" | "server",
   parts: readonly string[],
 ): void {
   if (parts.includes(modelCase[axis])) return;

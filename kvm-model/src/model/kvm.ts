@@ -27,7 +27,7 @@ export const FAULT_STEP = "page fault";
 function canDoAsync(m: Machine, vcpu: Vcpu): boolean {
   if (m.checks("lapic-test") && m.case.lapic !== "kernel") return false;
   // kvm_event_needs_reinjection() and kvm_is_exception_pending() cannot hold here: the guest was running.
-  if (m.case.vmm === "no-hlt-exits" && !canDeliver(m, vcpu)) return false;
+  if (m.case.exits === "hlt-in-guest" && !canDeliver(m, vcpu)) return false;
   if (m.checks("interrupt-flag-test") && !vcpu.interruptsOn) return false;
   return true;
 }

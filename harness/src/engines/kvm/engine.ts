@@ -351,7 +351,7 @@ function supportsMachine(scenario: Scenario, proposal: Proposal): Support {
   if (enablesApf && !features.asyncPageFaultInterrupt) {
     return no("this KVM offers no async page faults by interrupt (KVM_FEATURE_ASYNC_PF_INT)");
   }
-  if (proposal.vmm === "no-hlt-exits" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {
+  if (proposal.exits === "hlt-in-guest" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {
     return no("this KVM cannot give HLT to the guest (KVM_CAP_X86_DISABLE_EXITS)");
   }
   if (proposal.vmm === "poison") {

@@ -88,30 +88,9 @@ const no = (reason: string, fix: string | null = null): Support => ({ kind: "no"
 export function supportsProposal(proposal: Proposal): Support {
   if (proposal.lapic === null) return no("the proposal has no VM");
   if (proposal.kvm !== "today") return no(`kvm=${proposal.kvm} is in no kernel that this engine can ask`);
-  if (policyOf(proposal) === null) return no(`vmm=${proposal.vmm} is not implemented by this VMM`);
+  if (proposal.vmm === "none") return no("the proposal has no VMM");
   if (proposal.guest === "none") return no("the proposal has no guest");
   return yes;
-}
-
-/** How a guest wants an error reported, where the VMM may choose. */
-function understoodPolicy(guest: Proposal["guest"]): PolicyName {
-  const { understandsVe, machineCheckSafe } = guestPersonas[guest];
-  if (understandsVe) return "inject-ve";
-  return machineCheckSafe === "none" ? "inject-pf" : "inject-mce";
-}
-
-/** The policy of this VMM at an exit: a value of the axis may be a policy and more (`fence`), or a set-up (`no-hlt-exits`). */
-function policyOf({ vmm, guest }: Proposal): PolicyName | null {
-  switch (vmm) {
-    case "none":
-      return null;
-    case "no-hlt-exits":
-      return "stop";
-    case "fence":
-      return understoodPolicy(guest);
-    default:
-      return vmm;
-  }
 }
 
 /** Some pairs would show nothing. */
@@ -197,7 +176,7 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
     privateSwapped: scenario.backing.kind === "private-swapped",
     machine: {
       lapicInKernel: proposal.lapic === "kernel",
-      hltInGuest: proposal.vmm === "no-hlt-exits",
+      hltInGuest: proposal.exits === "hlt-in-guest",
       asyncPageFaults: persona.asyncPageFaults,
       nmiIsSigbus: proposal.vmm === "nmi",
       pageFaultIsError: persona.pageFaultIsError,
@@ -205,10 +184,10 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
       sleepsLate: false,
       nmi: scenario.nmi ?? "off",
       machineCheckSafe: persona.machineCheckSafe,
-      policy: policyOf(proposal) ?? "stop",
+      policy: proposal.vmm === "none" ? "stop" : proposal.vmm,
     },
     guard: proposal.server === "none" ? null : { name: proposal.server, leaseSocket },
-    fence: proposal.vmm === "fence",
+    fence: proposal.exits === "fence",
     tasks: guestActors(scenario).map(([name, actor]) => ({
       actor: name,
       program: {

@@ -97,6 +97,7 @@ export type Plan = {
  */
 const nativeParts: Parts = {
   kvm: "final-efault",
+  exits: "kvm",
   vmm: "inject-pf",
   guest: "pv-error",
   server: "none",
@@ -104,10 +105,10 @@ const nativeParts: Parts = {
 };
 
 export function partsOf(proposal: Proposal): Parts | null {
-  const { kvm, vmm, guest, server, lapic } = proposal;
+  const { kvm, exits, vmm, guest, server, lapic } = proposal;
   if (kvm === "none") return nativeParts;
-  if (vmm === "none" || guest === "none" || lapic === null) return null;
-  return { kvm, vmm, guest, server, lapic };
+  if (exits === "none" || vmm === "none" || guest === "none" || lapic === null) return null;
+  return { kvm, exits, vmm, guest, server, lapic };
 }
 
 /** File pages (numbers) that an access spans. */
