@@ -74,7 +74,7 @@ ${list(
 }
 
 function kindsText(id: string): string {
-  return `// What is expected of ${id}: cells by proposal ("native", "fence fence-apf"), by answer ("@exits"), or for all ("*");
+  return `// What is expected of ${id}: cells by proposal ("native", "poison remap-zero"), by answer ("@exits"), or for all ("*");
 // the narrowest is taken. Run it first: without a cell the verdict is inconclusive and the table shows what was seen.
 // A cell is the VMM's history, then what is not as ever: accesses that are not listed are value, host steps done.
 // "victim.last" is the victim's last access; "lost": what an access to a lost page sees under the proposal's answer.

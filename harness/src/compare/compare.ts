@@ -13,6 +13,7 @@ import {
   type Outcome,
   type Proposal,
   proposals,
+  recordedProposal,
   type Scenario,
   sameOutcome,
 } from "../../../language/src/index.ts";
@@ -76,8 +77,8 @@ type Modelled = {
 
 /** @param kvm the proposal that the recorded kernel has built in; null: a stock kernel, the proposal's own */
 export function modelledOn(kvm: KvmPart | null, id: string): Modelled | null {
-  const named = proposals.find((known) => known.id === id);
-  if (named === undefined) return null;
+  const named = recordedProposal(id);
+  if (named === null) return null;
   if (kvm === null || named.kvm !== "today") return { proposal: named, preset: id };
   const proposal = { ...named, kvm };
   const { exits, vmm, guest, server, lapic } = proposal;
@@ -185,8 +186,8 @@ function onlyModelOf(
 ): readonly Skipped[] {
   return skipped.filter((one) => {
     const scenario = scenarios.get(one.scenario);
-    const proposal = proposals.find((known) => known.id === one.proposal);
-    if (scenario === undefined || proposal === undefined) return false;
+    const proposal = recordedProposal(one.proposal);
+    if (scenario === undefined || proposal === null) return false;
     return translate(scenario, proposal, { backend: hardware, timer: true }).kind === "yes";
   });
 }

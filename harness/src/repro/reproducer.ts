@@ -7,6 +7,7 @@ import {
   type AccessStep,
   accessBytes,
   type Defect,
+  enablesApf,
   type HostAction,
   hostActors,
   mappingsOf,
@@ -208,7 +209,7 @@ function obstacleOf(scenario: Scenario, proposal: Proposal): string | null {
     return "its host acts through a FUSE mount, which needs a server";
   if (proposal.server !== "none")
     return `its file is guarded (${proposal.server}), which takes a program of its own`;
-  if (proposal.guest !== "unaware")
+  if (enablesApf(proposal) || !["unaware", "apf"].includes(proposal.guest))
     return `its guest takes part (${proposal.guest}): the generated guest is too small for that`;
   if (proposal.exits === "fence")
     return "its VMM watches the file and makes PROT_NONE what lies behind its end";

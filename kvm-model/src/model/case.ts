@@ -134,17 +134,10 @@ export type ModelCase = {
   readonly nmi: "off" | NmiVariant;
   /** A task that may get SIGKILL at any time. */
   readonly kill: string | null;
-  /** Does the guest write MSR_KVM_ASYNC_PF_EN? null: every guest does but `unaware`, as Linux does. */
-  readonly enablesApf: boolean | null;
   /** MSR_KVM_ASYNC_PF_EN bit 1: also deliver to CPL 0. */
   readonly sendAlways: boolean;
   /** MSR_KVM_ASYNC_PF_EN bit 2: deliver as #PF VM exit to L1. */
   readonly vmexitDelivery: boolean;
-  /**
-   * How a guest that does not know the proposal handles an error reported by #PF or NMI. `linux`: its own
-   * mapping looks fine, it returns. `direct`: it has no page cache to consult and takes the fault as one of the task.
-   */
-  readonly faultHandler: "linux" | "direct";
   /** Does the guest write MSR_KVM_ASYNC_PF_ACK? */
   readonly ack: boolean;
   /** ASYNC_PF_PER_VCPU: 64 in KVM; smaller here to reach the limit. null: as many as there are pages. */
@@ -194,10 +187,8 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   interference: false,
   nmi: "off",
   kill: null,
-  enablesApf: null,
   sendAlways: false,
   vmexitDelivery: false,
-  faultHandler: "linux",
   ack: true,
   asyncLimit: null,
   errorSlots: 64,

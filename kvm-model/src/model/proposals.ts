@@ -13,6 +13,7 @@
  * - `memory-fault-exit` (Moorthy): kvm_handle_error_pfn() fills in KVM_EXIT_MEMORY_FAULT; the asynchronous path stays.
  * - `inject-mce`, `inject-ve`: the lookup's -EFAULT is final and KVM queues the exception instead of returning.
  */
+import { guestPersonas } from "../../../language/src/index.ts";
 import { isStore } from "./access.ts";
 import type { Machine, Party } from "./machine.ts";
 import type { Page } from "./page.ts";
@@ -81,7 +82,7 @@ export function completionFailed(m: Machine, vcpu: Vcpu, { page, task, isInjecte
       recordErrorGfn(m, vcpu, page);
       return;
     case "ready-error":
-      if (!isInjected || m.case.guest !== "apf-error") {
+      if (!isInjected || !guestPersonas[m.case.guest].pageReadyErrors) {
         recordErrorGfn(m, vcpu, page);
         return;
       }

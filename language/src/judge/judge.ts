@@ -5,7 +5,7 @@
  * needs; then what was seen against what is expected. A counterexample (fail) stands even where a witness is missing;
  * a missing witness blocks every verdict that rests on the run having meant something (pass, xfail, xpass).
  */
-import { guestPersonas } from "../axes.ts";
+import { enablesApf } from "../axes.ts";
 import type {
   Attestation,
   EngineName,
@@ -83,7 +83,7 @@ function attestationProblems(input: JudgeInput, attestation: Attestation): reado
   if (attestation.lapic !== proposal.lapic) {
     problems.push(`APIC in ${attestation.lapic ?? "nothing"}, not in ${proposal.lapic ?? "nothing"}`);
   }
-  const wantsApf = guestPersonas[proposal.guest].asyncPageFaults;
+  const wantsApf = enablesApf(proposal);
   if (wantsApf !== (attestation.apfEnabled === true)) {
     problems.push(`async page faults are ${attestation.apfEnabled === true ? "on" : "off"} in the guest`);
   }

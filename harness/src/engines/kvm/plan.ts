@@ -6,6 +6,8 @@
 import {
   allAccesses,
   cpuOf,
+  enablesApf,
+  type GuestPersona,
   type GuestStep,
   guestActors,
   guestPersonas,
@@ -53,7 +55,7 @@ export type VmPlan = {
   readonly machine: {
     readonly lapicInKernel: boolean;
     readonly hltInGuest: boolean;
-    readonly asyncPageFaults: boolean;
+    readonly asyncPageFaults: GuestPersona["asyncPageFaults"];
     readonly nmiIsSigbus: boolean;
     readonly pageFaultIsError: boolean;
     readonly pageReadyErrors: boolean;
@@ -177,8 +179,9 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
     machine: {
       lapicInKernel: proposal.lapic === "kernel",
       hltInGuest: proposal.exits === "hlt-in-guest",
-      asyncPageFaults: persona.asyncPageFaults,
-      nmiIsSigbus: proposal.vmm === "nmi",
+      asyncPageFaults: enablesApf(proposal) ? persona.asyncPageFaults : "off",
+      // Elsewhere an NMI is none of the VMM's reports.
+      nmiIsSigbus: proposal.vmm === "nmi" && persona.pageFaultIsError,
       pageFaultIsError: persona.pageFaultIsError,
       pageReadyErrors: persona.pageReadyErrors,
       sleepsLate: false,

@@ -17,6 +17,7 @@ import {
   type EventKind,
   type Evidence,
   type Exhaustiveness,
+  enablesApf,
   eventKinds,
   fileOffsetAt,
   guestActors,
@@ -38,13 +39,12 @@ import {
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import type { Engine, Support } from "../../engine.ts";
 import { type Allowed, type AllowedEnd, allowedEnds } from "./allowed.ts";
-import { enablesApf, hardware, partsOf, translate } from "./translate.ts";
+import { hardware, translate } from "./translate.ts";
 
 /** A guest has a timer, as ours has. */
 const TIMER = true;
 
 function attestation(scenario: Scenario, proposal: Proposal): Attestation {
-  const parts = partsOf(proposal);
   return {
     engine: "model",
     kernel: release(),
@@ -52,7 +52,7 @@ function attestation(scenario: Scenario, proposal: Proposal): Attestation {
     kvmParameters: {},
     capabilities: {},
     lapic: proposal.lapic,
-    apfEnabled: parts === null || proposal.lapic === null ? null : enablesApf(parts),
+    apfEnabled: proposal.lapic === null ? null : enablesApf(proposal),
     pageSize: PAGE_SIZE,
     transport: null,
     windowBytes: scenario.layout === "dax-window" ? Number(scenario.backing.size) : null,

@@ -99,7 +99,7 @@ const nativeParts: Parts = {
   kvm: "final-efault",
   exits: "kvm",
   vmm: "inject-pf",
-  guest: "pv-error",
+  guest: "pv-error-no-apf",
   server: "none",
   lapic: "kernel",
 };
@@ -288,11 +288,6 @@ class Translator {
   }
 }
 
-/** Does our guest enable async page faults under this proposal? */
-export function enablesApf({ guest }: Pick<Parts, "guest">): boolean {
-  return guestPersonas[guest].asyncPageFaults;
-}
-
 export function translate(
   scenario: Scenario,
   proposal: Proposal,
@@ -332,9 +327,7 @@ export function translate(
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,
       preempt: timer,
-      // As the micro-guest, which real runs are of: it enables only what it is asked to, and has no page cache.
-      enablesApf: enablesApf(parts),
-      faultHandler: "direct" as const,
+      sendAlways: guestPersonas[parts.guest].asyncPageFaults === "send-always",
     };
     return { kind: "yes", case: modelCase(given), plan };
   } catch (error) {
