@@ -15,6 +15,7 @@ import {
   kvmParts,
   lapicPlaces,
   layouts,
+  type Needs,
   type OutcomeWords,
   type Proposal,
   type Scenario,
@@ -43,7 +44,12 @@ export type ListLine =
       Scenario,
       "id" | "purpose" | "hash" | "layout" | "properties" | "proposals"
     >)
-  | ({ readonly type: "proposal" } & Proposal)
+  | ({
+      readonly type: "proposal";
+      /** The row that it is a variant of. */
+      readonly variantOf: string | null;
+      readonly needs: Needs;
+    } & Proposal)
   | {
       readonly type: "engine";
       readonly id: string;
@@ -76,6 +82,19 @@ const listLine: z.ZodType<ListLine> = z.discriminatedUnion("type", [
     guest: z.enum(["none", ...guestParts]),
     server: z.enum(serverParts),
     lapic: z.enum(lapicPlaces).nullable(),
+    variantOf: z.string().nullable(),
+    needs: z.strictObject({
+      apic: z.enum(lapicPlaces).nullable(),
+      asyncPageFaults: z.enum(["off", "on", "send-always"]).nullable(),
+      guestUnderstands: z.string().nullable(),
+      kernel: z.discriminatedUnion("kind", [
+        z.strictObject({ kind: z.literal("stock"), since: z.string().nullable() }),
+        z.strictObject({ kind: z.literal("older"), than: z.string() }),
+        z.strictObject({ kind: z.literal("patched"), patch: z.string() }),
+      ]),
+      vmm: texts,
+      server: z.string().nullable(),
+    }),
   }),
   z.strictObject({
     type: z.literal("engine"),
