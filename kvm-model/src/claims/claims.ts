@@ -83,6 +83,8 @@ const faultPath: readonly Row[] = [
   ["efault", "talk", when("load", { ...today, lapic: "user" }), ["+stopped-efault", "-hang"], "Without async page faults KVM_RUN returns -EFAULT and the VM is gone."],
   ["efault-if-off", "inferred", when("interrupts-off", {}), ["+stopped-efault", "-hang"], "With interrupts off it is -EFAULT too, whatever the APIC."],
   ["efault-hlt", "inferred", when("load", { ...today, exits: "hlt-in-guest" }), ["+stopped-efault", "-hang"], "Giving HLT to a guest without async page faults turns the loop into -EFAULT."],
+  ["loop-hlt", "inferred", when("load", { exits: "hlt-in-guest" }), ["+livelock", "-vm-stopped"], "... and changes nothing for a guest that has enabled them, as Linux does."],
+  ["efault-hlt-kernel", "inferred", when("copy-from-user", { exits: "hlt-in-guest" }), ["+stopped-efault", "-hang"], "... but for its kernel's own accesses, which it cannot be notified of."],
   ["efault-limit", "inferred", when("two-victims", {}, { asyncLimit: 1 }), ["+stopped-efault"], "The fault beyond the 64 outstanding ones is synchronous, hence -EFAULT."],
   ["kernel-mode-halts", "talk", when("copy-from-user", {}), ["+livelock", "-vm-stopped"], "A fault in guest kernel mode cannot be told: artificial halt, and the same loop."],
   ["memory-fault-loop", "inferred", when("load", { kvm: "memory-fault-exit" }), ["+livelock", "-vm-stopped"], "Filling in KVM_EXIT_MEMORY_FAULT does not end the loop: that path is never reached."],
