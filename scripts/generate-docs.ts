@@ -52,11 +52,12 @@ function commandsSection(): string {
 
 function proposalsSection(): string {
   return table(
-    ["proposal", "what", "kvm", "vmm", "guest", "server", "APIC"],
+    ["proposal", "what", "kvm", "exits", "vmm", "guest", "server", "APIC"],
     list("proposals").map((one) => [
       `\`${text(one.id)}\``,
       one.title,
       one.kvm,
+      one.exits,
       one.vmm,
       one.guest,
       one.server,

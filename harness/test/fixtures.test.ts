@@ -70,7 +70,7 @@ describe("fixtures/kinds", () => {
         expect(own.length + read.length, `${cell.place}: ${cell.key}`).toBeGreaterThan(0);
         for (const id of cell.selector.ids) {
           expect(
-            own.some(({ proposal }) => proposal.id === id),
+            own.some(({ proposal }) => matchesGlob(id, proposal.id)),
             `${cell.place}: ${id}`,
           ).toBe(true);
         }
@@ -130,8 +130,8 @@ describe("fixtures/kinds", () => {
   it.each([
     ["two-victims-and-an-innocent", "native", "first.last sigbus; second.last sigbus"],
     ["two-victims-and-an-innocent", "remap-zero", "running; first.last zero; second.last stale"],
-    ["kernel-write-after-truncate", "fence", "running; victim.last efault"],
-    ["kernel-write-after-truncate", "fence-mce", "running; victim.last killed"],
+    ["kernel-write-after-truncate", "pf-injection", "running; victim.last efault"],
+    ["kernel-write-after-truncate", "mce-injection", "running; victim.last killed"],
     [
       "kernel-write-after-truncate",
       "sigbus-injection",
@@ -144,14 +144,14 @@ describe("fixtures/kinds", () => {
     ],
     [
       "load-of-failing-page",
-      "fence",
+      "pf-injection",
       "looping; victim.last hung; better running stopped(efault) stopped(memory-fault); defect endless-loop",
     ],
     ["killed-while-waiting", "apf-guest", "looping > running; victim.last killed; defect endless-loop"],
     ["nvdimm/load-resumed-after-regrow", "efault-exit", "stopped(efault) > running; victim.last zero"],
     [
       "two-vcpus-spin",
-      "no-hlt-exits",
+      "no-hlt-exits-no-apf",
       "stopped(efault); first.last killed|not-reached; second.last killed|not-reached; better stopped(memory-fault)",
     ],
     [
@@ -166,14 +166,42 @@ describe("fixtures/kinds", () => {
     ],
     ["store-of-slow-page", "native", ""],
     ["store-of-slow-page", "apf-loop", "running; apf-not-present none"],
-    ["store-of-slow-page", "fence-apf", "running; apf-not-present seen; apf-ready seen"],
+    ["store-of-slow-page", "pf-injection", "running; apf-not-present seen; apf-ready seen"],
     [
       "load-of-slow-page-beside-counter",
       "apf-guest",
       "running; counter progress; apf-not-present seen; apf-ready seen",
     ],
-    ["load-of-slow-page-beside-counter", "poison", "running; counter starved"],
-    ["nmi-before-reading-cr2-lost", "fence", "running; victim.last killed"],
+    ["load-of-slow-page-beside-counter", "poison-user-apic", "running; counter starved"],
+    [
+      "load-of-slow-page-beside-counter",
+      "poison",
+      "running; counter progress; apf-not-present seen; apf-ready seen",
+    ],
+    [
+      "load-of-slow-page-beside-counter",
+      "pf-injection-no-apf",
+      "running; counter progress; apf-not-present none",
+    ],
+    ["load-of-failing-page", "poison-user-apic", "running; victim.last sigbus(BUS_MCEERR_AR)"],
+    [
+      "load-after-truncate",
+      "no-hlt-exits",
+      "looping; victim.last hung; better running stopped(efault) stopped(memory-fault); defect endless-loop",
+    ],
+    [
+      "load-after-truncate",
+      "no-hlt-exits-no-apf",
+      "stopped(efault); victim.last killed; better stopped(memory-fault)",
+    ],
+    [
+      "kernel-read-after-truncate",
+      "no-hlt-exits",
+      "stopped(efault); victim.last killed; better stopped(memory-fault)",
+    ],
+    ["kernel-load-after-truncate", "apf-send-always", "running; victim.last killed"],
+    ["kernel-load-of-slow-page", "apf-send-always", "running; victim.last killed; apf-not-present seen"],
+    ["nmi-before-reading-cr2-lost", "pf-injection", "running; victim.last killed"],
     [
       "nmi-before-reading-saved",
       "nmi-injection",

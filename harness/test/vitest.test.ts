@@ -38,7 +38,7 @@ describe("expectVerdict", () => {
   it.each([
     [{ scenario: "nosuch" }, 'no scenario "nosuch"'],
     [{ proposal: "nosuch" }, 'no proposal "nosuch"'],
-    [{ scenario: "hang-without-apf", proposal: "fence" }, "is about apf-loop"],
+    [{ scenario: "hang-without-apf", proposal: "poison" }, "is about apf-loop"],
     [{ scenario: "./nosuch.json" }, "ENOENT"],
   ])("refuses %j", async (changes, message) => {
     await expect(expectVerdict({ ...spec, ...changes })).rejects.toThrow(message);

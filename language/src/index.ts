@@ -13,6 +13,7 @@ export * from "./judge/judge.ts";
 export * from "./judge/properties.ts";
 export * from "./judge/scorecard.ts";
 export * from "./nearest.ts";
+export * from "./needs.ts";
 export * from "./outcome.ts";
 export * from "./presets.ts";
 export * from "./properties.ts";

@@ -1,10 +1,13 @@
 /**
- * The proposals that people talk about: points on the four axes and where the local APIC lives, in the order of the
- * tables' columns. One list for every engine: a name means the same in the model and on a real kernel. To add a
- * proposal, add a line. Grouped by who would have to change; a kernel proposal runs in the model until a kernel has it.
+ * The proposals that people talk about: points on the axes, in the order of the tables. One list for every engine: a name
+ * means the same in the model and on a real kernel. To add a proposal, add a line. Grouped by who would have to change; a
+ * kernel proposal runs in the model until a kernel has it.
+ *
+ * A row has the guest that people run: async page faults enabled, the APIC in the kernel (QEMU 11 has no other). Another
+ * guest is a variant, named after its row: `-no-apf` has them off, `-user-apic` the APIC in the VMM.
  */
 import type { Answer } from "./answers.ts";
-import type { Parts } from "./axes.ts";
+import type { GuestPart, Parts } from "./axes.ts";
 import type { Proposal } from "./proposal.ts";
 
 export type Preset = Parts & {
@@ -13,122 +16,149 @@ export type Preset = Parts & {
   readonly title: string;
   /** What the pair of VMM and guest, or the KVM proposed, does with a fault that cannot be resolved. */
   readonly answer: Answer;
+  /** The row that this is a variant of, with another guest or another place for the APIC; null: a row of its own. */
+  readonly variantOf: string | null;
 };
 
-function preset(id: string, answer: Answer, title: string, parts: Parts): Preset {
-  return { ...parts, id, title, answer };
+/** Today's KVM, a VMM that stops, a Linux guest. */
+const today: Parts = {
+  kvm: "today",
+  exits: "kvm",
+  vmm: "stop",
+  guest: "apf",
+  server: "none",
+  lapic: "kernel",
+};
+
+function preset(id: string, answer: Answer, title: string, changes: Partial<Parts>): Preset {
+  return { ...today, ...changes, id, title, answer, variantOf: null };
 }
 
-/** KVM_RUN returns -EFAULT: without an in-kernel APIC there are no asynchronous page faults (kvm_can_do_async_pf()). */
-const exits: Parts = { kvm: "today", vmm: "stop", guest: "unaware", server: "none", lapic: "user" };
-/** The same machine with the APIC in the kernel, where the error is dropped. */
-const loops: Parts = { ...exits, lapic: "kernel" };
-/** ... and a guest that has enabled async page faults, as Linux does. */
-const apfGuest: Parts = { ...loops, guest: "apf" };
+/** The same guest with async page faults off. */
+const withoutApf: Readonly<Partial<Record<GuestPart, GuestPart>>> = {
+  apf: "unaware",
+  "pv-error": "pv-error-no-apf",
+  "mce-safe-loads": "mce-safe-loads-no-apf",
+  ve: "ve-no-apf",
+};
 
-/** A VMM that takes a range away when a guard recalls it (PROT_NONE), and injects #PF into the guest where it is touched. */
-const recalled: Parts = { ...loops, vmm: "inject-pf", guest: "pv-error" };
+function noApf(row: Preset, title: string, answer: Answer = row.answer): Preset {
+  const guest = withoutApf[row.guest];
+  if (guest === undefined) throw new Error(`${row.id}: no guest is ${row.guest} without async page faults`);
+  return { ...row, id: `${row.id}-no-apf`, title, answer, guest, variantOf: row.id };
+}
 
-/** Kernels of today, and before 5.8. */
+/** KVM_RUN returns -EFAULT by itself: without an APIC in the kernel no fault is asynchronous (kvm_can_do_async_pf()). */
+function userApic(row: Preset, does: string): Preset {
+  const title = `The APIC in the VMM, which QEMU 11 refuses: KVM_RUN returns -EFAULT, and the VMM ${does}.`;
+  return { ...row, id: `${row.id}-user-apic`, title, exits: "kvm", lapic: "user", variantOf: row.id };
+}
+
+/** The kernels of today, and before 5.8. */
+const apfGuest = preset(
+  "apf-guest",
+  "loops",
+  "A Linux guest, async page faults enabled: not-present and ready in turn, KVM drops the error.",
+  {},
+);
 const stock: readonly Preset[] = [
-  preset(
-    "efault-exit",
-    "exits",
-    "No asynchronous page fault possible (no in-kernel APIC): KVM_RUN returns -EFAULT.",
-    exits,
-  ),
-  preset(
-    "apf-loop",
-    "loops",
-    "In-kernel APIC, interrupts on, guest never enabled async page faults: KVM drops the error.",
-    loops,
-  ),
-  preset(
-    "apf-guest",
-    "loops",
-    "The same, and the guest has enabled async page faults: it is told not-present and ready in turn.",
-    apfGuest,
-  ),
-  preset("legacy-pf", "loops", "The protocol before 5.8: both events by #PF.", {
-    ...apfGuest,
-    kvm: "legacy-pf",
+  preset("efault-exit", "exits", "The APIC in the VMM: no fault is asynchronous, KVM_RUN returns -EFAULT.", {
+    lapic: "user",
   }),
+  apfGuest,
+  {
+    ...apfGuest,
+    id: "apf-loop",
+    title: "A guest that never enabled async page faults: KVM halts the vCPU, and drops the error.",
+    guest: "unaware",
+    variantOf: apfGuest.id,
+  },
+  {
+    ...apfGuest,
+    id: "apf-send-always",
+    title: "A guest that asks for not-present at CPL 0 too, as Linux did until 5.7.",
+    guest: "apf-send-always",
+    variantOf: apfGuest.id,
+  },
+  preset("legacy-pf", "loops", "The protocol before 5.8: both events by #PF.", { kvm: "legacy-pf" }),
 ];
+
+/** The VMM watches the file: the loop becomes an exit, whatever the guest. */
+const fence = { exits: "fence" } as const;
+
+const noHltExits = preset(
+  "no-hlt-exits",
+  "loops",
+  "HLT in the guest (KVM_CAP_X86_DISABLE_EXITS): -EFAULT where the guest cannot be notified; it can, and loops.",
+  { exits: "hlt-in-guest" },
+);
+const pfInjection = preset("pf-injection", "reports", "The fence, and a #PF with the real address.", {
+  ...fence,
+  vmm: "inject-pf",
+  guest: "pv-error",
+});
+const mceInjection = preset(
+  "mce-injection",
+  "machine-check",
+  "The fence, and a machine check, as for poisoned memory.",
+  { ...fence, vmm: "inject-mce", guest: "mce-safe-loads" },
+);
+const veInjection = preset("ve-injection", "reports", "The fence, and a #VE with its information area.", {
+  ...fence,
+  vmm: "inject-ve",
+  guest: "ve",
+});
+const pvInjection = preset("pv-injection", "reports", "The fence, and a paravirtual error interrupt.", {
+  ...fence,
+  vmm: "inject-pv",
+  guest: "pv-error",
+});
+const nmiInjection = preset("nmi-injection", "reports", "The fence, and an NMI, as gVisor sends it.", {
+  ...fence,
+  vmm: "nmi",
+  guest: "pv-error",
+});
+const remapZero = preset("remap-zero", "zeros", "The fence, and fresh zeros in place of the lost page.", {
+  ...fence,
+  vmm: "remap-zero",
+});
+const poison = preset(
+  "poison",
+  "machine-check",
+  "The fence, and a poisoned page in place of the lost one: KVM's BUS_MCEERR_AR becomes a machine check.",
+  { ...fence, vmm: "poison", guest: "mce-safe-loads" },
+);
 
 /** Changes of the VMM, possible today. */
 const byVmm: readonly Preset[] = [
-  preset(
-    "no-hlt-exits",
+  noHltExits,
+  noApf(
+    noHltExits,
+    "HLT in a guest that never enabled async page faults: the loop becomes -EFAULT.",
     "exits",
-    "The VMM gives HLT to the guest (KVM_CAP_X86_DISABLE_EXITS): the loop becomes -EFAULT.",
-    { ...loops, vmm: "no-hlt-exits" },
-  ),
-  preset("pf-injection", "reports", "At the -EFAULT exit the VMM injects #PF with the real address.", {
-    ...exits,
-    vmm: "inject-pf",
-    guest: "pv-error",
-  }),
-  preset(
-    "mce-injection",
-    "machine-check",
-    "At the -EFAULT exit the VMM injects a machine check, as for poisoned memory.",
-    {
-      ...exits,
-      vmm: "inject-mce",
-      guest: "mce-safe-loads",
-    },
-  ),
-  preset("ve-injection", "reports", "At the -EFAULT exit the VMM injects #VE with its information area.", {
-    ...exits,
-    vmm: "inject-ve",
-    guest: "ve",
-  }),
-  preset("pv-injection", "reports", "At the -EFAULT exit the VMM sends a paravirtual error interrupt.", {
-    ...exits,
-    vmm: "inject-pv",
-    guest: "pv-error",
-  }),
-  preset("nmi-injection", "reports", "At the -EFAULT exit the VMM sends an NMI, as gVisor does.", {
-    ...exits,
-    vmm: "nmi",
-    guest: "pv-error",
-  }),
-  preset("remap-zero", "zeros", "At the -EFAULT exit the VMM maps fresh zeros in place of the lost page.", {
-    ...exits,
-    vmm: "remap-zero",
-  }),
-  preset(
-    "poison",
-    "machine-check",
-    "At the -EFAULT exit the VMM maps a poisoned page; KVM's BUS_MCEERR_AR becomes a machine check.",
-    { ...exits, vmm: "poison", guest: "mce-safe-loads" },
   ),
   preset(
-    "fence",
-    "reports",
-    "The VMM watches the file and makes what is lost PROT_NONE: the loop becomes an exit, then #PF.",
-    { ...loops, vmm: "fence", guest: "pv-error" },
+    "fence-exit",
+    "exits",
+    "The VMM makes PROT_NONE what lies behind the file's end: the loop becomes -EFAULT, the VM stops.",
+    fence,
   ),
-  preset(
-    "fence-mce",
-    "machine-check",
-    "The fence, and a machine check for a guest that knows nothing else.",
-    {
-      ...loops,
-      vmm: "fence",
-      guest: "mce-safe-loads",
-    },
-  ),
-  preset(
-    "fence-apf",
-    "reports",
-    "The fence, and #PF for a guest that uses async page faults and takes it for an error.",
-    {
-      ...apfGuest,
-      vmm: "fence",
-      guest: "apf-error",
-    },
-  ),
+  pfInjection,
+  noApf(pfInjection, "The fence and a #PF, for a guest that never enabled async page faults."),
+  userApic(pfInjection, "injects #PF"),
+  mceInjection,
+  noApf(mceInjection, "The fence and a machine check, for a guest that never enabled async page faults."),
+  userApic(mceInjection, "injects a machine check"),
+  veInjection,
+  userApic(veInjection, "injects #VE"),
+  pvInjection,
+  userApic(pvInjection, "sends an error interrupt"),
+  nmiInjection,
+  userApic(nmiInjection, "sends an NMI"),
+  remapZero,
+  userApic(remapZero, "maps fresh zeros"),
+  poison,
+  userApic(poison, "maps a poisoned page"),
 ];
 
 /** Changes of KVM, alone or with the guest. */
@@ -138,12 +168,10 @@ const byKvm: readonly Preset[] = [
     "exits",
     "Goyal v4: KVM keeps a hash of 64 gfns that failed; the retry returns -EFAULT.",
     {
-      ...apfGuest,
       kvm: "uniform-efault",
     },
   ),
   preset("error-gfn", "exits", "Goyal's RFC: KVM keeps one gfn that failed.", {
-    ...apfGuest,
     kvm: "error-gfn",
   }),
   preset(
@@ -151,12 +179,10 @@ const byKvm: readonly Preset[] = [
     "exits",
     "Kuznetsov: async page faults stay off until the error has been reported.",
     {
-      ...apfGuest,
       kvm: "error-pending",
     },
   ),
   preset("exit-request", "exits", "Christopherson: KVM_RUN returns as soon as the error is known.", {
-    ...apfGuest,
     kvm: "exit-request",
   }),
   preset(
@@ -164,12 +190,10 @@ const byKvm: readonly Preset[] = [
     "exits",
     "The first lookup's -EFAULT is final; only a page that needs I/O goes async.",
     {
-      ...apfGuest,
       kvm: "final-efault",
     },
   ),
   preset("memory-fault-exit", "loops", "Moorthy: KVM_EXIT_MEMORY_FAULT is filled in at the -EFAULT exit.", {
-    ...apfGuest,
     kvm: "memory-fault-exit",
   }),
   preset(
@@ -177,7 +201,6 @@ const byKvm: readonly Preset[] = [
     "reports",
     "Goyal's RFC: error flag in the page-ready event, the guest sends SIGBUS.",
     {
-      ...apfGuest,
       kvm: "ready-error",
       guest: "apf-error",
     },
@@ -187,7 +210,6 @@ const byKvm: readonly Preset[] = [
     "machine-check",
     "KVM injects #MC; the guest's exception tables cover loads, as Linux's do.",
     {
-      ...apfGuest,
       kvm: "inject-mce",
       guest: "mce-safe-loads",
     },
@@ -197,36 +219,35 @@ const byKvm: readonly Preset[] = [
     "machine-check",
     "KVM injects #MC; the guest's exception tables cover stores too.",
     {
-      ...apfGuest,
       kvm: "inject-mce",
       guest: "mce-safe-all",
     },
   ),
-  preset("kvm-ve-injection", "reports", "KVM injects #VE.", { ...apfGuest, kvm: "inject-ve", guest: "ve" }),
+  preset("kvm-ve-injection", "reports", "KVM injects #VE.", { kvm: "inject-ve", guest: "ve" }),
   preset(
     "final-efault-pf",
     "reports",
     "Final -EFAULT in KVM, and the VMM injects #PF that the guest understands.",
     {
-      ...apfGuest,
       kvm: "final-efault",
       vmm: "inject-pf",
       guest: "pv-error",
     },
   ),
   preset("final-efault-mce", "machine-check", "Final -EFAULT in KVM, and the VMM injects a machine check.", {
-    ...apfGuest,
     kvm: "final-efault",
     vmm: "inject-mce",
     guest: "mce-safe-loads",
   }),
   preset("final-efault-pv", "reports", "Final -EFAULT in KVM, and the VMM sends an error interrupt.", {
-    ...apfGuest,
     kvm: "final-efault",
     vmm: "inject-pv",
     guest: "pv-error",
   }),
 ];
+
+/** A VMM that takes a range away when a guard recalls it (PROT_NONE), and injects #PF where the guest touches it. */
+const recalled = { vmm: "inject-pf", guest: "pv-error" } as const;
 
 /** Changes of the file server, which prevent the loss. */
 const byServer: readonly Preset[] = [
@@ -239,7 +260,7 @@ const byServer: readonly Preset[] = [
   preset(
     "lease-kernel",
     "recalls",
-    "F_SETLEASE: the kernel holds up whoever opens or truncates the file by path.",
+    "F_SETLEASE: the kernel holds up every open or truncation of the file by path.",
     {
       ...recalled,
       server: "kernel-lease",
@@ -257,7 +278,7 @@ const byServer: readonly Preset[] = [
   preset(
     "notify",
     "recalls",
-    "inotify or fanotify: the VMM is told after the fact, and takes the range away then.",
+    "inotify or fanotify: the VMM learns of a truncation after the fact, and takes the range away then.",
     {
       ...recalled,
       server: "notify",
@@ -266,15 +287,20 @@ const byServer: readonly Preset[] = [
   preset(
     "sealed",
     "seals",
-    "The guest maps a sealed copy (memfd, F_SEAL_SHRINK), which nobody can make shorter.",
-    {
-      ...loops,
-      server: "sealed",
-    },
+    "The guest maps a sealed copy (memfd, F_SEAL_SHRINK), which cannot be made shorter.",
+    { server: "sealed" },
   ),
 ];
 
 export const presets: readonly Preset[] = [...stock, ...byVmm, ...byKvm, ...byServer];
+
+/**
+ * Variants that are no rows of any table: what recorded runs of earlier versions are of, whose guards had a guest without
+ * async page faults.
+ */
+const unlisted: readonly Preset[] = byServer.map((row) =>
+  noApf(row, `${row.title} A guest without async page faults.`),
+);
 
 export function presetOf(id: string): Preset | null {
   return presets.find((candidate) => candidate.id === id) ?? null;
@@ -285,19 +311,34 @@ const native: Answered = {
   id: "native",
   title: "No VM: a process of the host maps the file. What a guest process ought to see.",
   answer: "signals",
+  variantOf: null,
   kvm: "none",
+  exits: "none",
   vmm: "none",
   guest: "none",
   server: "none",
   lapic: null,
 };
 
-type Answered = Proposal & { readonly answer: Answer };
+type Answered = Proposal & Pick<Preset, "answer" | "variantOf">;
 
 const answered: readonly Answered[] = [native, ...presets];
 
-/** All proposals, in the order of the table's columns. The ids are the names in discussions. */
-export const proposals: readonly Proposal[] = answered.map(({ answer: _answer, ...proposal }) => proposal);
+function toProposal({ answer: _answer, variantOf: _variantOf, ...proposal }: Answered): Proposal {
+  return proposal;
+}
+
+/** All proposals, in the order of the tables. The ids are the names in discussions. */
+export const proposals: readonly Proposal[] = answered.map(toProposal);
+
+const recordable: ReadonlyMap<string, Proposal> = new Map(
+  [...answered, ...unlisted].map((one) => [one.id, toProposal(one)]),
+);
+
+/** The proposal that a recorded run names: those of the tables, and variants that only earlier versions ran. */
+export function recordedProposal(id: string): Proposal | null {
+  return recordable.get(id) ?? null;
+}
 
 const answersById: ReadonlyMap<string, Answer> = new Map(answered.map(({ id, answer }) => [id, answer]));
 

@@ -2,9 +2,9 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { guestParts, kvmParts, lapicPlaces, serverParts, vmmParts } from "./axes.ts";
+import { exitParts, guestParts, kvmParts, lapicPlaces, serverParts, vmmParts } from "./axes.ts";
 import { readJsonSource } from "./json-source.ts";
-import type { Proposal } from "./proposal.ts";
+import { type Proposal, splitVmm } from "./proposal.ts";
 import { FILE_TEXT_MAX } from "./scenario/limits.ts";
 import { Problems, pathText, ScenarioError } from "./scenario/problem.ts";
 
@@ -17,11 +17,27 @@ const proposalShape = z.strictObject({
     .regex(/^[a-z][a-z-]*$/, "an id is words of a-z with - between them"),
   title: z.string().min(1).max(200),
   kvm: axis(kvmParts),
+  // What KVM does by itself, where nothing else is written.
+  exits: axis(exitParts).optional(),
   vmm: axis(vmmParts),
   guest: axis(guestParts),
   server: z.enum(serverParts),
   lapic: z.enum(lapicPlaces).nullable(),
 });
+
+type ProposalShape = z.infer<typeof proposalShape>;
+
+function toProposal({ exits, ...rest }: ProposalShape): Proposal {
+  return { ...rest, exits: exits ?? (rest.vmm === "none" ? "none" : "kvm") };
+}
+
+/** What to write for a value of the earlier `vmm` axis; null where there is none. */
+function insteadOf(proposal: unknown): string | null {
+  const { vmm, guest } = (proposal ?? {}) as { readonly vmm?: unknown; readonly guest?: unknown };
+  const split = splitVmm(String(vmm), String(guest));
+  if (split === null) return null;
+  return `"vmm" is what is done at the exit; what makes it is "exits": write "exits": "${split.exits}", "vmm": "${split.vmm}"`;
+}
 
 function loadFile(path: string): readonly Proposal[] {
   const problems = new Problems();
@@ -36,11 +52,14 @@ function loadFile(path: string): readonly Proposal[] {
     throw new ScenarioError(path, problems.list);
   }
   const isList = Array.isArray(source.value);
-  const parsed = z.array(proposalShape).safeParse(isList ? source.value : [source.value]);
-  if (parsed.success) return parsed.data;
+  const list: readonly unknown[] = isList ? (source.value as unknown[]) : [source.value];
+  const parsed = z.array(proposalShape).safeParse(list);
+  if (parsed.success) return parsed.data.map(toProposal);
   for (const issue of parsed.error.issues) {
     const at = pathText(isList ? issue.path : issue.path.slice(1));
-    problems.add(at, issue.message, source.lineOf(at));
+    const [index, member] = issue.path;
+    const instead = member === "vmm" ? insteadOf(list[Number(index)]) : null;
+    problems.add(at, instead ?? issue.message, source.lineOf(at));
   }
   throw new ScenarioError(path, problems.list);
 }

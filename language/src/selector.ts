@@ -1,8 +1,9 @@
 /**
- * Selectors: how expectations and scenarios say which proposals they mean, by id or by answer. `fence fence-apf`,
- * `@reports`, `today @exits @loops -no-hlt-exits`, `*`. Words in any order, spaces between them.
+ * Selectors: how expectations and scenarios say which proposals they mean, by id or by answer. `poison remap-zero`,
+ * `*-user-apic`, `@reports`, `today @exits @loops -no-hlt-exits -*-no-apf`, `*`. Words in any order, spaces between them.
  */
 import { type Answer, answers } from "./answers.ts";
+import { isGlob, matchesGlob } from "./glob.ts";
 import { nearest } from "./nearest.ts";
 import { answerOf, proposals } from "./presets.ts";
 import type { Proposal } from "./proposal.ts";
@@ -11,8 +12,9 @@ export type Selector = {
   /** `*`: every proposal. */
   readonly all: boolean;
   readonly answers: readonly Answer[];
+  /** Ids, and patterns of ids: `*-user-apic`. */
   readonly ids: readonly string[];
-  /** `-poison`: not this one, although its answer is named. */
+  /** `-poison`, `-*-no-apf`: not this one, although its answer is named. */
   readonly except: readonly string[];
   /** Narrows the answers to presets for a KVM of today, or to those that need another KVM. */
   readonly period: "today" | "proposed" | null;
@@ -21,7 +23,7 @@ export type Selector = {
 /** How a selector means a proposal. The narrower one wins: its id before its answer before `*`. */
 export type Match = "id" | "answer" | "all" | null;
 
-const ID = /^[a-z][a-z-]*$/;
+const ID = /^[a-z*][a-z*-]*$/;
 
 function isAnswer(word: string): word is Answer {
   return (answers as readonly string[]).includes(word);
@@ -69,9 +71,10 @@ export function matchOf(
   { id, kvm }: Pick<Proposal, "id" | "kvm">,
   answer: Answer | null,
 ): Match {
-  if (selector.ids.includes(id)) return "id";
+  const isNamed = (names: readonly string[]): boolean => names.some((name) => matchesGlob(name, id));
+  if (isNamed(selector.ids)) return "id";
   const inPeriod = selector.period === null || (selector.period === "today") === (kvm === "today");
-  if (answer !== null && selector.answers.includes(answer) && inPeriod && !selector.except.includes(id)) {
+  if (answer !== null && selector.answers.includes(answer) && inPeriod && !isNamed(selector.except)) {
     return "answer";
   }
   return selector.all ? "all" : null;
@@ -82,5 +85,5 @@ export function selectedIds(selector: Selector): readonly string[] {
   const ids = proposals
     .filter((proposal) => matchOf(selector, proposal, answerOf(proposal.id)) !== null)
     .map(({ id }) => id);
-  return [...ids, ...selector.ids.filter((id) => !ids.includes(id))];
+  return [...ids, ...selector.ids.filter((id) => !isGlob(id) && !ids.includes(id))];
 }

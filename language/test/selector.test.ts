@@ -11,14 +11,20 @@ function selector(text: string) {
 
 describe("parseSelector", () => {
   it.each([
-    ["@exits", "efault-exit no-hlt-exits uniform-efault error-gfn error-pending exit-request final-efault"],
-    ["today @exits", "efault-exit no-hlt-exits"],
+    [
+      "@exits",
+      "efault-exit no-hlt-exits-no-apf fence-exit uniform-efault error-gfn error-pending exit-request final-efault",
+    ],
+    ["today @exits", "efault-exit no-hlt-exits-no-apf fence-exit"],
     ["proposed @loops", "legacy-pf memory-fault-exit"],
-    ["today @loops @zeros", "apf-loop apf-guest remap-zero"],
-    ["today @exits @loops -apf-loop", "efault-exit apf-guest no-hlt-exits"],
+    ["today @loops", "apf-guest apf-loop apf-send-always no-hlt-exits"],
+    ["@zeros -*-user-apic", "remap-zero"],
+    ["*-no-apf", "no-hlt-exits-no-apf pf-injection-no-apf mce-injection-no-apf"],
+    ["@zeros poison*", "remap-zero remap-zero-user-apic poison poison-user-apic"],
+    ["today @loops -no-hlt-exits -apf-*", ""],
     ["@signals", "native"],
-    ["@zeros native", "native remap-zero"],
-    ["fence my-way", "fence my-way"],
+    ["@zeros native", "native remap-zero remap-zero-user-apic"],
+    ["poison my-way", "poison my-way"],
   ])("%s", (text, ids) => {
     expect(selectedIds(selector(text)).join(" ")).toBe(ids);
     expect(selectorText(selector(text))).toBe(text);
@@ -27,8 +33,8 @@ describe("parseSelector", () => {
   it.each([
     ["@lops", 'unknown answer "@lops"; nearest: @loops'],
     ["today", '"today" narrows answers'],
-    ["fence -poison", "only what an answer stands for can be left out"],
-    ["Fence", '"Fence" is neither an id'],
+    ["poison -remap-zero", "only what an answer stands for can be left out"],
+    ["Poison", '"Poison" is neither an id'],
     ["", '"" is neither an id'],
     ["@loops  @exits", '"" is neither an id'],
   ])("refuses %j", (text, message) => {
@@ -39,21 +45,27 @@ describe("parseSelector", () => {
     for (const { id } of proposals) expect(answerOf(id), id).not.toBeNull();
     expect(answerOf("my-way")).toBeNull();
     // What is written to records is the proposal as it was.
-    for (const proposal of proposals) expect(proposal).not.toHaveProperty("answer");
+    for (const proposal of proposals) {
+      expect(proposal).not.toHaveProperty("answer");
+      expect(proposal).not.toHaveProperty("variantOf");
+    }
   });
 });
 
 describe("matchOf", () => {
-  const fence = { id: "fence", kvm: "today" } as const;
+  const injection = { id: "pf-injection-no-apf", kvm: "today" } as const;
   it.each([
     ["*", "all"],
     ["@reports", "answer"],
-    ["@reports fence", "id"],
+    ["@reports pf-injection-no-apf", "id"],
+    ["@reports *-no-apf", "id"],
+    ["@reports *-user-apic", "answer"],
     ["proposed @reports", null],
-    ["@reports -fence", null],
-    ["* @reports -fence", "all"],
+    ["@reports -pf-injection-no-apf", null],
+    ["@reports -*-no-apf", null],
+    ["* @reports -pf-*", "all"],
     ["@loops", null],
   ])("%s", (text, match) => {
-    expect(matchOf(selector(text), fence, "reports")).toBe(match);
+    expect(matchOf(selector(text), injection, "reports")).toBe(match);
   });
 });

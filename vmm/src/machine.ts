@@ -3,7 +3,7 @@
  *
  * Nothing here runs a vCPU; see runner/.
  */
-import type { NmiVariant } from "../../language/src/index.ts";
+import type { GuestPersona, NmiVariant } from "../../language/src/index.ts";
 import { type Mapping, mapAnonymous } from "../../sys/src/index.ts";
 import {
   channelOf,
@@ -23,7 +23,7 @@ import type { PolicyName } from "./policy/policy.ts";
 
 export type MachineOptions = VmOptions & {
   /** The guest enables paravirtual async page faults, as Linux does. Needs `lapicInKernel`. */
-  readonly asyncPageFaults: boolean;
+  readonly asyncPageFaults: GuestPersona["asyncPageFaults"];
   /** The guest takes an NMI for the failure of the access that it interrupts, as gVisor's sentry does. */
   readonly nmiIsSigbus: boolean;
   /** The guest takes a #PF that its page tables do not explain for an error; Linux takes it for spurious and retries. */
@@ -51,7 +51,7 @@ export type MachineOptions = VmOptions & {
 export const plainMachine: Omit<MachineOptions, "windowHva" | "windowBytes" | "programs"> = {
   lapicInKernel: false,
   hltInGuest: false,
-  asyncPageFaults: false,
+  asyncPageFaults: "off",
   nmiIsSigbus: false,
   pageFaultIsError: false,
   machineCheckSafe: "none",
@@ -82,7 +82,7 @@ const MAX_REPEATS = 8;
 
 /** Builds everything up to the first KVM_RUN. Throws a SyscallError, RangeError, or Error that says what is missing. */
 export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOptions): Machine {
-  if (options.asyncPageFaults && !options.lapicInKernel) {
+  if (options.asyncPageFaults !== "off" && !options.lapicInKernel) {
     throw new Error("async page faults need the in-kernel APIC: MSR_KVM_ASYNC_PF_EN is refused without it");
   }
   const ram = mapAnonymous(Number(machineLayout.RAM_BYTES));
@@ -140,7 +140,8 @@ function configurationBits(options: MachineOptions): number {
   return (
     // The timer is the in-kernel APIC's: without it tasks give way to one another only when they ask to.
     (options.lapicInKernel ? bits.CONFIGURE_LAPIC | bits.CONFIGURE_TIMER : 0) |
-    (options.asyncPageFaults ? bits.CONFIGURE_APF : 0) |
+    (options.asyncPageFaults === "off" ? 0 : bits.CONFIGURE_APF) |
+    (options.asyncPageFaults === "send-always" ? bits.CONFIGURE_APF_SEND_ALWAYS : 0) |
     (options.nmiIsSigbus ? bits.CONFIGURE_NMI_IS_SIGBUS : 0) |
     (options.pageFaultIsError ? bits.CONFIGURE_PF_IS_ERROR : 0) |
     (options.pageReadyErrors ? bits.CONFIGURE_APF_ERROR : 0) |

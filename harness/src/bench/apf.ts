@@ -37,12 +37,12 @@ export type ApfMode = {
 
 /** In the order of the table; the first is what the others are held against. */
 export const apfModes: readonly ApfMode[] = [
-  { proposal: "no-hlt-exits", what: "synchronous: the vCPU waits in KVM_RUN" },
+  { proposal: "no-hlt-exits-no-apf", what: "synchronous: the vCPU waits in KVM_RUN" },
   { proposal: "efault-exit", what: "synchronous, and a guest without a timer" },
-  { proposal: "apf-loop", what: "halt only: the guest is not told, its timer ends the halt" },
-  { proposal: "fence", what: "halt only, with the fence's watch on the file" },
-  { proposal: "apf-guest", what: "paravirtual: the guest is told and runs another task" },
-  { proposal: "fence-apf", what: "paravirtual, with the fence's watch on the file" },
+  { proposal: "apf-loop", what: "halt only: the guest is not notified, its timer ends the halt" },
+  { proposal: "pf-injection-no-apf", what: "halt only, with the fence's watch on the file" },
+  { proposal: "apf-guest", what: "paravirtual: the guest is notified and runs another task" },
+  { proposal: "pf-injection", what: "paravirtual, with the fence's watch on the file" },
 ];
 
 /** The measure of async page faults' author: work done by the working threads, against a kernel without. */

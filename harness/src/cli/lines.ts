@@ -10,12 +10,14 @@ import type { Claim, ClaimVerdict, ExploreBench } from "../../../kvm-model/src/i
 import {
   backingKinds,
   type Exhaustiveness,
+  exitParts,
   guestParts,
   type Holds,
   holdsWords,
   kvmParts,
   lapicPlaces,
   layouts,
+  type Needs,
   type OutcomeWords,
   type Proposal,
   type Scenario,
@@ -44,7 +46,12 @@ export type ListLine =
       Scenario,
       "id" | "purpose" | "hash" | "layout" | "properties" | "proposals"
     >)
-  | ({ readonly type: "proposal" } & Proposal)
+  | ({
+      readonly type: "proposal";
+      /** The row that it is a variant of. */
+      readonly variantOf: string | null;
+      readonly needs: Needs;
+    } & Proposal)
   | {
       readonly type: "engine";
       readonly id: string;
@@ -72,10 +79,24 @@ const listLine: z.ZodType<ListLine> = z.discriminatedUnion("type", [
     id: z.string(),
     title: z.string(),
     kvm: z.enum(["none", ...kvmParts]),
+    exits: z.enum(["none", ...exitParts]),
     vmm: z.enum(["none", ...vmmParts]),
     guest: z.enum(["none", ...guestParts]),
     server: z.enum(serverParts),
     lapic: z.enum(lapicPlaces).nullable(),
+    variantOf: z.string().nullable(),
+    needs: z.strictObject({
+      apic: z.enum(lapicPlaces).nullable(),
+      asyncPageFaults: z.enum(["off", "on", "send-always"]).nullable(),
+      guestUnderstands: z.string().nullable(),
+      kernel: z.discriminatedUnion("kind", [
+        z.strictObject({ kind: z.literal("stock"), since: z.string().nullable() }),
+        z.strictObject({ kind: z.literal("older"), than: z.string() }),
+        z.strictObject({ kind: z.literal("patched"), patch: z.string() }),
+      ]),
+      vmm: texts,
+      server: z.string().nullable(),
+    }),
   }),
   z.strictObject({
     type: z.literal("engine"),

@@ -1,6 +1,6 @@
 /** `daxfault list`: scenarios, proposals and the rest, one line each. */
 
-import { exitCodes, properties } from "../../../language/src/index.ts";
+import { exitCodes, needsOf, needsText, presetOf, properties } from "../../../language/src/index.ts";
 import { engineNames, engineRow, loadEngine } from "../engines/registry.ts";
 import type { Style } from "../report/style.ts";
 import type { ListLine } from "./lines.ts";
@@ -10,7 +10,13 @@ import { openCatalogue, type SourceOptions } from "./selection.ts";
 export const listTopics = ["scenarios", "proposals", "engines", "properties"] as const;
 export type ListTopic = (typeof listTopics)[number];
 
-type Row = { readonly id: string; readonly text: string; readonly record: ListLine };
+type Row = {
+  readonly id: string;
+  readonly text: string;
+  /** A second line. */
+  readonly more?: string;
+  readonly record: ListLine;
+};
 
 async function rowsOf(topic: ListTopic, sources: SourceOptions): Promise<readonly Row[]> {
   const catalogue = openCatalogue(sources);
@@ -36,7 +42,13 @@ async function rowsOf(topic: ListTopic, sources: SourceOptions): Promise<readonl
       return catalogue.proposals.map(({ proposal }) => ({
         id: proposal.id,
         text: proposal.title,
-        record: { type: "proposal", ...proposal },
+        more: `needs ${needsText(needsOf(proposal))}`,
+        record: {
+          type: "proposal",
+          ...proposal,
+          variantOf: presetOf(proposal.id)?.variantOf ?? null,
+          needs: needsOf(proposal),
+        },
       }));
     case "engines":
       return Promise.all(
@@ -77,7 +89,10 @@ export async function list(
   json.close();
   if (!json.isStdout) {
     const width = Math.max(...rows.map(({ id }) => id.length));
-    for (const { id, text } of rows) console.log(`${style.bold(id.padEnd(width))}  ${text}`);
+    for (const { id, text, more } of rows) {
+      console.log(`${style.bold(id.padEnd(width))}  ${text}`);
+      if (more !== undefined) console.log(`${" ".repeat(width)}  ${style.dim(more)}`);
+    }
   }
   return exitCodes.ok;
 }

@@ -74,7 +74,7 @@ ${list(
 }
 
 function kindsText(id: string): string {
-  return `// What is expected of ${id}: cells by proposal ("native", "fence fence-apf"), by answer ("@exits"), or for all ("*");
+  return `// What is expected of ${id}: cells by proposal ("native", "poison remap-zero"), by answer ("@exits"), or for all ("*");
 // the narrowest is taken. Run it first: without a cell the verdict is inconclusive and the table shows what was seen.
 // A cell is the VMM's history, then what is not as ever: accesses that are not listed are value, host steps done.
 // "victim.last" is the victim's last access; "lost": what an access to a lost page sees under the proposal's answer.
@@ -92,15 +92,18 @@ function kindsText(id: string): string {
 }
 
 function proposalText(id: string): string {
-  return `// A proposal: how a fault that cannot be resolved is dealt with, a point on four axes.
+  return `// A proposal: how a fault that cannot be resolved is dealt with, a point on the axes.
 // Try it:  daxfault run load-after-truncate --proposals ${id}.json --proposal ${id}
 // The values of the axes: daxfault list proposals --json - shows those of the project's own.
 {
   "id": ${JSON.stringify(id)},
   "title": "One line that says what changes where.",
   "kvm": "uniform-efault",
+  // What makes a failed fault an exit: "kvm", what KVM does by itself; "fence" or "hlt-in-guest", of the VMM's making.
+  "exits": "kvm",
+  // What the VMM does there.
   "vmm": "stop",
-  "guest": "unaware",
+  "guest": "apf",
   "server": "none",
   // Where the local APIC lives: "kernel" makes asynchronous page faults possible, "user" does not; null without a VM.
   "lapic": "kernel",

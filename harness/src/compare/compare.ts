@@ -79,7 +79,12 @@ type Modelled = {
 
 function isSamePoint(a: Proposal, b: Proposal): boolean {
   return (
-    a.kvm === b.kvm && a.vmm === b.vmm && a.guest === b.guest && a.server === b.server && a.lapic === b.lapic
+    a.kvm === b.kvm &&
+    a.exits === b.exits &&
+    a.vmm === b.vmm &&
+    a.guest === b.guest &&
+    a.server === b.server &&
+    a.lapic === b.lapic
   );
 }
 

@@ -18,6 +18,7 @@ import {
   type RunResult,
   type Scenario,
   ScenarioError,
+  splitVmm,
   type Verdict,
   type Vmm,
 } from "../../../language/src/index.ts";
@@ -254,7 +255,9 @@ function toEnd({ interrupted, exitCode, defects, durationMs }: SummaryRecord): R
 }
 
 function toProposal(record: RecordLine & { type: "proposal" }): Proposal {
-  const { type: _type, ...proposal } = record;
-  // The values of the axes are words of the version that recorded them: shown, never interpreted.
-  return proposal as Proposal;
+  const { type: _type, exits, ...proposal } = record;
+  const split = splitVmm(proposal.vmm, proposal.guest);
+  const earlier = split ?? { exits: proposal.vmm === "none" ? "none" : "kvm" };
+  // The values of the axes are words of the version that recorded them: shown, never interpreted. But one axis was split.
+  return { ...proposal, ...(exits === undefined ? earlier : { exits }) } as Proposal;
 }

@@ -132,6 +132,8 @@ const proposalShape = z.strictObject({
   id: z.string(),
   title: z.string(),
   kvm: z.string(),
+  /** Lines of earlier versions have none. */
+  exits: z.string().optional(),
   vmm: z.string(),
   guest: z.string(),
   server: z.string(),
@@ -373,8 +375,8 @@ export function scenarioRecord(scenario: Scenario): JsonRecord {
   return { type: "scenario", id: scenario.id, hash: scenario.hash, source: scenarioSource(scenario) };
 }
 
-export function proposalRecord({ id, title, kvm, vmm, guest, server, lapic }: Proposal): JsonRecord {
-  return { type: "proposal", id, title, kvm, vmm, guest, server, lapic };
+export function proposalRecord({ id, title, kvm, exits, vmm, guest, server, lapic }: Proposal): JsonRecord {
+  return { type: "proposal", id, title, kvm, exits, vmm, guest, server, lapic };
 }
 
 /** Where a line's case runs: `engine`, as in earlier versions, and its two parts. */

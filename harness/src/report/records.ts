@@ -46,6 +46,7 @@ export type ProposalRecord = {
   readonly id: string;
   readonly title: string;
   readonly kvm: string;
+  readonly exits?: string | undefined;
   readonly vmm: string;
   readonly guest: string;
   readonly server: string;

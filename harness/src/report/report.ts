@@ -85,8 +85,8 @@ function checkSame(runs: readonly RecordedRun[]): void {
       );
     }
     hashes.set(scenario.id, hash);
-    const { kvm, vmm, guest, server, lapic } = proposal;
-    const point = [kvm, vmm, guest, server, lapic ?? "none"].join(", ");
+    const { kvm, exits, vmm, guest, server, lapic } = proposal;
+    const point = [kvm, exits, vmm, guest, server, lapic ?? "none"].join(", ");
     const first = axes.get(proposal.id) ?? point;
     if (first !== point)
       throw new RecordError(`the runs mean two things by proposal ${proposal.id}: ${first}; ${point}`);

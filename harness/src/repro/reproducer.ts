@@ -7,6 +7,7 @@ import {
   type AccessStep,
   accessBytes,
   type Defect,
+  enablesApf,
   type HostAction,
   hostActors,
   mappingsOf,
@@ -177,7 +178,7 @@ function definesCode(scenario: Scenario, defect: Defect): string {
 function vmCode(proposal: Proposal): string {
   const lines: string[] = [];
   if (proposal.lapic === "kernel") lines.push('must(ioctl(vm, KVM_CREATE_IRQCHIP), "KVM_CREATE_IRQCHIP");');
-  if (proposal.vmm === "no-hlt-exits") {
+  if (proposal.exits === "hlt-in-guest") {
     lines.push(
       "{",
       "\tstruct kvm_enable_cap cap = { .cap = KVM_CAP_X86_DISABLE_EXITS, .args = { KVM_X86_DISABLE_EXITS_HLT } };",
@@ -208,9 +209,11 @@ function obstacleOf(scenario: Scenario, proposal: Proposal): string | null {
     return "its host acts through a FUSE mount, which needs a server";
   if (proposal.server !== "none")
     return `its file is guarded (${proposal.server}), which takes a program of its own`;
-  if (proposal.guest !== "unaware")
+  if (enablesApf(proposal) || !["unaware", "apf"].includes(proposal.guest))
     return `its guest takes part (${proposal.guest}): the generated guest is too small for that`;
-  if (proposal.vmm !== "stop" && proposal.vmm !== "no-hlt-exits") return `its VMM acts (${proposal.vmm})`;
+  if (proposal.exits === "fence")
+    return "its VMM watches the file and makes PROT_NONE what lies behind its end";
+  if (proposal.vmm !== "stop") return `its VMM acts (${proposal.vmm})`;
   return null;
 }
 

@@ -36,7 +36,7 @@ describe("apfText", () => {
     const result = { delayMs: 10, rounds: 1, pages: 4, aloneWorkPerSecond: 1e7, rows };
     const text = apfText(result, styleFor({ isTTY: false } as NodeJS.WriteStream));
     expect(text).toContain("4 pages whose READ takes 10 ms");
-    expect(text).toMatch(/no-hlt-exits +1\.00 M +10 % +\+0 %/);
+    expect(text).toMatch(/no-hlt-exits-no-apf +1\.00 M +10 % +\+0 %/);
     expect(text).toMatch(/apf-guest +5\.00 M +50 % +\+400 %/);
     expect(text).toContain("halt only +13 %, paravirtual +91 %");
   });

@@ -147,7 +147,7 @@ describe("modelledOn", () => {
       proposal: { kvm: "none" },
       preset: "native",
     });
-    const own = { ...loop, id: "own", vmm: "fence" as const };
+    const own = { ...loop, id: "own", exits: "fence" as const };
     expect(modelledOn(null, own)).toEqual({ proposal: own, preset: "own" });
   });
 });
@@ -200,8 +200,8 @@ describe("the summary", () => {
 
 describe("two recorded runs", () => {
   it("differ case by case; a case of one of them only is left out", () => {
-    const left = [recorded(), recorded({ proposal: "fence" }), recorded({ engine: "process" })];
-    const right = [recorded({ outcome: zeros }), recorded({ proposal: "fence" })];
+    const left = [recorded(), recorded({ proposal: "pf-injection" }), recorded({ engine: "process" })];
+    const right = [recorded({ outcome: zeros }), recorded({ proposal: "pf-injection" })];
     const found = compareRuns(left, right);
     expect(found.compared).toBe(2);
     expect(found.differences.map(({ id }) => id.proposal)).toEqual(["efault-exit"]);

@@ -131,7 +131,7 @@ const noticed: readonly (readonly [Check, string, string])[] = [
   ["ready-kicks", "hang-without-apf", "apf-loop"],
   ["worker-completes", "hang-without-apf", "apf-loop"],
   ["lapic-test", "load-after-truncate", "efault-exit"],
-  ["vma-test", "load-after-truncate", "fence"],
+  ["vma-test", "load-after-truncate", "pf-injection-no-apf"],
   ["gfn-hash-lookup", "load-of-failing-page", "apf-loop"],
 ];
 

@@ -231,3 +231,21 @@ describe("engine and machine of a case", () => {
     expect(() => decodeRuns([...lines.slice(0, -1), odd], "x")).toThrow(/executor: Invalid option/);
   });
 });
+
+describe("a proposal of an earlier version", () => {
+  it.each([
+    ["fence", "pv-error", { exits: "fence", vmm: "inject-pf" }],
+    ["fence", "mce-safe-loads", { exits: "fence", vmm: "inject-mce" }],
+    ["no-hlt-exits", "unaware", { exits: "hlt-in-guest", vmm: "stop" }],
+    ["inject-pf", "pv-error", { exits: "kvm", vmm: "inject-pf" }],
+    ["none", "none", { exits: "none", vmm: "none" }],
+  ])("that has vmm %s and guest %s alone says what makes the exit", (vmm, guest, axes) => {
+    const lines = linesOf(recordedWith([resultWith({ scenario, proposal: "apf-loop" })]));
+    const old = lines.map((line) => {
+      if ((line as { type?: string }).type !== "proposal") return line;
+      const { exits: _exits, ...rest } = line as Record<string, unknown>;
+      return { ...rest, vmm, guest };
+    });
+    expect(decodeRuns(old, "x")[0]?.results[0]?.planned.proposal).toMatchObject(axes);
+  });
+});

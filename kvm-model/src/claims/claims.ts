@@ -20,7 +20,14 @@ export type Claim = {
   readonly unreachable: readonly Fact[];
 };
 
-const today: Parts = { kvm: "today", vmm: "stop", guest: "unaware", server: "none", lapic: "kernel" };
+const today: Parts = {
+  kvm: "today",
+  exits: "kvm",
+  vmm: "stop",
+  guest: "unaware",
+  server: "none",
+  lapic: "kernel",
+};
 const apf: Parts = { ...today, guest: "apf" };
 
 /** A situation at a point of the four axes: by default as today, with a guest that uses async page faults. */
@@ -78,8 +85,9 @@ const faultPath: readonly Row[] = [
   ["loop-two-vcpus", "inferred", when("two-vcpus", today), ["+livelock", "-vm-stopped"], "... on every vCPU that touches the page."],
   ["efault", "talk", when("load", { ...today, lapic: "user" }), ["+stopped-efault", "-hang"], "Without async page faults KVM_RUN returns -EFAULT and the VM is gone."],
   ["efault-if-off", "inferred", when("interrupts-off", {}), ["+stopped-efault", "-hang"], "With interrupts off it is -EFAULT too, whatever the APIC."],
-  ["efault-hlt", "inferred", when("load", { ...today, vmm: "no-hlt-exits" }), ["+stopped-efault", "-hang"], "Giving HLT to a guest without async page faults turns the loop into -EFAULT."],
-  ["hlt-apf-loops", "inferred", when("load", { vmm: "no-hlt-exits" }), ["+livelock", "-vm-stopped"], "... and does not for one that uses them, as every Linux guest does: what can be delivered stays asynchronous."],
+  ["efault-hlt", "inferred", when("load", { ...today, exits: "hlt-in-guest" }), ["+stopped-efault", "-hang"], "Giving HLT to a guest without async page faults turns the loop into -EFAULT."],
+  ["hlt-apf-loops", "inferred", when("load", { exits: "hlt-in-guest" }), ["+livelock", "-vm-stopped"], "... and changes nothing for one that uses them, as every Linux guest does: what can be delivered stays asynchronous."],
+  ["efault-hlt-kernel", "inferred", when("copy-from-user", { exits: "hlt-in-guest" }), ["+stopped-efault", "-hang"], "... but for its kernel's own accesses, which it cannot be notified of."],
   ["efault-limit", "inferred", when("two-victims", {}, { asyncLimit: 1 }), ["+stopped-efault", "+livelock"], "A fault beyond the 64 outstanding ones is synchronous, hence -EFAULT; but those of lost pages last only until the worker has failed, so that it may loop for ever."],
   ["efault-limit-io", "inferred", when("limit-io", {}, { asyncLimit: 1 }), ["+stopped-efault", "+all-done"], "... and is met where they last: a lost page beside pages that need I/O."],
   ["kernel-mode-halts", "talk", when("copy-from-user", {}), ["+livelock", "-vm-stopped"], "A fault in guest kernel mode cannot be told: artificial halt, and the same loop."],
@@ -189,7 +197,7 @@ const guards: readonly Row[] = [
   ["notify-racy", "talk", when("load", { server: "notify", lapic: "user" }), ["+sigbus-adrerr", "+stopped-efault", "+met-gone-page"], "Notification after the fact is racy: the guest may be told, or the VM may be gone by then."],
   ["notify-ends-loop", "inferred", when("load", { server: "notify" }), ["+sigbus-adrerr", "+met-gone-page", "-hang", "-dead"], "... and with async page faults on it ends the loop, late."],
   ["sealed", "inferred", when("load", { server: "sealed" }), ["+host-denied", "+all-done", "-met-gone-page", "-hang", "-dead"], "A sealed file cannot be truncated: nobody ever meets a missing page."],
-  ["fence", "inferred", when("load", { vmm: "fence" }), ["+stopped-efault", "-hang"], "Unmapping the range in the VMM turns the endless loop into -EFAULT."],
+  ["fence", "inferred", when("load", { exits: "fence" }), ["+stopped-efault", "-hang"], "Unmapping the range in the VMM turns the endless loop into -EFAULT."],
   ["remap-zero", "inferred", when("load", { kvm: "final-efault", vmm: "remap-zero" }), ["+silent-data", "+all-done", "-hang"], "Zero pages in place of the file end it, and present zeros as data."],
   ["poison", "inferred", when("regrown", { kvm: "final-efault", vmm: "poison" }), ["+sigbus-mceerr", "+refused-after-regrowth", "-hang"], "Poisoned memory in place of the file gives SIGBUS, with the poison's permanence."],
 ];

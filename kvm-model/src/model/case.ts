@@ -5,6 +5,8 @@
 
 import {
   type AccessOp,
+  type ExitPart,
+  exitParts,
   type GuestPart,
   guestParts,
   type KvmPart,
@@ -172,6 +174,7 @@ export type ModelCase = {
   readonly tasks: readonly Task[];
   readonly host: readonly HostStep[];
   readonly kvm: KvmPart;
+  readonly exits: ExitPart;
   readonly vmm: VmmPart;
   readonly guest: GuestPart;
   readonly server: ServerPart;
@@ -186,8 +189,6 @@ export type ModelCase = {
   readonly nmi: Nmi;
   /** A task that may get SIGKILL at any time. */
   readonly kill: string | null;
-  /** Does the guest write MSR_KVM_ASYNC_PF_EN? null: every guest does but `unaware`, as Linux does. */
-  readonly enablesApf: boolean | null;
   readonly delivery: Delivery;
   /** MSR_KVM_ASYNC_PF_EN bit 1: also deliver to CPL 0. */
   readonly sendAlways: boolean;
@@ -196,11 +197,6 @@ export type ModelCase = {
    * wherever KVM offers it (kvm_guest_cpu_init(), arch/x86/kernel/kvm.c).
    */
   readonly vmexitDelivery: boolean;
-  /**
-   * How a guest that does not know the proposal handles an error reported by #PF or NMI. `linux`: its own
-   * mapping looks fine, it returns. `direct`: it has no page cache to consult and takes the fault as one of the task.
-   */
-  readonly faultHandler: "linux" | "direct";
   /** Does the guest write MSR_KVM_ASYNC_PF_ACK? */
   readonly ack: boolean;
   /** ASYNC_PF_PER_VCPU: 64 in KVM; smaller here to reach the limit. null: as many as there are pages. */
@@ -238,6 +234,7 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   largePage: false,
   host: [],
   kvm: "today",
+  exits: "kvm",
   vmm: "stop",
   guest: "unaware",
   server: "none",
@@ -247,11 +244,9 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   interference: false,
   nmi: "off",
   kill: null,
-  enablesApf: null,
   delivery: "pf",
   sendAlways: false,
   vmexitDelivery: true,
-  faultHandler: "linux",
   ack: true,
   asyncLimit: null,
   daxCopies: "virtio-fs",
@@ -281,6 +276,7 @@ export function checkCase(modelCase: ModelCase): void {
     throw new CaseError(modelCase.name, problem, fix);
   };
   known(modelCase, "kvm", kvmParts);
+  known(modelCase, "exits", exitParts);
   known(modelCase, "vmm", vmmParts);
   known(modelCase, "guest", guestParts);
   known(modelCase, "server", serverParts);
@@ -347,7 +343,7 @@ function signalName(step: TaskStep | HostStep): string[] {
 
 function known(
   modelCase: ModelCase,
-  axis: "kvm" | "vmm" | "guest" | "server",
+  axis: "kvm" | "exits" | "vmm" | "guest" | "server",
   parts: readonly string[],
 ): void {
   if (parts.includes(modelCase[axis])) return;

@@ -59,9 +59,8 @@ function guardSees(m: Machine, step: Truncate): boolean {
 
 /** The VMM's mapping in place of the lost range when it acts by itself; null: the guest is asked to give the range back. */
 function vmaInPlace(m: Machine): Vma | null {
+  if (m.case.exits === "fence") return "none";
   switch (m.case.vmm) {
-    case "fence":
-      return "none";
     case "poison":
       return "poisoned";
     case "remap-zero":
@@ -74,7 +73,6 @@ function vmaInPlace(m: Machine): Vma | null {
       // PROT_NONE: an access there is an exit, and the VMM reports it to the guest.
       return "none";
     case "stop":
-    case "no-hlt-exits":
       return null;
   }
 }
@@ -86,7 +84,7 @@ function vmmActs(m: Machine): boolean {
 /** Is a truncation notified after the fact? A fence watches the file by itself. */
 function notifiesAfterwards(m: Machine, step: Truncate): boolean {
   if (m.case.server === "notify") return true;
-  return m.case.vmm === "fence" && !guardSees(m, step);
+  return m.case.exits === "fence" && !guardSees(m, step);
 }
 
 /** A step of a truncation, but for its guard. */
@@ -288,7 +286,7 @@ function watcherActions(m: Machine): Action[] {
       actor: "watcher",
       guard: () => vma !== null && m.case.leaseClient === "prompt" && hasPendingNews(m),
       apply: () => {
-        m.log?.("remap", "vmm", "kvm", `doomed range from page ${lostFrom(m)}: ${m.case.vmm}`);
+        m.log?.("remap", "vmm", "kvm", `doomed range from page ${lostFrom(m)}: ${vma}`);
         replaceVma(m, lostFrom(m), m.pages.length, vma ?? "file");
         grant(m);
       },

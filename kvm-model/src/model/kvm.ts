@@ -29,7 +29,7 @@ function canDoAsync(m: Machine, vcpu: Vcpu): boolean {
   // kvm_event_needs_reinjection() and kvm_is_exception_pending() cannot hold here: the guest was running.
   // kvm_hlt_in_guest(): synchronous only where "not present" cannot be delivered.
   const isDeliverable = m.checks("hlt-deliver-test") && canDeliver(m, vcpu);
-  if (m.case.vmm === "no-hlt-exits" && !isDeliverable) return false;
+  if (m.case.exits === "hlt-in-guest" && !isDeliverable) return false;
   if (m.checks("interrupt-flag-test") && !vcpu.interruptsOn) return false;
   return true;
 }

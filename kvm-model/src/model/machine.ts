@@ -5,6 +5,7 @@
  * changed (`bind`); until the next `bind` all its views read and write that state. What an access does to more than one
  * field is not here but in the file of the kernel function that does it.
  */
+import { enablesApf } from "../../../language/src/index.ts";
 import type { EventSink } from "../explore/model.ts";
 import { Words } from "../state/words.ts";
 import type { Check, ModelCase } from "./case.ts";
@@ -182,7 +183,7 @@ export class Machine {
 
   /** Has the guest enabled async page faults? */
   get enablesApf(): boolean {
-    return this.case.enablesApf ?? this.case.guest !== "unaware";
+    return enablesApf(this.case);
   }
 
   mark(mark: Mark): void {

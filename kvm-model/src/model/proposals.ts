@@ -13,6 +13,7 @@
  * - `memory-fault-exit` (Moorthy): kvm_handle_error_pfn() fills in KVM_EXIT_MEMORY_FAULT; the asynchronous path stays.
  * - `inject-mce`, `inject-ve`: the lookup's -EFAULT is final and KVM queues the exception instead of returning.
  */
+import { guestPersonas } from "../../../language/src/index.ts";
 import type { Machine, Party } from "./machine.ts";
 import type { Page } from "./page.ts";
 import type { Task } from "./task.ts";
@@ -80,7 +81,10 @@ export function completionFailed(m: Machine, vcpu: Vcpu, { page, task, isInjecte
       recordErrorGfn(m, vcpu, page);
       return;
     case "ready-error":
-      if ((!isInjected && m.checks("error-only-if-injected")) || m.case.guest !== "apf-error") {
+      if (
+        (!isInjected && m.checks("error-only-if-injected")) ||
+        !guestPersonas[m.case.guest].pageReadyErrors
+      ) {
         recordErrorGfn(m, vcpu, page);
         return;
       }

@@ -4,7 +4,6 @@
  */
 import type { StopReason } from "../../../language/src/index.ts";
 import type { Action } from "../explore/model.ts";
-import { understands } from "./guest/handlers.ts";
 import { replaceVma } from "./host-mm.ts";
 import type { Machine } from "./machine.ts";
 import { injectMachineCheck, injectVe } from "./proposals.ts";
@@ -53,11 +52,7 @@ function injectPageFault(m: Machine, vcpu: Vcpu): void {
 function onFault(m: Machine, vcpu: Vcpu): void {
   const page = vcpu.faultingPage.index;
   switch (m.case.vmm) {
-    case "fence":
-      injectAsUnderstood(m, vcpu);
-      return;
     case "stop":
-    case "no-hlt-exits":
       giveUp(m, vcpu);
       return;
     case "inject-mce":
@@ -92,26 +87,6 @@ function onFault(m: Machine, vcpu: Vcpu): void {
       m.log?.("remap", "vmm", "kvm", `page ${page}: anonymous, UFFDIO_POISON`);
       replaceVma(m, page, page + 1, "poisoned");
       enter(vcpu);
-  }
-}
-
-/** The fence has turned the loop into an exit; the guest gets the event that it understands, if there is one. */
-function injectAsUnderstood(m: Machine, vcpu: Vcpu): void {
-  switch (m.case.guest) {
-    case "mce-safe-loads":
-    case "mce-safe-all":
-      machineCheck(m, vcpu);
-      return;
-    case "ve":
-      enter(vcpu);
-      injectVe(m, vcpu, "vmm");
-      return;
-    case "unaware":
-    case "apf":
-    case "apf-error":
-    case "pv-error":
-      if (understands(m, "#PF")) injectPageFault(m, vcpu);
-      else giveUp(m, vcpu);
   }
 }
 

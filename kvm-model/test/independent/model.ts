@@ -57,7 +57,7 @@ function toModel({ name, program, machine }: Case): ModelCase {
     })),
     host: hostSteps(pages.length, host),
     kvm: machine.kvm,
-    vmm: machine.hltInGuest ? "no-hlt-exits" : "stop",
+    exits: machine.hltInGuest ? "hlt-in-guest" : "kvm",
     guest: machine.apf === "off" ? "unaware" : "apf",
     lapic: machine.lapic,
     sendAlways: machine.apf === "always",

@@ -33,6 +33,7 @@ describe("hash_32(gfn & 0xffffffff, 6)", () => {
 describe("Goyal's hash of gfns that failed", () => {
   const parts = {
     kvm: "uniform-efault",
+    exits: "kvm",
     vmm: "stop",
     guest: "apf",
     server: "none",

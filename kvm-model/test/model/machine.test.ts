@@ -8,7 +8,14 @@ import type { Task } from "../../src/model/task.ts";
 import type { Vcpu } from "../../src/model/vcpu.ts";
 import type { Work } from "../../src/model/work.ts";
 
-const stock: Parts = { kvm: "uniform-efault", vmm: "stop", guest: "apf", server: "none", lapic: "kernel" };
+const stock: Parts = {
+  kvm: "uniform-efault",
+  exits: "kvm",
+  vmm: "stop",
+  guest: "apf",
+  server: "none",
+  lapic: "kernel",
+};
 
 type Parts4 = { m: Machine; vcpu: Vcpu; page: Page; task: Task; work: Work };
 

@@ -11,7 +11,14 @@ import {
   modelCase,
 } from "../../src/index.ts";
 
-const stock: Parts = { kvm: "today", vmm: "stop", guest: "apf", server: "none", lapic: "kernel" };
+const stock: Parts = {
+  kvm: "today",
+  exits: "kvm",
+  vmm: "stop",
+  guest: "apf",
+  server: "none",
+  lapic: "kernel",
+};
 const guestFor = (kvm: KvmPart): Parts["guest"] =>
   kvm === "ready-error" ? "apf-error" : kvm === "inject-ve" ? "ve" : "apf";
 

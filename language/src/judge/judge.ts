@@ -6,7 +6,7 @@
  * a missing witness blocks every verdict that rests on the run having meant something (pass, xfail, xpass).
  * A model's case is judged end by end: the gravest verdict stands.
  */
-import { guestPersonas } from "../axes.ts";
+import { enablesApf } from "../axes.ts";
 import type {
   Attestation,
   EngineName,
@@ -84,7 +84,7 @@ function attestationProblems(input: JudgeInput, attestation: Attestation): reado
   if (attestation.lapic !== proposal.lapic) {
     problems.push(`APIC in ${attestation.lapic ?? "nothing"}, not in ${proposal.lapic ?? "nothing"}`);
   }
-  const wantsApf = guestPersonas[proposal.guest].asyncPageFaults;
+  const wantsApf = enablesApf(proposal);
   if (wantsApf !== (attestation.apfEnabled === true)) {
     problems.push(`async page faults are ${attestation.apfEnabled === true ? "on" : "off"} in the guest`);
   }

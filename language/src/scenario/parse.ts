@@ -3,6 +3,7 @@
  * then the rules that need the whole: windows, signals, witnesses. Reports all problems of a file at once.
  */
 import { z } from "zod";
+import { isGlob, matchesGlob } from "../glob.ts";
 import { readJsonSource } from "../json-source.ts";
 import { proposals } from "../presets.ts";
 import { propertyIds } from "../properties.ts";
@@ -199,7 +200,7 @@ function readProposals(
   const ids = new Set<string>();
   for (const [index, text] of texts.entries()) {
     const at = `proposals[${index}]`;
-    if (!text.includes("@")) {
+    if (!text.includes("@") && !isGlob(text)) {
       checkName("proposal", text, known, at, problems);
       ids.add(text);
       continue;
@@ -209,7 +210,9 @@ function readProposals(
     else if (selector.all) problems.add(at, "leave proposals out for all of them");
     else {
       const selected = selectedIds(selector);
-      for (const id of [...selector.ids, ...selector.except]) checkName("proposal", id, known, at, problems);
+      for (const id of [...selector.ids, ...selector.except]) {
+        if (!known.some((one) => matchesGlob(id, one))) checkName("proposal", id, known, at, problems);
+      }
       if (selected.length === 0) problems.add(at, `${JSON.stringify(text)} stands for no proposal`);
       for (const id of selected) ids.add(id);
     }

@@ -62,7 +62,7 @@ describe("a cell", () => {
     ["native", undefined, "sigbus", "sigbus", "efault", "efault"],
     ["efault-exit", "stopped(efault)", "killed", "killed", "killed", "killed"],
     ["apf-loop", "looping", "hung", "hung", "hung", "hung"],
-    ["fence", "running", "sigbus(BUS_ADRERR)", "sigbus(BUS_ADRERR)", "efault", "efault"],
+    ["pf-injection", "running", "sigbus(BUS_ADRERR)", "sigbus(BUS_ADRERR)", "efault", "efault"],
     ["poison", "running", "sigbus(BUS_MCEERR_AR)", "sigbus(BUS_MCEERR_AR)", "efault", "killed"],
     ["remap-zero", "running", "zero", "stale", "zero", "stale"],
     ["notify", "running", "sigbus(BUS_ADRERR)", "sigbus(BUS_ADRERR)", "efault", "efault"],
@@ -81,7 +81,7 @@ describe("a cell", () => {
     const cell = { a: "victim.last lost" };
     expect(expected(cell, "sealed")).toBeNull();
     expect(expected(cell, "my-way")).toBeNull();
-    expect(expected({ a: "kernel.last lost" }, "fence")).toBeNull();
+    expect(expected({ a: "kernel.last lost" }, "pf-injection")).toBeNull();
     expect(expected({ a: "kernel.last lost" }, "apf-loop")?.outcome.accesses).toEqual({
       "kernel.last": "hung",
     });
@@ -122,12 +122,12 @@ describe("a cell", () => {
   });
 
   it("tells host steps from accesses by the actor", () => {
-    expect(expected({ a: "host.last not-reached; victim.last not-reached" }, "fence")?.outcome).toMatchObject(
-      {
-        accesses: { "victim.last": "not-reached" },
-        host: { "host.last": "not-reached" },
-      },
-    );
+    expect(
+      expected({ a: "host.last not-reached; victim.last not-reached" }, "pf-injection")?.outcome,
+    ).toMatchObject({
+      accesses: { "victim.last": "not-reached" },
+      host: { "host.last": "not-reached" },
+    });
   });
 
   it.each([
@@ -149,7 +149,7 @@ describe("the cell of a case", () => {
     const rows = { "l*": "running", "load loud": { "@loops": "looping" } };
     expect(ruleOf(rows, "apf-loop", "lost")).toBe("l* @loops");
     expect(ruleOf(rows, "apf-loop", "loud")).toBe("loud @loops");
-    expect(ruleOf(rows, "fence", "loud")).toBeUndefined();
+    expect(ruleOf(rows, "pf-injection", "loud")).toBeUndefined();
   });
 
   it("is in the row the narrowest: an id, an answer, all", () => {
@@ -157,14 +157,20 @@ describe("the cell of a case", () => {
       a: {
         "*": "running",
         "@reports": "victim.last lost",
-        "fence pf-injection": "as @loops",
+        "pf-injection poison": "as @loops",
         "@loops": "looping",
       },
     };
     expect(ruleOf(rows, "efault-exit")).toBe("a @exits");
     expect(ruleOf(rows, "my-way")).toBe("a *");
-    expect(expected(rows, "fence-apf")).toMatchObject({ rule: "a @reports", outcome: { vmm: ["running"] } });
-    expect(expected(rows, "fence")).toMatchObject({ rule: "a fence", outcome: { vmm: ["looping"] } });
+    expect(expected(rows, "nmi-injection")).toMatchObject({
+      rule: "a @reports",
+      outcome: { vmm: ["running"] },
+    });
+    expect(expected(rows, "pf-injection")).toMatchObject({
+      rule: "a pf-injection",
+      outcome: { vmm: ["looping"] },
+    });
   });
 
   it("is read as another answer's, with what that makes of a lost page", () => {
@@ -172,10 +178,10 @@ describe("the cell of a case", () => {
       a: {
         "*": "victim.last lost; counter progress",
         "@exits": "victim.last lost; counter starved",
-        fence: "as @exits",
+        "pf-injection": "as @exits",
       },
     };
-    expect(expected(rows, "fence")?.outcome).toMatchObject({
+    expect(expected(rows, "pf-injection")?.outcome).toMatchObject({
       vmm: ["stopped(efault)"],
       accesses: { "victim.last": "killed" },
       bystanders: { counter: "starved" },
@@ -196,16 +202,20 @@ describe("the cell of a case", () => {
     [
       { load: { "@loops": "running", "today @loops": "looping" } },
       "x",
-      '"today @loops" and "@loops" (kinds.json:5) are both about apf-loop',
+      '"today @loops" and "@loops" (kinds.json:5) are both about apf-guest',
     ],
     [
-      { load: { fence: "running", "fence fence-mce": "looping" } },
+      { load: { "pf-injection": "running", "pf-injection poison": "looping" } },
       "x",
-      '"fence fence-mce" and "fence" (kinds.json:5) are both about fence',
+      '"pf-injection poison" and "pf-injection" (kinds.json:5) are both about pf-injection',
     ],
-    [{ load: { fence: "as @loops" } }, "load", 'kinds.json:5: "fence": the row has no outcome for @loops'],
+    [
+      { load: { "pf-injection": "as @loops" } },
+      "load",
+      'kinds.json:5: "pf-injection": the row has no outcome for @loops',
+    ],
   ])("is refused where two are equally narrow, or there is none to read: %j", (rows, id, message) => {
-    expect(() => expected(rows, "fence", id)).toThrow(message);
+    expect(() => expected(rows, "pf-injection", id)).toThrow(message);
   });
 });
 
@@ -240,7 +250,7 @@ describe("a file of expectations", () => {
     const table = tableOf(
       JSON.stringify({ about: "x", defects: { late: own }, rows: { a: "running; defect: late" } }),
     );
-    expect(table.find(scenario, proposalOf("fence"))?.defect).toEqual({ id: "late", ...own });
+    expect(table.find(scenario, proposalOf("pf-injection"))?.defect).toEqual({ id: "late", ...own });
   });
 
   it("says of the rules of before which row each is now, and that row means the same", () => {

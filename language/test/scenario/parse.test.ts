@@ -103,11 +103,19 @@ describe("parseScenarios", () => {
 
   it("takes an answer for the presets that have it, each once, and leaves the hash alone", () => {
     const about = (...proposals: string[]) => parse({ proposals })[0];
-    expect(about("native", "today @loops")?.proposals).toEqual(["native", "apf-loop", "apf-guest"]);
-    expect(about("fence", "today @loops @zeros", "@signals", "apf-loop")?.proposals).toEqual([
-      "fence",
-      "apf-loop",
+    expect(about("native", "today @loops")?.proposals).toEqual([
+      "native",
       "apf-guest",
+      "apf-loop",
+      "apf-send-always",
+      "no-hlt-exits",
+    ]);
+    expect(about("poison", "today @loops @zeros -*-user-apic", "@signals", "apf-loop")?.proposals).toEqual([
+      "poison",
+      "apf-guest",
+      "apf-loop",
+      "apf-send-always",
+      "no-hlt-exits",
       "remap-zero",
       "native",
     ]);

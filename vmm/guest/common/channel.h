@@ -111,6 +111,7 @@ enum configuration {
     CONFIGURE_NMI_BEFORE_READING = 1 << 9, /* the first handler from CPL 3 is hit by an NMI that takes a #PF of its own */
     CONFIGURE_NMI_SAVES_CR2 = 1 << 10,     /* around that #PF, as Linux does (exc_nmi()) */
     CONFIGURE_NMI_SAVES_FLAGS = 1 << 11,   /* and the word of the shared area that says "not present" */
+    CONFIGURE_APF_SEND_ALWAYS = 1 << 12,   /* with CONFIGURE_APF: page-not-present at CPL 0 too, as Linux until 5.7 */
 };
 
 enum event_kind {

@@ -1,6 +1,6 @@
 /*
  * Async page faults as the Linux guest uses them since 5.9 (arch/x86/kernel/kvm.c): page-not-present by #PF with the
- * token in CR2, page-ready by interrupt with an acknowledgement, CPL 3 only.
+ * token in CR2, page-ready by interrupt with an acknowledgement; CPL 3 only, unless send-always is asked for.
  */
 #include "kernel.h"
 
@@ -8,6 +8,7 @@
 #define MSR_KVM_ASYNC_PF_INT 0x4b564d06
 #define MSR_KVM_ASYNC_PF_ACK 0x4b564d07
 #define KVM_ASYNC_PF_ENABLED 1
+#define KVM_ASYNC_PF_SEND_ALWAYS 2
 #define KVM_ASYNC_PF_DELIVERY_AS_INT 8
 #define KVM_CPUID_FEATURES 0x40000001
 #define KVM_FEATURE_ASYNC_PF_INT (1u << 14)
@@ -25,8 +26,9 @@ void enable_async_page_faults(void)
 {
     if (!offered())
         stop(DOORBELL_PANIC, PANIC_NO_APF);
+    uint64_t always = channel->configuration & CONFIGURE_APF_SEND_ALWAYS ? KVM_ASYNC_PF_SEND_ALWAYS : 0;
     wrmsr(MSR_KVM_ASYNC_PF_INT, VECTOR_APF_READY);
-    wrmsr(MSR_KVM_ASYNC_PF_EN, (uint64_t)apf | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT);
+    wrmsr(MSR_KVM_ASYNC_PF_EN, (uint64_t)apf | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT | always);
 }
 
 uint32_t take_page_not_present(void)
@@ -52,6 +54,7 @@ void page_not_present(struct frame *frame)
     this_report()->apf_not_present_count++;
     this_report()->outstanding++;
     record(EVENT_APF_NOT_PRESENT, frame, frame->error_code, token);
+    /* As Linux since 5.8: panic("Host injected async #PF in kernel mode"), __kvm_handle_async_pf(). */
     if (in_kernel(frame))
         stop(DOORBELL_PANIC, PANIC_APF_IN_KERNEL);
     if (channel->configuration & CONFIGURE_APF_SLEEPS_LATE)

@@ -8,11 +8,8 @@ import type { VmmPart } from "../../../language/src/index.ts";
 import type { DecodedAccess, Vcpu } from "../arch/index.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 
-/**
- * The values of the `vmm` axis that decide what is done at an exit. The others are a guard of memory beside some policy
- * (`fence`) and a set-up of the VM (`no-hlt-exits`).
- */
-export type PolicyName = Exclude<VmmPart, "fence" | "no-hlt-exits">;
+/** The `vmm` axis. What makes the exit is another one (`exits`). */
+export type PolicyName = VmmPart;
 
 /** With its guest physical address: by the guest's page tables, which still map it. */
 export type LocatedAccess = DecodedAccess & { readonly gpa: bigint };

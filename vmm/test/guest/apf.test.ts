@@ -8,7 +8,7 @@ import { kvmOrReason } from "../support/kvm.ts";
 
 const kvm = kvmOrReason();
 const WAKE_ALL = 0xffffffffn;
-const apf = { lapicInKernel: true, hltInGuest: false, asyncPageFaults: true } as const;
+const apf = { lapicInKernel: true, hltInGuest: false, asyncPageFaults: "on" } as const;
 const kill = (task: number) => ({ verb: "kill", size: 0, address: BigInt(task), value: 0n }) as const;
 
 /**
@@ -109,7 +109,7 @@ describe.skipIf(kvm.reason !== null)(`async page faults in the micro-guest${kvm.
       {
         lapicInKernel: false,
         hltInGuest: false,
-        asyncPageFaults: false,
+        asyncPageFaults: "off",
         pageFaultIsError: true,
         policy: "inject-pf",
       },

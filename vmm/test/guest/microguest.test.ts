@@ -22,10 +22,10 @@ function content(): Uint8Array {
 }
 
 const setups = {
-  "APIC in user space": { lapicInKernel: false, hltInGuest: false, asyncPageFaults: false },
-  "APIC in the kernel": { lapicInKernel: true, hltInGuest: false, asyncPageFaults: false },
-  "async page faults": { lapicInKernel: true, hltInGuest: false, asyncPageFaults: true },
-  "HLT in the guest": { lapicInKernel: true, hltInGuest: true, asyncPageFaults: false },
+  "APIC in user space": { lapicInKernel: false, hltInGuest: false, asyncPageFaults: "off" },
+  "APIC in the kernel": { lapicInKernel: true, hltInGuest: false, asyncPageFaults: "off" },
+  "async page faults": { lapicInKernel: true, hltInGuest: false, asyncPageFaults: "on" },
+  "HLT in the guest": { lapicInKernel: true, hltInGuest: true, asyncPageFaults: "off" },
 } as const;
 
 const wide = [...(features?.avx ? [32] : []), ...(features?.avx512 ? [64] : [])];

@@ -32,7 +32,7 @@ function touched(
     {
       lapicInKernel: false,
       hltInGuest: false,
-      asyncPageFaults: false,
+      asyncPageFaults: "off",
       nmiIsSigbus: policy === "nmi",
       pageFaultIsError: policy === "inject-pf",
       policy,
@@ -142,7 +142,7 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
         {
           lapicInKernel: false,
           hltInGuest: false,
-          asyncPageFaults: false,
+          asyncPageFaults: "off",
           nmiIsSigbus: policy === "nmi",
           pageFaultIsError: policy === "inject-pf",
           policy,
@@ -179,7 +179,7 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
         {
           lapicInKernel: false,
           hltInGuest: false,
-          asyncPageFaults: false,
+          asyncPageFaults: "off",
           pageFaultIsError: true,
           policy,
         },
@@ -319,7 +319,7 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
       {
         lapicInKernel: false,
         hltInGuest: false,
-        asyncPageFaults: false,
+        asyncPageFaults: "off",
         policy: "inject-pf",
         pageFaultIsError: true,
       },

@@ -33,8 +33,8 @@ const loopingOf = (messages: readonly VcpuMessage[]) =>
 
 describe.skipIf(kvm.reason !== null)(`a guest load behind the end of the file${kvm.note}`, () => {
   for (const [name, setup] of Object.entries({
-    "without an in-kernel APIC": { lapicInKernel: false, hltInGuest: false, asyncPageFaults: false },
-    "with HLT given to the guest": { lapicInKernel: true, hltInGuest: true, asyncPageFaults: false },
+    "without an in-kernel APIC": { lapicInKernel: false, hltInGuest: false, asyncPageFaults: "off" as const },
+    "with HLT given to the guest": { lapicInKernel: true, hltInGuest: true, asyncPageFaults: "off" as const },
   })) {
     it(`makes KVM_RUN return EFAULT at the very instruction, ${name}`, async () => {
       const outcome = await truncated(setup);
@@ -52,7 +52,7 @@ describe.skipIf(kvm.reason !== null)(`a guest load behind the end of the file${k
   }
 
   it("never comes back when KVM can go the asynchronous way, though the guest never asked for it", async () => {
-    const outcome = await truncated({ lapicInKernel: true, hltInGuest: false, asyncPageFaults: false });
+    const outcome = await truncated({ lapicInKernel: true, hltInGuest: false, asyncPageFaults: "off" });
     const looping = loopingOf(outcome.messages);
     expect(looping).toMatchObject({ place: { rip, cpl: 3, gva: 0x40001000n } });
     expect(looping?.type === "looping" && looping.faultsPerSecond).toBeGreaterThan(200);
@@ -62,7 +62,7 @@ describe.skipIf(kvm.reason !== null)(`a guest load behind the end of the file${k
   });
 
   it("is told not-present and ready for ever when the guest did ask, with a new token each turn", async () => {
-    const outcome = await truncated({ lapicInKernel: true, hltInGuest: false, asyncPageFaults: true });
+    const outcome = await truncated({ lapicInKernel: true, hltInGuest: false, asyncPageFaults: "on" });
     expect(loopingOf(outcome.messages)).toMatchObject({ place: { gva: 0x40001000n } });
     expect(outcome.apfNotPresentCount).toBeGreaterThan(10);
     expect(outcome.apfReadyCount).toBeGreaterThanOrEqual(outcome.apfNotPresentCount);

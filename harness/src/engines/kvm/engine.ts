@@ -14,9 +14,9 @@ import {
   type Attestation,
   classifyAccess,
   type Evidence,
+  enablesApf,
   fileOffsetAt,
   guestActors,
-  guestPersonas,
   type HasWritten,
   heldAt,
   isAccess,
@@ -374,11 +374,10 @@ function supportsMachine(scenario: Scenario, proposal: Proposal): Support {
       "this KVM has no counters to read (KVM_CAP_BINARY_STATS_FD): an endless loop could not be proven",
     );
   }
-  const enablesApf = guestPersonas[proposal.guest].asyncPageFaults;
-  if (enablesApf && !features.asyncPageFaultInterrupt) {
+  if (enablesApf(proposal) && !features.asyncPageFaultInterrupt) {
     return no("this KVM offers no async page faults by interrupt (KVM_FEATURE_ASYNC_PF_INT)");
   }
-  if (proposal.vmm === "no-hlt-exits" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {
+  if (proposal.exits === "hlt-in-guest" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {
     return no("this KVM cannot give HLT to the guest (KVM_CAP_X86_DISABLE_EXITS)");
   }
   if (proposal.vmm === "poison") {

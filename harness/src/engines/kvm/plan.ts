@@ -6,6 +6,8 @@
 import {
   allAccesses,
   cpuOf,
+  enablesApf,
+  type GuestPersona,
   type GuestStep,
   guestActors,
   guestPersonas,
@@ -53,7 +55,7 @@ export type VmPlan = {
   readonly machine: {
     readonly lapicInKernel: boolean;
     readonly hltInGuest: boolean;
-    readonly asyncPageFaults: boolean;
+    readonly asyncPageFaults: GuestPersona["asyncPageFaults"];
     readonly nmiIsSigbus: boolean;
     readonly pageFaultIsError: boolean;
     readonly pageReadyErrors: boolean;
@@ -88,30 +90,9 @@ const no = (reason: string, fix: string | null = null): Support => ({ kind: "no"
 export function supportsProposal(proposal: Proposal): Support {
   if (proposal.lapic === null) return no("the proposal has no VM");
   if (proposal.kvm !== "today") return no(`kvm=${proposal.kvm} is in no kernel that this engine can ask`);
-  if (policyOf(proposal) === null) return no(`vmm=${proposal.vmm} is not implemented by this VMM`);
+  if (proposal.vmm === "none") return no("the proposal has no VMM");
   if (proposal.guest === "none") return no("the proposal has no guest");
   return yes;
-}
-
-/** How a guest wants an error reported, where the VMM may choose. */
-function understoodPolicy(guest: Proposal["guest"]): PolicyName {
-  const { understandsVe, machineCheckSafe } = guestPersonas[guest];
-  if (understandsVe) return "inject-ve";
-  return machineCheckSafe === "none" ? "inject-pf" : "inject-mce";
-}
-
-/** The policy of this VMM at an exit: a value of the axis may be a policy and more (`fence`), or a set-up (`no-hlt-exits`). */
-function policyOf({ vmm, guest }: Proposal): PolicyName | null {
-  switch (vmm) {
-    case "none":
-      return null;
-    case "no-hlt-exits":
-      return "stop";
-    case "fence":
-      return understoodPolicy(guest);
-    default:
-      return vmm;
-  }
 }
 
 /** Some pairs would show nothing. */
@@ -197,18 +178,19 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
     privateSwapped: scenario.backing.kind === "private-swapped",
     machine: {
       lapicInKernel: proposal.lapic === "kernel",
-      hltInGuest: proposal.vmm === "no-hlt-exits",
-      asyncPageFaults: persona.asyncPageFaults,
-      nmiIsSigbus: proposal.vmm === "nmi",
+      hltInGuest: proposal.exits === "hlt-in-guest",
+      asyncPageFaults: enablesApf(proposal) ? persona.asyncPageFaults : "off",
+      // Elsewhere an NMI is none of the VMM's reports.
+      nmiIsSigbus: proposal.vmm === "nmi" && persona.pageFaultIsError,
       pageFaultIsError: persona.pageFaultIsError,
       pageReadyErrors: persona.pageReadyErrors,
       sleepsLate: false,
       nmi: scenario.nmi ?? "off",
       machineCheckSafe: persona.machineCheckSafe,
-      policy: policyOf(proposal) ?? "stop",
+      policy: proposal.vmm === "none" ? "stop" : proposal.vmm,
     },
     guard: proposal.server === "none" ? null : { name: proposal.server, leaseSocket },
-    fence: proposal.vmm === "fence",
+    fence: proposal.exits === "fence",
     tasks: guestActors(scenario).map(([name, actor]) => ({
       actor: name,
       program: {

@@ -16,6 +16,7 @@ import {
   type EventKind,
   type Evidence,
   type Exhaustiveness,
+  enablesApf,
   eventKinds,
   fileOffsetAt,
   guestActors,
@@ -37,13 +38,12 @@ import {
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import type { Engine, Support } from "../../engine.ts";
 import { type Allowed, type AllowedEnd, allowedEnds } from "./allowed.ts";
-import { enablesApf, hardware, partsOf, translate } from "./translate.ts";
+import { hardware, translate } from "./translate.ts";
 
 /** A guest has a timer, as ours has: the ends' tokens are of such a guest. */
 export const TIMER = true;
 
 function attestation(scenario: Scenario, proposal: Proposal): Attestation {
-  const parts = partsOf(proposal);
   return {
     engine: "model",
     kernel: release(),
@@ -51,7 +51,7 @@ function attestation(scenario: Scenario, proposal: Proposal): Attestation {
     kvmParameters: {},
     capabilities: {},
     lapic: proposal.lapic,
-    apfEnabled: parts === null || proposal.lapic === null ? null : enablesApf(parts),
+    apfEnabled: proposal.lapic === null ? null : enablesApf(proposal),
     pageSize: PAGE_SIZE,
     transport: null,
     windowBytes: scenario.layout === "dax-window" ? Number(scenario.backing.size) : null,

@@ -102,17 +102,18 @@ export type Plan = {
  */
 const nativeParts: Parts = {
   kvm: "final-efault",
+  exits: "kvm",
   vmm: "inject-pf",
-  guest: "pv-error",
+  guest: "pv-error-no-apf",
   server: "none",
   lapic: "kernel",
 };
 
 export function partsOf(proposal: Proposal): Parts | null {
-  const { kvm, vmm, guest, server, lapic } = proposal;
+  const { kvm, exits, vmm, guest, server, lapic } = proposal;
   if (kvm === "none") return nativeParts;
-  if (vmm === "none" || guest === "none" || lapic === null) return null;
-  return { kvm, vmm, guest, server, lapic };
+  if (exits === "none" || vmm === "none" || guest === "none" || lapic === null) return null;
+  return { kvm, exits, vmm, guest, server, lapic };
 }
 
 /** File pages (numbers) that an access spans. */
@@ -332,11 +333,6 @@ class Translator {
   }
 }
 
-/** Does our guest enable async page faults under this proposal? */
-export function enablesApf({ guest }: Pick<Parts, "guest">): boolean {
-  return guestPersonas[guest].asyncPageFaults;
-}
-
 export function translate(
   scenario: Scenario,
   proposal: Proposal,
@@ -379,9 +375,7 @@ export function translate(
       host: hostSteps,
       slowIo: isSlow(scenario),
       preempt: timer,
-      // As the micro-guest, which real runs are of: it enables only what it is asked to, and has no page cache.
-      enablesApf: enablesApf(parts),
-      faultHandler: "direct" as const,
+      sendAlways: guestPersonas[parts.guest].asyncPageFaults === "send-always",
     };
     return { kind: "yes", case: modelCase(given), plan };
   } catch (error) {

@@ -84,7 +84,7 @@ describe.skipIf(available.kind === "no")(`the kvm engine${note}`, () => {
       "apf-loop",
       "efault-exit",
       "mce-injection",
-      "fence",
+      "pf-injection",
     ]);
     expect(first).toHaveLength(2); // The VM's and the host actor's.
     for (const pids of later) expect(pids).toEqual(first);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { proposals } from "../../../../language/src/index.ts";
+import { exitParts, guestParts, proposals, vmmParts } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { delaysMs, planCase, supportsAccesses, supportsProposal } from "../../../src/engines/kvm/plan.ts";
 
@@ -22,27 +22,34 @@ const allFeatures = {
 
 describe("planCase", () => {
   it("turns each preset into the set-up that its title promises", () => {
-    const machine = (id: string) => planCase(scenarioWith({}), proposalOf(id), place).machine;
-    expect(machine("efault-exit")).toMatchObject({
-      lapicInKernel: false,
-      hltInGuest: false,
-      asyncPageFaults: false,
-    });
-    expect(machine("apf-loop")).toMatchObject({
-      lapicInKernel: true,
-      hltInGuest: false,
-      asyncPageFaults: false,
-    });
-    expect(machine("apf-guest")).toMatchObject({
-      lapicInKernel: true,
-      hltInGuest: false,
-      asyncPageFaults: true,
-    });
-    expect(machine("no-hlt-exits")).toMatchObject({
-      lapicInKernel: true,
+    const planOf = (id: string) => planCase(scenarioWith({}), proposalOf(id), place);
+    const machine = (id: string) => planOf(id).machine;
+    const plain = { lapicInKernel: true, hltInGuest: false, asyncPageFaults: "on", policy: "stop" };
+    expect(machine("efault-exit")).toMatchObject({ ...plain, lapicInKernel: false, asyncPageFaults: "off" });
+    expect(machine("apf-loop")).toMatchObject({ ...plain, asyncPageFaults: "off" });
+    expect(machine("apf-guest")).toMatchObject(plain);
+    expect(machine("apf-send-always")).toMatchObject({ ...plain, asyncPageFaults: "send-always" });
+    expect(machine("no-hlt-exits")).toMatchObject({ ...plain, hltInGuest: true });
+    expect(machine("no-hlt-exits-no-apf")).toMatchObject({
+      ...plain,
       hltInGuest: true,
-      asyncPageFaults: false,
+      asyncPageFaults: "off",
     });
+    expect(planOf("fence-exit")).toMatchObject({ fence: true, machine: plain });
+    expect(planOf("apf-guest").fence).toBe(false);
+  });
+
+  it("has the policy from the axis alone, whatever makes the exit and whatever the guest understands", () => {
+    for (const exits of exitParts) {
+      for (const vmm of vmmParts) {
+        for (const guest of guestParts) {
+          const plan = planCase(scenarioWith({}), { ...proposalOf("apf-guest"), exits, vmm, guest }, place);
+          expect(plan.machine.policy).toBe(vmm);
+          expect(plan.fence).toBe(exits === "fence");
+          expect(plan.machine.hltInGuest).toBe(exits === "hlt-in-guest");
+        }
+      }
+    }
   });
 
   it("numbers signals and places accesses in the window, in the order of the scenario", () => {

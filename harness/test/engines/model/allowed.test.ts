@@ -8,6 +8,7 @@ import {
   parseOutcomeWords,
   presets,
   proposals,
+  recordedProposal,
   type Scenario,
 } from "../../../../language/src/index.ts";
 import { parseScenarios } from "../../../../language/src/read.ts";
@@ -56,8 +57,8 @@ function outcomeOf(one: Observed): Outcome {
 const explored = new Map<string, Allowed>();
 
 function allowedFor(one: Observed, without: readonly Check[] = []): Allowed {
-  const proposal = proposals.find((known) => known.id === one.proposal);
-  if (proposal === undefined) return { kind: "unsupported", reason: `no proposal ${one.proposal}` };
+  const proposal = recordedProposal(one.proposal);
+  if (proposal === null) return { kind: "unsupported", reason: `no proposal ${one.proposal}` };
   const backend = backendOf(one.kvmBackend);
   const scenario = scenarioOf(one.scenario);
   const key = JSON.stringify(

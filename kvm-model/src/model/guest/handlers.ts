@@ -186,8 +186,8 @@ export function understands(m: Machine, event: ErrorEvent): boolean {
     case "#PF":
     case "NMI":
     case "error interrupt":
-      if (guestPersonas[m.case.guest].pageFaultIsError) return true;
-      return m.case.faultHandler === "direct" && event !== "error interrupt";
+      // Otherwise Linux finds nothing wrong with its own mapping, and returns.
+      return guestPersonas[m.case.guest].pageFaultIsError;
   }
 }
 
