@@ -30,7 +30,7 @@ export const MARK = {
   "lost-report": 32,
   /** Witness: while a page that only needs I/O was outstanding, another task ran on that vCPU. */
   "ran-during-io": 64,
-  /** Witness: a lookup met a lost page. */
+  /** Witness: a lookup met a lost page that is still mapped. */
   "met-lost-page": 128,
 } as const;
 export type Mark = keyof typeof MARK;

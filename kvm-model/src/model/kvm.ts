@@ -63,7 +63,6 @@ export function resumeGuest(vcpu: Vcpu): void {
 function toError(m: Machine, vcpu: Vcpu, error: PfnError): void {
   vcpu.goTo("error");
   vcpu.pfnError = error;
-  m.mark("met-lost-page");
 }
 
 /** kvm_faultin_pfn(): the number that is_page_fault_stale() compares. */
@@ -86,6 +85,7 @@ function lookup(m: Machine, vcpu: Vcpu, gup: Gup): void {
       return;
     case "hwpoison":
       m.log?.("fault", "kvm", "host", `looks up page ${page.index}: hardware poison`);
+      m.mark("met-lost-page");
       error = isSync || m.checks("hwpoison-before-async") ? "hwpoison" : "none";
       break;
     case "no VMA":

@@ -3,8 +3,8 @@
  * run, or one that the model allows. Apart from verdicts: a property can be false exactly as expected. A case decides the
  * properties that its scenario names; what no case decides is unknown, never guessed.
  */
-import type { ServerPart } from "../axes.ts";
 import { type PropertyId, propertyRows } from "../properties.ts";
+import type { Proposal } from "../proposal.ts";
 import { isAccess, type Touch, touchOf } from "../scenario/guest-verbs.ts";
 import { actOf, isAction } from "../scenario/host-verbs.ts";
 import { accessesOf, guestActors, hostActors } from "../scenario/labels.ts";
@@ -20,8 +20,7 @@ export type Finding = "yes" | "no" | "unknown";
 /** One ending of a case, and the parts of the case on which its meaning depends. */
 export type Decidable = {
   readonly scenario: Scenario;
-  /** The guard that the proposal has. */
-  readonly server: ServerPart;
+  readonly proposal: Proposal;
   readonly ending: Ending;
 };
 
@@ -33,6 +32,8 @@ export type Property = {
   readonly title: string;
   /** null: nothing that can be run today decides it. */
   readonly decide: Decide | null;
+  /** Must every ending of a case have it, or is one enough? What comes back once the VMM gets round to it is `some`. */
+  readonly quantifier: "every" | "some";
 };
 
 type Touched = { readonly touch: Touch; readonly access: AccessWord; readonly fileOffset: bigint };
@@ -195,14 +196,18 @@ function isStoredTo(scenario: Scenario, fileOffset: bigint): boolean {
   );
 }
 
-/** The file has grown again and holds new bytes: does the last access see them? Zeros may be the file's or a stand-in. */
+/**
+ * The file has grown again: does the last access see its bytes? A VMM that maps zeros of its own is told from the file by
+ * bytes that the host stores. A VM that has stopped does not go on by itself.
+ */
 function reversible(decidable: Decidable): Finding {
+  const { scenario, proposal, ending } = decidable;
   const last = accessList(decidable).at(-1);
   if (last === undefined) return "unknown";
-  if (last.access.kind === "zero") {
-    return isStoredTo(decidable.scenario, last.fileOffset) ? "no" : "unknown";
-  }
-  return last.access.kind === "value" ? "yes" : "no";
+  if (vmmHistory(ending).some(({ kind }) => kind === "stopped")) return "no";
+  if (last.access.kind === "value") return "yes";
+  if (last.access.kind !== "zero" || isStoredTo(scenario, last.fileOffset)) return "no";
+  return proposal.vmm === "remap-zero" ? "unknown" : "yes";
 }
 
 /** An access waited for I/O and came through: did the tasks beside it get on meanwhile? */
@@ -236,7 +241,7 @@ const metWords: readonly AccessKind[] = ["sigbus", "efault", "killed", "hung"];
  * refused the truncation. A notification comes after the fact: that it was in time once proves nothing.
  */
 function prevented(decidable: Decidable): Finding {
-  const { scenario, server, ending } = decidable;
+  const { scenario, proposal, ending } = decidable;
   const isLost = accessList(decidable).some(({ fileOffset }) => lossEver(scenario, fileOffset) === "lost");
   if (!isLost) return "unknown";
   if (ending.metLostPage !== null) return ending.metLostPage ? "no" : "yes";
@@ -244,7 +249,7 @@ function prevented(decidable: Decidable): Finding {
   const last = vmmHistory(ending).at(-1)?.kind ?? "running";
   if (isLooping(ending) || last !== "running") return "no";
   if (host.some(({ kind }) => kind === "denied")) return "yes";
-  if (ending.wasRecalled) return server === "notify" ? "unknown" : "yes";
+  if (ending.wasRecalled) return proposal.server === "notify" ? "unknown" : "yes";
   return sawAny(decidable, metWords) ? "no" : "unknown";
 }
 
@@ -271,11 +276,12 @@ const deciders: Readonly<Record<PropertyId, Decide | null>> = {
 export const properties: readonly Property[] = propertyRows.map((row) => ({
   ...row,
   decide: deciders[row.id],
+  quantifier: row.id === "reversible" ? "some" : "every",
 }));
 
 /** The answer of a case, by its endings. */
 export type CaseFinding = {
-  /** Of a property that must always hold, one ending without it is enough for no. */
+  /** By the property's quantifier: one ending without it is enough for no, or one with it for yes. */
   readonly finding: Finding;
   /** All answers of its endings; what a real run of the case showed has to be among them. */
   readonly possible: ReadonlySet<Exclude<Finding, "unknown">>;
@@ -286,14 +292,17 @@ export type CaseFinding = {
 export type DecidableCase = Omit<Decidable, "ending"> & { readonly endings: readonly Ending[] };
 
 /** What the case says of the property. */
-export function findingOf({ decide }: Property, { scenario, server, endings }: DecidableCase): CaseFinding {
+export function findingOf(
+  { decide, quantifier }: Property,
+  { scenario, proposal, endings }: DecidableCase,
+): CaseFinding {
   const decided = endings.map((ending) => ({
     ending,
-    finding: decide?.({ scenario, server, ending }) ?? "unknown",
+    finding: decide?.({ scenario, proposal, ending }) ?? "unknown",
   }));
   const first = (word: Finding): (typeof decided)[number] | undefined =>
     decided.find(({ finding }) => finding === word);
-  const chosen = first("no") ?? first("yes");
+  const chosen = quantifier === "every" ? (first("no") ?? first("yes")) : (first("yes") ?? first("no"));
   return {
     finding: chosen?.finding ?? "unknown",
     possible: new Set(decided.flatMap(({ finding }) => (finding === "unknown" ? [] : [finding]))),

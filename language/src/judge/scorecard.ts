@@ -116,9 +116,9 @@ function decides({ verdict, isWithoutExpectation }: ScoredCase): boolean {
   }
 }
 
-/** A search that was cut off without a counterexample. */
-function isCutOff({ exhaustiveness }: ScoredCase, finding: Finding): boolean {
-  return finding !== "no" && exhaustiveness.kind === "bounded";
+/** A search that was cut off before it found what decides by itself: a counterexample, or an example of a `some`. */
+function isCutOff({ exhaustiveness }: ScoredCase, { quantifier }: Property, finding: Finding): boolean {
+  return finding !== (quantifier === "every" ? "no" : "yes") && exhaustiveness.kind === "bounded";
 }
 
 function decisionOf(property: Property, scored: ScoredCase): Decision | null {
@@ -126,10 +126,10 @@ function decisionOf(property: Property, scored: ScoredCase): Decision | null {
   if (!decides(scored) || !scenario.properties.includes(property.id)) return null;
   const { finding, possible, ending } = findingOf(property, {
     scenario,
-    server: proposal.server,
+    proposal,
     endings,
   });
-  if (finding === "unknown" || isCutOff(scored, finding)) return null;
+  if (finding === "unknown" || isCutOff(scored, property, finding)) return null;
   return { finding, possible, ending, scored };
 }
 

@@ -18,7 +18,12 @@ import { fileOffsetAt } from "./window.ts";
 /** Has this step done what it was to do to the file? */
 export type HasWritten = (step: StepAt) => boolean;
 
-type Write = { readonly at: StepAt; readonly fileOffset: bigint; readonly bytes: Uint8Array };
+type Write = {
+  readonly at: StepAt;
+  readonly by: "guest" | "host";
+  readonly fileOffset: bigint;
+  readonly bytes: Uint8Array;
+};
 
 type Results = Readonly<Record<string, Readonly<Record<string, { readonly kind: string }>>>>;
 
@@ -76,11 +81,11 @@ function writeOf(scenario: Scenario, at: StepAt): Write | null {
   if (actor === undefined || step === undefined) return null;
   if (actor.in === "host-process") {
     if (step.verb !== "map-store") return null;
-    return { at, fileOffset: step.offset, bytes: fromValue(step.value, 8) };
+    return { at, by: "host", fileOffset: step.offset, bytes: fromValue(step.value, 8) };
   }
   if (actor.in === "vmm" || !isGuestAccess(step) || !isWrite(step)) return null;
   const bytes = fromValue(leftValue(step, 0n), seenBytes(step));
-  return { at, fileOffset: fileOffsetAt(scenario, step.offset), bytes };
+  return { at, by: "guest", fileOffset: fileOffsetAt(scenario, step.offset), bytes };
 }
 
 function isGuestAccess(step: Scenario["actors"][string]["steps"][number]): step is AccessStep {
@@ -96,7 +101,7 @@ function byteOf({ fileOffset, bytes }: Write, at: bigint): number | null {
 export type Held = {
   /** Zeros there are the file's own value. */
   readonly zerosAreHeld: boolean;
-  /** Something else than zeros was written since the page became zeros, if it did. */
+  /** The guest has written something else than zeros since the page became zeros, if it did. */
   readonly isWritten: boolean;
 };
 
@@ -128,7 +133,7 @@ export function heldAt(scenario: Scenario, at: StepAt, hasWritten: HasWritten): 
     const isZero =
       since.length === 0 ? content[index] === 0 : since.some((write) => byteOf(write, here) === 0);
     if (!isZero) zerosAreHeld = false;
-    if (!isZero && since.length > 0) isWritten = true;
+    if (!isZero && since.some(({ by }) => by === "guest")) isWritten = true;
   }
   return { zerosAreHeld, isWritten };
 }

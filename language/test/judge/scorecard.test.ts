@@ -1,23 +1,28 @@
 import { describe, expect, it } from "vitest";
-import type { ServerPart } from "../../src/axes.ts";
 import type { EndFacts, EngineNature, Evidence } from "../../src/evidence.ts";
 import { endingsOf } from "../../src/judge/ending.ts";
 import { properties } from "../../src/judge/properties.ts";
 import { type ScoreCell, type ScoredCase, scoreCell, scorecard } from "../../src/judge/scorecard.ts";
 import { presets } from "../../src/presets.ts";
+import type { Proposal } from "../../src/proposal.ts";
 import { parseScenarios } from "../../src/scenario/parse.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
-import { scenarioWith } from "../support/cases.ts";
+import { proposalOf, scenarioWith } from "../support/cases.ts";
 import { type Changes, evidenceWith, natures, place } from "../support/evidence.ts";
 
-type On = { readonly scenario?: Scenario; readonly nature?: EngineNature; readonly server?: ServerPart };
+type On = {
+  readonly scenario?: Scenario;
+  readonly nature?: EngineNature;
+  readonly proposal?: Partial<Proposal>;
+};
 
 /** By the first ending. */
 function decide(property: string, evidence: Evidence, on: On = {}): string {
-  const { scenario = scenarioWith({}), nature = natures.kvm, server = "none" } = on;
+  const { scenario = scenarioWith({}), nature = natures.kvm } = on;
+  const proposal = { ...proposalOf("efault-exit"), ...on.proposal };
   const [ending] = endingsOf(evidence, nature);
   if (ending === undefined) throw new Error("no ending");
-  return properties.find(({ id }) => id === property)?.decide?.({ scenario, server, ending }) ?? "unknown";
+  return properties.find(({ id }) => id === property)?.decide?.({ scenario, proposal, ending }) ?? "unknown";
 }
 
 const value = { kind: "value", value: 1n } as const;
@@ -93,7 +98,8 @@ describe("properties", () => {
       native(value, { host: { host: { "truncate#1": { kind: "delayed", ms: 1900 } } } }),
       "no",
     ],
-    ["reversible", "zeros, where nothing was stored", running, "unknown"],
+    ["reversible", "zeros of the file", running, "yes"],
+    ["reversible", "a VM that stopped", evidenceWith(), "no"],
     ["reversible", "the file's bytes", seen(value, { vmm: [{ kind: "running" }] }), "yes"],
     ["reversible", "still hung", looping, "no"],
     ["kernel-access", "no kernel actor", evidenceWith(), "unknown"],
@@ -196,10 +202,9 @@ describe("only where the event happens", () => {
   it("reversible: zeros are not the file's where the host has stored other bytes", () => {
     const scenario = regrown(["truncate 0", "truncate 4MiB", "map-store 0x1000 0x5a"]);
     expect(decide("reversible", running, { scenario })).toBe("no");
-    expect(decide("reversible", seen(value), { scenario })).toBe("yes");
-    expect(decide("reversible", running, { scenario: regrown(["truncate 0", "truncate 4MiB"]) })).toBe(
-      "unknown",
-    );
+    expect(decide("reversible", seen(value, { vmm: [{ kind: "running" }] }), { scenario })).toBe("yes");
+    const zeros = { scenario: regrown(["truncate 0", "truncate 4MiB"]) };
+    expect(decide("reversible", running, { ...zeros, proposal: { vmm: "remap-zero" } })).toBe("unknown");
   });
 
   it("nmi-safe: undecided where no NMI came, no where the kernel panics of it", () => {
@@ -235,7 +240,7 @@ describe("only where the event happens", () => {
       "yes",
     ],
   ] as const)("prevented: %s", (_what, server, evidence, finding) => {
-    expect(decide("prevented", evidence, { scenario: truncated, server })).toBe(finding);
+    expect(decide("prevented", evidence, { scenario: truncated, proposal: { server } })).toBe(finding);
   });
 
   it("prevented: undecided where no page is lost", () => {

@@ -373,7 +373,7 @@ export function translate(
       kill: killed(scenario)[0] ?? null,
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,
-      slowIo: isSlow(scenario),
+      slowIo: isSlow(scenario) && guestActors(scenario).some(([, actor]) => isBystander(actor)),
       preempt: timer,
       sendAlways: guestPersonas[parts.guest].asyncPageFaults === "send-always",
     };

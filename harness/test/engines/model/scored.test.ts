@@ -46,7 +46,7 @@ function decidedBy({
   return properties
     .filter((property) => scenario.properties.includes(property.id))
     .flatMap((property) => {
-      const asked = { scenario, server: proposal.server };
+      const asked = { scenario, proposal };
       const real = findingOf(property, { ...asked, endings: [ending] }).finding;
       if (real === "unknown") return [];
       const { possible } = findingOf(property, { ...asked, endings: model.endings });

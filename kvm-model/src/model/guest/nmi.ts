@@ -18,9 +18,11 @@ function readsCr2(event: GuestEvent): boolean {
   return event === "async #PF" || event === "#PF";
 }
 
-/** Events that a handler has yet to read, in which an NMI makes a difference or might. */
+/** Events of this guest whose handler has begun and has yet to read what they are about. */
+const windows: readonly GuestEvent[] = ["async #PF", "#PF", "not present", "#MC", "#VE", "error interrupt"];
+
 function hasWindow(event: GuestEvent): boolean {
-  return readsCr2(event) || event === "not present";
+  return windows.includes(event);
 }
 
 /** Does the page fault inside the NMI take the flags of the async #PF that the NMI interrupted for its own? */
