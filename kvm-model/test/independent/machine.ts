@@ -157,13 +157,12 @@ export const UNFAIR = "kill";
 /** Whom it can choose again and again it does choose some day: the actors that begin with it are strongly fair. */
 export const SCHEDULER = "scheduler";
 
-export type Turn = {
-  /** Whose: each actor is fair by itself. */
-  readonly actor: string;
-  /** What a cycle is judged by: `async` (kvm_setup_async_pf()), `count N`. */
-  readonly mark: string | null;
-  readonly to: State;
-};
+/** `mark` is what a cycle is judged by: `async` (kvm_setup_async_pf()), `count N`. */
+type Move = { readonly mark: string | null; readonly to: State };
+/** Each actor is fair by itself. */
+export type Turn = Move & { readonly actor: string };
+
+const move = (to: State): Move => ({ mark: null, to });
 
 export function begin({ program }: World): State {
   const cpus = Math.max(...program.tasks.map(({ cpu }) => cpu)) + 1;
@@ -264,12 +263,12 @@ function canDoAsync(w: World, s: State, v: number): boolean {
  * get_user_pages() of one page: by the VMM's page table (get_user_page_fast_only()), else filemap_fault() or
  * shmem_fault(). `again`: VM_FAULT_RETRY, the page needs I/O, and FOLL_NOWAIT forbids to wait for it.
  */
-function getPage(w: World, s: State, page: number, nowait: boolean): State | "again" | "efault" {
+function getPage(w: World, s: State, page: number, how: "FOLL_NOWAIT" | "waits"): State | "again" | "efault" {
   const { at, frame, pte } = take(s.pages, page);
   if (pte !== null) return s;
   if (page >= s.size && w.without !== "filemap_fault i_size") return "efault";
   if (at === "full") return "efault";
-  if (at === "disk" && nowait) return "again";
+  if (at === "disk" && how === "FOLL_NOWAIT") return "again";
   return { ...s, pages: put(s.pages, page, { at: "cached", pte: frame }) };
 }
 
@@ -315,36 +314,32 @@ function pagePresent(w: World, s: State, v: number, work: Work): State {
 }
 
 /** kvm_tdp_mmu_page_fault(), kvm_faultin_pfn(), is_page_fault_stale(). */
-function faultTurn(w: World, s: State, v: number, fault: Fault): Omit<Turn, "actor"> {
+function faultTurn(w: World, s: State, v: number, fault: Fault): Move {
   const { page, stage, seq, frame, work } = fault;
-  const goOn = (from: State, patch: Partial<Fault>): Omit<Turn, "actor"> => ({
-    mark: null,
-    to: cpuTo(from, v, { fault: { ...fault, ...patch } }),
-  });
-  // RET_PF_RETRY, RET_PF_FIXED; for a prefetch, errors too: kvm_arch_async_page_ready() ignores them.
-  const end = (from: State): Omit<Turn, "actor"> => ({
-    mark: null,
-    to: work === null ? cpuTo(from, v, { in: "run", fault: null }) : pagePresent(w, from, v, work),
-  });
+  const goOn = (from: State, patch: Partial<Fault>): Move =>
+    move(cpuTo(from, v, { fault: { ...fault, ...patch } }));
+  // RET_PF_RETRY, RET_PF_FIXED.
+  const end = (from: State): Move =>
+    move(work === null ? cpuTo(from, v, { in: "run", fault: null }) : pagePresent(w, from, v, work));
+  // -EFAULT of kvm_handle_error_pfn(); kvm_arch_async_page_ready() ignores it.
+  const fail = (): Move => (work === null ? move(cpuTo(s, v, { in: "left", fault: null })) : end(s));
   const isInvalidating = s.invalidating !== null && page >= s.invalidating.from && page < s.invalidating.to;
   const found = (): number => take(s.pages, page).pte ?? take(s.pages, page).frame;
   switch (stage) {
     case "begin": // mmu_invalidate_retry_gfn_unsafe()
       return isInvalidating ? end(s) : goOn(s, { stage: "nowait", seq: s.seq });
     case "nowait": {
-      const got = getPage(w, s, page, true);
+      const got = getPage(w, s, page, "FOLL_NOWAIT");
       if (got !== "again" && got !== "efault") return goOn(got, { stage: "map", frame: found() });
-      if (got === "efault" && w.machine.kvm === "final-efault") return failed(s, v, end);
+      if (got === "efault" && w.machine.kvm === "final-efault") return fail();
       if (work !== null || !canDoAsync(w, s, v)) return goOn(s, { stage: "wait" });
       // kvm_find_async_pf_gfn()
-      if (take(s.cpus, v).gfns.includes(page)) {
-        return end(cpuTo(s, v, { reqHalt: true }));
-      }
+      if (take(s.cpus, v).gfns.includes(page)) return end(cpuTo(s, v, { reqHalt: true }));
       return { mark: "async", to: setUpAsync(w, s, v, page) };
     }
     case "wait": {
-      const got = getPage(w, s, page, false);
-      if (got === "again" || got === "efault") return failed(s, v, end);
+      const got = getPage(w, s, page, "waits");
+      if (got === "again" || got === "efault") return fail();
       return goOn(got, { stage: "map", frame: found() });
     }
     case "map": {
@@ -355,12 +350,6 @@ function faultTurn(w: World, s: State, v: number, fault: Fault): Omit<Turn, "act
   }
 }
 
-/** kvm_handle_error_pfn(): -EFAULT. */
-function failed(s: State, v: number, end: (from: State) => Omit<Turn, "actor">): Omit<Turn, "actor"> {
-  const isPrefetch = take(s.cpus, v).fault?.work != null;
-  return isPrefetch ? end(s) : { mark: null, to: cpuTo(s, v, { in: "left", fault: null }) };
-}
-
 /** kvm_vcpu_has_events(). */
 function hasEvents(w: World, s: State, v: number): boolean {
   const { done, exception, irqReady, irqTimer } = take(s.cpus, v);
@@ -369,13 +358,13 @@ function hasEvents(w: World, s: State, v: number): boolean {
 }
 
 /** vcpu_run(): vcpu_block(), or the requests that vcpu_enter_guest() looks at, in its order. */
-function runTurn(w: World, s: State, v: number): State | null {
+function runTurn(w: World, s: State, v: number): Move | null {
   const { apfHalted, mpHalted, reqHalt, reqReady } = take(s.cpus, v);
-  if (apfHalted || mpHalted)
-    return hasEvents(w, s, v) ? cpuTo(s, v, { apfHalted: false, mpHalted: false }) : null;
-  if (reqHalt) return cpuTo(s, v, { reqHalt: false, apfHalted: true });
-  if (reqReady) return cpuTo(s, v, { reqReady: false, in: "ready" });
-  return cpuTo(s, v, { in: "guest" });
+  const isHalted = apfHalted || mpHalted;
+  if (isHalted && !hasEvents(w, s, v)) return null;
+  if (isHalted) return move(cpuTo(s, v, { apfHalted: false, mpHalted: false }));
+  if (reqHalt) return move(cpuTo(s, v, { reqHalt: false, apfHalted: true }));
+  return move(reqReady ? cpuTo(s, v, { reqReady: false, in: "ready" }) : cpuTo(s, v, { in: "guest" }));
 }
 
 /** kvm_check_async_pf_completion(), kvm_arch_can_dequeue_async_page_present(). */
@@ -423,29 +412,29 @@ function wake(w: World, s: State, v: number, token: number): State {
 }
 
 /** exc_page_fault() and __kvm_handle_async_pf(), then sysvec_kvm_asyncpf_interrupt(), a timer's handler, the idle loop. */
-function guestTurn(w: World, s: State, v: number): Omit<Turn, "actor"> | null {
-  const plain = (to: State): Omit<Turn, "actor"> => ({ mark: null, to });
+function guestTurn(w: World, s: State, v: number): Move | null {
   const cpu = take(s.cpus, v);
   const { cpl, interrupts } = context(w, s, v);
   if (cpu.exception !== null) {
-    if (cpl === 0) return plain({ ...s, guest: "panic" });
+    if (cpl === 0) return move({ ...s, guest: "panic" });
     const asleep = taskTo(s, cpu.current, { state: "asleep", token: cpu.exception });
-    return plain(yields(cpuTo(asleep, v, { exception: null }), v));
+    return move(yields(cpuTo(asleep, v, { exception: null }), v));
   }
   if (cpu.acking) return null;
-  if (cpu.reqReady) return plain(cpuTo(s, v, { in: "run" }));
+  // KVM kicks the vCPU, or (if pageready_pending) waits for its next exit.
+  if (cpu.reqReady) return move(cpuTo(s, v, { in: "run" }));
   if (cpu.irqReady && interrupts) {
     const woken = cpu.token === null ? s : wake(w, s, v, cpu.token);
-    return plain(cpuTo(woken, v, { irqReady: false, token: null, acking: true }));
+    return move(cpuTo(woken, v, { irqReady: false, token: null, acking: true }));
   }
   if (cpu.irqTimer && interrupts) {
     const taken = cpuTo(s, v, { irqTimer: false });
-    return plain(cpl === 3 ? yields(taken, v) : taken);
+    return move(cpl === 3 ? yields(taken, v) : taken);
   }
   if (!cpu.idle) return taskTurn(w, s, v, cpu.current);
   if (pickTurns(w, s, v).length > 0) return null;
   // HLT: kvm_emulate_halt(), or no exit at all.
-  return w.machine.hltInGuest ? null : plain(cpuTo(s, v, { mpHalted: true, in: "run" }));
+  return w.machine.hltInGuest ? null : move(cpuTo(s, v, { mpHalted: true, in: "run" }));
 }
 
 /**
@@ -469,36 +458,35 @@ function accessTurn(s: State, v: number, t: number, op: Access): State {
   return taskTo(s, t, { pc: pc + 1, began: false, seen: { ...seen, [pc]: wordOf(s, op, spte) } });
 }
 
-function taskTurn(w: World, before: State, v: number, t: number): Omit<Turn, "actor"> {
+function taskTurn(w: World, before: State, v: number, t: number): Move {
   const s = taskTo(cpuTo(before, v, { ran: true }), t, { passedOver: false });
   const { pc, killPending } = take(s.tasks, t);
   const op = take(w.program.tasks, t).ops[pc];
-  if (killPending) return { mark: null, to: yields(taskTo(s, t, { state: "killed" }), v) };
-  const next = (from: State): Omit<Turn, "actor"> => ({ mark: null, to: taskTo(from, t, { pc: pc + 1 }) });
-  if (op === undefined) return { mark: null, to: yields(taskTo(s, t, { state: "ended" }), v) };
+  if (killPending) return move(yields(taskTo(s, t, { state: "killed" }), v));
+  const next = (from: State): Move => move(taskTo(from, t, { pc: pc + 1 }));
+  if (op === undefined) return move(yields(taskTo(s, t, { state: "ended" }), v));
   switch (op.do) {
     case "load":
     case "store":
-      return { mark: null, to: accessTurn(s, v, t, op) };
+      return move(accessTurn(s, v, t, op));
     case "signal":
       return next(raise(s, op.name));
     case "await":
-      return s.signals.includes(op.name) ? next(s) : { mark: null, to: yields(s, v) };
+      return s.signals.includes(op.name) ? next(s) : move(yields(s, v));
     case "count":
       return { mark: `count ${t}`, to: yields(s, v) };
   }
 }
 
-function cpuTurn(w: World, s: State, v: number): Omit<Turn, "actor"> | null {
+function cpuTurn(w: World, s: State, v: number): Move | null {
   const cpu = take(s.cpus, v);
-  const plain = (to: State | null): Omit<Turn, "actor"> | null => (to === null ? null : { mark: null, to });
   switch (cpu.in) {
     case "left":
       return null;
     case "run":
-      return plain(runTurn(w, s, v));
+      return runTurn(w, s, v);
     case "ready":
-      return plain(readyTurn(w, s, v));
+      return move(readyTurn(w, s, v));
     case "fault":
       return cpu.fault === null ? null : faultTurn(w, s, v, cpu.fault);
     case "guest":
@@ -510,7 +498,7 @@ function cpuTurn(w: World, s: State, v: number): Omit<Turn, "actor"> | null {
 function workTurns(w: World, s: State, v: number): readonly Turn[] {
   const { queue, done } = take(s.cpus, v);
   return queue.map((work) => {
-    const got = getPage(w, s, work.page, false);
+    const got = getPage(w, s, work.page, "waits");
     const to = cpuTo(got === "again" || got === "efault" ? s : got, v, {
       queue: queue.filter((other) => other !== work),
       done: [...done, work],
@@ -522,12 +510,7 @@ function workTurns(w: World, s: State, v: number): readonly Turn[] {
 }
 
 /** The pages from `from` to `to`, changed. */
-function eachPage(
-  s: State,
-  from: number,
-  to: number,
-  patch: (page: Page, i: number) => Partial<Page>,
-): State {
+function each(s: State, from: number, to: number, patch: (page: Page, i: number) => Partial<Page>): State {
   const pages = s.pages.map((page, i) => (i >= from && i < to ? { ...page, ...patch(page, i) } : page));
   return { ...s, pages };
 }
@@ -541,13 +524,13 @@ function dropTurn(w: World, s: State, phase: number, from: number, to: number): 
   const spte = w.without === "kvm_mmu_unmap_gfn_range" ? {} : { spte: null };
   switch (phase) {
     case 1:
-      return { ...eachPage(s, from, to, () => spte), invalidating: { from, to } };
+      return { ...each(s, from, to, () => spte), invalidating: { from, to } };
     case 2:
-      return eachPage(s, from, to, () => ({ pte: null }));
+      return each(s, from, to, () => ({ pte: null }));
     case 3:
       return { ...s, invalidating: null, seq: s.seq + 1 };
     default: {
-      const dropped = eachPage(s, from, to, ({ at, frame }, i) => ({
+      const dropped = each(s, from, to, ({ at, frame }, i) => ({
         pte: null,
         ...spte,
         frame: frame + 1,
