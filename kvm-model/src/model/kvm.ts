@@ -60,7 +60,7 @@ export function resumeGuest(vcpu: Vcpu): void {
   vcpu.pfnError = "none";
 }
 
-function toError(m: Machine, vcpu: Vcpu, error: PfnError): void {
+function toError(vcpu: Vcpu, error: PfnError): void {
   vcpu.goTo("error");
   vcpu.pfnError = error;
 }
@@ -102,7 +102,7 @@ function lookup(m: Machine, vcpu: Vcpu, gup: Gup): void {
   }
   // Today every failure of the NOWAIT attempt with a valid VMA reads "needs I/O" (KVM_PFN_ERR_NEEDS_IO).
   if (error === "none") vcpu.goTo("async");
-  else toError(m, vcpu, error);
+  else toError(vcpu, error);
 }
 
 /** __kvm_faultin_pfn() after the NOWAIT attempt: asynchronous, halted, or synchronous. */
