@@ -197,6 +197,14 @@ export type ModelCase = {
    * wherever KVM offers it (kvm_guest_cpu_init(), arch/x86/kernel/kvm.c).
    */
   readonly vmexitDelivery: boolean;
+  /** Bit P of the error code of an injected #PF. Our VMM leaves it clear, as for a page that is not present. */
+  readonly pfErrorCode: "not-present" | "protection";
+  /**
+   * Can the guest use MCi_ADDR of an injected #MC (mce_usable_address(), arch/x86/kernel/cpu/mce/core.c)? On Intel it can;
+   * on AMD only of a status with the poison bit, or of one that is a memory error before SMCA: else SIGBUS without an
+   * address, and no memory_failure().
+   */
+  readonly mceAddress: "usable" | "unusable";
   /** Does the guest write MSR_KVM_ASYNC_PF_ACK? */
   readonly ack: boolean;
   /** ASYNC_PF_PER_VCPU: 64 in KVM; smaller here to reach the limit. null: as many as there are pages. */
@@ -247,6 +255,8 @@ const defaults: Omit<ModelCase, "name" | "tasks" | "pages"> = {
   delivery: "pf",
   sendAlways: false,
   vmexitDelivery: true,
+  pfErrorCode: "not-present",
+  mceAddress: "usable",
   ack: true,
   asyncLimit: null,
   daxCopies: "virtio-fs",

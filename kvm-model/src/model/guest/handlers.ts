@@ -14,6 +14,7 @@ import { NO_TOKEN, TOKEN_ALL, TOKEN_GARBAGE, type Token } from "../fields.ts";
 import type { Machine } from "../machine.ts";
 import { type Task, taskName } from "../task.ts";
 import type { GuestEvent, Ready, Vcpu } from "../vcpu.ts";
+import { linuxFault } from "./linux-fault.ts";
 import { strayPageFault } from "./nmi.ts";
 import { oops, sigbus } from "./sigbus.ts";
 
@@ -241,7 +242,11 @@ function errorEvent(m: Machine, vcpu: Vcpu): void {
       oops(m, task, "panic", "#VE without a handler");
       return;
     }
-    m.log?.("exception", "guest", "guest", `${event}: finds nothing wrong and returns`);
+    if (event !== "#PF" || task === null || access === null || linuxFault(m, access) === "retries") {
+      m.log?.("exception", "guest", "guest", `${event}: finds nothing wrong and returns`);
+      return;
+    }
+    badArea(m, task, access);
     return;
   }
   if (task === null || access === null) {
@@ -259,8 +264,18 @@ function errorEvent(m: Machine, vcpu: Vcpu): void {
   }
   m.log?.("exception", "guest", "guest", `${event} in ${task.name}`);
   // memory_failure(): the page is poisoned for good, whatever the host does with the file later.
-  if (event === "#MC") page.isGuestPoisoned = true;
+  if (event === "#MC" && m.case.mceAddress === "usable") page.isGuestPoisoned = true;
   sigbus(m, task, event === "#MC" ? "BUS_MCEERR_AR" : "BUS_ADRERR");
+}
+
+/** bad_area_access_error() and kernelmode_fixup_or_oops() of Linux. */
+function badArea(m: Machine, task: Task, access: AccessStep): void {
+  if (modeOf(access) === "kernel" || access.mode === "kernel") {
+    errorInKernel(m, task, access, "#PF");
+    return;
+  }
+  m.log?.("exception", "guest", "guest", `#PF is an access error: ${task.name} gets SIGSEGV`);
+  task.die();
 }
 
 function errorInKernel(m: Machine, task: Task, access: AccessStep, event: ErrorEvent): void {
