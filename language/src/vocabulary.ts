@@ -65,16 +65,20 @@ export type FaultPlace = {
 export const stopReasons = ["efault", "memory-fault", "mmio", "internal-error", "triple-fault"] as const;
 export type StopReason = (typeof stopReasons)[number];
 
-/** The state of the VMM. Given as a history: each state it went through, the last one last. */
+/**
+ * The state of the VMM. `waiting`: a vCPU waits for a page that does not come, and nothing else happens to it. Its thread is in
+ * an uninterruptible sleep in the page fault (synchronous), or asleep in kvm_vcpu_block() for a token (apf.halted). Given as a
+ * history: each state it went through, the last one last. */
 export type Vmm =
   | { readonly kind: "running" }
   | { readonly kind: "stopped"; readonly reason: StopReason; readonly at: FaultPlace | null }
   | { readonly kind: "killed"; readonly signal: string }
-  | { readonly kind: "looping"; readonly faultsPerSecond: number; readonly at: FaultPlace | null };
+  | { readonly kind: "looping"; readonly faultsPerSecond: number; readonly at: FaultPlace | null }
+  | { readonly kind: "waiting"; readonly at: FaultPlace | null };
 
 /** The same without rate and place. */
 export type VmmWord =
-  | { readonly kind: "running" | "looping" }
+  | { readonly kind: "running" | "looping" | "waiting" }
   | { readonly kind: "stopped"; readonly reason: StopReason }
   | { readonly kind: "killed"; readonly signal: string };
 
@@ -145,6 +149,7 @@ export function vmmText(vmm: VmmWord): string {
   switch (vmm.kind) {
     case "running":
     case "looping":
+    case "waiting":
       return vmm.kind;
     case "stopped":
       return `stopped(${vmm.reason})`;
@@ -227,6 +232,7 @@ export function parseVmmWord(text: string): VmmWord | null {
   switch (kind) {
     case "running":
     case "looping":
+    case "waiting":
       return { kind };
     case "stopped": {
       const reason = stopReasons.find((known) => known === particulars);
@@ -253,6 +259,8 @@ export function parseVmmText(
       return { kind: "running" };
     case "looping":
       return { kind: "looping", faultsPerSecond: faultsPerSecond ?? 0, at };
+    case "waiting":
+      return { kind: "waiting", at };
     case "stopped":
       return { ...word, at };
     case "killed":

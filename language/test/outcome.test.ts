@@ -63,7 +63,7 @@ const host: fc.Arbitrary<HostWord> = fc.oneof(
   fc.record({ kind: fc.constantFrom(...hostResultKinds.filter((kind) => kind !== "denied")) }),
 );
 const vmm: fc.Arbitrary<VmmWord> = fc.oneof(
-  fc.record({ kind: fc.constantFrom("running" as const, "looping" as const) }),
+  fc.record({ kind: fc.constantFrom("running" as const, "looping" as const, "waiting" as const) }),
   fc.record({ kind: fc.constant("stopped" as const), reason: fc.constantFrom(...stopReasons) }),
   fc.record({ kind: fc.constant("killed" as const), signal: fc.constantFrom("SIGBUS", "SIGKILL") }),
 );

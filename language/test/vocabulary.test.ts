@@ -76,6 +76,7 @@ describe("a word without figures", () => {
 
   it.each([
     ["looping", { kind: "looping" }],
+    ["waiting", { kind: "waiting" }],
     ["stopped(memory-fault)", { kind: "stopped", reason: "memory-fault" }],
     ["stopped(tired)", null],
     ["killed(SIGBUS)", { kind: "killed", signal: "SIGBUS" }],

@@ -17,4 +17,5 @@ export * from "./namespace.ts";
 export * from "./poison.ts";
 export * from "./process.ts";
 export * from "./signals.ts";
+export * from "./sleep-watch.ts";
 export * from "./swap.ts";

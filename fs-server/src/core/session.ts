@@ -142,9 +142,9 @@ export class Session {
 
   /** Milliseconds until a postponed request is due, or null if none waits. */
   msUntilDue(): number | null {
-    if (this.#waiting.length === 0) return null;
     const first = Math.min(...this.#waiting.map((waiting) => waiting.dueMs));
-    return Math.max(0, first - this.#now());
+    // Infinity of none, and where every one of them is kept for ever.
+    return Number.isFinite(first) ? Math.max(0, first - this.#now()) : null;
   }
 
   /** Serves the postponed requests that are due. */

@@ -95,6 +95,10 @@ export class FaultyFileSystem extends DecoratedFileSystem {
         case "fail":
           if (delayMs === 0) throw this.#spent(failure(action.errno));
           break;
+        case "hang":
+          // Kept with the requests that are served later, and never due.
+          delayMs = Number.POSITIVE_INFINITY;
+          break;
         case "short":
           limit = (rule.at === null ? 0 : Number(BigInt(rule.at) - range.offset)) + action.bytes;
           break;

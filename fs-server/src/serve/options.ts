@@ -171,6 +171,7 @@ function checkedRule(rule: Partial<FaultRule>, where: string): FaultRule {
   const usable =
     (action?.kind === "delay" && count(action.ms) && action.ms <= MAX_TIMEOUT_MS) ||
     (action?.kind === "fail" && isErrno(action.errno)) ||
+    action?.kind === "hang" ||
     (action?.kind === "short" && count(action.bytes)) ||
     (action?.kind === "truncate" && count(action.sizeBytes));
   if (action === undefined || !usable) throw new UsageError(`${where}: unknown or incomplete action`);

@@ -47,3 +47,11 @@ describe("a call that is cut short", () => {
     expect(reads).toEqual([8, 1, 8]);
   });
 });
+
+describe("a READ that is never answered", () => {
+  it("is postponed for ever", () => {
+    const read = () => faulty({ kind: "hang" }, { at: 0x1000 }).read(HANDLE, 0x1000n, new Uint8Array(8));
+    expect(read).toThrow(expect.objectContaining({ delayMs: Number.POSITIVE_INFINITY }));
+    expect(faulty({ kind: "hang" }, { at: 0x1000 }).read(HANDLE, 0n, new Uint8Array(8))).toBe(8);
+  });
+});

@@ -80,6 +80,8 @@ export interface HostSetup {
   failure(): string | null;
   /** By actor and label, complete: steps that never began are `not-reached`. */
   hostSteps(): Record<string, Record<string, HostResult>>;
+  /** Ends the server of the mount at once: what waits for an answer of it gets an error. */
+  endServer(): void;
   /** Adds to the trace; `atMs` is now. */
   trace(event: {
     readonly kind: EventKind;
@@ -410,8 +412,14 @@ class RealHostSetup implements HostSetup {
     return counts;
   }
 
+  endServer(): void {
+    this.#mount?.abort();
+  }
+
   async close(): Promise<void> {
     this.#closing = true;
+    // What waits for an answer that never comes can be in an uninterruptible sleep: the children first would hang here.
+    if (this.#scenario.backing.mount?.faults.some(({ action }) => action.kind === "hang")) this.endServer();
     await Promise.all(
       this.#children.map((child, index) =>
         this.#participants[index]?.finished ? actorPool.giveBack(child) : child.kill(),

@@ -2,11 +2,12 @@
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import type { FaultRule, Transport } from "../../../language/src/index.ts";
 import { mounts } from "../../../sys/src/index.ts";
 import { builtPath } from "../paths.ts";
-import { unmountBelow } from "../run/sweep.ts";
+import { processesOf, unmountBelow } from "../run/sweep.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
 import { SMALL_YOUNG_GENERATION } from "./child.ts";
@@ -15,6 +16,8 @@ export type FuseMount = {
   readonly mountpoint: string;
   /** The transport that the server reports, and that the mount table shows as a FUSE mount. */
   readonly transport: Transport;
+  /** Kills the server: the connection ends with its descriptor (fuse_dev_release(), fs/fuse/dev.c), and every request with it. */
+  abort(): void;
   close(): Promise<void>;
 };
 
@@ -35,6 +38,7 @@ export type MountOptions = {
 
 const READY_BOUND_MS = 10_000;
 const END_BOUND_MS = 3000;
+const REAP_POLL_MS = 10;
 /** A server that talks much before it is ready is not ours. */
 const READY_LINE_MAX = 4096;
 
@@ -63,6 +67,12 @@ function firstLine(stream: NodeJS.ReadableStream): Promise<string | null> {
     stream.on("end", () => resolve(null));
     stream.on("error", () => resolve(null));
   });
+}
+
+/** A server that was killed leaves its reaper (fs-server/src/serve/reaper.ts), which frees the mount point and ends. */
+async function reaped(directory: string): Promise<void> {
+  const deadlineMs = performance.now() + END_BOUND_MS;
+  while (processesOf(directory).length > 0 && performance.now() < deadlineMs) await sleep(REAP_POLL_MS);
 }
 
 function faultArguments({ faults, directory }: MountOptions): string[] {
@@ -109,6 +119,12 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       await within(server, END_BOUND_MS);
     }
     unmountBelow(mountpoint);
+    if (isAborted) await reaped(options.directory);
+  }
+  let isAborted = false;
+  function abort(): void {
+    isAborted = true;
+    server.kill("SIGKILL");
   }
   const line = firstLine(server.stdout);
   const boundMs = READY_BOUND_MS * (options.slowness ?? 1);
@@ -127,5 +143,5 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       `the FUSE server says ${mountpoint} is mounted; the mount table says ${mount?.type ?? "no"}`,
     );
   }
-  return { mountpoint, transport: ready.transport, close };
+  return { mountpoint, transport: ready.transport, abort, close };
 }

@@ -83,6 +83,8 @@ function vmmLines(vmm: Vmm): readonly string[] {
       return placeLines(stopCells[vmm.reason], vmm.at);
     case "killed":
       return [`VMM killed by ${vmm.signal}`];
+    case "waiting":
+      return placeLines("waiting", vmm.at);
     case "looping":
       // The model has no time: its loops have no rate.
       return vmm.faultsPerSecond === 0

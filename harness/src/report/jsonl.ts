@@ -325,7 +325,7 @@ function vmmRecord(vmm: Vmm): object {
   return {
     state: vmmText(vmm),
     faultsPerSecond: vmm.kind === "looping" ? vmm.faultsPerSecond : null,
-    at: vmm.kind === "looping" || vmm.kind === "stopped" ? placeRecord(vmm.at) : null,
+    at: "at" in vmm ? placeRecord(vmm.at) : null,
   };
 }
 

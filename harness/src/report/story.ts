@@ -85,8 +85,7 @@ export function seenLines(scenario: Scenario, evidence: Evidence): readonly stri
       vmm.kind === "looping" && vmm.faultsPerSecond > 0
         ? `, ${Math.round(vmm.faultsPerSecond)} faults/s`
         : "";
-    const at =
-      (vmm.kind === "looping" || vmm.kind === "stopped") && vmm.at !== null ? ` at ${placeText(vmm.at)}` : "";
+    const at = "at" in vmm && vmm.at !== null ? ` at ${placeText(vmm.at)}` : "";
     lines.push(`VMM: ${vmmText(vmm)}${rate}${at}`);
   }
   if (observations.guestKernel !== null) lines.push(`guest kernel: ${observations.guestKernel}`);

@@ -11,7 +11,7 @@
 import type { Action } from "../explore/model.ts";
 import { modeOf } from "./access.ts";
 import { NO_TOKEN, TOKEN_ALL, type Token } from "./fields.ts";
-import { getUserPage } from "./host-mm.ts";
+import { getUserPage, sleepsForEver } from "./host-mm.ts";
 import type { Machine } from "./machine.ts";
 import type { Page } from "./page.ts";
 import { completionFailed } from "./proposals.ts";
@@ -134,7 +134,7 @@ function workerAction(m: Machine, work: Work): Action {
   return {
     name: `worker: get_user_pages for entry ${work.index}`,
     actor: WORKER,
-    guard: () => work.state === "queued",
+    guard: () => work.state === "queued" && !sleepsForEver(work.page),
     apply: () => execute(m, work),
   };
 }

@@ -76,8 +76,11 @@ export type HostStep =
   | { readonly op: "signal"; readonly name: string }
   | { readonly op: "await"; readonly name: string };
 
-/** The backing of a page at the start. `no-space`: a hole of a full tmpfs. `io-error`: the device cannot read it. */
-export type PageStart = "resident" | "on-disk" | "no-space" | "io-error";
+/**
+ * The backing of a page at the start. `no-space`: a hole of a full tmpfs. `io-error`: the device cannot read it.
+ * `unanswered`: its READ is never answered.
+ */
+export type PageStart = "resident" | "on-disk" | "no-space" | "io-error" | "unanswered";
 
 /** Single checks of kernel, guest and VMM that can be taken out: the mutations that the properties must catch. */
 export const checks = [

@@ -80,6 +80,9 @@ function readPage(page: Page, gup: Gup): GupResult {
       if (gup === "FOLL_NOWAIT") return "needs I/O";
       page.cache = "failed";
       return "fault";
+    // Without FOLL_NOWAIT this does not return (`sleepsForEver`).
+    case "unanswered":
+      return "needs I/O";
     case "resident":
     case "on-disk":
       if (gup === "FOLL_NOWAIT" && !isHole(page)) return "needs I/O";
@@ -87,6 +90,17 @@ function readPage(page: Page, gup: Gup): GupResult {
       page.hasHostPte = true;
       return "ok";
   }
+}
+
+/** Does get_user_pages() without FOLL_NOWAIT wait for the page for ever? Nothing is locked meanwhile that others need. */
+export function sleepsForEver(page: Page): boolean {
+  return (
+    page.start === "unanswered" &&
+    page.vma === "file" &&
+    !page.hasHostPte &&
+    page.cache === "absent" &&
+    page.isInFile
+  );
 }
 
 /** Would nothing give this page, now or after I/O? */

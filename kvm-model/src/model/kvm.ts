@@ -10,7 +10,7 @@
 import type { Action } from "../explore/model.ts";
 import { armAsync, canDeliver, hasFreeWork } from "./apf.ts";
 import type { AccessStep } from "./case.ts";
-import { type Gup, getUserPage, mapSecondLevel } from "./host-mm.ts";
+import { type Gup, getUserPage, mapSecondLevel, sleepsForEver } from "./host-mm.ts";
 import type { Machine } from "./machine.ts";
 import type { Page } from "./page.ts";
 import { forcesSync, injectError, reportedError, treatsFaultAsFinal } from "./proposals.ts";
@@ -176,6 +176,10 @@ export function takeFault(m: Machine, vcpu: Vcpu, task: Task, access: AccessStep
 function emulate(m: Machine, vcpu: Vcpu, task: Task, access: AccessStep): void {
   const page = vcpu.faultingPage;
   vcpu.faulter = task;
+  if (sleepsForEver(page)) {
+    vcpu.goTo("sync");
+    return;
+  }
   if (getUserPage(m, page, "may sleep") !== "ok") {
     m.mark("met-lost-page");
     exitToUserspace(m, vcpu, access.op === "fetch" ? "internal-error" : "mmio");
@@ -208,7 +212,7 @@ function faultPath(m: Machine, vcpu: Vcpu): Action[] {
     },
     {
       ...step("lookup, synchronous", () => lookup(m, vcpu, "may sleep")),
-      guard: () => vcpu.place === "sync" && m.alive,
+      guard: () => vcpu.place === "sync" && m.alive && !sleepsForEver(vcpu.faultingPage),
     },
     {
       ...step("handle_error_pfn", () => handleError(m, vcpu)),

@@ -10,6 +10,7 @@ import { formatToken } from "../explore/path.ts";
 import { isAccess } from "./case.ts";
 import type { Context } from "./fields.ts";
 import { COUNT_STEP } from "./guest/tasks.ts";
+import { sleepsForEver } from "./host-mm.ts";
 import { FAULT_STEP } from "./kvm.ts";
 import { type HostResult, Machine } from "./machine.ts";
 import type { Saw, Task } from "./task.ts";
@@ -77,7 +78,19 @@ function taskWords(m: Machine, task: Task, turn: Turn): Record<string, AccessWor
   );
 }
 
+/**
+ * Does a vCPU wait for a page that never comes: in a synchronous fault, or halted by KVM for it? The guest's timer may end
+ * that halt; the access then faults again, and finds its gfn among those that are outstanding.
+ */
+function waitsForEver(m: Machine): boolean {
+  const isHaltedFor = m.works.some(
+    (work) => work.state === "queued" && !work.isInjected && sleepsForEver(work.page),
+  );
+  return isHaltedFor || m.vcpus.some((vcpu) => vcpu.place === "sync" && sleepsForEver(vcpu.faultingPage));
+}
+
 function vmmWord(m: Machine, turn: Turn): VmmWord {
+  if (m.vmStop === "none" && waitsForEver(m)) return { kind: "waiting" };
   if (m.vmStop === "none") return { kind: turn.faulting ? "looping" : "running" };
   return { kind: "stopped", reason: stopReasons[m.vmStop] };
 }

@@ -36,6 +36,7 @@ export type Bound =
 /** Last states of the VMM that are an improvement. */
 const improvements: ReadonlyMap<string, readonly string[]> = new Map([
   ["looping", ["running", "stopped(efault)", "stopped(memory-fault)"]],
+  ["waiting", ["running", "stopped(efault)", "stopped(memory-fault)"]],
   ["stopped(efault)", ["stopped(memory-fault)"]],
 ]);
 

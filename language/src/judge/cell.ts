@@ -56,6 +56,7 @@ const eventWords: readonly string[] = ["seen", "none"];
 const states: readonly string[] = [
   "running",
   "looping",
+  "waiting",
   "stopped(efault)",
   "stopped(memory-fault)",
   "stopped(mmio)",

@@ -76,13 +76,14 @@ function terminates(decidable: Decidable): Finding {
 }
 
 /**
- * The VM lives on, and its other tasks make the progress that they would have made. A vCPU that spins to the end is not
- * contained, whoever else gets on: its core is lost to the guest.
+ * The VM lives on, and its other tasks make the progress that they would have made. A vCPU that spins or waits to the end
+ * is not contained, whoever else gets on: it is lost to the guest.
  */
 function contained({ ending }: Decidable): Finding {
   const history = vmmHistory(ending);
   if (history.some(({ kind }) => kind === "stopped" || kind === "killed")) return "no";
-  if (history.at(-1)?.kind === "looping" || ending.outcome.guestKernel === "panic") return "no";
+  const last = history.at(-1)?.kind;
+  if (last === "looping" || last === "waiting" || ending.outcome.guestKernel === "panic") return "no";
   const bystanders = bystandersOf(ending);
   if (bystanders.includes("starved")) return "no";
   return bystanders.length > 0 ? "yes" : "unknown";

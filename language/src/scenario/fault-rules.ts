@@ -12,6 +12,8 @@ export type FaultAction =
    * READ's beginning is the kernel's choice, fuse_readahead() in fs/fuse/file.c), else from the call's beginning.
    */
   | { readonly kind: "short"; readonly bytes: number }
+  /** Never answered: the client waits until the connection ends. Of reads only: the harness itself opens the file. */
+  | { readonly kind: "hang" }
   /** The file is cut to this size before the call goes on. */
   | { readonly kind: "truncate"; readonly sizeBytes: number };
 

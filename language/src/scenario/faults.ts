@@ -16,7 +16,7 @@ function isErrno(name: string): boolean {
 }
 
 function action(words: Words): FaultAction | null {
-  const kind = words.word("what is done (delay, fail, short or truncate)");
+  const kind = words.word("what is done (delay, fail, short, hang or truncate)");
   switch (kind) {
     case "delay":
       return { kind, ms: Number(words.number("milliseconds", BigInt(FAULT_DELAY_MS_MAX), 1n)) };
@@ -27,10 +27,12 @@ function action(words: Words): FaultAction | null {
     }
     case "short":
       return { kind, bytes: Number(words.number("bytes", FILE_BYTES_MAX)) };
+    case "hang":
+      return { kind };
     case "truncate":
       return { kind, sizeBytes: Number(words.number("size", FILE_BYTES_MAX)) };
     default:
-      words.fail(`${JSON.stringify(kind)} is not one of delay, fail, short, truncate`);
+      words.fail(`${JSON.stringify(kind)} is not one of delay, fail, short, hang, truncate`);
       return null;
   }
 }
@@ -57,6 +59,7 @@ export function parseFault(text: string, at: string, problems: Problems): FaultR
   const times = words.takes("times") ? calls("times") : null;
   const does = action(words);
   words.end();
+  if (does?.kind === "hang" && operation !== "read") words.fail("hang goes with read only");
   return words.failed || does === null ? null : { operation, at: where, after, times, action: does };
 }
 
@@ -68,6 +71,8 @@ function actionText(action: FaultAction): string {
       return `fail ${action.errno}`;
     case "short":
       return `short ${action.bytes}`;
+    case "hang":
+      return action.kind;
     case "truncate":
       return `truncate ${action.sizeBytes}`;
   }

@@ -45,6 +45,9 @@ function lossByRule(rule: FaultRule, fileOffset: bigint): Loss {
   switch (action.kind) {
     case "delay":
       return "kept";
+    case "hang":
+      // Nothing is lost and nothing comes: no access to it ends.
+      return isAt(rule, fileOffset) ? "unknown" : "kept";
     case "fail":
       if (operation !== "read" || !isAt(rule, fileOffset)) return "kept";
       return after === 0 && times === null ? "lost" : "unknown";

@@ -99,7 +99,14 @@ describe("parseCell", () => {
   });
 
   const oneOf = (...words: string[]) => fc.constantFrom(...words);
-  const state = oneOf("running", "looping", "stopped(efault)", "stopped(memory-fault)", "killed(SIGBUS)");
+  const state = oneOf(
+    "running",
+    "looping",
+    "waiting",
+    "stopped(efault)",
+    "stopped(memory-fault)",
+    "killed(SIGBUS)",
+  );
   const alternatives = (word: fc.Arbitrary<string>) =>
     fc.array(word, { minLength: 1, maxLength: 3 }).map((list) => list.join("|"));
   const actor = oneOf("victim", "first", "crowd-3", "better", "as", "defect");

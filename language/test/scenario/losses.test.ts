@@ -49,6 +49,8 @@ describe("what a scenario takes away", () => {
       "unknown",
       "unknown",
     ],
+    ["a READ that is never answered", served("read at 0x300000 hang"), 0x300000n, "unknown", "unknown"],
+    ["beside a READ that is never answered", served("read at 0x300000 hang"), 0x1000n, "kept", "held"],
     ["a truncation by the server", served("read truncate 0"), 0x1000n, "unknown", "unknown"],
     ["in front of the server's new end", served("read truncate 1MiB"), 0x1000n, "kept", "held"],
   ] as const)("%s", (_what, one, fileOffset, loss, zeros) => {

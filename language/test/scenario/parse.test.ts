@@ -56,6 +56,7 @@ describe("a backing through our mount", () => {
         "read fail EIO",
         "write short 512",
         "open truncate 4KiB",
+        "read at 0x300000 hang",
       ),
     );
     const all = { at: null, after: 0, times: null };
@@ -64,6 +65,7 @@ describe("a backing through our mount", () => {
       { ...all, operation: "read", action: { kind: "fail", errno: "EIO" } },
       { ...all, operation: "write", action: { kind: "short", bytes: 512 } },
       { ...all, operation: "open", action: { kind: "truncate", sizeBytes: 4096 } },
+      { ...all, operation: "read", at: 0x300000, action: { kind: "hang" } },
     ]);
     expect(scenario?.hash).not.toBe(parse(mount())[0]?.hash);
     expect(parse(mount())[0]?.hash).not.toBe(parse({})[0]?.hash);
@@ -75,10 +77,12 @@ describe("a backing through our mount", () => {
     ["read delay 2001", "milliseconds 0x7d1 is greater than the limit 0x7d0"],
     ["read delay 0", "milliseconds 0x0 is less than 0x1"],
     ["read fail EWRONG", "is not the name of an errno"],
-    ["read break", "is not one of delay, fail, short, truncate"],
-    ["read", "what is done (delay, fail, short or truncate) is missing"],
+    ["read break", "is not one of delay, fail, short, hang, truncate"],
+    ["read", "what is done (delay, fail, short, hang or truncate) is missing"],
     ["open at 0 fail EIO", "goes with read and write only"],
     ["read at 0x400000 fail EIO", "at 0x400000 is beyond the file's 4 MiB"],
+    ["getattr hang", "hang goes with read only"],
+    ["read hang 5", 'unexpected "5"'],
     ["read fail EIO twice", 'unexpected "twice"'],
   ])("refuses %s", (rule, message) => {
     expect(problems(mount(rule))).toContain(message);

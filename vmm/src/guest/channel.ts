@@ -408,6 +408,11 @@ export class Channel {
     return this.#sumOverCpus(channelLayout.offsetofCpuHeartbeat);
   }
 
+  /** The same of one vCPU. */
+  heartbeatOf(cpu: number): number {
+    return this.#cpuWord(cpu, channelLayout.offsetofCpuHeartbeat);
+  }
+
   /** Page-not-present events without their page-ready so far. */
   get outstanding(): number {
     return this.#sumOverCpus(channelLayout.offsetofCpuOutstanding);

@@ -95,7 +95,20 @@ export type VcpuNews =
       readonly overMs: number;
       readonly place: Place | null;
     }
-  /** An access that had been reported to loop has finished after all. */
+  /**
+   * Proven; the vCPU goes on waiting until something changes or `stop` comes. `page fault`: its thread sleeps in a synchronous
+   * fault and is not interruptible. `halt`: KVM has halted the vCPU for a page (apf.halted). `guest`: the guest's task
+   * sleeps, and the vCPU runs whatever else there is.
+   */
+  | {
+      readonly type: "waiting";
+      readonly in: "page fault" | "halt" | "guest";
+      readonly overMs: number;
+      /** null: the registers of a vCPU cannot be read while its thread is in KVM_RUN. */
+      readonly place: Place | null;
+      readonly detail: string;
+    }
+  /** An access that had been reported to loop or to wait has finished after all. */
   | { readonly type: "unstuck" }
   | { readonly type: "ended"; readonly why: EndReason; readonly final: FinalState };
 

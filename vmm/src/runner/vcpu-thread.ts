@@ -76,8 +76,8 @@ class VcpuThread {
   /** Times in a row that the policy was asked about the same instruction. */
   #repeats = 0;
   #lastPlace = "";
-  /** The access last reported to loop, `task/step`. */
-  #reportedLoop: string | null = null;
+  /** The access last reported to loop or to wait, `task/step`. */
+  #reportedStuck: string | null = null;
 
   constructor(input: VcpuThreadInput, post: (message: VcpuMessage) => void) {
     this.#input = input;
@@ -309,10 +309,10 @@ class VcpuThread {
   #tick(): void {
     const pending = this.#pending();
     if (
-      this.#reportedLoop !== null &&
-      ![...pending].some(([task, { step }]) => `${task}/${step}` === this.#reportedLoop)
+      this.#reportedStuck !== null &&
+      ![...pending].some(([task, { step }]) => `${task}/${step}` === this.#reportedStuck)
     ) {
-      this.#reportedLoop = null;
+      this.#reportedStuck = null;
       this.#post({ type: "unstuck" });
     }
     const pageFaults = this.#stats.read(FAULT_COUNTER);
@@ -323,13 +323,28 @@ class VcpuThread {
       atMs: performance.now(),
       pageFaults,
       notPresentEvents,
+      ticks: this.#channel.heartbeatOf(this.#cpu),
       begun,
       pending,
     });
-    if (loop === null || this.#reportedLoop === `${loop.task}/${loop.step}`) return;
-    this.#reportedLoop = `${loop.task}/${loop.step}`;
+    if (loop === null) {
+      this.#reportWait();
+      return;
+    }
+    if (this.#reportedStuck === `${loop.task}/${loop.step}`) return;
+    this.#reportedStuck = `${loop.task}/${loop.step}`;
     const { faultsPerSecond, overMs } = loop;
     this.#post({ type: "looping", faultsPerSecond, overMs, place: this.#place(loop.task) });
+  }
+
+  #reportWait(): void {
+    const wait = this.#watchdog.waits();
+    if (wait === null || this.#reportedStuck === `${wait.task}/${wait.step}`) return;
+    this.#reportedStuck = `${wait.task}/${wait.step}`;
+    const isAsleep = this.#channel.taskState(wait.task) === "sleeping";
+    const detail = isAsleep ? "the guest's task sleeps" : "halted by KVM (apf.halted)";
+    const place = this.#place(wait.task);
+    this.#post({ type: "waiting", in: isAsleep ? "guest" : "halt", overMs: wait.overMs, place, detail });
   }
 
   #place(task: number): Place | null {

@@ -1,12 +1,13 @@
 /** Runs a machine's vCPUs, each in a thread of its own, and emits their messages as events. The other side of vcpu-thread. */
 import { Worker } from "node:worker_threads";
-import { compiledEntry } from "../../../sys/src/index.ts";
+import { compiledEntry, readThread, runDelayMs, SleepWatch, waitChannel } from "../../../sys/src/index.ts";
 import type { Machine } from "../machine.ts";
 import {
   command,
   controlWord,
   controlWords,
   kickAll,
+  monotonicMs,
   type VcpuMessage,
   type VcpuThreadInput,
 } from "./messages.ts";
@@ -14,11 +15,16 @@ import {
 /** Four of these make the watchdog's proof: a tenth of a second, in which KVM takes thousands of faults. */
 const TICK_MS = 25;
 
+/** How often threads are looked at from outside. */
+const LOOK_MS = 100;
+
 export type VmRunner = {
   /** KVM_RUN again, on all vCPUs, after `stopped`. */
   resume(): void;
   /** Ends the threads of all vCPUs; `ended` of each follows, also out of an endless loop. */
   stop(): void;
+  /** How long the threads of the vCPUs have waited for a processor so far, in milliseconds: the longest of them. */
+  heldUpMs(): number;
   /** Settles when all threads have ended, after `ended`. Rejects if one died of something else. */
   readonly exited: Promise<void>;
 };
@@ -55,6 +61,32 @@ function runVcpu(input: VcpuThreadInput, onMessage: (message: VcpuMessage) => vo
     for (const [event, listener] of Object.entries(listeners)) worker.on(event, listener);
     worker.postMessage(input);
   });
+}
+
+/** Looks at the threads of the vCPUs from outside, and reports one that sleeps for ever. Returns what ends that. */
+function watchSleep(
+  control: Int32Array,
+  cpus: number,
+  patienceMs: number,
+  onMessage: (message: VcpuMessage) => void,
+): () => void {
+  const watches = Array.from({ length: cpus }, () => new SleepWatch(patienceMs));
+  const reported = new Set<number>();
+  const look = (): void => {
+    for (const [cpu, watch] of watches.entries()) {
+      const tid = Atomics.load(control, controlWord.threadIds + cpu);
+      const overMs = watch.sample(tid === 0 ? null : readThread(tid, monotonicMs()));
+      if (overMs === null) {
+        if (reported.delete(cpu)) onMessage({ cpu, type: "unstuck" });
+      } else if (!reported.has(cpu)) {
+        reported.add(cpu);
+        const detail = `state D in ${waitChannel(tid)}`;
+        onMessage({ cpu, type: "waiting", in: "page fault", overMs, place: null, detail });
+      }
+    }
+  };
+  const timer = setInterval(look, LOOK_MS);
+  return () => clearInterval(timer);
 }
 
 export function startVm(
@@ -101,5 +133,15 @@ export function startVm(
       throw error;
     });
   });
-  return { resume, stop, exited: Promise.all(threads).then(() => {}) };
+  const unwatch = watchSleep(words, machine.vcpus.length, ioPatienceMs, onMessage);
+  const heldUpMs = (): number =>
+    Math.max(...machine.vcpus.map((_, cpu) => runDelayMs(Atomics.load(words, controlWord.threadIds + cpu))));
+  return {
+    resume,
+    stop,
+    heldUpMs,
+    exited: Promise.all(threads)
+      .then(() => {})
+      .finally(unwatch),
+  };
 }

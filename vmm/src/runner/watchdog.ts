@@ -11,7 +11,8 @@
  * KVM, each tick of the guest's timer (4 ms, vmm/guest/x86/kernel.c) ends the halt, and the access faults again: 250 a second
  * at most. A loop without events is far faster; one with events (not-present, ready, not-present for the same access) may
  * be slower, but a page that only needs I/O gives one event. Where each turn of the loop is a READ that a FUSE server
- * fails, under emulation, it is as slow as those ticks: then only time decides, by the longest I/O here (`ioPatienceMs`).
+ * fails, under emulation, it is as slow as those ticks: then time decides, by the longest I/O here (`ioPatienceMs`), and
+ * whether there are more faults than ticks. Where each fault is one tick's, nothing happens to the page: the vCPU waits.
  *
  * `pf_taken` is the vCPU's, not the access's: a hundred tasks that each wait for a page of their own take hundreds of
  * faults in which each of them gets on. So what the other accesses begun meanwhile may have taken is subtracted first.
@@ -51,6 +52,8 @@ export type Sample = {
   readonly pageFaults: bigint;
   /** Page-not-present events that the guest has got (async page faults). */
   readonly notPresentEvents: number;
+  /** Ticks of the guest's timer on this vCPU, as scheduling decisions: each ends KVM's halt, and the access faults again. */
+  readonly ticks: number;
   /** Steps that the vCPU's tasks have begun, all in all. */
   readonly begun: number;
   /** Accesses that have been started and not finished, by task. */
@@ -67,6 +70,9 @@ export type EndlessLoop = {
   /** How long the proof looked. */
   readonly overMs: number;
 };
+
+/** An access whose page does not come. */
+export type EndlessWait = { readonly task: number; readonly step: number; readonly overMs: number };
 
 /** Accesses beside one that was first seen pending in `first`: those pending with it, and those begun since. */
 function othersSince(first: Sample, now: Sample): number {
@@ -92,19 +98,41 @@ export class Watchdog {
     if (this.#samples.length < this.#options.samples || !this.#growsThroughout()) return null;
     const oldestMs = this.#samples[0]?.atMs ?? sample.atMs;
     for (const [task, { access, first }] of this.#since) {
-      const faults = Number(sample.pageFaults - first.pageFaults);
-      const others = othersSince(first, sample);
-      const explained = others * this.#options.faultsPerAccess;
+      const { faults, explained } = this.#faultsSince(first, sample);
       const unexplained = faults - explained;
       if (first.atMs > oldestMs || unexplained < this.#options.minFaults) continue;
       const overMs = sample.atMs - first.atMs;
       const isNotified =
         sample.notPresentEvents - first.notPresentEvents - explained >= this.#options.minFaults;
       const isFast = unexplained / overMs >= this.#options.minHaltedPerSecond / 1000;
-      if (!isNotified && !isFast && overMs <= this.#options.ioPatienceMs) continue;
+      const isBeyondTicks = unexplained - (sample.ticks - first.ticks) >= this.#options.minFaults;
+      if (!isNotified && !isFast && (overMs <= this.#options.ioPatienceMs || !isBeyondTicks)) continue;
       return { task, step: access.step, faultsPerSecond: (faults / overMs) * 1000, overMs };
     }
     return null;
+  }
+
+  /** The proof, as of the last sample, that an access waits for ever: longer than any I/O takes, and no fault but the ticks'. */
+  waits(): EndlessWait | null {
+    const sample = this.#samples.at(-1);
+    if (sample === undefined) return null;
+    for (const [task, { access, first }] of this.#since) {
+      const overMs = sample.atMs - first.atMs;
+      if (overMs <= this.#options.ioPatienceMs) continue;
+      const { faults, explained } = this.#faultsSince(first, sample);
+      const isNotified =
+        sample.notPresentEvents - first.notPresentEvents - explained >= this.#options.minFaults;
+      if (isNotified || faults - explained - (sample.ticks - first.ticks) >= this.#options.minFaults)
+        continue;
+      return { task, step: access.step, overMs };
+    }
+    return null;
+  }
+
+  /** Faults since an access was first seen pending, and those that the other accesses may have taken. */
+  #faultsSince(first: Sample, now: Sample): { readonly faults: number; readonly explained: number } {
+    const faults = Number(now.pageFaults - first.pageFaults);
+    return { faults, explained: othersSince(first, now) * this.#options.faultsPerAccess };
   }
 
   /** Forgets accesses that have finished, and those that another one of the same step has followed. */

@@ -7,6 +7,7 @@ const tick = (n: number, faults: number, pending: [number, number][], began = 1)
   atMs: n * 50,
   pageFaults: BigInt(faults),
   notPresentEvents: 0,
+  ticks: 0,
   begun: 0,
   pending: new Map(pending.map(([task, step]) => [task, { step, began: BigInt(began) }])),
 });
@@ -122,5 +123,45 @@ describe("Watchdog", () => {
           .every((faults, n) => watchdog.sample(tick(n, Math.min(faults, minFaults - 1), [[0, 0]])) === null);
       }),
     );
+  });
+});
+
+describe("an access that waits for ever", () => {
+  const patient = { ...defaultWatchdogOptions, ioPatienceMs: 2000 };
+
+  function played(samples: readonly Sample[]) {
+    const watchdog = new Watchdog(patient);
+    const loops = samples.map((sample) => watchdog.sample(sample));
+    return { loop: loops.find((one) => one !== null) ?? null, wait: watchdog.waits() };
+  }
+  const many = (sampleOf: (n: number) => Sample): readonly Sample[] =>
+    Array.from({ length: 100 }, (_, n) => sampleOf(n));
+
+  it("takes no fault, or one at each tick of the guest's timer, for longer than any I/O", () => {
+    const still = played(many((n) => tick(n, 2, [[0, 3]])));
+    expect(still).toEqual({ loop: null, wait: { task: 0, step: 3, overMs: 4950 } });
+    const ticking = played(many((n) => ({ ...tick(n, 12 * n, [[0, 3]]), ticks: 12 * n })));
+    expect(ticking).toEqual({ loop: null, wait: { task: 0, step: 3, overMs: 4950 } });
+  });
+
+  it("is a slow loop where there are more faults than ticks, and nothing before the patience is over", () => {
+    const slow = played(many((n) => ({ ...tick(n, 14 * n, [[0, 3]]), ticks: 12 * n })));
+    expect(slow.loop).toMatchObject({ task: 0, step: 3 });
+    expect(slow.wait).toBeNull();
+    expect(played(many((n) => tick(n, 2, [[0, 3]])).slice(0, 40)).wait).toBeNull();
+  });
+
+  it("is none that gets events of its page again and again, or that has come back", () => {
+    const notified = played(
+      many((n) => ({ ...tick(n, 12 * n, [[0, 3]]), ticks: 12 * n, notPresentEvents: n })),
+    );
+    expect(notified.wait).toBeNull();
+    expect(played([...many((n) => tick(n, 2, [[0, 3]])), tick(100, 2, [])]).wait).toBeNull();
+  });
+
+  it("is not looked for where no I/O is too long", () => {
+    const watchdog = new Watchdog();
+    for (const sample of many((n) => tick(n, 2, [[0, 3]]))) watchdog.sample(sample);
+    expect(watchdog.waits()).toBeNull();
   });
 });

@@ -12,7 +12,7 @@ import {
   runMachine,
 } from "../../../../vmm/src/index.ts";
 import { CaseTrace, guestTrace } from "./case-trace.ts";
-import { beginning, type Effect, type Ending, type News, step, wakeAtMs } from "./ending.ts";
+import { beginning, type Effect, type Ending, type News, OTHERS_MS, step, wakeAtMs } from "./ending.ts";
 import type { FromVm, TaskReport, VmReport } from "./messages.ts";
 import type { VmPlan } from "./plan.ts";
 import { SignalRelay } from "./relay.ts";
@@ -39,6 +39,8 @@ export class CaseRunner {
   /** Null before the vCPUs have started and once their threads have ended: the guest's memory is about to go. */
   #run: MachineRun | null = null;
   #alarm: NodeJS.Timeout | undefined;
+  /** A vCPU, or a task of the guest, was proven to wait for ever. */
+  #isWaiting = false;
 
   constructor(plan: VmPlan, machine: Machine, send: (message: FromVm) => void) {
     this.#plan = plan;
@@ -50,6 +52,7 @@ export class CaseRunner {
     this.#ending = beginning({
       stuckIsAwaited: plan.stuckIsAwaited,
       endsLoops: plan.fence || plan.guard?.name === "notify",
+      othersMs: OTHERS_MS * plan.slowness,
     });
   }
 
@@ -101,6 +104,11 @@ export class CaseRunner {
         this.#waiting.answered();
         this.trace.handled(message);
       },
+      waiting: (message) => {
+        this.#isWaiting = true;
+        this.#advance(message);
+        this.trace.waiting(message);
+      },
       unstuck: (message) => this.#advance(message),
       ended: (message) => {
         this.#advance(message);
@@ -127,7 +135,7 @@ export class CaseRunner {
         this.#relay.raiseAndSend(STUCK, "kvm");
         return;
       case "look-at-tasks":
-        if (this.#run !== null) this.#advance({ type: "tasks", anyOnItsWay: this.#isAnyOnItsWay() });
+        if (this.#run !== null) this.#lookAtTasks(this.#run);
         return;
       case "resume":
         this.trace.resumed(effect.actor);
@@ -135,6 +143,7 @@ export class CaseRunner {
         return;
       case "stop":
         this.#run?.stop();
+        if (this.#isWaiting) this.#send({ type: "waits" });
     }
   }
 
@@ -165,6 +174,10 @@ export class CaseRunner {
       return status === "started" ? [`${task}/${step}/${began}`] : [];
     });
     this.#waiting.sample(monotonicMs(), counts, pending);
+  }
+
+  #lookAtTasks(run: MachineRun): void {
+    this.#advance({ type: "tasks", anyOnItsWay: this.#isAnyOnItsWay(), heldUpMs: run.heldUpMs() });
   }
 
   #isAnyOnItsWay(): boolean {

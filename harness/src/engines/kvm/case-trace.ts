@@ -82,6 +82,11 @@ export class CaseTrace {
     this.#record("fault", "kvm", place?.gpa ?? null, rate);
   }
 
+  waiting({ in: where, detail, overMs, place }: Extract<VcpuMessage, { type: "waiting" }>): void {
+    const words = `waits in a ${where} for ${Math.round(overMs)} ms: ${detail}`;
+    this.#record("fault", "kvm", place?.gpa ?? null, words.replace("in a guest", "in the guest"));
+  }
+
   handled({ policy, detail, place }: Extract<VcpuMessage, { type: "handled" }>): void {
     this.#record("inject", "vmm", place?.gpa ?? null, `${policy}: ${detail}`);
   }

@@ -1,6 +1,6 @@
 /**
- * When a case ends, as one pure function. A case ends when the guest finishes, when the VM has stopped or a vCPU loops
- * and no actor can recover it, or at the time limit.
+ * When a case ends, as one pure function. A case ends when the guest finishes, when the VM has stopped, or a vCPU loops or
+ * waits for ever, and no actor can recover it, or at the time limit.
  *
  * `step` takes one event and returns its effects. It reads no clock, no guest memory and starts no timer:
  * case-runner.ts performs the effects and delivers the time as an event. The states of the VM (`history`) are kept
@@ -8,8 +8,11 @@
  *
  *     last state   an actor awaits `stuck`           no actor does
  *     stopped      when the VMM's actors are done     at once
- *     looping      REPAIR_GRACE_MS after the host     when every other task stands, falls or waits,
- *                  and the VMM's actors are done      or after OTHERS_MS
+ *     looping,     REPAIR_GRACE_MS after the host     when every other task stands, falls or waits,
+ *     waiting      and the VMM's actors are done      or after `othersMs`
+ *
+ * A task that sleeps in the guest for a page that does not come ends the case as a vCPU does that waits, and is no
+ * trouble of the VM.
  */
 import type { EndReason, VcpuMessage } from "../../../../vmm/src/index.ts";
 import type { VmState } from "./messages.ts";
@@ -18,7 +21,8 @@ import type { VmState } from "./messages.ts";
 export const REPAIR_GRACE_MS = 1000;
 /**
  * After the proof of a loop that no actor ends: the other tasks get to where they stand or fall. They do within
- * milliseconds on an idle machine; a task that has not by then is starved.
+ * milliseconds on an idle machine; a task that has not by then is starved. Of time in which no vCPU waited for a
+ * processor of the host, and multiplied by the machine's slowness.
  */
 export const OTHERS_MS = 3000;
 export const OTHERS_POLL_MS = 5;
@@ -32,6 +36,8 @@ export type EndingRules = {
    * later than the proof takes. A loop counts only if it still goes on after REPAIR_GRACE_MS.
    */
   readonly endsLoops: boolean;
+  /** OTHERS_MS on this machine. */
+  readonly othersMs: number;
 };
 
 type TasksNews = Extract<News, { type: "tasks" }>;
@@ -54,12 +60,14 @@ export type Ending = {
   readonly vmmActorsAreDone: boolean;
   readonly hostIsSettled: boolean;
   readonly outOfTime: boolean;
-  /** vCPUs in an endless loop. */
+  /** vCPUs in an endless loop, or that wait for ever. */
   readonly looping: ReadonlySet<number>;
+  /** A task of the guest sleeps for ever. */
+  readonly hasSleeper: boolean;
   /** Why the VM ended; null while it runs. */
   readonly end: EndReason | null;
-  /** Until then the other tasks are waited for; null: they are not. */
-  readonly othersUntilMs: number | null;
+  /** Since then the other tasks are waited for; null: they are not. `heldUpMs`: null until it is first known. */
+  readonly others: { readonly sinceMs: number; readonly heldUpMs: number | null } | null;
   readonly alarms: readonly Alarm[];
 };
 
@@ -67,14 +75,17 @@ export type News =
   /** The vCPUs have started. `limitMs`: the moment at which the case's time is over. */
   | { readonly type: "started"; readonly limitMs: number }
   /** As the vCPUs' threads report it. */
-  | Extract<VcpuMessage, { type: "stopped" | "looping" | "unstuck" | "ended" }>
+  | Extract<VcpuMessage, { type: "stopped" | "looping" | "waiting" | "unstuck" | "ended" }>
   /** A VMM actor runs the VM again. */
   | { readonly type: "resume"; readonly actor: string }
   | { readonly type: "vmm-actors-done" }
   /** Every host actor has done its last step. */
   | { readonly type: "host-settled" }
-  /** The answer to `look-at-tasks`: is a task still on its way (`isOnItsWay`)? */
-  | { readonly type: "tasks"; readonly anyOnItsWay: boolean }
+  /**
+   * The answer to `look-at-tasks`: is a task still on its way (`isOnItsWay`)? `heldUpMs`: how long the vCPUs' threads have
+   * waited for a processor so far, the longest of them.
+   */
+  | { readonly type: "tasks"; readonly anyOnItsWay: boolean; readonly heldUpMs: number }
   /** Time has passed: `wakeAtMs` has come. */
   | { readonly type: "time" };
 
@@ -95,8 +106,9 @@ export function beginning(rules: EndingRules): Ending {
     hostIsSettled: false,
     outOfTime: false,
     looping: new Set(),
+    hasSleeper: false,
     end: null,
-    othersUntilMs: null,
+    others: null,
     alarms: [],
   };
 }
@@ -120,9 +132,11 @@ export function step(state: Ending, news: News, nowMs: number): Step {
     }
     case "looping":
       return loops(state, news, nowMs);
+    case "waiting":
+      return waits(state, news, nowMs);
     case "unstuck": {
       const looping = new Set([...state.looping].filter((cpu) => cpu !== news.cpu));
-      const now = { ...state, looping };
+      const now = { ...state, looping, hasSleeper: false };
       return still(looping.size === 0 ? recovered(now) : now);
     }
     case "ended":
@@ -135,7 +149,7 @@ export function step(state: Ending, news: News, nowMs: number): Step {
     case "host-settled":
       return considered({ ...state, hostIsSettled: true }, nowMs);
     case "tasks":
-      return others(state, news, nowMs);
+      return lookedAt(state, news, nowMs);
     case "time":
       return due(state, nowMs);
   }
@@ -147,6 +161,16 @@ function loops(state: Ending, news: Extract<News, { type: "looping" }>, nowMs: n
   const loop: Looping = { kind: "looping", faultsPerSecond, place };
   if (!state.rules.endsLoops) return trouble(now, loop, nowMs);
   return still(withAlarm(now, { atMs: nowMs + REPAIR_GRACE_MS, rule: "still-looping", cpu, state: loop }));
+}
+
+function waits(
+  state: Ending,
+  { cpu, in: where, place }: Extract<News, { type: "waiting" }>,
+  nowMs: number,
+): Step {
+  if (where === "guest") return considered({ ...state, hasSleeper: true }, nowMs);
+  const now = { ...state, looping: new Set([...state.looping, cpu]) };
+  return trouble(now, { kind: "waiting", place }, nowMs);
 }
 
 /** The first vCPU that ends by itself gives the reason for the VM's end; the others are then stopped. */
@@ -166,10 +190,12 @@ function recovered(state: Ending): Ending {
   return { ...state, history: [...state.history, { kind: "running" }] };
 }
 
-/** The VM has stopped or loops: raises `stuck` for the actors, and ends the case if none of them can recover it. */
+/** The VM has stopped, loops or waits: raises `stuck` for the actors, and ends the case if none of them can recover it. */
 function trouble(state: Ending, to: VmState, nowMs: number): Step {
-  // Two vCPUs in a loop are one VM in a loop.
-  const isKnown = to.kind === "looping" && lastKind(state) === "looping";
+  // Two vCPUs in a loop are one VM in a loop. Where one loops and one waits, a core burns: that is the graver state.
+  const isStuck = lastKind(state) === "looping" || lastKind(state) === "waiting";
+  const isKnown =
+    (to.kind === "waiting" && isStuck) || (to.kind === "looping" && lastKind(state) === "looping");
   const now = isKnown ? state : { ...state, history: [...state.history, to] };
   const after = considered(now, nowMs);
   return { state: after.state, effects: [{ kind: "raise-stuck" }, ...after.effects] };
@@ -181,30 +207,36 @@ function considered(state: Ending, nowMs: number): Step {
   const isLeftToItself = !rules.stuckIsAwaited || vmmActorsAreDone;
   switch (lastKind(state)) {
     case "running":
-      return still(state);
+      return state.hasSleeper && !rules.stuckIsAwaited ? awaitOthers(state, nowMs) : still(state);
     case "stopped":
       return isLeftToItself && state.isPaused ? stop(state) : still(state);
     case "looping":
-      if (!rules.stuckIsAwaited) {
-        const othersUntilMs = state.othersUntilMs ?? nowMs + OTHERS_MS;
-        return { state: { ...state, othersUntilMs }, effects: [{ kind: "look-at-tasks" }] };
-      }
+    case "waiting":
+      if (!rules.stuckIsAwaited) return awaitOthers(state, nowMs);
       if (!hostIsSettled || !isLeftToItself) return still(state);
       return still(withAlarm(state, { atMs: nowMs + REPAIR_GRACE_MS, rule: "grace" }));
   }
 }
 
-/** Once the vCPUs have ended, the guest's memory is about to go: no more looking at its tasks. */
-function others(state: Ending, { anyOnItsWay }: TasksNews, nowMs: number): Step {
-  if (state.othersUntilMs === null) return still(state);
-  if (state.end === null && anyOnItsWay && nowMs < state.othersUntilMs) {
-    return still(withAlarm(state, { atMs: nowMs + OTHERS_POLL_MS, rule: "others" }));
-  }
-  return stopUnlessRunning({ ...state, othersUntilMs: null });
+function awaitOthers(state: Ending, nowMs: number): Step {
+  const others = state.others ?? { sinceMs: nowMs, heldUpMs: null };
+  return { state: { ...state, others }, effects: [{ kind: "look-at-tasks" }] };
 }
 
-function stopUnlessRunning(state: Ending): Step {
-  return lastKind(state) === "running" ? still(state) : stop(state);
+/** Once the vCPUs have ended, the guest's memory is about to go: no more looking at its tasks. */
+function lookedAt(state: Ending, { anyOnItsWay, heldUpMs }: TasksNews, nowMs: number): Step {
+  if (state.others === null) return still(state);
+  const { sinceMs, heldUpMs: before } = state.others;
+  const heldUpSince = heldUpMs - (before ?? heldUpMs);
+  if (state.end === null && anyOnItsWay && nowMs - sinceMs - heldUpSince < state.rules.othersMs) {
+    const others = { sinceMs, heldUpMs: before ?? heldUpMs };
+    return still(withAlarm({ ...state, others }, { atMs: nowMs + OTHERS_POLL_MS, rule: "others" }));
+  }
+  return stopUnlessWell({ ...state, others: null });
+}
+
+function stopUnlessWell(state: Ending): Step {
+  return lastKind(state) === "running" && !state.hasSleeper ? still(state) : stop(state);
 }
 
 /** Every alarm whose moment has come. */
@@ -224,9 +256,9 @@ function rung(state: Ending, alarm: Alarm, nowMs: number): Step {
     case "limit":
       return stop({ ...state, outOfTime: true });
     case "grace":
-      return stopUnlessRunning(state);
+      return stopUnlessWell(state);
     case "others":
-      return state.othersUntilMs === null ? still(state) : { state, effects: [{ kind: "look-at-tasks" }] };
+      return state.others === null ? still(state) : { state, effects: [{ kind: "look-at-tasks" }] };
     case "still-looping":
       return state.looping.has(alarm.cpu) ? trouble(state, alarm.state, nowMs) : still(state);
   }

@@ -43,6 +43,7 @@ import { hostSetupSupport, supportOf, thisMachine } from "../../machine.ts";
 import { exitText, within } from "../child.ts";
 import { ChildPool, type PooledChild } from "../child-pool.ts";
 import { type HostSetup, openHostSetup } from "../host-setup.ts";
+import { ioPatienceMs } from "../patience.ts";
 import { guardSupport } from "./guard-support.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
 import {
@@ -53,7 +54,7 @@ import {
   unexpectedError,
   vmmSeen,
 } from "./observe.ts";
-import { delaysMs, planCase, supportsAccesses, supportsAnywhere, type VmPlan } from "./plan.ts";
+import { planCase, supportsAccesses, supportsAnywhere, type VmPlan } from "./plan.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1500;
@@ -63,8 +64,6 @@ const REPORT_RESERVE_MS = 700;
 const HOST_WORD_MS = 1000;
 /** How long a guest may run: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
-/** How long a READ may take beyond the delay that a scenario asks for; measured in tens of milliseconds, under emulation too. */
-const IO_PATIENCE_MS = 2000;
 
 /** After its report: how long a VM process may take to give everything back before it is killed. */
 const IDLE_MS = 1000;
@@ -120,6 +119,8 @@ class VmProcess {
           onReady();
         } else if (message.type === "report") onReport(message.report);
         else if (message.type === "idle") onIdle("idle");
+        // Nothing else wakes what waits for the server: not even a signal.
+        else if (message.type === "waits") setup.endServer();
         else this.#receive(message);
       },
       onExit: (exit) => {
@@ -336,7 +337,8 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
     sourceDirectory: setup.sourceDirectory,
     leaseSocket,
     lifeMs: LIFE_MS * context.slowness,
-    ioPatienceMs: IO_PATIENCE_MS * context.slowness + delaysMs(scenario),
+    slowness: context.slowness,
+    ioPatienceMs: ioPatienceMs(scenario, context.slowness),
     latestEndMs: monotonicMs() + boundMs - setup.nowMs() - REPORT_RESERVE_MS,
   });
   const vm = new VmProcess(scenario, setup, plan, context.directory);

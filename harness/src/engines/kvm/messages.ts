@@ -26,6 +26,11 @@ export type FromVm =
   | { readonly type: "signal"; readonly name: string; readonly from: string }
   /** An access that has finished, sent before the next signal of any task: the file is still unchanged. */
   | { readonly type: "saw"; readonly task: number; readonly step: number; readonly bytes: Uint8Array }
+  /**
+   * The case is over and something still waits for a page: a thread of a vCPU, or a worker of KVM's. Its report follows
+   * once nothing does.
+   */
+  | { readonly type: "waits" }
   | { readonly type: "report"; readonly report: VmReport }
   /** Nothing of the case is left in the process: it may have another one. */
   | { readonly type: "idle" };
@@ -34,7 +39,8 @@ export type FromVm =
 export type VmState =
   | { readonly kind: "running" }
   | { readonly kind: "stopped"; readonly exit: VcpuExit; readonly place: Place | null }
-  | { readonly kind: "looping"; readonly faultsPerSecond: number; readonly place: Place | null };
+  | { readonly kind: "looping"; readonly faultsPerSecond: number; readonly place: Place | null }
+  | { readonly kind: "waiting"; readonly place: Place | null };
 
 export type VmEvent = {
   readonly kind: EventKind;

@@ -126,6 +126,8 @@ function vmmState(state: VmState): Vmm {
       return { kind: "running" };
     case "stopped":
       return { kind: "stopped", reason: stopReason(state.exit), at: faultPlace(state.place) };
+    case "waiting":
+      return { kind: "waiting", at: faultPlace(state.place) };
     case "looping":
       return { kind: "looping", faultsPerSecond: state.faultsPerSecond, at: faultPlace(state.place) };
   }

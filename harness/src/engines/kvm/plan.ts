@@ -77,6 +77,8 @@ export type VmPlan = {
   readonly stuckIsAwaited: boolean;
   /** The guest may run no longer than this. */
   readonly lifeMs: number;
+  /** `CaseContext.slowness`. */
+  readonly slowness: number;
   /** No page's I/O takes longer. */
   readonly ioPatienceMs: number;
   /** Nor beyond this moment (`monotonicMs`), however late it was started. */
@@ -146,18 +148,10 @@ export function supportsAccesses(scenario: Scenario, features: CpuFeatures): Sup
 
 export type PlanPlace = Pick<
   VmPlan,
-  "filePath" | "sourceDirectory" | "lifeMs" | "ioPatienceMs" | "latestEndMs"
+  "filePath" | "sourceDirectory" | "lifeMs" | "slowness" | "ioPatienceMs" | "latestEndMs"
 > & {
   readonly leaseSocket: string | null;
 };
-
-/** How long an access may wait for delays that the scenario asks of its file server: for its own, and behind all others. */
-export function delaysMs(scenario: Scenario): number {
-  const delays = (scenario.backing.mount?.faults ?? []).map(({ action }) =>
-    action.kind === "delay" ? action.ms : 0,
-  );
-  return allAccesses(scenario).length * Math.max(0, ...delays);
-}
 
 export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlace): VmPlan {
   const { leaseSocket, ...files } = place;

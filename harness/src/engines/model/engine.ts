@@ -105,6 +105,8 @@ function vmmOf(word: VmmWord): Vmm {
     case "looping":
       // Turns of a loop take no time in the model.
       return { kind: word.kind, faultsPerSecond: 0, at: null };
+    case "waiting":
+      return { kind: word.kind, at: null };
     case "stopped":
       return { ...word, at: null };
     case "killed":

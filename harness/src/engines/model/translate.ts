@@ -199,6 +199,10 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   }
   const refused = mount?.faults.map(refusedFault).find((reason) => reason !== null);
   if (refused != null) return refused;
+  const hangs = mount?.faults.some(({ action }) => action.kind === "hang") ?? false;
+  if (hangs && hostActors(scenario).some(([, { steps }]) => steps.some(isAction))) {
+    return "a host that changes the file waits for the locked page of a READ that is never answered: not in the model";
+  }
   if (killed(scenario).length > 1) return "the model kills one task";
   if (scenario.nmi !== undefined && proposal.vmm === "nmi") {
     return "an NMI of another origin beside those that report: the model has one NMI that is none of the VMM's";
@@ -223,7 +227,8 @@ function isIn(page: bigint, at: number | null): boolean {
 function refusedFault({ operation, after, times, action }: FaultRule): string | null {
   if (operation !== "read") return `the model has no ${operation.toUpperCase()} that goes wrong`;
   if (action.kind === "delay") return null;
-  if (action.kind !== "fail") return "the model has no READ that is cut short, or that cuts the file";
+  if (action.kind !== "fail" && action.kind !== "hang")
+    return "the model has no READ that is cut short, or that cuts the file";
   return after === 0 && times === null ? null : "in the model a page can always be read, or never";
 }
 
@@ -256,8 +261,10 @@ class Translator {
       if (hole !== null && page * PAGE >= hole) return "no-space";
       if (kind === "private-swapped") return "on-disk";
       if (mount === undefined) return "resident";
-      const fails = mount.faults.some(({ at, action }) => action.kind === "fail" && isIn(page, at));
-      return fails ? "io-error" : "on-disk";
+      const meets = (kind: FaultRule["action"]["kind"]): boolean =>
+        mount.faults.some(({ at, action }) => action.kind === kind && isIn(page, at));
+      if (meets("hang")) return "unanswered";
+      return meets("fail") ? "io-error" : "on-disk";
     });
   }
 

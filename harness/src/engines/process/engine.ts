@@ -29,7 +29,7 @@ import {
   type Scenario,
   writtenBy,
 } from "../../../../language/src/index.ts";
-import { PAGE_SIZE } from "../../../../sys/src/index.ts";
+import { PAGE_SIZE, readThread, SleepWatch } from "../../../../sys/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
@@ -37,12 +37,16 @@ import { hostSetupSupport, supportOf, thisMachine } from "../../machine.ts";
 import { within } from "../../within.ts";
 import { type Child, type ChildExit, exitText, startChild } from "../child.ts";
 import { type HostSetup, notReached, openHostSetup } from "../host-setup.ts";
+import { ioPatienceMs } from "../patience.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1000;
 /** Counting tasks report every few milliseconds; one that is silent for this long makes no progress. */
 const BYSTANDER_BOUND_MS = 3000;
+
+/** How often the processes are looked at from outside. */
+const LOOK_MS = 50;
 
 /** An access that has been under way for less than this when the time is over is merely slow. */
 const HANG_BOUND_MS = 500;
@@ -161,9 +165,24 @@ class Mapper {
     if (isSigbus) this.#setup.trace({ kind: "sigbus", actor: this.name, detail: label });
   }
 
+  get isTouching(): boolean {
+    return this.#touching !== null;
+  }
+
   start(): void {
     this.#setup.onSignal((name) => this.#child.send({ type: "signal", name }));
     this.#child.send({ type: "start", steps: this.#actor.steps });
+  }
+
+  /**
+   * Has it come to its end, or is it proven to wait for ever? To be asked again and again, every few milliseconds.
+   * @param watch of this process alone
+   */
+  isDone(watch: SleepWatch): boolean {
+    if (this.#finished || this.#exit !== null) return true;
+    const { pid } = this.#child;
+    const isTouching = this.#touching !== null && pid !== undefined;
+    return watch.sample(isTouching ? readThread(pid, this.#setup.nowMs()) : null) !== null;
   }
 
   /**
@@ -219,13 +238,32 @@ async function watchBystanders(bystanders: readonly Mapper[]): Promise<Record<st
   return result;
 }
 
+/** How long a case may take, and one page of it. */
+type Bounds = { readonly boundMs: number; readonly patienceMs: number };
+
+/** Have all of them ended in time, or been proven to wait for ever? */
+async function allDone(
+  victims: readonly Mapper[],
+  { setup, boundMs, patienceMs }: Bounds & { readonly setup: HostSetup },
+): Promise<boolean> {
+  const watched = victims.map((victim) => ({ victim, watch: new SleepWatch(patienceMs) }));
+  const ended = Promise.all(victims.map((victim) => victim.ended));
+  while (!(await within(ended, Math.min(LOOK_MS, boundMs - setup.nowMs())))) {
+    // Each of them every time: a sleep is watched from its beginning.
+    const done = watched.map(({ victim, watch }) => victim.isDone(watch));
+    if (!done.includes(false)) return true;
+    if (setup.nowMs() >= boundMs) return false;
+  }
+  return true;
+}
+
 /** The case itself, from an open host setup to its close. */
 async function perform(
   scenario: Scenario,
   setup: HostSetup,
   mappers: readonly Mapper[],
   accesses: Record<string, Record<string, Access>>,
-  boundMs: number,
+  { boundMs, patienceMs }: Bounds,
 ): Promise<RunResult> {
   const bystanders = mappers.filter((mapper) => isBystanderOf(scenario, mapper.name));
   const victims = mappers.filter((mapper) => !bystanders.includes(mapper));
@@ -239,7 +277,7 @@ async function perform(
   for (const mapper of mappers) mapper.start();
   setup.begin();
 
-  const inTime = await within(Promise.all(victims.map((victim) => victim.ended)), boundMs - setup.nowMs());
+  const inTime = await allDone(victims, { setup, boundMs, patienceMs });
   const settled = inTime && (await setup.settled(boundMs - setup.nowMs()));
   const bystanderStates = await watchBystanders(bystanders);
   const late = failure();
@@ -300,9 +338,13 @@ async function runCase(scenario: Scenario, context: CaseContext): Promise<RunRes
     () => void Promise.all(mappers.map((mapper) => mapper.kill())),
   );
   try {
-    return await perform(scenario, setup, mappers, accesses, context.timeoutMs - CLOSE_RESERVE_MS);
+    const boundMs = context.timeoutMs - CLOSE_RESERVE_MS;
+    const patienceMs = ioPatienceMs(scenario, context.slowness);
+    return await perform(scenario, setup, mappers, accesses, { boundMs, patienceMs });
   } finally {
     stopListening();
+    // What waits for the server cannot always be killed.
+    if (mappers.some((mapper) => mapper.isTouching)) setup.endServer();
     await Promise.all(mappers.map((mapper) => mapper.kill()));
     await setup.close();
   }

@@ -34,9 +34,9 @@ const hostSettled: News = { type: "host-settled" };
 const vmmDone: News = { type: "vmm-actors-done" };
 const resume: News = { type: "resume", actor: "vmm" };
 
-const alone: EndingRules = { stuckIsAwaited: false, endsLoops: false };
-const awaited: EndingRules = { stuckIsAwaited: true, endsLoops: false };
-const fenced: EndingRules = { stuckIsAwaited: false, endsLoops: true };
+const alone: EndingRules = { stuckIsAwaited: false, endsLoops: false, othersMs: OTHERS_MS };
+const awaited: EndingRules = { stuckIsAwaited: true, endsLoops: false, othersMs: OTHERS_MS };
+const fenced: EndingRules = { stuckIsAwaited: false, endsLoops: true, othersMs: OTHERS_MS };
 
 type Played = {
   /** `raise-stuck@100`, in order. */
@@ -49,11 +49,13 @@ type Played = {
  * Plays news against a clock: alarms ring when they are due, `look-at-tasks` is answered. Ends 100 ms after the last news
  * or alarm, or with the first `stop`.
  * @param onItsWay is a task on its way at this time?
+ * @param heldUp how long the vCPUs have waited for a processor by then
  */
 function play(
   rules: EndingRules,
   script: readonly (readonly [number, News])[],
   onItsWay: (nowMs: number) => boolean = () => false,
+  heldUp: (nowMs: number) => number = () => 0,
 ): Played {
   let state = beginning(rules);
   const effects: string[] = [];
@@ -62,7 +64,8 @@ function play(
     state = after.state;
     for (const effect of after.effects) {
       effects.push(`${text(effect)}@${nowMs}`);
-      if (effect.kind === "look-at-tasks") advance(nowMs, { type: "tasks", anyOnItsWay: onItsWay(nowMs) });
+      if (effect.kind === "look-at-tasks")
+        advance(nowMs, { type: "tasks", anyOnItsWay: onItsWay(nowMs), heldUpMs: heldUp(nowMs) });
     }
   };
   advance(0, { type: "started", limitMs: LIMIT_MS });
@@ -219,6 +222,19 @@ describe("a loop that no actor awaits", () => {
     expect(played.state.outOfTime).toBe(false);
   });
 
+  it("waits for them longer on a slow machine, and where the vCPUs wait for a processor of the host", () => {
+    const slow = play({ ...alone, othersMs: 2 * OTHERS_MS }, [[100, loops()]], () => true);
+    expect(summary(slow)).toEqual(["raise-stuck@100", `stop@${100 + 2 * OTHERS_MS}`]);
+    // What was waited before the proof does not count; of each second after it half.
+    const busy = play(
+      alone,
+      [[100, loops()]],
+      () => true,
+      (nowMs) => 5000 + (nowMs - 100) / 2,
+    );
+    expect(summary(busy)).toEqual(["raise-stuck@100", `stop@${100 + 2 * OTHERS_MS}`]);
+  });
+
   it("is not waited for longer because another vCPU loops as well, and is one state", () => {
     const script = [
       [100, loops(0)],
@@ -242,9 +258,9 @@ describe("a loop that no actor awaits", () => {
 
   it("is not watched on once the vCPUs have ended: the guest's memory is about to go", () => {
     let state = step(beginning(alone), loops(), 100).state;
-    state = step(state, { type: "tasks", anyOnItsWay: true }, 100).state;
+    state = step(state, { type: "tasks", anyOnItsWay: true, heldUpMs: 0 }, 100).state;
     state = step(state, ended("stopped-from-outside"), 102).state;
-    const after = step(state, { type: "tasks", anyOnItsWay: true }, 105);
+    const after = step(state, { type: "tasks", anyOnItsWay: true, heldUpMs: 0 }, 105);
     expect(after.effects).toEqual([{ kind: "stop" }]);
     expect(wakeAtMs(step(after.state, { type: "time" }, 200).state)).toBeNull();
   });
@@ -344,7 +360,7 @@ describe("a loop that the window's owner ends", () => {
   });
 
   it("is waited for by actors like any other", () => {
-    const played = play({ stuckIsAwaited: true, endsLoops: true }, [
+    const played = play({ stuckIsAwaited: true, endsLoops: true, othersMs: OTHERS_MS }, [
       [10, vmmDone],
       [20, hostSettled],
       [100, loops()],
@@ -381,5 +397,56 @@ describe("alarms", () => {
     step(before, loops(), 100);
     step(before, { type: "started", limitMs: 1 }, 0);
     expect(before).toEqual(copy);
+  });
+});
+
+describe("a vCPU that waits for ever", () => {
+  const waits = (where: "page fault" | "halt" | "guest", cpu = 0): News => ({
+    type: "waiting",
+    cpu,
+    in: where,
+    overMs: 2000,
+    place: null,
+    detail: "",
+  });
+
+  it.each(["page fault", "halt"] as const)(
+    "ends the case as a loop does, in a state of its own: %s",
+    (where) => {
+      const played = play(alone, [[2000, waits(where)]], (nowMs) => nowMs < 2000 + OTHERS_POLL_MS);
+      expect(played.history).toEqual(["waiting"]);
+      expect(summary(played)).toEqual(["raise-stuck@2000", `stop@${2000 + OTHERS_POLL_MS}`]);
+      expect(played.state.outOfTime).toBe(false);
+    },
+  );
+
+  it("is awaited by actors, and over once the access comes back", () => {
+    const script = [
+      [10, vmmDone],
+      [2000, waits("halt")],
+      [2100, hostSettled],
+      [2200, unstuck()],
+    ] as const;
+    expect(play(awaited, script).history).toEqual(["waiting", "running"]);
+  });
+
+  it("is graver where it loops: one that waits beside it changes nothing, one that loops is told", () => {
+    const both = [
+      [100, loops(0)],
+      [2000, waits("halt", 1)],
+    ] as const;
+    expect(play(alone, both, () => true).history).toEqual(["looping"]);
+    const other = [
+      [100, waits("halt", 1)],
+      [200, loops(0)],
+    ] as const;
+    expect(play(alone, other, () => true).history).toEqual(["waiting", "looping"]);
+  });
+
+  it("is not what a task does that sleeps in the guest: the VM runs, and the case ends", () => {
+    const played = play(alone, [[2000, waits("guest")]], (nowMs) => nowMs < 2000 + OTHERS_POLL_MS);
+    expect(played.history).toEqual([]);
+    expect(summary(played)).toEqual([`stop@${2000 + OTHERS_POLL_MS}`]);
+    expect(played.state.outOfTime).toBe(false);
   });
 });

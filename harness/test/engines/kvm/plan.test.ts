@@ -1,12 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { exitParts, guestParts, proposals, vmmParts } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
-import { delaysMs, planCase, supportsAccesses, supportsProposal } from "../../../src/engines/kvm/plan.ts";
+import { planCase, supportsAccesses, supportsProposal } from "../../../src/engines/kvm/plan.ts";
 
 const place = {
   filePath: "/f/file",
   sourceDirectory: "/f",
   lifeMs: 1000,
+  slowness: 1,
   ioPatienceMs: 2000,
   latestEndMs: 5000,
   leaseSocket: null,
@@ -82,22 +83,6 @@ describe("planCase", () => {
       host: { in: "host-process", through: "file", steps: [{ verb: "await", name: "stuck" }] },
     } as const;
     expect(planCase(scenarioWith({ actors }), proposalOf("apf-loop"), place).stuckIsAwaited).toBe(true);
-  });
-});
-
-describe("delaysMs", () => {
-  it("is what the accesses may wait for one behind the other, and nothing without a mount", () => {
-    expect(delaysMs(scenarioWith({}))).toBe(0);
-    const delay = {
-      operation: "read",
-      at: null,
-      after: 0,
-      times: null,
-      action: { kind: "delay", ms: 200 },
-    } as const;
-    const backing = { ...scenarioWith({}).backing, mount: { faults: [delay] } };
-    // Two loads.
-    expect(delaysMs(scenarioWith({ backing }))).toBe(400);
   });
 });
 

@@ -35,6 +35,7 @@ function plan(changes: Partial<Scenario> = {}): VmPlan {
     sourceDirectory: folder,
     leaseSocket: null,
     lifeMs: 1,
+    slowness: 1,
     ioPatienceMs: 1,
     latestEndMs: 1,
   });

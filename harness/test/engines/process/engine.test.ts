@@ -133,6 +133,29 @@ describe.skipIf(available.kind === "no")(`the process engine${note}`, () => {
     expect(observations.accesses.counter).toEqual({});
   });
 
+  it("an access whose READ is never answered hangs, long before the time is over, and nothing is left of it", async () => {
+    const fault = {
+      operation: "read",
+      at: 0x300000,
+      after: 0,
+      times: null,
+      action: { kind: "hang" },
+    } as const;
+    const load = (offset: bigint): GuestStep => ({ verb: "load", offset, size: 8 });
+    const scenario = scenarioWith({
+      backing: { ...scenarioWith({}).backing, mount: { faults: [fault] } },
+      window: [{ fileOffset: 0n, at: 0n, length: 0x400000n }],
+      actors: { victim: { in: "guest-task", steps: [load(0x1000n), load(0x300000n), load(0x1000n)] } },
+    });
+    const { observations, durationMs } = await evidence(scenario);
+    expect(observations.accesses.victim).toMatchObject({
+      "load#1": { kind: "value" },
+      "load#2": { kind: "hung" },
+      "load#3": { kind: "not-reached" },
+    });
+    expect(durationMs).toBeLessThan(8000);
+  });
+
   it("a task that waits for ever is a time-out, not an observation", async () => {
     const { victim } = scenarioWith({}).actors;
     if (victim === undefined) throw new Error("no victim");

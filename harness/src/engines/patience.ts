@@ -1,0 +1,18 @@
+/** How long a page may take: an access that has waited longer waits for ever. */
+import { allAccesses, type Scenario } from "../../../language/src/index.ts";
+
+/** How long a READ may take beyond the delay that a scenario asks for; measured in tens of milliseconds, under emulation too. */
+const IO_PATIENCE_MS = 2000;
+
+/** How long an access may wait for delays that the scenario asks of its file server: for its own, and behind all others. */
+export function delaysMs(scenario: Scenario): number {
+  const delays = (scenario.backing.mount?.faults ?? []).map(({ action }) =>
+    action.kind === "delay" ? action.ms : 0,
+  );
+  return allAccesses(scenario).length * Math.max(0, ...delays);
+}
+
+/** @param slowness `CaseContext.slowness` */
+export function ioPatienceMs(scenario: Scenario, slowness: number): number {
+  return IO_PATIENCE_MS * slowness + delaysMs(scenario);
+}

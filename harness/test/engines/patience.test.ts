@@ -1,0 +1,25 @@
+import { describe, expect, it } from "vitest";
+import { scenarioWith } from "../../../language/test/support/cases.ts";
+import { delaysMs, ioPatienceMs } from "../../src/engines/patience.ts";
+
+describe("delaysMs", () => {
+  it("is what the accesses may wait for one behind the other, and nothing without a mount", () => {
+    expect(delaysMs(scenarioWith({}))).toBe(0);
+    const delay = {
+      operation: "read",
+      at: null,
+      after: 0,
+      times: null,
+      action: { kind: "delay", ms: 200 },
+    } as const;
+    const backing = { ...scenarioWith({}).backing, mount: { faults: [delay] } };
+    // Two loads.
+    expect(delaysMs(scenarioWith({ backing }))).toBe(400);
+  });
+});
+
+describe("ioPatienceMs", () => {
+  it("is longer on a slow machine", () => {
+    expect(ioPatienceMs(scenarioWith({}), 8)).toBe(8 * ioPatienceMs(scenarioWith({}), 1));
+  });
+});
