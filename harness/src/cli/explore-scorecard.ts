@@ -6,6 +6,8 @@ import {
   type Decision,
   decisionsOn,
   exitCodes,
+  needsOf,
+  needsText,
   type Proposal,
   properties,
   type ScoreCell,
@@ -137,9 +139,10 @@ export function scoreCommand(
       if (json.isStdout) continue;
       const size = `${cases.length} cases, ${statesOf(cases)} states`;
       console.log(`${style.bold(proposal.id)}  ${proposal.title} [${size}]`);
+      console.log(style.dim(`  needs ${needsText(needsOf(proposal))}`));
       for (const line of decided.flatMap((one) => againstText(one, replay))) console.log(line);
     }
-    const table = scorecardText(cells, style);
+    const table = scorecardText({ cells, proposals: chosen.map(({ proposal }) => proposal) }, style);
     if (!json.isStdout && table !== null) console.log(`\n${table}`);
     return isBounded ? exitCodes.inconclusive : exitCodes.ok;
   } finally {

@@ -2,7 +2,7 @@
  * The scorecard of the package, as text for documents: the real kernels of fixtures/observed, the model over all
  * interleavings, and documents. Entry point for scripts/generate-docs.ts; the same on every machine.
  */
-import { proposals, type ScoreCell, scorecard } from "../../../language/src/index.ts";
+import { needsOf, needsText, proposals, type ScoreCell, scorecard } from "../../../language/src/index.ts";
 import { loadObserved, scoredObservations } from "../compare/observed.ts";
 import { type ModelScoring, modelCases } from "../engines/model/scored.ts";
 import { loadDocumented, loadExpectations, loadScenarios } from "../fixtures.ts";
@@ -32,13 +32,14 @@ function cells(): readonly ScoreCell[] {
 
 /** One line a cell: what decided it, and how many cases. */
 function detailLines(all: readonly ScoreCell[]): readonly string[] {
-  return proposals.flatMap(({ id, title }) => {
+  return proposals.flatMap((proposal) => {
+    const { id, title } = proposal;
     const own = all.filter(({ proposal, by }) => proposal === id && by !== null);
     return [
       "",
       `### ${id}`,
       "",
-      title,
+      `${title} Needs ${needsText(needsOf(proposal))}.`,
       "",
       ...own.map(
         (cell) =>
@@ -63,7 +64,7 @@ function main(what: string | undefined): number {
   const all = cells();
   switch (what) {
     case "table":
-      console.log(scorecardText(all, style));
+      console.log(scorecardText({ cells: all, proposals: [] }, style));
       break;
     case "details":
       console.log(detailLines(all).join("\n").trim());

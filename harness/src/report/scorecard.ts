@@ -2,12 +2,17 @@
  * The scorecard as text: proposals are rows, properties columns under slanted heads, so that it fits a terminal in one
  * piece. A cell that the model alone decided looks different from a real one. Makes text only.
  */
+import { stripVTControlCharacters } from "node:util";
 import {
   type DecidedBy,
   type Holds,
+  needsOf,
+  needsText,
   type PropertyId,
+  type Proposal,
   propertyRows,
   type ScoreCell,
+  unknownPart,
 } from "../../../language/src/index.ts";
 import type { ContradictionOf } from "./report.ts";
 import { type Style, wrap } from "./style.ts";
@@ -88,7 +93,29 @@ function listText(cells: readonly ScoreCell[], rows: readonly string[], style: S
     .join("\n");
 }
 
-function tableText(cells: readonly ScoreCell[], ids: readonly PropertyId[], style: Style): string {
+/** What the proposal needs; empty for one that was recorded in words that this version does not know. */
+export function needsLine(proposal: Proposal): string {
+  return unknownPart(proposal) === null ? needsText(needsOf(proposal)) : "";
+}
+
+/** What the rows are and need, beside them where there is room for all of it. */
+function withNeeds(
+  lines: readonly string[],
+  { rows, proposals, width }: { rows: readonly string[]; proposals: readonly Proposal[]; width: number },
+  style: Style,
+): readonly string[] {
+  const texts = rows.map((id) => {
+    const proposal = proposals.find((one) => one.id === id);
+    return proposal === undefined ? "" : needsLine(proposal);
+  });
+  if (width + 2 + Math.max(...texts.map((text) => text.length)) > style.widthColumns) return lines;
+  return lines.map((line, index) => {
+    const gap = " ".repeat(Math.max(0, width - stripVTControlCharacters(line).length) + 2);
+    return texts[index] === "" ? line : `${line}${gap}${style.dim(texts[index] ?? "")}`;
+  });
+}
+
+function tableText({ cells, proposals }: Scored, ids: readonly PropertyId[], style: Style): string {
   const rows = [...new Set(cells.map(({ proposal }) => proposal))];
   const indent = Math.max(...rows.map((id) => id.length)) + 2;
   if (widthOf(ids, indent) > style.widthColumns) return listText(cells, rows, style);
@@ -100,7 +127,11 @@ function tableText(cells: readonly ScoreCell[], ids: readonly PropertyId[], styl
     });
     return `${proposal.padEnd(indent)}${signs.join(" ")}`.trimEnd();
   });
-  return [...headLines(ids, indent).map(style.bold), ...lines].join("\n");
+  const width = indent + CELL_COLUMNS * ids.length;
+  return [
+    ...headLines(ids, indent).map(style.bold),
+    ...withNeeds(lines, { rows, proposals, width }, style),
+  ].join("\n");
 }
 
 /** What a figure of the property is. */
@@ -126,8 +157,11 @@ function placesText(cells: readonly ScoreCell[]): string {
   return places.length === 0 ? "Nothing real ran." : `Real: ${places.join("; ")}.`;
 }
 
+/** The cells, and the proposals that they are of. */
+export type Scored = { readonly cells: readonly ScoreCell[]; readonly proposals: readonly Proposal[] };
+
 /** null where nothing is decided. Properties that nothing here decides have no column. */
-export function scorecardText(cells: readonly ScoreCell[], style: Style): string | null {
+export function scorecardText({ cells, proposals }: Scored, style: Style): string | null {
   const decided = propertyRows.filter(({ id }) =>
     cells.some(({ property, holds }) => property === id && holds !== "unknown"),
   );
@@ -143,7 +177,7 @@ export function scorecardText(cells: readonly ScoreCell[], style: Style): string
   const figures = figuresText(cells, style);
   return [
     style.bold("Scorecard: does the property hold?"),
-    tableText(cells, ids, style),
+    tableText({ cells, proposals }, ids, style),
     style.dim(legend.join("\n")),
     ...figures.map(style.dim),
   ].join("\n");

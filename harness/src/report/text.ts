@@ -349,7 +349,7 @@ function gapTitle({ exitCode }: Report): string {
 
 /** Everything after the last case. */
 export function reportText(report: Report, style: Style): string {
-  const { results, cells, gaps } = report;
+  const { results, gaps } = report;
   const parts = [
     gaps.length === 0 ? null : `${style.bold(`${gapTitle(report)}:`)} ${gaps.join("; ")}.`,
     tableText(results, style),
@@ -357,7 +357,7 @@ export function reportText(report: Report, style: Style): string {
     deviationsText(results, style),
     repeatedText(results, style),
     findingsText(results, style),
-    scorecardText(cells, style),
+    scorecardText(report, style),
     contradictionsText(report.contradictions, style),
     tailText(results, style),
     summaryText(report, style),

@@ -64,7 +64,7 @@ describe("a cell", () => {
 describe("the table", () => {
   it("has proposals as rows, in one piece of 80 columns whatever they are", () => {
     const all = proposals.flatMap(({ id }) => undecided(id).map((cell) => ({ ...cell, ...cells.model })));
-    const lines = scorecardText(all, style(80))?.split("\n") ?? [];
+    const lines = scorecardText({ cells: all, proposals: [] }, style(80))?.split("\n") ?? [];
     expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(80);
     for (const { id } of proposals) expect(lines.filter((line) => line.startsWith(`${id} `))).toHaveLength(1);
     for (const { id } of propertyRows) expect(lines.filter((line) => line.endsWith(id))).toHaveLength(1);
@@ -72,7 +72,10 @@ describe("the table", () => {
 
   it("puts each sign below the stem of its property", () => {
     const text = scorecardText(
-      [...row("native", "contained", cells.real), ...row("apf-loop", "prevented", cells.model)],
+      {
+        cells: [...row("native", "contained", cells.real), ...row("apf-loop", "prevented", cells.model)],
+        proposals: [],
+      },
       style(80),
     );
     expect(text?.split("\n").slice(1, 5)).toEqual([
@@ -87,7 +90,10 @@ describe("the table", () => {
 
   it("is a list where the terminal is narrower than it", () => {
     const text = scorecardText(
-      [...row("native", "contained", cells.real), ...row("apf-loop", "prevented", cells.model)],
+      {
+        cells: [...row("native", "contained", cells.real), ...row("apf-loop", "prevented", cells.model)],
+        proposals: [],
+      },
       style(20),
     );
     expect(text).toContain("native\n  yes: contained\napf-loop\n  no: preventedm\n");
@@ -95,15 +101,23 @@ describe("the table", () => {
 
   it("has the figures behind the words", () => {
     const text = scorecardText(
-      row("pre-content", "host-unharmed", { ...cells.real, figure: "0.5 ms" }),
+      { cells: row("pre-content", "host-unharmed", { ...cells.real, figure: "0.5 ms" }), proposals: [] },
       style(80),
     );
     expect(text).toContain("host-unharmed, the longest call of a process of the host: pre-content 0.5 ms.");
   });
 
+  it("says what a row needs beside it, where there is room for it", () => {
+    const scored = { cells: row("pf-injection", "contained", cells.real), proposals };
+    expect(scorecardText(scored, style(160))).toMatch(
+      /^pf-injection {2}✓ +APIC in kernel; APF on; guest: #PF as an error/m,
+    );
+    expect(scorecardText(scored, style(40))).toMatch(/^pf-injection {2}✓$/m);
+  });
+
   it("is none where nothing is decided", () => {
-    expect(scorecardText(undecided("native"), style(80))).toBeNull();
-    expect(scorecardText([], style(80))).toBeNull();
+    expect(scorecardText({ cells: undecided("native"), proposals: [] }, style(80))).toBeNull();
+    expect(scorecardText({ cells: [], proposals: [] }, style(80))).toBeNull();
   });
 });
 

@@ -10,7 +10,7 @@ import type { CaseResult } from "../../run/result.ts";
 import { cellLines, glyphs } from "../cells.ts";
 import { type Markup, markup } from "../markup.ts";
 import { engineNamer, type Report, scoredCase } from "../report.ts";
-import { scoreSign, scoreText } from "../scorecard.ts";
+import { needsLine, scoreSign, scoreText } from "../scorecard.ts";
 import { plural } from "../text.ts";
 import { type CaseIds, caseLinks, countText } from "./cases.ts";
 
@@ -77,8 +77,8 @@ export function scorecardMarkup(report: Report, ids: CaseIds): Markup | null {
   };
   const columns = properties.filter(({ id }) => known.has(id));
   const rows = proposals.map(
-    ({ id, title }) =>
-      markup`<tr><th scope="row" title="${title}">${id}</th>${columns.map((property) => cellMarkup(id, property.id))}</tr>`,
+    (proposal) =>
+      markup`<tr><th scope="row" title="${proposal.title} Needs ${needsLine(proposal)}.">${proposal.id}</th>${columns.map((property) => cellMarkup(proposal.id, property.id))}</tr>`,
   );
   const head = columns.map(({ id, title }) => markup`<th scope="col" title="${title}">${id}</th>`);
   const undecided = properties.filter(({ id }) => !known.has(id)).map(({ id }) => id);
