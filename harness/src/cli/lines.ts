@@ -49,6 +49,8 @@ export type ListLine =
       /** The row that it is a variant of. */
       readonly variantOf: string | null;
       readonly needs: Needs;
+      /** `needs` in one line. */
+      readonly needsText: string;
     } & Proposal)
   | {
       readonly type: "engine";
@@ -95,6 +97,7 @@ const listLine: z.ZodType<ListLine> = z.discriminatedUnion("type", [
       vmm: texts,
       server: z.string().nullable(),
     }),
+    needsText: z.string(),
   }),
   z.strictObject({
     type: z.literal("engine"),

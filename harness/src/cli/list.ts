@@ -48,6 +48,7 @@ async function rowsOf(topic: ListTopic, sources: SourceOptions): Promise<readonl
           ...proposal,
           variantOf: presetOf(proposal.id)?.variantOf ?? null,
           needs: needsOf(proposal),
+          needsText: needsText(needsOf(proposal)),
         },
       }));
     case "engines":
