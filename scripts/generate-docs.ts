@@ -52,7 +52,7 @@ function commandsSection(): string {
 
 function proposalsSection(): string {
   return table(
-    ["proposal", "what", "kvm", "exits", "vmm", "guest", "server", "APIC"],
+    ["proposal", "what", "kvm", "exits", "vmm", "guest", "server", "needs"],
     list("proposals").map((one) => [
       `\`${text(one.id)}\``,
       one.title,
@@ -61,7 +61,7 @@ function proposalsSection(): string {
       one.vmm,
       one.guest,
       one.server,
-      one.lapic ?? "-",
+      one.needsText,
     ]),
   );
 }
@@ -102,7 +102,7 @@ ${commandsSection()}
 
 ## Proposals
 
-A point on four axes, one for each component that would have to change. What the values mean is in \`docs/model.md\`.
+A point on the axes: one for each component that would have to change, one for what makes the exit (exits), and where the APIC lives. APF: async page faults. What the values mean is in \`docs/model.md\`.
 
 ${proposalsSection()}
 

@@ -201,10 +201,11 @@ describe("fixtures/kinds", () => {
     ],
     ["kernel-load-after-truncate", "apf-send-always", "running; victim.last killed"],
     ["kernel-load-of-slow-page", "apf-send-always", "running; victim.last killed; apf-not-present seen"],
-    ["nmi-before-reading-cr2-lost", "pf-injection", "running; victim.last killed"],
+    ["nmi-before-reading-cr2-lost", "pf-injection", "running; victim.last killed|hung"],
+    ["nmi-before-reading-cr2-lost", "pf-injection-no-apf", "running; victim.last killed"],
     [
       "nmi-before-reading-saved",
-      "nmi-injection",
+      "nmi-injection-user-apic",
       "running; victim.last sigbus(BUS_ADRERR); innocent.last not-reached",
     ],
     ["nmi-before-reading-io-cr2-lost", "apf-guest", "running; victim.last hung"],

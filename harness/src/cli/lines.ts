@@ -51,6 +51,8 @@ export type ListLine =
       /** The row that it is a variant of. */
       readonly variantOf: string | null;
       readonly needs: Needs;
+      /** `needs` in one line. */
+      readonly needsText: string;
     } & Proposal)
   | {
       readonly type: "engine";
@@ -97,6 +99,7 @@ const listLine: z.ZodType<ListLine> = z.discriminatedUnion("type", [
       vmm: texts,
       server: z.string().nullable(),
     }),
+    needsText: z.string(),
   }),
   z.strictObject({
     type: z.literal("engine"),

@@ -10,13 +10,7 @@ import { openCatalogue, type SourceOptions } from "./selection.ts";
 export const listTopics = ["scenarios", "proposals", "engines", "properties"] as const;
 export type ListTopic = (typeof listTopics)[number];
 
-type Row = {
-  readonly id: string;
-  readonly text: string;
-  /** A second line. */
-  readonly more?: string;
-  readonly record: ListLine;
-};
+type Row = { readonly id: string; readonly text: string; readonly record: ListLine };
 
 async function rowsOf(topic: ListTopic, sources: SourceOptions): Promise<readonly Row[]> {
   const catalogue = openCatalogue(sources);
@@ -41,13 +35,13 @@ async function rowsOf(topic: ListTopic, sources: SourceOptions): Promise<readonl
     case "proposals":
       return catalogue.proposals.map(({ proposal }) => ({
         id: proposal.id,
-        text: proposal.title,
-        more: `needs ${needsText(needsOf(proposal))}`,
+        text: `${proposal.title} [${needsText(needsOf(proposal))}]`,
         record: {
           type: "proposal",
           ...proposal,
           variantOf: presetOf(proposal.id)?.variantOf ?? null,
           needs: needsOf(proposal),
+          needsText: needsText(needsOf(proposal)),
         },
       }));
     case "engines":
@@ -89,10 +83,7 @@ export async function list(
   json.close();
   if (!json.isStdout) {
     const width = Math.max(...rows.map(({ id }) => id.length));
-    for (const { id, text, more } of rows) {
-      console.log(`${style.bold(id.padEnd(width))}  ${text}`);
-      if (more !== undefined) console.log(`${" ".repeat(width)}  ${style.dim(more)}`);
-    }
+    for (const { id, text } of rows) console.log(`${style.bold(id.padEnd(width))}  ${text}`);
   }
   return exitCodes.ok;
 }
