@@ -3,6 +3,7 @@
  * then the rules that need the whole: windows, signals, witnesses. Reports all problems of a file at once.
  */
 import { z } from "zod";
+import { issueText } from "../issue-text.ts";
 import { readJsonSource } from "../json-source.ts";
 import { proposals } from "../presets.ts";
 import { propertyIds } from "../properties.ts";
@@ -222,7 +223,9 @@ function parseOne(json: Json, presets: readonly string[], problems: Problems): S
   const before = problems.list.length;
   const parsed = scenarioShape.safeParse(json);
   if (!parsed.success) {
-    for (const issue of parsed.error.issues) problems.add(pathText(issue.path), issue.message);
+    for (const issue of parsed.error.issues) {
+      problems.add(pathText(issue.path), issueText(issue, scenarioShape, json));
+    }
     return null;
   }
   const shape = parsed.data;
@@ -279,6 +282,14 @@ export function parseScenarios(
   if (source.kind === "error") {
     problems.add("", `not JSON: ${source.message}`, source.line);
     throw new ScenarioError(file, problems.list);
+  }
+  if (source.duplicates.length > 0) {
+    const twice = source.duplicates.map(({ path, line }) => ({
+      at: pathText(path),
+      message: "twice in this object",
+      line,
+    }));
+    throw new ScenarioError(file, twice);
   }
   const scenarios: Scenario[] = [];
   const expanded = expand(source.value as Json, problems);
