@@ -2,7 +2,17 @@
  * JSON as people write it, comments and trailing commas included, with the line of everything in it.
  * For files that users write; what programs write is read with JSON.parse.
  */
-import { findNodeAtLocation, type Node, type ParseError, parseTree, printParseErrorCode } from "jsonc-parser";
+import {
+  createScanner,
+  findNodeAtLocation,
+  type Node,
+  type ParseError,
+  parseTree,
+  printParseErrorCode,
+} from "jsonc-parser";
+
+/** Levels of lists and objects in one another: three times what any file of ours has. */
+export const DEPTH_MAX = 32;
 
 export type Duplicate = { readonly path: readonly PropertyKey[]; readonly line: number };
 
@@ -71,7 +81,42 @@ function explain({ error }: ParseError): string {
     .toLowerCase();
 }
 
+/** The line at which the text is nested too deeply; null: nowhere. The parser itself goes by recursion. */
+function tooDeepAt(text: string): number | null {
+  const scanner = createScanner(text, true);
+  let depth = 0;
+  // The end has no length.
+  for (scanner.scan(); scanner.getTokenLength() > 0; scanner.scan()) {
+    if (scanner.getTokenLength() > 1) continue;
+    const at = scanner.getTokenOffset();
+    const token = text.charAt(at);
+    if (token === "{" || token === "[") depth += 1;
+    if (token === "}" || token === "]") depth -= 1;
+    if (depth > DEPTH_MAX) return lineAt(text, at);
+  }
+  return null;
+}
+
+/** The same of JSON that a program wrote, without comments: is it nested too deeply? A record has many megabytes of it. */
+export function isTooDeep(text: string): boolean {
+  let depth = 0;
+  let inString = false;
+  for (let index = 0; index < text.length; index += 1) {
+    const character = text[index];
+    if (inString && character === "\\") index += 1;
+    else if (character === '"') inString = !inString;
+    else if (!inString && (character === "{" || character === "[")) depth += 1;
+    else if (!inString && (character === "}" || character === "]")) depth -= 1;
+    if (depth > DEPTH_MAX) return true;
+  }
+  return false;
+}
+
 export function readJsonSource(text: string): JsonSource {
+  const deepLine = tooDeepAt(text);
+  if (deepLine !== null) {
+    return { kind: "error", line: deepLine, message: `nested more deeply than the limit ${DEPTH_MAX}` };
+  }
   const errors: ParseError[] = [];
   const root = parseTree(text, errors, { allowTrailingComma: true });
   const [first] = errors;

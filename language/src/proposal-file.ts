@@ -1,11 +1,12 @@
 /** Proposals of the user's own: a file is a proposal or a list of them, a folder all its `*.json`. */
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { exitParts, guestParts, kvmParts, lapicPlaces, serverParts, vmmParts } from "./axes.ts";
+import { issueText } from "./issue-text.ts";
 import { readJsonSource } from "./json-source.ts";
 import { type Proposal, splitVmm } from "./proposal.ts";
-import { FILE_TEXT_MAX } from "./scenario/limits.ts";
+import { readText } from "./scenario/load.ts";
 import { Problems, pathText, ScenarioError } from "./scenario/problem.ts";
 
 const axis = <Word extends string>(words: readonly Word[]) => z.enum([...words, "none"]);
@@ -41,16 +42,14 @@ function insteadOf(proposal: unknown): string | null {
 
 function loadFile(path: string): readonly Proposal[] {
   const problems = new Problems();
-  const { size } = statSync(path);
-  if (size > FILE_TEXT_MAX) {
-    problems.add("", `${size} bytes are more than the limit ${FILE_TEXT_MAX}`);
-    throw new ScenarioError(path, problems.list);
-  }
-  const source = readJsonSource(readFileSync(path, "utf8"));
+  const source = readJsonSource(readText(path));
   if (source.kind === "error") {
     problems.add("", `not JSON: ${source.message}`, source.line);
     throw new ScenarioError(path, problems.list);
   }
+  for (const { path: at, line } of source.duplicates)
+    problems.add(pathText(at), "twice in this object", line);
+  if (problems.list.length > 0) throw new ScenarioError(path, problems.list);
   const isList = Array.isArray(source.value);
   const list: readonly unknown[] = isList ? (source.value as unknown[]) : [source.value];
   const parsed = z.array(proposalShape).safeParse(list);
@@ -59,14 +58,14 @@ function loadFile(path: string): readonly Proposal[] {
     const at = pathText(isList ? issue.path : issue.path.slice(1));
     const [index, member] = issue.path;
     const instead = member === "vmm" ? insteadOf(list[Number(index)]) : null;
-    problems.add(at, instead ?? issue.message, source.lineOf(at));
+    problems.add(at, instead ?? issueText(issue, z.array(proposalShape), list), source.lineOf(at));
   }
   throw new ScenarioError(path, problems.list);
 }
 
-/** Throws a ScenarioError that names file, line and member; I/O errors pass as they are. */
+/** Throws a ScenarioError that names file, line and member. */
 export function loadProposals(path: string): readonly Proposal[] {
-  if (!statSync(path).isDirectory()) return loadFile(path);
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return loadFile(path);
   const files = readdirSync(path).filter((name) => name.endsWith(".json"));
   return files.sort().flatMap((name) => loadFile(join(path, name)));
 }

@@ -2,7 +2,9 @@
  * Readers of the language's files: scenarios, proposals, expectations. Apart from `index.ts` because it costs a program
  * the time to load zod, which a child process that only needs the words does not spend.
  */
-export { readJsonSource } from "./json-source.ts";
+export { InputError, readInput } from "./input-file.ts";
+export { issueText } from "./issue-text.ts";
+export { DEPTH_MAX, isTooDeep, readJsonSource } from "./json-source.ts";
 export { loadDocumented, loadErrata, loadExpectations } from "./judge/expectation-file.ts";
 export { loadProposals } from "./proposal-file.ts";
 export { loadScenarioFile, loadScenarioFolder } from "./scenario/load.ts";

@@ -1,5 +1,6 @@
 /** `daxfault report`: merges recorded runs and renders them again. Nothing is run. */
 import { readFileSync } from "node:fs";
+import { DEPTH_MAX, InputError, isTooDeep, readInput } from "../../../language/src/read.ts";
 import { errorText } from "../error-text.ts";
 import { loadDocumented } from "../fixtures.ts";
 import type { GuardRecord } from "../guards/records.ts";
@@ -20,11 +21,17 @@ import { UsageError } from "./usage.ts";
 
 export type ReportCommandOptions = ReportOptions & { readonly json?: string };
 
+/** Some hundred thousand cases; a string of JavaScript's can hold no more than twice as much. */
+const RECORD_BYTES_MAX = 256 * 1024 * 1024;
+/** Of a line that is quoted. */
+const SHOWN_LENGTH = 60;
+
 function parseLine(text: string, place: string): unknown {
+  if (isTooDeep(text)) throw new UsageError(`${place}: nested more deeply than the limit ${DEPTH_MAX}`);
   try {
     return JSON.parse(text);
   } catch {
-    throw new UsageError(`${place}: not JSON`);
+    throw new UsageError(`${place}: not JSON: ${JSON.stringify(text.slice(0, SHOWN_LENGTH))}`);
   }
 }
 
@@ -37,9 +44,10 @@ type Recorded = { readonly runs: readonly RecordedRun[]; readonly guards: readon
 function readRecorded(path: string): Recorded {
   let text: string;
   try {
-    text = readFileSync(path === "-" ? 0 : path, "utf8");
+    text = path === "-" ? readFileSync(0, "utf8") : readInput(path, RECORD_BYTES_MAX);
   } catch (error) {
-    throw new UsageError(`${path}: ${errorText(error)}`);
+    const line = error instanceof InputError && error.line !== null ? `:${error.line}` : "";
+    throw new UsageError(`${path}${line}: ${errorText(error)}`);
   }
   const complete = text.slice(0, text.lastIndexOf("\n") + 1);
   const lines = complete.split("\n").slice(0, -1);

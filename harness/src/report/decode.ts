@@ -22,7 +22,7 @@ import {
   type Verdict,
   type Vmm,
 } from "../../../language/src/index.ts";
-import { parseScenarios } from "../../../language/src/read.ts";
+import { issueText, parseScenarios } from "../../../language/src/read.ts";
 import { engineRow, kernelEngines } from "../engines/registry.ts";
 import { type GuardRecord, guardRecordSchema, isGuardLine } from "../guards/records.ts";
 import type { RunEnd, RunInfo } from "../run/observer.ts";
@@ -201,7 +201,7 @@ function checked<Line>(schema: z.ZodType<Line>, line: unknown, what: string): Li
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   const at = issue === undefined || issue.path.length === 0 ? "" : `${issue.path.join(".")}: `;
-  throw new RecordError(`${what}: ${at}${issue?.message ?? ""}`);
+  throw new RecordError(`${what}: ${at}${issue === undefined ? "" : issueText(issue, schema, line)}`);
 }
 
 /** The measurements of `bench guards` among the lines. Throws a RecordError that names the line. */

@@ -5,8 +5,11 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
+import { InputError, readInput } from "../input-file.ts";
+import { issueText } from "../issue-text.ts";
 import { readJsonSource } from "../json-source.ts";
 import { nearest } from "../nearest.ts";
+import { FILE_TEXT_MAX } from "../scenario/limits.ts";
 import { pathText } from "../scenario/problem.ts";
 import { parseSelector } from "../selector.ts";
 import { eventKinds } from "../vocabulary.ts";
@@ -76,6 +79,16 @@ function readJson(path: string): unknown {
   return JSON.parse(readFileSync(path, "utf8"));
 }
 
+/** Throws a KindsError. */
+function readKinds(path: string): string {
+  try {
+    return readInput(path, FILE_TEXT_MAX);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new KindsError(`${path}${error.line === null ? "" : `:${error.line}`}: ${error.message}`);
+  }
+}
+
 /** One file of kinds, while it is read: what is wrong with it, and where. */
 class KindsFile {
   readonly #path: string;
@@ -83,7 +96,7 @@ class KindsFile {
   readonly #problems: string[] = [];
 
   constructor(path: string) {
-    const source = readJsonSource(readFileSync(path, "utf8"));
+    const source = readJsonSource(readKinds(path));
     if (source.kind === "error") throw new KindsError(`${path}:${source.line}: not JSON: ${source.message}`);
     this.#path = path;
     this.#source = source;
@@ -119,7 +132,9 @@ class KindsFile {
     this.#check();
     const parsed = kindsShape.safeParse(this.#source.value);
     if (parsed.success) return parsed.data;
-    for (const { path, message } of parsed.error.issues) this.#add(path, message);
+    for (const issue of parsed.error.issues) {
+      this.#add(issue.path, issueText(issue, kindsShape, this.#source.value));
+    }
     this.#check();
     throw new KindsError(`${this.#path}: not a file of expectations`);
   }

@@ -1,24 +1,29 @@
 /** Reads scenarios from files. */
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { InputError, readInput } from "../input-file.ts";
 import { FILE_TEXT_MAX } from "./limits.ts";
 import { parseScenarios } from "./parse.ts";
 import { ScenarioError } from "./problem.ts";
 import type { Scenario } from "./scenario.ts";
 
+/** The text of a file of scenarios or proposals. Throws a ScenarioError. */
+export function readText(path: string): string {
+  try {
+    return readInput(path, FILE_TEXT_MAX);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new ScenarioError(path, [{ at: "", message: error.message, line: error.line }]);
+  }
+}
+
 /**
  * The scenarios of one file.
  * @param known Ids of the proposals that they may be about; the presets if not given.
- * Throws a ScenarioError; I/O errors pass as they are.
+ * Throws a ScenarioError.
  */
 export function loadScenarioFile(path: string, known?: readonly string[]): readonly Scenario[] {
-  const { size } = statSync(path);
-  if (size > FILE_TEXT_MAX) {
-    throw new ScenarioError(path, [
-      { at: "", message: `${size} bytes are more than the limit ${FILE_TEXT_MAX}`, line: null },
-    ]);
-  }
-  return parseScenarios(readFileSync(path, "utf8"), path, known);
+  return parseScenarios(readText(path), path, known);
 }
 
 /** All scenarios of a folder, in the order of file names; ids must differ. */

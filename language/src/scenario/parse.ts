@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { isGlob, matchesGlob } from "../glob.ts";
+import { issueText } from "../issue-text.ts";
 import { readJsonSource } from "../json-source.ts";
 import { proposals } from "../presets.ts";
 import { propertyIds } from "../properties.ts";
@@ -225,7 +226,9 @@ function parseOne(json: Json, presets: readonly string[], problems: Problems): S
   const before = problems.list.length;
   const parsed = scenarioShape.safeParse(json);
   if (!parsed.success) {
-    for (const issue of parsed.error.issues) problems.add(pathText(issue.path), issue.message);
+    for (const issue of parsed.error.issues) {
+      problems.add(pathText(issue.path), issueText(issue, scenarioShape, json));
+    }
     return null;
   }
   const shape = parsed.data;
@@ -282,6 +285,14 @@ export function parseScenarios(
   if (source.kind === "error") {
     problems.add("", `not JSON: ${source.message}`, source.line);
     throw new ScenarioError(file, problems.list);
+  }
+  if (source.duplicates.length > 0) {
+    const twice = source.duplicates.map(({ path, line }) => ({
+      at: pathText(path),
+      message: "twice in this object",
+      line,
+    }));
+    throw new ScenarioError(file, twice);
   }
   const scenarios: Scenario[] = [];
   const expanded = expand(source.value as Json, problems);

@@ -21,17 +21,21 @@ export class Problems {
   }
 }
 
+/** A family multiplies its mistakes. */
+const SHOWN_MAX = 20;
+
 export class ScenarioError extends Error {
   override readonly name = "ScenarioError";
   readonly file: string;
   readonly problems: readonly Problem[];
 
   constructor(file: string, problems: readonly Problem[]) {
-    const lines = problems.map(({ at, message, line }) => {
+    const shown = problems.slice(0, SHOWN_MAX).map(({ at, message, line }) => {
       const place = line === null ? file : `${file}:${line}`;
       return `${place}: ${at === "" ? "" : `${at}: `}${message}`;
     });
-    super(lines.join("\n"));
+    const more = problems.length - shown.length;
+    super([...shown, ...(more > 0 ? [`${file}: ${more} more`] : [])].join("\n"));
     this.file = file;
     this.problems = problems;
   }
