@@ -30,7 +30,7 @@ const today: Parts = {
 };
 const apf: Parts = { ...today, guest: "apf" };
 
-/** A situation at a point of the four axes: by default as today, with a guest that uses async page faults. */
+/** A situation at a point of the axes: by default as today, with a guest that uses async page faults. */
 const when = (situation: Situation, parts: Partial<Parts>, more: Partial<ModelCase> = {}): ModelCase =>
   caseOf(situation, { ...apf, ...parts }, more);
 

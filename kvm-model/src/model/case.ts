@@ -1,6 +1,6 @@
 /**
  * One case of the model: who is there, what they do, and which part of each kind is plugged in. Data only.
- * The part names are those of the four axes; a contradictory case is refused with the reason (`checkCase`).
+ * The part names are those of the axes; a contradictory case is refused with the reason (`checkCase`).
  */
 
 import {
