@@ -47,7 +47,12 @@ describe("daxfault new", () => {
       replay: "daxfault run load-after-truncate --proposals my-way.json --proposal my-way --engine model",
     });
     const terminates = lines.find(({ type, property }) => type === "score" && property === "terminates");
-    expect(terminates).toMatchObject({ proposal: "my-way", holds: "yes", exhaustive: true });
+    expect(terminates).toMatchObject({
+      proposal: "my-way",
+      holds: "yes",
+      by: "model",
+      model: { exhaustive: true },
+    });
   });
 
   it.each([
@@ -85,7 +90,8 @@ const myWay = {
   id: "my-way",
   title: "A VMM that fences, with a guest that has no async page faults.",
   kvm: "today",
-  vmm: "fence",
+  exits: "fence",
+  vmm: "inject-pf",
   guest: "unaware",
   server: "none",
   lapic: "kernel",
