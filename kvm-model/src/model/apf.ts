@@ -205,6 +205,17 @@ export function canBeReady(m: Machine, vcpu: Vcpu, work: Work): boolean {
   return isDone && looksAtList(m, vcpu) && canDequeue(m, vcpu);
 }
 
+/**
+ * Entries are done and none may be dequeued. A halted vCPU goes on all the same, request or not: a list that is not empty
+ * is an event (kvm_vcpu_has_events(), vcpu_block() of arch/x86/kvm/x86.c).
+ */
+function hasToWait(m: Machine, vcpu: Vcpu): boolean {
+  // Before 5.8 vcpu_run() looked at the list on every turn: no request is needed.
+  if (m.case.kvm === "legacy-pf" || !m.alive || !hasDoneWork(m, vcpu)) return false;
+  if (vcpu.place === "halted") return !(vcpu.hasReadyRequest && canDequeue(m, vcpu));
+  return vcpu.place === "guest" && vcpu.hasReadyRequest && !canDequeue(m, vcpu);
+}
+
 /** kvm_check_async_pf_completion(), on the vCPU's thread before it enters the guest, or while it is halted. */
 function readyActions(m: Machine, vcpu: Vcpu): Action[] {
   const actor = readyActor(vcpu);
@@ -219,13 +230,12 @@ function readyActions(m: Machine, vcpu: Vcpu): Action[] {
   const busy: Action = {
     name: `vcpu${vcpu.index}: page ready has to wait, the slot is taken`,
     actor,
-    // Before 5.8 vcpu_run() looked at the list on every turn: no request is needed.
-    guard: () =>
-      m.case.kvm !== "legacy-pf" && looksAtList(m, vcpu) && hasDoneWork(m, vcpu) && !canDequeue(m, vcpu),
+    guard: () => hasToWait(m, vcpu),
     apply: () => {
       const words = "the token of the last page-ready is still there: wait for the guest";
       m.log?.("apf-ready", "kvm", "kvm", words);
       vcpu.hasReadyRequest = false;
+      if (vcpu.place === "halted") vcpu.goTo("guest");
     },
   };
   return [...entries, busy];

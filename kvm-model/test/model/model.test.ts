@@ -40,11 +40,11 @@ describe("the model", () => {
       {
         "error-gfn": [
           1025,
-          8607,
+          6911,
         ],
         "error-pending": [
           1025,
-          7297,
+          6633,
         ],
         "exit-request": [
           677,
@@ -68,19 +68,19 @@ describe("the model", () => {
         ],
         "memory-fault-exit": [
           805,
-          8029,
+          5181,
         ],
         "ready-error": [
           1132,
-          7472,
+          6476,
         ],
         "today": [
           805,
-          8029,
+          5181,
         ],
         "uniform-efault": [
           1025,
-          9599,
+          7479,
         ],
       }
     `);

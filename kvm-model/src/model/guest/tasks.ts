@@ -125,7 +125,12 @@ function witnessOverlap(m: Machine, vcpu: Vcpu, task: Task): void {
 export function taskActions(m: Machine, task: Task): Action[] {
   const { vcpu, actor } = task;
   const runs = (): boolean =>
-    vcpu.runs(task) && vcpu.place === "guest" && vcpu.event === "none" && m.alive && isSchedulable(m, task);
+    vcpu.runs(task) &&
+    vcpu.place === "guest" &&
+    vcpu.event === "none" &&
+    !vcpu.isInterrupted &&
+    m.alive &&
+    isSchedulable(m, task);
   const run: Action = {
     name: `${actor}: runs its next step`,
     actor,
