@@ -113,6 +113,7 @@ const fieldTable = [
   ["taskToken", "task.token", "task"],
   ["taskError", "task.error", "task"],
   ["taskCounted", "task.counted", "task"],
+  ["taskBegun", "task.begun", "task"],
   ["taskSaw", "task.saw", "task step"],
 ] as const;
 

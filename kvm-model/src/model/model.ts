@@ -25,6 +25,7 @@ function initial(m: Machine): void {
   for (const task of m.tasks) {
     if (task.startsAsleep) {
       task.state = "sleeping";
+      task.begin();
       task.token = token++ as Token;
     } else if (task.steps.length === 0) {
       task.state = "done";

@@ -136,6 +136,21 @@ const programs: Readonly<Record<string, readonly [Program, readonly MachineName[
     { pages: ["disk"], tasks: [task("first", [load(0)]), task("second", [load(0)])], host: [] },
     timed,
   ],
+  // An access that has faulted has begun, even if its task has lost the CPU.
+  "two loads during truncation": [
+    { pages: ["cached"], tasks: [task("a", [load(0)]), task("b", [load(0)])], host: [truncate(0)] },
+    timed,
+  ],
+  // The interrupt of b's page-ready comes before a's next instruction, not after a has halted the vCPU.
+  "lost page, copied by the guest kernel, beside a load of it": [
+    { pages: ["full"], tasks: [task("a", [copy(0)]), task("b", [load(0)])], host: [] },
+    timed,
+  ],
+  "killed at any time": [{ pages: ["cached"], tasks: [task("a", [load(0)])], host: [], mayKill: 0 }, all],
+  "killed at any time, lost page": [
+    { pages: ["full"], tasks: [task("a", [load(0)])], host: [], mayKill: 0 },
+    all,
+  ],
   "two slow pages": [
     { pages: ["disk", "disk"], tasks: [task("first", [load(0)]), task("second", [load(1)])], host: [] },
     ["exits", "apf", "HLT in guest, apf"],

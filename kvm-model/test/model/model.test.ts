@@ -39,48 +39,48 @@ describe("the model", () => {
     expect(counts).toMatchInlineSnapshot(`
       {
         "error-gfn": [
-          1025,
-          6911,
+          1076,
+          8057,
         ],
         "error-pending": [
-          1025,
-          6633,
+          1076,
+          7771,
         ],
         "exit-request": [
-          677,
-          4037,
+          728,
+          4697,
         ],
         "final-efault": [
-          429,
-          1117,
+          480,
+          1497,
         ],
         "inject-mce": [
-          567,
-          1829,
+          618,
+          2309,
         ],
         "inject-ve": [
-          663,
-          1829,
+          714,
+          2309,
         ],
         "legacy-pf": [
-          721,
-          4648,
+          772,
+          5508,
         ],
         "memory-fault-exit": [
-          805,
-          5181,
+          856,
+          6167,
         ],
         "ready-error": [
-          1132,
-          6476,
+          1183,
+          7276,
         ],
         "today": [
-          805,
-          5181,
+          856,
+          6167,
         ],
         "uniform-efault": [
-          1025,
-          7479,
+          1076,
+          8469,
         ],
       }
     `);

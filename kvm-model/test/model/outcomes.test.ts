@@ -8,11 +8,12 @@ import {
   outcomesOf,
   type TaskStep,
 } from "../../src/index.ts";
+import type { AccessStep } from "../../src/model/case.ts";
 
 type Given = Omit<Partial<ModelCase>, "name"> & Pick<ModelCase, "tasks" | "pages">;
 
 const task = (name: string, ...steps: readonly TaskStep[]) => ({ name, vcpu: 0, steps });
-const load = (page: number): TaskStep => ({ op: "load", page });
+const load = (page: number): AccessStep => ({ op: "load", page });
 
 /** Sorted, without the guest's kernel, which stays alive in all of them. */
 function outcomes(given: Given): readonly string[] {
@@ -32,6 +33,31 @@ describe("all outcomes", () => {
         guest: "apf",
       },
       ["a.0 hung; b.0 hung; c.0 hung; VMM looping"],
+    ],
+    [
+      "a task that is killed before its access has not begun it",
+      { pages: ["no-space"], tasks: [task("a", load(0))], kill: "a", lapic: "user" },
+      ["a.0 killed; VMM stopped(efault)", "a.0 not-reached; VMM running"],
+    ],
+    [
+      "... after a fault that was served, it has",
+      { pages: ["resident"], tasks: [task("a", load(0))], kill: "a", lapic: "user" },
+      ["a.0 killed; VMM running", "a.0 not-reached; VMM running", "a.0 value; VMM running"],
+    ],
+    [
+      "... and so it has its second page, once it has come as far",
+      {
+        pages: ["resident", "no-space"],
+        tasks: [task("a", load(0), { ...load(1), continues: true })],
+        kill: "a",
+        lapic: "user",
+      },
+      [
+        "a.0 killed; a.1 not-reached; VMM running",
+        "a.0 not-reached; a.1 not-reached; VMM running",
+        "a.0 value; a.1 killed; VMM running",
+        "a.0 value; a.1 killed; VMM stopped(efault)",
+      ],
     ],
   ])("%s", (_what, given, texts) => {
     expect(outcomes(given)).toEqual(texts);

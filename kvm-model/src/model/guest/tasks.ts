@@ -54,6 +54,7 @@ function runStep(m: Machine, vcpu: Vcpu, task: Task): void {
 
 function runAccess(m: Machine, vcpu: Vcpu, task: Task, access: AccessStep): void {
   const page = m.page(access.page);
+  task.begin();
   if (task.wokenWith === "error") {
     task.wokenWith = "ok";
     // handle_async_pf_error() of the proposal: only user mode can be sent a signal here.
