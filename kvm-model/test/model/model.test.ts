@@ -40,15 +40,15 @@ describe("the model", () => {
       {
         "error-gfn": [
           1076,
-          8057,
+          8155,
         ],
         "error-pending": [
           1076,
-          7771,
+          7869,
         ],
         "exit-request": [
           728,
-          4697,
+          4795,
         ],
         "final-efault": [
           480,
@@ -64,23 +64,23 @@ describe("the model", () => {
         ],
         "legacy-pf": [
           772,
-          5508,
+          4854,
         ],
         "memory-fault-exit": [
           856,
-          6167,
+          6293,
         ],
         "ready-error": [
           1183,
-          7276,
+          7374,
         ],
         "today": [
           856,
-          6167,
+          6293,
         ],
         "uniform-efault": [
           1076,
-          8469,
+          8567,
         ],
       }
     `);

@@ -59,6 +59,26 @@ describe("all outcomes", () => {
         "a.0 value; a.1 killed; VMM stopped(efault)",
       ],
     ],
+    [
+      "each entry is a work item of its own, and page-ready keeps their order: none waits for ever",
+      {
+        pages: ["on-disk", "no-space"],
+        tasks: [task("slow", load(0)), task("lost", load(1))],
+        guest: "apf",
+        preempt: true,
+      },
+      ["lost.0 hung; slow.0 value; VMM looping"],
+    ],
+    [
+      "before 5.8, too, though no acknowledgement asks for the next one",
+      {
+        pages: ["on-disk", "on-disk"],
+        tasks: [task("first", load(0)), task("second", load(1))],
+        guest: "apf",
+        kvm: "legacy-pf",
+      },
+      ["first.0 value; second.0 value; VMM running"],
+    ],
   ])("%s", (_what, given, texts) => {
     expect(outcomes(given)).toEqual(texts);
   });
