@@ -14,8 +14,6 @@ const all = [
   "final -EFAULT",
 ] as const;
 type MachineName = (typeof all)[number];
-/** Without a timer the model's guest chooses among several tasks of one vCPU otherwise than this one. */
-const timed = all.filter((name) => name !== "no timer");
 
 const machines: Readonly<Record<MachineName, Machine>> = {
   exits: { ...looping, lapic: "user" },
@@ -86,8 +84,8 @@ const programs: Readonly<Record<string, readonly [Program, readonly MachineName[
     { pages: ["disk"], tasks: [task("victim", [load(0)])], host: [truncate(0)] },
     all,
   ],
-  "beside a counter": [{ pages: ["cached"], tasks: [victim(load(0)), counter(0)], host: cut }, timed],
-  "copy beside a counter": [{ pages: ["cached"], tasks: [victim(copy(0)), counter(0)], host: cut }, timed],
+  "beside a counter": [{ pages: ["cached"], tasks: [victim(load(0)), counter(0)], host: cut }, all],
+  "copy beside a counter": [{ pages: ["cached"], tasks: [victim(copy(0)), counter(0)], host: cut }, all],
   "beside a counter on another vCPU": [
     { pages: ["cached"], tasks: [victim(load(0)), counter(1)], host: cut },
     all,
@@ -130,21 +128,21 @@ const programs: Readonly<Record<string, readonly [Program, readonly MachineName[
   ],
   "two tasks, one lost page": [
     { pages: ["full"], tasks: [task("first", [load(0)]), task("second", [load(0)])], host: [] },
-    timed.filter((name) => name !== "loops"),
+    all,
   ],
   "two tasks, one slow page": [
     { pages: ["disk"], tasks: [task("first", [load(0)]), task("second", [load(0)])], host: [] },
-    timed,
+    all,
   ],
   // An access that has faulted has begun, even if its task has lost the CPU.
   "two loads during truncation": [
     { pages: ["cached"], tasks: [task("a", [load(0)]), task("b", [load(0)])], host: [truncate(0)] },
-    timed,
+    all,
   ],
   // The interrupt of b's page-ready comes before a's next instruction, not after a has halted the vCPU.
   "lost page, copied by the guest kernel, beside a load of it": [
     { pages: ["full"], tasks: [task("a", [copy(0)]), task("b", [load(0)])], host: [] },
-    timed,
+    all,
   ],
   "killed at any time": [{ pages: ["cached"], tasks: [task("a", [load(0)])], host: [], mayKill: 0 }, all],
   "killed at any time, lost page": [

@@ -13,6 +13,7 @@ import type { AccessStep } from "../../src/model/case.ts";
 type Given = Omit<Partial<ModelCase>, "name"> & Pick<ModelCase, "tasks" | "pages">;
 
 const task = (name: string, ...steps: readonly TaskStep[]) => ({ name, vcpu: 0, steps });
+const awaits = (name: string): TaskStep => ({ op: "await", name });
 const load = (page: number): AccessStep => ({ op: "load", page });
 
 /** Sorted, without the guest's kernel, which stays alive in all of them. */
@@ -78,6 +79,30 @@ describe("all outcomes", () => {
         kvm: "legacy-pf",
       },
       ["first.0 value; second.0 value; VMM running"],
+    ],
+    [
+      "without a timer a task that awaits a signal yields: any that got it is next",
+      {
+        pages: ["no-space"],
+        tasks: [
+          task("a", { op: "signal", name: "up" }, awaits("go"), load(0)),
+          task("b", awaits("go"), load(0)),
+        ],
+        host: [
+          { op: "await", name: "up" },
+          { op: "signal", name: "go" },
+        ],
+        lapic: "user",
+      },
+      [
+        "a.2 killed; b.1 not-reached; host.0 done; host.1 done; VMM stopped(efault)",
+        "a.2 not-reached; b.1 killed; host.0 done; host.1 done; VMM stopped(efault)",
+      ],
+    ],
+    [
+      "... and one that counts after each count",
+      { pages: ["resident"], tasks: [task("bystander", { op: "count" }), task("a", load(0))] },
+      ["a.0 value; bystander progress; VMM running"],
     ],
   ])("%s", (_what, given, texts) => {
     expect(outcomes(given)).toEqual(texts);
