@@ -36,7 +36,10 @@ import { ChildPool, type PooledChild } from "./child-pool.ts";
 import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
 import { type FuseMount, openMount } from "./mount.ts";
 
-/** A host step that took longer was held up by something. Far above what a busy machine needs, far below any lease. */
+/**
+ * A host step that took longer was held up by something. Far above what a busy machine needs, far below any lease; where
+ * the machine is emulated, times its slowness.
+ */
 export const HOST_DELAY_BOUND_MS = 1000;
 
 const SETTLE_POLL_MS = 5;
@@ -139,6 +142,8 @@ const actorPool = new ChildPool<HostActorInbound, HostActorOutbound>(
   "harness/src/engines/host-actor-main.ts",
 );
 
+type ParticipantClock = { readonly nowMs: () => number; readonly slowness: number };
+
 class HostParticipant {
   readonly name: string;
   readonly #actions: ReadonlyMap<string, HostAction>;
@@ -149,10 +154,13 @@ class HostParticipant {
   /** Has opened what has to be open before the file is mapped. */
   prepared = false;
 
-  constructor(name: string, actions: ReadonlyMap<string, HostAction>, nowMs: () => number) {
+  readonly #delayBoundMs: number;
+
+  constructor(name: string, actions: ReadonlyMap<string, HostAction>, { nowMs, slowness }: ParticipantClock) {
     this.name = name;
     this.#actions = actions;
     this.#nowMs = nowMs;
+    this.#delayBoundMs = HOST_DELAY_BOUND_MS * slowness;
   }
 
   /** Handles a message; returns the event for the trace. */
@@ -170,7 +178,7 @@ class HostParticipant {
         this.#begun.set(message.label, this.#nowMs());
         return null;
       case "end": {
-        this.#results.set(message.label, toHostStep(message.ms, message.errno));
+        this.#results.set(message.label, toHostStep(message.ms, message.errno, this.#delayBoundMs));
         const action = this.#actions.get(message.label);
         return message.errno === null && action !== undefined
           ? { ...actOf(action).event(action), tookMs: message.ms }
@@ -191,9 +199,9 @@ class HostParticipant {
   }
 }
 
-function toHostStep(ms: number, errno: string | null): HostResult {
+function toHostStep(ms: number, errno: string | null, delayBoundMs: number): HostResult {
   if (errno !== null) return { kind: "denied", errno };
-  return ms > HOST_DELAY_BOUND_MS ? { kind: "delayed", ms } : { kind: "done" };
+  return ms > delayBoundMs ? { kind: "delayed", ms } : { kind: "done" };
 }
 
 class RealHostSetup implements HostSetup {
@@ -285,7 +293,10 @@ class RealHostSetup implements HostSetup {
 
   #startActor(name: string, actions: ReturnType<typeof actionsOf>): void {
     const byLabel = new Map(actions.map(({ label, step }) => [label, step]));
-    const participant = new HostParticipant(name, byLabel, () => this.nowMs());
+    const participant = new HostParticipant(name, byLabel, {
+      nowMs: () => this.nowMs(),
+      slowness: this.#slowness,
+    });
     const child = actorPool.borrow(this.#directory);
     child.listen({
       onMessage: (message) => {
