@@ -82,14 +82,20 @@ function exitReasonOf(stop: Stop): ExitReason | null {
   }
 }
 
+const CLEARED = "spte cleared,";
+
 /**
  * A vCPU's fault is an exit of its CPU, and kvm_page_fault the first line that KVM writes after it: another vCPU, or a
- * truncation, may have got further in between. Whatever else a vCPU does it writes behind that line.
+ * truncation, may have got further in between. Whatever else a vCPU does it writes behind that line. What the host zaps is
+ * gone before the line says so: handle_changed_spte() (arch/x86/kvm/mmu/tdp_mmu.c) writes it after the exchange, and a
+ * vCPU may fault on the page meanwhile.
  */
 export const lateFaults: Late = {
-  mayBe: (event) => event.startsWith("kvm_page_fault "),
+  mayBe: (event) => event.startsWith("kvm_page_fault ") || event.startsWith(CLEARED),
   writerOf(event, actor) {
     const vcpu = / vcpu ([0-9]+)/.exec(event)?.[1] ?? /^vcpu([0-9]+)$/.exec(actor)?.[1];
+    // A vCPU that zaps by itself (its VMM's mmap) does nothing else before the line is written.
+    if (event.startsWith(CLEARED)) return vcpu === undefined ? actor : null;
     return vcpu === undefined ? null : `vcpu ${vcpu}`;
   },
 };
