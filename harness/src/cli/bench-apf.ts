@@ -82,7 +82,6 @@ export async function benchApfCommand(options: BenchApfOptions, style: Style): P
     return by === "SIGINT" ? exitCodes.interrupted : exitCodes.terminated;
   } finally {
     progress.clear();
-    json.close();
     await directory.close();
     interruption.release();
   }

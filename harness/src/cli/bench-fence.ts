@@ -82,7 +82,6 @@ export async function benchFenceCommand(options: BenchFenceOptions, style: Style
     return by === "SIGINT" ? exitCodes.interrupted : exitCodes.terminated;
   } finally {
     status.clear();
-    json.close();
     await directory.close();
     interruption.release();
   }

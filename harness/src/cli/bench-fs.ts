@@ -87,7 +87,6 @@ export async function benchFsCommand(options: BenchFsCommand, style: Style): Pro
   } finally {
     process.off("SIGINT", stop);
     process.off("SIGTERM", stop);
-    json.close();
   }
 }
 

@@ -101,7 +101,6 @@ export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<n
   } finally {
     interruption.release();
     for (const left of await directory.close()) console.error(`daxfault bench guards: defect: ${left}`);
-    json.close();
   }
   if (interruption.signal.aborted) return exitCodes.interrupted;
   return good ? exitCodes.ok : exitCodes.unexpected;

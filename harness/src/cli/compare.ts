@@ -24,6 +24,7 @@ import { builtPath } from "../paths.ts";
 import type { Style } from "../report/style.ts";
 import type { CompareLine } from "./lines.ts";
 import { type JsonOutput, openJson } from "./output.ts";
+import { declareInputs } from "./output-file.ts";
 import { readRuns } from "./report.ts";
 import type { SourceOptions } from "./selection.ts";
 import { UsageError } from "./usage.ts";
@@ -169,6 +170,7 @@ export function compareCommand(
   }
   if (files.length > 2)
     throw new UsageError("compare takes no file (runs now), one (with the model) or two (with each other)");
+  declareInputs(files);
   const json = openJson<CompareLine>(options.json);
   try {
     const output = { json, all: options.all === true };
@@ -177,6 +179,5 @@ export function compareCommand(
     if (error instanceof RecordingError) throw new UsageError(error.message);
     throw error;
   } finally {
-    json.close();
   }
 }

@@ -193,7 +193,6 @@ export async function guardsCommand(options: GuardsCommandOptions): Promise<numb
   const support = supportOf(thisMachine(), ["kvm", "micro-guest"]);
   if (support.kind === "no") {
     console.error(`daxfault guards: ${support.reason}`);
-    json.close();
     return exitCodes.nothingRan;
   }
   const interruption = watchSignals();
@@ -201,7 +200,6 @@ export async function guardsCommand(options: GuardsCommandOptions): Promise<numb
   const { results, defects } = await runMatrix(places, guards, { jobs, signal: interruption.signal });
   interruption.release();
   for (const one of results) record(json, one);
-  json.close();
   if (!json.isStdout) printResults(results, guards);
   for (const defect of defects) console.error(`daxfault guards: defect: ${defect}`);
   if (defects.length > 0) return exitCodes.defect;
