@@ -1,5 +1,14 @@
-import { linkSync, lstatSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
+import { execa } from "execa";
 import { afterEach, describe, expect, it } from "vitest";
 import {
   commitOutputs,
@@ -9,6 +18,7 @@ import {
   openOutput,
 } from "../../src/cli/output-file.ts";
 import { UsageError } from "../../src/cli/usage.ts";
+import { builtPath } from "../../src/paths.ts";
 import { cli } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 
@@ -103,6 +113,32 @@ describe("a command", () => {
     for (const args of refused) expect((await cli(args, { cwd })).code).toBe(64);
     expect(readFileSync(join(cwd, "a.jsonl"), "utf8")).toBe(recorded);
     expect(readdirSync(cwd)).toEqual(["a.jsonl"]);
+  });
+
+  it("goes on where the reader of its table has gone: its files are written, and its exit code stands", async () => {
+    const cwd = caseFolder();
+    // No kernel is to do this: the case fails.
+    writeFileSync(
+      join(cwd, "mine.json"),
+      JSON.stringify({
+        id: "mine",
+        purpose: "Fails on purpose.",
+        backing: { size: "1MiB" },
+        actors: { victim: { in: "guest-task", steps: ["load 0 8"] } },
+        witness: [],
+        properties: [],
+      }),
+    );
+    mkdirSync(join(cwd, "kinds"));
+    writeFileSync(
+      join(cwd, "kinds", "mine.json"),
+      JSON.stringify({ about: "x", rows: { mine: { "*": "victim.last zero" } } }),
+    );
+    const command = `"$0" "$1" run mine.json -p efault-exit -e model --junit j.xml | head -c 1 >/dev/null; echo "\${PIPESTATUS[0]}"`;
+    const args = ["-c", command, process.execPath, builtPath("harness/src/cli/main.ts")];
+    const { stdout } = await execa("bash", args, { cwd });
+    expect(stdout).toBe("1");
+    expect(readFileSync(join(cwd, "j.xml"), "utf8")).toContain('failures="1"');
   });
 
   it("ends with 64 where an output is full, whatever its cases did", async () => {
