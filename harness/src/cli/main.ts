@@ -231,7 +231,7 @@ function addModel(program: Command): void {
     .option("--json <FILE>", JSON_HELP);
   addSources(comparing).action(async (files: string[], options) => {
     const { compareCommand } = await import("./compare.ts");
-    process.exitCode = compareCommand(files, options, await style());
+    process.exitCode = await compareCommand(files, options, await style());
   });
 }
 
