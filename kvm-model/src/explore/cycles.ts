@@ -10,6 +10,7 @@
  * enabled in A and in B and takes no edge of {A, B}: not fair, because a real worker thread would run some day. If the
  * worker is disabled in B (nothing queued), going round for ever starves no actor: fair, a livelock.
  */
+import { type ActorSet, addActor, hasActor, noActors } from "./actors.ts";
 import type { Graph } from "./explorer.ts";
 
 export type CycleQuery = {
@@ -58,19 +59,24 @@ export function fairComponents(graph: Graph, query: CycleQuery): Component[] {
     tarjan(graph, query, allowed, (members, componentOf, id) => {
       const fairness = fairnessOf(graph, query, members, componentOf, id);
       if (!fairness.weak) return;
-      if (fairness.denied === 0) {
+      if (fairness.denied.every((word) => word === 0)) {
         found.push({ members, entry: members.reduce((least, member) => Math.min(least, member)) });
         return;
       }
       // A strongly fair actor is enabled somewhere and never acts: only cycles that avoid those states are left.
       const rest = new Uint8Array(graph.expanded);
       for (const member of members) {
-        if (((graph.enabledActors.values[member] as number) & fairness.denied) === 0) rest[member] = 1;
+        if (!enablesOneOf(graph, member, fairness.denied)) rest[member] = 1;
       }
       open.push(rest);
     });
   }
   return found;
+}
+
+function enablesOneOf(graph: Graph, state: number, actors: ActorSet): boolean {
+  const at = state * graph.actorWords;
+  return actors.some((word, index) => ((graph.enabledActors.values[at + index] as number) & word) !== 0);
 }
 
 function allowedStates(graph: Graph, query: CycleQuery): Uint8Array {
@@ -88,8 +94,26 @@ type Fairness = {
   /** Has an edge, and every weakly fair actor acts or is disabled somewhere. */
   readonly weak: boolean;
   /** Strongly fair actors that are enabled somewhere in it and never act. */
-  readonly denied: number;
+  readonly denied: ActorSet;
 };
+
+function both(some: ActorSet, others: ActorSet): ActorSet {
+  return some.map((word, index) => word & (others[index] as number));
+}
+
+/** Actors that are enabled in all states of a component, and in some. */
+function enabledIn(graph: Graph, members: readonly number[]): { always: ActorSet; ever: ActorSet } {
+  const ever = noActors(graph.model.actors.length);
+  const always = ever.map(() => -1);
+  for (const member of members) {
+    for (let word = 0; word < graph.actorWords; word++) {
+      const mask = graph.enabledActors.values[member * graph.actorWords + word] as number;
+      always[word] = (always[word] as number) & mask;
+      ever[word] = (ever[word] as number) | mask;
+    }
+  }
+  return { always, ever };
+}
 
 function fairnessOf(
   graph: Graph,
@@ -99,25 +123,23 @@ function fairnessOf(
   id: number,
 ): Fairness {
   const { model } = graph;
-  let acting = 0;
-  let alwaysEnabled = -1;
-  let everEnabled = 0;
+  const acting = noActors(model.actors.length);
+  const { always, ever } = enabledIn(graph, members);
   let innerEdges = 0;
   for (const member of members) {
-    alwaysEnabled &= graph.enabledActors.values[member] as number;
-    everEnabled |= graph.enabledActors.values[member] as number;
     const end = graph.edgeStart.values[member + 1] as number;
     for (let edge = graph.edgeStart.values[member] as number; edge < end; edge++) {
       const action = graph.edgeAction.values[edge] as number;
       if (componentOf[graph.edgeTarget.values[edge] as number] !== id) continue;
       if (query.withoutActions?.has(action) === true) continue;
       innerEdges++;
-      acting |= 1 << (model.actorOf[action] as number);
+      addActor(acting, model.actorOf[action] as number);
     }
   }
+  const idle = acting.map((word) => ~word);
   return {
-    weak: innerEdges > 0 && (alwaysEnabled & model.fairActors & ~acting) === 0,
-    denied: everEnabled & model.stronglyFairActors & ~acting,
+    weak: innerEdges > 0 && both(both(always, model.fairActors), idle).every((word) => word === 0),
+    denied: both(both(ever, model.stronglyFairActors), idle),
   };
 }
 
@@ -190,13 +212,11 @@ function tarjan(
 function walkComponent(graph: Graph, component: Component, query: CycleQuery): number[] {
   const inside = new Set(component.members);
   const { model } = graph;
-  let mustAct = model.fairActors;
-  let mayAct = 0;
-  for (const member of component.members) {
-    mustAct &= graph.enabledActors.values[member] as number;
-    mayAct |= graph.enabledActors.values[member] as number;
-  }
-  mustAct |= mayAct & model.stronglyFairActors;
+  const { always, ever } = enabledIn(graph, component.members);
+  const mustAct = (actor: number): boolean =>
+    hasActor(always, actor) || (hasActor(ever, actor) && hasActor(model.stronglyFairActors, actor));
+  const isEnabled = (state: number, actor: number): boolean =>
+    hasActor(graph.enabledActors.values, actor, state * graph.actorWords);
   const cycle: number[] = [];
   let at = component.entry;
   const go = (done: (from: number, action: number, to: number) => boolean): boolean => {
@@ -208,18 +228,22 @@ function walkComponent(graph: Graph, component: Component, query: CycleQuery): n
     }
     return true;
   };
-  let seenDisabled = ~(graph.enabledActors.values[at] as number);
-  let acted = 0;
+  const seenDisabled = new Set<number>();
+  const acted = new Set<number>();
+  const look = (): void => {
+    for (const action of cycle) acted.add(model.actorOf[action] as number);
+    for (let actor = 0; actor < model.actors.length; actor++)
+      if (!isEnabled(at, actor)) seenDisabled.add(actor);
+  };
+  look();
   for (let actor = 0; actor < model.actors.length; actor++) {
-    const bit = 1 << actor;
-    if ((model.fairActors & bit) === 0) continue;
-    if ((mustAct & bit) !== 0) {
-      if ((acted & bit) === 0) go((_from, action) => model.actorOf[action] === actor);
-    } else if ((seenDisabled & bit) === 0) {
-      go((_from, _action, to) => ((graph.enabledActors.values[to] as number) & bit) === 0);
+    if (!hasActor(model.fairActors, actor)) continue;
+    if (mustAct(actor)) {
+      if (!acted.has(actor)) go((_from, action) => model.actorOf[action] === actor);
+    } else if (!seenDisabled.has(actor)) {
+      go((_from, _action, to) => !isEnabled(to, actor));
     }
-    acted = cycle.reduce((mask, action) => mask | (1 << (model.actorOf[action] as number)), 0);
-    seenDisabled |= ~(graph.enabledActors.values[at] as number);
+    look();
   }
   if (at !== component.entry || cycle.length === 0) go((_from, _action, to) => to === component.entry);
   return cycle;

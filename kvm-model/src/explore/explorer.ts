@@ -10,6 +10,7 @@
  * {step} (it commutes with all others and no property sees it), the second the cycle proviso for breadth-first search,
  * without which an action could be put off for ever round a cycle.
  */
+import { actorWords, addActor } from "./actors.ts";
 import type { Model } from "./model.ts";
 import { grownCapacity, StateStore } from "./store.ts";
 
@@ -21,7 +22,7 @@ export type ExploreOptions = {
   readonly maxStates: number;
   /** All buffers of the exploration together. */
   readonly maxBytes: number;
-  /** Record edges: needed for lassos, 5 bytes an edge and 8 a state. */
+  /** Record edges: needed for lassos, 5 bytes an edge and 8 a state (12 of a model with more than 32 actors). */
   readonly edges: boolean;
   readonly reduce: boolean;
 };
@@ -67,8 +68,9 @@ export class Graph {
   readonly edgeStart: GrowingInt32 = new GrowingInt32();
   readonly edgeTarget: GrowingInt32 = new GrowingInt32();
   readonly edgeAction: GrowingUint8 = new GrowingUint8();
-  /** With edges: bit mask of the actors that are enabled in each state. */
+  /** With edges: the set of actors that are enabled in each state, `actorWords` words a state. */
   readonly enabledActors: GrowingInt32 = new GrowingInt32();
+  readonly actorWords: number;
   /** States without an enabled action, at most MAX_TERMINAL of them by index; `terminalCount` counts all. */
   readonly terminals: number[] = [];
   terminalCount = 0;
@@ -82,6 +84,7 @@ export class Graph {
   constructor(model: Model) {
     this.model = model;
     this.store = new StateStore(model.stateBytes);
+    this.actorWords = actorWords(model.actors.length);
   }
 
   get states(): number {
@@ -166,10 +169,12 @@ function recordState(
     if (graph.terminals.length < MAX_TERMINAL) graph.terminals.push(index);
   }
   if (!graph.hasEdges) return;
-  let mask = 0;
-  for (let at = 0; at < count; at++) mask |= 1 << (graph.model.actorOf[enabled[at] as number] as number);
   graph.edgeStart.push(index, edgeCount);
-  graph.enabledActors.push(index, mask);
+  const { model, enabledActors } = graph;
+  const set = index * graph.actorWords;
+  for (let word = 0; word < graph.actorWords; word++) enabledActors.push(set + word, 0);
+  for (let at = 0; at < count; at++)
+    addActor(enabledActors.values, model.actorOf[enabled[at] as number] as number, set);
 }
 
 function search(graph: Graph, limits: ExploreOptions): void {

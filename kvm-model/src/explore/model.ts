@@ -3,7 +3,9 @@
  * strategy, and a strategy (explorer, replay, random walk) knows no mechanism. What the state does not decide is a choice,
  * and every choice is an action of its own: `next` has no randomness, no clock and no memory.
  */
+
 import type { Layout } from "../state/layout.ts";
+import { type ActorSet, addActor, noActors } from "./actors.ts";
 
 /** One step as text. `from` and `to` are lifelines of the sequence diagram. */
 export type ModelEvent = {
@@ -28,12 +30,12 @@ export interface Model {
   readonly actionKinds: readonly (string | null)[];
   /** By action index: which actor takes it. */
   readonly actorOf: Uint8Array;
-  /** By actor index. At most 32: sets of actors are bit masks. */
+  /** By actor index. */
   readonly actors: readonly string[];
-  /** Bit mask of actors under weak fairness: one that stays enabled for ever is not passed over for ever. */
-  readonly fairActors: number;
+  /** Actors under weak fairness: one that stays enabled for ever is not passed over for ever. */
+  readonly fairActors: ActorSet;
   /** Among them, those under strong fairness: one that is enabled again and again is not passed over for ever. */
-  readonly stronglyFairActors: number;
+  readonly stronglyFairActors: ActorSet;
   /** By action index: 1 if the step is local, i.e. commutes with every other actor's steps and no property sees it. */
   readonly localActions: Uint8Array;
   initial(state: Uint8Array): void;
@@ -68,7 +70,7 @@ export type TableModel = {
   readonly bind?: (state: Uint8Array, events: EventSink | null) => void;
 };
 
-const MAX_ACTORS = 32;
+const MAX_ACTORS = 256;
 const MAX_ACTIONS = 256;
 
 export function tableModel(table: TableModel): Model {
@@ -81,11 +83,11 @@ export function tableModel(table: TableModel): Model {
   const guards = table.actions.map((action) => action.guard);
   const applies = table.actions.map((action) => action.apply);
   const bind = table.bind ?? (() => {});
-  let fairActors = 0;
-  let stronglyFairActors = 0;
+  const fairActors = noActors(actors.length);
+  const stronglyFairActors = noActors(actors.length);
   for (const [index, actor] of actors.entries()) {
-    if (table.stronglyFairActors?.includes(actor) === true) stronglyFairActors |= 1 << index;
-    if (!table.unfairActors.includes(actor)) fairActors |= 1 << index;
+    if (table.stronglyFairActors?.includes(actor) === true) addActor(stronglyFairActors, index);
+    if (!table.unfairActors.includes(actor)) addActor(fairActors, index);
   }
   return {
     name: table.name,

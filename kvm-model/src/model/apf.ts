@@ -123,17 +123,21 @@ function execute(m: Machine, work: Work): void {
   const words = isThere ? "it is there now" : "it fails, and the result is dropped";
   m.log?.("fault", "worker", "host", `fetches page ${page.index}: ${words}`);
   if (!isThere && !m.checks("worker-completes")) return;
-  work.state = "done";
+  work.finish();
   if (m.checks("ready-kicks")) work.vcpu.hasReadyRequest = true;
 }
 
-/** The actor of the workqueue. */
-export const WORKER = "worker";
+const WORKER = "worker.";
+
+/** Is it an actor of the workqueue? Each entry is a work item of its own (schedule_work()): none waits for another. */
+export function isWorker(actor: string): boolean {
+  return actor.startsWith(WORKER);
+}
 
 function workerAction(m: Machine, work: Work): Action {
   return {
     name: `worker: get_user_pages for entry ${work.index}`,
-    actor: WORKER,
+    actor: `${WORKER}${work.index}`,
     guard: () => work.state === "queued" && !sleepsForEver(work.page),
     apply: () => execute(m, work),
   };
@@ -151,7 +155,8 @@ function prefetch(m: Machine, page: Page): boolean {
 }
 
 /** @param how whether page-ready maps its page on the way, if it is there */
-export function pageReady(m: Machine, vcpu: Vcpu, work: Work, how: "prefetch" | "no prefetch"): void {
+export function pageReady(m: Machine, vcpu: Vcpu, how: "prefetch" | "no prefetch"): void {
+  const work = firstDone(m, vcpu);
   const { page, token, isInjected, task } = work;
   const isBroadcast = token === TOKEN_ALL;
   const failed = how === "prefetch" && !isBroadcast && !prefetch(m, page);
@@ -166,7 +171,7 @@ export function pageReady(m: Machine, vcpu: Vcpu, work: Work, how: "prefetch" | 
   }
   if (!isBroadcast) m.trace("kvm_async_pf_ready", vcpu, page);
   if (failed) completionFailed(m, vcpu, { page, task, isInjected });
-  if (!hasDoneWork(m, vcpu) || !canDequeue(m, vcpu)) vcpu.hasReadyRequest = false;
+  if (!hasDoneWork(m, vcpu) || (needsRequest(m) && !canDequeue(m, vcpu))) vcpu.hasReadyRequest = false;
 }
 
 /**
@@ -195,40 +200,57 @@ export function readyActor(vcpu: Vcpu): string {
   return `KVM_REQ_APF_READY.${vcpu.index}`;
 }
 
+/** Before 5.8 vcpu_run() looked at the list on every turn. */
+function needsRequest(m: Machine): boolean {
+  return m.case.kvm !== "legacy-pf";
+}
+
 /** Is the vCPU where it looks at its list of finished entries? */
 function looksAtList(m: Machine, vcpu: Vcpu): boolean {
   return vcpu.hasReadyRequest && (vcpu.place === "guest" || vcpu.place === "halted") && m.alive;
 }
 
-export function canBeReady(m: Machine, vcpu: Vcpu, work: Work): boolean {
-  const isDone = work.state === "done" && work.isOf(vcpu);
-  return isDone && looksAtList(m, vcpu) && canDequeue(m, vcpu);
+/** Can page-ready of an entry be next? They come in the order in which the worker was done with them. */
+export function canBeReady(m: Machine, vcpu: Vcpu): boolean {
+  return looksAtList(m, vcpu) && hasDoneWork(m, vcpu) && canDequeue(m, vcpu);
+}
+
+function firstDone(m: Machine, vcpu: Vcpu): Work {
+  for (const work of m.works) if (work.isFirstDone && work.isOf(vcpu)) return work;
+  throw new Error(`${m.case.name}: no entry of vCPU ${vcpu.index} is done`);
+}
+
+/**
+ * Entries are done and none may be dequeued. A halted vCPU goes on all the same, request or not: a list that is not empty
+ * is an event (kvm_vcpu_has_events(), vcpu_block() of arch/x86/kvm/x86.c).
+ */
+function hasToWait(m: Machine, vcpu: Vcpu): boolean {
+  if (!needsRequest(m) || !m.alive || !hasDoneWork(m, vcpu)) return false;
+  if (vcpu.place === "halted") return !(vcpu.hasReadyRequest && canDequeue(m, vcpu));
+  return vcpu.place === "guest" && vcpu.hasReadyRequest && !canDequeue(m, vcpu);
 }
 
 /** kvm_check_async_pf_completion(), on the vCPU's thread before it enters the guest, or while it is halted. */
 function readyActions(m: Machine, vcpu: Vcpu): Action[] {
   const actor = readyActor(vcpu);
-  const entries = m.works.map(
-    (work): Action => ({
-      name: `vcpu${vcpu.index}: page ready, entry ${work.index}`,
-      actor,
-      guard: () => canBeReady(m, vcpu, work),
-      apply: () => pageReady(m, vcpu, work, "prefetch"),
-    }),
-  );
+  const ready: Action = {
+    name: `vcpu${vcpu.index}: page ready, the first entry that is done`,
+    actor,
+    guard: () => canBeReady(m, vcpu),
+    apply: () => pageReady(m, vcpu, "prefetch"),
+  };
   const busy: Action = {
     name: `vcpu${vcpu.index}: page ready has to wait, the slot is taken`,
     actor,
-    // Before 5.8 vcpu_run() looked at the list on every turn: no request is needed.
-    guard: () =>
-      m.case.kvm !== "legacy-pf" && looksAtList(m, vcpu) && hasDoneWork(m, vcpu) && !canDequeue(m, vcpu),
+    guard: () => hasToWait(m, vcpu),
     apply: () => {
       const words = "the token of the last page-ready is still there: wait for the guest";
       m.log?.("apf-ready", "kvm", "kvm", words);
       vcpu.hasReadyRequest = false;
+      if (vcpu.place === "halted") vcpu.goTo("guest");
     },
   };
-  return [...entries, busy];
+  return [ready, busy];
 }
 
 export function apfActions(m: Machine): Action[] {

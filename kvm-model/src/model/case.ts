@@ -32,6 +32,8 @@ export type AccessStep = {
   readonly preemptible?: boolean;
   /** In kernel mode: does an exception table entry cover this instruction? By default as the operation usually has it. */
   readonly fixup?: boolean;
+  /** It is the next page of the access of the step before: begun with that one. */
+  readonly continues?: boolean;
   /** KVM interprets this instruction instead of the CPU running it. */
   readonly emulated?: boolean;
 };

@@ -103,6 +103,8 @@ const fieldTable = [
   ["vcpuErrorPending", "vcpu.apf.error_pending", "vcpu"],
   ["vcpuVeBusy", "vcpu.ve_busy", "vcpu"],
   ["workState", "work.state", "work"],
+  /** Its place in vcpu->async_pf.done, from 1 on; 0: it is not in it. */
+  ["workDone", "work.done", "work"],
   ["workVcpu", "work.vcpu", "work"],
   ["workPage", "work.page", "work"],
   ["workTask", "work.task", "work"],
@@ -113,6 +115,7 @@ const fieldTable = [
   ["taskToken", "task.token", "task"],
   ["taskError", "task.error", "task"],
   ["taskCounted", "task.counted", "task"],
+  ["taskBegun", "task.begun", "task"],
   ["taskSaw", "task.saw", "task step"],
 ] as const;
 

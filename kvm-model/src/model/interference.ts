@@ -59,15 +59,13 @@ function vcpuActions(m: Machine, vcpu: Vcpu): Action[] {
       resumeGuest(vcpu);
     },
   };
-  const unmapped = m.works.map(
-    (work): Action => ({
-      name: `vcpu${vcpu.index}: page ready, entry ${work.index}, and an invalidation keeps it from being mapped`,
-      actor: INTERFERENCE,
-      guard: () => canBeReady(m, vcpu, work),
-      apply: () => pageReady(m, vcpu, work, "no prefetch"),
-    }),
-  );
-  return [tryAgain, ...unmapped];
+  const unmapped: Action = {
+    name: `vcpu${vcpu.index}: page ready, and an invalidation keeps it from being mapped`,
+    actor: INTERFERENCE,
+    guard: () => canBeReady(m, vcpu),
+    apply: () => pageReady(m, vcpu, "no prefetch"),
+  };
+  return [tryAgain, unmapped];
 }
 
 /** Last of all actions: the index of no other action depends on whether they are there. */

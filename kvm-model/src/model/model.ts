@@ -1,6 +1,6 @@
 /** The full model of one case: initial state and the table of all actions, put together from the parts. */
 import { type Action, type Model, tableModel } from "../explore/model.ts";
-import { apfActions, readyActor, WORKER } from "./apf.ts";
+import { apfActions, isWorker, readyActor } from "./apf.ts";
 import type { ModelCase } from "./case.ts";
 import { type Context, makeContext, TOKEN_ALL, type Token } from "./fields.ts";
 import { guestActions } from "./guest/guest.ts";
@@ -25,6 +25,7 @@ function initial(m: Machine): void {
   for (const task of m.tasks) {
     if (task.startsAsleep) {
       task.state = "sleeping";
+      task.begin();
       task.token = token++ as Token;
     } else if (task.steps.length === 0) {
       task.state = "done";
@@ -38,7 +39,7 @@ function wakeAll(m: Machine): void {
   const [work] = m.works;
   const [vcpu] = m.vcpus;
   if (work === undefined || vcpu === undefined) return;
-  work.state = "done";
+  work.finish();
   work.token = TOKEN_ALL;
   vcpu.hasReadyRequest = true;
 }
@@ -49,9 +50,9 @@ const UNFAIR = ["nmi", "kill", MEMORY, INTERFERENCE];
 /** With slow I/O the worker is done only where nothing else can happen, or once a bystander has run. */
 function withSlowIo(m: Machine, actions: readonly Action[]): readonly Action[] {
   if (!m.case.slowIo) return actions;
-  const others = actions.filter(({ actor }) => actor !== WORKER && !UNFAIR.includes(actor));
+  const others = actions.filter(({ actor }) => !isWorker(actor) && !UNFAIR.includes(actor));
   return actions.map((action) =>
-    action.actor === WORKER
+    isWorker(action.actor)
       ? {
           ...action,
           guard: (state) =>

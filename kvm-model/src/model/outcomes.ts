@@ -45,32 +45,21 @@ const hostWords: Readonly<Record<HostResult, HostWord>> = {
 
 /** Properties of a cycle besides its states. */
 type Turn = {
-  /** Actors that act in it. */
-  readonly acting: ReadonlySet<string>;
   /** Actors that count in it: bystanders that get on. */
   readonly counting: ReadonlySet<string>;
   /** Page faults go round. */
   readonly faulting: boolean;
 };
 
-const still: Turn = { acting: new Set(), counting: new Set(), faulting: false };
-
-/** Has the task begun the access that it is at? */
-function hasBegun(m: Machine, task: Task): boolean {
-  return (
-    task.state === "sleeping" ||
-    m.vcpus.some((vcpu) => vcpu.task === task && vcpu.place !== "guest") ||
-    m.works.some((work) => work.state !== "free" && work.task === task)
-  );
-}
+const still: Turn = { counting: new Set(), faulting: false };
 
 /** By the index of the step; steps that are no accesses are left out. */
-function taskWords(m: Machine, task: Task, turn: Turn): Record<string, AccessWord> {
+function taskWords(m: Machine, task: Task): Record<string, AccessWord> {
   const wordOf = (index: number): AccessWord => {
     const saw = task.saw(index);
     if (saw !== "nothing") return sawWords[saw];
     if (index !== task.step) return { kind: "not-reached" };
-    if (!hasBegun(m, task) && !turn.acting.has(task.actor)) return { kind: "not-reached" };
+    if (!task.hasBegun) return { kind: "not-reached" };
     return { kind: m.alive ? "hung" : "killed" };
   };
   return Object.fromEntries(
@@ -105,7 +94,7 @@ function getsOn(m: Machine, task: Task, turn: Turn): boolean {
 function outcomeOf(m: Machine, turn: Turn): Outcome {
   const bystanders = m.tasks.filter((task) => task.isBystander);
   return {
-    accesses: Object.fromEntries(m.tasks.map((task) => [task.name, taskWords(m, task, turn)])),
+    accesses: Object.fromEntries(m.tasks.map((task) => [task.name, taskWords(m, task)])),
     bystanders: Object.fromEntries(
       bystanders.map((task) => [task.name, getsOn(m, task, turn) ? "progress" : "starved"]),
     ),
@@ -130,7 +119,6 @@ function factsAt(m: Machine): EndFacts {
 function turnOf(graph: Graph, component: Component): Turn {
   const { model } = graph;
   const inside = new Set(component.members);
-  const acting = new Set<string>();
   const counting = new Set<string>();
   let faulting = false;
   for (const member of component.members) {
@@ -139,12 +127,11 @@ function turnOf(graph: Graph, component: Component): Turn {
       if (!inside.has(graph.edgeTarget.values[edge] as number)) continue;
       const action = graph.edgeAction.values[edge] as number;
       const actor = model.actors[model.actorOf[action] as number] ?? "";
-      acting.add(actor);
       if (model.actionKinds[action] === COUNT_STEP) counting.add(actor);
       if (model.actionKinds[action] === FAULT_STEP) faulting = true;
     }
   }
-  return { acting, counting, faulting };
+  return { counting, faulting };
 }
 
 /** Every different end, by the shortest way. Needs a graph with edges. */

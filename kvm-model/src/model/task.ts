@@ -40,6 +40,7 @@ export class Task {
   readonly #tokenAt: number;
   readonly #errorAt: number;
   readonly #countedAt: number;
+  readonly #begunAt: number;
   readonly #vcpu: number;
   /** By step and one further: the step if it is one, and if it is an access. */
   readonly #program: readonly (TaskStep | null)[];
@@ -60,6 +61,7 @@ export class Task {
     this.#tokenAt = at.taskToken + index;
     this.#errorAt = at.taskError + index;
     this.#countedAt = at.taskCounted + index;
+    this.#begunAt = at.taskBegun + index;
     this.#vcpu = task.vcpu;
     this.#program = [...task.steps, null];
     this.#accesses = this.#program.map((step) => (step !== null && isAccess(step) ? step : null));
@@ -120,6 +122,15 @@ export class Task {
     this.#m.bytes[this.#countedAt] = 1;
   }
 
+  /** Has it executed the access that it is at? It stays so while the access faults, and where the task loses the CPU. */
+  get hasBegun(): boolean {
+    return this.#m.bytes[this.#begunAt] !== 0;
+  }
+
+  begin(): void {
+    this.#m.bytes[this.#begunAt] = 1;
+  }
+
   saw(step: number): Saw {
     return SAW.word(this.#m.bytes[this.#sawAt + step] as number);
   }
@@ -133,12 +144,15 @@ export class Task {
   advance(saw: Saw): void {
     this.sees = saw;
     this.#m.bytes[this.#stepAt] = this.step + 1;
+    this.#m.bytes[this.#begunAt] = this.currentAccess?.continues === true ? 1 : 0;
     this.wokenWith = "ok";
     if (this.step >= this.steps.length) this.state = "done";
   }
 
+  /** An access that it has not begun stays unseen. */
   die(): void {
-    if (this.currentAccess !== null) this.sees = "killed";
+    if (this.hasBegun) this.sees = "killed";
+    this.#m.bytes[this.#begunAt] = 0;
     this.state = "dead";
     this.token = NO_TOKEN;
   }

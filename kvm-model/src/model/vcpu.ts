@@ -157,6 +157,11 @@ export class Vcpu {
     return access?.interrupts !== "off" || access.mode === "nested";
   }
 
+  /** Is an interrupt delivered before the next instruction? KVM raises page-ready on the vCPU's thread, ahead of the entry. */
+  get isInterrupted(): boolean {
+    return this.hasReadyIrq && this.interruptsOn;
+  }
+
   /** is_guest_mode(): does it run L2? */
   get runsL2(): boolean {
     return this.currentAccess?.mode === "nested";

@@ -25,6 +25,7 @@ export class Work {
   readonly index: number;
   readonly #m: Machine;
   readonly #stateAt: number;
+  readonly #doneAt: number;
   readonly #vcpuAt: number;
   readonly #pageAt: number;
   readonly #taskAt: number;
@@ -36,6 +37,7 @@ export class Work {
     this.#m = m;
     const at = m.context.offsets;
     this.#stateAt = at.workState + index;
+    this.#doneAt = at.workDone + index;
     this.#vcpuAt = at.workVcpu + index;
     this.#pageAt = at.workPage + index;
     this.#taskAt = at.workTask + index;
@@ -47,8 +49,9 @@ export class Work {
     return WORK.word(this.#m.bytes[this.#stateAt] as number);
   }
 
-  set state(state: WorkState) {
-    this.#m.bytes[this.#stateAt] = WORK.byte(state);
+  /** list_first_entry() of vcpu->async_pf.done. */
+  get isFirstDone(): boolean {
+    return this.#m.bytes[this.#doneAt] === 1;
   }
 
   get vcpu(): Vcpu {
@@ -83,7 +86,7 @@ export class Work {
   /** kvm_setup_async_pf(): queues the fault to the worker. */
   queue(fault: AsyncFault): void {
     const { bytes } = this.#m;
-    this.state = "queued";
+    bytes[this.#stateAt] = WORK.byte("queued");
     bytes[this.#vcpuAt] = fault.vcpu.index;
     bytes[this.#pageAt] = fault.page.index;
     bytes[this.#taskAt] = fault.task?.index ?? IDLE;
@@ -91,14 +94,30 @@ export class Work {
     bytes[this.#injectedAt] = fault.isInjected ? 1 : 0;
   }
 
-  /** kmem_cache_free(): the entry can be used again. */
+  /** async_pf_execute(): list_add_tail() to vcpu->async_pf.done. */
+  finish(): void {
+    const { bytes } = this.#m;
+    let place = 1;
+    for (const work of this.#m.works) if (work.state === "done" && work.isOf(this.vcpu)) place++;
+    bytes[this.#stateAt] = WORK.byte("done");
+    bytes[this.#doneAt] = place;
+  }
+
+  /** list_del(), kmem_cache_free(): the entry, the first of those done, can be used again. */
   free(): void {
     const { bytes } = this.#m;
+    for (const work of this.#m.works) if (work.state === "done" && work.isOf(this.vcpu)) work.#moveUp();
     bytes[this.#stateAt] = 0;
+    bytes[this.#doneAt] = 0;
     bytes[this.#vcpuAt] = 0;
     bytes[this.#pageAt] = 0;
     bytes[this.#taskAt] = 0;
     bytes[this.#tokenAt] = 0;
     bytes[this.#injectedAt] = 0;
+  }
+
+  #moveUp(): void {
+    const { bytes } = this.#m;
+    bytes[this.#doneAt] = (bytes[this.#doneAt] as number) - 1;
   }
 }

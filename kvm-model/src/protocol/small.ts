@@ -278,8 +278,8 @@ export function smallProtocol(p: SmallProtocol): SmallModel {
     actionKinds: names.map(() => null),
     actorOf: Uint8Array.from(names, (name) => actors.indexOf(name.split(":")[0] ?? "")),
     actors,
-    fairActors: 0b111,
-    stronglyFairActors: 0,
+    fairActors: Int32Array.of(0b111),
+    stronglyFairActors: Int32Array.of(0),
     localActions: new Uint8Array(names.length),
     initial: (s) => {
       s.fill(0);

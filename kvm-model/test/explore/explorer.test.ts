@@ -102,6 +102,12 @@ describe("lassos", () => {
     expect([...state]).toEqual([0, 0, 0, 0]);
   });
 
+  it.each([31, 32, 40, 100])("fairness is owed to an actor behind %i others, too", (idle) => {
+    expect(findLivelock(explore(retry(true, idle), { edges: true }), notDone)).toBeNull();
+    const finding = findLivelock(explore(retry(false, idle), { edges: true }), notDone);
+    expect(finding?.token).toBe(`//${idle}/${idle + 1}`);
+  });
+
   it("a cycle can be asked for without some actions", () => {
     const graph = explore(retry(false), { edges: true });
     expect(findLivelock(graph, { ...notDone, withoutActions: new Set([1]) })).toBeNull();

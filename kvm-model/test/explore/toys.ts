@@ -66,12 +66,19 @@ export function philosophers(seats: number): Model {
 /**
  * A guest that retries until a worker has run. `workerAlwaysReady`: the worker is enabled all the time, so fairness ends
  * the retrying; else it is enabled only between two retries, and weak fairness does not help.
+ * @param idle actors that never can act, ahead of these
  */
-export function retry(workerAlwaysReady: boolean): Model {
+export function retry(workerAlwaysReady: boolean, idle = 0): Model {
   const layout = new Layout();
   const waiting = layout.field("waiting");
   const done = layout.field("done");
   const actions: Action[] = [
+    ...Array.from({ length: idle }, (_, i) => ({
+      name: `idle ${i}`,
+      actor: `idle ${i}`,
+      guard: () => false,
+      apply: () => {},
+    })),
     {
       name: "guest asks",
       actor: "guest",

@@ -39,48 +39,48 @@ describe("the model", () => {
     expect(counts).toMatchInlineSnapshot(`
       {
         "error-gfn": [
-          1025,
-          8607,
+          1076,
+          8155,
         ],
         "error-pending": [
-          1025,
-          7297,
+          1076,
+          7869,
         ],
         "exit-request": [
-          677,
-          4037,
+          728,
+          4795,
         ],
         "final-efault": [
-          429,
-          1117,
+          480,
+          1497,
         ],
         "inject-mce": [
-          567,
-          1829,
+          618,
+          2309,
         ],
         "inject-ve": [
-          663,
-          1829,
+          714,
+          2309,
         ],
         "legacy-pf": [
-          721,
-          4648,
+          772,
+          4854,
         ],
         "memory-fault-exit": [
-          805,
-          8029,
+          856,
+          6293,
         ],
         "ready-error": [
-          1132,
-          7472,
+          1183,
+          7374,
         ],
         "today": [
-          805,
-          8029,
+          856,
+          6293,
         ],
         "uniform-efault": [
-          1025,
-          9599,
+          1076,
+          8567,
         ],
       }
     `);

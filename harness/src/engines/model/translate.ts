@@ -299,13 +299,14 @@ class Translator {
     const { by, op, opInKernel } = touchOf(step);
     const emulated = (kernel || by === "kernel") && this.#backend.interpretsKernelMode;
     const options = kernelCopyOptionsOf(step);
-    return pagesOf(this.#scenario, step).map((page) => ({
+    return pagesOf(this.#scenario, step).map((page, index) => ({
       op: kernel ? opInKernel : op,
       page: this.pages.indexOf(page),
       mode: kernel ? "kernel" : nested ? "nested" : "user",
       interrupts: options.includes("irqs-off") || interruptsOff ? "off" : "on",
       ...(options.includes("no-fixup") ? { fixup: false } : {}),
       ...(emulated ? { emulated } : {}),
+      ...(index > 0 ? { continues: true } : {}),
     }));
   }
 

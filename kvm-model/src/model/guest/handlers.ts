@@ -289,8 +289,8 @@ function errorInKernel(m: Machine, task: Task, access: AccessStep, event: ErrorE
 }
 
 /** No handler runs with interrupts off. */
-function takesInterrupts(vcpu: Vcpu): boolean {
-  return vcpu.interruptsOn && (vcpu.event === "none" || vcpu.event === "async #PF VM exit");
+function takesInterrupt(vcpu: Vcpu): boolean {
+  return vcpu.isInterrupted && (vcpu.event === "none" || vcpu.event === "async #PF VM exit");
 }
 
 export function handlerActions(m: Machine, vcpu: Vcpu): Action[] {
@@ -319,7 +319,7 @@ export function handlerActions(m: Machine, vcpu: Vcpu): Action[] {
     },
     {
       ...handler("takes the page-ready interrupt", () => pageReadyInterrupt(m, vcpu)),
-      guard: () => vcpu.hasReadyIrq && takesInterrupts(vcpu) && isHere(),
+      guard: () => takesInterrupt(vcpu) && isHere(),
     },
     {
       ...handler("acknowledges page-ready", () => acknowledge(m, vcpu)),

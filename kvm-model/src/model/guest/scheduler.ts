@@ -19,6 +19,17 @@ function mayPreempt(m: Machine, vcpu: Vcpu): boolean {
   return access === null || modeOf(access) === "user" || access.preemptible !== false;
 }
 
+/** A bystander yields after each count, with or without a timer. */
+function hasYielded(vcpu: Vcpu): boolean {
+  return vcpu.hasRun && vcpu.task?.currentStep?.op === "count";
+}
+
+/** A task that awaits a signal has looked, and has not found it: whichever task can go on is next, timer or not. */
+export function yieldCpu(vcpu: Vcpu): void {
+  vcpu.task = null;
+  vcpu.hasRun = false;
+}
+
 /** An event comes before the timer: an exception always, an interrupt if its priority is higher. */
 function isTaken(m: Machine, vcpu: Vcpu): boolean {
   if (vcpu.event === "not present" && m.case.delivery === "interrupt") return m.checks("not-present-first");
@@ -31,7 +42,8 @@ function maySchedule(m: Machine, vcpu: Vcpu, task: Task): boolean {
   if (vcpu.runs(task) && place !== "halted") return false;
   if (!isSchedulable(m, task) || !m.alive || isTaken(m, vcpu)) return false;
   const current = vcpu.task;
-  if (place === "guest") return current === null || !isSchedulable(m, current) || mayPreempt(m, vcpu);
+  if (place === "guest")
+    return current === null || !isSchedulable(m, current) || hasYielded(vcpu) || mayPreempt(m, vcpu);
   // A timer interrupt ends the artificial halt (vcpu_block clears apf.halted) and may switch tasks.
   return place === "halted" && mayPreempt(m, vcpu);
 }

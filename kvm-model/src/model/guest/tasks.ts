@@ -10,7 +10,7 @@ import { consumeError, consumesError } from "../memory-error.ts";
 import type { Page } from "../page.ts";
 import type { Saw, Task } from "../task.ts";
 import type { Vcpu } from "../vcpu.ts";
-import { isSchedulable } from "./scheduler.ts";
+import { isSchedulable, yieldCpu } from "./scheduler.ts";
 import { sigbus } from "./sigbus.ts";
 
 /** Kind of the step by which a bystander gets on. */
@@ -54,6 +54,7 @@ function runStep(m: Machine, vcpu: Vcpu, task: Task): void {
 
 function runAccess(m: Machine, vcpu: Vcpu, task: Task, access: AccessStep): void {
   const page = m.page(access.page);
+  task.begin();
   if (task.wokenWith === "error") {
     task.wokenWith = "ok";
     // handle_async_pf_error() of the proposal: only user mode can be sent a signal here.
@@ -124,8 +125,9 @@ function witnessOverlap(m: Machine, vcpu: Vcpu, task: Task): void {
 /** Each task an actor, so that fairness is owed to each. Counting is an action of its own: progress that can be seen. */
 export function taskActions(m: Machine, task: Task): Action[] {
   const { vcpu, actor } = task;
-  const runs = (): boolean =>
-    vcpu.runs(task) && vcpu.place === "guest" && vcpu.event === "none" && m.alive && isSchedulable(m, task);
+  const isHere = (): boolean =>
+    vcpu.runs(task) && vcpu.place === "guest" && vcpu.event === "none" && !vcpu.isInterrupted && m.alive;
+  const runs = (): boolean => isHere() && isSchedulable(m, task);
   const run: Action = {
     name: `${actor}: runs its next step`,
     actor,
@@ -139,7 +141,17 @@ export function taskActions(m: Machine, task: Task): Action[] {
     guard: () => runs() && task.currentStep?.op === "count",
     apply: () => runStep(m, vcpu, task),
   };
-  return task.isBystander ? [run, count] : [run];
+  const yields: Action = {
+    name: `${actor}: yields, no signal yet`,
+    actor,
+    guard: () => isHere() && task.state === "runnable" && task.currentStep?.op === "await" && !runs(),
+    apply: () => yieldCpu(vcpu),
+  };
+  return [
+    run,
+    ...(task.isBystander ? [count] : []),
+    ...(task.steps.some(({ op }) => op === "await") ? [yields] : []),
+  ];
 }
 
 export function killActions(m: Machine): Action[] {
