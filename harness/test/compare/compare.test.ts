@@ -118,7 +118,7 @@ describe("a recorded case and the model", () => {
 
   it("have no command where the id stands for another text today, or the name for another proposal", () => {
     const older = { ...definition, scenario: { ...scenario, hash: "000000000000" } };
-    const other = { ...definition, proposal: { ...definition.proposal, guest: "apf" as const } };
+    const other = { ...definition, proposal: { ...definition.proposal, guest: "ve" as const } };
     for (const changed of [older, other]) {
       const [one] = compared(recorded({ outcome: zeros, definition: changed }));
       expect(one?.outcome).toMatchObject({ kind: "positive", replay: null });
