@@ -6,6 +6,7 @@ import { modelNames, realNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";
 import { version } from "../paths.ts";
 import { formats } from "../report/formats.ts";
+import { SurroundingsError } from "../surroundings.ts";
 import type { SchemaName } from "./lines.ts";
 import { commitOutputs, discardOutputs, OutputError } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
@@ -393,7 +394,7 @@ function exitCodeOfError(error: unknown): number {
     console.error(`daxfault: ${error.message}`);
     return exitCodes.usage;
   }
-  if (error instanceof OutputError) {
+  if (error instanceof OutputError || error instanceof SurroundingsError) {
     console.error(`daxfault: ${error.message}`);
     return exitCodes.usage;
   }
