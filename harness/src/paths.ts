@@ -32,5 +32,14 @@ export function version(): string {
   return text;
 }
 
-/** Where run folders lie. Without symbolic links, as the mount table has paths. */
-export const runDirectoryParent: string = realpathSync(tmpdir());
+/** Without symbolic links, as the mount table has paths. What cannot be resolved is refused where a folder is made in it. */
+function resolved(folder: string): string {
+  try {
+    return realpathSync(folder);
+  } catch {
+    return folder;
+  }
+}
+
+/** Where run folders lie. */
+export const runDirectoryParent: string = resolved(tmpdir());

@@ -5,8 +5,7 @@ import { type ApfResult, type ApfRow, benchApf, published } from "../bench/apf.t
 import { kvmEngine } from "../engines/kvm/engine.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
-import { openRunDirectory } from "../run/directory.ts";
-import { watchSignals } from "../run/interruption.ts";
+import { liveInFolder } from "./life.ts";
 import type { BenchApfLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { parseCount } from "./usage.ts";
@@ -61,29 +60,22 @@ export async function benchApfCommand(options: BenchApfOptions, style: Style): P
   }
   const json = openJson<BenchApfLine>(options.json);
   const progress = openStatusLine();
-  const interruption = watchSignals();
-  const directory = openRunDirectory();
-  try {
-    const result = await benchApf({
-      delayMs,
-      rounds,
-      directory,
-      engine: kvmEngine,
-      signal: interruption.signal,
-      progress: (text) => progress.show(text),
-    });
-    progress.clear();
-    json.write({ type: "bench", name: "apf", ...result, published });
-    if (!json.isStdout) console.log(apfText(result, style));
-    return exitCodes.ok;
-  } catch (error) {
-    const by = interruption.by();
-    if (by === null) throw error;
-    return by === "SIGINT" ? exitCodes.interrupted : exitCodes.terminated;
-  } finally {
-    progress.clear();
-    json.close();
-    await directory.close();
-    interruption.release();
-  }
+  return liveInFolder({ command: "daxfault bench apf" }, async ({ directory, signal }) => {
+    try {
+      const result = await benchApf({
+        delayMs,
+        rounds,
+        directory,
+        engine: kvmEngine,
+        signal,
+        progress: (text) => progress.show(text),
+      });
+      progress.clear();
+      json.write({ type: "bench", name: "apf", ...result, published });
+      if (!json.isStdout) console.log(apfText(result, style));
+      return exitCodes.ok;
+    } finally {
+      progress.clear();
+    }
+  });
 }

@@ -20,7 +20,6 @@ export function benchExploreCommand(options: { readonly json?: string }): number
   };
   const json = openJson<BenchExploreLine>(options.json);
   json.write({ type: "bench", name: "explore", small, full });
-  json.close();
   if (json.isStdout) return exitCodes.ok;
   const { pages, tasks, steps, hops } = small.protocol;
   console.log(`small protocol (${pages} pages, ${tasks} tasks, ${steps} steps, ${hops} hops)`);

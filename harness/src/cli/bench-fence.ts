@@ -5,8 +5,7 @@ import { benchFence, type FenceResult, type FenceRow, type Spread } from "../ben
 import { supportOf, thisMachine } from "../machine.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
-import { openRunDirectory } from "../run/directory.ts";
-import { watchSignals } from "../run/interruption.ts";
+import { liveInFolder } from "./life.ts";
 import type { BenchFenceLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { parseCount } from "./usage.ts";
@@ -66,24 +65,16 @@ export async function benchFenceCommand(options: BenchFenceOptions, style: Style
   }
   const json = openJson<BenchFenceLine>(options.json);
   const status = openStatusLine();
-  const interruption = watchSignals();
-  const directory = openRunDirectory();
-  try {
-    const { signal } = interruption;
-    const progress = (text: string): void => status.show(text);
-    const result = await benchFence({ rounds, races, directory, signal, progress });
-    status.clear();
-    json.write({ type: "bench", name: "fence", ...result });
-    if (!json.isStdout) console.log(fenceText(result, style));
-    return result.rows.some(({ losses }) => losses.length > 0) ? exitCodes.unexpected : exitCodes.ok;
-  } catch (error) {
-    const by = interruption.by();
-    if (by === null) throw error;
-    return by === "SIGINT" ? exitCodes.interrupted : exitCodes.terminated;
-  } finally {
-    status.clear();
-    json.close();
-    await directory.close();
-    interruption.release();
-  }
+  return liveInFolder({ command: "daxfault bench fence" }, async ({ directory, signal }) => {
+    try {
+      const progress = (text: string): void => status.show(text);
+      const result = await benchFence({ rounds, races, directory, signal, progress });
+      status.clear();
+      json.write({ type: "bench", name: "fence", ...result });
+      if (!json.isStdout) console.log(fenceText(result, style));
+      return result.rows.some(({ losses }) => losses.length > 0) ? exitCodes.unexpected : exitCodes.ok;
+    } finally {
+      status.clear();
+    }
+  });
 }

@@ -13,6 +13,8 @@ import {
 import { exitCodes } from "../../../language/src/index.ts";
 import { cutGrid, type Grid, renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
+import { watchSignals } from "../run/interruption.ts";
+import { interruptedCode } from "./life.ts";
 import type { BenchFsLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { parseCount, UsageError } from "./usage.ts";
@@ -61,10 +63,7 @@ export async function benchFsCommand(options: BenchFsCommand, style: Style): Pro
   const folder = resolve(options.folder ?? (existsSync(TMPFS) ? TMPFS : tmpdir()));
   const json = openJson<BenchFsLine>(options.json);
   const progress = openStatusLine();
-  const abort = new AbortController();
-  const stop = (): void => abort.abort();
-  process.once("SIGINT", stop);
-  process.once("SIGTERM", stop);
+  const interruption = watchSignals();
   try {
     const result = await benchFileServer({
       folder,
@@ -72,7 +71,7 @@ export async function benchFsCommand(options: BenchFsCommand, style: Style): Pro
       placements: chosen,
       cpus: [first, second ?? first],
       peer,
-      signal: abort.signal,
+      signal: interruption.signal,
       progress: progress.show,
     });
     progress.clear();
@@ -81,13 +80,12 @@ export async function benchFsCommand(options: BenchFsCommand, style: Style): Pro
     return exitCodes.ok;
   } catch (error) {
     progress.clear();
-    if (!abort.signal.aborted) throw error;
-    console.error("daxfault: stopped; nothing was left mounted");
-    return exitCodes.inconclusive;
+    const interrupted = interruptedCode(interruption);
+    if (interrupted === null) throw error;
+    console.error("daxfault bench fs: interrupted; nothing was left mounted");
+    return interrupted;
   } finally {
-    process.off("SIGINT", stop);
-    process.off("SIGTERM", stop);
-    json.close();
+    interruption.release();
   }
 }
 

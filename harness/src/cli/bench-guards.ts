@@ -6,8 +6,8 @@ import type { RaceResult } from "../guards/race.ts";
 import { histogramText, racedGuards, raceGuests, raceText, runRace } from "../guards/races.ts";
 import { type GuardRecord, priceRecord, raceRecord } from "../guards/records.ts";
 import { supportOf, thisMachine } from "../machine.ts";
-import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
-import { watchSignals } from "../run/interruption.ts";
+import type { RunDirectory } from "../run/directory.ts";
+import { liveInFolder } from "./life.ts";
 import { openJson } from "./output.ts";
 import { parseCount, select } from "./usage.ts";
 
@@ -80,29 +80,24 @@ export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<n
   const print = (text: string): void => {
     if (!json.isStdout) console.log(text);
   };
-  const interruption = watchSignals();
-  const directory = openRunDirectory();
-  const bench = { rounds, guards, directory, signal: interruption.signal, print, write: json.write };
-  let good = true;
-  try {
-    good = await races(bench);
-    if (!interruption.signal.aborted) {
+  let raced = 0;
+  const planned = guards.length * raceGuests.length;
+  const soFar = (): string => `${raced} of ${planned} races ended`;
+  return liveInFolder({ command: "daxfault bench guards", soFar }, async ({ directory, signal }) => {
+    const write = (record: GuardRecord): void => {
+      if (record.type === "race") raced += 1;
+      json.write(record);
+    };
+    const isGood = await races({ rounds, guards, directory, signal, print, write });
+    if (!signal.aborted) {
       const price = await measurePrice(
         directory,
         { rounds: Math.min(rounds, PRICE_ROUNDS_MAX), guards },
-        interruption.signal,
+        signal,
       );
       json.write(priceRecord(price));
       print(priceText(price));
     }
-  } catch (error) {
-    // A race that Ctrl-C has ended is no defect.
-    if (!interruption.signal.aborted) throw error;
-  } finally {
-    interruption.release();
-    for (const left of await directory.close()) console.error(`daxfault bench guards: defect: ${left}`);
-    json.close();
-  }
-  if (interruption.signal.aborted) return exitCodes.interrupted;
-  return good ? exitCodes.ok : exitCodes.unexpected;
+    return isGood ? exitCodes.ok : exitCodes.unexpected;
+  });
 }

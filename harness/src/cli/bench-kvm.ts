@@ -58,6 +58,5 @@ export function benchKvmCommand(options: { readonly json?: string; readonly roun
     return exitCodes.ok;
   } finally {
     progress.clear();
-    json.close();
   }
 }

@@ -2,10 +2,6 @@
  * `daxfault compare`: is what was observed among what the model allows? Or: do two recorded runs agree?
  * Where a kernel's tracepoints were recorded: is their order one that the model has? Fails on a positive difference.
  */
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { exitCodes, type KvmPart, kvmParts } from "../../../language/src/index.ts";
 import {
   type CaseComparison,
@@ -19,13 +15,20 @@ import { type RecordedCases, RecordingError, recordedCases } from "../compare/re
 import { caseTexts, linesOf, runTexts, summaryTexts } from "../compare/text.ts";
 import { comparedText } from "../engines/model/allowed.ts";
 import { modelNames, realNames } from "../engines/registry.ts";
-import { loadScenarios } from "../fixtures.ts";
-import { builtPath } from "../paths.ts";
+import { loadErrata, loadScenarios } from "../fixtures.ts";
+import { loadPlaces } from "../machines/places.ts";
+import { decodeRuns } from "../report/decode.ts";
+import { makeRecorder } from "../report/recorder.ts";
 import type { Style } from "../report/style.ts";
+import type { RunEnd } from "../run/observer.ts";
+import { plan } from "../run/plan.ts";
+import { runPlan } from "../run/run-plan.ts";
+import { interruptedCode } from "./life.ts";
 import type { CompareLine } from "./lines.ts";
-import { type JsonOutput, openJson } from "./output.ts";
+import { type JsonOutput, openJson, progressObserver } from "./output.ts";
+import { declareInputs } from "./output-file.ts";
 import { readRuns } from "./report.ts";
-import type { SourceOptions } from "./selection.ts";
+import { makeSelection, type SourceOptions } from "./selection.ts";
 import { UsageError } from "./usage.ts";
 
 export type CompareCommandOptions = SourceOptions & {
@@ -41,30 +44,27 @@ export function readRecorded(path: string): RecordedCases {
   return recordedCases(readRuns(path).flatMap((run) => run.results));
 }
 
-/** Runs the real engines now, in a process of its own, and reads what it recorded. */
-function recordNow(
-  engines: readonly string[],
-  { scenarios = [], proposals = [] }: SourceOptions,
-): RecordedCases {
-  const directory = mkdtempSync(join(tmpdir(), "daxfault-compare-"));
-  try {
-    const file = join(directory, "run.jsonl");
-    const main = builtPath("harness/src/cli/main.ts");
-    const sources = [
-      ...scenarios.flatMap((folder) => ["--scenarios", folder]),
-      ...proposals.flatMap((path) => ["--proposals", path]),
-    ];
-    const args = [main, "run", "--engine", ...engines, "--json", file, ...sources];
-    const done = spawnSync(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
-    if (done.status === null || done.status >= exitCodes.usage) {
-      throw new UsageError(
-        `daxfault run --engine ${engines.join(" ")} ended with ${done.status ?? done.signal}`,
-      );
-    }
-    return readRecorded(file);
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
+const LIMITS = { shard: null, repeat: 1, timeoutMs: 20_000, jobs: 2 } as const;
+
+type RecordedNow = { readonly recorded: RecordedCases; readonly interruptedBy: RunEnd["interruptedBy"] };
+
+/** Runs the real engines now, and reads what was recorded as if it came from a file. */
+async function recordNow(engines: readonly string[], sources: SourceOptions): Promise<RecordedNow> {
+  const selection = makeSelection([], { ...sources, engine: engines });
+  const places = await loadPlaces(selection);
+  const cases = plan(selection.scenarios, selection.proposals, places);
+  const recorder = makeRecorder(null);
+  const { expectationOf } = selection.catalogue;
+  const end = await runPlan({ cases, places, limits: LIMITS, expectationOf, errata: loadErrata() }, [
+    recorder.observer,
+    progressObserver(cases.length),
+  ]);
+  for (const defect of end.defects) console.error(`daxfault compare: defect: ${defect}`);
+  const runs = decodeRuns(recorder.lines, "this run");
+  return {
+    recorded: recordedCases(runs.flatMap(({ results }) => results)),
+    interruptedBy: end.interruptedBy,
+  };
 }
 
 function caseLines({ id, outcome, order }: CaseComparison): readonly CompareLine[] {
@@ -144,17 +144,24 @@ function withEachOther([first, second]: readonly [string, string], output: Outpu
 
 type Wanted = { readonly files: readonly string[]; readonly kvm: KvmPart | null };
 
-function compare({ files, kvm }: Wanted, recordAll: () => RecordedCases, output: Output): number {
+async function compare(
+  { files, kvm }: Wanted,
+  recordAll: () => Promise<RecordedNow>,
+  output: Output,
+): Promise<number> {
   const [first, second] = files;
   if (first !== undefined && second !== undefined) return withEachOther([first, second], output);
-  return withModel(first === undefined ? recordAll() : readRecorded(first), kvm, output);
+  if (first !== undefined) return withModel(readRecorded(first), kvm, output);
+  const { recorded, interruptedBy } = await recordAll();
+  const code = withModel(recorded, kvm, output);
+  return interruptedCode({ by: () => interruptedBy }) ?? code;
 }
 
-export function compareCommand(
+export async function compareCommand(
   files: readonly string[],
   options: CompareCommandOptions,
   _style: Style,
-): number {
+): Promise<number> {
   const named = options.engines.split(",");
   const engines = named.filter((name) => !modelNames.includes(name));
   if (engines.length === named.length || engines.some((name) => !realNames.includes(name))) {
@@ -169,14 +176,13 @@ export function compareCommand(
   }
   if (files.length > 2)
     throw new UsageError("compare takes no file (runs now), one (with the model) or two (with each other)");
+  declareInputs(files);
   const json = openJson<CompareLine>(options.json);
   try {
     const output = { json, all: options.all === true };
-    return compare({ files, kvm }, () => recordNow(engines, options), output);
+    return await compare({ files, kvm }, () => recordNow(engines, options), output);
   } catch (error) {
     if (error instanceof RecordingError) throw new UsageError(error.message);
     throw error;
-  } finally {
-    json.close();
   }
 }

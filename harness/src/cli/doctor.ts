@@ -112,7 +112,6 @@ export async function doctor(options: { readonly json?: string }, style: Style):
   }
   for (const { feature, ...probe } of probes) json.write({ type: "feature", ...probe, ...feature });
   for (const report of reports) json.write({ type: "engine", ...report });
-  json.close();
   if (!json.isStdout) console.log(doctorText(machine, probes, style));
   return reports.some(({ runs }) => runs !== "no") ? exitCodes.ok : exitCodes.nothingRan;
 }

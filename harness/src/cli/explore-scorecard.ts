@@ -146,6 +146,5 @@ export function scoreCommand(
     if (!json.isStdout && table !== null) console.log(`\n${table}`);
     return isBounded ? exitCodes.inconclusive : exitCodes.ok;
   } finally {
-    json.close();
   }
 }

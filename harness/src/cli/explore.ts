@@ -205,6 +205,5 @@ export function exploreCommand(
     );
     return Math.max(...codes);
   } finally {
-    json.close();
   }
 }

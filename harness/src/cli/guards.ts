@@ -18,10 +18,9 @@ import { supportOf, thisMachine } from "../machine.ts";
 import { hereMachine } from "../machines/here.ts";
 import { renderGrid } from "../report/grid.ts";
 import { styleFor } from "../report/style.ts";
-import { openRunDirectory } from "../run/directory.ts";
-import { watchSignals } from "../run/interruption.ts";
 import type { PlannedCase } from "../run/plan.ts";
 import { runCases } from "../run/runner.ts";
+import { type Life, liveInFolder } from "./life.ts";
 import type { GuardsLine } from "./lines.ts";
 import { type JsonOutput, openJson, openProgress } from "./output.ts";
 import { openCatalogue } from "./selection.ts";
@@ -54,10 +53,12 @@ function judged(place: MatrixScenario, proposal: Proposal, evidence: Evidence): 
 
 const nameOf = ({ scenario, proposal }: PlannedCase): string => `${scenario.id} x ${proposal.id}`;
 
+type MatrixOptions = { readonly jobs: number; readonly life: Life };
+
 async function runMatrix(
   places: readonly MatrixScenario[],
   guards: readonly Proposal[],
-  options: { readonly jobs: number; readonly signal: AbortSignal },
+  { jobs, life: { directory, signal } }: MatrixOptions,
 ): Promise<{ readonly results: readonly Result[]; readonly defects: readonly string[] }> {
   const { name, nature } = engineRow("kvm");
   const machine = hereMachine([await loadEngine(name)]);
@@ -79,17 +80,16 @@ async function runMatrix(
       };
     }),
   );
-  const directory = openRunDirectory();
   const progress = openProgress(cases.length);
   const outcome = await runCases(
     cases.map(({ planned }) => planned),
     {
       machine,
       directory,
-      jobs: options.jobs,
+      jobs,
       timeoutMs: CASE_TIMEOUT_MS,
       repeat: 1,
-      signal: options.signal,
+      signal,
       expectationOf: () => null,
       errata: [],
       onStart: (planned) => progress.start(nameOf(planned)),
@@ -110,7 +110,7 @@ async function runMatrix(
       failure: result === null ? null : reason,
     };
   });
-  return { results, defects: [...outcome.defects, ...(await directory.close())] };
+  return { results, defects: outcome.defects };
 }
 
 function tableOf(results: readonly Result[], guards: readonly Proposal[]): string {
@@ -193,18 +193,20 @@ export async function guardsCommand(options: GuardsCommandOptions): Promise<numb
   const support = supportOf(thisMachine(), ["kvm", "micro-guest"]);
   if (support.kind === "no") {
     console.error(`daxfault guards: ${support.reason}`);
-    json.close();
     return exitCodes.nothingRan;
   }
-  const interruption = watchSignals();
   const places = all.filter(({ way }) => ways.includes(way));
-  const { results, defects } = await runMatrix(places, guards, { jobs, signal: interruption.signal });
-  interruption.release();
-  for (const one of results) record(json, one);
-  json.close();
-  if (!json.isStdout) printResults(results, guards);
-  for (const defect of defects) console.error(`daxfault guards: defect: ${defect}`);
-  if (defects.length > 0) return exitCodes.defect;
-  if (results.some(({ model }) => model.kind === "not-allowed")) return exitCodes.unexpected;
-  return results.some(({ failure }) => failure !== null) ? exitCodes.inconclusive : exitCodes.ok;
+  const planned = places.length * guards.length;
+  let ended = 0;
+  const soFar = (): string => `${ended} of ${planned} cells`;
+  return liveInFolder({ command: "daxfault guards", soFar }, async (life) => {
+    const { results, defects } = await runMatrix(places, guards, { jobs, life });
+    ended = results.length;
+    for (const one of results) record(json, one);
+    if (!json.isStdout) printResults(results, guards);
+    for (const defect of defects) console.error(`daxfault guards: defect: ${defect}`);
+    if (defects.length > 0) return exitCodes.defect;
+    if (results.some(({ model }) => model.kind === "not-allowed")) return exitCodes.unexpected;
+    return results.some(({ failure }) => failure !== null) ? exitCodes.inconclusive : exitCodes.ok;
+  });
 }

@@ -50,7 +50,6 @@ export async function kernelsCommand(options: { readonly json?: string }): Promi
       console.log(`debian:${version.padEnd(22)} ${release.padEnd(24)} ${suite.padEnd(17)} ${note}${also}`);
     }
   } finally {
-    json.close();
   }
   for (const problem of problems) console.error(`daxfault: ${problem}`);
   return kernels.length === 0 ? exitCodes.nothingRan : exitCodes.ok;

@@ -80,7 +80,6 @@ export async function list(
   const rows = await rowsOf(topic, options);
   const json = openJson<ListLine>(options.json);
   for (const { record } of rows) json.write(record);
-  json.close();
   if (!json.isStdout) {
     const width = Math.max(...rows.map(({ id }) => id.length));
     for (const { id, text } of rows) console.log(`${style.bold(id.padEnd(width))}  ${text}`);

@@ -3,10 +3,12 @@ import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
 import { exitCodes, transports } from "../../../language/src/index.ts";
 import { modelNames, realNames } from "../engines/registry.ts";
-import { errorStack } from "../error-text.ts";
+import { errorStack, errorText } from "../error-text.ts";
 import { version } from "../paths.ts";
 import { formats } from "../report/formats.ts";
+import { SurroundingsError } from "../surroundings.ts";
 import type { SchemaName } from "./lines.ts";
+import { commitOutputs, discardOutputs, OutputError } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
 
 /** The command line. Each command's module is loaded only when it is called: `--help` and errors must be quick. */
@@ -230,7 +232,7 @@ function addModel(program: Command): void {
     .option("--json <FILE>", JSON_HELP);
   addSources(comparing).action(async (files: string[], options) => {
     const { compareCommand } = await import("./compare.ts");
-    process.exitCode = compareCommand(files, options, await style());
+    process.exitCode = await compareCommand(files, options, await style());
   });
 }
 
@@ -383,11 +385,16 @@ function makeProgram(): Command {
   return program;
 }
 
-/** Turns whatever a command threw into a message and an exit code. */
+/** Turns whatever a command threw into a message and an exit code. Outputs of a command that did not run are none. */
 function exitCodeOfError(error: unknown): number {
+  if (error instanceof CommanderError || error instanceof UsageError) discardOutputs();
   // commander has printed its own message; help and version come here with code 0.
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   if (error instanceof UsageError) {
+    console.error(`daxfault: ${error.message}`);
+    return exitCodes.usage;
+  }
+  if (error instanceof OutputError || error instanceof SurroundingsError) {
     console.error(`daxfault: ${error.message}`);
     return exitCodes.usage;
   }
@@ -396,13 +403,25 @@ function exitCodeOfError(error: unknown): number {
   return exitCodes.defect;
 }
 
-// `daxfault list scenarios | head`: the reader has had enough, which is no error.
+/** Standard output could not be written, for another reason than a reader that has gone. */
+let stdoutError: NodeJS.ErrnoException | null = null;
+
+// `daxfault run | head -1`: a reader that has had enough is no error, and no end: the run goes on, its files are written,
+// and its exit code stands.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === "EPIPE" ? exitCodes.ok : exitCodes.defect);
+  if (error.code !== "EPIPE" && error.code !== "ERR_STREAM_DESTROYED") stdoutError ??= error;
 });
 
 try {
   await makeProgram().parseAsync();
+  commitOutputs();
 } catch (error) {
   process.exitCode = exitCodeOfError(error);
 }
+// A write that fails is reported in a later turn of the loop.
+process.on("beforeExit", () => {
+  if (stdoutError === null) return;
+  console.error(`daxfault: standard output: ${errorText(stdoutError)}`);
+  process.exitCode = exitCodes.usage;
+  stdoutError = null;
+});

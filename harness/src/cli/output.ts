@@ -1,46 +1,26 @@
 /** Where a command writes: JSON lines to a file or to standard output, progress to a terminal. */
-import { closeSync, openSync, writeSync } from "node:fs";
-import { errorText } from "../error-text.ts";
 import { type FormatName, formats } from "../report/formats.ts";
 import type { JsonRecord } from "../report/jsonl.ts";
 import type { Report } from "../report/report.ts";
 import { caseTitle } from "../report/text.ts";
 import type { RunObserver } from "../run/observer.ts";
+import { openOutput } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
-
-const STDOUT = 1;
-
-/** An open file, or standard output. */
-type Target = { readonly fd: number; readonly isStdout: boolean };
-
-/** Opens the FILE of an option, `-` for standard output. A UsageError if it cannot be written. */
-function openTarget(option: string, target: string): Target {
-  if (target === "-") return { fd: STDOUT, isStdout: true };
-  try {
-    return { fd: openSync(target, "w"), isStdout: false };
-  } catch (error) {
-    throw new UsageError(`${option} ${target}: ${errorText(error)}`);
-  }
-}
 
 export type JsonOutput<Line extends object = JsonRecord> = {
   /** Standard output carries the JSON lines: nothing else may be written there. */
   readonly isStdout: boolean;
   write(line: Line): void;
-  close(): void;
 };
 
 /** Opens `--json FILE|-`; without the option, records go nowhere. */
 export function openJson<Line extends object = JsonRecord>(target: string | undefined): JsonOutput<Line> {
-  if (target === undefined) return { isStdout: false, write() {}, close() {} };
-  const { fd, isStdout } = openTarget("--json", target);
+  if (target === undefined) return { isStdout: false, write() {} };
+  const output = openOutput("--json", target);
   return {
-    isStdout,
-    // One write a line: what is written stays whatever happens to the run.
-    write: (line) => void writeAll(fd, Buffer.from(`${JSON.stringify(line)}\n`)),
-    close() {
-      if (!isStdout) closeSync(fd);
-    },
+    isStdout: output.isStdout,
+    // One write a line: what is written stays (in FILE.partial) whatever happens to the run.
+    write: (line) => output.write(Buffer.from(`${JSON.stringify(line)}\n`)),
   };
 }
 
@@ -52,16 +32,15 @@ export type ReportOutputs = {
   readonly isStdout: boolean;
   /** Renders and writes all of them. */
   write(report: Report): Promise<void>;
-  close(): void;
 };
 
 /** Opens the files of all formats asked for, before anything runs: a wrong path must not cost a run. */
 export function openReports(options: ReportOptions): ReportOutputs {
   const open = formats.flatMap((format) => {
     const target = options[format.name];
-    return target === undefined ? [] : [{ format, ...openTarget(`--${format.name}`, target) }];
+    return target === undefined ? [] : [{ format, output: openOutput(`--${format.name}`, target) }];
   });
-  const onStdout = open.filter(({ isStdout }) => isStdout);
+  const onStdout = open.filter(({ output }) => output.isStdout);
   if (onStdout.length > 1) {
     throw new UsageError(
       `only one of ${onStdout.map(({ format }) => `--${format.name}`).join(", ")} can be written to -`,
@@ -70,28 +49,9 @@ export function openReports(options: ReportOptions): ReportOutputs {
   return {
     isStdout: onStdout.length > 0,
     async write(report) {
-      for (const { format, fd } of open) writeAll(fd, Buffer.from(await format.render(report)));
-    },
-    close() {
-      for (const { fd, isStdout } of open) if (!isStdout) closeSync(fd);
+      for (const { format, output } of open) output.write(Buffer.from(await format.render(report)));
     },
   };
-}
-
-const PIPE_PAUSE_MS = 1;
-
-/** A pipe may take less than a line at once, and nothing at all for a moment. A reader that has gone gets nothing. */
-function writeAll(fd: number, bytes: Buffer): void {
-  for (let done = 0; done < bytes.length; ) {
-    try {
-      done += writeSync(fd, bytes, done);
-    } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === "EPIPE") return;
-      if (code !== "EAGAIN") throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PIPE_PAUSE_MS);
-    }
-  }
 }
 
 export type Progress = {

@@ -17,6 +17,7 @@ import { makeReport, type Report } from "../report/report.ts";
 import { styleFor } from "../report/style.ts";
 import { attestationText, reportText } from "../report/text.ts";
 import { type JsonOutput, openJson, openReports, type ReportOptions } from "./output.ts";
+import { declareInputs } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
 
 export type ReportCommandOptions = ReportOptions & { readonly json?: string };
@@ -96,6 +97,7 @@ export async function reportCommand(
   files: readonly string[],
   options: ReportCommandOptions,
 ): Promise<number> {
+  declareInputs(files);
   const recorded = files.map((path) => ({ path, ...readRecorded(path) }));
   for (const { path, runs, guards } of recorded) {
     if (runs.length + guards.length === 0) throw new UsageError(`${path}: no run in it`);
@@ -122,7 +124,5 @@ export async function reportCommand(
     console.log(reportText(report, style));
   }
   await reports.write(report);
-  reports.close();
-  json.close();
   return report.exitCode;
 }

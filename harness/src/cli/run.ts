@@ -57,7 +57,6 @@ function listCases(cases: readonly PlannedCase[], jsonTarget: string | undefined
     const skip = planned.support.kind === "no" ? `  (skipped: ${planned.support.reason})` : "";
     console.log(`${caseTitle({ planned })}${skip}`);
   }
-  json.close();
   return cases.some(({ support }) => support.kind === "yes") ? exitCodes.ok : exitCodes.nothingRan;
 }
 
@@ -103,7 +102,5 @@ export async function run(names: readonly string[], options: RunCommandOptions):
   for (const defect of report.defects) console.error(`daxfault: defect: ${defect}`);
   print(reportText(report, style));
   await reports.write(report);
-  reports.close();
-  json.close();
   return report.exitCode;
 }

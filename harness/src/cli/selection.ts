@@ -6,6 +6,7 @@ import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { kernelOfName } from "../machines/places.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
 import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
+import { declareInputs } from "./output-file.ts";
 import { parseCount, select, UsageError } from "./usage.ts";
 
 /** The options that name the user's own folders. */
@@ -45,6 +46,7 @@ export const kernelHeadlines: readonly string[] = [
 
 /** The catalogue with the user's folders; what is wrong with them is a usage error. */
 export function openCatalogue(options: SourceOptions, files: readonly string[] = []): Catalogue {
+  declareInputs([...(options.proposals ?? []), ...files.map((file) => file.replace(/#[^#/]*$/, ""))]);
   try {
     return loadCatalogue({
       scenarios: options.scenarios ?? [],

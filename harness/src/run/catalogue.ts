@@ -2,9 +2,10 @@
  * The cases to choose from: the project's scenarios, proposals and expectations, and those of the user's own folders.
  * A folder of the user's is laid out like `fixtures/`: scenarios in it, expectations in its folder `kinds`.
  */
-import { existsSync, statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import {
+  checkNames,
   type Expectation,
   ExpectationTable,
   nearest,
@@ -99,6 +100,22 @@ function userExpectations(folders: ReadonlySet<string>): ExpectationTable {
   return new ExpectationTable(rows);
 }
 
+/** Ids of the scenarios that lie beside single files: rows may be about them, too. A file that is wrong there has none. */
+function siblingIds(files: readonly string[]): readonly string[] {
+  const folders = new Set(files.map((argument) => dirname(splitFile(argument).file)));
+  return [...folders].flatMap((folder) =>
+    readdirSync(folder)
+      .filter((name) => isScenarioFile(name))
+      .flatMap((name) => {
+        try {
+          return loadScenarioFile(join(folder, name)).map(({ id }) => id);
+        } catch {
+          return [];
+        }
+      }),
+  );
+}
+
 /**
  * Loads everything. Throws what is wrong with a file as ScenarioError, KindsError, CatalogueError or the system's error.
  * Ids are unique among all that is loaded, except that a single file may use an id of the project's: it replaces it.
@@ -128,6 +145,15 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
   const ownExpectations = userExpectations(
     new Set([...sources.scenarios, ...sources.files.map((argument) => dirname(splitFile(argument).file))]),
   );
+  checkNames(ownExpectations.rows, {
+    scenarios: [
+      ...new Set([
+        ...[...scenarios, ...fileScenarios].map(({ scenario }) => scenario.id),
+        ...siblingIds(sources.files),
+      ]),
+    ],
+    proposals: known,
+  });
   // A mistake in them is found before anything runs.
   for (const { scenario } of [...own, ...fileScenarios]) {
     for (const { proposal } of proposals) ownExpectations.find(scenario, proposal);

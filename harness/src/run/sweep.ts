@@ -33,7 +33,8 @@ export function isRunDirectory(directory: string): boolean {
 function worksFor(pid: string, directory: string): boolean {
   let environment: string;
   try {
-    environment = readFileSync(`/proc/${pid}/environ`, "latin1");
+    // As process.env reads it: the folder may have any letters.
+    environment = readFileSync(`/proc/${pid}/environ`, "utf8");
   } catch {
     return false; // Gone, or another user's.
   }

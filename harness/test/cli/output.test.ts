@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { openJson, openProgress, openReports, progressText } from "../../src/cli/output.ts";
+import { commitOutputs } from "../../src/cli/output-file.ts";
 import { UsageError } from "../../src/cli/usage.ts";
 import { caseFolder } from "../support/folders.ts";
 
@@ -10,9 +11,9 @@ describe("openJson", () => {
     const path = join(caseFolder(), "a.jsonl");
     const json = openJson(path);
     json.write({ type: "a", text: "two\nlines" });
-    expect(readFileSync(path, "utf8")).toBe('{"type":"a","text":"two\\nlines"}\n');
+    expect(readFileSync(`${path}.partial`, "utf8")).toBe('{"type":"a","text":"two\\nlines"}\n');
     json.write({ type: "b" });
-    json.close();
+    commitOutputs();
     expect(readFileSync(path, "utf8").split("\n")).toHaveLength(3);
     expect(json.isStdout).toBe(false);
   });
@@ -24,7 +25,6 @@ describe("openJson", () => {
   it("goes nowhere without a target", () => {
     const json = openJson(undefined);
     json.write({ type: "a" });
-    json.close();
   });
 });
 

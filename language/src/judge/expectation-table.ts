@@ -8,6 +8,7 @@
 
 import type { Answer } from "../answers.ts";
 import { isGlob, matchesGlob } from "../glob.ts";
+import { nearest } from "../nearest.ts";
 import { answerOf, proposals } from "../presets.ts";
 import type { Proposal } from "../proposal.ts";
 import type { Scenario } from "../scenario/scenario.ts";
@@ -72,6 +73,25 @@ function cellFor(
 /** Throws a KindsError where a preset has two equally narrow cells. */
 export function checkRow(row: Row): void {
   for (const proposal of proposals) cellFor(row, proposal, answerOf(proposal.id));
+}
+
+/** The names that rows may have: ids of scenarios and of proposals. */
+export type KnownNames = { readonly scenarios: readonly string[]; readonly proposals: readonly string[] };
+
+function checkKnown(row: Pick<Row, "place">, what: string, name: string, known: readonly string[]): void {
+  if (known.some((id) => matchesGlob(name, id))) return;
+  const near = nearest(name, known).join(", ");
+  throw new KindsError(`${row.place}: there is no ${what} ${JSON.stringify(name)}; nearest: ${near}`);
+}
+
+/** Throws a KindsError for a row about no scenario, or a cell about no proposal: a slip of the pen, which would be ignored. */
+export function checkNames(rows: readonly Row[], known: KnownNames): void {
+  for (const row of rows) {
+    for (const pattern of row.scenarios) checkKnown(row, "scenario", pattern, known.scenarios);
+    for (const cell of row.cells) {
+      for (const id of cell.selector.ids) checkKnown(cell, "proposal", id, known.proposals);
+    }
+  }
 }
 
 export class ExpectationTable {

@@ -1,0 +1,182 @@
+/**
+ * Files that a command writes: beside their place, as NAME.partial, and renamed when the command has all of them. Until
+ * then what was there before stays. A command that ends early leaves no new output; one that is killed leaves NAME.partial.
+ *
+ * An output that is an input of the command, or that two options name, is refused before anything runs. A link in the
+ * place of an output is replaced, not followed. What is no file (a device, a FIFO, `-` for standard output) is written
+ * directly.
+ */
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  type Stats,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { errorText } from "../error-text.ts";
+import { UsageError } from "./usage.ts";
+
+const STDOUT = 1;
+const PIPE_PAUSE_MS = 1;
+const MODE = 0o666;
+
+/** An output could not be written: the disk is full, the device refuses. The message names option and file. */
+export class OutputError extends Error {
+  override readonly name = "OutputError";
+}
+
+/** The status, or null where there is nothing. */
+function statusOf(path: string): Stats | null {
+  return lstatSync(path, { throwIfNoEntry: false }) ?? null;
+}
+
+/** What tells two names of one file: the folder's real path and the name in it. */
+function placeOf(path: string): string {
+  return join(realpathSync(dirname(path)), basename(path));
+}
+
+/** A pipe may take less than a line at once, and nothing at all for a moment. A reader that has gone gets nothing. */
+function writeAll(fd: number, bytes: Buffer): void {
+  for (let done = 0; done < bytes.length; ) {
+    try {
+      done += writeSync(fd, bytes, done);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "EPIPE") return;
+      if (code !== "EAGAIN") throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PIPE_PAUSE_MS);
+    }
+  }
+}
+
+export type OutputFile = {
+  readonly isStdout: boolean;
+  write(bytes: Buffer): void;
+};
+
+class OpenOutput implements OutputFile {
+  readonly option: string;
+  readonly path: string;
+  readonly isStdout: boolean;
+  readonly #fd: number;
+  /** The name that it is written under; null: directly. */
+  readonly #partial: string | null;
+
+  constructor(option: string, path: string) {
+    this.option = option;
+    this.path = path;
+    this.isStdout = path === "-";
+    const status = this.isStdout ? null : statusOf(path);
+    const isDirect = status !== null && !status.isFile() && !status.isSymbolicLink();
+    this.#partial = this.isStdout || isDirect ? null : `${path}.partial`;
+    this.#fd = this.isStdout ? STDOUT : this.#open(status);
+  }
+
+  #open(status: Stats | null): number {
+    if (this.#partial === null) return openSync(this.path, "w");
+    const left = statusOf(this.#partial);
+    // What a command that was killed has left; nothing else is taken away.
+    if (left?.isFile() === true) unlinkSync(this.#partial);
+    const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
+    const mode = status?.isFile() === true ? status.mode & 0o777 : MODE;
+    return openSync(this.#partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+  }
+
+  write(bytes: Buffer): void {
+    try {
+      writeAll(this.#fd, bytes);
+    } catch (error) {
+      throw new OutputError(`${this.option} ${this.path}: ${errorText(error)}`);
+    }
+  }
+
+  /** Is it this file, under whatever name? */
+  isAt(path: string): boolean {
+    if (this.isStdout || path === "-") return false;
+    const status = statusOf(path);
+    const { dev, ino } = fstatSync(this.#fd);
+    if (status !== null && this.#partial === null) return status.dev === dev && status.ino === ino;
+    return placeOf(path) === placeOf(this.path);
+  }
+
+  close(): void {
+    if (!this.isStdout) closeSync(this.#fd);
+  }
+
+  rename(): void {
+    if (this.#partial !== null) renameSync(this.#partial, this.path);
+  }
+
+  discard(): void {
+    if (this.#partial !== null && statusOf(this.#partial)?.isFile() === true) unlinkSync(this.#partial);
+  }
+}
+
+/** All outputs of the command. */
+const open = new Set<OpenOutput>();
+/** All inputs of the command. */
+const inputs = new Set<string>();
+
+/** Names files that the command reads: none of them may be an output. */
+export function declareInputs(paths: readonly string[]): void {
+  for (const path of paths) inputs.add(path);
+}
+
+/** Is the existing target one of the inputs? */
+function inputAt(path: string): string | undefined {
+  const status = statusOf(path);
+  if (status === null || path === "-") return undefined;
+  return [...inputs].find((input) => {
+    const one = input === "-" ? null : statusOf(input);
+    return one !== null && one.dev === status.dev && one.ino === status.ino;
+  });
+}
+
+/**
+ * Opens the FILE of an option, `-` for standard output. A UsageError where it cannot be written, is an input, or is
+ * named twice.
+ */
+export function openOutput(option: string, path: string): OutputFile {
+  const input = inputAt(path);
+  if (input !== undefined) throw new UsageError(`${option} ${path}: it is an input of this command`);
+  let output: OpenOutput;
+  try {
+    const twin = [...open].find((one) => one.isAt(path));
+    if (twin !== undefined) throw new UsageError(`${option} ${path}: ${twin.option} writes there, too`);
+    output = new OpenOutput(option, path);
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    throw new UsageError(`${option} ${path}: ${errorText(error)}`);
+  }
+  open.add(output);
+  return output;
+}
+
+/** Puts all outputs in their places. An OutputError if one cannot be: then none of the rest is. */
+export function commitOutputs(): void {
+  for (const output of open) output.close();
+  for (const output of open) {
+    open.delete(output);
+    try {
+      output.rename();
+    } catch (error) {
+      output.discard();
+      throw new OutputError(`${output.option} ${output.path}: ${errorText(error)}`);
+    }
+  }
+}
+
+/** The command has failed: none of its outputs comes about. */
+export function discardOutputs(): void {
+  for (const output of open) {
+    output.close();
+    output.discard();
+  }
+  open.clear();
+}
