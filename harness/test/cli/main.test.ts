@@ -148,7 +148,7 @@ describe.skipIf(mmapIo.kind === "no")(`run with the engine process${note}`, () =
     expect(stdout).toMatch(/load-after-truncate +✓ SIGBUS/);
     expect(stdout).toContain("1  fuse: DAXFAULT_NO_FUSE=1 says so");
     expect(stdout).toContain("1  root: DAXFAULT_NO_ROOT=1 says so");
-    expect(stdout).toMatch(/^native  ✓ /m);
+    expect(stdout).toMatch(/^native {2}✓ /m);
     // Progress is for terminals.
     expect(stderr).toBe("");
   });

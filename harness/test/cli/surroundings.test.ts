@@ -35,7 +35,7 @@ describe("a temporary folder", () => {
   it.skipIf(supportOf(thisMachine(), ["mmap-io"]).kind === "no")(
     "may have letters outside ASCII: its processes are recognised, and the run ends",
     async () => {
-      const TMPDIR = join(caseFolder(), "ünï çødé");
+      const TMPDIR = join(caseFolder(), "\u{fc}n\u{ef} \u{e7}\u{f8}d\u{e9}");
       mkdirSync(TMPDIR);
       const { code, stderr } = await cli([...run, "-e", "process"], { env: { TMPDIR } });
       expect(stderr).toBe("");
