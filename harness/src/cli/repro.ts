@@ -8,16 +8,18 @@ import { version } from "../paths.ts";
 import { defectOf } from "../report/findings.ts";
 import { htmlPage } from "../report/html/page.ts";
 import { makeRecorder } from "../report/recorder.ts";
+import type { Report } from "../report/report.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "../report/story.ts";
 import { type Style, styleFor, wrap } from "../report/style.ts";
 import { caseTitle, summaryText } from "../report/text.ts";
-import { BundleError, prepareFolder, writeBundle } from "../repro/bundle.ts";
+import { bundleFiles } from "../repro/bundle.ts";
 import { readEnvironment } from "../repro/environment.ts";
+import { BundleError, BundleFolder } from "../repro/folder.ts";
 import { generateReproducer } from "../repro/reproducer.ts";
-import { type PlannedCase, plan } from "../run/plan.ts";
+import { type Place, type PlannedCase, plan, shellWord } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { runPlan } from "../run/run-plan.ts";
-import { everything, openTrace, type TraceSession } from "../tracing/tracefs.ts";
+import { everything, openTrace, type TraceSession, type TraceText } from "../tracing/tracefs.ts";
 import { progressObserver } from "./output.ts";
 import { TIMEOUT_MAX_S } from "./run.ts";
 import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";
@@ -120,12 +122,10 @@ function printResult(result: CaseResult, style: Style): void {
   );
 }
 
-/** The folder, checked before anything runs. */
-function openFolder(options: ReproCommandOptions, scenario: string): string {
-  const folder = options.out ?? `daxfault-repro-${scenario.replaceAll("/", "-")}`;
+/** Opens or fills the folder of `--out`; a place that is refused is a usage error. */
+function withFolder<Value>(body: () => Value): Value {
   try {
-    prepareFolder(folder);
-    return folder;
+    return body();
   } catch (error) {
     if (error instanceof BundleError) throw new UsageError(`--out ${error.message}`);
     throw error;
@@ -148,27 +148,26 @@ function intro({ planned, others, regret }: Choice, style: Style): void {
   printSection("Set-up", setupLines(scenario), style);
 }
 
-/** Returns the exit code of the run. */
-export async function reproCommand(id: string, options: ReproCommandOptions): Promise<number> {
-  const selection = makeSelection([id], options);
-  const [first, second] = selection.scenarios;
-  if (first === undefined || second !== undefined) {
-    const names = selection.scenarios.slice(0, 6).map(({ scenario }) => scenario.id);
-    throw new UsageError(
-      `${JSON.stringify(id)} is ${selection.scenarios.length} scenarios (${names.join(", ")} ..): name one`,
-    );
-  }
-  const timeoutMs = 1000 * parseCount("--timeout", options.timeout, 1, TIMEOUT_MAX_S);
-  const places = await loadPlaces(selection);
-  const choice = chooseCase(plan(selection.scenarios, selection.proposals, places), selection);
-  const folder = openFolder(options, first.scenario.id);
-  const style = styleFor(process.stdout);
-  intro(choice, style);
-  console.log(style.bold("What happens"));
+type Work = {
+  readonly choice: Choice;
+  readonly selection: Selection;
+  readonly places: readonly Place[];
+  readonly timeoutMs: number;
+};
+
+type Ran = {
+  readonly report: Report;
+  readonly lines: readonly unknown[];
+  readonly trace: TraceText;
+  readonly printer: EventPrinter;
+};
+
+/** Runs the case, and prints its events as they come. */
+async function runCase({ choice, selection, places, timeoutMs }: Work): Promise<Ran> {
   const recorder = makeRecorder(null);
   const printer = new EventPrinter(unitOf({ planned: choice.planned }));
   let session: TraceSession | null = null;
-  let trace: ReturnType<TraceSession["finish"]> = { kind: "none", reason: "the case did not begin" };
+  let trace: TraceText = { kind: "none", reason: "the case did not begin" };
   const limits = { shard: null, repeat: 1, jobs: 1, timeoutMs };
   const { expectationOf } = selection.catalogue;
   const { planned } = choice;
@@ -187,7 +186,16 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
       },
     },
   ]);
-  const report = recorder.finish(end);
+  return { report: recorder.finish(end), lines: recorder.lines, trace, printer };
+}
+
+type Output = { readonly folder: BundleFolder; readonly name: string; readonly style: Style };
+
+/** Runs the case, prints it and fills the folder. Returns the exit code of the run. */
+async function reproduce(work: Work, { folder, name, style }: Output): Promise<number> {
+  intro(work.choice, style);
+  console.log(style.bold("What happens"));
+  const { report, lines, trace, printer } = await runCase(work);
   const [result] = report.results;
   if (result === undefined) {
     console.log(summaryText(report, style));
@@ -199,19 +207,45 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
   const reproducer = generateReproducer(result, version());
   const html = await htmlPage(report);
   const environment = readEnvironment();
-  const bundle = { report, result, lines: recorder.lines, trace, environment, reproducer, timeoutMs, html };
-  const files = writeBundle(
-    folder,
+  const { timeoutMs } = work;
+  const bundle = { report, result, lines, trace, environment, reproducer, timeoutMs, html };
+  const files = bundleFiles(
     bundle,
     presets.map((preset) => preset.id),
   );
-  printSection(`Bundle in ${folder}`, [files.join("  ")], style);
+  withFolder(() => folder.commit(files));
+  printSection(`Bundle in ${name}`, [files.map((file) => file.name).join("  ")], style);
   if (reproducer.kind === "none") console.log(`No reproducer.c: ${reproducer.reason}.`);
-  else
-    console.log(
-      `Without daxfault: gcc -O2 -Wall -Wextra -o reproducer ${join(folder, "reproducer.c")} && ./reproducer`,
-    );
+  else {
+    const source = shellWord(join(name, "reproducer.c"));
+    console.log(`Without daxfault: gcc -O2 -Wall -Wextra -o reproducer ${source} && ./reproducer`);
+  }
   for (const defect of report.defects) console.error(`daxfault: defect: ${defect}`);
   console.log(summaryText(report, style));
   return report.exitCode;
+}
+
+/** Returns the exit code of the run. */
+export async function reproCommand(id: string, options: ReproCommandOptions): Promise<number> {
+  const selection = makeSelection([id], options);
+  const [first, second] = selection.scenarios;
+  if (first === undefined || second !== undefined) {
+    const names = selection.scenarios.slice(0, 6).map(({ scenario }) => scenario.id);
+    throw new UsageError(
+      `${JSON.stringify(id)} is ${selection.scenarios.length} scenarios (${names.join(", ")} ..): name one`,
+    );
+  }
+  const timeoutMs = 1000 * parseCount("--timeout", options.timeout, 1, TIMEOUT_MAX_S);
+  const places = await loadPlaces(selection);
+  const choice = chooseCase(plan(selection.scenarios, selection.proposals, places), selection);
+  const name = options.out ?? `daxfault-repro-${first.scenario.id.replaceAll("/", "-")}`;
+  const folder = withFolder(() => new BundleFolder(name));
+  try {
+    return await reproduce(
+      { choice, selection, places, timeoutMs },
+      { folder, name, style: styleFor(process.stdout) },
+    );
+  } finally {
+    folder.discard();
+  }
 }

@@ -3,10 +3,7 @@
  * `report.html` the same for a browser, `evidence.jsonl` the recorded run, `trace.txt` KVM's tracepoints or counters, `environment.json` the machine,
  * `scenario.json` the case, `console.txt` the console of a booted kernel in a case that went wrong, `repro.sh` runs it again, `reproducer.c` shows the defect without daxfault.
  */
-import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { type KvmTrace, placeName, scenarioSource } from "../../../language/src/index.ts";
-import { errorText } from "../error-text.ts";
 import { recordSchema } from "../report/jsonl.ts";
 import { mailText } from "../report/mail.ts";
 import type { Report } from "../report/report.ts";
@@ -15,6 +12,7 @@ import { placeOption, shellWord } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import type { TraceText } from "../tracing/tracefs.ts";
 import { type Environment, environmentLines } from "./environment.ts";
+import type { BundleFile } from "./folder.ts";
 import type { Reproducer } from "./reproducer.ts";
 
 export type Bundle = {
@@ -29,22 +27,6 @@ export type Bundle = {
   /** The report for a browser. */
   readonly html: string;
 };
-
-/** A folder that is not ours to fill. */
-export class BundleError extends Error {
-  override readonly name = "BundleError";
-}
-
-/** Makes the folder; an existing one has to be empty, or an earlier bundle. Throws a BundleError. */
-export function prepareFolder(folder: string): void {
-  const isOurs = existsSync(folder) && existsSync(join(folder, "evidence.jsonl"));
-  try {
-    mkdirSync(folder, { recursive: true });
-    if (!isOurs && readdirSync(folder).length > 0) throw new Error("it is not empty, and no earlier bundle");
-  } catch (error) {
-    throw new BundleError(`${folder}: ${errorText(error)}`);
-  }
-}
 
 const noTrace = ({ reason }: { readonly reason: string }): string[] => [`# No tracepoints: ${reason}.`];
 
@@ -119,24 +101,28 @@ exec $daxfault run "$here/scenario.json"${options} --proposal ${shellWord(propos
 `;
 }
 
-/** Writes everything; returns the names of the files. */
-export function writeBundle(folder: string, bundle: Bundle, presets: readonly string[]): readonly string[] {
+/** Everything that the folder holds, by name. */
+export function bundleFiles(bundle: Bundle, presets: readonly string[]): readonly BundleFile[] {
   const proposal = ownProposal(bundle, presets);
   const { reproducer, environment, lines, report, result } = bundle;
-  const files: Record<string, string> = {
-    "report.txt": mailText(report, environmentLines(environment)),
-    "report.html": bundle.html,
-    "evidence.jsonl": lines.map((line) => `${JSON.stringify(line)}\n`).join(""),
-    "trace.txt": traceText(bundle),
-    "environment.json": `${JSON.stringify(environment, null, 2)}\n`,
-    "scenario.json": `${JSON.stringify(scenarioSource(result.planned.scenario), null, 2)}\n`,
-    "repro.sh": replayScript(bundle, proposal === null ? "" : ` --proposals "$here/proposal.json"`),
-  };
+  const files: BundleFile[] = [
+    { name: "report.txt", text: mailText(report, environmentLines(environment)) },
+    { name: "report.html", text: bundle.html },
+    { name: "evidence.jsonl", text: lines.map((line) => `${JSON.stringify(line)}\n`).join("") },
+    { name: "trace.txt", text: traceText(bundle) },
+    { name: "environment.json", text: `${JSON.stringify(environment, null, 2)}\n` },
+    {
+      name: "scenario.json",
+      text: `${JSON.stringify(scenarioSource(result.planned.scenario), null, 2)}\n`,
+    },
+    {
+      name: "repro.sh",
+      text: replayScript(bundle, proposal === null ? "" : ` --proposals "$here/proposal.json"`),
+    },
+  ];
   const console = consoleText(lines);
-  if (console !== null) files["console.txt"] = console;
-  if (proposal !== null) files["proposal.json"] = proposal;
-  if (reproducer.kind === "source") files["reproducer.c"] = reproducer.text;
-  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
-  chmodSync(join(folder, "repro.sh"), 0o755);
-  return Object.keys(files);
+  if (console !== null) files.push({ name: "console.txt", text: console });
+  if (proposal !== null) files.push({ name: "proposal.json", text: proposal });
+  if (reproducer.kind === "source") files.push({ name: "reproducer.c", text: reproducer.text });
+  return files;
 }
