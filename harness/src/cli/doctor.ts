@@ -4,6 +4,7 @@ import { exitCodes } from "../../../language/src/index.ts";
 import { type ProbeResult, probeGroups, runProbes } from "../doctor/probes.ts";
 import { engineRows } from "../engines/registry.ts";
 import { type Feature, type FeatureName, featureNames, type MachineFacts, thisMachine } from "../machine.ts";
+import { visibleData } from "../report/encode.ts";
 import { type Style, wrap } from "../report/style.ts";
 import type { DoctorLine } from "./lines.ts";
 import { openJson } from "./output.ts";
@@ -76,7 +77,8 @@ function groupLines(probes: readonly ProbeResult[], style: Style): readonly stri
   return probes.flatMap(({ name, purpose, feature }) => featureLines(name, purpose, feature, style));
 }
 
-export function doctorText(machine: MachineFacts, probes: readonly ProbeResult[], style: Style): string {
+export function doctorText(found: MachineFacts, probed: readonly ProbeResult[], style: Style): string {
+  const { machine, probes } = visibleData({ machine: found, probes: probed });
   const { runDirectory } = machine;
   const groups = probeGroups.flatMap((group) => [
     "",

@@ -2,6 +2,7 @@
 
 import { exitCodes, needsOf, needsText, presetOf, properties } from "../../../language/src/index.ts";
 import { engineNames, engineRow, loadEngine } from "../engines/registry.ts";
+import { visible } from "../report/encode.ts";
 import type { Style } from "../report/style.ts";
 import type { ListLine } from "./lines.ts";
 import { openJson } from "./output.ts";
@@ -77,7 +78,7 @@ export async function list(
   options: SourceOptions & { readonly json?: string },
   style: Style,
 ): Promise<number> {
-  const rows = await rowsOf(topic, options);
+  const rows = (await rowsOf(topic, options)).map((row) => ({ ...row, text: visible(row.text) }));
   const json = openJson<ListLine>(options.json);
   for (const { record } of rows) json.write(record);
   if (!json.isStdout) {

@@ -5,6 +5,7 @@ import { engineNames } from "../engines/registry.ts";
 import { loadErrata } from "../fixtures.ts";
 import { loadPlaces } from "../machines/places.ts";
 import { version } from "../paths.ts";
+import { visible, visibleData } from "../report/encode.ts";
 import { defectOf } from "../report/findings.ts";
 import { htmlPage } from "../report/html/page.ts";
 import { makeRecorder } from "../report/recorder.ts";
@@ -92,19 +93,20 @@ class EventPrinter {
 
   print(event: TraceEvent): void {
     this.#printed.add(`${event.kind} ${event.actor} ${event.atMs}`);
-    console.log(`  ${eventLine(event, this.#unit)}`);
+    console.log(`  ${visible(eventLine(event, this.#unit))}`);
   }
 
   /** Prints the events not printed yet. At most `most`: a loop has thousands. */
   printRest(events: readonly TraceEvent[], most = 40): void {
     const rest = events.filter(({ kind, actor, atMs }) => !this.#printed.has(`${kind} ${actor} ${atMs}`));
     if (rest.length > 0 && this.#printed.size > 0) console.log("  and as the guest and the VMM saw it:");
-    for (const event of rest.slice(0, most)) console.log(`  ${eventLine(event, this.#unit)}`);
+    for (const event of rest.slice(0, most)) console.log(`  ${visible(eventLine(event, this.#unit))}`);
     if (rest.length > most) console.log(`  ${rest.length - most} more are in the bundle`);
   }
 }
 
-function printResult(result: CaseResult, style: Style): void {
+function printResult(recorded: CaseResult, style: Style): void {
+  const result = visibleData(recorded);
   const { planned, verdict, expectation } = result;
   if (result.result?.kind === "evidence") {
     const { evidence } = result.result;
@@ -132,7 +134,8 @@ function withFolder<Value>(body: () => Value): Value {
   }
 }
 
-function intro({ planned, others, regret }: Choice, style: Style): void {
+function intro(choice: Choice, style: Style): void {
+  const { planned, others, regret } = visibleData(choice);
   const { scenario, proposal } = planned;
   console.log(style.bold(caseTitle({ planned })));
   console.log(scenario.purpose);
@@ -214,13 +217,13 @@ async function reproduce(work: Work, { folder, name, style }: Output): Promise<n
     presets.map((preset) => preset.id),
   );
   withFolder(() => folder.commit(files));
-  printSection(`Bundle in ${name}`, [files.map((file) => file.name).join("  ")], style);
-  if (reproducer.kind === "none") console.log(`No reproducer.c: ${reproducer.reason}.`);
+  printSection(visible(`Bundle in ${name}`), [files.map((file) => file.name).join("  ")], style);
+  if (reproducer.kind === "none") console.log(`No reproducer.c: ${visible(reproducer.reason)}.`);
   else {
-    const source = shellWord(join(name, "reproducer.c"));
+    const source = visible(shellWord(join(name, "reproducer.c")));
     console.log(`Without daxfault: gcc -O2 -Wall -Wextra -o reproducer ${source} && ./reproducer`);
   }
-  for (const defect of report.defects) console.error(`daxfault: defect: ${defect}`);
+  for (const defect of report.defects) console.error(`daxfault: defect: ${visible(defect)}`);
   console.log(summaryText(report, style));
   return report.exitCode;
 }

@@ -3,6 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import { exitCodes } from "../../../language/src/index.ts";
 import { loadErrata } from "../fixtures.ts";
 import { loadPlaces } from "../machines/places.ts";
+import { visible } from "../report/encode.ts";
 import { plannedRecord } from "../report/jsonl.ts";
 import { makeRecorder } from "../report/recorder.ts";
 import { type Style, styleFor } from "../report/style.ts";
@@ -54,7 +55,7 @@ function listCases(cases: readonly PlannedCase[], jsonTarget: string | undefined
   for (const planned of cases) {
     json.write(plannedRecord(planned));
     if (json.isStdout) continue;
-    const skip = planned.support.kind === "no" ? `  (skipped: ${planned.support.reason})` : "";
+    const skip = planned.support.kind === "no" ? `  (skipped: ${visible(planned.support.reason)})` : "";
     console.log(`${caseTitle({ planned })}${skip}`);
   }
   return cases.some(({ support }) => support.kind === "yes") ? exitCodes.ok : exitCodes.nothingRan;
@@ -99,7 +100,7 @@ export async function run(names: readonly string[], options: RunCommandOptions):
     progressObserver(cases.length),
   ]);
   const report = recorder.finish(end);
-  for (const defect of report.defects) console.error(`daxfault: defect: ${defect}`);
+  for (const defect of report.defects) console.error(`daxfault: defect: ${visible(defect)}`);
   print(reportText(report, style));
   await reports.write(report);
   return report.exitCode;

@@ -14,6 +14,7 @@ import {
   type ScoreCell,
   unknownPart,
 } from "../../../language/src/index.ts";
+import { visibleData } from "./encode.ts";
 import type { ContradictionOf } from "./report.ts";
 import { type Style, wrap } from "./style.ts";
 
@@ -161,7 +162,8 @@ function placesText(cells: readonly ScoreCell[]): string {
 export type Scored = { readonly cells: readonly ScoreCell[]; readonly proposals: readonly Proposal[] };
 
 /** null where nothing is decided. Properties that nothing here decides have no column. */
-export function scorecardText({ cells, proposals }: Scored, style: Style): string | null {
+export function scorecardText(scored: Scored, style: Style): string | null {
+  const { cells, proposals } = visibleData(scored);
   const decided = propertyRows.filter(({ id }) =>
     cells.some(({ property, holds }) => property === id && holds !== "unknown"),
   );

@@ -18,6 +18,7 @@ import type { RunInfo } from "../run/observer.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { cellLines, glyphs } from "./cells.ts";
+import { visible, visibleData } from "./encode.ts";
 import { findingsOf, findingsTitle } from "./findings.ts";
 import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
 import { engineNamer, proposalsOf, type Report, scenariosOf } from "./report.ts";
@@ -41,7 +42,8 @@ export function capabilityText(attestation: Attestation): string {
 }
 
 /** The attestations of the run: each engine, and its machine. */
-export function attestationText(info: RunInfo, style: Style): string {
+export function attestationText(recorded: RunInfo, style: Style): string {
+  const info = visibleData(recorded);
   const lines = [
     `${style.bold("daxfault")} on Linux ${info.kernel}, Node ${info.node}, page size ${info.pageSize}`,
     `  files     ${info.runDirectory} on ${info.fileSystem}`,
@@ -57,13 +59,13 @@ const parametersThatMatter = ["kvm_amd.npt", "kvm_intel.ept"];
 
 /** One engine, or one booted kernel. */
 export function engineLines(attestation: Attestation): readonly string[] {
-  const { kernel, kvmBackend, kvmParameters, vm } = attestation;
+  const { engine, kernel, kvmBackend, kvmParameters, vm } = visibleData(attestation);
   const paging = parametersThatMatter
     .filter((name) => name in kvmParameters)
     .map((name) => `${name.split(".")[1]}=${kvmParameters[name]} `);
   const kvm =
     kvmBackend === null ? "no VM" : `${kvmBackend} ${paging.join("")}${capabilityText(attestation)}`;
-  if (vm === null) return [`  ${attestation.engine.padEnd(9)} ${kvm}`];
+  if (vm === null) return [`  ${engine.padEnd(9)} ${kvm}`];
   const machine = `QEMU ${vm.qemu} with ${vm.accelerator}, ${vm.cpus} CPUs, ${vm.memoryMiB} MiB`;
   return [
     `  kernel    ${vm.kernel}: Linux ${kernel} (${vm.origin})`,
@@ -204,7 +206,7 @@ export function plural(count: number, noun: string): string {
 }
 
 export function caseTitle({ planned }: Pick<CaseResult, "planned">): string {
-  return `${planned.scenario.id} x ${planned.proposal.id} x ${placeName(planned)}`;
+  return visible(`${planned.scenario.id} x ${planned.proposal.id} x ${placeName(planned)}`);
 }
 
 function kindText(verdict: Verdict): string {
@@ -348,7 +350,8 @@ function gapTitle({ exitCode }: Report): string {
 }
 
 /** Everything after the last case. */
-export function reportText(report: Report, style: Style): string {
+export function reportText(recorded: Report, style: Style): string {
+  const report = visibleData(recorded);
   const { results, gaps } = report;
   const parts = [
     gaps.length === 0 ? null : `${style.bold(`${gapTitle(report)}:`)} ${gaps.join("; ")}.`,
