@@ -11,7 +11,7 @@ import { htmlPage } from "../report/html/page.ts";
 import { makeRecorder } from "../report/recorder.ts";
 import type { Report } from "../report/report.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "../report/story.ts";
-import { type Style, styleFor, wrap } from "../report/style.ts";
+import { paragraph, type Style, styleFor } from "../report/style.ts";
 import { caseTitle, summaryText } from "../report/text.ts";
 import { bundleFiles } from "../repro/bundle.ts";
 import { readEnvironment } from "../repro/environment.ts";
@@ -75,9 +75,7 @@ function chooseCase(cases: readonly PlannedCase[], { catalogue }: Selection): Ch
 function printSection(title: string, lines: readonly string[], style: Style): void {
   console.log(style.bold(title));
   for (const line of lines) {
-    const [first = "", ...rest] = wrap(line, Math.max(40, style.widthColumns - 6));
-    console.log(`  ${first}`);
-    for (const more of rest) console.log(`    ${more}`);
+    for (const one of paragraph(line, style.widthColumns, { first: 2, rest: 4 })) console.log(one);
   }
   console.log("");
 }
@@ -86,21 +84,29 @@ function printSection(title: string, lines: readonly string[], style: Style): vo
 class EventPrinter {
   readonly #printed = new Set<string>();
   readonly #unit: "ms" | "steps";
+  readonly #columns: number;
 
-  constructor(unit: "ms" | "steps") {
+  constructor(unit: "ms" | "steps", { widthColumns }: Style) {
     this.#unit = unit;
+    this.#columns = widthColumns;
+  }
+
+  #printLine(event: TraceEvent): void {
+    const text = visible(eventLine(event, this.#unit));
+    const first = 2 + text.length - text.trimStart().length;
+    for (const line of paragraph(text.trimStart(), this.#columns, { first, rest: 15 })) console.log(line);
   }
 
   print(event: TraceEvent): void {
     this.#printed.add(`${event.kind} ${event.actor} ${event.atMs}`);
-    console.log(`  ${visible(eventLine(event, this.#unit))}`);
+    this.#printLine(event);
   }
 
   /** Prints the events not printed yet. At most `most`: a loop has thousands. */
   printRest(events: readonly TraceEvent[], most = 40): void {
     const rest = events.filter(({ kind, actor, atMs }) => !this.#printed.has(`${kind} ${actor} ${atMs}`));
     if (rest.length > 0 && this.#printed.size > 0) console.log("  and as the guest and the VMM saw it:");
-    for (const event of rest.slice(0, most)) console.log(`  ${visible(eventLine(event, this.#unit))}`);
+    for (const event of rest.slice(0, most)) this.#printLine(event);
     if (rest.length > most) console.log(`  ${rest.length - most} more are in the bundle`);
   }
 }
@@ -134,18 +140,17 @@ function withFolder<Value>(body: () => Value): Value {
   }
 }
 
-function intro(choice: Choice, style: Style): void {
-  const { planned, others, regret } = visibleData(choice);
+function intro(chosen: Choice, style: Style): void {
+  const { planned, others, regret } = visibleData(chosen);
   const { scenario, proposal } = planned;
-  console.log(style.bold(caseTitle({ planned })));
-  console.log(scenario.purpose);
-  console.log(`${proposal.id}: ${proposal.title}`);
-  for (const line of wrap(regret ?? "", Math.max(40, style.widthColumns)))
-    console.log(style.verdict("inconclusive", line));
+  const flat = (text: string): readonly string[] =>
+    paragraph(text, style.widthColumns, { first: 0, rest: 2 });
+  for (const line of flat(caseTitle({ planned }))) console.log(style.bold(line));
+  for (const line of [scenario.purpose, `${proposal.id}: ${proposal.title}`].flatMap(flat)) console.log(line);
+  for (const line of regret === null ? [] : flat(regret)) console.log(style.verdict("inconclusive", line));
   if (others > 0) {
-    console.log(
-      style.dim(`(one of ${others + 1} cases that can run here; choose with --proposal and --engine)`),
-    );
+    const choice = `(one of ${others + 1} cases that can run here; choose with --proposal and --engine)`;
+    for (const line of flat(choice)) console.log(style.dim(line));
   }
   console.log("");
   printSection("Set-up", setupLines(scenario), style);
@@ -166,9 +171,9 @@ type Ran = {
 };
 
 /** Runs the case, and prints its events as they come. */
-async function runCase({ choice, selection, places, timeoutMs }: Work): Promise<Ran> {
+async function runCase({ choice, selection, places, timeoutMs }: Work, style: Style): Promise<Ran> {
   const recorder = makeRecorder(null);
-  const printer = new EventPrinter(unitOf({ planned: choice.planned }));
+  const printer = new EventPrinter(unitOf({ planned: choice.planned }), style);
   let session: TraceSession | null = null;
   let trace: TraceText = { kind: "none", reason: "the case did not begin" };
   const limits = { shard: null, repeat: 1, jobs: 1, timeoutMs };
@@ -198,7 +203,7 @@ type Output = { readonly folder: BundleFolder; readonly name: string; readonly s
 async function reproduce(work: Work, { folder, name, style }: Output): Promise<number> {
   intro(work.choice, style);
   console.log(style.bold("What happens"));
-  const { report, lines, trace, printer } = await runCase(work);
+  const { report, lines, trace, printer } = await runCase(work, style);
   const [result] = report.results;
   if (result === undefined) {
     console.log(summaryText(report, style));
@@ -218,8 +223,10 @@ async function reproduce(work: Work, { folder, name, style }: Output): Promise<n
   );
   withFolder(() => folder.commit(files));
   printSection(visible(`Bundle in ${name}`), [files.map((file) => file.name).join("  ")], style);
-  if (reproducer.kind === "none") console.log(`No reproducer.c: ${visible(reproducer.reason)}.`);
-  else {
+  if (reproducer.kind === "none") {
+    const why = visible(`No reproducer.c: ${reproducer.reason}.`);
+    for (const line of paragraph(why, style.widthColumns, { first: 0, rest: 2 })) console.log(line);
+  } else {
     const source = visible(shellWord(join(name, "reproducer.c")));
     console.log(`Without daxfault: gcc -O2 -Wall -Wextra -o reproducer ${source} && ./reproducer`);
   }

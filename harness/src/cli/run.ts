@@ -7,7 +7,7 @@ import { visible } from "../report/encode.ts";
 import { plannedRecord } from "../report/jsonl.ts";
 import { makeRecorder } from "../report/recorder.ts";
 import { type Style, styleFor } from "../report/style.ts";
-import { attestationText, caseTitle, engineLines, reportText } from "../report/text.ts";
+import { attestationLines, attestationText, caseTitle, engineLines, reportText } from "../report/text.ts";
 import type { RunObserver } from "../run/observer.ts";
 import { type PlannedCase, plan, shardOf } from "../run/plan.ts";
 import { type Limits, runPlan } from "../run/run-plan.ts";
@@ -44,7 +44,8 @@ function attestationPrinter(print: (text: string) => void, style: Style): Partia
     onBegin: (info) => print(`${attestationText(info, style)}\n`),
     onBooted({ attestation, openedMs }) {
       if (attestation === null) return;
-      print(`${engineLines(attestation).join("\n")}, up in ${(openedMs / 1000).toFixed(1)} s\n`);
+      const up = `${engineLines(attestation).join("\n")}, up in ${(openedMs / 1000).toFixed(1)} s`;
+      print(`${attestationLines(up.split("\n"), style).join("\n")}\n`);
     },
   };
 }

@@ -16,7 +16,7 @@ import {
 } from "../../../language/src/index.ts";
 import { visibleData } from "./encode.ts";
 import type { ContradictionOf } from "./report.ts";
-import { type Style, wrap } from "./style.ts";
+import { paragraph, type Style, wrap } from "./style.ts";
 
 const holdsSigns: Readonly<Record<Holds, string>> = { yes: "✓", no: "✗", partly: "±", unknown: "·" };
 /** Behind the sign: what decided it. Nothing for a real run, which is the strongest. */
@@ -189,11 +189,13 @@ export function scorecardText(scored: Scored, style: Style): string | null {
 export function contradictionsText(list: readonly ContradictionOf[], style: Style): string | null {
   if (list.length === 0) return null;
   const lines = list.flatMap(({ proposal, property, scenario, place, real, model }) =>
-    wrap(
+    paragraph(
       `${property} of ${proposal}, ${scenario}: ${real} on ${place}, ${model} in every interleaving of the model`,
-      Math.max(40, style.widthColumns - 2),
-    ).map((line) => `  ${line}`),
+      style.widthColumns,
+      { first: 2, rest: 2 },
+    ),
   );
   const title = "Real runs and the model contradict each other: one of the two is wrong";
-  return [style.verdict("fail", title), ...lines].join("\n");
+  const head = paragraph(title, style.widthColumns, { first: 0, rest: 2 });
+  return [...head.map((line) => style.verdict("fail", line)), ...lines].join("\n");
 }
