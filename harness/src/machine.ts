@@ -4,7 +4,7 @@
  * simulate their absence.
  */
 import { execFileSync } from "node:child_process";
-import { accessSync, constants, existsSync, readdirSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { arch, release } from "node:os";
 import { isOnTmpfs, type Scenario, usesMount } from "../../language/src/index.ts";
@@ -49,6 +49,36 @@ function simulated(name: string): Feature | null {
   return { kind: "missing", reason: `${name}=1 says so`, fix: `unset ${name}` };
 }
 
+/** The group's name in the text of /etc/group; null: it has none there. */
+function groupName(gid: number, groups: string): string | null {
+  const fields = groups.split("\n").map((line) => line.split(":"));
+  return fields.find(([, , number]) => number === String(gid))?.[0] ?? null;
+}
+
+/**
+ * What gives access to a device that refuses it. Membership of its group, where the group may read and write and is one
+ * of /etc/group: an image without udev has the device as root:root, and no group kvm.
+ */
+export function accessFix(
+  device: string,
+  { gid, mode }: { readonly gid: number; readonly mode: number },
+  groups: string,
+): string {
+  const name = groupName(gid, groups);
+  const isOpenToGroup = (mode & 0o060) === 0o060;
+  return gid !== 0 && isOpenToGroup && name !== null
+    ? `sudo usermod -aG ${name} $USER, then log in again`
+    : `sudo chmod 0666 ${device}`;
+}
+
+function readGroups(): string {
+  try {
+    return readFileSync("/etc/group", "utf8");
+  } catch {
+    return "";
+  }
+}
+
 function readKvm(): Feature {
   const device = "/dev/kvm";
   if (!existsSync(device)) {
@@ -65,7 +95,7 @@ function readKvm(): Feature {
     return {
       kind: "missing",
       reason: `${device} cannot be used: ${errorLine(error)}`,
-      fix: denied ? "sudo usermod -aG kvm $USER, then log in again" : null,
+      fix: denied ? accessFix(device, statSync(device), readGroups()) : null,
     };
   }
   return {

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { scenarioWith } from "../../language/test/support/cases.ts";
 import { engineReports } from "../src/cli/doctor.ts";
 import {
+  accessFix,
   type FeatureName,
   featureNames,
   hostSetupSupport,
@@ -51,6 +52,20 @@ describe("hostSetupSupport", () => {
     ["swapped pages need no root", swapped, ["root"], "yes"],
   ] as const)("%s", (_what, scenario, missing, kind) => {
     expect(hostSetupSupport(scenario, machineWithout(...missing)).kind).toBe(kind);
+  });
+});
+
+describe("accessFix", () => {
+  const groups = "root:x:0:\nkvm:x:109:\nqemu:x:992:someone\n";
+
+  it.each([
+    ["the device's group, by its name", 109, 0o20660, "sudo usermod -aG kvm $USER, then log in again"],
+    ["by whatever name it has", 992, 0o20660, "sudo usermod -aG qemu $USER, then log in again"],
+    ["no group that /etc/group does not have", 77, 0o20660, "sudo chmod 0666 /dev/kvm"],
+    ["not root's group", 0, 0o20660, "sudo chmod 0666 /dev/kvm"],
+    ["no group that may not write", 109, 0o20640, "sudo chmod 0666 /dev/kvm"],
+  ])("suggests %s", (_what, gid, mode, fix) => {
+    expect(accessFix("/dev/kvm", { gid, mode }, groups)).toBe(fix);
   });
 });
 

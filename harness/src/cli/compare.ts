@@ -18,6 +18,7 @@ import { modelNames, realNames } from "../engines/registry.ts";
 import { loadErrata, loadScenarios } from "../fixtures.ts";
 import { loadPlaces } from "../machines/places.ts";
 import { decodeRuns } from "../report/decode.ts";
+import { visible, visibleData } from "../report/encode.ts";
 import { makeRecorder } from "../report/recorder.ts";
 import type { Style } from "../report/style.ts";
 import type { RunEnd } from "../run/observer.ts";
@@ -59,7 +60,7 @@ async function recordNow(engines: readonly string[], sources: SourceOptions): Pr
     recorder.observer,
     progressObserver(cases.length),
   ]);
-  for (const defect of end.defects) console.error(`daxfault compare: defect: ${defect}`);
+  for (const defect of end.defects) console.error(`daxfault compare: defect: ${visible(defect)}`);
   const runs = decodeRuns(recorder.lines, "this run");
   return {
     recorded: recordedCases(runs.flatMap(({ results }) => results)),
@@ -124,11 +125,11 @@ function withModel(recorded: RecordedCases, kvm: KvmPart | null, output: Output)
   const today = new Map(loadScenarios().map(({ id, hash }) => [id, hash]));
   const comparisons: CaseComparison[] = [];
   for (const comparison of compareCases(recorded.observed, { today, kvm })) {
-    write(output, caseLines(comparison), caseTexts(comparison, output));
+    write(output, caseLines(comparison), caseTexts(visibleData(comparison), output));
     comparisons.push(comparison);
   }
   const summary = summarize(comparisons, recorded);
-  write(output, [summaryLine(summary)], summaryTexts(summary, output));
+  write(output, [summaryLine(summary)], summaryTexts(visibleData(summary), output));
   const { counts, orders, goneErrata } = summary;
   if (counts.positive > 0 || orders.different > 0 || goneErrata.length > 0) return exitCodes.unexpected;
   if (counts.bounded > 0) return exitCodes.inconclusive;
@@ -137,7 +138,7 @@ function withModel(recorded: RecordedCases, kvm: KvmPart | null, output: Output)
 
 function withEachOther([first, second]: readonly [string, string], output: Output): number {
   const found = compareRuns(readRecorded(first).observed, readRecorded(second).observed);
-  write(output, runLines(found), runTexts(found));
+  write(output, runLines(found), runTexts(visibleData(found)));
   if (found.differences.length > 0) return exitCodes.unexpected;
   return found.compared === 0 ? exitCodes.nothingRan : exitCodes.ok;
 }

@@ -4,7 +4,8 @@ import { exitCodes } from "../../../language/src/index.ts";
 import { type ProbeResult, probeGroups, runProbes } from "../doctor/probes.ts";
 import { engineRows } from "../engines/registry.ts";
 import { type Feature, type FeatureName, featureNames, type MachineFacts, thisMachine } from "../machine.ts";
-import { type Style, wrap } from "../report/style.ts";
+import { visibleData } from "../report/encode.ts";
+import { isNarrow, paragraph, type Style, wrap } from "../report/style.ts";
 import type { DoctorLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 
@@ -37,8 +38,24 @@ export function engineReports(machine: MachineFacts): readonly EngineReport[] {
 
 const TITLE_COLUMNS = 38;
 
+const NO_FIX = "nothing can be done about it here; use another machine or kernel";
+
+/** The same as a list, for a narrow terminal. */
+function featureList(name: string, purpose: string, feature: Feature, style: Style): readonly string[] {
+  const word = feature.kind === "present" ? style.verdict("pass", "ok") : style.verdict("fail", "missing");
+  const texts =
+    feature.kind === "present"
+      ? [feature.detail]
+      : [feature.reason, `costs: ${purpose}`, `do: ${feature.fix ?? NO_FIX}`];
+  return [
+    ...paragraph(`${name}: ${word}`, style.widthColumns, { first: 2, rest: 4 }),
+    ...texts.flatMap((text) => paragraph(text, style.widthColumns, { first: 4, rest: 6 })),
+  ];
+}
+
 /** Present, or missing with what that costs and the one command that mends it. */
 function featureLines(name: string, purpose: string, feature: Feature, style: Style): readonly string[] {
+  if (isNarrow(style)) return featureList(name, purpose, feature, style);
   const title = `  ${name.padEnd(TITLE_COLUMNS - 2)}`;
   const margin = " ".repeat(TITLE_COLUMNS + 9);
   const room = Math.max(40, style.widthColumns - margin.length);
@@ -50,16 +67,19 @@ function featureLines(name: string, purpose: string, feature: Feature, style: St
     `${title}${style.verdict("fail", "missing")}  ${first}`,
     ...more,
     `${margin}costs: ${purpose}`,
-    `${margin}do:    ${feature.fix ?? "nothing can be done about it here; use another machine or kernel"}`,
+    `${margin}do:    ${feature.fix ?? NO_FIX}`,
   ];
 }
 
 function engineLines(machine: MachineFacts, style: Style): readonly string[] {
-  return engineReports(machine).map(({ engine, runs, missing }) => {
+  return engineReports(machine).flatMap(({ engine, runs, missing }) => {
     const kind = runs === "yes" ? "pass" : runs === "partly" ? "xfail" : "fail";
     const text = { yes: "runs", partly: "runs, without some scenarios", no: "does not run" }[runs];
     const reason = missing.length === 0 ? "" : ` (missing: ${missing.join(", ")})`;
-    return `  ${engine.padEnd(TITLE_COLUMNS - 2)}${style.verdict(kind, text)}${reason}`;
+    const said = `${style.verdict(kind, text)}${reason}`;
+    return isNarrow(style)
+      ? paragraph(`${engine}: ${said}`, style.widthColumns, { first: 2, rest: 4 })
+      : `  ${engine.padEnd(TITLE_COLUMNS - 2)}${said}`;
   });
 }
 
@@ -76,7 +96,8 @@ function groupLines(probes: readonly ProbeResult[], style: Style): readonly stri
   return probes.flatMap(({ name, purpose, feature }) => featureLines(name, purpose, feature, style));
 }
 
-export function doctorText(machine: MachineFacts, probes: readonly ProbeResult[], style: Style): string {
+export function doctorText(found: MachineFacts, probed: readonly ProbeResult[], style: Style): string {
+  const { machine, probes } = visibleData({ machine: found, probes: probed });
   const { runDirectory } = machine;
   const groups = probeGroups.flatMap((group) => [
     "",
@@ -87,8 +108,10 @@ export function doctorText(machine: MachineFacts, probes: readonly ProbeResult[]
     ),
   ]);
   return [
-    `Linux ${machine.kernel}, Node ${machine.node}, page size ${machine.pageSize}, KVM backend ${machine.kvmBackend ?? "none"}`,
-    `run directories in ${runDirectory.path} on ${runDirectory.fileSystem}`,
+    ...[
+      `Linux ${machine.kernel}, Node ${machine.node}, page size ${machine.pageSize}, KVM backend ${machine.kvmBackend ?? "none"}`,
+      `run directories in ${runDirectory.path} on ${runDirectory.fileSystem}`,
+    ].flatMap((text) => paragraph(text, style.widthColumns, { first: 0, rest: 2 })),
     "",
     style.bold("Engines"),
     ...engineLines(machine, style),

@@ -17,6 +17,7 @@ import {
 import { comparedText, replayText } from "../engines/model/allowed.ts";
 import { TIMER } from "../engines/model/engine.ts";
 import { type ModelCases, modelCases } from "../engines/model/scored.ts";
+import { visible } from "../report/encode.ts";
 import { scorecardText } from "../report/scorecard.ts";
 import type { Style } from "../report/style.ts";
 import type { Catalogue } from "../run/catalogue.ts";
@@ -138,9 +139,9 @@ export function scoreCommand(
       for (const one of decided) writeCell(json, one, { cases, replay });
       if (json.isStdout) continue;
       const size = `${cases.length} cases, ${statesOf(cases)} states`;
-      console.log(`${style.bold(proposal.id)}  ${proposal.title} [${size}]`);
+      console.log(`${style.bold(visible(proposal.id))}  ${visible(proposal.title)} [${size}]`);
       console.log(style.dim(`  needs ${needsText(needsOf(proposal))}`));
-      for (const line of decided.flatMap((one) => againstText(one, replay))) console.log(line);
+      for (const line of decided.flatMap((one) => againstText(one, replay))) console.log(visible(line));
     }
     const table = scorecardText({ cells, proposals: chosen.map(({ proposal }) => proposal) }, style);
     if (!json.isStdout && table !== null) console.log(`\n${table}`);

@@ -19,6 +19,7 @@ import {
 import { exitCodes, nearest, type Parts } from "../../../language/src/index.ts";
 import { allowedEnds, comparedText, comparedWords, replayText } from "../engines/model/allowed.ts";
 import { hardware, partsOf, translate } from "../engines/model/translate.ts";
+import { visible, visibleLines } from "../report/encode.ts";
 import type { Style } from "../report/style.ts";
 import { type Catalogue, isScenarioFile } from "../run/catalogue.ts";
 import { argumentOf, isAboutProposal, type NamedProposal, type NamedScenario } from "../run/plan.ts";
@@ -101,7 +102,9 @@ function printPath(
     const parsed = parseToken(token);
     const { steps } = replay(model, parsed);
     const cycleAt = parsed.cycle.length === 0 ? null : parsed.stem.length;
-    console.log(options.mermaid === true ? mermaidDiagram(steps, cycleAt) : textDiagram(steps, cycleAt));
+    console.log(
+      visibleLines(options.mermaid === true ? mermaidDiagram(steps, cycleAt) : textDiagram(steps, cycleAt)),
+    );
     return exitCodes.ok;
   } catch (error) {
     if (error instanceof ReplayError) throw new UsageError(error.message);
@@ -151,7 +154,9 @@ function showEnds(
     throw new UsageError(`${scenario.id} is not for the model: ${allowed.reason}`);
   const { states, boundedBy } = allowed;
   if (!json.isStdout)
-    console.log(`${scenario.id} x ${proposal.id}: ${allowed.ends.length} ends in ${states} states`);
+    console.log(
+      `${visible(`${scenario.id} x ${proposal.id}`)}: ${allowed.ends.length} ends in ${states} states`,
+    );
   for (const end of allowed.ends) {
     const way = replayText(proposal.id, argumentOf(place, named), end);
     json.write({
@@ -163,7 +168,7 @@ function showEnds(
       boundedBy,
       replay: way,
     });
-    if (!json.isStdout) console.log(`  ${comparedText(end.outcome)}\n    ${way}`);
+    if (!json.isStdout) console.log(`  ${visible(comparedText(end.outcome))}\n    ${visible(way)}`);
   }
   return boundedBy === null ? exitCodes.ok : exitCodes.inconclusive;
 }

@@ -16,6 +16,7 @@ import {
 } from "../guards/matrix.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { hereMachine } from "../machines/here.ts";
+import { visible, visibleData } from "../report/encode.ts";
 import { renderGrid } from "../report/grid.ts";
 import { styleFor } from "../report/style.ts";
 import type { PlannedCase } from "../run/plan.ts";
@@ -160,11 +161,11 @@ function printResults(results: readonly Result[], guards: readonly Proposal[]): 
       `${count("not-allowed")} not, ${count("no-answer") - notFor.length} without its answer; ${notFor.length} with nothing to see.`,
   );
   for (const reason of new Set(notFor.map(({ model }) => (model.kind === "no-answer" ? model.reason : "")))) {
-    console.log(`·: ${reason}`);
+    console.log(`·: ${visible(reason)}`);
   }
-  for (const { place, proposal, model, failure } of results) {
+  for (const { place, proposal, model, failure } of visibleData(results)) {
     const name = `${place.way} / ${place.state} x ${proposal.id}`;
-    if (failure !== null) console.log(`no result: ${name}: ${failure}`);
+    if (failure !== null) console.log(visible(`no result: ${name}: ${failure}`));
     if (model.kind === "not-allowed") {
       console.log(
         `the model does not allow ${name}: ${model.observed}\n  allowed: ${model.allowed.join("\n  ")}`,

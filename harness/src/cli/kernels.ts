@@ -4,6 +4,7 @@ import { exitCodes } from "../../../language/src/index.ts";
 import { DebianArchive, type KernelPackage, OWN_SUITES, searchedSuites } from "../kernel/apt.ts";
 import { cacheDirectory, cachedKernels } from "../kernel/cache.ts";
 import { KernelError } from "../kernel/error.ts";
+import { visible } from "../report/encode.ts";
 import type { KernelsLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 
@@ -47,10 +48,11 @@ export async function kernelsCommand(options: { readonly json?: string }): Promi
       if (json.isStdout) continue;
       const note = isCached ? "in the cache" : `${Math.ceil(sizeBytes / 2 ** 20)} MiB to load`;
       const also = newest === null ? "" : `; also ${newest}`;
-      console.log(`debian:${version.padEnd(22)} ${release.padEnd(24)} ${suite.padEnd(17)} ${note}${also}`);
+      const line = `debian:${version.padEnd(22)} ${release.padEnd(24)} ${suite.padEnd(17)} ${note}${also}`;
+      console.log(visible(line));
     }
   } finally {
   }
-  for (const problem of problems) console.error(`daxfault: ${problem}`);
+  for (const problem of problems) console.error(`daxfault: ${visible(problem)}`);
   return kernels.length === 0 ? exitCodes.nothingRan : exitCodes.ok;
 }

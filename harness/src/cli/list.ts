@@ -2,7 +2,8 @@
 
 import { exitCodes, needsOf, needsText, presetOf, properties } from "../../../language/src/index.ts";
 import { engineNames, engineRow, loadEngine } from "../engines/registry.ts";
-import type { Style } from "../report/style.ts";
+import { visible } from "../report/encode.ts";
+import { isNarrow, paragraph, type Style } from "../report/style.ts";
 import type { ListLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 import { openCatalogue, type SourceOptions } from "./selection.ts";
@@ -72,17 +73,25 @@ async function rowsOf(topic: ListTopic, sources: SourceOptions): Promise<readonl
   }
 }
 
+/** Side by side in one line, as grep wants it; on a narrow terminal below each other. */
+export function rowLines(id: string, text: string, style: Style): readonly string[] {
+  if (!isNarrow(style)) return [`${style.bold(id)}  ${text}`];
+  return [style.bold(id.trimEnd()), ...paragraph(text, style.widthColumns, { first: 2, rest: 2 })];
+}
+
 export async function list(
   topic: ListTopic,
   options: SourceOptions & { readonly json?: string },
   style: Style,
 ): Promise<number> {
-  const rows = await rowsOf(topic, options);
+  const rows = (await rowsOf(topic, options)).map((row) => ({ ...row, text: visible(row.text) }));
   const json = openJson<ListLine>(options.json);
   for (const { record } of rows) json.write(record);
   if (!json.isStdout) {
     const width = Math.max(...rows.map(({ id }) => id.length));
-    for (const { id, text } of rows) console.log(`${style.bold(id.padEnd(width))}  ${text}`);
+    for (const { id, text } of rows) {
+      for (const line of rowLines(id.padEnd(width), text, style)) console.log(line);
+    }
   }
   return exitCodes.ok;
 }

@@ -5,6 +5,7 @@ import { exitCodes, transports } from "../../../language/src/index.ts";
 import { modelNames, realNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";
 import { version } from "../paths.ts";
+import { visibleLines } from "../report/encode.ts";
 import { formats } from "../report/formats.ts";
 import { SurroundingsError } from "../surroundings.ts";
 import type { SchemaName } from "./lines.ts";
@@ -373,7 +374,9 @@ function makeProgram(): Command {
     )
     .version(version())
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "daxfault:")) })
+    .configureOutput({
+      outputError: (text, write) => write(visibleLines(text.replace(/^error:/, "daxfault:"))),
+    })
     .showHelpAfterError("(daxfault --help tells what there is)");
   addRun(program);
   addRepro(program);
@@ -385,21 +388,26 @@ function makeProgram(): Command {
   return program;
 }
 
+/** A message on stderr; a line that continues it is indented, so that it cannot pass for another message. */
+function printError(text: string): void {
+  console.error(`daxfault: ${visibleLines(text).replaceAll("\n", "\n  ")}`);
+}
+
 /** Turns whatever a command threw into a message and an exit code. Outputs of a command that did not run are none. */
 function exitCodeOfError(error: unknown): number {
   if (error instanceof CommanderError || error instanceof UsageError) discardOutputs();
   // commander has printed its own message; help and version come here with code 0.
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   if (error instanceof UsageError) {
-    console.error(`daxfault: ${error.message}`);
+    printError(error.message);
     return exitCodes.usage;
   }
   if (error instanceof OutputError || error instanceof SurroundingsError) {
-    console.error(`daxfault: ${error.message}`);
+    printError(error.message);
     return exitCodes.usage;
   }
   const text = errorStack(error);
-  console.error(`daxfault: this is a defect of daxfault: ${text}`);
+  printError(`this is a defect of daxfault: ${text}`);
   return exitCodes.defect;
 }
 
@@ -421,7 +429,7 @@ try {
 // A write that fails is reported in a later turn of the loop.
 process.on("beforeExit", () => {
   if (stdoutError === null) return;
-  console.error(`daxfault: standard output: ${errorText(stdoutError)}`);
+  printError(`standard output: ${errorText(stdoutError)}`);
   process.exitCode = exitCodes.usage;
   stdoutError = null;
 });

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { answers, backingKinds, exitCodes, propertyIds, proposals } from "../../../language/src/index.ts";
 import { errorText } from "../error-text.ts";
+import { visible } from "../report/encode.ts";
 import { UsageError } from "./usage.ts";
 
 const ID = /^[a-z0-9][a-z0-9.-]*$/;
@@ -119,7 +120,7 @@ function write(path: string, text: string): void {
   } catch (error) {
     throw new UsageError(`${path}: ${errorText(error)}`);
   }
-  console.log(path);
+  console.log(visible(path));
 }
 
 /** Writes the files and names them. `file` is where, ending in .json. */

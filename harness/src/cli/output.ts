@@ -1,4 +1,5 @@
 /** Where a command writes: JSON lines to a file or to standard output, progress to a terminal. */
+import { jsonText, visible } from "../report/encode.ts";
 import { type FormatName, formats } from "../report/formats.ts";
 import type { JsonRecord } from "../report/jsonl.ts";
 import type { Report } from "../report/report.ts";
@@ -20,7 +21,7 @@ export function openJson<Line extends object = JsonRecord>(target: string | unde
   return {
     isStdout: output.isStdout,
     // One write a line: what is written stays (in FILE.partial) whatever happens to the run.
-    write: (line) => output.write(Buffer.from(`${JSON.stringify(line)}\n`)),
+    write: (line) => output.write(Buffer.from(`${jsonText(line)}\n`)),
   };
 }
 
@@ -90,7 +91,7 @@ export function openStatusLine(stream: NodeJS.WriteStream = process.stderr): Sta
   const erase = "\r\u001b[K";
   return {
     isShown: true,
-    show: (text) => void stream.write(`${erase}${text.slice(0, (stream.columns ?? 80) - 1)}`),
+    show: (text) => void stream.write(`${erase}${visible(text).slice(0, (stream.columns ?? 80) - 1)}`),
     clear: () => void stream.write(erase),
   };
 }

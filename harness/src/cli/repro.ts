@@ -5,19 +5,22 @@ import { engineNames } from "../engines/registry.ts";
 import { loadErrata } from "../fixtures.ts";
 import { loadPlaces } from "../machines/places.ts";
 import { version } from "../paths.ts";
+import { visible, visibleData } from "../report/encode.ts";
 import { defectOf } from "../report/findings.ts";
 import { htmlPage } from "../report/html/page.ts";
 import { makeRecorder } from "../report/recorder.ts";
+import type { Report } from "../report/report.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "../report/story.ts";
-import { type Style, styleFor, wrap } from "../report/style.ts";
+import { paragraph, type Style, styleFor } from "../report/style.ts";
 import { caseTitle, summaryText } from "../report/text.ts";
-import { BundleError, prepareFolder, writeBundle } from "../repro/bundle.ts";
+import { bundleFiles } from "../repro/bundle.ts";
 import { readEnvironment } from "../repro/environment.ts";
+import { BundleError, BundleFolder } from "../repro/folder.ts";
 import { generateReproducer } from "../repro/reproducer.ts";
-import { type PlannedCase, plan } from "../run/plan.ts";
+import { type Place, type PlannedCase, plan, shellWord } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { runPlan } from "../run/run-plan.ts";
-import { everything, openTrace, type TraceSession } from "../tracing/tracefs.ts";
+import { everything, openTrace, type TraceSession, type TraceText } from "../tracing/tracefs.ts";
 import { progressObserver } from "./output.ts";
 import { TIMEOUT_MAX_S } from "./run.ts";
 import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";
@@ -72,9 +75,7 @@ function chooseCase(cases: readonly PlannedCase[], { catalogue }: Selection): Ch
 function printSection(title: string, lines: readonly string[], style: Style): void {
   console.log(style.bold(title));
   for (const line of lines) {
-    const [first = "", ...rest] = wrap(line, Math.max(40, style.widthColumns - 6));
-    console.log(`  ${first}`);
-    for (const more of rest) console.log(`    ${more}`);
+    for (const one of paragraph(line, style.widthColumns, { first: 2, rest: 4 })) console.log(one);
   }
   console.log("");
 }
@@ -83,26 +84,35 @@ function printSection(title: string, lines: readonly string[], style: Style): vo
 class EventPrinter {
   readonly #printed = new Set<string>();
   readonly #unit: "ms" | "steps";
+  readonly #columns: number;
 
-  constructor(unit: "ms" | "steps") {
+  constructor(unit: "ms" | "steps", { widthColumns }: Style) {
     this.#unit = unit;
+    this.#columns = widthColumns;
+  }
+
+  #printLine(event: TraceEvent): void {
+    const text = visible(eventLine(event, this.#unit));
+    const first = 2 + text.length - text.trimStart().length;
+    for (const line of paragraph(text.trimStart(), this.#columns, { first, rest: 15 })) console.log(line);
   }
 
   print(event: TraceEvent): void {
     this.#printed.add(`${event.kind} ${event.actor} ${event.atMs}`);
-    console.log(`  ${eventLine(event, this.#unit)}`);
+    this.#printLine(event);
   }
 
   /** Prints the events not printed yet. At most `most`: a loop has thousands. */
   printRest(events: readonly TraceEvent[], most = 40): void {
     const rest = events.filter(({ kind, actor, atMs }) => !this.#printed.has(`${kind} ${actor} ${atMs}`));
     if (rest.length > 0 && this.#printed.size > 0) console.log("  and as the guest and the VMM saw it:");
-    for (const event of rest.slice(0, most)) console.log(`  ${eventLine(event, this.#unit)}`);
+    for (const event of rest.slice(0, most)) this.#printLine(event);
     if (rest.length > most) console.log(`  ${rest.length - most} more are in the bundle`);
   }
 }
 
-function printResult(result: CaseResult, style: Style): void {
+function printResult(recorded: CaseResult, style: Style): void {
+  const result = visibleData(recorded);
   const { planned, verdict, expectation } = result;
   if (result.result?.kind === "evidence") {
     const { evidence } = result.result;
@@ -120,55 +130,52 @@ function printResult(result: CaseResult, style: Style): void {
   );
 }
 
-/** The folder, checked before anything runs. */
-function openFolder(options: ReproCommandOptions, scenario: string): string {
-  const folder = options.out ?? `daxfault-repro-${scenario.replaceAll("/", "-")}`;
+/** Opens or fills the folder of `--out`; a place that is refused is a usage error. */
+function withFolder<Value>(body: () => Value): Value {
   try {
-    prepareFolder(folder);
-    return folder;
+    return body();
   } catch (error) {
     if (error instanceof BundleError) throw new UsageError(`--out ${error.message}`);
     throw error;
   }
 }
 
-function intro({ planned, others, regret }: Choice, style: Style): void {
+function intro(chosen: Choice, style: Style): void {
+  const { planned, others, regret } = visibleData(chosen);
   const { scenario, proposal } = planned;
-  console.log(style.bold(caseTitle({ planned })));
-  console.log(scenario.purpose);
-  console.log(`${proposal.id}: ${proposal.title}`);
-  for (const line of wrap(regret ?? "", Math.max(40, style.widthColumns)))
-    console.log(style.verdict("inconclusive", line));
+  const flat = (text: string): readonly string[] =>
+    paragraph(text, style.widthColumns, { first: 0, rest: 2 });
+  for (const line of flat(caseTitle({ planned }))) console.log(style.bold(line));
+  for (const line of [scenario.purpose, `${proposal.id}: ${proposal.title}`].flatMap(flat)) console.log(line);
+  for (const line of regret === null ? [] : flat(regret)) console.log(style.verdict("inconclusive", line));
   if (others > 0) {
-    console.log(
-      style.dim(`(one of ${others + 1} cases that can run here; choose with --proposal and --engine)`),
-    );
+    const choice = `(one of ${others + 1} cases that can run here; choose with --proposal and --engine)`;
+    for (const line of flat(choice)) console.log(style.dim(line));
   }
   console.log("");
   printSection("Set-up", setupLines(scenario), style);
 }
 
-/** Returns the exit code of the run. */
-export async function reproCommand(id: string, options: ReproCommandOptions): Promise<number> {
-  const selection = makeSelection([id], options);
-  const [first, second] = selection.scenarios;
-  if (first === undefined || second !== undefined) {
-    const names = selection.scenarios.slice(0, 6).map(({ scenario }) => scenario.id);
-    throw new UsageError(
-      `${JSON.stringify(id)} is ${selection.scenarios.length} scenarios (${names.join(", ")} ..): name one`,
-    );
-  }
-  const timeoutMs = 1000 * parseCount("--timeout", options.timeout, 1, TIMEOUT_MAX_S);
-  const places = await loadPlaces(selection);
-  const choice = chooseCase(plan(selection.scenarios, selection.proposals, places), selection);
-  const folder = openFolder(options, first.scenario.id);
-  const style = styleFor(process.stdout);
-  intro(choice, style);
-  console.log(style.bold("What happens"));
+type Work = {
+  readonly choice: Choice;
+  readonly selection: Selection;
+  readonly places: readonly Place[];
+  readonly timeoutMs: number;
+};
+
+type Ran = {
+  readonly report: Report;
+  readonly lines: readonly unknown[];
+  readonly trace: TraceText;
+  readonly printer: EventPrinter;
+};
+
+/** Runs the case, and prints its events as they come. */
+async function runCase({ choice, selection, places, timeoutMs }: Work, style: Style): Promise<Ran> {
   const recorder = makeRecorder(null);
-  const printer = new EventPrinter(unitOf({ planned: choice.planned }));
+  const printer = new EventPrinter(unitOf({ planned: choice.planned }), style);
   let session: TraceSession | null = null;
-  let trace: ReturnType<TraceSession["finish"]> = { kind: "none", reason: "the case did not begin" };
+  let trace: TraceText = { kind: "none", reason: "the case did not begin" };
   const limits = { shard: null, repeat: 1, jobs: 1, timeoutMs };
   const { expectationOf } = selection.catalogue;
   const { planned } = choice;
@@ -187,7 +194,16 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
       },
     },
   ]);
-  const report = recorder.finish(end);
+  return { report: recorder.finish(end), lines: recorder.lines, trace, printer };
+}
+
+type Output = { readonly folder: BundleFolder; readonly name: string; readonly style: Style };
+
+/** Runs the case, prints it and fills the folder. Returns the exit code of the run. */
+async function reproduce(work: Work, { folder, name, style }: Output): Promise<number> {
+  intro(work.choice, style);
+  console.log(style.bold("What happens"));
+  const { report, lines, trace, printer } = await runCase(work, style);
   const [result] = report.results;
   if (result === undefined) {
     console.log(summaryText(report, style));
@@ -199,19 +215,47 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
   const reproducer = generateReproducer(result, version());
   const html = await htmlPage(report);
   const environment = readEnvironment();
-  const bundle = { report, result, lines: recorder.lines, trace, environment, reproducer, timeoutMs, html };
-  const files = writeBundle(
-    folder,
+  const { timeoutMs } = work;
+  const bundle = { report, result, lines, trace, environment, reproducer, timeoutMs, html };
+  const files = bundleFiles(
     bundle,
     presets.map((preset) => preset.id),
   );
-  printSection(`Bundle in ${folder}`, [files.join("  ")], style);
-  if (reproducer.kind === "none") console.log(`No reproducer.c: ${reproducer.reason}.`);
-  else
-    console.log(
-      `Without daxfault: gcc -O2 -Wall -Wextra -o reproducer ${join(folder, "reproducer.c")} && ./reproducer`,
-    );
-  for (const defect of report.defects) console.error(`daxfault: defect: ${defect}`);
+  withFolder(() => folder.commit(files));
+  printSection(visible(`Bundle in ${name}`), [files.map((file) => file.name).join("  ")], style);
+  if (reproducer.kind === "none") {
+    const why = visible(`No reproducer.c: ${reproducer.reason}.`);
+    for (const line of paragraph(why, style.widthColumns, { first: 0, rest: 2 })) console.log(line);
+  } else {
+    const source = visible(shellWord(join(name, "reproducer.c")));
+    console.log(`Without daxfault: gcc -O2 -Wall -Wextra -o reproducer ${source} && ./reproducer`);
+  }
+  for (const defect of report.defects) console.error(`daxfault: defect: ${visible(defect)}`);
   console.log(summaryText(report, style));
   return report.exitCode;
+}
+
+/** Returns the exit code of the run. */
+export async function reproCommand(id: string, options: ReproCommandOptions): Promise<number> {
+  const selection = makeSelection([id], options);
+  const [first, second] = selection.scenarios;
+  if (first === undefined || second !== undefined) {
+    const names = selection.scenarios.slice(0, 6).map(({ scenario }) => scenario.id);
+    throw new UsageError(
+      `${JSON.stringify(id)} is ${selection.scenarios.length} scenarios (${names.join(", ")} ..): name one`,
+    );
+  }
+  const timeoutMs = 1000 * parseCount("--timeout", options.timeout, 1, TIMEOUT_MAX_S);
+  const places = await loadPlaces(selection);
+  const choice = chooseCase(plan(selection.scenarios, selection.proposals, places), selection);
+  const name = options.out ?? `daxfault-repro-${first.scenario.id.replaceAll("/", "-")}`;
+  const folder = withFolder(() => new BundleFolder(name));
+  try {
+    return await reproduce(
+      { choice, selection, places, timeoutMs },
+      { folder, name, style: styleFor(process.stdout) },
+    );
+  } finally {
+    folder.discard();
+  }
 }

@@ -3,10 +3,11 @@ import { setFlagsFromString } from "node:v8";
 import { exitCodes } from "../../../language/src/index.ts";
 import { loadErrata } from "../fixtures.ts";
 import { loadPlaces } from "../machines/places.ts";
+import { visible } from "../report/encode.ts";
 import { plannedRecord } from "../report/jsonl.ts";
 import { makeRecorder } from "../report/recorder.ts";
 import { type Style, styleFor } from "../report/style.ts";
-import { attestationText, caseTitle, engineLines, reportText } from "../report/text.ts";
+import { attestationLines, attestationText, caseTitle, engineLines, reportText } from "../report/text.ts";
 import type { RunObserver } from "../run/observer.ts";
 import { type PlannedCase, plan, shardOf } from "../run/plan.ts";
 import { type Limits, runPlan } from "../run/run-plan.ts";
@@ -43,7 +44,8 @@ function attestationPrinter(print: (text: string) => void, style: Style): Partia
     onBegin: (info) => print(`${attestationText(info, style)}\n`),
     onBooted({ attestation, openedMs }) {
       if (attestation === null) return;
-      print(`${engineLines(attestation).join("\n")}, up in ${(openedMs / 1000).toFixed(1)} s\n`);
+      const up = `${engineLines(attestation).join("\n")}, up in ${(openedMs / 1000).toFixed(1)} s`;
+      print(`${attestationLines(up.split("\n"), style).join("\n")}\n`);
     },
   };
 }
@@ -54,7 +56,7 @@ function listCases(cases: readonly PlannedCase[], jsonTarget: string | undefined
   for (const planned of cases) {
     json.write(plannedRecord(planned));
     if (json.isStdout) continue;
-    const skip = planned.support.kind === "no" ? `  (skipped: ${planned.support.reason})` : "";
+    const skip = planned.support.kind === "no" ? `  (skipped: ${visible(planned.support.reason)})` : "";
     console.log(`${caseTitle({ planned })}${skip}`);
   }
   return cases.some(({ support }) => support.kind === "yes") ? exitCodes.ok : exitCodes.nothingRan;
@@ -99,7 +101,7 @@ export async function run(names: readonly string[], options: RunCommandOptions):
     progressObserver(cases.length),
   ]);
   const report = recorder.finish(end);
-  for (const defect of report.defects) console.error(`daxfault: defect: ${defect}`);
+  for (const defect of report.defects) console.error(`daxfault: defect: ${visible(defect)}`);
   print(reportText(report, style));
   await reports.write(report);
   return report.exitCode;

@@ -1,7 +1,9 @@
 /** The part of the catalogue that a command line selects. Everything is checked here, before anything runs. */
 
+import { accessSync, constants, statSync } from "node:fs";
 import { type EngineName, KindsError, matchesGlob, ScenarioError } from "../../../language/src/index.ts";
 import { engineNames } from "../engines/registry.ts";
+import { errorText } from "../error-text.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { kernelOfName } from "../machines/places.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
@@ -80,15 +82,46 @@ function selectScenarios(catalogue: Catalogue, names: readonly string[]): readon
   return chosen;
 }
 
+/** Why this cannot be read as a file, or as a folder where that is wanted; null: it can. */
+function pathProblem(path: string, wanted: "file" | "folder"): string | null {
+  try {
+    accessSync(path, constants.R_OK);
+    const status = statSync(path);
+    if (wanted === "file") return status.isFile() ? null : "it is no file";
+    return status.isDirectory() ? null : "it is no folder";
+  } catch (error) {
+    return errorText(error);
+  }
+}
+
+/** `--kernel PATH` has to be a file, and `--modules DIR` a folder that one of them can use. */
+function checkPaths(kernels: readonly KernelSpec[], modules: string | undefined): void {
+  const files = kernels.filter((spec) => spec.kind === "file");
+  for (const { path } of files) {
+    const problem = pathProblem(path, "file");
+    if (problem !== null) throw new UsageError(`--kernel ${path}: ${problem}`);
+  }
+  if (modules === undefined) return;
+  if (files.length === 0) {
+    throw new UsageError(
+      `--modules ${modules}: the modules of a kernel given as a path: no --kernel names one`,
+    );
+  }
+  const problem = pathProblem(modules, "folder");
+  if (problem !== null) throw new UsageError(`--modules ${modules}: ${problem}`);
+}
+
 /** The kernels asked for, by `--kernel SPEC` or `--engine kernel:SPEC`, each once. */
 function selectKernels(options: SelectionOptions): readonly KernelSpec[] {
   const named = (options.engine ?? []).flatMap((name) => kernelOfName(name) ?? []);
   const texts = [...(options.kernel ?? []), ...named];
-  return [...new Set(texts)].map((text) => {
+  const specs = [...new Set(texts)].map((text) => {
     const spec = parseKernelSpec(text);
     if (spec.kind === "problem") throw new UsageError(spec.message);
     return spec;
   });
+  checkPaths(specs, options.modules);
+  return specs;
 }
 
 /** The engines on this machine: those named, else all of them, unless kernels were asked for. */

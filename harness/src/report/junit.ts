@@ -4,6 +4,7 @@
  */
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
+import { visibleData } from "./encode.ts";
 import { escapeMarkup } from "./markup.ts";
 import { engineNamer, type Report, scenariosOf } from "./report.ts";
 import { seenLines } from "./story.ts";
@@ -48,7 +49,8 @@ function tallyText({ tests, failures, errors, skipped, seconds }: Tally): string
   return `tests="${tests}" failures="${failures}" errors="${errors}" skipped="${skipped}" time="${seconds.toFixed(3)}"`;
 }
 
-export function junitText(report: Report): string {
+export function junitText(recorded: Report): string {
+  const report = visibleData(recorded);
   const { results, gaps } = report;
   const nameOf = engineNamer(results);
   const lines = ['<?xml version="1.0" encoding="UTF-8"?>'];

@@ -4,17 +4,18 @@
  */
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
+import { visibleData } from "./encode.ts";
 import { engineNamer, type Report, scenariosOf } from "./report.ts";
 
 /** One line, no `#`: that begins a directive. */
-function plain(text: string): string {
+export function ktapPlain(text: string): string {
   return text.replaceAll(/\s+/g, " ").replaceAll("#", "no.");
 }
 
 /** The result line behind its number. */
 function lineOf(result: CaseResult, number: number, name: string): readonly string[] {
   const { verdict } = result;
-  const reason = plain(verdict.reason);
+  const reason = ktapPlain(verdict.reason);
   switch (verdict.kind) {
     case "pass":
       return [`ok ${number} ${name}`];
@@ -27,7 +28,7 @@ function lineOf(result: CaseResult, number: number, name: string): readonly stri
     case "inconclusive":
       return [
         `# ${verdict.kind}: ${reason}`,
-        `# ${plain(replayCommand(result.planned))}`,
+        `# ${ktapPlain(replayCommand(result.planned))}`,
         `not ok ${number} ${name}`,
       ];
   }
@@ -36,29 +37,30 @@ function lineOf(result: CaseResult, number: number, name: string): readonly stri
 const isGood = ({ verdict }: CaseResult): boolean =>
   verdict.kind === "pass" || verdict.kind === "skip" || verdict.kind === "xfail";
 
-export function ktapText(report: Report): string {
+export function ktapText(recorded: Report): string {
+  const report = visibleData(recorded);
   const { results, gaps } = report;
   const scenarios = scenariosOf(results);
   const nameOf = engineNamer(results);
   const lines = ["KTAP version 1"];
   for (const { version, kernel, kvmBackend } of report.runs) {
-    lines.push(`# daxfault ${version} on Linux ${plain(kernel)}, ${kvmBackend ?? "no KVM"}`);
+    lines.push(`# ${ktapPlain(`daxfault ${version} on Linux ${kernel}, ${kvmBackend ?? "no KVM"}`)}`);
   }
   lines.push(`1..${scenarios.length + (gaps.length > 0 ? 1 : 0)}`);
   for (const [index, { id }] of scenarios.entries()) {
     const group = results.filter(({ planned }) => planned.scenario.id === id);
     lines.push("    KTAP version 1", `    1..${group.length}`);
     for (const [position, result] of group.entries()) {
-      const name = plain(`${result.planned.proposal.id} x ${nameOf(result)}`);
+      const name = ktapPlain(`${result.planned.proposal.id} x ${nameOf(result)}`);
       lines.push(...lineOf(result, position + 1, name).map((line) => `    ${line}`));
     }
     const allSkipped = group.every(({ verdict }) => verdict.kind === "skip");
     const directive = allSkipped ? " # SKIP" : "";
-    lines.push(`${group.every(isGood) ? "ok" : "not ok"} ${index + 1} ${id}${directive}`);
+    lines.push(`${group.every(isGood) ? "ok" : "not ok"} ${index + 1} ${ktapPlain(id)}${directive}`);
   }
   // A run that did not come to its end is never green.
   if (gaps.length > 0) {
-    lines.push(`# ${plain(gaps.join("; "))}`, `not ok ${scenarios.length + 1} the-run-is-complete`);
+    lines.push(`# ${ktapPlain(gaps.join("; "))}`, `not ok ${scenarios.length + 1} the-run-is-complete`);
   }
   return `${lines.join("\n")}\n`;
 }

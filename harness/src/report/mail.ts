@@ -3,6 +3,7 @@
 import { needsAttention, verdictKinds } from "../../../language/src/index.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
+import { visible, visibleData } from "./encode.ts";
 import { defectOf, endText, findingsOf } from "./findings.ts";
 import type { Report } from "./report.ts";
 import { scoreText } from "./scorecard.ts";
@@ -105,7 +106,8 @@ function scoreLines({ cells }: Report): readonly string[] {
 /**
  * @param environment Further lines about the machine (QEMU's version, the command line of the kernel), from `repro`.
  */
-export function mailText(report: Report, environment: readonly string[] = []): string {
+export function mailText(recorded: Report, environment: readonly string[] = []): string {
+  const report = visibleData(recorded);
   const { counts, gaps } = report;
   const full = casesInFull(report);
   const others = report.results.filter(
@@ -117,7 +119,7 @@ export function mailText(report: Report, environment: readonly string[] = []): s
     "=".repeat(COLUMNS),
     ...wrap(`${counted.join(", ")}: ${endText(report)}.`, COLUMNS),
     ...section("This is part of the run only", gaps),
-    ...section("Where it ran", [...machineLines(report), ...environment]),
+    ...section("Where it ran", [...machineLines(report), ...environment.map(visible)]),
     ...section(
       "Defects of this kernel that were seen",
       findingsOf(report.results).map(({ id, text, source, cases }) => {

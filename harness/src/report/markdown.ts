@@ -4,6 +4,7 @@ import { needsAttention, propertyRows, verdictKinds } from "../../../language/sr
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { cellLines, glyphs } from "./cells.ts";
+import { visibleData } from "./encode.ts";
 import { endText, findingsOf } from "./findings.ts";
 import { engineNamer, type Report } from "./report.ts";
 import { scoreText } from "./scorecard.ts";
@@ -17,12 +18,12 @@ export function markdownEscape(text: string): string {
   return text.replaceAll(/[\\`*_{}[\]<>#|~!&]/g, "\\$&").replaceAll(/\s+/g, " ");
 }
 
-/** Code that no backtick in it ends. */
-function code(text: string): string {
-  const longest = Math.max(0, ...[...text.matchAll(/`+/g)].map(([run]) => run.length));
-  const fence = "`".repeat(longest + 1);
-  const space = longest > 0 ? " " : "";
-  return `${fence}${space}${text.replaceAll(/\s+/g, " ").replaceAll("|", "\\|")}${space}${fence}`;
+/** Code: between backticks; where a character of it could end that or begin an element, as HTML, by numeric entities. */
+export function markdownCode(text: string): string {
+  const line = text.replaceAll(/\s+/g, " ");
+  if (!/[`|<>&]/.test(line)) return `\`${line}\``;
+  const encoded = line.replaceAll(/[\\`*_{}[\]()#|~!:@<>&"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
+  return `<code>${encoded}</code>`;
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): readonly string[] {
@@ -34,7 +35,7 @@ function caseLines(result: CaseResult): readonly string[] {
   const { verdict } = result;
   return [
     `- ${glyphs[verdict.kind]} **${markdownEscape(caseTitle(result))}**: ${verdict.kind}: ${markdownEscape(verdict.reason)}`,
-    `  ${code(replayCommand(result.planned))}`,
+    `  ${markdownCode(replayCommand(result.planned))}`,
   ];
 }
 
@@ -88,7 +89,8 @@ function matrixLines(report: Report): readonly string[] {
   ];
 }
 
-export function markdownText(report: Report): string {
+export function markdownText(recorded: Report): string {
+  const report = visibleData(recorded);
   const { counts, gaps, runs } = report;
   const counted = verdictKinds.filter((kind) => counts[kind] > 0).map((kind) => `${counts[kind]} ${kind}`);
   const attention = report.results.filter(({ verdict }) => needsAttention(verdict.kind));

@@ -14,8 +14,9 @@ import {
   type ScoreCell,
   unknownPart,
 } from "../../../language/src/index.ts";
+import { visibleData } from "./encode.ts";
 import type { ContradictionOf } from "./report.ts";
-import { type Style, wrap } from "./style.ts";
+import { paragraph, type Style, wrap } from "./style.ts";
 
 const holdsSigns: Readonly<Record<Holds, string>> = { yes: "✓", no: "✗", partly: "±", unknown: "·" };
 /** Behind the sign: what decided it. Nothing for a real run, which is the strongest. */
@@ -161,7 +162,8 @@ function placesText(cells: readonly ScoreCell[]): string {
 export type Scored = { readonly cells: readonly ScoreCell[]; readonly proposals: readonly Proposal[] };
 
 /** null where nothing is decided. Properties that nothing here decides have no column. */
-export function scorecardText({ cells, proposals }: Scored, style: Style): string | null {
+export function scorecardText(scored: Scored, style: Style): string | null {
+  const { cells, proposals } = visibleData(scored);
   const decided = propertyRows.filter(({ id }) =>
     cells.some(({ property, holds }) => property === id && holds !== "unknown"),
   );
@@ -187,11 +189,13 @@ export function scorecardText({ cells, proposals }: Scored, style: Style): strin
 export function contradictionsText(list: readonly ContradictionOf[], style: Style): string | null {
   if (list.length === 0) return null;
   const lines = list.flatMap(({ proposal, property, scenario, place, real, model }) =>
-    wrap(
+    paragraph(
       `${property} of ${proposal}, ${scenario}: ${real} on ${place}, ${model} in every interleaving of the model`,
-      Math.max(40, style.widthColumns - 2),
-    ).map((line) => `  ${line}`),
+      style.widthColumns,
+      { first: 2, rest: 2 },
+    ),
   );
   const title = "Real runs and the model contradict each other: one of the two is wrong";
-  return [style.verdict("fail", title), ...lines].join("\n");
+  const head = paragraph(title, style.widthColumns, { first: 0, rest: 2 });
+  return [...head.map((line) => style.verdict("fail", line)), ...lines].join("\n");
 }

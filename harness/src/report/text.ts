@@ -18,11 +18,12 @@ import type { RunInfo } from "../run/observer.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { cellLines, glyphs } from "./cells.ts";
+import { visible, visibleData } from "./encode.ts";
 import { findingsOf, findingsTitle } from "./findings.ts";
 import { cutGrid, type Grid, gridWidth, renderGrid } from "./grid.ts";
 import { engineNamer, proposalsOf, type Report, scenariosOf } from "./report.ts";
 import { contradictionsText, scorecardText } from "./scorecard.ts";
-import { type Style, wrap } from "./style.ts";
+import { isNarrow, paragraph, type Style, wrap } from "./style.ts";
 
 /** Of KVM's hundred capabilities, those that decide which way a fault goes. */
 const capabilitiesThatMatter: readonly string[] = [
@@ -41,15 +42,23 @@ export function capabilityText(attestation: Attestation): string {
 }
 
 /** The attestations of the run: each engine, and its machine. */
-export function attestationText(info: RunInfo, style: Style): string {
+export function attestationText(recorded: RunInfo, style: Style): string {
+  const info = visibleData(recorded);
   const lines = [
     `${style.bold("daxfault")} on Linux ${info.kernel}, Node ${info.node}, page size ${info.pageSize}`,
     `  files     ${info.runDirectory} on ${info.fileSystem}`,
+    ...info.attestations.flatMap(engineLines),
   ];
-  for (const attestation of info.attestations) {
-    lines.push(...engineLines(attestation));
-  }
-  return lines.join("\n");
+  return attestationLines(lines, style).join("\n");
+}
+
+/** Lines as those of `engineLines`, in the terminal's width. */
+export function attestationLines(lines: readonly string[], { widthColumns }: Style): readonly string[] {
+  return lines.flatMap((line) => {
+    const text = line.trimStart();
+    const first = line.length - text.length;
+    return paragraph(text, widthColumns, { first, rest: Math.min(12, first + 4) });
+  });
 }
 
 /** Which of KVM's parameters decide how a fault is taken. */
@@ -57,13 +66,13 @@ const parametersThatMatter = ["kvm_amd.npt", "kvm_intel.ept"];
 
 /** One engine, or one booted kernel. */
 export function engineLines(attestation: Attestation): readonly string[] {
-  const { kernel, kvmBackend, kvmParameters, vm } = attestation;
+  const { engine, kernel, kvmBackend, kvmParameters, vm } = visibleData(attestation);
   const paging = parametersThatMatter
     .filter((name) => name in kvmParameters)
     .map((name) => `${name.split(".")[1]}=${kvmParameters[name]} `);
   const kvm =
     kvmBackend === null ? "no VM" : `${kvmBackend} ${paging.join("")}${capabilityText(attestation)}`;
-  if (vm === null) return [`  ${attestation.engine.padEnd(9)} ${kvm}`];
+  if (vm === null) return [`  ${engine.padEnd(9)} ${kvm}`];
   const machine = `QEMU ${vm.qemu} with ${vm.accelerator}, ${vm.cpus} CPUs, ${vm.memoryMiB} MiB`;
   return [
     `  kernel    ${vm.kernel}: Linux ${kernel} (${vm.origin})`,
@@ -136,8 +145,12 @@ function listText(results: readonly CaseResult[], style: Style): string {
     for (const proposal of proposalsOf(results)) {
       const [first, ...rest] = cellOf(resultsAt(results, scenario, proposal), nameOf, style);
       if (first === undefined) continue;
-      lines.push(`  ${proposal.id.padEnd(13)} ${first}`);
-      for (const line of rest) lines.push(`  ${" ".repeat(13)} ${line}`);
+      if (isNarrow(style))
+        lines.push(`  ${proposal.id}`, `    ${first}`, ...rest.map((line) => `    ${line}`));
+      else {
+        lines.push(`  ${proposal.id.padEnd(13)} ${first}`);
+        for (const line of rest) lines.push(`  ${" ".repeat(13)} ${line}`);
+      }
     }
   }
   return lines.join("\n");
@@ -169,7 +182,7 @@ export function tableText(results: readonly CaseResult[], style: Style): string 
     .filter(([kind]) => kind !== "skip")
     .map(([kind, glyph]) => `${glyph} ${kind}`)
     .join("  ");
-  return `${layOut(shown, style)}\n\n${style.dim(legend)}`;
+  return `${layOut(shown, style)}\n\n${style.dim(wrap(legend, style.widthColumns).join("\n"))}`;
 }
 
 export function grouped(results: readonly CaseResult[]): ReadonlyMap<string, readonly CaseResult[]> {
@@ -188,10 +201,11 @@ export function skippedText(results: readonly CaseResult[], style: Style): strin
   if (skipped.length === 0) return null;
   const lines = [style.bold(`${plural(skipped.length, "case")} skipped`)];
   for (const [reason, group] of grouped(skipped)) {
-    lines.push(`  ${String(group.length).padStart(3)}  ${reason}`);
+    const head = String(group.length).padStart(3);
+    lines.push(...paragraph(`${head}  ${reason}`, style.widthColumns, { first: 2, rest: 7 }));
     const first = group[0]?.planned;
     if (first?.support.kind === "no" && first.support.fix !== null)
-      lines.push(`       fix: ${first.support.fix}`);
+      lines.push(...paragraph(`fix: ${first.support.fix}`, style.widthColumns, { first: 7, rest: 9 }));
     if (first !== undefined)
       lines.push(style.dim(`       ${group.length > 1 ? "such as: " : ""}${replayCommand(first)}`));
   }
@@ -204,7 +218,7 @@ export function plural(count: number, noun: string): string {
 }
 
 export function caseTitle({ planned }: Pick<CaseResult, "planned">): string {
-  return `${planned.scenario.id} x ${planned.proposal.id} x ${placeName(planned)}`;
+  return visible(`${planned.scenario.id} x ${planned.proposal.id} x ${placeName(planned)}`);
 }
 
 function kindText(verdict: Verdict): string {
@@ -218,12 +232,15 @@ function headText([result, ...others]: Alike, style: Style): string {
   const { verdict, planned } = result;
   const title =
     others.length === 0 ? caseTitle(result) : `${plural(others.length + 1, "case")} on ${placeName(planned)}`;
-  return style.verdict(verdict.kind, `${glyphs[verdict.kind]} ${kindText(verdict)}: ${title}`);
+  const text = `${glyphs[verdict.kind]} ${kindText(verdict)}: ${title}`;
+  return paragraph(text, style.widthColumns, { first: 0, rest: 2 })
+    .map((line) => style.verdict(verdict.kind, line))
+    .join("\n");
 }
 
 function detailText(alike: Alike, style: Style): string {
   const [{ verdict, planned }, ...others] = alike;
-  const reason = wrap(verdict.reason, Math.max(40, style.widthColumns - 4)).map((line) => `    ${line}`);
+  const reason = paragraph(verdict.reason, style.widthColumns, { first: 4, rest: 4 });
   const replay = `    replay: ${others.length === 0 ? "" : "such as "}${replayCommand(planned)}`;
   return [headText(alike, style), ...reason, replay].join("\n");
 }
@@ -254,7 +271,7 @@ export function deviationsText(results: readonly CaseResult[], style: Style): st
   if (known.length > 0) {
     const lines = [style.bold(`${plural(known.length, "known deviation")} (fixtures/errata.json)`)];
     for (const [reason, group] of grouped(known)) {
-      lines.push(...wrap(reason, Math.max(40, style.widthColumns - 4)).map((line) => `  ${line}`));
+      lines.push(...paragraph(reason, style.widthColumns, { first: 2, rest: 2 }));
       for (const result of group) {
         lines.push(style.verdict("xfail", `  ${glyphs.xfail} ${replayCommand(result.planned)}`));
       }
@@ -271,8 +288,8 @@ export function findingsText(results: readonly CaseResult[], style: Style): stri
   const lines = [style.bold(`Findings: ${findingsTitle(findings).replace(/^D/, "d")}`)];
   for (const { id, text, source, cases } of findings) {
     const sentence = `${id} (${plural(cases.length, "case")}): ${text}`;
-    lines.push(...wrap(sentence, Math.max(40, style.widthColumns - 2)).map((line) => `  ${line}`));
-    lines.push(style.dim(`    ${source}`));
+    lines.push(...paragraph(sentence, style.widthColumns, { first: 2, rest: 2 }));
+    lines.push(...paragraph(source, style.widthColumns, { first: 4, rest: 4 }).map(style.dim));
     const first = cases[0]?.planned;
     if (first !== undefined) lines.push(style.dim(`    ${replayCommand(first)}`));
   }
@@ -295,7 +312,7 @@ export function repeatedText(results: readonly CaseResult[], style: Style): stri
   for (const result of differing) {
     lines.push(`  ${caseTitle(result)}`);
     for (const { count, verdict, text } of result.outcomes) {
-      const [first, ...rest] = wrap(text, Math.max(40, style.widthColumns - 14));
+      const [first, ...rest] = wrap(text, Math.max(20, style.widthColumns - 14));
       lines.push(
         style.verdict(verdict, `    ${String(count).padStart(6)}  ${glyphs[verdict]} ${first ?? ""}`),
       );
@@ -325,7 +342,7 @@ export function tailText(results: readonly CaseResult[], style: Style): string |
     .slice(0, CASES_NAMED_AGAIN_MAX)
     .flatMap((alike) => [
       headText(alike, style),
-      `    ${oneLine(alike[0].verdict.reason, Math.max(40, style.widthColumns - 4))}`,
+      `    ${oneLine(alike[0].verdict.reason, Math.max(20, style.widthColumns - 4))}`,
       `    ${replayCommand(alike[0].planned)}`,
     ]);
   const more = groups.slice(CASES_NAMED_AGAIN_MAX).flat().length;
@@ -339,7 +356,8 @@ export function summaryText({ counts, exitCode, durationMs }: Report, style: Sty
     .filter(([, count]) => count > 0)
     .map(([kind, count]) => style.verdict(kind, `${count} ${kind}`));
   const total = parts.length === 0 ? "no cases" : parts.join(", ");
-  return `${total} in ${(durationMs / 1000).toFixed(1)} s. Exit code ${exitCode}: ${exitCodeText(exitCode)}.`;
+  const text = `${total} in ${(durationMs / 1000).toFixed(1)} s. Exit code ${exitCode}: ${exitCodeText(exitCode)}.`;
+  return paragraph(text, style.widthColumns, { first: 0, rest: 2 }).join("\n");
 }
 
 function gapTitle({ exitCode }: Report): string {
@@ -347,11 +365,17 @@ function gapTitle({ exitCode }: Report): string {
   return isInterrupted ? "Interrupted, this is part of the run only" : "This is part of the run only";
 }
 
+function gapsText(report: Report, style: Style): string {
+  const text = `${style.bold(`${gapTitle(report)}:`)} ${report.gaps.join("; ")}.`;
+  return paragraph(text, style.widthColumns, { first: 0, rest: 2 }).join("\n");
+}
+
 /** Everything after the last case. */
-export function reportText(report: Report, style: Style): string {
+export function reportText(recorded: Report, style: Style): string {
+  const report = visibleData(recorded);
   const { results, gaps } = report;
   const parts = [
-    gaps.length === 0 ? null : `${style.bold(`${gapTitle(report)}:`)} ${gaps.join("; ")}.`,
+    gaps.length === 0 ? null : gapsText(report, style),
     tableText(results, style),
     skippedText(results, style),
     deviationsText(results, style),

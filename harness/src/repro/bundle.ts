@@ -3,18 +3,18 @@
  * `report.html` the same for a browser, `evidence.jsonl` the recorded run, `trace.txt` KVM's tracepoints or counters, `environment.json` the machine,
  * `scenario.json` the case, `console.txt` the console of a booted kernel in a case that went wrong, `repro.sh` runs it again, `reproducer.c` shows the defect without daxfault.
  */
-import { chmodSync, existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { type KvmTrace, placeName, scenarioSource } from "../../../language/src/index.ts";
-import { errorText } from "../error-text.ts";
+import { type KvmTrace, scenarioSource } from "../../../language/src/index.ts";
+import { jsonText, visible, visibleLines } from "../report/encode.ts";
 import { recordSchema } from "../report/jsonl.ts";
 import { mailText } from "../report/mail.ts";
 import type { Report } from "../report/report.ts";
 import { counterLines, eventLine, unitOf } from "../report/story.ts";
+import { caseTitle } from "../report/text.ts";
 import { placeOption, shellWord } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import type { TraceText } from "../tracing/tracefs.ts";
 import { type Environment, environmentLines } from "./environment.ts";
+import type { BundleFile } from "./folder.ts";
 import type { Reproducer } from "./reproducer.ts";
 
 export type Bundle = {
@@ -30,30 +30,16 @@ export type Bundle = {
   readonly html: string;
 };
 
-/** A folder that is not ours to fill. */
-export class BundleError extends Error {
-  override readonly name = "BundleError";
-}
-
-/** Makes the folder; an existing one has to be empty, or an earlier bundle. Throws a BundleError. */
-export function prepareFolder(folder: string): void {
-  const isOurs = existsSync(folder) && existsSync(join(folder, "evidence.jsonl"));
-  try {
-    mkdirSync(folder, { recursive: true });
-    if (!isOurs && readdirSync(folder).length > 0) throw new Error("it is not empty, and no earlier bundle");
-  } catch (error) {
-    throw new BundleError(`${folder}: ${errorText(error)}`);
-  }
-}
-
-const noTrace = ({ reason }: { readonly reason: string }): string[] => [`# No tracepoints: ${reason}.`];
+const noTrace = ({ reason }: { readonly reason: string }): string[] => [
+  `# No tracepoints: ${visible(reason)}.`,
+];
 
 function traceLines(trace: TraceText): string[] {
   if (trace.kind === "none") return noTrace(trace);
   const { events, lost, text } = trace;
   return [
-    `# Tracepoints ${events.join(", ")} from tracefs:`,
-    text,
+    visible(`# Tracepoints ${events.join(", ")} from tracefs:`),
+    visibleLines(text),
     ...(lost === 0 ? [] : [`# ${lost} more found no room in the buffer.`]),
   ];
 }
@@ -63,16 +49,16 @@ function kvmTraceLines(trace: KvmTrace): string[] {
   if (trace.kind === "none") return noTrace(trace);
   const { events, lines, cut } = trace;
   return [
-    `# Tracepoints ${events.join(", ")} of the booted kernel, about the guest's window:`,
-    ...lines,
+    visible(`# Tracepoints ${events.join(", ")} of the booted kernel, about the guest's window:`),
+    ...lines.map(visible),
     ...(cut === 0 ? [] : [`# ${cut} more were left out.`]),
   ];
 }
 
 function traceText({ trace, result }: Bundle): string {
   const evidence = result.result?.kind === "evidence" ? result.result.evidence : null;
-  const events = (evidence?.trace ?? []).map((event) => eventLine(event, unitOf(result)));
-  const counters = evidence === null ? [] : counterLines(evidence);
+  const events = (evidence?.trace ?? []).map((event) => visible(eventLine(event, unitOf(result))));
+  const counters = evidence === null ? [] : counterLines(evidence).map(visible);
   const inside = evidence?.kvmTrace ?? null;
   const kernel = inside === null ? traceLines(trace) : kvmTraceLines(inside);
   return [
@@ -92,20 +78,20 @@ function consoleText(lines: readonly unknown[]): string | null {
   const [first] = lines
     .map((line) => recordSchema.parse(line))
     .flatMap((record) => (record.type === "console" ? [record.lines] : []));
-  return first === undefined ? null : `${first.join("\n")}\n`;
+  return first === undefined ? null : `${first.map(visible).join("\n")}\n`;
 }
 
 /** The proposal's file for `--proposals`, if it is none of the presets. */
 function ownProposal({ result }: Bundle, presets: readonly string[]): string | null {
   const { proposal } = result.planned;
-  return presets.includes(proposal.id) ? null : `${JSON.stringify(proposal, null, 2)}\n`;
+  return presets.includes(proposal.id) ? null : `${jsonText(proposal, 2)}\n`;
 }
 
 /** @param options what the command line needs besides the scenario; begins with a blank, or empty */
 function replayScript({ result, timeoutMs }: Bundle, options: string): string {
   const { scenario, proposal } = result.planned;
   return `#!/bin/sh
-# Runs ${scenario.id} x ${proposal.id} x ${placeName(result.planned)} again, from scenario.json beside this file (hash ${scenario.hash}).
+# Runs ${caseTitle(result)} again, from scenario.json beside this file (hash ${scenario.hash}).
 # Exits like daxfault run: 0 as expected, 1 not, 2 proves nothing, 3 did not run.
 # DAXFAULT: how daxfault is called, for example /path/to/checkout/scripts/daxfault.
 set -eu
@@ -119,24 +105,28 @@ exec $daxfault run "$here/scenario.json"${options} --proposal ${shellWord(propos
 `;
 }
 
-/** Writes everything; returns the names of the files. */
-export function writeBundle(folder: string, bundle: Bundle, presets: readonly string[]): readonly string[] {
+/** Everything that the folder holds, by name. */
+export function bundleFiles(bundle: Bundle, presets: readonly string[]): readonly BundleFile[] {
   const proposal = ownProposal(bundle, presets);
   const { reproducer, environment, lines, report, result } = bundle;
-  const files: Record<string, string> = {
-    "report.txt": mailText(report, environmentLines(environment)),
-    "report.html": bundle.html,
-    "evidence.jsonl": lines.map((line) => `${JSON.stringify(line)}\n`).join(""),
-    "trace.txt": traceText(bundle),
-    "environment.json": `${JSON.stringify(environment, null, 2)}\n`,
-    "scenario.json": `${JSON.stringify(scenarioSource(result.planned.scenario), null, 2)}\n`,
-    "repro.sh": replayScript(bundle, proposal === null ? "" : ` --proposals "$here/proposal.json"`),
-  };
+  const files: BundleFile[] = [
+    { name: "report.txt", text: mailText(report, environmentLines(environment)) },
+    { name: "report.html", text: bundle.html },
+    { name: "evidence.jsonl", text: lines.map((line) => `${jsonText(line)}\n`).join("") },
+    { name: "trace.txt", text: traceText(bundle) },
+    { name: "environment.json", text: `${jsonText(environment, 2)}\n` },
+    {
+      name: "scenario.json",
+      text: `${jsonText(scenarioSource(result.planned.scenario), 2)}\n`,
+    },
+    {
+      name: "repro.sh",
+      text: replayScript(bundle, proposal === null ? "" : ` --proposals "$here/proposal.json"`),
+    },
+  ];
   const console = consoleText(lines);
-  if (console !== null) files["console.txt"] = console;
-  if (proposal !== null) files["proposal.json"] = proposal;
-  if (reproducer.kind === "source") files["reproducer.c"] = reproducer.text;
-  for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
-  chmodSync(join(folder, "repro.sh"), 0o755);
-  return Object.keys(files);
+  if (console !== null) files.push({ name: "console.txt", text: console });
+  if (proposal !== null) files.push({ name: "proposal.json", text: proposal });
+  if (reproducer.kind === "source") files.push({ name: "reproducer.c", text: reproducer.text });
+  return files;
 }

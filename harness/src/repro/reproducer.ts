@@ -19,6 +19,7 @@ import {
   writtenValue,
 } from "../../../language/src/index.ts";
 import { packagePath } from "../paths.ts";
+import { visible } from "../report/encode.ts";
 import { defectOf } from "../report/findings.ts";
 import { setupLines } from "../report/story.ts";
 import { wrap } from "../report/style.ts";
@@ -107,7 +108,7 @@ function stepsCode(linear: Linear): string | null {
   for (const [index, step] of linear.accesses.entries()) {
     const code = accessCode(step);
     if (code === null) return null;
-    lines.push(`\t/* ${index + 1}: ${stepText(step)} */`);
+    lines.push(`\t/* ${index + 1}: ${cComment(stepText(step))} */`);
     for (const instruction of [...code, `mov $${index + 1}, %ecx`, "ud2"])
       lines.push(`\t"\t${instruction}\\n"`);
   }
@@ -149,7 +150,7 @@ function hostCode(linear: Linear): string {
   return [...linear.host]
     .map(([step, actions]) => {
       const lines = actions.flatMap((action) => [
-        `puts("host: ${stepText(action)}");`,
+        `puts(${cString(`host: ${stepText(action)}`)});`,
         ...actionCode(action),
       ]);
       return [`\tcase ${step}:`, ...lines.map((line) => `\t\t${line}`), "\t\tbreak;"].join("\n");
@@ -190,10 +191,19 @@ function vmCode(proposal: Proposal): string {
   return lines.map((line) => (line === "" ? "" : `\t${line}`)).join("\n");
 }
 
-/** Text that cannot end a comment. */
+/** Text that cannot end a comment of C. */
+export function cComment(text: string): string {
+  return visible(text).replaceAll("*/", "* /");
+}
+
+/** A string literal of C; `?` is escaped for its trigraphs. */
+export function cString(text: string): string {
+  return `"${visible(text).replaceAll(/["\\?]/g, "\\$&")}"`;
+}
+
 function commentLines(paragraphs: readonly string[]): string {
   return paragraphs
-    .flatMap((text) => wrap(text.replaceAll("*/", "* /"), COMMENT_COLUMNS))
+    .flatMap((text) => wrap(cComment(text), COMMENT_COLUMNS))
     .map((line) => ` * ${line}`)
     .join("\n");
 }

@@ -108,12 +108,23 @@ export function shellWord(text: string): string {
   return /^[A-Za-z0-9_./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
+/** Words as `shellWord` writes them, one blank between two. */
+const SHELL_WORDS = /^(?:[A-Za-z0-9_./:=@%+,-]|'[^']*'|\\')+(?: (?:[A-Za-z0-9_./:=@%+,-]|'[^']*'|\\')+)*$/;
+
+/** Options as a record has them, already quoted; what is not, one word. */
+function shellWords(text: string): string {
+  return SHELL_WORDS.test(text) ? text : shellWord(text);
+}
+
 /** What names a case's engine and machine on the command line. */
 export function placeOption(planned: PlannedCase): string {
-  return planned.engineOption ?? `--engine ${placeName(planned)}`;
+  return planned.engineOption === undefined
+    ? `--engine ${shellWord(placeName(planned))}`
+    : shellWords(planned.engineOption);
 }
 
 /** The command that runs one case again. */
 export function replayCommand(planned: PlannedCase): string {
-  return `daxfault run ${planned.argument} --proposal ${planned.proposal.id} ${placeOption(planned)}`;
+  const { argument, proposal } = planned;
+  return `daxfault run ${shellWords(argument)} --proposal ${shellWord(proposal.id)} ${placeOption(planned)}`;
 }

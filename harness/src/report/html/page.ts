@@ -7,6 +7,7 @@ import { type VerdictKind, verdictKinds } from "../../../../language/src/index.t
 import type { RunInfo } from "../../run/observer.ts";
 import { replayCommand } from "../../run/plan.ts";
 import { glyphs } from "../cells.ts";
+import { visibleData } from "../encode.ts";
 import { endText, findingsOf, findingsTitle } from "../findings.ts";
 import { type Markup, markup, trusted } from "../markup.ts";
 import type { Report } from "../report.ts";
@@ -160,7 +161,8 @@ function legend(): Markup {
   return markup`<ul>${items}</ul>`;
 }
 
-export async function htmlPage(report: Report): Promise<string> {
+export async function htmlPage(recorded: Report): Promise<string> {
+  const report = visibleData(recorded);
   const ids = caseIds(report.results);
   const [only, second] = report.results;
   const single = second === undefined ? only : undefined;

@@ -1,0 +1,56 @@
+/** What a command line may not select: kernels and modules that are not there. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { makeSelection, type SelectionOptions } from "../../src/cli/selection.ts";
+import { UsageError } from "../../src/cli/usage.ts";
+import { caseFolder } from "../support/folders.ts";
+
+type Paths = Readonly<Record<"file" | "folder" | "lost", string>>;
+type Row = readonly [string, (paths: Paths) => SelectionOptions, (paths: Paths) => string];
+
+function makePaths(): Paths {
+  const folder = caseFolder();
+  const file = join(folder, "bzImage");
+  writeFileSync(file, "an image");
+  return { file, folder, lost: join(folder, "lost") };
+}
+
+describe("makeSelection of kernels", () => {
+  it.each<Row>([
+    ["a path of nothing", ({ lost }) => ({ kernel: [lost] }), ({ lost }) => `--kernel ${lost}: ENOENT`],
+    [
+      "as an engine",
+      ({ lost }) => ({ engine: [`kernel:${lost}`] }),
+      ({ lost }) => `--kernel ${lost}: ENOENT`,
+    ],
+    ["a folder", ({ folder }) => ({ kernel: [folder] }), ({ folder }) => `--kernel ${folder}: it is no file`],
+    ["modules of no kernel", ({ folder }) => ({ modules: folder }), () => "no --kernel names one"],
+    [
+      "modules of a package",
+      ({ folder }) => ({ kernel: ["debian:6.1"], modules: folder }),
+      () => "no --kernel names one",
+    ],
+    [
+      "modules in a file",
+      ({ file }) => ({ kernel: [file], modules: file }),
+      ({ file }) => `--modules ${file}: it is no folder`,
+    ],
+    [
+      "modules nowhere",
+      ({ file, lost }) => ({ kernel: [file], modules: lost }),
+      ({ lost }) => `--modules ${lost}: ENOENT`,
+    ],
+  ])("refuses %s", (_what, optionsOf, messageOf) => {
+    const paths = makePaths();
+    expect(() => makeSelection(["hang-without-apf"], optionsOf(paths))).toThrow(UsageError);
+    expect(() => makeSelection(["hang-without-apf"], optionsOf(paths))).toThrow(messageOf(paths));
+  });
+
+  it("takes a file with a folder of modules", () => {
+    const { file, folder } = makePaths();
+    const selection = makeSelection(["hang-without-apf"], { kernel: [file], modules: folder });
+    expect(selection.kernels).toEqual([{ kind: "file", text: file, path: file }]);
+    expect(selection.modulesDirectory).toBe(folder);
+  });
+});

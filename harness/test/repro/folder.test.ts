@@ -1,0 +1,121 @@
+/** Where a bundle may be put: nothing of others is overwritten, no link is followed, and it comes about as a whole. */
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { runRecord } from "../../src/report/jsonl.ts";
+import { BundleError, type BundleFile, BundleFolder } from "../../src/repro/folder.ts";
+import { caseFolder } from "../support/folders.ts";
+import { infoWith } from "../support/results.ts";
+
+const evidence: BundleFile = {
+  name: "evidence.jsonl",
+  text: `${JSON.stringify(runRecord(infoWith()))}\n{}\n`,
+};
+const files: readonly BundleFile[] = [evidence, { name: "repro.sh", text: "#!/bin/sh\n" }];
+
+function fill(folder: string, list = files): void {
+  const bundle = new BundleFolder(folder);
+  try {
+    bundle.commit(list);
+  } finally {
+    bundle.discard();
+  }
+}
+
+/** Names beside the folder: nothing else may be left there. */
+const beside = (folder: string): readonly string[] => readdirSync(dirname(folder));
+
+describe("BundleFolder", () => {
+  it("makes the folder, with its parents, and a script that can be executed", () => {
+    const folder = join(caseFolder(), "deep/er/bundle");
+    fill(folder);
+    expect(readdirSync(folder).sort()).toEqual(["evidence.jsonl", "repro.sh"]);
+    expect(statSync(join(folder, "repro.sh")).mode & 0o100).toBe(0o100);
+    expect(beside(folder)).toEqual(["bundle"]);
+  });
+
+  it("replaces an empty folder, and an earlier bundle with all its files", () => {
+    const folder = join(caseFolder(), "bundle");
+    mkdirSync(folder);
+    fill(folder, [...files, { name: "console.txt", text: "earlier" }]);
+    expect(readdirSync(folder)).toHaveLength(3);
+    fill(`${folder}/`);
+    expect(readdirSync(folder).sort()).toEqual(["evidence.jsonl", "repro.sh"]);
+    expect(beside(folder)).toEqual(["bundle"]);
+  });
+
+  it("leaves nothing when it is not filled", () => {
+    const folder = join(caseFolder(), "bundle");
+    new BundleFolder(folder).discard();
+    expect(beside(folder)).toEqual([]);
+  });
+
+  const empty = (folder: string): void => writeFileSync(join(folder, "evidence.jsonl"), "");
+  const real = (folder: string): void => writeFileSync(join(folder, "evidence.jsonl"), evidence.text);
+  it.each<[string, RegExp, (folder: string, other: string) => void]>([
+    ["an empty evidence.jsonl", /no evidence\.jsonl of a recorded run/, empty],
+    [
+      "an evidence.jsonl of something else",
+      /no evidence\.jsonl of a recorded run/,
+      (folder) => writeFileSync(join(folder, "evidence.jsonl"), '{"type":"run"}\n'),
+    ],
+    [
+      "another file beside it",
+      /mine is no file of one/,
+      (folder) => {
+        real(folder);
+        writeFileSync(join(folder, "mine"), "x");
+      },
+    ],
+    [
+      "a planted link in it",
+      /report\.txt is no file/,
+      (folder, other) => {
+        real(folder);
+        symlinkSync(other, join(folder, "report.txt"));
+      },
+    ],
+    [
+      "evidence.jsonl a link",
+      /evidence\.jsonl is no file/,
+      (folder, other) => symlinkSync(other, join(folder, "evidence.jsonl")),
+    ],
+    ["a folder in it", /no file/, (folder) => mkdirSync(join(folder, "repro.sh"))],
+  ])("refuses a folder with %s, and touches nothing", (_what, message, plant) => {
+    const parent = caseFolder();
+    const folder = join(parent, "bundle");
+    const other = join(parent, "other");
+    writeFileSync(other, evidence.text);
+    mkdirSync(folder);
+    plant(folder, other);
+    const before = readdirSync(folder);
+    expect(() => fill(folder)).toThrow(BundleError);
+    expect(() => fill(folder)).toThrow(message);
+    expect(readdirSync(folder)).toEqual(before);
+    expect(readFileSync(other, "utf8")).toBe(evidence.text);
+    expect([...beside(folder)].sort()).toEqual(["bundle", "other"]);
+  });
+
+  it("refuses a link, a file, and what came about meanwhile", () => {
+    const parent = caseFolder();
+    const target = join(parent, "target");
+    mkdirSync(target);
+    const link = join(parent, "link");
+    symlinkSync(target, link);
+    expect(() => fill(link)).toThrow(`${link}: it is a link`);
+    const file = join(parent, "file");
+    writeFileSync(file, "x");
+    expect(() => fill(file)).toThrow("it is no folder");
+    const folder = join(parent, "bundle");
+    const bundle = new BundleFolder(folder);
+    symlinkSync(target, folder);
+    expect(() => bundle.commit(files)).toThrow("it is a link");
+    bundle.discard();
+    expect(readdirSync(target)).toEqual([]);
+    expect([...beside(folder)].sort()).toEqual([basename(folder), "file", "link", "target"]);
+  });
+
+  it("refuses the working directory", () => {
+    expect(() => fill(".")).toThrow(".: it is the working directory");
+  });
+});
