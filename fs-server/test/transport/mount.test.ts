@@ -1,4 +1,5 @@
 /** Real mounts, one of each transport over the same passthrough, used through the kernel like any file system. */
+import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
 import {
   closeSync,
   existsSync,
@@ -29,7 +30,13 @@ import { transports } from "../../../language/src/index.ts";
 import { files } from "../../../sys/src/index.ts";
 import { isFuseMounted } from "../../src/serve/mount-point.ts";
 import { temporaryDirectory } from "../support/directories.ts";
-import { noMountBecause, type Server, serveExpectingEnd, startServer } from "../support/server.ts";
+import {
+  noMountBecause,
+  SERVE_MAIN,
+  type Server,
+  serveExpectingEnd,
+  startServer,
+} from "../support/server.ts";
 
 const usable = transports.filter((transport) => {
   const reason = noMountBecause(transport);
@@ -129,6 +136,43 @@ describe.each(usable)("a %s mount", (transport) => {
     const list = Buffer.alloc(200);
     expect(list.subarray(0, files.listxattr(path, list)).toString()).toContain("user.origin");
     expect(files.removexattr(path, name)).toBe(0);
+  });
+});
+
+describe.each(usable)("a detached %s server", (transport) => {
+  const detached = (mounted: string, stdio: StdioOptions): ChildProcess => {
+    const places = ["--source", temporaryDirectory(), "--mountpoint", mounted];
+    const args = [SERVE_MAIN, ...places, "--detached", "--transport", transport];
+    return spawn(process.execPath, args, { stdio });
+  };
+  const endOf = (child: ChildProcess) => new Promise<number | null>((done) => child.once("exit", done));
+
+  it("unmounts and ends when its launcher has ended before the ready line", async () => {
+    const mounted = temporaryDirectory();
+    const child = detached(mounted, ["ignore", "pipe", "pipe"]);
+    const ended = endOf(child);
+    let said = "";
+    child.stderr?.on("data", (bytes: Buffer) => {
+      said += bytes.toString();
+    });
+    child.stdout?.destroy();
+    expect(await ended).toBe(1);
+    expect(said).toContain("the ready line cannot be written (EPIPE): unmounted");
+    expect(isFuseMounted(mounted)).toBe(false);
+  });
+
+  it("goes on serving when its launcher ends after the ready line, and unmounts without a reader of stderr", async () => {
+    const mounted = temporaryDirectory();
+    const child = detached(mounted, ["ignore", "pipe", "pipe"]);
+    const ended = endOf(child);
+    await new Promise((ready) => child.stdout?.once("data", ready));
+    child.stdout?.destroy();
+    child.stderr?.destroy();
+    writeFileSync(join(mounted, "file"), "x");
+    expect(readFileSync(join(mounted, "file"), "utf8")).toBe("x");
+    child.kill("SIGTERM");
+    expect(await ended).toBe(0);
+    expect(isFuseMounted(mounted)).toBe(false);
   });
 });
 

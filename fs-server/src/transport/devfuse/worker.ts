@@ -54,7 +54,11 @@ export type DevfuseMessage =
 
 function log(line: string): void {
   // Straight to the descriptor: a worker's stderr stream needs the event loop, which never turns here.
-  writeSync(2, `${line}\n`);
+  try {
+    writeSync(2, `${line}\n`);
+  } catch {
+    // The reader of stderr has ended, or is slow: the request is served all the same.
+  }
 }
 
 function main(options: DevfuseWorkerData): void {
