@@ -72,7 +72,7 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
     const protocol =
       options.transport === "devfuse"
         ? await startDevfuse(options, mountPoint, { leases, guard, stop, fail })
-        : await startLibfuse(options, mountPoint, log);
+        : await startLibfuse(options, mountPoint, { log, stop });
     if (!isFuseMounted(mountPoint)) {
       throw new Error(`${mountPoint} is not in /proc/self/mountinfo after mounting`);
     }
@@ -167,13 +167,14 @@ async function grantLeases(socketPath: string): Promise<Leases> {
 async function startLibfuse(
   options: ServeOptions,
   mountPoint: string,
-  log: (message: string) => void,
+  { log, stop }: { readonly log: (message: string) => void; readonly stop: (why: string) => never },
 ): Promise<null> {
   const fs = new PassthroughFileSystem(options.source, { readOnly: options.readOnly });
   await mountLibfuse(fs, {
     mountPoint,
     debug: options.debug,
     log: (operation, error) => log(`defect in ${operation}: ${String(error)}`),
+    ended: () => stop("the file system was unmounted"),
   });
   return null;
 }

@@ -25,9 +25,10 @@ import {
 } from "node:fs";
 import { readFile as readFileAsync } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { transports } from "../../../language/src/index.ts";
-import { files } from "../../../sys/src/index.ts";
+import { files, MNT_DETACH, unmount } from "../../../sys/src/index.ts";
 import { isFuseMounted } from "../../src/serve/mount-point.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import {
@@ -136,6 +137,34 @@ describe.each(usable)("a %s mount", (transport) => {
     const list = Buffer.alloc(200);
     expect(list.subarray(0, files.listxattr(path, list)).toString()).toContain("user.origin");
     expect(files.removexattr(path, name)).toBe(0);
+  });
+});
+
+describe.each(usable)("a %s server that another process unmounts", (transport) => {
+  const start = async (): Promise<{ readonly mounted: string; readonly server: Server }> => {
+    const mounted = temporaryDirectory();
+    const places = ["--source", temporaryDirectory(), "--mountpoint", mounted];
+    return { mounted, server: await startServer([...places, "--transport", transport]) };
+  };
+
+  it("ends with 0", async () => {
+    const { mounted, server } = await start();
+    writeFileSync(join(mounted, "file"), "x");
+    expect(unmount(mounted, 0)).toBe(0);
+    expect((await server.ended).code).toBe(0);
+  });
+
+  it("serves files that are still open after a lazy unmount, and ends with the last of them", async () => {
+    const { mounted, server } = await start();
+    writeFileSync(join(mounted, "file"), "x".repeat(100));
+    const fd = openSync(join(mounted, "file"), "r+");
+    expect(unmount(mounted, MNT_DETACH)).toBe(0);
+    await setTimeout(500);
+    expect(writeSync(fd, "y", 0)).toBe(1);
+    fsyncSync(fd);
+    expect(server.process.exitCode).toBeNull();
+    closeSync(fd);
+    expect((await server.ended).code).toBe(0);
   });
 });
 
