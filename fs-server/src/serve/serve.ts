@@ -159,8 +159,8 @@ async function grantLeases(socketPath: string): Promise<Leases> {
   const memory = gateMemory();
   const book = new LeaseBook({ boundMs: DEFAULT_BOUND_MS });
   const keeper = new GateKeeper(memory, book);
-  book.onChange = () => keeper.holdsChanged();
-  const leases = await serveLeases(book, socketPath, () => keeper.beforeGrant());
+  book.onChange = (file, change) => keeper.heldChanged(file, change);
+  const leases = await serveLeases(book, socketPath, { beforeGrant: () => keeper.beforeGrant() });
   return { memory, keeper, close: () => leases.close() };
 }
 
