@@ -1,6 +1,7 @@
 /** Real mounts, one of each transport over the same passthrough, used through the kernel like any file system. */
-import { type ChildProcess, type StdioOptions, spawn } from "node:child_process";
+import { type ChildProcess, type StdioOptions, spawn, spawnSync } from "node:child_process";
 import {
+  chmodSync,
   closeSync,
   existsSync,
   fsyncSync,
@@ -28,7 +29,7 @@ import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { transports } from "../../../language/src/index.ts";
-import { files, MNT_DETACH, unmount } from "../../../sys/src/index.ts";
+import { compiledEntry, files, MNT_DETACH, unmount } from "../../../sys/src/index.ts";
 import { isFuseMounted } from "../../src/serve/mount-point.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import {
@@ -123,6 +124,38 @@ describe.each(usable)("a %s mount", (transport) => {
     const modified = transport === "libfuse" ? 1_600_000_000_250 : 1_500_000_000_125;
     expect(statSync(join(source, "times")).mtimeMs).toBe(modified);
     expect(statfsSync(mounted).blocks).toBeGreaterThan(0);
+  });
+
+  it("lists trusted attributes for those with CAP_SYS_ADMIN only", (context) => {
+    chmodSync(source, 0o755);
+    writeFileSync(join(mounted, "trusted"), "");
+    const path = files.pathBytes(join(source, "trusted"));
+    for (const name of ["trusted.secret", "user.origin"]) {
+      const result = files.setxattr(path, files.pathBytes(name), Buffer.from("x"), 0);
+      if (result < 0) context.skip(`${name} cannot be set: errno ${-result}`);
+    }
+    const sys = compiledEntry(import.meta.url, "../../../sys/src/index.ts").href;
+    // fuse-native 2.2.6 adds 128 to the size that is asked for (index.js, _op_listxattr).
+    const more = transport === "libfuse" ? 128 : 0;
+    const script = `
+      const { files } = await import(${JSON.stringify(sys)});
+      const path = files.pathBytes(process.argv[1]);
+      const list = Buffer.alloc(files.listxattr(path, new Uint8Array(0)));
+      const size = files.listxattr(path, list);
+      console.log(list.length - size === ${more} ? list.toString("utf8", 0, size) : "another length than asked for");`;
+    const listAs = (...identity: readonly string[]): readonly string[] => {
+      const node = [process.execPath, "--input-type=module", "-e", script, join(mounted, "trusted")];
+      const { stdout } = spawnSync("setpriv", [...identity, "--", ...node], { encoding: "utf8" });
+      return stdout
+        .trim()
+        .split("\0")
+        .filter((name) => !/^(|security\..*|system\..*)$/.test(name))
+        .toSorted();
+    };
+    const [few, all] = [["user.origin"], ["trusted.secret", "user.origin"]];
+    expect(listAs("--reuid", "4711", "--clear-groups")).toEqual(few);
+    expect(listAs("--bounding-set", "-sys_admin")).toEqual(few);
+    expect(listAs("--reuid", "0")).toEqual(transport === "libfuse" ? few : all);
   });
 
   it("carries extended attributes", () => {

@@ -12,6 +12,7 @@ import { CrossThreadGate, type GateMessage } from "../../lease/cross-thread-gate
 import { GatedFileSystem } from "../../lease/gated-filesystem.ts";
 import { type OpenFileMessage, OpenFileReporter } from "../../mount-guard/open-file-reporter.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
+import { isAdministrator } from "./administrator.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { serveDevice } from "./loop.ts";
 import { Pipe } from "./splice.ts";
@@ -83,6 +84,7 @@ function main(options: DevfuseWorkerData): void {
     writebackCache,
     posixAcl: options.posixAcl,
     keepCache: options.keepCache,
+    isAdministrator,
     validity: { entryMs: options.entryTimeoutMs, attributesMs: options.attributeTimeoutMs },
     ...(options.kernelPassthrough ? { backingFiles: deviceBackingFiles(device) } : {}),
     ...(options.debug ? { log } : {}),
