@@ -4,7 +4,11 @@
  * Says `{"type":"ready",...}` in one line on stdout when the mount is there, everything else on stderr.
  * Exit codes: 0 unmounted as asked; 1 cannot serve; 64 wrong usage. A process of its own, because a server must
  * never share one with anything that touches its mount: that thread would wait for itself.
+ *
+ * A mount that was never reported is not left behind: if the line cannot be written, because its reader has ended,
+ * the server unmounts and ends with 1, detached or not.
  */
+import { writeSync } from "node:fs";
 import { type ServeOptions, serveOptions, USAGE } from "./serve/options.ts";
 import { dieWithParent } from "./serve/parent.ts";
 import { serve } from "./serve/serve.ts";
@@ -12,11 +16,15 @@ import { serve } from "./serve/serve.ts";
 const EXIT_CANNOT_SERVE = 1;
 const EXIT_USAGE = 64;
 
+const STDOUT = 1;
+
+/** A detached server can outlive the reader of its stderr: a message that cannot be written is lost, the mount is not. */
 function log(message: string): void {
   process.stderr.write(`daxfault serve: ${message}\n`);
 }
 
 async function main(): Promise<void> {
+  process.stderr.on("error", () => {});
   let options: ServeOptions;
   try {
     options = serveOptions(process.argv.slice(2));
@@ -29,7 +37,13 @@ async function main(): Promise<void> {
     process.exit(EXIT_CANNOT_SERVE);
   }
   try {
-    process.stdout.write(`${JSON.stringify(await serve(options, log))}\n`);
+    const { ready, fail } = await serve(options, log);
+    try {
+      // One write(2) of less than PIPE_BUF, checked: a stream reports EPIPE later, as an event.
+      writeSync(STDOUT, `${JSON.stringify(ready)}\n`);
+    } catch (error) {
+      fail(`the ready line cannot be written (${(error as NodeJS.ErrnoException).code})`);
+    }
   } catch (error) {
     log((error as Error).message);
     process.exit(EXIT_CANNOT_SERVE);

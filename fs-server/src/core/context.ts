@@ -4,7 +4,7 @@ import type { DaxMappings } from "../dax/mappings.ts";
 import type { FileHandle, FileSystem, NodeId } from "../fs/filesystem.ts";
 import type { Validity } from "./encode.ts";
 import { OUT_HEADER_BYTES, type ReplySink } from "./reply.ts";
-import type { Request } from "./request.ts";
+import type { Header, Request } from "./request.ts";
 
 /** Port: files whose content the client's kernel reads and writes itself (FUSE_PASSTHROUGH). */
 export interface BackingFiles {
@@ -21,6 +21,8 @@ export type HandlerContext = {
   readonly keepCache: boolean;
   /** Was writeback caching offered? Then the client's kernel owns the sizes of files. */
   readonly clientOwnsSizes: boolean;
+  /** Whether the caller of a request has CAP_SYS_ADMIN: `trusted.*` attributes are listed for such callers only. */
+  readonly isAdministrator: (header: Header) => boolean;
   /** Registered content by node, once FUSE_PASSTHROUGH was agreed; else null. */
   backing: BackingTable | null;
 };

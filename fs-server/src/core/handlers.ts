@@ -14,7 +14,13 @@ import type {
   SyncScope,
   TimeChange,
 } from "../fs/filesystem.ts";
-import { checkedName, checkedTerminated, NAME_MAX_BYTES, PATH_MAX_BYTES } from "../fs/names.ts";
+import {
+  checkedName,
+  checkedTerminated,
+  NAME_MAX_BYTES,
+  PATH_MAX_BYTES,
+  withoutTrusted,
+} from "../fs/names.ts";
 import type { Handler, HandlerContext, Reply } from "./context.ts";
 import * as encode from "./encode.ts";
 import { ProtocolError } from "./errors.ts";
@@ -329,6 +335,26 @@ function xattrReply(
   return get(reply.sink.frame.bytes.subarray(reply.at, reply.at + room));
 }
 
+/** Reused: a list is copied into its reply before the next request. */
+const listed = new Uint8Array(MAX_XATTR_BYTES);
+
+/**
+ * The names for this caller. A client's kernel shows what the server lists (fuse_listxattr()), while a local file system
+ * lists `trusted.*` for CAP_SYS_ADMIN only (the `list` of its xattr handler, such as ext4_xattr_trusted_list()).
+ */
+const listxattr: Handler<"LISTXATTR"> = (context, request, reply) =>
+  xattrReply(request, reply, (into) => {
+    const all = listed.subarray(0, context.fs.listxattr(request.node, listed));
+    const untrusted = withoutTrusted(all);
+    // Asked for only where it matters: it may cost a look at the process.
+    const isWhole = untrusted.length === all.length || context.isAdministrator(request.header);
+    const visible = isWhole ? all : untrusted;
+    if (into.length === 0) return visible.length;
+    if (visible.length > into.length) throw failure("ERANGE");
+    into.set(visible);
+    return visible.length;
+  });
+
 const setxattr: Handler<"SETXATTR"> = (context, request) => {
   const { size, flags } = request.args;
   if (size !== request.payloadBytes) {
@@ -470,7 +496,7 @@ export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
   FSYNCDIR: silent((c, q) => c.fs.fsyncdir(handleOf(q), syncScope(q))),
   SETXATTR: setxattr,
   GETXATTR: (c, q, r) => xattrReply(q, r, (into) => c.fs.getxattr(q.node, attributeOf(q), into)),
-  LISTXATTR: (c, q, r) => xattrReply(q, r, (into) => c.fs.listxattr(q.node, into)),
+  LISTXATTR: listxattr,
   REMOVEXATTR: silent((c, q) => c.fs.removexattr(q.node, attributeOf(q))),
   ACCESS: silent((c, q) => c.fs.access(q.node, q.args.mask, q.caller)),
   FALLOCATE: silent((c, q) => c.fs.fallocate(handleOf(q), q.args.mode, q.args.offset, q.args.length)),

@@ -23,6 +23,7 @@ import {
   type AnyRequest,
   decodeBody,
   decodeHeader,
+  type Header,
   type PipedPayload,
   type Request,
   type Unique,
@@ -42,6 +43,8 @@ export type SessionOptions = {
   /** Largest WRITE and READ, in whole pages; MAX_WRITE_BYTES by default. */
   readonly maxWriteBytes?: number;
   readonly validity?: Validity;
+  /** Whether a caller has CAP_SYS_ADMIN; by default uid 0 has it, which is all that a guest's request says. */
+  readonly isAdministrator?: (header: Header) => boolean;
   /** Milliseconds of a steady clock. */
   readonly now?: () => number;
   readonly onInit?: (agreement: Agreement) => void;
@@ -91,6 +94,7 @@ export class Session {
       dax: options.window === undefined ? null : new DaxMappings(options.fs, options.window),
       validity: options.validity ?? { entryMs: 1000, attributesMs: 1000 },
       keepCache: options.keepCache ?? false,
+      isAdministrator: options.isAdministrator ?? (({ caller }) => caller.uid === 0),
       clientOwnsSizes: options.writebackCache ?? false,
       backing: null,
     };

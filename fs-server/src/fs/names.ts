@@ -58,3 +58,20 @@ export function linkTarget(text: string): TerminatedBytes {
 export function attributeName(text: string): TerminatedBytes {
   return checkedTerminated(Buffer.from(`${text}\0`, "utf8"), NAME_MAX_BYTES + 1);
 }
+
+const TRUSTED = Buffer.from("trusted.");
+
+/** A list of NUL-terminated xattr names without those of `trusted.*`; the list itself where it has none. */
+export function withoutTrusted(list: Uint8Array): Uint8Array {
+  const bytes = Buffer.from(list.buffer, list.byteOffset, list.length);
+  if (!bytes.includes(TRUSTED)) return list;
+  const kept: Buffer[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const end = bytes.indexOf(0, at);
+    const next = end < 0 ? bytes.length : end + 1;
+    const name = bytes.subarray(at, next);
+    if (!name.subarray(0, TRUSTED.length).equals(TRUSTED)) kept.push(name);
+    at = next;
+  }
+  return Buffer.concat(kept);
+}

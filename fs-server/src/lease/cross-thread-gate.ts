@@ -7,7 +7,7 @@ import { Postponed } from "../fs/postponed.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./truncation-gate.ts";
 
-/** Words: truncations in progress; leases held, by buckets of inode numbers; then a slot for each open ticket. */
+/** Words: truncations in progress; files with leases, by buckets of inode numbers; then a slot for each open ticket. */
 const UNDER_WAY = 0;
 const HOLDS_AT = 1;
 const BUCKETS = 256;
@@ -18,7 +18,7 @@ const RETRY_MS = 1;
 /** The serving thread first waits this long for the answer: most holders need less, a postponed call at least 1 ms. */
 const FIRST_LOOK_MS = 0.5;
 
-/** The bucket that counts the leases of a file. Files that share one ask needlessly, which costs time only. */
+/** The bucket that counts files with leases. Files that share one ask needlessly, which costs time only. */
 const bucketOf = ({ ino }: FileIdentity): number => HOLDS_AT + Number(ino % BigInt(BUCKETS));
 
 export type GateMessage =
@@ -119,16 +119,11 @@ export class GateKeeper {
 
   /** Call after a lease was entered in the book; resolves when every truncation in progress has seen it. */
   async beforeGrant(): Promise<void> {
-    this.holdsChanged();
     while (Atomics.load(this.#words, UNDER_WAY) > 0) await nextTurn();
   }
 
-  holdsChanged(): void {
-    const counts = new Int32Array(BUCKETS);
-    for (const file of this.#book.files()) {
-      const bucket = bucketOf(file) - HOLDS_AT;
-      counts[bucket] = (counts[bucket] ?? 0) + 1;
-    }
-    for (const [bucket, count] of counts.entries()) Atomics.store(this.#words, HOLDS_AT + bucket, count);
+  /** A file has got its first lease, or has lost its last one. */
+  heldChanged(file: FileIdentity, change: 1 | -1): void {
+    Atomics.add(this.#words, bucketOf(file), change);
   }
 }

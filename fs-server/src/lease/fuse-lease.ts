@@ -15,16 +15,19 @@ import {
 } from "../guard/truncation-guard.ts";
 import { line, type ToClient } from "./lease-messages.ts";
 
-type Held = { readonly holder: MappingHolder; readonly granted: () => void };
+type Arming = { readonly granted: () => void; readonly refused: (reason: string) => void };
 
 export class FuseLeaseGuard implements TruncationGuard {
   readonly name = "fuse-lease" as const;
   readonly #socket: Socket;
   readonly #options: GuardOptions;
   readonly #lines = new LineReader<ToClient>();
-  readonly #held = new Map<number, Held>();
+  readonly #held = new Map<number, MappingHolder>();
+  /** Those of which the server has not answered yet: they can be recalled, too. */
+  readonly #arming = new Map<number, Arming>();
   #ids = 0;
   #closing = false;
+  #closedBecause = "the server has closed the connection";
 
   private constructor(socket: Socket, options: GuardOptions) {
     this.#socket = socket;
@@ -62,10 +65,12 @@ export class FuseLeaseGuard implements TruncationGuard {
     const id = this.#ids;
     await new Promise<void>((granted, refuse) => {
       if (this.#socket.destroyed) {
-        refuse(new GuardRefused(this.name, "the server has closed the connection", null));
+        refuse(new GuardRefused(this.name, this.#closedBecause, null));
         return;
       }
-      this.#held.set(id, { holder, granted });
+      const refused = (reason: string): void => refuse(new GuardRefused(this.name, reason, null));
+      this.#held.set(id, holder);
+      this.#arming.set(id, { granted, refused });
       this.#socket.write(line({ hold: id, device: String(dev), ino: String(ino) }));
     });
     return { fd, disarm: () => this.#disarm(id) };
@@ -73,17 +78,21 @@ export class FuseLeaseGuard implements TruncationGuard {
 
   async #handle(message: ToClient): Promise<void> {
     const atMs = (): number => Number(process.hrtime.bigint()) / 1e6;
-    if ("granted" in message) this.#held.get(message.granted)?.granted();
+    if ("granted" in message) this.#answered(message.granted)?.granted();
+    else if ("refused" in message) {
+      this.#held.delete(message.refused);
+      this.#answered(message.refused)?.refused(message.reason);
+    } else if ("closed" in message) this.#closedBecause += `: ${message.closed}`;
     else if ("recall" in message) {
       const threat = { fromBytes: BigInt(message.from), by: message.by };
       this.#options.onEvent?.({ kind: "recall", threat, atMs: atMs() });
-      await this.#held.get(message.hold)?.holder.recall(threat);
+      await this.#held.get(message.hold)?.recall(threat);
       this.#options.onEvent?.({ kind: "recalled", end: "acknowledged", atMs: atMs() });
       this.#socket.write(line({ ack: message.recall }));
     } else {
       const sizeBytes = BigInt(message.size);
       this.#options.onEvent?.({ kind: "settle", sizeBytes, atMs: atMs() });
-      this.#held.get(message.settle)?.holder.settle(sizeBytes);
+      this.#held.get(message.settle)?.settle(sizeBytes);
     }
   }
 
@@ -91,13 +100,22 @@ export class FuseLeaseGuard implements TruncationGuard {
     if (this.#held.delete(id) && !this.#socket.destroyed) this.#socket.write(line({ release: id }));
   }
 
+  #answered(id: number): Arming | null {
+    const arming = this.#arming.get(id) ?? null;
+    this.#arming.delete(id);
+    return arming;
+  }
+
   #lost(): void {
+    for (const [id, { refused }] of this.#arming) {
+      this.#held.delete(id);
+      refused(this.#closedBecause);
+    }
+    this.#arming.clear();
     const held = [...this.#held.values()];
     this.#held.clear();
-    for (const { holder, granted } of held) {
-      granted();
-      if (!this.#closing) holder.cutOff("the server has closed the connection");
-    }
+    if (this.#closing) return;
+    for (const holder of held) holder.cutOff(this.#closedBecause);
   }
 
   async close(): Promise<void> {

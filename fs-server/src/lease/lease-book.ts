@@ -14,32 +14,24 @@ export class LeaseBook implements TruncationGate {
   readonly #held = new Map<string, Set<Recalls>>();
   readonly #tickets = new Map<GateTicket, { readonly key: string; open: boolean }>();
   #count = 0;
-  /** Called when leases come or go. */
-  onChange: () => void = () => {};
+  /** Called when a file gets its first lease (+1) or loses its last one (-1). */
+  onChange: (file: FileIdentity, change: 1 | -1) => void = () => {};
 
   constructor(options: GuardOptions) {
     this.#options = options;
   }
 
-  /** The files of which leases are held. */
-  files(): readonly FileIdentity[] {
-    return [...this.#held.keys()].map((key) => {
-      const [device = "", ino = ""] = key.split("/");
-      return { device: BigInt(device), ino: BigInt(ino) };
-    });
-  }
-
-  /** Grants a lease. Returns how to give it back. */
+  /** Grants a lease. Returns how to give it back: once, further calls do nothing. */
   hold(file: FileIdentity, holder: MappingHolder): () => void {
     const key = keyOf(file);
     const recalls = new Recalls(holder, this.#options);
     const sharing = this.#held.get(key) ?? new Set();
     this.#held.set(key, sharing.add(recalls));
-    this.onChange();
+    if (sharing.size === 1) this.onChange(file, 1);
     return () => {
-      sharing.delete(recalls);
-      if (sharing.size === 0) this.#held.delete(key);
-      this.onChange();
+      if (!sharing.delete(recalls) || sharing.size > 0) return;
+      this.#held.delete(key);
+      this.onChange(file, -1);
     };
   }
 

@@ -33,11 +33,18 @@ export type Ready = {
   readonly maxWriteBytes: number | null;
 };
 
+export type Served = {
+  readonly ready: Ready;
+  /** Unmounts and exits with 1. */
+  fail(why: string): never;
+};
+
 /**
  * Serves, and returns when the mount is ready. From then on the process belongs to the server: it unmounts and exits
- * with 0 on SIGTERM, on SIGINT, and when another process unmounts. Throws if it cannot serve.
+ * with 0 on SIGTERM, on SIGINT, and when another process unmounts; with 1 after an error that nothing caught, on
+ * either thread. Throws if it cannot serve.
  */
-export async function serve(options: ServeOptions, log: (message: string) => void): Promise<Ready> {
+export async function serve(options: ServeOptions, log: (message: string) => void): Promise<Served> {
   const mountPoint = checkedMountPoint(options.mountPoint);
   raiseDescriptorLimit(WANTED_DESCRIPTORS);
   const leases = options.leaseSocket === null ? null : await grantLeases(options.leaseSocket);
@@ -46,26 +53,30 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
     options.mountGuard === null
       ? null
       : await MountGuard.open(options.mountGuard, { boundMs: DEFAULT_BOUND_MS, log });
-  const stop = (why: string): never => {
+  const end = (why: string, code: 0 | 1): never => {
     leases?.close();
     guard?.end();
     const reason = detach(mountPoint);
     log(reason ?? `${why}: unmounted ${mountPoint}`);
     if (reason === null) dismissReaper();
     // A worker that waits in read(/dev/fuse) for a lazily detached mount would keep an ordinary exit waiting.
-    return exitNow(reason === null ? 0 : 1);
+    return exitNow(reason === null ? code : 1);
   };
+  const stop = (why: string): never => end(why, 0);
+  const fail = (why: string): never => end(why, 1);
+  // Node's own exit after an uncaught error would wait for that worker, with the mount in place.
+  process.on("uncaughtException", (error) => fail(`defect: ${error.stack ?? error.message}`));
   process.on("SIGTERM", () => stop("SIGTERM"));
   process.on("SIGINT", () => stop("SIGINT"));
   try {
     const protocol =
       options.transport === "devfuse"
-        ? await startDevfuse(options, mountPoint, { leases, guard, stop })
-        : await startLibfuse(options, mountPoint, log);
+        ? await startDevfuse(options, mountPoint, { leases, guard, stop, fail })
+        : await startLibfuse(options, mountPoint, { log, stop });
     if (!isFuseMounted(mountPoint)) {
       throw new Error(`${mountPoint} is not in /proc/self/mountinfo after mounting`);
     }
-    return {
+    const ready: Ready = {
       type: "ready",
       transport: options.transport,
       mountpoint: mountPoint,
@@ -73,6 +84,7 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
       protocol,
       maxWriteBytes: protocol?.maxWriteBytes ?? null,
     };
+    return { ready, fail };
   } catch (error) {
     leases?.close();
     guard?.end();
@@ -81,14 +93,19 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
   }
 }
 
-type Guards = { readonly leases: Leases | null; readonly guard: MountGuard | null };
+type Surroundings = {
+  readonly leases: Leases | null;
+  readonly guard: MountGuard | null;
+  readonly stop: (why: string) => never;
+  readonly fail: (why: string) => never;
+};
 
 type Protocol = { readonly minor: number; readonly flags: readonly string[]; readonly maxWriteBytes: number };
 
 async function startDevfuse(
   options: ServeOptions,
   mountPoint: string,
-  { leases, guard, stop }: Guards & { readonly stop: (why: string) => never },
+  { leases, guard, stop, fail }: Surroundings,
 ): Promise<Protocol> {
   // Refuses a bad source before anything is mounted; the worker opens its own.
   new PassthroughFileSystem(options.source).close();
@@ -103,10 +120,12 @@ async function startDevfuse(
   const entry = compiledEntry(import.meta.url, "../transport/devfuse/worker.ts");
   const worker = new Worker(entry, { workerData });
   return await new Promise<Protocol>((resolve, reject) => {
-    worker.on("error", reject);
+    let isReady = false;
+    worker.on("error", (error) => (isReady ? fail(`defect of the serving thread: ${error}`) : reject(error)));
     worker.on("message", (message: DevfuseMessage) => {
       switch (message.type) {
         case "init":
+          isReady = true;
           resolve({ minor: message.minor, flags: message.flags, maxWriteBytes: message.maxWriteBytes });
           break;
         case "ended":
@@ -140,21 +159,22 @@ async function grantLeases(socketPath: string): Promise<Leases> {
   const memory = gateMemory();
   const book = new LeaseBook({ boundMs: DEFAULT_BOUND_MS });
   const keeper = new GateKeeper(memory, book);
-  book.onChange = () => keeper.holdsChanged();
-  const leases = await serveLeases(book, socketPath, () => keeper.beforeGrant());
+  book.onChange = (file, change) => keeper.heldChanged(file, change);
+  const leases = await serveLeases(book, socketPath, { beforeGrant: () => keeper.beforeGrant() });
   return { memory, keeper, close: () => leases.close() };
 }
 
 async function startLibfuse(
   options: ServeOptions,
   mountPoint: string,
-  log: (message: string) => void,
+  { log, stop }: { readonly log: (message: string) => void; readonly stop: (why: string) => never },
 ): Promise<null> {
   const fs = new PassthroughFileSystem(options.source, { readOnly: options.readOnly });
   await mountLibfuse(fs, {
     mountPoint,
     debug: options.debug,
     log: (operation, error) => log(`defect in ${operation}: ${String(error)}`),
+    ended: () => stop("the file system was unmounted"),
   });
   return null;
 }

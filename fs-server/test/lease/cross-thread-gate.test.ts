@@ -15,7 +15,7 @@ function gates() {
   const memory = gateMemory();
   const book = new LeaseBook({ boundMs: 1000 });
   const keeper = new GateKeeper(memory, book);
-  book.onChange = () => keeper.holdsChanged();
+  book.onChange = (file, change) => keeper.heldChanged(file, change);
   const posted: GateMessage[] = [];
   return { book, keeper, posted, gate: new CrossThreadGate(memory, (message) => posted.push(message)) };
 }
@@ -52,5 +52,18 @@ describe("the gate of a server that grants leases", () => {
     await open;
     await new Promise(setImmediate);
     expect(gate.isOpen(ticket)).toBe(true);
+  });
+
+  it("counts a file until its last lease is given back, each once", () => {
+    const { book, gate } = gates();
+    const releases = [1, 2].map(() => book.hold(held, new RecordingHolder()));
+    releases[0]?.();
+    releases[0]?.();
+    expect([gate.isHeld(held), book.isHeld(held)]).toEqual([true, true]);
+    releases[1]?.();
+    expect([gate.isHeld(held), book.isHeld(held)]).toEqual([false, false]);
+    book.hold(held, new RecordingHolder());
+    for (const release of releases) release();
+    expect([gate.isHeld(held), book.isHeld(held)]).toEqual([true, true]);
   });
 });

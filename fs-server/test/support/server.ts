@@ -34,6 +34,7 @@ export type Server = {
   readonly ready: Readonly<Record<string, unknown>>;
   readonly pid: number;
   readonly process: ChildProcess;
+  readonly ended: Promise<Ended>;
   stop(signal?: NodeJS.Signals): Promise<Ended>;
 };
 
@@ -74,6 +75,7 @@ export async function startServer(args: readonly string[]): Promise<Server> {
     ready: JSON.parse(first) as Readonly<Record<string, unknown>>,
     pid: child.pid ?? 0,
     process: child,
+    ended,
     stop: (signal = "SIGTERM") => {
       child.kill(signal);
       return ended;

@@ -42,9 +42,10 @@ export async function serveCommand(
     [builtPath("fs-server/src/serve-main.ts"), ...paths, "--transport", options.transport, ...flags],
     { stdio: ["ignore", "pipe", "inherit"], detached: background, cwd: "/" },
   );
-  // The terminal sends Ctrl-C to the server too: this process only waits for it to unmount.
-  process.on("SIGINT", () => undefined);
-  process.on("SIGTERM", () => server.kill("SIGTERM"));
+  // The terminal sends Ctrl-C to a server in the foreground too: this process only waits for it to unmount. One in the
+  // background has a session of its own. If this process is killed, that server cannot report its mount and ends.
+  process.on("SIGINT", () => background && server.kill("SIGTERM"));
+  for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, () => server.kill("SIGTERM"));
   const ended = new Promise<number>((done) => {
     server.on("close", (code) => done(code ?? exitCodes.defect));
   });

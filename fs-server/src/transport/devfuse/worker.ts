@@ -12,6 +12,7 @@ import { CrossThreadGate, type GateMessage } from "../../lease/cross-thread-gate
 import { GatedFileSystem } from "../../lease/gated-filesystem.ts";
 import { type OpenFileMessage, OpenFileReporter } from "../../mount-guard/open-file-reporter.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
+import { isAdministrator } from "./administrator.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { serveDevice } from "./loop.ts";
 import { Pipe } from "./splice.ts";
@@ -54,7 +55,11 @@ export type DevfuseMessage =
 
 function log(line: string): void {
   // Straight to the descriptor: a worker's stderr stream needs the event loop, which never turns here.
-  writeSync(2, `${line}\n`);
+  try {
+    writeSync(2, `${line}\n`);
+  } catch {
+    // The reader of stderr has ended, or is slow: the request is served all the same.
+  }
 }
 
 function main(options: DevfuseWorkerData): void {
@@ -79,6 +84,7 @@ function main(options: DevfuseWorkerData): void {
     writebackCache,
     posixAcl: options.posixAcl,
     keepCache: options.keepCache,
+    isAdministrator,
     validity: { entryMs: options.entryTimeoutMs, attributesMs: options.attributeTimeoutMs },
     ...(options.kernelPassthrough ? { backingFiles: deviceBackingFiles(device) } : {}),
     ...(options.debug ? { log } : {}),

@@ -2,7 +2,7 @@
  * libfuse's path operations over a node-based file system: walk, act, give the references back.
  *
  * Limits that come from the interface, not from us: the caller's identity is unknown (new files belong to the
- * server), times are rounded to milliseconds and fuse-native 2.2.6 passes the access time for both, names that are not UTF-8 are damaged on the way, and there is no
+ * server, `trusted.*` attributes are listed for no caller), times are rounded to milliseconds and fuse-native 2.2.6 passes the access time for both, names that are not UTF-8 are damaged on the way, and there is no
  * fallocate, SEEK_DATA, rename flag or lock.
  */
 import { files } from "../../../../sys/src/index.ts";
@@ -18,7 +18,7 @@ import {
   type Statistics,
   type TimeChange,
 } from "../../fs/filesystem.ts";
-import { attributeName, linkTarget } from "../../fs/names.ts";
+import { attributeName, linkTarget, withoutTrusted } from "../../fs/names.ts";
 import { atPath, atPlace, components } from "../../fs/path.ts";
 import type { Answer, Done, NativeOperations, NativeStat, NativeStatfs } from "./fuse-native.ts";
 
@@ -178,7 +178,8 @@ function metadataOperations({ fs, run, answer, node }: Tools): Pick<NativeOperat
     listxattr: (path, done) =>
       answer("listxattr", done, () => {
         const list = node(path, (id) => sized((into) => fs.listxattr(id, into)));
-        return list
+        // Whether the caller has CAP_SYS_ADMIN is not known here.
+        return Buffer.from(withoutTrusted(list))
           .toString()
           .split("\0")
           .filter((name) => name !== "");
