@@ -27,6 +27,7 @@ export type VcpuThreadInput = {
   readonly tickMs: number;
   /** See `WatchdogOptions`. */
   readonly ioPatienceMs: number;
+  readonly isIoAnswered: boolean;
 };
 
 /**

@@ -83,7 +83,11 @@ class VcpuThread {
     this.#input = input;
     this.#cpu = input.cpu;
     this.#post = (news) => post({ cpu: input.cpu, ...news });
-    this.#watchdog = new Watchdog({ ...defaultWatchdogOptions, ioPatienceMs: input.ioPatienceMs });
+    this.#watchdog = new Watchdog({
+      ...defaultWatchdogOptions,
+      ioPatienceMs: input.ioPatienceMs,
+      isIoAnswered: input.isIoAnswered,
+    });
     this.#control = new Int32Array(input.control);
     this.#vcpu = new Vcpu(input.vcpuFd, input.runBytes);
     const ram = viewOf(input.ramAddress, Number(machineLayout.RAM_BYTES));

@@ -32,6 +32,8 @@ export type VmRunner = {
 export type VmRunnerOptions = {
   /** No page's I/O takes longer (milliseconds); not known, if left out. See `WatchdogOptions`. */
   readonly ioPatienceMs?: number;
+  /** Is every I/O answered? Not known, if left out. See `WatchdogOptions`. */
+  readonly isIoAnswered?: boolean;
 };
 
 /** Threads that have run a vCPU to its end and wait for another: each is an instance of Node, slow to start. */
@@ -92,7 +94,7 @@ function watchSleep(
 export function startVm(
   machine: Machine,
   onMessage: (message: VcpuMessage) => void,
-  { ioPatienceMs = Number.POSITIVE_INFINITY }: VmRunnerOptions = {},
+  { ioPatienceMs = Number.POSITIVE_INFINITY, isIoAnswered = false }: VmRunnerOptions = {},
 ): VmRunner {
   const control = new SharedArrayBuffer(4 * controlWords);
   const words = new Int32Array(control);
@@ -123,6 +125,7 @@ export function startVm(
       control,
       tickMs: TICK_MS,
       ioPatienceMs,
+      isIoAnswered,
     };
     return runVcpu(input, (message) => {
       onMessage(message);

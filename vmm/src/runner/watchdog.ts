@@ -12,7 +12,8 @@
  * at most. A loop without events is far faster; one with events (not-present, ready, not-present for the same access) may
  * be slower, but a page that only needs I/O gives one event. Where each turn of the loop is a READ that a FUSE server
  * fails, under emulation, it is as slow as those ticks: then time decides, by the longest I/O here (`ioPatienceMs`), and
- * whether there are more faults than ticks. Where each fault is one tick's, nothing happens to the page: the vCPU waits.
+ * whether there are more faults than ticks. Where each fault is one tick's and an I/O may stay unanswered, nothing happens
+ * to the page: the vCPU waits.
  *
  * `pf_taken` is the vCPU's, not the access's: a hundred tasks that each wait for a page of their own take hundreds of
  * faults in which each of them gets on. So what the other accesses begun meanwhile may have taken is subtracted first.
@@ -34,6 +35,11 @@ export type WatchdogOptions = {
   readonly faultsPerAccess: number;
   /** No page's I/O takes longer: an access whose faults still come after that is no slower page. In milliseconds. */
   readonly ioPatienceMs: number;
+  /**
+   * Is every I/O answered, if with an error? Then an access that faults beyond the patience loops, however slow: under
+   * emulation a turn that is a failed READ may take longer than many ticks.
+   */
+  readonly isIoAnswered: boolean;
 };
 
 /** Four intervals. */
@@ -44,6 +50,7 @@ export const defaultWatchdogOptions: WatchdogOptions = {
   minHaltedPerSecond: 500,
   faultsPerAccess: 4,
   ioPatienceMs: Number.POSITIVE_INFINITY,
+  isIoAnswered: false,
 };
 
 export type Sample = {
@@ -106,7 +113,8 @@ export class Watchdog {
         sample.notPresentEvents - first.notPresentEvents - explained >= this.#options.minFaults;
       const isFast = unexplained / overMs >= this.#options.minHaltedPerSecond / 1000;
       const isBeyondTicks = unexplained - (sample.ticks - first.ticks) >= this.#options.minFaults;
-      if (!isNotified && !isFast && (overMs <= this.#options.ioPatienceMs || !isBeyondTicks)) continue;
+      const isSlowLoop = overMs > this.#options.ioPatienceMs && (isBeyondTicks || this.#options.isIoAnswered);
+      if (!isNotified && !isFast && !isSlowLoop) continue;
       return { task, step: access.step, faultsPerSecond: (faults / overMs) * 1000, overMs };
     }
     return null;
@@ -120,6 +128,7 @@ export class Watchdog {
       const overMs = sample.atMs - first.atMs;
       if (overMs <= this.#options.ioPatienceMs) continue;
       const { faults, explained } = this.#faultsSince(first, sample);
+      if (this.#options.isIoAnswered && faults > explained) continue;
       const isNotified =
         sample.notPresentEvents - first.notPresentEvents - explained >= this.#options.minFaults;
       if (isNotified || faults - explained - (sample.ticks - first.ticks) >= this.#options.minFaults)

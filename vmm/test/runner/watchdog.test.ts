@@ -151,6 +151,14 @@ describe("an access that waits for ever", () => {
     expect(played(many((n) => tick(n, 2, [[0, 3]])).slice(0, 40)).wait).toBeNull();
   });
 
+  it("is a slow loop where every I/O is answered: then a fault that comes again is no tick's alone", () => {
+    const watchdog = new Watchdog({ ...patient, isIoAnswered: true });
+    const samples = many((n) => ({ ...tick(n, 4 * n, [[0, 3]]), ticks: 12 * n }));
+    const loops = samples.map((sample) => watchdog.sample(sample));
+    expect(loops.find((one) => one !== null)).toMatchObject({ task: 0, step: 3 });
+    expect(watchdog.waits()).toBeNull();
+  });
+
   it("is none that gets events of its page again and again, or that has come back", () => {
     const notified = played(
       many((n) => ({ ...tick(n, 12 * n, [[0, 3]]), ticks: 12 * n, notPresentEvents: n })),

@@ -58,8 +58,8 @@ export class CaseRunner {
 
   /** Runs the case to its end. Rejects only for a defect of ours. */
   async run(): Promise<VmReport> {
-    const { ioPatienceMs, lifeMs, latestEndMs, vmmActors } = this.#plan;
-    const run = runMachine(this.#machine, this.#handlers(), { ioPatienceMs });
+    const { ioPatienceMs, isIoAnswered, lifeMs, latestEndMs, vmmActors } = this.#plan;
+    const run = runMachine(this.#machine, this.#handlers(), { ioPatienceMs, isIoAnswered });
     this.#run = run;
     const nowMs = monotonicMs();
     this.#advance({ type: "started", limitMs: Math.max(nowMs, Math.min(nowMs + lifeMs, latestEndMs)) });

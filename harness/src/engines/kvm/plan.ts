@@ -81,6 +81,8 @@ export type VmPlan = {
   readonly slowness: number;
   /** No page's I/O takes longer. */
   readonly ioPatienceMs: number;
+  /** No READ stays without an answer. */
+  readonly isIoAnswered: boolean;
   /** Nor beyond this moment (`monotonicMs`), however late it was started. */
   readonly latestEndMs: number;
 };
@@ -166,6 +168,7 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
   const names = guestActors(scenario).map(([name]) => name);
   return {
     ...files,
+    isIoAnswered: !(scenario.backing.mount?.faults ?? []).some(({ action }) => action.kind === "hang"),
     layout: scenario.layout,
     mappings,
     windowBytes,
