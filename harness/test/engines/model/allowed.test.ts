@@ -114,7 +114,7 @@ describe("a broken model is caught by what was observed", () => {
     ["i-size-test", "apf-loop"],
     ["interrupt-window-test", "pv-injection"],
     ["lapic-test", "efault-exit"],
-    ["notified-afterwards", "fence"],
+    ["notified-afterwards", "pf-injection"],
     ["ready-kicks", "apf-guest"],
     ["seal-refuses", "sealed"],
     ["token-zeroed", "apf-guest"],
