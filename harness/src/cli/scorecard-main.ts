@@ -55,7 +55,7 @@ function kernelLines(): readonly string[] {
       .filter(({ kvmBackend }) => kvmBackend !== null)
       .map(
         ({ release, kvmBackend, origin, accelerator }) =>
-          `| ${name} | ${release} | ${origin ?? "the machine's own"} | ${kvmBackend} | ${accelerator === null ? "hardware" : `QEMU, ${accelerator}`} | ${cases.length} | ${recorded} |`,
+          `- \`${name}\`: Linux ${release}, ${kvmBackend}, ${accelerator === null ? "on hardware" : `in QEMU (${accelerator})`}; ${origin ?? "the machine's own kernel"}; ${cases.length} observations, ${recorded}`,
       ),
   );
 }
@@ -70,13 +70,7 @@ function main(what: string | undefined): number {
       console.log(detailLines(all).join("\n").trim());
       break;
     case "kernels":
-      console.log(
-        [
-          "| recording | release | kernel | KVM | in | observations | on |",
-          "| --- | --- | --- | --- | --- | --- | --- |",
-          ...kernelLines(),
-        ].join("\n"),
-      );
+      console.log(kernelLines().join("\n"));
       break;
     default:
       console.error("usage: scorecard-main table|details|kernels");
