@@ -116,18 +116,22 @@ ${scenariosSection()}
 `;
 }
 
+type Scorecard = { readonly table: string; readonly details: string; readonly kernels: string };
+
 /** The package's own scorecard: recorded real kernels, the model, documents. Throws if they contradict each other. */
-function scorecard(what: "table" | "details" | "kernels"): string {
+function scorecardParts(): Scorecard {
   const main = join("dist", "harness/src/cli/scorecard-main.js");
-  return execFileSync(process.execPath, [main, what], { encoding: "utf8" }).trimEnd();
+  return JSON.parse(execFileSync(process.execPath, [main], { encoding: "utf8" })) as Scorecard;
 }
+
+const scorecard = scorecardParts();
 
 const fenced = (content: string): string => `\`\`\`\n${content}\n\`\`\``;
 
 /** Parts of documents, by name. */
 const parts: Readonly<Record<string, () => string>> = {
-  scorecard: () => fenced(scorecard("table")),
-  "kernels measured": () => scorecard("kernels"),
+  scorecard: () => fenced(scorecard.table),
+  "kernels measured": () => scorecard.kernels,
 };
 
 function scorecardDocument(): string {
@@ -136,17 +140,17 @@ function scorecardDocument(): string {
 Written by \`npm run docs\` from the recordings in \`fixtures/observed\`, the model and \`fixtures/documented.json\`; do not edit it.
 What each column means: \`daxfault list properties\`. What each row is and needs: \`daxfault list proposals\`.
 
-${fenced(scorecard("table"))}
+${fenced(scorecard.table)}
 
 ## Kernels
 
 What the real cells are from.
 
-${scorecard("kernels")}
+${scorecard.kernels}
 
 ## Cell by cell
 
-${scorecard("details")}
+${scorecard.details}
 `;
 }
 

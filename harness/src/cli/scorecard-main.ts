@@ -60,26 +60,19 @@ function kernelLines(): readonly string[] {
   );
 }
 
-function main(what: string | undefined): number {
+/** Prints one JSON object: each part of the documents, by name. */
+function main(): number {
   const all = cells();
-  switch (what) {
-    case "table":
-      console.log(scorecardText({ cells: all, proposals: [] }, style));
-      break;
-    case "details":
-      console.log(detailLines(all).join("\n").trim());
-      break;
-    case "kernels":
-      console.log(kernelLines().join("\n"));
-      break;
-    default:
-      console.error("usage: scorecard-main table|details|kernels");
-      return 64;
-  }
+  const parts = {
+    table: scorecardText({ cells: all, proposals: [] }, style),
+    details: detailLines(all).join("\n").trim(),
+    kernels: kernelLines().join("\n"),
+  };
+  console.log(JSON.stringify(parts));
   const contradictions = contradictionsText(contradictionsIn(all), style);
   if (contradictions === null) return 0;
   console.error(contradictions);
   return 1;
 }
 
-process.exitCode = main(process.argv[2]);
+process.exitCode = main();
