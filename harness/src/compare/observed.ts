@@ -65,7 +65,8 @@ export function scoredObservation(
   const proposal = proposals.find(({ id }) => id === one.proposal);
   if (scenario?.hash !== one.scenarioHash || proposal === undefined) return null;
   if (one.facts === undefined || one.verdict === undefined) return null;
-  const outcome = parseOutcomeWords(one.words, scenario);
+  const { history, ...facts } = one.facts;
+  const outcome = parseOutcomeWords({ ...one.words, vmm: history }, scenario);
   if (outcome === null) return null;
   return {
     scenario,
@@ -73,7 +74,7 @@ export function scoredObservation(
     place,
     nature: natureOf(one),
     verdict: one.verdict,
-    endings: [{ outcome, ...one.facts, metLostPage: null, token: null }],
+    endings: [{ outcome, ...facts, metLostPage: null, token: null }],
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
   };
 }

@@ -7,8 +7,10 @@ import {
   endingsOf,
   type KvmTrace,
   type Outcome,
+  outcomeWords,
   type Proposal,
   placeName,
+  recordedStyle,
   type Scenario,
   type VerdictKind,
 } from "../../../language/src/index.ts";
@@ -20,7 +22,10 @@ export type CaseId = { readonly scenario: string; readonly proposal: string; rea
 export type Traced = { readonly attestation: Attestation; readonly kvmTrace: KvmTrace };
 
 /** What properties need of an ending beside its words. */
-export type ObservedFacts = Pick<Ending, "exitAt" | "wasRecalled" | "nmi" | "hostMs">;
+export type ObservedFacts = Pick<Ending, "exitAt" | "wasRecalled" | "nmi" | "hostMs"> & {
+  /** Every state of the VMM, in order: the words have the last one. */
+  readonly history: string | null;
+};
 
 /** A kernel that ran the cases of a recording. */
 export type ObservedKernel = {
@@ -79,7 +84,8 @@ function factsOf(evidence: Evidence, nature: EngineNature): ObservedFacts {
   const [ending] = endingsOf(evidence, nature);
   if (ending === undefined) throw new Error("evidence without an ending");
   const { exitAt, wasRecalled, nmi, hostMs } = ending;
-  return { exitAt, wasRecalled, nmi, hostMs };
+  const { vmm: history } = outcomeWords(ending.outcome, recordedStyle);
+  return { history, exitAt, wasRecalled, nmi, hostMs };
 }
 
 function definitionOf({ planned }: CaseResult): Definition {

@@ -19,7 +19,7 @@ const seen = (kind: "value" | "zero"): Recorded => ({
     bystanders: {},
   },
   verdict: "pass",
-  facts: { exitAt: null, wasRecalled: false, nmi: false, hostMs: null },
+  facts: { history: "running", exitAt: null, wasRecalled: false, nmi: false, hostMs: null },
   kernel: { release: "6.12.1", kvmBackend: "kvm_amd", origin: null, accelerator: null },
   traced: null,
   goneErratum: null,

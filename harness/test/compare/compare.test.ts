@@ -42,7 +42,7 @@ function recorded(changes: Partial<Recorded> = {}): Recorded {
     kvmBackend: "kvm_amd",
     outcome: stopped,
     verdict: "pass",
-    facts: { exitAt: "access", wasRecalled: false, nmi: false, hostMs: null },
+    facts: { history: "running", exitAt: "access", wasRecalled: false, nmi: false, hostMs: null },
     kernel: { release: "6.12.1", kvmBackend: "kvm_amd", origin: null, accelerator: null },
     traced: null,
     goneErratum: null,

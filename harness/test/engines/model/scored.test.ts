@@ -39,10 +39,12 @@ function decidedBy({
   const scenario = scenarios.get(id);
   const proposal = presetOf(name);
   if (scenario?.hash !== scenarioHash || proposal === null) return [];
-  const outcome = parseOutcomeWords(words, scenario);
   const model = modelCaseOf(scenario, proposal, scoring);
-  if (outcome === null || model === null || facts === undefined) return [];
-  const ending = { outcome, ...facts, metLostPage: null, token: null };
+  if (model === null || facts === undefined) return [];
+  const { history, ...rest } = facts;
+  const outcome = parseOutcomeWords({ ...words, vmm: history }, scenario);
+  if (outcome === null) throw new Error(`no outcome of ${id}: ${JSON.stringify(words)}`);
+  const ending = { outcome, ...rest, metLostPage: null, token: null };
   return properties
     .filter((property) => scenario.properties.includes(property.id))
     .flatMap((property) => {
