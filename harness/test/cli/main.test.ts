@@ -189,9 +189,9 @@ describe.skipIf(mmapIo.kind === "no")(`run with the engine process${note}`, () =
   it("calls a case that does not end in time a time-out", async () => {
     const victim = { in: "guest-task", steps: ["load 0 8", "await cut", "signal touched"] };
     const path = scenarioFile({ actors: { victim, host: plain.actors.host } });
-    const { code, stdout } = await cli(["run", path, "--engine", "process", "--timeout", "2"]);
+    const { code, stdout } = await cli(["run", path, "--engine", "process", "--timeout", "6"]);
     expect(code).toBe(2);
     expect(stdout).toContain("? timeout");
-    expect(stdout).toContain("not done after 1000 ms (waits for a signal?): victim");
+    expect(stdout).toContain("not done after 5000 ms (waits for a signal?): victim");
   });
 });
