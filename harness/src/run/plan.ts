@@ -105,11 +105,14 @@ export function shardOf(cases: readonly PlannedCase[], shard: Shard | null): rea
 
 /** As a POSIX shell reads it as one word. */
 export function shellWord(text: string): string {
-  return /^[A-Za-z0-9_./:=@%+,-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+  return /^(?:[A-Za-z0-9_./:=@%+,-]|(?<=[A-Za-z0-9_.-])~)+$/.test(text)
+    ? text
+    : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** Words as `shellWord` writes them, one blank between two. */
-const SHELL_WORDS = /^(?:[A-Za-z0-9_./:=@%+,-]|'[^']*'|\\')+(?: (?:[A-Za-z0-9_./:=@%+,-]|'[^']*'|\\')+)*$/;
+/** Words as `shellWord` writes them, one blank between two. A tilde inside a name (a Debian version) is a letter to a shell. */
+const SHELL_WORDS =
+  /^(?:[A-Za-z0-9_./:=@%+,-]|(?<=[A-Za-z0-9_.-])~|'[^']*'|\\')+(?: (?:[A-Za-z0-9_./:=@%+,-]|(?<=[A-Za-z0-9_.-])~|'[^']*'|\\')+)*$/;
 
 /** Options as a record has them, already quoted; what is not, one word. */
 function shellWords(text: string): string {
