@@ -126,26 +126,22 @@ export function scoreCommand(
   const json = openJson<ExploreLine>(target);
   const cells: ScoreCell[] = [];
   let isBounded = false;
-  try {
-    for (const named of chosen) {
-      const { proposal } = named;
-      const modelled = modelCases(proposal, { scenarios, expectationOf, maxStates });
-      const { cases, unended } = modelled;
-      const decided = decide(proposal, modelled);
-      const replay = replayOf(named, catalogue);
-      cells.push(...decided.map(({ cell }) => cell));
-      isBounded ||=
-        unended.length > 0 || cases.some(({ exhaustiveness }) => exhaustiveness.kind === "bounded");
-      for (const one of decided) writeCell(json, one, { cases, replay });
-      if (json.isStdout) continue;
-      const size = `${cases.length} cases, ${statesOf(cases)} states`;
-      console.log(`${style.bold(visible(proposal.id))}  ${visible(proposal.title)} [${size}]`);
-      console.log(style.dim(`  needs ${needsText(needsOf(proposal))}`));
-      for (const line of decided.flatMap((one) => againstText(one, replay))) console.log(visible(line));
-    }
-    const table = scorecardText({ cells, proposals: chosen.map(({ proposal }) => proposal) }, style);
-    if (!json.isStdout && table !== null) console.log(`\n${table}`);
-    return isBounded ? exitCodes.inconclusive : exitCodes.ok;
-  } finally {
+  for (const named of chosen) {
+    const { proposal } = named;
+    const modelled = modelCases(proposal, { scenarios, expectationOf, maxStates });
+    const { cases, unended } = modelled;
+    const decided = decide(proposal, modelled);
+    const replay = replayOf(named, catalogue);
+    cells.push(...decided.map(({ cell }) => cell));
+    isBounded ||= unended.length > 0 || cases.some(({ exhaustiveness }) => exhaustiveness.kind === "bounded");
+    for (const one of decided) writeCell(json, one, { cases, replay });
+    if (json.isStdout) continue;
+    const size = `${cases.length} cases, ${statesOf(cases)} states`;
+    console.log(`${style.bold(visible(proposal.id))}  ${visible(proposal.title)} [${size}]`);
+    console.log(style.dim(`  needs ${needsText(needsOf(proposal))}`));
+    for (const line of decided.flatMap((one) => againstText(one, replay))) console.log(visible(line));
   }
+  const table = scorecardText({ cells, proposals: chosen.map(({ proposal }) => proposal) }, style);
+  if (!json.isStdout && table !== null) console.log(`\n${table}`);
+  return isBounded ? exitCodes.inconclusive : exitCodes.ok;
 }

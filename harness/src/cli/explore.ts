@@ -198,17 +198,14 @@ export function exploreCommand(
     return printPath(only, place, options, options.replay);
   }
   const json = openJson<ExploreLine>(options.json);
-  try {
-    if (options.claims === true || place === null) return decideClaims(maxStates, json, style);
-    if (place.kind === "situation") {
-      throw new UsageError(`${place.id} is a situation of claims: run daxfault explore --claims`);
-    }
-    const isWanted = (one: NamedScenario, { proposal }: NamedProposal): boolean =>
-      names.length > 0 || isAboutProposal(one.scenario, proposal);
-    const codes = place.of.flatMap((one) =>
-      chosen.filter((named) => isWanted(one, named)).map((named) => showEnds(one, named, maxStates, json)),
-    );
-    return Math.max(...codes);
-  } finally {
+  if (options.claims === true || place === null) return decideClaims(maxStates, json, style);
+  if (place.kind === "situation") {
+    throw new UsageError(`${place.id} is a situation of claims: run daxfault explore --claims`);
   }
+  const isWanted = (one: NamedScenario, { proposal }: NamedProposal): boolean =>
+    names.length > 0 || isAboutProposal(one.scenario, proposal);
+  const codes = place.of.flatMap((one) =>
+    chosen.filter((named) => isWanted(one, named)).map((named) => showEnds(one, named, maxStates, json)),
+  );
+  return Math.max(...codes);
 }

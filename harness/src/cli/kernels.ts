@@ -37,21 +37,18 @@ export async function kernelsCommand(options: { readonly json?: string }): Promi
   const { kernels, problems } = await available(new DebianArchive(join(cacheDirectory(), "apt")));
   const cached = new Set(cachedKernels().map(({ release }) => release));
   const json = openJson<KernelsLine>(options.json);
-  try {
-    for (const kernel of kernels) {
-      const { suite, release, version, parts } = kernel;
-      const newest = suiteSpec(kernel, kernels);
-      const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);
-      const isCached = cached.has(release);
-      const specs = [`debian:${version}`, ...(newest === null ? [] : [newest])];
-      json.write({ type: "kernel", release, version, suite, specs, sizeBytes, cached: isCached });
-      if (json.isStdout) continue;
-      const note = isCached ? "in the cache" : `${Math.ceil(sizeBytes / 2 ** 20)} MiB to load`;
-      const also = newest === null ? "" : `; also ${newest}`;
-      const line = `debian:${version.padEnd(22)} ${release.padEnd(24)} ${suite.padEnd(17)} ${note}${also}`;
-      console.log(visible(line));
-    }
-  } finally {
+  for (const kernel of kernels) {
+    const { suite, release, version, parts } = kernel;
+    const newest = suiteSpec(kernel, kernels);
+    const sizeBytes = parts.reduce((sum, part) => sum + part.sizeBytes, 0);
+    const isCached = cached.has(release);
+    const specs = [`debian:${version}`, ...(newest === null ? [] : [newest])];
+    json.write({ type: "kernel", release, version, suite, specs, sizeBytes, cached: isCached });
+    if (json.isStdout) continue;
+    const note = isCached ? "in the cache" : `${Math.ceil(sizeBytes / 2 ** 20)} MiB to load`;
+    const also = newest === null ? "" : `; also ${newest}`;
+    const line = `debian:${version.padEnd(22)} ${release.padEnd(24)} ${suite.padEnd(17)} ${note}${also}`;
+    console.log(visible(line));
   }
   for (const problem of problems) console.error(`daxfault: ${visible(problem)}`);
   return kernels.length === 0 ? exitCodes.nothingRan : exitCodes.ok;

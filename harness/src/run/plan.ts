@@ -103,16 +103,18 @@ export function shardOf(cases: readonly PlannedCase[], shard: Shard | null): rea
   return cases.filter((_case, position) => position % shard.count === shard.index - 1);
 }
 
+/** A letter that needs no quotes. A tilde is one inside a name (a Debian version). */
+const PLAIN = "(?:[A-Za-z0-9_./:=@%+,-]|(?<=[A-Za-z0-9_.-])~)";
+const PLAIN_WORD = new RegExp(`^${PLAIN}+$`);
+
 /** As a POSIX shell reads it as one word. */
 export function shellWord(text: string): string {
-  return /^(?:[A-Za-z0-9_./:=@%+,-]|(?<=[A-Za-z0-9_.-])~)+$/.test(text)
-    ? text
-    : `'${text.replaceAll("'", "'\\''")}'`;
+  return PLAIN_WORD.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** Words as `shellWord` writes them, one blank between two. A tilde inside a name (a Debian version) is a letter to a shell. */
-const SHELL_WORDS =
-  /^(?:[A-Za-z0-9_./:=@%+,-]|(?<=[A-Za-z0-9_.-])~|'[^']*'|\\')+(?: (?:[A-Za-z0-9_./:=@%+,-]|(?<=[A-Za-z0-9_.-])~|'[^']*'|\\')+)*$/;
+/** Words as `shellWord` writes them, one blank between two. */
+const QUOTED_WORD = `(?:${PLAIN}|'[^']*'|\\\\')+`;
+const SHELL_WORDS = new RegExp(`^${QUOTED_WORD}(?: ${QUOTED_WORD})*$`);
 
 /** Options as a record has them, already quoted; what is not, one word. */
 function shellWords(text: string): string {

@@ -207,13 +207,18 @@ export function modelRun(scenario: Scenario, proposal: Proposal, maxStates?: num
   return { kind: "evidence", evidence };
 }
 
-export function modelSupports(scenario: Scenario, proposal: Proposal): Support {
+/** @param maxStates as for `modelRun`, so that both look at one search */
+export function modelSupports(scenario: Scenario, proposal: Proposal, maxStates?: number): Support {
   if (scenario.needs.length > 0) {
     return { kind: "no", reason: `the model has no capabilities (${scenario.needs.join(", ")})`, fix: null };
   }
-  const allowed = endsOf(scenario, proposal);
+  const allowed = endsOf(scenario, proposal, maxStates);
   if (allowed.kind === "unsupported") return { kind: "no", reason: allowed.reason, fix: null };
-  if (scenario.nmi !== undefined && !allowed.ends.some(({ facts }) => facts.nmi)) {
+  if (
+    scenario.nmi !== undefined &&
+    allowed.boundedBy === null &&
+    !allowed.ends.some(({ facts }) => facts.nmi)
+  ) {
     const reason = "the report has neither CR2 nor flags that an NMI could take: none comes in the model";
     return { kind: "no", reason, fix: null };
   }
@@ -225,7 +230,7 @@ export const modelEngine: Engine = {
   describe: () =>
     "every interleaving of a deterministic model of KVM, guest kernel, host mm and guards; nothing is real",
   available: async () => ({ kind: "yes" }),
-  supports: modelSupports,
+  supports: (scenario, proposal) => modelSupports(scenario, proposal),
   attest: async () => ({
     engine: "model",
     kernel: release(),

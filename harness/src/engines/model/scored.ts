@@ -37,7 +37,8 @@ function scoreCase(
   { expectationOf, maxStates }: ModelScoring,
 ): ScoredCase | "no end" | null {
   const { name: engine, nature } = engineRow("model");
-  if (!isAboutProposal(scenario, proposal) || modelSupports(scenario, proposal).kind === "no") return null;
+  if (!isAboutProposal(scenario, proposal) || modelSupports(scenario, proposal, maxStates).kind === "no")
+    return null;
   const result = modelRun(scenario, proposal, maxStates);
   if (result.kind !== "evidence") return "no end";
   const expectation = expectationOf({ scenario, proposal });
