@@ -10,6 +10,7 @@ export * as files from "./files.ts";
 export * from "./inotify.ts";
 export * from "./lease.ts";
 export * from "./libc.ts";
+export * from "./lost-child.ts";
 export * from "./memfd.ts";
 export * from "./memory.ts";
 export * from "./mount.ts";

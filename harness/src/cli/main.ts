@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
-import { exitCodes, transports } from "../../../language/src/index.ts";
+import { exitCodes, signalOfExitCode, transports } from "../../../language/src/index.ts";
+import { LostChildError } from "../../../sys/src/lost-child.ts";
 import { modelNames, realNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";
 import { version } from "../paths.ts";
@@ -63,7 +64,7 @@ function addRun(program: Command): void {
       "Runs every case (scenario x proposal x engine) that this machine can run, and says whether each went as " +
         "expected of this kernel. SCENARIO is an id, a pattern such as 'load-*', or a scenario file (*.json).\n\n" +
         "Exit code: 0 all as expected; 1 something unexpected; 2 some cases prove nothing; 3 nothing ran; " +
-        "64 usage; 70 defect of daxfault; 130, 143 interrupted.",
+        "64 usage; 70 defect of daxfault; 129, 130, 143 interrupted.",
     )
     .argument("[SCENARIO...]", "ids, patterns or files; all if none is given (with --kernel: the headlines)")
     .option("-p, --proposal <P...>", "only these proposals (ids or patterns)")
@@ -245,7 +246,7 @@ function addBench(program: Command): void {
     .option("--json <FILE>", JSON_HELP)
     .action(async (options: JsonOption) => {
       const { benchExploreCommand } = await import("./bench-explore.ts");
-      process.exitCode = benchExploreCommand(options);
+      process.exitCode = await benchExploreCommand(options);
     });
   bench
     .command("fs")
@@ -294,7 +295,7 @@ function addBench(program: Command): void {
     .option("--json <FILE>", JSON_HELP)
     .action(async (options: JsonOption & { readonly rounds: string }) => {
       const { benchKvmCommand } = await import("./bench-kvm.ts");
-      process.exitCode = benchKvmCommand(options);
+      process.exitCode = await benchKvmCommand(options);
     });
   addBenchGuards(bench);
 }
@@ -406,6 +407,10 @@ function exitCodeOfError(error: unknown): number {
     printError(error.message);
     return exitCodes.usage;
   }
+  if (error instanceof LostChildError) {
+    printError(error.message);
+    return exitCodes.inconclusive;
+  }
   const text = errorStack(error);
   printError(`this is a defect of daxfault: ${text}`);
   return exitCodes.defect;
@@ -430,6 +435,7 @@ try {
 process.on("beforeExit", () => {
   if (stdoutError === null) return;
   printError(`standard output: ${errorText(stdoutError)}`);
-  process.exitCode = exitCodes.usage;
+  // A terminal that has gone cannot be written to, either: that the command was interrupted says more.
+  if (signalOfExitCode(Number(process.exitCode ?? 0)) === null) process.exitCode = exitCodes.usage;
   stdoutError = null;
 });

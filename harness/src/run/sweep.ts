@@ -20,12 +20,11 @@ const REMOVE_ROUNDS = 10;
 export const RUN_DIRECTORY_PREFIX = "daxfault-";
 
 /** Is this a run's folder, or something in one? Nothing else is ever swept. */
-export function isRunDirectory(directory: string): boolean {
+export function isRunDirectory(directory: string, parent: string = runDirectoryParent): boolean {
   // A path with `..` in it may lead anywhere.
   if (resolve(directory) !== directory) return false;
   for (let folder = directory; folder !== dirname(folder); folder = dirname(folder)) {
-    if (dirname(folder) === runDirectoryParent && basename(folder).startsWith(RUN_DIRECTORY_PREFIX))
-      return true;
+    if (dirname(folder) === parent && basename(folder).startsWith(RUN_DIRECTORY_PREFIX)) return true;
   }
   return false;
 }
@@ -117,9 +116,12 @@ async function remove(directory: string): Promise<string | null> {
  * Ends everything that works for `directory` and removes it. Returns what is left, one sentence each: normally nothing.
  * Throws for a folder that is not a run's: this routine kills and deletes.
  */
-export async function sweep(directory: string): Promise<readonly string[]> {
-  if (!isRunDirectory(directory))
-    throw new Error(`${directory} is not a run directory below ${runDirectoryParent}`);
+export async function sweep(
+  directory: string,
+  parent: string = runDirectoryParent,
+): Promise<readonly string[]> {
+  if (!isRunDirectory(directory, parent))
+    throw new Error(`${directory} is not a run directory below ${parent}`);
   const left: string[] = [];
   for (const pid of await killProcesses(directory)) left.push(`process ${pid} does not die`);
   const mounted = unmountBelow(directory);
