@@ -308,7 +308,8 @@ function addBenchGuards(bench: Command): void {
       "For each guard ROUNDS rounds of truncate, recall, touch and regrow on one VM: losses, wrong bytes, the window of " +
         "notification. Then the price: what is added to opening and truncating, in turn with no guard. " +
         "10,000 rounds take some ten minutes; daxfault report draws what --json has written.\n\n" +
-        "Exit code: 0; 1 a guard let through what it is to prevent, or wrong bytes were seen; 64 usage.",
+        "Exit code: 0; 1 a guard let through what it is to prevent, or wrong bytes were seen; 2 a race has no result; " +
+        "3 nothing ran; 64 usage.",
     )
     .option("--rounds <N>", "rounds of each race", "10000")
     .option("--guard <G...>", "only these (fuse-lease, kernel-lease, pre-content, notify, sealed, none)")

@@ -79,8 +79,8 @@ export interface HostSetup {
   readFile(fileOffset: bigint, lengthBytes: number, options?: { readonly written: boolean }): Uint8Array;
   /** True once every host actor has done its last step; false if that takes longer than `boundMs` or the run is aborted. */
   settled(boundMs: number): Promise<boolean>;
-  /** One sentence if a host actor died or failed in a way that is no observation; null if all is well. */
-  failure(): string | null;
+  /** One sentence if a host actor or the file server died or failed in a way that is no observation; null if all is well. */
+  failure(): Promise<string | null>;
   /** By actor and label, complete: steps that never began are `not-reached`. */
   hostSteps(): Record<string, Record<string, HostResult>>;
   /** Ends the server of the mount at once: what waits for an answer of it gets an error. */
@@ -391,8 +391,8 @@ class RealHostSetup implements HostSetup {
     return this.#participants.every((one) => one.finished);
   }
 
-  failure(): string | null {
-    return this.#failure;
+  async failure(): Promise<string | null> {
+    return this.#failure ?? (await this.#mount?.lost()) ?? null;
   }
 
   hostSteps(): Record<string, Record<string, HostResult>> {

@@ -7,7 +7,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { mountsBelow, unmountLazily } from "../../../sys/src/index.ts";
+import { mountsBelow, processState, unmountLazily } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
 import { runDirectoryParent } from "../paths.ts";
 import { RUN_TAG } from "./tag.ts";
@@ -50,6 +50,25 @@ export function processesOf(directory: string): readonly number[] {
   return readdirSync("/proc")
     .filter((name) => /^[0-9]+$/.test(name) && Number(name) !== process.pid && worksFor(name, directory))
     .map(Number);
+}
+
+/** `process 17 (mapper-main)`: the entry point that a process of ours runs, else its program. */
+function processText(pid: number): string {
+  let words: readonly string[] = [];
+  try {
+    words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+  } catch {
+    // Ended meanwhile.
+  }
+  const entry = words.find((word) => word.endsWith("-main.js"));
+  return `process ${pid} (${basename(entry ?? words[0] ?? "", ".js")})`;
+}
+
+/** The processes of `directory` that are stopped (SIGSTOP), one phrase each: what they were to do has not happened. */
+export function stoppedProcesses(directory: string): readonly string[] {
+  return processesOf(directory)
+    .filter((pid) => processState(pid) === "stopped")
+    .map(processText);
 }
 
 async function killProcesses(directory: string): Promise<readonly number[]> {

@@ -214,7 +214,7 @@ async function perform(
   if (report === null) return { kind: "engine-error", message: `VM process: ${vm.ending}` };
   // The guest may have seen the effect of a step before its actor's word of it has arrived here.
   await setup.settled(Math.min(left(), HOST_WORD_MS));
-  const failure = setup.failure() ?? unexpectedError(report);
+  const failure = (await setup.failure()) ?? unexpectedError(report);
   if (failure !== null) return { kind: "engine-error", message: failure };
   if (report.outOfTime) {
     const states = report.tasks.map(

@@ -51,6 +51,12 @@ const LOOK_MS = 50;
 /** An access that has been under way for less than this when the time is over is merely slow. */
 const HANG_BOUND_MS = 500;
 
+/** What the kernel sends for an access. Another signal came from elsewhere (a user, the OOM killer): no observation. */
+const signalsOfAccess = ["SIGBUS", "SIGSEGV", "SIGILL", "SIGFPE", "SIGTRAP"];
+
+const isOfAccess = (exit: ChildExit): boolean =>
+  exit.kind === "signal" && signalsOfAccess.includes(exit.signal);
+
 /** Of all tasks, by actor and label. */
 type AllAccesses = Record<string, Record<string, Access>>;
 
@@ -158,7 +164,7 @@ class Mapper {
 
   #receiveExit(exit: ChildExit): void {
     this.#exit = exit;
-    if (this.#isOver || exit.kind !== "signal" || this.#touching === null) return;
+    if (this.#isOver || exit.kind !== "signal" || this.#touching === null || !isOfAccess(exit)) return;
     const { label } = this.#touching;
     const isSigbus = exit.signal === "SIGBUS";
     this.#accesses[label] = isSigbus ? { kind: "sigbus", code: "unobserved" } : { kind: "killed" };
@@ -199,7 +205,7 @@ class Mapper {
 
   /** An end that is no observation: the child itself is broken. */
   failure(): string | null {
-    if (this.#exit === null || (this.#exit.kind === "signal" && this.#touching !== null)) return null;
+    if (this.#exit === null || (this.#touching !== null && isOfAccess(this.#exit))) return null;
     return `process of ${this.name}: ${exitText(this.#exit)}`;
   }
 
@@ -267,12 +273,14 @@ async function perform(
 ): Promise<RunResult> {
   const bystanders = mappers.filter((mapper) => isBystanderOf(scenario, mapper.name));
   const victims = mappers.filter((mapper) => !bystanders.includes(mapper));
-  const failure = (): string | null =>
-    setup.failure() ?? mappers.map((mapper) => mapper.failure()).find((text) => text !== null) ?? null;
+  const failure = async (): Promise<string | null> => {
+    const failed = mappers.map((mapper) => mapper.failure()).find((text) => text !== null);
+    return (await setup.failure()) ?? failed ?? null;
+  };
 
   const ready = Promise.all(mappers.map((mapper) => Promise.race([mapper.mapped, mapper.ended])));
   if (!(await within(ready, boundMs))) return { kind: "timeout", message: "the file was not mapped in time" };
-  const early = failure();
+  const early = await failure();
   if (early !== null) return { kind: "engine-error", message: early };
   for (const mapper of mappers) mapper.start();
   setup.begin();
@@ -280,7 +288,7 @@ async function perform(
   const inTime = await allDone(victims, { setup, boundMs, patienceMs });
   const settled = inTime && (await setup.settled(boundMs - setup.nowMs()));
   const bystanderStates = await watchBystanders(bystanders);
-  const late = failure();
+  const late = await failure();
   if (late !== null) return { kind: "engine-error", message: late };
   // Without a look at the accesses under way a time-out would hide a hang.
   const waiting = victims.filter((victim) => !victim.giveUp()).map((victim) => victim.name);

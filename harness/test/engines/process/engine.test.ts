@@ -1,4 +1,6 @@
 /** The engine process on the real host: a child maps, touches, and dies as it should. */
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import type {
   Actor,
@@ -10,8 +12,9 @@ import type {
 } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { processEngine } from "../../../src/engines/process/engine.ts";
+import { supportOf, thisMachine } from "../../../src/machine.ts";
 import { processesOf } from "../../../src/run/sweep.ts";
-import { caseFolder } from "../../support/folders.ts";
+import { caseFolder, eventually } from "../../support/folders.ts";
 
 const available = await processEngine.available();
 const note = available.kind === "no" ? ` (skipped: ${available.reason})` : "";
@@ -133,7 +136,7 @@ describe.skipIf(available.kind === "no")(`the process engine${note}`, () => {
     expect(observations.accesses.counter).toEqual({});
   });
 
-  it("an access whose READ is never answered hangs, long before the time is over, and nothing is left of it", async () => {
+  it("an access whose READ takes five seconds hangs, long before the time is over, and nothing is left of it", async () => {
     const fault = {
       operation: "read",
       at: 0x300000,
@@ -195,5 +198,56 @@ describe("supports", () => {
     expect(supports(scenarioWith({ needs: ["KVM_CAP_MCE"] }))).toMatchObject({
       reason: "needs KVM_CAP_MCE; this engine has no KVM",
     });
+  });
+});
+
+/** The pids of the folder's processes that run this entry point. */
+function pidsOf(directory: string, entry: string): readonly number[] {
+  return processesOf(directory).filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(entry);
+    } catch {
+      return false;
+    }
+  });
+}
+
+const fuse = supportOf(thisMachine(), ["fuse"]);
+
+describe.skipIf(available.kind === "no" || fuse.kind === "no")("a child that is ended from outside", () => {
+  /** The victim loads a page whose READ takes five seconds. */
+  const waiting = (): Scenario =>
+    scenarioWith({
+      backing: {
+        kind: "host-file",
+        size: 0x100000n,
+        content: "pattern",
+        mount: {
+          faults: [
+            { operation: "read", at: 0x40000, after: 0, times: null, action: { kind: "delay", ms: 5000 } },
+          ],
+        },
+      },
+      actors: {
+        victim: { in: "guest-task", steps: [{ verb: "load", offset: 0x40000n, size: 8 }] },
+      },
+    });
+
+  it.each([
+    ["mapper-main", "process of victim: killed by SIGKILL"],
+    ["serve-main", "file server: killed by SIGKILL"],
+  ])("%s: is no observation, and named", async (entry, message) => {
+    const directory = caseFolder();
+    const { signal } = new AbortController();
+    const context = { directory, timeoutMs: 15_000, signal, slowness: 1, onEvent: () => (mapped = true) };
+    let mapped = false;
+    const running = processEngine.run(waiting(), native, context);
+    expect(await eventually(() => mapped, 10_000)).toBe(true);
+    // It is under way by then, or about to be.
+    await sleep(500);
+    const [pid] = pidsOf(directory, entry);
+    if (pid === undefined) throw new Error(`no process of ${entry}: ${JSON.stringify(await running)}`);
+    process.kill(pid, "SIGKILL");
+    expect(await running).toEqual({ kind: "engine-error", message });
   });
 });
