@@ -353,7 +353,10 @@ function addServe(program: Command): void {
     .addOption(new Option("--transport <T>", "how the mount is made").choices(transports).default("devfuse"))
     .option("--read-only", "refuse every change")
     .option("--debug", "one line per request and reply on standard error")
-    .option("--background", "return when it is mounted; ended by SIGTERM or by unmounting")
+    .option(
+      "--background",
+      "return when it is mounted; ended by SIGTERM or by unmounting; messages go nowhere then, except with --debug",
+    )
     .option("--writeback", "the kernel caches writes and owns file sizes (devfuse)")
     .option("--passthrough", "the kernel reads and writes the files itself (devfuse, root)")
     .addOption(

@@ -36,9 +36,10 @@ function places(): { readonly folder: string; readonly args: readonly string[] }
 describe.skipIf(!withFuse)("serve --background", () => {
   it("returns with the mount in place, which SIGTERM to the server takes away", async () => {
     const { folder, args } = places();
-    // The server keeps the launcher's stderr: a pipe there would stay open as long as the mount.
+    // spawnSync returns when both pipes are closed: the server keeps neither.
     const launcher = spawnSync(process.execPath, [builtPath("harness/src/cli/main.ts"), ...args], {
-      stdio: ["ignore", "pipe", "ignore"],
+      stdio: ["ignore", "pipe", "pipe"],
+      timeout: 30_000,
       encoding: "utf8",
     });
     expect(launcher.status).toBe(0);
