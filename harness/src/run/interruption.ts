@@ -1,4 +1,4 @@
-/** How a command handles the signals that interrupt it. Only `live.ts` watches them. */
+/** How a command handles the signals that interrupt it: `live.ts`, and `cli/serve.ts`, which has no folder, watch them. */
 import {
   exitCodeOfSignal,
   type InterruptingSignal,
