@@ -15,7 +15,8 @@ const codes: Readonly<Record<KillSignal, number>> = { SIGHUP: 129, SIGINT: 130, 
 
 /** From the signal to the end: a run gives a case's processes some seconds. */
 const END_BOUND_MS = 30_000;
-const JOBS = 3;
+const JOBS = 6;
+const LOG_EVERY = 50;
 
 type Kill = {
   readonly command: Command;
@@ -86,6 +87,7 @@ class Kills {
     this.counts.kills += 1;
     this.counts.left += left.length > 0 ? 1 : 0;
     if (end?.code === 0) this.counts[wasDone(command, baseline, end) ? "done" : "zeros"] += 1;
+    if (this.counts.kills % LOG_EVERY === 0) log(`  ${this.counts.kills} kills`);
     const found = problems.filter((one) => one !== null);
     if (found.length === 0) return;
     const moment = `${Math.round(at * baseline.spanMs)} ms after its start`;

@@ -14,6 +14,8 @@ import type { Command } from "./commands.ts";
 const MARK = "DAXFAULT_ENDS";
 const LEFT_BOUND_MS = 5000;
 const POLL_MS = 25;
+/** After the end: what is left may hold a pipe. */
+const PIPE_BOUND_MS = 3000;
 const daxfault = fileURLToPath(new URL("../../harness/src/cli/main.js", import.meta.url));
 
 /** Processes that carry the mark. */
@@ -86,14 +88,12 @@ export class Trial {
       this.#stderr += data.toString();
     });
     this.ended = new Promise((resolve) => {
-      // Not `close`: what is left may hold a pipe.
       this.#child.on("exit", (code, signal) => {
         this.isOver = true;
         const tookMs = performance.now() - startMs;
-        // What it wrote is in the pipes by now.
-        setTimeout(
-          () => resolve({ code, signal, stdout: this.#stdout, stderr: this.#stderr, tookMs }),
-          POLL_MS * 2,
+        const drained = new Promise((done) => this.#child.once("close", done));
+        void Promise.race([drained, sleep(PIPE_BOUND_MS, null, { ref: false })]).then(() =>
+          resolve({ code, signal, stdout: this.#stdout, stderr: this.#stderr, tookMs }),
         );
       });
     });

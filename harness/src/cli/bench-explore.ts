@@ -8,7 +8,7 @@ import {
 } from "../../../kvm-model/src/index.ts";
 import { exitCodes } from "../../../language/src/index.ts";
 import { packagePath } from "../paths.ts";
-import { childEnvironment } from "../run/tag.ts";
+import { toolEnvironment } from "../run/tag.ts";
 import { liveInFolder } from "./life.ts";
 import type { BenchExploreLine } from "./lines.ts";
 import { openJson } from "./output.ts";
@@ -32,7 +32,7 @@ function benchFull(): Full {
 export async function benchExploreCommand(options: { readonly json?: string }): Promise<number> {
   const json = openJson<BenchExploreLine>(options.json);
   return liveInFolder({ command: "daxfault bench explore", signals: "kernel" }, ({ directory }) => {
-    const place = { directory: directory.path, environment: childEnvironment(directory.path) };
+    const place = { directory: directory.path, environment: toolEnvironment(directory.path) };
     const small = benchExplore(packagePath("fixtures/spin/apf.pml"), place);
     const full = benchFull();
     json.write({ type: "bench", name: "explore", small, full });

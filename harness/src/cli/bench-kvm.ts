@@ -5,7 +5,7 @@ import { benchExits, type ExitBenchRow } from "../../../vmm/src/index.ts";
 import { median } from "../bench/quantile.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { packagePath } from "../paths.ts";
-import { childEnvironment } from "../run/tag.ts";
+import { toolEnvironment } from "../run/tag.ts";
 import { liveInFolder } from "./life.ts";
 import type { BenchKvmLine } from "./lines.ts";
 import { type JsonOutput, openJson, openStatusLine } from "./output.ts";
@@ -60,7 +60,7 @@ export async function benchKvmCommand(options: {
         turns: rounds,
         turnMs: ROUND_MS,
         directory: directory.path,
-        environment: childEnvironment(directory.path),
+        environment: toolEnvironment(directory.path),
         progress: (text) => progress.show(text),
       });
       progress.clear();

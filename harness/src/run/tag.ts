@@ -12,6 +12,11 @@ export function childEnvironment(directory: string): Readonly<Record<string, str
   return { [RUN_TAG]: directory, [PARENT_TAG]: String(process.pid) };
 }
 
+/** The same for programs of others, whose temporary files are to go with the folder. */
+export function toolEnvironment(directory: string): Readonly<Record<string, string>> {
+  return { ...childEnvironment(directory), TMPDIR: directory };
+}
+
 /** The parent's pid, from `childEnvironment`. */
 export function parentPid(): number {
   const pid = Number(process.env[PARENT_TAG]);
