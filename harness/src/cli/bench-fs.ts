@@ -1,5 +1,5 @@
 /** `daxfault bench fs`: the file server beside libfuse's passthrough_hp and the underlying folder. */
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { resolve } from "node:path";
 import {
@@ -11,6 +11,7 @@ import {
   type RowName,
 } from "../../../fs-server/src/index.ts";
 import { exitCodes } from "../../../language/src/index.ts";
+import { errorText } from "../error-text.ts";
 import { cutGrid, type Grid, renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { watchSignals } from "../run/interruption.ts";
@@ -52,6 +53,18 @@ function checkedPeer(path: string | undefined): string | null {
   }
 }
 
+/** Where the sources lie: a folder that can be written. */
+function checkedFolder(path: string): string {
+  const folder = resolve(path);
+  try {
+    accessSync(folder, constants.W_OK | constants.X_OK);
+    if (statSync(folder).isDirectory()) return folder;
+  } catch (error) {
+    throw new UsageError(`--folder ${path}: ${errorText(error)}`);
+  }
+  throw new UsageError(`--folder ${path} is no folder`);
+}
+
 /** Returns the exit code: measurements are not verdicts, so 0 once they are made. */
 export async function benchFsCommand(options: BenchFsCommand, style: Style): Promise<number> {
   const [first = 0, second] = allowedCpus();
@@ -60,7 +73,7 @@ export async function benchFsCommand(options: BenchFsCommand, style: Style): Pro
   if (chosen.length === 0) throw new UsageError("--placement apart needs two CPUs");
   const peer = checkedPeer(options.peer);
   const repetitions = parseCount("--repetitions", options.repetitions, 1, MAX_REPETITIONS);
-  const folder = resolve(options.folder ?? (existsSync(TMPFS) ? TMPFS : tmpdir()));
+  const folder = checkedFolder(options.folder ?? (existsSync(TMPFS) ? TMPFS : tmpdir()));
   const json = openJson<BenchFsLine>(options.json);
   const progress = openStatusLine();
   const interruption = watchSignals();

@@ -5,6 +5,7 @@
 import { exitCodes } from "../../../language/src/index.ts";
 import { openRunDirectory, type RunDirectory } from "../run/directory.ts";
 import { type Interruption, watchSignals } from "../run/interruption.ts";
+import { printDefects } from "./defects.ts";
 
 /** The exit code of a command that was interrupted; null: it was not. */
 export function interruptedCode(interruption: Pick<Interruption, "by">): number | null {
@@ -49,7 +50,7 @@ export async function liveInFolder(
     left = await directory.close();
     interruption.release();
   }
-  for (const one of left) console.error(`${command}: defect: ${one}`);
+  printDefects(command, left);
   const interrupted = interruptedCode(interruption);
   if (interrupted !== null) {
     const how = soFar === undefined ? "the result is partial" : soFar();

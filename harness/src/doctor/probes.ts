@@ -8,7 +8,6 @@ import {
   closeSync,
   existsSync,
   mkdirSync,
-  mkdtempSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -41,6 +40,7 @@ import { errorLine } from "../error-text.ts";
 import { type Feature, thisMachine } from "../machine.ts";
 import { builtPath } from "../paths.ts";
 import { unmountBelow } from "../run/sweep.ts";
+import { makeTemporaryFolder, SurroundingsError } from "../surroundings.ts";
 
 export const probeGroups = ["KVM", "Guards of the host", "Reproductions and reports"] as const;
 export type ProbeGroup = (typeof probeGroups)[number];
@@ -63,7 +63,7 @@ const asRoot = "sudo scripts/daxfault doctor";
 
 /** A file of our own in a folder of our own, gone afterwards. */
 function withScratch<Result>(work: (folder: string) => Result): Result {
-  const folder = mkdtempSync(join(tmpdir(), "daxfault-doctor-"));
+  const folder = makeTemporaryFolder(tmpdir(), "daxfault-doctor-");
   try {
     return work(folder);
   } finally {
@@ -221,7 +221,7 @@ async function readFusePassthrough(): Promise<Feature> {
   const { fuse } = thisMachine().features;
   if (fuse.kind === "missing") return missing(`not asked: ${fuse.reason}`, fuse.fix);
   if (!isRoot()) return missing("needs CAP_SYS_ADMIN", asRoot);
-  const folder = mkdtempSync(join(tmpdir(), "daxfault-doctor-"));
+  const folder = makeTemporaryFolder(tmpdir(), "daxfault-doctor-");
   try {
     const [source, mountpoint] = [join(folder, "source"), join(folder, "mount")];
     mkdirSync(source);
@@ -377,6 +377,12 @@ const probes: readonly Probe[] = [
   },
 ];
 
+/** The answer of a probe that could not be made. */
+function failed(error: unknown): Feature {
+  if (error instanceof SurroundingsError) return missing(error.problem.what, error.problem.next);
+  return missing(errorLine(error), null);
+}
+
 /** Tries everything; takes a second or two. A probe that throws is a missing feature with that reason. */
 export async function runProbes(): Promise<readonly ProbeResult[]> {
   const results: ProbeResult[] = [];
@@ -384,7 +390,7 @@ export async function runProbes(): Promise<readonly ProbeResult[]> {
     try {
       results.push({ ...rest, feature: await read() });
     } catch (error) {
-      results.push({ ...rest, feature: missing(errorLine(error), null) });
+      results.push({ ...rest, feature: failed(error) });
     }
   }
   return results;

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { builtPath, runDirectoryParent } from "../paths.ts";
-import { folderProblem, SurroundingsError } from "../surroundings.ts";
+import { makeTemporaryFolder, requireProcesses } from "../surroundings.ts";
 import { within } from "../within.ts";
 import { RUN_DIRECTORY_PREFIX, sweep } from "./sweep.ts";
 import { RUN_TAG } from "./tag.ts";
@@ -37,18 +37,10 @@ function startJanitor(directory: string): ChildProcess {
   return janitor;
 }
 
-function makeFolder(): string {
-  try {
-    return mkdtempSync(join(runDirectoryParent, RUN_DIRECTORY_PREFIX));
-  } catch (error) {
-    const problem = folderProblem(runDirectoryParent, error);
-    throw problem === null ? error : new SurroundingsError(problem);
-  }
-}
-
 /** Creates a run's folder and starts its janitor. Throws a SurroundingsError where that is not possible here. */
 export function openRunDirectory(): RunDirectory {
-  const path = makeFolder();
+  requireProcesses();
+  const path = makeTemporaryFolder(runDirectoryParent, RUN_DIRECTORY_PREFIX);
   const janitor = startJanitor(path);
   return {
     path,
