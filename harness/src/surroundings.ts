@@ -4,6 +4,7 @@
  * decided here alone; an error that is not is a defect.
  */
 import { mkdtempSync, readFileSync, readlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { errorText } from "./error-text.ts";
 
@@ -62,11 +63,11 @@ const lacks: Readonly<Partial<Record<string, Lack>>> = {
   },
   ENOSPC: {
     why: "the file system is full, or has no inodes left",
-    next: "free some there, or set TMPDIR to a folder with more",
+    next: `free some there; temporary files lie in ${JSON.stringify(tmpdir())} (TMPDIR)`,
   },
   EDQUOT: {
     why: "the quota of the file system is used up",
-    next: "free some there, or set TMPDIR to another folder",
+    next: `free some there; temporary files lie in ${JSON.stringify(tmpdir())} (TMPDIR)`,
   },
   EROFS: {
     why: "the file system is read-only",
@@ -95,10 +96,10 @@ function lackOf(text: string): Lack | null {
   return /\bEAGAIN\b/.test(text) && STARTS.test(text) ? noProcess : null;
 }
 
-/** The text of an error of the surroundings with what to do; null: it says nothing of them. */
-export function lackText(text: string): string | null {
+/** What the text of an error says of the surroundings; null: nothing. */
+export function lackIn(text: string): Problem | null {
   const found = lackOf(text);
-  return found === null ? null : problemText({ what: `${text}: ${found.why}`, next: found.next });
+  return found === null ? null : { what: `${text}: ${found.why}`, next: found.next };
 }
 
 /** The process has no working directory: Node asks for it by getcwd(3). */
@@ -122,7 +123,8 @@ export function surroundingsText(error: unknown): string | null {
   const folder = syscall === "mkdtemp" && path !== undefined ? folderProblem(dirname(path), error) : null;
   if (folder !== null) return problemText(folder);
   if (path?.startsWith("/proc/self/")) return problemText(noProc);
-  return lackText(errorText(error)) ?? surroundingsText(error.cause);
+  const lack = lackIn(errorText(error));
+  return lack === null ? surroundingsText(error.cause) : problemText(lack);
 }
 
 /** Why the temporary folder cannot be used; null: for a reason that says nothing of the surroundings. */

@@ -4,7 +4,7 @@
  * A finding is an end that README's table of exit codes does not allow, a stack, a hang, or a message that does not name
  * what is wrong. Other ends (signals, children, standard streams) are not looked at here.
  *
- * `node dist/scripts/ends/surroundings.js [short] [PATTERN]`; PATTERN is a part of "surrounding: command".
+ * `node dist/scripts/ends/surroundings.js [short] [PATTERN]`; PATTERN is a regular expression for "surrounding: command".
  */
 import { execFileSync, spawn } from "node:child_process";
 import { chmodSync, cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync } from "node:fs";
@@ -64,6 +64,8 @@ export type End = { readonly code: number | null; readonly text: string; readonl
 
 const HANG_SECONDS = 5;
 const TOO_LONG = "it took";
+/** What the record takes on an idle machine with two CPUs. */
+const RECORD_SECONDS = 4;
 const TAIL_LINES = 25;
 const TRIAL_BOUND_MS = 120_000;
 /** Refused: wrong command line, or nothing ran; some cases of a run may prove nothing. */
@@ -72,8 +74,13 @@ const SHORT_SECONDS = 4;
 const REFUSALS: readonly number[] = [64, 3, 2];
 const STACK = /^\s+at .*[(/].*:\d+:\d+\)?$/m;
 
-/** What is wrong with an end; null: nothing. */
-export function judgeEnd(surrounding: Surrounding, command: Command, end: End): string | null {
+export type Trial = { readonly surrounding: Surrounding; readonly command: Command };
+
+/**
+ * What is wrong with an end; null: nothing.
+ * @param slowness of this machine now: a trial may take so many times as long
+ */
+export function judgeEnd({ surrounding, command }: Trial, end: End, slowness: number = 1): string | null {
   const { code, text, seconds } = end;
   if (code === null) return "it does not end";
   if (code === 70) return "exit 70: a surrounding is no defect of daxfault";
@@ -131,7 +138,7 @@ const named =
     names.includes(name);
 const usesFolder = (command: Command): boolean => command.usesFolder;
 
-const TMPDIR_SAYS = /temporary folder .*(Next|do):/s;
+const TMPDIR_SAYS = /temporary (folder|files) .*(Next|do|TMPDIR)|--folder/s;
 
 /** A temporary folder that cannot be used: what makes it, and its name in shell. */
 function badFolder(name: string, setup: string, more: Partial<Surrounding> = {}): Surrounding {
@@ -491,12 +498,13 @@ export function scriptOf(surrounding: Surrounding, command: Command): string {
 }
 
 const TRIAL_TAG = "DAXFAULT_TRIAL";
+const OWNER_TAG = "DAXFAULT_TRIALS_OF";
 const LEFT_BOUND_MS = 5000;
 const POLL_MS = 50;
 
-/** The processes of a trial. */
-function processesOf(folder: string): readonly number[] {
-  const tag = `${TRIAL_TAG}=${folder}`;
+/** The processes of a trial; null: of all trials of this process. */
+function processesOf(folder: string | null): readonly number[] {
+  const tag = folder === null ? `${OWNER_TAG}=${process.pid}` : `${TRIAL_TAG}=${folder}`;
   return readdirSync("/proc")
     .filter((name) => /^[0-9]+$/.test(name))
     .filter((pid) => {
@@ -538,10 +546,10 @@ function remove(folder: string): void {
   execFileSync("rm", ["-rf", "--", folder]);
 }
 
-function prepare(folder: string, record: string | null): void {
+function prepare(folder: string, record: string): void {
   mkdirSync(join(folder, "src"));
   mkdirSync(join(folder, "mnt"));
-  if (record !== null) cpSync(record, join(folder, "record.jsonl"));
+  cpSync(record, join(folder, "record.jsonl"));
   chmodSync(folder, 0o755);
 }
 
@@ -549,7 +557,14 @@ function runScript(script: string, folder: string): Promise<End> {
   const startMs = performance.now();
   const trial = spawn("unshare", ["-m", "--propagation", "private", "bash", "-c", script], {
     cwd: folder,
-    env: { ...process.env, NODE: process.execPath, MAIN: main, FOLDER: "/dev/shm", [TRIAL_TAG]: folder },
+    env: {
+      ...process.env,
+      NODE: process.execPath,
+      MAIN: main,
+      FOLDER: "/dev/shm",
+      [TRIAL_TAG]: folder,
+      [OWNER_TAG]: String(process.pid),
+    },
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
   });
@@ -575,36 +590,40 @@ function runScript(script: string, folder: string): Promise<End> {
   });
 }
 
-type Trial = { readonly surrounding: Surrounding; readonly command: Command };
-
 type TrialResult = { readonly end: End; readonly problem: string | null };
 
 /** A busy machine is slow now and then, a hang comes again. */
-async function runTwice(trial: Trial, record: string | null): Promise<TrialResult> {
-  const first = await runTrial(trial, record);
-  return first.problem?.startsWith(TOO_LONG) === true ? await runTrial(trial, record) : first;
+async function runTwice(trial: Trial, baseline: Baseline): Promise<TrialResult> {
+  const first = await runTrial(trial, baseline);
+  return first.problem?.startsWith(TOO_LONG) === true ? await runTrial(trial, baseline) : first;
 }
 
-async function runTrial({ surrounding, command }: Trial, record: string | null): Promise<TrialResult> {
+async function runTrial({ surrounding, command }: Trial, { path, slowness }: Baseline): Promise<TrialResult> {
   const folder = mkdtempSync(join(tmpdir(), "ends-"));
   try {
-    prepare(folder, record);
+    prepare(folder, path);
     const end = await runScript(scriptOf(surrounding, command), folder);
     const left = [...(await endOfAll(folder, command.name === "serve")), ...foldersIn(folder)];
     const isLeft = left.length > 0 ? `left behind: ${left.join(", ")}` : null;
-    return { end, problem: judgeEnd(surrounding, command, end) ?? isLeft };
+    return { end, problem: judgeEnd({ surrounding, command }, end, slowness) ?? isLeft };
   } finally {
     remove(folder);
   }
 }
 
+type Baseline = {
+  /** A recorded run. */
+  readonly path: string;
+  readonly slowness: number;
+};
+
 /** A record for `report` and `compare`. */
-async function makeRecord(folder: string): Promise<string> {
+async function makeRecord(folder: string): Promise<Baseline> {
   const path = join(folder, "record.jsonl");
   const words = `run load-after-truncate -p native -e process --json ${path}`;
   const end = await runScript(`exec "$NODE" "$MAIN" ${words}`, folder);
   if (end.code !== 0) throw new Error(`daxfault ${words} ends with ${end.code}:\n${end.text}`);
-  return path;
+  return { path, slowness: Math.max(1, end.seconds / RECORD_SECONDS) };
 }
 
 const titleOf = ({ surrounding, command }: Trial): string => `${surrounding.name}: ${command.name}`;
@@ -617,7 +636,7 @@ export function trialsOf(isShort: boolean, pattern: string | null): readonly Tri
         .filter((command) => isTried(surrounding, command, isShort))
         .map((command) => ({ surrounding, command })),
     )
-    .filter((trial) => pattern === null || titleOf(trial).includes(pattern));
+    .filter((trial) => pattern === null || new RegExp(pattern).test(titleOf(trial)));
 }
 
 /** The last lines. */
@@ -627,7 +646,7 @@ function tailOf(text: string): string {
 
 export type Options = {
   readonly isShort: boolean;
-  /** Only trials whose title has it; their output is shown. */
+  /** Only trials whose title it matches; their output is shown. */
   readonly pattern: string | null;
   readonly log: (line: string) => void;
 };
@@ -637,12 +656,12 @@ export async function checkSurroundings({ isShort, pattern, log }: Options): Pro
   const folder = mkdtempSync(join(tmpdir(), "ends-"));
   const findings: Finding[] = [];
   try {
-    const record = await makeRecord(folder);
+    const baseline = await makeRecord(folder);
     const queue = trialsOf(isShort, pattern).values();
     const work = async (): Promise<void> => {
       for (const trial of queue) {
         const title = titleOf(trial);
-        const { end, problem } = await runTwice(trial, record);
+        const { end, problem } = await runTwice(trial, baseline);
         if (pattern !== null)
           log(`${title}: exit ${end.code}, ${end.seconds.toFixed(1)} s\n${tailOf(end.text)}`);
         if (problem === null) continue;
@@ -672,5 +691,14 @@ async function runAlone(words: readonly string[]): Promise<number> {
   return count === 0 || findings.length > 0 ? 1 : 0;
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url))
+/** Ended itself, the check leaves no trial behind. */
+function endTrials(): void {
+  for (const pid of processesOf(null)) process.kill(pid, "SIGKILL");
+  process.exit(130);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  process.on("SIGINT", endTrials);
+  process.on("SIGTERM", endTrials);
   process.exitCode = await runAlone(process.argv.slice(2));
+}

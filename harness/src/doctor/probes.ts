@@ -40,7 +40,7 @@ import { errorLine } from "../error-text.ts";
 import { type Feature, thisMachine } from "../machine.ts";
 import { builtPath } from "../paths.ts";
 import { unmountBelow } from "../run/sweep.ts";
-import { makeTemporaryFolder, SurroundingsError } from "../surroundings.ts";
+import { lackIn, makeTemporaryFolder, SurroundingsError } from "../surroundings.ts";
 
 export const probeGroups = ["KVM", "Guards of the host", "Reproductions and reports"] as const;
 export type ProbeGroup = (typeof probeGroups)[number];
@@ -379,8 +379,8 @@ const probes: readonly Probe[] = [
 
 /** The answer of a probe that could not be made. */
 function failed(error: unknown): Feature {
-  if (error instanceof SurroundingsError) return missing(error.problem.what, error.problem.next);
-  return missing(errorLine(error), null);
+  const problem = error instanceof SurroundingsError ? error.problem : lackIn(errorLine(error));
+  return problem === null ? missing(errorLine(error), null) : missing(problem.what, problem.next);
 }
 
 /** Tries everything; takes a second or two. A probe that throws is a missing feature with that reason. */

@@ -16,7 +16,7 @@ import {
 } from "../../../language/src/index.ts";
 import type { Engine } from "../engine.ts";
 import { errorText } from "../error-text.ts";
-import { lackText } from "../surroundings.ts";
+import { lackIn, problemText } from "../surroundings.ts";
 
 function checkLabels(
   what: string,
@@ -91,7 +91,8 @@ export function breachesOf(scenario: Scenario, evidence: Evidence): readonly str
 /** A failure with what to do about it, where the surroundings are its cause. */
 function explained(result: RunResult): RunResult {
   if (result.kind !== "engine-error" && result.kind !== "timeout") return result;
-  return { ...result, message: lackText(result.message) ?? result.message };
+  const lack = lackIn(result.message);
+  return lack === null ? result : { ...result, message: problemText(lack) };
 }
 
 /** The result of a run under the contract: what is thrown, and every breach, becomes an engine error. */
