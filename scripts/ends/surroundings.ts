@@ -86,7 +86,7 @@ export function judgeEnd({ surrounding, command }: Trial, end: End, slowness: nu
   if (code === 70) return "exit 70: a surrounding is no defect of daxfault";
   if (code > 128) return `killed by signal ${code - 128}`;
   if (STACK.test(text)) return "a stack";
-  if (seconds > command.seconds + HANG_SECONDS)
+  if (seconds > (command.seconds + HANG_SECONDS) * slowness)
     return `${TOO_LONG} ${seconds.toFixed(1)} s of ${command.seconds} s`;
   const isAsEver = code === command.code;
   if (surrounding.kind === "harmless") return isAsEver ? null : `exit ${code} instead of ${command.code}`;
