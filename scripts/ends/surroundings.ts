@@ -249,7 +249,7 @@ const limits: readonly Surrounding[] = [
   ...[24, 32, 40, 48, 64, 96, 128, 256].map((value) =>
     limit("n", String(value), { short: value === 32 || value === 64 }),
   ),
-  limit("u", "1", { prefix: "setpriv --reuid 54321 --clear-groups", says: /process|thread|ulimit/ }),
+  limit("u", "30", { prefix: "setpriv --reuid 54321 --clear-groups", says: /process|thread|ulimit/ }),
   limit("f", "0", { says: /larger|File too large|ulimit -f|EFBIG/ }),
   limit("f", "8", { says: /larger|File too large|ulimit -f|EFBIG/ }),
   limit("s", "256"),
