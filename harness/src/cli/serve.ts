@@ -6,7 +6,9 @@ import { spawn } from "node:child_process";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { exitCodes } from "../../../language/src/index.ts";
+import { errorText } from "../error-text.ts";
 import { builtPath } from "../paths.ts";
+import { lackIn, SurroundingsError } from "../surroundings.ts";
 
 export type ServeCommand = {
   readonly transport: string;
@@ -18,6 +20,12 @@ export type ServeCommand = {
   readonly guard?: string;
   readonly leaseSocket?: string;
 };
+
+/** No process for the server: a limit, or nothing to run or to connect it with (/dev/null). */
+function notStarted(error: Error): SurroundingsError {
+  const what = `the server cannot be started: ${errorText(error)}`;
+  return new SurroundingsError(lackIn(what) ?? { what, next: "see to /dev/null and to limits (ulimit -a)" });
+}
 
 /** Returns the exit code: of the server in the foreground, 0 once it is mounted in the background. */
 export async function serveCommand(
@@ -46,8 +54,9 @@ export async function serveCommand(
   // background has a session of its own. If this process is killed, that server cannot report its mount and ends.
   process.on("SIGINT", () => background && server.kill("SIGTERM"));
   for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, () => server.kill("SIGTERM"));
-  const ended = new Promise<number>((done) => {
+  const ended = new Promise<number>((done, refuse) => {
     server.on("close", (code) => done(code ?? exitCodes.defect));
+    server.on("error", (error) => refuse(notStarted(error)));
   });
   const ready = new Promise<"ready">((done) => {
     createInterface({ input: server.stdout }).once("line", (line) => {
