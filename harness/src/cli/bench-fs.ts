@@ -53,16 +53,16 @@ function checkedPeer(path: string | undefined): string | null {
   }
 }
 
-/** Without symbolic links, as the mount table has paths. */
+/** Where the sources lie: a folder that can be written; without symbolic links, as the mount table has paths. */
 function checkedFolder(path: string): string {
   try {
     const real = realpathSync(path);
-    if (!statSync(real).isDirectory()) throw new UsageError(`--folder ${path} is no folder`);
-    return real;
+    accessSync(real, constants.W_OK | constants.X_OK);
+    if (statSync(real).isDirectory()) return real;
   } catch (error) {
-    if (error instanceof UsageError) throw error;
     throw new UsageError(`--folder ${path}: ${errorText(error)}`);
   }
+  throw new UsageError(`--folder ${path} is no folder`);
 }
 
 /** Returns the exit code: measurements are not verdicts, so 0 once they are made. */

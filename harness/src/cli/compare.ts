@@ -18,12 +18,13 @@ import { modelNames, realNames } from "../engines/registry.ts";
 import { loadErrata, loadScenarios } from "../fixtures.ts";
 import { loadPlaces } from "../machines/places.ts";
 import { decodeRuns } from "../report/decode.ts";
-import { visible, visibleData } from "../report/encode.ts";
+import { visibleData } from "../report/encode.ts";
 import { makeRecorder } from "../report/recorder.ts";
 import type { Style } from "../report/style.ts";
 import type { RunEnd } from "../run/observer.ts";
 import { plan } from "../run/plan.ts";
 import { runPlan } from "../run/run-plan.ts";
+import { printDefects } from "./defects.ts";
 import type { CompareLine } from "./lines.ts";
 import { type JsonOutput, openJson, progressObserver } from "./output.ts";
 import { declareInputs } from "./output-file.ts";
@@ -59,7 +60,7 @@ async function recordNow(engines: readonly string[], sources: SourceOptions): Pr
     recorder.observer,
     progressObserver(cases.length),
   ]);
-  for (const defect of end.defects) console.error(`daxfault compare: defect: ${visible(defect)}`);
+  printDefects("daxfault compare", end.defects);
   const runs = decodeRuns(recorder.lines, "this run");
   return {
     recorded: recordedCases(runs.flatMap(({ results }) => results)),

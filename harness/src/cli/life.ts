@@ -1,6 +1,7 @@
 /** The life of a command without a plan of cases: `run/live.ts`, with its messages and its exit code. */
 import { exitCodeOfSignal, exitCodes } from "../../../language/src/index.ts";
 import { type Life, type LifeOptions as LiveOptions, live } from "../run/live.ts";
+import { printDefects } from "./defects.ts";
 
 export type { Life };
 
@@ -20,7 +21,7 @@ export async function liveInFolder(
   body: (life: Life) => Promise<number> | number,
 ): Promise<number> {
   const { value, interruptedBy, left } = await live(options, body);
-  for (const one of left) console.error(`${command}: defect: ${one}`);
+  printDefects(command, left);
   if (interruptedBy !== null) {
     const how = soFar === undefined ? "the result is partial" : soFar();
     console.error(`${command}: interrupted by ${interruptedBy}: ${how}`);

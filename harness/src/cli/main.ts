@@ -8,7 +8,8 @@ import { errorStack, errorText } from "../error-text.ts";
 import { version } from "../paths.ts";
 import { visibleLines } from "../report/encode.ts";
 import { formats } from "../report/formats.ts";
-import { SurroundingsError } from "../surroundings.ts";
+import { surroundingsText } from "../surroundings.ts";
+import { REPORT_LINE } from "./defects.ts";
 import type { SchemaName } from "./lines.ts";
 import { commitOutputs, discardOutputs, OutputError } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
@@ -407,16 +408,17 @@ function exitCodeOfError(error: unknown): number {
     printError(error.message);
     return exitCodes.usage;
   }
-  if (error instanceof OutputError || error instanceof SurroundingsError) {
-    printError(error.message);
+  const surroundings = error instanceof OutputError ? error.message : surroundingsText(error);
+  if (surroundings !== null) {
+    printError(surroundings);
     return exitCodes.usage;
   }
   if (error instanceof LostChildError) {
     printError(error.message);
     return exitCodes.inconclusive;
   }
-  const text = errorStack(error);
-  printError(`this is a defect of daxfault: ${text}`);
+  printError(`this is a defect of daxfault: ${errorStack(error)}`);
+  console.error(REPORT_LINE);
   return exitCodes.defect;
 }
 

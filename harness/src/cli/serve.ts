@@ -13,8 +13,10 @@ import {
 } from "../../../language/src/index.ts";
 import { LostChildError } from "../../../sys/src/index.ts";
 import { onAbort } from "../abort.ts";
+import { errorText } from "../error-text.ts";
 import { builtPath } from "../paths.ts";
 import { watchSignals } from "../run/interruption.ts";
+import { lackIn, SurroundingsError } from "../surroundings.ts";
 
 export type ServeCommand = {
   readonly transport: string;
@@ -36,6 +38,12 @@ export function exitCodeOf({ code, signal }: ServerEnd, interruptedBy: Interrupt
   const sent = interruptingSignals.find((one) => one === signal);
   if (sent !== undefined) return exitCodeOfSignal(sent);
   throw new LostChildError(`the server was killed by ${signal}; its mount is gone`);
+}
+
+/** No process for the server: a limit, or nothing to run or to connect it with (/dev/null). */
+function notStarted(error: Error): SurroundingsError {
+  const what = `the server cannot be started: ${errorText(error)}`;
+  return new SurroundingsError(lackIn(what) ?? { what, next: "see to /dev/null and to limits (ulimit -a)" });
 }
 
 /** Returns the exit code: of the server in the foreground, 0 once it is mounted in the background. */
@@ -65,8 +73,9 @@ export async function serveCommand(
   // its mount and ends; one in the foreground ends with its parent.
   const interruption = watchSignals();
   onAbort(interruption.signal, () => void server.kill("SIGTERM"));
-  const ended = new Promise<ServerEnd>((done) => {
+  const ended = new Promise<ServerEnd>((done, refuse) => {
     server.on("close", (code, signal) => done({ code, signal }));
+    server.on("error", (error) => refuse(notStarted(error)));
   });
   const ready = new Promise<"ready">((done) => {
     createInterface({ input: server.stdout }).once("line", (line) => {

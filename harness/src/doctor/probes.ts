@@ -40,6 +40,7 @@ import { errorLine } from "../error-text.ts";
 import { type Feature, thisMachine } from "../machine.ts";
 import { builtPath } from "../paths.ts";
 import { childEnvironment } from "../run/tag.ts";
+import { lackIn, SurroundingsError } from "../surroundings.ts";
 
 export const probeGroups = ["KVM", "Guards of the host", "Reproductions and reports"] as const;
 export type ProbeGroup = (typeof probeGroups)[number];
@@ -376,6 +377,12 @@ const probes: readonly Probe[] = [
   },
 ];
 
+/** The answer of a probe that could not be made. */
+function failed(error: unknown): Feature {
+  const problem = error instanceof SurroundingsError ? error.problem : lackIn(errorLine(error));
+  return problem === null ? missing(errorLine(error), null) : missing(problem.what, problem.next);
+}
+
 /** Tries everything; takes a second or two. A probe that throws is a missing feature with that reason. */
 export async function runProbes(scratch: Scratch): Promise<readonly ProbeResult[]> {
   const results: ProbeResult[] = [];
@@ -383,7 +390,7 @@ export async function runProbes(scratch: Scratch): Promise<readonly ProbeResult[
     try {
       results.push({ ...rest, feature: await read(scratch) });
     } catch (error) {
-      results.push({ ...rest, feature: missing(errorLine(error), null) });
+      results.push({ ...rest, feature: failed(error) });
     }
   }
   return results;

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { builtPath, runDirectoryParent } from "../paths.ts";
-import { folderProblem, SurroundingsError } from "../surroundings.ts";
+import { folderProblem, requireProcesses, SurroundingsError } from "../surroundings.ts";
 import { within } from "../within.ts";
 import { RUN_DIRECTORY_PREFIX, sweep } from "./sweep.ts";
 import { RUN_TAG } from "./tag.ts";
@@ -56,6 +56,7 @@ function makeFolder(path: string, parent: string): void {
  * @param parent the folder that it lies in, without symbolic links
  */
 export function openRunDirectory(parent: string = runDirectoryParent): RunDirectory {
+  requireProcesses();
   const path = join(parent, `${RUN_DIRECTORY_PREFIX}${randomBytes(NAME_BYTES).toString("base64url")}`);
   const janitor = startJanitor(path, parent);
   try {
