@@ -6,7 +6,7 @@
  * wait is in none of them (sched_info_arrive(), kernel/sched/stats.h), and while it runs its time is as of the last tick.
  * Of a thread that is asleep they are complete.
  */
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { parseThreadStat } from "./sleep-watch.ts";
 
 export type ThreadLook = {
@@ -48,14 +48,15 @@ export function lookAtThread(tid: number, nowMs: () => number): ThreadLook | nul
 }
 
 /** How long all threads of a process together have waited for a processor so far; 0 where it is gone, or the kernel does not say. */
-export function delayedMsOf(pid: number, threads: readonly string[]): number {
-  return threads.reduce((sum, tid) => {
-    try {
-      return (
-        sum + (parseSchedstat(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, "utf8"))?.delayedMs ?? 0)
-      );
-    } catch {
-      return sum;
+export function delayedMsOf(pid: number): number {
+  const tasks = `/proc/${pid}/task`;
+  let sum = 0;
+  try {
+    for (const tid of readdirSync(tasks)) {
+      sum += parseSchedstat(readFileSync(`${tasks}/${tid}/schedstat`, "utf8"))?.delayedMs ?? 0;
     }
-  }, 0);
+  } catch {
+    // A thread, or the process, is gone since: what is known counts.
+  }
+  return sum;
 }

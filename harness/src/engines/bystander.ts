@@ -6,14 +6,23 @@ import type { Bystander } from "../../../language/src/index.ts";
 import { type Share, shareText } from "./attendance.ts";
 
 /**
- * What a thread must have had, asleep or on a processor, before a task that counted nothing is starved: five ticks of the
+ * What a vCPU's thread must have had, asleep or on a processor, before a task that counted nothing is starved: five ticks of the
  * guest's timer (4 ms, vmm/guest/x86/kernel.c), and one of the host's (10 ms at HZ=100), by which the figures of a running
  * thread may be late. Where the machine is emulated, what runs gets less done: its part is multiplied by the slowness.
  */
 export const STARVED_AFTER_MS = 30;
 
-const isEnough = ({ ranMs, asleepMs }: Share, slowness: number): boolean =>
-  asleepMs >= STARVED_AFTER_MS || ranMs >= STARVED_AFTER_MS * slowness;
+export type Runner = {
+  /** The thread that would have run the task, for reasons: `vCPU 0`. */
+  readonly who: string;
+  /** What it must have had: `STARVED_AFTER_MS` of a vCPU. */
+  readonly starvedAfterMs: number;
+  /** `CaseContext.slowness`. */
+  readonly slowness: number;
+};
+
+const isEnough = ({ ranMs, asleepMs }: Share, { starvedAfterMs, slowness }: Runner): boolean =>
+  asleepMs + ranMs / slowness >= starvedAfterMs;
 
 export type Watched = {
   /** How often the task has counted. */
@@ -26,16 +35,13 @@ export type Watched = {
 
 export type Progress = { readonly kind: Bystander } | { readonly kind: "not-known"; readonly reason: string };
 
-/**
- * @param who the thread, for the reason
- * @param slowness `CaseContext.slowness`
- */
-export function progressOf({ counted, share, isStopped }: Watched, who: string, slowness: number): Progress {
+export function progressOf({ counted, share, isStopped }: Watched, runner: Runner): Progress {
   if (counted > 0n) return { kind: "progress" };
   if (isStopped) return { kind: "starved" };
-  if (share === null) return { kind: "not-known", reason: `what ${who} got of the machine is not known` };
-  if (isEnough(share, slowness)) return { kind: "starved" };
-  return { kind: "not-known", reason: `the machine was busy: ${shareText(who, share)}` };
+  if (share === null)
+    return { kind: "not-known", reason: `what ${runner.who} got of the machine is not known` };
+  if (isEnough(share, runner)) return { kind: "starved" };
+  return { kind: "not-known", reason: `the machine was busy: ${shareText(runner.who, share)}` };
 }
 
 /** The words of all bystanders; or why one of them is not known. */

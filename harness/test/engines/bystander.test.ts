@@ -17,6 +17,8 @@ const watched = (changes: Partial<Watched>): Watched => ({
   ...changes,
 });
 
+const vcpu = (slowness: number) => ({ who: "vCPU 0", starvedAfterMs: STARVED_AFTER_MS, slowness });
+
 describe("progressOf", () => {
   it.each<[string, Partial<Watched>, number, string]>([
     ["it has counted", { counted: 1n, share: share({ asleepMs: 400 }) }, 1, "progress"],
@@ -36,11 +38,11 @@ describe("progressOf", () => {
     ["its vCPU had no processor", { share: share({ ranMs: 3, delayedMs: 140 }) }, 1, "not-known"],
     ["nothing is known of its vCPU", { share: null }, 1, "not-known"],
   ])("%s", (_, changes, slowness, kind) => {
-    expect(progressOf(watched(changes), "vCPU 0", slowness).kind).toBe(kind);
+    expect(progressOf(watched(changes), vcpu(slowness)).kind).toBe(kind);
   });
 
   it("gives the figures where it does not know", () => {
-    const busy = progressOf(watched({ share: share({ ranMs: 3, delayedMs: 140 }) }), "vCPU 0", 1);
+    const busy = progressOf(watched({ share: share({ ranMs: 3, delayedMs: 140 }) }), vcpu(1));
     expect(busy).toEqual({
       kind: "not-known",
       reason:

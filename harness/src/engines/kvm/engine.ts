@@ -41,11 +41,17 @@ import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
 import { hostSetupSupport, supportOf, thisMachine } from "../../machine.ts";
-import { type Bystanders, bystanderCounters, bystandersOf, progressOf } from "../bystander.ts";
+import {
+  type Bystanders,
+  bystanderCounters,
+  bystandersOf,
+  progressOf,
+  STARVED_AFTER_MS,
+} from "../bystander.ts";
 import { exitText, within } from "../child.ts";
 import { ChildPool, type PooledChild } from "../child-pool.ts";
 import { type HostSetup, openHostSetup } from "../host-setup.ts";
-import { ioPatienceMs } from "../patience.ts";
+import { ioPatienceMs, patienceDoubt } from "../patience.ts";
 import { guardSupport } from "./guard-support.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
 import {
@@ -229,7 +235,16 @@ async function perform(
   }
   const bystanders = bystandersSeen(scenario, report, slowness);
   if (bystanders.kind === "not-known") return { kind: "busy", message: bystanders.reason };
-  return { kind: "evidence", evidence: toEvidence(scenario, proposal, { setup, vm, report, bystanders }) };
+  const evidence = toEvidence(scenario, proposal, { setup, vm, report, bystanders });
+  const busy = (await setup.heldUp()) ?? doubtOf(evidence, setup, ioPatienceMs(scenario, slowness));
+  return busy === null ? { kind: "evidence", evidence } : { kind: "busy", message: busy };
+}
+
+/** An access that never came back did so by the clock: was the file server there to answer it? */
+function doubtOf({ observations }: Evidence, setup: HostSetup, patienceMs: number): string | null {
+  const words = Object.values(observations.accesses).flatMap((labels) => Object.values(labels));
+  const isHung = words.some(({ kind }) => kind === "hung");
+  return isHung ? patienceDoubt(setup.serverHeldUpMs(), patienceMs) : null;
 }
 
 function bystandersSeen(scenario: Scenario, report: VmReport, slowness: number): Bystanders {
@@ -239,7 +254,7 @@ function bystandersSeen(scenario: Scenario, report: VmReport, slowness: number):
       watched.map(([name, one]) => {
         const actor = scenario.actors[name];
         const cpu = actor?.in === "guest-task" || actor?.in === "guest-kernel" ? cpuOf(actor) : 0;
-        return [name, progressOf(one, `vCPU ${cpu}`, slowness)];
+        return [name, progressOf(one, { who: `vCPU ${cpu}`, starvedAfterMs: STARVED_AFTER_MS, slowness })];
       }),
     ),
   );

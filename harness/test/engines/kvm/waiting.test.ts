@@ -57,11 +57,11 @@ const during = (
     pending,
     ...(did === undefined ? {} : { did }),
   }));
-const after = (length: number, count: (index: number) => number) => during(length, count, "ran", null);
+const later = (length: number, count: (index: number) => number) => during(length, count, "ran", null);
 
 describe("Waiting", () => {
   it("says nothing where no access waited long enough", () => {
-    expect(counted(after(40, (index) => index))).toBeNull();
+    expect(counted(later(40, (index) => index))).toBeNull();
     expect(counted(during(25, (index) => index))).toBeNull();
     expect(counted(during(26, (index) => index))).toBe(5n);
   });
@@ -79,7 +79,7 @@ describe("Waiting", () => {
       counted(
         preempted,
         blocked,
-        after(20, (index) => 100 + index),
+        later(20, (index) => 100 + index),
       ),
     ).toBe(0n);
   });
@@ -95,7 +95,7 @@ describe("Waiting", () => {
         blocked,
         preempted,
         late,
-        after(1, () => 17),
+        later(1, () => 17),
       ),
     ).toBe(0n);
   });
