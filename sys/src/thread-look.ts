@@ -37,10 +37,11 @@ export function lookAtThread(tid: number, nowMs: () => number): ThreadLook | nul
     const beforeMs = nowMs();
     const first = parseSchedstat(read("schedstat"));
     const state = parseThreadStat(read("stat"), beforeMs)?.state ?? "?";
-    const second = parseSchedstat(read("schedstat"));
+    const maySleep = ["S", "D"].includes(state);
+    const second = maySleep ? parseSchedstat(read("schedstat")) : first;
     const afterMs = nowMs();
     if (first === null || second === null) return null;
-    const isAsleep = ["S", "D"].includes(state) && first.slices === second.slices;
+    const isAsleep = maySleep && first.slices === second.slices;
     return { beforeMs, afterMs, isAsleep, ranMs: second.ranMs, delayedMs: second.delayedMs };
   } catch {
     return null;

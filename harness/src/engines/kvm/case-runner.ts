@@ -32,6 +32,8 @@ import { type CpuView, type Growth, Waiting } from "./waiting.ts";
 
 /** How often the counting tasks are looked at while an access is under way. */
 const SAMPLE_MS = 5;
+/** On a slow machine so many times more seldom, and still less than `INTERVAL_MS` (../attendance.ts) apart. */
+const SLOWER_SAMPLES_MAX = 4;
 
 /** The guest's progress when the VM first stopped or looped. */
 type Baseline = {
@@ -52,8 +54,10 @@ export class CaseRunner {
   readonly #attendances: readonly Attendance[];
   /** The kernel keeps figures of threads. */
   readonly #hasFigures = lookAtThread(process.pid, monotonicMs) !== null;
-  /** Somebody counts: the vCPUs' threads are looked at all the time. */
+  /** A task counts: the vCPUs' threads are looked at while an access is under way. */
   readonly #hasCounters: boolean;
+  /** As of the last sample. */
+  #isWaitingSeen = false;
   /** Accesses already sent, `task/step`. */
   readonly #sent = new Set<string>();
   #ending: Ending;
@@ -92,7 +96,8 @@ export class CaseRunner {
     void Promise.all(vmmActors.map((one) => this.#playVmm(one.actor, one.steps))).then(() =>
       this.#advance({ type: "vmm-actors-done" }),
     );
-    const sampling = setInterval(() => this.#sampleWaits(), SAMPLE_MS);
+    const sampleMs = SAMPLE_MS * Math.min(this.#plan.slowness, SLOWER_SAMPLES_MAX);
+    const sampling = setInterval(() => this.#sampleWaits(), sampleMs);
     await run.exited;
     this.#run = null;
     clearInterval(sampling);
@@ -227,17 +232,25 @@ export class CaseRunner {
     });
   }
 
-  #sampleWaits(): void {
-    if (!this.#hasCounters) return;
-    const before = this.#counts();
-    const cpus = this.#cpuViews();
-    const after = this.#counts();
+  /** The accesses that are under way, a name each. */
+  #pending(): readonly string[] {
     const { channel } = this.#machine;
-    const pending = this.#plan.tasks.flatMap((_, task) => {
+    return this.#plan.tasks.flatMap((_, task) => {
       const step = channel.currentStep(task);
       const { status, began } = channel.result(task, step);
       return status === "started" ? [`${task}/${step}/${began}`] : [];
     });
+  }
+
+  /** Looking at a thread costs some system calls, a millisecond each under emulation: none while no access is under way. */
+  #sampleWaits(): void {
+    if (!this.#hasCounters) return;
+    if (!this.#isWaitingSeen && this.#pending().length === 0) return;
+    const before = this.#counts();
+    const cpus = this.#cpuViews();
+    const after = this.#counts();
+    const pending = this.#pending();
+    this.#isWaitingSeen = pending.length > 0;
     this.#waiting.sample({ atMs: monotonicMs(), before, after, cpus, pending });
   }
 
