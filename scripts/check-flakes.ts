@@ -230,12 +230,12 @@ const costText = ({ seconds, peakBytes }: Run): string =>
 
 /** Never sleeps, and ends with its parent, however that ends. */
 const BUSY_SOURCE =
-  "const parent = process.ppid; while (process.ppid === parent) for (let i = 0; i < 1e7; i += 1);";
+  "const parent = Number(process.argv[1]); while (process.ppid === parent) for (let i = 0; i < 1e7; i += 1);";
 
 /** Starts processes that never sleep; returns what ends them. */
 function startBusy(count: number): () => void {
   const children: readonly ChildProcess[] = Array.from({ length: count }, () =>
-    spawn(process.execPath, ["-e", BUSY_SOURCE], { stdio: "ignore" }),
+    spawn(process.execPath, ["-e", BUSY_SOURCE, String(process.pid)], { stdio: "ignore" }),
   );
   return () => {
     for (const child of children) child.kill("SIGKILL");
