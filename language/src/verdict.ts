@@ -11,6 +11,8 @@ export const inconclusiveCauses = [
   "timeout",
   "wrong-engine",
   "engine-error",
+  /** The machine was too busy with something else. */
+  "busy",
   "unstable",
 ] as const;
 export type InconclusiveCause = (typeof inconclusiveCauses)[number];

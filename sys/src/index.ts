@@ -20,3 +20,4 @@ export * from "./process.ts";
 export * from "./signals.ts";
 export * from "./sleep-watch.ts";
 export * from "./swap.ts";
+export * from "./thread-look.ts";

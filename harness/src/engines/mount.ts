@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import type { FaultRule, Transport } from "../../../language/src/index.ts";
-import { LostChildError, mounts, processState } from "../../../sys/src/index.ts";
+import { delayedMsOf, LostChildError, mounts, processState } from "../../../sys/src/index.ts";
 import { builtPath } from "../paths.ts";
 import { processesOf, unmountBelow } from "../run/sweep.ts";
 import { childEnvironment } from "../run/tag.ts";
@@ -16,6 +16,8 @@ export type FuseMount = {
   readonly mountpoint: string;
   /** The transport that the server reports, and that the mount table shows as a FUSE mount. */
   readonly transport: Transport;
+  /** How long the server's threads together have waited for a processor so far; 0 where the kernel does not say. */
+  delayedMs(): number;
   /** Kills the server: the connection ends with its descriptor (fuse_dev_release(), fs/fuse/dev.c), and every request with it. */
   abort(): void;
   /** Why the server does not answer any more though nothing here has ended it; null: it does. */
@@ -133,7 +135,13 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
     if (isAborted) await reaped(options.directory);
   }
   let isAborted = false;
+  let lastDelayedMs = 0;
+  function delayedMs(): number {
+    if (server.pid !== undefined) lastDelayedMs = Math.max(lastDelayedMs, delayedMsOf(server.pid));
+    return lastDelayedMs;
+  }
   function abort(): void {
+    delayedMs();
     isAborted = true;
     server.kill("SIGKILL");
   }
@@ -157,5 +165,5 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       `the FUSE server says ${mountpoint} is mounted; the mount table says ${mount?.type ?? "no"}`,
     );
   }
-  return { mountpoint, transport: ready.transport, abort, lost, close };
+  return { mountpoint, transport: ready.transport, delayedMs, abort, lost, close };
 }

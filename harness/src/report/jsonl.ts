@@ -199,7 +199,7 @@ const caseShape = z.strictObject({
   /** Why there is no evidence although the case ran. */
   failure: z
     .strictObject({
-      kind: z.enum(["timeout", "engine-error", "unsupported", "kernel-crash"]),
+      kind: z.enum(["timeout", "engine-error", "busy", "unsupported", "kernel-crash"]),
       message: z.string(),
     })
     .nullable(),

@@ -77,6 +77,20 @@ describe("a case that is run several times", () => {
     ]);
   });
 
+  it("is inconclusive, not unstable, where the machine was busy in a run and the others agree", async () => {
+    let runs = 0;
+    const machine = scriptedMachine(async () => {
+      runs += 1;
+      return runs === 2 ? { kind: "busy", message: "no processor" } : evidenceResult();
+    });
+    const { results } = await run(planned(1), machine, { repeat: 3, jobs: 1 });
+    expect(results[0]?.verdict).toEqual({
+      kind: "inconclusive",
+      cause: "busy",
+      reason: "no processor (1 of 3 runs; the others came out the same)",
+    });
+  });
+
   it("is a fail where one run is a counterexample", async () => {
     let runs = 0;
     const machine = scriptedMachine(async () => {

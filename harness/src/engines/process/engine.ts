@@ -10,7 +10,6 @@ import {
   type Actor,
   type Attestation,
   accessesOf,
-  type Bystander,
   classifyAccess,
   type Evidence,
   fileOffsetAt,
@@ -29,26 +28,32 @@ import {
   type Scenario,
   writtenBy,
 } from "../../../../language/src/index.ts";
-import { PAGE_SIZE, readThread, SleepWatch } from "../../../../sys/src/index.ts";
+import { lookAtThread, PAGE_SIZE, readThread, SleepWatch } from "../../../../sys/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
 import { hostSetupSupport, supportOf, thisMachine } from "../../machine.ts";
 import { within } from "../../within.ts";
+import { Attendance, attendedMs, noShare, type Share, shareBetween } from "../attendance.ts";
+import { type Bystanders, bystanderCounters, bystandersOf, progressOf, type Watched } from "../bystander.ts";
 import { type Child, type ChildExit, exitText, startChild } from "../child.ts";
 import { type HostSetup, notReached, openHostSetup } from "../host-setup.ts";
-import { ioPatienceMs } from "../patience.ts";
+import { ioPatienceMs, patienceDoubt } from "../patience.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1000;
-/** Counting tasks report every few milliseconds; one that is silent for this long makes no progress. */
+/**
+ * Counting tasks report every few milliseconds; one that is silent for this long makes no progress. In its own time: it was
+ * attended to (../attendance.ts).
+ */
 const BYSTANDER_BOUND_MS = 3000;
 
 /** How often the processes are looked at from outside. */
-const LOOK_MS = 50;
+const LOOK_MS = 20;
+const BYSTANDER_LOOK_MS = 5;
 
-/** An access that has been under way for less than this when the time is over is merely slow. */
+/** An access that has been under way for less than this when the time is over is merely slow. In its process's own time. */
 const HANG_BOUND_MS = 500;
 
 /** What the kernel sends for an access. Another signal came from elsewhere (a user, the OOM killer): no observation. */
@@ -73,7 +78,9 @@ class Mapper {
   readonly mapped: Promise<void>;
   /** Resolves when the steps are done, or the process is. */
   readonly ended: Promise<void>;
-  #touching: { readonly label: string; readonly sinceMs: number } | null = null;
+  /** `since`: what the process had got when the access began. */
+  #touching: { readonly label: string; readonly since: Share } | null = null;
+  readonly #attendance = new Attendance();
   #exit: ChildExit | null = null;
   #finished = false;
   #isOver = false;
@@ -121,7 +128,7 @@ class Mapper {
     if (this.#isOver) return;
     switch (message.type) {
       case "touching":
-        this.#touching = { label: message.label, sinceMs: this.#setup.nowMs() };
+        this.#touching = { label: message.label, since: this.look() };
         return;
       case "saw":
         this.#touching = null;
@@ -180,6 +187,13 @@ class Mapper {
     this.#child.send({ type: "start", steps: this.#actor.steps });
   }
 
+  /** Looks at the process; returns what it has got so far. */
+  look(): Share {
+    const { pid } = this.#child;
+    if (pid !== undefined) this.#attendance.add(lookAtThread(pid, () => this.#setup.nowMs()));
+    return this.#attendance.share;
+  }
+
   /**
    * Has it come to its end, or is it proven to wait for ever? To be asked again and again, every few milliseconds.
    * @param watch of this process alone
@@ -187,18 +201,20 @@ class Mapper {
   isDone(watch: SleepWatch): boolean {
     if (this.#finished || this.#exit !== null) return true;
     const { pid } = this.#child;
+    this.look();
     const isTouching = this.#touching !== null && pid !== undefined;
     return watch.sample(isTouching ? readThread(pid, this.#setup.nowMs()) : null) !== null;
   }
 
   /**
    * The time is over: nothing that comes later is an observation. An access that has not come back hangs.
-   * False if the child merely waits for a signal, or is slow.
+   * False if the child merely waits for a signal, is slow, or had no processor.
    */
   giveUp(): boolean {
     this.#isOver = true;
     if (this.#finished || this.#exit !== null) return true;
-    if (this.#touching === null || this.#setup.nowMs() - this.#touching.sinceMs < HANG_BOUND_MS) return false;
+    if (this.#touching === null) return false;
+    if (attendedMs(shareBetween(this.#touching.since, this.look())) < HANG_BOUND_MS) return false;
     this.#accesses[this.#touching.label] = { kind: "hung" };
     return true;
   }
@@ -231,17 +247,34 @@ function attestation(transport: Attestation["transport"]): Attestation {
 }
 
 /** Do the counting processes still count? Asked after the victims have ended. */
-async function watchBystanders(bystanders: readonly Mapper[]): Promise<Record<string, Bystander>> {
-  const result: Record<string, Bystander> = {};
+async function watchBystanders(
+  bystanders: readonly Mapper[],
+  untilMs: number,
+): Promise<Readonly<Record<string, Watched>>> {
+  const result: Record<string, Watched> = {};
   for (const bystander of bystanders) {
-    const before = bystander.counted;
-    const deadlineMs = performance.now() + BYSTANDER_BOUND_MS;
-    while (bystander.counted === before && performance.now() < deadlineMs) {
-      await within(bystander.ended, 5);
+    const before = { counted: bystander.counted, share: bystander.look() };
+    let share = noShare;
+    while (bystander.counted === before.counted && attendedMs(share) < BYSTANDER_BOUND_MS) {
+      if (performance.now() >= untilMs) break;
+      await within(bystander.ended, BYSTANDER_LOOK_MS);
+      share = shareBetween(before.share, bystander.look());
     }
-    result[bystander.name] = bystander.counted > before ? "progress" : "starved";
+    const counted = BigInt(bystander.counted - before.counted);
+    result[bystander.name] = { counted, share: share.looks > 0 ? share : null, isStopped: false };
   }
   return result;
+}
+
+function bystandersSeen(watched: Readonly<Record<string, Watched>>): Bystanders {
+  return bystandersOf(
+    Object.fromEntries(
+      Object.entries(watched).map(([name, one]) => {
+        const who = `the process of ${name}`;
+        return [name, progressOf(one, { who, starvedAfterMs: BYSTANDER_BOUND_MS, slowness: 1 })];
+      }),
+    ),
+  );
 }
 
 /** How long a case may take, and one page of it. */
@@ -287,7 +320,7 @@ async function perform(
 
   const inTime = await allDone(victims, { setup, boundMs, patienceMs });
   const settled = inTime && (await setup.settled(boundMs - setup.nowMs()));
-  const bystanderStates = await watchBystanders(bystanders);
+  const watched = await watchBystanders(bystanders, performance.now() + boundMs - setup.nowMs());
   const late = await failure();
   if (late !== null) return { kind: "engine-error", message: late };
   // Without a look at the accesses under way a time-out would hide a hang.
@@ -301,7 +334,11 @@ async function perform(
   if (inTime && !settled) {
     return { kind: "timeout", message: `the host's steps were not done after ${boundMs} ms` };
   }
-  return { kind: "evidence", evidence: toEvidence(setup, accesses, bystanderStates) };
+  const states = bystandersSeen(watched);
+  if (states.kind === "not-known") return { kind: "busy", message: states.reason };
+  const busy = (await setup.heldUp()) ?? doubtOf(accesses, setup, patienceMs);
+  if (busy !== null) return { kind: "busy", message: busy };
+  return { kind: "evidence", evidence: toEvidence(setup, accesses, { watched, states: states.states }) };
 }
 
 function isBystanderOf(scenario: Scenario, name: string): boolean {
@@ -309,17 +346,32 @@ function isBystanderOf(scenario: Scenario, name: string): boolean {
   return actor?.in === "guest-task" && isBystander(actor);
 }
 
+/** An access that never came back did so by the clock: was the file server there to answer it? */
+function doubtOf(accesses: AllAccesses, setup: HostSetup, patienceMs: number): string | null {
+  const words = Object.values(accesses).flatMap((labels) => Object.values(labels));
+  const isHung = words.some(({ kind }) => kind === "hung");
+  return isHung ? patienceDoubt(setup.serverHeldUpMs(), patienceMs) : null;
+}
+
+type Counting = {
+  readonly watched: Readonly<Record<string, Watched>>;
+  readonly states: Extract<Bystanders, { kind: "known" }>["states"];
+};
+
 function toEvidence(
   setup: HostSetup,
   accesses: Record<string, Record<string, Access>>,
-  bystanders: Record<string, Bystander>,
+  { watched, states }: Counting,
 ): Evidence {
   return {
     attestation: attestation(setup.transport),
-    observations: { accesses, host: setup.hostSteps(), vmm: null, guestKernel: null, bystanders },
+    observations: { accesses, host: setup.hostSteps(), vmm: null, guestKernel: null, bystanders: states },
     ends: [],
     counts: setup.counts(),
-    counters: {},
+    counters: Object.assign(
+      {},
+      ...Object.entries(watched).map(([name, one]) => bystanderCounters(name, one)),
+    ),
     accessMs: {},
     kvmTrace: null,
     trace: setup.events(),

@@ -162,10 +162,10 @@ describe.skipIf(available.kind === "no")(`the process engine${note}`, () => {
   it("a task that waits for ever is a time-out, not an observation", async () => {
     const { victim } = scenarioWith({}).actors;
     if (victim === undefined) throw new Error("no victim");
-    const result = await run(scenarioWith({ actors: { victim } }), 2000);
+    const result = await run(scenarioWith({ actors: { victim } }), 6000);
     expect(result).toEqual({
       kind: "timeout",
-      message: "not done after 1000 ms (waits for a signal?): victim",
+      message: "not done after 5000 ms (waits for a signal?): victim",
     });
   });
 
