@@ -5,7 +5,7 @@ import { exitCodes, transports } from "../../../language/src/index.ts";
 import { modelNames, realNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";
 import { version } from "../paths.ts";
-import { visibleLines } from "../report/encode.ts";
+import { messageText } from "../report/encode.ts";
 import { formats } from "../report/formats.ts";
 import { SurroundingsError } from "../surroundings.ts";
 import type { SchemaName } from "./lines.ts";
@@ -375,7 +375,7 @@ function makeProgram(): Command {
     .version(version())
     .exitOverride()
     .configureOutput({
-      outputError: (text, write) => write(visibleLines(text.replace(/^error:/, "daxfault:"))),
+      outputError: (text, write) => write(messageText(text.replace(/^error:/, "daxfault:"))),
     })
     .showHelpAfterError("(daxfault --help tells what there is)");
   addRun(program);
@@ -390,7 +390,7 @@ function makeProgram(): Command {
 
 /** A message on stderr; a line that continues it is indented, so that it cannot pass for another message. */
 function printError(text: string): void {
-  console.error(`daxfault: ${visibleLines(text).replaceAll("\n", "\n  ")}`);
+  console.error(`daxfault: ${messageText(text).replaceAll("\n", "\n  ")}`);
 }
 
 /** Turns whatever a command threw into a message and an exit code. Outputs of a command that did not run are none. */

@@ -61,27 +61,46 @@ function readModule(path: string): Uint8Array {
   }
 }
 
-/** `key=value` texts of the section `.modinfo` of an ELF64 object, little endian (elf.5). Empty if it is none. */
+/** Offsets in an ELF64 file header and in a section header (elf.5). */
+const ELF = {
+  magic: 0x7f454c46,
+  class64: 2,
+  headerBytes: 0x40,
+  shoff: 0x28,
+  shentsize: 0x3a,
+  shnum: 0x3c,
+  shstrndx: 0x3e,
+};
+const SECTION = { bytes: 0x40, name: 0x00, offset: 0x18, size: 0x20 };
+
+type Section = { readonly name: number; readonly data: Uint8Array };
+
+/** A section of an ELF64 object; null where its header, or what that names, is not in the file. */
+function sectionAt(view: DataView, bytes: Uint8Array, index: number): Section | null {
+  const at = Number(view.getBigUint64(ELF.shoff, true)) + index * view.getUint16(ELF.shentsize, true);
+  if (at + SECTION.bytes > bytes.length) return null;
+  const offset = Number(view.getBigUint64(at + SECTION.offset, true));
+  const size = Number(view.getBigUint64(at + SECTION.size, true));
+  if (offset + size > bytes.length) return null;
+  return { name: view.getUint32(at + SECTION.name, true), data: bytes.subarray(offset, offset + size) };
+}
+
+/**
+ * `key=value` texts of the section `.modinfo` of an ELF64 object, little endian (elf.5). Empty if it is none, or is cut:
+ * the kernel refuses such a module with a message of its own.
+ */
 export function moduleInfo(bytes: Uint8Array): readonly (readonly [key: string, value: string])[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const ELF_MAGIC = 0x7f454c46;
-  const CLASS_64 = 2;
-  if (bytes.length < 64 || view.getUint32(0) !== ELF_MAGIC || bytes[4] !== CLASS_64) return [];
-  const tableOffset = Number(view.getBigUint64(0x28, true));
-  const entryBytes = view.getUint16(0x3a, true);
-  const count = view.getUint16(0x3c, true);
-  const namesIndex = view.getUint16(0x3e, true);
-  const section = (index: number): { name: number; data: Uint8Array } => {
-    const at = tableOffset + index * entryBytes;
-    const offset = Number(view.getBigUint64(at + 0x18, true));
-    const size = Number(view.getBigUint64(at + 0x20, true));
-    return { name: view.getUint32(at, true), data: bytes.subarray(offset, offset + size) };
-  };
-  const names = Buffer.from(section(namesIndex).data);
+  if (bytes.length < ELF.headerBytes || view.getUint32(0) !== ELF.magic || bytes[4] !== ELF.class64)
+    return [];
+  const count = view.getUint16(ELF.shnum, true);
+  const names = sectionAt(view, bytes, view.getUint16(ELF.shstrndx, true))?.data;
+  if (names === undefined) return [];
+  const nameAt = (at: number): string => Buffer.from(names).toString("latin1", at, names.indexOf(0, at));
   for (let index = 0; index < count; index += 1) {
-    const { name, data } = section(index);
-    if (names.toString("latin1", name, names.indexOf(0, name)) !== ".modinfo") continue;
-    return Buffer.from(data)
+    const section = sectionAt(view, bytes, index);
+    if (section === null || section.name >= names.length || nameAt(section.name) !== ".modinfo") continue;
+    return Buffer.from(section.data)
       .toString("utf8")
       .split("\0")
       .flatMap((text) => {

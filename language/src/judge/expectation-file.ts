@@ -2,7 +2,7 @@
  * Reads files of expectations: fixtures/kinds (rows of scenarios, cells of proposals), fixtures/errata.json (known deviations),
  * fixtures/documented.json (cells of the scorecard that no test decides). Checked for shape when loaded.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { InputError, readInput } from "../input-file.ts";
@@ -74,10 +74,6 @@ const documentedShape = z.strictObject({
     }),
   ),
 });
-
-function readJson(path: string): unknown {
-  return JSON.parse(readFileSync(path, "utf8"));
-}
 
 /** Throws a KindsError. */
 function readKinds(path: string): string {
@@ -206,12 +202,29 @@ export function loadExpectations(folder: string): ExpectationTable {
   return new ExpectationTable(files.sort().flatMap((name) => new KindsFile(join(folder, name)).rows()));
 }
 
-/** Reads a file like fixtures/errata.json. */
-export function loadErrata(path: string): readonly Erratum[] {
-  return errataShape.parse(readJson(path)).errata;
+/** A file of the shape. Throws a KindsError that names file, line and member of everything that is wrong. */
+function readShape<Shape>(path: string, shape: z.ZodType<Shape>): Shape {
+  const source = readJsonSource(readKinds(path));
+  if (source.kind === "error") throw new KindsError(`${path}:${source.line}: not JSON: ${source.message}`);
+  const twice = source.duplicates.map(
+    (one) => `${path}:${one.line}: ${pathText(one.path)}: twice in this object`,
+  );
+  if (twice.length > 0) throw new KindsError(twice.join("\n"));
+  const parsed = shape.safeParse(source.value);
+  if (parsed.success) return parsed.data;
+  const issues = parsed.error.issues.map(
+    (issue) =>
+      `${path}:${source.lineOf(issue.path)}: ${pathText(issue.path)}: ${issueText(issue, shape, source.value)}`,
+  );
+  throw new KindsError(issues.join("\n"));
 }
 
-/** Reads a file like fixtures/documented.json. */
+/** Reads a file like fixtures/errata.json. Throws a KindsError. */
+export function loadErrata(path: string): readonly Erratum[] {
+  return readShape(path, errataShape).errata;
+}
+
+/** Reads a file like fixtures/documented.json. Throws a KindsError. */
 export function loadDocumented(path: string): readonly DocumentedCell[] {
-  return documentedShape.parse(readJson(path)).cells;
+  return readShape(path, documentedShape).cells;
 }

@@ -29,12 +29,17 @@ function toValue(name: string, value: Json): Value {
   return { name, text: value, fields: {} };
 }
 
+/** A text in a list is its own name; what is none gets none. */
+function nameOf(value: Json): string {
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
 function readDimension(name: string, values: Json, problems: Problems): Dimension | null {
   const at = `each.${name}`;
   const entries: readonly (readonly [string, Json])[] = isObject(values)
     ? Object.entries(values)
     : Array.isArray(values)
-      ? (values as readonly Json[]).map((value) => [String(value), value] as const)
+      ? (values as readonly Json[]).map((value) => [nameOf(value), value] as const)
       : [];
   if (entries.length === 0) {
     problems.add(at, "must be a list of texts or an object of named values, with at least one");
