@@ -43,6 +43,7 @@ export const hostileTexts: readonly string[] = [
   "e\u0301\u0301\u0301",
   "x".repeat(65),
   "y".repeat(5000),
+  "z".repeat(100_000),
   "../../../../etc/passwd",
   "/etc/passwd",
   "../outside/secret.json",

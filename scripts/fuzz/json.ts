@@ -137,6 +137,25 @@ const NAMES: readonly string[] = [
   "type",
 ];
 
+/** As large as a file may be, nearly. */
+const FILLED_BYTES = 250 * 1024;
+
+/** An element or a member again and again, until the limit of the file's size is near: what is not linear is seen then. */
+function filled(random: Random, tree: Tree): Tree {
+  if (Array.isArray(tree)) {
+    const one: Tree = random.pick([...tree, 0]);
+    return Array.from({ length: Math.floor(FILLED_BYTES / (textOf(one).length + 2)) }, () => one);
+  }
+  if (!(tree instanceof Members)) return "w".repeat(FILLED_BYTES);
+  const [name, value] = random.pick([...tree.list, ["a", 0] as const]);
+  const isSame = random.oneIn(2);
+  const many = Math.floor(FILLED_BYTES / (textOf(value).length + name.length + 12));
+  return new Members([
+    ...tree.list,
+    ...Array.from({ length: many }, (_, index) => [isSame ? name : `${name}${index}`, value] as const),
+  ]);
+}
+
 function nested(random: Random, tree: Tree): Raw {
   const depth = random.pick(DEPTHS);
   const [open, close] = random.pick([
@@ -211,6 +230,7 @@ function mutatedList(random: Random, list: readonly Tree[], dictionary: Dictiona
 
 function mutatedValue(random: Random, tree: Tree, dictionary: Dictionary): Tree {
   if (random.oneIn(12)) return nested(random, tree);
+  if (random.oneIn(60)) return filled(random, tree);
   if (random.oneIn(8)) return scalar(random);
   if (random.oneIn(12)) return random.pick(dictionary.trees);
   if (Array.isArray(tree)) return mutatedList(random, tree, dictionary);

@@ -444,7 +444,7 @@ function asArgument(text: string): string {
  * not listed gets an option that it does not have.
  */
 const heads: Readonly<Record<string, readonly string[]>> = {
-  run: ["--list"],
+  run: ["--list", "load-after-truncate"],
   report: ["run.jsonl"],
   compare: ["run.jsonl"],
   explore: ["apf-loop", "--scenario", "load-after-truncate"],

@@ -72,7 +72,8 @@ export function htmlProblem(page: string): string | null {
     const [, , name, attributes = ""] = found;
     if (name === undefined) continue;
     if (!elements.has(name.toLowerCase())) return `an element <${name}>: ${shown(found[0])}`;
-    if (activeAttribute.test(attributes)) return `an attribute that acts: ${shown(found[0])}`;
+    if (activeAttribute.test(attributes.replaceAll(/="[^"]*"/g, "=")))
+      return `an attribute that acts: ${shown(found[0])}`;
     if (link.test(attributes)) return `a link: ${shown(found[0])}`;
   }
   return null;

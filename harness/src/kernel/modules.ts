@@ -3,7 +3,7 @@
  * (section `.modinfo`), not from `modules.dep`: a package that was only unpacked has none, nor has every machine depmod.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { errorText } from "../error-text.ts";
@@ -18,6 +18,8 @@ export type ModuleFile = {
 
 const SUFFIX = /\.ko(\.(?:xz|zst|gz))?$/;
 const MAX_MODULE_BYTES = 256 * 1024 * 1024;
+/** Files and folders below lib/modules/RELEASE: a distribution's kernel has some 8,000. */
+const TREE_ENTRIES_MAX = 100_000;
 
 /** The kernel takes `-` and `_` in module names for the same. */
 function moduleName(path: string): string {
@@ -42,7 +44,7 @@ function decompressWith(tool: string, path: string): Uint8Array {
 
 function gunzip(path: string): Uint8Array {
   try {
-    return gunzipSync(readFileSync(path), { maxOutputLength: MAX_MODULE_BYTES });
+    return gunzipSync(readWhole(path), { maxOutputLength: MAX_MODULE_BYTES });
   } catch (error) {
     throw new KernelError(`${path} does not decompress: ${errorText(error)}`);
   }
@@ -57,7 +59,7 @@ function readModule(path: string): Uint8Array {
     case ".gz":
       return gunzip(path);
     default:
-      return readFileSync(path);
+      return readWhole(path);
   }
 }
 
@@ -130,6 +132,39 @@ function needsOf(bytes: Uint8Array): { readonly hard: readonly string[]; readonl
   return { hard: hard.map(normal), soft: soft.map(normal) };
 }
 
+/** Paths below the folder. Throws a KernelError where they are too many to be the modules of one kernel. */
+function filesBelow(directory: string): readonly string[] {
+  const files: string[] = [];
+  const pending = [""];
+  for (let folder = pending.pop(); folder !== undefined; folder = pending.pop()) {
+    for (const entry of readdirSync(join(directory, folder), { withFileTypes: true })) {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) pending.push(path);
+      files.push(path);
+      if (files.length > TREE_ENTRIES_MAX) {
+        throw new KernelError(
+          `${directory} has more than ${TREE_ENTRIES_MAX} files: not the modules of one kernel`,
+        );
+      }
+    }
+  }
+  return files;
+}
+
+/** A file that is no larger than a module or a list of them can be. Throws a KernelError. */
+function readWhole(path: string): Uint8Array {
+  try {
+    const status = statSync(path);
+    if (!status.isFile()) throw new Error("is no regular file");
+    if (status.size > MAX_MODULE_BYTES) {
+      throw new Error(`${status.size} bytes are more than the limit ${MAX_MODULE_BYTES}`);
+    }
+    return readFileSync(path);
+  } catch (error) {
+    throw new KernelError(`${path}: ${errorText(error)}`);
+  }
+}
+
 /** The modules of one kernel. */
 export class ModuleTree {
   readonly #directory: string;
@@ -141,8 +176,9 @@ export class ModuleTree {
     this.#directory = directory;
     let files: readonly string[];
     try {
-      files = readdirSync(directory, { recursive: true, encoding: "utf8" });
+      files = filesBelow(directory);
     } catch (error) {
+      if (error instanceof KernelError) throw error;
       throw new KernelError(`modules of the kernel: ${errorText(error)}`);
     }
     for (const file of files) {
@@ -150,7 +186,7 @@ export class ModuleTree {
     }
     const builtIn = join(directory, "modules.builtin");
     if (!existsSync(builtIn)) return;
-    for (const line of readFileSync(builtIn, "utf8").split("\n")) {
+    for (const line of Buffer.from(readWhole(builtIn)).toString("utf8").split("\n")) {
       if (line !== "") this.#builtIn.add(moduleName(line));
     }
   }
