@@ -22,6 +22,7 @@ import { type Finding, Worker } from "./fuzz/worker.ts";
 const DEFAULT_INPUTS = 100_000;
 const INPUTS_MAX = 100_000_000;
 const FINDINGS_MAX = 25;
+const PROGRESS_INPUTS = 1000;
 const USAGE = `usage: scripts/fuzz-inputs [INPUTS] [--seed N] [--kind KIND] [--index I] [--keep DIR]
   INPUTS  default ${DEFAULT_INPUTS}
   --seed  default: from the clock; printed
@@ -186,6 +187,9 @@ async function fuzz(options: Options, root: string): Promise<number> {
         next += 1;
         const { input, result } = await worker.ask({ kind: "index", index: at });
         figures.add(result);
+        if (figures.total % PROGRESS_INPUTS === 0) {
+          console.log(`${figures.total} inputs in ${((performance.now() - beganMs) / 1000).toFixed(0)} s`);
+        }
         if (input !== null) await findings.add(at, { input, result });
       }
       worker.end();

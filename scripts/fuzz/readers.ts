@@ -60,12 +60,15 @@ export async function callReader(
 ): Promise<ReaderAnswer> {
   const { module, call, refusal } = readers[name];
   const loaded = (await import(pathToFileURL(`${dist}/${module}`).href)) as Readonly<Record<string, unknown>>;
+  const encode = (await import(pathToFileURL(`${dist}/harness/src/report/encode.js`).href)) as {
+    readonly messageText: (text: string) => string;
+  };
   try {
     call(loaded, argv);
     return { code: 0, stderr: "" };
   } catch (error) {
     if (error instanceof Error && error.name === refusal)
-      return { code: 64, stderr: `daxfault: ${error.message}\n` };
+      return { code: 64, stderr: `daxfault: ${encode.messageText(error.message)}\n` };
     return { code: 70, stderr: error instanceof Error ? (error.stack ?? error.message) : String(error) };
   }
 }
