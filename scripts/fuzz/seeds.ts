@@ -44,18 +44,27 @@ function folderOf(path: string): readonly unknown[] {
     .map((name) => readJson(join(path, name)));
 }
 
+type OptionSeed = CommandSeed["options"][number];
+
+/** What the reference says of a command with commands of its own is their names. */
+const usualOptions: readonly OptionSeed[] = ["--json", "--rounds"].map((name) => ({
+  name,
+  takesValue: true,
+}));
+
 /** The commands of docs/reference.md, which is generated from what the program says of itself. */
 export function commandsOf(reference: string): readonly CommandSeed[] {
   const sections = reference.split(/^### daxfault /m).slice(1);
-  return sections.map((section) => {
+  return sections.flatMap((section) => {
     const name = section.split("\n")[0] ?? "";
     const options = [...section.matchAll(/^ {2}(?:-[a-z], )?(--[a-z-]+)( <)?/gm)].map(
-      ([, option = "", value]) => ({
-        name: option,
-        takesValue: value !== undefined,
-      }),
+      ([, option = "", value]) => ({ name: option, takesValue: value !== undefined }),
     );
-    return { name, options };
+    const below = [...section.matchAll(/^ {2}([a-z-]+) \[options\]/gm)].map(([, one = ""]) => ({
+      name: `${name} ${one}`,
+      options: usualOptions,
+    }));
+    return [{ name, options }, ...below];
   });
 }
 
