@@ -15,7 +15,7 @@ const USAGE = 64;
 const OUTPUT_BYTES_MAX = 8 * 1024 * 1024;
 /** CPU time and time of a process of its own: it starts Node and runs a case, which may wait. */
 const PROCESS_CPU_S = 10;
-const PROCESS_WALL_MS = 30_000;
+export const PROCESS_WALL_MS = 120_000;
 
 export type Surroundings = {
   readonly dist: string;

@@ -80,9 +80,9 @@ const FORMATS: readonly (readonly [option: string, file: string])[] = [
 
 type Outputs = { readonly argv: readonly string[]; readonly outputs: readonly string[] };
 
-/** Up to three outputs; now and then one that cannot be written, is an input, or is another one's. */
+/** Up to five outputs; now and then one that cannot be written, is an input, or is another one's. */
 function someOutputs(random: Random, input: string): Outputs {
-  const chosen = random.some(FORMATS, 3);
+  const chosen = random.some(FORMATS, 5);
   const argv = chosen.flatMap(([option, file]) => {
     if (!random.oneIn(25)) return [option, file];
     return [option, random.pick(["/nowhere/at/all", input, "-", ".", ""])];
@@ -206,10 +206,20 @@ function recordLines(random: Random, lines: readonly unknown[], { dictionary }: 
   return trees.map(textOf);
 }
 
+/** A text of the record with something hostile behind it, wherever it stands: the reader lets most of them be anything. */
+function hostileRecord(random: Random, lines: readonly unknown[]): readonly string[] {
+  const trees = lines.map(treeOf);
+  const text = random.pick(textsIn(random.pick(trees)).concat("native"));
+  const changed = text + random.pick(hostileTexts);
+  return trees.map((tree) => textOf(renamedEverywhere(tree, text, changed)));
+}
+
 function recordFile(random: Random, kitchen: Kitchen): Buffer {
-  const lines = recordLines(random, random.pick(kitchen.seeds.records), kitchen);
+  const record = random.pick(kitchen.seeds.records);
+  const isWhole = random.oneIn(2);
+  const lines = isWhole ? hostileRecord(random, record) : recordLines(random, record, kitchen);
   const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(""));
-  return random.oneIn(8) ? mutatedBytes(random, bytes) : bytes;
+  return !isWhole && random.oneIn(8) ? mutatedBytes(random, bytes) : bytes;
 }
 
 function recordInput(random: Random, kitchen: Kitchen): Made {

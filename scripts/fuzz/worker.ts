@@ -3,7 +3,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { closeSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { openCapture } from "./carry-out.ts";
+import { openCapture, PROCESS_WALL_MS } from "./carry-out.ts";
 import type { FuzzInput, FuzzResult } from "./input.ts";
 import { Kitchen, makeInput } from "./kinds.ts";
 import { Random } from "./random.ts";
@@ -12,7 +12,7 @@ import type { WorkerReply, WorkerRequest } from "./worker-main.ts";
 
 /** An input that takes more is a hang: of CPU time, and of time where nothing is computed. */
 const HANG_CPU_MS = 5_000;
-const HANG_WALL_MS = 45_000;
+const HANG_WALL_MS: number = PROCESS_WALL_MS + 30_000;
 const POLL_MS = 500;
 const TICK_MS = 10;
 /** Each loads the program's entry again, and keeps it. */

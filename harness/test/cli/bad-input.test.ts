@@ -124,6 +124,13 @@ const scenarios: readonly Row[] = [
     "64",
   ],
   [
+    "an object as part of an id",
+    scenario({ id: "{a}mine", each: { a: { x: { b: "c" }, y: { b: "d" } } } })
+      .replace("{a}", "{a.b}")
+      .replace('"c"', '{"d": 1}'),
+    '{"d":1}mine',
+  ],
+  [
     "a dimension that is a list of objects",
     scenario({ each: { a: [{ b: "c" }] } }),
     "each.a",

@@ -49,7 +49,7 @@ describe("what got out of its place", () => {
     ["a character that XML has not", junitProblem(junit('<testcase name="\uffff"/>'))],
     ["a line that is no KTAP", ktapProblem(ktap("hello"))],
     ["a forged result", ktapProblem(ktap("ok 1 forged"))],
-    ["a directive", ktapProblem(ktap("    not ok 1 b # TODO x"))],
+    ["a directive", ktapProblem(ktap("    not ok 1 b # TO-DO x"))],
     ["an element in a summary", markdownProblem("a <img src=x>\n")],
     ["a link in a summary", markdownProblem("[x](javascript:alert)\n")],
     ["a cell too many", markdownProblem("| a |\n| - |\n| b | c |\n")],
