@@ -6,7 +6,7 @@ import { LostChildError } from "../../../sys/src/lost-child.ts";
 import { modelNames, realNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";
 import { version } from "../paths.ts";
-import { visibleLines } from "../report/encode.ts";
+import { messageText } from "../report/encode.ts";
 import { formats } from "../report/formats.ts";
 import { surroundingsText } from "../surroundings.ts";
 import { REPORT_LINE } from "./defects.ts";
@@ -381,7 +381,7 @@ function makeProgram(): Command {
     .version(version())
     .exitOverride()
     .configureOutput({
-      outputError: (text, write) => write(visibleLines(text.replace(/^error:/, "daxfault:"))),
+      outputError: (text, write) => write(messageText(text.replace(/^error:/, "daxfault:"))),
     })
     .showHelpAfterError("(daxfault --help tells what there is)");
   addRun(program);
@@ -396,7 +396,7 @@ function makeProgram(): Command {
 
 /** A message on stderr; a line that continues it is indented, so that it cannot pass for another message. */
 function printError(text: string): void {
-  console.error(`daxfault: ${visibleLines(text).replaceAll("\n", "\n  ")}`);
+  console.error(`daxfault: ${messageText(text).replaceAll("\n", "\n  ")}`);
 }
 
 /** Turns whatever a command threw into a message and an exit code. Outputs of a command that did not run are none. */
