@@ -1,6 +1,6 @@
 /**
  * Does it end well? Interrupts every command at random moments, kills and stops their children, closes their standard
- * input and output, part by part; each finding comes with the command that does it again. Exit 1 if there is one.
+ * input and output, gives them surroundings that lack something, part by part; each finding comes with the command that does it again. Exit 1 if there is one.
  */
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -8,15 +8,24 @@ import { children } from "./ends/children.ts";
 import type { Finding, PartOptions, PartResult } from "./ends/finding.ts";
 import { kills } from "./ends/kills.ts";
 import { stdio } from "./ends/stdio.ts";
+import { checkSurroundings, trialCount } from "./ends/surroundings.ts";
 
 const DEFAULT_KILLS = 400;
 const KILLS_MAX = 100_000;
+
+/** Every surrounding with every command, or those that tell most where fewer kills than by default are asked for. */
+async function surroundings({ kills, log }: PartOptions): Promise<PartResult> {
+  const isShort = kills < DEFAULT_KILLS;
+  const findings = await checkSurroundings({ isShort, pattern: null, log });
+  return { findings, summary: `${trialCount(isShort, null)} trials` };
+}
 
 /** By name, in their order. */
 const parts: Readonly<Record<string, (options: PartOptions) => Promise<PartResult>>> = {
   kills,
   children,
   stdio,
+  surroundings,
 };
 
 const usage = `usage: scripts/check-ends [KILLS] [--seed N] [--only INDEX] [PART...]

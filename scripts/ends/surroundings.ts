@@ -12,12 +12,7 @@ import { constants as osConstants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-
-export type Finding = {
-  readonly what: string;
-  /** The command that shows it again. */
-  readonly repeat: string;
-};
+import type { Finding } from "./finding.ts";
 
 /** A command of daxfault and how it ends where nothing is lacking. */
 export type Command = {
@@ -68,9 +63,9 @@ const TOO_LONG = "it took";
 const RECORD_SECONDS = 4;
 const TAIL_LINES = 25;
 const TRIAL_BOUND_MS = 120_000;
-/** Refused: wrong command line, or nothing ran; some cases of a run may prove nothing. */
 /** Of a command in the short form. */
 const SHORT_SECONDS = 4;
+/** Refused: wrong command line, or nothing ran; some cases of a run may prove nothing. */
 const REFUSALS: readonly number[] = [64, 3, 2];
 const STACK = /^\s+at .*[(/].*:\d+:\d+\)?$/m;
 
@@ -669,10 +664,10 @@ export async function checkSurroundings({ isShort, pattern, log }: Options): Pro
         if (problem === null) continue;
         const finding = {
           what: `${title}: ${problem}`,
-          repeat: `node dist/scripts/ends/surroundings.js '${title}'`,
+          command: `node dist/scripts/ends/surroundings.js '${title}'`,
         };
         findings.push(finding);
-        log(`${finding.what}\n  ${finding.repeat}`);
+        log(`${finding.what}\n  ${finding.command}`);
       }
     };
     await Promise.all([work(), work()]);
@@ -682,12 +677,15 @@ export async function checkSurroundings({ isShort, pattern, log }: Options): Pro
   return findings;
 }
 
+export const trialCount = (isShort: boolean, pattern: string | null): number =>
+  trialsOf(isShort, pattern).length;
+
 async function runAlone(words: readonly string[]): Promise<number> {
   const isShort = words[0] === "short";
   const pattern = words[isShort ? 1 : 0] ?? null;
   const startMs = performance.now();
   const findings = await checkSurroundings({ isShort, pattern, log: (line) => console.log(line) });
-  const count = trialsOf(isShort, pattern).length;
+  const count = trialCount(isShort, pattern);
   const seconds = ((performance.now() - startMs) / 1000).toFixed(0);
   console.log(`surroundings: ${count} trials, ${findings.length} findings, ${seconds} s`);
   return count === 0 || findings.length > 0 ? 1 : 0;
