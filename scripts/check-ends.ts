@@ -51,7 +51,8 @@ export function parseAsked(args: readonly string[], randomSeed: number): Asked |
   const { seed = String(randomSeed), only } = values;
   if (kills < 1 || kills > KILLS_MAX || !isNumber(seed) || (only !== undefined && !isNumber(only)))
     return null;
-  if (names.some((name) => !(name in parts)) || (only !== undefined && names.length !== 1)) return null;
+  if (names.some((name) => !Object.hasOwn(parts, name)) || (only !== undefined && names.length !== 1))
+    return null;
   return {
     kills,
     seed: Number(seed),
