@@ -61,10 +61,13 @@ async function shell(script: string): Promise<{ readonly code: number | undefine
   return { code: result.exitCode, text: result.all };
 }
 
+/** Several processes, one after the other. */
+const SHELL_BOUND_MS = 90_000;
+
 const model = "run load-after-truncate -p apf-loop -e model";
 const processes = "run load-after-truncate -p native -e process";
 
-describe("limits", () => {
+describe("limits", { timeout: SHELL_BOUND_MS }, () => {
   it.each([16, 32, 64, 127])("of %i descriptors are refused at once", async (limit) => {
     const { code, text } = await shell(`ulimit -n ${limit}\nexec daxfault ${model}`);
     // With fewer than some 20 Node does not start.
@@ -78,7 +81,7 @@ describe("limits", () => {
   });
 });
 
-describe("a working directory that is gone", () => {
+describe("a working directory that is gone", { timeout: SHELL_BOUND_MS }, () => {
   it("is named", async () => {
     const { code, text } = await shell(
       `mkdir w; cd w; rmdir ../w\nexec daxfault repro hang-without-apf -e model`,
@@ -88,15 +91,19 @@ describe("a working directory that is gone", () => {
   });
 });
 
-describe.skipIf(supportOf(thisMachine(), ["mmap-io"]).kind === "no")("without PATH", () => {
-  it("programs are found in the standard places", async () => {
-    const { code, text } = await shell(`unset PATH\nexec daxfault ${processes}`);
-    expect(text).toContain("1 pass");
-    expect(code).toBe(0);
-  });
-});
+describe.skipIf(supportOf(thisMachine(), ["mmap-io"]).kind === "no")(
+  "without PATH",
+  { timeout: SHELL_BOUND_MS },
+  () => {
+    it("programs are found in the standard places", async () => {
+      const { code, text } = await shell(`unset PATH\nexec daxfault ${processes}`);
+      expect(text).toContain("1 pass");
+      expect(code).toBe(0);
+    });
+  },
+);
 
-describe.skipIf(!isRoot)("a namespace", () => {
+describe.skipIf(!isRoot)("a namespace", { timeout: SHELL_BOUND_MS }, () => {
   it.each([
     ["without /proc", "mkdir p; mount --bind p /proc", "", "/proc is not mounted"],
     ["of PIDs with the old /proc", ":", "unshare -fp ", "/proc is that of another PID namespace"],
