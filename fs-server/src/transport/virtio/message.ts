@@ -80,6 +80,7 @@ export class ChainSink implements ReplySink {
   }
 
   payload(lengthBytes: number): readonly Uint8Array[] {
+    if (this.#request.isRevoked) return [];
     this.#content = slicesOf(this.#writable, OUT_HEADER_BYTES, lengthBytes).map((span) => ({
       span,
       bytes: span.kind === "ram" ? span.bytes : new Uint8Array(span.lengthBytes),

@@ -53,6 +53,11 @@ export class TestMemory {
     return bytes;
   }
 
+  /** A copy of everything, to compare later. */
+  snapshot(): Buffer {
+    return Buffer.concat(this.regions.map(({ bytes }) => bytes));
+  }
+
   #each(gpa: bigint, bytes: Uint8Array, move: (ram: Uint8Array, piece: Uint8Array) => void): void {
     let at = 0;
     while (at < bytes.length) {
