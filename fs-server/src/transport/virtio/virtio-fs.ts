@@ -40,6 +40,9 @@ export class VirtioFs implements VirtioDevice {
     if (name.length === 0 || name.length > TAG_BYTES || name.includes(0)) {
       throw new RangeError(`tag ${JSON.stringify(tag)}: expected 1 to ${TAG_BYTES} bytes`);
     }
+    if (!Number.isInteger(requestQueues) || requestQueues < 1) {
+      throw new RangeError(`${requestQueues} request queues: expected 1 or more`);
+    }
     this.config = new Uint8Array(CONFIG_BYTES);
     this.config.set(name);
     new DataView(this.config.buffer).setUint32(TAG_BYTES, requestQueues, true);

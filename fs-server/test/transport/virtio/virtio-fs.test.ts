@@ -169,6 +169,10 @@ describe("the device", () => {
     expect(() => new VirtioFs({ session, tag })).toThrow(RangeError);
   });
 
+  it("refuses to have no request queue", () => {
+    expect(() => new VirtioFs({ session, tag: "tag", requestQueues: 0 })).toThrow(RangeError);
+  });
+
   it("serves what Linux sends from mount to the last close of a DAX file", () => {
     const out = init();
     const flags = out.getUint32(INIT_OUT.flags, true);
