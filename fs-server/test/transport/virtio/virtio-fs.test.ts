@@ -1,5 +1,5 @@
 /** virtio-fs end to end, without a guest: the driver's requests, a real file system, a real window on a real file. */
-import { ftruncateSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { ftruncateSync, openSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
@@ -36,6 +36,7 @@ const MIB = 2 ** 20;
 const WINDOW_BYTES = 4 * MIB;
 const WINDOW_GPA = 2n ** 34n;
 const HEADER = sizeOf("fuse_out_header");
+const WRITE_HEAD = sizeOf("fuse_in_header") + sizeOf("fuse_write_in");
 const EFAULT = errnoNumber("EFAULT");
 const NO_HANDLE = 2n ** 64n - 1n;
 const INIT_OUT = offsetsOf("fuse_init_out");
@@ -263,7 +264,6 @@ describe("a buffer in a window", () => {
 
   const write = (size: number): Uint8Array =>
     request("WRITE", { node, args: { fh, size, offset: 0 }, payload: Buffer.alloc(size) });
-  const WRITE_HEAD = sizeOf("fuse_in_header") + sizeOf("fuse_write_in");
   const content = (): Buffer => readFileSync(join(source, "file"));
 
   it("is written to a file: FUSE_WRITE", () => {
@@ -383,9 +383,12 @@ describe("an answer without room", () => {
   beforeEach(() => void init());
 
   it.each([0, 1, 15])("is none at all: %s bytes", (roomBytes) => {
+    symlinkSync("its-target", join(source, "link"));
+    const node = nodeOf("link");
+    const before = fs.usage();
     for (const [name, args] of [
       ["LOOKUP", { names: ["file"] }],
-      ["READLINK", {}],
+      ["READLINK", { node }],
       ["GETATTR", {}],
       ["READDIR", { args: { size: 4096 } }],
     ] as const) {
@@ -393,7 +396,7 @@ describe("an answer without room", () => {
       driver.send(1, request(name, args), roomBytes, (answer) => lengths.push(answer.length));
       expect([name, lengths]).toEqual([name, [0]]);
     }
-    expect(fs.usage()).toEqual({ nodes: 0, handles: 0 });
+    expect(fs.usage()).toEqual(before);
     expect(session.counts.defects).toBe(0);
   });
 
@@ -402,17 +405,31 @@ describe("an answer without room", () => {
     expect(fs.usage()).toEqual({ nodes: 0, handles: 0 });
   });
 
-  it("of a message longer than any that is allowed is EINVAL", () => {
-    const message = request("WRITE", { args: { fh: 1n, size: 100 }, payload: Buffer.alloc(100) });
-    const at = driver.allocate(200_000);
+  it("of a message longer than any that is allowed is EINVAL, before its handle is looked at", () => {
+    const total = 12 * 100_000;
+    const payload = Buffer.alloc(100_000);
+    const message = request("WRITE", { args: { fh: 4711n, size: total - WRITE_HEAD }, payload });
+    new DataView(message.buffer, message.byteOffset).setUint32(0, total, true);
+    const at = driver.allocate(message.length);
     ram.store(at, message);
-    const pieces = Array.from({ length: 12 }, () => ({ gpa: at, lengthBytes: 100_000, isWritable: false }));
     const answerAt = driver.allocate(100);
-    const errnos: number[] = [];
-    driver.sendRaw(1, [...pieces, { gpa: answerAt, lengthBytes: 100, isWritable: true }], (usedBytes) =>
-      errnos.push(replyOf(ram.load(answerAt, usedBytes)).errno),
-    );
-    expect(errnos).toEqual([errnoNumber("EINVAL")]);
+    const errnoOf = (pieces: number): number | undefined => {
+      const piece = { gpa: at, lengthBytes: 100_000, isWritable: false };
+      const room = { gpa: answerAt, lengthBytes: 100, isWritable: true };
+      let errno: number | undefined;
+      driver.sendRaw(1, [...Array<RawDescriptor>(pieces).fill(piece), room], (usedBytes) => {
+        errno = replyOf(ram.load(answerAt, usedBytes)).errno;
+      });
+      return errno;
+    };
+    expect(errnoOf(12)).toBe(errnoNumber("EINVAL"));
+    // What is allowed gets as far as its handle.
+    const allowed = new DataView(new ArrayBuffer(4));
+    allowed.setUint32(0, 1_000_000, true);
+    ram.store(at, new Uint8Array(allowed.buffer));
+    allowed.setUint32(0, 1_000_000 - WRITE_HEAD, true);
+    ram.store(at + BigInt(sizeOf("fuse_in_header") + 16), new Uint8Array(allowed.buffer));
+    expect(errnoOf(10)).toBe(errnoNumber("EBADF"));
   });
 });
 
@@ -443,8 +460,10 @@ describe("a guest that changes a request while it is served", () => {
       seen.push(Buffer.from(name).toString());
       return NULL_FILE_SYSTEM.lookup(parent, name);
     };
-    changing({ lookup }, "LOOKUP", { names: ["name"] });
-    expect(seen).toEqual(["name\0"]);
+    // Longer than what is looked at of every message.
+    const name = "name".repeat(50);
+    changing({ lookup }, "LOOKUP", { names: [name] });
+    expect(seen).toEqual([`${name}\0`]);
   });
 
   it("does not change the value of an attribute", () => {
@@ -453,12 +472,10 @@ describe("a guest that changes a request while it is served", () => {
       change();
       seen.push(Buffer.from(name).toString(), Buffer.from(value).toString());
     };
-    changing({ setxattr }, "SETXATTR", {
-      names: ["user.a"],
-      args: { size: 5 },
-      payload: Buffer.from("value"),
-    });
-    expect(seen).toEqual(["user.a\0", "value"]);
+    const value = "value".repeat(50);
+    const args = { size: value.length };
+    changing({ setxattr }, "SETXATTR", { names: ["user.a"], args, payload: Buffer.from(value) });
+    expect(seen).toEqual(["user.a\0", value]);
   });
 
   it("changes the content of its own WRITE at most: that is not copied", () => {
