@@ -7,6 +7,7 @@ export * from "./fanotify.ts";
 export * from "./file.ts";
 // As a namespace: `files.close` is clearer than `close`.
 export * as files from "./files.ts";
+export * from "./guarded-copy.ts";
 export * from "./inotify.ts";
 export * from "./lease.ts";
 export * from "./libc.ts";
