@@ -147,15 +147,16 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
   }
   const line = firstLine(server.stdout);
   const boundMs = READY_BOUND_MS * (options.slowness ?? 1);
-  const ready = (await within(line, boundMs)) ? parseReady((await line) ?? "") : null;
+  const said = (await within(line, boundMs)) ? await line : "";
+  const ready = parseReady(said ?? "");
   if (ready === null) {
-    // Ended by nobody here so far.
-    const by = (await within(server, 0)) ? (await server).signal : undefined;
+    // Nothing here has ended it so far. Its output ends shortly before its end is known.
+    const by = (await within(server, said === null ? END_BOUND_MS : 0)) ? (await server).signal : undefined;
     await close();
     const { stderr, exitCode } = await server;
     if (by !== undefined) throw new LostChildError(`file server: killed by ${by} before it had mounted`);
-    const said = typeof stderr === "string" ? stderr.trim().split("\n").at(-1) : "";
-    throw new Error(`the FUSE server did not mount within ${boundMs} ms (exit ${exitCode}): ${said}`);
+    const last = typeof stderr === "string" ? stderr.trim().split("\n").at(-1) : "";
+    throw new Error(`the FUSE server did not mount within ${boundMs} ms (exit ${exitCode}): ${last}`);
   }
   // Having asked for a transport proves nothing; the kernel's mount table shows at least that it is FUSE.
   const mount = mounts().findLast((entry) => entry.mountpoint === mountpoint);
