@@ -152,7 +152,14 @@ export function qemuArguments(options: QemuOptions): readonly string[] {
     ["-device", `virtserialport,chardev=channel,name=${CHANNEL_PORT}`],
     ...(options.scratchPath === null
       ? []
-      : [["-drive", `file=${options.scratchPath},format=raw,if=virtio,cache=unsafe,discard=unmap`]]),
+      : [
+          [
+            "-drive",
+            `file=${options.scratchPath},format=raw,if=none,id=scratch,cache=unsafe,discard=unmap`,
+          ],
+          // A device of its own: those of drives with if=virtio come behind all others, whatever the order here.
+          ["-device", "virtio-blk-pci,drive=scratch"],
+        ]),
     // Behind the scratch disk, which is the first one.
     [
       "-drive",
