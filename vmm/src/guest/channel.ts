@@ -1,5 +1,5 @@
 /**
- * The host's side of the channel to the micro-guest: mirrors vmm/guest/common/channel.h, number by number.
+ * The host's side of the channel to the micro-guest: mirrors vmm/guest/step/channel.h, number by number.
  *
  * `vmm/test/guest/channel.test.ts` compiles a C program against that header and compares `channelLayout`.
  * The guest is not trusted: everything read from the channel is masked or bounded here.

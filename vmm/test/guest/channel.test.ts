@@ -4,7 +4,9 @@ import { machineLayout } from "../../src/arch/x86/layout.ts";
 import { Channel, channelLayout, decodeDoorbell, verbNumber } from "../../src/guest/channel.ts";
 import { compileAndRun, compilerOrReason } from "../support/compile.ts";
 
-const folders = ["common", "x86"].map((name) => new URL(`../../guest/${name}/`, import.meta.url).pathname);
+const folders = ["step", "micro/x86"].map(
+  (name) => new URL(`../../guest/${name}/`, import.meta.url).pathname,
+);
 
 /** Entries whose C name is theirs. */
 function named<Name extends string>(...names: Name[]): Record<Name, Name> {

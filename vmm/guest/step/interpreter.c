@@ -1,7 +1,7 @@
 /*
  * The step interpreter: the program of every task. Portable C that needs services.h and nothing else. It touches only its
  * stack, the channel and the window: the micro-guest runs it at CPL 3 or CPL 0, from pages that CPL 3 may touch
- * (x86/guest.ld).
+ * (micro/x86/guest.ld).
  */
 #include "services.h"
 

@@ -1,6 +1,6 @@
 /*
  * The channel between host and guest: one range of shared memory. Portable: its address and the way to ring the
- * doorbell depend on where the guest runs (x86/machine.h).
+ * doorbell depend on where the guest runs (micro/x86/machine.h).
  *
  * Mirrored by vmm/src/guest/channel.ts; vmm/test/guest/channel.test.ts compiles a program against this file and
  * compares every size, offset and number with that mirror.

@@ -1,5 +1,5 @@
 /*
- * Everything that interpreter.c needs from its environment. The micro-guest on x86 provides it by access.S and kernel.c;
+ * Everything that interpreter.c needs from its environment. The micro-guest on x86 provides it by x86/access.S, and call.S and kernel.c of its own;
  * another environment (a process of a Linux guest) by functions of the same names.
  *
  * An environment's runtime.h, found by the include path, defines
