@@ -26,6 +26,8 @@ function outcome(report: VmReport, task: TaskReport, stepIndex: number): Access 
       return { kind: "efault" };
     case "sigbus":
       return { kind: "sigbus", code: result.code ?? "unobserved" };
+    case "sigsegv": // The task died of it: nothing handles SIGSEGV.
+      return { kind: "killed" };
     case "not-reached":
     case "done": // Finished, but its bytes never came: the VM process ended first.
     case undefined:
