@@ -2,7 +2,7 @@
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
 import { exitCodes, transports } from "../../../language/src/index.ts";
-import { modelNames, realNames } from "../engines/registry.ts";
+import { defaultNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";
 import { version } from "../paths.ts";
 import { visibleLines } from "../report/encode.ts";
@@ -224,7 +224,7 @@ function addModel(program: Command): void {
         "Exit code: 0 no difference; 1 something was observed that is not allowed; 2 a bound was met; 3 nothing compared.",
     )
     .argument("[FILE...]", "recorded runs")
-    .option("--engines <LIST>", "model and what to compare it with", [...modelNames, ...realNames].join())
+    .option("--engines <LIST>", "model and what to compare it with", defaultNames.join())
     .option("--all", "also what the model allows and nobody has seen, and what was not compared")
     .option(
       "--kvm <PROPOSAL>",
