@@ -75,7 +75,10 @@ export interface HostTasks {
   failure(): string | null;
   /** What has been seen, complete. */
   accesses(): AllAccesses;
+  /** Ends the processes. What has been seen stays. */
   kill(): Promise<void>;
+  /** Gives everything back, after `kill` and the last other call. */
+  release(): void;
 }
 
 export type MakeTasks = (scenario: Scenario, setup: HostSetup, directory: string) => HostTasks;
@@ -225,6 +228,7 @@ export async function runNative(
     // What waits for the server cannot always be killed.
     if (host?.isTouching === true) setup.endServer();
     await host?.kill();
+    host?.release();
     await setup.close();
   }
 }

@@ -69,7 +69,7 @@ describe("daxfault explore", () => {
   });
 });
 
-const native = supportOf(thisMachine(), ["mmap-io"]);
+const native = supportOf(thisMachine(), ["steps"]);
 
 describe.skipIf(native.kind === "no")("daxfault compare", () => {
   it("allows what a real run saw, and names what no order of events explains", async () => {

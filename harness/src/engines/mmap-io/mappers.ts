@@ -202,6 +202,8 @@ class Mappers implements HostTasks {
   async kill(): Promise<void> {
     await Promise.all(this.tasks.map((mapper) => mapper.kill()));
   }
+
+  release(): void {}
 }
 
 export function startMappers(scenario: Scenario, setup: HostSetup, directory: string): HostTasks {

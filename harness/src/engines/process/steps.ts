@@ -375,6 +375,11 @@ class Steps implements HostTasks {
     this.#shared.linux.stop();
     this.#program.endInput();
     if (!(await within(this.#program.exited, STOP_MS))) await this.#program.kill();
+    for (const task of this.tasks) task.end();
+  }
+
+  /** Whatever reads the memory afterwards ends this process. */
+  release(): void {
     munmap(this.#shared.address, caseLayout.sizeofLinuxCase);
   }
 }
