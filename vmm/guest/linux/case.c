@@ -5,6 +5,7 @@
 #include <linux/mman.h>
 
 struct linux_case *the_case;
+word held_file = -1;
 
 static uint32_t append(uint32_t at, const char *text)
 {
@@ -91,11 +92,17 @@ int map_window(void)
         if (mapped < 0)
             return refuse("mmap ", the_case->path, mapped), 0;
     }
-    CALL1(close, file);
+    if (the_case->flags & CASE_HOLDS_FILE)
+        held_file = file;
+    else
+        CALL1(close, file);
     return 1;
 }
 
 void unmap_window(void)
 {
     CALL2(munmap, WINDOW_ADDRESS, the_case->window_bytes);
+    if (held_file >= 0)
+        CALL1(close, held_file);
+    held_file = -1;
 }

@@ -5,6 +5,10 @@
 extern struct linux_case *the_case;
 #define channel ((volatile struct channel *)&the_case->channel)
 
+/* file.c */
+#define HAS_OWN_STEPS
+int run_own_step(const struct step *step, struct result *result);
+
 static inline __attribute__((always_inline)) uint64_t read_tsc(void)
 {
     uint32_t low, high;

@@ -8,6 +8,8 @@ typedef void ring_fn(uint32_t value);
 extern ring_fn *ring;
 
 /* case.c */
+/* The file, open for reading and writing; -1: it is not held. */
+extern word held_file;
 /* Reports why the case cannot be run: words in a row, then `error`, which is -errno or 0. */
 void refuse(const char *first, const char *second, word error);
 void refuse_task(uint32_t task, const char *what);

@@ -58,6 +58,12 @@ enum verb {
     VERB_PUSH = 12,         /* PUSH with the stack pointer in the window: the task's stack lies there */
     VERB_KILL = 13,         /* SIGKILL for another task of the same vCPU, whose number is `address` */
     VERB_AGAIN = 14,        /* from the first step, for ever: rounds, for measurements */
+    /* Of the Linux program alone: system calls on the file behind `address`, not through the mapping. */
+    VERB_FILE_READ = 15,  /* pread(2) */
+    VERB_FILE_WRITE = 16, /* pwrite(2) */
+    VERB_FILE_SIZE = 17,  /* fstat(2): its size, in eight bytes */
+    VERB_FSYNC = 18,      /* fsync(2) */
+    VERB_MSYNC = 19,      /* msync(2) of the pages that `address` and `size` touch, MS_SYNC */
 };
 
 /* Of a step. */
@@ -74,7 +80,9 @@ enum result_status {
     RESULT_DONE = 2,
     RESULT_EFAULT = 3, /* a system call returned -EFAULT */
     RESULT_SIGBUS = 4, /* `code` says which */
-    RESULT_SIGSEGV = 5, /* the same; of the Linux program, whose kernel sends it for a #PF that it cannot explain */
+    RESULT_SIGSEGV = 5, /* the same as RESULT_SIGBUS; of the Linux program, whose kernel sends it for a #PF that it cannot explain */
+    RESULT_ERRNO = 6,   /* of a system call: `code` is the errno, which is not EFAULT */
+    RESULT_SHORT = 7,   /* of a system call: `code` bytes only */
 };
 
 /* si_code of SIGBUS (asm-generic/siginfo.h), those of a lost page; a Linux guest's may be any other. */

@@ -135,6 +135,10 @@ void task_main(uint32_t task, uint32_t first_step)
             kernel_call(CALL_KILL, step->address, 0);
         else if (step->verb == VERB_KERNEL_READ || step->verb == VERB_KERNEL_WRITE)
             run_system_call(step, (struct result *)&report->results[i]);
+#ifdef HAS_OWN_STEPS
+        else if (run_own_step(step, (struct result *)&report->results[i]))
+            continue;
+#endif
         else
             run_access(step, (struct result *)&report->results[i]);
     }

@@ -5,6 +5,9 @@
  * An environment's runtime.h, found by the include path, defines
  *   channel      volatile struct channel *: a variable, or an address
  *   read_tsc()   the time stamp that the host's clock is tied to
+ * and, where it has verbs of its own, declares
+ *   run_own_step()   whether `step` is one: then it has been done
+ *   HAS_OWN_STEPS    that this is so
  */
 #pragma once
 #include "channel.h"

@@ -84,8 +84,18 @@ export const channelLayout = {
 /** Guest virtual = guest physical address of the window: 1 GiB, clear of RAM, of the PCI hole and of the local APIC. */
 export const WINDOW_BASE: bigint = channelLayout.WINDOW_ADDRESS;
 
+/** System calls on the file itself, of the Linux program alone; in no scenario yet. */
+export const fileVerbs = {
+  "file-read": 15,
+  "file-write": 16,
+  "file-size": 17,
+  fsync: 18,
+  msync: 19,
+} as const;
+export type FileVerb = keyof typeof fileVerbs;
+
 /** `again`: from the first step, for ever; for measurements, not in scenarios. */
-export type GuestVerb = GuestStep["verb"] | "again";
+export type GuestVerb = GuestStep["verb"] | "again" | FileVerb;
 
 /** enum verb. */
 export const verbNumber: Readonly<Record<GuestVerb, number>> = {
@@ -94,11 +104,16 @@ export const verbNumber: Readonly<Record<GuestVerb, number>> = {
     number
   >),
   again: 14,
+  ...fileVerbs,
 };
+
+export function isFileVerb(verb: GuestVerb): verb is FileVerb {
+  return verb in fileVerbs;
+}
 
 /** How a step touches the window; null: it does not, and cannot be stuck in a page fault. */
 export function touchOfStep({ verb }: ProgramStep): Touch | null {
-  return verb === "again" ? null : guestVerbs[verb].touch;
+  return verb === "again" || isFileVerb(verb) ? null : guestVerbs[verb].touch;
 }
 
 /** One step as the guest executes it. */
@@ -195,8 +210,17 @@ export function decodeDoorbell(value: number): Doorbell {
 const taskStates = ["unused", "ready", "sleeping", "done", "killed"] as const;
 export type TaskState = (typeof taskStates)[number];
 
-/** `sigsegv`: of the Linux program. */
-const resultStatuses = ["not-reached", "started", "done", "efault", "sigbus", "sigsegv"] as const;
+/** The last three: of the Linux program. `errno`, `short`: of its system calls, `Channel.resultNumber` says which, or how many bytes. */
+const resultStatuses = [
+  "not-reached",
+  "started",
+  "done",
+  "efault",
+  "sigbus",
+  "sigsegv",
+  "errno",
+  "short",
+] as const;
 export type ResultStatus = (typeof resultStatuses)[number];
 
 export type StepResult = {
@@ -402,6 +426,13 @@ export class Channel {
       began: this.#view.getBigUint64(base + at.offsetofResultBegan, true),
       ended: this.#view.getBigUint64(base + at.offsetofResultEnded, true),
     };
+  }
+
+  /** The number that belongs to a result's status: si_code, errno, or bytes. */
+  resultNumber(task: number, step: number): number {
+    const at = channelLayout;
+    const base = this.#report(task) + at.offsetofReportResults + step * at.sizeofResult;
+    return this.#view.getUint32(base + at.offsetofResultCode, true);
   }
 
   /** Of all vCPUs, as the next two. */

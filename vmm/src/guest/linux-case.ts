@@ -7,7 +7,7 @@
  */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { Channel, channelLayout, type TaskProgram } from "./channel.ts";
+import { Channel, channelLayout, isFileVerb, type TaskProgram } from "./channel.ts";
 
 export const caseLayout = {
   CASE_MAGIC: 0x4553414358554e4cn,
@@ -17,6 +17,7 @@ export const caseLayout = {
   MAX_REFUSAL_BYTES: 256,
   CASE_PINS_TASKS: 1,
   CASE_EXECUTES: 2,
+  CASE_HOLDS_FILE: 4,
   sizeofMapping: 24,
   sizeofLinuxTask: 16,
   sizeofLinuxCase: 776576,
@@ -92,8 +93,11 @@ export class LinuxCase {
     }
     this.#bytes.fill(0);
     this.channel.configure(0, programs);
-    const executes = programs.some(({ steps }) => steps.some(({ verb }) => verb === "fetch"));
-    const flags = (setup.pinsTasks ? at.CASE_PINS_TASKS : 0) | (executes ? at.CASE_EXECUTES : 0);
+    const verbs = programs.flatMap(({ steps }) => steps.map(({ verb }) => verb));
+    const flags =
+      (setup.pinsTasks ? at.CASE_PINS_TASKS : 0) |
+      (verbs.includes("fetch") ? at.CASE_EXECUTES : 0) |
+      (verbs.some(isFileVerb) ? at.CASE_HOLDS_FILE : 0);
     this.#view.setBigUint64(at.offsetofMagic, at.CASE_MAGIC, true);
     this.#view.setBigUint64(at.offsetofWindowBytes, BigInt(setup.windowBytes), true);
     this.#view.setUint32(at.offsetofFlags, flags, true);

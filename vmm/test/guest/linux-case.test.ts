@@ -17,6 +17,7 @@ const expressions: Record<keyof typeof caseLayout, string> = {
   MAX_REFUSAL_BYTES: "MAX_REFUSAL_BYTES",
   CASE_PINS_TASKS: "CASE_PINS_TASKS",
   CASE_EXECUTES: "CASE_EXECUTES",
+  CASE_HOLDS_FILE: "CASE_HOLDS_FILE",
   sizeofMapping: "sizeof(struct mapping)",
   sizeofLinuxTask: "sizeof(struct linux_task)",
   sizeofLinuxCase: "sizeof(struct linux_case)",

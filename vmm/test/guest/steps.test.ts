@@ -211,6 +211,37 @@ describe.skipIf(reason !== null)(`the Linux program${note}`, () => {
     expect(run.linux.channel.events()).toMatchObject([{ kind: "sigsegv", errorCode: 2n }]);
   });
 
+  it("makes system calls on the file itself: size, read, write, fsync, msync", async () => {
+    run = new Run([
+      {
+        cpl: 3,
+        steps: [
+          access("file-size", 8, 0),
+          access("file-read", 8, 0x1000),
+          access("file-write", 8, 0x1008, 5n),
+          access("load", 8, 0x1008),
+          access("fsync", 0, 0),
+          access("msync", 8, 0x1008),
+          signal("signal", 0),
+          access("file-size", 8, 0),
+          access("file-read", 8, 0x1000),
+          access("file-read", 8, 0x7fc),
+          access("msync", 8, 0x1008),
+        ],
+      },
+    ]);
+    const { file, linux } = run;
+    run.onSignal = () => ftruncateSync(file, 0x800);
+    await run.until("finished");
+    const { channel } = linux;
+    const value = (step: number) => words(channel.result(0, step).bytes);
+    expect([0, 1, 3, 7].map(value)).toEqual([BigInt(FILE_BYTES), 0x1001n, 5n, 0x800n]);
+    const done = Array(8).fill("done");
+    done[6] = "not-reached"; // A signal has no result.
+    expect(run.results().slice(0, 11)).toEqual([...done, "short", "short", "done"]);
+    expect([8, 9].map((step) => channel.resultNumber(0, step))).toEqual([0, 4]);
+  });
+
   it("one task kills another, and a third that counts goes on", async () => {
     const waits: TaskProgram = { cpl: 3, steps: [signal("await", 5)] };
     const kills: TaskProgram = { cpl: 3, steps: [{ verb: "kill", size: 0, address: 0n, value: 0n }] };

@@ -177,6 +177,9 @@ class StepsTask implements HostTask {
         return { kind: "efault" };
       case "sigbus":
         return { kind: "sigbus", code: code ?? "unobserved" };
+      case "errno":
+      case "short":
+        throw new Error(`step ${index} is a system call on the file, which no scenario has`);
       case "sigsegv": // The task died of it: nothing handles SIGSEGV.
         return { kind: "killed" };
       case "started":
