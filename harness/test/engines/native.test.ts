@@ -193,9 +193,13 @@ describe.each(engines)("the engine $title", ({ engine, isHere, code, name }) => 
     });
   });
 
-  it.runIf(isHere)("ends at once when the run is aborted", async () => {
+  it.runIf(isHere).each([
+    ["while a task waits", 300],
+    ["before the file is mapped", 0],
+  ])("ends at once when the run is aborted %s", async (_when, afterMs) => {
     const abort = new AbortController();
-    setTimeout(() => abort.abort(), 300);
+    if (afterMs === 0) abort.abort();
+    else setTimeout(() => abort.abort(), afterMs);
     const { victim } = scenarioWith({}).actors;
     if (victim === undefined) throw new Error("no victim");
     const startMs = performance.now();

@@ -347,6 +347,7 @@ class Steps implements HostTasks {
   }
 
   start(): void {
+    if (this.#killing !== null) return;
     const { channel } = this.#shared.linux;
     this.#stopListening = this.#setup.onSignal((name) => {
       const number = this.#signals.indexOf(name);
@@ -378,6 +379,7 @@ class Steps implements HostTasks {
     this.#shared.linux.stop();
     this.#program.endInput();
     if (!(await within(this.#program.exited, STOP_MS))) await this.#program.kill();
+    this.#onMapped();
     for (const task of this.tasks) task.end();
   }
 
