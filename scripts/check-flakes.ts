@@ -3,15 +3,22 @@
  * of every case with those of the first run: verdict, what each access and host step saw, the VMM's states, the guest
  * kernel, the bystanders. Times, rates and addresses differ and are left out. Exit 1 on any difference.
  * Beside each run stand its time and the most memory that its processes had at once.
+ *
+ * With `--busy K` beside K processes that never sleep. A verdict may then become inconclusive, if it says why; more than
+ * one in a thousand of them, or any other difference, and the exit code is 1.
  */
-import { execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
 
 const DEFAULT_RUNS = 20;
 const RUNS_MAX = 1000;
+const BUSY_MAX = 64;
+/** Of so many verdicts one may be inconclusive beside busy processes. */
+const VERDICTS_PER_INCONCLUSIVE = 1000;
 /** Of one run: several times what it takes on a slow machine. */
 const RUN_BOUND_MS = 15 * 60_000;
 const SAMPLE_MS = 250;
@@ -21,7 +28,7 @@ type CaseLine = {
   readonly scenario: string;
   readonly proposal: string;
   readonly engine: string;
-  readonly verdict: { readonly kind: string };
+  readonly verdict: { readonly kind: string; readonly reason?: string };
   readonly expectation?: { readonly outcome: { readonly accesses: Readonly<Record<string, string>> } } | null;
   readonly observations: {
     readonly accesses: unknown;
@@ -59,27 +66,91 @@ function outcomeOf(line: CaseLine): string {
   });
 }
 
+/** The outcome of a case in one run. */
+export type Seen = {
+  readonly text: string;
+  readonly verdict: string;
+  readonly reason: string;
+};
+
 /** By case, from the lines of `daxfault run --json`. */
-export function outcomesOf(jsonLines: string): ReadonlyMap<string, string> {
-  const outcomes = new Map<string, string>();
+export function outcomesOf(jsonLines: string): ReadonlyMap<string, Seen> {
+  const outcomes = new Map<string, Seen>();
   for (const line of jsonLines.split("\n")) {
     if (line === "") continue;
     const record = JSON.parse(line) as CaseLine;
     if (record.type !== "case") continue;
-    outcomes.set(`${record.scenario} x ${record.proposal} (${record.engine})`, outcomeOf(record));
+    const { kind, reason = "" } = record.verdict;
+    const seen = { text: outcomeOf(record), verdict: kind, reason };
+    outcomes.set(`${record.scenario} x ${record.proposal} (${record.engine})`, seen);
   }
   return outcomes;
 }
 
-/** What a run has otherwise than the first one, as lines of a diff. */
-export function differences(
-  first: ReadonlyMap<string, string>,
-  other: ReadonlyMap<string, string>,
-): readonly string[] {
-  return [...new Set([...first.keys(), ...other.keys()])].flatMap((name) => {
-    const [before, after] = [first.get(name) ?? "not run", other.get(name) ?? "not run"];
-    return before === after ? [] : [`  ${name}`, `    - ${before}`, `    + ${after}`];
-  });
+const isInconclusive = (seen: Seen | undefined): boolean => seen?.verdict === "inconclusive";
+
+/** What several runs had otherwise than the first, which need not be a proof itself. */
+export class Comparison {
+  readonly #isBusy: boolean;
+  /** By case: the first outcome that is none of a busy machine. */
+  readonly #known = new Map<string, Seen>();
+  /** By case: so many runs before `#known` were inconclusive, alike. */
+  readonly #before = new Map<string, number>();
+  #runs = 0;
+  /** Verdicts that differ. */
+  differences = 0;
+  /** Verdicts that are inconclusive where another run has proof. */
+  inconclusive = 0;
+  verdicts = 0;
+
+  /** @param isBusy beside busy processes: a verdict may be inconclusive, and is counted */
+  constructor(isBusy: boolean) {
+    this.#isBusy = isBusy;
+  }
+
+  get cases(): number {
+    return this.#known.size;
+  }
+
+  /** Takes a run; returns what it has otherwise, as lines of a diff. */
+  add(run: ReadonlyMap<string, Seen>): readonly string[] {
+    const names = this.#runs === 0 ? run.keys() : new Set([...this.#known.keys(), ...run.keys()]);
+    const lines = [...names].flatMap((name) => this.#addCase(name, run.get(name)));
+    this.#runs += 1;
+    return lines;
+  }
+
+  #addCase(name: string, now: Seen | undefined): readonly string[] {
+    if (now !== undefined && now.verdict !== "skip") this.verdicts += 1;
+    const known = this.#known.get(name);
+    if (known === undefined && this.#runs === 0 && now !== undefined) {
+      this.#known.set(name, now);
+      if (isInconclusive(now)) this.#before.set(name, 1);
+      return [];
+    }
+    if (known?.text === now?.text) {
+      if (isInconclusive(now)) this.#before.set(name, (this.#before.get(name) ?? 0) + 1);
+      return [];
+    }
+    const isExcused = this.#isBusy && known !== undefined && now !== undefined;
+    if (isExcused && isInconclusive(now)) {
+      this.inconclusive += 1;
+      return [`  ${name}`, `    ? ${now.reason}`];
+    }
+    if (isExcused && isInconclusive(known)) {
+      this.#known.set(name, now);
+      this.inconclusive += this.#before.get(name) ?? 1;
+      return [`  ${name}`, `    ? ${known.reason} (an earlier run)`];
+    }
+    this.differences += 1;
+    return [`  ${name}`, `    - ${known?.text ?? "not run"}`, `    + ${now?.text ?? "not run"}`];
+  }
+
+  /** Nothing ran, something differs, or too much is inconclusive. */
+  get isBad(): boolean {
+    const isTooMany = this.inconclusive * VERDICTS_PER_INCONCLUSIVE > this.verdicts;
+    return this.verdicts === 0 || this.differences > 0 || isTooMany;
+  }
 }
 
 /** `/proc/PID/stat` up to the parent's id; the name in brackets may hold anything. */
@@ -157,30 +228,78 @@ async function runOnce(file: string): Promise<Run> {
 const costText = ({ seconds, peakBytes }: Run): string =>
   `${seconds.toFixed(1)} s, at most ${Math.round(peakBytes / 1e6)} MB`;
 
-async function main(args: readonly string[]): Promise<number> {
-  const runs = Number(args[0] ?? DEFAULT_RUNS);
-  if (args.length > 1 || !Number.isInteger(runs) || runs < 2 || runs > RUNS_MAX) {
-    console.error(`usage: scripts/check-flakes [N], N from 2 to ${RUNS_MAX}`);
-    return 64;
+/** Never sleeps, and ends with its parent, however that ends. */
+const BUSY_SOURCE =
+  "const parent = Number(process.argv[1]); while (process.ppid === parent) for (let i = 0; i < 1e7; i += 1);";
+
+/** Starts processes that never sleep; returns what ends them. */
+function startBusy(count: number): () => void {
+  const children: readonly ChildProcess[] = Array.from({ length: count }, () =>
+    spawn(process.execPath, ["-e", BUSY_SOURCE, String(process.pid)], { stdio: "ignore" }),
+  );
+  return () => {
+    for (const child of children) child.kill("SIGKILL");
+  };
+}
+
+type Options = { readonly runs: number; readonly busy: number };
+
+/** null: not understood. */
+export function optionsOf(args: readonly string[]): Options | null {
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: { busy: { type: "string" } },
+    });
+    const [runs, busy] = [Number(positionals[0] ?? DEFAULT_RUNS), Number(values.busy ?? 0)];
+    const isRange = (value: number, least: number, most: number): boolean =>
+      Number.isInteger(value) && value >= least && value <= most;
+    const isKnown = positionals.length <= 1 && isRange(runs, 2, RUNS_MAX) && isRange(busy, 0, BUSY_MAX);
+    return isKnown ? { runs, busy } : null;
+  } catch {
+    return null;
   }
+}
+
+async function compareRuns(runs: number, comparison: Comparison): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "daxfault-flakes-"));
   try {
-    const one = await runOnce(join(directory, "1.jsonl"));
-    const first = outcomesOf(one.jsonLines);
-    console.log(`run 1: ${first.size} cases (${costText(one)})`);
-    let different = 0;
-    for (let run = 2; run <= runs; run++) {
-      const other = await runOnce(join(directory, `${run}.jsonl`));
-      const found = differences(first, outcomesOf(other.jsonLines));
-      console.log(`run ${run}: ${found.length / 3} differ from run 1 (${costText(other)})`);
-      for (const line of found) console.log(line);
-      different += found.length / 3;
+    for (let run = 1; run <= runs; run++) {
+      const before = comparison.differences + comparison.inconclusive;
+      const one = await runOnce(join(directory, `${run}.jsonl`));
+      const lines = comparison.add(outcomesOf(one.jsonLines));
+      const differing = comparison.differences + comparison.inconclusive - before;
+      const what = run === 1 ? `${comparison.cases} cases` : `${differing} differ from run 1`;
+      console.log(`run ${run}: ${what} (${costText(one)})`);
+      for (const line of lines) console.log(line);
     }
-    console.log(`${runs} runs of ${first.size} cases: ${different} differences`);
-    return different > 0 || first.size === 0 ? 1 : 0;
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const options = optionsOf(args);
+  if (options === null) {
+    console.error(
+      `usage: scripts/check-flakes [N] [--busy K], N from 2 to ${RUNS_MAX}, K from 0 to ${BUSY_MAX}`,
+    );
+    return 64;
+  }
+  const { runs, busy } = options;
+  const comparison = new Comparison(busy > 0);
+  const endBusy = startBusy(busy);
+  try {
+    await compareRuns(runs, comparison);
+  } finally {
+    endBusy();
+  }
+  const { cases, differences, inconclusive, verdicts } = comparison;
+  const beside = busy === 0 ? "" : ` beside ${busy} busy processes`;
+  const share = busy === 0 ? "" : `, ${inconclusive} of ${verdicts} verdicts inconclusive`;
+  console.log(`${runs} runs of ${cases} cases${beside}: ${differences} differences${share}`);
+  return comparison.isBad ? 1 : 0;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) process.exitCode = await main(process.argv.slice(2));

@@ -1,6 +1,7 @@
 /**
- * Fuzzes the protocol core: `node dist/fs-server/src/fuzz-main.js [MESSAGES] [SEED]`, default 1,000,000 and 1.
- * Half on the null file system, half on a passthrough of a temporary folder, with a recording DAX window on both.
+ * Fuzzes the protocol core and virtqueues: `node dist/fs-server/src/fuzz-main.js [MESSAGES] [SEED]`, default 1,000,000
+ * and 1. Half of the messages on the null file system, half on a passthrough of a temporary folder, with a recording DAX
+ * window on both; then as many chains of a hostile guest, on the same two.
  */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,9 +9,10 @@ import { join } from "node:path";
 import { RecordingWindow } from "./dax/recording.ts";
 import { DecoratedFileSystem } from "./fs/decorator.ts";
 import { failure } from "./fs/errors.ts";
-import type { FileHandle } from "./fs/filesystem.ts";
+import type { FileHandle, FileSystem } from "./fs/filesystem.ts";
 import { NULL_FILE_SYSTEM } from "./fs/null.ts";
-import { type FuzzFigures, fuzz } from "./fuzz/run.ts";
+import { fuzzRings } from "./fuzz/rings.ts";
+import { fuzz } from "./fuzz/run.ts";
 import { PassthroughFileSystem } from "./passthrough/passthrough.ts";
 
 const MAX_ALLOCATION_BYTES = 2n ** 20n;
@@ -38,15 +40,18 @@ function main(): void {
   const limits = { nodeLimit: 16, handleLimit: 8 };
   const passthrough = () => new WithoutLargeAllocations(new PassthroughFileSystem(source, limits));
   const half = Math.floor(messages / 2);
-  const window = (): RecordingWindow => new RecordingWindow(2n ** 24n);
   const started = performance.now();
-  const results: [string, FuzzFigures][] = [
-    ["null", fuzz({ fs: () => NULL_FILE_SYSTEM, seed, messages: half, session: { window: window() } })],
+  const session = { window: new RecordingWindow(2n ** 24n) };
+  const nothing = (): FileSystem => NULL_FILE_SYSTEM;
+  const results = [
+    ["null", fuzz({ fs: nothing, seed, messages: half, session })],
+    ["passthrough", fuzz({ fs: passthrough, seed, messages: messages - half, session })],
+    ["rings on null", fuzzRings({ fs: nothing, seed, chains: half, session })],
     [
-      "passthrough",
-      fuzz({ fs: passthrough, seed, messages: messages - half, session: { window: window() } }),
+      "rings on passthrough",
+      fuzzRings({ fs: passthrough, seed: seed + 1, chains: messages - half, session }),
     ],
-  ];
+  ] as const;
   const seconds = (performance.now() - started) / 1000;
   rmSync(source, { recursive: true, force: true });
   for (const [name, { failures, ...figures }] of results) {
@@ -55,7 +60,7 @@ function main(): void {
   }
   const memory = Math.round(process.memoryUsage().rss / 2 ** 20);
   console.log(
-    `${seconds.toFixed(1)} s, ${Math.round(messages / seconds)} messages/s, ${memory} MiB resident`,
+    `${seconds.toFixed(1)} s, ${Math.round((2 * messages) / seconds)} messages and chains/s, ${memory} MiB resident`,
   );
   process.exit(results.some(([, { failures, defects }]) => failures.length > 0 || defects > 0) ? 1 : 0);
 }

@@ -34,3 +34,8 @@ export { type ServeOptions, serveOptions } from "./serve/options.ts";
 export type { Ready } from "./serve/serve.ts";
 export { deviceNotifier, mountDevice } from "./transport/devfuse/device.ts";
 export { type Answer, type Call, MemoryClient } from "./transport/memory/client.ts";
+export type { SharedMemory, VirtioDevice } from "./transport/virtio/device.ts";
+export { GuestMemory, type GuestRegion } from "./transport/virtio/memory.ts";
+export { MMIO_BYTES, type MmioDevice, VirtioMmio } from "./transport/virtio/mmio.ts";
+export { VirtioFs, type VirtioFsOptions } from "./transport/virtio/virtio-fs.ts";
+export { VirtioPmem, type VirtioPmemOptions } from "./transport/virtio/virtio-pmem.ts";

@@ -6,9 +6,11 @@
  * never share one with anything that touches its mount: that thread would wait for itself.
  *
  * A mount that was never reported is not left behind: if the line cannot be written, because its reader has ended,
- * the server unmounts and ends with 1, detached or not.
+ * the server unmounts and ends with 1, detached or not. A detached server keeps nothing of who started it: its stderr
+ * leads nowhere once the mount is reported, except with --debug.
  */
 import { writeSync } from "node:fs";
+import { redirectToNull } from "../../sys/src/index.ts";
 import { type ServeOptions, serveOptions, USAGE } from "./serve/options.ts";
 import { dieWithParent } from "./serve/parent.ts";
 import { serve } from "./serve/serve.ts";
@@ -17,8 +19,9 @@ const EXIT_CANNOT_SERVE = 1;
 const EXIT_USAGE = 64;
 
 const STDOUT = 1;
+const STDERR = 2;
 
-/** A detached server can outlive the reader of its stderr: a message that cannot be written is lost, the mount is not. */
+/** With --debug a detached server can outlive the reader of its stderr: a message that cannot be written is lost, the mount is not. */
 function log(message: string): void {
   process.stderr.write(`daxfault serve: ${message}\n`);
 }
@@ -44,6 +47,7 @@ async function main(): Promise<void> {
     } catch (error) {
       fail(`the ready line cannot be written (${(error as NodeJS.ErrnoException).code})`);
     }
+    if (options.detached && !options.debug) redirectToNull(STDERR);
   } catch (error) {
     log((error as Error).message);
     process.exit(EXIT_CANNOT_SERVE);

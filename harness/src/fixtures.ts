@@ -1,20 +1,29 @@
-/** The data that comes with the package: scenarios, expectations, errata, documented cells. */
+/** The data that comes with the package: scenarios, expectations, errata, documented cells. Each is read once. */
 import type { DocumentedCell, Erratum, ExpectationTable, Scenario } from "../../language/src/index.ts";
 import * as read from "../../language/src/read.ts";
 import { packagePath } from "./paths.ts";
 
-export function loadScenarios(): readonly Scenario[] {
-  return read.loadScenarioFolder(packagePath("fixtures/scenarios"));
+/** A file of the package does not change while a program runs. */
+function once<Value>(load: () => Value): () => Value {
+  let loaded: { readonly value: Value } | null = null;
+  return () => {
+    loaded ??= { value: load() };
+    return loaded.value;
+  };
 }
 
-export function loadExpectations(): ExpectationTable {
-  return read.loadExpectations(packagePath("fixtures/kinds"));
-}
+export const loadScenarios: () => readonly Scenario[] = once(() =>
+  read.loadScenarioFolder(packagePath("fixtures/scenarios")),
+);
 
-export function loadErrata(): readonly Erratum[] {
-  return read.loadErrata(packagePath("fixtures/errata.json"));
-}
+export const loadExpectations: () => ExpectationTable = once(() =>
+  read.loadExpectations(packagePath("fixtures/kinds")),
+);
 
-export function loadDocumented(): readonly DocumentedCell[] {
-  return read.loadDocumented(packagePath("fixtures/documented.json"));
-}
+export const loadErrata: () => readonly Erratum[] = once(() =>
+  read.loadErrata(packagePath("fixtures/errata.json")),
+);
+
+export const loadDocumented: () => readonly DocumentedCell[] = once(() =>
+  read.loadDocumented(packagePath("fixtures/documented.json")),
+);

@@ -50,5 +50,5 @@ export {
 } from "./model/tracepoints.ts";
 export { benchExplore, benchProtocol, type ExploreBench, largestCase } from "./protocol/bench.ts";
 export { type SmallModel, type SmallProtocol, smallProtocol } from "./protocol/small.ts";
-export { runSpin, type SpinResult, type SpinRun, spinAvailable } from "./protocol/spin.ts";
+export { runSpin, type SpinPlace, type SpinResult, type SpinRun, spinAvailable } from "./protocol/spin.ts";
 export { type Field, Layout } from "./state/layout.ts";

@@ -160,11 +160,16 @@ export type Evidence = {
   readonly durationMs: number;
 };
 
-/** An engine returns either evidence or the reason for none. A time-out, a crash of the engine and a lost child are distinct. */
+/**
+ * An engine returns either evidence or the reason for none. A time-out, a crash of the engine, a lost child and a machine
+ * that had no time for the case are distinct.
+ */
 export type RunResult =
   | { readonly kind: "evidence"; readonly evidence: Evidence }
   | { readonly kind: "timeout"; readonly message: string }
   | { readonly kind: "engine-error"; readonly message: string }
+  /** The machine was too busy with something else: whatever was seen may be its doing. The message has the figures. */
+  | { readonly kind: "busy"; readonly message: string }
   /** Known only where it was to run: that kernel or that machine cannot. */
   | { readonly kind: "unsupported"; readonly message: string }
   /** The kernel that ran the case died of it, or meanwhile: an observation of the gravest kind. */

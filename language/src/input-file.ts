@@ -1,10 +1,23 @@
 /**
- * Files that users name, as text. What is no regular file is refused before it is read, for a FIFO or a device never ends;
+ * Files that users name, as text. What is no regular file (a FIFO, as of a shell's `<(..)`, a device, a folder) is refused
+ * before it is read, for it may never end; standard input, where a command takes it as `-`, may be anything up to the limit;
  * what is too large, or no UTF-8, is refused with place and limit. What the text says is the readers' own matter.
  */
-import { readdirSync, readFileSync, type Stats, statSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readSync,
+  type Stats,
+  statSync,
+} from "node:fs";
 import { basename, dirname } from "node:path";
 import { nearest } from "./nearest.ts";
+
+/** Files of one folder of the user's: ten times what the project's own have. */
+export const FOLDER_FILES_MAX = 512;
 
 /** What is wrong with the file as a file; the message does not name it. */
 export class InputError extends Error {
@@ -23,6 +36,11 @@ function kindOf(stats: Stats): string {
   if (stats.isFIFO()) return "a FIFO";
   if (stats.isSocket()) return "a socket";
   return "a device";
+}
+
+function checkKind(stats: Stats): void {
+  if (stats.isFile()) return;
+  throw new InputError(`is ${kindOf(stats)}, not a regular file`);
 }
 
 function errorCode(error: unknown): string {
@@ -68,18 +86,75 @@ function decode(bytes: Uint8Array): string {
   }
 }
 
-/** The text of a regular file of at most `limitBytes`. Throws an InputError. */
-export function readInput(path: string, limitBytes: number): string {
-  const stats = look(path);
-  if (!stats.isFile()) throw new InputError(`is ${kindOf(stats)}, not a regular file`);
-  if (stats.size > limitBytes) {
-    throw new InputError(`${stats.size} bytes are more than the limit ${limitBytes}`);
-  }
-  let bytes: Uint8Array;
+const { O_NONBLOCK, O_RDONLY } = constants;
+const STDIN = 0;
+const CHUNK_BYTES = 64 * 1024;
+const PAUSE_MS = 5;
+
+/** Opened without waiting for a writer, should it be a FIFO by now. */
+function open(path: string): number {
   try {
-    bytes = readFileSync(path);
+    return openSync(path, O_RDONLY | O_NONBLOCK);
   } catch (error) {
     throw new InputError(`cannot be read: ${errorCode(error)}`);
   }
-  return decode(bytes);
+}
+
+/** A chunk; null where a descriptor that does not block has nothing yet. */
+function readChunk(fd: number, chunk: Buffer): number | null {
+  try {
+    return readSync(fd, chunk);
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === "EAGAIN") return null;
+    throw new InputError(`cannot be read: ${code}`);
+  }
+}
+
+/** All that comes, up to the limit: a size that was looked at before may not be the size any more. */
+function readBounded(fd: number, limitBytes: number): Buffer {
+  const chunks: Buffer[] = [];
+  for (let total = 0; ; ) {
+    const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+    const count = readChunk(fd, chunk);
+    if (count === 0) return Buffer.concat(chunks);
+    if (count === null) {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS);
+      continue;
+    }
+    total += count;
+    if (total > limitBytes) throw new InputError(`more than the limit of ${limitBytes} bytes`);
+    chunks.push(chunk.subarray(0, count));
+  }
+}
+
+/** The text of a regular file of at most `limitBytes`. Throws an InputError. */
+export function readInput(path: string, limitBytes: number): string {
+  // Looked at before it is opened, for that alone can do something to a device.
+  checkKind(look(path));
+  const fd = open(path);
+  try {
+    const stats = fstatSync(fd);
+    checkKind(stats);
+    if (stats.size > limitBytes) {
+      throw new InputError(`${stats.size} bytes are more than the limit ${limitBytes}`);
+    }
+    return decode(readBounded(fd, limitBytes));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The text that comes from standard input, of whatever kind it is, up to its end. Throws an InputError. */
+export function readStandardInput(limitBytes: number): string {
+  return decode(readBounded(STDIN, limitBytes));
+}
+
+/** The names of a folder's `*.json`, sorted. Throws an InputError for more than FOLDER_FILES_MAX. */
+export function jsonFilesOf(folder: string): readonly string[] {
+  const names = readdirSync(folder).filter((name) => name.endsWith(".json"));
+  if (names.length > FOLDER_FILES_MAX) {
+    throw new InputError(`${names.length} files *.json are more than the limit ${FOLDER_FILES_MAX}`);
+  }
+  return names.sort();
 }

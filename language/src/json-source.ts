@@ -14,6 +14,9 @@ import {
 /** Levels of lists and objects in one another: three times what any file of ours has. */
 export const DEPTH_MAX = 32;
 
+/** Words, numbers, brackets and signs of one file: five times what any file of ours has. */
+export const TOKENS_MAX = 500_000;
+
 export type Duplicate = { readonly path: readonly PropertyKey[]; readonly line: number };
 
 export type JsonSource =
@@ -27,10 +30,26 @@ export type JsonSource =
     }
   | { readonly kind: "error"; readonly line: number; readonly message: string };
 
-function lineAt(text: string, offset: number): number {
-  let line = 1;
-  for (let index = 0; index < offset && index < text.length; index += 1) if (text[index] === "\n") line += 1;
-  return line;
+/** From offsets in a text to lines (from 1). */
+class Lines {
+  /** Offsets of line ends. */
+  readonly #ends: readonly number[];
+
+  constructor(text: string) {
+    const ends: number[] = [];
+    for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) ends.push(at);
+    this.#ends = ends;
+  }
+
+  at(offset: number): number {
+    let [low, high] = [0, this.#ends.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#ends[middle] ?? 0) < offset) low = middle + 1;
+      else high = middle;
+    }
+    return low + 1;
+  }
 }
 
 /** `actors.victim.steps[2]` -> `["actors", "victim", "steps", 2]`. */
@@ -57,10 +76,10 @@ function toValue(node: Node): unknown {
   }
 }
 
-function duplicatesIn(node: Node, path: readonly PropertyKey[], text: string): readonly Duplicate[] {
+function duplicatesIn(node: Node, path: readonly PropertyKey[], lines: Lines): readonly Duplicate[] {
   const children = node.children ?? [];
   if (node.type === "array") {
-    return children.flatMap((child, index) => duplicatesIn(child, [...path, index], text));
+    return children.flatMap((child, index) => duplicatesIn(child, [...path, index], lines));
   }
   if (node.type !== "object") return [];
   const seen = new Set<string>();
@@ -69,8 +88,8 @@ function duplicatesIn(node: Node, path: readonly PropertyKey[], text: string): r
     const here = [...path, String(name?.value)];
     const isSecond = seen.has(String(name?.value));
     seen.add(String(name?.value));
-    const second = isSecond ? [{ path: here, line: lineAt(text, member.offset) }] : [];
-    return [...second, ...(value === undefined ? [] : duplicatesIn(value, here, text))];
+    const second = isSecond ? [{ path: here, line: lines.at(member.offset) }] : [];
+    return [...second, ...(value === undefined ? [] : duplicatesIn(value, here, lines))];
   });
 }
 
@@ -81,18 +100,24 @@ function explain({ error }: ParseError): string {
     .toLowerCase();
 }
 
-/** The line at which the text is nested too deeply; null: nowhere. The parser itself goes by recursion. */
-function tooDeepAt(text: string): number | null {
+type Excess = { readonly offset: number; readonly message: string };
+
+/** Where the text is nested too deeply, or has too much in it; null: nowhere. The parser itself goes by recursion. */
+function excessIn(text: string): Excess | null {
   const scanner = createScanner(text, true);
   let depth = 0;
+  let tokens = 0;
   // The end has no length.
   for (scanner.scan(); scanner.getTokenLength() > 0; scanner.scan()) {
+    const offset = scanner.getTokenOffset();
+    tokens += 1;
+    if (tokens > TOKENS_MAX)
+      return { offset, message: `more than the limit of ${TOKENS_MAX} words and signs` };
     if (scanner.getTokenLength() > 1) continue;
-    const at = scanner.getTokenOffset();
-    const token = text.charAt(at);
+    const token = text.charAt(offset);
     if (token === "{" || token === "[") depth += 1;
     if (token === "}" || token === "]") depth -= 1;
-    if (depth > DEPTH_MAX) return lineAt(text, at);
+    if (depth > DEPTH_MAX) return { offset, message: `nested more deeply than the limit ${DEPTH_MAX}` };
   }
   return null;
 }
@@ -113,10 +138,9 @@ export function isTooDeep(text: string): boolean {
 }
 
 export function readJsonSource(text: string): JsonSource {
-  const deepLine = tooDeepAt(text);
-  if (deepLine !== null) {
-    return { kind: "error", line: deepLine, message: `nested more deeply than the limit ${DEPTH_MAX}` };
-  }
+  const lines = new Lines(text);
+  const excess = excessIn(text);
+  if (excess !== null) return { kind: "error", line: lines.at(excess.offset), message: excess.message };
   const errors: ParseError[] = [];
   const root = parseTree(text, errors, { allowTrailingComma: true });
   const [first] = errors;
@@ -124,22 +148,22 @@ export function readJsonSource(text: string): JsonSource {
     const offset = first?.offset ?? text.length;
     return {
       kind: "error",
-      line: lineAt(text, offset),
+      line: lines.at(offset),
       message: first === undefined ? "empty" : explain(first),
     };
   }
   return {
     kind: "value",
     value: toValue(root),
-    duplicates: duplicatesIn(root, [], text),
+    duplicates: duplicatesIn(root, [], lines),
     lineOf(path) {
       const segments =
         typeof path === "string" ? segmentsOf(path) : path.filter((step) => typeof step !== "symbol");
       for (let length = segments.length; length > 0; length -= 1) {
         const node = findNodeAtLocation(root, segments.slice(0, length));
-        if (node !== undefined) return lineAt(text, node.offset);
+        if (node !== undefined) return lines.at(node.offset);
       }
-      return lineAt(text, root.offset);
+      return lines.at(root.offset);
     },
   };
 }

@@ -1,6 +1,8 @@
 /** The known words nearest to an unknown one, for messages. */
 
 const NEAREST_MAX = 3;
+/** Longer than any word of ours: of a word that is longer, what comes first is compared. */
+const COMPARED_LENGTH_MAX = 128;
 
 /** Levenshtein distance: how many characters to add, drop or change. */
 function distance(a: string, b: string): number {
@@ -19,10 +21,12 @@ function distance(a: string, b: string): number {
 /** The known ids that look most like `id`; all of them if there are only a few. */
 export function nearest(id: string, known: readonly string[]): readonly string[] {
   if (known.length <= 6) return known;
+  const word = id.slice(0, COMPARED_LENGTH_MAX);
   return known
     .map((candidate) => ({
       candidate,
-      distance: distance(id, candidate) - (candidate.includes(id) ? id.length : 0),
+      distance:
+        distance(word, candidate.slice(0, COMPARED_LENGTH_MAX)) - (candidate.includes(id) ? id.length : 0),
     }))
     .sort((a, b) => a.distance - b.distance)
     .slice(0, NEAREST_MAX)

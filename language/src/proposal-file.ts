@@ -1,12 +1,13 @@
 /** Proposals of the user's own: a file is a proposal or a list of them, a folder all its `*.json`. */
-import { readdirSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { exitParts, guestParts, kvmParts, lapicPlaces, serverParts, vmmParts } from "./axes.ts";
 import { issueText } from "./issue-text.ts";
 import { readJsonSource } from "./json-source.ts";
 import { type Proposal, splitVmm } from "./proposal.ts";
-import { readText } from "./scenario/load.ts";
+import { PROPOSALS_MAX } from "./scenario/limits.ts";
+import { filesOf, readText } from "./scenario/load.ts";
 import { Problems, pathText, ScenarioError } from "./scenario/problem.ts";
 
 const axis = <Word extends string>(words: readonly Word[]) => z.enum([...words, "none"]);
@@ -52,6 +53,10 @@ function loadFile(path: string): readonly Proposal[] {
   if (problems.list.length > 0) throw new ScenarioError(path, problems.list);
   const isList = Array.isArray(source.value);
   const list: readonly unknown[] = isList ? (source.value as unknown[]) : [source.value];
+  if (list.length > PROPOSALS_MAX) {
+    problems.add("", `${list.length} proposals are more than the limit ${PROPOSALS_MAX}`, 1);
+    throw new ScenarioError(path, problems.list);
+  }
   const parsed = z.array(proposalShape).safeParse(list);
   if (parsed.success) return parsed.data.map(toProposal);
   for (const issue of parsed.error.issues) {
@@ -66,6 +71,5 @@ function loadFile(path: string): readonly Proposal[] {
 /** Throws a ScenarioError that names file, line and member. */
 export function loadProposals(path: string): readonly Proposal[] {
   if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return loadFile(path);
-  const files = readdirSync(path).filter((name) => name.endsWith(".json"));
-  return files.sort().flatMap((name) => loadFile(join(path, name)));
+  return filesOf(path).flatMap((name) => loadFile(join(path, name)));
 }

@@ -11,6 +11,8 @@ export const inconclusiveCauses = [
   "timeout",
   "wrong-engine",
   "engine-error",
+  /** The machine was too busy with something else. */
+  "busy",
   "unstable",
 ] as const;
 export type InconclusiveCause = (typeof inconclusiveCauses)[number];
@@ -106,11 +108,34 @@ export const exitCodes = {
   usage: 64,
   /** A defect of this program. */
   defect: 70,
+  /** SIGHUP: the result is partial. */
+  hungUp: 129,
   /** SIGINT: the result is partial. */
   interrupted: 130,
   /** SIGTERM: the result is partial. */
   terminated: 143,
 } as const;
+
+/** The signals that interrupt a command. Its result is partial then. */
+export const interruptingSignals = ["SIGHUP", "SIGINT", "SIGTERM"] as const;
+export type InterruptingSignal = (typeof interruptingSignals)[number];
+
+/** The exit code of a command that was interrupted: what a shell shows of a process that the signal ended. */
+export function exitCodeOfSignal(signal: InterruptingSignal): number {
+  switch (signal) {
+    case "SIGHUP":
+      return exitCodes.hungUp;
+    case "SIGINT":
+      return exitCodes.interrupted;
+    case "SIGTERM":
+      return exitCodes.terminated;
+  }
+}
+
+/** The signal that a recorded exit code stands for; null: none. */
+export function signalOfExitCode(code: number): InterruptingSignal | null {
+  return interruptingSignals.find((signal) => exitCodeOfSignal(signal) === code) ?? null;
+}
 
 /** The exit code of a run that came to its end. */
 export function exitCodeOf(counts: Counts): number {
@@ -134,6 +159,8 @@ export function exitCodeText(code: number): string {
       return "usage error";
     case exitCodes.defect:
       return "a defect of daxfault itself";
+    case exitCodes.hungUp:
+      return "the terminal has gone (SIGHUP); the result is partial";
     case exitCodes.interrupted:
       return "interrupted (SIGINT); the result is partial";
     case exitCodes.terminated:

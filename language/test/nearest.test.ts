@@ -12,6 +12,15 @@ const ids = [
 ];
 
 describe("nearest", () => {
+  it("compares no more of a word than any of ours has", () => {
+    const startMs = performance.now();
+    const many = Array.from({ length: 200 }, (_, index) => `${"scenario-".repeat(6)}${index}`);
+    expect(nearest("z".repeat(1_000_000), many)).toHaveLength(3);
+    expect(nearest(`hang-without-apd${"z".repeat(1000)}`, ids)).toHaveLength(3);
+    // Without a limit: 10^10 steps.
+    expect(performance.now() - startMs).toBeLessThan(10_000);
+  });
+
   it("gives all of a few, the best three of many", () => {
     expect(nearest("x", ["a", "b"])).toEqual(["a", "b"]);
     expect(nearest("hang-without-apd", ids)[0]).toBe("hang-without-apf");

@@ -1,4 +1,5 @@
-/** Receiving a file descriptor over a socket (unix(7), SCM_RIGHTS). Layout of 64-bit Linux. */
+/** File descriptors: received over a socket (unix(7), SCM_RIGHTS), replaced, locked. Layout of 64-bit Linux. */
+import { closeSync, openSync } from "node:fs";
 import { addressOf, check, declare } from "./libc.ts";
 
 const AF_UNIX = 1;
@@ -42,4 +43,22 @@ export function receiveDescriptor(socket: number): number | null {
   if (cRecvmsg(socket, new Uint8Array(message.buffer), 0) < 0) return null;
   const rights = control.getInt32(8, true) === SOL_SOCKET && control.getInt32(12, true) === SCM_RIGHTS;
   return rights && (message[5] ?? 0n) >= 20n ? control.getInt32(16, true) : null;
+}
+
+const cDup2 = declare<(from: number, to: number) => number>("int dup2(int from, int to)");
+
+/** Descriptor `fd` leads to /dev/null from now on: whoever reads what it led to sees its end. */
+export function redirectToNull(fd: number): void {
+  const device = openSync("/dev/null", "w");
+  check("dup2", cDup2(device, fd), `descriptor ${fd}`);
+  closeSync(device);
+}
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+const cFlock = declare<(fd: number, operation: number) => number>("int flock(int fd, int operation)");
+
+/** Takes the lock of an open file (flock(2)) if it is free. The kernel releases it when the descriptor is closed. */
+export function tryLock(fd: number): boolean {
+  return cFlock(fd, LOCK_EX | LOCK_NB) === 0;
 }

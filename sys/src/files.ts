@@ -86,6 +86,12 @@ const cOpenat = declare<(dir: number, path: PathBytes, flags: number, mode: numb
 const cOpenat2 = declare<
   (number: number, dir: number, path: PathBytes, how: Uint8Array, size: number) => number
 >("int64 syscall(int64 number, int dir, const void *path, const void *how, uint64 size)");
+const cNameToHandleAt = declare<
+  (dir: number, path: PathBytes, handle: Uint8Array, mountId: Int32Array, flags: number) => number
+>("int name_to_handle_at(int dir, const void *path, void *handle, void *mountId, int flags)");
+const cOpenByHandleAt = declare<(mountFd: number, handle: Uint8Array, flags: number) => number>(
+  "int open_by_handle_at(int mountFd, void *handle, int flags)",
+);
 const cClose = declare<(fd: number) => number>("int close(int fd)");
 const cDup = declare<(fd: number) => number>("int dup(int fd)");
 const cStatx = declare<
@@ -208,6 +214,27 @@ export function openat2(directoryFd: number, path: PathBytes, flags: number, res
   // struct open_how: flags, mode, resolve, each 64 bits.
   const how = new BigUint64Array([BigInt(flags | O_CLOEXEC), 0n, BigInt(resolve)]);
   return negated(cOpenat2(SYS_OPENAT2, directoryFd, path, new Uint8Array(how.buffer), 24));
+}
+
+/** struct file_handle with MAX_HANDLE_SZ bytes of f_handle: handle_bytes, handle_type, f_handle. */
+const FILE_HANDLE_BYTES = 8 + 128;
+
+/**
+ * name_to_handle_at(2) of what `fd` refers to: its struct file_handle and the id of its mount, or the negative errno
+ * (EOPNOTSUPP where the file system has no handles).
+ */
+export function handleOf(fd: number): { readonly handle: Uint8Array; readonly mountId: number } | number {
+  const handle = new Uint8Array(FILE_HANDLE_BYTES);
+  const view = new DataView(handle.buffer);
+  view.setUint32(0, FILE_HANDLE_BYTES - 8, true);
+  const mountId = new Int32Array(1);
+  if (cNameToHandleAt(fd, EMPTY_PATH, handle, mountId, AT_EMPTY_PATH) === -1) return -lastErrno();
+  return { handle: handle.slice(0, 8 + view.getUint32(0, true)), mountId: mountId[0] ?? 0 };
+}
+
+/** open_by_handle_at(2), always with O_CLOEXEC. Needs CAP_DAC_READ_SEARCH; `mountFd` must not be an O_PATH one. */
+export function openByHandle(mountFd: number, handle: Uint8Array, flags: number): number {
+  return negated(cOpenByHandleAt(mountFd, handle, flags | O_CLOEXEC));
 }
 
 export function close(fd: number): number {

@@ -7,9 +7,11 @@ export * from "./fanotify.ts";
 export * from "./file.ts";
 // As a namespace: `files.close` is clearer than `close`.
 export * as files from "./files.ts";
+export * from "./guarded-copy.ts";
 export * from "./inotify.ts";
 export * from "./lease.ts";
 export * from "./libc.ts";
+export * from "./lost-child.ts";
 export * from "./memfd.ts";
 export * from "./memory.ts";
 export * from "./mount.ts";
@@ -19,3 +21,4 @@ export * from "./process.ts";
 export * from "./signals.ts";
 export * from "./sleep-watch.ts";
 export * from "./swap.ts";
+export * from "./thread-look.ts";

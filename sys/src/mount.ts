@@ -43,10 +43,20 @@ export function parseMountLine(line: string): Mount | null {
   return { mountpoint: unescapeOctal(mountpoint), type, source: unescapeOctal(source), device };
 }
 
+function readMountTable(): string {
+  try {
+    return readFileSync("/proc/self/mountinfo", "utf8");
+  } catch (cause) {
+    throw new Error("/proc is not mounted: the mount table is there. Next: mount -t proc proc /proc", {
+      cause,
+    });
+  }
+}
+
 /** What is mounted in this process's namespace, in the order mounted: a later entry covers an earlier one. */
 export function mounts(): readonly Mount[] {
   const table: Mount[] = [];
-  for (const line of readFileSync("/proc/self/mountinfo", "utf8").split("\n")) {
+  for (const line of readMountTable().split("\n")) {
     const mount = parseMountLine(line);
     if (mount !== null) table.push(mount);
   }

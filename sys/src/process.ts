@@ -1,4 +1,5 @@
-/** This process: its parent, which it must not outlive, its limits, its end. */
+/** This process: its parent, which it must not outlive, its limits, its end; and what the kernel says of other ones. */
+import { readFileSync } from "node:fs";
 import { check, declare } from "./libc.ts";
 
 const PR_SET_PDEATHSIG = 1;
@@ -46,4 +47,30 @@ export function exitNow(code: number): never {
 /** Lets this process open `count` descriptors (RLIMIT_NOFILE, both limits). Returns whether it was allowed to. */
 export function raiseDescriptorLimit(count: number): boolean {
   return cSetrlimit(RLIMIT_NOFILE, new BigUint64Array([BigInt(count), BigInt(count)])) === 0;
+}
+
+/** include/linux/sched.h. Set before the process closes its files. */
+const PF_EXITING = 4;
+
+/** `ending`: it is on its way out, has ended, or is no process at all. */
+export type ProcessState = "running" | "stopped" | "ending";
+
+/** The state of a process from its `/proc/PID/stat`: fields are counted from behind the name, which may hold anything. */
+export function parseProcessState(text: string): ProcessState {
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const [state = "X", flags = "0"] = [fields[0], fields[6]];
+  if (state === "Z" || state === "X" || (Number(flags) & PF_EXITING) !== 0) return "ending";
+  return state === "T" || state === "t" ? "stopped" : "running";
+}
+
+/**
+ * The state of a process now. What it held open is gone before its parent learns of its end: who has seen an effect of
+ * the end asks here.
+ */
+export function processState(pid: number): ProcessState {
+  try {
+    return parseProcessState(readFileSync(`/proc/${pid}/stat`, "utf8"));
+  } catch {
+    return "ending";
+  }
 }

@@ -34,16 +34,6 @@ export function parseThreadStat(text: string, atMs: number): ThreadSample | null
   return { atMs, state, cpuTicks: Number(utime) + Number(stime) };
 }
 
-/** How long a thread has waited for a processor, in milliseconds (/proc/PID/schedstat, the second figure); 0 where the kernel does not say. */
-export function runDelayMs(tid: number): number {
-  try {
-    const [, delayNs = "0"] = readFileSync(`/proc/${tid}/task/${tid}/schedstat`, "utf8").split(" ");
-    return Number(delayNs) / 1e6;
-  } catch {
-    return 0;
-  }
-}
-
 /** The kernel function that a thread sleeps in; `0` or empty where the kernel does not say. */
 export function waitChannel(tid: number): string {
   try {

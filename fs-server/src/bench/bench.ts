@@ -6,7 +6,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { compiledEntry } from "../../../sys/src/index.ts";
+import { compiledEntry, LostChildError, processState } from "../../../sys/src/index.ts";
 import {
   type Absent,
   type Contender,
@@ -22,8 +22,10 @@ import { CONTENT_BYTES, type ContentSize, ROWS, type RowName } from "./rows.ts";
 export type { Placement } from "./contenders.ts";
 
 export type BenchOptions = {
-  /** Where sources lie; a tmpfs measures the servers and not a disk. */
+  /** Where sources lie, an empty folder that the caller removes; a tmpfs measures the servers and not a disk. */
   readonly folder: string;
+  /** Of every process that is started. */
+  readonly environment: Readonly<Record<string, string>>;
   readonly repetitions: number;
   readonly placements: readonly Placement[];
   /** CPU numbers; `together` uses the first alone. */
@@ -93,21 +95,22 @@ async function measured(
   const base = mkdtempSync(join(options.folder, "daxfault-bench-"));
   const running: Running[] = [];
   try {
-    for (const contender of present) running.push(await started(contender, base, pins));
+    for (const contender of present) running.push(await started(contender, base, pins, options.environment));
     const samples = new Map<string, Sample[]>(present.map(({ name }) => [name, []]));
     for (let repetition = 0; repetition <= options.repetitions; repetition += 1) {
       const order = repetition % 2 === 0 ? running : running.toReversed();
-      for (const { contender, folder } of order) {
-        options.progress(`${placement}, round ${repetition} of ${options.repetitions}: ${contender.name}`);
-        const sample = JSON.parse(await workload([folder], pins, options.signal)) as Sample;
-        if (repetition > 0) samples.get(contender.name)?.push(sample);
+      for (const server of order) {
+        const { name } = server.contender;
+        options.progress(`${placement}, round ${repetition} of ${options.repetitions}: ${name}`);
+        const sample = JSON.parse(await workload(server, [], pins, options)) as Sample;
+        if (repetition > 0) samples.get(name)?.push(sample);
       }
     }
     const copied: Record<string, Copied> = {};
     for (const server of running) {
       if (server.readBytes() === null) continue;
-      const large = await copies(server, "large", pins, options.signal);
-      copied[server.contender.name] = { large, small: await copies(server, "small", pins, options.signal) };
+      const large = await copies(server, "large", pins, options);
+      copied[server.contender.name] = { large, small: await copies(server, "small", pins, options) };
     }
     return {
       placement,
@@ -155,30 +158,70 @@ function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
-async function copies(server: Running, size: ContentSize, pins: Pins, signal: AbortSignal): Promise<number> {
+async function copies(
+  server: Running,
+  size: ContentSize,
+  pins: Pins,
+  options: BenchOptions,
+): Promise<number> {
   const before = server.readBytes() ?? 0;
-  await workload([server.folder, size], pins, signal);
+  await workload(server, [size], pins, options);
   // Written and read once each, or only read.
   const content = size === "large" ? 2 * CONTENT_BYTES : CONTENT_BYTES;
   return ((server.readBytes() ?? 0) - before) / content;
 }
 
+/** Processes are looked at so often; one that is stopped twice running stays so. Job control stops all at once, and us. */
+const WATCH_MS = 500;
+
+/** Calls `onLost` with a reason once a process is stopped, or the server has gone. Returns how to stop looking. */
+function watchProcesses(client: ChildProcess, server: Running, onLost: (reason: string) => void): () => void {
+  let before: string | null = null;
+  const timer = setInterval(() => {
+    const clientState = client.pid === undefined ? "ending" : processState(client.pid);
+    const reason = clientState === "stopped" ? "the workload's process is stopped" : server.lost();
+    if (reason !== null && reason === before) onLost(reason);
+    before = reason;
+  }, WATCH_MS);
+  return () => clearInterval(timer);
+}
+
 /** The client in a process of its own. Returns what it printed: without more arguments, every row. */
-async function workload(args: readonly string[], pins: Pins, signal: AbortSignal): Promise<string> {
+async function workload(
+  server: Running,
+  args: readonly string[],
+  pins: Pins,
+  { signal, environment }: BenchOptions,
+): Promise<string> {
   signal.throwIfAborted();
   const main = compiledEntry(import.meta.url, "./workload-main.ts").pathname;
-  const child: ChildProcess = spawn("taskset", ["-c", pins.client, process.execPath, main, ...args], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
+  const child: ChildProcess = spawn(
+    "taskset",
+    ["-c", pins.client, process.execPath, main, server.folder, ...args],
+    { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, ...environment } },
+  );
   const stop = (): void => void child.kill("SIGKILL");
   signal.addEventListener("abort", stop, { once: true });
+  let lost: string | null = null;
+  const unwatch = watchProcesses(child, server, (reason) => {
+    lost = reason;
+    // A client that waits for a server's answer dies with the connection only.
+    server.kill();
+    stop();
+  });
   let output = "";
   child.stdout?.on("data", (data: Buffer) => {
     output += data.toString();
   });
-  const code = await new Promise<number | null>((done) => child.on("close", done));
+  const [code, by] = await new Promise<[number | null, string | null]>((done) =>
+    child.on("close", (...end) => done(end)),
+  );
+  unwatch();
   signal.removeEventListener("abort", stop);
   signal.throwIfAborted();
-  if (code !== 0) throw new Error(`the workload in ${args.join(" ")} ended with ${code}`);
+  const { name } = server.contender;
+  const reason = lost ?? server.lost() ?? (by === null ? null : `the workload's process was killed by ${by}`);
+  if (reason !== null) throw new LostChildError(`${name}: ${reason}`);
+  if (code !== 0) throw new Error(`the workload on ${name} ended with ${code}`);
   return output;
 }

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { compiledEntry, mountOf } from "../../../sys/src/index.ts";
+import { compiledEntry, LostChildError, mountOf, processState } from "../../../sys/src/index.ts";
 import { detach, isFuseMounted } from "../serve/mount-point.ts";
 
 const MOUNT_TIMEOUT_MS = 10_000;
@@ -104,13 +104,22 @@ export type Running = {
   readonly folder: string;
   /** Peak resident memory of the server so far, or null where there is none. */
   peakRssBytes(): number | null;
+  /** Why its server cannot answer any more, or null. */
+  lost(): string | null;
+  /** Kills its server: the connection ends, and every request with it. */
+  kill(): void;
   /** What it has read into its memory so far by read(2) and the like, or null where there is no server. */
   readBytes(): number | null;
   stop(): Promise<void>;
 };
 
 /** Starts a contender below `base`, pinned, and waits until it is mounted. */
-export async function started(contender: Contender, base: string, pins: Pins): Promise<Running> {
+export async function started(
+  contender: Contender,
+  base: string,
+  pins: Pins,
+  environment: Readonly<Record<string, string>>,
+): Promise<Running> {
   const label = contender.name.replaceAll(/\W/g, "-");
   const places = { source: join(base, `${label}-source`), mountPoint: join(base, `${label}-mount`) };
   mkdirSync(places.source);
@@ -120,6 +129,8 @@ export async function started(contender: Contender, base: string, pins: Pins): P
       folder: places.source,
       peakRssBytes: () => null,
       readBytes: () => null,
+      lost: () => null,
+      kill: () => {},
       stop: async () => {},
     };
   }
@@ -127,6 +138,7 @@ export async function started(contender: Contender, base: string, pins: Pins): P
   const cpus = contender.everywhere ? [...new Set([pins.client, pins.server])].join(",") : pins.server;
   const child = spawn("taskset", ["-c", cpus, ...contender.command(places)], {
     stdio: ["ignore", "ignore", "pipe"],
+    env: { ...process.env, ...environment },
   });
   let said = "";
   child.stderr.on("data", (data: Buffer) => {
@@ -135,8 +147,11 @@ export async function started(contender: Contender, base: string, pins: Pins): P
   const stop = (): Promise<void> => stopped(child, places.mountPoint);
   const deadline = performance.now() + MOUNT_TIMEOUT_MS;
   while (!isFuseMounted(places.mountPoint)) {
-    if (performance.now() > deadline || child.exitCode !== null) {
+    const lost = lostServer(child);
+    if (performance.now() > deadline || lost !== null) {
+      if (lost !== null) child.kill("SIGKILL");
       await stop();
+      if (lost !== null && child.signalCode !== null) throw new LostChildError(`${contender.name}: ${lost}`);
       const bound = `within ${MOUNT_TIMEOUT_MS} ms`;
       throw new Error(`${contender.name} did not mount ${bound} (exit ${child.exitCode}): ${said.trim()}`);
     }
@@ -147,9 +162,19 @@ export async function started(contender: Contender, base: string, pins: Pins): P
     contender,
     folder: places.mountPoint,
     peakRssBytes: () => statusNumber(pid, "status", /VmHWM:\s+(\d+)/) * 1024,
+    lost: () => lostServer(child),
+    kill: () => void child.kill("SIGKILL"),
     readBytes: () => statusNumber(pid, "io", /rchar:\s+(\d+)/),
     stop,
   };
+}
+
+function lostServer(child: ChildProcess): string | null {
+  if (child.signalCode !== null) return `its server was killed by ${child.signalCode}`;
+  if (child.exitCode !== null) return `its server ended with ${child.exitCode}`;
+  const state = child.pid === undefined ? "ending" : processState(child.pid);
+  if (state === "running") return null;
+  return state === "stopped" ? "its server is stopped" : "its server was ended";
 }
 
 async function stopped(child: ChildProcess, mountPoint: string): Promise<void> {
@@ -163,7 +188,11 @@ async function stopped(child: ChildProcess, mountPoint: string): Promise<void> {
 }
 
 function statusNumber(pid: number | undefined, file: "status" | "io", pattern: RegExp): number {
-  return Number(pattern.exec(readFileSync(`/proc/${pid}/${file}`, "utf8"))?.[1] ?? 0);
+  try {
+    return Number(pattern.exec(readFileSync(`/proc/${pid}/${file}`, "utf8"))?.[1] ?? 0);
+  } catch {
+    throw new LostChildError(`process ${pid}, a server, has ended`);
+  }
 }
 
 /** What the sources lie on: a disk is measured with it, a tmpfs is not. */

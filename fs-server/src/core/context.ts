@@ -87,9 +87,10 @@ export class Reply {
     return OUT_HEADER_BYTES;
   }
 
-  /** Most bytes of body. */
+  /** Most bytes of body. 0 also where not even a header has room. */
   get room(): number {
-    return Math.min(this.sink.capacityBytes, this.sink.frame.bytes.length) - OUT_HEADER_BYTES;
+    const bytes = Math.min(this.sink.capacityBytes, this.sink.frame.bytes.length);
+    return Math.max(0, bytes - OUT_HEADER_BYTES);
   }
 }
 

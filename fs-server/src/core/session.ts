@@ -7,6 +7,7 @@
  */
 import { initFlag } from "../abi/constants.ts";
 import { offsetsOf } from "../abi/layout.ts";
+import { opcodeRow } from "../abi/opcodes.ts";
 import { DaxMappings } from "../dax/mappings.ts";
 import type { DaxWindow } from "../dax/window.ts";
 import { FileSystemError, failure } from "../fs/errors.ts";
@@ -142,6 +143,23 @@ export class Session {
       reply.payloadBytes = 0;
       return this.#answer(unique, errno, 0, reply);
     }
+  }
+
+  /**
+   * Answers a request of which the transport could read the header alone: the rest is memory that is not there, or too
+   * long. As `handle` does, otherwise.
+   */
+  refuse(spans: readonly Uint8Array[], sink: ReplySink, code: "EFAULT" | "EINVAL"): MessageResult {
+    this.counts.requests += 1;
+    let header: Header;
+    try {
+      ({ header } = decodeHeader(spans));
+    } catch {
+      this.counts.protocolErrors += 1;
+      return MALFORMED;
+    }
+    if (opcodeRow(header.opcode)?.reply === "none") return NO_REPLY;
+    return this.#answer(header.unique, failure(code).errno, 0, new Reply(sink));
   }
 
   /** Milliseconds until a postponed request is due, or null if none waits. */

@@ -145,6 +145,10 @@ export class KernelLeaseGuard implements TruncationGuard {
     releaseLease(leased.fd);
   }
 
+  lost(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
   async close(): Promise<void> {
     for (const leased of [...this.#leased.values()]) this.#disarm(leased);
     const ended = new Promise((resolve) => this.#worker.once("exit", resolve));

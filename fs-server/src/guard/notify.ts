@@ -66,6 +66,10 @@ export class NotifyGuard implements TruncationGuard {
     }
   }
 
+  lost(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
   close(): Promise<void> {
     return this.#watch.close();
   }

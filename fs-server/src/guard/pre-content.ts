@@ -12,7 +12,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fstatSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { compiledEntry } from "../../../sys/src/index.ts";
+import { compiledEntry, LostChildError, processState } from "../../../sys/src/index.ts";
 import { FileWatch } from "./file-watch.ts";
 import { LineReader } from "./lines.ts";
 import type { FromListener, ToListener } from "./pre-content-messages.ts";
@@ -46,7 +46,7 @@ class Guarded {
   readonly id: number;
   readonly #fd: number;
   readonly recalls: Recalls;
-  readonly onArmed: (refusal: GuardRefused | null) => void;
+  readonly onArmed: (refusal: Error | null) => void;
   unwatch: () => void = () => {};
   readonly #boundMs: number;
   readonly #underWay = new Map<number, bigint>();
@@ -56,7 +56,7 @@ class Guarded {
     id: number,
     fd: number,
     recalls: Recalls,
-    options: { readonly boundMs: number; readonly onArmed: (refusal: GuardRefused | null) => void },
+    options: { readonly boundMs: number; readonly onArmed: (refusal: Error | null) => void },
   ) {
     this.id = id;
     this.#fd = fd;
@@ -115,7 +115,8 @@ export class PreContentGuard implements TruncationGuard {
   readonly #ended: Promise<void>;
   #ids = 0;
   #closing = false;
-  #onStart: (refusal: GuardRefused | null) => void = () => {};
+  #lostBecause: string | null = null;
+  #onStart: (refusal: Error | null) => void = () => {};
 
   private constructor(options: GuardOptions) {
     this.#options = options;
@@ -132,16 +133,16 @@ export class PreContentGuard implements TruncationGuard {
     this.#ended = new Promise((resolve) => {
       this.#child.on("error", (error) => this.#onStart(refused("", error.message)));
       this.#child.on("close", (code, signal) => {
-        this.#lost(`the listener of permission events has ended (${signal ?? `exit ${code}`})`);
+        this.#ownEnd(`the listener of permission events has ended (${signal ?? `exit ${code}`})`);
         resolve();
       });
     });
   }
 
-  /** Starts the listener. Rejects with a GuardRefused. */
+  /** Starts the listener. Rejects with a GuardRefused, or a LostChildError where the listener ends. */
   static async open(options: GuardOptions): Promise<PreContentGuard> {
     const guard = new PreContentGuard(options);
-    const refusal = await new Promise<GuardRefused | null>((resolve) => {
+    const refusal = await new Promise<Error | null>((resolve) => {
       guard.#onStart = resolve;
     });
     if (refusal === null) return guard;
@@ -155,9 +156,10 @@ export class PreContentGuard implements TruncationGuard {
   }
 
   async arm({ fd }: GuardedFile, holder: MappingHolder): Promise<ArmedFile> {
+    if (this.#lostBecause !== null) throw new LostChildError(this.#lostBecause);
     this.#ids += 1;
     const id = this.#ids;
-    const refusal = await new Promise<GuardRefused | null>((resolve) => {
+    const refusal = await new Promise<Error | null>((resolve) => {
       const recalls = new Recalls(holder, this.#options);
       const { boundMs } = this.#options;
       this.#guarded.set(id, new Guarded(id, fd, recalls, { boundMs, onArmed: resolve }));
@@ -212,10 +214,13 @@ export class PreContentGuard implements TruncationGuard {
     this.#child.stdin?.write(`${JSON.stringify(message)}\n`);
   }
 
-  #lost(reason: string): void {
-    this.#onStart(refused("", reason));
+  #ownEnd(reason: string): void {
+    if (!this.#closing) this.#lostBecause = reason;
+    // Not the kernel's refusal: another attempt may succeed.
+    const error = new LostChildError(reason);
+    this.#onStart(error);
     for (const { recalls, onArmed } of this.#guarded.values()) {
-      onArmed(refused("", reason));
+      onArmed(error);
       if (!this.#closing) recalls.cutOff(reason);
     }
   }
@@ -225,6 +230,13 @@ export class PreContentGuard implements TruncationGuard {
     guarded.stop();
     this.#guarded.delete(guarded.id);
     this.#send({ type: "disarm", id: guarded.id });
+  }
+
+  async lost(): Promise<string | null> {
+    if (this.#closing || this.#child.pid === undefined) return this.#lostBecause;
+    // It allows what waits for it while it ends, before its end is known here.
+    if (processState(this.#child.pid) === "ending") await this.#ended;
+    return this.#lostBecause;
   }
 
   async close(): Promise<void> {

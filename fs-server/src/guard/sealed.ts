@@ -65,6 +65,10 @@ export class SealedGuard implements TruncationGuard {
     if (this.#copies.delete(copy)) files.close(copy);
   }
 
+  lost(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
   async close(): Promise<void> {
     for (const copy of [...this.#copies]) this.#close(copy);
   }

@@ -52,6 +52,8 @@ export interface TruncationGuard {
   readonly name: GuardName;
   /** Guards `file` from now on. Throws a GuardRefused with what to do about it. */
   arm(file: GuardedFile, holder: MappingHolder): ArmedFile | Promise<ArmedFile>;
+  /** Why the guard's helper has ended though the guard was not closed; null: it has not, or there is none. */
+  lost(): Promise<string | null>;
   /** Disarms everything and ends helpers. */
   close(): Promise<void>;
 }

@@ -118,6 +118,11 @@ export class FuseLeaseGuard implements TruncationGuard {
     for (const holder of held) holder.cutOff(this.#closedBecause);
   }
 
+  /** The server is not this guard's: who started it learns of its end. */
+  lost(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
   async close(): Promise<void> {
     this.#closing = true;
     this.#held.clear();

@@ -9,7 +9,7 @@ import { LineReader } from "../guard/lines.ts";
 import type { MappingHolder } from "../guard/truncation-guard.ts";
 import type { LeaseBook } from "./lease-book.ts";
 import { checkedToServer, LeaseProtocolError, line, type ToClient, type ToServer } from "./lease-messages.ts";
-import { claimSocketPath } from "./socket-path.ts";
+import { withSocketPath } from "./socket-path.ts";
 
 export type LeaseLimits = {
   /** Connections at once. */
@@ -167,7 +167,6 @@ export async function serveLeases(
   path: string,
   { beforeGrant = async () => {}, limits = LEASE_LIMITS }: LeaseServerOptions = {},
 ): Promise<{ close(): void }> {
-  await claimSocketPath(path);
   const shared: Shared = { book, beforeGrant, limits, holds: 0 };
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
@@ -181,7 +180,7 @@ export async function serveLeases(
     socket.on("close", () => sockets.delete(socket));
     new Connection(shared, socket);
   });
-  await listen(server, path);
+  await withSocketPath(path, () => listen(server, path));
   return {
     close() {
       // Removes the socket's name, too (uv__pipe_close()).

@@ -1,13 +1,57 @@
 /**
  * The name of a listening Unix socket: free, left behind by a server that was killed, or in use.
  *
- * Two servers that start at the same moment over the same stale name may both remove it; then the later one has the name.
+ * Between the look at a stale name and its removal another server may have taken it. So the folder is locked from the
+ * look to bind(2): flock(2) on it leaves nothing behind, and ends with the process.
  */
-import { lstatSync, type Stats, unlinkSync } from "node:fs";
+import { closeSync, lstatSync, openSync, type Stats, unlinkSync } from "node:fs";
 import { connect } from "node:net";
+import { dirname } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { tryLock } from "../../../sys/src/index.ts";
 
-/** Makes `path` free for bind(2): removes a stale socket. Rejects if something else is there, and leaves it alone. */
-export async function claimSocketPath(path: string): Promise<void> {
+/** A holder of the lock needs milliseconds. */
+const LOCK_BOUND_MS = 5000;
+const LOCK_POLL_MS = 10;
+
+/**
+ * Makes `path` free for bind(2) and has `bind` listen there: removes a stale socket. Rejects if something else is there,
+ * and leaves it alone.
+ */
+export async function withSocketPath(path: string, bind: () => Promise<void>): Promise<void> {
+  const folder = await lockedFolder(path);
+  try {
+    await claimSocketPath(path);
+    await bind();
+  } finally {
+    closeSync(folder);
+  }
+}
+
+/** A descriptor of the folder, locked. */
+async function lockedFolder(path: string): Promise<number> {
+  let fd: number;
+  try {
+    fd = openSync(dirname(path), "r");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Error(`cannot grant leases at ${path}: its folder cannot be read: ${code}`, { cause: error });
+  }
+  const deadlineMs = performance.now() + LOCK_BOUND_MS;
+  while (!tryLock(fd)) {
+    if (performance.now() > deadlineMs) {
+      closeSync(fd);
+      throw new Error(
+        `cannot grant leases at ${path}: another process has its folder locked (flock); name another path`,
+      );
+    }
+    await sleep(LOCK_POLL_MS);
+  }
+  return fd;
+}
+
+/** Removes a stale socket. The folder is locked. */
+async function claimSocketPath(path: string): Promise<void> {
   const found = statOf(path);
   if (found === null) return;
   if (!found.isSocket()) {

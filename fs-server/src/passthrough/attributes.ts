@@ -113,3 +113,9 @@ export function statisticsOf(fd: number): Statistics {
     fragmentSizeBytes: Number(word(9)),
   };
 }
+
+/** f_type of the file system that `fd` lies on. */
+export function fileSystemTypeOf(fd: number): bigint {
+  succeeded(files.fstatfs(fd, statfsBytes));
+  return statfs.getBigUint64(0, true);
+}

@@ -11,14 +11,20 @@ export type PassthroughOptions = {
   readonly writebackCache: boolean;
   /** Follow mount points inside the source. Off: what is mounted there is EXDEV, since it lies outside the folder. */
   readonly crossMounts: boolean;
-  /** Most nodes known at once; beyond, new look-ups fail with ENFILE. Each costs a descriptor. */
+  /** Most nodes known at once; beyond, new look-ups fail with ENFILE. Each costs memory. */
   readonly nodeLimit: number;
+  /** Most nodes with a descriptor. Where the source has no file handles, that is the limit on nodes. */
+  readonly pinLimit: number;
   /** Most files and directories open at once. */
   readonly handleLimit: number;
+  /** Unpin nodes where the source has file handles. Off: as if it had none. */
+  readonly fileHandles: boolean;
 };
 
 /** Descriptors that the rest of the process needs. */
 const RESERVED_DESCRIPTORS = 256;
+/** Some 400 bytes each. */
+const NODES_MAX = 1_048_576;
 
 /** Defaults; the limits share out what RLIMIT_NOFILE allows. */
 export function passthroughOptions(given: Partial<PassthroughOptions> = {}): PassthroughOptions {
@@ -28,8 +34,10 @@ export function passthroughOptions(given: Partial<PassthroughOptions> = {}): Pas
     readOnly: false,
     writebackCache: false,
     crossMounts: false,
-    nodeLimit: descriptors - handleLimit,
+    nodeLimit: NODES_MAX,
+    pinLimit: descriptors - handleLimit,
     handleLimit,
+    fileHandles: true,
     ...given,
   };
 }

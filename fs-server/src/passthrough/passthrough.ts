@@ -5,6 +5,7 @@
  * with O_NOFOLLOW and openat2's RESOLVE_BENEATH | RESOLVE_NO_XDEV, so no name, `..`, symbolic link, mount point or
  * concurrent rename leads outside. Content is opened through /proc/self/fd of a pinned inode, and only if that is a
  * regular file: opening a FIFO could wait for ever, opening a device would act on the host.
+ * An inode that lost its pin (inodes.ts) is opened again by a file handle that was made of that pin.
  * What the host itself moves out of the source while a client holds its node stays reachable for that client.
  *
  * The client's kernel checks permissions (default_permissions); the passthrough sets the owner of new files (`Caller`).
@@ -33,6 +34,7 @@ import type {
 import { type ComponentName, PATH_MAX_BYTES, type TerminatedBytes } from "../fs/names.ts";
 import { attributesOf, lastAttributes, lastIdentity, statInto, statisticsOf } from "./attributes.ts";
 import { DirectoryReader } from "./directory.ts";
+import { FileHandles } from "./file-handles.ts";
 import { HandleTable } from "./handles.ts";
 import { CallerIdentity } from "./identity.ts";
 import { type Inode, InodeTable } from "./inodes.ts";
@@ -82,7 +84,10 @@ export class PassthroughFileSystem implements FileSystem {
     const fd = files.openat(files.AT_FDCWD, files.pathBytes(source), files.O_PATH | files.O_DIRECTORY);
     if (fd < 0) throw new Error(`cannot serve ${source}: ${failure(-fd).code}`);
     succeeded(statInto(fd, files.EMPTY_PATH));
-    this.#inodes = new InodeTable({ ...lastIdentity(), fd }, this.options.nodeLimit);
+    const root = { ...lastIdentity(), fd };
+    const { nodeLimit: nodes, pinLimit: pins, fileHandles } = this.options;
+    const handles = fileHandles ? FileHandles.open(files.pathBytes(source)) : null;
+    this.#inodes = new InodeTable(root, { nodes, pins }, handles);
     this.#handles = new HandleTable(this.options.handleLimit);
     const probe = files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
     if (probe < 0) throw new Error(`cannot serve ${source}: /proc is not mounted (${failure(-probe).code})`);
@@ -404,6 +409,11 @@ export class PassthroughFileSystem implements FileSystem {
     return { nodes: this.#inodes.count, handles: this.#handles.count };
   }
 
+  /** Descriptors that nodes hold now, without the root's. */
+  get pins(): number {
+    return this.#inodes.pins;
+  }
+
   close(): void {
     this.#handles.close();
     this.#inodes.close();
@@ -449,13 +459,13 @@ export class PassthroughFileSystem implements FileSystem {
   /** The entry `name` of a directory, with one more reference. */
   #entryAt(directory: Inode, name: ComponentName): Entry {
     succeeded(statInto(directory.fd, name));
-    // A known inode is found without opening anything: its pin keeps (device, ino) from meaning another file.
+    // A pinned inode is found without opening anything: its pin keeps (device, ino) from meaning another file.
     const known = this.#inodes.find(lastIdentity());
     if (known !== undefined) {
       known.lookups += 1;
       return { node: known.node, generation: 0n, attributes: lastAttributes() };
     }
-    this.#inodes.requireRoom();
+    this.#inodes.requireRoomFor(lastIdentity());
     const flags = files.O_PATH | files.O_NOFOLLOW;
     const fd = this.options.crossMounts
       ? files.openat(directory.fd, name, flags)
@@ -477,12 +487,7 @@ export class PassthroughFileSystem implements FileSystem {
   #adoptSeen(fd: number): Entry {
     const identity = lastIdentity();
     const attributes = lastAttributes();
-    const known = this.#inodes.find(identity);
-    if (known === undefined) {
-      return { node: this.#inodes.add(identity, fd).node, generation: 0n, attributes };
-    }
-    files.close(fd);
-    known.lookups += 1;
-    return { node: known.node, generation: 0n, attributes };
+    const { node } = this.#inodes.adopt(identity, fd);
+    return { node, generation: 0n, attributes };
   }
 }

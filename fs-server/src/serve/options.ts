@@ -1,6 +1,6 @@
 /** The options of a server process, parsed and checked in one place. */
-import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { InputError, readInput } from "../../../language/src/input-file.ts";
 import { type FaultRule, faultOperations, type Transport, transports } from "../../../language/src/words.ts";
 import { errnoNumber } from "../../../sys/src/index.ts";
 import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
@@ -144,16 +144,24 @@ function parsed(args: readonly string[]) {
   }
 }
 
+/** Of a file of rules: a scenario has sixteen at most. */
+const RULES_BYTES_MAX = 64 * 1024;
+
 /** A JSON array of fault rules. */
 function faultRules(path: string): readonly FaultRule[] {
   let rules: unknown;
   try {
-    rules = JSON.parse(readFileSync(path, "utf8"));
+    rules = JSON.parse(readInput(path, RULES_BYTES_MAX));
   } catch (cause) {
-    throw new UsageError(`--faults ${path} cannot be read as JSON`, { cause });
+    const reason = cause instanceof InputError ? cause.message : "cannot be read as JSON";
+    throw new UsageError(`--faults ${path}: ${reason}`, { cause });
   }
   if (!Array.isArray(rules)) throw new UsageError(`--faults ${path} is not an array of rules`);
-  return rules.map((rule, index) => checkedRule(rule as Partial<FaultRule>, `rule ${index + 1} of ${path}`));
+  return (rules as readonly unknown[]).map((rule, index) => {
+    const where = `rule ${index + 1} of ${path}`;
+    if (typeof rule !== "object" || rule === null) throw new UsageError(`${where} is no object`);
+    return checkedRule(rule, where);
+  });
 }
 
 function checkedRule(rule: Partial<FaultRule>, where: string): FaultRule {

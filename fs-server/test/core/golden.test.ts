@@ -1,8 +1,9 @@
 /**
- * One transcript, byte for byte, through every transport: one buffer, messages cut as a virtqueue cuts them, and a
- * socket standing for /dev/fuse. Recorded in fixtures/golden/session.json; DAXFAULT_RECORD=1 records it anew.
+ * One transcript, byte for byte, through every transport: one buffer, messages cut into spans, a socket standing for
+ * /dev/fuse, and virtqueues. Recorded in fixtures/golden/session.json; DAXFAULT_RECORD=1 records it anew.
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { files, socketPair } from "../../../sys/src/index.ts";
 import type { OpcodeName } from "../../src/abi/opcodes.ts";
@@ -20,6 +21,7 @@ import {
 import { NULL_FILE_SYSTEM } from "../../src/fs/null.ts";
 import { serveDevice } from "../../src/transport/devfuse/loop.ts";
 import { type Call, encodeRequest, MemoryClient } from "../../src/transport/memory/client.ts";
+import { type DriverOptions, throughVirtio } from "../transport/virtio/driver.ts";
 
 const FIXTURE = "fixtures/golden/session.json";
 const LARGE = 2n ** 53n + 1n;
@@ -135,6 +137,16 @@ function throughMemory(split: number | null): string[] {
   return replies;
 }
 
+function throughQueues(options: DriverOptions): string[] {
+  const replies: string[] = [];
+  const record = (direction: "rx" | "tx", message: Uint8Array): void => {
+    if (direction === "tx") replies.push(Buffer.from(message).toString("hex"));
+  };
+  const client = new MemoryClient(throughVirtio(freshSession(), options), { split: null, record });
+  for (const request of requests) client.send(request);
+  return replies;
+}
+
 function throughSocket(): string[] {
   const [client, server] = socketPair("seqpacket");
   const session = freshSession();
@@ -169,6 +181,21 @@ describe("the golden transcript", () => {
 
   it.each([null, 1, 7, 64, 4096])("is the same through memory, cut into spans of %s bytes", (split) => {
     expect(throughMemory(split)).toEqual(golden.replies);
+  });
+
+  it.each(["direct", "indirect", "mixed"] as const)("is the same through virtqueues, chains %s", (layout) => {
+    for (const pieceBytes of [1, 7, 64, 4096]) {
+      expect(throughQueues({ layout, pieceBytes })).toEqual(golden.replies);
+    }
+  });
+
+  it("is the same through virtqueues, whatever the pieces of its chains", () => {
+    fc.assert(
+      fc.property(fc.nat(), (seed) => {
+        expect(throughQueues({ seed })).toEqual(golden.replies);
+      }),
+      { numRuns: 50 },
+    );
   });
 
   it("is the same through the device loop", () => {

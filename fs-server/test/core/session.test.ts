@@ -13,6 +13,7 @@ import { NULL_FILE_SYSTEM } from "../../src/fs/null.ts";
 import { fuzz } from "../../src/fuzz/run.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
 import { encodeRequest, MemoryClient } from "../../src/transport/memory/client.ts";
+import { CLIENTS } from "../support/clients.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 
 let source: string;
@@ -52,11 +53,11 @@ describe("INIT", () => {
   });
 });
 
-describe("content of dirty pages", () => {
+describe.each(CLIENTS)("content of dirty pages, client %s", (_name, connect) => {
   const WRITE_CACHE = 1;
   const written = (options: { readonly writebackCache: boolean }, offset: number): string => {
     writeFileSync(join(source, "file"), "12345");
-    const client = new MemoryClient(new Session({ fs, ...options }), { split: 16 });
+    const client = connect(new Session({ fs, ...options }), { split: 16 });
     client.init();
     const node = client.call("LOOKUP", { names: ["file"] }).body.getBigUint64(0, true);
     const fh = client.call("OPEN", { node, args: { flags: 2 } }).body.getBigUint64(0, true);
@@ -78,10 +79,10 @@ describe("content of dirty pages", () => {
   });
 });
 
-describe("a client", () => {
+describe.each(CLIENTS)("a client %s", (_name, connect) => {
   it("makes, writes, reads, lists and forgets; nothing is left", () => {
     const session = new Session({ fs });
-    const client = new MemoryClient(session, { split: 16 });
+    const client = connect(session, { split: 16 });
     client.init();
     const made = client.call("CREATE", { names: ["file"], args: { flags: 2, mode: 0o644 } });
     const node = made.body.getBigUint64(0, true);
@@ -99,7 +100,7 @@ describe("a client", () => {
   it("that cannot take an answer gets its references taken back", () => {
     writeFileSync(join(source, "file"), "");
     const session = new Session({ fs });
-    new MemoryClient(session).init();
+    connect(session).init();
     const gone = (): ContiguousSink => new ContiguousSink(new Uint8Array(4096), () => false);
     session.handle([encodeRequest("LOOKUP", 10n, { names: ["file"] })], gone());
     session.handle([encodeRequest("CREATE", 12n, { names: ["new"], args: { flags: 2 } })], gone());
@@ -112,7 +113,7 @@ describe("a client", () => {
     writeFileSync(join(source, "file"), "x");
     const window = new RecordingWindow(2n ** 22n);
     const session = new Session({ fs, window });
-    const client = new MemoryClient(session);
+    const client = connect(session);
     for (let round = 0; round < 2; round += 1) {
       client.init();
       const node = client.call("LOOKUP", { names: ["file"] }).body.getBigUint64(0, true);

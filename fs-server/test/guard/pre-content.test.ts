@@ -1,7 +1,13 @@
 import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
-import { FAN_OPEN_PERM, FAN_PRE_ACCESS, mountTmpfs, unmountLazily } from "../../../sys/src/index.ts";
+import {
+  FAN_OPEN_PERM,
+  FAN_PRE_ACCESS,
+  LostChildError,
+  mountTmpfs,
+  unmountLazily,
+} from "../../../sys/src/index.ts";
 import { PreContentGuard } from "../../src/guard/pre-content.ts";
 import { threatOf } from "../../src/guard/pre-content-main.ts";
 import { GuardRefused } from "../../src/guard/truncation-guard.ts";
@@ -188,7 +194,8 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
 
   it("lets everybody go when the listener is killed, and says that nothing is guarded any more", async () => {
     const holder = new RecordingHolder(() => new Promise(() => {}));
-    const { path, guard } = await guarded(holder, 30_000);
+    const { path, guard, fd } = await guarded(holder, 30_000);
+    expect(await guard.lost()).toBeNull();
     const recalled = holder.next(/recall/);
     const acting = (await onHost(path, "sys.truncate(path, 0n)"))();
     await recalled;
@@ -197,6 +204,10 @@ describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (
     expect((await acting.done).errno).toBeNull();
     await cut;
     expect(holder.recorded.at(-1)).toBe("cut off: the listener of permission events has ended (SIGKILL)");
+    expect(await guard.lost()).toBe("the listener of permission events has ended (SIGKILL)");
+    // A refusal would say something of the kernel.
+    const again = guard.arm({ fd }, new RecordingHolder());
+    await expect(again).rejects.toThrow(LostChildError);
     // Nothing is left in the way of anybody.
     expect(await hostDoes(path, "sys.truncate(path, 100n)")).toMatchObject({ errno: null });
   });

@@ -44,8 +44,12 @@ export async function serveExpectingEnd(args: readonly string[]): Promise<Ended>
   return ended;
 }
 
-function started(args: readonly string[]): { child: ChildProcess; ended: Promise<Ended> } {
-  const child = spawn(process.execPath, [SERVE_MAIN, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+function started(
+  args: readonly string[],
+  before: readonly string[] = [],
+): { child: ChildProcess; ended: Promise<Ended> } {
+  const [program = process.execPath, ...rest] = [...before, process.execPath, SERVE_MAIN, ...args];
+  const child = spawn(program, rest, { stdio: ["ignore", "pipe", "pipe"] });
   let stdout = "";
   let stderr = "";
   child.stdout?.on("data", (data: Buffer) => {
@@ -58,9 +62,12 @@ function started(args: readonly string[]): { child: ChildProcess; ended: Promise
   return { child, ended };
 }
 
-/** Starts a server and waits until it says that it is ready. */
-export async function startServer(args: readonly string[]): Promise<Server> {
-  const { child, ended } = started(args);
+/**
+ * Starts a server and waits until it says that it is ready.
+ * @param before words before the command, of a program that becomes it: prlimit ..
+ */
+export async function startServer(args: readonly string[], before: readonly string[] = []): Promise<Server> {
+  const { child, ended } = started(args, before);
   if (child.stdout === null) throw new Error("no stdout");
   const firstLine = new Promise<string>((done) => {
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).once("line", done);

@@ -16,6 +16,7 @@ import {
   type Scenario,
 } from "../../../language/src/index.ts";
 import { parseScenarios } from "../../../language/src/read.ts";
+import { LostChildError } from "../../../sys/src/index.ts";
 import type { Engine } from "../engine.ts";
 import type { RunDirectory } from "../run/directory.ts";
 import { median, quantile } from "./quantile.ts";
@@ -151,7 +152,7 @@ class Runs {
       slowness: 1,
       signal,
     });
-    if (result.kind !== "evidence") throw new Error(`${proposalId}: ${result.message}`);
+    if (result.kind !== "evidence") throw new LostChildError(`${proposalId}: no figures: ${result.message}`);
     return apfFigures(result.evidence, pages);
   }
 }

@@ -21,7 +21,7 @@ import {
 } from "../../../vmm/src/index.ts";
 import { type Child, startChild } from "../engines/child.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
-import { errorStack } from "../error-text.ts";
+import { failHelper, watchEnd } from "../engines/helper.ts";
 import { within } from "../within.ts";
 import type {
   FencePlan,
@@ -69,6 +69,10 @@ class Truncator {
   readonly #path: string;
   #answer: (atMs: number) => void = () => {};
 
+  readonly #expectEnd: () => void;
+  #onLost: (error: Error) => void = () => {};
+  #lost: Error | null = null;
+
   constructor(path: string) {
     this.#path = path;
     this.#child = startChild({
@@ -76,17 +80,24 @@ class Truncator {
       directory: dirname(path),
       onMessage: ({ atMs }) => this.#answer(atMs),
     });
+    this.#expectEnd = watchEnd(this.#child.exited, "the truncater", (error) => {
+      this.#lost = error;
+      this.#onLost(error);
+    });
   }
 
   /** When truncate(2) had returned. */
   truncate(sizeBytes: number): Promise<number> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
+      if (this.#lost !== null) reject(this.#lost);
+      this.#onLost = reject;
       this.#answer = resolve;
       this.#child.send({ type: "truncate", path: this.#path, sizeBytes });
     });
   }
 
   close(): Promise<void> {
+    this.#expectEnd();
     return this.#child.kill();
   }
 }
@@ -317,8 +328,5 @@ async function run(plan: FencePlan): Promise<void> {
 
 tieToParent();
 process.on("message", ({ plan }: ToFenceVm) => {
-  run(plan).catch((error: unknown) => {
-    console.error(errorStack(error));
-    process.exit(1);
-  });
+  run(plan).catch(failHelper);
 });

@@ -5,9 +5,9 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { onAbort } from "../abort.ts";
-import { exitText, startChild } from "../engines/child.ts";
+import { startChild } from "../engines/child.ts";
+import { errorOfExit, helperEnd } from "../engines/helper.ts";
 import type { RunDirectory } from "../run/directory.ts";
-import { within } from "../within.ts";
 import type { FencePlan, FenceReport, FromFenceVm, ToFenceVm } from "./fence-messages.ts";
 import { quantile } from "./quantile.ts";
 
@@ -60,9 +60,8 @@ async function runPlan(plan: FencePlan, name: string, options: FenceBenchOptions
   try {
     child.send({ type: "start", plan });
     const boundMs = 30_000 + plan.watchMs + ROUND_ALLOWANCE_MS * plan.rounds;
-    if (!(await within(child.exited, boundMs))) throw new Error(`${name}: not done within ${boundMs} ms`);
-    const exit = await child.exited;
-    if (report === null) throw new Error(`${name}: VM process: ${exitText(exit)}`);
+    const exit = await helperEnd(child, { name, directory: options.directory.path, boundMs });
+    if (report === null) throw errorOfExit(exit, name);
     return report;
   } finally {
     stopListening();

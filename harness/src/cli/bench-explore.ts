@@ -1,16 +1,25 @@
 /** `daxfault bench explore`: how fast the explorer is, beside SPIN on the same steps where SPIN is installed. */
-import { benchExplore, explore, guestModel, largestCase } from "../../../kvm-model/src/index.ts";
+import {
+  benchExplore,
+  type ExploreBench,
+  explore,
+  guestModel,
+  largestCase,
+} from "../../../kvm-model/src/index.ts";
 import { exitCodes } from "../../../language/src/index.ts";
 import { packagePath } from "../paths.ts";
+import { toolEnvironment } from "../run/tag.ts";
+import { liveInFolder } from "./life.ts";
 import type { BenchExploreLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 
 const perSecond = (value: number): string => `${(value / 1e6).toFixed(2)} M states/s`;
 
-export function benchExploreCommand(options: { readonly json?: string }): number {
-  const small = benchExplore(packagePath("fixtures/spin/apf.pml"));
+type Full = BenchExploreLine["full"];
+
+function benchFull(): Full {
   const graph = explore(guestModel(largestCase).model);
-  const full = {
+  return {
     case: largestCase.name,
     peakRssBytes: process.resourceUsage().maxRSS * 1024,
     states: graph.states,
@@ -18,9 +27,21 @@ export function benchExploreCommand(options: { readonly json?: string }): number
     stateBytes: graph.model.stateBytes,
     overheadBytesPerState: graph.overheadBytesPerState,
   };
+}
+
+export async function benchExploreCommand(options: { readonly json?: string }): Promise<number> {
   const json = openJson<BenchExploreLine>(options.json);
-  json.write({ type: "bench", name: "explore", small, full });
-  if (json.isStdout) return exitCodes.ok;
+  return liveInFolder({ command: "daxfault bench explore", signals: "kernel" }, ({ directory }) => {
+    const place = { directory: directory.path, environment: toolEnvironment(directory.path) };
+    const small = benchExplore(packagePath("fixtures/spin/apf.pml"), place);
+    const full = benchFull();
+    json.write({ type: "bench", name: "explore", small, full });
+    if (!json.isStdout) print(small, full);
+    return exitCodes.ok;
+  });
+}
+
+function print(small: ExploreBench, full: Full): void {
   const { pages, tasks, steps, hops } = small.protocol;
   console.log(`small protocol (${pages} pages, ${tasks} tasks, ${steps} steps, ${hops} hops)`);
   console.log(
@@ -44,5 +65,4 @@ export function benchExploreCommand(options: { readonly json?: string }): number
       `${full.stateBytes} bytes a state + ${full.overheadBytesPerState.toFixed(1)}, ` +
       `peak ${Math.round(full.peakRssBytes / 2 ** 20)} MiB`,
   );
-  return exitCodes.ok;
 }

@@ -1,5 +1,5 @@
 /** `daxfault bench fs`: the file server beside libfuse's passthrough_hp and the underlying folder. */
-import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { accessSync, constants, existsSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { resolve } from "node:path";
 import {
@@ -11,10 +11,11 @@ import {
   type RowName,
 } from "../../../fs-server/src/index.ts";
 import { exitCodes } from "../../../language/src/index.ts";
+import { errorText } from "../error-text.ts";
 import { cutGrid, type Grid, renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
-import { watchSignals } from "../run/interruption.ts";
-import { interruptedCode } from "./life.ts";
+import { childEnvironment } from "../run/tag.ts";
+import { liveInFolder } from "./life.ts";
 import type { BenchFsLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { parseCount, UsageError } from "./usage.ts";
@@ -52,6 +53,18 @@ function checkedPeer(path: string | undefined): string | null {
   }
 }
 
+/** Where the sources lie: a folder that can be written; without symbolic links, as the mount table has paths. */
+function checkedFolder(path: string): string {
+  try {
+    const real = realpathSync(path);
+    accessSync(real, constants.W_OK | constants.X_OK);
+    if (statSync(real).isDirectory()) return real;
+  } catch (error) {
+    throw new UsageError(`--folder ${path}: ${errorText(error)}`);
+  }
+  throw new UsageError(`--folder ${path} is no folder`);
+}
+
 /** Returns the exit code: measurements are not verdicts, so 0 once they are made. */
 export async function benchFsCommand(options: BenchFsCommand, style: Style): Promise<number> {
   const [first = 0, second] = allowedCpus();
@@ -60,33 +73,30 @@ export async function benchFsCommand(options: BenchFsCommand, style: Style): Pro
   if (chosen.length === 0) throw new UsageError("--placement apart needs two CPUs");
   const peer = checkedPeer(options.peer);
   const repetitions = parseCount("--repetitions", options.repetitions, 1, MAX_REPETITIONS);
-  const folder = resolve(options.folder ?? (existsSync(TMPFS) ? TMPFS : tmpdir()));
+  const parent = checkedFolder(options.folder ?? (existsSync(TMPFS) ? TMPFS : tmpdir()));
   const json = openJson<BenchFsLine>(options.json);
   const progress = openStatusLine();
-  const interruption = watchSignals();
-  try {
-    const result = await benchFileServer({
-      folder,
-      repetitions,
-      placements: chosen,
-      cpus: [first, second ?? first],
-      peer,
-      signal: interruption.signal,
-      progress: progress.show,
-    });
-    progress.clear();
-    json.write({ type: "bench", name: "fs", ...result });
-    if (!json.isStdout) console.log(benchFsText(result, style));
-    return exitCodes.ok;
-  } catch (error) {
-    progress.clear();
-    const interrupted = interruptedCode(interruption);
-    if (interrupted === null) throw error;
-    console.error("daxfault bench fs: interrupted; nothing was left mounted");
-    return interrupted;
-  } finally {
-    interruption.release();
-  }
+  const life = { command: "daxfault bench fs", soFar: () => "nothing was left mounted", parent };
+  return liveInFolder(life, async ({ directory, signal }) => {
+    try {
+      const result = await benchFileServer({
+        folder: directory.path,
+        environment: childEnvironment(directory.path),
+        repetitions,
+        placements: chosen,
+        cpus: [first, second ?? first],
+        peer,
+        signal,
+        progress: progress.show,
+      });
+      progress.clear();
+      json.write({ type: "bench", name: "fs", ...result });
+      if (!json.isStdout) console.log(benchFsText(result, style));
+      return exitCodes.ok;
+    } finally {
+      progress.clear();
+    }
+  });
 }
 
 const WHERE: Readonly<Record<Placement, string>> = {

@@ -1,11 +1,13 @@
 /** `daxfault bench guards`: races of a spinning guest against a truncater, and what a guard costs the host. */
 
 import { exitCodes } from "../../../language/src/index.ts";
+import { LostChildError } from "../../../sys/src/index.ts";
 import { measurePrice, priceText } from "../guards/price.ts";
 import type { RaceResult } from "../guards/race.ts";
 import { histogramText, racedGuards, raceGuests, raceText, runRace } from "../guards/races.ts";
 import { type GuardRecord, priceRecord, raceRecord } from "../guards/records.ts";
 import { supportOf, thisMachine } from "../machine.ts";
+import { visible } from "../report/encode.ts";
 import type { RunDirectory } from "../run/directory.ts";
 import { liveInFolder } from "./life.ts";
 import { openJson } from "./output.ts";
@@ -46,21 +48,44 @@ type Bench = {
   readonly write: (record: GuardRecord) => void;
 };
 
-async function races(bench: Bench): Promise<boolean> {
+type Tally = { breached: boolean; lost: boolean };
+
+/** A process that was ended from outside costs the measurement that it was for, and no other. */
+async function measured(bench: Bench, tally: Tally, measure: () => Promise<void>): Promise<void> {
+  if (bench.signal.aborted) return;
+  try {
+    await measure();
+  } catch (error) {
+    if (!(error instanceof LostChildError) || bench.signal.aborted) throw error;
+    tally.lost = true;
+    console.error(`daxfault bench guards: no result: ${visible(error.message)}`);
+  }
+}
+
+async function races(bench: Bench, tally: Tally): Promise<void> {
   const { guards, directory, signal, print, write } = bench;
-  let good = true;
   for (const guard of racedGuards.filter((name) => guards.includes(name))) {
     const rounds = guard === "none" ? Math.min(bench.rounds, UNGUARDED_ROUNDS_MAX) : bench.rounds;
     for (const guest of raceGuests) {
-      if (signal.aborted) return good;
-      const race = await runRace({ guard, guest, rounds }, directory, signal);
-      good &&= !breaches(race);
-      write(raceRecord(race));
-      print(raceText(race));
-      if (guard === "notify" && race.refusal === null) print(histogramText(race.windowUs));
+      await measured(bench, tally, async () => {
+        const race = await runRace({ guard, guest, rounds }, directory, signal);
+        tally.breached ||= breaches(race);
+        write(raceRecord(race));
+        print(raceText(race));
+        if (guard === "notify" && race.refusal === null) print(histogramText(race.windowUs));
+      });
     }
   }
-  return good;
+}
+
+async function price(bench: Bench, tally: Tally): Promise<void> {
+  const { directory, guards, signal, print, write } = bench;
+  const rounds = Math.min(bench.rounds, PRICE_ROUNDS_MAX);
+  await measured(bench, tally, async () => {
+    const found = await measurePrice(directory, { rounds, guards }, signal);
+    write(priceRecord(found));
+    print(priceText(found));
+  });
 }
 
 /** Returns the exit code: 1 where a guard let through what it is there to prevent, or wrong bytes were seen. */
@@ -88,16 +113,11 @@ export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<n
       if (record.type === "race") raced += 1;
       json.write(record);
     };
-    const isGood = await races({ rounds, guards, directory, signal, print, write });
-    if (!signal.aborted) {
-      const price = await measurePrice(
-        directory,
-        { rounds: Math.min(rounds, PRICE_ROUNDS_MAX), guards },
-        signal,
-      );
-      json.write(priceRecord(price));
-      print(priceText(price));
-    }
-    return isGood ? exitCodes.ok : exitCodes.unexpected;
+    const bench = { rounds, guards, directory, signal, print, write };
+    const tally: Tally = { breached: false, lost: false };
+    await races(bench, tally);
+    await price(bench, tally);
+    if (tally.breached) return exitCodes.unexpected;
+    return tally.lost ? exitCodes.inconclusive : exitCodes.ok;
   });
 }

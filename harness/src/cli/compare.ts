@@ -2,7 +2,7 @@
  * `daxfault compare`: is what was observed among what the model allows? Or: do two recorded runs agree?
  * Where a kernel's tracepoints were recorded: is their order one that the model has? Fails on a positive difference.
  */
-import { exitCodes, type KvmPart, kvmParts } from "../../../language/src/index.ts";
+import { exitCodeOfSignal, exitCodes, type KvmPart, kvmParts } from "../../../language/src/index.ts";
 import {
   type CaseComparison,
   compareCases,
@@ -18,13 +18,13 @@ import { modelNames, realNames } from "../engines/registry.ts";
 import { loadErrata, loadScenarios } from "../fixtures.ts";
 import { loadPlaces } from "../machines/places.ts";
 import { decodeRuns } from "../report/decode.ts";
-import { visible, visibleData } from "../report/encode.ts";
+import { visibleData } from "../report/encode.ts";
 import { makeRecorder } from "../report/recorder.ts";
 import type { Style } from "../report/style.ts";
 import type { RunEnd } from "../run/observer.ts";
 import { plan } from "../run/plan.ts";
 import { runPlan } from "../run/run-plan.ts";
-import { interruptedCode } from "./life.ts";
+import { printDefects } from "./defects.ts";
 import type { CompareLine } from "./lines.ts";
 import { type JsonOutput, openJson, progressObserver } from "./output.ts";
 import { declareInputs } from "./output-file.ts";
@@ -60,7 +60,7 @@ async function recordNow(engines: readonly string[], sources: SourceOptions): Pr
     recorder.observer,
     progressObserver(cases.length),
   ]);
-  for (const defect of end.defects) console.error(`daxfault compare: defect: ${visible(defect)}`);
+  printDefects("daxfault compare", end.defects);
   const runs = decodeRuns(recorder.lines, "this run");
   return {
     recorded: recordedCases(runs.flatMap(({ results }) => results)),
@@ -155,7 +155,7 @@ async function compare(
   if (first !== undefined) return withModel(readRecorded(first), kvm, output);
   const { recorded, interruptedBy } = await recordAll();
   const code = withModel(recorded, kvm, output);
-  return interruptedCode({ by: () => interruptedBy }) ?? code;
+  return interruptedBy === null ? code : exitCodeOfSignal(interruptedBy);
 }
 
 export async function compareCommand(

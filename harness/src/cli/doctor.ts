@@ -6,6 +6,8 @@ import { engineRows } from "../engines/registry.ts";
 import { type Feature, type FeatureName, featureNames, type MachineFacts, thisMachine } from "../machine.ts";
 import { visibleData } from "../report/encode.ts";
 import { isNarrow, paragraph, type Style, wrap } from "../report/style.ts";
+import { live } from "../run/live.ts";
+import { SurroundingsError } from "../surroundings.ts";
 import type { DoctorLine } from "./lines.ts";
 import { openJson } from "./output.ts";
 
@@ -123,13 +125,30 @@ export function doctorText(found: MachineFacts, probed: readonly ProbeResult[], 
   ].join("\n");
 }
 
+/** Probes make files and start a server: in a folder that goes away. Where there can be none, they say why. */
+async function probeHere(): Promise<readonly ProbeResult[]> {
+  try {
+    const { value, left } = await live({ signals: "kernel" }, ({ directory }) =>
+      runProbes({ folder: () => directory.path }),
+    );
+    for (const one of left) console.error(`daxfault doctor: defect: ${one}`);
+    return value ?? [];
+  } catch (error) {
+    if (!(error instanceof SurroundingsError)) throw error;
+    const refuse = (): never => {
+      throw error;
+    };
+    return runProbes({ folder: refuse });
+  }
+}
+
 /** Exit 0 if at least one engine runs, 3 if none does. */
 export async function doctor(options: { readonly json?: string }, style: Style): Promise<number> {
   const machine = thisMachine();
   const json = openJson<DoctorLine>(options.json);
   const reports = engineReports(machine);
   const { features, ...rest } = machine;
-  const probes = await runProbes();
+  const probes = await probeHere();
   json.write({ type: "machine", ...rest });
   for (const name of featureNames) {
     json.write({ type: "feature", name, group: "engines", purpose: what[name], ...features[name] });

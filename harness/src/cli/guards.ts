@@ -21,6 +21,7 @@ import { renderGrid } from "../report/grid.ts";
 import { styleFor } from "../report/style.ts";
 import type { PlannedCase } from "../run/plan.ts";
 import { runCases } from "../run/runner.ts";
+import { printDefects } from "./defects.ts";
 import { type Life, liveInFolder } from "./life.ts";
 import type { GuardsLine } from "./lines.ts";
 import { type JsonOutput, openJson, openProgress } from "./output.ts";
@@ -205,7 +206,7 @@ export async function guardsCommand(options: GuardsCommandOptions): Promise<numb
     ended = results.length;
     for (const one of results) record(json, one);
     if (!json.isStdout) printResults(results, guards);
-    for (const defect of defects) console.error(`daxfault guards: defect: ${defect}`);
+    printDefects("daxfault guards", defects);
     if (defects.length > 0) return exitCodes.defect;
     if (results.some(({ model }) => model.kind === "not-allowed")) return exitCodes.unexpected;
     return results.some(({ failure }) => failure !== null) ? exitCodes.inconclusive : exitCodes.ok;

@@ -1,13 +1,15 @@
 #!/usr/bin/env node
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
-import { exitCodes, transports } from "../../../language/src/index.ts";
+import { exitCodes, signalOfExitCode, transports } from "../../../language/src/index.ts";
+import { LostChildError } from "../../../sys/src/lost-child.ts";
 import { defaultNames, modelNames, realNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";
 import { version } from "../paths.ts";
-import { visibleLines } from "../report/encode.ts";
+import { messageText } from "../report/encode.ts";
 import { formats } from "../report/formats.ts";
-import { SurroundingsError } from "../surroundings.ts";
+import { surroundingsText } from "../surroundings.ts";
+import { REPORT_LINE } from "./defects.ts";
 import type { SchemaName } from "./lines.ts";
 import { commitOutputs, discardOutputs, OutputError } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
@@ -63,7 +65,7 @@ function addRun(program: Command): void {
       "Runs every case (scenario x proposal x engine) that this machine can run, and says whether each went as " +
         "expected of this kernel. SCENARIO is an id, a pattern such as 'load-*', or a scenario file (*.json).\n\n" +
         "Exit code: 0 all as expected; 1 something unexpected; 2 some cases prove nothing; 3 nothing ran; " +
-        "64 usage; 70 defect of daxfault; 130, 143 interrupted.",
+        "64 usage; 70 defect of daxfault; 129, 130, 143 interrupted.",
     )
     .argument("[SCENARIO...]", "ids, patterns or files; all if none is given (with --kernel: the headlines)")
     .option("-p, --proposal <P...>", "only these proposals (ids or patterns)")
@@ -248,7 +250,7 @@ function addBench(program: Command): void {
     .option("--json <FILE>", JSON_HELP)
     .action(async (options: JsonOption) => {
       const { benchExploreCommand } = await import("./bench-explore.ts");
-      process.exitCode = benchExploreCommand(options);
+      process.exitCode = await benchExploreCommand(options);
     });
   bench
     .command("fs")
@@ -297,7 +299,7 @@ function addBench(program: Command): void {
     .option("--json <FILE>", JSON_HELP)
     .action(async (options: JsonOption & { readonly rounds: string }) => {
       const { benchKvmCommand } = await import("./bench-kvm.ts");
-      process.exitCode = benchKvmCommand(options);
+      process.exitCode = await benchKvmCommand(options);
     });
   addBenchGuards(bench);
 }
@@ -310,7 +312,8 @@ function addBenchGuards(bench: Command): void {
       "For each guard ROUNDS rounds of truncate, recall, touch and regrow on one VM: losses, wrong bytes, the window of " +
         "notification. Then the price: what is added to opening and truncating, in turn with no guard. " +
         "10,000 rounds take some ten minutes; daxfault report draws what --json has written.\n\n" +
-        "Exit code: 0; 1 a guard let through what it is to prevent, or wrong bytes were seen; 64 usage.",
+        "Exit code: 0; 1 a guard let through what it is to prevent, or wrong bytes were seen; 2 a race has no result; " +
+        "3 nothing ran; 64 usage.",
     )
     .option("--rounds <N>", "rounds of each race", "10000")
     .option("--guard <G...>", "only these (fuse-lease, kernel-lease, pre-content, notify, sealed, none)")
@@ -354,7 +357,10 @@ function addServe(program: Command): void {
     .addOption(new Option("--transport <T>", "how the mount is made").choices(transports).default("devfuse"))
     .option("--read-only", "refuse every change")
     .option("--debug", "one line per request and reply on standard error")
-    .option("--background", "return when it is mounted; ended by SIGTERM or by unmounting")
+    .option(
+      "--background",
+      "return when it is mounted; ended by SIGTERM or by unmounting; messages go nowhere then, except with --debug",
+    )
     .option("--writeback", "the kernel caches writes and owns file sizes (devfuse)")
     .option("--passthrough", "the kernel reads and writes the files itself (devfuse, root)")
     .addOption(
@@ -378,7 +384,7 @@ function makeProgram(): Command {
     .version(version())
     .exitOverride()
     .configureOutput({
-      outputError: (text, write) => write(visibleLines(text.replace(/^error:/, "daxfault:"))),
+      outputError: (text, write) => write(messageText(text.replace(/^error:/, "daxfault:"))),
     })
     .showHelpAfterError("(daxfault --help tells what there is)");
   addRun(program);
@@ -393,7 +399,7 @@ function makeProgram(): Command {
 
 /** A message on stderr; a line that continues it is indented, so that it cannot pass for another message. */
 function printError(text: string): void {
-  console.error(`daxfault: ${visibleLines(text).replaceAll("\n", "\n  ")}`);
+  console.error(`daxfault: ${messageText(text).replaceAll("\n", "\n  ")}`);
 }
 
 /** Turns whatever a command threw into a message and an exit code. Outputs of a command that did not run are none. */
@@ -405,12 +411,17 @@ function exitCodeOfError(error: unknown): number {
     printError(error.message);
     return exitCodes.usage;
   }
-  if (error instanceof OutputError || error instanceof SurroundingsError) {
-    printError(error.message);
+  const surroundings = error instanceof OutputError ? error.message : surroundingsText(error);
+  if (surroundings !== null) {
+    printError(surroundings);
     return exitCodes.usage;
   }
-  const text = errorStack(error);
-  printError(`this is a defect of daxfault: ${text}`);
+  if (error instanceof LostChildError) {
+    printError(error.message);
+    return exitCodes.inconclusive;
+  }
+  printError(`this is a defect of daxfault: ${errorStack(error)}`);
+  console.error(REPORT_LINE);
   return exitCodes.defect;
 }
 
@@ -433,6 +444,7 @@ try {
 process.on("beforeExit", () => {
   if (stdoutError === null) return;
   printError(`standard output: ${errorText(stdoutError)}`);
-  process.exitCode = exitCodes.usage;
+  // A terminal that has gone cannot be written to, either: that the command was interrupted says more.
+  if (signalOfExitCode(Number(process.exitCode ?? 0)) === null) process.exitCode = exitCodes.usage;
   stdoutError = null;
 });

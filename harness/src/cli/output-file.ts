@@ -143,6 +143,7 @@ function inputAt(path: string): string | undefined {
  * named twice.
  */
 export function openOutput(option: string, path: string): OutputFile {
+  if (path === "") throw new UsageError(`${option} "": a file has a name`);
   const input = inputAt(path);
   if (input !== undefined) throw new UsageError(`${option} ${path}: it is an input of this command`);
   let output: OpenOutput;

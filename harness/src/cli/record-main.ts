@@ -7,6 +7,7 @@ import type { ObservedCase, ObservedFile } from "../compare/observed.ts";
 import type { ObservedKernel, Recorded } from "../compare/recorded.ts";
 import { comparedWords } from "../engines/model/allowed.ts";
 import { readRecorded } from "./compare.ts";
+import { exitOnUsageError } from "./usage.ts";
 
 /** The longest of the host's calls in all observations of the same words. */
 function merged(one: ObservedCase, other: ObservedCase): ObservedCase {
@@ -52,4 +53,4 @@ function main([output, about, ...runs]: readonly string[]): void {
   writeFileSync(output, JSON.stringify(file));
 }
 
-if (process.argv[1]?.endsWith("record-main.js")) main(process.argv.slice(2));
+if (process.argv[1]?.endsWith("/record-main.js")) exitOnUsageError(() => main(process.argv.slice(2)));

@@ -1,6 +1,11 @@
 /** `daxfault report`: merges recorded runs and renders them again. Nothing is run. */
-import { readFileSync } from "node:fs";
-import { DEPTH_MAX, InputError, isTooDeep, readInput } from "../../../language/src/read.ts";
+import {
+  DEPTH_MAX,
+  InputError,
+  isTooDeep,
+  readInput,
+  readStandardInput,
+} from "../../../language/src/read.ts";
 import { errorText } from "../error-text.ts";
 import { loadDocumented } from "../fixtures.ts";
 import type { GuardRecord } from "../guards/records.ts";
@@ -45,7 +50,7 @@ type Recorded = { readonly runs: readonly RecordedRun[]; readonly guards: readon
 function readRecorded(path: string): Recorded {
   let text: string;
   try {
-    text = path === "-" ? readFileSync(0, "utf8") : readInput(path, RECORD_BYTES_MAX);
+    text = path === "-" ? readStandardInput(RECORD_BYTES_MAX) : readInput(path, RECORD_BYTES_MAX);
   } catch (error) {
     const line = error instanceof InputError && error.line !== null ? `:${error.line}` : "";
     throw new UsageError(`${path}${line}: ${errorText(error)}`);

@@ -21,6 +21,7 @@ import { type Place, type PlannedCase, plan, shellWord } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { runPlan } from "../run/run-plan.ts";
 import { everything, openTrace, type TraceSession, type TraceText } from "../tracing/tracefs.ts";
+import { printDefects } from "./defects.ts";
 import { progressObserver } from "./output.ts";
 import { TIMEOUT_MAX_S } from "./run.ts";
 import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";
@@ -230,7 +231,7 @@ async function reproduce(work: Work, { folder, name, style }: Output): Promise<n
     const source = visible(shellWord(join(name, "reproducer.c")));
     console.log(`Without daxfault: gcc -O2 -Wall -Wextra -o reproducer ${source} && ./reproducer`);
   }
-  for (const defect of report.defects) console.error(`daxfault: defect: ${visible(defect)}`);
+  printDefects("daxfault", report.defects);
   console.log(summaryText(report, style));
   return report.exitCode;
 }

@@ -11,6 +11,7 @@ import { attestationLines, attestationText, caseTitle, engineLines, reportText }
 import type { RunObserver } from "../run/observer.ts";
 import { type PlannedCase, plan, shardOf } from "../run/plan.ts";
 import { type Limits, runPlan } from "../run/run-plan.ts";
+import { printDefects } from "./defects.ts";
 import { openJson, openReports, progressObserver, type ReportOptions } from "./output.ts";
 import { makeSelection, parseShard, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
@@ -101,7 +102,7 @@ export async function run(names: readonly string[], options: RunCommandOptions):
     progressObserver(cases.length),
   ]);
   const report = recorder.finish(end);
-  for (const defect of report.defects) console.error(`daxfault: defect: ${visible(defect)}`);
+  printDefects("daxfault", report.defects);
   print(reportText(report, style));
   await reports.write(report);
   return report.exitCode;

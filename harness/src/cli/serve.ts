@@ -5,8 +5,18 @@
 import { spawn } from "node:child_process";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
-import { exitCodes } from "../../../language/src/index.ts";
+import {
+  exitCodeOfSignal,
+  exitCodes,
+  type InterruptingSignal,
+  interruptingSignals,
+} from "../../../language/src/index.ts";
+import { LostChildError } from "../../../sys/src/index.ts";
+import { onAbort } from "../abort.ts";
+import { errorText } from "../error-text.ts";
 import { builtPath } from "../paths.ts";
+import { watchSignals } from "../run/interruption.ts";
+import { lackIn, SurroundingsError } from "../surroundings.ts";
 
 export type ServeCommand = {
   readonly transport: string;
@@ -18,6 +28,23 @@ export type ServeCommand = {
   readonly guard?: string;
   readonly leaseSocket?: string;
 };
+
+type ServerEnd = { readonly code: number | null; readonly signal: NodeJS.Signals | null };
+
+/** @param interruptedBy the signal that came before the mount was there: afterwards it ends the server as asked */
+export function exitCodeOf({ code, signal }: ServerEnd, interruptedBy: InterruptingSignal | null): number {
+  if (interruptedBy !== null) return exitCodeOfSignal(interruptedBy);
+  if (code !== null) return code;
+  const sent = interruptingSignals.find((one) => one === signal);
+  if (sent !== undefined) return exitCodeOfSignal(sent);
+  throw new LostChildError(`the server was killed by ${signal}; its mount is gone`);
+}
+
+/** No process for the server: a limit, or nothing to run or to connect it with (/dev/null). */
+function notStarted(error: Error): SurroundingsError {
+  const what = `the server cannot be started: ${errorText(error)}`;
+  return new SurroundingsError(lackIn(what) ?? { what, next: "see to /dev/null and to limits (ulimit -a)" });
+}
 
 /** Returns the exit code: of the server in the foreground, 0 once it is mounted in the background. */
 export async function serveCommand(
@@ -42,12 +69,13 @@ export async function serveCommand(
     [builtPath("fs-server/src/serve-main.ts"), ...paths, "--transport", options.transport, ...flags],
     { stdio: ["ignore", "pipe", "inherit"], detached: background, cwd: "/" },
   );
-  // The terminal sends Ctrl-C to a server in the foreground too: this process only waits for it to unmount. One in the
-  // background has a session of its own. If this process is killed, that server cannot report its mount and ends.
-  process.on("SIGINT", () => background && server.kill("SIGTERM"));
-  for (const signal of ["SIGTERM", "SIGHUP"] as const) process.on(signal, () => server.kill("SIGTERM"));
-  const ended = new Promise<number>((done) => {
-    server.on("close", (code) => done(code ?? exitCodes.defect));
+  // A signal may come to this process alone, or to both. If this process is killed, a server in the background cannot report
+  // its mount and ends; one in the foreground ends with its parent.
+  const interruption = watchSignals();
+  onAbort(interruption.signal, () => void server.kill("SIGTERM"));
+  const ended = new Promise<ServerEnd>((done, refuse) => {
+    server.on("close", (code, signal) => done({ code, signal }));
+    server.on("error", (error) => refuse(notStarted(error)));
   });
   const ready = new Promise<"ready">((done) => {
     createInterface({ input: server.stdout }).once("line", (line) => {
@@ -56,7 +84,9 @@ export async function serveCommand(
     });
   });
   const first = await Promise.race([ready, ended]);
-  if (first !== "ready" || !background) return await ended;
+  if (first !== "ready") return exitCodeOf(first, interruption.by());
+  if (!background) return exitCodeOf(await ended, null);
+  interruption.release();
   server.unref();
   server.stdout.destroy();
   return exitCodes.ok;

@@ -7,6 +7,7 @@ import { type KvmPart, kvmParts } from "../../../language/src/index.ts";
 import type { Recorded } from "../compare/recorded.ts";
 import { tracesSptes } from "../compare/tracepoints.ts";
 import { readRecorded } from "./compare.ts";
+import { exitOnUsageError } from "./usage.ts";
 
 /** More than three turns of the slowest loop. */
 const LINES_MAX = 48;
@@ -48,4 +49,4 @@ function main([output, kvm, about, ...runs]: readonly string[]): void {
   writeFileSync(output, JSON.stringify({ about, kvm: part, traces } satisfies TraceFile));
 }
 
-if (process.argv[1]?.endsWith("trace-record-main.js")) main(process.argv.slice(2));
+if (process.argv[1]?.endsWith("trace-record-main.js")) exitOnUsageError(() => main(process.argv.slice(2)));

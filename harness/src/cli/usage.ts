@@ -1,5 +1,7 @@
 /** Usage errors: what the user typed that means nothing, and what comes nearest to it. */
-import { isGlob, matchesGlob, nearest } from "../../../language/src/index.ts";
+import { exitCodes, isGlob, matchesGlob, nearest } from "../../../language/src/index.ts";
+import { errorText } from "../error-text.ts";
+import { messageText } from "../report/encode.ts";
 
 /** Exit 64, nothing run. */
 export class UsageError extends Error {
@@ -32,4 +34,16 @@ export function parseCount(option: string, text: string, min: number, max: numbe
     throw new UsageError(`${option} ${JSON.stringify(text)} is not a whole number from ${min} to ${max}`);
   }
   return value;
+}
+
+/** For entry points of scripts: a UsageError or a recording that contradicts itself is a message and 64, not a stack. */
+export function exitOnUsageError(body: () => void): void {
+  try {
+    body();
+  } catch (error) {
+    const isRefusal = error instanceof Error && ["UsageError", "RecordingError"].includes(error.name);
+    if (!isRefusal) throw error;
+    console.error(messageText(errorText(error)));
+    process.exitCode = exitCodes.usage;
+  }
 }

@@ -2,8 +2,9 @@
  * fixtures/observed: what real kernels showed, case by case, in the words of the vocabulary. The model is held against it,
  * and docs/scorecard.md has its real cells from it. Written by scripts/observed-record, a file a kernel.
  */
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join } from "node:path";
+import { z } from "zod";
 import {
   type OutcomeWords,
   parseOutcomeWords,
@@ -11,7 +12,9 @@ import {
   type Scenario,
   type ScoredCase,
   type VerdictKind,
+  verdictKinds,
 } from "../../../language/src/index.ts";
+import { InputError, issueText, readInput, readJsonSource } from "../../../language/src/read.ts";
 import { engineNames, engineRow } from "../engines/registry.ts";
 import { packagePath } from "../paths.ts";
 import type { CaseId, ObservedFacts, ObservedKernel } from "./recorded.ts";
@@ -33,16 +36,87 @@ export type ObservedFile = {
   readonly cases: readonly ObservedCase[];
 };
 
+const wordsShape: z.ZodType<OutcomeWords> = z.strictObject({
+  steps: z.record(z.string(), z.string()),
+  bystanders: z.record(z.string(), z.string()),
+  vmm: z.string().nullable(),
+  guestKernel: z.string().nullable(),
+});
+
+const fileShape = z.strictObject({
+  about: z.string(),
+  recorded: z.iso.date().exactOptional(),
+  kernels: z
+    .array(
+      z.strictObject({
+        release: z.string(),
+        kvmBackend: z.string().nullable(),
+        origin: z.string().nullable(),
+        accelerator: z.enum(["kvm", "tcg"]).nullable(),
+      }),
+    )
+    .exactOptional(),
+  cases: z.array(
+    z.strictObject({
+      scenario: z.string(),
+      scenarioHash: z.string(),
+      proposal: z.string(),
+      engine: z.string(),
+      kvmBackend: z.string().nullable(),
+      words: wordsShape,
+      verdict: z.enum(verdictKinds).exactOptional(),
+      facts: z
+        .strictObject({
+          history: z.string().nullable(),
+          exitAt: z.enum(["access", "elsewhere"]).nullable(),
+          wasRecalled: z.boolean(),
+          nmi: z.boolean(),
+          hostMs: z.number().nullable(),
+        })
+        .exactOptional(),
+    }),
+  ),
+});
+
+/** Eight times the largest, which has some 1,500 observations. */
+const FILE_BYTES_MAX = 4 * 1024 * 1024;
+
+/** A file that is none. The message names file and line. */
+export class ObservedError extends Error {
+  override readonly name = "ObservedError";
+}
+
+/** Throws an ObservedError. */
+export function readObserved(path: string): ObservedFile {
+  const refuse = (line: number | null, message: string): never => {
+    throw new ObservedError(`${path}${line === null ? "" : `:${line}`}: ${message}`);
+  };
+  let text: string;
+  try {
+    text = readInput(path, FILE_BYTES_MAX);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    return refuse(error.line, error.message);
+  }
+  const source = readJsonSource(text);
+  if (source.kind === "error") return refuse(source.line, `not JSON: ${source.message}`);
+  const [twice] = source.duplicates;
+  if (twice !== undefined) return refuse(twice.line, `${twice.path.join(".")}: twice in this object`);
+  const parsed = fileShape.safeParse(source.value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  if (issue === undefined) return refuse(null, "not a file of observations");
+  const message = issueText(issue, fileShape, source.value);
+  return refuse(source.lineOf(issue.path), `${issue.path.join(".")}: ${message}`);
+}
+
 /** By file name, without `.json`. */
 export function loadObserved(): ReadonlyMap<string, ObservedFile> {
   const folder = packagePath("fixtures/observed");
   return new Map(
     readdirSync(folder)
       .sort()
-      .map((file) => [
-        file.replace(/\.json$/, ""),
-        JSON.parse(readFileSync(join(folder, file), "utf8")) as ObservedFile,
-      ]),
+      .map((file) => [file.replace(/\.json$/, ""), readObserved(join(folder, file))]),
   );
 }
 

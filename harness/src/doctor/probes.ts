@@ -12,7 +12,6 @@ import {
   openSync,
   readdirSync,
   readFileSync,
-  rmSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -40,7 +39,8 @@ import { Kvm, supportedCpuid } from "../../../vmm/src/index.ts";
 import { errorLine } from "../error-text.ts";
 import { type Feature, thisMachine } from "../machine.ts";
 import { builtPath } from "../paths.ts";
-import { unmountBelow } from "../run/sweep.ts";
+import { childEnvironment } from "../run/tag.ts";
+import { lackIn, SurroundingsError } from "../surroundings.ts";
 
 export const probeGroups = ["KVM", "Guards of the host", "Reproductions and reports"] as const;
 export type ProbeGroup = (typeof probeGroups)[number];
@@ -53,7 +53,15 @@ export type ProbeResult = {
   readonly feature: Feature;
 };
 
-type Probe = Omit<ProbeResult, "feature"> & { readonly read: () => Feature | Promise<Feature> };
+/** Where probes may make files and start processes. */
+export type Scratch = {
+  /** An existing folder that the caller removes. Throws where there can be none. */
+  folder(): string;
+};
+
+type Probe = Omit<ProbeResult, "feature"> & {
+  readonly read: (scratch: Scratch) => Feature | Promise<Feature>;
+};
 
 const present = (detail: string): Feature => ({ kind: "present", detail });
 const missing = (reason: string, fix: string | null): Feature => ({ kind: "missing", reason, fix });
@@ -61,15 +69,8 @@ const missing = (reason: string, fix: string | null): Feature => ({ kind: "missi
 const isRoot = (): boolean => process.getuid?.() === 0;
 const asRoot = "sudo scripts/daxfault doctor";
 
-/** A file of our own in a folder of our own, gone afterwards. */
-function withScratch<Result>(work: (folder: string) => Result): Result {
-  const folder = mkdtempSync(join(tmpdir(), "daxfault-doctor-"));
-  try {
-    return work(folder);
-  } finally {
-    rmSync(folder, { recursive: true, force: true });
-  }
-}
+/** A folder for one probe. */
+const probeFolder = (scratch: Scratch): string => mkdtempSync(join(scratch.folder(), "probe-"));
 
 type KvmSays = { readonly capabilities: Readonly<Record<string, number>>; readonly features: number };
 let kvmSays: KvmSays | string | null = null;
@@ -127,49 +128,47 @@ function pvFeature(name: string, bit: number, purpose: string): Probe {
   };
 }
 
-function readLease(): Feature {
-  return withScratch((folder) => {
-    const path = join(folder, "file");
-    writeFileSync(path, "x");
-    const fd = openSync(path, "r+");
-    try {
-      // SIGIO's default would end this process, but nothing breaks this lease: it is released at once.
-      takeWriteLease(fd, { threadId: process.pid, signal: 0 });
-      const isHeld = holdsWriteLease(fd);
-      releaseLease(fd);
-      if (!isHeld) return missing("F_SETLEASE is granted and not there", null);
-      return present(`F_SETLEASE in ${tmpdir()}; broken by the kernel after ${leaseBreakSeconds() ?? "?"} s`);
-    } catch (error) {
-      const off =
-        existsSync("/proc/sys/fs/leases-enable") &&
-        readFileSync("/proc/sys/fs/leases-enable", "utf8").trim() === "0";
-      return missing(
-        errorLine(error),
-        off
-          ? "sudo sysctl fs.leases-enable=1"
-          : "TMPDIR=/var/tmp scripts/daxfault doctor, if that is another file system",
-      );
-    } finally {
-      closeSync(fd);
-    }
-  });
+function readLease(scratch: Scratch): Feature {
+  const path = join(probeFolder(scratch), "file");
+  writeFileSync(path, "x");
+  const fd = openSync(path, "r+");
+  try {
+    // SIGIO's default would end this process, but nothing breaks this lease: it is released at once.
+    takeWriteLease(fd, { threadId: process.pid, signal: 0 });
+    const isHeld = holdsWriteLease(fd);
+    releaseLease(fd);
+    if (!isHeld) return missing("F_SETLEASE is granted and not there", null);
+    return present(`F_SETLEASE in ${tmpdir()}; broken by the kernel after ${leaseBreakSeconds() ?? "?"} s`);
+  } catch (error) {
+    const off =
+      existsSync("/proc/sys/fs/leases-enable") &&
+      readFileSync("/proc/sys/fs/leases-enable", "utf8").trim() === "0";
+    return missing(
+      errorLine(error),
+      off
+        ? "sudo sysctl fs.leases-enable=1"
+        : "TMPDIR=/var/tmp scripts/daxfault doctor, if that is another file system",
+    );
+  } finally {
+    closeSync(fd);
+  }
 }
 
-function readFanotify(groupClass: number, mask: number, name: string): Feature {
-  return withScratch((folder) => {
-    const path = join(folder, "file");
-    writeFileSync(path, "x");
-    let group = -1;
-    try {
-      group = fanotifyInit(groupClass | FAN_CLOEXEC);
-      fanotifyMarkInode(group, mask, path);
-      return present(`${name} on ${thisMachine().runDirectory.fileSystem}`);
-    } catch (error) {
-      return missing(errorLine(error), isRoot() ? null : asRoot);
-    } finally {
-      if (group >= 0) closeSync(group);
-    }
-  });
+type Events = { readonly groupClass: number; readonly mask: number; readonly name: string };
+
+function readFanotify(scratch: Scratch, { groupClass, mask, name }: Events): Feature {
+  const path = join(probeFolder(scratch), "file");
+  writeFileSync(path, "x");
+  let group = -1;
+  try {
+    group = fanotifyInit(groupClass | FAN_CLOEXEC);
+    fanotifyMarkInode(group, mask, path);
+    return present(`${name} on ${thisMachine().runDirectory.fileSystem}`);
+  } catch (error) {
+    return missing(errorLine(error), isRoot() ? null : asRoot);
+  } finally {
+    if (group >= 0) closeSync(group);
+  }
 }
 
 function readSealing(): Feature {
@@ -195,12 +194,12 @@ function readPoison(): Feature {
 type ReadyLine = { readonly protocol: { readonly flags: readonly string[] } | null };
 
 /** Serves `source` at `mountpoint` until the server reports that it is ready; returns the report. */
-async function serveOnce(source: string, mountpoint: string): Promise<ReadyLine> {
+async function serveOnce(folder: string, source: string, mountpoint: string): Promise<ReadyLine> {
   const args = ["--source", source, "--mountpoint", mountpoint, "--transport", "devfuse", "--passthrough"];
   const server = spawn(
     process.execPath,
     [builtPath("fs-server/src/serve-main.ts"), ...args, "--parent-pid", String(process.pid)],
-    { stdio: ["ignore", "pipe", "pipe"], cwd: "/" },
+    { stdio: ["ignore", "pipe", "pipe"], cwd: "/", env: { ...process.env, ...childEnvironment(folder) } },
   );
   let errors = "";
   server.stderr.on("data", (chunk: Buffer) => {
@@ -217,23 +216,18 @@ async function serveOnce(source: string, mountpoint: string): Promise<ReadyLine>
 }
 
 /** Serves an empty folder for a moment and looks at what INIT agreed on. */
-async function readFusePassthrough(): Promise<Feature> {
+async function readFusePassthrough(scratch: Scratch): Promise<Feature> {
   const { fuse } = thisMachine().features;
   if (fuse.kind === "missing") return missing(`not asked: ${fuse.reason}`, fuse.fix);
   if (!isRoot()) return missing("needs CAP_SYS_ADMIN", asRoot);
-  const folder = mkdtempSync(join(tmpdir(), "daxfault-doctor-"));
-  try {
-    const [source, mountpoint] = [join(folder, "source"), join(folder, "mount")];
-    mkdirSync(source);
-    mkdirSync(mountpoint);
-    const { protocol } = await serveOnce(source, mountpoint);
-    return protocol?.flags.includes("PASSTHROUGH") === true
-      ? present("FUSE_PASSTHROUGH is agreed on at INIT")
-      : missing("the kernel does not offer FUSE_PASSTHROUGH (CONFIG_FUSE_PASSTHROUGH, Linux 6.9)", null);
-  } finally {
-    unmountBelow(folder);
-    rmSync(folder, { recursive: true, force: true });
-  }
+  const folder = probeFolder(scratch);
+  const [source, mountpoint] = [join(folder, "source"), join(folder, "mount")];
+  mkdirSync(source);
+  mkdirSync(mountpoint);
+  const { protocol } = await serveOnce(folder, source, mountpoint);
+  return protocol?.flags.includes("PASSTHROUGH") === true
+    ? present("FUSE_PASSTHROUGH is agreed on at INIT")
+    : missing("the kernel does not offer FUSE_PASSTHROUGH (CONFIG_FUSE_PASSTHROUGH, Linux 6.9)", null);
 }
 
 function readTracefs(): Feature {
@@ -319,13 +313,19 @@ const probes: readonly Probe[] = [
     name: "fanotify",
     group: "Guards of the host",
     purpose: "notify: the VMM learns of a truncation after the fact",
-    read: () => readFanotify(FAN_CLASS_NOTIF, FAN_MODIFY, "FAN_MODIFY"),
+    read: (scratch) =>
+      readFanotify(scratch, { groupClass: FAN_CLASS_NOTIF, mask: FAN_MODIFY, name: "FAN_MODIFY" }),
   },
   {
     name: "pre-content",
     group: "Guards of the host",
     purpose: "pre-content: truncation waits for a permission event (Linux 6.14)",
-    read: () => readFanotify(FAN_CLASS_PRE_CONTENT, FAN_PRE_ACCESS, "FAN_PRE_ACCESS"),
+    read: (scratch) =>
+      readFanotify(scratch, {
+        groupClass: FAN_CLASS_PRE_CONTENT,
+        mask: FAN_PRE_ACCESS,
+        name: "FAN_PRE_ACCESS",
+      }),
   },
   {
     name: "memfd-seals",
@@ -377,14 +377,20 @@ const probes: readonly Probe[] = [
   },
 ];
 
+/** The answer of a probe that could not be made. */
+function failed(error: unknown): Feature {
+  const problem = error instanceof SurroundingsError ? error.problem : lackIn(errorLine(error));
+  return problem === null ? missing(errorLine(error), null) : missing(problem.what, problem.next);
+}
+
 /** Tries everything; takes a second or two. A probe that throws is a missing feature with that reason. */
-export async function runProbes(): Promise<readonly ProbeResult[]> {
+export async function runProbes(scratch: Scratch): Promise<readonly ProbeResult[]> {
   const results: ProbeResult[] = [];
   for (const { read, ...rest } of probes) {
     try {
-      results.push({ ...rest, feature: await read() });
+      results.push({ ...rest, feature: await read(scratch) });
     } catch (error) {
-      results.push({ ...rest, feature: missing(errorLine(error), null) });
+      results.push({ ...rest, feature: failed(error) });
     }
   }
   return results;

@@ -16,6 +16,7 @@ import {
 } from "../../../language/src/index.ts";
 import type { Engine } from "../engine.ts";
 import { errorText } from "../error-text.ts";
+import { lackIn, problemText } from "../surroundings.ts";
 
 function checkLabels(
   what: string,
@@ -87,6 +88,13 @@ export function breachesOf(scenario: Scenario, evidence: Evidence): readonly str
   return breaches;
 }
 
+/** A failure with what to do about it, where the surroundings are its cause. */
+function explained(result: RunResult): RunResult {
+  if (result.kind !== "engine-error" && result.kind !== "timeout") return result;
+  const lack = lackIn(result.message);
+  return lack === null ? result : { ...result, message: problemText(lack) };
+}
+
 /** The result of a run under the contract: what is thrown, and every breach, becomes an engine error. */
 export async function runChecked(
   name: string,
@@ -98,9 +106,9 @@ export async function runChecked(
     result = await run();
   } catch (error) {
     const message = errorText(error);
-    return { kind: "engine-error", message: `${name} threw: ${message}` };
+    return explained({ kind: "engine-error", message: `${name} threw: ${message}` });
   }
-  if (result.kind !== "evidence") return result;
+  if (result.kind !== "evidence") return explained(result);
   const breaches = breachesOf(scenario, result.evidence);
   if (breaches.length === 0) return result;
   return { kind: "engine-error", message: `${name} breaks its contract: ${breaches.join("; ")}` };

@@ -8,6 +8,7 @@ import {
   collapseRange,
   files,
   inOwnMountNamespace,
+  lookAtThread,
   punchHole,
   setFileSystemIdentity,
   storeThroughMapping,
@@ -100,10 +101,16 @@ function act(action: HostAction, path: string): void {
   }
 }
 
+/** How long this thread, which does the steps, has waited for a processor; 0 where the kernel does not say. */
+function delayedSoFarMs(): number {
+  return lookAtThread(process.pid, () => performance.now())?.delayedMs ?? 0;
+}
+
 /** Does it and times it; a failure is an observation. */
 async function perform(action: HostAction, label: string, path: string): Promise<void> {
   await report({ type: "begin", label });
   const start = performance.now();
+  const delayedMs = delayedSoFarMs();
   let errno: string | null = null;
   try {
     act(action, path);
@@ -111,7 +118,8 @@ async function perform(action: HostAction, label: string, path: string): Promise
     errno = (error as NodeJS.ErrnoException).code ?? null;
     if (errno === null) throw error;
   }
-  await report({ type: "end", label, ms: performance.now() - start, errno });
+  const ms = performance.now() - start;
+  await report({ type: "end", label, ms, heldUpMs: delayedSoFarMs() - delayedMs, errno });
 }
 
 async function run(actor: HostActor, path: string): Promise<void> {

@@ -1,5 +1,6 @@
 /** Messages between the host setup and a host actor's process. */
 import type { HostActor } from "../../../language/src/index.ts";
+import type { StepTime } from "./host-step.ts";
 
 export type HostActorInbound =
   /** Opens the file now: the actor's first step is `open`, and what it means is a descriptor older than the mapping. */
@@ -17,7 +18,8 @@ export type HostActorInbound =
 export type HostActorOutbound =
   | { readonly type: "prepared" }
   | { readonly type: "begin"; readonly label: string }
-  | { readonly type: "end"; readonly label: string; readonly ms: number; readonly errno: string | null }
+  /** `heldUpMs`: so much of `ms` it waited for a processor. */
+  | ({ readonly type: "end"; readonly label: string } & StepTime)
   | { readonly type: "signal"; readonly name: string }
   /** All steps done. */
   | { readonly type: "finished" };

@@ -27,13 +27,14 @@ import {
   type Transport,
   usesMount,
 } from "../../../language/src/index.ts";
-import { mountOf } from "../../../sys/src/index.ts";
+import { lookAtThread, mountOf } from "../../../sys/src/index.ts";
 import type { CaseContext } from "../engine.ts";
 import { unmountBelow } from "../run/sweep.ts";
 import { type Backing, createBacking } from "./backing.ts";
 import { exitText } from "./child.ts";
 import { ChildPool, type PooledChild } from "./child-pool.ts";
 import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
+import { heldUpText, hostResultOf } from "./host-step.ts";
 import { type FuseMount, openMount } from "./mount.ts";
 
 /**
@@ -79,8 +80,15 @@ export interface HostSetup {
   readFile(fileOffset: bigint, lengthBytes: number, options?: { readonly written: boolean }): Uint8Array;
   /** True once every host actor has done its last step; false if that takes longer than `boundMs` or the run is aborted. */
   settled(boundMs: number): Promise<boolean>;
-  /** One sentence if a host actor died or failed in a way that is no observation; null if all is well. */
-  failure(): string | null;
+  /** One sentence if a host actor or the file server died or failed in a way that is no observation; null if all is well. */
+  failure(): Promise<string | null>;
+  /**
+   * One sentence if the machine was too busy to tell whether a host step was held up, or still is; null if that is known.
+   * At the end of the case.
+   */
+  heldUp(): Promise<string | null>;
+  /** How long the server of the mount has waited for a processor since `begin`; 0 without one. */
+  serverHeldUpMs(): number;
   /** By actor and label, complete: steps that never began are `not-reached`. */
   hostSteps(): Record<string, Record<string, HostResult>>;
   /** Ends the server of the mount at once: what waits for an answer of it gets an error. */
@@ -142,25 +150,34 @@ const actorPool = new ChildPool<HostActorInbound, HostActorOutbound>(
   "harness/src/engines/host-actor-main.ts",
 );
 
-type ParticipantClock = { readonly nowMs: () => number; readonly slowness: number };
+type ParticipantClock = {
+  readonly nowMs: () => number;
+  /** How long the file server has waited for a processor. */
+  readonly serverDelayedMs: () => number;
+  readonly slowness: number;
+};
+
+type Begun = { readonly atMs: number; readonly serverDelayedMs: number };
 
 class HostParticipant {
   readonly name: string;
   readonly #actions: ReadonlyMap<string, HostAction>;
   readonly #results = new Map<string, HostResult>();
-  readonly #begun = new Map<string, number>();
-  readonly #nowMs: () => number;
+  readonly #begun = new Map<string, Begun>();
+  readonly #clock: ParticipantClock;
+  /** Why a result is not known. */
+  heldUp: string | null = null;
   finished = false;
   /** Has opened what has to be open before the file is mapped. */
   prepared = false;
 
   readonly #delayBoundMs: number;
 
-  constructor(name: string, actions: ReadonlyMap<string, HostAction>, { nowMs, slowness }: ParticipantClock) {
+  constructor(name: string, actions: ReadonlyMap<string, HostAction>, clock: ParticipantClock) {
     this.name = name;
     this.#actions = actions;
-    this.#nowMs = nowMs;
-    this.#delayBoundMs = HOST_DELAY_BOUND_MS * slowness;
+    this.#clock = clock;
+    this.#delayBoundMs = HOST_DELAY_BOUND_MS * clock.slowness;
   }
 
   /** Handles a message; returns the event for the trace. */
@@ -175,10 +192,13 @@ class HostParticipant {
         this.finished = true;
         return null;
       case "begin":
-        this.#begun.set(message.label, this.#nowMs());
+        this.#begun.set(message.label, {
+          atMs: this.#clock.nowMs(),
+          serverDelayedMs: this.#clock.serverDelayedMs(),
+        });
         return null;
       case "end": {
-        this.#results.set(message.label, toHostStep(message.ms, message.errno, this.#delayBoundMs));
+        this.#ended(message);
         const action = this.#actions.get(message.label);
         return message.errno === null && action !== undefined
           ? { ...actOf(action).event(action), tookMs: message.ms }
@@ -187,21 +207,44 @@ class HostParticipant {
     }
   }
 
+  #ended(message: Extract<HostActorOutbound, { type: "end" }>): void {
+    const { label, ms } = message;
+    const time = { ...message, heldUpMs: message.heldUpMs + this.#serverHeldUpMs(label) };
+    const result = hostResultOf(time, this.#delayBoundMs);
+    if (result === null) this.heldUp ??= heldUpText(`${this.name}.${label}`, time);
+    this.#results.set(label, result ?? { kind: "delayed", ms });
+  }
+
+  /** Since the step began. */
+  #serverHeldUpMs(label: string): number {
+    const now = this.#clock.serverDelayedMs();
+    return now - (this.#begun.get(label)?.serverDelayedMs ?? now);
+  }
+
+  /** Of the step that has begun and is not back: why it may yet be on its way. null: it is held up, or there is none. */
+  pendingHeldUp(isAsleep: boolean): string | null {
+    for (const [label, { atMs }] of this.#begun) {
+      if (this.#results.has(label)) continue;
+      const time = { ms: this.#clock.nowMs() - atMs, heldUpMs: this.#serverHeldUpMs(label), errno: null };
+      if (isAsleep && time.heldUpMs * 2 < this.#delayBoundMs) continue;
+      const text = heldUpText(`${this.name}.${label}, not back yet,`, time);
+      return isAsleep ? text : `${text}, and its process is not asleep`;
+    }
+    return null;
+  }
+
   results(): Record<string, HostResult> {
     const steps: Record<string, HostResult> = {};
     for (const label of this.#actions.keys()) {
-      const begunMs = this.#begun.get(label);
+      const begunMs = this.#begun.get(label)?.atMs;
       const pending: HostResult =
-        begunMs === undefined ? { kind: "not-reached" } : { kind: "delayed", ms: this.#nowMs() - begunMs }; // Begun and not back: still held up.
+        begunMs === undefined
+          ? { kind: "not-reached" }
+          : { kind: "delayed", ms: this.#clock.nowMs() - begunMs }; // Begun and not back: still held up.
       steps[label] = this.#results.get(label) ?? pending;
     }
     return steps;
   }
-}
-
-function toHostStep(ms: number, errno: string | null, delayBoundMs: number): HostResult {
-  if (errno !== null) return { kind: "denied", errno };
-  return ms > delayBoundMs ? { kind: "delayed", ms } : { kind: "done" };
 }
 
 class RealHostSetup implements HostSetup {
@@ -221,6 +264,8 @@ class RealHostSetup implements HostSetup {
   readonly #events: TraceEvent[] = [];
   readonly #slowness: number;
   #mount: FuseMount | null = null;
+  /** At `begin`: starting it is not part of the case. */
+  #serverDelayedMs = 0;
   #failure: string | null = null;
   #closing = false;
 
@@ -295,6 +340,7 @@ class RealHostSetup implements HostSetup {
     const byLabel = new Map(actions.map(({ label, step }) => [label, step]));
     const participant = new HostParticipant(name, byLabel, {
       nowMs: () => this.nowMs(),
+      serverDelayedMs: () => this.#mount?.delayedMs() ?? 0,
       slowness: this.#slowness,
     });
     const child = actorPool.borrow(this.#directory);
@@ -341,6 +387,7 @@ class RealHostSetup implements HostSetup {
   }
 
   begin(filePath: string = this.#backing.filePath): void {
+    this.#serverDelayedMs = this.#mount?.delayedMs() ?? 0;
     for (const [index, [, actor]] of hostActors(this.#scenario).entries()) {
       const path = this.#pathOf(actor, filePath);
       this.#children[index]?.send({ type: "start", actor, path, raised: [...this.#raised.keys()] });
@@ -391,8 +438,24 @@ class RealHostSetup implements HostSetup {
     return this.#participants.every((one) => one.finished);
   }
 
-  failure(): string | null {
-    return this.#failure;
+  async failure(): Promise<string | null> {
+    return this.#failure ?? (await this.#mount?.lost()) ?? null;
+  }
+
+  async heldUp(): Promise<string | null> {
+    // Whatever an actor has sent before it fell asleep comes in first.
+    await sleep(SETTLE_POLL_MS);
+    await new Promise((resolve) => setImmediate(resolve));
+    const reasons = this.#participants.map((one, index) => {
+      const pid = this.#children[index]?.pid;
+      const look = pid === undefined ? null : lookAtThread(pid, () => this.nowMs());
+      return one.heldUp ?? one.pendingHeldUp(look?.isAsleep ?? true);
+    });
+    return reasons.find((reason) => reason !== null) ?? null;
+  }
+
+  serverHeldUpMs(): number {
+    return (this.#mount?.delayedMs() ?? 0) - this.#serverDelayedMs;
   }
 
   hostSteps(): Record<string, Record<string, HostResult>> {

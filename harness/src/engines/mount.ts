@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import type { FaultRule, Transport } from "../../../language/src/index.ts";
-import { mounts } from "../../../sys/src/index.ts";
+import { delayedMsOf, LostChildError, mounts, processState } from "../../../sys/src/index.ts";
 import { builtPath } from "../paths.ts";
 import { processesOf, unmountBelow } from "../run/sweep.ts";
 import { childEnvironment } from "../run/tag.ts";
@@ -16,8 +16,12 @@ export type FuseMount = {
   readonly mountpoint: string;
   /** The transport that the server reports, and that the mount table shows as a FUSE mount. */
   readonly transport: Transport;
+  /** How long the server's threads together have waited for a processor so far; 0 where the kernel does not say. */
+  delayedMs(): number;
   /** Kills the server: the connection ends with its descriptor (fuse_dev_release(), fs/fuse/dev.c), and every request with it. */
   abort(): void;
+  /** Why the server does not answer any more though nothing here has ended it; null: it does. */
+  lost(): Promise<string | null>;
   close(): Promise<void>;
 };
 
@@ -112,6 +116,15 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       reject: false,
     },
   );
+  async function lost(): Promise<string | null> {
+    const state = server.pid === undefined ? "ending" : processState(server.pid);
+    if (isAborted || state !== "ending") return null;
+    // What it served is gone before its end is known here.
+    const { signal, exitCode } = (await within(server, END_BOUND_MS)) ? await server : {};
+    const how =
+      signal === undefined ? `ended with ${exitCode ?? "an unknown status"}` : `killed by ${signal}`;
+    return `file server: ${how}`;
+  }
   async function close(): Promise<void> {
     server.kill("SIGTERM");
     if (!(await within(server, END_BOUND_MS))) {
@@ -122,7 +135,13 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
     if (isAborted) await reaped(options.directory);
   }
   let isAborted = false;
+  let lastDelayedMs = 0;
+  function delayedMs(): number {
+    if (server.pid !== undefined) lastDelayedMs = Math.max(lastDelayedMs, delayedMsOf(server.pid));
+    return lastDelayedMs;
+  }
   function abort(): void {
+    delayedMs();
     isAborted = true;
     server.kill("SIGKILL");
   }
@@ -130,8 +149,11 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
   const boundMs = READY_BOUND_MS * (options.slowness ?? 1);
   const ready = (await within(line, boundMs)) ? parseReady((await line) ?? "") : null;
   if (ready === null) {
+    // Ended by nobody here so far.
+    const by = (await within(server, 0)) ? (await server).signal : undefined;
     await close();
     const { stderr, exitCode } = await server;
+    if (by !== undefined) throw new LostChildError(`file server: killed by ${by} before it had mounted`);
     const said = typeof stderr === "string" ? stderr.trim().split("\n").at(-1) : "";
     throw new Error(`the FUSE server did not mount within ${boundMs} ms (exit ${exitCode}): ${said}`);
   }
@@ -143,5 +165,5 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       `the FUSE server says ${mountpoint} is mounted; the mount table says ${mount?.type ?? "no"}`,
     );
   }
-  return { mountpoint, transport: ready.transport, abort, close };
+  return { mountpoint, transport: ready.transport, delayedMs, abort, lost, close };
 }

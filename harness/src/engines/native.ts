@@ -8,7 +8,6 @@ import {
   type Access,
   type Actor,
   type Attestation,
-  type Bystander,
   type EngineName,
   type Evidence,
   guestActors,
@@ -24,21 +23,38 @@ import { onAbort } from "../abort.ts";
 import type { CaseContext, Support } from "../engine.ts";
 import { errorText } from "../error-text.ts";
 import { hostSetupSupport } from "../machine.ts";
+import { stoppedProcesses } from "../run/sweep.ts";
 import { within } from "../within.ts";
+import { attendedMs, noShare, type Share, shareBetween } from "./attendance.ts";
+import { type Bystanders, bystanderCounters, bystandersOf, progressOf, type Watched } from "./bystander.ts";
 import { type HostSetup, openHostSetup } from "./host-setup.ts";
-import { ioPatienceMs } from "./patience.ts";
+import { ioPatienceMs, patienceDoubt } from "./patience.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1000;
-/** A counting task that is silent for this long makes no progress. */
+/** A counting task that is silent for this long makes no progress. In its own time: it was attended to (attendance.ts). */
 const BYSTANDER_BOUND_MS = 3000;
 /** How often the processes are looked at from outside. */
-const LOOK_MS = 50;
+const LOOK_MS = 20;
+const BYSTANDER_LOOK_MS = 5;
 /** Each task is a process. */
 const TASKS_MAX = 8;
 
-/** An access that has been under way for less than this when the time is over is merely slow. */
-export const HANG_BOUND_MS = 500;
+/** An access that has been under way for less than this when the time is over is merely slow. In its process's own time. */
+const HANG_BOUND_MS = 500;
+
+/** What the kernel sends for an access. Another signal came from elsewhere (a user, the OOM killer): no observation. */
+const signalsOfAccess = ["SIGBUS", "SIGSEGV", "SIGILL", "SIGFPE", "SIGTRAP"];
+
+export const isSignalOfAccess = (signal: string): boolean => signalsOfAccess.includes(signal);
+
+/**
+ * Does an access that has not come back hang? Not where it is merely slow, or its process had no processor.
+ * @param began what the process had got when the access began
+ * @param now what it has got by now
+ */
+export const isHung = (began: Share, now: Share): boolean =>
+  attendedMs(shareBetween(began, now)) >= HANG_BOUND_MS;
 
 /** Of all tasks, by actor and label. */
 export type AllAccesses = Record<string, Record<string, Access>>;
@@ -50,6 +66,8 @@ export interface HostTask {
   readonly ended: Promise<void>;
   /** How far it has counted: of a bystander. */
   readonly counted: bigint;
+  /** Looks at the process; returns what it has got so far. */
+  look(): Share;
   /**
    * Has it come to its end, or is it proven to wait for ever? To be asked again and again, every few milliseconds.
    * @param watch of this task alone
@@ -57,7 +75,7 @@ export interface HostTask {
   isDone(watch: SleepWatch): boolean;
   /**
    * The time is over: nothing that comes later is an observation. An access that has not come back hangs.
-   * False if the task merely waits for a signal, or is slow.
+   * False if the task merely waits for a signal, is slow, or had no processor.
    */
   giveUp(): boolean;
 }
@@ -103,17 +121,35 @@ export function nativeAttestation(
 }
 
 /** Do the counting processes still count? Asked after the victims have ended. */
-async function watchBystanders(bystanders: readonly HostTask[]): Promise<Record<string, Bystander>> {
-  const result: Record<string, Bystander> = {};
+async function watchBystanders(
+  bystanders: readonly HostTask[],
+  untilMs: number,
+): Promise<Readonly<Record<string, Watched>>> {
+  const result: Record<string, Watched> = {};
   for (const bystander of bystanders) {
-    const before = bystander.counted;
-    const deadlineMs = performance.now() + BYSTANDER_BOUND_MS;
-    while (bystander.counted === before && performance.now() < deadlineMs) {
-      await within(bystander.ended, 5);
+    const before = { counted: bystander.counted, share: bystander.look() };
+    let share = noShare;
+    let hasEnded = false;
+    while (!hasEnded && bystander.counted === before.counted && attendedMs(share) < BYSTANDER_BOUND_MS) {
+      if (performance.now() >= untilMs) break;
+      hasEnded = await within(bystander.ended, BYSTANDER_LOOK_MS);
+      share = shareBetween(before.share, bystander.look());
     }
-    result[bystander.name] = bystander.counted > before ? "progress" : "starved";
+    const counted = bystander.counted - before.counted;
+    result[bystander.name] = { counted, share: share.looks > 0 ? share : null, isStopped: hasEnded };
   }
   return result;
+}
+
+function bystandersSeen(watched: Readonly<Record<string, Watched>>): Bystanders {
+  return bystandersOf(
+    Object.fromEntries(
+      Object.entries(watched).map(([name, one]) => {
+        const who = `the process of ${name}`;
+        return [name, progressOf(one, { who, starvedAfterMs: BYSTANDER_BOUND_MS, slowness: 1 })];
+      }),
+    ),
+  );
 }
 
 /** How long a case may take, and one page of it. */
@@ -147,19 +183,19 @@ async function perform(parts: Parts, { boundMs, patienceMs }: Bounds): Promise<R
   const { scenario, setup, host } = parts;
   const bystanders = host.tasks.filter(({ name }) => isBystanderOf(scenario, name));
   const victims = host.tasks.filter((task) => !bystanders.includes(task));
-  const failure = (): string | null => setup.failure() ?? host.failure();
+  const failure = async (): Promise<string | null> => (await setup.failure()) ?? host.failure();
 
   if (!(await within(host.mapped, boundMs)))
     return { kind: "timeout", message: "the file was not mapped in time" };
-  const early = failure();
+  const early = await failure();
   if (early !== null) return { kind: "engine-error", message: early };
   host.start();
   setup.begin();
 
   const inTime = await allDone(victims, { setup, boundMs, patienceMs });
   const settled = inTime && (await setup.settled(boundMs - setup.nowMs()));
-  const bystanderStates = await watchBystanders(bystanders);
-  const late = failure();
+  const watched = await watchBystanders(bystanders, performance.now() + boundMs - setup.nowMs());
+  const late = await failure();
   if (late !== null) return { kind: "engine-error", message: late };
   // Without a look at the accesses under way a time-out would hide a hang.
   const waiting = victims.filter((victim) => !victim.giveUp()).map((victim) => victim.name);
@@ -172,7 +208,12 @@ async function perform(parts: Parts, { boundMs, patienceMs }: Bounds): Promise<R
   if (inTime && !settled) {
     return { kind: "timeout", message: `the host's steps were not done after ${boundMs} ms` };
   }
-  return { kind: "evidence", evidence: toEvidence(parts, bystanderStates) };
+  const states = bystandersSeen(watched);
+  if (states.kind === "not-known") return { kind: "busy", message: states.reason };
+  const accesses = host.accesses();
+  const busy = (await setup.heldUp()) ?? doubtOf(accesses, setup, patienceMs);
+  if (busy !== null) return { kind: "busy", message: busy };
+  return { kind: "evidence", evidence: toEvidence(parts, accesses, { watched, states: states.states }) };
 }
 
 function isBystanderOf(scenario: Scenario, name: string): boolean {
@@ -180,25 +221,45 @@ function isBystanderOf(scenario: Scenario, name: string): boolean {
   return actor?.in === "guest-task" && isBystander(actor);
 }
 
-function toEvidence({ engine, setup, host }: Parts, bystanders: Record<string, Bystander>): Evidence {
+/** An access that never came back did so by the clock: was the file server there to answer it? */
+function doubtOf(accesses: AllAccesses, setup: HostSetup, patienceMs: number): string | null {
+  const words = Object.values(accesses).flatMap((labels) => Object.values(labels));
+  const hasHung = words.some(({ kind }) => kind === "hung");
+  return hasHung ? patienceDoubt(setup.serverHeldUpMs(), patienceMs) : null;
+}
+
+type Counting = {
+  readonly watched: Readonly<Record<string, Watched>>;
+  readonly states: Extract<Bystanders, { kind: "known" }>["states"];
+};
+
+function toEvidence(
+  { engine, setup }: Parts,
+  accesses: AllAccesses,
+  { watched, states }: Counting,
+): Evidence {
   return {
     attestation: nativeAttestation(engine, setup.transport),
-    observations: {
-      accesses: host.accesses(),
-      host: setup.hostSteps(),
-      vmm: null,
-      guestKernel: null,
-      bystanders,
-    },
+    observations: { accesses, host: setup.hostSteps(), vmm: null, guestKernel: null, bystanders: states },
     ends: [],
     counts: setup.counts(),
-    counters: {},
+    counters: Object.assign(
+      {},
+      ...Object.entries(watched).map(([name, one]) => bystanderCounters(name, one)),
+    ),
     accessMs: {},
     kvmTrace: null,
     trace: setup.events(),
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
     durationMs: setup.nowMs(),
   };
+}
+
+/** Before the end of the case, which ends what is stopped as well: what was seen is not the kernel's doing. */
+function unlessStopped(directory: string, result: RunResult): RunResult {
+  const stopped = stoppedProcesses(directory);
+  if (stopped.length === 0) return result;
+  return { kind: "engine-error", message: `stopped from outside: ${stopped.join(", ")}` };
 }
 
 /** Runs a case of `engine` with the processes that `makeTasks` starts. */
@@ -222,7 +283,8 @@ export async function runNative(
     stopListening = onAbort(context.signal, () => void started.kill());
     const boundMs = context.timeoutMs - CLOSE_RESERVE_MS;
     const patienceMs = ioPatienceMs(scenario, context.slowness);
-    return await perform({ engine, scenario, setup, host }, { boundMs, patienceMs });
+    const result = await perform({ engine, scenario, setup, host }, { boundMs, patienceMs });
+    return unlessStopped(context.directory, result);
   } finally {
     stopListening();
     // What waits for the server cannot always be killed.

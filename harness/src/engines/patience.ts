@@ -12,6 +12,18 @@ export function delaysMs(scenario: Scenario): number {
   return allAccesses(scenario).length * Math.max(0, ...delays);
 }
 
+/**
+ * Why the end of the patience proves nothing: the file server, which would have answered, had no processor for so long
+ * that the access may only have waited for that. null: it had.
+ */
+export function patienceDoubt(serverHeldUpMs: number, patienceMs: number): string | null {
+  if (serverHeldUpMs * 2 < patienceMs) return null;
+  return (
+    "the machine was busy: whether an access waits for ever is not known, for the file server waited for a processor " +
+    `for ${Math.round(serverHeldUpMs)} ms`
+  );
+}
+
 /** @param slowness `CaseContext.slowness` */
 export function ioPatienceMs(scenario: Scenario, slowness: number): number {
   return IO_PATIENCE_MS * slowness + delaysMs(scenario);

@@ -6,16 +6,18 @@ import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { checkedRange, SealedGuard } from "../../../fs-server/src/index.ts";
 import type { ServerPart } from "../../../language/src/index.ts";
-import { PAGE_SIZE } from "../../../sys/src/index.ts";
+import { LostChildError, PAGE_SIZE } from "../../../sys/src/index.ts";
 import { MmapWindow, PageStates, WindowHolder } from "../../../vmm/src/index.ts";
-import { startChild } from "../engines/child.ts";
+import { type Child, startChild } from "../engines/child.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
+import { failHelper, watchEnd } from "../engines/helper.ts";
 import { type Guarding, guardFile } from "../engines/kvm/guard.ts";
 import { openMount } from "../engines/mount.ts";
-import { errorStack } from "../error-text.ts";
+import { within } from "../within.ts";
 import {
   type FromPrice,
   type FromPriceHost,
+  type PriceOperation,
   type PriceOptions,
   priceOperations,
   type ToPriceHost,
@@ -43,6 +45,8 @@ type Armed = {
   readonly via: string;
   readonly guarding: Guarding | null;
   readonly whole: () => Promise<void>;
+  /** Why a process behind it has ended, or null. */
+  lost(): Promise<string | null>;
   close(): Promise<void>;
 };
 
@@ -65,7 +69,14 @@ async function arm(column: PriceColumn): Promise<Armed> {
       : null;
   const via = mount?.mountpoint ?? source;
   if (column === "none" || column === "mount") {
-    return { column, via, guarding: null, whole: async () => {}, close: async () => mount?.close() };
+    return {
+      column,
+      via,
+      guarding: null,
+      whole: async () => {},
+      lost: async () => (await mount?.lost()) ?? null,
+      close: async () => mount?.close(),
+    };
   }
   const fd = openSync(join(source, "file"), "r+");
   // Settled with all of the file there: the next round may begin.
@@ -95,6 +106,7 @@ async function arm(column: PriceColumn): Promise<Armed> {
         : new Promise((resolve) => {
             onWhole = resolve;
           }),
+    lost: async () => (await mount?.lost()) ?? (await guarding.lost()),
     async close() {
       await guarding.close();
       await mount?.close();
@@ -121,6 +133,57 @@ function sealedCopies(): number[] {
   return times;
 }
 
+/** The host's process, asked one thing at a time. */
+class PriceHost {
+  readonly #child: Child<ToPriceHost, FromPriceHost>;
+  readonly #expectEnd: () => void;
+  #onDone: (us: FromPriceHost) => void = () => {};
+  readonly lost: Promise<Error>;
+
+  constructor() {
+    this.#child = startChild({
+      entry: "harness/src/guards/price-host-main.ts",
+      directory: process.cwd(),
+      onMessage: (message) => this.#onDone(message),
+    });
+    let onLost = (_error: Error): void => {};
+    this.lost = new Promise((resolve) => {
+      onLost = resolve;
+    });
+    this.#expectEnd = watchEnd(this.#child.exited, "the host's process", (error) => onLost(error));
+  }
+
+  ask(message: ToPriceHost): Promise<FromPriceHost> {
+    return new Promise((resolve) => {
+      this.#onDone = resolve;
+      this.#child.send(message);
+    });
+  }
+
+  close(): Promise<void> {
+    this.#expectEnd();
+    return this.#child.kill();
+  }
+}
+
+/** A guard gives the file back within its own bound, some seconds. */
+const WHOLE_BOUND_MS = 20_000;
+
+async function measureOnce(
+  host: PriceHost,
+  { via, whole, lost, column }: Armed,
+  operation: PriceOperation,
+): Promise<FromPriceHost> {
+  const answer = await Promise.race([host.ask({ operation, folder: via, sizeBytes: FILE_BYTES }), host.lost]);
+  const isWhole = answer instanceof Error || (await within(whole(), WHOLE_BOUND_MS));
+  // What it serves or guards is gone before its end is known: the host's process may fail of it first.
+  const reason = await lost();
+  if (reason !== null) throw new LostChildError(`${column}: ${reason}`);
+  if (answer instanceof Error) throw answer;
+  if (!isWhole) throw new LostChildError(`${column}: not whole again within ${WHOLE_BOUND_MS} ms`);
+  return answer;
+}
+
 async function measure({ rounds, guards }: PriceOptions): Promise<FromPrice> {
   const armed: Armed[] = [];
   for (const column of priceColumns) {
@@ -128,33 +191,25 @@ async function measure({ rounds, guards }: PriceOptions): Promise<FromPrice> {
     const needed = column === "mount" ? "fuse-lease" : column;
     if (column === "none" || guards.includes(needed)) armed.push(await arm(column));
   }
-  let onDone = (_us: FromPriceHost): void => {};
-  const host = startChild<ToPriceHost, FromPriceHost>({
-    entry: "harness/src/guards/price-host-main.ts",
-    directory: process.cwd(),
-    onMessage: (message) => onDone(message),
-  });
+  const host = new PriceHost();
   const us: Record<string, Record<string, number[]>> = {};
   const refused: Record<string, string> = {};
   for (const { column, guarding } of armed) {
     if (guarding !== null && guarding.refusal !== null) refused[column] = guarding.refusal;
   }
   for (let round = 0; round < rounds; round += 1) {
-    for (const { column, via, whole } of armed) {
+    for (const one of armed) {
+      const { column } = one;
       if (column in refused) continue;
       for (const operation of priceOperations) {
-        const done = await new Promise<FromPriceHost>((resolve) => {
-          onDone = resolve;
-          host.send({ operation, folder: via, sizeBytes: FILE_BYTES });
-        });
+        const done = await measureOnce(host, one, operation);
         us[column] ??= {};
         us[column][operation] ??= [];
         us[column][operation].push(done.us);
-        await whole();
       }
     }
   }
-  await host.kill();
+  await host.close();
   for (const one of armed) await one.close();
   return { us, refused, sealedCopyMs: sealedCopies() };
 }
@@ -163,15 +218,9 @@ async function measure({ rounds, guards }: PriceOptions): Promise<FromPrice> {
 if (process.argv[1]?.endsWith("price-main.js") === true) {
   tieToParent();
   process.on("message", (options: PriceOptions) => {
-    void measure(options).then(
-      async (result) => {
-        await send(result);
-        process.disconnect?.();
-      },
-      (error: unknown) => {
-        console.error(errorStack(error));
-        process.exit(1);
-      },
-    );
+    void measure(options).then(async (result) => {
+      await send(result);
+      process.disconnect?.();
+    }, failHelper);
   });
 }

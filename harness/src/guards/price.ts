@@ -1,6 +1,7 @@
 /** The cost of a guard for the host: by operation and guard, against no guard, one after the other in each round. */
 
-import { exitText, startChild, within } from "../engines/child.ts";
+import { startChild } from "../engines/child.ts";
+import { errorOfExit, helperEnd } from "../engines/helper.ts";
 import type { RunDirectory } from "../run/directory.ts";
 import { type FromPrice, type PriceOptions, priceOperations } from "./price-messages.ts";
 import { type Quantiles, quantiles } from "./race.ts";
@@ -34,15 +35,12 @@ export async function measurePrice(
   const abort = (): void => void child.kill();
   signal.addEventListener("abort", abort);
   child.send(options);
-  const ended = await within(child.exited, BOUND_MS);
-  if (!ended) await child.kill();
-  signal.removeEventListener("abort", abort);
+  const name = "price of the guards";
+  const exit = await helperEnd(child, { name, directory: folder, boundMs: BOUND_MS }).finally(() =>
+    signal.removeEventListener("abort", abort),
+  );
   const got = answer as FromPrice | null;
-  if (got === null) {
-    throw new Error(
-      `price of the guards: ${ended ? exitText(await child.exited) : `no end within ${BOUND_MS} ms`}`,
-    );
-  }
+  if (got === null) throw errorOfExit(exit, name);
   const rows = Object.entries(got.us).flatMap(([guard, operations]) =>
     priceOperations.flatMap((operation): PriceRow[] => {
       const values = quantiles(operations[operation] ?? []);

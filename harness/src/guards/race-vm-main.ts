@@ -6,7 +6,7 @@ import { closeSync, openSync, readSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { checkedRange, type GuardEvent, monotonicMs } from "../../../fs-server/src/index.ts";
-import { disableCoreDumps, PAGE_SIZE } from "../../../sys/src/index.ts";
+import { disableCoreDumps, LostChildError, PAGE_SIZE } from "../../../sys/src/index.ts";
 import {
   type Machine,
   MmapWindow,
@@ -21,9 +21,9 @@ import {
 } from "../../../vmm/src/index.ts";
 import { type Child, startChild, within } from "../engines/child.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
+import { failHelper, watchEnd } from "../engines/helper.ts";
 import { type Guarding, guardFile } from "../engines/kvm/guard.ts";
 import { openMount } from "../engines/mount.ts";
-import { errorStack } from "../error-text.ts";
 import {
   type FromRaceHost,
   LOAD_OFFSET,
@@ -64,13 +64,20 @@ function programs({ guest }: RaceOptions): TaskProgram[] {
 /** The host's process, asked one thing at a time. */
 class Host {
   readonly #child: Child<ToRaceHost, FromRaceHost>;
+  readonly #expectEnd: () => void;
   #onAnswer: (answer: FromRaceHost) => void = () => {};
+  #onLost: (error: Error) => void = () => {};
+  #lost: Error | null = null;
 
   constructor(directory: string) {
     this.#child = startChild({
       entry: "harness/src/guards/race-host-main.ts",
       directory,
       onMessage: (message) => this.#onAnswer(message),
+    });
+    this.#expectEnd = watchEnd(this.#child.exited, "the truncater", (error) => {
+      this.#lost = error;
+      this.#onLost(error);
     });
   }
 
@@ -79,13 +86,16 @@ class Host {
   }
 
   ask(message: ToRaceHost): Promise<FromRaceHost> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
+      if (this.#lost !== null) reject(this.#lost);
       this.#onAnswer = resolve;
+      this.#onLost = reject;
       this.#child.send(message);
     });
   }
 
   close(): Promise<void> {
+    this.#expectEnd();
     return this.#child.kill();
   }
 }
@@ -219,16 +229,26 @@ type Place = {
   readonly path: string;
   readonly via: string;
   readonly leaseSocket: string | null;
+  /** Why its server does not answer any more, or null. */
+  lost(): Promise<string | null>;
   close(): Promise<void>;
 };
 
 /** The file in a folder of its own; for the server's leases also in its mount. */
 async function openPlace({ guard }: RaceOptions, directory: string, source: string): Promise<Place> {
   const path = join(source, "file");
-  if (guard !== "fuse-lease") return { path, via: path, leaseSocket: null, close: async () => {} };
+  if (guard !== "fuse-lease") {
+    return { path, via: path, leaseSocket: null, lost: async () => null, close: async () => {} };
+  }
   const leaseSocket = join(directory, "leases");
   const mount = await openMount({ sourceDirectory: source, directory, transport: "devfuse", leaseSocket });
-  return { path, via: join(mount.mountpoint, "file"), leaseSocket, close: () => mount.close() };
+  return {
+    path,
+    via: join(mount.mountpoint, "file"),
+    leaseSocket,
+    lost: () => mount.lost(),
+    close: () => mount.close(),
+  };
 }
 
 function openWindow(fd: number): { readonly window: MmapWindow; readonly states: PageStates } {
@@ -236,6 +256,24 @@ function openWindow(fd: number): { readonly window: MmapWindow; readonly states:
   const range = checkedRange(0n, window.sizeBytes, window.sizeBytes, BigInt(PAGE_SIZE));
   window.map(range, fd, 0n, { writable: true });
   return { window, states: new PageStates(window.hva, RACE_FILE_BYTES) };
+}
+
+/** Runs the rounds. A LostChildError where one of the processes behind them has ended: that explains whatever else failed. */
+async function runUnlessLost(
+  running: Race,
+  losses: readonly (() => Promise<string | null>)[],
+): Promise<void> {
+  let failure: unknown = null;
+  try {
+    await running.run();
+  } catch (error) {
+    failure = error;
+  }
+  for (const lost of losses) {
+    const reason = await lost();
+    if (reason !== null) throw new LostChildError(reason);
+  }
+  if (failure !== null) throw failure;
 }
 
 async function race(options: RaceOptions, directory: string, source: string): Promise<RaceResult> {
@@ -277,7 +315,7 @@ async function race(options: RaceOptions, directory: string, source: string): Pr
   if (options.guard === "sealed") host.start(copy, copy);
   else host.start(place.path, place.via);
   const startMs = performance.now();
-  await running.run();
+  await runUnlessLost(running, [() => place.lost(), async () => (await guarding?.lost()) ?? null]);
   const result = running.result(guarding?.refusal ?? null, (performance.now() - startMs) / 1000);
   await guest.end();
   await host.close();
@@ -301,14 +339,8 @@ tieToParent();
 disableCoreDumps();
 process.on("message", (message: { readonly options: RaceOptions; readonly source: string }) => {
   prepare(message.source);
-  void race(message.options, process.cwd(), message.source).then(
-    async (result) => {
-      await send({ type: "result", result });
-      process.disconnect?.();
-    },
-    (error: unknown) => {
-      console.error(errorStack(error));
-      process.exit(1);
-    },
-  );
+  void race(message.options, process.cwd(), message.source).then(async (result) => {
+    await send({ type: "result", result });
+    process.disconnect?.();
+  }, failHelper);
 });

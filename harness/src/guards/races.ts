@@ -2,7 +2,8 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { ServerPart } from "../../../language/src/index.ts";
-import { exitText, startChild, within } from "../engines/child.ts";
+import { startChild } from "../engines/child.ts";
+import { errorOfExit, helperEnd } from "../engines/helper.ts";
 import type { RunDirectory } from "../run/directory.ts";
 import { type Quantiles, quantiles, type RaceGuest, type RaceOptions, type RaceResult } from "./race.ts";
 
@@ -20,7 +21,7 @@ export const raceGuests: readonly RaceGuest[] = ["one-vcpu", "two-vcpus"];
 const ROUND_BOUND_MS = 100;
 const START_BOUND_MS = 20_000;
 
-/** Rejects with the VM process's output if it ends without a result or does not end in time. */
+/** Rejects with a LostChildError where a process of the race was ended or stopped from outside. */
 export async function runRace(
   options: RaceOptions,
   directory: RunDirectory,
@@ -41,14 +42,14 @@ export async function runRace(
   signal.addEventListener("abort", abort);
   child.send({ options, source });
   const boundMs = START_BOUND_MS + options.rounds * ROUND_BOUND_MS;
-  const ended = await within(child.exited, boundMs);
-  if (!ended) await child.kill();
-  signal.removeEventListener("abort", abort);
   const name = `race of ${options.guard}, ${options.guest}`;
-  if (result !== null) return result;
-  throw new Error(
-    ended ? `${name}: ${exitText(await child.exited)}` : `${name}: no end within ${boundMs} ms`,
-  );
+  try {
+    const exit = await helperEnd(child, { name, directory: folder, boundMs });
+    if (result !== null) return result;
+    throw errorOfExit(exit, name);
+  } finally {
+    signal.removeEventListener("abort", abort);
+  }
 }
 
 const us = (value: number): string => `${Math.round(value).toLocaleString("en")} us`;

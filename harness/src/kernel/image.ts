@@ -12,6 +12,8 @@ export type ImageFacts = {
   readonly sizeBytes: number;
 };
 
+/** Of a vmlinux with its debugging information, which is read whole for its hash, some 1 GiB. */
+const IMAGE_BYTES_MAX = 2 ** 31 - 1;
 const SECTOR_BYTES = 512;
 const HEADER_BYTES = 0x10000;
 const ELF_MAGIC = 0x7f454c46;
@@ -27,6 +29,11 @@ function readHead(path: string): { readonly head: Buffer; readonly sizeBytes: nu
   try {
     const stat = fstatSync(fd);
     if (!stat.isFile()) throw new KernelError(`kernel image ${path} is not a file`);
+    if (stat.size > IMAGE_BYTES_MAX) {
+      throw new KernelError(
+        `kernel image ${path}: ${stat.size} bytes are more than the limit ${IMAGE_BYTES_MAX}`,
+      );
+    }
     const head = Buffer.alloc(Math.min(stat.size, HEADER_BYTES));
     readSync(fd, head, 0, head.length, 0);
     return { head, sizeBytes: stat.size };

@@ -3,7 +3,7 @@
  * (section `.modinfo`), not from `modules.dep`: a package that was only unpacked has none, nor has every machine depmod.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
 import { gunzipSync } from "node:zlib";
 import { errorText } from "../error-text.ts";
@@ -18,6 +18,8 @@ export type ModuleFile = {
 
 const SUFFIX = /\.ko(\.(?:xz|zst|gz))?$/;
 const MAX_MODULE_BYTES = 256 * 1024 * 1024;
+/** Files and folders below lib/modules/RELEASE: a distribution's kernel has some 8,000. */
+const TREE_ENTRIES_MAX = 100_000;
 
 /** The kernel takes `-` and `_` in module names for the same. */
 function moduleName(path: string): string {
@@ -42,7 +44,7 @@ function decompressWith(tool: string, path: string): Uint8Array {
 
 function gunzip(path: string): Uint8Array {
   try {
-    return gunzipSync(readFileSync(path), { maxOutputLength: MAX_MODULE_BYTES });
+    return gunzipSync(readWhole(path), { maxOutputLength: MAX_MODULE_BYTES });
   } catch (error) {
     throw new KernelError(`${path} does not decompress: ${errorText(error)}`);
   }
@@ -57,31 +59,50 @@ function readModule(path: string): Uint8Array {
     case ".gz":
       return gunzip(path);
     default:
-      return readFileSync(path);
+      return readWhole(path);
   }
 }
 
-/** `key=value` texts of the section `.modinfo` of an ELF64 object, little endian (elf.5). Empty if it is none. */
+/** Offsets in an ELF64 file header and in a section header (elf.5). */
+const ELF = {
+  magic: 0x7f454c46,
+  class64: 2,
+  headerBytes: 0x40,
+  shoff: 0x28,
+  shentsize: 0x3a,
+  shnum: 0x3c,
+  shstrndx: 0x3e,
+};
+const SECTION = { bytes: 0x40, name: 0x00, offset: 0x18, size: 0x20 };
+
+type Section = { readonly name: number; readonly data: Uint8Array };
+
+/** A section of an ELF64 object; null where its header, or what that names, is not in the file. */
+function sectionAt(view: DataView, bytes: Uint8Array, index: number): Section | null {
+  const at = Number(view.getBigUint64(ELF.shoff, true)) + index * view.getUint16(ELF.shentsize, true);
+  if (at + SECTION.bytes > bytes.length) return null;
+  const offset = Number(view.getBigUint64(at + SECTION.offset, true));
+  const size = Number(view.getBigUint64(at + SECTION.size, true));
+  if (offset + size > bytes.length) return null;
+  return { name: view.getUint32(at + SECTION.name, true), data: bytes.subarray(offset, offset + size) };
+}
+
+/**
+ * `key=value` texts of the section `.modinfo` of an ELF64 object, little endian (elf.5). Empty if it is none, or is cut:
+ * the kernel refuses such a module with a message of its own.
+ */
 export function moduleInfo(bytes: Uint8Array): readonly (readonly [key: string, value: string])[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const ELF_MAGIC = 0x7f454c46;
-  const CLASS_64 = 2;
-  if (bytes.length < 64 || view.getUint32(0) !== ELF_MAGIC || bytes[4] !== CLASS_64) return [];
-  const tableOffset = Number(view.getBigUint64(0x28, true));
-  const entryBytes = view.getUint16(0x3a, true);
-  const count = view.getUint16(0x3c, true);
-  const namesIndex = view.getUint16(0x3e, true);
-  const section = (index: number): { name: number; data: Uint8Array } => {
-    const at = tableOffset + index * entryBytes;
-    const offset = Number(view.getBigUint64(at + 0x18, true));
-    const size = Number(view.getBigUint64(at + 0x20, true));
-    return { name: view.getUint32(at, true), data: bytes.subarray(offset, offset + size) };
-  };
-  const names = Buffer.from(section(namesIndex).data);
+  if (bytes.length < ELF.headerBytes || view.getUint32(0) !== ELF.magic || bytes[4] !== ELF.class64)
+    return [];
+  const count = view.getUint16(ELF.shnum, true);
+  const names = sectionAt(view, bytes, view.getUint16(ELF.shstrndx, true))?.data;
+  if (names === undefined) return [];
+  const nameAt = (at: number): string => Buffer.from(names).toString("latin1", at, names.indexOf(0, at));
   for (let index = 0; index < count; index += 1) {
-    const { name, data } = section(index);
-    if (names.toString("latin1", name, names.indexOf(0, name)) !== ".modinfo") continue;
-    return Buffer.from(data)
+    const section = sectionAt(view, bytes, index);
+    if (section === null || section.name >= names.length || nameAt(section.name) !== ".modinfo") continue;
+    return Buffer.from(section.data)
       .toString("utf8")
       .split("\0")
       .flatMap((text) => {
@@ -111,6 +132,39 @@ function needsOf(bytes: Uint8Array): { readonly hard: readonly string[]; readonl
   return { hard: hard.map(normal), soft: soft.map(normal) };
 }
 
+/** Paths below the folder. Throws a KernelError where they are too many to be the modules of one kernel. */
+function filesBelow(directory: string): readonly string[] {
+  const files: string[] = [];
+  const pending = [""];
+  for (let folder = pending.pop(); folder !== undefined; folder = pending.pop()) {
+    for (const entry of readdirSync(join(directory, folder), { withFileTypes: true })) {
+      const path = join(folder, entry.name);
+      if (entry.isDirectory()) pending.push(path);
+      files.push(path);
+      if (files.length > TREE_ENTRIES_MAX) {
+        throw new KernelError(
+          `${directory} has more than ${TREE_ENTRIES_MAX} files: not the modules of one kernel`,
+        );
+      }
+    }
+  }
+  return files;
+}
+
+/** A file that is no larger than a module or a list of them can be. Throws a KernelError. */
+function readWhole(path: string): Uint8Array {
+  try {
+    const status = statSync(path);
+    if (!status.isFile()) throw new Error("is no regular file");
+    if (status.size > MAX_MODULE_BYTES) {
+      throw new Error(`${status.size} bytes are more than the limit ${MAX_MODULE_BYTES}`);
+    }
+    return readFileSync(path);
+  } catch (error) {
+    throw new KernelError(`${path}: ${errorText(error)}`);
+  }
+}
+
 /** The modules of one kernel. */
 export class ModuleTree {
   readonly #directory: string;
@@ -122,8 +176,9 @@ export class ModuleTree {
     this.#directory = directory;
     let files: readonly string[];
     try {
-      files = readdirSync(directory, { recursive: true, encoding: "utf8" });
+      files = filesBelow(directory);
     } catch (error) {
+      if (error instanceof KernelError) throw error;
       throw new KernelError(`modules of the kernel: ${errorText(error)}`);
     }
     for (const file of files) {
@@ -131,7 +186,7 @@ export class ModuleTree {
     }
     const builtIn = join(directory, "modules.builtin");
     if (!existsSync(builtIn)) return;
-    for (const line of readFileSync(builtIn, "utf8").split("\n")) {
+    for (const line of Buffer.from(readWhole(builtIn)).toString("utf8").split("\n")) {
       if (line !== "") this.#builtIn.add(moduleName(line));
     }
   }

@@ -7,7 +7,6 @@ import {
   type Access,
   type Evidence,
   type Expectation,
-  exitCodes,
   type FaultPlace,
   type HostResult,
   type Observations,
@@ -18,6 +17,7 @@ import {
   type RunResult,
   type Scenario,
   ScenarioError,
+  signalOfExitCode,
   splitVmm,
   type Verdict,
   type Vmm,
@@ -250,7 +250,7 @@ export function decodeRuns(lines: readonly unknown[], source: string): readonly 
 }
 
 function toEnd({ interrupted, exitCode, defects, durationMs }: SummaryRecord): RunEnd {
-  const signal = exitCode === exitCodes.terminated ? "SIGTERM" : "SIGINT";
+  const signal = signalOfExitCode(exitCode) ?? "SIGINT";
   return { interruptedBy: interrupted ? signal : null, defects, durationMs };
 }
 

@@ -24,6 +24,26 @@ export function visibleLines(text: string): string {
   return text.replaceAll(unsafe, (sign) => (sign === "\n" || sign === "\t" ? sign : codeText(sign)));
 }
 
+/** Of a line of a message, and of its lines: what quotes a user's file must not be as long as the file. */
+const MESSAGE_LENGTH_MAX = 1000;
+const MESSAGE_LINES_MAX = 60;
+
+function shortened(line: string): string {
+  if (line.length <= MESSAGE_LENGTH_MAX) return line;
+  const half = MESSAGE_LENGTH_MAX / 2;
+  const left = line.length - MESSAGE_LENGTH_MAX;
+  // A pair of surrogates may have been cut.
+  return visibleLines(`${line.slice(0, half)} .. ${left} characters .. ${line.slice(-half)}`);
+}
+
+/** A message on standard error: as `visibleLines`, and never longer than a person reads. */
+export function messageText(text: string): string {
+  const lines = visibleLines(text).split("\n");
+  const more = lines.length - MESSAGE_LINES_MAX;
+  const shown = lines.slice(0, MESSAGE_LINES_MAX).map(shortened);
+  return [...shown, ...(more > 0 ? [`.. ${more} more lines`] : [])].join("\n");
+}
+
 function isPlain(value: object): boolean {
   const prototype: unknown = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;

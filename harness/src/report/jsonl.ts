@@ -39,7 +39,8 @@ import type { ConsoleRecord, RecordLine } from "./records.ts";
 /** One line. `type` is the first member. */
 export type JsonRecord = { readonly type: string; readonly [member: string]: unknown };
 
-const hexText = z.string().regex(/^0x[0-9a-f]+$/);
+/** 64 bits. */
+const hexText = z.string().regex(/^0x[0-9a-f]{1,16}$/);
 const textByLabel = z.record(z.string(), z.record(z.string(), z.string()));
 const engineName = z.enum(engineNames);
 const kernelName: z.ZodType<`kernel:${string}`> = z.templateLiteral(["kernel:", z.string().min(1)]);
@@ -199,7 +200,7 @@ const caseShape = z.strictObject({
   /** Why there is no evidence although the case ran. */
   failure: z
     .strictObject({
-      kind: z.enum(["timeout", "engine-error", "unsupported", "kernel-crash"]),
+      kind: z.enum(["timeout", "engine-error", "busy", "unsupported", "kernel-crash"]),
       message: z.string(),
     })
     .nullable(),

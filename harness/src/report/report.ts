@@ -9,6 +9,7 @@ import {
   countVerdicts,
   type DocumentedCell,
   exitCodeOf,
+  exitCodeOfSignal,
   exitCodes,
   type Proposal,
   placeName,
@@ -161,12 +162,8 @@ function exitCodeOfRuns(
   counts: Counts,
   { gaps, defects, contradictions }: Pick<Report, "gaps" | "defects" | "contradictions">,
 ): number {
-  const interruption = runs.find(
-    ({ end }) => end?.interruptedBy === "SIGINT" || end?.interruptedBy === "SIGTERM",
-  );
-  if (interruption !== undefined) {
-    return interruption.end?.interruptedBy === "SIGINT" ? exitCodes.interrupted : exitCodes.terminated;
-  }
+  const [signal] = runs.flatMap(({ end }) => (end === null ? [] : (end.interruptedBy ?? [])));
+  if (signal !== undefined) return exitCodeOfSignal(signal);
   if (defects.length > 0) return exitCodes.defect;
   const code = exitCodeOf(counts);
   // A real run shows what the model excludes: one of the two is wrong, whatever each case was expected to show.

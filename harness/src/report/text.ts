@@ -4,13 +4,13 @@
  */
 import {
   type Attestation,
-  exitCodes,
   exitCodeText,
   needsAttention,
   type Proposal,
   placeName,
   type Scenario,
   severity,
+  signalOfExitCode,
   type Verdict,
   type VerdictKind,
 } from "../../../language/src/index.ts";
@@ -361,8 +361,9 @@ export function summaryText({ counts, exitCode, durationMs }: Report, style: Sty
 }
 
 function gapTitle({ exitCode }: Report): string {
-  const isInterrupted = exitCode === exitCodes.interrupted || exitCode === exitCodes.terminated;
-  return isInterrupted ? "Interrupted, this is part of the run only" : "This is part of the run only";
+  return signalOfExitCode(exitCode) !== null
+    ? "Interrupted, this is part of the run only"
+    : "This is part of the run only";
 }
 
 function gapsText(report: Report, style: Style): string {

@@ -1,6 +1,7 @@
 /**
- * The folder of a bundle. It is written beside its place, as NAME.partial-PID, and renamed when all of it is there; no
- * link is followed, no file of somebody else's is opened. What is there already stays, unless it is empty or an earlier
+ * The folder of a bundle. It is written beside its place, as NAME.partial-PID, within milliseconds at the end, and renamed
+ * when all of it is there. What a process that was killed in them has left is taken away by the next bundle of this name.
+ * No link is followed, no file of somebody else's is opened. What is there already stays, unless it is empty or an earlier
  * bundle: a folder with files of a bundle only, whose evidence.jsonl begins as `run --json` does.
  */
 import {
@@ -17,7 +18,7 @@ import {
   unlinkSync,
   writeFileSync,
 } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { errorText } from "../error-text.ts";
 import { recordSchema } from "../report/jsonl.ts";
 
@@ -94,6 +95,39 @@ function removeFiles(folder: string): void {
   rmdirSync(folder);
 }
 
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== "ESRCH";
+  }
+}
+
+/** Is it a folder of ours, with files of a bundle only? */
+function isOurs(folder: string): boolean {
+  const status = lstatSync(folder, { throwIfNoEntry: false });
+  if (status?.isDirectory() !== true || status.uid !== process.geteuid?.()) return false;
+  const names: readonly string[] = bundleNames;
+  return readdirSync(folder, { withFileTypes: true }).every(
+    (entry) => entry.isFile() && names.includes(entry.name),
+  );
+}
+
+/** Takes away what processes that were killed have left beside the place; an earlier bundle that they had moved comes back. */
+function removeDead(folder: string): void {
+  const parent = dirname(folder);
+  for (const name of readdirSync(parent)) {
+    if (!name.startsWith(`${basename(folder)}.`)) continue;
+    const [, kind, pid] = /^\.(partial|earlier)-([1-9]\d*)$/.exec(name.slice(basename(folder).length)) ?? [];
+    const left = join(parent, name);
+    if (kind === undefined || isAlive(Number(pid)) || !isOurs(left)) continue;
+    const isMissing = lstatSync(folder, { throwIfNoEntry: false }) === undefined;
+    if (kind === "earlier" && isMissing) renameSync(left, folder);
+    else removeFiles(left);
+  }
+}
+
 function writeNew(path: string, { name, text }: BundleFile): void {
   const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
   const mode = name === "repro.sh" ? 0o777 : 0o666;
@@ -119,7 +153,10 @@ export class BundleFolder {
     this.#try(() => {
       mkdirSync(dirname(this.#folder), { recursive: true });
       this.#check();
+      removeDead(this.#folder);
+      // It can be made: a case is not run for nothing. Made again when it is filled.
       mkdirSync(this.#partial);
+      rmdirSync(this.#partial);
     });
   }
 
@@ -139,6 +176,7 @@ export class BundleFolder {
   /** Writes the files and puts the folder in its place. Throws a BundleError; then the place is as it was. */
   commit(files: readonly BundleFile[]): void {
     this.#try(() => {
+      mkdirSync(this.#partial);
       for (const file of files) writeNew(join(this.#partial, file.name), file);
       // The case took its time.
       this.#check();
@@ -168,6 +206,6 @@ export class BundleFolder {
   discard(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    removeFiles(this.#partial);
+    if (lstatSync(this.#partial, { throwIfNoEntry: false }) !== undefined) removeFiles(this.#partial);
   }
 }

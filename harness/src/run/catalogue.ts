@@ -13,10 +13,13 @@ import {
   proposals as presets,
 } from "../../../language/src/index.ts";
 import {
+  FOLDER_FILES_MAX,
   loadProposals,
   loadScenarioFile,
   loadScenarioFolder,
+  PROPOSALS_MAX,
   loadExpectations as readExpectations,
+  SCENARIOS_MAX,
 } from "../../../language/src/read.ts";
 import { loadExpectations, loadScenarios } from "../fixtures.ts";
 import { type NamedProposal, type NamedScenario, type PlannedCase, shellWord } from "./plan.ts";
@@ -59,6 +62,9 @@ function loadNamedProposals(paths: readonly string[]): readonly NamedProposal[] 
     loadProposals(path).map((proposal) => ({ proposal, option: `--proposals ${shellWord(path)}` })),
   );
   const all = [...presets.map((proposal) => ({ proposal, option: "" })), ...own];
+  if (all.length > PROPOSALS_MAX) {
+    throw new CatalogueError(`${all.length} proposals are more than the limit ${PROPOSALS_MAX}`);
+  }
   checkUnique(
     "proposal",
     all.map(({ proposal }) => proposal.id),
@@ -106,6 +112,7 @@ function siblingIds(files: readonly string[]): readonly string[] {
   return [...folders].flatMap((folder) =>
     readdirSync(folder)
       .filter((name) => isScenarioFile(name))
+      .slice(0, FOLDER_FILES_MAX)
       .flatMap((name) => {
         try {
           return loadScenarioFile(join(folder, name)).map(({ id }) => id);
@@ -141,6 +148,10 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
     "scenario",
     fileScenarios.map(({ scenario }) => scenario.id),
   );
+  const total = scenarios.length + fileScenarios.length;
+  if (total > SCENARIOS_MAX) {
+    throw new CatalogueError(`${total} scenarios are more than the limit ${SCENARIOS_MAX}`);
+  }
   const expectations = loadExpectations();
   const ownExpectations = userExpectations(
     new Set([...sources.scenarios, ...sources.files.map((argument) => dirname(splitFile(argument).file))]),

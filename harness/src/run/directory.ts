@@ -1,9 +1,10 @@
 /** One folder a run: everything that the run creates lies below it and is removed with it, however the run ends. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync } from "node:fs";
 import { join } from "node:path";
 import { builtPath, runDirectoryParent } from "../paths.ts";
-import { folderProblem, SurroundingsError } from "../surroundings.ts";
+import { folderProblem, requireProcesses, SurroundingsError } from "../surroundings.ts";
 import { within } from "../within.ts";
 import { RUN_DIRECTORY_PREFIX, sweep } from "./sweep.ts";
 import { RUN_TAG } from "./tag.ts";
@@ -20,10 +21,13 @@ export type RunDirectory = {
   close(): Promise<readonly string[]>;
 };
 
-function startJanitor(directory: string): ChildProcess {
+/** Letters of the folder's name: nobody can have made it before. */
+const NAME_BYTES = 9;
+
+function startJanitor(directory: string, parent: string): ChildProcess {
   // It must not carry the tag of what it sweeps.
   const { [RUN_TAG]: _tag, ...environment } = process.env;
-  const janitor = spawn(process.execPath, [builtPath("harness/src/run/janitor-main.ts"), directory], {
+  const janitor = spawn(process.execPath, [builtPath("harness/src/run/janitor-main.ts"), directory, parent], {
     detached: true,
     stdio: ["pipe", "ignore", "ignore"],
     cwd: "/",
@@ -37,19 +41,31 @@ function startJanitor(directory: string): ChildProcess {
   return janitor;
 }
 
-function makeFolder(): string {
+function makeFolder(path: string, parent: string): void {
   try {
-    return mkdtempSync(join(runDirectoryParent, RUN_DIRECTORY_PREFIX));
+    mkdirSync(path, 0o700);
   } catch (error) {
-    const problem = folderProblem(runDirectoryParent, error);
+    const problem = folderProblem(parent, error);
     throw problem === null ? error : new SurroundingsError(problem);
   }
 }
 
-/** Creates a run's folder and starts its janitor. Throws a SurroundingsError where that is not possible here. */
-export function openRunDirectory(): RunDirectory {
-  const path = makeFolder();
-  const janitor = startJanitor(path);
+/**
+ * Creates a run's folder and starts its janitor: that first, since a process can be killed between the two. Throws a
+ * SurroundingsError where that is not possible here.
+ * @param parent the folder that it lies in, without symbolic links
+ */
+export function openRunDirectory(parent: string = runDirectoryParent): RunDirectory {
+  requireProcesses();
+  const path = join(parent, `${RUN_DIRECTORY_PREFIX}${randomBytes(NAME_BYTES).toString("base64url")}`);
+  const janitor = startJanitor(path, parent);
+  try {
+    makeFolder(path, parent);
+  } catch (error) {
+    // What is there under this name is not its to sweep.
+    janitor.kill("SIGKILL");
+    throw error;
+  }
   return {
     path,
     caseDirectory(name) {
@@ -59,13 +75,14 @@ export function openRunDirectory(): RunDirectory {
     },
     engineDirectory: () => mkdtempSync(join(path, "engine-")),
     async close() {
-      const left = await sweep(path);
+      const left = await sweep(path, parent);
       const ended = new Promise<void>((resolve) => {
         janitor.once("exit", () => resolve());
         if (janitor.exitCode !== null || janitor.pid === undefined) resolve();
       });
       janitor.stdin?.end();
-      await within(ended, JANITOR_END_BOUND_MS);
+      // One that was stopped does not notice.
+      if (!(await within(ended, JANITOR_END_BOUND_MS))) janitor.kill("SIGKILL");
       return left;
     },
   };

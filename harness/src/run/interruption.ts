@@ -1,29 +1,32 @@
-/** How a run handles Ctrl-C and SIGTERM. */
-import { exitCodes } from "../../../language/src/index.ts";
+/** How a command handles the signals that interrupt it: `live.ts`, and `cli/serve.ts`, which has no folder, watch them. */
+import {
+  exitCodeOfSignal,
+  type InterruptingSignal,
+  interruptingSignals,
+} from "../../../language/src/index.ts";
 
 export type Interruption = {
   readonly signal: AbortSignal;
-  by(): "SIGINT" | "SIGTERM" | null;
+  by(): InterruptingSignal | null;
   release(): void;
 };
 
-/** Ctrl-C and SIGTERM end the run; the second one ends this process at once, and the janitor cleans up. */
+/** The first signal ends what runs; the second one ends this process at once, and the janitor cleans up. */
 export function watchSignals(): Interruption {
   const abort = new AbortController();
-  let by: "SIGINT" | "SIGTERM" | null = null;
-  const handler = (signal: "SIGINT" | "SIGTERM"): void => {
-    if (by !== null) process.exit(signal === "SIGINT" ? exitCodes.interrupted : exitCodes.terminated);
+  let by: InterruptingSignal | null = null;
+  const handler = (name: NodeJS.Signals): void => {
+    const signal = interruptingSignals.find((one) => one === name) ?? "SIGTERM";
+    if (by !== null) process.exit(exitCodeOfSignal(signal));
     by = signal;
     abort.abort();
   };
-  process.on("SIGINT", handler);
-  process.on("SIGTERM", handler);
+  for (const signal of interruptingSignals) process.on(signal, handler);
   return {
     signal: abort.signal,
     by: () => by,
     release() {
-      process.off("SIGINT", handler);
-      process.off("SIGTERM", handler);
+      for (const signal of interruptingSignals) process.off(signal, handler);
     },
   };
 }

@@ -1,5 +1,10 @@
 /** Events of a run while it runs. The run neither records nor prints: its observers do. */
-import type { Attestation, MachineName, TraceEvent } from "../../../language/src/index.ts";
+import type {
+  Attestation,
+  InterruptingSignal,
+  MachineName,
+  TraceEvent,
+} from "../../../language/src/index.ts";
 import type { BootConsole } from "../engine.ts";
 import type { PlannedCase } from "./plan.ts";
 import type { CaseResult } from "./result.ts";
@@ -39,7 +44,7 @@ export type MachineConsoles = {
 
 /** How a run ended. */
 export type RunEnd = {
-  readonly interruptedBy: "SIGINT" | "SIGTERM" | null;
+  readonly interruptedBy: InterruptingSignal | null;
   readonly defects: readonly string[];
   readonly durationMs: number;
 };

@@ -7,9 +7,9 @@ import {
 } from "../../../language/src/index.ts";
 import { thisMachine } from "../machine.ts";
 import { version } from "../paths.ts";
-import { openRunDirectory, type RunDirectory } from "./directory.ts";
-import { watchSignals } from "./interruption.ts";
+import type { RunDirectory } from "./directory.ts";
 import { type Lane, lanesOf, runLane } from "./lanes.ts";
+import { live } from "./live.ts";
 import type { RunEnd, RunInfo, RunObserver } from "./observer.ts";
 import type { Place, PlannedCase, Shard } from "./plan.ts";
 import type { RunOutcome } from "./runner.ts";
@@ -123,25 +123,21 @@ async function runLanes(
 export async function runPlan(plan: RunPlan, observers: Observers): Promise<RunEnd> {
   const startMs = performance.now();
   const observer = fanOut(observers);
-  const interruption = watchSignals();
-  const directory = openRunDirectory();
-  let defects: readonly string[] = [];
-  let leftovers: readonly string[] = [];
-  try {
-    const lanes = lanesOf(
-      plan.cases,
-      plan.places.map(({ machine }) => machine),
-    );
-    observer.onBegin(await infoOf(plan, lanes, directory), plan.cases);
-    defects = await runLanes(plan, lanes, { directory, signal: interruption.signal, observer });
-  } finally {
-    observer.onEnd();
-    leftovers = await directory.close();
-    interruption.release();
-  }
+  const { value, interruptedBy, left } = await live({}, async ({ directory, signal }) => {
+    try {
+      const lanes = lanesOf(
+        plan.cases,
+        plan.places.map(({ machine }) => machine),
+      );
+      observer.onBegin(await infoOf(plan, lanes, directory), plan.cases);
+      return await runLanes(plan, lanes, { directory, signal, observer });
+    } finally {
+      observer.onEnd();
+    }
+  });
   return {
-    interruptedBy: interruption.by(),
-    defects: [...defects, ...leftovers],
+    interruptedBy,
+    defects: [...(value ?? []), ...left],
     durationMs: performance.now() - startMs,
   };
 }

@@ -13,7 +13,7 @@ import { errorStack } from "../error-text.ts";
 import type { RunDirectory } from "./directory.ts";
 import type { PlannedCase } from "./plan.ts";
 import { type CaseResult, mergeRuns, resultText } from "./result.ts";
-import { sweep } from "./sweep.ts";
+import { stoppedProcesses, sweep } from "./sweep.ts";
 
 /** How long an engine may overrun the limit that it was given before the case is ended from outside. */
 const OVERRUN_MS = 3000;
@@ -71,8 +71,16 @@ class Runner {
     });
     const result = await Promise.race([run, limit]);
     ended.abort();
-    if (result !== null) return result;
-    return { kind: "timeout", message: `the engine did not end within ${timeoutMs + OVERRUN_MS} ms` };
+    const overrun = `the engine did not end within ${timeoutMs + OVERRUN_MS} ms`;
+    return this.#unlessStopped(planned, result ?? { kind: "timeout", message: overrun });
+  }
+
+  /** Where a process of the run is stopped, what was seen is not the kernel's doing. */
+  #unlessStopped({ nature }: PlannedCase, result: RunResult): RunResult {
+    // A process that serves several cases has the run's tag.
+    const stopped = nature.isReal ? stoppedProcesses(this.#options.directory.path) : [];
+    if (stopped.length === 0) return result;
+    return { kind: "engine-error", message: `stopped from outside: ${stopped.join(", ")}` };
   }
 
   #judge(planned: PlannedCase, expectation: Expectation | null, result: RunResult): Verdict {

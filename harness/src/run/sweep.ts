@@ -7,7 +7,7 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { mountsBelow, unmountLazily } from "../../../sys/src/index.ts";
+import { mountsBelow, processState, unmountLazily } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
 import { runDirectoryParent } from "../paths.ts";
 import { RUN_TAG } from "./tag.ts";
@@ -20,12 +20,11 @@ const REMOVE_ROUNDS = 10;
 export const RUN_DIRECTORY_PREFIX = "daxfault-";
 
 /** Is this a run's folder, or something in one? Nothing else is ever swept. */
-export function isRunDirectory(directory: string): boolean {
+export function isRunDirectory(directory: string, parent: string = runDirectoryParent): boolean {
   // A path with `..` in it may lead anywhere.
   if (resolve(directory) !== directory) return false;
   for (let folder = directory; folder !== dirname(folder); folder = dirname(folder)) {
-    if (dirname(folder) === runDirectoryParent && basename(folder).startsWith(RUN_DIRECTORY_PREFIX))
-      return true;
+    if (dirname(folder) === parent && basename(folder).startsWith(RUN_DIRECTORY_PREFIX)) return true;
   }
   return false;
 }
@@ -51,6 +50,25 @@ export function processesOf(directory: string): readonly number[] {
   return readdirSync("/proc")
     .filter((name) => /^[0-9]+$/.test(name) && Number(name) !== process.pid && worksFor(name, directory))
     .map(Number);
+}
+
+/** `process 17 (mapper-main)`: the entry point that a process of ours runs, else its program. */
+function processText(pid: number): string {
+  let words: readonly string[] = [];
+  try {
+    words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+  } catch {
+    // Ended meanwhile.
+  }
+  const entry = words.find((word) => word.endsWith("-main.js"));
+  return `process ${pid} (${basename(entry ?? words[0] ?? "", ".js")})`;
+}
+
+/** The processes of `directory` that are stopped (SIGSTOP), one phrase each: what they were to do has not happened. */
+export function stoppedProcesses(directory: string): readonly string[] {
+  return processesOf(directory)
+    .filter((pid) => processState(pid) === "stopped")
+    .map(processText);
 }
 
 async function killProcesses(directory: string): Promise<readonly number[]> {
@@ -117,9 +135,12 @@ async function remove(directory: string): Promise<string | null> {
  * Ends everything that works for `directory` and removes it. Returns what is left, one sentence each: normally nothing.
  * Throws for a folder that is not a run's: this routine kills and deletes.
  */
-export async function sweep(directory: string): Promise<readonly string[]> {
-  if (!isRunDirectory(directory))
-    throw new Error(`${directory} is not a run directory below ${runDirectoryParent}`);
+export async function sweep(
+  directory: string,
+  parent: string = runDirectoryParent,
+): Promise<readonly string[]> {
+  if (!isRunDirectory(directory, parent))
+    throw new Error(`${directory} is not a run directory below ${parent}`);
   const left: string[] = [];
   for (const pid of await killProcesses(directory)) left.push(`process ${pid} does not die`);
   const mounted = unmountBelow(directory);

@@ -7,9 +7,18 @@ export const RUN_TAG = "DAXFAULT_RUN";
 /** The parent's pid, for the child's `dieWithParent`. */
 export const PARENT_TAG = "DAXFAULT_PARENT";
 
+/** Where programs are found without a PATH (confstr(3), _CS_PATH). */
+const STANDARD_PATH = "/bin:/usr/bin:/usr/sbin:/sbin";
+
 /** Variables for a child's environment. `directory`: the case's folder, or the run's. */
 export function childEnvironment(directory: string): Readonly<Record<string, string>> {
-  return { [RUN_TAG]: directory, [PARENT_TAG]: String(process.pid) };
+  const { PATH = STANDARD_PATH } = process.env;
+  return { PATH, [RUN_TAG]: directory, [PARENT_TAG]: String(process.pid) };
+}
+
+/** The same for programs of others, whose temporary files are to go with the folder. */
+export function toolEnvironment(directory: string): Readonly<Record<string, string>> {
+  return { ...childEnvironment(directory), TMPDIR: directory };
 }
 
 /** The parent's pid, from `childEnvironment`. */

@@ -124,6 +124,19 @@ const scenarios: readonly Row[] = [
     "64",
   ],
   [
+    "an object as part of an id",
+    scenario({ id: "{a}mine", each: { a: { x: { b: "c" }, y: { b: "d" } } } })
+      .replace("{a}", "{a.b}")
+      .replace('"c"', '{"d": 1}'),
+    '{"d":1}mine',
+  ],
+  [
+    "a dimension that is a list of objects",
+    scenario({ each: { a: [{ b: "c" }] } }),
+    "each.a",
+    '"{\\"b\\":\\"c\\"}" becomes part of an id',
+  ],
+  [
     "too many expansions",
     scenario({ each: { a: Array.from({ length: 257 }, (_, index) => `v${index}`) } }),
     "each",
@@ -248,6 +261,12 @@ const records: readonly Row[] = [
   ["unknown member", inCase({ verdct: 1 }), "verdct"],
   ["type", inCase({ durationMs: "12" }), "durationMs", '"12"', "number"],
   ["unknown engine", inCase({ engine: "kvn" }), "engine", '"kvn"'],
+  ["a counter of more than 64 bits", inCase({ counters: { a: `0x${"f".repeat(17)}` } }), "counters.a"],
+  [
+    "a number that no bigint can be",
+    inCase({ counters: { a: `0x${"f".repeat(300_000_000 / 1000)}` } }),
+    "counters.a",
+  ],
   [
     "out of range",
     record((line) => (line.type === "run" ? { ...line, cases: 1.5 } : line)),

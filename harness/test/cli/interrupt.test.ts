@@ -1,10 +1,10 @@
 /** However a run ends, nothing of it is left: no process, no mount, no file. */
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { mountsBelow } from "../../../sys/src/index.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
-import { processesOf } from "../../src/run/sweep.ts";
+import { processesOf, RUN_DIRECTORY_PREFIX } from "../../src/run/sweep.ts";
 import { type RunningCli, startCli } from "../support/cli.ts";
 import { caseFolder, eventually } from "../support/folders.ts";
 
@@ -78,6 +78,7 @@ describe.skipIf(process_.kind === "no")("a run with the engine process", () => {
   });
 
   it.each([
+    ["SIGHUP", 129],
     ["SIGINT", 130],
     ["SIGTERM", 143],
   ] as const)("ends on %s with %d, and says that the result is partial", async (signal, code) => {
@@ -102,5 +103,38 @@ describe.skipIf(kvm.kind === "no")("a run with the engine kvm", () => {
     cli.kill("SIGKILL");
     await cli.ended;
     await expectNothingLeft(directory);
+  });
+});
+
+/** Folders of runs in `parent`. */
+const runsIn = (parent: string): readonly string[] =>
+  readdirSync(parent).filter((name) => name.startsWith(RUN_DIRECTORY_PREFIX));
+
+describe("measurements", () => {
+  const bench = supportOf(machine, ["fuse"]).kind === "yes";
+
+  it.skipIf(!bench).each(["SIGTERM", "SIGKILL"] as const)(
+    "of the file server leave neither folder, mount nor process after %s",
+    async (signal) => {
+      const parent = caseFolder();
+      const cli = startCli(["bench", "fs", "--folder", parent, "--placement", "together"]);
+      expect(await eventually(() => mountsBelow(parent).length > 0, 15_000)).toBe(true);
+      const [name = ""] = runsIn(parent);
+      cli.kill(signal);
+      const { code } = await cli.ended;
+      expect(code).toBe(signal === "SIGTERM" ? 143 : undefined);
+      expect(await eventually(() => runsIn(parent).length === 0)).toBe(true);
+      expect(mountsBelow(parent)).toEqual([]);
+      expect(await eventually(() => processesOf(join(parent, name)).length === 0)).toBe(true);
+    },
+  );
+
+  it("that occupy the thread end at once on SIGTERM, and leave nothing", async () => {
+    const parent = caseFolder();
+    const cli = startCli(["bench", "explore"], { env: { TMPDIR: parent } });
+    expect(await eventually(() => runsIn(parent).length > 0, 15_000)).toBe(true);
+    cli.kill("SIGTERM");
+    expect((await cli.ended).signal).toBe("SIGTERM");
+    expect(await eventually(() => readdirSync(parent).length === 0)).toBe(true);
   });
 });

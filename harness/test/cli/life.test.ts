@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { InterruptingSignal } from "../../../language/src/index.ts";
 import { liveInFolder } from "../../src/cli/life.ts";
 
 const command = "daxfault test";
@@ -13,7 +14,7 @@ beforeEach(() => {
 afterEach(() => vi.restoreAllMocks());
 
 /** A body during which the signal comes, and that then ends as given. */
-async function interruptedBy(signal: "SIGINT" | "SIGTERM", end: () => number): Promise<number> {
+async function interruptedBy(signal: InterruptingSignal, end: () => number): Promise<number> {
   return liveInFolder({ command, soFar: () => "3 of 9 cells" }, async (life) => {
     process.kill(process.pid, signal);
     while (!life.signal.aborted) await sleep(1);
@@ -35,6 +36,7 @@ describe("a command with a folder", () => {
   });
 
   it.each([
+    ["SIGHUP", 129],
     ["SIGINT", 130],
     ["SIGTERM", 143],
   ] as const)(

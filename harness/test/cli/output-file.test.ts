@@ -27,6 +27,10 @@ afterEach(discardOutputs);
 const bytes = (text: string): Buffer => Buffer.from(text);
 
 describe("an output", () => {
+  it("has a name", () => {
+    expect(() => openOutput("--html", "")).toThrow(new UsageError('--html "": a file has a name'));
+  });
+
   it("takes its place when the command has all of them, and not before", () => {
     const folder = caseFolder();
     const [a, b] = [join(folder, "a"), join(folder, "b")];

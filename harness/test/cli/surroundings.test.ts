@@ -1,8 +1,10 @@
 /** The user's surroundings are no defect of daxfault: one message with what is wrong and what to do, exit code 64. */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { execa } from "execa";
 import { describe, expect, it } from "vitest";
 import { supportOf, thisMachine } from "../../src/machine.ts";
+import { builtPath } from "../../src/paths.ts";
 import { cli } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 
@@ -42,4 +44,82 @@ describe("a temporary folder", () => {
       expect(code).toBe(0);
     },
   );
+});
+
+const isRoot = process.getuid?.() === 0;
+const daxfault = builtPath("harness/src/cli/bin.ts");
+
+/** Runs daxfault at the end of a shell script, in a mount namespace of its own. */
+async function shell(script: string): Promise<{ readonly code: number | undefined; readonly text: string }> {
+  const lines = `set -e\n${script.replaceAll("daxfault", '"$0" "$1"')}`;
+  const words = isRoot ? ["unshare", "-m", "--propagation", "private"] : ["env"];
+  const result = await execa("env", [...words, "bash", "-c", lines, process.execPath, daxfault], {
+    cwd: caseFolder(),
+    reject: false,
+    all: true,
+  });
+  return { code: result.exitCode, text: result.all };
+}
+
+/** Several processes, one after the other. */
+const SHELL_BOUND_MS = 90_000;
+
+const model = "run load-after-truncate -p apf-loop -e model";
+const processes = "run load-after-truncate -p native -e process";
+
+describe("limits", { timeout: SHELL_BOUND_MS }, () => {
+  it.each([16, 32, 64, 127])("of %i descriptors are refused at once", async (limit) => {
+    const { code, text } = await shell(`ulimit -n ${limit}\nexec daxfault ${model}`);
+    // With fewer than some 20 Node does not start.
+    if (limit > 20) expect(text).toContain(`may have ${limit} descriptors (ulimit -n)`);
+    expect(text).not.toContain("defect");
+    if (limit > 20) expect(code).toBe(64);
+  });
+
+  it("of 128 are enough", async () => {
+    expect((await shell(`ulimit -n 128\nexec daxfault ${model}`)).code).toBe(0);
+  });
+});
+
+describe("a working directory that is gone", { timeout: SHELL_BOUND_MS }, () => {
+  it("is named", async () => {
+    const { code, text } = await shell(
+      `mkdir w; cd w; rmdir ../w\nexec daxfault repro hang-without-apf -e model`,
+    );
+    expect(text).toContain("the working directory does not exist any more");
+    expect(code).toBe(64);
+  });
+});
+
+describe.skipIf(supportOf(thisMachine(), ["mmap-io"]).kind === "no")(
+  "without PATH",
+  { timeout: SHELL_BOUND_MS },
+  () => {
+    it("programs are found in the standard places", async () => {
+      const { code, text } = await shell(`unset PATH\nexec daxfault ${processes}`);
+      expect(text).toContain("1 pass");
+      expect(code).toBe(0);
+    });
+  },
+);
+
+describe.skipIf(!isRoot)("a namespace", { timeout: SHELL_BOUND_MS }, () => {
+  it.each([
+    ["without /proc", "mkdir p; mount --bind p /proc", "", "/proc is not mounted"],
+    ["of PIDs with the old /proc", ":", "unshare -fp ", "/proc is that of another PID namespace"],
+  ])("%s", async (_what, setup, prefix, message) => {
+    const { code, text } = await shell(`${setup}\nexec ${prefix}daxfault ${model}`);
+    expect(text).toContain(message);
+    expect(text).toContain("Next: mount -t proc proc /proc");
+    expect(code).toBe(64);
+  });
+
+  it("with a temporary folder that has room for two folders only", async () => {
+    const { code, text } = await shell(
+      `mkdir t; mount -t tmpfs -o nr_inodes=3 none t\nTMPDIR=$PWD/t exec daxfault ${model}`,
+    );
+    expect(text).toContain("ENOSPC");
+    expect(text).toContain("Next: free some there; temporary files lie in");
+    expect(code).toBe(64);
+  });
 });

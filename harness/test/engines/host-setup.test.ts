@@ -84,7 +84,7 @@ describe("host actors", () => {
       expect(setup.hostSteps()).toEqual({ host: { "truncate#1": { kind: "done" } } });
       expect(setup.counts()).toEqual({ signal: 2, truncate: 1 });
       expect(setup.readFile(0x1800n, 8)).toEqual(new Uint8Array(8));
-      expect(setup.failure()).toBeNull();
+      expect(await setup.failure()).toBeNull();
     });
   });
 
@@ -196,7 +196,7 @@ describe("host actors", () => {
     setup.begin();
     for (const pid of processesOf(directory)) process.kill(pid, "SIGKILL");
     expect(await setup.settled(3000)).toBe(false);
-    expect(setup.failure()).toBe("host actor host: killed by SIGKILL");
+    expect(await setup.failure()).toBe("host actor host: killed by SIGKILL");
     await setup.close();
   });
 });

@@ -1,4 +1,6 @@
 /** Cases without a VM on the real host, by each engine that runs them: processes map, touch, and die as they should. */
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import type {
   Actor,
@@ -13,8 +15,9 @@ import type { Engine } from "../../src/engine.ts";
 import { mmapIoEngine } from "../../src/engines/mmap-io/engine.ts";
 import { supportsNative } from "../../src/engines/native.ts";
 import { processEngine } from "../../src/engines/process/engine.ts";
+import { supportOf, thisMachine } from "../../src/machine.ts";
 import { processesOf } from "../../src/run/sweep.ts";
-import { caseFolder } from "../support/folders.ts";
+import { caseFolder, eventually } from "../support/folders.ts";
 
 const engines = await Promise.all(
   [processEngine, mmapIoEngine].map(async (engine) => {
@@ -210,6 +213,116 @@ describe.each(engines)("the engine $title", ({ engine, isHere, code, name }) => 
   it.runIf(isHere)("attests its own name", async () => {
     expect((await engine.attest()).engine).toBe(name);
     expect((await evidence(scenarioWith({}))).attestation.engine).toBe(name);
+  });
+});
+
+const fuse = supportOf(thisMachine(), ["fuse"]);
+
+/** The last process of the folder with these in its command line and in its parent's. */
+function processOf(directory: string, { entry, parent }: { entry: string; parent: string }): number | null {
+  const read = (pid: number, name: string): string => {
+    try {
+      return readFileSync(`/proc/${pid}/${name}`, "utf8");
+    } catch {
+      return "";
+    }
+  };
+  const found = processesOf(directory).findLast((pid) => {
+    const parentPid = Number(/^PPid:\s*(\d+)$/m.exec(read(pid, "status"))?.[1] ?? 0);
+    return read(pid, "cmdline").includes(entry) && read(parentPid, "cmdline").includes(parent);
+  });
+  return found ?? null;
+}
+
+type Attack = {
+  readonly engine: Engine;
+  readonly scenario: Scenario;
+  readonly entry: string;
+  /** Of its command line. */
+  readonly parent: string;
+  readonly signal: NodeJS.Signals;
+  readonly timeoutMs?: number;
+};
+
+/** Half a second after the file is mapped: what waits for five seconds waits by then, or is about to. */
+async function attacked({ engine, scenario, signal, timeoutMs = 15_000, ...at }: Attack): Promise<RunResult> {
+  const directory = caseFolder();
+  let mapped = false;
+  const context = {
+    directory,
+    timeoutMs,
+    signal: new AbortController().signal,
+    slowness: 1,
+    onEvent: () => (mapped = true),
+  };
+  const running = engine.run(scenario, native, context);
+  expect(await eventually(() => mapped, 10_000)).toBe(true);
+  await sleep(500);
+  const pid = processOf(directory, at);
+  if (pid === null) throw new Error(`no process of ${at.entry}: ${JSON.stringify(await running)}`);
+  process.kill(pid, signal);
+  const result = await running;
+  expect(processesOf(directory)).toEqual([]);
+  return result;
+}
+
+/** The victim loads a page whose READ takes five seconds. */
+function waiting(): Scenario {
+  return scenarioWith({
+    backing: {
+      kind: "host-file",
+      size: 0x100000n,
+      content: "pattern",
+      mount: {
+        faults: [
+          { operation: "read", at: 0x40000, after: 0, times: null, action: { kind: "delay", ms: 5000 } },
+        ],
+      },
+    },
+    actors: {
+      victim: { in: "guest-task", steps: [{ verb: "load", offset: 0x40000n, size: 8 }] },
+    },
+  });
+}
+
+const steps = "vmm/guest/steps";
+
+describe.each(engines)("a child of the engine $title that is ended from outside", ({ engine, isHere }) => {
+  const isProcess = engine === processEngine;
+  const task = isProcess ? { entry: steps, parent: steps } : { entry: "mapper-main", parent: "" };
+
+  it.runIf(isHere && fuse.kind === "yes").each([
+    ["the process of a task", task, "process of victim: killed by SIGKILL"],
+    ["the file server", { entry: "serve-main", parent: "" }, "file server: killed by SIGKILL"],
+  ])("%s: is no observation, and named", async (_what, at, message) => {
+    const result = await attacked({ engine, scenario: waiting(), ...at, signal: "SIGKILL" });
+    expect(result).toEqual({ kind: "engine-error", message });
+  });
+
+  it.runIf(isHere)("a task that counts: is no observation, and named", async () => {
+    const { victim } = scenarioWith({}).actors;
+    if (victim === undefined) throw new Error("no victim");
+    const counter: Actor = { in: "guest-task", steps: [{ verb: "count" }] };
+    const scenario = scenarioWith({ actors: { victim, counter } });
+    const result = await attacked({ engine, scenario, ...task, signal: "SIGKILL", timeoutMs: 3000 });
+    expect(result).toEqual({ kind: "engine-error", message: "process of counter: killed by SIGKILL" });
+  });
+
+  it.runIf(isHere)("one that is stopped is named, though it is ended with its case", async () => {
+    const { victim } = scenarioWith({}).actors;
+    if (victim === undefined) throw new Error("no victim");
+    const result = await attacked({
+      engine,
+      scenario: scenarioWith({ actors: { victim } }),
+      ...task,
+      signal: "SIGSTOP",
+      timeoutMs: 3000,
+    });
+    const name = isProcess ? "steps" : "mapper-main";
+    expect(result).toEqual({
+      kind: "engine-error",
+      message: expect.stringMatching(new RegExp(`^stopped from outside: process \\d+ \\(${name}\\)$`)),
+    });
   });
 });
 

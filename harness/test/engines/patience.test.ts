@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { scenarioWith } from "../../../language/test/support/cases.ts";
-import { delaysMs, ioPatienceMs } from "../../src/engines/patience.ts";
+import { delaysMs, ioPatienceMs, patienceDoubt } from "../../src/engines/patience.ts";
 
 describe("delaysMs", () => {
   it("is what the accesses may wait for one behind the other, and nothing without a mount", () => {
@@ -15,6 +15,18 @@ describe("delaysMs", () => {
     const backing = { ...scenarioWith({}).backing, mount: { faults: [delay] } };
     // Two loads.
     expect(delaysMs(scenarioWith({ backing }))).toBe(400);
+  });
+});
+
+describe("patienceDoubt", () => {
+  it.each([
+    [0, false],
+    [999, false],
+    [1000, true],
+    [5000, true],
+  ])("of a patience of 2 s: the server waited for a processor for %i ms", (heldUpMs, isDoubtful) => {
+    const doubt = patienceDoubt(heldUpMs, 2000);
+    expect(doubt?.includes(`for ${heldUpMs} ms`) ?? false).toBe(isDoubtful);
   });
 });
 

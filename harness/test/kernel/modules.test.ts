@@ -3,6 +3,7 @@ import { appendFileSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { obtainKernel } from "../../src/kernel/cache.ts";
+import { KernelError } from "../../src/kernel/error.ts";
 import { ModuleTree, moduleInfo } from "../../src/kernel/modules.ts";
 import { caseFolder } from "../support/folders.ts";
 import { bootImage, moduleBytes, neededModules, writeModules } from "../support/kernels.ts";
@@ -57,6 +58,13 @@ describe("ModuleTree", () => {
 
   it("takes a file that is no ELF file for one that needs nothing", () => {
     expect(moduleInfo(Buffer.from("#!/bin/sh"))).toEqual([]);
+    const whole = moduleBytes(["depends=a,b"]);
+    for (let length = 0; length < whole.length; length += 1) moduleInfo(whole.subarray(0, length));
+    for (const offset of [0x28, 0x3a, 0x3c, 0x3e]) {
+      const lying = Buffer.from(whole);
+      lying.writeUInt16LE(0xffff, offset);
+      moduleInfo(lying);
+    }
     expect(moduleInfo(moduleBytes(["depends=a,b"]))).toEqual([["depends", "a,b"]]);
   });
 });
@@ -108,5 +116,20 @@ describe("--modules", () => {
     await expect(modulesOf(image, missing)).rejects.toThrow(
       `${missing} has no module virtio_pci, nor is it in the image`,
     );
+  });
+});
+
+describe("what is no module", () => {
+  it.each([
+    ["kvm.ko", "is no regular file"],
+    ["kvm.ko.gz", "does not decompress"],
+    ["modules.builtin", "is no regular file"],
+  ])("a folder %s is refused by name", (name, reason) => {
+    const folder = caseFolder();
+    mkdirSync(join(folder, name));
+    const load = () => new ModuleTree(folder).loadOrder(["kvm"]);
+    expect(load).toThrow(KernelError);
+    expect(load).toThrow(name);
+    expect(load).toThrow(reason);
   });
 });

@@ -6,7 +6,7 @@ import { parseScenarios } from "../../../language/src/read.ts";
 import { scenarioWith } from "../../../language/test/support/cases.ts";
 import { evidenceWith, expectationWith } from "../../../language/test/support/evidence.ts";
 import { decodeRuns, type RecordedRun } from "../../src/report/decode.ts";
-import { jsonText, visible, visibleData, visibleLines } from "../../src/report/encode.ts";
+import { jsonText, messageText, visible, visibleData, visibleLines } from "../../src/report/encode.ts";
 import { htmlPage } from "../../src/report/html/page.ts";
 import { junitText } from "../../src/report/junit.ts";
 import { ktapText } from "../../src/report/ktap.ts";
@@ -296,5 +296,18 @@ describe("visible", () => {
     const encoded = visibleData({ first: shared, second: [shared], "\u0007": 2n });
     expect(encoded).toEqual({ first: { text: "\\x1b" }, second: [{ text: "\\x1b" }], "\\x07": 2n });
     expect(encoded.second[0]).toBe(encoded.first);
+  });
+});
+
+describe("a message", () => {
+  it("is no longer than a person reads, whatever it quotes", () => {
+    expect(messageText("a\u001b[31m\nb")).toBe("a\\x1b[31m\nb");
+    const long = messageText(`begin ${"x".repeat(1_000_000)} end`);
+    expect(long.length).toBeLessThan(1100);
+    expect(long).toMatch(/^begin x+ \.\. 999010 characters \.\. x+ end$/);
+    expect(messageText("line\n".repeat(1000)).split("\n").at(-1)).toBe(".. 941 more lines");
+    // Cut between the two halves of a character.
+    expect(isRaw(messageText("\u{1f4a9}".repeat(5000)))).toBe(false);
+    expect(isRaw(messageText(`x${"\u{1f4a9}".repeat(5000)}`))).toBe(false);
   });
 });

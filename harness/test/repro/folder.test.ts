@@ -1,5 +1,14 @@
 /** Where a bundle may be put: nothing of others is overwritten, no link is followed, and it comes about as a whole. */
-import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { runRecord } from "../../src/report/jsonl.ts";
@@ -42,6 +51,37 @@ describe("BundleFolder", () => {
     fill(`${folder}/`);
     expect(readdirSync(folder).sort()).toEqual(["evidence.jsonl", "repro.sh"]);
     expect(beside(folder)).toEqual(["bundle"]);
+  });
+
+  /** The id of a process that has ended. */
+  const deadPid = (): number => spawnSync("true").pid;
+
+  it("takes away what a process that was killed has left, and nothing of a living one or of others", () => {
+    const folder = join(caseFolder(), "bundle");
+    const left = `${folder}.partial-${deadPid()}`;
+    const kept = [`${folder}.partial-1`, `${folder}.partial-${deadPid()}`, `${folder}.partial-x`];
+    for (const path of [left, ...kept]) mkdirSync(path);
+    writeFileSync(join(left, "repro.sh"), "");
+    // Alive; with a foreign file; no pid.
+    writeFileSync(join(kept[1] ?? "", "mine.txt"), "");
+    new BundleFolder(folder).discard();
+    expect(beside(folder).toSorted()).toEqual(kept.map((path) => basename(path)).toSorted());
+  });
+
+  it("puts an earlier bundle back that a process that was killed had moved", () => {
+    const folder = join(caseFolder(), "bundle");
+    fill(folder);
+    renameSync(folder, `${folder}.earlier-${deadPid()}`);
+    new BundleFolder(folder).discard();
+    expect(beside(folder)).toEqual(["bundle"]);
+    expect(readdirSync(folder).sort()).toEqual(["evidence.jsonl", "repro.sh"]);
+  });
+
+  it("is not there while the case runs", () => {
+    const folder = join(caseFolder(), "bundle");
+    const bundle = new BundleFolder(folder);
+    expect(beside(folder)).toEqual([]);
+    bundle.discard();
   });
 
   it("leaves nothing when it is not filled", () => {

@@ -1,14 +1,17 @@
-import { execFileSync } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import type { Expectation, Proposal, Scenario } from "../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
 import { evidenceResult, expectationWith, natures } from "../../../language/test/support/evidence.ts";
+import { processState } from "../../../sys/src/index.ts";
 import type { EngineKind, Machine, Support } from "../../src/engine.ts";
 import { openRunDirectory } from "../../src/run/directory.ts";
 import { type Place, type PlannedCase, plan, replayCommand, shardOf, shellWord } from "../../src/run/plan.ts";
 import { type RunnerOptions, type RunOutcome, runCases } from "../../src/run/runner.ts";
+import { childEnvironment } from "../../src/run/tag.ts";
 import { scriptedMachine } from "../support/engine.ts";
 import { executionOf } from "../support/results.ts";
 
@@ -74,6 +77,20 @@ describe("a case that is run several times", () => {
     ]);
   });
 
+  it("is inconclusive, not unstable, where the machine was busy in a run and the others agree", async () => {
+    let runs = 0;
+    const machine = scriptedMachine(async () => {
+      runs += 1;
+      return runs === 2 ? { kind: "busy", message: "no processor" } : evidenceResult();
+    });
+    const { results } = await run(planned(1), machine, { repeat: 3, jobs: 1 });
+    expect(results[0]?.verdict).toEqual({
+      kind: "inconclusive",
+      cause: "busy",
+      reason: "no processor (1 of 3 runs; the others came out the same)",
+    });
+  });
+
   it("is a fail where one run is a counterexample", async () => {
     let runs = 0;
     const machine = scriptedMachine(async () => {
@@ -95,6 +112,21 @@ describe("a case that is run several times", () => {
 });
 
 describe("runCases", () => {
+  it("takes nothing for an observation where a process of the run is stopped, and names it", async () => {
+    let stopped: ChildProcess | null = null;
+    const machine = scriptedMachine(async (_scenario, _proposal, { directory }) => {
+      const env = { ...process.env, ...childEnvironment(directory) };
+      stopped = spawn("sleep", ["60"], { stdio: "ignore", env });
+      stopped.kill("SIGSTOP");
+      while (processState(stopped.pid ?? 0) !== "stopped") await sleep(1);
+      return evidenceResult();
+    });
+    const { results } = await run(planned(1), machine);
+    expect(results[0]?.verdict).toMatchObject({ kind: "inconclusive", cause: "engine-error" });
+    expect(results[0]?.verdict.reason).toMatch(/^stopped from outside: process \d+ \(sleep\)$/);
+    expect(stopped).not.toBeNull();
+  });
+
   it("gives each case an empty folder of its own that goes with it, and keeps the plan's order", async () => {
     const folders: string[] = [];
     const machine = scriptedMachine(async (scenario, _proposal, { directory }) => {

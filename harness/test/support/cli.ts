@@ -2,7 +2,7 @@
 import { execa } from "execa";
 import { builtPath } from "../../src/paths.ts";
 
-const main = builtPath("harness/src/cli/main.ts");
+const main = builtPath("harness/src/cli/bin.ts");
 
 export type CliResult = {
   readonly code: number | undefined;

@@ -3,7 +3,7 @@ import { explore } from "../explore/explorer.ts";
 import type { ModelCase } from "../model/case.ts";
 import { modelCase } from "../model/case.ts";
 import { type SmallProtocol, smallProtocol } from "./small.ts";
-import { runSpin } from "./spin.ts";
+import { runSpin, type SpinPlace } from "./spin.ts";
 
 export type ExploreBench = {
   readonly protocol: SmallProtocol;
@@ -33,18 +33,19 @@ function median(values: readonly number[]): number {
 /** Interleaved: explorer, SPIN, explorer, SPIN ...; medians, because a shared machine is noisy. */
 export function benchExplore(
   promela: string,
+  place: SpinPlace,
   protocol: SmallProtocol = benchProtocol,
   rounds = 3,
 ): ExploreBench {
   const ours: number[] = [];
   const theirs: number[] = [];
-  let spin = runSpin(promela, protocol, "safety");
+  let spin = runSpin(promela, protocol, "safety", place);
   let graph = explore(smallProtocol(protocol).model);
   for (let round = 0; round < rounds; round++) {
     graph = explore(smallProtocol(protocol).model);
     ours.push(graph.states / graph.seconds);
     if (spin.kind === "missing") continue;
-    spin = runSpin(promela, protocol, "safety");
+    spin = runSpin(promela, protocol, "safety", place);
     if (spin.kind === "ran") theirs.push(spin.run.states / spin.run.seconds);
   }
   const statesPerSecond = median(ours);

@@ -3,9 +3,7 @@
  * `pan` prints. Needs Debian's `spin` and a C compiler; where they are missing it says so, and nothing is compared.
  */
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import type { SmallProtocol } from "./small.ts";
 
 export type SpinRun = {
@@ -53,31 +51,40 @@ function defines(p: SmallProtocol): string[] {
 /** Bits of pan's hash table: large enough that SPIN is not slowed by its own collisions. */
 const HASH_BITS = 24;
 
-export function runSpin(promela: string, protocol: SmallProtocol, question: SpinQuestion): SpinResult {
+/** Where SPIN works: an empty folder that the caller removes, and what its programs have in their environment. */
+export type SpinPlace = {
+  readonly directory: string;
+  readonly environment: Readonly<Record<string, string>>;
+};
+
+export function runSpin(
+  promela: string,
+  protocol: SmallProtocol,
+  question: SpinQuestion,
+  place: SpinPlace,
+): SpinResult {
   const available = spinAvailable();
   if (!available.yes) return { kind: "missing", reason: available.reason };
-  const directory = mkdtempSync(join(tmpdir(), "daxfault-spin-"));
-  try {
-    const live = question === "liveness";
-    const source = resolve(promela);
-    command(directory, "spin", [...defines(protocol), ...(live ? ["-DLIVE"] : []), "-a", source]);
-    const flags = live ? ["-DNFAIR=3"] : ["-DSAFETY", "-DNOREDUCE"];
-    command(directory, "gcc", ["-O2", ...flags, "-DMEMLIM=8000", "-w", "-o", "pan", "pan.c"]);
-    const text = command(directory, "./pan", [
-      ...(live ? ["-a", "-f"] : ["-E"]),
-      "-m2000000",
-      `-w${live ? HASH_BITS - 2 : HASH_BITS}`,
-    ]);
-    return { kind: "ran", run: parsePan(text) };
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
-  }
+  const live = question === "liveness";
+  const source = resolve(promela);
+  command(place, "spin", [...defines(protocol), ...(live ? ["-DLIVE"] : []), "-a", source]);
+  const flags = live ? ["-DNFAIR=3"] : ["-DSAFETY", "-DNOREDUCE"];
+  command(place, "gcc", ["-O2", ...flags, "-DMEMLIM=8000", "-w", "-o", "pan", "pan.c"]);
+  const text = command(place, "./pan", [
+    ...(live ? ["-a", "-f"] : ["-E"]),
+    "-m2000000",
+    `-w${live ? HASH_BITS - 2 : HASH_BITS}`,
+  ]);
+  return { kind: "ran", run: parsePan(text) };
 }
 
-function command(directory: string, name: string, args: readonly string[]): string {
-  const done = spawnSync(name, args, { cwd: directory, encoding: "utf8", maxBuffer: 2 ** 26 });
-  if (done.status !== 0)
-    throw new Error(`${name} ${args.join(" ")} ended with ${done.status}: ${done.stderr}${done.stdout}`);
+function command({ directory, environment }: SpinPlace, name: string, args: readonly string[]): string {
+  const env = { ...process.env, ...environment };
+  const done = spawnSync(name, args, { cwd: directory, env, encoding: "utf8", maxBuffer: 2 ** 26 });
+  if (done.status !== 0) {
+    const how = done.signal ?? done.status;
+    throw new Error(`${name} ${args.join(" ")} ended with ${how}: ${done.stderr}${done.stdout}`);
+  }
   return done.stdout;
 }
 

@@ -1,4 +1,7 @@
-import { describe, expect, it } from "vitest";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
 import {
   checkDeterminism,
   explore,
@@ -56,11 +59,13 @@ describe("the small protocol", () => {
 
 const spin = spinAvailable();
 describe.runIf(spin.yes)("SPIN agrees", () => {
+  const directory = mkdtempSync(join(tmpdir(), "daxfault-spin-test-"));
+  afterAll(() => rmSync(directory, { recursive: true }));
   const run = (
     protocol: SmallProtocol,
     question: "safety" | "liveness",
   ): { states: number; errors: number } => {
-    const result = runSpin(PROMELA, protocol, question);
+    const result = runSpin(PROMELA, protocol, question, { directory, environment: {} });
     if (result.kind !== "ran") throw new Error(result.reason);
     return result.run;
   };

@@ -2,14 +2,13 @@
  * Reads files of expectations: fixtures/kinds (rows of scenarios, cells of proposals), fixtures/errata.json (known deviations),
  * fixtures/documented.json (cells of the scorecard that no test decides). Checked for shape when loaded.
  */
-import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
-import { InputError, readInput } from "../input-file.ts";
+import { InputError, jsonFilesOf, readInput } from "../input-file.ts";
 import { issueText } from "../issue-text.ts";
 import { readJsonSource } from "../json-source.ts";
 import { nearest } from "../nearest.ts";
-import { FILE_TEXT_MAX } from "../scenario/limits.ts";
+import { FILE_TEXT_MAX, NAMES_MAX, ROWS_MAX } from "../scenario/limits.ts";
 import { pathText } from "../scenario/problem.ts";
 import { parseSelector } from "../selector.ts";
 import { eventKinds } from "../vocabulary.ts";
@@ -75,18 +74,19 @@ const documentedShape = z.strictObject({
   ),
 });
 
-function readJson(path: string): unknown {
-  return JSON.parse(readFileSync(path, "utf8"));
-}
-
-/** Throws a KindsError. */
-function readKinds(path: string): string {
+/** What `read` returns; an InputError becomes a KindsError with its place. */
+function inputOf<Value>(path: string, read: () => Value): Value {
   try {
-    return readInput(path, FILE_TEXT_MAX);
+    return read();
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     throw new KindsError(`${path}${error.line === null ? "" : `:${error.line}`}: ${error.message}`);
   }
+}
+
+/** Throws a KindsError. */
+function readKinds(path: string): string {
+  return inputOf(path, () => readInput(path, FILE_TEXT_MAX));
 }
 
 /** One file of kinds, while it is read: what is wrong with it, and where. */
@@ -131,12 +131,24 @@ class KindsFile {
     }
     this.#check();
     const parsed = kindsShape.safeParse(this.#source.value);
-    if (parsed.success) return parsed.data;
+    if (parsed.success) return this.#bounded(parsed.data);
     for (const issue of parsed.error.issues) {
       this.#add(issue.path, issueText(issue, kindsShape, this.#source.value));
     }
     this.#check();
     throw new KindsError(`${this.#path}: not a file of expectations`);
+  }
+
+  #bounded(shape: KindsShape): KindsShape {
+    const rows = Object.keys(shape.rows);
+    if (rows.length > ROWS_MAX)
+      this.#add(["rows"], `${rows.length} rows are more than the limit ${ROWS_MAX}`);
+    for (const names of rows) {
+      const count = names.split(" ").length;
+      if (count > NAMES_MAX) this.#add(["rows"], `a row of ${count} names: more than the limit ${NAMES_MAX}`);
+    }
+    this.#check();
+    return shape;
   }
 
   #cell(
@@ -202,16 +214,33 @@ function rowForRule(rule: unknown): string {
 
 /** Reads a folder of expectations, laid out like fixtures/kinds. Throws a KindsError that names file, line and member. */
 export function loadExpectations(folder: string): ExpectationTable {
-  const files = readdirSync(folder).filter((name) => name.endsWith(".json"));
-  return new ExpectationTable(files.sort().flatMap((name) => new KindsFile(join(folder, name)).rows()));
+  const files = inputOf(folder, () => jsonFilesOf(folder));
+  return new ExpectationTable(files.flatMap((name) => new KindsFile(join(folder, name)).rows()));
 }
 
-/** Reads a file like fixtures/errata.json. */
+/** A file of the shape. Throws a KindsError that names file, line and member of everything that is wrong. */
+function readShape<Shape>(path: string, shape: z.ZodType<Shape>): Shape {
+  const source = readJsonSource(readKinds(path));
+  if (source.kind === "error") throw new KindsError(`${path}:${source.line}: not JSON: ${source.message}`);
+  const twice = source.duplicates.map(
+    (one) => `${path}:${one.line}: ${pathText(one.path)}: twice in this object`,
+  );
+  if (twice.length > 0) throw new KindsError(twice.join("\n"));
+  const parsed = shape.safeParse(source.value);
+  if (parsed.success) return parsed.data;
+  const issues = parsed.error.issues.map(
+    (issue) =>
+      `${path}:${source.lineOf(issue.path)}: ${pathText(issue.path)}: ${issueText(issue, shape, source.value)}`,
+  );
+  throw new KindsError(issues.join("\n"));
+}
+
+/** Reads a file like fixtures/errata.json. Throws a KindsError. */
 export function loadErrata(path: string): readonly Erratum[] {
-  return errataShape.parse(readJson(path)).errata;
+  return readShape(path, errataShape).errata;
 }
 
-/** Reads a file like fixtures/documented.json. */
+/** Reads a file like fixtures/documented.json. Throws a KindsError. */
 export function loadDocumented(path: string): readonly DocumentedCell[] {
-  return documentedShape.parse(readJson(path)).cells;
+  return readShape(path, documentedShape).cells;
 }

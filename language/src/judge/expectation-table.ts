@@ -94,8 +94,12 @@ export function checkNames(rows: readonly Row[], known: KnownNames): void {
   }
 }
 
+type RowOf = { readonly row: Row; readonly pattern: string };
+
 export class ExpectationTable {
   readonly #rows: readonly Row[];
+  /** Of the scenarios that were looked up. */
+  readonly #rowsById = new Map<string, RowOf | null>();
 
   constructor(rows: readonly Row[]) {
     this.#rows = rows;
@@ -105,7 +109,15 @@ export class ExpectationTable {
     return this.#rows;
   }
 
-  #rowOf(id: string): { readonly row: Row; readonly pattern: string } | null {
+  #rowOf(id: string): RowOf | null {
+    const known = this.#rowsById.get(id);
+    if (known !== undefined) return known;
+    const row = this.#searchRow(id);
+    this.#rowsById.set(id, row);
+    return row;
+  }
+
+  #searchRow(id: string): RowOf | null {
     const matches = this.#rows.flatMap((row) =>
       row.scenarios.filter((pattern) => matchesGlob(pattern, id)).map((pattern) => ({ row, pattern })),
     );

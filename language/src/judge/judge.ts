@@ -317,6 +317,8 @@ export function judge(input: JudgeInput): Verdict {
       return { kind: "inconclusive", cause: "timeout", reason: result.message };
     case "engine-error":
       return { kind: "inconclusive", cause: "engine-error", reason: result.message };
+    case "busy":
+      return { kind: "inconclusive", cause: "busy", reason: result.message };
     case "unsupported":
       return { kind: "skip", reason: result.message };
     case "kernel-crash":

@@ -29,12 +29,17 @@ function toValue(name: string, value: Json): Value {
   return { name, text: value, fields: {} };
 }
 
+/** As part of a text or of an id; what is no text shows what it is. */
+function plainText(value: Json): string {
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
 function readDimension(name: string, values: Json, problems: Problems): Dimension | null {
   const at = `each.${name}`;
   const entries: readonly (readonly [string, Json])[] = isObject(values)
     ? Object.entries(values)
     : Array.isArray(values)
-      ? (values as readonly Json[]).map((value) => [String(value), value] as const)
+      ? (values as readonly Json[]).map((value) => [plainText(value), value] as const)
       : [];
   if (entries.length === 0) {
     problems.add(at, "must be a list of texts or an object of named values, with at least one");
@@ -82,7 +87,7 @@ function substituteText(text: string, choice: Choice, at: string, problems: Prob
   const whole = /^\{([a-z]+)(?:\.([a-z]+))?\}$/.exec(text);
   if (whole !== null) return resolve(choice, whole[1] ?? "", whole[2], at, problems);
   return text.replaceAll(PLACEHOLDER, (_match, dimension: string, field: string | undefined) =>
-    String(resolve(choice, dimension, field, at, problems)),
+    plainText(resolve(choice, dimension, field, at, problems)),
   );
 }
 
@@ -107,7 +112,7 @@ function expandId(id: string, choice: Choice): string {
     const value = choice.get(dimension);
     if (value === undefined) return match;
     mentioned.add(dimension);
-    return field === undefined || field === "name" ? value.name : String(value.fields[field] ?? match);
+    return field === undefined || field === "name" ? value.name : plainText(value.fields[field] ?? match);
   });
   const rest = [...choice].filter(([dimension]) => !mentioned.has(dimension)).map(([, value]) => value.name);
   return [named, ...rest].join("-");

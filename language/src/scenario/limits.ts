@@ -1,4 +1,4 @@
-/** Every limit that a scenario must keep, with its reason. Checked in `parse.ts`, named in its messages. */
+/** Every limit that scenarios, proposals and expectations must keep, with its reason. Each is named in the message of what breaks it. */
 
 /** Base page of x86-64: what mmap, memslots and FUSE_SETUPMAPPING count in. */
 export const PAGE_BYTES: bigint = 4096n;
@@ -28,6 +28,13 @@ export const FAULT_DELAY_MS_MAX = 2000;
 export const EXPANSIONS_MAX = 256;
 /** Bytes of a scenario file. */
 export const FILE_TEXT_MAX: number = 256 * 1024;
+/** Scenarios of all files and folders that a command reads. */
+export const SCENARIOS_MAX = 4096;
+/** Proposals of all files and folders that a command reads, the presets included. */
+export const PROPOSALS_MAX = 512;
+/** Rows of a file of expectations, and names (ids, patterns) of a row: each scenario is looked up in all of them. */
+export const ROWS_MAX = 1024;
+export const NAMES_MAX = 128;
 export const ID_LENGTH_MAX = 64;
 export const WINDOW_MAPPINGS_MAX = 16;
 

@@ -301,7 +301,7 @@ export function parseScenarios(
     const scenario = parseOne(one, known, found);
     if (scenario !== null) scenarios.push(scenario);
     const id = (one as { readonly id?: unknown } | null)?.id;
-    const which = expanded.length > 1 ? `(${String(id)}) ` : "";
+    const which = expanded.length > 1 ? `(${typeof id === "string" ? id : JSON.stringify(id)}) ` : "";
     for (const problem of found.list) problems.add(problem.at, which + problem.message);
   }
   if (problems.list.length > 0) {

@@ -393,7 +393,7 @@ describe("errata", () => {
 });
 
 describe("no evidence, no expectation, no capability", () => {
-  it("a time-out and an engine's error are told apart", () => {
+  it("a time-out, an engine's error and a busy machine are told apart", () => {
     expect(verdict({ result: { kind: "timeout", message: "m" } })).toEqual({
       kind: "inconclusive",
       cause: "timeout",
@@ -401,6 +401,11 @@ describe("no evidence, no expectation, no capability", () => {
     });
     expect(verdict({ result: { kind: "engine-error", message: "m" } })).toMatchObject({
       cause: "engine-error",
+    });
+    expect(verdict({ result: { kind: "busy", message: "m" } })).toEqual({
+      kind: "inconclusive",
+      cause: "busy",
+      reason: "m",
     });
   });
 

@@ -1,6 +1,13 @@
 /** Runs a machine's vCPUs, each in a thread of its own, and emits their messages as events. The other side of vcpu-thread. */
 import { Worker } from "node:worker_threads";
-import { compiledEntry, readThread, runDelayMs, SleepWatch, waitChannel } from "../../../sys/src/index.ts";
+import {
+  compiledEntry,
+  lookAtThread,
+  readThread,
+  SleepWatch,
+  type ThreadLook,
+  waitChannel,
+} from "../../../sys/src/index.ts";
 import type { Machine } from "../machine.ts";
 import {
   command,
@@ -23,8 +30,8 @@ export type VmRunner = {
   resume(): void;
   /** Ends the threads of all vCPUs; `ended` of each follows, also out of an endless loop. */
   stop(): void;
-  /** How long the threads of the vCPUs have waited for a processor so far, in milliseconds: the longest of them. */
-  heldUpMs(): number;
+  /** A look at the thread of each vCPU, by `monotonicMs`; null before it is there, once it has ended, and where the kernel keeps no figures. */
+  lookAtThreads(): readonly (ThreadLook | null)[];
   /** Settles when all threads have ended, after `ended`. Rejects if one died of something else. */
   readonly exited: Promise<void>;
 };
@@ -137,12 +144,15 @@ export function startVm(
     });
   });
   const unwatch = watchSleep(words, machine.vcpus.length, ioPatienceMs, onMessage);
-  const heldUpMs = (): number =>
-    Math.max(...machine.vcpus.map((_, cpu) => runDelayMs(Atomics.load(words, controlWord.threadIds + cpu))));
+  const lookAtThreads = (): readonly (ThreadLook | null)[] =>
+    machine.vcpus.map((_, cpu) => {
+      const tid = Atomics.load(words, controlWord.threadIds + cpu);
+      return tid === 0 ? null : lookAtThread(tid, monotonicMs);
+    });
   return {
     resume,
     stop,
-    heldUpMs,
+    lookAtThreads,
     exited: Promise.all(threads)
       .then(() => {})
       .finally(unwatch),

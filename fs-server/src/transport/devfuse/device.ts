@@ -40,9 +40,19 @@ function mountAsRoot({ mountPoint, readOnly }: DeviceMount): number {
     mount({ source: "daxfault", target: mountPoint, type: "fuse.daxfault", flags, data });
   } catch (error) {
     files.close(fd);
-    throw error;
+    if ((error as NodeJS.ErrnoException).code !== "EPERM") throw error;
+    throw new Error(
+      `/dev/fuse cannot be mounted at ${mountPoint} (EPERM): this root may not mount. Next: run as root outside of the user namespace or container, or give it CAP_SYS_ADMIN`,
+      { cause: error },
+    );
   }
   return fd;
+}
+
+/** What the helper says, with what to do where it may not open the device. */
+function helperText(said: string): string {
+  const denied = /\/dev\/fuse.*(denied|not permitted)/i.test(said);
+  return denied ? `${said}. Next: sudo chmod 0666 /dev/fuse, or serve as root` : said;
 }
 
 function mountByHelper({ mountPoint, readOnly }: DeviceMount): number {
@@ -59,7 +69,7 @@ function mountByHelper({ mountPoint, readOnly }: DeviceMount): number {
         cause: result.error,
       });
     }
-    if (result.status !== 0) throw new Error(`fusermount3: ${result.stderr.toString().trim()}`);
+    if (result.status !== 0) throw new Error(helperText(result.stderr.toString().trim()));
     const fd = receiveDescriptor(ours);
     if (fd === null) throw new Error("fusermount3 sent no descriptor");
     return fd;

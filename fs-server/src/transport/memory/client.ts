@@ -60,14 +60,17 @@ export function encodeRequest(name: OpcodeName, unique: bigint, call: Call): Uin
   return message;
 }
 
+/** What a client sends its messages to: a session, or a transport with one behind it. */
+export type MessageHandler = Pick<Session, "handle">;
+
 export class MemoryClient {
-  readonly #session: Session;
+  readonly #session: MessageHandler;
   readonly #options: MemoryClientOptions;
   #unique = 0n;
   /** Answers that came, by request id: more than one each would be a defect. */
   readonly answers: Map<bigint, number> = new Map();
 
-  constructor(session: Session, options: MemoryClientOptions = { split: null }) {
+  constructor(session: MessageHandler, options: MemoryClientOptions = { split: null }) {
     this.#session = session;
     this.#options = options;
   }

@@ -4,6 +4,7 @@
  */
 
 import { STUCK } from "../../../../language/src/index.ts";
+import { lookAtThread } from "../../../../sys/src/index.ts";
 import {
   type Machine,
   type MachineHandlers,
@@ -11,19 +12,36 @@ import {
   monotonicMs,
   runMachine,
 } from "../../../../vmm/src/index.ts";
+import { Attendance, attendedMs, noShare, type Share, shareBetween } from "../attendance.ts";
 import { CaseTrace, guestTrace } from "./case-trace.ts";
-import { beginning, type Effect, type Ending, type News, OTHERS_MS, step, wakeAtMs } from "./ending.ts";
+import {
+  beginning,
+  type Effect,
+  type Ending,
+  type News,
+  OTHERS_MS,
+  SETTLE_MS,
+  step,
+  wakeAtMs,
+} from "./ending.ts";
 import type { FromVm, TaskReport, VmReport } from "./messages.ts";
 import type { VmPlan } from "./plan.ts";
 import { SignalRelay } from "./relay.ts";
 import { isOnItsWay } from "./tasks.ts";
-import { Waiting } from "./waiting.ts";
+import { type CpuView, type Growth, Waiting } from "./waiting.ts";
 
 /** How often the counting tasks are looked at while an access is under way. */
 const SAMPLE_MS = 5;
+/** On a slow machine so many times more seldom, and still less than `INTERVAL_MS` (../attendance.ts) apart. */
+const SLOWER_SAMPLES_MAX = 4;
 
 /** The guest's progress when the VM first stopped or looped. */
-type Baseline = { readonly counts: readonly bigint[]; readonly heartbeat: number };
+type Baseline = {
+  readonly counts: readonly bigint[];
+  readonly heartbeat: number;
+  /** By vCPU. */
+  readonly shares: readonly Share[];
+};
 
 export class CaseRunner {
   readonly trace: CaseTrace = new CaseTrace();
@@ -31,7 +49,15 @@ export class CaseRunner {
   readonly #machine: Machine;
   readonly #send: (message: FromVm) => void;
   readonly #relay: SignalRelay;
-  readonly #waiting = new Waiting();
+  readonly #waiting: Waiting;
+  /** What the thread of each vCPU has got, as of the last look. */
+  readonly #attendances: readonly Attendance[];
+  /** The kernel keeps figures of threads. */
+  readonly #hasFigures = lookAtThread(process.pid, monotonicMs) !== null;
+  /** A task counts: the vCPUs' threads are looked at while an access is under way. */
+  readonly #hasCounters: boolean;
+  /** As of the last sample. */
+  #isWaitingSeen = false;
   /** Accesses already sent, `task/step`. */
   readonly #sent = new Set<string>();
   #ending: Ending;
@@ -49,10 +75,14 @@ export class CaseRunner {
     this.#relay = new SignalRelay(plan.signals, machine.channel, (name, from) =>
       send({ type: "signal", name, from }),
     );
+    this.#waiting = new Waiting(plan.tasks.map(({ program }) => program.cpu ?? 0));
+    this.#attendances = machine.vcpus.map(() => new Attendance());
+    this.#hasCounters = plan.tasks.some(({ program }) => program.steps.some(({ verb }) => verb === "count"));
     this.#ending = beginning({
       stuckIsAwaited: plan.stuckIsAwaited,
       endsLoops: plan.fence || plan.guard?.name === "notify",
       othersMs: OTHERS_MS * plan.slowness,
+      settleMs: SETTLE_MS * plan.slowness,
     });
   }
 
@@ -66,7 +96,8 @@ export class CaseRunner {
     void Promise.all(vmmActors.map((one) => this.#playVmm(one.actor, one.steps))).then(() =>
       this.#advance({ type: "vmm-actors-done" }),
     );
-    const sampling = setInterval(() => this.#sampleWaits(), SAMPLE_MS);
+    const sampleMs = SAMPLE_MS * Math.min(this.#plan.slowness, SLOWER_SAMPLES_MAX);
+    const sampling = setInterval(() => this.#sampleWaits(), sampleMs);
     await run.exited;
     this.#run = null;
     clearInterval(sampling);
@@ -125,23 +156,50 @@ export class CaseRunner {
     const atMs = wakeAtMs(this.#ending);
     clearTimeout(this.#alarm);
     if (this.#run === null || atMs === null) return;
-    this.#alarm = setTimeout(() => this.#advance({ type: "time" }), atMs - monotonicMs());
+    // Behind all that has come in meanwhile: timers are the first that an event loop sees to when it was held up.
+    const ring = (): void => {
+      if (this.#run !== null) this.#advance({ type: "time", attendedMs: this.#attendedMs() });
+    };
+    this.#alarm = setTimeout(() => setImmediate(ring), atMs - monotonicMs());
+  }
+
+  #look(): void {
+    const looks = this.#run?.lookAtThreads() ?? [];
+    for (const [cpu, look] of looks.entries()) this.#attendances[cpu]?.add(look);
+  }
+
+  #shares(): readonly Share[] {
+    return this.#attendances.map(({ share }) => share);
+  }
+
+  /** For how long each vCPU was attended to so far, the least of them; without figures all the time. */
+  #attendedMs(): number {
+    if (!this.#hasFigures) return monotonicMs();
+    this.#look();
+    return Math.min(...this.#shares().map(attendedMs));
   }
 
   #perform(effect: Effect): void {
     switch (effect.kind) {
       case "raise-stuck":
-        this.#baseline ??= { counts: this.#counts(), heartbeat: this.#machine.channel.heartbeat };
+        this.#look();
+        this.#baseline ??= {
+          counts: this.#counts(),
+          heartbeat: this.#machine.channel.heartbeat,
+          shares: this.#shares(),
+        };
         this.#relay.raiseAndSend(STUCK, "kvm");
         return;
       case "look-at-tasks":
-        if (this.#run !== null) this.#lookAtTasks(this.#run);
+        if (this.#run !== null) this.#lookAtTasks();
         return;
       case "resume":
         this.trace.resumed(effect.actor);
         this.#run?.resume();
         return;
       case "stop":
+        // The last look: behind it no thread is there.
+        this.#look();
         this.#run?.stop();
         if (this.#isWaiting) this.#send({ type: "waits" });
     }
@@ -165,19 +223,39 @@ export class CaseRunner {
     return this.#plan.tasks.map((_, task) => this.#machine.channel.count(task));
   }
 
-  #sampleWaits(): void {
-    const counts = this.#counts();
+  #cpuViews(): readonly (CpuView | null)[] {
+    const looks = this.#run?.lookAtThreads() ?? [];
+    return this.#attendances.map((attendance, cpu) => {
+      const look = looks[cpu] ?? null;
+      attendance.add(look);
+      return look === null ? null : { share: attendance.share, isAsleep: look.isAsleep };
+    });
+  }
+
+  /** The accesses that are under way, a name each. */
+  #pending(): readonly string[] {
     const { channel } = this.#machine;
-    const pending = this.#plan.tasks.flatMap((_, task) => {
+    return this.#plan.tasks.flatMap((_, task) => {
       const step = channel.currentStep(task);
       const { status, began } = channel.result(task, step);
       return status === "started" ? [`${task}/${step}/${began}`] : [];
     });
-    this.#waiting.sample(monotonicMs(), counts, pending);
   }
 
-  #lookAtTasks(run: MachineRun): void {
-    this.#advance({ type: "tasks", anyOnItsWay: this.#isAnyOnItsWay(), heldUpMs: run.heldUpMs() });
+  /** Looking at a thread costs some system calls, a millisecond each under emulation: none while no access is under way. */
+  #sampleWaits(): void {
+    if (!this.#hasCounters) return;
+    if (!this.#isWaitingSeen && this.#pending().length === 0) return;
+    const before = this.#counts();
+    const cpus = this.#cpuViews();
+    const after = this.#counts();
+    const pending = this.#pending();
+    this.#isWaitingSeen = pending.length > 0;
+    this.#waiting.sample({ atMs: monotonicMs(), before, after, cpus, pending });
+  }
+
+  #lookAtTasks(): void {
+    this.#advance({ type: "tasks", anyOnItsWay: this.#isAnyOnItsWay(), attendedMs: this.#attendedMs() });
   }
 
   #isAnyOnItsWay(): boolean {
@@ -231,20 +309,28 @@ export class CaseRunner {
     };
   }
 
+  /** Since the trouble; without trouble while an access waited for I/O, else over the whole case. */
+  #growthOf(task: number, count: bigint, share: Share): Pick<Growth, "counted" | "share"> {
+    if (this.#baseline === null) return this.#waiting.growth(task) ?? { counted: count, share };
+    const { counts, shares } = this.#baseline;
+    const before = shares[this.#plan.tasks[task]?.program.cpu ?? 0] ?? noShare;
+    return { counted: count - (counts[task] ?? 0n), share: shareBetween(before, share) };
+  }
+
   #taskReports(): TaskReport[] {
     const { channel } = this.#machine;
     const counts = this.#counts();
-    // Without trouble: while an access waited for I/O, else over the whole case.
-    const sinceTrouble = this.#baseline === null ? this.#waiting.growth : null;
+    const shares = this.#shares();
     return this.#plan.tasks.map(({ actor, program }, task) => {
       const count = counts[task] ?? 0n;
+      const { counted, share } = this.#growthOf(task, count, shares[program.cpu ?? 0] ?? noShare);
       return {
         actor,
         state: channel.taskState(task),
         currentStep: channel.currentStep(task),
         count,
-        countSinceTrouble:
-          sinceTrouble === null ? count - (this.#baseline?.counts[task] ?? 0n) : (sinceTrouble[task] ?? 0n),
+        countSinceTrouble: counted,
+        share: this.#hasFigures ? share : null,
         results: program.steps.map((_, step) => {
           const { status, code, began, ended } = channel.result(task, step);
           return { status, code, began, ended };

@@ -11,6 +11,10 @@
  *     looping,     REPAIR_GRACE_MS after the host     when every other task stands, falls or waits,
  *     waiting      and the VMM's actors are done      or after `othersMs`
  *
+ * On a busy machine no time proves anything: a vCPU whose thread waits for a processor neither leaves its loop nor lets
+ * its tasks get on. So whatever a vCPU would do is waited for in its own time, `attendedMs` (../attendance.ts): on a
+ * processor, or asleep. Only the limit is by the clock, and what it ends is inconclusive.
+ *
  * A task that sleeps in the guest for a page that does not come ends the case as a vCPU does that waits, and is no
  * trouble of the VM.
  */
@@ -21,11 +25,16 @@ import type { VmState } from "./messages.ts";
 export const REPAIR_GRACE_MS = 1000;
 /**
  * After the proof of a loop that no actor ends: the other tasks get to where they stand or fall. They do within
- * milliseconds on an idle machine; a task that has not by then is starved. Of time in which no vCPU waited for a
- * processor of the host, and multiplied by the machine's slowness.
+ * milliseconds on an idle machine; a task that has not by then is starved. Of the time in which each vCPU was attended to,
+ * and multiplied by the machine's slowness.
  */
 export const OTHERS_MS = 3000;
 export const OTHERS_POLL_MS = 5;
+/**
+ * After a grace: a loop or a wait is judged once each vCPU was attended to for so long, more than one tick of its thread,
+ * which reports a loop that is over. Multiplied by the machine's slowness.
+ */
+export const SETTLE_MS = 50;
 
 /** Constants of the case. */
 export type EndingRules = {
@@ -36,8 +45,9 @@ export type EndingRules = {
    * later than the proof takes. A loop counts only if it still goes on after REPAIR_GRACE_MS.
    */
   readonly endsLoops: boolean;
-  /** OTHERS_MS on this machine. */
+  /** OTHERS_MS and SETTLE_MS on this machine. */
   readonly othersMs: number;
+  readonly settleMs: number;
 };
 
 type TasksNews = Extract<News, { type: "tasks" }>;
@@ -46,10 +56,13 @@ type Looping = Extract<VmState, { kind: "looping" }>;
 /** A timer, and the rule that it triggers. */
 type Alarm = { readonly atMs: number } & (
   | { readonly rule: "limit" }
-  | { readonly rule: "grace" }
+  | ({ readonly rule: "grace" } & Settling)
   | { readonly rule: "others" }
-  | { readonly rule: "still-looping"; readonly cpu: number; readonly state: Looping }
+  | ({ readonly rule: "still-looping"; readonly cpu: number; readonly state: Looping } & Settling)
 );
+
+/** `settledFromMs`: the grace is over since the vCPUs were attended to for so long; null: it goes on. */
+type Settling = { readonly settledFromMs: number | null };
 
 export type Ending = {
   readonly rules: EndingRules;
@@ -66,8 +79,8 @@ export type Ending = {
   readonly hasSleeper: boolean;
   /** Why the VM ended; null while it runs. */
   readonly end: EndReason | null;
-  /** Since then the other tasks are waited for; null: they are not. `heldUpMs`: null until it is first known. */
-  readonly others: { readonly sinceMs: number; readonly heldUpMs: number | null } | null;
+  /** Since then the other tasks are waited for; null: they are not. `sinceMs`: null until it is first known. */
+  readonly others: { readonly sinceMs: number | null } | null;
   readonly alarms: readonly Alarm[];
 };
 
@@ -81,13 +94,10 @@ export type News =
   | { readonly type: "vmm-actors-done" }
   /** Every host actor has done its last step. */
   | { readonly type: "host-settled" }
-  /**
-   * The answer to `look-at-tasks`: is a task still on its way (`isOnItsWay`)? `heldUpMs`: how long the vCPUs' threads have
-   * waited for a processor so far, the longest of them.
-   */
-  | { readonly type: "tasks"; readonly anyOnItsWay: boolean; readonly heldUpMs: number }
-  /** Time has passed: `wakeAtMs` has come. */
-  | { readonly type: "time" };
+  /** The answer to `look-at-tasks`: is a task still on its way (`isOnItsWay`)? */
+  | { readonly type: "tasks"; readonly anyOnItsWay: boolean; readonly attendedMs: number }
+  /** Time has passed: `wakeAtMs` has come. `attendedMs`: for how long each vCPU was attended to so far, the least of them. */
+  | { readonly type: "time"; readonly attendedMs: number };
 
 export type Effect =
   | { readonly kind: "raise-stuck" }
@@ -151,7 +161,7 @@ export function step(state: Ending, news: News, nowMs: number): Step {
     case "tasks":
       return lookedAt(state, news, nowMs);
     case "time":
-      return due(state, nowMs);
+      return due(state, news.attendedMs, nowMs);
   }
 }
 
@@ -160,7 +170,8 @@ function loops(state: Ending, news: Extract<News, { type: "looping" }>, nowMs: n
   const now = { ...state, looping: new Set([...state.looping, cpu]) };
   const loop: Looping = { kind: "looping", faultsPerSecond, place };
   if (!state.rules.endsLoops) return trouble(now, loop, nowMs);
-  return still(withAlarm(now, { atMs: nowMs + REPAIR_GRACE_MS, rule: "still-looping", cpu, state: loop }));
+  const atMs = nowMs + REPAIR_GRACE_MS;
+  return still(withAlarm(now, { atMs, rule: "still-looping", cpu, state: loop, settledFromMs: null }));
 }
 
 function waits(
@@ -207,29 +218,28 @@ function considered(state: Ending, nowMs: number): Step {
   const isLeftToItself = !rules.stuckIsAwaited || vmmActorsAreDone;
   switch (lastKind(state)) {
     case "running":
-      return state.hasSleeper && !rules.stuckIsAwaited ? awaitOthers(state, nowMs) : still(state);
+      return state.hasSleeper && !rules.stuckIsAwaited ? awaitOthers(state) : still(state);
     case "stopped":
       return isLeftToItself && state.isPaused ? stop(state) : still(state);
     case "looping":
     case "waiting":
-      if (!rules.stuckIsAwaited) return awaitOthers(state, nowMs);
+      if (!rules.stuckIsAwaited) return awaitOthers(state);
       if (!hostIsSettled || !isLeftToItself) return still(state);
-      return still(withAlarm(state, { atMs: nowMs + REPAIR_GRACE_MS, rule: "grace" }));
+      return still(withAlarm(state, { atMs: nowMs + REPAIR_GRACE_MS, rule: "grace", settledFromMs: null }));
   }
 }
 
-function awaitOthers(state: Ending, nowMs: number): Step {
-  const others = state.others ?? { sinceMs: nowMs, heldUpMs: null };
+function awaitOthers(state: Ending): Step {
+  const others = state.others ?? { sinceMs: null };
   return { state: { ...state, others }, effects: [{ kind: "look-at-tasks" }] };
 }
 
 /** Once the vCPUs have ended, the guest's memory is about to go: no more looking at its tasks. */
-function lookedAt(state: Ending, { anyOnItsWay, heldUpMs }: TasksNews, nowMs: number): Step {
+function lookedAt(state: Ending, { anyOnItsWay, attendedMs }: TasksNews, nowMs: number): Step {
   if (state.others === null) return still(state);
-  const { sinceMs, heldUpMs: before } = state.others;
-  const heldUpSince = heldUpMs - (before ?? heldUpMs);
-  if (state.end === null && anyOnItsWay && nowMs - sinceMs - heldUpSince < state.rules.othersMs) {
-    const others = { sinceMs, heldUpMs: before ?? heldUpMs };
+  const sinceMs = state.others.sinceMs ?? attendedMs;
+  if (state.end === null && anyOnItsWay && attendedMs - sinceMs < state.rules.othersMs) {
+    const others = { sinceMs };
     return still(withAlarm({ ...state, others }, { atMs: nowMs + OTHERS_POLL_MS, rule: "others" }));
   }
   return stopUnlessWell({ ...state, others: null });
@@ -240,28 +250,43 @@ function stopUnlessWell(state: Ending): Step {
 }
 
 /** Every alarm whose moment has come. */
-function due(state: Ending, nowMs: number): Step {
+function due(state: Ending, attendedMs: number, nowMs: number): Step {
   let now: Ending = { ...state, alarms: state.alarms.filter(({ atMs }) => atMs > nowMs) };
   const effects: Effect[] = [];
   for (const alarm of state.alarms.filter(({ atMs }) => atMs <= nowMs)) {
-    const after = rung(now, alarm, nowMs);
+    const after = rung(now, alarm, { attendedMs, nowMs });
     now = after.state;
     effects.push(...after.effects);
   }
   return { state: now, effects };
 }
 
-function rung(state: Ending, alarm: Alarm, nowMs: number): Step {
+type Moment = { readonly attendedMs: number; readonly nowMs: number };
+
+function rung(state: Ending, alarm: Alarm, moment: Moment): Step {
   switch (alarm.rule) {
     case "limit":
       return stop({ ...state, outOfTime: true });
     case "grace":
-      return stopUnlessWell(state);
+      if (stopUnlessWell(state).effects.length === 0) return still(state);
+      return settling(state, alarm, moment) ?? stopUnlessWell(state);
     case "others":
       return state.others === null ? still(state) : { state, effects: [{ kind: "look-at-tasks" }] };
     case "still-looping":
-      return state.looping.has(alarm.cpu) ? trouble(state, alarm.state, nowMs) : still(state);
+      if (!state.looping.has(alarm.cpu)) return still(state);
+      return settling(state, alarm, moment) ?? trouble(state, alarm.state, moment.nowMs);
   }
+}
+
+/** The grace is over: the vCPUs get as much time of their own as they need to come out of it. null: they had it. */
+function settling(
+  state: Ending,
+  alarm: Extract<Alarm, Settling>,
+  { attendedMs, nowMs }: Moment,
+): Step | null {
+  const settledFromMs = alarm.settledFromMs ?? attendedMs;
+  if (attendedMs - settledFromMs >= state.rules.settleMs) return null;
+  return still(withAlarm(state, { ...alarm, atMs: nowMs + OTHERS_POLL_MS, settledFromMs }));
 }
 
 function withAlarm(state: Ending, alarm: Alarm): Ending {

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import {
   type Access,
   type Attestation,
+  cpuOf,
   type Evidence,
   enablesApf,
   type Proposal,
@@ -31,18 +32,25 @@ import { onAbort } from "../../abort.ts";
 import type { CaseContext, Engine, Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
 import { hostSetupSupport, supportOf, thisMachine } from "../../machine.ts";
+import {
+  type Bystanders,
+  bystanderCounters,
+  bystandersOf,
+  progressOf,
+  STARVED_AFTER_MS,
+} from "../bystander.ts";
 import { exitText, within } from "../child.ts";
 import { ChildPool, type PooledChild } from "../child-pool.ts";
 import { supportsAccesses } from "../guest-program.ts";
 import { type HostSetup, openHostSetup } from "../host-setup.ts";
-import { ioPatienceMs } from "../patience.ts";
+import { ioPatienceMs, patienceDoubt } from "../patience.ts";
 import { SeenAccesses } from "../seen.ts";
 import { guardSupport } from "./guard-support.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
 import {
   accessesSeen,
   accessTimes,
-  bystandersSeen,
+  bystandersWatched,
   guestKernelSeen,
   unexpectedError,
   vmmSeen,
@@ -158,7 +166,7 @@ async function perform(
   proposal: Proposal,
   setup: HostSetup,
   vm: VmProcess,
-  boundMs: number,
+  { boundMs, slowness }: { readonly boundMs: number; readonly slowness: number },
 ): Promise<RunResult> {
   const left = (): number => Math.max(0, boundMs - setup.nowMs());
   if (!(await within(vm.ready, left()))) return { kind: "timeout", message: "the VM was not set up in time" };
@@ -173,7 +181,7 @@ async function perform(
   if (report === null) return { kind: "engine-error", message: `VM process: ${vm.ending}` };
   // The guest may have seen the effect of a step before its actor's word of it has arrived here.
   await setup.settled(Math.min(left(), HOST_WORD_MS));
-  const failure = setup.failure() ?? unexpectedError(report);
+  const failure = (await setup.failure()) ?? unexpectedError(report);
   if (failure !== null) return { kind: "engine-error", message: failure };
   if (report.outOfTime) {
     const states = report.tasks.map(
@@ -184,7 +192,31 @@ async function perform(
       message: `the guest had not finished when its time was over: ${states.join(", ")}`,
     };
   }
-  return { kind: "evidence", evidence: toEvidence(scenario, proposal, setup, vm, report) };
+  const bystanders = bystandersSeen(scenario, report, slowness);
+  if (bystanders.kind === "not-known") return { kind: "busy", message: bystanders.reason };
+  const evidence = toEvidence(scenario, proposal, { setup, vm, report, bystanders });
+  const busy = (await setup.heldUp()) ?? doubtOf(evidence, setup, ioPatienceMs(scenario, slowness));
+  return busy === null ? { kind: "evidence", evidence } : { kind: "busy", message: busy };
+}
+
+/** An access that never came back did so by the clock: was the file server there to answer it? */
+function doubtOf({ observations }: Evidence, setup: HostSetup, patienceMs: number): string | null {
+  const words = Object.values(observations.accesses).flatMap((labels) => Object.values(labels));
+  const isHung = words.some(({ kind }) => kind === "hung");
+  return isHung ? patienceDoubt(setup.serverHeldUpMs(), patienceMs) : null;
+}
+
+function bystandersSeen(scenario: Scenario, report: VmReport, slowness: number): Bystanders {
+  const watched = Object.entries(bystandersWatched(scenario, report));
+  return bystandersOf(
+    Object.fromEntries(
+      watched.map(([name, one]) => {
+        const actor = scenario.actors[name];
+        const cpu = actor?.in === "guest-task" || actor?.in === "guest-kernel" ? cpuOf(actor) : 0;
+        return [name, progressOf(one, { who: `vCPU ${cpu}`, starvedAfterMs: STARVED_AFTER_MS, slowness })];
+      }),
+    ),
+  );
 }
 
 const byValue = (a: bigint, b: bigint): number => Number(a - b);
@@ -214,12 +246,22 @@ function guestCounters(report: VmReport): Readonly<Record<string, bigint>> {
   };
 }
 
+type Ran = {
+  readonly setup: HostSetup;
+  readonly vm: VmProcess;
+  readonly report: VmReport;
+  readonly bystanders: Extract<Bystanders, { kind: "known" }>;
+};
+
+function watchedCounters(scenario: Scenario, report: VmReport): Readonly<Record<string, bigint>> {
+  const watched = Object.entries(bystandersWatched(scenario, report));
+  return Object.assign({}, ...watched.map(([name, one]) => bystanderCounters(name, one)));
+}
+
 function toEvidence(
   scenario: Scenario,
   proposal: Proposal,
-  setup: HostSetup,
-  vm: VmProcess,
-  report: VmReport,
+  { setup, vm, report, bystanders }: Ran,
 ): Evidence {
   const startMs = monotonicMs() - setup.nowMs();
   const guestTrace: TraceEvent[] = report.events.map(({ kind, actor, atMonotonicMs, gpa, detail }) => ({
@@ -253,11 +295,11 @@ function toEvidence(
       host: setup.hostSteps(),
       vmm: vmmSeen(report),
       guestKernel: guestKernelSeen(report),
-      bystanders: bystandersSeen(scenario, report),
+      bystanders: bystanders.states,
     },
     ends: [],
     counts: { ...counts, ...Object.fromEntries(Object.entries(counted).filter(([, count]) => count > 0)) },
-    counters: { ...final?.counters, ...guestCounters(report) },
+    counters: { ...final?.counters, ...guestCounters(report), ...watchedCounters(scenario, report) },
     accessMs: accessTimes(scenario, report),
     kvmTrace: null,
     trace,
@@ -304,7 +346,7 @@ async function runCase(scenario: Scenario, proposal: Proposal, context: CaseCont
   const stopListening = onAbort(context.signal, () => void vm.kill());
   let result: RunResult | null = null;
   try {
-    result = await perform(scenario, proposal, setup, vm, boundMs);
+    result = await perform(scenario, proposal, setup, vm, { boundMs, slowness: context.slowness });
     return result;
   } finally {
     stopListening();

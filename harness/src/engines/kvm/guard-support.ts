@@ -1,5 +1,5 @@
 /** Which guards this machine has: each is tried once, on a file where the cases' files will lie. */
-import { closeSync, mkdtempSync, openSync, rmSync } from "node:fs";
+import { closeSync, openSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { hostActors, type Scenario, type ServerPart } from "../../../../language/src/index.ts";
 import {
@@ -19,19 +19,21 @@ import { errorText } from "../../error-text.ts";
 import { supportOf, thisMachine } from "../../machine.ts";
 import { runDirectoryParent } from "../../paths.ts";
 import { RUN_DIRECTORY_PREFIX } from "../../run/sweep.ts";
+import { makeTemporaryFolder } from "../../surroundings.ts";
 
 /** Runs `attempt` on a fresh file; what it throws is the reason. */
 function tried(attempt: (path: string, fd: number) => void): string | null {
-  const folder = mkdtempSync(join(runDirectoryParent, RUN_DIRECTORY_PREFIX));
-  const path = join(folder, "probe");
-  const fd = openSync(path, "wx+");
+  const folder = makeTemporaryFolder(runDirectoryParent, RUN_DIRECTORY_PREFIX);
+  let fd = -1;
   try {
+    const path = join(folder, "probe");
+    fd = openSync(path, "wx+");
     attempt(path, fd);
     return null;
   } catch (error) {
     return errorText(error);
   } finally {
-    closeSync(fd);
+    if (fd >= 0) closeSync(fd);
     rmSync(folder, { recursive: true });
   }
 }

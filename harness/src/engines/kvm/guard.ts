@@ -62,6 +62,8 @@ export type Guarding = {
   readonly holder: LateHolder;
   /** Why the file is not guarded after all, or null. */
   readonly refusal: string | null;
+  /** `TruncationGuard.lost`. */
+  lost(): Promise<string | null>;
   close(): Promise<void>;
 };
 
@@ -86,6 +88,7 @@ export async function guardFile(
     fd: armed?.fd ?? fd,
     holder,
     refusal,
+    lost: async () => (await guard?.lost()) ?? null,
     async close() {
       armed?.disarm();
       await guard?.close();

@@ -9,6 +9,7 @@ import type {
   TaskState,
   VcpuExit,
 } from "../../../../vmm/src/index.ts";
+import type { Share } from "../attendance.ts";
 import type { VmPlan } from "./plan.ts";
 
 export type ToVm =
@@ -61,6 +62,8 @@ export type TaskReport = {
    * over the whole case if none did.
    */
   readonly countSinceTrouble: bigint;
+  /** What the thread of its vCPU got over the same time; null: not known. */
+  readonly share: Share | null;
   /** By step. */
   readonly results: readonly Pick<StepResult, "status" | "code" | "began" | "ended">[];
 };

@@ -3,7 +3,6 @@
 import {
   type Access,
   accessesOf,
-  type Bystander,
   type Evidence,
   type FaultPlace,
   type GuestKernel,
@@ -14,6 +13,7 @@ import {
   type Vmm,
 } from "../../../../language/src/index.ts";
 import type { Place, VcpuExit } from "../../../../vmm/src/index.ts";
+import type { Watched } from "../bystander.ts";
 import type { TaskReport, VmReport, VmState } from "./messages.ts";
 
 /** The outcome of an access that did not finish. */
@@ -82,13 +82,14 @@ export function accessTimes(scenario: Scenario, report: VmReport): Evidence["acc
   return times;
 }
 
-/** Did the counting tasks get on once there was trouble (or at all, if there was none)? */
-export function bystandersSeen(scenario: Scenario, report: VmReport): Record<string, Bystander> {
-  const result: Record<string, Bystander> = {};
+/** The counting tasks: how far they got on once there was trouble (or at all, if there was none), and what their vCPU got. */
+export function bystandersWatched(scenario: Scenario, report: VmReport): Record<string, Watched> {
+  const isStopped = report.history.at(-1)?.kind === "stopped";
+  const result: Record<string, Watched> = {};
   for (const [name, actor] of guestActors(scenario)) {
     if (!isBystander(actor)) continue;
     const task = report.tasks.find((one) => one.actor === name);
-    result[name] = (task?.countSinceTrouble ?? 0n) > 0n ? "progress" : "starved";
+    result[name] = { counted: task?.countSinceTrouble ?? 0n, share: task?.share ?? null, isStopped };
   }
   return result;
 }

@@ -5,7 +5,13 @@
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { MappingHolder } from "../../../../fs-server/src/index.ts";
-import { disableCoreDumps, PageOutError, pageOut, residentPages } from "../../../../sys/src/index.ts";
+import {
+  disableCoreDumps,
+  LostChildError,
+  PageOutError,
+  pageOut,
+  residentPages,
+} from "../../../../sys/src/index.ts";
 import { Fence, openMachine, PageStates, WindowHolder } from "../../../../vmm/src/index.ts";
 import { errorStack } from "../../error-text.ts";
 import { FIRST_LENT_DESCRIPTOR, send as sendToParent, tieToParent } from "../child-side.ts";
@@ -85,7 +91,11 @@ async function runCase(plan: VmPlan): Promise<void> {
   if (guarding?.refusal != null) running.trace.unguarded(guarding.refusal);
   const isCopy = guarding !== null && guarding.fd !== FIRST_LENT_DESCRIPTOR;
   void send({ type: "ready", filePath: isCopy ? `/proc/${process.pid}/fd/${guarding.fd}` : null });
-  await send({ type: "report", report: await running.run() });
+  const report = await running.run();
+  const lost = (await guarding?.lost()) ?? null;
+  // Nothing was guarded from then on: what was seen says nothing of the guard.
+  const end = lost === null ? report.end : ({ kind: "defect", message: lost } as const);
+  await send({ type: "report", report: { ...report, end } });
   fence?.close();
   await guarding?.close();
   runner = null;
@@ -118,7 +128,8 @@ async function serveCase(plan: VmPlan): Promise<void> {
     await runCase(plan);
   } catch (error) {
     // The user sees the last line.
-    console.error(error instanceof PageOutError ? error.message : errorStack(error));
+    const isKnown = error instanceof PageOutError || error instanceof LostChildError;
+    console.error(isKnown ? error.message : errorStack(error));
     process.exit(1);
   }
   if (leftovers(plan).length > 0) process.exit(0);

@@ -2,55 +2,121 @@
  * Do the counting tasks get on while an access waits for I/O? Fed with samples, from outside the vCPU's thread, which
  * may be asleep in KVM_RUN all the while. Pure.
  *
- * The counts are taken over the middle of a wait. Between beginning an access and faulting at it a task may lose the
- * processor to the timer, and so it may between the page's arrival and trying again: a timer interrupt that has been
- * pending for the whole wait comes first. Counts from then are no evidence about the wait.
+ * Between beginning an access and faulting at it a task may lose the processor to the timer, and so it may between the
+ * page's arrival and trying again: a timer interrupt that has been pending for the whole wait comes first. Counts from
+ * then are no evidence about the wait. Of the counting task's vCPU there are three cases:
  *
- *     access begins   faults                             page arrives   access succeeds
- *     |---------------|----------------------------------|--------------|
- *     |<- MARGIN_MS ->|baseline                       end|<- MARGIN_MS->|
+ * - Its thread was found asleep, again and again: what was counted from the first such look to the last. The access had
+ *   faulted by the first, and its page had not come by the last, or the thread would have been awake.
+ * - It was never found asleep, in many looks: nothing was waited for on that vCPU, and the whole wait counts.
+ * - Otherwise the middle of the wait counts, by the clock:
+ *
+ *       access begins   faults                             page arrives   access succeeds
+ *       |---------------|----------------------------------|--------------|
+ *       |<- MARGIN_MS ->|baseline                       end|<- MARGIN_MS->|
  */
+import { noShare, type Share, shareBetween } from "../attendance.ts";
 
 /** At either end of a wait: many times a slice of the guest's scheduler. */
 const MARGIN_MS = 100;
 /** So much must be left between the margins, or the wait is not judged. */
 const WATCH_MS = 50;
+/** So many looks at a thread that none found asleep: a wait that is long enough to be judged has ten times as many on an idle machine. */
+const LOOKS_MIN = 5;
 
-type Sample = { readonly atMs: number; readonly counts: readonly bigint[] };
-type Growth = { readonly watchedMs: number; readonly counts: readonly bigint[] };
+export type CpuView = {
+  /** All that its thread got so far. */
+  readonly share: Share;
+  /** It was asleep at this look. */
+  readonly isAsleep: boolean;
+};
+
+export type Sample = {
+  readonly atMs: number;
+  /** By task: read before the looks at the vCPUs, and again after them. */
+  readonly before: readonly bigint[];
+  readonly after: readonly bigint[];
+  /** By vCPU; null: nothing is known of its thread. */
+  readonly cpus: readonly (CpuView | null)[];
+  /** Accesses that have begun and not finished, a name each; read last. */
+  readonly pending: readonly string[];
+};
+
+/** What a task counted while an access waited, and what its vCPU's thread got meanwhile (null: not known). */
+export type Growth = { readonly watchedMs: number; readonly counted: bigint; readonly share: Share | null };
+
+type Window = { readonly from: Sample; readonly to: Sample };
+
 type Wait = {
-  readonly sinceMs: number;
+  readonly first: Sample;
+  last: Sample;
   /** From its margin on, oldest first: the baseline, then those of the last MARGIN_MS. */
   readonly samples: Sample[];
   /** From the baseline to the last sample before the margin; null: too short so far. */
-  growth: Growth | null;
+  middle: Window | null;
+  /** By vCPU: the first and the last sample that found it asleep. */
+  readonly asleep: (Window | undefined)[];
   /** The VMM was asked about it: its vCPU was out of the guest for some of the time, in which no bystander counted. */
   isAnswered: boolean;
 };
 
-const longer = (a: Growth | null, b: Growth | null): Growth | null =>
-  (b?.watchedMs ?? 0) > (a?.watchedMs ?? 0) ? b : a;
+const spanMs = ({ from, to }: Window): number => to.atMs - from.atMs;
+const looksOf = ({ first, last }: Wait, cpu: number): Share => {
+  const [from, to] = [first.cpus[cpu]?.share, last.cpus[cpu]?.share];
+  return from === undefined || to === undefined ? noShare : shareBetween(from, to);
+};
+
+/** The part of the wait in which the tasks of this vCPU are evidence; null: too short. */
+function windowOf(wait: Wait, cpu: number): Window | null {
+  if (wait.middle === null) return null;
+  const asleep = wait.asleep[cpu];
+  if (asleep === undefined) {
+    return looksOf(wait, cpu).looks >= LOOKS_MIN ? { from: wait.first, to: wait.last } : wait.middle;
+  }
+  return spanMs(asleep) >= WATCH_MS ? asleep : wait.middle;
+}
+
+function growthIn(window: Window, task: number, cpu: number): Growth {
+  const { from, to } = window;
+  const [before, after] = [from.cpus[cpu], to.cpus[cpu]];
+  return {
+    watchedMs: spanMs(window),
+    counted: (to.before[task] ?? 0n) - (from.after[task] ?? 0n),
+    share: before == null || after == null ? null : shareBetween(before.share, after.share),
+  };
+}
 
 export class Waiting {
+  readonly #cpus: readonly number[];
   readonly #waits = new Map<string, Wait>();
-  /** Of the waits that are over. */
-  #longest: Growth | null = null;
+  /** By task, of the waits that are over: the longest. */
+  readonly #longest: (Growth | null)[];
 
-  /**
-   * @param counts of all tasks, read before `pending` was
-   * @param pending accesses that have begun and not finished, a name each
-   */
-  sample(atMs: number, counts: readonly bigint[], pending: readonly string[]): void {
+  /** @param cpus the vCPU of each task */
+  constructor(cpus: readonly number[]) {
+    this.#cpus = cpus;
+    this.#longest = cpus.map(() => null);
+  }
+
+  sample(sample: Sample): void {
+    const { atMs, pending } = sample;
     for (const [key, wait] of this.#waits) {
       if (pending.includes(key)) continue;
       this.#waits.delete(key);
-      this.#longest = longer(this.#longest, this.#growthOf(wait));
+      for (const task of this.#cpus.keys()) {
+        this.#longest[task] = longer(this.#longest[task] ?? null, this.#growthOf(wait, task));
+      }
     }
     for (const key of pending) {
-      const wait = this.#waits.get(key) ?? { sinceMs: atMs, samples: [], growth: null, isAnswered: false };
+      const wait = this.#waits.get(key) ?? beginning(sample);
       this.#waits.set(key, wait);
-      if (atMs - wait.sinceMs >= MARGIN_MS) wait.samples.push({ atMs, counts });
-      this.#look(wait, atMs - MARGIN_MS);
+      wait.last = sample;
+      if (atMs - wait.first.atMs >= MARGIN_MS) wait.samples.push(sample);
+      for (const [cpu, view] of sample.cpus.entries()) {
+        if (view?.isAsleep === true)
+          wait.asleep[cpu] = { from: wait.asleep[cpu]?.from ?? sample, to: sample };
+      }
+      lookAtMiddle(wait, atMs - MARGIN_MS);
     }
   }
 
@@ -59,26 +125,31 @@ export class Waiting {
     for (const wait of this.#waits.values()) wait.isAnswered = true;
   }
 
-  #look(wait: Wait, untilMs: number): void {
-    const { samples } = wait;
-    while ((samples[2]?.atMs ?? Number.POSITIVE_INFINITY) <= untilMs) samples.splice(1, 1);
-    const [baseline, end] = samples;
-    if (baseline === undefined || end === undefined || end.atMs > untilMs) return;
-    const watchedMs = end.atMs - baseline.atMs;
-    if (watchedMs < WATCH_MS) return;
-    wait.growth = {
-      watchedMs,
-      counts: end.counts.map((count, task) => count - (baseline.counts[task] ?? 0n)),
-    };
+  #growthOf(wait: Wait, task: number): Growth | null {
+    const cpu = this.#cpus[task] ?? 0;
+    const window = wait.isAnswered ? null : windowOf(wait, cpu);
+    return window === null ? null : growthIn(window, task, cpu);
   }
 
-  #growthOf({ growth, isAnswered }: Wait): Growth | null {
-    return isAnswered ? null : growth;
+  /** Over the longest wait that was seen; null if no access waited long enough. */
+  growth(task: number): Growth | null {
+    return [...this.#waits.values()]
+      .map((wait) => this.#growthOf(wait, task))
+      .reduce(longer, this.#longest[task] ?? null);
   }
+}
 
-  /** By task, over the longest wait that was seen; null if no access waited long enough. */
-  get growth(): readonly bigint[] | null {
-    const all = [...this.#waits.values()].map((wait) => this.#growthOf(wait));
-    return all.reduce(longer, this.#longest)?.counts ?? null;
-  }
+const longer = (a: Growth | null, b: Growth | null): Growth | null =>
+  (b?.watchedMs ?? 0) > (a?.watchedMs ?? 0) ? b : a;
+
+function beginning(first: Sample): Wait {
+  return { first, last: first, samples: [], middle: null, asleep: [], isAnswered: false };
+}
+
+function lookAtMiddle(wait: Wait, untilMs: number): void {
+  const { samples } = wait;
+  while ((samples[2]?.atMs ?? Number.POSITIVE_INFINITY) <= untilMs) samples.splice(1, 1);
+  const [from, to] = samples;
+  if (from === undefined || to === undefined || to.atMs > untilMs) return;
+  if (spanMs({ from, to }) >= WATCH_MS) wait.middle = { from, to };
 }

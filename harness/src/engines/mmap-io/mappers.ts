@@ -17,11 +17,14 @@ import {
   type Scenario,
   writtenBy,
 } from "../../../../language/src/index.ts";
-import { readThread, type SleepWatch } from "../../../../sys/src/index.ts";
+import { lookAtThread, readThread, type SleepWatch } from "../../../../sys/src/index.ts";
+import { Attendance, type Share } from "../attendance.ts";
 import { type Child, type ChildExit, exitText, startChild } from "../child.ts";
 import { type HostSetup, notReached } from "../host-setup.ts";
-import { type AllAccesses, HANG_BOUND_MS, type HostTask, type HostTasks } from "../native.ts";
+import { type AllAccesses, type HostTask, type HostTasks, isHung, isSignalOfAccess } from "../native.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
+
+const isOfAccess = (exit: ChildExit): boolean => exit.kind === "signal" && isSignalOfAccess(exit.signal);
 
 /** One mapping child: a guest task as a process. */
 class Mapper implements HostTask {
@@ -35,7 +38,9 @@ class Mapper implements HostTask {
   readonly #actor: GuestActor;
   readonly mapped: Promise<void>;
   readonly ended: Promise<void>;
-  #touching: { readonly label: string; readonly sinceMs: number } | null = null;
+  /** `since`: what the process had got when the access began. */
+  #touching: { readonly label: string; readonly since: Share } | null = null;
+  readonly #attendance = new Attendance();
   #exit: ChildExit | null = null;
   #finished = false;
   #isOver = false;
@@ -83,7 +88,7 @@ class Mapper implements HostTask {
     if (this.#isOver) return;
     switch (message.type) {
       case "touching":
-        this.#touching = { label: message.label, sinceMs: this.#setup.nowMs() };
+        this.#touching = { label: message.label, since: this.look() };
         return;
       case "saw":
         this.#touching = null;
@@ -126,7 +131,7 @@ class Mapper implements HostTask {
 
   #receiveExit(exit: ChildExit): void {
     this.#exit = exit;
-    if (this.#isOver || exit.kind !== "signal" || this.#touching === null) return;
+    if (this.#isOver || exit.kind !== "signal" || this.#touching === null || !isOfAccess(exit)) return;
     const { label } = this.#touching;
     const isSigbus = exit.signal === "SIGBUS";
     this.#accesses[label] = isSigbus ? { kind: "sigbus", code: "unobserved" } : { kind: "killed" };
@@ -142,9 +147,16 @@ class Mapper implements HostTask {
     this.#child.send({ type: "start", steps: this.#actor.steps });
   }
 
+  look(): Share {
+    const { pid } = this.#child;
+    if (pid !== undefined) this.#attendance.add(lookAtThread(pid, () => this.#setup.nowMs()));
+    return this.#attendance.share;
+  }
+
   isDone(watch: SleepWatch): boolean {
     if (this.#finished || this.#exit !== null) return true;
     const { pid } = this.#child;
+    this.look();
     const isTouching = this.#touching !== null && pid !== undefined;
     return watch.sample(isTouching ? readThread(pid, this.#setup.nowMs()) : null) !== null;
   }
@@ -152,14 +164,14 @@ class Mapper implements HostTask {
   giveUp(): boolean {
     this.#isOver = true;
     if (this.#finished || this.#exit !== null) return true;
-    if (this.#touching === null || this.#setup.nowMs() - this.#touching.sinceMs < HANG_BOUND_MS) return false;
+    if (this.#touching === null || !isHung(this.#touching.since, this.look())) return false;
     this.#accesses[this.#touching.label] = { kind: "hung" };
     return true;
   }
 
   /** An end that is no observation: the child itself is broken. */
   failure(): string | null {
-    if (this.#exit === null || (this.#exit.kind === "signal" && this.#touching !== null)) return null;
+    if (this.#exit === null || (this.#touching !== null && isOfAccess(this.#exit))) return null;
     return `process of ${this.name}: ${exitText(this.#exit)}`;
   }
 

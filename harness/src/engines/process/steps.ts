@@ -6,6 +6,7 @@
  * signal can change the file before.
  */
 import { closeSync, ftruncateSync } from "node:fs";
+import { constants } from "node:os";
 import {
   type Access,
   type AccessStep,
@@ -21,6 +22,7 @@ import {
 } from "../../../../language/src/index.ts";
 import {
   type Address,
+  lookAtThread,
   MAP_SHARED,
   memfdCreate,
   mmap,
@@ -42,11 +44,12 @@ import {
   WINDOW_BASE,
 } from "../../../../vmm/src/index.ts";
 import { within } from "../../within.ts";
+import { Attendance, type Share } from "../attendance.ts";
 import { type ChildExit, exitText, type Program, startProgram } from "../child.ts";
 import { FIRST_LENT_DESCRIPTOR } from "../child-side.ts";
 import { guestTasks, windowBytesOf } from "../guest-program.ts";
 import type { HostSetup } from "../host-setup.ts";
-import { type AllAccesses, HANG_BOUND_MS, type HostTask, type HostTasks } from "../native.ts";
+import { type AllAccesses, type HostTask, type HostTasks, isHung, isSignalOfAccess } from "../native.ts";
 import { SeenAccesses } from "../seen.ts";
 
 /** How often the results are looked at, besides at each signal. */
@@ -54,7 +57,11 @@ const LOOK_MS = 10;
 /** How long the program may take to end its tasks. */
 const STOP_MS = 3000;
 const DOORBELL_BYTES = 4;
-const SIGKILL = 9;
+
+function signalName(number: number): string {
+  const found = Object.entries(constants.signals).find(([, known]) => known === number);
+  return found?.[0] ?? `signal ${number}`;
+}
 
 /** The case, shared with the program. */
 type Shared = { readonly linux: LinuxCase; readonly address: Address; readonly fd: number };
@@ -67,8 +74,14 @@ function openShared(): Shared {
   return { linux: new LinuxCase(viewOf(address, lengthBytes)), address, fd };
 }
 
-/** An access under way, by step and its beginning: one that is repeated begins again. */
-type UnderWay = { readonly step: number; readonly began: bigint; readonly sinceMs: number };
+/**
+ * An access under way, by step and its beginning: one that is repeated begins again. `since`: what the process had got
+ * when it was first seen under way.
+ */
+type UnderWay = { readonly step: number; readonly began: bigint; readonly since: Share };
+
+/** Where a task has a step that kills another one. */
+type KillStep = { readonly task: number; readonly index: number };
 
 /** A guest task as a process of the program's. */
 class StepsTask implements HostTask {
@@ -79,7 +92,8 @@ class StepsTask implements HostTask {
   readonly #seen: SeenAccesses;
   readonly #nowMs: () => number;
   readonly #accesses: readonly Labelled<AccessStep>[];
-  readonly #isKilledOnPurpose: boolean;
+  readonly #killSteps: readonly KillStep[];
+  readonly #attendance = new Attendance();
   readonly #taken = new Set<number>();
   #touching: UnderWay | null = null;
   #hung: number | null = null;
@@ -93,7 +107,7 @@ class StepsTask implements HostTask {
     this.#seen = parts.seen;
     this.#nowMs = parts.nowMs;
     this.#accesses = accessesOf(actor);
-    this.#isKilledOnPurpose = parts.isKilled;
+    this.#killSteps = parts.killSteps;
     this.ended = new Promise((resolve) => {
       this.#onEnded = resolve;
     });
@@ -103,8 +117,8 @@ class StepsTask implements HostTask {
     return this.#linux.channel;
   }
 
-  /** Takes what has been seen since the last look. */
-  look(): void {
+  /** Takes what has been seen since the last time. */
+  take(): void {
     const current = this.#channel.currentStep(this.#number);
     this.#touching = this.#accessUnderWay(current);
     for (const { step, index } of this.#accesses) {
@@ -123,7 +137,7 @@ class StepsTask implements HostTask {
     if (this.#isEnded || status !== "started") return null;
     const known = this.#touching;
     if (known !== null && known.step === step && known.began === began) return known;
-    return { step, began, sinceMs: this.#nowMs() };
+    return { step, began, since: this.look() };
   }
 
   get touching(): UnderWay | null {
@@ -140,28 +154,42 @@ class StepsTask implements HostTask {
     this.#onEnded();
   }
 
+  look(): Share {
+    const { pid } = this.#linux.task(this.#number);
+    if (pid !== null) this.#attendance.add(lookAtThread(pid, this.#nowMs));
+    return this.#attendance.share;
+  }
+
   isDone(watch: SleepWatch): boolean {
     if (this.#isEnded) return true;
     const { pid } = this.#linux.task(this.#number);
+    this.look();
     const isTouching = this.#touching !== null && pid !== null;
     return watch.sample(isTouching ? readThread(pid, this.#nowMs()) : null) !== null;
   }
 
   giveUp(): boolean {
     if (this.#isEnded) return true;
-    if (this.#touching === null || this.#nowMs() - this.#touching.sinceMs < HANG_BOUND_MS) return false;
+    if (this.#touching === null || !isHung(this.#touching.since, this.look())) return false;
     this.#hung = this.#touching.step;
     return true;
   }
 
-  /** A death that is no observation: of a signal outside an access. */
+  /** A death that is no observation: of a signal outside an access, or of one that no access raises. */
   failure(): string | null {
     if (this.#channel.taskState(this.#number) !== "killed") return null;
     const { status } = this.#channel.result(this.#number, this.#channel.currentStep(this.#number));
     const { killedBy } = this.#linux.task(this.#number);
+    const signal = signalName(killedBy ?? 0);
     const isSeen = status === "started" || status === "sigbus" || status === "sigsegv";
-    if (isSeen || (this.#isKilledOnPurpose && killedBy === SIGKILL)) return null;
-    return `process of ${this.name}: killed by signal ${killedBy}`;
+    if (isSeen && isSignalOfAccess(signal)) return null;
+    if (signal === "SIGKILL" && this.#isKilledByTask()) return null;
+    return `process of ${this.name}: killed by ${signal}`;
+  }
+
+  /** Has another task come to a step that kills this one? */
+  #isKilledByTask(): boolean {
+    return this.#killSteps.some(({ task, index }) => this.#channel.currentStep(task) >= index);
   }
 
   accesses(): Record<string, Access> {
@@ -205,15 +233,18 @@ type TaskParts = {
   readonly linux: LinuxCase;
   readonly seen: SeenAccesses;
   readonly nowMs: () => number;
-  /** Another actor has a step that kills this one. */
-  readonly isKilled: boolean;
+  /** Of the other tasks, those that kill this one. */
+  readonly killSteps: readonly KillStep[];
 };
 
-function isKilled(scenario: Scenario, name: string): boolean {
-  return guestActors(scenario).some(([, { steps }]) =>
-    steps.some((step) => step.verb === "kill" && step.actor === name),
+function killStepsOf(scenario: Scenario, name: string): readonly KillStep[] {
+  return guestActors(scenario).flatMap(([, { steps }], task) =>
+    steps.flatMap((step, index) => (step.verb === "kill" && step.actor === name ? [{ task, index }] : [])),
   );
 }
+
+/** A signal that a process has sent (SI_FROMUSER(), include/uapi/asm-generic/siginfo.h): no access has raised it. */
+const isFromOutside = ({ errorCode }: GuestEvent): boolean => BigInt.asIntN(64, errorCode) <= 0n;
 
 function eventText(event: GuestEvent, label: string): string {
   const hex = (value: bigint): string => `0x${value.toString(16)}`;
@@ -257,7 +288,7 @@ class Steps implements HostTasks {
     const nowMs = (): number => setup.nowMs();
     this.tasks = guestActors(scenario).map(
       (actor, number) =>
-        new StepsTask(number, actor, { linux, seen, nowMs, isKilled: isKilled(scenario, actor[0]) }),
+        new StepsTask(number, actor, { linux, seen, nowMs, killSteps: killStepsOf(scenario, actor[0]) }),
     );
     this.mapped = new Promise((resolve) => {
       this.#onMapped = resolve;
@@ -327,7 +358,7 @@ class Steps implements HostTasks {
   #look(): void {
     if (this.#killing !== null) return;
     this.#traceEvents();
-    for (const task of this.tasks) task.look();
+    for (const task of this.tasks) task.take();
   }
 
   #traceEvents(): void {
@@ -336,6 +367,9 @@ class Steps implements HostTasks {
     const events = channel.events();
     for (const event of events.slice(this.#eventsSeen)) {
       const task = this.tasks[event.task];
+      if (task !== undefined && isFromOutside(event)) {
+        this.#fail(`process of ${task.name}: ${signalName(event.vector)} sent from outside`);
+      }
       if (task === undefined || event.kind !== "sigbus") continue;
       this.#setup.trace({
         kind: "sigbus",

@@ -25,7 +25,7 @@ const meanings: Readonly<Record<VerdictKind, string>> = {
   xfail: "a known deviation of this kernel or backend",
   xpass: "better than expected: a defect or a known deviation is gone",
   skip: "cannot run here, with the reason",
-  inconclusive: "proves nothing: a witness is missing, a time-out, not what was asked for",
+  inconclusive: "proves nothing: a witness is missing, a time-out, not what was asked for, a busy machine",
 };
 
 function policy(): string {

@@ -9,6 +9,7 @@ import {
   OTHERS_MS,
   OTHERS_POLL_MS,
   REPAIR_GRACE_MS,
+  SETTLE_MS,
   step,
   wakeAtMs,
 } from "../../../src/engines/kvm/ending.ts";
@@ -34,9 +35,24 @@ const hostSettled: News = { type: "host-settled" };
 const vmmDone: News = { type: "vmm-actors-done" };
 const resume: News = { type: "resume", actor: "vmm" };
 
-const alone: EndingRules = { stuckIsAwaited: false, endsLoops: false, othersMs: OTHERS_MS };
-const awaited: EndingRules = { stuckIsAwaited: true, endsLoops: false, othersMs: OTHERS_MS };
-const fenced: EndingRules = { stuckIsAwaited: false, endsLoops: true, othersMs: OTHERS_MS };
+const alone: EndingRules = {
+  stuckIsAwaited: false,
+  endsLoops: false,
+  othersMs: OTHERS_MS,
+  settleMs: SETTLE_MS,
+};
+const awaited: EndingRules = {
+  stuckIsAwaited: true,
+  endsLoops: false,
+  othersMs: OTHERS_MS,
+  settleMs: SETTLE_MS,
+};
+const fenced: EndingRules = {
+  stuckIsAwaited: false,
+  endsLoops: true,
+  othersMs: OTHERS_MS,
+  settleMs: SETTLE_MS,
+};
 
 type Played = {
   /** `raise-stuck@100`, in order. */
@@ -49,13 +65,13 @@ type Played = {
  * Plays news against a clock: alarms ring when they are due, `look-at-tasks` is answered. Ends 100 ms after the last news
  * or alarm, or with the first `stop`.
  * @param onItsWay is a task on its way at this time?
- * @param heldUp how long the vCPUs have waited for a processor by then
+ * @param attended how long the vCPUs have been attended to by then
  */
 function play(
   rules: EndingRules,
   script: readonly (readonly [number, News])[],
   onItsWay: (nowMs: number) => boolean = () => false,
-  heldUp: (nowMs: number) => number = () => 0,
+  attended: (nowMs: number) => number = (nowMs) => nowMs,
 ): Played {
   let state = beginning(rules);
   const effects: string[] = [];
@@ -65,7 +81,7 @@ function play(
     for (const effect of after.effects) {
       effects.push(`${text(effect)}@${nowMs}`);
       if (effect.kind === "look-at-tasks")
-        advance(nowMs, { type: "tasks", anyOnItsWay: onItsWay(nowMs), heldUpMs: heldUp(nowMs) });
+        advance(nowMs, { type: "tasks", anyOnItsWay: onItsWay(nowMs), attendedMs: attended(nowMs) });
     }
   };
   advance(0, { type: "started", limitMs: LIMIT_MS });
@@ -77,7 +93,7 @@ function play(
     if (next !== undefined && (alarmMs === null || next[0] <= alarmMs)) {
       rest.shift();
       advance(next[0], next[1]);
-    } else if (alarmMs !== null) advance(alarmMs, { type: "time" });
+    } else if (alarmMs !== null) advance(alarmMs, { type: "time", attendedMs: attended(alarmMs) });
     else break;
   }
   return { effects, history: state.history.map(({ kind }) => kind), state };
@@ -258,16 +274,16 @@ describe("a loop that no actor awaits", () => {
 
   it("is not watched on once the vCPUs have ended: the guest's memory is about to go", () => {
     let state = step(beginning(alone), loops(), 100).state;
-    state = step(state, { type: "tasks", anyOnItsWay: true, heldUpMs: 0 }, 100).state;
+    state = step(state, { type: "tasks", anyOnItsWay: true, attendedMs: 0 }, 100).state;
     state = step(state, ended("stopped-from-outside"), 102).state;
-    const after = step(state, { type: "tasks", anyOnItsWay: true, heldUpMs: 0 }, 105);
+    const after = step(state, { type: "tasks", anyOnItsWay: true, attendedMs: 0 }, 105);
     expect(after.effects).toEqual([{ kind: "stop" }]);
-    expect(wakeAtMs(step(after.state, { type: "time" }, 200).state)).toBeNull();
+    expect(wakeAtMs(step(after.state, { type: "time", attendedMs: 0 }, 200).state)).toBeNull();
   });
 });
 
 describe("a loop that an actor awaits", () => {
-  const graceEnd = (fromMs: number): string => `stop@${fromMs + REPAIR_GRACE_MS}`;
+  const graceEnd = (fromMs: number): string => `stop@${fromMs + REPAIR_GRACE_MS + SETTLE_MS}`;
 
   it.each([
     ["host, VMM, loop", [hostSettled, vmmDone, loops()]],
@@ -335,7 +351,7 @@ describe("a loop that an actor awaits", () => {
 describe("a loop that the window's owner ends", () => {
   it("is trouble only if it still goes on after the grace", () => {
     const played = play(fenced, [[100, loops()]]);
-    const at = 100 + REPAIR_GRACE_MS;
+    const at = 100 + REPAIR_GRACE_MS + SETTLE_MS;
     expect(played.effects).toEqual([`raise-stuck@${at}`, `look-at-tasks@${at}`, `stop@${at}`]);
     expect(played.history).toEqual(["looping"]);
   });
@@ -356,17 +372,17 @@ describe("a loop that the window's owner ends", () => {
       [200, loops(1)],
       [300, unstuck(0)],
     ]);
-    expect(played.effects[0]).toBe(`raise-stuck@${200 + REPAIR_GRACE_MS}`);
+    expect(played.effects[0]).toBe(`raise-stuck@${200 + REPAIR_GRACE_MS + SETTLE_MS}`);
   });
 
   it("is waited for by actors like any other", () => {
-    const played = play({ stuckIsAwaited: true, endsLoops: true, othersMs: OTHERS_MS }, [
+    const played = play({ stuckIsAwaited: true, endsLoops: true, othersMs: OTHERS_MS, settleMs: SETTLE_MS }, [
       [10, vmmDone],
       [20, hostSettled],
       [100, loops()],
     ]);
-    const at = 100 + REPAIR_GRACE_MS;
-    expect(played.effects).toEqual([`raise-stuck@${at}`, `stop@${at + REPAIR_GRACE_MS}`]);
+    const at = 100 + REPAIR_GRACE_MS + SETTLE_MS;
+    expect(played.effects).toEqual([`raise-stuck@${at}`, `stop@${at + REPAIR_GRACE_MS + SETTLE_MS}`]);
   });
 
   it("that becomes a stop of the VM ends with that", () => {
@@ -378,17 +394,53 @@ describe("a loop that the window's owner ends", () => {
   });
 });
 
+describe("a busy machine", () => {
+  /** Nothing is attended to from 100 ms on, for so long; then all of the time. */
+  const heldUpFor = (heldUpMs: number) => (nowMs: number) =>
+    nowMs < 100 ? nowMs : Math.max(100, nowMs - heldUpMs);
+
+  it("ends no case by its bounds: a task that could not run is waited for", () => {
+    const played = play(alone, [[100, loops()]], () => true, heldUpFor(2000));
+    expect(summary(played)).toEqual(["raise-stuck@100", `stop@${100 + 2000 + OTHERS_MS}`]);
+  });
+
+  it.each([
+    [
+      "a repaired file",
+      awaited,
+      [
+        [10, vmmDone],
+        [50, hostSettled],
+        [100, loops()],
+      ],
+    ],
+    ["a fence", fenced, [[100, loops()]]],
+  ] as const)("does not call a loop endless whose vCPU could not come out of it: %s", (_, rules, script) => {
+    const played = play(rules, [...script, [3000, unstuck()]], () => false, heldUpFor(5000));
+    expect(played.effects).not.toContain(`stop@${100 + REPAIR_GRACE_MS + SETTLE_MS}`);
+    expect(played.history.at(-1)).toBe("running");
+  });
+
+  it("is out of time at the limit, which proves nothing", () => {
+    const played = play(alone, [[100, loops()]], () => true, heldUpFor(LIMIT_MS));
+    expect(summary(played)).toEqual(["raise-stuck@100", `stop@${LIMIT_MS}`]);
+    expect(played.state.outOfTime).toBe(true);
+  });
+});
+
 describe("alarms", () => {
   it("ring in their order, each once, also when time is brought late", () => {
     let state = step(beginning(fenced), { type: "started", limitMs: LIMIT_MS }, 0).state;
     state = step(state, loops(), 100).state;
     expect(wakeAtMs(state)).toBe(100 + REPAIR_GRACE_MS);
-    const early = step(state, { type: "time" }, 100 + REPAIR_GRACE_MS - 1);
+    const early = step(state, { type: "time", attendedMs: 0 }, 100 + REPAIR_GRACE_MS - 1);
     expect([early.effects, wakeAtMs(early.state)]).toEqual([[], 100 + REPAIR_GRACE_MS]);
-    const late = step(state, { type: "time" }, LIMIT_MS + 5);
-    expect(late.effects.map(text)).toEqual(["stop", "raise-stuck", "look-at-tasks"]);
+    const late = step(state, { type: "time", attendedMs: 0 }, LIMIT_MS + 5);
+    expect(late.effects.map(text)).toEqual(["stop"]);
     expect(late.state.outOfTime).toBe(true);
-    expect(wakeAtMs(late.state)).toBeNull();
+    const settled = step(late.state, { type: "time", attendedMs: SETTLE_MS }, LIMIT_MS + 100);
+    expect(settled.effects.map(text)).toEqual(["raise-stuck", "look-at-tasks"]);
+    expect(wakeAtMs(settled.state)).toBeNull();
   });
 
   it("leave the state that they are given alone", () => {

@@ -1,10 +1,11 @@
 import { describe, expect, it } from "vitest";
 import { vmmText } from "../../../../language/src/index.ts";
 import { scenarioWith } from "../../../../language/test/support/cases.ts";
+import { noShare } from "../../../src/engines/attendance.ts";
 import type { VmReport } from "../../../src/engines/kvm/messages.ts";
 import {
   accessesSeen,
-  bystandersSeen,
+  bystandersWatched,
   guestKernelSeen,
   unexpectedError,
   vmmSeen,
@@ -27,6 +28,7 @@ function report(changes: Partial<VmReport>): VmReport {
         currentStep: 3,
         count: 0n,
         countSinceTrouble: 0n,
+        share: null,
         results: (["done", "not-reached", "not-reached", "started"] as const).map((status) => ({
           status,
           began: 0n,
@@ -113,13 +115,18 @@ describe("what is no observation", () => {
 });
 
 describe("bystanders and the guest kernel", () => {
-  it("asks for progress after the trouble began", () => {
+  it("are watched from the trouble on, with what their vCPU got; a VM that has stopped runs nobody", () => {
     const actors = { counter: { in: "guest-task", steps: [{ verb: "count" }] } } as const;
-    const task = { actor: "counter", state: "ready", currentStep: 0, count: 9n, results: [] } as const;
-    const seen = (countSinceTrouble: bigint) =>
-      bystandersSeen(scenarioWith({ actors }), report({ tasks: [{ ...task, countSinceTrouble }] }));
-    expect(seen(0n)).toEqual({ counter: "starved" });
-    expect(seen(1n)).toEqual({ counter: "progress" });
+    const share = { ...noShare, ranMs: 5 };
+    const task = { actor: "counter", state: "ready", currentStep: 0, count: 9n, results: [], share } as const;
+    const tasks = [{ ...task, countSinceTrouble: 3n }];
+    const seen = (changes: Partial<VmReport>) =>
+      bystandersWatched(scenarioWith({ actors }), report({ tasks, ...changes }));
+    expect(seen({})).toEqual({ counter: { counted: 3n, share, isStopped: false } });
+    const stopped = { kind: "stopped", exit: efault, place } as const;
+    expect(seen({ history: [stopped] }).counter?.isStopped).toBe(true);
+    expect(seen({ history: [stopped, { kind: "running" }] }).counter?.isStopped).toBe(false);
+    expect(seen({ tasks: [] })).toEqual({ counter: { counted: 0n, share: null, isStopped: false } });
   });
 
   it("calls a panic a panic", () => {

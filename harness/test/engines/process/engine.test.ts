@@ -1,9 +1,19 @@
 /** What only the static program can: the processor's own accesses, and handlers. */
+import { readFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import type { Actor, Evidence, GuestStep, HostStep, Scenario } from "../../../../language/src/index.ts";
+import type {
+  Actor,
+  Evidence,
+  GuestStep,
+  HostStep,
+  RunResult,
+  Scenario,
+} from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { accessFeatures, processEngine } from "../../../src/engines/process/engine.ts";
-import { caseFolder } from "../../support/folders.ts";
+import { processesOf } from "../../../src/run/sweep.ts";
+import { caseFolder, eventually } from "../../support/folders.ts";
 
 const available = await processEngine.available();
 const note = available.kind === "no" ? ` (skipped: ${available.reason})` : "";
@@ -107,6 +117,75 @@ describe.skipIf(available.kind === "no")(`the engine process${note}`, () => {
     );
     expect(observations.accesses.victim).toEqual({ "load#1": { kind: "killed" } });
     expect(counts).toEqual({ map: 1 });
+  });
+});
+
+/** Of the case's processes: the program, and the tasks that it has started. */
+type Processes = { readonly program: number; readonly tasks: readonly number[] };
+
+function processesIn(directory: string): Processes | null {
+  const all = processesOf(directory);
+  const parentOf = (pid: number): number =>
+    Number(/^PPid:\s*(\d+)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
+  const program = all.find((pid) => parentOf(pid) === process.pid);
+  const tasks = all.filter((pid) => parentOf(pid) === program);
+  return program === undefined || tasks.length === 0 ? null : { program, tasks };
+}
+
+describe.skipIf(available.kind === "no")("a signal from outside", () => {
+  const waits: Actor = { in: "guest-task", steps: [{ verb: "await", name: "never" }] };
+
+  /** Sends it once the tasks are there. */
+  async function attacked(
+    actors: Scenario["actors"],
+    signal: NodeJS.Signals,
+    target: (processes: Processes) => number | undefined,
+  ): Promise<RunResult> {
+    const directory = caseFolder();
+    const context = { directory, timeoutMs: 10_000, signal: new AbortController().signal, slowness: 1 };
+    const running = processEngine.run(scenarioWith({ actors }), proposalOf("native"), context);
+    let processes: Processes | null = null;
+    expect(
+      await eventually(() => {
+        processes = processesIn(directory);
+        return processes !== null;
+      }),
+    ).toBe(true);
+    await sleep(200);
+    process.kill((processes === null ? undefined : target(processes)) ?? Number.NaN, signal);
+    return await running;
+  }
+
+  it("that ends the program is named", async () => {
+    expect(await attacked({ waits }, "SIGKILL", ({ program }) => program)).toEqual({
+      kind: "engine-error",
+      message: "the program that runs the tasks: killed by SIGKILL",
+    });
+  });
+
+  it.each(["killed", "next-step"] as const)(
+    "SIGBUS to a task that would be %s by it is no lost page, but named",
+    async (onSigbus) => {
+      const result = await attacked({ waits: { ...waits, onSigbus } }, "SIGBUS", ({ tasks }) => tasks[0]);
+      expect(result).toEqual({
+        kind: "engine-error",
+        message: "process of waits: SIGBUS sent from outside",
+      });
+    },
+  );
+
+  it("that comes before another task's kill is named", async () => {
+    const kills: Actor = {
+      in: "guest-task",
+      steps: [
+        { verb: "await", name: "never" },
+        { verb: "kill", actor: "waits" },
+      ],
+    };
+    expect(await attacked({ waits, kills }, "SIGKILL", ({ tasks }) => Math.min(...tasks))).toEqual({
+      kind: "engine-error",
+      message: "process of waits: killed by SIGKILL",
+    });
   });
 });
 

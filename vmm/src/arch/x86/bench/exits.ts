@@ -4,10 +4,10 @@
  * little but KVM and the VMM is measured; both sides load it from one file.
  */
 import { spawnSync } from "node:child_process";
-import { closeSync, ftruncateSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { closeSync, ftruncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
+  LostChildError,
   MAP_SHARED,
   type Mapping,
   mapAnonymous,
@@ -191,6 +191,10 @@ export type ExitBenchOptions = {
   /** Turns of either side, one after the other. */
   readonly turns: number;
   readonly turnMs: number;
+  /** The peer is built there. */
+  readonly directory: string;
+  /** Of the compiler and the peer. */
+  readonly environment: Readonly<Record<string, string>>;
   readonly progress: (text: string) => void;
 };
 
@@ -202,13 +206,16 @@ export type ExitBenchRow = {
   readonly peer: readonly number[] | null;
 };
 
-function buildPeer(source: string, directory: string): string | null {
+type Peer = Pick<ExitBenchOptions, "peerSource" | "directory" | "environment">;
+
+function buildPeer({ peerSource: source, directory, environment }: Peer): string | null {
   const program = join(directory, "exits");
   const built = spawnSync(
     "gcc",
     ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-o", program, source],
     {
       encoding: "utf8",
+      env: { ...process.env, ...environment },
     },
   );
   if (built.error !== undefined) return null;
@@ -216,19 +223,26 @@ function buildPeer(source: string, directory: string): string | null {
   return program;
 }
 
-function runPeer(program: string, state: string, cycle: ExitCycle, forMs: number): number {
-  const done = spawnSync(program, [state, cycle, String(forMs)], { encoding: "utf8" });
-  if (done.status !== 0) throw new Error(`${program} ${cycle}: ${done.stderr || done.signal}`);
+type PeerTurn = Pick<ExitBenchOptions, "turnMs" | "environment"> & {
+  readonly program: string;
+  readonly state: string;
+  readonly cycle: ExitCycle;
+};
+
+function runPeer({ program, state, cycle, turnMs, environment }: PeerTurn): number {
+  const env = { ...process.env, ...environment };
+  const done = spawnSync(program, [state, cycle, String(turnMs)], { encoding: "utf8", env });
+  if (done.signal !== null) throw new LostChildError(`the loop in C was killed by ${done.signal}`);
+  if (done.status !== 0) throw new Error(`${program} ${cycle}: ${done.stderr}`);
   return Number(done.stdout);
 }
 
 /** Both cycles, both sides, in turns on the same machine. Occupies the thread. Throws where KVM does something else. */
 export function benchExits(options: ExitBenchOptions): ExitBenchRow[] {
-  const { turns, turnMs, progress } = options;
-  const directory = mkdtempSync(join(tmpdir(), "daxfault-exits-"));
+  const { turns, turnMs, directory, environment, progress } = options;
   const kvm = Kvm.open();
   try {
-    const program = buildPeer(options.peerSource, directory);
+    const program = buildPeer(options);
     return exitCycles.map((cycle) => {
       const loop = openLoop(kvm, cycle);
       const state = join(directory, `${cycle}.state`);
@@ -240,7 +254,7 @@ export function benchExits(options: ExitBenchOptions): ExitBenchRow[] {
         for (let turn = 1; turn <= turns; turn++) {
           progress(`${cycle}: turn ${turn} of ${turns}`);
           ours.push(measure(loop, cycle, turnMs));
-          if (program !== null) peer.push(runPeer(program, state, cycle, turnMs));
+          if (program !== null) peer.push(runPeer({ program, state, cycle, turnMs, environment }));
         }
       } finally {
         loop.close();
@@ -249,6 +263,5 @@ export function benchExits(options: ExitBenchOptions): ExitBenchRow[] {
     });
   } finally {
     kvm.close();
-    rmSync(directory, { recursive: true, force: true });
   }
 }

@@ -1,0 +1,41 @@
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { serveOptions, UsageError } from "../../src/serve/options.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "daxfault-test-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+const path = join(folder, "rules.json");
+const faults = () =>
+  serveOptions(["--source", folder, "--mountpoint", join(folder, "mnt"), "--faults", path]).faults;
+
+describe("--faults", () => {
+  it("is a list of rules", () => {
+    mkdirSync(join(folder, "mnt"));
+    writeFileSync(path, '[{"operation":"read","action":{"kind":"delay","ms":5}}]');
+    expect(faults()).toEqual([
+      { operation: "read", at: null, after: 0, times: null, action: { kind: "delay", ms: 5 } },
+    ]);
+  });
+
+  it.each([
+    ["[null]", "rule 1 of"],
+    ["[5]", "rule 1 of"],
+    ["{}", "not an array"],
+    ["[", "cannot be read as JSON"],
+    [`${" ".repeat(64 * 1024)}[]`, "65538 bytes are more than the limit 65536"],
+    ["[".repeat(30_000), "cannot be read as JSON"],
+  ])("refuses %s", (text, reason) => {
+    writeFileSync(path, text);
+    expect(faults).toThrow(UsageError);
+    expect(faults).toThrow(reason);
+  });
+
+  it("refuses a FIFO, which would never end", () => {
+    rmSync(path);
+    execFileSync("mkfifo", [path]);
+    expect(faults).toThrow("is a FIFO, not a regular file");
+  });
+});

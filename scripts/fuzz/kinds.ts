@@ -1,0 +1,540 @@
+/** The kinds of files that are read, and for each how an input of it is made: files out of the seeds, and a command line. */
+import { mutatedBytes } from "./bytes.ts";
+import { hostileNumbers, hostileTexts } from "./hostile.ts";
+import { type FuzzCall, type FuzzEntry, type FuzzInput, fileEntry, type ReaderName } from "./input.ts";
+import {
+  type Dictionary,
+  dictionaryOf,
+  mutatedText,
+  mutatedTree,
+  renamedEverywhere,
+  type Tree,
+  textOf,
+  textsIn,
+  treeOf,
+} from "./json.ts";
+import type { Random } from "./random.ts";
+import type { CommandSeed, Seeds } from "./seeds.ts";
+
+type Made = { readonly entries: readonly FuzzEntry[]; readonly call: FuzzCall; readonly isProcess?: boolean };
+
+/** What makers share: the seeds, their words. */
+export class Kitchen {
+  readonly seeds: Seeds;
+  readonly dictionary: Dictionary;
+
+  constructor(seeds: Seeds) {
+    this.seeds = seeds;
+    const { records, ...rest } = seeds;
+    this.dictionary = dictionaryOf([rest.scenarios, rest.kinds, rest.proposals, rest.errata, ...records]);
+  }
+}
+
+/** JSON of a seed after changes of its grammar, and now and then of its bytes. */
+function jsonFile(random: Random, seed: unknown, { dictionary }: Kitchen): Buffer {
+  const tree = treeOf(seed);
+  const text = textOf(random.oneIn(12) ? tree : mutatedTree(random, tree, dictionary));
+  const bytes = Buffer.from(text);
+  return random.oneIn(6) ? mutatedBytes(random, bytes) : bytes;
+}
+
+/** In place of a file: what is none, or leads away. */
+function strangeEntries(random: Random, path: string): readonly FuzzEntry[] {
+  switch (random.below(8)) {
+    case 0:
+      return [{ path, kind: "folder" }];
+    case 1:
+      return [{ path, kind: "fifo" }];
+    case 2:
+      return [{ path, kind: "link", to: "/dev/zero" }];
+    case 3:
+      return [{ path, kind: "link", to: path.split("/").at(-1) ?? path }];
+    case 4:
+      return [{ path, kind: "link", to: "../outside/secret.json" }];
+    case 5:
+      return [{ path, kind: "link", to: "/proc/self/mem" }];
+    case 6:
+      return [fileEntry(path, "")];
+    default:
+      return [];
+  }
+}
+
+/** The file at the path, or in one of forty inputs something else. */
+function placed(random: Random, path: string, content: Buffer): readonly FuzzEntry[] {
+  return random.oneIn(40) ? strangeEntries(random, path) : [fileEntry(path, content)];
+}
+
+function command(argv: readonly string[], outputs: readonly string[] = []): FuzzCall {
+  return { kind: "command", argv, outputs };
+}
+
+const FORMATS: readonly (readonly [option: string, file: string])[] = [
+  ["--json", "out.jsonl"],
+  ["--html", "out.html"],
+  ["--junit", "out.xml"],
+  ["--ktap", "out.ktap"],
+  ["--markdown", "out.md"],
+  ["--text", "out.txt"],
+];
+
+type Outputs = { readonly argv: readonly string[]; readonly outputs: readonly string[] };
+
+/** Up to five outputs; now and then one that cannot be written, is an input, or is another one's. */
+function someOutputs(random: Random, input: string): Outputs {
+  const chosen = random.some(FORMATS, 5);
+  const argv = chosen.flatMap(([option, file]) => {
+    if (!random.oneIn(25)) return [option, file];
+    return [option, random.pick(["/nowhere/at/all", input, "-", ".", ""])];
+  });
+  return {
+    argv,
+    outputs: argv.filter((_, index) => index % 2 === 1).filter((path) => path.startsWith("out.")),
+  };
+}
+
+function scenarioInput(random: Random, kitchen: Kitchen): Made {
+  const file = jsonFile(random, random.pick(kitchen.seeds.scenarios), kitchen);
+  const id = random.oneIn(4) ? `#${random.pick(["load-after-truncate", "", "x", ...hostileTexts])}` : "";
+  const path = random.oneIn(3) ? "mine/case.json" : "case.json";
+  const entries = placed(random, path, file);
+  const proposal = random.pick(["native", "apf-loop", "efault-exit", "today @exits", "*"]);
+  switch (random.below(6)) {
+    case 0:
+      return {
+        entries,
+        call: command(["list", "scenarios", "--scenarios", path.includes("/") ? "mine" : "."]),
+      };
+    case 1:
+      return {
+        entries,
+        call: command(["explore", "apf-loop", "--scenario", path + id, "--max-states", "300"]),
+      };
+    case 2:
+      if (random.oneIn(12)) return runInput(random, entries, path + id);
+      return { entries, call: command(["run", "--list", path + id, "--proposal", proposal]) };
+    default:
+      return { entries, call: command(["run", "--list", path + id]) };
+  }
+}
+
+/** Carried out, by the model: a process of its own, for it starts others. */
+function runInput(random: Random, entries: readonly FuzzEntry[], scenario: string): Made {
+  const model = ["--engine", "model", "--proposal", "apf-loop", "--timeout", "2"];
+  if (random.oneIn(2)) {
+    const bundle = command(["repro", scenario, ...model, "--out", "bundle"], ["bundle"]);
+    return { entries, call: bundle, isProcess: true };
+  }
+  const { argv, outputs } = someOutputs(random, "case.json");
+  return { entries, call: command(["run", scenario, ...model, ...argv], outputs), isProcess: true };
+}
+
+function proposalInput(random: Random, kitchen: Kitchen): Made {
+  const some = random.some(kitchen.seeds.proposals, 3);
+  const file = jsonFile(random, random.oneIn(2) ? some : random.pick(kitchen.seeds.proposals), kitchen);
+  const isFolder = random.oneIn(4);
+  const path = isFolder ? "mine/one.json" : "one.json";
+  const option = ["--proposals", isFolder ? "mine" : path];
+  const entries = placed(random, path, file);
+  const calls: readonly FuzzCall[] = [
+    command(["list", "proposals", ...option]),
+    command(["run", "--list", "load-after-truncate", ...option]),
+    command(["explore", "my-*", "--scenario", "load-after-truncate", "--max-states", "300", ...option]),
+    command(["list", "proposals", ...option, ...option]),
+  ];
+  return { entries, call: random.pick(calls) };
+}
+
+function kindsInput(random: Random, kitchen: Kitchen): Made {
+  const { seeds } = kitchen;
+  const scenario = random.pick(seeds.scenarios);
+  const kinds = random.pick(seeds.kinds);
+  const own = {
+    about: "Mine.",
+    rows: {
+      mine: {
+        native: "victim.last sigbus",
+        "@exits": "stopped(efault); victim.last killed",
+        "@loops": "lost",
+      },
+    },
+  };
+  const entries = [
+    fileEntry("mine/case.json", textOf(treeOf(scenario))),
+    ...placed(random, "mine/kinds/case.json", jsonFile(random, random.oneIn(3) ? own : kinds, kitchen)),
+    ...(random.oneIn(5) ? placed(random, "mine/kinds/other.json", jsonFile(random, own, kitchen)) : []),
+  ];
+  const call = random.oneIn(2)
+    ? command(["run", "--list", "mine/case.json"])
+    : command(["list", "scenarios", "--scenarios", "mine"]);
+  return { entries, call };
+}
+
+/** The lines after changes: of one line's grammar, of their order, of a text wherever it stands. */
+function recordLines(random: Random, lines: readonly unknown[], { dictionary }: Kitchen): readonly string[] {
+  let trees: readonly Tree[] = lines.map(treeOf);
+  do {
+    const at = random.below(trees.length);
+    switch (random.below(8)) {
+      case 0:
+        trees = trees.filter((_, index) => index !== at);
+        break;
+      case 1:
+        trees = [...trees.slice(0, at), ...trees.slice(at, at + 1), ...trees.slice(at)];
+        break;
+      case 2: {
+        const other = random.below(trees.length);
+        const swapped = [...trees];
+        [swapped[at], swapped[other]] = [trees[other] ?? null, trees[at] ?? null];
+        trees = swapped;
+        break;
+      }
+      case 3:
+      case 4: {
+        const text = random.pick(textsIn(trees[at] ?? null).concat("native"));
+        const changed = random.oneIn(3)
+          ? mutatedText(random, text, dictionary)
+          : text + random.pick(hostileTexts);
+        trees = trees.map((tree) => renamedEverywhere(tree, text, changed));
+        break;
+      }
+      default:
+        trees = trees.map((tree, index) => (index === at ? mutatedTree(random, tree, dictionary) : tree));
+    }
+    if (trees.length === 0) return [];
+  } while (random.oneIn(2));
+  return trees.map(textOf);
+}
+
+/** A text of the record with something hostile behind it, wherever it stands: the reader lets most of them be anything. */
+function hostileRecord(random: Random, lines: readonly unknown[]): readonly string[] {
+  const trees = lines.map(treeOf);
+  const text = random.pick(textsIn(random.pick(trees)).concat("native"));
+  const changed = text + random.pick(hostileTexts);
+  return trees.map((tree) => textOf(renamedEverywhere(tree, text, changed)));
+}
+
+function recordFile(random: Random, kitchen: Kitchen): Buffer {
+  const record = random.pick(kitchen.seeds.records);
+  const isWhole = random.oneIn(2);
+  const lines = isWhole ? hostileRecord(random, record) : recordLines(random, record, kitchen);
+  const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(""));
+  return !isWhole && random.oneIn(8) ? mutatedBytes(random, bytes) : bytes;
+}
+
+function recordInput(random: Random, kitchen: Kitchen): Made {
+  const entries = placed(random, "run.jsonl", recordFile(random, kitchen));
+  const { argv, outputs } = someOutputs(random, "run.jsonl");
+  switch (random.below(8)) {
+    case 0:
+      return { entries, call: command(["compare", "run.jsonl", ...(random.oneIn(3) ? ["--all"] : [])]) };
+    case 1: {
+      const second = placed(random, "other.jsonl", recordFile(random, kitchen));
+      return { entries: [...entries, ...second], call: command(["compare", "run.jsonl", "other.jsonl"]) };
+    }
+    case 2: {
+      const second = placed(random, "other.jsonl", recordFile(random, kitchen));
+      return {
+        entries: [...entries, ...second],
+        call: command(["report", "run.jsonl", "other.jsonl", ...argv], outputs),
+      };
+    }
+    case 3:
+      return {
+        entries,
+        call: command(["compare", "run.jsonl", "--json", "out.jsonl"], ["out.jsonl"]),
+      };
+    default:
+      return { entries, call: command(["report", "run.jsonl", ...argv], outputs) };
+  }
+}
+
+/** A record of a kernel with tracepoints of the fixtures, changed in those lines alone. */
+function traceInput(random: Random, kitchen: Kitchen): Made {
+  const { seeds, dictionary } = kitchen;
+  const { lines } = random.pick(seeds.traces);
+  const changed = lines.slice(0, 40).flatMap((line) => {
+    if (random.oneIn(10)) return [mutatedText(random, line, dictionary)];
+    return random.oneIn(15) ? [] : [line];
+  });
+  const record = (seeds.records[1] ?? []).map((line) => {
+    const { type, kvmTrace } = line as { readonly type?: unknown; readonly kvmTrace?: object };
+    return type === "case" ? { ...(line as object), kvmTrace: { ...kvmTrace, lines: changed } } : line;
+  });
+  const file = record.map((line) => `${JSON.stringify(line)}\n`).join("");
+  const { argv, outputs } = someOutputs(random, "run.jsonl");
+  const call = random.oneIn(3)
+    ? command(["report", "run.jsonl", ...argv], outputs)
+    : command(["compare", "run.jsonl", "--kvm", random.pick(["today", "final-efault", "x"])]);
+  return { entries: [fileEntry("run.jsonl", file)], call };
+}
+
+function guardsInput(random: Random, kitchen: Kitchen): Made {
+  const { seeds } = kitchen;
+  const run = (seeds.records[0] ?? []).map((line) => `${JSON.stringify(line)}\n`).join("");
+  const lines = recordLines(random, seeds.guards, kitchen);
+  const bytes = Buffer.from(lines.map((line) => `${line}\n`).join(""));
+  const { argv, outputs } = someOutputs(random, "guards.jsonl");
+  return {
+    entries: [
+      fileEntry("run.jsonl", run),
+      ...placed(random, "guards.jsonl", random.oneIn(8) ? mutatedBytes(random, bytes) : bytes),
+    ],
+    call: command(
+      ["report", "run.jsonl", "guards.jsonl", ...argv, "--html", "out.html"],
+      [...outputs, "out.html"],
+    ),
+  };
+}
+
+/** A bundle that somebody sent: its record, its scenario, and itself in the place of the next one. */
+function bundleInput(random: Random, kitchen: Kitchen): Made {
+  const { bundle } = kitchen.seeds;
+  const victim = random.pick(["evidence.jsonl", "scenario.json", "repro.sh", "foreign.txt"]);
+  const files = Object.entries({ "foreign.txt": undefined, ...bundle }).flatMap(([name, text]) => {
+    if (name !== victim) return text === undefined ? [] : [fileEntry(`bundle/${name}`, text)];
+    if (name === "evidence.jsonl") {
+      const lines = recordLines(
+        random,
+        (text ?? "")
+          .trim()
+          .split("\n")
+          .map((line) => JSON.parse(line)),
+        kitchen,
+      );
+      return placed(random, `bundle/${name}`, Buffer.from(lines.map((line) => `${line}\n`).join("")));
+    }
+    if (name === "scenario.json")
+      return placed(random, `bundle/${name}`, jsonFile(random, JSON.parse(text ?? "null"), kitchen));
+    return strangeEntries(random, `bundle/${name}`);
+  });
+  const model = ["--engine", "model", "--proposal", "apf-loop"];
+  if (random.oneIn(40)) {
+    const call = command(["repro", "load-after-truncate", ...model, "--out", "bundle"], ["bundle"]);
+    return { entries: files, call, isProcess: true };
+  }
+  const calls: readonly FuzzCall[] = [
+    command(["report", "bundle/evidence.jsonl", "--html", "out.html"], ["out.html"]),
+    command(["compare", "bundle/evidence.jsonl"]),
+    command(["run", "--list", "bundle/scenario.json", ...model]),
+    // Refused before anything runs: what is checked of the place itself is seen in processes only.
+    command(["repro", "bundle/scenario.json", ...model, "--timeout", "0", "--out", "bundle"]),
+  ];
+  return { entries: files, call: random.pick(calls) };
+}
+
+function reader(name: ReaderName, entries: readonly FuzzEntry[], argv: readonly string[]): Made {
+  return { entries, call: { kind: "reader", reader: name, argv } };
+}
+
+function packageInput(random: Random, kitchen: Kitchen): Made {
+  const { seeds } = kitchen;
+  const [name, seed] = random.pick([
+    ["errata", seeds.errata],
+    ["documented", seeds.documented],
+    ["observed", random.pick(seeds.observed)],
+  ] as const);
+  return reader(name, placed(random, "file.json", jsonFile(random, seed, kitchen)), ["file.json"]);
+}
+
+function serverInput(random: Random, kitchen: Kitchen): Made {
+  const rules = jsonFile(random, kitchen.seeds.faults, kitchen);
+  const options = random.some(
+    ["--read-only", "--debug", "--writeback", "--passthrough", "--keep-cache", "--posix-acl", "--detached"],
+    3,
+  );
+  const timeout = random.oneIn(3) ? ["--entry-timeout", random.pick(hostileNumbers)] : [];
+  const argv = ["--source", ".", "--mountpoint", "mnt", "--faults", "rules.json", ...options, ...timeout];
+  return reader("server-options", placed(random, "rules.json", rules), argv);
+}
+
+/** A bzImage's header, or an ELF file with one section `.modinfo`; then changed bytes. */
+function kernelInput(random: Random): Made {
+  const isImage = random.oneIn(2);
+  let bytes = isImage ? bootHeader() : moduleFile();
+  for (let count = random.below(8); count > 0; count -= 1) {
+    bytes = Buffer.from(bytes);
+    const at = random.below(Math.min(bytes.length, random.oneIn(2) ? 64 : bytes.length));
+    const value = random.pick([0, 1, 0x7f, 0x80, 0xff, random.below(256)]);
+    for (let width = random.pick([1, 2, 4, 8]); width > 0; width -= 1)
+      if (at + width <= bytes.length) bytes[at + width - 1] = value;
+  }
+  if (random.oneIn(8)) bytes = mutatedBytes(random, bytes);
+  if (!isImage) {
+    const suffix = random.pick(["", "", "", ".gz"]);
+    return reader("modules", placed(random, `modules/kvm.ko${suffix}`, bytes), ["modules", "kvm"]);
+  }
+  const entries = placed(random, "bzImage", bytes);
+  if (random.oneIn(2)) return reader("kernel-image", entries, ["bzImage"]);
+  return { entries, call: command(["run", "--list", "load-after-truncate", "--kernel", "bzImage"]) };
+}
+
+function bootHeader(): Buffer {
+  const bytes = Buffer.alloc(4096);
+  bytes[0x1f1] = 1;
+  bytes.writeUInt32LE(64, 0x1f4);
+  bytes.writeUInt32BE(0x48647253, 0x202);
+  bytes.writeUInt16LE(0x200, 0x20e);
+  bytes.write("6.12.117 (builder) #1\0", 0x400, "latin1");
+  return bytes;
+}
+
+function moduleFile(): Buffer {
+  const info = Buffer.from("license=GPL\0depends=\0vermagic=6.12.117 SMP\0");
+  const names = Buffer.from("\0.modinfo\0");
+  const bytes = Buffer.alloc(64 + 2 * 64 + info.length + names.length);
+  bytes.writeUInt32BE(0x7f454c46, 0);
+  bytes[4] = 2;
+  bytes.writeBigUInt64LE(64n, 0x28);
+  bytes.writeUInt16LE(64, 0x3a);
+  bytes.writeUInt16LE(2, 0x3c);
+  bytes.writeUInt16LE(1, 0x3e);
+  const data = 64 + 2 * 64;
+  bytes.writeUInt32LE(1, 64);
+  bytes.writeBigUInt64LE(BigInt(data), 64 + 0x18);
+  bytes.writeBigUInt64LE(BigInt(info.length), 64 + 0x20);
+  bytes.writeBigUInt64LE(BigInt(data + info.length), 128 + 0x18);
+  bytes.writeBigUInt64LE(BigInt(names.length), 128 + 0x20);
+  info.copy(bytes, data);
+  names.copy(bytes, data + info.length);
+  return bytes;
+}
+
+function tokenInput(random: Random, { seeds, dictionary }: Kitchen): Made {
+  let token = random.pick(seeds.tokens);
+  const parts = token.split("/");
+  const at = random.below(parts.length);
+  switch (random.below(7)) {
+    case 0:
+      token = parts.slice(0, at).join("/");
+      break;
+    case 1:
+      token = parts
+        .map((part, index) => (index === at ? random.pick([...hostileNumbers, "99"]) : part))
+        .join("/");
+      break;
+    case 2:
+      token = `${token}//${token}`;
+      break;
+    case 3:
+      token = `${token}/`.repeat(random.pick([2, 10, 400]));
+      break;
+    case 4:
+      token = mutatedText(random, token, dictionary);
+      break;
+    case 5:
+      token = random.pick(hostileTexts);
+      break;
+    default:
+  }
+  const scenario = random.oneIn(8)
+    ? random.pick([...dictionary.words, ...hostileTexts])
+    : "load-after-truncate";
+  const more = random.some(["--mermaid", "--no-timer"], 2);
+  const argv = [
+    "explore",
+    "apf-loop",
+    "--scenario",
+    scenario,
+    `--replay=${token}`,
+    "--max-states",
+    "300",
+    ...more,
+  ];
+  return { entries: [], call: command(argv.map(asArgument)) };
+}
+
+/** No argument of a process has a NUL. */
+function asArgument(text: string): string {
+  return text.replaceAll("\0", "");
+}
+
+/**
+ * What keeps a command line from doing its work, which is not fuzzed here: words that stand first, and stay. A command that is
+ * not listed gets an option that it does not have.
+ */
+const heads: Readonly<Record<string, readonly string[]>> = {
+  run: ["--list", "load-after-truncate"],
+  report: ["run.jsonl"],
+  compare: ["run.jsonl"],
+  explore: ["apf-loop", "--scenario", "load-after-truncate"],
+  list: ["proposals"],
+  new: ["scenario"],
+  schema: [],
+};
+
+function optionsInput(random: Random, kitchen: Kitchen): Made {
+  const { seeds, dictionary } = kitchen;
+  const { name, options } = random.pick<CommandSeed>(seeds.commands);
+  const head = heads[name];
+  const word = (): string => {
+    if (random.oneIn(3)) return random.pick(hostileTexts);
+    if (random.oneIn(3)) return random.pick(hostileNumbers);
+    return random.oneIn(3)
+      ? mutatedText(random, random.pick(dictionary.words), dictionary)
+      : random.pick(dictionary.words);
+  };
+  const outputFiles = new Map([...FORMATS, ["--out", "out"] as const]);
+  const words = random.some(options, 4).flatMap((option) => {
+    if (option.name === "--help" && !random.oneIn(20)) return [];
+    if (!option.takesValue) return [option.name];
+    // A larger bound would be a longer search, and no error.
+    if (option.name === "--max-states") return [option.name, random.pick(["0", "-1", "x", "300", "1e3"])];
+    const output = outputFiles.get(option.name);
+    if (output !== undefined) {
+      return [option.name, random.oneIn(2) ? output : random.pick(["/nowhere/at/all", ".", "", "run.jsonl"])];
+    }
+    return random.oneIn(4) ? [`${option.name}=${word()}`] : [option.name, word()];
+  });
+  const free = Array.from({ length: random.below(3) }, word).filter((one) => !one.startsWith("-"));
+  const refused = head === undefined ? ["--no-such-option"] : head;
+  const bounded = name === "explore" && !words.includes("--max-states") ? ["--max-states", "300"] : [];
+  const argv = [...name.split(" "), ...refused, ...free, ...words, ...bounded].map(asArgument);
+  const run = (seeds.records[0] ?? []).map((line) => `${JSON.stringify(line)}\n`).join("");
+  const isNew = name === "new";
+  return {
+    entries: [fileEntry("run.jsonl", run)],
+    call: command(argv, [
+      "out.jsonl",
+      ...(isNew ? [...free, ...free.map((file) => `kinds/${file}`), "kinds"] : []),
+    ]),
+  };
+}
+
+type Maker = (random: Random, kitchen: Kitchen) => Made;
+
+/** The kinds, and how many of a hundred inputs are of each. */
+const makers: readonly { readonly kind: string; readonly share: number; readonly make: Maker }[] = [
+  { kind: "scenario", share: 20, make: scenarioInput },
+  { kind: "proposal", share: 10, make: proposalInput },
+  { kind: "kinds", share: 12, make: kindsInput },
+  { kind: "record", share: 22, make: recordInput },
+  { kind: "trace", share: 4, make: traceInput },
+  { kind: "guards", share: 4, make: guardsInput },
+  { kind: "bundle", share: 4, make: bundleInput },
+  { kind: "package-data", share: 6, make: packageInput },
+  { kind: "server-options", share: 4, make: serverInput },
+  { kind: "kernel-file", share: 4, make: kernelInput },
+  { kind: "token", share: 4, make: tokenInput },
+  { kind: "options", share: 6, make: optionsInput },
+];
+
+export const kindNames: readonly string[] = makers.map(({ kind }) => kind);
+
+/** Of the inputs that could run in the worker: one of so many is run as a process all the same. */
+const PROCESS_ONE_IN = 500;
+
+/** @param only a kind, or null for all of them in their shares */
+export function makeInput(random: Random, kitchen: Kitchen, only: string | null): FuzzInput {
+  let at = random.below(makers.reduce((sum, { share }) => sum + share, 0));
+  const maker =
+    makers.find(({ kind }) => kind === only) ??
+    makers.find(({ share }) => {
+      at -= share;
+      return at < 0;
+    });
+  if (maker === undefined) throw new Error("no kind");
+  const { entries, call, isProcess = false } = maker.make(random, kitchen);
+  const isSample = call.kind === "command" && random.oneIn(PROCESS_ONE_IN);
+  return { kind: maker.kind, entries, call, isProcess: isProcess || isSample };
+}
