@@ -149,8 +149,9 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
   const boundMs = READY_BOUND_MS * (options.slowness ?? 1);
   const ready = (await within(line, boundMs)) ? parseReady((await line) ?? "") : null;
   if (ready === null) {
-    // Ended by nobody here so far.
-    const by = (await within(server, 0)) ? (await server).signal : undefined;
+    // Ended by nobody here so far; its output ends before its end is known here.
+    const isEnding = server.pid !== undefined && processState(server.pid) === "ending";
+    const by = (await within(server, isEnding ? END_BOUND_MS : 0)) ? (await server).signal : undefined;
     await close();
     const { stderr, exitCode } = await server;
     if (by !== undefined) throw new LostChildError(`file server: killed by ${by} before it had mounted`);

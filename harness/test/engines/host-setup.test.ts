@@ -258,6 +258,11 @@ describe("the mount", () => {
 
   it.each([
     ["ends at once", 'process.stderr.write("no such device\\n"); process.exit(1)', "no such device"],
+    [
+      "is killed while it starts",
+      'process.kill(process.pid, "SIGKILL")',
+      "file server: killed by SIGKILL before it had mounted",
+    ],
     ["says something else", 'console.log("hello"); setInterval(() => {}, 1000)', "did not mount"],
     [
       "claims a mount that is none",
