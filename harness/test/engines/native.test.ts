@@ -304,7 +304,7 @@ describe.each(engines)("a child of the engine $title that is ended from outside"
     if (victim === undefined) throw new Error("no victim");
     const counter: Actor = { in: "guest-task", steps: [{ verb: "count" }] };
     const scenario = scenarioWith({ actors: { victim, counter } });
-    const result = await attacked({ engine, scenario, ...task, signal: "SIGKILL", timeoutMs: 3000 });
+    const result = await attacked({ engine, scenario, ...task, signal: "SIGKILL", timeoutMs: 8000 });
     expect(result).toEqual({ kind: "engine-error", message: "process of counter: killed by SIGKILL" });
   });
 
@@ -316,7 +316,7 @@ describe.each(engines)("a child of the engine $title that is ended from outside"
       scenario: scenarioWith({ actors: { victim } }),
       ...task,
       signal: "SIGSTOP",
-      timeoutMs: 3000,
+      timeoutMs: 8000,
     });
     const name = isProcess ? "steps" : "mapper-main";
     expect(result).toEqual({
