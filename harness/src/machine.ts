@@ -25,7 +25,16 @@ export type Feature =
       readonly fix: string | null;
     };
 
-export const featureNames = ["kvm", "micro-guest", "fuse", "fuse-native", "root", "swap", "mmap-io"] as const;
+export const featureNames = [
+  "kvm",
+  "micro-guest",
+  "steps",
+  "fuse",
+  "fuse-native",
+  "root",
+  "swap",
+  "mmap-io",
+] as const;
 export type FeatureName = (typeof featureNames)[number];
 
 /** A machine's properties and features. */
@@ -137,20 +146,17 @@ function isCommand(name: string): boolean {
   }
 }
 
-function readMicroGuest(): Feature {
+/** What vmm/guest/build makes. */
+function readBuilt(what: string, file: string): Feature {
   if (arch() !== "x64") {
-    return {
-      kind: "missing",
-      reason: `the micro-guest is x86-64 code, this machine is ${arch()}`,
-      fix: null,
-    };
+    return { kind: "missing", reason: `${what} is x86-64 code, this machine is ${arch()}`, fix: null };
   }
-  if (existsSync(builtPath("vmm/guest/microguest.bin"))) return { kind: "present", detail: "built" };
+  if (existsSync(builtPath(file))) return { kind: "present", detail: "built" };
   return isCommand("gcc")
-    ? { kind: "missing", reason: "the micro-guest is not built", fix: "scripts/build" }
+    ? { kind: "missing", reason: `${what} is not built`, fix: "scripts/build" }
     : {
         kind: "missing",
-        reason: "the micro-guest is not built and there is no gcc",
+        reason: `${what} is not built and there is no gcc`,
         fix: "sudo apt-get install gcc binutils",
       };
 }
@@ -229,7 +235,8 @@ function readMmapIo(): Feature {
 
 const readers: Readonly<Record<FeatureName, () => Feature>> = {
   kvm: () => simulated("DAXFAULT_NO_KVM") ?? readKvm(),
-  "micro-guest": readMicroGuest,
+  "micro-guest": () => readBuilt("the micro-guest", "vmm/guest/microguest.bin"),
+  steps: () => readBuilt("the program that runs tasks as processes", "vmm/guest/steps"),
   fuse: () => simulated("DAXFAULT_NO_FUSE") ?? readFuse(),
   root: () => simulated("DAXFAULT_NO_ROOT") ?? readRoot(),
   swap: readSwap,

@@ -43,7 +43,7 @@ describe("hostSetupSupport", () => {
   const onTmpfs = scenarioWith({ backing: { kind: "tmpfs", size: 0x1000n, content: "pattern" } });
 
   it.each([
-    ["a file needs nothing", scenarioWith({}), ["kvm", "fuse", "root", "mmap-io"], "yes"],
+    ["a file needs nothing", scenarioWith({}), ["kvm", "fuse", "root", "steps"], "yes"],
     ["a tmpfs needs root", onTmpfs, ["root"], "no"],
     ["a tmpfs needs no mount of ours", onTmpfs, ["fuse"], "yes"],
     ["our mount needs FUSE", byMount, ["fuse"], "no"],
@@ -79,6 +79,9 @@ describe("engineReports", () => {
     expect(runs(machineWithout("kvm"), "kvm")).toBe("no");
     expect(runs(machineWithout("micro-guest"), "kvm")).toBe("no");
     expect(runs(machineWithout("kvm"), "process")).toBe("yes");
-    expect(runs(machineWithout("mmap-io"), "process")).toBe("no");
+    expect(runs(machineWithout("mmap-io"), "process")).toBe("yes");
+    expect(runs(machineWithout("steps"), "process")).toBe("no");
+    expect(runs(machineWithout("steps"), "mmap-io")).toBe("yes");
+    expect(runs(machineWithout("mmap-io"), "mmap-io")).toBe("no");
   });
 });

@@ -30,9 +30,15 @@ const kinds: readonly Kind[] = [
   {
     entry: "serve-main",
     named: /file server|its server|serve-main/,
-    commands: ["run", "run, kvm", "repro", "bench fs"],
+    commands: ["run", "run, mmap-io", "run, kvm", "repro", "bench fs"],
   },
-  { entry: "mapper-main", named: /process of |mapper-main/, commands: ["run", "repro"] },
+  // The program that runs a case's tasks, and each task, which is a process of the same program.
+  {
+    entry: "steps",
+    named: /process of |program that runs the tasks|\(steps\)/,
+    commands: ["run", "repro"],
+  },
+  { entry: "mapper-main", named: /process of |mapper-main/, commands: ["run, mmap-io"] },
   { entry: "host-actor-main", named: /host actor|host-actor-main/, commands: ["run", "run, kvm", "repro"] },
   { entry: "workload-main", named: /workload/, commands: ["bench fs"] },
   { entry: "janitor-main", named: /^/, commands: ["run", "repro"] },

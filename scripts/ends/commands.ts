@@ -45,6 +45,11 @@ const all: readonly Command[] = [
     leaves: outputs("out.jsonl", "out.xml"),
   },
   {
+    name: "run, mmap-io",
+    args: ["run", ...runs, "-e", "mmap-io", "--json", "out.jsonl"],
+    leaves: outputs("out.jsonl"),
+  },
+  {
     name: "run, model",
     args: ["run", "load-*", "-e", "model", "--json", "out.jsonl"],
     leaves: outputs("out.jsonl"),

@@ -122,7 +122,7 @@ describe("scripts/bootstrap", () => {
     checkout.remove("gcc", "fusermount3");
     const { code, stderr } = checkout.bootstrap();
     expect(code).toBe(0);
-    expect(stderr).toContain("gcc: compiles the micro-guest (engine kvm)");
+    expect(stderr).toContain("gcc: compiles the micro-guest (engine kvm), the program of engine process");
     expect(stderr).toContain("fuse3: fusermount");
     expect(stderr).toContain("apt-get install gcc fuse3");
     expect(checkout.calls()).toBe("build\n");

@@ -11,7 +11,7 @@ const rules: ImportRules = {
   packages: {
     comment: "not a rule",
     koffi: ["sys/src/libc.ts"],
-    "mmap-io": ["harness/src/engines/process/"],
+    "mmap-io": ["harness/src/engines/mmap-io/"],
   },
 };
 
@@ -47,7 +47,7 @@ describe("importBreaches", () => {
     ["an allowed part's index", "vmm/src/kvm/a.ts", "../../../sys/src/index.ts"],
     ["another face", "vmm/src/a.ts", "../../sys/src/read.ts"],
     ["a part's test support, in a test", "vmm/test/kvm/a.test.ts", "../../../sys/test/support/b.ts"],
-    ["a package of its own", "harness/src/engines/process/mapper-main.ts", "mmap-io"],
+    ["a package of its own", "harness/src/engines/mmap-io/mapper-main.ts", "mmap-io"],
     ["a package without a rule", "vmm/src/a.ts", "zod"],
     ["Node", "sys/src/a.ts", "node:fs"],
   ])("allows %s", (_what, path, specifier) => {

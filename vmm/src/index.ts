@@ -14,6 +14,7 @@ export {
 } from "./arch/index.ts";
 export { Fence, type FencedMapping, type FenceEvent } from "./fence.ts";
 export * from "./guest/channel.ts";
+export * from "./guest/linux-case.ts";
 export * from "./kvm/abi.ts";
 export { KVM_API_VERSION, Kvm } from "./kvm/device.ts";
 export type { VcpuExit } from "./kvm/exit.ts";

@@ -14,11 +14,12 @@ import { openJson } from "./output.ts";
 const what: Readonly<Record<FeatureName, string>> = {
   kvm: "virtual machines",
   "micro-guest": "the guest that runs in them",
+  steps: "guest tasks as processes of the host",
   fuse: "scenarios with our FUSE mount: under the window, or in the hands of a host process",
   "fuse-native": "the second way to mount: daxfault serve --transport libfuse",
   root: "scenarios on a tmpfs of their own",
   swap: "scenarios whose pages have been swapped out",
-  "mmap-io": "the mapping of the engine process",
+  "mmap-io": "the second way to map: run --engine mmap-io",
 };
 
 export type EngineReport = {

@@ -3,7 +3,7 @@ import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
 import { exitCodes, signalOfExitCode, transports } from "../../../language/src/index.ts";
 import { LostChildError } from "../../../sys/src/lost-child.ts";
-import { modelNames, realNames } from "../engines/registry.ts";
+import { defaultNames, modelNames, realNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";
 import { version } from "../paths.ts";
 import { messageText } from "../report/encode.ts";
@@ -216,6 +216,9 @@ function addModel(program: Command): void {
     const { exploreCommand } = await import("./explore.ts");
     process.exitCode = exploreCommand(names, options, await style());
   });
+  const usualEngines = [...modelNames, ...realNames].filter((name) =>
+    defaultNames.some((one) => one === name),
+  );
   const comparing = program
     .command("compare")
     .summary("the model against reality, or two recorded runs")
@@ -226,7 +229,7 @@ function addModel(program: Command): void {
         "Exit code: 0 no difference; 1 something was observed that is not allowed; 2 a bound was met; 3 nothing compared.",
     )
     .argument("[FILE...]", "recorded runs")
-    .option("--engines <LIST>", "model and what to compare it with", [...modelNames, ...realNames].join())
+    .option("--engines <LIST>", "model and what to compare it with", usualEngines.join())
     .option("--all", "also what the model allows and nobody has seen, and what was not compared")
     .option(
       "--kvm <PROPOSAL>",

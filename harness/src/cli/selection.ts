@@ -2,7 +2,7 @@
 
 import { accessSync, constants, statSync } from "node:fs";
 import { type EngineName, KindsError, matchesGlob, ScenarioError } from "../../../language/src/index.ts";
-import { engineNames } from "../engines/registry.ts";
+import { defaultNames, engineNames } from "../engines/registry.ts";
 import { errorText } from "../error-text.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { kernelOfName } from "../machines/places.ts";
@@ -124,10 +124,10 @@ function selectKernels(options: SelectionOptions): readonly KernelSpec[] {
   return specs;
 }
 
-/** The engines on this machine: those named, else all of them, unless kernels were asked for. */
+/** The engines on this machine: those named, else the usual ones, unless kernels were asked for. */
 function selectEngines(options: SelectionOptions, kernels: readonly KernelSpec[]): readonly EngineName[] {
   const names = (options.engine ?? []).filter((name) => kernelOfName(name) === null);
-  if (names.length === 0 && kernels.length > 0) return [];
+  if (names.length === 0) return kernels.length > 0 ? [] : defaultNames;
   const known = engineNames.map((id) => ({ id }));
   return select("engine", names, known).map(({ id }) => id);
 }

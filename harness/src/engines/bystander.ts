@@ -7,7 +7,7 @@ import { type Share, shareText } from "./attendance.ts";
 
 /**
  * What a vCPU's thread must have had, asleep or on a processor, before a task that counted nothing is starved: five ticks of the
- * guest's timer (4 ms, vmm/guest/x86/kernel.c), and one of the host's (10 ms at HZ=100), by which the figures of a running
+ * guest's timer (4 ms, vmm/guest/micro/x86/kernel.c), and one of the host's (10 ms at HZ=100), by which the figures of a running
  * thread may be late. Where the machine is emulated, what runs gets less done: its part is multiplied by the slowness.
  */
 export const STARVED_AFTER_MS = 30;

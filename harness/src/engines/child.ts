@@ -2,7 +2,7 @@
  * A child process of a case: Node running a module of ours from dist/, messages both ways, a bounded end.
  * Children die with this process (they call `dieWithParent`) and carry the case's tag (`run/tag.ts`).
  */
-import { execaNode } from "execa";
+import { execa, execaNode } from "execa";
 import { builtPath } from "../paths.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
@@ -47,6 +47,21 @@ function tail(text: unknown): string {
   return typeof text === "string" ? text.slice(-STDERR_TAIL) : "";
 }
 
+/** The part of execa's result that says how a process ended. */
+type Ended = {
+  readonly signal?: string | undefined;
+  readonly exitCode?: number | undefined;
+  readonly originalMessage?: string | undefined;
+  readonly stderr?: unknown;
+};
+
+function exitOf(result: Ended): ChildExit {
+  const stderr = tail(result.stderr);
+  if (result.signal !== undefined) return { kind: "signal", signal: result.signal, stderr };
+  if (result.exitCode !== undefined) return { kind: "exit", code: result.exitCode, stderr };
+  return { kind: "not-started", message: result.originalMessage ?? "unknown reason", stderr };
+}
+
 /** Starts a child. Never throws: a child that cannot start has ended at once. */
 export function startChild<Inbound extends object, Outbound>(
   options: ChildOptions<Outbound>,
@@ -65,12 +80,7 @@ export function startChild<Inbound extends object, Outbound>(
     reject: false,
   });
   subprocess.on("message", (message: unknown) => options.onMessage(message as Outbound));
-  const exited = subprocess.then((result): ChildExit => {
-    const stderr = tail(result.stderr);
-    if (result.signal !== undefined) return { kind: "signal", signal: result.signal, stderr };
-    if (result.exitCode !== undefined) return { kind: "exit", code: result.exitCode, stderr };
-    return { kind: "not-started", message: result.originalMessage ?? "unknown reason", stderr };
-  });
+  const exited = subprocess.then(exitOf);
   return {
     pid: subprocess.pid,
     send(message) {
@@ -97,4 +107,58 @@ export function exitText(exit: ChildExit): string {
     case "not-started":
       return `not started: ${exit.message}${detail}`;
   }
+}
+
+/** A program of ours that is not Node: descriptors and pipes instead of messages. */
+export type Program = {
+  /** Writes to its standard input, if it is still there. */
+  write(text: string): void;
+  /** The end of its standard input. */
+  endInput(): void;
+  /** Resolves when it has ended. */
+  readonly exited: Promise<ChildExit>;
+  /** SIGKILL, then waits for the end, but not for ever. */
+  kill(): Promise<void>;
+};
+
+export type ProgramOptions = {
+  readonly path: string;
+  readonly args: readonly string[];
+  /** The case's folder: tag and working directory. */
+  readonly directory: string;
+  readonly onOutput: (bytes: Uint8Array) => void;
+  /** Descriptors of ours that it gets as well, from `FIRST_LENT_DESCRIPTOR` (child-side.ts) on. */
+  readonly descriptors: readonly number[];
+};
+
+/** Starts a program. Never throws, as `startChild`. */
+export function startProgram(options: ProgramOptions): Program {
+  const lent = options.descriptors as unknown as readonly "inherit"[];
+  const subprocess = execa(options.path, options.args, {
+    cwd: options.directory,
+    env: childEnvironment(options.directory),
+    stdio: ["pipe", "pipe", "pipe", ...lent],
+    buffer: { stdout: false },
+    encoding: "buffer",
+    reject: false,
+  });
+  subprocess.stdout.on("data", options.onOutput);
+  // A pipe whose reader has gone: its exit says so.
+  subprocess.stdin.on("error", () => {});
+  const exited = subprocess.then((result) =>
+    exitOf({ ...result, stderr: new TextDecoder().decode(result.stderr) }),
+  );
+  return {
+    write(text) {
+      if (subprocess.stdin.writable) subprocess.stdin.write(text);
+    },
+    endInput() {
+      subprocess.stdin.end();
+    },
+    exited,
+    async kill() {
+      subprocess.kill("SIGKILL");
+      await within(exited, REAP_BOUND_MS);
+    },
+  };
 }

@@ -13,6 +13,8 @@ import { checkedEngine } from "./checked.ts";
 export type SupportsCase = (scenario: Scenario, proposal: Proposal) => Support;
 
 export type EngineRow = EngineKind & {
+  /** Whether it runs where no engine is named. */
+  readonly byDefault: boolean;
   /** Features of a machine that it cannot do without. */
   readonly needs: readonly FeatureName[];
   /** Features that some of its scenarios need besides. */
@@ -27,16 +29,28 @@ const rows = [
     name: "model",
     nature: { isReal: false, runsKvm: false },
     proposals: "all",
+    byDefault: true,
     needs: [],
     someNeed: [],
     load: async (): Promise<Engine> => (await import("./model/engine.ts")).modelEngine,
     inKernels: null,
   },
   {
+    name: "mmap-io",
+    nature: { isReal: true, runsKvm: false },
+    proposals: "without-vm",
+    byDefault: false,
+    needs: ["mmap-io"],
+    someNeed: ["fuse", "root"],
+    load: async (): Promise<Engine> => (await import("./mmap-io/engine.ts")).mmapIoEngine,
+    inKernels: null,
+  },
+  {
     name: "process",
     nature: { isReal: true, runsKvm: false },
     proposals: "without-vm",
-    needs: ["mmap-io"],
+    byDefault: true,
+    needs: ["steps"],
     someNeed: ["fuse", "root"],
     load: async (): Promise<Engine> => (await import("./process/engine.ts")).processEngine,
     inKernels: async (): Promise<SupportsCase> => () => ({ kind: "yes" }),
@@ -45,6 +59,7 @@ const rows = [
     name: "kvm",
     nature: { isReal: true, runsKvm: true },
     proposals: "with-vm",
+    byDefault: true,
     needs: ["kvm", "micro-guest"],
     someNeed: ["fuse", "root", "swap"],
     load: async (): Promise<Engine> => (await import("./kvm/engine.ts")).kvmEngine,
@@ -57,6 +72,11 @@ export type RegisteredName = (typeof rows)[number]["name"];
 
 export const engineRows: readonly EngineRow[] = rows;
 export const engineNames: readonly RegisteredName[] = rows.map(({ name }) => name);
+
+/** Those that run where none is named. */
+export const defaultNames: readonly RegisteredName[] = rows
+  .filter(({ byDefault }) => byDefault)
+  .map(({ name }) => name);
 
 /** The engines that run nothing real: their outcomes are no observations. */
 export const modelNames: readonly EngineName[] = engineRows

@@ -9,7 +9,7 @@ import { type RunningCli, startCli } from "../support/cli.ts";
 import { caseFolder, eventually } from "../support/folders.ts";
 
 const machine = thisMachine();
-const process_ = supportOf(machine, ["mmap-io"]);
+const process_ = supportOf(machine, ["steps"]);
 const kvm = supportOf(machine, ["kvm", "micro-guest"]);
 const withFuse = supportOf(machine, ["fuse"]).kind === "yes";
 

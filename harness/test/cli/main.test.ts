@@ -7,8 +7,8 @@ import { supportOf, thisMachine } from "../../src/machine.ts";
 import { cli, jsonLines } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 
-const mmapIo = supportOf(thisMachine(), ["mmap-io"]);
-const note = mmapIo.kind === "no" ? ` (skipped: ${mmapIo.reason})` : "";
+const steps = supportOf(thisMachine(), ["steps"]);
+const note = steps.kind === "no" ? ` (skipped: ${steps.reason})` : "";
 
 const plain = {
   id: "mine",
@@ -139,7 +139,7 @@ describe("run without what it needs", () => {
   });
 });
 
-describe.skipIf(mmapIo.kind === "no")(`run with the engine process${note}`, () => {
+describe.skipIf(steps.kind === "no")(`run with the engine process${note}`, () => {
   it("skips what it cannot, runs the rest, and exits 0 if that is as expected", async () => {
     const scenarios = ["load-after-truncate", "load-from-full-tmpfs", "load-after-truncate-by-mount"];
     const args = ["run", ...scenarios, "--engine", "process", "kvm"];

@@ -69,7 +69,7 @@ describe("daxfault explore", () => {
   });
 });
 
-const native = supportOf(thisMachine(), ["mmap-io"]);
+const native = supportOf(thisMachine(), ["steps"]);
 
 describe.skipIf(native.kind === "no")("daxfault compare", () => {
   it("allows what a real run saw, and names what no order of events explains", async () => {
@@ -81,7 +81,7 @@ describe.skipIf(native.kind === "no")("daxfault compare", () => {
     expect(honest.code).toBe(0);
 
     const forged = join(folder, "forged.jsonl");
-    writeFileSync(forged, readFileSync(recorded, "utf8").replaceAll("sigbus(unobserved)", "zero"));
+    writeFileSync(forged, readFileSync(recorded, "utf8").replaceAll("sigbus(BUS_ADRERR)", "zero"));
     const caught = await cli(["compare", forged]);
     expect(caught.stdout).toContain("NOT ALLOWED");
     expect(caught.stdout).toMatch(/victim\.load#1 +value +value\n/);

@@ -6,7 +6,7 @@ import { supportOf, thisMachine } from "../../src/machine.ts";
 import { cli, jsonLines } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 
-const native = supportOf(thisMachine(), ["mmap-io"]).kind === "yes" ? ["process"] : [];
+const native = supportOf(thisMachine(), ["steps"]).kind === "yes" ? ["process"] : [];
 
 function edit(path: string, from: string, to: string): void {
   const text = readFileSync(path, "utf8");

@@ -34,7 +34,7 @@ describe("a temporary folder", () => {
     expect(code).toBe(64);
   });
 
-  it.skipIf(supportOf(thisMachine(), ["mmap-io"]).kind === "no")(
+  it.skipIf(supportOf(thisMachine(), ["steps"]).kind === "no")(
     "may have letters outside ASCII: its processes are recognised, and the run ends",
     async () => {
       const TMPDIR = join(caseFolder(), "\u{fc}n\u{ef} \u{e7}\u{f8}d\u{e9}");

@@ -109,8 +109,8 @@ export type GuestVerb<Step> = Grammar<Step> & {
   /** enum verb of vmm/guest/channel.h. */
   readonly number: number;
   readonly touch: Step extends AccessStep ? Touch : null;
-  /** Why a process of the host that is written in JavaScript cannot do it, after the actor's name; null: it can. */
-  readonly beyondProcess: string | null;
+  /** Why a process of the host that is written in JavaScript (engine mmap-io) cannot do it, after the actor's name; null: it can. */
+  readonly beyondJavaScript: string | null;
   /** Of an atomic access: what it leaves where it has found `old`. */
   readonly leaves?: (old: bigint, step: Step) => bigint;
   /** Goes on for ever, so that no step can follow. */
@@ -133,13 +133,13 @@ export const guestVerbs: {
     operands: { offset: windowOffset, size: width(accessSizes), until },
     number: 1,
     touch: touch("load", "move"),
-    beyondProcess: null,
+    beyondJavaScript: null,
   },
   store: {
     operands: { offset: windowOffset, size: width(accessSizes), value: value(), until },
     number: 2,
     touch: touch("store", "move"),
-    beyondProcess: null,
+    beyondJavaScript: null,
   },
   atomic: {
     operands: { offset: windowOffset, size: width(atomicSizes) },
@@ -150,7 +150,7 @@ export const guestVerbs: {
     number: 3,
     touch: touch("atomic", "locked"),
     leaves: (old, { size }) => (size === 16 ? old : old + 1n),
-    beyondProcess: null,
+    beyondJavaScript: null,
   },
   fetch: {
     operands: { offset: windowOffset },
@@ -161,47 +161,47 @@ export const guestVerbs: {
     number: 4,
     // `mov eax, imm32; ret`; EAX is what is seen.
     touch: touch("fetch", "call", { bytes: { touched: 6, seen: 4 } }),
-    beyondProcess: "executes code from the file, which JavaScript cannot",
+    beyondJavaScript: "executes code from the file, which JavaScript cannot",
   },
   "copy-from": {
     operands: { offset: windowOffset, size: copySize },
     number: 5,
     touch: touch("load", "string", { opInKernel: "copy-from-user" }),
-    beyondProcess: null,
+    beyondJavaScript: null,
   },
   "copy-to": {
     operands: { offset: windowOffset, size: copySize, value: value() },
     number: 6,
     touch: touch("store", "string", { opInKernel: "copy-to-user" }),
-    beyondProcess: null,
+    beyondJavaScript: null,
   },
   "kernel-read": {
     operands: { offset: windowOffset, size: copySize, options: options(kernelCopyOptions) },
     number: 10,
     touch: touch("load", "string", { by: "kernel", op: "copy-from-user" }),
-    beyondProcess: null,
+    beyondJavaScript: null,
   },
   "kernel-write": {
     operands: { offset: windowOffset, size: copySize, value: value(), options: options(kernelCopyOptions) },
     number: 11,
     touch: touch("store", "string", { by: "kernel", op: "copy-to-user" }),
-    beyondProcess: null,
+    beyondJavaScript: null,
   },
   push: {
     operands: { offset: windowOffset, value: value(8) },
     number: 12,
     touch: touch("store", "stack", { bytes: { touched: 8, seen: 8 }, op: "stack" }),
-    beyondProcess: "has its stack in the file, which JavaScript cannot",
+    beyondJavaScript: "has its stack in the file, which JavaScript cannot",
   },
-  signal: { operands: { name: signalName }, number: 7, touch: null, beyondProcess: null },
-  await: { operands: { name: signalName }, number: 8, touch: null, beyondProcess: null },
+  signal: { operands: { name: signalName }, number: 7, touch: null, beyondJavaScript: null },
+  await: { operands: { name: signalName }, number: 8, touch: null, beyondJavaScript: null },
   kill: {
     operands: { actor: actorName },
     number: 13,
     touch: null,
-    beyondProcess: "kills another task; this engine's processes do not",
+    beyondJavaScript: "kills another task; a process in JavaScript has no part in that",
   },
-  count: { operands: {}, number: 9, touch: null, beyondProcess: null, endless: true },
+  count: { operands: {}, number: 9, touch: null, beyondJavaScript: null, endless: true },
 };
 
 /** The verbs that touch the window, in the order of their numbers. */

@@ -1,5 +1,6 @@
 /**
- * The host's side of the channel to the micro-guest: mirrors vmm/guest/common/channel.h, number by number.
+ * The host's side of the channel to the micro-guest or to the Linux program (linux-case.ts): mirrors
+ * vmm/guest/step/channel.h, number by number.
  *
  * `vmm/test/guest/channel.test.ts` compiles a C program against that header and compares `channelLayout`.
  * The guest is not trusted: everything read from the channel is masked or bounded here.
@@ -83,8 +84,18 @@ export const channelLayout = {
 /** Guest virtual = guest physical address of the window: 1 GiB, clear of RAM, of the PCI hole and of the local APIC. */
 export const WINDOW_BASE: bigint = channelLayout.WINDOW_ADDRESS;
 
+/** System calls on the file itself, of the Linux program alone; in no scenario yet. */
+export const fileVerbs = {
+  "file-read": 15,
+  "file-write": 16,
+  "file-size": 17,
+  fsync: 18,
+  msync: 19,
+} as const;
+export type FileVerb = keyof typeof fileVerbs;
+
 /** `again`: from the first step, for ever; for measurements, not in scenarios. */
-export type GuestVerb = GuestStep["verb"] | "again";
+export type GuestVerb = GuestStep["verb"] | "again" | FileVerb;
 
 /** enum verb. */
 export const verbNumber: Readonly<Record<GuestVerb, number>> = {
@@ -93,11 +104,16 @@ export const verbNumber: Readonly<Record<GuestVerb, number>> = {
     number
   >),
   again: 14,
+  ...fileVerbs,
 };
+
+export function isFileVerb(verb: GuestVerb): verb is FileVerb {
+  return verb in fileVerbs;
+}
 
 /** How a step touches the window; null: it does not, and cannot be stuck in a page fault. */
 export function touchOfStep({ verb }: ProgramStep): Touch | null {
-  return verb === "again" ? null : guestVerbs[verb].touch;
+  return verb === "again" || isFileVerb(verb) ? null : guestVerbs[verb].touch;
 }
 
 /** One step as the guest executes it. */
@@ -142,11 +158,16 @@ export type TaskProgram = {
 };
 
 export type Doorbell =
-  | { readonly kind: "signal"; readonly number: number }
+  /** `task`: of the Linux program, whose tasks run at the same time. */
+  | { readonly kind: "signal"; readonly number: number; readonly task?: number }
   | { readonly kind: "finished" }
   | { readonly kind: "panic"; readonly reason: string }
   /** The handler of an event wants an NMI before it reads what the event was about. */
   | { readonly kind: "nmi" }
+  /** The Linux program has mapped the window. */
+  | { readonly kind: "ready" }
+  /** The Linux program, as the first process of a guest, has ended its case. */
+  | { readonly kind: "idle" }
   | { readonly kind: "unknown"; readonly value: number };
 
 const panicReasons: Readonly<Record<number, string>> = {
@@ -158,19 +179,29 @@ const panicReasons: Readonly<Record<number, string>> = {
   6: "machine check in the guest kernel",
 };
 
-/** Decodes what was written to the doorbell port. */
+function decodeSignal(argument: number): Doorbell | null {
+  const number = argument & 0xff;
+  const task = (argument >>> 8) - 1;
+  if (number >= channelLayout.MAX_SIGNALS || task >= channelLayout.MAX_TASKS) return null;
+  return task < 0 ? { kind: "signal", number } : { kind: "signal", number, task };
+}
+
+/** Decodes what was written to the doorbell port, or to the Linux program's pipe. */
 export function decodeDoorbell(value: number): Doorbell {
   const argument = value >>> 8;
   switch (value & 0xff) {
     case 1:
-      if (argument >= channelLayout.MAX_SIGNALS) return { kind: "unknown", value };
-      return { kind: "signal", number: argument };
+      return decodeSignal(argument) ?? { kind: "unknown", value };
     case 2:
       return { kind: "finished" };
     case 3:
       return { kind: "panic", reason: panicReasons[argument] ?? `unknown reason ${argument}` };
     case 4:
       return { kind: "nmi" };
+    case 5:
+      return { kind: "ready" };
+    case 6:
+      return { kind: "idle" };
     default:
       return { kind: "unknown", value };
   }
@@ -179,7 +210,17 @@ export function decodeDoorbell(value: number): Doorbell {
 const taskStates = ["unused", "ready", "sleeping", "done", "killed"] as const;
 export type TaskState = (typeof taskStates)[number];
 
-const resultStatuses = ["not-reached", "started", "done", "efault", "sigbus"] as const;
+/** The last three: of the Linux program. `errno`, `short`: of its system calls, `Channel.resultNumber` says which, or how many bytes. */
+const resultStatuses = [
+  "not-reached",
+  "started",
+  "done",
+  "efault",
+  "sigbus",
+  "sigsegv",
+  "errno",
+  "short",
+] as const;
 export type ResultStatus = (typeof resultStatuses)[number];
 
 export type StepResult = {
@@ -205,6 +246,7 @@ const eventKinds = [
   "pv-error",
   "sigbus",
   "fixup",
+  "sigsegv",
 ] as const;
 
 export type GuestEvent = {
@@ -213,9 +255,9 @@ export type GuestEvent = {
   readonly task: number;
   readonly vector: number;
   readonly cpl: number;
-  /** Pushed by the processor; MCi_STATUS; the exit qualification of #VE; si_code of SIGBUS. */
+  /** Pushed by the processor; MCi_STATUS; the exit qualification of #VE; si_code of SIGBUS and SIGSEGV. */
   readonly errorCode: bigint;
-  /** CR2 of a #PF; MCi_ADDR; guest physical address of #VE; the token of an async page fault; the address of SIGBUS. */
+  /** CR2 of a #PF; MCi_ADDR; guest physical address of #VE; the token of an async page fault; the address of SIGBUS and SIGSEGV. */
   readonly cr2: bigint;
   readonly rip: bigint;
   readonly tsc: bigint;
@@ -384,6 +426,13 @@ export class Channel {
       began: this.#view.getBigUint64(base + at.offsetofResultBegan, true),
       ended: this.#view.getBigUint64(base + at.offsetofResultEnded, true),
     };
+  }
+
+  /** The number that belongs to a result's status: si_code, errno, or bytes. */
+  resultNumber(task: number, step: number): number {
+    const at = channelLayout;
+    const base = this.#report(task) + at.offsetofReportResults + step * at.sizeofResult;
+    return this.#view.getUint32(base + at.offsetofResultCode, true);
   }
 
   /** Of all vCPUs, as the next two. */

@@ -180,6 +180,9 @@ class VcpuThread {
         return null;
       case "panic":
         return { kind: "guest-panic", reason: doorbell.reason };
+      case "ready":
+      case "idle":
+        return { kind: "defect", message: `the doorbell says ${doorbell.kind}, which no micro-guest does` };
       case "unknown":
         return { kind: "defect", message: `doorbell 0x${doorbell.value.toString(16)} means nothing` };
     }

@@ -8,7 +8,7 @@
  * A guest that is merely slow, asleep or starved of CPU takes none; a guest that takes many and gets on is at another step.
  *
  * One thing looks like the loop and is not: a page that needs I/O, touched by a guest that gets no event. Its vCPU halts in
- * KVM, each tick of the guest's timer (4 ms, vmm/guest/x86/kernel.c) ends the halt, and the access faults again: 250 a second
+ * KVM, each tick of the guest's timer (4 ms, vmm/guest/micro/x86/kernel.c) ends the halt, and the access faults again: 250 a second
  * at most. A loop without events is far faster; one with events (not-present, ready, not-present for the same access) may
  * be slower, but a page that only needs I/O gives one event. Where each turn of the loop is a READ that a FUSE server
  * fails, under emulation, it is as slow as those ticks: then time decides, by the longest I/O here (`ioPatienceMs`), and

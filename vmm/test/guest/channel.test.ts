@@ -4,7 +4,9 @@ import { machineLayout } from "../../src/arch/x86/layout.ts";
 import { Channel, channelLayout, decodeDoorbell, verbNumber } from "../../src/guest/channel.ts";
 import { compileAndRun, compilerOrReason } from "../support/compile.ts";
 
-const folders = ["common", "x86"].map((name) => new URL(`../../guest/${name}/`, import.meta.url).pathname);
+const folders = ["step", "micro/x86"].map(
+  (name) => new URL(`../../guest/${name}/`, import.meta.url).pathname,
+);
 
 /** Entries whose C name is theirs. */
 function named<Name extends string>(...names: Name[]): Record<Name, Name> {
@@ -159,6 +161,10 @@ describe("Channel", () => {
 
   it("decodes the doorbell, and says so when it cannot", () => {
     expect(decodeDoorbell(0x301)).toEqual({ kind: "signal", number: 3 });
+    expect(decodeDoorbell(0x20301)).toEqual({ kind: "signal", number: 3, task: 1 });
+    expect(decodeDoorbell(0x690301)).toMatchObject({ kind: "unknown" });
+    expect(decodeDoorbell(5)).toEqual({ kind: "ready" });
+    expect(decodeDoorbell(6)).toEqual({ kind: "idle" });
     expect(decodeDoorbell(0x1001)).toEqual({ kind: "unknown", value: 0x1001 });
     expect(decodeDoorbell(2)).toEqual({ kind: "finished" });
     expect(decodeDoorbell(0x403)).toMatchObject({ kind: "panic" });

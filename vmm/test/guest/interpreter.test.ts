@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { compileAndRun, compilerOrReason } from "../support/compile.ts";
 
-const common = new URL("../../guest/common/", import.meta.url).pathname;
+const step = new URL("../../guest/step/", import.meta.url).pathname;
 
 const runtime = `
 #pragma once
@@ -95,7 +95,7 @@ describe("interpreter.c in a Linux process", () => {
     const folder = mkdtempSync(join(tmpdir(), "daxfault-home-"));
     try {
       writeFileSync(join(folder, "runtime.h"), runtime);
-      const flags = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", `-I${common}`, `-I${folder}`];
+      const flags = ["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", `-I${step}`, `-I${folder}`];
       const output = compileAndRun(`${home}\n#include "interpreter.c"\n`, flags);
       expect(output.trim().split("\n")).toEqual([
         "signal 1",

@@ -128,6 +128,7 @@ function traceKind(kind: GuestEvent["kind"]): EventKind {
     case "machine-check":
     case "virtualization-exception":
     case "pv-error":
+    case "sigsegv":
     case "unknown":
       return "exception";
   }
@@ -141,6 +142,7 @@ function eventText(event: GuestEvent): string {
     case "apf-ready":
       return `token ${hex(event.cr2)} ${where}`;
     case "sigbus":
+    case "sigsegv":
       return `si_code ${event.errorCode} address ${hex(event.cr2)} ${where}`;
     case "fixup":
       return `address ${hex(event.cr2)} ${where}`;

@@ -10,23 +10,14 @@ import { release } from "node:os";
 import { join } from "node:path";
 import {
   type Access,
-  type AccessStep,
   type Attestation,
-  classifyAccess,
   cpuOf,
   type Evidence,
   enablesApf,
-  fileOffsetAt,
-  guestActors,
-  type HasWritten,
-  heldAt,
-  isAccess,
-  mayBeWritten,
   type Proposal,
   type RunResult,
   type Scenario,
   type TraceEvent,
-  writtenBy,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
 import {
@@ -50,8 +41,10 @@ import {
 } from "../bystander.ts";
 import { exitText, within } from "../child.ts";
 import { ChildPool, type PooledChild } from "../child-pool.ts";
+import { supportsAccesses } from "../guest-program.ts";
 import { type HostSetup, openHostSetup } from "../host-setup.ts";
 import { ioPatienceMs, patienceDoubt } from "../patience.ts";
+import { SeenAccesses } from "../seen.ts";
 import { guardSupport } from "./guard-support.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
 import {
@@ -62,7 +55,7 @@ import {
   unexpectedError,
   vmmSeen,
 } from "./observe.ts";
-import { planCase, supportsAccesses, supportsAnywhere, type VmPlan } from "./plan.ts";
+import { planCase, supportsAnywhere, type VmPlan } from "./plan.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1500;
@@ -78,22 +71,11 @@ const IDLE_MS = 1000;
 
 const vmPool = new ChildPool<ToVm, FromVm>("harness/src/engines/kvm/vm-main.ts");
 
-/** The bytes that an access has seen, and what the file held when they arrived. */
-type SeenBytes = {
-  readonly actor: string;
-  readonly index: number;
-  readonly step: AccessStep;
-  readonly fileOffset: bigint;
-  readonly bytes: Uint8Array;
-  readonly fileNow: Uint8Array;
-};
-
 /** The VM process of one case. */
 class VmProcess {
-  readonly #scenario: Scenario;
   readonly #setup: HostSetup;
   readonly #child: PooledChild<ToVm, FromVm>;
-  readonly #seen = new Map<string, SeenBytes>();
+  readonly #seen: SeenAccesses;
   readonly windowBytes: number;
   readonly ready: Promise<void>;
   /** Resolves with the report, or null if the process ended without one. */
@@ -104,7 +86,7 @@ class VmProcess {
   #filePath: string | null = null;
 
   constructor(scenario: Scenario, setup: HostSetup, plan: VmPlan, directory: string) {
-    this.#scenario = scenario;
+    this.#seen = new SeenAccesses(scenario, setup);
     this.#setup = setup;
     this.windowBytes = plan.windowBytes;
     let onReady = (): void => {};
@@ -147,29 +129,7 @@ class VmProcess {
       this.#setup.raise(message.name, message.from);
       return;
     }
-    const [actor, { steps }] = guestActors(this.#scenario)[message.task] ?? ["", { steps: [] }];
-    const step = steps[message.step];
-    if (step === undefined || !isAccess(step)) return;
-    const { bytes } = message;
-    const fileOffset = fileOffsetAt(this.#scenario, step.offset);
-    const written = mayBeWritten(this.#scenario, fileOffset, bytes.length);
-    const fileNow = this.#setup.readFile(fileOffset, bytes.length, { written });
-    const name = `${actor}/${message.step}`;
-    this.#seen.set(name, { actor, index: message.step, step, fileOffset, bytes, fileNow });
-  }
-
-  /** Decided when all results are in: those of two tasks may arrive in either order. */
-  #classify({ actor, index, step, fileOffset, bytes, fileNow }: SeenBytes): Access {
-    const hasWritten: HasWritten = (at) => {
-      const seen = this.#seen.get(`${at.actor}/${at.index}`);
-      if (seen === undefined) return writtenBy(this.#scenario, {}, this.#setup.hostSteps())(at);
-      // An atomic access reports what it has found.
-      return seen.step.verb === "atomic" || this.#classify(seen).kind === "value";
-    };
-    return classifyAccess(step, fileOffset, bytes, {
-      zerosAreHeld: () => heldAt(this.#scenario, { actor, index }, hasWritten).zerosAreHeld,
-      fileNow: () => fileNow,
-    });
+    this.#seen.take(message.task, message.step, message.bytes);
   }
 
   /** The mapped file, if it is not the host setup's: a sealed copy. */
@@ -182,8 +142,7 @@ class VmProcess {
   }
 
   saw(actor: string, stepIndex: number): Access | null {
-    const seen = this.#seen.get(`${actor}/${stepIndex}`);
-    return seen === undefined ? null : this.#classify(seen);
+    return this.#seen.access(actor, stepIndex);
   }
 
   /** How it ended, for messages. Empty while it runs. */
@@ -431,7 +390,7 @@ function supportsMachine(scenario: Scenario, proposal: Proposal): Support {
   for (const name of scenario.needs) {
     if ((capabilities[name] ?? 0) === 0) return no(`this KVM has no ${name}`);
   }
-  return supportsAccesses(scenario, features);
+  return supportsAccesses(scenario, features, "this KVM");
 }
 
 export const kvmEngine: Engine = {

@@ -26,6 +26,11 @@ function outcome(report: VmReport, task: TaskReport, stepIndex: number): Access 
       return { kind: "efault" };
     case "sigbus":
       return { kind: "sigbus", code: result.code ?? "unobserved" };
+    case "errno":
+    case "short":
+      throw new Error(`step ${stepIndex} is a system call on the file, which no scenario has`);
+    case "sigsegv": // The task died of it: nothing handles SIGSEGV.
+      return { kind: "killed" };
     case "not-reached":
     case "done": // Finished, but its bytes never came: the VM process ended first.
     case undefined:

@@ -5,43 +5,26 @@
 
 import {
   allAccesses,
-  cpuOf,
   enablesApf,
   type GuestPersona,
-  type GuestStep,
   guestActors,
   guestPersonas,
-  isAccess,
-  kernelCopyOptionsOf,
   type Layout,
   mappingsOf,
   type NmiVariant,
   type Proposal,
   type Scenario,
   STUCK,
-  seenBytes,
   signalNames,
   touchOf,
-  untilOf,
   type VmmStep,
   type WindowMapping,
-  writtenValue,
 } from "../../../../language/src/index.ts";
-import {
-  type CpuFeatures,
-  channelLayout,
-  MAX_WINDOW_BYTES,
-  type PolicyName,
-  type ProgramStep,
-  type TaskProgram,
-  WINDOW_BASE,
-} from "../../../../vmm/src/index.ts";
+import { MAX_WINDOW_BYTES, type PolicyName } from "../../../../vmm/src/index.ts";
 import type { Support } from "../../engine.ts";
+import { type GuestTask, guestTasks, windowBytesOf } from "../guest-program.ts";
 import { sealedReason } from "../sealed.ts";
 import type { GuardPlan } from "./guard.ts";
-
-/** Windows are whole 2 MiB ranges, as the Linux driver asks for them. */
-const WINDOW_STEP = 2 * 2 ** 20;
 
 /** Everything the VM process gets. Plain data: it crosses a process border. */
 export type VmPlan = {
@@ -69,7 +52,7 @@ export type VmPlan = {
   /** Watch the file and take away from the guest what its end has left behind. */
   readonly fence: boolean;
   /** Guest tasks in the order of the scenario. */
-  readonly tasks: readonly { readonly actor: string; readonly program: TaskProgram }[];
+  readonly tasks: readonly GuestTask[];
   /** Number = index. */
   readonly signals: readonly string[];
   readonly vmmActors: readonly { readonly actor: string; readonly steps: readonly VmmStep[] }[];
@@ -118,36 +101,6 @@ export function supportsAnywhere(scenario: Scenario, proposal: Proposal): Suppor
   return proposed.kind === "no" ? proposed : supportsPair(scenario, proposal);
 }
 
-/** Which of the scenario's accesses the virtual CPU can execute. */
-export function supportsAccesses(scenario: Scenario, features: CpuFeatures): Support {
-  for (const [name, actor] of guestActors(scenario)) {
-    for (const step of actor.steps.filter(isAccess)) {
-      const { instruction } = touchOf(step);
-      const size = seenBytes(step);
-      const wide = instruction === "move" && size > 16;
-      if (wide && actor.in === "guest-kernel") {
-        return no(
-          `${name}: ${step.verb} of ${size} bytes at CPL 0: the micro-kernel uses no vector registers`,
-        );
-      }
-      if (wide && size === 32 && !features.avx) {
-        return no(
-          `${name}: ${step.verb} of 32 bytes in one instruction needs AVX, which this KVM does not offer`,
-        );
-      }
-      if (wide && size === 64 && !features.avx512) {
-        return no(
-          `${name}: ${step.verb} of 64 bytes in one instruction needs AVX-512, which this KVM does not offer`,
-        );
-      }
-      if (instruction === "locked" && size === 16 && !features.cmpxchg16b) {
-        return no(`${name}: ${step.verb} of 16 bytes needs CMPXCHG16B, which this KVM does not offer`);
-      }
-    }
-  }
-  return yes;
-}
-
 export type PlanPlace = Pick<
   VmPlan,
   "filePath" | "sourceDirectory" | "lifeMs" | "slowness" | "ioPatienceMs" | "latestEndMs"
@@ -159,13 +112,11 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
   const { leaseSocket, ...files } = place;
   const signals = signalNames(scenario);
   const mappings = mappingsOf(scenario);
-  const end = Math.max(...mappings.map(({ at, length }) => Number(at + length)));
-  const windowBytes = Math.ceil(end / WINDOW_STEP) * WINDOW_STEP;
+  const windowBytes = windowBytesOf(scenario);
   if (windowBytes > MAX_WINDOW_BYTES)
     throw new RangeError(`window of ${windowBytes} bytes: at most ${MAX_WINDOW_BYTES}`);
   const actors = Object.entries(scenario.actors);
   const persona = guestPersonas[proposal.guest];
-  const names = guestActors(scenario).map(([name]) => name);
   return {
     ...files,
     isIoAnswered: !(scenario.backing.mount?.faults ?? []).some(({ action }) => action.kind === "hang"),
@@ -188,46 +139,11 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
     },
     guard: proposal.server === "none" ? null : { name: proposal.server, leaseSocket },
     fence: proposal.exits === "fence",
-    tasks: guestActors(scenario).map(([name, actor]) => ({
-      actor: name,
-      program: {
-        cpl: actor.in === "guest-kernel" ? 0 : 3,
-        cpu: cpuOf(actor),
-        interruptsOff: actor.in === "guest-task" && actor.interrupts === "off",
-        onSigbus: (actor.in === "guest-task" ? actor.onSigbus : undefined) ?? "killed",
-        steps: actor.steps.map((step) => programStep(step, signals, names)),
-      },
-    })),
+    tasks: guestTasks(scenario),
     signals,
     vmmActors: actors.flatMap(([actor, one]) => (one.in === "vmm" ? [{ actor, steps: one.steps }] : [])),
     stuckIsAwaited: actors.some(([, { steps }]) =>
       steps.some((step) => step.verb === "await" && step.name === STUCK),
     ),
   };
-}
-
-/** @param tasks the guest actors' names; a task's number is its place */
-function programStep(step: GuestStep, signals: readonly string[], tasks: readonly string[]): ProgramStep {
-  const number = (name: string): number => {
-    const found = signals.indexOf(name);
-    if (found >= 0 && found < channelLayout.MAX_SIGNALS) return found;
-    throw new RangeError(`signal ${name}: number ${found} of at most ${channelLayout.MAX_SIGNALS}`);
-  };
-  const nothing = { verb: step.verb, size: 0, address: 0n, value: 0n };
-  if (isAccess(step)) {
-    const until = untilOf(step);
-    const options = kernelCopyOptionsOf(step);
-    return {
-      verb: step.verb,
-      size: seenBytes(step),
-      address: WINDOW_BASE + step.offset,
-      value: writtenValue(step),
-      ...(until === null ? {} : { until: number(until) }),
-      interruptsOff: options.includes("irqs-off"),
-      noFixup: options.includes("no-fixup"),
-    };
-  }
-  if ("name" in step) return { ...nothing, address: BigInt(number(step.name)) };
-  if ("actor" in step) return { ...nothing, address: BigInt(tasks.indexOf(step.actor)) };
-  return nothing;
 }

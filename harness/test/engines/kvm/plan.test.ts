@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { exitParts, guestParts, proposals, vmmParts } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
-import { planCase, supportsAccesses, supportsProposal } from "../../../src/engines/kvm/plan.ts";
+import { planCase, supportsProposal } from "../../../src/engines/kvm/plan.ts";
 
 const place = {
   filePath: "/f/file",
@@ -12,15 +12,6 @@ const place = {
   latestEndMs: 5000,
   leaseSocket: null,
 };
-const allFeatures = {
-  x2apic: true,
-  xsave: true,
-  avx: true,
-  avx512: true,
-  cmpxchg16b: true,
-  asyncPageFaultInterrupt: true,
-};
-
 describe("planCase", () => {
   it("turns each preset into the set-up that its title promises", () => {
     const planOf = (id: string) => planCase(scenarioWith({}), proposalOf(id), place);
@@ -96,18 +87,5 @@ describe("supports", () => {
     });
     const proposal = { ...proposalOf("apf-loop"), kvm: "final-efault" } as const;
     expect(supportsProposal(proposal)).toMatchObject({ reason: /^kvm=final-efault is in no kernel/u });
-  });
-
-  it("refuses accesses that no instruction of this CPU does, naming the instruction set", () => {
-    const load = (size: number, where: "guest-task" | "guest-kernel" = "guest-task") =>
-      scenarioWith({
-        actors: { victim: { in: where, steps: [{ verb: "load" as const, offset: 0n, size }] } },
-      });
-    expect(supportsAccesses(load(64), { ...allFeatures, avx512: false })).toMatchObject({
-      reason: /AVX-512/u,
-    });
-    expect(supportsAccesses(load(32), { ...allFeatures, avx: false })).toMatchObject({ reason: /AVX/u });
-    expect(supportsAccesses(load(32, "guest-kernel"), allFeatures)).toMatchObject({ reason: /CPL 0/u });
-    expect(supportsAccesses(load(64), allFeatures)).toEqual({ kind: "yes" });
   });
 });

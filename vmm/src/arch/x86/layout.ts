@@ -1,5 +1,5 @@
 /**
- * The host's view of the micro-guest's machine: mirrors vmm/guest/x86/machine.h, number by number. Compared with the
+ * The host's view of the micro-guest's machine: mirrors vmm/guest/micro/x86/machine.h, number by number. Compared with the
  * compiler by `vmm/test/guest/channel.test.ts`.
  */
 import { Channel } from "../../guest/channel.ts";

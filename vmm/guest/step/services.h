@@ -1,10 +1,13 @@
 /*
- * Everything that interpreter.c needs from its environment. The micro-guest on x86 provides it by access.S and kernel.c;
+ * Everything that interpreter.c needs from its environment. The micro-guest on x86 provides it by x86/access.S, and call.S and kernel.c of its own;
  * another environment (a process of a Linux guest) by functions of the same names.
  *
  * An environment's runtime.h, found by the include path, defines
  *   channel      volatile struct channel *: a variable, or an address
  *   read_tsc()   the time stamp that the host's clock is tied to
+ * and, where it has verbs of its own, declares
+ *   run_own_step()   whether `step` is one: then it has been done
+ *   HAS_OWN_STEPS    that this is so
  */
 #pragma once
 #include "channel.h"

@@ -1,7 +1,7 @@
 /*
  * The step interpreter: the program of every task. Portable C that needs services.h and nothing else. It touches only its
  * stack, the channel and the window: the micro-guest runs it at CPL 3 or CPL 0, from pages that CPL 3 may touch
- * (x86/guest.ld).
+ * (micro/x86/guest.ld).
  */
 #include "services.h"
 
@@ -135,6 +135,10 @@ void task_main(uint32_t task, uint32_t first_step)
             kernel_call(CALL_KILL, step->address, 0);
         else if (step->verb == VERB_KERNEL_READ || step->verb == VERB_KERNEL_WRITE)
             run_system_call(step, (struct result *)&report->results[i]);
+#ifdef HAS_OWN_STEPS
+        else if (run_own_step(step, (struct result *)&report->results[i]))
+            continue;
+#endif
         else
             run_access(step, (struct result *)&report->results[i]);
     }

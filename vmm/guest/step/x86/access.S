@@ -1,6 +1,6 @@
 /*
  * The accesses themselves: exactly one instruction touches the window, and it carries a label, so that a report can
- * be held against it. Called by common/interpreter.c at CPL 3 or CPL 0.
+ * be held against it. Called by step/interpreter.c, in the micro-guest at CPL 3 or CPL 0.
  *
  *   void access(void *window, void *memory, uint64_t size)   rdi, rsi, rdx
  */
@@ -108,47 +108,6 @@ push:
 push_at:
         push    rax
         mov     rsp, rcx
-        ret
-
-/*
- * uint64_t kernel_call(uint64_t number, uint64_t argument, void *memory): ud2 is a trap to the micro-kernel on every KVM. On kvm_pvm
- * neither int n nor syscall nor a port access (in spite of IOPL = 3) gets out of CPL 3.
- */
-        .globl  kernel_call, kernel_call_at
-kernel_call:
-kernel_call_at:
-        ud2
-        ret
-
-/*
- * The guest kernel's own copies, covered by the exception table of faults.c. Not in the pages of CPL 3: .kernel.text.
- *   uint64_t copy(void *to, const void *from, uint64_t size)   bytes that are left
- */
-        .section .kernel.text, "ax"
-        .globl  kernel_read, kernel_read_at, kernel_write, kernel_write_at, kernel_copy_failed
-kernel_read:
-        mov     rcx, rdx
-kernel_read_at:
-        rep movsb
-        xor     eax, eax
-        ret
-kernel_write:
-        mov     rcx, rdx
-kernel_write_at:
-        rep movsb
-        xor     eax, eax
-        ret
-kernel_copy_failed:
-        mov     rax, rcx
-        ret
-
-/* Reads page 0, which nothing maps: a #PF of the guest's own, inside an NMI. */
-        .globl  nmi_probe, nmi_probe_at, nmi_probe_failed
-nmi_probe:
-        mov     eax, 16
-nmi_probe_at:
-        mov     rax, [rax]
-nmi_probe_failed:
         ret
 
         .section .note.GNU-stack, "", @progbits

@@ -1,5 +1,5 @@
 /**
- * A process that maps the file and does what a guest task would: entry point, started by the process engine.
+ * A process that maps the file and does what a guest task would: entry point, started by the engine mmap-io.
  * Meant to be killed by SIGBUS: no handler, no probing, plain accesses through the mapping.
  */
 import { closeSync, openSync, readSync, writeSync } from "node:fs";
@@ -100,8 +100,8 @@ function systemCall(step: AccessStep): Uint8Array | null {
 
 /** Does the access and returns what it saw, or what it wrote; null for a system call that failed with EFAULT. */
 function touch(step: AccessStep): Uint8Array | null {
-  const { beyondProcess } = guestVerbs[step.verb];
-  if (beyondProcess !== null) throw new Error(`${step.verb}: this engine does not support it`);
+  const { beyondJavaScript } = guestVerbs[step.verb];
+  if (beyondJavaScript !== null) throw new Error(`${step.verb}: this engine does not support it`);
   const { kind, by } = touchOf(step);
   if (by === "kernel") return systemCall(step);
   const bytes = target(step);

@@ -1,4 +1,4 @@
-/* The runtime of common/services.h in the micro-guest: address of the channel, and the time-stamp counter. */
+/* The runtime of step/services.h in the micro-guest: address of the channel, and the time-stamp counter. */
 #pragma once
 #include "machine.h"
 

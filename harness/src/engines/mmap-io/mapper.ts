@@ -1,4 +1,4 @@
-/** Messages between the process engine and its mapping child. */
+/** Messages between the engine mmap-io and its mapping child. */
 import type { GuestStep, WindowMapping } from "../../../../language/src/index.ts";
 
 export type MapperInbound =

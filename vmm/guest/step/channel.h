@@ -1,6 +1,6 @@
 /*
  * The channel between host and guest: one range of shared memory. Portable: its address and the way to ring the
- * doorbell depend on where the guest runs (x86/machine.h).
+ * doorbell depend on where the steps run (micro/x86/machine.h, linux/case.h).
  *
  * Mirrored by vmm/src/guest/channel.ts; vmm/test/guest/channel.test.ts compiles a program against this file and
  * compares every size, offset and number with that mirror.
@@ -23,12 +23,14 @@
 #define MAX_EVENTS 256
 #define MAX_ACCESS_BYTES 64
 
-/* Reports of the guest kernel to the host: 32 bits, kind in the low 8, argument above. */
+/* Reports to the host, of the guest kernel or of the Linux program: 32 bits, kind in the low 8, argument above. */
 enum doorbell {
-    DOORBELL_SIGNAL = 1,   /* argument: signal number, just raised by a task */
+    DOORBELL_SIGNAL = 1,   /* argument: signal number, just raised by a task; from bit 8 on 1 + its number, of the Linux program */
     DOORBELL_FINISHED = 2, /* every task of every vCPU that can end has ended */
     DOORBELL_PANIC = 3,    /* argument: enum panic_reason; the last event says where */
     DOORBELL_NMI = 4,      /* the handler of an event wants an NMI now, before it reads the event's details */
+    DOORBELL_READY = 5,    /* the Linux program has mapped the window: the tasks begin when the host lets them */
+    DOORBELL_IDLE = 6,     /* the first process of a Linux guest has ended its case and takes the next one that is there */
 };
 
 enum panic_reason {
@@ -56,6 +58,12 @@ enum verb {
     VERB_PUSH = 12,         /* PUSH with the stack pointer in the window: the task's stack lies there */
     VERB_KILL = 13,         /* SIGKILL for another task of the same vCPU, whose number is `address` */
     VERB_AGAIN = 14,        /* from the first step, for ever: rounds, for measurements */
+    /* Of the Linux program alone: system calls on the file behind `address`, not through the mapping. */
+    VERB_FILE_READ = 15,  /* pread(2) */
+    VERB_FILE_WRITE = 16, /* pwrite(2) */
+    VERB_FILE_SIZE = 17,  /* fstat(2): its size, in eight bytes */
+    VERB_FSYNC = 18,      /* fsync(2) */
+    VERB_MSYNC = 19,      /* msync(2) of the pages that `address` and `size` touch, MS_SYNC */
 };
 
 /* Of a step. */
@@ -72,9 +80,12 @@ enum result_status {
     RESULT_DONE = 2,
     RESULT_EFAULT = 3, /* a system call returned -EFAULT */
     RESULT_SIGBUS = 4, /* `code` says which */
+    RESULT_SIGSEGV = 5, /* the same as RESULT_SIGBUS; of the Linux program, whose kernel sends it for a #PF that it cannot explain */
+    RESULT_ERRNO = 6,   /* of a system call: `code` is the errno, which is not EFAULT */
+    RESULT_SHORT = 7,   /* of a system call: `code` bytes only */
 };
 
-/* si_code of SIGBUS (asm-generic/siginfo.h). */
+/* si_code of SIGBUS (asm-generic/siginfo.h), those of a lost page; a Linux guest's may be any other. */
 enum sigbus_code { SIGBUS_ADRERR = 2, SIGBUS_MCEERR_AR = 4 };
 
 /* A task's reaction to SIGBUS. */
@@ -124,6 +135,7 @@ enum event_kind {
     EVENT_PV_ERROR = 7,        /* paravirtual error interrupt; guest virtual address in `cr2` */
     EVENT_SIGBUS = 8,          /* delivered to `task`; sigbus_code in `error_code`, address in `cr2` */
     EVENT_FIXUP = 9,           /* the exception table caught an access of the kernel's; address in `cr2` */
+    EVENT_SIGSEGV = 10,        /* as EVENT_SIGBUS */
 };
 
 struct step {
@@ -137,7 +149,7 @@ struct step {
 
 struct result {
     uint32_t status;
-    uint32_t code; /* enum sigbus_code */
+    uint32_t code; /* si_code: of the micro-guest, enum sigbus_code */
     uint8_t bytes[MAX_ACCESS_BYTES];
     uint64_t began, ended; /* time stamps (TSC): just before the access, and when it was over or its failure was reported */
 };
@@ -170,7 +182,10 @@ struct event {
     uint64_t tsc;
 };
 
-/* Written by one vCPU only, so that no two of them ever write the same word. */
+/*
+ * Written by one vCPU only, so that no two of them ever write the same word. Tasks of the Linux program, which runs on as
+ * many processors as there are, take the next event by an atomic addition to `event_count`.
+ */
 struct cpu_report {
     uint32_t event_count; /* of all events; only the first MAX_EVENTS are kept */
     uint32_t apf_not_present_count;

@@ -1,0 +1,223 @@
+/**
+ * Guest tasks as processes written in JavaScript: a child of ours each, which maps the file with mmap-io and touches it as
+ * a guest task would. SIGBUS is observed from outside, as the wait status.
+ */
+import {
+  type Access,
+  type AccessStep,
+  accessesOf,
+  classifyAccess,
+  fileOffsetAt,
+  type GuestActor,
+  guestActors,
+  heldAt,
+  type Labelled,
+  mappingsOf,
+  mayBeWritten,
+  type Scenario,
+  writtenBy,
+} from "../../../../language/src/index.ts";
+import { lookAtThread, readThread, type SleepWatch } from "../../../../sys/src/index.ts";
+import { Attendance, type Share } from "../attendance.ts";
+import { type Child, type ChildExit, exitText, startChild } from "../child.ts";
+import { type HostSetup, notReached } from "../host-setup.ts";
+import { type AllAccesses, type HostTask, type HostTasks, isHung, isSignalOfAccess } from "../native.ts";
+import type { MapperInbound, MapperOutbound } from "./mapper.ts";
+
+const isOfAccess = (exit: ChildExit): boolean => exit.kind === "signal" && isSignalOfAccess(exit.signal);
+
+/** One mapping child: a guest task as a process. */
+class Mapper implements HostTask {
+  readonly name: string;
+  readonly #scenario: Scenario;
+  readonly #setup: HostSetup;
+  readonly #steps: ReadonlyMap<string, Labelled<AccessStep>>;
+  readonly #accesses: Record<string, Access>;
+  readonly #all: AllAccesses;
+  readonly #child: Child<MapperInbound, MapperOutbound>;
+  readonly #actor: GuestActor;
+  readonly mapped: Promise<void>;
+  readonly ended: Promise<void>;
+  /** `since`: what the process had got when the access began. */
+  #touching: { readonly label: string; readonly since: Share } | null = null;
+  readonly #attendance = new Attendance();
+  #exit: ChildExit | null = null;
+  #finished = false;
+  #isOver = false;
+  counted = 0n;
+
+  constructor(
+    scenario: Scenario,
+    setup: HostSetup,
+    actor: readonly [string, GuestActor],
+    accesses: AllAccesses,
+    directory: string,
+  ) {
+    [this.name, this.#actor] = actor;
+    this.#scenario = scenario;
+    this.#setup = setup;
+    this.#all = accesses;
+    this.#accesses = accesses[this.name] ?? {};
+    this.#steps = new Map(accessesOf(this.#actor).map((one) => [one.label, one]));
+    let onMapped = (): void => {};
+    let onFinished = (): void => {};
+    this.mapped = new Promise((resolve) => {
+      onMapped = resolve;
+    });
+    const finished = new Promise<void>((resolve) => {
+      onFinished = resolve;
+    });
+    this.#child = startChild<MapperInbound, MapperOutbound>({
+      entry: "harness/src/engines/mmap-io/mapper-main.ts",
+      directory,
+      onMessage: (message) => {
+        if (message.type === "mapped") onMapped();
+        if (message.type === "finished") {
+          this.#finished = true;
+          onFinished();
+        }
+        this.#receive(message);
+      },
+    });
+    const exited = this.#child.exited.then((exit) => this.#receiveExit(exit));
+    this.ended = Promise.race([finished, exited]);
+    this.#child.send({ type: "map", path: setup.filePath, mappings: mappingsOf(scenario) });
+  }
+
+  #receive(message: MapperOutbound): void {
+    if (this.#isOver) return;
+    switch (message.type) {
+      case "touching":
+        this.#touching = { label: message.label, since: this.look() };
+        return;
+      case "saw":
+        this.#touching = null;
+        this.#accesses[message.label] = this.#classify(message.label, message.bytes);
+        return;
+      case "efault":
+        this.#touching = null;
+        this.#accesses[message.label] = { kind: "efault" };
+        return;
+      case "signal":
+        this.#setup.raise(message.name, this.name);
+        return;
+      case "counted":
+        this.counted = BigInt(message.count);
+        return;
+      case "mapped":
+        this.#setup.trace({ kind: "map", actor: this.name, detail: this.#setup.filePath });
+        return;
+      case "finished":
+        return;
+    }
+  }
+
+  #classify(label: string, bytes: Uint8Array): Access {
+    const known = this.#steps.get(label);
+    if (known === undefined) throw new Error(`${this.name} reports an access ${label} that it does not have`);
+    const { step, index } = known;
+    const offset = fileOffsetAt(this.#scenario, step.offset);
+    const written = mayBeWritten(this.#scenario, offset, bytes.length);
+    return classifyAccess(step, offset, bytes, {
+      zerosAreHeld: () => this.#zerosAreHeld(index),
+      fileNow: () => this.#setup.readFile(offset, bytes.length, { written }),
+    });
+  }
+
+  #zerosAreHeld(index: number): boolean {
+    const hasWritten = writtenBy(this.#scenario, this.#all, this.#setup.hostSteps());
+    return heldAt(this.#scenario, { actor: this.name, index }, hasWritten).zerosAreHeld;
+  }
+
+  #receiveExit(exit: ChildExit): void {
+    this.#exit = exit;
+    if (this.#isOver || exit.kind !== "signal" || this.#touching === null || !isOfAccess(exit)) return;
+    const { label } = this.#touching;
+    const isSigbus = exit.signal === "SIGBUS";
+    this.#accesses[label] = isSigbus ? { kind: "sigbus", code: "unobserved" } : { kind: "killed" };
+    if (isSigbus) this.#setup.trace({ kind: "sigbus", actor: this.name, detail: label });
+  }
+
+  get isTouching(): boolean {
+    return this.#touching !== null;
+  }
+
+  start(): void {
+    this.#setup.onSignal((name) => this.#child.send({ type: "signal", name }));
+    this.#child.send({ type: "start", steps: this.#actor.steps });
+  }
+
+  look(): Share {
+    const { pid } = this.#child;
+    if (pid !== undefined) this.#attendance.add(lookAtThread(pid, () => this.#setup.nowMs()));
+    return this.#attendance.share;
+  }
+
+  isDone(watch: SleepWatch): boolean {
+    if (this.#finished || this.#exit !== null) return true;
+    const { pid } = this.#child;
+    this.look();
+    const isTouching = this.#touching !== null && pid !== undefined;
+    return watch.sample(isTouching ? readThread(pid, this.#setup.nowMs()) : null) !== null;
+  }
+
+  giveUp(): boolean {
+    this.#isOver = true;
+    if (this.#finished || this.#exit !== null) return true;
+    if (this.#touching === null || !isHung(this.#touching.since, this.look())) return false;
+    this.#accesses[this.#touching.label] = { kind: "hung" };
+    return true;
+  }
+
+  /** An end that is no observation: the child itself is broken. */
+  failure(): string | null {
+    if (this.#exit === null || (this.#touching !== null && isOfAccess(this.#exit))) return null;
+    return `process of ${this.name}: ${exitText(this.#exit)}`;
+  }
+
+  kill(): Promise<void> {
+    return this.#child.kill();
+  }
+}
+
+class Mappers implements HostTasks {
+  readonly tasks: readonly Mapper[];
+  readonly mapped: Promise<void>;
+  readonly #accesses: AllAccesses;
+
+  constructor(scenario: Scenario, setup: HostSetup, directory: string) {
+    this.#accesses = notReached(scenario);
+    this.tasks = guestActors(scenario).map(
+      (actor) => new Mapper(scenario, setup, actor, this.#accesses, directory),
+    );
+    this.mapped = Promise.all(this.tasks.map((mapper) => Promise.race([mapper.mapped, mapper.ended]))).then(
+      () => {},
+    );
+  }
+
+  start(): void {
+    for (const mapper of this.tasks) mapper.start();
+  }
+
+  get isTouching(): boolean {
+    return this.tasks.some((mapper) => mapper.isTouching);
+  }
+
+  failure(): string | null {
+    return this.tasks.map((mapper) => mapper.failure()).find((text) => text !== null) ?? null;
+  }
+
+  accesses(): AllAccesses {
+    return this.#accesses;
+  }
+
+  async kill(): Promise<void> {
+    await Promise.all(this.tasks.map((mapper) => mapper.kill()));
+  }
+
+  release(): void {}
+}
+
+export function startMappers(scenario: Scenario, setup: HostSetup, directory: string): HostTasks {
+  return new Mappers(scenario, setup, directory);
+}

@@ -1,0 +1,73 @@
+/**
+ * The bytes that finished accesses have seen, and what they mean. Taken as they arrive, with what the file holds at that
+ * moment; classified when all are in, because those of two tasks may arrive in either order.
+ */
+import {
+  type Access,
+  type AccessStep,
+  classifyAccess,
+  fileOffsetAt,
+  guestActors,
+  type HasWritten,
+  heldAt,
+  isAccess,
+  mayBeWritten,
+  type Scenario,
+  writtenBy,
+} from "../../../language/src/index.ts";
+import type { HostSetup } from "./host-setup.ts";
+
+/** The bytes that an access has seen, and what the file held when they arrived. */
+type SeenBytes = {
+  readonly actor: string;
+  readonly index: number;
+  readonly step: AccessStep;
+  readonly fileOffset: bigint;
+  readonly bytes: Uint8Array;
+  readonly fileNow: Uint8Array;
+};
+
+export class SeenAccesses {
+  readonly #scenario: Scenario;
+  readonly #setup: Pick<HostSetup, "readFile" | "hostSteps">;
+  readonly #seen = new Map<string, SeenBytes>();
+
+  constructor(scenario: Scenario, setup: Pick<HostSetup, "readFile" | "hostSteps">) {
+    this.#scenario = scenario;
+    this.#setup = setup;
+  }
+
+  /**
+   * Takes the result of a step as of now. What is no access of the scenario is ignored.
+   * @param task number of the guest actor
+   * @param bytes as many as the step sees
+   */
+  take(task: number, index: number, bytes: Uint8Array): void {
+    const [actor, { steps }] = guestActors(this.#scenario)[task] ?? ["", { steps: [] }];
+    const step = steps[index];
+    if (step === undefined || !isAccess(step)) return;
+    const fileOffset = fileOffsetAt(this.#scenario, step.offset);
+    const written = mayBeWritten(this.#scenario, fileOffset, bytes.length);
+    const fileNow = this.#setup.readFile(fileOffset, bytes.length, { written });
+    this.#seen.set(`${actor}/${index}`, { actor, index, step, fileOffset, bytes, fileNow });
+  }
+
+  #classify({ actor, index, step, fileOffset, bytes, fileNow }: SeenBytes): Access {
+    const hasWritten: HasWritten = (at) => {
+      const seen = this.#seen.get(`${at.actor}/${at.index}`);
+      if (seen === undefined) return writtenBy(this.#scenario, {}, this.#setup.hostSteps())(at);
+      // An atomic access reports what it has found.
+      return seen.step.verb === "atomic" || this.#classify(seen).kind === "value";
+    };
+    return classifyAccess(step, fileOffset, bytes, {
+      zerosAreHeld: () => heldAt(this.#scenario, { actor, index }, hasWritten).zerosAreHeld,
+      fileNow: () => fileNow,
+    });
+  }
+
+  /** What a finished access has seen; null: none such has arrived. */
+  access(actor: string, index: number): Access | null {
+    const seen = this.#seen.get(`${actor}/${index}`);
+    return seen === undefined ? null : this.#classify(seen);
+  }
+}

@@ -1,0 +1,54 @@
+/*
+ * What the Linux program and its host share: the channel, and behind it what a case is on Linux. The program is a process
+ * of the host (engine `process`; the memory is a file whose descriptor it inherits) or the first process of a Linux guest
+ * (the memory is physical, at an address of the kernel's command line).
+ *
+ * Mirrored by vmm/src/guest/linux-case.ts, which vmm/test/guest/linux-case.test.ts compares with the compiler.
+ *
+ * Writers: the host fills everything above `stop` before the program looks at it, `stop` and `answered` at any time. The
+ * rest is the program's.
+ */
+#pragma once
+#include "channel.h"
+
+#define CASE_MAGIC 0x4553414358554e4cull /* "LNUXCASE" */
+
+#define MAX_MAPPINGS 16
+#define MAX_PATH_BYTES 512
+#define MAX_MOUNT_BYTES 64
+#define MAX_REFUSAL_BYTES 256
+
+enum case_flags {
+    CASE_PINS_TASKS = 1 << 0, /* a task runs on the processor of its number, as on the micro-guest's vCPU */
+    CASE_EXECUTES = 1 << 1,   /* a task fetches code from the window, which is mapped PROT_EXEC */
+    CASE_HOLDS_FILE = 1 << 2, /* a task has steps on the file itself: it stays open */
+};
+
+/* A part of the file in the window; all three are multiples of the page size. */
+struct mapping {
+    uint64_t at, file_offset, length;
+};
+
+/* A task as its kernel sees it. */
+struct linux_task {
+    uint32_t pid;      /* of its process, until that has been waited for */
+    uint32_t status;   /* the process's wait status, once task_report.state says that it has ended */
+    uint32_t rung;     /* reports that it has made through a pipe */
+    uint32_t answered; /* how many of them the host has dealt with: the task waits for that, as for an exit */
+};
+
+struct linux_case {
+    struct channel channel;
+    uint64_t magic;
+    uint64_t window_bytes;
+    uint32_t flags;
+    uint32_t mapping_count;
+    struct mapping mappings[MAX_MAPPINGS];
+    char path[MAX_PATH_BYTES];
+    /* In a Linux guest: what is mounted on /mnt before the file is opened; nothing where `type` is empty. */
+    char mount_type[MAX_MOUNT_BYTES], mount_source[MAX_MOUNT_BYTES], mount_options[MAX_MOUNT_BYTES];
+    uint32_t stop; /* the host's at any time: ends the tasks, and the case */
+    uint32_t begun; /* every task has been started: they wait for each other, so that one can be killed by another's first step */
+    char refusal[MAX_REFUSAL_BYTES]; /* with DOORBELL_PANIC: why the case cannot be run */
+    struct linux_task tasks[MAX_TASKS];
+};

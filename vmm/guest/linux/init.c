@@ -1,0 +1,145 @@
+/*
+ * The program in a Linux guest, as its first process or started by another one. It mounts what it needs, finds the memory
+ * that it shares with the host, and runs one case after the other. It judges nothing, and it has no other way to the host
+ * than that memory and the doorbell port: an exit each, after which the host has dealt with the report.
+ *
+ * The kernel's command line has `daxfault.channel=0xADDRESS`, where `struct linux_case` lies in guest physical memory that
+ * is no RAM of the kernel's (reserved in e820), so that /dev/mem maps it. The first case is there before the guest begins;
+ * the next one when DOORBELL_IDLE returns. A case that cannot be run is refused, and costs nothing behind it.
+ */
+#include "tasks.h"
+#include "x86/port.h"
+#include <linux/errno.h>
+#include <linux/fcntl.h>
+#include <linux/mman.h>
+#include <linux/mount.h>
+#include <linux/reboot.h>
+
+#define COMMAND_LINE_BYTES 4096
+#define CHANNEL_OPTION "daxfault.channel=0x"
+#define MOUNT_POINT "/mnt"
+#define MNT_DETACH 2
+/* A device may come later than the first process. */
+#define DEVICE_ROUNDS 200
+#define DEVICE_NAP_NANOSECONDS 10000000
+
+static word length(const char *text)
+{
+    word count = 0;
+    while (text[count])
+        count++;
+    return count;
+}
+
+static void say(const char *text) { CALL3(write, 2, text, length(text)); }
+
+/* Nothing can be reported to the host: the console has it. */
+static void __attribute__((noreturn)) give_up(const char *why)
+{
+    say("daxfault-init: ");
+    say(why);
+    say("\n");
+    CALL0(sync);
+    CALL4(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_POWER_OFF, 0);
+    for (;;)
+        nap(DEVICE_NAP_NANOSECONDS);
+}
+
+/* What another program or the kernel has mounted already stays. */
+static void mount_system(const char *type, const char *target)
+{
+    CALL2(mkdir, target, 0755);
+    CALL5(mount, type, target, type, 0, "");
+}
+
+static int hex_digit(char digit)
+{
+    if (digit >= '0' && digit <= '9')
+        return digit - '0';
+    return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
+}
+
+/* Of the option on the command line; 0 where it is not there. */
+static uint64_t channel_address(void)
+{
+    static char line[COMMAND_LINE_BYTES];
+    word file = CALL3(open, "/proc/cmdline", O_RDONLY, 0);
+    word bytes = CALL3(read, file, line, sizeof line - 1);
+    CALL1(close, file);
+    for (word at = 0; at < bytes; at++) {
+        word matched = 0;
+        while (CHANNEL_OPTION[matched] && line[at + matched] == CHANNEL_OPTION[matched])
+            matched++;
+        if (CHANNEL_OPTION[matched])
+            continue;
+        uint64_t address = 0;
+        for (const char *digit = line + at + matched; hex_digit(*digit) >= 0; digit++)
+            address = address << 4 | (uint64_t)hex_digit(*digit);
+        return address;
+    }
+    return 0;
+}
+
+static void map_case(void)
+{
+    uint64_t address = channel_address();
+    if (!address)
+        give_up("no " CHANNEL_OPTION "ADDRESS on the kernel's command line");
+    word file = CALL3(open, "/dev/mem", O_RDWR | O_CLOEXEC, 0);
+    if (file < 0)
+        give_up("no /dev/mem (CONFIG_DEVMEM)");
+    word mapped = CALL6(mmap, 0, sizeof *the_case, PROT_READ | PROT_WRITE, MAP_SHARED, file, address);
+    if (mapped < 0)
+        give_up("/dev/mem does not map the channel: it must be reserved in e820 (CONFIG_STRICT_DEVMEM)");
+    CALL1(close, file);
+    the_case = (struct linux_case *)mapped;
+}
+
+/* Waits for a device that is not there yet. */
+static word mount_file_system(void)
+{
+    word error = 0;
+    for (int round = 0; round < DEVICE_ROUNDS; round++) {
+        error = CALL5(mount, the_case->mount_source, MOUNT_POINT, the_case->mount_type, 0, the_case->mount_options);
+        if (error != -ENOENT && error != -ENXIO && error != -EINVAL)
+            break;
+        nap(DEVICE_NAP_NANOSECONDS);
+    }
+    return error;
+}
+
+static void run_case(void)
+{
+    if (is_refused())
+        return;
+    int is_mounted = the_case->mount_type[0] != 0;
+    word error = is_mounted ? mount_file_system() : 0;
+    if (error < 0) {
+        refuse("mount of type ", the_case->mount_type, error);
+        return;
+    }
+    if (map_window()) {
+        ring(DOORBELL_READY);
+        run_tasks(1);
+    }
+    unmap_window();
+    if (is_mounted)
+        CALL2(umount2, MOUNT_POINT, MNT_DETACH);
+}
+
+void run_guest(void)
+{
+    mount_system("proc", "/proc");
+    mount_system("sysfs", "/sys");
+    mount_system("devtmpfs", "/dev");
+    CALL2(mkdir, MOUNT_POINT, 0755);
+    map_case();
+    /* Tasks have it too: fork(2) copies it. */
+    if (CALL1(iopl, 3) < 0)
+        give_up("iopl(3) failed (CONFIG_X86_IOPL_IOPERM)");
+    ring = ring_port;
+    for (;;) {
+        run_case();
+        ring(DOORBELL_IDLE);
+    }
+}
