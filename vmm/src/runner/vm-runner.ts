@@ -1,7 +1,7 @@
 /** Runs a machine's vCPUs, each in a thread of its own, and emits their messages as events. The other side of vcpu-thread. */
 import { Worker } from "node:worker_threads";
 import { compiledEntry, readThread, runDelayMs, SleepWatch, waitChannel } from "../../../sys/src/index.ts";
-import type { Machine } from "../machine.ts";
+import type { RunnableMachine } from "../machine.ts";
 import {
   command,
   controlWord,
@@ -92,7 +92,7 @@ function watchSleep(
 }
 
 export function startVm(
-  machine: Machine,
+  machine: RunnableMachine,
   onMessage: (message: VcpuMessage) => void,
   { ioPatienceMs = Number.POSITIVE_INFINITY, isIoAnswered = false }: VmRunnerOptions = {},
 ): VmRunner {
@@ -121,7 +121,7 @@ export function startVm(
       runBytes: vcpu.runBytes,
       ramAddress: machine.ramAddress,
       memslots: machine.vm.memslots,
-      programs: machine.programs,
+      guest: machine.guest,
       control,
       tickMs: TICK_MS,
       ioPatienceMs,

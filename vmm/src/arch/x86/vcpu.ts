@@ -80,6 +80,13 @@ export class Vcpu extends RunnableVcpu {
     return this.#readSregs().getUint16(sregsOffset.cs + segmentOffset.selector, true) & 3;
   }
 
+  /** Of FS and GS, which 64-bit code still adds to addresses. */
+  segmentBases(): { readonly fs: bigint; readonly gs: bigint } {
+    const sregs = this.#readSregs();
+    const base = (name: "fs" | "gs") => sregs.getBigUint64(sregsOffset[name] + segmentOffset.base, true);
+    return { fs: base("fs"), gs: base("gs") };
+  }
+
   /** Changes what is named, keeps the rest. */
   setSpecialRegisters(changes: SpecialRegisters): void {
     const sregs = this.#readSregs();

@@ -1,0 +1,139 @@
+/**
+ * The machine that runs a Linux guest: kernel, initrd and tables in RAM, interrupt controllers and PIT in the kernel,
+ * memory behind a file at `WINDOW_BASE`, machine-check banks, one to four vCPUs.
+ *
+ * Nothing here runs a vCPU; see runner/. What makes the guest's initrd and its program is the caller's.
+ */
+import {
+  MAP_ANONYMOUS,
+  MAP_NORESERVE,
+  MAP_PRIVATE,
+  mmap,
+  munmap,
+  PROT_READ,
+  PROT_WRITE,
+  viewOf,
+} from "../../sys/src/index.ts";
+import {
+  acpiTables,
+  enterLinux,
+  type LinuxCpu,
+  linuxLayout,
+  parseKernel,
+  setUpMachineChecks,
+  Vm,
+  writeLinux,
+} from "./arch/index.ts";
+import { WINDOW_BASE } from "./guest/channel.ts";
+import { MAX_VCPUS } from "./guest-input.ts";
+import type { Kvm } from "./kvm/device.ts";
+import { ConsoleRing, createLinuxDevices, Mailbox, type MmioDevice, WatchedAccess } from "./linux-devices.ts";
+import { MAX_REPEATS, type RunnableMachine } from "./machine.ts";
+import { policies } from "./policy/index.ts";
+import type { PageFaultForm, PolicyName } from "./policy/policy.ts";
+
+/** Interrupt lines of devices: the first behind those of ISA, and as many as the I/O APIC has. */
+const FIRST_DEVICE_GSI = 16;
+const MAX_DEVICES = 8;
+const PAGE = 4096n;
+
+export type LinuxMachineOptions = {
+  /** A bzImage or vmlinux. */
+  readonly kernel: Uint8Array;
+  readonly initrd: Uint8Array;
+  readonly commandLine: string;
+  readonly ramBytes: number;
+  readonly cpu: LinuxCpu;
+  /**
+   * What appears at `WINDOW_BASE`. `persistent`: Linux takes it for persistent memory (/dev/pmem0, module nd_e820);
+   * `device`: it is a device's (the window of a virtio-fs, the range of a virtio-pmem), and not in the memory map.
+   */
+  readonly window: { readonly hva: bigint; readonly sizeBytes: number; readonly as: "persistent" | "device" };
+  /** Devices by MMIO, each with a page of registers and an interrupt line. */
+  readonly devices: readonly MmioDevice[];
+  readonly policy: PolicyName;
+  readonly pageFaultForm: PageFaultForm;
+  readonly pageStates?: SharedArrayBuffer;
+  readonly maxRepeats?: number;
+};
+
+export type LinuxMachine = RunnableMachine & {
+  /** `uname -r`, as the image says; empty where it does not. */
+  readonly release: string;
+  readonly devices: readonly { readonly device: MmioDevice; readonly gsi: number }[];
+  readonly console: ConsoleRing;
+  readonly watched: WatchedAccess;
+  /** By vCPU. */
+  readonly mailboxes: readonly Mailbox[];
+  close(): void;
+};
+
+function checkOptions({ cpu, devices }: LinuxMachineOptions): void {
+  if (!Number.isInteger(cpu.cpus) || cpu.cpus < 1 || cpu.cpus > MAX_VCPUS) {
+    throw new RangeError(`${cpu.cpus} vCPUs: expected 1 to ${MAX_VCPUS}`);
+  }
+  if (devices.length > MAX_DEVICES) {
+    throw new RangeError(`${devices.length} devices: at most ${MAX_DEVICES}`);
+  }
+}
+
+/** Builds everything up to the first KVM_RUN. Throws a BootImageError, SyscallError or RangeError. */
+export function buildLinuxMachine(kvm: Kvm, options: LinuxMachineOptions): LinuxMachine {
+  checkOptions(options);
+  const { ramBytes, window, policy } = options;
+  const kernel = parseKernel(options.kernel);
+  const placed = options.devices.map((device, index) => ({
+    device,
+    gsi: FIRST_DEVICE_GSI + index,
+    address: linuxLayout.MMIO + BigInt(index) * PAGE,
+  }));
+  const ramAddress = mmap({
+    lengthBytes: ramBytes,
+    prot: PROT_READ | PROT_WRITE,
+    flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+  });
+  const persistent =
+    window.as === "persistent" ? { start: WINDOW_BASE, bytes: BigInt(window.sizeBytes) } : null;
+  const { initrd, commandLine } = options;
+  const acpi = acpiTables({ cpus: options.cpu.cpus, virtio: placed });
+  writeLinux(viewOf(ramAddress, ramBytes), { kernel, initrd, commandLine, ramBytes, persistent, acpi });
+
+  const vm = Vm.create(kvm, { lapicInKernel: true, hltInGuest: false, linux: options.cpu });
+  vm.addMemslot(0n, ramAddress, ramBytes);
+  vm.addMemslot(WINDOW_BASE, window.hva, window.sizeBytes);
+  const vcpus = Array.from({ length: options.cpu.cpus }, (_, id) => {
+    const vcpu = vm.createVcpu(id);
+    setUpMachineChecks(kvm, vcpu);
+    policies[policy].prepare(vcpu);
+    return vcpu;
+  });
+  const [boot] = vcpus;
+  if (boot !== undefined) enterLinux(boot, kernel);
+  const devices = createLinuxDevices();
+  return {
+    release: kernel.release,
+    vm,
+    vcpus,
+    guest: {
+      kind: "linux",
+      ramBytes,
+      devices,
+      mmio: placed.map(({ address }) => address),
+      pageFaultForm: options.pageFaultForm,
+    },
+    ramAddress,
+    window: { hva: window.hva, sizeBytes: window.sizeBytes },
+    policy,
+    pageStates: options.pageStates ?? null,
+    maxRepeats: options.maxRepeats ?? MAX_REPEATS,
+    devices: placed,
+    console: new ConsoleRing(devices),
+    watched: new WatchedAccess(devices),
+    mailboxes: vcpus.map((_, cpu) => new Mailbox(devices, cpu)),
+    close() {
+      for (const vcpu of vcpus) vcpu.close();
+      vm.close();
+      munmap(ramAddress, ramBytes);
+    },
+  };
+}
