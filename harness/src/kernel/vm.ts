@@ -36,6 +36,11 @@ export type KernelVmOptions = {
   /** An empty folder inside the run's. */
   readonly directory: string;
   readonly onMessage: (message: unknown) => void;
+  /**
+   * Left out: as many as help (`guestCpus`). One where a guest with interrupts runs inside: QEMU's emulator delivers an
+   * event that KVM has injected a second time when another emulated CPU's turn comes just then.
+   */
+  readonly cpus?: number;
 };
 
 /** How a VM ended. */
@@ -133,7 +138,7 @@ function endOf(result: Exit, console: Console): VmEnd {
 export function startKernelVm(options: KernelVmOptions): KernelVm {
   const { kernel, qemu, directory } = options;
   const bootId = randomUUID();
-  const cpus = guestCpus();
+  const cpus = options.cpus ?? guestCpus();
   const initramfsPath = writeInitramfs(options);
   const args = qemuArguments({
     accelerator: qemu.accelerator satisfies Accelerator,
