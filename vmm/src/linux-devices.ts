@@ -11,6 +11,8 @@ export interface MmioDevice {
   write(offset: number, size: number, value: bigint): void;
   /** The level of its interrupt line. */
   irqPending(): boolean;
+  /** Does what is due without an access. Returns the milliseconds until there is more to do; null: until an access. */
+  work?(): number | null;
 }
 
 const RING_BYTES = 64 * 1024;

@@ -18,6 +18,7 @@ import {
   acpiTables,
   enterLinux,
   type LinuxCpu,
+  type LinuxImage,
   linuxLayout,
   parseKernel,
   setUpMachineChecks,
@@ -49,8 +50,8 @@ export type LinuxMachineOptions = {
    * `device`: it is a device's (the window of a virtio-fs, the range of a virtio-pmem), and not in the memory map.
    */
   readonly window: { readonly hva: bigint; readonly sizeBytes: number; readonly as: "persistent" | "device" };
-  /** Devices by MMIO, each with a page of registers and an interrupt line. */
-  readonly devices: readonly MmioDevice[];
+  /** Makes the devices by MMIO, which have the guest's RAM from address 0; each gets a page of registers and an interrupt line. */
+  readonly devices: (ram: Uint8Array) => readonly MmioDevice[];
   readonly policy: PolicyName;
   readonly pageFaultForm: PageFaultForm;
   readonly pageStates?: SharedArrayBuffer;
@@ -68,35 +69,48 @@ export type LinuxMachine = RunnableMachine & {
   close(): void;
 };
 
-function checkOptions({ cpu, devices }: LinuxMachineOptions): void {
-  if (!Number.isInteger(cpu.cpus) || cpu.cpus < 1 || cpu.cpus > MAX_VCPUS) {
-    throw new RangeError(`${cpu.cpus} vCPUs: expected 1 to ${MAX_VCPUS}`);
-  }
-  if (devices.length > MAX_DEVICES) {
-    throw new RangeError(`${devices.length} devices: at most ${MAX_DEVICES}`);
+function checkCpus({ cpus }: LinuxCpu): void {
+  if (!Number.isInteger(cpus) || cpus < 1 || cpus > MAX_VCPUS) {
+    throw new RangeError(`${cpus} vCPUs: expected 1 to ${MAX_VCPUS}`);
   }
 }
 
-/** Builds everything up to the first KVM_RUN. Throws a BootImageError, SyscallError or RangeError. */
-export function buildLinuxMachine(kvm: Kvm, options: LinuxMachineOptions): LinuxMachine {
-  checkOptions(options);
-  const { ramBytes, window, policy } = options;
-  const kernel = parseKernel(options.kernel);
-  const placed = options.devices.map((device, index) => ({
+type PlacedDevice = { readonly device: MmioDevice; readonly gsi: number; readonly address: bigint };
+
+function place(devices: readonly MmioDevice[]): readonly PlacedDevice[] {
+  if (devices.length > MAX_DEVICES) {
+    throw new RangeError(`${devices.length} devices: at most ${MAX_DEVICES}`);
+  }
+  return devices.map((device, index) => ({
     device,
     gsi: FIRST_DEVICE_GSI + index,
     address: linuxLayout.MMIO + BigInt(index) * PAGE,
   }));
+}
+
+/** Kernel, initrd and tables in the RAM. */
+function load(ram: Uint8Array, options: LinuxMachineOptions, placed: readonly PlacedDevice[]): LinuxImage {
+  const { initrd, commandLine, ramBytes, window, cpu } = options;
+  const kernel = parseKernel(options.kernel);
+  const persistent =
+    window.as === "persistent" ? { start: WINDOW_BASE, bytes: BigInt(window.sizeBytes) } : null;
+  const acpi = acpiTables({ cpus: cpu.cpus, virtio: placed });
+  writeLinux(ram, { kernel, initrd, commandLine, ramBytes, persistent, acpi });
+  return kernel;
+}
+
+/** Builds everything up to the first KVM_RUN. Throws a BootImageError, SyscallError or RangeError. */
+export function buildLinuxMachine(kvm: Kvm, options: LinuxMachineOptions): LinuxMachine {
+  checkCpus(options.cpu);
+  const { ramBytes, window, policy } = options;
   const ramAddress = mmap({
     lengthBytes: ramBytes,
     prot: PROT_READ | PROT_WRITE,
     flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
   });
-  const persistent =
-    window.as === "persistent" ? { start: WINDOW_BASE, bytes: BigInt(window.sizeBytes) } : null;
-  const { initrd, commandLine } = options;
-  const acpi = acpiTables({ cpus: options.cpu.cpus, virtio: placed });
-  writeLinux(viewOf(ramAddress, ramBytes), { kernel, initrd, commandLine, ramBytes, persistent, acpi });
+  const ram = viewOf(ramAddress, ramBytes);
+  const placed = place(options.devices(ram));
+  const kernel = load(ram, options, placed);
 
   const vm = Vm.create(kvm, { lapicInKernel: true, hltInGuest: false, linux: options.cpu });
   vm.addMemslot(0n, ramAddress, ramBytes);

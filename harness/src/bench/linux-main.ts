@@ -152,7 +152,7 @@ class Scene {
         sizeBytes: this.#bytes,
         as: options.image === null ? "device" : "persistent",
       },
-      devices: [],
+      devices: () => [],
       policy,
       pageFaultForm,
     };

@@ -67,6 +67,8 @@ export function runLinux(
 ): LinuxRun {
   const lines = new Lines(handlers.line ?? (() => {}));
   const levels = machine.devices.map((): 0 | 1 => 0);
+  let timer: NodeJS.Timeout | undefined;
+  let isOver = false;
   const updateInterrupts = (): void => {
     for (const [index, { device, gsi }] of machine.devices.entries()) {
       const level = device.irqPending() ? 1 : 0;
@@ -74,6 +76,14 @@ export function runLinux(
       levels[index] = level;
       setInterruptLine(machine.vm.fd, gsi, level);
     }
+  };
+  /** What devices have to do beside an access, and when next. */
+  const work = (): void => {
+    clearTimeout(timer);
+    if (isOver) return;
+    const waits = machine.devices.map(({ device }) => device.work?.() ?? null).filter((ms) => ms !== null);
+    updateInterrupts();
+    if (waits.length > 0) timer = setTimeout(work, Math.min(...waits));
   };
   const run = runMachine(
     machine,
@@ -85,10 +95,12 @@ export function runLinux(
         const asked = mailbox?.asked() ?? null;
         if (mailbox === undefined || asked === null) return;
         const value = await answerTo(machine, asked, handlers);
-        updateInterrupts();
+        work();
         mailbox.answer(value);
       },
       ended(message) {
+        isOver = true;
+        clearTimeout(timer);
         lines.feed(machine.console.take());
         lines.flush();
         handlers.ended?.(message);
