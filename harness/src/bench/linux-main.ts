@@ -1,6 +1,6 @@
 /**
- * One Linux guest on our VMM, from KVM_CREATE_VM to its end: entry point, started inside a kernel VM or on a machine with
- * KVM. Its program asks by the doorbell for the memory behind its file to be cut and grown again (`linux-scene.c` of the
+ * Linux guests on our VMM, one after the other, each from KVM_CREATE_VM to its end: entry point, started inside a kernel VM
+ * or on a machine with KVM. The guest's program asks by the doorbell for the memory behind its file to be cut and grown again (`linux-scene.c` of the
  * tests); what the VMM saw and the guest's console go to standard output, one JSON object a line.
  */
 import { closeSync, copyFileSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
@@ -19,7 +19,7 @@ import {
   runLinux,
 } from "../../../vmm/src/index.ts";
 
-/** The first argument, as JSON. */
+/** The first argument names a file with a list of these, as JSON. */
 export type LinuxSceneOptions = {
   readonly name: string;
   readonly kernel: string;
@@ -40,7 +40,7 @@ export type LinuxSceneOptions = {
 };
 
 /** A line of the output. */
-export type LinuxSceneEvent = { readonly atMs: number } & (
+export type LinuxSceneEvent = { readonly scene: string; readonly atMs: number } & (
   | { readonly type: "line"; readonly text: string }
   | { readonly type: "cut" | "grown" }
   | {
@@ -63,10 +63,12 @@ const EMPTY_WINDOW_BYTES: number = 2 * 2 ** 20;
 const doorbell = { cut: 1, grow: 2, over: 3 } as const;
 const PAGE_SHIFT = 12;
 const FENCE_BOUND_MS = 10_000;
+/** A console that carries the output has lines of its own limit. */
+const MAX_LINE_CHARACTERS = 300;
 
 class Scene {
   readonly #options: LinuxSceneOptions;
-  readonly #startMs = monotonicMs();
+  #startMs = monotonicMs();
   readonly #directory = mkdtempSync(join(tmpdir(), "daxfault-linux-"));
   readonly #path: string;
   readonly #file: number;
@@ -95,9 +97,11 @@ class Scene {
     this.#fence = options.isFenced ? new Fence(this.#path, [mapping], () => this.#onFence()) : null;
   }
 
-  #say(event: LinuxSceneEvent extends infer E ? (E extends unknown ? Omit<E, "atMs"> : never) : never): void {
+  #say(
+    event: LinuxSceneEvent extends infer E ? (E extends unknown ? Omit<E, "atMs" | "scene"> : never) : never,
+  ): void {
     const atMs = Math.round(monotonicMs() - this.#startMs);
-    process.stdout.write(`@@ ${JSON.stringify({ atMs, ...event })}\n`);
+    process.stdout.write(`@@ ${JSON.stringify({ scene: this.#options.name, atMs, ...event })}\n`);
   }
 
   /** Changes the file's size, and waits for the fence to follow. */
@@ -160,10 +164,11 @@ class Scene {
 
   async play(): Promise<void> {
     const kvm = Kvm.open();
+    this.#startMs = monotonicMs();
     const machine = buildLinuxMachine(kvm, this.#machineOptions());
     this.#machine = machine;
     const run = runLinux(machine, {
-      line: (text) => this.#say({ type: "line", text }),
+      line: (text) => this.#say({ type: "line", text: text.slice(0, MAX_LINE_CHARACTERS) }),
       doorbell: (value) => this.#doorbell(value),
       handled: ({ detail, place }) => this.#fault(detail, place),
       stopped: ({ reason, place, exit }) => {
@@ -200,11 +205,13 @@ class Scene {
   }
 }
 
-const options = JSON.parse(process.argv[2] ?? "{}") as LinuxSceneOptions;
-const scene = new Scene(options);
-try {
-  await scene.play();
-} finally {
-  scene.close();
+const scenes = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8")) as readonly LinuxSceneOptions[];
+for (const options of scenes) {
+  const scene = new Scene(options);
+  try {
+    await scene.play();
+  } finally {
+    scene.close();
+  }
 }
 process.exit(0);

@@ -30,10 +30,15 @@ enum { CUT = 1, GROW = 2, OVER = 3 };
 
 static sigjmp_buf out;
 static siginfo_t seen;
+static volatile int is_trying;
 
 static void on_signal(int number, siginfo_t *info, void *context)
 {
-    (void)number, (void)context;
+    (void)context;
+    if (!is_trying) {
+        printf("scene: %s outside of an access\n", sigabbrev_np(number));
+        _exit(1);
+    }
     seen = *info;
     siglongjmp(out, 1);
 }
@@ -87,10 +92,13 @@ static void try(const char *when, const char *access, char *at, int file, off_t 
 {
     errno = 0;
     if (sigsetjmp(out, 1) == 0) {
+        is_trying = 1;
         long result = touch(access, at, file, offset);
+        is_trying = 0;
         printf("scene %s %s: result %ld %s\n", access, when, result, result == -1 ? strerrorname_np(errno) : "-");
         return;
     }
+    is_trying = 0;
     long off = (char *)seen.si_addr - at;
     printf("scene %s %s: signal %s code %d address %s%ld\n", access, when, sigabbrev_np(seen.si_signo), seen.si_code,
            off >= 0 && off < PAGE ? "page+" : "", off >= 0 && off < PAGE ? off : (long)seen.si_addr);
@@ -106,6 +114,8 @@ static void play(const char *access, char *map, int file, off_t offset)
     ring(CUT, (unsigned)block);
     pid_t child = fork();
     if (child == 0) {
+        if (iopl(3) < 0) /* not inherited */
+            perror("scene: iopl");
         try("cut", access, at, file, offset);
         ring(OVER, 0);
         ring(GROW, 0);
