@@ -87,6 +87,7 @@ export const capability = {
   KVM_CAP_ENABLE_CAP_VM: 98,
   KVM_CAP_XCRS: 56,
   KVM_CAP_ASYNC_PF: 59,
+  KVM_CAP_SYNC_REGS: 74,
   KVM_CAP_TSC_CONTROL: 60,
   KVM_CAP_READONLY_MEM: 81,
   KVM_CAP_SPLIT_IRQCHIP: 121,
@@ -142,6 +143,10 @@ export const runOffset = {
   "memory_fault.flags": 32,
   "memory_fault.gpa": 40,
   "memory_fault.size": 48,
+  kvm_valid_regs: 288,
+  kvm_dirty_regs: 296,
+  /** `struct kvm_sync_regs`, which each architecture has for itself. */
+  s: 304,
 } as const;
 
 /** struct kvm_mp_state: no INIT and no SIPI to be waited for. */

@@ -25,6 +25,10 @@ export class RunnableVcpu {
   readonly runBytes: number;
   readonly #runAddress: bigint;
   readonly #run: DataView;
+  /** `struct kvm_run`, for the registers that KVM may keep there. */
+  protected get shared(): DataView {
+    return this.#run;
+  }
 
   constructor(fd: number, runBytes: number) {
     this.fd = fd;

@@ -16,7 +16,7 @@ import {
   takeBusError,
   threadId,
 } from "../../../sys/src/index.ts";
-import { Vcpu } from "../arch/index.ts";
+import { syncedRegisters, Vcpu } from "../arch/index.ts";
 import { WINDOW_BASE } from "../guest/channel.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 import { VcpuStats } from "../kvm/stats.ts";
@@ -74,6 +74,7 @@ export class VcpuCore {
     });
     this.#control = new Int32Array(input.control);
     this.vcpu = new Vcpu(input.vcpuFd, input.runBytes);
+    this.vcpu.syncRegisters(syncedRegisters(input.vmFd));
     this.#policy = policies[input.policy];
     this.#states = input.pageStates === null ? null : new PageStates(input.window.hva, input.pageStates);
     this.stats = new VcpuStats(input.vcpuFd);

@@ -61,6 +61,10 @@ export const sregsOffset = {
   apic_base: 272,
 } as const;
 
+/** Offsets in `struct kvm_sync_regs`, and the bits that name its parts in kvm_valid_regs and kvm_dirty_regs. */
+export const syncOffset = { regs: 0, sregs: 144, events: 456 } as const;
+export const syncBit = { KVM_SYNC_X86_REGS: 1, KVM_SYNC_X86_SREGS: 2, KVM_SYNC_X86_EVENTS: 4 } as const;
+
 /** Offsets in `struct kvm_segment`. */
 export const segmentOffset = {
   base: 0,

@@ -79,3 +79,8 @@ export function signalMsi(vmFd: number, cpu: number, vector: number): void {
 export function setInterruptLine(vmFd: number, gsi: number, level: 0 | 1): void {
   ioctlStruct(vmFd, "KVM_IRQ_LINE", new Uint32Array([gsi, level]));
 }
+
+/** What KVM can keep in `struct kvm_run` (KVM_CAP_SYNC_REGS): bits of `syncBit`. */
+export function syncedRegisters(vmFd: number): number {
+  return ioctlWord(vmFd, "KVM_CHECK_EXTENSION", BigInt(capability.KVM_CAP_SYNC_REGS));
+}
