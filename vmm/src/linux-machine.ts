@@ -22,6 +22,7 @@ import {
   linuxLayout,
   parseKernel,
   setUpMachineChecks,
+  sharedAddress,
   Vm,
   writeLinux,
 } from "./arch/index.ts";
@@ -44,6 +45,11 @@ export type LinuxMachineOptions = {
   readonly initrd: Uint8Array;
   readonly commandLine: string;
   readonly ramBytes: number;
+  /**
+   * Whole pages at the end of RAM that the guest's program shares with the host; 0: none. The command line names their place
+   * (`daxfault.channel=`), as vmm/guest/linux looks for it.
+   */
+  readonly sharedBytes: number;
   readonly cpu: LinuxCpu;
   /**
    * What appears at `WINDOW_BASE`. `persistent`: Linux takes it for persistent memory (/dev/pmem0, module nd_e820);
@@ -62,6 +68,8 @@ export type LinuxMachine = RunnableMachine & {
   /** `uname -r`, as the image says; empty where it does not. */
   readonly release: string;
   readonly devices: readonly { readonly device: MmioDevice; readonly gsi: number }[];
+  /** What the guest's program shares with the host. */
+  readonly shared: Uint8Array;
   readonly console: ConsoleRing;
   readonly watched: WatchedAccess;
   /** By vCPU. */
@@ -90,12 +98,14 @@ function place(devices: readonly MmioDevice[]): readonly PlacedDevice[] {
 
 /** Kernel, initrd and tables in the RAM. */
 function load(ram: Uint8Array, options: LinuxMachineOptions, placed: readonly PlacedDevice[]): LinuxImage {
-  const { initrd, commandLine, ramBytes, window, cpu } = options;
+  const { initrd, ramBytes, sharedBytes, window, cpu } = options;
+  const shared = sharedBytes === 0 ? "" : ` daxfault.channel=0x${sharedAddress(options).toString(16)}`;
+  const commandLine = `${options.commandLine}${shared}`;
   const kernel = parseKernel(options.kernel);
   const persistent =
     window.as === "persistent" ? { start: WINDOW_BASE, bytes: BigInt(window.sizeBytes) } : null;
   const acpi = acpiTables({ cpus: cpu.cpus, virtio: placed });
-  writeLinux(ram, { kernel, initrd, commandLine, ramBytes, persistent, acpi });
+  writeLinux(ram, { kernel, initrd, commandLine, ramBytes, sharedBytes, persistent, acpi });
   return kernel;
 }
 
@@ -141,6 +151,7 @@ export function buildLinuxMachine(kvm: Kvm, options: LinuxMachineOptions): Linux
     pageStates: options.pageStates ?? null,
     maxRepeats: options.maxRepeats ?? MAX_REPEATS,
     devices: placed,
+    shared: ram.subarray(ramBytes - options.sharedBytes),
     console: new ConsoleRing(devices),
     watched: new WatchedAccess(devices),
     mailboxes: vcpus.map((_, cpu) => new Mailbox(devices, cpu)),

@@ -150,6 +150,7 @@ class Scene {
       initrd: readFileSync(options.initrd),
       commandLine: `${COMMAND_LINE} ${options.commandLine}`.trim(),
       ramBytes: options.ramMiB * 2 ** 20,
+      sharedBytes: 0,
       cpu: { cpus, ...(vendor === null ? {} : { vendor }), asyncPageFaults, machineCheckRecovery },
       window: {
         hva: this.#hva,

@@ -4,5 +4,5 @@ export type { LinuxCpu } from "./cpuid.ts";
 export { enterLinux, setUpMachineChecks } from "./entry.ts";
 export { BootImageError, type LinuxImage } from "./image.ts";
 export { parseKernel } from "./kernel.ts";
-export { linuxLayout, MAX_RAM_BYTES, writeLinux } from "./layout.ts";
+export { linuxLayout, MAX_RAM_BYTES, sharedAddress, writeLinux } from "./layout.ts";
 export { PORT_WORDS, Ports, SERIAL_GSI } from "./ports.ts";

@@ -60,34 +60,54 @@ export type LinuxBoot = {
   readonly initrd: Uint8Array;
   readonly commandLine: string;
   readonly ramBytes: number;
+  /** At the end of RAM, whole pages: shared with the host, and not Linux's (/dev/mem maps it). */
+  readonly sharedBytes: number;
   /** Memory that ACPI's tables and Linux's e820 table show as persistent; null: there is none. */
   readonly persistent: { readonly start: bigint; readonly bytes: bigint } | null;
   /** The tables, made for `linuxLayout.ACPI_TABLES`. */
   readonly acpi: Uint8Array;
 };
 
-/** What Linux is shown as its memory. */
-export function memoryMap({
+/** Where RAM ends for Linux, and what it shares with the host begins. */
+export function sharedAddress({
   ramBytes,
-  persistent,
-}: Pick<LinuxBoot, "ramBytes" | "persistent">): readonly E820Entry[] {
+  sharedBytes,
+}: Pick<LinuxBoot, "ramBytes" | "sharedBytes">): bigint {
+  if (
+    sharedBytes < 0 ||
+    sharedBytes % Number(PAGE) !== 0 ||
+    sharedBytes > ramBytes - Number(linuxLayout.HIGH_RAM)
+  ) {
+    throw new RangeError(
+      `${sharedBytes} shared bytes of ${ramBytes} bytes of RAM: expected whole pages of it`,
+    );
+  }
+  return BigInt(ramBytes - sharedBytes);
+}
+
+/** What Linux is shown as its memory. */
+export function memoryMap(
+  boot: Pick<LinuxBoot, "ramBytes" | "sharedBytes" | "persistent">,
+): readonly E820Entry[] {
   const at = linuxLayout;
+  const { persistent, sharedBytes } = boot;
+  const end = sharedAddress(boot);
   return [
     { start: 0n, bytes: at.LOW_RAM_END, type: "ram" },
     { start: at.ACPI_TABLES, bytes: at.ACPI_TABLES_END - at.ACPI_TABLES, type: "reserved" },
-    { start: at.HIGH_RAM, bytes: BigInt(ramBytes) - at.HIGH_RAM, type: "ram" },
+    { start: at.HIGH_RAM, bytes: end - at.HIGH_RAM, type: "ram" },
+    ...(sharedBytes === 0 ? [] : [{ start: end, bytes: BigInt(sharedBytes), type: "reserved" } as const]),
     ...(persistent === null ? [] : [{ ...persistent, type: "persistent" } as const]),
   ];
 }
 
 /** Where the initrd goes: as high as RAM and the kernel allow, whole pages. Throws a BootImageError if it does not fit. */
-export function initrdAddress({
-  kernel,
-  initrd,
-  ramBytes,
-}: Pick<LinuxBoot, "kernel" | "initrd" | "ramBytes">): bigint {
-  const limit =
-    BigInt(ramBytes) - 1n < kernel.maxInitrdAddress ? BigInt(ramBytes) : kernel.maxInitrdAddress + 1n;
+export function initrdAddress(
+  boot: Pick<LinuxBoot, "kernel" | "initrd" | "ramBytes" | "sharedBytes">,
+): bigint {
+  const { kernel, initrd, ramBytes } = boot;
+  const ramEnd = sharedAddress(boot);
+  const limit = ramEnd - 1n < kernel.maxInitrdAddress ? ramEnd : kernel.maxInitrdAddress + 1n;
   const start = ((limit - BigInt(initrd.length)) / PAGE) * PAGE;
   if (start < kernel.end) {
     throw new BootImageError(

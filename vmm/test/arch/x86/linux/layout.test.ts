@@ -8,6 +8,7 @@ import {
   type LinuxBoot,
   linuxLayout,
   memoryMap,
+  sharedAddress,
   writeLinux,
 } from "../../../../src/arch/x86/linux/layout.ts";
 import { makeBzImage } from "./bz-image.ts";
@@ -19,6 +20,7 @@ const boot: LinuxBoot = {
   initrd: new Uint8Array(5000).fill(7),
   commandLine: "console=ttyS0",
   ramBytes: 96 * MIB,
+  sharedBytes: 0,
   persistent: { start: 0x40000000n, bytes: 0x2000000n },
   acpi: Uint8Array.of(1, 2, 3),
 };
@@ -32,6 +34,26 @@ describe("memoryMap", () => {
     }
     expect(map.at(-1)).toEqual({ start: 0x40000000n, bytes: 0x2000000n, type: "persistent" });
     expect(memoryMap({ ...boot, persistent: null }).some(({ type }) => type === "persistent")).toBe(false);
+  });
+});
+
+describe("what the guest shares with the host", () => {
+  const sharing = { ...boot, sharedBytes: 0x10000 };
+
+  it("is the end of RAM, reserved, and the initrd lies below", () => {
+    expect(sharedAddress(sharing)).toBe(BigInt(96 * MIB - 0x10000));
+    expect(memoryMap(sharing)).toContainEqual({
+      start: BigInt(96 * MIB - 0x10000),
+      bytes: 0x10000n,
+      type: "reserved",
+    });
+    const ram = memoryMap(sharing).filter(({ type }) => type === "ram");
+    expect(ram.every(({ start, bytes }) => start + bytes <= sharedAddress(sharing))).toBe(true);
+    expect(initrdAddress(sharing)).toBe(BigInt(96 * MIB - 0x10000 - 8192));
+  });
+
+  it.each([100, 96 * MIB, -4096])("is no %d bytes", (sharedBytes) => {
+    expect(() => sharedAddress({ ...boot, sharedBytes })).toThrow(/expected whole pages of it/);
   });
 });
 
