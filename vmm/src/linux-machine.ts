@@ -28,6 +28,7 @@ import {
 } from "./arch/index.ts";
 import { WINDOW_BASE } from "./guest/channel.ts";
 import { MAX_VCPUS } from "./guest-input.ts";
+import { capability } from "./kvm/abi.ts";
 import type { Kvm } from "./kvm/device.ts";
 import { ConsoleRing, createLinuxDevices, Mailbox, type MmioDevice, WatchedAccess } from "./linux-devices.ts";
 import { MAX_REPEATS, type RunnableMachine } from "./machine.ts";
@@ -123,6 +124,7 @@ export function buildLinuxMachine(kvm: Kvm, options: LinuxMachineOptions): Linux
   const kernel = load(ram, options, placed);
 
   const vm = Vm.create(kvm, { lapicInKernel: true, hltInGuest: false, linux: options.cpu });
+  vm.enableCapability(capability.KVM_CAP_EXCEPTION_PAYLOAD, 1n);
   vm.addMemslot(0n, ramAddress, ramBytes);
   vm.addMemslot(WINDOW_BASE, window.hva, window.sizeBytes);
   const vcpus = Array.from({ length: options.cpu.cpus }, (_, id) => {

@@ -3,7 +3,16 @@
  * or on a machine with KVM. The guest's program asks by the doorbell for the memory behind its file to be cut and grown again (`linux-scene.c` of the
  * tests); what the VMM saw and the guest's console go to standard output, one JSON object a line.
  */
-import { closeSync, copyFileSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  fstatSync,
+  ftruncateSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MAP_SHARED, mmap, munmap, PROT_READ, PROT_WRITE } from "../../../sys/src/index.ts";
@@ -106,6 +115,7 @@ class Scene {
 
   /** Changes the file's size, and waits for the fence to follow. */
   async #resize(bytes: number): Promise<void> {
+    if (fstatSync(this.#file).size === bytes) return;
     if (this.#fence === null) {
       ftruncateSync(this.#file, bytes);
       return;

@@ -6,15 +6,15 @@
  */
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { closeSync, ftruncateSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { execa } from "execa";
 import { makeSwapImage } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
-import { builtPath } from "../paths.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
+import { builtInit } from "./built-init.ts";
 import type { Kernel } from "./cache.ts";
 import { Console, type Crash } from "./console.ts";
 import { KernelError } from "./error.ts";
@@ -85,15 +85,6 @@ function makeScratchDisk(path: string): string | null {
 function makeSwapDisk(path: string): string {
   makeSwapImage(path, SWAP_BYTES);
   return path;
-}
-
-function builtInit(): Uint8Array {
-  const path = builtPath("harness/initramfs/init");
-  try {
-    return readFileSync(path);
-  } catch {
-    throw new KernelError(`${path} is not built (scripts/build; it needs gcc)`);
-  }
 }
 
 function writeInitramfs({ kernel, qemu, program, directory }: KernelVmOptions): string {

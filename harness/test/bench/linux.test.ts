@@ -11,8 +11,7 @@ import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import type { LinuxSceneEvent, LinuxSceneOptions } from "../../src/bench/linux-main.ts";
 import { obtainKernel } from "../../src/kernel/cache.ts";
-import { vmlinuxOf } from "../../src/kernel/decompress.ts";
-import { guestInitramfs } from "../../src/kernel/initramfs.ts";
+import { obtainGuest } from "../../src/kernel/guest.ts";
 import { requireQemu } from "../../src/kernel/qemu.ts";
 import { startKernelVm } from "../../src/kernel/vm.ts";
 import { builtPath } from "../../src/paths.ts";
@@ -66,18 +65,19 @@ function scenesOf(files: Files): readonly LinuxSceneOptions[] {
 /** Everything that the VM needs, in a folder that it sees at the same path. */
 async function prepare(directory: string): Promise<Files> {
   const version = VM_KERNEL.slice("debian:".length);
-  const spec = { kind: "debian-version", text: VM_KERNEL, version } as const;
-  const guest = await obtainKernel(spec, null, new AbortController().signal, "guest");
-  const image = readFileSync(guest.imagePath);
-  const kernel = join(directory, "vmlinux");
-  writeFileSync(kernel, vmlinuxOf(image) ?? image);
   const program = join(directory, "scene");
   const source = fileURLToPath(new URL("../support/linux-scene.c", import.meta.url));
   execFileSync("gcc", ["-O1", "-static", "-Wall", "-Wextra", "-Werror", "-o", program, source]);
-  const init = readFileSync(builtPath("harness/initramfs/init"));
+  const guest = await obtainGuest({
+    spec: { kind: "debian-version", text: VM_KERNEL, version },
+    modulesDirectory: null,
+    program: readFileSync(program),
+    signal: new AbortController().signal,
+  });
+  const kernel = join(directory, "vmlinux");
+  writeFileSync(kernel, guest.image);
   const initrd = join(directory, "initrd");
-  const bytes = guestInitramfs({ init, modules: guest.modules, program: readFileSync(program) });
-  writeFileSync(initrd, bytes);
+  writeFileSync(initrd, guest.initrd);
   const files = join(directory, "files");
   mkdirSync(files);
   writeFileSync(join(files, "file"), Buffer.alloc(64 * 4096, "A"));

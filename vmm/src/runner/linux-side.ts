@@ -54,6 +54,8 @@ export class LinuxSide implements GuestSide {
     this.#core = core;
     this.#input = input;
     this.#guest = guest;
+    // As the machine has it enabled (linux-machine.ts).
+    core.vcpu.useExceptionPayload();
     this.#ram = viewOf(input.ramAddress, guest.ramBytes);
     this.#shared = new SharedPorts(guest.devices);
     this.#console = new ConsoleRing(guest.devices);

@@ -88,7 +88,13 @@ export const eventsOffset = {
   "exception.has_error_code": 2,
   "exception.pending": 3,
   "exception.error_code": 4,
+  flags: 20,
+  exception_has_payload: 55,
+  exception_payload: 56,
 } as const;
+
+/** Of kvm_vcpu_events.flags: exception_has_payload means something. */
+export const KVM_VCPUEVENT_VALID_PAYLOAD = 0x10;
 
 /** Architectural ones, and paravirtual async page faults (Documentation/virt/kvm/x86/msr.rst). */
 export const msr = {

@@ -11,6 +11,7 @@ import {
   eventsOffset,
   type GeneralRegisters,
   generalRegisters,
+  KVM_VCPUEVENT_VALID_PAYLOAD,
   msr,
   segmentOffset,
   sregsOffset,
@@ -34,6 +35,7 @@ export type Segment = {
   readonly g: number;
 };
 
+const VECTOR_PF = 14;
 /** All that a policy reads and changes at an exit. */
 const SYNC_ALL: number = syncBit.KVM_SYNC_X86_REGS | syncBit.KVM_SYNC_X86_SREGS | syncBit.KVM_SYNC_X86_EVENTS;
 
@@ -60,6 +62,13 @@ export class Vcpu extends RunnableVcpu {
   #canSync = false;
   /** Those there are the vCPU's, as of the last exit. */
   #isSynced = false;
+
+  /** The VM has KVM_CAP_EXCEPTION_PAYLOAD enabled. */
+  #hasPayload = false;
+
+  useExceptionPayload(): void {
+    this.#hasPayload = true;
+  }
 
   /** @param fields KVM's answer to KVM_CAP_SYNC_REGS */
   syncRegisters(fields: number): void {
@@ -241,6 +250,30 @@ export class Vcpu extends RunnableVcpu {
     events.setUint8(eventsOffset["exception.has_error_code"], errorCode === null ? 0 : 1);
     events.setUint8(eventsOffset["exception.pending"], 0);
     events.setUint32(eventsOffset["exception.error_code"], errorCode ?? 0, true);
+    this.#writeEvents(events);
+  }
+
+  /**
+   * Queues a #PF at the current rip, with CR2. With a payload (KVM_CAP_EXCEPTION_PAYLOAD) it is a pending exception, for which
+   * KVM sets CR2 when it delivers it, as QEMU does it. Without, CR2 is set by KVM_SET_SREGS, which sets TR as well: QEMU's
+   * emulated SVM then refuses user space every port (helper_check_io() wants a TSS that is not busy, KVM says that it is).
+   */
+  injectPageFault(address: bigint, errorCode: number): void {
+    if (!this.#hasPayload) {
+      this.setCr2(address);
+      this.injectException(VECTOR_PF, errorCode);
+      return;
+    }
+    const events = this.#readEvents();
+    events.setUint8(eventsOffset["exception.injected"], 0);
+    events.setUint8(eventsOffset["exception.nr"], VECTOR_PF);
+    events.setUint8(eventsOffset["exception.has_error_code"], 1);
+    events.setUint8(eventsOffset["exception.pending"], 1);
+    events.setUint32(eventsOffset["exception.error_code"], errorCode, true);
+    const flags = events.getUint32(eventsOffset.flags, true);
+    events.setUint32(eventsOffset.flags, flags | KVM_VCPUEVENT_VALID_PAYLOAD, true);
+    events.setUint8(eventsOffset.exception_has_payload, 1);
+    events.setBigUint64(eventsOffset.exception_payload, address, true);
     this.#writeEvents(events);
   }
 

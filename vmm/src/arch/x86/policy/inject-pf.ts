@@ -4,7 +4,6 @@
  */
 import { type FaultPolicy, hex, resume, stop } from "../../../policy/policy.ts";
 
-const VECTOR_PF = 14;
 /** Error code of #PF (SDM vol. 3, 4.7). */
 const PRESENT = 1;
 const WRITE = 2;
@@ -19,8 +18,7 @@ export const injectPf: FaultPolicy = {
     const user = vcpu.currentPrivilegeLevel() === 3 ? USER : 0;
     const asProcessor = access.kind === "write" ? WRITE : access.kind === "fetch" ? FETCH : 0;
     const kind = pageFaultForm === "present-read" ? PRESENT : asProcessor;
-    vcpu.setCr2(access.gva);
-    vcpu.injectException(VECTOR_PF, user | kind);
+    vcpu.injectPageFault(access.gva, user | kind);
     return resume(`#PF error ${user | kind} cr2 ${hex(access.gva)}`);
   },
 };
