@@ -170,8 +170,9 @@ describe.skipIf(noVm !== null)(`Linux on our own VMM (${noVm ?? VM_KERNEL})`, ()
     expect(result("mce", "copy-in")).toMatch(/signal BUS code 4 address page\+/);
   });
 
-  it("dies of a machine check in its own copy, and without the recovery bits of any", () => {
-    for (const scene of ["mce read", "mce without recovery"]) {
+  it("dies of a machine check in a copy to user memory or of its own, and without the recovery bits of any", () => {
+    expect(result("mce", "copy-out")).toBe("no result");
+    for (const scene of ["mce", "mce read", "mce without recovery"]) {
       const text = lines(scene).join("\n");
       expect(text, scene).toContain("Kernel panic - not syncing");
       expect(text, scene).toMatch(/machine check/i);
