@@ -3,6 +3,7 @@
  * or on a machine with KVM. The guest's program asks by the doorbell for the memory behind its file to be cut and grown again (`linux-scene.c` of the
  * tests); what the VMM saw and the guest's console go to standard output, one JSON object a line.
  */
+import { spawnSync } from "node:child_process";
 import {
   closeSync,
   copyFileSync,
@@ -12,6 +13,7 @@ import {
   openSync,
   readFileSync,
   rmSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -216,13 +218,24 @@ class Scene {
   }
 }
 
-const scenes = JSON.parse(readFileSync(process.argv[2] ?? "", "utf8")) as readonly LinuxSceneOptions[];
-for (const options of scenes) {
-  const scene = new Scene(options);
+const [, program = "", list = ""] = process.argv;
+const scenes = JSON.parse(readFileSync(list, "utf8")) as readonly LinuxSceneOptions[];
+const [only] = scenes;
+if (only !== undefined && scenes.length === 1) {
+  const scene = new Scene(only);
   try {
     await scene.play();
   } finally {
     scene.close();
+  }
+} else {
+  // A process each: what a guest leaves behind, memory above all, goes with it.
+  for (const options of scenes) {
+    const directory = mkdtempSync(join(tmpdir(), "daxfault-linux-"));
+    const one = join(directory, "scene.json");
+    writeFileSync(one, JSON.stringify([options]));
+    spawnSync(process.execPath, [program, one], { stdio: "inherit" });
+    rmSync(directory, { recursive: true, force: true });
   }
 }
 process.exit(0);
