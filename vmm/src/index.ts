@@ -1,14 +1,17 @@
 /** A small real VMM on /dev/kvm: KVM's interface, the micro-guest, the window, and the thread that runs a vCPU. */
 export { benchExits, type ExitBenchOptions, type ExitBenchRow, type ExitCycle } from "./arch/bench.ts";
 export {
+  BootImageError,
   type CpuFeatures,
   cpuFeatures,
   type GuestImage,
   imagePath,
   KVM_ASYNC_PF_ENABLED,
+  type LinuxCpu,
   loadImage,
   MAX_WINDOW_BYTES,
   machineLayout,
+  parseKernel,
   supportedCpuid,
   Vm,
 } from "./arch/index.ts";
@@ -20,6 +23,8 @@ export { KVM_API_VERSION, Kvm } from "./kvm/device.ts";
 export type { VcpuExit } from "./kvm/exit.ts";
 export { VcpuStats } from "./kvm/stats.ts";
 export { gpaToHva, type Memslot } from "./kvm/vm.ts";
+export type { MmioDevice } from "./linux-devices.ts";
+export { buildLinuxMachine, type LinuxMachine, type LinuxMachineOptions } from "./linux-machine.ts";
 export {
   buildMachine,
   type Machine,
@@ -27,7 +32,7 @@ export {
   openMachine,
   plainMachine,
 } from "./machine.ts";
-export type { PolicyName } from "./policy/policy.ts";
+export type { PageFaultForm, PolicyName } from "./policy/policy.ts";
 export * from "./recall.ts";
 export {
   type EndReason,
@@ -39,6 +44,7 @@ export {
   type Place,
   type VcpuMessage,
 } from "./runner/messages.ts";
+export { type LinuxHandlers, type LinuxRun, runLinux } from "./runner/run-linux.ts";
 export { type MachineHandlers, type MachineRun, runMachine } from "./runner/run-machine.ts";
 export { startVm, type VmRunner } from "./runner/vm-runner.ts";
 export * from "./runner/watchdog.ts";

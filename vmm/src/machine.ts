@@ -17,6 +17,7 @@ import {
   writePageTables,
 } from "./arch/index.ts";
 import { type Channel, channelLayout, cpuCount, type TaskProgram, WINDOW_BASE } from "./guest/channel.ts";
+import type { GuestInput } from "./guest-input.ts";
 import { Kvm } from "./kvm/device.ts";
 import { policies } from "./policy/index.ts";
 import type { PolicyName } from "./policy/policy.ts";
@@ -61,24 +62,29 @@ export const plainMachine: Omit<MachineOptions, "windowHva" | "windowBytes" | "p
   policy: "stop",
 };
 
-export type Machine = {
-  /** Lent: `close` leaves it open, unless `openMachine` opened it. */
-  readonly kvm: Kvm;
+/** What a runner needs of a machine, whatever guest is in it. */
+export type RunnableMachine = {
   readonly vm: Vm;
-  /** As many as the programs ask for. */
   readonly vcpus: readonly Vcpu[];
-  readonly programs: readonly TaskProgram[];
-  readonly channel: Channel;
+  readonly guest: GuestInput;
   readonly ramAddress: bigint;
   readonly window: { readonly hva: bigint; readonly sizeBytes: number };
   readonly policy: PolicyName;
   readonly pageStates: SharedArrayBuffer | null;
   readonly maxRepeats: number;
+};
+
+/** With as many vCPUs as the programs ask for. */
+export type Machine = RunnableMachine & {
+  /** Lent: `close` leaves it open, unless `openMachine` opened it. */
+  readonly kvm: Kvm;
+  readonly programs: readonly TaskProgram[];
+  readonly channel: Channel;
   close(): void;
 };
 
 /** A guest that comes back to the same instruction as often has not understood the report. */
-const MAX_REPEATS = 8;
+export const MAX_REPEATS = 8;
 
 /** Builds everything up to the first KVM_RUN. Throws a SyscallError, RangeError, or Error that says what is missing. */
 export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOptions): Machine {
@@ -111,6 +117,7 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
     vm,
     vcpus,
     programs: options.programs,
+    guest: { kind: "micro", programs: options.programs },
     channel,
     ramAddress: ram.address,
     window: { hva: options.windowHva, sizeBytes: options.windowBytes },

@@ -150,14 +150,8 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
   const said = (await within(line, boundMs)) ? await line : "";
   const ready = parseReady(said ?? "");
   if (ready === null) {
-<<<<<<< HEAD
     // Nothing here has ended it so far. Its output ends shortly before its end is known.
     const by = (await within(server, said === null ? END_BOUND_MS : 0)) ? (await server).signal : undefined;
-=======
-    // Ended by nobody here so far; its output ends before its end is known here.
-    const isEnding = server.pid !== undefined && processState(server.pid) === "ending";
-    const by = (await within(server, isEnding ? END_BOUND_MS : 0)) ? (await server).signal : undefined;
->>>>>>> step
     await close();
     const { stderr, exitCode } = await server;
     if (by !== undefined) throw new LostChildError(`file server: killed by ${by} before it had mounted`);

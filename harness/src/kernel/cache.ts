@@ -25,9 +25,12 @@ import { errorText } from "../error-text.ts";
 import { DebianArchive, type KernelPackage } from "./apt.ts";
 import { KernelError } from "./error.ts";
 import { readImage } from "./image.ts";
-import { neededModules, wantedModules } from "./initramfs.ts";
+import { neededGuestModules, neededModules, wantedGuestModules, wantedModules } from "./initramfs.ts";
 import { type ModuleFile, ModuleTree, moduleRelease } from "./modules.ts";
 import type { KernelSpec } from "./spec.ts";
+
+/** What a kernel is booted for, which decides its modules: cases inside, or the guest of a VMM of ours. */
+export type KernelRole = "under-test" | "guest";
 
 /** A kernel that can be booted. */
 export type Kernel = {
@@ -68,6 +71,16 @@ const entryShape: z.ZodType<CacheEntry> = z.strictObject({
   modules: z.array(z.strictObject({ name: z.string(), sha256: z.string() })),
 });
 
+/**
+ * The modules of a guest, beside the entry (`guest.json`): a cache that was filled before there were guests is filled
+ * again only when one is asked for.
+ */
+const guestEntryShape = z.strictObject({
+  modules: z.array(z.strictObject({ name: z.string(), sha256: z.string() })),
+  /** Needed, and neither there nor in the image. */
+  missing: z.array(z.string()),
+});
+
 const noRoom = /no space left on device/i;
 const OTHER_PLACE = "XDG_CACHE_HOME names another place";
 const UNPACK_BOUND_MS = 300_000;
@@ -99,20 +112,39 @@ export function cachedKernels(directory: string = cacheDirectory()): readonly Ca
   return readdirSync(folder).flatMap((name) => readEntry(join(folder, name)) ?? []);
 }
 
+type ModuleEntries = CacheEntry["modules"];
+
+/** Throws a KernelError where the kernel lacks what a guest needs. */
+function readGuestModules(name: string, folder: string): ModuleEntries | null {
+  let text: string;
+  try {
+    text = readFileSync(join(folder, "guest.json"), "utf8");
+  } catch {
+    return null;
+  }
+  const { modules, missing } = guestEntryShape.parse(JSON.parse(text));
+  if (missing.length > 0) throw new KernelError(lackText(name, missing));
+  return modules;
+}
+
+function lackText(name: string, missing: readonly string[]): string {
+  return `${name} cannot be a guest: ${missing.join(", ")}: neither in the image nor among its modules`;
+}
+
 /** The kernel of a cache entry; null if anything of it is not what was put there. */
-function fromCache(name: string, folder: string): Kernel | null {
+function fromCache(name: string, folder: string, role: KernelRole): Kernel | null {
   const entry = readEntry(folder);
   if (entry === null) return null;
+  const wanted = role === "guest" ? readGuestModules(name, folder) : entry.modules;
+  if (wanted === null) return null;
   const imagePath = join(folder, "vmlinuz");
   const read = (path: string): Uint8Array => (existsSync(path) ? readFileSync(path) : new Uint8Array());
   if (sha256(read(imagePath)) !== entry.image) return null;
-  const modules = entry.modules.map((module) => ({
+  const modules = wanted.map((module) => ({
     name: module.name,
     bytes: read(join(folder, "modules", `${module.name}.ko`)),
   }));
-  if (
-    entry.modules.some((module, index) => sha256(modules[index]?.bytes ?? new Uint8Array()) !== module.sha256)
-  )
+  if (wanted.some((module, index) => sha256(modules[index]?.bytes ?? new Uint8Array()) !== module.sha256))
     return null;
   const origin = `${entry.package} ${entry.version}`;
   return { name, imagePath, release: entry.release, modules, origin, sha256: entry.image };
@@ -121,6 +153,18 @@ function fromCache(name: string, folder: string): Kernel | null {
 /** The modules that are loaded inside, of a kernel whose image holds the others. */
 function modulesOf(tree: ModuleTree): readonly ModuleFile[] {
   return tree.loadOrder([...neededModules, ...wantedModules.filter((name) => tree.has(name))]);
+}
+
+/** The same for a guest, and what it lacks. */
+function guestModulesOf(tree: ModuleTree): {
+  readonly modules: readonly ModuleFile[];
+  readonly missing: readonly string[];
+} {
+  const all = [...neededGuestModules, ...wantedGuestModules];
+  return {
+    modules: tree.loadOrder(all.filter((name) => tree.has(name))),
+    missing: neededGuestModules.filter((name) => !tree.has(name)),
+  };
 }
 
 /** Removes the remains of a run that was killed while it unpacked: hundreds of megabytes. */
@@ -156,6 +200,10 @@ function unpack(packagePath: string, folder: string, signal: AbortSignal): Promi
   });
 }
 
+function entriesOf(modules: readonly ModuleFile[]): ModuleEntries {
+  return modules.map(({ name, bytes }) => ({ name, sha256: sha256(bytes) }));
+}
+
 /** From the unpacked tree to a folder of the cache. Modules lie in /lib or /usr/lib. */
 function store(kernel: KernelPackage, tree: string, folder: string): void {
   const modulesAt = [join(tree, "lib/modules"), join(tree, "usr/lib/modules")]
@@ -166,12 +214,16 @@ function store(kernel: KernelPackage, tree: string, folder: string): void {
   const image = places.find(existsSync);
   if (image === undefined) throw new KernelError(`${kernel.name} has no vmlinuz`);
   readImage(image);
-  const modules = modulesOf(new ModuleTree(modulesAt));
+  const modulesTree = new ModuleTree(modulesAt);
+  const modules = modulesOf(modulesTree);
+  const guest = guestModulesOf(modulesTree);
   mkdirSync(join(folder, "modules"), { recursive: true });
   copyFileSync(image, join(folder, "vmlinuz"));
   const config = join(tree, "boot", `config-${kernel.release}`);
   if (existsSync(config)) copyFileSync(config, join(folder, "config"));
-  for (const { name, bytes } of modules) writeFileSync(join(folder, "modules", `${name}.ko`), bytes);
+  for (const { name, bytes } of [...modules, ...guest.modules]) {
+    writeFileSync(join(folder, "modules", `${name}.ko`), bytes);
+  }
   const entry: CacheEntry = {
     package: kernel.name,
     version: kernel.version,
@@ -179,19 +231,23 @@ function store(kernel: KernelPackage, tree: string, folder: string): void {
     release: kernel.release,
     packages: Object.fromEntries(kernel.parts.map((part) => [part.name, part.sha256])),
     image: sha256(readFileSync(join(folder, "vmlinuz"))),
-    modules: modules.map(({ name, bytes }) => ({ name, sha256: sha256(bytes) })),
+    modules: entriesOf(modules),
   };
+  const guestEntry = { modules: entriesOf(guest.modules), missing: guest.missing };
+  writeFileSync(join(folder, "guest.json"), `${JSON.stringify(guestEntry, null, 2)}\n`);
   writeFileSync(join(folder, "kernel.json"), `${JSON.stringify(entry, null, 2)}\n`);
 }
 
-async function fromArchive(
-  name: string,
-  archive: DebianArchive,
-  kernel: KernelPackage,
-  signal: AbortSignal,
-): Promise<Kernel> {
+type Source = {
+  readonly archive: DebianArchive;
+  readonly kernel: KernelPackage;
+  readonly signal: AbortSignal;
+  readonly role: KernelRole;
+};
+
+async function fromArchive(name: string, { archive, kernel, signal, role }: Source): Promise<Kernel> {
   const folder = join(cacheDirectory(), "kernels", `${kernel.release}_${kernel.version}`);
-  const cached = fromCache(name, folder);
+  const cached = fromCache(name, folder, role);
   if (cached !== null) return cached;
   mkdirSync(dirname(folder), { recursive: true });
   removeAbandoned(dirname(folder));
@@ -212,23 +268,35 @@ async function fromArchive(
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-  const stored = fromCache(name, folder);
+  const stored = fromCache(name, folder, role);
   if (stored === null) throw new KernelError(`${folder} is not what was just written there`);
   return stored;
 }
 
 /** A file of the user's, with its modules where some were named. */
-function fromFile(name: string, imagePath: string, modulesDirectory: string | null): Kernel {
+function fromFile(
+  name: string,
+  imagePath: string,
+  modulesDirectory: string | null,
+  role: KernelRole,
+): Kernel {
   const { release } = readImage(imagePath);
-  const modules = modulesDirectory === null ? [] : ownModules(modulesDirectory, release);
+  const modules = modulesDirectory === null ? [] : ownModules(name, modulesDirectory, release, role);
   const path = resolve(imagePath);
   return { name, imagePath: path, release, modules, origin: path, sha256: sha256(readFileSync(path)) };
 }
 
 /** Those that are loaded. The kernel would refuse another one's: reported here, before anything is booted. */
-function ownModules(directory: string, release: string | null): readonly ModuleFile[] {
+function ownModules(
+  name: string,
+  directory: string,
+  release: string | null,
+  role: KernelRole,
+): readonly ModuleFile[] {
   const tree = modulesTree(directory, release);
-  const modules = modulesOf(new ModuleTree(tree));
+  const guest = role === "guest" ? guestModulesOf(new ModuleTree(tree)) : null;
+  if (guest !== null && guest.missing.length > 0) throw new KernelError(lackText(name, guest.missing));
+  const modules = guest?.modules ?? modulesOf(new ModuleTree(tree));
   const strange = modules.find(({ bytes }) => ![null, release].includes(moduleRelease(bytes)));
   if (release !== null && strange !== undefined) {
     const other = moduleRelease(strange.bytes);
@@ -248,7 +316,7 @@ function modulesTree(directory: string, release: string | null): string {
 }
 
 /** The running kernel's image, where distributions put it. */
-function fromHost(name: string): Kernel {
+function fromHost(name: string, role: KernelRole): Kernel {
   const release = hostRelease();
   const places = [`/boot/vmlinuz-${release}`, `/lib/modules/${release}/vmlinuz`];
   const image = places.find(existsSync);
@@ -259,7 +327,7 @@ function fromHost(name: string): Kernel {
     );
   }
   const modules = `/lib/modules/${release}`;
-  return fromFile(name, image, existsSync(modules) ? modules : null);
+  return fromFile(name, image, existsSync(modules) ? modules : null, role);
 }
 
 /**
@@ -271,12 +339,13 @@ export async function obtainKernel(
   spec: KernelSpec,
   modulesDirectory: string | null,
   signal: AbortSignal = new AbortController().signal,
+  role: KernelRole = "under-test",
 ): Promise<Kernel> {
   switch (spec.kind) {
     case "file":
-      return fromFile(spec.text, spec.path, modulesDirectory);
+      return fromFile(spec.text, spec.path, modulesDirectory, role);
     case "host":
-      return fromHost(spec.text);
+      return fromHost(spec.text, role);
     case "debian-suite":
     case "debian-version": {
       const archive = new DebianArchive(join(cacheDirectory(), "apt"), signal);
@@ -284,7 +353,7 @@ export async function obtainKernel(
         spec.kind === "debian-suite"
           ? await archive.newestOf(spec.suite)
           : await archive.newestVersion(spec.version);
-      return fromArchive(spec.text, archive, kernel, signal);
+      return fromArchive(spec.text, { archive, kernel, signal, role });
     }
   }
 }

@@ -27,6 +27,11 @@ export const wantedModules: readonly string[] = [
   "kvm_intel",
 ];
 
+/** Of a guest on our own VMM: its devices are virtio by MMIO and persistent memory, with a file system that has DAX. */
+export const neededGuestModules: readonly string[] = ["virtio_mmio", "nd_e820", "nd_pmem", "ext4"];
+/** Linux 6.1 has virtio-fs as a module; crc32c_generic as above. */
+export const wantedGuestModules: readonly string[] = ["crc32c_generic", "virtio_pmem", "virtiofs"];
+
 /** Without KVM's module for the CPU that the VM does not have: loading it takes time, and fails. */
 export function modulesFor(modules: readonly ModuleFile[], kvmModule: KvmModule): readonly ModuleFile[] {
   const other: KvmModule = kvmModule === "kvm_amd" ? "kvm_intel" : "kvm_amd";
@@ -89,18 +94,49 @@ export function planText(options: InitramfsOptions): string {
   return `${lines.map((words) => words.join("\t")).join("\n")}\n`;
 }
 
+export type GuestInitramfsOptions = {
+  /** The built init. */
+  readonly init: Uint8Array;
+  /** In the order of loading. */
+  readonly modules: readonly ModuleFile[];
+  /** A static program, the only one of the guest. */
+  readonly program: Uint8Array;
+};
+
+const PROGRAM = "/program";
+
+/** The only file system of a guest on our own VMM: init, modules, and one program that does all the rest. */
+export function guestInitramfs({ init, modules, program }: GuestInitramfsOptions): Uint8Array {
+  const lines = [
+    ...modules.map(({ name }) => ["-insmod", `/modules/${name}.ko`, ""]),
+    ["-mount", "devtmpfs", "/dev", "devtmpfs", "-", ""],
+    ["exec", PROGRAM],
+  ];
+  const plan = `${lines.map((words) => words.join("\t")).join("\n")}\n`;
+  return archive({ init, modules, plan }, [
+    { kind: "file", path: PROGRAM.slice(1), mode: 0o755, bytes: program },
+  ]);
+}
+
 /** The archive that QEMU gives the kernel. */
 export function initramfs(options: InitramfsOptions): Uint8Array {
-  const entries: CpioEntry[] = [
+  const { init, modules } = options;
+  return archive({ init, modules, plan: planText(options) }, [{ kind: "directory", path: ROOT.slice(1) }]);
+}
+
+function archive(
+  { init, modules, plan }: { init: Uint8Array; modules: readonly ModuleFile[]; plan: string },
+  more: readonly CpioEntry[],
+): Uint8Array {
+  return cpioArchive([
     { kind: "directory", path: "dev" },
     { kind: "character-device", path: "dev/console", major: 5, minor: 1 },
-    { kind: "directory", path: "root" },
+    ...more,
     { kind: "directory", path: "modules" },
-    { kind: "file", path: "init", mode: 0o755, bytes: options.init },
-    { kind: "file", path: "plan", mode: 0o644, bytes: Buffer.from(planText(options), "utf8") },
-    ...options.modules.map(
+    { kind: "file", path: "init", mode: 0o755, bytes: init },
+    { kind: "file", path: "plan", mode: 0o644, bytes: Buffer.from(plan, "utf8") },
+    ...modules.map(
       ({ name, bytes }): CpioEntry => ({ kind: "file", path: `modules/${name}.ko`, mode: 0o644, bytes }),
     ),
-  ];
-  return cpioArchive(entries);
+  ]);
 }

@@ -153,10 +153,7 @@ export function qemuArguments(options: QemuOptions): readonly string[] {
     ...(options.scratchPath === null
       ? []
       : [
-          [
-            "-drive",
-            `file=${options.scratchPath},format=raw,if=none,id=scratch,cache=unsafe,discard=unmap`,
-          ],
+          ["-drive", `file=${options.scratchPath},format=raw,if=none,id=scratch,cache=unsafe,discard=unmap`],
           // A device of its own: those of drives with if=virtio come behind all others, whatever the order here.
           ["-device", "virtio-blk-pci,drive=scratch"],
         ]),

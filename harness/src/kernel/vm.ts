@@ -6,15 +6,15 @@
  */
 import { execFileSync } from "node:child_process";
 import { randomUUID } from "node:crypto";
-import { closeSync, ftruncateSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { execa } from "execa";
 import { makeSwapImage } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
-import { builtPath } from "../paths.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
+import { builtInit } from "./built-init.ts";
 import type { Kernel } from "./cache.ts";
 import { Console, type Crash } from "./console.ts";
 import { KernelError } from "./error.ts";
@@ -36,6 +36,11 @@ export type KernelVmOptions = {
   /** An empty folder inside the run's. */
   readonly directory: string;
   readonly onMessage: (message: unknown) => void;
+  /**
+   * Left out: as many as help (`guestCpus`). One where a guest with interrupts runs inside: QEMU's emulator delivers an
+   * event that KVM has injected a second time when another emulated CPU's turn comes just then.
+   */
+  readonly cpus?: number;
 };
 
 /** How a VM ended. */
@@ -82,15 +87,6 @@ function makeSwapDisk(path: string): string {
   return path;
 }
 
-function builtInit(): Uint8Array {
-  const path = builtPath("harness/initramfs/init");
-  try {
-    return readFileSync(path);
-  } catch {
-    throw new KernelError(`${path} is not built (scripts/build; it needs gcc)`);
-  }
-}
-
 function writeInitramfs({ kernel, qemu, program, directory }: KernelVmOptions): string {
   const path = join(directory, "initramfs.cpio");
   const modules = modulesFor(kernel.modules, qemu.kvmModule);
@@ -133,7 +129,7 @@ function endOf(result: Exit, console: Console): VmEnd {
 export function startKernelVm(options: KernelVmOptions): KernelVm {
   const { kernel, qemu, directory } = options;
   const bootId = randomUUID();
-  const cpus = guestCpus();
+  const cpus = options.cpus ?? guestCpus();
   const initramfsPath = writeInitramfs(options);
   const args = qemuArguments({
     accelerator: qemu.accelerator satisfies Accelerator,

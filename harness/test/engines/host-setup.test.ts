@@ -259,13 +259,13 @@ describe("the mount", () => {
   it.each([
     ["ends at once", 'process.stderr.write("no such device\\n"); process.exit(1)', "no such device"],
     [
-<<<<<<< HEAD
-      "is killed before its mount, its output gone first",
-      "require('node:fs').closeSync(1); setTimeout(() => process.kill(process.pid, 'SIGKILL'), 300)",
-=======
       "is killed while it starts",
       'process.kill(process.pid, "SIGKILL")',
->>>>>>> step
+      "file server: killed by SIGKILL before it had mounted",
+    ],
+    [
+      "is killed before its mount, its output gone first",
+      "require('node:fs').closeSync(1); setTimeout(() => process.kill(process.pid, 'SIGKILL'), 300)",
       "file server: killed by SIGKILL before it had mounted",
     ],
     ["says something else", 'console.log("hello"); setInterval(() => {}, 1000)', "did not mount"],

@@ -13,13 +13,13 @@ import {
   writeFileSync,
 } from "node:fs";
 import { release as hostRelease } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { mountTmpfs } from "../../../sys/src/index.ts";
 import { cacheDirectory, cachedKernels, type Kernel, obtainKernel } from "../../src/kernel/cache.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { caseFolder } from "../support/folders.ts";
-import { bootImage, neededModules, writeModules } from "../support/kernels.ts";
+import { bootImage, guestModules, neededModules, writeModules } from "../support/kernels.ts";
 
 const release = "6.99.0-1-amd64";
 const name = `linux-image-${release}`;
@@ -88,6 +88,14 @@ function publish({
 const obtain = (text = "6.99", signal?: AbortSignal): Promise<Kernel> =>
   obtainKernel({ kind: "debian-version", text: `debian:${text}`, version: text }, null, signal);
 
+const obtainGuest = (): Promise<Kernel> =>
+  obtainKernel(
+    { kind: "debian-version", text: "debian:6.99", version: "6.99" },
+    null,
+    new AbortController().signal,
+    "guest",
+  );
+
 const downloads = (): number =>
   readFileSync(join(mirror, "calls"), "utf8")
     .split("\n")
@@ -128,6 +136,37 @@ describe.skipIf(!hasDpkg)("a kernel of Debian's archive (needs dpkg-deb)", () =>
     expect(await obtain()).toEqual(kernel);
     expect(downloads()).toBe(2);
     expect(leftInCache()).toEqual([`${release}_${version}`]);
+  });
+
+  it("has other modules as a guest, of the same download", async () => {
+    publish({ modules: { ...neededModules, ...guestModules } });
+    expect((await obtain()).modules.map((module) => module.name)).not.toContain("virtio_mmio");
+    const guest = await obtainGuest();
+    const names = guest.modules.map((module) => module.name);
+    expect(names).toEqual(["virtio_mmio", "libnvdimm", "nd_e820", "nd_pmem", "ext4"]);
+    expect(downloads()).toBe(1);
+    const module = join(dirname(guest.imagePath), "modules/libnvdimm.ko");
+    writeFileSync(module, "damaged");
+    expect(await obtainGuest()).toEqual(guest);
+    expect(downloads()).toBe(2);
+  });
+
+  it("is loaded again as a guest where the cache is from before there were guests", async () => {
+    publish({ modules: { ...neededModules, ...guestModules } });
+    const kernel = await obtain();
+    rmSync(join(dirname(kernel.imagePath), "guest.json"));
+    expect(await obtain()).toEqual(kernel);
+    expect(downloads()).toBe(1);
+    expect((await obtainGuest()).modules).toHaveLength(5);
+    expect(downloads()).toBe(2);
+  });
+
+  it("cannot be a guest without a module that a guest needs", async () => {
+    publish();
+    expect((await obtain()).release).toBe(release);
+    await expect(obtainGuest()).rejects.toThrow(
+      "debian:6.99 cannot be a guest: virtio_mmio, nd_e820, nd_pmem, ext4: neither in the image nor among its modules",
+    );
   });
 
   it("cannot be loaded", async () => {

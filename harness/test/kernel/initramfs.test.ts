@@ -1,7 +1,7 @@
 /** What we write, read by other programs: cpio where there is one, and our init in the end. */
 import { describe, expect, it } from "vitest";
 import { type CpioEntry, cpioArchive } from "../../src/kernel/cpio.ts";
-import { initramfs, planText } from "../../src/kernel/initramfs.ts";
+import { guestInitramfs, initramfs, planText } from "../../src/kernel/initramfs.ts";
 
 const program = { command: ["/usr/bin/node", "main.js"], environment: { PATH: "/bin" } };
 const bytes = (text: string): Uint8Array => Buffer.from(text, "latin1");
@@ -90,5 +90,19 @@ describe("the plan", () => {
       "modules/9p.ko",
       "TRAILER!!!",
     ]);
+  });
+});
+
+describe("the file system of a guest on our own VMM", () => {
+  it("has init, the modules, and one program, which the plan starts", () => {
+    const modules = ["nd_e820", "ext4"].map((name) => ({ name, bytes: bytes(name) }));
+    const archive = guestInitramfs({ init: bytes("init"), modules, program: bytes("program") });
+    const entries = new Map(entriesOf(archive).map(({ path, mode, body }) => [path, { mode, body }]));
+    expect(entries.get("program")).toEqual({ mode: 0o100755, body: "program" });
+    expect(entries.get("modules/ext4.ko")?.body).toBe("ext4");
+    expect(entries.get("plan")?.body).toBe(
+      "-insmod\t/modules/nd_e820.ko\t\n-insmod\t/modules/ext4.ko\t\n" +
+        "-mount\tdevtmpfs\t/dev\tdevtmpfs\t-\t\nexec\t/program\n",
+    );
   });
 });

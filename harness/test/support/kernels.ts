@@ -91,6 +91,15 @@ export const neededModules: Readonly<Record<string, readonly string[]>> = {
   "drivers/char/virtio_console.ko": [],
 };
 
+/** Without them a kernel is no guest of ours. */
+export const guestModules: Readonly<Record<string, readonly string[]>> = {
+  "drivers/virtio/virtio_mmio.ko": [],
+  "drivers/nvdimm/libnvdimm.ko": [],
+  "drivers/nvdimm/nd_e820.ko": ["depends=libnvdimm"],
+  "drivers/nvdimm/nd_pmem.ko": ["depends=libnvdimm"],
+  "fs/ext4/ext4.ko": [],
+};
+
 /** Writes modules below `lib/modules/RELEASE` or wherever else: what each is called, and what it says of itself. */
 export function writeModules(
   directory: string,

@@ -15,7 +15,7 @@ import {
   PROT_WRITE,
   viewOf,
 } from "../../../sys/src/index.ts";
-import { KVM_MP_STATE_RUNNABLE, sizeOf } from "./abi.ts";
+import { KVM_MP_STATE_RUNNABLE, runOffset, sizeOf } from "./abi.ts";
 import { ioctlRun, ioctlStruct } from "./device.ts";
 import { decodeExit, type VcpuExit } from "./exit.ts";
 
@@ -25,6 +25,10 @@ export class RunnableVcpu {
   readonly runBytes: number;
   readonly #runAddress: bigint;
   readonly #run: DataView;
+  /** `struct kvm_run`, for the registers that KVM may keep there. */
+  protected get shared(): DataView {
+    return this.#run;
+  }
 
   constructor(fd: number, runBytes: number) {
     this.fd = fd;
@@ -38,6 +42,24 @@ export class RunnableVcpu {
   run(): VcpuExit {
     const failed = ioctlRun(this.fd) !== 0;
     return decodeExit(this.#run, failed ? errnoName(lastErrno()) : null);
+  }
+
+  /**
+   * The bytes of the port access that KVM_RUN has just given up on: written by the guest, or to be filled in before the next
+   * KVM_RUN. Good until then.
+   */
+  portData(): Uint8Array {
+    const run = this.#run;
+    const offset = Number(run.getBigUint64(runOffset["io.data_offset"], true));
+    const bytes = run.getUint8(runOffset["io.size"]) * run.getUint32(runOffset["io.count"], true);
+    if (offset + bytes > run.byteLength) throw new RangeError(`port data at ${offset}: ${bytes} bytes`);
+    return new Uint8Array(run.buffer, run.byteOffset + offset, bytes);
+  }
+
+  /** The same for memory-mapped I/O: up to eight bytes. */
+  mmioData(): Uint8Array {
+    const bytes = Math.min(8, this.#run.getUint32(runOffset["mmio.len"], true));
+    return new Uint8Array(this.#run.buffer, this.#run.byteOffset + runOffset["mmio.data"], bytes);
   }
 
   /** Starts a secondary vCPU as it is, without INIT and SIPI (KVM_SET_MP_STATE); on x86 only with an in-kernel APIC. */

@@ -11,6 +11,13 @@ import type { VcpuExit } from "../kvm/exit.ts";
 /** The `vmm` axis. What makes the exit is another one (`exits`). */
 export type PolicyName = VmmPart;
 
+/**
+ * The error code of an injected #PF. `not-present`: as the processor would push it if the guest's own page tables had lost
+ * the page; `present-read`: a protection violation of a read, whatever the access: Linux takes any other #PF that its
+ * page tables do not explain for spurious and tries again (access_error(), arch/x86/mm/fault.c).
+ */
+export type PageFaultForm = "not-present" | "present-read";
+
 /** With its guest physical address: by the guest's page tables, which still map it. */
 export type LocatedAccess = DecodedAccess & { readonly gpa: bigint };
 
@@ -23,6 +30,7 @@ export type FaultContext = {
   readonly exit: VcpuExit;
   /** The access of the interrupted instruction, or null if it is unknown. */
   readonly access: LocatedAccess | null;
+  readonly pageFaultForm: PageFaultForm;
   /** RFLAGS.IF: can an interrupt be delivered now? */
   readonly interruptsOn: boolean;
   /** The guest's RAM, from guest physical address 0. */

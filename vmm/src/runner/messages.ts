@@ -1,7 +1,7 @@
 /** Messages between the threads that run the vCPUs and the one that runs the machine. */
 
 import { SyscallError, signalThread } from "../../../sys/src/index.ts";
-import { channelLayout, type TaskProgram } from "../guest/channel.ts";
+import { type GuestInput, MAX_VCPUS } from "../guest-input.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 import type { Memslot } from "../kvm/vm.ts";
 import type { PolicyName } from "../policy/policy.ts";
@@ -21,7 +21,7 @@ export type VcpuThreadInput = {
   readonly pageStates: SharedArrayBuffer | null;
   /** How often a policy may deal with the same instruction of the same step before the VM stops. */
   readonly maxRepeats: number;
-  readonly programs: readonly TaskProgram[];
+  readonly guest: GuestInput;
   /** Int32Array of `controlWords`. */
   readonly control: SharedArrayBuffer;
   readonly tickMs: number;
@@ -35,7 +35,7 @@ export type VcpuThreadInput = {
  * `command` stand the ids of the vCPUs' threads, 0 while there is none.
  */
 export const controlWord = { command: 0, threadIds: 1 } as const;
-export const controlWords: number = 1 + channelLayout.MAX_CPUS;
+export const controlWords: number = 1 + MAX_VCPUS;
 /**
  * Values of `command`. A thread whose KVM_RUN gave up sets `pause`, which holds the others, too; the machine's owner answers with
  * `run` or `stop`.
@@ -44,7 +44,7 @@ export const command = { run: 0, pause: 1, stop: 2 } as const;
 
 /** Gets the threads of all vCPUs out of KVM_RUN. A thread that is gone is fine: it is not in KVM_RUN. */
 export function kickAll(control: Int32Array): void {
-  for (let cpu = 0; cpu < channelLayout.MAX_CPUS; cpu++) {
+  for (let cpu = 0; cpu < MAX_VCPUS; cpu++) {
     const tid = Atomics.load(control, controlWord.threadIds + cpu);
     if (tid === 0) continue;
     try {
@@ -54,6 +54,9 @@ export function kickAll(control: Int32Array): void {
     }
   }
 }
+
+/** In place of a task or step where the guest does not say. */
+export const NO_STEP = -1;
 
 /** Where the vCPU was, with the access that was under way. */
 export type Place = {
@@ -109,6 +112,10 @@ export type VcpuNews =
       readonly place: Place | null;
       readonly detail: string;
     }
+  /** A Linux guest has written to its console (`ConsoleRing`). */
+  | { readonly type: "console" }
+  /** A Linux guest touches a register of a device; its vCPU waits for the answer (`Mailbox`). */
+  | { readonly type: "mmio" }
   /** An access that had been reported to loop or to wait has finished after all. */
   | { readonly type: "unstuck" }
   | { readonly type: "ended"; readonly why: EndReason; readonly final: FinalState };
@@ -117,6 +124,8 @@ export type EndReason =
   | { readonly kind: "finished" }
   | { readonly kind: "stopped-from-outside" }
   | { readonly kind: "guest-panic"; readonly reason: string }
+  /** A Linux guest turned its machine off, reset it, or took a triple fault. */
+  | { readonly kind: "guest-off"; readonly how: "power-off" | "reset" | "triple-fault" }
   | { readonly kind: "defect"; readonly message: string };
 
 /** Read on the vCPU's own thread at the very end. `finalOfAll` puts those of several together. */

@@ -2,7 +2,7 @@
  * Runs a machine, for all its users. The vCPUs' messages go to handlers by kind; the final states are kept.
  * Not here: when to stop, which the caller decides.
  */
-import type { Machine } from "../machine.ts";
+import type { RunnableMachine } from "../machine.ts";
 import { type FinalState, finalOfAll, type VcpuMessage } from "./messages.ts";
 import { startVm, type VmRunner, type VmRunnerOptions } from "./vm-runner.ts";
 
@@ -19,7 +19,7 @@ export type MachineRun = VmRunner & {
 };
 
 export function runMachine(
-  machine: Machine,
+  machine: RunnableMachine,
   handlers: MachineHandlers,
   options: VmRunnerOptions = {},
 ): MachineRun {

@@ -8,7 +8,7 @@ import {
   type ThreadLook,
   waitChannel,
 } from "../../../sys/src/index.ts";
-import type { Machine } from "../machine.ts";
+import type { RunnableMachine } from "../machine.ts";
 import {
   command,
   controlWord,
@@ -99,7 +99,7 @@ function watchSleep(
 }
 
 export function startVm(
-  machine: Machine,
+  machine: RunnableMachine,
   onMessage: (message: VcpuMessage) => void,
   { ioPatienceMs = Number.POSITIVE_INFINITY, isIoAnswered = false }: VmRunnerOptions = {},
 ): VmRunner {
@@ -128,7 +128,7 @@ export function startVm(
       runBytes: vcpu.runBytes,
       ramAddress: machine.ramAddress,
       memslots: machine.vm.memslots,
-      programs: machine.programs,
+      guest: machine.guest,
       control,
       tickMs: TICK_MS,
       ioPatienceMs,

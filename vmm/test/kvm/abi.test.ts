@@ -5,6 +5,8 @@ import {
   msr,
   segmentOffset,
   sregsOffset,
+  syncBit,
+  syncOffset,
   x86SizeOf,
 } from "../../src/arch/x86/abi.ts";
 import { capability, exitReason, requestNumber, requests, runOffset, sizeOf } from "../../src/kvm/abi.ts";
@@ -14,7 +16,7 @@ const compiler = compilerOrReason();
 
 /** [name, C expression, our number]. Constants newer than the installed header are guarded by #ifdef. */
 function rows(): [string, string, bigint][] {
-  const constants = { ...capability, ...exitReason, ...msr };
+  const constants = { ...capability, ...exitReason, ...msr, ...syncBit };
   return [
     ...Object.entries(constants).map(
       ([name, value]) => [name, name, BigInt(value)] as [string, string, bigint],
@@ -26,6 +28,7 @@ function rows(): [string, string, bigint][] {
     ...offsets("struct kvm_sregs", sregsOffset),
     ...offsets("struct kvm_segment", segmentOffset),
     ...offsets("struct kvm_vcpu_events", eventsOffset),
+    ...offsets("struct kvm_sync_regs", syncOffset),
     ...generalRegisters.map(
       (name, i) =>
         [`kvm_regs.${name}`, `offsetof(struct kvm_regs, ${name})`, BigInt(8 * i)] as [string, string, bigint],

@@ -61,6 +61,10 @@ export const sregsOffset = {
   apic_base: 272,
 } as const;
 
+/** Offsets in `struct kvm_sync_regs`, and the bits that name its parts in kvm_valid_regs and kvm_dirty_regs. */
+export const syncOffset = { regs: 0, sregs: 144, events: 456 } as const;
+export const syncBit = { KVM_SYNC_X86_REGS: 1, KVM_SYNC_X86_SREGS: 2, KVM_SYNC_X86_EVENTS: 4 } as const;
+
 /** Offsets in `struct kvm_segment`. */
 export const segmentOffset = {
   base: 0,
@@ -84,7 +88,13 @@ export const eventsOffset = {
   "exception.has_error_code": 2,
   "exception.pending": 3,
   "exception.error_code": 4,
+  flags: 20,
+  exception_has_payload: 55,
+  exception_payload: 56,
 } as const;
+
+/** Of kvm_vcpu_events.flags: exception_has_payload means something. */
+export const KVM_VCPUEVENT_VALID_PAYLOAD = 0x10;
 
 /** Architectural ones, and paravirtual async page faults (Documentation/virt/kvm/x86/msr.rst). */
 export const msr = {

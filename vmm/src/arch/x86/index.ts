@@ -10,7 +10,9 @@ export {
 } from "./cpuid.ts";
 export { type DecodedAccess, decodeAccess } from "./decode.ts";
 export { type GuestImage, imagePath, loadImage } from "./image.ts";
+export { MAX_INSTRUCTION_BYTES, type MemoryOperand, memoryOperands } from "./instruction.ts";
 export { channelOf, machineLayout } from "./layout.ts";
+export * from "./linux/index.ts";
 export { enterLongMode } from "./long-mode.ts";
 export { MAX_WINDOW_BYTES, writePageTables } from "./page-tables.ts";
 export * from "./vcpu.ts";

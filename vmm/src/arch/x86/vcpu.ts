@@ -3,16 +3,20 @@
  * rule about threads.
  */
 
-import { sizeOf } from "../../kvm/abi.ts";
+import { runOffset, sizeOf } from "../../kvm/abi.ts";
 import { ioctlStruct, ioctlWord } from "../../kvm/device.ts";
+import type { VcpuExit } from "../../kvm/exit.ts";
 import { RunnableVcpu } from "../../kvm/vcpu.ts";
 import {
   eventsOffset,
   type GeneralRegisters,
   generalRegisters,
+  KVM_VCPUEVENT_VALID_PAYLOAD,
   msr,
   segmentOffset,
   sregsOffset,
+  syncBit,
+  syncOffset,
   x86SizeOf,
 } from "./abi.ts";
 
@@ -31,6 +35,14 @@ export type Segment = {
   readonly g: number;
 };
 
+const VECTOR_PF = 14;
+/** All that a policy reads and changes at an exit. */
+const SYNC_ALL: number = syncBit.KVM_SYNC_X86_REGS | syncBit.KVM_SYNC_X86_SREGS | syncBit.KVM_SYNC_X86_EVENTS;
+
+function isLostPage(exit: VcpuExit): boolean {
+  return exit.kind === "memory-fault" || (exit.kind === "error" && exit.errno === "EFAULT");
+}
+
 /** "Genu" */
 const GENUINE_INTEL_EBX = 0x756e6547;
 
@@ -46,8 +58,53 @@ export class Vcpu extends RunnableVcpu {
   readonly #sregs: DataView = new DataView(new ArrayBuffer(x86SizeOf.kvm_sregs));
   readonly #events: DataView = new DataView(new ArrayBuffer(x86SizeOf.kvm_vcpu_events));
 
+  /** KVM can keep registers in `struct kvm_run` (KVM_CAP_SYNC_REGS). */
+  #canSync = false;
+  /** Those there are the vCPU's, as of the last exit. */
+  #isSynced = false;
+
+  /** The VM has KVM_CAP_EXCEPTION_PAYLOAD enabled. */
+  #hasPayload = false;
+
+  useExceptionPayload(): void {
+    this.#hasPayload = true;
+  }
+
+  /** @param fields KVM's answer to KVM_CAP_SYNC_REGS */
+  syncRegisters(fields: number): void {
+    this.#canSync = (fields & SYNC_ALL) === SYNC_ALL;
+  }
+
+  /**
+   * After an exit for a lost page, others are likely: KVM then leaves the registers in `struct kvm_run` at the next exit, and
+   * takes from there what was changed, which saves a call for each. At any other exit nobody looks at them.
+   */
+  override run(): VcpuExit {
+    const exit = super.run();
+    if (!this.#canSync) return exit;
+    this.#isSynced = this.shared.getBigUint64(runOffset.kvm_valid_regs, true) !== 0n;
+    this.shared.setBigUint64(runOffset.kvm_valid_regs, isLostPage(exit) ? BigInt(SYNC_ALL) : 0n, true);
+    return exit;
+  }
+
+  /** Whole parts of the shared page, named by `syncBit`, have been changed: KVM takes them at the next entry. */
+  #markDirty(bit: number): void {
+    const dirty = this.shared.getBigUint64(runOffset.kvm_dirty_regs, true);
+    this.shared.setBigUint64(runOffset.kvm_dirty_regs, dirty | BigInt(bit), true);
+  }
+
+  #readRegs(): void {
+    if (!this.#isSynced) {
+      ioctlStruct(this.fd, "KVM_GET_REGS", this.#regs);
+      return;
+    }
+    for (let i = 0; i < this.#regs.length; i++) {
+      this.#regs[i] = this.shared.getBigUint64(runOffset.s + syncOffset.regs + 8 * i, true);
+    }
+  }
+
   getRegisters(): GeneralRegisters {
-    ioctlStruct(this.fd, "KVM_GET_REGS", this.#regs);
+    this.#readRegs();
     const entries = generalRegisters.map((name, index) => [name, this.#regs[index] ?? 0n]);
     return Object.fromEntries(entries) as GeneralRegisters;
   }
@@ -55,6 +112,7 @@ export class Vcpu extends RunnableVcpu {
   /** Changes the named registers, keeps the others. */
   setRegisters(changes: Partial<GeneralRegisters>): void {
     ioctlStruct(this.fd, "KVM_GET_REGS", this.#regs);
+    this.#isSynced = false;
     for (const [index, name] of generalRegisters.entries()) {
       const value = changes[name];
       if (value !== undefined) this.#regs[index] = BigInt.asUintN(64, value);
@@ -64,20 +122,50 @@ export class Vcpu extends RunnableVcpu {
 
   /** Good until the next call. */
   #readSregs(): DataView {
+    if (this.#isSynced) {
+      const { buffer, byteOffset } = this.shared;
+      return new DataView(buffer, byteOffset + runOffset.s + syncOffset.sregs, x86SizeOf.kvm_sregs);
+    }
     ioctlStruct(this.fd, "KVM_GET_SREGS", this.#sregs);
     return this.#sregs;
+  }
+
+  #writeSregs(sregs: DataView): void {
+    if (this.#isSynced) this.#markDirty(syncBit.KVM_SYNC_X86_SREGS);
+    else ioctlStruct(this.fd, "KVM_SET_SREGS", sregs);
+  }
+
+  #readEvents(): DataView {
+    if (this.#isSynced) {
+      const { buffer, byteOffset } = this.shared;
+      return new DataView(buffer, byteOffset + runOffset.s + syncOffset.events, x86SizeOf.kvm_vcpu_events);
+    }
+    ioctlStruct(this.fd, "KVM_GET_VCPU_EVENTS", this.#events);
+    return this.#events;
+  }
+
+  #writeEvents(events: DataView): void {
+    if (this.#isSynced) this.#markDirty(syncBit.KVM_SYNC_X86_EVENTS);
+    else ioctlStruct(this.fd, "KVM_SET_VCPU_EVENTS", events);
   }
 
   /** `struct kvm_regs` and `struct kvm_sregs` as KVM has them. */
   rawState(): readonly [Uint8Array, Uint8Array] {
     ioctlStruct(this.fd, "KVM_GET_REGS", this.#regs);
-    const sregs = this.#readSregs();
-    return [new Uint8Array(this.#regs.buffer.slice(0)), new Uint8Array(sregs.buffer.slice(0))];
+    ioctlStruct(this.fd, "KVM_GET_SREGS", this.#sregs);
+    return [new Uint8Array(this.#regs.buffer.slice(0)), new Uint8Array(this.#sregs.buffer.slice(0))];
   }
 
   /** Current privilege level: the low two bits of CS's selector. */
   currentPrivilegeLevel(): number {
     return this.#readSregs().getUint16(sregsOffset.cs + segmentOffset.selector, true) & 3;
+  }
+
+  /** Of FS and GS, which 64-bit code still adds to addresses. */
+  segmentBases(): { readonly fs: bigint; readonly gs: bigint } {
+    const sregs = this.#readSregs();
+    const base = (name: "fs" | "gs") => sregs.getBigUint64(sregsOffset[name] + segmentOffset.base, true);
+    return { fs: base("fs"), gs: base("gs") };
   }
 
   /** Changes what is named, keeps the rest. */
@@ -94,7 +182,7 @@ export class Vcpu extends RunnableVcpu {
     for (const [name, value] of Object.entries(changes.control)) {
       sregs.setBigUint64(sregsOffset[name as keyof typeof changes.control], value, true);
     }
-    ioctlStruct(this.fd, "KVM_SET_SREGS", sregs);
+    this.#writeSregs(sregs);
   }
 
   /** XCR0 (KVM_CAP_XCRS). Register state that is not enabled here is not the guest's to use. */
@@ -148,7 +236,7 @@ export class Vcpu extends RunnableVcpu {
   setCr2(address: bigint): void {
     const sregs = this.#readSregs();
     sregs.setBigUint64(sregsOffset.cr2, address, true);
-    ioctlStruct(this.fd, "KVM_SET_SREGS", sregs);
+    this.#writeSregs(sregs);
   }
 
   /**
@@ -156,14 +244,37 @@ export class Vcpu extends RunnableVcpu {
    * @param errorCode null for vectors that push none
    */
   injectException(vector: number, errorCode: number | null): void {
-    const events = this.#events;
-    ioctlStruct(this.fd, "KVM_GET_VCPU_EVENTS", events);
+    const events = this.#readEvents();
     events.setUint8(eventsOffset["exception.injected"], 1);
     events.setUint8(eventsOffset["exception.nr"], vector);
     events.setUint8(eventsOffset["exception.has_error_code"], errorCode === null ? 0 : 1);
     events.setUint8(eventsOffset["exception.pending"], 0);
     events.setUint32(eventsOffset["exception.error_code"], errorCode ?? 0, true);
-    ioctlStruct(this.fd, "KVM_SET_VCPU_EVENTS", events);
+    this.#writeEvents(events);
+  }
+
+  /**
+   * Queues a #PF at the current rip, with CR2. With a payload (KVM_CAP_EXCEPTION_PAYLOAD) it is a pending exception, for which
+   * KVM sets CR2 when it delivers it, as QEMU does it. Without, CR2 is set by KVM_SET_SREGS, which sets TR as well: QEMU's
+   * emulated SVM then refuses user space every port (helper_check_io() wants a TSS that is not busy, KVM says that it is).
+   */
+  injectPageFault(address: bigint, errorCode: number): void {
+    if (!this.#hasPayload) {
+      this.setCr2(address);
+      this.injectException(VECTOR_PF, errorCode);
+      return;
+    }
+    const events = this.#readEvents();
+    events.setUint8(eventsOffset["exception.injected"], 0);
+    events.setUint8(eventsOffset["exception.nr"], VECTOR_PF);
+    events.setUint8(eventsOffset["exception.has_error_code"], 1);
+    events.setUint8(eventsOffset["exception.pending"], 1);
+    events.setUint32(eventsOffset["exception.error_code"], errorCode, true);
+    const flags = events.getUint32(eventsOffset.flags, true);
+    events.setUint32(eventsOffset.flags, flags | KVM_VCPUEVENT_VALID_PAYLOAD, true);
+    events.setUint8(eventsOffset.exception_has_payload, 1);
+    events.setBigUint64(eventsOffset.exception_payload, address, true);
+    this.#writeEvents(events);
   }
 
   /** Queues a non-maskable interrupt (KVM_NMI). */

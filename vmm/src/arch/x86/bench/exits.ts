@@ -23,7 +23,7 @@ import type { VcpuExit } from "../../../kvm/exit.ts";
 import { machineLayout } from "../layout.ts";
 import { PML4_ADDRESS, writePageTables } from "../page-tables.ts";
 import type { Segment, Vcpu } from "../vcpu.ts";
-import { Vm } from "../vm.ts";
+import { syncedRegisters, Vm } from "../vm.ts";
 
 export const exitCycles = ["port", "fault"] as const;
 export type ExitCycle = (typeof exitCycles)[number];
@@ -134,6 +134,7 @@ function openLoop(kvm: Kvm, cycle: ExitCycle): Loop {
   vm.addMemslot(0n, ram.address, ram.bytes.length);
   vm.addMemslot(WINDOW_BASE, window, WINDOW_BYTES);
   const vcpu = vm.createVcpu(0);
+  vcpu.syncRegisters(syncedRegisters(vm.fd));
   enter(vcpu, cycle);
   return {
     vcpu,

@@ -4,8 +4,8 @@
  */
 import { type FaultPolicy, hex, resume, stop } from "../../../policy/policy.ts";
 
-const VECTOR_PF = 14;
 /** Error code of #PF (SDM vol. 3, 4.7). */
+const PRESENT = 1;
 const WRITE = 2;
 const USER = 4;
 const FETCH = 16;
@@ -13,12 +13,12 @@ const FETCH = 16;
 export const injectPf: FaultPolicy = {
   name: "inject-pf",
   prepare() {},
-  onFault({ vcpu, access }) {
+  onFault({ vcpu, access, pageFaultForm }) {
     if (access === null) return stop("the instruction cannot be decoded: no address for CR2");
     const user = vcpu.currentPrivilegeLevel() === 3 ? USER : 0;
-    const kind = access.kind === "write" ? WRITE : access.kind === "fetch" ? FETCH : 0;
-    vcpu.setCr2(access.gva);
-    vcpu.injectException(VECTOR_PF, user | kind);
+    const asProcessor = access.kind === "write" ? WRITE : access.kind === "fetch" ? FETCH : 0;
+    const kind = pageFaultForm === "present-read" ? PRESENT : asProcessor;
+    vcpu.injectPageFault(access.gva, user | kind);
     return resume(`#PF error ${user | kind} cr2 ${hex(access.gva)}`);
   },
 };

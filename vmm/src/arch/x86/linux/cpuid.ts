@@ -1,0 +1,82 @@
+/**
+ * What a Linux guest's CPUID says, made from what KVM supports (KVM_GET_SUPPORTED_CPUID): the vCPU's APIC id, the
+ * hypervisor bit, and the features that decide what becomes of a lost page: async page faults, recovery from machine
+ * checks, the vendor. Pure.
+ */
+import { KVM_CPUID_FEATURES, x86SizeOf } from "../abi.ts";
+import { type CpuVendor, cpuVendors, setVendor } from "../cpuid.ts";
+
+export type LinuxCpu = {
+  readonly cpus: number;
+  /** Left out: the real one. With another, Linux takes that vendor's rules for machine checks. */
+  readonly vendor?: CpuVendor;
+  /** KVM_FEATURE_ASYNC_PF and its relatives: Linux enables async page faults by itself where it sees them. */
+  readonly asyncPageFaults: "offered" | "hidden";
+  /**
+   * AMD's overflow recovery and SUCCOR (leaf 0x80000007 EBX, bits 0 and 1), without which Linux panics at any uncorrected
+   * error there (mce_severity_amd()).
+   */
+  readonly machineCheckRecovery: "offered" | "hidden";
+};
+
+const HYPERVISOR = 1 << 31;
+const HYPER_THREADING = 1 << 28;
+/** KVM_FEATURE_ASYNC_PF, _ASYNC_PF_VMEXIT, _ASYNC_PF_INT. */
+const ASYNC_PF_BITS = (1 << 4) | (1 << 10) | (1 << 14);
+const OVERFLOW_RECOVERY_SUCCOR = 3;
+
+const WORD = { leaf: 0, index: 1, eax: 3, ebx: 4, ecx: 5, edx: 6 } as const;
+type Word = keyof typeof WORD;
+
+type Entry = {
+  get(word: Word): number;
+  set(word: Word, value: number): void;
+};
+
+function entries(cpuid: DataView): readonly Entry[] {
+  const room = Math.floor((cpuid.byteLength - x86SizeOf.kvm_cpuid2) / x86SizeOf.kvm_cpuid_entry2);
+  return Array.from({ length: Math.min(cpuid.getUint32(0, true), room) }, (_, i) => {
+    const at = x86SizeOf.kvm_cpuid2 + i * x86SizeOf.kvm_cpuid_entry2;
+    return {
+      get: (word) => cpuid.getUint32(at + 4 * WORD[word], true),
+      set: (word, value) => cpuid.setUint32(at + 4 * WORD[word], value, true),
+    };
+  });
+}
+
+function setTopology(entry: Entry, apicId: number, cpus: number): void {
+  switch (entry.get("leaf")) {
+    case 1:
+      entry.set("ebx", (entry.get("ebx") & 0xffff) | (cpus << 16) | (apicId << 24));
+      entry.set("ecx", entry.get("ecx") | HYPERVISOR);
+      if (cpus > 1) entry.set("edx", entry.get("edx") | HYPER_THREADING);
+      return;
+    case 0xb:
+    case 0x1f:
+      // The x2APIC id, in every subleaf.
+      entry.set("edx", apicId);
+      return;
+    case 0x80000008:
+      // NC: cores of the package, less one.
+      entry.set("ecx", (entry.get("ecx") & ~0xff) | (cpus - 1));
+      return;
+    case 0x8000001e:
+      entry.set("eax", apicId);
+  }
+}
+
+/** Changes a `struct kvm_cpuid2` of all that KVM supports into that of vCPU `apicId`. */
+export function makeLinuxCpuid(cpuid: DataView, apicId: number, cpu: LinuxCpu): void {
+  if (cpu.vendor !== undefined) setVendor(cpuid, cpuVendors[cpu.vendor]);
+  for (const entry of entries(cpuid)) {
+    setTopology(entry, apicId, cpu.cpus);
+    if (entry.get("leaf") === 0x80000007) {
+      const ebx = entry.get("ebx");
+      const offered = cpu.machineCheckRecovery === "offered";
+      entry.set("ebx", offered ? ebx | OVERFLOW_RECOVERY_SUCCOR : ebx & ~OVERFLOW_RECOVERY_SUCCOR);
+    }
+    if (entry.get("leaf") === KVM_CPUID_FEATURES && cpu.asyncPageFaults === "hidden") {
+      entry.set("eax", entry.get("eax") & ~ASYNC_PF_BITS);
+    }
+  }
+}

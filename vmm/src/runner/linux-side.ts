@@ -1,0 +1,264 @@
+/**
+ * A Linux guest's side of a vCPU thread: ports here, registers of devices by the machine's owner, and at an exit the access
+ * that the instruction at rip was about to make, as any VMM can find it out: registers, guest page tables, guest memory.
+ */
+import { isPageThere, PAGE_SIZE, viewOf } from "../../../sys/src/index.ts";
+import {
+  type DecodedAccess,
+  FAULT_COUNTER,
+  MAX_INSTRUCTION_BYTES,
+  machineLayout,
+  memoryOperands,
+  Ports,
+  SERIAL_GSI,
+  setInterruptLine,
+} from "../arch/index.ts";
+import { WINDOW_BASE } from "../guest/channel.ts";
+import type { LinuxGuestInput } from "../guest-input.ts";
+import type { VcpuExit } from "../kvm/exit.ts";
+import { gpaToHva } from "../kvm/vm.ts";
+import {
+  ConsoleRing,
+  DOORBELL,
+  Mailbox,
+  type RegisterAccess,
+  SharedPorts,
+  WatchedAccess,
+} from "../linux-devices.ts";
+import type { FaultContext, LocatedAccess } from "../policy/policy.ts";
+import { done, ended, type GuestSide, notMine, type Taken } from "./guest-side.ts";
+import { NO_STEP, type Place, type VcpuThreadInput } from "./messages.ts";
+import type { VcpuCore } from "./vcpu-core.ts";
+
+const NEW_LINE = 10;
+const PAGE = BigInt(PAGE_SIZE);
+/** What is fetched at an address in the window; more is not known. */
+const FETCH_BYTES = 1;
+
+export class LinuxSide implements GuestSide {
+  readonly #core: VcpuCore;
+  readonly #input: VcpuThreadInput;
+  readonly #guest: LinuxGuestInput;
+  readonly #ram: Uint8Array;
+  readonly #shared: SharedPorts;
+  readonly #ports: Ports;
+  readonly #console: ConsoleRing;
+  readonly #mailbox: Mailbox;
+  readonly #watched: WatchedAccess;
+  /** The access last reported to loop. */
+  #reportedLoop = 0;
+  /** What has been found out about the last exit. */
+  #located: { readonly exit: VcpuExit; readonly access: LocatedAccess | null } | null = null;
+
+  constructor(core: VcpuCore, input: VcpuThreadInput, guest: LinuxGuestInput) {
+    this.#core = core;
+    this.#input = input;
+    this.#guest = guest;
+    // As the machine has it enabled (linux-machine.ts).
+    core.vcpu.useExceptionPayload();
+    this.#ram = viewOf(input.ramAddress, guest.ramBytes);
+    this.#shared = new SharedPorts(guest.devices);
+    this.#console = new ConsoleRing(guest.devices);
+    this.#mailbox = new Mailbox(guest.devices, core.cpu);
+    this.#watched = new WatchedAccess(guest.devices);
+    this.#ports = new Ports(this.#shared.words, {
+      transmit: (byte) => this.#transmit(byte),
+      setLine: (level) => setInterruptLine(input.vmFd, SERIAL_GSI, level),
+    });
+  }
+
+  take(exit: VcpuExit): Taken {
+    switch (exit.kind) {
+      case "io":
+        return this.#portAccess(exit);
+      case "mmio":
+        return this.#mmioAccess(exit);
+      case "shutdown":
+        this.#flushConsole();
+        return ended({ kind: "guest-off", how: "triple-fault" });
+      default:
+        return notMine;
+    }
+  }
+
+  #transmit(byte: number): void {
+    this.#console.write(byte);
+    if (byte === NEW_LINE) this.#core.post({ type: "console" });
+  }
+
+  #flushConsole(): void {
+    if (!this.#console.isEmpty) this.#core.post({ type: "console" });
+  }
+
+  #portAccess({ direction, port, size, count, value }: VcpuExit & { kind: "io" }): Taken {
+    if (port === machineLayout.DOORBELL_PORT && direction === "out" && size === 4) {
+      this.#core.progressed();
+      const asked = { device: DOORBELL, offset: 0, size, value: BigInt(value) };
+      return this.#ask(asked) === null ? ended({ kind: "stopped-from-outside" }) : done;
+    }
+    const data = this.#core.vcpu.portData();
+    const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    const event = this.#shared.locked(() => {
+      for (let at = 0; at < size * count; at += size) {
+        if (direction === "in") setNumber(view, at, size, this.#ports.read(port, size));
+        else {
+          const event = this.#ports.write(port, size, getNumber(view, at, size));
+          if (event !== null) return event;
+        }
+      }
+      return null;
+    });
+    if (event === null) return done;
+    this.#flushConsole();
+    return ended({ kind: "guest-off", how: event });
+  }
+
+  /** A register of a device of the owner's; where there is none, a bus without a device. */
+  #mmioAccess({ gpa, isWrite, lengthBytes }: VcpuExit & { kind: "mmio" }): Taken {
+    const data = this.#core.vcpu.mmioData();
+    const device = this.#guest.mmio.indexOf(gpa & -PAGE);
+    if (device < 0) {
+      if (!isWrite) data.fill(0xff);
+      return done;
+    }
+    const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+    const value = isWrite ? getBig(view, lengthBytes) : null;
+    const answer = this.#ask({ device, offset: Number(gpa % PAGE), size: lengthBytes, value });
+    if (answer === null) return ended({ kind: "stopped-from-outside" });
+    if (!isWrite) setBig(view, lengthBytes, answer);
+    return done;
+  }
+
+  /** The owner's answer; null if the machine stops first. */
+  #ask(access: RegisterAccess): bigint | null {
+    const core = this.#core;
+    return this.#mailbox.ask(
+      access,
+      () => core.post({ type: "mmio" }),
+      () => core.isWanted(),
+    );
+  }
+
+  faultContext(exit: VcpuExit): FaultContext | null {
+    const { vcpu, cpu } = this.#core;
+    const { vmFd, lapicInKernel, window } = this.#input;
+    return {
+      vcpu,
+      cpu,
+      vmFd,
+      lapicInKernel,
+      exit,
+      access: this.#accessAt(exit),
+      interruptsOn: vcpu.interruptsOn(),
+      ram: new DataView(this.#ram.buffer, this.#ram.byteOffset, this.#ram.byteLength),
+      window,
+      pageFaultForm: this.#guest.pageFaultForm,
+    };
+  }
+
+  #inWindow(gpa: bigint | null): gpa is bigint {
+    return gpa !== null && gpa >= WINDOW_BASE && gpa < WINDOW_BASE + BigInt(this.#input.window.sizeBytes);
+  }
+
+  #accessAt(exit: VcpuExit): LocatedAccess | null {
+    if (this.#located?.exit !== exit) this.#located = { exit, access: this.#access() };
+    return this.#located.access;
+  }
+
+  /** Of the instruction's operands the one that lies in the window, or the instruction itself. */
+  #access(): LocatedAccess | null {
+    const { vcpu } = this.#core;
+    const registers = vcpu.getRegisters();
+    const rip = vcpu.translate(registers.rip);
+    if (this.#inWindow(rip)) return { kind: "fetch", gva: registers.rip, lengthBytes: FETCH_BYTES, gpa: rip };
+    const bytes = this.#guestBytes(registers.rip, MAX_INSTRUCTION_BYTES);
+    for (const operand of memoryOperands(bytes, registers, vcpu.segmentBases())) {
+      for (const part of this.#parts(operand)) {
+        const gpa = vcpu.translate(part.gva);
+        if (this.#inWindow(gpa) && this.#isLost(gpa, part.kind)) return { ...part, gpa };
+      }
+    }
+    return null;
+  }
+
+  /** An access in its pages. */
+  #parts(access: DecodedAccess): readonly DecodedAccess[] {
+    const next = (access.gva / PAGE + 1n) * PAGE;
+    const beyond = Number(access.gva + BigInt(access.lengthBytes) - next);
+    if (beyond <= 0) return [access];
+    const first = { ...access, lengthBytes: access.lengthBytes - beyond };
+    return [first, { ...access, gva: next, lengthBytes: beyond }];
+  }
+
+  #isLost(gpa: bigint, kind: DecodedAccess["kind"]): boolean {
+    const hva = gpaToHva(this.#input.memslots, gpa);
+    return hva === null || !isPageThere(hva & -PAGE, kind === "write" ? "write" : "read");
+  }
+
+  /** Guest memory at a guest virtual address, as far as it is mapped and RAM. */
+  #guestBytes(gva: bigint, count: number): Uint8Array {
+    const bytes: number[] = [];
+    for (let at = gva; at < gva + BigInt(count); ) {
+      const gpa = this.#core.vcpu.translate(at);
+      if (gpa === null || gpa >= BigInt(this.#ram.length)) break;
+      const here = Math.min(Number(PAGE - (at % PAGE)), Number(gva + BigInt(count) - at));
+      bytes.push(...this.#ram.subarray(Number(gpa), Number(gpa) + here));
+      at += BigInt(here);
+    }
+    return Uint8Array.from(bytes);
+  }
+
+  place(exit: VcpuExit): Place | null {
+    const { vcpu } = this.#core;
+    const access = this.#accessAt(exit);
+    return {
+      rip: vcpu.getRegisters().rip,
+      cpl: vcpu.currentPrivilegeLevel(),
+      task: NO_STEP,
+      step: NO_STEP,
+      gva: access?.gva ?? 0n,
+      gpa: access?.gpa ?? null,
+      hva: access === null ? null : gpaToHva(this.#input.memslots, access.gpa),
+    };
+  }
+
+  tick(): void {
+    this.#flushConsole();
+    const pageFaults = this.#core.stats.read(FAULT_COUNTER);
+    if (pageFaults === null) return;
+    const { pending, begun } = this.#watched;
+    const loop = this.#core.watchdog.sample({
+      atMs: performance.now(),
+      pageFaults,
+      // Not known of a guest that is not ours.
+      notPresentEvents: 0,
+      ticks: 0,
+      begun,
+      pending: pending === 0 ? new Map() : new Map([[0, { step: pending, began: BigInt(begun) }]]),
+    });
+    if (loop === null || this.#reportedLoop === pending) return;
+    this.#reportedLoop = pending;
+    const { faultsPerSecond, overMs } = loop;
+    this.#core.post({ type: "looping", faultsPerSecond, overMs, place: this.place({ kind: "interrupted" }) });
+  }
+}
+
+function getNumber(view: DataView, at: number, size: number): number {
+  return size === 1 ? view.getUint8(at) : size === 2 ? view.getUint16(at, true) : view.getUint32(at, true);
+}
+
+function setNumber(view: DataView, at: number, size: number, value: number): void {
+  if (size === 1) view.setUint8(at, value);
+  else if (size === 2) view.setUint16(at, value, true);
+  else view.setUint32(at, value, true);
+}
+
+function getBig(view: DataView, size: number): bigint {
+  let value = 0n;
+  for (let i = 0; i < size; i++) value |= BigInt(view.getUint8(i)) << BigInt(8 * i);
+  return value;
+}
+
+function setBig(view: DataView, size: number, value: bigint): void {
+  for (let i = 0; i < size; i++) view.setUint8(i, Number((value >> BigInt(8 * i)) & 0xffn));
+}
