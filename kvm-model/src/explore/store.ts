@@ -1,8 +1,9 @@
 /**
  * All states seen so far: the packed states one after the other in chunks of one growing store, and an open-addressing
- * hash table (linear probing) of 8-byte slots, full hash and index, that points into it. Nothing is allocated per state,
- * and states are never moved: a chunk is reserved at once, and the operating system gives it memory page by page as
- * states are written (a store that grew by copying spent a third of its time on that).
+ * hash table (linear probing) of 8-byte slots, full hash and index, that points into it. Nothing is allocated per state.
+ * A chunk is reserved at once, and the operating system gives it memory page by page as states are written (a store that
+ * grew by copying spent a third of its time on that). Only the first chunk begins small and doubles: most searches of one
+ * case end below a thousand states, and a whole chunk took longer to reserve and to clear than they take.
  *
  * Above the state itself a stored state costs 8 bytes / load factor (0.35 to 0.7: 11 to 23 bytes). Two states are equal
  * only if all their words are: no fingerprints, so no state is lost to a collision.
@@ -13,6 +14,8 @@ const MAX_LOAD = 0.7;
 /** States in a chunk: 2 to the power of this. */
 const CHUNK_BITS = 16;
 const CHUNK_MASK = (1 << CHUNK_BITS) - 1;
+/** States that the first chunk begins with. */
+const FIRST_STATES = 1 << 9;
 
 /** For the columns beside the states: they double while small, then grow by a quarter, to keep the slack small. */
 export function grownCapacity(entries: number): number {
@@ -25,6 +28,8 @@ export class StateStore {
   #slots: Int32Array = new Int32Array(INITIAL_SLOTS * 2);
   #slotMask: number = INITIAL_SLOTS - 1;
   #count = 0;
+  /** States that there is room for. */
+  #capacity = 0;
 
   constructor(stateBytes: number) {
     if (stateBytes % 4 !== 0) throw new RangeError(`a state is whole words, not ${stateBytes} bytes`);
@@ -77,7 +82,7 @@ export class StateStore {
   #append(state: Int32Array, hash: number, slot: number): number {
     const index = this.#count;
     const words = this.words;
-    if ((index & CHUNK_MASK) === 0) this.#chunks.push(new Int32Array(words << CHUNK_BITS));
+    if (index === this.#capacity) this.#reserve();
     const chunk = this.#chunks[index >>> CHUNK_BITS] as Int32Array;
     const base = (index & CHUNK_MASK) * words;
     for (let word = 0; word < words; word++) chunk[base + word] = state[word] as number;
@@ -86,6 +91,20 @@ export class StateStore {
     this.#count = index + 1;
     if (this.#count > (this.#slotMask + 1) * MAX_LOAD) this.#growSlots();
     return -1 - index;
+  }
+
+  #reserve(): void {
+    const states = 1 << CHUNK_BITS;
+    const [first] = this.#chunks;
+    if (this.#capacity >= states) {
+      this.#chunks.push(new Int32Array(this.words * states));
+      this.#capacity += states;
+      return;
+    }
+    this.#capacity = first === undefined ? FIRST_STATES : this.#capacity * 2;
+    const larger = new Int32Array(this.words * this.#capacity);
+    if (first !== undefined) larger.set(first);
+    this.#chunks[0] = larger;
   }
 
   /** Full hashes are in the slots, so growing never reads the states. */
