@@ -162,7 +162,7 @@ function exhaustivenessOf(states: number, boundedBy: string | null): Exhaustiven
   return boundedBy === null ? { kind: "exhaustive", states } : { kind: "bounded", by: boundedBy, states };
 }
 
-/** Explored once, whether asked for support or for a run. A scenario's hash stands for its text. */
+/** Explored once, whether asked for support (of an NMI) or for a run. A scenario's hash stands for its text. */
 const explored = new Map<string, Allowed>();
 
 function endsOf(scenario: Scenario, proposal: Proposal, maxStates?: number): Allowed {
@@ -212,13 +212,13 @@ export function modelSupports(scenario: Scenario, proposal: Proposal, maxStates?
   if (scenario.needs.length > 0) {
     return { kind: "no", reason: `the model has no capabilities (${scenario.needs.join(", ")})`, fix: null };
   }
+  const translation = translate(scenario, proposal, { backend: hardware, timer: TIMER });
+  if (translation.kind === "no") return { kind: "no", reason: translation.reason, fix: null };
+  // Only whether an NMI comes takes a search; a search before it is asked for costs `run --list` most of its time.
+  if (scenario.nmi === undefined) return { kind: "yes" };
   const allowed = endsOf(scenario, proposal, maxStates);
   if (allowed.kind === "unsupported") return { kind: "no", reason: allowed.reason, fix: null };
-  if (
-    scenario.nmi !== undefined &&
-    allowed.boundedBy === null &&
-    !allowed.ends.some(({ facts }) => facts.nmi)
-  ) {
+  if (allowed.boundedBy === null && !allowed.ends.some(({ facts }) => facts.nmi)) {
     const reason = "the report has neither CR2 nor flags that an NMI could take: none comes in the model";
     return { kind: "no", reason, fix: null };
   }
