@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
 import { exitCodes, signalOfExitCode, transports } from "../../../language/src/index.ts";
@@ -428,23 +427,35 @@ function exitCodeOfError(error: unknown): number {
 /** Standard output could not be written, for another reason than a reader that has gone. */
 let stdoutError: NodeJS.ErrnoException | null = null;
 
-// `daxfault run | head -1`: a reader that has had enough is no error, and no end: the run goes on, its files are written,
-// and its exit code stands.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+/**
+ * `daxfault run | head -1`: a reader that has had enough is no error, and no end: the run goes on, its files are written,
+ * and its exit code stands.
+ */
+function onStdoutError(error: NodeJS.ErrnoException): void {
   if (error.code !== "EPIPE" && error.code !== "ERR_STREAM_DESTROYED") stdoutError ??= error;
-});
-
-try {
-  await makeProgram().parseAsync();
-  commitOutputs();
-} catch (error) {
-  process.exitCode = exitCodeOfError(error);
 }
-// A write that fails is reported in a later turn of the loop.
-process.on("beforeExit", () => {
+
+/** A write that fails is reported in a later turn of the loop. */
+function beforeExit(): void {
   if (stdoutError === null) return;
   printError(`standard output: ${errorText(stdoutError)}`);
   // A terminal that has gone cannot be written to, either: that the command was interrupted says more.
   if (signalOfExitCode(Number(process.exitCode ?? 0)) === null) process.exitCode = exitCodes.usage;
   stdoutError = null;
-});
+}
+
+/** Listens to this process's streams and its end: once, however many command lines are carried out. */
+export function listenToProcess(): void {
+  process.stdout.on("error", onStdoutError);
+  process.on("beforeExit", beforeExit);
+}
+
+/** Carries out one command line, `process.argv`'s by default; process.exitCode is its result. */
+export async function commandLine(argv: readonly string[] = process.argv): Promise<void> {
+  try {
+    await makeProgram().parseAsync(argv);
+    commitOutputs();
+  } catch (error) {
+    process.exitCode = exitCodeOfError(error);
+  }
+}

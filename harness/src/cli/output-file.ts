@@ -161,6 +161,7 @@ export function openOutput(option: string, path: string): OutputFile {
 
 /** Puts all outputs in their places. An OutputError if one cannot be: then none of the rest is. */
 export function commitOutputs(): void {
+  inputs.clear();
   for (const output of open) output.close();
   for (const output of open) {
     open.delete(output);
@@ -180,4 +181,5 @@ export function discardOutputs(): void {
     output.discard();
   }
   open.clear();
+  inputs.clear();
 }

@@ -51,15 +51,27 @@ function chooseAccelerator(): Omit<Qemu, "version"> {
   return emulated("no kvm_intel or kvm_amd with nested virtualization on this machine");
 }
 
-/** Asks QEMU; null if there is none. `DAXFAULT_NO_QEMU=1` simulates that. */
-export function findQemu(): Qemu | null {
-  if (process.env.DAXFAULT_NO_QEMU === "1") return null;
-  let text: string;
+/** What QEMU says of itself, by PATH: a process asks once. null: there is none, which is asked again. */
+const versionTexts = new Map<string, string>();
+
+function versionText(): string | null {
+  const path = process.env.PATH ?? "";
+  const known = versionTexts.get(path);
+  if (known !== undefined) return known;
   try {
-    text = execFileSync(QEMU, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    const text = execFileSync(QEMU, ["--version"], { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+    versionTexts.set(path, text);
+    return text;
   } catch {
     return null;
   }
+}
+
+/** Asks QEMU; null if there is none. `DAXFAULT_NO_QEMU=1` simulates that. */
+export function findQemu(): Qemu | null {
+  if (process.env.DAXFAULT_NO_QEMU === "1") return null;
+  const text = versionText();
+  if (text === null) return null;
   const version = /version (\S+(?: \([^)]*\))?)/.exec(text)?.[1] ?? "unknown";
   return { version, ...chooseAccelerator() };
 }
