@@ -22,7 +22,10 @@ import { type Finding, Worker } from "./fuzz/worker.ts";
 const DEFAULT_INPUTS = 100_000;
 const INPUTS_MAX = 100_000_000;
 const FINDINGS_MAX = 25;
-const PROGRESS_INPUTS = 1000;
+const PROGRESS_INPUTS = 5000;
+const WORKERS_MAX = 2;
+/** That a worker is asked for at once. */
+const RANGE_INPUTS = 500;
 const USAGE = `usage: scripts/fuzz-inputs [INPUTS] [--seed N] [--kind KIND] [--index I] [--keep DIR]
   INPUTS  default ${DEFAULT_INPUTS}
   --seed  default: from the clock; printed
@@ -144,16 +147,16 @@ class Findings {
     const isSlow = problem.startsWith("hangs");
     // CPU time on a machine that is not ours alone: only what is slow twice is slow.
     if (isSlow) {
-      const again = await this.#worker.ask({ kind: "input", input });
-      if (!again.result.problems.some((one) => one.startsWith("hangs"))) return;
+      const again = await this.#worker.carryOut(input);
+      if (!again.problems.some((one) => one.startsWith("hangs"))) return;
     }
     const signature = signatureOf(problem);
     const earlier = this.#counts.get(signature) ?? 0;
     this.#counts.set(signature, earlier + 1);
     if (earlier > 0) return;
     const breaks = async (smaller: FuzzInput): Promise<boolean> => {
-      const reply = await this.#worker.ask({ kind: "input", input: smaller });
-      return reply.result.problems.some((one) => signatureOf(one) === signature);
+      const { problems } = await this.#worker.carryOut(smaller);
+      return problems.some((one) => signatureOf(one) === signature);
     };
     const smaller = isSlow || input.isProcess ? input : await shrink(input, breaks);
     const folder = join(this.#folder, String(index));
@@ -176,7 +179,7 @@ async function fuzz(options: Options, root: string): Promise<number> {
   writeFileSync(seedsPath, JSON.stringify(collectSeeds(repository, join(root, "seeds"), daxfault)));
   const common = { seedsPath, seed, only: kind };
   const workers = Array.from(
-    { length: index === null ? Math.min(4, availableParallelism()) : 1 },
+    { length: index === null ? Math.min(WORKERS_MAX, availableParallelism()) : 1 },
     (_, number) => new Worker({ ...common, root: join(root, `worker-${number}`) }),
   );
   const shrinker = new Worker({ ...common, root: join(root, "shrinker") });
@@ -188,14 +191,17 @@ async function fuzz(options: Options, root: string): Promise<number> {
   await Promise.all(
     workers.map(async (worker) => {
       while (next < end && findings.kinds < FINDINGS_MAX) {
-        const at = next;
-        next += 1;
-        const { input, result } = await worker.ask({ kind: "index", index: at });
-        figures.add(result);
-        if (figures.total % PROGRESS_INPUTS === 0) {
-          console.log(`${figures.total} inputs in ${((performance.now() - beganMs) / 1000).toFixed(0)} s`);
-        }
-        if (input !== null) await findings.add(at, { input, result });
+        const from = next;
+        next = Math.min(end, from + RANGE_INPUTS);
+        const found: (Finding & { readonly index: number })[] = [];
+        await worker.range(from, next, ({ index: at, input, result }) => {
+          figures.add(result);
+          if (figures.total % PROGRESS_INPUTS === 0) {
+            console.log(`${figures.total} inputs in ${((performance.now() - beganMs) / 1000).toFixed(0)} s`);
+          }
+          if (input !== null) found.push({ index: at, input, result });
+        });
+        for (const { index: at, ...finding } of found) await findings.add(at, finding);
       }
       worker.end();
     }),

@@ -24,12 +24,13 @@ export function builtPath(source: string): string {
   return join(root, "dist", source.replace(/\.ts$/, ".js"));
 }
 
+let ownVersion: string | null = null;
+
 /** The package's version. */
 export function version(): string {
-  const { version: text } = JSON.parse(readFileSync(packagePath("package.json"), "utf8")) as {
-    version: string;
-  };
-  return text;
+  ownVersion ??= (JSON.parse(readFileSync(packagePath("package.json"), "utf8")) as { version: string })
+    .version;
+  return ownVersion;
 }
 
 /** Without symbolic links, as the mount table has paths. What cannot be resolved is refused where a folder is made in it. */

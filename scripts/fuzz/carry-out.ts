@@ -1,15 +1,14 @@
 /** Carries one input out, in this process or in one of its own, and says what of the promises it broke. */
 import { spawnSync } from "node:child_process";
-import { constants, existsSync, ftruncateSync, openSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, lstatSync, readFileSync, statSync } from "node:fs";
+import { join, sep } from "node:path";
 import { pathToFileURL } from "node:url";
 import { allowedCodes, type FuzzInput, type FuzzResult } from "./input.ts";
 import { fileProblem, refusalProblem, stderrProblem, terminalProblem } from "./outputs.ts";
 import { changeProblems, type Place } from "./place.ts";
 import { callReader } from "./readers.ts";
+import type { Streams } from "./write-watch.ts";
 
-const STDOUT = 1;
-const STDERR = 2;
 const USAGE = 64;
 /** Of an output that is looked at; a report of some cases has half a megabyte. */
 const OUTPUT_BYTES_MAX = 8 * 1024 * 1024;
@@ -17,37 +16,35 @@ const OUTPUT_BYTES_MAX = 8 * 1024 * 1024;
 const PROCESS_CPU_S = 10;
 export const PROCESS_WALL_MS = 120_000;
 
+/** An input that takes more is a hang. */
+export const HANG_CPU_MS = 5_000;
+
+/** A change of a file that this process made. */
+export type Change = { readonly name: string; readonly place: string };
+
 export type Surroundings = {
   readonly dist: string;
   readonly place: Place;
-  /** Files that standard output and standard error of this process are. */
-  readonly stdoutPath: string;
-  readonly stderrPath: string;
-  /** What `write-watch.ts` has reported since the last input. */
-  readonly takeReports: () => readonly string[];
+  /** Switches `write-watch.ts` on and off. */
+  readonly watch: (isOn: "on" | "off") => void;
+  readonly streams: Streams;
+  /** The changes since the last call. */
+  readonly takeChanges: () => readonly Change[];
 };
 
 type Answer = { readonly code: number | null; readonly stdout: string; readonly stderr: string };
 
-/** The program's entry is a module that runs when it is loaded: each time under another name, the rest stays loaded. */
-let loads = 0;
-
-async function callMain(
-  { dist, stdoutPath, stderrPath }: Surroundings,
-  argv: readonly string[],
-): Promise<Answer> {
-  const main = join(dist, "harness/src/cli/main.js");
-  ftruncateSync(STDOUT, 0);
-  ftruncateSync(STDERR, 0);
-  process.argv = [process.execPath, main, ...argv];
+/** The program's command line, as a module: loaded once, so that what it keeps between calls is fuzzed as well. */
+async function callMain({ dist, streams }: Surroundings, argv: readonly string[]): Promise<Answer> {
+  const path = join(dist, "harness/src/cli/command-line.js");
+  const { commandLine } = (await import(pathToFileURL(path).href)) as {
+    readonly commandLine: (argv: readonly string[]) => Promise<void>;
+  };
   process.exitCode = undefined;
-  loads += 1;
-  await import(`${pathToFileURL(main).href}?${loads}`);
+  await commandLine([process.execPath, path, ...argv]);
   const code = Number(process.exitCode ?? 0);
   process.exitCode = undefined;
-  process.removeAllListeners("beforeExit");
-  process.stdout.removeAllListeners("error");
-  return { code, stdout: readFileSync(stdoutPath, "utf8"), stderr: readFileSync(stderrPath, "utf8") };
+  return { code, ...streams.take() };
 }
 
 function callProcess({ dist, place }: Surroundings, argv: readonly string[]): Answer {
@@ -76,7 +73,8 @@ async function answerOf(around: Surroundings, { call, isProcess }: FuzzInput): P
 /** A script of a bundle, run with a `daxfault` that writes nothing: it must parse, and call that one program. */
 function scriptProblem(folder: string): string | null {
   const script = join(folder, "repro.sh");
-  if (!existsSync(script)) return null;
+  // What the input put there in its place is not the program's.
+  if (lstatSync(script, { throwIfNoEntry: false })?.isFile() !== true) return null;
   const { status, stdout, stderr } = spawnSync("sh", [script], {
     cwd: folder,
     env: { PATH: process.env.PATH ?? "", DAXFAULT: "echo called" },
@@ -120,43 +118,55 @@ function answerProblems({ code, stdout, stderr }: Answer, isStdoutData: boolean)
   return problems;
 }
 
-export async function carryOut(around: Surroundings, input: FuzzInput): Promise<FuzzResult> {
+/** By what the calls of node:fs did: what is outside of the places that may change at all. */
+function changesElsewhere({ place }: Surroundings, changes: readonly Change[]): readonly string[] {
+  const inside = [place.folder, place.temporary].map((folder) => folder + sep);
+  const elsewhere = changes.filter(
+    (change) =>
+      !change.place.startsWith("/dev/") && !inside.some((folder) => change.place.startsWith(folder)),
+  );
+  return elsewhere.map((change) => `written elsewhere: ${change.name} ${change.place}`);
+}
+
+async function answered(around: Surroundings, input: FuzzInput): Promise<Answer> {
+  around.takeChanges();
+  around.streams.take();
+  around.watch("on");
+  try {
+    return await answerOf(around, input);
+  } catch (error) {
+    const stderr = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    return { code: null, stdout: "", stderr };
+  } finally {
+    around.watch("off");
+  }
+}
+
+/**
+ * @param depth `deep`: everything below the place is listed. `usual`: only where a call of node:fs changed something, a
+ *   process was started, or the working directory has another name in it.
+ */
+export async function carryOut(
+  around: Surroundings,
+  input: FuzzInput,
+  depth: "usual" | "deep",
+): Promise<FuzzResult> {
   const { place } = around;
-  const { call, kind } = input;
+  const { call, kind, isProcess } = input;
   place.fill(input.entries);
   process.chdir(place.folder);
-  const before = place.listing();
-  around.takeReports();
-  let answer: Answer;
-  try {
-    answer = await answerOf(around, input);
-  } catch (error) {
-    answer = {
-      code: null,
-      stdout: "",
-      stderr: error instanceof Error ? (error.stack ?? error.message) : String(error),
-    };
-  }
-  const reports = around.takeReports();
+  const answer = await answered(around, input);
   const { code } = answer;
-  const after = place.listing();
+  const changes = around.takeChanges();
+  const isListed = depth === "deep" || isProcess || changes.length > 0 || place.isOtherwise();
   const outputs = call.kind === "command" ? call.outputs : [];
-  const isStdoutData = call.argv.includes("-");
+  const wanted = { outputs, isRefused: code === USAGE };
   const problems = [
-    ...answerProblems(answer, isStdoutData),
-    ...changeProblems(before, after, { outputs, isRefused: code === USAGE }),
-    ...outputProblems(place, outputs),
-    ...reports.map((what) => `written elsewhere: ${what}`),
+    ...answerProblems(answer, call.argv.includes("-")),
+    ...(isListed ? changeProblems(place.expected(), place.listing(), wanted) : []),
+    ...(isListed ? outputProblems(place, outputs) : []),
+    ...changesElsewhere(around, changes),
   ];
   if (problems.length > 0) place.clean();
   return { kind, code, problems };
-}
-
-/** The two files that a worker's standard output and error are: what is written there is read back after each input. */
-export function openCapture(path: string): number {
-  return openSync(
-    path,
-    constants.O_WRONLY | constants.O_CREAT | constants.O_TRUNC | constants.O_APPEND,
-    0o600,
-  );
 }

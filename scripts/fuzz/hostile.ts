@@ -1,4 +1,5 @@
 /** Words and numbers that break readers and writers: escape sequences, markup, shell, encodings, limits of number types. */
+import type { Random } from "./random.ts";
 
 export const hostileTexts: readonly string[] = [
   "",
@@ -43,7 +44,6 @@ export const hostileTexts: readonly string[] = [
   "e\u0301\u0301\u0301",
   "x".repeat(65),
   "y".repeat(5000),
-  "z".repeat(100_000),
   "../../../../etc/passwd",
   "/etc/passwd",
   "../outside/secret.json",
@@ -89,6 +89,13 @@ export const hostileTexts: readonly string[] = [
   "@",
   "a.b.c[0]",
 ];
+
+const LONG = "z".repeat(100_000);
+
+/** One of them; rarely one so long that what is not linear is seen. */
+export function hostileText(random: Random): string {
+  return random.oneIn(500) ? LONG : random.pick(hostileTexts);
+}
 
 /** Numbers as JSON writes them; some are none. */
 export const hostileNumbers: readonly string[] = [

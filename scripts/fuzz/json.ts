@@ -2,7 +2,7 @@
  * Changes of JSON by its grammar: types, words, names, numbers, repetition, depth. What JSON cannot say itself (a member
  * twice, a number that is none, depth beyond any stack) is a `Raw` in the tree: text that is written as it is.
  */
-import { hostileNumbers, hostileTexts } from "./hostile.ts";
+import { hostileNumbers, hostileText, hostileTexts } from "./hostile.ts";
 import type { Random } from "./random.ts";
 
 /** Text in place of a value. */
@@ -105,9 +105,9 @@ export function mutatedText(random: Random, text: string, { words }: Dictionary)
   const put = (word: string): string => parts.map((part, index) => (index === at ? word : part)).join(" ");
   switch (random.below(8)) {
     case 0:
-      return random.pick(hostileTexts);
+      return hostileText(random);
     case 1:
-      return put(random.pick(hostileTexts));
+      return put(hostileText(random));
     case 2:
       return put(random.pick(hostileNumbers));
     case 3:

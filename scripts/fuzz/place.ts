@@ -7,6 +7,7 @@ import { createHash } from "node:crypto";
 import {
   chmodSync,
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -20,6 +21,7 @@ import { dirname, join } from "node:path";
 import type { FuzzEntry } from "./input.ts";
 
 const ENTRIES_MAX = 2000;
+const SECRET = '{ "id": "secret" }\n';
 
 /** By path, relative to the folder: what is there. Links are not followed. */
 export type Listing = ReadonlyMap<string, string>;
@@ -29,6 +31,8 @@ export class Place {
   readonly folder: string;
   readonly temporary: string;
   readonly #outside: string;
+  /** What the input has put down: by path the entry, in the order in which it was put down. */
+  #placed: ReadonlyMap<string, FuzzEntry> = new Map();
 
   constructor(root: string) {
     this.root = root;
@@ -40,17 +44,27 @@ export class Place {
   }
 
   #restore(): void {
-    writeFileSync(join(this.#outside, "secret.json"), '{ "id": "secret" }\n');
+    writeFileSync(join(this.#outside, "secret.json"), SECRET);
+  }
+
+  /** One FIFO, made once, has as many names as are wanted. */
+  #fifo(path: string): void {
+    const first = join(this.root, "fifo");
+    if (!existsSync(first)) execFileSync("mkfifo", [first]);
+    linkSync(first, path);
   }
 
   /** Puts the input's files into an empty folder. */
   fill(entries: readonly FuzzEntry[]): void {
     for (const name of readdirSync(this.folder))
       rmSync(join(this.folder, name), { recursive: true, force: true });
+    const placed = new Map<string, FuzzEntry>();
+    this.#placed = placed;
     for (const entry of entries) {
       const path = join(this.folder, entry.path);
-      mkdirSync(dirname(path), { recursive: true });
+      if (entry.path.includes("/")) mkdirSync(dirname(path), { recursive: true });
       if (existsSync(path)) continue;
+      placed.set(entry.path, entry);
       switch (entry.kind) {
         case "file":
           writeFileSync(path, Buffer.from(entry.base64, "base64"));
@@ -62,10 +76,31 @@ export class Place {
           mkdirSync(path);
           break;
         case "fifo":
-          execFileSync("mkfifo", [path]);
+          this.#fifo(path);
           break;
       }
     }
+  }
+
+  /** Everything below the root, as it is right after `fill`: nothing is read for it. */
+  expected(): Listing {
+    const found = new Map<string, string>([["outside/secret.json", digest(SECRET)]]);
+    for (const [path, entry] of this.#placed) {
+      const steps = path.split("/").slice(0, -1);
+      for (const end of steps.keys()) found.set(`case/${steps.slice(0, end + 1).join("/")}`, "folder");
+      found.set(`case/${path}`, whatOf(entry));
+    }
+    return found;
+  }
+
+  /**
+   * Is there a name in the working directory that was not put there, or one too few? Costs one call: what was written by
+   * ways that `write-watch.ts` does not see is missed below that, until the next whole listing.
+   */
+  isOtherwise(): boolean {
+    const names = new Set([...this.#placed.keys()].map((path) => path.split("/")[0]));
+    const present = readdirSync(this.folder);
+    return present.length !== names.size || !present.every((name) => names.has(name));
   }
 
   /** Everything below the root. */
@@ -80,7 +115,7 @@ export class Place {
           found.set(one, "folder");
           visit(one);
         } else if (status.isSymbolicLink()) found.set(one, `link to ${readlinkSync(join(this.root, one))}`);
-        else if (status.isFile()) found.set(one, digest(join(this.root, one)));
+        else if (status.isFile()) found.set(one, digest(readFileSync(join(this.root, one))));
         else found.set(one, "special");
       }
     };
@@ -98,8 +133,21 @@ export class Place {
   }
 }
 
-function digest(path: string): string {
-  return createHash("sha256").update(readFileSync(path)).digest("hex");
+function digest(content: string | Uint8Array): string {
+  return createHash("sha256").update(content).digest("hex");
+}
+
+function whatOf(entry: FuzzEntry): string {
+  switch (entry.kind) {
+    case "file":
+      return digest(Buffer.from(entry.base64, "base64"));
+    case "link":
+      return `link to ${entry.to}`;
+    case "folder":
+      return "folder";
+    case "fifo":
+      return "special";
+  }
 }
 
 export type Wanted = {
