@@ -14,7 +14,7 @@ const OPEN_TWICE: ReadonlySet<string> = new Set(["accesses", "host", "accessMs",
 type Path = readonly string[];
 
 function below(path: Path, name: string): Path {
-  const [outer = "", inner = ""] = path.slice(-2);
+  const [inner = "", outer = ""] = path.slice(-2).reverse();
   const isOpen = OPEN.has(inner) || OPEN_TWICE.has(inner) || (inner === "*" && OPEN_TWICE.has(outer));
   return [...path, isOpen ? "*" : name];
 }

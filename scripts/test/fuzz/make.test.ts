@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { type FuzzInput, fileEntry } from "../../fuzz/input.ts";
+import { type FuzzEntry, type FuzzInput, fileEntry } from "../../fuzz/input.ts";
 import { dictionaryOf, mutatedTree, sizeOf, textOf, treeOf } from "../../fuzz/json.ts";
 import { changeProblems, Place } from "../../fuzz/place.ts";
 import { Random } from "../../fuzz/random.ts";
@@ -55,6 +55,35 @@ describe("Place", () => {
       /case\/in\.json was changed\noutside\/planted was written .*\ncase\/gone\.json was taken away/,
     );
     expect(changeProblems(before, after, { outputs: ["out.json"], isRefused: true })).toHaveLength(4);
+  });
+});
+
+describe("Place without a look at the disk", () => {
+  const entries: readonly FuzzEntry[] = [
+    fileEntry("mine/deep/a.json", "{}"),
+    { path: "mine/link", kind: "link", to: "../outside/secret.json" },
+    { path: "empty", kind: "folder" },
+    { path: "mine/pipe", kind: "fifo" },
+    { path: "other/pipe", kind: "fifo" },
+    fileEntry("mine/deep/a.json", "the first of two in one place stays"),
+  ];
+
+  it("expects what it lists right after it was filled", () => {
+    const place = new Place(mkdtempSync(join(root, "expected-")));
+    place.fill([fileEntry("gone.json", "")]);
+    place.fill(entries);
+    expect([...place.expected()].sort()).toEqual([...place.listing()].sort());
+    expect(place.isOtherwise()).toBe(false);
+  });
+
+  it("sees another name in the working directory, and one that has gone", () => {
+    const place = new Place(mkdtempSync(join(root, "names-")));
+    place.fill(entries);
+    writeFileSync(join(place.folder, "new"), "");
+    expect(place.isOtherwise()).toBe(true);
+    rmSync(join(place.folder, "new"));
+    rmSync(join(place.folder, "empty"), { recursive: true });
+    expect(place.isOtherwise()).toBe(true);
   });
 });
 
