@@ -6,6 +6,7 @@ import { defaultNames, engineNames } from "../engines/registry.ts";
 import { errorText } from "../error-text.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { kernelOfName } from "../machines/places.ts";
+import { visible } from "../report/encode.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
 import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
 import { declareInputs } from "./output-file.ts";
@@ -59,7 +60,10 @@ export function openCatalogue(options: SourceOptions, files: readonly string[] =
     if (error instanceof ScenarioError || error instanceof CatalogueError || error instanceof KindsError) {
       throw new UsageError(error.message);
     }
-    if (error instanceof Error && "path" in error) throw new UsageError(`${error.path}: ${error.message}`);
+    if (error instanceof Error && "path" in error) {
+      // One line, whatever the user calls a folder.
+      throw new UsageError(visible(`${error.path}: ${error.message}`));
+    }
     throw error;
   }
 }

@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { makeSelection, type SelectionOptions } from "../../src/cli/selection.ts";
+import { makeSelection, openCatalogue, type SelectionOptions } from "../../src/cli/selection.ts";
 import { UsageError } from "../../src/cli/usage.ts";
 import { caseFolder } from "../support/folders.ts";
 
@@ -52,5 +52,13 @@ describe("makeSelection of kernels", () => {
     const selection = makeSelection(["hang-without-apf"], { kernel: [file], modules: folder });
     expect(selection.kernels).toEqual([{ kind: "file", text: file, path: file }]);
     expect(selection.modulesDirectory).toBe(folder);
+  });
+});
+
+describe("openCatalogue", () => {
+  it("names a folder that is not there in one line, whatever it is called", () => {
+    const open = (): unknown => openCatalogue({ scenarios: ["\n::error::forged"] });
+    expect(open).toThrow(UsageError);
+    expect(open).toThrow(/^[^\n]*::error::forged: ENOENT[^\n]*$/);
   });
 });
