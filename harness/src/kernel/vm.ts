@@ -94,9 +94,7 @@ function writeInitramfs({ kernel, qemu, program, directory }: KernelVmOptions): 
   try {
     writeFileSync(path, bytes);
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const fix = code === "ENOSPC" ? " (TMPDIR names another place)" : "";
-    throw new KernelError(`the first root file system of ${kernel.name}: ${message}, ${path}${fix}`);
+    throw new KernelError(`the first root file system of ${kernel.name}: ${errorText(error)}, ${path}`);
   }
   return path;
 }

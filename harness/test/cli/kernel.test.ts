@@ -76,7 +76,7 @@ describe.skipIf(findQemu() === null)("kernels that cannot be had or do not come 
       const [only] = jsonLines(stdout).filter(({ type }) => type === "case");
       expect(only?.verdict).toMatchObject({
         reason: expect.stringMatching(
-          /^the first root file system of \S+: ENOSPC: no space left on device, .* \(TMPDIR names another place\)$/,
+          /^the first root file system of \S+: ENOSPC: no space left on device, .*: the file system is full, .*Next: free some there; temporary files lie in "\S+" \(TMPDIR\)$/,
         ),
       });
       expect(code).toBe(2);
