@@ -355,7 +355,7 @@ describe.skipIf(!usable.includes("devfuse"))("a devfuse server", () => {
       [["--transport", "libfuse", "--writeback"], /--writeback needs --transport devfuse/],
       [["--writeback", "--passthrough"], /exclude each other/],
       [["--attr-timeout", "1.5"], /--attr-timeout 1.5 is not a whole number from 0 to 86400000/],
-      [["--faults", "/nonexistent"], /cannot be read as JSON/],
+      [["--faults", "/nonexistent"], /--faults \/nonexistent: there is no such file/],
     ];
     for (const [args, message] of wrong) {
       const ended = await serveExpectingEnd([...base, ...args]);

@@ -2,7 +2,7 @@
  * A kernel image in a file: a bzImage, whose boot protocol header has release and length
  * (Documentation/arch/x86/boot.rst), or a vmlinux with a PVH note, which QEMU boots as well. Pure but for reading.
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { errorText } from "../error-text.ts";
 import { KernelError } from "./error.ts";
 
@@ -22,7 +22,8 @@ const HDRS = 0x48647253;
 function readHead(path: string): { readonly head: Buffer; readonly sizeBytes: number } {
   let fd: number;
   try {
-    fd = openSync(path, "r");
+    // A FIFO without a writer would be waited for.
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw new KernelError(`kernel image: ${errorText(error)}`);
   }

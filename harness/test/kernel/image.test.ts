@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -29,6 +30,12 @@ describe("readImage", () => {
     expect(() => readImage(bzImage({ length: WHOLE_BYTES - 1 }))).toThrow(
       `truncated: its header speaks of ${WHOLE_BYTES} bytes, the file has ${WHOLE_BYTES - 1}`,
     );
+  });
+
+  it("refuses a FIFO that nothing writes to, without waiting", () => {
+    const path = join(caseFolder(), "bzImage");
+    execFileSync("mkfifo", [path]);
+    expect(() => readImage(path)).toThrow(`kernel image ${path} is not a file`);
   });
 
   it("takes an ELF file, which does not say what it is", () => {
