@@ -14,7 +14,7 @@
 #define CASE_MAGIC 0x4553414358554e4cull /* "LNUXCASE" */
 
 #define MAX_MAPPINGS 16
-#define MAX_PATH_BYTES 512
+#define MAX_PATH_BYTES 4096 /* PATH_MAX (include/uapi/linux/limits.h) */
 #define MAX_MOUNT_BYTES 64
 #define MAX_REFUSAL_BYTES 256
 

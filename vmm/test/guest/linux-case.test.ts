@@ -77,7 +77,7 @@ describe("LinuxCase", () => {
     expect(() => one.configure({ ...setup, mappings: Array(17).fill(mapping) })).toThrow(
       "17 mappings: at most 16",
     );
-    expect(() => one.configure({ ...setup, path: "x".repeat(512) })).toThrow("at most 511 bytes");
+    expect(() => one.configure({ ...setup, path: "x".repeat(4096) })).toThrow("at most 4095 bytes");
     expect(() => one.configure({ ...setup, path: "a\0b" })).toThrow("none of them zero");
     expect(() => one.task(104)).toThrow("task 104: expected 0 to 103");
   });
