@@ -132,7 +132,8 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       await within(server, END_BOUND_MS);
     }
     unmountBelow(mountpoint);
-    if (isAborted) await reaped(options.directory);
+    // Also where somebody else has killed it.
+    if ((await within(server, 0)) && (await server).signal === "SIGKILL") await reaped(options.directory);
   }
   let isAborted = false;
   let lastDelayedMs = 0;
