@@ -39,15 +39,15 @@ export function oneOf<Value>(values: readonly Value[], random: () => number): Va
   return value;
 }
 
-/** Does `work` for every index, `jobs` at a time. */
-export async function each(
-  indices: readonly number[],
+/** Does `work` for every one, `jobs` at a time. */
+export async function each<Item>(
+  items: readonly Item[],
   jobs: number,
-  work: (index: number) => Promise<void>,
+  work: (item: Item) => Promise<void>,
 ): Promise<void> {
-  const queue = indices.values();
+  const queue = items.values();
   const worker = async (): Promise<void> => {
-    for (const index of queue) await work(index);
+    for (const item of queue) await work(item);
   };
   await Promise.all(Array.from({ length: jobs }, worker));
 }

@@ -12,7 +12,7 @@ import { constants as osConstants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import type { Finding } from "./finding.ts";
+import { each, type Finding } from "./finding.ts";
 
 /** A command of daxfault and how it ends where nothing is lacking. */
 export type Command = {
@@ -654,23 +654,19 @@ export async function checkSurroundings({ isShort, pattern, log }: Options): Pro
   const findings: Finding[] = [];
   try {
     const baseline = await makeRecord(folder);
-    const queue = trialsOf(isShort, pattern).values();
-    const work = async (): Promise<void> => {
-      for (const trial of queue) {
-        const title = titleOf(trial);
-        const { end, problem } = await runTwice(trial, baseline);
-        if (pattern !== null)
-          log(`${title}: exit ${end.code}, ${end.seconds.toFixed(1)} s\n${tailOf(end.text)}`);
-        if (problem === null) continue;
-        const finding = {
-          what: `${title}: ${problem}`,
-          command: `node dist/scripts/ends/surroundings.js '${title}'`,
-        };
-        findings.push(finding);
-        log(`${finding.what}\n  ${finding.command}`);
-      }
-    };
-    await Promise.all([work(), work()]);
+    await each(trialsOf(isShort, pattern), 2, async (trial) => {
+      const title = titleOf(trial);
+      const { end, problem } = await runTwice(trial, baseline);
+      if (pattern !== null)
+        log(`${title}: exit ${end.code}, ${end.seconds.toFixed(1)} s\n${tailOf(end.text)}`);
+      if (problem === null) return;
+      const finding = {
+        what: `${title}: ${problem}`,
+        command: `node dist/scripts/ends/surroundings.js '${title}'`,
+      };
+      findings.push(finding);
+      log(`${finding.what}\n  ${finding.command}`);
+    });
   } finally {
     remove(folder);
   }

@@ -28,7 +28,7 @@ import { within } from "../within.ts";
 import { attendedMs, noShare, type Share, shareBetween } from "./attendance.ts";
 import { type Bystanders, bystanderCounters, bystandersOf, progressOf, type Watched } from "./bystander.ts";
 import { type HostSetup, openHostSetup } from "./host-setup.ts";
-import { ioPatienceMs, patienceDoubt } from "./patience.ts";
+import { busyReason, ioPatienceMs } from "./patience.ts";
 
 /** Part of a case's time that is kept for ending it. */
 const CLOSE_RESERVE_MS = 1000;
@@ -211,7 +211,7 @@ async function perform(parts: Parts, { boundMs, patienceMs }: Bounds): Promise<R
   const states = bystandersSeen(watched);
   if (states.kind === "not-known") return { kind: "busy", message: states.reason };
   const accesses = host.accesses();
-  const busy = (await setup.heldUp()) ?? doubtOf(accesses, setup, patienceMs);
+  const busy = await busyReason(setup, accesses, patienceMs);
   if (busy !== null) return { kind: "busy", message: busy };
   return { kind: "evidence", evidence: toEvidence(parts, accesses, { watched, states: states.states }) };
 }
@@ -219,13 +219,6 @@ async function perform(parts: Parts, { boundMs, patienceMs }: Bounds): Promise<R
 function isBystanderOf(scenario: Scenario, name: string): boolean {
   const actor = scenario.actors[name];
   return actor?.in === "guest-task" && isBystander(actor);
-}
-
-/** An access that never came back did so by the clock: was the file server there to answer it? */
-function doubtOf(accesses: AllAccesses, setup: HostSetup, patienceMs: number): string | null {
-  const words = Object.values(accesses).flatMap((labels) => Object.values(labels));
-  const hasHung = words.some(({ kind }) => kind === "hung");
-  return hasHung ? patienceDoubt(setup.serverHeldUpMs(), patienceMs) : null;
 }
 
 type Counting = {

@@ -1,5 +1,5 @@
 /** How long a page may take: an access that has waited longer waits for ever. */
-import { allAccesses, type Scenario } from "../../../language/src/index.ts";
+import { type Access, allAccesses, type Scenario } from "../../../language/src/index.ts";
 
 /** How long a READ may take beyond the delay that a scenario asks for; measured in tens of milliseconds, under emulation too. */
 const IO_PATIENCE_MS = 2000;
@@ -22,6 +22,27 @@ export function patienceDoubt(serverHeldUpMs: number, patienceMs: number): strin
     "the machine was busy: whether an access waits for ever is not known, for the file server waited for a processor " +
     `for ${Math.round(serverHeldUpMs)} ms`
   );
+}
+
+type Accesses = Readonly<Record<string, Readonly<Record<string, Access>>>>;
+
+/** Of the host setup. */
+type Held = { heldUp(): Promise<string | null>; serverHeldUpMs(): number };
+
+/**
+ * Why a case that has ended proves nothing, on a busy machine; null: it does. An access that never came back did so by the
+ * clock: was the file server there to answer it?
+ */
+export async function busyReason(
+  setup: Held,
+  accesses: Accesses,
+  patienceMs: number,
+): Promise<string | null> {
+  const heldUp = await setup.heldUp();
+  if (heldUp !== null) return heldUp;
+  const seen = Object.values(accesses).flatMap((labels) => Object.values(labels));
+  if (!seen.some(({ kind }) => kind === "hung")) return null;
+  return patienceDoubt(setup.serverHeldUpMs(), patienceMs);
 }
 
 /** @param slowness `CaseContext.slowness` */

@@ -43,7 +43,7 @@ import { exitText, within } from "../child.ts";
 import { ChildPool, type PooledChild } from "../child-pool.ts";
 import { supportsAccesses } from "../guest-program.ts";
 import { type HostSetup, openHostSetup } from "../host-setup.ts";
-import { ioPatienceMs, patienceDoubt } from "../patience.ts";
+import { busyReason, ioPatienceMs } from "../patience.ts";
 import { SeenAccesses } from "../seen.ts";
 import { guardSupport } from "./guard-support.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
@@ -195,15 +195,8 @@ async function perform(
   const bystanders = bystandersSeen(scenario, report, slowness);
   if (bystanders.kind === "not-known") return { kind: "busy", message: bystanders.reason };
   const evidence = toEvidence(scenario, proposal, { setup, vm, report, bystanders });
-  const busy = (await setup.heldUp()) ?? doubtOf(evidence, setup, ioPatienceMs(scenario, slowness));
+  const busy = await busyReason(setup, evidence.observations.accesses, ioPatienceMs(scenario, slowness));
   return busy === null ? { kind: "evidence", evidence } : { kind: "busy", message: busy };
-}
-
-/** An access that never came back did so by the clock: was the file server there to answer it? */
-function doubtOf({ observations }: Evidence, setup: HostSetup, patienceMs: number): string | null {
-  const words = Object.values(observations.accesses).flatMap((labels) => Object.values(labels));
-  const isHung = words.some(({ kind }) => kind === "hung");
-  return isHung ? patienceDoubt(setup.serverHeldUpMs(), patienceMs) : null;
 }
 
 function bystandersSeen(scenario: Scenario, report: VmReport, slowness: number): Bystanders {
