@@ -151,10 +151,11 @@ export function makeTemporaryFolder(parent: string, prefix: string): string {
 }
 
 /**
- * Descriptors that a run may need at once in this process: modules that Node loads side by side, pipes of children, files,
- * devices. With less even the reason of a failure may be another one: what Node cannot open, it may say is not there.
+ * Descriptors that a run may need at once in this process: modules, pipes of children, files, devices. Node opens modules
+ * side by side, and how many are open at once is a matter of the disk's speed: all of them are the bound. With less even
+ * the reason of a failure may be another one: what Node cannot open, it may say is not there.
  */
-const DESCRIPTORS_MIN = 128;
+export const DESCRIPTORS_MIN = 1024;
 
 /** @param limits /proc/self/limits; Node raises the soft limit to the hard one at start */
 export function descriptorsProblem(limits: string): Problem | null {
