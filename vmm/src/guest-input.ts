@@ -14,6 +14,8 @@ export type LinuxGuestInput = {
   readonly ramBytes: number;
   /** What the devices of all vCPUs share (linux-devices.ts). */
   readonly devices: SharedArrayBuffer;
+  /** Of the RAM, at its end: what the guest's program shares with the host; 0: none. A `struct linux_case`, if not. */
+  readonly sharedBytes: number;
   /** Guest physical pages of devices that the machine's owner implements, in the order of its list. */
   readonly mmio: readonly bigint[];
   /** See `FaultContext`. */

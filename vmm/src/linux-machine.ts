@@ -143,6 +143,7 @@ export function buildLinuxMachine(kvm: Kvm, options: LinuxMachineOptions): Linux
     guest: {
       kind: "linux",
       ramBytes,
+      sharedBytes: options.sharedBytes,
       devices,
       mmio: placed.map(({ address }) => address),
       pageFaultForm: options.pageFaultForm,

@@ -405,6 +405,19 @@ export class Channel {
     return Math.min(step, channelLayout.MAX_STEPS - 1);
   }
 
+  /** As configured, clamped to what there is room for. */
+  get taskCount(): number {
+    const count = this.#view.getUint32(channelLayout.offsetofTaskCount, true);
+    return Math.min(count, channelLayout.MAX_TASKS);
+  }
+
+  /** Where a step's access begins, guest virtual. */
+  address(task: number, step: number): bigint {
+    const at = channelLayout;
+    const program = at.offsetofPrograms + task * at.sizeofTaskProgram + at.offsetofProgramSteps;
+    return this.#view.getBigUint64(program + step * at.sizeofStep + 8, true);
+  }
+
   /** How often a counting task has counted. */
   count(task: number): bigint {
     return this.#view.getBigUint64(this.#report(task) + channelLayout.offsetofReportCount, true);

@@ -13,7 +13,8 @@ import {
   SERIAL_GSI,
   setInterruptLine,
 } from "../arch/index.ts";
-import { WINDOW_BASE } from "../guest/channel.ts";
+import { Channel, WINDOW_BASE } from "../guest/channel.ts";
+import { caseLayout } from "../guest/linux-case.ts";
 import type { LinuxGuestInput } from "../guest-input.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
 import { gpaToHva } from "../kvm/vm.ts";
@@ -29,6 +30,7 @@ import type { FaultContext, LocatedAccess } from "../policy/policy.ts";
 import { done, ended, type GuestSide, notMine, type Taken } from "./guest-side.ts";
 import { NO_STEP, type Place, type VcpuThreadInput } from "./messages.ts";
 import type { VcpuCore } from "./vcpu-core.ts";
+import type { PendingAccess } from "./watchdog.ts";
 
 const NEW_LINE = 10;
 const PAGE = BigInt(PAGE_SIZE);
@@ -45,8 +47,10 @@ export class LinuxSide implements GuestSide {
   readonly #console: ConsoleRing;
   readonly #mailbox: Mailbox;
   readonly #watched: WatchedAccess;
-  /** The access last reported to loop. */
-  #reportedLoop = 0;
+  /** Of the guest's program, if it shares memory with the host; null: the machine's owner watches an access. */
+  readonly #channel: Channel | null;
+  /** The access last reported to loop, `task/step/began`; null: none, or it has finished. */
+  #reportedLoop: string | null = null;
   /** What has been found out about the last exit. */
   #located: { readonly exit: VcpuExit; readonly access: LocatedAccess | null } | null = null;
 
@@ -61,6 +65,10 @@ export class LinuxSide implements GuestSide {
     this.#console = new ConsoleRing(guest.devices);
     this.#mailbox = new Mailbox(guest.devices, core.cpu);
     this.#watched = new WatchedAccess(guest.devices);
+    this.#channel =
+      guest.sharedBytes < caseLayout.sizeofLinuxCase
+        ? null
+        : new Channel(this.#ram.subarray(guest.ramBytes - guest.sharedBytes));
     this.#ports = new Ports(this.#shared.words, {
       transmit: (byte) => this.#transmit(byte),
       setLine: (level) => setInterruptLine(input.vmFd, SERIAL_GSI, level),
@@ -209,24 +217,53 @@ export class LinuxSide implements GuestSide {
   }
 
   place(exit: VcpuExit): Place | null {
-    const { vcpu } = this.#core;
     const access = this.#accessAt(exit);
-    return {
-      rip: vcpu.getRegisters().rip,
-      cpl: vcpu.currentPrivilegeLevel(),
-      task: NO_STEP,
-      step: NO_STEP,
-      gva: access?.gva ?? 0n,
-      gpa: access?.gpa ?? null,
-      hva: access === null ? null : gpaToHva(this.#input.memslots, access.gpa),
-    };
+    const gva = access?.gva ?? 0n;
+    return this.#placeOf({ task: NO_STEP, step: NO_STEP, gva, gpa: access?.gpa ?? null });
+  }
+
+  #placeOf({ task, step, gva, gpa }: Pick<Place, "task" | "step" | "gva" | "gpa">): Place {
+    const { vcpu } = this.#core;
+    const hva = gpa === null ? null : gpaToHva(this.#input.memslots, gpa);
+    return { rip: vcpu.getRegisters().rip, cpl: vcpu.currentPrivilegeLevel(), task, step, gva, gpa, hva };
+  }
+
+  /** Of an access that was proven to loop: the vCPU may be anywhere, and another process's page tables in force. */
+  #placeOfStep(task: number, step: number): Place | null {
+    const gva = this.#channel?.address(task, step) ?? null;
+    if (gva === null) return this.place({ kind: "interrupted" });
+    const gpa = this.#core.vcpu.translate(gva);
+    return this.#placeOf({ task, step, gva, gpa: this.#inWindow(gpa) ? gpa : null });
+  }
+
+  /** Accesses that were started and have not finished, by task; and the steps begun so far. */
+  #progress(): { readonly begun: number; readonly pending: ReadonlyMap<number, PendingAccess> } {
+    if (this.#channel === null) {
+      const { pending, begun } = this.#watched;
+      const access = { step: pending, began: BigInt(begun) };
+      return { begun, pending: pending === 0 ? new Map() : new Map([[0, access]]) };
+    }
+    const found = new Map<number, PendingAccess>();
+    let begun = 0;
+    for (let task = 0; task < this.#channel.taskCount; task++) {
+      const step = this.#channel.currentStep(task);
+      const { status, began } = this.#channel.result(task, step);
+      begun += step + (status === "not-reached" ? 0 : 1);
+      if (status === "started") found.set(task, { step, began });
+    }
+    return { begun, pending: found };
   }
 
   tick(): void {
     this.#flushConsole();
+    const { begun, pending } = this.#progress();
+    const names = [...pending].map(([task, { step, began }]) => `${task}/${step}/${began}`);
+    if (this.#reportedLoop !== null && !names.includes(this.#reportedLoop)) {
+      this.#reportedLoop = null;
+      this.#core.post({ type: "unstuck" });
+    }
     const pageFaults = this.#core.stats.read(FAULT_COUNTER);
     if (pageFaults === null) return;
-    const { pending, begun } = this.#watched;
     const loop = this.#core.watchdog.sample({
       atMs: performance.now(),
       pageFaults,
@@ -234,12 +271,19 @@ export class LinuxSide implements GuestSide {
       notPresentEvents: 0,
       ticks: 0,
       begun,
-      pending: pending === 0 ? new Map() : new Map([[0, { step: pending, began: BigInt(begun) }]]),
+      pending,
     });
-    if (loop === null || this.#reportedLoop === pending) return;
-    this.#reportedLoop = pending;
+    if (loop === null) return;
+    const name = `${loop.task}/${loop.step}/${pending.get(loop.task)?.began ?? 0n}`;
+    if (this.#reportedLoop === name) return;
+    this.#reportedLoop = name;
     const { faultsPerSecond, overMs } = loop;
-    this.#core.post({ type: "looping", faultsPerSecond, overMs, place: this.place({ kind: "interrupted" }) });
+    this.#core.post({
+      type: "looping",
+      faultsPerSecond,
+      overMs,
+      place: this.#placeOfStep(loop.task, loop.step),
+    });
   }
 }
 

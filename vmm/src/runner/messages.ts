@@ -17,7 +17,6 @@ export type VcpuThreadInput = {
   readonly lapicInKernel: boolean;
   readonly memslots: readonly Memslot[];
   readonly window: { readonly hva: bigint; readonly sizeBytes: number };
-  readonly policy: PolicyName;
   readonly pageStates: SharedArrayBuffer | null;
   /** How often a policy may deal with the same instruction of the same step before the VM stops. */
   readonly maxRepeats: number;
@@ -31,11 +30,11 @@ export type VcpuThreadInput = {
 };
 
 /**
- * Words of the control buffer, one for all threads: the VM runs or stops as a whole, as QEMU's vm_stop() has it. Behind
- * `command` stand the ids of the vCPUs' threads, 0 while there is none.
+ * Words of the control buffer, one for all threads: the VM runs or stops as a whole, as QEMU's vm_stop() has it. `policy`:
+ * the number of the policy in `vmmParts`. `threadIds`: of the vCPUs' threads, 0 while there is none.
  */
-export const controlWord = { command: 0, threadIds: 1 } as const;
-export const controlWords: number = 1 + MAX_VCPUS;
+export const controlWord = { command: 0, policy: 1, threadIds: 2 } as const;
+export const controlWords: number = 2 + MAX_VCPUS;
 /**
  * Values of `command`. A thread whose KVM_RUN gave up sets `pause`, which holds the others, too; the machine's owner answers with
  * `run` or `stop`.

@@ -16,6 +16,7 @@ import {
   takeBusError,
   threadId,
 } from "../../../sys/src/index.ts";
+import { vmmParts } from "../../../language/src/index.ts";
 import { syncedRegisters, Vcpu } from "../arch/index.ts";
 import { WINDOW_BASE } from "../guest/channel.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
@@ -55,7 +56,6 @@ export class VcpuCore {
   readonly post: (news: VcpuNews) => void;
   readonly #input: VcpuThreadInput;
   readonly #control: Int32Array;
-  readonly #policy: FaultPolicy;
   readonly #states: PageStates | null;
   /** Of the page states, when the guest was last entered. */
   #generation = 0;
@@ -75,7 +75,6 @@ export class VcpuCore {
     this.#control = new Int32Array(input.control);
     this.vcpu = new Vcpu(input.vcpuFd, input.runBytes);
     this.vcpu.syncRegisters(syncedRegisters(input.vmFd));
-    this.#policy = policies[input.policy];
     this.#states = input.pageStates === null ? null : new PageStates(input.window.hva, input.pageStates);
     this.stats = new VcpuStats(input.vcpuFd);
   }
@@ -83,6 +82,10 @@ export class VcpuCore {
   /** The guest got on: what the policy did before was not in vain. */
   progressed(): void {
     this.#repeats = 0;
+  }
+
+  get #policy(): FaultPolicy {
+    return policies[vmmParts[Atomics.load(this.#control, controlWord.policy)] ?? "stop"];
   }
 
   /** Is the machine to run on, as its owner has it? */

@@ -8,7 +8,9 @@ import {
   type ThreadLook,
   waitChannel,
 } from "../../../sys/src/index.ts";
+import { vmmParts } from "../../../language/src/index.ts";
 import type { RunnableMachine } from "../machine.ts";
+import type { PolicyName } from "../policy/policy.ts";
 import {
   command,
   controlWord,
@@ -30,6 +32,8 @@ export type VmRunner = {
   resume(): void;
   /** Ends the threads of all vCPUs; `ended` of each follows, also out of an endless loop. */
   stop(): void;
+  /** What the vCPUs do from now on where KVM_RUN gives up on a page; the machine's own policy until then. */
+  setPolicy(policy: PolicyName): void;
   /** A look at the thread of each vCPU, by `monotonicMs`; null before it is there, once it has ended, and where the kernel keeps no figures. */
   lookAtThreads(): readonly (ThreadLook | null)[];
   /** Settles when all threads have ended, after `ended`. Rejects if one died of something else. */
@@ -105,6 +109,10 @@ export function startVm(
 ): VmRunner {
   const control = new SharedArrayBuffer(4 * controlWords);
   const words = new Int32Array(control);
+  const setPolicy = (policy: PolicyName): void => {
+    Atomics.store(words, controlWord.policy, vmmParts.indexOf(policy));
+  };
+  setPolicy(machine.policy);
   const resume = () => {
     // Not over a `stop` that came first.
     Atomics.compareExchange(words, controlWord.command, command.pause, command.run);
@@ -121,7 +129,6 @@ export function startVm(
       vmFd: machine.vm.fd,
       lapicInKernel: machine.vm.options.lapicInKernel,
       window: machine.window,
-      policy: machine.policy,
       pageStates: machine.pageStates,
       maxRepeats: machine.maxRepeats,
       vcpuFd: vcpu.fd,
@@ -152,6 +159,7 @@ export function startVm(
   return {
     resume,
     stop,
+    setPolicy,
     lookAtThreads,
     exited: Promise.all(threads)
       .then(() => {})
