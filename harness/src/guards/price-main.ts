@@ -11,8 +11,8 @@ import { MmapWindow, PageStates, WindowHolder } from "../../../vmm/src/index.ts"
 import { type Child, startChild } from "../engines/child.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
 import { failHelper, watchEnd } from "../engines/helper.ts";
-import { type Guarding, guardFile } from "../engines/kvm/guard.ts";
 import { openMount } from "../engines/mount.ts";
+import { type Guarding, guardFile } from "../engines/vm/guard.ts";
 import { within } from "../within.ts";
 import {
   type FromPrice,

@@ -22,8 +22,8 @@ import {
 import { type Child, startChild, within } from "../engines/child.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
 import { failHelper, watchEnd } from "../engines/helper.ts";
-import { type Guarding, guardFile } from "../engines/kvm/guard.ts";
 import { openMount } from "../engines/mount.ts";
+import { type Guarding, guardFile } from "../engines/vm/guard.ts";
 import {
   type FromRaceHost,
   LOAD_OFFSET,

@@ -7,6 +7,8 @@
  * outside KVM_RUN and unblocked inside by KVM_SET_SIGNAL_MASK, so that no tick is lost between test and entry
  * (api.rst, KVM_SET_SIGNAL_MASK).
  */
+
+import { vmmParts } from "../../../language/src/index.ts";
 import {
   blockSignal,
   consumeSignal,
@@ -16,7 +18,6 @@ import {
   takeBusError,
   threadId,
 } from "../../../sys/src/index.ts";
-import { vmmParts } from "../../../language/src/index.ts";
 import { syncedRegisters, Vcpu } from "../arch/index.ts";
 import { WINDOW_BASE } from "../guest/channel.ts";
 import type { VcpuExit } from "../kvm/exit.ts";

@@ -1,5 +1,6 @@
 /** Runs a machine's vCPUs, each in a thread of its own, and emits their messages as events. The other side of vcpu-thread. */
 import { Worker } from "node:worker_threads";
+import { vmmParts } from "../../../language/src/index.ts";
 import {
   compiledEntry,
   lookAtThread,
@@ -8,7 +9,6 @@ import {
   type ThreadLook,
   waitChannel,
 } from "../../../sys/src/index.ts";
-import { vmmParts } from "../../../language/src/index.ts";
 import type { RunnableMachine } from "../machine.ts";
 import type { PolicyName } from "../policy/policy.ts";
 import {

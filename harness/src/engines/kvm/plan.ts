@@ -9,30 +9,17 @@ import {
   type GuestPersona,
   guestActors,
   guestPersonas,
-  type Layout,
-  mappingsOf,
   type NmiVariant,
   type Proposal,
   type Scenario,
-  STUCK,
-  signalNames,
   touchOf,
-  type VmmStep,
-  type WindowMapping,
 } from "../../../../language/src/index.ts";
-import { MAX_WINDOW_BYTES, type PolicyName } from "../../../../vmm/src/index.ts";
 import type { Support } from "../../engine.ts";
-import { type GuestTask, guestTasks, windowBytesOf } from "../guest-program.ts";
 import { sealedReason } from "../sealed.ts";
-import type { GuardPlan } from "./guard.ts";
+import { type CasePlan, commonPlan, type PlanPlace } from "../vm/plan.ts";
 
 /** Everything the VM process gets. Plain data: it crosses a process border. */
-export type VmPlan = {
-  readonly layout: Layout;
-  readonly filePath: string;
-  readonly sourceDirectory: string;
-  readonly mappings: readonly WindowMapping[];
-  readonly windowBytes: number;
+export type VmPlan = CasePlan & {
   /** Mapped MAP_PRIVATE, and nothing of it in memory when the guest begins. */
   readonly privateSwapped: boolean;
   readonly machine: {
@@ -45,29 +32,7 @@ export type VmPlan = {
     readonly sleepsLate: boolean;
     readonly nmi: NmiVariant | "off";
     readonly machineCheckSafe: "none" | "reads" | "all";
-    readonly policy: PolicyName;
   };
-  /** The guard that reports truncations to the window's owner; null: none. */
-  readonly guard: GuardPlan | null;
-  /** Watch the file and take away from the guest what its end has left behind. */
-  readonly fence: boolean;
-  /** Guest tasks in the order of the scenario. */
-  readonly tasks: readonly GuestTask[];
-  /** Number = index. */
-  readonly signals: readonly string[];
-  readonly vmmActors: readonly { readonly actor: string; readonly steps: readonly VmmStep[] }[];
-  /** An actor awaits `stuck`, so the case does not end there. */
-  readonly stuckIsAwaited: boolean;
-  /** The guest may run no longer than this. */
-  readonly lifeMs: number;
-  /** `CaseContext.slowness`. */
-  readonly slowness: number;
-  /** No page's I/O takes longer. */
-  readonly ioPatienceMs: number;
-  /** No READ stays without an answer. */
-  readonly isIoAnswered: boolean;
-  /** Nor beyond this moment (`monotonicMs`), however late it was started. */
-  readonly latestEndMs: number;
 };
 
 const yes: Support = { kind: "yes" };
@@ -101,28 +66,10 @@ export function supportsAnywhere(scenario: Scenario, proposal: Proposal): Suppor
   return proposed.kind === "no" ? proposed : supportsPair(scenario, proposal);
 }
 
-export type PlanPlace = Pick<
-  VmPlan,
-  "filePath" | "sourceDirectory" | "lifeMs" | "slowness" | "ioPatienceMs" | "latestEndMs"
-> & {
-  readonly leaseSocket: string | null;
-};
-
 export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlace): VmPlan {
-  const { leaseSocket, ...files } = place;
-  const signals = signalNames(scenario);
-  const mappings = mappingsOf(scenario);
-  const windowBytes = windowBytesOf(scenario);
-  if (windowBytes > MAX_WINDOW_BYTES)
-    throw new RangeError(`window of ${windowBytes} bytes: at most ${MAX_WINDOW_BYTES}`);
-  const actors = Object.entries(scenario.actors);
   const persona = guestPersonas[proposal.guest];
   return {
-    ...files,
-    isIoAnswered: !(scenario.backing.mount?.faults ?? []).some(({ action }) => action.kind === "hang"),
-    layout: scenario.layout,
-    mappings,
-    windowBytes,
+    ...commonPlan(scenario, proposal, place),
     privateSwapped: scenario.backing.kind === "private-swapped",
     machine: {
       lapicInKernel: proposal.lapic === "kernel",
@@ -135,15 +82,6 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
       sleepsLate: false,
       nmi: scenario.nmi ?? "off",
       machineCheckSafe: persona.machineCheckSafe,
-      policy: proposal.vmm === "none" ? "stop" : proposal.vmm,
     },
-    guard: proposal.server === "none" ? null : { name: proposal.server, leaseSocket },
-    fence: proposal.exits === "fence",
-    tasks: guestTasks(scenario),
-    signals,
-    vmmActors: actors.flatMap(([actor, one]) => (one.in === "vmm" ? [{ actor, steps: one.steps }] : [])),
-    stuckIsAwaited: actors.some(([, { steps }]) =>
-      steps.some((step) => step.verb === "await" && step.name === STUCK),
-    ),
   };
 }

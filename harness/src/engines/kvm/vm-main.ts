@@ -12,12 +12,19 @@ import {
   pageOut,
   residentPages,
 } from "../../../../sys/src/index.ts";
-import { Fence, openMachine, PageStates, WindowHolder } from "../../../../vmm/src/index.ts";
+import {
+  Fence,
+  type Machine,
+  openMachine,
+  PageStates,
+  runMachine,
+  WindowHolder,
+} from "../../../../vmm/src/index.ts";
 import { errorStack } from "../../error-text.ts";
 import { FIRST_LENT_DESCRIPTOR, send as sendToParent, tieToParent } from "../child-side.ts";
-import { CaseRunner } from "./case-runner.ts";
-import { type Guarding, guardFile } from "./guard.ts";
-import type { FromVm, ToVm } from "./messages.ts";
+import { type CaseGuest, CaseRunner } from "../vm/case-runner.ts";
+import { type Guarding, guardFile } from "../vm/guard.ts";
+import type { FromVm, ToVm } from "../vm/messages.ts";
 import type { VmPlan } from "./plan.ts";
 import { openWindow, type Window } from "./window.ts";
 
@@ -64,6 +71,15 @@ async function swapOut({ hva, bytes }: Window): Promise<void> {
   if (resident > 0) throw new PageOutError(`${resident} pages are in memory that should be in swap`);
 }
 
+function guestOf(machine: Machine): CaseGuest {
+  return {
+    channel: machine.channel,
+    cpus: machine.vcpus.length,
+    capabilities: () => machine.kvm.capabilities(),
+    start: (handlers, limits) => runMachine(machine, handlers, limits),
+  };
+}
+
 async function runCase(plan: VmPlan): Promise<void> {
   // Lent by the host setup: a kernel lease is granted to the only open file description of a file.
   const guarding =
@@ -74,12 +90,13 @@ async function runCase(plan: VmPlan): Promise<void> {
   const pageStates = guarding === null ? undefined : handToGuard(window, guarding);
   const machine = openMachine({
     ...plan.machine,
+    policy: plan.policy,
     windowHva: window.hva,
     windowBytes: window.bytes,
     programs: plan.tasks.map(({ program }) => program),
     ...(pageStates === undefined ? {} : { pageStates }),
   });
-  const running = new CaseRunner(plan, machine, (message) => void send(message));
+  const running = new CaseRunner(plan, guestOf(machine), (message) => void send(message));
   runner = running;
   const fence = plan.fence
     ? new Fence(plan.filePath, window.mappings, (event) => running.trace.fenced(event))
@@ -138,7 +155,7 @@ async function serveCase(plan: VmPlan): Promise<void> {
 
 tieToParent();
 disableCoreDumps();
-process.on("message", (message: ToVm) => {
+process.on("message", (message: ToVm<VmPlan>) => {
   switch (message.type) {
     case "start":
       void serveCase(message.plan);

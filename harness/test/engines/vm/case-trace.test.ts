@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { GuestEvent } from "../../../../vmm/src/index.ts";
-import { CaseTrace, guestTrace } from "../../../src/engines/kvm/case-trace.ts";
+import { CaseTrace, guestTrace } from "../../../src/engines/vm/case-trace.ts";
 
 const place = { rip: 1n, cpl: 3, task: 0, step: 0, gva: 0x40001000n, gpa: 0x40001000n, hva: 0x7f00n };
 

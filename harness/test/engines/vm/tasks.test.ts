@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { isOnItsWay, type TaskView } from "../../../src/engines/kvm/tasks.ts";
+import { isOnItsWay, type TaskView } from "../../../src/engines/vm/tasks.ts";
 
 const load = { verb: "load", size: 8, address: 0n, value: 0n } as const;
 const ready: TaskView = { state: "ready", step: load, status: "not-reached", count: 0n, countAtTrouble: 0n };

@@ -1,7 +1,7 @@
 /** What the samples of counting tasks say of a wait. */
 import { describe, expect, it } from "vitest";
 import { noShare } from "../../../src/engines/attendance.ts";
-import { type CpuView, type Growth, Waiting } from "../../../src/engines/kvm/waiting.ts";
+import { type CpuView, type Growth, Waiting } from "../../../src/engines/vm/waiting.ts";
 
 const STEP_MS = 10;
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { Channel, channelLayout } from "../../../../vmm/src/index.ts";
-import { SignalRelay } from "../../../src/engines/kvm/relay.ts";
+import { SignalRelay } from "../../../src/engines/vm/relay.ts";
 
 function relay() {
   const memory = new Uint8Array(channelLayout.sizeofChannel);

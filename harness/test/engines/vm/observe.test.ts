@@ -2,14 +2,14 @@ import { describe, expect, it } from "vitest";
 import { vmmText } from "../../../../language/src/index.ts";
 import { scenarioWith } from "../../../../language/test/support/cases.ts";
 import { noShare } from "../../../src/engines/attendance.ts";
-import type { VmReport } from "../../../src/engines/kvm/messages.ts";
+import type { VmReport } from "../../../src/engines/vm/messages.ts";
 import {
   accessesSeen,
   bystandersWatched,
   guestKernelSeen,
   unexpectedError,
   vmmSeen,
-} from "../../../src/engines/kvm/observe.ts";
+} from "../../../src/engines/vm/observe.ts";
 
 const place = { rip: 0x41581n, cpl: 3, task: 0, step: 3, gva: 0x40001000n, gpa: 0x40001000n, hva: 0x7f00n };
 const efault = { kind: "error", errno: "EFAULT", exitReason: 0 } as const;

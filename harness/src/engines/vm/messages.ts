@@ -1,4 +1,4 @@
-/** Messages between the kvm engine and the VM process of a case. */
+/** Messages between an engine with a VM and the VM process of a case. */
 
 import type { EventKind } from "../../../../language/src/index.ts";
 import type {
@@ -10,10 +10,10 @@ import type {
   VcpuExit,
 } from "../../../../vmm/src/index.ts";
 import type { Share } from "../attendance.ts";
-import type { VmPlan } from "./plan.ts";
+import type { CasePlan } from "./plan.ts";
 
-export type ToVm =
-  | { readonly type: "start"; readonly plan: VmPlan }
+export type ToVm<Plan extends CasePlan> =
+  | { readonly type: "start"; readonly plan: Plan }
   | { readonly type: "signal"; readonly name: string }
   /** Every host actor has done its last step. */
   | { readonly type: "host-settled" };

@@ -12,7 +12,7 @@ import {
   SETTLE_MS,
   step,
   wakeAtMs,
-} from "../../../src/engines/kvm/ending.ts";
+} from "../../../src/engines/vm/ending.ts";
 
 const LIMIT_MS = 8000;
 const exit = { kind: "error", errno: "EFAULT", exitReason: 0 } as const;

@@ -6,11 +6,10 @@
 import { STUCK } from "../../../../language/src/index.ts";
 import { lookAtThread } from "../../../../sys/src/index.ts";
 import {
-  type Machine,
+  type Channel,
   type MachineHandlers,
   type MachineRun,
   monotonicMs,
-  runMachine,
 } from "../../../../vmm/src/index.ts";
 import { Attendance, attendedMs, noShare, type Share, shareBetween } from "../attendance.ts";
 import { CaseTrace, guestTrace } from "./case-trace.ts";
@@ -25,7 +24,7 @@ import {
   wakeAtMs,
 } from "./ending.ts";
 import type { FromVm, TaskReport, VmReport } from "./messages.ts";
-import type { VmPlan } from "./plan.ts";
+import type { CasePlan } from "./plan.ts";
 import { SignalRelay } from "./relay.ts";
 import { isOnItsWay } from "./tasks.ts";
 import { type CpuView, type Growth, Waiting } from "./waiting.ts";
@@ -43,10 +42,23 @@ type Baseline = {
   readonly shares: readonly Share[];
 };
 
+/** The guest of a case, up and waiting for its tasks to begin. */
+export type CaseGuest = {
+  readonly channel: Channel;
+  /** How many vCPUs it has. */
+  readonly cpus: number;
+  capabilities(): Readonly<Record<string, number>>;
+  /** Lets the tasks begin. The run ends with the case: in whatever state the guest is left, its channel stays readable. */
+  start(handlers: MachineHandlers, limits: Pick<CasePlan, "ioPatienceMs" | "isIoAnswered">): CaseRun;
+};
+
+/** `stop`: ends the case, also out of an endless loop. `exited`: nothing of it happens any more. */
+export type CaseRun = Pick<MachineRun, "resume" | "stop" | "lookAtThreads" | "final" | "exited">;
+
 export class CaseRunner {
   readonly trace: CaseTrace = new CaseTrace();
-  readonly #plan: VmPlan;
-  readonly #machine: Machine;
+  readonly #plan: CasePlan;
+  readonly #guest: CaseGuest;
   readonly #send: (message: FromVm) => void;
   readonly #relay: SignalRelay;
   readonly #waiting: Waiting;
@@ -63,20 +75,20 @@ export class CaseRunner {
   #ending: Ending;
   #baseline: Baseline | null = null;
   /** Null before the vCPUs have started and once their threads have ended: the guest's memory is about to go. */
-  #run: MachineRun | null = null;
+  #run: CaseRun | null = null;
   #alarm: NodeJS.Timeout | undefined;
   /** A vCPU, or a task of the guest, was proven to wait for ever. */
   #isWaiting = false;
 
-  constructor(plan: VmPlan, machine: Machine, send: (message: FromVm) => void) {
+  constructor(plan: CasePlan, guest: CaseGuest, send: (message: FromVm) => void) {
     this.#plan = plan;
-    this.#machine = machine;
+    this.#guest = guest;
     this.#send = send;
-    this.#relay = new SignalRelay(plan.signals, machine.channel, (name, from) =>
+    this.#relay = new SignalRelay(plan.signals, guest.channel, (name, from) =>
       send({ type: "signal", name, from }),
     );
     this.#waiting = new Waiting(plan.tasks.map(({ program }) => program.cpu ?? 0));
-    this.#attendances = machine.vcpus.map(() => new Attendance());
+    this.#attendances = Array.from({ length: guest.cpus }, () => new Attendance());
     this.#hasCounters = plan.tasks.some(({ program }) => program.steps.some(({ verb }) => verb === "count"));
     this.#ending = beginning({
       stuckIsAwaited: plan.stuckIsAwaited,
@@ -89,7 +101,7 @@ export class CaseRunner {
   /** Runs the case to its end. Rejects only for a defect of ours. */
   async run(): Promise<VmReport> {
     const { ioPatienceMs, isIoAnswered, lifeMs, latestEndMs, vmmActors } = this.#plan;
-    const run = runMachine(this.#machine, this.#handlers(), { ioPatienceMs, isIoAnswered });
+    const run = this.#guest.start(this.#handlers(), { ioPatienceMs, isIoAnswered });
     this.#run = run;
     const nowMs = monotonicMs();
     this.#advance({ type: "started", limitMs: Math.max(nowMs, Math.min(nowMs + lifeMs, latestEndMs)) });
@@ -185,7 +197,7 @@ export class CaseRunner {
         this.#look();
         this.#baseline ??= {
           counts: this.#counts(),
-          heartbeat: this.#machine.channel.heartbeat,
+          heartbeat: this.#guest.channel.heartbeat,
           shares: this.#shares(),
         };
         this.#relay.raiseAndSend(STUCK, "kvm");
@@ -211,7 +223,7 @@ export class CaseRunner {
       for (const [step, { size }] of program.steps.entries()) {
         const key = `${task}/${step}`;
         if (this.#sent.has(key)) continue;
-        const { status, bytes } = this.#machine.channel.result(task, step);
+        const { status, bytes } = this.#guest.channel.result(task, step);
         if (status !== "done") continue;
         this.#sent.add(key);
         this.#send({ type: "saw", task, step, bytes: bytes.subarray(0, size) });
@@ -220,7 +232,7 @@ export class CaseRunner {
   }
 
   #counts(): bigint[] {
-    return this.#plan.tasks.map((_, task) => this.#machine.channel.count(task));
+    return this.#plan.tasks.map((_, task) => this.#guest.channel.count(task));
   }
 
   #cpuViews(): readonly (CpuView | null)[] {
@@ -234,7 +246,7 @@ export class CaseRunner {
 
   /** The accesses that are under way, a name each. */
   #pending(): readonly string[] {
-    const { channel } = this.#machine;
+    const { channel } = this.#guest;
     return this.#plan.tasks.flatMap((_, task) => {
       const step = channel.currentStep(task);
       const { status, began } = channel.result(task, step);
@@ -259,7 +271,7 @@ export class CaseRunner {
   }
 
   #isAnyOnItsWay(): boolean {
-    const { channel } = this.#machine;
+    const { channel } = this.#guest;
     return this.#plan.tasks.some(({ program }, task) => {
       const number = channel.currentStep(task);
       const view = {
@@ -273,7 +285,7 @@ export class CaseRunner {
     });
   }
 
-  async #playVmm(actor: string, steps: VmPlan["vmmActors"][number]["steps"]): Promise<void> {
+  async #playVmm(actor: string, steps: CasePlan["vmmActors"][number]["steps"]): Promise<void> {
     for (const step of steps) {
       switch (step.verb) {
         case "await":
@@ -288,12 +300,12 @@ export class CaseRunner {
     }
   }
 
-  #report(run: MachineRun): VmReport {
-    const { channel } = this.#machine;
+  #report(run: CaseRun): VmReport {
+    const { channel } = this.#guest;
     const final = run.final();
     const actors = this.#plan.tasks.map(({ actor }) => actor);
     return {
-      capabilities: this.#machine.kvm.capabilities(),
+      capabilities: this.#guest.capabilities(),
       history: this.#ending.history,
       end: this.#ending.end ?? { kind: "defect", message: "the vCPUs' threads ended without a word" },
       outOfTime: this.#ending.outOfTime,
@@ -318,7 +330,7 @@ export class CaseRunner {
   }
 
   #taskReports(): TaskReport[] {
-    const { channel } = this.#machine;
+    const { channel } = this.#guest;
     const counts = this.#counts();
     const shares = this.#shares();
     return this.#plan.tasks.map(({ actor, program }, task) => {
