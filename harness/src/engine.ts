@@ -42,11 +42,29 @@ export type CaseContext = {
   readonly slowness: number;
 };
 
+/** The kernel of a Linux guest, in files that can be read where the engine runs. */
+export type GuestKernel = {
+  /** The SPEC's text. */
+  readonly name: string;
+  /** The package and its version, or the path. */
+  readonly origin: string;
+  /** `uname -r`; null where the image does not contain it. */
+  readonly release: string | null;
+  /** SHA-256 of the image. */
+  readonly sha256: string;
+  /** A vmlinux, or a bzImage. */
+  readonly imagePath: string;
+  /** With its modules and the only program of the guest (vmm/guest/linux). */
+  readonly initrdPath: string;
+};
+
 /** The context that a run gives an engine or a machine as a whole. */
 export type OpenContext = {
   /** A folder inside the run's. */
   readonly directory: string;
   readonly signal: AbortSignal;
+  /** Gets the guest's kernel: downloads and unpacks what is not there. Rejects with a KernelError. Asked by engines with a Linux guest. */
+  readonly guestKernel?: () => Promise<GuestKernel>;
 };
 
 /** An engine as cases are planned for it. */
@@ -89,8 +107,8 @@ export type Opening =
 
 export interface Machine {
   readonly name: MachineName;
-  /** The options that name it and its engine; null: `--engine NAME`. */
-  readonly option: string | null;
+  /** The options that name it and the engine; null: `--engine NAME`. */
+  option(engine: EngineName): string | null;
   /** Its cases have it to themselves: one at a time, whatever `--jobs` is. */
   readonly isAlone: boolean;
   /** Can the engine run this case on it, as far as is known before it is open? Pure. */

@@ -29,6 +29,7 @@ export const featureNames = [
   "kvm",
   "micro-guest",
   "steps",
+  "linux-guest",
   "fuse",
   "fuse-native",
   "root",
@@ -161,6 +162,18 @@ function readBuilt(what: string, file: string): Feature {
       };
 }
 
+/** Does KVM here run a Linux kernel in a time that can be waited for? */
+function readLinuxGuest(): Feature {
+  if (readBackend() === "kvm_pvm") {
+    return {
+      kind: "missing",
+      reason: "kvm_pvm interprets CPL 0, a million instructions a second: no Linux guest comes up",
+      fix: "daxfault run --engine linux --kernel debian:6.12",
+    };
+  }
+  return readBuilt("the guest's program", "vmm/guest/steps");
+}
+
 function loads(packageName: string): Error | null {
   try {
     createRequire(import.meta.url).resolve(packageName);
@@ -237,6 +250,7 @@ const readers: Readonly<Record<FeatureName, () => Feature>> = {
   kvm: () => simulated("DAXFAULT_NO_KVM") ?? readKvm(),
   "micro-guest": () => readBuilt("the micro-guest", "vmm/guest/microguest.bin"),
   steps: () => readBuilt("the program that runs tasks as processes", "vmm/guest/steps"),
+  "linux-guest": readLinuxGuest,
   fuse: () => simulated("DAXFAULT_NO_FUSE") ?? readFuse(),
   root: () => simulated("DAXFAULT_NO_ROOT") ?? readRoot(),
   swap: readSwap,

@@ -18,20 +18,28 @@ export type EngineNature = {
   readonly isReal: boolean;
   /** KVM ran the guest: it has a backend, and a DAX window where the scenario asks for one. */
   readonly runsKvm: boolean;
+  /** The guest is Linux: whatever persona the proposal wishes for, it is what its kernel is. */
+  readonly isLinuxGuest?: true;
 };
 
 /** Where an engine runs: on this machine, or inside a VM that has booted the kernel that the user calls SPEC. */
 export type MachineName = "here" | `kernel:${string}`;
 
-/** The common name of a case's engine and machine, in tables and records: `kvm`, `kernel:debian:6.12`. */
+/** The common name of a case's engine and machine: `kvm`; the usual engine of a kernel; a Linux guest on that kernel. */
+export type PlaceName = EngineName | `kernel:${string}` | `${EngineName}@kernel:${string}`;
+
+/** As tables and records have it: `kvm`, `kernel:debian:6.12`, `linux@kernel:debian:6.12`. */
 export function placeName({
   engine,
   machine,
+  nature,
 }: {
   readonly engine: EngineName;
   readonly machine: MachineName;
-}): string {
-  return machine === "here" ? engine : machine;
+  readonly nature: EngineNature;
+}): PlaceName {
+  if (machine === "here") return engine;
+  return nature.isLinuxGuest ? `${engine}@${machine}` : machine;
 }
 
 /** How much of what could have happened was looked at. Only `exhaustive` may say "never" or "always". */
@@ -66,6 +74,30 @@ export type Attestation = {
   readonly windowBytes: number | null;
   /** The VM that the case ran inside of, on a kernel that was booted for it; null on the machine itself. */
   readonly vm: KernelVmFacts | null;
+  /** The Linux guest of the case; null where the guest is another one, or there is none. */
+  readonly guest: LinuxGuestFacts | null;
+};
+
+/** A Linux guest: what was booted, and what of its set-up decides what it does about a lost page. */
+export type LinuxGuestFacts = {
+  /** The user's name for its kernel: the SPEC. */
+  readonly kernel: string;
+  /** The package and its version, or the path. */
+  readonly origin: string;
+  /** SHA-256 of the image. */
+  readonly imageSha256: string;
+  /** `uname -r` of the image. */
+  readonly release: string;
+  readonly commandLine: string;
+  readonly cpus: number;
+  /** Cases that this boot had served before, this one included. */
+  readonly bootCase: number;
+  /** KVM_FEATURE_ASYNC_PF and its relatives in CPUID. */
+  readonly asyncPageFaults: "offered" | "hidden";
+  /** AMD's overflow recovery and SUCCOR in CPUID. */
+  readonly machineCheckRecovery: "offered" | "hidden";
+  /** How the file is mounted: `virtiofs dax=always`. */
+  readonly mount: string;
 };
 
 /** A VM that booted a kernel under test: what was asked for from outside, what was found inside. */
@@ -156,6 +188,8 @@ export type Evidence = {
   readonly trace: readonly TraceEvent[];
   /** Where the kernel is the case's alone: on machines `kernel:SPEC`. null: not asked for. */
   readonly kvmTrace: KvmTrace | null;
+  /** Of a Linux guest, while the case ran: the last lines. */
+  readonly guestConsole?: readonly string[];
   readonly exhaustiveness: Exhaustiveness;
   readonly durationMs: number;
 };

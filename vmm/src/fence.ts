@@ -12,6 +12,8 @@ export type FencedMapping = {
   readonly hva: bigint;
   readonly fileOffset: bigint;
   readonly lengthBytes: bigint;
+  /** false: the file was opened for reading, and cannot be mapped otherwise. */
+  readonly writable?: boolean;
 };
 
 export type FenceEvent = {
@@ -45,13 +47,14 @@ export class Fence {
     const size = BigInt(fstatSync(this.#fd).size);
     const page = BigInt(PAGE_SIZE);
     const endOfPages = ((size + page - 1n) / page) * page;
-    for (const [index, { hva, fileOffset, lengthBytes }] of this.#mappings.entries()) {
+    for (const [index, { hva, fileOffset, lengthBytes, writable = true }] of this.#mappings.entries()) {
       const before = this.#open[index] ?? 0n;
       const reach = endOfPages - fileOffset;
       const after = reach < 0n ? 0n : reach > lengthBytes ? lengthBytes : reach;
       if (after === before) continue;
       const [from, to] = after < before ? [after, before] : [before, after];
-      mprotect(hva + from, Number(to - from), after < before ? PROT_NONE : PROT_READ | PROT_WRITE);
+      const open = PROT_READ | (writable ? PROT_WRITE : 0);
+      mprotect(hva + from, Number(to - from), after < before ? PROT_NONE : open);
       this.#open[index] = after;
       const kind = after < before ? "fence" : "unfence";
       this.#onEvent({ kind, hva: hva + from, lengthBytes: to - from });

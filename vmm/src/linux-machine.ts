@@ -52,6 +52,8 @@ export type LinuxMachineOptions = {
    */
   readonly sharedBytes: number;
   readonly cpu: LinuxCpu;
+  /** See `VmOptions`; false if left out. */
+  readonly hltInGuest?: boolean;
   /**
    * What appears at `WINDOW_BASE`. `persistent`: Linux takes it for persistent memory (/dev/pmem0, module nd_e820);
    * `device`: it is a device's (the window of a virtio-fs, the range of a virtio-pmem), and not in the memory map.
@@ -123,7 +125,11 @@ export function buildLinuxMachine(kvm: Kvm, options: LinuxMachineOptions): Linux
   const placed = place(options.devices(ram));
   const kernel = load(ram, options, placed);
 
-  const vm = Vm.create(kvm, { lapicInKernel: true, hltInGuest: false, linux: options.cpu });
+  const vm = Vm.create(kvm, {
+    lapicInKernel: true,
+    hltInGuest: options.hltInGuest ?? false,
+    linux: options.cpu,
+  });
   vm.enableCapability(capability.KVM_CAP_EXCEPTION_PAYLOAD, 1n);
   vm.addMemslot(0n, ramAddress, ramBytes);
   vm.addMemslot(WINDOW_BASE, window.hva, window.sizeBytes);

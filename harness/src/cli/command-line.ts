@@ -74,6 +74,10 @@ function addRun(program: Command): void {
       "inside a VM that boots this kernel: a path of a bzImage, debian:6.1, debian:backports, host",
     )
     .option("--modules <DIR>", "modules of kernels given as paths (lib/modules/RELEASE)")
+    .option(
+      "--guest-kernel <SPEC>",
+      "of the Linux guest (--engine linux): as --kernel; debian:6.12 if left out",
+    )
     .option("--list", "say what would run, and run nothing")
     .option("--shard <I/N>", "only the I-th of N parts of the cases; daxfault report merges them")
     .option("--repeat <N>", "run each case N times and count its outcomes", "1")

@@ -15,6 +15,7 @@ const what: Readonly<Record<FeatureName, string>> = {
   kvm: "virtual machines",
   "micro-guest": "the guest that runs in them",
   steps: "guest tasks as processes of the host",
+  "linux-guest": "a Linux guest: run --engine linux",
   fuse: "scenarios with our FUSE mount: under the window, or in the hands of a host process",
   "fuse-native": "the second way to mount: daxfault serve --transport libfuse",
   root: "scenarios on a tmpfs of their own",

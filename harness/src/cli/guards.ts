@@ -14,6 +14,7 @@ import {
   matrixScenarios,
   modelsWord,
 } from "../guards/matrix.ts";
+import { usualGuest } from "../kernel/guest.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { hereMachine } from "../machines/here.ts";
 import { visible, visibleData } from "../report/encode.ts";
@@ -63,7 +64,7 @@ async function runMatrix(
   { jobs, life: { directory, signal } }: MatrixOptions,
 ): Promise<{ readonly results: readonly Result[]; readonly defects: readonly string[] }> {
   const { name, nature } = engineRow("kvm");
-  const machine = hereMachine([await loadEngine(name)]);
+  const machine = hereMachine([await loadEngine(name)], usualGuest);
   const cases = places.flatMap((place) =>
     guards.map((proposal) => {
       const { scenario } = place;

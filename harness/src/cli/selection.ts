@@ -2,7 +2,7 @@
 
 import { accessSync, constants, statSync } from "node:fs";
 import { type EngineName, KindsError, matchesGlob, ScenarioError } from "../../../language/src/index.ts";
-import { defaultNames, engineNames } from "../engines/registry.ts";
+import { defaultNames, engineNames, engineRow, engineRows, kernelEngines } from "../engines/registry.ts";
 import { errorText } from "../error-text.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { kernelOfName } from "../machines/places.ts";
@@ -23,6 +23,7 @@ export type SelectionOptions = SourceOptions & {
   readonly engine?: readonly string[];
   readonly kernel?: readonly string[];
   readonly modules?: string;
+  readonly guestKernel?: string;
 };
 
 export type Selection = {
@@ -31,6 +32,10 @@ export type Selection = {
   readonly proposals: readonly NamedProposal[];
   readonly engines: readonly EngineName[];
   readonly kernels: readonly KernelSpec[];
+  /** Inside kernels; null: the usual ones. */
+  readonly enginesInside: readonly EngineName[] | null;
+  /** The kernel of Linux guests; null: the usual one. */
+  readonly guestKernel: KernelSpec | null;
   /** Kernels were asked for and nothing else: `kernelHeadlines`. */
   readonly isHeadlines: boolean;
   /** Where the modules of kernels in files are. */
@@ -98,12 +103,16 @@ function pathProblem(path: string, wanted: "file" | "folder"): string | null {
   }
 }
 
-/** `--kernel PATH` has to be a file, and `--modules DIR` a folder that one of them can use. */
-function checkPaths(kernels: readonly KernelSpec[], modules: string | undefined): void {
-  const files = kernels.filter((spec) => spec.kind === "file");
-  for (const { path } of files) {
+type NamedKernel = { readonly option: "--kernel" | "--guest-kernel"; readonly spec: KernelSpec };
+
+/** The path of a kernel has to be a file, and `--modules DIR` a folder that one of them can use. */
+function checkPaths(kernels: readonly NamedKernel[], modules: string | undefined): void {
+  const files = kernels.flatMap(({ option, spec }) =>
+    spec.kind === "file" ? [{ option, path: spec.path }] : [],
+  );
+  for (const { option, path } of files) {
     const problem = pathProblem(path, "file");
-    if (problem !== null) throw new UsageError(`--kernel ${path}: ${problem}`);
+    if (problem !== null) throw new UsageError(`${option} ${path}: ${problem}`);
   }
   if (modules === undefined) return;
   if (files.length === 0) {
@@ -119,21 +128,53 @@ function checkPaths(kernels: readonly KernelSpec[], modules: string | undefined)
 function selectKernels(options: SelectionOptions): readonly KernelSpec[] {
   const named = (options.engine ?? []).flatMap((name) => kernelOfName(name) ?? []);
   const texts = [...(options.kernel ?? []), ...named];
-  const specs = [...new Set(texts)].map((text) => {
-    const spec = parseKernelSpec(text);
-    if (spec.kind === "problem") throw new UsageError(spec.message);
-    return spec;
-  });
-  checkPaths(specs, options.modules);
-  return specs;
+  return [...new Set(texts)].map(kernelSpec);
 }
 
-/** The engines on this machine: those named, else the usual ones, unless kernels were asked for. */
-function selectEngines(options: SelectionOptions, kernels: readonly KernelSpec[]): readonly EngineName[] {
+function kernelSpec(text: string): KernelSpec {
+  const spec = parseKernelSpec(text);
+  if (spec.kind === "problem") throw new UsageError(spec.message);
+  return spec;
+}
+
+type SelectedEngines = {
+  /** On this machine. */
+  readonly here: readonly EngineName[];
+  /** Inside kernels; null: the usual ones. */
+  readonly inside: readonly EngineName[] | null;
+};
+
+/**
+ * Those named: with `--kernel` the ones that run inside kernels do so, all others here. None: the usual ones, inside kernels
+ * if any was asked for.
+ */
+function selectEngines(options: SelectionOptions): SelectedEngines {
   const names = (options.engine ?? []).filter((name) => kernelOfName(name) === null);
-  if (names.length === 0) return kernels.length > 0 ? [] : defaultNames;
+  const hasKernels = (options.kernel ?? []).length > 0;
+  const isInside = (id: EngineName): boolean => hasKernels && kernelEngines.some(({ name }) => name === id);
+  if (names.length === 0) {
+    const hasNamed = hasKernels || (options.engine ?? []).length > 0;
+    return { here: hasNamed ? [] : defaultNames, inside: null };
+  }
   const known = engineNames.map((id) => ({ id }));
-  return select("engine", names, known).map(({ id }) => id);
+  const chosen = select("engine", names, known).map(({ id }) => id);
+  const inside = chosen.filter(isInside);
+  return { here: chosen.filter((id) => !isInside(id)), inside: inside.length === 0 ? null : inside };
+}
+
+/** `--guest-kernel`, of engines with a Linux guest alone. */
+function selectGuestKernel(
+  { guestKernel }: SelectionOptions,
+  { here, inside }: SelectedEngines,
+): KernelSpec | null {
+  if (guestKernel === undefined) return null;
+  if (![...here, ...(inside ?? [])].some((name) => engineRow(name).nature.isLinuxGuest)) {
+    const names = engineRows.filter(({ nature }) => nature.isLinuxGuest).map(({ name }) => name);
+    throw new UsageError(
+      `--guest-kernel ${guestKernel}: no engine asked for has a Linux guest (--engine ${names.join(", ")})`,
+    );
+  }
+  return kernelSpec(guestKernel);
 }
 
 /** `--engine` and `--proposal` take every word up to the next option: a scenario behind them is theirs. */
@@ -155,9 +196,17 @@ export function makeSelection(names: readonly string[], options: SelectionOption
   const catalogue = openCatalogue(options, names.filter(isScenarioFile));
   refuseSwallowed(catalogue, options);
   const kernels = selectKernels(options);
-  const engines = selectEngines(options, kernels);
+  const engines = selectEngines(options);
+  const guestKernel = selectGuestKernel(options, engines);
+  checkPaths(
+    [
+      ...kernels.map((spec) => ({ option: "--kernel", spec }) as const),
+      ...(guestKernel === null ? [] : [{ option: "--guest-kernel", spec: guestKernel } as const]),
+    ],
+    options.modules,
+  );
   const isHeadlines =
-    names.length === 0 && options.proposal === undefined && kernels.length > 0 && engines.length === 0;
+    names.length === 0 && options.proposal === undefined && kernels.length > 0 && engines.here.length === 0;
   const scenarios = selectScenarios(catalogue, isHeadlines ? kernelHeadlines : names);
   const proposals = select(
     "proposal",
@@ -181,8 +230,10 @@ export function makeSelection(names: readonly string[], options: SelectionOption
     catalogue,
     scenarios,
     proposals,
-    engines,
+    engines: engines.here,
     kernels,
+    enginesInside: engines.inside,
+    guestKernel,
     isHeadlines,
     modulesDirectory: options.modules ?? null,
   };

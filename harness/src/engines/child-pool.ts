@@ -85,6 +85,11 @@ export class ChildPool<Inbound extends object, Outbound> {
     return found ?? new PooledChild(this.#entry, run, { isPooled, descriptors });
   }
 
+  /** Ends those that wait for a case. */
+  async endIdle(): Promise<void> {
+    await Promise.all(this.#idle.splice(0).map((child) => child.kill()));
+  }
+
   /** Takes back a process that has nothing of its case left. */
   async giveBack(child: PooledChild<Inbound, Outbound>): Promise<void> {
     child.listen(null);

@@ -117,6 +117,7 @@ export function nativeAttestation(
     transport,
     windowBytes: null,
     vm: null,
+    guest: null,
   };
 }
 

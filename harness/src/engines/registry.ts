@@ -65,6 +65,16 @@ const rows = [
     load: async (): Promise<Engine> => (await import("./kvm/engine.ts")).kvmEngine,
     inKernels: async (): Promise<SupportsCase> => (await import("./kvm/plan.ts")).supportsAnywhere,
   },
+  {
+    name: "linux",
+    nature: { isReal: true, runsKvm: true, isLinuxGuest: true },
+    proposals: "with-vm",
+    byDefault: false,
+    needs: ["kvm", "linux-guest"],
+    someNeed: ["fuse", "root"],
+    load: async (): Promise<Engine> => (await import("./linux/engine.ts")).linuxEngine,
+    inKernels: async (): Promise<SupportsCase> => (await import("./linux/plan.ts")).supportsLinux,
+  },
 ] as const;
 
 /** The names of the engines. */
@@ -89,6 +99,16 @@ export const realNames: readonly EngineName[] = engineNames
 
 /** The engines that run inside booted kernels. */
 export const kernelEngines: readonly EngineRow[] = engineRows.filter(({ inKernels }) => inKernels !== null);
+
+/** The options that name an engine with a Linux guest, and the guest's kernel; empty for another engine. */
+export function guestOption(
+  name: EngineName,
+  guest: { readonly spec: { readonly text: string } } | undefined,
+): string {
+  if (!engineRow(name).nature.isLinuxGuest) return "";
+  const kernel = guest === undefined ? "" : `--guest-kernel ${guest.spec.text} `;
+  return `--engine ${name} ${kernel}`;
+}
 
 /** The row of an engine. Throws for a name that means nothing. */
 export function engineRow(name: EngineName): EngineRow {

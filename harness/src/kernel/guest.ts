@@ -2,19 +2,34 @@
  * A guest kernel of our own VMM, ready to be booted: by the words of `--kernel`, decompressed where that can be done here,
  * with a first file system of its modules and one static program.
  */
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { stepsPath } from "../../../vmm/src/index.ts";
+import type { GuestKernel } from "../engine.ts";
 import { builtInit } from "./built-init.ts";
 import { type Kernel, obtainKernel } from "./cache.ts";
 import { vmlinuxOf } from "./decompress.ts";
 import { guestInitramfs } from "./initramfs.ts";
 import type { KernelSpec } from "./spec.ts";
 
-export type GuestOptions = {
+/** The kernel of a Linux guest, as it was asked for. */
+export type GuestAsked = {
   readonly spec: KernelSpec;
   /** For an image in a file: where its modules are; null if it needs none. */
   readonly modulesDirectory: string | null;
+};
+
+/** Where none was. */
+export const usualGuest: GuestAsked = {
+  spec: { kind: "debian-version", text: "debian:6.12", version: "6.12" },
+  modulesDirectory: null,
+};
+
+export type GuestOptions = GuestAsked & {
   /** The guest's only program, static. */
   readonly program: Uint8Array;
+  /** Its arguments; none if left out. */
+  readonly programArguments?: readonly string[];
   readonly signal: AbortSignal;
 };
 
@@ -28,9 +43,27 @@ export type GuestFiles = {
 
 /** Downloads and unpacks the kernel if it is not in the cache. Throws a KernelError, whose message is for the user. */
 export async function obtainGuest(options: GuestOptions): Promise<GuestFiles> {
-  const { spec, modulesDirectory, program, signal } = options;
+  const { spec, modulesDirectory, program, programArguments = [], signal } = options;
   const kernel = await obtainKernel(spec, modulesDirectory, signal, "guest");
   const file = readFileSync(kernel.imagePath);
-  const initrd = guestInitramfs({ init: builtInit(), modules: kernel.modules, program });
+  const initrd = guestInitramfs({ init: builtInit(), modules: kernel.modules, program, programArguments });
   return { kernel, image: vmlinuxOf(file) ?? file, initrd };
+}
+
+/** The same in files of `directory`, with the program that runs cases (vmm/guest/linux). */
+export async function guestKernelIn(
+  directory: string,
+  options: Omit<GuestOptions, "program" | "programArguments">,
+): Promise<GuestKernel> {
+  const { kernel, image, initrd } = await obtainGuest({
+    ...options,
+    program: readFileSync(stepsPath()),
+    programArguments: ["guest"],
+  });
+  const imagePath = join(directory, "guest-image");
+  const initrdPath = join(directory, "guest-initrd");
+  writeFileSync(imagePath, image);
+  writeFileSync(initrdPath, initrd);
+  const { name, origin, release, sha256 } = kernel;
+  return { name, origin, release, sha256, imagePath, initrdPath };
 }

@@ -101,16 +101,23 @@ export type GuestInitramfsOptions = {
   readonly modules: readonly ModuleFile[];
   /** A static program, the only one of the guest. */
   readonly program: Uint8Array;
+  /** Its arguments; none if left out. */
+  readonly programArguments?: readonly string[];
 };
 
 const PROGRAM = "/program";
 
 /** The only file system of a guest on our own VMM: init, modules, and one program that does all the rest. */
-export function guestInitramfs({ init, modules, program }: GuestInitramfsOptions): Uint8Array {
+export function guestInitramfs({
+  init,
+  modules,
+  program,
+  programArguments = [],
+}: GuestInitramfsOptions): Uint8Array {
   const lines = [
     ...modules.map(({ name }) => ["-insmod", `/modules/${name}.ko`, ""]),
     ["-mount", "devtmpfs", "/dev", "devtmpfs", "-", ""],
-    ["exec", PROGRAM],
+    ["exec", PROGRAM, ...programArguments],
   ];
   const plan = `${lines.map((words) => words.join("\t")).join("\n")}\n`;
   return archive({ init, modules, plan }, [

@@ -12,16 +12,24 @@ import type {
   Opening,
   Support,
 } from "../engine.ts";
+import { guestOption } from "../engines/registry.ts";
+import { type GuestAsked, guestKernelIn } from "../kernel/guest.ts";
 
 class HereMachine implements Machine {
   readonly name = "here";
-  readonly option = null;
   readonly isAlone = false;
   readonly #engines: ReadonlyMap<EngineName, Engine>;
   readonly #open: Engine[] = [];
+  readonly #guest: GuestAsked;
 
-  constructor(engines: readonly Engine[]) {
+  constructor(engines: readonly Engine[], guest: GuestAsked) {
+    this.#guest = guest;
     this.#engines = new Map(engines.map((engine) => [engine.name, engine]));
+  }
+
+  option(engine: EngineName): string | null {
+    const option = guestOption(engine, this.#guest).trim();
+    return option === "" ? null : option;
   }
 
   supports(engine: EngineName, scenario: Scenario, proposal: Proposal): Support {
@@ -45,7 +53,8 @@ class HereMachine implements Machine {
       const directory = join(context.directory, engine.name);
       mkdirSync(directory);
       this.#open.push(engine);
-      await engine.open({ ...context, directory });
+      const guestKernel = () => guestKernelIn(directory, { ...this.#guest, signal: context.signal });
+      await engine.open({ ...context, directory, guestKernel });
     }
     return { kind: "up" };
   }
@@ -71,6 +80,7 @@ class HereMachine implements Machine {
   }
 }
 
-export function hereMachine(engines: readonly Engine[]): Machine {
-  return new HereMachine(engines);
+/** @param guest the kernel of Linux guests */
+export function hereMachine(engines: readonly Engine[], guest: GuestAsked): Machine {
+  return new HereMachine(engines, guest);
 }

@@ -1,15 +1,20 @@
 /** The places that are asked for on the command line or by a program: engines on this machine, kernels with theirs. */
 import type { EngineName } from "../../../language/src/index.ts";
 import { engineRow, kernelEngines, loadEngine } from "../engines/registry.ts";
+import { usualGuest } from "../kernel/guest.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import type { Place } from "../run/plan.ts";
 import { hereMachine } from "./here.ts";
-import { bootSupport, kernelMachine } from "./kernel/machine.ts";
+import { bootSupport, kernelMachine, usualEngines } from "./kernel/machine.ts";
 
 export type PlacesAsked = {
   /** On this machine, one place each. */
   readonly engines: readonly EngineName[];
   readonly kernels: readonly KernelSpec[];
+  /** Inside kernels; null: the usual ones. */
+  readonly enginesInside?: readonly EngineName[] | null;
+  /** The kernel of Linux guests; null: the usual one. */
+  readonly guestKernel?: KernelSpec | null;
   /** Where the modules of kernels in files are. */
   readonly modulesDirectory: string | null;
 };
@@ -18,10 +23,15 @@ export type PlacesAsked = {
 export async function loadPlaces({
   engines,
   kernels,
+  enginesInside = null,
+  guestKernel = null,
   modulesDirectory,
 }: PlacesAsked): Promise<readonly Place[]> {
   const loaded = await Promise.all(engines.map(loadEngine));
-  const here = hereMachine(loaded);
+  const guest = guestKernel === null ? usualGuest : { spec: guestKernel, modulesDirectory };
+  const inside =
+    enginesInside === null ? usualEngines : kernelEngines.filter(({ name }) => enginesInside.includes(name));
+  const here = hereMachine(loaded, guest);
   const own = loaded.map(async (engine): Promise<Place> => {
     return { machine: here, engines: [engineRow(engine.name)], available: await engine.available() };
   });
@@ -29,8 +39,10 @@ export async function loadPlaces({
     const machine = await kernelMachine({
       spec,
       modulesDirectory: spec.kind === "file" ? modulesDirectory : null,
+      engines: inside,
+      guest,
     });
-    return { machine, engines: kernelEngines, available: bootSupport() };
+    return { machine, engines: inside, available: bootSupport() };
   });
   return Promise.all([...own, ...booted]);
 }

@@ -101,6 +101,7 @@ function decodeEvidence(record: CaseRecord): Evidence | null {
     accessMs: record.accessMs,
     trace: trace.map(({ gpa, ...event }) => ({ ...event, gpa: bigintOrNull(gpa) })),
     kvmTrace: record.kvmTrace,
+    ...(record.guestConsole === undefined ? {} : { guestConsole: record.guestConsole }),
     exhaustiveness,
     durationMs: record.engineMs ?? record.durationMs,
   };

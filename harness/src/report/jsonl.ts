@@ -9,6 +9,7 @@ import {
   bystanderStates,
   type Counts,
   deciderWords,
+  type EngineName,
   type Exhaustiveness,
   eventKinds,
   type FaultPlace,
@@ -45,8 +46,13 @@ const textByLabel = z.record(z.string(), z.record(z.string(), z.string()));
 const engineName = z.enum(engineNames);
 const kernelName: z.ZodType<`kernel:${string}`> = z.templateLiteral(["kernel:", z.string().min(1)]);
 const machineName = z.union([z.literal("here"), kernelName]);
-/** An engine on this machine, or the kernel that a case ran on. */
-const placeNameShape = z.union([engineName, kernelName]);
+const onKernelName: z.ZodType<`${EngineName}@kernel:${string}`> = z.templateLiteral([
+  engineName,
+  "@kernel:",
+  z.string().min(1),
+]);
+/** `placeName`. */
+const placeNameShape = z.union([engineName, kernelName, onKernelName]);
 /** Members beside `placeNameShape`. Lines of earlier versions have neither. */
 const placeShapes = { machine: machineName.optional(), executor: engineName.optional() };
 
@@ -75,6 +81,22 @@ const attestationShape = z.strictObject({
       memoryMiB: z.number().int(),
     })
     .nullable(),
+  /** Lines of earlier versions have none. */
+  guest: z
+    .strictObject({
+      kernel: z.string(),
+      origin: z.string(),
+      imageSha256: z.string().regex(/^[0-9a-f]{64}$/),
+      release: z.string(),
+      commandLine: z.string(),
+      cpus: z.number().int(),
+      bootCase: z.number().int(),
+      asyncPageFaults: z.enum(["offered", "hidden"]),
+      machineCheckRecovery: z.enum(["offered", "hidden"]),
+      mount: z.string(),
+    })
+    .nullable()
+    .default(null),
 });
 
 const placeShape = z
@@ -236,6 +258,7 @@ const caseShape = z.strictObject({
     }),
   ),
   kvmTrace: kvmTraceShape.nullable(),
+  guestConsole: z.array(z.string()).optional(),
   durationMs: z.number(),
   /** As the engine measured the run that the evidence is of. */
   engineMs: z.number().nullable(),
@@ -423,6 +446,7 @@ export function caseRecord(one: CaseResult): JsonRecord {
     accessMs: evidence?.accessMs ?? {},
     trace: evidence?.trace.map(traceRecord) ?? [],
     kvmTrace: evidence?.kvmTrace ?? null,
+    ...(evidence?.guestConsole === undefined ? {} : { guestConsole: evidence.guestConsole }),
     durationMs,
     engineMs: evidence?.durationMs ?? null,
     argument: planned.argument,

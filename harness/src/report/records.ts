@@ -145,6 +145,8 @@ export type CaseRecord = {
   }[];
   /** KVM's own tracepoints, of a kernel that was booted for the run. */
   readonly kvmTrace: KvmTrace | null;
+  /** Of a Linux guest. */
+  readonly guestConsole?: readonly string[] | undefined;
   readonly durationMs: number;
   /** As the engine measured the run that the evidence is of. */
   readonly engineMs: number | null;

@@ -80,10 +80,11 @@ export function plan(
       if (!isAboutProposal(scenario, proposal)) continue;
       const argument = argumentOf(namedScenario, namedProposal);
       for (const { machine, engines, available } of places) {
-        const engineOption = machine.option === null ? {} : { engineOption: machine.option };
         for (const engine of enginesFor(proposal, engines)) {
           const { name, nature } = engine;
           const support = available.kind === "no" ? available : machine.supports(name, scenario, proposal);
+          const option = machine.option(name);
+          const engineOption = option === null ? {} : { engineOption: option };
           const place = { engine: name, nature, machine: machine.name, ...engineOption };
           const list = isSensible(engine, proposal) ? sensible : others;
           list.push({ scenario, argument, proposal, ...place, support });

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
 import { evidenceResult } from "../../../language/test/support/evidence.ts";
 import type { Engine } from "../../src/engine.ts";
+import { usualGuest } from "../../src/kernel/guest.ts";
 import { hereMachine } from "../../src/machines/here.ts";
 import { scriptedEngine } from "../support/engine.ts";
 import { caseFolder } from "../support/folders.ts";
@@ -31,7 +32,7 @@ function noting() {
         close: async () => void notes.push(`close ${name}`),
       },
     );
-  return { notes, machine: hereMachine([engine("process"), engine("kvm")]) };
+  return { notes, machine: hereMachine([engine("process"), engine("kvm")], usualGuest) };
 }
 
 describe("the machine here", () => {

@@ -257,7 +257,7 @@ describe("plan", () => {
   const kernel = (answer: Support = yes): Place => ({
     machine: scriptedMachine(async () => evidenceResult(), {
       name: "kernel:x",
-      option: "--kernel x",
+      option: () => "--kernel x",
       supports: () => answer,
     }),
     engines: [rows.process, rows.kvm],

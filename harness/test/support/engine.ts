@@ -21,7 +21,7 @@ export function scriptedEngine(run: Engine["run"], changes: Partial<Engine> = {}
 export function scriptedMachine(run: Engine["run"], changes: Partial<Machine> = {}): Machine {
   return {
     name: "here",
-    option: null,
+    option: () => null,
     isAlone: false,
     supports: () => ({ kind: "yes" }),
     attestations: async () => [],

@@ -59,6 +59,7 @@ export function evidenceWith(changes: Changes = {}): Evidence {
       transport: null,
       windowBytes: 0x200000,
       vm: null,
+      guest: null,
       ...attestation,
     },
     observations: {

@@ -36,6 +36,7 @@ function machineAttestation(capabilities: Readonly<Record<string, number>>): Att
     transport: null,
     windowBytes: null,
     vm: null,
+    guest: null,
   };
 }
 
@@ -100,7 +101,7 @@ export const kvmEngine: Engine = {
   async open() {},
   run: (scenario, proposal, context) =>
     runVmCase(scenario, proposal, context, {
-      pool,
+      poolFor: () => pool,
       lifeMs: LIFE_MS,
       plan: (place) => planCase(scenario, proposal, place),
       attestation: ({ capabilities }) => machineAttestation(capabilities),

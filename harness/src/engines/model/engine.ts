@@ -56,6 +56,7 @@ function attestation(scenario: Scenario, proposal: Proposal): Attestation {
     transport: null,
     windowBytes: scenario.layout === "dax-window" ? Number(scenario.backing.size) : null,
     vm: null,
+    guest: null,
   };
 }
 
@@ -243,6 +244,7 @@ export const modelEngine: Engine = {
     transport: null,
     windowBytes: null,
     vm: null,
+    guest: null,
   }),
   open: async () => {},
   run: async (scenario, proposal) => modelRun(scenario, proposal),

@@ -1,6 +1,6 @@
 /** Messages between an engine with a VM and the VM process of a case. */
 
-import type { EventKind } from "../../../../language/src/index.ts";
+import type { EventKind, LinuxGuestFacts } from "../../../../language/src/index.ts";
 import type {
   EndReason,
   FinalState,
@@ -84,4 +84,6 @@ export type VmReport = {
   readonly heartbeat: number;
   readonly heartbeatSinceTrouble: number;
   readonly events: readonly VmEvent[];
+  /** Of a Linux guest. */
+  readonly guest?: { readonly facts: LinuxGuestFacts; readonly console: readonly string[] };
 };

@@ -60,7 +60,8 @@ export function vmPool<Plan extends CasePlan>(entry: string): VmPool<Plan> {
 
 /** The part of a case that depends on the engine. */
 export type VmEngine<Plan extends CasePlan> = {
-  readonly pool: VmPool<Plan>;
+  /** The processes that can serve a case with this plan. */
+  poolFor(plan: Plan): VmPool<Plan>;
   /** How long a guest may run, on a real machine. */
   readonly lifeMs: number;
   plan(place: PlanPlace): Plan;
@@ -305,6 +306,7 @@ function toEvidence(
     counters: { ...final?.counters, ...guestCounters(report), ...watchedCounters(scenario, report) },
     accessMs: accessTimes(scenario, report),
     kvmTrace: null,
+    ...(report.guest === undefined ? {} : { guestConsole: report.guest.console }),
     trace,
     exhaustiveness: { kind: "sampled", runs: 1, seed: null },
     durationMs: setup.nowMs(),
@@ -335,7 +337,12 @@ export async function runVmCase<Plan extends CasePlan>(
     ioPatienceMs: ioPatienceMs(scenario, context.slowness),
     latestEndMs: monotonicMs() + boundMs - setup.nowMs() - REPORT_RESERVE_MS,
   });
-  const vm = new VmProcess(scenario, { setup, plan, pool: engine.pool, directory: context.directory });
+  const vm = new VmProcess(scenario, {
+    setup,
+    plan,
+    pool: engine.poolFor(plan),
+    directory: context.directory,
+  });
   const stopListening = onAbort(context.signal, () => void vm.kill());
   let result: RunResult | null = null;
   try {

@@ -16,6 +16,7 @@ import { release } from "node:os";
 import { join } from "node:path";
 import type { EngineName, RunResult } from "../../../../language/src/index.ts";
 import { swapOn, swapRefusal } from "../../../../sys/src/index.ts";
+import type { GuestKernel } from "../../engine.ts";
 import { engineRow, kernelEngines, loadEngine } from "../../engines/registry.ts";
 import { errorText } from "../../error-text.ts";
 import { CHANNEL_PORT, SWAP_SERIAL } from "../../kernel/devices.ts";
@@ -50,6 +51,9 @@ function turnSwapOn(): void {
   });
   if (disk !== undefined) swapOn(join("/dev", disk));
 }
+
+/** The kernel of Linux guests, in files of the root file system; null: there are none. */
+const guest = process.argv[2] === undefined ? null : (JSON.parse(process.argv[2]) as GuestKernel);
 
 class Agent {
   readonly #port = openPort();
@@ -98,7 +102,11 @@ class Agent {
     const known = this.#engines.get(name);
     if (known !== undefined) return known;
     const loaded = loadEngine(name).then(async (engine) => {
-      await engine.open({ directory: this.#directory, signal: new AbortController().signal });
+      await engine.open({
+        directory: this.#directory,
+        signal: new AbortController().signal,
+        ...(guest === null ? {} : { guestKernel: async () => guest }),
+      });
       return engine;
     });
     this.#engines.set(name, loaded);

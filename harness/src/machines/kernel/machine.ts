@@ -13,11 +13,27 @@ import type {
   RunResult,
   Scenario,
 } from "../../../../language/src/index.ts";
-import type { BootConsole, Case, CaseContext, Machine, OpenContext, Opening, Support } from "../../engine.ts";
+import type {
+  BootConsole,
+  Case,
+  CaseContext,
+  GuestKernel,
+  Machine,
+  OpenContext,
+  Opening,
+  Support,
+} from "../../engine.ts";
 import { runChecked } from "../../engines/checked.ts";
-import { engineRows, type SupportsCase } from "../../engines/registry.ts";
+import {
+  type EngineRow,
+  engineRow,
+  guestOption,
+  kernelEngines,
+  type SupportsCase,
+} from "../../engines/registry.ts";
 import { obtainKernel } from "../../kernel/cache.ts";
 import { KernelError } from "../../kernel/error.ts";
+import { type GuestAsked, guestKernelIn, usualGuest } from "../../kernel/guest.ts";
 import { findQemu, QEMU_FIX, requireQemu, slownessOf } from "../../kernel/qemu.ts";
 import type { KernelSpec } from "../../kernel/spec.ts";
 import { Boots } from "./boots.ts";
@@ -27,7 +43,14 @@ export type KernelMachineOptions = {
   readonly spec: KernelSpec;
   /** Where the modules of an image in a file are; null if it needs none. */
   readonly modulesDirectory: string | null;
+  /** The engines that run inside; the usual ones if left out. */
+  readonly engines?: readonly EngineRow[];
+  /** The kernel of Linux guests inside; the usual one if left out. */
+  readonly guest?: GuestAsked;
 };
+
+/** Those that run inside kernels where none is named. */
+export const usualEngines: readonly EngineRow[] = kernelEngines.filter(({ byDefault }) => byDefault);
 
 /** Can a kernel be booted at all? */
 export function bootSupport(): Support {
@@ -37,7 +60,6 @@ export function bootSupport(): Support {
 
 class KernelMachine implements Machine {
   readonly name: `kernel:${string}`;
-  readonly option: string;
   /** One story in the kernel's trace; emulated CPUs share one thread anyway. */
   readonly isAlone = true;
   readonly #options: KernelMachineOptions;
@@ -51,8 +73,12 @@ class KernelMachine implements Machine {
     this.#options = options;
     this.#supports = supports;
     this.name = `kernel:${options.spec.text}`;
-    const modules = options.modulesDirectory === null ? "" : ` --modules ${options.modulesDirectory}`;
-    this.option = `--kernel ${options.spec.text}${modules}`;
+  }
+
+  option(engine: EngineName): string {
+    const { spec, modulesDirectory, guest } = this.#options;
+    const modules = modulesDirectory === null ? "" : ` --modules ${modulesDirectory}`;
+    return `${guestOption(engine, guest)}--kernel ${spec.text}${modules}`;
   }
 
   supports(engine: EngineName, scenario: Scenario, proposal: Proposal): Support {
@@ -68,12 +94,24 @@ class KernelMachine implements Machine {
     return [];
   }
 
-  async open(_engines: readonly EngineName[], context: OpenContext): Promise<Opening> {
+  /** Linux guests' kernel, where an engine among these has such guests. */
+  async #guestKernel(engines: readonly EngineName[], context: OpenContext): Promise<GuestKernel | null> {
+    const hasGuests = engines.some((name) => engineRow(name).nature.isLinuxGuest);
+    return hasGuests
+      ? await guestKernelIn(context.directory, {
+          ...(this.#options.guest ?? usualGuest),
+          signal: context.signal,
+        })
+      : null;
+  }
+
+  async open(engines: readonly EngineName[], context: OpenContext): Promise<Opening> {
     try {
       const qemu = requireQemu();
       this.#slowness = slownessOf(qemu.accelerator);
       const kernel = await obtainKernel(this.#options.spec, this.#options.modulesDirectory, context.signal);
-      this.#boots = new Boots(() => startSession({ ...context, kernel, qemu }));
+      const guest = await this.#guestKernel(engines, context);
+      this.#boots = new Boots(() => startSession({ ...context, kernel, qemu, guest }));
       await this.#boots.boot();
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;
@@ -110,7 +148,7 @@ class KernelMachine implements Machine {
 
 export async function kernelMachine(options: KernelMachineOptions): Promise<Machine> {
   const supports = new Map<EngineName, SupportsCase>();
-  for (const { name, inKernels } of engineRows) {
+  for (const { name, inKernels } of options.engines ?? usualEngines) {
     if (inKernels !== null) supports.set(name, await inKernels());
   }
   return new KernelMachine(options, supports);

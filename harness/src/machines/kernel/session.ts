@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import type { Attestation, KernelVmFacts, RunResult } from "../../../../language/src/index.ts";
 import { onAbort } from "../../abort.ts";
-import type { BootConsole, Case, CaseContext, OpenContext } from "../../engine.ts";
+import type { BootConsole, Case, CaseContext, GuestKernel, OpenContext } from "../../engine.ts";
 import type { Kernel } from "../../kernel/cache.ts";
 import { KernelError } from "../../kernel/error.ts";
 import type { GuestProgram } from "../../kernel/initramfs.ts";
@@ -35,10 +35,14 @@ const guestEnvironment: Readonly<Record<string, string>> = {
   LANG: "C.UTF-8",
 };
 
-const agent: GuestProgram = {
-  command: [process.execPath, builtPath("harness/src/machines/kernel/inside-main.ts")],
-  environment: guestEnvironment,
-};
+/** @param guest the kernel of Linux guests inside; null: there are none */
+function agentWith(guest: GuestKernel | null): GuestProgram {
+  const words = guest === null ? [] : [JSON.stringify(guest)];
+  return {
+    command: [process.execPath, builtPath("harness/src/machines/kernel/inside-main.ts"), ...words],
+    environment: guestEnvironment,
+  };
+}
 
 /** The kernel did not come up. */
 export class BootError extends KernelError {
@@ -112,6 +116,7 @@ class VmSession implements Session {
       transport: null,
       windowBytes: null,
       vm: this.#up.vmFacts,
+      guest: null,
     };
   }
 
@@ -220,6 +225,8 @@ export type SessionOptions = {
   readonly qemu: Qemu;
   /** The program inside, where it is not the agent. */
   readonly program?: GuestProgram;
+  /** The kernel of Linux guests inside; null, or left out: there are none. */
+  readonly guest?: GuestKernel | null;
 } & OpenContext;
 
 /** Boots the kernel and waits for the agent's first word. Throws a KernelError. */
@@ -236,7 +243,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     kernel,
     qemu,
     directory,
-    program: options.program ?? agent,
+    program: options.program ?? agentWith(options.guest ?? null),
     onMessage: (message) => {
       const from = message as FromInside;
       if (from.type === "hello") onHello(from.facts);

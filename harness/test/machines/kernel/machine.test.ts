@@ -127,7 +127,7 @@ describe("the cases of a kernel that is not up", () => {
 
   it("say that it was not booted, and nothing attests it", async () => {
     const machine = await machineOf();
-    expect([machine.name, machine.option]).toEqual(["kernel:host", "--kernel host"]);
+    expect([machine.name, machine.option("kvm")]).toEqual(["kernel:host", "--kernel host"]);
     expect(await machine.attestations(["kvm"])).toEqual([]);
     const { signal } = new AbortController();
     const context = { directory: "/nowhere", timeoutMs: 1000, signal, slowness: 1 };

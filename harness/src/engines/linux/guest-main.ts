@@ -1,0 +1,136 @@
+/**
+ * The VM process of a Linux guest: boots it for the first case, serves case after case in the same boot as long as what
+ * they ask of it is the same and nothing of an earlier case is left in it. Hangs, SIGBUS and lost VMs end here.
+ */
+
+import { basename } from "node:path";
+import { isDeepStrictEqual } from "node:util";
+import { ArmedFileSystem, type FileSystem, PassthroughFileSystem } from "../../../../fs-server/src/index.ts";
+import type { LinuxGuestFacts } from "../../../../language/src/index.ts";
+import { disableCoreDumps, LostChildError } from "../../../../sys/src/index.ts";
+import { BootImageError } from "../../../../vmm/src/index.ts";
+import { errorStack } from "../../error-text.ts";
+import { FIRST_LENT_DESCRIPTOR, send as sendToParent, tieToParent } from "../child-side.ts";
+import { CaseRunner } from "../vm/case-runner.ts";
+import { type Guarding, guardFile } from "../vm/guard.ts";
+import type { FromVm, ToVm } from "../vm/messages.ts";
+import { GuestError, LinuxGuest } from "./guest.ts";
+import type { BootPlan, LinuxPlan } from "./plan.ts";
+import { FenceWatch, GuardWatch } from "./window.ts";
+
+/** Typed: only what the engine understands. */
+const send = (message: FromVm): Promise<void> => sendToParent(message);
+
+/** After a case, on a real machine: the guest ends its tasks, takes the mount away, and is idle again. */
+const SETTLE_MS = 1500;
+
+type Boot = { readonly plan: BootPlan; readonly guest: LinuxGuest };
+
+/** The boot that there is. */
+let boot: Boot | null = null;
+/** The case under way. */
+let runner: CaseRunner | null = null;
+
+/** The guest that the plan asks for: the one that is up, if it is like that. */
+async function guestFor(plan: BootPlan): Promise<LinuxGuest> {
+  if (boot !== null && isDeepStrictEqual(boot.plan, plan)) return boot.guest;
+  await boot?.guest.close();
+  boot = null;
+  const guest = new LinuxGuest(plan);
+  await guest.up();
+  boot = { plan, guest };
+  return guest;
+}
+
+function factsOf(plan: LinuxPlan, guest: LinuxGuest): LinuxGuestFacts {
+  const { kernel, cpus, asyncPageFaults, machineCheckRecovery } = plan.boot;
+  return {
+    kernel: kernel.name,
+    origin: kernel.origin,
+    imageSha256: kernel.sha256,
+    release: guest.release === "" ? (kernel.release ?? "unknown") : guest.release,
+    commandLine: guest.commandLine,
+    cpus,
+    bootCase: guest.cases,
+    asyncPageFaults,
+    machineCheckRecovery,
+    mount: `virtiofs ${plan.mountOptions}`,
+  };
+}
+
+/** What follows the window for this case. */
+function watch(plan: LinuxPlan, guest: LinuxGuest, running: CaseRunner, guarding: Guarding | null): void {
+  if (plan.fence) {
+    guest.window.watchBy(new FenceWatch(plan.filePath, (event) => running.trace.fenced(event)));
+  }
+  if (guarding === null) return;
+  if (guarding.refusal !== null) {
+    running.trace.unguarded(guarding.refusal);
+    return;
+  }
+  const holder = new GuardWatch(guest.window, guarding.fd, (event) => running.trace.heldBy(event));
+  guest.window.watchBy(holder);
+  guarding.holder.become(holder);
+}
+
+async function runCase(plan: LinuxPlan): Promise<void> {
+  const guest = await guestFor(plan.boot);
+  const guarding =
+    plan.guard === null
+      ? null
+      : await guardFile(plan.guard, FIRST_LENT_DESCRIPTOR, (event) => runner?.trace.guarded(event));
+  const source = new PassthroughFileSystem(plan.sourceDirectory);
+  const fs: FileSystem = guarding === null ? source : new ArmedFileSystem(source, guarding.fd);
+  const prepared = await guest.prepare(plan, fs, basename(plan.filePath));
+  const running = new CaseRunner(plan, prepared, (message) => void send(message));
+  runner = running;
+  watch(plan, guest, running, guarding);
+  const isCopy = guarding !== null && guarding.fd !== FIRST_LENT_DESCRIPTOR;
+  void send({ type: "ready", filePath: isCopy ? `/proc/${process.pid}/fd/${guarding.fd}` : null });
+  const report = await running.run();
+  const lost = (await guarding?.lost()) ?? null;
+  // Nothing was guarded from then on: what was seen says nothing of the guard.
+  const end = lost === null ? report.end : ({ kind: "defect", message: lost } as const);
+  const { oopses: oopsCount, console } = guest;
+  await send({
+    type: "report",
+    report: { ...report, end, oopsCount, guest: { facts: factsOf(plan, guest), console } },
+  });
+  runner = null;
+  guest.window.unwatch();
+  const flaw = await guest.settle(SETTLE_MS * plan.slowness);
+  if (flaw !== null) {
+    boot = null;
+    await guest.close();
+  }
+  await guarding?.close();
+  fs.close();
+}
+
+async function serveCase(plan: LinuxPlan): Promise<void> {
+  try {
+    await runCase(plan);
+  } catch (error) {
+    // The user sees the last line.
+    const isKnown =
+      error instanceof GuestError || error instanceof BootImageError || error instanceof LostChildError;
+    console.error(isKnown ? error.message : errorStack(error));
+    process.exit(1);
+  }
+  await send({ type: "idle" });
+}
+
+tieToParent();
+disableCoreDumps();
+process.on("message", (message: ToVm<LinuxPlan>) => {
+  switch (message.type) {
+    case "start":
+      void serveCase(message.plan);
+      return;
+    case "signal":
+      runner?.raise(message.name);
+      return;
+    case "host-settled":
+      runner?.hostSettled();
+  }
+});

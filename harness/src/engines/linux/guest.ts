@@ -1,0 +1,431 @@
+/**
+ * One boot of a Linux guest on our VMM, and the cases that its program runs, one after the other: virtio-fs with a DAX
+ * window, the doorbell, the console. It judges nothing, and decides nothing about when a case ends.
+ *
+ * The program (vmm/guest/linux/init.c) rings IDLE when it waits for a case, and READY when it has mapped the file: each
+ * time its vCPU waits for the answer, which is the next case, or leave to begin.
+ */
+import { readFileSync } from "node:fs";
+import {
+  type FileSystem,
+  GuestMemory,
+  type MessageResult,
+  Session,
+  VirtioFs,
+  VirtioMmio,
+} from "../../../../fs-server/src/index.ts";
+import {
+  buildLinuxMachine,
+  type Channel,
+  caseLayout,
+  decodeDoorbell,
+  type EndReason,
+  type FinalState,
+  Kvm,
+  LinuxCase,
+  type LinuxMachine,
+  type LinuxRun,
+  type MachineHandlers,
+  type MmioDevice,
+  monotonicMs,
+  runLinux,
+  VcpuStats,
+  WINDOW_BASE,
+} from "../../../../vmm/src/index.ts";
+import { crashIn } from "../../kernel/console.ts";
+import { within } from "../../within.ts";
+import type { CaseGuest, CaseRun } from "../vm/case-runner.ts";
+import type { BootPlan, LinuxPlan } from "./plan.ts";
+import { GuestWindow } from "./window.ts";
+
+const TAG = "daxfault";
+const MOUNT_POINT = "/mnt";
+const RAM_BYTES: number = 256 * 2 ** 20;
+const WINDOW_BYTES: bigint = 64n * 2n ** 20n;
+const PAGE_BYTES = 4096;
+const SHARED_BYTES: number = Math.ceil(caseLayout.sizeofLinuxCase / PAGE_BYTES) * PAGE_BYTES;
+
+/**
+ * Quiet, since each character is an exit; what the machine lacks is not probed for. A panic resets the machine, which
+ * ends it; an oops ends the process that it hits, as Linux has it by default.
+ */
+const COMMAND_LINE = [
+  "console=ttyS0",
+  "quiet",
+  "panic=-1",
+  "mitigations=off",
+  "tsc=reliable",
+  "no_timer_check",
+  "nokaslr",
+  "reboot=k",
+  "random.trust_cpu=on",
+  "8250.nr_uarts=1",
+].join(" ");
+
+/** The one line of every oops that numbers it (__die_header(), arch/x86/kernel/dumpstack.c). */
+const oops = /: [0-9a-f]{4} \[#[0-9]+\]/;
+
+/** Lines of the console that are kept, of a case as of a boot. */
+const CONSOLE_LINES = 200;
+
+/** A page that memory failure handling has marked stays so: a later case would meet it. */
+const poisoned = /Memory failure: 0x|HWPoison|Hardware Error/;
+
+const noMount: MessageResult = { kind: "ended", reason: "no case has been mounted yet" };
+
+/** What a guest is waited for. */
+class Moment {
+  readonly #waiting: (() => void)[] = [];
+  isOver = false;
+
+  get reached(): Promise<void> {
+    return this.isOver ? Promise.resolve() : new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  reach(): void {
+    this.isOver = true;
+    for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+}
+
+/** Asked for in a guest that has not come up, or has gone. */
+export class GuestError extends Error {
+  override readonly name = "GuestError";
+}
+
+function endText(end: EndReason): string {
+  switch (end.kind) {
+    case "finished":
+      return "it has finished";
+    case "stopped-from-outside":
+      return "it was stopped";
+    case "guest-panic":
+      return `its kernel panicked: ${end.reason}`;
+    case "guest-off":
+      return `its machine ended by ${end.how}`;
+    case "defect":
+      return end.message;
+  }
+}
+
+/** A case under way. */
+type Current = {
+  readonly mapped: Moment;
+  /** From when the tasks run. */
+  readonly begun: Moment;
+  readonly over: Moment;
+  handlers: MachineHandlers;
+  isInTrouble: boolean;
+};
+
+export class LinuxGuest {
+  readonly window: GuestWindow = new GuestWindow(WINDOW_BYTES);
+  readonly commandLine: string;
+  readonly release: string;
+  readonly #boot: BootPlan;
+  readonly #kvm = Kvm.open();
+  readonly #machine: LinuxMachine;
+  readonly #case: LinuxCase;
+  readonly #stats: readonly VcpuStats[];
+  readonly #run: LinuxRun;
+  /** Of the mount that there is, or is next; null: there was none yet. */
+  #session: Session | null = null;
+  #console: string[] = [];
+  #current: Current | null = null;
+  /** The program waits for a case. */
+  #idle = new Moment();
+  /** The next case is there. */
+  #next = new Moment();
+  #end: EndReason | null = null;
+  #cases = 0;
+  #clock: FinalState["clock"] = null;
+  #asyncPageFaultMsr: bigint | null = null;
+  #base: readonly Readonly<Record<string, bigint>>[] = [];
+
+  constructor(boot: BootPlan) {
+    this.#boot = boot;
+    this.#machine = buildLinuxMachine(this.#kvm, {
+      kernel: readFileSync(boot.kernel.imagePath),
+      initrd: readFileSync(boot.kernel.initrdPath),
+      commandLine: COMMAND_LINE,
+      ramBytes: RAM_BYTES,
+      sharedBytes: SHARED_BYTES,
+      cpu: {
+        cpus: boot.cpus,
+        asyncPageFaults: boot.asyncPageFaults,
+        machineCheckRecovery: boot.machineCheckRecovery,
+      },
+      hltInGuest: boot.hltInGuest,
+      window: { hva: this.window.hva, sizeBytes: Number(WINDOW_BYTES), as: "device" },
+      devices: (ram) => [this.#device(ram)],
+      policy: "remap-zero",
+      pageFaultForm: "present-read",
+      pageStates: this.window.states.buffer,
+    });
+    this.release = this.#machine.release;
+    this.commandLine = COMMAND_LINE;
+    this.#case = new LinuxCase(this.#machine.shared);
+    this.#stats = this.#machine.vcpus.map(({ fd }) => new VcpuStats(fd));
+    const { ioPatienceMs, isIoAnswered } = boot;
+    this.#run = runLinux(this.#machine, this.#handlers(), { ioPatienceMs, isIoAnswered });
+    void this.#run.exited.catch((error: unknown) => this.#ended({ kind: "defect", message: String(error) }));
+  }
+
+  #device(ram: Uint8Array): MmioDevice {
+    const place = { gpa: WINDOW_BASE, lengthBytes: WINDOW_BYTES };
+    const memory = new GuestMemory([
+      { kind: "ram", gpa: 0n, bytes: ram },
+      { kind: "window", address: this.window.hva, ...place },
+    ]);
+    const session = {
+      handle: (...args: Parameters<Session["handle"]>) => this.#session?.handle(...args) ?? noMount,
+      refuse: (...args: Parameters<Session["refuse"]>) => this.#session?.refuse(...args) ?? noMount,
+      msUntilDue: () => this.#session?.msUntilDue() ?? null,
+      handleDue: () => this.#session?.handleDue(),
+      end: () => this.#session?.end(),
+    };
+    const device = new VirtioFs({ session, tag: TAG, window: place });
+    return new VirtioMmio(device, memory, (reason) => this.#line(`virtio-fs: ${reason}`));
+  }
+
+  #line(text: string): void {
+    this.#console.push(text);
+    if (this.#console.length > CONSOLE_LINES) this.#console.splice(CONSOLE_LINES / 2, 1);
+  }
+
+  #handlers(): Parameters<typeof runLinux>[1] {
+    return {
+      line: (text) => this.#line(text),
+      doorbell: (value) => this.#rang(value),
+      handled: (message) => this.#current?.handlers.handled?.(message),
+      stopped: (message) => {
+        // Outside a case nothing of the guest's can be an observation.
+        if (this.#current === null) this.#run.resume();
+        else {
+          this.#current.isInTrouble = true;
+          this.#current.handlers.stopped?.(message);
+        }
+      },
+      looping: (message) => {
+        if (this.#current !== null) this.#current.isInTrouble = true;
+        this.#current?.handlers.looping?.(message);
+      },
+      waiting: (message) => {
+        if (this.#current !== null) this.#current.isInTrouble = true;
+        this.#current?.handlers.waiting?.(message);
+      },
+      unstuck: (message) => this.#current?.handlers.unstuck?.(message),
+      ended: ({ why }) => this.#ended(this.#reasonOf(why)),
+    };
+  }
+
+  /** A machine that resets itself has panicked: the console says of what. */
+  #reasonOf(why: EndReason): EndReason {
+    if (why.kind !== "guest-off") return why;
+    const crash = crashIn(this.#console);
+    return { kind: "guest-panic", reason: crash?.text ?? `the guest's machine ended by ${why.how}` };
+  }
+
+  #ended(why: EndReason): void {
+    this.#end ??= why;
+    this.#overWith(this.#end);
+    this.#idle.reach();
+  }
+
+  /** The case ends for this reason, if one is under way. */
+  #overWith(why: EndReason): void {
+    const current = this.#current;
+    if (current === null || current.over.isOver) return;
+    current.handlers.ended?.({ type: "ended", cpu: 0, why, final: this.#final() });
+    current.mapped.reach();
+    current.over.reach();
+  }
+
+  async #rang(value: number): Promise<void> {
+    const doorbell = decodeDoorbell(value);
+    const current = this.#current;
+    switch (doorbell.kind) {
+      case "ready":
+        this.#readVcpu();
+        current?.mapped.reach();
+        await current?.begun.reached;
+        return;
+      case "signal": {
+        const { number, task } = doorbell;
+        current?.handlers.signal?.({ type: "signal", cpu: 0, number, task: task ?? 0 });
+        return;
+      }
+      case "finished":
+        this.#overWith({ kind: "finished" });
+        return;
+      case "panic":
+        // The first one is no case's: there was none yet.
+        this.#overWith({
+          kind: "defect",
+          message: `the guest's program refuses the case: ${this.#case.refusal}`,
+        });
+        return;
+      case "idle":
+        this.#next = new Moment();
+        this.#idle.reach();
+        await this.#next.reached;
+        return;
+      case "nmi":
+      case "unknown":
+        this.#overWith({ kind: "defect", message: `the guest rings ${JSON.stringify(doorbell)}` });
+    }
+  }
+
+  /** While vCPU 0 is out of KVM_RUN: its other ioctls wait for that. */
+  #readVcpu(): void {
+    const vcpu = this.#machine.vcpus.at(0);
+    const tscKhz = vcpu?.tscKhz() ?? null;
+    const tsc = vcpu?.timeStampCounter() ?? null;
+    this.#clock = tscKhz === null || tsc === null ? null : { tsc, tscKhz, atMs: monotonicMs() };
+    this.#asyncPageFaultMsr = vcpu?.asyncPageFaultMsr() ?? null;
+  }
+
+  /** KVM's counters since the case began. */
+  #final(): FinalState {
+    const counters: Record<string, bigint> = {};
+    for (const [cpu, stats] of this.#stats.entries()) {
+      for (const [name, value] of Object.entries(stats.readAll())) {
+        counters[name] = (counters[name] ?? 0n) + value - (this.#base[cpu]?.[name] ?? 0n);
+      }
+    }
+    return { counters, asyncPageFaultMsr: this.#asyncPageFaultMsr, clock: this.#clock };
+  }
+
+  /** Waits for the program. Throws a GuestError that says what came instead. */
+  async up(): Promise<void> {
+    await within(this.#idle.reached, this.#boot.boundMs);
+    if (this.#end !== null)
+      throw new GuestError(`the guest did not come up: ${endText(this.#end)}; ${this.#lastLine()}`);
+    if (!this.#idle.isOver) {
+      throw new GuestError(
+        `the guest's program was not up after ${this.#boot.boundMs} ms; ${this.#lastLine()}`,
+      );
+    }
+    this.#console = [];
+  }
+
+  /** What the guest's own programs say of their end, else whatever came last. */
+  #lastLine(): string {
+    const said = this.#console.findLast((line) => line.startsWith("daxfault-init: "));
+    if (said !== undefined) return said;
+    const last = this.#console.findLast((line) => line.trim() !== "");
+    return last === undefined ? "its console is empty" : `last on its console: ${last}`;
+  }
+
+  /** Serves the next mount from `fs`, and has the program mount it and map the file. Throws a GuestError. */
+  async prepare(plan: LinuxPlan, fs: FileSystem, name: string): Promise<CaseGuest> {
+    this.#session = new Session({ fs, window: this.window });
+    this.#case.configure({
+      programs: plan.tasks.map(({ program }) => program),
+      path: `${MOUNT_POINT}/${name}`,
+      mappings: plan.mappings,
+      windowBytes: plan.windowBytes,
+      mount: { type: "virtiofs", source: TAG, options: plan.mountOptions },
+      pinsTasks: true,
+    });
+    this.#console = [];
+    this.#cases += 1;
+    let refusal: EndReason | null = null;
+    const current: Current = {
+      mapped: new Moment(),
+      begun: new Moment(),
+      over: new Moment(),
+      handlers: {
+        ended: ({ why }) => {
+          refusal = why;
+        },
+      },
+      isInTrouble: false,
+    };
+    this.#current = current;
+    this.#idle = new Moment();
+    this.#next.reach();
+    await within(current.mapped.reached, this.#boot.boundMs);
+    if (refusal !== null) throw new GuestError(`${endText(refusal)}; ${this.#lastLine()}`);
+    if (!current.mapped.isOver) {
+      throw new GuestError(
+        `the guest has not mapped the file after ${this.#boot.boundMs} ms; ${this.#lastLine()}`,
+      );
+    }
+    this.#run.setPolicy(plan.policy);
+    return {
+      channel: this.#case.channel,
+      cpus: this.#machine.vcpus.length,
+      capabilities: () => this.#kvm.capabilities(),
+      start: (handlers) => this.#start(current, handlers),
+    };
+  }
+
+  #start(current: Current, handlers: MachineHandlers): CaseRun {
+    current.handlers = handlers;
+    this.#base = this.#stats.map((stats) => stats.readAll());
+    if (this.#end !== null) this.#overWith(this.#end);
+    current.begun.reach();
+    return {
+      resume: () => {
+        current.isInTrouble = false;
+        this.#run.resume();
+      },
+      stop: () => this.#overWith({ kind: "stopped-from-outside" }),
+      lookAtThreads: () => this.#run.lookAtThreads(),
+      final: () => this.#final(),
+      exited: current.over.reached,
+    };
+  }
+
+  get channel(): Channel {
+    return this.#case.channel;
+  }
+
+  /** Of the case: the last lines. */
+  get console(): readonly string[] {
+    return [...this.#console];
+  }
+
+  /** Oopses of the guest's kernel in this case. */
+  get oopses(): number {
+    return this.#console.filter((line) => oops.test(line)).length;
+  }
+
+  /** How many cases this boot has had. */
+  get cases(): number {
+    return this.#cases;
+  }
+
+  /**
+   * After a case: makes every access succeed if the guest is in trouble, ends its tasks, and waits for the program to be
+   * idle. Returns why the guest cannot serve another case; null: it can.
+   */
+  async settle(boundMs: number): Promise<string | null> {
+    const wasInTrouble = this.#current?.isInTrouble ?? false;
+    this.#current = null;
+    this.#case.stop();
+    this.#run.setPolicy("remap-zero");
+    if (wasInTrouble || !(await within(this.#idle.reached, boundMs / 4))) {
+      this.window.replaceByZeros();
+      this.#run.resume();
+    }
+    await within(this.#idle.reached, boundMs);
+    if (this.#end !== null) return endText(this.#end);
+    if (!this.#idle.isOver) return `not idle ${boundMs} ms after its case`;
+    if (this.oopses > 0) return "its kernel has oopsed";
+    const mark = this.#console.find((line) => poisoned.test(line));
+    return mark === undefined ? null : `its kernel has marked memory: ${mark}`;
+  }
+
+  /** Ends the guest, whatever it is doing. */
+  async close(): Promise<void> {
+    this.#current = null;
+    this.window.replaceByZeros();
+    await this.#run.end();
+    for (const stats of this.#stats) stats.close();
+    this.#machine.close();
+    this.#kvm.close();
+    this.window.close();
+  }
+}

@@ -1,0 +1,152 @@
+/**
+ * From a scenario and a proposal to what the VM process of a Linux guest does: how the guest is booted, and the case.
+ * Pure; refuses a case that Linux cannot run, or that would show nothing.
+ *
+ * The guest is what its kernel is, whatever persona the proposal wishes for: what a proposal's VMM does is tried on it,
+ * and what becomes of that is the result.
+ */
+import {
+  type Actor,
+  allAccesses,
+  cpuOf,
+  type GuestPart,
+  guestActors,
+  isAccess,
+  kernelCopyOptionsOf,
+  type Proposal,
+  type Scenario,
+  touchOf,
+} from "../../../../language/src/index.ts";
+import type { GuestKernel, Support } from "../../engine.ts";
+import { sealedReason } from "../sealed.ts";
+import { type CasePlan, commonPlan, type PlanPlace } from "../vm/plan.ts";
+
+/** What a boot of the guest depends on: cases that agree in all of it share one. */
+export type BootPlan = {
+  readonly kernel: GuestKernel;
+  readonly cpus: number;
+  readonly asyncPageFaults: "offered" | "hidden";
+  readonly machineCheckRecovery: "offered" | "hidden";
+  readonly hltInGuest: boolean;
+  readonly ioPatienceMs: number;
+  readonly isIoAnswered: boolean;
+  /** From KVM_CREATE_VM to the guest's program. */
+  readonly boundMs: number;
+};
+
+export type LinuxPlan = CasePlan & {
+  readonly boot: BootPlan;
+  /** Options of the mount of type virtiofs in the guest. */
+  readonly mountOptions: string;
+};
+
+/** On a real machine. Measured under emulation: 5 to 8 s on an idle machine, 25 s on a busy one. */
+const BOOT_BOUND_MS = 8000;
+const MOUNT_OPTIONS = "dax=always";
+/** Each is a process of the guest. */
+const TASKS_MAX = 16;
+
+const yes: Support = { kind: "yes" };
+const no = (reason: string, fix: string | null = null): Support => ({ kind: "no", reason, fix });
+
+/** What Linux is, by the persona that a proposal has; a text: why no Linux is like that. */
+const personas: Readonly<Record<GuestPart, "offered" | "hidden" | string>> = {
+  apf: "offered",
+  unaware: "hidden",
+  "mce-safe-loads": "offered",
+  "mce-safe-loads-no-apf": "hidden",
+  // It takes the error report for what it takes it.
+  "pv-error": "offered",
+  "pv-error-no-apf": "hidden",
+  "apf-send-always": "no Linux since 5.8 asks for page-not-present at CPL 0",
+  "apf-error": "no Linux understands an error in page-ready",
+  "mce-safe-all": "no Linux covers stores by machine-check-safe copies",
+  ve: "Linux has a handler for #VE in TDX guests only",
+  "ve-no-apf": "Linux has a handler for #VE in TDX guests only",
+};
+
+function supportsProposal({ lapic, kvm, vmm, guest }: Proposal): Support {
+  if (lapic === null || guest === "none") return no("the proposal has no VM");
+  if (kvm !== "today") return no(`kvm=${kvm} is in no kernel that this engine can ask`);
+  if (lapic === "user") {
+    return no(
+      "the Linux guest has its APIC in the kernel; fence-exit and no-hlt-exits-no-apf have the same -EFAULT exit",
+    );
+  }
+  if (vmm === "inject-pv") return no("Linux has no driver for the paravirtual error interrupt");
+  const persona = personas[guest];
+  return persona === "offered" || persona === "hidden" ? yes : no(persona);
+}
+
+/** The part of an actor that no process of a Linux guest can do; null: there is none. */
+function beyondLinux(name: string, actor: Actor): string | null {
+  switch (actor.in) {
+    case "host-process":
+    case "vmm":
+      return null;
+    case "guest-kernel":
+      return `${name} runs at CPL 0; in a Linux guest the steps are those of processes`;
+    case "guest-task":
+      if (actor.nested) return `${name} runs in a guest's guest; this guest has none`;
+      if (actor.interrupts === "off") return `${name} runs with interrupts off; a process cannot`;
+      return actor.steps.some((step) => isAccess(step) && kernelCopyOptionsOf(step).length > 0)
+        ? `${name} asks for a kernel copy that is not Linux's own`
+        : null;
+  }
+}
+
+function supportsScenario(scenario: Scenario): Support {
+  for (const [name, actor] of Object.entries(scenario.actors)) {
+    const reason = beyondLinux(name, actor);
+    if (reason !== null) return no(reason);
+  }
+  if (scenario.nmi !== undefined)
+    return no("the handlers of a Linux guest are its own: no NMI comes between");
+  if (scenario.layout === "nvdimm") {
+    return no(
+      "the file is a disk to a Linux guest that has it as an NVDIMM; its DAX window is layout dax-window",
+    );
+  }
+  if (scenario.backing.kind === "private-swapped") return no("a DAX window shares its file");
+  const tasks = guestActors(scenario).length;
+  return tasks > TASKS_MAX ? no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`) : yes;
+}
+
+/** Can a Linux guest run the case, on whatever machine? */
+export function supportsLinux(scenario: Scenario, proposal: Proposal): Support {
+  for (const answer of [supportsProposal(proposal), supportsScenario(scenario)]) {
+    if (answer.kind === "no") return answer;
+  }
+  const fetches = allAccesses(scenario).some((step) => touchOf(step).kind === "fetch");
+  if (fetches && proposal.vmm === "remap-zero") {
+    return no("with zeros in place of its code the guest executes whatever zeros mean: no observation");
+  }
+  const reachesOriginal = sealedReason(scenario, proposal.server);
+  return reachesOriginal === null ? yes : no(reachesOriginal);
+}
+
+function bootPlan(scenario: Scenario, proposal: Proposal, common: CasePlan, kernel: GuestKernel): BootPlan {
+  const { guest, exits } = proposal;
+  const { ioPatienceMs, isIoAnswered, slowness } = common;
+  const cpus = 1 + Math.max(0, ...guestActors(scenario).map(([, actor]) => cpuOf(actor)));
+  return {
+    kernel,
+    cpus,
+    asyncPageFaults: guest !== "none" && personas[guest] === "offered" ? "offered" : "hidden",
+    machineCheckRecovery: "offered",
+    hltInGuest: exits === "hlt-in-guest",
+    ioPatienceMs,
+    isIoAnswered,
+    boundMs: BOOT_BOUND_MS * slowness,
+  };
+}
+
+export function planLinux(
+  scenario: Scenario,
+  proposal: Proposal,
+  place: PlanPlace,
+  kernel: GuestKernel,
+): LinuxPlan {
+  const common = commonPlan(scenario, proposal, place);
+  return { ...common, boot: bootPlan(scenario, proposal, common, kernel), mountOptions: MOUNT_OPTIONS };
+}

@@ -1,0 +1,155 @@
+/**
+ * The DAX window of a Linux guest: its driver maps and removes ranges as the guest touches the file, and what watches the
+ * file for the case follows: the fence, or a guard by whose recalls ranges are taken away.
+ */
+import { fstatSync } from "node:fs";
+import type { MappingHolder, Threat, WindowRange } from "../../../../fs-server/src/index.ts";
+import {
+  MAP_ANONYMOUS,
+  MAP_FIXED,
+  MAP_PRIVATE,
+  mmap,
+  PROT_READ,
+  PROT_WRITE,
+} from "../../../../sys/src/index.ts";
+import {
+  Fence,
+  type FencedMapping,
+  type FenceEvent,
+  type HolderEvent,
+  MmapWindow,
+  PageStates,
+  pageState,
+  WindowHolder,
+} from "../../../../vmm/src/index.ts";
+
+/** Follows what is mapped in the window, for one case. */
+export interface WindowWatch {
+  /** All of it, whenever it has changed. */
+  mapped(mappings: readonly FencedMapping[]): void;
+  close(): void;
+}
+
+export class GuestWindow extends MmapWindow {
+  readonly states: PageStates;
+  readonly #mappings = new Map<bigint, FencedMapping>();
+  #watch: WindowWatch | null = null;
+
+  constructor(sizeBytes: bigint) {
+    super(sizeBytes);
+    this.states = new PageStates(this.hva, Number(sizeBytes));
+  }
+
+  override map(
+    range: WindowRange,
+    fd: number,
+    fileOffset: bigint,
+    options: { readonly writable: boolean },
+  ): void {
+    super.map(range, fd, fileOffset, options);
+    const { offsetBytes, lengthBytes } = range;
+    const hva = this.hva + offsetBytes;
+    this.states.set(hva, Number(lengthBytes), pageState.open);
+    this.#mappings.set(offsetBytes, { hva, fileOffset, lengthBytes, writable: options.writable });
+    this.#watch?.mapped([...this.#mappings.values()]);
+  }
+
+  override unmap(range: WindowRange): void {
+    super.unmap(range);
+    if (this.#mappings.delete(range.offsetBytes)) this.#watch?.mapped([...this.#mappings.values()]);
+  }
+
+  watchBy(watch: WindowWatch): void {
+    this.#watch = watch;
+    watch.mapped([...this.#mappings.values()]);
+  }
+
+  /** Nothing follows any more, and nothing is recalled. */
+  unwatch(): void {
+    this.#watch?.close();
+    this.#watch = null;
+    this.states.set(this.hva, Number(this.sizeBytes), pageState.open);
+  }
+
+  /** Every access succeeds from now on, whatever was lost: for a guest whose case is over. */
+  replaceByZeros(): void {
+    mmap({
+      address: this.hva,
+      lengthBytes: Number(this.sizeBytes),
+      prot: PROT_READ | PROT_WRITE,
+      flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+    });
+  }
+}
+
+/** What lies behind the file's end is PROT_NONE, wherever the guest has it mapped. */
+export class FenceWatch implements WindowWatch {
+  readonly #path: string;
+  readonly #onEvent: (event: FenceEvent) => void;
+  #fence: Fence | null = null;
+
+  constructor(path: string, onEvent: (event: FenceEvent) => void) {
+    this.#path = path;
+    this.#onEvent = onEvent;
+  }
+
+  mapped(mappings: readonly FencedMapping[]): void {
+    this.close();
+    // A truncation between the two is seen by the new one when it begins.
+    this.#fence = new Fence(this.#path, mappings, this.#onEvent);
+  }
+
+  close(): void {
+    this.#fence?.close();
+    this.#fence = null;
+  }
+}
+
+/** What a guard holds, wherever the guest has it mapped: also what it maps while a truncation is under way. */
+export class GuardWatch implements WindowWatch, MappingHolder {
+  readonly #window: GuestWindow;
+  readonly #fd: number;
+  readonly #onEvent: (event: HolderEvent) => void;
+  #holders: readonly WindowHolder[] = [];
+  /** Of the truncation that is under way. */
+  #threat: Threat | null = null;
+  #cutOff: string | null = null;
+
+  /** @param fd of the guarded file, from which ranges are mapped again */
+  constructor(window: GuestWindow, fd: number, onEvent: (event: HolderEvent) => void) {
+    this.#window = window;
+    this.#fd = fd;
+    this.#onEvent = onEvent;
+  }
+
+  mapped(mappings: readonly FencedMapping[]): void {
+    const sizeBytes = BigInt(fstatSync(this.#fd).size);
+    this.#holders = mappings.map(({ hva, lengthBytes, fileOffset }) => {
+      const held = { hva, lengthBytes: Number(lengthBytes), fileOffset, fd: this.#fd };
+      const holder = new WindowHolder(held, this.#window.states, this.#onEvent);
+      if (this.#cutOff !== null) holder.cutOff(this.#cutOff);
+      else if (this.#threat === null) holder.settle(sizeBytes);
+      else holder.recall(this.#threat);
+      return holder;
+    });
+  }
+
+  recall(threat: Threat): void {
+    this.#threat = threat;
+    for (const holder of this.#holders) holder.recall(threat);
+  }
+
+  settle(sizeBytes: bigint): void {
+    this.#threat = null;
+    for (const holder of this.#holders) holder.settle(sizeBytes);
+  }
+
+  cutOff(reason: string): void {
+    this.#cutOff = reason;
+    for (const holder of this.#holders) holder.cutOff(reason);
+  }
+
+  close(): void {
+    this.#holders = [];
+  }
+}
