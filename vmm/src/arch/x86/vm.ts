@@ -59,7 +59,10 @@ export class Vm extends MemoryVm {
       ioctlWord(this.#kvm.fd, "KVM_GET_VCPU_MMAP_SIZE"),
     );
     const cpuid = supportedCpuidBuffer(this.#kvm);
-    if (this.options.linux !== undefined) makeLinuxCpuid(cpuid, id, this.options.linux);
+    if (this.options.linux !== undefined) {
+      const tscDeadline = this.#kvm.check("KVM_CAP_TSC_DEADLINE_TIMER") > 0;
+      makeLinuxCpuid(cpuid, id, this.options.linux, { tscDeadline });
+    }
     if (this.options.cpuVendor !== undefined) setVendor(cpuid, cpuVendors[this.options.cpuVendor]);
     ioctlStruct(vcpu.fd, "KVM_SET_CPUID2", cpuid);
     return vcpu;

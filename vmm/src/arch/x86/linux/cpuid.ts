@@ -20,6 +20,7 @@ export type LinuxCpu = {
 };
 
 const HYPERVISOR = 1 << 31;
+const TSC_DEADLINE = 1 << 24;
 const HYPER_THREADING = 1 << 28;
 /** KVM_FEATURE_ASYNC_PF, _ASYNC_PF_VMEXIT, _ASYNC_PF_INT. */
 const ASYNC_PF_BITS = (1 << 4) | (1 << 10) | (1 << 14);
@@ -65,11 +66,26 @@ function setTopology(entry: Entry, apicId: number, cpus: number): void {
   }
 }
 
+/** What KVM can do that KVM_GET_SUPPORTED_CPUID leaves to the VMM. */
+export type KvmExtras = {
+  /**
+   * KVM_CAP_TSC_DEADLINE_TIMER. Without it Linux measures the APIC's timer against another one, does not trust what it
+   * finds under emulation ("APIC timer disabled due to verification failure"), and is left with the PIT.
+   */
+  readonly tscDeadline: boolean;
+};
+
 /** Changes a `struct kvm_cpuid2` of all that KVM supports into that of vCPU `apicId`. */
-export function makeLinuxCpuid(cpuid: DataView, apicId: number, cpu: LinuxCpu): void {
+export function makeLinuxCpuid(
+  cpuid: DataView,
+  apicId: number,
+  cpu: LinuxCpu,
+  { tscDeadline }: KvmExtras,
+): void {
   if (cpu.vendor !== undefined) setVendor(cpuid, cpuVendors[cpu.vendor]);
   for (const entry of entries(cpuid)) {
     setTopology(entry, apicId, cpu.cpus);
+    if (entry.get("leaf") === 1 && tscDeadline) entry.set("ecx", entry.get("ecx") | TSC_DEADLINE);
     if (entry.get("leaf") === 0x80000007) {
       const ebx = entry.get("ebx");
       const offered = cpu.machineCheckRecovery === "offered";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { x86SizeOf } from "../../../../src/arch/x86/abi.ts";
-import { type LinuxCpu, makeLinuxCpuid } from "../../../../src/arch/x86/linux/cpuid.ts";
+import { type KvmExtras, type LinuxCpu, makeLinuxCpuid } from "../../../../src/arch/x86/linux/cpuid.ts";
 
 type Row = { leaf: number; index?: number; eax?: number; ebx?: number; ecx?: number; edx?: number };
 
@@ -21,6 +21,7 @@ function made(
   apicId: number,
   cpu: LinuxCpu,
   rows = supported,
+  extras: KvmExtras = { tscDeadline: false },
 ): (leaf: number, index?: number) => Required<Row> {
   const at = (i: number) => x86SizeOf.kvm_cpuid2 + i * x86SizeOf.kvm_cpuid_entry2;
   const view = new DataView(new ArrayBuffer(at(rows.length)));
@@ -29,7 +30,7 @@ function made(
     const words = [row.leaf, row.index ?? 0, 0, row.eax ?? 0, row.ebx ?? 0, row.ecx ?? 0, row.edx ?? 0];
     for (const [n, word] of words.entries()) view.setUint32(at(i) + 4 * n, word, true);
   }
-  makeLinuxCpuid(view, apicId, cpu);
+  makeLinuxCpuid(view, apicId, cpu, extras);
   return (leaf, index = 0) => {
     const i = rows.findIndex((row) => row.leaf === leaf && (row.index ?? 0) === index);
     const word = (n: number) => view.getUint32(at(i) + 4 * n, true);
@@ -49,6 +50,10 @@ describe("makeLinuxCpuid", () => {
 
   it("sets the hypervisor bit, which KVM leaves to the VMM", () => {
     expect(made(0, plain)(1).ecx).toBe(0x80000001);
+  });
+
+  it("offers the TSC-deadline timer where KVM has it", () => {
+    expect(made(0, plain, supported, { tscDeadline: true })(1).ecx).toBe(0x81000001);
   });
 
   it("offers async page faults, or hides every bit of them and nothing else", () => {
