@@ -89,13 +89,19 @@ function contained({ ending }: Decidable): Finding {
   return bystanders.length > 0 ? "yes" : "unknown";
 }
 
-/** Did the failure surface at the very access, so that it could be reported to the task? */
+/**
+ * Did the failure surface at the very access, so that it could be reported to the task? SIGSEGV is none: mmap(2) promises
+ * SIGBUS for a page behind the end of its file, and a task that handles that is not told (SI_KERNEL has not even an address).
+ */
 function isReported(access: AccessWord, ending: Ending): Finding {
   switch (access.kind) {
     case "sigbus":
     case "efault":
+    case "errno":
+    case "short":
       return "yes";
     case "hung":
+    case "sigsegv":
       return "no";
     case "killed": {
       const stop = vmmHistory(ending).find((vmm) => vmm.kind === "stopped");
@@ -106,6 +112,7 @@ function isReported(access: AccessWord, ending: Ending): Finding {
     case "value":
     case "zero":
     case "stale":
+    case "done":
     case "not-reached":
       return "unknown";
   }
@@ -137,8 +144,8 @@ function kernelAccess(decidable: Decidable): Finding {
       place === "guest-kernel" || steps.some((step) => isAccess(step) && touchOf(step).by === "kernel"),
   );
   if (!isKernel) return "unknown";
-  if (ending.outcome.guestKernel === "panic" || sawAny(decidable, ["killed", "hung"])) return "no";
-  if (sawAny(decidable, ["efault"])) return "yes";
+  if (ending.outcome.guestKernel === "panic" || sawAny(decidable, ["killed", "hung", "sigsegv"])) return "no";
+  if (sawAny(decidable, ["efault", "errno", "short"])) return "yes";
   // Every page was there: nothing failed, nothing is decided.
   return sawAny(decidable, ["zero", "stale", "sigbus"]) ? "no" : "unknown";
 }
@@ -149,6 +156,9 @@ function rightVictim(decidable: Decidable): Finding {
   return tasks.length < 2 ? "unknown" : isEachReported(decidable);
 }
 
+/** Words of an access that failed and told its task so in the way that a lost page is promised to. */
+const reportedWords: readonly AccessKind[] = ["sigbus", "efault", "errno", "short"];
+
 /** Does each task that touched a lost page get a report, and no other? Each task's last access decides. */
 function isEachReported({ scenario, ending }: Decidable): Finding {
   const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
@@ -158,7 +168,7 @@ function isEachReported({ scenario, ending }: Decidable): Finding {
       const access = last === undefined ? undefined : ending.outcome.accesses[name]?.[last.label];
       if (last === undefined || access === undefined) return "no";
       const loss = lossEver(scenario, fileOffsetAt(scenario, last.step.offset));
-      const wasReported = access.kind === "sigbus" || access.kind === "efault";
+      const wasReported = reportedWords.includes(access.kind);
       const sawFile = access.kind === "value";
       if (loss === "unknown") return wasReported || sawFile ? "unknown" : "no";
       return (loss === "lost" ? wasReported : sawFile) ? "yes" : "no";
@@ -235,7 +245,7 @@ function nested(decidable: Decidable): Finding {
 }
 
 /** Words of an access that met a page that no mapping leads to any more, and no guard had taken away. */
-const metWords: readonly AccessKind[] = ["sigbus", "efault", "killed", "hung"];
+const metWords: readonly AccessKind[] = ["sigbus", "sigsegv", "efault", "killed", "hung"];
 
 /**
  * No access ever meets a lost page that is still mapped: the guard took the mapping away before the file got shorter, or

@@ -35,6 +35,7 @@ const looping = seen({ kind: "hung" }, { vmm: [{ kind: "looping", faultsPerSecon
 const native = (last: object, rest: Changes["observations"] = {}): Evidence =>
   seen(last, { vmm: null, guestKernel: null, ...rest });
 const sigbus = native({ kind: "sigbus", code: "unobserved" });
+const sigsegv = native({ kind: "sigsegv", code: "SEGV_ACCERR" }, { bystanders: { counter: "progress" } });
 const running = seen({ kind: "zero" }, { vmm: [{ kind: "running" }] });
 
 describe("properties", () => {
@@ -71,6 +72,7 @@ describe("properties", () => {
     ["contained", "a starved bystander", native(value, { bystanders: { counter: "starved" } }), "no"],
     ["contained", "a bystander that got on", native(value, { bystanders: { counter: "progress" } }), "yes"],
     ["precise-load", "SIGBUS", sigbus, "yes"],
+    ["precise-load", "SIGSEGV: not what a lost page is promised to raise", sigsegv, "no"],
     ["precise-load", "EFAULT with a place", evidenceWith(), "yes"],
     [
       "precise-load",
@@ -90,6 +92,9 @@ describe("properties", () => {
     ["no-silent-data", "zeros", running, "no"],
     ["no-silent-data", "stale bytes", native({ kind: "stale", value: 5n }), "no"],
     ["no-silent-data", "SIGBUS", sigbus, "yes"],
+    ["no-silent-data", "SIGSEGV", sigsegv, "yes"],
+    ["terminates", "SIGSEGV", sigsegv, "yes"],
+    ["contained", "SIGSEGV of one task", sigsegv, "yes"],
     ["host-unharmed", "a loop burns a core", looping, "no"],
     ["host-unharmed", "an exit", evidenceWith(), "yes"],
     [
@@ -121,6 +126,9 @@ describe("properties", () => {
     expect(decide("kernel-access", evidenceWith(), { scenario })).toBe("no");
     const survived = seen({ kind: "efault" }, { vmm: [{ kind: "running" }] });
     expect(decide("kernel-access", survived, { scenario })).toBe("yes");
+    const other = seen({ kind: "errno", errno: "EIO" }, { vmm: [{ kind: "running" }] });
+    expect(decide("kernel-access", other, { scenario })).toBe("yes");
+    expect(decide("kernel-access", sigsegv, { scenario })).toBe("no");
     const panicked = {
       ...survived,
       observations: { ...survived.observations, guestKernel: "panic" },
@@ -157,6 +165,11 @@ describe("a loss is judged by what is lost", () => {
     expect(decide("right-victim", told, { scenario })).toBe("yes");
     const both = saw({ victim: { "load#1": sigbus }, innocent: { "load#1": sigbus } });
     expect(decide("right-victim", both, { scenario })).toBe("no");
+    const misled = saw({
+      victim: { "load#1": { kind: "sigsegv", code: "SEGV_MAPERR" } },
+      innocent: { "load#1": value },
+    });
+    expect(decide("right-victim", misled, { scenario })).toBe("no");
   });
 
   it("zeros in place of a page that the server cannot read stand in for data", () => {
@@ -226,6 +239,7 @@ describe("only where the event happens", () => {
 
   it.each([
     ["nothing stands in the way: the access meets the page", "none", told, "no"],
+    ["the same, and the guest's kernel explains it in its own way", "none", sigsegv, "no"],
     ["a lease is recalled first", "kernel-lease", recalled, "yes"],
     ["a lease that saw nothing", "kernel-lease", looping, "no"],
     ["a notification in time once proves nothing", "notify", recalled, "unknown"],

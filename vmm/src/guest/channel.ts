@@ -210,7 +210,7 @@ export function decodeDoorbell(value: number): Doorbell {
 const taskStates = ["unused", "ready", "sleeping", "done", "killed"] as const;
 export type TaskState = (typeof taskStates)[number];
 
-/** The last three: of the Linux program. `errno`, `short`: of its system calls, `Channel.resultNumber` says which, or how many bytes. */
+/** The last three: of the Linux program; `errno` and `short` of its system calls. */
 const resultStatuses = [
   "not-reached",
   "started",
@@ -225,8 +225,8 @@ export type ResultStatus = (typeof resultStatuses)[number];
 
 export type StepResult = {
   readonly status: ResultStatus;
-  /** Of `sigbus`. */
-  readonly code: "BUS_ADRERR" | "BUS_MCEERR_AR" | null;
+  /** Of `sigbus` and `sigsegv` the si_code, of `errno` the errno, of `short` how many bytes. */
+  readonly number: number;
   /** MAX_ACCESS_BYTES bytes; as many as the step's size mean something. A copy. */
   readonly bytes: Uint8Array;
   /** Time stamps of the guest (`guestTimeMs`), 0 if it never came to that: just before the access, and just after it or when its failure was reported to its task. */
@@ -262,11 +262,6 @@ export type GuestEvent = {
   readonly rip: bigint;
   readonly tsc: bigint;
 };
-
-function sigbusCode(code: number): StepResult["code"] {
-  if (code === channelLayout.SIGBUS_ADRERR) return "BUS_ADRERR";
-  return code === channelLayout.SIGBUS_MCEERR_AR ? "BUS_MCEERR_AR" : null;
-}
 
 function stepFlags({ interruptsOff, noFixup, until, tallies }: ProgramStep): number {
   const at = channelLayout;
@@ -421,18 +416,11 @@ export class Channel {
     const start = this.#view.byteOffset + base + at.offsetofResultBytes;
     return {
       status: resultStatuses[this.#view.getUint32(base, true)] ?? "not-reached",
-      code: sigbusCode(this.#view.getUint32(base + at.offsetofResultCode, true)),
+      number: this.#view.getInt32(base + at.offsetofResultCode, true),
       bytes: new Uint8Array(this.#view.buffer, start, at.MAX_ACCESS_BYTES).slice(),
       began: this.#view.getBigUint64(base + at.offsetofResultBegan, true),
       ended: this.#view.getBigUint64(base + at.offsetofResultEnded, true),
     };
-  }
-
-  /** The number that belongs to a result's status: si_code, errno, or bytes. */
-  resultNumber(task: number, step: number): number {
-    const at = channelLayout;
-    const base = this.#report(task) + at.offsetofReportResults + step * at.sizeofResult;
-    return this.#view.getUint32(base + at.offsetofResultCode, true);
   }
 
   /** Of all vCPUs, as the next two. */

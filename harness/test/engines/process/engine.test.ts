@@ -108,15 +108,25 @@ describe.skipIf(available.kind === "no")(`the engine process${note}`, () => {
     expect(observations.accesses.kills).toEqual({ "load#1": { kind: "value", value: 0n } });
   });
 
-  it("a page that nothing maps is no SIGBUS: the task is killed", async () => {
-    const { observations, counts } = await evidence(
+  it("a page that nothing maps is SIGSEGV, with the kernel's si_code", async () => {
+    const { observations, counts, trace } = await evidence(
       scenarioWith({
         window: [{ fileOffset: 0n, at: 0n, length: 0x1000n }],
         actors: { victim: { in: "guest-task", steps: [{ verb: "load", offset: 0xff8n, size: 16 }] } },
       }),
     );
-    expect(observations.accesses.victim).toEqual({ "load#1": { kind: "killed" } });
-    expect(counts).toEqual({ map: 1 });
+    expect(observations.accesses.victim).toEqual({
+      "load#1": { kind: "sigsegv", code: "SEGV_ACCERR" },
+    });
+    expect(counts).toEqual({ map: 1, sigsegv: 1 });
+    expect(trace.at(-1)?.detail).toMatch(/^load#1: si_code 2 address 0x40001000 rip 0x/);
+  });
+
+  it("a handler whose stack is in the lost page: the kernel has no room for its frame, SIGSEGV without address", async () => {
+    const { observations } = await evidence(
+      cut([{ verb: "push", offset: 0x1008n, value: 7n }], { onSigbus: "next-step" }),
+    );
+    expect(observations.accesses.victim).toEqual({ "push#1": { kind: "sigsegv", code: "SI_KERNEL" } });
   });
 });
 
