@@ -181,6 +181,47 @@ describe("a loss is judged by what is lost", () => {
     expect(decide("no-silent-data", elsewhere, { scenario })).toBe("yes");
   });
 
+  it("a task that asks for the size and syncs is judged by its accesses to bytes", () => {
+    const innocent = { innocent: { in: "guest-task", steps: ["load 0x1000 8"] } };
+    const scenario = written(
+      { kind: "tmpfs-full" },
+      ["file-size", "file-read 0x300000 8", "fsync"],
+      innocent,
+    );
+    const told = (read: object): Evidence =>
+      saw({
+        victim: {
+          "file-size#1": { kind: "stale", value: 0n },
+          "file-read#1": read,
+          "fsync#1": { kind: "done" },
+        },
+        innocent: { "load#1": value },
+      });
+    const short = told({ kind: "short", bytes: 0 });
+    expect(decide("right-victim", short, { scenario })).toBe("yes");
+    expect(decide("kernel-access", short, { scenario })).toBe("unknown");
+    expect(decide("no-silent-data", short, { scenario })).toBe("yes");
+    const failed = told({ kind: "errno", errno: "EIO" });
+    expect(decide("kernel-access", failed, { scenario })).toBe("yes");
+    expect(decide("right-victim", told(value), { scenario })).toBe("no");
+    expect(decide("terminates", told({ kind: "hung" }), { scenario })).toBe("no");
+  });
+
+  it("a sync that hangs is no end, though it is about no bytes", () => {
+    const scenario = written({}, ["load 0x1000 8", "fsync"]);
+    const hung = saw({ victim: { "load#1": value, "fsync#1": { kind: "hung" } } });
+    expect(decide("terminates", hung, { scenario })).toBe("no");
+  });
+
+  it("zeros behind the last end that the host has set are no damage for sure where the guest writes to the file", () => {
+    const host = { host: { in: "host-process", steps: ["truncate 0"] } };
+    const zeros = (last: string): Evidence => saw({ victim: { [last]: value, "load#1": { kind: "zero" } } });
+    const stored = written({}, ["store 0x1000 8 1", "load 0x2000 8"], host);
+    expect(decide("no-silent-data", zeros("store#1"), { scenario: stored })).toBe("no");
+    const wrote = written({}, ["file-write 0x1000 8 1", "load 0x2000 8"], host);
+    expect(decide("no-silent-data", zeros("file-write#1"), { scenario: wrote })).toBe("unknown");
+  });
+
   it("a copy by the kernel that succeeded decides nothing of one that fails", () => {
     const mount = { faults: ["read at 0x200000 delay 100"] };
     const scenario = written({ mount }, ["kernel-read 0x200000 8"]);

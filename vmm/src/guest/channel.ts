@@ -84,18 +84,8 @@ export const channelLayout = {
 /** Guest virtual = guest physical address of the window: 1 GiB, clear of RAM, of the PCI hole and of the local APIC. */
 export const WINDOW_BASE: bigint = channelLayout.WINDOW_ADDRESS;
 
-/** System calls on the file itself, of the Linux program alone; in no scenario yet. */
-export const fileVerbs = {
-  "file-read": 15,
-  "file-write": 16,
-  "file-size": 17,
-  fsync: 18,
-  msync: 19,
-} as const;
-export type FileVerb = keyof typeof fileVerbs;
-
 /** `again`: from the first step, for ever; for measurements, not in scenarios. */
-export type GuestVerb = GuestStep["verb"] | "again" | FileVerb;
+export type GuestVerb = GuestStep["verb"] | "again";
 
 /** enum verb. */
 export const verbNumber: Readonly<Record<GuestVerb, number>> = {
@@ -104,16 +94,17 @@ export const verbNumber: Readonly<Record<GuestVerb, number>> = {
     number
   >),
   again: 14,
-  ...fileVerbs,
 };
 
-export function isFileVerb(verb: GuestVerb): verb is FileVerb {
-  return verb in fileVerbs;
+/** Is it a system call on the file itself, of the Linux program alone? */
+export function isFileVerb(verb: GuestVerb): boolean {
+  return verb !== "again" && guestVerbs[verb].touch?.instruction === null;
 }
 
 /** How a step touches the window; null: it does not, and cannot be stuck in a page fault. */
 export function touchOfStep({ verb }: ProgramStep): Touch | null {
-  return verb === "again" || isFileVerb(verb) ? null : guestVerbs[verb].touch;
+  const touch = verb === "again" ? null : guestVerbs[verb].touch;
+  return touch === null || touch.instruction === null ? null : touch;
 }
 
 /** One step as the guest executes it. */

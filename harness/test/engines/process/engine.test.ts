@@ -108,6 +108,48 @@ describe.skipIf(available.kind === "no")(`the engine process${note}`, () => {
     expect(observations.accesses.kills).toEqual({ "load#1": { kind: "value", value: 0n } });
   });
 
+  it("makes system calls on the file, from where the window has their offset", async () => {
+    const { observations } = await evidence(
+      scenarioWith({
+        window: [{ fileOffset: 0x3000n, at: 0x1000n, length: 0x1000n }],
+        actors: {
+          victim: {
+            in: "guest-task",
+            steps: [
+              { verb: "file-size", offset: 0n },
+              { verb: "file-read", offset: 0x1008n, size: 8 },
+              { verb: "file-write", offset: 0x1010n, size: 4, value: 5n },
+              { verb: "load", offset: 0x1010n, size: 4 },
+              { verb: "msync", offset: 0x1010n, size: 4 },
+              { verb: "fsync", offset: 0n },
+            ],
+          },
+        },
+      }),
+    );
+    expect(observations.accesses.victim).toEqual({
+      "file-size#1": { kind: "value", value: 0x400000n },
+      "file-read#1": { kind: "value", value: 0xda0000003008n },
+      "file-write#1": { kind: "value", value: 5n },
+      "load#1": { kind: "value", value: 5n },
+      "msync#1": { kind: "done" },
+      "fsync#1": { kind: "done" },
+    });
+  });
+
+  it("a system call that ends with the file is short, and the task goes on", async () => {
+    const { observations } = await evidence(
+      cut([
+        { verb: "file-read", offset: 0x1000n, size: 8 },
+        { verb: "file-size", offset: 0n },
+      ]),
+    );
+    expect(observations.accesses.victim).toEqual({
+      "file-read#1": { kind: "short", bytes: 0 },
+      "file-size#1": { kind: "value", value: 0n },
+    });
+  });
+
   it("a page that nothing maps is SIGSEGV, with the kernel's si_code", async () => {
     const { observations, counts, trace } = await evidence(
       scenarioWith({
