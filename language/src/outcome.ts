@@ -42,18 +42,20 @@ export type Outcome = {
 export type Coarsening = {
   /** A wait status has no si_code: `sigbus(BUS_ADRERR)` is `sigbus(unobserved)`. */
   readonly siCode: boolean;
+  /** SIGSEGV is one of the ways to be killed. */
+  readonly sigsegv: boolean;
   readonly errno: boolean;
   /** All states of the VMM but the last. */
   readonly history: boolean;
 };
 
-export const exact: Coarsening = { siCode: false, errno: false, history: false };
+export const exact: Coarsening = { siCode: false, sigsegv: false, errno: false, history: false };
 
 /**
- * Between a real engine and the model: `process` sees a wait status; the model has one errno for every refusal, and of
- * the VMM the last state.
+ * Between a real engine and the model: `mmap-io` sees a wait status; the model has one word for a task that SIGSEGV or
+ * SIGKILL ends, one errno for every refusal, and of the VMM the last state.
  */
-export const modelledOnly: Coarsening = { siCode: true, errno: true, history: true };
+export const modelledOnly: Coarsening = { siCode: true, sigsegv: true, errno: true, history: true };
 
 export function mapSteps<From, To>(steps: ByStep<From>, map: (word: From) => To): ByStep<To> {
   return Object.fromEntries(
@@ -64,14 +66,25 @@ export function mapSteps<From, To>(steps: ByStep<From>, map: (word: From) => To)
   );
 }
 
-export function coarsen(outcome: Outcome, { siCode, errno, history }: Coarsening): Outcome {
+function coarseAccess(word: AccessWord, { siCode, sigsegv }: Coarsening): AccessWord {
+  switch (word.kind) {
+    case "sigbus":
+      return siCode ? { kind: word.kind, code: UNOBSERVED } : word;
+    case "sigsegv":
+      if (sigsegv) return { kind: "killed" };
+      return siCode ? { kind: word.kind, code: UNOBSERVED } : word;
+    default:
+      return word;
+  }
+}
+
+export function coarsen(outcome: Outcome, coarsening: Coarsening): Outcome {
+  const { errno, history } = coarsening;
   const { accesses, host, vmm } = outcome;
   const last = vmm?.at(-1);
   return {
     ...outcome,
-    accesses: siCode
-      ? mapSteps(accesses, (word) => (word.kind === "sigbus" ? { kind: word.kind, code: UNOBSERVED } : word))
-      : accesses,
+    accesses: mapSteps(accesses, (word) => coarseAccess(word, coarsening)),
     host: errno
       ? mapSteps(host, (word) => (word.kind === "denied" ? { kind: word.kind, errno: UNOBSERVED } : word))
       : host,

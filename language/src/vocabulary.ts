@@ -14,8 +14,16 @@ export const accessKinds = [
   /** Bytes that the file no longer holds. */
   "stale",
   "sigbus",
+  /** A Linux kernel has another explanation for the fault than a lost page. The task's signal, as `sigbus`. */
+  "sigsegv",
   /** A guest system call returned -EFAULT. */
   "efault",
+  /** A guest system call returned another error. */
+  "errno",
+  /** A guest system call did fewer bytes than it was asked for, and no error. */
+  "short",
+  /** A guest system call that observes no bytes (fsync, msync) returned success. */
+  "done",
   /** The task, or the whole VM with it, ended at this access. The VMM's state shows which. */
   "killed",
   /** The access never came back. */
@@ -25,20 +33,46 @@ export const accessKinds = [
 ] as const;
 export type AccessKind = (typeof accessKinds)[number];
 
-/** The si_code of a SIGBUS. `unobserved`: the wait status has the signal, not its si_code. */
-export const sigbusCodes = ["BUS_ADRERR", "BUS_MCEERR_AR", "unobserved"] as const;
-export type SigbusCode = (typeof sigbusCodes)[number];
+/** The number of an si_code that has no name here. */
+export type UnnamedCode = `si_code=${number}`;
+
+/**
+ * The si_code of a SIGBUS (include/uapi/asm-generic/siginfo.h). `unobserved`: the wait status has the signal, not its si_code.
+ * SI_KERNEL: force_sig() (kernel/signal.c), which has no address, as after a machine check without one.
+ */
+const sigbusNumbers = {
+  BUS_ADRALN: 1,
+  BUS_ADRERR: 2,
+  BUS_OBJERR: 3,
+  BUS_MCEERR_AR: 4,
+  BUS_MCEERR_AO: 5,
+  SI_KERNEL: 0x80,
+} as const;
+export type SigbusCode = keyof typeof sigbusNumbers | UnnamedCode | "unobserved";
+
+/** The si_code of a SIGSEGV, from the same file. SI_KERNEL: as above, where a signal's frame has no room (force_sigsegv()). */
+const sigsegvNumbers = { SEGV_MAPERR: 1, SEGV_ACCERR: 2, SEGV_PKUERR: 4, SI_KERNEL: 0x80 } as const;
+export type SigsegvCode = keyof typeof sigsegvNumbers | UnnamedCode | "unobserved";
+
+/** Kinds of which the particulars are part of the word. */
+type ParticularWord =
+  | { readonly kind: "sigbus"; readonly code: SigbusCode }
+  | { readonly kind: "sigsegv"; readonly code: SigsegvCode }
+  /** Its name, `EIO`, or its number where it has none. */
+  | { readonly kind: "errno"; readonly errno: string }
+  | { readonly kind: "short"; readonly bytes: number };
+type PlainKind = Exclude<AccessKind, ParticularWord["kind"]>;
+/** One type a kind, so that a switch narrows what is left. */
+type Plain<Kind extends PlainKind> = Kind extends PlainKind ? { readonly kind: Kind } : never;
 
 /** The result of one access of a guest task (or of a host process, engine `process`). */
 export type Access =
   | { readonly kind: "value" | "stale"; readonly value: bigint }
-  | { readonly kind: "sigbus"; readonly code: SigbusCode }
-  | { readonly kind: Exclude<AccessKind, "value" | "stale" | "sigbus"> };
+  | ParticularWord
+  | Plain<Exclude<PlainKind, "value" | "stale">>;
 
 /** The same without the bytes, which differ from run to run by nature. */
-export type AccessWord =
-  | { readonly kind: "sigbus"; readonly code: SigbusCode }
-  | { readonly kind: Exclude<AccessKind, "sigbus"> };
+export type AccessWord = ParticularWord | Plain<PlainKind>;
 
 export const guestKernelStates = ["alive", "oops", "panic"] as const;
 export type GuestKernel = (typeof guestKernelStates)[number];
@@ -114,6 +148,7 @@ export const eventKinds = [
   "exit",
   "inject",
   "sigbus",
+  "sigsegv",
   "fixup",
   "lease-break",
   "lease-release",
@@ -137,7 +172,17 @@ function withParticular(kind: string, particular: string, style: UnobservedStyle
 }
 
 export function accessWordText(word: AccessWord, style: UnobservedStyle = "written"): string {
-  return word.kind === "sigbus" ? withParticular(word.kind, word.code, style) : word.kind;
+  switch (word.kind) {
+    case "sigbus":
+    case "sigsegv":
+      return withParticular(word.kind, word.code, style);
+    case "errno":
+      return withParticular(word.kind, word.errno, style);
+    case "short":
+      return withParticular(word.kind, String(word.bytes), style);
+    default:
+      return word.kind;
+  }
 }
 
 export function accessText(access: Access): string {
@@ -172,14 +217,75 @@ export function splitWord(text: string): readonly [kind: string, particulars: st
   return [match?.[1] ?? "", match?.[2] ?? ""];
 }
 
+function codeOf<Name extends string>(
+  numbers: Readonly<Record<Name, number>>,
+  siCode: number,
+): Name | UnnamedCode {
+  for (const name in numbers) if (numbers[name] === siCode) return name;
+  return `si_code=${siCode}`;
+}
+
+/** The word for the number that the kernel has given. */
+export function sigbusCode(siCode: number): SigbusCode {
+  return codeOf(sigbusNumbers, siCode);
+}
+
+/** The word for the number that the kernel has given. */
+export function sigsegvCode(siCode: number): SigsegvCode {
+  return codeOf(sigsegvNumbers, siCode);
+}
+
+/** A name, a number that has none, or `unobserved`; null for all others. */
+function parseCode<Name extends string>(
+  numbers: Readonly<Record<Name, number>>,
+  text: string,
+): Name | UnnamedCode | typeof UNOBSERVED | null {
+  if (text === UNOBSERVED) return text;
+  for (const name in numbers) if (name === text) return name;
+  const number = /^si_code=(0|-?[1-9][0-9]{0,9})$/.exec(text)?.[1];
+  if (number === undefined) return null;
+  // One text a word: a number that has a name is written by it.
+  const code = codeOf(numbers, Number(number));
+  return code === text ? code : null;
+}
+
+function parseParticularWord(kind: ParticularWord["kind"], text: string): ParticularWord | null {
+  switch (kind) {
+    case "sigbus": {
+      const code = parseCode(sigbusNumbers, text);
+      return code === null ? null : { kind, code };
+    }
+    case "sigsegv": {
+      const code = parseCode(sigsegvNumbers, text);
+      return code === null ? null : { kind, code };
+    }
+    case "errno":
+      return text === UNOBSERVED || /^(?:E[A-Z0-9]+|[1-9][0-9]{0,9})$/.test(text)
+        ? { kind, errno: text }
+        : null;
+    case "short":
+      return /^(?:0|[1-9][0-9]{0,9})$/.test(text) ? { kind, bytes: Number(text) } : null;
+  }
+}
+
+const particularKinds: readonly string[] = [
+  "sigbus",
+  "sigsegv",
+  "errno",
+  "short",
+] satisfies ParticularWord["kind"][];
+
+function isParticular(kind: AccessKind): kind is ParticularWord["kind"] {
+  return particularKinds.includes(kind);
+}
+
 /** The reverse of `accessWordText`; null for a text that is none of its words. */
 export function parseAccessWord(text: string): AccessWord | null {
   const [name, particulars] = splitWord(text);
   const kind = accessKinds.find((known) => known === name);
   if (kind === undefined) return null;
-  if (kind !== "sigbus") return particulars === "" ? { kind } : null;
-  const code = sigbusCodes.find((known) => known === (particulars === "" ? UNOBSERVED : particulars));
-  return code === undefined ? null : { kind, code };
+  if (isParticular(kind)) return parseParticularWord(kind, particulars === "" ? UNOBSERVED : particulars);
+  return particulars === "" ? { kind } : null;
 }
 
 /** The reverse of `accessText`; null for a text that is none of its words. */
@@ -192,10 +298,11 @@ export function parseAccessText(text: string): Access | null {
     case "value":
     case "stale":
       return /^0x[0-9a-f]+$/.test(particulars) ? { kind, value: BigInt(particulars) } : null;
-    case "sigbus": {
-      const code = sigbusCodes.find((known) => known === particulars);
-      return code === undefined ? null : { kind, code };
-    }
+    case "sigbus":
+    case "sigsegv":
+    case "errno":
+    case "short":
+      return parseParticularWord(kind, particulars);
     default:
       return particulars === "" ? { kind } : null;
   }

@@ -140,6 +140,35 @@ function asKernelRun(lines: readonly Line[], trace: readonly string[]): readonly
   });
 }
 
+/** Words that a model never says of an access, and a Linux process does. */
+const linuxWords = [
+  "sigbus(SI_KERNEL)",
+  "sigbus(si_code=77)",
+  "sigsegv(SEGV_ACCERR)",
+  "sigsegv(unobserved)",
+  "errno(EIO)",
+  "short(4)",
+  "done",
+];
+
+/** The accesses of each actor as a Linux process could have seen them. */
+function asLinuxRun(lines: readonly Line[]): readonly Line[] {
+  let next = 0;
+  const worded = (labels: Line): Line =>
+    Object.fromEntries(Object.keys(labels).map((label) => [label, linuxWords[next++ % linuxWords.length]]));
+  return lines.map((line) => {
+    if (line.type !== "case") return line;
+    const observations = line.observations as Line;
+    const accesses = Object.fromEntries(
+      Object.entries(observations.accesses as Readonly<Record<string, Line>>).map(([actor, labels]) => [
+        actor,
+        worded(labels),
+      ]),
+    );
+    return { ...line, observations: { ...observations, accesses }, ends: [] };
+  });
+}
+
 const QUANTILES = { p50: 10.5, p99: 100.25, max: 1000 };
 const MEASURED = {
   ...QUANTILES,
@@ -236,7 +265,12 @@ export function collectSeeds(root: string, folder: string, daxfault: string): Se
       return { ...rest, cases: cases.slice(0, 12) };
     }),
     traces: traces.slice(0, 40).map(({ lines }) => ({ lines })),
-    records: [withFewScores(small), asKernelRun(small, traces[0]?.lines ?? []), more.slice(0, 24)],
+    records: [
+      withFewScores(small),
+      asKernelRun(small, traces[0]?.lines ?? []),
+      asLinuxRun(withFewScores(small)),
+      more.slice(0, 24),
+    ],
     guards: guardLines,
     faults: faultRules,
     tokens: linesOf(readFileSync(join(folder, "ends.jsonl"), "utf8")).flatMap(({ replay }) =>

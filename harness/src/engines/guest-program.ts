@@ -56,7 +56,7 @@ function programStep(step: GuestStep, signals: readonly string[], tasks: readonl
     const options = kernelCopyOptionsOf(step);
     return {
       verb: step.verb,
-      size: seenBytes(step),
+      size: "size" in step ? step.size : seenBytes(step),
       address: WINDOW_BASE + step.offset,
       value: writtenValue(step),
       ...(until === null ? {} : { until: number(until) }),

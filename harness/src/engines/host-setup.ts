@@ -7,7 +7,7 @@
  * Signals stay raised, so that none can be missed; raising one again does nothing.
  */
 
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
@@ -78,6 +78,8 @@ export interface HostSetup {
    * mapped, not its name. `written`: the guest has changed it, which the server of a mount need not know yet.
    */
   readFile(fileOffset: bigint, lengthBytes: number, options?: { readonly written: boolean }): Uint8Array;
+  /** The size now of the inode that was mapped, on the host. */
+  fileSize(): bigint;
   /** True once every host actor has done its last step; false if that takes longer than `boundMs` or the run is aborted. */
   settled(boundMs: number): Promise<boolean>;
   /** One sentence if a host actor or the file server died or failed in a way that is no observation; null if all is well. */
@@ -427,6 +429,10 @@ class RealHostSetup implements HostSetup {
       read(this.fileDescriptor);
     }
     return bytes;
+  }
+
+  fileSize(): bigint {
+    return fstatSync(this.fileDescriptor, { bigint: true }).size;
   }
 
   async settled(boundMs: number): Promise<boolean> {

@@ -7,12 +7,15 @@ import {
   type AccessStep,
   classifyAccess,
   fileOffsetAt,
+  fromValue,
   guestActors,
   type HasWritten,
   heldAt,
+  isAboutBytes,
   isAccess,
   mayBeWritten,
   type Scenario,
+  touchOf,
   writtenBy,
 } from "../../../language/src/index.ts";
 import type { HostSetup } from "./host-setup.ts";
@@ -27,12 +30,14 @@ type SeenBytes = {
   readonly fileNow: Uint8Array;
 };
 
+type SeenSetup = Pick<HostSetup, "readFile" | "fileSize" | "hostSteps">;
+
 export class SeenAccesses {
   readonly #scenario: Scenario;
-  readonly #setup: Pick<HostSetup, "readFile" | "hostSteps">;
+  readonly #setup: SeenSetup;
   readonly #seen = new Map<string, SeenBytes>();
 
-  constructor(scenario: Scenario, setup: Pick<HostSetup, "readFile" | "hostSteps">) {
+  constructor(scenario: Scenario, setup: SeenSetup) {
     this.#scenario = scenario;
     this.#setup = setup;
   }
@@ -46,10 +51,22 @@ export class SeenAccesses {
     const [actor, { steps }] = guestActors(this.#scenario)[task] ?? ["", { steps: [] }];
     const step = steps[index];
     if (step === undefined || !isAccess(step)) return;
-    const fileOffset = fileOffsetAt(this.#scenario, step.offset);
-    const written = mayBeWritten(this.#scenario, fileOffset, bytes.length);
-    const fileNow = this.#setup.readFile(fileOffset, bytes.length, { written });
+    const fileOffset = isAboutBytes(step) ? fileOffsetAt(this.#scenario, step.offset) : 0n;
+    const fileNow = this.#fileNow(step, fileOffset, bytes.length);
     this.#seen.set(`${actor}/${index}`, { actor, index, step, fileOffset, bytes, fileNow });
+  }
+
+  #fileNow(step: AccessStep, fileOffset: bigint, lengthBytes: number): Uint8Array {
+    switch (touchOf(step).kind) {
+      case "size":
+        return fromValue(this.#setup.fileSize(), lengthBytes);
+      case "sync":
+        return new Uint8Array();
+      default: {
+        const written = mayBeWritten(this.#scenario, fileOffset, lengthBytes);
+        return this.#setup.readFile(fileOffset, lengthBytes, { written });
+      }
+    }
   }
 
   #classify({ actor, index, step, fileOffset, bytes, fileNow }: SeenBytes): Access {

@@ -39,7 +39,11 @@ const accessCells: Readonly<Record<AccessKind, string>> = {
   zero: "zeros",
   stale: "stale",
   sigbus: "SIGBUS",
+  sigsegv: "SIGSEGV",
   efault: "EFAULT to the task",
+  errno: "error to the task",
+  short: "short",
+  done: "done",
   killed: "killed",
   hung: "hung",
   "not-reached": "not reached",
@@ -68,7 +72,12 @@ export function accessCell(access: Access): string {
       return `${cell} 0x${text.length > STALE_DIGITS ? `..${text.slice(-STALE_DIGITS)}` : text}`;
     }
     case "sigbus":
+    case "sigsegv":
       return access.code === UNOBSERVED ? cell : `${cell} (${access.code})`;
+    case "errno":
+      return `${access.errno} to the task`;
+    case "short":
+      return `${cell}: ${access.bytes} bytes`;
     default:
       return cell;
   }

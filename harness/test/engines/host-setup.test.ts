@@ -84,6 +84,7 @@ describe("host actors", () => {
       expect(setup.hostSteps()).toEqual({ host: { "truncate#1": { kind: "done" } } });
       expect(setup.counts()).toEqual({ signal: 2, truncate: 1 });
       expect(setup.readFile(0x1800n, 8)).toEqual(new Uint8Array(8));
+      expect(setup.fileSize()).toBe(0x1800n);
       expect(await setup.failure()).toBeNull();
     });
   });

@@ -14,6 +14,7 @@ export function fakeHostSetup(parts: Partial<HostSetup>): HostSetup {
     raise() {},
     isRaised: () => false,
     onSignal: () => () => {},
+    fileSize: () => 0n,
     readFile: (_offset, lengthBytes) => new Uint8Array(lengthBytes),
     settled: async () => true,
     failure: async () => null,

@@ -20,6 +20,7 @@ import { matchesGlob } from "../glob.ts";
 import type { ByStep } from "../outcome.ts";
 import type { Proposal } from "../proposal.ts";
 import { witnessText } from "../scenario/format.ts";
+import { undisturbedWord } from "../scenario/guest-verbs.ts";
 import { accessesOf, actionsOf, guestActors, hostActors, usesMount } from "../scenario/labels.ts";
 import { PAGE_BYTES } from "../scenario/limits.ts";
 import type { Scenario, Witness } from "../scenario/scenario.ts";
@@ -131,10 +132,11 @@ function expectedWords(scenario: Scenario, outcome: ExpectedOutcome): Map<string
   const wordOf = (label: string): string | undefined =>
     outcome.accesses[label] ?? patterns.find(([pattern]) => matchesGlob(pattern, label))?.[1];
   for (const [name, actor] of guestActors(scenario)) {
-    const labels = accessesOf(actor).map((access) => access.label);
-    for (const label of labels) words.set(`${name}.${label}`, wordOf(`${name}.${label}`) ?? "value");
+    const accesses = accessesOf(actor);
+    for (const { label, step } of accesses)
+      words.set(`${name}.${label}`, wordOf(`${name}.${label}`) ?? undisturbedWord(step));
     const last = wordOf(`${name}.${LAST}`);
-    if (last !== undefined) words.set(`${name}.${labels.at(-1)}`, last);
+    if (last !== undefined) words.set(`${name}.${accesses.at(-1)?.label}`, last);
   }
   for (const [name, actor] of hostActors(scenario)) {
     const labels = actionsOf(actor).map(({ label }) => label);

@@ -1,6 +1,6 @@
 /** What an access to a lost page sees, by the proposal's answer and the kind of access: the oracle that expectations write `lost` for. */
 import type { Answer } from "../answers.ts";
-import type { Touch } from "../scenario/guest-verbs.ts";
+import type { FileCall, Touch } from "../scenario/guest-verbs.ts";
 
 /** What happens where a page is lost: the VMM's last state, null without a VMM, and what each kind of access sees. */
 type Loss = {
@@ -46,11 +46,13 @@ export function vmmAfterLoss(answer: Answer): string | null {
  */
 export function lostWord(
   answer: Answer,
-  { kind, by }: Pick<Touch, "kind" | "by">,
+  { kind, by, instruction }: Pick<Touch | FileCall, "kind" | "by" | "instruction">,
   { inKernel }: { readonly inKernel: boolean },
 ): string | null {
   const words = losses[answer];
   if (words === null || (inKernel && answer !== "exits" && answer !== "loops")) return null;
+  // What a system call on the file meets is the file's matter, not the window's.
+  if (instruction === null) return null;
   // With zeros in place of the code page execution is undefined.
   if (kind === "fetch" && answer === "zeros") return null;
   if (kind === "store") return by === "kernel" ? words.kernelWrite : words.store;

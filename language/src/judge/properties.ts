@@ -5,9 +5,16 @@
  */
 import { type PropertyId, propertyRows } from "../properties.ts";
 import type { Proposal } from "../proposal.ts";
-import { isAccess, type Touch, touchOf } from "../scenario/guest-verbs.ts";
+import {
+  type AccessStep,
+  type FileCall,
+  isAboutBytes,
+  isAccess,
+  type Touch,
+  touchOf,
+} from "../scenario/guest-verbs.ts";
 import { actOf, isAction } from "../scenario/host-verbs.ts";
-import { accessesOf, guestActors, hostActors } from "../scenario/labels.ts";
+import { accessesOf, type GuestActor, guestActors, hostActors, type Labelled } from "../scenario/labels.ts";
 import { lossEver, zerosAt } from "../scenario/losses.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { fileOffsetAt } from "../scenario/window.ts";
@@ -36,21 +43,24 @@ export type Property = {
   readonly quantifier: "every" | "some";
 };
 
-type Touched = { readonly touch: Touch; readonly access: AccessWord; readonly fileOffset: bigint };
+type Touched = { readonly touch: Touch | FileCall; readonly access: AccessWord; readonly fileOffset: bigint };
 
-/** The outcomes of the guest's accesses, with the kind of access: in the order of the scenario's actors. */
+/** The outcomes of the guest's accesses to bytes, with the kind of access: in the order of the scenario's actors. */
 function accessList({ scenario, ending }: Decidable): readonly Touched[] {
   return guestActors(scenario).flatMap(([name, actor]) =>
     accessesOf(actor).flatMap(({ label, step }) => {
       const access = ending.outcome.accesses[name]?.[label];
-      if (access === undefined) return [];
+      if (access === undefined || !isAboutBytes(step)) return [];
       return [{ touch: touchOf(step), access, fileOffset: fileOffsetAt(scenario, step.offset) }];
     }),
   );
 }
 
-function sawAny(decidable: Decidable, kinds: readonly AccessKind[]): boolean {
-  return accessList(decidable).some(({ access }) => kinds.includes(access.kind));
+/** Of all accesses. */
+function sawAny({ ending }: Decidable, kinds: readonly AccessKind[]): boolean {
+  return Object.values(ending.outcome.accesses).some((labels) =>
+    Object.values(labels).some(({ kind }) => kinds.includes(kind)),
+  );
 }
 
 function vmmHistory({ outcome }: Ending): readonly VmmWord[] {
@@ -89,13 +99,19 @@ function contained({ ending }: Decidable): Finding {
   return bystanders.length > 0 ? "yes" : "unknown";
 }
 
-/** Did the failure surface at the very access, so that it could be reported to the task? */
+/**
+ * Did the failure surface at the very access, so that it could be reported to the task? SIGSEGV is none: mmap(2) promises
+ * SIGBUS for a page behind the end of its file, and a task that handles that is not told (SI_KERNEL has not even an address).
+ */
 function isReported(access: AccessWord, ending: Ending): Finding {
   switch (access.kind) {
     case "sigbus":
     case "efault":
+    case "errno":
+    case "short":
       return "yes";
     case "hung":
+    case "sigsegv":
       return "no";
     case "killed": {
       const stop = vmmHistory(ending).find((vmm) => vmm.kind === "stopped");
@@ -106,6 +122,7 @@ function isReported(access: AccessWord, ending: Ending): Finding {
     case "value":
     case "zero":
     case "stale":
+    case "done":
     case "not-reached":
       return "unknown";
   }
@@ -115,7 +132,7 @@ function isReported(access: AccessWord, ending: Ending): Finding {
  * Precise for accesses of these kinds by a task's own instruction: every one that failed was reported. Those to its own
  * stack are none of them: SIGBUS cannot be delivered to a stack that is gone.
  */
-function precise(kinds: readonly Touch["kind"][]): Decide {
+function precise(kinds: readonly (Touch | FileCall)["kind"][]): Decide {
   return (decidable) => {
     const findings = accessList(decidable)
       .filter(
@@ -137,28 +154,38 @@ function kernelAccess(decidable: Decidable): Finding {
       place === "guest-kernel" || steps.some((step) => isAccess(step) && touchOf(step).by === "kernel"),
   );
   if (!isKernel) return "unknown";
-  if (ending.outcome.guestKernel === "panic" || sawAny(decidable, ["killed", "hung"])) return "no";
-  if (sawAny(decidable, ["efault"])) return "yes";
-  // Every page was there: nothing failed, nothing is decided.
-  return sawAny(decidable, ["zero", "stale", "sigbus"]) ? "no" : "unknown";
+  if (ending.outcome.guestKernel === "panic" || sawAny(decidable, ["killed", "hung", "sigsegv"])) return "no";
+  if (sawAny(decidable, ["efault", "errno"])) return "yes";
+  // Every page was there, or the call ended where the file does: nothing failed, nothing is decided.
+  const isWrong = accessList(decidable).some(({ access }) =>
+    ["zero", "stale", "sigbus"].includes(access.kind),
+  );
+  return isWrong ? "no" : "unknown";
+}
+
+function byteAccessesOf(actor: GuestActor): readonly Labelled<AccessStep>[] {
+  return accessesOf(actor).filter(({ step }) => isAboutBytes(step));
 }
 
 /** Of several tasks, exactly those that touched a lost page get a report: each task's last access decides. */
 function rightVictim(decidable: Decidable): Finding {
-  const tasks = guestActors(decidable.scenario).filter(([, actor]) => accessesOf(actor).length > 0);
+  const tasks = guestActors(decidable.scenario).filter(([, actor]) => byteAccessesOf(actor).length > 0);
   return tasks.length < 2 ? "unknown" : isEachReported(decidable);
 }
 
+/** Words of an access that failed and told its task so in the way that a lost page is promised to. */
+const reportedWords: readonly AccessKind[] = ["sigbus", "efault", "errno", "short"];
+
 /** Does each task that touched a lost page get a report, and no other? Each task's last access decides. */
 function isEachReported({ scenario, ending }: Decidable): Finding {
-  const tasks = guestActors(scenario).filter(([, actor]) => accessesOf(actor).length > 0);
+  const tasks = guestActors(scenario).filter(([, actor]) => byteAccessesOf(actor).length > 0);
   return allOf(
     tasks.map(([name, actor]): Finding => {
-      const last = accessesOf(actor).at(-1);
+      const last = byteAccessesOf(actor).at(-1);
       const access = last === undefined ? undefined : ending.outcome.accesses[name]?.[last.label];
       if (last === undefined || access === undefined) return "no";
       const loss = lossEver(scenario, fileOffsetAt(scenario, last.step.offset));
-      const wasReported = access.kind === "sigbus" || access.kind === "efault";
+      const wasReported = reportedWords.includes(access.kind);
       const sawFile = access.kind === "value";
       if (loss === "unknown") return wasReported || sawFile ? "unknown" : "no";
       return (loss === "lost" ? wasReported : sawFile) ? "yes" : "no";
@@ -235,7 +262,7 @@ function nested(decidable: Decidable): Finding {
 }
 
 /** Words of an access that met a page that no mapping leads to any more, and no guard had taken away. */
-const metWords: readonly AccessKind[] = ["sigbus", "efault", "killed", "hung"];
+const metWords: readonly AccessKind[] = ["sigbus", "sigsegv", "efault", "killed", "hung"];
 
 /**
  * No access ever meets a lost page that is still mapped: the guard took the mapping away before the file got shorter, or

@@ -115,7 +115,7 @@ function checkGuestSteps(scenario: Unhashed, name: string, actor: GuestActor, pr
     if (touchOf(step).kind === "fetch" && scenario.backing.content !== "code") {
       problems.add(at, `${step.verb} needs backing.content "code", not "${scenario.backing.content}"`);
     }
-    if (mappingAt(scenario, step.offset, accessBytes(step)) === null) {
+    if (accessBytes(step) > 0 && mappingAt(scenario, step.offset, accessBytes(step)) === null) {
       problems.add(
         at,
         `offset ${hex(step.offset)} + ${accessBytes(step)} bytes is outside what is mapped (${mapped})`,

@@ -108,7 +108,8 @@ export type Surroundings = {
  * distinguish them); bytes that the file holds now are `value`; all others are `stale`.
  * @param zerosAreHeld are zeros there the file's own value (`heldAt`)? Asked only where zeros were seen.
  * @param fileNow gives what a read of the same range of the file gives at this moment, zero-filled behind its end: of an
- *   atomic access that has changed the file since, what it leaves there of what it has seen
+ *   atomic access that has changed the file since, what it leaves there of what it has seen; of an access that observes
+ *   the file's size, that size as so many bytes
  */
 export function classifyAccess(
   step: AccessStep,
@@ -119,10 +120,11 @@ export function classifyAccess(
   const { kind } = touchOf(step);
   const value = toValue(seen);
   if (kind === "fetch") return classifyFetch(fileOffset, value);
+  if (kind === "sync") return { kind: "done" };
   const now = fileNow();
   // A store that wrote zeros has seen its own value.
   const wroteZeros = kind === "store" && writtenValue(step) === 0n;
-  if (isZero(seen) && !wroteZeros && !zerosAreHeld()) {
+  if (isZero(seen) && kind !== "size" && !wroteZeros && !zerosAreHeld()) {
     return { kind: "zero" };
   }
   const left = kind === "atomic" ? fromValue(leftValue(step, value), seen.length) : seen;

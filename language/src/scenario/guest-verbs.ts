@@ -1,7 +1,7 @@
 /**
  * The verbs of the guest: one row each, and the only place in TypeScript that knows a verb by its name. Parser, printer,
- * labels, checks and every engine read the rows. The micro-guest's part of a verb is in vmm/guest (`enum verb`
- * of channel.h, interpreter.c, access.S). CONTRIBUTING.md, "Add a verb".
+ * labels, checks and every engine read the rows. The guest's part of a verb is in vmm/guest (`enum verb` of step/channel.h,
+ * step/interpreter.c, step/x86/access.S; system calls on the file: linux/file.c). CONTRIBUTING.md, "Add a verb".
  */
 import { accessSizes, atomicSizes, PAGE_BYTES } from "./limits.ts";
 import { hex } from "./number.ts";
@@ -13,6 +13,7 @@ import {
   signalName,
   until,
   value,
+  wholeFile,
   width,
   windowOffset,
 } from "./operands.ts";
@@ -59,6 +60,15 @@ export type GuestStep =
       readonly value: bigint;
       readonly options: readonly KernelCopyOption[];
     }
+  /** pread(2) of the file, from where the window has OFFSET. */
+  | { readonly verb: "file-read"; readonly offset: bigint; readonly size: number }
+  /** pwrite(2), likewise. Behind the end of the file it makes it longer. */
+  | { readonly verb: "file-write"; readonly offset: bigint; readonly size: number; readonly value: bigint }
+  /** fstat(2): observes the file's size, in eight bytes. */
+  | { readonly verb: "file-size"; readonly offset: bigint }
+  | { readonly verb: "fsync"; readonly offset: bigint }
+  /** msync(2) with MS_SYNC of the pages that contain those bytes. */
+  | { readonly verb: "msync"; readonly offset: bigint; readonly size: number }
   | { readonly verb: "signal"; readonly name: string }
   | { readonly verb: "await"; readonly name: string }
   /** SIGKILL for another guest actor of the same vCPU. One that sleeps for a page dies when it is woken, as in Linux. */
@@ -66,7 +76,7 @@ export type GuestStep =
   /** Counts for ever, touching nothing: a bystander. Must be the last step. */
   | { readonly verb: "count" };
 
-/** The steps that touch the window: those with an offset in it. */
+/** The steps that touch the window, or the file behind it: those with an offset. Theirs is 0 that are about the whole file. */
 export type AccessStep = Extract<GuestStep, { readonly offset: bigint }>;
 
 /**
@@ -105,11 +115,23 @@ export type Touch = {
   readonly opInKernel: AccessOp;
 };
 
+/**
+ * How a system call touches the file: not by the window, nor by an instruction of ours, so that none of it is in the
+ * micro-guest, which has no files, or in the model.
+ */
+export type FileCall = {
+  /** As of a touch; `size`: the file's size is observed; `sync`: nothing is, the call returns or fails. */
+  readonly kind: "load" | "store" | "size" | "sync";
+  readonly instruction: null;
+  readonly by: "kernel";
+  readonly bytes: Touch["bytes"];
+};
+
 export type GuestVerb<Step> = Grammar<Step> & {
-  /** enum verb of vmm/guest/channel.h. */
+  /** enum verb of vmm/guest/step/channel.h. */
   readonly number: number;
-  readonly touch: Step extends AccessStep ? Touch : null;
-  /** Why a process of the host that is written in JavaScript (engine mmap-io) cannot do it, after the actor's name; null: it can. */
+  readonly touch: Step extends AccessStep ? Touch | FileCall : null;
+  /** Why the processes of engine mmap-io, which are written in JavaScript, do not do it, after the actor's name; null: they do. */
   readonly beyondJavaScript: string | null;
   /** Of an atomic access: what it leaves where it has found `old`. */
   readonly leaves?: (old: bigint, step: Step) => bigint;
@@ -123,6 +145,14 @@ function touch(
   more: Partial<Omit<Touch, "kind" | "instruction">> = {},
 ): Touch {
   return { kind, instruction, by: "task", bytes: null, op: kind, opInKernel: more.op ?? kind, ...more };
+}
+
+function fileCall(kind: FileCall["kind"], bytes: FileCall["bytes"] = null): FileCall {
+  return { kind, instruction: null, by: "kernel", bytes };
+}
+
+function callsFile(verb: string): string {
+  return `makes a system call on the file, ${verb}; this engine's processes only map it`;
 }
 
 /** In the order in which messages list them. */
@@ -193,6 +223,36 @@ export const guestVerbs: {
     touch: touch("store", "stack", { bytes: { touched: 8, seen: 8 }, op: "stack" }),
     beyondJavaScript: "has its stack in the file, which JavaScript cannot",
   },
+  "file-read": {
+    operands: { offset: windowOffset, size: copySize },
+    number: 15,
+    touch: fileCall("load"),
+    beyondJavaScript: callsFile("file-read"),
+  },
+  "file-write": {
+    operands: { offset: windowOffset, size: copySize, value: value() },
+    number: 16,
+    touch: fileCall("store"),
+    beyondJavaScript: callsFile("file-write"),
+  },
+  "file-size": {
+    operands: { offset: wholeFile },
+    number: 17,
+    touch: fileCall("size", { touched: 0, seen: 8 }),
+    beyondJavaScript: callsFile("file-size"),
+  },
+  fsync: {
+    operands: { offset: wholeFile },
+    number: 18,
+    touch: fileCall("sync", { touched: 0, seen: 0 }),
+    beyondJavaScript: callsFile("fsync"),
+  },
+  msync: {
+    operands: { offset: windowOffset, size: copySize },
+    number: 19,
+    touch: fileCall("sync"),
+    beyondJavaScript: callsFile("msync"),
+  },
   signal: { operands: { name: signalName }, number: 7, touch: null, beyondJavaScript: null },
   await: { operands: { name: signalName }, number: 8, touch: null, beyondJavaScript: null },
   kill: {
@@ -204,19 +264,38 @@ export const guestVerbs: {
   count: { operands: {}, number: 9, touch: null, beyondJavaScript: null, endless: true },
 };
 
-/** The verbs that touch the window, in the order of their numbers. */
+/** The verbs that touch the window by an instruction, in the order of their numbers. */
 export const accessVerbs: readonly {
   readonly verb: AccessStep["verb"];
   readonly number: number;
   readonly touch: Touch;
 }[] = Object.entries(guestVerbs)
   .flatMap(([verb, row]) =>
-    row.touch === null ? [] : [{ verb: verb as AccessStep["verb"], number: row.number, touch: row.touch }],
+    row.touch === null || row.touch.instruction === null
+      ? []
+      : [{ verb: verb as AccessStep["verb"], number: row.number, touch: row.touch }],
   )
   .sort((one, other) => one.number - other.number);
 
-export function touchOf(step: AccessStep): Touch {
+export function touchOf(step: AccessStep): Touch | FileCall {
   return guestVerbs[step.verb].touch;
+}
+
+/** Is it a system call on the file, which only a Linux process can make? */
+export function isFileCall(step: GuestStep): boolean {
+  const { touch } = guestVerbs[step.verb];
+  return touch !== null && touch.instruction === null;
+}
+
+/** Is it about bytes of the file, rather than its size or its way to the disk? */
+export function isAboutBytes(step: AccessStep): boolean {
+  const { kind } = touchOf(step);
+  return kind !== "size" && kind !== "sync";
+}
+
+/** The word of an access that nothing disturbs. */
+export function undisturbedWord(step: AccessStep): "value" | "done" {
+  return touchOf(step).kind === "sync" ? "done" : "value";
 }
 
 export function isAccess(step: GuestStep): step is AccessStep {
@@ -236,6 +315,7 @@ export function accessBytes(step: AccessStep): number {
 
 /** How many bytes an access observes. */
 export function seenBytes(step: AccessStep): number {
+  if (touchOf(step).kind === "sync") return 0;
   return touchOf(step).bytes?.seen ?? ("size" in step ? step.size : 0);
 }
 

@@ -1,5 +1,5 @@
 /** How steps are called in witnesses, expectations and observations: `load#2` is an actor's second load. */
-import { type AccessStep, type GuestStep, guestVerbs, isAccess } from "./guest-verbs.ts";
+import { type AccessStep, type GuestStep, guestVerbs, isAccess, isFileCall } from "./guest-verbs.ts";
 import { actOf, type HostAction, isAction } from "./host-verbs.ts";
 import type { Actor, Scenario } from "./scenario.ts";
 
@@ -54,6 +54,15 @@ export function guestActors(scenario: Pick<Scenario, "actors">): readonly (reado
 /** Those of all guest actors. */
 export function allAccesses(scenario: Pick<Scenario, "actors">): readonly AccessStep[] {
   return guestActors(scenario).flatMap(([, { steps }]) => steps.filter(isAccess));
+}
+
+/** The first step that is a system call on the file, `victim: fsync`; null: there is none. */
+export function fileCallOf(scenario: Pick<Scenario, "actors">): string | null {
+  for (const [name, { steps }] of guestActors(scenario)) {
+    const call = steps.find(isFileCall);
+    if (call !== undefined) return `${name}: ${call.verb}`;
+  }
+  return null;
 }
 
 export function hostActors(scenario: Pick<Scenario, "actors">): readonly (readonly [string, HostActor])[] {

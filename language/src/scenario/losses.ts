@@ -4,6 +4,8 @@
  * of a full tmpfs that was never allocated (ENOSPC), where the server of its mount fails every READ or cuts the file.
  */
 import type { FaultRule } from "./fault-rules.ts";
+import { isFileCall, isWrite } from "./guest-verbs.ts";
+import { allAccesses } from "./labels.ts";
 import { PAGE_BYTES } from "./limits.ts";
 import type { Scenario } from "./scenario.ts";
 import { fileSizes } from "./sizes.ts";
@@ -84,7 +86,11 @@ export function zerosAt(
   scenario: Pick<Scenario, "actors" | "backing">,
   fileOffset: bigint,
 ): "held" | "silent" | "unknown" {
-  if (isBehind(fileSizes(scenario).at(-1) ?? 0n, fileOffset)) return "silent";
+  if (isBehind(fileSizes(scenario).at(-1) ?? 0n, fileOffset)) {
+    // A write of the guest's makes the file longer again, with a hole before what is written.
+    const mayGrow = allAccesses(scenario).some((step) => isFileCall(step) && isWrite(step));
+    return mayGrow ? "unknown" : "silent";
+  }
   switch (lossByServer(scenario, fileOffset)) {
     case "lost":
       return "silent";

@@ -37,6 +37,9 @@ export const windowOffset: Operand<bigint> = {
   text: numberText,
 };
 
+/** Not written: the step is about the whole file. */
+export const wholeFile: Operand<bigint> = { read: () => 0n, text: () => [] };
+
 /** The width of one instruction's operand. */
 export function width(sizes: readonly number[]): Operand<number> {
   return { read: (words) => words.width(sizes), text: (size) => [`${size}`] };

@@ -12,7 +12,7 @@ import { parseSelector, selectedIds } from "../selector.ts";
 import { checkScenario } from "./check.ts";
 import { expand, type Json } from "./expand.ts";
 import { parseFault } from "./faults.ts";
-import { type GuestStep, isAccess } from "./guest-verbs.ts";
+import { accessBytes, type GuestStep, isAccess } from "./guest-verbs.ts";
 import { scenarioHash } from "./hash.ts";
 import {
   COPIES_MAX,
@@ -167,7 +167,9 @@ function copiesOf(
   if (wanted === undefined || actor.in !== "guest-task") return [[name, actor]];
   return Array.from({ length: wanted.count }, (_, index) => {
     const moved = (step: GuestStep): GuestStep =>
-      isAccess(step) ? { ...step, offset: step.offset + BigInt(index) * wanted.apart } : step;
+      isAccess(step) && accessBytes(step) > 0
+        ? { ...step, offset: step.offset + BigInt(index) * wanted.apart }
+        : step;
     return [`${name}-${index + 1}`, { ...actor, steps: actor.steps.map(moved) }] as const;
   });
 }

@@ -89,7 +89,12 @@ describe("a cell", () => {
     expect(expected({ a: "crowd-*.last lost|not-reached" }, "remap-zero")?.outcome.accesses).toEqual({
       "crowd-*.last": "zero|not-reached",
     });
-    expect(lostWord("zeros", { kind: "fetch", by: "task" }, { inKernel: false })).toBeNull();
+    expect(
+      lostWord("zeros", { kind: "fetch", by: "task", instruction: "call" }, { inKernel: false }),
+    ).toBeNull();
+    expect(
+      lostWord("signals", { kind: "load", by: "kernel", instruction: null }, { inKernel: false }),
+    ).toBeNull();
     expect(answers.filter((answer) => vmmAfterLoss(answer) === null)).toEqual(["signals", "seals"]);
   });
 

@@ -35,6 +35,7 @@ const looping = seen({ kind: "hung" }, { vmm: [{ kind: "looping", faultsPerSecon
 const native = (last: object, rest: Changes["observations"] = {}): Evidence =>
   seen(last, { vmm: null, guestKernel: null, ...rest });
 const sigbus = native({ kind: "sigbus", code: "unobserved" });
+const sigsegv = native({ kind: "sigsegv", code: "SEGV_ACCERR" }, { bystanders: { counter: "progress" } });
 const running = seen({ kind: "zero" }, { vmm: [{ kind: "running" }] });
 
 describe("properties", () => {
@@ -71,6 +72,7 @@ describe("properties", () => {
     ["contained", "a starved bystander", native(value, { bystanders: { counter: "starved" } }), "no"],
     ["contained", "a bystander that got on", native(value, { bystanders: { counter: "progress" } }), "yes"],
     ["precise-load", "SIGBUS", sigbus, "yes"],
+    ["precise-load", "SIGSEGV: not what a lost page is promised to raise", sigsegv, "no"],
     ["precise-load", "EFAULT with a place", evidenceWith(), "yes"],
     [
       "precise-load",
@@ -90,6 +92,9 @@ describe("properties", () => {
     ["no-silent-data", "zeros", running, "no"],
     ["no-silent-data", "stale bytes", native({ kind: "stale", value: 5n }), "no"],
     ["no-silent-data", "SIGBUS", sigbus, "yes"],
+    ["no-silent-data", "SIGSEGV", sigsegv, "yes"],
+    ["terminates", "SIGSEGV", sigsegv, "yes"],
+    ["contained", "SIGSEGV of one task", sigsegv, "yes"],
     ["host-unharmed", "a loop burns a core", looping, "no"],
     ["host-unharmed", "an exit", evidenceWith(), "yes"],
     [
@@ -121,6 +126,9 @@ describe("properties", () => {
     expect(decide("kernel-access", evidenceWith(), { scenario })).toBe("no");
     const survived = seen({ kind: "efault" }, { vmm: [{ kind: "running" }] });
     expect(decide("kernel-access", survived, { scenario })).toBe("yes");
+    const other = seen({ kind: "errno", errno: "EIO" }, { vmm: [{ kind: "running" }] });
+    expect(decide("kernel-access", other, { scenario })).toBe("yes");
+    expect(decide("kernel-access", sigsegv, { scenario })).toBe("no");
     const panicked = {
       ...survived,
       observations: { ...survived.observations, guestKernel: "panic" },
@@ -157,6 +165,11 @@ describe("a loss is judged by what is lost", () => {
     expect(decide("right-victim", told, { scenario })).toBe("yes");
     const both = saw({ victim: { "load#1": sigbus }, innocent: { "load#1": sigbus } });
     expect(decide("right-victim", both, { scenario })).toBe("no");
+    const misled = saw({
+      victim: { "load#1": { kind: "sigsegv", code: "SEGV_MAPERR" } },
+      innocent: { "load#1": value },
+    });
+    expect(decide("right-victim", misled, { scenario })).toBe("no");
   });
 
   it("zeros in place of a page that the server cannot read stand in for data", () => {
@@ -166,6 +179,47 @@ describe("a loss is judged by what is lost", () => {
     expect(decide("no-silent-data", zeros, { scenario })).toBe("no");
     const elsewhere = saw({ victim: { "load#1": { kind: "zero" }, "load#2": sigbus } });
     expect(decide("no-silent-data", elsewhere, { scenario })).toBe("yes");
+  });
+
+  it("a task that asks for the size and syncs is judged by its accesses to bytes", () => {
+    const innocent = { innocent: { in: "guest-task", steps: ["load 0x1000 8"] } };
+    const scenario = written(
+      { kind: "tmpfs-full" },
+      ["file-size", "file-read 0x300000 8", "fsync"],
+      innocent,
+    );
+    const told = (read: object): Evidence =>
+      saw({
+        victim: {
+          "file-size#1": { kind: "stale", value: 0n },
+          "file-read#1": read,
+          "fsync#1": { kind: "done" },
+        },
+        innocent: { "load#1": value },
+      });
+    const short = told({ kind: "short", bytes: 0 });
+    expect(decide("right-victim", short, { scenario })).toBe("yes");
+    expect(decide("kernel-access", short, { scenario })).toBe("unknown");
+    expect(decide("no-silent-data", short, { scenario })).toBe("yes");
+    const failed = told({ kind: "errno", errno: "EIO" });
+    expect(decide("kernel-access", failed, { scenario })).toBe("yes");
+    expect(decide("right-victim", told(value), { scenario })).toBe("no");
+    expect(decide("terminates", told({ kind: "hung" }), { scenario })).toBe("no");
+  });
+
+  it("a sync that hangs is no end, though it is about no bytes", () => {
+    const scenario = written({}, ["load 0x1000 8", "fsync"]);
+    const hung = saw({ victim: { "load#1": value, "fsync#1": { kind: "hung" } } });
+    expect(decide("terminates", hung, { scenario })).toBe("no");
+  });
+
+  it("zeros behind the last end that the host has set are no damage for sure where the guest writes to the file", () => {
+    const host = { host: { in: "host-process", steps: ["truncate 0"] } };
+    const zeros = (last: string): Evidence => saw({ victim: { [last]: value, "load#1": { kind: "zero" } } });
+    const stored = written({}, ["store 0x1000 8 1", "load 0x2000 8"], host);
+    expect(decide("no-silent-data", zeros("store#1"), { scenario: stored })).toBe("no");
+    const wrote = written({}, ["file-write 0x1000 8 1", "load 0x2000 8"], host);
+    expect(decide("no-silent-data", zeros("file-write#1"), { scenario: wrote })).toBe("unknown");
   });
 
   it("a copy by the kernel that succeeded decides nothing of one that fails", () => {
@@ -226,6 +280,7 @@ describe("only where the event happens", () => {
 
   it.each([
     ["nothing stands in the way: the access meets the page", "none", told, "no"],
+    ["the same, and the guest's kernel explains it in its own way", "none", sigsegv, "no"],
     ["a lease is recalled first", "kernel-lease", recalled, "yes"],
     ["a lease that saw nothing", "kernel-lease", looping, "no"],
     ["a notification in time once proves nothing", "notify", recalled, "unknown"],

@@ -88,6 +88,28 @@ describe("classifyAccess", () => {
     );
   });
 
+  const size = { verb: "file-size", offset: 0n } as const;
+  it.each([
+    ["the size that the file has", 0x1004n, 0x1004n, "value"],
+    ["nothing, of an empty file", 0n, 0n, "value"],
+    ["a size that the file had", 0x400000n, 0n, "stale"],
+  ] as const)("of an access that asks for the size: %s", (_what, seen, now, kind) => {
+    const fileNow = () => fromValue(now, 8);
+    expect(classifyAccess(size, 0n, fromValue(seen, 8), { zerosAreHeld: never, fileNow })).toEqual({
+      kind,
+      value: seen,
+    });
+  });
+
+  it("of an access that sees nothing: done", () => {
+    for (const step of [{ verb: "fsync", offset: 0n } as const, { ...load, verb: "msync" } as const]) {
+      const seen = new Uint8Array();
+      expect(classifyAccess(step, 0n, seen, { zerosAreHeld: never, fileNow: () => seen })).toEqual({
+        kind: "done",
+      });
+    }
+  });
+
   // By width: what was seen, what the file holds after it.
   it.each([
     ["what was there before it added one", 8, 0x5an, 0x5bn, "value"],

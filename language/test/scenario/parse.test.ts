@@ -152,7 +152,7 @@ describe("parseScenarios", () => {
         crowd: {
           in: "guest-task",
           copies: { count: 2, apart: "4KiB" },
-          steps: ["await cut", "load 0x10 8", "push 0x20 1"],
+          steps: ["await cut", "load 0x10 8", "push 0x20 1", "file-size", "msync 0x20 8"],
         },
         host: { in: "host-process", steps: ["truncate 0", "signal cut"] },
       },
@@ -163,6 +163,8 @@ describe("parseScenarios", () => {
       { verb: "await", name: "cut" },
       { verb: "load", offset: 0x1010n, size: 8 },
       { verb: "push", offset: 0x1020n, value: 1n },
+      { verb: "file-size", offset: 0n },
+      { verb: "msync", offset: 0x1020n, size: 8 },
     ]);
   });
 

@@ -9,6 +9,7 @@ import {
   isWrite,
   seenBytes,
   touchOf,
+  undisturbedWord,
   writtenValue,
 } from "../../src/scenario/guest-verbs.ts";
 import { actOf, effectOf, hostVerbs, isAction, vmmVerbs } from "../../src/scenario/host-verbs.ts";
@@ -26,6 +27,11 @@ const guestLines: Readonly<Record<keyof typeof guestVerbs, string>> = {
   "kernel-read": "kernel-read 0x1000 24 no-fixup irqs-off",
   "kernel-write": "kernel-write 0x1000 8 0x5a",
   push: "push 0x20 1",
+  "file-read": "file-read 0x1ffc 8",
+  "file-write": "file-write 0x1000 8 0x5a",
+  "file-size": "file-size",
+  fsync: "fsync",
+  msync: "msync 0x1ff8 16",
   signal: "signal cut",
   await: "await cut",
   kill: "kill other",
@@ -109,6 +115,11 @@ describe("the guest's verbs", () => {
     ["kernel-read", 24, 24, false, 0n, "copy-from-user", "copy-from-user"],
     ["kernel-write", 8, 8, true, 0x5an, "copy-to-user", "copy-to-user"],
     ["push", 8, 8, true, 1n, "stack", "stack"],
+    ["file-read", 8, 8, false, 0n, null, null],
+    ["file-write", 8, 8, true, 0x5an, null, null],
+    ["file-size", 0, 8, false, 0n, null, null],
+    ["fsync", 0, 0, false, 0n, null, null],
+    ["msync", 16, 0, false, 0n, null, null],
   ] as const)("%s", (verb, touched, seen, writes, value, op, opInKernel) => {
     const step = guestStep(verb);
     if (!isAccess(step)) throw new Error(`${verb} touches nothing`);
@@ -118,10 +129,18 @@ describe("the guest's verbs", () => {
       writes,
       value,
     ]);
-    expect([touchOf(step).op, touchOf(step).opInKernel]).toEqual([op, opInKernel]);
+    const touch = touchOf(step);
+    const ops = touch.instruction === null ? [null, null] : [touch.op, touch.opInKernel];
+    expect(ops).toEqual([op, opInKernel]);
   });
 
-  it("that touch the window come in the order of their numbers", () => {
+  it("that sync a file are done, all others see a value", () => {
+    const verbs = Object.keys(guestVerbs) as (keyof typeof guestVerbs)[];
+    const done = verbs.map(guestStep).filter((step) => isAccess(step) && undisturbedWord(step) === "done");
+    expect(done.map(({ verb }) => verb)).toEqual(["fsync", "msync"]);
+  });
+
+  it("that touch the window by an instruction come in the order of their numbers", () => {
     const numbers = accessVerbs.map(({ number }) => number);
     expect(numbers).toEqual([...numbers].sort((one, other) => one - other));
     expect(accessVerbs).toHaveLength(9);

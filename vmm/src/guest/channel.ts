@@ -84,18 +84,8 @@ export const channelLayout = {
 /** Guest virtual = guest physical address of the window: 1 GiB, clear of RAM, of the PCI hole and of the local APIC. */
 export const WINDOW_BASE: bigint = channelLayout.WINDOW_ADDRESS;
 
-/** System calls on the file itself, of the Linux program alone; in no scenario yet. */
-export const fileVerbs = {
-  "file-read": 15,
-  "file-write": 16,
-  "file-size": 17,
-  fsync: 18,
-  msync: 19,
-} as const;
-export type FileVerb = keyof typeof fileVerbs;
-
 /** `again`: from the first step, for ever; for measurements, not in scenarios. */
-export type GuestVerb = GuestStep["verb"] | "again" | FileVerb;
+export type GuestVerb = GuestStep["verb"] | "again";
 
 /** enum verb. */
 export const verbNumber: Readonly<Record<GuestVerb, number>> = {
@@ -104,16 +94,17 @@ export const verbNumber: Readonly<Record<GuestVerb, number>> = {
     number
   >),
   again: 14,
-  ...fileVerbs,
 };
 
-export function isFileVerb(verb: GuestVerb): verb is FileVerb {
-  return verb in fileVerbs;
+/** Is it a system call on the file itself, of the Linux program alone? */
+export function isFileVerb(verb: GuestVerb): boolean {
+  return verb !== "again" && guestVerbs[verb].touch?.instruction === null;
 }
 
 /** How a step touches the window; null: it does not, and cannot be stuck in a page fault. */
 export function touchOfStep({ verb }: ProgramStep): Touch | null {
-  return verb === "again" || isFileVerb(verb) ? null : guestVerbs[verb].touch;
+  const touch = verb === "again" ? null : guestVerbs[verb].touch;
+  return touch === null || touch.instruction === null ? null : touch;
 }
 
 /** One step as the guest executes it. */
@@ -210,7 +201,7 @@ export function decodeDoorbell(value: number): Doorbell {
 const taskStates = ["unused", "ready", "sleeping", "done", "killed"] as const;
 export type TaskState = (typeof taskStates)[number];
 
-/** The last three: of the Linux program. `errno`, `short`: of its system calls, `Channel.resultNumber` says which, or how many bytes. */
+/** The last three: of the Linux program; `errno` and `short` of its system calls. */
 const resultStatuses = [
   "not-reached",
   "started",
@@ -225,8 +216,8 @@ export type ResultStatus = (typeof resultStatuses)[number];
 
 export type StepResult = {
   readonly status: ResultStatus;
-  /** Of `sigbus`. */
-  readonly code: "BUS_ADRERR" | "BUS_MCEERR_AR" | null;
+  /** Of `sigbus` and `sigsegv` the si_code, of `errno` the errno, of `short` how many bytes. */
+  readonly number: number;
   /** MAX_ACCESS_BYTES bytes; as many as the step's size mean something. A copy. */
   readonly bytes: Uint8Array;
   /** Time stamps of the guest (`guestTimeMs`), 0 if it never came to that: just before the access, and just after it or when its failure was reported to its task. */
@@ -262,11 +253,6 @@ export type GuestEvent = {
   readonly rip: bigint;
   readonly tsc: bigint;
 };
-
-function sigbusCode(code: number): StepResult["code"] {
-  if (code === channelLayout.SIGBUS_ADRERR) return "BUS_ADRERR";
-  return code === channelLayout.SIGBUS_MCEERR_AR ? "BUS_MCEERR_AR" : null;
-}
 
 function stepFlags({ interruptsOff, noFixup, until, tallies }: ProgramStep): number {
   const at = channelLayout;
@@ -434,18 +420,11 @@ export class Channel {
     const start = this.#view.byteOffset + base + at.offsetofResultBytes;
     return {
       status: resultStatuses[this.#view.getUint32(base, true)] ?? "not-reached",
-      code: sigbusCode(this.#view.getUint32(base + at.offsetofResultCode, true)),
+      number: this.#view.getInt32(base + at.offsetofResultCode, true),
       bytes: new Uint8Array(this.#view.buffer, start, at.MAX_ACCESS_BYTES).slice(),
       began: this.#view.getBigUint64(base + at.offsetofResultBegan, true),
       ended: this.#view.getBigUint64(base + at.offsetofResultEnded, true),
     };
-  }
-
-  /** The number that belongs to a result's status: si_code, errno, or bytes. */
-  resultNumber(task: number, step: number): number {
-    const at = channelLayout;
-    const base = this.#report(task) + at.offsetofReportResults + step * at.sizeofResult;
-    return this.#view.getUint32(base + at.offsetofResultCode, true);
   }
 
   /** Of all vCPUs, as the next two. */

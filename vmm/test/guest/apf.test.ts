@@ -2,7 +2,7 @@
 import { ftruncateSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { viewOf } from "../../../sys/src/index.ts";
-import { type Machine, machineLayout, type TaskProgram } from "../../src/index.ts";
+import { channelLayout, type Machine, machineLayout, type TaskProgram } from "../../src/index.ts";
 import { access, counting, FILE_BYTES, type Outcome, runCase, type Setup, signal } from "../support/case.ts";
 import { kvmOrReason } from "../support/kvm.ts";
 
@@ -98,7 +98,7 @@ describe.skipIf(kvm.reason !== null)(`async page faults in the micro-guest${kvm.
       },
     );
     expect(ended(outcome)).toEqual(["finished"]);
-    expect(outcome.results[0]?.[2]).toMatchObject({ status: "sigbus", code: "BUS_ADRERR" });
+    expect(outcome.results[0]?.[2]).toMatchObject({ status: "sigbus", number: channelLayout.SIGBUS_ADRERR });
   });
 
   it("outlives a hundred tasks that fault at once", async () => {

@@ -23,7 +23,13 @@ import {
   PROT_WRITE,
   viewOf,
 } from "../../../sys/src/index.ts";
-import { decodeDoorbell, type ProgramStep, type TaskProgram, WINDOW_BASE } from "../../src/guest/channel.ts";
+import {
+  channelLayout,
+  decodeDoorbell,
+  type ProgramStep,
+  type TaskProgram,
+  WINDOW_BASE,
+} from "../../src/guest/channel.ts";
 import { caseLayout, LinuxCase, type LinuxSetup, stepsPath } from "../../src/guest/linux-case.ts";
 import { access, counting, signal } from "../support/case.ts";
 
@@ -158,7 +164,7 @@ describe.skipIf(reason !== null)(`the Linux program${note}`, () => {
       const { run: ended, statuses } = await truncated([step, access("load", 1, 0)]);
       expect(statuses).toEqual(["sigbus", "not-reached"]);
       const { channel } = ended.linux;
-      expect(channel.result(0, 1).code).toBe("BUS_ADRERR");
+      expect(channel.result(0, 1).number).toBe(channelLayout.SIGBUS_ADRERR);
       expect(channel.taskState(0)).toBe("killed");
       expect(ended.linux.task(0).killedBy).toBe(7);
       expect(channel.events()).toMatchObject([
@@ -239,7 +245,7 @@ describe.skipIf(reason !== null)(`the Linux program${note}`, () => {
     const done = Array(8).fill("done");
     done[6] = "not-reached"; // A signal has no result.
     expect(run.results().slice(0, 11)).toEqual([...done, "short", "short", "done"]);
-    expect([8, 9].map((step) => channel.resultNumber(0, step))).toEqual([0, 4]);
+    expect([8, 9].map((step) => channel.result(0, step).number)).toEqual([0, 4]);
   });
 
   it("one task kills another, and a third that counts goes on", async () => {

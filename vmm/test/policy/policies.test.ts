@@ -2,6 +2,7 @@
 import { ftruncateSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import {
+  channelLayout,
   cpuFeatures,
   type GuestEvent,
   Kvm,
@@ -83,7 +84,7 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
       const errorCode = BigInt(4 | (write ? 2 : 0) | (fetch ? 16 : 0));
       const report = { kind: "exception", vector: 14, cpl: 3, task: 0, errorCode, cr2: GPA, rip: at() };
       expect(only(reports(outcome))).toMatchObject(report);
-      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_ADRERR" });
+      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", number: channelLayout.SIGBUS_ADRERR });
       expect(statusOf(outcome, 4)?.status).toBe("not-reached");
       expect(handled(outcome)).toHaveLength(1);
       expect(ended(outcome.messages)).toMatchObject({ why: { kind: "finished" } });
@@ -93,7 +94,10 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
       const outcome = await touched("inject-mce", step);
       const report = { kind: "machine-check", vector: 18, cpl: 3, task: 0, cr2: GPA, rip: at() };
       expect(only(reports(outcome))).toMatchObject(report);
-      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_MCEERR_AR" });
+      expect(statusOf(outcome, 3)).toMatchObject({
+        status: "sigbus",
+        number: channelLayout.SIGBUS_MCEERR_AR,
+      });
     });
 
     it(`inject-ve tells ${name} with its exit qualification and physical address`, async () => {
@@ -101,7 +105,7 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
       const errorCode = 0x80n | (fetch ? 4n : write ? 2n : 1n);
       const report = { kind: "virtualization-exception", vector: 20, cpl: 3, errorCode, cr2: GPA, rip: at() };
       expect(only(reports(outcome))).toMatchObject(report);
-      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_ADRERR" });
+      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", number: channelLayout.SIGBUS_ADRERR });
     });
 
     it(`inject-pv tells ${name} by an interrupt that arrives at the instruction`, async () => {
@@ -113,13 +117,13 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
         cr2: GPA,
         rip: at(),
       });
-      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_ADRERR" });
+      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", number: channelLayout.SIGBUS_ADRERR });
     });
 
     it(`nmi ends the task at ${name}, without an address`, async () => {
       const outcome = await touched("nmi", step);
       expect(only(reports(outcome))).toMatchObject({ kind: "nmi", vector: 2, cpl: 3, cr2: 0n, rip: at() });
-      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_ADRERR" });
+      expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", number: channelLayout.SIGBUS_ADRERR });
     });
   }
 
@@ -259,7 +263,10 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
         const told = only(reports(outcome));
         expect(told).toMatchObject({ kind: "machine-check", vector: 18, cpl: 3, task: 0, cr2: GPA });
         expect(told?.errorCode.toString(16)).toBe(status.toString(16));
-        expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_MCEERR_AR" });
+        expect(statusOf(outcome, 3)).toMatchObject({
+          status: "sigbus",
+          number: channelLayout.SIGBUS_MCEERR_AR,
+        });
       }
     });
   }
@@ -287,7 +294,7 @@ describe.skipIf(kvm.reason !== null)(`policies on /dev/kvm${kvm.note}`, () => {
       "BUS_MCEERR_AR",
     ]);
     expect(only(reports(outcome))).toMatchObject({ kind: "machine-check", cr2: GPA, cpl: 3 });
-    expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", code: "BUS_MCEERR_AR" });
+    expect(statusOf(outcome, 3)).toMatchObject({ status: "sigbus", number: channelLayout.SIGBUS_MCEERR_AR });
   });
 
   it("lets a task with a handler go on, and a bystander with it", async () => {

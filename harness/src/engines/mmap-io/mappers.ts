@@ -15,6 +15,7 @@ import {
   mappingsOf,
   mayBeWritten,
   type Scenario,
+  UNOBSERVED,
   writtenBy,
 } from "../../../../language/src/index.ts";
 import { lookAtThread, readThread, type SleepWatch } from "../../../../sys/src/index.ts";
@@ -23,6 +24,18 @@ import { type Child, type ChildExit, exitText, startChild } from "../child.ts";
 import { type HostSetup, notReached } from "../host-setup.ts";
 import { type AllAccesses, type HostTask, type HostTasks, isHung, isSignalOfAccess } from "../native.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
+
+/** The vocabulary has a word for two of the signals that an access raises. */
+function signalKind(signal: string): "sigbus" | "sigsegv" | null {
+  switch (signal) {
+    case "SIGBUS":
+      return "sigbus";
+    case "SIGSEGV":
+      return "sigsegv";
+    default:
+      return null;
+  }
+}
 
 const isOfAccess = (exit: ChildExit): boolean => exit.kind === "signal" && isSignalOfAccess(exit.signal);
 
@@ -133,9 +146,9 @@ class Mapper implements HostTask {
     this.#exit = exit;
     if (this.#isOver || exit.kind !== "signal" || this.#touching === null || !isOfAccess(exit)) return;
     const { label } = this.#touching;
-    const isSigbus = exit.signal === "SIGBUS";
-    this.#accesses[label] = isSigbus ? { kind: "sigbus", code: "unobserved" } : { kind: "killed" };
-    if (isSigbus) this.#setup.trace({ kind: "sigbus", actor: this.name, detail: label });
+    const kind = signalKind(exit.signal);
+    this.#accesses[label] = kind === null ? { kind: "killed" } : { kind, code: UNOBSERVED };
+    if (kind !== null) this.#setup.trace({ kind, actor: this.name, detail: label });
   }
 
   get isTouching(): boolean {

@@ -75,10 +75,8 @@ function accessOf(word: AccessWord, scenario: Scenario, step: AccessStep): Acces
     case "value":
     case "stale":
       return { kind: word.kind, value: undisturbed(scenario, step) };
-    case "sigbus":
-      return word;
     default:
-      return { kind: word.kind };
+      return word;
   }
 }
 

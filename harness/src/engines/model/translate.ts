@@ -28,6 +28,7 @@ import {
   cpuOf,
   effectOf,
   type FaultRule,
+  fileCallOf,
   fileOffsetAt,
   fileSizes,
   firstUnallocated,
@@ -177,6 +178,8 @@ function isSlow({ backing }: Scenario): boolean {
 /** Why the model has no answer, or null. */
 function refusal(scenario: Scenario, proposal: Proposal): string | null {
   if (partsOf(proposal) === null) return "the proposal names neither a whole VM nor none";
+  const call = fileCallOf(scenario);
+  if (call !== null) return `${call} is a system call on a file; the model's guest has none`;
   if (Object.values(scenario.actors).some((actor) => actor.in === "vmm")) {
     return "what a VMM does besides its policy is not in the model";
   }
@@ -296,7 +299,9 @@ class Translator {
     const kernel = actor.in === "guest-kernel";
     const nested = actor.in === "guest-task" && actor.nested === true;
     const interruptsOff = actor.in === "guest-task" && actor.interrupts === "off";
-    const { by, op, opInKernel } = touchOf(step);
+    const touch = touchOf(step);
+    if (touch.instruction === null) throw new Error(`${step.verb}: not in the model`);
+    const { by, op, opInKernel } = touch;
     const emulated = (kernel || by === "kernel") && this.#backend.interpretsKernelMode;
     const options = kernelCopyOptionsOf(step);
     return pagesOf(this.#scenario, step).map((page, index) => ({

@@ -51,6 +51,7 @@ import { guestTasks, windowBytesOf } from "../guest-program.ts";
 import type { HostSetup } from "../host-setup.ts";
 import { type AllAccesses, type HostTask, type HostTasks, isHung, isSignalOfAccess } from "../native.ts";
 import { SeenAccesses } from "../seen.ts";
+import { failedAccess } from "../step-result.ts";
 
 /** How often the results are looked at, besides at each signal. */
 const LOOK_MS = 10;
@@ -199,24 +200,13 @@ class StepsTask implements HostTask {
   #access(index: number): Access {
     const seen = this.#seen.access(this.name, index);
     if (seen !== null) return seen;
-    const { status, code } = this.#channel.result(this.#number, index);
-    switch (status) {
-      case "efault":
-        return { kind: "efault" };
-      case "sigbus":
-        return { kind: "sigbus", code: code ?? "unobserved" };
-      case "errno":
-      case "short":
-        throw new Error(`step ${index} is a system call on the file, which no scenario has`);
-      case "sigsegv": // The task died of it: nothing handles SIGSEGV.
-        return { kind: "killed" };
-      case "started":
-        if (this.#hung === index) return { kind: "hung" };
-        return this.#isEnded ? { kind: "killed" } : { kind: "not-reached" };
-      case "not-reached":
-      case "done": // After the end of the case.
-        return { kind: "not-reached" };
-    }
+    const result = this.#channel.result(this.#number, index);
+    const failed = failedAccess(result);
+    if (failed !== null) return failed;
+    // What is done without having been taken was done after the end of the case.
+    if (result.status !== "started") return { kind: "not-reached" };
+    if (this.#hung === index) return { kind: "hung" };
+    return this.#isEnded ? { kind: "killed" } : { kind: "not-reached" };
   }
 
   /** The last access so far that touches the address. */
@@ -370,9 +360,9 @@ class Steps implements HostTasks {
       if (task !== undefined && isFromOutside(event)) {
         this.#fail(`process of ${task.name}: ${signalName(event.vector)} sent from outside`);
       }
-      if (task === undefined || event.kind !== "sigbus") continue;
+      if (task === undefined || (event.kind !== "sigbus" && event.kind !== "sigsegv")) continue;
       this.#setup.trace({
-        kind: "sigbus",
+        kind: event.kind,
         actor: task.name,
         detail: eventText(event, task.labelAt(event.cr2)),
       });

@@ -344,8 +344,8 @@ export class CaseRunner {
         countSinceTrouble: counted,
         share: this.#hasFigures ? share : null,
         results: program.steps.map((_, step) => {
-          const { status, code, began, ended } = channel.result(task, step);
-          return { status, code, began, ended };
+          const { status, number, began, ended } = channel.result(task, step);
+          return { status, number, began, ended };
         }),
       };
     });

@@ -121,6 +121,7 @@ function traceKind(kind: GuestEvent["kind"]): EventKind {
     case "apf-not-present":
     case "apf-ready":
     case "sigbus":
+    case "sigsegv":
     case "fixup":
     case "nmi":
       return kind;
@@ -128,7 +129,6 @@ function traceKind(kind: GuestEvent["kind"]): EventKind {
     case "machine-check":
     case "virtualization-exception":
     case "pv-error":
-    case "sigsegv":
     case "unknown":
       return "exception";
   }

@@ -65,7 +65,7 @@ export type TaskReport = {
   /** What the thread of its vCPU got over the same time; null: not known. */
   readonly share: Share | null;
   /** By step. */
-  readonly results: readonly Pick<StepResult, "status" | "code" | "began" | "ended">[];
+  readonly results: readonly Pick<StepResult, "status" | "number" | "began" | "ended">[];
 };
 
 export type VmReport = {

@@ -14,28 +14,15 @@ import {
 } from "../../../../language/src/index.ts";
 import type { Place, VcpuExit } from "../../../../vmm/src/index.ts";
 import type { Watched } from "../bystander.ts";
+import { failedAccess } from "../step-result.ts";
 import type { TaskReport, VmReport, VmState } from "./messages.ts";
 
 /** The outcome of an access that did not finish. */
 function outcome(report: VmReport, task: TaskReport, stepIndex: number): Access {
   const result = task.results[stepIndex];
-  switch (result?.status) {
-    case "started":
-      return unfinished(report, task);
-    case "efault":
-      return { kind: "efault" };
-    case "sigbus":
-      return { kind: "sigbus", code: result.code ?? "unobserved" };
-    case "errno":
-    case "short":
-      throw new Error(`step ${stepIndex} is a system call on the file, which no scenario has`);
-    case "sigsegv": // The task died of it: nothing handles SIGSEGV.
-      return { kind: "killed" };
-    case "not-reached":
-    case "done": // Finished, but its bytes never came: the VM process ended first.
-    case undefined:
-      return { kind: "not-reached" };
-  }
+  if (result?.status === "started") return unfinished(report, task);
+  // Done, but its bytes never came: the VM process ended first.
+  return (result === undefined ? null : failedAccess(result)) ?? { kind: "not-reached" };
 }
 
 /** An access that began and never came back: the end of the VM, of its task, or nothing at all. */

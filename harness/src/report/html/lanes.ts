@@ -55,6 +55,7 @@ export function laneOf(event: TraceEvent, scenario: Scenario): Lane {
     case "nmi":
       return "guest kernel";
     case "sigbus":
+    case "sigsegv":
       return "guest task";
     case "lease-break":
     case "lease-release":

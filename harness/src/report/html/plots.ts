@@ -2,7 +2,7 @@
  * The plots: how fast a hung vCPU faults, and how long it takes from a truncation to its first consequence. Drawn by
  * Vega-Lite without a browser; it is an optional package, and without it the figures stand in tables alone.
  */
-import type { TraceEvent } from "../../../../language/src/index.ts";
+import type { Access, TraceEvent } from "../../../../language/src/index.ts";
 import type { CaseResult } from "../../run/result.ts";
 import { type Markup, markup, trusted } from "../markup.ts";
 import { engineNamer } from "../report.ts";
@@ -35,6 +35,8 @@ function consequenceOf({ kind, detail }: TraceEvent, end: "loop" | "exit"): stri
   switch (kind) {
     case "sigbus":
       return "SIGBUS";
+    case "sigsegv":
+      return "SIGSEGV";
     case "exception":
       return "exception in the guest";
     case "inject":
@@ -71,6 +73,22 @@ export function latencies(results: readonly CaseResult[]): readonly Figure[] {
   });
 }
 
+/** How the failure of an access was reported to its task; null: it did not fail, or nothing was reported. */
+function reportOf(access: Access | undefined): string | null {
+  switch (access?.kind) {
+    case "sigbus":
+      return "SIGBUS";
+    case "sigsegv":
+      return "SIGSEGV";
+    case "efault":
+      return "-EFAULT of a system call";
+    case "errno":
+      return "another error of a system call";
+    default:
+      return null;
+  }
+}
+
 /** Milliseconds from the start of an access until its failure was reported to its task. */
 export function failureTimes(results: readonly CaseResult[]): readonly Figure[] {
   return results.flatMap((result) => {
@@ -78,10 +96,9 @@ export function failureTimes(results: readonly CaseResult[]): readonly Figure[] 
     const { observations, accessMs } = result.result.evidence;
     return Object.entries(accessMs).flatMap(([actor, labels]) =>
       Object.entries(labels).flatMap(([label, value]): Figure[] => {
-        const access = observations.accesses[actor]?.[label];
-        if (access?.kind !== "sigbus" && access?.kind !== "efault") return [];
+        const group = reportOf(observations.accesses[actor]?.[label]);
+        if (group === null) return [];
         const { scenario, proposal } = result.planned;
-        const group = access.kind === "sigbus" ? "SIGBUS" : "-EFAULT of a system call";
         return [{ scenario: scenario.id, proposal: proposal.id, group, value }];
       }),
     );

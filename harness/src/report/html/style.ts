@@ -79,7 +79,7 @@ svg.timeline { color: var(--text); display: block; }
 .timeline .way { fill: none; stroke: var(--way); stroke-width: 1.5; opacity: .7; }
 .timeline circle { fill: var(--link); stroke: var(--bg); stroke-width: 1.5; }
 .timeline .truncate circle, .timeline .punch circle, .timeline .unmap circle { fill: var(--warn); }
-.timeline .exit circle, .timeline .sigbus circle, .timeline .exception circle { fill: var(--bad); }
+.timeline .exit circle, .timeline .sigbus circle, .timeline .sigsegv circle, .timeline .exception circle { fill: var(--bad); }
 .timeline .inject circle, .timeline .remap circle, .timeline .fixup circle { fill: var(--good); }
 .timeline .signal circle { fill: var(--soft); }
 footer { color: var(--soft); padding-bottom: 2rem; margin-top: 3rem; }

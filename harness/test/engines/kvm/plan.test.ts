@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { exitParts, guestParts, proposals, vmmParts } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
-import { planCase, supportsProposal } from "../../../src/engines/kvm/plan.ts";
+import { planCase, supportsPair, supportsProposal } from "../../../src/engines/kvm/plan.ts";
 
 const place = {
   filePath: "/f/file",
@@ -12,6 +12,17 @@ const place = {
   latestEndMs: 5000,
   leaseSocket: null,
 };
+describe("supportsPair", () => {
+  it("refuses system calls on a file by name: the micro-guest has no files", () => {
+    const victim = { in: "guest-task", steps: [{ verb: "msync", offset: 0n, size: 8 }] } as const;
+    expect(supportsPair(scenarioWith({ actors: { victim } }), proposalOf("apf-guest"))).toMatchObject({
+      kind: "no",
+      reason: "victim: msync is a system call on a file; the micro-guest has none",
+    });
+    expect(supportsPair(scenarioWith({}), proposalOf("apf-guest")).kind).toBe("yes");
+  });
+});
+
 describe("planCase", () => {
   it("turns each preset into the set-up that its title promises", () => {
     const planOf = (id: string) => planCase(scenarioWith({}), proposalOf(id), place);

@@ -18,6 +18,11 @@ describe("what JavaScript cannot", () => {
     ["a fetch", task({ verb: "fetch", offset: 0n }), "executes code from the file"],
     ["a push", task({ verb: "push", offset: 0n, value: 0n }), "has its stack in the file"],
     ["a kill", task({ verb: "kill", actor: "other" }), "kills another task"],
+    [
+      "a system call on the file",
+      task({ verb: "fsync", offset: 0n }),
+      "makes a system call on the file, fsync",
+    ],
     ["a handler", task(load, { onSigbus: "next-step" }), "handles SIGBUS"],
   ])("%s is refused by name, and is no reason for the engine process", (_what, scenario, text) => {
     const native = proposalOf("native");

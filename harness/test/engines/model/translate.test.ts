@@ -38,6 +38,16 @@ function gfnsOf(scenario: Scenario): readonly bigint[] | null | string {
   return translation.kind === "yes" ? translation.case.gfns : translation.reason;
 }
 
+describe("a system call on a file", () => {
+  it.each(["native", "uniform-efault"])("is refused by name, under %s", (id) => {
+    const victim = { in: "guest-task", steps: [{ verb: "file-read", offset: 0n, size: 8 }] } as const;
+    expect(translate(scenarioWith({ actors: { victim } }), proposalOf(id), options)).toEqual({
+      kind: "no",
+      reason: "victim: file-read is a system call on a file; the model's guest has none",
+    });
+  });
+});
+
 describe("a page's guest frame number", () => {
   it.each<[string, Scenario, readonly bigint[]]>([
     ["is where the window maps it", twoVictims([0x6000n, 0x28000n], whole), [0x40006n, 0x40028n]],

@@ -108,15 +108,67 @@ describe.skipIf(available.kind === "no")(`the engine process${note}`, () => {
     expect(observations.accesses.kills).toEqual({ "load#1": { kind: "value", value: 0n } });
   });
 
-  it("a page that nothing maps is no SIGBUS: the task is killed", async () => {
-    const { observations, counts } = await evidence(
+  it("makes system calls on the file, from where the window has their offset", async () => {
+    const { observations } = await evidence(
+      scenarioWith({
+        window: [{ fileOffset: 0x3000n, at: 0x1000n, length: 0x1000n }],
+        actors: {
+          victim: {
+            in: "guest-task",
+            steps: [
+              { verb: "file-size", offset: 0n },
+              { verb: "file-read", offset: 0x1008n, size: 8 },
+              { verb: "file-write", offset: 0x1010n, size: 4, value: 5n },
+              { verb: "load", offset: 0x1010n, size: 4 },
+              { verb: "msync", offset: 0x1010n, size: 4 },
+              { verb: "fsync", offset: 0n },
+            ],
+          },
+        },
+      }),
+    );
+    expect(observations.accesses.victim).toEqual({
+      "file-size#1": { kind: "value", value: 0x400000n },
+      "file-read#1": { kind: "value", value: 0xda0000003008n },
+      "file-write#1": { kind: "value", value: 5n },
+      "load#1": { kind: "value", value: 5n },
+      "msync#1": { kind: "done" },
+      "fsync#1": { kind: "done" },
+    });
+  });
+
+  it("a system call that ends with the file is short, and the task goes on", async () => {
+    const { observations } = await evidence(
+      cut([
+        { verb: "file-read", offset: 0x1000n, size: 8 },
+        { verb: "file-size", offset: 0n },
+      ]),
+    );
+    expect(observations.accesses.victim).toEqual({
+      "file-read#1": { kind: "short", bytes: 0 },
+      "file-size#1": { kind: "value", value: 0n },
+    });
+  });
+
+  it("a page that nothing maps is SIGSEGV, with the kernel's si_code", async () => {
+    const { observations, counts, trace } = await evidence(
       scenarioWith({
         window: [{ fileOffset: 0n, at: 0n, length: 0x1000n }],
         actors: { victim: { in: "guest-task", steps: [{ verb: "load", offset: 0xff8n, size: 16 }] } },
       }),
     );
-    expect(observations.accesses.victim).toEqual({ "load#1": { kind: "killed" } });
-    expect(counts).toEqual({ map: 1 });
+    expect(observations.accesses.victim).toEqual({
+      "load#1": { kind: "sigsegv", code: "SEGV_ACCERR" },
+    });
+    expect(counts).toEqual({ map: 1, sigsegv: 1 });
+    expect(trace.at(-1)?.detail).toMatch(/^load#1: si_code 2 address 0x40001000 rip 0x/);
+  });
+
+  it("a handler whose stack is in the lost page: the kernel has no room for its frame, SIGSEGV without address", async () => {
+    const { observations } = await evidence(
+      cut([{ verb: "push", offset: 0x1008n, value: 7n }], { onSigbus: "next-step" }),
+    );
+    expect(observations.accesses.victim).toEqual({ "push#1": { kind: "sigsegv", code: "SI_KERNEL" } });
   });
 });
 

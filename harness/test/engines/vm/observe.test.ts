@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { vmmText } from "../../../../language/src/index.ts";
 import { scenarioWith } from "../../../../language/test/support/cases.ts";
+import { channelLayout } from "../../../../vmm/src/index.ts";
 import { noShare } from "../../../src/engines/attendance.ts";
 import type { VmReport } from "../../../src/engines/vm/messages.ts";
 import {
@@ -33,7 +34,7 @@ function report(changes: Partial<VmReport>): VmReport {
           status,
           began: 0n,
           ended: 0n,
-          code: null,
+          number: 0,
         })),
       },
     ],
@@ -64,15 +65,15 @@ describe("accessesSeen", () => {
   });
 
   it("tells SIGBUS and a system call's EFAULT apart", () => {
-    const last = (status: "sigbus" | "efault", code: "BUS_ADRERR" | null) => {
+    const last = (status: "sigbus" | "efault", number: number) => {
       const tasks = report({}).tasks.map((task) => ({
         ...task,
-        results: task.results.with(3, { status, code, began: 0n, ended: 0n }),
+        results: task.results.with(3, { status, number, began: 0n, ended: 0n }),
       }));
       return accesses({ tasks }).victim?.["load#2"];
     };
-    expect(last("sigbus", "BUS_ADRERR")).toEqual({ kind: "sigbus", code: "BUS_ADRERR" });
-    expect(last("efault", null)).toEqual({ kind: "efault" });
+    expect(last("sigbus", channelLayout.SIGBUS_ADRERR)).toEqual({ kind: "sigbus", code: "BUS_ADRERR" });
+    expect(last("efault", 0)).toEqual({ kind: "efault" });
   });
 
   it("calls it killed when its task was", () => {
