@@ -21,6 +21,7 @@ import { KernelError } from "../../kernel/error.ts";
 import { findQemu, QEMU_FIX, requireQemu, slownessOf } from "../../kernel/qemu.ts";
 import type { KernelSpec } from "../../kernel/spec.ts";
 import { Boots } from "./boots.ts";
+import { cpusFor } from "./cpus.ts";
 import { startSession } from "./session.ts";
 
 export type KernelMachineOptions = {
@@ -68,12 +69,13 @@ class KernelMachine implements Machine {
     return [];
   }
 
-  async open(_engines: readonly EngineName[], context: OpenContext): Promise<Opening> {
+  async open(engines: readonly EngineName[], context: OpenContext): Promise<Opening> {
     try {
       const qemu = requireQemu();
       this.#slowness = slownessOf(qemu.accelerator);
       const kernel = await obtainKernel(this.#options.spec, this.#options.modulesDirectory, context.signal);
-      this.#boots = new Boots(() => startSession({ ...context, kernel, qemu }));
+      const cpus = cpusFor(engines, qemu.accelerator);
+      this.#boots = new Boots(() => startSession({ ...context, kernel, qemu, cpus }));
       await this.#boots.boot();
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;

@@ -218,6 +218,8 @@ function lackOfKvmText(kernel: Kernel, { kvmModule }: Qemu): string {
 export type SessionOptions = {
   readonly kernel: Kernel;
   readonly qemu: Qemu;
+  /** Left out: as many as help. */
+  readonly cpus?: number;
   /** The program inside, where it is not the agent. */
   readonly program?: GuestProgram;
 } & OpenContext;
@@ -236,6 +238,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     kernel,
     qemu,
     directory,
+    ...(options.cpus === undefined ? {} : { cpus: options.cpus }),
     program: options.program ?? agent,
     onMessage: (message) => {
       const from = message as FromInside;
