@@ -2,7 +2,15 @@
  * KVM's own tracepoints while something runs, from an instance of tracefs of our own, so that other tracing is not
  * disturbed. Where there is no tracefs, or no right to it, the result is the reason.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { mount, unmountLazily } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
@@ -65,9 +73,9 @@ function findTracefs(runDirectory: string): { readonly path: string; readonly is
   const mounted = places.find((path) => existsSync(join(path, "instances")));
   if (mounted !== undefined) return { path: mounted, isOurs: false };
   if (!existsSync(places[0])) return "this kernel has no tracefs";
-  const target = join(runDirectory, "tracefs");
   try {
-    mkdirSync(target);
+    // Of each session its own: several may be open at a time.
+    const target = mkdtempSync(join(runDirectory, "tracefs-"));
     mount({ source: "tracefs", target, type: "tracefs", flags: 0, data: "" });
     return { path: target, isOurs: true };
   } catch (error) {
@@ -141,7 +149,10 @@ export function openTrace(runDirectory: string, selection: TraceSelection): Trac
   const leave = (): void => {
     try {
       if (existsSync(instance)) rmdirSync(instance);
-      if (found.isOurs) unmountLazily(found.path);
+      if (found.isOurs) {
+        unmountLazily(found.path);
+        rmdirSync(found.path);
+      }
     } catch {
       // The kernel keeps an instance that is being read; it is empty and idle.
     }
