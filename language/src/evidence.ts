@@ -195,8 +195,8 @@ export type Evidence = {
 };
 
 /**
- * An engine returns either evidence or the reason for none. A time-out, a crash of the engine, a lost child and a machine
- * that had no time for the case are distinct.
+ * An engine returns either evidence or the reason for none. A time-out, a crash of the engine, a lost child, a machine
+ * that had no time for the case and an emulator that erred are distinct.
  */
 export type RunResult =
   | { readonly kind: "evidence"; readonly evidence: Evidence }
@@ -204,6 +204,8 @@ export type RunResult =
   | { readonly kind: "engine-error"; readonly message: string }
   /** The machine was too busy with something else: whatever was seen may be its doing. The message has the figures. */
   | { readonly kind: "busy"; readonly message: string }
+  /** The emulator under the kernel did what no processor does: whatever was seen may be its doing. */
+  | { readonly kind: "emulator-defect"; readonly message: string }
   /** Known only where it was to run: that kernel or that machine cannot. */
   | { readonly kind: "unsupported"; readonly message: string }
   /** The kernel that ran the case died of it, or meanwhile: an observation of the gravest kind. */

@@ -13,6 +13,8 @@ export const inconclusiveCauses = [
   "engine-error",
   /** The machine was too busy with something else. */
   "busy",
+  /** The emulator under the kernel did what no processor does. */
+  "emulator-defect",
   "unstable",
 ] as const;
 export type InconclusiveCause = (typeof inconclusiveCauses)[number];

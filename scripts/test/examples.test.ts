@@ -108,3 +108,19 @@ describe("examples/lava-job.yaml", () => {
     ]);
   });
 });
+
+const lacksForQemu =
+  process.arch !== "x64"
+    ? "not an x86-64 machine"
+    : ["gcc", "qemu-system-x86_64"].find((program) => spawnSync(program, ["--version"]).status !== 0);
+
+describe.skipIf(lacksForQemu !== undefined)(
+  `examples/qemu/injected-twice (${lacksForQemu ?? "QEMU"})`,
+  () => {
+    it("delivers each injection once with one CPU", () => {
+      const { status, stdout } = spawnSync("examples/qemu/injected-twice", ["1"], { encoding: "utf8" });
+      expect(stdout).toBe("-smp 1\n128 injections, delivered more than once: 0\n");
+      expect(status).toBe(0);
+    });
+  },
+);

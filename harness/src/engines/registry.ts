@@ -20,6 +20,11 @@ export type EngineRow = EngineKind & {
   /** Features that some of its scenarios need besides. */
   readonly someNeed: readonly FeatureName[];
   readonly load: () => Promise<Engine>;
+  /**
+   * KVM injects interrupts into its guests, also beside what a case asks for (timers, devices): emulated, their kernel gets
+   * one CPU (machines/kernel/cpus.ts).
+   */
+  readonly guestTakesInterrupts: boolean;
   /** Whether a booted kernel can run a case on it, as far as is known before the kernel is up; null: not inside kernels. */
   readonly inKernels: (() => Promise<SupportsCase>) | null;
 };
@@ -33,6 +38,7 @@ const rows = [
     needs: [],
     someNeed: [],
     load: async (): Promise<Engine> => (await import("./model/engine.ts")).modelEngine,
+    guestTakesInterrupts: false,
     inKernels: null,
   },
   {
@@ -43,6 +49,7 @@ const rows = [
     needs: ["mmap-io"],
     someNeed: ["fuse", "root"],
     load: async (): Promise<Engine> => (await import("./mmap-io/engine.ts")).mmapIoEngine,
+    guestTakesInterrupts: false,
     inKernels: null,
   },
   {
@@ -53,6 +60,7 @@ const rows = [
     needs: ["steps"],
     someNeed: ["fuse", "root"],
     load: async (): Promise<Engine> => (await import("./process/engine.ts")).processEngine,
+    guestTakesInterrupts: false,
     inKernels: async (): Promise<SupportsCase> => () => ({ kind: "yes" }),
   },
   {
@@ -63,6 +71,7 @@ const rows = [
     needs: ["kvm", "micro-guest"],
     someNeed: ["fuse", "root", "swap"],
     load: async (): Promise<Engine> => (await import("./kvm/engine.ts")).kvmEngine,
+    guestTakesInterrupts: true,
     inKernels: async (): Promise<SupportsCase> => (await import("./kvm/plan.ts")).supportsAnywhere,
   },
   {
@@ -72,6 +81,7 @@ const rows = [
     byDefault: false,
     needs: ["kvm", "linux-guest"],
     someNeed: ["fuse", "root"],
+    guestTakesInterrupts: true,
     load: async (): Promise<Engine> => (await import("./linux/engine.ts")).linuxEngine,
     inKernels: async (): Promise<SupportsCase> => (await import("./linux/plan.ts")).supportsLinux,
   },

@@ -222,7 +222,7 @@ const caseShape = z.strictObject({
   /** Why there is no evidence although the case ran. */
   failure: z
     .strictObject({
-      kind: z.enum(["timeout", "engine-error", "busy", "unsupported", "kernel-crash"]),
+      kind: z.enum(["timeout", "engine-error", "busy", "emulator-defect", "unsupported", "kernel-crash"]),
       message: z.string(),
     })
     .nullable(),

@@ -48,15 +48,16 @@ function mergeOutcomes(lists: readonly (readonly CaseOutcome[])[]): readonly Cas
   return [...merged.values()].sort((a, b) => b.count - a.count);
 }
 
-/** No outcome: the machine was too busy in that run. */
-const BUSY: RunResult["kind"] = "busy";
+/** No outcome: the machine was too busy in that run, or its emulator erred. */
+const noOutcome: ReadonlySet<string> = new Set<RunResult["kind"]>(["busy", "emulator-defect"]);
 
 function mergedVerdict(worst: Verdict, outcomes: readonly CaseOutcome[]): Verdict {
   if (new Set(outcomes.map(({ text }) => text)).size < 2) return worst;
   const total = outcomes.reduce((sum, { count }) => sum + count, 0);
-  const busy = outcomes.find(({ text }) => text === BUSY)?.count ?? 0;
-  if (worst.kind === "inconclusive" && worst.cause === "busy" && outcomes.length === 2) {
-    return { ...worst, reason: `${worst.reason} (${busy} of ${total} runs; the others came out the same)` };
+  const lost = outcomes.filter(({ text }) => noOutcome.has(text)).reduce((sum, { count }) => sum + count, 0);
+  const seen = outcomes.filter(({ text }) => !noOutcome.has(text));
+  if (worst.kind === "inconclusive" && noOutcome.has(worst.cause) && seen.length === 1) {
+    return { ...worst, reason: `${worst.reason} (${lost} of ${total} runs; the others came out the same)` };
   }
   const list = outcomes.map(({ count, text }) => `${count} of ${total}: ${text}`).join(" | ");
   // A counterexample stands, however often it was not seen.

@@ -19,6 +19,7 @@ const inWindow = (field: string): string => `${field} >= 0x${WINDOW_BASE.toStrin
 const gfnInWindow = `gfn >= 0x${(WINDOW_BASE >> PAGE_SHIFT).toString(16)}`;
 
 const selection: TraceSelection = {
+  name: "faults",
   events: [
     { event: "kvm/kvm_page_fault", filter: inWindow("fault_address") },
     { event: "kvm/kvm_try_async_get_page", filter: gfnInWindow },

@@ -2,7 +2,15 @@
  * KVM's own tracepoints while something runs, from an instance of tracefs of our own, so that other tracing is not
  * disturbed. Where there is no tracefs, or no right to it, the result is the reason.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { mount, unmountLazily } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
@@ -18,12 +26,16 @@ export type TraceText =
   | { readonly kind: "none"; readonly reason: string };
 
 export interface TraceSession {
+  /** What was traced since the last call, and goes on tracing. */
+  drain(): TraceText;
   /** Ends tracing, gives what was traced, leaves nothing. Call once. */
   finish(): TraceText;
 }
 
 /** What is traced. */
 export type TraceSelection = {
+  /** Of the instance: a process may have several at a time. Letters. */
+  readonly name: string;
   readonly events: readonly TracedEvent[];
   /** Those of them that are not wanted. */
   readonly except: readonly string[];
@@ -45,6 +57,7 @@ export type TracedEvent = {
 
 /** All of KVM's tracepoints, to be read by people. */
 export const everything: TraceSelection = {
+  name: "everything",
   events: ["kvm", "kvmmmu"].map((event) => ({ event, filter: null })),
   // KVM's instruction emulator, for each instruction and page-table entry: most lines, least information.
   except: ["kvm/kvm_emulate_insn", "kvmmmu/kvm_mmu_paging_element", "kvmmmu/kvm_mmu_pagetable_walk"],
@@ -60,9 +73,9 @@ function findTracefs(runDirectory: string): { readonly path: string; readonly is
   const mounted = places.find((path) => existsSync(join(path, "instances")));
   if (mounted !== undefined) return { path: mounted, isOurs: false };
   if (!existsSync(places[0])) return "this kernel has no tracefs";
-  const target = join(runDirectory, "tracefs");
   try {
-    mkdirSync(target);
+    // Of each session its own: several may be open at a time.
+    const target = mkdtempSync(join(runDirectory, "tracefs-"));
     mount({ source: "tracefs", target, type: "tracefs", flags: 0, data: "" });
     return { path: target, isOurs: true };
   } catch (error) {
@@ -70,7 +83,7 @@ function findTracefs(runDirectory: string): { readonly path: string; readonly is
   }
 }
 
-const INSTANCE = /^daxfault-([0-9]+)$/;
+const INSTANCE = /^daxfault-([0-9]+)-[a-z]+$/;
 
 /** Instances of processes that were killed: the kernel keeps them. */
 function removeStale(instances: string): void {
@@ -86,7 +99,10 @@ function removeStale(instances: string): void {
 }
 
 const nothing = (reason: string): TraceText => ({ kind: "none", reason });
-const failed = (reason: string): TraceSession => ({ finish: () => nothing(reason) });
+const failed = (reason: string): TraceSession => ({
+  drain: () => nothing(reason),
+  finish: () => nothing(reason),
+});
 
 /** `kvm/kvm_page_fault` and `kvm` as people write them. */
 const spoken = (event: string): string => (event.includes("/") ? event.replace("/", ":") : `${event}:*`);
@@ -115,15 +131,28 @@ function lostEvents(instance: string): number {
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
+/** Opening with O_TRUNC empties the buffer (Documentation/trace/ftrace.rst, trace). */
+function drained(instance: string, events: readonly string[]): TraceText {
+  const path = join(instance, "trace");
+  const text = readFileSync(path, "utf8");
+  const lost = lostEvents(instance);
+  // An empty one costs a header's reading, no more.
+  if (/^[^#\n]/m.test(text)) writeFileSync(path, "");
+  return { kind: "trace", text, events, lost };
+}
+
 /** Starts tracing. Never throws: `finish` returns what keeps it from tracing. */
 export function openTrace(runDirectory: string, selection: TraceSelection): TraceSession {
   const found = findTracefs(runDirectory);
   if (typeof found === "string") return failed(found);
-  const instance = join(found.path, "instances", `daxfault-${process.pid}`);
+  const instance = join(found.path, "instances", `daxfault-${process.pid}-${selection.name}`);
   const leave = (): void => {
     try {
       if (existsSync(instance)) rmdirSync(instance);
-      if (found.isOurs) unmountLazily(found.path);
+      if (found.isOurs) {
+        unmountLazily(found.path);
+        rmdirSync(found.path);
+      }
     } catch {
       // The kernel keeps an instance that is being read; it is empty and idle.
     }
@@ -152,6 +181,13 @@ export function openTrace(runDirectory: string, selection: TraceSelection): Trac
     return failed("this kernel has no tracepoints kvm:* (no KVM module is loaded, or CONFIG_TRACING is off)");
   }
   return {
+    drain() {
+      try {
+        return drained(instance, enabled);
+      } catch (error) {
+        return nothing(`the trace cannot be read: ${errorText(error)}`);
+      }
+    },
     finish() {
       try {
         writeFileSync(join(instance, "tracing_on"), "0");

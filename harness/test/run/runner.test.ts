@@ -91,6 +91,20 @@ describe("a case that is run several times", () => {
     });
   });
 
+  it("is inconclusive, not unstable, where the emulator erred in some runs and the machine was busy in one", async () => {
+    let runs = 0;
+    const machine = scriptedMachine(async () => {
+      runs += 1;
+      if (runs === 1) return { kind: "busy", message: "no processor" };
+      return runs < 4 ? { kind: "emulator-defect", message: "delivered twice" } : evidenceResult();
+    });
+    const { results } = await run(planned(1), machine, { repeat: 5, jobs: 1 });
+    expect(results[0]?.verdict).toMatchObject({
+      kind: "inconclusive",
+      reason: expect.stringMatching(/ \(3 of 5 runs; the others came out the same\)$/),
+    });
+  });
+
   it("is a fail where one run is a counterexample", async () => {
     let runs = 0;
     const machine = scriptedMachine(async () => {

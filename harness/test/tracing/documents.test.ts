@@ -14,6 +14,7 @@ const tracepoints: readonly string[] = [
   "kvm:kvm_async_pf_ready",
   "kvm:kvm_async_pf_completed",
   // arch/x86/kvm/trace.h
+  "kvm:kvm_exit",
   "kvm:kvm_page_fault",
   // arch/x86/kvm/mmu/mmutrace.h
   "kvmmmu:kvm_tdp_mmu_spte_changed",

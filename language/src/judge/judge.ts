@@ -321,6 +321,8 @@ export function judge(input: JudgeInput): Verdict {
       return { kind: "inconclusive", cause: "engine-error", reason: result.message };
     case "busy":
       return { kind: "inconclusive", cause: "busy", reason: result.message };
+    case "emulator-defect":
+      return { kind: "inconclusive", cause: "emulator-defect", reason: result.message };
     case "unsupported":
       return { kind: "skip", reason: result.message };
     case "kernel-crash":

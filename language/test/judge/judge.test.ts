@@ -407,6 +407,11 @@ describe("no evidence, no expectation, no capability", () => {
       cause: "busy",
       reason: "m",
     });
+    expect(verdict({ result: { kind: "emulator-defect", message: "m" } })).toEqual({
+      kind: "inconclusive",
+      cause: "emulator-defect",
+      reason: "m",
+    });
   });
 
   it("nothing expected proves nothing", () => {

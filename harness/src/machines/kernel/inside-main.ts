@@ -12,7 +12,7 @@ import {
   readFileSync,
   writeSync,
 } from "node:fs";
-import { release } from "node:os";
+import { cpus, release } from "node:os";
 import { join } from "node:path";
 import type { EngineName, RunResult } from "../../../../language/src/index.ts";
 import { swapOn, swapRefusal } from "../../../../sys/src/index.ts";
@@ -25,6 +25,7 @@ import { thisMachine } from "../../machine.ts";
 import { runDirectoryParent } from "../../paths.ts";
 import { RUN_DIRECTORY_PREFIX, sweep } from "../../run/sweep.ts";
 import { traceFaultPath } from "../../tracing/fault-path.ts";
+import { type ExitWatch, injectedTwiceText, watchExits } from "../../tracing/injected-twice.ts";
 import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
 
 const PORTS = "/sys/class/virtio-ports";
@@ -59,6 +60,8 @@ class Agent {
   readonly #port = openPort();
   readonly #directory = mkdtempSync(join(runDirectoryParent, RUN_DIRECTORY_PREFIX));
   readonly #engines = new Map<EngineName, ReturnType<typeof loadEngine>>();
+  /** Of this boot; cases run one at a time. */
+  readonly #exits: ExitWatch = watchExits(this.#directory);
 
   #send(message: FromInside): void {
     const bytes = encodeFrame(message);
@@ -133,11 +136,17 @@ class Agent {
     const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
     if (support.kind === "no") return { kind: "unsupported", message: support.reason };
     const directory = mkdtempSync(join(this.#directory, "case-"));
-    const endTrace = engineRow(message.engine).nature.runsKvm ? traceFaultPath(directory) : () => null;
+    const { runsKvm } = engineRow(message.engine).nature;
+    // What was seen between two cases belongs to none.
+    if (runsKvm) this.#exits.take();
+    const endTrace = runsKvm ? traceFaultPath(directory) : () => null;
     const result = await engine.run(scenario, proposal, { directory, timeoutMs, signal, slowness });
     const kvmTrace = endTrace();
     const [left] = await sweep(directory);
     if (left !== undefined) return { kind: "engine-error", message: `not cleaned up: ${left}` };
+    const twice = runsKvm ? this.#exits.take() : null;
+    // Whatever the case has come to, a time-out included, may be the emulator's doing.
+    if (twice !== null) return { kind: "emulator-defect", message: injectedTwiceText(twice, cpus().length) };
     return result.kind === "evidence" ? { ...result, evidence: { ...result.evidence, kvmTrace } } : result;
   }
 }

@@ -37,6 +37,7 @@ import { type GuestAsked, guestKernelIn, usualGuest } from "../../kernel/guest.t
 import { findQemu, QEMU_FIX, requireQemu, slownessOf } from "../../kernel/qemu.ts";
 import type { KernelSpec } from "../../kernel/spec.ts";
 import { Boots } from "./boots.ts";
+import { cpusFor } from "./cpus.ts";
 import { startSession } from "./session.ts";
 
 export type KernelMachineOptions = {
@@ -111,7 +112,8 @@ class KernelMachine implements Machine {
       this.#slowness = slownessOf(qemu.accelerator);
       const kernel = await obtainKernel(this.#options.spec, this.#options.modulesDirectory, context.signal);
       const guest = await this.#guestKernel(engines, context);
-      this.#boots = new Boots(() => startSession({ ...context, kernel, qemu, guest }));
+      const cpus = cpusFor(engines, qemu.accelerator);
+      this.#boots = new Boots(() => startSession({ ...context, kernel, qemu, cpus, guest }));
       await this.#boots.boot();
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;

@@ -223,6 +223,8 @@ function lackOfKvmText(kernel: Kernel, { kvmModule }: Qemu): string {
 export type SessionOptions = {
   readonly kernel: Kernel;
   readonly qemu: Qemu;
+  /** Left out: as many as help. */
+  readonly cpus?: number;
   /** The program inside, where it is not the agent. */
   readonly program?: GuestProgram;
   /** The kernel of Linux guests inside; null, or left out: there are none. */
@@ -243,6 +245,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     kernel,
     qemu,
     directory,
+    ...(options.cpus === undefined ? {} : { cpus: options.cpus }),
     program: options.program ?? agentWith(options.guest ?? null),
     onMessage: (message) => {
       const from = message as FromInside;
