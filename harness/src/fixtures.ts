@@ -20,6 +20,11 @@ export const loadExpectations: () => ExpectationTable = once(() =>
   read.loadExpectations(packagePath("fixtures/kinds")),
 );
 
+/** Of Linux guests, where they differ from those. */
+export const loadLinuxExceptions: () => ExpectationTable = once(() =>
+  read.loadExpectations(packagePath("fixtures/kinds-linux-guest")),
+);
+
 export const loadErrata: () => readonly Erratum[] = once(() =>
   read.loadErrata(packagePath("fixtures/errata.json")),
 );

@@ -39,7 +39,7 @@ function caseLines(result: CaseResult): readonly string[] {
   ];
 }
 
-function scorecardLines({ cells, proposals, contradictions }: Report): readonly string[] {
+function scorecardLines({ cells, rows: proposals, contradictions }: Report): readonly string[] {
   const columns = propertyRows.filter(({ id }) =>
     cells.some(({ property, holds }) => property === id && holds !== "unknown"),
   );

@@ -44,6 +44,8 @@ export type Report = {
   readonly scenarios: readonly Scenario[];
   /** Those that ran, presets first. */
   readonly proposals: readonly Proposal[];
+  /** Those of the scorecard: a proposal's, and behind it what it is on a Linux guest. */
+  readonly rows: readonly Proposal[];
   readonly cells: readonly ScoreCell[];
   /** Cases in which a real run shows what the model excludes, by property. */
   readonly contradictions: readonly ContradictionOf[];
@@ -191,13 +193,29 @@ function racedRounds(guards: readonly GuardRecord[]): readonly RacedRounds[] {
   });
 }
 
+/** The row of a proposal on a Linux guest: it is what its kernel is, not what the proposal wishes for. */
+function onLinux(proposal: Proposal): Proposal {
+  return { ...proposal, id: `${proposal.id}@linux`, title: `${proposal.title} The guest is Linux as it is.` };
+}
+
+/** Rows of the scorecard: a proposal, and behind it what it is on a Linux guest, as far as either ran. */
+function rowsOf(results: readonly CaseResult[]): readonly Proposal[] {
+  return proposalsOf(results).flatMap((proposal) => {
+    const own = results.filter(({ planned }) => planned.proposal.id === proposal.id);
+    const hasLinux = own.some(({ planned }) => planned.nature.isLinuxGuest);
+    const hasOther = own.some(({ planned }) => !planned.nature.isLinuxGuest);
+    return [...(hasOther ? [proposal] : []), ...(hasLinux ? [onLinux(proposal)] : [])];
+  });
+}
+
 /** The case as the scorecard looks at it; null without evidence. */
 export function scoredCase({ planned, verdict, result, expectation }: CaseResult): ScoredCase | null {
   if (result?.kind !== "evidence") return null;
   const { scenario, proposal, nature } = planned;
   const { evidence } = result;
   const place = nature.isReal ? realPlace(placeName(planned), evidence.attestation) : placeName(planned);
-  return scored({ scenario, proposal, place, nature, verdict, expectation, evidence });
+  const row = nature.isLinuxGuest ? onLinux(proposal) : proposal;
+  return scored({ scenario, proposal: row, place, nature, verdict, expectation, evidence });
 }
 
 function uniqueById<Item extends { readonly id: string }>(items: readonly Item[]): readonly Item[] {
@@ -256,8 +274,9 @@ export function makeReport(
   const counts = countVerdicts(results.map(({ verdict }) => verdict));
   const gaps = gapsOf(runs);
   const defects = runs.flatMap(({ end }) => end?.defects ?? []);
+  const rows = rowsOf(ran);
   const cells = scorecard(
-    proposalsOf(ran).map(({ id }) => id),
+    rows.map(({ id }) => id),
     {
       cases: results.map(scoredCase).filter((one) => one !== null),
       documented,
@@ -270,6 +289,7 @@ export function makeReport(
     results,
     scenarios: scenariosOf(results),
     proposals: proposalsOf(ran),
+    rows,
     cells,
     contradictions,
     counts,

@@ -382,7 +382,7 @@ export function reportText(recorded: Report, style: Style): string {
     deviationsText(results, style),
     repeatedText(results, style),
     findingsText(results, style),
-    scorecardText(report, style),
+    scorecardText({ cells: report.cells, proposals: report.rows }, style),
     contradictionsText(report.contradictions, style),
     tailText(results, style),
     summaryText(report, style),

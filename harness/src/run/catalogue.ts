@@ -21,7 +21,7 @@ import {
   loadExpectations as readExpectations,
   SCENARIOS_MAX,
 } from "../../../language/src/read.ts";
-import { loadExpectations, loadScenarios } from "../fixtures.ts";
+import { loadExpectations, loadLinuxExceptions, loadScenarios } from "../fixtures.ts";
 import { type NamedProposal, type NamedScenario, type PlannedCase, shellWord } from "./plan.ts";
 
 export type Sources = {
@@ -46,7 +46,9 @@ export type Catalogue = {
   /** Those of single files, in the order given. */
   readonly fileScenarios: readonly NamedScenario[];
   readonly proposals: readonly NamedProposal[];
-  readonly expectationOf: (of: Pick<PlannedCase, "scenario" | "proposal">) => Expectation | null;
+  readonly expectationOf: (
+    of: Pick<PlannedCase, "scenario" | "proposal"> & Partial<Pick<PlannedCase, "nature">>,
+  ) => Expectation | null;
 };
 
 function checkUnique(what: string, ids: readonly string[]): void {
@@ -153,6 +155,7 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
     throw new CatalogueError(`${total} scenarios are more than the limit ${SCENARIOS_MAX}`);
   }
   const expectations = loadExpectations();
+  const linuxExceptions = loadLinuxExceptions();
   const ownExpectations = userExpectations(
     new Set([...sources.scenarios, ...sources.files.map((argument) => dirname(splitFile(argument).file))]),
   );
@@ -175,10 +178,13 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
     scenarios,
     fileScenarios,
     proposals,
-    expectationOf({ scenario, proposal }) {
+    expectationOf({ scenario, proposal, nature }) {
       // The project's expectations are about its scenarios and proposals only, whatever others are called.
       const isOurs = hashes.get(scenario.id) === scenario.hash && isPreset(proposal);
-      return (isOurs ? expectations : ownExpectations).find(scenario, proposal);
+      if (!nature?.isLinuxGuest) return (isOurs ? expectations : ownExpectations).find(scenario, proposal);
+      const { vmm } = proposal;
+      if (!isOurs) return ownExpectations.find(scenario, proposal, vmm);
+      return linuxExceptions.find(scenario, proposal, vmm) ?? expectations.find(scenario, proposal, vmm);
     },
   };
 }

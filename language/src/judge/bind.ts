@@ -1,5 +1,6 @@
 /** From a cell to the expectation of one case: `lost`, the VMM's history, `better` and `defect` filled in. Pure. */
 import type { Answer } from "../answers.ts";
+import type { VmmPart } from "../axes.ts";
 import { matchesGlob } from "../glob.ts";
 import { nearest } from "../nearest.ts";
 import type { Proposal } from "../proposal.ts";
@@ -22,6 +23,8 @@ export type Binding = {
   readonly proposal: Pick<Proposal, "id" | "kvm">;
   /** The proposal's, or the one it is taken for; null for a proposal of the user's own. */
   readonly answer: Answer | null;
+  /** The policy of the VMM of a Linux guest; null: the guest is as the proposal has it. */
+  readonly onLinux: VmmPart | "none" | null;
   /** The expectation's name. */
   readonly rule: string;
   readonly defects: ReadonlyMap<string, Defect>;
@@ -85,11 +88,19 @@ function meantBy(label: string, { actors }: Pick<Scenario, "actors">): readonly 
 }
 
 /** The word with `lost` in place; null where the answer does not decide it for all that is meant. */
-function resolve(word: string, meant: readonly Meant[], answer: Answer | null): string | null {
+function resolve(
+  word: string,
+  meant: readonly Meant[],
+  { answer, onLinux }: Pick<Binding, "answer" | "onLinux">,
+): string | null {
   const alternatives = word.split("|");
   if (!alternatives.includes(LOST)) return word;
   const words = new Set(
-    meant.map((one) => (answer === null || one.kind === "host" ? null : lostWord(answer, one.touch, one))),
+    meant.map((one) =>
+      answer === null || one.kind === "host"
+        ? null
+        : lostWord(answer, one.touch, { inKernel: one.inKernel, onLinux }),
+    ),
   );
   const [lost] = words;
   if (words.size !== 1 || lost === undefined || lost === null) return null;
@@ -101,9 +112,9 @@ function isLost({ word }: StepWord): boolean {
 }
 
 /** The history that is expected of a VMM; null without one. */
-function historyOf({ cell, proposal, answer }: Binding): readonly string[] | null {
+function historyOf({ cell, proposal, answer, onLinux }: Binding): readonly string[] | null {
   if (proposal.kvm === "none") return null;
-  const last = answer !== null && cell.steps.some(isLost) ? vmmAfterLoss(answer) : null;
+  const last = answer !== null && cell.steps.some(isLost) ? vmmAfterLoss(answer, onLinux) : null;
   return cell.vmm ?? [last ?? "running"];
 }
 
@@ -115,7 +126,7 @@ function defectOf({ cell, defects }: Binding, vmm: readonly string[] | null): De
 
 /** The meaning of the cell for this scenario under this proposal. */
 export function bind(binding: Binding): Bound {
-  const { cell, scenario, proposal, answer, rule } = binding;
+  const { cell, scenario, proposal, onLinux, rule } = binding;
   if (proposal.kvm === "none" && (cell.vmm ?? []).some((state) => state !== "running")) {
     return { kind: "problem", message: `${proposal.id} has no VMM to be ${cell.vmm?.join(" > ")}` };
   }
@@ -124,7 +135,7 @@ export function bind(binding: Binding): Bound {
   for (const { label, word } of cell.steps) {
     const meant = meantBy(label, scenario);
     if (typeof meant === "string") return { kind: "problem", message: meant };
-    const resolved = resolve(word, meant, answer);
+    const resolved = resolve(word, meant, binding);
     if (resolved === null) return { kind: "undecided" };
     (meant.every(({ kind }) => kind === "host") ? host : accesses)[label] = resolved;
   }
@@ -141,7 +152,8 @@ export function bind(binding: Binding): Bound {
         accesses,
         host,
         bystanders: cell.bystanders,
-        events: cell.events,
+        // Those of a guest that is ours.
+        events: onLinux === null ? cell.events : {},
       },
       better: cell.better ?? betterThan(vmm),
       defect: defectOf(binding, vmm),

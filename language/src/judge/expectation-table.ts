@@ -7,6 +7,7 @@
  */
 
 import type { Answer } from "../answers.ts";
+import type { VmmPart } from "../axes.ts";
 import { isGlob, matchesGlob } from "../glob.ts";
 import { nearest } from "../nearest.ts";
 import { answerOf, proposals } from "../presets.ts";
@@ -17,6 +18,7 @@ import { bind } from "./bind.ts";
 import type { Cell } from "./cell.ts";
 import type { Defect } from "./defects.ts";
 import { type Expectation, KindsError } from "./expectations.ts";
+import { answerOnLinux } from "./loss.ts";
 
 export type RowCell = {
   /** As written: `@exits @loops`. */
@@ -134,11 +136,16 @@ export class ExpectationTable {
   }
 
   /** The cell that is about a case; null if none is. */
-  locate(scenario: Pick<Scenario, "id">, proposal: ProposalName): Found | null {
+  locate(
+    scenario: Pick<Scenario, "id">,
+    proposal: ProposalName,
+    onLinux: VmmPart | "none" | null = null,
+  ): Found | null {
     const found = this.#rowOf(scenario.id);
     if (found === null) return null;
     const { row, pattern } = found;
-    const own = answerOf(proposal.id);
+    const preset = answerOf(proposal.id);
+    const own = onLinux === null ? preset : answerOnLinux(preset, onLinux);
     const chosen = cellFor(row, proposal, own);
     if (chosen === null) return null;
     const { cell, match } = chosen;
@@ -159,12 +166,25 @@ export class ExpectationTable {
   /**
    * The expectation of a case; null if no cell is about it, or if it rests on an answer that does not decide it.
    * Throws a KindsError where the file is wrong about the scenario.
+   * @param onLinux the policy of the VMM of a Linux guest; null: the guest is as the proposal has it
    */
-  find(scenario: Pick<Scenario, "id" | "actors">, proposal: ProposalName): Expectation | null {
-    const found = this.locate(scenario, proposal);
+  find(
+    scenario: Pick<Scenario, "id" | "actors">,
+    proposal: ProposalName,
+    onLinux: VmmPart | "none" | null = null,
+  ): Expectation | null {
+    const found = this.locate(scenario, proposal, onLinux);
     if (found === null || found.read.cell.kind === "as") return null;
     const { read, answer, rule, row } = found;
-    const bound = bind({ cell: found.read.cell, scenario, proposal, answer, rule, defects: row.defects });
+    const bound = bind({
+      cell: found.read.cell,
+      scenario,
+      proposal,
+      answer,
+      onLinux,
+      rule,
+      defects: row.defects,
+    });
     switch (bound.kind) {
       case "expectation":
         return bound.expectation;

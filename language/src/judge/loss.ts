@@ -1,5 +1,6 @@
 /** What an access to a lost page sees, by the proposal's answer and the kind of access: the oracle that expectations write `lost` for. */
 import type { Answer } from "../answers.ts";
+import type { VmmPart } from "../axes.ts";
 import type { FileCall, Touch } from "../scenario/guest-verbs.ts";
 
 /** What happens where a page is lost: the VMM's last state, null without a VMM, and what each kind of access sees. */
@@ -35,9 +36,39 @@ const losses: Readonly<Record<Answer, Loss | null>> = {
   seals: null,
 };
 
-/** The VMM's last state where a page is lost: null without a VMM, and where no page can be lost. */
-export function vmmAfterLoss(answer: Answer): string | null {
-  return losses[answer]?.vmm ?? null;
+const SEGV = "sigsegv(SEGV_ACCERR)";
+const MCE_KERNEL = "sigbus(SI_KERNEL)";
+
+/**
+ * What a Linux guest makes of its VMM's report. A #PF that its page tables do not explain is an access error to it
+ * (access_error(), arch/x86/mm/fault.c); a machine check without recovery information of Intel's is a signal without an
+ * address (kill_me_maybe(), arch/x86/kernel/cpu/mce/core.c); an NMI is nothing, and the access is tried again until the VMM
+ * gives up. null: not decided here.
+ */
+const linuxLosses: Readonly<Partial<Record<VmmPart, Loss>>> = {
+  "inject-pf": loss("running", [SEGV, SEGV, "efault", "efault"]),
+  "inject-mce": loss("running", [MCE_KERNEL, MCE_KERNEL, MCEERR, "killed"]),
+  poison: loss("running", [MCE_KERNEL, MCE_KERNEL, MCEERR, "killed"]),
+};
+
+/** Where a Linux guest does not understand the report, the proposal is another one. */
+export function answerOnLinux(answer: Answer | null, vmm: VmmPart | "none"): Answer | null {
+  return vmm === "nmi" && answer === "reports" ? "exits" : answer;
+}
+
+/** `onLinux`: the policy of the VMM of a Linux guest; null: the guest is as the proposal has it. */
+function lossOf(answer: Answer, onLinux: VmmPart | "none" | null): Loss | null {
+  const isReport = answer === "reports" || answer === "recalls" || answer === "machine-check";
+  if (onLinux === null || !isReport) return losses[answer];
+  return onLinux === "none" ? null : (linuxLosses[onLinux] ?? null);
+}
+
+/**
+ * The VMM's last state where a page is lost: null without a VMM, and where no page can be lost.
+ * @param onLinux the policy of the VMM of a Linux guest; null: the guest is as the proposal has it
+ */
+export function vmmAfterLoss(answer: Answer, onLinux: VmmPart | "none" | null = null): string | null {
+  return lossOf(answer, onLinux)?.vmm ?? null;
 }
 
 /**
@@ -47,9 +78,9 @@ export function vmmAfterLoss(answer: Answer): string | null {
 export function lostWord(
   answer: Answer,
   { kind, by, instruction }: Pick<Touch | FileCall, "kind" | "by" | "instruction">,
-  { inKernel }: { readonly inKernel: boolean },
+  { inKernel, onLinux = null }: { readonly inKernel: boolean; readonly onLinux?: VmmPart | "none" | null },
 ): string | null {
-  const words = losses[answer];
+  const words = lossOf(answer, onLinux);
   if (words === null || (inKernel && answer !== "exits" && answer !== "loops")) return null;
   // What a system call on the file meets is the file's matter, not the window's.
   if (instruction === null) return null;

@@ -58,7 +58,7 @@ function popoverOf(cell: ScoreCell, id: string, behind: readonly Behind[], ids: 
 }
 
 export function scorecardMarkup(report: Report, ids: CaseIds): Markup | null {
-  const { cells, proposals } = report;
+  const { cells, rows: proposals } = report;
   const known = new Set(cells.filter(({ holds }) => holds !== "unknown").map(({ property }) => property));
   if (known.size === 0) return null;
   const scored = new Map(
