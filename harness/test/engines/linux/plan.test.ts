@@ -1,0 +1,102 @@
+import { describe, expect, it } from "vitest";
+import { proposals, type Scenario } from "../../../../language/src/index.ts";
+import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
+import { planLinux, supportsLinux } from "../../../src/engines/linux/plan.ts";
+import { loadScenarios } from "../../../src/fixtures.ts";
+
+const place = {
+  filePath: "/f/file",
+  sourceDirectory: "/f",
+  lifeMs: 1000,
+  slowness: 2,
+  ioPatienceMs: 2000,
+  latestEndMs: 5000,
+  leaseSocket: null,
+};
+const kernel = {
+  name: "debian:6.12",
+  origin: "linux-image",
+  release: "6.12",
+  sha256: "0".repeat(64),
+  imagePath: "/k",
+  initrdPath: "/i",
+};
+
+const reasonOf = (scenario: Scenario, proposal: string): string | null => {
+  const answer = supportsLinux(scenario, proposalOf(proposal));
+  return answer.kind === "no" ? answer.reason : null;
+};
+const plain = scenarioWith({});
+const named = (id: string): Scenario => {
+  const found = loadScenarios().find((one) => one.id === id);
+  if (found === undefined) throw new Error(`there is no scenario ${id}`);
+  return found;
+};
+
+describe("supportsLinux", () => {
+  it.each([
+    ["efault-exit", "APIC in the kernel"],
+    ["pv-injection", "no driver"],
+    ["ve-injection", "TDX guests only"],
+    ["apf-send-always", "since 5.8"],
+    ["sigbus-injection", "kvm=ready-error is in no kernel"],
+    ["native", "no VM"],
+  ])("refuses %s: %s", (proposal, reason) => {
+    expect(reasonOf(plain, proposal)).toContain(reason);
+  });
+
+  it("runs today's kernel, the fence, and every report that Linux gets in some way", () => {
+    const run = proposals.filter(({ id }) => reasonOf(plain, id) === null).map(({ id }) => id);
+    expect(run).toEqual([
+      "apf-guest",
+      "apf-loop",
+      "no-hlt-exits",
+      "no-hlt-exits-no-apf",
+      "fence-exit",
+      "pf-injection",
+      "pf-injection-no-apf",
+      "mce-injection",
+      "mce-injection-no-apf",
+      "nmi-injection",
+      "remap-zero",
+      "poison",
+      "lease-fuse",
+      "lease-kernel",
+      "pre-content",
+      "notify",
+      "sealed",
+    ]);
+  });
+
+  it.each([
+    ["kernel-load-after-truncate", "apf-guest", "CPL 0"],
+    ["kernel-read-without-fixup", "apf-guest", "not Linux's own"],
+    ["load-after-truncate-interrupts-off", "apf-guest", "interrupts off"],
+    ["load-in-nested-guest", "apf-guest", "this guest has none"],
+    ["nmi-before-reading-saved", "apf-guest", "its own"],
+    ["load-of-swapped-page", "apf-guest", "a disk to a Linux guest"],
+    ["hundred-tasks", "apf-guest", "at most 16"],
+    ["fetch-after-truncate", "remap-zero", "undefined|zeros mean"],
+  ])("refuses %s under %s: %s", (scenario, proposal, reason) => {
+    expect(reasonOf(named(scenario), proposal)).toMatch(new RegExp(reason));
+  });
+});
+
+describe("planLinux", () => {
+  it("boots the guest as the proposal's guest is, and gives the case its policy", () => {
+    const boot = (id: string) => planLinux(plain, proposalOf(id), place, kernel).boot;
+    expect(boot("apf-guest")).toMatchObject({ cpus: 1, asyncPageFaults: "offered", hltInGuest: false });
+    expect(boot("apf-loop").asyncPageFaults).toBe("hidden");
+    expect(boot("mce-injection-no-apf").asyncPageFaults).toBe("hidden");
+    expect(boot("no-hlt-exits")).toMatchObject({ asyncPageFaults: "offered", hltInGuest: true });
+    const plan = planLinux(plain, proposalOf("pf-injection"), place, kernel);
+    expect(plan).toMatchObject({ policy: "inject-pf", fence: true, mountOptions: "dax=always" });
+  });
+
+  it("shares a boot among policies, and not among guests", () => {
+    const boot = (id: string) => JSON.stringify(planLinux(plain, proposalOf(id), place, kernel).boot);
+    expect(boot("pf-injection")).toBe(boot("mce-injection"));
+    expect(boot("apf-guest")).toBe(boot("fence-exit"));
+    expect(boot("apf-guest")).not.toBe(boot("apf-loop"));
+  });
+});
