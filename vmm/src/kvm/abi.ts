@@ -58,6 +58,7 @@ export const requests = {
   KVM_GET_VCPU_EVENTS: ["read", 0x9f, 64],
   KVM_SET_VCPU_EVENTS: ["write", 0xa0, 64],
   KVM_GET_TSC_KHZ: ["none", 0xa3, 0],
+  KVM_KVMCLOCK_CTRL: ["none", 0xad, 0],
   KVM_ENABLE_CAP: ["write", 0xa3, 104],
   KVM_SIGNAL_MSI: ["write", 0xa5, 32],
   KVM_GET_XCRS: ["read", 0xa6, 392],

@@ -21,6 +21,9 @@ import { planCase, supportsAnywhere, type VmPlan } from "./plan.ts";
 /** How long a guest may run: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
 
+/** After the report: nothing but memory and descriptors is given back. */
+const IDLE_MS = 1000;
+
 const pool = vmPool<VmPlan>("harness/src/engines/kvm/vm-main.ts");
 
 function machineAttestation(capabilities: Readonly<Record<string, number>>): Attestation {
@@ -103,6 +106,7 @@ export const kvmEngine: Engine = {
     runVmCase(scenario, proposal, context, {
       poolFor: () => pool,
       lifeMs: LIFE_MS,
+      idleMs: IDLE_MS,
       plan: (place) => planCase(scenario, proposal, place),
       attestation: ({ capabilities }) => machineAttestation(capabilities),
     }),

@@ -18,6 +18,9 @@ import { type BootPlan, type LinuxPlan, planLinux, supportsLinux } from "./plan.
 /** How long a case may run, on a real machine: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
 
+/** After the report: the guest ends its tasks and unmounts, or is ended itself. Above SETTLE_MS (guest-main.ts). */
+const IDLE_MS = 4000;
+
 /** Guests that wait for a case at once: each has its memory. */
 const IDLE_BOOTS_MAX = 2;
 
@@ -105,6 +108,7 @@ async function run(scenario: Scenario, proposal: Proposal, context: CaseContext)
   return runVmCase<LinuxPlan>(scenario, proposal, context, {
     poolFor: ({ boot }) => poolFor(boot),
     lifeMs: LIFE_MS,
+    idleMs: IDLE_MS,
     plan: (place) => planLinux(scenario, proposal, place, own),
     attestation: machineAttestation,
   });

@@ -69,7 +69,7 @@ const oops = /: [0-9a-f]{4} \[#[0-9]+\]/;
 const CONSOLE_LINES = 200;
 
 /** A page that memory failure handling has marked stays so: a later case would meet it. */
-const poisoned = /Memory failure: 0x|HWPoison|Hardware Error/;
+const poisoned = /Memory failure: 0x/;
 
 const noMount: MessageResult = { kind: "ended", reason: "no case has been mounted yet" };
 
@@ -249,6 +249,7 @@ export class LinuxGuest {
         this.#readVcpu();
         current?.mapped.reach();
         await current?.begun.reached;
+        this.#machine.vcpus.at(0)?.noteStopped();
         return;
       case "signal": {
         const { number, task } = doorbell;
@@ -269,6 +270,7 @@ export class LinuxGuest {
         this.#next = new Moment();
         this.#idle.reach();
         await this.#next.reached;
+        this.#machine.vcpus.at(0)?.noteStopped();
         return;
       case "nmi":
       case "unknown":

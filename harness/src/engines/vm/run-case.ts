@@ -48,9 +48,6 @@ const REPORT_RESERVE_MS = 700;
 /** After the VM's end: how long a host actor's word may be under way on a busy machine. Only who is held up takes it. */
 const HOST_WORD_MS = 1000;
 
-/** After its report: how long a VM process may take to give everything back before it is killed. */
-const IDLE_MS = 1000;
-
 export type VmPool<Plan extends CasePlan> = ChildPool<ToVm<Plan>, FromVm>;
 
 /** @param entry path of the VM process's source file in the repository */
@@ -64,6 +61,8 @@ export type VmEngine<Plan extends CasePlan> = {
   poolFor(plan: Plan): VmPool<Plan>;
   /** How long a guest may run, on a real machine. */
   readonly lifeMs: number;
+  /** After its report: how long a VM process may take to give everything back before it is killed, on a real machine. */
+  readonly idleMs: number;
   plan(place: PlanPlace): Plan;
   /** Without what the case's own set-up adds. */
   attestation(report: VmReport): Attestation;
@@ -355,7 +354,7 @@ export async function runVmCase<Plan extends CasePlan>(
     return result;
   } finally {
     stopListening();
-    await vm.leave(result?.kind === "evidence" ? "report" : "failure", IDLE_MS * context.slowness);
+    await vm.leave(result?.kind === "evidence" ? "report" : "failure", engine.idleMs * context.slowness);
     await setup.close();
   }
 }
