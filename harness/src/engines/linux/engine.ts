@@ -21,8 +21,8 @@ const LIFE_MS = 8000;
 /** After the report: the guest ends its tasks and unmounts, or is ended itself. Above SETTLE_MS (guest-main.ts). */
 const IDLE_MS = 4000;
 
-/** Guests that wait for a case at once: each has its memory. */
-const IDLE_BOOTS_MAX = 2;
+/** Guests that wait for a case at once, of some 100 MiB each: async page faults or none, HLT in the guest or not. */
+const IDLE_BOOTS_MAX = 4;
 
 /** Processes with a guest each, by what the guest was booted with, the last used last: one that is idle has it up. */
 const pools = new Map<string, VmPool<LinuxPlan>>();
