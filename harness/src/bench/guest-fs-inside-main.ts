@@ -22,7 +22,7 @@ import { errorText } from "../error-text.ts";
 import { FIO_FILE, type FioJob, type InsidePlan, type InsideResult } from "./guest-fs-messages.ts";
 
 const FIO_BOUND_MS = 300_000;
-const WARM_LOOPS = 4;
+const AGAIN_LOOPS = 4;
 /** Level of KERN_WARNING: what is below is worse. */
 const WARNING = 4;
 const RECORD_BYTES = 8192;
@@ -31,7 +31,7 @@ const patterns = ["read", "randread", "write", "randwrite"] as const;
 const jobs: readonly FioJob[] = (["psync", "mmap"] as const).flatMap((engine) =>
   patterns.flatMap((pattern): FioJob[] => {
     const cold = { engine, pattern, cache: "cold" } as const;
-    return pattern === "read" || pattern === "randread" ? [cold, { ...cold, cache: "warm" }] : [cold];
+    return pattern === "read" || pattern === "randread" ? [cold, { ...cold, cache: "again" }] : [cold];
   }),
 );
 
@@ -59,7 +59,7 @@ function fioArguments(
     "--fallocate=none",
     "--output-format=json",
     ...(isWrite ? ["--end_fsync=1"] : []),
-    ...(cache === "warm" ? ["--invalidate=0", `--loops=${WARM_LOOPS}`] : []),
+    ...(cache === "again" ? ["--invalidate=0", `--loops=${AGAIN_LOOPS}`] : []),
   ];
 }
 

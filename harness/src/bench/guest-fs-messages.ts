@@ -8,7 +8,7 @@ export type FioJob = {
   readonly engine: "psync" | "mmap";
   readonly pattern: "read" | "randread" | "write" | "randwrite";
   /** `cold`: the guest's caches were dropped before; `warm`: the same file has just been read. */
-  readonly cache: "cold" | "warm";
+  readonly cache: "cold" | "again";
 };
 
 /** For the program that does the work in one kernel, on one or more places. */

@@ -75,7 +75,7 @@ export type GuestFsResult = {
 
 const RAM_MIB = 640;
 /** On a machine with KVM. */
-const LIFE_MS = 150_000;
+const LIFE_MS = 240_000;
 const BOOT_MS = 30_000;
 const ERRATA = "fixtures/fs-errata.json";
 const POWER_OFF = "power-off";

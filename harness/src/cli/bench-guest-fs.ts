@@ -130,7 +130,7 @@ export function guestFsText(result: GuestFsResult, style: Style): string {
     ...result.goneErrata.map((id) => `NO LONGER SEEN: ${id}; take it out of fixtures/fs-errata.json`),
   ];
   if (rows.length > 0) {
-    const head = ["engine", "pattern", "guest's caches", "DAX, 4 KiB/s", "no DAX, 4 KiB/s", "DAX / no DAX"];
+    const head = ["engine", "pattern", "caches", "DAX, 4 KiB/s", "no DAX, 4 KiB/s", "DAX / no DAX"];
     const size = (result.fileBytes ?? 0) / 2 ** 20;
     lines.push("", `fio, a file of ${size} MiB by 4 KiB, medians of ${result.rounds} rounds`, "");
     lines.push(renderGrid({ head, rows: rows.map(fioLine) }, style));

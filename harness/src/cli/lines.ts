@@ -525,7 +525,7 @@ const benchGuestFsLine: z.ZodType<BenchGuestFsLine> = z.strictObject({
     z.strictObject({
       engine: z.enum(["psync", "mmap"]),
       pattern: z.enum(["read", "randread", "write", "randwrite"]),
-      cache: z.enum(["cold", "warm"]),
+      cache: z.enum(["cold", "again"]),
       dax: rate.nullable(),
       plain: rate.nullable(),
       ratio: z.number().nullable(),
