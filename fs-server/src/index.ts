@@ -32,6 +32,8 @@ export type { PassthroughOptions } from "./passthrough/options.ts";
 export { PassthroughFileSystem } from "./passthrough/passthrough.ts";
 export { type ServeOptions, serveOptions } from "./serve/options.ts";
 export type { Ready } from "./serve/serve.ts";
+export * from "./suites/compare.ts";
+export { type Effort, lackOf, runSuite, type Suite, suites } from "./suites/suites.ts";
 export { deviceNotifier, mountDevice } from "./transport/devfuse/device.ts";
 export { type Answer, type Call, MemoryClient } from "./transport/memory/client.ts";
 export type { SharedMemory, VirtioDevice } from "./transport/virtio/device.ts";

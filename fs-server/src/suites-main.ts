@@ -5,16 +5,16 @@
  * it was stopped; 64 usage.
  */
 import { spawn } from "node:child_process";
-import { accessSync, constants, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { parseArgs } from "node:util";
 import { type Transport, transports } from "../../language/src/words.ts";
 import { compiledEntry, mountOf } from "../../sys/src/index.ts";
 import { detach } from "./serve/mount-point.ts";
 import { type Comparison, compare, type Erratum, unmatched } from "./suites/compare.ts";
-import { runSuite, type Suite, suites } from "./suites/suites.ts";
+import { lackOf, runSuite, type Suite, suites } from "./suites/suites.ts";
 
 const ERRATA = new URL("../../../fixtures/fs-errata.json", import.meta.url);
 
@@ -43,17 +43,6 @@ async function mounted(base: string, transport: Transport): Promise<Mounted | st
     await ended;
   };
   return { folder, stop };
-}
-
-function onPath(program: string): boolean {
-  return (process.env.PATH ?? "").split(delimiter).some((folder) => {
-    try {
-      accessSync(join(folder, program), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }
 
 function printed(comparison: Comparison): void {
@@ -86,7 +75,7 @@ async function compareAll({ base, wanted, chosen, errata, signal }: Job): Promis
       else servers.set(transport, server);
     }
     for (const suite of chosen) {
-      const lacking = suite.needs.filter((program) => !onPath(program));
+      const lacking = lackOf(suite);
       if (lacking.length > 0) {
         console.log(`${suite.name} skipped: not installed: ${lacking.join(", ")}`);
         continue;
@@ -94,7 +83,7 @@ async function compareAll({ base, wanted, chosen, errata, signal }: Job): Promis
       const run = async (where: string, folder: string): Promise<readonly string[]> => {
         const beside = join(base, `${where}-beside`);
         mkdirSync(beside, { recursive: true });
-        return await runSuite(suite, { folder, beside, signal });
+        return await runSuite(suite, { folder, beside, effort: "whole", signal });
       };
       const underneath = await run("folder", plain);
       for (const [transport, { folder }] of servers) {

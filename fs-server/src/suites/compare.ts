@@ -4,9 +4,12 @@
  */
 import type { Transport } from "../../../language/src/words.ts";
 
+/** Of a guest: without and with a DAX window. */
+export type GuestMount = "virtio-fs" | "virtio-fs-dax";
+
 export type Erratum = {
   readonly id: string;
-  readonly transport: Transport;
+  readonly transport: Transport | GuestMount;
   /** A suite's name. */
   readonly suite: string;
   /** Regular expression that a complaint matches as a whole. */

@@ -18,7 +18,6 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { files } from "../../../sys/src/index.ts";
 
-const MODULES = 30;
 const MAKEFILE = `objects = $(patsubst %.c,build/%.o,$(wildcard *.c))
 program: $(objects)
 \t$(CC) -o $@ $^
@@ -28,8 +27,8 @@ build:
 \tmkdir -p build
 `;
 
-function writeSources(folder: string, factor: number): void {
-  const all = Array.from({ length: MODULES }, (_, i) => i);
+function writeSources(folder: string, modules: number, factor: number): void {
+  const all = Array.from({ length: modules }, (_, i) => i);
   for (const i of all) {
     writeFileSync(join(folder, `module${i}.c`), `int module${i}(void) { return ${i} * ${factor}; }\n`);
   }
@@ -41,7 +40,7 @@ function writeSources(folder: string, factor: number): void {
 }
 
 /** A git repository of a C program, with two commits. */
-export async function makeRepository(folder: string): Promise<void> {
+export async function makeRepository(folder: string, modules: number): Promise<void> {
   mkdirSync(folder);
   const identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"];
   const git = (...args: string[]): Promise<unknown> =>
@@ -51,7 +50,7 @@ export async function makeRepository(folder: string): Promise<void> {
   writeFileSync(join(folder, ".gitignore"), "build/\nprogram\n");
   writeFileSync(join(folder, "binary"), Buffer.alloc(300_000, "\0\u0001pattern"));
   for (const factor of [1, 3]) {
-    writeSources(folder, factor);
+    writeSources(folder, modules, factor);
     await git("add", "-A");
     await git("commit", "-q", "-m", `times ${factor}`);
   }

@@ -3,19 +3,23 @@
  * compared with what they complain about in the folder underneath.
  */
 import { execFile } from "node:child_process";
-import { mkdirSync } from "node:fs";
-import { join } from "node:path";
+import { accessSync, constants, mkdirSync } from "node:fs";
+import { delimiter, join } from "node:path";
 import { fsx } from "../stress/fsx.ts";
 import { makeRepository, makeTree } from "./material.ts";
 
 const COMMAND_TIMEOUT_MS = 600_000;
 const OUTPUT_MAX_BYTES = 64 * 2 ** 20;
 
+/** `whole`; or `short`: the same operations, fewer and smaller, where each takes milliseconds (a guest of an emulated CPU). */
+export type Effort = "whole" | "short";
+
 export type Place = {
   /** Empty, on the file system that is judged. */
   readonly folder: string;
   /** Empty, on the file system underneath. */
   readonly beside: string;
+  readonly effort: Effort;
   /** Ends what runs. */
   readonly signal: AbortSignal;
 };
@@ -57,39 +61,65 @@ async function complaint(title: string, args: readonly string[], where: Where): 
   return [`${title}: ends with ${code}: ${output.trim().split("\n").at(-1) ?? ""}`];
 }
 
+const RANDOM_OPERATIONS: Readonly<Record<Effort, number>> = { whole: 5000, short: 500 };
+
 const random: Suite = {
   name: "random operations",
   needs: [],
-  run: async ({ folder }) => {
-    const { unsupported, wrong } = fsx(join(folder, "file"), 7, 5000);
+  run: async ({ folder, effort }) => {
+    const { unsupported, wrong } = fsx(join(folder, "file"), 7, RANDOM_OPERATIONS[effort]);
     return [...(unsupported > 0 ? ["fallocate is refused"] : []), ...(wrong === null ? [] : [wrong])];
   },
 };
 
 const FIO = ["--thread", "--verify=crc32c", "--verify_fatal=1", "--fallocate=none", "--output-format=terse"];
 
+/** KiB of each file. */
+const FIO_SIZES: Readonly<Record<Effort, { mixed: number; mapped: number; four: number; appended: number }>> =
+  {
+    whole: { mixed: 16_384, mapped: 8192, four: 8192, appended: 4096 },
+    short: { mixed: 2048, mapped: 2048, four: 1024, appended: 256 },
+  };
+
 const fio: Suite = {
   name: "fio --verify",
   needs: ["fio"],
-  run: async ({ folder, signal }) => {
+  run: async ({ folder, effort, signal }) => {
+    const sizes = FIO_SIZES[effort];
     const where = { cwd: folder, signal };
     const job = (name: string, ...more: string[]): Promise<readonly string[]> =>
       complaint(name, ["fio", `--name=${name}`, `--directory=${folder}`, ...FIO, ...more], where);
     return [
-      ...(await job("mixed", "--rw=randrw", "--size=16m", "--bsrange=512-128k", "--ioengine=psync")),
-      ...(await job("mapped", "--rw=randwrite", "--size=8m", "--bs=4k", "--ioengine=mmap")),
-      ...(await job("four", "--rw=write", "--size=8m", "--bs=256k", "--numjobs=4", "--ioengine=psync")),
-      ...(await job("appended", "--rw=write", "--size=4m", "--bs=3000", "--file_append=1")),
+      ...(await job(
+        "mixed",
+        "--rw=randrw",
+        `--size=${sizes.mixed}k`,
+        "--bsrange=512-128k",
+        "--ioengine=psync",
+      )),
+      ...(await job("mapped", "--rw=randwrite", `--size=${sizes.mapped}k`, "--bs=4k", "--ioengine=mmap")),
+      ...(await job(
+        "four",
+        "--rw=write",
+        `--size=${sizes.four}k`,
+        "--bs=256k",
+        "--numjobs=4",
+        "--ioengine=psync",
+      )),
+      ...(await job("appended", "--rw=write", `--size=${sizes.appended}k`, "--bs=3000", "--file_append=1")),
     ];
   },
 };
 
+/** Source files of the program that is made. */
+const MODULES: Readonly<Record<Effort, number>> = { whole: 30, short: 4 };
+
 const git: Suite = {
   name: "git and make",
   needs: ["git", "make", "gcc"],
-  run: async ({ folder, beside, signal }) => {
+  run: async ({ folder, beside, effort, signal }) => {
     const origin = join(beside, "origin");
-    await makeRepository(origin);
+    await makeRepository(origin, MODULES[effort]);
     const clone = join(folder, "clone");
     const steps: readonly (readonly [string, readonly string[], string])[] = [
       ["clone", ["git", "clone", "-q", origin, clone], folder],
@@ -189,12 +219,27 @@ export function suites(pjdfstestCheckout: string | null): readonly Suite[] {
   return pjdfstestCheckout === null ? always : [...always, pjdfstest(pjdfstestCheckout)];
 }
 
+/** Programs that a suite runs and this machine lacks. */
+export function lackOf({ needs }: Suite): readonly string[] {
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  return needs.filter((program) => !folders.some((folder) => isExecutable(join(folder, program))));
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** The suite in two fresh folders below existing ones. */
 export async function runSuite(suite: Suite, below: Place): Promise<readonly string[]> {
-  const { signal } = below;
+  const { effort, signal } = below;
   signal.throwIfAborted();
   const label = suite.name.replaceAll(/\W+/g, "-");
-  const place = { folder: join(below.folder, label), beside: join(below.beside, label), signal };
+  const place = { folder: join(below.folder, label), beside: join(below.beside, label), effort, signal };
   mkdirSync(place.folder);
   mkdirSync(place.beside);
   const complaints = await suite.run(place);

@@ -271,6 +271,7 @@ function addBench(program: Command): void {
       const { benchFsCommand } = await import("./bench-fs.ts");
       process.exitCode = await benchFsCommand(options, await style());
     });
+  addBenchGuestFs(bench);
   bench
     .command("apf")
     .summary("what asynchronous page faults are worth, by proposal")
@@ -305,6 +306,31 @@ function addBench(program: Command): void {
       process.exitCode = await benchKvmCommand(options);
     });
   addBenchGuards(bench);
+}
+
+function addBenchGuestFs(bench: Command): void {
+  bench
+    .command("guest-fs")
+    .summary("the file server in a Linux guest: outside suites and fio over virtio-fs, with DAX and without")
+    .description(
+      "Boots KERNEL in a VM, runs the suites on a disk there, and boots a Linux guest on our VMM that runs them on two " +
+        "folders of that disk over virtio-fs: without and with a DAX window. Then fio on both. Minutes to half an hour " +
+        "where QEMU emulates the CPU.\n\n" +
+        "Exit code: 0; 1 a suite sees a difference that fixtures/fs-errata.json does not have, or a part has failed; " +
+        "2 nothing came out; 3 nothing ran; 64 usage.",
+    )
+    .requiredOption("-k, --kernel <SPEC>", "the kernel with KVM (as of run)")
+    .option("--guest-kernel <SPEC>", "the guest's; the same if it is left out")
+    .option("--suite <NAME...>", "only these; none: fio alone (default: those of few processes)")
+    .option("--whole", "suites in full size, not in the short form for emulated CPUs")
+    .option("--size <MIB>", "of fio's file; 0: no fio", "4")
+    .option("--rounds <N>", "each fio job so many times, in turn; medians are shown", "1")
+    .option("--window <MIB>", "the DAX window", "64")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { benchGuestFsCommand } = await import("./bench-guest-fs.ts");
+      process.exitCode = await benchGuestFsCommand(options, await style());
+    });
 }
 
 function addBenchGuards(bench: Command): void {

@@ -27,6 +27,7 @@ import {
 import type { ExitBenchRow } from "../../../vmm/src/index.ts";
 import type { ApfResult } from "../bench/apf.ts";
 import type { FenceResult, FenceRow, Spread } from "../bench/fence.ts";
+import type { GuestFsResult } from "../bench/guest-fs.ts";
 import type { DivergenceRow } from "../compare/divergence.ts";
 import type { Support } from "../engine.ts";
 import type { Cell as GuardCell, ModelsWord } from "../guards/matrix.ts";
@@ -396,6 +397,7 @@ export type BenchApfLine = {
   /** Measurements of others; the numbers are the gain, as a share. */
   readonly published: { readonly source: string; readonly halt: number; readonly paravirtual: number };
 } & ApfResult;
+export type BenchGuestFsLine = { readonly type: "bench"; readonly name: "guest-fs" } & GuestFsResult;
 export type BenchFenceLine = { readonly type: "bench"; readonly name: "fence" } & FenceResult;
 
 const rate = z.number();
@@ -499,6 +501,40 @@ const benchFenceLine: z.ZodType<BenchFenceLine> = z.strictObject({
   }),
 });
 
+const benchGuestFsLine: z.ZodType<BenchGuestFsLine> = z.strictObject({
+  type: bench,
+  name: z.literal("guest-fs"),
+  kernel: z.string(),
+  guestKernel: z.string(),
+  accelerator: z.enum(["kvm", "tcg"]),
+  windowMiB: count,
+  fileBytes: count.nullable(),
+  rounds: count,
+  comparisons: z.array(
+    z.strictObject({
+      suite: z.string(),
+      transport: z.string(),
+      underneath: texts,
+      known: z.array(z.strictObject({ complaint: z.string(), erratum: z.string() })),
+      differences: texts,
+    }),
+  ),
+  skipped: z.array(z.strictObject({ suite: z.string(), reason: z.string() })),
+  goneErrata: texts,
+  rows: z.array(
+    z.strictObject({
+      engine: z.enum(["psync", "mmap"]),
+      pattern: z.enum(["read", "randread", "write", "randwrite"]),
+      cache: z.enum(["cold", "again"]),
+      dax: rate.nullable(),
+      plain: rate.nullable(),
+      ratio: z.number().nullable(),
+    }),
+  ),
+  messages: texts,
+  problems: texts,
+});
+
 /** By command; `bench` is any of its parts. */
 const lineSchemas: Readonly<Record<SchemaName, z.ZodType>> = {
   run: recordSchema,
@@ -510,6 +546,7 @@ const lineSchemas: Readonly<Record<SchemaName, z.ZodType>> = {
     benchFsLine,
     benchApfLine,
     benchFenceLine,
+    benchGuestFsLine,
     guardRecordSchema,
   ]),
   doctor: doctorLine,

@@ -9,7 +9,7 @@ import type { GuestKernel } from "../engine.ts";
 import { builtInit } from "./built-init.ts";
 import { type Kernel, obtainKernel } from "./cache.ts";
 import { vmlinuxOf } from "./decompress.ts";
-import { guestInitramfs } from "./initramfs.ts";
+import { type GuestRootOptions, guestInitramfs, guestRootInitramfs } from "./initramfs.ts";
 import type { KernelSpec } from "./spec.ts";
 
 /** The kernel of a Linux guest, as it was asked for. */
@@ -50,7 +50,23 @@ export async function obtainGuest(options: GuestOptions): Promise<GuestFiles> {
   return { kernel, image: vmlinuxOf(file) ?? file, initrd };
 }
 
-/** The same in files of `directory`, with the program that runs cases (vmm/guest/linux). */
+/** The same for a guest whose root file system is another machine's, over virtio-fs. */
+export async function obtainGuestOnRoot({
+  spec,
+  modulesDirectory,
+  signal,
+  ...root
+}: GuestAsked & { readonly signal: AbortSignal } & Omit<
+    GuestRootOptions,
+    "init" | "modules"
+  >): Promise<GuestFiles> {
+  const kernel = await obtainKernel(spec, modulesDirectory, signal, "guest");
+  const file = readFileSync(kernel.imagePath);
+  const initrd = guestRootInitramfs({ ...root, init: builtInit(), modules: kernel.modules });
+  return { kernel, image: vmlinuxOf(file) ?? file, initrd };
+}
+
+/** `obtainGuest` in files of `directory`, with the program that runs cases (vmm/guest/linux). */
 export async function guestKernelIn(
   directory: string,
   options: Omit<GuestOptions, "program" | "programArguments">,

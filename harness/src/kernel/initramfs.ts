@@ -87,7 +87,10 @@ function planLines({ modules, program }: InitramfsOptions): readonly (readonly s
 
 /** The plan as text. Throws a RangeError for a word that cannot stand in it. */
 export function planText(options: InitramfsOptions): string {
-  const lines = planLines(options);
+  return textOf(planLines(options));
+}
+
+function textOf(lines: readonly (readonly string[])[]): string {
   const bad = lines.flat().find((word) => /[\t\n\0]/.test(word));
   if (bad !== undefined)
     throw new RangeError(`${JSON.stringify(bad)}: a word of init's plan has no tab and no line end`);
@@ -119,9 +122,71 @@ export function guestInitramfs({
     ["-mount", "devtmpfs", "/dev", "devtmpfs", "-", ""],
     ["exec", PROGRAM, ...programArguments],
   ];
-  const plan = `${lines.map((words) => words.join("\t")).join("\n")}\n`;
-  return archive({ init, modules, plan }, [
+  return archive({ init, modules, plan: textOf(lines) }, [
     { kind: "file", path: PROGRAM.slice(1), mode: 0o755, bytes: program },
+  ]);
+}
+
+/** A virtio-fs that the guest mounts. */
+export type GuestShare = {
+  readonly tag: string;
+  /** Below `GUEST_TEMPORARY`. */
+  readonly name: string;
+  /** Of mount(2): `dax=always`, or empty. */
+  readonly options: string;
+};
+
+export type GuestRootOptions = {
+  /** The built init. */
+  readonly init: Uint8Array;
+  /** In the order of loading. */
+  readonly modules: readonly ModuleFile[];
+  readonly program: GuestProgram;
+  /** Tag of the virtio-fs that has the root file system. */
+  readonly rootTag: string;
+  readonly shares: readonly GuestShare[];
+};
+
+/** Commands of init for a guest whose root file system is another machine's, read-only over virtio-fs. */
+function guestRootLines({ modules, program, rootTag, shares }: GuestRootOptions): readonly string[][] {
+  const mount = (source: string, target: string, type: string, flags: string, options: string) => [
+    "mount",
+    source,
+    `${ROOT}${target}`,
+    type,
+    flags,
+    options,
+  ];
+  const folder = (name: string): string => `${GUEST_TEMPORARY}/${name}`;
+  return [
+    ...modules.map(({ name }) => ["-insmod", `/modules/${name}.ko`, ""]),
+    ["-mount", "devtmpfs", "/dev", "devtmpfs", "-", ""],
+    mount(rootTag, "", "virtiofs", "ro", ""),
+    ["-mount", "devtmpfs", `${ROOT}/dev`, "devtmpfs", "-", ""],
+    mount("proc", "/proc", "proc", "-", ""),
+    mount("sysfs", "/sys", "sysfs", "-", ""),
+    mount("tmpfs", "/run", "tmpfs", "-", "mode=0755"),
+    ["mkdir", `${ROOT}${GUEST_TEMPORARY}`],
+    ["-mkdir", `${ROOT}/dev/shm`],
+    ["-mount", "tmpfs", `${ROOT}/dev/shm`, "tmpfs", "-", "mode=1777"],
+    ...shares.flatMap(({ tag, name, options }) => [
+      ["mkdir", `${ROOT}${folder(name)}`],
+      mount(tag, folder(name), "virtiofs", "-", options),
+    ]),
+    ["chroot", ROOT],
+    ...Object.entries({ ...program.environment, TMPDIR: GUEST_TEMPORARY }).map(([name, value]) => [
+      "setenv",
+      `${name}=${value}`,
+    ]),
+    ["exec", ...program.command],
+  ];
+}
+
+/** The first file system of a guest on our own VMM that has another machine's programs. */
+export function guestRootInitramfs(options: GuestRootOptions): Uint8Array {
+  const { init, modules } = options;
+  return archive({ init, modules, plan: textOf(guestRootLines(options)) }, [
+    { kind: "directory", path: ROOT.slice(1) },
   ]);
 }
 

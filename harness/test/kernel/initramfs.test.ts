@@ -1,7 +1,7 @@
 /** What we write, read by other programs: cpio where there is one, and our init in the end. */
 import { describe, expect, it } from "vitest";
 import { type CpioEntry, cpioArchive } from "../../src/kernel/cpio.ts";
-import { guestInitramfs, initramfs, planText } from "../../src/kernel/initramfs.ts";
+import { guestInitramfs, guestRootInitramfs, initramfs, planText } from "../../src/kernel/initramfs.ts";
 
 const program = { command: ["/usr/bin/node", "main.js"], environment: { PATH: "/bin" } };
 const bytes = (text: string): Uint8Array => Buffer.from(text, "latin1");
@@ -104,5 +104,43 @@ describe("the file system of a guest on our own VMM", () => {
       "-insmod\t/modules/nd_e820.ko\t\n-insmod\t/modules/ext4.ko\t\n" +
         "-mount\tdevtmpfs\t/dev\tdevtmpfs\t-\t\nexec\t/program\n",
     );
+  });
+});
+
+describe("the first file system of a guest with another machine's programs", () => {
+  const modules = [{ name: "virtiofs", bytes: bytes("m") }];
+  const plan = (words = program): readonly string[] => {
+    const archive = guestRootInitramfs({
+      init: bytes("init"),
+      modules,
+      program: words,
+      rootTag: "root",
+      shares: [{ tag: "work", name: "dax", options: "dax=always" }],
+    });
+    const entry = entriesOf(archive).find(({ path }) => path === "plan");
+    return (entry?.body ?? "").split("\n");
+  };
+
+  it("mounts the root read-only before all that lies in it, and the shares below /run", () => {
+    const lines = plan();
+    const at = (line: string): number => lines.indexOf(line);
+    expect(at("mount\troot\t/root\tvirtiofs\tro\t")).toBeGreaterThan(at("-insmod\t/modules/virtiofs.ko\t"));
+    expect(at("mount\ttmpfs\t/root/run\ttmpfs\t-\tmode=0755")).toBeGreaterThan(
+      at("mount\troot\t/root\tvirtiofs\tro\t"),
+    );
+    expect(at("mount\twork\t/root/run/daxfault/dax\tvirtiofs\t-\tdax=always")).toBe(
+      at("mkdir\t/root/run/daxfault/dax") + 1,
+    );
+    expect(lines.slice(-5)).toEqual([
+      "chroot\t/root",
+      "setenv\tPATH=/bin",
+      "setenv\tTMPDIR=/run/daxfault",
+      "exec\t/usr/bin/node\tmain.js",
+      "",
+    ]);
+  });
+
+  it("refuses a word that the plan cannot carry", () => {
+    expect(() => plan({ ...program, command: ["/bin/sh", "a\tb"] })).toThrow(RangeError);
   });
 });

@@ -2,16 +2,7 @@
  * The agent inside a VM: runs cases that come in over a virtio-serial port with the machine's own engines, and sends the
  * results back. Entry point; started by the VM's init, alone with its kernel, as root. It judges nothing.
  */
-import {
-  closeSync,
-  existsSync,
-  mkdtempSync,
-  openSync,
-  read,
-  readdirSync,
-  readFileSync,
-  writeSync,
-} from "node:fs";
+import { closeSync, existsSync, mkdtempSync, read, readdirSync, readFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { join } from "node:path";
 import type { EngineName, RunResult } from "../../../../language/src/index.ts";
@@ -19,8 +10,9 @@ import { swapOn, swapRefusal } from "../../../../sys/src/index.ts";
 import type { GuestKernel } from "../../engine.ts";
 import { engineRow, kernelEngines, loadEngine } from "../../engines/registry.ts";
 import { errorText } from "../../error-text.ts";
-import { CHANNEL_PORT, SWAP_SERIAL } from "../../kernel/devices.ts";
-import { encodeFrame, FrameReader } from "../../kernel/frames.ts";
+import { SWAP_SERIAL } from "../../kernel/devices.ts";
+import { FrameReader } from "../../kernel/frames.ts";
+import { openPort, sendFrame } from "../../kernel/inside-port.ts";
 import { thisMachine } from "../../machine.ts";
 import { runDirectoryParent } from "../../paths.ts";
 import { RUN_DIRECTORY_PREFIX, sweep } from "../../run/sweep.ts";
@@ -28,17 +20,7 @@ import { traceFaultPath } from "../../tracing/fault-path.ts";
 import { type ExitWatch, injectedTwiceText, watchExits } from "../../tracing/injected-twice.ts";
 import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
 
-const PORTS = "/sys/class/virtio-ports";
 const PIECE_BYTES = 64 * 1024;
-
-/** The port's device, by the name that QEMU gave it. */
-function openPort(): number {
-  const port = readdirSync(PORTS).find(
-    (name) => readFileSync(join(PORTS, name, "name"), "utf8").trim() === CHANNEL_PORT,
-  );
-  if (port === undefined) throw new Error(`${PORTS} has no port ${CHANNEL_PORT}`);
-  return openSync(join("/dev", port), "r+");
-}
 
 /**
  * Before the features are probed for swap: the VM is ours alone, and a disk is waiting. Without CONFIG_SWAP or VIRTIO_BLK
@@ -64,8 +46,7 @@ class Agent {
   readonly #exits: ExitWatch = watchExits(this.#directory);
 
   #send(message: FromInside): void {
-    const bytes = encodeFrame(message);
-    for (let done = 0; done < bytes.length; ) done += writeSync(this.#port, bytes, done);
+    sendFrame(this.#port, message);
   }
 
   async start(): Promise<void> {

@@ -80,17 +80,10 @@ function madt({ cpus }: AcpiOptions): Aml {
   const PCAT_COMPATIBLE = 1;
   const processors = Array.from({ length: cpus }, (_, id) => [0, 8, id, id, ...u32(1)]).flat();
   const ioApic = [1, 12, 0, 0, ...u32(Number(linuxLayout.IOAPIC)), ...u32(0)];
-  // The timer is at pin 2; the SCI is level-triggered, active high (flags 0x0d).
-  const timer = [2, 10, 0, 0, ...u32(2), 0, 0];
+  // GSI n is pin n, the PIT's 0, too, as KVM routes them (default_routing, arch/x86/kvm/irq_comm.c): no override says
+  // otherwise. The SCI is level-triggered, active high (flags 0x0d).
   const sci = [2, 10, 0, SCI_GSI, ...u32(SCI_GSI), 0x0d, 0];
-  return [
-    ...u32(Number(linuxLayout.LOCAL_APIC)),
-    ...u32(PCAT_COMPATIBLE),
-    ...processors,
-    ...ioApic,
-    ...timer,
-    ...sci,
-  ];
+  return [...u32(Number(linuxLayout.LOCAL_APIC)), ...u32(PCAT_COMPATIBLE), ...processors, ...ioApic, ...sci];
 }
 
 function setChecksum(bytes: Uint8Array, at: number, lengthBytes: number): void {
