@@ -116,7 +116,12 @@ ${scenariosSection()}
 `;
 }
 
-type Scorecard = { readonly table: string; readonly details: string; readonly kernels: string };
+type Scorecard = {
+  readonly table: string;
+  readonly details: string;
+  readonly kernels: string;
+  readonly linuxGuests: string;
+};
 
 /** The package's own scorecard: recorded real kernels, the model, documents. Throws if they contradict each other. */
 function scorecardParts(): Scorecard {
@@ -132,6 +137,7 @@ const fenced = (content: string): string => `\`\`\`\n${content}\n\`\`\``;
 const parts: Readonly<Record<string, () => string>> = {
   scorecard: () => fenced(scorecard.table),
   "kernels measured": () => scorecard.kernels,
+  "linux guests": () => scorecard.linuxGuests,
 };
 
 function scorecardDocument(): string {

@@ -3,6 +3,7 @@
  * interleavings, and documents. Entry point for scripts/generate-docs.ts; the same on every machine.
  */
 import { needsOf, needsText, proposals, type ScoreCell, scorecard } from "../../../language/src/index.ts";
+import { linuxGuestText } from "../compare/linux-guest.ts";
 import { loadObserved, scoredObservations } from "../compare/observed.ts";
 import { type ModelScoring, modelCases } from "../engines/model/scored.ts";
 import { loadDocumented, loadExpectations, loadScenarios } from "../fixtures.ts";
@@ -67,6 +68,7 @@ function main(): number {
     table: scorecardText({ cells: all, proposals: [] }, style),
     details: detailLines(all).join("\n").trim(),
     kernels: kernelLines().join("\n"),
+    linuxGuests: linuxGuestText(loadScenarios()),
   };
   console.log(JSON.stringify(parts));
   const contradictions = contradictionsText(contradictionsIn(all), style);

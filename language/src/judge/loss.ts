@@ -41,9 +41,9 @@ const MCE_KERNEL = "sigbus(SI_KERNEL)";
 
 /**
  * What a Linux guest makes of its VMM's report. A #PF that its page tables do not explain is an access error to it
- * (access_error(), arch/x86/mm/fault.c); a machine check without recovery information of Intel's is a signal without an
- * address (kill_me_maybe(), arch/x86/kernel/cpu/mce/core.c); an NMI is nothing, and the access is tried again until the VMM
- * gives up. null: not decided here.
+ * (access_error(), arch/x86/mm/fault.c). The address of a machine check in bank 9 is not usable to a Linux on AMD
+ * (amd_mce_usable_address()), so it kills without one (kill_me_now(), arch/x86/kernel/cpu/mce/core.c). An NMI is nothing to
+ * it: the access is tried again until the VMM gives up. Not listed: not decided here.
  */
 const linuxLosses: Readonly<Partial<Record<VmmPart, Loss>>> = {
   "inject-pf": loss("running", [SEGV, SEGV, "efault", "efault"]),

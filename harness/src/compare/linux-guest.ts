@@ -1,0 +1,244 @@
+/**
+ * fixtures/linux-guest: what Linux guests showed, case by case, and what became of their kernels. Beside it the micro-guest's
+ * outcome of the same case (fixtures/observed): where the two differ, the guest's kernel decides, not KVM. Written by
+ * scripts/linux-record, a file a pair of kernels; docs/linux-guest.md has its tables from here.
+ */
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { z } from "zod";
+import {
+  accessesOf,
+  guestActors,
+  type Outcome,
+  type OutcomeWords,
+  outcomeWords,
+  parseOutcomeWords,
+  proposals,
+  recordedStyle,
+  type Scenario,
+  type VmmPart,
+} from "../../../language/src/index.ts";
+import { issueText, readInput, readJsonSource } from "../../../language/src/read.ts";
+import { packagePath } from "../paths.ts";
+import type { CaseResult } from "../run/result.ts";
+import { loadObserved, ObservedError } from "./observed.ts";
+
+const wordsShape: z.ZodType<OutcomeWords> = z.strictObject({
+  steps: z.record(z.string(), z.string()),
+  bystanders: z.record(z.string(), z.string()),
+  vmm: z.string().nullable(),
+  guestKernel: z.string().nullable(),
+});
+
+const fileShape = z.strictObject({
+  about: z.string(),
+  recorded: z.iso.date(),
+  /** `uname -r` of the kernel whose KVM ran the guest. */
+  host: z.string(),
+  /** `uname -r` of the guest. */
+  guest: z.string(),
+  /** Name of the file in fixtures/observed with the micro-guest's outcomes on the same kernel. */
+  microGuest: z.string(),
+  cases: z.array(
+    z.strictObject({
+      scenario: z.string(),
+      scenarioHash: z.string(),
+      proposal: z.string(),
+      words: wordsShape,
+      /** Of the guest's kernel; null: it said nothing. */
+      lastWords: z.string().nullable(),
+    }),
+  ),
+});
+
+export type LinuxGuestFile = z.infer<typeof fileShape>;
+type LinuxCase = LinuxGuestFile["cases"][number];
+
+const FILE_BYTES_MAX = 1024 * 1024;
+
+function readFile(path: string): LinuxGuestFile {
+  const source = readJsonSource(readInput(path, FILE_BYTES_MAX));
+  if (source.kind === "error") throw new ObservedError(`${path}:${source.line}: not JSON: ${source.message}`);
+  const parsed = fileShape.safeParse(source.value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const message = issue === undefined ? "not such a file" : issueText(issue, fileShape, source.value);
+  throw new ObservedError(`${path}: ${message}`);
+}
+
+/** By file name, without `.json`. Throws an ObservedError. */
+export function loadLinuxGuests(): ReadonlyMap<string, LinuxGuestFile> {
+  const folder = packagePath("fixtures/linux-guest");
+  const files = readdirSync(folder).sort();
+  return new Map(files.map((file) => [file.replace(/\.json$/, ""), readFile(join(folder, file))]));
+}
+
+/** What of a console says what the kernel made of the loss: the gravest line, without its time. */
+const telling = [
+  /Kernel panic - not syncing: .*/,
+  /Memory failure: 0x.*/,
+  /BUG: .*/,
+  /mce: Uncorrected .*/,
+  /Kernel accessed poison in user space.*/,
+  /mce: \[Hardware Error\]: CPU .*/,
+  /Uhhuh\. NMI received.*/,
+];
+
+export function lastWords(console: readonly string[]): string | null {
+  for (const pattern of telling) {
+    const found = console.findLast((line) => pattern.test(line));
+    if (found !== undefined) return pattern.exec(found)?.[0] ?? found;
+  }
+  return null;
+}
+
+/** The cases of recorded runs whose guest was Linux; each once, the last one. */
+export function linuxCases(results: readonly CaseResult[]): readonly LinuxCase[] {
+  const found = new Map<string, LinuxCase>();
+  for (const { planned, result } of results) {
+    if (!planned.nature.isLinuxGuest || result?.kind !== "evidence") continue;
+    const { scenario, proposal } = planned;
+    found.set(`${scenario.id} ${proposal.id}`, {
+      scenario: scenario.id,
+      scenarioHash: scenario.hash,
+      proposal: proposal.id,
+      words: outcomeWords(result.evidence.observations, recordedStyle),
+      lastWords: lastWords(result.evidence.guestConsole ?? []),
+    });
+  }
+  return [...found.values()];
+}
+
+/** The last access of the first guest actor: what the table is about. */
+function lastAccess(outcome: Outcome, scenario: Scenario): string {
+  const [victim] = guestActors(scenario);
+  if (victim === undefined) return "";
+  const [name, actor] = victim;
+  const label = accessesOf(actor).at(-1)?.label ?? "";
+  const word = outcomeWords(outcome, recordedStyle).steps[`${name}.${label}`] ?? "";
+  return word;
+}
+
+/** `sigsegv(SEGV_ACCERR)`; with what became of VMM and guest kernel where that is more: `killed, VMM stopped(efault)`. */
+function cellText(outcome: Outcome, scenario: Scenario): string {
+  const { vmm, guestKernel } = outcomeWords(outcome, recordedStyle);
+  return [
+    lastAccess(outcome, scenario),
+    ...(vmm === null || vmm === "running" ? [] : [`VMM ${vmm}`]),
+    ...(guestKernel === null || guestKernel === "alive" ? [] : [`kernel ${guestKernel}`]),
+  ].join(", ");
+}
+
+/** Why Linux shows something else than a guest that plays the proposal's protocol, by the VMM's policy. */
+const reasons: Readonly<Partial<Record<VmmPart, string>>> = {
+  "inject-pf":
+    "the page tables do not explain the #PF, and its error code says a protection violation: an access error (`access_error()`, `bad_area_access_error()`, arch/x86/mm/fault.c); in the kernel's own copy the exception table's -EFAULT. No Linux has a driver that takes it for the loss of a page",
+  "inject-mce":
+    "`amd_mce_usable_address()` (arch/x86/kernel/cpu/mce/amd.c) finds no address in bank 9, so `kill_me_now()` (core.c) sends SIGBUS without one; a copy to user space has no machine-check-safe fix-up, and `mce_severity()` says panic",
+  poison: "as a machine check from the VMM: KVM's BUS_MCEERR_AR goes to the VMM, which injects the same #MC",
+  nmi: "`unknown_nmi_error()` (arch/x86/kernel/nmi.c): the NMI is nobody's, the access is tried again, until the VMM sees no progress",
+};
+
+type Row = {
+  readonly proposal: string;
+  readonly vmm: VmmPart | "none";
+  readonly cells: ReadonlyMap<string, string>;
+};
+
+/** The scenarios that are one access to a lost page, in the order of the table. */
+export const accessScenarios: readonly string[] = [
+  "load-after-truncate",
+  "store-after-truncate",
+  "atomic-after-truncate",
+  "fetch-after-truncate",
+  "copy-from-after-truncate",
+  "copy-to-after-truncate",
+  "kernel-read-after-truncate",
+  "kernel-write-after-truncate",
+];
+
+type Words = Pick<LinuxCase, "scenario" | "scenarioHash" | "proposal" | "words">;
+
+function rowsOf(cases: readonly Words[], scenarios: readonly Scenario[]): readonly Row[] {
+  return proposals.flatMap(({ id, vmm }) => {
+    const cells = new Map<string, string>();
+    for (const name of accessScenarios) {
+      const one = cases.find(({ scenario, proposal }) => scenario === name && proposal === id);
+      const scenario = scenarios.find((known) => known.id === name && known.hash === one?.scenarioHash);
+      const outcome =
+        one === undefined || scenario === undefined ? null : parseOutcomeWords(one.words, scenario);
+      if (outcome !== null && scenario !== undefined) cells.set(name, cellText(outcome, scenario));
+    }
+    return cells.size === 0 ? [] : [{ proposal: id, vmm, cells }];
+  });
+}
+
+const head = (name: string): string => name.replace(/-after-truncate$/, "");
+
+function tableLines(rows: readonly Row[], used: readonly string[]): readonly string[] {
+  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
+  return [
+    line(["", ...used.map(head)]),
+    line(["---", ...used.map(() => "---")]),
+    ...rows.map(({ proposal, cells }) =>
+      line([`\`${proposal}\``, ...used.map((name) => cells.get(name) ?? "")]),
+    ),
+  ];
+}
+
+/** Without the si_code, which fixtures/observed does not have. */
+const coarse = (cell: string): string => cell.replace(/\((BUS|SEGV|SI)_[A-Z]+\)/, "");
+
+/** Where Linux and the micro-guest differ under a proposal, with the reason; empty: they agree. */
+function differenceLines(linux: readonly Row[], micro: readonly Row[]): readonly string[] {
+  return linux.flatMap(({ proposal, vmm, cells }) => {
+    const other = micro.find((row) => row.proposal === proposal);
+    const differing = [...cells].flatMap(([name, cell]) => {
+      const there = other?.cells.get(name);
+      return there === undefined || coarse(there) === coarse(cell)
+        ? []
+        : [`${head(name)} ${cell} (${there})`];
+    });
+    if (differing.length === 0) return [];
+    const reason = vmm === "none" ? undefined : reasons[vmm];
+    return [
+      `- \`${proposal}\`: ${differing.join("; ")}. ${reason === undefined ? "No reason is known." : `Why: ${reason}.`}`,
+    ];
+  });
+}
+
+function wordsLines(cases: readonly LinuxCase[]): readonly string[] {
+  return cases.flatMap(({ scenario, proposal, lastWords: words }) =>
+    words === null || !accessScenarios.includes(scenario)
+      ? []
+      : [`- ${head(scenario)}, \`${proposal}\`: \`${words}\``],
+  );
+}
+
+/** The tables of all recordings, as Markdown. */
+export function linuxGuestText(scenarios: readonly Scenario[]): string {
+  const observed = loadObserved();
+  return [...loadLinuxGuests().values()]
+    .map(({ host, guest, recorded, microGuest, cases }) => {
+      const linux = rowsOf(cases, scenarios);
+      const micro = rowsOf(observed.get(microGuest)?.cases ?? [], scenarios);
+      const used = accessScenarios.filter((name) => linux.some(({ cells }) => cells.has(name)));
+      const differences = differenceLines(linux, micro);
+      const words = wordsLines(cases);
+      return [
+        `### Linux ${guest} as a guest on Linux ${host}`,
+        "",
+        `Recorded ${recorded}, ${cases.length} cases. A cell is the last access of the victim, and the VMM or the guest's kernel where something became of them.`,
+        "",
+        ...tableLines(linux, used),
+        "",
+        "#### Where Linux and the micro-guest differ",
+        "",
+        "In brackets: the micro-guest, which plays the protocol that the proposal wishes for.",
+        "",
+        ...(differences.length === 0 ? ["Nowhere."] : differences),
+        ...(words.length === 0 ? [] : ["", "#### What the guest's kernel says", "", ...words]),
+      ].join("\n");
+    })
+    .join("\n\n");
+}
