@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from "node:fs";
 import { type LinuxGuestFile, linuxCases } from "../compare/linux-guest.ts";
-import { readRuns } from "../report/decode.ts";
+import { readRuns } from "./report.ts";
 import { exitOnUsageError } from "./usage.ts";
 
 function main([output, about, microGuest, ...runs]: readonly string[]): void {

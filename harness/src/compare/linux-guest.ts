@@ -30,14 +30,33 @@ const wordsShape: z.ZodType<OutcomeWords> = z.strictObject({
   guestKernel: z.string().nullable(),
 });
 
-const fileShape = z.strictObject({
+type LinuxCase = {
+  readonly scenario: string;
+  readonly scenarioHash: string;
+  readonly proposal: string;
+  readonly words: OutcomeWords;
+  /** Of the guest's kernel; null: it said nothing. */
+  readonly lastWords: string | null;
+};
+
+export type LinuxGuestFile = {
+  readonly about: string;
+  /** Day of the recording, YYYY-MM-DD. */
+  readonly recorded: string;
+  /** `uname -r` of the kernel whose KVM ran the guest. */
+  readonly host: string;
+  /** `uname -r` of the guest. */
+  readonly guest: string;
+  /** Name of the file in fixtures/observed with the micro-guest's outcomes on the same kernel. */
+  readonly microGuest: string;
+  readonly cases: readonly LinuxCase[];
+};
+
+const fileShape: z.ZodType<LinuxGuestFile> = z.strictObject({
   about: z.string(),
   recorded: z.iso.date(),
-  /** `uname -r` of the kernel whose KVM ran the guest. */
   host: z.string(),
-  /** `uname -r` of the guest. */
   guest: z.string(),
-  /** Name of the file in fixtures/observed with the micro-guest's outcomes on the same kernel. */
   microGuest: z.string(),
   cases: z.array(
     z.strictObject({
@@ -45,14 +64,10 @@ const fileShape = z.strictObject({
       scenarioHash: z.string(),
       proposal: z.string(),
       words: wordsShape,
-      /** Of the guest's kernel; null: it said nothing. */
       lastWords: z.string().nullable(),
     }),
   ),
 });
-
-export type LinuxGuestFile = z.infer<typeof fileShape>;
-type LinuxCase = LinuxGuestFile["cases"][number];
 
 const FILE_BYTES_MAX = 1024 * 1024;
 

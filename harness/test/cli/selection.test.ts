@@ -55,6 +55,35 @@ describe("makeSelection of kernels", () => {
   });
 });
 
+describe("makeSelection of engines", () => {
+  const selected = (options: SelectionOptions) => makeSelection(["hang-without-apf"], options);
+
+  it("runs those named inside the kernels that are named, and the others here", () => {
+    const both = selected({ engine: ["linux", "model"], kernel: ["debian:6.1"] });
+    expect([both.engines, both.enginesInside]).toEqual([["model"], ["linux"]]);
+    const none = selected({ kernel: ["debian:6.1"] });
+    expect([none.engines, none.enginesInside]).toEqual([[], null]);
+    const here = selected({ engine: ["linux"] });
+    expect([here.engines, here.enginesInside]).toEqual([["linux"], null]);
+  });
+
+  it("leaves an engine here that stands beside the name of a kernel", () => {
+    const { engines, enginesInside, kernels } = selected({ engine: ["kvm", "kernel:debian:6.1"] });
+    expect([engines, enginesInside]).toEqual([["kvm"], null]);
+    expect(kernels.map(({ text }) => text)).toEqual(["debian:6.1"]);
+  });
+
+  it("takes the kernel of a Linux guest, by the words of --kernel, where an engine has one", () => {
+    expect(selected({ engine: ["linux"], guestKernel: "debian:6.1" }).guestKernel?.text).toBe("debian:6.1");
+    expect(() => selected({ engine: ["kvm"], guestKernel: "debian:6.1" })).toThrow("--engine linux");
+    expect(() => selected({ engine: ["linux"], guestKernel: "fedora:40" })).toThrow("only debian is known");
+    const { lost } = makePaths();
+    expect(() => selected({ engine: ["linux"], guestKernel: lost })).toThrow(
+      `--guest-kernel ${lost}: ENOENT`,
+    );
+  });
+});
+
 describe("openCatalogue", () => {
   it("names a folder that is not there in one line, whatever it is called", () => {
     const open = (): unknown => openCatalogue({ scenarios: ["\n::error::forged"] });

@@ -77,6 +77,33 @@ describe("a cell", () => {
     });
   });
 
+  it.each([
+    ["apf-guest", "looping", "hung", "hung", "hung", "hung"],
+    ["pf-injection", "running", "sigsegv(SEGV_ACCERR)", "sigsegv(SEGV_ACCERR)", "efault", "efault"],
+    ["notify", "running", "sigsegv(SEGV_ACCERR)", "sigsegv(SEGV_ACCERR)", "efault", "efault"],
+    ["mce-injection", "running", "sigbus(SI_KERNEL)", "sigbus(SI_KERNEL)", "sigbus(BUS_MCEERR_AR)", "killed"],
+    ["nmi-injection", "stopped(efault)", "killed", "killed", "killed", "killed"],
+    ["remap-zero", "running", "zero", "stale", "zero", "stale"],
+  ])("says of %s what Linux makes of a lost page", (id, vmm, first, last, read, write) => {
+    const proposal = proposals.find((one) => one.id === id);
+    const cell = { a: "victim.load#1 victim.last reader.last writer.last lost; apf-ready seen" };
+    const found = rowsOf(cell).find({ ...scenario, id: "a" }, proposalOf(id), proposal?.vmm ?? "none");
+    expect(found?.outcome).toMatchObject({
+      vmm: [vmm],
+      accesses: { "victim.load#1": first, "victim.last": last, "reader.last": read, "writer.last": write },
+      // Events are those of a guest that is ours.
+      events: {},
+    });
+  });
+
+  it("reads the cell of the answer that a proposal has on Linux", () => {
+    const cells = { a: { "@reports": "victim.last value", "@exits": "victim.last killed" } };
+    const at = (vmm: "nmi" | null) =>
+      rowsOf(cells).find({ ...scenario, id: "a" }, proposalOf("nmi-injection"), vmm)?.outcome.accesses;
+    expect(at(null)).toEqual({ "victim.last": "value" });
+    expect(at("nmi")).toEqual({ "victim.last": "killed" });
+  });
+
   it("says nothing of what the answer does not decide", () => {
     const cell = { a: "victim.last lost" };
     expect(expected(cell, "sealed")).toBeNull();

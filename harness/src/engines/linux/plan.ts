@@ -112,6 +112,14 @@ function supportsScenario(scenario: Scenario): Support {
   return tasks > TASKS_MAX ? no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`) : yes;
 }
 
+/** Does the task go on behind its handler for SIGBUS, where Linux sends another signal, or none? */
+function goesOnInVain(scenario: Scenario, { vmm }: Proposal): boolean {
+  const handles = guestActors(scenario).some(
+    ([, actor]) => actor.in === "guest-task" && actor.onSigbus === "next-step",
+  );
+  return handles && (vmm === "inject-pf" || vmm === "nmi");
+}
+
 /** Can a Linux guest run the case, on whatever machine? */
 export function supportsLinux(scenario: Scenario, proposal: Proposal): Support {
   for (const answer of [supportsProposal(proposal), supportsScenario(scenario)]) {
@@ -120,6 +128,9 @@ export function supportsLinux(scenario: Scenario, proposal: Proposal): Support {
   const fetches = allAccesses(scenario).some((step) => touchOf(step).kind === "fetch");
   if (fetches && proposal.vmm === "remap-zero") {
     return no("with zeros in place of its code the guest executes whatever zeros mean: no observation");
+  }
+  if (goesOnInVain(scenario, proposal)) {
+    return no(`no handler for SIGBUS sees what Linux makes of ${proposal.vmm}: the task would not go on`);
   }
   const reachesOriginal = sealedReason(scenario, proposal.server);
   return reachesOriginal === null ? yes : no(reachesOriginal);

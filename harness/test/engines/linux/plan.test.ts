@@ -76,6 +76,8 @@ describe("supportsLinux", () => {
     ["nmi-before-reading-saved", "apf-guest", "its own"],
     ["load-of-swapped-page", "apf-guest", "a disk to a Linux guest"],
     ["hundred-tasks", "apf-guest", "at most 16"],
+    ["load-again-after-regrow", "pf-injection", "no handler for SIGBUS"],
+    ["load-again-after-regrow", "notify", "no handler for SIGBUS"],
     ["fetch-after-truncate", "remap-zero", "undefined|zeros mean"],
   ])("refuses %s under %s: %s", (scenario, proposal, reason) => {
     expect(reasonOf(named(scenario), proposal)).toMatch(new RegExp(reason));
