@@ -158,6 +158,12 @@ export class PassthroughFileSystem implements FileSystem {
     return this.#handles.add({ kind: "file", fd: this.#openContent(inode, this.#openFlags(flags)) });
   }
 
+  /** A handle of a file that is open already: another description of it is not made. @param fd lent */
+  openDescriptor(fd: number): FileHandle {
+    this.#handles.requireRoom();
+    return this.#handles.add({ kind: "file", fd: succeeded(files.dup(fd)) });
+  }
+
   create(place: Place, flags: number, what: NewNode): { entry: Entry; handle: FileHandle } {
     this.#requireWritable();
     const parent = this.#inodes.get(place.parent);
