@@ -174,8 +174,9 @@ function exitCodeOfRuns(
 }
 
 /** `kvm on kvm_amd, Linux 6.12.1`: what ran a real case. */
-function realPlace(place: string, { kernel, kvmBackend }: Attestation): string {
-  return `${place} on ${kvmBackend === null ? "" : `${kvmBackend}, `}Linux ${kernel}`;
+function realPlace(place: string, { kernel, kvmBackend, guest }: Attestation): string {
+  const inside = guest === null ? "" : `, the guest Linux ${guest.release}`;
+  return `${place} on ${kvmBackend === null ? "" : `${kvmBackend}, `}Linux ${kernel}${inside}`;
 }
 
 /** The races that guards ran, by proposal: all guests together. */

@@ -33,6 +33,7 @@ const bundleNames = [
   "scenario.json",
   "repro.sh",
   "console.txt",
+  "guest-console.txt",
   "proposal.json",
   "reproducer.c",
 ] as const;

@@ -1,7 +1,7 @@
 /** A record in which every string that may be anything is hostile, in every format: nothing of it gets out of its place. */
 import { execFileSync } from "node:child_process";
 import { describe, expect, it } from "vitest";
-import { type Scenario, scenarioSource } from "../../../language/src/index.ts";
+import { type LinuxGuestFacts, type Scenario, scenarioSource } from "../../../language/src/index.ts";
 import { parseScenarios } from "../../../language/src/read.ts";
 import { scenarioWith } from "../../../language/test/support/cases.ts";
 import { evidenceWith, expectationWith } from "../../../language/test/support/evidence.ts";
@@ -30,6 +30,19 @@ function written(changes: Partial<Scenario>): Scenario {
   return scenario;
 }
 
+const linuxGuest: LinuxGuestFacts = {
+  kernel: "debian:6.12",
+  origin: "linux-image",
+  imageSha256: "0".repeat(64),
+  release: "6.12.1",
+  commandLine: "console=ttyS0",
+  cpus: 1,
+  bootCase: 1,
+  asyncPageFaults: "offered",
+  machineCheckRecovery: "offered",
+  mount: "virtiofs dax=always",
+};
+
 const plainRun = recordedWith([
   resultWith({
     scenario: written({ id: "a-loop", purpose: `a purpose ${HOSTILE}` }),
@@ -48,6 +61,13 @@ const plainRun = recordedWith([
     verdict: { kind: "inconclusive", cause: "timeout", reason: "too long" },
   }),
   resultWith({ scenario: written({ id: "f" }), evidence: evidenceWith() }),
+  resultWith({
+    scenario: written({ id: "g" }),
+    evidence: evidenceWith({
+      guestConsole: ["a line of the guest's console"],
+      attestation: { ...evidenceWith().attestation, guest: linuxGuest },
+    }),
+  }),
 ]);
 
 /** Every string in the data, names of members and scenarios' texts (which have a hash) left out. */

@@ -38,6 +38,12 @@ function attestationLine(result: CaseResult): Markup | null {
   if (apfEnabled !== null) parts.push(`async page faults ${apfEnabled ? "on" : "off"} in the guest`);
   if (transport !== null) parts.push(`FUSE mount by ${transport}`);
   if (windowBytes !== null) parts.push(`window of ${windowBytes / 2 ** 20} MiB`);
+  const { guest } = attestation;
+  if (guest !== null) {
+    parts.push(
+      `guest Linux ${guest.release} (${guest.kernel}, ${guest.origin}), ${guest.cpus} vCPUs, ${guest.mount}, case ${guest.bootCase} of its boot`,
+    );
+  }
   return markup`<h3>Attested</h3><p>${parts.join("; ")}</p>`;
 }
 
@@ -60,6 +66,7 @@ function bodyOf(result: CaseResult, id: string): Markup {
   const failure = result.result === null || result.result.kind === "evidence" ? [] : [result.result.message];
   const timeline = timelineSvg(result, `${id}-timeline`);
   const counters = evidence === null ? [] : counterLines(evidence);
+  const guestConsole = evidence?.guestConsole ?? [];
   const fix = planned.support.kind === "no" ? planned.support.fix : null;
   return markup`<div class="case-body" id="${id}"><p>${planned.scenario.purpose}</p>
 <p class="soft">${planned.proposal.id}: ${planned.proposal.title}</p>
@@ -67,6 +74,7 @@ function bodyOf(result: CaseResult, id: string): Markup {
 <div class="columns">${list("Steps", setupLines(planned.scenario))}${evidence === null ? null : list("Expected", expectedLines(expectation))}${list("Seen", evidence === null ? failure : seenLines(planned.scenario, evidence))}${outcomesList(result)}</div>
 ${timeline === null ? null : markup`<h3>What happened</h3>${scrolled("Timeline", timeline)}`}
 ${counters.length === 0 ? null : markup`<h3>KVM's counters</h3><p class="mono">${counters.join(" ")}</p>`}
+${guestConsole.length === 0 ? null : markup`<h3>Console of the guest</h3>${scrolled("Console of the guest", markup`<pre>${guestConsole.join("\n")}</pre>`)}`}
 ${attestationLine(result)}<h3>Run it again</h3>${commandMarkup(replayCommand(planned))}</div>`;
 }
 
