@@ -7,6 +7,7 @@
  * cut off by a bound. What the model allows and no case has shown is a negative difference: information.
  */
 import {
+  guestPersonas,
   type KvmPart,
   type KvmTrace,
   modelledOnly,
@@ -134,6 +135,11 @@ export function compareCase(one: Recorded, { today, kvm }: ModelComparisonOption
   const unknown = unknownPart(definition.proposal);
   if (unknown !== null) {
     const reason = `${one.proposal} has a part that there is not today: ${unknown}`;
+    return { id, isReal, outcome: { kind: "unsupported", reason }, order: null };
+  }
+  const { guest } = definition.proposal;
+  if (one.isLinuxGuest && guestPersonas[guest].pageFaultIsError) {
+    const reason = `guest=${guest} understands the VMM's report, and the guest was a Linux, which does not`;
     return { id, isReal, outcome: { kind: "unsupported", reason }, order: null };
   }
   const { proposal, preset } = modelledOn(kvm, definition.proposal);

@@ -50,6 +50,8 @@ export type Recorded = CaseId & {
   readonly definition: Definition;
   /** false: an outcome of the model itself, which is no observation. */
   readonly isReal: boolean;
+  /** The guest was Linux as it is, not the one that the proposal wishes for. */
+  readonly isLinuxGuest: boolean;
   readonly kvmBackend: string | null;
   readonly outcome: Outcome;
   readonly verdict: VerdictKind;
@@ -103,6 +105,7 @@ function recordedOf(one: CaseResult): readonly Recorded[] {
       scenarioHash: planned.scenario.hash,
       definition: definitionOf(one),
       isReal: planned.nature.isReal,
+      isLinuxGuest: planned.nature.isLinuxGuest ?? false,
       kvmBackend: attestation.kvmBackend,
       outcome: observations,
       verdict: verdict.kind,

@@ -79,7 +79,7 @@ const rows = [
     nature: { isReal: true, runsKvm: true, isLinuxGuest: true },
     proposals: "with-vm",
     byDefault: false,
-    needs: ["kvm", "linux-guest"],
+    needs: ["linux-guest", "kvm"],
     someNeed: ["fuse", "root"],
     guestTakesInterrupts: true,
     load: async (): Promise<Engine> => (await import("./linux/engine.ts")).linuxEngine,

@@ -8,6 +8,7 @@ import {
   type Counts,
   countVerdicts,
   type DocumentedCell,
+  enablesApf,
   exitCodeOf,
   exitCodeOfSignal,
   exitCodes,
@@ -196,7 +197,13 @@ function racedRounds(guards: readonly GuardRecord[]): readonly RacedRounds[] {
 
 /** The row of a proposal on a Linux guest: it is what its kernel is, not what the proposal wishes for. */
 function onLinux(proposal: Proposal): Proposal {
-  return { ...proposal, id: `${proposal.id}@linux`, title: `${proposal.title} The guest is Linux as it is.` };
+  const guest = enablesApf(proposal) ? "apf" : "unaware";
+  return {
+    ...proposal,
+    guest,
+    id: `${proposal.id}@linux`,
+    title: `${proposal.title} The guest is Linux as it is.`,
+  };
 }
 
 /** Rows of the scorecard: a proposal, and behind it what it is on a Linux guest, as far as either ran. */

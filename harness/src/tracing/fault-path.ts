@@ -1,10 +1,11 @@
 /**
  * The tracepoints of KVM's fault path for the guest's window, in a kernel that is ours alone: every turn of the loop, in
- * the order in which it happened. The guest's other memory lies below the window and is filtered out by the kernel.
+ * the order in which it happened. The guest's other memory lies below the window, a Linux guest's devices and what it maps
+ * for itself above it: the kernel filters both out.
  */
 
 import type { KvmTrace } from "../../../language/src/index.ts";
-import { WINDOW_BASE } from "../../../vmm/src/index.ts";
+import { MAX_WINDOW_BYTES, WINDOW_BASE } from "../../../vmm/src/index.ts";
 import { openTrace, type TraceSelection } from "./tracefs.ts";
 
 const PAGE_SHIFT = 12n;
@@ -15,8 +16,14 @@ const EINTR = 4;
 const EXIT_IO = 2;
 const EXIT_HLT = 5;
 
-const inWindow = (field: string): string => `${field} >= 0x${WINDOW_BASE.toString(16)}`;
-const gfnInWindow = `gfn >= 0x${(WINDOW_BASE >> PAGE_SHIFT).toString(16)}`;
+const within = (field: string, shift: bigint): string => {
+  const [from, to] = [WINDOW_BASE, WINDOW_BASE + BigInt(MAX_WINDOW_BYTES)].map(
+    (at) => `0x${(at >> shift).toString(16)}`,
+  );
+  return `${field} >= ${from} && ${field} < ${to}`;
+};
+const inWindow = (field: string): string => within(field, 0n);
+const gfnInWindow = within("gfn", PAGE_SHIFT);
 
 const selection: TraceSelection = {
   name: "faults",

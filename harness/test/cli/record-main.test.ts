@@ -9,6 +9,7 @@ const seen = (kind: "value" | "zero"): Recorded => ({
   proposal: "p",
   definition: { scenario: scenarioWith({}), proposal: proposalOf("apf-loop"), argument: "load-a" },
   isReal: true,
+  isLinuxGuest: false,
   engine: "kvm",
   kvmBackend: "kvm_amd",
   outcome: {

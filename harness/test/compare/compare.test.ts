@@ -38,6 +38,7 @@ function recorded(changes: Partial<Recorded> = {}): Recorded {
     proposal: "efault-exit",
     definition,
     isReal: true,
+    isLinuxGuest: false,
     engine: "kvm",
     kvmBackend: "kvm_amd",
     outcome: stopped,
@@ -114,6 +115,16 @@ describe("a recorded case and the model", () => {
       kind: "positive",
       replay: expect.stringContaining(`daxfault explore ${used.id} --scenario ${argument} --replay `),
     });
+  });
+
+  it("have nothing to say where the proposal's guest understands a report that Linux does not", () => {
+    const fault = { ...definition, proposal: proposalOf("pf-injection") };
+    const outcomeOf = (isLinuxGuest: boolean) =>
+      compared(recorded({ definition: fault, proposal: "pf-injection", isLinuxGuest }))[0]?.outcome;
+    expect(outcomeOf(true)).toEqual({ kind: "unsupported", reason: expect.stringContaining("a Linux") });
+    expect(outcomeOf(false)?.kind).toBe("positive");
+    const [stop] = compared(recorded({ isLinuxGuest: true }));
+    expect(stop?.outcome.kind).toBe("same");
   });
 
   it("have no command where the id stands for another text today, or the name for another proposal", () => {

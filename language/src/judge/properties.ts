@@ -101,11 +101,13 @@ function contained({ ending }: Decidable): Finding {
 
 /**
  * Did the failure surface at the very access, so that it could be reported to the task? SIGSEGV is none: mmap(2) promises
- * SIGBUS for a page behind the end of its file, and a task that handles that is not told (SI_KERNEL has not even an address).
+ * SIGBUS for a page behind the end of its file, and a task that handles that is not told. Nor is SIGBUS with SI_KERNEL: it
+ * has no address, so nothing says which access failed.
  */
 function isReported(access: AccessWord, ending: Ending): Finding {
   switch (access.kind) {
     case "sigbus":
+      return access.code === "SI_KERNEL" ? "no" : "yes";
     case "efault":
     case "errno":
     case "short":

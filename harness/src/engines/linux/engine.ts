@@ -119,7 +119,7 @@ export const linuxEngine: Engine = {
   describe: () =>
     "A Linux guest on our VMM, over virtio-fs with a DAX window: --guest-kernel says which kernel.",
   async available() {
-    return supportOf(thisMachine(), ["kvm", "linux-guest"]);
+    return supportOf(thisMachine(), ["linux-guest", "kvm"]);
   },
   supports(scenario, proposal) {
     for (const answer of [

@@ -1,0 +1,90 @@
+/**
+ * A Linux guest on our VMM, inside a kernel's VM: what becomes of the process, the VM, and of the boot after the case. Minutes
+ * under emulation: only with DAXFAULT_LONG=1.
+ *
+ * What is expected of Linux 6.12 was measured before, with a VMM in C that shares nothing with ours.
+ */
+import { describe, expect, it } from "vitest";
+import type { Evidence, RunResult } from "../../../../language/src/index.ts";
+import { proposalOf } from "../../../../language/test/support/cases.ts";
+import { engineRow } from "../../../src/engines/registry.ts";
+import { loadScenarios } from "../../../src/fixtures.ts";
+import { parseKernelSpec } from "../../../src/kernel/spec.ts";
+import { kernelMachine } from "../../../src/machines/kernel/machine.ts";
+import { openRunDirectory } from "../../../src/run/directory.ts";
+import { noVm, VM_KERNEL } from "../../support/vm.ts";
+
+const BOUND_MS = 900_000;
+const row = engineRow("linux");
+
+function evidenceOf(result: RunResult): Evidence {
+  if (result.kind !== "evidence") throw new Error(`${result.kind}: ${result.message}`);
+  return result.evidence;
+}
+
+/** Runs the cases one after the other in one kernel's VM: `scenario proposal`. */
+async function runAll(cases: readonly string[]): Promise<readonly Evidence[]> {
+  const run = openRunDirectory();
+  const { signal } = new AbortController();
+  const spec = parseKernelSpec(VM_KERNEL);
+  if (spec.kind === "problem") throw new Error(spec.message);
+  const machine = await kernelMachine({ spec, modulesDirectory: null, engines: [row] });
+  try {
+    await machine.open([row.name], { directory: run.engineDirectory(), signal });
+    const found: Evidence[] = [];
+    for (const one of cases) {
+      const [id = "", proposal = ""] = one.split(" ");
+      const scenario = loadScenarios().find((known) => known.id === id);
+      if (scenario === undefined) throw new Error(`there is no scenario ${id}`);
+      await machine.recover();
+      const planned = {
+        scenario,
+        proposal: proposalOf(proposal),
+        engine: row.name,
+        nature: row.nature,
+      } as const;
+      const context = {
+        directory: run.engineDirectory(),
+        timeoutMs: 240_000,
+        signal,
+        slowness: machine.slowness(),
+      };
+      found.push(evidenceOf(await machine.run({ ...planned, machine: machine.name }, context)));
+    }
+    return found;
+  } finally {
+    await machine.close();
+    await run.close();
+  }
+}
+
+describe.skipIf(noVm !== null)(`the engine linux (${noVm ?? VM_KERNEL})`, () => {
+  it(
+    "sees what Linux makes of each report, and serves case after case in one boot",
+    async () => {
+      const [loop, stop, fault, check, zeros] = await runAll([
+        "load-after-truncate apf-guest",
+        "load-after-truncate fence-exit",
+        "load-after-truncate pf-injection",
+        "load-after-truncate mce-injection",
+        "load-after-truncate remap-zero",
+      ]);
+      const last = (evidence: Evidence | undefined) => evidence?.observations.accesses.victim?.["load#2"];
+      const vmm = (evidence: Evidence | undefined) => evidence?.observations.vmm?.at(-1)?.kind;
+      expect([last(loop)?.kind, vmm(loop)]).toEqual(["hung", "looping"]);
+      expect([last(stop)?.kind, vmm(stop)]).toEqual(["killed", "stopped"]);
+      expect(last(fault)).toEqual({ kind: "sigsegv", code: "SEGV_ACCERR" });
+      expect(last(check)).toEqual({ kind: "sigbus", code: "SI_KERNEL" });
+      expect(last(zeros)?.kind).toBe("zero");
+      for (const one of [loop, stop, fault, check, zeros]) {
+        expect(one?.observations.guestKernel).toBe("alive");
+        expect(one?.attestation).toMatchObject({ engine: "linux", apfEnabled: true, lapic: "kernel" });
+      }
+      expect(check?.guestConsole?.join("\n")).toContain("Machine Check Exception");
+      expect([loop, stop, fault, check, zeros].map((one) => one?.attestation.guest?.bootCase)).toEqual([
+        1, 2, 3, 4, 5,
+      ]);
+    },
+    BOUND_MS,
+  );
+});
