@@ -201,33 +201,51 @@ function tableLines(rows: readonly Row[], used: readonly string[]): readonly str
   ];
 }
 
-/** Without the si_code, which fixtures/observed does not have. */
-const coarse = (cell: string): string => cell.replace(/\((BUS|SEGV|SI)_[A-Z]+\)/, "");
+/** fixtures/observed has no si_code: a signal without one is no other signal, but for SI_KERNEL, which has no address. */
+function differ(linux: string, micro: string): boolean {
+  const plain = (cell: string): string => cell.replace(/\((?:unobserved|(?:BUS|SEGV)_[A-Z_]+)\)/, "");
+  return plain(linux) !== plain(micro);
+}
 
-/** Where Linux and the micro-guest differ under a proposal, with the reason; empty: they agree. */
+/** Texts with the names that have them, each text once: `load, store: killed`. */
+function grouped(entries: readonly (readonly [name: string, text: string])[]): readonly string[] {
+  const names = new Map<string, string[]>();
+  for (const [name, text] of entries) names.set(text, [...(names.get(text) ?? []), name]);
+  return [...names].map(([text, own]) => `${[...new Set(own)].join(", ")}: ${text}`);
+}
+
+/** Where Linux and the micro-guest differ, with the reason; empty: they agree. */
 function differenceLines(linux: readonly Row[], micro: readonly Row[]): readonly string[] {
-  return linux.flatMap(({ proposal, vmm, cells }) => {
+  const lines = linux.flatMap(({ proposal, vmm, cells }): readonly (readonly [string, string])[] => {
     const other = micro.find((row) => row.proposal === proposal);
-    const differing = [...cells].flatMap(([name, cell]) => {
+    const differing = [...cells].flatMap(([name, cell]): readonly (readonly [string, string])[] => {
       const there = other?.cells.get(name);
-      return there === undefined || coarse(there) === coarse(cell)
-        ? []
-        : [`${head(name)} ${cell} (${there})`];
+      if (there === undefined || !differ(cell, there)) return [];
+      return [[head(name), `${cell}, the micro-guest ${there.replace("(unobserved)", "")}`]];
     });
     if (differing.length === 0) return [];
     const reason = vmm === "none" ? undefined : reasons[vmm];
-    return [
-      `- \`${proposal}\`: ${differing.join("; ")}. ${reason === undefined ? "No reason is known." : `Why: ${reason}.`}`,
-    ];
+    const why = reason === undefined ? "No reason is known." : `Why: ${reason}.`;
+    return [[`\`${proposal}\``, `${grouped(differing).join("; ")}. ${why}`]];
   });
+  return grouped(lines).map((line) => `- ${line}`);
 }
 
+/** Without what is different each time. */
+const steady = (words: string): string => words.replace(/ for unknown reason [0-9a-f]+/, "");
+
 function wordsLines(cases: readonly LinuxCase[]): readonly string[] {
-  return cases.flatMap(({ scenario, proposal, lastWords: words }) =>
-    words === null || !accessScenarios.includes(scenario)
-      ? []
-      : [`- ${head(scenario)}, \`${proposal}\`: \`${words}\``],
+  const entries = accessScenarios.flatMap((name) =>
+    cases.flatMap(({ scenario, proposal, lastWords: words }): readonly (readonly [string, string])[] =>
+      words === null || scenario !== name ? [] : [[`\`${proposal}\``, `${head(name)}\n\`${steady(words)}\``]],
+    ),
   );
+  const byWords = grouped(entries).map((line): readonly [string, string] => {
+    const at = line.lastIndexOf(": ", line.indexOf("\n"));
+    const [name = "", words = ""] = line.slice(at + 2).split("\n");
+    return [name, `${line.slice(0, at)}: ${words}`];
+  });
+  return grouped(byWords).map((line) => `- ${line}`);
 }
 
 /** The tables of all recordings, as Markdown. */
@@ -249,7 +267,7 @@ export function linuxGuestText(scenarios: readonly Scenario[]): string {
         "",
         "#### Where Linux and the micro-guest differ",
         "",
-        "In brackets: the micro-guest, which plays the protocol that the proposal wishes for.",
+        "The micro-guest plays the protocol that the proposal wishes for.",
         "",
         ...(differences.length === 0 ? ["Nowhere."] : differences),
         ...(words.length === 0 ? [] : ["", "#### What the guest's kernel says", "", ...words]),
