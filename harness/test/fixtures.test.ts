@@ -14,7 +14,14 @@ import {
   type Scenario,
 } from "../../language/src/index.ts";
 import { supportsPair, supportsProposal } from "../src/engines/kvm/plan.ts";
-import { loadDocumented, loadErrata, loadExpectations, loadScenarios } from "../src/fixtures.ts";
+import { supportsLinux } from "../src/engines/linux/plan.ts";
+import {
+  loadDocumented,
+  loadErrata,
+  loadExpectations,
+  loadLinuxExceptions,
+  loadScenarios,
+} from "../src/fixtures.ts";
 import { isAboutProposal } from "../src/run/plan.ts";
 
 const scenarios = loadScenarios();
@@ -39,11 +46,51 @@ const cases = scenarios.flatMap((scenario) =>
         supportsPair(scenario, proposal),
       ];
       const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
-      if (!isNative && !isNested && canKvm.some(({ kind }) => kind === "no")) return [];
-      const engine: EngineName = isNative ? "process" : isNested ? "model" : "kvm";
+      const isKvms = !canKvm.some(({ kind }) => kind === "no");
+      // System calls on files: no other guest has them.
+      const isLinuxs = !isKvms && supportsLinux(scenario, proposal).kind === "yes";
+      if (!isNative && !isNested && !isKvms && !isLinuxs) return [];
+      const engine: EngineName = isNative ? "process" : isNested ? "model" : isKvms ? "kvm" : "linux";
       return [{ scenario, proposal, name: { scenario: scenario.id, proposal: proposal.id, engine } }];
     }),
 );
+
+describe("fixtures/kinds-linux-guest", () => {
+  const exceptions = loadLinuxExceptions();
+  const linuxCases = scenarios.flatMap((scenario) =>
+    proposals
+      .filter((proposal) => isAboutProposal(scenario, proposal))
+      .filter((proposal) => supportsLinux(scenario, proposal).kind === "yes")
+      .map((proposal) => ({ scenario, proposal })),
+  );
+
+  it("and fixtures/kinds expect something of every case that a Linux guest can run", () => {
+    expect(linuxCases.length).toBeGreaterThan(300);
+    for (const { scenario, proposal } of linuxCases) {
+      const found =
+        exceptions.find(scenario, proposal, proposal.vmm) ??
+        expectations.find(scenario, proposal, proposal.vmm);
+      expect(found, `${scenario.id} x ${proposal.id}`).not.toBeNull();
+    }
+  });
+
+  it("has no row that no case needs, and none that says what its row says without it", () => {
+    const needed = new Set<unknown>();
+    for (const { scenario, proposal } of linuxCases) {
+      const found = exceptions.locate(scenario, proposal, proposal.vmm);
+      if (found === null) continue;
+      const own = exceptions.find(scenario, proposal, proposal.vmm)?.outcome;
+      if (
+        JSON.stringify(own) === JSON.stringify(expectations.find(scenario, proposal, proposal.vmm)?.outcome)
+      )
+        continue;
+      needed.add(found.cell);
+    }
+    for (const cell of exceptions.rows.flatMap(({ cells }) => cells)) {
+      expect(needed.has(cell), `${cell.place}: ${cell.key}`).toBe(true);
+    }
+  });
+});
 
 describe("fixtures/kinds", () => {
   /** Throws where two rows, or two cells, match equally well. */

@@ -149,7 +149,7 @@ const reasons: Readonly<Partial<Record<VmmPart, string>>> = {
   "inject-pf":
     "the page tables do not explain the #PF, and its error code says a protection violation: an access error (`access_error()`, `bad_area_access_error()`, arch/x86/mm/fault.c); in the kernel's own copy the exception table's -EFAULT. No Linux has a driver that takes it for the loss of a page",
   "inject-mce":
-    "`amd_mce_usable_address()` (arch/x86/kernel/cpu/mce/amd.c) finds no address in bank 9, so `kill_me_now()` (core.c) sends SIGBUS without one; a copy to user space has no machine-check-safe fix-up, and `mce_severity()` says panic",
+    "`do_machine_check()` asks `mce_usable_address()` first; on AMD `amd_mce_usable_address()` (arch/x86/kernel/cpu/mce/amd.c, which 6.1 does not have) finds none in bank 9, and `kill_me_now()` (core.c) sends SIGBUS without one. A copy to user space has no machine-check-safe fix-up: `mce_severity()` says panic",
   poison: "as a machine check from the VMM: KVM's BUS_MCEERR_AR goes to the VMM, which injects the same #MC",
   nmi: "`unknown_nmi_error()` (arch/x86/kernel/nmi.c): the NMI is nobody's, the access is tried again, until the VMM sees no progress",
 };

@@ -37,12 +37,13 @@ const losses: Readonly<Record<Answer, Loss | null>> = {
 };
 
 const SEGV = "sigsegv(SEGV_ACCERR)";
-const MCE_KERNEL = "sigbus(SI_KERNEL)";
+/** Linux 6.1 takes the address that the machine check has; one with amd_mce_usable_address() (2023) does not. */
+const MCE_KERNEL = "sigbus(SI_KERNEL)|sigbus(BUS_MCEERR_AR)";
 
 /**
  * What a Linux guest makes of its VMM's report. A #PF that its page tables do not explain is an access error to it
- * (access_error(), arch/x86/mm/fault.c). The address of a machine check in bank 9 is not usable to a Linux on AMD
- * (amd_mce_usable_address()), so it kills without one (kill_me_now(), arch/x86/kernel/cpu/mce/core.c). An NMI is nothing to
+ * (access_error(), arch/x86/mm/fault.c). The address of a machine check in bank 9 is not usable to a Linux on AMD that has
+ * amd_mce_usable_address(), so it kills without one (kill_me_now(), arch/x86/kernel/cpu/mce/core.c). An NMI is nothing to
  * it: the access is tried again until the VMM gives up. Not listed: not decided here.
  */
 const linuxLosses: Readonly<Partial<Record<VmmPart, Loss>>> = {
