@@ -190,15 +190,19 @@ function rowsOf(cases: readonly Words[], scenarios: readonly Scenario[]): readon
 
 const head = (name: string): string => name.replace(/-after-truncate$/, "");
 
+/** Aligned, as the formatter of this repository has tables. */
 function tableLines(rows: readonly Row[], used: readonly string[]): readonly string[] {
-  const line = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
-  return [
-    line(["", ...used.map(head)]),
-    line(["---", ...used.map(() => "---")]),
-    ...rows.map(({ proposal, cells }) =>
-      line([`\`${proposal}\``, ...used.map((name) => cells.get(name) ?? "")]),
-    ),
+  const cells = [
+    ["", ...used.map(head)],
+    ...rows.map((row) => [`\`${row.proposal}\``, ...used.map((name) => row.cells.get(name) ?? "")]),
   ];
+  const widths = ["", ...used].map((_, column) =>
+    Math.max(3, ...cells.map((line) => line[column]?.length ?? 0)),
+  );
+  const line = (texts: readonly string[]): string =>
+    `| ${texts.map((text, column) => text.padEnd(widths[column] ?? 0)).join(" | ")} |`;
+  const [first = [], ...rest] = cells;
+  return [line(first), line(widths.map((width) => "-".repeat(width))), ...rest.map(line)];
 }
 
 /** fixtures/observed has no si_code: a signal without one is no other signal, but for SI_KERNEL, which has no address. */
