@@ -5,13 +5,7 @@
 
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { MappingHolder } from "../../../../fs-server/src/index.ts";
-import {
-  disableCoreDumps,
-  LostChildError,
-  PageOutError,
-  pageOut,
-  residentPages,
-} from "../../../../sys/src/index.ts";
+import { PageOutError, pageOut, residentPages } from "../../../../sys/src/index.ts";
 import {
   Fence,
   type Machine,
@@ -20,16 +14,12 @@ import {
   runMachine,
   WindowHolder,
 } from "../../../../vmm/src/index.ts";
-import { errorStack } from "../../error-text.ts";
-import { FIRST_LENT_DESCRIPTOR, send as sendToParent, tieToParent } from "../child-side.ts";
+import { FIRST_LENT_DESCRIPTOR } from "../child-side.ts";
 import { type CaseGuest, CaseRunner } from "../vm/case-runner.ts";
 import { type Guarding, guardFile } from "../vm/guard.ts";
-import type { FromVm, ToVm } from "../vm/messages.ts";
+import { send, serveCases } from "../vm/vm-side.ts";
 import type { VmPlan } from "./plan.ts";
 import { openWindow, type Window } from "./window.ts";
-
-/** Typed: only what the engine understands. */
-const send = (message: FromVm): Promise<void> => sendToParent(message);
 
 /** The case under way. */
 let runner: CaseRunner | null = null;
@@ -140,30 +130,9 @@ function leftovers(plan: VmPlan): readonly string[] {
   return [...links, ...mapped].filter(isOfCase);
 }
 
-async function serveCase(plan: VmPlan): Promise<void> {
-  try {
-    await runCase(plan);
-  } catch (error) {
-    // The user sees the last line.
-    const isKnown = error instanceof PageOutError || error instanceof LostChildError;
-    console.error(isKnown ? error.message : errorStack(error));
-    process.exit(1);
-  }
-  if (leftovers(plan).length > 0) process.exit(0);
-  await send({ type: "idle" });
-}
-
-tieToParent();
-disableCoreDumps();
-process.on("message", (message: ToVm<VmPlan>) => {
-  switch (message.type) {
-    case "start":
-      void serveCase(message.plan);
-      return;
-    case "signal":
-      runner?.raise(message.name);
-      return;
-    case "host-settled":
-      runner?.hostSettled();
-  }
+serveCases<VmPlan>({
+  runCase,
+  runner: () => runner,
+  isKnown: (error) => error instanceof PageOutError,
+  isClean: (plan) => leftovers(plan).length === 0,
 });

@@ -2,15 +2,11 @@
  * The engine `linux`: a case in a real Linux guest on our own VMM, over virtio-fs with a DAX window, served by our file
  * server. What becomes of a process, of its kernel and of the VM is Linux's doing.
  */
-import { release } from "node:os";
 import type { Attestation, Proposal, RunResult, Scenario } from "../../../../language/src/index.ts";
-import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
-import { cpuFeatures, Kvm, supportedCpuid } from "../../../../vmm/src/index.ts";
 import type { CaseContext, Engine, GuestKernel, OpenContext, Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
-import { hostSetupSupport, supportOf, thisMachine } from "../../machine.ts";
-import { supportsAccesses } from "../guest-program.ts";
-import { guardSupport } from "../vm/guard-support.ts";
+import { supportOf, thisMachine } from "../../machine.ts";
+import { kvmAttestation, kvmFacts, supportsOnKvm } from "../vm/kvm-support.ts";
 import type { VmReport } from "../vm/messages.ts";
 import { runVmCase, type VmPool, vmPool } from "../vm/run-case.ts";
 import { type BootPlan, type LinuxPlan, planLinux, supportsLinux } from "./plan.ts";
@@ -41,54 +37,14 @@ function poolFor(boot: BootPlan): VmPool<LinuxPlan> {
 
 const no = (reason: string): Support => ({ kind: "no", reason, fix: null });
 
-type KvmFacts = ReturnType<typeof readKvm>;
-let facts: KvmFacts | null = null;
-
-function readKvm() {
-  const kvm = Kvm.open();
-  const found = { features: cpuFeatures(supportedCpuid(kvm)), capabilities: kvm.capabilities() };
-  kvm.close();
-  return found;
+/** A #PF is injected with its address by a payload. */
+function supportsHere(scenario: Scenario, proposal: Proposal): Support {
+  const { KVM_CAP_EXCEPTION_PAYLOAD: payload = 0 } = kvmFacts().capabilities;
+  return payload === 0 ? no("this KVM has no KVM_CAP_EXCEPTION_PAYLOAD") : supportsOnKvm(scenario, proposal);
 }
 
-/** Of /dev/kvm, read once. Only where it is available. */
-function kvmFacts(): KvmFacts {
-  facts ??= readKvm();
-  return facts;
-}
-
-function supportsMachine(scenario: Scenario, proposal: Proposal): Support {
-  const { features, capabilities } = kvmFacts();
-  if (proposal.exits === "hlt-in-guest" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {
-    return no("this KVM cannot give HLT to the guest (KVM_CAP_X86_DISABLE_EXITS)");
-  }
-  if (proposal.vmm === "poison") {
-    const refusal = poisonRefusal();
-    if (refusal !== null) return no(`pages cannot be poisoned here: ${refusal}`);
-  }
-  const known: Readonly<Record<string, number>> = capabilities;
-  for (const name of ["KVM_CAP_BINARY_STATS_FD", "KVM_CAP_EXCEPTION_PAYLOAD", ...scenario.needs]) {
-    if ((known[name] ?? 0) === 0) return no(`this KVM has no ${name}`);
-  }
-  return supportsAccesses(scenario, features, "this KVM");
-}
-
-function machineAttestation(report: VmReport | null): Attestation {
-  const { kvmBackend, kvmParameters } = thisMachine();
-  return {
-    engine: "linux",
-    kernel: release(),
-    kvmBackend,
-    kvmParameters,
-    capabilities: report?.capabilities ?? kvmFacts().capabilities,
-    lapic: null,
-    apfEnabled: null,
-    pageSize: PAGE_SIZE,
-    transport: null,
-    windowBytes: null,
-    vm: null,
-    guest: report?.guest?.facts ?? null,
-  };
+function attestation({ capabilities, guest }: VmReport): Attestation {
+  return { ...kvmAttestation("linux", capabilities), guest: guest?.facts ?? null };
 }
 
 /** The guest's kernel, or why there is none. */
@@ -110,7 +66,7 @@ async function run(scenario: Scenario, proposal: Proposal, context: CaseContext)
     lifeMs: LIFE_MS,
     idleMs: IDLE_MS,
     plan: (place) => planLinux(scenario, proposal, place, own),
-    attestation: machineAttestation,
+    attestation,
   });
 }
 
@@ -122,17 +78,11 @@ export const linuxEngine: Engine = {
     return supportOf(thisMachine(), ["linux-guest", "kvm"]);
   },
   supports(scenario, proposal) {
-    for (const answer of [
-      supportsLinux(scenario, proposal),
-      hostSetupSupport(scenario),
-      guardSupport(proposal.server, scenario),
-    ]) {
-      if (answer.kind === "no") return answer;
-    }
-    return supportsMachine(scenario, proposal);
+    const anywhere = supportsLinux(scenario, proposal);
+    return anywhere.kind === "no" ? anywhere : supportsHere(scenario, proposal);
   },
   async attest() {
-    return machineAttestation(null);
+    return kvmAttestation("linux", kvmFacts().capabilities);
   },
   open,
   run,

@@ -7,19 +7,14 @@ import { basename } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { ArmedFileSystem, type FileSystem, PassthroughFileSystem } from "../../../../fs-server/src/index.ts";
 import type { LinuxGuestFacts } from "../../../../language/src/index.ts";
-import { disableCoreDumps, LostChildError } from "../../../../sys/src/index.ts";
 import { BootImageError } from "../../../../vmm/src/index.ts";
-import { errorStack } from "../../error-text.ts";
-import { FIRST_LENT_DESCRIPTOR, send as sendToParent, tieToParent } from "../child-side.ts";
+import { FIRST_LENT_DESCRIPTOR } from "../child-side.ts";
 import { CaseRunner } from "../vm/case-runner.ts";
 import { type Guarding, guardFile } from "../vm/guard.ts";
-import type { FromVm, ToVm } from "../vm/messages.ts";
+import { send, serveCases } from "../vm/vm-side.ts";
 import { GuestError, LinuxGuest } from "./guest.ts";
 import type { BootPlan, LinuxPlan } from "./plan.ts";
 import { FenceWatch, GuardWatch } from "./window.ts";
-
-/** Typed: only what the engine understands. */
-const send = (message: FromVm): Promise<void> => sendToParent(message);
 
 /** After a case, on a real machine: the guest ends its tasks, takes the mount away, and is idle again. */
 const SETTLE_MS = 1500;
@@ -107,30 +102,10 @@ async function runCase(plan: LinuxPlan): Promise<void> {
   fs.close();
 }
 
-async function serveCase(plan: LinuxPlan): Promise<void> {
-  try {
-    await runCase(plan);
-  } catch (error) {
-    // The user sees the last line.
-    const isKnown =
-      error instanceof GuestError || error instanceof BootImageError || error instanceof LostChildError;
-    console.error(isKnown ? error.message : errorStack(error));
-    process.exit(1);
-  }
-  await send({ type: "idle" });
-}
-
-tieToParent();
-disableCoreDumps();
-process.on("message", (message: ToVm<LinuxPlan>) => {
-  switch (message.type) {
-    case "start":
-      void serveCase(message.plan);
-      return;
-    case "signal":
-      runner?.raise(message.name);
-      return;
-    case "host-settled":
-      runner?.hostSettled();
-  }
+serveCases<LinuxPlan>({
+  runCase,
+  runner: () => runner,
+  isKnown: (error) => error instanceof GuestError || error instanceof BootImageError,
+  // What is left of a case is the guest's to lose: `settle`.
+  isClean: () => true,
 });

@@ -1,0 +1,79 @@
+/** What this machine's KVM is, and whether it can run a case, whatever guest the case has. */
+import { release } from "node:os";
+import {
+  type Attestation,
+  type EngineName,
+  enablesApf,
+  type Proposal,
+  type Scenario,
+} from "../../../../language/src/index.ts";
+import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
+import { type CpuFeatures, cpuFeatures, Kvm, supportedCpuid } from "../../../../vmm/src/index.ts";
+import type { Support } from "../../engine.ts";
+import { hostSetupSupport, thisMachine } from "../../machine.ts";
+import { supportsAccesses } from "../guest-program.ts";
+import { guardSupport } from "./guard-support.ts";
+
+type KvmFacts = { readonly features: CpuFeatures; readonly capabilities: Readonly<Record<string, number>> };
+let facts: KvmFacts | null = null;
+
+/** The capabilities of /dev/kvm, read once. Only where it is available. */
+export function kvmFacts(): KvmFacts {
+  if (facts === null) {
+    const kvm = Kvm.open();
+    facts = { features: cpuFeatures(supportedCpuid(kvm)), capabilities: kvm.capabilities() };
+    kvm.close();
+  }
+  return facts;
+}
+
+const no = (reason: string): Support => ({ kind: "no", reason, fix: null });
+
+/** Can KVM here run the case? Its host and its guard included. */
+export function supportsOnKvm(scenario: Scenario, proposal: Proposal): Support {
+  for (const answer of [hostSetupSupport(scenario), guardSupport(proposal.server, scenario)]) {
+    if (answer.kind === "no") return answer;
+  }
+  const { features, capabilities } = kvmFacts();
+  if ((capabilities.KVM_CAP_BINARY_STATS_FD ?? 0) === 0) {
+    return no(
+      "this KVM has no counters to read (KVM_CAP_BINARY_STATS_FD): an endless loop could not be proven",
+    );
+  }
+  if (enablesApf(proposal) && !features.asyncPageFaultInterrupt) {
+    return no("this KVM offers no async page faults by interrupt (KVM_FEATURE_ASYNC_PF_INT)");
+  }
+  if (proposal.exits === "hlt-in-guest" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {
+    return no("this KVM cannot give HLT to the guest (KVM_CAP_X86_DISABLE_EXITS)");
+  }
+  if (proposal.vmm === "poison") {
+    const refusal = poisonRefusal();
+    if (refusal !== null) return no(`pages cannot be poisoned here: ${refusal}`);
+  }
+  for (const name of scenario.needs) {
+    if ((capabilities[name] ?? 0) === 0) return no(`this KVM has no ${name}`);
+  }
+  return supportsAccesses(scenario, features, "this KVM");
+}
+
+/** Of an engine on this machine's KVM, without what a case adds. */
+export function kvmAttestation(
+  engine: EngineName,
+  capabilities: Readonly<Record<string, number>>,
+): Attestation {
+  const { kvmBackend, kvmParameters } = thisMachine();
+  return {
+    engine,
+    kernel: release(),
+    kvmBackend,
+    kvmParameters,
+    capabilities,
+    lapic: null,
+    apfEnabled: null,
+    pageSize: PAGE_SIZE,
+    transport: null,
+    windowBytes: null,
+    vm: null,
+    guest: null,
+  };
+}
