@@ -3,8 +3,6 @@
  * outcome of the same case (fixtures/observed): where the two differ, the guest's kernel decides, not KVM. Written by
  * scripts/linux-record, a file a pair of kernels; docs/linux-guest.md has its tables from here.
  */
-import { readdirSync } from "node:fs";
-import { join } from "node:path";
 import { z } from "zod";
 import {
   accessesOf,
@@ -18,17 +16,8 @@ import {
   type Scenario,
   type VmmPart,
 } from "../../../language/src/index.ts";
-import { issueText, readInput, readJsonSource } from "../../../language/src/read.ts";
-import { packagePath } from "../paths.ts";
 import type { CaseResult } from "../run/result.ts";
-import { loadObserved, ObservedError } from "./observed.ts";
-
-const wordsShape: z.ZodType<OutcomeWords> = z.strictObject({
-  steps: z.record(z.string(), z.string()),
-  bystanders: z.record(z.string(), z.string()),
-  vmm: z.string().nullable(),
-  guestKernel: z.string().nullable(),
-});
+import { loadObserved, readRecording, recordingsIn, wordsShape } from "./observed.ts";
 
 type LinuxCase = {
   readonly scenario: string;
@@ -71,22 +60,7 @@ const fileShape: z.ZodType<LinuxGuestFile> = z.strictObject({
 
 const FILE_BYTES_MAX = 1024 * 1024;
 
-function readFile(path: string): LinuxGuestFile {
-  const source = readJsonSource(readInput(path, FILE_BYTES_MAX));
-  if (source.kind === "error") throw new ObservedError(`${path}:${source.line}: not JSON: ${source.message}`);
-  const parsed = fileShape.safeParse(source.value);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  const message = issue === undefined ? "not such a file" : issueText(issue, fileShape, source.value);
-  throw new ObservedError(`${path}: ${message}`);
-}
-
-/** By file name, without `.json`. Throws an ObservedError. */
-export function loadLinuxGuests(): ReadonlyMap<string, LinuxGuestFile> {
-  const folder = packagePath("fixtures/linux-guest");
-  const files = readdirSync(folder).sort();
-  return new Map(files.map((file) => [file.replace(/\.json$/, ""), readFile(join(folder, file))]));
-}
+const readLinuxGuests = (path: string): LinuxGuestFile => readRecording(path, fileShape, FILE_BYTES_MAX);
 
 /** What of a console says what the kernel made of the loss: the gravest line, without its time. */
 const telling = [
@@ -99,7 +73,7 @@ const telling = [
   /Uhhuh\. NMI received.*/,
 ];
 
-export function lastWords(console: readonly string[]): string | null {
+function lastWords(console: readonly string[]): string | null {
   for (const pattern of telling) {
     const found = console.findLast((line) => pattern.test(line));
     if (found !== undefined) return pattern.exec(found)?.[0] ?? found;
@@ -124,21 +98,17 @@ export function linuxCases(results: readonly CaseResult[]): readonly LinuxCase[]
   return [...found.values()];
 }
 
-/** The last access of the first guest actor: what the table is about. */
-function lastAccess(outcome: Outcome, scenario: Scenario): string {
-  const [victim] = guestActors(scenario);
-  if (victim === undefined) return "";
-  const [name, actor] = victim;
-  const label = accessesOf(actor).at(-1)?.label ?? "";
-  const word = outcomeWords(outcome, recordedStyle).steps[`${name}.${label}`] ?? "";
-  return word;
-}
-
-/** `sigsegv(SEGV_ACCERR)`; with what became of VMM and guest kernel where that is more: `killed, VMM stopped(efault)`. */
+/**
+ * The last access of the first guest actor, `sigsegv(SEGV_ACCERR)`, with what became of VMM and guest kernel where that is
+ * more: `killed, VMM stopped(efault)`.
+ */
 function cellText(outcome: Outcome, scenario: Scenario): string {
-  const { vmm, guestKernel } = outcomeWords(outcome, recordedStyle);
+  const { steps, vmm, guestKernel } = outcomeWords(outcome, recordedStyle);
+  const last = guestActors(scenario)
+    .slice(0, 1)
+    .map(([name, actor]) => steps[`${name}.${accessesOf(actor).at(-1)?.label}`] ?? "");
   return [
-    lastAccess(outcome, scenario),
+    ...last,
     ...(vmm === null || vmm === "running" ? [] : [`VMM ${vmm}`]),
     ...(guestKernel === null || guestKernel === "alive" ? [] : [`kernel ${guestKernel}`]),
   ].join(", ");
@@ -161,7 +131,7 @@ type Row = {
 };
 
 /** The scenarios that are one access to a lost page, in the order of the table. */
-export const accessScenarios: readonly string[] = [
+const accessScenarios: readonly string[] = [
   "load-after-truncate",
   "store-after-truncate",
   "atomic-after-truncate",
@@ -238,24 +208,25 @@ function differenceLines(linux: readonly Row[], micro: readonly Row[]): readonly
 /** Without what is different each time. */
 const steady = (words: string): string => words.replace(/ for unknown reason [0-9a-f]+/, "");
 
+/** Proposals with the same words on the same accesses share a line. */
 function wordsLines(cases: readonly LinuxCase[]): readonly string[] {
-  const entries = accessScenarios.flatMap((name) =>
-    cases.flatMap(({ scenario, proposal, lastWords: words }): readonly (readonly [string, string])[] =>
-      words === null || scenario !== name ? [] : [[`\`${proposal}\``, `${head(name)}\n\`${steady(words)}\``]],
-    ),
+  const said = cases.flatMap(({ scenario, proposal, lastWords: words }) =>
+    words === null ? [] : [{ scenario, proposal: `\`${proposal}\``, words: `\`${steady(words)}\`` }],
   );
-  const byWords = grouped(entries).map((line): readonly [string, string] => {
-    const at = line.lastIndexOf(": ", line.indexOf("\n"));
-    const [name = "", words = ""] = line.slice(at + 2).split("\n");
-    return [name, `${line.slice(0, at)}: ${words}`];
+  const lines = accessScenarios.flatMap((name) => {
+    const here = said.filter(({ scenario }) => scenario === name);
+    return [...new Set(here.map(({ words }) => words))].map((words): readonly [string, string] => {
+      const own = here.filter((one) => one.words === words).map(({ proposal }) => proposal);
+      return [head(name), `${own.join(", ")}: ${words}`];
+    });
   });
-  return grouped(byWords).map((line) => `- ${line}`);
+  return grouped(lines).map((line) => `- ${line}`);
 }
 
 /** The tables of all recordings, as Markdown. */
 export function linuxGuestText(scenarios: readonly Scenario[]): string {
   const observed = loadObserved();
-  return [...loadLinuxGuests().values()]
+  return [...recordingsIn("fixtures/linux-guest", readLinuxGuests).values()]
     .map(({ host, guest, recorded, microGuest, cases }) => {
       const linux = rowsOf(cases, scenarios);
       const micro = rowsOf(observed.get(microGuest)?.cases ?? [], scenarios);

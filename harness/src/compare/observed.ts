@@ -36,7 +36,8 @@ export type ObservedFile = {
   readonly cases: readonly ObservedCase[];
 };
 
-const wordsShape: z.ZodType<OutcomeWords> = z.strictObject({
+/** Words of an outcome, in a recording. */
+export const wordsShape: z.ZodType<OutcomeWords> = z.strictObject({
   steps: z.record(z.string(), z.string()),
   bystanders: z.record(z.string(), z.string()),
   vmm: z.string().nullable(),
@@ -86,14 +87,18 @@ export class ObservedError extends Error {
   override readonly name = "ObservedError";
 }
 
-/** Throws an ObservedError. */
-export function readObserved(path: string): ObservedFile {
+/** Reads a recording of that shape. Throws an ObservedError. */
+export function readRecording<Recording>(
+  path: string,
+  shape: z.ZodType<Recording>,
+  bytesMax: number,
+): Recording {
   const refuse = (line: number | null, message: string): never => {
     throw new ObservedError(`${path}${line === null ? "" : `:${line}`}: ${message}`);
   };
   let text: string;
   try {
-    text = readInput(path, FILE_BYTES_MAX);
+    text = readInput(path, bytesMax);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     return refuse(error.line, error.message);
@@ -102,22 +107,32 @@ export function readObserved(path: string): ObservedFile {
   if (source.kind === "error") return refuse(source.line, `not JSON: ${source.message}`);
   const [twice] = source.duplicates;
   if (twice !== undefined) return refuse(twice.line, `${twice.path.join(".")}: twice in this object`);
-  const parsed = fileShape.safeParse(source.value);
+  const parsed = shape.safeParse(source.value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   if (issue === undefined) return refuse(null, "not a file of observations");
-  const message = issueText(issue, fileShape, source.value);
+  const message = issueText(issue, shape, source.value);
   return refuse(source.lineOf(issue.path), `${issue.path.join(".")}: ${message}`);
+}
+
+/** Throws an ObservedError. */
+export function readObserved(path: string): ObservedFile {
+  return readRecording(path, fileShape, FILE_BYTES_MAX);
+}
+
+/** The recordings of a folder of fixtures, by file name without `.json`. */
+export function recordingsIn<Recording>(
+  folder: string,
+  read: (path: string) => Recording,
+): ReadonlyMap<string, Recording> {
+  const path = packagePath(folder);
+  const files = readdirSync(path).sort();
+  return new Map(files.map((file) => [file.replace(/\.json$/, ""), read(join(path, file))]));
 }
 
 /** By file name, without `.json`. */
 export function loadObserved(): ReadonlyMap<string, ObservedFile> {
-  const folder = packagePath("fixtures/observed");
-  return new Map(
-    readdirSync(folder)
-      .sort()
-      .map((file) => [file.replace(/\.json$/, ""), readObserved(join(folder, file))]),
-  );
+  return recordingsIn("fixtures/observed", readObserved);
 }
 
 /** The engine that executed a case; inside kernels the cases of VMs are those of `kvm`. */

@@ -16,7 +16,6 @@ import {
 } from "../../../../fs-server/src/index.ts";
 import {
   buildLinuxMachine,
-  type Channel,
   caseLayout,
   decodeDoorbell,
   type EndReason,
@@ -378,10 +377,6 @@ export class LinuxGuest {
       final: () => this.#final(),
       exited: current.over.reached,
     };
-  }
-
-  get channel(): Channel {
-    return this.#case.channel;
   }
 
   /** Of the case: the last lines. */
