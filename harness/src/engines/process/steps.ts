@@ -85,11 +85,11 @@ type UnderWay = { readonly step: number; readonly began: bigint; readonly since:
 type KillStep = { readonly task: number; readonly index: number };
 
 /** A guest task as a process of the program's. */
-class StepsTask implements HostTask {
+export class StepsTask implements HostTask {
   readonly name: string;
   readonly ended: Promise<void>;
   readonly #number: number;
-  readonly #linux: LinuxCase;
+  readonly #linux: TaskParts["linux"];
   readonly #seen: SeenAccesses;
   readonly #nowMs: () => number;
   readonly #accesses: readonly Labelled<AccessStep>[];
@@ -118,8 +118,12 @@ class StepsTask implements HostTask {
     return this.#linux.channel;
   }
 
-  /** Takes what has been seen since the last time. */
+  /**
+   * Takes what has been seen since the last time. The task runs on meanwhile: its state is read first, so that nothing is
+   * left to take of one that has ended.
+   */
   take(): void {
+    const state = this.#channel.taskState(this.#number);
     const current = this.#channel.currentStep(this.#number);
     this.#touching = this.#accessUnderWay(current);
     for (const { step, index } of this.#accesses) {
@@ -129,7 +133,6 @@ class StepsTask implements HostTask {
       this.#taken.add(index);
       this.#seen.take(this.#number, index, bytes.subarray(0, seenBytes(step)));
     }
-    const state = this.#channel.taskState(this.#number);
     if (state === "done" || state === "killed") this.end();
   }
 
@@ -220,7 +223,7 @@ class StepsTask implements HostTask {
 }
 
 type TaskParts = {
-  readonly linux: LinuxCase;
+  readonly linux: Pick<LinuxCase, "channel" | "task">;
   readonly seen: SeenAccesses;
   readonly nowMs: () => number;
   /** Of the other tasks, those that kill this one. */
