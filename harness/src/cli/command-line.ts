@@ -115,14 +115,16 @@ function addRepro(program: Command): void {
       "Runs one case and tells it while it happens. Of the cases that ID stands for it takes one on the most real " +
         "engine, and one that shows a defect of the kernel if there is one; --proposal and --engine choose another.\n\n" +
         "Leaves a folder with report.txt (for a mailing list), report.html, evidence.jsonl, trace.txt (KVM's tracepoints " +
-        "where tracefs allows, else its counters), environment.json, scenario.json, repro.sh, and, where a defect " +
-        "of the kernel was seen that can be told in one file, reproducer.c.\n\nExit code: as of run.",
+        "where tracefs allows, else its counters), environment.json, scenario.json, repro.sh; with --kernel console.txt, " +
+        "that kernel's console; with a Linux guest guest-console.txt; and, where a defect of the kernel was seen that " +
+        "can be told in one file, reproducer.c.\n\nExit code: as of run.",
     )
     .argument("<ID>", "a scenario: id or file")
     .option("-p, --proposal <P>", "with this proposal")
     .option("-e, --engine <E>", "on this engine")
     .option("-k, --kernel <SPEC>", "inside a VM that boots this kernel (as of run)")
     .option("--modules <DIR>", "its modules, where it is given as a path (lib/modules/RELEASE)")
+    .option("--guest-kernel <SPEC>", "of the Linux guest (--engine linux): as --kernel")
     .option("-o, --out <DIR>", "the folder (default: daxfault-repro-ID in the working directory)")
     .option("--timeout <SECONDS>", "hard limit of the case", "20");
   addSources(command).action(async (id: string, { proposal, engine, kernel, ...options }) => {

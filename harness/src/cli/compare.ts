@@ -56,10 +56,10 @@ async function recordNow(engines: readonly string[], sources: SourceOptions): Pr
   const cases = plan(selection.scenarios, selection.proposals, places);
   const recorder = makeRecorder(null);
   const { expectationOf } = selection.catalogue;
-  const end = await runPlan({ cases, places, limits: LIMITS, expectationOf, errata: loadErrata() }, [
-    recorder.observer,
-    progressObserver(cases.length),
-  ]);
+  const end = await runPlan(
+    { cases, places, limits: LIMITS, expectationOf, errata: loadErrata(), consoles: "needed" },
+    [recorder.observer, progressObserver(cases.length)],
+  );
   printDefects("daxfault compare", end.defects);
   const runs = decodeRuns(recorder.lines, "this run");
   return {

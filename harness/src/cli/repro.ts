@@ -182,19 +182,22 @@ async function runCase({ choice, selection, places, timeoutMs }: Work, style: St
   const { planned } = choice;
   // A booted kernel's tracepoints are in its evidence.
   const isTraced = planned.nature.runsKvm && planned.machine === "here";
-  const end = await runPlan({ cases: [planned], places, limits, expectationOf, errata: loadErrata() }, [
-    recorder.observer,
-    progressObserver(1),
-    {
-      onEvent: (event) => printer.print(event),
-      onBegin({ runDirectory }) {
-        session = isTraced ? openTrace(runDirectory, everything) : null;
+  const end = await runPlan(
+    { cases: [planned], places, limits, expectationOf, errata: loadErrata(), consoles: "all" },
+    [
+      recorder.observer,
+      progressObserver(1),
+      {
+        onEvent: (event) => printer.print(event),
+        onBegin({ runDirectory }) {
+          session = isTraced ? openTrace(runDirectory, everything) : null;
+        },
+        onEnd() {
+          trace = session?.finish() ?? { kind: "none", reason: `engine ${placeName(planned)} runs no KVM` };
+        },
       },
-      onEnd() {
-        trace = session?.finish() ?? { kind: "none", reason: `engine ${placeName(planned)} runs no KVM` };
-      },
-    },
-  ]);
+    ],
+  );
   return { report: recorder.finish(end), lines: recorder.lines, trace, printer };
 }
 

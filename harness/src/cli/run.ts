@@ -96,11 +96,10 @@ export async function run(names: readonly string[], options: RunCommandOptions):
     print(`The headline scenarios (${cases.length} cases): daxfault run '*' --kernel ... runs all.\n`);
   }
   const { expectationOf } = selection.catalogue;
-  const end = await runPlan({ cases, places, limits, expectationOf, errata: loadErrata() }, [
-    recorder.observer,
-    attestationPrinter(print, style),
-    progressObserver(cases.length),
-  ]);
+  const end = await runPlan(
+    { cases, places, limits, expectationOf, errata: loadErrata(), consoles: "needed" },
+    [recorder.observer, attestationPrinter(print, style), progressObserver(cases.length)],
+  );
   const report = recorder.finish(end);
   printDefects("daxfault", report.defects);
   print(reportText(report, style));

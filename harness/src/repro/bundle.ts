@@ -1,7 +1,7 @@
 /**
  * The bundle of a reproduction: a folder that can be attached as it is. `report.txt` is the mail,
  * `report.html` the same for a browser, `evidence.jsonl` the recorded run, `trace.txt` KVM's tracepoints or counters, `environment.json` the machine,
- * `scenario.json` the case, `console.txt` the console of a booted kernel in a case that went wrong, `guest-console.txt` that of a Linux guest, `repro.sh` runs it again, `reproducer.c` shows the defect without daxfault.
+ * `scenario.json` the case, `console.txt` the console of the kernel that was booted, `guest-console.txt` that of a Linux guest, `repro.sh` runs it again, `reproducer.c` shows the defect without daxfault.
  */
 import { type KvmTrace, scenarioSource } from "../../../language/src/index.ts";
 import { jsonText, visible, visibleLines } from "../report/encode.ts";
@@ -81,6 +81,12 @@ function consoleText(lines: readonly unknown[]): string | null {
   return first === undefined ? null : `${first.map(visible).join("\n")}\n`;
 }
 
+/** What a Linux guest's kernel said during the case. */
+function guestConsoleText(lines: readonly string[]): string {
+  if (lines.length === 0) return "(The guest's kernel said nothing during the case.)\n";
+  return lines.map((line) => `${visible(line)}\n`).join("");
+}
+
 /** The proposal's file for `--proposals`, if it is none of the presets. */
 function ownProposal({ result }: Bundle, presets: readonly string[]): string | null {
   const { proposal } = result.planned;
@@ -126,10 +132,8 @@ export function bundleFiles(bundle: Bundle, presets: readonly string[]): readonl
   ];
   const console = consoleText(lines);
   if (console !== null) files.push({ name: "console.txt", text: console });
-  const guest = result.result?.kind === "evidence" ? (result.result.evidence.guestConsole ?? []) : [];
-  if (guest.length > 0) {
-    files.push({ name: "guest-console.txt", text: guest.map((line) => `${visible(line)}\n`).join("") });
-  }
+  const guest = result.result?.kind === "evidence" ? result.result.evidence.guestConsole : undefined;
+  if (guest !== undefined) files.push({ name: "guest-console.txt", text: guestConsoleText(guest) });
   if (proposal !== null) files.push({ name: "proposal.json", text: proposal });
   if (reproducer.kind === "source") files.push({ name: "reproducer.c", text: reproducer.text });
   return files;

@@ -28,6 +28,8 @@ export type RunPlan = {
   readonly limits: Limits;
   readonly expectationOf: (planned: PlannedCase) => Expectation | null;
   readonly errata: readonly Erratum[];
+  /** Of which booted kernels the console is kept: of those on which a case needs attention, or of all. */
+  readonly consoles: "needed" | "all";
 };
 
 export type Observers = readonly Partial<RunObserver>[];
@@ -74,17 +76,21 @@ async function infoOf(
   };
 }
 
-/** A console is kept where a result on its kernel was unexpected or inconclusive. */
-function reportConsoles({ machine }: Lane, { results }: RunOutcome, observer: Observer): void {
+/** A console is needed where a result on its kernel was unexpected or inconclusive. */
+function reportConsoles(
+  { machine }: Lane,
+  { results }: RunOutcome,
+  { observer, consoles }: Pick<RunPlan, "consoles"> & { readonly observer: Observer },
+): void {
   const boots = machine.consoles();
   if (boots.every(({ lines }) => lines.length === 0)) return;
-  if (!results.some(({ verdict }) => needsAttention(verdict.kind))) return;
+  if (consoles === "needed" && !results.some(({ verdict }) => needsAttention(verdict.kind))) return;
   observer.onConsoles({ name: machine.name, boots });
 }
 
 /** Runs the cases in a directory that goes away afterwards, lane by lane. */
 async function runLanes(
-  { limits, expectationOf, errata }: RunPlan,
+  { limits, expectationOf, errata, consoles }: RunPlan,
   lanes: readonly Lane[],
   context: { readonly directory: RunDirectory; readonly signal: AbortSignal; readonly observer: Observer },
 ): Promise<readonly string[]> {
@@ -108,7 +114,7 @@ async function runLanes(
         onBooted: observer.onBooted,
         onStart: observer.onCaseStart,
         onEnd: observer.onCaseEnd,
-        onEnded: (ended) => reportConsoles(lane, ended, observer),
+        onEnded: (ended) => reportConsoles(lane, ended, { observer, consoles }),
       });
       firstIndex += outcome.results.length;
       defects.push(...outcome.defects);
