@@ -15,7 +15,7 @@ import {
   inotifyUnwatch,
   inotifyWatch,
 } from "../../../sys/src/index.ts";
-import type { NotifyThreadInput, NotifyThreadMessage } from "./notify-thread.ts";
+import { type NotifyThreadInput, type NotifyThreadMessage, watchWord } from "./notify-thread.ts";
 
 export type WatchSource = "inotify" | "fanotify";
 
@@ -23,7 +23,11 @@ export class FileWatch {
   readonly source: WatchSource;
   readonly #group: number;
   readonly #worker: Worker;
-  readonly #stop: Int32Array = new Int32Array(new SharedArrayBuffer(4));
+  readonly #words: Int32Array = new Int32Array(
+    new SharedArrayBuffer(watchWord.count * Int32Array.BYTES_PER_ELEMENT),
+  );
+  /** By the number of the question. */
+  readonly #asking = new Map<number, () => void>();
   /** By watch (inotify) or file handle (fanotify): the same file may be watched more than once. */
   readonly #watched = new Map<number | string, Set<() => void>>();
 
@@ -38,19 +42,36 @@ export class FileWatch {
       source,
       group: this.#group,
       ignoreOwn: options.ignoreOwn,
-      stop: this.#stop.buffer as SharedArrayBuffer,
+      words: this.#words.buffer as SharedArrayBuffer,
     };
     this.#worker = new Worker(compiledEntry(import.meta.url, "./notify-thread.ts"), {
       workerData,
       // Flags for this process (--input-type, a debugger) are not for the thread.
       execArgv: [],
     });
-    this.#worker.on("message", ({ changed, lost }: NotifyThreadMessage) => {
-      for (const key of lost ? [...this.#watched.keys()] : changed) {
-        for (const onChange of this.#watched.get(key) ?? []) onChange();
-      }
-    });
+    this.#worker.on("message", (message: NotifyThreadMessage) => this.#receive(message));
     this.#worker.unref();
+  }
+
+  #receive(message: NotifyThreadMessage): void {
+    if (message.kind === "empty") {
+      for (const [number, answer] of this.#asking) {
+        if (number > message.asked) continue;
+        this.#asking.delete(number);
+        answer();
+      }
+      return;
+    }
+    for (const key of message.lost ? [...this.#watched.keys()] : message.changed) {
+      for (const onChange of this.#watched.get(key) ?? []) onChange();
+    }
+  }
+
+  /** Resolves when `onChange` has been called for every change before this call. */
+  caughtUp(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#asking.set(Atomics.add(this.#words, watchWord.asked, 1) + 1, resolve);
+    });
   }
 
   /** Calls `onChange` after each change of what `fd` has open. Returns how to stop. Throws a SyscallError. */
@@ -73,8 +94,10 @@ export class FileWatch {
     const ended = new Promise((resolve) => this.#worker.once("exit", resolve));
     // The worker is unreferenced: without this the process could exit before its end.
     this.#worker.ref();
-    Atomics.store(this.#stop, 0, 1);
+    Atomics.store(this.#words, watchWord.stop, 1);
     await ended;
+    // Nothing is told any more.
+    for (const answer of this.#asking.values()) answer();
     closeSync(this.#group);
   }
 }

@@ -145,6 +145,10 @@ export class KernelLeaseGuard implements TruncationGuard {
     releaseLease(leased.fd);
   }
 
+  caughtUp(): Promise<void> {
+    return Promise.resolve();
+  }
+
   lost(): Promise<null> {
     return Promise.resolve(null);
   }

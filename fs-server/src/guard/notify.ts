@@ -31,6 +31,7 @@ export class NotifyGuard implements TruncationGuard {
   readonly name = "notify" as const;
   readonly #options: GuardOptions;
   readonly #watch: FileWatch;
+  readonly #recalls = new Set<Promise<void>>();
 
   /** Throws a GuardRefused. */
   constructor(source: WatchSource, options: GuardOptions) {
@@ -53,7 +54,9 @@ export class NotifyGuard implements TruncationGuard {
       // The truncation has happened: nothing waits for the acknowledgement.
       if (known < before) {
         const threat = { fromBytes: known, by: "a truncation that has happened" };
-        void recalls.recall(threat).then(() => recalls.settle(sizeNow()));
+        const recall = recalls.recall(threat).then(() => recalls.settle(sizeNow()));
+        this.#recalls.add(recall);
+        void recall.finally(() => this.#recalls.delete(recall));
       }
     };
     try {
@@ -64,6 +67,11 @@ export class NotifyGuard implements TruncationGuard {
     } catch (error) {
       throw refused(error);
     }
+  }
+
+  async caughtUp(): Promise<void> {
+    await this.#watch.caughtUp();
+    await Promise.all(this.#recalls);
   }
 
   lost(): Promise<null> {

@@ -232,6 +232,10 @@ export class PreContentGuard implements TruncationGuard {
     this.#send({ type: "disarm", id: guarded.id });
   }
 
+  caughtUp(): Promise<void> {
+    return Promise.resolve();
+  }
+
   async lost(): Promise<string | null> {
     if (this.#closing || this.#child.pid === undefined) return this.#lostBecause;
     // It allows what waits for it while it ends, before its end is known here.

@@ -65,6 +65,10 @@ export class SealedGuard implements TruncationGuard {
     if (this.#copies.delete(copy)) files.close(copy);
   }
 
+  caughtUp(): Promise<void> {
+    return Promise.resolve();
+  }
+
   lost(): Promise<null> {
     return Promise.resolve(null);
   }

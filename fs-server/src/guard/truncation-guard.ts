@@ -52,6 +52,11 @@ export interface TruncationGuard {
   readonly name: GuardName;
   /** Guards `file` from now on. Throws a GuardRefused with what to do about it. */
   arm(file: GuardedFile, holder: MappingHolder): ArmedFile | Promise<ArmedFile>;
+  /**
+   * Resolves when the guard has dealt with all that had happened to its files before the call: at once where truncations
+   * wait for it. Of a busy machine this may take as long as it likes.
+   */
+  caughtUp(): Promise<void>;
   /** Why the guard's helper has ended though the guard was not closed; null: it has not, or there is none. */
   lost(): Promise<string | null>;
   /** Disarms everything and ends helpers. */

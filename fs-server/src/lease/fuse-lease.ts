@@ -118,6 +118,10 @@ export class FuseLeaseGuard implements TruncationGuard {
     for (const holder of held) holder.cutOff(this.#closedBecause);
   }
 
+  caughtUp(): Promise<void> {
+    return Promise.resolve();
+  }
+
   /** The server is not this guard's: who started it learns of its end. */
   lost(): Promise<null> {
     return Promise.resolve(null);

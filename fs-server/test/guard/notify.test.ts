@@ -64,6 +64,21 @@ describe.each(sources)("notification by %s", (source) => {
     );
   }
 
+  it("has caught up when the holder has dealt with all that happened before the question", async () => {
+    let hasDealt = false;
+    const holder = new RecordingHolder(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      hasDealt = true;
+    });
+    const { path, guard } = guarded(source, holder);
+    await guard.caughtUp();
+    expect(holder.recorded).toEqual([]);
+    expect(await hostDoes(path, "sys.truncate(path, 4096n)")).toMatchObject({ errno: null });
+    await guard.caughtUp();
+    expect(hasDealt).toBe(true);
+    expect(holder.recorded).toEqual(["recall 4096", "settle 4096"]);
+  });
+
   it("tells of a truncation by a descriptor that was open before, and of the growth after it", async () => {
     const holder = new RecordingHolder();
     const { path } = guarded(source, holder);

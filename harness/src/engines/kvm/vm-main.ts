@@ -86,7 +86,7 @@ async function runCase(plan: VmPlan): Promise<void> {
     programs: plan.tasks.map(({ program }) => program),
     ...(pageStates === undefined ? {} : { pageStates }),
   });
-  const running = new CaseRunner(plan, guestOf(machine), (message) => void send(message));
+  const running = new CaseRunner(plan, guestOf(machine), (message) => void send(message), guarding);
   runner = running;
   const fence = plan.fence
     ? new Fence(plan.filePath, window.mappings, (event) => running.trace.fenced(event))

@@ -77,7 +77,7 @@ async function runCase(plan: LinuxPlan): Promise<void> {
   const source = new PassthroughFileSystem(plan.sourceDirectory);
   const fs: FileSystem = guarding === null ? source : new ArmedFileSystem(source, guarding.fd);
   const prepared = await guest.prepare(plan, fs, basename(plan.filePath));
-  const running = new CaseRunner(plan, prepared, (message) => void send(message));
+  const running = new CaseRunner(plan, prepared, (message) => void send(message), guarding);
   runner = running;
   watch(plan, guest, running, guarding);
   const isCopy = guarding !== null && guarding.fd !== FIRST_LENT_DESCRIPTOR;

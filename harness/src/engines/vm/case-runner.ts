@@ -11,6 +11,7 @@ import {
   type MachineRun,
   monotonicMs,
 } from "../../../../vmm/src/index.ts";
+import { within } from "../../within.ts";
 import { Attendance, attendedMs, noShare, type Share, shareBetween } from "../attendance.ts";
 import { CaseTrace, guestTrace } from "./case-trace.ts";
 import {
@@ -23,6 +24,7 @@ import {
   step,
   wakeAtMs,
 } from "./ending.ts";
+import type { Guarding } from "./guard.ts";
 import type { FromVm, TaskReport, VmReport } from "./messages.ts";
 import type { CasePlan } from "./plan.ts";
 import { SignalRelay } from "./relay.ts";
@@ -33,6 +35,9 @@ import { type CpuView, type Growth, Waiting } from "./waiting.ts";
 const SAMPLE_MS = 5;
 /** On a slow machine so many times more seldom, and still less than `INTERVAL_MS` (../attendance.ts) apart. */
 const SLOWER_SAMPLES_MAX = 4;
+
+/** How often a guard is waited for that has not caught up. */
+const CATCH_UP_LOOK_MS = 50;
 
 /** The guest's progress when the VM first stopped or looped. */
 type Baseline = {
@@ -60,6 +65,7 @@ export class CaseRunner {
   readonly #plan: CasePlan;
   readonly #guest: CaseGuest;
   readonly #send: (message: FromVm) => void;
+  readonly #watcher: Pick<Guarding, "caughtUp"> | null;
   readonly #relay: SignalRelay;
   readonly #waiting: Waiting;
   /** What the thread of each vCPU has got, as of the last look. */
@@ -74,16 +80,25 @@ export class CaseRunner {
   readonly #sent = new Set<string>();
   #ending: Ending;
   #baseline: Baseline | null = null;
+  /** When the case's time is over. */
+  #limitMs = Infinity;
   /** Null before the vCPUs have started and once their threads have ended: the guest's memory is about to go. */
   #run: CaseRun | null = null;
   #alarm: NodeJS.Timeout | undefined;
   /** A vCPU, or a task of the guest, was proven to wait for ever. */
   #isWaiting = false;
 
-  constructor(plan: CasePlan, guest: CaseGuest, send: (message: FromVm) => void) {
+  /** @param watcher a guard that learns of truncations after the fact, and ends loops; null: none */
+  constructor(
+    plan: CasePlan,
+    guest: CaseGuest,
+    send: (message: FromVm) => void,
+    watcher: Pick<Guarding, "caughtUp"> | null,
+  ) {
     this.#plan = plan;
     this.#guest = guest;
     this.#send = send;
+    this.#watcher = watcher;
     this.#relay = new SignalRelay(plan.signals, guest.channel, (name, from) =>
       send({ type: "signal", name, from }),
     );
@@ -104,7 +119,8 @@ export class CaseRunner {
     const run = this.#guest.start(this.#handlers(), { ioPatienceMs, isIoAnswered });
     this.#run = run;
     const nowMs = monotonicMs();
-    this.#advance({ type: "started", limitMs: Math.max(nowMs, Math.min(nowMs + lifeMs, latestEndMs)) });
+    this.#limitMs = Math.max(nowMs, Math.min(nowMs + lifeMs, latestEndMs));
+    this.#advance({ type: "started", limitMs: this.#limitMs });
     void Promise.all(vmmActors.map((one) => this.#playVmm(one.actor, one.steps))).then(() =>
       this.#advance({ type: "vmm-actors-done" }),
     );
@@ -169,10 +185,19 @@ export class CaseRunner {
     clearTimeout(this.#alarm);
     if (this.#run === null || atMs === null) return;
     // Behind all that has come in meanwhile: timers are the first that an event loop sees to when it was held up.
-    const ring = (): void => {
-      if (this.#run !== null) this.#advance({ type: "time", attendedMs: this.#attendedMs() });
-    };
-    this.#alarm = setTimeout(() => setImmediate(ring), atMs - monotonicMs());
+    this.#alarm = setTimeout(() => setImmediate(() => void this.#ring()), atMs - monotonicMs());
+  }
+
+  /**
+   * Brings the time, once the guard knows what has happened to the file: a loop goes on that the guard has had no processor
+   * to end. Not before the case's limit, at which nothing is concluded from it.
+   */
+  async #ring(): Promise<void> {
+    const caughtUp = this.#watcher?.caughtUp() ?? Promise.resolve();
+    while (this.#run !== null && monotonicMs() < this.#limitMs) {
+      if (await within(caughtUp, CATCH_UP_LOOK_MS)) break;
+    }
+    if (this.#run !== null) this.#advance({ type: "time", attendedMs: this.#attendedMs() });
   }
 
   #look(): void {

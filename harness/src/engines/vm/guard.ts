@@ -62,6 +62,8 @@ export type Guarding = {
   readonly holder: LateHolder;
   /** Why the file is not guarded after all, or null. */
   readonly refusal: string | null;
+  /** `TruncationGuard.caughtUp`. */
+  caughtUp(): Promise<void>;
   /** `TruncationGuard.lost`. */
   lost(): Promise<string | null>;
   close(): Promise<void>;
@@ -88,6 +90,7 @@ export async function guardFile(
     fd: armed?.fd ?? fd,
     holder,
     refusal,
+    caughtUp: async () => guard?.caughtUp(),
     lost: async () => (await guard?.lost()) ?? null,
     async close() {
       armed?.disarm();
