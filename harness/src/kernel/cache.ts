@@ -25,7 +25,13 @@ import { errorText } from "../error-text.ts";
 import { DebianArchive, type KernelPackage } from "./apt.ts";
 import { KernelError } from "./error.ts";
 import { readImage } from "./image.ts";
-import { neededGuestModules, neededModules, wantedGuestModules, wantedModules } from "./initramfs.ts";
+import {
+  neededGuestModules,
+  neededModules,
+  wantedGuestModules,
+  wantedModules,
+  wantedNestedModules,
+} from "./initramfs.ts";
 import { type ModuleFile, ModuleTree, moduleRelease } from "./modules.ts";
 import type { KernelSpec } from "./spec.ts";
 
@@ -41,6 +47,8 @@ export type Kernel = {
   readonly release: string | null;
   /** In the order of loading. */
   readonly modules: readonly ModuleFile[];
+  /** Of a guest: those of its own KVM, after `modules`; empty where it has none, or is no guest. */
+  readonly nestedModules: readonly ModuleFile[];
   /** Its origin, for output: a package and its version, or a path. */
   readonly origin: string;
   /** SHA-256 of the image. */
@@ -71,15 +79,18 @@ const entryShape: z.ZodType<CacheEntry> = z.strictObject({
   modules: z.array(z.strictObject({ name: z.string(), sha256: z.string() })),
 });
 
+const modulesShape = z.array(z.strictObject({ name: z.string(), sha256: z.string() }));
+
 /**
- * The modules of a guest, beside the entry (`guest.json`): a cache that was filled before there were guests is filled
- * again only when one is asked for.
+ * The modules of a guest, beside the entry (`guest.json`), and those of its own KVM (`nested.json`): a cache that was filled
+ * before there were such guests is filled again only when one is asked for.
  */
 const guestEntryShape = z.strictObject({
-  modules: z.array(z.strictObject({ name: z.string(), sha256: z.string() })),
+  modules: modulesShape,
   /** Needed, and neither there nor in the image. */
   missing: z.array(z.string()),
 });
+const nestedEntryShape = z.strictObject({ modules: modulesShape });
 
 const noRoom = /no space left on device/i;
 const OTHER_PLACE = "XDG_CACHE_HOME names another place";
@@ -97,12 +108,16 @@ export function cacheDirectory(): string {
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 1024 / 1024)} MiB`;
 
-function readEntry(folder: string): CacheEntry | null {
+function readJson<T>(path: string, shape: z.ZodType<T>): T | null {
   try {
-    return entryShape.parse(JSON.parse(readFileSync(join(folder, "kernel.json"), "utf8")));
+    return shape.parse(JSON.parse(readFileSync(path, "utf8")));
   } catch {
     return null; // Not there, or half of something: made anew.
   }
+}
+
+function readEntry(folder: string): CacheEntry | null {
+  return readJson(join(folder, "kernel.json"), entryShape);
 }
 
 /** All kernels in the cache. */
@@ -114,17 +129,16 @@ export function cachedKernels(directory: string = cacheDirectory()): readonly Ca
 
 type ModuleEntries = CacheEntry["modules"];
 
-/** Throws a KernelError where the kernel lacks what a guest needs. */
-function readGuestModules(name: string, folder: string): ModuleEntries | null {
-  let text: string;
-  try {
-    text = readFileSync(join(folder, "guest.json"), "utf8");
-  } catch {
-    return null;
-  }
-  const { modules, missing } = guestEntryShape.parse(JSON.parse(text));
-  if (missing.length > 0) throw new KernelError(lackText(name, missing));
-  return modules;
+/** null: not there, or from before. Throws a KernelError where the kernel lacks what a guest needs. */
+function readGuestEntries(
+  name: string,
+  folder: string,
+): Readonly<Record<"modules" | "nestedModules", ModuleEntries>> | null {
+  const guest = readJson(join(folder, "guest.json"), guestEntryShape);
+  const nested = readJson(join(folder, "nested.json"), nestedEntryShape);
+  if (guest === null || nested === null) return null;
+  if (guest.missing.length > 0) throw new KernelError(lackText(name, guest.missing));
+  return { modules: guest.modules, nestedModules: nested.modules };
 }
 
 function lackText(name: string, missing: readonly string[]): string {
@@ -135,19 +149,22 @@ function lackText(name: string, missing: readonly string[]): string {
 function fromCache(name: string, folder: string, role: KernelRole): Kernel | null {
   const entry = readEntry(folder);
   if (entry === null) return null;
-  const wanted = role === "guest" ? readGuestModules(name, folder) : entry.modules;
+  const wanted = role === "guest" ? readGuestEntries(name, folder) : { ...entry, nestedModules: [] };
   if (wanted === null) return null;
   const imagePath = join(folder, "vmlinuz");
   const read = (path: string): Uint8Array => (existsSync(path) ? readFileSync(path) : new Uint8Array());
   if (sha256(read(imagePath)) !== entry.image) return null;
-  const modules = wanted.map((module) => ({
-    name: module.name,
-    bytes: read(join(folder, "modules", `${module.name}.ko`)),
-  }));
-  if (wanted.some((module, index) => sha256(modules[index]?.bytes ?? new Uint8Array()) !== module.sha256))
-    return null;
+  const readModules = (entries: ModuleEntries): readonly ModuleFile[] | null => {
+    const files = entries.map(({ name }) => ({ name, bytes: read(join(folder, "modules", `${name}.ko`)) }));
+    return entries.every((one, i) => sha256(files[i]?.bytes ?? new Uint8Array()) === one.sha256)
+      ? files
+      : null;
+  };
+  const modules = readModules(wanted.modules);
+  const nestedModules = readModules(wanted.nestedModules);
+  if (modules === null || nestedModules === null) return null;
   const origin = `${entry.package} ${entry.version}`;
-  return { name, imagePath, release: entry.release, modules, origin, sha256: entry.image };
+  return { name, imagePath, release: entry.release, modules, nestedModules, origin, sha256: entry.image };
 }
 
 /** The modules that are loaded inside, of a kernel whose image holds the others. */
@@ -155,14 +172,19 @@ function modulesOf(tree: ModuleTree): readonly ModuleFile[] {
   return tree.loadOrder([...neededModules, ...wantedModules.filter((name) => tree.has(name))]);
 }
 
-/** The same for a guest, and what it lacks. */
-function guestModulesOf(tree: ModuleTree): {
-  readonly modules: readonly ModuleFile[];
+type GuestModules = Pick<Kernel, "modules" | "nestedModules"> & {
   readonly missing: readonly string[];
-} {
-  const all = [...neededGuestModules, ...wantedGuestModules];
+};
+
+/** The same for a guest, and what it lacks. */
+function guestModulesOf(tree: ModuleTree): GuestModules {
+  const there = (names: readonly string[]): readonly string[] => names.filter((name) => tree.has(name));
+  const usual = there([...neededGuestModules, ...wantedGuestModules]);
+  const modules = tree.loadOrder(usual);
+  const all = tree.loadOrder([...usual, ...there(wantedNestedModules)]);
   return {
-    modules: tree.loadOrder(all.filter((name) => tree.has(name))),
+    modules,
+    nestedModules: all.slice(modules.length),
     missing: neededGuestModules.filter((name) => !tree.has(name)),
   };
 }
@@ -221,7 +243,7 @@ function store(kernel: KernelPackage, tree: string, folder: string): void {
   copyFileSync(image, join(folder, "vmlinuz"));
   const config = join(tree, "boot", `config-${kernel.release}`);
   if (existsSync(config)) copyFileSync(config, join(folder, "config"));
-  for (const { name, bytes } of [...modules, ...guest.modules]) {
+  for (const { name, bytes } of [...modules, ...guest.modules, ...guest.nestedModules]) {
     writeFileSync(join(folder, "modules", `${name}.ko`), bytes);
   }
   const entry: CacheEntry = {
@@ -234,8 +256,11 @@ function store(kernel: KernelPackage, tree: string, folder: string): void {
     modules: entriesOf(modules),
   };
   const guestEntry = { modules: entriesOf(guest.modules), missing: guest.missing };
-  writeFileSync(join(folder, "guest.json"), `${JSON.stringify(guestEntry, null, 2)}\n`);
-  writeFileSync(join(folder, "kernel.json"), `${JSON.stringify(entry, null, 2)}\n`);
+  const nestedEntry = { modules: entriesOf(guest.nestedModules) };
+  const files = { "guest.json": guestEntry, "nested.json": nestedEntry, "kernel.json": entry };
+  for (const [name, content] of Object.entries(files)) {
+    writeFileSync(join(folder, name), `${JSON.stringify(content, null, 2)}\n`);
+  }
 }
 
 type Source = {
@@ -281,9 +306,19 @@ function fromFile(
   role: KernelRole,
 ): Kernel {
   const { release } = readImage(imagePath);
-  const modules = modulesDirectory === null ? [] : ownModules(name, modulesDirectory, release, role);
+  const none = { modules: [], nestedModules: [] };
+  const { modules, nestedModules } =
+    modulesDirectory === null ? none : ownModules(name, modulesDirectory, release, role);
   const path = resolve(imagePath);
-  return { name, imagePath: path, release, modules, origin: path, sha256: sha256(readFileSync(path)) };
+  return {
+    name,
+    imagePath: path,
+    release,
+    modules,
+    nestedModules,
+    origin: path,
+    sha256: sha256(readFileSync(path)),
+  };
 }
 
 /** Those that are loaded. The kernel would refuse another one's: reported here, before anything is booted. */
@@ -292,17 +327,18 @@ function ownModules(
   directory: string,
   release: string | null,
   role: KernelRole,
-): readonly ModuleFile[] {
+): Pick<Kernel, "modules" | "nestedModules"> {
   const tree = modulesTree(directory, release);
   const guest = role === "guest" ? guestModulesOf(new ModuleTree(tree)) : null;
   if (guest !== null && guest.missing.length > 0) throw new KernelError(lackText(name, guest.missing));
   const modules = guest?.modules ?? modulesOf(new ModuleTree(tree));
+  const nestedModules = guest?.nestedModules ?? [];
   const strange = modules.find(({ bytes }) => ![null, release].includes(moduleRelease(bytes)));
   if (release !== null && strange !== undefined) {
     const other = moduleRelease(strange.bytes);
     throw new KernelError(`${tree} has modules of ${other} (${strange.name}), the image is of ${release}`);
   }
-  return modules;
+  return { modules, nestedModules };
 }
 
 /** `make modules_install INSTALL_MOD_PATH=DIR` puts them into DIR/lib/modules/RELEASE: either end of that path is good. */

@@ -27,6 +27,8 @@ export type BootPlan = {
   readonly cpus: number;
   readonly asyncPageFaults: "offered" | "hidden";
   readonly machineCheckRecovery: "offered" | "hidden";
+  /** The guest has KVM. */
+  readonly virtualization: "offered" | "hidden";
   readonly hltInGuest: boolean;
   readonly ioPatienceMs: number;
   readonly isIoAnswered: boolean;
@@ -87,7 +89,6 @@ function beyondLinux(name: string, actor: Actor): string | null {
     case "guest-kernel":
       return `${name} runs at CPL 0; in a Linux guest the steps are those of processes`;
     case "guest-task":
-      if (actor.nested) return `${name} runs in a guest's guest; this guest has none`;
       if (actor.interrupts === "off") return `${name} runs with interrupts off; a process cannot`;
       return actor.steps.some((step) => isAccess(step) && kernelCopyOptionsOf(step).length > 0)
         ? `${name} asks for a kernel copy that is not Linux's own`
@@ -140,11 +141,13 @@ function bootPlan(scenario: Scenario, proposal: Proposal, common: CasePlan, kern
   const { guest, exits } = proposal;
   const { ioPatienceMs, isIoAnswered, slowness } = common;
   const cpus = 1 + Math.max(0, ...guestActors(scenario).map(([, actor]) => cpuOf(actor)));
+  const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
   return {
     kernel,
     cpus,
     asyncPageFaults: guest !== "none" && personas[guest] === "offered" ? "offered" : "hidden",
     machineCheckRecovery: "offered",
+    virtualization: isNested ? "offered" : "hidden",
     hltInGuest: exits === "hlt-in-guest",
     ioPatienceMs,
     isIoAnswered,

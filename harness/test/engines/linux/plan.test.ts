@@ -20,6 +20,7 @@ const kernel = {
   sha256: "0".repeat(64),
   imagePath: "/k",
   initrdPath: "/i",
+  nestedInitrdPath: "/n",
 };
 
 const reasonOf = (scenario: Scenario, proposal: string): string | null => {
