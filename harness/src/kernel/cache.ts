@@ -23,6 +23,9 @@ import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
 import { errorText } from "../error-text.ts";
 import { DebianArchive, type KernelPackage } from "./apt.ts";
+import { buildKernel, requireRoom } from "./build/build.ts";
+import { smallFragment } from "./build/config.ts";
+import { requireBuildTools } from "./build/tools.ts";
 import { KernelError } from "./error.ts";
 import { readImage } from "./image.ts";
 import {
@@ -81,21 +84,31 @@ const entryShape: z.ZodType<CacheEntry> = z.strictObject({
 
 const modulesShape = z.array(z.strictObject({ name: z.string(), sha256: z.string() }));
 
+type GuestEntry = {
+  readonly modules: CacheEntry["modules"];
+  /** Needed, and neither there nor in the image. */
+  readonly missing: readonly string[];
+};
+
 /**
  * The modules of a guest, beside the entry (`guest.json`), and those of its own KVM (`nested.json`): a cache that was filled
  * before there were such guests is filled again only when one is asked for.
  */
-const guestEntryShape = z.strictObject({
+const guestEntryShape: z.ZodType<GuestEntry> = z.strictObject({
   modules: modulesShape,
-  /** Needed, and neither there nor in the image. */
   missing: z.array(z.string()),
 });
-const nestedEntryShape = z.strictObject({ modules: modulesShape });
+const nestedEntryShape: z.ZodType<Pick<GuestEntry, "modules">> = z.strictObject({ modules: modulesShape });
 
 const noRoom = /no space left on device/i;
 const OTHER_PLACE = "XDG_CACHE_HOME names another place";
 const UNPACK_BOUND_MS = 300_000;
 const UNPACK_PREFIX = ".unpack-";
+/** In such a folder: what becomes the kernel's own. */
+const ENTRY = "entry";
+/** The series whose sources the small kernel is made of. */
+const SMALL_VERSION = "6.12";
+const CONFIG_HASH_DIGITS = 12;
 /** Far beyond what loading and unpacking may take. */
 const ABANDONED_MS = 24 * 60 * 60 * 1000;
 
@@ -164,7 +177,8 @@ function fromCache(name: string, folder: string, role: KernelRole): Kernel | nul
   const nestedModules = readModules(wanted.nestedModules);
   if (modules === null || nestedModules === null) return null;
   const origin = `${entry.package} ${entry.version}`;
-  return { name, imagePath, release: entry.release, modules, nestedModules, origin, sha256: entry.image };
+  const { release, image } = entry;
+  return { name, imagePath, release, modules, nestedModules, origin, sha256: image };
 }
 
 /** The modules that are loaded inside, of a kernel whose image holds the others. */
@@ -226,6 +240,30 @@ function entriesOf(modules: readonly ModuleFile[]): ModuleEntries {
   return modules.map(({ name, bytes }) => ({ name, sha256: sha256(bytes) }));
 }
 
+function entryOf(kernel: KernelPackage, imagePath: string): Omit<CacheEntry, "modules"> {
+  return {
+    package: kernel.name,
+    version: kernel.version,
+    suite: kernel.suite,
+    release: kernel.release,
+    packages: Object.fromEntries(kernel.parts.map((part) => [part.name, part.sha256])),
+    image: sha256(readFileSync(imagePath)),
+  };
+}
+
+type Entries = {
+  readonly "guest.json": GuestEntry;
+  readonly "nested.json": Pick<GuestEntry, "modules">;
+  /** The last one: without it there is no kernel in the folder. */
+  readonly "kernel.json": CacheEntry;
+};
+
+function writeEntries(folder: string, entries: Entries): void {
+  for (const [name, content] of Object.entries(entries)) {
+    writeFileSync(join(folder, name), `${JSON.stringify(content, null, 2)}\n`);
+  }
+}
+
 /** From the unpacked tree to a folder of the cache. Modules lie in /lib or /usr/lib. */
 function store(kernel: KernelPackage, tree: string, folder: string): void {
   const modulesAt = [join(tree, "lib/modules"), join(tree, "usr/lib/modules")]
@@ -246,22 +284,15 @@ function store(kernel: KernelPackage, tree: string, folder: string): void {
   for (const { name, bytes } of [...modules, ...guest.modules, ...guest.nestedModules]) {
     writeFileSync(join(folder, "modules", `${name}.ko`), bytes);
   }
-  const entry: CacheEntry = {
-    package: kernel.name,
-    version: kernel.version,
-    suite: kernel.suite,
-    release: kernel.release,
-    packages: Object.fromEntries(kernel.parts.map((part) => [part.name, part.sha256])),
-    image: sha256(readFileSync(join(folder, "vmlinuz"))),
-    modules: entriesOf(modules),
-  };
-  const guestEntry = { modules: entriesOf(guest.modules), missing: guest.missing };
-  const nestedEntry = { modules: entriesOf(guest.nestedModules) };
-  const files = { "guest.json": guestEntry, "nested.json": nestedEntry, "kernel.json": entry };
-  for (const [name, content] of Object.entries(files)) {
-    writeFileSync(join(folder, name), `${JSON.stringify(content, null, 2)}\n`);
-  }
+  writeEntries(folder, {
+    "guest.json": { modules: entriesOf(guest.modules), missing: guest.missing },
+    "nested.json": { modules: entriesOf(guest.nestedModules) },
+    "kernel.json": { ...entryOf(kernel, join(folder, "vmlinuz")), modules: entriesOf(modules) },
+  });
 }
+
+/** What takes minutes says what it is doing. */
+export type Progress = (text: string) => void;
 
 type Source = {
   readonly archive: DebianArchive;
@@ -270,22 +301,27 @@ type Source = {
   readonly role: KernelRole;
 };
 
-async function fromArchive(name: string, { archive, kernel, signal, role }: Source): Promise<Kernel> {
-  const folder = join(cacheDirectory(), "kernels", `${kernel.release}_${kernel.version}`);
+/** From package files in `work` to the entry of the cache, in `work` as well. */
+type Fill = (packages: readonly string[], work: string) => Promise<void>;
+
+/** The kernel in `folder` of the cache, which `fill` makes if it is not there. */
+async function atHand(
+  name: string,
+  folder: string,
+  { archive, kernel, role }: Source,
+  fill: Fill,
+): Promise<Kernel> {
   const cached = fromCache(name, folder, role);
   if (cached !== null) return cached;
   mkdirSync(dirname(folder), { recursive: true });
   removeAbandoned(dirname(folder));
   checkRoom(dirname(folder), kernel);
-  // Unpacked beside its place and moved there in one step: no other run sees half a kernel.
+  // Made beside its place and moved there in one step: no other run sees half a kernel.
   const work = mkdtempSync(join(dirname(folder), UNPACK_PREFIX));
   try {
-    const packages = await archive.download(kernel, work);
-    const tree = join(work, "tree");
-    for (const path of packages) await unpack(path, tree, signal);
-    store(kernel, tree, join(work, "entry"));
+    await fill(await archive.download(kernel, work), work);
     rmSync(folder, { recursive: true, force: true });
-    renameSync(join(work, "entry"), folder);
+    renameSync(join(work, ENTRY), folder);
   } catch (error) {
     const message =
       error instanceof KernelError ? error.message : `${kernel.name} into the cache: ${errorText(error)}`;
@@ -296,6 +332,53 @@ async function fromArchive(name: string, { archive, kernel, signal, role }: Sour
   const stored = fromCache(name, folder, role);
   if (stored === null) throw new KernelError(`${folder} is not what was just written there`);
   return stored;
+}
+
+function fromArchive(name: string, source: Source): Promise<Kernel> {
+  const { kernel, signal } = source;
+  const folder = join(cacheDirectory(), "kernels", `${kernel.release}_${kernel.version}`);
+  return atHand(name, folder, source, async (packages, work) => {
+    const tree = join(work, "tree");
+    for (const path of packages) await unpack(path, tree, signal);
+    store(kernel, tree, join(work, ENTRY));
+  });
+}
+
+/** A kernel that was compiled here: its image and its configuration; it has no modules. */
+function storeBuilt(kernel: KernelPackage, imagePath: string, configPath: string, folder: string): void {
+  const { release } = readImage(imagePath);
+  mkdirSync(folder);
+  copyFileSync(imagePath, join(folder, "vmlinuz"));
+  copyFileSync(configPath, join(folder, "config"));
+  writeEntries(folder, {
+    "guest.json": { modules: [], missing: [] },
+    "nested.json": { modules: [] },
+    "kernel.json": { ...entryOf(kernel, join(folder, "vmlinuz")), release: release ?? "", modules: [] },
+  });
+}
+
+/** The small kernel of guests: compiled here, once for each source and configuration. */
+async function fromSource(name: string, source: Source, progress: Progress): Promise<Kernel> {
+  const { kernel, signal } = source;
+  const made = sha256(Buffer.from(smallFragment)).slice(0, CONFIG_HASH_DIGITS);
+  const folder = join(cacheDirectory(), "kernels", `${name}-${made}_${kernel.version}`);
+  const logPath = join(cacheDirectory(), `build-${name}.log`);
+  if (fromCache(name, folder, source.role) === null) {
+    requireBuildTools();
+    mkdirSync(dirname(folder), { recursive: true });
+    requireRoom(dirname(folder));
+    progress(`loading ${kernel.name} ${kernel.version}`);
+  }
+  return atHand(name, folder, source, async (packages, work) => {
+    writeFileSync(logPath, "");
+    const tree = join(work, "tree");
+    for (const path of packages) await unpack(path, tree, signal);
+    const archivePath = join(tree, "usr/src", `${kernel.name}.tar.xz`);
+    const options = { archivePath, fragment: smallFragment, directory: work, logPath, signal, progress };
+    const { imagePath, configPath } = await buildKernel(options);
+    storeBuilt(kernel, imagePath, configPath, join(work, ENTRY));
+    rmSync(logPath, { force: true });
+  });
 }
 
 /** A file of the user's, with its modules where some were named. */
@@ -376,8 +459,16 @@ export async function obtainKernel(
   modulesDirectory: string | null,
   signal: AbortSignal = new AbortController().signal,
   role: KernelRole = "under-test",
+  progress: Progress = () => {},
 ): Promise<Kernel> {
   switch (spec.kind) {
+    case "small": {
+      if (role !== "guest")
+        throw new KernelError(`${spec.text} is the kernel of Linux guests (--guest-kernel ${spec.text})`);
+      const archive = new DebianArchive(join(cacheDirectory(), "apt"), signal);
+      const kernel = await archive.sourceOf(SMALL_VERSION);
+      return fromSource(spec.text, { archive, kernel, signal, role }, progress);
+    }
     case "file":
       return fromFile(spec.text, spec.path, modulesDirectory, role);
     case "host":
