@@ -56,6 +56,8 @@ export type GuestKernel = {
   readonly imagePath: string;
   /** With its modules and the only program of the guest (vmm/guest/linux). */
   readonly initrdPath: string;
+  /** The same with the kernel's KVM. */
+  readonly nestedInitrdPath: string;
 };
 
 /** The context that a run gives an engine or a machine as a whole. */

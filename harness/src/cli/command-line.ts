@@ -76,7 +76,7 @@ function addRun(program: Command): void {
     .option("--modules <DIR>", "modules of kernels given as paths (lib/modules/RELEASE)")
     .option(
       "--guest-kernel <SPEC>",
-      "of the Linux guest (--engine linux): as --kernel; debian:6.12 if left out",
+      "of the Linux guest (--engine linux): as --kernel, or small, compiled here; debian:6.12 if left out",
     )
     .option("--list", "say what would run, and run nothing")
     .option("--shard <I/N>", "only the I-th of N parts of the cases; daxfault report merges them")

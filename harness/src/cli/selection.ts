@@ -128,7 +128,15 @@ function checkPaths(kernels: readonly NamedKernel[], modules: string | undefined
 function selectKernels(options: SelectionOptions): readonly KernelSpec[] {
   const named = (options.engine ?? []).flatMap((name) => kernelOfName(name) ?? []);
   const texts = [...(options.kernel ?? []), ...named];
-  return [...new Set(texts)].map(kernelSpec);
+  return [...new Set(texts)].map(kernelSpec).map(refuseSmall);
+}
+
+/** It has what a guest of our VMM needs, and nothing for QEMU's machine. */
+function refuseSmall(spec: KernelSpec): KernelSpec {
+  if (spec.kind !== "small") return spec;
+  throw new UsageError(
+    `--kernel ${spec.text}: it is the kernel of Linux guests (--guest-kernel ${spec.text})`,
+  );
 }
 
 function kernelSpec(text: string): KernelSpec {

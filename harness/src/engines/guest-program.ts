@@ -37,6 +37,7 @@ export function guestTasks(scenario: Scenario): readonly GuestTask[] {
       cpl: actor.in === "guest-kernel" ? 0 : 3,
       cpu: cpuOf(actor),
       interruptsOff: actor.in === "guest-task" && actor.interrupts === "off",
+      nested: actor.in === "guest-task" && actor.nested === true,
       onSigbus: (actor.in === "guest-task" ? actor.onSigbus : undefined) ?? "killed",
       steps: actor.steps.map((step) => programStep(step, signals, names)),
     },

@@ -166,6 +166,14 @@ class Suite {
     return kernelPackages(this.name, text);
   }
 
+  /** The newest package `linux-source-VERSION`; null: there is none. Its `release` is that version. */
+  async source(version: string): Promise<KernelPackage | null> {
+    await this.refresh();
+    const name = `linux-source-${version}`;
+    const text = await this.#command("apt-cache", ["search", "--names-only", "--full", `^${name}$`]);
+    return sourcePackage(this.name, version, text);
+  }
+
   /** Downloads the packages' files into the folder; apt checks them. Returns their paths. */
   async download({ parts }: KernelPackage, folder: string): Promise<readonly string[]> {
     const names = parts.map(({ name, version }) => `${name}=${version}`);
@@ -233,6 +241,17 @@ export function kernelPackages(suite: string, text: string): readonly KernelPack
     kernels.push({ suite, name, version, release, parts });
   }
   return kernels.sort(newestFirst);
+}
+
+/** The newest of the source packages in the text of `apt-cache search --full`. */
+export function sourcePackage(suite: string, version: string, text: string): KernelPackage | null {
+  const name = `linux-source-${version}`;
+  const [newest] = stanzas(text)
+    .filter((stanza) => stanza.get("Package") === name)
+    .map(partOf)
+    .map((part): KernelPackage => ({ suite, name, version: part.version, release: version, parts: [part] }))
+    .sort(newestFirst);
+  return newest ?? null;
 }
 
 /** The weight of a character between figures: `~` before the end, letters before all else (deb-version(7)). */
@@ -305,12 +324,26 @@ export class DebianArchive {
   }
 
   /** The newest kernel of that version, from the first suite that has one. Throws a KernelError. */
-  async newestVersion(version: string): Promise<KernelPackage> {
+  newestVersion(version: string): Promise<KernelPackage> {
+    const find = async (suite: Suite): Promise<KernelPackage | null> =>
+      (await suite.kernels()).find((kernel) => isVersion(kernel, version)) ?? null;
+    return this.#firstOf(`kernel ${version}`, find);
+  }
+
+  /** The newest package of sources of that version, likewise. Throws a KernelError. */
+  sourceOf(version: string): Promise<KernelPackage> {
+    return this.#firstOf(`sources linux-source-${version}`, (suite) => suite.source(version));
+  }
+
+  async #firstOf(
+    what: string,
+    find: (suite: Suite) => Promise<KernelPackage | null>,
+  ): Promise<KernelPackage> {
     const problems: string[] = [];
     for (const name of searchedSuites) {
       try {
-        const found = (await this.suite(name).kernels()).find((kernel) => isVersion(kernel, version));
-        if (found !== undefined) return found;
+        const found = await find(this.suite(name));
+        if (found !== null) return found;
       } catch (error) {
         if (this.#signal.aborted) throw error;
         problems.push(errorText(error));
@@ -322,7 +355,7 @@ export class DebianArchive {
     }
     const suffix = problems.length === 0 ? "" : `; ${problems[0]}`;
     throw new KernelError(
-      `no kernel ${version} in Debian's archive: looked in ${searchedSuites.join(", ")} (daxfault kernels)${suffix}`,
+      `no ${what} in Debian's archive: looked in ${searchedSuites.join(", ")} (daxfault kernels)${suffix}`,
     );
   }
 

@@ -23,9 +23,18 @@ import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
 import { errorText } from "../error-text.ts";
 import { DebianArchive, type KernelPackage } from "./apt.ts";
+import { buildKernel, requireRoom } from "./build/build.ts";
+import { smallFragment } from "./build/config.ts";
+import { requireBuildTools } from "./build/tools.ts";
 import { KernelError } from "./error.ts";
 import { readImage } from "./image.ts";
-import { neededGuestModules, neededModules, wantedGuestModules, wantedModules } from "./initramfs.ts";
+import {
+  neededGuestModules,
+  neededModules,
+  wantedGuestModules,
+  wantedModules,
+  wantedNestedModules,
+} from "./initramfs.ts";
 import { type ModuleFile, ModuleTree, moduleRelease } from "./modules.ts";
 import type { KernelSpec } from "./spec.ts";
 
@@ -41,6 +50,8 @@ export type Kernel = {
   readonly release: string | null;
   /** In the order of loading. */
   readonly modules: readonly ModuleFile[];
+  /** Of a guest: those of its own KVM, after `modules`; empty where it has none, or is no guest. */
+  readonly nestedModules: readonly ModuleFile[];
   /** Its origin, for output: a package and its version, or a path. */
   readonly origin: string;
   /** SHA-256 of the image. */
@@ -71,20 +82,33 @@ const entryShape: z.ZodType<CacheEntry> = z.strictObject({
   modules: z.array(z.strictObject({ name: z.string(), sha256: z.string() })),
 });
 
-/**
- * The modules of a guest, beside the entry (`guest.json`): a cache that was filled before there were guests is filled
- * again only when one is asked for.
- */
-const guestEntryShape = z.strictObject({
-  modules: z.array(z.strictObject({ name: z.string(), sha256: z.string() })),
+const modulesShape = z.array(z.strictObject({ name: z.string(), sha256: z.string() }));
+
+type GuestEntry = {
+  readonly modules: CacheEntry["modules"];
   /** Needed, and neither there nor in the image. */
+  readonly missing: readonly string[];
+};
+
+/**
+ * The modules of a guest, beside the entry (`guest.json`), and those of its own KVM (`nested.json`): a cache that was filled
+ * before there were such guests is filled again only when one is asked for.
+ */
+const guestEntryShape: z.ZodType<GuestEntry> = z.strictObject({
+  modules: modulesShape,
   missing: z.array(z.string()),
 });
+const nestedEntryShape: z.ZodType<Pick<GuestEntry, "modules">> = z.strictObject({ modules: modulesShape });
 
 const noRoom = /no space left on device/i;
 const OTHER_PLACE = "XDG_CACHE_HOME names another place";
 const UNPACK_BOUND_MS = 300_000;
 const UNPACK_PREFIX = ".unpack-";
+/** In such a folder: what becomes the kernel's own. */
+const ENTRY = "entry";
+/** The series whose sources the small kernel is made of. */
+const SMALL_VERSION = "6.12";
+const CONFIG_HASH_DIGITS = 12;
 /** Far beyond what loading and unpacking may take. */
 const ABANDONED_MS = 24 * 60 * 60 * 1000;
 
@@ -97,12 +121,16 @@ export function cacheDirectory(): string {
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 1024 / 1024)} MiB`;
 
-function readEntry(folder: string): CacheEntry | null {
+function readJson<T>(path: string, shape: z.ZodType<T>): T | null {
   try {
-    return entryShape.parse(JSON.parse(readFileSync(join(folder, "kernel.json"), "utf8")));
+    return shape.parse(JSON.parse(readFileSync(path, "utf8")));
   } catch {
     return null; // Not there, or half of something: made anew.
   }
+}
+
+function readEntry(folder: string): CacheEntry | null {
+  return readJson(join(folder, "kernel.json"), entryShape);
 }
 
 /** All kernels in the cache. */
@@ -114,17 +142,16 @@ export function cachedKernels(directory: string = cacheDirectory()): readonly Ca
 
 type ModuleEntries = CacheEntry["modules"];
 
-/** Throws a KernelError where the kernel lacks what a guest needs. */
-function readGuestModules(name: string, folder: string): ModuleEntries | null {
-  let text: string;
-  try {
-    text = readFileSync(join(folder, "guest.json"), "utf8");
-  } catch {
-    return null;
-  }
-  const { modules, missing } = guestEntryShape.parse(JSON.parse(text));
-  if (missing.length > 0) throw new KernelError(lackText(name, missing));
-  return modules;
+/** null: not there, or from before. Throws a KernelError where the kernel lacks what a guest needs. */
+function readGuestEntries(
+  name: string,
+  folder: string,
+): Readonly<Record<"modules" | "nestedModules", ModuleEntries>> | null {
+  const guest = readJson(join(folder, "guest.json"), guestEntryShape);
+  const nested = readJson(join(folder, "nested.json"), nestedEntryShape);
+  if (guest === null || nested === null) return null;
+  if (guest.missing.length > 0) throw new KernelError(lackText(name, guest.missing));
+  return { modules: guest.modules, nestedModules: nested.modules };
 }
 
 function lackText(name: string, missing: readonly string[]): string {
@@ -135,19 +162,23 @@ function lackText(name: string, missing: readonly string[]): string {
 function fromCache(name: string, folder: string, role: KernelRole): Kernel | null {
   const entry = readEntry(folder);
   if (entry === null) return null;
-  const wanted = role === "guest" ? readGuestModules(name, folder) : entry.modules;
+  const wanted = role === "guest" ? readGuestEntries(name, folder) : { ...entry, nestedModules: [] };
   if (wanted === null) return null;
   const imagePath = join(folder, "vmlinuz");
   const read = (path: string): Uint8Array => (existsSync(path) ? readFileSync(path) : new Uint8Array());
   if (sha256(read(imagePath)) !== entry.image) return null;
-  const modules = wanted.map((module) => ({
-    name: module.name,
-    bytes: read(join(folder, "modules", `${module.name}.ko`)),
-  }));
-  if (wanted.some((module, index) => sha256(modules[index]?.bytes ?? new Uint8Array()) !== module.sha256))
-    return null;
+  const readModules = (entries: ModuleEntries): readonly ModuleFile[] | null => {
+    const files = entries.map(({ name }) => ({ name, bytes: read(join(folder, "modules", `${name}.ko`)) }));
+    return entries.every((one, i) => sha256(files[i]?.bytes ?? new Uint8Array()) === one.sha256)
+      ? files
+      : null;
+  };
+  const modules = readModules(wanted.modules);
+  const nestedModules = readModules(wanted.nestedModules);
+  if (modules === null || nestedModules === null) return null;
   const origin = `${entry.package} ${entry.version}`;
-  return { name, imagePath, release: entry.release, modules, origin, sha256: entry.image };
+  const { release, image } = entry;
+  return { name, imagePath, release, modules, nestedModules, origin, sha256: image };
 }
 
 /** The modules that are loaded inside, of a kernel whose image holds the others. */
@@ -155,14 +186,19 @@ function modulesOf(tree: ModuleTree): readonly ModuleFile[] {
   return tree.loadOrder([...neededModules, ...wantedModules.filter((name) => tree.has(name))]);
 }
 
-/** The same for a guest, and what it lacks. */
-function guestModulesOf(tree: ModuleTree): {
-  readonly modules: readonly ModuleFile[];
+type GuestModules = Pick<Kernel, "modules" | "nestedModules"> & {
   readonly missing: readonly string[];
-} {
-  const all = [...neededGuestModules, ...wantedGuestModules];
+};
+
+/** The same for a guest, and what it lacks. */
+function guestModulesOf(tree: ModuleTree): GuestModules {
+  const there = (names: readonly string[]): readonly string[] => names.filter((name) => tree.has(name));
+  const usual = there([...neededGuestModules, ...wantedGuestModules]);
+  const modules = tree.loadOrder(usual);
+  const all = tree.loadOrder([...usual, ...there(wantedNestedModules)]);
   return {
-    modules: tree.loadOrder(all.filter((name) => tree.has(name))),
+    modules,
+    nestedModules: all.slice(modules.length),
     missing: neededGuestModules.filter((name) => !tree.has(name)),
   };
 }
@@ -204,6 +240,30 @@ function entriesOf(modules: readonly ModuleFile[]): ModuleEntries {
   return modules.map(({ name, bytes }) => ({ name, sha256: sha256(bytes) }));
 }
 
+function entryOf(kernel: KernelPackage, imagePath: string): Omit<CacheEntry, "modules"> {
+  return {
+    package: kernel.name,
+    version: kernel.version,
+    suite: kernel.suite,
+    release: kernel.release,
+    packages: Object.fromEntries(kernel.parts.map((part) => [part.name, part.sha256])),
+    image: sha256(readFileSync(imagePath)),
+  };
+}
+
+type Entries = {
+  readonly "guest.json": GuestEntry;
+  readonly "nested.json": Pick<GuestEntry, "modules">;
+  /** The last one: without it there is no kernel in the folder. */
+  readonly "kernel.json": CacheEntry;
+};
+
+function writeEntries(folder: string, entries: Entries): void {
+  for (const [name, content] of Object.entries(entries)) {
+    writeFileSync(join(folder, name), `${JSON.stringify(content, null, 2)}\n`);
+  }
+}
+
 /** From the unpacked tree to a folder of the cache. Modules lie in /lib or /usr/lib. */
 function store(kernel: KernelPackage, tree: string, folder: string): void {
   const modulesAt = [join(tree, "lib/modules"), join(tree, "usr/lib/modules")]
@@ -221,22 +281,18 @@ function store(kernel: KernelPackage, tree: string, folder: string): void {
   copyFileSync(image, join(folder, "vmlinuz"));
   const config = join(tree, "boot", `config-${kernel.release}`);
   if (existsSync(config)) copyFileSync(config, join(folder, "config"));
-  for (const { name, bytes } of [...modules, ...guest.modules]) {
+  for (const { name, bytes } of [...modules, ...guest.modules, ...guest.nestedModules]) {
     writeFileSync(join(folder, "modules", `${name}.ko`), bytes);
   }
-  const entry: CacheEntry = {
-    package: kernel.name,
-    version: kernel.version,
-    suite: kernel.suite,
-    release: kernel.release,
-    packages: Object.fromEntries(kernel.parts.map((part) => [part.name, part.sha256])),
-    image: sha256(readFileSync(join(folder, "vmlinuz"))),
-    modules: entriesOf(modules),
-  };
-  const guestEntry = { modules: entriesOf(guest.modules), missing: guest.missing };
-  writeFileSync(join(folder, "guest.json"), `${JSON.stringify(guestEntry, null, 2)}\n`);
-  writeFileSync(join(folder, "kernel.json"), `${JSON.stringify(entry, null, 2)}\n`);
+  writeEntries(folder, {
+    "guest.json": { modules: entriesOf(guest.modules), missing: guest.missing },
+    "nested.json": { modules: entriesOf(guest.nestedModules) },
+    "kernel.json": { ...entryOf(kernel, join(folder, "vmlinuz")), modules: entriesOf(modules) },
+  });
 }
+
+/** What takes minutes says what it is doing. */
+export type Progress = (text: string) => void;
 
 type Source = {
   readonly archive: DebianArchive;
@@ -245,22 +301,27 @@ type Source = {
   readonly role: KernelRole;
 };
 
-async function fromArchive(name: string, { archive, kernel, signal, role }: Source): Promise<Kernel> {
-  const folder = join(cacheDirectory(), "kernels", `${kernel.release}_${kernel.version}`);
+/** From package files in `work` to the entry of the cache, in `work` as well. */
+type Fill = (packages: readonly string[], work: string) => Promise<void>;
+
+/** The kernel in `folder` of the cache, which `fill` makes if it is not there. */
+async function atHand(
+  name: string,
+  folder: string,
+  { archive, kernel, role }: Source,
+  fill: Fill,
+): Promise<Kernel> {
   const cached = fromCache(name, folder, role);
   if (cached !== null) return cached;
   mkdirSync(dirname(folder), { recursive: true });
   removeAbandoned(dirname(folder));
   checkRoom(dirname(folder), kernel);
-  // Unpacked beside its place and moved there in one step: no other run sees half a kernel.
+  // Made beside its place and moved there in one step: no other run sees half a kernel.
   const work = mkdtempSync(join(dirname(folder), UNPACK_PREFIX));
   try {
-    const packages = await archive.download(kernel, work);
-    const tree = join(work, "tree");
-    for (const path of packages) await unpack(path, tree, signal);
-    store(kernel, tree, join(work, "entry"));
+    await fill(await archive.download(kernel, work), work);
     rmSync(folder, { recursive: true, force: true });
-    renameSync(join(work, "entry"), folder);
+    renameSync(join(work, ENTRY), folder);
   } catch (error) {
     const message =
       error instanceof KernelError ? error.message : `${kernel.name} into the cache: ${errorText(error)}`;
@@ -273,6 +334,53 @@ async function fromArchive(name: string, { archive, kernel, signal, role }: Sour
   return stored;
 }
 
+function fromArchive(name: string, source: Source): Promise<Kernel> {
+  const { kernel, signal } = source;
+  const folder = join(cacheDirectory(), "kernels", `${kernel.release}_${kernel.version}`);
+  return atHand(name, folder, source, async (packages, work) => {
+    const tree = join(work, "tree");
+    for (const path of packages) await unpack(path, tree, signal);
+    store(kernel, tree, join(work, ENTRY));
+  });
+}
+
+/** A kernel that was compiled here: its image and its configuration; it has no modules. */
+function storeBuilt(kernel: KernelPackage, imagePath: string, configPath: string, folder: string): void {
+  const { release } = readImage(imagePath);
+  mkdirSync(folder);
+  copyFileSync(imagePath, join(folder, "vmlinuz"));
+  copyFileSync(configPath, join(folder, "config"));
+  writeEntries(folder, {
+    "guest.json": { modules: [], missing: [] },
+    "nested.json": { modules: [] },
+    "kernel.json": { ...entryOf(kernel, join(folder, "vmlinuz")), release: release ?? "", modules: [] },
+  });
+}
+
+/** The small kernel of guests: compiled here, once for each source and configuration. */
+async function fromSource(name: string, source: Source, progress: Progress): Promise<Kernel> {
+  const { kernel, signal } = source;
+  const made = sha256(Buffer.from(smallFragment)).slice(0, CONFIG_HASH_DIGITS);
+  const folder = join(cacheDirectory(), "kernels", `${name}-${made}_${kernel.version}`);
+  const logPath = join(cacheDirectory(), `build-${name}.log`);
+  if (fromCache(name, folder, source.role) === null) {
+    requireBuildTools();
+    mkdirSync(dirname(folder), { recursive: true });
+    requireRoom(dirname(folder));
+    progress(`loading ${kernel.name} ${kernel.version}`);
+  }
+  return atHand(name, folder, source, async (packages, work) => {
+    writeFileSync(logPath, "");
+    const tree = join(work, "tree");
+    for (const path of packages) await unpack(path, tree, signal);
+    const archivePath = join(tree, "usr/src", `${kernel.name}.tar.xz`);
+    const options = { archivePath, fragment: smallFragment, directory: work, logPath, signal, progress };
+    const { imagePath, configPath } = await buildKernel(options);
+    storeBuilt(kernel, imagePath, configPath, join(work, ENTRY));
+    rmSync(logPath, { force: true });
+  });
+}
+
 /** A file of the user's, with its modules where some were named. */
 function fromFile(
   name: string,
@@ -281,9 +389,19 @@ function fromFile(
   role: KernelRole,
 ): Kernel {
   const { release } = readImage(imagePath);
-  const modules = modulesDirectory === null ? [] : ownModules(name, modulesDirectory, release, role);
+  const none = { modules: [], nestedModules: [] };
+  const { modules, nestedModules } =
+    modulesDirectory === null ? none : ownModules(name, modulesDirectory, release, role);
   const path = resolve(imagePath);
-  return { name, imagePath: path, release, modules, origin: path, sha256: sha256(readFileSync(path)) };
+  return {
+    name,
+    imagePath: path,
+    release,
+    modules,
+    nestedModules,
+    origin: path,
+    sha256: sha256(readFileSync(path)),
+  };
 }
 
 /** Those that are loaded. The kernel would refuse another one's: reported here, before anything is booted. */
@@ -292,17 +410,18 @@ function ownModules(
   directory: string,
   release: string | null,
   role: KernelRole,
-): readonly ModuleFile[] {
+): Pick<Kernel, "modules" | "nestedModules"> {
   const tree = modulesTree(directory, release);
   const guest = role === "guest" ? guestModulesOf(new ModuleTree(tree)) : null;
   if (guest !== null && guest.missing.length > 0) throw new KernelError(lackText(name, guest.missing));
   const modules = guest?.modules ?? modulesOf(new ModuleTree(tree));
+  const nestedModules = guest?.nestedModules ?? [];
   const strange = modules.find(({ bytes }) => ![null, release].includes(moduleRelease(bytes)));
   if (release !== null && strange !== undefined) {
     const other = moduleRelease(strange.bytes);
     throw new KernelError(`${tree} has modules of ${other} (${strange.name}), the image is of ${release}`);
   }
-  return modules;
+  return { modules, nestedModules };
 }
 
 /** `make modules_install INSTALL_MOD_PATH=DIR` puts them into DIR/lib/modules/RELEASE: either end of that path is good. */
@@ -340,8 +459,16 @@ export async function obtainKernel(
   modulesDirectory: string | null,
   signal: AbortSignal = new AbortController().signal,
   role: KernelRole = "under-test",
+  progress: Progress = () => {},
 ): Promise<Kernel> {
   switch (spec.kind) {
+    case "small": {
+      if (role !== "guest")
+        throw new KernelError(`${spec.text} is the kernel of Linux guests (--guest-kernel ${spec.text})`);
+      const archive = new DebianArchive(join(cacheDirectory(), "apt"), signal);
+      const kernel = await archive.sourceOf(SMALL_VERSION);
+      return fromSource(spec.text, { archive, kernel, signal, role }, progress);
+    }
     case "file":
       return fromFile(spec.text, spec.path, modulesDirectory, role);
     case "host":

@@ -39,6 +39,8 @@ export type GuestFiles = {
   /** A vmlinux, or the bzImage where there is nothing to decompress it with. */
   readonly image: Uint8Array;
   readonly initrd: Uint8Array;
+  /** The same with the kernel's KVM loaded. */
+  readonly nestedInitrd: Uint8Array;
 };
 
 /** Downloads and unpacks the kernel if it is not in the cache. Throws a KernelError, whose message is for the user. */
@@ -46,8 +48,14 @@ export async function obtainGuest(options: GuestOptions): Promise<GuestFiles> {
   const { spec, modulesDirectory, program, programArguments = [], signal } = options;
   const kernel = await obtainKernel(spec, modulesDirectory, signal, "guest");
   const file = readFileSync(kernel.imagePath);
-  const initrd = guestInitramfs({ init: builtInit(), modules: kernel.modules, program, programArguments });
-  return { kernel, image: vmlinuxOf(file) ?? file, initrd };
+  const { modules, nestedModules } = kernel;
+  const common = { init: builtInit(), program, programArguments };
+  return {
+    kernel,
+    image: vmlinuxOf(file) ?? file,
+    initrd: guestInitramfs({ ...common, modules }),
+    nestedInitrd: guestInitramfs({ ...common, modules: [...modules, ...nestedModules] }),
+  };
 }
 
 /** The same for a guest whose root file system is another machine's, over virtio-fs. */
@@ -56,10 +64,9 @@ export async function obtainGuestOnRoot({
   modulesDirectory,
   signal,
   ...root
-}: GuestAsked & { readonly signal: AbortSignal } & Omit<
-    GuestRootOptions,
-    "init" | "modules"
-  >): Promise<GuestFiles> {
+}: GuestAsked & { readonly signal: AbortSignal } & Omit<GuestRootOptions, "init" | "modules">): Promise<
+  Omit<GuestFiles, "nestedInitrd">
+> {
   const kernel = await obtainKernel(spec, modulesDirectory, signal, "guest");
   const file = readFileSync(kernel.imagePath);
   const initrd = guestRootInitramfs({ ...root, init: builtInit(), modules: kernel.modules });
@@ -71,15 +78,17 @@ export async function guestKernelIn(
   directory: string,
   options: Omit<GuestOptions, "program" | "programArguments">,
 ): Promise<GuestKernel> {
-  const { kernel, image, initrd } = await obtainGuest({
+  const { kernel, image, initrd, nestedInitrd } = await obtainGuest({
     ...options,
     program: readFileSync(stepsPath()),
     programArguments: ["guest"],
   });
   const imagePath = join(directory, "guest-image");
   const initrdPath = join(directory, "guest-initrd");
+  const nestedInitrdPath = join(directory, "guest-initrd-nested");
   writeFileSync(imagePath, image);
   writeFileSync(initrdPath, initrd);
+  writeFileSync(nestedInitrdPath, nestedInitrd);
   const { name, origin, release, sha256 } = kernel;
-  return { name, origin, release, sha256, imagePath, initrdPath };
+  return { name, origin, release, sha256, imagePath, initrdPath, nestedInitrdPath };
 }

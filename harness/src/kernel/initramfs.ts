@@ -31,6 +31,8 @@ export const wantedModules: readonly string[] = [
 export const neededGuestModules: readonly string[] = ["virtio_mmio", "nd_e820", "nd_pmem", "ext4"];
 /** Linux 6.1 has virtio-fs as a module; crc32c_generic as above. */
 export const wantedGuestModules: readonly string[] = ["crc32c_generic", "virtio_pmem", "virtiofs"];
+/** Of a guest that runs guests of its own. */
+export const wantedNestedModules: readonly string[] = ["kvm_amd", "kvm_intel"];
 
 /** Without KVM's module for the CPU that the VM does not have: loading it takes time, and fails. */
 export function modulesFor(modules: readonly ModuleFile[], kvmModule: KvmModule): readonly ModuleFile[] {

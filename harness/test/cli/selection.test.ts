@@ -77,6 +77,8 @@ describe("makeSelection of engines", () => {
     expect(selected({ engine: ["linux"], guestKernel: "debian:6.1" }).guestKernel?.text).toBe("debian:6.1");
     expect(() => selected({ engine: ["kvm"], guestKernel: "debian:6.1" })).toThrow("--engine linux");
     expect(() => selected({ engine: ["linux"], guestKernel: "fedora:40" })).toThrow("only debian is known");
+    expect(selected({ engine: ["linux"], guestKernel: "small" }).guestKernel?.kind).toBe("small");
+    expect(() => selected({ kernel: ["small"] })).toThrow("(--guest-kernel small)");
     const { lost } = makePaths();
     expect(() => selected({ engine: ["linux"], guestKernel: lost })).toThrow(
       `--guest-kernel ${lost}: ENOENT`,

@@ -151,15 +151,27 @@ describe.skipIf(!hasDpkg)("a kernel of Debian's archive (needs dpkg-deb)", () =>
     expect(downloads()).toBe(2);
   });
 
-  it("is loaded again as a guest where the cache is from before there were guests", async () => {
-    publish({ modules: { ...neededModules, ...guestModules } });
-    const kernel = await obtain();
-    rmSync(join(dirname(kernel.imagePath), "guest.json"));
-    expect(await obtain()).toEqual(kernel);
-    expect(downloads()).toBe(1);
-    expect((await obtainGuest()).modules).toHaveLength(5);
-    expect(downloads()).toBe(2);
+  it("has KVM's modules apart, for a guest with guests of its own", async () => {
+    const kvm = { "arch/x86/kvm/kvm.ko": [], "arch/x86/kvm/kvm-amd.ko": ["depends=kvm"] };
+    publish({ modules: { ...neededModules, ...guestModules, ...kvm } });
+    const { modules, nestedModules } = await obtainGuest();
+    expect(modules.map((module) => module.name)).not.toContain("kvm");
+    expect(nestedModules.map((module) => module.name)).toEqual(["kvm", "kvm_amd"]);
+    expect((await obtain()).nestedModules).toEqual([]);
   });
+
+  it.each(["guest.json", "nested.json"])(
+    "is loaded again as a guest where %s is not there yet",
+    async (file) => {
+      publish({ modules: { ...neededModules, ...guestModules } });
+      const kernel = await obtain();
+      rmSync(join(dirname(kernel.imagePath), file));
+      expect(await obtain()).toEqual(kernel);
+      expect(downloads()).toBe(1);
+      expect((await obtainGuest()).modules).toHaveLength(5);
+      expect(downloads()).toBe(2);
+    },
+  );
 
   it("cannot be a guest without a module that a guest needs", async () => {
     publish();

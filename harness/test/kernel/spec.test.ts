@@ -4,6 +4,7 @@ import { parseKernelSpec } from "../../src/kernel/spec.ts";
 describe("parseKernelSpec", () => {
   it.each([
     ["host", { kind: "host" }],
+    ["small", { kind: "small" }],
     ["arch/x86/boot/bzImage", { kind: "file", path: "arch/x86/boot/bzImage" }],
     ["vmlinux", { kind: "file", path: "vmlinux" }],
     ["./a:b", { kind: "file", path: "./a:b" }],

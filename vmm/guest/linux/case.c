@@ -39,6 +39,14 @@ void refuse_task(uint32_t task, const char *what)
     ring(DOORBELL_PANIC | PANIC_BAD_STEP << 8);
 }
 
+/* Vector registers wider than SSE's are not turned on there, and it has no kernel that copies. */
+static int is_beyond_nested(const volatile struct step *step)
+{
+    int is_move = step->verb == VERB_LOAD || step->verb == VERB_STORE;
+    return step->verb == VERB_KERNEL_READ || step->verb == VERB_KERNEL_WRITE || step->verb >= VERB_FILE_READ ||
+           (is_move && step->size > 16);
+}
+
 /* What a task asks for that a process cannot do; 0: nothing. */
 static const char *beyond_process(uint32_t task)
 {
@@ -49,9 +57,12 @@ static const char *beyond_process(uint32_t task)
         return " runs with interrupts off, which a process cannot";
     if (program->step_count > MAX_STEPS)
         return " has more steps than there is room for";
-    for (uint32_t i = 0; i < program->step_count; i++)
+    for (uint32_t i = 0; i < program->step_count; i++) {
         if (program->steps[i].flags & (STEP_INTERRUPTS_OFF | STEP_NO_FIXUP))
             return " asks for a kernel copy that is not Linux's own";
+        if (program->flags & TASK_NESTED && is_beyond_nested(&program->steps[i]))
+            return " has a step that its nested VM cannot do";
+    }
     return 0;
 }
 

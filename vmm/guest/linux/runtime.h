@@ -9,6 +9,9 @@ extern struct linux_case *the_case;
 #define HAS_OWN_STEPS
 int run_own_step(const struct step *step, struct result *result);
 
+/* tasks.c */
+#define HAS_OWN_ACCESS
+
 static inline __attribute__((always_inline)) uint64_t read_tsc(void)
 {
     uint32_t low, high;

@@ -76,6 +76,7 @@ static void run_access(const struct step *step, struct result *result)
     if (step->verb == VERB_STORE || step->verb == VERB_COPY_TO || step->verb == VERB_PUSH)
         fill(step, result);
     int again = step->flags & STEP_REPEATS;
+    uint32_t status;
     do {
         result->began = read_tsc();
         result->status = RESULT_STARTED;
@@ -84,12 +85,14 @@ static void run_access(const struct step *step, struct result *result)
         uint64_t value = *(const volatile uint64_t *)&step->value;
         if (step->flags & STEP_TALLIES && step->verb == VERB_STORE)
             fill(step, result);
-        access((void *)step->address, (void *)result->bytes, step->size);
+        status = perform(access, (void *)step->address, (void *)result->bytes, step->size);
+        if (status != RESULT_DONE)
+            break;
         if (step->flags & STEP_TALLIES)
             tally(step, value, result);
     } while (again);
     result->ended = read_tsc();
-    result->status = RESULT_DONE;
+    result->status = status;
 }
 
 /* Returns when the host or another task has raised the signal. Each look lets the other tasks run. */

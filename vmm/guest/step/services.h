@@ -8,6 +8,7 @@
  * and, where it has verbs of its own, declares
  *   run_own_step()   whether `step` is one: then it has been done
  *   HAS_OWN_STEPS    that this is so
+ * and HAS_OWN_ACCESS where it has perform() of its own: an access may then be another machine's.
  */
 #pragma once
 #include "channel.h"
@@ -31,6 +32,17 @@ access_fn load_1, load_2, load_4, load_8, load_16, load_32, load_64;
 access_fn store_1, store_2, store_4, store_8, store_16, store_32, store_64;
 access_fn atomic_1, atomic_2, atomic_4, atomic_8, atomic_16;
 access_fn copy_from, copy_to, fetch, push;
+
+/* Makes the access. Returns how it ended, enum result_status; another way than RESULT_DONE has `code` filled in. */
+#ifdef HAS_OWN_ACCESS
+uint32_t perform(access_fn *access, void *window, void *memory, uint64_t size);
+#else
+static inline uint32_t perform(access_fn *access, void *window, void *memory, uint64_t size)
+{
+    access(window, memory, size);
+    return RESULT_DONE;
+}
+#endif
 
 /* interpreter.c: runs `task` from a step on, to CALL_DONE. */
 void task_main(uint32_t task, uint32_t first_step);

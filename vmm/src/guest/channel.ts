@@ -31,6 +31,7 @@ export const channelLayout = {
   CONFIGURE_NMI_SAVES_FLAGS: 2048,
   CONFIGURE_APF_SEND_ALWAYS: 4096,
   TASK_INTERRUPTS_OFF: 1,
+  TASK_NESTED: 2,
   STEP_INTERRUPTS_OFF: 1,
   STEP_NO_FIXUP: 2,
   STEP_REPEATS: 4,
@@ -143,6 +144,8 @@ export type TaskProgram = {
   readonly cpu?: number;
   /** Runs with IF = 0: nothing preempts it. */
   readonly interruptsOff?: boolean;
+  /** Of the Linux program in a guest: its accesses are made in a VM of that guest's KVM. */
+  readonly nested?: boolean;
   readonly steps: readonly ProgramStep[];
   /** The task's reaction to SIGBUS: it ends (the default), or its handler goes on with the next step. */
   readonly onSigbus?: SigbusReaction;
@@ -264,6 +267,11 @@ function stepFlags({ interruptsOff, noFixup, until, tallies }: ProgramStep): num
   );
 }
 
+function taskFlags({ interruptsOff, nested }: TaskProgram): number {
+  const at = channelLayout;
+  return (interruptsOff ? at.TASK_INTERRUPTS_OFF : 0) | (nested ? at.TASK_NESTED : 0);
+}
+
 /** How many vCPUs the programs are for: one more than the highest number. Throws a RangeError beyond the limit. */
 export function cpuCount(programs: readonly TaskProgram[]): number {
   const count = 1 + Math.max(0, ...programs.map(({ cpu }) => cpu ?? 0));
@@ -305,7 +313,7 @@ export class Channel {
       sigbusReactions.indexOf(program.onSigbus ?? "killed"),
     );
     this.#view.setUint8(base + at.offsetofProgramCpu, program.cpu ?? 0);
-    this.#view.setUint8(base + at.offsetofProgramFlags, program.interruptsOff ? at.TASK_INTERRUPTS_OFF : 0);
+    this.#view.setUint8(base + at.offsetofProgramFlags, taskFlags(program));
     this.#view.setUint32(base + at.offsetofProgramStepCount, program.steps.length, true);
     for (const [index, step] of program.steps.entries()) {
       const offset = base + at.offsetofProgramSteps + index * at.sizeofStep;

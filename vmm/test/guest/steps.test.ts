@@ -285,6 +285,22 @@ describe.skipIf(reason !== null)(`the Linux program${note}`, () => {
     expect(run.linux.refusal).toContain(text);
   });
 
+  it.each([
+    ["kernel-read", 8],
+    ["load", 32],
+  ] as const)("refuses a nested task's %s of %i bytes", async (verb, size) => {
+    run = new Run([{ cpl: 3, nested: true, steps: [access(verb, size, 0)] }]);
+    await run.until("panic");
+    expect(run.linux.refusal).toBe("task 0 has a step that its nested VM cannot do");
+  });
+
+  it("refuses a nested task where there is no KVM", async () => {
+    if (existsSync("/dev/kvm")) return;
+    run = new Run([{ cpl: 3, nested: true, steps: [access("load", 8, 0)] }]);
+    await run.until("panic");
+    expect(run.linux.refusal).toBe("open /dev/kvm: errno 2");
+  });
+
   it("refuses a file that is not there", async () => {
     run = new Run([counting], { path: "/nonexistent/file" });
     await run.until("panic");

@@ -2,7 +2,13 @@
  * The engine `linux`: a case in a real Linux guest on our own VMM, over virtio-fs with a DAX window, served by our file
  * server. What becomes of a process, of its kernel and of the VM is Linux's doing.
  */
-import type { Attestation, Proposal, RunResult, Scenario } from "../../../../language/src/index.ts";
+import {
+  type Attestation,
+  guestActors,
+  type Proposal,
+  type RunResult,
+  type Scenario,
+} from "../../../../language/src/index.ts";
 import type { CaseContext, Engine, GuestKernel, OpenContext, Support } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
 import { supportOf, thisMachine } from "../../machine.ts";
@@ -37,8 +43,15 @@ function poolFor(boot: BootPlan): VmPool<LinuxPlan> {
 
 const no = (reason: string): Support => ({ kind: "no", reason, fix: null });
 
+function isNested(scenario: Scenario): boolean {
+  return guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested === true);
+}
+
 /** A #PF is injected with its address by a payload. */
 function supportsHere(scenario: Scenario, proposal: Proposal): Support {
+  if (isNested(scenario) && !kvmFacts().features.virtualization) {
+    return no("this KVM offers its guests neither SVM nor VMX: kvm_amd or kvm_intel with nested=1 does");
+  }
   const { KVM_CAP_EXCEPTION_PAYLOAD: payload = 0 } = kvmFacts().capabilities;
   return payload === 0 ? no("this KVM has no KVM_CAP_EXCEPTION_PAYLOAD") : supportsOnKvm(scenario, proposal);
 }

@@ -53,6 +53,9 @@ function factsOf(plan: LinuxPlan, guest: LinuxGuest): LinuxGuestFacts {
   };
 }
 
+/** KVM counts the entries of a guest's own guests (kvm_vcpu_stat.nested_run). */
+const noNestedRun = "no access was made in a VM of the guest's own KVM: nested_run has not changed";
+
 /** What follows the window for this case. */
 function watch(plan: LinuxPlan, guest: LinuxGuest, running: CaseRunner, guarding: Guarding | null): void {
   if (plan.fence) {
@@ -83,9 +86,12 @@ async function runCase(plan: LinuxPlan): Promise<void> {
   const isCopy = guarding !== null && guarding.fd !== FIRST_LENT_DESCRIPTOR;
   void send({ type: "ready", filePath: isCopy ? `/proc/${process.pid}/fd/${guarding.fd}` : null });
   const report = await running.run();
+  const nestedRuns = report.final?.counters.nested_run ?? 0n;
   const lost = (await guarding?.lost()) ?? null;
   // Nothing was guarded from then on: what was seen says nothing of the guard.
-  const end = lost === null ? report.end : ({ kind: "defect", message: lost } as const);
+  const flawOfCase =
+    lost ?? (plan.boot.virtualization === "offered" && nestedRuns === 0n ? noNestedRun : null);
+  const end = flawOfCase === null ? report.end : ({ kind: "defect", message: flawOfCase } as const);
   const { oopses: oopsCount, console } = guest;
   await send({
     type: "report",

@@ -145,7 +145,9 @@ export class LinuxGuest {
     this.#boot = boot;
     this.#machine = buildLinuxMachine(this.#kvm, {
       kernel: readFileSync(boot.kernel.imagePath),
-      initrd: readFileSync(boot.kernel.initrdPath),
+      initrd: readFileSync(
+        boot.virtualization === "offered" ? boot.kernel.nestedInitrdPath : boot.kernel.initrdPath,
+      ),
       commandLine: COMMAND_LINE,
       ramBytes: RAM_BYTES,
       sharedBytes: SHARED_BYTES,
@@ -153,6 +155,7 @@ export class LinuxGuest {
         cpus: boot.cpus,
         asyncPageFaults: boot.asyncPageFaults,
         machineCheckRecovery: boot.machineCheckRecovery,
+        virtualization: boot.virtualization,
       },
       hltInGuest: boot.hltInGuest,
       window: { hva: this.window.hva, sizeBytes: Number(WINDOW_BYTES), as: "device" },

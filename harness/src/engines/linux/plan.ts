@@ -10,11 +10,13 @@ import {
   allAccesses,
   cpuOf,
   type GuestPart,
+  type GuestStep,
   guestActors,
   isAccess,
   kernelCopyOptionsOf,
   type Proposal,
   type Scenario,
+  seenBytes,
   touchOf,
 } from "../../../../language/src/index.ts";
 import type { GuestKernel, Support } from "../../engine.ts";
@@ -27,6 +29,8 @@ export type BootPlan = {
   readonly cpus: number;
   readonly asyncPageFaults: "offered" | "hidden";
   readonly machineCheckRecovery: "offered" | "hidden";
+  /** The guest has KVM. */
+  readonly virtualization: "offered" | "hidden";
   readonly hltInGuest: boolean;
   readonly ioPatienceMs: number;
   readonly isIoAnswered: boolean;
@@ -78,6 +82,18 @@ function supportsProposal({ lapic, kvm, vmm, guest }: Proposal): Support {
   return persona === "offered" || persona === "hidden" ? yes : no(persona);
 }
 
+/** What a step of a task in a guest's guest cannot do there; null: it can. As vmm/guest/linux/case.c refuses it. */
+function beyondNested(name: string, step: GuestStep): string | null {
+  if (!isAccess(step)) return null;
+  const { by, instruction } = touchOf(step);
+  if (by === "kernel" || instruction === null) {
+    return `${name}: the nested VM has no kernel that could do ${step.verb}`;
+  }
+  return instruction === "move" && seenBytes(step) > 16
+    ? `${name}: the nested VM has no registers of ${seenBytes(step)} bytes`
+    : null;
+}
+
 /** The part of an actor that no process of a Linux guest can do; null: there is none. */
 function beyondLinux(name: string, actor: Actor): string | null {
   switch (actor.in) {
@@ -87,7 +103,10 @@ function beyondLinux(name: string, actor: Actor): string | null {
     case "guest-kernel":
       return `${name} runs at CPL 0; in a Linux guest the steps are those of processes`;
     case "guest-task":
-      if (actor.nested) return `${name} runs in a guest's guest; this guest has none`;
+      for (const step of actor.nested ? actor.steps : []) {
+        const reason = beyondNested(name, step);
+        if (reason !== null) return reason;
+      }
       if (actor.interrupts === "off") return `${name} runs with interrupts off; a process cannot`;
       return actor.steps.some((step) => isAccess(step) && kernelCopyOptionsOf(step).length > 0)
         ? `${name} asks for a kernel copy that is not Linux's own`
@@ -140,11 +159,13 @@ function bootPlan(scenario: Scenario, proposal: Proposal, common: CasePlan, kern
   const { guest, exits } = proposal;
   const { ioPatienceMs, isIoAnswered, slowness } = common;
   const cpus = 1 + Math.max(0, ...guestActors(scenario).map(([, actor]) => cpuOf(actor)));
+  const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
   return {
     kernel,
     cpus,
     asyncPageFaults: guest !== "none" && personas[guest] === "offered" ? "offered" : "hidden",
     machineCheckRecovery: "offered",
+    virtualization: isNested ? "offered" : "hidden",
     hltInGuest: exits === "hlt-in-guest",
     ioPatienceMs,
     isIoAnswered,

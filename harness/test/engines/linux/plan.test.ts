@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { proposals, type Scenario } from "../../../../language/src/index.ts";
+import { type GuestStep, proposals, type Scenario } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { planLinux, supportsLinux } from "../../../src/engines/linux/plan.ts";
 import { loadScenarios } from "../../../src/fixtures.ts";
@@ -20,6 +20,7 @@ const kernel = {
   sha256: "0".repeat(64),
   imagePath: "/k",
   initrdPath: "/i",
+  nestedInitrdPath: "/n",
 };
 
 const reasonOf = (scenario: Scenario, proposal: string): string | null => {
@@ -72,7 +73,6 @@ describe("supportsLinux", () => {
     ["kernel-load-after-truncate", "apf-guest", "CPL 0"],
     ["kernel-read-without-fixup", "apf-guest", "not Linux's own"],
     ["load-after-truncate-interrupts-off", "apf-guest", "interrupts off"],
-    ["load-in-nested-guest", "apf-guest", "this guest has none"],
     ["nmi-before-reading-saved", "apf-guest", "its own"],
     ["load-of-swapped-page", "apf-guest", "a disk to a Linux guest"],
     ["hundred-tasks", "apf-guest", "at most 16"],
@@ -93,6 +93,26 @@ describe("planLinux", () => {
     expect(boot("no-hlt-exits")).toMatchObject({ asyncPageFaults: "offered", hltInGuest: true });
     const plan = planLinux(plain, proposalOf("pf-injection"), place, kernel);
     expect(plan).toMatchObject({ policy: "inject-pf", fence: true, mountOptions: "dax=always" });
+  });
+
+  it("boots a guest that has guests of its own with KVM in it, and no other", () => {
+    const virtualization = (scenario: Scenario) =>
+      planLinux(scenario, proposalOf("apf-guest"), place, kernel).boot.virtualization;
+    const nested = named("load-in-nested-guest");
+    expect(virtualization(plain)).toBe("hidden");
+    expect(virtualization(nested)).toBe("offered");
+    const { tasks } = planLinux(nested, proposalOf("apf-guest"), place, kernel);
+    expect(tasks.map(({ program }) => program.nested)).toEqual([true, false]);
+  });
+
+  const beyondNested: readonly GuestStep[] = [
+    { verb: "kernel-read", offset: 0x1000n, size: 8, options: [] },
+    { verb: "load", offset: 0x1000n, size: 32 },
+    { verb: "msync", offset: 0x1000n, size: 8 },
+  ];
+  it.each(beyondNested)("has no nested $verb", (step) => {
+    const victim = { in: "guest-task", nested: true, steps: [step] } as const;
+    expect(reasonOf(scenarioWith({ actors: { victim } }), "apf-guest")).toContain("the nested VM has no");
   });
 
   it("shares a boot among policies, and not among guests", () => {

@@ -67,6 +67,8 @@ export type CpuFeatures = {
   readonly cmpxchg16b: boolean;
   /** Page-ready by interrupt: what a guest needs to use async page faults since Linux 5.9. */
   readonly asyncPageFaultInterrupt: boolean;
+  /** SVM or VMX for the guest: it can run guests of its own. */
+  readonly virtualization: boolean;
 };
 
 /** Feature bits that decide which accesses and which guests are possible. */
@@ -81,5 +83,6 @@ export function cpuFeatures(entries: readonly CpuidEntry[]): CpuFeatures {
     avx512: bit(find(7)?.ebx, 16),
     cmpxchg16b: bit(leaf1?.ecx, 13),
     asyncPageFaultInterrupt: bit(find(KVM_CPUID_FEATURES)?.eax, KVM_FEATURE_ASYNC_PF_INT),
+    virtualization: bit(leaf1?.ecx, 5) || bit(find(0x80000001)?.ecx, 2),
   };
 }

@@ -17,6 +17,8 @@ export type LinuxCpu = {
    * error there (mce_severity_amd()).
    */
   readonly machineCheckRecovery: "offered" | "hidden";
+  /** SVM or VMX, where KVM has it for a guest (module parameter `nested`): the guest's own KVM needs it. Left out: hidden. */
+  readonly virtualization?: "offered" | "hidden";
 };
 
 const HYPERVISOR = 1 << 31;
@@ -25,6 +27,11 @@ const HYPER_THREADING = 1 << 28;
 /** KVM_FEATURE_ASYNC_PF, _ASYNC_PF_VMEXIT, _ASYNC_PF_INT. */
 const ASYNC_PF_BITS = (1 << 4) | (1 << 10) | (1 << 14);
 const OVERFLOW_RECOVERY_SUCCOR = 3;
+/** VMX and SVM, by leaf, in ECX. */
+const virtualizationBits: ReadonlyMap<number, number> = new Map([
+  [1, 1 << 5],
+  [0x80000001, 1 << 2],
+]);
 
 const WORD = { leaf: 0, index: 1, eax: 3, ebx: 4, ecx: 5, edx: 6 } as const;
 type Word = keyof typeof WORD;
@@ -75,6 +82,12 @@ export type KvmExtras = {
   readonly tscDeadline: boolean;
 };
 
+/** Without them Linux looks at no other leaf and no MSR of theirs. */
+function hideVirtualization(entry: Entry): void {
+  const bit = virtualizationBits.get(entry.get("leaf")) ?? 0;
+  entry.set("ecx", entry.get("ecx") & ~bit);
+}
+
 /** Changes a `struct kvm_cpuid2` of all that KVM supports into that of vCPU `apicId`. */
 export function makeLinuxCpuid(
   cpuid: DataView,
@@ -85,6 +98,7 @@ export function makeLinuxCpuid(
   if (cpu.vendor !== undefined) setVendor(cpuid, cpuVendors[cpu.vendor]);
   for (const entry of entries(cpuid)) {
     setTopology(entry, apicId, cpu.cpus);
+    if (cpu.virtualization !== "offered") hideVirtualization(entry);
     if (entry.get("leaf") === 1 && tscDeadline) entry.set("ecx", entry.get("ecx") | TSC_DEADLINE);
     if (entry.get("leaf") === 0x80000007) {
       const ebx = entry.get("ebx");

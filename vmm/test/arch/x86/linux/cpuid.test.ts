@@ -68,6 +68,20 @@ describe("makeLinuxCpuid", () => {
     expect(made(0, { ...plain, machineCheckRecovery: "hidden" })(0x80000007).ebx).toBe(0);
   });
 
+  it("shows SVM or VMX only to a guest that is to have guests of its own", () => {
+    const rows = [
+      { leaf: 1, ecx: 0x21 },
+      { leaf: 0x80000001, ecx: 7 },
+    ];
+    const own = { ...plain, virtualization: "offered" } as const;
+    expect(made(0, own, rows)(1).ecx).toBe(0x80000021 >>> 0);
+    expect(made(0, own, rows)(0x80000001).ecx).toBe(7);
+    for (const cpu of [plain, { ...plain, virtualization: "hidden" } as const]) {
+      expect(made(0, cpu, rows)(1).ecx).toBe(0x80000001);
+      expect(made(0, cpu, rows)(0x80000001).ecx).toBe(3);
+    }
+  });
+
   it("changes the vendor in both leaves", () => {
     const cpuid = made(0, { ...plain, vendor: "intel" });
     for (const leaf of [0, 0x80000000]) expect(cpuid(leaf).ebx).toBe(0x756e6547);

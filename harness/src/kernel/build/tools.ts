@@ -1,0 +1,48 @@
+/** What a machine needs to compile a kernel (Documentation/process/changes.rst), and what of it is not there. */
+import { existsSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { KernelError } from "../error.ts";
+
+type Tool =
+  | { readonly program: string; readonly debian: string }
+  | { readonly header: string; readonly debian: string };
+
+const tools: readonly Tool[] = [
+  { program: "gcc", debian: "gcc" },
+  { program: "ld", debian: "binutils" },
+  { program: "make", debian: "make" },
+  { program: "flex", debian: "flex" },
+  { program: "bison", debian: "bison" },
+  { program: "bc", debian: "bc" },
+  { program: "tar", debian: "tar" },
+  { program: "xz", debian: "xz-utils" },
+  // Of objtool, which every x86-64 kernel is built with.
+  { header: "libelf.h", debian: "libelf-dev" },
+];
+
+const INCLUDE_FOLDERS = ["/usr/include", "/usr/local/include"];
+
+type Places = {
+  readonly PATH?: string | undefined;
+  /** As gcc has it. */
+  readonly CPATH?: string | undefined;
+};
+
+function isThere(tool: Tool, { PATH = "", CPATH = "" }: Places): boolean {
+  const [name, folders] =
+    "header" in tool
+      ? [tool.header, [...INCLUDE_FOLDERS, ...CPATH.split(delimiter)]]
+      : [tool.program, PATH.split(delimiter)];
+  return folders.some((folder) => folder !== "" && existsSync(join(folder, name)));
+}
+
+/** Throws a KernelError that names what is missing and the packages that have it. */
+export function requireBuildTools(places: Places = process.env): void {
+  const missing = tools.filter((tool) => !isThere(tool, places));
+  if (missing.length === 0) return;
+  const names = missing.map((tool) => ("header" in tool ? tool.header : tool.program)).join(", ");
+  const packages = missing.map(({ debian }) => debian).join(" ");
+  throw new KernelError(
+    `this kernel is compiled here, and there is no ${names} (sudo apt-get install ${packages})`,
+  );
+}
