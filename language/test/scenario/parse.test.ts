@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { parseScenarios } from "../../src/scenario/parse.ts";
 import { ScenarioError } from "../../src/scenario/problem.ts";
-import type { Scenario } from "../../src/scenario/scenario.ts";
+import { type ClientCache, cacheTimeoutMs, type Scenario } from "../../src/scenario/scenario.ts";
 
 type Changes = Readonly<Record<string, unknown>>;
 
@@ -69,6 +69,21 @@ describe("a backing through our mount", () => {
     ]);
     expect(scenario?.hash).not.toBe(parse(mount())[0]?.hash);
     expect(parse(mount())[0]?.hash).not.toBe(parse({})[0]?.hash);
+  });
+
+  it("says how long the server's clients hold attributes; left out, it is no member", () => {
+    const cached = (cache: string): Changes => ({ backing: { size: "4MiB", cache } });
+    expect(parse(cached("never"))[0]?.backing).toEqual({
+      kind: "host-file",
+      size: 0x400000n,
+      content: "pattern",
+      cache: "never",
+    });
+    expect(parse({})[0]?.backing).not.toHaveProperty("cache");
+    expect(problems(cached("auto"))).toMatch(/backing\.cache/);
+    expect(
+      [undefined, "never", "always"].map((one) => cacheTimeoutMs(one as ClientCache | undefined)),
+    ).toEqual([null, 0, 86_400_000]);
   });
 
   it.each([

@@ -56,6 +56,9 @@ export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
   }
   const call = fileCallOf(scenario);
   if (call !== null) return no(`${call} is a system call on a file; the micro-guest has none`);
+  if (scenario.backing.cache !== undefined) {
+    return no("the micro-guest is no client of a file server: it holds no attributes");
+  }
   const nested = guestActors(scenario).find(([, actor]) => actor.in === "guest-task" && actor.nested);
   if (nested !== undefined) return no(`${nested[0]} runs in a guest's guest; the micro-guest has none`);
   const reachesOriginal = sealedReason(scenario, proposal.server);

@@ -320,7 +320,14 @@ export class LinuxGuest {
 
   /** Serves the next mount from `fs`, and has the program mount it and map the file. Throws a GuestError. */
   async prepare(plan: LinuxPlan, fs: FileSystem, name: string): Promise<CaseGuest> {
-    this.#session = new Session({ fs, window: this.window });
+    const { cacheTimeoutMs } = plan;
+    this.#session = new Session({
+      fs,
+      window: this.window,
+      ...(cacheTimeoutMs === null
+        ? {}
+        : { validity: { entryMs: cacheTimeoutMs, attributesMs: cacheTimeoutMs } }),
+    });
     this.#case.configure({
       programs: plan.tasks.map(({ program }) => program),
       path: `${MOUNT_POINT}/${name}`,

@@ -180,6 +180,9 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   if (partsOf(proposal) === null) return "the proposal names neither a whole VM nor none";
   const call = fileCallOf(scenario);
   if (call !== null) return `${call} is a system call on a file; the model's guest has none`;
+  if (scenario.backing.cache !== undefined) {
+    return "the model has no client of a file server that holds attributes";
+  }
   if (Object.values(scenario.actors).some((actor) => actor.in === "vmm")) {
     return "what a VMM does besides its policy is not in the model";
   }

@@ -21,6 +21,15 @@ describe("supportsPair", () => {
     });
     expect(supportsPair(scenarioWith({}), proposalOf("apf-guest")).kind).toBe("yes");
   });
+
+  it("refuses what a client of a file server holds", () => {
+    const cached = scenarioWith({});
+    const scenario = { ...cached, backing: { ...cached.backing, cache: "never" } } as const;
+    expect(supportsPair(scenario, proposalOf("apf-guest"))).toMatchObject({
+      kind: "no",
+      reason: "the micro-guest is no client of a file server: it holds no attributes",
+    });
+  });
 });
 
 describe("planCase", () => {

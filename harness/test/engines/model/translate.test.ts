@@ -48,6 +48,17 @@ describe("a system call on a file", () => {
   });
 });
 
+describe("attributes that a client holds", () => {
+  it("are refused by name", () => {
+    const plain = scenarioWith({});
+    const scenario = { ...plain, backing: { ...plain.backing, cache: "always" } } as const;
+    expect(translate(scenario, proposalOf("uniform-efault"), options)).toEqual({
+      kind: "no",
+      reason: "the model has no client of a file server that holds attributes",
+    });
+  });
+});
+
 describe("a page's guest frame number", () => {
   it.each<[string, Scenario, readonly bigint[]]>([
     ["is where the window maps it", twoVictims([0x6000n, 0x28000n], whole), [0x40006n, 0x40028n]],
