@@ -8,6 +8,7 @@ import { hex } from "./number.ts";
 import {
   actorName,
   copySize,
+  fileSize,
   type Grammar,
   options,
   signalName,
@@ -66,6 +67,8 @@ export type GuestStep =
   | { readonly verb: "file-write"; readonly offset: bigint; readonly size: number; readonly value: bigint }
   /** fstat(2): observes the file's size, in eight bytes. */
   | { readonly verb: "file-size"; readonly offset: bigint }
+  /** ftruncate(2): shrinks or grows. */
+  | { readonly verb: "file-truncate"; readonly offset: bigint; readonly newSize: bigint }
   | { readonly verb: "fsync"; readonly offset: bigint }
   /** msync(2) with MS_SYNC of the pages that contain those bytes. */
   | { readonly verb: "msync"; readonly offset: bigint; readonly size: number }
@@ -120,8 +123,11 @@ export type Touch = {
  * micro-guest, which has no files, or in the model.
  */
 export type FileCall = {
-  /** As of a touch; `size`: the file's size is observed; `sync`: nothing is, the call returns or fails. */
-  readonly kind: "load" | "store" | "size" | "sync";
+  /**
+   * As of a touch; `size`: the file's size is observed. `sync` and `resize` (sets the size) observe nothing: the call returns
+   * or fails.
+   */
+  readonly kind: "load" | "store" | "size" | "sync" | "resize";
   readonly instruction: null;
   readonly by: "kernel";
   readonly bytes: Touch["bytes"];
@@ -241,6 +247,12 @@ export const guestVerbs: {
     touch: fileCall("size", { touched: 0, seen: 8 }),
     beyondJavaScript: callsFile("file-size"),
   },
+  "file-truncate": {
+    operands: { offset: wholeFile, newSize: fileSize },
+    number: 20,
+    touch: fileCall("resize", { touched: 0, seen: 0 }),
+    beyondJavaScript: callsFile("file-truncate"),
+  },
   fsync: {
     operands: { offset: wholeFile },
     number: 18,
@@ -287,15 +299,20 @@ export function isFileCall(step: GuestStep): boolean {
   return touch !== null && touch.instruction === null;
 }
 
+/** Does it observe nothing but that it has succeeded? */
+export function observesNothing(step: AccessStep): boolean {
+  const { kind } = touchOf(step);
+  return kind === "sync" || kind === "resize";
+}
+
 /** Is it about bytes of the file, rather than its size or its way to the disk? */
 export function isAboutBytes(step: AccessStep): boolean {
-  const { kind } = touchOf(step);
-  return kind !== "size" && kind !== "sync";
+  return touchOf(step).kind !== "size" && !observesNothing(step);
 }
 
 /** The word of an access that nothing disturbs. */
 export function undisturbedWord(step: AccessStep): "value" | "done" {
-  return touchOf(step).kind === "sync" ? "done" : "value";
+  return observesNothing(step) ? "done" : "value";
 }
 
 export function isAccess(step: GuestStep): step is AccessStep {
@@ -315,7 +332,7 @@ export function accessBytes(step: AccessStep): number {
 
 /** How many bytes an access observes. */
 export function seenBytes(step: AccessStep): number {
-  if (touchOf(step).kind === "sync") return 0;
+  if (observesNothing(step)) return 0;
   return touchOf(step).bytes?.seen ?? ("size" in step ? step.size : 0);
 }
 

@@ -30,6 +30,7 @@ const guestLines: Readonly<Record<keyof typeof guestVerbs, string>> = {
   "file-read": "file-read 0x1ffc 8",
   "file-write": "file-write 0x1000 8 0x5a",
   "file-size": "file-size",
+  "file-truncate": "file-truncate 0x1004",
   fsync: "fsync",
   msync: "msync 0x1ff8 16",
   signal: "signal cut",
@@ -118,6 +119,7 @@ describe("the guest's verbs", () => {
     ["file-read", 8, 8, false, 0n, null, null],
     ["file-write", 8, 8, true, 0x5an, null, null],
     ["file-size", 0, 8, false, 0n, null, null],
+    ["file-truncate", 0, 0, false, 0n, null, null],
     ["fsync", 0, 0, false, 0n, null, null],
     ["msync", 16, 0, false, 0n, null, null],
   ] as const)("%s", (verb, touched, seen, writes, value, op, opInKernel) => {
@@ -134,10 +136,10 @@ describe("the guest's verbs", () => {
     expect(ops).toEqual([op, opInKernel]);
   });
 
-  it("that sync a file are done, all others see a value", () => {
+  it("that sync a file or set its size are done, all others see a value", () => {
     const verbs = Object.keys(guestVerbs) as (keyof typeof guestVerbs)[];
     const done = verbs.map(guestStep).filter((step) => isAccess(step) && undisturbedWord(step) === "done");
-    expect(done.map(({ verb }) => verb)).toEqual(["fsync", "msync"]);
+    expect(done.map(({ verb }) => verb)).toEqual(["file-truncate", "fsync", "msync"]);
   });
 
   it("that touch the window by an instruction come in the order of their numbers", () => {

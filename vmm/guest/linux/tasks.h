@@ -25,6 +25,8 @@ void unmap_window(void);
  * when all have ended and `ends_alone`; no task is left then.
  */
 void run_tasks(int ends_alone);
+/* Of a task: returns when the host has taken the results of all tasks so far. */
+void hand_over_results(void);
 
 /* init.c: the program as the first process of a Linux guest. */
 void run_guest(void) __attribute__((noreturn));

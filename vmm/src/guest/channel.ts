@@ -159,6 +159,8 @@ export type Doorbell =
   | { readonly kind: "ready" }
   /** The Linux program, as the first process of a guest, has ended its case. */
   | { readonly kind: "idle" }
+  /** A task of the Linux program waits until all results so far have been taken: it changes the file then. */
+  | { readonly kind: "results"; readonly task: number }
   | { readonly kind: "unknown"; readonly value: number };
 
 const panicReasons: Readonly<Record<number, string>> = {
@@ -177,6 +179,11 @@ function decodeSignal(argument: number): Doorbell | null {
   return task < 0 ? { kind: "signal", number } : { kind: "signal", number, task };
 }
 
+function decodeResults(argument: number): Doorbell | null {
+  const task = (argument >>> 8) - 1;
+  return task < 0 || task >= channelLayout.MAX_TASKS ? null : { kind: "results", task };
+}
+
 /** Decodes what was written to the doorbell port, or to the Linux program's pipe. */
 export function decodeDoorbell(value: number): Doorbell {
   const argument = value >>> 8;
@@ -193,6 +200,8 @@ export function decodeDoorbell(value: number): Doorbell {
       return { kind: "ready" };
     case 6:
       return { kind: "idle" };
+    case 7:
+      return decodeResults(argument) ?? { kind: "unknown", value };
     default:
       return { kind: "unknown", value };
   }

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import {
   closeSync,
   existsSync,
+  fstatSync,
   ftruncateSync,
   mkdtempSync,
   openSync,
@@ -50,6 +51,8 @@ class Run {
   readonly #ended: Promise<unknown>;
   /** What the host does at a signal, before its task goes on. */
   onSignal: (number: number) => void = () => {};
+  /** What it does before a task changes the file. */
+  onResults: () => void = () => {};
 
   constructor(programs: readonly TaskProgram[], setup: Partial<LinuxSetup> = {}) {
     this.file = openSync(this.path, "w+");
@@ -74,6 +77,10 @@ class Run {
     const doorbell = decodeDoorbell(value);
     this.rung.push(doorbell.kind);
     if (doorbell.kind === "ready") this.child.stdin?.write("!");
+    if (doorbell.kind === "results") {
+      this.onResults();
+      this.linux.answer(doorbell.task);
+    }
     if (doorbell.kind !== "signal") return;
     this.onSignal(doorbell.number);
     this.linux.answer(doorbell.task ?? -1);
@@ -246,6 +253,32 @@ describe.skipIf(reason !== null)(`the Linux program${note}`, () => {
     done[6] = "not-reached"; // A signal has no result.
     expect(run.results().slice(0, 11)).toEqual([...done, "short", "short", "done"]);
     expect([8, 9].map((step) => channel.result(0, step).number)).toEqual([0, 4]);
+  });
+
+  it("truncates the file, and changes it only when the host has taken the results so far", async () => {
+    run = new Run([
+      {
+        cpl: 3,
+        steps: [
+          access("load", 8, 0x1000),
+          access("file-truncate", 0, 0, 0x800n),
+          access("file-size", 8, 0),
+          access("file-write", 8, 0x1000, 5n),
+          access("load", 8, 0x1000),
+        ],
+      },
+    ]);
+    const { file, linux } = run;
+    const sizes: [number, readonly string[]][] = [];
+    run.onResults = () => sizes.push([fstatSync(file).size, run?.results().slice(0, 4) ?? []]);
+    await run.until("finished");
+    expect(sizes).toEqual([
+      [FILE_BYTES, ["done", "not-reached", "not-reached", "not-reached"]],
+      [0x800, ["done", "done", "done", "not-reached"]],
+    ]);
+    const value = (step: number) => words(linux.channel.result(0, step).bytes);
+    expect([0, 2, 4].map(value)).toEqual([0x1001n, 0x800n, 5n]);
+    expect(fstatSync(file).size).toBe(0x1008);
   });
 
   it("one task kills another, and a third that counts goes on", async () => {

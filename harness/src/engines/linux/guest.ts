@@ -24,7 +24,6 @@ import {
   LinuxCase,
   type LinuxMachine,
   type LinuxRun,
-  type MachineHandlers,
   type MmioDevice,
   monotonicMs,
   runLinux,
@@ -33,7 +32,7 @@ import {
 } from "../../../../vmm/src/index.ts";
 import { crashIn } from "../../kernel/console.ts";
 import { within } from "../../within.ts";
-import type { CaseGuest, CaseRun } from "../vm/case-runner.ts";
+import type { CaseGuest, CaseHandlers, CaseRun } from "../vm/case-runner.ts";
 import type { BootPlan, LinuxPlan } from "./plan.ts";
 import { GuestWindow } from "./window.ts";
 
@@ -113,7 +112,7 @@ type Current = {
   /** From when the tasks run. */
   readonly begun: Moment;
   readonly over: Moment;
-  handlers: MachineHandlers;
+  handlers: CaseHandlers;
   isInTrouble: boolean;
 };
 
@@ -255,6 +254,9 @@ export class LinuxGuest {
         current?.handlers.signal?.({ type: "signal", cpu: 0, number, task: task ?? 0 });
         return;
       }
+      case "results":
+        await current?.handlers.results?.();
+        return;
       case "finished":
         this.#overWith({ kind: "finished" });
         return;
@@ -369,7 +371,7 @@ export class LinuxGuest {
     };
   }
 
-  #start(current: Current, handlers: MachineHandlers): CaseRun {
+  #start(current: Current, handlers: CaseHandlers): CaseRun {
     current.handlers = handlers;
     this.#base = this.#stats.map((stats) => stats.readAll());
     if (this.#end !== null) this.#overWith(this.#end);
