@@ -33,6 +33,10 @@ const guestLines: Readonly<Record<keyof typeof guestVerbs, string>> = {
   "file-truncate": "file-truncate 0x1004",
   fsync: "fsync",
   msync: "msync 0x1ff8 16",
+  "file-read-direct": "file-read-direct 0x1ff8 8",
+  "kernel-pin": "kernel-pin 0x1000",
+  "fork-load": "fork-load 0x1000 8",
+  exec: "exec",
   signal: "signal cut",
   await: "await cut",
   kill: "kill other",
@@ -122,6 +126,10 @@ describe("the guest's verbs", () => {
     ["file-truncate", 0, 0, false, 0n, null, null],
     ["fsync", 0, 0, false, 0n, null, null],
     ["msync", 16, 0, false, 0n, null, null],
+    ["file-read-direct", 8, 8, false, 0n, null, null],
+    ["kernel-pin", 4096, 0, false, 0n, null, null],
+    ["fork-load", 8, 8, false, 0n, null, null],
+    ["exec", 0, 0, false, 0n, null, null],
   ] as const)("%s", (verb, touched, seen, writes, value, op, opInKernel) => {
     const step = guestStep(verb);
     if (!isAccess(step)) throw new Error(`${verb} touches nothing`);
@@ -139,7 +147,7 @@ describe("the guest's verbs", () => {
   it("that sync a file or set its size are done, all others see a value", () => {
     const verbs = Object.keys(guestVerbs) as (keyof typeof guestVerbs)[];
     const done = verbs.map(guestStep).filter((step) => isAccess(step) && undisturbedWord(step) === "done");
-    expect(done.map(({ verb }) => verb)).toEqual(["file-truncate", "fsync", "msync"]);
+    expect(done.map(({ verb }) => verb)).toEqual(["file-truncate", "fsync", "msync", "kernel-pin", "exec"]);
   });
 
   it("that touch the window by an instruction come in the order of their numbers", () => {

@@ -66,6 +66,10 @@ enum verb {
     VERB_FSYNC = 18,      /* fsync(2) */
     VERB_MSYNC = 19,      /* msync(2) of the pages that `address` and `size` touch, MS_SYNC */
     VERB_FILE_TRUNCATE = 20, /* ftruncate(2): `value` is the new size */
+    VERB_FILE_READ_DIRECT = 21, /* pread(2) with O_DIRECT, of the page that contains `address` */
+    VERB_KERNEL_PIN = 22,       /* write(2) with O_DIRECT to another file, from the page at `address` */
+    VERB_FORK_LOAD = 23,        /* fork(2): the child loads */
+    VERB_EXEC = 24,             /* execve(2) of the file */
 };
 
 /* Of a step. */

@@ -9,6 +9,7 @@
 import {
   type GuestStep,
   guestVerbs,
+  onlyReads,
   type SigbusReaction,
   sigbusReactions,
   type Touch,
@@ -96,9 +97,14 @@ export const verbNumber: Readonly<Record<GuestVerb, number>> = {
   again: 14,
 };
 
-/** Is it a system call on the file itself, of the Linux program alone? */
-export function isFileVerb(verb: GuestVerb): boolean {
+/** Is it a system call of the Linux program alone? */
+export function isLinuxVerb(verb: GuestVerb): boolean {
   return verb !== "again" && guestVerbs[verb].touch?.instruction === null;
+}
+
+/** Is the file mapped for reading only where a task has it? */
+export function isReadOnlyVerb(verb: GuestVerb): boolean {
+  return verb !== "again" && onlyReads(verb);
 }
 
 /** How a step touches the window; null: it does not, and cannot be stuck in a page fault. */

@@ -17,7 +17,7 @@ describe("supportsPair", () => {
     const victim = { in: "guest-task", steps: [{ verb: "msync", offset: 0n, size: 8 }] } as const;
     expect(supportsPair(scenarioWith({ actors: { victim } }), proposalOf("apf-guest"))).toMatchObject({
       kind: "no",
-      reason: "victim: msync is a system call on a file; the micro-guest has none",
+      reason: "victim: msync is a system call that the micro-guest has not",
     });
     expect(supportsPair(scenarioWith({}), proposalOf("apf-guest")).kind).toBe("yes");
   });
