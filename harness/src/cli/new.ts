@@ -41,7 +41,8 @@ function scenarioText(id: string): string {
     // A task of the guest at CPL 3. Steps: load OFFSET SIZE, store OFFSET SIZE VALUE, atomic OFFSET SIZE,
     // copy-from OFFSET SIZE, copy-to OFFSET SIZE VALUE, kernel-read OFFSET SIZE, kernel-write OFFSET SIZE VALUE,
     // signal NAME, await NAME, count (for ever, as a bystander; last); on the file, engines process and linux only:
-    // file-read OFFSET SIZE, file-write OFFSET SIZE VALUE, file-size, fsync, msync OFFSET SIZE.
+    // file-read OFFSET SIZE, file-write OFFSET SIZE VALUE, file-size, file-truncate SIZE, fsync, msync OFFSET SIZE,
+    // file-read-direct OFFSET SIZE, kernel-pin OFFSET, fork-load OFFSET SIZE, exec.
     "victim": {
       "in": "guest-task",
       "steps": ["load 0x1000 8", "signal touched", "await cut", "load 0x1000 8"],

@@ -35,8 +35,8 @@ function writeContent(path: string, scenario: Scenario, lengthBytes: bigint): vo
       writeSync(fd, piece(scenario, offset, count), 0, count, Number(offset));
     }
     ftruncateSync(fd, Number(scenario.backing.size));
-    // Host actors may be other users; the folder above keeps all other users out.
-    fchmodSync(fd, 0o666);
+    // Host actors may be other users, and a task may execute it; the folder above keeps all other users out.
+    fchmodSync(fd, 0o777);
   } finally {
     closeSync(fd);
   }

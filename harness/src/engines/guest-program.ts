@@ -59,7 +59,7 @@ function programStep(step: GuestStep, signals: readonly string[], tasks: readonl
       verb: step.verb,
       size: "size" in step ? step.size : seenBytes(step),
       address: WINDOW_BASE + step.offset,
-      value: writtenValue(step),
+      value: "newSize" in step ? step.newSize : writtenValue(step),
       ...(until === null ? {} : { until: number(until) }),
       interruptsOff: options.includes("irqs-off"),
       noFixup: options.includes("no-fixup"),

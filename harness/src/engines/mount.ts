@@ -32,6 +32,8 @@ export type MountOptions = {
   readonly transport: Transport;
   /** Only devfuse follows rules. */
   readonly faults?: readonly FaultRule[];
+  /** For how long the client may hold names and attributes; null or left out: the server's default. */
+  readonly cacheTimeoutMs?: number | null;
   /** The server's program; another one in tests. */
   readonly serverPath?: string;
   /** Where it grants leases, if it does. */
@@ -86,6 +88,12 @@ function faultArguments({ faults, directory }: MountOptions): string[] {
   return ["--faults", path];
 }
 
+function timeoutArguments({ cacheTimeoutMs = null }: MountOptions): string[] {
+  return cacheTimeoutMs === null
+    ? []
+    : ["--entry-timeout", String(cacheTimeoutMs), "--attr-timeout", String(cacheTimeoutMs)];
+}
+
 /** Mounts `sourceDirectory` through our server. Rejects with the server's output if it does not come up. */
 export async function openMount(options: MountOptions): Promise<FuseMount> {
   const mountpoint = join(options.directory, "mount");
@@ -104,6 +112,7 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       "--parent-pid",
       String(process.pid),
       ...faultArguments(options),
+      ...timeoutArguments(options),
       ...(options.leaseSocket === undefined
         ? []
         : ["--guard", "fuse-lease", "--lease-socket", options.leaseSocket]),

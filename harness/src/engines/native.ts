@@ -318,6 +318,9 @@ export function supportsNative(scenario: Scenario, proposal: Proposal): Support 
     const reason = beyondProcess(name, actor);
     if (reason !== null) return no(reason);
   }
+  if (scenario.backing.cache !== undefined && scenario.backing.mount === undefined) {
+    return no("the file itself is mapped: no client of a file server holds its attributes");
+  }
   if (scenario.backing.kind === "private-swapped") return no("this engine's mappings are shared");
   const tasks = guestActors(scenario).length;
   if (tasks > TASKS_MAX) return no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`);

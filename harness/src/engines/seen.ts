@@ -61,6 +61,7 @@ export class SeenAccesses {
       case "size":
         return fromValue(this.#setup.fileSize(), lengthBytes);
       case "sync":
+      case "resize":
         return new Uint8Array();
       default: {
         const written = mayBeWritten(this.#scenario, fileOffset, lengthBytes);

@@ -80,7 +80,7 @@ function lockedCode(step: AccessStep, at: string): readonly string[] | null {
 function accessCode(step: AccessStep): readonly string[] | null {
   const at = `${hexText(step.offset)}(%rbx)`;
   const { by, instruction, kind } = touchOf(step);
-  if (by === "kernel") return null;
+  if (by === "kernel" || instruction === null) return null;
   switch (instruction) {
     case "move":
       return moveCode(step, at);

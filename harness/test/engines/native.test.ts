@@ -342,6 +342,13 @@ describe("supportsNative", () => {
     expect(supports(withVictim(interrupts))).toMatchObject({
       reason: "victim runs with interrupts off; a process cannot",
     });
+    const backing = { ...scenarioWith({}).backing, cache: "never" } as const;
+    expect(supports(scenarioWith({ backing }))).toMatchObject({
+      reason: "the file itself is mapped: no client of a file server holds its attributes",
+    });
+    expect(supports(scenarioWith({ backing: { ...backing, mount: { faults: [] } } }))).toEqual({
+      kind: "yes",
+    });
     expect(supports(scenarioWith({ needs: ["KVM_CAP_MCE"] }))).toMatchObject({
       reason: "needs KVM_CAP_MCE; this engine has no KVM",
     });

@@ -4,7 +4,7 @@ import type { VmmPart } from "../axes.ts";
 import { matchesGlob } from "../glob.ts";
 import { nearest } from "../nearest.ts";
 import type { Proposal } from "../proposal.ts";
-import { type FileCall, type Touch, touchOf } from "../scenario/guest-verbs.ts";
+import { type LinuxCall, type Touch, touchOf } from "../scenario/guest-verbs.ts";
 import { accessesOf, actionsOf } from "../scenario/labels.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { LOST, type OutcomeCell, type StepWord } from "./cell.ts";
@@ -14,7 +14,7 @@ import { lostWord, vmmAfterLoss } from "./loss.ts";
 
 /** A step that a label stands for: of one actor, of each copy. */
 type Meant =
-  | { readonly kind: "access"; readonly touch: Touch | FileCall; readonly inKernel: boolean }
+  | { readonly kind: "access"; readonly touch: Touch | LinuxCall; readonly inKernel: boolean }
   | { readonly kind: "host" };
 
 export type Binding = {

@@ -16,7 +16,7 @@
  *   both follow from the history where they are not written.
  * - `as @loops`: read as the cell that this row has for the answer.
  *
- * Not listed: `value` for accesses (`done` for fsync and msync), `done` for host steps, ignored for bystanders and events.
+ * Not listed: `value` for accesses (`done` for calls that observe nothing, such as fsync), `done` for host steps, ignored for bystanders and events.
  */
 import { type Answer, answers } from "../answers.ts";
 import { nearest } from "../nearest.ts";

@@ -1,7 +1,7 @@
 /** What an access to a lost page sees, by the proposal's answer and the kind of access: the oracle that expectations write `lost` for. */
 import type { Answer } from "../answers.ts";
 import type { VmmPart } from "../axes.ts";
-import type { FileCall, Touch } from "../scenario/guest-verbs.ts";
+import type { LinuxCall, Touch } from "../scenario/guest-verbs.ts";
 
 /** What happens where a page is lost: the VMM's last state, null without a VMM, and what each kind of access sees. */
 type Loss = {
@@ -78,13 +78,13 @@ export function vmmAfterLoss(answer: Answer, onLinux: VmmPart | "none" | null = 
  */
 export function lostWord(
   answer: Answer,
-  { kind, by, instruction }: Pick<Touch | FileCall, "kind" | "by" | "instruction">,
+  { kind, by, instruction }: Pick<Touch | LinuxCall, "kind" | "by" | "instruction">,
   { inKernel, onLinux = null }: { readonly inKernel: boolean; readonly onLinux?: VmmPart | "none" | null },
 ): string | null {
   const words = lossOf(answer, onLinux);
   if (words === null || (inKernel && answer !== "exits" && answer !== "loops")) return null;
-  // What a system call on the file meets is the file's matter, not the window's.
-  if (instruction === null) return null;
+  // What a system call on the file meets is the file's matter, not the window's; a child's access is as any other.
+  if (instruction === null && by === "kernel") return null;
   // With zeros in place of the code page execution is undefined.
   if (kind === "fetch" && answer === "zeros") return null;
   if (kind === "store") return by === "kernel" ? words.kernelWrite : words.store;

@@ -7,9 +7,9 @@ import { type PropertyId, propertyRows } from "../properties.ts";
 import type { Proposal } from "../proposal.ts";
 import {
   type AccessStep,
-  type FileCall,
   isAboutBytes,
   isAccess,
+  type LinuxCall,
   type Touch,
   touchOf,
 } from "../scenario/guest-verbs.ts";
@@ -43,7 +43,11 @@ export type Property = {
   readonly quantifier: "every" | "some";
 };
 
-type Touched = { readonly touch: Touch | FileCall; readonly access: AccessWord; readonly fileOffset: bigint };
+type Touched = {
+  readonly touch: Touch | LinuxCall;
+  readonly access: AccessWord;
+  readonly fileOffset: bigint;
+};
 
 /** The outcomes of the guest's accesses to bytes, with the kind of access: in the order of the scenario's actors. */
 function accessList({ scenario, ending }: Decidable): readonly Touched[] {
@@ -134,7 +138,7 @@ function isReported(access: AccessWord, ending: Ending): Finding {
  * Precise for accesses of these kinds by a task's own instruction: every one that failed was reported. Those to its own
  * stack are none of them: SIGBUS cannot be delivered to a stack that is gone.
  */
-function precise(kinds: readonly (Touch | FileCall)["kind"][]): Decide {
+function precise(kinds: readonly (Touch | LinuxCall)["kind"][]): Decide {
   return (decidable) => {
     const findings = accessList(decidable)
       .filter(

@@ -1,6 +1,6 @@
 /** The rules that need the whole scenario: sizes, windows, signals, witnesses. Each message names value and limit. */
 import { accessKinds, hostResultKinds, splitWord } from "../vocabulary.ts";
-import { accessBytes, guestVerbs, isAccess, touchOf } from "./guest-verbs.ts";
+import { accessBytes, guestVerbs, isAccess, isWrite, onlyReads, touchOf } from "./guest-verbs.ts";
 import { actOf, isAction } from "./host-verbs.ts";
 import {
   accessesOf,
@@ -160,6 +160,14 @@ function checkActors(scenario: Unhashed, problems: Problems): void {
   }
   const touches = guests.reduce((count, [, actor]) => count + accessesOf(actor).length, 0);
   if (touches === 0) problems.add("actors", "nobody in the guest touches the window");
+  const reading = guests.flatMap(([, { steps }]) => steps).find(({ verb }) => onlyReads(verb));
+  const writing = guests.flatMap(([, actor]) => accessesOf(actor)).find(({ step }) => isWrite(step));
+  if (reading !== undefined && writing !== undefined) {
+    problems.add(
+      "actors",
+      `${writing.step.verb} needs a mapping for writing, ${reading.verb} one for reading only`,
+    );
+  }
   for (const [name, actor] of guests) checkGuestSteps(scenario, name, actor, problems);
 }
 

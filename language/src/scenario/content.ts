@@ -6,7 +6,7 @@
  * size, so that an engine can compute what must stand anywhere.
  */
 import type { Access } from "../vocabulary.ts";
-import { type AccessStep, leftValue, touchOf, writtenValue } from "./guest-verbs.ts";
+import { type AccessStep, leftValue, observesNothing, touchOf, writtenValue } from "./guest-verbs.ts";
 import { PAGE_BYTES } from "./limits.ts";
 import type { Content } from "./scenario.ts";
 
@@ -120,7 +120,7 @@ export function classifyAccess(
   const { kind } = touchOf(step);
   const value = toValue(seen);
   if (kind === "fetch") return classifyFetch(fileOffset, value);
-  if (kind === "sync") return { kind: "done" };
+  if (observesNothing(step)) return { kind: "done" };
   const now = fileNow();
   // A store that wrote zeros has seen its own value.
   const wroteZeros = kind === "store" && writtenValue(step) === 0n;

@@ -1,13 +1,14 @@
 /**
  * The verbs of the guest: one row each, and the only place in TypeScript that knows a verb by its name. Parser, printer,
  * labels, checks and every engine read the rows. The guest's part of a verb is in vmm/guest (`enum verb` of step/channel.h,
- * step/interpreter.c, step/x86/access.S; system calls on the file: linux/file.c). CONTRIBUTING.md, "Add a verb".
+ * step/interpreter.c, step/x86/access.S; system calls of Linux: linux/calls.c). CONTRIBUTING.md, "Add a verb".
  */
-import { accessSizes, atomicSizes, PAGE_BYTES } from "./limits.ts";
+import { accessSizes, atomicSizes, forkSizes, PAGE_BYTES } from "./limits.ts";
 import { hex } from "./number.ts";
 import {
   actorName,
   copySize,
+  fileSize,
   type Grammar,
   options,
   signalName,
@@ -62,13 +63,26 @@ export type GuestStep =
     }
   /** pread(2) of the file, from where the window has OFFSET. */
   | { readonly verb: "file-read"; readonly offset: bigint; readonly size: number }
+  /** The same by a descriptor that was opened with O_DIRECT, of the whole page with those bytes. */
+  | { readonly verb: "file-read-direct"; readonly offset: bigint; readonly size: number }
   /** pwrite(2), likewise. Behind the end of the file it makes it longer. */
   | { readonly verb: "file-write"; readonly offset: bigint; readonly size: number; readonly value: bigint }
   /** fstat(2): observes the file's size, in eight bytes. */
   | { readonly verb: "file-size"; readonly offset: bigint }
+  /** ftruncate(2): shrinks or grows. */
+  | { readonly verb: "file-truncate"; readonly offset: bigint; readonly newSize: bigint }
   | { readonly verb: "fsync"; readonly offset: bigint }
   /** msync(2) with MS_SYNC of the pages that contain those bytes. */
   | { readonly verb: "msync"; readonly offset: bigint; readonly size: number }
+  /**
+   * write(2) of a page of the window to another file that was opened with O_DIRECT: the kernel pins the page, and the device
+   * reads it (pin_user_pages()).
+   */
+  | { readonly verb: "kernel-pin"; readonly offset: bigint }
+  /** fork(2): the child loads through the mapping that it has inherited, the parent waits for its end and goes on. */
+  | { readonly verb: "fork-load"; readonly offset: bigint; readonly size: number }
+  /** execve(2) of the file. No content is a program: without a loss it fails with ENOEXEC. */
+  | { readonly verb: "exec"; readonly offset: bigint }
   | { readonly verb: "signal"; readonly name: string }
   | { readonly verb: "await"; readonly name: string }
   /** SIGKILL for another guest actor of the same vCPU. One that sleeps for a page dies when it is woken, as in Linux. */
@@ -116,21 +130,27 @@ export type Touch = {
 };
 
 /**
- * How a system call touches the file: not by the window, nor by an instruction of ours, so that none of it is in the
- * micro-guest, which has no files, or in the model.
+ * What only a process of Linux does: system calls on the file behind the window, or on the window where a guest without a
+ * kernel like Linux's has none like that. None of it is in the micro-guest, or in the model.
  */
-export type FileCall = {
-  /** As of a touch; `size`: the file's size is observed; `sync`: nothing is, the call returns or fails. */
-  readonly kind: "load" | "store" | "size" | "sync";
+export type LinuxCall = {
+  /**
+   * As of a touch; `size`: the file's size is observed. `sync` and `resize` (sets the size) observe nothing: the call returns
+   * or fails.
+   */
+  readonly kind: "load" | "store" | "size" | "sync" | "resize";
   readonly instruction: null;
-  readonly by: "kernel";
+  /** `task`: by an instruction of the task's own, or its child's. */
+  readonly by: "kernel" | "task";
   readonly bytes: Touch["bytes"];
+  /** The file can be open for reading only, and is mapped so (ETXTBSY, deny_write_access(), include/linux/fs.h). */
+  readonly onlyReads?: true;
 };
 
 export type GuestVerb<Step> = Grammar<Step> & {
   /** enum verb of vmm/guest/step/channel.h. */
   readonly number: number;
-  readonly touch: Step extends AccessStep ? Touch | FileCall : null;
+  readonly touch: Step extends AccessStep ? Touch | LinuxCall : null;
   /** Why the processes of engine mmap-io, which are written in JavaScript, do not do it, after the actor's name; null: they do. */
   readonly beyondJavaScript: string | null;
   /** Of an atomic access: what it leaves where it has found `old`. */
@@ -147,8 +167,12 @@ function touch(
   return { kind, instruction, by: "task", bytes: null, op: kind, opInKernel: more.op ?? kind, ...more };
 }
 
-function fileCall(kind: FileCall["kind"], bytes: FileCall["bytes"] = null): FileCall {
-  return { kind, instruction: null, by: "kernel", bytes };
+function linuxCall(
+  kind: LinuxCall["kind"],
+  bytes: LinuxCall["bytes"] = null,
+  by: LinuxCall["by"] = "kernel",
+): LinuxCall {
+  return { kind, instruction: null, by, bytes };
 }
 
 function callsFile(verb: string): string {
@@ -226,32 +250,71 @@ export const guestVerbs: {
   "file-read": {
     operands: { offset: windowOffset, size: copySize },
     number: 15,
-    touch: fileCall("load"),
+    touch: linuxCall("load"),
     beyondJavaScript: callsFile("file-read"),
   },
   "file-write": {
     operands: { offset: windowOffset, size: copySize, value: value() },
     number: 16,
-    touch: fileCall("store"),
+    touch: linuxCall("store"),
     beyondJavaScript: callsFile("file-write"),
   },
   "file-size": {
     operands: { offset: wholeFile },
     number: 17,
-    touch: fileCall("size", { touched: 0, seen: 8 }),
+    touch: linuxCall("size", { touched: 0, seen: 8 }),
     beyondJavaScript: callsFile("file-size"),
+  },
+  "file-truncate": {
+    operands: { offset: wholeFile, newSize: fileSize },
+    number: 20,
+    touch: linuxCall("resize", { touched: 0, seen: 0 }),
+    beyondJavaScript: callsFile("file-truncate"),
   },
   fsync: {
     operands: { offset: wholeFile },
     number: 18,
-    touch: fileCall("sync", { touched: 0, seen: 0 }),
+    touch: linuxCall("sync", { touched: 0, seen: 0 }),
     beyondJavaScript: callsFile("fsync"),
   },
   msync: {
     operands: { offset: windowOffset, size: copySize },
     number: 19,
-    touch: fileCall("sync"),
+    touch: linuxCall("sync"),
     beyondJavaScript: callsFile("msync"),
+  },
+  "file-read-direct": {
+    operands: { offset: windowOffset, size: copySize },
+    check: ({ offset, size }) =>
+      (offset % PAGE_BYTES) + BigInt(size) > PAGE_BYTES
+        ? `offset ${hex(offset)} + ${size} bytes end in another page: one page is read`
+        : null,
+    number: 21,
+    touch: linuxCall("load"),
+    beyondJavaScript: callsFile("file-read-direct"),
+  },
+  "kernel-pin": {
+    operands: { offset: windowOffset },
+    check: ({ offset }) =>
+      offset % PAGE_BYTES === 0n
+        ? null
+        : `offset ${hex(offset)} is not a multiple of ${PAGE_BYTES}: O_DIRECT needs an aligned buffer`,
+    number: 22,
+    touch: linuxCall("sync", { touched: Number(PAGE_BYTES), seen: 0 }),
+    beyondJavaScript:
+      "has a page pinned by the kernel, with O_DIRECT; this engine's processes only map the file",
+  },
+  "fork-load": {
+    operands: { offset: windowOffset, size: width(forkSizes) },
+    number: 23,
+    touch: linuxCall("load", null, "task"),
+    beyondJavaScript: "makes a child by fork(2), which JavaScript cannot",
+  },
+  exec: {
+    operands: { offset: wholeFile },
+    number: 24,
+    touch: { ...linuxCall("sync", { touched: 0, seen: 0 }), onlyReads: true },
+    beyondJavaScript: "executes the file, which would end this engine's process",
   },
   signal: { operands: { name: signalName }, number: 7, touch: null, beyondJavaScript: null },
   await: { operands: { name: signalName }, number: 8, touch: null, beyondJavaScript: null },
@@ -277,25 +340,36 @@ export const accessVerbs: readonly {
   )
   .sort((one, other) => one.number - other.number);
 
-export function touchOf(step: AccessStep): Touch | FileCall {
+export function touchOf(step: AccessStep): Touch | LinuxCall {
   return guestVerbs[step.verb].touch;
 }
 
-/** Is it a system call on the file, which only a Linux process can make? */
-export function isFileCall(step: GuestStep): boolean {
+/** Is it a system call that only a Linux process can make? */
+export function isLinuxCall(step: GuestStep): boolean {
   const { touch } = guestVerbs[step.verb];
   return touch !== null && touch.instruction === null;
 }
 
+/** Does it observe nothing but that it has succeeded? */
+export function observesNothing(step: AccessStep): boolean {
+  const { kind } = touchOf(step);
+  return kind === "sync" || kind === "resize";
+}
+
+/** Does a case with this verb have the file open and mapped for reading only? */
+export function onlyReads(verb: GuestStep["verb"]): boolean {
+  const { touch } = guestVerbs[verb];
+  return touch !== null && touch.instruction === null && touch.onlyReads === true;
+}
+
 /** Is it about bytes of the file, rather than its size or its way to the disk? */
 export function isAboutBytes(step: AccessStep): boolean {
-  const { kind } = touchOf(step);
-  return kind !== "size" && kind !== "sync";
+  return touchOf(step).kind !== "size" && !observesNothing(step);
 }
 
 /** The word of an access that nothing disturbs. */
 export function undisturbedWord(step: AccessStep): "value" | "done" {
-  return touchOf(step).kind === "sync" ? "done" : "value";
+  return observesNothing(step) ? "done" : "value";
 }
 
 export function isAccess(step: GuestStep): step is AccessStep {
@@ -315,7 +389,7 @@ export function accessBytes(step: AccessStep): number {
 
 /** How many bytes an access observes. */
 export function seenBytes(step: AccessStep): number {
-  if (touchOf(step).kind === "sync") return 0;
+  if (observesNothing(step)) return 0;
   return touchOf(step).bytes?.seen ?? ("size" in step ? step.size : 0);
 }
 

@@ -6,13 +6,12 @@
  */
 import { contentBytes, fromValue } from "./content.ts";
 import { type AccessStep, isAccess, isWrite, leftValue, seenBytes } from "./guest-verbs.ts";
-import { effectOf } from "./host-verbs.ts";
-import { accessesOf, actionsOf, allAccesses, hostActors } from "./labels.ts";
+import { accessesOf, actionsOf, allAccesses } from "./labels.ts";
 import { PAGE_BYTES } from "./limits.ts";
 import { isBehind, lossByServer } from "./losses.ts";
 import { isBefore, type StepAt, stepsBefore } from "./order.ts";
 import type { Scenario } from "./scenario.ts";
-import { sizeAfter } from "./sizes.ts";
+import { effectsOf } from "./sizes.ts";
 import { fileOffsetAt } from "./window.ts";
 
 /** Has this step done what it was to do to the file? */
@@ -54,24 +53,18 @@ export function mayBeWritten(scenario: Scenario, fileOffset: bigint, lengthBytes
     });
 }
 
-/** The host steps that make zeros of the page: by a hole, or behind an end of the file. */
+/** The steps that make zeros of the page: by a hole, or behind an end of the file. */
 function zeroingSteps(scenario: Scenario, fileOffset: bigint): readonly StepAt[] {
   const page = fileOffset / PAGE_BYTES;
-  let sizeBytes = scenario.backing.size;
-  const found: StepAt[] = [];
-  for (const [actor, { steps }] of hostActors(scenario)) {
-    for (const [index, step] of steps.entries()) {
-      const effect = effectOf(step, sizeBytes);
+  return effectsOf(scenario)
+    .filter(({ effect, sizeBytes }) => {
       const isHole =
         effect.kind === "hole" &&
         effect.range.from / PAGE_BYTES <= page &&
         fileOffset - (fileOffset % PAGE_BYTES) < effect.range.to;
-      sizeBytes = sizeAfter(step, sizeBytes);
-      if (isHole || (effect.kind === "resize" && isBehind(sizeBytes, fileOffset)))
-        found.push({ actor, index });
-    }
-  }
-  return found;
+      return isHole || (effect.kind === "resize" && isBehind(sizeBytes, fileOffset));
+    })
+    .map(({ at }) => at);
 }
 
 /** What the step leaves in the file, if it writes. An atomic access is taken to find zeros. */

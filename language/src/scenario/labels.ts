@@ -1,5 +1,5 @@
 /** How steps are called in witnesses, expectations and observations: `load#2` is an actor's second load. */
-import { type AccessStep, type GuestStep, guestVerbs, isAccess, isFileCall } from "./guest-verbs.ts";
+import { type AccessStep, type GuestStep, guestVerbs, isAccess, isLinuxCall } from "./guest-verbs.ts";
 import { actOf, type HostAction, isAction } from "./host-verbs.ts";
 import type { Actor, Scenario } from "./scenario.ts";
 
@@ -56,10 +56,10 @@ export function allAccesses(scenario: Pick<Scenario, "actors">): readonly Access
   return guestActors(scenario).flatMap(([, { steps }]) => steps.filter(isAccess));
 }
 
-/** The first step that is a system call on the file, `victim: fsync`; null: there is none. */
-export function fileCallOf(scenario: Pick<Scenario, "actors">): string | null {
+/** The first step that is a system call of Linux alone, `victim: fsync`; null: there is none. */
+export function linuxCallOf(scenario: Pick<Scenario, "actors">): string | null {
   for (const [name, { steps }] of guestActors(scenario)) {
-    const call = steps.find(isFileCall);
+    const call = steps.find(isLinuxCall);
     if (call !== undefined) return `${name}: ${call.verb}`;
   }
   return null;

@@ -40,5 +40,7 @@ export const WINDOW_MAPPINGS_MAX = 16;
 
 /** Widths that one load or store instruction has. */
 export const accessSizes: readonly number[] = [1, 2, 4, 8, 16, 32, 64];
+/** Of a child's load. */
+export const forkSizes: readonly number[] = [1, 2, 4, 8, 16];
 /** LOCK XADD up to 8, LOCK CMPXCHG16B. */
 export const atomicSizes: readonly number[] = [1, 2, 4, 8, 16];

@@ -4,7 +4,7 @@
  * of a full tmpfs that was never allocated (ENOSPC), where the server of its mount fails every READ or cuts the file.
  */
 import type { FaultRule } from "./fault-rules.ts";
-import { isFileCall, isWrite } from "./guest-verbs.ts";
+import { isLinuxCall, isWrite } from "./guest-verbs.ts";
 import { allAccesses } from "./labels.ts";
 import { PAGE_BYTES } from "./limits.ts";
 import type { Scenario } from "./scenario.ts";
@@ -88,7 +88,7 @@ export function zerosAt(
 ): "held" | "silent" | "unknown" {
   if (isBehind(fileSizes(scenario).at(-1) ?? 0n, fileOffset)) {
     // A write of the guest's makes the file longer again, with a hole before what is written.
-    const mayGrow = allAccesses(scenario).some((step) => isFileCall(step) && isWrite(step));
+    const mayGrow = allAccesses(scenario).some((step) => isLinuxCall(step) && isWrite(step));
     return mayGrow ? "unknown" : "silent";
   }
   switch (lossByServer(scenario, fileOffset)) {

@@ -28,6 +28,7 @@ import { Problems, pathText, ScenarioError } from "./problem.ts";
 import {
   type Actor,
   backingKinds,
+  clientCaches,
   contents,
   layouts,
   nmiVariants,
@@ -91,6 +92,7 @@ const scenarioShape = z.strictObject({
     kind: z.enum(backingKinds).default("host-file"),
     size: bytes,
     content: z.enum(contents).default("pattern"),
+    cache: z.enum(clientCaches).optional(),
     mount: z
       .strictObject({
         faults: z.array(z.string()).max(FAULTS_MAX, `more rules than the limit ${FAULTS_MAX}`).default([]),
@@ -150,7 +152,10 @@ function parseActor(shape: ActorShape, at: string, problems: Problems): Actor {
   }
 }
 
-function parseBacking({ mount, ...rest }: ScenarioShape["backing"], problems: Problems): Scenario["backing"] {
+function parseBacking(shape: ScenarioShape["backing"], problems: Problems): Scenario["backing"] {
+  const { mount, cache, ...always } = shape;
+  // An empty member is left out: a scenario's hash is of the members that it has.
+  const rest = cache === undefined ? always : { ...always, cache };
   if (mount === undefined) return rest;
   const faults = mount.faults.flatMap(
     (text, index) => parseFault(text, `backing.mount.faults[${index}]`, problems) ?? [],
@@ -254,7 +259,6 @@ function parseOne(json: Json, presets: readonly string[], problems: Problems): S
   const scenario = {
     ...rest,
     proposals: rest.proposals === null ? null : readProposals(rest.proposals, presets, problems),
-    // An empty member is left out: a scenario's hash is of the members that it has.
     ...(nmi === undefined ? {} : { nmi }),
     backing: parseBacking(backing, problems),
     window: window?.map(({ file, at, length }) => ({ fileOffset: file, at, length })) ?? wholeFile,

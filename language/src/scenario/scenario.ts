@@ -30,6 +30,25 @@ export function isOnTmpfs(kind: BackingKind): boolean {
   return kind === "tmpfs" || kind === "tmpfs-full";
 }
 
+export const clientCaches = ["never", "always"] as const;
+/**
+ * How long the clients of the file server hold names and attributes, in the words of virtiofsd's `--cache`: `never`, so that
+ * each fstat(2) asks the server; `always`, a day. Clients: the guest's virtio-fs, and our FUSE mount.
+ */
+export type ClientCache = (typeof clientCaches)[number];
+
+/** What the server answers as the time-out of a name and of attributes; null: its default, one second. */
+export function cacheTimeoutMs(cache: ClientCache | undefined): number | null {
+  switch (cache) {
+    case undefined:
+      return null;
+    case "never":
+      return 0;
+    case "always":
+      return 86_400_000;
+  }
+}
+
 export const contents = ["pattern", "code"] as const;
 /**
  * `pattern`: the 64-bit word at offset n is n + 0xda0000000000 (every word differs, none is zero).
@@ -99,6 +118,8 @@ export type Scenario = {
     readonly kind: BackingKind;
     readonly size: bigint;
     readonly content: Content;
+    /** Left out: one second. */
+    readonly cache?: ClientCache;
     /**
      * What is mapped is not the file itself but what our FUSE mount of its folder shows, whose server follows these rules.
      * Its client begins with an empty page cache: every page needs I/O. Left out: the file itself.

@@ -121,9 +121,11 @@ describe("a cell", () => {
     expect(
       lostWord("zeros", { kind: "fetch", by: "task", instruction: "call" }, { inKernel: false }),
     ).toBeNull();
-    expect(
-      lostWord("signals", { kind: "load", by: "kernel", instruction: null }, { inKernel: false }),
-    ).toBeNull();
+    const call = { kind: "load", instruction: null } as const;
+    expect(lostWord("signals", { ...call, by: "kernel" }, { inKernel: false })).toBeNull();
+    // A child's load is as its parent's.
+    expect(lostWord("signals", { ...call, by: "task" }, { inKernel: false })).toBe("sigbus");
+    expect(lostWord("loops", { ...call, by: "task" }, { inKernel: false })).toBe("hung");
     expect(answers.filter((answer) => vmmAfterLoss(answer) === null)).toEqual(["signals", "seals"]);
   });
 

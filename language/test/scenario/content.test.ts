@@ -102,7 +102,11 @@ describe("classifyAccess", () => {
   });
 
   it("of an access that sees nothing: done", () => {
-    for (const step of [{ verb: "fsync", offset: 0n } as const, { ...load, verb: "msync" } as const]) {
+    for (const step of [
+      { verb: "fsync", offset: 0n } as const,
+      { ...load, verb: "msync" } as const,
+      { verb: "file-truncate", offset: 0n, newSize: 0n } as const,
+    ]) {
       const seen = new Uint8Array();
       expect(classifyAccess(step, 0n, seen, { zerosAreHeld: never, fileNow: () => seen })).toEqual({
         kind: "done",

@@ -77,6 +77,13 @@ describe("zeros at an access are the file's own value", () => {
       task: [zero, "signal go", "await done", load],
       host: regrow,
     },
+    "where a task has cut the file since and made it grow": {
+      task: [zero, "file-truncate 0", "file-truncate 4MiB", load],
+    },
+    "where another task has": {
+      task: [zero, "signal go", "await done", load],
+      other: ["await go", "file-truncate 0", "signal done"],
+    },
     "after an atomic addition": { task: [zero, "atomic 0x1000 8", load] },
     "where the server fails each READ": { task: [zero, load], faults: ["read at 0x1000 fail EIO"] },
   };

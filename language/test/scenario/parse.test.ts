@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { parseScenarios } from "../../src/scenario/parse.ts";
 import { ScenarioError } from "../../src/scenario/problem.ts";
-import type { Scenario } from "../../src/scenario/scenario.ts";
+import { type ClientCache, cacheTimeoutMs, type Scenario } from "../../src/scenario/scenario.ts";
 
 type Changes = Readonly<Record<string, unknown>>;
 
@@ -69,6 +69,21 @@ describe("a backing through our mount", () => {
     ]);
     expect(scenario?.hash).not.toBe(parse(mount())[0]?.hash);
     expect(parse(mount())[0]?.hash).not.toBe(parse({})[0]?.hash);
+  });
+
+  it("says how long the server's clients hold attributes; left out, it is no member", () => {
+    const cached = (cache: string): Changes => ({ backing: { size: "4MiB", cache } });
+    expect(parse(cached("never"))[0]?.backing).toEqual({
+      kind: "host-file",
+      size: 0x400000n,
+      content: "pattern",
+      cache: "never",
+    });
+    expect(parse({})[0]?.backing).not.toHaveProperty("cache");
+    expect(problems(cached("auto"))).toMatch(/backing\.cache/);
+    expect(
+      [undefined, "never", "always"].map((one) => cacheTimeoutMs(one as ClientCache | undefined)),
+    ).toEqual([null, 0, 86_400_000]);
   });
 
   it.each([
@@ -268,6 +283,22 @@ describe("a step is refused", () => {
     ["an offset that would wrap", victim("load 0xfffffffffffffff8 8"), "is outside what is mapped"],
     ["a fetch without code", victim("fetch 0x1000"), 'fetch needs backing.content "code"'],
     ["a fetch inside a page", victim("fetch 0x1008"), "0x1008 is not a multiple of 4096"],
+    [
+      "a page pinned off its alignment",
+      victim("load 0 8", "kernel-pin 0x1008"),
+      "0x1008 is not a multiple of 4096: O_DIRECT",
+    ],
+    [
+      "direct bytes across pages",
+      victim("file-read-direct 0x1ffc 8"),
+      "offset 0x1ffc + 8 bytes end in another page",
+    ],
+    ["a child's load by a vector register", victim("fork-load 0 32"), "size 32 is not one of 1, 2, 4, 8, 16"],
+    [
+      "a store to a file that is executed",
+      victim("store 0 8 1", "exec"),
+      "store needs a mapping for writing, exec one for reading only",
+    ],
     ["steps after count", victim("count", "load 0x1000 8"), "count never ends: it must be the last step"],
     ["a signal nobody raises", victim("load 0 8", "await never"), 'awaits "never", which nobody signals'],
     ["a repetition without end", victim("load 0 8 until never"), 'awaits "never", which nobody signals'],

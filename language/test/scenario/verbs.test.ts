@@ -30,8 +30,13 @@ const guestLines: Readonly<Record<keyof typeof guestVerbs, string>> = {
   "file-read": "file-read 0x1ffc 8",
   "file-write": "file-write 0x1000 8 0x5a",
   "file-size": "file-size",
+  "file-truncate": "file-truncate 0x1004",
   fsync: "fsync",
   msync: "msync 0x1ff8 16",
+  "file-read-direct": "file-read-direct 0x1ff8 8",
+  "kernel-pin": "kernel-pin 0x1000",
+  "fork-load": "fork-load 0x1000 8",
+  exec: "exec",
   signal: "signal cut",
   await: "await cut",
   kill: "kill other",
@@ -118,8 +123,13 @@ describe("the guest's verbs", () => {
     ["file-read", 8, 8, false, 0n, null, null],
     ["file-write", 8, 8, true, 0x5an, null, null],
     ["file-size", 0, 8, false, 0n, null, null],
+    ["file-truncate", 0, 0, false, 0n, null, null],
     ["fsync", 0, 0, false, 0n, null, null],
     ["msync", 16, 0, false, 0n, null, null],
+    ["file-read-direct", 8, 8, false, 0n, null, null],
+    ["kernel-pin", 4096, 0, false, 0n, null, null],
+    ["fork-load", 8, 8, false, 0n, null, null],
+    ["exec", 0, 0, false, 0n, null, null],
   ] as const)("%s", (verb, touched, seen, writes, value, op, opInKernel) => {
     const step = guestStep(verb);
     if (!isAccess(step)) throw new Error(`${verb} touches nothing`);
@@ -134,10 +144,10 @@ describe("the guest's verbs", () => {
     expect(ops).toEqual([op, opInKernel]);
   });
 
-  it("that sync a file are done, all others see a value", () => {
+  it("that sync a file or set its size are done, all others see a value", () => {
     const verbs = Object.keys(guestVerbs) as (keyof typeof guestVerbs)[];
     const done = verbs.map(guestStep).filter((step) => isAccess(step) && undisturbedWord(step) === "done");
-    expect(done.map(({ verb }) => verb)).toEqual(["fsync", "msync"]);
+    expect(done.map(({ verb }) => verb)).toEqual(["file-truncate", "fsync", "msync", "kernel-pin", "exec"]);
   });
 
   it("that touch the window by an instruction come in the order of their numbers", () => {

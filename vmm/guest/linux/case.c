@@ -85,9 +85,10 @@ int is_refused(void)
 /* The pages between the mappings are nobody's, as in the micro-guest's window. */
 int map_window(void)
 {
-    int protection = PROT_READ | PROT_WRITE | (the_case->flags & CASE_EXECUTES ? PROT_EXEC : 0);
+    int only_reads = (the_case->flags & CASE_ONLY_READS) != 0;
+    int protection = PROT_READ | (only_reads ? 0 : PROT_WRITE) | (the_case->flags & CASE_EXECUTES ? PROT_EXEC : 0);
     the_case->path[MAX_PATH_BYTES - 1] = 0;
-    word file = CALL3(open, the_case->path, O_RDWR | O_CLOEXEC, 0);
+    word file = CALL3(open, the_case->path, (only_reads ? O_RDONLY : O_RDWR) | O_CLOEXEC, 0);
     if (file < 0)
         return refuse("open ", the_case->path, file), 0;
     word window = CALL6(mmap, WINDOW_ADDRESS, the_case->window_bytes, PROT_NONE,

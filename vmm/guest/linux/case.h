@@ -22,6 +22,7 @@ enum case_flags {
     CASE_PINS_TASKS = 1 << 0, /* a task runs on the processor of its number, as on the micro-guest's vCPU */
     CASE_EXECUTES = 1 << 1,   /* a task fetches code from the window, which is mapped PROT_EXEC */
     CASE_HOLDS_FILE = 1 << 2, /* a task has steps on the file itself: it stays open */
+    CASE_ONLY_READS = 1 << 3, /* the file is opened and mapped for reading: a task executes it (ETXTBSY, deny_write_access()) */
 };
 
 /* A part of the file in the window; all three are multiples of the page size. */

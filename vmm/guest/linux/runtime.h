@@ -5,7 +5,7 @@
 extern struct linux_case *the_case;
 #define channel ((volatile struct channel *)&the_case->channel)
 
-/* file.c */
+/* calls.c */
 #define HAS_OWN_STEPS
 int run_own_step(const struct step *step, struct result *result);
 

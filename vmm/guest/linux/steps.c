@@ -17,7 +17,8 @@
 static void ring_pipe(uint32_t value)
 {
     uint32_t task = value >> 16;
-    if ((value & 0xff) != DOORBELL_SIGNAL || task == 0) {
+    uint32_t kind = value & 0xff;
+    if ((kind != DOORBELL_SIGNAL && kind != DOORBELL_RESULTS) || task == 0) {
         CALL3(write, 1, &value, sizeof value);
         return;
     }

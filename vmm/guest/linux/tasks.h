@@ -25,6 +25,10 @@ void unmap_window(void);
  * when all have ended and `ends_alone`; no task is left then.
  */
 void run_tasks(int ends_alone);
+/* Of a task: returns when the host has taken the results of all tasks so far. */
+void hand_over_results(void);
+/* Of a task: a child does the step's load, into the result; returns when it has ended. A death of the child's is its own. */
+void load_by_child(const struct step *step, struct result *result);
 
 /* init.c: the program as the first process of a Linux guest. */
 void run_guest(void) __attribute__((noreturn));

@@ -31,6 +31,7 @@ enum doorbell {
     DOORBELL_NMI = 4,      /* the handler of an event wants an NMI now, before it reads the event's details */
     DOORBELL_READY = 5,    /* the Linux program has mapped the window: the tasks begin when the host lets them */
     DOORBELL_IDLE = 6,     /* the first process of a Linux guest has ended its case and takes the next one that is there */
+    DOORBELL_RESULTS = 7,  /* a task of the Linux program is about to change the file: the host takes all results first; argument from bit 8 on as of DOORBELL_SIGNAL */
 };
 
 enum panic_reason {
@@ -64,6 +65,11 @@ enum verb {
     VERB_FILE_SIZE = 17,  /* fstat(2): its size, in eight bytes */
     VERB_FSYNC = 18,      /* fsync(2) */
     VERB_MSYNC = 19,      /* msync(2) of the pages that `address` and `size` touch, MS_SYNC */
+    VERB_FILE_TRUNCATE = 20, /* ftruncate(2): `value` is the new size */
+    VERB_FILE_READ_DIRECT = 21, /* pread(2) with O_DIRECT, of the page that contains `address` */
+    VERB_KERNEL_PIN = 22,       /* write(2) with O_DIRECT to another file, from the page at `address` */
+    VERB_FORK_LOAD = 23,        /* fork(2): the child loads */
+    VERB_EXEC = 24,             /* execve(2) of the file */
 };
 
 /* Of a step. */

@@ -9,6 +9,7 @@
 import {
   type GuestStep,
   guestVerbs,
+  onlyReads,
   type SigbusReaction,
   sigbusReactions,
   type Touch,
@@ -97,9 +98,14 @@ export const verbNumber: Readonly<Record<GuestVerb, number>> = {
   again: 14,
 };
 
-/** Is it a system call on the file itself, of the Linux program alone? */
-export function isFileVerb(verb: GuestVerb): boolean {
+/** Is it a system call of the Linux program alone? */
+export function isLinuxVerb(verb: GuestVerb): boolean {
   return verb !== "again" && guestVerbs[verb].touch?.instruction === null;
+}
+
+/** Is the file mapped for reading only where a task has it? */
+export function isReadOnlyVerb(verb: GuestVerb): boolean {
+  return verb !== "again" && onlyReads(verb);
 }
 
 /** How a step touches the window; null: it does not, and cannot be stuck in a page fault. */
@@ -162,6 +168,8 @@ export type Doorbell =
   | { readonly kind: "ready" }
   /** The Linux program, as the first process of a guest, has ended its case. */
   | { readonly kind: "idle" }
+  /** A task of the Linux program waits until all results so far have been taken: it changes the file then. */
+  | { readonly kind: "results"; readonly task: number }
   | { readonly kind: "unknown"; readonly value: number };
 
 const panicReasons: Readonly<Record<number, string>> = {
@@ -180,6 +188,11 @@ function decodeSignal(argument: number): Doorbell | null {
   return task < 0 ? { kind: "signal", number } : { kind: "signal", number, task };
 }
 
+function decodeResults(argument: number): Doorbell | null {
+  const task = (argument >>> 8) - 1;
+  return task < 0 || task >= channelLayout.MAX_TASKS ? null : { kind: "results", task };
+}
+
 /** Decodes what was written to the doorbell port, or to the Linux program's pipe. */
 export function decodeDoorbell(value: number): Doorbell {
   const argument = value >>> 8;
@@ -196,6 +209,8 @@ export function decodeDoorbell(value: number): Doorbell {
       return { kind: "ready" };
     case 6:
       return { kind: "idle" };
+    case 7:
+      return decodeResults(argument) ?? { kind: "unknown", value };
     default:
       return { kind: "unknown", value };
   }

@@ -7,7 +7,7 @@
  */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { Channel, channelLayout, isFileVerb, type TaskProgram } from "./channel.ts";
+import { Channel, channelLayout, isLinuxVerb, isReadOnlyVerb, type TaskProgram } from "./channel.ts";
 
 export const caseLayout = {
   CASE_MAGIC: 0x4553414358554e4cn,
@@ -18,6 +18,7 @@ export const caseLayout = {
   CASE_PINS_TASKS: 1,
   CASE_EXECUTES: 2,
   CASE_HOLDS_FILE: 4,
+  CASE_ONLY_READS: 8,
   sizeofMapping: 24,
   sizeofLinuxTask: 16,
   sizeofLinuxCase: 780160,
@@ -97,7 +98,8 @@ export class LinuxCase {
     const flags =
       (setup.pinsTasks ? at.CASE_PINS_TASKS : 0) |
       (verbs.includes("fetch") ? at.CASE_EXECUTES : 0) |
-      (verbs.some(isFileVerb) ? at.CASE_HOLDS_FILE : 0);
+      (verbs.some(isLinuxVerb) ? at.CASE_HOLDS_FILE : 0) |
+      (verbs.some(isReadOnlyVerb) ? at.CASE_ONLY_READS : 0);
     this.#view.setBigUint64(at.offsetofMagic, at.CASE_MAGIC, true);
     this.#view.setBigUint64(at.offsetofWindowBytes, BigInt(setup.windowBytes), true);
     this.#view.setUint32(at.offsetofFlags, flags, true);

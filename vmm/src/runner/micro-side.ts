@@ -92,6 +92,7 @@ export class MicroSide implements GuestSide {
         return ended({ kind: "guest-panic", reason: doorbell.reason });
       case "ready":
       case "idle":
+      case "results":
         return ended({
           kind: "defect",
           message: `the doorbell says ${doorbell.kind}, which no micro-guest does`,

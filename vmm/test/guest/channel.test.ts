@@ -165,6 +165,9 @@ describe("Channel", () => {
     expect(decodeDoorbell(0x690301)).toMatchObject({ kind: "unknown" });
     expect(decodeDoorbell(5)).toEqual({ kind: "ready" });
     expect(decodeDoorbell(6)).toEqual({ kind: "idle" });
+    expect(decodeDoorbell(0x20007)).toEqual({ kind: "results", task: 1 });
+    expect(decodeDoorbell(7)).toEqual({ kind: "unknown", value: 7 });
+    expect(decodeDoorbell(0x690007)).toMatchObject({ kind: "unknown" });
     expect(decodeDoorbell(0x1001)).toEqual({ kind: "unknown", value: 0x1001 });
     expect(decodeDoorbell(2)).toEqual({ kind: "finished" });
     expect(decodeDoorbell(0x403)).toMatchObject({ kind: "panic" });

@@ -18,6 +18,7 @@ const expressions: Record<keyof typeof caseLayout, string> = {
   CASE_PINS_TASKS: "CASE_PINS_TASKS",
   CASE_EXECUTES: "CASE_EXECUTES",
   CASE_HOLDS_FILE: "CASE_HOLDS_FILE",
+  CASE_ONLY_READS: "CASE_ONLY_READS",
   sizeofMapping: "sizeof(struct mapping)",
   sizeofLinuxTask: "sizeof(struct linux_task)",
   sizeofLinuxCase: "sizeof(struct linux_case)",

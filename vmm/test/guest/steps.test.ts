@@ -1,16 +1,19 @@
 /** The Linux program with real processes on a real file: what the kernel does to each access, recorded by the program. */
 import { type ChildProcess, spawn } from "node:child_process";
 import {
+  chmodSync,
   closeSync,
   existsSync,
+  fstatSync,
   ftruncateSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
@@ -50,6 +53,8 @@ class Run {
   readonly #ended: Promise<unknown>;
   /** What the host does at a signal, before its task goes on. */
   onSignal: (number: number) => void = () => {};
+  /** What it does before a task changes the file. */
+  onResults: () => void = () => {};
 
   constructor(programs: readonly TaskProgram[], setup: Partial<LinuxSetup> = {}) {
     this.file = openSync(this.path, "w+");
@@ -74,6 +79,10 @@ class Run {
     const doorbell = decodeDoorbell(value);
     this.rung.push(doorbell.kind);
     if (doorbell.kind === "ready") this.child.stdin?.write("!");
+    if (doorbell.kind === "results") {
+      this.onResults();
+      this.linux.answer(doorbell.task);
+    }
     if (doorbell.kind !== "signal") return;
     this.onSignal(doorbell.number);
     this.linux.answer(doorbell.task ?? -1);
@@ -246,6 +255,93 @@ describe.skipIf(reason !== null)(`the Linux program${note}`, () => {
     done[6] = "not-reached"; // A signal has no result.
     expect(run.results().slice(0, 11)).toEqual([...done, "short", "short", "done"]);
     expect([8, 9].map((step) => channel.result(0, step).number)).toEqual([0, 4]);
+  });
+
+  it("truncates the file, and changes it only when the host has taken the results so far", async () => {
+    run = new Run([
+      {
+        cpl: 3,
+        steps: [
+          access("load", 8, 0x1000),
+          access("file-truncate", 0, 0, 0x800n),
+          access("file-size", 8, 0),
+          access("file-write", 8, 0x1000, 5n),
+          access("load", 8, 0x1000),
+        ],
+      },
+    ]);
+    const { file, linux } = run;
+    const sizes: [number, readonly string[]][] = [];
+    run.onResults = () => sizes.push([fstatSync(file).size, run?.results().slice(0, 4) ?? []]);
+    await run.until("finished");
+    expect(sizes).toEqual([
+      [FILE_BYTES, ["done", "not-reached", "not-reached", "not-reached"]],
+      [0x800, ["done", "done", "done", "not-reached"]],
+    ]);
+    const value = (step: number) => words(linux.channel.result(0, step).bytes);
+    expect([0, 2, 4].map(value)).toEqual([0x1001n, 0x800n, 5n]);
+    expect(fstatSync(file).size).toBe(0x1008);
+  });
+
+  it("reads and writes with O_DIRECT: bytes of a page, and a page to another file", async () => {
+    run = new Run([
+      {
+        cpl: 3,
+        steps: [
+          access("file-read-direct", 8, 0x1008),
+          access("kernel-pin", 0, 0x1000),
+          signal("signal", 0),
+          access("file-read-direct", 8, 0x804),
+          access("file-read-direct", 8, 0x7fc),
+          access("kernel-pin", 0, 0x1000),
+        ],
+      },
+    ]);
+    const { file, linux, folder } = run;
+    run.onSignal = () => ftruncateSync(file, 0x800);
+    await run.until("finished");
+    const { channel } = linux;
+    expect(words(channel.result(0, 0).bytes)).toBe(0x1009n);
+    expect(run.results().slice(0, 6)).toEqual(["done", "done", "not-reached", "short", "short", "efault"]);
+    expect([3, 4].map((step) => channel.result(0, step).number)).toEqual([0, 4]);
+    expect(readdirSync(folder)).toEqual(["file"]);
+  });
+
+  it("loads by a child, whose death is its own", async () => {
+    run = new Run([
+      {
+        cpl: 3,
+        onSigbus: "next-step",
+        steps: [
+          access("fork-load", 8, 0x1000),
+          signal("signal", 0),
+          access("fork-load", 8, 0x1000),
+          access("load", 8, 0),
+          access("fork-load", 4, 0),
+        ],
+      },
+    ]);
+    const { file, linux } = run;
+    run.onSignal = () => ftruncateSync(file, 0x1000);
+    await run.until("finished");
+    const { channel } = linux;
+    expect(run.results().slice(0, 5)).toEqual(["done", "not-reached", "sigbus", "done", "done"]);
+    expect([0, 3].map((step) => words(channel.result(0, step).bytes))).toEqual([0x1001n, 1n]);
+    expect(channel.events()).toMatchObject([{ kind: "sigbus", task: 0, errorCode: 2n }]);
+    expect(channel.taskState(0)).toBe("done");
+  });
+
+  it("executes the file, which is no program, and maps it for reading then", async () => {
+    run = new Run([
+      { cpl: 3, steps: [access("exec", 0, 0), access("load", 8, 0), access("store", 8, 0, 1n)] },
+    ]);
+    const { file, linux } = run;
+    chmodSync(run.path, 0o700);
+    await run.until("finished");
+    // The test has it open for writing.
+    expect(linux.channel.result(0, 0)).toMatchObject({ status: "errno", number: constants.errno.ETXTBSY });
+    expect(run.results().slice(1, 3)).toEqual(["done", "sigsegv"]);
+    expect(fstatSync(file).size).toBe(FILE_BYTES);
   });
 
   it("one task kills another, and a third that counts goes on", async () => {

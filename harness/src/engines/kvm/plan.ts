@@ -6,10 +6,10 @@
 import {
   allAccesses,
   enablesApf,
-  fileCallOf,
   type GuestPersona,
   guestActors,
   guestPersonas,
+  linuxCallOf,
   type NmiVariant,
   type Proposal,
   type Scenario,
@@ -54,8 +54,11 @@ export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
   if (fetches && proposal.vmm === "remap-zero") {
     return no("with zeros in place of its code the guest executes whatever zeros mean: no observation");
   }
-  const call = fileCallOf(scenario);
-  if (call !== null) return no(`${call} is a system call on a file; the micro-guest has none`);
+  const call = linuxCallOf(scenario);
+  if (call !== null) return no(`${call} is a system call that the micro-guest has not`);
+  if (scenario.backing.cache !== undefined) {
+    return no("the micro-guest is no client of a file server: it holds no attributes");
+  }
   const nested = guestActors(scenario).find(([, actor]) => actor.in === "guest-task" && actor.nested);
   if (nested !== undefined) return no(`${nested[0]} runs in a guest's guest; the micro-guest has none`);
   const reachesOriginal = sealedReason(scenario, proposal.server);

@@ -24,7 +24,6 @@ import {
   LinuxCase,
   type LinuxMachine,
   type LinuxRun,
-  type MachineHandlers,
   type MmioDevice,
   monotonicMs,
   runLinux,
@@ -33,7 +32,7 @@ import {
 } from "../../../../vmm/src/index.ts";
 import { crashIn } from "../../kernel/console.ts";
 import { within } from "../../within.ts";
-import type { CaseGuest, CaseRun } from "../vm/case-runner.ts";
+import type { CaseGuest, CaseHandlers, CaseRun } from "../vm/case-runner.ts";
 import type { BootPlan, LinuxPlan } from "./plan.ts";
 import { GuestWindow } from "./window.ts";
 
@@ -113,7 +112,7 @@ type Current = {
   /** From when the tasks run. */
   readonly begun: Moment;
   readonly over: Moment;
-  handlers: MachineHandlers;
+  handlers: CaseHandlers;
   isInTrouble: boolean;
 };
 
@@ -258,6 +257,9 @@ export class LinuxGuest {
         current?.handlers.signal?.({ type: "signal", cpu: 0, number, task: task ?? 0 });
         return;
       }
+      case "results":
+        await current?.handlers.results?.();
+        return;
       case "finished":
         this.#overWith({ kind: "finished" });
         return;
@@ -323,7 +325,14 @@ export class LinuxGuest {
 
   /** Serves the next mount from `fs`, and has the program mount it and map the file. Throws a GuestError. */
   async prepare(plan: LinuxPlan, fs: FileSystem, name: string): Promise<CaseGuest> {
-    this.#session = new Session({ fs, window: this.window });
+    const { cacheTimeoutMs } = plan;
+    this.#session = new Session({
+      fs,
+      window: this.window,
+      ...(cacheTimeoutMs === null
+        ? {}
+        : { validity: { entryMs: cacheTimeoutMs, attributesMs: cacheTimeoutMs } }),
+    });
     this.#case.configure({
       programs: plan.tasks.map(({ program }) => program),
       path: `${MOUNT_POINT}/${name}`,
@@ -365,7 +374,7 @@ export class LinuxGuest {
     };
   }
 
-  #start(current: Current, handlers: MachineHandlers): CaseRun {
+  #start(current: Current, handlers: CaseHandlers): CaseRun {
     current.handlers = handlers;
     this.#base = this.#stats.map((stats) => stats.readAll());
     if (this.#end !== null) this.#overWith(this.#end);

@@ -8,6 +8,7 @@
 import {
   type Actor,
   allAccesses,
+  cacheTimeoutMs,
   cpuOf,
   type GuestPart,
   type GuestStep,
@@ -42,6 +43,8 @@ export type LinuxPlan = CasePlan & {
   readonly boot: BootPlan;
   /** Options of the mount of type virtiofs in the guest. */
   readonly mountOptions: string;
+  /** For how long the guest may hold names and attributes; null: the server's default. */
+  readonly cacheTimeoutMs: number | null;
 };
 
 /** On a real machine. Measured under emulation: 5 to 8 s on an idle machine, a minute on a busy one. */
@@ -180,5 +183,10 @@ export function planLinux(
   kernel: GuestKernel,
 ): LinuxPlan {
   const common = commonPlan(scenario, proposal, place);
-  return { ...common, boot: bootPlan(scenario, proposal, common, kernel), mountOptions: MOUNT_OPTIONS };
+  return {
+    ...common,
+    boot: bootPlan(scenario, proposal, common, kernel),
+    mountOptions: MOUNT_OPTIONS,
+    cacheTimeoutMs: cacheTimeoutMs(scenario.backing.cache),
+  };
 }

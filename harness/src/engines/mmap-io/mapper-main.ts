@@ -102,10 +102,10 @@ function systemCall(step: AccessStep): Uint8Array | null {
 function touch(step: AccessStep): Uint8Array | null {
   const { beyondJavaScript } = guestVerbs[step.verb];
   if (beyondJavaScript !== null) throw new Error(`${step.verb}: this engine does not support it`);
-  const { kind, by } = touchOf(step);
-  if (by === "kernel") return systemCall(step);
+  const touched = touchOf(step);
+  if (touched.instruction === null || touched.by === "kernel") return systemCall(step);
   const bytes = target(step);
-  switch (kind) {
+  switch (touched.kind) {
     case "load":
     case "fetch":
       return Uint8Array.from(bytes);

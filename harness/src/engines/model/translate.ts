@@ -28,7 +28,6 @@ import {
   cpuOf,
   effectOf,
   type FaultRule,
-  fileCallOf,
   fileOffsetAt,
   fileSizes,
   firstUnallocated,
@@ -43,6 +42,7 @@ import {
   isBystander,
   kernelCopyOptionsOf,
   labelledAccesses,
+  linuxCallOf,
   type Outcome,
   type Parts,
   type Proposal,
@@ -178,8 +178,11 @@ function isSlow({ backing }: Scenario): boolean {
 /** Why the model has no answer, or null. */
 function refusal(scenario: Scenario, proposal: Proposal): string | null {
   if (partsOf(proposal) === null) return "the proposal names neither a whole VM nor none";
-  const call = fileCallOf(scenario);
-  if (call !== null) return `${call} is a system call on a file; the model's guest has none`;
+  const call = linuxCallOf(scenario);
+  if (call !== null) return `${call} is a system call that the model's guest has not`;
+  if (scenario.backing.cache !== undefined) {
+    return "the model has no client of a file server that holds attributes";
+  }
   if (Object.values(scenario.actors).some((actor) => actor.in === "vmm")) {
     return "what a VMM does besides its policy is not in the model";
   }

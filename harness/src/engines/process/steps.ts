@@ -318,6 +318,10 @@ class Steps implements HostTasks {
       case "signal":
         this.#raised(doorbell.number, doorbell.task ?? 0);
         return;
+      case "results":
+        this.#look();
+        this.#shared.linux.answer(doorbell.task);
+        return;
       case "finished":
         this.#look();
         return;

@@ -47,6 +47,9 @@ type Baseline = {
   readonly shares: readonly Share[];
 };
 
+/** `results`: a task waits until all results so far have been taken. */
+export type CaseHandlers = MachineHandlers & { readonly results?: () => Promise<void> };
+
 /** The guest of a case, up and waiting for its tasks to begin. */
 export type CaseGuest = {
   readonly channel: Channel;
@@ -54,7 +57,7 @@ export type CaseGuest = {
   readonly cpus: number;
   capabilities(): Readonly<Record<string, number>>;
   /** Lets the tasks begin. The run ends with the case: in whatever state the guest is left, its channel stays readable. */
-  start(handlers: MachineHandlers, limits: Pick<CasePlan, "ioPatienceMs" | "isIoAnswered">): CaseRun;
+  start(handlers: CaseHandlers, limits: Pick<CasePlan, "ioPatienceMs" | "isIoAnswered">): CaseRun;
 };
 
 /** `stop`: ends the case, also out of an endless loop. `exited`: nothing of it happens any more. */
@@ -78,6 +81,8 @@ export class CaseRunner {
   #isWaitingSeen = false;
   /** Accesses already sent, `task/step`. */
   readonly #sent = new Set<string>();
+  /** Tasks that wait until what was sent for them has been taken. */
+  readonly #untaken: (() => void)[] = [];
   #ending: Ending;
   #baseline: Baseline | null = null;
   /** When the case's time is over. */
@@ -143,8 +148,12 @@ export class CaseRunner {
     this.#advance({ type: "host-settled" });
   }
 
-  #handlers(): MachineHandlers {
+  #handlers(): CaseHandlers {
     return {
+      results: () => {
+        this.#sendResults();
+        return this.#take();
+      },
       signal: ({ number, task }) => {
         this.#sendResults();
         const name = this.#relay.nameOf(number);
@@ -174,6 +183,16 @@ export class CaseRunner {
         this.#sendResults();
       },
     };
+  }
+
+  #take(): Promise<void> {
+    this.#send({ type: "take" });
+    return new Promise((resolve) => this.#untaken.push(resolve));
+  }
+
+  /** What was sent so far has been taken: tasks that wait for that go on, in their order. */
+  taken(): void {
+    this.#untaken.shift()?.();
   }
 
   #advance(news: News): void {

@@ -16,7 +16,9 @@ export type ToVm<Plan extends CasePlan> =
   | { readonly type: "start"; readonly plan: Plan }
   | { readonly type: "signal"; readonly name: string }
   /** Every host actor has done its last step. */
-  | { readonly type: "host-settled" };
+  | { readonly type: "host-settled" }
+  /** The answer to `take`. */
+  | { readonly type: "taken" };
 
 export type FromVm =
   /**
@@ -27,6 +29,8 @@ export type FromVm =
   | { readonly type: "signal"; readonly name: string; readonly from: string }
   /** An access that has finished, sent before the next signal of any task: the file is still unchanged. */
   | { readonly type: "saw"; readonly task: number; readonly step: number; readonly bytes: Uint8Array }
+  /** A task that is about to change the file waits until what was sent has been taken. */
+  | { readonly type: "take" }
   /**
    * The case is over and something still waits for a page: a thread of a vCPU, or a worker of KVM's. Its report follows
    * once nothing does.

@@ -133,12 +133,17 @@ class VmProcess<Plan extends CasePlan> {
     this.#child.send({ type: "start", plan });
   }
 
-  #receive(message: Extract<FromVm, { type: "signal" | "saw" }>): void {
-    if (message.type === "signal") {
-      this.#setup.raise(message.name, message.from);
-      return;
+  #receive(message: Extract<FromVm, { type: "signal" | "saw" | "take" }>): void {
+    switch (message.type) {
+      case "signal":
+        this.#setup.raise(message.name, message.from);
+        return;
+      case "saw":
+        this.#seen.take(message.task, message.step, message.bytes);
+        return;
+      case "take":
+        this.#child.send({ type: "taken" });
     }
-    this.#seen.take(message.task, message.step, message.bytes);
   }
 
   /** The mapped file, if it is not the host setup's: a sealed copy. */

@@ -45,6 +45,9 @@ export function serveCases<Plan extends CasePlan>({ runCase, runner, isKnown, is
         return;
       case "host-settled":
         runner()?.hostSettled();
+        return;
+      case "taken":
+        runner()?.taken();
     }
   });
 }

@@ -17,9 +17,18 @@ describe("supportsPair", () => {
     const victim = { in: "guest-task", steps: [{ verb: "msync", offset: 0n, size: 8 }] } as const;
     expect(supportsPair(scenarioWith({ actors: { victim } }), proposalOf("apf-guest"))).toMatchObject({
       kind: "no",
-      reason: "victim: msync is a system call on a file; the micro-guest has none",
+      reason: "victim: msync is a system call that the micro-guest has not",
     });
     expect(supportsPair(scenarioWith({}), proposalOf("apf-guest")).kind).toBe("yes");
+  });
+
+  it("refuses what a client of a file server holds", () => {
+    const cached = scenarioWith({});
+    const scenario = { ...cached, backing: { ...cached.backing, cache: "never" } } as const;
+    expect(supportsPair(scenario, proposalOf("apf-guest"))).toMatchObject({
+      kind: "no",
+      reason: "the micro-guest is no client of a file server: it holds no attributes",
+    });
   });
 });
 

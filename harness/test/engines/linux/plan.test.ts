@@ -115,6 +115,14 @@ describe("planLinux", () => {
     expect(reasonOf(scenarioWith({ actors: { victim } }), "apf-guest")).toContain("the nested VM has no");
   });
 
+  it("has the guest hold attributes for as long as the scenario says", () => {
+    const timeout = (id: string) =>
+      planLinux(named(id), proposalOf("apf-guest"), place, kernel).cacheTimeoutMs;
+    expect(timeout("load-after-size-never-cached")).toBe(0);
+    expect(timeout("load-after-size-always-cached")).toBe(86_400_000);
+    expect(timeout("load-after-truncate")).toBeNull();
+  });
+
   it("shares a boot among policies, and not among guests", () => {
     const boot = (id: string) => JSON.stringify(planLinux(plain, proposalOf(id), place, kernel).boot);
     expect(boot("pf-injection")).toBe(boot("mce-injection"));

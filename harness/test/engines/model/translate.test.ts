@@ -43,7 +43,18 @@ describe("a system call on a file", () => {
     const victim = { in: "guest-task", steps: [{ verb: "file-read", offset: 0n, size: 8 }] } as const;
     expect(translate(scenarioWith({ actors: { victim } }), proposalOf(id), options)).toEqual({
       kind: "no",
-      reason: "victim: file-read is a system call on a file; the model's guest has none",
+      reason: "victim: file-read is a system call that the model's guest has not",
+    });
+  });
+});
+
+describe("attributes that a client holds", () => {
+  it("are refused by name", () => {
+    const plain = scenarioWith({});
+    const scenario = { ...plain, backing: { ...plain.backing, cache: "always" } } as const;
+    expect(translate(scenario, proposalOf("uniform-efault"), options)).toEqual({
+      kind: "no",
+      reason: "the model has no client of a file server that holds attributes",
     });
   });
 });

@@ -137,6 +137,41 @@ describe.skipIf(available.kind === "no")(`the engine process${note}`, () => {
     });
   });
 
+  it("a child of a task meets the lost page alone; the task goes on, and has its own SIGBUS", async () => {
+    const load: GuestStep = { verb: "load", offset: 0x1000n, size: 8 };
+    const { observations, counts } = await evidence(
+      cut([{ verb: "fork-load", offset: 0x1000n, size: 8 }, { verb: "file-size", offset: 0n }, load]),
+    );
+    expect(observations.accesses.victim).toEqual({
+      "fork-load#1": { kind: "sigbus", code: "BUS_ADRERR" },
+      "file-size#1": { kind: "value", value: 0n },
+      "load#1": { kind: "sigbus", code: "BUS_ADRERR" },
+    });
+    expect(counts).toMatchObject({ sigbus: 2 });
+  });
+
+  it("compares what was seen with the file as it was before a task truncates it", async () => {
+    const load: GuestStep = { verb: "load", offset: 0x1000n, size: 8 };
+    const resize = (newSize: bigint): GuestStep => ({ verb: "file-truncate", offset: 0n, newSize });
+    const { observations } = await evidence(
+      scenarioWith({
+        actors: {
+          victim: {
+            in: "guest-task",
+            steps: [load, resize(0x1004n), { verb: "file-size", offset: 0n }, resize(0x3000n), load],
+          },
+        },
+      }),
+    );
+    expect(observations.accesses.victim).toEqual({
+      "load#1": { kind: "value", value: 0xda0000001000n },
+      "file-truncate#1": { kind: "done" },
+      "file-size#1": { kind: "value", value: 0x1004n },
+      "file-truncate#2": { kind: "done" },
+      "load#2": { kind: "value", value: 0x1000n },
+    });
+  });
+
   it("a system call that ends with the file is short, and the task goes on", async () => {
     const { observations } = await evidence(
       cut([
