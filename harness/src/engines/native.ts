@@ -13,6 +13,7 @@ import {
   guestActors,
   isAccess,
   isBystander,
+  isMappedIntoGuest,
   kernelCopyOptionsOf,
   type Proposal,
   type RunResult,
@@ -317,6 +318,9 @@ export function supportsNative(scenario: Scenario, proposal: Proposal): Support 
   for (const [name, actor] of Object.entries(scenario.actors)) {
     const reason = beyondProcess(name, actor);
     if (reason !== null) return no(reason);
+  }
+  if (!isMappedIntoGuest(scenario.layout)) {
+    return no(`layout ${scenario.layout} is about a guest's page cache; a process maps the file itself`);
   }
   if (scenario.backing.kind === "private-swapped") return no("this engine's mappings are shared");
   const tasks = guestActors(scenario).length;

@@ -342,6 +342,9 @@ describe("supportsNative", () => {
     expect(supports(withVictim(interrupts))).toMatchObject({
       reason: "victim runs with interrupts off; a process cannot",
     });
+    expect(supports(scenarioWith({ layout: "virtio-fs" }))).toMatchObject({
+      reason: "layout virtio-fs is about a guest's page cache; a process maps the file itself",
+    });
     expect(supports(scenarioWith({ needs: ["KVM_CAP_MCE"] }))).toMatchObject({
       reason: "needs KVM_CAP_MCE; this engine has no KVM",
     });
