@@ -13,6 +13,7 @@ import {
   guestActors,
   isAccess,
   isBystander,
+  isMappedIntoGuest,
   kernelCopyOptionsOf,
   type Proposal,
   type RunResult,
@@ -320,6 +321,9 @@ export function supportsNative(scenario: Scenario, proposal: Proposal): Support 
   }
   if (scenario.backing.cache !== undefined && scenario.backing.mount === undefined) {
     return no("the file itself is mapped: no client of a file server holds its attributes");
+  }
+  if (!isMappedIntoGuest(scenario.layout)) {
+    return no(`layout ${scenario.layout} is about a guest's page cache; a process maps the file itself`);
   }
   if (scenario.backing.kind === "private-swapped") return no("this engine's mappings are shared");
   const tasks = guestActors(scenario).length;

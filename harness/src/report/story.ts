@@ -47,6 +47,7 @@ export function setupLines(scenario: Scenario): readonly string[] {
   for (const rule of backing.mount?.faults ?? [])
     lines.push(`seen through our FUSE mount, whose server does: ${faultText(rule)}`);
   if (layout === "nvdimm") lines.push("mapped into guest memory as a whole (NVDIMM)");
+  if (layout === "virtio-fs") lines.push("shared with the guest by virtio-fs, without DAX");
   for (const { fileOffset, at, length } of window) {
     lines.push(`DAX window ${hex(at)}: ${sizeText(length)} of the file from ${hex(fileOffset)}`);
   }

@@ -349,6 +349,9 @@ describe("supportsNative", () => {
     expect(supports(scenarioWith({ backing: { ...backing, mount: { faults: [] } } }))).toEqual({
       kind: "yes",
     });
+    expect(supports(scenarioWith({ layout: "virtio-fs" }))).toMatchObject({
+      reason: "layout virtio-fs is about a guest's page cache; a process maps the file itself",
+    });
     expect(supports(scenarioWith({ needs: ["KVM_CAP_MCE"] }))).toMatchObject({
       reason: "needs KVM_CAP_MCE; this engine has no KVM",
     });

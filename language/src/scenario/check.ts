@@ -42,7 +42,10 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
   }
   if (kind === "private-swapped") {
     if (scenario.layout !== "nvdimm") {
-      problems.add("backing.kind", `${kind} needs layout nvdimm: what is mapped into a DAX window is shared`);
+      problems.add(
+        "backing.kind",
+        `${kind} needs layout nvdimm: in layout ${scenario.layout} no mapping is private`,
+      );
     }
     if (scenario.backing.mount !== undefined) {
       problems.add("backing.mount", `${kind} takes none: its pages come from swap, not from a server`);
@@ -83,8 +86,9 @@ function checkMapping(mapping: WindowMapping, at: string, fileBytes: bigint, pro
 
 function checkWindow(scenario: Unhashed, problems: Problems): void {
   const { layout, window, backing } = scenario;
-  if (layout === "nvdimm") {
-    if (window.length > 0) problems.add("window", "layout nvdimm maps the whole file: leave the window out");
+  if (layout !== "dax-window") {
+    if (window.length > 0)
+      problems.add("window", `layout ${layout} has the whole file: leave the window out`);
     return;
   }
   if (window.length === 0) problems.add("window", "maps nothing");

@@ -26,15 +26,15 @@ export function scenarioSource(scenario: Scenario): Readonly<Record<string, unkn
     purpose,
     layout,
     backing: backingSource(backing),
-    ...(layout === "nvdimm"
-      ? {}
-      : {
+    ...(layout === "dax-window"
+      ? {
           window: window.map(({ fileOffset, at, length }) => ({
             file: hex(fileOffset),
             at: hex(at),
             length: hex(length),
           })),
-        }),
+        }
+      : {}),
     ...(nmi === undefined ? {} : { nmi }),
     actors: Object.fromEntries(Object.entries(actors).map(([name, actor]) => [name, actorSource(actor)])),
     witness: witness.map(witnessText),

@@ -255,7 +255,7 @@ function parseOne(json: Json, presets: readonly string[], problems: Problems): S
   }
   const { window, backing, nmi, ...rest } = shape;
   const wholeFile: WindowMapping[] =
-    shape.layout === "nvdimm" ? [] : [{ fileOffset: 0n, at: 0n, length: shape.backing.size }];
+    shape.layout === "dax-window" ? [{ fileOffset: 0n, at: 0n, length: shape.backing.size }] : [];
   const scenario = {
     ...rest,
     proposals: rest.proposals === null ? null : readProposals(rest.proposals, presets, problems),

@@ -7,12 +7,19 @@ import type { FaultRule } from "./fault-rules.ts";
 import type { GuestStep } from "./guest-verbs.ts";
 import type { HostStep, VmmStep } from "./host-verbs.ts";
 
-export const layouts = ["dax-window", "nvdimm"] as const;
+export const layouts = ["dax-window", "nvdimm", "virtio-fs"] as const;
 /**
  * `dax-window`: a reserved range of guest memory, one memslot, file ranges mapped into it with MAP_FIXED (virtio-fs).
  * `nvdimm`: the file mapped whole, the mapping itself the memslot (file-backed NVDIMM, virtio-pmem).
+ * `virtio-fs`: nothing of the file is guest memory. The guest's kernel has copies of its pages, which it asks the file
+ * server for: the yardstick, in which no page can be lost.
  */
 export type Layout = (typeof layouts)[number];
+
+/** Are pages of the file the guest's memory? Then they can be lost. */
+export function isMappedIntoGuest(layout: Layout): boolean {
+  return layout !== "virtio-fs";
+}
 
 export const backingKinds = ["host-file", "tmpfs", "tmpfs-full", "private-swapped"] as const;
 /**
@@ -126,7 +133,7 @@ export type Scenario = {
      */
     readonly mount?: { readonly faults: readonly FaultRule[] };
   };
-  /** Empty for layout `nvdimm`: there the file is the window. */
+  /** Empty but for layout `dax-window`: elsewhere the guest has the whole file, from 0. */
   readonly window: readonly WindowMapping[];
   readonly nmi?: NmiVariant;
   /** In the order written, which is the order in which the guest starts its tasks. */

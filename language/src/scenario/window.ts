@@ -1,7 +1,7 @@
 /** Where a window offset lies in the file. */
 import type { Scenario, WindowMapping } from "./scenario.ts";
 
-/** The mappings, in every layout: for `nvdimm` the whole file at offset 0. */
+/** The mappings, in every layout: without a window the whole file at offset 0. */
 export function mappingsOf(
   scenario: Pick<Scenario, "layout" | "window" | "backing">,
 ): readonly WindowMapping[] {

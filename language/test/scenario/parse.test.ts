@@ -1,5 +1,6 @@
 /** What a scenario file may say, and that everything else is refused with place, value and limit. */
 import { describe, expect, it } from "vitest";
+import { scenarioSource } from "../../src/scenario/format.ts";
 import { parseScenarios } from "../../src/scenario/parse.ts";
 import { ScenarioError } from "../../src/scenario/problem.ts";
 import { type ClientCache, cacheTimeoutMs, type Scenario } from "../../src/scenario/scenario.ts";
@@ -141,9 +142,13 @@ describe("parseScenarios", () => {
     expect(about("today @loops")?.hash).toBe(about("apf-loop", "apf-guest")?.hash);
   });
 
-  it("maps the whole file where no window is given, and none for nvdimm", () => {
+  it("maps the whole file where no window is given, and none for a layout without a window", () => {
     expect(parse({ window: undefined })[0]?.window).toEqual([{ fileOffset: 0n, at: 0n, length: 4n << 20n }]);
-    expect(parse({ window: undefined, layout: "nvdimm" })[0]?.window).toEqual([]);
+    for (const layout of ["nvdimm", "virtio-fs"]) {
+      const [scenario] = parse({ window: undefined, layout });
+      expect(scenario?.window).toEqual([]);
+      expect(parse({ window: undefined, ...scenarioSource(scenario as Scenario) })[0]).toEqual(scenario);
+    }
   });
 
   it("reads the vCPU of a task and the signal that ends a repetition", () => {
@@ -379,7 +384,13 @@ describe("a scenario is refused", () => {
       window({ file: 0, at: 0, length: "2MiB" }, { file: 0, at: "1MiB", length: "2MiB" }),
       "window[1]: 0x100000 to 0x300000 overlaps window[0], 0x0 to 0x200000",
     ],
-    ["a window for nvdimm", { layout: "nvdimm" }, "layout nvdimm maps the whole file"],
+    ["a window for nvdimm", { layout: "nvdimm" }, "layout nvdimm has the whole file"],
+    ["a window for virtio-fs", { layout: "virtio-fs" }, "layout virtio-fs has the whole file"],
+    [
+      "private copies in a page cache",
+      { backing: { size: 4096, kind: "private-swapped" }, layout: "virtio-fs", window: undefined },
+      "private-swapped needs layout nvdimm: in layout virtio-fs no mapping is private",
+    ],
     [
       "105 guest tasks",
       many(105, { in: "guest-task", steps: ["load 0 8"] }),

@@ -9,6 +9,7 @@ import {
   type GuestPersona,
   guestActors,
   guestPersonas,
+  isMappedIntoGuest,
   linuxCallOf,
   type NmiVariant,
   type Proposal,
@@ -53,6 +54,9 @@ export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
   const fetches = allAccesses(scenario).some((step) => touchOf(step).kind === "fetch");
   if (fetches && proposal.vmm === "remap-zero") {
     return no("with zeros in place of its code the guest executes whatever zeros mean: no observation");
+  }
+  if (!isMappedIntoGuest(scenario.layout)) {
+    return no(`layout ${scenario.layout} is about a guest's page cache; the micro-guest has none`);
   }
   const call = linuxCallOf(scenario);
   if (call !== null) return no(`${call} is a system call that the micro-guest has not`);

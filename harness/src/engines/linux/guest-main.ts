@@ -49,7 +49,7 @@ function factsOf(plan: LinuxPlan, guest: LinuxGuest): LinuxGuestFacts {
     bootCase: guest.cases,
     asyncPageFaults,
     machineCheckRecovery,
-    mount: `virtiofs ${plan.mountOptions}`,
+    mount: `${plan.mount.type} ${plan.mount.options}`,
   };
 }
 

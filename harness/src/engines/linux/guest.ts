@@ -33,10 +33,9 @@ import {
 import { crashIn } from "../../kernel/console.ts";
 import { within } from "../../within.ts";
 import type { CaseGuest, CaseHandlers, CaseRun } from "../vm/case-runner.ts";
-import type { BootPlan, LinuxPlan } from "./plan.ts";
+import { type BootPlan, type LinuxPlan, SHARE_TAG } from "./plan.ts";
 import { GuestWindow } from "./window.ts";
 
-const TAG = "daxfault";
 const MOUNT_POINT = "/mnt";
 const RAM_BYTES: number = 256 * 2 ** 20;
 const WINDOW_BYTES: bigint = 64n * 2n ** 20n;
@@ -185,7 +184,7 @@ export class LinuxGuest {
       handleDue: () => this.#session?.handleDue(),
       end: () => this.#session?.end(),
     };
-    const device = new VirtioFs({ session, tag: TAG, window: place });
+    const device = new VirtioFs({ session, tag: SHARE_TAG, window: place });
     return new VirtioMmio(device, memory, (reason) => this.#line(`virtio-fs: ${reason}`));
   }
 
@@ -325,20 +324,15 @@ export class LinuxGuest {
 
   /** Serves the next mount from `fs`, and has the program mount it and map the file. Throws a GuestError. */
   async prepare(plan: LinuxPlan, fs: FileSystem, name: string): Promise<CaseGuest> {
-    const { cacheTimeoutMs } = plan;
-    this.#session = new Session({
-      fs,
-      window: this.window,
-      ...(cacheTimeoutMs === null
-        ? {}
-        : { validity: { entryMs: cacheTimeoutMs, attributesMs: cacheTimeoutMs } }),
-    });
+    const { attributeMs } = plan;
+    const validity = { entryMs: attributeMs, attributesMs: attributeMs };
+    this.#session = new Session({ fs, window: this.window, validity });
     this.#case.configure({
       programs: plan.tasks.map(({ program }) => program),
       path: `${MOUNT_POINT}/${name}`,
       mappings: plan.mappings,
       windowBytes: plan.windowBytes,
-      mount: { type: "virtiofs", source: TAG, options: plan.mountOptions },
+      mount: plan.mount,
       pinsTasks: true,
     });
     this.#console = [];

@@ -14,12 +14,15 @@ import {
   type GuestStep,
   guestActors,
   isAccess,
+  isMappedIntoGuest,
   kernelCopyOptionsOf,
+  type Layout,
   type Proposal,
   type Scenario,
   seenBytes,
   touchOf,
 } from "../../../../language/src/index.ts";
+import type { LinuxMount } from "../../../../vmm/src/index.ts";
 import type { GuestKernel, Support } from "../../engine.ts";
 import { sealedReason } from "../sealed.ts";
 import { type CasePlan, commonPlan, type PlanPlace } from "../vm/plan.ts";
@@ -41,15 +44,25 @@ export type BootPlan = {
 
 export type LinuxPlan = CasePlan & {
   readonly boot: BootPlan;
-  /** Options of the mount of type virtiofs in the guest. */
-  readonly mountOptions: string;
-  /** For how long the guest may hold names and attributes; null: the server's default. */
-  readonly cacheTimeoutMs: number | null;
+  /** By which the guest has the file. */
+  readonly mount: LinuxMount;
+  /** How long the guest's kernel may take the size and the times that it has for the file's own. */
+  readonly attributeMs: number;
+};
+
+/** Tag of the virtio-fs device. */
+export const SHARE_TAG = "daxfault";
+
+const mounts: Readonly<Record<Layout, LinuxMount>> = {
+  "dax-window": { type: "virtiofs", source: SHARE_TAG, options: "dax=always" },
+  "virtio-fs": { type: "virtiofs", source: SHARE_TAG, options: "dax=never" },
+  nvdimm: { type: "ext4", source: "/dev/pmem0", options: "dax=always" },
 };
 
 /** On a real machine. Measured under emulation: 5 to 8 s on an idle machine, a minute on a busy one. */
 const BOOT_BOUND_MS = 30_000;
-const MOUNT_OPTIONS = "dax=always";
+/** As virtiofsd's `--cache auto` has it; of a host's step the guest's kernel learns nothing sooner. */
+const ATTRIBUTE_MS = 1000;
 /** Each is a process of the guest. */
 const TASKS_MAX = 16;
 
@@ -129,9 +142,16 @@ function supportsScenario(scenario: Scenario): Support {
       "the file is a disk to a Linux guest that has it as an NVDIMM; its DAX window is layout dax-window",
     );
   }
-  if (scenario.backing.kind === "private-swapped") return no("a DAX window shares its file");
   const tasks = guestActors(scenario).length;
   return tasks > TASKS_MAX ? no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`) : yes;
+}
+
+/** Fence and guards act on the pages of the file that are guest memory. */
+function supportsLayout({ layout }: Scenario, { exits, server }: Proposal): Support {
+  if (isMappedIntoGuest(layout)) return yes;
+  const who = server !== "none" ? `guard ${server}` : exits === "fence" ? "the fence" : null;
+  if (who === null) return yes;
+  return no(`no page of the file is guest memory in layout ${layout}: ${who} has nothing to act on`);
 }
 
 /** Does the task go on behind its handler for SIGBUS, where Linux sends another signal, or none? */
@@ -144,7 +164,12 @@ function goesOnInVain(scenario: Scenario, { vmm }: Proposal): boolean {
 
 /** Can a Linux guest run the case, on whatever machine? */
 export function supportsLinux(scenario: Scenario, proposal: Proposal): Support {
-  for (const answer of [supportsProposal(proposal), supportsScenario(scenario)]) {
+  const answers = [
+    supportsProposal(proposal),
+    supportsScenario(scenario),
+    supportsLayout(scenario, proposal),
+  ];
+  for (const answer of answers) {
     if (answer.kind === "no") return answer;
   }
   const fetches = allAccesses(scenario).some((step) => touchOf(step).kind === "fetch");
@@ -186,7 +211,7 @@ export function planLinux(
   return {
     ...common,
     boot: bootPlan(scenario, proposal, common, kernel),
-    mountOptions: MOUNT_OPTIONS,
-    cacheTimeoutMs: cacheTimeoutMs(scenario.backing.cache),
+    mount: mounts[scenario.layout],
+    attributeMs: cacheTimeoutMs(scenario.backing.cache) ?? ATTRIBUTE_MS * common.slowness,
   };
 }

@@ -40,6 +40,7 @@ import {
   isAccess,
   isAction,
   isBystander,
+  isMappedIntoGuest,
   kernelCopyOptionsOf,
   labelledAccesses,
   linuxCallOf,
@@ -178,6 +179,9 @@ function isSlow({ backing }: Scenario): boolean {
 /** Why the model has no answer, or null. */
 function refusal(scenario: Scenario, proposal: Proposal): string | null {
   if (partsOf(proposal) === null) return "the proposal names neither a whole VM nor none";
+  if (!isMappedIntoGuest(scenario.layout)) {
+    return `layout ${scenario.layout} is about a guest's page cache; the model's guest has none`;
+  }
   const call = linuxCallOf(scenario);
   if (call !== null) return `${call} is a system call that the model's guest has not`;
   if (scenario.backing.cache !== undefined) {

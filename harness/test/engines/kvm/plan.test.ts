@@ -32,6 +32,15 @@ describe("supportsPair", () => {
   });
 });
 
+describe("layout virtio-fs", () => {
+  it("is refused: the micro-guest has no page cache", () => {
+    const scenario = scenarioWith({ layout: "virtio-fs" });
+    expect(supportsPair(scenario, proposalOf("apf-guest"))).toMatchObject({
+      reason: "layout virtio-fs is about a guest's page cache; the micro-guest has none",
+    });
+  });
+});
+
 describe("planCase", () => {
   it("turns each preset into the set-up that its title promises", () => {
     const planOf = (id: string) => planCase(scenarioWith({}), proposalOf(id), place);

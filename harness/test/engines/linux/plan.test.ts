@@ -75,6 +75,9 @@ describe("supportsLinux", () => {
     ["load-after-truncate-interrupts-off", "apf-guest", "interrupts off"],
     ["nmi-before-reading-saved", "apf-guest", "its own"],
     ["load-of-swapped-page", "apf-guest", "a disk to a Linux guest"],
+    ["virtio-fs/load-of-cached-page", "fence-exit", "virtio-fs: the fence has nothing to act on"],
+    ["virtio-fs/load-of-cached-page", "remap-zero", "the fence has nothing"],
+    ["virtio-fs/load-of-cached-page", "notify", "guard notify has nothing"],
     ["hundred-tasks", "apf-guest", "at most 16"],
     ["load-again-after-regrow", "pf-injection", "no handler for SIGBUS"],
     ["load-again-after-regrow", "notify", "no handler for SIGBUS"],
@@ -92,7 +95,17 @@ describe("planLinux", () => {
     expect(boot("mce-injection-no-apf").asyncPageFaults).toBe("hidden");
     expect(boot("no-hlt-exits")).toMatchObject({ asyncPageFaults: "offered", hltInGuest: true });
     const plan = planLinux(plain, proposalOf("pf-injection"), place, kernel);
-    expect(plan).toMatchObject({ policy: "inject-pf", fence: true, mountOptions: "dax=always" });
+    expect(plan).toMatchObject({ policy: "inject-pf", fence: true, mount: { options: "dax=always" } });
+  });
+
+  it.each([
+    ["load-after-truncate", "virtiofs daxfault dax=always"],
+    ["virtio-fs/load-of-cached-page", "virtiofs daxfault dax=never"],
+  ])("mounts for %s: %s", (id, mounted) => {
+    const { mount, attributeMs } = planLinux(named(id), proposalOf("apf-guest"), place, kernel);
+    expect(`${mount.type} ${mount.source} ${mount.options}`).toBe(mounted);
+    // On an emulated machine a step takes longer, and the guest must not learn anything meanwhile.
+    expect(attributeMs).toBe(1000 * place.slowness);
   });
 
   it("boots a guest that has guests of its own with KVM in it, and no other", () => {
@@ -116,11 +129,10 @@ describe("planLinux", () => {
   });
 
   it("has the guest hold attributes for as long as the scenario says", () => {
-    const timeout = (id: string) =>
-      planLinux(named(id), proposalOf("apf-guest"), place, kernel).cacheTimeoutMs;
+    const timeout = (id: string) => planLinux(named(id), proposalOf("apf-guest"), place, kernel).attributeMs;
     expect(timeout("load-after-size-never-cached")).toBe(0);
     expect(timeout("load-after-size-always-cached")).toBe(86_400_000);
-    expect(timeout("load-after-truncate")).toBeNull();
+    expect(timeout("load-after-truncate")).toBe(1000 * place.slowness);
   });
 
   it("shares a boot among policies, and not among guests", () => {

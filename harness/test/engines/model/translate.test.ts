@@ -38,6 +38,16 @@ function gfnsOf(scenario: Scenario): readonly bigint[] | null | string {
   return translation.kind === "yes" ? translation.case.gfns : translation.reason;
 }
 
+describe("layout virtio-fs", () => {
+  it("is refused: the model's guest has no page cache", () => {
+    const scenario = scenarioWith({ layout: "virtio-fs" });
+    expect(translate(scenario, proposalOf("apf-guest"), options)).toEqual({
+      kind: "no",
+      reason: "layout virtio-fs is about a guest's page cache; the model's guest has none",
+    });
+  });
+});
+
 describe("a system call on a file", () => {
   it.each(["native", "uniform-efault"])("is refused by name, under %s", (id) => {
     const victim = { in: "guest-task", steps: [{ verb: "file-read", offset: 0n, size: 8 }] } as const;
