@@ -2,7 +2,10 @@
  * The peer of vmm/src/arch/x86/bench/exits.ts: the same loops around KVM_RUN in C, for comparison only. Built and run by
  * `daxfault bench kvm`.
  *
- * usage: exits STATE port|fault MILLISECONDS
+ * usage: exits STATE port|fault|fault-ioctl MILLISECONDS
+ *
+ * fault: special registers and events in struct kvm_run where KVM keeps them there (KVM_CAP_SYNC_REGS); fault-ioctl: by a
+ * call each, as without.
  *
  * STATE is written by the TypeScript side, so that both run the very same guest: struct kvm_regs, struct kvm_sregs, then
  * guest memory from address 0 to the end of the file. Prints the cycles a second.
@@ -29,6 +32,7 @@
 #define VECTOR_PF 14
 /* Not present, read, CPL 3: what the processor would have pushed. */
 #define PF_ERROR_CODE 4
+#define SYNCED (KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS)
 /* The clock is looked at once in so many cycles. */
 #define BATCH 64
 
@@ -72,6 +76,7 @@ static void *lost_window(void)
 }
 
 static int vcpu;
+static int can_sync;
 static struct kvm_run *run;
 
 static void port_cycle(void)
@@ -83,23 +88,42 @@ static void port_cycle(void)
     }
 }
 
-static void fault_cycle(void)
+static void run_to_fault(void)
 {
     if (ioctl(vcpu, KVM_RUN, 0) != -1 || errno != EFAULT) {
         fprintf(stderr, "KVM_RUN: no EFAULT, exit reason %u\n", run->exit_reason);
         exit(1);
     }
+}
+
+static void inject(struct kvm_vcpu_events *events)
+{
+    events->exception.injected = 1;
+    events->exception.nr = VECTOR_PF;
+    events->exception.has_error_code = 1;
+    events->exception.pending = 0;
+    events->exception.error_code = PF_ERROR_CODE;
+}
+
+static void synced_fault_cycle(void)
+{
+    run->kvm_valid_regs = SYNCED;
+    run_to_fault();
+    run->s.regs.sregs.cr2 = WINDOW_ADDRESS;
+    inject(&run->s.regs.events);
+    run->kvm_dirty_regs = SYNCED;
+}
+
+static void fault_cycle(void)
+{
+    run_to_fault();
     struct kvm_sregs sregs;
     check("KVM_GET_SREGS", ioctl(vcpu, KVM_GET_SREGS, &sregs));
     sregs.cr2 = WINDOW_ADDRESS;
     check("KVM_SET_SREGS", ioctl(vcpu, KVM_SET_SREGS, &sregs));
     struct kvm_vcpu_events events;
     check("KVM_GET_VCPU_EVENTS", ioctl(vcpu, KVM_GET_VCPU_EVENTS, &events));
-    events.exception.injected = 1;
-    events.exception.nr = VECTOR_PF;
-    events.exception.has_error_code = 1;
-    events.exception.pending = 0;
-    events.exception.error_code = PF_ERROR_CODE;
+    inject(&events);
     check("KVM_SET_VCPU_EVENTS", ioctl(vcpu, KVM_SET_VCPU_EVENTS, &events));
 }
 
@@ -122,6 +146,7 @@ static void create(const char *state)
     check("/dev/kvm", kvm);
     int vm = ioctl(kvm, KVM_CREATE_VM, 0);
     check("KVM_CREATE_VM", vm);
+    can_sync = (ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_SYNC_REGS) & SYNCED) == SYNCED;
     check("KVM_SET_TSS_ADDR", ioctl(vm, KVM_SET_TSS_ADDR, TSS_ADDRESS));
     add_slot(vm, 0, 0, bytes, memory);
     add_slot(vm, 1, WINDOW_ADDRESS, WINDOW_BYTES, lost_window());
@@ -140,15 +165,24 @@ static void create(const char *state)
     check("KVM_SET_REGS", ioctl(vcpu, KVM_SET_REGS, &regs));
 }
 
+static void (*cycle_named(const char *name))(void)
+{
+    if (strcmp(name, "port") == 0)
+        return port_cycle;
+    if (strcmp(name, "fault") == 0)
+        return can_sync ? synced_fault_cycle : fault_cycle;
+    return strcmp(name, "fault-ioctl") == 0 ? fault_cycle : 0;
+}
+
 int main(int argc, char **argv)
 {
-    if (argc != 4 || (strcmp(argv[2], "port") && strcmp(argv[2], "fault"))) {
-        fprintf(stderr, "usage: exits STATE port|fault MILLISECONDS\n");
+    if (argc != 4 || !cycle_named(argv[2])) {
+        fprintf(stderr, "usage: exits STATE port|fault|fault-ioctl MILLISECONDS\n");
         return 64;
     }
-    void (*cycle)(void) = strcmp(argv[2], "port") == 0 ? port_cycle : fault_cycle;
     double limit = atof(argv[3]) / 1000;
     create(argv[1]);
+    void (*cycle)(void) = cycle_named(argv[2]);
     for (int i = 0; i < BATCH; i++)
         cycle();
     uint64_t cycles = 0;

@@ -17,6 +17,7 @@ const ROUND_MS = 500;
 const titles: Readonly<Record<ExitBenchRow["cycle"], string>> = {
   port: "port access and back",
   fault: "-EFAULT, #PF injected, KVM_RUN again",
+  "fault-ioctl": "the same without KVM_CAP_SYNC_REGS",
 };
 
 const perSecond = (value: number): string => `${(value / 1000).toFixed(1)} k/s`;

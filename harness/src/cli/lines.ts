@@ -406,7 +406,7 @@ const bench = z.literal("bench");
 const benchKvmLine: z.ZodType<BenchKvmLine> = z.strictObject({
   type: bench,
   name: z.literal("kvm"),
-  cycle: z.enum(["port", "fault"]),
+  cycle: z.enum(["port", "fault", "fault-ioctl"]),
   perSecond: rate,
   peerPerSecond: rate.nullable(),
   ratio: z.number().nullable(),

@@ -24,10 +24,11 @@ import { z } from "zod";
 import { errorText } from "../error-text.ts";
 import { DebianArchive, type KernelPackage } from "./apt.ts";
 import { buildKernel, requireRoom } from "./build/build.ts";
-import { smallFragment } from "./build/config.ts";
+import { parseConfig, smallFragment } from "./build/config.ts";
 import { requireBuildTools } from "./build/tools.ts";
 import { KernelError } from "./error.ts";
 import { readImage } from "./image.ts";
+import { configOfImage } from "./image-config.ts";
 import {
   neededGuestModules,
   neededModules,
@@ -36,6 +37,7 @@ import {
   wantedNestedModules,
 } from "./initramfs.ts";
 import { type ModuleFile, ModuleTree, moduleRelease } from "./modules.ts";
+import { guestLacks } from "./needs.ts";
 import type { KernelSpec } from "./spec.ts";
 
 /** What a kernel is booted for, which decides its modules: cases inside, or the guest of a VMM of ours. */
@@ -52,6 +54,8 @@ export type Kernel = {
   readonly modules: readonly ModuleFile[];
   /** Of a guest: those of its own KVM, after `modules`; empty where it has none, or is no guest. */
   readonly nestedModules: readonly ModuleFile[];
+  /** The text of its configuration, where a guest's is at hand; else null. */
+  readonly config: string | null;
   /** Its origin, for output: a package and its version, or a path. */
   readonly origin: string;
   /** SHA-256 of the image. */
@@ -144,25 +148,32 @@ type ModuleEntries = CacheEntry["modules"];
 
 /** null: not there, or from before. Throws a KernelError where the kernel lacks what a guest needs. */
 function readGuestEntries(
-  name: string,
   folder: string,
 ): Readonly<Record<"modules" | "nestedModules", ModuleEntries>> | null {
   const guest = readJson(join(folder, "guest.json"), guestEntryShape);
   const nested = readJson(join(folder, "nested.json"), nestedEntryShape);
   if (guest === null || nested === null) return null;
-  if (guest.missing.length > 0) throw new KernelError(lackText(name, guest.missing));
+  if (guest.missing.length > 0) throw new KernelError(lackText(guest.missing));
   return { modules: guest.modules, nestedModules: nested.modules };
 }
 
-function lackText(name: string, missing: readonly string[]): string {
-  return `${name} cannot be a guest: ${missing.join(", ")}: neither in the image nor among its modules`;
+function lackText(missing: readonly string[]): string {
+  return `it cannot be a guest: ${missing.join(", ")}: neither in the image nor among its modules`;
+}
+
+/** Throws a KernelError where the configuration of a guest's kernel is at hand, and lacks something. */
+function checkedGuest(kernel: Kernel): Kernel {
+  if (kernel.config === null) return kernel;
+  const lacks = guestLacks(parseConfig(kernel.config), kernel.modules.length > 0);
+  if (lacks.length > 0) throw new KernelError(`it cannot be a guest: ${lacks.join("; ")}`);
+  return kernel;
 }
 
 /** The kernel of a cache entry; null if anything of it is not what was put there. */
 function fromCache(name: string, folder: string, role: KernelRole): Kernel | null {
   const entry = readEntry(folder);
   if (entry === null) return null;
-  const wanted = role === "guest" ? readGuestEntries(name, folder) : { ...entry, nestedModules: [] };
+  const wanted = role === "guest" ? readGuestEntries(folder) : { ...entry, nestedModules: [] };
   if (wanted === null) return null;
   const imagePath = join(folder, "vmlinuz");
   const read = (path: string): Uint8Array => (existsSync(path) ? readFileSync(path) : new Uint8Array());
@@ -177,8 +188,10 @@ function fromCache(name: string, folder: string, role: KernelRole): Kernel | nul
   const nestedModules = readModules(wanted.nestedModules);
   if (modules === null || nestedModules === null) return null;
   const origin = `${entry.package} ${entry.version}`;
+  const configPath = join(folder, "config");
+  const config = role === "guest" && existsSync(configPath) ? readFileSync(configPath, "utf8") : null;
   const { release, image } = entry;
-  return { name, imagePath, release, modules, nestedModules, origin, sha256: image };
+  return { name, imagePath, release, modules, nestedModules, config, origin, sha256: image };
 }
 
 /** The modules that are loaded inside, of a kernel whose image holds the others. */
@@ -391,7 +404,7 @@ function fromFile(
   const { release } = readImage(imagePath);
   const none = { modules: [], nestedModules: [] };
   const { modules, nestedModules } =
-    modulesDirectory === null ? none : ownModules(name, modulesDirectory, release, role);
+    modulesDirectory === null ? none : ownModules(modulesDirectory, release, role);
   const path = resolve(imagePath);
   return {
     name,
@@ -399,6 +412,7 @@ function fromFile(
     release,
     modules,
     nestedModules,
+    config: role === "guest" ? configOfImage(path, release) : null,
     origin: path,
     sha256: sha256(readFileSync(path)),
   };
@@ -406,14 +420,13 @@ function fromFile(
 
 /** Those that are loaded. The kernel would refuse another one's: reported here, before anything is booted. */
 function ownModules(
-  name: string,
   directory: string,
   release: string | null,
   role: KernelRole,
 ): Pick<Kernel, "modules" | "nestedModules"> {
   const tree = modulesTree(directory, release);
   const guest = role === "guest" ? guestModulesOf(new ModuleTree(tree)) : null;
-  if (guest !== null && guest.missing.length > 0) throw new KernelError(lackText(name, guest.missing));
+  if (guest !== null && guest.missing.length > 0) throw new KernelError(lackText(guest.missing));
   const modules = guest?.modules ?? modulesOf(new ModuleTree(tree));
   const nestedModules = guest?.nestedModules ?? [];
   const strange = modules.find(({ bytes }) => ![null, release].includes(moduleRelease(bytes)));
@@ -461,6 +474,19 @@ export async function obtainKernel(
   role: KernelRole = "under-test",
   progress: Progress = () => {},
 ): Promise<Kernel> {
+  const kernel = await kernelOf({ spec, modulesDirectory, signal, role, progress });
+  return role === "guest" ? checkedGuest(kernel) : kernel;
+}
+
+type Asked = {
+  readonly spec: KernelSpec;
+  readonly modulesDirectory: string | null;
+  readonly signal: AbortSignal;
+  readonly role: KernelRole;
+  readonly progress: Progress;
+};
+
+async function kernelOf({ spec, modulesDirectory, signal, role, progress }: Asked): Promise<Kernel> {
   switch (spec.kind) {
     case "small": {
       if (role !== "guest")

@@ -62,6 +62,11 @@ const noRoot = /^daxfault-init: mount \S+ \S+ 9p .*errno 19$/;
 const NO_ROOT_HINT =
   "this kernel has no 9p file system: NET_9P_VIRTIO and 9P_FS are neither built in nor among its modules; --modules DIR names them";
 
+/** The line with which a first process of ours, in a VM of QEMU's or as the guest of our VMM, has given up; null: it has not. */
+export function complaintIn(lines: readonly string[]): string | null {
+  return lines.findLast((line) => line.startsWith("daxfault-init: ")) ?? null;
+}
+
 /** Lines as they come. */
 export class Console {
   readonly #lines: string[] = [];
@@ -97,7 +102,7 @@ export class Console {
 
   /** Why our init gave up, if it did, and the meaning where it is known. */
   get initComplaint(): string | null {
-    const line = this.lines.filter((line) => line.startsWith("daxfault-init: ")).at(-1) ?? null;
+    const line = complaintIn(this.lines);
     return line !== null && noRoot.test(line) ? `${line} (${NO_ROOT_HINT})` : line;
   }
 

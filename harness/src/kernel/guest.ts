@@ -9,6 +9,7 @@ import type { GuestKernel } from "../engine.ts";
 import { builtInit } from "./built-init.ts";
 import { type Kernel, obtainKernel } from "./cache.ts";
 import { vmlinuxOf } from "./decompress.ts";
+import { KernelError } from "./error.ts";
 import { type GuestRootOptions, guestInitramfs, guestRootInitramfs } from "./initramfs.ts";
 import type { KernelSpec } from "./spec.ts";
 
@@ -43,10 +44,20 @@ export type GuestFiles = {
   readonly nestedInitrd: Uint8Array;
 };
 
+/** A KernelError names the option. */
+async function guestKernelOf({ spec, modulesDirectory }: GuestAsked, signal: AbortSignal): Promise<Kernel> {
+  try {
+    return await obtainKernel(spec, modulesDirectory, signal, "guest");
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    throw new KernelError(`--guest-kernel ${spec.text}: ${error.message}`);
+  }
+}
+
 /** Downloads and unpacks the kernel if it is not in the cache. Throws a KernelError, whose message is for the user. */
 export async function obtainGuest(options: GuestOptions): Promise<GuestFiles> {
-  const { spec, modulesDirectory, program, programArguments = [], signal } = options;
-  const kernel = await obtainKernel(spec, modulesDirectory, signal, "guest");
+  const { program, programArguments = [], signal } = options;
+  const kernel = await guestKernelOf(options, signal);
   const file = readFileSync(kernel.imagePath);
   const { modules, nestedModules } = kernel;
   const common = { init: builtInit(), program, programArguments };
@@ -67,7 +78,7 @@ export async function obtainGuestOnRoot({
 }: GuestAsked & { readonly signal: AbortSignal } & Omit<GuestRootOptions, "init" | "modules">): Promise<
   Omit<GuestFiles, "nestedInitrd">
 > {
-  const kernel = await obtainKernel(spec, modulesDirectory, signal, "guest");
+  const kernel = await guestKernelOf({ spec, modulesDirectory }, signal);
   const file = readFileSync(kernel.imagePath);
   const initrd = guestRootInitramfs({ ...root, init: builtInit(), modules: kernel.modules });
   return { kernel, image: vmlinuxOf(file) ?? file, initrd };

@@ -17,6 +17,7 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { mountTmpfs } from "../../../sys/src/index.ts";
 import { cacheDirectory, cachedKernels, type Kernel, obtainKernel } from "../../src/kernel/cache.ts";
+import { guestNeeds } from "../../src/kernel/needs.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { caseFolder } from "../support/folders.ts";
 import { bootImage, guestModules, neededModules, writeModules } from "../support/kernels.ts";
@@ -56,6 +57,8 @@ type PackageChanges = {
   readonly installedKiB?: number;
   /** Bytes of a file that is in the package as well. */
   readonly ballastBytes?: number;
+  /** Left out: the package has none. */
+  readonly config?: string;
 };
 
 /** Puts the kernel's package on the mirror. */
@@ -63,12 +66,14 @@ function publish({
   modules = neededModules,
   installedKiB = 100,
   ballastBytes = 0,
+  config,
 }: PackageChanges = {}): void {
   const tree = join(mirror, "tree");
   mkdirSync(join(tree, "DEBIAN"), { recursive: true });
   mkdirSync(join(tree, "boot"));
   writeFileSync(join(tree, "boot", `vmlinuz-${release}`), bootImage({ release }));
   writeFileSync(join(tree, "boot", "System.map"), Buffer.alloc(ballastBytes));
+  if (config !== undefined) writeFileSync(join(tree, "boot", `config-${release}`), config);
   writeModules(join(tree, "lib/modules", release), release, modules);
   const control = [`Package: ${name}`, `Version: ${version}`, "Architecture: amd64"];
   const rest = ["Maintainer: Nobody <nobody@localhost>", "Description: a kernel for tests", ""];
@@ -173,11 +178,27 @@ describe.skipIf(!hasDpkg)("a kernel of Debian's archive (needs dpkg-deb)", () =>
     },
   );
 
+  it("cannot be a guest where its configuration lacks what a guest needs", async () => {
+    const needed = guestNeeds.map(({ option, asModule }) => `CONFIG_${option}=${asModule ? "m" : "y"}`);
+    const modules = { ...neededModules, ...guestModules };
+    publish({ modules, config: needed.filter((line) => !/DEVMEM|FUSE_DAX/.test(line)).join("\n") });
+    const lacks =
+      "it cannot be a guest: CONFIG_DEVMEM is off (/dev/mem, by which its program and the host share memory); " +
+      "CONFIG_FUSE_DAX is off (the DAX window of virtio-fs)";
+    await expect(obtainGuest()).rejects.toThrow(lacks);
+    await expect(obtainGuest()).rejects.toThrow(lacks);
+    expect(downloads()).toBe(1);
+    expect((await obtain()).release).toBe(release);
+    rmSync(dirname((await obtain()).imagePath), { recursive: true });
+    publish({ modules, config: needed.join("\n") });
+    expect((await obtainGuest()).release).toBe(release);
+  });
+
   it("cannot be a guest without a module that a guest needs", async () => {
     publish();
     expect((await obtain()).release).toBe(release);
     await expect(obtainGuest()).rejects.toThrow(
-      "debian:6.99 cannot be a guest: virtio_mmio, nd_e820, nd_pmem, ext4: neither in the image nor among its modules",
+      "it cannot be a guest: virtio_mmio, nd_e820, nd_pmem, ext4: neither in the image nor among its modules",
     );
   });
 

@@ -72,7 +72,7 @@ async function open({ guestKernel }: OpenContext): Promise<void> {
 }
 
 async function run(scenario: Scenario, proposal: Proposal, context: CaseContext): Promise<RunResult> {
-  if ("failure" in kernel) return { kind: "engine-error", message: `--guest-kernel: ${kernel.failure}` };
+  if ("failure" in kernel) return { kind: "engine-error", message: kernel.failure };
   const own = kernel;
   return runVmCase<LinuxPlan>(scenario, proposal, context, {
     poolFor: ({ boot }) => poolFor(boot),

@@ -30,7 +30,7 @@ import {
   VcpuStats,
   WINDOW_BASE,
 } from "../../../../vmm/src/index.ts";
-import { crashIn } from "../../kernel/console.ts";
+import { complaintIn, crashIn } from "../../kernel/console.ts";
 import { within } from "../../within.ts";
 import type { CaseGuest, CaseHandlers, CaseRun } from "../vm/case-runner.ts";
 import { type BootPlan, type LinuxPlan, SHARE_TAG } from "./plan.ts";
@@ -131,6 +131,8 @@ export class LinuxGuest {
   #current: Current | null = null;
   /** The program waits for a case. */
   #idle = new Moment();
+  /** The first process says that something it needs is not there. */
+  readonly #givenUp = new Moment();
   /** The next case is there. */
   #next = new Moment();
   #end: EndReason | null = null;
@@ -190,6 +192,7 @@ export class LinuxGuest {
 
   #line(text: string): void {
     this.#console.push(text);
+    if (complaintIn([text]) !== null) this.#givenUp.reach();
     if (this.#console.length > CONSOLE_LINES) this.#console.splice(CONSOLE_LINES / 2, 1);
   }
 
@@ -303,7 +306,11 @@ export class LinuxGuest {
 
   /** Waits for the program. Throws a GuestError that says what came instead. */
   async up(): Promise<void> {
-    await within(this.#idle.reached, this.#boot.boundMs);
+    await within(Promise.race([this.#idle.reached, this.#givenUp.reached]), this.#boot.boundMs);
+    const complaint = complaintIn(this.#console);
+    if (complaint !== null) {
+      throw new GuestError(`--guest-kernel ${this.#boot.kernel.name}: it cannot be a guest: ${complaint}`);
+    }
     if (this.#end !== null)
       throw new GuestError(`the guest did not come up: ${endText(this.#end)}; ${this.#lastLine()}`);
     if (!this.#idle.isOver) {
@@ -316,8 +323,8 @@ export class LinuxGuest {
 
   /** What the guest's own programs say of their end, else whatever came last. */
   #lastLine(): string {
-    const said = this.#console.findLast((line) => line.startsWith("daxfault-init: "));
-    if (said !== undefined) return said;
+    const said = complaintIn(this.#console);
+    if (said !== null) return said;
     const last = this.#console.findLast((line) => line.trim() !== "");
     return last === undefined ? "its console is empty" : `last on its console: ${last}`;
   }

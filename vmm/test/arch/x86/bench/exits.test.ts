@@ -17,7 +17,7 @@ describe.skipIf(kvm.reason !== null)(`benchExits${kvm.note}`, () => {
     onTestFinished(() => rmSync(directory, { recursive: true }));
     const place = { directory, environment: {} };
     const rows = benchExits({ peerSource, ...place, turns: 1, turnMs: 20, progress: () => {} });
-    expect(rows.map(({ cycle }) => cycle)).toEqual(["port", "fault"]);
+    expect(rows.map(({ cycle }) => cycle)).toEqual(["port", "fault", "fault-ioctl"]);
     for (const { ours, peer } of rows) {
       expect(ours[0]).toBeGreaterThan(100);
       expect(peer?.[0]).toBeGreaterThan(100);

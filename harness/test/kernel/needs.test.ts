@@ -1,0 +1,40 @@
+import { describe, expect, it } from "vitest";
+import { parseConfig, smallFragment } from "../../src/kernel/build/config.ts";
+import { guestLacks, guestNeeds } from "../../src/kernel/needs.ts";
+
+const all = guestNeeds.map(({ option }) => `CONFIG_${option}=y`);
+const without = (...options: readonly string[]): string =>
+  all.filter((line) => !options.includes(line.slice("CONFIG_".length, -2))).join("\n");
+
+describe("guestLacks", () => {
+  it("is content with all that is needed, and with modules of what the first process loads", () => {
+    expect(guestLacks(parseConfig(all.join("\n")), false)).toEqual([]);
+    const modular = `${without("VIRTIO_MMIO", "VIRTIO_FS")}\nCONFIG_VIRTIO_MMIO=m\nCONFIG_VIRTIO_FS=m\n`;
+    expect(guestLacks(parseConfig(modular), true)).toEqual([]);
+  });
+
+  it.each([
+    ["DEVMEM", "CONFIG_DEVMEM is off (/dev/mem, by which its program and the host share memory)"],
+    [
+      "X86_IOPL_IOPERM",
+      "CONFIG_X86_IOPL_IOPERM is off (iopl(2), by which its program writes to the doorbell port)",
+    ],
+    ["VIRTIO_MMIO", "CONFIG_VIRTIO_MMIO is off (its devices are virtio by MMIO)"],
+    ["FUSE_DAX", "CONFIG_FUSE_DAX is off (the DAX window of virtio-fs)"],
+  ])("names %s", (option, text) => {
+    expect(guestLacks(parseConfig(`${without(option)}\n# CONFIG_${option} is not set`), true)).toEqual([
+      text,
+    ]);
+  });
+
+  it("names a module that is not at hand", () => {
+    const config = parseConfig(`${without("VIRTIO_FS")}\nCONFIG_VIRTIO_FS=m`);
+    expect(guestLacks(config, false)).toEqual([
+      "CONFIG_VIRTIO_FS is a module, and there is none (virtio-fs)",
+    ]);
+  });
+
+  it("finds nothing missing in the small kernel's own configuration", () => {
+    expect(guestLacks(parseConfig(smallFragment), false)).toEqual([]);
+  });
+});
