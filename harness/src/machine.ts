@@ -4,9 +4,20 @@
  * simulate their absence.
  */
 import { execFileSync } from "node:child_process";
-import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { createRequire } from "node:module";
 import { arch, release } from "node:os";
+import { join } from "node:path";
 import { isOnTmpfs, type Scenario, usesMount } from "../../language/src/index.ts";
 import { mountOf, PAGE_SIZE, swapRefusal } from "../../sys/src/index.ts";
 import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
@@ -34,6 +45,7 @@ export const featureNames = [
   "fuse-native",
   "root",
   "swap",
+  "direct-io",
   "mmap-io",
 ] as const;
 export type FeatureName = (typeof featureNames)[number];
@@ -237,6 +249,24 @@ function readSwap(): Feature {
   };
 }
 
+/** tmpfs has it since 6.6, others never. */
+function readDirectIo(): Feature {
+  const path = join(runDirectoryParent, `daxfault-direct-io-${process.pid}`);
+  const { O_RDWR, O_CREAT, O_EXCL, O_DIRECT } = constants;
+  try {
+    closeSync(openSync(path, O_RDWR | O_CREAT | O_EXCL | O_DIRECT, 0o600));
+    return { kind: "present", detail: `O_DIRECT in ${runDirectoryParent}` };
+  } catch (error) {
+    return {
+      kind: "missing",
+      reason: `no file of ${runDirectoryParent} can be opened with O_DIRECT: ${errorLine(error)}`,
+      fix: "TMPDIR=/var/tmp scripts/daxfault run",
+    };
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
+
 function readMmapIo(): Feature {
   if (loads("mmap-io") === null) return { kind: "present", detail: "loads" };
   return {
@@ -254,6 +284,7 @@ const readers: Readonly<Record<FeatureName, () => Feature>> = {
   fuse: () => simulated("DAXFAULT_NO_FUSE") ?? readFuse(),
   root: () => simulated("DAXFAULT_NO_ROOT") ?? readRoot(),
   swap: readSwap,
+  "direct-io": readDirectIo,
   "mmap-io": readMmapIo,
   "fuse-native": readFuseNative,
 };

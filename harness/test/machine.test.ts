@@ -80,6 +80,8 @@ describe("engineReports", () => {
     expect(runs(machineWithout("micro-guest"), "kvm")).toBe("no");
     expect(runs(machineWithout("kvm"), "process")).toBe("yes");
     expect(runs(machineWithout("mmap-io"), "process")).toBe("yes");
+    expect(runs(machineWithout("direct-io"), "process")).toBe("partly");
+    expect(runs(machineWithout("direct-io"), "mmap-io")).toBe("yes");
     expect(runs(machineWithout("steps"), "process")).toBe("no");
     expect(runs(machineWithout("steps"), "mmap-io")).toBe("yes");
     expect(runs(machineWithout("mmap-io"), "mmap-io")).toBe("no");

@@ -58,7 +58,7 @@ const rows = [
     proposals: "without-vm",
     byDefault: true,
     needs: ["steps"],
-    someNeed: ["fuse", "root"],
+    someNeed: ["fuse", "root", "direct-io"],
     load: async (): Promise<Engine> => (await import("./process/engine.ts")).processEngine,
     guestTakesInterrupts: false,
     inKernels: async (): Promise<SupportsCase> => () => ({ kind: "yes" }),

@@ -145,6 +145,8 @@ export type LinuxCall = {
   readonly bytes: Touch["bytes"];
   /** The file can be open for reading only, and is mapped so (ETXTBSY, deny_write_access(), include/linux/fs.h). */
   readonly onlyReads?: true;
+  /** Files are opened with O_DIRECT, which not every file system has. */
+  readonly isDirect?: true;
 };
 
 export type GuestVerb<Step> = Grammar<Step> & {
@@ -290,7 +292,7 @@ export const guestVerbs: {
         ? `offset ${hex(offset)} + ${size} bytes end in another page: one page is read`
         : null,
     number: 21,
-    touch: linuxCall("load"),
+    touch: { ...linuxCall("load"), isDirect: true },
     beyondJavaScript: callsFile("file-read-direct"),
   },
   "kernel-pin": {
@@ -300,7 +302,7 @@ export const guestVerbs: {
         ? null
         : `offset ${hex(offset)} is not a multiple of ${PAGE_BYTES}: O_DIRECT needs an aligned buffer`,
     number: 22,
-    touch: linuxCall("sync", { touched: Number(PAGE_BYTES), seen: 0 }),
+    touch: { ...linuxCall("sync", { touched: Number(PAGE_BYTES), seen: 0 }), isDirect: true },
     beyondJavaScript:
       "has a page pinned by the kernel, with O_DIRECT; this engine's processes only map the file",
   },
@@ -360,6 +362,12 @@ export function observesNothing(step: AccessStep): boolean {
 export function onlyReads(verb: GuestStep["verb"]): boolean {
   const { touch } = guestVerbs[verb];
   return touch !== null && touch.instruction === null && touch.onlyReads === true;
+}
+
+/** Does it open files with O_DIRECT? */
+export function isDirect(step: AccessStep): boolean {
+  const touch = touchOf(step);
+  return touch.instruction === null && touch.isDirect === true;
 }
 
 /** Is it about bytes of the file, rather than its size or its way to the disk? */

@@ -4,7 +4,7 @@
  * management and file systems; SIGBUS comes with the kernel's si_code.
  */
 import { readFileSync } from "node:fs";
-import type { Proposal, Scenario } from "../../../../language/src/index.ts";
+import { allAccesses, isDirect, type Proposal, type Scenario } from "../../../../language/src/index.ts";
 import type { Engine, Support } from "../../engine.ts";
 import { supportOf, thisMachine } from "../../machine.ts";
 import { type AccessFeatures, supportsAccesses } from "../guest-program.ts";
@@ -33,6 +33,8 @@ export const processEngine: Engine = {
   },
   supports(scenario: Scenario, proposal: Proposal): Support {
     const native = supportsNative(scenario, proposal);
+    const files = allAccesses(scenario).some(isDirect) ? supportOf(thisMachine(), ["direct-io"]) : native;
+    if (files.kind === "no") return native.kind === "no" ? native : files;
     return native.kind === "no" ? native : supportsAccesses(scenario, ownFeatures(), "this processor");
   },
   async attest() {
