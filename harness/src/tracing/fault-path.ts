@@ -12,9 +12,15 @@ const PAGE_SHIFT = 12n;
 /** A loop turns hundreds of times; what every turn is like shows in the first few. */
 const LINES_MAX = 256;
 const EINTR = 4;
-/** KVM_EXIT_IO is a call of the micro-guest's, KVM_EXIT_HLT one with nothing to do. */
+/** KVM_EXIT_IO is a call of the guest's program, KVM_EXIT_HLT one with nothing to do. */
 const EXIT_IO = 2;
 const EXIT_HLT = 5;
+/** Of a Linux guest the registers of its devices; of the micro-guest, which has none, an access that KVM emulates. */
+const EXIT_MMIO = 6;
+
+export type FaultPathOptions = {
+  readonly hasDevices: boolean;
+};
 
 const within = (field: string, shift: bigint): string => {
   const [from, to] = [WINDOW_BASE, WINDOW_BASE + BigInt(MAX_WINDOW_BYTES)].map(
@@ -25,7 +31,11 @@ const within = (field: string, shift: bigint): string => {
 const inWindow = (field: string): string => within(field, 0n);
 const gfnInWindow = within("gfn", PAGE_SHIFT);
 
-const selection: TraceSelection = {
+const ordinaryExits = (hasDevices: boolean): string =>
+  [EXIT_IO, EXIT_HLT, ...(hasDevices ? [EXIT_MMIO] : [])].map((reason) => `reason != ${reason}`).join(" && ");
+
+/** What the kernel is asked to record. */
+export const selectionFor = ({ hasDevices }: FaultPathOptions): TraceSelection => ({
   name: "faults",
   events: [
     { event: "kvm/kvm_page_fault", filter: inWindow("fault_address") },
@@ -38,17 +48,17 @@ const selection: TraceSelection = {
     // Of -EINTR there is one for each signal that stops the vCPU for a moment.
     {
       event: "kvm/kvm_userspace_exit",
-      filter: `errno != -${EINTR} && (errno < 0 || (reason != ${EXIT_IO} && reason != ${EXIT_HLT}))`,
+      filter: `errno != -${EINTR} && (errno < 0 || (${ordinaryExits(hasDevices)}))`,
     },
   ],
   except: [],
   bufferKib: 64,
   processes: "all",
-};
+});
 
 /** Starts tracing; call what it returns once, at the end. */
-export function traceFaultPath(directory: string): () => KvmTrace {
-  const session = openTrace(directory, selection);
+export function traceFaultPath(directory: string, options: FaultPathOptions): () => KvmTrace {
+  const session = openTrace(directory, selectionFor(options));
   return () => {
     const trace = session.finish();
     if (trace.kind === "none") return trace;
