@@ -22,12 +22,21 @@ export type RecordedTrace = Pick<Recorded, "scenario" | "scenarioHash" | "propos
 };
 
 export function recordedTraces(recorded: readonly Recorded[]): readonly RecordedTrace[] {
-  return recorded.flatMap(({ scenario, scenarioHash, proposal, traced }) => {
+  return recorded.flatMap(({ scenario, scenarioHash, proposal, traced, definition }) => {
     if (traced?.kvmTrace.kind !== "trace") return [];
     const { attestation, kvmTrace } = traced;
     const lines = kvmTrace.lines.slice(0, LINES_MAX);
     const kernel = attestation.kernel;
-    return [{ scenario, scenarioHash, proposal, kernel, tellsMappings: tracesSptes(attestation), lines }];
+    return [
+      {
+        scenario,
+        scenarioHash,
+        proposal,
+        kernel,
+        tellsMappings: tracesSptes(attestation, definition.scenario),
+        lines,
+      },
+    ];
   });
 }
 

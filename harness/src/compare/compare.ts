@@ -150,7 +150,9 @@ export function compareCase(one: Recorded, { today, kvm }: ModelComparisonOption
   let order: OrderComparison | null = null;
   if (traced !== null) {
     const { attestation, kvmTrace: trace } = traced;
-    const found = orderOf(scenario, proposal, backend, trace, { tracesSptes: tracesSptes(attestation) });
+    const found = orderOf(scenario, proposal, backend, trace, {
+      tracesSptes: tracesSptes(attestation, scenario),
+    });
     order = { trace, order: found, replay: found.kind === "diverges" ? replayOf(found) : null };
   }
   const allowed = allowedEnds(scenario, proposal, backend);

@@ -11,6 +11,7 @@ import {
   fileOffsetAt,
   fileSizes,
   hostActors,
+  isNested,
   mappingAt,
   type Scenario,
 } from "../../../language/src/index.ts";
@@ -30,9 +31,12 @@ export type TracepointOptions = {
   readonly tracesSptes: boolean;
 };
 
-/** The TDP MMU has one for each SPTE, the shadow MMU (also of NPT and EPT) has none. */
-export function tracesSptes({ kvmParameters }: Attestation): boolean {
-  return kvmParameters["kvm.tdp_mmu"] === "Y";
+/**
+ * The TDP MMU has one for each SPTE, the shadow MMU (also of NPT and EPT) has none; a guest's guest is the shadow MMU's,
+ * whatever the guest is.
+ */
+export function tracesSptes({ kvmParameters }: Attestation, scenario: Scenario): boolean {
+  return kvmParameters["kvm.tdp_mmu"] === "Y" && !isNested(scenario);
 }
 
 /** Where the model's pages are, and which of them the scenario's host truncates or punches. */

@@ -68,6 +68,9 @@ export function linearize(scenario: Scenario): LinearResult {
   }
   const [name, actor] = victim;
   if (actor.in === "guest-kernel") return { kind: "none", reason: `${name} is the guest's kernel` };
+  if (actor.nested) {
+    return { kind: "none", reason: `${name} runs in a guest's guest: one program is no host and its guest` };
+  }
   if (actor.steps.some((step) => untilOf(step) !== null)) {
     return { kind: "none", reason: `${name} repeats an access until somebody else gets on` };
   }

@@ -12,11 +12,15 @@ const PAGE_SHIFT = 12n;
 /** A loop turns hundreds of times; what every turn is like shows in the first few. */
 const LINES_MAX = 256;
 const EINTR = 4;
-/** KVM_EXIT_IO is a call of a guest program's, KVM_EXIT_HLT one with nothing to do. */
+/** KVM_EXIT_IO is a call of the guest's program, KVM_EXIT_HLT one with nothing to do. */
 const EXIT_IO = 2;
 const EXIT_HLT = 5;
-/** An access to no memory slot: of the micro-guest to a window that is none, of a Linux guest to its devices. */
+/** Of a Linux guest the registers of its devices; of the micro-guest, which has none, an access that KVM emulates. */
 const EXIT_MMIO = 6;
+
+export type FaultPathOptions = {
+  readonly hasDevices: boolean;
+};
 
 const within = (field: string, shift: bigint): string => {
   const [from, to] = [WINDOW_BASE, WINDOW_BASE + BigInt(MAX_WINDOW_BYTES)].map(
@@ -27,20 +31,11 @@ const within = (field: string, shift: bigint): string => {
 const inWindow = (field: string): string => within(field, 0n);
 const gfnInWindow = within("gfn", PAGE_SHIFT);
 
-/** Of the guest whose accesses are traced. */
-export type TracedGuest = {
-  /** The VMM has devices for it, whose registers are no memory. */
-  readonly hasDevices: boolean;
-};
+const ordinaryExits = (hasDevices: boolean): string =>
+  [EXIT_IO, EXIT_HLT, ...(hasDevices ? [EXIT_MMIO] : [])].map((reason) => `reason != ${reason}`).join(" && ");
 
-/** Of -EINTR there is one for each signal that stops the vCPU for a moment. */
-function exitFilter({ hasDevices }: TracedGuest): string {
-  const calls = [EXIT_IO, EXIT_HLT, ...(hasDevices ? [EXIT_MMIO] : [])];
-  const reasons = calls.map((reason) => `reason != ${reason}`).join(" && ");
-  return `errno != -${EINTR} && (errno < 0 || (${reasons}))`;
-}
-
-const selectionOf = (guest: TracedGuest): TraceSelection => ({
+/** What the kernel is asked to record. */
+export const selectionFor = ({ hasDevices }: FaultPathOptions): TraceSelection => ({
   name: "faults",
   events: [
     { event: "kvm/kvm_page_fault", filter: inWindow("fault_address") },
@@ -50,7 +45,11 @@ const selectionOf = (guest: TracedGuest): TraceSelection => ({
     { event: "kvm/kvm_async_pf_completed", filter: inWindow("gva") },
     { event: "kvm/kvm_async_pf_ready", filter: inWindow("gva") },
     { event: "kvmmmu/kvm_tdp_mmu_spte_changed", filter: gfnInWindow },
-    { event: "kvm/kvm_userspace_exit", filter: exitFilter(guest) },
+    // Of -EINTR there is one for each signal that stops the vCPU for a moment.
+    {
+      event: "kvm/kvm_userspace_exit",
+      filter: `errno != -${EINTR} && (errno < 0 || (${ordinaryExits(hasDevices)}))`,
+    },
   ],
   except: [],
   bufferKib: 64,
@@ -58,8 +57,8 @@ const selectionOf = (guest: TracedGuest): TraceSelection => ({
 });
 
 /** Starts tracing; call what it returns once, at the end. */
-export function traceFaultPath(directory: string, guest: TracedGuest): () => KvmTrace {
-  const session = openTrace(directory, selectionOf(guest));
+export function traceFaultPath(directory: string, options: FaultPathOptions): () => KvmTrace {
+  const session = openTrace(directory, selectionFor(options));
   return () => {
     const trace = session.finish();
     if (trace.kind === "none") return trace;

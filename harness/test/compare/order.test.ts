@@ -63,6 +63,18 @@ describe("the order of a kernel's tracepoints", () => {
     expect(different).toEqual([]);
   });
 
+  it("is the model's for a guest's guest: the shadow MMU has no tracepoint for an SPTE", () => {
+    const nested = traces.filter(({ scenario }) => scenario === "load-in-nested-guest");
+    expect(nested.map(({ tellsMappings }) => tellsMappings)).toEqual(nested.map(() => false));
+    expect(nested.map((one) => [one.proposal, order(one).kind])).toEqual(
+      nested.map(({ proposal }) => [proposal, "followed"]),
+    );
+    const [looping] = nested.filter(({ proposal }) => proposal === "apf-guest");
+    const at = looping?.lines.findIndex((line) => line.includes("kvm_async_pf_ready")) ?? -1;
+    const lines = looping?.lines.toSpliced(at, 1);
+    expect(looping && lines && order(looping, { lines }).kind).toBe("diverges");
+  });
+
   it("is held against the loop's every turn: a line that is left out shows at once", () => {
     const at = loop.lines.findIndex((line) => line.includes("kvm_async_pf_not_present"));
     const lines = loop.lines.toSpliced(at, 1);

@@ -72,6 +72,11 @@ describe("linearize", () => {
   it("finds no order among several victims", () => {
     expect(linearize(scenarioOf("two-victims-and-an-innocent"))).toMatchObject({ kind: "none" });
   });
+
+  it("makes no program of a task that runs in a guest's guest", () => {
+    const result = linearize(scenarioOf("load-in-nested-guest"));
+    expect(result).toMatchObject({ kind: "none", reason: /^victim runs in a guest's guest/ });
+  });
 });
 
 describe("generateReproducer", () => {

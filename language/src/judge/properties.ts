@@ -14,7 +14,14 @@ import {
   touchOf,
 } from "../scenario/guest-verbs.ts";
 import { actOf, isAction } from "../scenario/host-verbs.ts";
-import { accessesOf, type GuestActor, guestActors, hostActors, type Labelled } from "../scenario/labels.ts";
+import {
+  accessesOf,
+  type GuestActor,
+  guestActors,
+  hostActors,
+  isNested,
+  type Labelled,
+} from "../scenario/labels.ts";
 import { lossEver, zerosAt } from "../scenario/losses.ts";
 import type { Scenario } from "../scenario/scenario.ts";
 import { fileOffsetAt } from "../scenario/window.ts";
@@ -261,8 +268,7 @@ function nmiSafe(decidable: Decidable): Finding {
 /** The task of a nested guest meets a lost page: it gets a report, and the tasks beside it make progress. */
 function nested(decidable: Decidable): Finding {
   const { scenario, ending } = decidable;
-  const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
-  if (!isNested || ending.metLostPage === false) return "unknown";
+  if (!isNested(scenario) || ending.metLostPage === false) return "unknown";
   const isWell = ending.outcome.guestKernel === "alive" && !bystandersOf(ending).includes("starved");
   return isWell ? isEachReported(decidable) : "no";
 }

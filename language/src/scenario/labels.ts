@@ -51,6 +51,11 @@ export function guestActors(scenario: Pick<Scenario, "actors">): readonly (reado
   return result;
 }
 
+/** Is a task that of a guest's guest? */
+export function isNested(scenario: Pick<Scenario, "actors">): boolean {
+  return guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested === true);
+}
+
 /** Those of all guest actors. */
 export function allAccesses(scenario: Pick<Scenario, "actors">): readonly AccessStep[] {
   return guestActors(scenario).flatMap(([, { steps }]) => steps.filter(isAccess));

@@ -4,7 +4,7 @@
  */
 import {
   type Attestation,
-  guestActors,
+  isNested,
   type Proposal,
   type RunResult,
   type Scenario,
@@ -42,10 +42,6 @@ function poolFor(boot: BootPlan): VmPool<LinuxPlan> {
 }
 
 const no = (reason: string): Support => ({ kind: "no", reason, fix: null });
-
-function isNested(scenario: Scenario): boolean {
-  return guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested === true);
-}
 
 /** A #PF is injected with its address by a payload. */
 function supportsHere(scenario: Scenario, proposal: Proposal): Support {

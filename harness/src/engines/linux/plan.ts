@@ -15,6 +15,7 @@ import {
   guestActors,
   isAccess,
   isMappedIntoGuest,
+  isNested,
   kernelCopyOptionsOf,
   type Layout,
   type Proposal,
@@ -187,13 +188,12 @@ function bootPlan(scenario: Scenario, proposal: Proposal, common: CasePlan, kern
   const { guest, exits } = proposal;
   const { ioPatienceMs, isIoAnswered, slowness } = common;
   const cpus = 1 + Math.max(0, ...guestActors(scenario).map(([, actor]) => cpuOf(actor)));
-  const isNested = guestActors(scenario).some(([, actor]) => actor.in === "guest-task" && actor.nested);
   return {
     kernel,
     cpus,
     asyncPageFaults: guest !== "none" && personas[guest] === "offered" ? "offered" : "hidden",
     machineCheckRecovery: "offered",
-    virtualization: isNested ? "offered" : "hidden",
+    virtualization: isNested(scenario) ? "offered" : "hidden",
     hltInGuest: exits === "hlt-in-guest",
     ioPatienceMs,
     isIoAnswered,

@@ -117,10 +117,10 @@ class Agent {
     const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
     if (support.kind === "no") return { kind: "unsupported", message: support.reason };
     const directory = mkdtempSync(join(this.#directory, "case-"));
-    const { runsKvm, isLinuxGuest } = engineRow(message.engine).nature;
+    const { runsKvm, isLinuxGuest = false } = engineRow(message.engine).nature;
     // What was seen between two cases belongs to none.
     if (runsKvm) this.#exits.take();
-    const endTrace = runsKvm ? traceFaultPath(directory, { hasDevices: isLinuxGuest === true }) : () => null;
+    const endTrace = runsKvm ? traceFaultPath(directory, { hasDevices: isLinuxGuest }) : () => null;
     const result = await engine.run(scenario, proposal, { directory, timeoutMs, signal, slowness });
     const kvmTrace = endTrace();
     const [left] = await sweep(directory);
