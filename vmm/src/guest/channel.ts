@@ -31,6 +31,7 @@ export const channelLayout = {
   CONFIGURE_NMI_SAVES_FLAGS: 2048,
   CONFIGURE_APF_SEND_ALWAYS: 4096,
   TASK_INTERRUPTS_OFF: 1,
+  TASK_SIGSEGV_IS_SIGBUS: 2,
   STEP_INTERRUPTS_OFF: 1,
   STEP_NO_FIXUP: 2,
   STEP_REPEATS: 4,
@@ -146,6 +147,8 @@ export type TaskProgram = {
   readonly steps: readonly ProgramStep[];
   /** The task's reaction to SIGBUS: it ends (the default), or its handler goes on with the next step. */
   readonly onSigbus?: SigbusReaction;
+  /** Of the Linux program: `onSigbus` holds for SIGSEGV, too, which is what Linux makes of a #PF that reports a loss. */
+  readonly sigsegvIsSigbus?: boolean;
 };
 
 export type Doorbell =
@@ -254,6 +257,11 @@ export type GuestEvent = {
   readonly tsc: bigint;
 };
 
+function taskFlags({ interruptsOff, sigsegvIsSigbus }: TaskProgram): number {
+  const at = channelLayout;
+  return (interruptsOff ? at.TASK_INTERRUPTS_OFF : 0) | (sigsegvIsSigbus ? at.TASK_SIGSEGV_IS_SIGBUS : 0);
+}
+
 function stepFlags({ interruptsOff, noFixup, until, tallies }: ProgramStep): number {
   const at = channelLayout;
   return (
@@ -305,7 +313,7 @@ export class Channel {
       sigbusReactions.indexOf(program.onSigbus ?? "killed"),
     );
     this.#view.setUint8(base + at.offsetofProgramCpu, program.cpu ?? 0);
-    this.#view.setUint8(base + at.offsetofProgramFlags, program.interruptsOff ? at.TASK_INTERRUPTS_OFF : 0);
+    this.#view.setUint8(base + at.offsetofProgramFlags, taskFlags(program));
     this.#view.setUint32(base + at.offsetofProgramStepCount, program.steps.length, true);
     for (const [index, step] of program.steps.entries()) {
       const offset = base + at.offsetofProgramSteps + index * at.sizeofStep;
