@@ -4,6 +4,7 @@ import { exitCodes } from "../../../language/src/index.ts";
 import { LostChildError } from "../../../sys/src/index.ts";
 import { measurePrice, priceText } from "../guards/price.ts";
 import type { RaceResult } from "../guards/race.ts";
+import { microWays } from "../guards/race-ways.ts";
 import { histogramText, racedGuards, raceGuests, raceText, runRace } from "../guards/races.ts";
 import { type GuardRecord, priceRecord, raceRecord } from "../guards/records.ts";
 import { supportOf, thisMachine } from "../machine.ts";
@@ -68,7 +69,7 @@ async function races(bench: Bench, tally: Tally): Promise<void> {
     const rounds = guard === "none" ? Math.min(bench.rounds, UNGUARDED_ROUNDS_MAX) : bench.rounds;
     for (const guest of raceGuests) {
       await measured(bench, tally, async () => {
-        const race = await runRace({ guard, guest, rounds }, directory, signal);
+        const race = await runRace({ guard, guest, rounds, ways: microWays(guard) }, directory, signal);
         tally.breached ||= breaches(race);
         write(raceRecord(race));
         print(raceText(race));

@@ -5,8 +5,8 @@
 import { z } from "zod";
 import type { ServerPart } from "../../../language/src/index.ts";
 import type { Price } from "./price.ts";
-import { type Quantiles, quantiles, type RaceResult } from "./race.ts";
-import { type Bin, histogram, racedGuards, raceGuests } from "./races.ts";
+import { type Quantiles, quantiles, type RaceResult, raceWays } from "./race.ts";
+import { type Bin, histogram, racedGuards } from "./races.ts";
 
 /** null: nothing was measured, as where the guard was refused. */
 export type Measurement = (Quantiles & { readonly histogram: readonly Bin[] }) | null;
@@ -28,8 +28,9 @@ const measurement: z.ZodType<Measurement> = z
 const raceShape = z.strictObject({
   type: z.literal("race"),
   guard: z.enum(racedGuards as readonly [ServerPart, ...ServerPart[]]),
-  guest: z.enum(raceGuests as readonly ["one-vcpu", "two-vcpus"]),
+  guest: z.enum(["one-vcpu", "two-vcpus", "linux"]),
   rounds: count,
+  ways: z.array(z.strictObject({ way: z.enum(raceWays), rounds: count, lost: count, denied: count })),
   refusal: z.string().nullable(),
   done: count,
   lost: count,
@@ -45,6 +46,16 @@ const raceShape = z.strictObject({
   seconds: z.number(),
   windowUs: measurement,
   hostUs: measurement,
+  linux: z
+    .strictObject({
+      host: z.string(),
+      hostCpus: count,
+      release: z.string(),
+      origin: z.string(),
+      boots: count,
+      oopses: count,
+    })
+    .nullable(),
 });
 
 const priceShape = z.strictObject({

@@ -10,7 +10,15 @@ const cut = {
   storedBefore: 7n,
 } as const;
 const whole = { type: "whole", isDirty: false, readUs: 150 } as const;
-const seen: RoundSeen = { cut, whole, recalledUs: 105, storedAtRecall: 7n, givenBackUs: 200, isLost: false };
+const seen: RoundSeen = {
+  way: "open-ftruncate",
+  cut,
+  whole,
+  recalledUs: 105,
+  storedAtRecall: 7n,
+  givenBackUs: 200,
+  isLost: false,
+};
 const dirty = { ...seen, whole: { ...whole, isDirty: true } };
 
 describe("resultOf", () => {
@@ -29,6 +37,7 @@ describe("resultOf", () => {
       false,
     ],
     ["no recall", { ...seen, storedAtRecall: null, recalledUs: null }, false],
+    ["no word from before the call", { ...seen, cut: { ...cut, storedBefore: null } }, false],
   ])("a change after the acknowledgement: %s", (_, round, expected) => {
     expect(resultOf(round).changedAfterAcknowledgement).toBe(expected);
   });
@@ -46,6 +55,14 @@ describe("resultOf", () => {
 });
 
 describe("totalsOf", () => {
+  it("counts the rounds of each way that had one", () => {
+    const lost: RoundSeen = { ...seen, way: "by-mount", isLost: true };
+    expect(totalsOf([seen, lost, lost].map(resultOf)).ways).toEqual([
+      { way: "open-ftruncate", rounds: 1, lost: 0, denied: 0 },
+      { way: "by-mount", rounds: 2, lost: 2, denied: 0 },
+    ]);
+  });
+
   it("counts rounds and keeps their times in order", () => {
     const denied = { ...seen, cut: { ...cut, isDenied: true }, recalledUs: null };
     const lost = { ...dirty, storedAtRecall: 6n, isLost: true };
@@ -56,6 +73,7 @@ describe("totalsOf", () => {
       dirtyAfterRegrow: 1,
       windowUs: [-5, -5],
       hostUs: [30, 30, 30],
+      ways: [{ way: "open-ftruncate", rounds: 3, lost: 1, denied: 1 }],
     });
   });
 });

@@ -161,6 +161,8 @@ describe("the guards' section", () => {
     windowUs: [60, 70, 3000],
     hostUs: [10, 20, 30],
     seconds: 1,
+    ways: [],
+    linux: null,
   });
 
   it("has the window as a plot, with its counts, and is not there without measurements", async () => {

@@ -1,0 +1,44 @@
+import { describe, expect, it } from "vitest";
+import type { ServerPart } from "../../../language/src/index.ts";
+import { matrixScenarios } from "../../src/guards/matrix.ts";
+import { type RaceWay, raceWays } from "../../src/guards/race.ts";
+import { microWays, promiseOf, wayOfCutting, wayOfRound, waysOf } from "../../src/guards/race-ways.ts";
+import { racedGuards } from "../../src/guards/races.ts";
+
+describe("the ways of a race", () => {
+  it("are ways of the matrix", () => {
+    const known = new Set(matrixScenarios().map(({ way }) => way));
+    expect(raceWays.filter((way) => !known.has(way))).toEqual([]);
+  });
+
+  it.each<[ServerPart, string, readonly RaceWay[]]>([
+    ["none", "nothing", []],
+    ["notify", "late", []],
+    ["pre-content", "prevents", []],
+    ["fuse-lease", "prevents", raceWays.filter((way) => way !== "by-mount")],
+    ["kernel-lease", "prevents", ["ftruncate-old-fd"]],
+    ["sealed", "denies", ["ftruncate-old-fd", "by-mount"]],
+  ])("%s promises %s, and is not raced by %j", (guard, promise, without) => {
+    expect(promiseOf(guard)).toBe(promise);
+    expect(raceWays.filter((way) => !waysOf(guard).includes(way))).toEqual(without);
+  });
+
+  it("of the micro-guest are some of the guard's", () => {
+    for (const guard of racedGuards) {
+      expect(microWays(guard).filter((way) => !waysOf(guard).includes(way))).toEqual([]);
+    }
+  });
+
+  it("read the stored word only by a descriptor, and go through the mount only where they say so", () => {
+    const by = (kind: string) => raceWays.filter((way) => wayOfCutting(way).by === kind);
+    expect(by("descriptor")).toEqual(["open-ftruncate", "by-mount"]);
+    expect(by("old-descriptor")).toEqual(["ftruncate-old-fd"]);
+    expect(wayOfCutting("by-mount")).toEqual({ by: "descriptor", through: "mount" });
+  });
+
+  it("take turns", () => {
+    const rounds = [0, 1, 2, 3].map((round) => wayOfRound(["truncate", "by-mount", "by-nobody"], round));
+    expect(rounds).toEqual(["truncate", "by-mount", "by-nobody", "truncate"]);
+    expect(() => wayOfRound([], 0)).toThrow(RangeError);
+  });
+});
