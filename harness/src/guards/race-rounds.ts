@@ -2,7 +2,7 @@
  * The rounds of a race, whatever guest runs in it: truncate, wait for the recall, regrow, wait until every vCPU has touched
  * its page again. What was seen goes to race-round.ts, which judges.
  */
-import { readSync } from "node:fs";
+import { fstatSync, readSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { GuardEvent } from "../../../fs-server/src/index.ts";
 import { LostChildError } from "../../../sys/src/index.ts";
@@ -96,6 +96,8 @@ class Round {
   #onRecalled: () => void = () => {};
   recalledUs: number | null = null;
   storedAtRecall: bigint | null = null;
+  sizeAtRecall: number | null = null;
+  faultsAtRecall: number | null = null;
   givenBackUs: number | null = null;
 
   constructor() {
@@ -104,13 +106,16 @@ class Round {
     });
   }
 
-  /** @param fd of the file, whose stored word is read after the time is taken */
-  wasRecalled(fd: number): void {
-    this.recalledUs ??= monotonicMs() * 1000;
+  /** @param fd of the file, whose size and stored word are read after the time is taken */
+  wasRecalled(fd: number, faults: number | null): void {
+    if (this.recalledUs !== null) return;
+    this.recalledUs = monotonicMs() * 1000;
+    this.faultsAtRecall = faults;
+    this.sizeAtRecall = fstatSync(fd).size;
     this.#onRecalled();
     const bytes = Buffer.alloc(8);
     readSync(fd, bytes, 0, 8, STORE_OFFSET);
-    this.storedAtRecall ??= bytes.readBigUInt64LE();
+    this.storedAtRecall = bytes.readBigUInt64LE();
   }
 
   wasGivenBack(): void {
@@ -125,6 +130,8 @@ export type RacedGuest = {
   readonly states: Pick<PageStates, "of" | "unannounced">;
   /** Where the guest has the byte at this offset of the file; null: nowhere. */
   hvaOf(fileOffset: number): bigint | null;
+  /** KVM's page faults so far, of all vCPUs; null: not asked for, since each touch of a lost page is an exit. */
+  faults(): number | null;
   /** It has ended, or stands for good. */
   isOver(): boolean;
   /** Between two looks at it. */
@@ -159,7 +166,7 @@ export class Rounds {
   /** @param fd of the file, for reading */
   guarded(event: GuardEvent, fd: number): void {
     // The mapping is gone: nothing that the guest does reaches the file from here on.
-    if (event.kind === "recalled") this.#round.wasRecalled(fd);
+    if (event.kind === "recalled") this.#round.wasRecalled(fd, this.#options.guest.faults());
     // The file is whole, and about to be given back.
     const isWhole = event.kind === "settle" && event.sizeBytes === BigInt(RACE_FILE_BYTES);
     if (isWhole) this.#round.wasGivenBack();
@@ -175,18 +182,32 @@ export class Rounds {
 
   async #runRound(way: RaceWay, content: bigint): Promise<void> {
     const { guest, truncater, isRecalled, slowness } = this.#options;
-    const before = guest.states.unannounced;
+    const before = { unannounced: guest.states.unannounced, faults: guest.faults() };
     const cut = await truncater.cut(way);
     // The guest has its time to touch what is gone: until the recall, where there is one.
     await (isRecalled
       ? within(this.#round.recalled, RECALL_BOUND_MS * slowness)
       : sleep(NOTIFICATION_MS * slowness));
+    const faultsBy = this.#round.faultsAtRecall ?? guest.faults();
     const whole = await truncater.regrow(content);
     for (const task of guest.tasks) guest.channel.setValue(task, 0, content);
     await this.awaitProgress();
-    const { recalledUs, storedAtRecall, givenBackUs } = this.#round;
-    const isLost = guest.states.unannounced !== before;
-    this.results.push(resultOf({ way, cut, whole, recalledUs, storedAtRecall, givenBackUs, isLost }));
+    const { recalledUs, storedAtRecall, sizeAtRecall, givenBackUs } = this.#round;
+    const unannounced = guest.states.unannounced - before.unannounced;
+    const faults = before.faults === null || faultsBy === null ? null : faultsBy - before.faults;
+    this.results.push(
+      resultOf({
+        way,
+        cut,
+        whole,
+        recalledUs,
+        storedAtRecall,
+        sizeAtRecall,
+        givenBackUs,
+        unannounced,
+        faults,
+      }),
+    );
   }
 
   /** Until every vCPU has touched its page since the file was whole again. */

@@ -107,6 +107,7 @@ async function race(options: RaceOptions, directory: string, source: string): Pr
       channel: machine.channel,
       states,
       hvaOf: (offset) => window.hva + BigInt(offset),
+      faults: () => null,
       isOver: () => false,
       pause: nextTurn,
     },

@@ -4,7 +4,7 @@
  */
 import type { ServerPart } from "../../../language/src/index.ts";
 import type { PathAction } from "../engines/host-action.ts";
-import { RACE_FILE_BYTES, type RaceWay, raceWays } from "./race.ts";
+import { RACE_FILE_BYTES, type RaceResult, type RaceWay, raceWays } from "./race.ts";
 
 const PAGE = 0x1000;
 
@@ -58,6 +58,22 @@ export function promiseOf(guard: ServerPart): GuardPromise {
     case "pre-content":
       return "prevents";
   }
+}
+
+/** A loss that the guard is there to prevent, or bytes that are not the file's. */
+export function isBreach({
+  guard,
+  late,
+  lost,
+  stuck,
+  staleLoads,
+  changedAfterAcknowledgement,
+  dirtyAfterRegrow,
+}: RaceResult): boolean {
+  const promise = promiseOf(guard);
+  const isSafe = promise === "prevents" || promise === "denies";
+  const wrongBytes = staleLoads + changedAfterAcknowledgement + dirtyAfterRegrow;
+  return stuck || wrongBytes > 0 || (isSafe && lost + late > 0);
 }
 
 /** The ways that the guard sees at all: of the others it promises nothing, and it is not armed where one is a precondition. */

@@ -32,6 +32,7 @@ export type RaceOptions = {
 export type WayResult = {
   readonly way: RaceWay;
   readonly rounds: number;
+  readonly late: number;
   readonly lost: number;
   readonly denied: number;
 };
@@ -54,6 +55,8 @@ export type RaceResult = Omit<RaceOptions, "ways"> & {
   readonly refusal: string | null;
   /** Rounds that came to their end: fewer than asked for if the guest got stuck. */
   readonly done: number;
+  /** Rounds in which the mapping was still there when the file got shorter: a loss, if a vCPU touches it in time. */
+  readonly late: number;
   /** Rounds in which a vCPU met a lost page that no guard had announced: where a VMM stops there, the VM is lost. */
   readonly lost: number;
   /** Rounds in which the host was refused: a sealed copy cannot be made shorter. */

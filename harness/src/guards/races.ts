@@ -91,6 +91,21 @@ export function histogramText(values: readonly number[]): string {
     .join("\n");
 }
 
+/** By way, where there was more than one; and the machine, where it was a Linux guest. */
+function detailLines({ ways, linux }: RaceResult): readonly string[] {
+  const one = ({ way, rounds, lost, denied }: RaceResult["ways"][number]): string =>
+    `${way} ${lost} of ${rounds}${denied > 0 ? ` (${denied} denied)` : ""}`;
+  return [
+    ...(ways.length > 1 ? [`lost by way: ${ways.map(one).join(", ")}`] : []),
+    ...(linux === null
+      ? []
+      : [
+          `${linux.release} on ${linux.host}, ${linux.hostCpus} CPU${linux.hostCpus === 1 ? "" : "s"}; ` +
+            `${linux.boots} boots, ${linux.oopses} oopses`,
+        ]),
+  ];
+}
+
 /** One race in a paragraph. */
 export function raceText(race: RaceResult): string {
   const { guard, guest, done, lost, denied, staleLoads, changedAfterAcknowledgement, dirtyAfterRegrow } =
@@ -100,11 +115,12 @@ export function raceText(race: RaceResult): string {
   const lines = [
     `lost: ${lost} (rounds in which a vCPU met a lost page unannounced)${denied > 0 ? `; denied: ${denied}` : ""}${race.stuck ? "; the guest got stuck" : ""}`,
     `wrong bytes: ${staleLoads} stale loads of ${race.loads}; ${changedAfterAcknowledgement} stores after the ` +
-      `acknowledgement, ${dirtyAfterRegrow} into the new file, of ${race.stores}; ${race.sigbus} SIGBUS`,
+      `acknowledgement, ${dirtyAfterRegrow} into the new file, of ${race.stores}; ${race.sigbus} signals`,
     `host, open to the end of ftruncate: ${quantilesText(quantiles(race.hostUs))}`,
     ...(guard === "notify"
       ? [`window, ftruncate called to mapping gone: ${quantilesText(quantiles(race.windowUs))}`]
       : []),
+    ...detailLines(race),
   ];
   return [head, ...lines.map((line) => `  ${line}`)].join("\n");
 }

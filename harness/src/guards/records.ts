@@ -30,9 +30,12 @@ const raceShape = z.strictObject({
   guard: z.enum(racedGuards as readonly [ServerPart, ...ServerPart[]]),
   guest: z.enum(["one-vcpu", "two-vcpus", "linux"]),
   rounds: count,
-  ways: z.array(z.strictObject({ way: z.enum(raceWays), rounds: count, lost: count, denied: count })),
+  ways: z.array(
+    z.strictObject({ way: z.enum(raceWays), rounds: count, late: count, lost: count, denied: count }),
+  ),
   refusal: z.string().nullable(),
   done: count,
+  late: count,
   lost: count,
   denied: count,
   stuck: z.boolean(),

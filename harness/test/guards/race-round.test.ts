@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { type RoundSeen, resultOf, totalsOf } from "../../src/guards/race-round.ts";
+import { RACE_FILE_BYTES } from "../../src/guards/race.ts";
+import { LOOP_FAULTS, type RoundSeen, resultOf, totalsOf } from "../../src/guards/race-round.ts";
 
 const cut = {
   type: "cut",
@@ -17,7 +18,9 @@ const seen: RoundSeen = {
   recalledUs: 105,
   storedAtRecall: 7n,
   givenBackUs: 200,
-  isLost: false,
+  sizeAtRecall: RACE_FILE_BYTES,
+  unannounced: 0,
+  faults: null,
 };
 const dirty = { ...seen, whole: { ...whole, isDirty: true } };
 
@@ -54,26 +57,52 @@ describe("resultOf", () => {
   });
 });
 
+describe("a round is lost", () => {
+  const shorter = { ...seen, sizeAtRecall: 0 };
+  const none = { ...seen, sizeAtRecall: null, recalledUs: null };
+  it.each<[string, RoundSeen, readonly [isLate: boolean, isLost: boolean]]>([
+    [
+      "not where the mapping was gone first, whatever faults there were",
+      { ...seen, faults: 900 },
+      [false, false],
+    ],
+    ["where a vCPU met a page without notice, by its exit", { ...none, unannounced: 1 }, [true, true]],
+    ["where it looped before the recall", { ...shorter, faults: LOOP_FAULTS }, [true, true]],
+    ["not where the guest did not look in time", { ...shorter, faults: LOOP_FAULTS - 1 }, [true, false]],
+    ["not where nobody knows the faults", shorter, [true, false]],
+    ["where nothing was recalled, by the faults", { ...none, faults: 50 }, [true, true]],
+    [
+      "not where the host was refused",
+      { ...none, cut: { ...cut, isDenied: true }, faults: 50 },
+      [false, false],
+    ],
+  ])("%s", (_, round, expected) => {
+    const { isLate, isLost } = resultOf(round);
+    expect([isLate, isLost]).toEqual(expected);
+  });
+});
+
 describe("totalsOf", () => {
   it("counts the rounds of each way that had one", () => {
-    const lost: RoundSeen = { ...seen, way: "by-mount", isLost: true };
+    const lost: RoundSeen = { ...seen, way: "by-mount", unannounced: 1 };
     expect(totalsOf([seen, lost, lost].map(resultOf)).ways).toEqual([
-      { way: "open-ftruncate", rounds: 1, lost: 0, denied: 0 },
-      { way: "by-mount", rounds: 2, lost: 2, denied: 0 },
+      { way: "open-ftruncate", rounds: 1, late: 0, lost: 0, denied: 0 },
+      { way: "by-mount", rounds: 2, late: 0, lost: 2, denied: 0 },
     ]);
   });
 
   it("counts rounds and keeps their times in order", () => {
     const denied = { ...seen, cut: { ...cut, isDenied: true }, recalledUs: null };
-    const lost = { ...dirty, storedAtRecall: 6n, isLost: true };
+    const lost = { ...dirty, storedAtRecall: 6n, unannounced: 1 };
     expect(totalsOf([seen, denied, lost].map(resultOf))).toEqual({
+      late: 0,
       lost: 1,
       denied: 1,
       changedAfterAcknowledgement: 1,
       dirtyAfterRegrow: 1,
       windowUs: [-5, -5],
       hostUs: [30, 30, 30],
-      ways: [{ way: "open-ftruncate", rounds: 3, lost: 1, denied: 1 }],
+      ways: [{ way: "open-ftruncate", rounds: 3, late: 0, lost: 1, denied: 1 }],
     });
   });
 });

@@ -1,8 +1,15 @@
 import { describe, expect, it } from "vitest";
 import type { ServerPart } from "../../../language/src/index.ts";
 import { matrixScenarios } from "../../src/guards/matrix.ts";
-import { type RaceWay, raceWays } from "../../src/guards/race.ts";
-import { microWays, promiseOf, wayOfCutting, wayOfRound, waysOf } from "../../src/guards/race-ways.ts";
+import { type RaceResult, type RaceWay, raceWays } from "../../src/guards/race.ts";
+import {
+  isBreach,
+  microWays,
+  promiseOf,
+  wayOfCutting,
+  wayOfRound,
+  waysOf,
+} from "../../src/guards/race-ways.ts";
 import { racedGuards } from "../../src/guards/races.ts";
 
 describe("the ways of a race", () => {
@@ -21,6 +28,42 @@ describe("the ways of a race", () => {
   ])("%s promises %s, and is not raced by %j", (guard, promise, without) => {
     expect(promiseOf(guard)).toBe(promise);
     expect(raceWays.filter((way) => !waysOf(guard).includes(way))).toEqual(without);
+  });
+
+  const clean: RaceResult = {
+    ways: [],
+    guard: "kernel-lease",
+    guest: "linux",
+    rounds: 9,
+    refusal: null,
+    done: 9,
+    late: 0,
+    lost: 0,
+    denied: 0,
+    stuck: false,
+    loads: 9,
+    stores: 9,
+    staleLoads: 0,
+    zeroLoads: 0,
+    sigbus: 9,
+    changedAfterAcknowledgement: 0,
+    dirtyAfterRegrow: 0,
+    windowUs: [],
+    hostUs: [],
+    seconds: 1,
+    linux: null,
+  };
+  it.each<[string, Partial<RaceResult>, boolean]>([
+    ["signals of announced losses", {}, false],
+    ["a loss", { lost: 1 }, true],
+    ["a mapping that was there when the file got shorter", { late: 1 }, true],
+    ["both, of a guard that comes after the fact", { guard: "notify", late: 9, lost: 9 }, false],
+    ["a loss of a sealed copy", { guard: "sealed", lost: 1 }, true],
+    ["a stale load without a guard", { guard: "none", staleLoads: 1 }, true],
+    ["a store into the new file", { dirtyAfterRegrow: 1 }, true],
+    ["a guest that stands", { guard: "none", stuck: true }, true],
+  ])("a breach? %s", (_, change, expected) => {
+    expect(isBreach({ ...clean, ...change })).toBe(expected);
   });
 
   it("of the micro-guest are some of the guard's", () => {

@@ -153,6 +153,7 @@ describe("the guards' section", () => {
     guard: "notify",
     guest: "one-vcpu",
     refusal: null,
+    late: 3,
     lost: 2,
     zeroLoads: 0,
     sigbus: 0,
