@@ -2,6 +2,7 @@
 import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { send, tieToParent } from "../engines/child-side.ts";
 import { actOnPath } from "../engines/host-action.ts";
+import { errorText } from "../error-text.ts";
 import {
   type FromRaceHost,
   LOAD_OFFSET,
@@ -82,7 +83,7 @@ function regrow(content: bigint): FromRaceHost {
   return { type: "whole", isDirty, readUs };
 }
 
-process.on("message", (message: ToRaceHost) => {
+function handle(message: ToRaceHost): void {
   switch (message.type) {
     case "start":
       place = message;
@@ -93,5 +94,15 @@ process.on("message", (message: ToRaceHost) => {
       return;
     case "regrow":
       void send(regrow(message.content));
+  }
+}
+
+process.on("message", (message: ToRaceHost) => {
+  try {
+    handle(message);
+  } catch (error) {
+    // The last line is what the race's end says.
+    console.error(errorText(error));
+    process.exit(1);
   }
 });
