@@ -43,6 +43,8 @@ const CPUS = 2;
 /** A guest that is stuck again and again says what there is to say. */
 const STUCK_MAX = 3;
 const LOOK_MS = 1;
+/** Enough for both vCPUs to have a turn where they share one emulated CPU. */
+const UNGUARDED_MS = 5;
 
 const touching = { size: 8, until: NEVER_RAISED, tallies: true } as const;
 const task = { cpl: 3, onSigbus: "same-step", sigsegvIsSigbus: true } as const;
@@ -136,6 +138,7 @@ class LinuxRace {
   readonly #results: RoundResult[] = [];
   #rounds: Rounds | null = null;
   #stuckCount = 0;
+  readonly #troubles: string[] = [];
 
   constructor(
     { setup, options }: ToLinuxRaces,
@@ -166,8 +169,9 @@ class LinuxRace {
     const { channel, start } = await linux.prepare(raced, fs, "file");
     let isOver = false;
     let faultsSoFar = (): number | null => null;
-    const over = (): void => {
+    const over = (why: string): void => {
       isOver = true;
+      this.#troubles.push(why);
     };
     if (guarding !== null) {
       const holder = new GuardWatch(linux.window, guarding.fd, () => {});
@@ -187,10 +191,17 @@ class LinuxRace {
       truncater: this.#truncater,
       ways: this.#options.ways,
       isRecalled: guarding !== null && this.#options.guard !== "sealed",
+      unguardedMs: UNGUARDED_MS * this.#setup.slowness,
       slowness: this.#setup.slowness,
     });
     this.#rounds = rounds;
-    const run = start({ stopped: over, ended: over }, { ioPatienceMs: BOOT_BOUND_MS, isIoAnswered: true });
+    const run = start(
+      {
+        stopped: ({ reason }) => over(`the VM stopped: ${reason}`),
+        ended: ({ why }) => over(`the guest ended: ${why.kind}`),
+      },
+      { ioPatienceMs: BOOT_BOUND_MS, isIoAnswered: true },
+    );
     faultsSoFar = () => Number(run.final()?.counters[FAULT_COUNTER] ?? 0n);
     // Its driver has mapped the file, and both processes have touched it.
     await rounds.awaitProgress();
@@ -199,9 +210,7 @@ class LinuxRace {
     this.#counts.add(channel, linux.oopses);
     if (rounds.isStuck) {
       this.#stuckCount += 1;
-      console.error(
-        `race of ${this.#options.guard}: the guest is stuck; ${linux.console.slice(-3).join(" | ")}`,
-      );
+      this.#troubles.push(`stuck in ${rounds.results.at(-1)?.way ?? "the beginning"}`);
     }
     await this.#leave(linux, fs);
   }
@@ -211,7 +220,7 @@ class LinuxRace {
     const flaw = await linux.settle(SETTLE_MS * this.#setup.slowness);
     if (flaw !== null) {
       guest = null;
-      console.error(`the guest is booted anew: ${flaw}`);
+      this.#troubles.push(`booted anew: ${flaw}`);
       await linux.close();
     }
     fs.close();
@@ -230,10 +239,11 @@ class LinuxRace {
       linux: {
         host: release(),
         hostCpus: cpus().length,
-        release: guest?.release ?? kernel.release ?? "unknown",
+        release: guest?.release || (kernel.release ?? "unknown"),
         origin: kernel.origin,
         boots: boots - before.boots,
         oopses: this.#counts.oopses,
+        troubles: this.#troubles,
       },
     };
   }

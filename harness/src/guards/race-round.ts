@@ -38,6 +38,8 @@ export type RoundResult = {
   /** From the call of ftruncate(2) to the end of the recall; null: there was no recall. */
   readonly windowUs: number | null;
   readonly hostUs: number;
+  /** `RoundSeen.faults`. */
+  readonly faults: number | null;
   /** The mapping was there when the file got shorter. */
   readonly isLate: boolean;
   /** A vCPU met a lost page that nobody had taken away. */
@@ -55,6 +57,7 @@ export function resultOf(seen: RoundSeen): RoundResult {
     way,
     windowUs: seen.recalledUs === null ? null : seen.recalledUs - cut.callUs,
     hostUs: cut.returnUs - cut.openUs,
+    faults: seen.faults,
     isLate,
     isLost: seen.unannounced > 0 || (isLate && (seen.faults ?? 0) >= LOOP_FAULTS),
     isDenied: cut.isDenied,
@@ -77,6 +80,7 @@ export type RaceTotals = {
   readonly dirtyAfterRegrow: number;
   readonly windowUs: readonly number[];
   readonly hostUs: readonly number[];
+  readonly faults: readonly number[];
 };
 
 export function totalsOf(rounds: readonly RoundResult[]): RaceTotals {
@@ -96,5 +100,6 @@ export function totalsOf(rounds: readonly RoundResult[]): RaceTotals {
     dirtyAfterRegrow: count((round) => round.dirtyAfterRegrow),
     windowUs: rounds.flatMap(({ windowUs }) => (windowUs === null ? [] : [windowUs])),
     hostUs: rounds.map(({ hostUs }) => hostUs),
+    faults: rounds.flatMap(({ faults }) => (faults === null ? [] : [faults])),
   };
 }

@@ -29,8 +29,6 @@ export const NEVER_RAISED = 15;
 /** The guest touches again within microseconds; a busy machine needs some of these. */
 const PROGRESS_BOUND_MS = 5000;
 const RECALL_BOUND_MS = 2000;
-/** Without a guard that notifies: as long as a notification takes. */
-const NOTIFICATION_MS = 1;
 
 /** Makes the file shorter and longer, one thing at a time. */
 export type Truncater = {
@@ -144,6 +142,8 @@ export type RoundsOptions = {
   readonly ways: readonly RaceWay[];
   /** A guard is armed, and recalls. */
   readonly isRecalled: boolean;
+  /** Without a guard that recalls: the guest has so long to touch what is gone, as it has before a notification. */
+  readonly unguardedMs: number;
   /** How many times slower than a real machine this one is. */
   readonly slowness: number;
 };
@@ -181,13 +181,11 @@ export class Rounds {
   }
 
   async #runRound(way: RaceWay, content: bigint): Promise<void> {
-    const { guest, truncater, isRecalled, slowness } = this.#options;
+    const { guest, truncater, isRecalled, slowness, unguardedMs } = this.#options;
     const before = { unannounced: guest.states.unannounced, faults: guest.faults() };
     const cut = await truncater.cut(way);
     // The guest has its time to touch what is gone: until the recall, where there is one.
-    await (isRecalled
-      ? within(this.#round.recalled, RECALL_BOUND_MS * slowness)
-      : sleep(NOTIFICATION_MS * slowness));
+    await (isRecalled ? within(this.#round.recalled, RECALL_BOUND_MS * slowness) : sleep(unguardedMs));
     const faultsBy = this.#round.faultsAtRecall ?? guest.faults();
     const whole = await truncater.regrow(content);
     for (const task of guest.tasks) guest.channel.setValue(task, 0, content);

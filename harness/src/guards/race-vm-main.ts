@@ -25,6 +25,9 @@ import { openRacePlace, writeRaceFile } from "./race-place.ts";
 import { totalsOf } from "./race-round.ts";
 import { contentOf, HostTruncater, NEVER_RAISED, Rounds, unlessLost } from "./race-rounds.ts";
 
+/** As long as a notification takes. */
+const NOTIFICATION_MS = 1;
+
 function programs({ guest }: RaceOptions): TaskProgram[] {
   const step = { size: 8, until: NEVER_RAISED, tallies: true };
   const loads: TaskProgram = {
@@ -114,6 +117,7 @@ async function race(options: RaceOptions, directory: string, source: string): Pr
     truncater,
     ways,
     isRecalled: guarding !== null && guarding.refusal === null && guard !== "sealed",
+    unguardedMs: NOTIFICATION_MS,
     slowness: 1,
   });
   const running = rounds;

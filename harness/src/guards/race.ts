@@ -47,6 +47,8 @@ export type LinuxRaceFacts = {
   /** How many boots the race has taken: one more for each guest that did not come back. */
   readonly boots: number;
   readonly oopses: number;
+  /** Why a case of the race ended before its rounds. */
+  readonly troubles: readonly string[];
 };
 
 export type RaceResult = Omit<RaceOptions, "ways"> & {
@@ -82,6 +84,8 @@ export type RaceResult = Omit<RaceOptions, "ways"> & {
   readonly windowUs: readonly number[];
   /** By round, in microseconds: how long open(2) and ftruncate(2) took the host together. */
   readonly hostUs: readonly number[];
+  /** By round: KVM's page faults from before the truncation until the recall, or else until the file grew again. Of a Linux guest. */
+  readonly faults: readonly number[];
   readonly seconds: number;
   /** null: the micro-guest. */
   readonly linux: LinuxRaceFacts | null;

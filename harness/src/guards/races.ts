@@ -91,8 +91,13 @@ export function histogramText(values: readonly number[]): string {
     .join("\n");
 }
 
+function faultsText(faults: readonly number[]): string {
+  const found = quantiles(faults);
+  return found === null ? "none" : `p50 ${found.p50}, p99 ${found.p99}, max ${found.max}`;
+}
+
 /** By way, where there was more than one; and the machine, where it was a Linux guest. */
-function detailLines({ ways, linux }: RaceResult): readonly string[] {
+function detailLines({ ways, faults, linux }: RaceResult): readonly string[] {
   const one = ({ way, rounds, lost, denied }: RaceResult["ways"][number]): string =>
     `${way} ${lost} of ${rounds}${denied > 0 ? ` (${denied} denied)` : ""}`;
   return [
@@ -100,8 +105,10 @@ function detailLines({ ways, linux }: RaceResult): readonly string[] {
     ...(linux === null
       ? []
       : [
+          `KVM's faults of a round, until the recall: ${faultsText(faults)}`,
           `${linux.release} on ${linux.host}, ${linux.hostCpus} CPU${linux.hostCpus === 1 ? "" : "s"}; ` +
             `${linux.boots} boots, ${linux.oopses} oopses`,
+          ...linux.troubles,
         ]),
   ];
 }

@@ -11,9 +11,10 @@ import { type Bin, histogram, racedGuards } from "./races.ts";
 /** null: nothing was measured, as where the guard was refused. */
 export type Measurement = (Quantiles & { readonly histogram: readonly Bin[] }) | null;
 
-export type RaceRecord = { readonly type: "race" } & Omit<RaceResult, "windowUs" | "hostUs"> & {
+export type RaceRecord = { readonly type: "race" } & Omit<RaceResult, "windowUs" | "hostUs" | "faults"> & {
     readonly windowUs: Measurement;
     readonly hostUs: Measurement;
+    readonly faults: Quantiles | null;
   };
 export type PriceRecord = { readonly type: "guard-price" } & Price;
 export type GuardRecord = RaceRecord | PriceRecord;
@@ -49,6 +50,7 @@ const raceShape = z.strictObject({
   seconds: z.number(),
   windowUs: measurement,
   hostUs: measurement,
+  faults: z.strictObject(quantileMembers).nullable(),
   linux: z
     .strictObject({
       host: z.string(),
@@ -57,6 +59,7 @@ const raceShape = z.strictObject({
       origin: z.string(),
       boots: count,
       oopses: count,
+      troubles: z.array(z.string()),
     })
     .nullable(),
 });
@@ -80,8 +83,14 @@ function measured(values: readonly number[]): Measurement {
   return found === null ? null : { ...found, histogram: histogram(values) };
 }
 
-export function raceRecord({ windowUs, hostUs, ...figures }: RaceResult): RaceRecord {
-  return { type: "race", ...figures, windowUs: measured(windowUs), hostUs: measured(hostUs) };
+export function raceRecord({ windowUs, hostUs, faults, ...figures }: RaceResult): RaceRecord {
+  return {
+    type: "race",
+    ...figures,
+    windowUs: measured(windowUs),
+    hostUs: measured(hostUs),
+    faults: quantiles(faults),
+  };
 }
 
 export function priceRecord(price: Price): PriceRecord {

@@ -102,6 +102,7 @@ describe("totalsOf", () => {
       dirtyAfterRegrow: 1,
       windowUs: [-5, -5],
       hostUs: [30, 30, 30],
+      faults: [],
       ways: [{ way: "open-ftruncate", rounds: 3, late: 0, lost: 1, denied: 1 }],
     });
   });

@@ -50,6 +50,7 @@ describe("the ways of a race", () => {
     dirtyAfterRegrow: 0,
     windowUs: [],
     hostUs: [],
+    faults: [],
     seconds: 1,
     linux: null,
   };

@@ -161,6 +161,7 @@ describe("the guards' section", () => {
     dirtyAfterRegrow: 0,
     windowUs: [60, 70, 3000],
     hostUs: [10, 20, 30],
+    faults: [],
     seconds: 1,
     ways: [],
     linux: null,
