@@ -121,6 +121,7 @@ type Scorecard = {
   readonly details: string;
   readonly kernels: string;
   readonly linuxGuests: string;
+  readonly linuxRaces: string;
 };
 
 /** The package's own scorecard: recorded real kernels, the model, documents. Throws if they contradict each other. */
@@ -138,6 +139,7 @@ const parts: Readonly<Record<string, () => string>> = {
   scorecard: () => fenced(scorecard.table),
   "kernels measured": () => scorecard.kernels,
   "linux guests": () => scorecard.linuxGuests,
+  "races with linux guests": () => scorecard.linuxRaces,
 };
 
 function scorecardDocument(): string {

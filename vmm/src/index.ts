@@ -4,6 +4,7 @@ export {
   BootImageError,
   type CpuFeatures,
   cpuFeatures,
+  FAULT_COUNTER,
   type GuestImage,
   imagePath,
   KVM_ASYNC_PF_ENABLED,

@@ -1,43 +1,38 @@
-/** `daxfault bench guards`: races of a spinning guest against a truncater, and what a guard costs the host. */
+/**
+ * `daxfault bench guards`: races of a spinning guest against a truncater, and what a guard costs the host. With
+ * `--guest linux` races alone, here or in a kernel's VM.
+ */
 
 import { exitCodes } from "../../../language/src/index.ts";
 import { LostChildError } from "../../../sys/src/index.ts";
 import { measurePrice, priceText } from "../guards/price.ts";
-import type { RaceResult } from "../guards/race.ts";
+import { isBreach, microWays } from "../guards/race-ways.ts";
 import { histogramText, racedGuards, raceGuests, raceText, runRace } from "../guards/races.ts";
 import { type GuardRecord, priceRecord, raceRecord } from "../guards/records.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { visible } from "../report/encode.ts";
 import type { RunDirectory } from "../run/directory.ts";
+import { benchGuardsWithLinux, type GuardsAsked, type LinuxRaceOptions } from "./bench-guards-linux.ts";
 import { liveInFolder } from "./life.ts";
 import { openJson } from "./output.ts";
-import { parseCount, select } from "./usage.ts";
+import { parseCount, select, UsageError } from "./usage.ts";
 
 export type BenchGuardsOptions = {
-  readonly rounds: string;
+  /** 10,000 on the micro-guest, 300 on Linux if left out. */
+  readonly rounds?: string;
   readonly guard?: readonly string[];
+  readonly guest: "micro" | "linux";
   readonly json?: string;
-};
+} & LinuxRaceOptions;
+
+const MICRO_ROUNDS = "10000";
+const LINUX_ROUNDS = "300";
 
 const ROUNDS_MAX = 1_000_000;
 /** Without a guard nearly every round is lost: so many show it as well as more. */
 const UNGUARDED_ROUNDS_MAX = 1000;
 /** Of the price: each is a dozen calls of the host, one guard after the other. */
 const PRICE_ROUNDS_MAX = 500;
-
-/** Breaches of a guard: a loss that it is there to prevent, or bytes that are not the file's. */
-function breaches({
-  guard,
-  lost,
-  stuck,
-  staleLoads,
-  changedAfterAcknowledgement,
-  dirtyAfterRegrow,
-}: RaceResult): boolean {
-  const prevents = guard !== "none" && guard !== "notify";
-  const wrongBytes = staleLoads + changedAfterAcknowledgement + dirtyAfterRegrow;
-  return stuck || wrongBytes > 0 || (prevents && lost > 0);
-}
 
 type Bench = {
   readonly rounds: number;
@@ -68,8 +63,8 @@ async function races(bench: Bench, tally: Tally): Promise<void> {
     const rounds = guard === "none" ? Math.min(bench.rounds, UNGUARDED_ROUNDS_MAX) : bench.rounds;
     for (const guest of raceGuests) {
       await measured(bench, tally, async () => {
-        const race = await runRace({ guard, guest, rounds }, directory, signal);
-        tally.breached ||= breaches(race);
+        const race = await runRace({ guard, guest, rounds, ways: microWays(guard) }, directory, signal);
+        tally.breached ||= isBreach(race);
         write(raceRecord(race));
         print(raceText(race));
         if (guard === "notify" && race.refusal === null) print(histogramText(race.windowUs));
@@ -88,15 +83,8 @@ async function price(bench: Bench, tally: Tally): Promise<void> {
   });
 }
 
-/** Returns the exit code: 1 where a guard let through what it is there to prevent, or wrong bytes were seen. */
-export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<number> {
-  const rounds = parseCount("--rounds", options.rounds, 1, ROUNDS_MAX);
-  const guards = select(
-    "guard",
-    options.guard ?? [],
-    racedGuards.map((id) => ({ id })),
-  ).map(({ id }) => id);
-  const json = openJson<GuardRecord>(options.json);
+async function benchWithMicro({ rounds, guards, json: target }: GuardsAsked): Promise<number> {
+  const json = openJson<GuardRecord>(target);
   const support = supportOf(thisMachine(), ["kvm", "micro-guest"]);
   if (support.kind === "no") {
     console.error(`daxfault bench guards: ${support.reason}`);
@@ -120,4 +108,30 @@ export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<n
     if (tally.breached) return exitCodes.unexpected;
     return tally.lost ? exitCodes.inconclusive : exitCodes.ok;
   });
+}
+
+function refuseLinuxOptions({ kernel, guestKernel, way }: BenchGuardsOptions): void {
+  const options = { "--kernel": kernel, "--guest-kernel": guestKernel, "--way": way };
+  for (const [name, value] of Object.entries(options)) {
+    if (value !== undefined) throw new UsageError(`${name} ${value}: only with --guest linux`);
+  }
+}
+
+/** Returns the exit code: 1 where a guard let through what it is there to prevent, or wrong bytes were seen. */
+export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<number> {
+  const usual = options.guest === "linux" ? LINUX_ROUNDS : MICRO_ROUNDS;
+  const rounds = parseCount("--rounds", options.rounds ?? usual, 1, ROUNDS_MAX);
+  const guards = select(
+    "guard",
+    options.guard ?? [],
+    racedGuards.map((id) => ({ id })),
+  ).map(({ id }) => id);
+  const asked: GuardsAsked = {
+    rounds,
+    guards,
+    ...(options.json === undefined ? {} : { json: options.json }),
+  };
+  if (options.guest === "linux") return benchGuardsWithLinux(asked, options);
+  refuseLinuxOptions(options);
+  return benchWithMicro(asked);
 }

@@ -343,11 +343,17 @@ function addBenchGuards(bench: Command): void {
       "For each guard ROUNDS rounds of truncate, recall, touch and regrow on one VM: losses, wrong bytes, the window of " +
         "notification. Then the price: what is added to opening and truncating, in turn with no guard. " +
         "10,000 rounds take some ten minutes; daxfault report draws what --json has written.\n\n" +
+        "With --guest linux races alone: two processes of a Linux guest touch the file through virtio-fs's DAX window, on a " +
+        "vCPU each, and the host makes it shorter in every way that the guard sees, by turns.\n\n" +
         "Exit code: 0; 1 a guard let through what it is to prevent, or wrong bytes were seen; 2 a race has no result; " +
         "3 nothing ran; 64 usage.",
     )
-    .option("--rounds <N>", "rounds of each race", "10000")
+    .option("--rounds <N>", "rounds of each race (default: 10000; of a Linux guest 300)")
     .option("--guard <G...>", "only these (fuse-lease, kernel-lease, pre-content, notify, sealed, none)")
+    .addOption(new Option("--guest <G>", "what is raced").choices(["micro", "linux"]).default("micro"))
+    .option("--way <W...>", "of a Linux guest: only these ways of truncating (ids or patterns)")
+    .option("-k, --kernel <SPEC>", "of a Linux guest: boots this kernel in a VM and races there (as of run)")
+    .option("--guest-kernel <SPEC>", "the Linux guest's kernel (debian:6.12 if it is left out)")
     .option("--json <FILE>", JSON_HELP)
     .action(async (options) => {
       const { benchGuardsCommand } = await import("./bench-guards.ts");

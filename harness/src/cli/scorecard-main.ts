@@ -7,6 +7,7 @@ import { linuxGuestText } from "../compare/linux-guest.ts";
 import { loadObserved, scoredObservations } from "../compare/observed.ts";
 import { type ModelScoring, modelCases } from "../engines/model/scored.ts";
 import { loadDocumented, loadExpectations, loadScenarios } from "../fixtures.ts";
+import { linuxRaceTable, recordedLinuxRaces } from "../guards/race-table.ts";
 import { contradictionsIn } from "../report/report.ts";
 import { contradictionsText, scorecardText, scoreText } from "../report/scorecard.ts";
 import type { Style } from "../report/style.ts";
@@ -69,6 +70,7 @@ function main(): number {
     details: detailLines(all).join("\n").trim(),
     kernels: kernelLines().join("\n"),
     linuxGuests: linuxGuestText(loadScenarios()),
+    linuxRaces: linuxRaceTable(recordedLinuxRaces()),
   };
   console.log(JSON.stringify(parts));
   const contradictions = contradictionsText(contradictionsIn(all), style);

@@ -1,7 +1,17 @@
-/** The truncater of a race: opens, truncates, regrows and rewrites the file at each message, and reports the times. */
+/** The truncater of a race: makes the file shorter, regrows and rewrites it at each message, and reports the times. */
 import { closeSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { send, tieToParent } from "../engines/child-side.ts";
-import { type FromRaceHost, LOAD_OFFSET, RACE_FILE_BYTES, STORE_OFFSET, type ToRaceHost } from "./race.ts";
+import { actOnPath } from "../engines/host-action.ts";
+import { errorText } from "../error-text.ts";
+import {
+  type FromRaceHost,
+  LOAD_OFFSET,
+  RACE_FILE_BYTES,
+  type RaceWay,
+  STORE_OFFSET,
+  type ToRaceHost,
+} from "./race.ts";
+import { wayOfCutting } from "./race-ways.ts";
 
 tieToParent();
 
@@ -13,34 +23,54 @@ function wordAt(fd: number, offset: number): bigint {
   return bytes.readBigUInt64LE();
 }
 
-let path = "";
-let via = "";
-/** Of a round under way: the file as it is truncated, and as it is read and written. */
-let truncated = -1;
-let file = -1;
+let place: Extract<ToRaceHost, { type: "start" }> | null = null;
+/** Open since the start; -1: it is not. */
+let old = -1;
+/** Of a round under way: the file as it is truncated, and as it is read and written; null: it is closed. */
+let open: { readonly truncated: number; readonly file: number } | null = null;
 
-/** ftruncate to nothing. Returns whether that was refused, as a seal does. */
-function truncateDenied(fd: number): boolean {
+function started(): Extract<ToRaceHost, { type: "start" }> {
+  if (place === null) throw new Error("the truncater was not started");
+  return place;
+}
+
+/** Of the seals, and of FALLOC_FL_COLLAPSE_RANGE on a sealed copy, which no file system in memory has. */
+const refusals: readonly (string | undefined)[] = ["EPERM", "EOPNOTSUPP"];
+
+/** Returns whether the host was refused. */
+function isRefused(work: () => void): boolean {
   try {
-    ftruncateSync(fd, 0);
+    work();
     return false;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EPERM") return true;
+    if (refusals.includes((error as NodeJS.ErrnoException).code)) return true;
     throw error;
   }
 }
 
-function cut(): FromRaceHost {
+function openFor(through: "file" | "mount"): { readonly truncated: number; readonly file: number } {
+  const { path, mounted } = started();
+  const truncated = openSync(through === "file" ? path : (mounted ?? path), "r+");
+  return { truncated, file: through === "file" ? truncated : openSync(path, "r+") };
+}
+
+function cut(way: RaceWay): FromRaceHost {
+  const cutting = wayOfCutting(way);
   const openUs = nowUs();
-  truncated = openSync(via, "r+");
-  file = via === path ? truncated : openSync(path, "r+");
+  if (cutting.by === "path") {
+    const isDenied = isRefused(() => actOnPath(cutting.action, started().path));
+    return { type: "cut", isDenied, openUs, callUs: openUs, returnUs: nowUs(), storedBefore: null };
+  }
+  open = cutting.by === "descriptor" ? openFor(cutting.through) : null;
+  const { truncated, file } = open ?? { truncated: old, file: old };
   const storedBefore = wordAt(file, STORE_OFFSET);
   const callUs = nowUs();
-  const isDenied = truncateDenied(truncated);
+  const isDenied = isRefused(() => ftruncateSync(truncated, 0));
   return { type: "cut", isDenied, openUs, callUs, returnUs: nowUs(), storedBefore };
 }
 
 function regrow(content: bigint): FromRaceHost {
+  const { truncated, file } = open ?? openFor("file");
   ftruncateSync(truncated, RACE_FILE_BYTES);
   const isDirty = wordAt(file, STORE_OFFSET) !== 0n;
   const readUs = nowUs();
@@ -49,18 +79,30 @@ function regrow(content: bigint): FromRaceHost {
   writeSync(file, bytes, 0, 8, LOAD_OFFSET);
   closeSync(truncated);
   if (file !== truncated) closeSync(file);
+  open = null;
   return { type: "whole", isDirty, readUs };
 }
 
-process.on("message", (message: ToRaceHost) => {
+function handle(message: ToRaceHost): void {
   switch (message.type) {
     case "start":
-      ({ path, via } = message);
+      place = message;
+      if (message.opensNow) old = openSync(message.path, "r+");
       return;
     case "cut":
-      void send(cut());
+      void send(cut(message.way));
       return;
     case "regrow":
       void send(regrow(message.content));
+  }
+}
+
+process.on("message", (message: ToRaceHost) => {
+  try {
+    handle(message);
+  } catch (error) {
+    // The last line is what the race's end says.
+    console.error(errorText(error));
+    process.exit(1);
   }
 });

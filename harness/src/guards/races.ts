@@ -15,7 +15,8 @@ export const racedGuards: readonly ServerPart[] = [
   "notify",
   "sealed",
 ];
-export const raceGuests: readonly RaceGuest[] = ["one-vcpu", "two-vcpus"];
+/** Of the micro-guest. */
+export const raceGuests: readonly Exclude<RaceGuest, "linux">[] = ["one-vcpu", "two-vcpus"];
 
 /** Far above what a round takes (some 2 ms, 30 on a busy machine). */
 const ROUND_BOUND_MS = 100;
@@ -90,6 +91,28 @@ export function histogramText(values: readonly number[]): string {
     .join("\n");
 }
 
+function faultsText(faults: readonly number[]): string {
+  const found = quantiles(faults);
+  return found === null ? "none" : `p50 ${found.p50}, p99 ${found.p99}, max ${found.max}`;
+}
+
+/** By way, where there was more than one; and the machine, where it was a Linux guest. */
+function detailLines({ ways, faults, linux }: RaceResult): readonly string[] {
+  const one = ({ way, rounds, lost, denied }: RaceResult["ways"][number]): string =>
+    `${way} ${lost} of ${rounds}${denied > 0 ? ` (${denied} denied)` : ""}`;
+  return [
+    ...(ways.length > 1 ? [`lost by way: ${ways.map(one).join(", ")}`] : []),
+    ...(linux === null
+      ? []
+      : [
+          `KVM's faults of a round, until the recall: ${faultsText(faults)}`,
+          `${linux.release} on ${linux.host}, ${linux.hostCpus} CPU${linux.hostCpus === 1 ? "" : "s"}; ` +
+            `${linux.boots} boots, ${linux.oopses} oopses`,
+          ...linux.troubles,
+        ]),
+  ];
+}
+
 /** One race in a paragraph. */
 export function raceText(race: RaceResult): string {
   const { guard, guest, done, lost, denied, staleLoads, changedAfterAcknowledgement, dirtyAfterRegrow } =
@@ -99,11 +122,12 @@ export function raceText(race: RaceResult): string {
   const lines = [
     `lost: ${lost} (rounds in which a vCPU met a lost page unannounced)${denied > 0 ? `; denied: ${denied}` : ""}${race.stuck ? "; the guest got stuck" : ""}`,
     `wrong bytes: ${staleLoads} stale loads of ${race.loads}; ${changedAfterAcknowledgement} stores after the ` +
-      `acknowledgement, ${dirtyAfterRegrow} into the new file, of ${race.stores}; ${race.sigbus} SIGBUS`,
+      `acknowledgement, ${dirtyAfterRegrow} into the new file, of ${race.stores}; ${race.sigbus} signals`,
     `host, open to the end of ftruncate: ${quantilesText(quantiles(race.hostUs))}`,
     ...(guard === "notify"
       ? [`window, ftruncate called to mapping gone: ${quantilesText(quantiles(race.windowUs))}`]
       : []),
+    ...detailLines(race),
   ];
   return [head, ...lines.map((line) => `  ${line}`)].join("\n");
 }

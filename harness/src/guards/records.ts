@@ -5,15 +5,16 @@
 import { z } from "zod";
 import type { ServerPart } from "../../../language/src/index.ts";
 import type { Price } from "./price.ts";
-import { type Quantiles, quantiles, type RaceResult } from "./race.ts";
-import { type Bin, histogram, racedGuards, raceGuests } from "./races.ts";
+import { type Quantiles, quantiles, type RaceResult, raceWays } from "./race.ts";
+import { type Bin, histogram, racedGuards } from "./races.ts";
 
 /** null: nothing was measured, as where the guard was refused. */
 export type Measurement = (Quantiles & { readonly histogram: readonly Bin[] }) | null;
 
-export type RaceRecord = { readonly type: "race" } & Omit<RaceResult, "windowUs" | "hostUs"> & {
+export type RaceRecord = { readonly type: "race" } & Omit<RaceResult, "windowUs" | "hostUs" | "faults"> & {
     readonly windowUs: Measurement;
     readonly hostUs: Measurement;
+    readonly faults: Quantiles | null;
   };
 export type PriceRecord = { readonly type: "guard-price" } & Price;
 export type GuardRecord = RaceRecord | PriceRecord;
@@ -28,10 +29,14 @@ const measurement: z.ZodType<Measurement> = z
 const raceShape = z.strictObject({
   type: z.literal("race"),
   guard: z.enum(racedGuards as readonly [ServerPart, ...ServerPart[]]),
-  guest: z.enum(raceGuests as readonly ["one-vcpu", "two-vcpus"]),
+  guest: z.enum(["one-vcpu", "two-vcpus", "linux"]),
   rounds: count,
+  ways: z.array(
+    z.strictObject({ way: z.enum(raceWays), rounds: count, late: count, lost: count, denied: count }),
+  ),
   refusal: z.string().nullable(),
   done: count,
+  late: count,
   lost: count,
   denied: count,
   stuck: z.boolean(),
@@ -45,6 +50,18 @@ const raceShape = z.strictObject({
   seconds: z.number(),
   windowUs: measurement,
   hostUs: measurement,
+  faults: z.strictObject(quantileMembers).nullable(),
+  linux: z
+    .strictObject({
+      host: z.string(),
+      hostCpus: count,
+      release: z.string(),
+      origin: z.string(),
+      boots: count,
+      oopses: count,
+      troubles: z.array(z.string()),
+    })
+    .nullable(),
 });
 
 const priceShape = z.strictObject({
@@ -66,8 +83,14 @@ function measured(values: readonly number[]): Measurement {
   return found === null ? null : { ...found, histogram: histogram(values) };
 }
 
-export function raceRecord({ windowUs, hostUs, ...figures }: RaceResult): RaceRecord {
-  return { type: "race", ...figures, windowUs: measured(windowUs), hostUs: measured(hostUs) };
+export function raceRecord({ windowUs, hostUs, faults, ...figures }: RaceResult): RaceRecord {
+  return {
+    type: "race",
+    ...figures,
+    windowUs: measured(windowUs),
+    hostUs: measured(hostUs),
+    faults: quantiles(faults),
+  };
 }
 
 export function priceRecord(price: Price): PriceRecord {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { quantiles, type RaceResult } from "../../src/guards/race.ts";
+import { microWays } from "../../src/guards/race-ways.ts";
 import { histogram, quantilesText, raceText, runRace } from "../../src/guards/races.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { openRunDirectory } from "../../src/run/directory.ts";
@@ -24,7 +25,11 @@ const ROUNDS = 15;
 async function raced(guard: RaceResult["guard"], guest: RaceResult["guest"]): Promise<RaceResult> {
   const directory = openRunDirectory();
   try {
-    return await runRace({ guard, guest, rounds: ROUNDS }, directory, new AbortController().signal);
+    return await runRace(
+      { guard, guest, rounds: ROUNDS, ways: microWays(guard) },
+      directory,
+      new AbortController().signal,
+    );
   } finally {
     expect(await directory.close()).toEqual([]);
   }

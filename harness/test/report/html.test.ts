@@ -153,6 +153,7 @@ describe("the guards' section", () => {
     guard: "notify",
     guest: "one-vcpu",
     refusal: null,
+    late: 3,
     lost: 2,
     zeroLoads: 0,
     sigbus: 0,
@@ -160,7 +161,10 @@ describe("the guards' section", () => {
     dirtyAfterRegrow: 0,
     windowUs: [60, 70, 3000],
     hostUs: [10, 20, 30],
+    faults: [],
     seconds: 1,
+    ways: [],
+    linux: null,
   });
 
   it("has the window as a plot, with its counts, and is not there without measurements", async () => {

@@ -95,7 +95,8 @@ static void on_signal(int number, siginfo_t *info, void *context)
     result->status = number == SIGBUS ? RESULT_SIGBUS : RESULT_SIGSEGV;
     if (program->steps[step].flags & STEP_TALLIES)
         ((volatile struct tally *)result->bytes)->sigbus_count++;
-    if (number != SIGBUS || program->on_sigbus == ON_SIGBUS_KILLED || is_child) {
+    int is_handled = number == SIGBUS || program->flags & TASK_SIGSEGV_IS_SIGBUS;
+    if (!is_handled || program->on_sigbus == ON_SIGBUS_KILLED || is_child) {
         die_of(number);
         return;
     }

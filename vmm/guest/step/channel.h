@@ -112,8 +112,9 @@ struct tally {
 
 /* Of a task. */
 enum task_flags {
-    TASK_INTERRUPTS_OFF = 1 << 0, /* runs with IF = 0: nothing preempts it, nothing can be delivered */
-    TASK_NESTED = 1 << 1,         /* of the Linux program in a guest: its accesses are those of a VM of that guest's KVM */
+    TASK_INTERRUPTS_OFF = 1 << 0,    /* runs with IF = 0: nothing preempts it, nothing can be delivered */
+    TASK_NESTED = 1 << 1,            /* of the Linux program in a guest: its accesses are those of a VM of that guest's KVM */
+    TASK_SIGSEGV_IS_SIGBUS = 1 << 2, /* of the Linux program: `on_sigbus` holds for SIGSEGV, too, Linux's word for a #PF that reports a loss */
 };
 
 enum task_state { TASK_UNUSED = 0, TASK_READY = 1, TASK_SLEEPING = 2, TASK_DONE = 3, TASK_KILLED = 4 };

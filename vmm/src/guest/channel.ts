@@ -33,6 +33,7 @@ export const channelLayout = {
   CONFIGURE_APF_SEND_ALWAYS: 4096,
   TASK_INTERRUPTS_OFF: 1,
   TASK_NESTED: 2,
+  TASK_SIGSEGV_IS_SIGBUS: 4,
   STEP_INTERRUPTS_OFF: 1,
   STEP_NO_FIXUP: 2,
   STEP_REPEATS: 4,
@@ -155,6 +156,8 @@ export type TaskProgram = {
   readonly steps: readonly ProgramStep[];
   /** The task's reaction to SIGBUS: it ends (the default), or its handler goes on with the next step. */
   readonly onSigbus?: SigbusReaction;
+  /** Of the Linux program: `onSigbus` holds for SIGSEGV, too, which is what Linux makes of a #PF that reports a loss. */
+  readonly sigsegvIsSigbus?: boolean;
 };
 
 export type Doorbell =
@@ -282,9 +285,13 @@ function stepFlags({ interruptsOff, noFixup, until, tallies }: ProgramStep): num
   );
 }
 
-function taskFlags({ interruptsOff, nested }: TaskProgram): number {
+function taskFlags({ interruptsOff, nested, sigsegvIsSigbus }: TaskProgram): number {
   const at = channelLayout;
-  return (interruptsOff ? at.TASK_INTERRUPTS_OFF : 0) | (nested ? at.TASK_NESTED : 0);
+  return (
+    (interruptsOff ? at.TASK_INTERRUPTS_OFF : 0) |
+    (nested ? at.TASK_NESTED : 0) |
+    (sigsegvIsSigbus ? at.TASK_SIGSEGV_IS_SIGBUS : 0)
+  );
 }
 
 /** How many vCPUs the programs are for: one more than the highest number. Throws a RangeError beyond the limit. */

@@ -21,7 +21,7 @@ export const ended = (why: EndReason): Taken => ({ kind: "ended", why });
 export interface GuestSide {
   /** Deals with an exit, if it is the guest's own: a port, a register, a halt. */
   take(exit: VcpuExit): Taken;
-  /** The access that the vCPU was about to make; null if the guest no longer maps the page. */
+  /** The access that the vCPU was about to make; null if it need only be tried again: the page is back, or the guest no longer maps it. */
   faultContext(exit: VcpuExit): FaultContext | null;
   place(exit: VcpuExit): Place | null;
   /** The kick signal has interrupted KVM_RUN. */

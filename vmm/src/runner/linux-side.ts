@@ -37,6 +37,9 @@ const PAGE = BigInt(PAGE_SIZE);
 /** What is fetched at an address in the window; more is not known. */
 const FETCH_BYTES = 1;
 
+/** `isBack`: what the instruction touches in the window is there: given back since KVM_RUN returned. */
+type Located = { readonly access: LocatedAccess | null; readonly isBack: boolean };
+
 export class LinuxSide implements GuestSide {
   readonly #core: VcpuCore;
   readonly #input: VcpuThreadInput;
@@ -52,7 +55,7 @@ export class LinuxSide implements GuestSide {
   /** The access last reported to loop, `task/step/began`; null: none, or it has finished. */
   #reportedLoop: string | null = null;
   /** What has been found out about the last exit. */
-  #located: { readonly exit: VcpuExit; readonly access: LocatedAccess | null } | null = null;
+  #located: ({ readonly exit: VcpuExit } & Located) | null = null;
 
   constructor(core: VcpuCore, input: VcpuThreadInput, guest: LinuxGuestInput) {
     this.#core = core;
@@ -148,6 +151,7 @@ export class LinuxSide implements GuestSide {
   }
 
   faultContext(exit: VcpuExit): FaultContext | null {
+    if (this.#locate(exit).isBack) return null;
     const { vcpu, cpu } = this.#core;
     const { vmFd, lapicInKernel, window } = this.#input;
     return {
@@ -156,7 +160,7 @@ export class LinuxSide implements GuestSide {
       vmFd,
       lapicInKernel,
       exit,
-      access: this.#accessAt(exit),
+      access: this.#locate(exit).access,
       interruptsOn: vcpu.interruptsOn(),
       ram: new DataView(this.#ram.buffer, this.#ram.byteOffset, this.#ram.byteLength),
       window,
@@ -168,25 +172,32 @@ export class LinuxSide implements GuestSide {
     return gpa !== null && gpa >= WINDOW_BASE && gpa < WINDOW_BASE + BigInt(this.#input.window.sizeBytes);
   }
 
-  #accessAt(exit: VcpuExit): LocatedAccess | null {
-    if (this.#located?.exit !== exit) this.#located = { exit, access: this.#access() };
-    return this.#located.access;
+  #locate(exit: VcpuExit): Located {
+    if (this.#located?.exit === exit) return this.#located;
+    this.#located = { exit, ...this.#access() };
+    return this.#located;
   }
 
   /** Of the instruction's operands the one that lies in the window, or the instruction itself. */
-  #access(): LocatedAccess | null {
+  #access(): Located {
     const { vcpu } = this.#core;
     const registers = vcpu.getRegisters();
     const rip = vcpu.translate(registers.rip);
-    if (this.#inWindow(rip)) return { kind: "fetch", gva: registers.rip, lengthBytes: FETCH_BYTES, gpa: rip };
+    if (this.#inWindow(rip)) {
+      const access = { kind: "fetch", gva: registers.rip, lengthBytes: FETCH_BYTES, gpa: rip } as const;
+      return { access, isBack: false };
+    }
+    let isThere = false;
     const bytes = this.#guestBytes(registers.rip, MAX_INSTRUCTION_BYTES);
     for (const operand of memoryOperands(bytes, registers, vcpu.segmentBases())) {
       for (const part of this.#parts(operand)) {
         const gpa = vcpu.translate(part.gva);
-        if (this.#inWindow(gpa) && this.#isLost(gpa, part.kind)) return { ...part, gpa };
+        if (!this.#inWindow(gpa)) continue;
+        if (this.#isLost(gpa, part.kind)) return { access: { ...part, gpa }, isBack: false };
+        isThere = true;
       }
     }
-    return null;
+    return { access: null, isBack: isThere };
   }
 
   /** An access in its pages. */
@@ -217,7 +228,7 @@ export class LinuxSide implements GuestSide {
   }
 
   place(exit: VcpuExit): Place | null {
-    const access = this.#accessAt(exit);
+    const { access } = this.#locate(exit);
     const gva = access?.gva ?? 0n;
     return this.#placeOf({ task: NO_STEP, step: NO_STEP, gva, gpa: access?.gpa ?? null });
   }

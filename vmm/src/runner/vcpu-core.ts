@@ -205,7 +205,7 @@ export class VcpuCore {
     const { maxRepeats } = this.#input;
     if (this.#repeats > maxRepeats) return stop(`no progress after ${maxRepeats} times ${this.#policy.name}`);
     const context = side.faultContext(exit);
-    if (context === null) return resume("the guest no longer maps the page: its own fault is next");
+    if (context === null) return resume("the page is back, or no longer the guest's: tried again");
     try {
       if (poisoned === null) return this.#policy.onFault(context);
       return this.#policy.onSigbus?.(context, poisoned) ?? stop(`${this.#policy.name} expects no SIGBUS`);

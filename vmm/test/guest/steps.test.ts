@@ -226,6 +226,14 @@ describe.skipIf(reason !== null)(`the Linux program${note}`, () => {
     expect(run.linux.channel.events()).toMatchObject([{ kind: "sigsegv", errorCode: 2n }]);
   });
 
+  it("a task that takes SIGSEGV for SIGBUS goes on by its handler, every time", async () => {
+    const gone = [access("load", 8, FILE_BYTES), access("store", 8, FILE_BYTES, 1n)];
+    run = new Run([{ cpl: 3, onSigbus: "next-step", sigsegvIsSigbus: true, steps: gone }]);
+    await run.until("finished");
+    expect(run.results().slice(0, 2)).toEqual(["sigsegv", "sigsegv"]);
+    expect(run.linux.channel.taskState(0)).toBe("done");
+  });
+
   it("makes system calls on the file itself: size, read, write, fsync, msync", async () => {
     run = new Run([
       {

@@ -115,6 +115,12 @@ type Current = {
   isInTrouble: boolean;
 };
 
+/** Of a case's plan, what the guest's program and its vCPUs have to know. */
+export type PreparedCase = Pick<
+  LinuxPlan,
+  "tasks" | "mappings" | "windowBytes" | "mount" | "attributeMs" | "policy"
+>;
+
 export class LinuxGuest {
   readonly window: GuestWindow = new GuestWindow(WINDOW_BYTES);
   readonly commandLine: string;
@@ -141,7 +147,8 @@ export class LinuxGuest {
   #asyncPageFaultMsr: bigint | null = null;
   #base: readonly Readonly<Record<string, bigint>>[] = [];
 
-  constructor(boot: BootPlan) {
+  /** @param maxRepeats how often a policy may be asked about the same instruction in a row; the usual bound if left out */
+  constructor(boot: BootPlan, { maxRepeats }: { readonly maxRepeats?: number } = {}) {
     this.#boot = boot;
     this.#machine = buildLinuxMachine(this.#kvm, {
       kernel: readFileSync(boot.kernel.imagePath),
@@ -163,6 +170,7 @@ export class LinuxGuest {
       policy: "remap-zero",
       pageFaultForm: "present-read",
       pageStates: this.window.states.buffer,
+      ...(maxRepeats === undefined ? {} : { maxRepeats }),
     });
     this.release = this.#machine.release;
     this.commandLine = COMMAND_LINE;
@@ -330,7 +338,7 @@ export class LinuxGuest {
   }
 
   /** Serves the next mount from `fs`, and has the program mount it and map the file. Throws a GuestError. */
-  async prepare(plan: LinuxPlan, fs: FileSystem, name: string): Promise<CaseGuest> {
+  async prepare(plan: PreparedCase, fs: FileSystem, name: string): Promise<CaseGuest> {
     const { attributeMs } = plan;
     const validity = { entryMs: attributeMs, attributesMs: attributeMs };
     this.#session = new Session({ fs, window: this.window, validity });

@@ -54,7 +54,7 @@ export type LinuxPlan = CasePlan & {
 /** Tag of the virtio-fs device. */
 export const SHARE_TAG = "daxfault";
 
-const mounts: Readonly<Record<Layout, LinuxMount>> = {
+export const mounts: Readonly<Record<Layout, LinuxMount>> = {
   "dax-window": { type: "virtiofs", source: SHARE_TAG, options: "dax=always" },
   "virtio-fs": { type: "virtiofs", source: SHARE_TAG, options: "dax=never" },
   nvdimm: { type: "ext4", source: "/dev/pmem0", options: "dax=always" },
@@ -63,7 +63,7 @@ const mounts: Readonly<Record<Layout, LinuxMount>> = {
 /** On a real machine. Measured under emulation: 5 to 8 s on an idle machine, a minute on a busy one. */
 const BOOT_BOUND_MS = 30_000;
 /** As virtiofsd's `--cache auto` has it; of a host's step the guest's kernel learns nothing sooner. */
-const ATTRIBUTE_MS = 1000;
+export const ATTRIBUTE_MS = 1000;
 /** Each is a process of the guest. */
 const TASKS_MAX = 16;
 

@@ -59,6 +59,15 @@ export class GuestWindow extends MmapWindow {
     if (this.#mappings.delete(range.offsetBytes)) this.#watch?.mapped([...this.#mappings.values()]);
   }
 
+  /** Where the byte at this offset of the file is; null: the guest's driver has it not in the window. */
+  hvaOf(fileOffset: bigint): bigint | null {
+    for (const mapping of this.#mappings.values()) {
+      const into = fileOffset - mapping.fileOffset;
+      if (into >= 0n && into < mapping.lengthBytes) return mapping.hva + into;
+    }
+    return null;
+  }
+
   watchBy(watch: WindowWatch): void {
     this.#watch = watch;
     watch.mapped([...this.#mappings.values()]);

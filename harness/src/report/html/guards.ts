@@ -4,8 +4,14 @@ import type { GuardRecord, Measurement, PriceRecord, RaceRecord } from "../../gu
 import { type Markup, markup } from "../markup.ts";
 import { type Histogram, histogramFigure } from "./plots.ts";
 
+const guestNames: Readonly<Record<RaceRecord["guest"], string>> = {
+  "one-vcpu": "one vCPU",
+  "two-vcpus": "two vCPUs",
+  linux: "Linux, two vCPUs",
+};
+
 const labelOf = ({ guard, guest }: RaceRecord): string =>
-  `${guard === "none" ? "no guard" : guard}, ${guest === "one-vcpu" ? "one vCPU" : "two vCPUs"}`;
+  `${guard === "none" ? "no guard" : guard}, ${guestNames[guest]}`;
 
 const number = (value: number): string => Math.round(value).toLocaleString("en-US");
 
