@@ -204,11 +204,14 @@ async function perform(parts: Parts, { boundMs, patienceMs }: Bounds): Promise<R
   if (waiting.length > 0) {
     return {
       kind: "timeout",
-      message: `not done after ${boundMs} ms (waits for a signal?): ${waiting.join(", ")}`,
+      message: `not done after ${inTime ? Math.round(setup.nowMs()) : boundMs} ms (waits for a signal?): ${waiting.join(", ")}`,
     };
   }
   if (inTime && !settled) {
-    return { kind: "timeout", message: `the host's steps were not done after ${boundMs} ms` };
+    return {
+      kind: "timeout",
+      message: `the host's steps were not done after ${Math.round(setup.nowMs())} ms`,
+    };
   }
   const states = bystandersSeen(watched);
   if (states.kind === "not-known") return { kind: "busy", message: states.reason };

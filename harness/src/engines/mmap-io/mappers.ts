@@ -53,6 +53,8 @@ class Mapper implements HostTask {
   readonly ended: Promise<void>;
   /** `since`: what the process had got when the access began. */
   #touching: { readonly label: string; readonly since: Share } | null = null;
+  /** The access that was proven to wait for ever. */
+  #waiting: { readonly label: string } | null = null;
   readonly #attendance = new Attendance();
   #exit: ChildExit | null = null;
   #finished = false;
@@ -171,13 +173,16 @@ class Mapper implements HostTask {
     const { pid } = this.#child;
     this.look();
     const isTouching = this.#touching !== null && pid !== undefined;
-    return watch.sample(isTouching ? readThread(pid, this.#setup.nowMs()) : null) !== null;
+    const isProven = watch.sample(isTouching ? readThread(pid, this.#setup.nowMs()) : null) !== null;
+    this.#waiting = isProven ? this.#touching : null;
+    return isProven;
   }
 
   giveUp(): boolean {
     this.#isOver = true;
     if (this.#finished || this.#exit !== null) return true;
-    if (this.#touching === null || !isHung(this.#touching.since, this.look())) return false;
+    if (this.#touching === null) return false;
+    if (this.#waiting !== this.#touching && !isHung(this.#touching.since, this.look())) return false;
     this.#accesses[this.#touching.label] = { kind: "hung" };
     return true;
   }

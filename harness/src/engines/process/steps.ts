@@ -97,6 +97,8 @@ export class StepsTask implements HostTask {
   readonly #attendance = new Attendance();
   readonly #taken = new Set<number>();
   #touching: UnderWay | null = null;
+  /** The access that was proven to wait for ever. */
+  #waiting: UnderWay | null = null;
   #hung: number | null = null;
   #isEnded = false;
   #onEnded = (): void => {};
@@ -169,12 +171,15 @@ export class StepsTask implements HostTask {
     const { pid } = this.#linux.task(this.#number);
     this.look();
     const isTouching = this.#touching !== null && pid !== null;
-    return watch.sample(isTouching ? readThread(pid, this.#nowMs()) : null) !== null;
+    const isProven = watch.sample(isTouching ? readThread(pid, this.#nowMs()) : null) !== null;
+    this.#waiting = isProven ? this.#touching : null;
+    return isProven;
   }
 
   giveUp(): boolean {
     if (this.#isEnded) return true;
-    if (this.#touching === null || !isHung(this.#touching.since, this.look())) return false;
+    if (this.#touching === null) return false;
+    if (this.#waiting !== this.#touching && !isHung(this.#touching.since, this.look())) return false;
     this.#hung = this.#touching.step;
     return true;
   }

@@ -2,15 +2,17 @@
 import { expect, it } from "vitest";
 import { guestActors } from "../../../../language/src/index.ts";
 import { scenarioWith } from "../../../../language/test/support/cases.ts";
+import { SleepWatch } from "../../../../sys/src/index.ts";
 import { caseLayout, LinuxCase, channelLayout as layout } from "../../../../vmm/src/index.ts";
 import { StepsTask } from "../../../src/engines/process/steps.ts";
 import { SeenAccesses } from "../../../src/engines/seen.ts";
 import { fakeHostSetup } from "../../support/fake-host-setup.ts";
 
+const STARTED_RESULT = 1;
 const DONE_RESULT = 2;
 const DONE_STATE = 3;
 
-/** The memory of a case whose one task waits behind its first load; `finish` does all that is left of it. */
+/** The memory of a case whose one task waits behind its first load; `start` begins the second, `finish` ends it. */
 function waitingTask() {
   const memory = new Uint8Array(caseLayout.sizeofLinuxCase);
   const view = new DataView(memory.buffer);
@@ -25,7 +27,18 @@ function waitingTask() {
     view.setUint32(report + layout.offsetofReportCurrentStep, 4, true);
     view.setUint32(report, DONE_STATE, true);
   };
-  return { linux: new LinuxCase(memory), finish };
+  const start = (): void => {
+    view.setUint32(report + layout.offsetofReportResults + 3 * layout.sizeofResult, STARTED_RESULT, true);
+    view.setUint32(report + layout.offsetofReportCurrentStep, 3, true);
+  };
+  return { linux: new LinuxCase(memory), finish, start };
+}
+
+/** @param overMs for how long the sleep has lasted that it has proven */
+function watchThatSays(overMs: number | null): SleepWatch {
+  const watch = new SleepWatch(0);
+  watch.sample = () => overMs;
+  return watch;
 }
 
 /** Calls `finish` before the call of that number, from 0. */
@@ -66,4 +79,25 @@ it.each([0, 1, 2, 3, 4, 5, 6])("overtaken before call %i of a look", async (call
   }
   expect(hasEnded).toBe(true);
   expect(task.accesses()["load#2"]).toEqual({ kind: "zero" });
+});
+
+it("an access that was proven to wait for ever hangs, however seldom its process was looked at", () => {
+  const scenario = scenarioWith({});
+  const [victim] = guestActors(scenario);
+  if (victim === undefined) throw new Error("no guest task");
+  const { linux, start } = waitingTask();
+  const setup = fakeHostSetup({});
+  const task = new StepsTask(0, victim, {
+    linux: { channel: linux.channel, task: () => ({ pid: process.pid, killedBy: null }) },
+    seen: new SeenAccesses(scenario, setup),
+    nowMs: () => setup.nowMs(),
+    killSteps: [],
+  });
+  start();
+  task.take();
+  expect(task.isDone(watchThatSays(null))).toBe(false);
+  expect(task.giveUp()).toBe(false);
+  expect(task.isDone(watchThatSays(1000))).toBe(true);
+  expect(task.giveUp()).toBe(true);
+  expect(task.accesses()["load#2"]).toEqual({ kind: "hung" });
 });
