@@ -9,6 +9,7 @@ import {
   MAP_FIXED,
   MAP_PRIVATE,
   mmap,
+  PAGE_SIZE,
   PROT_READ,
   PROT_WRITE,
 } from "../../../../sys/src/index.ts";
@@ -25,6 +26,8 @@ import {
 
 /** Follows what is mapped in the window, for one case. */
 export interface WindowWatch {
+  /** How many bytes of a range, from its start, the guest may touch from the moment it is mapped. */
+  reach(range: Pick<FencedMapping, "fileOffset" | "lengthBytes">): bigint;
   /** All of it, whenever it has changed. */
   mapped(mappings: readonly FencedMapping[]): void;
   close(): void;
@@ -46,10 +49,19 @@ export class GuestWindow extends MmapWindow {
     fileOffset: bigint,
     options: { readonly writable: boolean },
   ): void {
-    super.map(range, fd, fileOffset, options);
     const { offsetBytes, lengthBytes } = range;
     const hva = this.hva + offsetBytes;
-    this.states.set(hva, Number(lengthBytes), pageState.open);
+    const reach = this.#watch?.reach({ fileOffset, lengthBytes }) ?? lengthBytes;
+    // What a guard holds back is not there for a moment: the guest may have the range already, and ask for it for writing.
+    const beyond = { ...range, offsetBytes: offsetBytes + reach, lengthBytes: lengthBytes - reach };
+    if (beyond.lengthBytes > 0n) {
+      this.states.set(hva + reach, Number(beyond.lengthBytes), pageState.recalled);
+      super.unmap(beyond);
+    }
+    if (reach > 0n) {
+      this.states.set(hva, Number(reach), pageState.open);
+      super.map({ ...range, lengthBytes: reach }, fd, fileOffset, options);
+    }
     this.#mappings.set(offsetBytes, { hva, fileOffset, lengthBytes, writable: options.writable });
     this.#watch?.mapped([...this.#mappings.values()]);
   }
@@ -102,6 +114,11 @@ export class FenceWatch implements WindowWatch {
     this.#onEvent = onEvent;
   }
 
+  /** Whatever it is: a fence comes after the fact. */
+  reach({ lengthBytes }: Pick<FencedMapping, "lengthBytes">): bigint {
+    return lengthBytes;
+  }
+
   mapped(mappings: readonly FencedMapping[]): void {
     this.close();
     // A truncation between the two is seen by the new one when it begins.
@@ -129,6 +146,14 @@ export class GuardWatch implements WindowWatch, MappingHolder {
     this.#window = window;
     this.#fd = fd;
     this.#onEvent = onEvent;
+  }
+
+  reach({ fileOffset, lengthBytes }: Pick<FencedMapping, "fileOffset" | "lengthBytes">): bigint {
+    if (this.#cutOff !== null) return 0n;
+    const end = this.#threat?.fromBytes ?? BigInt(fstatSync(this.#fd).size);
+    const page = BigInt(PAGE_SIZE);
+    const bytes = ((end + page - 1n) / page) * page - fileOffset;
+    return bytes < 0n ? 0n : bytes > lengthBytes ? lengthBytes : bytes;
   }
 
   mapped(mappings: readonly FencedMapping[]): void {

@@ -124,6 +124,27 @@ describe("a guard", () => {
     expect(isThere(PAGE)).toBe(false);
   });
 
+  it.each([
+    ["while a truncation is under way", (watch: GuardWatch) => watch.recall(threat), pageState.recalled],
+    ["behind the end", (_watch: GuardWatch, fd: number) => ftruncateSync(fd, PAGE), pageState.recalled],
+    ["once it is cut off", (watch: GuardWatch) => watch.cutOff("the guard has ended"), pageState.recalled],
+  ] as const)("never shows what is not to be touched, not even for a moment: %s", (_, begin, state) => {
+    const { fd, window, map, isThere, stateOf } = opened();
+    map(0);
+    const watch = new GuardWatch(window, fd, () => {});
+    window.watchBy(watch);
+    begin(watch, fd);
+    const atOnce: unknown[] = [];
+    window.watchBy({
+      reach: (range) => watch.reach(range),
+      mapped: () => atOnce.push(isThere(RANGE + PAGE), stateOf(RANGE + PAGE)),
+      close: () => {},
+    });
+    atOnce.length = 0;
+    map(RANGE);
+    expect(atOnce).toEqual([false, state]);
+  });
+
   it("leaves nothing recalled behind for the next case", () => {
     const { fd, window, map, stateOf } = opened();
     map(0);
