@@ -36,16 +36,23 @@ static word file_size(void *bytes)
     return error;
 }
 
-/* The open file once more: no name is looked up, which would ask the file server for its attributes. */
+/*
+ * The open file once more, at the first use only: an open(2) may ask the file server for attributes, by which the client learns
+ * of a truncation (fuse_permission()).
+ */
 static word open_direct(void)
 {
+    static word file = -1;
+    if (file >= 0)
+        return file;
     static char path[] = "/proc/self/fd/00";
     uint32_t end = sizeof path - 1;
     path[end - 2] = (char)('0' + held_file / 10 % 10);
     path[end - 1] = (char)('0' + held_file % 10);
     if (held_file < 10)
         path[end - 2] = path[end - 1], path[end - 1] = 0;
-    return CALL3(open, path, O_RDONLY | O_DIRECT | O_CLOEXEC, 0);
+    file = CALL3(open, path, O_RDONLY | O_DIRECT | O_CLOEXEC, 0);
+    return file;
 }
 
 /* O_DIRECT wants page and buffer aligned. Returns how many of the bytes at `address` there are. */
@@ -56,7 +63,6 @@ static word read_direct(uint64_t address, uint64_t size)
     if (file < 0)
         return file;
     word done = CALL4(pread64, file, buffer, PAGE, file_offset(address - before));
-    CALL1(close, file);
     if (done < 0)
         return done;
     uint64_t there = (uint64_t)done > before ? (uint64_t)done - before : 0;
