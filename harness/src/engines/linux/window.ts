@@ -71,11 +71,11 @@ export class GuestWindow extends MmapWindow {
     this.states.set(this.hva, Number(this.sizeBytes), pageState.open);
   }
 
-  /** Every access succeeds from now on, whatever was lost: for a guest whose case is over. */
-  replaceByZeros(): void {
+  /** Every access from an offset on succeeds from now on, whatever was lost: for a guest whose case is over. */
+  replaceByZeros(offsetBytes: bigint): void {
     mmap({
-      address: this.hva,
-      lengthBytes: Number(this.sizeBytes),
+      address: this.hva + offsetBytes,
+      lengthBytes: Number(this.sizeBytes - offsetBytes),
       prot: PROT_READ | PROT_WRITE,
       flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
     });
