@@ -1,6 +1,7 @@
 /**
- * The DAX window of a Linux guest: its driver maps and removes ranges as the guest touches the file, and what watches the
- * file for the case follows: the fence, or a guard by whose recalls ranges are taken away.
+ * Memory of a Linux guest in which files are mapped: a DAX window, whose ranges the guest's driver maps and removes as the
+ * file is touched, or an NVDIMM, which the VMM fills (nvdimm.ts). What watches the file for the case follows: the fence, or
+ * a guard by whose recalls ranges are taken away.
  */
 import { fstatSync } from "node:fs";
 import type { MappingHolder, Threat, WindowRange } from "../../../../fs-server/src/index.ts";
