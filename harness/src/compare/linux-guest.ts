@@ -130,40 +130,66 @@ type Row = {
   readonly cells: ReadonlyMap<string, string>;
 };
 
-/** The scenarios that are one access to a lost page, in the order of the table. */
-const accessScenarios: readonly string[] = [
-  "load-after-truncate",
-  "store-after-truncate",
-  "atomic-after-truncate",
-  "fetch-after-truncate",
-  "copy-from-after-truncate",
-  "copy-to-after-truncate",
-  "kernel-read-after-truncate",
-  "kernel-write-after-truncate",
+/** A table: scenarios that differ in one access, each a column under the access's name. */
+type Group = {
+  /** null: it goes without. */
+  readonly title: string | null;
+  readonly scenarios: readonly { readonly id: string; readonly column: string }[];
+};
+
+function group(title: string | null, columns: string, id: (column: string) => string): Group {
+  return { title, scenarios: columns.split(" ").map((column) => ({ column, id: id(column) })) };
+}
+
+/** In the order of the tables. */
+const groups: readonly Group[] = [
+  group(
+    null,
+    "load store atomic fetch copy-from copy-to kernel-read kernel-write",
+    (access) => `${access}-after-truncate`,
+  ),
+  group(
+    "A file on an NVDIMM: virtio-pmem, ext4 with `-o dax`",
+    "load store atomic fetch kernel-read kernel-write file-read file-write file-size",
+    (access) => `nvdimm/${access}-after-truncate`,
+  ),
+  group(
+    "virtio-fs without DAX, the page in the guest's page cache",
+    "load store atomic fetch kernel-read kernel-write file-read file-write file-size",
+    (access) => `virtio-fs/${access}-of-cached-page`,
+  ),
+  group(
+    "virtio-fs without DAX, the page not in the guest's page cache",
+    "load store kernel-read file-read",
+    (access) => `virtio-fs/${access}-of-uncached-page`,
+  ),
 ];
 
 type Words = Pick<LinuxCase, "scenario" | "scenarioHash" | "proposal" | "words">;
 
-function rowsOf(cases: readonly Words[], scenarios: readonly Scenario[]): readonly Row[] {
+/** A row for each proposal that has a case; its cells by column. */
+function rowsOf(
+  { scenarios: own }: Group,
+  cases: readonly Words[],
+  scenarios: readonly Scenario[],
+): readonly Row[] {
   return proposals.flatMap(({ id, vmm }) => {
     const cells = new Map<string, string>();
-    for (const name of accessScenarios) {
+    for (const { id: name, column } of own) {
       const one = cases.find(({ scenario, proposal }) => scenario === name && proposal === id);
       const scenario = scenarios.find((known) => known.id === name && known.hash === one?.scenarioHash);
       const outcome =
         one === undefined || scenario === undefined ? null : parseOutcomeWords(one.words, scenario);
-      if (outcome !== null && scenario !== undefined) cells.set(name, cellText(outcome, scenario));
+      if (outcome !== null && scenario !== undefined) cells.set(column, cellText(outcome, scenario));
     }
     return cells.size === 0 ? [] : [{ proposal: id, vmm, cells }];
   });
 }
 
-const head = (name: string): string => name.replace(/-after-truncate$/, "");
-
 /** Aligned, as the formatter of this repository has tables. */
 function tableLines(rows: readonly Row[], used: readonly string[]): readonly string[] {
   const cells = [
-    ["", ...used.map(head)],
+    ["", ...used],
     ...rows.map((row) => [`\`${row.proposal}\``, ...used.map((name) => row.cells.get(name) ?? "")]),
   ];
   const widths = ["", ...used].map((_, column) =>
@@ -195,7 +221,7 @@ function differenceLines(linux: readonly Row[], micro: readonly Row[]): readonly
     const differing = [...cells].flatMap(([name, cell]): readonly (readonly [string, string])[] => {
       const there = other?.cells.get(name);
       if (there === undefined || !differ(cell, there)) return [];
-      return [[head(name), `${cell}, the micro-guest ${there.replace("(unobserved)", "")}`]];
+      return [[name, `${cell}, the micro-guest ${there.replace("(unobserved)", "")}`]];
     });
     if (differing.length === 0) return [];
     const reason = vmm === "none" ? undefined : reasons[vmm];
@@ -209,44 +235,72 @@ function differenceLines(linux: readonly Row[], micro: readonly Row[]): readonly
 const steady = (words: string): string => words.replace(/ for unknown reason [0-9a-f]+/, "");
 
 /** Proposals with the same words on the same accesses share a line. */
-function wordsLines(cases: readonly LinuxCase[]): readonly string[] {
+function wordsLines({ scenarios }: Group, cases: readonly LinuxCase[]): readonly string[] {
   const said = cases.flatMap(({ scenario, proposal, lastWords: words }) =>
     words === null ? [] : [{ scenario, proposal: `\`${proposal}\``, words: `\`${steady(words)}\`` }],
   );
-  const lines = accessScenarios.flatMap((name) => {
-    const here = said.filter(({ scenario }) => scenario === name);
+  const lines = scenarios.flatMap(({ id, column }) => {
+    const here = said.filter(({ scenario }) => scenario === id);
     return [...new Set(here.map(({ words }) => words))].map((words): readonly [string, string] => {
       const own = here.filter((one) => one.words === words).map(({ proposal }) => proposal);
-      return [head(name), `${own.join(", ")}: ${words}`];
+      return [column, `${own.join(", ")}: ${words}`];
     });
   });
   return grouped(lines).map((line) => `- ${line}`);
 }
 
-/** The tables of all recordings, as Markdown. */
+/** Where the micro-guest has run the same cases. */
+function differencesText(heading: string, linux: readonly Row[], micro: readonly Row[]): readonly string[] {
+  if (micro.length === 0) return [];
+  const lines = differenceLines(linux, micro);
+  return [
+    "",
+    `${heading} Where Linux and the micro-guest differ`,
+    "",
+    "The micro-guest plays the protocol that the proposal wishes for.",
+    "",
+    ...(lines.length === 0 ? ["Nowhere."] : lines),
+  ];
+}
+
+/** One table with what is to be said of it; empty where the recording has no case of it. */
+function groupText(
+  one: Group,
+  recorded: { readonly linux: readonly LinuxCase[]; readonly micro: readonly Words[] },
+  scenarios: readonly Scenario[],
+): string {
+  const linux = rowsOf(one, recorded.linux, scenarios);
+  if (linux.length === 0) return "";
+  const used = one.scenarios.filter(({ column }) => linux.some(({ cells }) => cells.has(column)));
+  const columns = used.map(({ column }) => column);
+  const words = wordsLines(one, recorded.linux);
+  const heading = one.title === null ? "####" : "#####";
+  return [
+    ...(one.title === null ? [] : [`#### ${one.title}`, ""]),
+    ...tableLines(linux, columns),
+    ...differencesText(heading, linux, rowsOf(one, recorded.micro, scenarios)),
+    ...(words.length === 0 ? [] : ["", `${heading} What the guest's kernel says`, "", ...words]),
+  ].join("\n");
+}
+
+/** The tables of a recording, as Markdown. */
+export function linuxGuestTables(
+  { host, guest, recorded, cases }: Omit<LinuxGuestFile, "about" | "microGuest">,
+  micro: readonly Words[],
+  scenarios: readonly Scenario[],
+): string {
+  const texts = groups.map((one) => groupText(one, { linux: cases, micro }, scenarios));
+  return [
+    `### Linux ${guest} as a guest on Linux ${host}`,
+    `Recorded ${recorded}, ${cases.length} cases. A cell is the last access of the victim, and the VMM or the guest's kernel where something became of them.`,
+    ...texts.filter((text) => text !== ""),
+  ].join("\n\n");
+}
+
+/** Of all recordings. */
 export function linuxGuestText(scenarios: readonly Scenario[]): string {
   const observed = loadObserved();
   return [...recordingsIn("fixtures/linux-guest", readLinuxGuests).values()]
-    .map(({ host, guest, recorded, microGuest, cases }) => {
-      const linux = rowsOf(cases, scenarios);
-      const micro = rowsOf(observed.get(microGuest)?.cases ?? [], scenarios);
-      const used = accessScenarios.filter((name) => linux.some(({ cells }) => cells.has(name)));
-      const differences = differenceLines(linux, micro);
-      const words = wordsLines(cases);
-      return [
-        `### Linux ${guest} as a guest on Linux ${host}`,
-        "",
-        `Recorded ${recorded}, ${cases.length} cases. A cell is the last access of the victim, and the VMM or the guest's kernel where something became of them.`,
-        "",
-        ...tableLines(linux, used),
-        "",
-        "#### Where Linux and the micro-guest differ",
-        "",
-        "The micro-guest plays the protocol that the proposal wishes for.",
-        "",
-        ...(differences.length === 0 ? ["Nowhere."] : differences),
-        ...(words.length === 0 ? [] : ["", "#### What the guest's kernel says", "", ...words]),
-      ].join("\n");
-    })
+    .map((file) => linuxGuestTables(file, observed.get(file.microGuest)?.cases ?? [], scenarios))
     .join("\n\n");
 }

@@ -29,6 +29,7 @@ import { send, tieToParent } from "../engines/child-side.ts";
 import { failHelper } from "../engines/helper.ts";
 import { GuestError, LinuxGuest, type PreparedCase } from "../engines/linux/guest.ts";
 import { ATTRIBUTE_MS, mounts } from "../engines/linux/plan.ts";
+import type { SharedFolder } from "../engines/linux/shared-folder.ts";
 import { GuardWatch } from "../engines/linux/window.ts";
 import { type Guarding, guardFile } from "../engines/vm/guard.ts";
 import type { FromLinuxRaces, LinuxRaceSetup, ToLinuxRaces } from "./linux-race.ts";
@@ -67,7 +68,6 @@ const raced: PreparedCase = {
   mappings: [{ at: 0n, fileOffset: 0n, length: BigInt(RACE_FILE_BYTES) }],
   windowBytes: RACE_FILE_BYTES,
   mount: mounts["dax-window"],
-  attributeMs: ATTRIBUTE_MS,
   policy: "inject-pf",
 };
 
@@ -85,6 +85,7 @@ async function guestUp({ kernel, slowness }: LinuxRaceSetup): Promise<LinuxGuest
       asyncPageFaults: "offered",
       machineCheckRecovery: "offered",
       virtualization: "hidden",
+      device: "virtio-fs",
       hltInGuest: false,
       ioPatienceMs: BOOT_BOUND_MS * slowness,
       isIoAnswered: true,
@@ -95,6 +96,11 @@ async function guestUp({ kernel, slowness }: LinuxRaceSetup): Promise<LinuxGuest
   await booted.up();
   guest = booted;
   return booted;
+}
+
+function folderOf({ storage }: LinuxGuest): SharedFolder {
+  if (storage.kind === "folder") return storage;
+  throw new Error("a guest with an NVDIMM has no folder");
 }
 
 const noTally: Tally = { accesses: 0n, zeros: 0n, stale: 0n, sigbusCount: 0n, lastStale: 0n, lastValue: 0n };
@@ -169,7 +175,9 @@ class LinuxRace {
     const guarding = this.#guarding;
     const source = new PassthroughFileSystem(join(this.#place.path, ".."));
     const fs: FileSystem = guarding === null ? source : new ArmedFileSystem(source, guarding.fd);
-    const { channel, start } = await linux.prepare(raced, fs, "file");
+    const folder = folderOf(linux);
+    folder.serve(fs, { validity: { entryMs: ATTRIBUTE_MS, attributesMs: ATTRIBUTE_MS } });
+    const { channel, start } = await linux.prepare(raced, "file");
     let isOver = false;
     let faultsSoFar = (): number | null => null;
     const over = (why: string): void => {
@@ -177,16 +185,16 @@ class LinuxRace {
       this.#troubles.push(why);
     };
     if (guarding !== null) {
-      const holder = new GuardWatch(linux.window, guarding.fd, () => {});
-      linux.window.watchBy(holder);
+      const holder = new GuardWatch(folder.memory, guarding.fd, () => {});
+      folder.memory.watchBy(holder);
       guarding.holder.become(holder);
     }
     const rounds = new Rounds({
       guest: {
         tasks: [0, 1],
         channel,
-        states: linux.window.states,
-        hvaOf: (offset) => linux.window.hvaOf(BigInt(offset)),
+        states: folder.memory.states,
+        hvaOf: (offset) => folder.memory.hvaOf(BigInt(offset)),
         faults: () => faultsSoFar(),
         isOver: () => isOver,
         pause: () => sleep(LOOK_MS),
@@ -219,7 +227,7 @@ class LinuxRace {
   }
 
   async #leave(linux: LinuxGuest, fs: FileSystem): Promise<void> {
-    linux.window.unwatch();
+    linux.storage.memory.unwatch();
     const flaw = await linux.settle(SETTLE_MS * this.#setup.slowness);
     if (flaw !== null) {
       guest = null;

@@ -28,9 +28,15 @@ export const wantedModules: readonly string[] = [
 ];
 
 /** Of a guest on our own VMM: its devices are virtio by MMIO and persistent memory, with a file system that has DAX. */
-export const neededGuestModules: readonly string[] = ["virtio_mmio", "nd_e820", "nd_pmem", "ext4"];
+export const neededGuestModules: readonly string[] = [
+  "virtio_mmio",
+  "virtio_pmem",
+  "nd_e820",
+  "nd_pmem",
+  "ext4",
+];
 /** Linux 6.1 has virtio-fs as a module; crc32c_generic as above. */
-export const wantedGuestModules: readonly string[] = ["crc32c_generic", "virtio_pmem", "virtiofs"];
+export const wantedGuestModules: readonly string[] = ["crc32c_generic", "virtiofs"];
 /** Of a guest that runs guests of its own. */
 export const wantedNestedModules: readonly string[] = ["kvm_amd", "kvm_intel"];
 

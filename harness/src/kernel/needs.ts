@@ -27,6 +27,9 @@ export const guestNeeds: readonly Need[] = [
   atLeastModule("FUSE_FS", "virtio-fs"),
   atLeastModule("VIRTIO_FS", "virtio-fs"),
   builtIn("FUSE_DAX", "the DAX window of virtio-fs"),
+  atLeastModule("VIRTIO_PMEM", "the NVDIMM of the layout nvdimm"),
+  builtIn("FS_DAX", "an ext4 on it with DAX"),
+  atLeastModule("EXT4_FS", "an ext4 on it with DAX"),
 ];
 
 /**

@@ -148,7 +148,7 @@ describe.skipIf(!hasDpkg)("a kernel of Debian's archive (needs dpkg-deb)", () =>
     expect((await obtain()).modules.map((module) => module.name)).not.toContain("virtio_mmio");
     const guest = await obtainGuest();
     const names = guest.modules.map((module) => module.name);
-    expect(names).toEqual(["virtio_mmio", "libnvdimm", "nd_e820", "nd_pmem", "ext4"]);
+    expect(names).toEqual(["virtio_mmio", "libnvdimm", "virtio_pmem", "nd_e820", "nd_pmem", "ext4"]);
     expect(downloads()).toBe(1);
     const module = join(dirname(guest.imagePath), "modules/libnvdimm.ko");
     writeFileSync(module, "damaged");
@@ -173,7 +173,7 @@ describe.skipIf(!hasDpkg)("a kernel of Debian's archive (needs dpkg-deb)", () =>
       rmSync(join(dirname(kernel.imagePath), file));
       expect(await obtain()).toEqual(kernel);
       expect(downloads()).toBe(1);
-      expect((await obtainGuest()).modules).toHaveLength(5);
+      expect((await obtainGuest()).modules).toHaveLength(6);
       expect(downloads()).toBe(2);
     },
   );
@@ -198,7 +198,7 @@ describe.skipIf(!hasDpkg)("a kernel of Debian's archive (needs dpkg-deb)", () =>
     publish();
     expect((await obtain()).release).toBe(release);
     await expect(obtainGuest()).rejects.toThrow(
-      "it cannot be a guest: virtio_mmio, nd_e820, nd_pmem, ext4: neither in the image nor among its modules",
+      "it cannot be a guest: virtio_mmio, virtio_pmem, nd_e820, nd_pmem, ext4: neither in the image nor among its modules",
     );
   });
 

@@ -97,6 +97,7 @@ export const guestModules: Readonly<Record<string, readonly string[]>> = {
   "drivers/nvdimm/libnvdimm.ko": [],
   "drivers/nvdimm/nd_e820.ko": ["depends=libnvdimm"],
   "drivers/nvdimm/nd_pmem.ko": ["depends=libnvdimm"],
+  "drivers/nvdimm/virtio_pmem.ko": ["depends=libnvdimm"],
   "fs/ext4/ext4.ko": [],
 };
 

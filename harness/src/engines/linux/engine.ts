@@ -1,6 +1,6 @@
 /**
- * The engine `linux`: a case in a real Linux guest on our own VMM, over virtio-fs with a DAX window, served by our file
- * server. What becomes of a process, of its kernel and of the VM is Linux's doing.
+ * The engine `linux`: a case in a real Linux guest on our own VMM, over virtio-fs with a DAX window or without,
+ * served by our file server, or with an NVDIMM. What becomes of a process, of its kernel and of the VM is Linux's doing.
  */
 import {
   type Attestation,
@@ -82,7 +82,7 @@ async function run(scenario: Scenario, proposal: Proposal, context: CaseContext)
 export const linuxEngine: Engine = {
   name: "linux",
   describe: () =>
-    "A Linux guest on our VMM, over virtio-fs with a DAX window: --guest-kernel says which kernel.",
+    "A Linux guest on our VMM, over virtio-fs with DAX or without, or with an NVDIMM: --guest-kernel says which kernel.",
   async available() {
     return supportOf(thisMachine(), ["linux-guest", "kvm"]);
   },

@@ -2,7 +2,7 @@
  * The VM process of a Linux guest: boots it for the first case, serves case after case in the same boot as long as what
  * they ask of it is the same and nothing of an earlier case is left in it. Hangs, SIGBUS and lost VMs end here.
  */
-
+import { closeSync, openSync } from "node:fs";
 import { basename } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { ArmedFileSystem, type FileSystem, PassthroughFileSystem } from "../../../../fs-server/src/index.ts";
@@ -13,7 +13,9 @@ import { CaseRunner } from "../vm/case-runner.ts";
 import { type Guarding, guardFile } from "../vm/guard.ts";
 import { send, serveCases } from "../vm/vm-side.ts";
 import { GuestError, LinuxGuest } from "./guest.ts";
+import type { Nvdimm } from "./nvdimm.ts";
 import type { BootPlan, LinuxPlan } from "./plan.ts";
+import type { SharedFolder } from "./shared-folder.ts";
 import { FenceWatch, GuardWatch } from "./window.ts";
 
 /** After a case, on a real machine: the guest ends its tasks, takes the mount away, and is idle again. */
@@ -56,18 +58,42 @@ function factsOf(plan: LinuxPlan, guest: LinuxGuest): LinuxGuestFacts {
 /** KVM counts the entries of a guest's own guests (kvm_vcpu_stat.nested_run). */
 const noNestedRun = "no access was made in a VM of the guest's own KVM: nested_run has not changed";
 
+/** What of the storage is the case's: the guest is there at `remove`, and may be gone at `close`. */
+type Filling = { remove(): void; close(): void };
+
+/** Puts the file of the case into the guest's storage. */
+function fill(storage: SharedFolder | Nvdimm, plan: LinuxPlan, guarding: Guarding | null): Filling {
+  if (storage.kind === "nvdimm") {
+    // A guarded file is not opened again: that breaks a lease.
+    const fd = guarding?.fd ?? openSync(plan.filePath, "r+");
+    const sizeBytes = plan.mappings.reduce((sum, { length }) => sum + Number(length), 0);
+    storage.insert(fd, basename(plan.filePath), sizeBytes);
+    return {
+      remove: () => storage.remove(),
+      close: () => {
+        if (guarding === null) closeSync(fd);
+      },
+    };
+  }
+  const source = new PassthroughFileSystem(plan.sourceDirectory);
+  const fs: FileSystem = guarding === null ? source : new ArmedFileSystem(source, guarding.fd);
+  storage.serve(fs, { validity: { entryMs: plan.attributeMs, attributesMs: plan.attributeMs } });
+  return { remove: () => {}, close: () => fs.close() };
+}
+
 /** What follows the window for this case. */
 function watch(plan: LinuxPlan, guest: LinuxGuest, running: CaseRunner, guarding: Guarding | null): void {
+  const { memory } = guest.storage;
   if (plan.fence) {
-    guest.window.watchBy(new FenceWatch(plan.filePath, (event) => running.trace.fenced(event)));
+    memory.watchBy(new FenceWatch(plan.filePath, (event) => running.trace.fenced(event)));
   }
   if (guarding === null) return;
   if (guarding.refusal !== null) {
     running.trace.unguarded(guarding.refusal);
     return;
   }
-  const holder = new GuardWatch(guest.window, guarding.fd, (event) => running.trace.heldBy(event));
-  guest.window.watchBy(holder);
+  const holder = new GuardWatch(memory, guarding.fd, (event) => running.trace.heldBy(event));
+  memory.watchBy(holder);
   guarding.holder.become(holder);
 }
 
@@ -77,9 +103,8 @@ async function runCase(plan: LinuxPlan): Promise<void> {
     plan.guard === null
       ? null
       : await guardFile(plan.guard, FIRST_LENT_DESCRIPTOR, (event) => runner?.trace.guarded(event));
-  const source = new PassthroughFileSystem(plan.sourceDirectory);
-  const fs: FileSystem = guarding === null ? source : new ArmedFileSystem(source, guarding.fd);
-  const prepared = await guest.prepare(plan, fs, basename(plan.filePath));
+  const filling = fill(guest.storage, plan, guarding);
+  const prepared = await guest.prepare(plan, basename(plan.filePath));
   const running = new CaseRunner(plan, prepared, (message) => void send(message), guarding);
   runner = running;
   watch(plan, guest, running, guarding);
@@ -98,14 +123,15 @@ async function runCase(plan: LinuxPlan): Promise<void> {
     report: { ...report, end, oopsCount, guest: { facts: factsOf(plan, guest), console } },
   });
   runner = null;
-  guest.window.unwatch();
+  guest.storage.memory.unwatch();
   const flaw = await guest.settle(SETTLE_MS * plan.slowness);
+  filling.remove();
   if (flaw !== null) {
     boot = null;
     await guest.close();
   }
   await guarding?.close();
-  fs.close();
+  filling.close();
 }
 
 serveCases<LinuxPlan>({

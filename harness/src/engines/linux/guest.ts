@@ -1,19 +1,12 @@
 /**
- * One boot of a Linux guest on our VMM, and the cases that its program runs, one after the other: virtio-fs with a DAX
- * window, the doorbell, the console. It judges nothing, and decides nothing about when a case ends.
+ * One boot of a Linux guest on our VMM, and the cases that its program runs, one after the other: the device that has the
+ * case's file, the doorbell, the console. It judges nothing, and decides nothing about when a case ends.
  *
  * The program (vmm/guest/linux/init.c) rings IDLE when it waits for a case, and READY when it has mapped the file: each
  * time its vCPU waits for the answer, which is the next case, or leave to begin.
  */
 import { readFileSync } from "node:fs";
-import {
-  type FileSystem,
-  GuestMemory,
-  type MessageResult,
-  Session,
-  VirtioFs,
-  VirtioMmio,
-} from "../../../../fs-server/src/index.ts";
+import { GuestMemory, VirtioMmio } from "../../../../fs-server/src/index.ts";
 import {
   buildLinuxMachine,
   caseLayout,
@@ -33,12 +26,12 @@ import {
 import { complaintIn, crashIn } from "../../kernel/console.ts";
 import { within } from "../../within.ts";
 import type { CaseGuest, CaseHandlers, CaseRun } from "../vm/case-runner.ts";
-import { type BootPlan, type LinuxPlan, SHARE_TAG } from "./plan.ts";
-import { GuestWindow } from "./window.ts";
+import { Nvdimm } from "./nvdimm.ts";
+import type { BootPlan, LinuxPlan } from "./plan.ts";
+import { SharedFolder } from "./shared-folder.ts";
 
 const MOUNT_POINT = "/mnt";
 const RAM_BYTES: number = 256 * 2 ** 20;
-const WINDOW_BYTES: bigint = 64n * 2n ** 20n;
 const PAGE_BYTES = 4096;
 const SHARED_BYTES: number = Math.ceil(caseLayout.sizeofLinuxCase / PAGE_BYTES) * PAGE_BYTES;
 
@@ -67,8 +60,6 @@ const CONSOLE_LINES = 200;
 
 /** A page that memory failure handling has marked stays so: a later case would meet it. */
 const poisoned = /Memory failure: 0x/;
-
-const noMount: MessageResult = { kind: "ended", reason: "no case has been mounted yet" };
 
 /** What a guest is waited for. */
 class Moment {
@@ -116,13 +107,11 @@ type Current = {
 };
 
 /** Of a case's plan, what the guest's program and its vCPUs have to know. */
-export type PreparedCase = Pick<
-  LinuxPlan,
-  "tasks" | "mappings" | "windowBytes" | "mount" | "attributeMs" | "policy"
->;
+export type PreparedCase = Pick<LinuxPlan, "tasks" | "mappings" | "windowBytes" | "mount" | "policy">;
 
 export class LinuxGuest {
-  readonly window: GuestWindow = new GuestWindow(WINDOW_BYTES);
+  /** By which the guest has the file. */
+  readonly storage: SharedFolder | Nvdimm;
   readonly commandLine: string;
   readonly release: string;
   readonly #boot: BootPlan;
@@ -131,8 +120,6 @@ export class LinuxGuest {
   readonly #case: LinuxCase;
   readonly #stats: readonly VcpuStats[];
   readonly #run: LinuxRun;
-  /** Of the mount that there is, or is next; null: there was none yet. */
-  #session: Session | null = null;
   #console: string[] = [];
   #current: Current | null = null;
   /** The program waits for a case. */
@@ -150,6 +137,8 @@ export class LinuxGuest {
   /** @param maxRepeats how often a policy may be asked about the same instruction in a row; the usual bound if left out */
   constructor(boot: BootPlan, { maxRepeats }: { readonly maxRepeats?: number } = {}) {
     this.#boot = boot;
+    this.storage = boot.device === "virtio-pmem" ? new Nvdimm() : new SharedFolder();
+    const { hva, sizeBytes, states } = this.storage.memory;
     this.#machine = buildLinuxMachine(this.#kvm, {
       kernel: readFileSync(boot.kernel.imagePath),
       initrd: readFileSync(
@@ -165,11 +154,11 @@ export class LinuxGuest {
         virtualization: boot.virtualization,
       },
       hltInGuest: boot.hltInGuest,
-      window: { hva: this.window.hva, sizeBytes: Number(WINDOW_BYTES), as: "device" },
+      window: { hva, sizeBytes: Number(sizeBytes), as: "device" },
       devices: (ram) => [this.#device(ram)],
       policy: "remap-zero",
       pageFaultForm: "present-read",
-      pageStates: this.window.states.buffer,
+      pageStates: states.buffer,
       ...(maxRepeats === undefined ? {} : { maxRepeats }),
     });
     this.release = this.#machine.release;
@@ -182,20 +171,12 @@ export class LinuxGuest {
   }
 
   #device(ram: Uint8Array): MmioDevice {
-    const place = { gpa: WINDOW_BASE, lengthBytes: WINDOW_BYTES };
-    const memory = new GuestMemory([
+    const { device, memory } = this.storage;
+    const guestMemory = new GuestMemory([
       { kind: "ram", gpa: 0n, bytes: ram },
-      { kind: "window", address: this.window.hva, ...place },
+      { kind: "window", address: memory.hva, gpa: WINDOW_BASE, lengthBytes: memory.sizeBytes },
     ]);
-    const session = {
-      handle: (...args: Parameters<Session["handle"]>) => this.#session?.handle(...args) ?? noMount,
-      refuse: (...args: Parameters<Session["refuse"]>) => this.#session?.refuse(...args) ?? noMount,
-      msUntilDue: () => this.#session?.msUntilDue() ?? null,
-      handleDue: () => this.#session?.handleDue(),
-      end: () => this.#session?.end(),
-    };
-    const device = new VirtioFs({ session, tag: SHARE_TAG, window: place });
-    return new VirtioMmio(device, memory, (reason) => this.#line(`virtio-fs: ${reason}`));
+    return new VirtioMmio(device, guestMemory, (reason) => this.#line(`${this.#boot.device}: ${reason}`));
   }
 
   #line(text: string): void {
@@ -337,11 +318,8 @@ export class LinuxGuest {
     return last === undefined ? "its console is empty" : `last on its console: ${last}`;
   }
 
-  /** Serves the next mount from `fs`, and has the program mount it and map the file. Throws a GuestError. */
-  async prepare(plan: PreparedCase, fs: FileSystem, name: string): Promise<CaseGuest> {
-    const { attributeMs } = plan;
-    const validity = { entryMs: attributeMs, attributesMs: attributeMs };
-    this.#session = new Session({ fs, window: this.window, validity });
+  /** Has the program mount what the storage has by now, and map the file in it. Throws a GuestError. */
+  async prepare(plan: PreparedCase, name: string): Promise<CaseGuest> {
     this.#case.configure({
       programs: plan.tasks.map(({ program }) => program),
       path: `${MOUNT_POINT}/${name}`,
@@ -425,7 +403,7 @@ export class LinuxGuest {
     this.#case.stop();
     this.#run.setPolicy("remap-zero");
     if (wasInTrouble || !(await within(this.#idle.reached, boundMs / 4))) {
-      this.window.replaceByZeros();
+      this.storage.loseFile();
       this.#run.resume();
     }
     await within(this.#idle.reached, boundMs);
@@ -439,11 +417,11 @@ export class LinuxGuest {
   /** Ends the guest, whatever it is doing. */
   async close(): Promise<void> {
     this.#current = null;
-    this.window.replaceByZeros();
+    this.storage.loseFile();
     await this.#run.end();
     for (const stats of this.#stats) stats.close();
     this.#machine.close();
     this.#kvm.close();
-    this.window.close();
+    this.storage.memory.close();
   }
 }

@@ -31,6 +31,8 @@ import { type CasePlan, commonPlan, type PlanPlace } from "../vm/plan.ts";
 /** What a boot of the guest depends on: cases that agree in all of it share one. */
 export type BootPlan = {
   readonly kernel: GuestKernel;
+  /** The one that has the file. */
+  readonly device: "virtio-fs" | "virtio-pmem";
   readonly cpus: number;
   readonly asyncPageFaults: "offered" | "hidden";
   readonly machineCheckRecovery: "offered" | "hidden";
@@ -138,10 +140,8 @@ function supportsScenario(scenario: Scenario): Support {
   }
   if (scenario.nmi !== undefined)
     return no("the handlers of a Linux guest are its own: no NMI comes between");
-  if (scenario.layout === "nvdimm") {
-    return no(
-      "the file is a disk to a Linux guest that has it as an NVDIMM; its DAX window is layout dax-window",
-    );
+  if (scenario.backing.kind === "private-swapped") {
+    return no("the NVDIMM of the Linux guest is a shared mapping of its file (QEMU's share=on)");
   }
   const tasks = guestActors(scenario).length;
   return tasks > TASKS_MAX ? no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`) : yes;
@@ -190,6 +190,7 @@ function bootPlan(scenario: Scenario, proposal: Proposal, common: CasePlan, kern
   const cpus = 1 + Math.max(0, ...guestActors(scenario).map(([, actor]) => cpuOf(actor)));
   return {
     kernel,
+    device: scenario.layout === "nvdimm" ? "virtio-pmem" : "virtio-fs",
     cpus,
     asyncPageFaults: guest !== "none" && personas[guest] === "offered" ? "offered" : "hidden",
     machineCheckRecovery: "offered",

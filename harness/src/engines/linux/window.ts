@@ -1,6 +1,7 @@
 /**
- * The DAX window of a Linux guest: its driver maps and removes ranges as the guest touches the file, and what watches the
- * file for the case follows: the fence, or a guard by whose recalls ranges are taken away.
+ * Memory of a Linux guest in which files are mapped: a DAX window, whose ranges the guest's driver maps and removes as the
+ * file is touched, or an NVDIMM, which the VMM fills (nvdimm.ts). What watches the file for the case follows: the fence, or
+ * a guard by whose recalls ranges are taken away.
  */
 import { fstatSync } from "node:fs";
 import type { MappingHolder, Threat, WindowRange } from "../../../../fs-server/src/index.ts";
@@ -92,11 +93,11 @@ export class GuestWindow extends MmapWindow {
     this.states.set(this.hva, Number(this.sizeBytes), pageState.open);
   }
 
-  /** Every access succeeds from now on, whatever was lost: for a guest whose case is over. */
-  replaceByZeros(): void {
+  /** Every access from an offset on succeeds from now on, whatever was lost: for a guest whose case is over. */
+  replaceByZeros(offsetBytes: bigint): void {
     mmap({
-      address: this.hva,
-      lengthBytes: Number(this.sizeBytes),
+      address: this.hva + offsetBytes,
+      lengthBytes: Number(this.sizeBytes - offsetBytes),
       prot: PROT_READ | PROT_WRITE,
       flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
     });

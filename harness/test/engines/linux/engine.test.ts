@@ -87,4 +87,34 @@ describe.skipIf(noVm !== null)(`the engine linux (${noVm ?? VM_KERNEL})`, () => 
     },
     BOUND_MS,
   );
+
+  it(
+    "sees the same of a file on an NVDIMM, and its own page cache without DAX",
+    async () => {
+      const [loop, fault, read, cached, known] = await runAll([
+        "nvdimm/load-after-truncate apf-guest",
+        "nvdimm/store-after-truncate pf-injection",
+        "nvdimm/file-read-after-truncate pf-injection",
+        "virtio-fs/load-of-cached-page apf-guest",
+        "virtio-fs/load-after-size apf-guest",
+      ]);
+      const last = (evidence: Evidence | undefined, label: string) =>
+        evidence?.observations.accesses.victim?.[label];
+      expect(last(loop, "load#2")?.kind).toBe("hung");
+      expect(last(fault, "store#1")).toEqual({ kind: "sigsegv", code: "SEGV_ACCERR" });
+      expect(last(read, "file-read#1")?.kind).toBe("efault");
+      expect(last(cached, "load#2")?.kind).toBe("stale");
+      expect(last(known, "load#2")).toEqual({ kind: "sigbus", code: "BUS_ADRERR" });
+      const guests = [loop, fault, read, cached, known].map((one) => one?.attestation.guest);
+      expect(guests.map((guest) => [guest?.mount, guest?.bootCase])).toEqual([
+        ["ext4 dax=always", 1],
+        ["ext4 dax=always", 2],
+        ["ext4 dax=always", 3],
+        ["virtiofs dax=never", 1],
+        ["virtiofs dax=never", 2],
+      ]);
+      for (const one of [loop, fault, read]) expect(one?.attestation.windowBytes).toBeNull();
+    },
+    BOUND_MS,
+  );
 });

@@ -74,7 +74,7 @@ describe("supportsLinux", () => {
     ["kernel-read-without-fixup", "apf-guest", "not Linux's own"],
     ["load-after-truncate-interrupts-off", "apf-guest", "interrupts off"],
     ["nmi-before-reading-saved", "apf-guest", "its own"],
-    ["load-of-swapped-page", "apf-guest", "a disk to a Linux guest"],
+    ["load-of-swapped-page", "apf-guest", "share=on"],
     ["virtio-fs/load-of-cached-page", "fence-exit", "virtio-fs: the fence has nothing to act on"],
     ["virtio-fs/load-of-cached-page", "remap-zero", "the fence has nothing"],
     ["virtio-fs/load-of-cached-page", "notify", "guard notify has nothing"],
@@ -99,10 +99,12 @@ describe("planLinux", () => {
   });
 
   it.each([
-    ["load-after-truncate", "virtiofs daxfault dax=always"],
-    ["virtio-fs/load-of-cached-page", "virtiofs daxfault dax=never"],
-  ])("mounts for %s: %s", (id, mounted) => {
-    const { mount, attributeMs } = planLinux(named(id), proposalOf("apf-guest"), place, kernel);
+    ["load-after-truncate", "virtio-fs", "virtiofs daxfault dax=always"],
+    ["virtio-fs/load-of-cached-page", "virtio-fs", "virtiofs daxfault dax=never"],
+    ["nvdimm/load-after-truncate", "virtio-pmem", "ext4 /dev/pmem0 dax=always"],
+  ])("gives %s a %s device, mounted as %s", (id, device, mounted) => {
+    const { boot, mount, attributeMs } = planLinux(named(id), proposalOf("apf-guest"), place, kernel);
+    expect(boot.device).toBe(device);
     expect(`${mount.type} ${mount.source} ${mount.options}`).toBe(mounted);
     // On an emulated machine a step takes longer, and the guest must not learn anything meanwhile.
     expect(attributeMs).toBe(1000 * place.slowness);
