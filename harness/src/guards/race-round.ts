@@ -28,8 +28,9 @@ export type RoundSeen = {
 };
 
 /**
- * So many faults, while the file was shorter and nothing had been taken away, are a vCPU in KVM's loop. A guest that spins
- * on what it has mapped takes none at all, but its kernel may touch a page of RAM for the first time meanwhile.
+ * So many faults, in a round whose mapping was there when the file got shorter, are taken for a vCPU in KVM's loop. A guest
+ * that spins on what it has mapped takes none, but its kernel may touch pages of RAM for the first time meanwhile: in held
+ * rounds the median was 0 or 1, single rounds had dozens. A vCPU that runs at all in such a round meets the lost page next.
  */
 export const LOOP_FAULTS = 4;
 
