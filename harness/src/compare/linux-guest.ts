@@ -249,9 +249,18 @@ function wordsLines({ scenarios }: Group, cases: readonly LinuxCase[]): readonly
   return grouped(lines).map((line) => `- ${line}`);
 }
 
+/** How many cells both have: the others were not compared. */
+function sharedCells(linux: readonly Row[], micro: readonly Row[]): number {
+  return linux.reduce((sum, { proposal, cells }) => {
+    const other = micro.find((row) => row.proposal === proposal);
+    return sum + [...cells.keys()].filter((name) => other?.cells.has(name)).length;
+  }, 0);
+}
+
 /** Where the micro-guest has run the same cases. */
 function differencesText(heading: string, linux: readonly Row[], micro: readonly Row[]): readonly string[] {
-  if (micro.length === 0) return [];
+  const shared = sharedCells(linux, micro);
+  if (shared === 0) return [];
   const lines = differenceLines(linux, micro);
   return [
     "",
@@ -259,7 +268,7 @@ function differencesText(heading: string, linux: readonly Row[], micro: readonly
     "",
     "The micro-guest plays the protocol that the proposal wishes for.",
     "",
-    ...(lines.length === 0 ? ["Nowhere."] : lines),
+    ...(lines.length === 0 ? [`Nowhere, in ${shared} cells that both have.`] : lines),
   ];
 }
 
