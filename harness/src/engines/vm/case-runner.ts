@@ -18,6 +18,7 @@ import {
   beginning,
   type Effect,
   type Ending,
+  judgesLoop,
   type News,
   OTHERS_MS,
   SETTLE_MS,
@@ -212,7 +213,8 @@ export class CaseRunner {
    * to end. Not before the case's limit, at which nothing is concluded from it.
    */
   async #ring(): Promise<void> {
-    const caughtUp = this.#watcher?.caughtUp() ?? Promise.resolve();
+    const isAsked = judgesLoop(this.#ending, monotonicMs());
+    const caughtUp = (isAsked && this.#watcher?.caughtUp()) || Promise.resolve();
     while (this.#run !== null && monotonicMs() < this.#limitMs) {
       if (await within(caughtUp, CATCH_UP_LOOK_MS)) break;
     }

@@ -128,6 +128,13 @@ export function wakeAtMs({ alarms }: Ending): number | null {
   return alarms.length === 0 ? null : Math.min(...alarms.map(({ atMs }) => atMs));
 }
 
+/** Is a loop about to be judged? What ends loops has to know by then what has happened to the file. */
+export function judgesLoop({ alarms }: Ending, nowMs: number): boolean {
+  return alarms.some(
+    (alarm) => alarm.rule === "still-looping" && alarm.settledFromMs === null && alarm.atMs <= nowMs,
+  );
+}
+
 const still = (state: Ending): Step => ({ state, effects: [] });
 const stop = (state: Ending): Step => ({ state, effects: [{ kind: "stop" }] });
 

@@ -5,6 +5,7 @@ import {
   type Effect,
   type Ending,
   type EndingRules,
+  judgesLoop,
   type News,
   OTHERS_MS,
   OTHERS_POLL_MS,
@@ -500,5 +501,24 @@ describe("a vCPU that waits for ever", () => {
     expect(played.history).toEqual([]);
     expect(summary(played)).toEqual([`stop@${2000 + OTHERS_POLL_MS}`]);
     expect(played.state.outOfTime).toBe(false);
+  });
+});
+
+describe("a loop that what watches the file ends", () => {
+  const begun = step(beginning(fenced), { type: "started", limitMs: LIMIT_MS }, 0).state;
+  const dueMs = 100 + REPAIR_GRACE_MS;
+
+  it("is judged when its grace is over, and not again while the vCPUs get their time", () => {
+    const looping = step(begun, loops(), 100).state;
+    expect(judgesLoop(looping, dueMs - 1)).toBe(false);
+    expect(judgesLoop(looping, dueMs)).toBe(true);
+    const settling = step(looping, { type: "time", attendedMs: 0 }, dueMs).state;
+    expect(judgesLoop(settling, dueMs + OTHERS_POLL_MS)).toBe(false);
+  });
+
+  it("is not there without a loop, nor where nothing ends loops", () => {
+    expect(judgesLoop(begun, LIMIT_MS)).toBe(false);
+    const unwatched = step(beginning(alone), { type: "started", limitMs: LIMIT_MS }, 0).state;
+    expect(judgesLoop(step(unwatched, loops(), 100).state, LIMIT_MS)).toBe(false);
   });
 });
