@@ -18,7 +18,7 @@ import { obtainGuestOnRoot } from "../kernel/guest.ts";
 import { GUEST_TEMPORARY } from "../kernel/initramfs.ts";
 import { type Qemu, requireQemu, slownessOf } from "../kernel/qemu.ts";
 import type { KernelSpec } from "../kernel/spec.ts";
-import { startKernelVm } from "../kernel/vm.ts";
+import { insideEnvironment, startKernelVm } from "../kernel/vm.ts";
 import { builtPath, packagePath } from "../paths.ts";
 import type { RunDirectory } from "../run/directory.ts";
 import {
@@ -79,13 +79,6 @@ const LIFE_MS = 240_000;
 const BOOT_MS = 30_000;
 const ERRATA = "fixtures/fs-errata.json";
 const POWER_OFF = "power-off";
-
-/** The environment variables that the programs inside get. */
-const environment: Readonly<Record<string, string>> = {
-  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-  HOME: "/root",
-  LANG: "C.UTF-8",
-};
 
 function median(values: readonly number[]): number | null {
   return values.length === 0
@@ -156,7 +149,7 @@ async function prepare(options: GuestFsOptions, folder: string, life: number) {
         builtPath("harness/src/bench/guest-fs-inside-main.ts"),
         join(GUEST_TEMPORARY, "virtio-fs", PLAN_FILE),
       ],
-      environment,
+      environment: insideEnvironment,
     },
   });
   const { suites, effort, fio, windowMiB } = options;
@@ -205,7 +198,7 @@ export async function benchGuestFs(options: GuestFsOptions): Promise<GuestFsResu
     cpus: 1,
     program: {
       command: [process.execPath, builtPath("harness/src/bench/guest-fs-main.ts"), path],
-      environment,
+      environment: insideEnvironment,
     },
     onMessage: (message) => hear(message as FromGuestFs, heard, progress),
   });

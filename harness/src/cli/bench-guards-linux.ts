@@ -10,12 +10,12 @@ import { type GuardRecord, raceRecord } from "../guards/records.ts";
 import { KernelError } from "../kernel/error.ts";
 import { type GuestAsked, guestKernelIn, usualGuest } from "../kernel/guest.ts";
 import { findQemu, QEMU_FIX } from "../kernel/qemu.ts";
-import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
+import type { KernelSpec } from "../kernel/spec.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { visible } from "../report/encode.ts";
 import { type Life, liveInFolder } from "./life.ts";
 import { type JsonOutput, openJson } from "./output.ts";
-import { select, UsageError } from "./usage.ts";
+import { checkedSpec, select, UsageError } from "./usage.ts";
 
 export type LinuxRaceOptions = {
   readonly way?: readonly string[];
@@ -36,12 +36,6 @@ type LinuxAsked = GuardsAsked & {
   readonly spec: KernelSpec | null;
   readonly guest: GuestAsked;
 };
-
-function checkedSpec(option: string, text: string): KernelSpec {
-  const spec = parseKernelSpec(text);
-  if (spec.kind === "problem") throw new UsageError(`${option}: ${spec.message}`);
-  return spec;
-}
 
 const noRaceHere = (guard: string, ways: readonly string[]): UsageError =>
   new UsageError(`--way ${ways.join(" ")}: guard ${guard} sees none of these`);

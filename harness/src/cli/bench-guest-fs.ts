@@ -4,13 +4,12 @@ import { exitCodes } from "../../../language/src/index.ts";
 import { benchGuestFs, type FioRow, type GuestFsResult } from "../bench/guest-fs.ts";
 import { KernelError } from "../kernel/error.ts";
 import { findQemu, QEMU_FIX } from "../kernel/qemu.ts";
-import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { liveInFolder } from "./life.ts";
 import type { BenchGuestFsLine } from "./lines.ts";
 import { openJson, openStatusLine } from "./output.ts";
-import { parseCount, UsageError } from "./usage.ts";
+import { checkedSpec, parseCount, UsageError } from "./usage.ts";
 
 export type BenchGuestFsCommand = {
   readonly kernel: string;
@@ -28,12 +27,6 @@ const MAX_ROUNDS = 100;
 const MAX_WINDOW_MIB = 1024;
 /** What is not run unless it is named: hundreds of processes, each of which takes seconds under emulation. */
 const leftOut: readonly string[] = ["git and make", "stress-ng"];
-
-function checkedSpec(option: string, text: string): KernelSpec {
-  const spec = parseKernelSpec(text);
-  if (spec.kind === "problem") throw new UsageError(`${option}: ${spec.message}`);
-  return spec;
-}
 
 function checkedSuites(names: readonly string[] | undefined): readonly string[] {
   const known = allSuites(null).map(({ name }) => name);

@@ -1,6 +1,8 @@
 /** Usage errors: what the user typed that means nothing, and what comes nearest to it. */
+
 import { exitCodes, isGlob, matchesGlob, nearest } from "../../../language/src/index.ts";
 import { errorText } from "../error-text.ts";
+import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { messageText } from "../report/encode.ts";
 
 /** Exit 64, nothing run. */
@@ -46,4 +48,11 @@ export function exitOnUsageError(body: () => void): void {
     console.error(messageText(errorText(error)));
     process.exitCode = exitCodes.usage;
   }
+}
+
+/** The kernel that an option names. Throws a UsageError that names the option. */
+export function checkedSpec(option: string, text: string): KernelSpec {
+  const spec = parseKernelSpec(text);
+  if (spec.kind === "problem") throw new UsageError(`${option}: ${spec.message}`);
+  return spec;
 }

@@ -7,7 +7,7 @@ import { KernelError } from "../kernel/error.ts";
 import { type GuestAsked, guestKernelIn } from "../kernel/guest.ts";
 import { requireQemu, slownessOf } from "../kernel/qemu.ts";
 import type { KernelSpec } from "../kernel/spec.ts";
-import { startKernelVm } from "../kernel/vm.ts";
+import { insideEnvironment, startKernelVm } from "../kernel/vm.ts";
 import { builtPath } from "../paths.ts";
 import type { RunDirectory } from "../run/directory.ts";
 import { within } from "../within.ts";
@@ -18,13 +18,6 @@ import type { RaceOptions } from "./race.ts";
 const BOOT_MS = 30_000;
 const RACE_MS = 60_000;
 const ROUND_MS = 300;
-
-/** The environment variables that the program inside gets. */
-const environment: Readonly<Record<string, string>> = {
-  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-  HOME: "/root",
-  LANG: "C.UTF-8",
-};
 
 export type KernelRacesOptions = {
   /** Has KVM. */
@@ -56,7 +49,7 @@ export async function runKernelRaces(options: KernelRacesOptions): Promise<void>
     ...(qemu.accelerator === "tcg" ? { cpus: 1 } : {}),
     program: {
       command: [process.execPath, builtPath("harness/src/guards/kernel-race-main.ts"), path],
-      environment,
+      environment: insideEnvironment,
     },
     onMessage: (message) => {
       const from = message as FromKernelRaces;

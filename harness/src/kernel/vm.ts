@@ -29,6 +29,13 @@ const MKFS_BOUND_MS = 30_000;
 const REAP_BOUND_MS = 3000;
 const CHANNEL_FD = 3;
 
+/** The environment variables that a program inside gets. */
+export const insideEnvironment: Readonly<Record<string, string>> = {
+  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+  HOME: "/root",
+  LANG: "C.UTF-8",
+};
+
 export type KernelVmOptions = {
   readonly kernel: Kernel;
   readonly qemu: Qemu;

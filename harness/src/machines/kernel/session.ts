@@ -12,7 +12,7 @@ import type { Kernel } from "../../kernel/cache.ts";
 import { KernelError } from "../../kernel/error.ts";
 import type { GuestProgram } from "../../kernel/initramfs.ts";
 import { type Qemu, slownessOf } from "../../kernel/qemu.ts";
-import { type KernelVm, startKernelVm } from "../../kernel/vm.ts";
+import { insideEnvironment, type KernelVm, startKernelVm } from "../../kernel/vm.ts";
 import { thisMachine } from "../../machine.ts";
 import { builtPath } from "../../paths.ts";
 import { within } from "../../within.ts";
@@ -28,19 +28,12 @@ const RETURN_RESERVE_MS = 1000;
 /** Beyond the limit: who has not answered by then never will. Less than what the runner allows an engine. */
 const TRANSFER_MS = 1000;
 
-/** The environment variables that the program inside gets from outside. */
-const guestEnvironment: Readonly<Record<string, string>> = {
-  PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-  HOME: "/root",
-  LANG: "C.UTF-8",
-};
-
 /** @param guest the kernel of Linux guests inside; null: there are none */
 function agentWith(guest: GuestKernel | null): GuestProgram {
   const words = guest === null ? [] : [JSON.stringify(guest)];
   return {
     command: [process.execPath, builtPath("harness/src/machines/kernel/inside-main.ts"), ...words],
-    environment: guestEnvironment,
+    environment: insideEnvironment,
   };
 }
 
