@@ -8,7 +8,7 @@
  */
 import { closeSync, mkdirSync, openSync } from "node:fs";
 import { cpus, release } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import {
   ArmedFileSystem,
@@ -27,9 +27,8 @@ import {
 } from "../../../vmm/src/index.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
 import { failHelper } from "../engines/helper.ts";
-import { GuestError, LinuxGuest, type PreparedCase } from "../engines/linux/guest.ts";
+import { GuestError, type LinuxGuest, type PreparedCase } from "../engines/linux/guest.ts";
 import { ATTRIBUTE_MS, mounts } from "../engines/linux/plan.ts";
-import type { SharedFolder } from "../engines/linux/shared-folder.ts";
 import { GuardWatch } from "../engines/linux/window.ts";
 import { type Guarding, guardFile } from "../engines/vm/guard.ts";
 import type { FromLinuxRaces, LinuxRaceSetup, ToLinuxRaces } from "./linux-race.ts";
@@ -37,10 +36,9 @@ import { LOAD_OFFSET, RACE_FILE_BYTES, type RaceOptions, type RaceResult, STORE_
 import { openRacePlace, type RacePlace, writeRaceFile } from "./race-place.ts";
 import { type RoundResult, totalsOf } from "./race-round.ts";
 import { contentOf, HostTruncater, NEVER_RAISED, Rounds, type Truncater, unlessLost } from "./race-rounds.ts";
+import { BOOT_BOUND_MS, folderOf, racedGuest, SETTLE_MS } from "./raced-guest.ts";
+import { SecondGuest, sharedBetween } from "./second-guest.ts";
 
-const BOOT_BOUND_MS = 30_000;
-/** As engine `linux` has it (engines/linux/guest-main.ts). */
-const SETTLE_MS = 1500;
 const CPUS = 2;
 /** A guest that is stuck again and again says what there is to say. */
 const STUCK_MAX = 3;
@@ -78,29 +76,10 @@ let boots = 0;
 async function guestUp({ kernel, slowness }: LinuxRaceSetup): Promise<LinuxGuest> {
   if (guest !== null) return guest;
   boots += 1;
-  const booted = new LinuxGuest(
-    {
-      kernel,
-      cpus: CPUS,
-      asyncPageFaults: "offered",
-      machineCheckRecovery: "offered",
-      virtualization: "hidden",
-      device: "virtio-fs",
-      hltInGuest: false,
-      ioPatienceMs: BOOT_BOUND_MS * slowness,
-      isIoAnswered: true,
-      boundMs: BOOT_BOUND_MS * slowness,
-    },
-    { maxRepeats: Number.MAX_SAFE_INTEGER },
-  );
+  const booted = racedGuest({ kernel, slowness }, { cpus: CPUS });
   await booted.up();
   guest = booted;
   return booted;
-}
-
-function folderOf({ storage }: LinuxGuest): SharedFolder {
-  if (storage.kind === "folder") return storage;
-  throw new Error("a guest with an NVDIMM has no folder");
 }
 
 const noTally: Tally = { accesses: 0n, zeros: 0n, stale: 0n, sigbusCount: 0n, lastStale: 0n, lastValue: 0n };
@@ -260,6 +239,19 @@ class LinuxRace {
   }
 }
 
+/** Up, with the file open; null: no way is its. A guard that is a server's own sees the clients of that server alone. */
+async function secondGuest(
+  { options, directory, setup }: ToLinuxRaces,
+  { path, mounted }: RacePlace,
+): Promise<Parameters<typeof sharedBetween>[1]> {
+  if (!options.ways.includes("by-guest")) return null;
+  const guest = new SecondGuest(directory);
+  const isServers = options.guard === "fuse-lease" && mounted !== null;
+  const refusal = await guest.start(setup, dirname(isServers ? mounted : path));
+  if (refusal !== null) throw new GuestError(refusal);
+  return { guest, through: isServers ? "mount" : "file" };
+}
+
 async function race(order: ToLinuxRaces): Promise<RaceResult> {
   const { options, directory, setup } = order;
   const { guard, ways } = options;
@@ -276,7 +268,10 @@ async function race(order: ToLinuxRaces): Promise<RaceResult> {
   // A sealed copy has no name: it is attacked where root finds it.
   const path = guard === "sealed" ? `/proc/${process.pid}/fd/${guarding?.fd}` : place.path;
   const opensNow = ways.includes("ftruncate-old-fd");
-  const truncater = new HostTruncater(directory, { path, mounted: place.mounted, opensNow });
+  const host = new HostTruncater(directory, { path, mounted: place.mounted, opensNow });
+  // Before the first guest spins: they may share one CPU.
+  const second = await secondGuest(order, place);
+  const truncater = sharedBetween(host, second);
   const now = new LinuxRace(order, { place, truncater, guarding });
   running = now;
   const startMs = performance.now();

@@ -56,6 +56,7 @@ function openFor(through: "file" | "mount"): { readonly truncated: number; reado
 
 function cut(way: RaceWay): FromRaceHost {
   const cutting = wayOfCutting(way);
+  if (cutting.by === "guest") throw new Error(`${way} is not the host's`);
   const openUs = nowUs();
   if (cutting.by === "path") {
     const isDenied = isRefused(() => actOnPath(cutting.action, started().path));
@@ -69,8 +70,8 @@ function cut(way: RaceWay): FromRaceHost {
   return { type: "cut", isDenied, openUs, callUs, returnUs: nowUs(), storedBefore };
 }
 
-function regrow(content: bigint): FromRaceHost {
-  const { truncated, file } = open ?? openFor("file");
+function regrow(content: bigint, through: "file" | "mount"): FromRaceHost {
+  const { truncated, file } = open ?? openFor(through);
   ftruncateSync(truncated, RACE_FILE_BYTES);
   const isDirty = wordAt(file, STORE_OFFSET) !== 0n;
   const readUs = nowUs();
@@ -93,7 +94,7 @@ function handle(message: ToRaceHost): void {
       void send(cut(message.way));
       return;
     case "regrow":
-      void send(regrow(message.content));
+      void send(regrow(message.content, message.through));
   }
 }
 

@@ -66,8 +66,9 @@ export class HostTruncater implements Truncater {
     return answer;
   }
 
-  async regrow(content: bigint): Promise<WholeAgain> {
-    const answer = await this.#ask({ type: "regrow", content });
+  /** @param through where no descriptor has cut it */
+  async regrow(content: bigint, through: "file" | "mount" = "file"): Promise<WholeAgain> {
+    const answer = await this.#ask({ type: "regrow", content, through });
     if (answer.type !== "whole") throw new Error(`the truncater answers ${answer.type}`);
     return answer;
   }

@@ -1,6 +1,6 @@
 /**
- * The ways of making the file shorter in a race: those of the matrix (fixtures/guards) that do make it shorter. What a
- * guard promises of each is measured by the matrix. Pure.
+ * The ways of making the file shorter in a race: those of the matrix (fixtures/guards) that do make it shorter, which
+ * measures what a guard promises of each, and another guest's. Pure.
  */
 import type { ServerPart } from "../../../language/src/index.ts";
 import type { PathAction } from "../engines/host-action.ts";
@@ -10,12 +10,14 @@ const PAGE = 0x1000;
 
 /**
  * By path, in one call. By a descriptor: one that is opened for the round, on the file or in the server's mount, so that
- * the stored word can be read just before the call; or one that has been open since before the first round.
+ * the stored word can be read just before the call; or one that has been open since before the first round. By a guest: an
+ * ftruncate(2) in a second VM, whose file server has the folder, or the server's mount of it where the guard is that server's.
  */
 export type WayOfCutting =
   | { readonly by: "path"; readonly action: PathAction }
   | { readonly by: "descriptor"; readonly through: "file" | "mount" }
-  | { readonly by: "old-descriptor" };
+  | { readonly by: "old-descriptor" }
+  | { readonly by: "guest" };
 
 export function wayOfCutting(way: RaceWay): WayOfCutting {
   const truncate = { verb: "truncate", size: 0n } as const;
@@ -39,6 +41,8 @@ export function wayOfCutting(way: RaceWay): WayOfCutting {
       return { by: "descriptor", through: "mount" };
     case "ftruncate-old-fd":
       return { by: "old-descriptor" };
+    case "by-guest":
+      return { by: "guest" };
   }
 }
 
@@ -84,12 +88,13 @@ export function waysOf(guard: ServerPart): readonly RaceWay[] {
     case "pre-content":
       return raceWays;
     case "fuse-lease":
-      return ["by-mount"];
+      return ["by-mount", "by-guest"];
     case "kernel-lease":
-      return raceWays.filter((way) => way !== "ftruncate-old-fd");
+      // No lease of a file that others have open for writing, as the second guest has.
+      return raceWays.filter((way) => way !== "ftruncate-old-fd" && way !== "by-guest");
     case "sealed":
-      // The copy has no name, so no mount has it, and no descriptor of it is older than the seal.
-      return raceWays.filter((way) => way !== "ftruncate-old-fd" && way !== "by-mount");
+      // The copy has no name, so no client has it, and no descriptor of it is older than the seal.
+      return raceWays.filter((way) => !["ftruncate-old-fd", "by-mount", "by-guest"].includes(way));
   }
 }
 

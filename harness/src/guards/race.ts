@@ -7,7 +7,7 @@ import type { ServerPart } from "../../../language/src/index.ts";
  */
 export type RaceGuest = "one-vcpu" | "two-vcpus" | "linux";
 
-/** The ways of the matrix (fixtures/guards) that make the file shorter. */
+/** The ways of the matrix (fixtures/guards) that make the file shorter; and `by-guest`, another Linux guest's ftruncate(2). */
 export const raceWays = [
   "truncate",
   "open-ftruncate",
@@ -17,6 +17,7 @@ export const raceWays = [
   "other-namespace",
   "by-nobody",
   "by-mount",
+  "by-guest",
 ] as const;
 export type RaceWay = (typeof raceWays)[number];
 
@@ -102,8 +103,8 @@ export type ToRaceHost =
     }
   /** Truncate. */
   | { readonly type: "cut"; readonly way: RaceWay }
-  /** Make it as long as it was, and write `content` where the guest loads. */
-  | { readonly type: "regrow"; readonly content: bigint };
+  /** Make it as long as it was, by the descriptor that cut it or else as said, and write `content` where the guest loads. */
+  | { readonly type: "regrow"; readonly content: bigint; readonly through: "file" | "mount" };
 
 export type FromRaceHost = CutDone | WholeAgain;
 

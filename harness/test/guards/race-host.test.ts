@@ -18,7 +18,8 @@ describe.skipIf(support.kind === "no")(`the truncater${note}`, () => {
     const path = join(directory, "file");
     const truncater = new HostTruncater(directory, { path, mounted: path, opensNow: true });
     try {
-      for (const [round, way] of [...raceWays, ...raceWays].entries()) {
+      const ways = raceWays.filter((way) => way !== "by-guest");
+      for (const [round, way] of [...ways, ...ways].entries()) {
         const cut = await truncater.cut(way);
         // Not every file system can take out a range.
         expect(cut.isDenied).toBe(way === "collapse-range" && statSync(path).size === RACE_FILE_BYTES);

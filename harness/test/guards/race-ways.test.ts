@@ -13,18 +13,18 @@ import {
 import { racedGuards } from "../../src/guards/races.ts";
 
 describe("the ways of a race", () => {
-  it("are ways of the matrix", () => {
+  it("are ways of the matrix, and the second guest's", () => {
     const known = new Set(matrixScenarios().map(({ way }) => way));
-    expect(raceWays.filter((way) => !known.has(way))).toEqual([]);
+    expect(raceWays.filter((way) => !known.has(way))).toEqual(["by-guest"]);
   });
 
   it.each<[ServerPart, string, readonly RaceWay[]]>([
     ["none", "nothing", []],
     ["notify", "late", []],
     ["pre-content", "prevents", []],
-    ["fuse-lease", "prevents", raceWays.filter((way) => way !== "by-mount")],
-    ["kernel-lease", "prevents", ["ftruncate-old-fd"]],
-    ["sealed", "denies", ["ftruncate-old-fd", "by-mount"]],
+    ["fuse-lease", "prevents", raceWays.filter((way) => way !== "by-mount" && way !== "by-guest")],
+    ["kernel-lease", "prevents", ["ftruncate-old-fd", "by-guest"]],
+    ["sealed", "denies", ["ftruncate-old-fd", "by-mount", "by-guest"]],
   ])("%s promises %s, and is not raced by %j", (guard, promise, without) => {
     expect(promiseOf(guard)).toBe(promise);
     expect(raceWays.filter((way) => !waysOf(guard).includes(way))).toEqual(without);
@@ -77,6 +77,7 @@ describe("the ways of a race", () => {
     const by = (kind: string) => raceWays.filter((way) => wayOfCutting(way).by === kind);
     expect(by("descriptor")).toEqual(["open-ftruncate", "by-mount"]);
     expect(by("old-descriptor")).toEqual(["ftruncate-old-fd"]);
+    expect(by("guest")).toEqual(["by-guest"]);
     expect(wayOfCutting("by-mount")).toEqual({ by: "descriptor", through: "mount" });
   });
 
