@@ -108,6 +108,8 @@ export type HeldMapping = {
   readonly fileOffset: bigint;
   /** Mapped again from this one. Lent. */
   readonly fd: number;
+  /** Of it, from its start, what is mapped now, in whole pages: all if left out. */
+  readonly openBytes?: number;
 };
 
 /** Actions of the holder, for traces. */
@@ -129,7 +131,7 @@ export class WindowHolder implements MappingHolder {
     this.#mapping = mapping;
     this.#states = states;
     this.#onEvent = onEvent;
-    this.#openBytes = mapping.lengthBytes;
+    this.#openBytes = mapping.openBytes ?? mapping.lengthBytes;
   }
 
   recall({ fromBytes, by }: Threat): void {

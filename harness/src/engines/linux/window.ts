@@ -25,18 +25,24 @@ import {
   WindowHolder,
 } from "../../../../vmm/src/index.ts";
 
+/** A range of the window that the guest's driver has mapped: another object each time. */
+export type MappedRange = FencedMapping & {
+  /** From its start, what could be touched when it was mapped. */
+  readonly openBytes: bigint;
+};
+
 /** Follows what is mapped in the window, for one case. */
 export interface WindowWatch {
   /** How many bytes of a range, from its start, the guest may touch from the moment it is mapped. */
   reach(range: Pick<FencedMapping, "fileOffset" | "lengthBytes">): bigint;
   /** All of it, whenever it has changed. */
-  mapped(mappings: readonly FencedMapping[]): void;
+  mapped(mappings: readonly MappedRange[]): void;
   close(): void;
 }
 
 export class GuestWindow extends MmapWindow {
   readonly states: PageStates;
-  readonly #mappings = new Map<bigint, FencedMapping>();
+  readonly #mappings = new Map<bigint, MappedRange>();
   #watch: WindowWatch | null = null;
 
   constructor(sizeBytes: bigint) {
@@ -63,7 +69,8 @@ export class GuestWindow extends MmapWindow {
       this.states.set(hva, Number(reach), pageState.open);
       super.map({ ...range, lengthBytes: reach }, fd, fileOffset, options);
     }
-    this.#mappings.set(offsetBytes, { hva, fileOffset, lengthBytes, writable: options.writable });
+    const { writable } = options;
+    this.#mappings.set(offsetBytes, { hva, fileOffset, lengthBytes, writable, openBytes: reach });
     this.#watch?.mapped([...this.#mappings.values()]);
   }
 
@@ -137,7 +144,8 @@ export class GuardWatch implements WindowWatch, MappingHolder {
   readonly #window: GuestWindow;
   readonly #fd: number;
   readonly #onEvent: (event: HolderEvent) => void;
-  #holders: readonly WindowHolder[] = [];
+  /** A range that is still mapped keeps its own: only that knows what of it is open. */
+  #holders: ReadonlyMap<MappedRange, WindowHolder> = new Map();
   /** Of the truncation that is under way. */
   #threat: Threat | null = null;
   #cutOff: string | null = null;
@@ -157,34 +165,39 @@ export class GuardWatch implements WindowWatch, MappingHolder {
     return bytes < 0n ? 0n : bytes > lengthBytes ? lengthBytes : bytes;
   }
 
-  mapped(mappings: readonly FencedMapping[]): void {
-    const sizeBytes = BigInt(fstatSync(this.#fd).size);
-    this.#holders = mappings.map(({ hva, lengthBytes, fileOffset }) => {
-      const held = { hva, lengthBytes: Number(lengthBytes), fileOffset, fd: this.#fd };
-      const holder = new WindowHolder(held, this.#window.states, this.#onEvent);
-      if (this.#cutOff !== null) holder.cutOff(this.#cutOff);
-      else if (this.#threat === null) holder.settle(sizeBytes);
-      else holder.recall(this.#threat);
-      return holder;
-    });
+  mapped(mappings: readonly MappedRange[]): void {
+    this.#holders = new Map(
+      mappings.map((mapping) => [mapping, this.#holders.get(mapping) ?? this.#hold(mapping)]),
+    );
+  }
+
+  #hold({ hva, lengthBytes, fileOffset, openBytes }: MappedRange): WindowHolder {
+    const fd = this.#fd;
+    const held = { hva, lengthBytes: Number(lengthBytes), fileOffset, fd, openBytes: Number(openBytes) };
+    const holder = new WindowHolder(held, this.#window.states, this.#onEvent);
+    if (this.#cutOff !== null) holder.cutOff(this.#cutOff);
+    else if (this.#threat !== null) holder.recall(this.#threat);
+    // It may have grown since the range was mapped.
+    else holder.settle(BigInt(fstatSync(fd).size));
+    return holder;
   }
 
   recall(threat: Threat): void {
     this.#threat = threat;
-    for (const holder of this.#holders) holder.recall(threat);
+    for (const holder of this.#holders.values()) holder.recall(threat);
   }
 
   settle(sizeBytes: bigint): void {
     this.#threat = null;
-    for (const holder of this.#holders) holder.settle(sizeBytes);
+    for (const holder of this.#holders.values()) holder.settle(sizeBytes);
   }
 
   cutOff(reason: string): void {
     this.#cutOff = reason;
-    for (const holder of this.#holders) holder.cutOff(reason);
+    for (const holder of this.#holders.values()) holder.cutOff(reason);
   }
 
   close(): void {
-    this.#holders = [];
+    this.#holders = new Map();
   }
 }

@@ -114,6 +114,38 @@ describe("a guard", () => {
     }
   });
 
+  it("gives back what the file has again by the time that a range is there, which it had not when it was mapped", () => {
+    const { fd, window, map, isThere, stateOf } = opened();
+    const watch = new GuardWatch(window, fd, () => {});
+    ftruncateSync(fd, 0);
+    window.watchBy({
+      reach: (range) => {
+        const reach = watch.reach(range);
+        ftruncateSync(fd, 4 * PAGE);
+        return reach;
+      },
+      mapped: (mappings) => watch.mapped(mappings),
+      close: () => watch.close(),
+    });
+    map(0);
+    watch.settle(BigInt(4 * PAGE));
+    expect([isThere(PAGE), stateOf(PAGE)]).toEqual([true, pageState.open]);
+  });
+
+  it("gives a range back although another was mapped before the guard knew that the file had grown", () => {
+    const { fd, window, map, isThere, stateOf } = opened();
+    map(0);
+    const watch = new GuardWatch(window, fd, () => {});
+    window.watchBy(watch);
+    watch.recall({ ...threat, fromBytes: 0n });
+    ftruncateSync(fd, 0);
+    watch.settle(0n);
+    ftruncateSync(fd, 4 * PAGE);
+    map(RANGE);
+    watch.settle(BigInt(4 * PAGE));
+    for (const at of [0, RANGE]) expect([isThere(at), stateOf(at)]).toEqual([true, pageState.open]);
+  });
+
   it("keeps a range closed that the guest asks for again for writing", () => {
     const { fd, window, map, isThere } = opened();
     map(0, false);
