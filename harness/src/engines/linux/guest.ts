@@ -182,6 +182,7 @@ export class LinuxGuest {
   #line(text: string): void {
     this.#console.push(text);
     if (complaintIn([text]) !== null) this.#givenUp.reach();
+    if (oops.test(text)) this.#current?.handlers.oopsed?.();
     if (this.#console.length > CONSOLE_LINES) this.#console.splice(CONSOLE_LINES / 2, 1);
   }
 
@@ -402,6 +403,8 @@ export class LinuxGuest {
     this.#current = null;
     this.#case.stop();
     this.#run.setPolicy("remap-zero");
+    // Its program may wait for a task that never ends; and no other case is for a kernel that is not whole.
+    if (this.oopses > 0) return "its kernel has oopsed";
     if (wasInTrouble || !(await within(this.#idle.reached, boundMs / 4))) {
       this.storage.loseFile();
       this.#run.resume();
@@ -409,7 +412,6 @@ export class LinuxGuest {
     await within(this.#idle.reached, boundMs);
     if (this.#end !== null) return endText(this.#end);
     if (!this.#idle.isOver) return `not idle ${boundMs} ms after its case`;
-    if (this.oopses > 0) return "its kernel has oopsed";
     const mark = this.#console.find((line) => poisoned.test(line));
     return mark === undefined ? null : `its kernel has marked memory: ${mark}`;
   }
