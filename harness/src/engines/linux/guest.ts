@@ -24,6 +24,7 @@ import {
   WINDOW_BASE,
 } from "../../../../vmm/src/index.ts";
 import { complaintIn, crashIn } from "../../kernel/console.ts";
+import { lackIn } from "../../kernel/needs.ts";
 import { within } from "../../within.ts";
 import type { CaseGuest, CaseHandlers, CaseRun } from "../vm/case-runner.ts";
 import { Nvdimm } from "./nvdimm.ts";
@@ -259,7 +260,7 @@ export class LinuxGuest {
         // The first one is no case's: there was none yet.
         this.#overWith({
           kind: "defect",
-          message: `the guest's program refuses the case: ${this.#case.refusal}`,
+          message: this.#refusalText(this.#case.refusal),
         });
         return;
       case "idle":
@@ -272,6 +273,17 @@ export class LinuxGuest {
       case "unknown":
         this.#overWith({ kind: "defect", message: `the guest rings ${JSON.stringify(doorbell)}` });
     }
+  }
+
+  /** A refusal that names an option of the kernel's configuration is the kernel's, whatever the case. */
+  #refusalText(refusal: string): string {
+    return refusal.includes("CONFIG_")
+      ? this.#noGuest(refusal)
+      : `the guest's program refuses the case: ${refusal}`;
+  }
+
+  #noGuest(why: string): string {
+    return `--guest-kernel ${this.#boot.kernel.name}: it cannot be a guest: ${why}`;
   }
 
   /** While vCPU 0 is out of KVM_RUN: its other ioctls wait for that. */
@@ -298,17 +310,19 @@ export class LinuxGuest {
   async up(): Promise<void> {
     await within(Promise.race([this.#idle.reached, this.#givenUp.reached]), this.#boot.boundMs);
     const complaint = complaintIn(this.#console);
-    if (complaint !== null) {
-      throw new GuestError(`--guest-kernel ${this.#boot.kernel.name}: it cannot be a guest: ${complaint}`);
-    }
-    if (this.#end !== null)
-      throw new GuestError(`the guest did not come up: ${endText(this.#end)}; ${this.#lastLine()}`);
+    if (complaint !== null) throw new GuestError(this.#noGuest(complaint));
+    if (this.#end !== null) throw new GuestError(this.#downText(`it did not come up: ${endText(this.#end)}`));
     if (!this.#idle.isOver) {
-      throw new GuestError(
-        `the guest's program was not up after ${this.#boot.boundMs} ms; ${this.#lastLine()}`,
-      );
+      throw new GuestError(this.#downText(`its program was not up after ${this.#boot.boundMs} ms`));
     }
     this.#console = [];
+  }
+
+  /** Of a guest that is not up: what its kernel seems to lack, and its last words. */
+  #downText(how: string): string {
+    const lack = lackIn(this.#console);
+    const lacks = lack === null ? "" : `; it may lack ${lack}`;
+    return `--guest-kernel ${this.#boot.kernel.name}: ${how}${lacks}; ${this.#lastLine()}`;
   }
 
   /** What the guest's own programs say of their end, else whatever came last. */
