@@ -1,4 +1,7 @@
-/** What a kernel needs to be the guest of engine `linux`, held against its configuration before it is booted. Pure. */
+/**
+ * What a kernel needs to be the guest of engine `linux`: held against its configuration before it is booted, or read off
+ * the console of one whose configuration is not at hand. Pure.
+ */
 import type { KernelConfig } from "./build/config.ts";
 
 type Need = {
@@ -43,4 +46,29 @@ export function guestLacks(config: KernelConfig, hasModules: boolean): readonly 
     if (value !== "m") return [`CONFIG_${option} is off (${why})`];
     return asModule && hasModules ? [] : [`CONFIG_${option} is a module, and there is none (${why})`];
   });
+}
+
+/** What a kernel says that has come up without one of its needs, or would have: where its first process cannot say it. */
+const signs: readonly { readonly pattern: RegExp; readonly option: string }[] = [
+  // prepare_namespace() (init/do_mounts.c): without an initrd it looks for a disk.
+  { pattern: /VFS: (?:Unable to mount root fs|Cannot open root device)/, option: "BLK_DEV_INITRD" },
+  // run_init_process() (init/main.c), -ENOEXEC.
+  {
+    pattern: /Failed to execute \/\S+ \(error -8\)|\/init exists but couldn't execute it \(error -8\)/,
+    option: "BINFMT_ELF",
+  },
+];
+
+/**
+ * What a kernel that did not come up as a guest lacks, by its console; null: that does not show it.
+ * @param lines without those of the loader
+ */
+export function lackIn(lines: readonly string[]): string | null {
+  const needed = (option: string): string => {
+    const why = guestNeeds.find((need) => need.option === option)?.why;
+    return why === undefined ? `CONFIG_${option}` : `CONFIG_${option} (${why})`;
+  };
+  if (lines.every((line) => line.trim() === "")) return needed("SERIAL_8250_CONSOLE");
+  const sign = signs.find(({ pattern }) => lines.some((line) => pattern.test(line)));
+  return sign === undefined ? null : needed(sign.option);
 }

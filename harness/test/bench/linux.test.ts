@@ -57,6 +57,8 @@ function scenesOf(files: Files): readonly LinuxSceneOptions[] {
     scene("mce", `${instructions},${systemCalls}`, { policy: "inject-mce" }),
     scene("mce read", "read", { policy: "inject-mce" }),
     scene("mce without recovery", "load", { policy: "inject-mce", machineCheckRecovery: "hidden" }),
+    // With Intel's rules a machine check is for every vCPU.
+    scene("mce Intel", "load,store", { policy: "inject-mce", vendor: "intel", cpus: 2 }),
     scene("zeros", "load,read", { policy: "remap-zero" }),
     scene("loop", "load", { isFenced: false }),
   ];
@@ -185,6 +187,14 @@ describe.skipIf(noVm !== null)(`Linux on our own VMM (${noVm ?? VM_KERNEL})`, ()
       expect(text, scene).toContain("Kernel panic - not syncing");
       expect(text, scene).toMatch(/machine check/i);
     }
+  });
+
+  it("has SIGBUS with the address for a machine check that two vCPUs of Intel's take together", () => {
+    for (const access of all("load,store")) {
+      expect(result("mce Intel", access), access).toMatch(/signal BUS code 4 address page\+/);
+    }
+    expect(ending("mce Intel")).toBe("power-off");
+    expect(lines("mce Intel")).toContain("scene bystander: alive");
   });
 
   it("reads zeros where the VMM puts them", () => {

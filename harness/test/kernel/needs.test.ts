@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig, smallFragment } from "../../src/kernel/build/config.ts";
-import { guestLacks, guestNeeds } from "../../src/kernel/needs.ts";
+import { guestLacks, guestNeeds, lackIn } from "../../src/kernel/needs.ts";
 
 const all = guestNeeds.map(({ option }) => `CONFIG_${option}=y`);
 const without = (...options: readonly string[]): string =>
@@ -36,5 +36,28 @@ describe("guestLacks", () => {
 
   it("finds nothing missing in the small kernel's own configuration", () => {
     expect(guestLacks(parseConfig(smallFragment), false)).toEqual([]);
+  });
+});
+
+describe("lackIn", () => {
+  it.each<readonly [string, readonly string[], string | null]>([
+    [
+      "no initrd",
+      ["[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"],
+      "CONFIG_BLK_DEV_INITRD (its first root file system)",
+    ],
+    [
+      "no ELF",
+      [
+        "[    1.2] Failed to execute /init (error -8)",
+        "[    1.3] Kernel panic - not syncing: No working init found.",
+      ],
+      "CONFIG_BINFMT_ELF (its only program)",
+    ],
+    ["no console", ["", "  "], "CONFIG_SERIAL_8250_CONSOLE (its console, ttyS0)"],
+    ["no line at all", [], "CONFIG_SERIAL_8250_CONSOLE (its console, ttyS0)"],
+    ["anything else", ["[    1.2] Kernel panic - not syncing: Attempted to kill init!"], null],
+  ])("names the option of %s", (_, lines, expected) => {
+    expect(lackIn(lines)).toBe(expected);
   });
 });

@@ -25,6 +25,13 @@ static uint32_t append_number(uint32_t at, uint64_t value)
     return append(at, first);
 }
 
+void refuse_mount(const char *lacking, const char *type, word error)
+{
+    uint32_t at = append(append(append(0, lacking), "mount of type "), type);
+    append_number(append(at, ": errno "), (uint64_t)-error);
+    ring(DOORBELL_PANIC | PANIC_BAD_CONFIGURATION << 8);
+}
+
 void refuse(const char *first, const char *second, word error)
 {
     uint32_t at = append(append(0, first), second);

@@ -22,6 +22,8 @@
 /* A device may come later than the first process. */
 #define DEVICE_ROUNDS 200
 #define DEVICE_NAP_NANOSECONDS 10000000
+/* How often a driver that is there may take its device for not ready. */
+#define DRIVER_ROUNDS 10
 
 static word length(const char *text)
 {
@@ -64,6 +66,8 @@ static uint64_t channel_address(void)
 {
     static char line[COMMAND_LINE_BYTES];
     word file = CALL3(open, "/proc/cmdline", O_RDONLY, 0);
+    if (file < 0)
+        give_up("no /proc/cmdline (CONFIG_PROC_FS)");
     word bytes = CALL3(read, file, line, sizeof line - 1);
     CALL1(close, file);
     for (word at = 0; at < bytes; at++) {
@@ -87,7 +91,7 @@ static void map_case(void)
         give_up("no " CHANNEL_OPTION "ADDRESS on the kernel's command line");
     word file = CALL3(open, "/dev/mem", O_RDWR | O_CLOEXEC, 0);
     if (file < 0)
-        give_up("no /dev/mem (CONFIG_DEVMEM)");
+        give_up("no /dev/mem (CONFIG_DEVMEM, CONFIG_DEVTMPFS)");
     word mapped = CALL6(mmap, 0, sizeof *the_case, PROT_READ | PROT_WRITE, MAP_SHARED, file, address);
     if (mapped < 0)
         give_up("/dev/mem does not map the channel: it must be reserved in e820 (CONFIG_STRICT_DEVMEM)");
@@ -95,17 +99,48 @@ static void map_case(void)
     the_case = (struct linux_case *)mapped;
 }
 
+static int is_there(const char *path) { return CALL2(access, path, 0) == 0; }
+
+static int is_type(const char *type)
+{
+    word at = 0;
+    while (type[at] && the_case->mount_type[at] == type[at])
+        at++;
+    return type[at] == the_case->mount_type[at];
+}
+
 /* Waits for a device that is not there yet. */
 static word mount_file_system(void)
 {
     word error = 0;
-    for (int round = 0; round < DEVICE_ROUNDS; round++) {
+    int refusals = 0;
+    for (int round = 0; round < DEVICE_ROUNDS && refusals < DRIVER_ROUNDS; round++) {
         error = CALL5(mount, the_case->mount_source, MOUNT_POINT, the_case->mount_type, 0, the_case->mount_options);
         if (error != -ENOENT && error != -ENXIO && error != -EINVAL)
             break;
+        /* Not the device, but what the kernel can make of it: each refusal is a line on the console. */
+        refusals += error == -EINVAL && is_there("/sys/bus/virtio/devices/virtio0");
         nap(DEVICE_NAP_NANOSECONDS);
     }
     return error;
+}
+
+/*
+ * What the kernel lacks, where a mount fails as these do without it; the host looks for the word CONFIG_. Without FUSE_DAX a
+ * virtio-fs has no window (virtio_fs_setup_dax(), fs/fuse/virtio_fs.c), without FS_DAX an ext4 no option `dax`: EINVAL.
+ */
+static const char *lacking(word error)
+{
+    int is_fuse = is_type("virtiofs");
+    if (error == -ENODEV)
+        return is_fuse ? "no virtio-fs (CONFIG_VIRTIO_FS, CONFIG_FUSE_FS): " : "no ext4 (CONFIG_EXT4_FS): ";
+    if (error != -ENOENT && error != -ENXIO && error != -EINVAL)
+        return "";
+    if (!is_there("/sys/bus/virtio/devices/virtio0"))
+        return "no virtio device (CONFIG_VIRTIO_MMIO, CONFIG_ACPI): ";
+    if (error == -EINVAL)
+        return is_fuse ? "no DAX window (CONFIG_FUSE_DAX): " : "no DAX (CONFIG_FS_DAX): ";
+    return is_fuse ? "" : "no NVDIMM (CONFIG_VIRTIO_PMEM, CONFIG_BLK_DEV_PMEM): ";
 }
 
 static void run_case(void)
@@ -115,7 +150,7 @@ static void run_case(void)
     int is_mounted = the_case->mount_type[0] != 0;
     word error = is_mounted ? mount_file_system() : 0;
     if (error < 0) {
-        refuse("mount of type ", the_case->mount_type, error);
+        refuse_mount(lacking(error), the_case->mount_type, error);
         return;
     }
     if (map_window()) {

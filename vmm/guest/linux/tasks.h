@@ -12,6 +12,8 @@ extern ring_fn *ring;
 extern word held_file;
 /* Reports why the case cannot be run: words in a row, then `error`, which is -errno or 0. */
 void refuse(const char *first, const char *second, word error);
+/* `lacking`: what the kernel has not, an end of a sentence with a colon; or nothing. */
+void refuse_mount(const char *lacking, const char *type, word error);
 void refuse_task(uint32_t task, const char *what);
 /* Is there something in the case that a process cannot do? Then it is refused. */
 int is_refused(void);

@@ -36,6 +36,8 @@ export type FaultContext = {
   /** The guest's RAM, from guest physical address 0. */
   readonly ram: DataView;
   readonly window: { readonly hva: bigint; readonly sizeBytes: number };
+  /** Has every other vCPU take a machine check for the one that this vCPU gets. */
+  broadcastMachineCheck(): void;
 };
 
 export type PolicyAction =

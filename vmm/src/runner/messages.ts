@@ -31,10 +31,13 @@ export type VcpuThreadInput = {
 
 /**
  * Words of the control buffer, one for all threads: the VM runs or stops as a whole, as QEMU's vm_stop() has it. `policy`:
- * the number of the policy in `vmmParts`. `threadIds`: of the vCPUs' threads, 0 while there is none.
+ * the number of the policy in `vmmParts`. `threadIds`: of the vCPUs' threads, 0 while there is none. `machineChecks`: for each
+ * vCPU how many others have broadcast, and it has not taken yet (broadcast.ts).
  */
-export const controlWord = { command: 0, policy: 1, threadIds: 2 } as const;
-export const controlWords: number = 2 + MAX_VCPUS;
+export const controlWord: {
+  readonly [word in "command" | "policy" | "threadIds" | "machineChecks"]: number;
+} = { command: 0, policy: 1, threadIds: 2, machineChecks: 2 + MAX_VCPUS };
+export const controlWords: number = 2 + 2 * MAX_VCPUS;
 /**
  * Values of `command`. A thread whose KVM_RUN gave up sets `pause`, which holds the others, too; the machine's owner answers with
  * `run` or `stop`.

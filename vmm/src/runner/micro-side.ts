@@ -124,6 +124,8 @@ export class MicroSide implements GuestSide {
       ram: this.#ram,
       window,
       pageFaultForm: "not-present",
+      // To its handler every machine check is its own CPU's: it holds no rendezvous.
+      broadcastMachineCheck() {},
     };
   }
 

@@ -25,6 +25,7 @@ import { VcpuStats } from "../kvm/stats.ts";
 import { policies } from "../policy/index.ts";
 import { type FaultPolicy, type PolicyAction, resume, stop } from "../policy/policy.ts";
 import { PageStates, pageState } from "../recall.ts";
+import { Broadcasts } from "./broadcast.ts";
 import type { GuestSide } from "./guest-side.ts";
 import { KICK_SIGNAL } from "./kick.ts";
 import {
@@ -55,6 +56,7 @@ export class VcpuCore {
   readonly stats: VcpuStats;
   readonly watchdog: Watchdog;
   readonly post: (news: VcpuNews) => void;
+  readonly broadcasts: Broadcasts;
   readonly #input: VcpuThreadInput;
   readonly #control: Int32Array;
   readonly #states: PageStates | null;
@@ -74,6 +76,7 @@ export class VcpuCore {
       isIoAnswered: input.isIoAnswered,
     });
     this.#control = new Int32Array(input.control);
+    this.broadcasts = new Broadcasts(this.#control, input.cpu);
     this.vcpu = new Vcpu(input.vcpuFd, input.runBytes);
     this.vcpu.syncRegisters(syncedRegisters(input.vmFd));
     this.#states = input.pageStates === null ? null : new PageStates(input.window.hva, input.pageStates);
@@ -125,6 +128,7 @@ export class VcpuCore {
   #untilTheEnd(side: GuestSide): EndReason {
     for (;;) {
       if (this.#awaitPermission() === command.stop) return { kind: "stopped-from-outside" };
+      this.broadcasts.take(this.vcpu);
       this.#generation = this.#states?.generation ?? 0;
       const exit = this.vcpu.run();
       if (exit.kind === "interrupted") {

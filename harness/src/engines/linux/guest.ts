@@ -24,6 +24,7 @@ import {
   WINDOW_BASE,
 } from "../../../../vmm/src/index.ts";
 import { complaintIn, crashIn } from "../../kernel/console.ts";
+import { lackIn } from "../../kernel/needs.ts";
 import { within } from "../../within.ts";
 import type { CaseGuest, CaseHandlers, CaseRun } from "../vm/case-runner.ts";
 import { Nvdimm } from "./nvdimm.ts";
@@ -182,6 +183,7 @@ export class LinuxGuest {
   #line(text: string): void {
     this.#console.push(text);
     if (complaintIn([text]) !== null) this.#givenUp.reach();
+    if (oops.test(text)) this.#current?.handlers.oopsed?.();
     if (this.#console.length > CONSOLE_LINES) this.#console.splice(CONSOLE_LINES / 2, 1);
   }
 
@@ -258,7 +260,7 @@ export class LinuxGuest {
         // The first one is no case's: there was none yet.
         this.#overWith({
           kind: "defect",
-          message: `the guest's program refuses the case: ${this.#case.refusal}`,
+          message: this.#refusalText(this.#case.refusal),
         });
         return;
       case "idle":
@@ -271,6 +273,17 @@ export class LinuxGuest {
       case "unknown":
         this.#overWith({ kind: "defect", message: `the guest rings ${JSON.stringify(doorbell)}` });
     }
+  }
+
+  /** A refusal that names an option of the kernel's configuration is the kernel's, whatever the case. */
+  #refusalText(refusal: string): string {
+    return refusal.includes("CONFIG_")
+      ? this.#noGuest(refusal)
+      : `the guest's program refuses the case: ${refusal}`;
+  }
+
+  #noGuest(why: string): string {
+    return `--guest-kernel ${this.#boot.kernel.name}: it cannot be a guest: ${why}`;
   }
 
   /** While vCPU 0 is out of KVM_RUN: its other ioctls wait for that. */
@@ -297,17 +310,19 @@ export class LinuxGuest {
   async up(): Promise<void> {
     await within(Promise.race([this.#idle.reached, this.#givenUp.reached]), this.#boot.boundMs);
     const complaint = complaintIn(this.#console);
-    if (complaint !== null) {
-      throw new GuestError(`--guest-kernel ${this.#boot.kernel.name}: it cannot be a guest: ${complaint}`);
-    }
-    if (this.#end !== null)
-      throw new GuestError(`the guest did not come up: ${endText(this.#end)}; ${this.#lastLine()}`);
+    if (complaint !== null) throw new GuestError(this.#noGuest(complaint));
+    if (this.#end !== null) throw new GuestError(this.#downText(`it did not come up: ${endText(this.#end)}`));
     if (!this.#idle.isOver) {
-      throw new GuestError(
-        `the guest's program was not up after ${this.#boot.boundMs} ms; ${this.#lastLine()}`,
-      );
+      throw new GuestError(this.#downText(`its program was not up after ${this.#boot.boundMs} ms`));
     }
     this.#console = [];
+  }
+
+  /** Of a guest that is not up: what its kernel seems to lack, and its last words. */
+  #downText(how: string): string {
+    const lack = lackIn(this.#console);
+    const lacks = lack === null ? "" : `; it may lack ${lack}`;
+    return `--guest-kernel ${this.#boot.kernel.name}: ${how}${lacks}; ${this.#lastLine()}`;
   }
 
   /** What the guest's own programs say of their end, else whatever came last. */
@@ -402,6 +417,8 @@ export class LinuxGuest {
     this.#current = null;
     this.#case.stop();
     this.#run.setPolicy("remap-zero");
+    // Its program may wait for a task that never ends; and no other case is for a kernel that is not whole.
+    if (this.oopses > 0) return "its kernel has oopsed";
     if (wasInTrouble || !(await within(this.#idle.reached, boundMs / 4))) {
       this.storage.loseFile();
       this.#run.resume();
@@ -409,7 +426,6 @@ export class LinuxGuest {
     await within(this.#idle.reached, boundMs);
     if (this.#end !== null) return endText(this.#end);
     if (!this.#idle.isOver) return `not idle ${boundMs} ms after its case`;
-    if (this.oopses > 0) return "its kernel has oopsed";
     const mark = this.#console.find((line) => poisoned.test(line));
     return mark === undefined ? null : `its kernel has marked memory: ${mark}`;
   }

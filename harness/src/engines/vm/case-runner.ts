@@ -10,6 +10,7 @@ import {
   type MachineHandlers,
   type MachineRun,
   monotonicMs,
+  type VcpuMessage,
 } from "../../../../vmm/src/index.ts";
 import { within } from "../../within.ts";
 import { Attendance, attendedMs, noShare, type Share, shareBetween } from "../attendance.ts";
@@ -27,6 +28,7 @@ import {
 } from "./ending.ts";
 import type { Guarding } from "./guard.ts";
 import type { FromVm, TaskReport, VmReport } from "./messages.ts";
+import { OopsWatch } from "./oops-watch.ts";
 import type { CasePlan } from "./plan.ts";
 import { SignalRelay } from "./relay.ts";
 import { isOnItsWay } from "./tasks.ts";
@@ -48,8 +50,11 @@ type Baseline = {
   readonly shares: readonly Share[];
 };
 
-/** `results`: a task waits until all results so far have been taken. */
-export type CaseHandlers = MachineHandlers & { readonly results?: () => Promise<void> };
+/** `results`: a task waits until all results so far have been taken. `oopsed`: the guest's kernel says so. */
+export type CaseHandlers = MachineHandlers & {
+  readonly results?: () => Promise<void>;
+  readonly oopsed?: () => void;
+};
 
 /** The guest of a case, up and waiting for its tasks to begin. */
 export type CaseGuest = {
@@ -72,6 +77,7 @@ export class CaseRunner {
   readonly #watcher: Pick<Guarding, "caughtUp"> | null;
   readonly #relay: SignalRelay;
   readonly #waiting: Waiting;
+  readonly #oops: OopsWatch;
   /** What the thread of each vCPU has got, as of the last look. */
   readonly #attendances: readonly Attendance[];
   /** The kernel keeps figures of threads. */
@@ -109,6 +115,7 @@ export class CaseRunner {
       send({ type: "signal", name, from }),
     );
     this.#waiting = new Waiting(plan.tasks.map(({ program }) => program.cpu ?? 0));
+    this.#oops = new OopsWatch(OTHERS_MS * plan.slowness);
     this.#attendances = Array.from({ length: guest.cpus }, () => new Attendance());
     this.#hasCounters = plan.tasks.some(({ program }) => program.steps.some(({ verb }) => verb === "count"));
     this.#ending = beginning({
@@ -131,7 +138,10 @@ export class CaseRunner {
       this.#advance({ type: "vmm-actors-done" }),
     );
     const sampleMs = SAMPLE_MS * Math.min(this.#plan.slowness, SLOWER_SAMPLES_MAX);
-    const sampling = setInterval(() => this.#sampleWaits(), sampleMs);
+    const sampling = setInterval(() => {
+      this.#sampleWaits();
+      this.#sampleOops();
+    }, sampleMs);
     await run.exited;
     this.#run = null;
     clearInterval(sampling);
@@ -173,17 +183,20 @@ export class CaseRunner {
         this.#waiting.answered();
         this.trace.handled(message);
       },
-      waiting: (message) => {
-        this.#isWaiting = true;
-        this.#advance(message);
-        this.trace.waiting(message);
-      },
+      waiting: (message) => this.#waits(message),
       unstuck: (message) => this.#advance(message),
+      oopsed: () => this.#oops.oopsed(this.#unended(), this.#attendedMs()),
       ended: (message) => {
         this.#advance(message);
         this.#sendResults();
       },
     };
+  }
+
+  #waits(message: Extract<VcpuMessage, { type: "waiting" }>): void {
+    this.#isWaiting = true;
+    this.#advance(message);
+    this.trace.waiting(message);
   }
 
   #take(): Promise<void> {
@@ -310,6 +323,20 @@ export class CaseRunner {
     const pending = this.#pending();
     this.#isWaitingSeen = pending.length > 0;
     this.#waiting.sample({ atMs: monotonicMs(), before, after, cpus, pending });
+  }
+
+  #sampleOops(): void {
+    if (!this.#oops.isActive || this.#run === null) return;
+    const overMs = this.#oops.sample(this.#unended(), this.#attendedMs());
+    if (overMs === null) return;
+    const detail = "its kernel has oopsed, and the task does not end";
+    this.#waits({ type: "waiting", cpu: 0, in: "guest", overMs, place: null, detail });
+  }
+
+  /** Of the accesses that are under way, those whose task the guest has not seen die. */
+  #unended(): readonly string[] {
+    const { channel } = this.#guest;
+    return this.#pending().filter((name) => channel.taskState(Number.parseInt(name, 10)) !== "killed");
   }
 
   #lookAtTasks(): void {

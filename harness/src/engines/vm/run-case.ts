@@ -201,9 +201,11 @@ async function perform<Plan extends CasePlan>(
     const states = report.tasks.map(
       ({ actor, state, currentStep }) => `${actor} ${state} at step ${currentStep}`,
     );
+    const said = report.guest?.console.findLast((line) => line.trim() !== "");
+    const last = said === undefined ? "" : `; last on its console: ${said}`;
     return {
       kind: "timeout",
-      message: `the guest had not finished when its time was over: ${states.join(", ")}`,
+      message: `the guest had not finished when its time was over: ${states.join(", ")}${last}`,
     };
   }
   const bystanders = bystandersSeen(scenario, report, slowness);

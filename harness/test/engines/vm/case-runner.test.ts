@@ -1,14 +1,17 @@
 /** What a case sends of the guest's results, and when: with a guest that does nothing by itself. */
 import { describe, expect, it } from "vitest";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
+import type { ThreadLook } from "../../../../sys/src/index.ts";
 import { Channel, channelLayout, monotonicMs } from "../../../../vmm/src/index.ts";
 import { type CaseHandlers, CaseRunner } from "../../../src/engines/vm/case-runner.ts";
 import type { FromVm } from "../../../src/engines/vm/messages.ts";
 import { commonPlan } from "../../../src/engines/vm/plan.ts";
 
+const STARTED = 1;
 const DONE = 2;
 
-function started() {
+/** @param looks at the thread of the vCPU; none: the kernel keeps no figures */
+function started(looks: () => readonly (ThreadLook | null)[] = () => []) {
   const memory = new Uint8Array(channelLayout.sizeofChannel);
   const words = new DataView(memory.buffer);
   const place = {
@@ -34,7 +37,7 @@ function started() {
       capabilities: () => ({}),
       start(given) {
         handlers = given;
-        return { resume() {}, stop: exit, lookAtThreads: () => [], final: () => null, exited };
+        return { resume() {}, stop: exit, lookAtThreads: looks, final: () => null, exited };
       },
     },
     (message) => sent.push(message),
@@ -45,10 +48,12 @@ function started() {
     runner,
     sent,
     results: () => handlers.results?.(),
-    finish(step: number) {
+    oopsed: () => handlers.oopsed?.(),
+    set(step: number, status: number) {
       const { offsetofReports, offsetofReportResults, sizeofResult } = channelLayout;
-      words.setUint32(offsetofReports + offsetofReportResults + step * sizeofResult, DONE, true);
+      words.setUint32(offsetofReports + offsetofReportResults + step * sizeofResult, status, true);
     },
+    over,
     end: () => {
       exit();
       return over;
@@ -58,8 +63,8 @@ function started() {
 
 describe("a task that is about to change the file", () => {
   it("waits until what it has seen was sent and taken, and no longer", async () => {
-    const { runner, sent, results, finish, end } = started();
-    finish(0);
+    const { runner, sent, results, set, end } = started();
+    set(0, DONE);
     const passed: string[] = [];
     const first = results()?.then(() => passed.push("first"));
     const second = results()?.then(() => passed.push("second"));
@@ -72,5 +77,28 @@ describe("a task that is about to change the file", () => {
     runner.taken();
     await second;
     await end();
+  });
+});
+
+describe("a task whose kernel has oopsed", () => {
+  /** One that sleeps, as if it were looked at every 20 ms. */
+  function sleeping(): () => readonly ThreadLook[] {
+    let atMs = 0;
+    return () => {
+      atMs += 20;
+      return [{ beforeMs: atMs, afterMs: atMs, ranMs: 0, delayedMs: 0, isAsleep: true }];
+    };
+  }
+
+  it("hangs where it does not end, and the case ends with it", async () => {
+    const { set, oopsed, over } = started(sleeping());
+    set(0, STARTED);
+    oopsed();
+    const report = await over;
+    expect(report.outOfTime).toBe(false);
+    expect(report.history).toEqual([]);
+    expect(report.events.map(({ detail }) => detail)).toEqual([
+      expect.stringMatching(/waits in the guest .*oopsed, and the task does not end/),
+    ]);
   });
 });

@@ -14,6 +14,7 @@ export { MAX_INSTRUCTION_BYTES, type MemoryOperand, memoryOperands } from "./ins
 export { channelOf, machineLayout } from "./layout.ts";
 export * from "./linux/index.ts";
 export { enterLongMode } from "./long-mode.ts";
+export { type SignalledVcpu, signalBroadcast } from "./machine-check.ts";
 export { MAX_WINDOW_BYTES, writePageTables } from "./page-tables.ts";
 export * from "./vcpu.ts";
 export * from "./vm.ts";

@@ -228,6 +228,10 @@ export class Vcpu extends RunnableVcpu {
     return cpuid.getUint32(x86SizeOf.kvm_cpuid2 + 16, true) === GENUINE_INTEL_EBX;
   }
 
+  control4(): bigint {
+    return this.#readSregs().getBigUint64(sregsOffset.cr4, true);
+  }
+
   /** RFLAGS.IF. */
   interruptsOn(): boolean {
     return (this.getRegisters().rflags & 0x200n) !== 0n;

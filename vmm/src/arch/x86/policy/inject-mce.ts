@@ -1,6 +1,7 @@
 /**
  * A machine check as for consumed poison (SRAR), in the form that QEMU gives it (kvm_mce_inject(),
- * target/i386/kvm/kvm.c): bank 9, data load. On AMD without the bits that only Intel defines.
+ * target/i386/kvm/kvm.c): bank 9, data load. On AMD without the bits that only Intel defines; on Intel broadcast to every
+ * vCPU, as its processors do (../machine-check.ts).
  */
 
 import {
@@ -31,8 +32,13 @@ const RIPV_EIPV_MCIP = 7n;
 /** MCi_MISC: the address is physical, its low 12 bits mean nothing. */
 const PHYSICAL_PAGE = (2n << 6n) | 12n;
 
-export function injectMachineCheck(vcpu: Vcpu, gpa: bigint): void {
-  const recovery = vcpu.isIntel() ? S | AR : 0n;
+/** @returns what it was, for the trace */
+export function injectMachineCheck(
+  { vcpu, broadcastMachineCheck }: Pick<FaultContext, "vcpu" | "broadcastMachineCheck">,
+  gpa: bigint,
+): string {
+  const isIntel = vcpu.isIntel();
+  const recovery = isIntel ? S | AR : 0n;
   vcpu.injectMachineCheck({
     bank: BANK,
     status: VAL | UC | EN | MISCV | ADDRV | recovery | DATA_LOAD,
@@ -40,6 +46,8 @@ export function injectMachineCheck(vcpu: Vcpu, gpa: bigint): void {
     misc: PHYSICAL_PAGE,
     globalStatus: RIPV_EIPV_MCIP,
   });
+  if (isIntel) broadcastMachineCheck();
+  return `#MC bank ${BANK} address ${hex(gpa)}`;
 }
 
 export function prepareMachineChecks(vcpu: Vcpu): void {
@@ -49,9 +57,9 @@ export function prepareMachineChecks(vcpu: Vcpu): void {
 export const injectMce: FaultPolicy = {
   name: "inject-mce",
   prepare: prepareMachineChecks,
-  onFault({ vcpu, access }: FaultContext): PolicyAction {
+  onFault(context: FaultContext): PolicyAction {
+    const { access } = context;
     if (access === null) return stop("no guest physical address for MCi_ADDR");
-    injectMachineCheck(vcpu, access.gpa);
-    return resume(`#MC bank ${BANK} address ${hex(access.gpa)}`);
+    return resume(injectMachineCheck(context, access.gpa));
   },
 };

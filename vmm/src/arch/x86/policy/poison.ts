@@ -18,9 +18,8 @@ export const poisonPolicy: FaultPolicy = {
     mapPoisonedPage(hva);
     return resume(`poisoned page at hva ${hex(hva)}`);
   },
-  onSigbus({ vcpu, window }, hva) {
-    const gpa = WINDOW_BASE + (hva - window.hva);
-    injectMachineCheck(vcpu, gpa);
-    return resume(`BUS_MCEERR_AR hva ${hex(hva)}: #MC address ${hex(gpa)}`);
+  onSigbus(context, hva) {
+    const gpa = WINDOW_BASE + (hva - context.window.hva);
+    return resume(`BUS_MCEERR_AR hva ${hex(hva)}: ${injectMachineCheck(context, gpa)}`);
   },
 };
