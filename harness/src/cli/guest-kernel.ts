@@ -1,8 +1,9 @@
 /** A guest's kernel that is compiled here: before anything runs, with a line that says how far it is. */
 import { exitCodeOfSignal } from "../../../language/src/index.ts";
-import { obtainKernel, type Progress } from "../kernel/cache.ts";
+import { obtainKernel } from "../kernel/cache.ts";
 import { KernelError } from "../kernel/error.ts";
 import type { KernelSpec } from "../kernel/spec.ts";
+import type { Progress } from "../kernel/store.ts";
 import { visible } from "../report/encode.ts";
 import { watchSignals } from "../run/interruption.ts";
 import { UsageError } from "./usage.ts";

@@ -2,8 +2,8 @@
 import { join } from "node:path";
 import { exitCodes } from "../../../language/src/index.ts";
 import { DebianArchive, type KernelPackage, OWN_SUITES, searchedSuites } from "../kernel/apt.ts";
-import { cacheDirectory, cachedKernels } from "../kernel/cache.ts";
 import { KernelError } from "../kernel/error.ts";
+import { cacheDirectory, cachedKernels } from "../kernel/store.ts";
 import { visible } from "../report/encode.ts";
 import type { KernelsLine } from "./lines.ts";
 import { openJson } from "./output.ts";

@@ -174,6 +174,22 @@ class Suite {
     return sourcePackage(this.name, version, text);
   }
 
+  /** What KVM's modules of a kernel are compiled of. Throws a KernelError that names what the archive lacks. */
+  async kvmBuild(kernel: KernelPackage): Promise<KernelPackage> {
+    await this.refresh();
+    const show = async (names: readonly string[]): Promise<string> => {
+      try {
+        return await this.#command("apt-cache", ["show", ...names]);
+      } catch (error) {
+        // It fails where there is none of them.
+        if (this.#signal.aborted) throw error;
+        return "";
+      }
+    };
+    const headers = headersPackage(kernel, await show([`linux-headers-${kernel.release}`]));
+    return kvmBuildPackage(kernel, headers, await show(headers.others));
+  }
+
   /** Downloads the packages' files into the folder; apt checks them. Returns their paths. */
   async download({ parts }: KernelPackage, folder: string): Promise<readonly string[]> {
     const names = parts.map(({ name, version }) => `${name}=${version}`);
@@ -252,6 +268,36 @@ export function sourcePackage(suite: string, version: string, text: string): Ker
     .map((part): KernelPackage => ({ suite, name, version: part.version, release: version, parts: [part] }))
     .sort(newestFirst);
   return newest ?? null;
+}
+
+type Part = KernelPackage["parts"][number];
+
+/** A package of headers, and the names of those that it needs to compile modules of KVM. */
+export type HeadersPackage = { readonly part: Part; readonly others: readonly string[] };
+
+function ofVersion(text: string, name: string, { release, version }: KernelPackage): Stanza {
+  const found = stanzas(text).find(
+    (stanza) => stanza.get("Package") === name && stanza.get("Version") === version,
+  );
+  if (found !== undefined) return found;
+  throw new KernelError(
+    `Debian's archive has no ${name} ${version} (any more): KVM of ${release} cannot be compiled here (daxfault kernels)`,
+  );
+}
+
+/** From the text of `apt-cache show`. Throws a KernelError. */
+export function headersPackage(kernel: KernelPackage, text: string): HeadersPackage {
+  const stanza = ofVersion(text, `linux-headers-${kernel.release}`, kernel);
+  const depends = (stanza.get("Depends") ?? "").split(/[,|]/).map((one) => one.trim().split(" ")[0] ?? "");
+  const needed = depends.filter((name) => /^linux-(?:headers-.*-common|kbuild-.*)$/.test(name));
+  const series = /^[0-9]+\.[0-9]+/.exec(kernel.version)?.[0] ?? kernel.version;
+  return { part: partOf(stanza), others: [...needed, `linux-source-${series}`] };
+}
+
+/** All that it takes, as one download. Throws a KernelError. */
+export function kvmBuildPackage(kernel: KernelPackage, headers: HeadersPackage, text: string): KernelPackage {
+  const others = headers.others.map((name) => partOf(ofVersion(text, name, kernel)));
+  return { ...kernel, name: headers.part.name, parts: [headers.part, ...others] };
 }
 
 /** The weight of a character between figures: `~` before the end, letters before all else (deb-version(7)). */
@@ -357,6 +403,11 @@ export class DebianArchive {
     throw new KernelError(
       `no ${what} in Debian's archive: looked in ${searchedSuites.join(", ")} (daxfault kernels)${suffix}`,
     );
+  }
+
+  /** What KVM's modules of that kernel are compiled of. Throws a KernelError. */
+  kvmBuildOf(kernel: KernelPackage): Promise<KernelPackage> {
+    return this.suite(kernel.suite).kvmBuild(kernel);
   }
 
   download(kernel: KernelPackage, folder: string): Promise<readonly string[]> {

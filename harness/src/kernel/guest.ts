@@ -7,11 +7,12 @@ import { join } from "node:path";
 import { stepsPath } from "../../../vmm/src/index.ts";
 import type { GuestKernel } from "../engine.ts";
 import { builtInit } from "./built-init.ts";
-import { type Kernel, obtainKernel } from "./cache.ts";
+import { obtainKernel } from "./cache.ts";
 import { vmlinuxOf } from "./decompress.ts";
 import { KernelError } from "./error.ts";
 import { type GuestRootOptions, guestInitramfs, guestRootInitramfs } from "./initramfs.ts";
 import type { KernelSpec } from "./spec.ts";
+import type { Kernel } from "./store.ts";
 
 /** The kernel of a Linux guest, as it was asked for. */
 export type GuestAsked = {

@@ -15,12 +15,12 @@ import { errorText } from "../error-text.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
 import { builtInit } from "./built-init.ts";
-import type { Kernel } from "./cache.ts";
 import { Console, type Crash } from "./console.ts";
 import { KernelError } from "./error.ts";
 import { encodeFrame, FrameReader } from "./frames.ts";
 import { type GuestProgram, initramfs, modulesFor } from "./initramfs.ts";
 import { type Accelerator, guestCpus, MEMORY_MIB, type Qemu, qemuArguments, qemuProgram } from "./qemu.ts";
+import type { Kernel } from "./store.ts";
 
 const SCRATCH_BYTES = 512 * 1024 * 1024;
 /** Most of it must stay free: else the kernel gives a page's place up as soon as the page is back (vm_swap_full()). */

@@ -19,6 +19,8 @@ export type BuildOptions = {
   readonly signal: AbortSignal;
   /** What is being done: a step, or the compiler's last line. */
   readonly progress: (text: string) => void;
+  /** What is done to the sources before they are configured. */
+  readonly prepare?: (source: string) => Promise<void>;
 };
 
 export type BuiltKernel = { readonly imagePath: string; readonly configPath: string };
@@ -45,6 +47,11 @@ const sameForAll = {
 
 /** `  CC      fs/ext4/inode.o`: what make says of one object. */
 const made = /^ {2}[A-Z]+ +\S/;
+
+/** `CC fs/ext4/inode.o`; null for another line of make's. */
+export function madeText(line: string): string | null {
+  return made.test(line) ? line.trim().replace(/ +/, " ") : null;
+}
 
 /** What is written of Documentation: its Kconfig, without which no configuration can be read. */
 const unpackArguments = ["--exclude=*/Documentation/*/*"];
@@ -77,6 +84,7 @@ async function configure(fragment: string, objects: string, step: StepOptions): 
 export async function buildKernel(options: BuildOptions): Promise<BuiltKernel> {
   const { directory, signal, logPath, progress } = options;
   const source = await unpack(options);
+  await options.prepare?.(source);
   const objects = join(directory, "objects");
   mkdirSync(objects);
   const step: StepOptions = { cwd: source, environment: sameForAll, signal, logPath };
@@ -84,9 +92,10 @@ export async function buildKernel(options: BuildOptions): Promise<BuiltKernel> {
   await configure(options.fragment, objects, step);
   let objectCount = 0;
   const onLine = (line: string): void => {
-    if (!made.test(line)) return;
+    const text = madeText(line);
+    if (text === null) return;
     objectCount += 1;
-    progress(`${objectCount}: ${line.trim().replace(/ +/, " ")}`);
+    progress(`${objectCount}: ${text}`);
   };
   const command = ["nice", "make", `O=${objects}`, `-j${availableParallelism()}`, "bzImage"];
   await runStep(command, { ...step, onLine });

@@ -11,11 +11,18 @@ export type StepOptions = {
   /** All output is appended there. */
   readonly logPath: string;
   readonly onLine?: (line: string) => void;
+  /** A folder that is left out of what the command has said where it fails. */
+  readonly root?: string;
 };
 
 /** Kept of a command that fails. */
 const LAST_LINES = 40;
+/** Of the compiler's first error. */
+const FIRST_LINES = 3;
 const telling = /no space left on device|\berror\b|Error [0-9]|not found|cannot|undefined reference/i;
+
+/** gcc's, with its place. Others may come behind it, until make has ended all that runs. */
+const compilerError = /:[0-9]+:(?:[0-9]+:)? (?:fatal )?error: /;
 
 /** What a command that failed has said: the first line that tells, with the next two, which show the place; else its last line. */
 export function lastWords(lines: readonly string[]): string {
@@ -26,7 +33,7 @@ export function lastWords(lines: readonly string[]): string {
 
 /** Rejects with a KernelError where the command fails, cannot be started or is interrupted. */
 export function runStep(command: readonly string[], options: StepOptions): Promise<void> {
-  const { cwd, environment = {}, signal, logPath, onLine } = options;
+  const { cwd, environment = {}, signal, logPath, onLine, root } = options;
   const [program = "", ...args] = command;
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(new KernelError("the build was interrupted"));
@@ -39,11 +46,13 @@ export function runStep(command: readonly string[], options: StepOptions): Promi
       detached: true,
     });
     const lines: string[] = [];
+    const first: string[] = [];
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on("line", (line) => {
         appendFileSync(logPath, `${line}\n`);
         lines.push(line);
         if (lines.length > LAST_LINES) lines.shift();
+        if (first.length > 0 || compilerError.test(line)) if (first.length < FIRST_LINES) first.push(line);
         onLine?.(line);
       });
     }
@@ -66,7 +75,9 @@ export function runStep(command: readonly string[], options: StepOptions): Promi
       if (signal.aborted) return settle(new KernelError("the build was interrupted"));
       if (code === 0) return settle(null);
       const how = code === null ? `was killed by ${by}` : `ended with ${code}`;
-      settle(new KernelError(`${command.slice(0, 6).join(" ")} ${how} (${logPath}):\n${lastWords(lines)}`));
+      const words = lastWords(first.length > 0 ? first : lines);
+      const said = root === undefined ? words : words.replaceAll(`${root}/`, "");
+      settle(new KernelError(`${command.slice(0, 6).join(" ")} ${how} (${logPath}):\n${said}`));
     });
   });
 }

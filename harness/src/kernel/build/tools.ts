@@ -20,6 +20,19 @@ const tools: readonly Tool[] = [
   { header: "libelf.h", debian: "libelf-dev" },
 ];
 
+const patchTool: Tool = { program: "patch", debian: "patch" };
+
+/** KVM's modules against Debian's headers, which bring the tools of kbuild. Of the compiler: `requireCompiler`. */
+const kvmTools: readonly Tool[] = [
+  { program: "gcc", debian: "gcc" },
+  { program: "ld", debian: "binutils" },
+  { program: "strip", debian: "binutils" },
+  { program: "make", debian: "make" },
+  patchTool,
+  { program: "tar", debian: "tar" },
+  { program: "xz", debian: "xz-utils" },
+];
+
 const INCLUDE_FOLDERS = ["/usr/include", "/usr/local/include"];
 
 type Places = {
@@ -36,13 +49,33 @@ function isThere(tool: Tool, { PATH = "", CPATH = "" }: Places): boolean {
   return folders.some((folder) => folder !== "" && existsSync(join(folder, name)));
 }
 
-/** Throws a KernelError that names what is missing and the packages that have it. */
-export function requireBuildTools(places: Places = process.env): void {
-  const missing = tools.filter((tool) => !isThere(tool, places));
+function requireTools(wanted: readonly Tool[], places: Places): void {
+  const missing = wanted.filter((tool) => !isThere(tool, places));
   if (missing.length === 0) return;
   const names = missing.map((tool) => ("header" in tool ? tool.header : tool.program)).join(", ");
-  const packages = missing.map(({ debian }) => debian).join(" ");
+  const packages = [...new Set(missing.map(({ debian }) => debian))].join(" ");
   throw new KernelError(
     `this kernel is compiled here, and there is no ${names} (sudo apt-get install ${packages})`,
   );
+}
+
+/**
+ * Throws a KernelError that names what is missing and the packages that have it.
+ * @param patched whether patch(1) is needed as well
+ */
+export function requireBuildTools(
+  { patched }: { readonly patched: boolean } = { patched: false },
+  places: Places = process.env,
+): void {
+  requireTools(patched ? [...tools, patchTool] : tools, places);
+}
+
+/** The same for KVM's modules alone. */
+export function requireKvmTools(places: Places = process.env): void {
+  requireTools(kvmTools, places);
+}
+
+/** The same for the compiler that a kernel was built with: its modules need one of that version. */
+export function requireCompiler(program: string, places: Places = process.env): void {
+  requireTools([{ program, debian: program.replace(/^.*-(gcc-[0-9]+)$/, "$1") }], places);
 }
