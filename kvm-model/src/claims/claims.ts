@@ -109,6 +109,7 @@ const kernelProposals: readonly Row[] = [
   ["uniform", "talk", when("load", { kvm: "uniform-efault" }), ["+stopped-efault", "-hang"], "Goyal's hash makes both paths end in -EFAULT."],
   ["uniform-two", "disputed", when("two-victims", { kvm: "uniform-efault" }), ["+stopped-efault", "-hang"], "... with two faulting tasks too, as long as their gfns do not collide."],
   ["uniform-collision", "disputed", when("two-victims", { kvm: "uniform-efault" }, { gfns: collision }), ["+livelock"], "Two gfns of one slot, such as 0x40006 and 0x40028, overwrite each other for ever: the hash is a hint, not a bound."],
+  ["uniform-nested", "inferred", when("nested", { kvm: "uniform-efault" }), ["+livelock"], "... and not where L2 faulted and L1 was told: the vCPU runs L1 when the page is ready, so that KVM does not try it, and learns of no failure."],
   ["error-gfn-overwritten", "disputed", when("two-victims", { kvm: "error-gfn" }), ["+livelock"], "A single error_gfn is overwritten by a second faulting task, and both go round for ever."],
   ["error-pending-two", "disputed", when("two-victims", { kvm: "error-pending" }), ["+stopped-efault", "-hang"], "Kuznetsov's error_pending does not have that problem."],
   ["error-pending-stuck", "disputed", when("io-after-kill", { kvm: "error-pending" }), ["+apf-left-off"], "error_pending stays set after the faulting task is killed: async page faults are off for good."],

@@ -33,6 +33,7 @@ export const caughtBy: Readonly<Record<Check, string>> = {
   "vmexit-delivery-test": "nested-io-halt",
   "ready-if-injected": "ready-if-injected",
   "prefetch-stale-check": "prefetch-no-stale-mapping",
+  "prefetch-same-mmu": "uniform-nested",
   "hlt-deliver-test": "hlt-apf-loops",
   "async-limit": "efault-limit",
   "apf-enabled-test": "loop",

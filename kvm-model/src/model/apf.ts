@@ -66,7 +66,7 @@ export function armAsync(m: Machine, vcpu: Vcpu, page: Page): void {
   const token = freshToken(m);
   const isInjected = canDeliver(m, vcpu);
   m.trace("kvm_async_pf_not_present", vcpu, page);
-  firstFree(m).queue({ vcpu, page, task: vcpu.task, token, isInjected });
+  firstFree(m).queue({ vcpu, page, task: vcpu.task, token, isInjected, isOfL2: vcpu.runsL2 });
   vcpu.addAsyncGfn(page);
   vcpu.forgetFaultingPage();
   vcpu.mmuSeq = 0;
@@ -154,12 +154,18 @@ function prefetch(m: Machine, page: Page): boolean {
   return true;
 }
 
+/** kvm_arch_async_page_ready() compares `arch.direct_map`: a fault of L2 is not tried while the vCPU runs L1. */
+function hasMmuOf(m: Machine, vcpu: Vcpu, work: Work): boolean {
+  return work.isOfL2 === vcpu.hasMmuOfL2 || !m.checks("prefetch-same-mmu");
+}
+
 /** @param how whether page-ready maps its page on the way, if it is there */
 export function pageReady(m: Machine, vcpu: Vcpu, how: "prefetch" | "no prefetch"): void {
   const work = firstDone(m, vcpu);
   const { page, token, isInjected, task } = work;
   const isBroadcast = token === TOKEN_ALL;
-  const failed = how === "prefetch" && !isBroadcast && !prefetch(m, page);
+  const isTried = how === "prefetch" && !isBroadcast && hasMmuOf(m, vcpu, work);
+  const failed = isTried && !prefetch(m, page);
   work.free();
   if (!isBroadcast && m.checks("gfn-hash-cleared")) vcpu.delAsyncGfn(page);
   if (vcpu.place === "halted" && m.checks("ready-clears-halt")) vcpu.goTo("guest");

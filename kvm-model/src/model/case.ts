@@ -111,6 +111,7 @@ export const checks = [
   "dummy-node",
   "ready-if-injected",
   "prefetch-stale-check",
+  "prefetch-same-mmu",
   "hlt-deliver-test",
   "async-limit",
   "apf-enabled-test",

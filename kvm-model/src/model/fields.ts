@@ -110,6 +110,7 @@ const fieldTable = [
   ["workTask", "work.task", "work"],
   ["workToken", "work.token", "work"],
   ["workInjected", "work.notpresent_injected", "work"],
+  ["workNested", "work.arch.direct_map", "work"],
   ["taskStep", "task.step", "task"],
   ["taskState", "task.state", "task"],
   ["taskToken", "task.token", "task"],

@@ -167,6 +167,11 @@ export class Vcpu {
     return this.currentAccess?.mode === "nested";
   }
 
+  /** Is `arch.mmu` that of L2? Not any more once L2 has had its VM exit. */
+  get hasMmuOfL2(): boolean {
+    return this.runsL2 && this.event !== "async #PF VM exit";
+  }
+
   /** Has the current task run since it was scheduled? */
   get hasRun(): boolean {
     return this.#m.bytes[this.#ranAt] !== 0;

@@ -19,6 +19,8 @@ export type AsyncFault = {
   readonly token: Token;
   /** notpresent_injected: the guest got "page not present". */
   readonly isInjected: boolean;
+  /** Did L2 fault? */
+  readonly isOfL2: boolean;
 };
 
 export class Work {
@@ -31,6 +33,7 @@ export class Work {
   readonly #taskAt: number;
   readonly #tokenAt: number;
   readonly #injectedAt: number;
+  readonly #nestedAt: number;
 
   constructor(m: Machine, index: number) {
     this.index = index;
@@ -43,6 +46,7 @@ export class Work {
     this.#taskAt = at.workTask + index;
     this.#tokenAt = at.workToken + index;
     this.#injectedAt = at.workInjected + index;
+    this.#nestedAt = at.workNested + index;
   }
 
   get state(): WorkState {
@@ -83,6 +87,10 @@ export class Work {
     return this.#m.bytes[this.#injectedAt] !== 0;
   }
 
+  get isOfL2(): boolean {
+    return this.#m.bytes[this.#nestedAt] !== 0;
+  }
+
   /** kvm_setup_async_pf(): queues the fault to the worker. */
   queue(fault: AsyncFault): void {
     const { bytes } = this.#m;
@@ -92,6 +100,7 @@ export class Work {
     bytes[this.#taskAt] = fault.task?.index ?? IDLE;
     bytes[this.#tokenAt] = fault.token;
     bytes[this.#injectedAt] = fault.isInjected ? 1 : 0;
+    bytes[this.#nestedAt] = fault.isOfL2 ? 1 : 0;
   }
 
   /** async_pf_execute(): list_add_tail() to vcpu->async_pf.done. */
@@ -114,6 +123,7 @@ export class Work {
     bytes[this.#taskAt] = 0;
     bytes[this.#tokenAt] = 0;
     bytes[this.#injectedAt] = 0;
+    bytes[this.#nestedAt] = 0;
   }
 
   #moveUp(): void {

@@ -55,7 +55,8 @@ describe("a view writes the bytes of its field, and no others", () => {
     ["kill.pending=2", ({ m, task }) => Object.assign(m, { pendingKill: task })],
     [
       "work.state=0,0,0,1 work.vcpu=0,0,0,1 work.page=0,0,0,1 work.task=0,0,0,1 work.token=0,0,0,5 work.notpresent_injected=0,0,0,1",
-      ({ work, vcpu, page, task }) => work.queue({ vcpu, page, task, token: 5 as Token, isInjected: true }),
+      ({ work, vcpu, page, task }) =>
+        work.queue({ vcpu, page, task, token: 5 as Token, isInjected: true, isOfL2: false }),
     ],
   ])("%s", (printed, write) => {
     const parts = machine();
@@ -77,7 +78,7 @@ describe("a machine", () => {
 
   it("gives an entry's fault back, and forgets it when the entry is freed", () => {
     const { work, vcpu, page, task, state } = machine();
-    work.queue({ vcpu, page, task: null, token: 2 as Token, isInjected: false });
+    work.queue({ vcpu, page, task: null, token: 2 as Token, isInjected: false, isOfL2: false });
     expect([work.page, work.task, work.isOf(vcpu), work.token]).toEqual([page, null, true, 2]);
     work.free();
     expect(work.token).toBe(NO_TOKEN);
