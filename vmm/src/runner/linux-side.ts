@@ -165,7 +165,7 @@ export class LinuxSide implements GuestSide {
       ram: new DataView(this.#ram.buffer, this.#ram.byteOffset, this.#ram.byteLength),
       window,
       pageFaultForm: this.#guest.pageFaultForm,
-      broadcastMachineCheck: () => this.#core.broadcasts.send(),
+      broadcastMachineCheck: () => this.#core.broadcasts.own(),
     };
   }
 

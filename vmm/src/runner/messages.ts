@@ -31,13 +31,13 @@ export type VcpuThreadInput = {
 
 /**
  * Words of the control buffer, one for all threads: the VM runs or stops as a whole, as QEMU's vm_stop() has it. `policy`:
- * the number of the policy in `vmmParts`. `threadIds`: of the vCPUs' threads, 0 while there is none. `machineChecks`: for each
- * vCPU how many others have broadcast, and it has not taken yet (broadcast.ts).
+ * the number of the policy in `vmmParts`. `threadIds`: of the vCPUs' threads, 0 while there is none. `round`: how many rounds of
+ * machine checks were begun, `joinedRounds`: for each vCPU the last one that it has come to (broadcast.ts).
  */
 export const controlWord: {
-  readonly [word in "command" | "policy" | "threadIds" | "machineChecks"]: number;
-} = { command: 0, policy: 1, threadIds: 2, machineChecks: 2 + MAX_VCPUS };
-export const controlWords: number = 2 + 2 * MAX_VCPUS;
+  readonly [word in "command" | "policy" | "threadIds" | "round" | "joinedRounds"]: number;
+} = { command: 0, policy: 1, threadIds: 2, round: 2 + MAX_VCPUS, joinedRounds: 3 + MAX_VCPUS };
+export const controlWords: number = 3 + 2 * MAX_VCPUS;
 /**
  * Values of `command`. A thread whose KVM_RUN gave up sets `pause`, which holds the others, too; the machine's owner answers with
  * `run` or `stop`.

@@ -39,6 +39,12 @@ const SAMPLE_MS = 5;
 /** On a slow machine so many times more seldom, and still less than `INTERVAL_MS` (../attendance.ts) apart. */
 const SLOWER_SAMPLES_MAX = 4;
 
+/**
+ * A task that its kernel's oops has hit ends within milliseconds, or never; so long it is waited for, of the time in which each vCPU was
+ * attended to, and multiplied by the machine's slowness.
+ */
+const OOPS_MS = 1000;
+
 /** How often a guard is waited for that has not caught up. */
 const CATCH_UP_LOOK_MS = 50;
 
@@ -115,7 +121,7 @@ export class CaseRunner {
       send({ type: "signal", name, from }),
     );
     this.#waiting = new Waiting(plan.tasks.map(({ program }) => program.cpu ?? 0));
-    this.#oops = new OopsWatch(OTHERS_MS * plan.slowness);
+    this.#oops = new OopsWatch(OOPS_MS * plan.slowness);
     this.#attendances = Array.from({ length: guest.cpus }, () => new Attendance());
     this.#hasCounters = plan.tasks.some(({ program }) => program.steps.some(({ verb }) => verb === "count"));
     this.#ending = beginning({

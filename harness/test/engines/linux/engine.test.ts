@@ -4,14 +4,19 @@
  *
  * What is expected of Linux 6.12 was measured before, with a VMM in C that shares nothing with ours.
  */
+import { copyFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Evidence, RunResult } from "../../../../language/src/index.ts";
 import { proposalOf } from "../../../../language/test/support/cases.ts";
 import { engineRow } from "../../../src/engines/registry.ts";
 import { loadScenarios } from "../../../src/fixtures.ts";
+import { obtainKernel } from "../../../src/kernel/cache.ts";
+import type { GuestAsked } from "../../../src/kernel/guest.ts";
 import { parseKernelSpec } from "../../../src/kernel/spec.ts";
 import { kernelMachine } from "../../../src/machines/kernel/machine.ts";
 import { openRunDirectory } from "../../../src/run/directory.ts";
+import { caseFolder } from "../../support/folders.ts";
 import { noVm, VM_KERNEL } from "../../support/vm.ts";
 
 const BOUND_MS = 900_000;
@@ -22,16 +27,31 @@ function evidenceOf(result: RunResult): Evidence {
   return result.evidence;
 }
 
-/** Runs the cases one after the other in one kernel's VM: `scenario proposal`. */
-async function runAll(cases: readonly string[]): Promise<readonly Evidence[]> {
+/** Debian's image of this version in a folder by itself: its configuration and its modules are not at hand. */
+async function bareImage(version: string): Promise<string> {
+  const kernel = await obtainKernel({ kind: "debian-version", text: `debian:${version}`, version }, null);
+  const path = join(caseFolder(), `vmlinuz-${version}`);
+  copyFileSync(kernel.imagePath, path);
+  return path;
+}
+
+/**
+ * Runs the cases one after the other in one kernel's VM: `scenario proposal`.
+ * @param guestImage the guest's kernel, without modules; the usual one if left out
+ */
+async function runAll(cases: readonly string[], guestImage?: string): Promise<readonly RunResult[]> {
   const run = openRunDirectory();
   const { signal } = new AbortController();
   const spec = parseKernelSpec(VM_KERNEL);
   if (spec.kind === "problem") throw new Error(spec.message);
-  const machine = await kernelMachine({ spec, modulesDirectory: null, engines: [row] });
+  const guest: { readonly guest?: GuestAsked } =
+    guestImage === undefined
+      ? {}
+      : { guest: { spec: { kind: "file", text: guestImage, path: guestImage }, modulesDirectory: null } };
+  const machine = await kernelMachine({ spec, modulesDirectory: null, engines: [row], ...guest });
   try {
     await machine.open([row.name], { directory: run.engineDirectory(), signal });
-    const found: Evidence[] = [];
+    const found: RunResult[] = [];
     for (const one of cases) {
       const [id = "", proposal = ""] = one.split(" ");
       const scenario = loadScenarios().find((known) => known.id === id);
@@ -49,7 +69,7 @@ async function runAll(cases: readonly string[]): Promise<readonly Evidence[]> {
         signal,
         slowness: machine.slowness(),
       };
-      found.push(evidenceOf(await machine.run({ ...planned, machine: machine.name }, context)));
+      found.push(await machine.run({ ...planned, machine: machine.name }, context));
     }
     return found;
   } finally {
@@ -58,11 +78,15 @@ async function runAll(cases: readonly string[]): Promise<readonly Evidence[]> {
   }
 }
 
+async function evidenceOfAll(cases: readonly string[]): Promise<readonly Evidence[]> {
+  return (await runAll(cases)).map(evidenceOf);
+}
+
 describe.skipIf(noVm !== null)(`the engine linux (${noVm ?? VM_KERNEL})`, () => {
   it(
     "sees what Linux makes of each report, and serves case after case in one boot",
     async () => {
-      const [loop, stop, fault, check, zeros] = await runAll([
+      const [loop, stop, fault, check, zeros] = await evidenceOfAll([
         "load-after-truncate apf-guest",
         "load-after-truncate fence-exit",
         "load-after-truncate pf-injection",
@@ -91,7 +115,7 @@ describe.skipIf(noVm !== null)(`the engine linux (${noVm ?? VM_KERNEL})`, () => 
   it(
     "sees the same of a file on an NVDIMM, and its own page cache without DAX",
     async () => {
-      const [loop, fault, read, cached, known] = await runAll([
+      const [loop, fault, read, cached, known] = await evidenceOfAll([
         "nvdimm/load-after-truncate apf-guest",
         "nvdimm/store-after-truncate pf-injection",
         "nvdimm/file-read-after-truncate pf-injection",
@@ -114,6 +138,26 @@ describe.skipIf(noVm !== null)(`the engine linux (${noVm ?? VM_KERNEL})`, () => 
         ["virtiofs dax=never", 2],
       ]);
       for (const one of [loop, fault, read]) expect(one?.attestation.windowBytes).toBeNull();
+    },
+    BOUND_MS,
+  );
+
+  // Modules of Debian's: virtiofs of 6.1, virtio_mmio of both.
+  it.each([
+    ["6.1", "no virtio-fs (CONFIG_VIRTIO_FS, CONFIG_FUSE_FS): mount of type virtiofs: errno 19"],
+    ["6.12", "no virtio device (CONFIG_VIRTIO_MMIO, CONFIG_ACPI): mount of type virtiofs: errno 22"],
+  ])(
+    "names the option that a kernel in a file lacks: %s without its modules",
+    async (version, lack) => {
+      const image = await bareImage(version);
+      const results = await runAll(
+        ["load-after-truncate fence-exit", "load-after-truncate pf-injection"],
+        image,
+      );
+      const message = `--guest-kernel ${image}: it cannot be a guest: ${lack}`;
+      for (const result of results) {
+        expect(result).toEqual({ kind: "engine-error", message: expect.stringContaining(message) });
+      }
     },
     BOUND_MS,
   );

@@ -22,11 +22,13 @@ describe("a machine check that another vCPU has broadcast", () => {
     expect(whenToSignal({ ...idle, ...changes })).toBe(expected);
   });
 
-  it("is an uncorrected error of bank 1 without an address, after which the vCPU goes on", () => {
+  it("is an uncorrected error of bank 1 for KVM, and none for the guest", () => {
     const raised: unknown[] = [];
+    const written: (readonly [number, bigint])[] = [];
     const vcpu: SignalledVcpu = {
       control4: () => 0x40n,
       getMsr: () => 0n,
+      setMsr: (index, value) => written.push([index, value]) > 0,
       interruptsOn: () => true,
       injectMachineCheck: (error) => raised.push(error),
     };
@@ -34,5 +36,7 @@ describe("a machine check that another vCPU has broadcast", () => {
     expect(raised).toEqual([
       { bank: 1, status: 0xa000000000000000n, globalStatus: 5n, address: 0n, misc: 0n },
     ]);
+    // MC1_STATUS.
+    expect(written).toEqual([[0x405, 0n]]);
   });
 });
