@@ -13,6 +13,7 @@ import { errorText } from "../error-text.ts";
 import { KernelError } from "../kernel/error.ts";
 import { builtInKvm } from "../kernel/patches.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
+import { isFolder, treeProblem } from "../kernel/tree.ts";
 import { kernelOfName } from "../machines/places.ts";
 import { visible } from "../report/encode.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
@@ -123,7 +124,7 @@ function checkPaths(kernels: readonly NamedKernel[], modules: string | undefined
     spec.kind === "file" ? [{ option, path: spec.path }] : [],
   );
   for (const { option, path } of files) {
-    const problem = pathProblem(path, "file");
+    const problem = isFolder(path) ? treeProblem(path) : pathProblem(path, "file");
     if (problem !== null) throw new UsageError(`${option} ${path}: ${problem}`);
   }
   if (modules === undefined) return;
