@@ -8,7 +8,9 @@ import type {
   Attestation,
   EngineName,
   EngineNature,
+  KvmPart,
   MachineName,
+  PatchFacts,
   Proposal,
   RunResult,
   Scenario,
@@ -27,6 +29,16 @@ export type Case = {
 export type Support =
   | { readonly kind: "yes" }
   | { readonly kind: "no"; readonly reason: string; readonly fix: string | null };
+
+/** The proposals that kernels were built with; `today`: none. */
+export type BuiltIn = {
+  /** KVM's of the kernel under test. */
+  readonly kvm: KvmPart;
+  /** What the kernel of Linux guests understands. */
+  readonly guest: KvmPart;
+};
+
+export const stockKernels: BuiltIn = { kvm: "today", guest: "today" };
 
 /** The context that a run gives each case. */
 export type CaseContext = {
@@ -52,6 +64,8 @@ export type GuestKernel = {
   readonly release: string | null;
   /** SHA-256 of the image. */
   readonly sha256: string;
+  /** What its sources were patched with; empty: nothing. */
+  readonly patches: readonly PatchFacts[];
   /** A vmlinux, or a bzImage. */
   readonly imagePath: string;
   /** With its modules and the only program of the guest (vmm/guest/linux). */
@@ -83,8 +97,11 @@ export interface Engine {
   describe(): string;
   /** Can this machine run it at all? Detects features, never versions. */
   available(): Promise<Support>;
-  /** Can it run this case? Pure. */
-  supports(scenario: Scenario, proposal: Proposal): Support;
+  /**
+   * Can it run this case? Pure.
+   * @param builtIn what the kernels have that it would run on; left out: stock kernels
+   */
+  supports(scenario: Scenario, proposal: Proposal, builtIn?: BuiltIn): Support;
   /** Before its first case. Does not reject for a missing resource: its cases then report it. */
   open(context: OpenContext): Promise<void>;
   /** What will run the cases, printed before the first one. Each evidence carries its own, taken where it ran. */
@@ -111,6 +128,7 @@ export interface Machine {
   readonly name: MachineName;
   /** The options that name it and the engine; null: `--engine NAME`. */
   option(engine: EngineName): string | null;
+  readonly builtIn: BuiltIn;
   /** Its cases have it to themselves: one at a time, whatever `--jobs` is. */
   readonly isAlone: boolean;
   /** Can the engine run this case on it, as far as is known before it is open? Pure. */

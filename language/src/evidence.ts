@@ -2,7 +2,7 @@
  * The result of an engine: observations, never a verdict. One JSON object that crosses process borders;
  * 64-bit numbers are bigint in memory and "0x.." strings in JSON (see `report/jsonl`).
  */
-import type { Transport } from "./axes.ts";
+import type { KvmPart, Transport } from "./axes.ts";
 import type { ByStep, Outcome } from "./outcome.ts";
 import type { Access, EventKind, HostResult, Vmm } from "./vocabulary.ts";
 
@@ -78,6 +78,14 @@ export type Attestation = {
   readonly guest: LinuxGuestFacts | null;
 };
 
+/** A patch that a kernel was built with. */
+export type PatchFacts = {
+  /** As the SPEC names it: a proposal, or a file. */
+  readonly name: string;
+  /** Of its text. */
+  readonly sha256: string;
+};
+
 /** A Linux guest: what was booted, and what of its set-up decides what it does about a lost page. */
 export type LinuxGuestFacts = {
   /** The user's name for its kernel: the SPEC. */
@@ -86,6 +94,8 @@ export type LinuxGuestFacts = {
   readonly origin: string;
   /** SHA-256 of the image. */
   readonly imageSha256: string;
+  /** In the order of application; empty: it was not built here, or without any. */
+  readonly patches: readonly PatchFacts[];
   /** `uname -r` of the image. */
   readonly release: string;
   readonly commandLine: string;
@@ -108,6 +118,10 @@ export type KernelVmFacts = {
   readonly origin: string;
   /** SHA-256 of the image. */
   readonly imageSha256: string;
+  /** In the order of application; empty: it was not built here, or without any. */
+  readonly patches: readonly PatchFacts[];
+  /** The proposal that its KVM has built in. */
+  readonly kvm: KvmPart;
   /** `uname -r` that the image must have; null where it does not contain it. */
   readonly imageRelease: string | null;
   /** The id that this boot was given. */

@@ -7,7 +7,7 @@
  * guest is a variant, named after its row: `-no-apf` has them off, `-user-apic` the APIC in the VMM.
  */
 import type { Answer } from "./answers.ts";
-import type { GuestPart, Parts } from "./axes.ts";
+import { type GuestPart, type KvmPart, kvmParts, type Parts } from "./axes.ts";
 import type { Proposal } from "./proposal.ts";
 
 export type Preset = Parts & {
@@ -61,18 +61,19 @@ const apfGuest = preset(
   "A Linux guest, async page faults enabled: not-present and ready in turn, KVM drops the error.",
   {},
 );
+const apfLoop: Preset = {
+  ...apfGuest,
+  id: "apf-loop",
+  title: "A guest that never enabled async page faults: KVM halts the vCPU, and drops the error.",
+  guest: "unaware",
+  variantOf: apfGuest.id,
+};
 const stock: readonly Preset[] = [
   preset("efault-exit", "exits", "The APIC in the VMM: no fault is asynchronous, KVM_RUN returns -EFAULT.", {
     lapic: "user",
   }),
   apfGuest,
-  {
-    ...apfGuest,
-    id: "apf-loop",
-    title: "A guest that never enabled async page faults: KVM halts the vCPU, and drops the error.",
-    guest: "unaware",
-    variantOf: apfGuest.id,
-  },
+  apfLoop,
   {
     ...apfGuest,
     id: "apf-send-always",
@@ -331,8 +332,54 @@ function toProposal({ answer: _answer, variantOf: _variantOf, ...proposal }: Ans
 /** All proposals, in the order of the tables. The ids are the names in discussions. */
 export const proposals: readonly Proposal[] = answered.map(toProposal);
 
+/**
+ * What the guest of `apf-loop` gets from a KVM with a proposal built in: `exits` where KVM_RUN returns -EFAULT, also for an
+ * error in page-ready, which this guest has not asked for. Left out are those that inject what it has no handler for.
+ */
+const unawareAnswers: Readonly<Partial<Record<KvmPart, Answer>>> = {
+  "uniform-efault": "exits",
+  "error-gfn": "exits",
+  "error-pending": "exits",
+  "exit-request": "exits",
+  "final-efault": "exits",
+  "ready-error": "exits",
+  "memory-fault-exit": "loops",
+};
+
+/** The guest of `apf-loop` on a KVM that has a proposal built in. No rows of any table: what a patched kernel is asked first. */
+const apfLoopsOn: ReadonlyMap<KvmPart, Answered> = new Map(
+  kvmParts.flatMap((kvm): readonly (readonly [KvmPart, Answered])[] => {
+    const answer = unawareAnswers[kvm];
+    if (answer === undefined) return [];
+    const title = `A guest that never enabled async page faults, on a KVM with ${kvm}.`;
+    return [[kvm, { ...apfLoop, id: `${apfLoop.id}+${kvm}`, title, kvm, answer }]];
+  }),
+);
+
+/**
+ * The proposal as a kernel carries it out whose KVM has `kvm` built in: `apf-loop`, which asks whether KVM loops, is asked of
+ * that KVM; any other proposal is what it is.
+ */
+export function proposalOn(kvm: KvmPart, proposal: Proposal): Proposal {
+  return proposal.id === apfLoop.id ? (builtInProposals.get(kvm) ?? proposal) : proposal;
+}
+
+const builtInProposals: ReadonlyMap<KvmPart, Proposal> = new Map(
+  [...apfLoopsOn].map(([kvm, one]) => [kvm, toProposal(one)]),
+);
+
+/** One of those that `proposalOn` makes. */
+export function isOnPatchedKvm(proposal: Proposal): boolean {
+  return builtInProposals.get(proposal.kvm as KvmPart) === proposal;
+}
+
+/** What names a proposal on the command line: `apf-loop` of `apf-loop+final-efault`, on such a kernel. */
+export function askedId(id: string): string {
+  return [...apfLoopsOn.values()].some((one) => one.id === id) ? apfLoop.id : id;
+}
+
 const recordable: ReadonlyMap<string, Proposal> = new Map(
-  [...answered, ...unlisted].map((one) => [one.id, toProposal(one)]),
+  [...answered, ...unlisted, ...apfLoopsOn.values()].map((one) => [one.id, toProposal(one)]),
 );
 
 /** The proposal that a recorded run names: those of the tables, and variants that only earlier versions ran. */
@@ -340,7 +387,9 @@ export function recordedProposal(id: string): Proposal | null {
   return recordable.get(id) ?? null;
 }
 
-const answersById: ReadonlyMap<string, Answer> = new Map(answered.map(({ id, answer }) => [id, answer]));
+const answersById: ReadonlyMap<string, Answer> = new Map(
+  [...answered, ...apfLoopsOn.values()].map(({ id, answer }) => [id, answer]),
+);
 
 /** null for a proposal of the user's own. */
 export function answerOf(id: string): Answer | null {

@@ -71,7 +71,12 @@ function addRun(program: Command): void {
     .option("-e, --engine <E...>", "only these engines")
     .option(
       "-k, --kernel <SPEC...>",
-      "inside a VM that boots this kernel: a path of a bzImage, debian:6.1, debian:backports, host",
+      "inside a VM that boots this kernel: a path of a bzImage, debian:6.1, debian:backports, host; " +
+        "debian:6.12+PATCH, built here: a proposal's name (daxfault kernels) or ./FILE",
+    )
+    .option(
+      "--kvm <PROPOSAL>",
+      "the kernel's KVM has this built in (default: as its patches say; else today)",
     )
     .option("--modules <DIR>", "modules of kernels given as paths (lib/modules/RELEASE)")
     .option(
@@ -123,6 +128,7 @@ function addRepro(program: Command): void {
     .option("-p, --proposal <P>", "with this proposal")
     .option("-e, --engine <E>", "on this engine")
     .option("-k, --kernel <SPEC>", "inside a VM that boots this kernel (as of run)")
+    .option("--kvm <PROPOSAL>", "its KVM has this built in (as of run)")
     .option("--modules <DIR>", "its modules, where it is given as a path (lib/modules/RELEASE)")
     .option("--guest-kernel <SPEC>", "of the Linux guest (--engine linux): as --kernel")
     .option("-o, --out <DIR>", "the folder (default: daxfault-repro-ID in the working directory)")
@@ -138,6 +144,38 @@ function addRepro(program: Command): void {
   });
 }
 
+function addKernels(program: Command): void {
+  const kernels = program
+    .command("kernels")
+    .summary("kernels that --kernel can stand for, patches, and the cache; build SPEC builds one")
+    .description(
+      "Lists the kernels of the archive that this machine's apt is set up with, suite by suite, and what of them is in the " +
+        "cache already; the patches that can stand behind a + (debian:6.12+final-efault); and the cache, folder by folder. " +
+        "Exit code: 0; 3 none can be had.",
+    )
+    .option("--clean", "list nothing: empty the cache, but for what a process of daxfault uses")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options: JsonOption & { readonly clean?: boolean }) => {
+      const { kernelsCommand } = await import("./kernels.ts");
+      process.exitCode = await kernelsCommand(options);
+    });
+  kernels
+    .command("build")
+    .summary("build a kernel with patches, and say where its files are")
+    .description(
+      "Builds what run --kernel SPEC would build first: KVM's modules of Debian's kernel with patches " +
+        "(debian:6.12+final-efault, debian:6.12+./my.patch, +a+b), or the small kernel of guests (small, small+PATCH). Runs " +
+        "nothing in it.\n\nExit code: 0; 64 it cannot be built, and why; 129, 130, 143 interrupted.",
+    )
+    .argument("<SPEC>", "as run --kernel takes it")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (spec: string, _options: JsonOption, command: Command) => {
+      const { kernelsBuildCommand } = await import("./kernels.ts");
+      // Both have --json: commander gives it to the command above.
+      process.exitCode = await kernelsBuildCommand(spec, command.optsWithGlobals());
+    });
+}
+
 function addOthers(program: Command): void {
   program
     .command("doctor")
@@ -148,18 +186,7 @@ function addOthers(program: Command): void {
       const { doctor } = await import("./doctor.ts");
       process.exitCode = await doctor(options, await style());
     });
-  program
-    .command("kernels")
-    .summary("kernels of Debian's archive that --kernel debian:VERSION can stand for")
-    .description(
-      "Lists the kernels of the archive that this machine's apt is set up with, suite by suite, and what of them is in the " +
-        "cache already. Exit code: 0; 3 none can be had.",
-    )
-    .option("--json <FILE>", JSON_HELP)
-    .action(async (options: JsonOption) => {
-      const { kernelsCommand } = await import("./kernels.ts");
-      process.exitCode = await kernelsCommand(options);
-    });
+  addKernels(program);
   program
     .command("list")
     .summary("scenarios, proposals, engines, properties: one line each")
@@ -238,7 +265,7 @@ function addModel(program: Command): void {
     .option("--all", "also what the model allows and nobody has seen, and what was not compared")
     .option(
       "--kvm <PROPOSAL>",
-      "the kernel that was recorded has this built in (final-efault ..): is it what the model says of it?",
+      "the kernel that was recorded has this built in (default: what the record says of it): is it what the model says?",
     )
     .option("--json <FILE>", JSON_HELP);
   addSources(comparing).action(async (files: string[], options) => {

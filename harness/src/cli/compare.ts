@@ -2,7 +2,7 @@
  * `daxfault compare`: is what was observed among what the model allows? Or: do two recorded runs agree?
  * Where a kernel's tracepoints were recorded: is their order one that the model has? Fails on a positive difference.
  */
-import { exitCodeOfSignal, exitCodes, type KvmPart, kvmParts } from "../../../language/src/index.ts";
+import { exitCodeOfSignal, exitCodes, type KvmPart } from "../../../language/src/index.ts";
 import {
   type CaseComparison,
   compareCases,
@@ -30,13 +30,13 @@ import { type JsonOutput, openJson, progressObserver } from "./output.ts";
 import { declareInputs } from "./output-file.ts";
 import { readRuns } from "./report.ts";
 import { makeSelection, type SourceOptions } from "./selection.ts";
-import { UsageError } from "./usage.ts";
+import { checkedKvm, UsageError } from "./usage.ts";
 
 export type CompareCommandOptions = SourceOptions & {
   readonly engines: string;
   readonly json?: string;
   readonly all?: boolean;
-  /** The proposal that the recorded kernel has built in; left out: it is a stock kernel. */
+  /** The proposal that the recorded kernel has built in; left out: what the record says of each kernel. */
   readonly kvm?: string;
 };
 
@@ -171,10 +171,7 @@ export async function compareCommand(
       `--engines ${options.engines}: ${modelNames.join(" or ")}, and one or ${amount} of ${realNames.join(" and ")}`,
     );
   }
-  const kvm = kvmParts.find((part) => part === options.kvm) ?? null;
-  if (options.kvm !== undefined && kvm === null) {
-    throw new UsageError(`--kvm ${options.kvm}: one of ${kvmParts.join(", ")}`);
-  }
+  const kvm = options.kvm === undefined ? null : checkedKvm(options.kvm);
   if (files.length > 2)
     throw new UsageError("compare takes no file (runs now), one (with the model) or two (with each other)");
   declareInputs(files);

@@ -14,11 +14,13 @@ import {
   guestParts,
   type Holds,
   holdsWords,
+  type KvmPart,
   kvmParts,
   lapicPlaces,
   layouts,
   type Needs,
   type OutcomeWords,
+  type PatchFacts,
   type Proposal,
   type Scenario,
   serverParts,
@@ -32,6 +34,8 @@ import type { DivergenceRow } from "../compare/divergence.ts";
 import type { Support } from "../engine.ts";
 import type { Cell as GuardCell, ModelsWord } from "../guards/matrix.ts";
 import { guardRecordSchema } from "../guards/records.ts";
+import type { CachedFolder } from "../kernel/contents.ts";
+import type { ProposedKernel } from "../kernel/patches.ts";
 import type { Feature, MachineFacts } from "../machine.ts";
 import { exhaustivenessShape, recordSchema } from "../report/jsonl.ts";
 
@@ -307,26 +311,80 @@ const compareLine: z.ZodType<CompareLine> = z.discriminatedUnion("type", [
   }),
 ]);
 
-export type KernelsLine = {
-  readonly type: "kernel";
-  readonly release: string;
-  readonly version: string;
-  readonly suite: string;
-  /** What `--kernel` takes for it; that of a suite is of its newest kernel. */
-  readonly specs: readonly string[];
-  readonly sizeBytes: number;
-  readonly cached: boolean;
+type CachedLine = Omit<CachedFolder, "isInUse"> & {
+  readonly type: "cached" | "removed" | "kept";
+  readonly inUse: boolean;
 };
 
-const kernelsLine: z.ZodType<KernelsLine> = z.strictObject({
-  type: z.literal("kernel"),
-  release: z.string(),
-  version: z.string(),
-  suite: z.string(),
-  specs: texts,
-  sizeBytes: count,
-  cached: z.boolean(),
-});
+export type KernelsLine =
+  | {
+      readonly type: "kernel";
+      readonly release: string;
+      readonly version: string;
+      readonly suite: string;
+      /** What `--kernel` takes for it; that of a suite is of its newest kernel. */
+      readonly specs: readonly string[];
+      readonly sizeBytes: number;
+      readonly cached: boolean;
+    }
+  /** What stands behind the + of a SPEC. */
+  | ({ readonly type: "patch" } & ProposedKernel)
+  | CachedLine
+  /** Of `kernels build`. */
+  | {
+      readonly type: "built";
+      readonly spec: string;
+      readonly kvm: KvmPart;
+      readonly imagePath: string;
+      readonly release: string | null;
+      readonly origin: string;
+      readonly patches: readonly PatchFacts[];
+      /** Paths, in the order of loading. */
+      readonly modules: readonly string[];
+      readonly command: string;
+    };
+
+const patchFacts = z.array(z.strictObject({ name: z.string(), sha256: z.string() }));
+
+const kernelsLine: z.ZodType<KernelsLine> = z.discriminatedUnion("type", [
+  z.strictObject({
+    type: z.literal("kernel"),
+    release: z.string(),
+    version: z.string(),
+    suite: z.string(),
+    specs: texts,
+    sizeBytes: count,
+    cached: z.boolean(),
+  }),
+  z.strictObject({
+    type: z.literal("patch"),
+    name: z.string(),
+    kvm: z.enum(kvmParts),
+    about: z.string(),
+    patches: texts,
+  }),
+  z.strictObject({
+    type: z.enum(["cached", "removed", "kept"]),
+    path: z.string(),
+    kind: z.enum(["package", "built", "base", "unfinished", "index", "log"]),
+    release: z.string().nullable(),
+    origin: z.string().nullable(),
+    patches: patchFacts,
+    sizeBytes: count,
+    inUse: z.boolean(),
+  }),
+  z.strictObject({
+    type: z.literal("built"),
+    spec: z.string(),
+    kvm: z.enum(kvmParts),
+    imagePath: z.string(),
+    release: z.string().nullable(),
+    origin: z.string(),
+    patches: patchFacts,
+    modules: texts,
+    command: z.string(),
+  }),
+]);
 
 export type GuardsLine = {
   readonly type: "guard";

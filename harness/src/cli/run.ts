@@ -12,8 +12,8 @@ import type { RunObserver } from "../run/observer.ts";
 import { type PlannedCase, plan, shardOf } from "../run/plan.ts";
 import { type Limits, runPlan } from "../run/run-plan.ts";
 import { printDefects } from "./defects.ts";
-import { readyGuestKernel } from "./guest-kernel.ts";
 import { openJson, openReports, progressObserver, type ReportOptions } from "./output.ts";
+import { readyKernels } from "./ready-kernels.ts";
 import { makeSelection, parseShard, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
 
@@ -84,7 +84,7 @@ export async function run(names: readonly string[], options: RunCommandOptions):
     throw new UsageError(`--shard ${options.shard}: there are ${all.length} cases, so this shard is empty`);
   }
   if (options.list === true) return listCases(cases, options.json);
-  const interrupted = await readyGuestKernel(selection.guestKernel);
+  const interrupted = await readyKernels(selection);
   if (interrupted !== null) return interrupted;
   const json = openJson(options.json);
   const reports = openReports(options);

@@ -1,16 +1,25 @@
 /** The part of the catalogue that a command line selects. Everything is checked here, before anything runs. */
 
 import { accessSync, constants, statSync } from "node:fs";
-import { type EngineName, KindsError, matchesGlob, ScenarioError } from "../../../language/src/index.ts";
+import {
+  type EngineName,
+  KindsError,
+  type KvmPart,
+  matchesGlob,
+  ScenarioError,
+} from "../../../language/src/index.ts";
 import { defaultNames, engineNames, engineRow, engineRows, kernelEngines } from "../engines/registry.ts";
 import { errorText } from "../error-text.ts";
+import { KernelError } from "../kernel/error.ts";
+import { builtInKvm } from "../kernel/patches.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
+import { isFolder, treeProblem } from "../kernel/tree.ts";
 import { kernelOfName } from "../machines/places.ts";
 import { visible } from "../report/encode.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
 import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
 import { declareInputs } from "./output-file.ts";
-import { parseCount, select, UsageError } from "./usage.ts";
+import { checkedKvm, parseCount, select, UsageError } from "./usage.ts";
 
 /** The options that name the user's own folders. */
 export type SourceOptions = {
@@ -24,6 +33,8 @@ export type SelectionOptions = SourceOptions & {
   readonly kernel?: readonly string[];
   readonly modules?: string;
   readonly guestKernel?: string;
+  /** The proposal that the kernels' KVM has built in. */
+  readonly kvm?: string;
 };
 
 export type Selection = {
@@ -40,6 +51,8 @@ export type Selection = {
   readonly isHeadlines: boolean;
   /** Where the modules of kernels in files are. */
   readonly modulesDirectory: string | null;
+  /** The proposal that the kernels' KVM has built in, by the user's word; null: what their patches say. */
+  readonly kvm: KvmPart | null;
 };
 
 /**
@@ -111,7 +124,7 @@ function checkPaths(kernels: readonly NamedKernel[], modules: string | undefined
     spec.kind === "file" ? [{ option, path: spec.path }] : [],
   );
   for (const { option, path } of files) {
-    const problem = pathProblem(path, "file");
+    const problem = isFolder(path) ? treeProblem(path) : pathProblem(path, "file");
     if (problem !== null) throw new UsageError(`${option} ${path}: ${problem}`);
   }
   if (modules === undefined) return;
@@ -185,6 +198,29 @@ function selectGuestKernel(
   return kernelSpec(guestKernel);
 }
 
+/** `--kvm`, of kernels alone. The patches that SPECs name have to be there, and to be of one proposal. */
+function selectKvm(
+  { kvm: named }: SelectionOptions,
+  kernels: readonly KernelSpec[],
+  guestKernel: KernelSpec | null,
+): KvmPart | null {
+  const kvm = named === undefined ? null : checkedKvm(named);
+  if (kvm !== null && kernels.length === 0) {
+    throw new UsageError(`--kvm ${kvm}: what the KVM of a kernel has built in: no --kernel names one`);
+  }
+  const check = (option: string, spec: KernelSpec, part: KvmPart | null): void => {
+    try {
+      builtInKvm(spec, part);
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      throw new UsageError(`${option} ${spec.text}: ${error.message}`);
+    }
+  };
+  for (const spec of kernels) check("--kernel", spec, kvm);
+  if (guestKernel !== null) check("--guest-kernel", guestKernel, null);
+  return kvm;
+}
+
 /** `--engine` and `--proposal` take every word up to the next option: a scenario behind them is theirs. */
 function refuseSwallowed({ scenarios, proposals }: Catalogue, options: SelectionOptions): void {
   const own = { engine: engineNames, proposal: proposals.map(({ proposal }) => proposal.id) };
@@ -213,6 +249,7 @@ export function makeSelection(names: readonly string[], options: SelectionOption
     ],
     options.modules,
   );
+  const kvm = selectKvm(options, kernels, guestKernel);
   const isHeadlines =
     names.length === 0 && options.proposal === undefined && kernels.length > 0 && engines.here.length === 0;
   const scenarios = selectScenarios(catalogue, isHeadlines ? kernelHeadlines : names);
@@ -244,6 +281,7 @@ export function makeSelection(names: readonly string[], options: SelectionOption
     guestKernel,
     isHeadlines,
     modulesDirectory: options.modules ?? null,
+    kvm,
   };
 }
 

@@ -1,6 +1,13 @@
 /** Usage errors: what the user typed that means nothing, and what comes nearest to it. */
 
-import { exitCodes, isGlob, matchesGlob, nearest } from "../../../language/src/index.ts";
+import {
+  exitCodes,
+  isGlob,
+  type KvmPart,
+  kvmParts,
+  matchesGlob,
+  nearest,
+} from "../../../language/src/index.ts";
 import { errorText } from "../error-text.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { messageText } from "../report/encode.ts";
@@ -55,4 +62,11 @@ export function checkedSpec(option: string, text: string): KernelSpec {
   const spec = parseKernelSpec(text);
   if (spec.kind === "problem") throw new UsageError(`${option}: ${spec.message}`);
   return spec;
+}
+
+/** The value of `--kvm`: a proposal as the axis of KVM has it. */
+export function checkedKvm(text: string): KvmPart {
+  const part = kvmParts.find((one) => one === text);
+  if (part !== undefined) return part;
+  throw new UsageError(`--kvm ${text}: one of ${kvmParts.join(", ")}`);
 }

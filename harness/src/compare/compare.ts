@@ -89,9 +89,12 @@ function isSamePoint(a: Proposal, b: Proposal): boolean {
   );
 }
 
-/** @param kvm the proposal that the recorded kernel has built in; null: a stock kernel, the proposal's own */
-export function modelledOn(kvm: KvmPart | null, named: Proposal): Modelled {
-  if (kvm === null || named.kvm !== "today") {
+/**
+ * @param kvm the proposal that the recorded kernel has built in; null: a stock kernel, the proposal's own
+ * @param recordedKvm what the record says of that
+ */
+export function modelledOn(kvm: KvmPart | null, named: Proposal, recordedKvm: KvmPart = "today"): Modelled {
+  if (kvm === null || (named.kvm !== "today" && named.kvm !== recordedKvm)) {
     const builtIn = proposals.find(({ id }) => id === named.id) ?? named;
     return { proposal: named, preset: isSamePoint(builtIn, named) ? named.id : null };
   }
@@ -142,7 +145,12 @@ export function compareCase(one: Recorded, { today, kvm }: ModelComparisonOption
     const reason = `guest=${guest} understands the VMM's report, and the guest was a Linux, which does not`;
     return { id, isReal, outcome: { kind: "unsupported", reason }, order: null };
   }
-  const { proposal, preset } = modelledOn(kvm, definition.proposal);
+  const builtIn = one.kernel.kvm ?? "today";
+  const { proposal, preset } = modelledOn(
+    kvm ?? (builtIn === "today" ? null : builtIn),
+    definition.proposal,
+    builtIn,
+  );
   const backend = backendOf(one.kvmBackend);
   const place = placeFor(definition, today);
   const replayOf = (path: ModelPath): string | null =>
@@ -162,7 +170,7 @@ export function compareCase(one: Recorded, { today, kvm }: ModelComparisonOption
 export type ModelComparisonOptions = {
   /** The hashes of today's built-in scenarios, by id. */
   readonly today: ReadonlyMap<string, string>;
-  /** As `modelledOn`. */
+  /** The proposal that every recorded kernel has built in; null: what the record says of each. */
   readonly kvm: KvmPart | null;
 };
 

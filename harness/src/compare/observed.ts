@@ -6,6 +6,7 @@ import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import {
+  kvmParts,
   type OutcomeWords,
   parseOutcomeWords,
   proposals,
@@ -54,6 +55,8 @@ const fileShape = z.strictObject({
         kvmBackend: z.string().nullable(),
         origin: z.string().nullable(),
         accelerator: z.enum(["kvm", "tcg"]).nullable(),
+        patches: z.array(z.strictObject({ name: z.string(), sha256: z.string() })).exactOptional(),
+        kvm: z.enum(kvmParts).exactOptional(),
       }),
     )
     .exactOptional(),

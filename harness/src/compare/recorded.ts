@@ -5,9 +5,12 @@ import {
   type EngineNature,
   type Evidence,
   endingsOf,
+  type KernelVmFacts,
+  type KvmPart,
   type KvmTrace,
   type Outcome,
   outcomeWords,
+  type PatchFacts,
   type Proposal,
   placeName,
   recordedStyle,
@@ -34,7 +37,19 @@ export type ObservedKernel = {
   /** The package and its version; null: the kernel of the machine itself. */
   readonly origin: string | null;
   readonly accelerator: "kvm" | "tcg" | null;
+  /** Of a kernel with patches: what it was built with, and the proposal that its KVM has built in. Else left out. */
+  readonly patches?: readonly PatchFacts[];
+  readonly kvm?: KvmPart;
 };
+
+/** What makes a kernel another one than its package's. */
+function builtFacts(vm: KernelVmFacts | null): Pick<ObservedKernel, "patches" | "kvm"> {
+  if (vm === null) return {};
+  return {
+    ...(vm.patches.length === 0 ? {} : { patches: vm.patches }),
+    ...(vm.kvm === "today" ? {} : { kvm: vm.kvm }),
+  };
+}
 
 /** Scenario and proposal as the record defines them, which may be the user's own. */
 export type Definition = {
@@ -115,6 +130,7 @@ function recordedOf(one: CaseResult): readonly Recorded[] {
         kvmBackend: attestation.kvmBackend,
         origin: attestation.vm?.origin ?? null,
         accelerator: attestation.vm?.accelerator ?? null,
+        ...builtFacts(attestation.vm),
       },
       traced: kvmTrace === null ? null : { attestation, kvmTrace },
       goneErratum: verdict.kind === "xpass" && verdict.erratum !== undefined ? verdict.reason : null,

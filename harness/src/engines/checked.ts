@@ -120,7 +120,7 @@ export function checkedEngine(engine: Engine): Engine {
     name: engine.name,
     describe: () => engine.describe(),
     available: () => engine.available(),
-    supports: (scenario, proposal) => engine.supports(scenario, proposal),
+    supports: (...asked) => engine.supports(...asked),
     attest: () => engine.attest(),
     open: (context) => engine.open(context),
     run: (scenario, proposal, context) =>

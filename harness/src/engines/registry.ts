@@ -6,11 +6,11 @@
  */
 
 import type { EngineName, Proposal, Scenario } from "../../../language/src/index.ts";
-import type { Engine, EngineKind, Support } from "../engine.ts";
+import type { BuiltIn, Engine, EngineKind, Support } from "../engine.ts";
 import type { FeatureName } from "../machine.ts";
 import { checkedEngine } from "./checked.ts";
 
-export type SupportsCase = (scenario: Scenario, proposal: Proposal) => Support;
+export type SupportsCase = (scenario: Scenario, proposal: Proposal, builtIn?: BuiltIn) => Support;
 
 export type EngineRow = EngineKind & {
   /** Whether it runs where no engine is named. */

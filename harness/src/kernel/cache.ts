@@ -12,6 +12,7 @@ import { guestLacks } from "./needs.ts";
 import type { KernelRole } from "./patches.ts";
 import type { KernelSpec } from "./spec.ts";
 import { guestModulesOf, type Kernel, lackText, modulesOf, type Progress, sha256 } from "./store.ts";
+import { isFolder, readTree, treeProblem } from "./tree.ts";
 
 /** Throws a KernelError where the configuration of a guest's kernel is at hand, and lacks something. */
 function checkedGuest(kernel: Kernel): Kernel {
@@ -46,6 +47,34 @@ function fromFile(
   };
 }
 
+/** A built tree of the user's. Throws a KernelError. */
+function fromTree(name: string, folder: string, role: KernelRole): Kernel {
+  const problem = treeProblem(folder);
+  if (problem !== null) throw new KernelError(`${folder}: ${problem}`);
+  const { imagePath, configPath, origin, patches } = readTree(folder);
+  const { release } = readImage(imagePath);
+  const tree = ModuleTree.ofBuild(resolve(folder));
+  const modules =
+    role === "guest" ? checkedGuestModules(tree) : { modules: modulesOf(tree), nestedModules: [] };
+  const config = role === "guest" ? readFileSync(configPath, "utf8") : null;
+  return {
+    name,
+    imagePath,
+    release,
+    ...modules,
+    config,
+    origin,
+    sha256: sha256(readFileSync(imagePath)),
+    patches,
+  };
+}
+
+function checkedGuestModules(tree: ModuleTree): Pick<Kernel, "modules" | "nestedModules"> {
+  const { modules, nestedModules, missing } = guestModulesOf(tree);
+  if (missing.length > 0) throw new KernelError(lackText(missing));
+  return { modules, nestedModules };
+}
+
 /** Those that are loaded. The kernel would refuse another one's: reported here, before anything is booted. */
 function ownModules(
   directory: string,
@@ -53,16 +82,15 @@ function ownModules(
   role: KernelRole,
 ): Pick<Kernel, "modules" | "nestedModules"> {
   const tree = modulesTree(directory, release);
-  const guest = role === "guest" ? guestModulesOf(new ModuleTree(tree)) : null;
-  if (guest !== null && guest.missing.length > 0) throw new KernelError(lackText(guest.missing));
-  const modules = guest?.modules ?? modulesOf(new ModuleTree(tree));
-  const nestedModules = guest?.nestedModules ?? [];
-  const strange = modules.find(({ bytes }) => ![null, release].includes(moduleRelease(bytes)));
+  const found = new ModuleTree(tree);
+  const own =
+    role === "guest" ? checkedGuestModules(found) : { modules: modulesOf(found), nestedModules: [] };
+  const strange = own.modules.find(({ bytes }) => ![null, release].includes(moduleRelease(bytes)));
   if (release !== null && strange !== undefined) {
     const other = moduleRelease(strange.bytes);
     throw new KernelError(`${tree} has modules of ${other} (${strange.name}), the image is of ${release}`);
   }
-  return { modules, nestedModules };
+  return own;
 }
 
 /** `make modules_install INSTALL_MOD_PATH=DIR` puts them into DIR/lib/modules/RELEASE: either end of that path is good. */
@@ -120,6 +148,7 @@ function kernelOf({ spec, modulesDirectory, ...asked }: Asked): Kernel | Promise
     case "small":
       return smallKernel(spec, asked);
     case "file":
+      if (isFolder(spec.path)) return fromTree(spec.text, spec.path, role);
       return fromFile(spec.text, spec.path, modulesDirectory, role);
     case "host":
       return fromHost(spec.text, role);

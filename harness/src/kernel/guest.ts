@@ -101,6 +101,6 @@ export async function guestKernelIn(
   writeFileSync(imagePath, image);
   writeFileSync(initrdPath, initrd);
   writeFileSync(nestedInitrdPath, nestedInitrd);
-  const { name, origin, release, sha256 } = kernel;
-  return { name, origin, release, sha256, imagePath, initrdPath, nestedInitrdPath };
+  const { name, origin, release, sha256, patches } = kernel;
+  return { name, origin, release, sha256, patches, imagePath, initrdPath, nestedInitrdPath };
 }

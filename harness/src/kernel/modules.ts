@@ -165,30 +165,49 @@ function readWhole(path: string): Uint8Array {
   }
 }
 
+/** Files of modules below a folder. Throws a KernelError. */
+function modulesBelow(directory: string): readonly string[] {
+  try {
+    return filesBelow(directory);
+  } catch (error) {
+    if (error instanceof KernelError) throw error;
+    throw new KernelError(`modules of the kernel: ${errorText(error)}`);
+  }
+}
+
+function linesOf(path: string): readonly string[] {
+  if (!existsSync(path)) return [];
+  return Buffer.from(readWhole(path))
+    .toString("utf8")
+    .split("\n")
+    .filter((line) => line !== "");
+}
+
 /** The modules of one kernel. */
 export class ModuleTree {
   readonly #directory: string;
   readonly #paths = new Map<string, string>();
   readonly #builtIn = new Set<string>();
 
-  /** @param directory `lib/modules/RELEASE`, as `make modules_install` and packages lay it out. Throws a KernelError. */
-  constructor(directory: string) {
+  /** Of a kernel tree that was built in place: those that its `modules.order` names (`.o` for `.ko` since Linux 6.3). */
+  static ofBuild(directory: string): ModuleTree {
+    const files = linesOf(join(directory, "modules.order")).map((line) =>
+      line.replace(/^kernel\//, "").replace(/\.o$/, ".ko"),
+    );
+    return new ModuleTree(directory, files);
+  }
+
+  /**
+   * Throws a KernelError.
+   * @param directory `lib/modules/RELEASE`, as `make modules_install` and packages lay it out
+   * @param files paths in it; left out: all there are
+   */
+  constructor(directory: string, files: readonly string[] = modulesBelow(directory)) {
     this.#directory = directory;
-    let files: readonly string[];
-    try {
-      files = filesBelow(directory);
-    } catch (error) {
-      if (error instanceof KernelError) throw error;
-      throw new KernelError(`modules of the kernel: ${errorText(error)}`);
-    }
     for (const file of files) {
       if (SUFFIX.test(file)) this.#paths.set(moduleName(file), join(directory, file));
     }
-    const builtIn = join(directory, "modules.builtin");
-    if (!existsSync(builtIn)) return;
-    for (const line of Buffer.from(readWhole(builtIn)).toString("utf8").split("\n")) {
-      if (line !== "") this.#builtIn.add(moduleName(line));
-    }
+    for (const line of linesOf(join(directory, "modules.builtin"))) this.#builtIn.add(moduleName(line));
   }
 
   /** Is it there at all, as a file or in the image? */

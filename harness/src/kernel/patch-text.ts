@@ -63,7 +63,7 @@ function refuse(name: string, line: number, why: string): never {
 
 /** @param name of the patch, for messages. Throws a KernelError that names the line. */
 export function readPatchText(name: string, text: string): readonly FilePatch[] {
-  const lines = text.split("\n");
+  const lines = text.replace(/\n$/, "").split("\n");
   const files: FilePatch[] = [];
   for (let at = 0; at < lines.length; ) {
     if (lines[at] === "GIT binary patch") refuse(name, at, "a binary patch");

@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { z } from "zod";
-import { type KvmPart, kvmParts, nearest } from "../../../language/src/index.ts";
+import { type KvmPart, kvmParts, nearest, type PatchFacts } from "../../../language/src/index.ts";
 import { InputError, readInput } from "../../../language/src/read.ts";
 import { packagePath } from "../paths.ts";
 import { KernelError } from "./error.ts";
@@ -175,9 +175,6 @@ export function outsideKvm(patches: readonly Patch[]): readonly string[] {
   const outside = patches.flatMap(({ files }) => files.filter(({ path }) => changedPart(path) === "other"));
   return [...new Set(outside.map(({ path }) => path))];
 }
-
-/** What is recorded of a patch. */
-export type PatchFacts = Pick<Patch, "name" | "sha256">;
 
 export function patchFacts(patches: readonly Patch[]): readonly PatchFacts[] {
   return patches.map(({ name, sha256 }) => ({ name, sha256 }));

@@ -22,6 +22,7 @@ import {
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { z } from "zod";
+import type { PatchFacts } from "../../../language/src/index.ts";
 import { errorText } from "../error-text.ts";
 import type { KernelPackage } from "./apt.ts";
 import { KernelError } from "./error.ts";
@@ -35,7 +36,7 @@ import {
   wantedNestedModules,
 } from "./initramfs.ts";
 import { type ModuleFile, ModuleTree } from "./modules.ts";
-import type { KernelRole, PatchFacts } from "./patches.ts";
+import type { KernelRole } from "./patches.ts";
 
 /** A kernel that can be booted. */
 export type Kernel = {

@@ -2,28 +2,33 @@
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import type { Attestation, EngineName, Proposal, RunResult, Scenario } from "../../../language/src/index.ts";
-import type {
-  BootConsole,
-  Case,
-  CaseContext,
-  Engine,
-  Machine,
-  OpenContext,
-  Opening,
-  Support,
+import {
+  type BootConsole,
+  type BuiltIn,
+  type Case,
+  type CaseContext,
+  type Engine,
+  type Machine,
+  type OpenContext,
+  type Opening,
+  type Support,
+  stockKernels,
 } from "../engine.ts";
 import { guestOption } from "../engines/registry.ts";
 import { type GuestAsked, guestKernelIn } from "../kernel/guest.ts";
+import { builtInKvm } from "../kernel/patches.ts";
 
 class HereMachine implements Machine {
   readonly name = "here";
   readonly isAlone = false;
+  readonly builtIn: BuiltIn;
   readonly #engines: ReadonlyMap<EngineName, Engine>;
   readonly #open: Engine[] = [];
   readonly #guest: GuestAsked;
 
   constructor(engines: readonly Engine[], guest: GuestAsked) {
     this.#guest = guest;
+    this.builtIn = { ...stockKernels, guest: builtInKvm(guest.spec) };
     this.#engines = new Map(engines.map((engine) => [engine.name, engine]));
   }
 
@@ -35,7 +40,7 @@ class HereMachine implements Machine {
   supports(engine: EngineName, scenario: Scenario, proposal: Proposal): Support {
     const found = this.#engines.get(engine);
     if (found === undefined) return { kind: "no", reason: `engine ${engine} is not loaded`, fix: null };
-    return found.supports(scenario, proposal);
+    return found.supports(scenario, proposal, this.builtIn);
   }
 
   #those(names: readonly EngineName[]): readonly Engine[] {

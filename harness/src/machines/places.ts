@@ -1,5 +1,5 @@
 /** The places that are asked for on the command line or by a program: engines on this machine, kernels with theirs. */
-import type { EngineName } from "../../../language/src/index.ts";
+import type { EngineName, KvmPart } from "../../../language/src/index.ts";
 import { engineRow, kernelEngines, loadEngine } from "../engines/registry.ts";
 import { usualGuest } from "../kernel/guest.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
@@ -17,6 +17,8 @@ export type PlacesAsked = {
   readonly guestKernel?: KernelSpec | null;
   /** Where the modules of kernels in files are. */
   readonly modulesDirectory: string | null;
+  /** The proposal that the kernels' KVM has built in; null: what their patches say. */
+  readonly kvm?: KvmPart | null;
 };
 
 /** The engines are loaded, nothing is opened. */
@@ -26,6 +28,7 @@ export async function loadPlaces({
   enginesInside = null,
   guestKernel = null,
   modulesDirectory,
+  kvm = null,
 }: PlacesAsked): Promise<readonly Place[]> {
   const loaded = await Promise.all(engines.map(loadEngine));
   const guest = guestKernel === null ? usualGuest : { spec: guestKernel, modulesDirectory };
@@ -41,6 +44,7 @@ export async function loadPlaces({
       modulesDirectory: spec.kind === "file" ? modulesDirectory : null,
       engines: inside,
       guest,
+      kvm,
     });
     return { machine, engines: inside, available: bootSupport() };
   });

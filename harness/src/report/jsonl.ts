@@ -18,6 +18,7 @@ import {
   holdsWords,
   hostResultText,
   inconclusiveCauses,
+  kvmParts,
   lapicPlaces,
   type Observations,
   type Proposal,
@@ -56,6 +57,10 @@ const placeNameShape = z.union([engineName, kernelName, onKernelName]);
 /** Members beside `placeNameShape`. Lines of earlier versions have neither. */
 const placeShapes = { machine: machineName.optional(), executor: engineName.optional() };
 
+const patchesShape = z.array(
+  z.strictObject({ name: z.string(), sha256: z.string().regex(/^[0-9a-f]{64}$/) }),
+);
+
 const attestationShape = z.strictObject({
   engine: engineName,
   kernel: z.string(),
@@ -72,6 +77,9 @@ const attestationShape = z.strictObject({
       kernel: z.string(),
       origin: z.string(),
       imageSha256: z.string().regex(/^[0-9a-f]{64}$/),
+      /** Lines of earlier versions have neither. */
+      patches: patchesShape.default([]),
+      kvm: z.enum(kvmParts).default("today"),
       imageRelease: z.string().nullable(),
       bootId: z.string(),
       commandLine: z.string(),
@@ -87,6 +95,7 @@ const attestationShape = z.strictObject({
       kernel: z.string(),
       origin: z.string(),
       imageSha256: z.string().regex(/^[0-9a-f]{64}$/),
+      patches: patchesShape.default([]),
       release: z.string(),
       commandLine: z.string(),
       cpus: z.number().int(),

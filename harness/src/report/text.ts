@@ -5,6 +5,7 @@
 import {
   type Attestation,
   exitCodeText,
+  type KernelVmFacts,
   needsAttention,
   type Proposal,
   placeName,
@@ -64,6 +65,13 @@ export function attestationLines(lines: readonly string[], { widthColumns }: Sty
 /** Which of KVM's parameters decide how a fault is taken. */
 const parametersThatMatter = ["kvm_amd.npt", "kvm_intel.ept"];
 
+/** A kernel with patches: which, and what its cases are held against. */
+function builtLines({ patches, kvm }: Pick<KernelVmFacts, "patches" | "kvm">): readonly string[] {
+  const names = patches.map(({ name, sha256 }) => `${name} (SHA-256 ${sha256.slice(0, 12)})`);
+  if (names.length === 0 && kvm === "today") return [];
+  return [`            with ${names.length === 0 ? "" : `${names.join(", ")}: `}kvm=${kvm}`];
+}
+
 /** One engine, or one booted kernel. */
 export function engineLines(attestation: Attestation): readonly string[] {
   const { engine, kernel, kvmBackend, kvmParameters, vm } = visibleData(attestation);
@@ -76,6 +84,7 @@ export function engineLines(attestation: Attestation): readonly string[] {
   const machine = `QEMU ${vm.qemu} with ${vm.accelerator}, ${vm.cpus} CPUs, ${vm.memoryMiB} MiB`;
   return [
     `  kernel    ${vm.kernel}: Linux ${kernel} (${vm.origin})`,
+    ...builtLines(vm),
     `            ${kvm}`,
     `            in ${machine}`,
   ];

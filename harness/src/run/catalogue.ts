@@ -8,6 +8,7 @@ import {
   checkNames,
   type Expectation,
   ExpectationTable,
+  isOnPatchedKvm,
   nearest,
   type Proposal,
   proposals as presets,
@@ -180,7 +181,8 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
     proposals,
     expectationOf({ scenario, proposal, nature }) {
       // The project's expectations are about its scenarios and proposals only, whatever others are called.
-      const isOurs = hashes.get(scenario.id) === scenario.hash && isPreset(proposal);
+      const isOurs =
+        hashes.get(scenario.id) === scenario.hash && (isPreset(proposal) || isOnPatchedKvm(proposal));
       if (!nature?.isLinuxGuest) return (isOurs ? expectations : ownExpectations).find(scenario, proposal);
       const { vmm } = proposal;
       if (!isOurs) return ownExpectations.find(scenario, proposal, vmm);

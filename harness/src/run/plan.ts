@@ -1,6 +1,13 @@
 /** Which cases a run has: scenario x proposal x engine x machine, each with whether it can run. */
 
-import { type Proposal, placeName, type Scenario } from "../../../language/src/index.ts";
+import {
+  askedId,
+  type KvmPart,
+  type Proposal,
+  placeName,
+  proposalOn,
+  type Scenario,
+} from "../../../language/src/index.ts";
 import type { Case, EngineKind, Machine, Support } from "../engine.ts";
 
 export type PlannedCase = Case & {
@@ -47,10 +54,10 @@ export function enginesFor(proposal: Proposal, engines: readonly EngineKind[]): 
   return fitting.length > 0 ? fitting : engines;
 }
 
-/** Does the pair make sense? What no kernel has (`kvm` is neither `none` nor `today`) is for engines that carry out all. */
-function isSensible(engine: EngineKind, proposal: Proposal): boolean {
+/** Does the pair make sense? What the kernel does not have (`kvm` is neither `none` nor its own) is for engines that carry out all. */
+function isSensible(engine: EngineKind, proposal: Proposal, builtIn: KvmPart): boolean {
   if (engine.proposals === "all") return true;
-  return carriesOut(engine, proposal) && (proposal.kvm === "none" || proposal.kvm === "today");
+  return carriesOut(engine, proposal) && (proposal.kvm === "none" || proposal.kvm === builtIn);
 }
 
 /**
@@ -76,17 +83,18 @@ export function plan(
   for (const namedScenario of scenarios) {
     const { scenario } = namedScenario;
     for (const namedProposal of proposals) {
-      const { proposal } = namedProposal;
-      if (!isAboutProposal(scenario, proposal)) continue;
+      if (!isAboutProposal(scenario, namedProposal.proposal)) continue;
       const argument = argumentOf(namedScenario, namedProposal);
       for (const { machine, engines, available } of places) {
+        const builtIn = machine.builtIn.kvm;
+        const proposal = proposalOn(builtIn, namedProposal.proposal);
         for (const engine of enginesFor(proposal, engines)) {
           const { name, nature } = engine;
           const support = available.kind === "no" ? available : machine.supports(name, scenario, proposal);
           const option = machine.option(name);
           const engineOption = option === null ? {} : { engineOption: option };
           const place = { engine: name, nature, machine: machine.name, ...engineOption };
-          const list = isSensible(engine, proposal) ? sensible : others;
+          const list = isSensible(engine, proposal, builtIn) ? sensible : others;
           list.push({ scenario, argument, proposal, ...place, support });
         }
       }
@@ -132,5 +140,5 @@ export function placeOption(planned: PlannedCase): string {
 /** The command that runs one case again. */
 export function replayCommand(planned: PlannedCase): string {
   const { argument, proposal } = planned;
-  return `daxfault run ${shellWords(argument)} --proposal ${shellWord(proposal.id)} ${placeOption(planned)}`;
+  return `daxfault run ${shellWords(argument)} --proposal ${shellWord(askedId(proposal.id))} ${placeOption(planned)}`;
 }

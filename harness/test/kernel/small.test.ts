@@ -12,9 +12,10 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { readyGuestKernel } from "../../src/cli/guest-kernel.ts";
+import { readyKernels } from "../../src/cli/ready-kernels.ts";
 import { UsageError } from "../../src/cli/usage.ts";
 import { obtainKernel } from "../../src/kernel/cache.ts";
+import type { KernelSpec } from "../../src/kernel/spec.ts";
 import { cacheDirectory, type Kernel } from "../../src/kernel/store.ts";
 import { caseFolder } from "../support/folders.ts";
 import { bootImage } from "../support/kernels.ts";
@@ -66,6 +67,9 @@ function publish(kind = "true"): void {
 
 const obtain = (signal = new AbortController().signal, said: string[] = []): Promise<Kernel> =>
   obtainKernel(small, null, signal, "guest", (text) => said.push(text));
+
+const readyGuest = (guestKernel: KernelSpec | null): Promise<number | null> =>
+  readyKernels({ kernels: [], guestKernel });
 
 const calls = (what: string): number =>
   readFileSync(join(mirror, "calls"), "utf8")
@@ -149,7 +153,7 @@ describe.skipIf(!canBuild)("--guest-kernel small (needs dpkg-deb, gcc, make, tar
     publish();
     rmSync(join(bin, "libelf.h"));
     vi.stubEnv("PATH", bin);
-    const ready = readyGuestKernel(small);
+    const ready = readyGuest(small);
     await expect(ready).rejects.toThrow(UsageError);
     await expect(ready).rejects.toThrow(
       /^--guest-kernel small: this kernel is compiled here, and there is no gcc, /,
@@ -160,19 +164,19 @@ describe.skipIf(!canBuild)("--guest-kernel small (needs dpkg-deb, gcc, make, tar
   it("ends a command likewise where the archive is out of reach, or has no such source", async () => {
     publish();
     writeFileSync(join(mirror, "unreachable"), "");
-    await expect(readyGuestKernel(small)).rejects.toThrow(
+    await expect(readyGuest(small)).rejects.toThrow(
       /^--guest-kernel small: Debian's archive cannot be read: .*Could not connect/,
     );
     rmSync(join(mirror, "unreachable"));
     writeFileSync(join(mirror, "stanzas"), "");
-    await expect(readyGuestKernel(small)).rejects.toThrow(
+    await expect(readyGuest(small)).rejects.toThrow(
       "--guest-kernel small: no sources linux-source-6.12 in Debian's archive",
     );
   });
 
   it("is nothing to make ready where another kernel was asked for", async () => {
-    expect(await readyGuestKernel(null)).toBeNull();
-    expect(await readyGuestKernel({ kind: "host", text: "host" })).toBeNull();
+    expect(await readyGuest(null)).toBeNull();
+    expect(await readyGuest({ kind: "host", text: "host" })).toBeNull();
     expect(existsSync(join(mirror, "calls"))).toBe(false);
   });
 });

@@ -34,6 +34,7 @@ const linuxGuest: LinuxGuestFacts = {
   kernel: "debian:6.12",
   origin: "linux-image",
   imageSha256: "0".repeat(64),
+  patches: [],
   release: "6.12.1",
   commandLine: "console=ttyS0",
   cpus: 1,

@@ -1,6 +1,6 @@
 /** Engines and machines for tests of what runs them. */
 import { evidenceWith } from "../../../language/test/support/evidence.ts";
-import type { Engine, Machine } from "../../src/engine.ts";
+import { type Engine, type Machine, stockKernels } from "../../src/engine.ts";
 
 /** An engine that does what it is told, under the name kvm. */
 export function scriptedEngine(run: Engine["run"], changes: Partial<Engine> = {}): Engine {
@@ -22,6 +22,7 @@ export function scriptedMachine(run: Engine["run"], changes: Partial<Machine> = 
   return {
     name: "here",
     option: () => null,
+    builtIn: stockKernels,
     isAlone: false,
     supports: () => ({ kind: "yes" }),
     attestations: async () => [],

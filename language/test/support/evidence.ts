@@ -29,6 +29,8 @@ export const vmFacts: KernelVmFacts = {
   kernel: "debian:6.1",
   origin: "linux-image-6.1.0-56-amd64 6.1.192-2",
   imageSha256: "a".repeat(64),
+  patches: [],
+  kvm: "today",
   imageRelease: "6.1.0-56-amd64",
   bootId: "b-1",
   commandLine: "console=ttyS0 daxfault.boot=b-1",

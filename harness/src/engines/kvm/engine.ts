@@ -23,8 +23,8 @@ export const kvmEngine: Engine = {
   async available() {
     return supportOf(thisMachine(), ["kvm", "micro-guest"]);
   },
-  supports(scenario, proposal) {
-    const anywhere = supportsAnywhere(scenario, proposal);
+  supports(scenario, proposal, builtIn) {
+    const anywhere = supportsAnywhere(scenario, proposal, builtIn);
     return anywhere.kind === "no" ? anywhere : supportsOnKvm(scenario, proposal);
   },
   async attest() {

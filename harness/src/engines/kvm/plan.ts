@@ -16,7 +16,8 @@ import {
   type Scenario,
   touchOf,
 } from "../../../../language/src/index.ts";
-import type { Support } from "../../engine.ts";
+import { type BuiltIn, type Support, stockKernels } from "../../engine.ts";
+import { supportsKvm } from "../built-in.ts";
 import { sealedReason } from "../sealed.ts";
 import { type CasePlan, commonPlan, type PlanPlace } from "../vm/plan.ts";
 
@@ -41,9 +42,10 @@ const yes: Support = { kind: "yes" };
 const no = (reason: string, fix: string | null = null): Support => ({ kind: "no", reason, fix });
 
 /** Which axis values this engine can carry out, machine features aside. */
-export function supportsProposal(proposal: Proposal): Support {
+export function supportsProposal(proposal: Proposal, builtIn: BuiltIn = stockKernels): Support {
   if (proposal.lapic === null) return no("the proposal has no VM");
-  if (proposal.kvm !== "today") return no(`kvm=${proposal.kvm} is in no kernel that this engine can ask`);
+  const kvm = supportsKvm(builtIn.kvm, proposal);
+  if (kvm.kind === "no") return kvm;
   if (proposal.vmm === "none") return no("the proposal has no VMM");
   if (proposal.guest === "none") return no("the proposal has no guest");
   return yes;
@@ -71,8 +73,8 @@ export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
 }
 
 /** Can this VMM run the case, on whatever machine? */
-export function supportsAnywhere(scenario: Scenario, proposal: Proposal): Support {
-  const proposed = supportsProposal(proposal);
+export function supportsAnywhere(scenario: Scenario, proposal: Proposal, builtIn?: BuiltIn): Support {
+  const proposed = supportsProposal(proposal, builtIn);
   return proposed.kind === "no" ? proposed : supportsPair(scenario, proposal);
 }
 

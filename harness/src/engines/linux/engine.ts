@@ -86,8 +86,8 @@ export const linuxEngine: Engine = {
   async available() {
     return supportOf(thisMachine(), ["linux-guest", "kvm"]);
   },
-  supports(scenario, proposal) {
-    const anywhere = supportsLinux(scenario, proposal);
+  supports(scenario, proposal, builtIn) {
+    const anywhere = supportsLinux(scenario, proposal, builtIn);
     return anywhere.kind === "no" ? anywhere : supportsHere(scenario, proposal);
   },
   async attest() {

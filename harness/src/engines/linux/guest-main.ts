@@ -45,6 +45,7 @@ function factsOf(plan: LinuxPlan, guest: LinuxGuest): LinuxGuestFacts {
     kernel: kernel.name,
     origin: kernel.origin,
     imageSha256: kernel.sha256,
+    patches: kernel.patches,
     release: guest.release === "" ? (kernel.release ?? "unknown") : guest.release,
     commandLine: guest.commandLine,
     cpus,

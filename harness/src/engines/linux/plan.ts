@@ -13,9 +13,11 @@ import {
   type GuestPart,
   type GuestStep,
   guestActors,
+  guestPersonas,
   isAccess,
   isMappedIntoGuest,
   isNested,
+  type KvmPart,
   kernelCopyOptionsOf,
   type Layout,
   type Proposal,
@@ -24,7 +26,8 @@ import {
   touchOf,
 } from "../../../../language/src/index.ts";
 import type { LinuxMount } from "../../../../vmm/src/index.ts";
-import type { GuestKernel, Support } from "../../engine.ts";
+import { type BuiltIn, type GuestKernel, type Support, stockKernels } from "../../engine.ts";
+import { supportsKvm } from "../built-in.ts";
 import { sealedReason } from "../sealed.ts";
 import { type CasePlan, commonPlan, type PlanPlace } from "../vm/plan.ts";
 
@@ -88,16 +91,30 @@ const personas: Readonly<Record<GuestPart, "offered" | "hidden" | string>> = {
   "ve-no-apf": "Linux has a handler for #VE in TDX guests only",
 };
 
-function supportsProposal({ lapic, kvm, vmm, guest }: Proposal): Support {
+/** What a Linux with the patch of a proposal is besides: the personas that it has become. */
+const patchedPersonas: Readonly<Partial<Record<KvmPart, readonly GuestPart[]>>> = {
+  "ready-error": ["apf-error"],
+  "inject-ve": ["ve", "ve-no-apf"],
+};
+
+/** A text: why no Linux with `built` in it is like that. */
+function personaOn(guest: GuestPart, built: KvmPart): string {
+  if (!(patchedPersonas[built] ?? []).includes(guest)) return personas[guest];
+  return guestPersonas[guest].asyncPageFaults === "off" ? "hidden" : "offered";
+}
+
+function supportsProposal(proposal: Proposal, builtIn: BuiltIn): Support {
+  const { lapic, vmm, guest } = proposal;
   if (lapic === null || guest === "none") return no("the proposal has no VM");
-  if (kvm !== "today") return no(`kvm=${kvm} is in no kernel that this engine can ask`);
+  const kvm = supportsKvm(builtIn.kvm, proposal);
+  if (kvm.kind === "no") return kvm;
   if (lapic === "user") {
     return no(
       "the Linux guest has its APIC in the kernel; fence-exit and no-hlt-exits-no-apf have the same -EFAULT exit",
     );
   }
   if (vmm === "inject-pv") return no("Linux has no driver for the paravirtual error interrupt");
-  const persona = personas[guest];
+  const persona = personaOn(guest, builtIn.guest);
   return persona === "offered" || persona === "hidden" ? yes : no(persona);
 }
 
@@ -164,9 +181,13 @@ function goesOnInVain(scenario: Scenario, { vmm }: Proposal): boolean {
 }
 
 /** Can a Linux guest run the case, on whatever machine? */
-export function supportsLinux(scenario: Scenario, proposal: Proposal): Support {
+export function supportsLinux(
+  scenario: Scenario,
+  proposal: Proposal,
+  builtIn: BuiltIn = stockKernels,
+): Support {
   const answers = [
-    supportsProposal(proposal),
+    supportsProposal(proposal, builtIn),
     supportsScenario(scenario),
     supportsLayout(scenario, proposal),
   ];
@@ -192,7 +213,7 @@ function bootPlan(scenario: Scenario, proposal: Proposal, common: CasePlan, kern
     kernel,
     device: scenario.layout === "nvdimm" ? "virtio-pmem" : "virtio-fs",
     cpus,
-    asyncPageFaults: guest !== "none" && personas[guest] === "offered" ? "offered" : "hidden",
+    asyncPageFaults: guestPersonas[guest].asyncPageFaults === "off" ? "hidden" : "offered",
     machineCheckRecovery: "offered",
     virtualization: isNested(scenario) ? "offered" : "hidden",
     hltInGuest: exits === "hlt-in-guest",

@@ -110,11 +110,11 @@ class Agent {
   }
 
   async #run(message: ToInside, signal: AbortSignal): Promise<RunResult> {
-    const { scenario, proposal, timeoutMs, slowness } = message;
+    const { scenario, proposal, builtIn, timeoutMs, slowness } = message;
     const engine = await this.#engine(message.engine);
     if (scenario.backing.kind === "private-swapped") turnSwapOn();
     const available = await engine.available();
-    const support = available.kind === "no" ? available : engine.supports(scenario, proposal);
+    const support = available.kind === "no" ? available : engine.supports(scenario, proposal, builtIn);
     if (support.kind === "no") return { kind: "unsupported", message: support.reason };
     const directory = mkdtempSync(join(this.#directory, "case-"));
     const { runsKvm, isLinuxGuest = false } = engineRow(message.engine).nature;

@@ -9,12 +9,14 @@
 import type {
   Attestation,
   EngineName,
+  KvmPart,
   Proposal,
   RunResult,
   Scenario,
 } from "../../../../language/src/index.ts";
 import type {
   BootConsole,
+  BuiltIn,
   Case,
   CaseContext,
   GuestKernel,
@@ -34,6 +36,7 @@ import {
 import { obtainKernel } from "../../kernel/cache.ts";
 import { KernelError } from "../../kernel/error.ts";
 import { type GuestAsked, guestKernelIn, usualGuest } from "../../kernel/guest.ts";
+import { builtInKvm } from "../../kernel/patches.ts";
 import { findQemu, QEMU_FIX, requireQemu, slownessOf } from "../../kernel/qemu.ts";
 import type { KernelSpec } from "../../kernel/spec.ts";
 import { Boots } from "./boots.ts";
@@ -48,6 +51,8 @@ export type KernelMachineOptions = {
   readonly engines?: readonly EngineRow[];
   /** The kernel of Linux guests inside; the usual one if left out. */
   readonly guest?: GuestAsked;
+  /** The proposal that its KVM has built in, where the user names it; else what its patches say. */
+  readonly kvm?: KvmPart | null;
 };
 
 /** Those that run inside kernels where none is named. */
@@ -63,6 +68,7 @@ class KernelMachine implements Machine {
   readonly name: `kernel:${string}`;
   /** One story in the kernel's trace; emulated CPUs share one thread anyway. */
   readonly isAlone = true;
+  readonly builtIn: BuiltIn;
   readonly #options: KernelMachineOptions;
   readonly #supports: ReadonlyMap<EngineName, SupportsCase>;
   /** null: there is nothing to boot, and `#failure` is the reason. */
@@ -74,12 +80,15 @@ class KernelMachine implements Machine {
     this.#options = options;
     this.#supports = supports;
     this.name = `kernel:${options.spec.text}`;
+    const { spec, kvm = null, guest = usualGuest } = options;
+    this.builtIn = { kvm: builtInKvm(spec, kvm), guest: builtInKvm(guest.spec) };
   }
 
   option(engine: EngineName): string {
-    const { spec, modulesDirectory, guest } = this.#options;
+    const { spec, modulesDirectory, guest, kvm = null } = this.#options;
     const modules = modulesDirectory === null ? "" : ` --modules ${modulesDirectory}`;
-    return `${guestOption(engine, guest)}--kernel ${spec.text}${modules}`;
+    const named = kvm === null ? "" : ` --kvm ${kvm}`;
+    return `${guestOption(engine, guest)}--kernel ${spec.text}${modules}${named}`;
   }
 
   supports(engine: EngineName, scenario: Scenario, proposal: Proposal): Support {
@@ -87,7 +96,7 @@ class KernelMachine implements Machine {
     if (supports === undefined) {
       return { kind: "no", reason: `engine ${engine} does not run inside kernels`, fix: null };
     }
-    return supports(scenario, proposal);
+    return supports(scenario, proposal, this.builtIn);
   }
 
   /** Nothing is known before the kernel is up. */
@@ -113,7 +122,9 @@ class KernelMachine implements Machine {
       const kernel = await obtainKernel(this.#options.spec, this.#options.modulesDirectory, context.signal);
       const guest = await this.#guestKernel(engines, context);
       const cpus = cpusFor(engines, qemu.accelerator);
-      this.#boots = new Boots(() => startSession({ ...context, kernel, qemu, cpus, guest }));
+      this.#boots = new Boots(() =>
+        startSession({ ...context, kernel, qemu, cpus, guest, builtIn: this.builtIn }),
+      );
       await this.#boots.boot();
     } catch (error) {
       if (!(error instanceof KernelError)) throw error;

@@ -1,5 +1,6 @@
 /** Messages between the machine outside and the agent inside a VM. */
 import type { EngineName, Proposal, RunResult, Scenario } from "../../../../language/src/index.ts";
+import type { BuiltIn } from "../../engine.ts";
 
 export type ToInside = {
   readonly type: "run";
@@ -7,6 +8,8 @@ export type ToInside = {
   readonly engine: EngineName;
   readonly scenario: Scenario;
   readonly proposal: Proposal;
+  /** What the kernel inside and that of Linux guests were built with. */
+  readonly builtIn: BuiltIn;
   readonly timeoutMs: number;
   readonly slowness: number;
 };

@@ -5,9 +5,17 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import type { Attestation, KernelVmFacts, RunResult } from "../../../../language/src/index.ts";
+import type { Attestation, KernelVmFacts, KvmPart, RunResult } from "../../../../language/src/index.ts";
 import { onAbort } from "../../abort.ts";
-import type { BootConsole, Case, CaseContext, GuestKernel, OpenContext } from "../../engine.ts";
+import {
+  type BootConsole,
+  type BuiltIn,
+  type Case,
+  type CaseContext,
+  type GuestKernel,
+  type OpenContext,
+  stockKernels,
+} from "../../engine.ts";
 import { KernelError } from "../../kernel/error.ts";
 import type { GuestProgram } from "../../kernel/initramfs.ts";
 import { type Qemu, slownessOf } from "../../kernel/qemu.ts";
@@ -72,6 +80,7 @@ type Up = {
   readonly inside: InsideFacts;
   /** Callers waiting for an answer, by id. */
   readonly waiting: Waiting;
+  readonly builtIn: BuiltIn;
   /** Why cases for KVM cannot run; null: they can. */
   readonly lackOfKvm: string | null;
 };
@@ -150,6 +159,7 @@ class VmSession implements Session {
       engine,
       scenario,
       proposal,
+      builtIn: this.#up.builtIn,
       timeoutMs: timeoutMs - Math.min(RETURN_RESERVE_MS * slowness, timeoutMs / 2),
       slowness,
     };
@@ -192,11 +202,21 @@ class VmSession implements Session {
   }
 }
 
-function vmFactsOf(kernel: Kernel, qemu: Qemu, vm: KernelVm, inside: InsideFacts): KernelVmFacts {
+type VmParts = {
+  readonly kernel: Kernel;
+  readonly kvm: KvmPart;
+  readonly qemu: Qemu;
+  readonly vm: KernelVm;
+  readonly inside: InsideFacts;
+};
+
+function vmFactsOf({ kernel, kvm, qemu, vm, inside }: VmParts): KernelVmFacts {
   return {
     kernel: kernel.name,
     origin: kernel.origin,
     imageSha256: kernel.sha256,
+    patches: kernel.patches,
+    kvm,
     imageRelease: kernel.release,
     bootId: vm.bootId,
     commandLine: inside.commandLine,
@@ -222,11 +242,13 @@ export type SessionOptions = {
   readonly program?: GuestProgram;
   /** The kernel of Linux guests inside; null, or left out: there are none. */
   readonly guest?: GuestKernel | null;
+  /** Left out: stock kernels. */
+  readonly builtIn?: BuiltIn;
 } & OpenContext;
 
 /** Boots the kernel and waits for the agent's first word. Throws a KernelError. */
 export async function startSession(options: SessionOptions): Promise<Session> {
-  const { kernel, qemu, signal } = options;
+  const { kernel, qemu, signal, builtIn = stockKernels } = options;
   if (signal.aborted) throw new KernelError(`${kernel.name} was not booted: interrupted`);
   const directory = mkdtempSync(join(options.directory, "boot-"));
   const waiting: Waiting = new Map();
@@ -264,7 +286,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
       lines: vm.console(),
     });
   }
-  const vmFacts = vmFactsOf(kernel, qemu, vm, inside);
+  const vmFacts = vmFactsOf({ kernel, kvm: builtIn.kvm, qemu, vm, inside });
   const lackOfKvm = inside.kvmBackend === null ? lackOfKvmText(kernel, qemu) : null;
-  return new VmSession({ vm, directory, vmFacts, inside, waiting, lackOfKvm });
+  return new VmSession({ vm, directory, vmFacts, inside, waiting, builtIn, lackOfKvm });
 }

@@ -18,6 +18,7 @@ const kernel = {
   origin: "linux-image",
   release: "6.12",
   sha256: "0".repeat(64),
+  patches: [],
   imagePath: "/k",
   initrdPath: "/i",
   nestedInitrdPath: "/n",
