@@ -26,6 +26,11 @@ const TSC_DEADLINE = 1 << 24;
 const HYPER_THREADING = 1 << 28;
 /** KVM_FEATURE_ASYNC_PF, _ASYNC_PF_VMEXIT, _ASYNC_PF_INT. */
 const ASYNC_PF_BITS = (1 << 4) | (1 << 10) | (1 << 14);
+/**
+ * KVM_FEATURE_PV_UNHALT, _PV_SEND_IPI, _PV_SCHED_YIELD, _HC_MAP_GPA_RANGE: what Linux makes hypercalls for. It takes the instruction of the
+ * vendor (X86_FEATURE_VMMCALL); at the other one KVM patches the kernel's text, which is read-only: an oops of the guest's.
+ */
+const HYPERCALL_BITS = (1 << 7) | (1 << 11) | (1 << 13) | (1 << 16);
 const OVERFLOW_RECOVERY_SUCCOR = 3;
 /** VMX and SVM, by leaf, in ECX. */
 const virtualizationBits: ReadonlyMap<number, number> = new Map([
@@ -88,6 +93,15 @@ function hideVirtualization(entry: Entry): void {
   entry.set("ecx", entry.get("ecx") & ~bit);
 }
 
+/** The first word of the vendor's name; null: there is no leaf 0. */
+function vendorOf(cpuid: DataView): number | null {
+  return (
+    entries(cpuid)
+      .find((entry) => entry.get("leaf") === 0)
+      ?.get("ebx") ?? null
+  );
+}
+
 /** Changes a `struct kvm_cpuid2` of all that KVM supports into that of vCPU `apicId`. */
 export function makeLinuxCpuid(
   cpuid: DataView,
@@ -95,8 +109,12 @@ export function makeLinuxCpuid(
   cpu: LinuxCpu,
   { tscDeadline }: KvmExtras,
 ): void {
+  const isForeign = cpu.vendor !== undefined && vendorOf(cpuid) !== cpuVendors[cpu.vendor].ebx;
   if (cpu.vendor !== undefined) setVendor(cpuid, cpuVendors[cpu.vendor]);
   for (const entry of entries(cpuid)) {
+    if (entry.get("leaf") === KVM_CPUID_FEATURES && isForeign) {
+      entry.set("eax", entry.get("eax") & ~HYPERCALL_BITS);
+    }
     setTopology(entry, apicId, cpu.cpus);
     if (cpu.virtualization !== "offered") hideVirtualization(entry);
     if (entry.get("leaf") === 1 && tscDeadline) entry.set("ecx", entry.get("ecx") | TSC_DEADLINE);

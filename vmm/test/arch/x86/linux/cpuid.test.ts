@@ -87,6 +87,14 @@ describe("makeLinuxCpuid", () => {
     for (const leaf of [0, 0x80000000]) expect(cpuid(leaf).ebx).toBe(0x756e6547);
   });
 
+  it("offers hypercalls only where the guest makes them with the processor's own instruction", () => {
+    for (const cpu of [plain, { ...plain, vendor: "amd" } as const]) {
+      expect(made(0, cpu)(0x40000001).eax).toBe(0x01007efb);
+    }
+    // PV_UNHALT, PV_SEND_IPI, PV_SCHED_YIELD.
+    expect(made(0, { ...plain, vendor: "intel" })(0x40000001).eax).toBe(0x01007efb & ~0x2880);
+  });
+
   it("says hyper-threading, which several vCPUs are to Linux, only for several", () => {
     expect((made(0, plain)(1).edx >>> 28) & 1).toBe(1);
     expect((made(0, { ...plain, cpus: 1 })(1).edx >>> 28) & 1).toBe(0);

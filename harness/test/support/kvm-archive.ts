@@ -1,0 +1,153 @@
+/** An archive with a kernel whose KVM can be compiled in a second: an apt that is a shell script, packages, and a kbuild of a few rules. */
+import { execFileSync } from "node:child_process";
+import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { bootImage, neededModules, writeModules } from "./kernels.ts";
+
+export const RELEASE = "6.99.0-1-amd64";
+export const VERSION = "6.99.5-1";
+const COMMON = "linux-headers-6.99.0-1-common";
+
+const aptGet = `#!/bin/sh
+echo "$*" >> "$MIRROR/calls"
+case "$*" in
+*indextargets*) printf 'http://mirror.invalid/\\tstable\\tDebian\\tDebian\\tmain\\n' ;;
+*" update") [ ! -e "$MIRROR/unreachable" ] || {
+    echo "E: Failed to fetch http://mirror.invalid/InRelease  Could not connect to mirror.invalid:80" >&2
+    exit 100
+  } ;;
+*" download "*)
+  for word; do case "$word" in *=*) name=\${word%%=*}; [ ! -e "$MIRROR/$name.deb" ] || cp "$MIRROR/$name.deb" . ;; esac; done
+  ;;
+esac
+`;
+
+/** Waits before it compiles, where the test says so. */
+const gcc = `#!/bin/sh
+[ ! -e "$MIRROR/hangs" ] || { touch "$MIRROR/compiling"; sleep 60; }
+exec /usr/bin/gcc "$@"
+`;
+
+/** As kbuild does: an object is made again where its source or a header is newer, or its command, which has paths in it, is another one. */
+const makefile = `common := $(dir $(lastword $(MAKEFILE_LIST)))
+modules: $(M)/kvm.ko $(M)/kvm-amd.ko $(M)/kvm-intel.ko
+$(M)/kvm.o: $(common)virt/kvm/kvm_main.c FORCE
+$(M)/kvm-amd.o: $(common)arch/x86/kvm/amd.c FORCE
+$(M)/kvm-intel.o: $(common)arch/x86/kvm/intel.c FORCE
+$(M)/%.o:
+	@if [ $< -nt $@ ] || [ $(common)include/linux/kvm_host.h -nt $@ ] || [ "$$(cat $(M)/.$*.o.cmd)" != "gcc $<" ]; then \\
+	  echo "  CC [M]  $@"; gcc -I$(common)include -c -o $@ $< && echo "gcc $<" > $(M)/.$*.o.cmd; fi
+$(M)/%.ko: $(M)/%.o
+	@echo "  LD [M]  $@"; cp $< $@
+FORCE:
+.PHONY: FORCE
+`;
+
+const sources = {
+  "virt/kvm/kvm_main.c": '#include "linux/kvm_host.h"\nint main_value = 1;\n',
+  "arch/x86/kvm/amd.c": '#include "linux/kvm_host.h"\nint amd_value = SHARED;\n',
+  "arch/x86/kvm/intel.c": '#include "linux/kvm_host.h"\nint intel_value = SHARED;\n',
+  "mm/gup.c": "int gup;\n",
+};
+
+/** A change of one line of the sources. */
+export function changeOf(path: string, from: string, to: string): string {
+  return `--- a/${path}\n+++ b/${path}\n@@ -2 +2 @@\n-${from}\n+${to}\n`;
+}
+
+/** What compiles, in one source. */
+export const goodPatch: string = changeOf(
+  "virt/kvm/kvm_main.c",
+  "int main_value = 1;",
+  "int main_value = 2;",
+);
+
+type Package = {
+  readonly name: string;
+  readonly architecture?: "all" | "amd64";
+  readonly depends?: string;
+  readonly installedKiB?: number;
+};
+
+export class KvmArchive {
+  readonly mirror: string;
+  readonly bin: string;
+  #stanzas = "";
+
+  /** @param folder of the test; PATH, MIRROR and XDG_CACHE_HOME are the test's to set */
+  constructor(folder: string) {
+    this.mirror = join(folder, "mirror");
+    this.bin = join(folder, "bin");
+    for (const path of [this.mirror, this.bin]) mkdirSync(path);
+    for (const [name, text] of [
+      ["apt-get", aptGet],
+      ["apt-cache", '#!/bin/sh\n/bin/cat "$MIRROR/stanzas"\n'],
+      ["gcc", gcc],
+    ] as const) {
+      writeFileSync(join(this.bin, name), text);
+      chmodSync(join(this.bin, name), 0o755);
+    }
+    symlinkSync("/bin/true", join(this.bin, "x86_64-linux-gnu-gcc-99"));
+  }
+
+  /** Packs a package; `fill` writes its files. */
+  #pack(
+    { name, architecture = "all", depends, installedKiB = 100 }: Package,
+    fill: (tree: string) => void,
+  ): void {
+    const tree = join(this.mirror, "tree");
+    mkdirSync(join(tree, "DEBIAN"), { recursive: true });
+    fill(tree);
+    const control = [`Package: ${name}`, `Version: ${VERSION}`, `Architecture: ${architecture}`];
+    const rest = ["Maintainer: Nobody <nobody@localhost>", "Description: for tests", ""];
+    writeFileSync(join(tree, "DEBIAN/control"), [...control, ...rest].join("\n"));
+    const path = join(this.mirror, `${name}.deb`);
+    execFileSync("dpkg-deb", ["--root-owner-group", "-Znone", "-b", tree, path]);
+    rmSync(tree, { recursive: true });
+    const numbers = [`Installed-Size: ${installedKiB}`, "Size: 1000", `SHA256: ${"a".repeat(64)}`];
+    const needs = depends === undefined ? [] : [`Depends: ${depends}`];
+    this.#stanzas += `${[...control, ...needs, ...numbers].join("\n")}\n\n`;
+    writeFileSync(join(this.mirror, "stanzas"), this.#stanzas);
+  }
+
+  #write(tree: string, files: Readonly<Record<string, string>>): void {
+    for (const [name, text] of Object.entries(files)) {
+      const path = join(tree, name);
+      mkdirSync(dirname(path), { recursive: true });
+      writeFileSync(path, text);
+    }
+  }
+
+  publishImage(): void {
+    this.#pack({ name: `linux-image-${RELEASE}`, architecture: "amd64" }, (tree) => {
+      mkdirSync(join(tree, "boot"));
+      writeFileSync(join(tree, "boot", `vmlinuz-${RELEASE}`), bootImage({ release: RELEASE }));
+      const kvm = { "arch/x86/kvm/kvm.ko": [], "arch/x86/kvm/kvm-amd.ko": ["depends=kvm"] };
+      writeModules(join(tree, "lib/modules", RELEASE), RELEASE, { ...neededModules, ...kvm });
+    });
+  }
+
+  /** @param installedKiB what the sources say that they take */
+  publishSources(installedKiB = 100): void {
+    const depends = `gcc-99, ${COMMON} (= ${VERSION}), linux-kbuild-6.99.0-1`;
+    this.#pack({ name: `linux-headers-${RELEASE}`, architecture: "amd64", depends }, (tree) =>
+      this.#write(tree, { [`usr/src/linux-headers-${RELEASE}/.kernelvariables`]: "CC = $(X)gcc-99\n" }),
+    );
+    this.#pack({ name: COMMON }, (tree) =>
+      this.#write(tree, {
+        [`usr/src/${COMMON}/Makefile`]: makefile,
+        [`usr/src/${COMMON}/include/linux/kvm_host.h`]: "#pragma once\n#define SHARED 1\n",
+        "usr/share/doc/x": "",
+      }),
+    );
+    this.#pack({ name: "linux-kbuild-6.99.0-1", architecture: "amd64" }, (tree) =>
+      this.#write(tree, { "usr/lib/linux-kbuild-6.99.0-1/scripts/x": "" }),
+    );
+    this.#pack({ name: "linux-source-6.99", installedKiB }, (tree) => {
+      const top = join(tree, "usr/src/linux-source-6.99");
+      this.#write(top, sources);
+      execFileSync("tar", ["-cJf", `${top}.tar.xz`, "-C", dirname(top), "linux-source-6.99"]);
+      rmSync(top, { recursive: true });
+    });
+  }
+}
