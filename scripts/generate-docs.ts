@@ -122,6 +122,7 @@ type Scorecard = {
   readonly kernels: string;
   readonly linuxGuests: string;
   readonly linuxRaces: string;
+  readonly comparison: string;
 };
 
 /** The package's own scorecard: recorded real kernels, the model, documents. Throws if they contradict each other. */
@@ -139,6 +140,7 @@ const parts: Readonly<Record<string, () => string>> = {
   scorecard: () => fenced(scorecard.table),
   "kernels measured": () => scorecard.kernels,
   "linux guests": () => scorecard.linuxGuests,
+  comparison: () => scorecard.comparison,
   "races with linux guests": () => scorecard.linuxRaces,
 };
 

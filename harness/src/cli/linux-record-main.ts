@@ -3,9 +3,12 @@
  * scripts/linux-record.
  */
 import { writeFileSync } from "node:fs";
+import type { PatchFacts } from "../../../language/src/index.ts";
 import { type LinuxGuestFile, linuxCases } from "../compare/linux-guest.ts";
 import { readRuns } from "./report.ts";
 import { exitOnUsageError } from "./usage.ts";
+
+const patchNames = (patches: readonly PatchFacts[]): string => patches.map(({ name }) => name).join("+");
 
 function main([output, about, microGuest, ...runs]: readonly string[]): void {
   if (output === undefined || about === undefined || microGuest === undefined || runs.length === 0) {
@@ -28,11 +31,22 @@ function main([output, about, microGuest, ...runs]: readonly string[]): void {
     );
     process.exit(64);
   }
+  const [first] = attested;
+  const built = new Set(attested.map(({ vm }) => vm?.kvm ?? "today"));
+  const guestPatches = new Set(attested.map(({ guest }) => patchNames(guest?.patches ?? [])));
+  if (built.size > 1 || guestPatches.size > 1) {
+    console.error(`runs of kernels built alike, not with ${[...built, ...guestPatches].join(", ")}`);
+    process.exit(64);
+  }
+  const [kvm = "today"] = built;
+  const patches = first?.guest?.patches ?? [];
   const file: LinuxGuestFile = {
     about,
     recorded: new Date().toISOString().slice(0, 10),
     host,
     guest,
+    ...(kvm === "today" ? {} : { kvm }),
+    ...(patches.length === 0 ? {} : { guestPatches: patches.map(({ name }) => name) }),
     microGuest,
     cases: [...linuxCases(results)],
   };

@@ -3,7 +3,8 @@
  * interleavings, and documents. Entry point for scripts/generate-docs.ts; the same on every machine.
  */
 import { needsOf, needsText, proposals, type ScoreCell, scorecard } from "../../../language/src/index.ts";
-import { linuxGuestText } from "../compare/linux-guest.ts";
+import { comparisonText } from "../compare/comparison.ts";
+import { linuxGuestText, recordedLinuxGuests } from "../compare/linux-guest.ts";
 import { loadObserved, scoredObservations } from "../compare/observed.ts";
 import { type ModelScoring, modelCases } from "../engines/model/scored.ts";
 import { loadDocumented, loadExpectations, loadScenarios } from "../fixtures.ts";
@@ -70,6 +71,7 @@ function main(): number {
     details: detailLines(all).join("\n").trim(),
     kernels: kernelLines().join("\n"),
     linuxGuests: linuxGuestText(loadScenarios()),
+    comparison: comparisonText(recordedLinuxGuests(), loadScenarios()),
     linuxRaces: linuxRaceTable(recordedLinuxRaces()),
   };
   console.log(JSON.stringify(parts));

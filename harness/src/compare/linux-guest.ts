@@ -7,6 +7,8 @@ import { z } from "zod";
 import {
   accessesOf,
   guestActors,
+  type KvmPart,
+  kvmParts,
   type Outcome,
   type OutcomeWords,
   outcomeWords,
@@ -36,6 +38,10 @@ export type LinuxGuestFile = {
   readonly host: string;
   /** `uname -r` of the guest. */
   readonly guest: string;
+  /** What the host's KVM has built in; left out: nothing. */
+  readonly kvm?: KvmPart;
+  /** What the guest's kernel was built with, as its SPEC names it; left out: nothing. */
+  readonly guestPatches?: readonly string[];
   /** Name of the file in fixtures/observed with the micro-guest's outcomes on the same kernel. */
   readonly microGuest: string;
   readonly cases: readonly LinuxCase[];
@@ -46,6 +52,8 @@ const fileShape: z.ZodType<LinuxGuestFile> = z.strictObject({
   recorded: z.iso.date(),
   host: z.string(),
   guest: z.string(),
+  kvm: z.enum(kvmParts).exactOptional(),
+  guestPatches: z.array(z.string()).exactOptional(),
   microGuest: z.string(),
   cases: z.array(
     z.strictObject({
@@ -102,7 +110,7 @@ export function linuxCases(results: readonly CaseResult[]): readonly LinuxCase[]
  * The last access of the first guest actor, `sigsegv(SEGV_ACCERR)`, with what became of VMM and guest kernel where that is
  * more: `killed, VMM stopped(efault)`.
  */
-function cellText(outcome: Outcome, scenario: Scenario): string {
+export function cellText(outcome: Outcome, scenario: Scenario): string {
   const { steps, vmm, guestKernel } = outcomeWords(outcome, recordedStyle);
   const last = guestActors(scenario)
     .slice(0, 1)
@@ -186,11 +194,13 @@ function rowsOf(
   });
 }
 
+type TableRow = { readonly name: string; readonly cells: ReadonlyMap<string, string> };
+
 /** Aligned, as the formatter of this repository has tables. */
-function tableLines(rows: readonly Row[], used: readonly string[]): readonly string[] {
+export function tableLines(rows: readonly TableRow[], used: readonly string[]): readonly string[] {
   const cells = [
     ["", ...used],
-    ...rows.map((row) => [`\`${row.proposal}\``, ...used.map((name) => row.cells.get(name) ?? "")]),
+    ...rows.map((row) => [row.name, ...used.map((name) => row.cells.get(name) ?? "")]),
   ];
   const widths = ["", ...used].map((_, column) =>
     Math.max(3, ...cells.map((line) => line[column]?.length ?? 0)),
@@ -286,30 +296,41 @@ function groupText(
   const heading = one.title === null ? "####" : "#####";
   return [
     ...(one.title === null ? [] : [`#### ${one.title}`, ""]),
-    ...tableLines(linux, columns),
+    ...tableLines(
+      linux.map(({ proposal, cells }) => ({ name: `\`${proposal}\``, cells })),
+      columns,
+    ),
     ...differencesText(heading, linux, rowsOf(one, recorded.micro, scenarios)),
     ...(words.length === 0 ? [] : ["", `${heading} What the guest's kernel says`, "", ...words]),
   ].join("\n");
 }
 
+const withPatches = (release: string, patches: readonly string[]): string =>
+  [release, ...patches].join(" + ");
+
 /** The tables of a recording, as Markdown. */
 export function linuxGuestTables(
-  { host, guest, recorded, cases }: Omit<LinuxGuestFile, "about" | "microGuest">,
+  { host, guest, kvm, guestPatches = [], recorded, cases }: Omit<LinuxGuestFile, "about" | "microGuest">,
   micro: readonly Words[],
   scenarios: readonly Scenario[],
 ): string {
   const texts = groups.map((one) => groupText(one, { linux: cases, micro }, scenarios));
   return [
-    `### Linux ${guest} as a guest on Linux ${host}`,
+    `### Linux ${withPatches(guest, guestPatches)} as a guest on Linux ${withPatches(host, kvm === undefined ? [] : [`kvm=${kvm}`])}`,
     `Recorded ${recorded}, ${cases.length} cases. A cell is the last access of the victim, and the VMM or the guest's kernel where something became of them.`,
     ...texts.filter((text) => text !== ""),
   ].join("\n\n");
 }
 
+/** All recordings. */
+export function recordedLinuxGuests(): readonly LinuxGuestFile[] {
+  return [...recordingsIn("fixtures/linux-guest", readLinuxGuests).values()];
+}
+
 /** Of all recordings. */
 export function linuxGuestText(scenarios: readonly Scenario[]): string {
   const observed = loadObserved();
-  return [...recordingsIn("fixtures/linux-guest", readLinuxGuests).values()]
+  return recordedLinuxGuests()
     .map((file) => linuxGuestTables(file, observed.get(file.microGuest)?.cases ?? [], scenarios))
     .join("\n\n");
 }
