@@ -7,14 +7,21 @@ import {
   ExpectationTable,
   guestActors,
   isAbout,
+  kvmParts,
   matchesGlob,
+  outcomeWords,
   type Proposal,
   propertyIds,
+  proposalOn,
   proposals,
+  recordedStyle,
   type Scenario,
 } from "../../language/src/index.ts";
+import { proposalOf } from "../../language/test/support/cases.ts";
 import { supportsPair, supportsProposal } from "../src/engines/kvm/plan.ts";
 import { supportsLinux } from "../src/engines/linux/plan.ts";
+import { allowedEnds } from "../src/engines/model/allowed.ts";
+import { hardware } from "../src/engines/model/translate.ts";
 import {
   loadDocumented,
   loadErrata,
@@ -156,6 +163,26 @@ describe("fixtures/kinds", () => {
     for (const { scenario, proposal } of cases) {
       const expectation = expectations.find(scenario, proposal);
       expect(expectation?.outcome.vmm !== undefined, expectation?.rule).toBe(proposal.kvm !== "none");
+    }
+  });
+
+  it("expects of the guest of apf-loop on a KVM with a proposal what the model says, or nothing", () => {
+    const scenario = scenarios.find(({ id }) => id === "hang-without-apf");
+    if (scenario === undefined) throw new Error("no hang-without-apf");
+    const loop = proposalOf("apf-loop");
+    const asked = kvmParts.filter((kvm) => proposalOn(kvm, loop) !== loop);
+    expect(asked).toHaveLength(7);
+    for (const kvm of asked) {
+      const proposal = proposalOn(kvm, loop);
+      const allowed = allowedEnds(scenario, proposal, hardware);
+      const ends =
+        allowed.kind === "unsupported"
+          ? []
+          : allowed.ends.map(({ outcome }) => outcomeWords(outcome, recordedStyle));
+      const expected = expectations.find(scenario, proposal)?.outcome;
+      expect(ends, kvm).toMatchObject([
+        { vmm: expected?.vmm?.[0], steps: { "victim.load#2": expected?.accesses["victim.last"] } },
+      ]);
     }
   });
 

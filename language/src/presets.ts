@@ -346,7 +346,7 @@ const unawareAnswers: Readonly<Partial<Record<KvmPart, Answer>>> = {
   "memory-fault-exit": "loops",
 };
 
-/** The guest of `apf-loop` on a KVM that has a proposal built in. No rows of any table: what a patched kernel is asked first. */
+/** The guest of `apf-loop` on a KVM that has a proposal built in. No rows of any table. */
 const apfLoopsOn: ReadonlyMap<KvmPart, Answered> = new Map(
   kvmParts.flatMap((kvm): readonly (readonly [KvmPart, Answered])[] => {
     const answer = unawareAnswers[kvm];

@@ -69,6 +69,11 @@ export function isAboutProposal(scenario: Scenario, proposal: Proposal): boolean
   return scenario.proposals.includes(proposal.id);
 }
 
+/** A scenario that is about `apf-loop` alone asks whether KVM loops: a KVM with a proposal built in is asked, too. */
+function askedOf(builtIn: KvmPart, { proposals }: Scenario, proposal: Proposal): Proposal {
+  return proposals?.length === 1 ? proposalOn(builtIn, proposal) : proposal;
+}
+
 /**
  * The cases, scenario by scenario. Pairs that make no sense (a VM's proposal on an engine without a VM) are left out,
  * unless nothing else is left: then they were asked for, and are skipped with the reason.
@@ -87,7 +92,7 @@ export function plan(
       const argument = argumentOf(namedScenario, namedProposal);
       for (const { machine, engines, available } of places) {
         const builtIn = machine.builtIn.kvm;
-        const proposal = proposalOn(builtIn, namedProposal.proposal);
+        const proposal = askedOf(builtIn, scenario, namedProposal.proposal);
         for (const engine of enginesFor(proposal, engines)) {
           const { name, nature } = engine;
           const support = available.kind === "no" ? available : machine.supports(name, scenario, proposal);

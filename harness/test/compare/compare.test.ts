@@ -1,8 +1,8 @@
 /** Recorded cases against the model, and against each other. */
 import { describe, expect, it } from "vitest";
-import type { KvmTrace, Outcome, Proposal, Scenario } from "../../../language/src/index.ts";
+import type { KvmPart, KvmTrace, Outcome, Proposal, Scenario } from "../../../language/src/index.ts";
 import { proposalOf } from "../../../language/test/support/cases.ts";
-import { evidenceWith } from "../../../language/test/support/evidence.ts";
+import { evidenceWith, vmFacts } from "../../../language/test/support/evidence.ts";
 import {
   type CaseComparison,
   compareCases,
@@ -160,6 +160,35 @@ describe("modelledOn", () => {
     });
     const own = { ...loop, id: "own", exits: "fence" as const };
     expect(modelledOn(null, own)).toEqual({ proposal: own, preset: "own" });
+  });
+
+  it("takes the user's word for another KVM than the record's", () => {
+    const recordedOn = proposalOf("final-efault");
+    expect(modelledOn("error-gfn", recordedOn, "final-efault")).toMatchObject({
+      proposal: { kvm: "error-gfn" },
+      preset: "error-gfn",
+    });
+    expect(modelledOn("error-gfn", proposalOf("exit-request"), "final-efault")).toMatchObject({
+      proposal: { kvm: "exit-request" },
+    });
+  });
+
+  it("is chosen by what the record says that the kernel was built with", () => {
+    const loop = proposalOf("apf-guest");
+    const one = recorded({ proposal: loop.id, definition: { ...definition, proposal: loop } });
+    const kindOf = (kvm: KvmPart | undefined, named: KvmPart | null = null) => {
+      const kernel = kvm === undefined ? one.kernel : { ...one.kernel, kvm };
+      const [found] = compareCases([{ ...one, kernel }], { today, kvm: named });
+      return found?.outcome.kind;
+    };
+    expect(kindOf(undefined)).toBe("positive");
+    expect(kindOf("final-efault")).toBe("same");
+    expect(kindOf("final-efault", "memory-fault-exit")).toBe("positive");
+    const attested = evidenceWith();
+    const vm = { ...vmFacts, kvm: "final-efault", patches: [{ name: "x", sha256: "0".repeat(64) }] } as const;
+    const evidence = { ...attested, attestation: { ...attested.attestation, vm } };
+    const [read] = recordedCases([resultWith({ evidence })]).observed;
+    expect(read?.kernel).toMatchObject({ kvm: "final-efault", patches: vm.patches });
   });
 });
 

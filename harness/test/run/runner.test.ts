@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
-import type { Expectation, Proposal, Scenario } from "../../../language/src/index.ts";
+import type { Expectation, KvmPart, Proposal, Scenario } from "../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
 import { evidenceResult, expectationWith, natures } from "../../../language/test/support/evidence.ts";
 import { processState } from "../../../sys/src/index.ts";
@@ -268,8 +268,9 @@ describe("plan", () => {
   const here = scriptedMachine(async () => evidenceResult());
   const engines = (...names: (keyof typeof rows)[]): readonly Place[] =>
     names.map((name) => ({ machine: here, engines: [rows[name]], available: yes }));
-  const kernel = (answer: Support = yes): Place => ({
+  const kernel = (answer: Support = yes, kvm: KvmPart = "today"): Place => ({
     machine: scriptedMachine(async () => evidenceResult(), {
+      builtIn: { kvm, guest: "today" },
       name: "kernel:x",
       option: () => "--kernel x",
       supports: () => answer,
@@ -320,6 +321,37 @@ describe("plan", () => {
     const alone = plan([named()], [future], [kernel(no)]);
     expect(names(alone)).toEqual(["final-efault kvm kernel:x"]);
     expect(alone[0]?.support).toEqual(no);
+  });
+
+  it("runs on a kernel with a proposal built in what is about that, and today's elsewhere", () => {
+    const some = ["native", "apf-guest", "final-efault", "final-efault-pf", "exit-request"].map((id) =>
+      preset(proposalOf(id)),
+    );
+    const patched = kernel(yes, "final-efault");
+    expect(names(plan([named()], some, [...engines("kvm"), patched]))).toEqual([
+      "native process kernel:x",
+      "apf-guest kvm",
+      "final-efault kvm kernel:x",
+      "final-efault-pf kvm kernel:x",
+    ]);
+    const no = { kind: "no", reason: "this kernel has kvm=final-efault", fix: null } as const;
+    const [alone] = plan([named()], [preset(proposalOf("apf-guest"))], [kernel(no, "final-efault")]);
+    expect(alone?.support).toEqual(no);
+  });
+
+  it("asks a kernel with a proposal built in what becomes of the guest of apf-loop", () => {
+    const about = named({ proposals: ["apf-loop"] });
+    const [one] = plan([about], [preset(proposalOf("apf-loop"))], [kernel(yes, "final-efault")]);
+    expect(one?.proposal).toEqual({
+      ...proposalOf("apf-loop"),
+      id: "apf-loop+final-efault",
+      kvm: "final-efault",
+      title: "A guest that never enabled async page faults, on a KVM with final-efault.",
+    });
+    expect(one && replayCommand(one)).toBe("daxfault run ./mine.json --proposal apf-loop --kernel x");
+    const others = named({ proposals: ["apf-loop", "efault-exit"] });
+    const [other] = plan([others], [preset(proposalOf("apf-loop"))], [kernel(yes, "final-efault")]);
+    expect(other?.proposal.id).toBe("apf-loop");
   });
 
   it("names a machine in place of its engines", () => {

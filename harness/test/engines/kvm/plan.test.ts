@@ -117,4 +117,14 @@ describe("supports", () => {
     const proposal = { ...proposalOf("apf-loop"), kvm: "final-efault" } as const;
     expect(supportsProposal(proposal)).toMatchObject({ reason: /^kvm=final-efault is in no kernel/u });
   });
+
+  it("takes on a kernel with a proposal built in that proposal, and no other", () => {
+    const builtIn = { kvm: "final-efault", guest: "today" } as const;
+    expect(supportsProposal(proposalOf("final-efault-pf"), builtIn)).toEqual({ kind: "yes" });
+    const reasonOf = (id: string) => supportsProposal(proposalOf(id), builtIn);
+    expect(reasonOf("apf-guest")).toMatchObject({ reason: "this kernel has kvm=final-efault" });
+    expect(reasonOf("exit-request")).toMatchObject({
+      reason: "this kernel has kvm=final-efault, not kvm=exit-request",
+    });
+  });
 });

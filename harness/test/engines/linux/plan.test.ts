@@ -47,6 +47,19 @@ describe("supportsLinux", () => {
     expect(reasonOf(plain, proposal)).toContain(reason);
   });
 
+  it("takes a guest for what its kernel was built with", () => {
+    const supports = (id: string, kvm: "ready-error" | "inject-ve", guest: "today" | typeof kvm) =>
+      supportsLinux(plain, proposalOf(id), { kvm, guest });
+    expect(supports("sigbus-injection", "ready-error", "ready-error")).toEqual({ kind: "yes" });
+    expect(supports("sigbus-injection", "ready-error", "today")).toMatchObject({
+      reason: "no Linux understands an error in page-ready",
+    });
+    expect(supports("kvm-ve-injection", "inject-ve", "inject-ve")).toEqual({ kind: "yes" });
+    expect(supports("apf-guest", "inject-ve", "inject-ve")).toMatchObject({
+      reason: "this kernel has kvm=inject-ve",
+    });
+  });
+
   it("runs today's kernel, the fence, and every report that Linux gets in some way", () => {
     const run = proposals.filter(({ id }) => reasonOf(plain, id) === null).map(({ id }) => id);
     expect(run).toEqual([
