@@ -17,6 +17,7 @@ import {
   touchOf,
 } from "../../../../language/src/index.ts";
 import type { Support } from "../../engine.ts";
+import { kvmUnderTest } from "../kvm-under-test.ts";
 import { sealedReason } from "../sealed.ts";
 import { type CasePlan, commonPlan, type PlanPlace } from "../vm/plan.ts";
 
@@ -31,6 +32,9 @@ export type VmPlan = CasePlan & {
     readonly nmiIsSigbus: boolean;
     readonly pageFaultIsError: boolean;
     readonly pageReadyErrors: boolean;
+    readonly handsOverVeInfo: boolean;
+    readonly kvmRaisesMachineChecks: boolean;
+    readonly takesMachineChecks: boolean;
     readonly sleepsLate: boolean;
     readonly nmi: NmiVariant | "off";
     readonly machineCheckSafe: "none" | "reads" | "all";
@@ -43,7 +47,8 @@ const no = (reason: string, fix: string | null = null): Support => ({ kind: "no"
 /** Which axis values this engine can carry out, machine features aside. */
 export function supportsProposal(proposal: Proposal): Support {
   if (proposal.lapic === null) return no("the proposal has no VM");
-  if (proposal.kvm !== "today") return no(`kvm=${proposal.kvm} is in no kernel that this engine can ask`);
+  if (proposal.kvm !== kvmUnderTest())
+    return no(`kvm=${proposal.kvm} is in no kernel that this engine can ask`);
   if (proposal.vmm === "none") return no("the proposal has no VMM");
   if (proposal.guest === "none") return no("the proposal has no guest");
   return yes;
@@ -89,6 +94,9 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
       nmiIsSigbus: proposal.vmm === "nmi" && persona.pageFaultIsError,
       pageFaultIsError: persona.pageFaultIsError,
       pageReadyErrors: persona.pageReadyErrors,
+      handsOverVeInfo: proposal.kvm === "inject-ve" && persona.understandsVe,
+      kvmRaisesMachineChecks: proposal.kvm === "inject-mce",
+      takesMachineChecks: proposal.guest !== "unaware",
       sleepsLate: false,
       nmi: scenario.nmi ?? "off",
       machineCheckSafe: persona.machineCheckSafe,

@@ -10,6 +10,7 @@ import {
   allAccesses,
   cacheTimeoutMs,
   cpuOf,
+  enablesApf,
   type GuestPart,
   type GuestStep,
   guestActors,
@@ -25,6 +26,7 @@ import {
 } from "../../../../language/src/index.ts";
 import type { LinuxMount } from "../../../../vmm/src/index.ts";
 import type { GuestKernel, Support } from "../../engine.ts";
+import { kvmUnderTest, linuxPersona } from "../kvm-under-test.ts";
 import { sealedReason } from "../sealed.ts";
 import { type CasePlan, commonPlan, type PlanPlace } from "../vm/plan.ts";
 
@@ -90,14 +92,14 @@ const personas: Readonly<Record<GuestPart, "offered" | "hidden" | string>> = {
 
 function supportsProposal({ lapic, kvm, vmm, guest }: Proposal): Support {
   if (lapic === null || guest === "none") return no("the proposal has no VM");
-  if (kvm !== "today") return no(`kvm=${kvm} is in no kernel that this engine can ask`);
+  if (kvm !== kvmUnderTest()) return no(`kvm=${kvm} is in no kernel that this engine can ask`);
   if (lapic === "user") {
     return no(
       "the Linux guest has its APIC in the kernel; fence-exit and no-hlt-exits-no-apf have the same -EFAULT exit",
     );
   }
   if (vmm === "inject-pv") return no("Linux has no driver for the paravirtual error interrupt");
-  const persona = personas[guest];
+  const persona = guest === linuxPersona() ? "offered" : personas[guest];
   return persona === "offered" || persona === "hidden" ? yes : no(persona);
 }
 
@@ -185,14 +187,14 @@ export function supportsLinux(scenario: Scenario, proposal: Proposal): Support {
 }
 
 function bootPlan(scenario: Scenario, proposal: Proposal, common: CasePlan, kernel: GuestKernel): BootPlan {
-  const { guest, exits } = proposal;
+  const { exits } = proposal;
   const { ioPatienceMs, isIoAnswered, slowness } = common;
   const cpus = 1 + Math.max(0, ...guestActors(scenario).map(([, actor]) => cpuOf(actor)));
   return {
     kernel,
     device: scenario.layout === "nvdimm" ? "virtio-pmem" : "virtio-fs",
     cpus,
-    asyncPageFaults: guest !== "none" && personas[guest] === "offered" ? "offered" : "hidden",
+    asyncPageFaults: enablesApf(proposal) ? "offered" : "hidden",
     machineCheckRecovery: "offered",
     virtualization: isNested(scenario) ? "offered" : "hidden",
     hltInGuest: exits === "hlt-in-guest",

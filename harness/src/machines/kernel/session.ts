@@ -8,6 +8,7 @@ import { setImmediate } from "node:timers/promises";
 import type { Attestation, KernelVmFacts, RunResult } from "../../../../language/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { BootConsole, Case, CaseContext, GuestKernel, OpenContext } from "../../engine.ts";
+import { underTest } from "../../engines/kvm-under-test.ts";
 import type { Kernel } from "../../kernel/cache.ts";
 import { KernelError } from "../../kernel/error.ts";
 import type { GuestProgram } from "../../kernel/initramfs.ts";
@@ -33,7 +34,7 @@ function agentWith(guest: GuestKernel | null): GuestProgram {
   const words = guest === null ? [] : [JSON.stringify(guest)];
   return {
     command: [process.execPath, builtPath("harness/src/machines/kernel/inside-main.ts"), ...words],
-    environment: insideEnvironment,
+    environment: { ...insideEnvironment, ...underTest() },
   };
 }
 

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { exitParts, guestParts, proposals, vmmParts } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { planCase, supportsPair, supportsProposal } from "../../../src/engines/kvm/plan.ts";
@@ -98,6 +98,18 @@ describe("planCase", () => {
     expect(planCase(scenarioWith({ window }), proposalOf("apf-loop"), place).windowBytes).toBe(0x400000);
   });
 
+  it.each([
+    ["sigbus-injection", { pageReadyErrors: true, handsOverVeInfo: false, kvmRaisesMachineChecks: false }],
+    ["kvm-ve-injection", { pageReadyErrors: false, handsOverVeInfo: true, kvmRaisesMachineChecks: false }],
+    ["kvm-mce-injection", { handsOverVeInfo: false, kvmRaisesMachineChecks: true, takesMachineChecks: true }],
+    // The VMM fills the area in, and sets the banks up, itself.
+    ["ve-injection", { handsOverVeInfo: false, kvmRaisesMachineChecks: false }],
+    ["mce-injection", { handsOverVeInfo: false, kvmRaisesMachineChecks: false, takesMachineChecks: true }],
+    ["apf-loop", { pageReadyErrors: false, takesMachineChecks: false }],
+  ])("has the guest of %s consent to what KVM may do", (id, machine) => {
+    expect(planCase(scenarioWith({}), proposalOf(id), place).machine).toMatchObject(machine);
+  });
+
   it("knows when somebody waits for the vCPU to be stuck", () => {
     const actors = {
       host: { in: "host-process", through: "file", steps: [{ verb: "await", name: "stuck" }] },
@@ -116,5 +128,15 @@ describe("supports", () => {
     });
     const proposal = { ...proposalOf("apf-loop"), kvm: "final-efault" } as const;
     expect(supportsProposal(proposal)).toMatchObject({ reason: /^kvm=final-efault is in no kernel/u });
+  });
+
+  it("takes the kvm part that the kernel under test has built in, and no other", () => {
+    vi.stubEnv("DAXFAULT_KVM", "inject-ve");
+    try {
+      const run = proposals.filter((proposal) => supportsProposal(proposal).kind === "yes");
+      expect(run.map(({ id }) => id)).toEqual(["kvm-ve-injection"]);
+    } finally {
+      vi.unstubAllEnvs();
+    }
   });
 });
