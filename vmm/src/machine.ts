@@ -11,7 +11,6 @@ import {
   type GuestImage,
   loadImage,
   machineLayout,
-  setUpMachineChecks,
   type Vcpu,
   Vm,
   type VmOptions,
@@ -119,7 +118,7 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
   const vcpus = Array.from({ length: cpuCount(options.programs) }, (_, cpu) => {
     const vcpu = vm.createVcpu(cpu);
     enterLongMode(kvm, vcpu, cpu, image, options);
-    if (options.kvmRaisesMachineChecks) setUpMachineChecks(kvm, vcpu);
+    if (options.kvmRaisesMachineChecks) policies["inject-mce"].prepare(vcpu);
     policies[options.policy].prepare(vcpu);
     return vcpu;
   });
