@@ -8,6 +8,7 @@ export {
   type GuestImage,
   imagePath,
   KVM_ASYNC_PF_ENABLED,
+  type KvmFeature,
   type LinuxCpu,
   loadImage,
   MAX_WINDOW_BYTES,

@@ -33,6 +33,12 @@ export type MachineOptions = VmOptions & {
   readonly machineCheckSafe: "none" | "reads" | "all";
   /** The guest understands an error in page-ready (Goyal's RFC of 2020). */
   readonly pageReadyErrors: boolean;
+  /** The guest hands KVM its #VE information area. Needs KVM_FEATURE_VE_INFO. */
+  readonly handsOverVeInfo: boolean;
+  /** Machine-check banks that report recoverable errors are set up, though no policy raises any: KVM does. */
+  readonly kvmRaisesMachineChecks: boolean;
+  /** CR4.MCE: without it a machine check is a shutdown. */
+  readonly takesMachineChecks: boolean;
   /** The guest lets page-ready in before its task sleeps: the wake-up comes first. */
   readonly sleepsLate: boolean;
   /** One NMI before the first event's handler reads anything, with a #PF inside; and what is kept aside around that. */
@@ -57,6 +63,9 @@ export const plainMachine: Omit<MachineOptions, "windowHva" | "windowBytes" | "p
   pageFaultIsError: false,
   machineCheckSafe: "none",
   pageReadyErrors: false,
+  handsOverVeInfo: false,
+  kvmRaisesMachineChecks: false,
+  takesMachineChecks: true,
   sleepsLate: false,
   nmi: "off",
   policy: "stop",
@@ -109,6 +118,7 @@ export function buildMachine(kvm: Kvm, image: GuestImage, options: MachineOption
   const vcpus = Array.from({ length: cpuCount(options.programs) }, (_, cpu) => {
     const vcpu = vm.createVcpu(cpu);
     enterLongMode(kvm, vcpu, cpu, image, options);
+    if (options.kvmRaisesMachineChecks) policies["inject-mce"].prepare(vcpu);
     policies[options.policy].prepare(vcpu);
     return vcpu;
   });
@@ -152,6 +162,7 @@ function configurationBits(options: MachineOptions): number {
     (options.nmiIsSigbus ? bits.CONFIGURE_NMI_IS_SIGBUS : 0) |
     (options.pageFaultIsError ? bits.CONFIGURE_PF_IS_ERROR : 0) |
     (options.pageReadyErrors ? bits.CONFIGURE_APF_ERROR : 0) |
+    (options.handsOverVeInfo ? bits.CONFIGURE_VE_INFO : 0) |
     (options.sleepsLate ? bits.CONFIGURE_APF_SLEEPS_LATE : 0) |
     (nmi === "off" ? 0 : bits.CONFIGURE_NMI_BEFORE_READING) |
     (nmi === "flags-lost" || nmi === "saved" ? bits.CONFIGURE_NMI_SAVES_CR2 : 0) |

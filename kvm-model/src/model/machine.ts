@@ -13,7 +13,7 @@ import { type Context, MARK, type Mark, type Token } from "./fields.ts";
 import { Page } from "./page.ts";
 import { Task } from "./task.ts";
 import { type FaultTracepoint, tracepointEvents } from "./tracepoints.ts";
-import { type Stop, stopWords, Vcpu } from "./vcpu.ts";
+import { type Ready, type Stop, stopWords, Vcpu } from "./vcpu.ts";
 import { Work } from "./work.ts";
 
 /** A constant of its own: see `Words`. */
@@ -345,12 +345,18 @@ export class Machine {
   }
 
   /** kvm_async_pf_task_wake() found no sleeper and left a dummy node in the guest's hash. */
+  /** The flags of the page-ready that it stands for. */
+  dummyNode(token: Token): "absent" | Ready {
+    const byte = this.bytes[this.#dummyNodeAt + token];
+    return byte === 0 ? "absent" : byte === 1 ? "ok" : "error";
+  }
+
   hasDummyNode(token: Token): boolean {
     return this.bytes[this.#dummyNodeAt + token] !== 0;
   }
 
-  setDummyNode(token: Token, dummy: "present" | "absent"): void {
-    this.bytes[this.#dummyNodeAt + token] = dummy === "present" ? 1 : 0;
+  setDummyNode(token: Token, dummy: "absent" | Ready): void {
+    this.bytes[this.#dummyNodeAt + token] = dummy === "absent" ? 0 : dummy === "ok" ? 1 : 2;
   }
 
   /** A dummy node stays in the guest's hash for ever: no task will wait for its token. */

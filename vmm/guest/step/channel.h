@@ -41,6 +41,7 @@ enum panic_reason {
     PANIC_NO_APF = 4,       /* configured to enable async page faults, but CPUID does not offer them */
     PANIC_APF_IN_KERNEL = 5, /* page-not-present for CPL 0, which the guest never asked for */
     PANIC_MACHINE_CHECK = 6, /* in the guest kernel, where no machine-check-safe fixup covers it */
+    PANIC_NO_VE_INFO = 7,    /* configured to hand over the #VE information area, but CPUID does not offer that */
 };
 
 enum verb {
@@ -127,12 +128,13 @@ enum configuration {
     CONFIGURE_MCE_SAFE_READS = 1 << 4,     /* machine checks in the kernel's reads of user memory are fixed up */
     CONFIGURE_MCE_SAFE_WRITES = 1 << 5,    /* and in its writes, which Linux cannot */
     CONFIGURE_PF_IS_ERROR = 1 << 6,        /* a #PF that the page tables do not explain is an error, not spurious */
-    CONFIGURE_APF_ERROR = 1 << 7,          /* page-ready may carry an error (`ready_flags`), as Goyal's RFC has it */
+    CONFIGURE_APF_ERROR = 1 << 7,          /* page-ready may carry an error (`ready_flags`); asks KVM for it where that is offered */
     CONFIGURE_APF_SLEEPS_LATE = 1 << 8,    /* page-ready is let in before the task sleeps */
     CONFIGURE_NMI_BEFORE_READING = 1 << 9, /* the first handler from CPL 3 is hit by an NMI that takes a #PF of its own */
     CONFIGURE_NMI_SAVES_CR2 = 1 << 10,     /* around that #PF, as Linux does (exc_nmi()) */
     CONFIGURE_NMI_SAVES_FLAGS = 1 << 11,   /* and the word of the shared area that says "not present" */
     CONFIGURE_APF_SEND_ALWAYS = 1 << 12,   /* with CONFIGURE_APF: page-not-present at CPL 0 too, as Linux until 5.7 */
+    CONFIGURE_VE_INFO = 1 << 13,           /* hands KVM the #VE information area (MSR_KVM_VE_INFO) */
 };
 
 enum event_kind {

@@ -31,6 +31,7 @@ export const channelLayout = {
   CONFIGURE_NMI_SAVES_CR2: 1024,
   CONFIGURE_NMI_SAVES_FLAGS: 2048,
   CONFIGURE_APF_SEND_ALWAYS: 4096,
+  CONFIGURE_VE_INFO: 8192,
   TASK_INTERRUPTS_OFF: 1,
   TASK_NESTED: 2,
   TASK_SIGSEGV_IS_SIGBUS: 4,
@@ -182,6 +183,7 @@ const panicReasons: Readonly<Record<number, string>> = {
   4: "async page faults asked for, but CPUID offers no page-ready interrupt (KVM_FEATURE_ASYNC_PF_INT)",
   5: "page-not-present event at CPL 0",
   6: "machine check in the guest kernel",
+  7: "#VE by KVM asked for, but CPUID does not offer it (KVM_FEATURE_VE_INFO)",
 };
 
 function decodeSignal(argument: number): Doorbell | null {

@@ -101,6 +101,27 @@ describe.skipIf(kvm.reason !== null)(`async page faults in the micro-guest${kvm.
     expect(outcome.results[0]?.[2]).toMatchObject({ status: "sigbus", number: channelLayout.SIGBUS_ADRERR });
   });
 
+  it("keeps an error that comes before its task sleeps", async () => {
+    let machine: Machine | null = null;
+    const outcome = await runCase(
+      { ...apf, pageReadyErrors: true, sleepsLate: true },
+      new Uint8Array(FILE_BYTES).fill(0x41),
+      [{ cpl: 3, steps: [signal("signal", 0), signal("await", 1), access("load", 8, 0x1000)] }, counting],
+      (_number, file, raise) => {
+        ftruncateSync(file, 0);
+        if (machine !== null) writeReadyFlags(machine, machineLayout.PAGE_ERROR);
+        raise(1);
+      },
+      (built) => {
+        machine = built;
+      },
+    );
+    expect(ended(outcome)).toEqual(["finished"]);
+    expect(outcome.apfNotPresentCount).toBe(1);
+    expect(outcome.results[0]?.[2]).toMatchObject({ status: "sigbus", number: channelLayout.SIGBUS_ADRERR });
+    expect(outcome.earlyTokens).toBe(0);
+  });
+
   it("outlives a hundred tasks that fault at once", async () => {
     const steps = (n: number) => [signal("await", 1), access("load", 8, 0x1000 * n)];
     const crowd = Array.from({ length: 100 }, (_, n): TaskProgram => ({ cpl: 3, steps: steps(n) }));

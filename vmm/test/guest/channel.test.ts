@@ -31,6 +31,7 @@ const expressions: Record<keyof typeof channelLayout, string> = {
   ...named(
     "CONFIGURE_APF_ERROR",
     "CONFIGURE_APF_SEND_ALWAYS",
+    "CONFIGURE_VE_INFO",
     "CONFIGURE_APF_SLEEPS_LATE",
     "CONFIGURE_NMI_BEFORE_READING",
   ),

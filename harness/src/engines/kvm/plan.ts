@@ -32,6 +32,9 @@ export type VmPlan = CasePlan & {
     readonly nmiIsSigbus: boolean;
     readonly pageFaultIsError: boolean;
     readonly pageReadyErrors: boolean;
+    readonly handsOverVeInfo: boolean;
+    readonly kvmRaisesMachineChecks: boolean;
+    readonly takesMachineChecks: boolean;
     readonly sleepsLate: boolean;
     readonly nmi: NmiVariant | "off";
     readonly machineCheckSafe: "none" | "reads" | "all";
@@ -91,6 +94,9 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
       nmiIsSigbus: proposal.vmm === "nmi" && persona.pageFaultIsError,
       pageFaultIsError: persona.pageFaultIsError,
       pageReadyErrors: persona.pageReadyErrors,
+      handsOverVeInfo: proposal.kvm === "inject-ve" && persona.understandsVe,
+      kvmRaisesMachineChecks: proposal.kvm === "inject-mce",
+      takesMachineChecks: proposal.guest !== "unaware",
       sleepsLate: false,
       nmi: scenario.nmi ?? "off",
       machineCheckSafe: persona.machineCheckSafe,

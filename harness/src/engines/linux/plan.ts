@@ -10,6 +10,7 @@ import {
   allAccesses,
   cacheTimeoutMs,
   cpuOf,
+  enablesApf,
   type GuestPart,
   type GuestStep,
   guestActors,
@@ -206,14 +207,14 @@ export function supportsLinux(
 }
 
 function bootPlan(scenario: Scenario, proposal: Proposal, common: CasePlan, kernel: GuestKernel): BootPlan {
-  const { guest, exits } = proposal;
+  const { exits } = proposal;
   const { ioPatienceMs, isIoAnswered, slowness } = common;
   const cpus = 1 + Math.max(0, ...guestActors(scenario).map(([, actor]) => cpuOf(actor)));
   return {
     kernel,
     device: scenario.layout === "nvdimm" ? "virtio-pmem" : "virtio-fs",
     cpus,
-    asyncPageFaults: guestPersonas[guest].asyncPageFaults === "off" ? "hidden" : "offered",
+    asyncPageFaults: enablesApf(proposal) ? "offered" : "hidden",
     machineCheckRecovery: "offered",
     virtualization: isNested(scenario) ? "offered" : "hidden",
     hltInGuest: exits === "hlt-in-guest",

@@ -8,7 +8,13 @@ import {
   type Scenario,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
-import { type CpuFeatures, cpuFeatures, Kvm, supportedCpuid } from "../../../../vmm/src/index.ts";
+import {
+  type CpuFeatures,
+  cpuFeatures,
+  Kvm,
+  type KvmFeature,
+  supportedCpuid,
+} from "../../../../vmm/src/index.ts";
 import type { Support } from "../../engine.ts";
 import { hostSetupSupport, thisMachine } from "../../machine.ts";
 import { supportsAccesses } from "../guest-program.ts";
@@ -29,6 +35,27 @@ export function kvmFacts(): KvmFacts {
 
 const no = (reason: string): Support => ({ kind: "no", reason, fix: null });
 
+/** What a KVM with the proposal built in offers its guests by CPUID; null: nothing. */
+function offeredFeature({ kvm }: Proposal): KvmFeature | null {
+  switch (kvm) {
+    case "ready-error":
+      return "KVM_FEATURE_ASYNC_PF_ERROR";
+    case "inject-ve":
+      return "KVM_FEATURE_VE_INFO";
+    case "none":
+    case "today":
+    case "uniform-efault":
+    case "error-gfn":
+    case "error-pending":
+    case "exit-request":
+    case "final-efault":
+    case "memory-fault-exit":
+    case "inject-mce":
+    case "legacy-pf":
+      return null;
+  }
+}
+
 /** Can KVM here run the case? Its host and its guard included. */
 export function supportsOnKvm(scenario: Scenario, proposal: Proposal): Support {
   for (const answer of [hostSetupSupport(scenario), guardSupport(proposal.server, scenario)]) {
@@ -40,9 +67,11 @@ export function supportsOnKvm(scenario: Scenario, proposal: Proposal): Support {
       "this KVM has no counters to read (KVM_CAP_BINARY_STATS_FD): an endless loop could not be proven",
     );
   }
-  if (enablesApf(proposal) && !features.asyncPageFaultInterrupt) {
+  if (enablesApf(proposal) && !features.kvm.KVM_FEATURE_ASYNC_PF_INT) {
     return no("this KVM offers no async page faults by interrupt (KVM_FEATURE_ASYNC_PF_INT)");
   }
+  const needed = offeredFeature(proposal);
+  if (needed !== null && !features.kvm[needed]) return no(`this KVM does not offer ${needed}`);
   if (proposal.exits === "hlt-in-guest" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {
     return no("this KVM cannot give HLT to the guest (KVM_CAP_X86_DISABLE_EXITS)");
   }
@@ -62,12 +91,14 @@ export function kvmAttestation(
   capabilities: Readonly<Record<string, number>>,
 ): Attestation {
   const { kvmBackend, kvmParameters } = thisMachine();
+  const { kvm } = kvmFacts().features;
+  const offered = Object.fromEntries(Object.entries(kvm).map(([name, is]) => [name, is ? 1 : 0]));
   return {
     engine,
     kernel: release(),
     kvmBackend,
     kvmParameters,
-    capabilities,
+    capabilities: { ...capabilities, ...offered },
     lapic: null,
     apfEnabled: null,
     pageSize: PAGE_SIZE,

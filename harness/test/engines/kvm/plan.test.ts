@@ -98,6 +98,18 @@ describe("planCase", () => {
     expect(planCase(scenarioWith({ window }), proposalOf("apf-loop"), place).windowBytes).toBe(0x400000);
   });
 
+  it.each([
+    ["sigbus-injection", { pageReadyErrors: true, handsOverVeInfo: false, kvmRaisesMachineChecks: false }],
+    ["kvm-ve-injection", { pageReadyErrors: false, handsOverVeInfo: true, kvmRaisesMachineChecks: false }],
+    ["kvm-mce-injection", { handsOverVeInfo: false, kvmRaisesMachineChecks: true, takesMachineChecks: true }],
+    // The VMM fills the area in, and sets the banks up, itself.
+    ["ve-injection", { handsOverVeInfo: false, kvmRaisesMachineChecks: false }],
+    ["mce-injection", { handsOverVeInfo: false, kvmRaisesMachineChecks: false, takesMachineChecks: true }],
+    ["apf-loop", { pageReadyErrors: false, takesMachineChecks: false }],
+  ])("has the guest of %s consent to what KVM may do", (id, machine) => {
+    expect(planCase(scenarioWith({}), proposalOf(id), place).machine).toMatchObject(machine);
+  });
+
   it("knows when somebody waits for the vCPU to be stuck", () => {
     const actors = {
       host: { in: "host-process", through: "file", steps: [{ verb: "await", name: "stuck" }] },

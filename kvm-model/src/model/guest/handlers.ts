@@ -85,9 +85,11 @@ function waitInL1(m: Machine, vcpu: Vcpu): void {
 /** kvm_async_pf_task_wait_schedule(). */
 function waitForReady(m: Machine, vcpu: Vcpu, token: Token): void {
   const { task } = vcpu;
-  if (m.isTaskToken(token) && m.hasDummyNode(token)) {
+  const dummy = m.isTaskToken(token) ? m.dummyNode(token) : "absent";
+  if (dummy !== "absent") {
     m.setDummyNode(token, "absent");
     m.log?.("apf-not-present", "guest", "guest", `token ${token} was woken already: no sleep`);
+    if (task !== null) task.wokenWith = dummy;
     return;
   }
   if (task === null) throw new Error(`${m.case.name}: async #PF on a vCPU that runs no task`);
@@ -112,7 +114,7 @@ function wake(m: Machine, token: Token, flags: Ready): void {
   }
   if (woken > 0 || token === TOKEN_ALL || !m.isTaskToken(token) || !m.checks("dummy-node")) return;
   if (m.vcpus.some((vcpu) => isToWaitFor(vcpu, token))) {
-    m.setDummyNode(token, "present");
+    m.setDummyNode(token, flags);
     m.log?.("apf-ready", "guest", "guest", `no task sleeps on token ${token} yet: dummy node`);
     return;
   }

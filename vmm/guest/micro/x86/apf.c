@@ -10,25 +10,24 @@
 #define KVM_ASYNC_PF_ENABLED 1
 #define KVM_ASYNC_PF_SEND_ALWAYS 2
 #define KVM_ASYNC_PF_DELIVERY_AS_INT 8
-#define KVM_CPUID_FEATURES 0x40000001
 #define KVM_FEATURE_ASYNC_PF_INT (1u << 14)
+/* Of fixtures/kernels/sigbus-injection. */
+#define KVM_FEATURE_ASYNC_PF_ERROR (1u << 20)
+#define KVM_ASYNC_PF_SEND_ERROR 16
 
 #define apf ((volatile struct apf_area *)this_area(APF_AREA_ADDRESS))
 
-static int offered(void)
-{
-    uint32_t eax = KVM_CPUID_FEATURES, ebx, ecx, edx;
-    __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "=c"(ecx), "=d"(edx));
-    return (eax & KVM_FEATURE_ASYNC_PF_INT) != 0;
-}
-
 void enable_async_page_faults(void)
 {
-    if (!offered())
+    uint32_t offered = kvm_features(), configuration = channel->configuration;
+    if (!(offered & KVM_FEATURE_ASYNC_PF_INT))
         stop(DOORBELL_PANIC, PANIC_NO_APF);
-    uint64_t always = channel->configuration & CONFIGURE_APF_SEND_ALWAYS ? KVM_ASYNC_PF_SEND_ALWAYS : 0;
+    uint64_t always = configuration & CONFIGURE_APF_SEND_ALWAYS ? KVM_ASYNC_PF_SEND_ALWAYS : 0;
+    int takes_errors = (configuration & CONFIGURE_APF_ERROR) && (offered & KVM_FEATURE_ASYNC_PF_ERROR);
+    uint64_t errors = takes_errors ? KVM_ASYNC_PF_SEND_ERROR : 0;
     wrmsr(MSR_KVM_ASYNC_PF_INT, VECTOR_APF_READY);
-    wrmsr(MSR_KVM_ASYNC_PF_EN, (uint64_t)apf | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT | always);
+    wrmsr(MSR_KVM_ASYNC_PF_EN,
+          (uint64_t)apf | KVM_ASYNC_PF_ENABLED | KVM_ASYNC_PF_DELIVERY_AS_INT | always | errors);
 }
 
 uint32_t take_page_not_present(void)

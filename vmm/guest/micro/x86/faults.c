@@ -13,6 +13,10 @@
 #define MC_ADDR(bank) (0x402 + 4 * (bank))
 #define MCI_STATUS_VAL (1ull << 63)
 #define MAX_BANKS 32
+#define MSR_KVM_VE_INFO 0x4b564d09
+#define KVM_FEATURE_VE_INFO (1u << 21)
+#define KVM_MSR_ENABLED 1
+#define VE_LINEAR_ADDRESS_VALID (1 << 7)
 
 #define ve ((volatile struct ve_information *)this_area(VE_INFORMATION_ADDRESS))
 #define pv ((volatile struct pv_error *)this_area(PV_ERROR_ADDRESS))
@@ -137,9 +141,19 @@ void machine_check(struct frame *frame)
     fail(frame, SIGBUS_MCEERR_AR, address, PANIC_MACHINE_CHECK);
 }
 
+/* Of fixtures/kernels/kvm-ve-injection: #VE by KVM itself. A VMM's needs no consent. */
+void enable_virtualization_exceptions(void)
+{
+    if (!(kvm_features() & KVM_FEATURE_VE_INFO))
+        stop(DOORBELL_PANIC, PANIC_NO_VE_INFO);
+    wrmsr(MSR_KVM_VE_INFO, (uint64_t)ve | KVM_MSR_ENABLED);
+}
+
 void virtualization_exception(struct frame *frame)
 {
-    uint64_t address = ve->linear_address;
+    /* Guest virtual = guest physical: KVM on AMD's nested paging knows no other. */
+    int has_linear = (ve->exit_qualification & VE_LINEAR_ADDRESS_VALID) != 0;
+    uint64_t address = has_linear ? ve->linear_address : ve->physical_address;
     record(EVENT_VE, frame, ve->exit_qualification, ve->physical_address);
     ve->busy = 0;
     fail(frame, SIGBUS_ADRERR, address, PANIC_EXCEPTION_IN_KERNEL);

@@ -239,6 +239,8 @@ void kernel_main(void)
     if (configuration & CONFIGURE_LAPIC)
         wrmsr(MSR_X2APIC_SVR, 0x100 | VECTOR_SPURIOUS);
     enable_machine_checks();
+    if (configuration & CONFIGURE_VE_INFO)
+        enable_virtualization_exceptions();
     if (configuration & CONFIGURE_APF)
         enable_async_page_faults();
     create_tasks();

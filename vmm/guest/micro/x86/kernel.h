@@ -37,6 +37,14 @@ static inline void wrmsr(uint32_t index, uint64_t value)
     __asm__ volatile("wrmsr" : : "c"(index), "a"((uint32_t)value), "d"((uint32_t)(value >> 32)) : "memory");
 }
 
+/* EAX of the leaf KVM_CPUID_FEATURES: bits KVM_FEATURE_*. */
+static inline uint32_t kvm_features(void)
+{
+    uint32_t eax = 0x40000001, ebx, ecx, edx;
+    __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "=c"(ecx), "=d"(edx));
+    return eax;
+}
+
 static inline uint64_t rdmsr(uint32_t index)
 {
     uint32_t low, high;
@@ -87,6 +95,7 @@ void page_ready(struct frame *frame);
 
 /* faults.c */
 void enable_machine_checks(void);
+void enable_virtualization_exceptions(void);
 void page_fault(struct frame *frame);
 void machine_check(struct frame *frame);
 void virtualization_exception(struct frame *frame);

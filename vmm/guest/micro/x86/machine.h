@@ -26,7 +26,8 @@
 
 /*
  * struct kvm_vcpu_pv_apf_data (Documentation/virt/kvm/x86/msr.rst): `flags` belongs to #PF, `token` to the interrupt.
- * `ready_flags` is Goyal's proposal of 2020: the state of the page. KVM never writes it.
+ * `ready_flags` is Goyal's proposal of 2020: the state of the page. KVM as released never writes it; with
+ * fixtures/kernels/sigbus-injection it does, if the guest asks for it.
  */
 #define PAGE_NOT_PRESENT 1
 #define PAGE_ERROR 1
@@ -35,7 +36,7 @@ struct apf_area {
 };
 
 /*
- * Filled in by a VMM before it injects #VE: the information area of SDM vol. 3, 25.5.7.2. `busy` is set by
+ * Filled in before #VE is injected, by a VMM or by KVM with fixtures/kernels/kvm-ve-injection: the information area of SDM vol. 3, 25.5.7.2. `busy` is set by
  * the injector and cleared by the handler; no #VE may be delivered while it is set.
  */
 #define VE_BUSY 0xffffffffu

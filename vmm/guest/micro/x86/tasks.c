@@ -23,7 +23,11 @@ static struct task {
 static struct cpu {
     uint32_t tasks[MAX_TASKS], task_count; /* the tasks that it runs */
     uint32_t current;                      /* index into `tasks` */
-    uint32_t early_tokens[MAX_EARLY_TOKENS], early_token_count;
+    struct early {
+        uint32_t token;
+        int error;
+    } early[MAX_EARLY_TOKENS];
+    uint32_t early_token_count;
     uint32_t ended;         /* of its tasks that do not count for ever */
     uint32_t asleep;        /* of those, too */
     volatile uint32_t gone; /* of those: ended, or asleep for ever; as of its last scheduling decision, for other vCPUs */
@@ -241,22 +245,31 @@ void sigbus(struct frame *frame, enum sigbus_code code, uint64_t address)
         kill_task(frame);
 }
 
-static int came_early(struct cpu *cpu, uint32_t token)
+/* Returns whether it did; then `error` is what the page-ready said. */
+static int came_early(struct cpu *cpu, uint32_t token, int *error)
 {
-    for (uint32_t i = 0; i < cpu->early_token_count; i++)
-        if (cpu->early_tokens[i] == token) {
-            cpu->early_tokens[i] = cpu->early_tokens[--cpu->early_token_count];
-            this_report()->early_tokens = cpu->early_token_count;
-            return 1;
-        }
+    for (uint32_t i = 0; i < cpu->early_token_count; i++) {
+        volatile struct early *own = &cpu->early[i], *last = &cpu->early[cpu->early_token_count - 1];
+        if (own->token != token)
+            continue;
+        *error = own->error;
+        own->token = last->token;
+        own->error = last->error;
+        this_report()->early_tokens = --cpu->early_token_count;
+        return 1;
+    }
     return 0;
 }
 
 void sleep_task(struct frame *frame, uint32_t token)
 {
     uint32_t task = current_task();
-    if (came_early(here(), token))
+    int error = 0;
+    if (came_early(here(), token, &error)) {
+        if (error)
+            sigbus(frame, SIGBUS_ADRERR, 0);
         return;
+    }
     tasks[task].token = token;
     set_state(task, TASK_SLEEPING);
     if (!is_counter(task))
@@ -296,8 +309,10 @@ void wake_task(uint32_t token, int error)
         wake(cpu, task, error);
         found = 1;
     }
-    if (!found && cpu->early_token_count < MAX_EARLY_TOKENS)
-        cpu->early_tokens[cpu->early_token_count++] = token;
+    if (!found && cpu->early_token_count < MAX_EARLY_TOKENS) {
+        cpu->early[cpu->early_token_count].token = token;
+        cpu->early[cpu->early_token_count++].error = error;
+    }
     this_report()->early_tokens = cpu->early_token_count;
     if (token != WAKE_ALL && this_report()->outstanding > 0)
         this_report()->outstanding--;

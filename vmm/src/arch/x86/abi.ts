@@ -107,9 +107,19 @@ export const msr = {
 } as const;
 export const KVM_ASYNC_PF_ENABLED = 1n;
 
-/** CPUID leaf KVM_CPUID_FEATURES, EAX bit: page-ready by interrupt. */
 export const KVM_CPUID_FEATURES = 0x40000001;
-export const KVM_FEATURE_ASYNC_PF_INT = 14;
+/**
+ * Bits of EAX of leaf KVM_CPUID_FEATURES that decide how a lost page can be reported. The last two are those of
+ * `sigbus-injection` and `kvm-ve-injection` (fixtures/kernels): no release of Linux has them.
+ */
+export const kvmFeatureBit = {
+  KVM_FEATURE_ASYNC_PF: 4,
+  KVM_FEATURE_ASYNC_PF_VMEXIT: 10,
+  KVM_FEATURE_ASYNC_PF_INT: 14,
+  KVM_FEATURE_ASYNC_PF_ERROR: 20,
+  KVM_FEATURE_VE_INFO: 21,
+} as const;
+export type KvmFeature = keyof typeof kvmFeatureBit;
 
 /** Counter of KVM_GET_STATS_FD: the page faults that KVM has taken for a vCPU (kvm_vcpu_stats_desc, arch/x86/kvm/x86.c). */
 export const FAULT_COUNTER = "pf_taken";

@@ -1,6 +1,6 @@
 /** CPUID: what KVM offers a guest (KVM_GET_SUPPORTED_CPUID), and the vendor that a guest takes its processor for. */
 import { ioctlStruct, type Kvm } from "../../kvm/device.ts";
-import { KVM_CPUID_FEATURES, KVM_FEATURE_ASYNC_PF_INT, x86SizeOf } from "./abi.ts";
+import { KVM_CPUID_FEATURES, type KvmFeature, kvmFeatureBit, x86SizeOf } from "./abi.ts";
 
 /** Vendors by CPUID leaf 0: EBX, EDX, ECX spell "GenuineIntel" and "AuthenticAMD". */
 export const cpuVendors = {
@@ -65,11 +65,22 @@ export type CpuFeatures = {
   readonly avx: boolean;
   readonly avx512: boolean;
   readonly cmpxchg16b: boolean;
-  /** Page-ready by interrupt: what a guest needs to use async page faults since Linux 5.9. */
-  readonly asyncPageFaultInterrupt: boolean;
+  /** Of KVM's own: page-ready by interrupt is what a guest needs to use async page faults since Linux 5.9. */
+  readonly kvm: Readonly<Record<KvmFeature, boolean>>;
   /** SVM or VMX for the guest: it can run guests of its own. */
   readonly virtualization: boolean;
 };
+
+function kvmFeatures(eax = 0): Readonly<Record<KvmFeature, boolean>> {
+  const has = (name: KvmFeature): boolean => (eax & (1 << kvmFeatureBit[name])) !== 0;
+  return {
+    KVM_FEATURE_ASYNC_PF: has("KVM_FEATURE_ASYNC_PF"),
+    KVM_FEATURE_ASYNC_PF_VMEXIT: has("KVM_FEATURE_ASYNC_PF_VMEXIT"),
+    KVM_FEATURE_ASYNC_PF_INT: has("KVM_FEATURE_ASYNC_PF_INT"),
+    KVM_FEATURE_ASYNC_PF_ERROR: has("KVM_FEATURE_ASYNC_PF_ERROR"),
+    KVM_FEATURE_VE_INFO: has("KVM_FEATURE_VE_INFO"),
+  };
+}
 
 /** Feature bits that decide which accesses and which guests are possible. */
 export function cpuFeatures(entries: readonly CpuidEntry[]): CpuFeatures {
@@ -82,7 +93,7 @@ export function cpuFeatures(entries: readonly CpuidEntry[]): CpuFeatures {
     avx: bit(leaf1?.ecx, 28),
     avx512: bit(find(7)?.ebx, 16),
     cmpxchg16b: bit(leaf1?.ecx, 13),
-    asyncPageFaultInterrupt: bit(find(KVM_CPUID_FEATURES)?.eax, KVM_FEATURE_ASYNC_PF_INT),
+    kvm: kvmFeatures(find(KVM_CPUID_FEATURES)?.eax),
     virtualization: bit(leaf1?.ecx, 5) || bit(find(0x80000001)?.ecx, 2),
   };
 }

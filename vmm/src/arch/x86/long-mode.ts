@@ -25,7 +25,7 @@ export function enterLongMode(
   vcpu: Vcpu,
   cpu: number,
   image: GuestImage,
-  options: { readonly lapicInKernel: boolean },
+  options: { readonly lapicInKernel: boolean; readonly takesMachineChecks: boolean },
 ): void {
   const features = cpuFeatures(supportedCpuid(kvm));
   if (options.lapicInKernel && !features.x2apic) throw new Error("this KVM offers no x2APIC to its guests");
@@ -37,13 +37,14 @@ export function enterLongMode(
   const selector = machineLayout.SELECTOR_TSS + 16 * cpu;
   const tr: Segment = { base, limit, selector, type: 11, s: 0, dpl: 0, l: 0, db: 0, g: 0 };
   const osxsave = features.xsave ? CR4_OSXSAVE : 0n;
+  const mce = options.takesMachineChecks ? CR4_MCE : 0n;
   vcpu.setSpecialRegisters({
     segments: { cs: code, ds: data, es: data, ss: data, tr },
     tables: { gdt: image.gdt, idt: image.idt },
     control: {
       cr0: CR0,
       cr3: PML4_ADDRESS,
-      cr4: CR4_PAE | CR4_OSFXSR_OSXMMEXCPT | CR4_MCE | osxsave,
+      cr4: CR4_PAE | CR4_OSFXSR_OSXMMEXCPT | mce | osxsave,
       efer: EFER_LME_LMA,
       ...(options.lapicInKernel ? { apic_base: APIC_BASE_X2APIC | (cpu === 0 ? APIC_BASE_BSP : 0n) } : {}),
     },
