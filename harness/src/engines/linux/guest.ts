@@ -105,6 +105,7 @@ type Current = {
   readonly over: Moment;
   handlers: CaseHandlers;
   isInTrouble: boolean;
+  hasOopsed: boolean;
 };
 
 /** Of a case's plan, what the guest's program and its vCPUs have to know. */
@@ -183,8 +184,16 @@ export class LinuxGuest {
   #line(text: string): void {
     this.#console.push(text);
     if (complaintIn([text]) !== null) this.#givenUp.reach();
-    if (oops.test(text)) this.#current?.handlers.oopsed?.();
+    this.#noteOops(text);
     if (this.#console.length > CONSOLE_LINES) this.#console.splice(CONSOLE_LINES / 2, 1);
+  }
+
+  /** From an oops on each line counts as one: as long as the kernel still prints it, the task has not had its end. */
+  #noteOops(text: string): void {
+    const current = this.#current;
+    if (current === null) return;
+    current.hasOopsed ||= oops.test(text);
+    if (current.hasOopsed) current.handlers.oopsed?.();
   }
 
   #handlers(): Parameters<typeof runLinux>[1] {
@@ -356,6 +365,7 @@ export class LinuxGuest {
         },
       },
       isInTrouble: false,
+      hasOopsed: false,
     };
     this.#current = current;
     this.#idle = new Moment();

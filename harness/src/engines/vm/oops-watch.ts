@@ -8,7 +8,7 @@
  */
 export class OopsWatch {
   readonly #patienceMs: number;
-  /** Accesses under way since the last oops, a name each; null: there was none. */
+  /** Accesses under way at the last word of an oops, a name each; null: there was none. */
   #since: { readonly pending: readonly string[]; readonly attendedMs: number } | null = null;
 
   constructor(patienceMs: number) {
@@ -20,6 +20,7 @@ export class OopsWatch {
     return this.#since !== null;
   }
 
+  /** Again, as long as there is more of it to be said. */
   oopsed(pending: readonly string[], attendedMs: number): void {
     if (pending.length > 0) this.#since = { pending, attendedMs };
   }

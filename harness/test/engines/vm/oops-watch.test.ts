@@ -27,7 +27,7 @@ describe("OopsWatch", () => {
     expect(watch.sample(["1/0/9"], 1000)).toBe(1000);
   });
 
-  it("counts from the last oops: each is another one's end", () => {
+  it("counts from the last word of the oops, and from another one", () => {
     const watch = new OopsWatch(1000);
     watch.oopsed(["0/3/7"], 0);
     watch.oopsed(["0/3/7"], 900);
