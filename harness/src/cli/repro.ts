@@ -23,6 +23,7 @@ import { runPlan } from "../run/run-plan.ts";
 import { everything, openTrace, type TraceSession, type TraceText } from "../tracing/tracefs.ts";
 import { printDefects } from "./defects.ts";
 import { progressObserver } from "./output.ts";
+import { readyKernels } from "./ready-kernels.ts";
 import { TIMEOUT_MAX_S } from "./run.ts";
 import { makeSelection, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
@@ -250,6 +251,8 @@ export async function reproCommand(id: string, options: ReproCommandOptions): Pr
     );
   }
   const timeoutMs = 1000 * parseCount("--timeout", options.timeout, 1, TIMEOUT_MAX_S);
+  const interrupted = await readyKernels(selection);
+  if (interrupted !== null) return interrupted;
   const places = await loadPlaces(selection);
   const choice = chooseCase(plan(selection.scenarios, selection.proposals, places), selection);
   const name = options.out ?? `daxfault-repro-${first.scenario.id.replaceAll("/", "-")}`;

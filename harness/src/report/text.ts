@@ -5,7 +5,6 @@
 import {
   type Attestation,
   exitCodeText,
-  type KernelVmFacts,
   needsAttention,
   type Proposal,
   placeName,
@@ -18,6 +17,7 @@ import {
 import type { RunInfo } from "../run/observer.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
+import { builtText } from "./built.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { visible, visibleData } from "./encode.ts";
 import { findingsOf, findingsTitle } from "./findings.ts";
@@ -65,13 +65,6 @@ export function attestationLines(lines: readonly string[], { widthColumns }: Sty
 /** Which of KVM's parameters decide how a fault is taken. */
 const parametersThatMatter = ["kvm_amd.npt", "kvm_intel.ept"];
 
-/** A kernel with patches: which, and what its cases are held against. */
-function builtLines({ patches, kvm }: Pick<KernelVmFacts, "patches" | "kvm">): readonly string[] {
-  const names = patches.map(({ name, sha256 }) => `${name} (SHA-256 ${sha256.slice(0, 12)})`);
-  if (names.length === 0 && kvm === "today") return [];
-  return [`            with ${names.length === 0 ? "" : `${names.join(", ")}: `}kvm=${kvm}`];
-}
-
 /** One engine, or one booted kernel. */
 export function engineLines(attestation: Attestation): readonly string[] {
   const { engine, kernel, kvmBackend, kvmParameters, vm } = visibleData(attestation);
@@ -81,10 +74,11 @@ export function engineLines(attestation: Attestation): readonly string[] {
   const kvm =
     kvmBackend === null ? "no VM" : `${kvmBackend} ${paging.join("")}${capabilityText(attestation)}`;
   if (vm === null) return [`  ${engine.padEnd(9)} ${kvm}`];
+  const built = builtText(vm);
   const machine = `QEMU ${vm.qemu} with ${vm.accelerator}, ${vm.cpus} CPUs, ${vm.memoryMiB} MiB`;
   return [
     `  kernel    ${vm.kernel}: Linux ${kernel} (${vm.origin})`,
-    ...builtLines(vm),
+    ...(built === null ? [] : [`            ${built}`]),
     `            ${kvm}`,
     `            in ${machine}`,
   ];

@@ -87,7 +87,7 @@ describe.skipIf(!canBuild)(
       expect(names.slice(3)).toEqual(["arch/x86/kvm/kvm.o"]);
       const again: string[] = [];
       expect(await build([path], again)).toEqual(kernel);
-      expect([again, calls(" download ")]).toEqual([[], 2]);
+      expect([again, calls(" download ")]).toEqual([[], 3]);
       expect(await build([])).toEqual(stock);
     });
 
@@ -102,7 +102,7 @@ describe.skipIf(!canBuild)(
       const third: string[] = [];
       await build([patchFile("c.patch", header)], third);
       expect(compiled(third)).toHaveLength(3);
-      expect(calls(" download ")).toBe(2);
+      expect(calls(" download ")).toBe(3);
       expect(inCache("builds")).toHaveLength(1);
     });
 
@@ -176,6 +176,14 @@ describe.skipIf(!canBuild)(
         "there is no x86_64-linux-gnu-gcc-99 (sudo apt-get install gcc-99)",
       );
       expect(inCache("builds")).toEqual([]);
+    });
+
+    it("says that the archive's tools are not for this machine, before it loads the sources", async () => {
+      writeFileSync(join(archive.mirror, "foreign"), "");
+      await expect(build([patchFile("a.patch", goodPatch)])).rejects.toThrow(
+        `Debian's tools for modules of ${RELEASE} do not run on this machine (version \`GLIBC_2.99' not found)`,
+      );
+      expect([inCache("builds"), calls("linux-source-6.99=")]).toEqual([[], 0]);
     });
 
     it("says what the archive lacks, and that it is out of reach", async () => {

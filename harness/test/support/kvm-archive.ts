@@ -43,6 +43,11 @@ FORCE:
 .PHONY: FORCE
 `;
 
+/** As of a newer Debian, where the test says so. */
+const modpost = `#!/bin/sh
+[ ! -e "$MIRROR/foreign" ] || { echo "modpost: libc.so.6: version \\\`GLIBC_2.99' not found (required by modpost)" >&2; exit 1; }
+`;
+
 const sources = {
   "virt/kvm/kvm_main.c": '#include "linux/kvm_host.h"\nint main_value = 1;\n',
   "arch/x86/kvm/amd.c": '#include "linux/kvm_host.h"\nint amd_value = SHARED;\n',
@@ -114,7 +119,7 @@ export class KvmArchive {
     for (const [name, text] of Object.entries(files)) {
       const path = join(tree, name);
       mkdirSync(dirname(path), { recursive: true });
-      writeFileSync(path, text);
+      writeFileSync(path, text, { mode: text.startsWith("#!") ? 0o755 : 0o644 });
     }
   }
 
@@ -131,7 +136,10 @@ export class KvmArchive {
   publishSources(installedKiB = 100): void {
     const depends = `gcc-99, ${COMMON} (= ${VERSION}), linux-kbuild-6.99.0-1`;
     this.#pack({ name: `linux-headers-${RELEASE}`, architecture: "amd64", depends }, (tree) =>
-      this.#write(tree, { [`usr/src/linux-headers-${RELEASE}/.kernelvariables`]: "CC = $(X)gcc-99\n" }),
+      this.#write(tree, {
+        [`usr/src/linux-headers-${RELEASE}/.kernelvariables`]: "CC = $(X)gcc-99\n",
+        [`usr/src/linux-headers-${RELEASE}/scripts/mod/modpost`]: modpost,
+      }),
     );
     this.#pack({ name: COMMON }, (tree) =>
       this.#write(tree, {

@@ -3,6 +3,7 @@
  * tree, compiled once without a patch. A build with patches copies the tree with its times, so that make compiles what the
  * patches touch and nothing else.
  */
+import { spawnSync } from "node:child_process";
 import {
   existsSync,
   lstatSync,
@@ -149,19 +150,61 @@ async function unpackSources(tree: string, common: string, options: BaseOptions)
   rmSync(archivePath);
 }
 
+/** Debian's packages have programs for each kind of machine behind a script. */
+const kbuildTools: readonly string[] = [
+  "scripts/basic/fixdep",
+  "scripts/mod/modpost.real-lsb-64",
+  "scripts/mod/modpost",
+  "tools/objtool/objtool.real-x86",
+  "tools/objtool/objtool",
+];
+
+/** Throws a KernelError where the package's programs are for a newer C library than this machine's. */
+function requireKbuild(headers: string, { release, version }: KernelPackage): void {
+  for (const path of kbuildTools.map((name) => join(headers, name)).filter(existsSync)) {
+    // Without arguments they complain and end.
+    const { stderr } = spawnSync(path, {
+      encoding: "utf8",
+      env: { ...process.env, SRCARCH: "x86" },
+      timeout: 5000,
+    });
+    const [why] = /version `GLIBC_[0-9.]+' not found/.exec(stderr ?? "") ?? [];
+    if (why === undefined) continue;
+    throw new KernelError(
+      `Debian's tools for modules of ${release} do not run on this machine (${why}): a Debian that ${version} is made for ` +
+        "can build it, or a tree of your own (--kernel ./linux)",
+    );
+  }
+}
+
+const isSource = ({ name }: { readonly name: string }): boolean => name.startsWith("linux-source-");
+
+/** Some of the packages, into the tree. */
+async function unpackParts(
+  work: string,
+  packages: KernelPackage,
+  { archive, signal, progress }: BaseOptions,
+): Promise<void> {
+  progress(`loading ${packages.parts.map(({ name }) => name).join(", ")}`);
+  for (const path of await archive.download(packages, work)) {
+    await unpackPackage(path, join(work, ENTRY), signal);
+    rmSync(path);
+  }
+}
+
 async function fillBase(work: string, packages: KernelPackage, options: BaseOptions): Promise<void> {
-  const { archive, kernel, logPath, signal, progress } = options;
+  const { kernel, logPath, signal, progress } = options;
   const { release } = kernel;
   const tree = join(work, ENTRY);
   mkdirSync(tree);
-  progress(`loading ${packages.parts.map(({ name }) => name).join(", ")}`);
-  for (const path of await archive.download(packages, work)) {
-    await unpackPackage(path, tree, signal);
-    rmSync(path);
-  }
+  const { parts } = packages;
+  await unpackParts(work, { ...packages, parts: parts.filter((part) => !isSource(part)) }, options);
   const headers = join("usr/src", `linux-headers-${release}`);
   const common = folderIn(tree, /^linux-headers-.*-common$/);
+  requireKbuild(join(tree, headers), kernel);
   requireCompiler(compilerOf(join(tree, headers)));
+  // Ten times the size of the others.
+  await unpackParts(work, { ...packages, parts: parts.filter(isSource) }, options);
   await unpackSources(tree, common, options);
   rmSync(join(tree, "usr/share"), { recursive: true, force: true });
   await makeKvm({ tree, common, headers, logPath, signal, progress });

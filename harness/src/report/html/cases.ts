@@ -2,6 +2,7 @@
 
 import { replayCommand } from "../../run/plan.ts";
 import type { CaseResult } from "../../run/result.ts";
+import { builtText, guestBuiltText } from "../built.ts";
 import { glyphs } from "../cells.ts";
 import { type Markup, markup } from "../markup.ts";
 import { counterLines, expectedLines, seenLines, setupLines } from "../story.ts";
@@ -38,10 +39,12 @@ function attestationLine(result: CaseResult): Markup | null {
   if (apfEnabled !== null) parts.push(`async page faults ${apfEnabled ? "on" : "off"} in the guest`);
   if (transport !== null) parts.push(`FUSE mount by ${transport}`);
   if (windowBytes !== null) parts.push(`window of ${windowBytes / 2 ** 20} MiB`);
+  const built = attestation.vm === null ? null : builtText(attestation.vm);
+  if (built !== null) parts.push(built);
   const { guest } = attestation;
   if (guest !== null) {
     parts.push(
-      `guest Linux ${guest.release} (${guest.kernel}, ${guest.origin}), ${guest.cpus} vCPUs, ${guest.mount}, case ${guest.bootCase} of its boot`,
+      `guest Linux ${guest.release} (${guest.kernel}, ${guest.origin}${guestBuiltText(guest.patches)}), ${guest.cpus} vCPUs, ${guest.mount}, case ${guest.bootCase} of its boot`,
     );
   }
   return markup`<h3>Attested</h3><p>${parts.join("; ")}</p>`;

@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { type VerdictKind, verdictKinds } from "../../../../language/src/index.ts";
 import type { RunInfo } from "../../run/observer.ts";
 import { replayCommand } from "../../run/plan.ts";
+import { builtText } from "../built.ts";
 import { glyphs } from "../cells.ts";
 import { visibleData } from "../encode.ts";
 import { endText, findingsOf, findingsTitle } from "../findings.ts";
@@ -137,7 +138,7 @@ function attestationTable(info: RunInfo): Markup {
         : [
             [
               `kernel ${vm.kernel}`,
-              `Linux ${kernel} (${vm.origin}), ${kvmBackend ?? "no KVM"}, QEMU ${vm.qemu} with ${vm.accelerator}`,
+              `Linux ${kernel} (${[vm.origin, builtText(vm) ?? ""].join(" ").trim()}), ${kvmBackend ?? "no KVM"}, QEMU ${vm.qemu} with ${vm.accelerator}`,
             ],
           ],
     ),
