@@ -35,7 +35,6 @@ export type MachineOptions = VmOptions & {
   readonly pageReadyErrors: boolean;
   /** The guest hands KVM its #VE information area. Needs KVM_FEATURE_VE_INFO. */
   readonly handsOverVeInfo: boolean;
-  /** Machine-check banks that report recoverable errors are set up, though no policy raises any: KVM does. */
   readonly kvmRaisesMachineChecks: boolean;
   /** CR4.MCE: without it a machine check is a shutdown. */
   readonly takesMachineChecks: boolean;

@@ -37,6 +37,19 @@ export function setVendor(cpuid: DataView, { ebx, ecx, edx }: (typeof cpuVendors
   }
 }
 
+/** AMD's overflow recovery and SUCCOR: machine checks that a guest can recover from. */
+const OVERFLOW_RECOVERY_SUCCOR = 3;
+
+/** Leaf 0x80000007, which KVM_GET_SUPPORTED_CPUID leaves to the VMM. */
+export function offerMachineCheckRecovery(cpuid: DataView): void {
+  for (let i = 0; i < Math.min(cpuid.getUint32(0, true), MAX_CPUID_ENTRIES); i++) {
+    const offset = x86SizeOf.kvm_cpuid2 + i * x86SizeOf.kvm_cpuid_entry2;
+    if (cpuid.getUint32(offset, true) !== 0x80000007) continue;
+    const ebx = offset + 4 * 4;
+    cpuid.setUint32(ebx, cpuid.getUint32(ebx, true) | OVERFLOW_RECOVERY_SUCCOR, true);
+  }
+}
+
 /** `struct kvm_cpuid2` of all that KVM supports. Throws a SyscallError. */
 export function supportedCpuidBuffer(kvm: Kvm): DataView {
   const buffer = new DataView(

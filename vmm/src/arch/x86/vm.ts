@@ -2,7 +2,13 @@
 import { capability, KVM_X86_DISABLE_EXITS_HLT, sizeOf } from "../../kvm/abi.ts";
 import { ioctlStruct, ioctlWord, type Kvm } from "../../kvm/device.ts";
 import { MemoryVm } from "../../kvm/vm.ts";
-import { type CpuVendor, cpuVendors, setVendor, supportedCpuidBuffer } from "./cpuid.ts";
+import {
+  type CpuVendor,
+  cpuVendors,
+  offerMachineCheckRecovery,
+  setVendor,
+  supportedCpuidBuffer,
+} from "./cpuid.ts";
 import { type LinuxCpu, makeLinuxCpuid } from "./linux/cpuid.ts";
 import { Vcpu } from "./vcpu.ts";
 
@@ -15,6 +21,8 @@ export type VmOptions = {
   readonly hltInGuest: boolean;
   /** What a Linux guest takes for granted beside the local APIC: a PIT, and CPUID of its own for each vCPU. */
   readonly linux?: LinuxCpu;
+  /** CPUID and banks offer recovery from machine checks, though no policy raises any: KVM does. Left out: false. */
+  readonly kvmRaisesMachineChecks?: boolean;
 };
 
 /** Three pages below 4 GiB that Intel VMX needs for real-mode tricks (api.rst, KVM_SET_TSS_ADDR); the usual place. */
@@ -63,6 +71,7 @@ export class Vm extends MemoryVm {
       const tscDeadline = this.#kvm.check("KVM_CAP_TSC_DEADLINE_TIMER") > 0;
       makeLinuxCpuid(cpuid, id, this.options.linux, { tscDeadline });
     }
+    if (this.options.kvmRaisesMachineChecks === true) offerMachineCheckRecovery(cpuid);
     if (this.options.cpuVendor !== undefined) setVendor(cpuid, cpuVendors[this.options.cpuVendor]);
     ioctlStruct(vcpu.fd, "KVM_SET_CPUID2", cpuid);
     return vcpu;
