@@ -1,5 +1,5 @@
 /** What a command line may not select: kernels and modules that are not there. */
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { makeSelection, openCatalogue, type SelectionOptions } from "../../src/cli/selection.ts";
@@ -25,6 +25,17 @@ describe("makeSelection of kernels", () => {
       ({ lost }) => `--kernel ${lost}: ENOENT`,
     ],
     ["a folder", ({ folder }) => ({ kernel: [folder] }), ({ folder }) => `--kernel ${folder}: it is no file`],
+    [
+      "a patch of no proposal",
+      () => ({ kernel: ["debian:6.12+final-efaul"] }),
+      () => '--kernel debian:6.12+final-efaul: there is no patch of a proposal "final-efaul"',
+    ],
+    ["a KVM of no kernel", () => ({ kvm: "final-efault" }), () => "no --kernel names one"],
+    [
+      "a KVM that is no proposal",
+      () => ({ kernel: ["debian:6.12"], kvm: "mine" }),
+      () => "--kvm mine: one of today, ",
+    ],
     ["modules of no kernel", ({ folder }) => ({ modules: folder }), () => "no --kernel names one"],
     [
       "modules of a package",
@@ -45,6 +56,26 @@ describe("makeSelection of kernels", () => {
     const paths = makePaths();
     expect(() => makeSelection(["hang-without-apf"], optionsOf(paths))).toThrow(UsageError);
     expect(() => makeSelection(["hang-without-apf"], optionsOf(paths))).toThrow(messageOf(paths));
+  });
+
+  it("refuses a kernel tree that is not built, and says what to do", () => {
+    const { folder } = makePaths();
+    const select = () => makeSelection(["hang-without-apf"], { kernel: [folder] });
+    mkdirSync(join(folder, "arch/x86/boot"), { recursive: true });
+    writeFileSync(join(folder, "Makefile"), "");
+    expect(select).toThrow(`--kernel ${folder}: this kernel tree has no .config (make defconfig`);
+    writeFileSync(join(folder, ".config"), "CONFIG_KVM=m\n");
+    expect(select).toThrow("this kernel tree has no arch/x86/boot/bzImage (make bzImage)");
+    writeFileSync(join(folder, "arch/x86/boot/bzImage"), "");
+    expect(select).toThrow("its modules are not built (make modules)");
+    writeFileSync(join(folder, "modules.order"), "");
+    expect(select().kernels).toEqual([{ kind: "file", text: folder, path: folder }]);
+  });
+
+  it("takes the proposal that a kernel's KVM has built in by the user's word", () => {
+    const { file } = makePaths();
+    expect(makeSelection([], { kernel: [file], kvm: "exit-request" }).kvm).toBe("exit-request");
+    expect(makeSelection([], { kernel: [file] }).kvm).toBeNull();
   });
 
   it("takes a file with a folder of modules", () => {

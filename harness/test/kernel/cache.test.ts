@@ -282,6 +282,37 @@ describe.skipIf(!hasDpkg)("a kernel of Debian's archive (needs dpkg-deb)", () =>
   );
 });
 
+describe("a kernel tree that was built in place", () => {
+  it("has its image, its modules where make left them, and what is changed in it", async () => {
+    const tree = join(caseFolder(), "linux");
+    const files = Object.keys(neededModules);
+    mkdirSync(join(tree, "arch/x86/boot"), { recursive: true });
+    writeFileSync(join(tree, "arch/x86/boot/bzImage"), bootImage({ release }));
+    writeModules(tree, release);
+    writeFileSync(join(tree, "Makefile"), "a\n");
+    writeFileSync(join(tree, ".config"), "CONFIG_9P_FS=m\n");
+    const objects = files.map((file) => `kernel/${file}`.replace(/\.ko$/, ".o"));
+    writeFileSync(join(tree, "modules.order"), `${objects.join("\n")}\n`);
+    // modules.order has paths from the top; those of `writeModules` lie in kernel/.
+    const spec = { kind: "file", text: tree, path: tree } as const;
+    await expect(obtainKernel(spec, null)).rejects.toThrow(/ENOENT/);
+    writeFileSync(join(tree, "modules.order"), `${objects.map((path) => `kernel/${path}`).join("\n")}\n`);
+    const kernel = await obtainKernel(spec, null);
+    expect(kernel).toMatchObject({ release, origin: tree, patches: [] });
+    expect(kernel.modules.map(({ name }) => name)).toContain("9pnet_virtio");
+    const git = (...args: readonly string[]): void =>
+      void execFileSync("git", ["-C", tree, "-c", "user.name=a", "-c", "user.email=a@b", ...args]);
+    git("init", "-q");
+    git("add", "Makefile");
+    git("commit", "-qm", "a");
+    expect((await obtainKernel(spec, null)).origin).toMatch(/linux \([0-9a-f]{7,}\)$/);
+    writeFileSync(join(tree, "Makefile"), "b\n");
+    expect((await obtainKernel(spec, null)).patches).toEqual([
+      { name: "git diff HEAD", sha256: expect.stringMatching(/^[0-9a-f]{64}$/) },
+    ]);
+  });
+});
+
 describe("the running kernel", () => {
   const places = [`/boot/vmlinuz-${hostRelease()}`, `/lib/modules/${hostRelease()}/vmlinuz`];
 
