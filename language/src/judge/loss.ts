@@ -52,6 +52,12 @@ const linuxLosses: Readonly<Partial<Record<VmmPart, Loss>>> = {
   poison: loss("running", [MCE_KERNEL, MCE_KERNEL, MCEERR, "killed"]),
 };
 
+/**
+ * Where KVM itself reports and the VMM does nothing: a Linux with the proposal's patch does what the proposal says; a stock
+ * one takes KVM's machine check, whose poison bit makes its address usable.
+ */
+const kvmMachineCheck: Loss = loss("running", [MCEERR, MCEERR, MCEERR, "killed"]);
+
 /** Where a Linux guest does not understand the report, the proposal is another one. */
 export function answerOnLinux(answer: Answer | null, vmm: VmmPart | "none"): Answer | null {
   return vmm === "nmi" && answer === "reports" ? "exits" : answer;
@@ -61,7 +67,10 @@ export function answerOnLinux(answer: Answer | null, vmm: VmmPart | "none"): Ans
 function lossOf(answer: Answer, onLinux: VmmPart | "none" | null): Loss | null {
   const isReport = answer === "reports" || answer === "recalls" || answer === "machine-check";
   if (onLinux === null || !isReport) return losses[answer];
-  return onLinux === "none" ? null : (linuxLosses[onLinux] ?? null);
+  if (onLinux === "none") return null;
+  if (onLinux === "stop" && answer !== "recalls")
+    return answer === "reports" ? losses.reports : kvmMachineCheck;
+  return linuxLosses[onLinux] ?? null;
 }
 
 /**
