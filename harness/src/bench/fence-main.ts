@@ -19,9 +19,9 @@ import {
   type TaskProgram,
   WINDOW_BASE,
 } from "../../../vmm/src/index.ts";
-import { type Child, startChild } from "../engines/child.ts";
+import { AskedChild } from "../engines/asked-child.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
-import { failHelper, watchEnd } from "../engines/helper.ts";
+import { failHelper } from "../engines/helper.ts";
 import { within } from "../within.ts";
 import type {
   FencePlan,
@@ -65,40 +65,26 @@ function programOf(cpu: number): TaskProgram {
 }
 
 class Truncator {
-  readonly #child: Child<ToTruncator, FromTruncator>;
+  readonly #child: AskedChild<ToTruncator, FromTruncator>;
   readonly #path: string;
-  #answer: (atMs: number) => void = () => {};
-
-  readonly #expectEnd: () => void;
-  #onLost: (error: Error) => void = () => {};
-  #lost: Error | null = null;
 
   constructor(path: string) {
     this.#path = path;
-    this.#child = startChild({
+    this.#child = new AskedChild({
       entry: "harness/src/bench/truncator-main.ts",
       directory: dirname(path),
-      onMessage: ({ atMs }) => this.#answer(atMs),
-    });
-    this.#expectEnd = watchEnd(this.#child.exited, "the truncater", (error) => {
-      this.#lost = error;
-      this.#onLost(error);
+      name: "the truncater",
     });
   }
 
   /** When truncate(2) had returned. */
-  truncate(sizeBytes: number): Promise<number> {
-    return new Promise((resolve, reject) => {
-      if (this.#lost !== null) reject(this.#lost);
-      this.#onLost = reject;
-      this.#answer = resolve;
-      this.#child.send({ type: "truncate", path: this.#path, sizeBytes });
-    });
+  async truncate(sizeBytes: number): Promise<number> {
+    const { atMs } = await this.#child.ask({ type: "truncate", path: this.#path, sizeBytes });
+    return atMs;
   }
 
   close(): Promise<void> {
-    this.#expectEnd();
-    return this.#child.kill();
+    return this.#child.close();
   }
 }
 

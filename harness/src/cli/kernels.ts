@@ -9,7 +9,7 @@ import { type CachedFolder, cachedFolders, cleanCache } from "../kernel/contents
 import { KernelError } from "../kernel/error.ts";
 import { builtInKvm, proposedKernels } from "../kernel/patches.ts";
 import type { KernelSpec } from "../kernel/spec.ts";
-import { cacheDirectory, cachedKernels, type Kernel } from "../kernel/store.ts";
+import { cacheDirectory, cachedKernels, type Kernel, mebibytes } from "../kernel/store.ts";
 import { visible } from "../report/encode.ts";
 import { shellWord } from "../run/plan.ts";
 import type { KernelsLine } from "./lines.ts";
@@ -43,8 +43,6 @@ async function available(archive: DebianArchive): Promise<Listed> {
 }
 
 type Output = JsonOutput<KernelsLine>;
-
-const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 2 ** 20)} MiB`;
 
 function folderText({ path, kind, release, origin, patches, sizeBytes, isInUse }: CachedFolder): string {
   const names = patches.map(({ name, sha256 }) => `${name} (SHA-256 ${sha256.slice(0, 12)})`);

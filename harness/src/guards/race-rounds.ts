@@ -7,8 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type { GuardEvent } from "../../../fs-server/src/index.ts";
 import { LostChildError } from "../../../sys/src/index.ts";
 import { type Channel, monotonicMs, type PageStates, pageState } from "../../../vmm/src/index.ts";
-import { type Child, startChild, within } from "../engines/child.ts";
-import { watchEnd } from "../engines/helper.ts";
+import { AskedChild } from "../engines/asked-child.ts";
+import { within } from "../engines/child.ts";
 import {
   type CutDone,
   type FromRaceHost,
@@ -41,50 +41,32 @@ type Place = Omit<Extract<ToRaceHost, { type: "start" }>, "type">;
 
 /** A process of the host as the truncater. */
 export class HostTruncater implements Truncater {
-  readonly #child: Child<ToRaceHost, FromRaceHost>;
-  readonly #expectEnd: () => void;
-  #onAnswer: (answer: FromRaceHost) => void = () => {};
-  #onLost: (error: Error) => void = () => {};
-  #lost: Error | null = null;
+  readonly #host: AskedChild<ToRaceHost, FromRaceHost>;
 
   constructor(directory: string, place: Place) {
-    this.#child = startChild({
+    this.#host = new AskedChild({
       entry: "harness/src/guards/race-host-main.ts",
       directory,
-      onMessage: (message) => this.#onAnswer(message),
+      name: "the truncater",
     });
-    this.#expectEnd = watchEnd(this.#child.exited, "the truncater", (error) => {
-      this.#lost = error;
-      this.#onLost(error);
-    });
-    this.#child.send({ type: "start", ...place });
+    this.#host.send({ type: "start", ...place });
   }
 
   async cut(way: RaceWay): Promise<CutDone> {
-    const answer = await this.#ask({ type: "cut", way });
+    const answer = await this.#host.ask({ type: "cut", way });
     if (answer.type !== "cut") throw new Error(`the truncater answers ${answer.type}`);
     return answer;
   }
 
   /** @param through where no descriptor has cut it */
   async regrow(content: bigint, through: "file" | "mount" = "file"): Promise<WholeAgain> {
-    const answer = await this.#ask({ type: "regrow", content, through });
+    const answer = await this.#host.ask({ type: "regrow", content, through });
     if (answer.type !== "whole") throw new Error(`the truncater answers ${answer.type}`);
     return answer;
   }
 
-  #ask(message: ToRaceHost): Promise<FromRaceHost> {
-    return new Promise((resolve, reject) => {
-      if (this.#lost !== null) reject(this.#lost);
-      this.#onAnswer = resolve;
-      this.#onLost = reject;
-      this.#child.send(message);
-    });
-  }
-
   close(): Promise<void> {
-    this.#expectEnd();
-    return this.#child.kill();
+    return this.#host.close();
   }
 }
 

@@ -2,8 +2,7 @@
  * The second guest of a race, as the truncater has it: a process with a Linux guest that has the same folder and truncates
  * the file at each message. A process of its own: its file server waits in ftruncate(2) for the first guest's VMM.
  */
-import { type Child, startChild } from "../engines/child.ts";
-import { watchEnd } from "../engines/helper.ts";
+import { AskedChild } from "../engines/asked-child.ts";
 import type { LinuxRaceSetup } from "./linux-race.ts";
 import type { CutDone, RaceWay } from "./race.ts";
 import type { HostTruncater, Truncater } from "./race-rounds.ts";
@@ -21,49 +20,31 @@ export type FromSecondGuest =
   | CutDone;
 
 export class SecondGuest {
-  readonly #child: Child<ToSecondGuest, FromSecondGuest>;
-  readonly #expectEnd: () => void;
-  #onAnswer: (answer: FromSecondGuest) => void = () => {};
-  #onLost: (error: Error) => void = () => {};
-  #lost: Error | null = null;
+  readonly #guest: AskedChild<ToSecondGuest, FromSecondGuest>;
 
   /** @param directory the race's */
   constructor(directory: string) {
-    this.#child = startChild({
+    this.#guest = new AskedChild({
       entry: "harness/src/guards/second-guest-main.ts",
       directory,
-      onMessage: (message) => this.#onAnswer(message),
-    });
-    this.#expectEnd = watchEnd(this.#child.exited, "the second guest", (error) => {
-      this.#lost = error;
-      this.#onLost(error);
-    });
-  }
-
-  #ask(message: ToSecondGuest): Promise<FromSecondGuest> {
-    return new Promise((resolve, reject) => {
-      if (this.#lost !== null) reject(this.#lost);
-      this.#onAnswer = resolve;
-      this.#onLost = reject;
-      this.#child.send(message);
+      name: "the second guest",
     });
   }
 
   /** Returns why there is no guest, or null: it is up and has opened the file. */
   async start(setup: LinuxRaceSetup, folder: string): Promise<string | null> {
-    const answer = await this.#ask({ type: "start", setup, folder });
+    const answer = await this.#guest.ask({ type: "start", setup, folder });
     return answer.type === "no-guest" ? answer.message : null;
   }
 
   async cut(): Promise<CutDone> {
-    const answer = await this.#ask({ type: "cut" });
+    const answer = await this.#guest.ask({ type: "cut" });
     if (answer.type !== "cut") throw new Error(`the second guest answers ${answer.type}`);
     return answer;
   }
 
   close(): Promise<void> {
-    this.#expectEnd();
-    return this.#child.kill();
+    return this.#guest.close();
   }
 }
 

@@ -29,7 +29,7 @@ export type PatchedSpec = {
 };
 
 export type KernelSpec =
-  /** An image, whose modules, where it has any, are named separately (`--modules`), or a built kernel tree. */
+  /** An image, whose modules, if any, are named by `--modules`; or a built kernel tree. */
   | { readonly kind: "file"; readonly text: string; readonly path: string }
   /** The kernel that is running. */
   | { readonly kind: "host"; readonly text: string }

@@ -120,7 +120,7 @@ export function cacheDirectory(): string {
 }
 
 export const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
-const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 1024 / 1024)} MiB`;
+export const mebibytes = (bytes: number): string => `${Math.ceil(bytes / 1024 / 1024)} MiB`;
 
 function readJson<T>(path: string, shape: z.ZodType<T>): T | null {
   try {
