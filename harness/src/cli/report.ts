@@ -7,8 +7,8 @@ import {
   readStandardInput,
 } from "../../../language/src/read.ts";
 import { errorText } from "../error-text.ts";
-import { loadDocumented } from "../fixtures.ts";
 import type { GuardRecord } from "../guards/records.ts";
+import { loadBackground } from "../report/background.ts";
 import { decodeGuards, decodeRuns, RecordError, type RecordedRun } from "../report/decode.ts";
 import {
   caseRecord,
@@ -117,7 +117,7 @@ export async function reportCommand(
   let report: Report;
   try {
     const guards = recorded.flatMap((one) => one.guards);
-    report = makeReport(runs, loadDocumented(), guards);
+    report = makeReport(runs, loadBackground(), guards);
   } catch (error) {
     if (error instanceof RecordError) throw new UsageError(error.message);
     throw error;

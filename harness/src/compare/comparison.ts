@@ -1,6 +1,6 @@
 /**
- * The ways out side by side, on Linux guests alone: one table for README and docs/linux-guest.md, a row a proposal, from the
- * recordings of fixtures/linux-guest. What is not recorded has no row.
+ * The ways out side by side, on Linux guests alone: a row a proposal, a column an access. For README and docs from the
+ * recordings of fixtures/linux-guest; for a report from its own runs, and from the recordings where those have no case.
  */
 import {
   type KvmPart,
@@ -9,7 +9,8 @@ import {
   proposals,
   type Scenario,
 } from "../../../language/src/index.ts";
-import { cellText, type LinuxGuestFile, tableLines } from "./linux-guest.ts";
+import { cellWords, type LinuxGuestFile, tableLines } from "./linux-guest.ts";
+import type { LinuxRun } from "./linux-runs.ts";
 
 type Answer = {
   readonly title: string;
@@ -31,25 +32,31 @@ const answers: readonly Answer[] = [
 ];
 
 /** `scenarios`: the first one that is recorded. A guard has scenarios of its own where what it guards against is the point. */
-type Question = { readonly title: string; readonly scenarios: readonly string[] };
+type Question = {
+  readonly title: string;
+  /** For a terminal, under "a lost page: a process ..". */
+  readonly brief: string;
+  readonly scenarios: readonly string[];
+};
 
 const questions: readonly Question[] = [
   {
     title: "a process loads",
+    brief: "loads",
     scenarios: ["load-after-guarded-truncate-by-mount", "load-after-guarded-truncate", "load-after-truncate"],
   },
-  { title: "stores", scenarios: ["store-after-guarded-truncate", "store-after-truncate"] },
-  { title: "write(2) from the page", scenarios: ["kernel-read-after-truncate"] },
-  { title: "read(2) into the page", scenarios: ["kernel-write-after-truncate"] },
+  { title: "stores", brief: "stores", scenarios: ["store-after-guarded-truncate", "store-after-truncate"] },
+  { title: "write(2) from the page", brief: "write(2) from it", scenarios: ["kernel-read-after-truncate"] },
+  { title: "read(2) into the page", brief: "read(2) into it", scenarios: ["kernel-write-after-truncate"] },
 ];
 
 /** A recording whose KVM is the one that the proposal is about. */
-function isOf({ kvm = "today" }: Pick<LinuxGuestFile, "kvm">, proposed: KvmPart | "none"): boolean {
+function isOf({ kvm = "today" }: Pick<LinuxRun, "kvm">, proposed: KvmPart | "none"): boolean {
   return kvm === proposed || (proposed === "none" && kvm === "today");
 }
 
 function wordsIn(
-  { cases }: LinuxGuestFile,
+  { cases }: LinuxRun,
   proposal: string,
   { scenarios: names }: Question,
 ): { readonly scenario: string; readonly hash: string; readonly words: OutcomeWords } | null {
@@ -62,57 +69,100 @@ function wordsIn(
 
 type Asked = { readonly proposal: string; readonly isServers: boolean };
 
-function cellsIn(
-  file: LinuxGuestFile,
-  { proposal, isServers }: Asked,
-  scenarios: readonly Scenario[],
-): ReadonlyMap<string, string> {
-  const cells = new Map<string, string>();
+/** By title of the question: what `cellWords` says of the case that answers it. */
+type Cells = ReadonlyMap<string, readonly string[]>;
+
+function cellsIn(run: LinuxRun, { proposal, isServers }: Asked, scenarios: readonly Scenario[]): Cells {
+  const cells = new Map<string, readonly string[]>();
   for (const question of questions) {
     const own = isServers
       ? question.scenarios.filter((name) => name.includes("-guarded-"))
       : question.scenarios;
-    const found = wordsIn(file, proposal, { ...question, scenarios: own });
+    const found = wordsIn(run, proposal, { ...question, scenarios: own });
     const scenario = scenarios.find(({ id, hash }) => id === found?.scenario && hash === found.hash);
     const outcome =
       found === null || scenario === undefined ? null : parseOutcomeWords(found.words, scenario);
-    if (outcome !== null && scenario !== undefined) cells.set(question.title, cellText(outcome, scenario));
+    if (outcome !== null && scenario !== undefined) cells.set(question.title, cellWords(outcome, scenario));
   }
   return cells;
 }
 
-const isAlike = ({ host, guest }: LinuxGuestFile): boolean => host === guest;
+const isAlike = ({ host, guest }: LinuxRun): boolean => host === guest;
 
-/** The recording that answers most of it; on equal terms the one whose guest has the host's kernel. */
-function rowOf(
+/** The run that answers most of it; on equal terms the one whose guest has the host's kernel. */
+function bestOf(
   asked: Asked,
-  files: readonly LinuxGuestFile[],
+  runs: readonly LinuxRun[],
   scenarios: readonly Scenario[],
-): { readonly file: LinuxGuestFile; readonly cells: ReadonlyMap<string, string> } | null {
+): { readonly run: LinuxRun; readonly cells: Cells } | null {
   const kvm = proposals.find(({ id }) => id === asked.proposal)?.kvm ?? "none";
-  const [best] = files
-    .filter((file) => isOf(file, kvm))
-    .map((file) => ({ file, cells: cellsIn(file, asked, scenarios) }))
+  const [best] = runs
+    .filter((run) => isOf(run, kvm))
+    .map((run) => ({ run, cells: cellsIn(run, asked, scenarios) }))
     .filter(({ cells }) => cells.size > 0)
-    .toSorted((a, b) => b.cells.size - a.cells.size || Number(isAlike(b.file)) - Number(isAlike(a.file)));
+    .toSorted((a, b) => b.cells.size - a.cells.size || Number(isAlike(b.run)) - Number(isAlike(a.run)));
   return best ?? null;
 }
 
-const kernelText = ({ host, guest, kvm, guestPatches = [] }: LinuxGuestFile): string => {
+function kernelText({ host, guest, kvm, guestPatches = [] }: LinuxRun): string {
   const series = (release: string): string => release.split(".").slice(0, 2).join(".");
   const on = kvm === undefined ? series(host) : `${series(host)} with its patch`;
   return guestPatches.length === 0 ? `${series(guest)} on ${on}` : `${series(guest)} with its patch on ${on}`;
+}
+
+export type ComparedRow = {
+  /** `SIGBUS injection`. */
+  readonly title: string;
+  readonly proposal: string;
+  /** Guest and host: `6.12 on 6.12 with its patch`. */
+  readonly kernels: string;
+  readonly source: "this run" | "recorded";
+  /** One a question, in the order of `comparedQuestions`; empty: no case answers it. */
+  readonly cells: readonly (readonly string[])[];
 };
 
-/** A Markdown table, and what it is of. */
-export function comparisonText(files: readonly LinuxGuestFile[], scenarios: readonly Scenario[]): string {
-  const rows = answers.flatMap(({ title, proposals: ids, isServers = false }) =>
-    ids.flatMap((id) => {
-      const row = rowOf({ proposal: id, isServers }, files, scenarios);
-      if (row === null) return [];
-      const cells = new Map([["Linux", kernelText(row.file)], ...row.cells]);
-      return [{ name: `${title} (\`${id}\`)`, cells }];
+export const comparedQuestions: readonly string[] = questions.map(({ title }) => title);
+export const briefQuestions: readonly string[] = questions.map(({ brief }) => brief);
+
+/** What to compare, and the scenarios that its cases are of. */
+export type Compared = {
+  readonly own: readonly LinuxRun[];
+  readonly recorded: readonly LinuxGuestFile[];
+  readonly scenarios: readonly Scenario[];
+};
+
+/** A proposal that neither ran nor is recorded has no row. A row is of one run: cells of two kernels are not mixed. */
+export function comparedRows({ own, recorded, scenarios }: Compared): readonly ComparedRow[] {
+  return answers.flatMap(({ title, proposals: ids, isServers = false }) =>
+    ids.flatMap((proposal): ComparedRow[] => {
+      const asked = { proposal, isServers };
+      const ran = bestOf(asked, own, scenarios);
+      const best = ran ?? bestOf(asked, recorded, scenarios);
+      if (best === null) return [];
+      return [
+        {
+          title,
+          proposal,
+          kernels: kernelText(best.run),
+          source: ran === null ? "recorded" : "this run",
+          cells: comparedQuestions.map((question) => best.cells.get(question) ?? []),
+        },
+      ];
     }),
   );
-  return tableLines(rows, ["Linux", ...questions.map(({ title }) => title)]).join("\n");
+}
+
+/** A Markdown table of the recordings. */
+export function comparisonText(recorded: readonly LinuxGuestFile[], scenarios: readonly Scenario[]): string {
+  const rows = comparedRows({ own: [], recorded, scenarios }).map(({ title, proposal, kernels, cells }) => ({
+    name: `${title} (\`${proposal}\`)`,
+    cells: new Map([
+      ["Linux", kernels],
+      ...comparedQuestions.map((question, index): [string, string] => [
+        question,
+        (cells[index] ?? []).join(", "),
+      ]),
+    ]),
+  }));
+  return tableLines(rows, ["Linux", ...comparedQuestions]).join("\n");
 }

@@ -7,10 +7,8 @@ import { z } from "zod";
 import {
   accessesOf,
   guestActors,
-  type KvmPart,
   kvmParts,
   type Outcome,
-  type OutcomeWords,
   outcomeWords,
   parseOutcomeWords,
   proposals,
@@ -18,33 +16,15 @@ import {
   type Scenario,
   type VmmPart,
 } from "../../../language/src/index.ts";
-import type { CaseResult } from "../run/result.ts";
+import type { LinuxCase, LinuxRun } from "./linux-runs.ts";
 import { loadObserved, readRecording, recordingsIn, wordsShape } from "./observed.ts";
 
-type LinuxCase = {
-  readonly scenario: string;
-  readonly scenarioHash: string;
-  readonly proposal: string;
-  readonly words: OutcomeWords;
-  /** Of the guest's kernel; null: it said nothing. */
-  readonly lastWords: string | null;
-};
-
-export type LinuxGuestFile = {
+export type LinuxGuestFile = LinuxRun & {
   readonly about: string;
   /** Day of the recording, YYYY-MM-DD. */
   readonly recorded: string;
-  /** `uname -r` of the kernel whose KVM ran the guest. */
-  readonly host: string;
-  /** `uname -r` of the guest. */
-  readonly guest: string;
-  /** What the host's KVM has built in; left out: nothing. */
-  readonly kvm?: KvmPart;
-  /** What the guest's kernel was built with, as its SPEC names it; left out: nothing. */
-  readonly guestPatches?: readonly string[];
   /** Name of the file in fixtures/observed with the micro-guest's outcomes on the same kernel. */
   readonly microGuest: string;
-  readonly cases: readonly LinuxCase[];
 };
 
 const fileShape: z.ZodType<LinuxGuestFile> = z.strictObject({
@@ -70,47 +50,11 @@ const FILE_BYTES_MAX = 1024 * 1024;
 
 const readLinuxGuests = (path: string): LinuxGuestFile => readRecording(path, fileShape, FILE_BYTES_MAX);
 
-/** What of a console says what the kernel made of the loss: the gravest line, without its time. */
-const telling = [
-  /Kernel panic - not syncing: .*/,
-  /Memory failure: 0x.*/,
-  /BUG: .*/,
-  /mce: Uncorrected .*/,
-  /Kernel accessed poison in user space.*/,
-  /mce: \[Hardware Error\]: CPU .*/,
-  /Uhhuh\. NMI received.*/,
-];
-
-function lastWords(console: readonly string[]): string | null {
-  for (const pattern of telling) {
-    const found = console.findLast((line) => pattern.test(line));
-    if (found !== undefined) return pattern.exec(found)?.[0] ?? found;
-  }
-  return null;
-}
-
-/** The cases of recorded runs whose guest was Linux; each once, the last one. */
-export function linuxCases(results: readonly CaseResult[]): readonly LinuxCase[] {
-  const found = new Map<string, LinuxCase>();
-  for (const { planned, result } of results) {
-    if (!planned.nature.isLinuxGuest || result?.kind !== "evidence") continue;
-    const { scenario, proposal } = planned;
-    found.set(`${scenario.id} ${proposal.id}`, {
-      scenario: scenario.id,
-      scenarioHash: scenario.hash,
-      proposal: proposal.id,
-      words: outcomeWords(result.evidence.observations, recordedStyle),
-      lastWords: lastWords(result.evidence.guestConsole ?? []),
-    });
-  }
-  return [...found.values()];
-}
-
 /**
- * The last access of the first guest actor, `sigsegv(SEGV_ACCERR)`, with what became of VMM and guest kernel where that is
- * more: `killed, VMM stopped(efault)`.
+ * The last access of the first guest actor, `sigsegv(SEGV_ACCERR)`, and what became of VMM and guest kernel where that is
+ * more: `killed`, `VMM stopped(efault)`.
  */
-export function cellText(outcome: Outcome, scenario: Scenario): string {
+export function cellWords(outcome: Outcome, scenario: Scenario): readonly string[] {
   const { steps, vmm, guestKernel } = outcomeWords(outcome, recordedStyle);
   const last = guestActors(scenario)
     .slice(0, 1)
@@ -119,8 +63,11 @@ export function cellText(outcome: Outcome, scenario: Scenario): string {
     ...last,
     ...(vmm === null || vmm === "running" ? [] : [`VMM ${vmm}`]),
     ...(guestKernel === null || guestKernel === "alive" ? [] : [`kernel ${guestKernel}`]),
-  ].join(", ");
+  ];
 }
+
+export const cellText = (outcome: Outcome, scenario: Scenario): string =>
+  cellWords(outcome, scenario).join(", ");
 
 /** Why Linux shows something else than a guest that plays the proposal's protocol, by the VMM's policy. */
 const reasons: Readonly<Partial<Record<VmmPart, string>>> = {

@@ -1,8 +1,10 @@
 /** The report as Markdown: what a pull request shows of a run (`$GITHUB_STEP_SUMMARY`). */
 
 import { needsAttention, propertyRows, verdictKinds } from "../../../language/src/index.ts";
+import { comparedQuestions } from "../compare/comparison.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
+import { comparedNote, comparedTitle } from "./answers.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { visibleData } from "./encode.ts";
 import { endText, findingsOf } from "./findings.ts";
@@ -36,6 +38,25 @@ function caseLines(result: CaseResult): readonly string[] {
   return [
     `- ${glyphs[verdict.kind]} **${markdownEscape(caseTitle(result))}**: ${verdict.kind}: ${markdownEscape(verdict.reason)}`,
     `  ${markdownCode(replayCommand(result.planned))}`,
+  ];
+}
+
+function answersLines({ compared }: Report): readonly string[] {
+  if (compared.length === 0) return [];
+  return [
+    "",
+    `### ${comparedTitle}`,
+    "",
+    ...table(
+      ["what answers", "Linux", ...comparedQuestions],
+      compared.map(({ title, proposal, kernels, cells }) => [
+        `${markdownEscape(title)} (${markdownCode(proposal)})`,
+        markdownEscape(kernels),
+        ...cells.map((words) => markdownEscape(words.join(", "))),
+      ]),
+    ),
+    "",
+    markdownEscape(comparedNote(compared)),
   ];
 }
 
@@ -112,6 +133,7 @@ export function markdownText(recorded: Report): string {
     ...findings.map(({ id, text, source, cases }) => {
       return `- **${markdownEscape(id)}** (${plural(cases.length, "case")}): ${markdownEscape(text)} (${markdownEscape(source)})`;
     }),
+    ...answersLines(report),
     ...scorecardLines(report),
     ...matrixLines(report),
   ];

@@ -1,9 +1,9 @@
 /** Records a run while it lasts, and makes its report of what was recorded, by the way that `daxfault report` goes. */
 
 import type { BootConsole } from "../engine.ts";
-import { loadDocumented } from "../fixtures.ts";
 import type { RunEnd, RunObserver } from "../run/observer.ts";
 import type { PlannedCase } from "../run/plan.ts";
+import { loadBackground } from "./background.ts";
 import { decodeRuns, type RecordedRun } from "./decode.ts";
 import {
   caseRecord,
@@ -67,7 +67,7 @@ export function makeRecorder(write: ((record: JsonRecord) => void) | null): Reco
     },
     finish(end) {
       const runs = decodeRuns(lines, "this run").map((run): RecordedRun => ({ ...run, end }));
-      const report = makeReport(runs, loadDocumented());
+      const report = makeReport(runs, loadBackground());
       for (const cell of report.cells) record(scoreRecord(cell));
       const { counts, exitCode, defects, durationMs } = report;
       const interrupted = end.interruptedBy !== null;

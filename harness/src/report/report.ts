@@ -22,6 +22,8 @@ import {
   scorecard,
   scored,
 } from "../../../language/src/index.ts";
+import { type Compared, type ComparedRow, comparedRows } from "../compare/comparison.ts";
+import { linuxRuns } from "../compare/linux-runs.ts";
 import { engineNames } from "../engines/registry.ts";
 import type { GuardRecord } from "../guards/records.ts";
 import type { RunInfo } from "../run/observer.ts";
@@ -48,6 +50,8 @@ export type Report = {
   /** Those of the scorecard: a proposal's, and behind it what it is on a Linux guest. */
   readonly rows: readonly Proposal[];
   readonly cells: readonly ScoreCell[];
+  /** The ways out on real Linux guests, of these runs or recorded; empty where one proposal ran, and no Linux guest. */
+  readonly compared: readonly ComparedRow[];
   /** Cases in which a real run shows what the model excludes, by property. */
   readonly contradictions: readonly ContradictionOf[];
   readonly counts: Counts;
@@ -267,10 +271,29 @@ export function engineNamer(results: readonly CaseResult[]): (result: CaseResult
   };
 }
 
+/** What the package knows, beside which runs are looked at. */
+export type Background = {
+  readonly documented: readonly DocumentedCell[];
+  /** Recordings of Linux guests, loaded where a report shows them; left out: none. */
+  readonly linuxGuests?: () => Omit<Compared, "own">;
+};
+
+/** A run of one proposal is a question about that one, unless it has answers for the table. */
+function comparedIn(
+  results: readonly CaseResult[],
+  proposals: readonly Proposal[],
+  linuxGuests: () => Omit<Compared, "own">,
+): readonly ComparedRow[] {
+  const own = linuxRuns(results);
+  if (proposals.length < 2 && own.length === 0) return [];
+  const { recorded, scenarios } = linuxGuests();
+  return comparedRows({ own, recorded, scenarios: [...scenariosOf(results), ...scenarios] });
+}
+
 /** Throws a RecordError where the runs contradict each other. */
 export function makeReport(
   runs: readonly RecordedRun[],
-  documented: readonly DocumentedCell[],
+  { documented, linuxGuests = () => ({ recorded: [], scenarios: [] }) }: Background,
   guards: readonly GuardRecord[] = [],
 ): Report {
   checkSame(runs);
@@ -292,13 +315,15 @@ export function makeReport(
     },
   );
   const contradictions = contradictionsIn(cells);
+  const proposals = proposalsOf(ran);
   return {
     runs: runs.map(({ info }) => info),
     results,
     scenarios: scenariosOf(results),
-    proposals: proposalsOf(ran),
+    proposals,
     rows,
     cells,
+    compared: comparedIn(ran, proposals, linuxGuests),
     contradictions,
     counts,
     exitCode: exitCodeOfRuns(runs, counts, { gaps, defects, contradictions }),

@@ -1,6 +1,6 @@
 /**
  * The report as text: attestation, table scenario x proposal, what was skipped and why, what was not as expected,
- * findings, scorecard, counts. Makes text only; the caller prints it.
+ * findings, the answers on Linux guests, scorecard, counts. Makes text only; the caller prints it.
  */
 import {
   type Attestation,
@@ -17,6 +17,7 @@ import {
 import type { RunInfo } from "../run/observer.ts";
 import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
+import { answersText } from "./answers.ts";
 import { builtText } from "./built.ts";
 import { cellLines, glyphs } from "./cells.ts";
 import { visible, visibleData } from "./encode.ts";
@@ -385,6 +386,7 @@ export function reportText(recorded: Report, style: Style): string {
     deviationsText(results, style),
     repeatedText(results, style),
     findingsText(results, style),
+    answersText(report.compared, style),
     scorecardText({ cells: report.cells, proposals: report.rows }, style),
     contradictionsText(report.contradictions, style),
     tailText(results, style),

@@ -2,33 +2,9 @@
 import { describe, expect, it } from "vitest";
 import { linuxGuestTables } from "../../src/compare/linux-guest.ts";
 import { loadScenarios } from "../../src/fixtures.ts";
+import { recordedCase as recorded } from "../support/linux-cases.ts";
 
 const scenarios = loadScenarios();
-
-function recorded(
-  scenario: string,
-  proposal: string,
-  { last, vmm = "running", lastWords = null }: { last: string; vmm?: string; lastWords?: string | null },
-) {
-  const found = scenarios.find(({ id }) => id === scenario);
-  if (found === undefined) throw new Error(`there is no scenario ${scenario}`);
-  const access = scenario.replace(/^.*\/|-after.*|-of.*/g, "");
-  const isFirst = found.actors.victim?.steps[0]?.verb === "await";
-  const label = `victim.${access}#${access === "load" && !isFirst ? 2 : 1}`;
-  const first = isFirst ? {} : { "victim.load#1": "value" };
-  return {
-    scenario,
-    scenarioHash: found.hash,
-    proposal,
-    words: {
-      steps: { ...first, [label]: last, "host.truncate#1": "done" },
-      bystanders: {},
-      vmm,
-      guestKernel: "alive",
-    },
-    lastWords,
-  };
-}
 
 const dax = recorded("load-after-truncate", "pf-injection", { last: "sigsegv(SEGV_ACCERR)" });
 const dimm = recorded("nvdimm/load-after-truncate", "apf-guest", { last: "hung", vmm: "looping" });

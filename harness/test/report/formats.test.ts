@@ -31,8 +31,8 @@ const results: readonly CaseResult[] = [
     verdict: { kind: "inconclusive", cause: "timeout", reason: "too long" },
   }),
 ];
-const report = makeReport([recordedWith(results)], []);
-const partial = makeReport([recordedWith([loop], {}, { cases: 2 })], []);
+const report = makeReport([recordedWith(results)], { documented: [] });
+const partial = makeReport([recordedWith([loop], {}, { cases: 2 })], { documented: [] });
 
 describe("junitText", () => {
   it("counts as JUnit does, and escapes", () => {
@@ -125,7 +125,8 @@ describe("mailText", () => {
 
 describe("the head of mailText", () => {
   it("does not call a defect that was expected simply expected: its reader knows nothing of verdicts", () => {
-    const mailOf = (result: CaseResult): string => mailText(makeReport([recordedWith([result])], []));
+    const mailOf = (result: CaseResult): string =>
+      mailText(makeReport([recordedWith([result])], { documented: [] }));
     expect(mailOf(loop)).toContain("\n1 pass: as expected of this kernel, a defect included.\n");
     expect(mailOf(loop)).toContain("Verdict: pass: as expected, and the defect endless-loop shows");
     expect(mailOf(resultWith())).toContain("\n1 pass: everything went as expected.\n");

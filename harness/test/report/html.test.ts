@@ -56,7 +56,9 @@ const loop = resultWith({
 describe("htmlPage", () => {
   it("lets no text out of its place", async () => {
     const page = await htmlPage(
-      makeReport([recordedWith([hostile()], { defects: [attack] }, { kernel: attack, node: attack })], []),
+      makeReport([recordedWith([hostile()], { defects: [attack] }, { kernel: attack, node: attack })], {
+        documented: [],
+      }),
     );
     expect(page).not.toContain("<img");
     expect(page.match(/<script/g)).toHaveLength(1);
@@ -67,14 +69,14 @@ describe("htmlPage", () => {
   });
 
   it("takes nothing from the network", async () => {
-    const page = await htmlPage(makeReport([recordedWith([loop])], []));
+    const page = await htmlPage(makeReport([recordedWith([loop])], { documented: [] }));
     const namespaces = page.replaceAll(/xmlns(:xlink)?="[^"]*"/g, "");
     expect(namespaces).not.toMatch(/(?:src|href|url|action)\s*[=(]\s*["']?\s*(?:https?:)?\/\//);
     expect(page).toMatch(/<meta http-equiv="Content-Security-Policy" content="default-src &#39;none&#39;;/);
   });
 
   it("has a lane for everybody, and opens every cell to its cases", async () => {
-    const page = await htmlPage(makeReport([recordedWith([loop])], []));
+    const page = await htmlPage(makeReport([recordedWith([loop])], { documented: [] }));
     for (const lane of lanes) expect(page).toContain(`>${lane}</text>`);
     for (const [, id] of page.matchAll(/popovertarget="([^"]+)"/g))
       expect(page).toContain(`popover id="${id}"`);
@@ -85,12 +87,14 @@ describe("htmlPage", () => {
   });
 
   it("opens a case that is alone, and links to no section that is not there", async () => {
-    const page = await htmlPage(makeReport([recordedWith([resultWith()])], []));
+    const page = await htmlPage(makeReport([recordedWith([resultWith()])], { documented: [] }));
     expect(page).toMatch(/<details class="case" open /);
     expect(page).not.toContain('href="#plots"');
     expect(page).toContain('href="#cases"');
     const two = [resultWith(), resultWith({ scenario: { id: "b" } })];
-    expect(await htmlPage(makeReport([recordedWith(two)], []))).not.toMatch(/<details class="case" open /);
+    expect(await htmlPage(makeReport([recordedWith(two)], { documented: [] }))).not.toMatch(
+      /<details class="case" open /,
+    );
   });
 });
 
@@ -168,7 +172,7 @@ describe("the guards' section", () => {
   });
 
   it("has the window as a plot, with its counts, and is not there without measurements", async () => {
-    const page = await htmlPage(makeReport([recordedWith([loop])], [], [race]));
+    const page = await htmlPage(makeReport([recordedWith([loop])], { documented: [] }, [race]));
     expect(page).toContain("The window of notify");
     expect(page).toMatch(/aria-label="The window of notify[^"]*"><svg/);
     // 60 and 70 us in the bin up to 100, 3 ms in the one up to 3,200; the empty ones between stand, those around do not.
@@ -176,13 +180,15 @@ describe("the guards' section", () => {
     expect(counts?.match(/<tr>/g)?.length).toBe(6);
     expect(counts).toContain('<th scope="row">100</th><td>2</td>');
     expect(counts).toContain('<th scope="row">3,200</th><td>1</td>');
-    expect(await htmlPage(makeReport([recordedWith([loop])], []))).not.toContain('id="guards"');
+    expect(await htmlPage(makeReport([recordedWith([loop])], { documented: [] }))).not.toContain(
+      'id="guards"',
+    );
   });
 });
 
 describe.skipIf(chromium === null)(`in Chromium${reason}`, () => {
   it("runs its own script and nothing else, and opens the case that a link leads to", async () => {
-    const page = await htmlPage(makeReport([recordedWith([loop, hostile()])], []));
+    const page = await htmlPage(makeReport([recordedWith([loop, hostile()])], { documented: [] }));
     const dom = renderedBy(chromium ?? "", page, "#case-1");
     expect(dom).not.toContain("<title>owned");
     expect(dom).toMatch(/<details class="case" data-verdict="pass"[^>]* open=""/);

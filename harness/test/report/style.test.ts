@@ -75,7 +75,7 @@ describe("a terminal of 40 columns", () => {
         { cases: 9 },
       ),
     ],
-    [],
+    { documented: [] },
   );
   /** What can be broken: no command, and more than one word. */
   const tooLong = (text: string): readonly string[] =>

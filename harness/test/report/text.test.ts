@@ -7,6 +7,9 @@ import {
   expectationWith,
   place,
 } from "../../../language/test/support/evidence.ts";
+import type { ComparedRow } from "../../src/compare/comparison.ts";
+import { loadScenarios } from "../../src/fixtures.ts";
+import { answersText, comparedNote } from "../../src/report/answers.ts";
 import { cellLines } from "../../src/report/cells.ts";
 import { cutGrid, gridWidth, renderGrid } from "../../src/report/grid.ts";
 import { makeReport } from "../../src/report/report.ts";
@@ -20,6 +23,7 @@ import {
   tableText,
   tailText,
 } from "../../src/report/text.ts";
+import { recordedCase } from "../support/linux-cases.ts";
 import { executionOf, recordedWith, resultWith } from "../support/results.ts";
 
 const styleOf = (widthColumns: number): Style => ({
@@ -237,7 +241,9 @@ describe("the lists below the table", () => {
       resultWith(),
       resultWith({ scenario: { id: "c" }, verdict: { kind: "fail", reason: `no\n${"x".repeat(100)}` } }),
     ];
-    const lines = reportText(makeReport([recordedWith(results)], []), styleOf(60)).split("\n");
+    const lines = reportText(makeReport([recordedWith(results)], { documented: [] }), styleOf(60)).split(
+      "\n",
+    );
     expect(lines.slice(-10)).toEqual([
       "✗ fail: c x efault-exit x kvm",
       `    no ${"x".repeat(52)}…`,
@@ -269,7 +275,7 @@ describe("the lists below the table", () => {
       resultWith(),
       resultWith({ scenario: { id: "b" }, verdict: { kind: "xfail", reason: "" } }),
     ];
-    const report = makeReport([recordedWith(results, { durationMs: 1234 })], []);
+    const report = makeReport([recordedWith(results, { durationMs: 1234 })], { documented: [] });
     expect(summaryText(report, style)).toBe(
       "1 pass, 1 xfail in 1.2 s. Exit code 0: everything went as expected.",
     );
@@ -323,5 +329,69 @@ describe("wrap", () => {
   it("breaks at blanks, and leaves longer words whole", () => {
     expect(wrap("aa bb cc dddddddd e", 5)).toEqual(["aa bb", "cc", "dddddddd", "e"]);
     expect(wrap("", 5)).toEqual([]);
+  });
+});
+
+describe("the answers on Linux guests", () => {
+  const rows: readonly ComparedRow[] = [
+    {
+      title: "today",
+      proposal: "apf-guest",
+      kernels: "6.12 on 6.12",
+      source: "this run",
+      cells: [["hung", "VMM looping"], ["hung", "VMM looping"], [], ["killed", "kernel panic"]],
+    },
+    {
+      title: "machine check by KVM",
+      proposal: "kvm-mce-injection",
+      kernels: "6.12 on 6.12 with its patch",
+      source: "recorded",
+      cells: [
+        ["sigbus(BUS_MCEERR_AR)"],
+        ["sigbus(BUS_MCEERR_AR)"],
+        ["killed", "VMM stopped(efault)"],
+        ["killed", "VMM stopped(efault)"],
+      ],
+    },
+  ];
+
+  it("fit 100 columns in one piece: what became of VMM or kernel stands for the access", () => {
+    const text = answersText(rows, styleOf(100)) ?? "";
+    const lines = text.split("\n");
+    expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(100);
+    expect(lines.filter((line) => line.includes("write(2) from it"))).toHaveLength(1);
+    expect(lines[3]).toMatch(/^today +VMM looping +VMM looping +kernel panic$/);
+    expect(text).toMatch(/machine check by KVM +sigbus +sigbus +VMM stopped +VMM stopped/);
+    expect(text).toMatch(/kvm-mce-injection +\(BUS_MCEERR_AR\) +\(BUS_MCEERR_AR\) +\(efault\) +\(efault\)/);
+  });
+
+  it("say which rows ran and which are recorded", () => {
+    const noteOf = (some: readonly ComparedRow[]): string => comparedNote(some);
+    expect(noteOf(rows)).toMatch(/^Of this run: apf-guest; the other rows are recorded/);
+    expect(noteOf(rows.slice(1))).toMatch(/^Nothing of it ran here/);
+    expect(noteOf(rows.slice(0, 1))).toBe("All of it ran here.");
+    expect(answersText([], styleOf(100))).toBeNull();
+  });
+
+  it("stand in a report of several proposals, and not in that of one", () => {
+    const linuxGuests = () => ({
+      recorded: [
+        {
+          about: "",
+          recorded: "2026-11-26",
+          host: "6.12.1",
+          guest: "6.12.1",
+          microGuest: "kvm_amd-6.12",
+          cases: [recordedCase("load-after-truncate", "apf-guest", { last: "hung", vmm: "looping" })],
+        },
+      ],
+      scenarios: loadScenarios(),
+    });
+    const reportOf = (...proposals: readonly string[]): string => {
+      const results = proposals.map((proposal) => resultWith({ proposal }));
+      return reportText(makeReport([recordedWith(results)], { documented: [], linuxGuests }), styleOf(100));
+    };
+    expect(reportOf("apf-loop", "efault-exit")).toContain("The answers, on real Linux guests: ");
+    expect(reportOf("apf-loop")).not.toContain("The answers");
   });
 });

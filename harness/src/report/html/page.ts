@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { type VerdictKind, verdictKinds } from "../../../../language/src/index.ts";
 import type { RunInfo } from "../../run/observer.ts";
 import { replayCommand } from "../../run/plan.ts";
+import { comparedTitle } from "../answers.ts";
 import { builtText } from "../built.ts";
 import { glyphs } from "../cells.ts";
 import { visibleData } from "../encode.ts";
@@ -18,7 +19,7 @@ import { guardsMarkup } from "./guards.ts";
 import { failureTimes, faultRates, latencies, plotFigure } from "./plots.ts";
 import { script } from "./script.ts";
 import { css } from "./style.ts";
-import { matrixMarkup, scorecardMarkup, shortText } from "./tables.ts";
+import { answersMarkup, matrixMarkup, scorecardMarkup, shortText } from "./tables.ts";
 
 const meanings: Readonly<Record<VerdictKind, string>> = {
   pass: "as expected of this kernel: where a hang is expected, seeing it is a pass",
@@ -171,6 +172,7 @@ export async function htmlPage(recorded: Report): Promise<string> {
     caseBlock(result, { id: ids.get(result) ?? "", short: shortText(result), isOpen: result === single }),
   );
   const all: readonly Section[] = [
+    { id: "answers", title: comparedTitle, content: answersMarkup(report) },
     { id: "findings", title: "Findings", content: findingsMarkup(report, ids) },
     { id: "scorecard", title: "Scorecard: does the property hold?", content: scorecardMarkup(report, ids) },
     { id: "matrix", title: "Matrix: what was seen", content: matrixMarkup(report, ids) },

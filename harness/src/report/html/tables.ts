@@ -1,4 +1,4 @@
-/** The scorecard, of which every cell opens to the cases behind it, and the matrix scenario x proposal x engine. */
+/** The answers on Linux guests, the scorecard, of which every cell opens to the cases behind it, and the matrix scenario x proposal x engine. */
 import {
   decisionsOn,
   type Finding,
@@ -6,7 +6,9 @@ import {
   type ScoreCell,
   type ScoredCase,
 } from "../../../../language/src/index.ts";
+import { comparedQuestions } from "../../compare/comparison.ts";
 import type { CaseResult } from "../../run/result.ts";
+import { comparedNote } from "../answers.ts";
 import { cellLines, glyphs } from "../cells.ts";
 import { type Markup, markup } from "../markup.ts";
 import { engineNamer, type Report, scoredCase } from "../report.ts";
@@ -55,6 +57,20 @@ function popoverOf(cell: ScoreCell, id: string, behind: readonly Behind[], ids: 
       markup`<p><b>Contradiction</b> in ${scenario}: ${seen} on ${place}, ${allowed} in every interleaving of the model.</p>`,
   );
   return markup`<div popover id="${id}"><b>${cell.property} x ${cell.proposal}</b><p>${title}</p>${contradictions}${real}${model}${groups}${source}</div>`;
+}
+
+/** The ways out on real Linux guests: of these runs, or recorded. */
+export function answersMarkup({ compared }: Report): Markup | null {
+  if (compared.length === 0) return null;
+  const head = ["Linux", ...comparedQuestions].map((title) => markup`<th scope="col">${title}</th>`);
+  const rows = compared.map(
+    ({ title, proposal, kernels, source, cells }) =>
+      markup`<tr><th scope="row">${title}<br><span class="soft">${proposal}</span></th><td>${kernels}<br><span class="soft">${source}</span></td>${cells.map(
+        (words) => markup`<td>${words.join(", ")}</td>`,
+      )}</tr>`,
+  );
+  return markup`<div class="scroll" tabindex="0" role="region" aria-label="Answers"><table><thead><tr><th scope="col">what answers</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>
+<p class="soft">${comparedNote(compared)}</p>`;
 }
 
 export function scorecardMarkup(report: Report, ids: CaseIds): Markup | null {
