@@ -1,6 +1,14 @@
 /** KVM's modules with patches, from the archive to the cache, and everything that can go wrong on the way. */
-import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { readyKernels } from "../../src/cli/ready-kernels.ts";
@@ -178,12 +186,64 @@ describe.skipIf(!canBuild)(
       expect(inCache("builds")).toEqual([]);
     });
 
+    it("compiles the archive's tools where they are not for this machine, and with this machine's compiler", async () => {
+      writeFileSync(join(archive.mirror, "foreign"), "");
+      rmSync(join(archive.bin, "x86_64-linux-gnu-gcc-99"));
+      const said: string[] = [];
+      const kernel = await build([patchFile("a.patch", goodPatch)], said);
+      expect(kernel.release).toBe(RELEASE);
+      expect(said).toContain("compiling kbuild's programs: the package's do not run here");
+      const variables = readFileSync(join(archive.mirror, "variables"), "utf8");
+      expect(variables).toBe("CC=gcc NEW= OLD=\n");
+      const [base = ""] = inCache("builds");
+      const headers = join(cacheDirectory(), "builds", base, "usr/src", `linux-headers-${RELEASE}`);
+      for (const name of ["scripts/mod/modpost", "tools/objtool/objtool"]) {
+        expect(spawnSync(join(headers, name)).status).toBe(0);
+      }
+      const facts: unknown = JSON.parse(readFileSync(join(headers, "../../../base.json"), "utf8"));
+      expect(facts).toMatchObject({ variables: ["CC=gcc", "CONFIG_CC_HAS_NEW="] });
+      const again: string[] = [];
+      await build([patchFile("b.patch", goodPatch.replace("= 2", "= 3"))], again);
+      expect(compiled(again)).toHaveLength(1);
+    });
+
     it("says that the archive's tools are not for this machine, before it loads the sources", async () => {
       writeFileSync(join(archive.mirror, "foreign"), "");
-      await expect(build([patchFile("a.patch", goodPatch)])).rejects.toThrow(
-        `Debian's tools for modules of ${RELEASE} do not run on this machine (version \`GLIBC_2.99' not found)`,
+      const path = patchFile("a.patch", goodPatch);
+      const some = join(folder, "some");
+      mkdirSync(some);
+      const needed = [
+        "dpkg-deb",
+        "gcc",
+        "ld",
+        "make",
+        "nice",
+        "patch",
+        "strip",
+        "tar",
+        "xz",
+        "sh",
+        "cp",
+        "rm",
+      ];
+      for (const name of needed) symlinkSync(`/usr/bin/${name}`, join(some, name));
+      vi.stubEnv("PATH", `${archive.bin}:${some}`);
+      await expect(build([path])).rejects.toThrow(
+        `Debian's tools for modules of ${RELEASE} do not run on this machine (version \`GLIBC_2.99' not found), and they cannot ` +
+          "be made here: this kernel is compiled here, and there is no awk (sudo apt-get install mawk). A Debian that",
       );
       expect([inCache("builds"), calls("linux-source-6.99=")]).toEqual([[], 0]);
+    });
+
+    it("says why the tools cannot be compiled, and that another machine or a tree can do it", async () => {
+      writeFileSync(join(archive.mirror, "foreign"), "");
+      const gcc =
+        '#!/bin/sh\ncase "$*" in *modpost*) echo "modpost.c:1:1: error: no" >&2; exit 1;; esac\nexec /usr/bin/gcc "$@"\n';
+      writeFileSync(join(archive.bin, "gcc"), gcc);
+      await expect(build([patchFile("a.patch", goodPatch)])).rejects.toThrow(
+        /cannot be made here: [\s\S]*modpost\.c:1:1: error: no[\s\S]*or a tree of your own \(--kernel \.\/linux\)$/,
+      );
+      expect(inCache("builds")).toEqual([]);
     });
 
     it("says what the archive lacks, and that it is out of reach", async () => {

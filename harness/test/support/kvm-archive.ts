@@ -40,12 +40,35 @@ $(M)/%.o:
 $(M)/%.ko: $(M)/%.o
 	@echo "  LD [M]  $@"; cp $< $@
 FORCE:
-.PHONY: FORCE
+.PHONY: FORCE prepare run-command
+build := -f $(common)host.mk obj
+prepare:
+	@echo "CC=$(CC) NEW=$(CONFIG_CC_HAS_NEW) OLD=$(CONFIG_CC_HAS_OLD)" > $(MIRROR)/variables
+run-command:
+	@$(KBUILD_RUN_COMMAND)
 `;
 
+/** Kbuild's rules for programs of this machine, and what they make. */
+const hostRules = `$(obj)/modpost: $(obj)/modpost.c
+	@echo "  HOSTCC  $@"; gcc -I$(obj) -o $@ $<
+`;
+const toolSources = {
+  "scripts/mod/modpost.c":
+    '#include "../../include/linux/kvm_host.h"\nint main(void) { return SHARED - 1; }\n',
+  "scripts/include/list.h": "",
+  "tools/objtool/Makefile": "objtool:\n\techo '#!/bin/sh' > objtool; chmod +x objtool\n",
+  ...Object.fromEntries(
+    ["lib", "include", "arch", "build", "scripts"].map((name) => [`tools/${name}/x`, ""]),
+  ),
+  "arch/Kconfig": "config CC_HAS_NEW\n\tdef_bool $(cc-option,-fof-a-later-gcc)\n\nconfig X\n\tbool\n",
+  "arch/x86/Kconfig": "config CC_HAS_OLD\n\tdef_bool $(cc-option, -O2 -Wa$(comma)-g)\n",
+  "init/Kconfig": "config CC_HAS_OFF\n\tdef_bool $(cc-option,-fof-a-later-gcc)\n",
+  "lib/Kconfig.debug": "",
+};
+
 /** As of a newer Debian, where the test says so. */
-const modpost = `#!/bin/sh
-[ ! -e "$MIRROR/foreign" ] || { echo "modpost: libc.so.6: version \\\`GLIBC_2.99' not found (required by modpost)" >&2; exit 1; }
+const foreignProgram = (name: string): string => `#!/bin/sh
+[ ! -e "$MIRROR/foreign" ] || { echo "${name}: libc.so.6: version \\\`GLIBC_2.99' not found (required by ${name})" >&2; exit 1; }
 `;
 
 const sources = {
@@ -138,12 +161,15 @@ export class KvmArchive {
     this.#pack({ name: `linux-headers-${RELEASE}`, architecture: "amd64", depends }, (tree) =>
       this.#write(tree, {
         [`usr/src/linux-headers-${RELEASE}/.kernelvariables`]: "CC = $(X)gcc-99\n",
-        [`usr/src/linux-headers-${RELEASE}/scripts/mod/modpost`]: modpost,
+        [`usr/src/linux-headers-${RELEASE}/.config`]: "CONFIG_CC_HAS_NEW=y\nCONFIG_CC_HAS_OLD=y\n",
+        [`usr/src/linux-headers-${RELEASE}/scripts/mod/modpost`]: foreignProgram("modpost"),
+        [`usr/src/linux-headers-${RELEASE}/tools/objtool/objtool`]: foreignProgram("objtool"),
       }),
     );
     this.#pack({ name: COMMON }, (tree) =>
       this.#write(tree, {
         [`usr/src/${COMMON}/Makefile`]: makefile,
+        [`usr/src/${COMMON}/host.mk`]: hostRules,
         [`usr/src/${COMMON}/include/linux/kvm_host.h`]: "#pragma once\n#define SHARED 1\n",
         "usr/share/doc/x": "",
       }),
@@ -153,7 +179,7 @@ export class KvmArchive {
     );
     this.#pack({ name: "linux-source-6.99", installedKiB }, (tree) => {
       const top = join(tree, "usr/src/linux-source-6.99");
-      this.#write(top, sources);
+      this.#write(top, { ...sources, ...toolSources });
       execFileSync("tar", ["-cJf", `${top}.tar.xz`, "-C", dirname(top), "linux-source-6.99"]);
       rmSync(top, { recursive: true });
     });

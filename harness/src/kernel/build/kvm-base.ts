@@ -3,8 +3,8 @@
  * tree, compiled once without a patch. A build with patches copies the tree with its times, so that make compiles what the
  * patches touch and nothing else.
  */
-import { spawnSync } from "node:child_process";
 import {
+  cpSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -30,8 +30,15 @@ import {
   unpackPackage,
 } from "../store.ts";
 import { madeText, requireRoom } from "./build.ts";
+import {
+  compilerVariables,
+  type ForeignTools,
+  foreignTools,
+  makeTools,
+  toolSources,
+} from "./kbuild-tools.ts";
 import { runStep } from "./step.ts";
-import { requireCompiler } from "./tools.ts";
+import { ownKbuildProblem, requireCompiler } from "./tools.ts";
 
 export type KvmBase = {
   readonly directory: string;
@@ -42,6 +49,8 @@ export type KvmBase = {
   readonly common: string;
   /** `usr/src/linux-headers-6.12.117+deb12-amd64`: where make begins. */
   readonly headers: string;
+  /** What make is given besides, where kbuild's programs and the compiler are this machine's. */
+  readonly variables: readonly string[];
 };
 
 const FACTS = "base.json";
@@ -50,6 +59,7 @@ const factsShape = z.strictObject({
   release: z.string(),
   common: z.string(),
   headers: z.string(),
+  variables: z.array(z.string()).default([]),
 });
 
 /** Measured with 6.12.117: 320 MB of packages, 120 MB of tree. */
@@ -74,6 +84,7 @@ export type MakeOptions = {
   readonly tree: string;
   readonly common: string;
   readonly headers: string;
+  readonly variables: readonly string[];
   readonly logPath: string;
   readonly signal: AbortSignal;
   readonly progress: Progress;
@@ -87,12 +98,19 @@ export function requirePlainPath(path: string): void {
   );
 }
 
+/** The package's Makefile, which names where it is installed, for where it is. */
+function placeMakefile(headersAt: string, commonAt: string): void {
+  const path = join(headersAt, "Makefile");
+  const hasOutput = existsSync(path) && /^KBUILD_OUTPUT=/m.test(readFileSync(path, "utf8"));
+  writeFileSync(path, `${hasOutput ? `KBUILD_OUTPUT=${headersAt}\n` : ""}include ${commonAt}/Makefile\n`);
+}
+
 /** Compiles KVM's modules in the tree: what is newer than its object. */
 export async function makeKvm(options: MakeOptions): Promise<void> {
-  const { tree, common, headers, logPath, signal, progress } = options;
+  const { tree, common, headers, variables, logPath, signal, progress } = options;
   const headersAt = join(tree, headers);
   const commonAt = join(tree, common);
-  writeFileSync(join(headersAt, "Makefile"), `include ${commonAt}/Makefile\n`);
+  placeMakefile(headersAt, commonAt);
   let count = 0;
   const onLine = (line: string): void => {
     const text = madeText(line);
@@ -108,6 +126,7 @@ export async function makeKvm(options: MakeOptions): Promise<void> {
       headersAt,
       `M=${join(commonAt, "arch/x86/kvm")}`,
       ...makeVariables,
+      ...variables,
       `-j${availableParallelism()}`,
       "modules",
     ],
@@ -137,44 +156,59 @@ type BaseOptions = {
   readonly progress: Progress;
 };
 
-/** From the archive of all sources: those of KVM, into the tree of the headers. */
-async function unpackSources(tree: string, common: string, options: BaseOptions): Promise<void> {
-  const { logPath, signal, progress } = options;
+/** From the archive of all sources: those of KVM, into the tree of the headers; further ones into `work`, whose path is returned. */
+async function unpackSources(
+  { tree, common, work }: Readonly<Record<"tree" | "common" | "work", string>>,
+  further: readonly string[],
+  { logPath, signal, progress }: BaseOptions,
+): Promise<string> {
   progress("unpacking the sources of KVM");
   const name = readdirSync(join(tree, "usr/src")).find((one) => /^linux-source-.*\.tar\.xz$/.test(one));
   if (name === undefined) throw new KernelError("the package of sources has no linux-source-*.tar.xz");
   const archivePath = join(tree, "usr/src", name);
-  const wanted = ["*/arch/x86/kvm/*", "*/virt/*"];
-  const command = ["nice", "tar", "-xJf", archivePath, "--strip-components=1", "--wildcards", ...wanted];
-  await runStep(command, { cwd: join(tree, common), signal, logPath });
+  const to = join(work, "sources");
+  mkdirSync(to);
+  const wanted = ["--wildcards", "--no-wildcards-match-slash", "*/arch/x86/kvm", "*/virt", ...further];
+  const command = ["nice", "tar", "-xJf", archivePath, "--strip-components=1", ...wanted];
+  await runStep(command, { cwd: to, signal, logPath });
   rmSync(archivePath);
+  for (const folder of ["arch/x86/kvm", "virt"]) {
+    cpSync(join(to, folder), join(tree, common, folder), { recursive: true });
+  }
+  return to;
 }
 
-/** Debian's packages have programs for each kind of machine behind a script. */
-const kbuildTools: readonly string[] = [
-  "scripts/basic/fixdep",
-  "scripts/mod/modpost.real-lsb-64",
-  "scripts/mod/modpost",
-  "tools/objtool/objtool.real-x86",
-  "tools/objtool/objtool",
-];
+/** Throws a KernelError where Debian's programs do not run here, and cannot be made. */
+function refuseForeign({ why }: ForeignTools, { release, version }: KernelPackage, problem: string): never {
+  throw new KernelError(
+    `Debian's tools for modules of ${release} do not run on this machine (${why}), and they cannot be made here: ${problem}. ` +
+      `A Debian that ${version} is made for can build it, or a tree of your own (--kernel ./linux)`,
+  );
+}
 
-/** Throws a KernelError where the package's programs are for a newer C library than this machine's. */
-function requireKbuild(headers: string, { release, version }: KernelPackage): void {
-  for (const path of kbuildTools.map((name) => join(headers, name)).filter(existsSync)) {
-    // Without arguments they complain and end.
-    const { stderr } = spawnSync(path, {
-      encoding: "utf8",
-      env: { ...process.env, SRCARCH: "x86" },
-      timeout: 5000,
-    });
-    const [why] = /version `GLIBC_[0-9.]+' not found/.exec(stderr ?? "") ?? [];
-    if (why === undefined) continue;
-    throw new KernelError(
-      `Debian's tools for modules of ${release} do not run on this machine (${why}): a Debian that ${version} is made for ` +
-        "can build it, or a tree of your own (--kernel ./linux)",
-    );
+/** Compiles kbuild's programs here. Returns what make is given from then on. Throws a KernelError. */
+async function ownTools(
+  { tree, common, headers }: Readonly<Record<"tree" | "common" | "headers", string>>,
+  {
+    tools,
+    source,
+    compiler,
+  }: { readonly tools: ForeignTools; readonly source: string; readonly compiler: string },
+  { kernel, logPath, signal, progress }: BaseOptions,
+): Promise<readonly string[]> {
+  progress("compiling kbuild's programs: the package's do not run here");
+  const headersAt = join(tree, headers);
+  const commonAt = join(tree, common);
+  const variables = compilerVariables(compiler, source, readFileSync(join(headersAt, ".config"), "utf8"));
+  placeMakefile(headersAt, commonAt);
+  const places = { headers: headersAt, common: commonAt, source };
+  try {
+    await makeTools({ tools, ...places, variables, logPath, signal });
+  } catch (error) {
+    if (signal.aborted || !(error instanceof KernelError)) throw error;
+    refuseForeign(tools, kernel, error.message);
   }
+  return variables;
 }
 
 const isSource = ({ name }: { readonly name: string }): boolean => name.startsWith("linux-source-");
@@ -201,14 +235,21 @@ async function fillBase(work: string, packages: KernelPackage, options: BaseOpti
   await unpackParts(work, { ...packages, parts: parts.filter((part) => !isSource(part)) }, options);
   const headers = join("usr/src", `linux-headers-${release}`);
   const common = folderIn(tree, /^linux-headers-.*-common$/);
-  requireKbuild(join(tree, headers), kernel);
-  requireCompiler(compilerOf(join(tree, headers)));
+  const compiler = compilerOf(join(tree, headers));
+  const tools = foreignTools(join(tree, headers));
+  if (tools === null) requireCompiler(compiler);
+  else {
+    const problem = ownKbuildProblem();
+    if (problem !== null) refuseForeign(tools, kernel, problem);
+  }
   // Ten times the size of the others.
   await unpackParts(work, { ...packages, parts: parts.filter(isSource) }, options);
-  await unpackSources(tree, common, options);
+  const source = await unpackSources({ tree, common, work }, tools === null ? [] : toolSources, options);
   rmSync(join(tree, "usr/share"), { recursive: true, force: true });
-  await makeKvm({ tree, common, headers, logPath, signal, progress });
-  const facts = { builtAt: tree, release, common, headers };
+  const at = { tree, common, headers };
+  const variables = tools === null ? [] : await ownTools(at, { tools, source, compiler }, options);
+  await makeKvm({ ...at, variables, logPath, signal, progress });
+  const facts = { builtAt: tree, release, common, headers, ...(tools === null ? {} : { variables }) };
   writeFileSync(join(tree, FACTS), `${JSON.stringify(facts, null, 2)}\n`);
 }
 

@@ -33,7 +33,8 @@ export async function buildKvm(options: KvmBuildOptions): Promise<readonly Modul
   await copyBase(base, tree, { signal, logPath });
   const source = join(tree, base.common);
   await applyPatches(patches, { source, version, work, logPath, signal });
-  await makeKvm({ tree, common: base.common, headers: base.headers, logPath, signal, progress });
+  const { common, headers, variables } = base;
+  await makeKvm({ tree, common, headers, variables, logPath, signal, progress });
   const stripped = join(work, "modules");
   mkdirSync(stripped);
   const modules: ModuleFile[] = [];

@@ -33,6 +33,13 @@ const kvmTools: readonly Tool[] = [
   { program: "xz", debian: "xz-utils" },
 ];
 
+/** In their place where the programs of kbuild are compiled here. */
+const ownKbuildTools: readonly Tool[] = [
+  ...kvmTools,
+  { program: "awk", debian: "mawk" },
+  { header: "libelf.h", debian: "libelf-dev" },
+];
+
 const INCLUDE_FOLDERS = ["/usr/include", "/usr/local/include"];
 
 type Places = {
@@ -47,6 +54,11 @@ function isThere(tool: Tool, { PATH = "", CPATH = "" }: Places): boolean {
       ? [tool.header, [...INCLUDE_FOLDERS, ...CPATH.split(delimiter)]]
       : [tool.program, PATH.split(delimiter)];
   return folders.some((folder) => folder !== "" && existsSync(join(folder, name)));
+}
+
+/** Whether it is in PATH. */
+export function hasProgram(program: string, places: Places = process.env): boolean {
+  return isThere({ program, debian: "" }, places);
 }
 
 function requireTools(wanted: readonly Tool[], places: Places): void {
@@ -73,6 +85,17 @@ export function requireBuildTools(
 /** The same for KVM's modules alone. */
 export function requireKvmTools(places: Places = process.env): void {
   requireTools(kvmTools, places);
+}
+
+/** What is missing to compile the programs of kbuild, too, as `requireKvmTools` says it; null: nothing. */
+export function ownKbuildProblem(places: Places = process.env): string | null {
+  try {
+    requireTools(ownKbuildTools, places);
+    return null;
+  } catch (error) {
+    if (error instanceof KernelError) return error.message;
+    throw error;
+  }
 }
 
 /** The same for the compiler that a kernel was built with: its modules need one of that version. */
