@@ -221,7 +221,7 @@ export function canBeReady(m: Machine, vcpu: Vcpu): boolean {
   return looksAtList(m, vcpu) && hasDoneWork(m, vcpu) && canDequeue(m, vcpu);
 }
 
-function firstDone(m: Machine, vcpu: Vcpu): Work {
+export function firstDone(m: Machine, vcpu: Vcpu): Work {
   for (const work of m.works) if (work.isFirstDone && work.isOf(vcpu)) return work;
   throw new Error(`${m.case.name}: no entry of vCPU ${vcpu.index} is done`);
 }

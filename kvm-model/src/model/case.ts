@@ -220,8 +220,8 @@ export type ModelCase = {
   /** Does the lease holder answer a recall, or sleep through the limit? */
   readonly leaseClient: "prompt" | "unresponsive";
   /**
-   * May the host's memory management act on its own (`interference.ts`)? Nothing that a guest
-   * sees depends on it, so only following a real kernel's trace needs it.
+   * May the host's memory management act on its own (`interference.ts`)? Only following a real kernel's trace needs it: what a
+   * guest sees of it, a completion whose lookup ends without a result, is there without it.
    */
   readonly interference: boolean;
   /** Enabling async page faults queues a wake-all entry. */

@@ -1,6 +1,6 @@
 /**
- * Actions of the host for reasons of its own, at any time. None of them changes what a guest sees; all of it
- * shows in a real kernel's trace, as one more turn or one less.
+ * Actions of the host for reasons of its own, at any time. Where KVM remembers no failure, none of them changes what a
+ * guest sees; all of it shows in a real kernel's trace, as one more turn or one less.
  *
  * - A mapping goes: write-back (folio_mkclean()), a large folio that is split, migration, reclaim.
  * - An invalidation of something else is under way: KVM tries a fault again (mmu_invalidate_retry_gfn_unsafe(),
@@ -10,11 +10,12 @@
  * - A signal ends a synchronous wait (KVM_PFN_ERR_SIGPENDING): the access begins once more.
  */
 import type { Action } from "../explore/model.ts";
-import { canBeReady, pageReady } from "./apf.ts";
+import { canBeReady, firstDone, pageReady } from "./apf.ts";
 import { zapByHost } from "./host-mm.ts";
 import { resumeGuest } from "./kvm.ts";
 import type { Machine } from "./machine.ts";
 import type { Page } from "./page.ts";
+import { remembersFailure } from "./proposals.ts";
 import type { Vcpu } from "./vcpu.ts";
 
 /** The actor; it may never act although it could. */
@@ -68,9 +69,27 @@ function vcpuActions(m: Machine, vcpu: Vcpu): Action[] {
   return [tryAgain, unmapped];
 }
 
+/**
+ * A completion's lookup that ends without a result: a signal ends its wait for a READ (-EINTR of an interruptible lookup,
+ * __kvm_faultin_pfn()), or an invalidation is under way (RET_PF_RETRY, kvm_mmu_faultin_pfn()). No failure is known then, which
+ * a guest sees if KVM would have remembered it.
+ */
+function undecidedReady(m: Machine, vcpu: Vcpu): Action {
+  const mayBeUndecided = (page: Page): boolean =>
+    m.mmuInvalidateInProgress > 0 || (page.start === "io-error" && page.isInFile);
+  return {
+    name: `vcpu${vcpu.index}: page ready, and a signal or an invalidation ends the lookup of its page`,
+    actor: INTERFERENCE,
+    guard: () => canBeReady(m, vcpu) && mayBeUndecided(firstDone(m, vcpu).page),
+    apply: () => pageReady(m, vcpu, "no prefetch"),
+  };
+}
+
 /** Last of all actions: the index of no other action depends on whether they are there. */
 export function interferenceActions(m: Machine): Action[] {
-  if (!m.case.interference) return [];
+  if (!m.case.interference) {
+    return remembersFailure(m) ? m.vcpus.map((vcpu) => undecidedReady(m, vcpu)) : [];
+  }
   return [
     ...m.pages.flatMap((page) => pageActions(m, page)),
     ...m.vcpus.flatMap((vcpu) => vcpuActions(m, vcpu)),

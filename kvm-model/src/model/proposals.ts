@@ -65,6 +65,25 @@ export function reportedError(m: Machine, vcpu: Vcpu): void {
   if (m.checks("error-pending-cleared")) vcpu.hasErrorPending = false;
 }
 
+/** Does KVM keep the error of a completion, or act on it? */
+export function remembersFailure(m: Machine): boolean {
+  switch (m.case.kvm) {
+    case "uniform-efault":
+    case "error-gfn":
+    case "error-pending":
+    case "exit-request":
+    case "ready-error":
+      return true;
+    case "today":
+    case "final-efault":
+    case "memory-fault-exit":
+    case "inject-mce":
+    case "inject-ve":
+    case "legacy-pf":
+      return false;
+  }
+}
+
 export type FailedCompletion = {
   readonly page: Page;
   /** The task that faulted. */

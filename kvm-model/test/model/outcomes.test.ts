@@ -61,6 +61,28 @@ describe("all outcomes", () => {
       ],
     ],
     [
+      "a requested exit comes after the kill of the task that waited",
+      {
+        pages: ["no-space"],
+        tasks: [task("a", load(0))],
+        guest: "apf",
+        kvm: "exit-request",
+        kill: "a",
+      },
+      ["a.0 killed; VMM stopped(efault)", "a.0 not-reached; VMM running"],
+    ],
+    [
+      "... but for a page whose lookup waits for a READ, which a signal may end",
+      {
+        pages: ["io-error"],
+        tasks: [task("a", load(0))],
+        guest: "apf",
+        kvm: "exit-request",
+        kill: "a",
+      },
+      ["a.0 killed; VMM running", "a.0 killed; VMM stopped(efault)", "a.0 not-reached; VMM running"],
+    ],
+    [
       "each entry is a work item of its own, and page-ready keeps their order: none waits for ever",
       {
         pages: ["on-disk", "no-space"],
