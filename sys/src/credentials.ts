@@ -11,6 +11,10 @@ const SECBIT_NO_SETUID_FIXUP = 4;
 const cPrctl = declare<(option: number, value: bigint) => number>("int prctl(int option, uint64 value)");
 const cSetfsuid = declare<(uid: number) => number>("int setfsuid(uint32 uid)");
 const cSetfsgid = declare<(gid: number) => number>("int setfsgid(uint32 gid)");
+const SYS_SETGROUPS = process.arch === "arm64" ? 159 : 116;
+const cSetgroups = declare<(number: number, count: number, groups: Uint32Array) => number>(
+  "int64 syscall(int64 number, int count, const void *groups)",
+);
 const cUmask = declare<(mask: number) => number>("uint32 umask(uint32 mask)");
 
 /**
@@ -28,6 +32,21 @@ export function keepCapabilitiesAcrossIdentities(): boolean {
 export function setFileSystemIdentity(uid: number, gid: number): void {
   cSetfsgid(gid);
   cSetfsuid(uid);
+}
+
+/** setfsgid(2) of the calling thread. */
+export function setFileSystemGroup(gid: number): void {
+  cSetfsgid(gid);
+}
+
+/** setgroups(2) with no groups, of the calling thread alone. Needs CAP_SETGID. Returns whether it worked. */
+export function leaveSupplementaryGroups(): boolean {
+  return setSupplementaryGroups([]);
+}
+
+/** setgroups(2) of the calling thread alone: the C library's function sets those of all threads. Returns whether it worked. */
+export function setSupplementaryGroups(groups: readonly number[]): boolean {
+  return cSetgroups(SYS_SETGROUPS, groups.length, new Uint32Array(groups)) === 0;
 }
 
 /** umask(2). Returns the old mask. */

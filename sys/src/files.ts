@@ -6,7 +6,7 @@
  * not worth a stack trace. Names and paths are NUL-terminated bytes (file names on Linux are bytes, not text).
  * Layouts are those of x86-64 and arm64 (struct statx and struct statfs are the same on both).
  */
-import { declare, lastErrno, type Pointer } from "./libc.ts";
+import { addressOf, declare, lastErrno, type Pointer } from "./libc.ts";
 
 export const AT_FDCWD = -100;
 export const AT_SYMLINK_FOLLOW = 0x400;
@@ -39,6 +39,20 @@ export const S_IFDIR = 0o040000;
 export const S_IFREG = 0o100000;
 export const S_IFLNK = 0o120000;
 export const S_IFIFO = 0o010000;
+
+export const O_SYNC = 0o4010000;
+export const O_DSYNC = 0o10000;
+
+/** Flags of one write, pwritev2(2). */
+export const RWF_DSYNC = 0x02;
+export const RWF_SYNC = 0x04;
+export const RWF_APPEND = 0x10;
+export const RWF_NOAPPEND = 0x20;
+
+export const FALLOC_FL_KEEP_SIZE = 1;
+export const FALLOC_FL_PUNCH_HOLE = 2;
+export const FALLOC_FL_COLLAPSE_RANGE = 8;
+export const FALLOC_FL_ZERO_RANGE = 16;
 
 export const RENAME_NOREPLACE = 1;
 export const RENAME_EXCHANGE = 2;
@@ -104,6 +118,10 @@ const cPread = declare<(fd: number, into: Uint8Array, length: number, offset: bi
 const cPwrite = declare<(fd: number, from: Uint8Array, length: number, offset: bigint) => number>(
   "int64 pwrite64(int fd, const void *from, uint64 length, int64 offset)",
 );
+/** The offset goes in two halves, the low one first; both are whole on 64-bit systems. */
+const cPwritev2 = declare<
+  (fd: number, vector: BigUint64Array, count: number, offset: bigint, flags: number) => number
+>("int64 pwritev2(int fd, const void *vector, int count, int64 offset, int flags)");
 const cRead = declare<(fd: number, into: Uint8Array, length: number) => number>(
   "int64 read(int fd, void *into, uint64 length)",
 );
@@ -202,6 +220,8 @@ const cSplice = declare<
 const cVmsplice = declare<(pipe: number, vector: BigUint64Array, count: number, flags: number) => number>(
   "int64 vmsplice(int pipe, const void *vector, uint64 count, uint32 flags)",
 );
+const F_GETFL = 3;
+const F_SETFL = 4;
 const F_SETPIPE_SZ = 1031;
 
 /** openat(2), always with O_CLOEXEC. */
@@ -267,6 +287,22 @@ export function pread(fd: number, into: Uint8Array, offset: bigint): number {
 
 export function pwrite(fd: number, from: Uint8Array, offset: bigint): number {
   return negated(cPwrite(fd, from, from.length, offset));
+}
+
+/** pwritev2(2) of one buffer, with RWF_* flags. */
+export function pwritev2(fd: number, from: Uint8Array, offset: bigint, flags: number): number {
+  const vector = new BigUint64Array([addressOf(from), BigInt(from.length)]);
+  return negated(cPwritev2(fd, vector, 1, offset, flags));
+}
+
+/** F_GETFL of fcntl(2): the status flags of an open file. */
+export function statusFlags(fd: number): number {
+  return negated(cFcntl(fd, F_GETFL, 0));
+}
+
+/** F_SETFL of fcntl(2). */
+export function setStatusFlags(fd: number, flags: number): number {
+  return negated(cFcntl(fd, F_SETFL, flags));
 }
 
 /** read(2) from a device or pipe, waiting for as long as it takes. */

@@ -83,6 +83,8 @@ export const FUSE_GETATTR_FH = 1;
 export const FUSE_WRITE_CACHE = 1;
 export const FUSE_WRITE_KILL_SUIDGID = 4;
 export const FUSE_OPEN_KILL_SUIDGID = 1;
+/** An ACL is set by an owner that is not in the file's group and lacks CAP_FSETID. */
+export const FUSE_SETXATTR_ACL_KILL_SGID = 1;
 
 export const FUSE_NOTIFY_INVAL_INODE = 2;
 export const FUSE_NOTIFY_INVAL_ENTRY = 3;

@@ -56,7 +56,7 @@ const ROWS = {
   STATFS: { number: 17, out: "fuse_statfs_out" },
   RELEASE: { number: 18, args: "fuse_release_in" },
   FSYNC: { number: 20, args: "fuse_fsync_in" },
-  // Without FUSE_SETXATTR_EXT, which this server does not ask for, the structure is its first 8 bytes.
+  // Without FUSE_SETXATTR_EXT, which goes with POSIX ACLs, the structure is its first 8 bytes.
   SETXATTR: { number: 21, args: "fuse_setxattr_in", argsBytes: 8, names: 1, payload: "sized" },
   GETXATTR: {
     number: 22,

@@ -2,6 +2,7 @@
 import type { OpcodeName } from "../abi/opcodes.ts";
 import type { DaxMappings } from "../dax/mappings.ts";
 import type { FileHandle, FileSystem, NodeId } from "../fs/filesystem.ts";
+import type { ClientSizes } from "./client-sizes.ts";
 import type { Validity } from "./encode.ts";
 import { OUT_HEADER_BYTES, type ReplySink } from "./reply.ts";
 import type { Header, Request } from "./request.ts";
@@ -23,6 +24,8 @@ export type HandlerContext = {
   readonly clientOwnsSizes: boolean;
   /** Whether the caller of a request has CAP_SYS_ADMIN: `trusted.*` attributes are listed for such callers only. */
   readonly isAdministrator: (header: Header) => boolean;
+  /** null where the client's kernel owns the sizes: then it also finds the end of the file. */
+  readonly sizes: ClientSizes | null;
   /** Registered content by node, once FUSE_PASSTHROUGH was agreed; else null. */
   backing: BackingTable | null;
 };

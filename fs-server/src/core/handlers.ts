@@ -1,4 +1,5 @@
 /** What each opcode does: arguments by their names, a call of the port, the answer by the table's offsets. */
+import { files } from "../../../sys/src/index.ts";
 import * as C from "../abi/constants.ts";
 import { offsetsOf, sizeOf } from "../abi/layout.ts";
 import type { OpcodeName, ServedOpcode } from "../abi/opcodes.ts";
@@ -6,15 +7,20 @@ import { structReader } from "../abi/struct-view.ts";
 import { failure } from "../fs/errors.ts";
 import type {
   AttributeChange,
+  Attributes,
   Caller,
   Entry,
   FileHandle,
+  FileSystem,
   NodeId,
   Place,
   SyncScope,
   TimeChange,
+  WriteHow,
 } from "../fs/filesystem.ts";
+import { PLAIN_WRITE } from "../fs/filesystem.ts";
 import {
+  attributeName,
   checkedName,
   checkedTerminated,
   NAME_MAX_BYTES,
@@ -44,6 +50,8 @@ const REMOVE_ONE_BYTES = sizeOf("fuse_removemapping_one");
 const MAX_XATTR_BYTES = 65_536;
 /** `.` and `..` as bytes. */
 const DOT = 0x2e;
+const S_ISUID = 0o4000;
+const S_ISGID = 0o2000;
 
 function placeOf(request: Request, index = 0, parent: NodeId = request.node): Place {
   return { parent, name: checkedName(nameOf(request, index)) };
@@ -69,15 +77,35 @@ function entryReply(
   entry: Parameters<typeof encode.encodeEntry>[2],
 ): number {
   reply.entry = entry.node;
+  context.sizes?.shownEntry(entry);
   return encode.encodeEntry(reply.view, reply.at, entry, context.validity);
+}
+
+function attributesReply(
+  context: HandlerContext,
+  reply: Reply,
+  node: NodeId,
+  attributes: Attributes,
+): number {
+  context.sizes?.shown(node, attributes);
+  return encode.encodeAttrOut(reply.view, reply.at, attributes, context.validity);
 }
 
 /**
  * `work`, without CAP_FSETID where the client's kernel says that the caller lacks it (FUSE_HANDLE_KILLPRIV_V2).
  * @param killSuidgid the request's KILL_SUIDGID bit; 0: not set
  */
-function asCaller<T>(context: HandlerContext, killSuidgid: number, work: () => T): T {
-  return killSuidgid === 0 ? work() : context.fs.withoutFsetid(work);
+function asCaller<T>(context: HandlerContext, request: Request, killSuidgid: number, work: () => T): T {
+  return killSuidgid === 0 ? work() : context.fs.withoutFsetid(request.caller, work);
+}
+
+/**
+ * `work` of a request that says nothing of its caller's capabilities: with FUSE_HANDLE_KILLPRIV_V2 the client's kernel
+ * leaves set-id bits to the server (fuse_setattr()), and has no flag for it in FALLOCATE and COPY_FILE_RANGE.
+ * Root has CAP_FSETID, others have not: where that is wrong, bits go that might stay.
+ */
+function asUser<T>(context: HandlerContext, request: Request, work: () => T): T {
+  return request.caller.uid === 0 ? work() : context.fs.withoutFsetid(request.caller, work);
 }
 
 function newNode(
@@ -88,22 +116,43 @@ function newNode(
   return { mode, umask: umask & 0o777, caller };
 }
 
+const CAPABILITY = attributeName("security.capability");
+
+/**
+ * Whether a file that the kernel could write by itself (FUSE_PASSTHROUGH) has to be written by requests. The kernel writes
+ * with the server's privileges and the flags of the open (backing_file_write_iter()): set-id bits and capabilities would
+ * stay, and O_APPEND that is taken away later would go on.
+ */
+function needsRequests(fs: FileSystem, node: NodeId, flags: number): boolean {
+  if ((flags & files.O_ACCMODE) === files.O_RDONLY) return false;
+  if ((flags & files.O_APPEND) !== 0 || (fs.getattr(node).mode & (S_ISUID | S_ISGID)) !== 0) return true;
+  try {
+    return fs.getxattr(node, CAPABILITY, new Uint8Array(0)) > 0;
+  } catch {
+    // ENODATA, or a source without attributes.
+    return false;
+  }
+}
+
+/** @param opened.flags of the open; null: a directory */
 function openReply(
   context: HandlerContext,
   reply: Reply,
   at: number,
-  opened: { readonly node: NodeId; readonly handle: FileHandle; readonly directory: boolean },
+  opened: { readonly node: NodeId; readonly handle: FileHandle; readonly flags: number | null },
 ): number {
-  const { node, handle, directory } = opened;
+  const { node, handle } = opened;
+  const directory = opened.flags === null;
   reply.handle = handle;
   let flags = context.keepCache ? C.FOPEN_KEEP_CACHE | (directory ? C.FOPEN_CACHE_DIR : 0) : 0;
   let backingId = 0;
-  if (!directory && context.backing !== null) {
+  if (opened.flags !== null && context.backing !== null) {
     const fd = context.fs.descriptorOf(handle);
     const id = fd === null ? null : context.backing.opened(node, handle, fd);
     if (id !== null) {
       backingId = id;
-      flags = C.FOPEN_PASSTHROUGH;
+      // With both, mappings are of the backing file, reads and writes come as requests (fs/fuse/iomode.c, file.c).
+      flags = C.FOPEN_PASSTHROUGH | (needsRequests(context.fs, node, opened.flags) ? C.FOPEN_DIRECT_IO : 0);
     }
   }
   reply.view.setBigUint64(at + OPEN_OUT.fh, handle, true);
@@ -142,10 +191,11 @@ const setattr: Handler<"SETATTR"> = (context, request, reply) => {
     modificationTime: timeChange(valid, modified, args.mtime, args.mtimensec),
   };
   const handle = (valid & C.FATTR_FH) === 0 ? null : handleOf(request);
-  const attributes = asCaller(context, valid & C.FATTR_KILL_SUIDGID, () =>
-    context.fs.setattr(node, change, handle),
-  );
-  return encode.encodeAttrOut(reply.view, reply.at, attributes, context.validity);
+  // The flag comes with every chown of a file, root's too (fuse_do_setattr()): there it says nothing of the caller.
+  const isChown = (valid & (C.FATTR_UID | C.FATTR_GID)) !== 0;
+  const kill = isChown && request.caller.uid === 0 ? 0 : valid & C.FATTR_KILL_SUIDGID;
+  const attributes = asCaller(context, request, kill, () => context.fs.setattr(node, change, handle));
+  return attributesReply(context, reply, node, attributes);
 };
 
 const create: Handler<"CREATE" | "TMPFILE"> = (context, request, reply) => {
@@ -154,11 +204,11 @@ const create: Handler<"CREATE" | "TMPFILE"> = (context, request, reply) => {
   const made =
     request.opcode === "TMPFILE"
       ? context.fs.tmpfile(request.node, flags, what)
-      : asCaller(context, open_flags & C.FUSE_OPEN_KILL_SUIDGID, () =>
+      : asCaller(context, request, open_flags & C.FUSE_OPEN_KILL_SUIDGID, () =>
           context.fs.create(placeOf(request), flags, what),
         );
   const length = entryReply(context, reply, made.entry);
-  const opened = { node: made.entry.node, handle: made.handle, directory: false };
+  const opened = { node: made.entry.node, handle: made.handle, flags };
   return length + openReply(context, reply, reply.at + length, opened);
 };
 
@@ -201,20 +251,34 @@ const write: Handler<"WRITE"> = (context, request, reply) => {
   }
   const handle = handleOf(request);
   const isCached = (flags & C.FUSE_WRITE_CACHE) !== 0 && !context.clientOwnsSizes;
+  const target: WriteTarget = { handle, offset, how: isCached ? PLAIN_WRITE : howOf(context, request) };
   const put = isCached ? writeCached : writeContent;
-  const written = asCaller(context, flags & C.FUSE_WRITE_KILL_SUIDGID, () =>
-    put(context, request, handle, offset),
+  const written = asCaller(context, request, flags & C.FUSE_WRITE_KILL_SUIDGID, () =>
+    put(context, request, target),
   );
+  context.sizes?.written(request.node, offset + BigInt(written));
   reply.view.setUint32(reply.at + WRITE_OUT.size, written, true);
   reply.view.setUint32(reply.at + WRITE_OUT.padding, 0, true);
   return WRITE_OUT_BYTES;
 };
 
-function writeContent(context: HandlerContext, request: Request, handle: FileHandle, offset: bigint): number {
-  if (request.piped !== null) return writePiped(context, handle, offset, request.piped);
+type WriteTarget = { readonly handle: FileHandle; readonly offset: bigint; readonly how: WriteHow };
+
+/** By the flags that the file has now, not those of its open. */
+function howOf({ sizes }: HandlerContext, { node, args }: Request<"WRITE">): WriteHow {
+  const { flags, offset } = args;
+  const append = (flags & files.O_APPEND) !== 0 && (sizes?.isAtEnd(node, offset) ?? false);
+  const isSynced = (flags & files.O_SYNC) === files.O_SYNC;
+  if (!append && (flags & files.O_SYNC) === 0) return PLAIN_WRITE;
+  const sync = isSynced ? "all" : (flags & files.O_DSYNC) !== 0 ? "data" : null;
+  return { append, sync };
+}
+
+function writeContent(context: HandlerContext, request: Request, target: WriteTarget): number {
+  if (request.piped !== null) return writePiped(context, target, request.piped);
   let written = 0;
   for (const span of request.payload) {
-    const put = writeSpan(context, handle, offset + BigInt(written), span, written);
+    const put = writeSpan(context, target, span, written);
     written += put;
     if (put < span.length) break;
   }
@@ -226,9 +290,10 @@ function writeContent(context: HandlerContext, request: Request, handle: FileHan
  * kernel knows, it was truncated meanwhile, and stores behind its end are lost as on any file system. Writing them would
  * bring the old content back.
  */
-function writeCached(context: HandlerContext, request: Request, handle: FileHandle, offset: bigint): number {
+function writeCached(context: HandlerContext, request: Request, target: WriteTarget): number {
+  const { handle, offset } = target;
   const left = context.fs.getattr(request.node).sizeBytes - offset;
-  if (left >= BigInt(request.payloadBytes)) return writeContent(context, request, handle, offset);
+  if (left >= BigInt(request.payloadBytes)) return writeContent(context, request, target);
   if (left > 0n) {
     const all = request.piped?.bytes() ?? bytesOf(joined(request));
     context.fs.write(handle, offset, all.subarray(0, Number(left)));
@@ -242,27 +307,26 @@ function bytesOf({ buffer, byteOffset, byteLength }: DataView): Uint8Array {
 
 function writePiped(
   context: HandlerContext,
-  handle: FileHandle,
-  offset: bigint,
+  { handle, offset, how }: WriteTarget,
   piped: PipedPayload,
 ): number {
-  const fd = context.fs.descriptorOf(handle);
+  const fd = how === PLAIN_WRITE ? context.fs.descriptorOf(handle) : null;
   const moved = fd === null ? null : piped.moveTo(fd, offset);
-  // What cannot be moved (O_APPEND, a decorated file system, an error) goes by memory and meets its errno there.
-  return moved ?? context.fs.write(handle, offset, piped.bytes());
+  // What cannot be moved (an append, a decorated file system, an error) goes by memory and meets its errno there.
+  return moved ?? context.fs.write(handle, offset, piped.bytes(), how);
 }
 
 /** An error after the first span is a short write, as write(2) has it. */
 function writeSpan(
   context: HandlerContext,
-  handle: FileHandle,
-  offset: bigint,
+  { handle, offset, how }: WriteTarget,
   span: Uint8Array,
   written: number,
 ): number {
-  if (written === 0) return context.fs.write(handle, offset, span);
+  const at = offset + BigInt(written);
+  if (written === 0) return context.fs.write(handle, at, span, how);
   try {
-    return context.fs.write(handle, offset, span);
+    return context.fs.write(handle, at, span, how);
   } catch {
     return 0;
   }
@@ -311,6 +375,7 @@ const readdirplus: Handler<"READDIRPLUS"> = (context, request, reply) => {
     if (found === null) reply.sink.frame.bytes.fill(0, at, at + encode.ENTRY_BYTES);
     else {
       taken.push(found.node);
+      context.sizes?.shownEntry(found);
       encode.encodeEntry(reply.view, at, found, context.validity);
     }
     used +=
@@ -355,6 +420,19 @@ const listxattr: Handler<"LISTXATTR"> = (context, request, reply) =>
     return visible.length;
   });
 
+const ACCESS_LIST = attributeName("system.posix_acl_access");
+
+/**
+ * Whether an ACL takes the set-group-id bit away: its setter is not in the file's group and lacks CAP_FSETID. Without
+ * FUSE_SETXATTR_EXT the structure ends before the flag, and the caller's uid has to do.
+ */
+function takesSetGroupId({ args, caller }: Request<"SETXATTR">, name: Uint8Array): boolean {
+  if (args.view.byteLength >= sizeOf("fuse_setxattr_in")) {
+    return (args.setxattr_flags & C.FUSE_SETXATTR_ACL_KILL_SGID) !== 0;
+  }
+  return caller.uid !== 0 && Buffer.compare(name, ACCESS_LIST) === 0;
+}
+
 const setxattr: Handler<"SETXATTR"> = (context, request) => {
   const { size, flags } = request.args;
   if (size !== request.payloadBytes) {
@@ -363,7 +441,10 @@ const setxattr: Handler<"SETXATTR"> = (context, request) => {
   if (size > MAX_XATTR_BYTES) throw failure("E2BIG");
   const value = joined(request);
   const bytes = new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
-  context.fs.setxattr(request.node, attributeOf(request), bytes, flags);
+  const name = attributeOf(request);
+  const set = (): void => context.fs.setxattr(request.node, name, bytes, flags);
+  if (takesSetGroupId(request, name)) context.fs.withoutFsetid(request.caller, set);
+  else set();
   return 0;
 };
 
@@ -384,16 +465,19 @@ const batchForget: Handler<"BATCH_FORGET"> = (context, request) => {
   const { view, count } = entriesOf(request, FORGET_ONE_BYTES);
   for (let i = 0; i < count; i += 1) {
     const { nodeid, nlookup } = new ForgetOne(view, i * FORGET_ONE_BYTES);
+    context.sizes?.forget(nodeid as NodeId);
     context.fs.forget(nodeid as NodeId, nlookup);
   }
   return 0;
 };
 
-const copyFileRange: Handler<"COPY_FILE_RANGE" | "COPY_FILE_RANGE_64"> = (context, { args }, reply) => {
+const copyFileRange: Handler<"COPY_FILE_RANGE" | "COPY_FILE_RANGE_64"> = (context, request, reply) => {
+  const { args } = request;
   const from = { handle: args.fh_in as FileHandle, offset: args.off_in };
   const to = { handle: args.fh_out as FileHandle, offset: args.off_out };
   if (args.flags !== 0n) throw failure("EINVAL");
-  const copied = context.fs.copyFileRange(from, to, args.len);
+  const copied = asUser(context, request, () => context.fs.copyFileRange(from, to, args.len));
+  context.sizes?.written(args.nodeid_out as NodeId, args.off_out + BigInt(copied));
   // fuse_write_out (a 32-bit size and padding) and fuse_copy_file_range_out share these 8 bytes.
   reply.view.setBigUint64(reply.at + COPY_OUT.bytes_copied, BigInt(copied), true);
   return COPY_OUT_BYTES;
@@ -423,6 +507,8 @@ const removeMapping: Handler<"REMOVEMAPPING"> = (context, request) => {
 };
 
 const lseek: Handler<"LSEEK"> = (context, request, reply) => {
+  // What the client's kernel holds back is not in the source. Without an answer it takes the whole file for data (fuse_lseek()).
+  if (context.clientOwnsSizes) throw failure("ENOSYS");
   const { offset: from, whence } = request.args;
   const offset = context.fs.lseek(handleOf(request), from, whence);
   reply.view.setBigUint64(reply.at + LSEEK_OUT.offset, offset, true);
@@ -447,10 +533,17 @@ function silent<N extends OpcodeName>(
 /** A row of the table without its handler here does not compile, nor does a handler without its row. */
 export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
   LOOKUP: (c, q, r) => entryReply(c, r, c.fs.lookup(q.node, checkedName(nameOf(q, 0)))),
-  FORGET: silent((c, q) => c.fs.forget(q.node, q.args.nlookup)),
+  FORGET: silent((c, q) => {
+    c.sizes?.forget(q.node);
+    c.fs.forget(q.node, q.args.nlookup);
+  }),
   BATCH_FORGET: batchForget,
-  GETATTR: (c, q, r) => encode.encodeAttrOut(r.view, r.at, c.fs.getattr(q.node), c.validity),
-  STATX: (c, q, r) => encode.encodeStatx(r.view, r.at, c.fs.getattr(q.node), c.validity),
+  GETATTR: (c, q, r) => attributesReply(c, r, q.node, c.fs.getattr(q.node)),
+  STATX: (c, q, r) => {
+    const attributes = c.fs.getattr(q.node);
+    c.sizes?.shown(q.node, attributes);
+    return encode.encodeStatx(r.view, r.at, attributes, c.validity);
+  },
   SETATTR: setattr,
   READLINK: (c, q, r) => {
     const target = c.fs.readlink(q.node);
@@ -474,8 +567,9 @@ export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
   LINK: (c, q, r) => entryReply(c, r, c.fs.link(q.args.oldnodeid as NodeId, placeOf(q))),
   OPEN: (c, q, r) => {
     const { flags, open_flags } = q.args;
-    const handle = asCaller(c, open_flags & C.FUSE_OPEN_KILL_SUIDGID, () => c.fs.open(q.node, flags));
-    return openReply(c, r, r.at, { node: q.node, handle, directory: false });
+    const handle = asCaller(c, q, open_flags & C.FUSE_OPEN_KILL_SUIDGID, () => c.fs.open(q.node, flags));
+    if ((flags & files.O_TRUNC) !== 0) c.sizes?.truncated(q.node);
+    return openReply(c, r, r.at, { node: q.node, handle, flags });
   },
   CREATE: create,
   TMPFILE: create,
@@ -488,8 +582,7 @@ export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
   }),
   FLUSH: silent((c, q) => c.fs.flush(handleOf(q))),
   FSYNC: silent((c, q) => c.fs.fsync(handleOf(q), syncScope(q))),
-  OPENDIR: (c, q, r) =>
-    openReply(c, r, r.at, { node: q.node, handle: c.fs.opendir(q.node), directory: true }),
+  OPENDIR: (c, q, r) => openReply(c, r, r.at, { node: q.node, handle: c.fs.opendir(q.node), flags: null }),
   READDIR: readdir,
   READDIRPLUS: readdirplus,
   RELEASEDIR: silent((c, q) => c.fs.releasedir(handleOf(q))),
@@ -499,7 +592,11 @@ export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
   LISTXATTR: listxattr,
   REMOVEXATTR: silent((c, q) => c.fs.removexattr(q.node, attributeOf(q))),
   ACCESS: silent((c, q) => c.fs.access(q.node, q.args.mask, q.caller)),
-  FALLOCATE: silent((c, q) => c.fs.fallocate(handleOf(q), q.args.mode, q.args.offset, q.args.length)),
+  FALLOCATE: silent((c, q) => {
+    const { mode, offset, length } = q.args;
+    asUser(c, q, () => c.fs.fallocate(handleOf(q), mode, offset, length));
+    if ((mode & files.FALLOC_FL_KEEP_SIZE) === 0) c.sizes?.written(q.node, offset + length);
+  }),
   LSEEK: lseek,
   COPY_FILE_RANGE: copyFileRange,
   COPY_FILE_RANGE_64: copyFileRange,

@@ -56,7 +56,8 @@ function wanted(offer: Offer): bigint {
   ];
   // Sizes that change behind the client's back must reach it, unless the client owns them.
   names.push(offer.writebackCache ? "FUSE_WRITEBACK_CACHE" : "FUSE_AUTO_INVAL_DATA");
-  if (offer.posixAcl) names.push("FUSE_POSIX_ACL");
+  // The second: who sets an ACL may not be in the file's group, which takes its set-group-id bit away.
+  if (offer.posixAcl) names.push("FUSE_POSIX_ACL", "FUSE_SETXATTR_EXT");
   if (offer.mapAlignmentLog2 !== null) names.push("FUSE_MAP_ALIGNMENT");
   if (offer.backingFiles && !offer.writebackCache) names.push("FUSE_PASSTHROUGH");
   return names.reduce((flags, name) => flags | initFlag(name), 0n);

@@ -3,6 +3,7 @@
  * splits messages where it likes; only what straddles two spans is copied, and of payloads nothing ever is.
  * Decoding follows the opcode table; every number a client gives is compared with what really came.
  */
+import { initFlag } from "../abi/constants.ts";
 import { offsetsOf, sizeOf } from "../abi/layout.ts";
 import { type ArgsOf, OPCODES, type OpcodeName, type OpcodeRow, opcodeRow } from "../abi/opcodes.ts";
 import { type StructReader, type StructView, structReader } from "../abi/struct-view.ts";
@@ -158,8 +159,19 @@ export function argsBytesOf(row: OpcodeRow): number {
   return row.argsBytes ?? (row.args === null ? 0 : sizeOf(row.args));
 }
 
-/** The whole request by the table. Throws a ProtocolError. */
-export function decodeBody(header: Header, cursor: Cursor, piped: PipedPayload | null = null): AnyRequest {
+const SETXATTR_EXT = initFlag("FUSE_SETXATTR_EXT");
+
+/**
+ * The whole request by the table. Throws a ProtocolError.
+ * @param piped content that follows
+ * @param agreed flags of INIT, some of which make structures longer
+ */
+export function decodeBody(
+  header: Header,
+  cursor: Cursor,
+  piped: PipedPayload | null = null,
+  agreed = 0n,
+): AnyRequest {
   const totalBytes = cursor.remaining + IN_HEADER_BYTES + (piped?.lengthBytes ?? 0);
   if (header.lengthBytes !== totalBytes) {
     throw new ProtocolError(`header says ${header.lengthBytes} bytes, ${totalBytes} came`);
@@ -167,7 +179,9 @@ export function decodeBody(header: Header, cursor: Cursor, piped: PipedPayload |
   const row = opcodeRow(header.opcode);
   if (row === undefined) throw new ProtocolError(`unknown opcode ${header.opcode}`, "ENOSYS");
   // INIT is as long as the client's protocol version makes it: take everything.
-  const fixed = row.name === "INIT" ? cursor.remaining : argsBytesOf(row);
+  const isExtended = row.name === "SETXATTR" && (agreed & SETXATTR_EXT) !== 0n;
+  const bytes = isExtended ? sizeOf("fuse_setxattr_in") : argsBytesOf(row);
+  const fixed = row.name === "INIT" ? cursor.remaining : bytes;
   if (fixed < argsBytesOf(row)) throw new ProtocolError(`INIT of ${fixed} bytes is too short`);
   const Reader = argsReader[row.number] ?? structReader(null);
   const args = new Reader(viewOf(cursor.take(fixed, row.args ?? "args")));

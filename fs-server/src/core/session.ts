@@ -13,6 +13,7 @@ import type { DaxWindow } from "../dax/window.ts";
 import { FileSystemError, failure } from "../fs/errors.ts";
 import type { FileSystem } from "../fs/filesystem.ts";
 import { Postponed } from "../fs/postponed.ts";
+import { ClientSizes } from "./client-sizes.ts";
 import { type BackingFiles, BackingTable, type HandlerContext, Reply } from "./context.ts";
 import type { Validity } from "./encode.ts";
 import { ProtocolError, TransportError } from "./errors.ts";
@@ -97,6 +98,7 @@ export class Session {
       keepCache: options.keepCache ?? false,
       isAdministrator: options.isAdministrator ?? (({ caller }) => caller.uid === 0),
       clientOwnsSizes: options.writebackCache ?? false,
+      sizes: options.writebackCache ? null : new ClientSizes(),
       backing: null,
     };
   }
@@ -127,7 +129,7 @@ export class Session {
     const { unique } = decoded.header;
     let noReply = false;
     try {
-      const request = decodeBody(decoded.header, decoded.cursor, piped);
+      const request = decodeBody(decoded.header, decoded.cursor, piped, this.#agreement?.flags);
       noReply = request.row.reply === "none";
       this.#options.log?.(requestLine(request));
       const bodyBytes = this.#dispatch(request, reply);
@@ -184,6 +186,7 @@ export class Session {
   end(): void {
     this.#agreement = null;
     this.#waiting = [];
+    this.#context.sizes?.clear();
     this.#context.dax?.removeAll();
     this.#context.fs.reset();
   }

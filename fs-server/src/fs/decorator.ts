@@ -15,6 +15,7 @@ import type {
   Statistics,
   SyncScope,
   Usage,
+  WriteHow,
 } from "./filesystem.ts";
 import type { ComponentName, TerminatedBytes } from "./names.ts";
 
@@ -52,8 +53,8 @@ export class DecoratedFileSystem implements FileSystem {
   read(handle: FileHandle, offset: bigint, into: Uint8Array): number {
     return this.inner.read(handle, offset, into);
   }
-  write(handle: FileHandle, offset: bigint, data: Uint8Array): number {
-    return this.inner.write(handle, offset, data);
+  write(handle: FileHandle, offset: bigint, data: Uint8Array, how?: WriteHow): number {
+    return this.inner.write(handle, offset, data, how);
   }
   flush(handle: FileHandle): void {
     this.inner.flush(handle);
@@ -109,8 +110,8 @@ export class DecoratedFileSystem implements FileSystem {
   readlink(node: NodeId): Uint8Array {
     return this.inner.readlink(node);
   }
-  withoutFsetid<T>(work: () => T): T {
-    return this.inner.withoutFsetid(work);
+  withoutFsetid<T>(caller: Caller, work: () => T): T {
+    return this.inner.withoutFsetid(caller, work);
   }
   statfs(node: NodeId): Statistics {
     return this.inner.statfs(node);

@@ -5,7 +5,14 @@
 import type { FaultRule } from "../../../language/src/words.ts";
 import { DecoratedFileSystem } from "./decorator.ts";
 import { failure } from "./errors.ts";
-import { type FileHandle, type FileSystem, NO_CHANGE, type NodeId, type SyncScope } from "./filesystem.ts";
+import {
+  type FileHandle,
+  type FileSystem,
+  NO_CHANGE,
+  type NodeId,
+  type SyncScope,
+  type WriteHow,
+} from "./filesystem.ts";
 import { Postponed } from "./postponed.ts";
 
 /** Bytes of a file that a call reads or writes. */
@@ -50,9 +57,9 @@ export class FaultyFileSystem extends DecoratedFileSystem {
     return super.read(handle, offset, into.subarray(0, limit ?? into.length));
   }
 
-  override write(handle: FileHandle, offset: bigint, data: Uint8Array): number {
+  override write(handle: FileHandle, offset: bigint, data: Uint8Array, how?: WriteHow): number {
     const limit = this.#apply("write", this.#nodeOf.get(handle) ?? null, { offset, length: data.length });
-    return super.write(handle, offset, data.subarray(0, limit ?? data.length));
+    return super.write(handle, offset, data.subarray(0, limit ?? data.length), how);
   }
 
   override fsync(handle: FileHandle, scope: SyncScope): void {

@@ -102,6 +102,16 @@ export type CopyEnd = { readonly handle: FileHandle; readonly offset: bigint };
 /** What fsync writes: `data` as fdatasync(2) does (FUSE_FSYNC_FDATASYNC), or `all`, metadata too. */
 export type SyncScope = "data" | "all";
 
+/** How a write differs from pwrite(2) of a descriptor without flags. */
+export type WriteHow = {
+  /** At the end of the file, wherever that is when it is written: the offset is ignored. */
+  readonly append: boolean;
+  /** Also on the disk before it returns. */
+  readonly sync: SyncScope | null;
+};
+
+export const PLAIN_WRITE: WriteHow = { append: false, sync: null };
+
 /** How many of each a file system holds now: for leak checks. The root node is not counted. */
 export type Usage = { readonly nodes: number; readonly handles: number };
 
@@ -125,7 +135,8 @@ export interface FileSystem {
   ): { readonly entry: Entry; readonly handle: FileHandle };
   /** Returns the bytes read; fewer than `into.length` only at the end of the file. */
   read(handle: FileHandle, offset: bigint, into: Uint8Array): number;
-  write(handle: FileHandle, offset: bigint, data: Uint8Array): number;
+  /** `how`: of this write; O_APPEND, O_SYNC and O_DSYNC of the open do not count. */
+  write(handle: FileHandle, offset: bigint, data: Uint8Array, how?: WriteHow): number;
   flush(handle: FileHandle): void;
   fsync(handle: FileHandle, scope: SyncScope): void;
   fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void;
@@ -154,10 +165,11 @@ export interface FileSystem {
   readlink(node: NodeId): Uint8Array;
 
   /**
-   * Does `work`, calls of this file system, for a client that lacks CAP_FSETID: set-user-id and set-group-id bits go
-   * from what it writes to, cuts or opens with O_TRUNC.
+   * Does `work`, calls of this file system, for a caller that lacks CAP_FSETID: set-user-id and set-group-id bits go
+   * from what it writes to, cuts, allocates or opens with O_TRUNC. Of the caller's groups only `gid` is known: a
+   * set-group-id bit without execute permission, which members of the file's group may leave, goes for others.
    */
-  withoutFsetid<T>(work: () => T): T;
+  withoutFsetid<T>(caller: Caller, work: () => T): T;
 
   statfs(node: NodeId): Statistics;
   syncfs(node: NodeId): void;

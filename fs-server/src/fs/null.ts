@@ -74,7 +74,7 @@ export const NULL_FILE_SYSTEM: FileSystem = {
   rmdir: refused,
   rename: refused,
   readlink: nothing,
-  withoutFsetid: (work) => work(),
+  withoutFsetid: (_caller, work) => work(),
   statfs: () => NO_SPACE,
   syncfs: () => undefined,
   getxattr: () => {

@@ -11,6 +11,7 @@ import {
   type FileSystem,
   NO_CHANGE,
   type NodeId,
+  type WriteHow,
 } from "../fs/filesystem.ts";
 import { Postponed } from "../fs/postponed.ts";
 import type { FileIdentity, GateTicket, TruncationGate } from "./truncation-gate.ts";
@@ -46,10 +47,10 @@ export class GatedFileSystem extends DecoratedFileSystem {
     return this.#losing(node, sizeBytes, () => super.setattr(node, change, handle));
   }
 
-  override write(handle: FileHandle, offset: bigint, data: Uint8Array): number {
+  override write(handle: FileHandle, offset: bigint, data: Uint8Array, how?: WriteHow): number {
     const open = this.#open.get(handle);
-    if (open === undefined || !this.#gate.isHeld(open.file)) return super.write(handle, offset, data);
-    return this.#growing(open.node, () => super.write(handle, offset, data));
+    if (open === undefined || !this.#gate.isHeld(open.file)) return super.write(handle, offset, data, how);
+    return this.#growing(open.node, () => super.write(handle, offset, data, how));
   }
 
   override open(node: NodeId, flags: number): FileHandle {

@@ -9,6 +9,8 @@ import {
   CAP_FSETID,
   effectiveCapability,
   keepCapabilitiesAcrossIdentities,
+  leaveSupplementaryGroups,
+  setFileSystemGroup,
   setFileSystemIdentity,
   setUmask,
 } from "../../../sys/src/index.ts";
@@ -22,7 +24,8 @@ export class CallerIdentity {
   /** null: not tried yet. Without root, everything is made as the server's own user. */
   #canSwitch: boolean | null;
   /** Asked for at the first need, on the thread that serves. */
-  #fsetid: { readonly switch: ReturnType<typeof effectiveCapability> } | null = null;
+  #fsetid: { readonly switch: ReturnType<typeof effectiveCapability>; readonly groupless: boolean } | null =
+    null;
 
   constructor() {
     this.#uid = process.geteuid?.() ?? 0;
@@ -46,15 +49,21 @@ export class CallerIdentity {
     }
   }
 
-  /** Runs `work` without CAP_FSETID, so that the kernel clears set-user-id bits. */
-  withoutFsetid<T>(work: () => T): T {
-    this.#fsetid ??= { switch: effectiveCapability(CAP_FSETID) };
+  /**
+   * Runs `work` without CAP_FSETID and in the caller's group alone, so that the kernel clears set-user-id and set-group-id
+   * bits as for the caller (in_group_or_capable(), fs/attr.c).
+   */
+  withoutFsetid<T>(caller: Caller, work: () => T): T {
+    this.#fsetid ??= { switch: effectiveCapability(CAP_FSETID), groupless: leaveSupplementaryGroups() };
     const { switch: capability } = this.#fsetid;
+    const foreign = caller.gid !== this.#gid && this.#uid === 0;
+    if (foreign) setFileSystemGroup(caller.gid);
     capability?.drop();
     try {
       return work();
     } finally {
       capability?.restore();
+      if (foreign) setFileSystemGroup(this.#gid);
     }
   }
 

@@ -6,7 +6,7 @@ export type PassthroughOptions = {
   readonly readOnly: boolean;
   /**
    * The client's kernel caches writes and owns size and append (FUSE_WRITEBACK_CACHE): files open for writing are
-   * then also read from, and O_APPEND must not reach the source.
+   * then also read from.
    */
   readonly writebackCache: boolean;
   /** Follow mount points inside the source. Off: what is mounted there is EXDEV, since it lies outside the folder. */

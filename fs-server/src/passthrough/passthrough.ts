@@ -30,8 +30,10 @@ import type {
   SyncScope,
   TimeChange,
   Usage,
+  WriteHow,
 } from "../fs/filesystem.ts";
-import { type ComponentName, PATH_MAX_BYTES, type TerminatedBytes } from "../fs/names.ts";
+import { PLAIN_WRITE, ROOT_NODE } from "../fs/filesystem.ts";
+import { attributeName, type ComponentName, PATH_MAX_BYTES, type TerminatedBytes } from "../fs/names.ts";
 import { attributesOf, lastAttributes, lastIdentity, statInto, statisticsOf } from "./attributes.ts";
 import { DirectoryReader } from "./directory.ts";
 import { FileHandles } from "./file-handles.ts";
@@ -44,9 +46,13 @@ import { type PassthroughOptions, passthroughOptions } from "./options.ts";
 const MAX_OFFSET = 2n ** 63n - 1n;
 /** Longest single copy_file_range: the client asks again, and the server stays responsive. */
 const MAX_COPY_BYTES = 128n * 1024n * 1024n;
-/** Open flags that a client may pass on: O_APPEND, O_TRUNC and O_SYNC with O_DSYNC. O_DIRECT would ask for aligned buffers. */
-const PASSED_FLAGS = files.O_APPEND | files.O_TRUNC | 0o4010000;
+/**
+ * Open flags that a client may pass on: O_TRUNC and O_SYNC with O_DSYNC. O_DIRECT would ask for aligned buffers. O_APPEND
+ * may come and go while the file is open (F_SETFL), so each write says whether it appends.
+ */
+const PASSED_FLAGS = files.O_TRUNC | files.O_SYNC;
 const KNOWN_RENAME_FLAGS = files.RENAME_NOREPLACE | files.RENAME_EXCHANGE | files.RENAME_WHITEOUT;
+const ACCESS_LIST = attributeName("system.posix_acl_access");
 const BENEATH = files.RESOLVE_BENEATH | files.RESOLVE_NO_MAGICLINKS | files.RESOLVE_NO_SYMLINKS;
 
 /** The path by which the kernel reopens what `fd` refers to, whatever its name has become. */
@@ -57,6 +63,12 @@ function reopenPath(fd: number): Uint8Array {
 function checkedOffset(offset: bigint): bigint {
   if (offset > MAX_OFFSET) throw failure("EINVAL");
   return offset;
+}
+
+/** RWF_* of pwritev2(2). */
+function rwfFlags({ append, sync }: WriteHow): number {
+  const synced = sync === null ? 0 : sync === "data" ? files.RWF_DSYNC : files.RWF_SYNC;
+  return synced | (append ? files.RWF_APPEND : 0);
 }
 
 function timespec(change: TimeChange): files.Timespec {
@@ -247,8 +259,11 @@ export class PassthroughFileSystem implements FileSystem {
     return succeeded(files.pread(this.#handles.file(handle).fd, into, checkedOffset(offset)));
   }
 
-  write(handle: FileHandle, offset: bigint, data: Uint8Array): number {
-    return succeeded(files.pwrite(this.#handles.file(handle).fd, data, checkedOffset(offset)));
+  write(handle: FileHandle, offset: bigint, data: Uint8Array, how: WriteHow = PLAIN_WRITE): number {
+    const { fd } = this.#handles.file(handle);
+    const at = checkedOffset(offset);
+    const flags = rwfFlags(how);
+    return succeeded(flags === 0 ? files.pwrite(fd, data, at) : files.pwritev2(fd, data, at, flags));
   }
 
   /** Each close(2) of the client. Closing a duplicate lets the source's file system report delayed errors. */
@@ -360,8 +375,8 @@ export class PassthroughFileSystem implements FileSystem {
     return target.subarray(0, succeeded(files.readlinkat(fd, files.EMPTY_PATH, target)));
   }
 
-  withoutFsetid<T>(work: () => T): T {
-    return this.#identity.withoutFsetid(work);
+  withoutFsetid<T>(caller: Caller, work: () => T): T {
+    return this.#identity.withoutFsetid(caller, work);
   }
 
   statfs(node: NodeId): Statistics {
@@ -415,6 +430,13 @@ export class PassthroughFileSystem implements FileSystem {
     return { nodes: this.#inodes.count, handles: this.#handles.count };
   }
 
+  /** Whether the source's file system knows POSIX ACLs. */
+  get hasAccessLists(): boolean {
+    const path = reopenPath(this.#inodes.get(ROOT_NODE).fd);
+    const result = files.getxattr(path, ACCESS_LIST, new Uint8Array(0));
+    return result >= 0 || failure(-result).code === "ENODATA";
+  }
+
   /** Descriptors that nodes hold now, without the root's. */
   get pins(): number {
     return this.#inodes.pins;
@@ -436,8 +458,8 @@ export class PassthroughFileSystem implements FileSystem {
     if (mode !== files.O_RDONLY || (flags & files.O_TRUNC) !== 0) this.#requireWritable();
     const passed = flags & PASSED_FLAGS;
     if (!this.options.writebackCache) return mode | passed;
-    // The kernel fills the rest of a page before it writes part of one, and appends by itself.
-    return (mode === files.O_WRONLY ? files.O_RDWR : mode) | (passed & ~files.O_APPEND);
+    // The kernel fills the rest of a page before it writes part of one.
+    return (mode === files.O_WRONLY ? files.O_RDWR : mode) | passed;
   }
 
   #openContent(inode: Inode, flags: number): number {

@@ -22,7 +22,7 @@ export type ServeOptions = DevfuseOptions & {
 export const USAGE: string = `usage: serve-main --source DIR --mountpoint DIR
   [--transport ${transports.join("|")}]   default devfuse
   [--read-only] [--debug] [--detached] [--parent-pid PID]
-  devfuse only: [--writeback] [--passthrough] [--posix-acl] [--keep-cache]
+  devfuse only: [--writeback] [--passthrough] [--posix-acl | --no-posix-acl] [--keep-cache]
                 [--entry-timeout MS] [--attr-timeout MS] [--faults FILE]
                 [--guard fuse-lease --lease-socket PATH | --guard notify | --guard pre-content]`;
 
@@ -52,7 +52,7 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   if (transport === undefined) {
     throw new UsageError(`unknown transport ${values.transport}; there are: ${transports.join(", ")}`);
   }
-  const only = ["writeback", "passthrough", "posix-acl", "keep-cache"] as const;
+  const only = ["writeback", "passthrough", "posix-acl", "no-posix-acl", "keep-cache"] as const;
   const unusable = transport === "libfuse" ? only.filter((name) => values[name]) : [];
   if (unusable.length > 0) throw new UsageError(`--${unusable[0]} needs --transport devfuse`);
   if (values.writeback && values.passthrough) {
@@ -75,7 +75,7 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     debug: values.debug,
     writebackCache: values.writeback,
     kernelPassthrough: values.passthrough,
-    posixAcl: values["posix-acl"],
+    posixAcl: posixAcl(values["posix-acl"], values["no-posix-acl"]),
     keepCache: values["keep-cache"],
     entryTimeoutMs: wholeNumber("entry-timeout", values["entry-timeout"], MAX_TIMEOUT_MS),
     attributeTimeoutMs: wholeNumber("attr-timeout", values["attr-timeout"], MAX_TIMEOUT_MS),
@@ -85,6 +85,12 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     parentPid: parentPid === undefined ? null : wholeNumber("parent-pid", parentPid, 2 ** 31 - 1),
     detached: values.detached,
   };
+}
+
+/** null: where the source has them. */
+function posixAcl(wanted: boolean, unwanted: boolean): boolean | null {
+  if (wanted && unwanted) throw new UsageError("--posix-acl and --no-posix-acl exclude each other");
+  return wanted ? true : unwanted ? false : null;
 }
 
 /** The path where leases are granted, for the guard that grants them. Throws a UsageError for what goes with no guard. */
@@ -129,6 +135,7 @@ function parsed(args: readonly string[]) {
         writeback: { type: "boolean", default: false },
         passthrough: { type: "boolean", default: false },
         "posix-acl": { type: "boolean", default: false },
+        "no-posix-acl": { type: "boolean", default: false },
         "keep-cache": { type: "boolean", default: false },
         "entry-timeout": { type: "string", default: "1000" },
         "attr-timeout": { type: "string", default: "1000" },

@@ -71,8 +71,10 @@ describe("content", () => {
     writeFileSync(join(source, "file"), "abc");
     const { node } = fs.lookup(ROOT_NODE, componentName("file"));
     const append = fs.open(node, files.O_WRONLY | files.O_APPEND);
-    fs.write(append, 0n, text("d"));
+    fs.write(append, 0n, text("d"), { append: true, sync: null });
     expect(readFileSync(join(source, "file"), "utf8")).toBe("abcd");
+    fs.write(append, 1n, text("B"), { append: false, sync: "data" });
+    expect(readFileSync(join(source, "file"), "utf8")).toBe("aBcd");
     const fresh = fs.open(node, files.O_RDWR | files.O_TRUNC);
     expect(fs.getattr(node).sizeBytes).toBe(0n);
     fs.write(fresh, 1024n * 1024n, text("end"));

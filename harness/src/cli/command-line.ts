@@ -427,6 +427,8 @@ function addServe(program: Command): void {
     )
     .option("--writeback", "the kernel caches writes and owns file sizes (devfuse)")
     .option("--passthrough", "the kernel reads and writes the files itself (devfuse, root)")
+    .option("--posix-acl", "the kernel enforces POSIX ACLs (default: where the source has them; devfuse)")
+    .option("--no-posix-acl", "ACLs are shown, not enforced (devfuse)")
     .addOption(
       new Option(
         "--guard <G>",

@@ -25,6 +25,8 @@ export type ServeCommand = {
   readonly background?: boolean;
   readonly writeback?: boolean;
   readonly passthrough?: boolean;
+  /** undefined: where the source has ACLs. */
+  readonly posixAcl?: boolean;
   readonly guard?: string;
   readonly leaseSocket?: string;
 };
@@ -57,6 +59,7 @@ export async function serveCommand(
     options.debug === true ? "--debug" : null,
     options.writeback === true ? "--writeback" : null,
     options.passthrough === true ? "--passthrough" : null,
+    options.posixAcl === undefined ? null : options.posixAcl ? "--posix-acl" : "--no-posix-acl",
     options.background === true ? "--detached" : "--parent-pid",
     options.background === true ? null : String(process.pid),
     ...(options.guard === undefined ? [] : ["--guard", options.guard]),

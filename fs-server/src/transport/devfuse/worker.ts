@@ -26,7 +26,8 @@ export type DevfuseOptions = {
   readonly writebackCache: boolean;
   /** The client's kernel reads and writes the source itself (FUSE_PASSTHROUGH); needs root. */
   readonly kernelPassthrough: boolean;
-  readonly posixAcl: boolean;
+  /** The client's kernel enforces POSIX ACLs (FUSE_POSIX_ACL); null: where the source has them. */
+  readonly posixAcl: boolean | null;
   readonly keepCache: boolean;
   readonly entryTimeoutMs: number;
   readonly attributeTimeoutMs: number;
@@ -82,7 +83,7 @@ function main(options: DevfuseWorkerData): void {
     fs,
     ...(pipe === null ? {} : { maxWriteBytes: pipe.contentBytes }),
     writebackCache,
-    posixAcl: options.posixAcl,
+    posixAcl: options.posixAcl ?? source.hasAccessLists,
     keepCache: options.keepCache,
     isAdministrator,
     validity: { entryMs: options.entryTimeoutMs, attributesMs: options.attributeTimeoutMs },

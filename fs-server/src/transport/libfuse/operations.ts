@@ -14,6 +14,7 @@ import {
   type FileSystem,
   NO_CHANGE,
   type NodeId,
+  PLAIN_WRITE,
   type Place,
   type Statistics,
   type TimeChange,
@@ -203,8 +204,17 @@ function contentOperations({
   place,
 }: Tools): Pick<NativeOperations, ContentName> {
   const open = (handle: number): FileHandle => BigInt(handle) as FileHandle;
+  /** Opened with O_APPEND; a write does not say what flags its file has now. */
+  const appending = new Set<number>();
   return {
-    open: (path, flags, done) => answer("open", done, () => node(path, (id) => Number(fs.open(id, flags)))),
+    open: (path, flags, done) =>
+      answer("open", done, () =>
+        node(path, (id) => {
+          const handle = Number(fs.open(id, flags));
+          if ((flags & files.O_APPEND) !== 0) appending.add(handle);
+          return handle;
+        }),
+      ),
     create: (path, mode, done) =>
       answer("create", done, () =>
         place(path, (at) => {
@@ -217,7 +227,10 @@ function contentOperations({
     read: (_path, handle, into, length, offset, done) =>
       run("read", done, () => fs.read(open(handle), BigInt(offset), into.subarray(0, length))),
     write: (_path, handle, data, length, offset, done) =>
-      run("write", done, () => fs.write(open(handle), BigInt(offset), data.subarray(0, length))),
+      run("write", done, () => {
+        const how = appending.has(handle) ? { append: true, sync: null } : PLAIN_WRITE;
+        return fs.write(open(handle), BigInt(offset), data.subarray(0, length), how);
+      }),
     flush: (_path, handle, done) =>
       run("flush", done, () => {
         fs.flush(open(handle));
@@ -230,6 +243,7 @@ function contentOperations({
       }),
     release: (_path, handle, done) =>
       run("release", done, () => {
+        appending.delete(handle);
         fs.release(open(handle));
         return 0;
       }),
