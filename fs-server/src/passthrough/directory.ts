@@ -2,16 +2,31 @@
  * Reading a directory with getdents64(2), resumable at any offset the kernel gave out.
  *
  * Offsets are the underlying file system's own cookies, which stay valid while entries come and go: what makes
- * readdir stable under change. A reader holds one buffer; it seeks only when the client does not simply go on.
+ * readdir stable under change. A reader holds one buffer; it seeks only when the client does not simply go on, or when
+ * another thread has read from the same descriptor since.
  */
 import { files } from "../../../sys/src/index.ts";
 import { failure, succeeded } from "../fs/errors.ts";
 import { DirectoryEntry } from "../fs/filesystem.ts";
 
 const BUFFER_BYTES = 32 * 1024;
+/** Of one thread that waits for another one's READDIR of the same handle, which the client's kernel never sends. */
+const LOOK_MS = 10;
+
+/** Words shared by the threads that read from one descriptor. */
+export type SharedPosition = {
+  readonly words: Int32Array;
+  /** Not 0: a thread reads. */
+  readonly lock: number;
+  /** The thread that has read last. */
+  readonly owner: number;
+  /** This thread, as a number that is not 0. */
+  readonly self: number;
+};
 
 export class DirectoryReader {
   readonly #fd: number;
+  readonly #position: SharedPosition;
   readonly #bytes: Uint8Array = new Uint8Array(BUFFER_BYTES);
   /** The next unread record. */
   readonly #entry: DirectoryEntry = new DirectoryEntry(this.#bytes);
@@ -21,12 +36,25 @@ export class DirectoryReader {
   #lastRead: number | null = null;
   #bufferOffset = 0n;
 
-  constructor(fd: number) {
+  constructor(fd: number, position: SharedPosition) {
     this.#fd = fd;
+    this.#position = position;
   }
 
   read(offset: bigint, emit: (entry: DirectoryEntry) => boolean): void {
-    if (offset !== this.#offset()) this.#seek(offset);
+    const { words, lock, owner, self } = this.#position;
+    while (Atomics.compareExchange(words, lock, 0, 1) !== 0) Atomics.wait(words, lock, 1, LOOK_MS);
+    try {
+      const isOthers = Atomics.exchange(words, owner, self) !== self;
+      if (isOthers || offset !== this.#offset()) this.#seek(offset);
+      this.#read(emit);
+    } finally {
+      Atomics.store(words, lock, 0);
+      Atomics.notify(words, lock, 1);
+    }
+  }
+
+  #read(emit: (entry: DirectoryEntry) => boolean): void {
     const entry = this.#entry;
     for (;;) {
       if (entry.at === this.#end) {

@@ -19,12 +19,12 @@ const LASTING: ReadonlySet<bigint> = new Set([
 ]);
 
 export class FileHandles {
-  readonly #mountFd: number;
-  readonly #mountId: number;
+  readonly mountFd: number;
+  readonly mountId: number;
 
   private constructor(mountFd: number, mountId: number) {
-    this.#mountFd = mountFd;
-    this.#mountId = mountId;
+    this.mountFd = mountFd;
+    this.mountId = mountId;
   }
 
   /**
@@ -45,18 +45,23 @@ export class FileHandles {
     return new FileHandles(mountFd, named.mountId);
   }
 
+  /** Those that another thread has opened. */
+  static attach(mountFd: number, mountId: number): FileHandles {
+    return new FileHandles(mountFd, mountId);
+  }
+
   /** Of what `fd` refers to; null: it has none, or lies on another mount. */
   of(fd: number): Uint8Array | null {
     const named = files.handleOf(fd);
-    return typeof named === "number" || named.mountId !== this.#mountId ? null : named.handle;
+    return typeof named === "number" || named.mountId !== this.mountId ? null : named.handle;
   }
 
   /** An O_PATH descriptor, or the negative errno. */
   open(handle: Uint8Array): number {
-    return files.openByHandle(this.#mountFd, handle, files.O_PATH);
+    return files.openByHandle(this.mountFd, handle, files.O_PATH);
   }
 
   close(): void {
-    files.close(this.#mountFd);
+    files.close(this.mountFd);
   }
 }

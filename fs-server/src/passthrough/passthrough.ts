@@ -9,7 +9,7 @@
  * What the host itself moves out of the source while a client holds its node stays reachable for that client.
  *
  * The client's kernel checks permissions (default_permissions); the passthrough sets the owner of new files (`Caller`).
- * Belongs to one thread.
+ * An object belongs to one thread; others serve the same source by objects of their own over its tables (tables.ts).
  */
 import { files } from "../../../sys/src/index.ts";
 import { failure, succeeded } from "../fs/errors.ts";
@@ -35,12 +35,12 @@ import type {
 import { PLAIN_WRITE, ROOT_NODE } from "../fs/filesystem.ts";
 import { attributeName, type ComponentName, PATH_MAX_BYTES, type TerminatedBytes } from "../fs/names.ts";
 import { attributesOf, lastAttributes, lastIdentity, statInto, statisticsOf } from "./attributes.ts";
-import { DirectoryReader } from "./directory.ts";
 import { FileHandles } from "./file-handles.ts";
 import { HandleTable } from "./handles.ts";
 import { CallerIdentity } from "./identity.ts";
 import { type Inode, InodeTable } from "./inodes.ts";
 import { type PassthroughOptions, passthroughOptions } from "./options.ts";
+import { newTables, placesOf, type SharedTables } from "./tables.ts";
 
 /** loff_t is signed. */
 const MAX_OFFSET = 2n ** 63n - 1n;
@@ -90,20 +90,36 @@ export class PassthroughFileSystem implements FileSystem {
   readonly #handles: HandleTable;
   readonly #identity = new CallerIdentity();
 
+  /** For more threads that serve this source by objects of their own. */
+  readonly tables: SharedTables;
+
   /** Serves `source`, which must be a directory. Throws an Error that says what is wrong with it. */
-  constructor(source: string, options: Partial<PassthroughOptions> = {}) {
+  constructor(source: string, options: Partial<PassthroughOptions> = {}, tables: SharedTables | null = null) {
     this.options = passthroughOptions(options);
+    const { nodeLimit: nodes, pinLimit: pins, handleLimit: handles } = this.options;
+    this.tables = tables ?? newTables({ nodes, pins, handles });
+    const { words, inodesAt, handlesAt } = placesOf(this.tables);
+    const { limits } = this.tables;
+    this.#handles = new HandleTable(words, handlesAt, limits.handles);
+    if (tables !== null) {
+      this.#inodes = InodeTable.attach(words, inodesAt, limits);
+      return;
+    }
     const fd = files.openat(files.AT_FDCWD, files.pathBytes(source), files.O_PATH | files.O_DIRECTORY);
     if (fd < 0) throw new Error(`cannot serve ${source}: ${failure(-fd).code}`);
     succeeded(statInto(fd, files.EMPTY_PATH));
     const root = { ...lastIdentity(), fd };
-    const { nodeLimit: nodes, pinLimit: pins, fileHandles } = this.options;
-    const handles = fileHandles ? FileHandles.open(files.pathBytes(source)) : null;
-    this.#inodes = new InodeTable(root, { nodes, pins }, handles);
-    this.#handles = new HandleTable(this.options.handleLimit);
+    const fileHandles = this.options.fileHandles ? FileHandles.open(files.pathBytes(source)) : null;
+    this.#inodes = InodeTable.create({ words, at: inodesAt, limits }, root, fileHandles);
     const probe = files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
     if (probe < 0) throw new Error(`cannot serve ${source}: /proc is not mounted (${failure(-probe).code})`);
     files.close(probe);
+  }
+
+  /** After each request where several threads serve: others may close what it used. */
+  letGo(): void {
+    this.#inodes.letGo();
+    this.#handles.letGo();
   }
 
   lookup(parent: NodeId, name: ComponentName): Entry {
@@ -167,13 +183,13 @@ export class PassthroughFileSystem implements FileSystem {
   open(node: NodeId, flags: number): FileHandle {
     const inode = this.#inodes.get(node);
     this.#handles.requireRoom();
-    return this.#handles.add({ kind: "file", fd: this.#openContent(inode, this.#openFlags(flags)) });
+    return this.#handles.add({ kind: "file", fd: this.#openContent(inode, this.#openFlags(flags)), node });
   }
 
   /** A handle of a file that is open already: another description of it is not made. @param fd lent */
   openDescriptor(fd: number): FileHandle {
     this.#handles.requireRoom();
-    return this.#handles.add({ kind: "file", fd: succeeded(files.dup(fd)) });
+    return this.#handles.add({ kind: "file", fd: succeeded(files.dup(fd)), node: null });
   }
 
   create(place: Place, flags: number, what: NewNode): { entry: Entry; handle: FileHandle } {
@@ -197,7 +213,7 @@ export class PassthroughFileSystem implements FileSystem {
     const entry = this.#entryAt(parent, name);
     try {
       const fd = this.#openContent(this.#inodes.get(entry.node), openFlags);
-      return { entry, handle: this.#handles.add({ kind: "file", fd }) };
+      return { entry, handle: this.#handles.add({ kind: "file", fd, node: entry.node }) };
     } catch (error) {
       this.#inodes.forget(entry.node, 1n);
       throw error;
@@ -228,7 +244,7 @@ export class PassthroughFileSystem implements FileSystem {
       throw failure(-pin);
     }
     const entry = this.#adoptSeen(pin);
-    return { entry, handle: this.#handles.add({ kind: "file", fd }) };
+    return { entry, handle: this.#handles.add({ kind: "file", fd, node: entry.node }) };
   }
 
   /** An O_PATH descriptor of what `fd` has open, already looked at (`statInto`). */
@@ -307,7 +323,7 @@ export class PassthroughFileSystem implements FileSystem {
     if (fileType !== files.S_IFDIR) throw failure("ENOTDIR");
     this.#handles.requireRoom();
     const fd = succeeded(files.openat(files.AT_FDCWD, reopenPath(pin), files.O_DIRECTORY));
-    return this.#handles.add({ kind: "directory", fd, reader: new DirectoryReader(fd) });
+    return this.#handles.add({ kind: "directory", fd, node });
   }
 
   readDirectory(handle: FileHandle, offset: bigint, emit: (entry: DirectoryEntry) => boolean): void {
@@ -421,6 +437,12 @@ export class PassthroughFileSystem implements FileSystem {
     return this.#handles.file(handle).fd;
   }
 
+  openedBy(handle: FileHandle): { readonly node: NodeId; readonly ino: bigint } | null {
+    const node = this.#handles.nodeOf(handle);
+    const ino = node === null ? null : this.#inodes.inoOf(node);
+    return node === null || ino === null ? null : { node, ino };
+  }
+
   reset(): void {
     this.#handles.close();
     this.#inodes.forgetAll();
@@ -486,13 +508,11 @@ export class PassthroughFileSystem implements FileSystem {
 
   /** The entry `name` of a directory, with one more reference. */
   #entryAt(directory: Inode, name: ComponentName): Entry {
+    const { added } = this.#inodes;
     succeeded(statInto(directory.fd, name));
     // A pinned inode is found without opening anything: its pin keeps (device, ino) from meaning another file.
-    const known = this.#inodes.find(lastIdentity());
-    if (known !== undefined) {
-      known.lookups += 1;
-      return { node: known.node, generation: 0n, attributes: lastAttributes() };
-    }
+    const known = this.#inodes.lookedUp(lastIdentity(), added);
+    if (known !== null) return { node: known, generation: 0n, attributes: lastAttributes() };
     this.#inodes.requireRoomFor(lastIdentity());
     const flags = files.O_PATH | files.O_NOFOLLOW;
     const fd = this.options.crossMounts

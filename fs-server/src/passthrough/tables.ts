@@ -1,0 +1,25 @@
+/**
+ * The tables of one source in one piece of shared memory, handed from the thread that opens the source to the others that
+ * serve it. Pages of it that were never used take no memory.
+ */
+import { HandleTable } from "./handles.ts";
+import { type InodeLimits, InodeTable } from "./inodes.ts";
+
+export type TableLimits = InodeLimits & { readonly handles: number };
+
+/** What another thread needs; can be posted to it. */
+export type SharedTables = { readonly memory: SharedArrayBuffer; readonly limits: TableLimits };
+
+export function newTables(limits: TableLimits): SharedTables {
+  const words = InodeTable.wordsFor(limits) + HandleTable.wordsFor(limits.handles);
+  return { memory: new SharedArrayBuffer(4 * words), limits };
+}
+
+/** Where the tables lie. */
+export function placesOf({ memory, limits }: SharedTables): {
+  readonly words: Int32Array;
+  readonly inodesAt: number;
+  readonly handlesAt: number;
+} {
+  return { words: new Int32Array(memory), inodesAt: 0, handlesAt: InodeTable.wordsFor(limits) };
+}
