@@ -4,13 +4,12 @@
  * configuration of our own, derived from them; the machine's own lists are never touched, and no root is needed.
  * apt checks signatures and checksums; the checksum of the index is kept with what was downloaded.
  */
-import { execFile } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { errorText } from "../error-text.ts";
 import { KernelError } from "./error.ts";
+import { runGroup, textOf } from "./group.ts";
 
-const MAX_OUTPUT_BYTES = 64 * 1024 * 1024;
 const COMMAND_BOUND_MS = 300_000;
 /** An index is asked for again after this long. */
 const INDEX_LIFE_MS = 24 * 60 * 60 * 1000;
@@ -51,28 +50,46 @@ export type KernelPackage = {
 type CommandOptions = { readonly cwd?: string; readonly signal: AbortSignal };
 
 /** Runs a command of apt's. Throws a KernelError with the last thing that it complained about. */
-function command(tool: string, args: readonly string[], { cwd, signal }: CommandOptions): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const options = {
-      cwd,
-      signal,
-      maxBuffer: MAX_OUTPUT_BYTES,
-      timeout: COMMAND_BOUND_MS,
-      env: environment(),
-    };
-    execFile(tool, args, options, (error, stdout, stderr) => {
-      if (error === null) return resolve(stdout);
-      if (signal.aborted) return reject(new KernelError(`${tool} was interrupted`));
-      if (error.code === "ENOENT") {
-        return reject(
-          new KernelError(`there is no ${tool} here: kernels of Debian's archive come through apt only`),
-        );
-      }
-      const said = stderr.split("\n").filter((line) => /^[EWN]: /.test(line));
-      const what = said.filter((line) => line.startsWith("E: ")).at(0) ?? said.at(0) ?? error.message;
-      reject(new KernelError(`${tool} ${args.at(-1)}: ${what}`));
-    });
+async function command(
+  tool: string,
+  args: readonly string[],
+  { cwd, signal }: CommandOptions,
+): Promise<string> {
+  let said = { stdout: (): string => "", stderr: (): string => "" };
+  const end = await runGroup([tool, ...args], {
+    ...(cwd === undefined ? {} : { cwd }),
+    env: environment(),
+    signal,
+    timeoutMs: COMMAND_BOUND_MS,
+    read: (stdout, stderr) => {
+      said = { stdout: textOf(stdout), stderr: textOf(stderr) };
+    },
   });
+  switch (end.kind) {
+    case "exit":
+      if (end.code === 0) return said.stdout();
+      throw new KernelError(
+        `${tool} ${args.at(-1)}: ${complaint(said.stderr()) ?? `ended with ${end.code}`}`,
+      );
+    case "killed":
+      throw new KernelError(`${tool} ${args.at(-1)}: was killed by ${end.by}`);
+    case "timeout":
+      throw new KernelError(`${tool} ${args.at(-1)}: no end within ${COMMAND_BOUND_MS / 1000} s`);
+    case "interrupted":
+      throw new KernelError(`${tool} was interrupted`);
+    case "not-started":
+      throw new KernelError(
+        end.error.code === "ENOENT"
+          ? `there is no ${tool} here: kernels of Debian's archive come through apt only`
+          : `${tool}: ${end.error.message}`,
+      );
+  }
+}
+
+/** apt's first error, else its first warning. */
+function complaint(stderr: string): string | undefined {
+  const said = stderr.split("\n").filter((line) => /^[EWN]: /.test(line));
+  return said.find((line) => line.startsWith("E: ")) ?? said.at(0);
 }
 
 /** Messages in English, whatever the user's language: they are read here. */

@@ -56,6 +56,18 @@ function packageOf(archive: DebianArchive, spec: DebianSpec): Promise<KernelPack
   return spec.kind === "debian-suite" ? archive.newestOf(spec.suite) : archive.newestVersion(spec.version);
 }
 
+/** Makes something whose steps write to a log, which is kept where one of them fails: not of an interruption. */
+async function logged<T>(logPath: string, signal: AbortSignal, make: () => Promise<T>): Promise<T> {
+  try {
+    const made = await make();
+    rmSync(logPath, { force: true });
+    return made;
+  } catch (error) {
+    if (signal.aborted) rmSync(logPath, { force: true });
+    throw error;
+  }
+}
+
 type Stock = { readonly archive: DebianArchive; readonly kernel: KernelPackage };
 
 /** The package's own kernel. */
@@ -97,10 +109,10 @@ async function smallWith({ name, series, patches }: SmallOptions, asked: BuiltAs
     requireRoom(dirname(folder));
     progress(`loading ${kernel.name} ${kernel.version}`);
   }
-  const built = await atHand(name, folder, role, {
+  const making = {
     what: kernel.name,
     neededBytes: packagesBytes(kernel),
-    async fill(work) {
+    async fill(work: string) {
       writeFileSync(logPath, "");
       const tree = join(work, "tree");
       for (const path of await archive.download(kernel, work)) await unpackPackage(path, tree, signal);
@@ -110,9 +122,9 @@ async function smallWith({ name, series, patches }: SmallOptions, asked: BuiltAs
         applyPatches(patches, { source, version: kernel.version, work, logPath, signal });
       const { imagePath, configPath } = await buildKernel({ ...options, prepare });
       storeBuilt({ kernel, imagePath, configPath, patches: patchFacts(patches) }, join(work, ENTRY));
-      rmSync(logPath, { force: true });
     },
-  });
+  };
+  const built = await logged(logPath, signal, () => atHand(name, folder, role, making));
   return { ...built, patches: patchFacts(patches) };
 }
 
@@ -148,24 +160,18 @@ async function kvmWith(
   if (built !== null) return { ...built, patches: facts };
   requireKvmTools();
   const image = await stockKernel(name, stock, asked);
-  const base = await kvmBase({ ...stock, signal, progress, logPath });
-  const made = await atHand(name, folder, role, {
-    what: `${kernel.name} with ${facts.map((patch) => patch.name).join(", ")}`,
-    neededBytes: PATCHED_BYTES,
-    async fill(work) {
-      const modules = await buildKvm({
-        base,
-        patches,
-        version: kernel.version,
-        work,
-        logPath,
-        signal,
-        progress,
-      });
-      storeWithModules(dirname(image.imagePath), { modules, patches: facts }, join(work, ENTRY));
-    },
+  const made = await logged(logPath, signal, async () => {
+    const base = await kvmBase({ ...stock, signal, progress, logPath });
+    return atHand(name, folder, role, {
+      what: `${kernel.name} with ${facts.map((patch) => patch.name).join(", ")}`,
+      neededBytes: PATCHED_BYTES,
+      async fill(work) {
+        const steps = { work, logPath, signal, progress };
+        const modules = await buildKvm({ base, patches, version: kernel.version, ...steps });
+        storeWithModules(dirname(image.imagePath), { modules, patches: facts }, join(work, ENTRY));
+      },
+    });
   });
-  rmSync(logPath, { force: true });
   return { ...made, patches: facts };
 }
 

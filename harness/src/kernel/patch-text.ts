@@ -89,3 +89,27 @@ export function readPatchText(name: string, text: string): readonly FilePatch[] 
   if (files.length === 0) throw new KernelError(`${name} is no patch: it has no lines --- and +++`);
   return files;
 }
+
+const linesOf = ({ text }: FilePatch, sign: "+" | "-"): readonly string[] =>
+  text
+    .split("\n")
+    .slice(2)
+    .filter((line) => line.startsWith(sign));
+
+const FILES_NAMED_MAX = 4;
+
+/** `virt/kvm/kvm_main.c +3 -1, arch/x86/kvm/x86.c +1 -0`. */
+export function summaryOf(files: readonly FilePatch[]): string {
+  const named = files
+    .slice(0, FILES_NAMED_MAX)
+    .map((file) => `${file.path} +${linesOf(file, "+").length} -${linesOf(file, "-").length}`);
+  const others = files.length - named.length;
+  return [...named, ...(others > 0 ? [`${others} more`] : [])].join(", ");
+}
+
+/** Whether two patches remove and add the same lines of the same files, wherever those are, and with whatever around them. */
+export function isSameChange(one: readonly FilePatch[], other: readonly FilePatch[]): boolean {
+  const keyOf = (files: readonly FilePatch[]): string =>
+    JSON.stringify(files.map((file) => [file.path, linesOf(file, "-"), linesOf(file, "+")]).sort());
+  return keyOf(one) === keyOf(other);
+}

@@ -10,8 +10,9 @@ import { type KvmPart, kvmParts, nearest, type PatchFacts } from "../../../langu
 import { InputError, readInput } from "../../../language/src/read.ts";
 import { packagePath } from "../paths.ts";
 import { KernelError } from "./error.ts";
-import { changedPart, type FilePatch, readPatchText } from "./patch-text.ts";
+import { changedPart, type FilePatch, isSameChange, readPatchText } from "./patch-text.ts";
 import type { KernelSpec, PatchRef } from "./spec.ts";
+import { diffFiles, isFolder, treeDiff } from "./tree.ts";
 
 /** What a kernel is booted for, which decides its modules and patches: cases inside, or the guest of a VMM of ours. */
 export type KernelRole = "under-test" | "guest";
@@ -111,8 +112,21 @@ function kvmOf({ kind, text }: PatchRef, folder: string): KvmPart {
   return namesIn(beside).includes(FACTS) ? readFacts(join(beside, FACTS)).kvm : "today";
 }
 
+/** The proposal that a tree of the user's has built in: one of its patches changes the same lines. `today`: none does. */
+function kvmOfTree(path: string, folder: string): KvmPart {
+  const changed = diffFiles(treeDiff(path));
+  if (changed.length === 0) return "today";
+  const found = proposedKernels(folder).find(({ name, patches }) =>
+    patches
+      .filter((file) => file.startsWith(`${prefixes["under-test"]}-`))
+      .map((file) => join(folder, name, file))
+      .some((one) => isSameChange(changed, readPatchText(one, read(one, PATCH_BYTES_MAX)))),
+  );
+  return found?.kvm ?? "today";
+}
+
 /**
- * The proposal that the KVM of a kernel has built in: by its patches, or by the user's word.
+ * The proposal that the KVM of a kernel has built in: by its patches, by what is changed in its tree, or by the user's word.
  * @param named by the user; null: nothing was said
  * Throws a KernelError for patches that are not there, or are of two proposals.
  */
@@ -121,6 +135,7 @@ export function builtInKvm(
   named: KvmPart | null = null,
   folder: string = proposalsFolder(),
 ): KvmPart {
+  if (spec.kind === "file" && isFolder(spec.path)) return named ?? kvmOfTree(spec.path, folder);
   const patches = spec.kind === "patched" ? spec.patches : [];
   const parts = [...new Set(patches.map((ref) => kvmOf(ref, folder)).filter((part) => part !== "today"))];
   if (named !== null) return named;

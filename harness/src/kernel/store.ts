@@ -3,8 +3,9 @@
  * the image and the modules that we load, uncompressed, in the order of loading, with checksums that are looked at at each
  * use. A folder is made beside its place and moved there in one step: no other run sees half of it.
  */
-import { execFile } from "node:child_process";
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import {
   copyFileSync,
   cpSync,
@@ -20,12 +21,14 @@ import {
   writeFileSync,
 } from "node:fs";
 import { homedir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import type { PatchFacts } from "../../../language/src/index.ts";
 import { errorText } from "../error-text.ts";
 import type { KernelPackage } from "./apt.ts";
 import { KernelError } from "./error.ts";
+import { type GroupEnd, runGroup, textOf } from "./group.ts";
 import { readImage } from "./image.ts";
 import { hold } from "./in-use.ts";
 import {
@@ -108,6 +111,9 @@ export const noRoom: RegExp = /no space left on device/i;
 const OTHER_PLACE = "XDG_CACHE_HOME names another place";
 const UNPACK_BOUND_MS = 300_000;
 export const WORK_PREFIX = ".unpack-";
+/** What there was no time to remove; `WORK_PREFIX` is a part of it. */
+const REMOVED_PREFIX = `${WORK_PREFIX}removed-`;
+const REMOVE_BOUND_MS = 2000;
 /** In such a folder: what becomes the cache's. */
 export const ENTRY = "entry";
 /** Far beyond what loading and unpacking may take. */
@@ -206,12 +212,30 @@ export function guestModulesOf(tree: ModuleTree): GuestModules {
   };
 }
 
-/** Removes the remains of a run that was killed while it unpacked: hundreds of megabytes. */
-function removeAbandoned(directory: string): void {
+/**
+ * Removes a tree beside others of the cache, for at most `REMOVE_BOUND_MS`: a source tree of a kernel takes rm(1) longer on a
+ * busy disk. It goes by another name first, by which the next build knows that it is to be removed; rm goes on after that.
+ */
+async function removeTree(path: string): Promise<void> {
+  if (!existsSync(path)) return;
+  const away = path.includes(`/${REMOVED_PREFIX}`)
+    ? path
+    : join(dirname(path), `${REMOVED_PREFIX}${basename(path).slice(WORK_PREFIX.length)}`);
+  if (away !== path) renameSync(path, away);
+  const child = spawn("rm", ["-rf", "--", away], { stdio: "ignore", detached: true });
+  child.unref();
+  const bound = new AbortController();
+  const ended = once(child, "exit").catch(() => rmSync(away, { recursive: true, force: true }));
+  await Promise.race([ended, sleep(REMOVE_BOUND_MS, undefined, { signal: bound.signal }).catch(() => {})]);
+  bound.abort();
+}
+
+/** Removes the remains of a run that was killed while it unpacked, hundreds of megabytes, and what one had no time to remove. */
+async function removeAbandoned(directory: string): Promise<void> {
   for (const name of readdirSync(directory).filter((one) => one.startsWith(WORK_PREFIX))) {
     const path = join(directory, name);
     const age = Date.now() - (statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? Date.now());
-    if (age > ABANDONED_MS) rmSync(path, { recursive: true, force: true });
+    if (age > ABANDONED_MS || name.startsWith(REMOVED_PREFIX)) await removeTree(path);
   }
 }
 
@@ -231,17 +255,37 @@ export function packagesBytes({ parts }: KernelPackage): number {
 }
 
 /** Unpacks a package's file. Throws a KernelError. */
-export function unpackPackage(packagePath: string, folder: string, signal: AbortSignal): Promise<void> {
-  return new Promise((done, reject) => {
-    const options = { timeout: UNPACK_BOUND_MS, signal };
-    execFile("dpkg-deb", ["-x", packagePath, folder], options, (error, _out, stderr) => {
-      if (error === null) return done();
-      const lines = stderr.trim().split("\n");
-      // dpkg-deb's own last word is that tar has failed.
-      const said = lines.find((line) => noRoom.test(line)) ?? (lines.at(-1) || error.message);
-      reject(new KernelError(`dpkg-deb -x ${packagePath}: ${said}`));
-    });
+export async function unpackPackage(packagePath: string, folder: string, signal: AbortSignal): Promise<void> {
+  let stderr = (): string => "";
+  const end = await runGroup(["dpkg-deb", "-x", packagePath, folder], {
+    env: process.env,
+    signal,
+    timeoutMs: UNPACK_BOUND_MS,
+    read: (out, err) => {
+      out.resume();
+      stderr = textOf(err);
+    },
   });
+  if (end.kind === "exit" && end.code === 0) return;
+  const lines = stderr().trim().split("\n");
+  // dpkg-deb's own last word is that tar has failed.
+  const said = lines.find((line) => noRoom.test(line)) ?? lines.at(-1) ?? "";
+  throw new KernelError(`dpkg-deb -x ${packagePath}: ${said === "" ? endText(end) : said}`);
+}
+
+function endText(end: GroupEnd): string {
+  switch (end.kind) {
+    case "exit":
+      return `ended with ${end.code}`;
+    case "killed":
+      return `was killed by ${end.by}`;
+    case "timeout":
+      return `no end within ${UNPACK_BOUND_MS / 1000} s`;
+    case "interrupted":
+      return "was interrupted";
+    case "not-started":
+      return end.error.message;
+  }
 }
 
 function entriesOf(modules: readonly ModuleFile[]): ModuleEntries {
@@ -316,7 +360,7 @@ export type Making = {
 export async function intoCache(folder: string, { what, neededBytes, isThere, fill }: Making): Promise<void> {
   const parent = dirname(folder);
   mkdirSync(parent, { recursive: true });
-  removeAbandoned(parent);
+  await removeAbandoned(parent);
   checkRoom(parent, what, neededBytes);
   const work = mkdtempSync(join(parent, WORK_PREFIX));
   hold(cacheDirectory(), work);
@@ -330,7 +374,7 @@ export async function intoCache(folder: string, { what, neededBytes, isThere, fi
       error instanceof KernelError ? error.message : `${what} into the cache: ${errorText(error)}`;
     throw new KernelError(noRoom.test(message) ? `${message} (${OTHER_PLACE})` : message);
   } finally {
-    rmSync(work, { recursive: true, force: true });
+    await removeTree(work);
   }
 }
 

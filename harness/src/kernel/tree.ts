@@ -5,6 +5,8 @@ import { existsSync, readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import type { PatchFacts } from "../../../language/src/index.ts";
 import { parseConfig } from "./build/config.ts";
+import { KernelError } from "./error.ts";
+import { type FilePatch, readPatchText, summaryOf } from "./patch-text.ts";
 
 export type KernelTree = {
   readonly imagePath: string;
@@ -16,6 +18,7 @@ export type KernelTree = {
 };
 
 const IMAGE = "arch/x86/boot/bzImage";
+const DIFF = "git diff HEAD";
 const GIT_BOUND_MS = 30_000;
 const DIFF_BYTES_MAX = 64 * 1024 * 1024;
 
@@ -52,16 +55,42 @@ function git(path: string, args: readonly string[]): string | null {
   }
 }
 
+/** Whatever the user's configuration makes of a diff: prefixes as patch -p1 wants them, nothing run, no colours. */
+const diffCommand = [
+  "diff",
+  "--no-ext-diff",
+  "--no-textconv",
+  "--no-color",
+  "--src-prefix=a/",
+  "--dst-prefix=b/",
+];
+
+/** What is changed in the tree since its commit; empty: nothing, or there is no git. */
+export function treeDiff(folder: string): string {
+  return git(resolve(folder), [...diffCommand, "HEAD"]) ?? "";
+}
+
+/** The files of a diff; empty where it has none that `readPatchText` takes, such as binary ones. */
+export function diffFiles(diff: string): readonly FilePatch[] {
+  try {
+    return readPatchText(DIFF, diff);
+  } catch (error) {
+    if (error instanceof KernelError) return [];
+    throw error;
+  }
+}
+
 /** Of a folder that has no `treeProblem`. */
 export function readTree(folder: string): KernelTree {
   const path = resolve(folder);
   const commit = git(path, ["describe", "--always"])?.trim() ?? null;
-  const diff = git(path, ["diff", "HEAD"]) ?? "";
+  const diff = treeDiff(path);
   const sha256 = createHash("sha256").update(diff).digest("hex");
+  const summary = summaryOf(diffFiles(diff));
   return {
     imagePath: join(path, IMAGE),
     configPath: join(path, ".config"),
     origin: commit === null ? path : `${path} (${commit})`,
-    patches: diff === "" ? [] : [{ name: "git diff HEAD", sha256 }],
+    patches: diff === "" ? [] : [{ name: summary === "" ? DIFF : `${DIFF}: ${summary}`, sha256 }],
   };
 }

@@ -308,7 +308,7 @@ describe("a kernel tree that was built in place", () => {
     expect((await obtainKernel(spec, null)).origin).toMatch(/linux \([0-9a-f]{7,}\)$/);
     writeFileSync(join(tree, "Makefile"), "b\n");
     expect((await obtainKernel(spec, null)).patches).toEqual([
-      { name: "git diff HEAD", sha256: expect.stringMatching(/^[0-9a-f]{64}$/) },
+      { name: "git diff HEAD: Makefile +1 -1", sha256: expect.stringMatching(/^[0-9a-f]{64}$/) },
     ]);
   });
 });

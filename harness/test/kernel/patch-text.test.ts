@@ -1,6 +1,6 @@
 /** Texts of patches: which files they are about, and what cannot be applied. */
 import { describe, expect, it } from "vitest";
-import { changedPart, readPatchText } from "../../src/kernel/patch-text.ts";
+import { changedPart, isSameChange, readPatchText, summaryOf } from "../../src/kernel/patch-text.ts";
 
 const hunk = "@@ -1,2 +1,2 @@\n one\n-two\n+2\n";
 const about = (path: string, body = hunk): string => `--- a/${path}\n+++ b/${path}\n${body}`;
@@ -61,5 +61,27 @@ describe("changedPart", () => {
     ["MAINTAINERS", "none"],
   ])("of %s is %s", (path, part) => {
     expect(changedPart(path)).toBe(part);
+  });
+});
+
+describe("what is changed", () => {
+  const filesOf = (text: string) => readPatchText("x.patch", text);
+
+  it("is summed up by file, the first four by name", () => {
+    const files = ["a.c", "b.c", "c.c", "d.c", "e.c", "f.c"].map((name) => about(`virt/${name}`));
+    expect(summaryOf(filesOf(files[0] ?? ""))).toBe("virt/a.c +1 -1");
+    expect(summaryOf(filesOf(files.join("")))).toBe(
+      "virt/a.c +1 -1, virt/b.c +1 -1, virt/c.c +1 -1, virt/d.c +1 -1, 2 more",
+    );
+    expect(summaryOf([])).toBe("");
+  });
+
+  it.each([
+    [true, "other lines around it, elsewhere", about("virt/a.c", "@@ -7,2 +9,2 @@ f()\n other\n-two\n+2\n")],
+    [false, "another file", about("virt/b.c")],
+    [false, "another line", about("virt/a.c", "@@ -1,2 +1,2 @@\n one\n-two\n+3\n")],
+    [false, "a further file", about("virt/a.c") + about("virt/b.c")],
+  ])("is the same: %s, of %s", (same, _what, text) => {
+    expect(isSameChange(filesOf(about("virt/a.c")), filesOf(text))).toBe(same);
   });
 });

@@ -1,4 +1,5 @@
 /** Which patches a SPEC means, for which kernel, and which proposal a kernel with them has built in. */
+import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
@@ -134,6 +135,34 @@ describe("builtInKvm", () => {
     expect(kvmOf("debian:6.12+final-efault+sigbus-injection", "exit-request")).toBe("exit-request");
     write("final-efault/kernel.json", '{"kvm": "of-mine"}');
     expect(() => kvmOf("debian:6.12+final-efault")).toThrow(/kernel\.json: \{"kvm": "today" or /);
+  });
+});
+
+describe("builtInKvm of a tree", () => {
+  it("is the proposal whose lines are changed in it, or what the user says", () => {
+    folder = caseFolder();
+    publish("final-efault", "final-efault", {
+      "kvm-6.12.patch": "virt/kvm/a.c",
+      "guest-6.12.patch": "mm/b.c",
+    });
+    const tree = join(folder, "linux");
+    const git = (...args: readonly string[]): void =>
+      void execFileSync("git", ["-C", tree, "-c", "user.name=a", "-c", "user.email=a@b", ...args]);
+    const kvmOf = (named: "exit-request" | null = null): string => builtInKvm(specOf(tree), named, folder);
+    write("linux/virt/kvm/a.c", "a\n");
+    write("linux/mm/b.c", "a\n");
+    expect(kvmOf()).toBe("today");
+    git("init", "-q");
+    git("config", "diff.noprefix", "true");
+    git("config", "color.ui", "always");
+    git("add", ".");
+    git("commit", "-qm", "a");
+    expect(kvmOf()).toBe("today");
+    write("linux/virt/kvm/a.c", "b\n");
+    expect(kvmOf()).toBe("final-efault");
+    expect(kvmOf("exit-request")).toBe("exit-request");
+    write("linux/mm/b.c", "b\n");
+    expect(kvmOf()).toBe("today");
   });
 });
 

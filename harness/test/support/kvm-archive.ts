@@ -1,6 +1,6 @@
 /** An archive with a kernel whose KVM can be compiled in a second: an apt that is a shell script, packages, and a kbuild of a few rules. */
 import { execFileSync } from "node:child_process";
-import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { bootImage, neededModules, writeModules } from "./kernels.ts";
 
@@ -17,6 +17,7 @@ case "$*" in
     exit 100
   } ;;
 *" download "*)
+  [ ! -e "$MIRROR/hangs-download" ] || { touch "$MIRROR/reached-download"; (while :; do : > x.part; done); }
   for word; do case "$word" in *=*) name=\${word%%=*}; [ ! -e "$MIRROR/$name.deb" ] || cp "$MIRROR/$name.deb" . ;; esac; done
   ;;
 esac
@@ -97,6 +98,13 @@ type Package = {
   readonly installedKiB?: number;
 };
 
+/** In the place of a program: writes to the tree of a package for ever, from a process of its own, or does what it is to do. */
+const hanging = (program: string): string => `#!/bin/sh
+[ -e "$MIRROR/hangs-${program}" ] || exec /usr/bin/${program} "$@"
+touch "$MIRROR/reached-${program}"
+(while :; do mkdir -p -- "$3/x" "$PWD/x"; touch "$PWD/x/y"; done) 2> /dev/null
+`;
+
 export class KvmArchive {
   readonly mirror: string;
   readonly bin: string;
@@ -116,6 +124,15 @@ export class KvmArchive {
       chmodSync(join(this.bin, name), 0o755);
     }
     symlinkSync("/bin/true", join(this.bin, "x86_64-linux-gnu-gcc-99"));
+  }
+
+  /** Has a program hang from now on; what is returned ends that. `reached-PROGRAM` on the mirror says that it has been called. */
+  hang(program: string): () => void {
+    const path = join(this.bin, program);
+    if (!existsSync(path)) writeFileSync(path, hanging(program), { mode: 0o755 });
+    const mark = join(this.mirror, `hangs-${program}`);
+    writeFileSync(mark, "");
+    return () => rmSync(mark);
   }
 
   /** Packs a package; `fill` writes its files. */

@@ -1,8 +1,8 @@
 /** One command of a build: its lines as they come, its last words where it fails, its whole process group gone where it is interrupted. */
-import { spawn } from "node:child_process";
 import { appendFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { KernelError } from "../error.ts";
+import { runGroup } from "../group.ts";
 
 export type StepOptions = {
   readonly cwd: string;
@@ -32,52 +32,41 @@ export function lastWords(lines: readonly string[]): string {
 }
 
 /** Rejects with a KernelError where the command fails, cannot be started or is interrupted. */
-export function runStep(command: readonly string[], options: StepOptions): Promise<void> {
+export async function runStep(command: readonly string[], options: StepOptions): Promise<void> {
   const { cwd, environment = {}, signal, logPath, onLine, root } = options;
-  const [program = "", ...args] = command;
-  return new Promise((resolve, reject) => {
-    if (signal.aborted) return reject(new KernelError("the build was interrupted"));
-    const { MAKEFLAGS: _, ...inherited } = process.env;
-    const child = spawn(program, args, {
-      cwd,
-      env: { ...inherited, LC_ALL: "C.UTF-8", ...environment },
-      stdio: ["ignore", "pipe", "pipe"],
-      // A group of its own: make's compilers end with it.
-      detached: true,
-    });
-    const lines: string[] = [];
-    const first: string[] = [];
-    for (const stream of [child.stdout, child.stderr]) {
-      createInterface({ input: stream }).on("line", (line) => {
-        appendFileSync(logPath, `${line}\n`);
-        lines.push(line);
-        if (lines.length > LAST_LINES) lines.shift();
-        if (first.length > 0 || compilerError.test(line)) if (first.length < FIRST_LINES) first.push(line);
-        onLine?.(line);
-      });
-    }
-    const end = (): void => {
-      if (child.pid === undefined) return;
-      try {
-        process.kill(-child.pid, "SIGKILL");
-      } catch {
-        // It has ended.
-      }
-    };
-    signal.addEventListener("abort", end, { once: true });
-    const settle = (error: KernelError | null): void => {
-      signal.removeEventListener("abort", end);
-      if (error === null) resolve();
-      else reject(error);
-    };
-    child.on("error", (error) => settle(new KernelError(`${program}: ${error.message}`)));
-    child.on("close", (code, by) => {
-      if (signal.aborted) return settle(new KernelError("the build was interrupted"));
-      if (code === 0) return settle(null);
-      const how = code === null ? `was killed by ${by}` : `ended with ${code}`;
-      const words = lastWords(first.length > 0 ? first : lines);
-      const said = root === undefined ? words : words.replaceAll(`${root}/`, "");
-      settle(new KernelError(`${command.slice(0, 6).join(" ")} ${how} (${logPath}):\n${said}`));
-    });
+  const { MAKEFLAGS: _, ...inherited } = process.env;
+  const lines: string[] = [];
+  const first: string[] = [];
+  const add = (line: string): void => {
+    appendFileSync(logPath, `${line}\n`);
+    lines.push(line);
+    if (lines.length > LAST_LINES) lines.shift();
+    if (first.length > 0 || compilerError.test(line)) if (first.length < FIRST_LINES) first.push(line);
+    onLine?.(line);
+  };
+  const end = await runGroup(command, {
+    cwd,
+    env: { ...inherited, LC_ALL: "C.UTF-8", ...environment },
+    signal,
+    read: (...streams) => {
+      for (const input of streams) createInterface({ input }).on("line", add);
+    },
   });
+  const fail = (how: string): never => {
+    const words = lastWords(first.length > 0 ? first : lines);
+    const said = root === undefined ? words : words.replaceAll(`${root}/`, "");
+    throw new KernelError(`${command.slice(0, 6).join(" ")} ${how} (${logPath}):\n${said}`);
+  };
+  switch (end.kind) {
+    case "exit":
+      return end.code === 0 ? undefined : fail(`ended with ${end.code}`);
+    case "killed":
+      return fail(`was killed by ${end.by}`);
+    case "timeout":
+      return fail("took too long");
+    case "interrupted":
+      throw new KernelError("the build was interrupted");
+    case "not-started":
+      throw new KernelError(`${command[0]}: ${end.error.message}`);
+  }
 }
