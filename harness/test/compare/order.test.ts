@@ -2,8 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { Check } from "../../../kvm-model/src/index.ts";
-import type { KvmPart, KvmTrace } from "../../../language/src/index.ts";
-import { proposalOf } from "../../../language/test/support/cases.ts";
+import { type KvmPart, type KvmTrace, recordedProposal } from "../../../language/src/index.ts";
 import type { RecordedTrace, TraceFile } from "../../src/cli/trace-record-main.ts";
 import { modelledOn } from "../../src/compare/compare.ts";
 import { type Order, orderOf } from "../../src/compare/order.ts";
@@ -32,7 +31,9 @@ function order(
 ): Order {
   const scenario = scenarios.get(one.scenario);
   if (scenario === undefined) throw new Error(`no ${one.scenario}`);
-  const { proposal } = modelledOn(kvm, proposalOf(one.proposal));
+  const named = recordedProposal(one.proposal);
+  if (named === null) throw new Error(`no proposal ${one.proposal}`);
+  const { proposal } = modelledOn(kvm, named);
   return orderOf(scenario, proposal, { interpretsKernelMode: false }, ofLines(lines), {
     tracesSptes: one.tellsMappings,
     more: { without },

@@ -8,7 +8,8 @@
  *     as @loops
  *
  * - First the VMM's history: states with ` > ` between them, `|` between alternatives. Left out: `running`, or after a
- *   `lost` the last state that goes with the proposal's answer. A proposal without a VM has none.
+ *   `lost` the last state that goes with the proposal's answer. A proposal without a VM has none. `looping|stopped(efault)`
+ *   at the end is also a loop that was seen and ended by chance: `looping > stopped(efault)`.
  * - Labels and a word: an access or a host step. `last` is the actor's last one, `crowd-*` each copy. `lost`: what an
  *   access to a lost page sees under the proposal's answer (`answers.ts`).
  * - Bystanders and `progress` or `starved`; kinds of events and `seen` or `none`.

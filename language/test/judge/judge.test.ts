@@ -149,6 +149,26 @@ describe("judge", () => {
     expect(result.reason).toContain(message);
   });
 
+  it.each([
+    ["stopped(efault)|looping", ["looping", "stopped"], "pass"],
+    ["stopped(efault)|looping", ["stopped"], "pass"],
+    ["stopped(efault)|looping", ["running", "stopped"], "fail"],
+    ["stopped(efault)|looping", ["looping", "looping", "stopped"], "fail"],
+    ["stopped(efault)", ["looping", "stopped"], "fail"],
+  ] as const)("where %s is expected, takes the history %j for a %s", (expected, kinds, kind) => {
+    const states = {
+      looping: { kind: "looping", faultsPerSecond: 22_000, at: place },
+      running: { kind: "running" },
+      stopped: { kind: "stopped", reason: "efault", at: place },
+    } as const;
+    const outcome = { ...expectationWith().outcome, vmm: [expected] };
+    const result = verdict({
+      expectation: expectationWith({ outcome }),
+      evidence: { observations: { vmm: kinds.map((one) => states[one]) } },
+    });
+    expect(result.kind).toBe(kind);
+  });
+
   it("compares a bystander where it is expected to be something", () => {
     const outcome = { ...expectationWith().outcome, bystanders: { counter: "starved" } };
     const result = verdict({
