@@ -41,6 +41,7 @@ export type SessionOptions = {
   readonly backingFiles?: BackingFiles;
   readonly writebackCache?: boolean;
   readonly posixAcl?: boolean;
+  readonly announceSubmounts?: boolean;
   readonly keepCache?: boolean;
   /** Largest WRITE and READ, in whole pages; MAX_WRITE_BYTES by default. */
   readonly maxWriteBytes?: number;
@@ -211,6 +212,7 @@ export class Session {
     const offer: Offer = {
       writebackCache: this.#options.writebackCache ?? false,
       posixAcl: this.#options.posixAcl ?? false,
+      announceSubmounts: this.#options.announceSubmounts ?? false,
       mapAlignmentLog2: window === undefined ? null : Math.round(Math.log2(Number(window.alignmentBytes))),
       backingFiles: backingFiles !== undefined,
       maxWriteBytes: this.#options.maxWriteBytes ?? MAX_WRITE_BYTES,

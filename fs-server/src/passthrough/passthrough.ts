@@ -34,11 +34,22 @@ import type {
 } from "../fs/filesystem.ts";
 import { PLAIN_WRITE, ROOT_NODE } from "../fs/filesystem.ts";
 import { attributeName, type ComponentName, PATH_MAX_BYTES, type TerminatedBytes } from "../fs/names.ts";
-import { attributesOf, lastAttributes, lastIdentity, statInto, statisticsOf } from "./attributes.ts";
+import {
+  attributesOf,
+  fileSystemTypeOf,
+  glanceInto,
+  type Identity,
+  lastAttributes,
+  lastIdentity,
+  lastMount,
+  statInto,
+  statisticsOf,
+} from "./attributes.ts";
 import { DirectoryReader } from "./directory.ts";
-import { FileHandles } from "./file-handles.ts";
+import { FileHandles, LASTING } from "./file-handles.ts";
 import { HandleTable } from "./handles.ts";
 import { CallerIdentity } from "./identity.ts";
+import { shownInode } from "./inode-numbers.ts";
 import { type Inode, InodeTable } from "./inodes.ts";
 import { type PassthroughOptions, passthroughOptions } from "./options.ts";
 
@@ -71,6 +82,19 @@ function rwfFlags({ append, sync }: WriteHow): number {
   return synced | (append ? files.RWF_APPEND : 0);
 }
 
+/** Emits an entry with the number that its file is shown with. One without room is emitted again, so it is left as it was. */
+function emitShown(
+  entry: DirectoryEntry,
+  { home, device }: { readonly home: number; readonly device: number },
+  emit: (entry: DirectoryEntry) => boolean,
+): boolean {
+  const { ino } = entry;
+  entry.view.setBigUint64(entry.at, shownInode(home, device, ino), true);
+  if (emit(entry)) return true;
+  entry.view.setBigUint64(entry.at, ino, true);
+  return false;
+}
+
 function timespec(change: TimeChange): files.Timespec {
   switch (change.kind) {
     case "keep":
@@ -84,11 +108,24 @@ function timespec(change: TimeChange): files.Timespec {
   }
 }
 
+/** Where the source itself lies. */
+type Home = {
+  readonly device: number;
+  /** null: the kernel does not name mounts (Linux 5.7). */
+  readonly mount: bigint | null;
+  /** Its attributes are always at hand: they come from a disk or memory. */
+  readonly isLocal: boolean;
+};
+
 export class PassthroughFileSystem implements FileSystem {
   readonly options: PassthroughOptions;
+  /** Every node holds a descriptor, so their number is the bound on nodes. */
+  readonly holdsDescriptors: boolean;
   readonly #inodes: InodeTable;
   readonly #handles: HandleTable;
   readonly #identity = new CallerIdentity();
+  /** Looked at by the first request. */
+  #home: Home | null = null;
 
   /** Serves `source`, which must be a directory. Throws an Error that says what is wrong with it. */
   constructor(source: string, options: Partial<PassthroughOptions> = {}) {
@@ -98,7 +135,13 @@ export class PassthroughFileSystem implements FileSystem {
     succeeded(statInto(fd, files.EMPTY_PATH));
     const root = { ...lastIdentity(), fd };
     const { nodeLimit: nodes, pinLimit: pins, fileHandles } = this.options;
-    const handles = fileHandles ? FileHandles.open(files.pathBytes(source)) : null;
+    const handles = fileHandles === "never" ? null : FileHandles.open(files.pathBytes(source));
+    if (fileHandles === "mandatory" && handles === null) {
+      throw new Error(
+        `cannot serve ${source} by file handles: its file system has none that last, or CAP_DAC_READ_SEARCH is missing`,
+      );
+    }
+    this.holdsDescriptors = handles === null;
     this.#inodes = new InodeTable(root, { nodes, pins }, handles);
     this.#handles = new HandleTable(this.options.handleLimit);
     const probe = files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
@@ -115,7 +158,7 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   getattr(node: NodeId): Attributes {
-    return attributesOf(this.#inodes.get(node).fd);
+    return attributesOf(this.#inodes.get(node).fd, this.#source().device);
   }
 
   setattr(node: NodeId, change: AttributeChange, handle: FileHandle | null): Attributes {
@@ -139,7 +182,7 @@ export class PassthroughFileSystem implements FileSystem {
       };
       succeeded(files.utimensat(fd, files.EMPTY_PATH, times, files.AT_EMPTY_PATH));
     }
-    return attributesOf(fd);
+    return attributesOf(fd, this.#source().device);
   }
 
   #truncate(fd: number, fileType: number, sizeBytes: bigint, handle: FileHandle | null): void {
@@ -178,6 +221,7 @@ export class PassthroughFileSystem implements FileSystem {
 
   create(place: Place, flags: number, what: NewNode): { entry: Entry; handle: FileHandle } {
     this.#requireWritable();
+    this.#source();
     const parent = this.#inodes.get(place.parent);
     this.#handles.requireRoom();
     this.#inodes.requireRoom();
@@ -206,6 +250,7 @@ export class PassthroughFileSystem implements FileSystem {
 
   tmpfile(parent: NodeId, flags: number, what: NewNode): { entry: Entry; handle: FileHandle } {
     this.#requireWritable();
+    this.#source();
     const { fd: parentFd, fileType } = this.#inodes.get(parent);
     if (fileType !== files.S_IFDIR) throw failure("ENOTDIR");
     this.#handles.requireRoom();
@@ -227,7 +272,7 @@ export class PassthroughFileSystem implements FileSystem {
       files.close(fd);
       throw failure(-pin);
     }
-    const entry = this.#adoptSeen(pin);
+    const entry = this.#adoptSeen(pin, null);
     return { entry, handle: this.#handles.add({ kind: "file", fd }) };
   }
 
@@ -311,7 +356,11 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   readDirectory(handle: FileHandle, offset: bigint, emit: (entry: DirectoryEntry) => boolean): void {
-    this.#handles.directory(handle).reader.read(offset, emit);
+    const { fd, reader } = this.#handles.directory(handle);
+    const { device: home } = this.#source();
+    succeeded(statInto(fd, files.EMPTY_PATH));
+    const { device } = lastIdentity();
+    reader.read(offset, device === home ? emit : (entry) => emitShown(entry, { home, device }, emit));
   }
 
   fsyncdir(handle: FileHandle, scope: SyncScope): void {
@@ -486,36 +535,69 @@ export class PassthroughFileSystem implements FileSystem {
 
   /** The entry `name` of a directory, with one more reference. */
   #entryAt(directory: Inode, name: ComponentName): Entry {
-    succeeded(statInto(directory.fd, name));
+    this.#lookAt(directory, name);
     // A pinned inode is found without opening anything: its pin keeps (device, ino) from meaning another file.
     const known = this.#inodes.find(lastIdentity());
     if (known !== undefined) {
       known.lookups += 1;
-      return { node: known.node, generation: 0n, attributes: lastAttributes() };
+      return this.#entryOf(known.node, lastIdentity(), directory);
     }
     this.#inodes.requireRoomFor(lastIdentity());
     const flags = files.O_PATH | files.O_NOFOLLOW;
     const fd = this.options.crossMounts
       ? files.openat(directory.fd, name, flags)
       : files.openat2(directory.fd, name, flags, BENEATH | files.RESOLVE_NO_XDEV);
-    return this.#adopt(succeeded(fd));
+    return this.#adopt(succeeded(fd), directory);
+  }
+
+  /**
+   * `statInto` of a name, which must not lead to another mount: what is mounted there may wait for ever, and a bind mount of
+   * an inode that is known would be found. A hung NFS mount may still wait here (nfs_weak_revalidate()).
+   */
+  #lookAt(directory: Inode, name: ComponentName): void {
+    const { mount, isLocal } = this.#source();
+    if (this.options.crossMounts || mount === null) {
+      succeeded(statInto(directory.fd, name));
+      return;
+    }
+    succeeded(glanceInto(directory.fd, name));
+    if (lastMount() !== mount) throw failure("EXDEV");
+    if (!isLocal) succeeded(statInto(directory.fd, name));
+  }
+
+  #source(): Home {
+    if (this.#home !== null) return this.#home;
+    const { fd } = this.#inodes.get(ROOT_NODE);
+    succeeded(statInto(fd, files.EMPTY_PATH));
+    const [{ device }, mount] = [lastIdentity(), lastMount()];
+    this.#home = { device, mount, isLocal: LASTING.has(fileSystemTypeOf(fd)) };
+    return this.#home;
   }
 
   /** The entry of the inode behind an O_PATH descriptor, with one more reference. Takes the descriptor over. */
-  #adopt(fd: number): Entry {
+  #adopt(fd: number, directory: Inode): Entry {
     const result = statInto(fd, files.EMPTY_PATH);
     if (result < 0) {
       files.close(fd);
       throw failure(-result);
     }
-    return this.#adoptSeen(fd);
+    return this.#adoptSeen(fd, directory);
   }
 
   /** `#adopt` right after `statInto` of the same inode. */
-  #adoptSeen(fd: number): Entry {
+  #adoptSeen(fd: number, directory: Inode | null): Entry {
     const identity = lastIdentity();
-    const attributes = lastAttributes();
+    const entry = this.#entryOf(ROOT_NODE, identity, directory);
     const { node } = this.#inodes.adopt(identity, fd);
-    return { node, generation: 0n, attributes };
+    return { ...entry, node };
+  }
+
+  /** The entry of what `statInto` has just found. */
+  #entryOf(node: NodeId, { device, fileType }: Identity, directory: Inode | null): Entry {
+    // Asked for before: looking at the source would take the place of what was found.
+    const home = this.#home?.device ?? device;
+    const attributes = lastAttributes(home);
+    const isSubmount = fileType === files.S_IFDIR && directory !== null && device !== directory.device;
+    return { node, generation: 0n, attributes, isSubmount };
   }
 }

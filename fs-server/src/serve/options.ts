@@ -4,6 +4,7 @@ import { InputError, readInput } from "../../../language/src/input-file.ts";
 import { type FaultRule, faultOperations, type Transport, transports } from "../../../language/src/words.ts";
 import { errnoNumber } from "../../../sys/src/index.ts";
 import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
+import { fileHandlesUses } from "../passthrough/options.ts";
 import type { DevfuseOptions } from "../transport/devfuse/worker.ts";
 
 export type ServeOptions = DevfuseOptions & {
@@ -22,6 +23,7 @@ export type ServeOptions = DevfuseOptions & {
 export const USAGE: string = `usage: serve-main --source DIR --mountpoint DIR
   [--transport ${transports.join("|")}]   default devfuse
   [--read-only] [--debug] [--detached] [--parent-pid PID]
+  [--announce-submounts] [--inode-file-handles ${fileHandlesUses.join("|")}]   default prefer
   devfuse only: [--writeback] [--passthrough] [--posix-acl | --no-posix-acl] [--keep-cache]
                 [--entry-timeout MS] [--attr-timeout MS] [--faults FILE]
                 [--guard fuse-lease --lease-socket PATH | --guard notify | --guard pre-content]`;
@@ -77,6 +79,8 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     kernelPassthrough: values.passthrough,
     posixAcl: posixAcl(values["posix-acl"], values["no-posix-acl"]),
     keepCache: values["keep-cache"],
+    announceSubmounts: values["announce-submounts"],
+    fileHandles: chosen("inode-file-handles", values["inode-file-handles"], fileHandlesUses),
     entryTimeoutMs: wholeNumber("entry-timeout", values["entry-timeout"], MAX_TIMEOUT_MS),
     attributeTimeoutMs: wholeNumber("attr-timeout", values["attr-timeout"], MAX_TIMEOUT_MS),
     faults: values.faults === undefined ? [] : faultRules(values.faults),
@@ -85,6 +89,13 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     parentPid: parentPid === undefined ? null : wholeNumber("parent-pid", parentPid, 2 ** 31 - 1),
     detached: values.detached,
   };
+}
+
+/** One of the words that an option may have. */
+function chosen<W extends string>(name: string, text: string, words: readonly W[]): W {
+  const word = words.find((each) => each === text);
+  if (word === undefined) throw new UsageError(`--${name} ${text}: there are ${words.join(", ")}`);
+  return word;
 }
 
 /** null: where the source has them. */
@@ -137,6 +148,8 @@ function parsed(args: readonly string[]) {
         "posix-acl": { type: "boolean", default: false },
         "no-posix-acl": { type: "boolean", default: false },
         "keep-cache": { type: "boolean", default: false },
+        "announce-submounts": { type: "boolean", default: false },
+        "inode-file-handles": { type: "string", default: "prefer" },
         "entry-timeout": { type: "string", default: "1000" },
         "attr-timeout": { type: "string", default: "1000" },
         faults: { type: "string" },

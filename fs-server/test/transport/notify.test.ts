@@ -40,6 +40,8 @@ describe.skipIf(noMountBecause("devfuse") !== null)("a mount that caches for a d
       kernelPassthrough: false,
       posixAcl: false,
       keepCache: false,
+      announceSubmounts: false,
+      fileHandles: "prefer",
       entryTimeoutMs: DAY_MS,
       attributeTimeoutMs: DAY_MS,
       debug: false,

@@ -27,6 +27,8 @@ export type ServeCommand = {
   readonly passthrough?: boolean;
   /** undefined: where the source has ACLs. */
   readonly posixAcl?: boolean;
+  readonly announceSubmounts?: boolean;
+  readonly inodeFileHandles?: string;
   readonly guard?: string;
   readonly leaseSocket?: string;
 };
@@ -59,6 +61,8 @@ export async function serveCommand(
     options.debug === true ? "--debug" : null,
     options.writeback === true ? "--writeback" : null,
     options.passthrough === true ? "--passthrough" : null,
+    options.announceSubmounts === true ? "--announce-submounts" : null,
+    ...(options.inodeFileHandles === undefined ? [] : ["--inode-file-handles", options.inodeFileHandles]),
     options.posixAcl === undefined ? null : options.posixAcl ? "--posix-acl" : "--no-posix-acl",
     options.background === true ? "--detached" : "--parent-pid",
     options.background === true ? null : String(process.pid),

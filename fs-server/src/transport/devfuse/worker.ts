@@ -11,6 +11,7 @@ import type { FileSystem } from "../../fs/filesystem.ts";
 import { CrossThreadGate, type GateMessage } from "../../lease/cross-thread-gate.ts";
 import { GatedFileSystem } from "../../lease/gated-filesystem.ts";
 import { type OpenFileMessage, OpenFileReporter } from "../../mount-guard/open-file-reporter.ts";
+import type { FileHandlesUse } from "../../passthrough/options.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
 import { isAdministrator } from "./administrator.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
@@ -29,6 +30,9 @@ export type DevfuseOptions = {
   /** The client's kernel enforces POSIX ACLs (FUSE_POSIX_ACL); null: where the source has them. */
   readonly posixAcl: boolean | null;
   readonly keepCache: boolean;
+  /** Mounts inside the source are crossed, and announced to kernels that take it (FUSE_SUBMOUNTS). */
+  readonly announceSubmounts: boolean;
+  readonly fileHandles: FileHandlesUse;
   readonly entryTimeoutMs: number;
   readonly attributeTimeoutMs: number;
   readonly faults: readonly FaultRule[];
@@ -66,7 +70,12 @@ function log(line: string): void {
 function main(options: DevfuseWorkerData): void {
   const { device, readOnly, writebackCache } = options;
   const post = (message: DevfuseMessage): void => parentPort?.postMessage(message);
-  const source = new PassthroughFileSystem(options.source, { readOnly, writebackCache });
+  const source = new PassthroughFileSystem(options.source, {
+    readOnly,
+    writebackCache,
+    crossMounts: options.announceSubmounts,
+    fileHandles: options.fileHandles,
+  });
   const faulty: FileSystem =
     options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
   const reporting = options.reportsOpenFiles ? new OpenFileReporter(faulty, post) : faulty;
@@ -85,6 +94,7 @@ function main(options: DevfuseWorkerData): void {
     writebackCache,
     posixAcl: options.posixAcl ?? source.hasAccessLists,
     keepCache: options.keepCache,
+    announceSubmounts: options.announceSubmounts,
     isAdministrator,
     validity: { entryMs: options.entryTimeoutMs, attributesMs: options.attributeTimeoutMs },
     ...(options.kernelPassthrough ? { backingFiles: deviceBackingFiles(device) } : {}),
