@@ -17,6 +17,8 @@ export type PassthroughOptions = {
    * may wait for ever.
    */
   readonly crossMounts: boolean;
+  /** O_DIRECT of a client's open reaches the source. Off: its reads and writes go through the host's page cache. */
+  readonly allowDirectIo: boolean;
   /** Most nodes known at once; beyond, new look-ups fail with ENFILE. Each costs memory. */
   readonly nodeLimit: number;
   /** Most nodes with a descriptor. Where the source has no file handles, that is the limit on nodes. */
@@ -40,6 +42,7 @@ export function passthroughOptions(given: Partial<PassthroughOptions> = {}): Pas
     readOnly: false,
     writebackCache: false,
     crossMounts: false,
+    allowDirectIo: false,
     nodeLimit: NODES_MAX,
     pinLimit: descriptors - handleLimit,
     handleLimit,

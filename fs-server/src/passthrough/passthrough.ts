@@ -11,7 +11,7 @@
  * The client's kernel checks permissions (default_permissions); the passthrough sets the owner of new files (`Caller`).
  * Belongs to one thread.
  */
-import { files } from "../../../sys/src/index.ts";
+import { files, type Mapping, mapAnonymous } from "../../../sys/src/index.ts";
 import { failure, succeeded } from "../fs/errors.ts";
 import type {
   AttributeChange,
@@ -62,6 +62,8 @@ const MAX_COPY_BYTES = 128n * 1024n * 1024n;
  * may come and go while the file is open (F_SETFL), so each write says whether it appends.
  */
 const PASSED_FLAGS = files.O_TRUNC | files.O_SYNC;
+const EINVAL = -failure("EINVAL").errno;
+const BOUNCE_BYTES = 128 * 1024;
 const KNOWN_RENAME_FLAGS = files.RENAME_NOREPLACE | files.RENAME_EXCHANGE | files.RENAME_WHITEOUT;
 const ACCESS_LIST = attributeName("system.posix_acl_access");
 const BENEATH = files.RESOLVE_BENEATH | files.RESOLVE_NO_MAGICLINKS | files.RESOLVE_NO_SYMLINKS;
@@ -124,6 +126,8 @@ export class PassthroughFileSystem implements FileSystem {
   readonly #inodes: InodeTable;
   readonly #handles: HandleTable;
   readonly #identity = new CallerIdentity();
+  /** For O_DIRECT; null: not needed yet. */
+  #bounce: Mapping | null = null;
   /** Looked at by the first request. */
   #home: Home | null = null;
 
@@ -301,14 +305,37 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   read(handle: FileHandle, offset: bigint, into: Uint8Array): number {
-    return succeeded(files.pread(this.#handles.file(handle).fd, into, checkedOffset(offset)));
+    const { fd } = this.#handles.file(handle);
+    const at = checkedOffset(offset);
+    const result = files.pread(fd, into, at);
+    if (result !== EINVAL || !this.options.allowDirectIo) return succeeded(result);
+    // Of a file with O_DIRECT: memory has to be aligned as its device wants it.
+    const { bytes } = this.#aligned(into.length);
+    const got = succeeded(files.pread(fd, bytes.subarray(0, into.length), at));
+    into.set(bytes.subarray(0, got));
+    return got;
   }
 
   write(handle: FileHandle, offset: bigint, data: Uint8Array, how: WriteHow = PLAIN_WRITE): number {
     const { fd } = this.#handles.file(handle);
     const at = checkedOffset(offset);
     const flags = rwfFlags(how);
-    return succeeded(flags === 0 ? files.pwrite(fd, data, at) : files.pwritev2(fd, data, at, flags));
+    const write = (from: Uint8Array): number =>
+      flags === 0 ? files.pwrite(fd, from, at) : files.pwritev2(fd, from, at, flags);
+    const result = write(data);
+    if (result !== EINVAL || !this.options.allowDirectIo) return succeeded(result);
+    const { bytes } = this.#aligned(data.length);
+    bytes.set(data);
+    return succeeded(write(bytes.subarray(0, data.length)));
+  }
+
+  /** Memory that begins with a page, for at least `lengthBytes`. */
+  #aligned(lengthBytes: number): Mapping {
+    if (this.#bounce === null || this.#bounce.bytes.length < lengthBytes) {
+      this.#bounce?.free();
+      this.#bounce = mapAnonymous(Math.max(lengthBytes, BOUNCE_BYTES));
+    }
+    return this.#bounce;
   }
 
   /** Each close(2) of the client. Closing a duplicate lets the source's file system report delayed errors. */
@@ -492,6 +519,8 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   close(): void {
+    this.#bounce?.free();
+    this.#bounce = null;
     this.#handles.close();
     this.#inodes.close();
   }
@@ -505,7 +534,7 @@ export class PassthroughFileSystem implements FileSystem {
     const mode = flags & files.O_ACCMODE;
     if (mode === files.O_ACCMODE) throw failure("EINVAL");
     if (mode !== files.O_RDONLY || (flags & files.O_TRUNC) !== 0) this.#requireWritable();
-    const passed = flags & PASSED_FLAGS;
+    const passed = flags & (this.options.allowDirectIo ? PASSED_FLAGS | files.O_DIRECT : PASSED_FLAGS);
     if (!this.options.writebackCache) return mode | passed;
     // The kernel fills the rest of a page before it writes part of one.
     return (mode === files.O_WRONLY ? files.O_RDWR : mode) | passed;

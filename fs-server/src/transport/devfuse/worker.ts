@@ -8,6 +8,8 @@ import type { FaultRule } from "../../../../language/src/words.ts";
 import { Session } from "../../core/session.ts";
 import { FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
+import { IdMap } from "../../fs/id-map.ts";
+import { TranslatedFileSystem } from "../../fs/translated.ts";
 import { CrossThreadGate, type GateMessage } from "../../lease/cross-thread-gate.ts";
 import { GatedFileSystem } from "../../lease/gated-filesystem.ts";
 import { type OpenFileMessage, OpenFileReporter } from "../../mount-guard/open-file-reporter.ts";
@@ -30,6 +32,12 @@ export type DevfuseOptions = {
   /** The client's kernel enforces POSIX ACLs (FUSE_POSIX_ACL); null: where the source has them. */
   readonly posixAcl: boolean | null;
   readonly keepCache: boolean;
+  /** The client's kernel keeps no pages of files (FOPEN_DIRECT_IO). */
+  readonly directIo: boolean;
+  readonly allowDirectIo: boolean;
+  /** Rules of IdMap. */
+  readonly translateUid: readonly string[];
+  readonly translateGid: readonly string[];
   /** Mounts inside the source are crossed, and announced to kernels that take it (FUSE_SUBMOUNTS). */
   readonly announceSubmounts: boolean;
   readonly fileHandles: FileHandlesUse;
@@ -75,9 +83,15 @@ function main(options: DevfuseWorkerData): void {
     writebackCache,
     crossMounts: options.announceSubmounts,
     fileHandles: options.fileHandles,
+    allowDirectIo: options.allowDirectIo,
   });
+  const { translateUid, translateGid } = options;
+  const translated: FileSystem =
+    translateUid.length + translateGid.length === 0
+      ? source
+      : new TranslatedFileSystem(source, { uids: IdMap.of(translateUid), gids: IdMap.of(translateGid) });
   const faulty: FileSystem =
-    options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
+    options.faults.length === 0 ? translated : new FaultyFileSystem(translated, options.faults);
   const reporting = options.reportsOpenFiles ? new OpenFileReporter(faulty, post) : faulty;
   const fs =
     options.gate === null
@@ -94,6 +108,7 @@ function main(options: DevfuseWorkerData): void {
     writebackCache,
     posixAcl: options.posixAcl ?? source.hasAccessLists,
     keepCache: options.keepCache,
+    directIo: options.directIo,
     announceSubmounts: options.announceSubmounts,
     isAdministrator,
     validity: { entryMs: options.entryTimeoutMs, attributesMs: options.attributeTimeoutMs },
