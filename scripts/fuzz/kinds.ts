@@ -493,7 +493,18 @@ function packageInput(random: Random, kitchen: Kitchen): Made {
 function serverInput(random: Random, kitchen: Kitchen): Made {
   const rules = shelfFile(random, kitchen.faults, kitchen);
   const options = random.some(
-    ["--read-only", "--debug", "--writeback", "--passthrough", "--keep-cache", "--posix-acl", "--detached"],
+    [
+      "--read-only",
+      "--debug",
+      "--writeback",
+      "--passthrough",
+      "--keep-cache",
+      "--posix-acl",
+      "--no-posix-acl",
+      "--allow-direct-io",
+      "--announce-submounts",
+      "--detached",
+    ],
     3,
   );
   const timeout = random.oneIn(3) ? ["--entry-timeout", random.pick(hostileNumbers)] : [];

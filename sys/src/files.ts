@@ -12,7 +12,10 @@ export const AT_FDCWD = -100;
 export const AT_SYMLINK_FOLLOW = 0x400;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
 export const AT_REMOVEDIR = 0x200;
+export const AT_NO_AUTOMOUNT = 0x800;
 export const AT_EMPTY_PATH = 0x1000;
+/** Of statx(2): attributes that are at hand, without asking another machine or process. */
+export const AT_STATX_DONT_SYNC = 0x4000;
 
 export const O_ACCMODE = 3;
 export const O_RDONLY = 0;
@@ -74,6 +77,8 @@ export const RESOLVE_BENEATH = 0x08;
 
 export const STATX_BASIC_STATS = 0x7ff;
 export const STATX_BTIME = 0x800;
+/** Linux 5.8. */
+export const STATX_MNT_ID = 0x1000;
 export const STATX_BYTES = 256;
 export const STATFS_BYTES = 120;
 

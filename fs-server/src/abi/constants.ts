@@ -83,6 +83,8 @@ export const FUSE_GETATTR_FH = 1;
 export const FUSE_WRITE_CACHE = 1;
 export const FUSE_WRITE_KILL_SUIDGID = 4;
 export const FUSE_OPEN_KILL_SUIDGID = 1;
+/** fuse_attr.flags of a directory: the client's kernel mounts it as a file system of its own. */
+export const FUSE_ATTR_SUBMOUNT = 1;
 /** An ACL is set by an owner that is not in the file's group and lacks CAP_FSETID. */
 export const FUSE_SETXATTR_ACL_KILL_SGID = 1;
 

@@ -20,6 +20,8 @@ export type HandlerContext = {
   readonly validity: Validity;
   /** Keep cached pages over open and close (FOPEN_KEEP_CACHE). */
   readonly keepCache: boolean;
+  /** Files are read and written by requests (FOPEN_DIRECT_IO). */
+  readonly directIo: boolean;
   /** Was writeback caching offered? Then the client's kernel owns the sizes of files. */
   readonly clientOwnsSizes: boolean;
   /** Whether the caller of a request has CAP_SYS_ADMIN: `trusted.*` attributes are listed for such callers only. */

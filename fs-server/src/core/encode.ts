@@ -1,4 +1,5 @@
 /** The port's values as structures of the wire, by the table's offsets. Each function returns the bytes written. */
+import { FUSE_ATTR_SUBMOUNT } from "../abi/constants.ts";
 import { offsetsOf, sizeOf } from "../abi/layout.ts";
 import type { Attributes, DirectoryEntry, Entry, Statistics } from "../fs/filesystem.ts";
 import type { Frame } from "./reply.ts";
@@ -15,6 +16,7 @@ export const ENTRY_BYTES: number = sizeOf("fuse_entry_out");
 const ATTR_OUT_BYTES = sizeOf("fuse_attr_out");
 const DIRENT_BYTES = sizeOf("fuse_dirent");
 const STATX_BASIC = 0x7ff;
+const STATX_BTIME = 0x800;
 
 /** How long the client may believe names and attributes without asking. */
 export type Validity = { readonly entryMs: number; readonly attributesMs: number };
@@ -91,6 +93,7 @@ export function encodeEntry(view: DataView, at: number, entry: Entry, validity: 
   view.setUint32(at + ENTRY.entry_valid_nsec, (validity.entryMs % 1000) * 1_000_000, true);
   view.setUint32(at + ENTRY.attr_valid_nsec, (validity.attributesMs % 1000) * 1_000_000, true);
   encodeAttributes(view, at + ENTRY.attr, entry.attributes);
+  if (entry.isSubmount === true) view.setUint32(at + ENTRY.attr + ATTR.flags, FUSE_ATTR_SUBMOUNT, true);
   return ENTRY_BYTES;
 }
 
@@ -123,7 +126,7 @@ export function encodeStatx(view: DataView, at: number, a: Attributes, validity:
   view.setUint32(at + STATX_OUT.attr_valid, Math.floor(validity.attributesMs / 1000), true);
   view.setUint32(at + STATX_OUT.attr_valid_nsec, (validity.attributesMs % 1000) * 1_000_000, true);
   const stat = at + STATX_OUT.stat;
-  view.setUint32(stat + STATX.mask, STATX_BASIC, true);
+  view.setUint32(stat + STATX.mask, a.birthTime == null ? STATX_BASIC : STATX_BASIC | STATX_BTIME, true);
   view.setUint32(stat + STATX.blksize, a.blockSizeBytes, true);
   view.setUint32(stat + STATX.nlink, a.linkCount, true);
   view.setUint32(stat + STATX.uid, a.uid, true);
@@ -136,6 +139,7 @@ export function encodeStatx(view: DataView, at: number, a: Attributes, validity:
     [STATX.atime, a.accessTime],
     [STATX.ctime, a.changeTime],
     [STATX.mtime, a.modificationTime],
+    ...(a.birthTime == null ? [] : [[STATX.btime, a.birthTime] as const]),
   ] as const;
   for (const [offset, time] of times) {
     view.setBigInt64(stat + offset + SX_TIME.tv_sec, time.seconds, true);

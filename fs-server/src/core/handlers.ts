@@ -145,6 +145,7 @@ function openReply(
   const directory = opened.flags === null;
   reply.handle = handle;
   let flags = context.keepCache ? C.FOPEN_KEEP_CACHE | (directory ? C.FOPEN_CACHE_DIR : 0) : 0;
+  if (context.directIo && !directory) flags = C.FOPEN_DIRECT_IO;
   let backingId = 0;
   if (opened.flags !== null && context.backing !== null) {
     const fd = context.fs.descriptorOf(handle);

@@ -20,6 +20,10 @@ const INIT_EXT = initFlag("FUSE_INIT_EXT");
 export type Offer = {
   readonly writebackCache: boolean;
   readonly posixAcl: boolean;
+  /** Directories on other devices are marked, so that the client's kernel gives each a device of its own. */
+  readonly announceSubmounts: boolean;
+  /** Files are read and written by requests, not through the client's page cache. */
+  readonly directIo: boolean;
   /** log2 of the window's alignment, or null without a window. */
   readonly mapAlignmentLog2: number | null;
   readonly backingFiles: boolean;
@@ -58,6 +62,10 @@ function wanted(offer: Offer): bigint {
   names.push(offer.writebackCache ? "FUSE_WRITEBACK_CACHE" : "FUSE_AUTO_INVAL_DATA");
   // The second: who sets an ACL may not be in the file's group, which takes its set-group-id bit away.
   if (offer.posixAcl) names.push("FUSE_POSIX_ACL", "FUSE_SETXATTR_EXT");
+  // Offered by virtiofs alone: a kernel of /dev/fuse does not look at the mark (fuse_send_init()).
+  if (offer.announceSubmounts) names.push("FUSE_SUBMOUNTS");
+  // Mappings need pages all the same.
+  if (offer.directIo) names.push("FUSE_DIRECT_IO_ALLOW_MMAP");
   if (offer.mapAlignmentLog2 !== null) names.push("FUSE_MAP_ALIGNMENT");
   if (offer.backingFiles && !offer.writebackCache) names.push("FUSE_PASSTHROUGH");
   return names.reduce((flags, name) => flags | initFlag(name), 0n);

@@ -41,7 +41,10 @@ export type SessionOptions = {
   readonly backingFiles?: BackingFiles;
   readonly writebackCache?: boolean;
   readonly posixAcl?: boolean;
+  readonly announceSubmounts?: boolean;
   readonly keepCache?: boolean;
+  /** No pages of files are kept by the client's kernel (FOPEN_DIRECT_IO). */
+  readonly directIo?: boolean;
   /** Largest WRITE and READ, in whole pages; MAX_WRITE_BYTES by default. */
   readonly maxWriteBytes?: number;
   readonly validity?: Validity;
@@ -96,6 +99,7 @@ export class Session {
       dax: options.window === undefined ? null : new DaxMappings(options.fs, options.window),
       validity: options.validity ?? { entryMs: 1000, attributesMs: 1000 },
       keepCache: options.keepCache ?? false,
+      directIo: options.directIo ?? false,
       isAdministrator: options.isAdministrator ?? (({ caller }) => caller.uid === 0),
       clientOwnsSizes: options.writebackCache ?? false,
       sizes: options.writebackCache ? null : new ClientSizes(),
@@ -211,6 +215,8 @@ export class Session {
     const offer: Offer = {
       writebackCache: this.#options.writebackCache ?? false,
       posixAcl: this.#options.posixAcl ?? false,
+      directIo: this.#context.directIo,
+      announceSubmounts: this.#options.announceSubmounts ?? false,
       mapAlignmentLog2: window === undefined ? null : Math.round(Math.log2(Number(window.alignmentBytes))),
       backingFiles: backingFiles !== undefined,
       maxWriteBytes: this.#options.maxWriteBytes ?? MAX_WRITE_BYTES,

@@ -40,6 +40,8 @@ export type Attributes = {
   readonly accessTime: Instant;
   readonly modificationTime: Instant;
   readonly changeTime: Instant;
+  /** null or absent: the file system does not know. */
+  readonly birthTime?: Instant | null;
   /** Type and permission bits. */
   readonly mode: number;
   readonly linkCount: number;
@@ -50,7 +52,13 @@ export type Attributes = {
   readonly blockSizeBytes: number;
 };
 
-export type Entry = { readonly node: NodeId; readonly generation: bigint; readonly attributes: Attributes };
+export type Entry = {
+  readonly node: NodeId;
+  readonly generation: bigint;
+  readonly attributes: Attributes;
+  /** A directory on another device than its parent's: a mount point, or a subvolume. */
+  readonly isSubmount?: boolean;
+};
 
 export type TimeChange =
   | { readonly kind: "keep" }

@@ -6,12 +6,15 @@ import { files } from "../../../sys/src/index.ts";
 import { offsetsOf } from "../abi/layout.ts";
 import { succeeded } from "../fs/errors.ts";
 import type { Attributes, Instant, Statistics } from "../fs/filesystem.ts";
+import { shownInode } from "./inode-numbers.ts";
 
 /** FUSE took statx(2)'s structure as it is. */
 const STATX = offsetsOf("fuse_statx");
 const SX_TIME = offsetsOf("fuse_sx_time");
 const statxBytes = new Uint8Array(files.STATX_BYTES);
 const statx = new DataView(statxBytes.buffer);
+/** stx_mnt_id, which fuse_statx does not have. */
+const MOUNT_ID_AT = 0x90;
 const statfsBytes = new Uint8Array(files.STATFS_BYTES);
 const statfs = new DataView(statfsBytes.buffer);
 
@@ -23,23 +26,44 @@ export type Identity = {
   readonly fileType: number;
 };
 
+const WANTED = files.STATX_BASIC_STATS | files.STATX_BTIME | files.STATX_MNT_ID;
+
 /** statx(2) of `path` below `fd` without following a link; the result stays in this module until the next call. */
 export function statInto(fd: number, path: Uint8Array): number {
   const flags =
     path === files.EMPTY_PATH ? files.AT_EMPTY_PATH | files.AT_SYMLINK_NOFOLLOW : files.AT_SYMLINK_NOFOLLOW;
-  return files.statx(fd, path, flags, files.STATX_BASIC_STATS, statxBytes);
+  return files.statx(fd, path, flags, WANTED, statxBytes);
 }
 
-/** Attributes of what `fd` refers to (O_PATH is enough). */
-export function attributesOf(fd: number): Attributes {
+/**
+ * The same, with what is at hand: what a name leads to is seen without waiting for another machine or process that
+ * serves it. File systems on disks and in memory know no difference.
+ */
+export function glanceInto(fd: number, path: Uint8Array): number {
+  const flags = files.AT_SYMLINK_NOFOLLOW | files.AT_NO_AUTOMOUNT | files.AT_STATX_DONT_SYNC;
+  return files.statx(fd, path, flags, WANTED, statxBytes);
+}
+
+/** Attributes of what `fd` refers to (O_PATH is enough). @param home as for `lastAttributes` */
+export function attributesOf(fd: number, home: number): Attributes {
   succeeded(statInto(fd, files.EMPTY_PATH));
-  return lastAttributes();
+  return lastAttributes(home);
 }
 
-/** Which inode the last `statInto` described. */
+function lastDevice(): number {
+  return statx.getUint32(STATX.dev_major, true) * 0x100000 + statx.getUint32(STATX.dev_minor, true);
+}
+
+/** The mount that the last `statInto` met, named for as long as it is there; null: the kernel does not say. */
+export function lastMount(): bigint | null {
+  if ((statx.getUint32(STATX.mask, true) & files.STATX_MNT_ID) === 0) return null;
+  return statx.getBigUint64(MOUNT_ID_AT, true);
+}
+
+/** Which inode the last `statInto` described; before `lastAttributes`. */
 export function lastIdentity(): Identity {
   return {
-    device: statx.getUint32(STATX.dev_major, true) * 0x100000 + statx.getUint32(STATX.dev_minor, true),
+    device: lastDevice(),
     ino: statx.getBigUint64(STATX.ino, true),
     fileType: statx.getUint16(STATX.mode, true) & files.S_IFMT,
   };
@@ -73,6 +97,9 @@ const ATTRIBUTES: Attributes = {
   get changeTime() {
     return instantAt(STATX.ctime);
   },
+  get birthTime() {
+    return (statx.getUint32(STATX.mask, true) & files.STATX_BTIME) === 0 ? null : instantAt(STATX.btime);
+  },
   get mode() {
     return statx.getUint16(STATX.mode, true);
   },
@@ -93,8 +120,15 @@ const ATTRIBUTES: Attributes = {
   },
 };
 
-/** The attributes that the last `statInto` found. */
-export function lastAttributes(): Attributes {
+/**
+ * The attributes that the last `statInto` found, with an inode number that is unique in the tree.
+ * @param home the source's own device
+ */
+export function lastAttributes(home: number): Attributes {
+  const device = lastDevice();
+  const ino = statx.getBigUint64(STATX.ino, true);
+  const shown = shownInode(home, device, ino);
+  if (shown !== ino) statx.setBigUint64(STATX.ino, shown, true);
   return ATTRIBUTES;
 }
 

@@ -10,7 +10,7 @@ import { fileSystemTypeOf } from "./attributes.ts";
  * File systems whose handles stand for an inode for as long as it exists (statfs(2), f_type). A handle of FUSE or vfat
  * may be ESTALE as soon as the kernel has dropped the inode from its cache (fuse_get_dentry(), fs/fuse/inode.c).
  */
-const LASTING: ReadonlySet<bigint> = new Set([
+export const LASTING: ReadonlySet<bigint> = new Set([
   0xef53n, // ext2, ext3, ext4
   0x58465342n, // XFS
   0x9123683en, // Btrfs

@@ -25,6 +25,8 @@ export type Inode = {
   readonly fd: number;
   /** S_IF* bits. */
   readonly fileType: number;
+  /** As `Identity` has it. */
+  readonly device: number;
 };
 
 export type InodeLimits = {
@@ -135,6 +137,11 @@ export class InodeTable {
     return this.#slots.count - 1;
   }
 
+  /** Every node stays pinned. */
+  get holdsDescriptors(): boolean {
+    return this.#fileHandles === null;
+  }
+
   /** Descriptors held, without the root's. */
   get pins(): number {
     return Atomics.load(this.#words, this.#at + PINS);
@@ -154,7 +161,8 @@ export class InodeTable {
     const at = this.#slots.at(slot);
     if (words[at + IS_USED] === 0) words[at + IS_USED] = 1;
     const pin = Atomics.load(words, at + FD);
-    return { node, fd: pin === NO_FD ? this.#reopen(slot) : pin, fileType: words[at + TYPE] ?? 0 };
+    const fd = pin === NO_FD ? this.#reopen(slot) : pin;
+    return { node, fd, fileType: words[at + TYPE] ?? 0, device: (words[at + DEVICE] ?? 0) >>> 0 };
   }
 
   /** The operation under way is over: others may close what it used. */

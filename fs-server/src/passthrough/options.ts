@@ -1,6 +1,9 @@
 /** How a source directory is served. */
 import { readFileSync } from "node:fs";
 
+export const fileHandlesUses = ["never", "prefer", "mandatory"] as const;
+export type FileHandlesUse = (typeof fileHandlesUses)[number];
+
 export type PassthroughOptions = {
   /** Refuse everything that changes the source with EROFS. */
   readonly readOnly: boolean;
@@ -9,16 +12,21 @@ export type PassthroughOptions = {
    * then also read from.
    */
   readonly writebackCache: boolean;
-  /** Follow mount points inside the source. Off: what is mounted there is EXDEV, since it lies outside the folder. */
+  /**
+   * Follow mount points inside the source. Off: what is mounted there is EXDEV, since it lies outside the folder, and
+   * may wait for ever.
+   */
   readonly crossMounts: boolean;
+  /** O_DIRECT of a client's open reaches the source. Off: its reads and writes go through the host's page cache. */
+  readonly allowDirectIo: boolean;
   /** Most nodes known at once; beyond, new look-ups fail with ENFILE. Each costs memory. */
   readonly nodeLimit: number;
   /** Most nodes with a descriptor. Where the source has no file handles, that is the limit on nodes. */
   readonly pinLimit: number;
   /** Most files and directories open at once. */
   readonly handleLimit: number;
-  /** Unpin nodes where the source has file handles. Off: as if it had none. */
-  readonly fileHandles: boolean;
+  /** Unpin nodes where the source has file handles; `never`: as if it had none; `mandatory`: or do not serve. */
+  readonly fileHandles: FileHandlesUse;
 };
 
 /** Descriptors that the rest of the process needs. */
@@ -34,10 +42,11 @@ export function passthroughOptions(given: Partial<PassthroughOptions> = {}): Pas
     readOnly: false,
     writebackCache: false,
     crossMounts: false,
+    allowDirectIo: false,
     nodeLimit: NODES_MAX,
     pinLimit: descriptors - handleLimit,
     handleLimit,
-    fileHandles: true,
+    fileHandles: "prefer",
     ...given,
   };
 }

@@ -11,7 +11,7 @@
  * The client's kernel checks permissions (default_permissions); the passthrough sets the owner of new files (`Caller`).
  * An object belongs to one thread; others serve the same source by objects of their own over its tables (tables.ts).
  */
-import { files } from "../../../sys/src/index.ts";
+import { files, type Mapping, mapAnonymous } from "../../../sys/src/index.ts";
 import { failure, succeeded } from "../fs/errors.ts";
 import type {
   AttributeChange,
@@ -34,10 +34,21 @@ import type {
 } from "../fs/filesystem.ts";
 import { PLAIN_WRITE, ROOT_NODE } from "../fs/filesystem.ts";
 import { attributeName, type ComponentName, PATH_MAX_BYTES, type TerminatedBytes } from "../fs/names.ts";
-import { attributesOf, lastAttributes, lastIdentity, statInto, statisticsOf } from "./attributes.ts";
-import { FileHandles } from "./file-handles.ts";
+import {
+  attributesOf,
+  fileSystemTypeOf,
+  glanceInto,
+  type Identity,
+  lastAttributes,
+  lastIdentity,
+  lastMount,
+  statInto,
+  statisticsOf,
+} from "./attributes.ts";
+import { FileHandles, LASTING } from "./file-handles.ts";
 import { HandleTable } from "./handles.ts";
 import { CallerIdentity } from "./identity.ts";
+import { shownInode } from "./inode-numbers.ts";
 import { type Inode, InodeTable } from "./inodes.ts";
 import { type PassthroughOptions, passthroughOptions } from "./options.ts";
 import { newTables, placesOf, type SharedTables } from "./tables.ts";
@@ -51,6 +62,8 @@ const MAX_COPY_BYTES = 128n * 1024n * 1024n;
  * may come and go while the file is open (F_SETFL), so each write says whether it appends.
  */
 const PASSED_FLAGS = files.O_TRUNC | files.O_SYNC;
+const EINVAL = -failure("EINVAL").errno;
+const BOUNCE_BYTES = 128 * 1024;
 const KNOWN_RENAME_FLAGS = files.RENAME_NOREPLACE | files.RENAME_EXCHANGE | files.RENAME_WHITEOUT;
 const ACCESS_LIST = attributeName("system.posix_acl_access");
 const BENEATH = files.RESOLVE_BENEATH | files.RESOLVE_NO_MAGICLINKS | files.RESOLVE_NO_SYMLINKS;
@@ -71,6 +84,19 @@ function rwfFlags({ append, sync }: WriteHow): number {
   return synced | (append ? files.RWF_APPEND : 0);
 }
 
+/** Emits an entry with the number that its file is shown with. One without room is emitted again, so it is left as it was. */
+function emitShown(
+  entry: DirectoryEntry,
+  { home, device }: { readonly home: number; readonly device: number },
+  emit: (entry: DirectoryEntry) => boolean,
+): boolean {
+  const { ino } = entry;
+  entry.view.setBigUint64(entry.at, shownInode(home, device, ino), true);
+  if (emit(entry)) return true;
+  entry.view.setBigUint64(entry.at, ino, true);
+  return false;
+}
+
 function timespec(change: TimeChange): files.Timespec {
   switch (change.kind) {
     case "keep":
@@ -84,11 +110,24 @@ function timespec(change: TimeChange): files.Timespec {
   }
 }
 
+/** Where the source itself lies. */
+type Home = {
+  readonly device: number;
+  /** null: the kernel does not name mounts (Linux 5.7). */
+  readonly mount: bigint | null;
+  /** Its attributes are always at hand: they come from a disk or memory. */
+  readonly isLocal: boolean;
+};
+
 export class PassthroughFileSystem implements FileSystem {
   readonly options: PassthroughOptions;
   readonly #inodes: InodeTable;
   readonly #handles: HandleTable;
   readonly #identity = new CallerIdentity();
+  /** For O_DIRECT; null: not needed yet. */
+  #bounce: Mapping | null = null;
+  /** Looked at by the first request. */
+  #home: Home | null = null;
 
   /** For more threads that serve this source by objects of their own. */
   readonly tables: SharedTables;
@@ -109,11 +148,22 @@ export class PassthroughFileSystem implements FileSystem {
     if (fd < 0) throw new Error(`cannot serve ${source}: ${failure(-fd).code}`);
     succeeded(statInto(fd, files.EMPTY_PATH));
     const root = { ...lastIdentity(), fd };
-    const fileHandles = this.options.fileHandles ? FileHandles.open(files.pathBytes(source)) : null;
+    const { fileHandles: use } = this.options;
+    const fileHandles = use === "never" ? null : FileHandles.open(files.pathBytes(source));
+    if (use === "mandatory" && fileHandles === null) {
+      throw new Error(
+        `cannot serve ${source} by file handles: its file system has none that last, or CAP_DAC_READ_SEARCH is missing`,
+      );
+    }
     this.#inodes = InodeTable.create({ words, at: inodesAt, limits }, root, fileHandles);
     const probe = files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
     if (probe < 0) throw new Error(`cannot serve ${source}: /proc is not mounted (${failure(-probe).code})`);
     files.close(probe);
+  }
+
+  /** Every node holds a descriptor, so their number is the bound on nodes. */
+  get holdsDescriptors(): boolean {
+    return this.#inodes.holdsDescriptors;
   }
 
   /** After each request where several threads serve: others may close what it used. */
@@ -131,7 +181,7 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   getattr(node: NodeId): Attributes {
-    return attributesOf(this.#inodes.get(node).fd);
+    return attributesOf(this.#inodes.get(node).fd, this.#source().device);
   }
 
   setattr(node: NodeId, change: AttributeChange, handle: FileHandle | null): Attributes {
@@ -155,7 +205,7 @@ export class PassthroughFileSystem implements FileSystem {
       };
       succeeded(files.utimensat(fd, files.EMPTY_PATH, times, files.AT_EMPTY_PATH));
     }
-    return attributesOf(fd);
+    return attributesOf(fd, this.#source().device);
   }
 
   #truncate(fd: number, fileType: number, sizeBytes: bigint, handle: FileHandle | null): void {
@@ -194,6 +244,7 @@ export class PassthroughFileSystem implements FileSystem {
 
   create(place: Place, flags: number, what: NewNode): { entry: Entry; handle: FileHandle } {
     this.#requireWritable();
+    this.#source();
     const parent = this.#inodes.get(place.parent);
     this.#handles.requireRoom();
     this.#inodes.requireRoom();
@@ -222,6 +273,7 @@ export class PassthroughFileSystem implements FileSystem {
 
   tmpfile(parent: NodeId, flags: number, what: NewNode): { entry: Entry; handle: FileHandle } {
     this.#requireWritable();
+    this.#source();
     const { fd: parentFd, fileType } = this.#inodes.get(parent);
     if (fileType !== files.S_IFDIR) throw failure("ENOTDIR");
     this.#handles.requireRoom();
@@ -243,7 +295,7 @@ export class PassthroughFileSystem implements FileSystem {
       files.close(fd);
       throw failure(-pin);
     }
-    const entry = this.#adoptSeen(pin);
+    const entry = this.#adoptSeen(pin, null);
     return { entry, handle: this.#handles.add({ kind: "file", fd, node: entry.node }) };
   }
 
@@ -272,14 +324,37 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   read(handle: FileHandle, offset: bigint, into: Uint8Array): number {
-    return succeeded(files.pread(this.#handles.file(handle).fd, into, checkedOffset(offset)));
+    const { fd } = this.#handles.file(handle);
+    const at = checkedOffset(offset);
+    const result = files.pread(fd, into, at);
+    if (result !== EINVAL || !this.options.allowDirectIo) return succeeded(result);
+    // Of a file with O_DIRECT: memory has to be aligned as its device wants it.
+    const { bytes } = this.#aligned(into.length);
+    const got = succeeded(files.pread(fd, bytes.subarray(0, into.length), at));
+    into.set(bytes.subarray(0, got));
+    return got;
   }
 
   write(handle: FileHandle, offset: bigint, data: Uint8Array, how: WriteHow = PLAIN_WRITE): number {
     const { fd } = this.#handles.file(handle);
     const at = checkedOffset(offset);
     const flags = rwfFlags(how);
-    return succeeded(flags === 0 ? files.pwrite(fd, data, at) : files.pwritev2(fd, data, at, flags));
+    const write = (from: Uint8Array): number =>
+      flags === 0 ? files.pwrite(fd, from, at) : files.pwritev2(fd, from, at, flags);
+    const result = write(data);
+    if (result !== EINVAL || !this.options.allowDirectIo) return succeeded(result);
+    const { bytes } = this.#aligned(data.length);
+    bytes.set(data);
+    return succeeded(write(bytes.subarray(0, data.length)));
+  }
+
+  /** Memory that begins with a page, for at least `lengthBytes`. */
+  #aligned(lengthBytes: number): Mapping {
+    if (this.#bounce === null || this.#bounce.bytes.length < lengthBytes) {
+      this.#bounce?.free();
+      this.#bounce = mapAnonymous(Math.max(lengthBytes, BOUNCE_BYTES));
+    }
+    return this.#bounce;
   }
 
   /** Each close(2) of the client. Closing a duplicate lets the source's file system report delayed errors. */
@@ -327,7 +402,11 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   readDirectory(handle: FileHandle, offset: bigint, emit: (entry: DirectoryEntry) => boolean): void {
-    this.#handles.directory(handle).reader.read(offset, emit);
+    const { fd, reader } = this.#handles.directory(handle);
+    const { device: home } = this.#source();
+    succeeded(statInto(fd, files.EMPTY_PATH));
+    const { device } = lastIdentity();
+    reader.read(offset, device === home ? emit : (entry) => emitShown(entry, { home, device }, emit));
   }
 
   fsyncdir(handle: FileHandle, scope: SyncScope): void {
@@ -465,6 +544,8 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   close(): void {
+    this.#bounce?.free();
+    this.#bounce = null;
     this.#handles.close();
     this.#inodes.close();
   }
@@ -478,7 +559,7 @@ export class PassthroughFileSystem implements FileSystem {
     const mode = flags & files.O_ACCMODE;
     if (mode === files.O_ACCMODE) throw failure("EINVAL");
     if (mode !== files.O_RDONLY || (flags & files.O_TRUNC) !== 0) this.#requireWritable();
-    const passed = flags & PASSED_FLAGS;
+    const passed = flags & (this.options.allowDirectIo ? PASSED_FLAGS | files.O_DIRECT : PASSED_FLAGS);
     if (!this.options.writebackCache) return mode | passed;
     // The kernel fills the rest of a page before it writes part of one.
     return (mode === files.O_WRONLY ? files.O_RDWR : mode) | passed;
@@ -509,33 +590,66 @@ export class PassthroughFileSystem implements FileSystem {
   /** The entry `name` of a directory, with one more reference. */
   #entryAt(directory: Inode, name: ComponentName): Entry {
     const { added } = this.#inodes;
-    succeeded(statInto(directory.fd, name));
+    this.#lookAt(directory, name);
     // A pinned inode is found without opening anything: its pin keeps (device, ino) from meaning another file.
     const known = this.#inodes.lookedUp(lastIdentity(), added);
-    if (known !== null) return { node: known, generation: 0n, attributes: lastAttributes() };
+    if (known !== null) return this.#entryOf(known, lastIdentity(), directory);
     this.#inodes.requireRoomFor(lastIdentity());
     const flags = files.O_PATH | files.O_NOFOLLOW;
     const fd = this.options.crossMounts
       ? files.openat(directory.fd, name, flags)
       : files.openat2(directory.fd, name, flags, BENEATH | files.RESOLVE_NO_XDEV);
-    return this.#adopt(succeeded(fd));
+    return this.#adopt(succeeded(fd), directory);
+  }
+
+  /**
+   * `statInto` of a name, which must not lead to another mount: what is mounted there may wait for ever, and a bind mount of
+   * an inode that is known would be found. A hung NFS mount may still wait here (nfs_weak_revalidate()).
+   */
+  #lookAt(directory: Inode, name: ComponentName): void {
+    const { mount, isLocal } = this.#source();
+    if (this.options.crossMounts || mount === null) {
+      succeeded(statInto(directory.fd, name));
+      return;
+    }
+    succeeded(glanceInto(directory.fd, name));
+    if (lastMount() !== mount) throw failure("EXDEV");
+    if (!isLocal) succeeded(statInto(directory.fd, name));
+  }
+
+  #source(): Home {
+    if (this.#home !== null) return this.#home;
+    const { fd } = this.#inodes.get(ROOT_NODE);
+    succeeded(statInto(fd, files.EMPTY_PATH));
+    const [{ device }, mount] = [lastIdentity(), lastMount()];
+    this.#home = { device, mount, isLocal: LASTING.has(fileSystemTypeOf(fd)) };
+    return this.#home;
   }
 
   /** The entry of the inode behind an O_PATH descriptor, with one more reference. Takes the descriptor over. */
-  #adopt(fd: number): Entry {
+  #adopt(fd: number, directory: Inode): Entry {
     const result = statInto(fd, files.EMPTY_PATH);
     if (result < 0) {
       files.close(fd);
       throw failure(-result);
     }
-    return this.#adoptSeen(fd);
+    return this.#adoptSeen(fd, directory);
   }
 
   /** `#adopt` right after `statInto` of the same inode. */
-  #adoptSeen(fd: number): Entry {
+  #adoptSeen(fd: number, directory: Inode | null): Entry {
     const identity = lastIdentity();
-    const attributes = lastAttributes();
+    const entry = this.#entryOf(ROOT_NODE, identity, directory);
     const { node } = this.#inodes.adopt(identity, fd);
-    return { node, generation: 0n, attributes };
+    return { ...entry, node };
+  }
+
+  /** The entry of what `statInto` has just found. */
+  #entryOf(node: NodeId, { device, fileType }: Identity, directory: Inode | null): Entry {
+    // Asked for before: looking at the source would take the place of what was found.
+    const home = this.#home?.device ?? device;
+    const attributes = lastAttributes(home);
+    const isSubmount = fileType === files.S_IFDIR && directory !== null && device !== directory.device;
+    return { node, generation: 0n, attributes, isSubmount };
   }
 }

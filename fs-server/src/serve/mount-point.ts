@@ -1,6 +1,7 @@
 /** The mount point: fit to be used, really mounted, gone again. */
 import { execFileSync } from "node:child_process";
 import { readdirSync, realpathSync, statSync } from "node:fs";
+import { dirname } from "node:path";
 import { MNT_DETACH, mounts, unmount } from "../../../sys/src/index.ts";
 
 /** A mount point that cannot be used. The message says why and what to do. */
@@ -40,6 +41,31 @@ export function checkedMountPoint(path: string): string {
     );
   }
   return real;
+}
+
+/**
+ * Refuses a mount point that is its own source or lies inside it: the server would look up its own mount, and wait for
+ * itself. Throws a MountPointError.
+ * @param mountPoint canonical
+ */
+export function requireOutside(source: string, mountPoint: string): void {
+  let found: { readonly dev: bigint; readonly ino: bigint };
+  try {
+    found = statSync(source, { bigint: true });
+  } catch {
+    // The server says what is wrong with its source.
+    return;
+  }
+  for (let folder = mountPoint; ; folder = dirname(folder)) {
+    const { dev, ino } = statSync(folder, { bigint: true });
+    if (dev === found.dev && ino === found.ino) {
+      const where = folder === mountPoint ? "is its own source" : `lies inside the source ${source}`;
+      throw new MountPointError(
+        `mount point ${mountPoint} ${where}: the server would wait for itself; mount outside of it`,
+      );
+    }
+    if (folder === dirname(folder)) return;
+  }
 }
 
 /** Whether a FUSE file system is mounted at `path`. */

@@ -3,7 +3,9 @@ import { parseArgs } from "node:util";
 import { InputError, readInput } from "../../../language/src/input-file.ts";
 import { type FaultRule, faultOperations, type Transport, transports } from "../../../language/src/words.ts";
 import { errnoNumber } from "../../../sys/src/index.ts";
+import { IdMap } from "../fs/id-map.ts";
 import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
+import { fileHandlesUses } from "../passthrough/options.ts";
 import type { DevfuseOptions } from "../transport/devfuse/worker.ts";
 
 export type ServeOptions = DevfuseOptions & {
@@ -22,7 +24,10 @@ export type ServeOptions = DevfuseOptions & {
 export const USAGE: string = `usage: serve-main --source DIR --mountpoint DIR
   [--transport ${transports.join("|")}]   default devfuse
   [--read-only] [--debug] [--detached] [--parent-pid PID]
-  devfuse only: [--writeback] [--passthrough] [--posix-acl | --no-posix-acl] [--keep-cache]
+  [--announce-submounts] [--inode-file-handles ${fileHandlesUses.join("|")}]   default prefer
+  devfuse only: [--cache auto|always|never|metadata] [--allow-direct-io]
+                [--translate-uid RULE]... [--translate-gid RULE]...   map:CLIENT:HOST:COUNT and others
+                [--writeback] [--passthrough] [--posix-acl | --no-posix-acl] [--keep-cache]
                 [--entry-timeout MS] [--attr-timeout MS] [--faults FILE]
                 [--guard fuse-lease --lease-socket PATH | --guard notify | --guard pre-content]`;
 
@@ -52,8 +57,24 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   if (transport === undefined) {
     throw new UsageError(`unknown transport ${values.transport}; there are: ${transports.join(", ")}`);
   }
-  const only = ["writeback", "passthrough", "posix-acl", "no-posix-acl", "keep-cache"] as const;
-  const unusable = transport === "libfuse" ? only.filter((name) => values[name]) : [];
+  const cache = caches[chosen("cache", values.cache, cacheNames)];
+  if (cache.directIo && (values.writeback || values.passthrough)) {
+    throw new UsageError(
+      `--cache ${values.cache} keeps no pages: --writeback and --passthrough do not go with it`,
+    );
+  }
+  const only = [
+    "writeback",
+    "passthrough",
+    "posix-acl",
+    "no-posix-acl",
+    "keep-cache",
+    "allow-direct-io",
+  ] as const;
+  const unusable: string[] = transport === "libfuse" ? only.filter((name) => values[name]) : [];
+  if (transport === "libfuse" && values["translate-uid"].length > 0) unusable.push("translate-uid");
+  if (transport === "libfuse" && values["translate-gid"].length > 0) unusable.push("translate-gid");
+  if (transport === "libfuse" && values.cache !== "auto") unusable.push("cache");
   if (unusable.length > 0) throw new UsageError(`--${unusable[0]} needs --transport devfuse`);
   if (values.writeback && values.passthrough) {
     throw new UsageError("--writeback and --passthrough exclude each other");
@@ -76,15 +97,53 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     writebackCache: values.writeback,
     kernelPassthrough: values.passthrough,
     posixAcl: posixAcl(values["posix-acl"], values["no-posix-acl"]),
-    keepCache: values["keep-cache"],
-    entryTimeoutMs: wholeNumber("entry-timeout", values["entry-timeout"], MAX_TIMEOUT_MS),
-    attributeTimeoutMs: wholeNumber("attr-timeout", values["attr-timeout"], MAX_TIMEOUT_MS),
+    keepCache: values["keep-cache"] || cache.keepCache,
+    directIo: cache.directIo,
+    allowDirectIo: values["allow-direct-io"],
+    translateUid: idRules("translate-uid", values["translate-uid"]),
+    translateGid: idRules("translate-gid", values["translate-gid"]),
+    announceSubmounts: values["announce-submounts"],
+    fileHandles: chosen("inode-file-handles", values["inode-file-handles"], fileHandlesUses),
+    entryTimeoutMs: timeoutMs("entry-timeout", values["entry-timeout"], cache),
+    attributeTimeoutMs: timeoutMs("attr-timeout", values["attr-timeout"], cache),
     faults: values.faults === undefined ? [] : faultRules(values.faults),
     leaseSocket,
     mountGuard,
     parentPid: parentPid === undefined ? null : wholeNumber("parent-pid", parentPid, 2 ** 31 - 1),
     detached: values.detached,
   };
+}
+
+type Cache = { readonly timeoutMs: number; readonly keepCache: boolean; readonly directIo: boolean };
+
+const cacheNames = ["auto", "always", "never", "metadata"] as const;
+
+/** virtiofsd's --cache. Timeouts are of names and attributes, unless given. */
+const caches: Readonly<Record<(typeof cacheNames)[number], Cache>> = {
+  auto: { timeoutMs: 1000, keepCache: false, directIo: false },
+  always: { timeoutMs: MAX_TIMEOUT_MS, keepCache: true, directIo: false },
+  never: { timeoutMs: 0, keepCache: false, directIo: true },
+  metadata: { timeoutMs: MAX_TIMEOUT_MS, keepCache: false, directIo: true },
+};
+
+function timeoutMs(name: string, text: string | undefined, cache: Cache): number {
+  return text === undefined ? cache.timeoutMs : wholeNumber(name, text, MAX_TIMEOUT_MS);
+}
+
+function idRules(name: string, rules: readonly string[]): readonly string[] {
+  try {
+    IdMap.of(rules);
+  } catch (cause) {
+    throw new UsageError(`--${name} ${(cause as Error).message}`, { cause });
+  }
+  return rules;
+}
+
+/** One of the words that an option may have. */
+function chosen<W extends string>(name: string, text: string, words: readonly W[]): W {
+  const word = words.find((each) => each === text);
+  if (word === undefined) throw new UsageError(`--${name} ${text}: there are ${words.join(", ")}`);
+  return word;
 }
 
 /** null: where the source has them. */
@@ -137,8 +196,14 @@ function parsed(args: readonly string[]) {
         "posix-acl": { type: "boolean", default: false },
         "no-posix-acl": { type: "boolean", default: false },
         "keep-cache": { type: "boolean", default: false },
-        "entry-timeout": { type: "string", default: "1000" },
-        "attr-timeout": { type: "string", default: "1000" },
+        "announce-submounts": { type: "boolean", default: false },
+        "inode-file-handles": { type: "string", default: "prefer" },
+        cache: { type: "string", default: "auto" },
+        "allow-direct-io": { type: "boolean", default: false },
+        "translate-uid": { type: "string", multiple: true, default: [] },
+        "translate-gid": { type: "string", multiple: true, default: [] },
+        "entry-timeout": { type: "string" },
+        "attr-timeout": { type: "string" },
         faults: { type: "string" },
         guard: { type: "string" },
         "lease-socket": { type: "string" },

@@ -15,7 +15,7 @@ import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
 import { deviceNotifier, mountDevice } from "../transport/devfuse/device.ts";
 import type { DevfuseMessage, DevfuseWorkerData } from "../transport/devfuse/worker.ts";
 import { mountLibfuse } from "../transport/libfuse/mount.ts";
-import { checkedMountPoint, detach, isFuseMounted } from "./mount-point.ts";
+import { checkedMountPoint, detach, isFuseMounted, requireOutside } from "./mount-point.ts";
 import type { ServeOptions } from "./options.ts";
 import { startReaper } from "./reaper.ts";
 
@@ -46,6 +46,7 @@ export type Served = {
  */
 export async function serve(options: ServeOptions, log: (message: string) => void): Promise<Served> {
   const mountPoint = checkedMountPoint(options.mountPoint);
+  requireOutside(options.source, mountPoint);
   raiseDescriptorLimit(WANTED_DESCRIPTORS);
   const leases = options.leaseSocket === null ? null : await grantLeases(options.leaseSocket);
   const dismissReaper = startReaper(mountPoint);
@@ -71,7 +72,7 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
   try {
     const protocol =
       options.transport === "devfuse"
-        ? await startDevfuse(options, mountPoint, { leases, guard, stop, fail })
+        ? await startDevfuse(options, mountPoint, { leases, guard, log, stop, fail })
         : await startLibfuse(options, mountPoint, { log, stop });
     if (!isFuseMounted(mountPoint)) {
       throw new Error(`${mountPoint} is not in /proc/self/mountinfo after mounting`);
@@ -96,19 +97,33 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
 type Surroundings = {
   readonly leases: Leases | null;
   readonly guard: MountGuard | null;
+  readonly log: (message: string) => void;
   readonly stop: (why: string) => never;
   readonly fail: (why: string) => never;
 };
+
+/** The source by these options. Says what its file system costs. */
+function tried(options: ServeOptions, log: (message: string) => void): PassthroughFileSystem {
+  const { source, readOnly, fileHandles, announceSubmounts: crossMounts } = options;
+  const fs = new PassthroughFileSystem(source, { readOnly, fileHandles, crossMounts });
+  if (fs.holdsDescriptors) {
+    log(
+      `each file that the client knows holds a descriptor: ${fs.options.pinLimit} files at once, then ENFILE ` +
+        "(file handles need ext4, XFS, Btrfs, F2FS or tmpfs, CAP_DAC_READ_SEARCH, and not --inode-file-handles never)",
+    );
+  }
+  return fs;
+}
 
 type Protocol = { readonly minor: number; readonly flags: readonly string[]; readonly maxWriteBytes: number };
 
 async function startDevfuse(
   options: ServeOptions,
   mountPoint: string,
-  { leases, guard, stop, fail }: Surroundings,
+  { leases, guard, log, stop, fail }: Surroundings,
 ): Promise<Protocol> {
   // Refuses a bad source before anything is mounted; the worker opens its own.
-  new PassthroughFileSystem(options.source).close();
+  tried(options, log).close();
   const device = mountDevice({ mountPoint, readOnly: options.readOnly });
   guard?.mounted(deviceNotifier(device));
   const workerData: DevfuseWorkerData = {
@@ -169,7 +184,7 @@ async function startLibfuse(
   mountPoint: string,
   { log, stop }: { readonly log: (message: string) => void; readonly stop: (why: string) => never },
 ): Promise<null> {
-  const fs = new PassthroughFileSystem(options.source, { readOnly: options.readOnly });
+  const fs = tried(options, log);
   await mountLibfuse(fs, {
     mountPoint,
     debug: options.debug,

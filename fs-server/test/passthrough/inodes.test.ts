@@ -22,7 +22,9 @@ const look = (name: string, parent: NodeId = ROOT_NODE): NodeId =>
   fs.lookup(parent, componentName(name)).node;
 const descriptors = (): number => readdirSync("/proc/self/fd").length;
 
-function serve(options: { readonly fileHandles?: boolean; readonly nodeLimit?: number } = {}): void {
+function serve(
+  options: { readonly fileHandles?: "never" | "prefer"; readonly nodeLimit?: number } = {},
+): void {
   fs = new PassthroughFileSystem(source, { pinLimit: PINS, ...options });
 }
 
@@ -142,7 +144,7 @@ describe("a bound on nodes", () => {
   });
 
   it("is that of descriptors where the source has no file handles", () => {
-    serve({ fileHandles: false });
+    serve({ fileHandles: "never" });
     for (let index = 0; index <= PINS; index += 1) writeFileSync(join(source, `f${index}`), "");
     const nodes = Array.from({ length: PINS }, (_, index) => look(`f${index}`));
     expect(() => look(`f${PINS}`)).toThrow(failure("ENFILE"));

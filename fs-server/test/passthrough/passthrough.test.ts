@@ -83,6 +83,19 @@ describe("content", () => {
     expect(() => fs.lseek(fresh, 0n, files.SEEK_SET)).toThrow(failure("EINVAL"));
   });
 
+  it("is read and written with O_DIRECT where that is allowed, whatever the memory", () => {
+    writeFileSync(join(source, "file"), Buffer.alloc(8192, "a"));
+    const direct = new PassthroughFileSystem(source, { allowDirectIo: true });
+    const { node } = direct.lookup(ROOT_NODE, componentName("file"));
+    const handle = direct.open(node, files.O_RDWR | files.O_DIRECT);
+    expect(files.statusFlags(direct.descriptorOf(handle) ?? -1) & files.O_DIRECT).toBe(files.O_DIRECT);
+    const memory = Buffer.alloc(4096 + 16, "b").subarray(16);
+    expect(direct.write(handle, 4096n, memory)).toBe(4096);
+    expect(direct.read(handle, 0n, memory)).toBe(4096);
+    expect([memory[0], readFileSync(join(source, "file"))[4096]]).toEqual([0x61, 0x62]);
+    direct.close();
+  });
+
   it("is copied within the server, and allocated", () => {
     const a = fs.create(at("a"), files.O_RDWR, plain);
     const b = fs.create(at("b"), files.O_RDWR, plain);

@@ -39,3 +39,39 @@ describe("--faults", () => {
     expect(faults).toThrow("is a FIFO, not a regular file");
   });
 });
+
+describe("options of virtiofsd", () => {
+  const options = (...args: readonly string[]) =>
+    serveOptions(["--source", folder, "--mountpoint", join(folder, "mnt"), ...args]);
+
+  it.each([
+    [[], { entryTimeoutMs: 1000, keepCache: false, directIo: false, posixAcl: null, fileHandles: "prefer" }],
+    [["--cache", "always"], { attributeTimeoutMs: 86_400_000, keepCache: true, directIo: false }],
+    [["--cache", "never"], { attributeTimeoutMs: 0, keepCache: false, directIo: true }],
+    [
+      ["--cache", "metadata", "--attr-timeout", "7"],
+      { entryTimeoutMs: 86_400_000, attributeTimeoutMs: 7, directIo: true },
+    ],
+    [["--posix-acl"], { posixAcl: true }],
+    [["--no-posix-acl"], { posixAcl: false }],
+    [["--inode-file-handles=never"], { fileHandles: "never" }],
+    [
+      ["--translate-uid", "map:0:1:2", "--translate-uid=host:5:6:7"],
+      { translateUid: ["map:0:1:2", "host:5:6:7"] },
+    ],
+  ])("%j", (args, expected) => {
+    expect(options(...args)).toMatchObject(expected);
+  });
+
+  it.each([
+    [["--cache", "some"], "--cache some"],
+    [["--cache", "never", "--writeback"], "--cache never"],
+    [["--posix-acl", "--no-posix-acl"], "exclude each other"],
+    [["--inode-file-handles", "no"], "--inode-file-handles no"],
+    [["--translate-gid", "map:1"], "--translate-gid"],
+    [["--transport", "libfuse", "--cache", "never"], "--cache needs"],
+    [["--transport", "libfuse", "--allow-direct-io"], "--allow-direct-io needs"],
+  ])("%j is refused", (args, reason) => {
+    expect(() => options(...args)).toThrow(reason);
+  });
+});

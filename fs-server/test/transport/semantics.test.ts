@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { files } from "../../../sys/src/index.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { cases, modes } from "../support/semantics/modes.ts";
+import { prepareReadOnly, readOnly } from "../support/semantics/read-only.ts";
 import { noMountBecause, type Server, startServer } from "../support/server.ts";
 
 const usable = modes.filter(({ title, args }) => {
@@ -46,6 +47,32 @@ describe.each(usable)("a mount by $title shows what the folder underneath does",
     const why = differs[title];
     if (why === undefined) expect(found).toEqual(expected);
     else expect(found, `no longer seen: ${why}`).not.toEqual(expected);
+  });
+});
+
+const cannotMount = process.geteuid?.() === 0 ? noMountBecause("devfuse") : "needs root to mount";
+
+describe.skipIf(cannotMount !== null)("a mount by --read-only shows what a read-only bind mount does", () => {
+  const [source, bound, mounted] = [temporaryDirectory(), temporaryDirectory(), temporaryDirectory()];
+  let server: Server;
+
+  beforeAll(async () => {
+    prepareReadOnly(source);
+    spawnSync("mount", ["--bind", source, bound]);
+    expect(spawnSync("mount", ["-o", "remount,bind,ro", bound]).status).toBe(0);
+    server = await startServer(["--source", source, "--mountpoint", mounted, "--read-only"]);
+  });
+
+  afterAll(async () => {
+    spawnSync("umount", ["-l", bound]);
+    expect((await server.stop()).code).toBe(0);
+  });
+
+  it.each(Object.entries(readOnly))("%s", (_title, observe) => {
+    const [expected, found] = [bound, mounted].map((base) =>
+      observe({ at: (leaf) => join(base, leaf), host: (leaf) => join(source, leaf) }),
+    );
+    expect(found).toEqual(expected);
   });
 });
 

@@ -427,6 +427,30 @@ function addServe(program: Command): void {
     )
     .option("--writeback", "the kernel caches writes and owns file sizes (devfuse)")
     .option("--passthrough", "the kernel reads and writes the files itself (devfuse, root)")
+    .option(
+      "--announce-submounts",
+      "cross mount points inside SOURCE; kernels that take it see a file system of its own at each (default: EXDEV)",
+    )
+    .addOption(
+      new Option(
+        "--inode-file-handles <USE>",
+        "name inodes by file handles, not by open descriptors",
+      ).choices(["never", "prefer", "mandatory"]),
+    )
+    .addOption(
+      new Option("--cache <WHAT>", "what the kernel keeps: names and attributes, pages (devfuse)").choices([
+        "auto",
+        "always",
+        "never",
+        "metadata",
+      ]),
+    )
+    .option("--allow-direct-io", "O_DIRECT reaches the files of SOURCE (devfuse)")
+    .option(
+      "--translate-uid <RULE...>",
+      "map:CLIENT:HOST:COUNT, guest, host, squash-guest, squash-host, forbid-guest",
+    )
+    .option("--translate-gid <RULE...>", "the same for groups")
     .option("--posix-acl", "the kernel enforces POSIX ACLs (default: where the source has them; devfuse)")
     .option("--no-posix-acl", "ACLs are shown, not enforced (devfuse)")
     .addOption(

@@ -27,6 +27,12 @@ export type ServeCommand = {
   readonly passthrough?: boolean;
   /** undefined: where the source has ACLs. */
   readonly posixAcl?: boolean;
+  readonly announceSubmounts?: boolean;
+  readonly inodeFileHandles?: string;
+  readonly cache?: string;
+  readonly allowDirectIo?: boolean;
+  readonly translateUid?: readonly string[];
+  readonly translateGid?: readonly string[];
   readonly guard?: string;
   readonly leaseSocket?: string;
 };
@@ -59,6 +65,12 @@ export async function serveCommand(
     options.debug === true ? "--debug" : null,
     options.writeback === true ? "--writeback" : null,
     options.passthrough === true ? "--passthrough" : null,
+    options.announceSubmounts === true ? "--announce-submounts" : null,
+    ...(options.cache === undefined ? [] : ["--cache", options.cache]),
+    options.allowDirectIo === true ? "--allow-direct-io" : null,
+    ...(options.translateUid ?? []).flatMap((rule) => ["--translate-uid", rule]),
+    ...(options.translateGid ?? []).flatMap((rule) => ["--translate-gid", rule]),
+    ...(options.inodeFileHandles === undefined ? [] : ["--inode-file-handles", options.inodeFileHandles]),
     options.posixAcl === undefined ? null : options.posixAcl ? "--posix-acl" : "--no-posix-acl",
     options.background === true ? "--detached" : "--parent-pid",
     options.background === true ? null : String(process.pid),

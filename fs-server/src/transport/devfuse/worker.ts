@@ -8,9 +8,12 @@ import type { FaultRule } from "../../../../language/src/words.ts";
 import { Session } from "../../core/session.ts";
 import { FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
+import { IdMap } from "../../fs/id-map.ts";
+import { TranslatedFileSystem } from "../../fs/translated.ts";
 import { CrossThreadGate, type GateMessage } from "../../lease/cross-thread-gate.ts";
 import { GatedFileSystem } from "../../lease/gated-filesystem.ts";
 import { type OpenFileMessage, OpenFileReporter } from "../../mount-guard/open-file-reporter.ts";
+import type { FileHandlesUse } from "../../passthrough/options.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
 import { isAdministrator } from "./administrator.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
@@ -29,6 +32,15 @@ export type DevfuseOptions = {
   /** The client's kernel enforces POSIX ACLs (FUSE_POSIX_ACL); null: where the source has them. */
   readonly posixAcl: boolean | null;
   readonly keepCache: boolean;
+  /** The client's kernel keeps no pages of files (FOPEN_DIRECT_IO). */
+  readonly directIo: boolean;
+  readonly allowDirectIo: boolean;
+  /** Rules of IdMap. */
+  readonly translateUid: readonly string[];
+  readonly translateGid: readonly string[];
+  /** Mounts inside the source are crossed, and announced to kernels that take it (FUSE_SUBMOUNTS). */
+  readonly announceSubmounts: boolean;
+  readonly fileHandles: FileHandlesUse;
   readonly entryTimeoutMs: number;
   readonly attributeTimeoutMs: number;
   readonly faults: readonly FaultRule[];
@@ -66,9 +78,20 @@ function log(line: string): void {
 function main(options: DevfuseWorkerData): void {
   const { device, readOnly, writebackCache } = options;
   const post = (message: DevfuseMessage): void => parentPort?.postMessage(message);
-  const source = new PassthroughFileSystem(options.source, { readOnly, writebackCache });
+  const source = new PassthroughFileSystem(options.source, {
+    readOnly,
+    writebackCache,
+    crossMounts: options.announceSubmounts,
+    fileHandles: options.fileHandles,
+    allowDirectIo: options.allowDirectIo,
+  });
+  const { translateUid, translateGid } = options;
+  const translated: FileSystem =
+    translateUid.length + translateGid.length === 0
+      ? source
+      : new TranslatedFileSystem(source, { uids: IdMap.of(translateUid), gids: IdMap.of(translateGid) });
   const faulty: FileSystem =
-    options.faults.length === 0 ? source : new FaultyFileSystem(source, options.faults);
+    options.faults.length === 0 ? translated : new FaultyFileSystem(translated, options.faults);
   const reporting = options.reportsOpenFiles ? new OpenFileReporter(faulty, post) : faulty;
   const fs =
     options.gate === null
@@ -85,6 +108,8 @@ function main(options: DevfuseWorkerData): void {
     writebackCache,
     posixAcl: options.posixAcl ?? source.hasAccessLists,
     keepCache: options.keepCache,
+    directIo: options.directIo,
+    announceSubmounts: options.announceSubmounts,
     isAdministrator,
     validity: { entryMs: options.entryTimeoutMs, attributesMs: options.attributeTimeoutMs },
     ...(options.kernelPassthrough ? { backingFiles: deviceBackingFiles(device) } : {}),

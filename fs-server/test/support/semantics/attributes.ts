@@ -97,6 +97,11 @@ export const attributes: Cases = {
     const { size, nlink, blksize } = statSync(at("file"));
     return [size, nlink, blksize, statSync(at("file")).ino === statSync(host("file")).ino];
   },
+  "a file's birth is known, and stays": ({ at, host }) => {
+    made(at("file"), "content");
+    const { birthtimeNs } = statSync(host("file"), { bigint: true });
+    return [birthtimeNs > 0n, statSync(at("file"), { bigint: true }).birthtimeNs === birthtimeNs];
+  },
   "statistics are those of the source": ({ at }) => {
     const { bsize, blocks, files: inodes } = statfsSync(at("."));
     return [bsize, blocks, inodes];

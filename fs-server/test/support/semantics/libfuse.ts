@@ -67,6 +67,7 @@ export const libfuseDiffers: Readonly<Record<string, string>> = {
     "a folder read again from its start has what came",
     "a folder is neither read nor written as a file",
   ),
+  "a file's birth is known, and stays": "libfuse 2 has no FUSE_STATX",
   "times are set to the nanosecond, kept, or now":
     "fuse-native 2.2.6 passes the access time twice, in milliseconds",
   "extended attributes: sizes and refusals":

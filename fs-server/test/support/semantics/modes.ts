@@ -69,5 +69,7 @@ export const modes: readonly Mode[] = [
         "the kernel writes with the server's privileges to what was open before",
     },
   },
+  { title: "--cache never", args: ["--cache", "never"], differs: {} },
+  { title: "--allow-direct-io", args: ["--allow-direct-io"], differs: {} },
   { title: "libfuse", args: ["--transport", "libfuse"], differs: libfuseDiffers },
 ];
