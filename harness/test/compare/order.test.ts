@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import type { Check } from "../../../kvm-model/src/index.ts";
-import type { KvmPart, KvmTrace } from "../../../language/src/index.ts";
+import { askedId, type KvmPart, type KvmTrace } from "../../../language/src/index.ts";
 import { proposalOf } from "../../../language/test/support/cases.ts";
 import type { RecordedTrace, TraceFile } from "../../src/cli/trace-record-main.ts";
 import { modelledOn } from "../../src/compare/compare.ts";
@@ -32,7 +32,7 @@ function order(
 ): Order {
   const scenario = scenarios.get(one.scenario);
   if (scenario === undefined) throw new Error(`no ${one.scenario}`);
-  const { proposal } = modelledOn(kvm, proposalOf(one.proposal));
+  const { proposal } = modelledOn(kvm, proposalOf(askedId(one.proposal)));
   return orderOf(scenario, proposal, { interpretsKernelMode: false }, ofLines(lines), {
     tracesSptes: one.tellsMappings,
     more: { without },
@@ -85,6 +85,17 @@ describe("the order of a kernel's tracepoints", () => {
       observed: "kvm_async_pf_ready vcpu 0 page 0",
       instead: ["kvm_async_pf_not_present vcpu 0 page 0"],
     });
+  });
+
+  it("has all pages of a huge mapping in one line", () => {
+    const huge = traces.filter(({ lines }) => lines.some((line) => / level 2 .*new_spte \w+8a5$/.test(line)));
+    expect(huge.map((one) => [one.scenario, one.kvm, order(one).kind])).toEqual([
+      ["hang-without-apf", "final-efault", "followed"],
+    ]);
+    const [one] = huge;
+    const isZap = (line: string): boolean => / level 2 old_spte \w+8a5 /.test(line);
+    const lines = one?.lines.filter((line) => !isZap(line));
+    expect(one && lines && order(one, { lines }).kind).toBe("diverges");
   });
 
   it("shows two lines that have changed places", () => {
