@@ -4,7 +4,7 @@ import { obtainKernel } from "../kernel/cache.ts";
 import { KernelError } from "../kernel/error.ts";
 import type { KernelRole } from "../kernel/patches.ts";
 import type { KernelSpec } from "../kernel/spec.ts";
-import type { Kernel, Progress } from "../kernel/store.ts";
+import { type Kernel, type Progress, treesBeingRemoved } from "../kernel/store.ts";
 import { visible } from "../report/encode.ts";
 import { watchSignals } from "../run/interruption.ts";
 import { UsageError } from "./usage.ts";
@@ -51,7 +51,9 @@ export async function readyKernel({ spec, role, option }: BuildAsked): Promise<K
     clear();
     const by = interruption.by();
     if (by === null) throw new UsageError(`${option}: ${error.message}`);
-    console.error(`daxfault: interrupted by ${by}: nothing was run, and nothing is left of the build`);
+    const left = treesBeingRemoved();
+    const what = left.length === 0 ? "nothing is left of the build" : `rm still removes ${left.join(", ")}`;
+    console.error(`daxfault: interrupted by ${by}: nothing was run, and ${visible(what)}`);
     return exitCodeOfSignal(by);
   } finally {
     clear();

@@ -44,11 +44,15 @@ type Pages = {
   /** The number of the model's page at a guest physical address; -1: none that the scenario touches. */
   readonly at: (gpa: bigint) => number;
   readonly isDoomed: (page: number) => boolean;
+  /** Those in a range, ascending; without any: -1 alone. */
+  readonly within: (gpa: bigint, pageCount: number) => readonly number[];
   /** Is it one of several that a single access touches? */
   readonly isSpanned: (page: number) => boolean;
 };
 
 const EFAULT = 14;
+/** Of x86-64's tables, 4 KiB each. */
+const PTES_PER_TABLE = 512;
 const PAGE = BigInt(PAGE_SIZE);
 
 /** @param filePages the model's pages, by their number in the file */
@@ -63,15 +67,21 @@ function windowPages(scenario: Scenario, filePages: readonly bigint[]): Pages {
   const spanned = allAccesses(scenario)
     .map((step) => pagesOf(scenario, step))
     .filter((pages) => pages.length > 1);
+  const at = (gpa: bigint): number => {
+    const offset = gpa - WINDOW_BASE;
+    if (mappingAt(scenario, offset, 1) === null) return -1;
+    return filePages.indexOf(fileOffsetAt(scenario, offset) / PAGE);
+  };
   return {
+    at,
+    within(gpa, pageCount) {
+      const all = Array.from({ length: pageCount }, (_, index) => at(gpa + BigInt(index) * PAGE));
+      const found = [...new Set(all)].filter((page) => page >= 0).sort((a, b) => a - b);
+      return found.length === 0 ? [-1] : found;
+    },
     isSpanned(page) {
       const number = filePages[page] ?? -1n;
       return spanned.some((pages) => pages.includes(number));
-    },
-    at(gpa) {
-      const offset = gpa - WINDOW_BASE;
-      if (mappingAt(scenario, offset, 1) === null) return -1;
-      return filePages.indexOf(fileOffsetAt(scenario, offset) / PAGE);
     },
     isDoomed(page) {
       const start = (filePages[page] ?? 0n) * PAGE;
@@ -90,6 +100,10 @@ class Reader {
   readonly #announced = new Map<number, ComparedEvent>();
   /** By thread: the page whose mapping does not do for what it wants. */
   readonly #upgrading = new Map<number, number>();
+  /** By thread: the page of its last fault. */
+  readonly #faulted = new Map<number, number>();
+  /** Pages that are mapped because another one of the same huge page is: no fault of theirs did it. */
+  readonly #beside = new Set<number>();
   /** Pages whose mapping has gone for that, and has not come back yet. */
   readonly #replaced = new Set<number>();
 
@@ -120,6 +134,7 @@ class Reader {
     switch (tracepoint.kind) {
       case "kvm_page_fault": {
         const page = this.#pages.at(tracepoint.gpa);
+        this.#faulted.set(thread, page);
         // The model has no permissions. A store to what is mapped for loads faults once more, or copies the page first.
         if (tracepoint.isPresent) this.#upgrading.set(thread, page);
         else this.#upgrading.delete(thread);
@@ -157,27 +172,39 @@ class Reader {
     }
   }
 
+  /** A huge page is several of the model's, which maps page by page: those that were not faulted on are optional. */
   #readSpte(line: number, tracepoint: KvmTracepoint & { kind: "kvm_tdp_mmu_spte_changed" }): void {
-    const { gpa, before, after, isKworker, thread } = tracepoint;
+    const { gpa, level, before, after, isKworker, thread } = tracepoint;
     const [was, is] = [before === "page", after === "page"];
     if (!this.#tracesSptes || was === is) return;
-    const page = this.#pages.at(gpa);
-    const isUpgrade = this.#upgrading.get(thread) === page;
-    if (is) {
-      this.events.push({
-        event: tracepointText.map(page),
-        optional: isUpgrade || this.#replaced.delete(page),
-        line,
-      });
-      return;
+    for (const page of this.#pages.within(gpa, PTES_PER_TABLE ** (level - 1))) {
+      if (is) this.#readSet(line, page, thread, level > 1 && this.#faulted.get(thread) !== page);
+      else this.#readCleared(line, page, { isKworker, thread });
     }
+  }
+
+  #readSet(line: number, page: number, thread: number, isBeside: boolean): void {
+    if (isBeside) this.#beside.add(page);
+    else this.#beside.delete(page);
+    const isUpgrade = this.#upgrading.get(thread) === page;
+    const isReplaced = this.#replaced.delete(page);
+    const optional = isBeside || isUpgrade || isReplaced;
+    this.events.push({ event: tracepointText.map(page), optional, line });
+  }
+
+  #readCleared(
+    line: number,
+    page: number,
+    { isKworker, thread }: Pick<KvmTracepoint, "isKworker" | "thread">,
+  ): void {
+    const isUpgrade = this.#upgrading.get(thread) === page;
     if (isUpgrade) this.#replaced.add(page);
     // The truncating thread is no kworker, and zaps no page in front of the file's end.
     const isOwnReason = isKworker || !this.#pages.isDoomed(page);
     const event = isOwnReason ? tracepointText.hostZap(page) : tracepointText.unmap(page);
     // An instruction begins again with its first page; to the model each page is a step, and what is done is done.
     if (isOwnReason && this.#pages.isSpanned(page)) this.#replaced.add(page);
-    this.events.push({ event, optional: isUpgrade, line });
+    this.events.push({ event, optional: this.#beside.delete(page) || isUpgrade, line });
   }
 }
 

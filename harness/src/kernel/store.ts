@@ -230,6 +230,16 @@ async function removeTree(path: string): Promise<void> {
   bound.abort();
 }
 
+/** What rm(1) still removes after an interruption. */
+export function treesBeingRemoved(cache: string = cacheDirectory()): readonly string[] {
+  const parents = ["kernels", "builds"].map((name) => join(cache, name)).filter(existsSync);
+  return parents.flatMap((parent) =>
+    readdirSync(parent)
+      .filter((name) => name.startsWith(REMOVED_PREFIX))
+      .map((name) => join(parent, name)),
+  );
+}
+
 /** Removes the remains of a run that was killed while it unpacked, hundreds of megabytes, and what one had no time to remove. */
 async function removeAbandoned(directory: string): Promise<void> {
   for (const name of readdirSync(directory).filter((one) => one.startsWith(WORK_PREFIX))) {

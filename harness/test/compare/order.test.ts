@@ -88,6 +88,17 @@ describe("the order of a kernel's tracepoints", () => {
     });
   });
 
+  it("has all pages of a huge mapping in one line", () => {
+    const huge = traces.filter(({ lines }) => lines.some((line) => / level 2 .*new_spte \w+8a5$/.test(line)));
+    expect(huge.map((one) => [one.scenario, one.kvm, order(one).kind])).toEqual([
+      ["hang-without-apf", "final-efault", "followed"],
+    ]);
+    const [one] = huge;
+    const isZap = (line: string): boolean => / level 2 old_spte \w+8a5 /.test(line);
+    const lines = one?.lines.filter((line) => !isZap(line));
+    expect(one && lines && order(one, { lines }).kind).toBe("diverges");
+  });
+
   it("shows two lines that have changed places", () => {
     const at = loop.lines.findIndex((line) => line.includes("kvm_try_async_get_page"));
     const [asked, told] = [loop.lines[at] as string, loop.lines[at + 1] as string];
