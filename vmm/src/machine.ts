@@ -153,6 +153,7 @@ export function openMachine(options: MachineOptions): Machine {
 function configurationBits(options: MachineOptions): number {
   const bits = channelLayout;
   const { machineCheckSafe, nmi } = options;
+  const savesBoth = nmi === "saved" || nmi === "lost-page";
   return (
     // The timer is the in-kernel APIC's: without it tasks give way to one another only when they ask to.
     (options.lapicInKernel ? bits.CONFIGURE_LAPIC | bits.CONFIGURE_TIMER : 0) |
@@ -164,8 +165,9 @@ function configurationBits(options: MachineOptions): number {
     (options.handsOverVeInfo ? bits.CONFIGURE_VE_INFO : 0) |
     (options.sleepsLate ? bits.CONFIGURE_APF_SLEEPS_LATE : 0) |
     (nmi === "off" ? 0 : bits.CONFIGURE_NMI_BEFORE_READING) |
-    (nmi === "flags-lost" || nmi === "saved" ? bits.CONFIGURE_NMI_SAVES_CR2 : 0) |
-    (nmi === "cr2-lost" || nmi === "saved" ? bits.CONFIGURE_NMI_SAVES_FLAGS : 0) |
+    (nmi === "flags-lost" || savesBoth ? bits.CONFIGURE_NMI_SAVES_CR2 : 0) |
+    (nmi === "cr2-lost" || savesBoth ? bits.CONFIGURE_NMI_SAVES_FLAGS : 0) |
+    (nmi === "lost-page" ? bits.CONFIGURE_NMI_READS_PAGE : 0) |
     (machineCheckSafe !== "none" ? bits.CONFIGURE_MCE_SAFE_READS : 0) |
     (machineCheckSafe === "all" ? bits.CONFIGURE_MCE_SAFE_WRITES : 0)
   );

@@ -175,7 +175,7 @@ const machineChecks: readonly Row[] = [
   ["mce-safe-all", "talk", when("copy-to-user", { kvm: "inject-mce", guest: "mce-safe-all" }), ["+efault-returned", "-dead"], "A guest whose tables cover stores too survives both."],
   ["mce-read-virtiofs", "inferred", when("dax-read", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+panic"], "read(2) of a virtio-fs DAX file panics: its copy is not machine-check safe."],
   ["mce-read-pmem", "inferred", when("dax-read", { kvm: "inject-mce", guest: "mce-safe-loads" }, { daxCopies: "pmem" }), ["+efault-returned", "-dead"], "... and the same read(2) on pmem returns an error."],
-  ["mce-permanent", "talk", when("regrown", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+refused-after-regrowth"], "Poison is permanent, truncation is not: after regrowth the page stays refused."],
+  ["mce-permanent", "talk", when("regrown", { kvm: "inject-mce", guest: "mce-safe-loads" }), ["+refused-after-regrowth"], "Poison is permanent, truncation is not: a guest that remembers it refuses the page after regrowth (Linux its RAM, no DAX page)."],
   ["mce-no-address", "inferred", when("regrown", { kvm: "inject-mce", guest: "mce-safe-loads" }, { mceAddress: "unusable" }), ["+sigbus", "+all-done", "-refused-after-regrowth", "-dead"], "... unless the guest cannot use the bank's address, as on AMD without the poison bit: SIGBUS, and the page is not poisoned."],
   ["ve-reversible", "talk", when("regrown", { kvm: "inject-ve", guest: "ve" }), ["+all-done", "-refused-after-regrowth", "-dead"], "#VE leaves no such mark."],
   ["regrown-zeros", "inferred", when("regrown", { kvm: "inject-ve", guest: "ve" }), ["+all-done", "-value-after-regrowth", "-silent-data"], "What grows again is zeros, never the old bytes."],

@@ -86,8 +86,9 @@ function vmmWord(m: Machine, turn: Turn): VmmWord {
 
 const everywhere: CycleQuery = { states: () => true };
 
-/** Does the bystander get on at the end; or, where I/O is slow, did it during I/O? */
+/** Does the bystander get on at the end; or, where I/O is slow, did it during I/O? In a VM that has stopped none does. */
 function getsOn(m: Machine, task: Task, turn: Turn): boolean {
+  if (m.vmStop !== "none") return false;
   return m.case.slowIo ? m.hasMark("ran-during-io") : turn.counting.has(task.actor);
 }
 

@@ -83,6 +83,18 @@ describe("all outcomes", () => {
       ["a.0 killed; VMM running", "a.0 killed; VMM stopped(efault)", "a.0 not-reached; VMM running"],
     ],
     [
+      "no bystander gets on in a VM that has stopped, whatever it did during I/O",
+      {
+        pages: ["on-disk", "no-space"],
+        tasks: [task("a", load(0), load(1)), task("c", { op: "count" })],
+        guest: "apf",
+        kvm: "final-efault",
+        slowIo: true,
+        preempt: true,
+      },
+      ["a.0 value; a.1 killed; c starved; VMM stopped(efault)"],
+    ],
+    [
       "each entry is a work item of its own, and page-ready keeps their order: none waits for ever",
       {
         pages: ["on-disk", "no-space"],

@@ -63,11 +63,12 @@ export const contents = ["pattern", "code"] as const;
  */
 export type Content = (typeof contents)[number];
 
-export const nmiVariants = ["cr2-lost", "flags-lost", "saved"] as const;
+export const nmiVariants = ["cr2-lost", "flags-lost", "saved", "lost-page"] as const;
 /**
  * One NMI arrives between the delivery of the first event about a page and the handler's reading what it is about, and
  * its own handler takes a page fault. Around that it does not keep CR2, or not the reason in the shared area of async page
- * faults, or it keeps both.
+ * faults, or it keeps both. `lost-page`: its handler reads the page that the event is about, as perf reads a user's stack,
+ * and keeps both.
  */
 export type NmiVariant = (typeof nmiVariants)[number];
 

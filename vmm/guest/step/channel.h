@@ -135,6 +135,7 @@ enum configuration {
     CONFIGURE_NMI_SAVES_FLAGS = 1 << 11,   /* and the word of the shared area that says "not present" */
     CONFIGURE_APF_SEND_ALWAYS = 1 << 12,   /* with CONFIGURE_APF: page-not-present at CPL 0 too, as Linux until 5.7 */
     CONFIGURE_VE_INFO = 1 << 13,           /* hands KVM the #VE information area (MSR_KVM_VE_INFO) */
+    CONFIGURE_NMI_READS_PAGE = 1 << 14,    /* the NMI's access is one to the page that the event is about */
 };
 
 enum event_kind {

@@ -32,6 +32,7 @@ const expressions: Record<keyof typeof channelLayout, string> = {
     "CONFIGURE_APF_ERROR",
     "CONFIGURE_APF_SEND_ALWAYS",
     "CONFIGURE_VE_INFO",
+    "CONFIGURE_NMI_READS_PAGE",
     "CONFIGURE_APF_SLEEPS_LATE",
     "CONFIGURE_NMI_BEFORE_READING",
   ),

@@ -358,6 +358,9 @@ export function translate(
   proposal: Proposal,
   { backend, timer }: TranslateOptions,
 ): Translation {
+  const nmi = scenario.nmi ?? ("off" as const);
+  if (nmi === "lost-page")
+    return { kind: "no", reason: "the model has no NMI whose handler touches the window" };
   const reason = refusal(scenario, proposal);
   const parts = partsOf(proposal);
   if (reason !== null || parts === null) return { kind: "no", reason: reason ?? "no such proposal" };
@@ -389,7 +392,7 @@ export function translate(
       vcpus: 1 + Math.max(...guestActors(scenario).map(([, actor]) => cpuOf(actor))),
       pages: translator.starts(),
       gfns: translator.gfns,
-      nmi: scenario.nmi ?? ("off" as const),
+      nmi,
       kill: killed(scenario)[0] ?? null,
       tasks: tasks.map(({ task }) => task),
       host: hostSteps,

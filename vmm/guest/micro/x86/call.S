@@ -38,12 +38,11 @@ kernel_copy_failed:
         mov     rax, rcx
         ret
 
-/* Reads page 0, which nothing maps: a #PF of the guest's own, inside an NMI. */
+/* nmi_probe(address): reads memory that may not be present, inside an NMI. */
         .globl  nmi_probe, nmi_probe_at, nmi_probe_failed
 nmi_probe:
-        mov     eax, 16
 nmi_probe_at:
-        mov     rax, [rax]
+        mov     rax, [rdi]
 nmi_probe_failed:
         ret
 

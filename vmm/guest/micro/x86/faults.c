@@ -31,7 +31,7 @@
 extern const char kernel_read_at[], kernel_write_at[], kernel_copy_failed[], nmi_probe_at[], nmi_probe_failed[];
 uint64_t kernel_read(void *memory, const void *window, uint64_t size);
 uint64_t kernel_write(void *window, const void *memory, uint64_t size);
-void nmi_probe(void);
+void nmi_probe(uint64_t address);
 /* Of the copy under way on each vCPU: STEP_NO_FIXUP takes its entry out of the table. */
 static uint32_t copy_flags[MAX_CPUS];
 
@@ -159,6 +159,21 @@ void virtualization_exception(struct frame *frame)
     fail(frame, SIGBUS_ADRERR, address, PANIC_EXCEPTION_IN_KERNEL);
 }
 
+/* In page 0, which nothing maps: a #PF of the guest's own. */
+#define NOT_MAPPED 16ull
+
+/* Of an event whose handler has not read it yet; NOT_MAPPED if there is none that says an address. */
+static uint64_t unread_address(void)
+{
+    if (ve->busy)
+        return ve->physical_address;
+    for (uint32_t bank = 0; bank < bank_count(); bank++) {
+        if (rdmsr(MC_STATUS(bank)) & MCI_STATUS_VAL)
+            return rdmsr(MC_ADDR(bank));
+    }
+    return NOT_MAPPED;
+}
+
 /*
  * As perf's callchains in an NMI: reads memory that may not be present, which takes a #PF. That overwrites what the
  * interrupted handler had not read yet, unless it is saved: CR2, and the reason in the shared area.
@@ -168,7 +183,7 @@ static void fault_inside_nmi(void)
     uint32_t configuration = channel->configuration;
     uint64_t cr2 = read_cr2();
     uint32_t flags = configuration & CONFIGURE_NMI_SAVES_FLAGS ? take_page_not_present() : 0;
-    nmi_probe();
+    nmi_probe(configuration & CONFIGURE_NMI_READS_PAGE ? unread_address() : NOT_MAPPED);
     if (configuration & CONFIGURE_NMI_SAVES_CR2)
         write_cr2(cr2);
     if (configuration & CONFIGURE_NMI_SAVES_FLAGS)
