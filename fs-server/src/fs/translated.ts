@@ -2,7 +2,6 @@
  * A file system whose client has other user and group ids than the host: ids of requests and answers are translated.
  * Ids inside of ACLs (system.posix_acl_*) are not: they are those of the host.
  */
-import { offsetsOf } from "../abi/layout.ts";
 import { DecoratedFileSystem } from "./decorator.ts";
 import type {
   AttributeChange,
@@ -17,8 +16,6 @@ import type {
 } from "./filesystem.ts";
 import type { IdMap } from "./id-map.ts";
 import type { ComponentName, TerminatedBytes } from "./names.ts";
-
-const STATX = offsetsOf("fuse_statx");
 
 export type IdMaps = { readonly uids: IdMap; readonly gids: IdMap };
 
@@ -96,14 +93,10 @@ export class TranslatedFileSystem extends DecoratedFileSystem {
     return { ...entry, attributes: this.#shown(entry.attributes) };
   }
 
-  /** In place where they lie in the kernel's structure, which belongs to this answer. */
+  /** Field by field: the kernel's own structure has the host's ids. */
   #shown(attributes: Attributes): Attributes {
-    const uid = this.#maps.uids.toClient(attributes.uid);
-    const gid = this.#maps.gids.toClient(attributes.gid);
-    const { statx } = attributes;
-    if (statx === undefined) return { ...attributes, uid, gid };
-    statx.setUint32(STATX.uid, uid, true);
-    statx.setUint32(STATX.gid, gid, true);
-    return attributes;
+    const { statx: _, ...fields } = attributes;
+    const uid = this.#maps.uids.toClient(fields.uid);
+    return { ...fields, uid, gid: this.#maps.gids.toClient(fields.gid) };
   }
 }

@@ -18,21 +18,34 @@ export type FsxFigures = {
   readonly wrong: string | null;
 };
 
-/** Runs `operations` operations on a fresh file at `path`. */
-export function fsx(path: string, seed: number, operations: number): FsxFigures {
+/**
+ * Runs `operations` operations on a fresh file at `path`.
+ * @param hostPath the same file below the mount: one in four operations comes from there. null: none
+ */
+export function fsx(
+  path: string,
+  seed: number,
+  operations: number,
+  hostPath: string | null = null,
+): FsxFigures {
   const random = new Random(seed);
-  const file = files.pathBytes(path);
   const model = new Uint8Array(MAX_BYTES);
   let size = 0;
   let unsupported = 0;
-  const open = (flags: number): number =>
-    succeeded(files.openat(files.AT_FDCWD, file, files.O_RDWR | flags, 0o600));
-  let fd = open(files.O_CREAT | files.O_TRUNC);
+  const open = (name: string, flags: number): number =>
+    succeeded(files.openat(files.AT_FDCWD, files.pathBytes(name), files.O_RDWR | flags, 0o600));
+  const sides = (flags: number): readonly number[] =>
+    [path, ...(hostPath === null ? [] : [hostPath])].map((name, i) => open(name, i === 0 ? flags : 0));
+  let fds = sides(files.O_CREAT | files.O_TRUNC);
+  const close = (): void => {
+    for (const each of fds) files.close(each);
+  };
   const resize = (newSize: number): void => {
     if (newSize < size) model.fill(0, newSize, size);
     size = newSize;
   };
   for (let i = 0; i < operations; i += 1) {
+    const fd = fds[random.below(4) === 0 ? fds.length - 1 : 0] ?? -1;
     const at = random.below(MAX_BYTES);
     const length = 1 + random.below(Math.min(MAX_BYTES - at, 40_000));
     switch (random.below(8)) {
@@ -59,15 +72,15 @@ export function fsx(path: string, seed: number, operations: number): FsxFigures 
         if (files.fallocate(fd, FALLOC_KEEP_SIZE, BigInt(at), BigInt(length)) < 0) unsupported += 1;
         break;
       case 6:
-        succeeded(files.close(fd));
-        fd = open(0);
+        close();
+        fds = sides(0);
         break;
       default: {
         const into = new Uint8Array(length);
         const got = succeeded(files.pread(fd, into, BigInt(at)));
         const expected = model.subarray(at, Math.max(at, Math.min(at + length, size)));
         if (Buffer.compare(into.subarray(0, got), expected) !== 0) {
-          files.close(fd);
+          close();
           return {
             operations: i,
             unsupported,
@@ -78,8 +91,8 @@ export function fsx(path: string, seed: number, operations: number): FsxFigures 
     }
   }
   const whole = new Uint8Array(MAX_BYTES);
-  const got = succeeded(files.pread(fd, whole, 0n));
-  files.close(fd);
+  const got = succeeded(files.pread(fds[0] ?? -1, whole, 0n));
+  close();
   const same = Buffer.compare(whole.subarray(0, got), model.subarray(0, size)) === 0;
   return { operations, unsupported, wrong: same ? null : `seed ${seed}: the whole file differs at the end` };
 }

@@ -2,64 +2,14 @@
  * Outside judges of a file system: programs that others wrote, run in a folder. What they complain about there is
  * compared with what they complain about in the folder underneath.
  */
-import { execFile } from "node:child_process";
 import { accessSync, constants, mkdirSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { fsx } from "../stress/fsx.ts";
+import { npm, overlay, sqlite } from "./layered.ts";
 import { makeRepository, makeTree } from "./material.ts";
+import { command, complaint, type Effort, type Place, type Suite } from "./suite.ts";
 
-const COMMAND_TIMEOUT_MS = 600_000;
-const OUTPUT_MAX_BYTES = 64 * 2 ** 20;
-
-/** `whole`; or `short`: the same operations, fewer and smaller, where each takes milliseconds (a guest of an emulated CPU). */
-export type Effort = "whole" | "short";
-
-export type Place = {
-  /** Empty, on the file system that is judged. */
-  readonly folder: string;
-  /** Empty, on the file system underneath. */
-  readonly beside: string;
-  readonly effort: Effort;
-  /** Ends what runs. */
-  readonly signal: AbortSignal;
-};
-
-export type Suite = {
-  readonly name: string;
-  /** Programs that it runs. */
-  readonly needs: readonly string[];
-  /** Complaints, the same for the same behaviour: no process ids, no paths of one run. */
-  run(place: Place): Promise<readonly string[]>;
-};
-
-type Where = { readonly cwd: string; readonly signal: AbortSignal };
-
-type Result = { readonly code: number | string; readonly output: string };
-
-/** Runs a program to its end. Its failure is a result; that it cannot be started, too. */
-async function command(program: string, args: readonly string[], where: Where): Promise<Result> {
-  return await new Promise((done) => {
-    const options = {
-      ...where,
-      timeout: COMMAND_TIMEOUT_MS,
-      killSignal: "SIGKILL" as const,
-      maxBuffer: OUTPUT_MAX_BYTES,
-    };
-    execFile(program, [...args], options, (error, stdout, stderr) => {
-      const failed = error as (Error & { code?: number | string; signal?: string }) | null;
-      const code = failed === null ? 0 : (failed.code ?? failed.signal ?? failed.message);
-      done({ code, output: `${stdout}${stderr}` });
-    });
-  });
-}
-
-/** A command that must succeed; the complaint names its last words. */
-async function complaint(title: string, args: readonly string[], where: Where): Promise<readonly string[]> {
-  const [program = "", ...rest] = args;
-  const { code, output } = await command(program, rest, where);
-  if (code === 0) return [];
-  return [`${title}: ends with ${code}: ${output.trim().split("\n").at(-1) ?? ""}`];
-}
+export type { Effort, Place, Suite } from "./suite.ts";
 
 const RANDOM_OPERATIONS: Readonly<Record<Effort, number>> = { whole: 5000, short: 500 };
 
@@ -215,7 +165,7 @@ function pjdfstest(checkout: string): Suite {
 
 /** The suites that are always run, and pjdfstest where its built checkout is given. */
 export function suites(pjdfstestCheckout: string | null): readonly Suite[] {
-  const always = [random, fio, git, rsync, stress];
+  const always = [random, fio, git, rsync, sqlite, npm, overlay, stress];
   return pjdfstestCheckout === null ? always : [...always, pjdfstest(pjdfstestCheckout)];
 }
 

@@ -1,6 +1,6 @@
 /** One user's folders on a real mount are no limit for another user: the server has few descriptors, and needs no more. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { chmodSync, readdirSync, writeFileSync } from "node:fs";
+import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { FileHandles } from "../../src/passthrough/file-handles.ts";
@@ -43,4 +43,35 @@ describe.skipIf(!usable)(`a server that may have ${LIMIT} descriptors`, () => {
       execFileSync("rm", ["-rf", join(source, "d")]);
     }
   }, 120_000);
+
+  const many = process.env.DAXFAULT_LONG === "1" ? 100_000 : 5000;
+
+  it(`lists ${many} files and opens each`, async () => {
+    const [source, mounted] = [temporaryDirectory(), temporaryDirectory()];
+    const names = Array.from({ length: many }, (_, i) => `file-${i}`);
+    for (const name of names) writeFileSync(join(source, name), name);
+    const limited = ["prlimit", `--nofile=${LIMIT}`, "setpriv", "--bounding-set=-sys_resource"];
+    const server = await startServer(["--source", source, "--mountpoint", mounted], limited);
+    try {
+      const listed = execFileSync("ls", ["-l", mounted], { encoding: "utf8", maxBuffer: 2 ** 28 });
+      expect(listed.trim().split("\n").length).toBe(many + 1);
+      const wrong = names.filter((name) => readFileSync(join(mounted, name), "utf8") !== name);
+      expect(wrong).toEqual([]);
+      expect(readdirSync(`/proc/${server.pid}/fd`).length).toBeLessThan(LIMIT);
+    } finally {
+      expect((await server.stop()).code).toBe(0);
+    }
+  }, 300_000);
+
+  it("says at start how few files it can know without file handles, and refuses where they are mandatory", async () => {
+    const [source, mounted] = [temporaryDirectory(), temporaryDirectory()];
+    const args = ["--source", source, "--mountpoint", mounted];
+    const server = await startServer([...args, "--inode-file-handles=never"]);
+    const { stderr } = await server.stop();
+    expect(stderr).toMatch(/holds a descriptor: \d+ files at once, then ENFILE/);
+    const words = ["setpriv", "--bounding-set=-dac_read_search"];
+    await expect(startServer([...args, "--inode-file-handles=mandatory"], words)).rejects.toThrow(
+      "CAP_DAC_READ_SEARCH is missing",
+    );
+  });
 });
