@@ -24,11 +24,19 @@ export type HandlerContext = {
   /** Whether the caller of a request has CAP_SYS_ADMIN: `trusted.*` attributes are listed for such callers only. */
   readonly isAdministrator: (header: Header) => boolean;
   /** Registered content by node, once FUSE_PASSTHROUGH was agreed; else null. */
-  backing: BackingTable | null;
+  backing: Backings | null;
 };
 
 /** The kernel wants one backing file per inode, however often that is open. */
-export class BackingTable {
+export interface Backings {
+  /** The id to answer an open with, or null. */
+  opened(node: NodeId, handle: FileHandle, fd: number): number | null;
+  /** Before the handle is released. */
+  released(handle: FileHandle): void;
+}
+
+/** Of one thread. */
+export class BackingTable implements Backings {
   readonly #port: BackingFiles;
   readonly #byNode = new Map<NodeId, { readonly id: number; opens: number }>();
   readonly #nodeOf = new Map<FileHandle, NodeId>();
@@ -37,7 +45,6 @@ export class BackingTable {
     this.#port = port;
   }
 
-  /** The id to answer an open with, or null. */
   opened(node: NodeId, handle: FileHandle, fd: number): number | null {
     let shared = this.#byNode.get(node);
     if (shared === undefined) {
