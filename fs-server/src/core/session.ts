@@ -38,6 +38,7 @@ export type SessionOptions = {
   readonly fs: FileSystem;
   readonly window?: DaxWindow;
   readonly backingFiles?: BackingFiles;
+  readonly ioUring?: boolean;
   /** Of which files `backingFiles` has which; by default a table of this session's own. */
   readonly backings?: Backings;
   readonly writebackCache?: boolean;
@@ -217,6 +218,7 @@ export class Session {
       posixAcl: this.#options.posixAcl ?? false,
       mapAlignmentLog2: window === undefined ? null : Math.round(Math.log2(Number(window.alignmentBytes))),
       backingFiles: backingFiles !== undefined,
+      ioUring: this.#options.ioUring ?? false,
       maxWriteBytes: this.#options.maxWriteBytes ?? MAX_WRITE_BYTES,
     };
     const result = negotiate(request.args, offer, reply.view, reply.at);

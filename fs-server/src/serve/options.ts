@@ -23,7 +23,7 @@ export const USAGE: string = `usage: serve-main --source DIR --mountpoint DIR
   [--transport ${transports.join("|")}]   default devfuse
   [--read-only] [--debug] [--detached] [--parent-pid PID]
   devfuse only: [--writeback] [--passthrough] [--posix-acl] [--keep-cache]
-                [--entry-timeout MS] [--attr-timeout MS] [--faults FILE]
+                [--entry-timeout MS] [--attr-timeout MS] [--faults FILE] [--io-uring]
                 [--guard fuse-lease --lease-socket PATH | --guard notify | --guard pre-content]`;
 
 /** A wrong option. The message names it. */
@@ -52,11 +52,16 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   if (transport === undefined) {
     throw new UsageError(`unknown transport ${values.transport}; there are: ${transports.join(", ")}`);
   }
-  const only = ["writeback", "passthrough", "posix-acl", "keep-cache"] as const;
+  const only = ["writeback", "passthrough", "posix-acl", "keep-cache", "io-uring"] as const;
   const unusable = transport === "libfuse" ? only.filter((name) => values[name]) : [];
   if (unusable.length > 0) throw new UsageError(`--${unusable[0]} needs --transport devfuse`);
   if (values.writeback && values.passthrough) {
     throw new UsageError("--writeback and --passthrough exclude each other");
+  }
+  if (values["io-uring"] && (values.faults !== undefined || values.guard === "fuse-lease")) {
+    throw new UsageError(
+      "--io-uring goes with neither --faults nor --guard fuse-lease: its threads keep nothing for later",
+    );
   }
   const { guard } = values;
   const mountGuard = mountGuardNames.find((name) => name === guard) ?? null;
@@ -77,6 +82,7 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     kernelPassthrough: values.passthrough,
     posixAcl: values["posix-acl"],
     keepCache: values["keep-cache"],
+    ioUring: values["io-uring"],
     entryTimeoutMs: wholeNumber("entry-timeout", values["entry-timeout"], MAX_TIMEOUT_MS),
     attributeTimeoutMs: wholeNumber("attr-timeout", values["attr-timeout"], MAX_TIMEOUT_MS),
     faults: values.faults === undefined ? [] : faultRules(values.faults),
@@ -133,6 +139,7 @@ function parsed(args: readonly string[]) {
         "entry-timeout": { type: "string", default: "1000" },
         "attr-timeout": { type: "string", default: "1000" },
         faults: { type: "string" },
+        "io-uring": { type: "boolean", default: false },
         guard: { type: "string" },
         "lease-socket": { type: "string" },
         "parent-pid": { type: "string" },

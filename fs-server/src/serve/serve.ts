@@ -12,6 +12,7 @@ import { serveLeases } from "../lease/lease-server.ts";
 import { MountGuard } from "../mount-guard/mount-guard.ts";
 import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
 import { deviceNotifier, mountDevice } from "../transport/devfuse/device.ts";
+import { noUringBecause } from "../transport/devfuse/rings.ts";
 import { ServingThreads } from "../transport/devfuse/threads.ts";
 import type { DevfuseMessage } from "../transport/devfuse/worker.ts";
 import { mountLibfuse } from "../transport/libfuse/mount.ts";
@@ -110,6 +111,8 @@ async function startDevfuse(
 ): Promise<Protocol> {
   // Refuses a bad source before anything is mounted; the worker opens its own.
   new PassthroughFileSystem(options.source).close();
+  const refusal = options.ioUring ? noUringBecause() : null;
+  if (refusal !== null) throw new Error(`cannot serve with --io-uring: ${refusal}`);
   const device = mountDevice({ mountPoint, readOnly: options.readOnly });
   guard?.mounted(deviceNotifier(device));
   const data = {
@@ -121,7 +124,9 @@ async function startDevfuse(
   };
   return await new Promise<Protocol>((resolve, reject) => {
     let isReady = false;
-    const onMessage = (message: Exclude<DevfuseMessage, { type: "grow" | "interrupt" }>): void => {
+    const onMessage = (
+      message: Exclude<DevfuseMessage, { type: "grow" | "interrupt" | "queue-ready" }>,
+    ): void => {
       switch (message.type) {
         case "init":
           isReady = true;

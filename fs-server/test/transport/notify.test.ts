@@ -51,6 +51,8 @@ describe.skipIf(noMountBecause("devfuse") !== null)("a mount that caches for a d
       thread: 0,
       begun: null,
       isAlone: true,
+      ioUring: false,
+      queue: null,
     };
     const worker = new Worker(WORKER, { workerData });
     await new Promise((done) => worker.once("message", done));

@@ -12,6 +12,7 @@ import { compiledEntry, handleByNothing, SIGRTMIN, signalThread } from "../../..
 import type { Agreement } from "../../core/init.ts";
 import type { SharedTables } from "../../passthrough/tables.ts";
 import { CrewView, crewMemory, MAX_THREADS } from "./crew.ts";
+import { queueCount } from "./rings.ts";
 import type { DevfuseMessage, DevfuseWorkerData } from "./worker.ts";
 
 const INTERRUPT_SIGNAL: number = SIGRTMIN + 5;
@@ -27,22 +28,26 @@ const SMALL_HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 128 };
 export type Begun = { readonly agreement: Agreement; readonly tables: SharedTables };
 
 export type ThreadEvents = {
-  readonly onMessage: (message: Exclude<DevfuseMessage, { readonly type: "grow" | "interrupt" }>) => void;
+  readonly onMessage: (
+    message: Exclude<DevfuseMessage, { readonly type: "grow" | "interrupt" | "queue-ready" }>,
+  ) => void;
   readonly onError: (error: unknown) => void;
   readonly log: (line: string) => void;
 };
 
 export class ServingThreads {
-  readonly #data: Omit<DevfuseWorkerData, "crew" | "thread" | "begun">;
+  readonly #data: Omit<DevfuseWorkerData, "crew" | "thread" | "begun" | "queue">;
   readonly #events: ThreadEvents;
   readonly #memory = crewMemory();
   readonly #view = new CrewView(this.#memory);
   readonly #interrupted = new Map<bigint, NodeJS.Timeout>();
   #count = 0;
   #begun: Begun | null = null;
+  #queuesLeft = 0;
+  #onQueues: () => void = () => undefined;
   #hangTimer: NodeJS.Timeout | null = null;
 
-  constructor(data: Omit<DevfuseWorkerData, "crew" | "thread" | "begun">, events: ThreadEvents) {
+  constructor(data: Omit<DevfuseWorkerData, "crew" | "thread" | "begun" | "queue">, events: ThreadEvents) {
     this.#data = data;
     this.#events = events;
     handleByNothing(INTERRUPT_SIGNAL);
@@ -50,11 +55,16 @@ export class ServingThreads {
   }
 
   #start(): void {
-    const entry = compiledEntry(import.meta.url, "./worker.ts");
-    const thread = this.#count;
-    const workerData: DevfuseWorkerData = { ...this.#data, crew: this.#memory, thread, begun: this.#begun };
     this.#count += 1;
-    const resourceLimits = thread === 0 ? {} : SMALL_HEAP;
+    this.#run(this.#count - 1, null);
+  }
+
+  /** @param queue of io_uring, in place of the device */
+  #run(thread: number, queue: number | null): void {
+    const entry = compiledEntry(import.meta.url, "./worker.ts");
+    const crew = this.#memory;
+    const workerData: DevfuseWorkerData = { ...this.#data, crew, thread, begun: this.#begun, queue };
+    const resourceLimits = thread === 0 || queue !== null ? {} : SMALL_HEAP;
     const worker = new Worker(entry, { workerData, trackUnmanagedFds: false, resourceLimits });
     worker.on("error", (error) => this.#events.onError(error));
     worker.on("message", (message: DevfuseMessage) => this.#receive(message));
@@ -71,7 +81,18 @@ export class ServingThreads {
       case "init":
         this.#begun = { agreement: message.agreement, tables: message.tables };
         for (let i = 0; i < BESIDE; i += 1) this.#grow();
+        if (message.flags.includes("OVER_IO_URING")) {
+          // The kernel holds requests back until every queue has an entry (fuse_block_alloc()).
+          this.#queuesLeft = queueCount();
+          this.#onQueues = () => this.#events.onMessage(message);
+          for (let queue = 0; queue < queueCount(); queue += 1) this.#run(MAX_THREADS + queue, queue);
+          return;
+        }
         break;
+      case "queue-ready":
+        this.#queuesLeft -= 1;
+        if (this.#queuesLeft === 0) this.#onQueues();
+        return;
     }
     this.#events.onMessage(message);
   }

@@ -21,6 +21,7 @@ import { isAdministrator } from "./administrator.ts";
 import { Crew } from "./crew.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { serveDevice } from "./loop.ts";
+import { serveQueue } from "./rings.ts";
 import { Pipe } from "./splice.ts";
 import type { Begun } from "./threads.ts";
 
@@ -35,6 +36,8 @@ export type DevfuseOptions = {
   readonly kernelPassthrough: boolean;
   readonly posixAcl: boolean;
   readonly keepCache: boolean;
+  /** By queues of io_uring, where the kernel agrees. */
+  readonly ioUring: boolean;
   readonly entryTimeoutMs: number;
   readonly attributeTimeoutMs: number;
   readonly faults: readonly FaultRule[];
@@ -48,6 +51,8 @@ export type DevfuseWorkerData = DevfuseOptions & {
   readonly thread: number;
   /** null: the first one, which answers INIT. */
   readonly begun: Begun | null;
+  /** The queue of io_uring that this thread serves; null: it serves the device. */
+  readonly queue: number | null;
   /** Only one thread serves: rules of faults count calls. */
   readonly isAlone: boolean;
   /** Shared with the main thread's GateKeeper, where the server grants leases; else null. */
@@ -68,6 +73,8 @@ export type DevfuseMessage =
     }
   /** One more thread is needed. */
   | { readonly type: "grow" }
+  /** The entries of a queue of io_uring are registered. */
+  | { readonly type: "queue-ready" }
   | { readonly type: "interrupt"; readonly unique: bigint }
   | { readonly type: "ended"; readonly reason: string }
   | GateMessage
@@ -84,7 +91,7 @@ function log(line: string): void {
 
 function main(options: DevfuseWorkerData): void {
   const { device, readOnly, writebackCache, thread, begun } = options;
-  nameThread(`daxfault-serve${thread}`);
+  nameThread(options.queue === null ? `daxfault-serve${thread}` : `daxfault-ring${options.queue}`);
   // The umask is a thread's own from here on.
   ownFileSystemState();
   const post = (message: DevfuseMessage): void => parentPort?.postMessage(message);
@@ -104,11 +111,13 @@ function main(options: DevfuseWorkerData): void {
           new CrossThreadGate(options.gate, post, thread),
           statSync(options.source, { bigint: true }).dev,
         );
-  const pipe = Pipe.open();
+  // Queues have memory of the full size.
+  const pipe = options.queue === null ? Pipe.open() : null;
   const session = new Session({
     fs,
     ...(pipe === null ? {} : { maxWriteBytes: pipe.contentBytes }),
     writebackCache,
+    ioUring: options.ioUring,
     posixAcl: options.posixAcl,
     keepCache: options.keepCache,
     isAdministrator,
@@ -123,13 +132,18 @@ function main(options: DevfuseWorkerData): void {
     },
     onDefect: (message, error) => log(`daxfault serve: defect: ${message}: ${String(error)}`),
   });
+  const letGo = (): void => source.letGo();
+  if (options.queue !== null) {
+    const hooks = { onReady: () => post({ type: "queue-ready" }), letGo };
+    post({ type: "ended", reason: serveQueue({ device, number: options.queue }, session, hooks) });
+    return;
+  }
   const fd = thread === 0 ? device : cloneDevice(device, "waits");
   if (fd === null) throw new Error("FUSE_DEV_IOC_CLONE failed");
   const crew = new Crew(options.crew, thread, {
     cpus: availableParallelism(),
     grow: () => post({ type: "grow" }),
   });
-  const letGo = (): void => source.letGo();
   const reason = serveDevice({ fd, nowait: cloneDevice(device, "never waits"), pipe }, session, {
     crew,
     letGo,
