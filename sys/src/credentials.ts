@@ -1,6 +1,6 @@
 /**
  * Whose files a thread makes. The identity calls act on the calling *thread* (setfsuid(2), securebits), umask on the
- * process. All need the privileges in their manual pages; nothing here raises privileges.
+ * process, or on the thread after `ownFileSystemState`. All need the privileges in their manual pages; nothing here raises privileges.
  */
 import { check, declare } from "./libc.ts";
 
@@ -47,6 +47,14 @@ export function leaveSupplementaryGroups(): boolean {
 /** setgroups(2) of the calling thread alone: the C library's function sets those of all threads. Returns whether it worked. */
 export function setSupplementaryGroups(groups: readonly number[]): boolean {
   return cSetgroups(SYS_SETGROUPS, groups.length, new Uint32Array(groups)) === 0;
+}
+
+const CLONE_FS = 0x200;
+const cUnshare = declare<(flags: number) => number>("int unshare(int flags)");
+
+/** Gives the calling thread a umask, working directory and root of its own (unshare(2), CLONE_FS). */
+export function ownFileSystemState(): void {
+  check("unshare(CLONE_FS)", cUnshare(CLONE_FS));
 }
 
 /** umask(2). Returns the old mask. */

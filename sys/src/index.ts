@@ -9,6 +9,7 @@ export * from "./file.ts";
 export * as files from "./files.ts";
 export * from "./guarded-copy.ts";
 export * from "./inotify.ts";
+export * from "./io-uring.ts";
 export * from "./lease.ts";
 export * from "./libc.ts";
 export * from "./lost-child.ts";

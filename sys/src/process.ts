@@ -63,6 +63,16 @@ export function parseProcessState(text: string): ProcessState {
   return state === "T" || state === "t" ? "stopped" : "running";
 }
 
+/** Whether a thread of this process runs or waits for a CPU only. False where it cannot be looked at. */
+export function isThreadRunnable(tid: number): boolean {
+  try {
+    const text = readFileSync(`/proc/self/task/${tid}/stat`, "latin1");
+    return text[text.lastIndexOf(")") + 2] === "R";
+  } catch {
+    return false;
+  }
+}
+
 /**
  * The state of a process now. What it held open is gone before its parent learns of its end: who has seen an effect of
  * the end asks here.

@@ -39,6 +39,16 @@ export function threadId(): number {
   return cGettid();
 }
 
+const PR_SET_NAME = 15;
+const cPrctlName = declare<(option: number, name: string) => number>(
+  "int prctl(int option, const char *name)",
+);
+
+/** The calling thread's name in /proc/PID/task/TID/comm; the kernel keeps 15 bytes of it. */
+export function nameThread(name: string): void {
+  check("prctl(PR_SET_NAME)", cPrctlName(PR_SET_NAME, name));
+}
+
 /** Sends `signal` to one thread of this process (tgkill(2)). */
 export function signalThread(tid: number, signal: number): void {
   check("tgkill", cTgkill(process.pid, tid, signal), `thread ${tid} signal ${signal}`);
@@ -60,6 +70,25 @@ function signalSet(signals: readonly number[]): Uint8Array {
  */
 export function kernelSignalSetExcept(signals: readonly number[]): bigint {
   return signals.reduce((set, signal) => set & ~(1n << BigInt(signal - 1)), 2n ** 64n - 1n);
+}
+
+const cSigaction = declare<(signal: number, action: Uint8Array, old: null) => number>(
+  "int sigaction(int signal, const void *action, void *old)",
+);
+const cDlsym = declare<(library: null, name: string) => bigint>(
+  "uint64 dlsym(void *library, const char *name)",
+);
+/** struct sigaction of glibc and musl on 64 bits: handler, mask, flags, restorer. */
+const SIGACTION_BYTES = 152;
+
+/**
+ * From now on `signal` interrupts system calls of the thread that gets it (no SA_RESTART) and does nothing else: its
+ * handler is abs(3), a function of one int that touches no memory.
+ */
+export function handleByNothing(signal: number): void {
+  const action = new DataView(new ArrayBuffer(SIGACTION_BYTES));
+  action.setBigUint64(0, BigInt(cDlsym(null, "abs")), true);
+  check("sigaction", cSigaction(signal, new Uint8Array(action.buffer), null), `signal ${signal}`);
 }
 
 /** Blocks `signal` in the calling thread, so that it only stays pending. */

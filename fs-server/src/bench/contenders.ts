@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { compiledEntry, LostChildError, mountOf, processState } from "../../../sys/src/index.ts";
 import { detach, isFuseMounted } from "../serve/mount-point.ts";
+import { noUringBecause } from "../transport/devfuse/rings.ts";
 
 const MOUNT_TIMEOUT_MS = 10_000;
 const END_TIMEOUT_MS = 3000;
@@ -31,8 +32,6 @@ export type Contender = {
 /** A contender that cannot take part here, and why. */
 export type Absent = { readonly name: string; readonly reason: string };
 
-const URING_SWITCH = "/sys/module/fuse/parameters/enable_uring";
-
 /** passthrough_hp caches like this by default, so ours does too: server against server. */
 const PEER_CACHING = ["--keep-cache", "--entry-timeout", DAY_MS, "--attr-timeout", DAY_MS];
 
@@ -41,7 +40,7 @@ function ours(name: string, against: string | null, more: readonly string[]): Co
   return {
     name,
     against,
-    everywhere: false,
+    everywhere: more.includes("--io-uring"),
     command: ({ source, mountPoint }) => [
       process.execPath,
       serveMain,
@@ -61,16 +60,6 @@ function theirs(program: string, name: string, more: readonly string[]): Contend
     mountPoint,
   ];
   return { name, against: null, everywhere: more.includes("io_uring"), command };
-}
-
-/** Why the kernel offers no FUSE over io_uring, or null. */
-function noUringBecause(): string | null {
-  try {
-    if (readFileSync(URING_SWITCH, "utf8").trim() === "Y") return null;
-    return `switched off in this kernel: echo Y > ${URING_SWITCH}`;
-  } catch {
-    return "this kernel has no FUSE over io_uring";
-  }
 }
 
 /** All contenders that can run here. `peer`: path of passthrough_hp, or null. */
@@ -94,8 +83,9 @@ export function contenders(peer: string | null): {
   if (kernelReads) present.push(theirs(peer, "passthrough_hp +PT", []));
   const noUring = noUringBecause();
   if (noUring === null) {
+    present.push(ours("devfuse io_uring", "passthrough_hp io_uring", ["--writeback", "--io-uring"]));
     present.push(theirs(peer, "passthrough_hp io_uring", ["--nopassthrough", "-o", "io_uring"]));
-  } else absent.push({ name: "passthrough_hp io_uring", reason: noUring });
+  } else absent.push({ name: "io_uring", reason: noUring });
   return { present, absent };
 }
 

@@ -12,8 +12,20 @@ import type { Attributes, Entry, NodeId } from "../fs/filesystem.ts";
 const S_IFMT = 0o170000;
 const S_IFREG = 0o100000;
 
+/** Where the sizes are kept: a Map, or a table that all threads of one mount share (passthrough/shared-sizes.ts). */
+export type SizeStore = {
+  get(node: NodeId): bigint | undefined;
+  set(node: NodeId, sizeBytes: bigint): void;
+  delete(node: NodeId): void;
+  clear(): void;
+};
+
 export class ClientSizes {
-  readonly #byNode = new Map<NodeId, bigint>();
+  readonly #byNode: SizeStore;
+
+  constructor(store: SizeStore = new Map<NodeId, bigint>()) {
+    this.#byNode = store;
+  }
 
   /** An answer has shown these attributes. */
   shown(node: NodeId, attributes: Attributes): void {
@@ -32,7 +44,7 @@ export class ClientSizes {
 
   /** O_TRUNC of an open (fuse_truncate_update_attr()). */
   truncated(node: NodeId): void {
-    if (this.#byNode.has(node)) this.#byNode.set(node, 0n);
+    if (this.#byNode.get(node) !== undefined) this.#byNode.set(node, 0n);
   }
 
   forget(node: NodeId): void {

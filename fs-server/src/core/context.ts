@@ -29,11 +29,19 @@ export type HandlerContext = {
   /** null where the client's kernel owns the sizes: then it also finds the end of the file. */
   readonly sizes: ClientSizes | null;
   /** Registered content by node, once FUSE_PASSTHROUGH was agreed; else null. */
-  backing: BackingTable | null;
+  backing: Backings | null;
 };
 
 /** The kernel wants one backing file per inode, however often that is open. */
-export class BackingTable {
+export interface Backings {
+  /** The id to answer an open with, or null. */
+  opened(node: NodeId, handle: FileHandle, fd: number): number | null;
+  /** Before the handle is released. */
+  released(handle: FileHandle): void;
+}
+
+/** Of one thread. */
+export class BackingTable implements Backings {
   readonly #port: BackingFiles;
   readonly #byNode = new Map<NodeId, { readonly id: number; opens: number }>();
   readonly #nodeOf = new Map<FileHandle, NodeId>();
@@ -42,7 +50,6 @@ export class BackingTable {
     this.#port = port;
   }
 
-  /** The id to answer an open with, or null. */
   opened(node: NodeId, handle: FileHandle, fd: number): number | null {
     let shared = this.#byNode.get(node);
     if (shared === undefined) {

@@ -578,8 +578,8 @@ export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
   WRITE: write,
   STATFS: (c, q, r) => encode.encodeStatfs(r.view, r.at, c.fs.statfs(q.node)),
   RELEASE: silent((c, q) => {
-    c.fs.release(handleOf(q));
     c.backing?.released(handleOf(q));
+    c.fs.release(handleOf(q));
   }),
   FLUSH: silent((c, q) => c.fs.flush(handleOf(q))),
   FSYNC: silent((c, q) => c.fs.fsync(handleOf(q), syncScope(q))),

@@ -27,6 +27,8 @@ export type Offer = {
   /** log2 of the window's alignment, or null without a window. */
   readonly mapAlignmentLog2: number | null;
   readonly backingFiles: boolean;
+  /** Requests by queues of io_uring, once the server has registered them (FUSE_OVER_IO_URING). */
+  readonly ioUring?: boolean;
   /** At most MAX_WRITE_BYTES, in whole pages. */
   readonly maxWriteBytes: number;
 };
@@ -68,6 +70,7 @@ function wanted(offer: Offer): bigint {
   if (offer.directIo) names.push("FUSE_DIRECT_IO_ALLOW_MMAP");
   if (offer.mapAlignmentLog2 !== null) names.push("FUSE_MAP_ALIGNMENT");
   if (offer.backingFiles && !offer.writebackCache) names.push("FUSE_PASSTHROUGH");
+  if (offer.ioUring === true) names.push("FUSE_OVER_IO_URING");
   return names.reduce((flags, name) => flags | initFlag(name), 0n);
 }
 

@@ -13,8 +13,8 @@ import type { DaxWindow } from "../dax/window.ts";
 import { FileSystemError, failure } from "../fs/errors.ts";
 import type { FileSystem } from "../fs/filesystem.ts";
 import { Postponed } from "../fs/postponed.ts";
-import { ClientSizes } from "./client-sizes.ts";
-import { type BackingFiles, BackingTable, type HandlerContext, Reply } from "./context.ts";
+import { ClientSizes, type SizeStore } from "./client-sizes.ts";
+import { type BackingFiles, type Backings, BackingTable, type HandlerContext, Reply } from "./context.ts";
 import type { Validity } from "./encode.ts";
 import { ProtocolError, TransportError } from "./errors.ts";
 import { handled } from "./handlers.ts";
@@ -39,6 +39,11 @@ export type SessionOptions = {
   readonly fs: FileSystem;
   readonly window?: DaxWindow;
   readonly backingFiles?: BackingFiles;
+  readonly ioUring?: boolean;
+  /** Of which files `backingFiles` has which; by default a table of this session's own. */
+  readonly backings?: Backings;
+  /** Of the files' sizes as the client knows them; by default this session's own. */
+  readonly sizes?: SizeStore;
   readonly writebackCache?: boolean;
   readonly posixAcl?: boolean;
   readonly announceSubmounts?: boolean;
@@ -55,6 +60,10 @@ export type SessionOptions = {
   readonly onInit?: (agreement: Agreement) => void;
   /** A defect of the server: what happened to which request. */
   readonly onDefect?: (message: string, error: unknown) => void;
+  /** An INTERRUPT of a request that this session does not keep for later: another thread may serve it. */
+  readonly onInterrupt?: (unique: Unique) => void;
+  /** What another session of the same client has agreed on at INIT. */
+  readonly agreement?: Agreement;
   /** One line per message, in both directions. */
   readonly log?: (line: string) => void;
 };
@@ -102,9 +111,10 @@ export class Session {
       directIo: options.directIo ?? false,
       isAdministrator: options.isAdministrator ?? (({ caller }) => caller.uid === 0),
       clientOwnsSizes: options.writebackCache ?? false,
-      sizes: options.writebackCache ? null : new ClientSizes(),
+      sizes: options.writebackCache ? null : new ClientSizes(options.sizes),
       backing: null,
     };
+    if (options.agreement !== undefined) this.#agreed(options.agreement);
   }
 
   /** What INIT agreed on, or null before it and after DESTROY. */
@@ -219,27 +229,40 @@ export class Session {
       announceSubmounts: this.#options.announceSubmounts ?? false,
       mapAlignmentLog2: window === undefined ? null : Math.round(Math.log2(Number(window.alignmentBytes))),
       backingFiles: backingFiles !== undefined,
+      ioUring: this.#options.ioUring ?? false,
       maxWriteBytes: this.#options.maxWriteBytes ?? MAX_WRITE_BYTES,
     };
     const result = negotiate(request.args, offer, reply.view, reply.at);
     if (result.kind === "retry") return result.bodyBytes;
-    this.#agreement = result.agreement;
-    const passthrough = (result.agreement.flags & initFlag("FUSE_PASSTHROUGH")) !== 0n;
-    if (passthrough && backingFiles !== undefined) this.#context.backing = new BackingTable(backingFiles);
+    this.#agreed(result.agreement);
     this.#options.onInit?.(result.agreement);
     return result.bodyBytes;
   }
 
+  #agreed(agreement: Agreement): void {
+    const { backingFiles, backings } = this.#options;
+    this.#agreement = agreement;
+    const passthrough = (agreement.flags & initFlag("FUSE_PASSTHROUGH")) !== 0n;
+    if (!passthrough || backingFiles === undefined) return;
+    this.#context.backing = backings ?? new BackingTable(backingFiles);
+  }
+
   /**
-   * Only a postponed request can still be interrupted: others were answered before the next message is read.
-   * It is answered EINTR at once; the INTERRUPT itself has no reply.
+   * A postponed request is answered EINTR at once; the INTERRUPT itself has no reply. One that was served before the
+   * INTERRUPT was read is not known any more; one that another thread serves is for `onInterrupt`.
    */
   #interrupt(unique: Unique): void {
+    if (!this.interrupt(unique)) this.#options.onInterrupt?.(unique);
+  }
+
+  /** Answers a request that this session keeps for later EINTR. False: it keeps none with this id. */
+  interrupt(unique: bigint): boolean {
     const index = this.#waiting.findIndex((waiting) => waiting.unique === unique);
-    if (index < 0) return;
+    if (index < 0) return false;
     const [interrupted] = this.#waiting.splice(index, 1);
-    if (interrupted === undefined) return;
-    this.#answer(unique, failure("EINTR").errno, 0, new Reply(interrupted.sink));
+    if (interrupted === undefined) return false;
+    this.#answer(interrupted.unique, failure("EINTR").errno, 0, new Reply(interrupted.sink));
+    return true;
   }
 
   #postpone(unique: Unique, spans: readonly Uint8Array[], postponed: Postponed, reply: Reply): MessageResult {

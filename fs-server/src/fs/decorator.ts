@@ -11,6 +11,7 @@ import type {
   MappableFile,
   NewNode,
   NodeId,
+  Opened,
   Place,
   Statistics,
   SyncScope,
@@ -136,6 +137,9 @@ export class DecoratedFileSystem implements FileSystem {
   }
   descriptorOf(handle: FileHandle): number | null {
     return this.inner.descriptorOf(handle);
+  }
+  openedBy(handle: FileHandle): Opened | null {
+    return this.inner.openedBy(handle);
   }
   usage(): Usage {
     return this.inner.usage();

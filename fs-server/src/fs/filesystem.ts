@@ -105,6 +105,8 @@ export type Statistics = {
 
 export type Place = { readonly parent: NodeId; readonly name: ComponentName };
 
+export type Opened = { readonly node: NodeId; readonly ino: bigint };
+
 export type CopyEnd = { readonly handle: FileHandle; readonly offset: bigint };
 
 /** What fsync writes: `data` as fdatasync(2) does (FUSE_FSYNC_FDATASYNC), or `all`, metadata too. */
@@ -195,6 +197,9 @@ export interface FileSystem {
    * where every `read` and `write` must be seen.
    */
   descriptorOf(handle: FileHandle): number | null;
+
+  /** The node that an open file belongs to, and its inode number; null: neither is known. Asks nothing of the host. */
+  openedBy(handle: FileHandle): Opened | null;
 
   usage(): Usage;
   /** Back to the start: every handle released, every node but the root forgotten (DESTROY). */

@@ -85,6 +85,7 @@ export const NULL_FILE_SYSTEM: FileSystem = {
   removexattr: refused,
   openForMapping: nothing,
   descriptorOf: () => null,
+  openedBy: () => null,
   usage: () => ({ nodes: 0, handles: 0 }),
   reset: () => undefined,
   close: () => undefined,

@@ -1,6 +1,7 @@
 /**
- * The gate between the serving thread, whose event loop never turns, and the main thread, which has the book of leases and
- * the holders' connections. Requests to the gate are messages, its answers are in shared memory.
+ * The gate between the serving threads, whose event loops never turn, and the main thread, which has the book of leases and
+ * the holders' connections. Requests to the gate are messages, its answers are in shared memory. Each thread has slots of
+ * its own: messages about a slot all come from one thread, in their order.
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Postponed } from "../fs/postponed.ts";
@@ -12,7 +13,9 @@ const UNDER_WAY = 0;
 const HOLDS_AT = 1;
 const BUCKETS = 256;
 const SLOTS_AT: number = HOLDS_AT + BUCKETS;
-const SLOTS = 256;
+/** Of one thread. */
+const SLOTS = 64;
+const MAX_THREADS = 16;
 const slotState = { free: 0, asked: 1, open: 2 } as const;
 const RETRY_MS = 1;
 /** The serving thread first waits this long for the answer: most holders need less, a postponed call at least 1 ms. */
@@ -32,24 +35,27 @@ export type GateMessage =
   | { readonly type: "gate-done"; readonly slot: number; readonly sizeBytes: bigint };
 
 export function gateMemory(): SharedArrayBuffer {
-  return new SharedArrayBuffer(4 * (SLOTS_AT + SLOTS));
+  return new SharedArrayBuffer(4 * (SLOTS_AT + SLOTS * MAX_THREADS));
 }
 
-/** The serving thread's side. */
+/** A serving thread's side. */
 export class CrossThreadGate implements TruncationGate {
   readonly #words: Int32Array;
   readonly #post: (message: GateMessage) => void;
+  readonly #slotsAt: number;
 
-  constructor(memory: SharedArrayBuffer, post: (message: GateMessage) => void) {
+  /** @param thread number of the serving thread, from 0 */
+  constructor(memory: SharedArrayBuffer, post: (message: GateMessage) => void, thread = 0) {
     this.#words = new Int32Array(memory);
     this.#post = post;
+    this.#slotsAt = SLOTS_AT + thread * SLOTS;
   }
 
   ask(file: FileIdentity, fromBytes: bigint): GateTicket {
     // Count first, then look: a lease is granted only when no truncation is in progress that has not seen it.
     Atomics.add(this.#words, UNDER_WAY, 1);
     if (Atomics.load(this.#words, bucketOf(file)) === 0) return FREE;
-    for (let slot = SLOTS_AT; slot < SLOTS_AT + SLOTS; slot += 1) {
+    for (let slot = this.#slotsAt; slot < this.#slotsAt + SLOTS; slot += 1) {
       if (Atomics.load(this.#words, slot) !== slotState.free) continue;
       Atomics.store(this.#words, slot, slotState.asked);
       this.#post({ type: "gate-ask", slot, file, fromBytes });

@@ -25,12 +25,9 @@ const FALLOC_FL_INSERT_RANGE = 0x20;
 const LOSING =
   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_ZERO_RANGE | FALLOC_FL_INSERT_RANGE;
 
-type OpenFile = { readonly node: NodeId; readonly file: FileIdentity };
-
 export class GatedFileSystem extends DecoratedFileSystem {
   readonly #gate: TruncationGate;
   readonly #device: bigint;
-  readonly #open = new Map<FileHandle, OpenFile>();
   /** Open tickets, by inode and offset: a postponed call finds its own when it is tried again. */
   readonly #asked = new Map<string, GateTicket>();
 
@@ -48,23 +45,22 @@ export class GatedFileSystem extends DecoratedFileSystem {
   }
 
   override write(handle: FileHandle, offset: bigint, data: Uint8Array, how?: WriteHow): number {
-    const open = this.#open.get(handle);
-    if (open === undefined || !this.#gate.isHeld(open.file)) return super.write(handle, offset, data, how);
+    const open = this.inner.openedBy(handle);
+    if (open === null || !this.#gate.isHeld(this.#fileOf(open.ino))) {
+      return super.write(handle, offset, data, how);
+    }
     return this.#growing(open.node, () => super.write(handle, offset, data, how));
   }
 
   override open(node: NodeId, flags: number): FileHandle {
     const open = () => super.open(node, flags);
-    const handle = (flags & files.O_TRUNC) === 0 ? open() : this.#losing(node, 0n, open);
-    this.#remember(handle, node, this.inner.getattr(node).ino);
-    return handle;
+    return (flags & files.O_TRUNC) === 0 ? open() : this.#losing(node, 0n, open);
   }
 
   override create(...args: Parameters<FileSystem["create"]>): ReturnType<DecoratedFileSystem["create"]> {
     const [place, flags, what] = args;
     // An existing file is opened first and truncated behind the gate: its node is not known before.
     const made = super.create(place, flags & ~files.O_TRUNC, what);
-    this.#remember(made.handle, made.entry.node, made.entry.attributes.ino);
     if ((flags & files.O_TRUNC) === 0 || made.entry.attributes.sizeBytes === 0n) return made;
     try {
       const change = { ...NO_CHANGE, sizeBytes: 0n };
@@ -79,16 +75,11 @@ export class GatedFileSystem extends DecoratedFileSystem {
   }
 
   override fallocate(handle: FileHandle, mode: number, offset: bigint, lengthBytes: bigint): void {
-    const node = this.#open.get(handle)?.node;
+    const node = this.inner.openedBy(handle)?.node;
     const work = () => super.fallocate(handle, mode, offset, lengthBytes);
     if (node === undefined) work();
     else if ((mode & LOSING) === 0) this.#growing(node, work);
     else this.#losing(node, offset, work);
-  }
-
-  override release(handle: FileHandle): void {
-    this.#open.delete(handle);
-    super.release(handle);
   }
 
   /** The kernel's pass-through would bypass the gate. */
@@ -96,13 +87,8 @@ export class GatedFileSystem extends DecoratedFileSystem {
     return null;
   }
 
-  override reset(): void {
-    this.#open.clear();
-    super.reset();
-  }
-
-  #remember(handle: FileHandle, node: NodeId, ino: bigint): void {
-    this.#open.set(handle, { node, file: { device: this.#device, ino } });
+  #fileOf(ino: bigint): FileIdentity {
+    return { device: this.#device, ino };
   }
 
   #growing<T>(node: NodeId, work: () => T): T {

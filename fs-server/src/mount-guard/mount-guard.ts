@@ -14,7 +14,7 @@
 import { closeSync } from "node:fs";
 import { SyscallError } from "../../../sys/src/index.ts";
 import { ALL_PAGES, type Notifier, type PageRange } from "../core/notify.ts";
-import type { NodeId } from "../fs/filesystem.ts";
+import type { FileHandle, NodeId } from "../fs/filesystem.ts";
 import { FileWatch } from "../guard/file-watch.ts";
 import { PreContentGuard } from "../guard/pre-content.ts";
 import {
@@ -84,6 +84,10 @@ export class MountGuard {
   readonly #options: MountGuardOptions;
   readonly #arm: Arm;
   readonly #guarded = new Map<NodeId, Guarded>();
+  readonly #nodeOf = new Map<FileHandle, NodeId>();
+  readonly #opens = new Map<NodeId, number>();
+  /** Handles whose end was reported before their beginning, by another thread. */
+  readonly #closedFirst = new Set<FileHandle>();
   #notifier: Notifier | null = null;
   #hasEnded = false;
 
@@ -103,13 +107,50 @@ export class MountGuard {
   }
 
   receive(message: OpenFileMessage): void {
-    if (message.type === "file-closed") {
-      const guarded = this.#guarded.get(message.node);
-      this.#guarded.delete(message.node);
+    switch (message.type) {
+      case "file-opened":
+        this.#opened(message.handle, message.node, message.fd);
+        return;
+      case "file-closed":
+        if (!this.#closed(message.handle)) this.#closedFirst.add(message.handle);
+        return;
+      case "files-closed":
+        for (const handle of [...this.#nodeOf.keys()]) this.#closed(handle);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #opened(handle: FileHandle, node: NodeId, fd: number | null): void {
+    if (this.#closedFirst.delete(handle)) {
+      if (fd !== null) closeSync(fd);
+      return;
+    }
+    this.#nodeOf.set(handle, node);
+    const opens = (this.#opens.get(node) ?? 0) + 1;
+    this.#opens.set(node, opens);
+    if (opens > 1) {
+      if (fd !== null) closeSync(fd);
+    } else if (fd === null) {
+      this.#options.log(`node ${node} is not guarded: the server has no descriptor to watch it by`);
+    } else void this.#guard(node, fd);
+  }
+
+  /** False: the handle is not known to be open. */
+  #closed(handle: FileHandle): boolean {
+    const node = this.#nodeOf.get(handle);
+    if (node === undefined) return false;
+    this.#nodeOf.delete(handle);
+    const left = (this.#opens.get(node) ?? 1) - 1;
+    if (left > 0) this.#opens.set(node, left);
+    else {
+      this.#opens.delete(node);
+      const guarded = this.#guarded.get(node);
+      this.#guarded.delete(node);
       if (guarded !== undefined) this.#release(guarded);
-    } else if (message.fd === null) {
-      this.#options.log(`node ${message.node} is not guarded: the server has no descriptor to watch it by`);
-    } else void this.#guard(message.node, message.fd);
+    }
+    return true;
   }
 
   async #guard(node: NodeId, fd: number): Promise<void> {

@@ -3,16 +3,21 @@ import { DecoratedFileSystem } from "../fs/decorator.ts";
 import { FileSystemError } from "../fs/errors.ts";
 import type { FileHandle, FileSystem, NodeId } from "../fs/filesystem.ts";
 
+/** Threads report on their own: what is said of a handle's end may come before what is said of its beginning. */
 export type OpenFileMessage =
-  /** The first handle of a node. `fd`: open for reading, closed by the receiver; null: it could not be opened. */
-  | { readonly type: "file-opened"; readonly node: NodeId; readonly fd: number | null }
-  /** The last handle is released, and with it every mapping. */
-  | { readonly type: "file-closed"; readonly node: NodeId };
+  /** `fd`: open for reading, closed by the receiver; null: it could not be opened. */
+  | {
+      readonly type: "file-opened";
+      readonly handle: FileHandle;
+      readonly node: NodeId;
+      readonly fd: number | null;
+    }
+  | { readonly type: "file-closed"; readonly handle: FileHandle }
+  /** Every handle is. */
+  | { readonly type: "files-closed" };
 
 export class OpenFileReporter extends DecoratedFileSystem {
   readonly #report: (message: OpenFileMessage) => void;
-  readonly #nodeOf = new Map<FileHandle, NodeId>();
-  readonly #handles = new Map<NodeId, number>();
 
   constructor(inner: FileSystem, report: (message: OpenFileMessage) => void) {
     super(inner);
@@ -31,25 +36,16 @@ export class OpenFileReporter extends DecoratedFileSystem {
 
   override release(handle: FileHandle): void {
     super.release(handle);
-    const node = this.#nodeOf.get(handle);
-    if (node === undefined) return;
-    this.#nodeOf.delete(handle);
-    const left = (this.#handles.get(node) ?? 1) - 1;
-    if (left > 0) this.#handles.set(node, left);
-    else this.#closed(node);
+    this.#report({ type: "file-closed", handle });
   }
 
   override reset(): void {
-    this.#nodeOf.clear();
-    for (const node of this.#handles.keys()) this.#closed(node);
+    this.#report({ type: "files-closed" });
     super.reset();
   }
 
   #opened(node: NodeId, handle: FileHandle): FileHandle {
-    this.#nodeOf.set(handle, node);
-    const others = this.#handles.get(node) ?? 0;
-    this.#handles.set(node, others + 1);
-    if (others === 0) this.#report({ type: "file-opened", node, fd: this.#descriptor(node) });
+    this.#report({ type: "file-opened", handle, node, fd: this.#descriptor(node) });
     return handle;
   }
 
@@ -61,10 +57,5 @@ export class OpenFileReporter extends DecoratedFileSystem {
       if (error instanceof FileSystemError) return null;
       throw error;
     }
-  }
-
-  #closed(node: NodeId): void {
-    this.#handles.delete(node);
-    this.#report({ type: "file-closed", node });
   }
 }

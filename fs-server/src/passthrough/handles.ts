@@ -29,7 +29,9 @@ const NODE_HIGH = SLOT_WORDS + 2;
 const READING = SLOT_WORDS + 3;
 /** The thread that has moved the descriptor's position last. */
 const READER = SLOT_WORDS + 4;
-const HANDLE_WORDS = SLOT_WORDS + 5;
+/** The node's backing file was opened for it. */
+const IS_BACKED = SLOT_WORDS + 5;
+const HANDLE_WORDS = SLOT_WORDS + 6;
 const kinds = { file: 1, directory: 2 } as const;
 
 /** Threads may release at once what they have counted as open. */
@@ -86,6 +88,7 @@ export class HandleTable {
     words[at + NODE_LOW] = number | 0;
     words[at + NODE_HIGH] = (number / TWO_32) | 0;
     words[at + READER] = 0;
+    words[at + IS_BACKED] = 0;
     const handle = this.#slots.show(slot) as FileHandle;
     this.#slots.unlock();
     return handle;
@@ -130,6 +133,24 @@ export class HandleTable {
     const [low = 0, high = 0] = [this.#words[at + NODE_LOW], this.#words[at + NODE_HIGH]];
     const node = (high >>> 0) * TWO_32 + (low >>> 0);
     return node === 0 ? null : (BigInt(node) as NodeId);
+  }
+
+  markBacked(handle: FileHandle): void {
+    const slot = this.#slots.acquire(handle);
+    if (slot === 0) return;
+    Atomics.store(this.#words, this.#slots.at(slot) + IS_BACKED, 1);
+    this.#slots.release(slot);
+  }
+
+  /** The node of a handle that is marked, and is not from now on; else null. */
+  takeBacked(handle: FileHandle): NodeId | null {
+    const slot = this.#slots.acquire(handle);
+    if (slot === 0) return null;
+    const isMarked = Atomics.exchange(this.#words, this.#slots.at(slot) + IS_BACKED, 0) === 1;
+    this.#slots.release(slot);
+    const node = isMarked ? this.nodeOf(handle) : null;
+    this.#hand.empty();
+    return node;
   }
 
   /** The operation under way is over: others may close what it used. */

@@ -56,7 +56,10 @@ const ADDED_AS = SLOT_WORDS + 10;
 const HANDLE_BYTES = SLOT_WORDS + 11;
 const HANDLE = SLOT_WORDS + 12;
 const HANDLE_WORDS = 12;
-const INODE_WORDS = HANDLE + HANDLE_WORDS;
+/** The client's kernel's backing file, and the handles that it was opened for. */
+const BACKING = HANDLE + HANDLE_WORDS;
+const BACKED_HANDLES = BACKING + 1;
+const INODE_WORDS = BACKED_HANDLES + 1;
 const NOT_CHAINED = -1;
 
 /** Words before the slots. */
@@ -90,6 +93,16 @@ export class InodeTable {
   readonly #hand: Hand;
   readonly #limits: InodeLimits;
   readonly #fileHandles: FileHandles | null;
+
+  /** Slots of the table, and slot 0, which no node has. */
+  static slotCount(limits: InodeLimits): number {
+    return layoutOf(limits).slots + 1;
+  }
+
+  /** 0 for what is no node's id. */
+  static slotOf(limits: InodeLimits, node: NodeId): number {
+    return SlotTable.slotOf(layoutOf(limits), node);
+  }
 
   static wordsFor(limits: InodeLimits): number {
     return HEAD_WORDS + bucketsOf(limits) + SlotTable.wordsFor(layoutOf(limits));
@@ -198,6 +211,36 @@ export class InodeTable {
     return node;
   }
 
+  /** The backing file of one more handle, by `open` for the first one; null: it gives none, or the node is not known. */
+  backed(node: NodeId, open: () => number | null): number | null {
+    const words = this.#words;
+    this.#slots.lock();
+    try {
+      const slot = this.#slots.find(node);
+      const at = this.#slots.at(slot);
+      const handles = words[at + BACKED_HANDLES] ?? 0;
+      const id = slot === 0 ? null : handles > 0 ? (words[at + BACKING] ?? 0) : open();
+      if (id === null) return null;
+      words[at + BACKING] = id;
+      words[at + BACKED_HANDLES] = handles + 1;
+      return id;
+    } finally {
+      this.#slots.unlock();
+    }
+  }
+
+  /** One handle less. Returns the backing file that has none left, or null. */
+  unbacked(node: NodeId): number | null {
+    const words = this.#words;
+    this.#slots.lock();
+    const slot = this.#slots.find(node);
+    const at = this.#slots.at(slot);
+    const handles = slot === 0 ? 0 : (words[at + BACKED_HANDLES] ?? 0);
+    if (handles > 0) words[at + BACKED_HANDLES] = handles - 1;
+    this.#slots.unlock();
+    return handles === 1 ? (words[at + BACKING] ?? null) : null;
+  }
+
   #refer(at: number): void {
     const words = this.#words;
     words[at + IS_USED] = 1;
@@ -288,6 +331,7 @@ export class InodeTable {
     words[at + LOOKUPS_HIGH] = 0;
     words[at + IS_USED] = 0;
     words[at + HANDLE_BYTES] = 0;
+    words[at + BACKED_HANDLES] = 0;
     words[at + ADDED_AS] = Atomics.add(words, this.#at + ADDED, 1) + 1;
     if (slot === ROOT_SLOT) words[at + FD] = fd;
     else this.#pin(slot, fd);

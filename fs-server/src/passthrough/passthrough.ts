@@ -25,6 +25,7 @@ import type {
   MappableFile,
   NewNode,
   NodeId,
+  Opened,
   Place,
   Statistics,
   SyncScope,
@@ -516,7 +517,7 @@ export class PassthroughFileSystem implements FileSystem {
     return this.#handles.file(handle).fd;
   }
 
-  openedBy(handle: FileHandle): { readonly node: NodeId; readonly ino: bigint } | null {
+  openedBy(handle: FileHandle): Opened | null {
     const node = this.#handles.nodeOf(handle);
     const ino = node === null ? null : this.#inodes.inoOf(node);
     return node === null || ino === null ? null : { node, ino };

@@ -48,11 +48,13 @@ export type SlotLayout = {
   readonly slotWords: number;
 };
 
+/** Slot and generation in one number: a power of two, so that slots of a first generation have their own numbers. */
+const spanOf = (slots: number): number => 2 ** Math.ceil(Math.log2(slots + 1));
+
 export class SlotTable {
   readonly words: Int32Array;
   readonly #at: number;
   readonly #layout: SlotLayout;
-  /** Slot and generation in one number: a power of two, so that slots of a first generation have their own numbers. */
   readonly #span: number;
 
   /** @param at the first word of the table, of `wordsFor` zeros when it is new */
@@ -60,7 +62,13 @@ export class SlotTable {
     this.words = words;
     this.#at = at;
     this.#layout = layout;
-    this.#span = 2 ** Math.ceil(Math.log2(layout.slots + 1));
+    this.#span = spanOf(layout.slots);
+  }
+
+  /** The slot that `id` names, whether it has that generation or not; 0: ids of this table name none so. */
+  static slotOf({ slots }: Pick<SlotLayout, "slots">, id: bigint): number {
+    const slot = Number(id % BigInt(spanOf(slots)));
+    return slot > slots ? 0 : slot;
   }
 
   static wordsFor({ slots, slotWords }: SlotLayout): number {

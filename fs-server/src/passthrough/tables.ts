@@ -8,11 +8,17 @@ import { type InodeLimits, InodeTable } from "./inodes.ts";
 export type TableLimits = InodeLimits & { readonly handles: number };
 
 /** What another thread needs; can be posted to it. */
-export type SharedTables = { readonly memory: SharedArrayBuffer; readonly limits: TableLimits };
+export type SharedTables = {
+  readonly memory: SharedArrayBuffer;
+  /** Of SharedSizes. */
+  readonly sizes: SharedArrayBuffer;
+  readonly limits: TableLimits;
+};
 
 export function newTables(limits: TableLimits): SharedTables {
   const words = InodeTable.wordsFor(limits) + HandleTable.wordsFor(limits.handles);
-  return { memory: new SharedArrayBuffer(4 * words), limits };
+  const sizes = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT * InodeTable.slotCount(limits));
+  return { memory: new SharedArrayBuffer(4 * words), sizes, limits };
 }
 
 /** Where the tables lie. */

@@ -28,7 +28,7 @@ export const USAGE: string = `usage: serve-main --source DIR --mountpoint DIR
   devfuse only: [--cache auto|always|never|metadata] [--allow-direct-io]
                 [--translate-uid RULE]... [--translate-gid RULE]...   map:CLIENT:HOST:COUNT and others
                 [--writeback] [--passthrough] [--posix-acl | --no-posix-acl] [--keep-cache]
-                [--entry-timeout MS] [--attr-timeout MS] [--faults FILE]
+                [--entry-timeout MS] [--attr-timeout MS] [--faults FILE] [--io-uring]
                 [--guard fuse-lease --lease-socket PATH | --guard notify | --guard pre-content]`;
 
 /** A wrong option. The message names it. */
@@ -70,6 +70,7 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     "no-posix-acl",
     "keep-cache",
     "allow-direct-io",
+    "io-uring",
   ] as const;
   const unusable: string[] = transport === "libfuse" ? only.filter((name) => values[name]) : [];
   if (transport === "libfuse" && values["translate-uid"].length > 0) unusable.push("translate-uid");
@@ -78,6 +79,11 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   if (unusable.length > 0) throw new UsageError(`--${unusable[0]} needs --transport devfuse`);
   if (values.writeback && values.passthrough) {
     throw new UsageError("--writeback and --passthrough exclude each other");
+  }
+  if (values["io-uring"] && (values.faults !== undefined || values.guard === "fuse-lease")) {
+    throw new UsageError(
+      "--io-uring goes with neither --faults nor --guard fuse-lease: its threads keep nothing for later",
+    );
   }
   const { guard } = values;
   const mountGuard = mountGuardNames.find((name) => name === guard) ?? null;
@@ -106,6 +112,7 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     fileHandles: chosen("inode-file-handles", values["inode-file-handles"], fileHandlesUses),
     entryTimeoutMs: timeoutMs("entry-timeout", values["entry-timeout"], cache),
     attributeTimeoutMs: timeoutMs("attr-timeout", values["attr-timeout"], cache),
+    ioUring: values["io-uring"],
     faults: values.faults === undefined ? [] : faultRules(values.faults),
     leaseSocket,
     mountGuard,
@@ -205,6 +212,7 @@ function parsed(args: readonly string[]) {
         "entry-timeout": { type: "string" },
         "attr-timeout": { type: "string" },
         faults: { type: "string" },
+        "io-uring": { type: "boolean", default: false },
         guard: { type: "string" },
         "lease-socket": { type: "string" },
         "parent-pid": { type: "string" },

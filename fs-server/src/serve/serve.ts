@@ -3,9 +3,8 @@
  * The main thread mounts, takes signals and unmounts; devfuse serves in a worker thread, libfuse on its own threads
  * and this event loop.
  */
-import { Worker } from "node:worker_threads";
 import type { Transport } from "../../../language/src/words.ts";
-import { compiledEntry, exitNow, raiseDescriptorLimit } from "../../../sys/src/index.ts";
+import { exitNow, raiseDescriptorLimit } from "../../../sys/src/index.ts";
 import { DEFAULT_BOUND_MS } from "../guard/truncation-guard.ts";
 import { GateKeeper, gateMemory } from "../lease/cross-thread-gate.ts";
 import { LeaseBook } from "../lease/lease-book.ts";
@@ -13,7 +12,9 @@ import { serveLeases } from "../lease/lease-server.ts";
 import { MountGuard } from "../mount-guard/mount-guard.ts";
 import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
 import { deviceNotifier, mountDevice } from "../transport/devfuse/device.ts";
-import type { DevfuseMessage, DevfuseWorkerData } from "../transport/devfuse/worker.ts";
+import { noUringBecause } from "../transport/devfuse/rings.ts";
+import { ServingThreads } from "../transport/devfuse/threads.ts";
+import type { DevfuseMessage } from "../transport/devfuse/worker.ts";
 import { mountLibfuse } from "../transport/libfuse/mount.ts";
 import { checkedMountPoint, detach, isFuseMounted, requireOutside } from "./mount-point.ts";
 import type { ServeOptions } from "./options.ts";
@@ -124,20 +125,22 @@ async function startDevfuse(
 ): Promise<Protocol> {
   // Refuses a bad source before anything is mounted; the worker opens its own.
   tried(options, log).close();
+  const refusal = options.ioUring ? noUringBecause() : null;
+  if (refusal !== null) throw new Error(`cannot serve with --io-uring: ${refusal}`);
   const device = mountDevice({ mountPoint, readOnly: options.readOnly });
   guard?.mounted(deviceNotifier(device));
-  const workerData: DevfuseWorkerData = {
+  const data = {
     ...options,
     device,
     gate: leases?.memory ?? null,
     reportsOpenFiles: guard !== null,
+    isAlone: options.faults.length > 0,
   };
-  const entry = compiledEntry(import.meta.url, "../transport/devfuse/worker.ts");
-  const worker = new Worker(entry, { workerData });
   return await new Promise<Protocol>((resolve, reject) => {
     let isReady = false;
-    worker.on("error", (error) => (isReady ? fail(`defect of the serving thread: ${error}`) : reject(error)));
-    worker.on("message", (message: DevfuseMessage) => {
+    const onMessage = (
+      message: Exclude<DevfuseMessage, { type: "grow" | "interrupt" | "queue-ready" }>,
+    ): void => {
       switch (message.type) {
         case "init":
           isReady = true;
@@ -154,12 +157,16 @@ async function startDevfuse(
           break;
         case "file-opened":
         case "file-closed":
+        case "files-closed":
           guard?.receive(message);
           break;
         default:
           message satisfies never;
       }
-    });
+    };
+    const onError = (error: unknown): void =>
+      isReady ? fail(`defect of a serving thread: ${error}`) : reject(error);
+    new ServingThreads(data, { onMessage, onError, log });
   });
 }
 

@@ -8,6 +8,7 @@ import { ALL_PAGES, type Notifier } from "../../src/core/notify.ts";
 import { type NodeId, ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { componentName } from "../../src/fs/names.ts";
 import { detach } from "../../src/serve/mount-point.ts";
+import { crewMemory } from "../../src/transport/devfuse/crew.ts";
 import { deviceNotifier, mountDevice } from "../../src/transport/devfuse/device.ts";
 import type { DevfuseWorkerData } from "../../src/transport/devfuse/worker.ts";
 import { temporaryDirectory } from "../support/directories.ts";
@@ -52,6 +53,12 @@ describe.skipIf(noMountBecause("devfuse") !== null)("a mount that caches for a d
       faults: [],
       gate: null,
       reportsOpenFiles: false,
+      crew: crewMemory(),
+      thread: 0,
+      begun: null,
+      isAlone: true,
+      ioUring: false,
+      queue: null,
     };
     const worker = new Worker(WORKER, { workerData });
     await new Promise((done) => worker.once("message", done));

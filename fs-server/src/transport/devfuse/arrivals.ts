@@ -28,21 +28,34 @@ export type Device = {
 export class Arrivals {
   readonly #device: Device;
   readonly #now: () => number;
+  readonly #beforeSleep: () => boolean;
   /** Requests still to be waited for asleep, and how many it will be after the next look in vain. */
   #skip = 0;
   #penalty = 1;
   /** Where the last request came from: its answer has to go there (fs/fuse/dev.c keeps a list for each descriptor). */
   from: number;
+  /** The last request was there before it was looked for. */
+  wasQueued = false;
+  /** The last request was slept for. */
+  wasSlept = false;
 
-  constructor(device: Device, now: () => number = () => performance.now()) {
+  /** @param beforeSleep true: the caller has slept otherwise, and comes back; `next` is EAGAIN then */
+  constructor(
+    device: Device,
+    now: () => number = () => performance.now(),
+    beforeSleep: () => boolean = () => false,
+  ) {
     this.#device = device;
     this.#now = now;
+    this.#beforeSleep = beforeSleep;
     this.from = device.fd;
   }
 
   /** The next request, by `receive` from one of the descriptors: its length, or the negative errno. */
   next(receive: (fd: number) => number): number {
     const { fd, nowait } = this.#device;
+    this.wasQueued = false;
+    this.wasSlept = false;
     if (nowait !== null) {
       if (this.#skip > 0) this.#skip -= 1;
       else {
@@ -53,14 +66,27 @@ export class Arrivals {
         }
       }
     }
+    if (this.#beforeSleep()) return EAGAIN;
+    this.wasSlept = true;
     this.from = fd;
     return receive(fd);
+  }
+
+  /** A request that is there, where that can be asked for; else the next one. */
+  now(receive: (fd: number) => number): number {
+    this.wasQueued = false;
+    this.wasSlept = false;
+    this.from = this.#device.nowait ?? this.#device.fd;
+    return receive(this.from);
   }
 
   #look(nowait: number, receive: (fd: number) => number): number {
     let length = receive(nowait);
     // A request that was already there does not count for or against looking.
-    if (length !== EAGAIN) return length;
+    if (length !== EAGAIN) {
+      this.wasQueued = true;
+      return length;
+    }
     const end = this.#now() + LOOK_MS;
     while (length === EAGAIN && this.#now() < end) length = receive(nowait);
     if (length === EAGAIN) {

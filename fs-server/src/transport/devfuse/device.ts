@@ -78,9 +78,10 @@ function mountByHelper({ mountPoint, readOnly }: DeviceMount): number {
   }
 }
 
-/** One more descriptor of the same connection, which never waits in read(2); null where the kernel would not. */
-export function cloneDevice(device: number): number | null {
-  const fd = files.openat(files.AT_FDCWD, files.pathBytes("/dev/fuse"), files.O_RDWR | files.O_NONBLOCK);
+/** One more descriptor of the same connection, of which read(2) waits or never does; null where the kernel would not. */
+export function cloneDevice(device: number, kind: "waits" | "never waits"): number | null {
+  const flags = files.O_RDWR | (kind === "waits" ? 0 : files.O_NONBLOCK);
+  const fd = files.openat(files.AT_FDCWD, files.pathBytes("/dev/fuse"), flags);
   if (fd < 0) return null;
   const source = new Uint8Array(new Uint32Array([device]).buffer);
   if (files.ioctl(fd, FUSE_DEV_IOC_CLONE, source) === 0) return fd;

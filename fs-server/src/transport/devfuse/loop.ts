@@ -1,6 +1,7 @@
 /**
  * The request loop on a mounted /dev/fuse: one blocking read is one request, one write is one reply.
- * Occupies its thread until the mount is gone: run it in a worker or a process of its own.
+ * Occupies its thread until the mount is gone: run it in a worker or a process of its own. Several threads may serve one
+ * mount, each by a loop of its own (crew.ts).
  */
 import { files } from "../../../../sys/src/index.ts";
 import { offsetsOf, sizeOf } from "../../abi/layout.ts";
@@ -10,6 +11,7 @@ import { MIN_MOVED_BYTES } from "../../core/reply.ts";
 import type { MessageResult, Session } from "../../core/session.ts";
 import { failure } from "../../fs/errors.ts";
 import { Arrivals, type Device } from "./arrivals.ts";
+import type { Crew } from "./crew.ts";
 import { DeviceSink, type Pipe, PipedContent } from "./splice.ts";
 
 /** Room for headers and names beside the largest payload (the kernel asks for max_write and a page at least). */
@@ -24,14 +26,29 @@ const ECONNABORTED = -failure("ECONNABORTED").errno;
 const EINTR = -failure("EINTR").errno;
 const EAGAIN = -failure("EAGAIN").errno;
 
+/** Requests that wait by nature, most of them for a disk. */
+const WAITING: ReadonlySet<number> = new Set(
+  (["FSYNC", "FSYNCDIR", "SYNCFS", "FALLOCATE", "COPY_FILE_RANGE", "COPY_FILE_RANGE_64"] as const).map(
+    (name) => opcodeNamed(name).number,
+  ),
+);
+
+/** One of several threads. */
+export type Companions = {
+  readonly crew: Crew;
+  /** After each request: others may close what it used. */
+  readonly letGo: () => void;
+};
+
 /** Serves until the mount ends. Returns why it ended. */
-export function serveDevice(device: Device, session: Session): string {
-  return new DeviceLoop(device, session).run();
+export function serveDevice(device: Device, session: Session, companions: Companions | null = null): string {
+  return new DeviceLoop(device, session, companions).run();
 }
 
 class DeviceLoop {
   readonly #device: Device;
   readonly #session: Session;
+  readonly #companions: Companions | null;
   readonly #pipe: Pipe | null;
   readonly #arrivals: Arrivals;
   readonly #request = new Uint8Array(BUFFER_BYTES);
@@ -41,12 +58,16 @@ class DeviceLoop {
   /** Large writes come in rows: after one, the next request is received by reference. */
   #piping = false;
 
-  constructor(device: Device, session: Session) {
+  constructor(device: Device, session: Session, companions: Companions | null) {
     this.#device = device;
     this.#session = session;
+    this.#companions = companions;
     const { pipe } = device;
     this.#pipe = pipe;
-    this.#arrivals = new Arrivals(device);
+    // A thread that keeps requests for later stays awake for them.
+    const rest = (): boolean =>
+      companions !== null && session.msUntilDue() === null && companions.crew.rest();
+    this.#arrivals = new Arrivals(device, () => performance.now(), rest);
     const replyBytes = new Uint8Array(BUFFER_BYTES);
     this.#sink = new DeviceSink(device.fd, replyBytes, pipe);
     this.#nowaitSink = device.nowait === null ? this.#sink : new DeviceSink(device.nowait, replyBytes, pipe);
@@ -54,17 +75,19 @@ class DeviceLoop {
 
   run(): string {
     const session = this.#session;
+    this.#companions?.crew.begin();
     for (;;) {
       const wait = session.msUntilDue();
       if (wait !== null) {
         const readable = files.pollReadable(this.#device.fd, Math.ceil(wait));
-        session.handleDue();
+        this.#handleDue();
         if (readable === 0) continue;
       }
       const piping = this.#piping ? this.#pipe : null;
-      const length = this.#arrivals.next((fd) =>
-        piping === null ? files.read(fd, this.#request) : files.splice(fd, piping.into, BUFFER_BYTES),
-      );
+      const receive = (fd: number): number =>
+        piping === null ? files.read(fd, this.#request) : files.splice(fd, piping.into, BUFFER_BYTES);
+      // Another thread may have taken what was readable.
+      const length = wait === null ? this.#arrivals.next(receive) : this.#arrivals.now(receive);
       if (length < 0) {
         // ENOENT: the request was interrupted between queueing and reading.
         if (length === ENOENT || length === EINTR || length === EAGAIN) continue;
@@ -82,7 +105,30 @@ class DeviceLoop {
     }
   }
 
+  /** What was kept for later, and is due or interrupted. */
+  #handleDue(): void {
+    const interrupted = this.#companions?.crew.mail() ?? null;
+    if (interrupted !== null) this.#session.interrupt(interrupted);
+    this.#session.handleDue();
+    this.#companions?.letGo();
+  }
+
   #serve(length: number, piped: PipedContent | null = null): MessageResult {
+    const companions = this.#companions;
+    if (companions === null) return this.#handled(length, piped);
+    const { crew, letGo } = companions;
+    if (this.#arrivals.wasSlept) crew.awoke();
+    const view = this.#requestView;
+    const [low, high] = [view.getInt32(IN.unique, true), view.getInt32(IN.unique + 4, true)];
+    crew.serving(low, high, this.#arrivals.wasQueued);
+    if (WAITING.has(view.getUint32(IN.opcode, true))) crew.willBlock();
+    const result = this.#handled(length, piped);
+    letGo();
+    crew.served();
+    return result;
+  }
+
+  #handled(length: number, piped: PipedContent | null): MessageResult {
     const isWrite = this.#requestView.getUint32(IN.opcode, true) === WRITE;
     this.#piping = isWrite && length + (piped?.lengthBytes ?? 0) >= MIN_MOVED_BYTES;
     const sink = this.#arrivals.from === this.#device.fd ? this.#sink : this.#nowaitSink;

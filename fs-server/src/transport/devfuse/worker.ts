@@ -1,10 +1,13 @@
 /**
- * The thread of a devfuse server. The main thread mounts, unmounts and takes signals; this one only serves, so that
+ * A thread of a devfuse server. The main thread mounts, unmounts and takes signals; this one only serves, so that
  * no event loop stands between two requests.
  */
 import { statSync, writeSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
 import type { FaultRule } from "../../../../language/src/words.ts";
+import { nameThread, ownFileSystemState } from "../../../../sys/src/index.ts";
+import type { Agreement } from "../../core/init.ts";
 import { Session } from "../../core/session.ts";
 import { FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
@@ -13,12 +16,18 @@ import { TranslatedFileSystem } from "../../fs/translated.ts";
 import { CrossThreadGate, type GateMessage } from "../../lease/cross-thread-gate.ts";
 import { GatedFileSystem } from "../../lease/gated-filesystem.ts";
 import { type OpenFileMessage, OpenFileReporter } from "../../mount-guard/open-file-reporter.ts";
+import { SharedBackings } from "../../passthrough/backings.ts";
 import type { FileHandlesUse } from "../../passthrough/options.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
+import { SharedSizes } from "../../passthrough/shared-sizes.ts";
+import type { SharedTables } from "../../passthrough/tables.ts";
 import { isAdministrator } from "./administrator.ts";
+import { Crew } from "./crew.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { serveDevice } from "./loop.ts";
+import { serveQueue } from "./rings.ts";
 import { Pipe } from "./splice.ts";
+import type { Begun } from "./threads.ts";
 
 /** How a source is served. */
 export type DevfuseOptions = {
@@ -41,6 +50,8 @@ export type DevfuseOptions = {
   /** Mounts inside the source are crossed, and announced to kernels that take it (FUSE_SUBMOUNTS). */
   readonly announceSubmounts: boolean;
   readonly fileHandles: FileHandlesUse;
+  /** By queues of io_uring, where the kernel agrees. */
+  readonly ioUring: boolean;
   readonly entryTimeoutMs: number;
   readonly attributeTimeoutMs: number;
   readonly faults: readonly FaultRule[];
@@ -48,6 +59,16 @@ export type DevfuseOptions = {
 
 export type DevfuseWorkerData = DevfuseOptions & {
   readonly device: number;
+  /** Shared by the threads that serve (crew.ts). */
+  readonly crew: SharedArrayBuffer;
+  /** Its number, from 0. */
+  readonly thread: number;
+  /** null: the first one, which answers INIT. */
+  readonly begun: Begun | null;
+  /** The queue of io_uring that this thread serves; null: it serves the device. */
+  readonly queue: number | null;
+  /** Only one thread serves: rules of faults count calls. */
+  readonly isAlone: boolean;
   /** Shared with the main thread's GateKeeper, where the server grants leases; else null. */
   readonly gate: SharedArrayBuffer | null;
   /** Report to the main thread which files are open: it has a MountGuard. */
@@ -61,7 +82,14 @@ export type DevfuseMessage =
       readonly clientMinor: number;
       readonly flags: readonly string[];
       readonly maxWriteBytes: number;
+      readonly agreement: Agreement;
+      readonly tables: SharedTables;
     }
+  /** One more thread is needed. */
+  | { readonly type: "grow" }
+  /** The entries of a queue of io_uring are registered. */
+  | { readonly type: "queue-ready" }
+  | { readonly type: "interrupt"; readonly unique: bigint }
   | { readonly type: "ended"; readonly reason: string }
   | GateMessage
   | OpenFileMessage;
@@ -76,15 +104,22 @@ function log(line: string): void {
 }
 
 function main(options: DevfuseWorkerData): void {
-  const { device, readOnly, writebackCache } = options;
+  const { device, readOnly, writebackCache, thread, begun } = options;
+  nameThread(options.queue === null ? `daxfault-serve${thread}` : `daxfault-ring${options.queue}`);
+  // The umask is a thread's own from here on.
+  ownFileSystemState();
   const post = (message: DevfuseMessage): void => parentPort?.postMessage(message);
-  const source = new PassthroughFileSystem(options.source, {
-    readOnly,
-    writebackCache,
-    crossMounts: options.announceSubmounts,
-    fileHandles: options.fileHandles,
-    allowDirectIo: options.allowDirectIo,
-  });
+  const source = new PassthroughFileSystem(
+    options.source,
+    {
+      readOnly,
+      writebackCache,
+      crossMounts: options.announceSubmounts,
+      fileHandles: options.fileHandles,
+      allowDirectIo: options.allowDirectIo,
+    },
+    begun?.tables ?? null,
+  );
   const { translateUid, translateGid } = options;
   const translated: FileSystem =
     translateUid.length + translateGid.length === 0
@@ -98,29 +133,56 @@ function main(options: DevfuseWorkerData): void {
       ? reporting
       : new GatedFileSystem(
           reporting,
-          new CrossThreadGate(options.gate, post),
+          new CrossThreadGate(options.gate, post, thread),
           statSync(options.source, { bigint: true }).dev,
         );
-  const pipe = Pipe.open();
+  // Queues have memory of the full size.
+  const pipe = options.queue === null ? Pipe.open() : null;
   const session = new Session({
     fs,
     ...(pipe === null ? {} : { maxWriteBytes: pipe.contentBytes }),
+    sizes: new SharedSizes(source.tables),
     writebackCache,
     posixAcl: options.posixAcl ?? source.hasAccessLists,
+    ioUring: options.ioUring,
     keepCache: options.keepCache,
     directIo: options.directIo,
     announceSubmounts: options.announceSubmounts,
     isAdministrator,
     validity: { entryMs: options.entryTimeoutMs, attributesMs: options.attributeTimeoutMs },
-    ...(options.kernelPassthrough ? { backingFiles: deviceBackingFiles(device) } : {}),
+    ...(options.kernelPassthrough ? backingsOf(device, source) : {}),
+    ...(begun === null ? {} : { agreement: begun.agreement }),
+    onInterrupt: (unique) => post({ type: "interrupt", unique }),
     ...(options.debug ? { log } : {}),
-    onInit: ({ minor, clientMinor, flagNames, maxWriteBytes }) =>
-      post({ type: "init", minor, clientMinor, flags: flagNames, maxWriteBytes }),
+    onInit: (agreement) => {
+      const { minor, clientMinor, flagNames: flags, maxWriteBytes } = agreement;
+      post({ type: "init", minor, clientMinor, flags, maxWriteBytes, agreement, tables: source.tables });
+    },
     onDefect: (message, error) => log(`daxfault serve: defect: ${message}: ${String(error)}`),
   });
-  const reason = serveDevice({ fd: device, nowait: cloneDevice(device), pipe }, session);
-  fs.close();
+  const letGo = (): void => source.letGo();
+  if (options.queue !== null) {
+    const hooks = { onReady: () => post({ type: "queue-ready" }), letGo };
+    post({ type: "ended", reason: serveQueue({ device, number: options.queue }, session, hooks) });
+    return;
+  }
+  const fd = thread === 0 ? device : cloneDevice(device, "waits");
+  if (fd === null) throw new Error("FUSE_DEV_IOC_CLONE failed");
+  const crew = new Crew(options.crew, thread, {
+    cpus: availableParallelism(),
+    grow: () => post({ type: "grow" }),
+  });
+  const reason = serveDevice({ fd, nowait: cloneDevice(device, "never waits"), pipe }, session, {
+    crew,
+    letGo,
+  });
+  // The tables belong to the other threads, too: they end with the process.
   post({ type: "ended", reason });
+}
+
+function backingsOf(device: number, source: PassthroughFileSystem) {
+  const backingFiles = deviceBackingFiles(device);
+  return { backingFiles, backings: new SharedBackings(source.tables, backingFiles) };
 }
 
 main(workerData as DevfuseWorkerData);

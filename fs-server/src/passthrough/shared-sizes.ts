@@ -1,0 +1,42 @@
+/**
+ * A size for each node, for all threads that serve a mount: a 64-bit word for each slot of the inode table. A node that is
+ * forgotten gives its word up with `delete`, before its slot can be another's.
+ */
+import type { NodeId } from "../fs/filesystem.ts";
+import { InodeTable } from "./inodes.ts";
+import type { SharedTables } from "./tables.ts";
+
+/** Sizes are kept plus one: a word that was never written says nothing. */
+const UNKNOWN = 0n;
+
+export class SharedSizes {
+  readonly #words: BigInt64Array;
+  readonly #limits: SharedTables["limits"];
+
+  constructor({ sizes, limits }: SharedTables) {
+    this.#words = new BigInt64Array(sizes);
+    this.#limits = limits;
+  }
+
+  get(node: NodeId): bigint | undefined {
+    const word = Atomics.load(this.#words, this.#at(node));
+    return word === UNKNOWN ? undefined : word - 1n;
+  }
+
+  set(node: NodeId, sizeBytes: bigint): void {
+    Atomics.store(this.#words, this.#at(node), sizeBytes + 1n);
+  }
+
+  delete(node: NodeId): void {
+    Atomics.store(this.#words, this.#at(node), UNKNOWN);
+  }
+
+  clear(): void {
+    this.#words.fill(UNKNOWN);
+  }
+
+  /** A node that no table can have shares the word of slot 0, which no node has. */
+  #at(node: NodeId): number {
+    return InodeTable.slotOf(this.#limits, node);
+  }
+}
