@@ -9,6 +9,7 @@
 /** Sizes in bytes of the structures that ioctls carry. */
 export const sizeOf = {
   kvm_userspace_memory_region: 32,
+  kvm_userspace_memory_region2: 160,
   kvm_translation: 24,
   kvm_signal_mask: 4,
   kvm_enable_cap: 104,
@@ -33,6 +34,7 @@ export const requests = {
   KVM_GET_SUPPORTED_CPUID: ["read-write", 0x05, 8],
   KVM_CREATE_VCPU: ["none", 0x41, 0],
   KVM_SET_USER_MEMORY_REGION: ["write", 0x46, 32],
+  KVM_SET_USER_MEMORY_REGION2: ["write", 0x49, 160],
   KVM_SET_TSS_ADDR: ["none", 0x47, 0],
   KVM_SET_IDENTITY_MAP_ADDR: ["write", 0x48, 8],
   KVM_CREATE_IRQCHIP: ["none", 0x60, 0],
@@ -111,6 +113,8 @@ export const KVM_X86_DISABLE_EXITS_HLT = 2n;
 /** Bits of KVM_CAP_GUEST_MEMFD_FLAGS and of kvm_create_guest_memfd.flags: the host may map it, and its pages are shared. */
 export const GUEST_MEMFD_FLAG_MMAP = 1;
 export const GUEST_MEMFD_FLAG_INIT_SHARED = 2;
+/** Of kvm_userspace_memory_region2.flags. */
+export const KVM_MEM_GUEST_MEMFD = 4;
 
 export const exitReason = {
   KVM_EXIT_UNKNOWN: 0,

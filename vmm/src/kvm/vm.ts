@@ -1,6 +1,6 @@
 /** The part of a virtual machine that all architectures share: memslots, capabilities, guest_memfd. The rest is arch/x86/vm.ts. */
 import { closeSync } from "node:fs";
-import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP, sizeOf } from "./abi.ts";
+import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP, KVM_MEM_GUEST_MEMFD, sizeOf } from "./abi.ts";
 import { ioctlStruct } from "./device.ts";
 
 export type Memslot = {
@@ -49,6 +49,24 @@ export class MemoryVm {
     create.setBigUint64(0, BigInt(sizeBytes), true);
     create.setBigUint64(8, BigInt(GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED), true);
     return ioctlStruct(this.fd, "KVM_CREATE_GUEST_MEMFD", create);
+  }
+
+  /**
+   * KVM_SET_USER_MEMORY_REGION2: has a memslot's pages come from a guest_memfd of this VM, and from nowhere else. KVM looks
+   * none of them up by its host virtual address, which is the VMM's own mapping of the same memory. Throws a SyscallError.
+   */
+  moveToGuestMemfd(slot: Memslot, fd: number): void {
+    const remove = new DataView(new ArrayBuffer(sizeOf.kvm_userspace_memory_region));
+    remove.setUint32(0, slot.slot, true);
+    ioctlStruct(this.fd, "KVM_SET_USER_MEMORY_REGION", remove);
+    const region = new DataView(new ArrayBuffer(sizeOf.kvm_userspace_memory_region2));
+    region.setUint32(0, slot.slot, true);
+    region.setUint32(4, KVM_MEM_GUEST_MEMFD, true);
+    region.setBigUint64(8, slot.gpa, true);
+    region.setBigUint64(16, BigInt(slot.sizeBytes), true);
+    region.setBigUint64(24, slot.hva, true);
+    region.setUint32(40, fd, true);
+    ioctlStruct(this.fd, "KVM_SET_USER_MEMORY_REGION2", region);
   }
 
   get memslots(): readonly Memslot[] {

@@ -53,6 +53,8 @@ function offsets(struct: string, table: Readonly<Record<string, number>>): [stri
 const newerThanOldHeaders = [
   "struct kvm_run.memory_fault.",
   "sizeof kvm_create_guest_memfd",
+  "sizeof kvm_userspace_memory_region2",
+  "KVM_SET_USER_MEMORY_REGION2",
   "KVM_CREATE_GUEST_MEMFD",
 ];
 

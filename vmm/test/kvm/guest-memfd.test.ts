@@ -1,8 +1,28 @@
 /** guest_memfd behind the window, where the host may map it: nobody can make it shorter while a guest loads from it. */
 import { closeSync, ftruncateSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { files, MAP_SHARED, mmap, munmap, PROT_READ, PROT_WRITE, viewOf } from "../../../sys/src/index.ts";
-import { buildMachine, Kvm, loadImage, plainMachine, startVm, Vm } from "../../src/index.ts";
+import {
+  files,
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  mmap,
+  munmap,
+  PROT_READ,
+  PROT_WRITE,
+  viewOf,
+} from "../../../sys/src/index.ts";
+import {
+  buildMachine,
+  Kvm,
+  loadImage,
+  type MachineOptions,
+  plainMachine,
+  startVm,
+  type VcpuMessage,
+  Vm,
+  WINDOW_BASE,
+} from "../../src/index.ts";
 import { access, FILE_BYTES, signal } from "../support/case.ts";
 import { kvmOrReason } from "../support/kvm.ts";
 
@@ -69,6 +89,68 @@ describe.skipIf(reason !== null)(`guest_memfd${reason === null ? "" : ` (skipped
     kvm.close();
     expect(refusals).toEqual(["EINVAL", "EINVAL"]);
     expect(loaded).toEqual(["done 7", "done 7", "done 0"]);
+  });
+});
+
+type Setup = Partial<Pick<MachineOptions, "lapicInKernel" | "asyncPageFaults">>;
+
+const setups: readonly (readonly [string, Setup])[] = [
+  ["without an APIC in the kernel", {}],
+  ["with one", { lapicInKernel: true }],
+  ["with async page faults", { lapicInKernel: true, asyncPageFaults: "on" }],
+];
+
+/** kvm_mmu_faultin_pfn_gmem() (arch/x86/kvm/mmu/mmu.c): neither FOLL_NOWAIT nor an async page fault. */
+describe.skipIf(reason !== null)("a memslot of guest_memfd alone", () => {
+  it.each(setups)("is KVM_EXIT_MEMORY_FAULT once the guest_memfd is closed, %s", async (_name, setup) => {
+    const kvm = Kvm.open();
+    const first = mmap({
+      lengthBytes: FILE_BYTES,
+      prot: PROT_READ | PROT_WRITE,
+      flags: MAP_PRIVATE | MAP_ANONYMOUS,
+      fd: -1,
+    });
+    const load = access("load", 8, LOAD_AT);
+    const machine = buildMachine(kvm, loadImage(), {
+      ...plainMachine,
+      ...setup,
+      windowHva: first,
+      windowBytes: FILE_BYTES,
+      programs: [{ cpl: 3, steps: [load, signal("signal", 1), signal("await", 2), load] }],
+    });
+    const fd = machine.vm.createGuestMemfd(FILE_BYTES);
+    const hva = mmap({ lengthBytes: FILE_BYTES, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
+    viewOf(hva, FILE_BYTES).fill(7, LOAD_AT, LOAD_AT + 8);
+    const window = machine.vm.memslots.find(({ gpa }) => gpa === WINDOW_BASE);
+    if (window === undefined) throw new Error("no memslot at the window");
+    machine.vm.moveToGuestMemfd(window, fd);
+    const stops: VcpuMessage[] = [];
+    const runner = startVm(machine, (message) => {
+      if (message.type === "stopped" || message.type === "looping") {
+        stops.push(message);
+        runner.stop();
+      }
+      if (message.type !== "signal") return;
+      // The mapping is a reference to the file, too.
+      munmap(hva, FILE_BYTES);
+      closeSync(fd);
+      machine.channel.raise(2);
+    });
+    const limit = setTimeout(() => runner.stop(), 10_000);
+    await runner.exited;
+    clearTimeout(limit);
+    const { status, bytes } = machine.channel.result(0, 0);
+    const notPresentCount = machine.channel.apfNotPresentCount;
+    machine.close();
+    munmap(first, FILE_BYTES);
+    kvm.close();
+    expect([status, bytes[0], notPresentCount]).toEqual(["done", 7, 0]);
+    expect(stops).toEqual([
+      expect.objectContaining({
+        type: "stopped",
+        exit: expect.objectContaining({ kind: "memory-fault", gpa: WINDOW_BASE + BigInt(LOAD_AT) }),
+      }),
+    ]);
   });
 });
 
