@@ -1,6 +1,6 @@
 /** Real kernels' tracepoints through the model: fixtures/traces. An order that the model does not have is a defect of one of them. */
 import { readdirSync, readFileSync } from "node:fs";
-import { describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it } from "vitest";
 import type { Check } from "../../../kvm-model/src/index.ts";
 import { type KvmPart, type KvmTrace, recordedProposal } from "../../../language/src/index.ts";
 import type { RecordedTrace, TraceFile } from "../../src/cli/trace-record-main.ts";
@@ -51,14 +51,21 @@ function traceOf(scenario: string, proposal: string, kvm: KvmPart = "today"): Tr
 const loop = traceOf("hang-without-apf", "apf-loop");
 
 describe("the order of a kernel's tracepoints", () => {
+  /** Of each trace, searched once. */
+  const orders = new Map<Trace, Order>();
+  beforeAll(() => {
+    for (const one of traces) orders.set(one, order(one));
+  }, 120_000);
+  const orderOfTrace = (one: Trace): Order => orders.get(one) ?? order(one);
+
   it("has something to compare, of more than one kernel", () => {
     expect(new Set(traces.map(({ kernel }) => kernel)).size).toBeGreaterThan(1);
-    expect(traces.filter((one) => order(one).kind === "followed").length).toBeGreaterThan(60);
+    expect(traces.filter((one) => orderOfTrace(one).kind === "followed").length).toBeGreaterThan(60);
   });
 
   it("is one that the model has", () => {
     const different = traces.flatMap((one) => {
-      const found = order(one);
+      const found = orderOfTrace(one);
       return found.kind === "diverges" ? [{ ...one, found, lines: one.lines.slice(0, found.line + 1) }] : [];
     });
     expect(different).toEqual([]);

@@ -39,16 +39,16 @@ describe("the model", () => {
     expect(counts).toMatchInlineSnapshot(`
       {
         "error-gfn": [
-          1076,
-          8155,
+          1349,
+          11581,
         ],
         "error-pending": [
-          1076,
-          7869,
+          1349,
+          10963,
         ],
         "exit-request": [
-          728,
-          4795,
+          1001,
+          8473,
         ],
         "final-efault": [
           480,
@@ -71,16 +71,16 @@ describe("the model", () => {
           6293,
         ],
         "ready-error": [
-          1183,
-          7374,
+          1570,
+          11344,
         ],
         "today": [
           856,
           6293,
         ],
         "uniform-efault": [
-          1076,
-          8567,
+          1349,
+          12275,
         ],
       }
     `);

@@ -83,6 +83,20 @@ describe("all outcomes", () => {
       ["a.0 killed; VMM running", "a.0 killed; VMM stopped(efault)", "a.0 not-reached; VMM running"],
     ],
     [
+      "another task that runs during I/O is no bystander",
+      {
+        pages: ["on-disk", "on-disk"],
+        tasks: [
+          task("a", load(0)),
+          task("b", load(1), { op: "signal", name: "late" }),
+          task("c", awaits("late"), { op: "count" }),
+        ],
+        guest: "apf",
+        slowIo: true,
+      },
+      ["a.0 value; b.0 value; c progress; VMM running", "a.0 value; b.0 value; c starved; VMM running"],
+    ],
+    [
       "no bystander gets on in a VM that has stopped, whatever it did during I/O",
       {
         pages: ["on-disk", "no-space"],

@@ -251,8 +251,9 @@ function reversible(decidable: Decidable): Finding {
   return proposal.vmm === "remap-zero" ? "unknown" : "yes";
 }
 
-/** An access waited for I/O and came through: did the tasks beside it get on meanwhile? */
+/** An access waited for I/O and came through: did the tasks beside it get on meanwhile? A VM that has stopped says nothing of that. */
 function keepsApf({ ending }: Decidable): Finding {
+  if (vmmHistory(ending).some(({ kind }) => kind === "stopped")) return "unknown";
   const bystanders = bystandersOf(ending);
   if (bystanders.includes("starved")) return "no";
   return bystanders.length > 0 ? "yes" : "unknown";

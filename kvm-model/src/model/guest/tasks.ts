@@ -113,8 +113,9 @@ function touch(m: Machine, task: Task, access: AccessStep, page: Page): void {
   task.advance(saw);
 }
 
-/** Witness for keeps-apf: another task runs while a page that only needs I/O is on its way. */
+/** Witness for keeps-apf: another task, a bystander where there is one, runs while a page that only needs I/O is on its way. */
 function witnessOverlap(m: Machine, vcpu: Vcpu, task: Task): void {
+  if (!task.isBystander && m.tasks.some(({ isBystander }) => isBystander)) return;
   for (const work of m.works) {
     if (work.state !== "queued" || !work.isOf(vcpu)) continue;
     if (work.task === task) continue;
