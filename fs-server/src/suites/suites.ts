@@ -63,7 +63,7 @@ const fio: Suite = {
 };
 
 /** Source files of the program that is made. */
-const MODULES: Readonly<Record<Effort, number>> = { whole: 30, short: 4 };
+const MODULES: Readonly<Record<Effort, number>> = { whole: 12, short: 4 };
 
 const git: Suite = {
   name: "git and make",
