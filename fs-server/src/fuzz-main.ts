@@ -1,16 +1,20 @@
 /**
- * Fuzzes the protocol core and virtqueues: `node dist/fs-server/src/fuzz-main.js [MESSAGES] [SEED]`, default 1,000,000
- * and 1. Half of the messages on the null file system, half on a passthrough of a temporary folder, with a recording DAX
- * window on both; then as many chains of a hostile guest, on the same two.
+ * Fuzzes the protocol core, virtqueues and the lease socket: `node dist/fs-server/src/fuzz-main.js [MESSAGES] [SEED]`,
+ * default 1,000,000 and 1. Half of the messages on the null file system, half on a passthrough of a temporary folder, with a
+ * recording DAX window on both; then as many chains of a hostile guest, on the same two; then a twentieth as many messages
+ * of hostile clients of the lease socket, which take a connection and a turn of the event loop. `--only KIND` leaves out
+ * the others: messages, rings, leases (of which there are then MESSAGES).
  */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 import { RecordingWindow } from "./dax/recording.ts";
 import { DecoratedFileSystem } from "./fs/decorator.ts";
 import { failure } from "./fs/errors.ts";
 import type { FileHandle, FileSystem } from "./fs/filesystem.ts";
 import { NULL_FILE_SYSTEM } from "./fs/null.ts";
+import { fuzzLeases } from "./fuzz/leases.ts";
 import { fuzzRings } from "./fuzz/rings.ts";
 import { fuzz } from "./fuzz/run.ts";
 import { PassthroughFileSystem } from "./passthrough/passthrough.ts";
@@ -25,44 +29,73 @@ class WithoutLargeAllocations extends DecoratedFileSystem {
   }
 }
 
-function main(): void {
-  const [messages = 1_000_000, seed = 1] = process.argv.slice(2).map(Number);
-  if (!Number.isInteger(messages) || messages < 2 || !Number.isInteger(seed)) {
-    console.error("usage: fuzz-main [MESSAGES >= 2] [SEED]");
-    process.exit(64);
+const kinds = ["messages", "rings", "leases"] as const;
+type Kind = (typeof kinds)[number];
+
+/** Messages and chains for one of the lease socket. */
+const LEASE_SHARE = 20;
+
+type Figures = { readonly failures: readonly string[]; readonly defects: number };
+type Job = { readonly source: string; readonly messages: number; readonly seed: number };
+type Row = readonly [name: string, run: () => Figures | Promise<Figures>];
+
+function jobs({ source, messages, seed }: Job, only: Kind | null): readonly Row[] {
+  // Small limits, so that they are met.
+  const limits = { nodeLimit: 16, handleLimit: 8 };
+  const passthrough = () => new WithoutLargeAllocations(new PassthroughFileSystem(source, limits));
+  const half = Math.floor(messages / 2);
+  const session = { window: new RecordingWindow(2n ** 24n) };
+  const nothing = (): FileSystem => NULL_FILE_SYSTEM;
+  const rest = messages - half;
+  const leases = only === null ? Math.ceil(messages / LEASE_SHARE) : messages;
+  const path = join(source, "leases");
+  const rows: Readonly<Record<Kind, readonly Row[]>> = {
+    messages: [
+      ["null", () => fuzz({ fs: nothing, seed, messages: half, session })],
+      ["passthrough", () => fuzz({ fs: passthrough, seed, messages: rest, session })],
+    ],
+    rings: [
+      ["rings on null", () => fuzzRings({ fs: nothing, seed, chains: half, session })],
+      ["rings on passthrough", () => fuzzRings({ fs: passthrough, seed: seed + 1, chains: rest, session })],
+    ],
+    leases: [["leases", () => fuzzLeases({ path, seed, messages: leases })]],
+  };
+  return kinds.filter((kind) => only === null || kind === only).flatMap((kind) => rows[kind]);
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    options: { only: { type: "string" } },
+    allowPositionals: true,
+  });
+  const [messages = 1_000_000, seed = 1] = positionals.map(Number);
+  const only = kinds.find((kind) => kind === values.only) ?? null;
+  const isWrong = !Number.isInteger(messages) || messages < 2 || !Number.isInteger(seed);
+  if (isWrong || (values.only !== undefined && only === null)) {
+    console.error(`usage: fuzz-main [MESSAGES >= 2] [SEED] [--only ${kinds.join("|")}]`);
+    return 64;
   }
   console.log(`fuzz: ${messages} messages, seed ${seed}`);
   const source = mkdtempSync(join(tmpdir(), "daxfault-fuzz-"));
   writeFileSync(join(source, "a"), "a".repeat(10_000));
   mkdirSync(join(source, "dir"));
   symlinkSync("a", join(source, "link"));
-  // Small limits, so that they are met.
-  const limits = { nodeLimit: 16, handleLimit: 8 };
-  const passthrough = () => new WithoutLargeAllocations(new PassthroughFileSystem(source, limits));
-  const half = Math.floor(messages / 2);
   const started = performance.now();
-  const session = { window: new RecordingWindow(2n ** 24n) };
-  const nothing = (): FileSystem => NULL_FILE_SYSTEM;
-  const results = [
-    ["null", fuzz({ fs: nothing, seed, messages: half, session })],
-    ["passthrough", fuzz({ fs: passthrough, seed, messages: messages - half, session })],
-    ["rings on null", fuzzRings({ fs: nothing, seed, chains: half, session })],
-    [
-      "rings on passthrough",
-      fuzzRings({ fs: passthrough, seed: seed + 1, chains: messages - half, session }),
-    ],
-  ] as const;
-  const seconds = (performance.now() - started) / 1000;
-  rmSync(source, { recursive: true, force: true });
-  for (const [name, { failures, ...figures }] of results) {
-    console.log(`${name}: ${JSON.stringify(figures)}`);
-    for (const failure of failures) console.log(`  FAILED ${failure}`);
+  let isRight = true;
+  try {
+    for (const [name, run] of jobs({ source, messages, seed }, only)) {
+      const { failures, ...figures } = await run();
+      console.log(`${name}: ${JSON.stringify(figures)}`);
+      for (const failure of failures) console.log(`  FAILED ${failure}`);
+      isRight &&= failures.length === 0 && figures.defects === 0;
+    }
+  } finally {
+    rmSync(source, { recursive: true, force: true });
   }
+  const seconds = (performance.now() - started) / 1000;
   const memory = Math.round(process.memoryUsage().rss / 2 ** 20);
-  console.log(
-    `${seconds.toFixed(1)} s, ${Math.round((2 * messages) / seconds)} messages and chains/s, ${memory} MiB resident`,
-  );
-  process.exit(results.some(([, { failures, defects }]) => failures.length > 0 || defects > 0) ? 1 : 0);
+  console.log(`${seconds.toFixed(1)} s, ${memory} MiB resident`);
+  return isRight ? 0 : 1;
 }
 
-main();
+process.exitCode = await main();

@@ -6,6 +6,7 @@
  *   server: {"settle":1,"size":"0"}                      client: {"release":1}
  *   server: {"closed":".."}
  *
+ * A release acknowledges the recalls of its lease, too. A lease that is given back before it was granted gets no answer.
  * The server closes the connection of a client that does not acknowledge in time, or that sends what is not above; that
  * is how the client learns of it. `closed` is the reason where there is one to send, and the last message.
  */

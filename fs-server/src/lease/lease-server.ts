@@ -36,13 +36,57 @@ export type LeaseServerOptions = {
   readonly limits?: LeaseLimits;
 };
 
+/**
+ * Grants that wait for the truncations in progress: one wait at a time, for all leases that were in the book when it began.
+ * Those that come meanwhile are the next one's, and those that are given back leave.
+ */
+class Grants {
+  readonly #beforeGrant: () => Promise<void>;
+  #coming = new Set<() => void>();
+  #present = new Set<() => void>();
+  #isWaiting = false;
+
+  constructor(beforeGrant: () => Promise<void>) {
+    this.#beforeGrant = beforeGrant;
+  }
+
+  add(grant: () => void): void {
+    this.#coming.add(grant);
+    if (!this.#isWaiting) void this.#wait();
+  }
+
+  remove(grant: () => void): void {
+    this.#coming.delete(grant);
+    this.#present.delete(grant);
+  }
+
+  async #wait(): Promise<void> {
+    this.#isWaiting = true;
+    while (this.#coming.size > 0) {
+      [this.#present, this.#coming] = [this.#coming, new Set()];
+      await this.#beforeGrant();
+      for (const grant of this.#present) grant();
+    }
+    this.#present.clear();
+    this.#isWaiting = false;
+  }
+}
+
 /** What all connections of a server share. */
 type Shared = {
   readonly book: LeaseBook;
-  readonly beforeGrant: () => Promise<void>;
+  readonly grants: Grants;
   readonly limits: LeaseLimits;
   /** Leases of all clients. Mutable: the connections count. */
   holds: number;
+};
+
+/** A lease of one client. */
+type Held = {
+  readonly release: () => void;
+  readonly grant: () => void;
+  /** Recalls that the client has not acknowledged: how to end the wait for each. */
+  readonly recalls: Map<number, () => void>;
 };
 
 /** One client's connection, on the server's side: a holder for each of its leases. */
@@ -50,8 +94,9 @@ class Connection {
   readonly #shared: Shared;
   readonly #socket: Socket;
   readonly #lines = new LineReader<unknown>();
-  readonly #releases = new Map<number, () => void>();
-  readonly #unanswered = new Map<number, () => void>();
+  readonly #held = new Map<number, Held>();
+  /** Which lease a recall is of. */
+  readonly #recalled = new Map<number, Held>();
   #recalls = 0;
   #ended = false;
 
@@ -77,36 +122,51 @@ class Connection {
 
   #handle(message: ToServer): void {
     if ("hold" in message) this.#hold(message);
-    else if ("ack" in message) {
-      this.#unanswered.get(message.ack)?.();
-      this.#unanswered.delete(message.ack);
-    } else {
-      this.#releases.get(message.release)?.();
-      this.#releases.delete(message.release);
-    }
+    else if ("ack" in message) this.#acknowledge(message.ack);
+    else this.#release(message.release);
+  }
+
+  #acknowledge(recall: number): void {
+    const recalls = this.#recalled.get(recall)?.recalls;
+    this.#recalled.delete(recall);
+    const acknowledged = recalls?.get(recall);
+    recalls?.delete(recall);
+    acknowledged?.();
+  }
+
+  /** A lease that is given back has no mapping any more: no truncation waits for it. */
+  #release(hold: number): void {
+    const held = this.#held.get(hold);
+    if (held === undefined) return;
+    this.#held.delete(hold);
+    this.#shared.holds -= 1;
+    this.#shared.grants.remove(held.grant);
+    held.release();
+    for (const recall of [...held.recalls.keys()]) this.#acknowledge(recall);
   }
 
   #hold({ hold, device, ino }: Extract<ToServer, { hold: number }>): void {
-    if (this.#releases.has(hold)) throw new LeaseProtocolError(`hold ${hold} is held already`);
-    const { book, limits, beforeGrant } = this.#shared;
+    if (this.#held.has(hold)) throw new LeaseProtocolError(`hold ${hold} is held already`);
+    const { book, limits, grants } = this.#shared;
     const reason = this.#overLimit(limits);
     if (reason !== null) {
       this.#send({ refused: hold, reason });
       return;
     }
-    const release = book.hold({ device: BigInt(device), ino: BigInt(ino) }, this.#holder(hold));
+    const held: Held = {
+      release: book.hold({ device: BigInt(device), ino: BigInt(ino) }, this.#holder(hold)),
+      grant: () => this.#send({ granted: hold }),
+      recalls: new Map(),
+    };
     this.#shared.holds += 1;
-    this.#releases.set(hold, () => {
-      this.#shared.holds -= 1;
-      release();
-    });
-    void beforeGrant().then(() => this.#send({ granted: hold }));
+    this.#held.set(hold, held);
+    grants.add(held.grant);
   }
 
   /** Why one more lease is refused, or null. */
   #overLimit({ holdsPerClient, holds }: LeaseLimits): string | null {
-    if (this.#releases.size >= holdsPerClient) {
-      return `this client has ${this.#releases.size} leases, the limit of one client is ${holdsPerClient}`;
+    if (this.#held.size >= holdsPerClient) {
+      return `this client has ${this.#held.size} leases, the limit of one client is ${holdsPerClient}`;
     }
     if (this.#shared.holds < holds) return null;
     return `the server has granted ${this.#shared.holds} leases, its limit is ${holds}`;
@@ -116,8 +176,12 @@ class Connection {
     return {
       recall: ({ fromBytes, by }) =>
         new Promise<void>((resolve) => {
+          const held = this.#held.get(hold);
+          // Given back between this truncation's question and its recalls.
+          if (held === undefined) return resolve();
           this.#recalls += 1;
-          this.#unanswered.set(this.#recalls, resolve);
+          held.recalls.set(this.#recalls, resolve);
+          this.#recalled.set(this.#recalls, held);
           this.#send({ recall: this.#recalls, hold, from: String(fromBytes), by });
         }),
       settle: (sizeBytes) => this.#send({ settle: hold, size: String(sizeBytes) }),
@@ -154,10 +218,7 @@ class Connection {
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
-    for (const release of this.#releases.values()) release();
-    for (const acknowledge of this.#unanswered.values()) acknowledge();
-    this.#releases.clear();
-    this.#unanswered.clear();
+    for (const hold of [...this.#held.keys()]) this.#release(hold);
   }
 }
 
@@ -167,7 +228,7 @@ export async function serveLeases(
   path: string,
   { beforeGrant = async () => {}, limits = LEASE_LIMITS }: LeaseServerOptions = {},
 ): Promise<{ close(): void }> {
-  const shared: Shared = { book, beforeGrant, limits, holds: 0 };
+  const shared: Shared = { book, grants: new Grants(beforeGrant), limits, holds: 0 };
   const sockets = new Set<Socket>();
   const server: Server = createServer((socket) => {
     if (sockets.size >= limits.clients) {
@@ -181,6 +242,8 @@ export async function serveLeases(
     new Connection(shared, socket);
   });
   await withSocketPath(path, () => listen(server, path));
+  // accept(2) may fail for want of descriptors, which nodes of the mount take, too: that client is not served.
+  server.on("error", () => {});
   return {
     close() {
       // Removes the socket's name, too (uv__pipe_close()).

@@ -2,14 +2,15 @@
  * The suites' complaints about a mount beside those about the folder underneath: what is new is a difference, and a
  * difference is a defect unless fixtures/fs-errata.json lists it. An entry that nothing matches any more is one, too.
  */
-import type { Transport } from "../../../language/src/words.ts";
+import type { ServeMode } from "./modes.ts";
 
 /** Of a guest: without and with a DAX window. */
 export type GuestMount = "virtio-fs" | "virtio-fs-dax";
 
 export type Erratum = {
   readonly id: string;
-  readonly transport: Transport | GuestMount;
+  /** A mode of `serve`, or a guest's mount. */
+  readonly transport: ServeMode | GuestMount;
   /** A suite's name. */
   readonly suite: string;
   /** Regular expression that a complaint matches as a whole. */

@@ -1,5 +1,7 @@
-/** What a suite is, and how it runs programs. */
+/** What a suite is, where it runs, and how it runs programs: their failures are complaints. */
 import { execFile } from "node:child_process";
+import { accessSync, constants, mkdirSync } from "node:fs";
+import { delimiter, join } from "node:path";
 
 const COMMAND_TIMEOUT_MS = 600_000;
 const OUTPUT_MAX_BYTES = 64 * 2 ** 20;
@@ -21,6 +23,10 @@ export type Suite = {
   readonly name: string;
   /** Programs that it runs. */
   readonly needs: readonly string[];
+  /** What else this machine lacks for it, and what mends that; null: nothing. */
+  readonly lack?: () => string | null;
+  /** About content and the page cache: what the modes of `serve` change. */
+  readonly isAboutContent: boolean;
   /** Complaints, the same for the same behaviour: no process ids, no paths of one run. */
   run(place: Place): Promise<readonly string[]>;
 };
@@ -29,8 +35,13 @@ export type Where = { readonly cwd: string; readonly signal: AbortSignal };
 
 export type Result = { readonly code: number | string; readonly output: string };
 
-/** Runs a program to its end. Its failure is a result; that it cannot be started, too. */
-export async function command(program: string, args: readonly string[], where: Where): Promise<Result> {
+/** Runs a program to its end, with `input` as its standard input. Its failure is a result; that it cannot be started, too. */
+export async function command(
+  program: string,
+  args: readonly string[],
+  where: Where,
+  input = "",
+): Promise<Result> {
   return await new Promise((done) => {
     const options = {
       ...where,
@@ -38,11 +49,14 @@ export async function command(program: string, args: readonly string[], where: W
       killSignal: "SIGKILL" as const,
       maxBuffer: OUTPUT_MAX_BYTES,
     };
-    execFile(program, [...args], options, (error, stdout, stderr) => {
+    const child = execFile(program, [...args], options, (error, stdout, stderr) => {
       const failed = error as (Error & { code?: number | string; signal?: string }) | null;
       const code = failed === null ? 0 : (failed.code ?? failed.signal ?? failed.message);
       done({ code, output: `${stdout}${stderr}` });
     });
+    // A program that ends before it has read all of it says so by its exit code.
+    child.stdin?.on("error", () => {});
+    child.stdin?.end(input);
   });
 }
 
@@ -56,4 +70,34 @@ export async function complaint(
   const { code, output } = await command(program, rest, where);
   if (code === 0) return [];
   return [`${title}: ends with ${code}: ${output.trim().split("\n").at(-1) ?? ""}`];
+}
+
+/** Why a suite cannot run here, and what mends that; null: it can. */
+export function lackOf({ needs, lack }: Suite): string | null {
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  const missing = needs.filter((program) => !folders.some((folder) => isExecutable(join(folder, program))));
+  if (missing.length === 0) return lack?.() ?? null;
+  return `not installed: ${missing.join(", ")}; scripts/check-posix installs them as root where apt-get is`;
+}
+
+function isExecutable(path: string): boolean {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The suite in two fresh folders below existing ones. */
+export async function runSuite(suite: Suite, below: Place): Promise<readonly string[]> {
+  const { effort, signal } = below;
+  signal.throwIfAborted();
+  const label = suite.name.replaceAll(/\W+/g, "-");
+  const place = { folder: join(below.folder, label), beside: join(below.beside, label), effort, signal };
+  mkdirSync(place.folder);
+  mkdirSync(place.beside);
+  const complaints = await suite.run(place);
+  signal.throwIfAborted();
+  return complaints;
 }

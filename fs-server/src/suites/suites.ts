@@ -2,20 +2,20 @@
  * Outside judges of a file system: programs that others wrote, run in a folder. What they complain about there is
  * compared with what they complain about in the folder underneath.
  */
-import { accessSync, constants, mkdirSync } from "node:fs";
-import { delimiter, join } from "node:path";
+import { join } from "node:path";
 import { fsx } from "../stress/fsx.ts";
-import { npm, overlay, sqlite } from "./layered.ts";
 import { makeRepository, makeTree } from "./material.ts";
-import { command, complaint, type Effort, type Place, type Suite } from "./suite.ts";
-
-export type { Effort, Place, Suite } from "./suite.ts";
+import { npm } from "./npm.ts";
+import { overlayLower, overlayUpper } from "./overlay.ts";
+import { sqlite } from "./sqlite.ts";
+import { command, complaint, type Effort, type Suite } from "./suite.ts";
 
 const RANDOM_OPERATIONS: Readonly<Record<Effort, number>> = { whole: 5000, short: 500 };
 
 const random: Suite = {
   name: "random operations",
   needs: [],
+  isAboutContent: true,
   run: async ({ folder, effort }) => {
     const { unsupported, wrong } = fsx(join(folder, "file"), 7, RANDOM_OPERATIONS[effort]);
     return [...(unsupported > 0 ? ["fallocate is refused"] : []), ...(wrong === null ? [] : [wrong])];
@@ -34,6 +34,7 @@ const FIO_SIZES: Readonly<Record<Effort, { mixed: number; mapped: number; four: 
 const fio: Suite = {
   name: "fio --verify",
   needs: ["fio"],
+  isAboutContent: true,
   run: async ({ folder, effort, signal }) => {
     const sizes = FIO_SIZES[effort];
     const where = { cwd: folder, signal };
@@ -62,11 +63,12 @@ const fio: Suite = {
 };
 
 /** Source files of the program that is made. */
-const MODULES: Readonly<Record<Effort, number>> = { whole: 30, short: 4 };
+const MODULES: Readonly<Record<Effort, number>> = { whole: 12, short: 4 };
 
 const git: Suite = {
   name: "git and make",
   needs: ["git", "make", "gcc"],
+  isAboutContent: true,
   run: async ({ folder, beside, effort, signal }) => {
     const origin = join(beside, "origin");
     await makeRepository(origin, MODULES[effort]);
@@ -95,6 +97,7 @@ const ARCHIVE = ["-aHAXS", "--numeric-ids"];
 const rsync: Suite = {
   name: "rsync there and back",
   needs: ["rsync"],
+  isAboutContent: false,
   run: async ({ folder, beside, signal }) => {
     const where = { cwd: beside, signal };
     const [tree, back] = [join(beside, "tree"), join(beside, "back")];
@@ -126,6 +129,7 @@ const NOT_IMPLEMENTED = 4;
 const stress: Suite = {
   name: "stress-ng",
   needs: ["stress-ng"],
+  isAboutContent: false,
   run: async ({ folder, signal }) => {
     const complaints: string[] = [];
     for (const name of STRESSORS.split(" ")) {
@@ -146,6 +150,7 @@ function pjdfstest(checkout: string): Suite {
   return {
     name: "pjdfstest",
     needs: ["prove"],
+    isAboutContent: false,
     run: async ({ folder, signal }) => {
       const { output } = await command("prove", ["-rv", join(checkout, "tests")], { cwd: folder, signal });
       const complaints: string[] = [];
@@ -165,34 +170,6 @@ function pjdfstest(checkout: string): Suite {
 
 /** The suites that are always run, and pjdfstest where its built checkout is given. */
 export function suites(pjdfstestCheckout: string | null): readonly Suite[] {
-  const always = [random, fio, git, rsync, sqlite, npm, overlay, stress];
+  const always = [random, fio, git, rsync, stress, sqlite, npm, overlayLower, overlayUpper];
   return pjdfstestCheckout === null ? always : [...always, pjdfstest(pjdfstestCheckout)];
-}
-
-/** Programs that a suite runs and this machine lacks. */
-export function lackOf({ needs }: Suite): readonly string[] {
-  const folders = (process.env.PATH ?? "").split(delimiter);
-  return needs.filter((program) => !folders.some((folder) => isExecutable(join(folder, program))));
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** The suite in two fresh folders below existing ones. */
-export async function runSuite(suite: Suite, below: Place): Promise<readonly string[]> {
-  const { effort, signal } = below;
-  signal.throwIfAborted();
-  const label = suite.name.replaceAll(/\W+/g, "-");
-  const place = { folder: join(below.folder, label), beside: join(below.beside, label), effort, signal };
-  mkdirSync(place.folder);
-  mkdirSync(place.beside);
-  const complaints = await suite.run(place);
-  signal.throwIfAborted();
-  return complaints;
 }

@@ -1,9 +1,9 @@
 /** What a client of the lease socket can send, keep and leave behind, whatever it is. */
 import { spawnSync } from "node:child_process";
 import { lstatSync, readFileSync, writeFileSync } from "node:fs";
-import { connect, type Socket } from "node:net";
+import { connect, Server, type Socket } from "node:net";
 import { join } from "node:path";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { FuseLeaseGuard } from "../../src/lease/fuse-lease.ts";
 import { LeaseBook } from "../../src/lease/lease-book.ts";
 import { LEASE_LIMITS, type LeaseLimits, serveLeases } from "../../src/lease/lease-server.ts";
@@ -20,10 +20,10 @@ afterEach(() => {
   close = [];
 });
 
-async function serve(limits: Partial<LeaseLimits> = {}) {
+async function serve(limits: Partial<LeaseLimits> = {}, beforeGrant = async () => {}) {
   const path = join(temporaryDirectory(), "leases");
   const book = new LeaseBook({ boundMs: BOUND_MS });
-  const server = await serveLeases(book, path, { limits: { ...LEASE_LIMITS, ...limits } });
+  const server = await serveLeases(book, path, { beforeGrant, limits: { ...LEASE_LIMITS, ...limits } });
   close.push(() => server.close());
   return { path, book };
 }
@@ -160,6 +160,50 @@ describe("a client of the lease socket", () => {
     expect(book.isHeld(file)).toBe(false);
   });
 
+  it("makes the server wait once, however many leases it takes and gives back before one is granted", async () => {
+    let waits = 0;
+    let passed = (): void => {};
+    const truncation = new Promise<void>((resolve) => {
+      passed = resolve;
+    });
+    const { path, book } = await serve({}, () => {
+      waits += 1;
+      return truncation;
+    });
+    const client = new Raw(path);
+    for (let i = 1; i <= 2000; i += 1) client.send({ hold: i, ...wire }, { release: i });
+    client.send({ hold: 2001, ...wire });
+    await until(() => book.isHeld(file));
+    await until(() => waits > 0);
+    expect(waits).toBeLessThan(3);
+    passed();
+    await until(() => client.messages.length > 0);
+    expect(client.messages).toEqual([{ granted: 2001 }]);
+  });
+
+  it("is not waited for once it has given its lease back, whether or not it acknowledges", async () => {
+    const { path, book } = await serve();
+    const client = new Raw(path);
+    client.send({ hold: 1, ...wire }, { hold: 2, ...wire });
+    await until(() => client.messages.length === 2);
+    let isOpen = false;
+    const start = performance.now();
+    const open = new Promise<void>((resolve) => book.ask(file, 0n, resolve)).then(() => {
+      isOpen = true;
+    });
+    await until(() => client.messages.length === 4);
+    client.send({ release: 1 });
+    await until(() => book.isHeld(file));
+    expect(isOpen).toBe(false);
+    client.send({ release: 2 });
+    await open;
+    expect(performance.now() - start).toBeLessThan(BOUND_MS);
+    // It acknowledges late, which does nothing, and is still a client.
+    client.send({ ack: 1 }, { ack: 2 }, { hold: 3, ...wire });
+    await until(() => client.messages.length === 5);
+    expect(client.messages.at(-1)).toEqual({ granted: 3 });
+  });
+
   it("delays a truncation by less than the bound, with all the leases that there can be on one file", async () => {
     const { path, book } = await serve();
     const acknowledge = (message: Readonly<Record<string, unknown>>, raw: Raw): void => {
@@ -188,6 +232,18 @@ describe("the lease socket", () => {
     const { path } = await serve();
     expect(process.umask(umask)).toBe(0);
     expect(lstatSync(path).mode & 0o777).toBe(0o600);
+  });
+
+  it("stays open when there is no descriptor for a client", async () => {
+    const listen = vi.spyOn(Server.prototype, "listen");
+    const { path } = await serve();
+    const server = listen.mock.contexts[0] as Server;
+    listen.mockRestore();
+    for (let i = 0; i < 3; i += 1)
+      server.emit("error", Object.assign(new Error("accept"), { code: "EMFILE" }));
+    const client = new Raw(path);
+    client.send({ hold: 1, ...wire });
+    await until(() => client.messages.length === 1);
   });
 
   it("replaces what a killed server has left", async () => {

@@ -35,19 +35,6 @@ describe.skipIf(noMountBecause("libfuse") !== null)("a libfuse mount", () => {
   });
 });
 
-describe.skipIf(noMountBecause("devfuse") !== null)("a devfuse mount that caches nothing", () => {
-  const operations = process.env.DAXFAULT_LONG ? 1_000_000 : 5000;
-
-  it(`has the right bytes after ${operations} random operations of a client and of the host`, async () => {
-    const [source, mounted] = [temporaryDirectory(), temporaryDirectory()];
-    const args = ["--source", source, "--mountpoint", mounted, "--cache", "never"];
-    const server = await startServer(args);
-    const figures = fsx(join(mounted, "file"), 5, operations, join(source, "file"));
-    expect(figures).toEqual({ operations, unsupported: 0, wrong: null });
-    expect((await server.stop()).code).toBe(0);
-  }, 900_000);
-});
-
 describe.skipIf(noMountBecause("devfuse") !== null).each([
   ["plain", []],
   ["writeback", ["--writeback"]],

@@ -1,0 +1,35 @@
+/** Nobody gets out of the source while the host exchanges it for links, for a moment; swaps-main tries for ten minutes. */
+import { describe, expect, it } from "vitest";
+import { swaps, swapsVariants } from "../../src/stress/swaps.ts";
+import { temporaryDirectory } from "../support/directories.ts";
+import { noMountBecause } from "../support/server.ts";
+
+const OTHER_USER = 65_534;
+const reason = process.geteuid?.() === 0 ? noMountBecause("devfuse") : "needs root to act as another user";
+if (reason !== null) console.warn(`skipped: exchanges by the host: ${reason}`);
+
+describe.skipIf(reason !== null)("a host that exchanges folders for links out of the source", () => {
+  it.each(swapsVariants.filter(({ name }) => name !== "cached"))(
+    "gets no client of another user out, $name",
+    { timeout: 60_000 },
+    async (variant) => {
+      const place = { base: temporaryDirectory(), variant, seconds: 4, seed: 5, uid: OTHER_USER };
+      const { breaches, counts, swaps: exchanges } = await swaps(place);
+      expect(breaches).toEqual([]);
+      expect(exchanges).toBeGreaterThan(100);
+      // Both were met: folders, and links that the client's kernel may not follow to their end.
+      for (const outcome of ["stat: done", "read: done", "!stat: ENOENT", "!stat: EACCES"]) {
+        expect(counts[outcome], outcome).toBeGreaterThan(0);
+      }
+    },
+  );
+
+  it("is seen where a client may follow the links by itself", { timeout: 60_000 }, async () => {
+    const [variant] = swapsVariants;
+    if (variant === undefined) throw new Error("no variants");
+    const { breaches } = await swaps({ base: temporaryDirectory(), variant, seconds: 3, seed: 5, uid: 0 });
+    for (const seen of [/^read what is outside/, /^stat of what is outside only/, /^changed outside/]) {
+      expect(breaches).toContainEqual(expect.stringMatching(seen));
+    }
+  });
+});
