@@ -2,7 +2,7 @@
  * Which inode has which backing file of the client's kernel (FUSE_PASSTHROUGH), for all threads that serve it: in the slots
  * of inodes and handles.
  */
-import type { BackingFiles, Backings } from "../core/context.ts";
+import type { BackingFiles, Backings } from "../fs/backing.ts";
 import type { FileHandle, NodeId } from "../fs/filesystem.ts";
 import { HandleTable } from "./handles.ts";
 import { InodeTable } from "./inodes.ts";

@@ -14,9 +14,9 @@ import {
   receiveDescriptor,
   socketPair,
 } from "../../../../sys/src/index.ts";
-import type { BackingFiles } from "../../core/context.ts";
 import { TransportError } from "../../core/errors.ts";
 import { encodeNotification, type Notifier } from "../../core/notify.ts";
+import type { BackingFiles } from "../../fs/backing.ts";
 import { failure } from "../../fs/errors.ts";
 
 /** _IOR(229, 0, uint32_t) */
