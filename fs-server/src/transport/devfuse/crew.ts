@@ -269,6 +269,14 @@ export class CrewView {
     this.#words = new Int32Array(memory);
   }
 
+  /** Whether none of them rests. */
+  areAllActive(threads: number): boolean {
+    for (let thread = 0; thread < threads; thread += 1) {
+      if (Atomics.load(this.#words, at(thread) + ROLE) !== role.active) return false;
+    }
+    return true;
+  }
+
   /** The requests that threads are at, as counters; null: a thread receives. */
   blockedTurns(threads: number): readonly number[] | null {
     const turns: number[] = [];

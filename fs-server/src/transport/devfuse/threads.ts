@@ -102,18 +102,21 @@ export class ServingThreads {
     else if (this.#hangTimer === null) this.#watchForHang();
   }
 
+  /** For as long as no thread is left to take over. */
   #watchForHang(): void {
     let before: readonly number[] | null = null;
+    let isSaid = false;
     this.#hangTimer = setInterval(() => {
       const turns = this.#view.blockedTurns(this.#count);
       const isHang = turns !== null && before !== null && turns.every((turn, i) => turn === before?.[i]);
-      if (isHang) {
+      if (isHang && !isSaid) {
         this.#events.log(
           `all ${this.#count} threads wait in calls of the source; nothing is served until one returns`,
         );
       }
+      isSaid = isHang;
       before = turns;
-      if (!isHang && turns !== null) return;
+      if (this.#view.areAllActive(this.#count)) return;
       clearInterval(this.#hangTimer ?? undefined);
       this.#hangTimer = null;
     }, HANG_MS);
