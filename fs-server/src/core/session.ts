@@ -90,7 +90,7 @@ type Waiting = {
   readonly sink: ReplySink;
   readonly spans: readonly Uint8Array[];
   readonly dueMs: number;
-  readonly redeem: () => void;
+  readonly postponed: Postponed;
 };
 
 export class Session {
@@ -191,16 +191,17 @@ export class Session {
     const now = this.#now();
     const due = this.#waiting.filter((waiting) => waiting.dueMs <= now);
     this.#waiting = this.#waiting.filter((waiting) => waiting.dueMs > now);
-    for (const { spans, redeem, sink } of due) {
-      redeem();
+    for (const { spans, postponed, sink } of due) {
+      postponed.redeem();
       this.handle(spans, sink);
+      postponed.over();
     }
   }
 
   /** The client is gone without DESTROY: everything it held is given back. */
   end(): void {
     this.#agreement = null;
-    this.#waiting = [];
+    for (const { postponed } of this.#waiting.splice(0)) postponed.over();
     this.#context.sizes?.clear();
     this.#context.dax?.removeAll();
     this.#context.fs.reset();
@@ -262,16 +263,20 @@ export class Session {
     if (index < 0) return false;
     const [interrupted] = this.#waiting.splice(index, 1);
     if (interrupted === undefined) return false;
+    interrupted.postponed.over();
     this.#answer(interrupted.unique, failure("EINTR").errno, 0, new Reply(interrupted.sink));
     return true;
   }
 
   #postpone(unique: Unique, spans: readonly Uint8Array[], postponed: Postponed, reply: Reply): MessageResult {
-    if (this.#waiting.length >= MAX_POSTPONED) return this.#answer(unique, failure("EIO").errno, 0, reply);
+    if (this.#waiting.length >= MAX_POSTPONED) {
+      postponed.over();
+      return this.#answer(unique, failure("EIO").errno, 0, reply);
+    }
     // The transport reuses its buffer: what waits needs its own.
     const copies = spans.map((span) => span.slice());
     const dueMs = this.#now() + postponed.delayMs;
-    this.#waiting.push({ unique, sink: reply.sink, spans: copies, dueMs, redeem: postponed.redeem });
+    this.#waiting.push({ unique, sink: reply.sink, spans: copies, dueMs, postponed });
     return POSTPONED;
   }
 

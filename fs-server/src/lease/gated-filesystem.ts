@@ -25,11 +25,14 @@ const FALLOC_FL_INSERT_RANGE = 0x20;
 const LOSING =
   FALLOC_FL_PUNCH_HOLE | FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_ZERO_RANGE | FALLOC_FL_INSERT_RANGE;
 
+/** A ticket, and the postponed calls that wait for it. */
+type Asked = { readonly ticket: GateTicket; waiting: number };
+
 export class GatedFileSystem extends DecoratedFileSystem {
   readonly #gate: TruncationGate;
   readonly #device: bigint;
   /** Open tickets, by inode and offset: a postponed call finds its own when it is tried again. */
-  readonly #asked = new Map<string, GateTicket>();
+  readonly #asked = new Map<string, Asked>();
 
   /** @param device of the source: inode numbers mean something only there */
   constructor(inner: FileSystem, gate: TruncationGate, device: bigint) {
@@ -103,10 +106,16 @@ export class GatedFileSystem extends DecoratedFileSystem {
     const { ino, sizeBytes } = this.inner.getattr(node);
     if (fromBytes >= sizeBytes) return this.#growing(node, work);
     const key = `${ino}/${fromBytes}`;
-    const ticket = this.#asked.get(key) ?? this.#gate.ask({ device: this.#device, ino }, fromBytes);
+    const ticket = this.#asked.get(key)?.ticket ?? this.#gate.ask({ device: this.#device, ino }, fromBytes);
     if (!this.#gate.isOpen(ticket)) {
-      this.#asked.set(key, ticket);
-      throw new Postponed(LOOK_MS, () => undefined);
+      const asked = this.#asked.get(key) ?? { ticket, waiting: 0 };
+      this.#asked.set(key, asked);
+      asked.waiting += 1;
+      throw new Postponed(
+        LOOK_MS,
+        () => undefined,
+        () => this.#over(key, asked, { node, sizeBytes }),
+      );
     }
     this.#asked.delete(key);
     try {
@@ -114,5 +123,23 @@ export class GatedFileSystem extends DecoratedFileSystem {
     } finally {
       this.#gate.done(ticket, this.inner.getattr(node).sizeBytes);
     }
+  }
+
+  /** A postponed call was tried again, or will not be: where none waits for the ticket any more, it ends. */
+  #over(
+    key: string,
+    asked: Asked,
+    { node, sizeBytes }: { readonly node: NodeId; readonly sizeBytes: bigint },
+  ): void {
+    asked.waiting -= 1;
+    if (asked.waiting > 0 || this.#asked.get(key) !== asked) return;
+    this.#asked.delete(key);
+    let size = sizeBytes;
+    try {
+      size = this.inner.getattr(node).sizeBytes;
+    } catch {
+      // The node is not known any more: nothing is said of the file but that this truncation did not happen.
+    }
+    this.#gate.done(asked.ticket, size);
   }
 }

@@ -1,0 +1,116 @@
+/** Truncations that wait for the gate: each ticket ends, however its request does. */
+import { readFileSync, statSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, describe, expect, it } from "vitest";
+import { Session } from "../../src/core/session.ts";
+import { GatedFileSystem } from "../../src/lease/gated-filesystem.ts";
+import type { GateTicket, TruncationGate } from "../../src/lease/truncation-gate.ts";
+import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
+import { encodeRequest, MemoryClient } from "../../src/transport/memory/client.ts";
+import { temporaryDirectory } from "../support/directories.ts";
+
+const FATTR_SIZE = 1 << 3;
+
+/** A gate that opens when it is told to, and knows which tickets have not ended. */
+class TestGate implements TruncationGate {
+  readonly pending = new Set<GateTicket>();
+  isOpenNow = false;
+  asked = 0;
+
+  ask(): GateTicket {
+    this.asked += 1;
+    this.pending.add(this.asked);
+    return this.asked;
+  }
+  isOpen(): boolean {
+    return this.isOpenNow;
+  }
+  isHeld(): boolean {
+    return true;
+  }
+  grown(): void {}
+  done(ticket: GateTicket): void {
+    if (!this.pending.delete(ticket)) throw new Error(`ticket ${ticket} ends twice`);
+  }
+}
+
+let source: string;
+let clock = 0;
+beforeEach(() => {
+  source = temporaryDirectory();
+  writeFileSync(join(source, "file"), "x".repeat(1000));
+});
+
+function served() {
+  const fs = new PassthroughFileSystem(source);
+  const gate = new TestGate();
+  const device = statSync(source, { bigint: true }).dev;
+  const session = new Session({ fs: new GatedFileSystem(fs, gate, device), now: () => clock });
+  const client = new MemoryClient(session);
+  client.init();
+  const node = client.call("LOOKUP", { names: ["file"] }).body.getBigUint64(0, true);
+  const truncate = (unique: bigint, size: number): string => {
+    const request = encodeRequest("SETATTR", unique, { node, args: { valid: FATTR_SIZE, size } });
+    return client.send(request).result.kind;
+  };
+  const later = (): void => {
+    clock += 10;
+    session.handleDue();
+  };
+  return { gate, session, client, node, truncate, later, fs };
+}
+
+const size = (): number => readFileSync(join(source, "file")).length;
+
+describe("a truncation behind the gate", () => {
+  it("asks once, waits, and ends its ticket when it is done", () => {
+    const { gate, client, truncate, later } = served();
+    expect(truncate(100n, 10)).toBe("postponed");
+    later();
+    later();
+    expect([gate.asked, gate.pending.size, size()]).toEqual([1, 1, 1000]);
+    gate.isOpenNow = true;
+    later();
+    expect([client.answers.get(100n), gate.pending.size, size()]).toEqual([1, 0, 10]);
+  });
+
+  it.each([
+    [
+      "is interrupted",
+      ({ client }: ReturnType<typeof served>) => client.post("INTERRUPT", { args: { unique: 100n } }),
+    ],
+    ["loses its client", ({ session }: ReturnType<typeof served>) => session.end()],
+  ])("ends its ticket when it %s, and truncates nothing", (_how, end) => {
+    const all = served();
+    all.truncate(100n, 10);
+    all.later();
+    expect(all.gate.pending.size).toBe(1);
+    end(all);
+    expect([all.gate.pending.size, size()]).toEqual([0, 1000]);
+    all.later();
+    expect([all.gate.asked, all.gate.pending.size]).toEqual([1, 0]);
+  });
+
+  it("ends its ticket when the file has become shorter meanwhile, or is gone", () => {
+    const { gate, client, truncate, later, node } = served();
+    truncate(100n, 500);
+    writeFileSync(join(source, "file"), "short");
+    later();
+    expect([client.answers.get(100n), gate.pending.size, size()]).toEqual([1, 0, 500]);
+    truncate(101n, 50);
+    client.post("FORGET", { node, args: { nlookup: 1n } });
+    later();
+    expect([client.answers.get(101n), gate.pending.size]).toEqual([1, 0]);
+  });
+
+  it("keeps the ticket for another one that waits for the same", () => {
+    const { gate, client, truncate, later } = served();
+    truncate(100n, 10);
+    truncate(101n, 10);
+    client.post("INTERRUPT", { args: { unique: 100n } });
+    expect([gate.asked, gate.pending.size]).toEqual([1, 1]);
+    gate.isOpenNow = true;
+    later();
+    expect([client.answers.get(101n), gate.pending.size, size()]).toEqual([1, 0, 10]);
+  });
+});
