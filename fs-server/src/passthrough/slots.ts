@@ -150,11 +150,15 @@ export class SlotTable {
     return id;
   }
 
-  /** Whether `id` names this table's slot, without counting a user. Under the lock. */
+  /**
+   * Whether `id` names this table's slot. Under the lock, and so without counting a user: one that is counted out again may
+   * be the last of a slot that was given up, which is freed under the lock.
+   */
   find(id: bigint): number {
-    const slot = this.acquire(id);
-    if (slot !== 0) Atomics.sub(this.words, this.at(slot) + STATE, 1);
-    return slot;
+    const number = Number(id);
+    const slot = number % this.#span;
+    if (!(number <= Number.MAX_SAFE_INTEGER) || slot === 0 || slot > this.#layout.slots) return 0;
+    return this.isLive(slot) && this.idOf(slot) === id ? slot : 0;
   }
 
   isLive(slot: number): boolean {

@@ -89,6 +89,20 @@ describe("a table of slots", () => {
     closeSync(fd);
   });
 
+  it("can be asked under the lock for what was given up, while its last user is about to free it", () => {
+    const slots = table();
+    const id = added(slots);
+    slots.lock();
+    slots.doom(slots.find(id));
+    slots.unlock();
+    // Not settled yet: whoever counts itself out of this slot frees it, which takes the lock.
+    slots.lock();
+    expect(slots.find(id)).toBe(0);
+    slots.unlock();
+    slots.settle(1);
+    expect(slots.count).toBe(0);
+  });
+
   it("keeps two in hand, and gives the last but one back", () => {
     const slots = table();
     const ids = [added(slots), added(slots), added(slots)];
