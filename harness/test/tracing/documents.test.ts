@@ -29,6 +29,7 @@ const others: readonly string[] = [
   "kvm_pvm",
   "kvm_run",
   "kvm_sregs",
+  "kvm_vcpu_arch",
   "kvm_vcpu_events",
 ];
 
