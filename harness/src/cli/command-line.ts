@@ -428,6 +428,10 @@ function addServe(program: Command): void {
     .option("--writeback", "the kernel caches writes and owns file sizes (devfuse)")
     .option("--passthrough", "the kernel reads and writes the files itself (devfuse, root)")
     .option(
+      "--io-uring",
+      "serve by queues of io_uring, one a CPU (devfuse; Linux 6.14, where fuse has it on)",
+    )
+    .option(
       "--announce-submounts",
       "cross mount points inside SOURCE; kernels that take it see a file system of its own at each (default: EXDEV)",
     )

@@ -25,6 +25,7 @@ export type ServeCommand = {
   readonly background?: boolean;
   readonly writeback?: boolean;
   readonly passthrough?: boolean;
+  readonly ioUring?: boolean;
   /** undefined: where the source has ACLs. */
   readonly posixAcl?: boolean;
   readonly announceSubmounts?: boolean;
@@ -65,6 +66,7 @@ export async function serveCommand(
     options.debug === true ? "--debug" : null,
     options.writeback === true ? "--writeback" : null,
     options.passthrough === true ? "--passthrough" : null,
+    options.ioUring === true ? "--io-uring" : null,
     options.announceSubmounts === true ? "--announce-submounts" : null,
     ...(options.cache === undefined ? [] : ["--cache", options.cache]),
     options.allowDirectIo === true ? "--allow-direct-io" : null,
