@@ -94,14 +94,9 @@ export class InodeTable {
   readonly #limits: InodeLimits;
   readonly #fileHandles: FileHandles | null;
 
-  /** Slots of the table, and slot 0, which no node has. */
+  /** Slots of the table, from 1. */
   static slotCount(limits: InodeLimits): number {
-    return layoutOf(limits).slots + 1;
-  }
-
-  /** 0 for what is no node's id. */
-  static slotOf(limits: InodeLimits, node: NodeId): number {
-    return SlotTable.slotOf(layoutOf(limits), node);
+    return layoutOf(limits).slots;
   }
 
   static wordsFor(limits: InodeLimits): number {

@@ -4,6 +4,7 @@
  */
 import type { NodeId } from "../fs/filesystem.ts";
 import { InodeTable } from "./inodes.ts";
+import { slotOf, spanOf } from "./slots.ts";
 import type { SharedTables } from "./tables.ts";
 
 /** Sizes are kept plus one: a word that was never written says nothing. */
@@ -11,11 +12,13 @@ const UNKNOWN = 0n;
 
 export class SharedSizes {
   readonly #words: BigInt64Array;
-  readonly #limits: SharedTables["limits"];
+  readonly #slots: number;
+  readonly #span: number;
 
   constructor({ sizes, limits }: SharedTables) {
     this.#words = new BigInt64Array(sizes);
-    this.#limits = limits;
+    this.#slots = InodeTable.slotCount(limits);
+    this.#span = spanOf(this.#slots);
   }
 
   get(node: NodeId): bigint | undefined {
@@ -37,6 +40,6 @@ export class SharedSizes {
 
   /** A node that no table can have shares the word of slot 0, which no node has. */
   #at(node: NodeId): number {
-    return InodeTable.slotOf(this.#limits, node);
+    return slotOf(node, this.#slots, this.#span);
   }
 }

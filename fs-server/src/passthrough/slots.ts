@@ -49,7 +49,14 @@ export type SlotLayout = {
 };
 
 /** Slot and generation in one number: a power of two, so that slots of a first generation have their own numbers. */
-const spanOf = (slots: number): number => 2 ** Math.ceil(Math.log2(slots + 1));
+export const spanOf = (slots: number): number => 2 ** Math.ceil(Math.log2(slots + 1));
+
+/** The slot that `id` names in a table of so many slots, whether it has that generation or not; 0: none. */
+export function slotOf(id: bigint, slots: number, span: number): number {
+  const number = Number(id);
+  const slot = number % span;
+  return number <= Number.MAX_SAFE_INTEGER && slot <= slots ? slot : 0;
+}
 
 export class SlotTable {
   readonly words: Int32Array;
@@ -63,12 +70,6 @@ export class SlotTable {
     this.#at = at;
     this.#layout = layout;
     this.#span = spanOf(layout.slots);
-  }
-
-  /** The slot that `id` names, whether it has that generation or not; 0: ids of this table name none so. */
-  static slotOf({ slots }: Pick<SlotLayout, "slots">, id: bigint): number {
-    const slot = Number(id % BigInt(spanOf(slots)));
-    return slot > slots ? 0 : slot;
   }
 
   static wordsFor({ slots, slotWords }: SlotLayout): number {
@@ -92,12 +93,15 @@ export class SlotTable {
     return BigInt(((this.words[this.at(slot) + GENERATION] ?? 0) >>> 0) * this.#span + slot);
   }
 
+  #slotOf(id: bigint): number {
+    return slotOf(id, this.#layout.slots, this.#span);
+  }
+
   /** The slot of `id`, with one more user; 0: there is none (any more). Takes no lock. */
   acquire(id: bigint): number {
-    const number = Number(id);
-    const slot = number % this.#span;
-    if (!(number <= Number.MAX_SAFE_INTEGER) || slot === 0 || slot > this.#layout.slots) return 0;
-    const generation = ((number - slot) / this.#span) | 0;
+    const slot = this.#slotOf(id);
+    if (slot === 0) return 0;
+    const generation = ((Number(id) - slot) / this.#span) | 0;
     const state = this.at(slot) + STATE;
     for (;;) {
       const before = Atomics.add(this.words, state, 1);
@@ -155,10 +159,8 @@ export class SlotTable {
    * be the last of a slot that was given up, which is freed under the lock.
    */
   find(id: bigint): number {
-    const number = Number(id);
-    const slot = number % this.#span;
-    if (!(number <= Number.MAX_SAFE_INTEGER) || slot === 0 || slot > this.#layout.slots) return 0;
-    return this.isLive(slot) && this.idOf(slot) === id ? slot : 0;
+    const slot = this.#slotOf(id);
+    return slot !== 0 && this.isLive(slot) && this.idOf(slot) === id ? slot : 0;
   }
 
   isLive(slot: number): boolean {

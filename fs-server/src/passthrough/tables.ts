@@ -17,7 +17,7 @@ export type SharedTables = {
 
 export function newTables(limits: TableLimits): SharedTables {
   const words = InodeTable.wordsFor(limits) + HandleTable.wordsFor(limits.handles);
-  const sizes = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT * InodeTable.slotCount(limits));
+  const sizes = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT * (InodeTable.slotCount(limits) + 1));
   return { memory: new SharedArrayBuffer(4 * words), sizes, limits };
 }
 
