@@ -7,7 +7,9 @@ import type {
   DirectoryEntry,
   Entry,
   FileHandle,
+  FileLock,
   FileSystem,
+  LockOwner,
   MappableFile,
   NewNode,
   NodeId,
@@ -74,6 +76,15 @@ export class DecoratedFileSystem implements FileSystem {
   }
   release(handle: FileHandle): void {
     this.inner.release(handle);
+  }
+  getLock(handle: FileHandle, lock: FileLock): FileLock | null {
+    return this.inner.getLock(handle, lock);
+  }
+  setLock(handle: FileHandle, lock: FileLock): boolean {
+    return this.inner.setLock(handle, lock);
+  }
+  dropLocks(handle: FileHandle, owner: LockOwner): boolean {
+    return this.inner.dropLocks(handle, owner);
   }
   opendir(node: NodeId): FileHandle {
     return this.inner.opendir(node);
