@@ -9,6 +9,7 @@ import type {
   FileHandle,
   FileLock,
   FileSystem,
+  HostFile,
   LockOwner,
   MappableFile,
   NewNode,
@@ -148,6 +149,9 @@ export class DecoratedFileSystem implements FileSystem {
   }
   descriptorOf(handle: FileHandle): number | null {
     return this.inner.descriptorOf(handle);
+  }
+  hostFileOf(node: NodeId): HostFile | null {
+    return this.inner.hostFileOf(node);
   }
   openedBy(handle: FileHandle): Opened | null {
     return this.inner.openedBy(handle);

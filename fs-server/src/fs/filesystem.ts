@@ -105,7 +105,10 @@ export type Statistics = {
 
 export type Place = { readonly parent: NodeId; readonly name: ComponentName };
 
-export type Opened = { readonly node: NodeId; readonly ino: bigint };
+/** A file as a process of the host sees it: st_dev and st_ino of fstat(2). */
+export type HostFile = { readonly device: bigint; readonly ino: bigint };
+
+export type Opened = { readonly node: NodeId; readonly file: HostFile };
 
 export type CopyEnd = { readonly handle: FileHandle; readonly offset: bigint };
 
@@ -224,7 +227,10 @@ export interface FileSystem {
    */
   descriptorOf(handle: FileHandle): number | null;
 
-  /** The node that an open file belongs to, and its inode number; null: neither is known. Asks nothing of the host. */
+  /** The host's file of a node that is known; null: there is none. Asks nothing of the host. */
+  hostFileOf(node: NodeId): HostFile | null;
+
+  /** The node that an open file belongs to, and its host's file; null: neither is known. Asks nothing of the host. */
   openedBy(handle: FileHandle): Opened | null;
 
   usage(): Usage;

@@ -88,6 +88,7 @@ export const NULL_FILE_SYSTEM: FileSystem = {
   removexattr: refused,
   openForMapping: nothing,
   descriptorOf: () => null,
+  hostFileOf: () => null,
   openedBy: () => null,
   usage: () => ({ nodes: 0, handles: 0 }),
   reset: () => undefined,

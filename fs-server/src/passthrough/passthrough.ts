@@ -23,6 +23,7 @@ import type {
   FileHandle,
   FileLock,
   FileSystem,
+  HostFile,
   LockOwner,
   MappableFile,
   NewNode,
@@ -551,10 +552,17 @@ export class PassthroughFileSystem implements FileSystem {
     return this.#handles.file(handle).fd;
   }
 
+  hostFileOf(node: NodeId): HostFile | null {
+    const identity = this.#inodes.identityOf(node);
+    if (identity === null) return null;
+    const { device, ino } = identity;
+    return { device: files.deviceNumber(Math.floor(device / 2 ** 20), device % 2 ** 20), ino };
+  }
+
   openedBy(handle: FileHandle): Opened | null {
     const node = this.#handles.nodeOf(handle);
-    const ino = node === null ? null : this.#inodes.inoOf(node);
-    return node === null || ino === null ? null : { node, ino };
+    const file = node === null ? null : this.hostFileOf(node);
+    return node === null || file === null ? null : { node, file };
   }
 
   reset(): void {

@@ -2,7 +2,7 @@
  * A thread of a devfuse server. The main thread mounts, unmounts and takes signals; this one only serves, so that
  * no event loop stands between two requests.
  */
-import { statSync, writeSync } from "node:fs";
+import { writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
 import type { FaultRule, FileHandlesUse } from "../../../../language/src/words.ts";
@@ -138,11 +138,7 @@ function main(options: DevfuseWorkerData): void {
   const fs =
     options.gate === null
       ? reporting
-      : new GatedFileSystem(
-          reporting,
-          new CrossThreadGate(options.gate, post, thread),
-          statSync(options.source, { bigint: true }).dev,
-        );
+      : new GatedFileSystem(reporting, new CrossThreadGate(options.gate, post, thread));
   // Queues have memory of the full size.
   const pipe = options.queue === null ? Pipe.open() : null;
   const session = new Session({
