@@ -7,7 +7,7 @@
  * for read(2), stat(2) and open(2) once the attributes' time-out is over: these revalidate, and drop the pages of a file
  * whose size or modification time has changed (fs/fuse/inode.c, fuse_change_attributes). The kernel drops the answer to a
  * GETATTR if one to read-ahead that ended early has come since it was sent (fuse_read_update_size takes a new attr_version):
- * so the client revalidates twice, and the second time counts. Until then a mapping shows, byte by byte, what any version
+ * so the client revalidates twice, and the second time counts (test/transport/read-ahead.test.ts shows it alone). Until then a mapping shows, byte by byte, what any version
  * since the last revalidation had, or is not there; a mapping that is the host's own file (`coherent`: --passthrough, or no
  * mount at all) shows the newest.
  *
