@@ -20,6 +20,8 @@ export type HandlerContext = {
   readonly clientOwnsSizes: boolean;
   /** Whether the caller of a request has CAP_SYS_ADMIN: `trusted.*` attributes are listed for such callers only. */
   readonly isAdministrator: (header: Header) => boolean;
+  /** close(2) has nothing to ask the server: FLUSH is ENOSYS, and the client's kernel sends no more (fuse_flush()). */
+  readonly flushIsNothing: boolean;
   /** null where the client's kernel owns the sizes: then it also finds the end of the file. */
   readonly sizes: ClientSizes | null;
   /** Registered content by node, once FUSE_PASSTHROUGH was agreed; else null. */

@@ -581,7 +581,10 @@ export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
     c.backing?.released(handleOf(q));
     c.fs.release(handleOf(q));
   }),
-  FLUSH: silent((c, q) => c.fs.flush(handleOf(q))),
+  FLUSH: silent((c, q) => {
+    if (c.flushIsNothing) throw failure("ENOSYS");
+    c.fs.flush(handleOf(q));
+  }),
   FSYNC: silent((c, q) => c.fs.fsync(handleOf(q), syncScope(q))),
   OPENDIR: (c, q, r) => openReply(c, r, r.at, { node: q.node, handle: c.fs.opendir(q.node), flags: null }),
   READDIR: readdir,

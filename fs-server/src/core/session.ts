@@ -49,6 +49,8 @@ export type SessionOptions = {
   readonly posixAcl?: boolean;
   readonly announceSubmounts?: boolean;
   readonly keepCache?: boolean;
+  /** The source has nothing to do or to say when a file is closed: FLUSH is answered ENOSYS, once. */
+  readonly flushIsNothing?: boolean;
   /** No pages of files are kept by the client's kernel (FOPEN_DIRECT_IO). */
   readonly directIo?: boolean;
   /** Largest WRITE and READ, in whole pages; MAX_WRITE_BYTES by default. */
@@ -110,6 +112,7 @@ export class Session {
       validity: options.validity ?? { entryMs: 1000, attributesMs: 1000 },
       keepCache: options.keepCache ?? false,
       directIo: options.directIo ?? false,
+      flushIsNothing: options.flushIsNothing ?? false,
       isAdministrator: options.isAdministrator ?? (({ caller }) => caller.uid === 0),
       clientOwnsSizes: options.writebackCache ?? false,
       sizes: options.writebackCache ? null : new ClientSizes(options.sizes),

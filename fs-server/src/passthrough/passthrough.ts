@@ -511,6 +511,14 @@ export class PassthroughFileSystem implements FileSystem {
     return result >= 0 || failure(-result).code === "ENODATA";
   }
 
+  /**
+   * Whether `flush` never does anything: local file systems have no work of close(2) and no errors left for it
+   * (no `flush` in their file_operations; that of F2FS is for transactions of the process itself).
+   */
+  get flushIsNothing(): boolean {
+    return this.#source().isLocal && !this.options.crossMounts;
+  }
+
   /** Descriptors that nodes hold now, without the root's. */
   get pins(): number {
     return this.#inodes.pins;
