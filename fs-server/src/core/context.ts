@@ -25,6 +25,8 @@ export type HandlerContext = {
   readonly locks: { readonly posix: boolean; readonly flock: boolean };
   /** null: who waits for a lock is kept for later, and tries again. */
   readonly lockWaits: LockWaits | null;
+  /** close(2) has nothing to ask the server: FLUSH is ENOSYS, and the client's kernel sends no more (fuse_flush()). */
+  readonly flushIsNothing: boolean;
   /** null where the client's kernel owns the sizes: then it also finds the end of the file. */
   readonly sizes: ClientSizes | null;
   /** Registered content by node, once FUSE_PASSTHROUGH was agreed; else null. */

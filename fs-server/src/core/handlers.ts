@@ -571,6 +571,8 @@ const setlk: Handler<"SETLK" | "SETLKW"> = (context, request, reply) => {
 };
 
 const flush: Handler<"FLUSH"> = (context, request) => {
+  // With POSIX locks forwarded, close(2) drops its owner's.
+  if (context.flushIsNothing && !context.locks.posix) throw failure("ENOSYS");
   const handle = handleOf(request);
   try {
     context.fs.flush(handle);

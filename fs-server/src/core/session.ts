@@ -55,6 +55,8 @@ export type SessionOptions = {
   /** Where locks are waited for; left out: requests are kept for later, and try again. */
   readonly lockWaits?: LockWaits;
   readonly keepCache?: boolean;
+  /** The source has nothing to do or to say when a file is closed: FLUSH is answered ENOSYS, once. */
+  readonly flushIsNothing?: boolean;
   /** No pages of files are kept by the client's kernel (FOPEN_DIRECT_IO). */
   readonly directIo?: boolean;
   /** Largest WRITE and READ, in whole pages; MAX_WRITE_BYTES by default. */
@@ -116,6 +118,7 @@ export class Session {
       validity: options.validity ?? { entryMs: 1000, attributesMs: 1000 },
       keepCache: options.keepCache ?? false,
       directIo: options.directIo ?? false,
+      flushIsNothing: options.flushIsNothing ?? false,
       isAdministrator: options.isAdministrator ?? (({ caller }) => caller.uid === 0),
       clientOwnsSizes: options.writebackCache ?? false,
       locks: { posix: options.posixLocks ?? false, flock: options.flocks ?? false },

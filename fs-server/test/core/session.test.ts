@@ -97,6 +97,20 @@ describe.each(CLIENTS)("a client %s", (_name, connect) => {
     expect(fs.usage()).toEqual({ nodes: 0, handles: 0 });
   });
 
+  it("is asked no more about closing once FLUSH is ENOSYS, which it is where flushing is nothing", () => {
+    writeFileSync(join(source, "file"), "");
+    const answers = [{}, { flushIsNothing: false }, { flushIsNothing: true }].map((options) => {
+      const client = connect(new Session({ fs, ...options }), { split: 16 });
+      client.init();
+      const node = client.call("LOOKUP", { names: ["file"] }).body.getBigUint64(0, true);
+      const fh = client.call("OPEN", { node, args: { flags: 0 } }).body.getBigUint64(0, true);
+      const { errno } = client.call("FLUSH", { node, args: { fh } });
+      client.call("RELEASE", { node, args: { fh } });
+      return errno;
+    });
+    expect(answers).toEqual([0, 0, errnoNumber("ENOSYS")]);
+  });
+
   it("that cannot take an answer gets its references taken back", () => {
     writeFileSync(join(source, "file"), "");
     const session = new Session({ fs });

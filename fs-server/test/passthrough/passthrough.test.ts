@@ -40,6 +40,19 @@ describe("content", () => {
     expect(fs.usage()).toEqual({ nodes: 1, handles: 0 });
   });
 
+  it("has nothing to flush on a local file system, unless other ones can be reached", () => {
+    const of = (folder: string, crossMounts: boolean): boolean => {
+      const served = new PassthroughFileSystem(folder, { crossMounts });
+      const { flushIsNothing } = served;
+      served.close();
+      return flushIsNothing;
+    };
+    // A tmpfs wherever there is one.
+    expect(of("/dev/shm", false)).toBe(true);
+    expect(of("/dev/shm", true)).toBe(false);
+    expect(of("/proc/self", false)).toBe(false);
+  });
+
   it("lies at offsets above 2^53 as at any other", () => {
     const large = 2n ** 53n + 1n;
     const { entry, handle } = fs.create(at("file"), files.O_RDWR, plain);

@@ -3,6 +3,7 @@
  * Occupies its thread until the mount is gone: run it in a worker or a process of its own. Several threads may serve one
  * mount, each by a loop of its own (crew.ts).
  */
+import { performance } from "node:perf_hooks";
 import { files } from "../../../../sys/src/index.ts";
 import { offsetsOf, sizeOf } from "../../abi/layout.ts";
 import { opcodeNamed } from "../../abi/opcodes.ts";

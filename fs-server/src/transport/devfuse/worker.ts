@@ -150,6 +150,8 @@ function main(options: DevfuseWorkerData): void {
     ioUring: options.ioUring,
     keepCache: options.keepCache,
     directIo: options.directIo,
+    // Rules of faults count calls.
+    flushIsNothing: source.flushIsNothing && options.faults.length === 0,
     announceSubmounts: options.announceSubmounts,
     posixLocks: options.posixLock,
     flocks: options.flock,
