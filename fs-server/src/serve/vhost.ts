@@ -6,6 +6,7 @@ import { unlinkSync } from "node:fs";
 import { exitNow, files, listenUnix, raiseDescriptorLimit } from "../../../sys/src/index.ts";
 import { withSocketPath } from "../lease/socket-path.ts";
 import { type HostEvents, VhostUserHost } from "../transport/vhost-user/host.ts";
+import { WindowOwner } from "../transport/vhost-user/window-owner.ts";
 import type { VhostServeOptions } from "./vhost-options.ts";
 
 /** One pinned inode or open file each: enough for large trees. Ignored without root. */
@@ -76,13 +77,15 @@ export async function serveVhost(
     log,
   };
   try {
+    const sizeBytes = options.windowBytes;
+    const window = sizeBytes === 0n ? null : new WindowOwner({ sizeBytes, lender: null, guard: null, log });
     const host = new VhostUserHost({
       source: options,
       socket,
       isConnected: false,
       threads: options.threads,
       requestQueues: options.requestQueues,
-      window: null,
+      window,
       events,
     });
     if (host.fs.holdsDescriptors)
