@@ -11,7 +11,7 @@ import {
   type Transport,
   transports,
 } from "../../../language/src/words.ts";
-import { errnoNumber } from "../../../sys/src/index.ts";
+import { errnoNumber, MAX_SOCKET_PATH } from "../../../sys/src/index.ts";
 import { IdMap } from "../fs/id-map.ts";
 import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
 import type { DevfuseOptions } from "../transport/devfuse/worker.ts";
@@ -45,11 +45,9 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** struct sockaddr_un, with its NUL (unix(7)). */
-const MAX_SOCKET_PATH = 107;
 const MAX_TIMEOUT_MS = 86_400_000;
 
-function wholeNumber(name: string, text: string, max: number): number {
+export function wholeNumber(name: string, text: string, max: number): number {
   const value = Number(text);
   if (text === "" || !Number.isInteger(value) || value < 0 || value > max) {
     throw new UsageError(`--${name} ${text} is not a whole number from 0 to ${max}`);
@@ -146,21 +144,21 @@ function refuseCombinations(
   }
 }
 
-type Cache = { readonly timeoutMs: number; readonly keepCache: boolean; readonly directIo: boolean };
+export type Cache = { readonly timeoutMs: number; readonly keepCache: boolean; readonly directIo: boolean };
 
 /** virtiofsd's --cache. Timeouts are of names and attributes, unless given. */
-const caches: Readonly<Record<CacheMode, Cache>> = {
+export const caches: Readonly<Record<CacheMode, Cache>> = {
   auto: { timeoutMs: 1000, keepCache: false, directIo: false },
   always: { timeoutMs: MAX_TIMEOUT_MS, keepCache: true, directIo: false },
   never: { timeoutMs: 0, keepCache: false, directIo: true },
   metadata: { timeoutMs: MAX_TIMEOUT_MS, keepCache: false, directIo: true },
 };
 
-function timeoutMs(name: string, text: string | undefined, cache: Cache): number {
+export function timeoutMs(name: string, text: string | undefined, cache: Cache): number {
   return text === undefined ? cache.timeoutMs : wholeNumber(name, text, MAX_TIMEOUT_MS);
 }
 
-function idRules(name: string, rules: readonly string[]): readonly string[] {
+export function idRules(name: string, rules: readonly string[]): readonly string[] {
   try {
     IdMap.of(rules);
   } catch (cause) {
@@ -170,7 +168,7 @@ function idRules(name: string, rules: readonly string[]): readonly string[] {
 }
 
 /** One of the words that an option may have. */
-function chosen<W extends string>(name: string, text: string, words: readonly W[]): W {
+export function chosen<W extends string>(name: string, text: string, words: readonly W[]): W {
   const word = words.find((each) => each === text);
   if (word === undefined) throw new UsageError(`--${name} ${text}: there are ${words.join(", ")}`);
   return word;
@@ -179,9 +177,9 @@ function chosen<W extends string>(name: string, text: string, words: readonly W[
 type Choice = "posix-acl" | "posix-lock" | "flock";
 
 /** Of an option that has a `--no-` of its own; null: neither is given. */
-function chosenOf(
-  values: { readonly [N in Choice | `no-${Choice}`]: boolean },
-  name: Choice,
+export function chosenOf<N extends Choice>(
+  values: { readonly [W in N | `no-${N}`]: boolean },
+  name: N,
 ): boolean | null {
   const [wanted, unwanted] = [values[name], values[`no-${name}`]];
   if (wanted && unwanted) throw new UsageError(`--${name} and --no-${name} exclude each other`);
