@@ -3,7 +3,15 @@
  * machine, and sends what it said to the other side. Arguments: scenes, or nothing for all.
  */
 import { spawn, spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -169,6 +177,55 @@ const scenes = {
   },
 };
 
+/** Real-mode code at the reset vector's segment: the guest of a QEMU without firmware. */
+const guestCode = {
+  // xor ax, ax; mov ds, ax; again: mov ax, [0x8000]; jmp again
+  reads: [0x31, 0xc0, 0x8e, 0xd8, 0xa1, 0x00, 0x80, 0xeb, 0xfb],
+  spins: [0xeb, 0xfe],
+  halts: [0xfa, 0xf4, 0xeb, 0xfd],
+};
+
+/** QEMU whose guest memory is a file. */
+async function startQemu(code, options = []) {
+  const accelerator = options.includes("-accel") ? [] : ["-accel", "kvm"];
+  const bytes = 64 * 1024;
+  const bios = Buffer.alloc(bytes, 0x90);
+  bios.set(guestCode[code], 0);
+  bios.set([0xea, 0x00, 0x00, 0x00, 0xf0], 0xfff0); // jmp 0xf000:0
+  const { place } = newFile();
+  const [image, memory, log] = ["bios", "guest-ram", "qemu.log"].map((name) => join(place, name));
+  writeFileSync(image, bios);
+  const words = [
+    ["-nodefaults", "-display", "none", "-vga", "none", "-cpu", "qemu64", "-bios", image],
+    ["-name", `guest=web,,1 ${code},debug-threads=on`, "-machine", "pc,memory-backend=ram", "-m", "64M"],
+    ["-object", `memory-backend-file,id=ram,share=on,mem-path=${memory},size=64M`],
+    accelerator,
+    options,
+  ].flat();
+  const out = openSync(log, "w");
+  const child = spawn("qemu-system-x86_64", words, { stdio: ["ignore", out, out] });
+  await sleep(QEMU_STARTS_MS);
+  if (child.exitCode !== null) throw new Error(`QEMU has ended: ${readFileSync(log, "utf8")}`);
+  return { child, memory, log: () => readFileSync(log, "utf8") };
+}
+
+const QEMU_STARTS_MS = 15_000;
+
+async function truncatedQemu(options) {
+  const vm = await startQemu("reads", options);
+  truncateSync(vm.memory, 0);
+  await sleep(2000);
+  return vm;
+}
+
+Object.assign(scenes, {
+  "qemu-truncated": () => truncatedQemu([]),
+  "qemu-truncated-without-lapic": () => truncatedQemu(["-accel", "kvm,kernel-irqchip=off"]),
+  "qemu-spins": () => startQemu("spins"),
+  "qemu-halts": () => startQemu("halts"),
+  "qemu-paused": () => startQemu("spins", ["-S"]),
+});
+
 function lookByCommand(name) {
   const record = join(folder, `${name}.json`);
   const begin = performance.now();
@@ -228,7 +285,7 @@ for (const [name, make] of Object.entries(scenes)) {
   if (!isAsked(name)) continue;
   try {
     const vm = await make();
-    say({ type: "scene", name, ...lookByCommand(name) });
+    say({ type: "scene", name, ...lookByCommand(name), log: vm.log?.() ?? null });
     await clear(vm);
   } catch (error) {
     say({ type: "failed", name, message: String(error?.stack ?? error) });
