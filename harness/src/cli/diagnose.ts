@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
 import { exitCodes } from "../../../language/src/index.ts";
-import { InputError, readInput } from "../../../language/src/read.ts";
+import { InputError, readLog } from "../../../language/src/read.ts";
 import { exitNow } from "../../../sys/src/index.ts";
 import { collect } from "../diagnose/collect.ts";
 import { behindEndBytes, type GuestFile, type HostFacts, mappedBytes } from "../diagnose/facts.ts";
@@ -72,7 +72,7 @@ function fileLine(file: GuestFile): Extract<DiagnoseLine, { type: "vm" }>["files
   };
 }
 
-function vmLine({ vm, activities, verdict }: Diagnosis): DiagnoseLine {
+export function vmLine({ vm, activities, verdict }: Diagnosis): DiagnoseLine {
   return {
     type: "vm",
     pid: vm.pid,
@@ -149,7 +149,7 @@ function diagnoseLog(path: string, options: DiagnoseOptions, style: Style): numb
   const json = openJson<DiagnoseLine>(options.json);
   let text: string;
   try {
-    text = readInput(path, LOG_BYTES);
+    text = readLog(path, LOG_BYTES);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
     throw new UsageError(`--log ${path}: ${error.message}`);

@@ -113,7 +113,7 @@ function startTracing(host: Host, looked: readonly Looked[]): () => Traces {
 function vcpuFacts(host: Host, { process, files }: Looked, thread: Thread, traces: Traces): VcpuFacts {
   const { tid, looks, id } = thread;
   const last = looks.at(-1) ?? null;
-  const isOwn = (hva: bigint): boolean => placeOf(files, hva) !== null;
+  const isOwn = (hva: bigint): boolean => files.length === 0 || placeOf(files, hva) !== null;
   const addresses = traces.pages.kind === "trace" ? hostAddresses(traces.pages.text) : new Map();
   const events =
     traces.vcpus.kind === "trace"

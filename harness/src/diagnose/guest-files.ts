@@ -123,7 +123,7 @@ export async function guestFilesOf(
   if (text.kind === "failed") {
     const why =
       text.code === "ETIMEDOUT"
-        ? "a thread of the process holds its mmap_lock, and others wait for it"
+        ? "no answer: a thread of the process may hold its mmap_lock for ever"
         : `${text.code}; root may look`;
     return { files: [], unseen: [`what the process has mapped (/proc/${pid}/maps: ${why})`] };
   }

@@ -87,7 +87,12 @@ export type Stat = {
   readonly guestTicks: number;
   /** Ticks after boot. */
   readonly startTicks: number;
+  /** The kernel made it for itself inside the process, as KVM its `kvm-nx-lpage-recovery`: its registers are its maker's. */
+  readonly isKernels: boolean;
 };
+
+/** PF_IO_WORKER, PF_USER_WORKER, PF_KTHREAD (include/linux/sched.h) */
+const KERNELS = 0x10 | 0x4000 | 0x200000;
 
 /** The name is in brackets and may have blanks and brackets in it: fields are counted from behind the last one. */
 export function parseStat(text: string): Stat | null {
@@ -103,13 +108,14 @@ export function parseStat(text: string): Stat | null {
   };
   const state = fields[0];
   if (state === undefined || !/^[A-Za-z]$/.test(state)) return null;
-  // proc_pid_stat(5) counts from 1: state is 3, utime 14, stime 15, starttime 22, guest_time 43.
+  // proc_pid_stat(5) counts from 1: state is 3, flags 9, utime 14, stime 15, starttime 22, guest_time 43.
   return {
     name: text.slice(open + 1, close),
     state,
     userTicks: number(11),
     systemTicks: number(12),
     startTicks: number(19),
+    isKernels: (number(6) & KERNELS) !== 0,
     guestTicks: number(40),
   };
 }

@@ -12,6 +12,9 @@ import type { Answer, FileStatus, Host } from "./host.ts";
 
 const PIECE_BYTES = 64 * 1024;
 const PATIENCE_MS = 150;
+/** A timer that comes so late says that this process had no processor: then the patience begins anew, so many times. */
+const LATE_MS = 75;
+const PATIENCES_MAX = 100;
 /** Of libuv's four threads one stays free. */
 const STUCK_MAX = 3;
 /** struct statx (linux/stat.h). */
@@ -87,6 +90,19 @@ async function statusOf(path: string): Promise<Answer<FileStatus>> {
   };
 }
 
+/** Ends when it is over, or aborted. */
+async function patience(signal: AbortSignal): Promise<void> {
+  for (let count = 0; count < PATIENCES_MAX && !signal.aborted; count += 1) {
+    const beginMs = performance.now();
+    try {
+      await sleep(PATIENCE_MS, undefined, { signal });
+    } catch {
+      return;
+    }
+    if (performance.now() - beginMs < PATIENCE_MS + LATE_MS) return;
+  }
+}
+
 export class ThisHost implements Host {
   #stuck = 0;
 
@@ -136,21 +152,20 @@ export class ThisHost implements Host {
 
   async #within<Value>(body: () => Promise<Answer<Value>>): Promise<Answer<Value>> {
     if (this.#stuck >= STUCK_MAX) return failed("ETIMEDOUT");
-    let timer: NodeJS.Timeout | undefined;
+    const ending = new AbortController();
     let isLate = false;
     const answer = body().then((value) => {
       if (isLate) this.#stuck -= 1;
       return value;
     });
-    const late = new Promise<Answer<Value>>((resolve) => {
-      timer = setTimeout(() => {
-        isLate = true;
-        this.#stuck += 1;
-        resolve(failed("ETIMEDOUT"));
-      }, PATIENCE_MS);
+    const late = patience(ending.signal).then((): Answer<Value> => {
+      if (ending.signal.aborted) return failed("ETIMEDOUT");
+      isLate = true;
+      this.#stuck += 1;
+      return failed("ETIMEDOUT");
     });
     const first = await Promise.race([answer, late]);
-    clearTimeout(timer);
+    ending.abort();
     return first;
   }
 }

@@ -70,6 +70,8 @@ export function threadsOf(
   const tids = numbersIn(valueIn(host.list(`/proc/${pid}/task`)) ?? []).slice(0, THREADS_MAX);
   return tids.map((tid) => {
     const look = lookAt(host, pid, tid);
+    // Its registers are a copy of those of the thread that it was made in, which was in KVM_RUN.
+    if (look.stat?.isKernels === true) return { tid, isVcpu: false, id: null, looks: [look] };
     const id = known.get(tid) ?? vcpuOfCall(links, look) ?? vcpuOfName(look.stat?.name ?? "");
     const isVcpu = id !== null || look.call?.kind === "kvm-run";
     return { tid, isVcpu, id, looks: [look] };

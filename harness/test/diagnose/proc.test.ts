@@ -71,7 +71,14 @@ describe("parseStat", () => {
       systemTicks: 15,
       startTicks: 22,
       guestTicks: 43,
+      isKernels: false,
     });
+  });
+
+  it("knows the kernel's own thread in a process by its flags, as KVM's in Linux 6.12", () => {
+    const text = "153 (kvm-nx-lpage-re) S 100 141 98 0 -1 4210752 0 0 0 0 0 0 0 0 20 0 17 0 12";
+    expect(parseStat(text)?.isKernels).toBe(true);
+    expect(parseStat(text.replace("4210752", "4194368"))?.isKernels).toBe(false);
   });
 
   it("is null for what is none", () => {

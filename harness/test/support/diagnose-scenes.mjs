@@ -12,15 +12,17 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
+import { release, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { collect } from "../../../dist/harness/src/diagnose/collect.js";
+import { RecordingHost } from "../../../dist/harness/src/diagnose/recording.js";
+import { diagnosisText } from "../../../dist/harness/src/diagnose/text.js";
 import { ThisHost } from "../../../dist/harness/src/diagnose/this-host.js";
 import { diagnose } from "../../../dist/harness/src/diagnose/verdict.js";
 import { openMount } from "../../../dist/harness/src/engines/mount.js";
 import { openPort, sendFrame } from "../../../dist/harness/src/kernel/inside-port.js";
-import { builtPath, packagePath } from "../../../dist/harness/src/paths.js";
+import { packagePath } from "../../../dist/harness/src/paths.js";
 
 const port = openPort();
 const say = (message) => sendFrame(port, message);
@@ -226,17 +228,22 @@ Object.assign(scenes, {
   "qemu-paused": () => startQemu("spins", ["-S"]),
 });
 
-function lookByCommand(name) {
-  const record = join(folder, `${name}.json`);
-  const begin = performance.now();
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    [builtPath("harness/src/cli/main.ts"), "diagnose", "--record", record],
-    { encoding: "utf8", env: { ...process.env, COLUMNS: "120" } },
-  );
-  const ms = performance.now() - begin;
-  return { status, stdout, stderr, ms, recording: readFileSync(record, "utf8") };
+/** As the command does, in a process that knows nothing of the VM but is up already: an emulated CPU starts Node in seconds. */
+async function look() {
+  const recorder = new RecordingHost(new ThisHost());
+  const setup = { kernel: release(), isRoot: true };
+  const { facts } = await collect(recorder, { kind: "all" }, setup);
+  const diagnoses = facts.vms.map((vm) => diagnose(vm, facts.pageWorkers));
+  return {
+    verdicts: diagnoses.map(({ verdict }) => verdict),
+    tookMs: facts.tookMs,
+    text: diagnosisText(facts, diagnoses, plainStyle),
+    recording: recorder.recording(setup),
+  };
 }
+
+const plain = (text) => text;
+const plainStyle = { widthColumns: 120, bold: plain, dim: plain, verdict: (_kind, text) => text };
 
 /** Ends everything of the scene; a VM in D is woken by its server's end. */
 async function clear(vm) {
@@ -285,7 +292,7 @@ for (const [name, make] of Object.entries(scenes)) {
   if (!isAsked(name)) continue;
   try {
     const vm = await make();
-    say({ type: "scene", name, ...lookByCommand(name), log: vm.log?.() ?? null });
+    say({ type: "scene", name, ...(await look()), log: vm.log?.() ?? null });
     await clear(vm);
   } catch (error) {
     say({ type: "failed", name, message: String(error?.stack ?? error) });

@@ -15,6 +15,7 @@ export function lookWith(
       systemTicks: 0,
       guestTicks: 0,
       startTicks: 1,
+      isKernels: false,
       ...stat,
     },
     waitsIn,
