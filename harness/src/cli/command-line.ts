@@ -33,6 +33,7 @@ const schemaNames: readonly SchemaName[] = [
   "kernels",
   "list",
   "guards",
+  "diagnose",
 ];
 
 const JSON_HELP = "write JSON lines to FILE, or to standard output with -";
@@ -434,6 +435,28 @@ function addVhostOptions(serve: Command): Command {
     .option("--sandbox <KIND>", "none; others are refused (--socket-path)");
 }
 
+function addDiagnose(program: Command): void {
+  program
+    .command("diagnose")
+    .summary("what a VM on this machine does that runs or hangs: why, because of which file, what ends it")
+    .description(
+      "Looks at VMs of any VMM on KVM from outside for half a second, without the VMM's help, and says of each whether it " +
+        "runs, is halted, waits for I/O, or loops, and because of which file; what ends that, and at which price. Changes " +
+        "nothing. Without root it says what it could not see. docs/vm-hangs.md has the whole story.\n\n" +
+        "Exit code: 0 all are healthy; 1 one does not go on by itself; 2 of one it cannot be said; 3 there is no VM; 64 usage.",
+    )
+    .option("--pid <PID>", "only the VM of this process")
+    .option("--name <GUEST>", "only the VM of this name (QEMU's -name, --name, --id)")
+    .option("--log <FILE>", "look at no VM: find the failures of KVM_RUN in the log of a VMM")
+    .option("--mail <FILE>", "as a report for a mailing list; - is standard output")
+    .option("--record <FILE>", "everything that was read, for somebody else to look at")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { diagnoseCommand } = await import("./diagnose.ts");
+      process.exitCode = await diagnoseCommand(options, await style());
+    });
+}
+
 function addServe(program: Command): void {
   const serve = program
     .command("serve")
@@ -515,6 +538,7 @@ function makeProgram(): Command {
   addBench(program);
   addOthers(program);
   addGuards(program);
+  addDiagnose(program);
   addServe(program);
   return program;
 }
