@@ -232,7 +232,7 @@ async function removeTree(path: string): Promise<void> {
 
 /** What rm(1) still removes after an interruption. */
 export function treesBeingRemoved(cache: string = cacheDirectory()): readonly string[] {
-  const parents = ["kernels", "builds"].map((name) => join(cache, name)).filter(existsSync);
+  const parents = ["kernels", "builds", "programs"].map((name) => join(cache, name)).filter(existsSync);
   return parents.flatMap((parent) =>
     readdirSync(parent)
       .filter((name) => name.startsWith(REMOVED_PREFIX))

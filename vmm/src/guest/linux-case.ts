@@ -20,8 +20,8 @@ export const caseLayout = {
   CASE_HOLDS_FILE: 4,
   CASE_ONLY_READS: 8,
   sizeofMapping: 24,
-  sizeofLinuxTask: 16,
-  sizeofLinuxCase: 780160,
+  sizeofLinuxTask: 20,
+  sizeofLinuxCase: 780592,
   offsetofMagic: 773536,
   offsetofWindowBytes: 773544,
   offsetofFlags: 773552,
@@ -34,10 +34,13 @@ export const caseLayout = {
   offsetofStop: 778232,
   offsetofBegun: 778236,
   offsetofRefusal: 778240,
-  offsetofTasks: 778496,
+  offsetofFirst: 778496,
+  offsetofTasks: 778508,
   offsetofTaskStatus: 4,
-  offsetofTaskRung: 8,
-  offsetofTaskAnswered: 12,
+  offsetofTaskMail: 8,
+  offsetofMailDoorbell: 0,
+  offsetofMailRung: 4,
+  offsetofMailAnswered: 8,
 } as const;
 
 /** A part of the file in the window. */
@@ -72,6 +75,9 @@ export type LinuxTask = {
   /** The signal that ended it; null: none did, or it has not ended. */
   readonly killedBy: number | null;
 };
+
+/** struct mailbox, as its process fills it. `rung` is 0 before its first report of a case. */
+export type Mail = { readonly doorbell: number; readonly rung: number };
 
 export class LinuxCase {
   readonly channel: Channel;
@@ -143,9 +149,25 @@ export class LinuxCase {
 
   /** The task that has rung goes on. */
   answer(index: number): void {
-    const base = this.#task(index);
-    const rung = this.#view.getUint32(base + caseLayout.offsetofTaskRung, true);
-    this.#view.setUint32(base + caseLayout.offsetofTaskAnswered, rung, true);
+    this.answerMail(index, this.mail(index).rung);
+  }
+
+  /** The last report of a task, or of a guest's first process, and how many it has made. */
+  mail(sender: number | "first"): Mail {
+    const base = this.#mailbox(sender);
+    return {
+      doorbell: this.#view.getUint32(base + caseLayout.offsetofMailDoorbell, true),
+      rung: this.#view.getUint32(base + caseLayout.offsetofMailRung, true),
+    };
+  }
+
+  /** The sender of that report goes on; the first process also after a new case was put over it. */
+  answerMail(sender: number | "first", rung: number): void {
+    this.#view.setUint32(this.#mailbox(sender) + caseLayout.offsetofMailAnswered, rung, true);
+  }
+
+  #mailbox(sender: number | "first"): number {
+    return sender === "first" ? caseLayout.offsetofFirst : this.#task(sender) + caseLayout.offsetofTaskMail;
   }
 
   /** Ends the tasks within milliseconds, unless the kernel holds one. */
