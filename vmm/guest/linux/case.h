@@ -38,6 +38,7 @@ struct mailbox {
     uint32_t doorbell; /* the last report; of a port alone: what a pipe carries is the report itself */
     uint32_t rung;     /* how many there have been */
     uint32_t answered; /* `rung` of the last one that the host has dealt with */
+    uint32_t tsc_low, tsc_high; /* when the last one was made; of a port alone */
 };
 
 /* A task as its kernel sees it. */

@@ -113,7 +113,10 @@ static void ring_byte_port(uint32_t value)
     int is_task = (kind == DOORBELL_SIGNAL || kind == DOORBELL_RESULTS) && task > 0;
     volatile struct mailbox *own = is_task ? &the_case->tasks[task - 1].mail : &the_case->first;
     uint32_t rung = is_task ? own->rung + 1 : ++own_count;
+    uint64_t now = read_tsc();
     own->doorbell = value;
+    own->tsc_low = (uint32_t)now;
+    own->tsc_high = (uint32_t)(now >> 32);
     own->rung = rung;
     ring_byte(byte_port);
     for (word pause = ANSWER_NAP_NANOSECONDS; own->answered != rung;) {

@@ -20,8 +20,8 @@ export const caseLayout = {
   CASE_HOLDS_FILE: 4,
   CASE_ONLY_READS: 8,
   sizeofMapping: 24,
-  sizeofLinuxTask: 20,
-  sizeofLinuxCase: 780592,
+  sizeofLinuxTask: 28,
+  sizeofLinuxCase: 781432,
   offsetofMagic: 773536,
   offsetofWindowBytes: 773544,
   offsetofFlags: 773552,
@@ -35,12 +35,13 @@ export const caseLayout = {
   offsetofBegun: 778236,
   offsetofRefusal: 778240,
   offsetofFirst: 778496,
-  offsetofTasks: 778508,
+  offsetofTasks: 778516,
   offsetofTaskStatus: 4,
   offsetofTaskMail: 8,
   offsetofMailDoorbell: 0,
   offsetofMailRung: 4,
   offsetofMailAnswered: 8,
+  offsetofMailTsc: 12,
 } as const;
 
 /** A part of the file in the window. */
@@ -77,7 +78,12 @@ export type LinuxTask = {
 };
 
 /** struct mailbox, as its process fills it. `rung` is 0 before its first report of a case. */
-export type Mail = { readonly doorbell: number; readonly rung: number };
+export type Mail = {
+  readonly doorbell: number;
+  readonly rung: number;
+  /** Time stamp of the last report; 0 of one that went through a pipe. */
+  readonly tsc: bigint;
+};
 
 export class LinuxCase {
   readonly channel: Channel;
@@ -158,6 +164,7 @@ export class LinuxCase {
     return {
       doorbell: this.#view.getUint32(base + caseLayout.offsetofMailDoorbell, true),
       rung: this.#view.getUint32(base + caseLayout.offsetofMailRung, true),
+      tsc: this.#view.getBigUint64(base + caseLayout.offsetofMailTsc, true),
     };
   }
 

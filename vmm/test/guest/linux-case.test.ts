@@ -41,6 +41,7 @@ const expressions: Record<keyof typeof caseLayout, string> = {
   offsetofMailDoorbell: "offsetof(struct mailbox, doorbell)",
   offsetofMailRung: "offsetof(struct mailbox, rung)",
   offsetofMailAnswered: "offsetof(struct mailbox, answered)",
+  offsetofMailTsc: "offsetof(struct mailbox, tsc_low)",
 };
 
 const compiler = compilerOrReason();
