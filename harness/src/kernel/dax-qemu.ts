@@ -42,6 +42,9 @@ export type DaxQemu = {
   readonly origin: string;
 };
 
+/** One that cannot be had, as far as is known elsewhere: why. */
+export type NoDaxQemu = { readonly failure: string };
+
 /** How `command` answers; null: it does not run, or refuses. */
 export type Ask = (args: readonly string[]) => string | null;
 
