@@ -3,6 +3,7 @@ export * from "./blocked-call.ts";
 export * from "./credentials.ts";
 export * from "./descriptors.ts";
 export * from "./entry.ts";
+export * from "./eventfd.ts";
 export * from "./fanotify.ts";
 export * from "./file.ts";
 // As a namespace: `files.close` is clearer than `close`.
@@ -23,3 +24,4 @@ export * from "./signals.ts";
 export * from "./sleep-watch.ts";
 export * from "./swap.ts";
 export * from "./thread-look.ts";
+export * from "./unix-socket.ts";

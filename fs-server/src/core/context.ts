@@ -1,6 +1,6 @@
 /** What handlers of requests share: ports, options, and the reply under construction. */
 import type { OpcodeName } from "../abi/opcodes.ts";
-import type { DaxMappings } from "../dax/mappings.ts";
+import type { DaxService } from "../dax/mappings.ts";
 import type { Backings } from "../fs/backing.ts";
 import type { FileHandle, FileSystem, NodeId } from "../fs/filesystem.ts";
 import type { ClientSizes } from "./client-sizes.ts";
@@ -10,7 +10,7 @@ import type { Header, Request } from "./request.ts";
 
 export type HandlerContext = {
   readonly fs: FileSystem;
-  readonly dax: DaxMappings | null;
+  readonly dax: DaxService | null;
   readonly validity: Validity;
   /** Keep cached pages over open and close (FOPEN_KEEP_CACHE). */
   readonly keepCache: boolean;

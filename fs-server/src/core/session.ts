@@ -8,7 +8,7 @@
 import { initFlag } from "../abi/constants.ts";
 import { offsetsOf } from "../abi/layout.ts";
 import { opcodeRow } from "../abi/opcodes.ts";
-import { DaxMappings } from "../dax/mappings.ts";
+import { DaxMappings, type DaxService } from "../dax/mappings.ts";
 import type { DaxWindow } from "../dax/window.ts";
 import { type BackingFiles, type Backings, BackingTable } from "../fs/backing.ts";
 import { FileSystemError, failure } from "../fs/errors.ts";
@@ -39,6 +39,8 @@ const MAX_POSTPONED = 64;
 export type SessionOptions = {
   readonly fs: FileSystem;
   readonly window?: DaxWindow;
+  /** In place of a window: the owner of the mappings. */
+  readonly dax?: DaxService;
   readonly backingFiles?: BackingFiles;
   readonly ioUring?: boolean;
   /** Of which files `backingFiles` has which; by default a table of this session's own. */
@@ -63,6 +65,8 @@ export type SessionOptions = {
   readonly onDefect?: (message: string, error: unknown) => void;
   /** An INTERRUPT of a request that this session does not keep for later: another thread may serve it. */
   readonly onInterrupt?: (unique: Unique) => void;
+  /** An INIT in a session: refused; or the client was reset, and its old session ends. */
+  readonly initAgain?: "is refused" | "begins anew";
   /** What another session of the same client has agreed on at INIT. */
   readonly agreement?: Agreement;
   /** One line per message, in both directions. */
@@ -97,6 +101,7 @@ export class Session {
   readonly counts: Counts = { requests: 0, protocolErrors: 0, defects: 0, undelivered: 0 };
   readonly #options: SessionOptions;
   readonly #context: HandlerContext;
+  readonly #mappings: DaxMappings | null;
   readonly #now: () => number;
   #agreement: Agreement | null = null;
   #waiting: Waiting[] = [];
@@ -104,9 +109,10 @@ export class Session {
   constructor(options: SessionOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
+    this.#mappings = options.window === undefined ? null : new DaxMappings(options.fs, options.window);
     this.#context = {
       fs: options.fs,
-      dax: options.window === undefined ? null : new DaxMappings(options.fs, options.window),
+      dax: options.dax ?? this.#mappings,
       validity: options.validity ?? { entryMs: 1000, attributesMs: 1000 },
       keepCache: options.keepCache ?? false,
       directIo: options.directIo ?? false,
@@ -123,8 +129,15 @@ export class Session {
     return this.#agreement;
   }
 
+  /** Of this session's own window. */
   get dax(): DaxMappings | null {
-    return this.#context.dax;
+    return this.#mappings;
+  }
+
+  /** What another session of the same client has agreed on since: null, it has ended. What that held is given back there. */
+  adopt(agreement: Agreement | null): void {
+    if (agreement === null) this.#agreement = null;
+    else this.#agreed(agreement);
   }
 
   /**
@@ -222,14 +235,18 @@ export class Session {
   }
 
   #init(request: Request<"INIT">, reply: Reply): number {
-    if (this.#agreement !== null) throw new ProtocolError("INIT twice", "EIO");
-    const { window, backingFiles } = this.#options;
+    if (this.#agreement !== null) {
+      if (this.#options.initAgain !== "begins anew") throw new ProtocolError("INIT twice", "EIO");
+      this.end();
+    }
+    const { backingFiles } = this.#options;
+    const { dax } = this.#context;
     const offer: Offer = {
       writebackCache: this.#options.writebackCache ?? false,
       posixAcl: this.#options.posixAcl ?? false,
       directIo: this.#context.directIo,
       announceSubmounts: this.#options.announceSubmounts ?? false,
-      mapAlignmentLog2: window === undefined ? null : Math.round(Math.log2(Number(window.alignmentBytes))),
+      mapAlignmentLog2: dax === null ? null : Math.round(Math.log2(Number(dax.alignmentBytes))),
       backingFiles: backingFiles !== undefined,
       ioUring: this.#options.ioUring ?? false,
       maxWriteBytes: this.#options.maxWriteBytes ?? MAX_WRITE_BYTES,

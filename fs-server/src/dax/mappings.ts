@@ -31,7 +31,16 @@ export type DaxMapping = {
   readonly writable: boolean;
 };
 
-export class DaxMappings {
+/** What serves a session's mappings. */
+export interface DaxService {
+  readonly alignmentBytes: bigint;
+  setup(request: MappingRequest): void;
+  remove(removals: readonly Removal[]): void;
+  /** The client is gone, or begins anew. */
+  removeAll(): void;
+}
+
+export class DaxMappings implements DaxService {
   readonly #fs: FileSystem;
   readonly #window: DaxWindow;
   /** By window offset. Ranges never overlap. */
@@ -44,6 +53,10 @@ export class DaxMappings {
 
   get window(): DaxWindow {
     return this.#window;
+  }
+
+  get alignmentBytes(): bigint {
+    return this.#window.alignmentBytes;
   }
 
   /** What is mapped now. */

@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import { InputError, readInput } from "../../../language/src/input-file.ts";
 import { type FaultRule, faultOperations, type Transport, transports } from "../../../language/src/words.ts";
-import { errnoNumber } from "../../../sys/src/index.ts";
+import { errnoNumber, MAX_SOCKET_PATH } from "../../../sys/src/index.ts";
 import { IdMap } from "../fs/id-map.ts";
 import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
 import { fileHandlesUses } from "../passthrough/options.ts";
@@ -36,11 +36,9 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
-/** struct sockaddr_un, with its NUL (unix(7)). */
-const MAX_SOCKET_PATH = 107;
 const MAX_TIMEOUT_MS = 86_400_000;
 
-function wholeNumber(name: string, text: string, max: number): number {
+export function wholeNumber(name: string, text: string, max: number): number {
   const value = Number(text);
   if (text === "" || !Number.isInteger(value) || value < 0 || value > max) {
     throw new UsageError(`--${name} ${text} is not a whole number from 0 to ${max}`);
@@ -121,23 +119,23 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   };
 }
 
-type Cache = { readonly timeoutMs: number; readonly keepCache: boolean; readonly directIo: boolean };
+export type Cache = { readonly timeoutMs: number; readonly keepCache: boolean; readonly directIo: boolean };
 
-const cacheNames = ["auto", "always", "never", "metadata"] as const;
+export const cacheNames = ["auto", "always", "never", "metadata"] as const;
 
 /** virtiofsd's --cache. Timeouts are of names and attributes, unless given. */
-const caches: Readonly<Record<(typeof cacheNames)[number], Cache>> = {
+export const caches: Readonly<Record<(typeof cacheNames)[number], Cache>> = {
   auto: { timeoutMs: 1000, keepCache: false, directIo: false },
   always: { timeoutMs: MAX_TIMEOUT_MS, keepCache: true, directIo: false },
   never: { timeoutMs: 0, keepCache: false, directIo: true },
   metadata: { timeoutMs: MAX_TIMEOUT_MS, keepCache: false, directIo: true },
 };
 
-function timeoutMs(name: string, text: string | undefined, cache: Cache): number {
+export function timeoutMs(name: string, text: string | undefined, cache: Cache): number {
   return text === undefined ? cache.timeoutMs : wholeNumber(name, text, MAX_TIMEOUT_MS);
 }
 
-function idRules(name: string, rules: readonly string[]): readonly string[] {
+export function idRules(name: string, rules: readonly string[]): readonly string[] {
   try {
     IdMap.of(rules);
   } catch (cause) {
@@ -147,14 +145,14 @@ function idRules(name: string, rules: readonly string[]): readonly string[] {
 }
 
 /** One of the words that an option may have. */
-function chosen<W extends string>(name: string, text: string, words: readonly W[]): W {
+export function chosen<W extends string>(name: string, text: string, words: readonly W[]): W {
   const word = words.find((each) => each === text);
   if (word === undefined) throw new UsageError(`--${name} ${text}: there are ${words.join(", ")}`);
   return word;
 }
 
 /** null: where the source has them. */
-function posixAcl(wanted: boolean, unwanted: boolean): boolean | null {
+export function posixAcl(wanted: boolean, unwanted: boolean): boolean | null {
   if (wanted && unwanted) throw new UsageError("--posix-acl and --no-posix-acl exclude each other");
   return wanted ? true : unwanted ? false : null;
 }

@@ -413,17 +413,37 @@ function addGuards(program: Command): void {
     });
 }
 
+/** Of a server that a VMM connects to: virtiofsd's names. */
+function addVhostOptions(serve: Command): Command {
+  return serve
+    .option("--socket-path <PATH>", "serve the VMM that connects here (vhost-user): virtiofsd's options")
+    .option("--fd <FD>", "the same by a listening socket that is open already")
+    .option("--tag <NAME>", "name of the file system, where the VMM has none of its own (--socket-path)")
+    .option(
+      "--dax-window <SIZE>",
+      "offer a DAX window, e.g. 512M: QEMU's vhost-user-test-device-pci (--socket-path)",
+    )
+    .option("--thread-pool-size <N>", "most threads that serve at once; 0: one (--socket-path)")
+    .option(
+      "--num-request-queues <N>",
+      "request queues, where the VMM has no number of its own (--socket-path)",
+    )
+    .option("--reconnect", "wait for the next VMM when one has left (--socket-path)")
+    .option("--sandbox <KIND>", "none; others are refused (--socket-path)");
+}
+
 function addServe(program: Command): void {
-  program
+  const serve = program
     .command("serve")
     .summary("the passthrough file server alone")
     .description(
       "Mounts SOURCE at MOUNTPOINT, an empty directory, until Ctrl-C or SIGTERM; then unmounts. " +
-        "Prints one JSON line when it is mounted.",
+        "With --socket-path it serves a VMM instead, as virtiofsd does (docs/virtiofsd.md). " +
+        "Prints one JSON line when it is mounted, or a VMM can connect.",
     )
     .argument("<SOURCE>", "directory to serve")
-    .argument("<MOUNTPOINT>", "where to mount it")
-    .addOption(new Option("--transport <T>", "how the mount is made").choices(transports).default("devfuse"))
+    .argument("[MOUNTPOINT]", "where to mount it")
+    .addOption(new Option("--transport <T>", "how the mount is made (default: devfuse)").choices(transports))
     .option("--read-only", "refuse every change")
     .option("--debug", "one line per request and reply on standard error")
     .option(
@@ -468,11 +488,11 @@ function addServe(program: Command): void {
         "fuse-lease: who has leases is asked before a file gets shorter; notify, pre-content: this mount drops what others change",
       ).choices(["fuse-lease", "notify", "pre-content"]),
     )
-    .option("--lease-socket <PATH>", "where clients that map files hold leases (--guard fuse-lease)")
-    .action(async (source: string, mountpoint: string, options) => {
-      const { serveCommand } = await import("./serve.ts");
-      process.exitCode = await serveCommand(source, mountpoint, options);
-    });
+    .option("--lease-socket <PATH>", "where clients that map files hold leases (--guard fuse-lease)");
+  addVhostOptions(serve).action(async (source: string, mountpoint: string | undefined, options) => {
+    const { serveCommand } = await import("./serve.ts");
+    process.exitCode = await serveCommand(source, mountpoint, options);
+  });
 }
 
 function makeProgram(): Command {

@@ -288,6 +288,17 @@ export class CrewView {
     return turns;
   }
 
+  /** Ids of the threads that serve a request just now. */
+  serving(): readonly number[] {
+    const tids: number[] = [];
+    for (let thread = 0; thread < MAX_THREADS; thread += 1) {
+      const isServing = (Atomics.load(this.#words, at(thread) + TURN) & 1) === 0;
+      const tid = this.#words[at(thread) + TID] ?? 0;
+      if (this.#words[at(thread) + ROLE] === role.active && isServing && tid !== 0) tids.push(tid);
+    }
+    return tids;
+  }
+
   /** Calls `signal` with the id of the thread that serves the request `unique`, while it does. False: none serves it. */
   whileServing(unique: bigint, signal: (tid: number) => void): boolean {
     const words = this.#words;

@@ -27,7 +27,7 @@ const EINTR = -failure("EINTR").errno;
 const EAGAIN = -failure("EAGAIN").errno;
 
 /** Requests that wait by nature, most of them for a disk. */
-const WAITING: ReadonlySet<number> = new Set(
+export const WAITING: ReadonlySet<number> = new Set(
   (["FSYNC", "FSYNCDIR", "SYNCFS", "FALLOCATE", "COPY_FILE_RANGE", "COPY_FILE_RANGE_64"] as const).map(
     (name) => opcodeNamed(name).number,
   ),
