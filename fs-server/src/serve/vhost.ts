@@ -6,6 +6,8 @@ import { unlinkSync } from "node:fs";
 import { exitNow, files, listenUnix, raiseDescriptorLimit } from "../../../sys/src/index.ts";
 import { withSocketPath } from "../lease/socket-path.ts";
 import { type HostEvents, VhostUserHost } from "../transport/vhost-user/host.ts";
+import { LongFiles } from "../transport/vhost-user/long-files.ts";
+import { WindowOwner } from "../transport/vhost-user/window-owner.ts";
 import type { VhostServeOptions } from "./vhost-options.ts";
 
 /** One pinned inode or open file each: enough for large trees. Ignored without root. */
@@ -29,6 +31,21 @@ export type VhostServed = {
   /** Removes the socket and ends with 1. */
   fail(why: string): never;
 };
+
+async function openWindow(
+  { windowBytes: sizeBytes }: VhostServeOptions,
+  log: (message: string) => void,
+): Promise<WindowOwner | null> {
+  if (sizeBytes === 0n) return null;
+  const long = await LongFiles.open(log);
+  if (typeof long === "string") {
+    log(
+      `with DAX only files of whole pages can be read and written (of others, and of empty ones, EIO): ${long}`,
+    );
+  }
+  const lender = typeof long === "string" ? null : long;
+  return new WindowOwner({ sizeBytes, lender, guard: null, log });
+}
 
 async function listening(at: VhostServeOptions["at"]): Promise<number> {
   if ("fd" in at) return at.fd;
@@ -76,13 +93,14 @@ export async function serveVhost(
     log,
   };
   try {
+    const window = await openWindow(options, log);
     const host = new VhostUserHost({
       source: options,
       socket,
       isConnected: false,
       threads: options.threads,
       requestQueues: options.requestQueues,
-      window: null,
+      window,
       events,
     });
     if (host.fs.holdsDescriptors)

@@ -90,6 +90,7 @@ export class VhostUserHost {
       fileHandles: source.fileHandles,
       crossMounts: source.announceSubmounts,
     });
+    options.window?.attach(this.#fs);
     handleByNothing(INTERRUPT_SIGNAL);
     epollAdd(this.#epoll, this.#wakeFd, WAKE);
   }

@@ -2,8 +2,10 @@
  * SETUPMAPPING and REMOVEMAPPING for the threads that serve: the window and its table are the main thread's, which answers through
  * shared memory. The thread waits; it is inside the gate, so it gives up where memory or a ring is wanted back.
  */
-import type { DaxService, MappingRequest, Removal } from "../../dax/mappings.ts";
+import type { DaxService } from "../../dax/mappings.ts";
+import type { MappingRequest, Removal } from "../../dax/table.ts";
 import { failure } from "../../fs/errors.ts";
+import type { NodeId } from "../../fs/filesystem.ts";
 import { MAX_THREADS } from "../devfuse/crew.ts";
 
 /** What the main thread is asked. Answered once each, by `answerTo`. */
@@ -11,11 +13,15 @@ export type WindowRequest = { readonly type: "window"; readonly thread: number; 
   | { readonly kind: "setup"; readonly request: MappingRequest }
   | { readonly kind: "remove"; readonly removals: readonly Removal[] }
   | { readonly kind: "remove-all" }
+  /** The guest is about to learn that a file is longer than what it has mapped of it. */
+  | { readonly kind: "grown"; readonly node: NodeId }
 );
 
 /** Of the window, for those who ask. */
 export type RemoteAnswers = {
   readonly memory: SharedArrayBuffer;
+  /** Of ShortMappings. */
+  readonly short: SharedArrayBuffer;
   readonly alignmentBytes: bigint;
 };
 
@@ -30,6 +36,35 @@ export function remoteAnswersMemory(): SharedArrayBuffer {
   return new SharedArrayBuffer(4 * THREAD_WORDS * MAX_THREADS);
 }
 
+/** Nodes with mappings that are shorter than the guest asked for. Written by the main thread. */
+export class ShortMappings {
+  /** How many, then their numbers. */
+  readonly #words: BigInt64Array;
+
+  static memory(mappings: number): SharedArrayBuffer {
+    return new SharedArrayBuffer(8 * (1 + mappings));
+  }
+
+  constructor(memory: SharedArrayBuffer) {
+    this.#words = new BigInt64Array(memory);
+  }
+
+  set(nodes: readonly NodeId[]): void {
+    for (const [i, node] of nodes.entries()) Atomics.store(this.#words, 1 + i, node);
+    Atomics.store(this.#words, 0, BigInt(nodes.length));
+  }
+
+  clear(): void {
+    Atomics.store(this.#words, 0, 0n);
+  }
+
+  has(node: NodeId): boolean {
+    const count = Number(Atomics.load(this.#words, 0));
+    for (let i = 1; i <= count; i += 1) if (Atomics.load(this.#words, i) === node) return true;
+    return false;
+  }
+}
+
 /** By the main thread. */
 export function answerTo(memory: SharedArrayBuffer, { thread, count }: WindowRequest, errno: number): void {
   const words = new Int32Array(memory);
@@ -42,16 +77,18 @@ export function answerTo(memory: SharedArrayBuffer, { thread, count }: WindowReq
 export class RemoteMappings implements DaxService {
   readonly alignmentBytes: bigint;
   readonly #words: Int32Array;
+  readonly #short: ShortMappings;
   readonly #thread: number;
   readonly #post: (request: WindowRequest) => void;
   #count = 0;
 
   constructor(
-    { memory, alignmentBytes }: RemoteAnswers,
+    { memory, short, alignmentBytes }: RemoteAnswers,
     thread: number,
     post: (request: WindowRequest) => void,
   ) {
     this.#words = new Int32Array(memory);
+    this.#short = new ShortMappings(short);
     this.alignmentBytes = alignmentBytes;
     this.#thread = thread;
     this.#post = post;
@@ -68,6 +105,11 @@ export class RemoteMappings implements DaxService {
 
   removeAll(): void {
     this.#ask((head) => ({ ...head, kind: "remove-all" }));
+  }
+
+  /** Before the guest learns how long a file is. Returns when what it may touch then is mapped, if it can be. */
+  mayHaveGrown(node: NodeId): void {
+    if (this.#short.has(node)) this.#ask((head) => ({ ...head, kind: "grown", node }));
   }
 
   #ask(

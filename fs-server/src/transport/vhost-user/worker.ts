@@ -19,6 +19,7 @@ import type { SharedTables } from "../../passthrough/tables.ts";
 import { Crew } from "../devfuse/crew.ts";
 import { WAITING } from "../devfuse/loop.ts";
 import { VirtioFs } from "../virtio/virtio-fs.ts";
+import { GrowthFileSystem } from "./growth-filesystem.ts";
 import type { VhostUserSource } from "./options.ts";
 import { ServedQueues } from "./queues.ts";
 import { type RemoteAnswers, RemoteMappings, type WindowRequest } from "./remote-mappings.ts";
@@ -113,7 +114,8 @@ class Serving {
     });
     const { fs, passthrough } = openSource(data);
     this.#passthrough = passthrough;
-    this.#session = this.#newSession(fs);
+    const dax = data.window === null ? null : new RemoteMappings(data.window, data.thread, post);
+    this.#session = this.#newSession(dax === null ? fs : new GrowthFileSystem(fs, dax), dax);
     const session = {
       handle: (spans: readonly Uint8Array[], sink: ReplySink) => this.#handle(spans, sink),
       refuse: this.#session.refuse.bind(this.#session),
@@ -131,8 +133,8 @@ class Serving {
     });
   }
 
-  #newSession(fs: FileSystem): Session {
-    const { source, window, thread, tables } = this.#data;
+  #newSession(fs: FileSystem, dax: RemoteMappings | null): Session {
+    const { source, tables } = this.#data;
     return new Session({
       fs,
       sizes: new SharedSizes(tables),
@@ -144,7 +146,7 @@ class Serving {
       // A guest that was reset does not say so.
       initAgain: "begins anew",
       validity: { entryMs: source.entryTimeoutMs, attributesMs: source.attributeTimeoutMs },
-      ...(window === null ? {} : { dax: new RemoteMappings(window, thread, post) }),
+      ...(dax === null ? {} : { dax }),
       ...(source.debug ? { log } : {}),
       onInit: ({ minor, clientMinor, flagNames: flags }) => post({ type: "init", minor, clientMinor, flags }),
       onDefect: (message, error) => log(`daxfault serve: defect: ${message}: ${String(error)}`),
