@@ -91,6 +91,8 @@ function addRun(program: Command): void {
       "--guest-kernel <SPEC>",
       "of the Linux guest (--engine linux): as --kernel, or small, compiled here; debian:6.12 if left out",
     )
+    .option("--vmm <VMM...>", "of the Linux guest (--engine linux): own, qemu, or both")
+    .option("--qemu <PATH>", "a QEMU with a DAX window (default: that on PATH, else Debian's in the cache)")
     .option("--list", "say what would run, and run nothing")
     .option("--shard <I/N>", "only the I-th of N parts of the cases; daxfault report merges them")
     .option("--repeat <N>", "run each case N times and count its outcomes", "1")
@@ -139,15 +141,18 @@ function addRepro(program: Command): void {
     .option("--kvm <PROPOSAL>", "its KVM has this built in (as of run)")
     .option("--modules <DIR>", "its modules, where it is given as a path (lib/modules/RELEASE)")
     .option("--guest-kernel <SPEC>", "of the Linux guest (--engine linux): as --kernel")
+    .option("--vmm <VMM>", "of the Linux guest (--engine linux): own or qemu")
+    .option("--qemu <PATH>", "a QEMU with a DAX window (as of run)")
     .option("-o, --out <DIR>", "the folder (default: daxfault-repro-ID in the working directory)")
     .option("--timeout <SECONDS>", "hard limit of the case", "20");
-  addSources(command).action(async (id: string, { proposal, engine, kernel, ...options }) => {
+  addSources(command).action(async (id: string, { proposal, engine, kernel, vmm, ...options }) => {
     const { reproCommand } = await import("./repro.ts");
     process.exitCode = await reproCommand(id, {
       ...options,
       ...(proposal === undefined ? {} : { proposal: [proposal] }),
       ...(engine === undefined ? {} : { engine: [engine] }),
       ...(kernel === undefined ? {} : { kernel: [kernel] }),
+      ...(vmm === undefined ? {} : { vmm: [vmm] }),
     });
   });
 }

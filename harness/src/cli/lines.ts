@@ -378,7 +378,7 @@ const kernelsLine: z.ZodType<KernelsLine> = z.discriminatedUnion("type", [
   z.strictObject({
     type: z.enum(["cached", "removed", "kept"]),
     path: z.string(),
-    kind: z.enum(["package", "built", "base", "unfinished", "index", "log"]),
+    kind: z.enum(["package", "built", "base", "program", "unfinished", "index", "log"]),
     release: z.string().nullable(),
     origin: z.string().nullable(),
     patches: patchFacts,

@@ -1,6 +1,7 @@
 /** The part of the catalogue that a command line selects. Everything is checked here, before anything runs. */
 
 import { accessSync, constants, statSync } from "node:fs";
+import { resolve } from "node:path";
 import {
   type EngineName,
   KindsError,
@@ -8,12 +9,22 @@ import {
   matchesGlob,
   ScenarioError,
 } from "../../../language/src/index.ts";
-import { defaultNames, engineNames, engineRow, engineRows, kernelEngines } from "../engines/registry.ts";
+import {
+  defaultNames,
+  engineNames,
+  engineRow,
+  engineRows,
+  kernelEngines,
+  LINUX,
+  linuxEngineIn,
+  vmmNames,
+} from "../engines/registry.ts";
 import { errorText } from "../error-text.ts";
 import { KernelError } from "../kernel/error.ts";
 import { builtInKvm } from "../kernel/patches.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { isFolder, treeProblem } from "../kernel/tree.ts";
+import { supportOf, thisMachine } from "../machine.ts";
 import { kernelOfName } from "../machines/places.ts";
 import { visible } from "../report/encode.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
@@ -33,6 +44,10 @@ export type SelectionOptions = SourceOptions & {
   readonly kernel?: readonly string[];
   readonly modules?: string;
   readonly guestKernel?: string;
+  /** The VMMs of the Linux guest. */
+  readonly vmm?: readonly string[];
+  /** A QEMU with a DAX window. */
+  readonly qemu?: string;
   /** The proposal that the kernels' KVM has built in. */
   readonly kvm?: string;
 };
@@ -47,6 +62,8 @@ export type Selection = {
   readonly enginesInside: readonly EngineName[] | null;
   /** The kernel of Linux guests; null: the usual one. */
   readonly guestKernel: KernelSpec | null;
+  /** The user's QEMU with a DAX window; null: one that is found. */
+  readonly qemu: string | null;
   /** Kernels were asked for and nothing else: `kernelHeadlines`. */
   readonly isHeadlines: boolean;
   /** Where the modules of kernels in files are. */
@@ -170,7 +187,7 @@ type SelectedEngines = {
  * if any was asked for.
  */
 function selectEngines(options: SelectionOptions): SelectedEngines {
-  const names = (options.engine ?? []).filter((name) => kernelOfName(name) === null);
+  const names = inVmms(options).filter((name) => kernelOfName(name) === null);
   const hasKernels = (options.kernel ?? []).length > 0;
   const isInside = (id: EngineName): boolean => hasKernels && kernelEngines.some(({ name }) => name === id);
   if (names.length === 0) {
@@ -181,6 +198,39 @@ function selectEngines(options: SelectionOptions): SelectedEngines {
   const chosen = select("engine", names, known).map(({ id }) => id);
   const inside = chosen.filter(isInside);
   return { here: chosen.filter((id) => !isInside(id)), inside: inside.length === 0 ? null : inside };
+}
+
+/** Has this machine a KVM that runs Linux as a guest? */
+function runsLinux(): boolean {
+  return supportOf(thisMachine(), ["linux-guest", "kvm"]).kind === "yes";
+}
+
+/** The engines named, with those of `--vmm` in place of `linux`: under TCG where neither a kernel nor this machine has KVM for it. */
+function inVmms({ engine = [], vmm, kernel = [] }: SelectionOptions): readonly string[] {
+  if (vmm === undefined) return engine;
+  const vmms = select(
+    "VMM",
+    vmm,
+    vmmNames.map((id) => ({ id })),
+  ).map(({ id }) => id);
+  if (!engine.includes(LINUX)) {
+    throw new UsageError(`--vmm ${vmm.join(" ")}: of the engine with a Linux guest (--engine ${LINUX})`);
+  }
+  const own = vmms.map((one) => linuxEngineIn(one, one === "own" || kernel.length > 0 || runsLinux()));
+  return engine.flatMap((name) => (name === LINUX ? own : [name]));
+}
+
+/** `--qemu`, of engines with a guest in QEMU alone. */
+function selectQemu({ qemu }: SelectionOptions, { here, inside }: SelectedEngines): string | null {
+  if (qemu === undefined) return null;
+  if (![...here, ...(inside ?? [])].some((name) => engineRow(name).nature.vmm === "qemu")) {
+    throw new UsageError(
+      `--qemu ${qemu}: no engine asked for has a guest in QEMU (--engine ${LINUX} --vmm qemu)`,
+    );
+  }
+  const problem = pathProblem(qemu, "file");
+  if (problem !== null) throw new UsageError(`--qemu ${qemu}: ${problem}`);
+  return resolve(qemu);
 }
 
 /** `--guest-kernel`, of engines with a Linux guest alone. */
@@ -242,6 +292,7 @@ export function makeSelection(names: readonly string[], options: SelectionOption
   const kernels = selectKernels(options);
   const engines = selectEngines(options);
   const guestKernel = selectGuestKernel(options, engines);
+  const qemu = selectQemu(options, engines);
   checkPaths(
     [
       ...kernels.map((spec) => ({ option: "--kernel", spec }) as const),
@@ -279,6 +330,7 @@ export function makeSelection(names: readonly string[], options: SelectionOption
     kernels,
     enginesInside: engines.inside,
     guestKernel,
+    qemu,
     isHeadlines,
     modulesDirectory: options.modules ?? null,
     kvm,

@@ -74,10 +74,26 @@ function machineProblems(asked: MachineName, { vm, kernel }: Attestation): reado
   return problems;
 }
 
+/** Differences between the VMM that was asked for and the one that ran, of a Linux guest. */
+function vmmProblems({ scenario, nature }: JudgeInput, { guest }: Attestation): readonly string[] {
+  const { qemu } = guest ?? {};
+  if (nature.vmm === undefined) return qemu === undefined ? [] : ["ran in QEMU, which nobody asked for"];
+  if (qemu === undefined) return ["no QEMU is attested"];
+  const problems: string[] = [];
+  const accelerator = nature.runsKvm ? "kvm" : "tcg";
+  if (qemu.accelerator !== accelerator) {
+    problems.push(`QEMU's accelerator was ${qemu.accelerator}, not ${accelerator}`);
+  }
+  if (scenario.layout === "dax-window" && qemu.daxWindowBytes === null) {
+    problems.push("the guest has found no DAX window");
+  }
+  return problems;
+}
+
 /** All differences between the attestation and what was asked for. */
 function attestationProblems(input: JudgeInput, attestation: Attestation): readonly string[] {
   const { scenario, proposal, engine, nature, machine } = input;
-  const problems: string[] = [...machineProblems(machine, attestation)];
+  const problems: string[] = [...machineProblems(machine, attestation), ...vmmProblems(input, attestation)];
   if (attestation.engine !== engine) problems.push(`ran on engine ${attestation.engine}, not ${engine}`);
   if (BigInt(attestation.pageSize) !== PAGE_BYTES) {
     problems.push(`page size ${attestation.pageSize}, not ${PAGE_BYTES}, which the offsets are written for`);
