@@ -308,6 +308,11 @@ function addBench(program: Command): void {
     .option("--folder <DIR>", "where the sources lie (a tmpfs measures servers, not disks)")
     .option("--repetitions <N>", "rounds that count; one more warms up", "5")
     .addOption(new Option("--placement <P>", "only this one").choices(["apart", "together"]))
+    .option(
+      "--rows <GROUPS>",
+      "only these: sequential, random, metadata, getattr, beside; separated by commas",
+    )
+    .option("--contenders <NAMES>", "only these and their rivals, separated by commas: devfuse,devfuse +PT")
     .option("--json <FILE>", JSON_HELP)
     .action(async (options) => {
       const { benchFsCommand } = await import("./bench-fs.ts");

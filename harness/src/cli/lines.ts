@@ -670,7 +670,7 @@ const benchFsLine: z.ZodType<BenchFsLine> = z.strictObject({
   placements: z.array(
     z.strictObject({
       placement: z.enum(["apart", "together"]),
-      figures: z.record(z.string(), z.record(z.enum(rowNames), figure)),
+      figures: z.record(z.string(), z.partialRecord(z.enum(rowNames), figure)),
       peakRssBytes: z.record(z.string(), count),
       copied: z.record(z.string(), z.strictObject({ large: z.number(), small: z.number() })),
     }),
