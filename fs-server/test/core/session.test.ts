@@ -99,7 +99,7 @@ describe.each(CLIENTS)("a client %s", (_name, connect) => {
 
   it("is asked no more about closing once FLUSH is ENOSYS, which it is where flushing is nothing", () => {
     writeFileSync(join(source, "file"), "");
-    const forwarded = { flushIsNothing: true, locks: { posix: true, flock: false } };
+    const forwarded = { flushIsNothing: true, posixLocks: true };
     const answers = [{}, { flushIsNothing: false }, { flushIsNothing: true }, forwarded].map((options) => {
       const client = connect(new Session({ fs, ...options }), { split: 16 });
       client.init();
