@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
 import { exitCodes } from "../../../language/src/index.ts";
-import { InputError, readLog } from "../../../language/src/read.ts";
+import { InputError, readLog } from "../../../language/src/input-file.ts";
 import { exitNow } from "../../../sys/src/index.ts";
 import { collect } from "../diagnose/collect.ts";
 import { behindEndBytes, type GuestFile, type HostFacts, mappedBytes } from "../diagnose/facts.ts";
@@ -17,8 +17,8 @@ import { activityText } from "../diagnose/words.ts";
 import { version } from "../paths.ts";
 import { jsonText, visible, visibleData } from "../report/encode.ts";
 import type { Style } from "../report/style.ts";
+import { openJson } from "./json-output.ts";
 import type { DiagnoseLine } from "./lines.ts";
-import { openJson } from "./output.ts";
 import { commitOutputs, openOutput } from "./output-file.ts";
 import { parseCount, UsageError } from "./usage.ts";
 
