@@ -18,7 +18,7 @@ const options: GuestOptions = {
   socketPath: "/run/a,b/s",
 };
 /** What stands behind an option, each time. */
-const after = (args: readonly string[], option: string): readonly string[] =>
+const behind = (args: readonly string[], option: string): readonly string[] =>
   args.flatMap((word, at) => (args[at - 1] === option ? [word] : []));
 
 describe("guestArguments", () => {
@@ -28,24 +28,24 @@ describe("guestArguments", () => {
     [{ accelerator: "tcg", asyncPageFaults: "hidden" }, ["tcg,thread=multi"], ["max"]],
   ] as const)("%j", (changes, accel, cpu) => {
     const args = guestArguments({ ...options, ...changes });
-    expect(after(args, "-accel")).toEqual(accel);
-    expect(after(args, "-cpu")).toEqual(cpu);
-    expect(after(args, "-smp")).toEqual(["2"]);
+    expect(behind(args, "-accel")).toEqual(accel);
+    expect(behind(args, "-cpu")).toEqual(cpu);
+    expect(behind(args, "-smp")).toEqual(["2"]);
   });
 
   it("connects the device of virtio-fs to the server, a comma in the path doubled", () => {
     const args = guestArguments(options);
-    expect(after(args, "-chardev")).toContain("socket,id=fs,path=/run/a,,b/s");
-    expect(after(args, "-device")).toContain(
+    expect(behind(args, "-chardev")).toContain("socket,id=fs,path=/run/a,,b/s");
+    expect(behind(args, "-device")).toContain(
       "vhost-user-test-device-pci,chardev=fs,virtio-id=26,num_vqs=2,config_size=40,vq_size=128",
     );
     const none = guestArguments({ ...options, socketPath: null });
-    expect(after(none, "-device")).toEqual(["isa-debugcon,chardev=doorbell,iobase=816"]);
+    expect(behind(none, "-device")).toEqual(["isa-debugcon,chardev=doorbell,iobase=816"]);
   });
 
   it("gives HLT to the guest where the proposal says so", () => {
-    expect(after(guestArguments(options), "-overcommit")).toEqual([]);
-    expect(after(guestArguments({ ...options, hltInGuest: true }), "-overcommit")).toEqual(["cpu-pm=on"]);
+    expect(behind(guestArguments(options), "-overcommit")).toEqual([]);
+    expect(behind(guestArguments({ ...options, hltInGuest: true }), "-overcommit")).toEqual(["cpu-pm=on"]);
   });
 
   it("keeps the channel out of the kernel's memory, and names it and the doorbell", () => {
