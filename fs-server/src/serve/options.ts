@@ -80,11 +80,6 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   if (values.writeback && values.passthrough) {
     throw new UsageError("--writeback and --passthrough exclude each other");
   }
-  if (values["io-uring"] && (values.faults !== undefined || values.guard === "fuse-lease")) {
-    throw new UsageError(
-      "--io-uring goes with neither --faults nor --guard fuse-lease: its threads keep nothing for later",
-    );
-  }
   const { guard } = values;
   const mountGuard = mountGuardNames.find((name) => name === guard) ?? null;
   if (mountGuard !== null && values.writeback) {

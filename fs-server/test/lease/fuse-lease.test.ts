@@ -6,10 +6,10 @@ import { FuseLeaseGuard } from "../../src/lease/fuse-lease.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { hostDoes, onHost } from "../support/host.ts";
-import { noMountBecause, type Server, serveExpectingEnd, startServer } from "../support/server.ts";
+import { type Server, serveExpectingEnd, startServer } from "../support/server.ts";
+import { keepUringOnFor, ways } from "../support/uring.ts";
 
 const BYTES = 4 * 4096;
-const reason = noMountBecause("devfuse");
 let close = async (): Promise<void> => {};
 afterEach(() => close());
 
@@ -20,7 +20,7 @@ type Place = {
   readonly server: Server;
 };
 
-async function serve(): Promise<Place> {
+async function serve(args: readonly string[]): Promise<Place> {
   const folder = temporaryDirectory();
   const [sourceDir, mountpoint, socket] = ["source", "mount", "leases"].map((name) => join(folder, name));
   for (const path of [sourceDir, mountpoint]) mkdirSync(path ?? "");
@@ -35,6 +35,7 @@ async function serve(): Promise<Place> {
       "fuse-lease",
       "--lease-socket",
       socket,
+      ...args,
     ].map(String),
   );
   close = async () => {
@@ -62,167 +63,173 @@ async function hold(place: Place, holder: RecordingHolder) {
   return { guard, fd, armed };
 }
 
-describe.skipIf(reason !== null)(`leases of the server's own${reason === null ? "" : ` (${reason})`}`, () => {
-  for (const [way, code, told] of [
-    ["truncate(2)", "sys.truncate(path, 4096n)", "recall 4096"],
-    ["open and ftruncate", 'const fd = fs.openSync(path, "r+"); fs.ftruncateSync(fd, 4096)', "recall 4096"],
-    ["open(O_TRUNC)", 'fs.closeSync(fs.openSync(path, "w"))', "recall 0"],
-    ["punch hole", "sys.punchHole(path, 4096n, 4096n)", "recall 4096"],
-    ["collapse range", "sys.collapseRange(path, 4096n, 4096n)", "recall 4096"],
-  ] as const) {
-    it(`${way} through the mount waits for the holder`, async () => {
-      const place = await serve();
-      let sizeAtRecall = -1;
-      const holder = new RecordingHolder(() => {
-        sizeAtRecall = fstatSync(fd).size;
-      });
-      const { fd } = await hold(place, holder);
-      const settled = holder.next(/settle/);
-      const { errno } = await hostDoes(place.mounted, code);
-      // FUSE passes on no fallocate mode but KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE (fuse_file_fallocate()).
-      if (way === "collapse range") {
-        expect([errno, holder.recorded]).toEqual(["EOPNOTSUPP", []]);
-        return;
-      }
-      await settled;
-      expect(errno).toBeNull();
-      expect(sizeAtRecall).toBe(BYTES);
-      expect(holder.recorded[0]).toBe(told);
-    });
-  }
+for (const { title, args, isUsable } of ways) {
+  describe.skipIf(!isUsable)(`leases of the server's own, ${title}`, () => {
+    keepUringOnFor(args);
 
-  it("tells the holder when the file has grown again, by a size or by a write", async () => {
-    const place = await serve();
-    const holder = new RecordingHolder();
-    await hold(place, holder);
-    const grown = holder.next(/settle 8192/);
-    await hostDoes(place.mounted, "sys.truncate(path, 0n); sys.truncate(path, 8192n)");
-    await grown;
-    const written = holder.next(/settle 8292/);
-    await hostDoes(place.mounted, 'fs.appendFileSync(path, "x".repeat(100))');
-    await written;
-  });
-
-  it("recalls twice where it is truncated twice in a row", async () => {
-    const place = await serve();
-    const holder = new RecordingHolder();
-    await hold(place, holder);
-    const last = holder.next(/settle 0/);
-    await hostDoes(place.mounted, "sys.truncate(path, 4096n); sys.truncate(path, 0n)");
-    await last;
-    expect(holder.recorded).toEqual(["recall 4096", "settle 4096", "recall 0", "settle 0"]);
-  });
-
-  it("guards 1,000 files at once, each truncated in turn", async () => {
-    const place = await serve();
-    const folder = dirname(place.source);
-    const guard = await FuseLeaseGuard.open(place.socket, { boundMs: 2000 });
-    const holders: RecordingHolder[] = [];
-    for (let i = 0; i < 1000; i += 1) {
-      const path = join(folder, String(i));
-      writeFileSync(path, "x");
-      const fd = openSync(path, "r+");
-      const holder = new RecordingHolder();
-      await guard.arm({ fd }, holder);
-      closeSync(fd);
-      holders.push(holder);
-    }
-    const stop = close;
-    close = async () => {
-      await guard.close();
-      await stop();
-    };
-    const settled = Promise.all(holders.map((holder) => holder.next(/settle 0/)));
-    const code = 'for (let i = 0; i < 1000; i += 1) sys.truncate(path + "/" + i, 0n)';
-    expect(await hostDoes(dirname(place.mounted), code)).toMatchObject({ errno: null });
-    await settled;
-    expect(holders.every(({ recorded }) => recorded.join() === "recall 0,settle 0")).toBe(true);
-  });
-
-  it("serves others while one truncation waits; what bypasses the server is not seen", async () => {
-    const place = await serve();
-    let answer = (): void => {};
-    const holder = new RecordingHolder(
-      () =>
-        new Promise<void>((resolve) => {
-          answer = resolve;
-        }),
-    );
-    await hold(place, holder);
-    const recalled = holder.next(/recall/);
-    const truncating = (await onHost(place.mounted, "sys.truncate(path, 0n)"))();
-    await recalled;
-    expect(
-      await hostDoes(place.mounted.replace("file", ""), 'fs.writeFileSync(path + "other", "x")'),
-    ).toMatchObject({
-      errno: null,
-    });
-    expect(readFileSync(place.source).length).toBe(BYTES);
-    answer();
-    expect(await truncating.done).toMatchObject({ errno: null });
-    const before = holder.recorded.length;
-    await hostDoes(place.source, "sys.truncate(path, 100n)");
-    expect(holder.recorded.slice(before)).toEqual([]);
-  });
-
-  it("does not wait for a client that never acknowledges, and cuts it off", async () => {
-    const place = await serve();
-    const holder = new RecordingHolder(() => new Promise(() => {}));
-    const { guard } = await hold(place, holder);
-    const cut = holder.next(/cut off/);
-    const done = await hostDoes(place.mounted, "sys.truncate(path, 0n)");
-    expect(done.errno).toBeNull();
-    expect(done.ms).toBeGreaterThan(1900);
-    expect(done.ms).toBeLessThan(10_000);
-    await cut;
-    const late = guard.arm({ fd: openSync(place.source, "r") }, holder);
-    await expect(late).rejects.toThrow("the server has closed the connection");
-  });
-
-  it("lets the truncater go, with an error, when the server is killed while it waits", async () => {
-    const place = await serve();
-    const holder = new RecordingHolder(() => new Promise(() => {}));
-    await hold(place, holder);
-    const recalled = holder.next(/recall/);
-    const truncating = (await onHost(place.mounted, "sys.truncate(path, 0n)"))();
-    await recalled;
-    const cut = holder.next(/cut off/);
-    await place.server.stop("SIGKILL");
-    await cut;
-    expect(["ECONNABORTED", "ENOTCONN"]).toContain((await truncating.done).errno);
-    // The file is whole: nobody had agreed.
-    expect(readFileSync(place.source).length).toBe(BYTES);
-  });
-
-  it("takes nonsense from a client for its end", async () => {
-    const place = await serve();
-    const socket = connect(place.socket);
-    const closed = new Promise((resolve) => socket.once("close", resolve));
-    socket.on("error", () => {});
-    // The reason comes first; a stream that is not read has no end.
-    socket.resume();
-    socket.write("not JSON\n");
-    await closed;
-    expect(await hostDoes(place.mounted, "sys.truncate(path, 0n)")).toMatchObject({ errno: null });
-  });
-
-  it("leaves no socket behind, and refuses what it cannot do by name", async () => {
-    const place = await serve();
-    await close();
-    expect(existsSync(place.socket)).toBe(false);
-    await expect(FuseLeaseGuard.open(place.socket, { boundMs: 1 })).rejects.toThrow(/start one with --guard/);
-    const folders = ["--source", "/tmp", "--mountpoint", "/tmp"];
-    for (const [args, says] of [
-      [["--guard", "kernel-leases"], "unknown guard kernel-leases"],
-      [["--guard", "fuse-lease"], "needs --lease-socket"],
-      [
-        ["--guard", "fuse-lease", "--lease-socket", "/x", "--transport", "libfuse"],
-        "needs --transport devfuse",
-      ],
-      [["--guard", "fuse-lease", "--lease-socket", `/${"x".repeat(200)}`], "longer than 107 bytes"],
+    for (const [way, code, told] of [
+      ["truncate(2)", "sys.truncate(path, 4096n)", "recall 4096"],
+      ["open and ftruncate", 'const fd = fs.openSync(path, "r+"); fs.ftruncateSync(fd, 4096)', "recall 4096"],
+      ["open(O_TRUNC)", 'fs.closeSync(fs.openSync(path, "w"))', "recall 0"],
+      ["punch hole", "sys.punchHole(path, 4096n, 4096n)", "recall 4096"],
+      ["collapse range", "sys.collapseRange(path, 4096n, 4096n)", "recall 4096"],
     ] as const) {
-      const ended = await serveExpectingEnd([...folders, ...args]);
-      expect([ended.code, ended.stderr]).toEqual([64, expect.stringContaining(says)]);
+      it(`${way} through the mount waits for the holder`, async () => {
+        const place = await serve(args);
+        let sizeAtRecall = -1;
+        const holder = new RecordingHolder(() => {
+          sizeAtRecall = fstatSync(fd).size;
+        });
+        const { fd } = await hold(place, holder);
+        const settled = holder.next(/settle/);
+        const { errno } = await hostDoes(place.mounted, code);
+        // FUSE passes on no fallocate mode but KEEP_SIZE, PUNCH_HOLE and ZERO_RANGE (fuse_file_fallocate()).
+        if (way === "collapse range") {
+          expect([errno, holder.recorded]).toEqual(["EOPNOTSUPP", []]);
+          return;
+        }
+        await settled;
+        expect(errno).toBeNull();
+        expect(sizeAtRecall).toBe(BYTES);
+        expect(holder.recorded[0]).toBe(told);
+      });
     }
+
+    it("tells the holder when the file has grown again, by a size or by a write", async () => {
+      const place = await serve(args);
+      const holder = new RecordingHolder();
+      await hold(place, holder);
+      const grown = holder.next(/settle 8192/);
+      await hostDoes(place.mounted, "sys.truncate(path, 0n); sys.truncate(path, 8192n)");
+      await grown;
+      const written = holder.next(/settle 8292/);
+      await hostDoes(place.mounted, 'fs.appendFileSync(path, "x".repeat(100))');
+      await written;
+    });
+
+    it("recalls twice where it is truncated twice in a row", async () => {
+      const place = await serve(args);
+      const holder = new RecordingHolder();
+      await hold(place, holder);
+      const last = holder.next(/settle 0/);
+      await hostDoes(place.mounted, "sys.truncate(path, 4096n); sys.truncate(path, 0n)");
+      await last;
+      expect(holder.recorded).toEqual(["recall 4096", "settle 4096", "recall 0", "settle 0"]);
+    });
+
+    it("guards 1,000 files at once, each truncated in turn", async () => {
+      const place = await serve(args);
+      const folder = dirname(place.source);
+      const guard = await FuseLeaseGuard.open(place.socket, { boundMs: 2000 });
+      const holders: RecordingHolder[] = [];
+      for (let i = 0; i < 1000; i += 1) {
+        const path = join(folder, String(i));
+        writeFileSync(path, "x");
+        const fd = openSync(path, "r+");
+        const holder = new RecordingHolder();
+        await guard.arm({ fd }, holder);
+        closeSync(fd);
+        holders.push(holder);
+      }
+      const stop = close;
+      close = async () => {
+        await guard.close();
+        await stop();
+      };
+      const settled = Promise.all(holders.map((holder) => holder.next(/settle 0/)));
+      const code = 'for (let i = 0; i < 1000; i += 1) sys.truncate(path + "/" + i, 0n)';
+      expect(await hostDoes(dirname(place.mounted), code)).toMatchObject({ errno: null });
+      await settled;
+      expect(holders.every(({ recorded }) => recorded.join() === "recall 0,settle 0")).toBe(true);
+    });
+
+    it("serves others while one truncation waits; what bypasses the server is not seen", async () => {
+      const place = await serve(args);
+      let answer = (): void => {};
+      const holder = new RecordingHolder(
+        () =>
+          new Promise<void>((resolve) => {
+            answer = resolve;
+          }),
+      );
+      await hold(place, holder);
+      const recalled = holder.next(/recall/);
+      const truncating = (await onHost(place.mounted, "sys.truncate(path, 0n)"))();
+      await recalled;
+      expect(
+        await hostDoes(place.mounted.replace("file", ""), 'fs.writeFileSync(path + "other", "x")'),
+      ).toMatchObject({
+        errno: null,
+      });
+      expect(readFileSync(place.source).length).toBe(BYTES);
+      answer();
+      expect(await truncating.done).toMatchObject({ errno: null });
+      const before = holder.recorded.length;
+      await hostDoes(place.source, "sys.truncate(path, 100n)");
+      expect(holder.recorded.slice(before)).toEqual([]);
+    });
+
+    it("does not wait for a client that never acknowledges, and cuts it off", async () => {
+      const place = await serve(args);
+      const holder = new RecordingHolder(() => new Promise(() => {}));
+      const { guard } = await hold(place, holder);
+      const cut = holder.next(/cut off/);
+      const done = await hostDoes(place.mounted, "sys.truncate(path, 0n)");
+      expect(done.errno).toBeNull();
+      expect(done.ms).toBeGreaterThan(1900);
+      expect(done.ms).toBeLessThan(10_000);
+      await cut;
+      const late = guard.arm({ fd: openSync(place.source, "r") }, holder);
+      await expect(late).rejects.toThrow("the server has closed the connection");
+    });
+
+    it("lets the truncater go, with an error, when the server is killed while it waits", async () => {
+      const place = await serve(args);
+      const holder = new RecordingHolder(() => new Promise(() => {}));
+      await hold(place, holder);
+      const recalled = holder.next(/recall/);
+      const truncating = (await onHost(place.mounted, "sys.truncate(path, 0n)"))();
+      await recalled;
+      const cut = holder.next(/cut off/);
+      await place.server.stop("SIGKILL");
+      await cut;
+      expect(["ECONNABORTED", "ENOTCONN"]).toContain((await truncating.done).errno);
+      // The file is whole: nobody had agreed.
+      expect(readFileSync(place.source).length).toBe(BYTES);
+    });
+
+    it("takes nonsense from a client for its end", async () => {
+      const place = await serve(args);
+      const socket = connect(place.socket);
+      const closed = new Promise((resolve) => socket.once("close", resolve));
+      socket.on("error", () => {});
+      // The reason comes first; a stream that is not read has no end.
+      socket.resume();
+      socket.write("not JSON\n");
+      await closed;
+      expect(await hostDoes(place.mounted, "sys.truncate(path, 0n)")).toMatchObject({ errno: null });
+    });
+
+    it("leaves no socket behind, and refuses what it cannot do by name", async () => {
+      const place = await serve(args);
+      await close();
+      expect(existsSync(place.socket)).toBe(false);
+      await expect(FuseLeaseGuard.open(place.socket, { boundMs: 1 })).rejects.toThrow(
+        /start one with --guard/,
+      );
+      const folders = ["--source", "/tmp", "--mountpoint", "/tmp"];
+      for (const [args, says] of [
+        [["--guard", "kernel-leases"], "unknown guard kernel-leases"],
+        [["--guard", "fuse-lease"], "needs --lease-socket"],
+        [
+          ["--guard", "fuse-lease", "--lease-socket", "/x", "--transport", "libfuse"],
+          "needs --transport devfuse",
+        ],
+        [["--guard", "fuse-lease", "--lease-socket", `/${"x".repeat(200)}`], "longer than 107 bytes"],
+      ] as const) {
+        const ended = await serveExpectingEnd([...folders, ...args]);
+        expect([ended.code, ended.stderr]).toEqual([64, expect.stringContaining(says)]);
+      }
+    });
   });
-});
+}

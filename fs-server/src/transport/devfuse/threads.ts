@@ -12,8 +12,9 @@ import { compiledEntry, handleByNothing, SIGRTMIN, signalThread } from "../../..
 import type { Agreement } from "../../core/init.ts";
 import type { SharedTables } from "../../passthrough/tables.ts";
 import { CrewView, crewMemory, MAX_THREADS } from "./crew.ts";
-import { queueCount } from "./rings.ts";
-import type { DevfuseMessage, DevfuseWorkerData } from "./worker.ts";
+import { MAX_RING_THREADS, queueCount } from "./ring-crew.ts";
+import { RingThreads } from "./ring-threads.ts";
+import type { DevfuseMessage, DevfuseWorkerData, QueueSeat } from "./worker.ts";
 
 const INTERRUPT_SIGNAL: number = SIGRTMIN + 5;
 const AGAIN_MS = 20;
@@ -29,26 +30,34 @@ export type Begun = { readonly agreement: Agreement; readonly tables: SharedTabl
 
 export type ThreadEvents = {
   readonly onMessage: (
-    message: Exclude<DevfuseMessage, { readonly type: "grow" | "interrupt" | "queue-ready" }>,
+    message: Exclude<DevfuseMessage, { readonly type: "grow" | "interrupt" | "queue-ready" | "queue-short" }>,
   ) => void;
   readonly onError: (error: unknown) => void;
   readonly log: (line: string) => void;
 };
 
+type OfThreads = "crew" | "thread" | "begun" | "queue" | "faultCalls";
+
+/** How many threads may serve, by their numbers. */
+export function mostThreads(ioUring: boolean): number {
+  return MAX_THREADS + (ioUring ? queueCount() * MAX_RING_THREADS : 0);
+}
+
 export class ServingThreads {
-  readonly #data: Omit<DevfuseWorkerData, "crew" | "thread" | "begun" | "queue">;
+  readonly #data: Omit<DevfuseWorkerData, OfThreads>;
   readonly #events: ThreadEvents;
   readonly #memory = crewMemory();
   readonly #view = new CrewView(this.#memory);
   readonly #interrupted = new Map<bigint, NodeJS.Timeout>();
   #count = 0;
   #begun: Begun | null = null;
-  #queuesLeft = 0;
-  #onQueues: () => void = () => undefined;
+  readonly #faultCalls: SharedArrayBuffer;
+  #rings: RingThreads | null = null;
   #hangTimer: NodeJS.Timeout | null = null;
 
-  constructor(data: Omit<DevfuseWorkerData, "crew" | "thread" | "begun" | "queue">, events: ThreadEvents) {
+  constructor(data: Omit<DevfuseWorkerData, OfThreads>, events: ThreadEvents) {
     this.#data = data;
+    this.#faultCalls = new SharedArrayBuffer(4 * data.faults.length);
     this.#events = events;
     handleByNothing(INTERRUPT_SIGNAL);
     this.#start();
@@ -60,10 +69,12 @@ export class ServingThreads {
   }
 
   /** @param queue of io_uring, in place of the device */
-  #run(thread: number, queue: number | null): void {
+  #run(thread: number, queue: QueueSeat | null): void {
     const entry = compiledEntry(import.meta.url, "./worker.ts");
     const crew = this.#memory;
-    const workerData: DevfuseWorkerData = { ...this.#data, crew, thread, begun: this.#begun, queue };
+    const begun = this.#begun;
+    const faultCalls = this.#faultCalls;
+    const workerData: DevfuseWorkerData = { ...this.#data, crew, thread, begun, queue, faultCalls };
     const resourceLimits = thread === 0 || queue !== null ? {} : SMALL_HEAP;
     const worker = new Worker(entry, { workerData, trackUnmanagedFds: false, resourceLimits });
     worker.on("error", (error) => this.#events.onError(error));
@@ -80,21 +91,30 @@ export class ServingThreads {
         return;
       case "init":
         this.#begun = { agreement: message.agreement, tables: message.tables };
-        for (let i = 0; i < BESIDE; i += 1) this.#grow();
         if (message.flags.includes("OVER_IO_URING")) {
           // The kernel holds requests back until every queue has an entry (fuse_block_alloc()).
-          this.#queuesLeft = queueCount();
-          this.#onQueues = () => this.#events.onMessage(message);
-          for (let queue = 0; queue < queueCount(); queue += 1) this.#run(MAX_THREADS + queue, queue);
+          this.#startRings(() => this.#events.onMessage(message));
           return;
         }
+        for (let i = 0; i < BESIDE; i += 1) this.#grow();
         break;
       case "queue-ready":
-        this.#queuesLeft -= 1;
-        if (this.#queuesLeft === 0) this.#onQueues();
+        this.#rings?.ready(message.queue);
+        return;
+      case "queue-short":
+        this.#rings?.short(message.queue);
         return;
     }
     this.#events.onMessage(message);
+  }
+
+  #startRings(onReady: () => void): void {
+    this.#rings = new RingThreads({
+      queues: queueCount(),
+      start: (seat) => this.#run(MAX_THREADS + seat.queue * MAX_RING_THREADS + seat.thread, seat),
+      onReady,
+      log: this.#events.log,
+    });
   }
 
   #grow(): void {
@@ -125,8 +145,8 @@ export class ServingThreads {
 
   #interrupt(unique: bigint): void {
     if (this.#interrupted.has(unique)) return;
-    const signal = (): boolean =>
-      this.#view.whileServing(unique, (tid) => signalThread(tid, INTERRUPT_SIGNAL));
+    const view = this.#rings ?? this.#view;
+    const signal = (): boolean => view.whileServing(unique, (tid) => signalThread(tid, INTERRUPT_SIGNAL));
     if (!signal()) {
       this.#view.mail(unique);
       return;
