@@ -24,46 +24,39 @@ function covers({ offset, length }: Range, at: number | null): boolean {
 }
 
 export class FaultyFileSystem extends DecoratedFileSystem {
-  readonly #rules: { readonly rule: FaultRule; calls: number }[];
-  readonly #nodeOf = new Map<FileHandle, NodeId>();
+  readonly #rules: readonly FaultRule[];
+  readonly #calls: Int32Array;
   /** Set by a redeemed delay: the attempt that follows goes through. */
   #redeemed = 0;
 
-  constructor(inner: FileSystem, rules: readonly FaultRule[]) {
+  /** @param calls of each rule so far, shared by the threads that serve these rules */
+  constructor(
+    inner: FileSystem,
+    rules: readonly FaultRule[],
+    calls: Int32Array = new Int32Array(rules.length),
+  ) {
     super(inner);
-    this.#rules = rules.map((rule) => ({ rule, calls: 0 }));
+    this.#rules = rules;
+    this.#calls = calls;
   }
 
   override open(node: NodeId, flags: number): FileHandle {
     this.#apply("open", node);
-    const handle = super.open(node, flags);
-    this.#nodeOf.set(handle, node);
-    return handle;
-  }
-
-  override create(...args: Parameters<FileSystem["create"]>): ReturnType<DecoratedFileSystem["create"]> {
-    const made = super.create(...args);
-    this.#nodeOf.set(made.handle, made.entry.node);
-    return made;
-  }
-
-  override release(handle: FileHandle): void {
-    this.#nodeOf.delete(handle);
-    super.release(handle);
+    return super.open(node, flags);
   }
 
   override read(handle: FileHandle, offset: bigint, into: Uint8Array): number {
-    const limit = this.#apply("read", this.#nodeOf.get(handle) ?? null, { offset, length: into.length });
+    const limit = this.#apply("read", this.#nodeOf(handle), { offset, length: into.length });
     return super.read(handle, offset, into.subarray(0, limit ?? into.length));
   }
 
   override write(handle: FileHandle, offset: bigint, data: Uint8Array, how?: WriteHow): number {
-    const limit = this.#apply("write", this.#nodeOf.get(handle) ?? null, { offset, length: data.length });
+    const limit = this.#apply("write", this.#nodeOf(handle), { offset, length: data.length });
     return super.write(handle, offset, data.subarray(0, limit ?? data.length), how);
   }
 
   override fsync(handle: FileHandle, scope: SyncScope): void {
-    this.#apply("fsync", this.#nodeOf.get(handle) ?? null);
+    this.#apply("fsync", this.#nodeOf(handle));
     super.fsync(handle, scope);
   }
 
@@ -77,9 +70,8 @@ export class FaultyFileSystem extends DecoratedFileSystem {
     return null;
   }
 
-  override reset(): void {
-    this.#nodeOf.clear();
-    super.reset();
+  #nodeOf(handle: FileHandle): NodeId | null {
+    return this.inner.openedBy(handle)?.node ?? null;
   }
 
   /** Applies the rules of an operation; returns the byte limit of a `short` rule, or null. */
@@ -87,12 +79,11 @@ export class FaultyFileSystem extends DecoratedFileSystem {
     const redeemed = this.#redeemed > 0;
     let limit: number | null = null;
     let delayMs = 0;
-    for (const state of this.#rules) {
-      const { rule } = state;
+    for (const [place, rule] of this.#rules.entries()) {
       if (rule.operation !== operation || !covers(range, rule.at)) continue;
       // A postponed call comes twice and counts once.
-      if (!redeemed) state.calls += 1;
-      const index = state.calls - 1 - rule.after;
+      const earlier = redeemed ? Atomics.load(this.#calls, place) - 1 : Atomics.add(this.#calls, place, 1);
+      const index = earlier - rule.after;
       if (index < 0 || (rule.times !== null && index >= rule.times)) continue;
       const { action } = rule;
       switch (action.kind) {

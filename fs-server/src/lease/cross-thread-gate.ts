@@ -15,7 +15,6 @@ const BUCKETS = 256;
 const SLOTS_AT: number = HOLDS_AT + BUCKETS;
 /** Of one thread. */
 const SLOTS = 64;
-const MAX_THREADS = 16;
 const slotState = { free: 0, asked: 1, open: 2 } as const;
 const RETRY_MS = 1;
 /** The serving thread first waits this long for the answer: most holders need less, a postponed call at least 1 ms. */
@@ -34,8 +33,9 @@ export type GateMessage =
   | { readonly type: "gate-grown"; readonly file: FileIdentity; readonly sizeBytes: bigint }
   | { readonly type: "gate-done"; readonly slot: number; readonly sizeBytes: bigint };
 
-export function gateMemory(): SharedArrayBuffer {
-  return new SharedArrayBuffer(4 * (SLOTS_AT + SLOTS * MAX_THREADS));
+/** @param threads how many may serve */
+export function gateMemory(threads = 16): SharedArrayBuffer {
+  return new SharedArrayBuffer(4 * (SLOTS_AT + SLOTS * threads));
 }
 
 /** A serving thread's side. */

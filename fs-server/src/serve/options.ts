@@ -129,11 +129,9 @@ function refuseCombinations(
   if (values.writeback && values.passthrough) {
     throw new UsageError("--writeback and --passthrough exclude each other");
   }
-  const keeping = ["faults", "posix-lock", "flock"] as const;
-  const keeps: string[] = keeping.filter((name) => values[name]);
-  if (values.guard === "fuse-lease") keeps.push("guard fuse-lease");
-  if (values["io-uring"] && keeps.length > 0) {
-    throw new UsageError(`--io-uring does not go with --${keeps[0]}: its threads keep nothing for later`);
+  const locks = (["posix-lock", "flock"] as const).filter((name) => values[name]);
+  if (values["io-uring"] && locks.length > 0) {
+    throw new UsageError(`--io-uring does not go with --${locks[0]}: a wait for a lock would keep a thread`);
   }
   const { guard } = values;
   const mountGuard = mountGuardNames.find((name) => name === guard) ?? null;

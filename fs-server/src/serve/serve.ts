@@ -13,8 +13,7 @@ import { MountGuard } from "../mount-guard/mount-guard.ts";
 import { PassthroughFileSystem } from "../passthrough/passthrough.ts";
 import { deviceNotifier, mountDevice } from "../transport/devfuse/device.ts";
 import { noUringBecause } from "../transport/devfuse/rings.ts";
-import { ServingThreads } from "../transport/devfuse/threads.ts";
-import type { DevfuseMessage } from "../transport/devfuse/worker.ts";
+import { mostThreads, ServingThreads, type ThreadEvents } from "../transport/devfuse/threads.ts";
 import { mountLibfuse } from "../transport/libfuse/mount.ts";
 import { checkedMountPoint, detach, isFuseMounted, requireOutside } from "./mount-point.ts";
 import type { ServeOptions } from "./options.ts";
@@ -49,7 +48,10 @@ export async function serve(options: ServeOptions, log: (message: string) => voi
   const mountPoint = checkedMountPoint(options.mountPoint);
   requireOutside(options.source, mountPoint);
   raiseDescriptorLimit(WANTED_DESCRIPTORS);
-  const leases = options.leaseSocket === null ? null : await grantLeases(options.leaseSocket);
+  const leases =
+    options.leaseSocket === null
+      ? null
+      : await grantLeases(options.leaseSocket, mostThreads(options.ioUring));
   const dismissReaper = startReaper(mountPoint);
   const guard =
     options.mountGuard === null
@@ -132,15 +134,14 @@ async function startDevfuse(
   const data = {
     ...options,
     device,
+    mountPoint,
     gate: leases?.memory ?? null,
     reportsOpenFiles: guard !== null,
     isAlone: options.faults.length > 0,
   };
   return await new Promise<Protocol>((resolve, reject) => {
     let isReady = false;
-    const onMessage = (
-      message: Exclude<DevfuseMessage, { type: "grow" | "interrupt" | "queue-ready" }>,
-    ): void => {
+    const onMessage = (message: Parameters<ThreadEvents["onMessage"]>[0]): void => {
       switch (message.type) {
         case "init":
           isReady = true;
@@ -177,8 +178,8 @@ type Leases = {
 };
 
 /** The book of leases, its clients' socket, and the gate to the thread that serves. */
-async function grantLeases(socketPath: string): Promise<Leases> {
-  const memory = gateMemory();
+async function grantLeases(socketPath: string, threads: number): Promise<Leases> {
+  const memory = gateMemory(threads);
   const book = new LeaseBook({ boundMs: DEFAULT_BOUND_MS });
   const keeper = new GateKeeper(memory, book);
   book.onChange = (file, change) => keeper.heldChanged(file, change);

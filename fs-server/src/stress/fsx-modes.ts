@@ -32,6 +32,12 @@ export const fsxModes: readonly FsxMode[] = [
     host: { each: 8, attributesMs: 0 },
     coherent: true,
   },
+  {
+    name: "io_uring",
+    args: ["--io-uring", "--entry-timeout", "0", "--attr-timeout", "0"],
+    host: { each: 8, attributesMs: 0 },
+    coherent: false,
+  },
   { name: "writeback", args: ["--writeback"], host: null, coherent: false },
 ];
 

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { swaps, swapsVariants } from "./swaps.ts";
+import { lackOf, swaps, swapsVariants } from "./swaps.ts";
 
 /** nobody */
 const OTHER_USER = 65_534;
@@ -30,10 +30,16 @@ async function main(): Promise<number> {
   }
   console.log(`seed ${seed}, ${seconds} s`);
   let isBreached = false;
+  const usable = swapsVariants.filter((variant) => lackOf(variant) === null);
   for (const variant of swapsVariants) {
+    const lack = lackOf(variant);
+    if (lack !== null) {
+      console.log(`${variant.name} skipped: ${lack}`);
+      continue;
+    }
     const base = mkdtempSync(join(values.folder, "daxfault-swaps-"));
     try {
-      const share = seconds / swapsVariants.length;
+      const share = seconds / usable.length;
       const { counts, breaches, ...rest } = await swaps({
         base,
         variant,

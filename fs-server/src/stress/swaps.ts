@@ -8,6 +8,7 @@ import { chmodSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { compiledEntry } from "../../../sys/src/index.ts";
+import { noUringBecause } from "../transport/devfuse/rings.ts";
 import { mounted } from "./mounted.ts";
 import { fingerprint, inodesOf, makeSwapTrees } from "./swaps-tree.ts";
 
@@ -26,7 +27,13 @@ export const swapsVariants: readonly SwapsVariant[] = [
   { name: "cached", args: [], before: [] },
   // Nodes are closed and opened again by their file handles.
   { name: "few descriptors", args: UNCACHED, before: ["prlimit", "--nofile=512:512"] },
+  { name: "io_uring", args: ["--io-uring", ...UNCACHED], before: [] },
 ];
+
+/** Why a variant cannot be served here, or null. */
+export function lackOf({ args }: SwapsVariant): string | null {
+  return args.includes("--io-uring") ? noUringBecause() : null;
+}
 
 export type SwapsFigures = {
   readonly swaps: number;

@@ -5,7 +5,8 @@ import { describe, expect, it } from "vitest";
 import { type FsxPlace, type Operation, operationsOf, replay, seeded, shrunk } from "../../src/stress/fsx.ts";
 import { fsxModes, fsxPlace } from "../../src/stress/fsx-modes.ts";
 import { temporaryDirectory } from "../support/directories.ts";
-import { noMountBecause, startServer } from "../support/server.ts";
+import { startServer } from "../support/server.ts";
+import { keepUringOnFor, lackOfMount } from "../support/uring.ts";
 
 /** A folder with no mount: what the host changes is the client's file. */
 function plain(each: number): FsxPlace {
@@ -68,7 +69,15 @@ describe("a failing list of operations", () => {
   });
 });
 
-describe.skipIf(noMountBecause("devfuse") !== null).each(fsxModes)("a mount, $name", (mode) => {
+const usable = fsxModes.filter(({ name, args }) => {
+  const reason = lackOfMount(args);
+  if (reason !== null) console.warn(`skipped: random operations, ${name}: ${reason}`);
+  return reason === null;
+});
+
+describe.each(usable)("a mount, $name", (mode) => {
+  keepUringOnFor(mode.args);
+
   it("has what the model says, while the host changes the file underneath", { timeout: 60_000 }, async () => {
     const [source, folder] = [temporaryDirectory(), temporaryDirectory()];
     const server = await startServer(["--source", source, "--mountpoint", folder, ...mode.args]);

@@ -62,6 +62,8 @@ describe.skipIf(noMountBecause("devfuse") !== null)("a mount that caches for a d
       isAlone: true,
       ioUring: false,
       queue: null,
+      mountPoint: mounted,
+      faultCalls: new SharedArrayBuffer(0),
     };
     const worker = new Worker(WORKER, { workerData });
     await new Promise((done) => worker.once("message", done));

@@ -11,11 +11,12 @@ import { temporaryDirectory } from "../support/directories.ts";
 import { cases, modes } from "../support/semantics/modes.ts";
 import { prepareReadOnly, readOnly } from "../support/semantics/read-only.ts";
 import { noMountBecause, type Server, startServer } from "../support/server.ts";
+import { keepUringOnFor, lackOfMount } from "../support/uring.ts";
 
 const usable = modes.filter(({ title, args }) => {
-  const transport = args.includes("libfuse") ? "libfuse" : "devfuse";
   const isRoot = process.geteuid?.() === 0;
-  const reason = isRoot ? noMountBecause(transport) : "needs root to act as other users";
+  const lack = args.includes("libfuse") ? noMountBecause("libfuse") : lackOfMount(args);
+  const reason = isRoot ? lack : "needs root to act as other users";
   if (reason !== null) console.warn(`skipped: semantics of a mount, ${title}: ${reason}`);
   return reason === null;
 });
@@ -24,6 +25,7 @@ describe.each(usable)("a mount by $title shows what the folder underneath does",
   let [folder, source, mounted] = ["", "", ""];
   let server: Server;
   let count = 0;
+  keepUringOnFor(args);
 
   beforeAll(async () => {
     [folder, source, mounted] = [temporaryDirectory(), temporaryDirectory(), temporaryDirectory()];

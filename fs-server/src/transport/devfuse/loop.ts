@@ -36,7 +36,8 @@ export const WAITING: ReadonlySet<number> = new Set(
 
 /** One of several threads. */
 export type Companions = {
-  readonly crew: Crew;
+  /** null: the others do not receive from the device. */
+  readonly crew: Crew | null;
   /** After each request: others may close what it used. */
   readonly letGo: () => void;
 };
@@ -66,8 +67,7 @@ class DeviceLoop {
     const { pipe } = device;
     this.#pipe = pipe;
     // A thread that keeps requests for later stays awake for them.
-    const rest = (): boolean =>
-      companions !== null && session.msUntilDue() === null && companions.crew.rest();
+    const rest = (): boolean => session.msUntilDue() === null && (companions?.crew?.rest() ?? false);
     this.#arrivals = new Arrivals(device, () => performance.now(), rest);
     const replyBytes = new Uint8Array(BUFFER_BYTES);
     this.#sink = new DeviceSink(device.fd, replyBytes, pipe);
@@ -76,7 +76,7 @@ class DeviceLoop {
 
   run(): string {
     const session = this.#session;
-    this.#companions?.crew.begin();
+    this.#companions?.crew?.begin();
     for (;;) {
       const wait = session.msUntilDue();
       if (wait !== null) {
@@ -108,7 +108,7 @@ class DeviceLoop {
 
   /** What was kept for later, and is due or interrupted. */
   #handleDue(): void {
-    const interrupted = this.#companions?.crew.mail() ?? null;
+    const interrupted = this.#companions?.crew?.mail() ?? null;
     if (interrupted !== null) this.#session.interrupt(interrupted);
     this.#session.handleDue();
     this.#companions?.letGo();
@@ -118,6 +118,11 @@ class DeviceLoop {
     const companions = this.#companions;
     if (companions === null) return this.#handled(length, piped);
     const { crew, letGo } = companions;
+    if (crew === null) {
+      const result = this.#handled(length, piped);
+      letGo();
+      return result;
+    }
     if (this.#arrivals.wasSlept) crew.awoke();
     const view = this.#requestView;
     const [low, high] = [view.getInt32(IN.unique, true), view.getInt32(IN.unique + 4, true)];

@@ -2,52 +2,49 @@
  * FUSE over io_uring: the requests of the callers on one CPU, by a queue of their own (Documentation/filesystems/fuse/
  * fuse-io-uring.rst; fs/fuse/dev_uring.c; include/uapi/linux/fuse.h, struct fuse_uring_req_header).
  *
- * The kernel wants a queue for each possible CPU. Each has a few entries, of a header and a payload in our memory. An entry
- * is registered once; its completion is a request, and FUSE_IO_URING_CMD_COMMIT_AND_FETCH sends the answer and asks for the
+ * The kernel wants a queue for each possible CPU, with entries of a header and a payload in our memory. An entry is
+ * registered once; its completion is a request, and FUSE_IO_URING_CMD_COMMIT_AND_FETCH sends the answer and asks for the
  * next one: one system call a request, on the CPU of the caller. INIT, FORGET, INTERRUPT and notifications go by /dev/fuse.
  *
- * A thread serves a queue, so a call that blocks holds up the requests of that CPU: without `--io-uring` it does not
- * (crew.ts). Nothing may be kept for later here: no faults, no gate.
+ * A thread has one entry (ring-crew.ts says why), so a request that is kept for later (faults, a gate) keeps its thread, too.
  */
 import { readFileSync } from "node:fs";
-import {
-  addressOf,
-  errnoNumber,
-  IoUring,
-  mapAnonymous,
-  PAGE_SIZE,
-  pinThread,
-} from "../../../../sys/src/index.ts";
-import { offsetsOf, sizeOf } from "../../abi/layout.ts";
-import { MAX_WRITE_BYTES } from "../../core/init.ts";
-import { ContiguousSink, OUT_HEADER_BYTES } from "../../core/reply.ts";
+import { addressOf, errnoNumber, files, IoUring, pinThread } from "../../../../sys/src/index.ts";
 import type { Session } from "../../core/session.ts";
+import type { RingSeat } from "./ring-crew.ts";
+import { RingEntry } from "./ring-entry.ts";
 
-/** Requests of one CPU under way at once: as many as libfuse has. */
-const DEPTH = 8;
+const IORING_OP_STATX = 21;
 const IORING_OP_URING_CMD = 46;
+const IOSQE_FIXED_FILE = 1;
 const CMD_REGISTER = 1;
 const CMD_COMMIT_AND_FETCH = 2;
-/** struct io_uring_sqe: opcode, fd, cmd_op, addr, len, user_data, cmd. */
-const SQE = { opcode: 0, fd: 4, cmdOp: 8, addr: 16, len: 24, userData: 32, cmd: 48 } as const;
+/** struct io_uring_sqe: opcode, flags, fd, off or cmd_op, addr, len, statx_flags, user_data, cmd. */
+const SQE = {
+  opcode: 0,
+  flags: 1,
+  fd: 4,
+  off: 8,
+  cmdOp: 8,
+  addr: 16,
+  len: 24,
+  statxFlags: 28,
+  userData: 32,
+  cmd: 48,
+} as const;
 /** struct fuse_uring_cmd_req: flags, commit_id, qid. */
 const CMD = { commitId: SQE.cmd + 8, qid: SQE.cmd + 16 } as const;
-/** struct fuse_uring_req_header: in_out, op_in, ring_ent_in_out with flags, commit_id, payload_sz. */
-const OP_IN = 128;
-const OP_IN_BYTES = 128;
-const COMMIT_ID = 256 + 8;
-const PAYLOAD_SZ = 256 + 16;
-const REQ_HEADER_BYTES = 256 + 32;
-/** Before the payload: so that an answer is one piece of memory, and its body lies where the kernel takes it from. */
-const REPLY_AT = PAGE_SIZE - OUT_HEADER_BYTES;
-const PAYLOAD_AT = PAGE_SIZE;
+/** The submissions, and their user_data: the one that goes again and again, and one that goes once. */
+const COMMAND = 0;
+const KNOCK = 1;
+/** The server is asked whatever the kernel has cached. */
+const AT_STATX_FORCE_SYNC = 0x2000;
+const STATX_BASIC_STATS = 0x7ff;
 const ENDED: ReadonlySet<number> = new Set(
   ["ENOTCONN", "ECONNABORTED", "ECANCELED", "ENODEV"].map((name) => -errnoNumber(name)),
 );
-
-const IN = offsetsOf("fuse_in_header");
-const IN_BYTES = sizeOf("fuse_in_header");
-const OUT = offsetsOf("fuse_out_header");
+/** The kernel has not seen the answer to INIT yet. */
+const EAGAIN = -errnoNumber("EAGAIN");
 
 const SWITCH = "/sys/module/fuse/parameters/enable_uring";
 
@@ -61,40 +58,35 @@ export function noUringBecause(): string | null {
   }
 }
 
-/** How many queues the kernel wants: one for each possible CPU. */
-export function queueCount(): number {
-  const ranges = readFileSync("/sys/devices/system/cpu/possible", "utf8").trim().split(",");
-  return Math.max(...ranges.map((range) => Number(range.split("-").at(-1)))) + 1;
-}
-
-type Entry = {
-  readonly bytes: Uint8Array;
-  readonly view: DataView;
-  readonly sink: ContiguousSink;
-  /** Holds iovecs of header and payload. */
-  readonly vectors: BigUint64Array;
-  isCommitted: boolean;
-};
-
-export type Queue = { readonly device: number; readonly number: number };
-
-/** Registers the queue's entries, reports that with `onReady`, and serves until the mount ends. Returns why it ended. */
-export function serveQueue(queue: Queue, session: Session, hooks: QueueHooks): string {
-  return new RingQueue(queue, session, hooks).run();
-}
-
 export type QueueHooks = {
+  /** The entry is registered. */
   readonly onReady: () => void;
   /** After each request: others may close what it used. */
   readonly letGo: () => void;
 };
 
-class RingQueue {
+export type Queue = {
+  readonly device: number;
+  readonly number: number;
+  readonly seat: RingSeat;
+  /** Where it is mounted, for a thread that joins a queue in use; null: the queue is new. */
+  readonly joins: string | null;
+};
+
+/** Registers an entry of the queue, reports that with `onReady`, and serves until the mount ends. Returns why it ended. */
+export function serveQueue(queue: Queue, session: Session, hooks: QueueHooks): string {
+  return new RingLoop(queue, session, hooks).run();
+}
+
+class RingLoop {
   readonly #queue: Queue;
   readonly #session: Session;
   readonly #hooks: QueueHooks;
   readonly #ring: IoUring;
-  readonly #entries: readonly Entry[];
+  readonly #entry: RingEntry;
+  /** What the kernel reads and writes while it knocks. */
+  readonly #path: Uint8Array;
+  readonly #statx = new Uint8Array(files.STATX_BYTES);
 
   constructor(queue: Queue, session: Session, hooks: QueueHooks) {
     // A CPU that is not there, or not allowed: its queue is served from anywhere.
@@ -102,83 +94,98 @@ class RingQueue {
     this.#queue = queue;
     this.#session = session;
     this.#hooks = hooks;
-    this.#ring = new IoUring(DEPTH);
-    this.#entries = Array.from({ length: DEPTH }, (_, index) => this.#entry(index));
-  }
-
-  #entry(index: number): Entry {
-    const { bytes, address } = mapAnonymous(PAYLOAD_AT + MAX_WRITE_BYTES);
-    const payload = address + BigInt(PAYLOAD_AT);
-    const vectors = new BigUint64Array([address, BigInt(REQ_HEADER_BYTES), payload, BigInt(MAX_WRITE_BYTES)]);
-    const sink = new ContiguousSink(bytes.subarray(REPLY_AT), (message) => {
-      this.#commit(index, message.length - OUT_HEADER_BYTES);
-      return true;
-    });
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    return { bytes, view, sink, vectors, isCommitted: true };
+    this.#ring = new IoUring(2);
+    this.#ring.registerFiles([queue.device]);
+    this.#path = files.pathBytes(queue.joins ?? "/");
+    this.#entry = new RingEntry(() => this.#ring.push(COMMAND));
   }
 
   run(): string {
-    for (const [index, { vectors }] of this.#entries.entries()) {
-      this.#push(CMD_REGISTER, index, 0n, (sqe, at) => {
-        sqe.setBigUint64(at + SQE.addr, addressOf(vectors), true);
-        sqe.setUint32(at + SQE.len, 2, true);
-      });
-    }
-    this.#ring.submit(0);
+    const ring = this.#ring;
+    const first = this.#register();
+    if (first !== null && first < 0) return this.#why(first);
+    this.#prepare(CMD_COMMIT_AND_FETCH, () => undefined);
+    this.#queue.seat.begin();
     this.#hooks.onReady();
+    if (first !== null) this.#serve();
+    if (this.#queue.joins !== null) this.#knock();
     for (;;) {
-      this.#ring.submit(1);
-      for (let done = this.#ring.next(); done !== null; done = this.#ring.next()) {
-        if (ENDED.has(done.result)) return "unmounted";
-        if (done.result < 0) return `queue ${this.#queue.number} of io_uring: errno ${-done.result}`;
-        this.#serve(done.userData);
+      ring.submit(1);
+      while (ring.next()) {
+        if (ring.userData === KNOCK) continue;
+        if (ring.result < 0) return this.#why(ring.result);
+        this.#serve();
       }
     }
   }
 
-  #push(command: number, index: number, commitId: bigint, fill: (sqe: DataView, at: number) => void): void {
-    this.#ring.push((sqe, at) => {
-      sqe.setUint8(at + SQE.opcode, IORING_OP_URING_CMD);
-      sqe.setInt32(at + SQE.fd, this.#queue.device, true);
-      sqe.setUint32(at + SQE.cmdOp, command, true);
-      sqe.setUint32(at + SQE.userData, index, true);
-      sqe.setBigUint64(at + CMD.commitId, commitId, true);
-      sqe.setUint16(at + CMD.qid, this.#queue.number, true);
-      fill(sqe, at);
+  /** Registers the entry. Returns the result of a completion that came at once: a request or a failure. */
+  #register(): number | null {
+    const ring = this.#ring;
+    this.#prepare(CMD_REGISTER, (sqe) => {
+      sqe.setBigUint64(SQE.addr, addressOf(this.#entry.vectors), true);
+      sqe.setUint32(SQE.len, 2, true);
+    });
+    for (;;) {
+      ring.push(COMMAND);
+      ring.submit(0);
+      if (!ring.next()) return null;
+      if (ring.result !== EAGAIN) return ring.result;
+    }
+  }
+
+  /**
+   * Asks for the mount's attributes, from this CPU. A new entry gets new requests only (fuse_uring_do_register()); those
+   * that found no entry before wait until one of their queue is given back, and this request is what it is given back for.
+   */
+  #knock(): void {
+    this.#ring.keepWorkersOn(this.#queue.number);
+    this.#ring.prepare(KNOCK, (sqe) => {
+      sqe.setUint8(SQE.opcode, IORING_OP_STATX);
+      sqe.setInt32(SQE.fd, files.AT_FDCWD, true);
+      sqe.setBigUint64(SQE.off, addressOf(this.#statx), true);
+      sqe.setBigUint64(SQE.addr, addressOf(this.#path), true);
+      sqe.setUint32(SQE.len, STATX_BASIC_STATS, true);
+      sqe.setUint32(SQE.statxFlags, AT_STATX_FORCE_SYNC, true);
+      sqe.setUint32(SQE.userData, KNOCK, true);
+    });
+    this.#ring.push(KNOCK);
+  }
+
+  #why(result: number): string {
+    return ENDED.has(result) ? "unmounted" : `queue ${this.#queue.number} of io_uring: errno ${-result}`;
+  }
+
+  #prepare(command: number, fill: (sqe: DataView) => void): void {
+    this.#ring.prepare(COMMAND, (sqe) => {
+      sqe.setUint8(SQE.opcode, IORING_OP_URING_CMD);
+      sqe.setUint8(SQE.flags, IOSQE_FIXED_FILE);
+      sqe.setUint32(SQE.cmdOp, command, true);
+      sqe.setUint16(CMD.qid, this.#queue.number, true);
+      fill(sqe);
     });
   }
 
-  #serve(index: number): void {
-    const entry = this.#entries[index];
-    if (entry === undefined) return;
-    const { bytes, view, sink } = entry;
-    entry.isCommitted = false;
-    const payloadBytes = Math.min(view.getUint32(PAYLOAD_SZ, true), MAX_WRITE_BYTES);
-    const fixed = view.getUint32(IN.len, true) - IN_BYTES - payloadBytes;
-    const spans = [
-      bytes.subarray(0, IN_BYTES),
-      bytes.subarray(OP_IN, OP_IN + Math.max(0, Math.min(fixed, OP_IN_BYTES))),
-      bytes.subarray(PAYLOAD_AT, PAYLOAD_AT + payloadBytes),
-    ];
-    const unique = view.getBigUint64(IN.unique, true);
-    this.#session.handle(spans, sink);
+  #serve(): void {
+    const entry = this.#entry;
+    const { seat } = this.#queue;
+    seat.serving(entry.uniqueLow, entry.uniqueHigh);
+    entry.copyCommitId(this.#ring.sqes, CMD.commitId / Int32Array.BYTES_PER_ELEMENT);
+    const result = this.#session.handle(entry.request(), entry);
+    if (result.kind === "postponed") this.#handleKept();
     this.#hooks.letGo();
     // An opcode without a reply: the entry goes back all the same.
-    if (entry.isCommitted) return;
-    view.setUint32(REPLY_AT + OUT.len, OUT_HEADER_BYTES, true);
-    view.setInt32(REPLY_AT + OUT.error, 0, true);
-    view.setBigUint64(REPLY_AT + OUT.unique, unique, true);
-    this.#commit(index, 0);
+    if (!entry.isCommitted) entry.commitNothing();
+    seat.served();
   }
 
-  #commit(index: number, bodyBytes: number): void {
-    const entry = this.#entries[index];
-    if (entry === undefined) return;
-    const { bytes, view } = entry;
-    entry.isCommitted = true;
-    bytes.copyWithin(0, REPLY_AT, REPLY_AT + OUT_HEADER_BYTES);
-    view.setUint32(PAYLOAD_SZ, bodyBytes, true);
-    this.#push(CMD_COMMIT_AND_FETCH, index, view.getBigUint64(COMMIT_ID, true), () => undefined);
+  /** Until the request that was kept for later is answered. */
+  #handleKept(): void {
+    const session = this.#session;
+    while (!this.#entry.isCommitted) {
+      const wait = session.msUntilDue() ?? Number.POSITIVE_INFINITY;
+      if (this.#queue.seat.isInterrupted(wait)) session.interrupt(this.#entry.unique);
+      else session.handleDue();
+    }
   }
 }

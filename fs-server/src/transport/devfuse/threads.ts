@@ -14,8 +14,9 @@ import type { SharedTables } from "../../passthrough/tables.ts";
 import { CrewView, crewMemory, MAX_THREADS } from "./crew.ts";
 import { LockInterrupts, lockWaitMemory } from "./lock-waits.ts";
 import type { LockWorkerData } from "./lock-worker.ts";
-import { queueCount } from "./rings.ts";
-import type { DevfuseMessage, DevfuseWorkerData } from "./worker.ts";
+import { MAX_RING_THREADS, queueCount } from "./ring-crew.ts";
+import { RingThreads } from "./ring-threads.ts";
+import type { DevfuseMessage, DevfuseWorkerData, QueueSeat } from "./worker.ts";
 
 const INTERRUPT_SIGNAL: number = SIGRTMIN + 5;
 const AGAIN_MS = 20;
@@ -33,13 +34,19 @@ export type Begun = { readonly agreement: Agreement; readonly tables: SharedTabl
 
 export type ThreadEvents = {
   readonly onMessage: (
-    message: Exclude<DevfuseMessage, { readonly type: "grow" | "interrupt" | "queue-ready" }>,
+    message: Exclude<DevfuseMessage, { readonly type: "grow" | "interrupt" | "queue-ready" | "queue-short" }>,
   ) => void;
   readonly onError: (error: unknown) => void;
   readonly log: (line: string) => void;
 };
 
-type ServingData = Omit<DevfuseWorkerData, "crew" | "thread" | "begun" | "queue" | "lockWaits">;
+type OfThreads = "crew" | "thread" | "begun" | "queue" | "lockWaits" | "faultCalls";
+type ServingData = Omit<DevfuseWorkerData, OfThreads>;
+
+/** How many threads may serve, by their numbers. */
+export function mostThreads(ioUring: boolean): number {
+  return MAX_THREADS + (ioUring ? queueCount() * MAX_RING_THREADS : 0);
+}
 
 export class ServingThreads {
   readonly #data: ServingData;
@@ -51,12 +58,13 @@ export class ServingThreads {
   readonly #lockInterrupts: LockInterrupts | null;
   #count = 0;
   #begun: Begun | null = null;
-  #queuesLeft = 0;
-  #onQueues: () => void = () => undefined;
+  readonly #faultCalls: SharedArrayBuffer;
+  #rings: RingThreads | null = null;
   #hangTimer: NodeJS.Timeout | null = null;
 
   constructor(data: ServingData, events: ThreadEvents) {
     this.#data = data;
+    this.#faultCalls = new SharedArrayBuffer(4 * data.faults.length);
     this.#events = events;
     this.#lockWaits = data.posixLock || data.flock ? lockWaitMemory() : null;
     this.#lockInterrupts = this.#lockWaits === null ? null : new LockInterrupts(this.#lockWaits);
@@ -70,12 +78,14 @@ export class ServingThreads {
   }
 
   /** @param queue of io_uring, in place of the device */
-  #run(thread: number, queue: number | null): void {
+  #run(thread: number, queue: QueueSeat | null): void {
     const entry = compiledEntry(import.meta.url, "./worker.ts");
     const crew = this.#memory;
+    const begun = this.#begun;
+    const faultCalls = this.#faultCalls;
     const lockWaits = this.#lockWaits;
-    const data = this.#data;
-    const workerData: DevfuseWorkerData = { ...data, crew, thread, begun: this.#begun, queue, lockWaits };
+    const shared = { crew, thread, begun, queue, faultCalls, lockWaits };
+    const workerData: DevfuseWorkerData = { ...this.#data, ...shared };
     const resourceLimits = thread === 0 || queue !== null ? {} : SMALL_HEAP;
     const worker = new Worker(entry, { workerData, trackUnmanagedFds: false, resourceLimits });
     worker.on("error", (error) => this.#events.onError(error));
@@ -101,22 +111,31 @@ export class ServingThreads {
         return;
       case "init":
         this.#begun = { agreement: message.agreement, tables: message.tables };
-        for (let i = 0; i < BESIDE; i += 1) this.#grow();
         this.#startLocks(message.tables);
         if (message.flags.includes("OVER_IO_URING")) {
           // The kernel holds requests back until every queue has an entry (fuse_block_alloc()).
-          this.#queuesLeft = queueCount();
-          this.#onQueues = () => this.#events.onMessage(message);
-          for (let queue = 0; queue < queueCount(); queue += 1) this.#run(MAX_THREADS + queue, queue);
+          this.#startRings(() => this.#events.onMessage(message));
           return;
         }
+        for (let i = 0; i < BESIDE; i += 1) this.#grow();
         break;
       case "queue-ready":
-        this.#queuesLeft -= 1;
-        if (this.#queuesLeft === 0) this.#onQueues();
+        this.#rings?.ready(message.queue);
+        return;
+      case "queue-short":
+        this.#rings?.short(message.queue);
         return;
     }
     this.#events.onMessage(message);
+  }
+
+  #startRings(onReady: () => void): void {
+    this.#rings = new RingThreads({
+      queues: queueCount(),
+      start: (seat) => this.#run(MAX_THREADS + seat.queue * MAX_RING_THREADS + seat.thread, seat),
+      onReady,
+      log: this.#events.log,
+    });
   }
 
   #grow(): void {
@@ -147,8 +166,8 @@ export class ServingThreads {
 
   #interrupt(unique: bigint): void {
     if (this.#interrupted.has(unique)) return;
-    const signal = (): boolean =>
-      this.#view.whileServing(unique, (tid) => signalThread(tid, INTERRUPT_SIGNAL));
+    const view = this.#rings ?? this.#view;
+    const signal = (): boolean => view.whileServing(unique, (tid) => signalThread(tid, INTERRUPT_SIGNAL));
     const isWaitEnded = (): boolean => this.#lockInterrupts?.interrupt(unique) ?? false;
     if (isWaitEnded()) return;
     if (!signal()) this.#view.mail(unique);

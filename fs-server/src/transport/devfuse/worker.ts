@@ -26,6 +26,7 @@ import { Crew } from "./crew.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
 import { SharedLockWaits } from "./lock-waits.ts";
 import { serveDevice } from "./loop.ts";
+import { FIRST_THREADS, RingSeat } from "./ring-crew.ts";
 import { serveQueue } from "./rings.ts";
 import { Pipe } from "./splice.ts";
 import type { Begun } from "./threads.ts";
@@ -54,11 +55,18 @@ export type DevfuseOptions = {
   /** Locks of ranges (FUSE_POSIX_LOCKS), and of flock(2) (FUSE_FLOCK_LOCKS), are set on the source. */
   readonly posixLock: boolean;
   readonly flock: boolean;
-  /** By queues of io_uring, where the kernel agrees. */
+  /** By queues of io_uring. */
   readonly ioUring: boolean;
   readonly entryTimeoutMs: number;
   readonly attributeTimeoutMs: number;
   readonly faults: readonly FaultRule[];
+};
+
+/** One of the threads of a queue, numbered from 0, in shared memory (ring-crew.ts). */
+export type QueueSeat = {
+  readonly memory: SharedArrayBuffer;
+  readonly queue: number;
+  readonly thread: number;
 };
 
 export type DevfuseWorkerData = DevfuseOptions & {
@@ -70,9 +78,12 @@ export type DevfuseWorkerData = DevfuseOptions & {
   /** null: the first one, which answers INIT. */
   readonly begun: Begun | null;
   /** The queue of io_uring that this thread serves; null: it serves the device. */
-  readonly queue: number | null;
   /** Of requests that wait for locks (lock-waits.ts); null: none are set on the source. */
   readonly lockWaits: SharedArrayBuffer | null;
+  readonly queue: QueueSeat | null;
+  readonly mountPoint: string;
+  /** Calls that rules of faults have counted, by rule, of all threads. */
+  readonly faultCalls: SharedArrayBuffer;
   /** Only one thread serves: rules of faults count calls. */
   readonly isAlone: boolean;
   /** Shared with the main thread's GateKeeper, where the server grants leases; else null. */
@@ -93,8 +104,10 @@ export type DevfuseMessage =
     }
   /** One more thread is needed. */
   | { readonly type: "grow" }
-  /** The entries of a queue of io_uring are registered. */
-  | { readonly type: "queue-ready" }
+  /** An entry of a queue of io_uring is registered. */
+  | { readonly type: "queue-ready"; readonly queue: number }
+  /** A queue of io_uring has no entry left. */
+  | { readonly type: "queue-short"; readonly queue: number }
   | { readonly type: "interrupt"; readonly unique: bigint }
   | { readonly type: "ended"; readonly reason: string }
   | GateMessage
@@ -111,7 +124,7 @@ function log(line: string): void {
 
 function main(options: DevfuseWorkerData): void {
   const { device, readOnly, writebackCache, thread, begun } = options;
-  nameThread(options.queue === null ? `daxfault-serve${thread}` : `daxfault-ring${options.queue}`);
+  nameThread(options.queue === null ? `daxfault-serve${thread}` : `daxfault-ring${options.queue.queue}`);
   // The umask is a thread's own from here on.
   ownFileSystemState();
   const post = (message: DevfuseMessage): void => parentPort?.postMessage(message);
@@ -133,7 +146,9 @@ function main(options: DevfuseWorkerData): void {
       ? source
       : new TranslatedFileSystem(source, { uids: IdMap.of(translateUid), gids: IdMap.of(translateGid) });
   const faulty: FileSystem =
-    options.faults.length === 0 ? translated : new FaultyFileSystem(translated, options.faults);
+    options.faults.length === 0
+      ? translated
+      : new FaultyFileSystem(translated, options.faults, new Int32Array(options.faultCalls));
   const reporting = options.reportsOpenFiles ? new OpenFileReporter(faulty, post) : faulty;
   const fs =
     options.gate === null
@@ -169,23 +184,42 @@ function main(options: DevfuseWorkerData): void {
     onDefect: (message, error) => log(`daxfault serve: defect: ${message}: ${String(error)}`),
   });
   const letGo = (): void => source.letGo();
-  if (options.queue !== null) {
-    const hooks = { onReady: () => post({ type: "queue-ready" }), letGo };
-    post({ type: "ended", reason: serveQueue({ device, number: options.queue }, session, hooks) });
-    return;
-  }
+  const reason =
+    options.queue === null
+      ? serveCloned(options, session, { pipe, letGo }, post)
+      : serveSeat(options.queue, options, session, { letGo, post });
+  // The tables belong to the other threads, too: they end with the process.
+  post({ type: "ended", reason });
+}
+
+function serveSeat(
+  { memory, queue, thread }: QueueSeat,
+  { device, mountPoint }: DevfuseWorkerData,
+  session: Session,
+  { letGo, post }: { readonly letGo: () => void; readonly post: (message: DevfuseMessage) => void },
+): string {
+  const seat = new RingSeat(memory, queue, thread, () => post({ type: "queue-short", queue }));
+  const onReady = (): void => post({ type: "queue-ready", queue });
+  const joins = thread < FIRST_THREADS ? null : mountPoint;
+  return serveQueue({ device, number: queue, seat, joins }, session, { onReady, letGo });
+}
+
+function serveCloned(
+  { device, thread, crew, ioUring }: DevfuseWorkerData,
+  session: Session,
+  { pipe, letGo }: { readonly pipe: Pipe | null; readonly letGo: () => void },
+  post: (message: DevfuseMessage) => void,
+): string {
+  // INIT, FORGET and INTERRUPT are all that comes: nothing to look for, and nothing that another thread would take over.
+  if (ioUring) return serveDevice({ fd: device, nowait: null, pipe }, session, { crew: null, letGo });
   const fd = thread === 0 ? device : cloneDevice(device, "waits");
   if (fd === null) throw new Error("FUSE_DEV_IOC_CLONE failed");
-  const crew = new Crew(options.crew, thread, {
+  const companions = new Crew(crew, thread, {
     cpus: availableParallelism(),
     grow: () => post({ type: "grow" }),
   });
-  const reason = serveDevice({ fd, nowait: cloneDevice(device, "never waits"), pipe }, session, {
-    crew,
-    letGo,
-  });
-  // The tables belong to the other threads, too: they end with the process.
-  post({ type: "ended", reason });
+  const nowait = cloneDevice(device, "never waits");
+  return serveDevice({ fd, nowait, pipe }, session, { crew: companions, letGo });
 }
 
 function backingsOf(device: number, source: PassthroughFileSystem) {
