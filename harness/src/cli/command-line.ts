@@ -480,8 +480,8 @@ function addServe(program: Command): void {
     .addOption(
       new Option(
         "--guard <G>",
-        "fuse-lease: who has leases is asked before a file gets shorter; notify, pre-content: this mount drops what others change",
-      ).choices(["fuse-lease", "notify", "pre-content"]),
+        "fuse-lease: who has leases is asked before a file gets shorter; notify, pre-content: this mount drops what others change; all five: files in a --dax-window",
+      ).choices(["fuse-lease", "notify", "pre-content", "kernel-lease", "sealed"]),
     )
     .option("--lease-socket <PATH>", "where clients that map files hold leases (--guard fuse-lease)");
   addVhostOptions(serve).action(async (source: string, mountpoint: string | undefined, options) => {
