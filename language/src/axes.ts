@@ -147,3 +147,6 @@ export type FileHandlesUse = (typeof fileHandlesUses)[number];
 
 /** The guards of a server that others share. */
 export const servedGuards = ["fuse-lease", "notify", "pre-content"] as const;
+
+/** The guards of the files in a VMM's DAX window. */
+export const windowGuards = [...servedGuards, "kernel-lease", "sealed"] as const;

@@ -245,9 +245,9 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   /** A handle of a file that is open already: another description of it is not made. @param fd lent */
-  openDescriptor(fd: number): FileHandle {
+  openDescriptor(fd: number, node: NodeId | null = null): FileHandle {
     this.#handles.requireRoom();
-    return this.#handles.add({ kind: "file", fd: succeeded(files.dup(fd)), node: null });
+    return this.#handles.add({ kind: "file", fd: succeeded(files.dup(fd)), node });
   }
 
   create(place: Place, flags: number, what: NewNode): { entry: Entry; handle: FileHandle } {

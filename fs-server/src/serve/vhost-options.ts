@@ -1,16 +1,19 @@
 /** The options of a server that a VMM connects to, by the names that virtiofsd has given them. */
 import { parseArgs } from "node:util";
-import { cacheModes, fileHandlesUses } from "../../../language/src/words.ts";
+import { cacheModes, fileHandlesUses, windowGuards } from "../../../language/src/words.ts";
 import { MAX_SOCKET_PATH } from "../../../sys/src/index.ts";
 import { MAX_THREADS } from "../transport/devfuse/crew.ts";
 import type { VhostUserSource } from "../transport/vhost-user/options.ts";
 import { caches, chosen, chosenOf, idRules, timeoutMs, UsageError, wholeNumber } from "./options.ts";
+import type { WindowGuard } from "./vhost-guard.ts";
 
 export type VhostServeOptions = VhostUserSource & {
   /** Where the VMM connects: a path, or a descriptor that listens already. */
   readonly at: { readonly path: string } | { readonly fd: number };
   /** Of the DAX window; 0n: none. */
   readonly windowBytes: bigint;
+  /** null: a truncation by the host ends the VMM. */
+  readonly guard: WindowGuard | null;
   readonly threads: number;
   readonly requestQueues: number;
   /** Wait for the next VMM when one has left. */
@@ -23,6 +26,7 @@ export type VhostServeOptions = VhostUserSource & {
 export const VHOST_USAGE: string = `usage: serve-main --shared-dir DIR (--socket-path PATH | --fd FD)
   [--tag NAME] [--thread-pool-size N] [--num-request-queues N] [--reconnect]
   [--dax-window SIZE]   e.g. 512M; for QEMU's vhost-user-test-device-pci (11.1)
+  [--guard ${windowGuards.join("|")} [--lease-socket PATH]]   with --dax-window
   [--read-only] [--debug] [--detached] [--parent-pid PID] [--sandbox none]
   [--announce-submounts] [--inode-file-handles ${fileHandlesUses.join("|")}]   default prefer
   [--cache auto|always|never|metadata] [--allow-direct-io] [--writeback] [--posix-acl | --no-posix-acl]
@@ -81,6 +85,7 @@ export function vhostServeOptions(args: readonly string[]): VhostServeOptions {
     at: place(values["socket-path"], values.fd),
     tag: checkedTag(values.tag, windowBytes),
     windowBytes,
+    guard: windowGuard(values.guard, values["lease-socket"], windowBytes),
     // virtiofsd's 0: no pool, one thread.
     threads:
       pool === undefined ? MAX_THREADS : Math.max(1, wholeNumber("thread-pool-size", pool, MAX_THREADS)),
@@ -108,6 +113,27 @@ export function vhostServeOptions(args: readonly string[]): VhostServeOptions {
         : wholeNumber("parent-pid", values["parent-pid"], 2 ** 31 - 1),
     detached: values.detached,
   };
+}
+
+function windowGuard(
+  text: string | undefined,
+  leaseSocket: string | undefined,
+  windowBytes: bigint,
+): WindowGuard | null {
+  if (leaseSocket !== undefined && text !== "fuse-lease") {
+    throw new UsageError("--lease-socket goes with --guard fuse-lease only");
+  }
+  if (text === undefined) return null;
+  if (windowBytes === 0n)
+    throw new UsageError("--guard goes with --dax-window: without DAX nothing of a file is mapped");
+  const name = chosen("guard", text, windowGuards);
+  if (name !== "fuse-lease") return { name };
+  if (leaseSocket === undefined) {
+    throw new UsageError(
+      "--guard fuse-lease needs --lease-socket PATH, of the server that has mounted the source",
+    );
+  }
+  return { name, leaseSocket };
 }
 
 function place(path: string | undefined, fd: string | undefined): VhostServeOptions["at"] {
@@ -150,6 +176,8 @@ function parsed(args: readonly string[]) {
         "thread-pool-size": { type: "string" },
         "num-request-queues": { type: "string", default: "1" },
         reconnect: { type: "boolean", default: false },
+        guard: { type: "string" },
+        "lease-socket": { type: "string" },
         sandbox: { type: "string", default: "none" },
         "read-only": { type: "boolean", default: false },
         debug: { type: "boolean", default: false },

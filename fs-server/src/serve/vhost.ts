@@ -4,10 +4,12 @@
  */
 import { unlinkSync } from "node:fs";
 import { exitNow, files, listenUnix, raiseDescriptorLimit } from "../../../sys/src/index.ts";
+import { DEFAULT_BOUND_MS, type GuardEvent } from "../guard/truncation-guard.ts";
 import { withSocketPath } from "../lease/socket-path.ts";
 import { type HostEvents, VhostUserHost } from "../transport/vhost-user/host.ts";
 import { LongFiles } from "../transport/vhost-user/long-files.ts";
 import { WindowOwner } from "../transport/vhost-user/window-owner.ts";
+import { openGuard } from "./vhost-guard.ts";
 import type { VhostServeOptions } from "./vhost-options.ts";
 
 /** One pinned inode or open file each: enough for large trees. Ignored without root. */
@@ -33,18 +35,25 @@ export type VhostServed = {
 };
 
 async function openWindow(
-  { windowBytes: sizeBytes }: VhostServeOptions,
+  { windowBytes: sizeBytes, guard: asked }: VhostServeOptions,
   log: (message: string) => void,
 ): Promise<WindowOwner | null> {
   if (sizeBytes === 0n) return null;
-  const long = await LongFiles.open(log);
+  const onEvent = (event: GuardEvent): void => {
+    if (event.kind === "recall")
+      log(`recall: ${event.threat.by} takes a file from byte ${event.threat.fromBytes} on`);
+  };
+  const guard = asked === null ? null : await openGuard(asked, { boundMs: DEFAULT_BOUND_MS, onEvent });
+  // A file that is lent by another one would be opened by it: the kernel gives no lease then.
+  const long =
+    asked?.name === "kernel-lease" ? "--guard kernel-lease lends no files" : await LongFiles.open(log);
   if (typeof long === "string") {
     log(
       `with DAX only files of whole pages can be read and written (of others, and of empty ones, EIO): ${long}`,
     );
   }
   const lender = typeof long === "string" ? null : long;
-  return new WindowOwner({ sizeBytes, lender, guard: null, log });
+  return new WindowOwner({ sizeBytes, lender, guard, log });
 }
 
 async function listening(at: VhostServeOptions["at"]): Promise<number> {

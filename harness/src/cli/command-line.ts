@@ -4,9 +4,9 @@ import {
   cacheModes,
   exitCodes,
   fileHandlesUses,
-  servedGuards,
   signalOfExitCode,
   transports,
+  windowGuards,
 } from "../../../language/src/index.ts";
 import { LostChildError } from "../../../sys/src/lost-child.ts";
 import { defaultNames, modelNames, realNames } from "../engines/registry.ts";
@@ -521,8 +521,8 @@ function addServe(program: Command): void {
     .addOption(
       new Option(
         "--guard <G>",
-        "fuse-lease: who has leases is asked before a file gets shorter; notify, pre-content: this mount drops what others change",
-      ).choices(servedGuards),
+        "fuse-lease: who has leases is asked before a file gets shorter; notify, pre-content: this mount drops what others change; all five: files in a --dax-window",
+      ).choices(windowGuards),
     )
     .option("--lease-socket <PATH>", "where clients that map files hold leases (--guard fuse-lease)");
   addVhostOptions(serve).action(async (source: string, mountpoint: string | undefined, options) => {

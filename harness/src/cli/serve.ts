@@ -65,7 +65,6 @@ const mountOptions = {
   transport: "--transport",
   passthrough: "--passthrough",
   ioUring: "--io-uring",
-  leaseSocket: "--lease-socket",
 } as const;
 
 /** Which of `names` were given, by their names. */

@@ -87,6 +87,11 @@ export class PeerMaps {
     }
   }
 
+  /** Whether anything of the file is mapped there. */
+  hasMapped(key: string): boolean {
+    return this.#isMapped(key, 0n);
+  }
+
   #isMapped(key: string, fromBytes: bigint): boolean {
     let text: string;
     try {

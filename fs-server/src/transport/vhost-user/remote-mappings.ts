@@ -15,7 +15,12 @@ export type WindowRequest = { readonly type: "window"; readonly thread: number; 
   | { readonly kind: "remove-all" }
   /** The guest is about to learn that a file is longer than what it has mapped of it. */
   | { readonly kind: "grown"; readonly node: NodeId }
+  /** The descriptor by which a file is guarded. */
+  | { readonly kind: "open"; readonly node: NodeId }
 );
+
+/** An errno, or 0 and what was asked for. */
+export type WindowAnswer = { readonly errno: number; readonly fd?: number };
 
 /** Of the window, for those who ask. */
 export type RemoteAnswers = {
@@ -23,11 +28,14 @@ export type RemoteAnswers = {
   /** Of ShortMappings. */
   readonly short: SharedArrayBuffer;
   readonly alignmentBytes: bigint;
+  /** The guest's opens go by `guardedDescriptor`. */
+  readonly opensByGuard: boolean;
 };
 
 /** Words of each thread: the request that was answered last, and its errno. */
 const ANSWERED = 0;
 const ERRNO = 1;
+const DESCRIPTOR = 2;
 const THREAD_WORDS = 16;
 /** Above all bounds of the main thread's own. */
 const PATIENCE_MS = 60_000;
@@ -66,16 +74,22 @@ export class ShortMappings {
 }
 
 /** By the main thread. */
-export function answerTo(memory: SharedArrayBuffer, { thread, count }: WindowRequest, errno: number): void {
+export function answerTo(
+  memory: SharedArrayBuffer,
+  { thread, count }: WindowRequest,
+  { errno, fd = -1 }: WindowAnswer,
+): void {
   const words = new Int32Array(memory);
   const at = thread * THREAD_WORDS;
   Atomics.store(words, at + ERRNO, errno);
+  Atomics.store(words, at + DESCRIPTOR, fd);
   Atomics.store(words, at + ANSWERED, count);
   Atomics.notify(words, at + ANSWERED);
 }
 
 export class RemoteMappings implements DaxService {
   readonly alignmentBytes: bigint;
+  readonly opensByGuard: boolean;
   readonly #words: Int32Array;
   readonly #short: ShortMappings;
   readonly #thread: number;
@@ -83,13 +97,14 @@ export class RemoteMappings implements DaxService {
   #count = 0;
 
   constructor(
-    { memory, short, alignmentBytes }: RemoteAnswers,
+    { memory, short, alignmentBytes, opensByGuard }: RemoteAnswers,
     thread: number,
     post: (request: WindowRequest) => void,
   ) {
     this.#words = new Int32Array(memory);
     this.#short = new ShortMappings(short);
     this.alignmentBytes = alignmentBytes;
+    this.opensByGuard = opensByGuard;
     this.#thread = thread;
     this.#post = post;
     this.#count = Atomics.load(this.#words, thread * THREAD_WORDS + ANSWERED);
@@ -112,13 +127,18 @@ export class RemoteMappings implements DaxService {
     if (this.#short.has(node)) this.#ask((head) => ({ ...head, kind: "grown", node }));
   }
 
+  /** The descriptor of the file that its guard has: lent. */
+  guardedDescriptor(node: NodeId): number {
+    return this.#ask((head) => ({ ...head, kind: "open", node }));
+  }
+
   #ask(
     make: (head: {
       readonly type: "window";
       readonly thread: number;
       readonly count: number;
     }) => WindowRequest,
-  ): void {
+  ): number {
     const at = this.#thread * THREAD_WORDS;
     const before = Atomics.load(this.#words, at + ANSWERED);
     this.#count = (before + 1) | 0;
@@ -127,5 +147,6 @@ export class RemoteMappings implements DaxService {
     if (Atomics.load(this.#words, at + ANSWERED) !== this.#count) throw failure("EIO");
     const errno = Atomics.load(this.#words, at + ERRNO);
     if (errno !== 0) throw failure(errno);
+    return Atomics.load(this.#words, at + DESCRIPTOR);
   }
 }

@@ -20,6 +20,7 @@ import {
   type RemoteAnswers,
   remoteAnswersMemory,
   ShortMappings,
+  type WindowAnswer,
   type WindowRequest,
 } from "./remote-mappings.ts";
 import { type Entry, pagesUp, sum, WindowFile } from "./window-file.ts";
@@ -47,8 +48,14 @@ export type WindowOptions = {
   readonly log: (line: string) => void;
 };
 
+const DONE: WindowAnswer = { errno: 0 };
+
 type OpenedFile = {
   readonly key: string;
+  /** By which it is guarded, and its size is asked for. */
+  readonly guardedFd: number;
+  /** null: not guarded. */
+  readonly mapsKey: string | null;
   readonly file: WindowFile;
   idle: NodeJS.Timeout | null;
   close(): void;
@@ -76,15 +83,23 @@ export class WindowOwner implements WindowFacts {
   /** Those of `#files` that are open. */
   readonly #settledFiles = new Set<OpenedFile>();
   #hasSaid = false;
+  /** The process that is looked at maps what it is given. */
+  #isProven = false;
 
   constructor(options: WindowOptions) {
     this.#options = options;
     this.sizeBytes = options.sizeBytes;
     this.canMapPastEnd = options.lender?.canMapPastEnd ?? false;
     const memory = remoteAnswersMemory();
-    this.answers = { memory, short: ShortMappings.memory(MAX_MAPPINGS), alignmentBytes: PAGE };
+    const short = ShortMappings.memory(MAX_MAPPINGS);
+    this.answers = { memory, short, alignmentBytes: PAGE, opensByGuard: this.opensByGuard };
     this.#short = new ShortMappings(this.answers.short);
     this.#table = new MappingTable(this);
+  }
+
+  /** The kernel's leases suffer one description of a file alone: the guest opens that one. */
+  get opensByGuard(): boolean {
+    return this.#options.guard?.name === "kernel-lease";
   }
 
   /** @param fs over the tables of the threads that serve */
@@ -95,6 +110,7 @@ export class WindowOwner implements WindowFacts {
   /** A front-end has come. 0: its process cannot be seen from here. */
   frontEnd(pid: number): void {
     this.#peer = new PeerMaps(pid);
+    this.#isProven = false;
     const refusal = this.#options.guard === null ? null : this.#peer.refusal();
     if (refusal !== null) this.#options.log(`no file will be mapped, since none can be guarded: ${refusal}`);
   }
@@ -108,7 +124,7 @@ export class WindowOwner implements WindowFacts {
   }
 
   serve(request: WindowRequest): void {
-    void this.#served(request).then((errno) => answerTo(this.answers.memory, request, errno));
+    void this.#served(request).then((answer) => answerTo(this.answers.memory, request, answer));
   }
 
   /** It has left: who waits gets an error. */
@@ -136,28 +152,30 @@ export class WindowOwner implements WindowFacts {
       );
   }
 
-  async #served(request: WindowRequest): Promise<number> {
+  async #served(request: WindowRequest): Promise<WindowAnswer> {
     try {
       switch (request.kind) {
         case "setup":
           await this.#setup(request.request);
-          return 0;
+          return DONE;
         case "remove":
           await this.#remove(request.removals);
-          return 0;
+          return DONE;
         case "remove-all":
           await this.#removeAll();
-          return 0;
+          return DONE;
         case "grown":
           await this.#grown(request.node);
-          return 0;
+          return DONE;
+        case "open":
+          return { errno: 0, fd: (await this.#file(request.node)).guardedFd };
         default:
           return request satisfies never;
       }
     } catch (error) {
-      if (error instanceof FileSystemError) return error.errno;
+      if (error instanceof FileSystemError) return { errno: error.errno };
       this.#options.log(`the DAX window: ${error instanceof Error ? error.message : error}`);
-      return failure("EIO").errno;
+      return { errno: failure("EIO").errno };
     }
   }
 
@@ -175,12 +193,30 @@ export class WindowOwner implements WindowFacts {
     const mapping = this.#begin(needed);
     this.#mapped.set(needed, mapping);
     try {
-      if (!(await (await mapping).ready)) throw failure("EIO");
+      const { ready, opened } = await mapping;
+      if (!(await ready)) throw failure("EIO");
+      this.#prove(opened);
     } catch (error) {
       this.#table.delete(needed);
       this.#mapped.delete(needed);
       throw error;
     }
+  }
+
+  /**
+   * The barrier looks at the process that has connected. It is none where another one has passed its connection on to the VMM, as
+   * a manager may.
+   */
+  #prove({ mapsKey }: OpenedFile): void {
+    if (mapsKey === null || this.#isProven) return;
+    if (this.#peer.hasMapped(mapsKey)) {
+      this.#isProven = true;
+      return;
+    }
+    throw new Error(
+      "the process that has connected is not the one that maps: no recall of its mappings could be waited for. " +
+        "Next: let the VMM itself connect to --socket-path, or serve without --guard",
+    );
   }
 
   async #begin(mapping: DaxMapping): Promise<Mapped> {
@@ -254,7 +290,7 @@ export class WindowOwner implements WindowFacts {
         },
         onChange: () => this.#listShort(),
       });
-      const opened: OpenedFile = { key, file: holder, idle: null, close };
+      const opened: OpenedFile = { key, guardedFd: guarded, mapsKey, file: holder, idle: null, close };
       this.#settledFiles.add(opened);
       undo.push(() => this.#settledFiles.delete(opened));
       return opened;
@@ -322,7 +358,8 @@ export class WindowOwner implements WindowFacts {
   }
 
   #idle(opened: OpenedFile): void {
-    if (opened.file.entries.size > 0) return;
+    // The guest's open files share the description of a file that is leased.
+    if (opened.file.entries.size > 0 || this.opensByGuard) return;
     if (opened.idle !== null) clearTimeout(opened.idle);
     opened.idle = setTimeout(() => {
       this.#files.delete(opened.key);

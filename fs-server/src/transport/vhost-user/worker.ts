@@ -20,6 +20,7 @@ import { Crew } from "../devfuse/crew.ts";
 import { WAITING } from "../devfuse/loop.ts";
 import { VirtioFs } from "../virtio/virtio-fs.ts";
 import { GrowthFileSystem } from "./growth-filesystem.ts";
+import { GuardedOpensFileSystem } from "./guarded-opens.ts";
 import type { VhostUserSource } from "./options.ts";
 import { ServedQueues } from "./queues.ts";
 import { type RemoteAnswers, RemoteMappings, type WindowRequest } from "./remote-mappings.ts";
@@ -69,7 +70,10 @@ function log(line: string): void {
 
 const post = (message: VhostMessage): void => parentPort?.postMessage(message);
 
-function openSource({ source, tables }: VhostWorkerData): {
+function openSource(
+  { source, tables }: VhostWorkerData,
+  dax: RemoteMappings | null,
+): {
   readonly fs: FileSystem;
   readonly passthrough: PassthroughFileSystem;
 } {
@@ -85,10 +89,12 @@ function openSource({ source, tables }: VhostWorkerData): {
     tables,
   );
   const { translateUid, translateGid } = source;
+  const opened = dax?.opensByGuard === true ? new GuardedOpensFileSystem(passthrough, dax) : passthrough;
+  const grown = dax === null ? opened : new GrowthFileSystem(opened, dax);
   const fs =
     translateUid.length + translateGid.length === 0
-      ? passthrough
-      : new TranslatedFileSystem(passthrough, { uids: IdMap.of(translateUid), gids: IdMap.of(translateGid) });
+      ? grown
+      : new TranslatedFileSystem(grown, { uids: IdMap.of(translateUid), gids: IdMap.of(translateGid) });
   return { fs, passthrough };
 }
 
@@ -112,10 +118,10 @@ class Serving {
       cpus: availableParallelism(),
       grow: () => post({ type: "grow" }),
     });
-    const { fs, passthrough } = openSource(data);
-    this.#passthrough = passthrough;
     const dax = data.window === null ? null : new RemoteMappings(data.window, data.thread, post);
-    this.#session = this.#newSession(dax === null ? fs : new GrowthFileSystem(fs, dax), dax);
+    const { fs, passthrough } = openSource(data, dax);
+    this.#passthrough = passthrough;
+    this.#session = this.#newSession(fs, dax);
     const session = {
       handle: (spans: readonly Uint8Array[], sink: ReplySink) => this.#handle(spans, sink),
       refuse: this.#session.refuse.bind(this.#session),
