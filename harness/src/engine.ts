@@ -92,8 +92,11 @@ export type OpenContext = {
 export type EngineKind = {
   readonly name: EngineName;
   readonly nature: EngineNature;
-  /** The proposals that it carries out: those with a VM, those without KVM, or all, also those that no kernel has. */
-  readonly proposals: "with-vm" | "without-vm" | "all";
+  /**
+   * The proposals that it carries out: those with a VM, those without one, those that are not about KVM (`native`, and the
+   * file server's), or all, also those that no kernel has.
+   */
+  readonly proposals: "with-vm" | "without-vm" | "without-kvm" | "all";
 };
 
 export interface Engine {

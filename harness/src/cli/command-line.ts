@@ -74,7 +74,10 @@ function addRun(program: Command): void {
         "Exit code: 0 all as expected; 1 something unexpected; 2 some cases prove nothing; 3 nothing ran; " +
         "64 usage; 70 defect of daxfault; 129, 130, 143 interrupted.",
     )
-    .argument("[SCENARIO...]", "ids, patterns or files; all if none is given (with --kernel: the headlines)")
+    .argument(
+      "[SCENARIO...]",
+      "ids, patterns or files; all if none is given (with --kernel, or --vmm qemu under TCG: the headlines)",
+    )
     .option("-p, --proposal <P...>", "only these proposals (ids or patterns)")
     .option("-e, --engine <E...>", "only these engines")
     .option(

@@ -64,7 +64,7 @@ export type Selection = {
   readonly guestKernel: KernelSpec | null;
   /** The user's QEMU with a DAX window; null: one that is found. */
   readonly qemu: string | null;
-  /** Kernels were asked for and nothing else: `kernelHeadlines`. */
+  /** Kernels, or QEMU's emulator, were asked for and nothing else: `kernelHeadlines`, `qemuHeadlines`. */
   readonly isHeadlines: boolean;
   /** Where the modules of kernels in files are. */
   readonly modulesDirectory: string | null;
@@ -80,6 +80,33 @@ export const kernelHeadlines: readonly string[] = [
   "hang-without-apf",
   "memory-fault-cap-without-exit",
   "load-after-truncate",
+];
+
+/**
+ * The default cases of a guest in QEMU's emulator: what a truncation by the host, and one by the guest, does to each kind of
+ * access (docs/linux-guest.md, outcomes A to R). A boot each.
+ */
+export const qemuHeadlines: readonly string[] = [
+  "load-after-truncate",
+  "load-beside-touched-after-truncate",
+  "store-after-truncate",
+  "file-read-after-truncate",
+  "file-write-after-truncate",
+  "load-across-into-lost-page",
+  "load-after-truncate-in-page",
+  "load-beyond-end-in-page",
+  "load-after-truncate-by-guest",
+  "file-read-after-truncate-by-guest",
+  "file-write-after-own-truncate",
+  "load-after-size-never-cached",
+  "store-after-size-never-cached",
+  "file-read-after-size-never-cached",
+  "load-of-kept-after-size-never-cached",
+  "load-behind-page-after-size-never-cached",
+  "load-after-regrow",
+  "two-vcpus-spin",
+  "load-from-full-tmpfs",
+  "kernel-pin-after-truncate",
 ];
 
 /** The catalogue with the user's folders; what is wrong with them is a usage error. */
@@ -285,6 +312,16 @@ function refuseSwallowed({ scenarios, proposals }: Catalogue, options: Selection
   }
 }
 
+/** The default cases where neither scenarios nor proposals are named; null: all. */
+function headlinesOf(kernels: readonly KernelSpec[], { here }: SelectedEngines): readonly string[] | null {
+  if (here.length === 0) return kernels.length > 0 ? kernelHeadlines : null;
+  const areEmulated = here.every((name) => {
+    const { vmm, runsKvm } = engineRow(name).nature;
+    return vmm === "qemu" && !runsKvm;
+  });
+  return areEmulated && kernels.length === 0 ? qemuHeadlines : null;
+}
+
 /** Throws a UsageError for names that mean nothing, and for filters that leave nothing. */
 export function makeSelection(names: readonly string[], options: SelectionOptions): Selection {
   const catalogue = openCatalogue(options, names.filter(isScenarioFile));
@@ -301,9 +338,10 @@ export function makeSelection(names: readonly string[], options: SelectionOption
     options.modules,
   );
   const kvm = selectKvm(options, kernels, guestKernel);
-  const isHeadlines =
-    names.length === 0 && options.proposal === undefined && kernels.length > 0 && engines.here.length === 0;
-  const scenarios = selectScenarios(catalogue, isHeadlines ? kernelHeadlines : names);
+  const headlines =
+    names.length === 0 && options.proposal === undefined ? headlinesOf(kernels, engines) : null;
+  const isHeadlines = headlines !== null;
+  const scenarios = selectScenarios(catalogue, headlines ?? names);
   const proposals = select(
     "proposal",
     options.proposal ?? [],
@@ -311,7 +349,7 @@ export function makeSelection(names: readonly string[], options: SelectionOption
   )
     .map(({ named }) => named)
     // A process of the host's that maps the file is no news of KVM.
-    .filter(({ proposal }) => !isHeadlines || proposal.kvm !== "none");
+    .filter(({ proposal }) => headlines !== kernelHeadlines || proposal.kvm !== "none");
   const isAbout = ({ scenario }: NamedScenario): boolean =>
     proposals.some(({ proposal }) => isAboutProposal(scenario, proposal));
   if (!scenarios.some(isAbout)) {

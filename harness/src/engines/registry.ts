@@ -88,7 +88,7 @@ const rows = [
   {
     name: "linux-qemu-tcg",
     nature: { isReal: true, runsKvm: false, isLinuxGuest: true, vmm: "qemu" },
-    proposals: "without-vm",
+    proposals: "without-kvm",
     byDefault: false,
     needs: ["steps"],
     someNeed: ["fuse", "root"],

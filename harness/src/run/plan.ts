@@ -45,6 +45,8 @@ function carriesOut({ proposals }: EngineKind, proposal: Proposal): boolean {
       return proposal.kvm !== "none";
     case "without-vm":
       return proposal.kvm === "none";
+    case "without-kvm":
+      return proposal.kvm === "none" || proposal.server !== "none";
   }
 }
 

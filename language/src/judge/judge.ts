@@ -74,6 +74,11 @@ function machineProblems(asked: MachineName, { vm, kernel }: Attestation): reado
   return problems;
 }
 
+/** QEMU's TCG: a VMM, and no KVM. */
+function isEmulated({ vmm, runsKvm }: EngineNature): boolean {
+  return vmm !== undefined && !runsKvm;
+}
+
 /** Differences between the VMM that was asked for and the one that ran, of a Linux guest. */
 function vmmProblems({ scenario, nature }: JudgeInput, { guest }: Attestation): readonly string[] {
   const { qemu } = guest ?? {};
@@ -101,7 +106,8 @@ function attestationProblems(input: JudgeInput, attestation: Attestation): reado
   if (attestation.lapic !== proposal.lapic) {
     problems.push(`APIC in ${attestation.lapic ?? "nothing"}, not in ${proposal.lapic ?? "nothing"}`);
   }
-  const wantsApf = enablesApf(proposal);
+  // Async page faults are KVM's.
+  const wantsApf = enablesApf(proposal) && !isEmulated(nature);
   if (wantsApf !== (attestation.apfEnabled === true)) {
     problems.push(`async page faults are ${attestation.apfEnabled === true ? "on" : "off"} in the guest`);
   }

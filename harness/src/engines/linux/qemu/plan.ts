@@ -27,16 +27,14 @@ export type QemuPlan = Omit<LinuxPlan, "boot"> & {
 const yes: Support = { kind: "yes" };
 const no = (reason: string): Support => ({ kind: "no", reason, fix: null });
 
-/** What a proposal wants of a VMM that QEMU does not do. */
+/**
+ * What a proposal wants of a VMM that QEMU does not do. Where a guard has taken a range away, it does nothing either: an access
+ * there is one to a memory region of QEMU's without a file, whatever the proposal's VMM would report.
+ */
 function supportsVmm({ exits, vmm, server }: Proposal): Support {
   if (exits === "fence") return no("QEMU watches no file: the fence (exits=fence) is our own VMM's");
-  if (server !== "none") {
-    return no(`guard ${server}: the file server of a guest in QEMU is not guarded by this engine yet`);
-  }
-  if (vmm !== "stop" && vmm !== "none") {
-    return no(`QEMU stops at the exit, and reports nothing to its guest (vmm=${vmm} is our own VMM's)`);
-  }
-  return yes;
+  if (server !== "none" || vmm === "stop" || vmm === "none") return yes;
+  return no(`QEMU stops at the exit, and reports nothing to its guest (vmm=${vmm} is our own VMM's)`);
 }
 
 function supportsScenario(scenario: Scenario): Support {
@@ -55,7 +53,7 @@ function supportsScenario(scenario: Scenario): Support {
 
 /** QEMU's TCG runs the guest without KVM: it is a process that has the file mapped, as proposal `native` says. */
 function supportsEmulated(proposal: Proposal): Support {
-  if (proposal.kvm === "none") return yes;
+  if (proposal.kvm === "none" || proposal.server !== "none") return yes;
   return no(
     `${proposal.id} is about KVM: QEMU's TCG emulates the guest, as a process that has the file mapped (native)`,
   );

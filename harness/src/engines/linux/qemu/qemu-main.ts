@@ -61,15 +61,15 @@ async function runWith(plan: QemuPlan, guest: QemuGuest, server: FileServer): Pr
       ...report,
       end,
       oopsCount,
-      guest: { facts: factsOf(plan, guest), console: [...guest.console, ...guest.words] },
+      guest: { facts: factsOf(plan, guest), console: [...guest.console, ...guest.words, ...server.words] },
     },
   });
 }
 
 async function runCase(plan: QemuPlan): Promise<void> {
   const directory = process.env[RUN_TAG] ?? dirname(plan.sourceDirectory);
-  const { sourceDirectory, attributeMs, slowness } = plan;
-  const server = await startServer({ sourceDirectory, directory, attributeMs, slowness });
+  const { sourceDirectory, attributeMs, guard, slowness } = plan;
+  const server = await startServer({ sourceDirectory, directory, attributeMs, guard, slowness });
   const { socketPath } = server;
   const guest = new QemuGuest({ ...plan.boot, kernelName: plan.kernel.name, socketPath }, directory);
   try {

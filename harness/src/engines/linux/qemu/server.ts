@@ -9,6 +9,7 @@ import { builtPath } from "../../../paths.ts";
 import { childEnvironment } from "../../../run/tag.ts";
 import { within } from "../../../within.ts";
 import { SMALL_YOUNG_GENERATION } from "../../child.ts";
+import type { GuardPlan } from "../../vm/guard.ts";
 import { GuestError } from "../guest.ts";
 import { SHARE_TAG } from "../plan.ts";
 
@@ -24,22 +25,36 @@ export type ServerOptions = {
   readonly directory: string;
   /** How long the guest may take names and attributes that it has for the file's own. */
   readonly attributeMs: number;
+  /** Of the files in the window; null: none. */
+  readonly guard: GuardPlan | null;
   readonly slowness: number;
 };
 
 export type FileServer = {
   readonly socketPath: string;
   readonly pid: number | undefined;
+  /** What it has said. */
+  readonly words: readonly string[];
   /** How it ended, with its last words; null while it runs. */
   lost(): string | null;
   close(): Promise<void>;
 };
 
-function serverArguments({ sourceDirectory, attributeMs }: ServerOptions, socketPath: string): string[] {
+function guardArguments(guard: GuardPlan | null): readonly string[] {
+  if (guard === null) return [];
+  const socket = guard.leaseSocket === null ? [] : ["--lease-socket", guard.leaseSocket];
+  return ["--guard", guard.name, ...socket];
+}
+
+function serverArguments(
+  { sourceDirectory, attributeMs, guard }: ServerOptions,
+  socketPath: string,
+): readonly string[] {
   return [
     ...["--shared-dir", sourceDirectory, "--socket-path", socketPath],
     ...["--tag", SHARE_TAG, "--dax-window", String(WINDOW_BYTES)],
     ...["--entry-timeout", String(attributeMs), "--attr-timeout", String(attributeMs)],
+    ...guardArguments(guard),
     ...["--parent-pid", String(process.pid)],
   ];
 }
@@ -90,5 +105,13 @@ export async function startServer(options: ServerOptions): Promise<FileServer> {
     await close();
     throw new GuestError(end ?? `the file server did not listen within ${boundMs} ms`);
   }
-  return { socketPath, pid: server.pid, lost: () => end, close };
+  return {
+    socketPath,
+    pid: server.pid,
+    get words() {
+      return said.split("\n").filter((line) => line.trim() !== "");
+    },
+    lost: () => end,
+    close,
+  };
 }
