@@ -349,7 +349,7 @@ function waitVerdict(
   const where =
     wait.kind === "waits"
       ? `in ${wait.where}`
-      : `halted in KVM until a worker has the page ${hex(wait.page.gpa)}`;
+      : `for the page at guest address ${hex(wait.page.gpa)}, which a worker of the kernel is to bring`;
   const since = sleptMs === null || sleptMs < 1000 ? "" : ` for ${Math.round(sleptMs / 1000)} s`;
   const mount = file?.fileSystem == null ? null : (file.fileSystem.mountPoint ?? file.path);
   const stack = wait.kind === "waits" ? (vcpu.stack ?? []) : (worker?.stack ?? []);
