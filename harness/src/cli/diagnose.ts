@@ -1,12 +1,13 @@
 /** `daxfault diagnose`: what the VMs of this machine do, seen from outside; or what a VMM's log says. */
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
-import { exitCodes } from "../../../language/src/index.ts";
+import { exitCodeOfSignal, exitCodes, type InterruptingSignal } from "../../../language/src/index.ts";
 import { InputError, readLog } from "../../../language/src/input-file.ts";
 import { exitNow } from "../../../sys/src/index.ts";
-import { collect } from "../diagnose/collect.ts";
+import { type Collected, collect } from "../diagnose/collect.ts";
 import { behindEndBytes, type GuestFile, type HostFacts, mappedBytes } from "../diagnose/facts.ts";
 import type { Found, Wanted } from "../diagnose/find.ts";
+import type { Host } from "../diagnose/host.ts";
 import { diagnosisMail } from "../diagnose/mail.ts";
 import { RecordingHost } from "../diagnose/recording.ts";
 import { diagnosisText, logText } from "../diagnose/text.ts";
@@ -17,10 +18,13 @@ import { activityText } from "../diagnose/words.ts";
 import { version } from "../paths.ts";
 import { jsonText, visible, visibleData } from "../report/encode.ts";
 import type { Style } from "../report/style.ts";
-import { openJson } from "./json-output.ts";
+import { watchSignals } from "../run/interruption.ts";
+import { type JsonOutput, openJson } from "./json-output.ts";
 import type { DiagnoseLine } from "./lines.ts";
-import { commitOutputs, openOutput } from "./output-file.ts";
+import { commitOutputs, discardOutputs, type OutputFile, openOutput } from "./output-file.ts";
 import { parseCount, UsageError } from "./usage.ts";
+
+type Setup = Pick<HostFacts, "kernel" | "isRoot">;
 
 export type DiagnoseOptions = {
   readonly pid?: string;
@@ -164,6 +168,45 @@ function diagnoseLog(path: string, options: DiagnoseOptions, style: Style): numb
   return found.length === 0 ? exitCodes.ok : exitCodes.unexpected;
 }
 
+type Outputs = {
+  readonly json: JsonOutput<DiagnoseLine>;
+  readonly mail: OutputFile | null;
+  readonly record: OutputFile | null;
+  /** Standard output carries one of them. */
+  readonly isStdout: boolean;
+};
+
+function openOutputs(options: DiagnoseOptions): Outputs {
+  const json = openJson<DiagnoseLine>(options.json);
+  const mail = options.mail === undefined ? null : openOutput("--mail", options.mail);
+  const record = options.record === undefined ? null : openOutput("--record", options.record);
+  const onStdout = [json, mail, record].filter((one) => one?.isStdout === true);
+  if (onStdout.length > 1)
+    throw new UsageError("only one of --json, --mail and --record can be written to -");
+  return { json, mail, record, isStdout: onStdout.length > 0 };
+}
+
+function write({ json, mail, isStdout }: Outputs, facts: HostFacts, style: Style): readonly Diagnosis[] {
+  const diagnoses = facts.vms.map((vm) => diagnose(vm, facts.pageWorkers));
+  const { kernel, tookMs, unseen, pageWorkers } = facts;
+  json.write({ type: "machine", kernel, tookMs: Math.round(tookMs), unseen, pageWorkers });
+  for (const one of diagnoses) json.write(vmLine(one));
+  mail?.write(Buffer.from(diagnosisMail(facts, diagnoses, aboutMachine())));
+  if (!isStdout) {
+    const shown = visibleData({ facts, diagnoses });
+    console.log(diagnosisText(shown.facts, shown.diagnoses, style));
+  }
+  return diagnoses;
+}
+
+/** Looks until a signal comes; a signal ends it in order. */
+async function lookAround(host: Host, wanted: Wanted, setup: Setup): Promise<Collected | InterruptingSignal> {
+  const interruption = watchSignals();
+  const collected = await collect(host, wanted, setup, interruption.signal);
+  interruption.release();
+  return interruption.by() ?? collected;
+}
+
 /** Exit 0: all are healthy; 1: one does not go on by itself; 2: of one it cannot be said; 3: there is no VM. */
 export async function diagnoseCommand(options: DiagnoseOptions, style: Style): Promise<number> {
   if (options.log !== undefined) {
@@ -172,34 +215,22 @@ export async function diagnoseCommand(options: DiagnoseOptions, style: Style): P
     return diagnoseLog(options.log, options, style);
   }
   const wanted = wantedOf(options);
-  const json = openJson<DiagnoseLine>(options.json);
-  const mail = options.mail === undefined ? null : openOutput("--mail", options.mail);
-  const record = options.record === undefined ? null : openOutput("--record", options.record);
-  if ([json, mail, record].filter((one) => one?.isStdout === true).length > 1)
-    throw new UsageError("only one of --json, --mail and --record can be written to -");
+  const outputs = openOutputs(options);
   const here = new ThisHost();
-  const recorder = record === null ? null : new RecordingHost(here);
-  const setup: Pick<HostFacts, "kernel" | "isRoot"> = { kernel: release(), isRoot: process.getuid?.() === 0 };
-  const { facts, found } = await collect(recorder ?? here, wanted, setup);
-  if (recorder !== null) record?.write(Buffer.from(`${jsonText(recorder.recording(setup))}\n`));
+  const recorder = outputs.record === null ? null : new RecordingHost(here);
+  const setup: Setup = { kernel: release(), isRoot: process.getuid?.() === 0 };
+  const collected = await lookAround(recorder ?? here, wanted, setup);
+  if (typeof collected === "string") {
+    discardOutputs();
+    console.error(`daxfault diagnose: interrupted by ${collected}: nothing is said of what was seen`);
+    return exitCodeOfSignal(collected);
+  }
+  const { facts, found } = collected;
+  if (recorder !== null) outputs.record?.write(Buffer.from(`${jsonText(recorder.recording(setup))}\n`));
   if (facts.vms.length === 0) return nothingFound(wanted, found);
   if (wanted.kind === "pid" && facts.vms.every(({ vms }) => vms === 0))
     throw new UsageError(`--pid ${wanted.pid}: the process holds no VM on KVM, as far as this user may see`);
-  const diagnoses = facts.vms.map((vm) => diagnose(vm, facts.pageWorkers));
-  json.write({
-    type: "machine",
-    kernel: facts.kernel,
-    tookMs: Math.round(facts.tookMs),
-    unseen: facts.unseen,
-    pageWorkers: facts.pageWorkers,
-  });
-  for (const one of diagnoses) json.write(vmLine(one));
-  mail?.write(Buffer.from(diagnosisMail(facts, diagnoses, aboutMachine())));
-  if (!json.isStdout && mail?.isStdout !== true && record?.isStdout !== true) {
-    const shown = visibleData({ facts, diagnoses });
-    console.log(diagnosisText(shown.facts, shown.diagnoses, style));
-  }
-  const code = exitCodeOf(diagnoses);
+  const code = exitCodeOf(write(outputs, facts, style));
   if (here.stuck > 0) {
     // A thread of the pool waits for a lock that nobody gives back: the process must not wait for that thread.
     commitOutputs();

@@ -567,7 +567,7 @@ const diagnoseLine: z.ZodType<DiagnoseLine> = z.discriminatedUnion("type", [
     kernel: z.string(),
     tookMs: z.number(),
     unseen: texts,
-    pageWorkers: z.array(z.strictObject({ tid: count, stack: texts })),
+    pageWorkers: z.array(z.strictObject({ tid: count, stack: texts, sleptMs: z.number().nullable() })),
   }),
   diagnoseVmLine,
   z.strictObject({

@@ -90,7 +90,8 @@ function pageWorkersOf(host: Host): readonly PageWorker[] {
     const stat = parseStat(valueIn(host.read(`/proc/${tid}/stat`, TEXT_BYTES)) ?? "");
     if (stat === null || !stat.name.startsWith("kworker/") || stat.state !== "D") continue;
     const stack = stackOf(host, tid, tid) ?? [];
-    if (stack.some((name) => name === "async_pf_execute")) workers.push({ tid, stack });
+    if (!stack.includes("async_pf_execute")) continue;
+    workers.push({ tid, stack, sleptMs: sleptMsOf(host, tid, tid) });
   }
   return workers;
 }
@@ -220,11 +221,38 @@ function vmFacts(host: Host, looked: Looked, traces: Traces, servers: FuseServer
 
 export type Collected = { readonly facts: HostFacts; readonly found: Found };
 
-/** @param setup who looks, and on which kernel */
+/** Looks again and again while the kernel traces; the instances of tracefs are gone afterwards, whatever happens. */
+async function watch(
+  host: Host,
+  looked: readonly Looked[],
+  signal: AbortSignal | undefined,
+): Promise<{ readonly traces: Traces; readonly pageWorkers: readonly PageWorker[] }> {
+  const stopTracing = startTracing(host, looked);
+  let pageWorkers: readonly PageWorker[] = [];
+  let traces: Traces;
+  try {
+    const fromMs = host.nowMs();
+    for (let look = 1; looked.length > 0 && look <= LOOKS && signal?.aborted !== true; look += 1) {
+      await host.sleep(Math.max(0, fromMs + (WATCH_MS * look) / LOOKS - host.nowMs()));
+      for (const { process, threads } of looked)
+        for (const thread of threads) thread.looks.push(lookAt(host, process.pid, thread.tid));
+    }
+    pageWorkers = looked.length === 0 ? [] : pageWorkersOf(host);
+  } finally {
+    traces = stopTracing();
+  }
+  return { traces, pageWorkers };
+}
+
+/**
+ * @param setup who looks, and on which kernel
+ * @param signal ends the looking early, and in order
+ */
 export async function collect(
   host: Host,
   wanted: Wanted,
   setup: Pick<HostFacts, "kernel" | "isRoot">,
+  signal?: AbortSignal,
 ): Promise<Collected> {
   const startMs = host.nowMs();
   const found = await findVms(host, wanted);
@@ -232,15 +260,7 @@ export async function collect(
   const looked: Looked[] = [];
   for (const process of found.processes.slice(0, VMS_MAX))
     looked.push(await firstLook(host, process, servers));
-  const stopTracing = startTracing(host, looked);
-  const fromMs = host.nowMs();
-  for (let look = 1; looked.length > 0 && look <= LOOKS; look += 1) {
-    await host.sleep(Math.max(0, fromMs + (WATCH_MS * look) / LOOKS - host.nowMs()));
-    for (const { process, threads } of looked)
-      for (const thread of threads) thread.looks.push(lookAt(host, process.pid, thread.tid));
-  }
-  const pageWorkers = looked.length === 0 ? [] : pageWorkersOf(host);
-  const traces = stopTracing();
+  const { traces, pageWorkers } = await watch(host, looked, signal);
   const vms = looked.map((one) => vmFacts(host, one, traces, servers));
   const left = found.processes.length - VMS_MAX;
   const unseen = [

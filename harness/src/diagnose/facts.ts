@@ -13,7 +13,12 @@ export type HostFacts = {
   readonly tookMs: number;
 };
 
-export type PageWorker = { readonly tid: number; readonly stack: readonly string[] };
+export type PageWorker = {
+  readonly tid: number;
+  readonly stack: readonly string[];
+  /** How long it had not run. */
+  readonly sleptMs: number | null;
+};
 
 export type VmFacts = {
   readonly pid: number;

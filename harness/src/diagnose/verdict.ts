@@ -27,6 +27,8 @@ const TURNS_OF_LOST_MIN = 3;
 const RETRIES_MIN = 200;
 /** No page's I/O takes so long. */
 const PATIENCE_MS = 10_000;
+/** Faults of one access at one page that is asked for each time. */
+const HELD_UP_FAULTS_MIN = 5;
 const EFAULT = 14;
 
 export type Activity =
@@ -123,6 +125,17 @@ function retryOf(vm: VmFacts, vcpu: VcpuFacts): Activity | null {
   return { kind: "loops", page, turns: page.faults, place: null };
 }
 
+/**
+ * Nothing but one access to one page is seen of the vCPU: it makes no progress, awake or halted. A guest's timer ends each
+ * halt, and the access faults again (kvm_async_pf_repeated_fault).
+ */
+function heldUpOf(vm: VmFacts, vcpu: VcpuFacts): Activity | null {
+  const [page, ...others] = vcpu.pages;
+  if (page === undefined || others.length > 0 || page.rip === null) return null;
+  if (page.faults < HELD_UP_FAULTS_MIN || page.asked < page.faults - 1) return null;
+  return { kind: "waits-for-page", page, place: page.hva === null ? null : placeOf(vm.files, page.hva) };
+}
+
 const grown = ({ counters }: VmFacts, name: string): number => {
   const counter = counters?.[name];
   return counter === undefined ? 0 : counter.after - counter.before;
@@ -182,6 +195,8 @@ export function activityOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
     return { kind: "waits", where, sleptMs: vcpu.sleptMs };
   }
   const faults = vcpu.pages.reduce((sum, page) => sum + page.faults, 0);
+  const heldUp = heldUpOf(vm, vcpu);
+  if (heldUp !== null) return heldUp;
   if (states.every((state) => state === "R") && all === 0) return { kind: "starved" };
   const isAsleep = ["S", "D"].includes(last.state);
   const hasMoved = vcpu.looks.some(({ call, stat }) => call?.kind === "running" || stat?.state === "R");
@@ -327,15 +342,17 @@ function waitVerdict(
   const file = awaitedFile(vm, wait.kind === "waits-for-page" ? wait.place : null);
   const server = file === null ? null : serverOf(file);
   const state = server === null ? "unknown" : serverState(server);
-  const sleptMs = wait.kind === "waits" ? wait.sleptMs : null;
+  // Which VM a worker works for is not seen: of one alone it is clear.
+  const [worker] = workers.length === 1 ? workers : [];
+  const sleptMs = wait.kind === "waits" ? wait.sleptMs : (worker?.sleptMs ?? null);
   const isLong = sleptMs !== null && sleptMs >= PATIENCE_MS;
   const where =
     wait.kind === "waits"
       ? `in ${wait.where}`
-      : `halted in KVM until a worker has the page ${hex(wait.page.gpa)}`;
+      : `for the page at guest address ${hex(wait.page.gpa)}, which a worker of the kernel is to bring`;
   const since = sleptMs === null || sleptMs < 1000 ? "" : ` for ${Math.round(sleptMs / 1000)} s`;
   const mount = file?.fileSystem == null ? null : (file.fileSystem.mountPoint ?? file.path);
-  const stack = wait.kind === "waits" ? (vcpu.stack ?? []) : (workers[0]?.stack ?? []);
+  const stack = wait.kind === "waits" ? (vcpu.stack ?? []) : (worker?.stack ?? []);
   const isHandler = stack.includes("handle_userfault");
   const what = isHandler
     ? "a page that a userfaultfd handler owes"

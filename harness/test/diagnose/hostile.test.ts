@@ -54,7 +54,7 @@ function outputs(text: string): readonly string[] {
     isRoot: true,
     vms: [vm],
     unseen: [text],
-    pageWorkers: [{ tid: 5, stack: [text] }],
+    pageWorkers: [{ tid: 5, stack: [text], sleptMs: null }],
     tookMs: 600,
   };
   const diagnoses = [diagnose(vm, facts.pageWorkers)];

@@ -53,7 +53,12 @@ describe("a vCPU", () => {
   });
 
   it("waits for a page that has been asked for and is not there", () => {
-    expect(activity({ pages: [pageWith({ faults: 9, repeated: 8, asked: 9 })] })).toBe("waits-for-page");
+    const page = pageWith({ faults: 9, repeated: 8, asked: 9 });
+    expect(activity({ pages: [page] })).toBe("waits-for-page");
+    // Between two halts it may be seen awake.
+    const awake = { looks: busyLooks, pages: [{ ...page, rip: 0x10n }] };
+    expect(activity(awake)).toBe("waits-for-page");
+    expect(activity({ ...awake, pages: [...awake.pages, pageWith({ gpa: 0n, faults: 1 })] })).toBe("runs");
   });
 
   it("is halted, runs, waits, is outside, stopped, starved or gone", () => {
@@ -148,6 +153,17 @@ describe("the verdict", () => {
     const verdict = verdictOf({ vcpus: [waits(900)], files: [stopped] });
     expect(verdict).toMatchObject({ kind: "waits-for-io", severity: "hung" });
     expect(verdict.remedies[0]?.command).toBe("kill -CONT 77");
+  });
+
+  it("takes the time from the worker that is to bring the page, where there is one alone", () => {
+    const vm = vmWith({
+      vcpus: [vcpuWith({ pages: [pageWith({ faults: 9, repeated: 8, asked: 9 })] })],
+      files: [servedBy(fuseWith())],
+    });
+    const worker = { tid: 5, stack: ["folio_wait_bit_common", "async_pf_execute"], sleptMs: 60_000 };
+    expect(diagnose(vm, [worker]).verdict).toMatchObject({ kind: "waits-for-io", severity: "hung" });
+    expect(diagnose(vm, [worker, { ...worker, tid: 6 }]).verdict).toMatchObject({ severity: "open" });
+    expect(diagnose(vm, [{ ...worker, sleptMs: 90 }]).verdict).toMatchObject({ severity: "open" });
   });
 
   it("knows a userfaultfd handler by the stack", () => {
