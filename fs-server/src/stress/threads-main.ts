@@ -25,7 +25,8 @@ import { type Mounted, mounted } from "./mounted.ts";
 const THREAD_NAME = /^daxfault-serve/;
 /** SIGCHLD: what a lease's break sends, and nothing happens. */
 const IGNORED_SIGNAL = 17;
-const FILES = 500;
+const FILES = 200;
+const ROUNDS = 10;
 const SETTLE_MS = 500;
 
 type Sample = { readonly threads: number; readonly mib: number };
@@ -42,13 +43,14 @@ function sampleOf({ pid }: Mounted): Sample {
 }
 
 /** What a client does: every thread that receives compiles what it needs. */
-function work({ folder }: Mounted): void {
-  for (let round = 0; round < 4; round += 1) {
+function work({ folder }: Mounted, after: () => void): void {
+  for (let round = 0; round < ROUNDS; round += 1) {
     for (const name of readdirSync(join(folder, "files"))) {
       const path = join(folder, "files", name);
       statSync(path);
       writeFileSync(path, readFileSync(path));
     }
+    after();
   }
 }
 
@@ -65,11 +67,13 @@ function line(samples: readonly Sample[]): { readonly each: number; readonly non
 async function measured(server: Mounted): Promise<readonly Sample[]> {
   const samples: Sample[] = [];
   const blocked: ChildProcess[] = [];
+  await sleep(SETTLE_MS);
+  samples.push(sampleOf(server));
   for (let held = 0; held < MAX_THREADS; held += 1) {
-    work(server);
+    // Where the machine is busy, threads begin without a call that is blocked.
+    work(server, () => samples.push(sampleOf(server)));
     await sleep(SETTLE_MS);
     const sample = sampleOf(server);
-    samples.push(sample);
     console.log(`${held} calls blocked: ${sample.threads} threads, ${sample.mib.toFixed(0)} MiB`);
     const fd = openSync(join(server.source, `held-${held}`), "r+");
     takeWriteLease(fd, { threadId: threadId(), signal: IGNORED_SIGNAL });

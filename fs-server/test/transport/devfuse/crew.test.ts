@@ -28,8 +28,7 @@ const THREAD = `
       Atomics.wait(words, ${ORDER}, 0);
       if (Atomics.compareExchange(words, ${ORDER}, self, 0) !== self) { Atomics.wait(words, ${ORDER} + 2, 0, 1); continue; }
       unique += 2;
-      crew.awoke();
-      crew.serving(unique, 0, false);
+      crew.serving(unique, 0, "slept for");
       Atomics.wait(words, ${ORDER} + 3, 0);
     }
   });`;
@@ -78,10 +77,8 @@ function busyFor(ms: number): void {
   while (performance.now() < until);
 }
 
-/** A request that the thread slept for, as loop.ts says it. */
 function receive(crew: Crew): void {
-  crew.awoke();
-  crew.serving(1, 0, false);
+  crew.serving(1, 0, "slept for");
 }
 
 describe("a crew of threads", () => {
@@ -97,11 +94,11 @@ describe("a crew of threads", () => {
     receive(crew);
     // The watch is awake: the next one is there before this thread sleeps.
     crew.served();
-    crew.serving(2, 0, false);
+    crew.serving(2, 0, "found");
     expect(hasBeenActive(1)).toBe(true);
   });
 
-  it("also after the watch has gone to sleep, once the first has said that it woke", async () => {
+  it("also after the watch has gone to sleep", async () => {
     const crew = first();
     await another(1);
     await new Promise((done) => setTimeout(done, 150));
@@ -122,7 +119,7 @@ describe("a crew of threads", () => {
     await another(1, 1);
     const queued = (crew: Crew): void => {
       for (let unique = 1; unique <= beside; unique += 1) {
-        crew.serving(unique, 0, true);
+        crew.serving(unique, 0, "queued");
         crew.served();
       }
     };
@@ -185,7 +182,7 @@ describe("the main thread's view", () => {
     const found: number[] = [];
     const whileServing = (unique: bigint): boolean => view.whileServing(unique, (tid) => found.push(tid));
     expect(whileServing(0n)).toBe(false);
-    crew.serving(-2, 5, false);
+    crew.serving(-2, 5, "found");
     expect(whileServing(0x5_ffff_fffen)).toBe(true);
     expect(whileServing(0xffff_fffen)).toBe(false);
     crew.served();
@@ -203,14 +200,15 @@ describe("the main thread's view", () => {
   it("tells a thread that receives from one that serves, and one that rests", async () => {
     const crew = first();
     expect([view.blockedTurns(1), view.areAllActive(1), view.areAllActive(2)]).toEqual([null, true, false]);
-    crew.serving(1, 0, false);
+    crew.serving(1, 0, "found");
     const turns = view.blockedTurns(1);
     expect(turns).toHaveLength(1);
     expect(view.blockedTurns(1)).toEqual(turns);
     crew.served();
-    crew.serving(2, 0, false);
+    crew.serving(2, 0, "found");
     expect(view.blockedTurns(1)).not.toEqual(turns);
     await another(1, 1);
-    expect([view.blockedTurns(2), view.areAllActive(2)]).toEqual([null, hasBeenActive(1)]);
+    const isActive = hasBeenActive(1);
+    expect([view.blockedTurns(2), view.areAllActive(2)]).toEqual([null, isActive]);
   });
 });
