@@ -26,7 +26,7 @@ const THREAD_NAME = /^daxfault-serve/;
 /** SIGCHLD: what a lease's break sends, and nothing happens. */
 const IGNORED_SIGNAL = 17;
 const FILES = 200;
-const ROUNDS = 10;
+const ROUNDS = 5;
 const SETTLE_MS = 500;
 
 type Sample = { readonly threads: number; readonly mib: number };
@@ -75,6 +75,7 @@ async function measured(server: Mounted): Promise<readonly Sample[]> {
     await sleep(SETTLE_MS);
     const sample = sampleOf(server);
     console.log(`${held} calls blocked: ${sample.threads} threads, ${sample.mib.toFixed(0)} MiB`);
+    if (sample.threads === MAX_THREADS) break;
     const fd = openSync(join(server.source, `held-${held}`), "r+");
     takeWriteLease(fd, { threadId: threadId(), signal: IGNORED_SIGNAL });
     blocked.push(spawn("cat", [join(server.folder, `held-${held}`)], { stdio: "ignore" }));

@@ -16,7 +16,7 @@
  */
 import { isThreadRunnable, threadId } from "../../../../sys/src/index.ts";
 
-/** As many as libfuse's servers have, unless told otherwise. Each takes some 20 MiB of memory once it was needed. */
+/** As many as libfuse's servers have, unless told otherwise. Each takes some 12 MiB of memory once it was needed. */
 export const MAX_THREADS = 10;
 const TICK_MS = 2;
 /** Ticks of one request after which another thread receives, even if the first one works (a long copy in the kernel). */
