@@ -149,4 +149,4 @@ export type FileHandlesUse = (typeof fileHandlesUses)[number];
 export const servedGuards = ["fuse-lease", "notify", "pre-content"] as const;
 
 /** The guards of the files in a VMM's DAX window. */
-export const windowGuards = [...servedGuards, "kernel-lease", "sealed"] as const;
+export const windowGuards = ["fuse-lease", "notify", "pre-content", "kernel-lease", "sealed"] as const;

@@ -41,6 +41,11 @@ const FALLOC_ZERO_KEEP_SIZE = files.FALLOC_FL_ZERO_RANGE | files.FALLOC_FL_KEEP_
 const MAX_VERSIONS = 4;
 /** struct statx, stx_size. */
 const STX_SIZE = 40;
+/**
+ * The kernel counts the attributes' time-out in whole jiffies, and from the end of the one that it is in (attr_timeout(),
+ * time_before64()): 10 ms are up to 16 with HZ=250, and up to 20 with HZ=100.
+ */
+const ROUNDED_MS = 20;
 /** Modification times of the host's changes begin here, in seconds. */
 const HOST_TIMES = 1_000_000_000n;
 
@@ -365,7 +370,7 @@ class Tester {
     };
     succeeded(files.utimensat(files.AT_FDCWD, files.pathBytes(host.path), times, 0));
     this.#isStale = true;
-    if (host.attributesMs > 0) sleep(host.attributesMs + 2);
+    if (host.attributesMs > 0) sleep(host.attributesMs + ROUNDED_MS);
   }
 }
 

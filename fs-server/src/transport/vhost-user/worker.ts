@@ -219,11 +219,10 @@ class Serving {
     if (head === undefined || head.length < IN.unique + 8) return this.#session.handle(spans, sink);
     const view = new DataView(head.buffer, head.byteOffset, head.length);
     const opcode = view.getUint32(IN.opcode, true);
-    if (this.#wasSlept) this.#crew.awoke();
-    const isQueued = !this.#wasSlept;
+    const arrival = this.#wasSlept ? "slept for" : "queued";
     this.#wasSlept = false;
     this.#isServing = true;
-    this.#crew.serving(view.getInt32(IN.unique, true), view.getInt32(IN.unique + 4, true), isQueued);
+    this.#crew.serving(view.getInt32(IN.unique, true), view.getInt32(IN.unique + 4, true), arrival);
     if (WAITING.has(opcode)) this.#crew.willBlock();
     return ALONE.has(opcode) ? this.#handleAlone(spans, sink) : this.#session.handle(spans, sink);
   }
