@@ -27,6 +27,8 @@ export type HandlerContext = {
   readonly lockWaits: LockWaits | null;
   /** close(2) has nothing to ask the server: FLUSH is ENOSYS, and the client's kernel sends no more (fuse_flush()). */
   readonly flushIsNothing: boolean;
+  /** Whether an entry of a directory is one that READDIRPLUS need not look up again (`SessionOptions`); null: each is. */
+  readonly isKnown: ((directory: NodeId, ino: bigint) => boolean) | null;
   /** null where the client's kernel owns the sizes: then it also finds the end of the file. */
   readonly sizes: ClientSizes | null;
   /** Registered content by node, once FUSE_PASSTHROUGH was agreed; else null. */

@@ -9,6 +9,7 @@ import type {
   AttributeChange,
   Attributes,
   Caller,
+  DirectoryEntry,
   Entry,
   FileHandle,
   FileLock,
@@ -361,9 +362,9 @@ function isDots(name: Uint8Array): boolean {
   return name[0] === DOT && (name.length === 2 || (name.length === 3 && name[1] === DOT));
 }
 
-/** null for `.`, `..` and removed entries: they are sent as names alone, marked by node id 0. */
-function foundEntry(context: HandlerContext, directory: NodeId, name: Uint8Array): Entry | null {
-  if (isDots(name)) return null;
+/** null for `.`, `..`, removed and known entries: they are sent as names alone, marked by node id 0. */
+function foundEntry(context: HandlerContext, directory: NodeId, { name, ino }: DirectoryEntry): Entry | null {
+  if (isDots(name) || context.isKnown?.(directory, ino) === true) return null;
   try {
     return context.fs.lookup(directory, checkedName(name));
   } catch {
@@ -383,7 +384,7 @@ const readdirplus: Handler<"READDIRPLUS"> = (context, request, reply) => {
     const length = encode.ENTRY_BYTES + encode.direntBytes(nameBytes);
     if (used + length > room) return false;
     const at = reply.at + used;
-    const found = foundEntry(context, request.node, entry.name);
+    const found = foundEntry(context, request.node, entry);
     if (found === null) reply.sink.frame.bytes.fill(0, at, at + encode.ENTRY_BYTES);
     else {
       taken.push(found.node);

@@ -12,7 +12,7 @@ import { DaxMappings, type DaxService } from "../dax/mappings.ts";
 import type { DaxWindow } from "../dax/window.ts";
 import { type BackingFiles, type Backings, BackingTable } from "../fs/backing.ts";
 import { FileSystemError, failure } from "../fs/errors.ts";
-import type { FileSystem } from "../fs/filesystem.ts";
+import type { FileSystem, NodeId } from "../fs/filesystem.ts";
 import { AnsweredLater, type LockWaits } from "../fs/lock-waits.ts";
 import { Postponed } from "../fs/postponed.ts";
 import { ClientSizes, type SizeStore } from "./client-sizes.ts";
@@ -36,6 +36,8 @@ import {
 const OUT = offsetsOf("fuse_out_header");
 /** Requests kept for later at once; more are answered EIO, so that a client cannot pile them up. */
 const MAX_POSTPONED = 64;
+const LASTING_MS = 60_000;
+const DEFAULT_VALIDITY: Validity = { entryMs: 1000, attributesMs: 1000 };
 
 export type SessionOptions = {
   readonly fs: FileSystem;
@@ -59,6 +61,11 @@ export type SessionOptions = {
   readonly keepCache?: boolean;
   /** The source has nothing to do or to say when a file is closed: FLUSH is answered ENOSYS, once. */
   readonly flushIsNothing?: boolean;
+  /**
+   * Whether the client knows the inode of a directory's entry for certain. READDIRPLUS sends the name alone then, where what
+   * the client was told of it stays valid for LASTING_MS and more: it asks by itself for what it needs sooner.
+   */
+  readonly isKnown?: (directory: NodeId, ino: bigint) => boolean;
   /** No pages of files are kept by the client's kernel (FOPEN_DIRECT_IO). */
   readonly directIo?: boolean;
   /** Largest WRITE and READ, in whole pages; MAX_WRITE_BYTES by default. */
@@ -118,12 +125,15 @@ export class Session {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
     this.#mappings = options.window === undefined ? null : new DaxMappings(options.fs, options.window);
+    const { validity = DEFAULT_VALIDITY } = options;
+    const isLasting = Math.min(validity.entryMs, validity.attributesMs) >= LASTING_MS;
     this.#context = {
       fs: options.fs,
       dax: options.dax ?? this.#mappings,
-      validity: options.validity ?? { entryMs: 1000, attributesMs: 1000 },
+      validity,
       keepCache: options.keepCache ?? false,
       directIo: options.directIo ?? false,
+      isKnown: isLasting ? (options.isKnown ?? null) : null,
       flushIsNothing: options.flushIsNothing ?? false,
       isAdministrator: options.isAdministrator ?? (({ caller }) => caller.uid === 0),
       clientOwnsSizes: options.writebackCache ?? false,

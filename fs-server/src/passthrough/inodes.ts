@@ -207,6 +207,15 @@ export class InodeTable {
     return node;
   }
 
+  /** Whether this inode is known for certain: a pin keeps its number from meaning another file. */
+  isPinned(device: number, ino: bigint): boolean {
+    this.#slots.lock();
+    const slot = this.#find({ device, ino, fileType: 0 });
+    const isPinned = slot !== 0 && this.#words[this.#slots.at(slot) + FD] !== NO_FD;
+    this.#slots.unlock();
+    return isPinned;
+  }
+
   /** The backing file of one more handle, by `open` for the first one; null: it gives none, or the node is not known. */
   backed(node: NodeId, open: () => number | null): number | null {
     const words = this.#words;

@@ -562,6 +562,15 @@ export class PassthroughFileSystem implements FileSystem {
     return this.#source().isLocal && !this.options.crossMounts;
   }
 
+  /**
+   * Whether the entry with this number, as `readDirectory` gives it, is a pinned inode that the client knows. Of a directory on
+   * another device than the source's none is: its numbers are shown ones.
+   */
+  isKnown(directory: NodeId, ino: bigint): boolean {
+    const { device } = this.#inodes.get(directory);
+    return device === this.#source().device && this.#inodes.isPinned(device, ino);
+  }
+
   /** Descriptors that nodes hold now, without the root's. */
   get pins(): number {
     return this.#inodes.pins;

@@ -40,6 +40,16 @@ describe("content", () => {
     expect(fs.usage()).toEqual({ nodes: 1, handles: 0 });
   });
 
+  it("is known by its number for as long as the client holds it", () => {
+    writeFileSync(join(source, "file"), "");
+    const { ino } = statSync(join(source, "file"), { bigint: true });
+    expect(fs.isKnown(ROOT_NODE, ino)).toBe(false);
+    const { node } = fs.lookup(ROOT_NODE, componentName("file"));
+    expect(fs.isKnown(ROOT_NODE, ino)).toBe(true);
+    fs.forget(node, 1n);
+    expect(fs.isKnown(ROOT_NODE, ino)).toBe(false);
+  });
+
   it("has nothing to flush on a local file system, unless other ones can be reached", () => {
     const of = (folder: string, crossMounts: boolean): boolean => {
       const served = new PassthroughFileSystem(folder, { crossMounts });

@@ -167,6 +167,7 @@ function main(options: DevfuseWorkerData): void {
     directIo: options.directIo,
     // Rules of faults count calls.
     flushIsNothing: source.flushIsNothing && options.faults.length === 0,
+    ...(options.faults.length === 0 ? { isKnown: (node, ino) => source.isKnown(node, ino) } : {}),
     announceSubmounts: options.announceSubmounts,
     posixLocks: options.posixLock,
     flocks: options.flock,
