@@ -31,6 +31,7 @@ async function main(): Promise<void> {
   process.once("SIGTERM", () => {
     isOver = true;
   });
+  console.log("begun");
   while (!isOver) {
     for (let i = 0; i < BURST; i += 1) {
       const [one, other] = random.pick(pairs);

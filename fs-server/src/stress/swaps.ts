@@ -56,26 +56,32 @@ const CLIENTS = 2;
 
 type Said = { swaps?: number; counts?: Record<string, number>; met?: string[] };
 
-/** A program that runs until SIGTERM, and what it says at its end. */
+/** A program that says `begun` in a line, runs until SIGTERM, and says in another what it did. */
 class Actor {
   readonly #child: ChildProcess;
   readonly #ended: Promise<Said>;
+  /** Rejects where it has ended before. */
+  readonly begun: Promise<unknown>;
 
   constructor(name: string, args: readonly string[]) {
     const main = compiledEntry(import.meta.url, `./${name}.ts`).pathname;
     this.#child = spawn(process.execPath, [main, ...args], { stdio: ["ignore", "pipe", "inherit"] });
     let said = "";
-    this.#child.stdout?.on("data", (bytes: Buffer) => {
-      said += bytes.toString();
+    const spoken = new Promise<void>((done) => {
+      this.#child.stdout?.on("data", (bytes: Buffer) => {
+        said += bytes.toString();
+        if (said.includes("\n")) done();
+      });
     });
     this.#ended = new Promise((done, fail) => {
       this.#child.once("close", (code, signal) => {
-        if (code === 0) done(JSON.parse(said) as Said);
+        if (code === 0) done(JSON.parse(said.slice(said.indexOf("\n"))) as Said);
         else fail(new Error(`${name} ended with ${signal ?? code}`));
       });
     });
     // Observed in `end`.
     this.#ended.catch(() => {});
+    this.begun = Promise.race([spoken, this.#ended]);
   }
 
   end(): Promise<Said> {
@@ -100,6 +106,7 @@ export async function swaps(options: SwapsOptions): Promise<SwapsFigures> {
       { length: CLIENTS },
       (_, i) => new Actor("swaps-client-main", [server.folder, String(seed + i + 1), String(uid), inodes]),
     );
+    await Promise.all([host, ...clients].map(({ begun }) => begun));
     await sleep(seconds * 1000);
     const met = await Promise.all(clients.map((client) => client.end()));
     const { swaps: count = 0 } = await host.end();

@@ -5,8 +5,12 @@ import { describe, expect, it } from "vitest";
 import { type FsxPlace, type Operation, operationsOf, replay, seeded, shrunk } from "../../src/stress/fsx.ts";
 import { fsxModes, fsxPlace } from "../../src/stress/fsx-modes.ts";
 import { temporaryDirectory } from "../support/directories.ts";
+import { isLong } from "../support/long.ts";
 import { startServer } from "../support/server.ts";
 import { keepUringOnFor, lackOfMount } from "../support/uring.ts";
+
+/** Of random operations on a mount. */
+const OPERATIONS = isLong ? 3000 : 800;
 
 /** A folder with no mount: what the host changes is the client's file. */
 function plain(each: number): FsxPlace {
@@ -83,7 +87,7 @@ describe.each(usable)("a mount, $name", (mode) => {
     const server = await startServer(["--source", source, "--mountpoint", folder, ...mode.args]);
     try {
       const place = fsxPlace(mode, { source, folder }, "file");
-      const { wrong, unsupported } = replay(place, seeded(place, 2, 3000));
+      const { wrong, unsupported } = replay(place, seeded(place, 2, OPERATIONS));
       expect({ wrong, unsupported }).toEqual({ wrong: null, unsupported: 0 });
     } finally {
       await server.stop();

@@ -2,10 +2,12 @@
 import { describe, expect, it } from "vitest";
 import { swaps, swapsVariants } from "../../src/stress/swaps.ts";
 import { temporaryDirectory } from "../support/directories.ts";
+import { isLong } from "../support/long.ts";
 import { noMountBecause } from "../support/server.ts";
 import { keepUringOnFor, lackOfMount } from "../support/uring.ts";
 
 const OTHER_USER = 65_534;
+const SECONDS = isLong ? 4 : 2;
 const reason = process.geteuid?.() === 0 ? noMountBecause("devfuse") : "needs root to act as another user";
 if (reason !== null) console.warn(`skipped: exchanges by the host: ${reason}`);
 
@@ -19,7 +21,7 @@ describe.skipIf(reason !== null)("a host that exchanges folders for links out of
   for (const { args } of usable) keepUringOnFor(args);
 
   it.each(usable)("gets no client of another user out, $name", { timeout: 60_000 }, async (variant) => {
-    const place = { base: temporaryDirectory(), variant, seconds: 4, seed: 5, uid: OTHER_USER };
+    const place = { base: temporaryDirectory(), variant, seconds: SECONDS, seed: 5, uid: OTHER_USER };
     const { breaches, counts, swaps: exchanges } = await swaps(place);
     expect(breaches).toEqual([]);
     expect(exchanges).toBeGreaterThan(100);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { FileHandles } from "../../src/passthrough/file-handles.ts";
 import { temporaryDirectory } from "../support/directories.ts";
+import { isLong } from "../support/long.ts";
 import { noMountBecause, startServer } from "../support/server.ts";
 
 const LIMIT = 1024;
@@ -44,7 +45,7 @@ describe.skipIf(!usable)(`a server that may have ${LIMIT} descriptors`, () => {
     }
   }, 120_000);
 
-  const many = process.env.DAXFAULT_LONG === "1" ? 100_000 : 5000;
+  const many = isLong ? 100_000 : 2000;
 
   it(`lists ${many} files and opens each`, async () => {
     const [source, mounted] = [temporaryDirectory(), temporaryDirectory()];

@@ -6,10 +6,11 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { fsx } from "../../src/stress/fsx.ts";
 import { temporaryDirectory } from "../support/directories.ts";
+import { isLong } from "../support/long.ts";
 import { noMountBecause, type Server, startServer } from "../support/server.ts";
 
 const CLIENT_MAIN = resolve("dist/fs-server/src/stress/client-main.js");
-const CLIENTS = 24;
+const CLIENTS = isLong ? 24 : 8;
 const OPERATIONS = 100;
 /**
  * Of a server with one serving thread, whatever its clients do; and of each thread more that calls of the source took. Measured
@@ -69,10 +70,10 @@ describe.skipIf(noMountBecause("devfuse") !== null).each([
     rmSync(join(mounted, "file"));
   });
 
-  // Starting 24 clients takes longer than what they do: once is enough unless asked for more.
-  const all = variant === "plain" || Boolean(process.env.DAXFAULT_LONG);
+  // Starting the clients takes longer than what they do: once is enough unless asked for more.
+  const all = variant === "plain" || isLong;
   it.skipIf(!all)(
-    "serves 24 clients at once with ordinary errors only, and forgets everything afterwards",
+    `serves ${CLIENTS} clients at once with ordinary errors only, and forgets everything afterwards`,
     async () => {
       const base = descriptors();
       const clients = Array.from({ length: CLIENTS }, (_ignored, i) =>

@@ -1,4 +1,4 @@
-/** The figures and comparisons of `daxfault bench guest-fs`; with DAXFAULT_LONG=1 a short run of it in a real guest. */
+/** The figures and comparisons of `daxfault bench guest-fs`; with `npm run test:long` a short run of it in a real guest. */
 import { describe, expect, it } from "vitest";
 import { benchGuestFs, fioRows, suiteComparisons } from "../../src/bench/guest-fs.ts";
 import type { InsideResult } from "../../src/bench/guest-fs-messages.ts";

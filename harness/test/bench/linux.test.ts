@@ -1,6 +1,6 @@
 /**
  * Linux on our own VMM, inside a kernel VM: a Debian kernel to its init, and what becomes of a process and of its kernel when
- * the memory behind a DAX file is cut under it. Minutes under emulation: only with DAXFAULT_LONG=1.
+ * the memory behind a DAX file is cut under it. Minutes under emulation: only with `npm run test:long`.
  *
  * What is expected was measured before, with a VMM in C that shares nothing with ours, for Linux 6.12.
  */

@@ -27,7 +27,7 @@ async function typesOf(name: SchemaName, args: readonly string[]): Promise<Reado
   return new Set(lines.map(({ type }) => type));
 }
 
-describe.concurrent("the schema", () => {
+describe("the schema", () => {
   it.each([
     ["doctor", ["doctor"], ["machine", "feature", "engine"]],
     ["list", ["list", "scenarios"], ["scenario"]],

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, it } from "vitest";
 import { supportOf, thisMachine } from "../../src/machine.ts";
-import { cli, jsonLines } from "../support/cli.ts";
+import { cli, cliProcess, jsonLines } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 
 const steps = supportOf(thisMachine(), ["steps"]);
@@ -28,16 +28,16 @@ function scenarioFile(changes: object): string {
   return path;
 }
 
-describe.concurrent("help", () => {
+describe("help", () => {
   it.each([[[]], [["run"]], [["list"]]])("is there for %j", async (command) => {
-    const { code, stdout } = await cli([...command, "--help"]);
+    const { code, stdout } = await cliProcess([...command, "--help"]);
     expect(code).toBe(0);
     expect(stdout).toContain("Usage: daxfault");
   });
 });
 
 describe("usage errors: exit 64, nothing run", () => {
-  it.concurrent.each([
+  it.each([
     [["frobnicate"], "unknown command 'frobnicate'"],
     [["run", "--frobnicate"], "unknown option '--frobnicate'"],
     [["doctor", "x"], "too many arguments"],
@@ -77,7 +77,20 @@ describe("usage errors: exit 64, nothing run", () => {
   });
 });
 
-describe.concurrent("list", () => {
+describe("a process of its own", () => {
+  it.each([
+    [["list", "engines"], 0],
+    [["run", "load-after-truncate", "--engine", "model", "--list", "--json", "-"], 0],
+    [["run", "load-after-trunkate"], 64],
+    [["run", "--frobnicate"], 64],
+  ])("says of %j what the one of many commands says", async (args, code) => {
+    const result = await cliProcess(args);
+    expect(result.code).toBe(code);
+    expect(await cli(args)).toEqual(result);
+  });
+});
+
+describe("list", () => {
   it.each([
     ["scenarios", "hang-without-apf"],
     ["proposals", "efault-exit"],
@@ -105,7 +118,7 @@ describe("schema", () => {
   });
 });
 
-describe.concurrent("doctor", () => {
+describe("doctor", () => {
   it.each([
     ["DAXFAULT_NO_KVM", "kvm", "kvm", "no"],
     ["DAXFAULT_NO_FUSE", "fuse", "process", "partly"],

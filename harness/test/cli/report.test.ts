@@ -66,7 +66,7 @@ describe("daxfault report", () => {
   });
 });
 
-describe.concurrent("daxfault run", () => {
+describe("daxfault run", () => {
   it("--list says what would run, and runs nothing", async () => {
     const text = await cli([...args, "--list"]);
     const records = jsonLines((await cli([...args, "--list", "--json", "-"])).stdout);

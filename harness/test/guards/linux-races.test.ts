@@ -1,6 +1,6 @@
 /**
  * Races with a Linux guest inside a kernel's VM: a guard holds every round, and without one the same rounds are lost. Minutes
- * under emulation: only with DAXFAULT_LONG=1.
+ * under emulation: only with `npm run test:long`.
  */
 import { describe, expect, it } from "vitest";
 import { runKernelRaces } from "../../src/guards/kernel-races.ts";

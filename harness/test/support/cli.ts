@@ -1,6 +1,10 @@
-/** The command line as users call it: a process of its own, from dist/. */
+/**
+ * The command line, from dist/: as users call it in a process of its own, or in one that carries out many. Starting Node and
+ * loading the program takes longer than most commands.
+ */
 import { execa } from "execa";
 import { builtPath } from "../../src/paths.ts";
+import { Resident } from "./resident.ts";
 
 const main = builtPath("harness/src/cli/bin.ts");
 
@@ -37,8 +41,21 @@ export function startCli(args: readonly string[], options: CliOptions = {}): Run
   };
 }
 
-export function cli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+/** Runs `daxfault ARGS` in a process of its own: for what is about the process, its streams, or its end. */
+export function cliProcess(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   return startCli(args, options).ended;
+}
+
+let resident: Resident | null = null;
+
+/**
+ * Runs `daxfault ARGS` in the process that this test file keeps for it; in one of its own where it needs another environment,
+ * which the program reads once.
+ */
+export function cli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  if (options.env !== undefined) return cliProcess(args, options);
+  if (resident === null || resident.hasEnded) resident = new Resident();
+  return resident.run(args, options.cwd);
 }
 
 /** Every line parsed as JSON: fails where standard output holds anything else. */

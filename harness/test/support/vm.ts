@@ -7,7 +7,7 @@ export const VM_KERNEL = "debian:6.12";
 /** Why they are not run; null: they are. */
 export const noVm: string | null =
   process.env.DAXFAULT_LONG === undefined
-    ? "only with DAXFAULT_LONG=1"
+    ? "only with DAXFAULT_LONG=1 (npm run test:long)"
     : findQemu() === null
       ? "there is no QEMU"
       : null;

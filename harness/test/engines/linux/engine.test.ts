@@ -1,6 +1,6 @@
 /**
  * A Linux guest on our VMM, inside a kernel's VM: what becomes of the process, the VM, and of the boot after the case. Minutes
- * under emulation: only with DAXFAULT_LONG=1.
+ * under emulation: only with `npm run test:long`.
  *
  * What is expected of Linux 6.12 was measured before, with a VMM in C that shares nothing with ours.
  */
