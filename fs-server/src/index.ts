@@ -13,6 +13,7 @@ export { ContiguousSink, type ReplySink, ScatteredSink } from "./core/reply.ts";
 export { type MessageResult, Session, type SessionOptions } from "./core/session.ts";
 export * from "./dax/mappings.ts";
 export * from "./dax/recording.ts";
+export * from "./dax/table.ts";
 export * from "./dax/window.ts";
 export * from "./fs/decorator.ts";
 export * from "./fs/errors.ts";

@@ -1,7 +1,7 @@
 /**
- * The server process: one source, one mount point, one transport, until SIGTERM or SIGINT.
+ * The server process: one source, and one mount point or one VMM's socket, until SIGTERM or SIGINT.
  *
- * Says `{"type":"ready",...}` in one line on stdout when the mount is there, everything else on stderr.
+ * Says `{"type":"ready",...}` in one line on stdout when the mount is there or the socket listens, everything else on stderr.
  * Exit codes: 0 unmounted as asked; 1 cannot serve; 64 wrong usage. A process of its own, because a server must
  * never share one with anything that touches its mount: that thread would wait for itself.
  *
@@ -13,7 +13,14 @@ import { writeSync } from "node:fs";
 import { redirectToNull } from "../../sys/src/index.ts";
 import { type ServeOptions, serveOptions, USAGE } from "./serve/options.ts";
 import { dieWithParent } from "./serve/parent.ts";
-import { serve } from "./serve/serve.ts";
+import { type Ready, serve } from "./serve/serve.ts";
+import { serveVhost, type VhostReady } from "./serve/vhost.ts";
+import {
+  isVhostUser,
+  VHOST_USAGE,
+  type VhostServeOptions,
+  vhostServeOptions,
+} from "./serve/vhost-options.ts";
 
 const EXIT_CANNOT_SERVE = 1;
 const EXIT_USAGE = 64;
@@ -26,13 +33,25 @@ function log(message: string): void {
   process.stderr.write(`daxfault serve: ${message}\n`);
 }
 
+type Asked =
+  | ({ readonly kind: "mount" } & ServeOptions)
+  | ({ readonly kind: "vhost-user" } & VhostServeOptions);
+
+function begun(options: Asked): Promise<{ readonly ready: Ready | VhostReady; fail(why: string): never }> {
+  return options.kind === "mount" ? serve(options, log) : serveVhost(options, log);
+}
+
 async function main(): Promise<void> {
   process.stderr.on("error", () => {});
-  let options: ServeOptions;
+  const args = process.argv.slice(2);
+  const isVhost = isVhostUser(args);
+  let options: Asked;
   try {
-    options = serveOptions(process.argv.slice(2));
+    options = isVhost
+      ? { kind: "vhost-user", ...vhostServeOptions(args) }
+      : { kind: "mount", ...serveOptions(args) };
   } catch (error) {
-    log(`${(error as Error).message}\n${USAGE}`);
+    log(`${(error as Error).message}\n${isVhost ? VHOST_USAGE : USAGE}`);
     process.exit(EXIT_USAGE);
   }
   if (!options.detached && !dieWithParent(options.parentPid)) {
@@ -40,7 +59,7 @@ async function main(): Promise<void> {
     process.exit(EXIT_CANNOT_SERVE);
   }
   try {
-    const { ready, fail } = await serve(options, log);
+    const { ready, fail } = await begun(options);
     try {
       // One write(2) of less than PIPE_BUF, checked: a stream reports EPIPE later, as an event.
       writeSync(STDOUT, `${JSON.stringify(ready)}\n`);

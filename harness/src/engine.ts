@@ -16,6 +16,7 @@ import type {
   Scenario,
   TraceEvent,
 } from "../../language/src/index.ts";
+import type { DaxQemu } from "./kernel/dax-qemu.ts";
 
 export type Case = {
   readonly scenario: Scenario;
@@ -72,6 +73,8 @@ export type GuestKernel = {
   readonly initrdPath: string;
   /** The same with the kernel's KVM. */
   readonly nestedInitrdPath: string;
+  /** The same with the drivers of virtio by PCI, for a guest in QEMU. */
+  readonly pciInitrdPath: string;
 };
 
 /** The context that a run gives an engine or a machine as a whole. */
@@ -81,14 +84,19 @@ export type OpenContext = {
   readonly signal: AbortSignal;
   /** Gets the guest's kernel: downloads and unpacks what is not there. Rejects with a KernelError. Asked by engines with a Linux guest. */
   readonly guestKernel?: () => Promise<GuestKernel>;
+  /** Gets a QEMU with a DAX window, likewise. Asked by engines with a Linux guest in QEMU. */
+  readonly daxQemu?: () => Promise<DaxQemu>;
 };
 
 /** An engine as cases are planned for it. */
 export type EngineKind = {
   readonly name: EngineName;
   readonly nature: EngineNature;
-  /** The proposals that it carries out: those with a VM, those without one, or all, also those that no kernel has. */
-  readonly proposals: "with-vm" | "without-vm" | "all";
+  /**
+   * The proposals that it carries out: those with a VM, those without one, those that are not about KVM (`native`, and the
+   * file server's), or all, also those that no kernel has.
+   */
+  readonly proposals: "with-vm" | "without-vm" | "without-kvm" | "all";
 };
 
 export interface Engine {

@@ -25,6 +25,11 @@ export const loadLinuxExceptions: () => ExpectationTable = once(() =>
   read.loadExpectations(packagePath("fixtures/kinds-linux-guest")),
 );
 
+/** Of Linux guests in QEMU, where they differ from both. */
+export const loadQemuExceptions: () => ExpectationTable = once(() =>
+  read.loadExpectations(packagePath("fixtures/kinds-linux-qemu")),
+);
+
 export const loadErrata: () => readonly Erratum[] = once(() =>
   read.loadErrata(packagePath("fixtures/errata.json")),
 );

@@ -20,6 +20,8 @@ export type EngineNature = {
   readonly runsKvm: boolean;
   /** The guest is Linux: whatever persona the proposal wishes for, it is what its kernel is. */
   readonly isLinuxGuest?: true;
+  /** The VMM is QEMU, a program of its own; left out: ours, or none. Without KVM it emulates the guest (TCG). */
+  readonly vmm?: "qemu";
 };
 
 /** Where an engine runs: on this machine, or inside a VM that has booted the kernel that the user calls SPEC. */
@@ -108,6 +110,22 @@ export type LinuxGuestFacts = {
   readonly machineCheckRecovery: "offered" | "hidden";
   /** How the file is mounted: `virtiofs dax=always`. */
   readonly mount: string;
+  /** Of a guest in QEMU; left out: on our own VMM. */
+  readonly qemu?: QemuFacts;
+};
+
+/** The QEMU of a Linux guest, and what the guest found there. */
+export type QemuFacts = {
+  /** A path, or the package and its version. */
+  readonly origin: string;
+  readonly version: string;
+  readonly accelerator: "kvm" | "tcg";
+  /** The run state that QMP's query-status said last, before QEMU was ended or had gone. */
+  readonly status: string;
+  /** Version of FUSE in the guest's kernel: `7.41`; null: it did not say. */
+  readonly fuse: string | null;
+  /** Of the DAX window, as the guest's driver found it; null: there was none. */
+  readonly daxWindowBytes: number | null;
 };
 
 /** A VM that booted a kernel under test: what was asked for from outside, what was found inside. */

@@ -130,6 +130,15 @@ function readBounded(fd: number, limitBytes: number): Buffer {
 
 /** The text of a regular file of at most `limitBytes`. Throws an InputError. */
 export function readInput(path: string, limitBytes: number): string {
+  return decode(readRegular(path, limitBytes));
+}
+
+/** A log, into which others write what they like: bytes that are no UTF-8 are replaced. Throws an InputError. */
+export function readLog(path: string, limitBytes: number): string {
+  return new TextDecoder("utf-8").decode(readRegular(path, limitBytes));
+}
+
+function readRegular(path: string, limitBytes: number): Buffer {
   // Looked at before it is opened, for that alone can do something to a device.
   checkKind(look(path));
   const fd = open(path);
@@ -139,7 +148,7 @@ export function readInput(path: string, limitBytes: number): string {
     if (stats.size > limitBytes) {
       throw new InputError(`${stats.size} bytes are more than the limit ${limitBytes}`);
     }
-    return decode(readBounded(fd, limitBytes));
+    return readBounded(fd, limitBytes);
   } finally {
     closeSync(fd);
   }

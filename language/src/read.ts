@@ -2,7 +2,14 @@
  * Readers of the language's files: scenarios, proposals, expectations. Apart from `index.ts` because it costs a program
  * the time to load zod, which a child process that only needs the words does not spend.
  */
-export { FOLDER_FILES_MAX, InputError, jsonFilesOf, readInput, readStandardInput } from "./input-file.ts";
+export {
+  FOLDER_FILES_MAX,
+  InputError,
+  jsonFilesOf,
+  readInput,
+  readLog,
+  readStandardInput,
+} from "./input-file.ts";
 export { issueText } from "./issue-text.ts";
 export { DEPTH_MAX, isTooDeep, readJsonSource } from "./json-source.ts";
 export { loadDocumented, loadErrata, loadExpectations } from "./judge/expectation-file.ts";

@@ -105,6 +105,26 @@ function renamed(tree: Tree, prefix: string): Tree {
   return withMember(tree, "id", (id) => `${prefix}${String(id)}`.slice(0, 60));
 }
 
+const LOG = `error: kvm run failed Bad address
+RAX=ffff8000fee000f0 RBX=0000000000000000 RCX=000000000000001b RDX=00000000fee000f0
+RIP=ffff80000020ea22 RFL=00010086 [--S--P-] CPL=0 II=0 A20=1 SMM=0 HLT=0
+CR0=80000033 CR2=0000000000000000 CR3=0000000001413000 CR4=000626e8
+Code=48 8b 04 25 00 10 00 40 <48> 8b 00
+KVM internal error. Suberror: 1
+vCPU 0: VcpuRun(Bad address (os error 14))
+`;
+
+function logInput(random: Random, kitchen: Kitchen): Made {
+  const lines = LOG.split("\n").flatMap((line) => (random.oneIn(4) ? [line, hostileText(random)] : [line]));
+  const text = mutatedText(random, lines.join("\n"), kitchen.dictionary);
+  const bytes = random.oneIn(2) ? mutatedBytes(random, Buffer.from(text)) : Buffer.from(text);
+  const entries = placed(random, "qemu.log", bytes);
+  const argv = ["diagnose", "--log", "qemu.log"];
+  return random.oneIn(2)
+    ? { entries, call: command(argv) }
+    : { entries, call: command([...argv, "--json", "out.jsonl"], ["out.jsonl"]) };
+}
+
 /** In place of a file: what is none, or leads away. */
 function strangeEntries(random: Random, path: string): readonly FuzzEntry[] {
   switch (random.below(8)) {
@@ -680,6 +700,7 @@ const makers: readonly { readonly kind: string; readonly share: number; readonly
   { kind: "server-options", share: 5, make: serverInput },
   { kind: "kernel-file", share: 5, make: kernelInput },
   { kind: "token", share: 5, make: tokenInput },
+  { kind: "log", share: 3, make: logInput },
   { kind: "options", share: 8, make: optionsInput },
 ];
 

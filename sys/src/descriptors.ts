@@ -9,6 +9,7 @@ const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 /** cmsghdr (16) and one int, padded. */
 const CONTROL_BYTES = 24;
+const O_CLOEXEC = 0o2000000;
 
 const cSocketpair = declare<(domain: number, type: number, protocol: number, pair: Int32Array) => number>(
   "int socketpair(int domain, int type, int protocol, void *pair)",
@@ -52,6 +53,15 @@ export function redirectToNull(fd: number): void {
   const device = openSync("/dev/null", "w");
   check("dup2", cDup2(device, fd), `descriptor ${fd}`);
   closeSync(device);
+}
+
+const cDup3 = declare<(from: number, to: number, flags: number) => number>(
+  "int dup3(int from, int to, int flags)",
+);
+
+/** Descriptor number `to` means what `from` means from now on, in one step for all threads. Throws a SyscallError. */
+export function replaceDescriptor(from: number, to: number): void {
+  check("dup3", cDup3(from, to, O_CLOEXEC), `descriptor ${to}`);
 }
 
 const LOCK_EX = 2;

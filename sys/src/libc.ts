@@ -24,6 +24,23 @@ export function declare<F extends (...args: never[]) => unknown>(prototype: stri
   return library.func(prototype) as unknown as F;
 }
 
+/**
+ * As `declare`, but the call is made on a thread of libuv's pool: for what may wait for long. Its errno is `lastErrno()` at
+ * once after the promise has settled.
+ */
+export function declareLater<Arguments extends readonly unknown[], Result>(
+  prototype: string,
+): (...args: Arguments) => Promise<Result> {
+  const call = library.func(prototype);
+  return (...args) =>
+    new Promise((resolve, reject) => {
+      call.async(...args, (error: unknown, result: Result) => {
+        if (error === null || error === undefined) resolve(result);
+        else reject(error);
+      });
+    });
+}
+
 /** `errno` of this thread's last `declare`d call. Only meaningful straight after a call that failed. */
 export function lastErrno(): number {
   return koffi.errno();

@@ -73,6 +73,15 @@ export function isThreadRunnable(tid: number): boolean {
   }
 }
 
+/** How long a thread of this process has run so far (schedstat: the time on a CPU, in ns); null: the kernel does not say. */
+export function threadRunMs(tid: number): number | null {
+  try {
+    return Number.parseInt(readFileSync(`/proc/self/task/${tid}/schedstat`, "latin1"), 10) / 1e6;
+  } catch {
+    return null;
+  }
+}
+
 /**
  * The state of a process now. What it held open is gone before its parent learns of its end: who has seen an effect of
  * the end asks here.

@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { parseProcessState, processState } from "../src/index.ts";
+import { parseProcessState, processState, threadId, threadRunMs } from "../src/index.ts";
 
 const line = (state: string, flags: number): string => `17 (a) R (b) ${state} 1 17 17 0 -1 ${flags} 12 0 0 0`;
 
@@ -32,5 +32,20 @@ describe("the state of a process", () => {
     child.kill("SIGKILL");
     await ended;
     expect(processState(pid)).toBe("ending");
+  });
+});
+
+describe("how long a thread has run", () => {
+  it("grows while it works, by no more than passes", () => {
+    const [before, started] = [threadRunMs(threadId()) ?? 0, performance.now()];
+    while (performance.now() - started < 20);
+    const ran = (threadRunMs(threadId()) ?? 0) - before;
+    expect(ran).toBeGreaterThan(0);
+    // What has run since the scheduler's last tick is added when it is asked for, or with the next one.
+    expect(ran).toBeLessThan(performance.now() - started + 10);
+  });
+
+  it("of no thread is not known", () => {
+    expect(threadRunMs(0)).toBe(null);
   });
 });

@@ -27,6 +27,8 @@ export class MmapWindow implements DaxWindow {
   readonly sizeBytes: bigint;
   /** A page: a client may map as little. */
   readonly alignmentBytes: bigint = BigInt(PAGE_SIZE);
+  readonly canMapPastEnd = true;
+  readonly upgrades = "remap";
   /** Host virtual address of the first byte, 2 MiB aligned. */
   readonly hva: bigint;
   readonly #reserved: { readonly address: bigint; readonly lengthBytes: number };

@@ -17,7 +17,7 @@ import {
   sourceType,
   started,
 } from "./contenders.ts";
-import { CONTENT_BYTES, type ContentSize, ROWS, type RowName } from "./rows.ts";
+import { CONTENT_BYTES, type ContentSize, ROWS, type RowGroup, type RowName, rowsOf } from "./rows.ts";
 
 export type { Placement } from "./contenders.ts";
 
@@ -32,6 +32,10 @@ export type BenchOptions = {
   readonly cpus: readonly [number, number];
   /** Path of libfuse's passthrough_hp, or null. */
   readonly peer: string | null;
+  /** What is measured. */
+  readonly groups: readonly RowGroup[];
+  /** Of the contenders those with these names and their rivals; null: all. */
+  readonly only: readonly string[] | null;
   readonly signal: AbortSignal;
   readonly progress: (line: string) => void;
 };
@@ -43,10 +47,12 @@ export type Figure = {
   readonly ratio: number | null;
 };
 
+export type Figures = Readonly<Partial<Record<RowName, Figure>>>;
+
 export type PlacementResult = {
   readonly placement: Placement;
-  /** By contender and row. */
-  readonly figures: Readonly<Record<string, Readonly<Record<RowName, Figure>>>>;
+  /** By contender and row, of those that were measured. */
+  readonly figures: Readonly<Record<string, Figures>>;
   /** By contender, where it is a server. */
   readonly peakRssBytes: Readonly<Record<string, number>>;
   /** By contender, where it is a server: how much of the content came into its memory. */
@@ -67,11 +73,12 @@ export type BenchResult = {
   readonly placements: readonly PlacementResult[];
 };
 
-type Sample = Readonly<Record<RowName, number>>;
+type Sample = Readonly<Partial<Record<RowName, number>>>;
 
 /** Runs everything. Nothing is left mounted or running, whatever happens. */
 export async function benchFileServer(options: BenchOptions): Promise<BenchResult> {
-  const { present, absent } = contenders(options.peer);
+  const { present: all, absent } = contenders(options.peer);
+  const present = options.only === null ? all : chosen(all, options.only);
   const placements: PlacementResult[] = [];
   for (const placement of options.placements) {
     placements.push(await measured(placement, present, options));
@@ -83,6 +90,19 @@ export async function benchFileServer(options: BenchOptions): Promise<BenchResul
     absent,
     placements,
   };
+}
+
+/** The names of all contenders that can run here. */
+export function contenderNames(peer: string | null): readonly string[] {
+  return contenders(peer).present.map(({ name }) => name);
+}
+
+/** Those with these names and their rivals. */
+function chosen(all: readonly Contender[], names: readonly string[]): readonly Contender[] {
+  const wanted = all.filter(({ name }) => names.includes(name));
+  return all.filter(({ name }) =>
+    wanted.some((contender) => [contender.name, contender.against].includes(name)),
+  );
 }
 
 async function measured(
@@ -102,7 +122,9 @@ async function measured(
       for (const server of order) {
         const { name } = server.contender;
         options.progress(`${placement}, round ${repetition} of ${options.repetitions}: ${name}`);
-        const sample = JSON.parse(await workload(server, [], pins, options)) as Sample;
+        const sample = JSON.parse(
+          await workload(server, ["rows", ...options.groups], pins, options),
+        ) as Sample;
         if (repetition > 0) samples.get(name)?.push(sample);
       }
     }
@@ -115,7 +137,7 @@ async function measured(
     return {
       placement,
       figures: Object.fromEntries(
-        present.map((contender) => [contender.name, figuresOf(contender, samples)]),
+        present.map((contender) => [contender.name, figuresOf(contender, samples, rowsOf(options.groups))]),
       ),
       peakRssBytes: Object.fromEntries(
         running.flatMap(({ contender, peakRssBytes }) => {
@@ -134,21 +156,22 @@ async function measured(
 function figuresOf(
   { name, against }: Contender,
   samples: ReadonlyMap<string, readonly Sample[]>,
-): Readonly<Record<RowName, Figure>> {
+  rows: readonly RowName[],
+): Figures {
   const own = samples.get(name) ?? [];
   const rival = against === null ? [] : (samples.get(against) ?? []);
   const figure = (row: RowName): Figure => {
     const ratios = rival.map((sample, repetition) => {
       const mine = own[repetition]?.[row] ?? Number.NaN;
-      return ROWS[row].better === "higher" ? mine / sample[row] : sample[row] / mine;
+      const its = sample[row] ?? Number.NaN;
+      return ROWS[row].better === "higher" ? mine / its : its / mine;
     });
     return {
-      median: median(own.map((sample) => sample[row])),
+      median: median(own.map((sample) => sample[row] ?? Number.NaN)),
       ratio: ratios.length === 0 ? null : median(ratios),
     };
   };
-  const names = Object.keys(ROWS) as RowName[];
-  return Object.fromEntries(names.map((row) => [row, figure(row)])) as Record<RowName, Figure>;
+  return Object.fromEntries(rows.map((row) => [row, figure(row)]));
 }
 
 function median(values: readonly number[]): number {
@@ -186,7 +209,7 @@ function watchProcesses(client: ChildProcess, server: Running, onLost: (reason: 
   return () => clearInterval(timer);
 }
 
-/** The client in a process of its own. Returns what it printed: without more arguments, every row. */
+/** The client in a process of its own. Returns what it printed. */
 async function workload(
   server: Running,
   args: readonly string[],

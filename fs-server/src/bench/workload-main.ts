@@ -1,14 +1,22 @@
 /**
- * The client of the measurements, a process of its own that can be pinned: `workload-main FOLDER` does every row
- * there once and prints one JSON line of figures, by the names in rows.ts. `workload-main FOLDER large` and `small`
- * only move content, so that its ways can be counted: CONTENT_BYTES written and read, by 128 KiB, or read by 4 KiB.
+ * The client of the measurements, a process of its own that can be pinned: `workload-main FOLDER rows GROUP..` does the rows
+ * of these groups there once and prints one JSON line of figures, by the names in rows.ts. `workload-main FOLDER large` and
+ * `small` only move content, so that its ways can be counted: CONTENT_BYTES written and read, by 128 KiB, or read by 4 KiB.
  * System calls go through koffi for every contender alike, so ratios compare servers, not clients.
  */
+import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { declare, files } from "../../../sys/src/index.ts";
 import { succeeded } from "../fs/errors.ts";
-import { CONTENT_BLOCK_BYTES, CONTENT_BYTES, type ContentSize, type RowName } from "./rows.ts";
+import {
+  CONTENT_BLOCK_BYTES,
+  CONTENT_BYTES,
+  type ContentSize,
+  ROW_GROUPS,
+  type RowGroup,
+  type RowName,
+} from "./rows.ts";
 
 const BLOCK_BYTES = 128 * 1024;
 const SEQUENTIAL_BYTES = 128 * 2 ** 20;
@@ -20,6 +28,9 @@ const FILES = 1500;
 const PASSES_MS = 300;
 const GETATTRS = 5000;
 const GETATTRS_UNCOUNTED = 1000;
+/** What a stream beside small reads writes before it calls fsync(2), again and again for so long. */
+const STREAM_MEBIBYTES = 64;
+const BESIDE_MS = 1500;
 const FADV_RANDOM = 1;
 const FADV_DONTNEED = 4;
 /** The server is asked whatever the kernel has cached. */
@@ -205,23 +216,76 @@ function getattr(folder: string): { readonly getattrP50: number; readonly getatt
   return { getattrP50: at(0.5), getattrP99: at(0.99) };
 }
 
-async function allRows(folder: string): Promise<Record<RowName, number>> {
-  prepareRandom(folder);
+/** A process that writes to the folder and calls fsync(2), over and over, until it is stopped. */
+function streaming(folder: string): { stop(): Promise<void> } {
+  const dd = `dd if=/dev/zero of="$1" bs=1M count=${STREAM_MEBIBYTES} conv=fsync 2>/dev/null`;
+  const child = spawn("sh", ["-c", `while ${dd}; do :; done`, "sh", join(folder, "stream")], {
+    stdio: "ignore",
+    detached: true,
+  });
+  const ended = new Promise<void>((done) => child.once("exit", () => done()));
   return {
-    ...sequential(folder),
-    random: random(folder, 0),
-    random4: await randomJobs(folder),
-    ...metadata(folder),
-    ...getattr(folder),
+    stop: async () => {
+      // The group: the shell and its dd, whose write ends first.
+      process.kill(-(child.pid ?? 0), "SIGTERM");
+      await ended;
+    },
   };
 }
 
+/** Small files that are opened and read beside a stream of writes: how long each one takes. */
+async function besideStream(folder: string): Promise<{ besideP99: number; besideMax: number }> {
+  const stream = streaming(folder);
+  const times: number[] = [];
+  const page = new Uint8Array(4096);
+  const pages = RANDOM_BYTES / 4096;
+  const path = files.pathBytes(join(folder, "random-1"));
+  const begun = performance.now();
+  for (let index = 0; performance.now() - begun < BESIDE_MS; ) {
+    index = (index + 6151) % pages;
+    const started = performance.now();
+    const fd = succeeded(files.openat(files.AT_FDCWD, path, files.O_RDONLY));
+    fadvise(fd, 0n, 0n, FADV_RANDOM);
+    fadvise(fd, BigInt(index * 4096), 4096n, FADV_DONTNEED);
+    succeeded(files.pread(fd, page, BigInt(index * 4096)));
+    files.close(fd);
+    times.push((performance.now() - started) * 1000);
+    // Not a load of its own: a request now and then, as of somebody who types.
+    await new Promise((done) => setTimeout(done, 1));
+  }
+  await stream.stop();
+  const sorted = times.toSorted((a, b) => a - b);
+  return {
+    besideP99: sorted[Math.floor(sorted.length * 0.99)] ?? Number.NaN,
+    besideMax: sorted.at(-1) ?? Number.NaN,
+  };
+}
+
+const isGroup = (name: string): name is RowGroup => name in ROW_GROUPS;
+
+type Rows = Partial<Record<RowName, number>>;
+
+const WORK: { readonly [G in RowGroup]: (folder: string) => Rows | Promise<Rows> } = {
+  sequential,
+  random: async (folder) => ({ random: random(folder, 0), random4: await randomJobs(folder) }),
+  metadata,
+  getattr,
+  beside: besideStream,
+};
+
+async function rows(folder: string, groups: readonly RowGroup[]): Promise<Rows> {
+  prepareRandom(folder);
+  const figures: Rows = {};
+  for (const group of groups) Object.assign(figures, await WORK[group](folder));
+  return figures;
+}
+
 if (isMainThread) {
-  const [folder, size] = process.argv.slice(2);
-  if (folder === undefined) {
-    console.error("usage: workload-main FOLDER [large|small]");
+  const [folder, what, ...groups] = process.argv.slice(2);
+  if (folder === undefined || (what !== "large" && what !== "small" && what !== "rows")) {
+    console.error("usage: workload-main FOLDER large|small|rows [GROUP..]");
     process.exit(64);
   }
-  if (size === "large" || size === "small") moveContent(folder, size);
-  else console.log(JSON.stringify(await allRows(folder)));
+  if (what !== "rows") moveContent(folder, what);
+  else console.log(JSON.stringify(await rows(folder, groups.filter(isGroup))));
 } else randomJob(workerData as Job);

@@ -8,11 +8,12 @@
 import { initFlag } from "../abi/constants.ts";
 import { offsetsOf } from "../abi/layout.ts";
 import { opcodeRow } from "../abi/opcodes.ts";
-import { DaxMappings } from "../dax/mappings.ts";
+import { DaxMappings, type DaxService } from "../dax/mappings.ts";
 import type { DaxWindow } from "../dax/window.ts";
 import { type BackingFiles, type Backings, BackingTable } from "../fs/backing.ts";
 import { FileSystemError, failure } from "../fs/errors.ts";
-import type { FileSystem } from "../fs/filesystem.ts";
+import type { FileSystem, NodeId } from "../fs/filesystem.ts";
+import { AnsweredLater, type LockWaits } from "../fs/lock-waits.ts";
 import { Postponed } from "../fs/postponed.ts";
 import { ClientSizes, type SizeStore } from "./client-sizes.ts";
 import { type HandlerContext, Reply } from "./context.ts";
@@ -35,10 +36,14 @@ import {
 const OUT = offsetsOf("fuse_out_header");
 /** Requests kept for later at once; more are answered EIO, so that a client cannot pile them up. */
 const MAX_POSTPONED = 64;
+const LASTING_MS = 60_000;
+const DEFAULT_VALIDITY: Validity = { entryMs: 1000, attributesMs: 1000 };
 
 export type SessionOptions = {
   readonly fs: FileSystem;
   readonly window?: DaxWindow;
+  /** In place of a window: the owner of the mappings. */
+  readonly dax?: DaxService;
   readonly backingFiles?: BackingFiles;
   readonly ioUring?: boolean;
   /** Of which files `backingFiles` has which; by default a table of this session's own. */
@@ -48,7 +53,19 @@ export type SessionOptions = {
   readonly writebackCache?: boolean;
   readonly posixAcl?: boolean;
   readonly announceSubmounts?: boolean;
+  readonly posixLocks?: boolean;
+  /** Locks of flock(2). */
+  readonly flocks?: boolean;
+  /** Where locks are waited for; left out: requests are kept for later, and try again. */
+  readonly lockWaits?: LockWaits;
   readonly keepCache?: boolean;
+  /** The source has nothing to do or to say when a file is closed: FLUSH is answered ENOSYS, once. */
+  readonly flushIsNothing?: boolean;
+  /**
+   * Whether the client knows the inode of a directory's entry for certain. READDIRPLUS sends the name alone then, where what
+   * the client was told of it stays valid for LASTING_MS and more: it asks by itself for what it needs sooner.
+   */
+  readonly isKnown?: (directory: NodeId, ino: bigint) => boolean;
   /** No pages of files are kept by the client's kernel (FOPEN_DIRECT_IO). */
   readonly directIo?: boolean;
   /** Largest WRITE and READ, in whole pages; MAX_WRITE_BYTES by default. */
@@ -63,6 +80,8 @@ export type SessionOptions = {
   readonly onDefect?: (message: string, error: unknown) => void;
   /** An INTERRUPT of a request that this session does not keep for later: another thread may serve it. */
   readonly onInterrupt?: (unique: Unique) => void;
+  /** An INIT in a session: refused; or the client was reset, and its old session ends. */
+  readonly initAgain?: "is refused" | "begins anew";
   /** What another session of the same client has agreed on at INIT. */
   readonly agreement?: Agreement;
   /** One line per message, in both directions. */
@@ -97,6 +116,7 @@ export class Session {
   readonly counts: Counts = { requests: 0, protocolErrors: 0, defects: 0, undelivered: 0 };
   readonly #options: SessionOptions;
   readonly #context: HandlerContext;
+  readonly #mappings: DaxMappings | null;
   readonly #now: () => number;
   #agreement: Agreement | null = null;
   #waiting: Waiting[] = [];
@@ -104,14 +124,21 @@ export class Session {
   constructor(options: SessionOptions) {
     this.#options = options;
     this.#now = options.now ?? (() => performance.now());
+    this.#mappings = options.window === undefined ? null : new DaxMappings(options.fs, options.window);
+    const { validity = DEFAULT_VALIDITY } = options;
+    const isLasting = Math.min(validity.entryMs, validity.attributesMs) >= LASTING_MS;
     this.#context = {
       fs: options.fs,
-      dax: options.window === undefined ? null : new DaxMappings(options.fs, options.window),
-      validity: options.validity ?? { entryMs: 1000, attributesMs: 1000 },
+      dax: options.dax ?? this.#mappings,
+      validity,
       keepCache: options.keepCache ?? false,
       directIo: options.directIo ?? false,
+      isKnown: isLasting ? (options.isKnown ?? null) : null,
+      flushIsNothing: options.flushIsNothing ?? false,
       isAdministrator: options.isAdministrator ?? (({ caller }) => caller.uid === 0),
       clientOwnsSizes: options.writebackCache ?? false,
+      locks: { posix: options.posixLocks ?? false, flock: options.flocks ?? false },
+      lockWaits: options.lockWaits ?? null,
       sizes: options.writebackCache ? null : new ClientSizes(options.sizes),
       backing: null,
     };
@@ -123,8 +150,15 @@ export class Session {
     return this.#agreement;
   }
 
+  /** Of this session's own window. */
   get dax(): DaxMappings | null {
-    return this.#context.dax;
+    return this.#mappings;
+  }
+
+  /** What another session of the same client has agreed on since: null, it has ended. What that held is given back there. */
+  adopt(agreement: Agreement | null): void {
+    if (agreement === null) this.#agreement = null;
+    else this.#agreed(agreement);
   }
 
   /**
@@ -154,6 +188,7 @@ export class Session {
       if (error instanceof Postponed) {
         return this.#postpone(unique, piped === null ? spans : [...spans, piped.bytes()], error, reply);
       }
+      if (error instanceof AnsweredLater) return POSTPONED;
       const errno = this.#errnoFor(error);
       if (noReply) return NO_REPLY;
       this.#takeBack(reply);
@@ -222,16 +257,22 @@ export class Session {
   }
 
   #init(request: Request<"INIT">, reply: Reply): number {
-    if (this.#agreement !== null) throw new ProtocolError("INIT twice", "EIO");
-    const { window, backingFiles } = this.#options;
+    if (this.#agreement !== null) {
+      if (this.#options.initAgain !== "begins anew") throw new ProtocolError("INIT twice", "EIO");
+      this.end();
+    }
+    const { backingFiles } = this.#options;
+    const { dax } = this.#context;
     const offer: Offer = {
       writebackCache: this.#options.writebackCache ?? false,
       posixAcl: this.#options.posixAcl ?? false,
       directIo: this.#context.directIo,
       announceSubmounts: this.#options.announceSubmounts ?? false,
-      mapAlignmentLog2: window === undefined ? null : Math.round(Math.log2(Number(window.alignmentBytes))),
+      mapAlignmentLog2: dax === null ? null : Math.round(Math.log2(Number(dax.alignmentBytes))),
       backingFiles: backingFiles !== undefined,
       ioUring: this.#options.ioUring ?? false,
+      posixLocks: this.#context.locks.posix,
+      flocks: this.#context.locks.flock,
       maxWriteBytes: this.#options.maxWriteBytes ?? MAX_WRITE_BYTES,
     };
     const result = negotiate(request.args, offer, reply.view, reply.at);

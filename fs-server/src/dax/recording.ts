@@ -1,5 +1,5 @@
 /** A window that maps nothing and remembers what it was asked: for tests, fuzzing and goldens. */
-import type { DaxWindow, WindowRange } from "./window.ts";
+import type { DaxWindow, WindowFacts, WindowRange } from "./window.ts";
 
 export type WindowCall =
   | {
@@ -14,13 +14,21 @@ export type WindowCall =
 export class RecordingWindow implements DaxWindow {
   readonly sizeBytes: bigint;
   readonly alignmentBytes: bigint;
+  readonly canMapPastEnd: boolean;
+  readonly upgrades: WindowFacts["upgrades"];
   readonly calls: WindowCall[] = [];
   /** Thrown by the next `map`, once. */
   failNext: Error | null = null;
 
-  constructor(sizeBytes: bigint, alignmentBytes: bigint = 4096n) {
+  constructor(
+    sizeBytes: bigint,
+    alignmentBytes: bigint = 4096n,
+    { canMapPastEnd = true, upgrades = "remap" }: Partial<WindowFacts> = {},
+  ) {
     this.sizeBytes = sizeBytes;
     this.alignmentBytes = alignmentBytes;
+    this.canMapPastEnd = canMapPastEnd;
+    this.upgrades = upgrades;
   }
 
   map(range: WindowRange, _fd: number, fileOffset: bigint, options: { readonly writable: boolean }): void {

@@ -14,10 +14,21 @@ export type WindowRange = {
   readonly __brand: "WindowRange";
 };
 
-export interface DaxWindow {
+/** What the owner of a window can do. */
+export type WindowFacts = {
   readonly sizeBytes: bigint;
   /** Power of two; mapped ranges and file offsets are multiples of it. */
   readonly alignmentBytes: bigint;
+  /** A mapping may reach past the end of its file, as mmap(2) allows. QEMU refuses it (qemu_ram_alloc_from_fd()). */
+  readonly canMapPastEnd: boolean;
+  /**
+   * The second request for a range, now for writing: the owner maps it anew in one step; or every mapping of its is writable from
+   * the start, and nothing is left to do.
+   */
+  readonly upgrades: "remap" | "always-writable";
+};
+
+export interface DaxWindow extends WindowFacts {
   /**
    * Makes `fd` from `fileOffset` on appear in `range`, replacing what was there.
    * The descriptor is only lent: map, do not keep it. All or nothing; throws a FileSystemError.

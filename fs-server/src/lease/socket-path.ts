@@ -18,10 +18,15 @@ const LOCK_POLL_MS = 10;
  * Makes `path` free for bind(2) and has `bind` listen there: removes a stale socket. Rejects if something else is there,
  * and leaves it alone.
  */
-export async function withSocketPath(path: string, bind: () => Promise<void>): Promise<void> {
-  const folder = await lockedFolder(path);
+export async function withSocketPath(
+  path: string,
+  bind: () => Promise<void>,
+  purpose: "grant leases" | "serve" = "grant leases",
+): Promise<void> {
+  const cannot = `cannot ${purpose} at ${path}`;
+  const folder = await lockedFolder(path, cannot);
   try {
-    await claimSocketPath(path);
+    await claimSocketPath(path, cannot);
     await bind();
   } finally {
     closeSync(folder);
@@ -29,21 +34,19 @@ export async function withSocketPath(path: string, bind: () => Promise<void>): P
 }
 
 /** A descriptor of the folder, locked. */
-async function lockedFolder(path: string): Promise<number> {
+async function lockedFolder(path: string, cannot: string): Promise<number> {
   let fd: number;
   try {
     fd = openSync(dirname(path), "r");
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    throw new Error(`cannot grant leases at ${path}: its folder cannot be read: ${code}`, { cause: error });
+    throw new Error(`${cannot}: its folder cannot be read: ${code}`, { cause: error });
   }
   const deadlineMs = performance.now() + LOCK_BOUND_MS;
   while (!tryLock(fd)) {
     if (performance.now() > deadlineMs) {
       closeSync(fd);
-      throw new Error(
-        `cannot grant leases at ${path}: another process has its folder locked (flock); name another path`,
-      );
+      throw new Error(`${cannot}: another process has its folder locked (flock); name another path`);
     }
     await sleep(LOCK_POLL_MS);
   }
@@ -51,30 +54,28 @@ async function lockedFolder(path: string): Promise<number> {
 }
 
 /** Removes a stale socket. The folder is locked. */
-async function claimSocketPath(path: string): Promise<void> {
-  const found = statOf(path);
+async function claimSocketPath(path: string, cannot: string): Promise<void> {
+  const found = statOf(path, cannot);
   if (found === null) return;
   if (!found.isSocket()) {
-    throw new Error(`cannot grant leases at ${path}: it exists and is not a socket; name another path`);
+    throw new Error(`${cannot}: it exists and is not a socket; name another path`);
   }
   const answer = await connectCode(path);
   if (answer === null) {
-    throw new Error(
-      `cannot grant leases at ${path}: another process listens there; end it, or name another path`,
-    );
+    throw new Error(`${cannot}: another process listens there; end it, or name another path`);
   }
   if (answer !== "ECONNREFUSED" && answer !== "ENOENT") {
-    throw new Error(`cannot grant leases at ${path}: a socket is there that cannot be examined (${answer})`);
+    throw new Error(`${cannot}: a socket is there that cannot be examined (${answer})`);
   }
-  if (statOf(path)?.ino === found.ino) unlinkSync(path);
+  if (statOf(path, cannot)?.ino === found.ino) unlinkSync(path);
 }
 
-function statOf(path: string): Stats | null {
+function statOf(path: string, cannot: string): Stats | null {
   try {
     return lstatSync(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw new Error(`cannot grant leases at ${path}: ${(error as NodeJS.ErrnoException).code}`, {
+    throw new Error(`${cannot}: ${(error as NodeJS.ErrnoException).code}`, {
       cause: error,
     });
   }

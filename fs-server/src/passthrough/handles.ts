@@ -14,13 +14,13 @@ export type OpenDirectory = {
   readonly kind: "directory";
   readonly fd: number;
   readonly reader: DirectoryReader;
+  /** As `Identity` has it: that of its entries, but for mount points and subvolumes. */
+  readonly device: number;
 };
 /** `node`: what is open; null: a descriptor that came from elsewhere. */
-export type Opened = {
-  readonly kind: (OpenFile | OpenDirectory)["kind"];
-  readonly fd: number;
-  readonly node: NodeId | null;
-};
+export type Opened =
+  | { readonly kind: "file"; readonly fd: number; readonly node: NodeId | null }
+  | { readonly kind: "directory"; readonly fd: number; readonly node: NodeId; readonly device: number };
 
 const KIND = SLOT_WORDS;
 const NODE_LOW = SLOT_WORDS + 1;
@@ -31,7 +31,8 @@ const READING = SLOT_WORDS + 3;
 const READER = SLOT_WORDS + 4;
 /** The node's backing file was opened for it. */
 const IS_BACKED = SLOT_WORDS + 5;
-const HANDLE_WORDS = SLOT_WORDS + 6;
+const DEVICE = SLOT_WORDS + 6;
+const HANDLE_WORDS = SLOT_WORDS + 7;
 const kinds = { file: 1, directory: 2 } as const;
 
 /** Threads may release at once what they have counted as open. */
@@ -72,7 +73,8 @@ export class HandleTable {
   }
 
   /** Takes over the descriptor. */
-  add({ kind, fd, node }: Opened): FileHandle {
+  add(opened: Opened): FileHandle {
+    const { kind, fd, node } = opened;
     const words = this.#words;
     this.#slots.lock();
     const slot = this.#slots.take();
@@ -89,6 +91,7 @@ export class HandleTable {
     words[at + NODE_HIGH] = (number / TWO_32) | 0;
     words[at + READER] = 0;
     words[at + IS_BACKED] = 0;
+    words[at + DEVICE] = opened.kind === "directory" ? opened.device : 0;
     const handle = this.#slots.show(slot) as FileHandle;
     this.#slots.unlock();
     return handle;
@@ -113,7 +116,7 @@ export class HandleTable {
     const at = this.#held(handle, "directory");
     const fd = this.#words[at + FD] ?? NO_FD;
     const known = this.#readers.get(handle);
-    this.#readers.delete(handle);
+    if (known !== undefined) this.#readers.delete(handle);
     const position = { words: this.#words, lock: at + READING, owner: at + READER, self: threadId + 1 };
     const reader = known ?? new DirectoryReader(fd, position);
     this.#readers.set(handle, reader);
@@ -121,7 +124,7 @@ export class HandleTable {
       const [oldest] = this.#readers.keys();
       if (oldest !== undefined) this.#readers.delete(oldest);
     }
-    return { kind: "directory", fd, reader };
+    return { kind: "directory", fd, reader, device: (this.#words[at + DEVICE] ?? 0) >>> 0 };
   }
 
   /** The node that a handle has open; null: none, or no such handle. */

@@ -178,14 +178,15 @@ export class InodeTable {
     this.#hand.empty();
   }
 
-  /** S_INO of a node that is known; null: it is not. No system call. */
-  inoOf(node: NodeId): bigint | null {
+  /** Device and inode number of a node that is known; null: it is not. No system call. */
+  identityOf(node: NodeId): Pick<Identity, "device" | "ino"> | null {
     const slot = this.#slots.acquire(node);
     if (slot === 0) return null;
     this.#hand.take(slot);
     const at = this.#slots.at(slot);
     const [low = 0, high = 0] = [this.#words[at + INO_LOW], this.#words[at + INO_HIGH]];
-    return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+    const ino = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+    return { device: (this.#words[at + DEVICE] ?? 0) >>> 0, ino };
   }
 
   /**
@@ -204,6 +205,15 @@ export class InodeTable {
     const node = isCertain ? (this.#slots.idOf(slot) as NodeId) : null;
     this.#slots.unlock();
     return node;
+  }
+
+  /** Whether this inode is known for certain: a pin keeps its number from meaning another file. */
+  isPinned(device: number, ino: bigint): boolean {
+    this.#slots.lock();
+    const slot = this.#find({ device, ino, fileType: 0 });
+    const isPinned = slot !== 0 && this.#words[this.#slots.at(slot) + FD] !== NO_FD;
+    this.#slots.unlock();
+    return isPinned;
   }
 
   /** The backing file of one more handle, by `open` for the first one; null: it gives none, or the node is not known. */

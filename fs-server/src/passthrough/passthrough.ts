@@ -21,7 +21,10 @@ import type {
   DirectoryEntry,
   Entry,
   FileHandle,
+  FileLock,
   FileSystem,
+  HostFile,
+  LockOwner,
   MappableFile,
   NewNode,
   NodeId,
@@ -46,11 +49,13 @@ import {
   statInto,
   statisticsOf,
 } from "./attributes.ts";
+import { DescriptorLinks, linkPath } from "./descriptor-links.ts";
 import { FileHandles, LASTING } from "./file-handles.ts";
 import { HandleTable } from "./handles.ts";
 import { CallerIdentity } from "./identity.ts";
 import { shownInode } from "./inode-numbers.ts";
 import { type Inode, InodeTable } from "./inodes.ts";
+import { type LockedFile, LockTable, setFlock } from "./locks.ts";
 import { type PassthroughOptions, passthroughOptions } from "./options.ts";
 import { newTables, placesOf, type SharedTables } from "./tables.ts";
 
@@ -64,15 +69,12 @@ const MAX_COPY_BYTES = 128n * 1024n * 1024n;
  */
 const PASSED_FLAGS = files.O_TRUNC | files.O_SYNC;
 const EINVAL = -failure("EINVAL").errno;
+const EAGAIN = -failure("EAGAIN").errno;
+const EACCES = -failure("EACCES").errno;
 const BOUNCE_BYTES = 128 * 1024;
 const KNOWN_RENAME_FLAGS = files.RENAME_NOREPLACE | files.RENAME_EXCHANGE | files.RENAME_WHITEOUT;
 const ACCESS_LIST = attributeName("system.posix_acl_access");
 const BENEATH = files.RESOLVE_BENEATH | files.RESOLVE_NO_MAGICLINKS | files.RESOLVE_NO_SYMLINKS;
-
-/** The path by which the kernel reopens what `fd` refers to, whatever its name has become. */
-function reopenPath(fd: number): Uint8Array {
-  return Buffer.from(`/proc/self/fd/${fd}\0`, "latin1");
-}
 
 function checkedOffset(offset: bigint): bigint {
   if (offset > MAX_OFFSET) throw failure("EINVAL");
@@ -124,7 +126,9 @@ export class PassthroughFileSystem implements FileSystem {
   readonly options: PassthroughOptions;
   readonly #inodes: InodeTable;
   readonly #handles: HandleTable;
+  readonly #locks: LockTable;
   readonly #identity = new CallerIdentity();
+  readonly #links: DescriptorLinks;
   /** For O_DIRECT; null: not needed yet. */
   #bounce: Mapping | null = null;
   /** Looked at by the first request. */
@@ -136,11 +140,17 @@ export class PassthroughFileSystem implements FileSystem {
   /** Serves `source`, which must be a directory. Throws an Error that says what is wrong with it. */
   constructor(source: string, options: Partial<PassthroughOptions> = {}, tables: SharedTables | null = null) {
     this.options = passthroughOptions(options);
-    const { nodeLimit: nodes, pinLimit: pins, handleLimit: handles } = this.options;
-    this.tables = tables ?? newTables({ nodes, pins, handles });
-    const { words, inodesAt, handlesAt } = placesOf(this.tables);
+    const { nodeLimit: nodes, pinLimit: pins, handleLimit: handles, lockLimit: locks } = this.options;
+    this.tables = tables ?? newTables({ nodes, pins, handles, locks });
+    const { words, inodesAt, handlesAt, locksAt } = placesOf(this.tables);
     const { limits } = this.tables;
     this.#handles = new HandleTable(words, handlesAt, limits.handles);
+    this.#locks = new LockTable(words, locksAt, limits.locks);
+    const links = DescriptorLinks.open();
+    if (typeof links === "number") {
+      throw new Error(`cannot serve ${source}: /proc is not mounted (${failure(-links).code})`);
+    }
+    this.#links = links;
     if (tables !== null) {
       this.#inodes = InodeTable.attach(words, inodesAt, limits);
       return;
@@ -157,9 +167,6 @@ export class PassthroughFileSystem implements FileSystem {
       );
     }
     this.#inodes = InodeTable.create({ words, at: inodesAt, limits }, root, fileHandles);
-    const probe = files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
-    if (probe < 0) throw new Error(`cannot serve ${source}: /proc is not mounted (${failure(-probe).code})`);
-    files.close(probe);
   }
 
   /** Every node holds a descriptor, so their number is the bound on nodes. */
@@ -196,7 +203,7 @@ export class PassthroughFileSystem implements FileSystem {
     }
     if (change.mode !== null) {
       if (fileType === files.S_IFLNK) throw failure("EOPNOTSUPP");
-      succeeded(files.fchmodat(files.AT_FDCWD, reopenPath(fd), change.mode & 0o7777));
+      succeeded(files.fchmodat(files.AT_FDCWD, linkPath(fd), change.mode & 0o7777));
     }
     if (change.sizeBytes !== null) this.#truncate(fd, fileType, checkedOffset(change.sizeBytes), handle);
     if (change.accessTime.kind !== "keep" || change.modificationTime.kind !== "keep") {
@@ -215,7 +222,7 @@ export class PassthroughFileSystem implements FileSystem {
       return;
     }
     if (fileType !== files.S_IFREG) throw failure(fileType === files.S_IFDIR ? "EISDIR" : "EINVAL");
-    succeeded(files.truncate(reopenPath(fd), sizeBytes));
+    succeeded(files.truncate(linkPath(fd), sizeBytes));
   }
 
   /** By the mode bits alone: for clients without a kernel of their own. */
@@ -238,9 +245,9 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   /** A handle of a file that is open already: another description of it is not made. @param fd lent */
-  openDescriptor(fd: number): FileHandle {
+  openDescriptor(fd: number, node: NodeId | null = null): FileHandle {
     this.#handles.requireRoom();
-    return this.#handles.add({ kind: "file", fd: succeeded(files.dup(fd)), node: null });
+    return this.#handles.add({ kind: "file", fd: succeeded(files.dup(fd)), node });
   }
 
   create(place: Place, flags: number, what: NewNode): { entry: Entry; handle: FileHandle } {
@@ -258,7 +265,7 @@ export class PassthroughFileSystem implements FileSystem {
     if (fd < 0 && failure(-fd).code === "EEXIST" && (flags & files.O_EXCL) === 0) {
       return this.#openExisting(parent, place.name, openFlags);
     }
-    return this.#adoptOpen(succeeded(fd), { parent, name: place.name });
+    return this.#adoptOpen(succeeded(fd));
   }
 
   #openExisting(parent: Inode, name: ComponentName, openFlags: number): { entry: Entry; handle: FileHandle } {
@@ -281,47 +288,22 @@ export class PassthroughFileSystem implements FileSystem {
     this.#inodes.requireRoom();
     const openFlags = this.#openFlags(flags) | files.O_TMPFILE | (flags & files.O_EXCL);
     const fd = this.#identity.run(what.caller, what.umask, () =>
-      files.openat(files.AT_FDCWD, reopenPath(parentFd), openFlags, what.mode & 0o7777),
+      this.#links.open(parentFd, openFlags, what.mode & 0o7777),
     );
-    return this.#adoptOpen(succeeded(fd), null);
+    return this.#adoptOpen(succeeded(fd));
   }
 
-  /** Entry and handle for a descriptor that was just created, by its name where it has one. Takes it over. */
-  #adoptOpen(
-    fd: number,
-    made: { readonly parent: Inode; readonly name: ComponentName } | null,
-  ): { entry: Entry; handle: FileHandle } {
-    const pin = made === null ? this.#pinOf(fd) : this.#pinByName(fd, made.parent, made.name);
+  /** Entry and handle for a descriptor that was just created. Takes it over. */
+  #adoptOpen(fd: number): { entry: Entry; handle: FileHandle } {
+    const result = statInto(fd, files.EMPTY_PATH);
+    // By the descriptor: its name may have been given to another file meanwhile.
+    const pin = result < 0 ? result : this.#links.open(fd, files.O_PATH);
     if (pin < 0) {
       files.close(fd);
       throw failure(-pin);
     }
     const entry = this.#adoptSeen(pin, null);
     return { entry, handle: this.#handles.add({ kind: "file", fd, node: entry.node }) };
-  }
-
-  /** An O_PATH descriptor of what `fd` has open, already looked at (`statInto`). */
-  #pinOf(fd: number): number {
-    const result = statInto(fd, files.EMPTY_PATH);
-    return result < 0 ? result : files.openat(files.AT_FDCWD, reopenPath(fd), files.O_PATH);
-  }
-
-  /**
-   * `#pinOf`, by the name under which it was made. Cheaper than by /proc, which makes an inode for each descriptor; but
-   * a name can be given to another file meanwhile: then /proc it is.
-   */
-  #pinByName(fd: number, parent: Inode, name: ComponentName): number {
-    const result = statInto(fd, files.EMPTY_PATH);
-    if (result < 0) return result;
-    const { device, ino } = lastIdentity();
-    const pin = files.openat(parent.fd, name, files.O_PATH | files.O_NOFOLLOW);
-    if (pin < 0) return this.#pinOf(fd);
-    if (statInto(pin, files.EMPTY_PATH) >= 0) {
-      const found = lastIdentity();
-      if (found.device === device && found.ino === ino) return pin;
-    }
-    files.close(pin);
-    return this.#pinOf(fd);
   }
 
   read(handle: FileHandle, offset: bigint, into: Uint8Array): number {
@@ -391,22 +373,47 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   release(handle: FileHandle): void {
+    this.#locks.dropOf(handle);
     this.#handles.release(handle, "file");
   }
 
+  getLock(handle: FileHandle, lock: FileLock): FileLock | null {
+    return this.#locks.inTheWay(this.#locked(handle), lock);
+  }
+
+  setLock(handle: FileHandle, lock: FileLock): boolean {
+    const file = this.#locked(handle);
+    const result = lock.kind === "flock" ? setFlock(file.fd, lock.type) : this.#locks.set(file, lock);
+    // fcntl(2) may say either.
+    if (result === EAGAIN || result === EACCES) return false;
+    succeeded(result);
+    return true;
+  }
+
+  dropLocks(handle: FileHandle, owner: LockOwner): boolean {
+    const node = this.#locks.count === 0 ? null : this.#handles.nodeOf(handle);
+    return node !== null && this.#locks.drop(node, owner);
+  }
+
+  /** An open file that was opened by its node. */
+  #locked(handle: FileHandle): LockedFile {
+    const { fd } = this.#handles.file(handle);
+    const node = this.#handles.nodeOf(handle);
+    if (node === null) throw failure("EBADF");
+    return { node, handle, fd };
+  }
+
   opendir(node: NodeId): FileHandle {
-    const { fd: pin, fileType } = this.#inodes.get(node);
+    const { fd: pin, fileType, device } = this.#inodes.get(node);
     if (fileType !== files.S_IFDIR) throw failure("ENOTDIR");
     this.#handles.requireRoom();
-    const fd = succeeded(files.openat(files.AT_FDCWD, reopenPath(pin), files.O_DIRECTORY));
-    return this.#handles.add({ kind: "directory", fd, node });
+    const fd = succeeded(this.#links.open(pin, files.O_DIRECTORY));
+    return this.#handles.add({ kind: "directory", fd, node, device });
   }
 
   readDirectory(handle: FileHandle, offset: bigint, emit: (entry: DirectoryEntry) => boolean): void {
-    const { fd, reader } = this.#handles.directory(handle);
+    const { device, reader } = this.#handles.directory(handle);
     const { device: home } = this.#source();
-    succeeded(statInto(fd, files.EMPTY_PATH));
-    const { device } = lastIdentity();
     reader.read(offset, device === home ? emit : (entry) => emitShown(entry, { home, device }, emit));
   }
 
@@ -441,7 +448,7 @@ export class PassthroughFileSystem implements FileSystem {
     const { fd } = this.#inodes.get(node);
     const parent = this.#inodes.get(place.parent);
     // Following the /proc link ends at the inode itself, also when that is a symbolic link.
-    const path = reopenPath(fd);
+    const path = linkPath(fd);
     succeeded(files.linkat(files.AT_FDCWD, path, parent.fd, place.name, files.AT_SYMLINK_FOLLOW));
     return this.#entryAt(parent, place.name);
   }
@@ -482,28 +489,28 @@ export class PassthroughFileSystem implements FileSystem {
   syncfs(node: NodeId): void {
     const { fd, fileType } = this.#inodes.get(node);
     if (fileType !== files.S_IFDIR) throw failure("EINVAL");
-    const open = succeeded(files.openat(files.AT_FDCWD, reopenPath(fd), files.O_DIRECTORY));
+    const open = succeeded(this.#links.open(fd, files.O_DIRECTORY));
     const result = files.syncfs(open);
     files.close(open);
     succeeded(result);
   }
 
   getxattr(node: NodeId, name: TerminatedBytes, into: Uint8Array): number {
-    return succeeded(files.getxattr(reopenPath(this.#inodes.get(node).fd), name, into));
+    return succeeded(files.getxattr(linkPath(this.#inodes.get(node).fd), name, into));
   }
 
   setxattr(node: NodeId, name: TerminatedBytes, value: Uint8Array, flags: number): void {
     this.#requireWritable();
-    succeeded(files.setxattr(reopenPath(this.#inodes.get(node).fd), name, value, flags));
+    succeeded(files.setxattr(linkPath(this.#inodes.get(node).fd), name, value, flags));
   }
 
   listxattr(node: NodeId, into: Uint8Array): number {
-    return succeeded(files.listxattr(reopenPath(this.#inodes.get(node).fd), into));
+    return succeeded(files.listxattr(linkPath(this.#inodes.get(node).fd), into));
   }
 
   removexattr(node: NodeId, name: TerminatedBytes): void {
     this.#requireWritable();
-    succeeded(files.removexattr(reopenPath(this.#inodes.get(node).fd), name));
+    succeeded(files.removexattr(linkPath(this.#inodes.get(node).fd), name));
   }
 
   openForMapping(node: NodeId, { writable }: { readonly writable: boolean }): MappableFile {
@@ -517,13 +524,21 @@ export class PassthroughFileSystem implements FileSystem {
     return this.#handles.file(handle).fd;
   }
 
+  hostFileOf(node: NodeId): HostFile | null {
+    const identity = this.#inodes.identityOf(node);
+    if (identity === null) return null;
+    const { device, ino } = identity;
+    return { device: files.deviceNumber(Math.floor(device / 2 ** 20), device % 2 ** 20), ino };
+  }
+
   openedBy(handle: FileHandle): Opened | null {
     const node = this.#handles.nodeOf(handle);
-    const ino = node === null ? null : this.#inodes.inoOf(node);
-    return node === null || ino === null ? null : { node, ino };
+    const file = node === null ? null : this.hostFileOf(node);
+    return node === null || file === null ? null : { node, file };
   }
 
   reset(): void {
+    this.#locks.close();
     this.#handles.close();
     this.#inodes.forgetAll();
   }
@@ -534,9 +549,26 @@ export class PassthroughFileSystem implements FileSystem {
 
   /** Whether the source's file system knows POSIX ACLs. */
   get hasAccessLists(): boolean {
-    const path = reopenPath(this.#inodes.get(ROOT_NODE).fd);
+    const path = linkPath(this.#inodes.get(ROOT_NODE).fd);
     const result = files.getxattr(path, ACCESS_LIST, new Uint8Array(0));
     return result >= 0 || failure(-result).code === "ENODATA";
+  }
+
+  /**
+   * Whether `flush` never does anything: local file systems have no work of close(2) and no errors left for it
+   * (no `flush` in their file_operations; that of F2FS is for transactions of the process itself).
+   */
+  get flushIsNothing(): boolean {
+    return this.#source().isLocal && !this.options.crossMounts;
+  }
+
+  /**
+   * Whether the entry with this number, as `readDirectory` gives it, is a pinned inode that the client knows. Of a directory on
+   * another device than the source's none is: its numbers are shown ones.
+   */
+  isKnown(directory: NodeId, ino: bigint): boolean {
+    const { device } = this.#inodes.get(directory);
+    return device === this.#source().device && this.#inodes.isPinned(device, ino);
   }
 
   /** Descriptors that nodes hold now, without the root's. */
@@ -547,8 +579,10 @@ export class PassthroughFileSystem implements FileSystem {
   close(): void {
     this.#bounce?.free();
     this.#bounce = null;
+    this.#locks.close();
     this.#handles.close();
     this.#inodes.close();
+    this.#links.close();
   }
 
   #requireWritable(): void {
@@ -569,7 +603,7 @@ export class PassthroughFileSystem implements FileSystem {
   #openContent(inode: Inode, flags: number): number {
     switch (inode.fileType) {
       case files.S_IFREG:
-        return succeeded(files.openat(files.AT_FDCWD, reopenPath(inode.fd), flags));
+        return succeeded(this.#links.open(inode.fd, flags));
       case files.S_IFDIR:
         throw failure("EISDIR");
       case files.S_IFLNK:

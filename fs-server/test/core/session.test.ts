@@ -4,11 +4,13 @@ import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { errnoNumber } from "../../../sys/src/index.ts";
 import { OPCODES } from "../../src/abi/opcodes.ts";
+import { direntBytes, ENTRY_BYTES } from "../../src/core/encode.ts";
 import { HANDLERS } from "../../src/core/handlers.ts";
 import { ContiguousSink } from "../../src/core/reply.ts";
 import { Session } from "../../src/core/session.ts";
 import { RecordingWindow } from "../../src/dax/recording.ts";
 import { FaultyFileSystem } from "../../src/fs/faults.ts";
+import type { NodeId } from "../../src/fs/filesystem.ts";
 import { NULL_FILE_SYSTEM } from "../../src/fs/null.ts";
 import { fuzz } from "../../src/fuzz/run.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
@@ -22,6 +24,34 @@ beforeEach(() => {
   source = temporaryDirectory();
   fs = new PassthroughFileSystem(source);
   return () => fs.close();
+});
+
+describe("READDIRPLUS", () => {
+  /** The names that an answer looked up, of a folder with `known`, which the client has looked up before, and `new`. */
+  function lookedUp(validityMs: number): readonly string[] {
+    for (const name of ["known", "new"]) writeFileSync(join(source, name), "");
+    const validity = { entryMs: validityMs, attributesMs: validityMs };
+    const isKnown = (node: NodeId, ino: bigint): boolean => fs.isKnown(node, ino);
+    const client = new MemoryClient(new Session({ fs, validity, isKnown }));
+    client.init();
+    client.call("LOOKUP", { names: ["known"] });
+    const fh = client.call("OPENDIR", {}).body.getBigUint64(0, true);
+    const { body } = client.call("READDIRPLUS", { args: { fh, size: 4096 } });
+    const found: string[] = [];
+    for (let at = 0; at < body.byteLength; ) {
+      const nameBytes = body.getUint32(at + ENTRY_BYTES + 16, true);
+      const name = Buffer.from(body.buffer, body.byteOffset + at + ENTRY_BYTES + 24, nameBytes).toString();
+      if (body.getBigUint64(at, true) !== 0n) found.push(name);
+      at += ENTRY_BYTES + direntBytes(nameBytes);
+    }
+    client.call("RELEASEDIR", { args: { fh } });
+    return found.toSorted();
+  }
+
+  it("looks up what the client does not know, or may have to ask for soon", () => {
+    expect(lookedUp(86_400_000)).toEqual(["new"]);
+    expect(lookedUp(1000)).toEqual(["known", "new"]);
+  });
 });
 
 describe("INIT", () => {
@@ -95,6 +125,21 @@ describe.each(CLIENTS)("a client %s", (_name, connect) => {
     client.call("RELEASE", { node, args: { fh } });
     client.post("FORGET", { node, args: { nlookup: 1 } });
     expect(fs.usage()).toEqual({ nodes: 0, handles: 0 });
+  });
+
+  it("is asked no more about closing once FLUSH is ENOSYS, which it is where flushing is nothing", () => {
+    writeFileSync(join(source, "file"), "");
+    const forwarded = { flushIsNothing: true, posixLocks: true };
+    const answers = [{}, { flushIsNothing: false }, { flushIsNothing: true }, forwarded].map((options) => {
+      const client = connect(new Session({ fs, ...options }), { split: 16 });
+      client.init();
+      const node = client.call("LOOKUP", { names: ["file"] }).body.getBigUint64(0, true);
+      const fh = client.call("OPEN", { node, args: { flags: 0 } }).body.getBigUint64(0, true);
+      const { errno } = client.call("FLUSH", { node, args: { fh } });
+      client.call("RELEASE", { node, args: { fh } });
+      return errno;
+    });
+    expect(answers).toEqual([0, 0, errnoNumber("ENOSYS"), 0]);
   });
 
   it("that cannot take an answer gets its references taken back", () => {
@@ -200,12 +245,12 @@ describe("postponed requests", () => {
 describe("hostile messages", () => {
   it.each([1, 2, 3])("never throw, leak, or get two answers (seed %s)", (seed) => {
     writeFileSync(join(source, "a"), "a");
-    const limits = { nodeLimit: 16, handleLimit: 8, readOnly: seed === 3 };
+    const limits = { nodeLimit: 16, handleLimit: 8, lockLimit: 4, readOnly: seed === 3 };
     const figures = fuzz({
       fs: () => (seed === 1 ? NULL_FILE_SYSTEM : new PassthroughFileSystem(source, limits)),
       seed,
       messages: 3000,
-      session: { window: new RecordingWindow(2n ** 24n) },
+      session: { window: new RecordingWindow(2n ** 24n), posixLocks: true, flocks: true },
     });
     expect(figures).toMatchObject({ failures: [], defects: 0 });
     expect(figures.answered).toBeGreaterThan(2000);

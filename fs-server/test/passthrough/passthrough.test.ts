@@ -40,6 +40,29 @@ describe("content", () => {
     expect(fs.usage()).toEqual({ nodes: 1, handles: 0 });
   });
 
+  it("is known by its number for as long as the client holds it", () => {
+    writeFileSync(join(source, "file"), "");
+    const { ino } = statSync(join(source, "file"), { bigint: true });
+    expect(fs.isKnown(ROOT_NODE, ino)).toBe(false);
+    const { node } = fs.lookup(ROOT_NODE, componentName("file"));
+    expect(fs.isKnown(ROOT_NODE, ino)).toBe(true);
+    fs.forget(node, 1n);
+    expect(fs.isKnown(ROOT_NODE, ino)).toBe(false);
+  });
+
+  it("has nothing to flush on a local file system, unless other ones can be reached", () => {
+    const of = (folder: string, crossMounts: boolean): boolean => {
+      const served = new PassthroughFileSystem(folder, { crossMounts });
+      const { flushIsNothing } = served;
+      served.close();
+      return flushIsNothing;
+    };
+    // A tmpfs wherever there is one.
+    expect(of("/dev/shm", false)).toBe(true);
+    expect(of("/dev/shm", true)).toBe(false);
+    expect(of("/proc/self", false)).toBe(false);
+  });
+
   it("lies at offsets above 2^53 as at any other", () => {
     const large = 2n ** 53n + 1n;
     const { entry, handle } = fs.create(at("file"), files.O_RDWR, plain);

@@ -3,11 +3,14 @@ import { accessSync, constants, existsSync, readFileSync, realpathSync, statSync
 import { tmpdir } from "node:os";
 import { resolve } from "node:path";
 import {
+  ALL_GROUPS,
   type BenchResult,
   benchFileServer,
+  contenderNames,
   type Placement,
   type PlacementResult,
   ROWS,
+  type RowGroup,
   type RowName,
 } from "../../../fs-server/src/index.ts";
 import { exitCodes } from "../../../language/src/index.ts";
@@ -25,6 +28,9 @@ export type BenchFsCommand = {
   readonly folder?: string;
   readonly repetitions: string;
   readonly placement?: Placement;
+  /** Names of groups and of contenders, separated by commas. */
+  readonly rows?: string;
+  readonly contenders?: string;
   readonly json?: string;
 };
 
@@ -65,6 +71,25 @@ function checkedFolder(path: string): string {
   throw new UsageError(`--folder ${path} is no folder`);
 }
 
+function checkedGroups(names: string | undefined): readonly RowGroup[] {
+  if (names === undefined) return ALL_GROUPS;
+  return names.split(",").map((name) => {
+    const group = ALL_GROUPS.find((known) => known === name);
+    if (group !== undefined) return group;
+    throw new UsageError(`--rows: there is no "${name}"; there are ${ALL_GROUPS.join(", ")}`);
+  });
+}
+
+function checkedContenders(names: string | undefined, peer: string | null): readonly string[] | null {
+  const chosen = names?.split(",") ?? null;
+  const known = contenderNames(peer);
+  const unknown = chosen?.find((name) => !known.includes(name));
+  if (unknown === undefined) return chosen;
+  throw new UsageError(
+    `--contenders: "${unknown}" cannot be measured here; what can be: ${known.join(", ")}`,
+  );
+}
+
 /** Returns the exit code: measurements are not verdicts, so 0 once they are made. */
 export async function benchFsCommand(options: BenchFsCommand, style: Style): Promise<number> {
   const [first = 0, second] = allowedCpus();
@@ -73,6 +98,8 @@ export async function benchFsCommand(options: BenchFsCommand, style: Style): Pro
   if (chosen.length === 0) throw new UsageError("--placement apart needs two CPUs");
   const peer = checkedPeer(options.peer);
   const repetitions = parseCount("--repetitions", options.repetitions, 1, MAX_REPETITIONS);
+  const groups = checkedGroups(options.rows);
+  const only = checkedContenders(options.contenders, peer);
   const parent = checkedFolder(options.folder ?? (existsSync(TMPFS) ? TMPFS : tmpdir()));
   const json = openJson<BenchFsLine>(options.json);
   const progress = openStatusLine();
@@ -86,6 +113,8 @@ export async function benchFsCommand(options: BenchFsCommand, style: Style): Pro
         placements: chosen,
         cpus: [first, second ?? first],
         peer,
+        groups,
+        only,
         signal,
         progress: progress.show,
       });
@@ -123,7 +152,10 @@ export function benchFsText(result: BenchResult, style: Style): string {
 }
 
 function placementGrid(result: BenchResult, placement: PlacementResult): Grid {
-  const rows = Object.entries(ROWS) as [RowName, (typeof ROWS)[RowName]][];
+  const measured = Object.values(placement.figures);
+  const rows = (Object.entries(ROWS) as [RowName, (typeof ROWS)[RowName]][]).filter(([row]) =>
+    measured.some((figures) => figures[row] !== undefined),
+  );
   return {
     head: ["", ...result.contenders.map(({ name }) => name)],
     rows: rows.map(([row, { title, unit }]) => [
@@ -138,7 +170,12 @@ function placementGrid(result: BenchResult, placement: PlacementResult): Grid {
   };
 }
 
-function peaks({ peakRssBytes, copied }: PlacementResult): string {
+function peaks({ figures, peakRssBytes, copied }: PlacementResult): string {
+  const jobs = Object.entries(figures).flatMap(([name, { random, random4 }]) =>
+    random === undefined || random4 === undefined
+      ? []
+      : [`${name} ${(random4.median / random.median).toFixed(2)}`],
+  );
   const each = Object.entries(peakRssBytes).map(
     ([name, bytes]) => `${name} ${Math.round(bytes / 2 ** 20)} MiB`,
   );
@@ -146,6 +183,7 @@ function peaks({ peakRssBytes, copied }: PlacementResult): string {
     ([name, { large, small }]) => `${name} ${large.toFixed(2)} and ${small.toFixed(2)}`,
   );
   return [
+    ...(jobs.length === 0 ? [] : [`random reads of four jobs, times those of one: ${jobs.join(", ")}`]),
     `peak memory: ${each.join(", ")}`,
     `copied into the server's memory for each byte, by 128 KiB and by 4 KiB: ${ways.join(", ")}`,
   ].join("\n");

@@ -1,6 +1,13 @@
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
-import { exitCodes, signalOfExitCode, transports } from "../../../language/src/index.ts";
+import {
+  cacheModes,
+  exitCodes,
+  fileHandlesUses,
+  signalOfExitCode,
+  transports,
+  windowGuards,
+} from "../../../language/src/index.ts";
 import { LostChildError } from "../../../sys/src/lost-child.ts";
 import { defaultNames, modelNames, realNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";
@@ -26,6 +33,7 @@ const schemaNames: readonly SchemaName[] = [
   "kernels",
   "list",
   "guards",
+  "diagnose",
 ];
 
 const JSON_HELP = "write JSON lines to FILE, or to standard output with -";
@@ -66,7 +74,10 @@ function addRun(program: Command): void {
         "Exit code: 0 all as expected; 1 something unexpected; 2 some cases prove nothing; 3 nothing ran; " +
         "64 usage; 70 defect of daxfault; 129, 130, 143 interrupted.",
     )
-    .argument("[SCENARIO...]", "ids, patterns or files; all if none is given (with --kernel: the headlines)")
+    .argument(
+      "[SCENARIO...]",
+      "ids, patterns or files; all if none is given (with --kernel, or --vmm qemu under TCG: the headlines)",
+    )
     .option("-p, --proposal <P...>", "only these proposals (ids or patterns)")
     .option("-e, --engine <E...>", "only these engines")
     .option(
@@ -83,6 +94,8 @@ function addRun(program: Command): void {
       "--guest-kernel <SPEC>",
       "of the Linux guest (--engine linux): as --kernel, or small, compiled here; debian:6.12 if left out",
     )
+    .option("--vmm <VMM...>", "of the Linux guest (--engine linux): own, qemu, or both")
+    .option("--qemu <PATH>", "a QEMU with a DAX window (default: that on PATH, else Debian's in the cache)")
     .option("--list", "say what would run, and run nothing")
     .option("--shard <I/N>", "only the I-th of N parts of the cases; daxfault report merges them")
     .option("--repeat <N>", "run each case N times and count its outcomes", "1")
@@ -131,15 +144,18 @@ function addRepro(program: Command): void {
     .option("--kvm <PROPOSAL>", "its KVM has this built in (as of run)")
     .option("--modules <DIR>", "its modules, where it is given as a path (lib/modules/RELEASE)")
     .option("--guest-kernel <SPEC>", "of the Linux guest (--engine linux): as --kernel")
+    .option("--vmm <VMM>", "of the Linux guest (--engine linux): own or qemu")
+    .option("--qemu <PATH>", "a QEMU with a DAX window (as of run)")
     .option("-o, --out <DIR>", "the folder (default: daxfault-repro-ID in the working directory)")
     .option("--timeout <SECONDS>", "hard limit of the case", "20");
-  addSources(command).action(async (id: string, { proposal, engine, kernel, ...options }) => {
+  addSources(command).action(async (id: string, { proposal, engine, kernel, vmm, ...options }) => {
     const { reproCommand } = await import("./repro.ts");
     process.exitCode = await reproCommand(id, {
       ...options,
       ...(proposal === undefined ? {} : { proposal: [proposal] }),
       ...(engine === undefined ? {} : { engine: [engine] }),
       ...(kernel === undefined ? {} : { kernel: [kernel] }),
+      ...(vmm === undefined ? {} : { vmm: [vmm] }),
     });
   });
 }
@@ -295,6 +311,11 @@ function addBench(program: Command): void {
     .option("--folder <DIR>", "where the sources lie (a tmpfs measures servers, not disks)")
     .option("--repetitions <N>", "rounds that count; one more warms up", "5")
     .addOption(new Option("--placement <P>", "only this one").choices(["apart", "together"]))
+    .option(
+      "--rows <GROUPS>",
+      "only these: sequential, random, metadata, getattr, beside; separated by commas",
+    )
+    .option("--contenders <NAMES>", "only these and their rivals, separated by commas: devfuse,devfuse +PT")
     .option("--json <FILE>", JSON_HELP)
     .action(async (options) => {
       const { benchFsCommand } = await import("./bench-fs.ts");
@@ -408,17 +429,59 @@ function addGuards(program: Command): void {
     });
 }
 
-function addServe(program: Command): void {
+/** Of a server that a VMM connects to: virtiofsd's names. */
+function addVhostOptions(serve: Command): Command {
+  return serve
+    .option("--socket-path <PATH>", "serve the VMM that connects here (vhost-user): virtiofsd's options")
+    .option("--fd <FD>", "the same by a listening socket that is open already")
+    .option("--tag <NAME>", "name of the file system, where the VMM has none of its own (--socket-path)")
+    .option(
+      "--dax-window <SIZE>",
+      "offer a DAX window, e.g. 512M: QEMU's vhost-user-test-device-pci (--socket-path)",
+    )
+    .option("--thread-pool-size <N>", "most threads that serve at once; 0: one (--socket-path)")
+    .option(
+      "--num-request-queues <N>",
+      "request queues, where the VMM has no number of its own (--socket-path)",
+    )
+    .option("--reconnect", "wait for the next VMM when one has left (--socket-path)")
+    .option("--sandbox <KIND>", "none; others are refused (--socket-path)");
+}
+
+function addDiagnose(program: Command): void {
   program
+    .command("diagnose")
+    .summary("what a VM on this machine does that runs or hangs: why, because of which file, what ends it")
+    .description(
+      "Looks at VMs of any VMM on KVM from outside for half a second, without the VMM's help, and says of each whether it " +
+        "runs, is halted, waits for I/O, or loops, and because of which file; what ends that, and at which price. Changes " +
+        "nothing. Without root it says what it could not see. docs/vm-hangs.md has the whole story.\n\n" +
+        "Exit code: 0 all are healthy; 1 one does not go on by itself; 2 of one it cannot be said; 3 there is no VM; 64 usage.",
+    )
+    .option("--pid <PID>", "only the VM of this process")
+    .option("--name <GUEST>", "only the VM of this name (QEMU's -name, --name, --id)")
+    .option("--log <FILE>", "look at no VM: find the failures of KVM_RUN in the log of a VMM")
+    .option("--mail <FILE>", "as a report for a mailing list; - is standard output")
+    .option("--record <FILE>", "everything that was read, for somebody else to look at")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { diagnoseCommand } = await import("./diagnose.ts");
+      process.exitCode = await diagnoseCommand(options, await style());
+    });
+}
+
+function addServe(program: Command): void {
+  const serve = program
     .command("serve")
     .summary("the passthrough file server alone")
     .description(
       "Mounts SOURCE at MOUNTPOINT, an empty directory, until Ctrl-C or SIGTERM; then unmounts. " +
-        "Prints one JSON line when it is mounted.",
+        "With --socket-path it serves a VMM instead, as virtiofsd does (docs/virtiofsd.md). " +
+        "Prints one JSON line when it is mounted, or a VMM can connect.",
     )
     .argument("<SOURCE>", "directory to serve")
-    .argument("<MOUNTPOINT>", "where to mount it")
-    .addOption(new Option("--transport <T>", "how the mount is made").choices(transports).default("devfuse"))
+    .argument("[MOUNTPOINT]", "where to mount it")
+    .addOption(new Option("--transport <T>", "how the mount is made (default: devfuse)").choices(transports))
     .option("--read-only", "refuse every change")
     .option("--debug", "one line per request and reply on standard error")
     .option(
@@ -439,15 +502,12 @@ function addServe(program: Command): void {
       new Option(
         "--inode-file-handles <USE>",
         "name inodes by file handles, not by open descriptors",
-      ).choices(["never", "prefer", "mandatory"]),
+      ).choices(fileHandlesUses),
     )
     .addOption(
-      new Option("--cache <WHAT>", "what the kernel keeps: names and attributes, pages (devfuse)").choices([
-        "auto",
-        "always",
-        "never",
-        "metadata",
-      ]),
+      new Option("--cache <WHAT>", "what the kernel keeps: names and attributes, pages (devfuse)").choices(
+        cacheModes,
+      ),
     )
     .option("--allow-direct-io", "O_DIRECT reaches the files of SOURCE (devfuse)")
     .option(
@@ -455,19 +515,23 @@ function addServe(program: Command): void {
       "map:CLIENT:HOST:COUNT, guest, host, squash-guest, squash-host, forbid-guest",
     )
     .option("--translate-gid <RULE...>", "the same for groups")
+    .option("--posix-lock", "POSIX locks are set on SOURCE, seen by all who lock there (devfuse)")
+    .option("--no-posix-lock", "they are those of the kernel's own processes (default)")
+    .option("--flock", "as --posix-lock, for flock(2) (devfuse)")
+    .option("--no-flock", "as --no-posix-lock, for flock(2) (default)")
     .option("--posix-acl", "the kernel enforces POSIX ACLs (default: where the source has them; devfuse)")
     .option("--no-posix-acl", "ACLs are shown, not enforced (devfuse)")
     .addOption(
       new Option(
         "--guard <G>",
-        "fuse-lease: who has leases is asked before a file gets shorter; notify, pre-content: this mount drops what others change",
-      ).choices(["fuse-lease", "notify", "pre-content"]),
+        "fuse-lease: who has leases is asked before a file gets shorter; notify, pre-content: this mount drops what others change; all five: files in a --dax-window",
+      ).choices(windowGuards),
     )
-    .option("--lease-socket <PATH>", "where clients that map files hold leases (--guard fuse-lease)")
-    .action(async (source: string, mountpoint: string, options) => {
-      const { serveCommand } = await import("./serve.ts");
-      process.exitCode = await serveCommand(source, mountpoint, options);
-    });
+    .option("--lease-socket <PATH>", "where clients that map files hold leases (--guard fuse-lease)");
+  addVhostOptions(serve).action(async (source: string, mountpoint: string | undefined, options) => {
+    const { serveCommand } = await import("./serve.ts");
+    process.exitCode = await serveCommand(source, mountpoint, options);
+  });
 }
 
 function makeProgram(): Command {
@@ -487,6 +551,7 @@ function makeProgram(): Command {
   addBench(program);
   addOthers(program);
   addGuards(program);
+  addDiagnose(program);
   addServe(program);
   return program;
 }

@@ -124,6 +124,12 @@ export function doctorText(found: MachineFacts, probed: readonly ProbeResult[], 
     style.bold("What engines need"),
     ...featureNames.flatMap((name) => featureLines(name, what[name], machine.features[name], style)),
     ...groups,
+    "",
+    ...paragraph(
+      "A VM of this machine hangs, or may: daxfault diagnose says why, and what ends it (docs/vm-hangs.md).",
+      style.widthColumns,
+      { first: 0, rest: 2 },
+    ),
   ].join("\n");
 }
 

@@ -1,29 +1,13 @@
-/** Where a command writes: JSON lines to a file or to standard output, progress to a terminal. */
-import { jsonText, visible } from "../report/encode.ts";
+/** Where a command writes: reports to files or to standard output, progress to a terminal. */
+import { visible } from "../report/encode.ts";
 import { type FormatName, formats } from "../report/formats.ts";
-import type { JsonRecord } from "../report/jsonl.ts";
 import type { Report } from "../report/report.ts";
 import { caseTitle } from "../report/text.ts";
 import type { RunObserver } from "../run/observer.ts";
 import { openOutput } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
 
-export type JsonOutput<Line extends object = JsonRecord> = {
-  /** Standard output carries the JSON lines: nothing else may be written there. */
-  readonly isStdout: boolean;
-  write(line: Line): void;
-};
-
-/** Opens `--json FILE|-`; without the option, records go nowhere. */
-export function openJson<Line extends object = JsonRecord>(target: string | undefined): JsonOutput<Line> {
-  if (target === undefined) return { isStdout: false, write() {} };
-  const output = openOutput("--json", target);
-  return {
-    isStdout: output.isStdout,
-    // One write a line: what is written stays (in FILE.partial) whatever happens to the run.
-    write: (line) => output.write(Buffer.from(`${jsonText(line)}\n`)),
-  };
-}
+export { type JsonOutput, openJson } from "./json-output.ts";
 
 /** The FILE of each format that is asked for. */
 export type ReportOptions = { readonly [name in FormatName]?: string };

@@ -96,7 +96,8 @@ export async function run(names: readonly string[], options: RunCommandOptions):
   };
   const recorder = makeRecorder(json.write);
   if (selection.isHeadlines) {
-    print(`The headline scenarios (${cases.length} cases): daxfault run '*' --kernel ... runs all.\n`);
+    const all = selection.kernels.length > 0 ? "--kernel ..." : "--engine ...";
+    print(`The headline scenarios (${cases.length} cases): daxfault run '*' ${all} runs all.\n`);
   }
   const { expectationOf } = selection.catalogue;
   const end = await runPlan(

@@ -1,6 +1,7 @@
 /** The part of the catalogue that a command line selects. Everything is checked here, before anything runs. */
 
 import { accessSync, constants, statSync } from "node:fs";
+import { resolve } from "node:path";
 import {
   type EngineName,
   KindsError,
@@ -8,12 +9,22 @@ import {
   matchesGlob,
   ScenarioError,
 } from "../../../language/src/index.ts";
-import { defaultNames, engineNames, engineRow, engineRows, kernelEngines } from "../engines/registry.ts";
+import {
+  defaultNames,
+  engineNames,
+  engineRow,
+  engineRows,
+  kernelEngines,
+  LINUX,
+  linuxEngineIn,
+  vmmNames,
+} from "../engines/registry.ts";
 import { errorText } from "../error-text.ts";
 import { KernelError } from "../kernel/error.ts";
 import { builtInKvm } from "../kernel/patches.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { isFolder, treeProblem } from "../kernel/tree.ts";
+import { supportOf, thisMachine } from "../machine.ts";
 import { kernelOfName } from "../machines/places.ts";
 import { visible } from "../report/encode.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
@@ -33,6 +44,10 @@ export type SelectionOptions = SourceOptions & {
   readonly kernel?: readonly string[];
   readonly modules?: string;
   readonly guestKernel?: string;
+  /** The VMMs of the Linux guest. */
+  readonly vmm?: readonly string[];
+  /** A QEMU with a DAX window. */
+  readonly qemu?: string;
   /** The proposal that the kernels' KVM has built in. */
   readonly kvm?: string;
 };
@@ -47,7 +62,9 @@ export type Selection = {
   readonly enginesInside: readonly EngineName[] | null;
   /** The kernel of Linux guests; null: the usual one. */
   readonly guestKernel: KernelSpec | null;
-  /** Kernels were asked for and nothing else: `kernelHeadlines`. */
+  /** The user's QEMU with a DAX window; null: one that is found. */
+  readonly qemu: string | null;
+  /** Kernels, or QEMU's emulator, were asked for and nothing else: `kernelHeadlines`, `qemuHeadlines`. */
   readonly isHeadlines: boolean;
   /** Where the modules of kernels in files are. */
   readonly modulesDirectory: string | null;
@@ -63,6 +80,33 @@ export const kernelHeadlines: readonly string[] = [
   "hang-without-apf",
   "memory-fault-cap-without-exit",
   "load-after-truncate",
+];
+
+/**
+ * The default cases of a guest in QEMU's emulator: what a truncation by the host, and one by the guest, does to each kind of
+ * access (docs/linux-guest.md, outcomes A to R). A boot each.
+ */
+export const qemuHeadlines: readonly string[] = [
+  "load-after-truncate",
+  "load-beside-touched-after-truncate",
+  "store-after-truncate",
+  "file-read-after-truncate",
+  "file-write-after-truncate",
+  "load-across-into-lost-page",
+  "load-after-truncate-in-page",
+  "load-beyond-end-in-page",
+  "load-after-truncate-by-guest",
+  "file-read-after-truncate-by-guest",
+  "file-write-after-own-truncate",
+  "load-after-size-never-cached",
+  "store-after-size-never-cached",
+  "file-read-after-size-never-cached",
+  "load-of-kept-after-size-never-cached",
+  "load-behind-page-after-size-never-cached",
+  "load-after-regrow",
+  "two-vcpus-spin",
+  "load-from-full-tmpfs",
+  "kernel-pin-after-truncate",
 ];
 
 /** The catalogue with the user's folders; what is wrong with them is a usage error. */
@@ -170,7 +214,7 @@ type SelectedEngines = {
  * if any was asked for.
  */
 function selectEngines(options: SelectionOptions): SelectedEngines {
-  const names = (options.engine ?? []).filter((name) => kernelOfName(name) === null);
+  const names = inVmms(options).filter((name) => kernelOfName(name) === null);
   const hasKernels = (options.kernel ?? []).length > 0;
   const isInside = (id: EngineName): boolean => hasKernels && kernelEngines.some(({ name }) => name === id);
   if (names.length === 0) {
@@ -181,6 +225,39 @@ function selectEngines(options: SelectionOptions): SelectedEngines {
   const chosen = select("engine", names, known).map(({ id }) => id);
   const inside = chosen.filter(isInside);
   return { here: chosen.filter((id) => !isInside(id)), inside: inside.length === 0 ? null : inside };
+}
+
+/** Has this machine a KVM that runs Linux as a guest? */
+function runsLinux(): boolean {
+  return supportOf(thisMachine(), ["linux-guest", "kvm"]).kind === "yes";
+}
+
+/** The engines named, with those of `--vmm` in place of `linux`: under TCG where neither a kernel nor this machine has KVM for it. */
+function inVmms({ engine = [], vmm, kernel = [] }: SelectionOptions): readonly string[] {
+  if (vmm === undefined) return engine;
+  const vmms = select(
+    "VMM",
+    vmm,
+    vmmNames.map((id) => ({ id })),
+  ).map(({ id }) => id);
+  if (!engine.includes(LINUX)) {
+    throw new UsageError(`--vmm ${vmm.join(" ")}: of the engine with a Linux guest (--engine ${LINUX})`);
+  }
+  const own = vmms.map((one) => linuxEngineIn(one, one === "own" || kernel.length > 0 || runsLinux()));
+  return engine.flatMap((name) => (name === LINUX ? own : [name]));
+}
+
+/** `--qemu`, of engines with a guest in QEMU alone. */
+function selectQemu({ qemu }: SelectionOptions, { here, inside }: SelectedEngines): string | null {
+  if (qemu === undefined) return null;
+  if (![...here, ...(inside ?? [])].some((name) => engineRow(name).nature.vmm === "qemu")) {
+    throw new UsageError(
+      `--qemu ${qemu}: no engine asked for has a guest in QEMU (--engine ${LINUX} --vmm qemu)`,
+    );
+  }
+  const problem = pathProblem(qemu, "file");
+  if (problem !== null) throw new UsageError(`--qemu ${qemu}: ${problem}`);
+  return resolve(qemu);
 }
 
 /** `--guest-kernel`, of engines with a Linux guest alone. */
@@ -235,6 +312,16 @@ function refuseSwallowed({ scenarios, proposals }: Catalogue, options: Selection
   }
 }
 
+/** The default cases where neither scenarios nor proposals are named; null: all. */
+function headlinesOf(kernels: readonly KernelSpec[], { here }: SelectedEngines): readonly string[] | null {
+  if (here.length === 0) return kernels.length > 0 ? kernelHeadlines : null;
+  const areEmulated = here.every((name) => {
+    const { vmm, runsKvm } = engineRow(name).nature;
+    return vmm === "qemu" && !runsKvm;
+  });
+  return areEmulated && kernels.length === 0 ? qemuHeadlines : null;
+}
+
 /** Throws a UsageError for names that mean nothing, and for filters that leave nothing. */
 export function makeSelection(names: readonly string[], options: SelectionOptions): Selection {
   const catalogue = openCatalogue(options, names.filter(isScenarioFile));
@@ -242,6 +329,7 @@ export function makeSelection(names: readonly string[], options: SelectionOption
   const kernels = selectKernels(options);
   const engines = selectEngines(options);
   const guestKernel = selectGuestKernel(options, engines);
+  const qemu = selectQemu(options, engines);
   checkPaths(
     [
       ...kernels.map((spec) => ({ option: "--kernel", spec }) as const),
@@ -250,9 +338,10 @@ export function makeSelection(names: readonly string[], options: SelectionOption
     options.modules,
   );
   const kvm = selectKvm(options, kernels, guestKernel);
-  const isHeadlines =
-    names.length === 0 && options.proposal === undefined && kernels.length > 0 && engines.here.length === 0;
-  const scenarios = selectScenarios(catalogue, isHeadlines ? kernelHeadlines : names);
+  const headlines =
+    names.length === 0 && options.proposal === undefined ? headlinesOf(kernels, engines) : null;
+  const isHeadlines = headlines !== null;
+  const scenarios = selectScenarios(catalogue, headlines ?? names);
   const proposals = select(
     "proposal",
     options.proposal ?? [],
@@ -260,7 +349,7 @@ export function makeSelection(names: readonly string[], options: SelectionOption
   )
     .map(({ named }) => named)
     // A process of the host's that maps the file is no news of KVM.
-    .filter(({ proposal }) => !isHeadlines || proposal.kvm !== "none");
+    .filter(({ proposal }) => headlines !== kernelHeadlines || proposal.kvm !== "none");
   const isAbout = ({ scenario }: NamedScenario): boolean =>
     proposals.some(({ proposal }) => isAboutProposal(scenario, proposal));
   if (!scenarios.some(isAbout)) {
@@ -279,6 +368,7 @@ export function makeSelection(names: readonly string[], options: SelectionOption
     kernels,
     enginesInside: engines.inside,
     guestKernel,
+    qemu,
     isHeadlines,
     modulesDirectory: options.modules ?? null,
     kvm,

@@ -70,7 +70,8 @@ export function linuxRuns(results: readonly CaseResult[]): readonly LinuxRun[] {
   for (const { planned, result } of results) {
     if (result?.kind !== "evidence") continue;
     const { kernel: host, vm, guest } = result.evidence.attestation;
-    if (!planned.nature.isLinuxGuest || guest === null) continue;
+    // QEMU's guests are no recordings of our own VMM's.
+    if (!planned.nature.isLinuxGuest || planned.nature.vmm !== undefined || guest === null) continue;
     const kvm = vm?.kvm ?? "today";
     const patches = guest.patches.map(({ name }) => name);
     const key = [host, guest.release, kvm, ...patches].join("\n");

@@ -249,6 +249,18 @@ function readTracefs(): Feature {
   }
 }
 
+function readDebugfs(): Feature {
+  const mounted = "sudo mount -t debugfs nodev /sys/kernel/debug";
+  try {
+    if (readdirSync("/sys/kernel/debug").length === 0) return missing("debugfs is not mounted", mounted);
+    if (!existsSync("/sys/kernel/debug/kvm"))
+      return missing("/sys/kernel/debug has no kvm", "sudo modprobe kvm");
+    return present("/sys/kernel/debug/kvm");
+  } catch (error) {
+    return missing(errorLine(error), isRoot() ? mounted : "sudo scripts/daxfault diagnose");
+  }
+}
+
 function readProgram(program: string, fix: string): Feature {
   try {
     const text = execFileSync(program, ["--version"], {
@@ -354,8 +366,14 @@ const probes: readonly Probe[] = [
   {
     name: "tracefs",
     group: "Reproductions and reports",
-    purpose: "trace.txt of repro has KVM's tracepoints",
+    purpose: "trace.txt of repro has KVM's tracepoints; diagnose sees a loop and its page",
     read: readTracefs,
+  },
+  {
+    name: "debugfs",
+    group: "Reproductions and reports",
+    purpose: "diagnose knows which threads run vCPUs, and has KVM's counters",
+    read: readDebugfs,
   },
   {
     name: "gcc",

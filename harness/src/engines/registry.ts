@@ -85,6 +85,31 @@ const rows = [
     load: async (): Promise<Engine> => (await import("./linux/engine.ts")).linuxEngine,
     inKernels: async (): Promise<SupportsCase> => (await import("./linux/plan.ts")).supportsLinux,
   },
+  {
+    name: "linux-qemu-tcg",
+    nature: { isReal: true, runsKvm: false, isLinuxGuest: true, vmm: "qemu" },
+    proposals: "without-kvm",
+    byDefault: false,
+    needs: ["steps"],
+    someNeed: ["fuse", "root"],
+    guestTakesInterrupts: false,
+    load: async (): Promise<Engine> => (await import("./linux/qemu/engine.ts")).qemuTcgEngine,
+    inKernels: null,
+  },
+  {
+    name: "linux-qemu",
+    nature: { isReal: true, runsKvm: true, isLinuxGuest: true, vmm: "qemu" },
+    proposals: "with-vm",
+    byDefault: false,
+    needs: ["linux-guest", "kvm"],
+    someNeed: ["fuse", "root"],
+    guestTakesInterrupts: true,
+    load: async (): Promise<Engine> => (await import("./linux/qemu/engine.ts")).qemuKvmEngine,
+    inKernels: async (): Promise<SupportsCase> => {
+      const { supportsQemu } = await import("./linux/qemu/plan.ts");
+      return (...asked) => supportsQemu("kvm", ...asked);
+    },
+  },
 ] as const;
 
 /** The names of the engines. */
@@ -92,6 +117,23 @@ export type RegisteredName = (typeof rows)[number]["name"];
 
 export const engineRows: readonly EngineRow[] = rows;
 export const engineNames: readonly RegisteredName[] = rows.map(({ name }) => name);
+
+/** The engine whose VMM `--vmm` names. */
+export const LINUX: RegisteredName = "linux";
+
+/** The VMMs of a Linux guest: ours, and upstream QEMU. */
+export const vmmNames = ["own", "qemu"] as const;
+export type VmmName = (typeof vmmNames)[number];
+
+/** The engine with a Linux guest in that VMM. @param withKvm KVM runs the guest; only QEMU can do without */
+export function linuxEngineIn(vmm: VmmName, withKvm: boolean): RegisteredName {
+  switch (vmm) {
+    case "own":
+      return LINUX;
+    case "qemu":
+      return withKvm ? "linux-qemu" : "linux-qemu-tcg";
+  }
+}
 
 /** Those that run where none is named. */
 export const defaultNames: readonly RegisteredName[] = rows
@@ -117,7 +159,8 @@ export function guestOption(
 ): string {
   if (!engineRow(name).nature.isLinuxGuest) return "";
   const kernel = guest === undefined ? "" : `--guest-kernel ${guest.spec.text} `;
-  return `--engine ${name} ${kernel}`;
+  const vmm = engineRow(name).nature.vmm === undefined ? "" : `--vmm ${engineRow(name).nature.vmm} `;
+  return `--engine ${vmm === "" ? name : LINUX} ${vmm}${kernel}`;
 }
 
 /** The row of an engine. Throws for a name that means nothing. */

@@ -12,7 +12,7 @@ import { runGroup, textOf } from "./group.ts";
 
 const COMMAND_BOUND_MS = 300_000;
 /** An index is asked for again after this long. */
-const INDEX_LIFE_MS = 24 * 60 * 60 * 1000;
+export const INDEX_LIFE_MS: number = 24 * 60 * 60 * 1000;
 /** Where apt's packages of Debian put the archive's keys. */
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -50,7 +50,7 @@ export type KernelPackage = {
 type CommandOptions = { readonly cwd?: string; readonly signal: AbortSignal };
 
 /** Runs a command of apt's. Throws a KernelError with the last thing that it complained about. */
-async function command(
+export async function aptCommand(
   tool: string,
   args: readonly string[],
   { cwd, signal }: CommandOptions,
@@ -98,12 +98,12 @@ function environment(): NodeJS.ProcessEnv {
 }
 
 /** An archive in apt's terms. */
-type Source = { readonly uri: string; readonly suite: string; readonly label: string };
+export type AptSource = { readonly uri: string; readonly suite: string; readonly label: string };
 
 /** Debian's archives among the machine's sources. Throws a KernelError if there are none. */
-async function debianSources(signal: AbortSignal): Promise<readonly Source[]> {
+export async function debianSources(signal: AbortSignal): Promise<readonly AptSource[]> {
   const format = "$(REPO_URI)\t$(RELEASE)\t$(ORIGIN)\t$(LABEL)\t$(COMPONENT)";
-  const text = await command("apt-get", ["indextargets", "--format", format, "Created-By: Packages"], {
+  const text = await aptCommand("apt-get", ["indextargets", "--format", format, "Created-By: Packages"], {
     signal,
   });
   const sources = text
@@ -117,6 +117,12 @@ async function debianSources(signal: AbortSignal): Promise<readonly Source[]> {
     );
   }
   return sources;
+}
+
+/** A line of a `sources.list`. */
+export function signedSource({ uri, suite }: Pick<AptSource, "uri" | "suite">): string {
+  const options = existsSync(KEYRING) ? `[signed-by=${KEYRING}] ` : "";
+  return `deb ${options}${uri} ${suite} main\n`;
 }
 
 /** apt with lists and sources of our own, and everything else as the machine has it. */
@@ -133,7 +139,7 @@ class Suite {
 
   #command(tool: string, args: readonly string[], cwd?: string): Promise<string> {
     const where = cwd === undefined ? {} : { cwd };
-    return command(tool, [...this.options, ...args], { ...where, signal: this.#signal });
+    return aptCommand(tool, [...this.options, ...args], { ...where, signal: this.#signal });
   }
 
   get options(): readonly string[] {
@@ -172,8 +178,7 @@ class Suite {
     const own = await debianSources(this.#signal);
     const main = own.find(({ label }) => label === "Debian") ?? own[0];
     const wanted = this.name === OWN_SUITES ? own : main === undefined ? [] : [{ ...main, suite: this.name }];
-    const options = existsSync(KEYRING) ? `[signed-by=${KEYRING}] ` : "";
-    return wanted.map(({ uri, suite }) => `deb ${options}${uri} ${suite} main\n`).join("");
+    return wanted.map(signedSource).join("");
   }
 
   async kernels(): Promise<readonly KernelPackage[]> {

@@ -30,8 +30,7 @@ function fromFile(
   role: KernelRole,
 ): Kernel {
   const { release } = readImage(imagePath);
-  const none = { modules: [], nestedModules: [] };
-  const { modules, nestedModules } =
+  const { modules, nestedModules, pciModules } =
     modulesDirectory === null ? none : ownModules(modulesDirectory, release, role);
   const path = resolve(imagePath);
   return {
@@ -40,6 +39,7 @@ function fromFile(
     release,
     modules,
     nestedModules,
+    pciModules,
     config: role === "guest" ? configOfImage(path, release) : null,
     origin: path,
     sha256: sha256(readFileSync(path)),
@@ -54,8 +54,7 @@ function fromTree(name: string, folder: string, role: KernelRole): Kernel {
   const { imagePath, configPath, origin, patches } = readTree(folder);
   const { release } = readImage(imagePath);
   const tree = ModuleTree.ofBuild(resolve(folder));
-  const modules =
-    role === "guest" ? checkedGuestModules(tree) : { modules: modulesOf(tree), nestedModules: [] };
+  const modules = role === "guest" ? checkedGuestModules(tree) : { ...none, modules: modulesOf(tree) };
   const config = role === "guest" ? readFileSync(configPath, "utf8") : null;
   return {
     name,
@@ -69,22 +68,20 @@ function fromTree(name: string, folder: string, role: KernelRole): Kernel {
   };
 }
 
-function checkedGuestModules(tree: ModuleTree): Pick<Kernel, "modules" | "nestedModules"> {
-  const { modules, nestedModules, missing } = guestModulesOf(tree);
+type OwnModules = Pick<Kernel, "modules" | "nestedModules" | "pciModules">;
+const none: OwnModules = { modules: [], nestedModules: [], pciModules: [] };
+
+function checkedGuestModules(tree: ModuleTree): OwnModules {
+  const { missing, ...own } = guestModulesOf(tree);
   if (missing.length > 0) throw new KernelError(lackText(missing));
-  return { modules, nestedModules };
+  return own;
 }
 
 /** Those that are loaded. The kernel would refuse another one's: reported here, before anything is booted. */
-function ownModules(
-  directory: string,
-  release: string | null,
-  role: KernelRole,
-): Pick<Kernel, "modules" | "nestedModules"> {
+function ownModules(directory: string, release: string | null, role: KernelRole): OwnModules {
   const tree = modulesTree(directory, release);
   const found = new ModuleTree(tree);
-  const own =
-    role === "guest" ? checkedGuestModules(found) : { modules: modulesOf(found), nestedModules: [] };
+  const own = role === "guest" ? checkedGuestModules(found) : { ...none, modules: modulesOf(found) };
   const strange = own.modules.find(({ bytes }) => ![null, release].includes(moduleRelease(bytes)));
   if (release !== null && strange !== undefined) {
     const other = moduleRelease(strange.bytes);

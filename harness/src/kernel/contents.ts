@@ -15,6 +15,8 @@ export type CachedFolder = {
     | "base"
     /** Of a build that runs, or was killed. */
     | "unfinished"
+    /** A program that was unpacked with all its libraries: QEMU with a DAX window. */
+    | "program"
     /** The archive's index, as apt keeps it. */
     | "index"
     /** What a build that failed has said. */
@@ -39,6 +41,7 @@ function sizeOf(path: string): number {
 function kindOf(part: string, name: string, isCompiled: boolean): CachedFolder["kind"] {
   if (name.startsWith(WORK_PREFIX)) return "unfinished";
   if (part === "builds") return "base";
+  if (part === "programs") return "program";
   return isCompiled ? "built" : "package";
 }
 
@@ -52,7 +55,7 @@ export function cachedFolders(cache: string = cacheDirectory()): readonly Cached
     sizeBytes: sizeOf(path),
     isInUse: held.has(path),
   });
-  const kernels = ["kernels", "builds"].flatMap((part) =>
+  const kernels = ["kernels", "builds", "programs"].flatMap((part) =>
     list(join(cache, part)).map((name): CachedFolder => {
       const path = join(cache, part, name);
       const entry = readEntry(path);

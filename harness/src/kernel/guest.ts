@@ -11,6 +11,7 @@ import { obtainKernel } from "./cache.ts";
 import { vmlinuxOf } from "./decompress.ts";
 import { KernelError } from "./error.ts";
 import { type GuestRootOptions, guestInitramfs, guestRootInitramfs } from "./initramfs.ts";
+import type { ModuleFile } from "./modules.ts";
 import type { KernelSpec } from "./spec.ts";
 import type { Kernel } from "./store.ts";
 
@@ -43,7 +44,14 @@ export type GuestFiles = {
   readonly initrd: Uint8Array;
   /** The same with the kernel's KVM loaded. */
   readonly nestedInitrd: Uint8Array;
+  /** The same with the drivers of virtio by PCI loaded. */
+  readonly pciInitrd: Uint8Array;
 };
+
+/** Each where it comes first: what needs it comes later. */
+function uniqueModules(modules: readonly ModuleFile[]): readonly ModuleFile[] {
+  return modules.filter(({ name }, at) => modules.findIndex((one) => one.name === name) === at);
+}
 
 /** A KernelError names the option. */
 async function guestKernelOf({ spec, modulesDirectory }: GuestAsked, signal: AbortSignal): Promise<Kernel> {
@@ -60,13 +68,14 @@ export async function obtainGuest(options: GuestOptions): Promise<GuestFiles> {
   const { program, programArguments = [], signal } = options;
   const kernel = await guestKernelOf(options, signal);
   const file = readFileSync(kernel.imagePath);
-  const { modules, nestedModules } = kernel;
+  const { modules, nestedModules, pciModules } = kernel;
   const common = { init: builtInit(), program, programArguments };
   return {
     kernel,
     image: vmlinuxOf(file) ?? file,
     initrd: guestInitramfs({ ...common, modules }),
     nestedInitrd: guestInitramfs({ ...common, modules: [...modules, ...nestedModules] }),
+    pciInitrd: guestInitramfs({ ...common, modules: uniqueModules([...pciModules, ...modules]) }),
   };
 }
 
@@ -77,7 +86,7 @@ export async function obtainGuestOnRoot({
   signal,
   ...root
 }: GuestAsked & { readonly signal: AbortSignal } & Omit<GuestRootOptions, "init" | "modules">): Promise<
-  Omit<GuestFiles, "nestedInitrd">
+  Omit<GuestFiles, "nestedInitrd" | "pciInitrd">
 > {
   const kernel = await guestKernelOf({ spec, modulesDirectory }, signal);
   const file = readFileSync(kernel.imagePath);
@@ -90,7 +99,7 @@ export async function guestKernelIn(
   directory: string,
   options: Omit<GuestOptions, "program" | "programArguments">,
 ): Promise<GuestKernel> {
-  const { kernel, image, initrd, nestedInitrd } = await obtainGuest({
+  const { kernel, image, initrd, nestedInitrd, pciInitrd } = await obtainGuest({
     ...options,
     program: readFileSync(stepsPath()),
     programArguments: ["guest"],
@@ -101,6 +110,8 @@ export async function guestKernelIn(
   writeFileSync(imagePath, image);
   writeFileSync(initrdPath, initrd);
   writeFileSync(nestedInitrdPath, nestedInitrd);
+  const pciInitrdPath = join(directory, "guest-initrd-pci");
+  writeFileSync(pciInitrdPath, pciInitrd);
   const { name, origin, release, sha256, patches } = kernel;
-  return { name, origin, release, sha256, patches, imagePath, initrdPath, nestedInitrdPath };
+  return { name, origin, release, sha256, patches, imagePath, initrdPath, nestedInitrdPath, pciInitrdPath };
 }

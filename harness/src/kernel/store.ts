@@ -52,6 +52,8 @@ export type Kernel = {
   readonly modules: readonly ModuleFile[];
   /** Of a guest: those of its own KVM, after `modules`; empty where it has none, or is no guest. */
   readonly nestedModules: readonly ModuleFile[];
+  /** Of a guest: virtio by PCI, before `modules`, as a module of which may be there again; empty where the image has it. */
+  readonly pciModules: readonly ModuleFile[];
   /** The text of its configuration, where a guest's is at hand; else null. */
   readonly config: string | null;
   /** Its origin, for output: a package and its version, or a path. */
@@ -114,6 +116,7 @@ export const WORK_PREFIX = ".unpack-";
 /** What there was no time to remove; `WORK_PREFIX` is a part of it. */
 const REMOVED_PREFIX = `${WORK_PREFIX}removed-`;
 const REMOVE_BOUND_MS = 2000;
+const PCI_DRIVER = "virtio_pci";
 /** In such a folder: what becomes the cache's. */
 export const ENTRY = "entry";
 /** Far beyond what loading and unpacking may take. */
@@ -164,6 +167,14 @@ export function lackText(missing: readonly string[]): string {
   return `it cannot be a guest: ${missing.join(", ")}: neither in the image nor among its modules`;
 }
 
+/**
+ * A module of a list and what it needs, from the entry of a kernel under test, which begins with it (`neededModules`): those
+ * before it. Empty where the image has it.
+ */
+function withNeeds(entries: ModuleEntries, name: string): ModuleEntries {
+  return entries.slice(0, entries.findIndex((entry) => entry.name === name) + 1);
+}
+
 /** The kernel of a cache entry; null if anything of it is not what was put there. */
 export function fromCache(name: string, folder: string, role: KernelRole): Kernel | null {
   hold(cacheDirectory(), folder);
@@ -182,12 +193,24 @@ export function fromCache(name: string, folder: string, role: KernelRole): Kerne
   };
   const modules = readModules(wanted.modules);
   const nestedModules = readModules(wanted.nestedModules);
-  if (modules === null || nestedModules === null) return null;
+  const pciModules = role === "guest" ? readModules(withNeeds(entry.modules, PCI_DRIVER)) : [];
+  if (modules === null || nestedModules === null || pciModules === null) return null;
   const origin = `${entry.package} ${entry.version}`;
   const configPath = join(folder, "config");
   const config = role === "guest" && existsSync(configPath) ? readFileSync(configPath, "utf8") : null;
   const { release, image, patches = [] } = entry;
-  return { name, imagePath, release, modules, nestedModules, config, origin, sha256: image, patches };
+  return {
+    name,
+    imagePath,
+    release,
+    modules,
+    nestedModules,
+    pciModules,
+    config,
+    origin,
+    sha256: image,
+    patches,
+  };
 }
 
 /** The modules that are loaded inside, of a kernel whose image holds the others. */
@@ -195,7 +218,7 @@ export function modulesOf(tree: ModuleTree): readonly ModuleFile[] {
   return tree.loadOrder([...neededModules, ...wantedModules.filter((name) => tree.has(name))]);
 }
 
-type GuestModules = Pick<Kernel, "modules" | "nestedModules"> & {
+type GuestModules = Pick<Kernel, "modules" | "nestedModules" | "pciModules"> & {
   readonly missing: readonly string[];
 };
 
@@ -208,6 +231,7 @@ export function guestModulesOf(tree: ModuleTree): GuestModules {
   return {
     modules,
     nestedModules: all.slice(modules.length),
+    pciModules: tree.loadOrder(there([PCI_DRIVER])),
     missing: neededGuestModules.filter((name) => !tree.has(name)),
   };
 }
@@ -232,7 +256,7 @@ async function removeTree(path: string): Promise<void> {
 
 /** What rm(1) still removes after an interruption. */
 export function treesBeingRemoved(cache: string = cacheDirectory()): readonly string[] {
-  const parents = ["kernels", "builds"].map((name) => join(cache, name)).filter(existsSync);
+  const parents = ["kernels", "builds", "programs"].map((name) => join(cache, name)).filter(existsSync);
   return parents.flatMap((parent) =>
     readdirSync(parent)
       .filter((name) => name.startsWith(REMOVED_PREFIX))

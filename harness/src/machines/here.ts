@@ -15,6 +15,7 @@ import {
   stockKernels,
 } from "../engine.ts";
 import { guestOption } from "../engines/registry.ts";
+import { obtainDaxQemu } from "../kernel/dax-qemu.ts";
 import { type GuestAsked, guestKernelIn } from "../kernel/guest.ts";
 import { builtInKvm } from "../kernel/patches.ts";
 
@@ -25,9 +26,11 @@ class HereMachine implements Machine {
   readonly #engines: ReadonlyMap<EngineName, Engine>;
   readonly #open: Engine[] = [];
   readonly #guest: GuestAsked;
+  readonly #qemu: string | null;
 
-  constructor(engines: readonly Engine[], guest: GuestAsked) {
+  constructor(engines: readonly Engine[], guest: GuestAsked, qemu: string | null) {
     this.#guest = guest;
+    this.#qemu = qemu;
     this.builtIn = { ...stockKernels, guest: builtInKvm(guest.spec) };
     this.#engines = new Map(engines.map((engine) => [engine.name, engine]));
   }
@@ -59,7 +62,8 @@ class HereMachine implements Machine {
       mkdirSync(directory);
       this.#open.push(engine);
       const guestKernel = () => guestKernelIn(directory, { ...this.#guest, signal: context.signal });
-      await engine.open({ ...context, directory, guestKernel });
+      const daxQemu = () => obtainDaxQemu({ path: this.#qemu, signal: context.signal });
+      await engine.open({ ...context, directory, guestKernel, daxQemu });
     }
     return { kind: "up" };
   }
@@ -85,7 +89,14 @@ class HereMachine implements Machine {
   }
 }
 
-/** @param guest the kernel of Linux guests */
-export function hereMachine(engines: readonly Engine[], guest: GuestAsked): Machine {
-  return new HereMachine(engines, guest);
+/**
+ * @param guest the kernel of Linux guests
+ * @param qemu the user's QEMU with a DAX window; null: one that is found
+ */
+export function hereMachine(
+  engines: readonly Engine[],
+  guest: GuestAsked,
+  qemu: string | null = null,
+): Machine {
+  return new HereMachine(engines, guest, qemu);
 }

@@ -15,6 +15,8 @@ export type PlacesAsked = {
   readonly enginesInside?: readonly EngineName[] | null;
   /** The kernel of Linux guests; null: the usual one. */
   readonly guestKernel?: KernelSpec | null;
+  /** The user's QEMU with a DAX window; null: one that is found. */
+  readonly qemu?: string | null;
   /** Where the modules of kernels in files are. */
   readonly modulesDirectory: string | null;
   /** The proposal that the kernels' KVM has built in; null: what their patches say. */
@@ -27,6 +29,7 @@ export async function loadPlaces({
   kernels,
   enginesInside = null,
   guestKernel = null,
+  qemu = null,
   modulesDirectory,
   kvm = null,
 }: PlacesAsked): Promise<readonly Place[]> {
@@ -34,7 +37,7 @@ export async function loadPlaces({
   const guest = guestKernel === null ? usualGuest : { spec: guestKernel, modulesDirectory };
   const inside =
     enginesInside === null ? usualEngines : kernelEngines.filter(({ name }) => enginesInside.includes(name));
-  const here = hereMachine(loaded, guest);
+  const here = hereMachine(loaded, guest, qemu);
   const own = loaded.map(async (engine): Promise<Place> => {
     return { machine: here, engines: [engineRow(engine.name)], available: await engine.available() };
   });
@@ -44,6 +47,7 @@ export async function loadPlaces({
       modulesDirectory: spec.kind === "file" ? modulesDirectory : null,
       engines: inside,
       guest,
+      qemu,
       kvm,
     });
     return { machine, engines: inside, available: bootSupport() };

@@ -103,6 +103,16 @@ const attestationShape = z.strictObject({
       asyncPageFaults: z.enum(["offered", "hidden"]),
       machineCheckRecovery: z.enum(["offered", "hidden"]),
       mount: z.string(),
+      qemu: z
+        .strictObject({
+          origin: z.string(),
+          version: z.string(),
+          accelerator: z.enum(["kvm", "tcg"]),
+          status: z.string(),
+          fuse: z.string().nullable(),
+          daxWindowBytes: z.number().int().nullable(),
+        })
+        .exactOptional(),
     })
     .nullable()
     .default(null),

@@ -8,6 +8,7 @@ import {
   type Counts,
   countVerdicts,
   type DocumentedCell,
+  type EngineNature,
   enablesApf,
   exitCodeOf,
   exitCodeOfSignal,
@@ -199,14 +200,29 @@ function racedRounds(guards: readonly GuardRecord[]): readonly RacedRounds[] {
   });
 }
 
+type LinuxNature = Pick<EngineNature, "vmm" | "runsKvm">;
+
+/** `linux`, or that in QEMU, under TCG where KVM does not run it. */
+function linuxRowName({ vmm, runsKvm }: LinuxNature): "linux" | "qemu" | "qemu-tcg" {
+  if (vmm === undefined) return "linux";
+  return runsKvm ? "qemu" : "qemu-tcg";
+}
+
+const linuxRowTitles = {
+  linux: "The guest is Linux as it is.",
+  qemu: "The guest is Linux as it is, in QEMU.",
+  "qemu-tcg": "The guest is Linux as it is, in QEMU's emulator, which touches the page itself.",
+} as const;
+
 /** The row of a proposal on a Linux guest: it is what its kernel is, not what the proposal wishes for. */
-function onLinux(proposal: Proposal): Proposal {
-  const guest = enablesApf(proposal) ? "apf" : "unaware";
+function onLinux(proposal: Proposal, nature: LinuxNature): Proposal {
+  const guest = proposal.kvm === "none" ? proposal.guest : enablesApf(proposal) ? "apf" : "unaware";
+  const name = linuxRowName(nature);
   return {
     ...proposal,
     guest,
-    id: `${proposal.id}@linux`,
-    title: `${proposal.title} The guest is Linux as it is.`,
+    id: `${proposal.id}@${name}`,
+    title: `${proposal.title} ${linuxRowTitles[name]}`,
   };
 }
 
@@ -214,9 +230,11 @@ function onLinux(proposal: Proposal): Proposal {
 function rowsOf(results: readonly CaseResult[]): readonly Proposal[] {
   return proposalsOf(results).flatMap((proposal) => {
     const own = results.filter(({ planned }) => planned.proposal.id === proposal.id);
-    const hasLinux = own.some(({ planned }) => planned.nature.isLinuxGuest);
+    const onGuests = own.flatMap(({ planned: { nature } }) =>
+      nature.isLinuxGuest ? [onLinux(proposal, nature)] : [],
+    );
     const hasOther = own.some(({ planned }) => !planned.nature.isLinuxGuest);
-    return [...(hasOther ? [proposal] : []), ...(hasLinux ? [onLinux(proposal)] : [])];
+    return [...(hasOther ? [proposal] : []), ...uniqueById(onGuests)];
   });
 }
 
@@ -226,7 +244,7 @@ export function scoredCase({ planned, verdict, result, expectation }: CaseResult
   const { scenario, proposal, nature } = planned;
   const { evidence } = result;
   const place = nature.isReal ? realPlace(placeName(planned), evidence.attestation) : placeName(planned);
-  const row = nature.isLinuxGuest ? onLinux(proposal) : proposal;
+  const row = nature.isLinuxGuest ? onLinux(proposal, nature) : proposal;
   return scored({ scenario, proposal: row, place, nature, verdict, expectation, evidence });
 }
 

@@ -22,7 +22,7 @@ import {
   loadExpectations as readExpectations,
   SCENARIOS_MAX,
 } from "../../../language/src/read.ts";
-import { loadExpectations, loadLinuxExceptions, loadScenarios } from "../fixtures.ts";
+import { loadExpectations, loadLinuxExceptions, loadQemuExceptions, loadScenarios } from "../fixtures.ts";
 import { type NamedProposal, type NamedScenario, type PlannedCase, shellWord } from "./plan.ts";
 
 export type Sources = {
@@ -157,6 +157,7 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
   }
   const expectations = loadExpectations();
   const linuxExceptions = loadLinuxExceptions();
+  const qemuExceptions = loadQemuExceptions();
   const ownExpectations = userExpectations(
     new Set([...sources.scenarios, ...sources.files.map((argument) => dirname(splitFile(argument).file))]),
   );
@@ -184,9 +185,15 @@ export function loadCatalogue(sources: Sources = noSources): Catalogue {
       const isOurs =
         hashes.get(scenario.id) === scenario.hash && (isPreset(proposal) || isOnPatchedKvm(proposal));
       if (!nature?.isLinuxGuest) return (isOurs ? expectations : ownExpectations).find(scenario, proposal);
-      const { vmm } = proposal;
+      const vmm = nature.vmm === "qemu" && !nature.runsKvm ? "emulated" : proposal.vmm;
       if (!isOurs) return ownExpectations.find(scenario, proposal, vmm);
-      return linuxExceptions.find(scenario, proposal, vmm) ?? expectations.find(scenario, proposal, vmm);
+      const exceptions = nature.vmm === "qemu" ? [qemuExceptions] : [];
+      if (vmm !== "emulated") exceptions.push(linuxExceptions);
+      for (const table of [...exceptions, expectations]) {
+        const found = table.find(scenario, proposal, vmm);
+        if (found !== null) return found;
+      }
+      return null;
     },
   };
 }

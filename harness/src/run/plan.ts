@@ -45,6 +45,8 @@ function carriesOut({ proposals }: EngineKind, proposal: Proposal): boolean {
       return proposal.kvm !== "none";
     case "without-vm":
       return proposal.kvm === "none";
+    case "without-kvm":
+      return proposal.kvm === "none" || proposal.server !== "none";
   }
 }
 
@@ -69,6 +71,12 @@ export function isAboutProposal(scenario: Scenario, proposal: Proposal): boolean
   return scenario.proposals.includes(proposal.id);
 }
 
+/** What is said of a Linux guest as people run it is asked of an emulated one, too: it has no KVM, so that its proposal is `native`. */
+function isAboutEmulated(scenario: Scenario, proposal: Proposal, { nature }: EngineKind): boolean {
+  const isEmulated = nature.vmm !== undefined && !nature.runsKvm;
+  return isEmulated && proposal.kvm === "none" && (scenario.proposals ?? []).includes("apf-guest");
+}
+
 /** A scenario that is about `apf-loop` alone asks whether KVM loops: a KVM with a proposal built in is asked, too. */
 function askedOf(builtIn: KvmPart, { proposals }: Scenario, proposal: Proposal): Proposal {
   return proposals?.length === 1 ? proposalOn(builtIn, proposal) : proposal;
@@ -88,12 +96,13 @@ export function plan(
   for (const namedScenario of scenarios) {
     const { scenario } = namedScenario;
     for (const namedProposal of proposals) {
-      if (!isAboutProposal(scenario, namedProposal.proposal)) continue;
+      const isAbout = isAboutProposal(scenario, namedProposal.proposal);
       const argument = argumentOf(namedScenario, namedProposal);
       for (const { machine, engines, available } of places) {
         const builtIn = machine.builtIn.kvm;
         const proposal = askedOf(builtIn, scenario, namedProposal.proposal);
         for (const engine of enginesFor(proposal, engines)) {
+          if (!isAbout && !isAboutEmulated(scenario, proposal, engine)) continue;
           const { name, nature } = engine;
           const support = available.kind === "no" ? available : machine.supports(name, scenario, proposal);
           const option = machine.option(name);

@@ -44,8 +44,9 @@ export type TraceSelection = {
   /**
    * This process and what it starts from here on, or all of them. On a machine that one shares, other VMs would fill the
    * buffer with their own story; but what a kworker tells (kvm_async_pf_completed) belongs to no process.
+   * By TIDs of the outermost namespace: these threads alone.
    */
-  readonly processes: "own" | "all";
+  readonly processes: "own" | "all" | readonly number[];
 };
 
 export type TracedEvent = {
@@ -68,11 +69,14 @@ export const everything: TraceSelection = {
 /** Where tracefs is mounted on most systems; the second is the old place. */
 const places = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"] as const;
 
-/** tracefs as it is mounted, or mounted by us in the run's folder, from which every mount is swept. */
-function findTracefs(runDirectory: string): { readonly path: string; readonly isOurs: boolean } | string {
+/** tracefs as it is mounted, or mounted by us in the run's folder, from which every mount is swept; null: never by us. */
+function findTracefs(
+  runDirectory: string | null,
+): { readonly path: string; readonly isOurs: boolean } | string {
   const mounted = places.find((path) => existsSync(join(path, "instances")));
   if (mounted !== undefined) return { path: mounted, isOurs: false };
   if (!existsSync(places[0])) return "this kernel has no tracefs";
+  if (runDirectory === null) return "tracefs is not mounted, or needs root";
   try {
     // Of each session its own: several may be open at a time.
     const target = mkdtempSync(join(runDirectory, "tracefs-"));
@@ -141,8 +145,11 @@ function drained(instance: string, events: readonly string[]): TraceText {
   return { kind: "trace", text, events, lost };
 }
 
-/** Starts tracing. Never throws: `finish` returns what keeps it from tracing. */
-export function openTrace(runDirectory: string, selection: TraceSelection): TraceSession {
+/**
+ * Starts tracing. Never throws: `finish` returns what keeps it from tracing.
+ * @param runDirectory where tracefs may be mounted, if it is not yet; null: nowhere
+ */
+export function openTrace(runDirectory: string | null, selection: TraceSelection): TraceSession {
   const found = findTracefs(runDirectory);
   if (typeof found === "string") return failed(found);
   const instance = join(found.path, "instances", `daxfault-${process.pid}-${selection.name}`);
@@ -169,6 +176,8 @@ export function openTrace(runDirectory: string, selection: TraceSelection): Trac
     if (selection.processes === "own") {
       write("options/event-fork", "1");
       write("set_event_pid", String(process.pid));
+    } else if (selection.processes !== "all") {
+      write("set_event_pid", selection.processes.join(" "));
     }
     enabled = enable(instance, selection);
     write("tracing_on", "1");

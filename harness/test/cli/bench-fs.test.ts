@@ -47,14 +47,38 @@ describe("the table", () => {
     expect(text).toContain("devfuse: against passthrough_hp");
     expect(text).toContain("passthrough_hp io_uring: not measured: switched off in this kernel");
     expect(text).toContain("client and server on the same CPU");
+    expect(text).toContain(
+      "of four jobs, times those of one: folder 1.00, devfuse 1.00, passthrough_hp 1.00",
+    );
     expect(text).toContain("peak memory: devfuse 80 MiB, passthrough_hp 15 MiB");
     expect(text).toContain("by 128 KiB and by 4 KiB: devfuse 0.00 and 1.02, passthrough_hp 0.00 and 1.00");
+  });
+});
+
+describe("a table of some rows", () => {
+  const getattr = { getattrP50: { median: 20, ratio: 1.1 }, getattrP99: { median: 40, ratio: 1 } };
+  const [placement] = result.placements;
+  const some = { ...result, placements: [{ ...placement, figures: { devfuse: getattr } }] } as BenchResult;
+  const text = benchFsText(some, style);
+
+  it("has those, and no sum of others", () => {
+    expect(text).toMatch(/^getattr, p50 \(us\) +20\.0 \(1\.10\)$/m);
+    expect(text).not.toContain("sequential read");
+    expect(text).not.toContain("four jobs");
   });
 });
 
 describe("the command", () => {
   it.each([
     [{ repetitions: "0" }, '--repetitions "0" is not a whole number from 1 to 100'],
+    [
+      { repetitions: "3", rows: "getattr,reads" },
+      '--rows: there is no "reads"; there are sequential, random,',
+    ],
+    [
+      { repetitions: "3", contenders: "folder,nfs" },
+      '--contenders: "nfs" cannot be measured here; what can be',
+    ],
     [{ repetitions: "3", peer: "/nowhere/hp" }, "--peer /nowhere/hp is not a program; scripts/bench-peer"],
   ])("refuses %j", async (options, message) => {
     await expect(benchFsCommand(options, style)).rejects.toThrow(message);

@@ -2,7 +2,12 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { makeSelection, openCatalogue, type SelectionOptions } from "../../src/cli/selection.ts";
+import {
+  makeSelection,
+  openCatalogue,
+  qemuHeadlines,
+  type SelectionOptions,
+} from "../../src/cli/selection.ts";
 import { UsageError } from "../../src/cli/usage.ts";
 import { caseFolder } from "../support/folders.ts";
 
@@ -114,6 +119,41 @@ describe("makeSelection of engines", () => {
     expect(() => selected({ engine: ["linux"], guestKernel: lost })).toThrow(
       `--guest-kernel ${lost}: ENOENT`,
     );
+  });
+});
+
+describe("makeSelection of the VMM of a Linux guest", () => {
+  const selected = (options: SelectionOptions, names: readonly string[] = ["load-after-truncate"]) =>
+    makeSelection(names, options);
+
+  it("is ours, QEMU, or both: on KVM where a kernel with KVM is booted", () => {
+    const kernel = ["debian:6.12"];
+    const inside = (vmm?: readonly string[]) =>
+      selected({ engine: ["linux"], kernel, ...(vmm === undefined ? {} : { vmm }) }).enginesInside;
+    expect(inside()).toEqual(["linux"]);
+    expect(inside(["own"])).toEqual(["linux"]);
+    expect(inside(["qemu"])).toEqual(["linux-qemu"]);
+    expect(inside(["own", "qemu"])).toEqual(["linux", "linux-qemu"]);
+    const [here] = selected({ engine: ["linux"], vmm: ["qemu"] }).engines;
+    expect(here).toMatch(/^linux-qemu(-tcg)?$/);
+  });
+
+  it("runs the outcomes of the spike where only QEMU's emulator was asked for", () => {
+    const { isHeadlines, scenarios } = selected({ engine: ["linux-qemu-tcg"] }, []);
+    expect(isHeadlines).toBe(true);
+    expect(scenarios.map(({ scenario }) => scenario.id).sort()).toEqual([...qemuHeadlines].sort());
+    expect(selected({ engine: ["linux-qemu-tcg", "model"] }, []).isHeadlines).toBe(false);
+    expect(selected({ engine: ["linux-qemu-tcg"] }, ["*"]).isHeadlines).toBe(false);
+  });
+
+  it.each<[string, SelectionOptions, string]>([
+    ["of no engine with a Linux guest", { engine: ["kvm"], vmm: ["qemu"] }, "(--engine linux)"],
+    ["that there is none of", { engine: ["linux"], vmm: ["crosvm"] }, "crosvm"],
+    ["a QEMU of no guest in QEMU", { engine: ["linux"], qemu: "/bin/sh" }, "--vmm qemu"],
+    ["a QEMU that is not there", { engine: ["linux-qemu-tcg"], qemu: "/no/qemu" }, "--qemu /no/qemu: ENOENT"],
+  ])("refuses one %s", (_what, options, message) => {
+    expect(() => selected(options)).toThrow(UsageError);
+    expect(() => selected(options)).toThrow(message);
   });
 });
 

@@ -1,6 +1,5 @@
 /** From a cell to the expectation of one case: `lost`, the VMM's history, `better` and `defect` filled in. Pure. */
 import type { Answer } from "../answers.ts";
-import type { VmmPart } from "../axes.ts";
 import { matchesGlob } from "../glob.ts";
 import { nearest } from "../nearest.ts";
 import type { Proposal } from "../proposal.ts";
@@ -10,7 +9,7 @@ import type { Scenario } from "../scenario/scenario.ts";
 import { LOST, type OutcomeCell, type StepWord } from "./cell.ts";
 import { type Defect, ENDLESS_LOOP } from "./defects.ts";
 import type { Expectation } from "./expectations.ts";
-import { lostWord, vmmAfterLoss } from "./loss.ts";
+import { type LinuxVmm, lostWord, vmmAfterLoss } from "./loss.ts";
 
 /** A step that a label stands for: of one actor, of each copy. */
 type Meant =
@@ -23,8 +22,8 @@ export type Binding = {
   readonly proposal: Pick<Proposal, "id" | "kvm">;
   /** The proposal's, or the one it is taken for; null for a proposal of the user's own. */
   readonly answer: Answer | null;
-  /** The policy of the VMM of a Linux guest; null: the guest is as the proposal has it. */
-  readonly onLinux: VmmPart | "none" | null;
+  /** The VMM of a Linux guest; null: the guest is as the proposal has it. */
+  readonly onLinux: LinuxVmm | null;
   /** The expectation's name. */
   readonly rule: string;
   readonly defects: ReadonlyMap<string, Defect>;
@@ -111,9 +110,15 @@ function isLost({ word }: StepWord): boolean {
   return word.split("|").includes(LOST);
 }
 
+/** QEMU's TCG has a VMM, and runs the proposals that have no KVM. */
+function hasVmm({ proposal, onLinux }: Pick<Binding, "proposal" | "onLinux">): boolean {
+  return proposal.kvm !== "none" || onLinux === "emulated";
+}
+
 /** The history that is expected of a VMM; null without one. */
-function historyOf({ cell, proposal, answer, onLinux }: Binding): readonly string[] | null {
-  if (proposal.kvm === "none") return null;
+function historyOf(binding: Binding): readonly string[] | null {
+  const { cell, answer, onLinux } = binding;
+  if (!hasVmm(binding)) return null;
   const last = answer !== null && cell.steps.some(isLost) ? vmmAfterLoss(answer, onLinux) : null;
   return cell.vmm ?? [last ?? "running"];
 }
@@ -127,7 +132,7 @@ function defectOf({ cell, defects }: Binding, vmm: readonly string[] | null): De
 /** The meaning of the cell for this scenario under this proposal. */
 export function bind(binding: Binding): Bound {
   const { cell, scenario, proposal, onLinux, rule } = binding;
-  if (proposal.kvm === "none" && (cell.vmm ?? []).some((state) => state !== "running")) {
+  if (!hasVmm(binding) && (cell.vmm ?? []).some((state) => state !== "running")) {
     return { kind: "problem", message: `${proposal.id} has no VMM to be ${cell.vmm?.join(" > ")}` };
   }
   const accesses: Record<string, string> = {};

@@ -7,7 +7,6 @@
  */
 
 import type { Answer } from "../answers.ts";
-import type { VmmPart } from "../axes.ts";
 import { isGlob, matchesGlob } from "../glob.ts";
 import { nearest } from "../nearest.ts";
 import { answerOf, proposals } from "../presets.ts";
@@ -18,7 +17,7 @@ import { bind } from "./bind.ts";
 import type { Cell } from "./cell.ts";
 import type { Defect } from "./defects.ts";
 import { type Expectation, KindsError } from "./expectations.ts";
-import { answerOnLinux } from "./loss.ts";
+import { answerOnLinux, type LinuxVmm } from "./loss.ts";
 
 export type RowCell = {
   /** As written: `@exits @loops`. */
@@ -139,7 +138,7 @@ export class ExpectationTable {
   locate(
     scenario: Pick<Scenario, "id">,
     proposal: ProposalName,
-    onLinux: VmmPart | "none" | null = null,
+    onLinux: LinuxVmm | null = null,
   ): Found | null {
     const found = this.#rowOf(scenario.id);
     if (found === null) return null;
@@ -166,12 +165,12 @@ export class ExpectationTable {
   /**
    * The expectation of a case; null if no cell is about it, or if it rests on an answer that does not decide it.
    * Throws a KindsError where the file is wrong about the scenario.
-   * @param onLinux the policy of the VMM of a Linux guest; null: the guest is as the proposal has it
+   * @param onLinux the VMM of a Linux guest; null: the guest is as the proposal has it
    */
   find(
     scenario: Pick<Scenario, "id" | "actors">,
     proposal: ProposalName,
-    onLinux: VmmPart | "none" | null = null,
+    onLinux: LinuxVmm | null = null,
   ): Expectation | null {
     const found = this.locate(scenario, proposal, onLinux);
     if (found === null || found.read.cell.kind === "as") return null;

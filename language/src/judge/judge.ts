@@ -74,10 +74,31 @@ function machineProblems(asked: MachineName, { vm, kernel }: Attestation): reado
   return problems;
 }
 
+/** QEMU's TCG: a VMM, and no KVM. */
+function isEmulated({ vmm, runsKvm }: EngineNature): boolean {
+  return vmm !== undefined && !runsKvm;
+}
+
+/** Differences between the VMM that was asked for and the one that ran, of a Linux guest. */
+function vmmProblems({ scenario, nature }: JudgeInput, { guest }: Attestation): readonly string[] {
+  const { qemu } = guest ?? {};
+  if (nature.vmm === undefined) return qemu === undefined ? [] : ["ran in QEMU, which nobody asked for"];
+  if (qemu === undefined) return ["no QEMU is attested"];
+  const problems: string[] = [];
+  const accelerator = nature.runsKvm ? "kvm" : "tcg";
+  if (qemu.accelerator !== accelerator) {
+    problems.push(`QEMU's accelerator was ${qemu.accelerator}, not ${accelerator}`);
+  }
+  if (scenario.layout === "dax-window" && qemu.daxWindowBytes === null) {
+    problems.push("the guest has found no DAX window");
+  }
+  return problems;
+}
+
 /** All differences between the attestation and what was asked for. */
 function attestationProblems(input: JudgeInput, attestation: Attestation): readonly string[] {
   const { scenario, proposal, engine, nature, machine } = input;
-  const problems: string[] = [...machineProblems(machine, attestation)];
+  const problems: string[] = [...machineProblems(machine, attestation), ...vmmProblems(input, attestation)];
   if (attestation.engine !== engine) problems.push(`ran on engine ${attestation.engine}, not ${engine}`);
   if (BigInt(attestation.pageSize) !== PAGE_BYTES) {
     problems.push(`page size ${attestation.pageSize}, not ${PAGE_BYTES}, which the offsets are written for`);
@@ -85,7 +106,8 @@ function attestationProblems(input: JudgeInput, attestation: Attestation): reado
   if (attestation.lapic !== proposal.lapic) {
     problems.push(`APIC in ${attestation.lapic ?? "nothing"}, not in ${proposal.lapic ?? "nothing"}`);
   }
-  const wantsApf = enablesApf(proposal);
+  // Async page faults are KVM's.
+  const wantsApf = enablesApf(proposal) && !isEmulated(nature);
   if (wantsApf !== (attestation.apfEnabled === true)) {
     problems.push(`async page faults are ${attestation.apfEnabled === true ? "on" : "off"} in the guest`);
   }

@@ -58,13 +58,23 @@ const linuxLosses: Readonly<Partial<Record<VmmPart, Loss>>> = {
  */
 const kvmMachineCheck: Loss = loss("running", [MCEERR, MCEERR, MCEERR, "killed"]);
 
+/**
+ * What stands for the VMM of a Linux guest: its policy at a lost page; `none`: the proposal has no VMM. `emulated`: the VMM
+ * executes the guest's accesses itself (QEMU's TCG), as a process that has the file mapped.
+ */
+export type LinuxVmm = VmmPart | "none" | "emulated";
+
+/** Without KVM the lost page is the VMM's own: filemap_fault() sends it SIGBUS, and every task of the guest goes with it. */
+const emulatedLoss: Loss = loss("killed(SIGBUS)", ["killed", "killed", "killed", "killed"]);
+
 /** Where a Linux guest does not understand the report, the proposal is another one. */
-export function answerOnLinux(answer: Answer | null, vmm: VmmPart | "none"): Answer | null {
+export function answerOnLinux(answer: Answer | null, vmm: LinuxVmm): Answer | null {
   return vmm === "nmi" && answer === "reports" ? "exits" : answer;
 }
 
-/** `onLinux`: the policy of the VMM of a Linux guest; null: the guest is as the proposal has it. */
-function lossOf(answer: Answer, onLinux: VmmPart | "none" | null): Loss | null {
+/** `onLinux`: the VMM of a Linux guest; null: the guest is as the proposal has it. */
+function lossOf(answer: Answer, onLinux: LinuxVmm | null): Loss | null {
+  if (onLinux === "emulated") return answer === "signals" ? emulatedLoss : null;
   const isReport = answer === "reports" || answer === "recalls" || answer === "machine-check";
   if (onLinux === null || !isReport) return losses[answer];
   if (onLinux === "none") return null;
@@ -75,9 +85,9 @@ function lossOf(answer: Answer, onLinux: VmmPart | "none" | null): Loss | null {
 
 /**
  * The VMM's last state where a page is lost: null without a VMM, and where no page can be lost.
- * @param onLinux the policy of the VMM of a Linux guest; null: the guest is as the proposal has it
+ * @param onLinux the VMM of a Linux guest; null: the guest is as the proposal has it
  */
-export function vmmAfterLoss(answer: Answer, onLinux: VmmPart | "none" | null = null): string | null {
+export function vmmAfterLoss(answer: Answer, onLinux: LinuxVmm | null = null): string | null {
   return lossOf(answer, onLinux)?.vmm ?? null;
 }
 
@@ -88,7 +98,7 @@ export function vmmAfterLoss(answer: Answer, onLinux: VmmPart | "none" | null = 
 export function lostWord(
   answer: Answer,
   { kind, by, instruction }: Pick<Touch | LinuxCall, "kind" | "by" | "instruction">,
-  { inKernel, onLinux = null }: { readonly inKernel: boolean; readonly onLinux?: VmmPart | "none" | null },
+  { inKernel, onLinux = null }: { readonly inKernel: boolean; readonly onLinux?: LinuxVmm | null },
 ): string | null {
   const words = lossOf(answer, onLinux);
   if (words === null || (inKernel && answer !== "exits" && answer !== "loops")) return null;

@@ -12,6 +12,7 @@ import {
   expectationWith,
   natures,
   place,
+  qemuGuest,
   vmFacts,
 } from "../support/evidence.ts";
 
@@ -230,6 +231,39 @@ describe("evidence of a booted kernel", () => {
       kind: "skip",
       reason: message,
     });
+  });
+});
+
+describe("the VMM of a Linux guest", () => {
+  const { qemu, ...own } = qemuGuest;
+  const inQemu = (changes: Partial<NonNullable<typeof qemu>>) =>
+    qemu === undefined ? own : { ...own, qemu: { ...qemu, ...changes } };
+  const seen = (engine: "kvm" | "linux-qemu" | "linux-qemu-tcg", guest: typeof qemuGuest) =>
+    verdict({ engine, evidence: { attestation: { engine, guest } } });
+
+  it("is the one that was asked for", () => {
+    expect(seen("linux-qemu", qemuGuest).kind).toBe("pass");
+    expect(seen("kvm", own).kind).toBe("pass");
+  });
+
+  it.each([
+    ["linux-qemu", own, "no QEMU is attested"],
+    ["kvm", qemuGuest, "ran in QEMU, which nobody asked for"],
+    ["linux-qemu", inQemu({ accelerator: "tcg" }), "QEMU's accelerator was tcg, not kvm"],
+    ["linux-qemu-tcg", qemuGuest, "QEMU's accelerator was kvm, not tcg"],
+    ["linux-qemu", inQemu({ daxWindowBytes: null }), "the guest has found no DAX window"],
+  ] as const)("%s: another one proves nothing", (engine, guest, message) => {
+    const result = seen(engine, guest);
+    expect(result).toMatchObject({ kind: "inconclusive", cause: "wrong-engine" });
+    expect(result.reason).toContain(message);
+  });
+
+  it("has no async page faults to attest where nothing is KVM's", () => {
+    const emulated = { engine: "linux-qemu-tcg", lapic: "kernel", apfEnabled: null } as const;
+    const attestation = { ...emulated, kvmBackend: null, guest: inQemu({ accelerator: "tcg" }) };
+    expect(
+      verdict({ engine: "linux-qemu-tcg", proposal: "lease-kernel", evidence: { attestation } }).kind,
+    ).toBe("pass");
   });
 });
 

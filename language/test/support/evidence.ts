@@ -4,16 +4,44 @@ import type {
   EngineNature,
   Evidence,
   KernelVmFacts,
+  LinuxGuestFacts,
   Observations,
   RunResult,
 } from "../../src/evidence.ts";
 import type { Expectation } from "../../src/judge/expectations.ts";
 
 /** The natures that engines have. */
-export const natures: Readonly<Record<"model" | "process" | "kvm", EngineNature>> = {
+export const natures: Readonly<
+  Record<"model" | "process" | "kvm" | "linux-qemu" | "linux-qemu-tcg", EngineNature>
+> = {
   model: { isReal: false, runsKvm: false },
   process: { isReal: true, runsKvm: false },
   kvm: { isReal: true, runsKvm: true },
+  "linux-qemu": { isReal: true, runsKvm: true, isLinuxGuest: true, vmm: "qemu" },
+  "linux-qemu-tcg": { isReal: true, runsKvm: false, isLinuxGuest: true, vmm: "qemu" },
+};
+
+/** A guest in QEMU on KVM. */
+export const qemuGuest: LinuxGuestFacts = {
+  kernel: "debian:6.12",
+  origin: "linux-image-6.12.117+deb12-amd64 6.12.117-1~deb12u1",
+  imageSha256: "b".repeat(64),
+  patches: [],
+  release: "6.12.117+deb12-amd64",
+  commandLine: "console=ttyS0",
+  cpus: 1,
+  bootCase: 1,
+  asyncPageFaults: "hidden",
+  machineCheckRecovery: "hidden",
+  mount: "virtiofs dax=always",
+  qemu: {
+    origin: "/usr/bin/qemu-system-x86_64",
+    version: "11.1.2",
+    accelerator: "kvm",
+    status: "running",
+    fuse: "7.41",
+    daxWindowBytes: 0x4000000,
+  },
 };
 
 export const place = {

@@ -6,7 +6,7 @@
  * Mirrored by vmm/src/guest/linux-case.ts, which vmm/test/guest/linux-case.test.ts compares with the compiler.
  *
  * Writers: the host fills everything above `stop` before the program looks at it, `stop` and `answered` at any time. The
- * rest is the program's.
+ * rest is the program's. A new case is zeros everywhere else, `first` included: its process counts its reports itself.
  */
 #pragma once
 #include "channel.h"
@@ -30,12 +30,22 @@ struct mapping {
     uint64_t at, file_offset, length;
 };
 
+/*
+ * Reports of one process, where a doorbell does not hold it up (a pipe, a port that takes bytes): it waits until the host has
+ * dealt with the last one, as for an exit.
+ */
+struct mailbox {
+    uint32_t doorbell; /* the last report; of a port alone: what a pipe carries is the report itself */
+    uint32_t rung;     /* how many there have been */
+    uint32_t answered; /* `rung` of the last one that the host has dealt with */
+    uint32_t tsc_low, tsc_high; /* when the last one was made; of a port alone */
+};
+
 /* A task as its kernel sees it. */
 struct linux_task {
-    uint32_t pid;      /* of its process, until that has been waited for */
-    uint32_t status;   /* the process's wait status, once task_report.state says that it has ended */
-    uint32_t rung;     /* reports that it has made through a pipe */
-    uint32_t answered; /* how many of them the host has dealt with: the task waits for that, as for an exit */
+    uint32_t pid;    /* of its process, until that has been waited for */
+    uint32_t status; /* the process's wait status, once task_report.state says that it has ended */
+    struct mailbox mail;
 };
 
 struct linux_case {
@@ -51,5 +61,6 @@ struct linux_case {
     uint32_t stop; /* the host's at any time: ends the tasks, and the case */
     uint32_t begun; /* every task has been started: they wait for each other, so that one can be killed by another's first step */
     char refusal[MAX_REFUSAL_BYTES]; /* with DOORBELL_PANIC: why the case cannot be run */
+    struct mailbox first; /* of the first process of a guest */
     struct linux_task tasks[MAX_TASKS];
 };

@@ -6,6 +6,10 @@
  * The kernel's command line has `daxfault.channel=0xADDRESS`, where `struct linux_case` lies in guest physical memory that
  * is no RAM of the kernel's (reserved in e820), so that /dev/mem maps it. The first case is there before the guest begins;
  * the next one when DOORBELL_IDLE returns. A case that cannot be run is refused, and costs nothing behind it.
+ *
+ * `daxfault.doorbell=0xPORT` names a port that takes bytes and does not hold the vCPU up (QEMU's isa-debugcon): the report is
+ * in the memory (struct mailbox), a byte has the host look, and the process waits for the answer in the memory. There is no
+ * first case then, and what of the kernel such a host cannot see is said on the console.
  */
 #include "tasks.h"
 #include "x86/port.h"
@@ -17,6 +21,10 @@
 
 #define COMMAND_LINE_BYTES 4096
 #define CHANNEL_OPTION "daxfault.channel=0x"
+#define DOORBELL_OPTION "daxfault.doorbell=0x"
+#define ANSWER_NAP_NANOSECONDS 50000
+#define LONGEST_NAP_NANOSECONDS 2000000
+#define SYSLOG_ACTION_READ_ALL 3
 #define MOUNT_POINT "/mnt"
 #define MNT_DETACH 2
 /* A device may come later than the first process. */
@@ -61,8 +69,17 @@ static int hex_digit(char digit)
     return digit >= 'a' && digit <= 'f' ? digit - 'a' + 10 : -1;
 }
 
-/* Of the option on the command line; 0 where it is not there. */
-static uint64_t channel_address(void)
+/* Is the first text at the beginning of the second one? Then its length; else 0. */
+static word matched(const char *text, const char *in)
+{
+    word at = 0;
+    while (text[at] && in[at] == text[at])
+        at++;
+    return text[at] ? 0 : at;
+}
+
+/* Of the option on the command line, a hexadecimal number; 0 where it is not there. */
+static uint64_t number_of_option(const char *option)
 {
     static char line[COMMAND_LINE_BYTES];
     word file = CALL3(open, "/proc/cmdline", O_RDONLY, 0);
@@ -71,22 +88,90 @@ static uint64_t channel_address(void)
     word bytes = CALL3(read, file, line, sizeof line - 1);
     CALL1(close, file);
     for (word at = 0; at < bytes; at++) {
-        word matched = 0;
-        while (CHANNEL_OPTION[matched] && line[at + matched] == CHANNEL_OPTION[matched])
-            matched++;
-        if (CHANNEL_OPTION[matched])
+        word behind = matched(option, line + at);
+        if (behind == 0)
             continue;
-        uint64_t address = 0;
-        for (const char *digit = line + at + matched; hex_digit(*digit) >= 0; digit++)
-            address = address << 4 | (uint64_t)hex_digit(*digit);
-        return address;
+        uint64_t number = 0;
+        for (const char *digit = line + at + behind; hex_digit(*digit) >= 0; digit++)
+            number = number << 4 | (uint64_t)hex_digit(*digit);
+        return number;
     }
     return 0;
 }
 
+static uint16_t byte_port;
+
+/*
+ * The first process counts for itself: its mailbox is zero again when the host has put a case there, which is the answer to
+ * DOORBELL_IDLE only once `answered` says so. A report by a task's process that is not the task's own (it cannot be set up)
+ * goes by the same mailbox: nothing else is under way then.
+ */
+static void ring_byte_port(uint32_t value)
+{
+    static uint32_t own_count;
+    uint32_t task = value >> 16, kind = value & 0xff;
+    int is_task = (kind == DOORBELL_SIGNAL || kind == DOORBELL_RESULTS) && task > 0;
+    volatile struct mailbox *own = is_task ? &the_case->tasks[task - 1].mail : &the_case->first;
+    uint32_t rung = is_task ? own->rung + 1 : ++own_count;
+    uint64_t now = read_tsc();
+    own->doorbell = value;
+    own->tsc_low = (uint32_t)now;
+    own->tsc_high = (uint32_t)(now >> 32);
+    own->rung = rung;
+    ring_byte(byte_port);
+    for (word pause = ANSWER_NAP_NANOSECONDS; own->answered != rung;) {
+        nap(pause);
+        if (!is_task && pause < LONGEST_NAP_NANOSECONDS)
+            pause *= 2;
+    }
+}
+
+/* Has the kernel a handler for page-ready (kvm_guest_init())? Its row in /proc/interrupts is there from then on. */
+static int has_async_page_faults(void)
+{
+    static char text[16384];
+    word file = CALL3(open, "/proc/interrupts", O_RDONLY, 0);
+    int found = 0;
+    for (word bytes; file >= 0 && !found && (bytes = CALL3(read, file, text, sizeof text - 1)) > 0;) {
+        text[bytes] = 0;
+        for (word at = 0; at < bytes; at++)
+            found |= matched("HYP:", text + at) > 0;
+    }
+    if (file >= 0)
+        CALL1(close, file);
+    return found;
+}
+
+static int is_about_device(const char *line)
+{
+    for (; *line && *line != '\n'; line++)
+        if (matched("fuse: init (API version", line) || matched("Cache len:", line))
+            return 1;
+    return 0;
+}
+
+/* The kernel's own lines about FUSE and the DAX window, which `quiet` keeps off the console. */
+static void say_kernel_facts(void)
+{
+    static char log[1 << 18];
+    word bytes = CALL3(syslog, SYSLOG_ACTION_READ_ALL, log, sizeof log - 1);
+    for (word at = 0; at < bytes; at++) {
+        if (at > 0 && log[at - 1] != '\n')
+            continue;
+        if (!is_about_device(log + at))
+            continue;
+        word end = at;
+        while (end < bytes && log[end] != '\n')
+            end++;
+        CALL3(write, 2, log + at, end - at);
+        say("\n");
+    }
+    say(has_async_page_faults() ? "daxfault-guest: async page faults on\n" : "daxfault-guest: async page faults off\n");
+}
+
 static void map_case(void)
 {
-    uint64_t address = channel_address();
+    uint64_t address = number_of_option(CHANNEL_OPTION);
     if (!address)
         give_up("no " CHANNEL_OPTION "ADDRESS on the kernel's command line");
     word file = CALL3(open, "/dev/mem", O_RDWR | O_CLOEXEC, 0);
@@ -137,7 +222,7 @@ static const char *lacking(word error)
     if (error != -ENOENT && error != -ENXIO && error != -EINVAL)
         return "";
     if (!is_there("/sys/bus/virtio/devices/virtio0"))
-        return "no virtio device (CONFIG_VIRTIO_MMIO, CONFIG_ACPI): ";
+        return byte_port ? "no virtio device (CONFIG_VIRTIO_PCI): " : "no virtio device (CONFIG_VIRTIO_MMIO, CONFIG_ACPI): ";
     if (error == -EINVAL)
         return is_fuse ? "no DAX window (CONFIG_FUSE_DAX): " : "no DAX (CONFIG_FS_DAX): ";
     return is_fuse ? "" : "no NVDIMM (CONFIG_VIRTIO_PMEM, CONFIG_BLK_DEV_PMEM): ";
@@ -172,7 +257,12 @@ void run_guest(void)
     /* Tasks have it too: fork(2) copies it. */
     if (CALL1(iopl, 3) < 0)
         give_up("iopl(3) failed (CONFIG_X86_IOPL_IOPERM)");
-    ring = ring_port;
+    byte_port = (uint16_t)number_of_option(DOORBELL_OPTION);
+    ring = byte_port ? ring_byte_port : ring_port;
+    if (byte_port) {
+        say_kernel_facts();
+        ring(DOORBELL_IDLE);
+    }
     for (;;) {
         run_case();
         ring(DOORBELL_IDLE);

@@ -22,7 +22,7 @@ static void ring_pipe(uint32_t value)
         CALL3(write, 1, &value, sizeof value);
         return;
     }
-    volatile struct linux_task *own = &the_case->tasks[task - 1];
+    volatile struct mailbox *own = &the_case->tasks[task - 1].mail;
     own->rung++;
     CALL3(write, 1, &value, sizeof value);
     while (own->answered != own->rung)

@@ -20,8 +20,8 @@ export const caseLayout = {
   CASE_HOLDS_FILE: 4,
   CASE_ONLY_READS: 8,
   sizeofMapping: 24,
-  sizeofLinuxTask: 16,
-  sizeofLinuxCase: 780160,
+  sizeofLinuxTask: 28,
+  sizeofLinuxCase: 781432,
   offsetofMagic: 773536,
   offsetofWindowBytes: 773544,
   offsetofFlags: 773552,
@@ -34,10 +34,14 @@ export const caseLayout = {
   offsetofStop: 778232,
   offsetofBegun: 778236,
   offsetofRefusal: 778240,
-  offsetofTasks: 778496,
+  offsetofFirst: 778496,
+  offsetofTasks: 778516,
   offsetofTaskStatus: 4,
-  offsetofTaskRung: 8,
-  offsetofTaskAnswered: 12,
+  offsetofTaskMail: 8,
+  offsetofMailDoorbell: 0,
+  offsetofMailRung: 4,
+  offsetofMailAnswered: 8,
+  offsetofMailTsc: 12,
 } as const;
 
 /** A part of the file in the window. */
@@ -71,6 +75,14 @@ export type LinuxTask = {
   readonly pid: number | null;
   /** The signal that ended it; null: none did, or it has not ended. */
   readonly killedBy: number | null;
+};
+
+/** struct mailbox, as its process fills it. `rung` is 0 before its first report of a case. */
+export type Mail = {
+  readonly doorbell: number;
+  readonly rung: number;
+  /** Time stamp of the last report; 0 of one that went through a pipe. */
+  readonly tsc: bigint;
 };
 
 export class LinuxCase {
@@ -143,9 +155,26 @@ export class LinuxCase {
 
   /** The task that has rung goes on. */
   answer(index: number): void {
-    const base = this.#task(index);
-    const rung = this.#view.getUint32(base + caseLayout.offsetofTaskRung, true);
-    this.#view.setUint32(base + caseLayout.offsetofTaskAnswered, rung, true);
+    this.answerMail(index, this.mail(index).rung);
+  }
+
+  /** The last report of a task, or of a guest's first process, and how many it has made. */
+  mail(sender: number | "first"): Mail {
+    const base = this.#mailbox(sender);
+    return {
+      doorbell: this.#view.getUint32(base + caseLayout.offsetofMailDoorbell, true),
+      rung: this.#view.getUint32(base + caseLayout.offsetofMailRung, true),
+      tsc: this.#view.getBigUint64(base + caseLayout.offsetofMailTsc, true),
+    };
+  }
+
+  /** The sender of that report goes on; the first process also after a new case was put over it. */
+  answerMail(sender: number | "first", rung: number): void {
+    this.#view.setUint32(this.#mailbox(sender) + caseLayout.offsetofMailAnswered, rung, true);
+  }
+
+  #mailbox(sender: number | "first"): number {
+    return sender === "first" ? caseLayout.offsetofFirst : this.#task(sender) + caseLayout.offsetofTaskMail;
   }
 
   /** Ends the tasks within milliseconds, unless the kernel holds one. */

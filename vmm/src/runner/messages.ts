@@ -128,6 +128,8 @@ export type EndReason =
   | { readonly kind: "guest-panic"; readonly reason: string }
   /** A Linux guest turned its machine off, reset it, or took a triple fault. */
   | { readonly kind: "guest-off"; readonly how: "power-off" | "reset" | "triple-fault" }
+  /** Of a VMM that is a program of its own: its process was killed. `SIGBUS`. */
+  | { readonly kind: "vmm-killed"; readonly signal: string }
   | { readonly kind: "defect"; readonly message: string };
 
 /** Read on the vCPU's own thread at the very end. `finalOfAll` puts those of several together. */

@@ -36,8 +36,12 @@ const expressions: Record<keyof typeof caseLayout, string> = {
   offsetofRefusal: offset("refusal"),
   offsetofTasks: offset("tasks"),
   offsetofTaskStatus: taskOffset("status"),
-  offsetofTaskRung: taskOffset("rung"),
-  offsetofTaskAnswered: taskOffset("answered"),
+  offsetofTaskMail: taskOffset("mail"),
+  offsetofFirst: offset("first"),
+  offsetofMailDoorbell: "offsetof(struct mailbox, doorbell)",
+  offsetofMailRung: "offsetof(struct mailbox, rung)",
+  offsetofMailAnswered: "offsetof(struct mailbox, answered)",
+  offsetofMailTsc: "offsetof(struct mailbox, tsc_low)",
 };
 
 const compiler = compilerOrReason();

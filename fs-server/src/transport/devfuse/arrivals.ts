@@ -6,7 +6,11 @@
  * again for a moment before it sleeps, as KVM does before it lets go of a halted vCPU (halt polling,
  * virt/kvm/kvm_main.c, kvm_vcpu_halt()). Where looking is in vain - the client thinks, or needs this very CPU to go on -
  * it is left out for a while, twice as long each time.
+ *
+ * On a busy CPU looking is worse than in vain: it uses up the thread's share, and when a request comes, the scheduler lets
+ * others run first, for milliseconds; one that has slept runs before them. So a look that lost its CPU ends looking for long.
  */
+import { performance } from "node:perf_hooks";
 import { failure } from "../../fs/errors.ts";
 import type { Pipe } from "./splice.ts";
 
@@ -15,6 +19,9 @@ const EAGAIN = -failure("EAGAIN").errno;
 const LOOK_MS = 0.06;
 /** Most requests in a row that are waited for asleep at once: a look in vain then costs 0.1 us a request. */
 const MAX_SKIPPED = 512;
+
+/** Between two tries of a look: more than a try and an interrupt take, less than another thread's slice of the CPU. */
+const LOST_MS = 1;
 
 /** A mounted connection, as mountDevice makes it. */
 export type Device = {
@@ -87,9 +94,17 @@ export class Arrivals {
       this.wasQueued = true;
       return length;
     }
-    const end = this.#now() + LOOK_MS;
-    while (length === EAGAIN && this.#now() < end) length = receive(nowait);
-    if (length === EAGAIN) {
+    let before = this.#now();
+    const end = before + LOOK_MS;
+    let isLost = false;
+    while (length === EAGAIN && before < end) {
+      length = receive(nowait);
+      const now = this.#now();
+      isLost ||= now - before > LOST_MS;
+      before = now;
+    }
+    if (isLost) this.#penalty = MAX_SKIPPED;
+    if (isLost || length === EAGAIN) {
       this.#skip = this.#penalty;
       this.#penalty = Math.min(this.#penalty * 2, MAX_SKIPPED);
     } else this.#penalty = 1;

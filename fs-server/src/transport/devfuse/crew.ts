@@ -6,21 +6,26 @@
  * (arrivals.ts), without being woken, and its caches are warm. Several threads that wait in read(2) would be woken in turn,
  * also while the first one looks. The others rest on a futex. One of them is the watch: at most every TICK_MS it compares
  * counters, and where no thread receives, every serving one is at the same request as a tick ago, and none of them only
- * lacks a CPU, it begins to receive, and another one becomes the watch. A thread that comes back from a blocked call and finds another one receiving goes to
- * rest before it would sleep in read(2). Requests that wait by nature (fsync and the like) do not wait for a tick: their
- * thread calls the watch first. Where requests are queued already, and there is a CPU for it, a second thread receives too.
+ * lacks a CPU, it begins to receive, and another one becomes the watch. Requests that wait by nature (fsync and the like) do
+ * not wait for a tick: their thread calls the watch first. Where requests are queued already, and there is a CPU for it, a
+ * second thread receives too.
+ *
+ * Of several that receive, the first one goes on, and each other one goes to rest before it would sleep in read(2): the
+ * first has compiled what it serves with, and a thread that is new to it takes five times as long for a request.
  *
  * While the only receiving thread sleeps in read(2), the watch sleeps without a limit, and is called with the next request.
  *
  * Not here: starting threads and interrupting them, which the main thread does (threads.ts).
  */
-import { isThreadRunnable, threadId } from "../../../../sys/src/index.ts";
+import { isThreadRunnable, threadId, threadRunMs } from "../../../../sys/src/index.ts";
 
-/** As many as libfuse's servers have, unless told otherwise. Each takes some 20 MiB of memory once it was needed. */
+/** As many as libfuse's servers have, unless told otherwise. Each takes some 12 MiB of memory once it was needed. */
 export const MAX_THREADS = 10;
 const TICK_MS = 2;
-/** Ticks of one request after which another thread receives, even if the first one works (a long copy in the kernel). */
+/** Ticks of one request after which another thread receives, even if the first one works (a long copy in the kernel) .. */
 const LONG_TICKS = 5;
+/** .. and has the CPU for it: waiting for one is no work, and another thread would wait too. */
+const LONG_RUN_MS = 4;
 /** Ticks without a request after which the watch sleeps until it is called. */
 const QUIET_TICKS = 5;
 /** Requests in a row that were there already when they were looked for: more than one thread can serve. */
@@ -61,6 +66,12 @@ export function crewMemory(): SharedArrayBuffer {
 const at = (thread: number): number => HEAD_WORDS + thread * THREAD_WORDS;
 const half = (unique: bigint, shift: bigint): number => Number((unique >> shift) & 0xffff_ffffn) | 0;
 
+/**
+ * How a request came: it was there before it was looked for, it was found by looking, or the thread has slept in read(2) for
+ * it, and the watch may sleep, too.
+ */
+export type Arrival = "queued" | "found" | "slept for";
+
 /** One thread's side. */
 export class Crew {
   readonly #words: Int32Array;
@@ -98,14 +109,16 @@ export class Crew {
     else this.#rest();
   }
 
-  /** A request came. `isQueued`: it was there before it was looked for. */
-  serving(uniqueLow: number, uniqueHigh: number, isQueued: boolean): void {
+  /** A request came. */
+  serving(uniqueLow: number, uniqueHigh: number, arrival: Arrival): void {
     const words = this.#words;
     words[this.#at + UNIQUE_LOW] = uniqueLow;
     words[this.#at + UNIQUE_HIGH] = uniqueHigh;
     this.#turn = (this.#turn + 1) | 0;
     Atomics.store(words, this.#at + TURN, this.#turn);
-    this.#queued = isQueued ? this.#queued + 1 : 0;
+    // After the turn has changed: a watch that is woken before it would see nothing new, and sleep again.
+    if (arrival === "slept for" && Atomics.load(words, IS_WATCH_ASLEEP) !== 0) this.#call();
+    this.#queued = arrival === "queued" ? this.#queued + 1 : 0;
     if (this.#skip > 0) this.#skip -= 1;
     else if (this.#queued >= QUEUED && this.#cpus > 1) this.#invite();
   }
@@ -117,11 +130,6 @@ export class Crew {
     Atomics.store(words, this.#at + TURN, this.#turn);
     // The signal is meant for the request that is over: it is delivered before the next call.
     while (Atomics.load(words, this.#at + IS_SIGNALLED) !== 0);
-  }
-
-  /** After a sleep in read(2): the watch may sleep, too. */
-  awoke(): void {
-    if (Atomics.load(this.#words, IS_WATCH_ASLEEP) !== 0) this.#call();
   }
 
   /** This thread is about to do what may take long. */
@@ -139,20 +147,19 @@ export class Crew {
     return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
   }
 
-  /** Before a sleep in read(2). True: another thread receives, this one has rested and is needed again. */
+  /** Before a sleep in read(2). True: a thread before this one receives, this one has rested and is needed again. */
   rest(): boolean {
     const words = this.#words;
-    const active = Atomics.load(words, ACTIVE);
-    if (active < 2 || !this.#anotherReceives()) return false;
-    // Of two that see each other receive, one stays.
-    if (Atomics.compareExchange(words, ACTIVE, active, active - 1) !== active) return false;
+    // Never two that see each other receive: then none would be left.
+    if (Atomics.load(words, ACTIVE) < 2 || !this.#oneBeforeReceives()) return false;
+    Atomics.sub(words, ACTIVE, 1);
     this.#rest();
     return true;
   }
 
-  #anotherReceives(): boolean {
-    for (let thread = 0; thread < MAX_THREADS; thread += 1) {
-      if (thread === this.#self || this.#words[at(thread) + ROLE] !== role.active) continue;
+  #oneBeforeReceives(): boolean {
+    for (let thread = 0; thread < this.#self; thread += 1) {
+      if (this.#words[at(thread) + ROLE] !== role.active) continue;
       if ((Atomics.load(this.#words, at(thread) + TURN) & 1) === 1) return true;
     }
     return false;
@@ -210,6 +217,7 @@ export class Crew {
     let before: readonly number[] = [];
     let quiet = 0;
     let stuck = 0;
+    let ranMs: number | null = null;
     for (;;) {
       const call = Atomics.load(words, WATCH);
       const isAsleep = quiet >= QUIET_TICKS;
@@ -231,7 +239,9 @@ export class Crew {
       if (Atomics.exchange(words, IS_INVITED, 0) !== 0) return;
       const isCalled = Atomics.exchange(words, IS_CALLED, 0) !== 0;
       stuck = isSame && !isReceived ? stuck + 1 : 0;
-      if (!isReceived && (isCalled || stuck > LONG_TICKS || (isSame && !this.#isWorking()))) return;
+      if (stuck === 1) ranMs = this.#ranMs();
+      const isLong = stuck > LONG_TICKS && (ranMs === null || (this.#ranMs() ?? 0) - ranMs >= LONG_RUN_MS);
+      if (!isReceived && (isCalled || isLong || (isSame && !this.#isWorking()))) return;
       quiet = isReceived && isSame ? quiet + 1 : 0;
     }
   }
@@ -243,6 +253,18 @@ export class Crew {
       if (isActive && isThreadRunnable(this.#words[at(thread) + TID] ?? 0)) return true;
     }
     return false;
+  }
+
+  /** How long the active threads have run so far; null: the kernel does not say. */
+  #ranMs(): number | null {
+    let sum = 0;
+    for (let thread = 0; thread < MAX_THREADS; thread += 1) {
+      if (this.#words[at(thread) + ROLE] !== role.active) continue;
+      const ranMs = threadRunMs(this.#words[at(thread) + TID] ?? 0);
+      if (ranMs === null) return null;
+      sum += ranMs;
+    }
+    return sum;
   }
 
   /** Of the active threads. */
@@ -286,6 +308,17 @@ export class CrewView {
       turns.push(turn);
     }
     return turns;
+  }
+
+  /** Ids of the threads that serve a request just now. */
+  serving(): readonly number[] {
+    const tids: number[] = [];
+    for (let thread = 0; thread < MAX_THREADS; thread += 1) {
+      const isServing = (Atomics.load(this.#words, at(thread) + TURN) & 1) === 0;
+      const tid = this.#words[at(thread) + TID] ?? 0;
+      if (this.#words[at(thread) + ROLE] === role.active && isServing && tid !== 0) tids.push(tid);
+    }
+    return tids;
   }
 
   /** Calls `signal` with the id of the thread that serves the request `unique`, while it does. False: none serves it. */

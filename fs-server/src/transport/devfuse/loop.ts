@@ -3,6 +3,7 @@
  * Occupies its thread until the mount is gone: run it in a worker or a process of its own. Several threads may serve one
  * mount, each by a loop of its own (crew.ts).
  */
+import { performance } from "node:perf_hooks";
 import { files } from "../../../../sys/src/index.ts";
 import { offsetsOf, sizeOf } from "../../abi/layout.ts";
 import { opcodeNamed } from "../../abi/opcodes.ts";
@@ -27,7 +28,7 @@ const EINTR = -failure("EINTR").errno;
 const EAGAIN = -failure("EAGAIN").errno;
 
 /** Requests that wait by nature, most of them for a disk. */
-const WAITING: ReadonlySet<number> = new Set(
+export const WAITING: ReadonlySet<number> = new Set(
   (["FSYNC", "FSYNCDIR", "SYNCFS", "FALLOCATE", "COPY_FILE_RANGE", "COPY_FILE_RANGE_64"] as const).map(
     (name) => opcodeNamed(name).number,
   ),
@@ -133,10 +134,10 @@ class DeviceLoop {
       if (FORGETS.has(this.#requestView.getUint32(IN.opcode, true))) Atomics.wait(NEVER, 0, 0, FORGETS_MS);
       return result;
     }
-    if (this.#arrivals.wasSlept) crew.awoke();
+    const { wasSlept, wasQueued } = this.#arrivals;
     const view = this.#requestView;
     const [low, high] = [view.getInt32(IN.unique, true), view.getInt32(IN.unique + 4, true)];
-    crew.serving(low, high, this.#arrivals.wasQueued);
+    crew.serving(low, high, wasSlept ? "slept for" : wasQueued ? "queued" : "found");
     if (WAITING.has(view.getUint32(IN.opcode, true))) crew.willBlock();
     const result = this.#handled(length, piped);
     letGo();

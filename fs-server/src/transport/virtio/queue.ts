@@ -37,6 +37,15 @@ export type RingLayout = {
   readonly used: bigint;
 };
 
+/**
+ * How far a device is: index of the next chain to take, and of the next entry of the used ring; both count modulo 2^16. Kept
+ * apart from the queue where several threads serve it, each by a SplitQueue of its own, one at a time.
+ */
+export interface RingPosition {
+  next: number;
+  used: number;
+}
+
 /** The guest broke a rule of the rings. */
 export class RingFault extends Error {
   override readonly name = "RingFault";
@@ -69,12 +78,14 @@ export class SplitQueue {
   readonly #usedWords: Uint16Array;
   readonly #usedEntries: Uint32Array;
   readonly #allowsIndirect: boolean;
-  /** Index of the next chain to take, and of the next entry of the used ring; both count modulo 2^16. */
-  #next = 0;
-  #used = 0;
+  readonly #position: RingPosition;
 
   /** Throws a RingFault if the rings are not aligned RAM of the guest. */
-  constructor(memory: GuestMemory, layout: RingLayout, options: { readonly indirect: boolean }) {
+  constructor(
+    memory: GuestMemory,
+    layout: RingLayout,
+    options: { readonly indirect: boolean; readonly position?: RingPosition },
+  ) {
     const { size } = layout;
     if (size < 1 || size > MAX_QUEUE_SIZE || (size & (size - 1)) !== 0) {
       throw new RingFault(`queue size ${size} is not a power of two up to ${MAX_QUEUE_SIZE}`);
@@ -82,6 +93,7 @@ export class SplitQueue {
     this.size = size;
     this.#memory = memory;
     this.#allowsIndirect = options.indirect;
+    this.#position = options.position ?? { next: 0, used: 0 };
     const descriptors = ringMemory(memory, "descriptor table", layout.descriptors, {
       lengthBytes: DESCRIPTOR_BYTES * size,
       alignment: 16n,
@@ -100,28 +112,30 @@ export class SplitQueue {
 
   /** Takes the next chain, or null if there is none. Throws a RingFault. */
   pop(): Chain | null {
-    const waiting = (Atomics.load(this.#available, INDEX) - this.#next) & 0xffff;
+    const { next } = this.#position;
+    const waiting = (Atomics.load(this.#available, INDEX) - next) & 0xffff;
     if (waiting === 0) return null;
     if (waiting > this.size) {
       throw new RingFault(`${waiting} chains are available in a queue of ${this.size}`);
     }
-    const head = this.#available[RING + (this.#next & (this.size - 1))] ?? 0;
-    this.#next = (this.#next + 1) & 0xffff;
+    const head = this.#available[RING + (next & (this.size - 1))] ?? 0;
+    this.#position.next = (next + 1) & 0xffff;
     return this.#walk(head);
   }
 
   /** Whether `pop` would find something. */
   hasMore(): boolean {
-    return Atomics.load(this.#available, INDEX) !== this.#next;
+    return Atomics.load(this.#available, INDEX) !== this.#position.next;
   }
 
   /** Gives a chain back with the bytes that were written into it. */
   push(head: number, usedBytes: number): void {
-    const entry = USED_RING + 2 * (this.#used & (this.size - 1));
+    const { used } = this.#position;
+    const entry = USED_RING + 2 * (used & (this.size - 1));
     this.#usedEntries[entry] = head;
     this.#usedEntries[entry + 1] = usedBytes;
-    this.#used = (this.#used + 1) & 0xffff;
-    Atomics.store(this.#usedWords, INDEX, this.#used);
+    this.#position.used = (used + 1) & 0xffff;
+    Atomics.store(this.#usedWords, INDEX, (used + 1) & 0xffff);
   }
 
   /** Whether the driver wants an interrupt for what was given back (2.7.7). */

@@ -26,6 +26,21 @@ export type VirtioFsOptions = {
   readonly window?: SharedMemory;
 };
 
+/** struct virtio_fs_config. Throws a RangeError. */
+export function virtioFsConfig(tag: string, requestQueues: number): Uint8Array {
+  const name = Buffer.from(tag);
+  if (name.length === 0 || name.length > TAG_BYTES || name.includes(0)) {
+    throw new RangeError(`tag ${JSON.stringify(tag)}: expected 1 to ${TAG_BYTES} bytes`);
+  }
+  if (!Number.isInteger(requestQueues) || requestQueues < 1) {
+    throw new RangeError(`${requestQueues} request queues: expected 1 or more`);
+  }
+  const config = new Uint8Array(CONFIG_BYTES);
+  config.set(name);
+  new DataView(config.buffer).setUint32(TAG_BYTES, requestQueues, true);
+  return config;
+}
+
 export class VirtioFs implements VirtioDevice {
   readonly id = 26;
   readonly features = 0n;
@@ -36,16 +51,7 @@ export class VirtioFs implements VirtioDevice {
   readonly #buffers = new MessageBuffers();
 
   constructor({ session, tag, requestQueues = 1, queueSize = QUEUE_SIZE, window }: VirtioFsOptions) {
-    const name = Buffer.from(tag);
-    if (name.length === 0 || name.length > TAG_BYTES || name.includes(0)) {
-      throw new RangeError(`tag ${JSON.stringify(tag)}: expected 1 to ${TAG_BYTES} bytes`);
-    }
-    if (!Number.isInteger(requestQueues) || requestQueues < 1) {
-      throw new RangeError(`${requestQueues} request queues: expected 1 or more`);
-    }
-    this.config = new Uint8Array(CONFIG_BYTES);
-    this.config.set(name);
-    new DataView(this.config.buffer).setUint32(TAG_BYTES, requestQueues, true);
+    this.config = virtioFsConfig(tag, requestQueues);
     this.queueSizes = Array<number>(1 + requestQueues).fill(queueSize);
     this.sharedMemory = window === undefined ? [] : [window];
     this.#session = session;

@@ -63,6 +63,32 @@ describe("waiting for requests", () => {
     expect([next(), next()]).toEqual([SLEEP, LOOK]);
   });
 
+  it.each([2, null])(
+    "stops looking for long where another thread gets the CPU in between (found at %s)",
+    (found) => {
+      let clock = 0;
+      let tries = 0;
+      let lostMs = 0;
+      const arrivals = new Arrivals({ fd: SLEEP, nowait: LOOK, pipe: null }, () => clock);
+      const next = (): number => {
+        tries = 0;
+        arrivals.next((fd) => {
+          if (fd === SLEEP) return LENGTH;
+          tries += 1;
+          clock += 0.01 + (tries === 2 ? lostMs : 0);
+          return tries === found ? LENGTH : AGAIN;
+        });
+        return arrivals.from;
+      };
+      next();
+      lostMs = 3;
+      do next();
+      while (tries < 2);
+      lostMs = 0;
+      expect(new Set(Array.from({ length: 500 }, next))).toEqual(new Set([SLEEP]));
+    },
+  );
+
   it("always sleeps where there is nothing to look with", () => {
     const arrivals = new Arrivals({ fd: SLEEP, nowait: null, pipe: null });
     expect(arrivals.next((fd) => fd)).toBe(SLEEP);

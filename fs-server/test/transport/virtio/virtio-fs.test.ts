@@ -45,6 +45,8 @@ const INIT_OUT = offsetsOf("fuse_init_out");
 class TestWindow implements DaxWindow {
   readonly sizeBytes = BigInt(WINDOW_BYTES);
   readonly alignmentBytes = BigInt(PAGE_SIZE);
+  readonly canMapPastEnd = true;
+  readonly upgrades = "remap";
   readonly address: bigint;
 
   constructor() {

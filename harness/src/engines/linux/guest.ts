@@ -54,7 +54,7 @@ const COMMAND_LINE = [
 ].join(" ");
 
 /** The one line of every oops that numbers it (__die_header(), arch/x86/kernel/dumpstack.c). */
-const oops = /: [0-9a-f]{4} \[#[0-9]+\]/;
+export const oops: RegExp = /: [0-9a-f]{4} \[#[0-9]+\]/;
 
 /** Lines of the console that are kept, of a case as of a boot. */
 const CONSOLE_LINES = 200;
@@ -63,7 +63,7 @@ const CONSOLE_LINES = 200;
 const poisoned = /Memory failure: 0x/;
 
 /** What a guest is waited for. */
-class Moment {
+export class Moment {
   readonly #waiting: (() => void)[] = [];
   isOver = false;
 
@@ -82,7 +82,7 @@ export class GuestError extends Error {
   override readonly name = "GuestError";
 }
 
-function endText(end: EndReason): string {
+export function endText(end: EndReason): string {
   switch (end.kind) {
     case "finished":
       return "it has finished";
@@ -92,6 +92,8 @@ function endText(end: EndReason): string {
       return `its kernel panicked: ${end.reason}`;
     case "guest-off":
       return `its machine ended by ${end.how}`;
+    case "vmm-killed":
+      return `its VMM was killed by ${end.signal}`;
     case "defect":
       return end.message;
   }

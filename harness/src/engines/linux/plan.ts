@@ -67,7 +67,7 @@ export const mounts: Readonly<Record<Layout, LinuxMount>> = {
 };
 
 /** On a real machine. Measured under emulation: 5 to 8 s on an idle machine, a minute on a busy one. */
-const BOOT_BOUND_MS = 30_000;
+export const BOOT_BOUND_MS = 30_000;
 /** As virtiofsd's `--cache auto` has it; of a host's step the guest's kernel learns nothing sooner. */
 export const ATTRIBUTE_MS = 1000;
 /** Each is a process of the guest. */

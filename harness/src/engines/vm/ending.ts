@@ -195,6 +195,9 @@ function waits(
 function ended(state: Ending, why: EndReason): Ending {
   const isOurs = state.end === null || state.end.kind === "stopped-from-outside";
   const now = isOurs ? { ...state, end: why } : state;
+  if (why.kind === "vmm-killed" && isOurs) {
+    return { ...now, history: [...now.history, { kind: "killed", signal: why.signal }] };
+  }
   return why.kind === "finished" ? recovered(now) : now;
 }
 
@@ -226,6 +229,8 @@ function considered(state: Ending, nowMs: number): Step {
   switch (lastKind(state)) {
     case "running":
       return state.hasSleeper && !rules.stuckIsAwaited ? awaitOthers(state) : still(state);
+    case "killed":
+      return still(state);
     case "stopped":
       return isLeftToItself && state.isPaused ? stop(state) : still(state);
     case "looping":

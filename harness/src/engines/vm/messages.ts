@@ -45,7 +45,9 @@ export type VmState =
   | { readonly kind: "running" }
   | { readonly kind: "stopped"; readonly exit: VcpuExit; readonly place: Place | null }
   | { readonly kind: "looping"; readonly faultsPerSecond: number; readonly place: Place | null }
-  | { readonly kind: "waiting"; readonly place: Place | null };
+  | { readonly kind: "waiting"; readonly place: Place | null }
+  /** A VMM that is a program of its own: its process has gone, and the guest with it. */
+  | { readonly kind: "killed"; readonly signal: string };
 
 export type VmEvent = {
   readonly kind: EventKind;

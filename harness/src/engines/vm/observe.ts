@@ -25,10 +25,16 @@ function outcome(report: VmReport, task: TaskReport, stepIndex: number): Access 
   return (result === undefined ? null : failedAccess(result)) ?? { kind: "not-reached" };
 }
 
+/** Nothing in the guest goes on. */
+function isGone({ history }: VmReport): boolean {
+  const last = history.at(-1)?.kind;
+  return last === "stopped" || last === "killed";
+}
+
 /** An access that began and never came back: the end of the VM, of its task, or nothing at all. */
 function unfinished(report: VmReport, task: TaskReport): Access {
   if (task.state === "killed" || report.end.kind === "guest-panic") return { kind: "killed" };
-  return report.history.at(-1)?.kind === "stopped" ? { kind: "killed" } : { kind: "hung" };
+  return isGone(report) ? { kind: "killed" } : { kind: "hung" };
 }
 
 /**
@@ -71,7 +77,7 @@ export function accessTimes(scenario: Scenario, report: VmReport): Evidence["acc
 
 /** The counting tasks: how far they got on once there was trouble (or at all, if there was none), and what their vCPU got. */
 export function bystandersWatched(scenario: Scenario, report: VmReport): Record<string, Watched> {
-  const isStopped = report.history.at(-1)?.kind === "stopped";
+  const isStopped = isGone(report);
   const result: Record<string, Watched> = {};
   for (const [name, actor] of guestActors(scenario)) {
     if (!isBystander(actor)) continue;
@@ -121,6 +127,8 @@ function vmmState(state: VmState): Vmm {
       return { kind: "stopped", reason: stopReason(state.exit), at: faultPlace(state.place) };
     case "waiting":
       return { kind: "waiting", at: faultPlace(state.place) };
+    case "killed":
+      return { kind: "killed", signal: state.signal };
     case "looping":
       return { kind: "looping", faultsPerSecond: state.faultsPerSecond, at: faultPlace(state.place) };
   }

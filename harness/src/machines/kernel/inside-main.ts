@@ -10,7 +10,9 @@ import { swapOn, swapRefusal } from "../../../../sys/src/index.ts";
 import type { GuestKernel } from "../../engine.ts";
 import { engineRow, kernelEngines, loadEngine } from "../../engines/registry.ts";
 import { errorText } from "../../error-text.ts";
+import type { DaxQemu, NoDaxQemu } from "../../kernel/dax-qemu.ts";
 import { SWAP_SERIAL } from "../../kernel/devices.ts";
+import { KernelError } from "../../kernel/error.ts";
 import { FrameReader } from "../../kernel/frames.ts";
 import { openPort, sendFrame } from "../../kernel/inside-port.ts";
 import { thisMachine } from "../../machine.ts";
@@ -37,6 +39,15 @@ function turnSwapOn(): void {
 
 /** The kernel of Linux guests, in files of the root file system; null: there are none. */
 const guest = process.argv[2] === undefined ? null : (JSON.parse(process.argv[2]) as GuestKernel);
+/** QEMU for those that run in it; null: none does. */
+const guestQemu = process.argv[3] === undefined ? null : (JSON.parse(process.argv[3]) as DaxQemu | NoDaxQemu);
+
+async function daxQemu(): Promise<DaxQemu> {
+  if (guestQemu === null || "failure" in guestQemu) {
+    throw new KernelError(guestQemu?.failure ?? "no QEMU was named for guests");
+  }
+  return guestQemu;
+}
 
 class Agent {
   readonly #port = openPort();
@@ -90,6 +101,7 @@ class Agent {
         directory: this.#directory,
         signal: new AbortController().signal,
         ...(guest === null ? {} : { guestKernel: async () => guest }),
+        ...(guestQemu === null ? {} : { daxQemu }),
       });
       return engine;
     });

@@ -34,6 +34,7 @@ import {
   type SupportsCase,
 } from "../../engines/registry.ts";
 import { obtainKernel } from "../../kernel/cache.ts";
+import { type DaxQemu, type NoDaxQemu, obtainDaxQemu } from "../../kernel/dax-qemu.ts";
 import { KernelError } from "../../kernel/error.ts";
 import { type GuestAsked, guestKernelIn, usualGuest } from "../../kernel/guest.ts";
 import { builtInKvm } from "../../kernel/patches.ts";
@@ -51,6 +52,8 @@ export type KernelMachineOptions = {
   readonly engines?: readonly EngineRow[];
   /** The kernel of Linux guests inside; the usual one if left out. */
   readonly guest?: GuestAsked;
+  /** The user's QEMU with a DAX window, for guests inside; null, or left out: one that is found. */
+  readonly qemu?: string | null;
   /** The proposal that its KVM has built in, where the user names it; else what its patches say. */
   readonly kvm?: KvmPart | null;
 };
@@ -115,15 +118,31 @@ class KernelMachine implements Machine {
       : null;
   }
 
+  /** The same for a QEMU with a DAX window. */
+  async #daxQemu(
+    engines: readonly EngineName[],
+    { signal }: OpenContext,
+  ): Promise<DaxQemu | NoDaxQemu | null> {
+    if (!engines.some((name) => engineRow(name).nature.vmm === "qemu")) return null;
+    try {
+      return await obtainDaxQemu({ path: this.#options.qemu ?? null, signal });
+    } catch (error) {
+      if (!(error instanceof KernelError)) throw error;
+      // The cases of other engines are not concerned.
+      return { failure: error.message };
+    }
+  }
+
   async open(engines: readonly EngineName[], context: OpenContext): Promise<Opening> {
     try {
       const qemu = requireQemu();
       this.#slowness = slownessOf(qemu.accelerator);
       const kernel = await obtainKernel(this.#options.spec, this.#options.modulesDirectory, context.signal);
       const guest = await this.#guestKernel(engines, context);
+      const guestQemu = await this.#daxQemu(engines, context);
       const cpus = cpusFor(engines, qemu.accelerator);
       this.#boots = new Boots(() =>
-        startSession({ ...context, kernel, qemu, cpus, guest, builtIn: this.builtIn }),
+        startSession({ ...context, kernel, qemu, cpus, guest, guestQemu, builtIn: this.builtIn }),
       );
       await this.#boots.boot();
     } catch (error) {

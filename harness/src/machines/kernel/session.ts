@@ -16,6 +16,7 @@ import {
   type OpenContext,
   stockKernels,
 } from "../../engine.ts";
+import type { DaxQemu, NoDaxQemu } from "../../kernel/dax-qemu.ts";
 import { KernelError } from "../../kernel/error.ts";
 import type { GuestProgram } from "../../kernel/initramfs.ts";
 import { type Qemu, slownessOf } from "../../kernel/qemu.ts";
@@ -36,9 +37,12 @@ const RETURN_RESERVE_MS = 1000;
 /** Beyond the limit: who has not answered by then never will. Less than what the runner allows an engine. */
 const TRANSFER_MS = 1000;
 
-/** @param guest the kernel of Linux guests inside; null: there are none */
-function agentWith(guest: GuestKernel | null): GuestProgram {
-  const words = guest === null ? [] : [JSON.stringify(guest)];
+/**
+ * @param guest the kernel of Linux guests inside; null: there are none
+ * @param qemu for those in QEMU
+ */
+function agentWith(guest: GuestKernel | null, qemu: DaxQemu | NoDaxQemu | null): GuestProgram {
+  const words = [guest, qemu].flatMap((one) => (one === null ? [] : [JSON.stringify(one)]));
   return {
     command: [process.execPath, builtPath("harness/src/machines/kernel/inside-main.ts"), ...words],
     environment: insideEnvironment,
@@ -242,6 +246,8 @@ export type SessionOptions = {
   readonly program?: GuestProgram;
   /** The kernel of Linux guests inside; null, or left out: there are none. */
   readonly guest?: GuestKernel | null;
+  /** Likewise for guests in QEMU. */
+  readonly guestQemu?: DaxQemu | NoDaxQemu | null;
   /** Left out: stock kernels. */
   readonly builtIn?: BuiltIn;
 } & OpenContext;
@@ -261,7 +267,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     qemu,
     directory,
     ...(options.cpus === undefined ? {} : { cpus: options.cpus }),
-    program: options.program ?? agentWith(options.guest ?? null),
+    program: options.program ?? agentWith(options.guest ?? null, options.guestQemu ?? null),
     onMessage: (message) => {
       const from = message as FromInside;
       if (from.type === "hello") onHello(from.facts);

@@ -22,6 +22,7 @@ const kernel = {
   imagePath: "/k",
   initrdPath: "/i",
   nestedInitrdPath: "/n",
+  pciInitrdPath: "/p",
 };
 
 const reasonOf = (scenario: Scenario, proposal: string): string | null => {

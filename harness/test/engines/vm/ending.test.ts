@@ -153,6 +153,25 @@ describe("a guest that finishes", () => {
     expect(state.end?.kind).toBe(kind);
   });
 
+  it("has no VMM any more where that was killed: a state of its own, behind what was before", () => {
+    const killed: News = {
+      type: "ended",
+      cpu: 0,
+      why: { kind: "vmm-killed", signal: "SIGBUS" },
+      final: { counters: {}, asyncPageFaultMsr: null, clock: null },
+    };
+    expect(play(alone, [[10, killed]]).history).toEqual(["killed"]);
+    const afterLoop = play(awaited, [
+      [50, loops()],
+      [90, killed],
+    ]);
+    expect(afterLoop.history).toEqual(["looping", "killed"]);
+    // What this side has ended is no state of the VMM's.
+    let state = beginning(alone);
+    for (const one of [ended("finished", 0), killed]) state = step(state, one, 10).state;
+    expect([state.end?.kind, state.history]).toEqual(["finished", [{ kind: "running" }]]);
+  });
+
   it("is no trouble: a panic ends the VM without a state of its own", () => {
     expect(play(alone, [[10, panic]]).history).toEqual([]);
   });

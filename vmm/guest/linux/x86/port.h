@@ -1,6 +1,11 @@
-/* The doorbell port of micro/x86/machine.h, rung from CPL 3 with IOPL 3. */
+/* Ports of the doorbell, rung from CPL 3 with IOPL 3: that of micro/x86/machine.h, or one that takes bytes. */
 #pragma once
 #include "machine.h"
+
+static inline void ring_byte(uint16_t port)
+{
+    __asm__ volatile("outb %0, %w1" : : "a"((uint8_t)1), "Nd"(port) : "memory");
+}
 
 static inline void ring_port(uint32_t value)
 {

@@ -1,0 +1,152 @@
+/**
+ * SETUPMAPPING and REMOVEMAPPING for the threads that serve: the window and its table are the main thread's, which answers through
+ * shared memory. The thread waits; it is inside the gate, so it gives up where memory or a ring is wanted back.
+ */
+import type { DaxService } from "../../dax/mappings.ts";
+import type { MappingRequest, Removal } from "../../dax/table.ts";
+import { failure } from "../../fs/errors.ts";
+import type { NodeId } from "../../fs/filesystem.ts";
+import { MAX_THREADS } from "../devfuse/crew.ts";
+
+/** What the main thread is asked. Answered once each, by `answerTo`. */
+export type WindowRequest = { readonly type: "window"; readonly thread: number; readonly count: number } & (
+  | { readonly kind: "setup"; readonly request: MappingRequest }
+  | { readonly kind: "remove"; readonly removals: readonly Removal[] }
+  | { readonly kind: "remove-all" }
+  /** The guest is about to learn that a file is longer than what it has mapped of it. */
+  | { readonly kind: "grown"; readonly node: NodeId }
+  /** The descriptor by which a file is guarded. */
+  | { readonly kind: "open"; readonly node: NodeId }
+);
+
+/** An errno, or 0 and what was asked for. */
+export type WindowAnswer = { readonly errno: number; readonly fd?: number };
+
+/** Of the window, for those who ask. */
+export type RemoteAnswers = {
+  readonly memory: SharedArrayBuffer;
+  /** Of ShortMappings. */
+  readonly short: SharedArrayBuffer;
+  readonly alignmentBytes: bigint;
+  /** The guest's opens go by `guardedDescriptor`. */
+  readonly opensByGuard: boolean;
+};
+
+/** Words of each thread: the request that was answered last, and its errno. */
+const ANSWERED = 0;
+const ERRNO = 1;
+const DESCRIPTOR = 2;
+const THREAD_WORDS = 16;
+/** Above all bounds of the main thread's own. */
+const PATIENCE_MS = 60_000;
+
+export function remoteAnswersMemory(): SharedArrayBuffer {
+  return new SharedArrayBuffer(4 * THREAD_WORDS * MAX_THREADS);
+}
+
+/** Nodes with mappings that are shorter than the guest asked for. Written by the main thread. */
+export class ShortMappings {
+  /** How many, then their numbers. */
+  readonly #words: BigInt64Array;
+
+  static memory(mappings: number): SharedArrayBuffer {
+    return new SharedArrayBuffer(8 * (1 + mappings));
+  }
+
+  constructor(memory: SharedArrayBuffer) {
+    this.#words = new BigInt64Array(memory);
+  }
+
+  set(nodes: readonly NodeId[]): void {
+    for (const [i, node] of nodes.entries()) Atomics.store(this.#words, 1 + i, node);
+    Atomics.store(this.#words, 0, BigInt(nodes.length));
+  }
+
+  clear(): void {
+    Atomics.store(this.#words, 0, 0n);
+  }
+
+  has(node: NodeId): boolean {
+    const count = Number(Atomics.load(this.#words, 0));
+    for (let i = 1; i <= count; i += 1) if (Atomics.load(this.#words, i) === node) return true;
+    return false;
+  }
+}
+
+/** By the main thread. */
+export function answerTo(
+  memory: SharedArrayBuffer,
+  { thread, count }: WindowRequest,
+  { errno, fd = -1 }: WindowAnswer,
+): void {
+  const words = new Int32Array(memory);
+  const at = thread * THREAD_WORDS;
+  Atomics.store(words, at + ERRNO, errno);
+  Atomics.store(words, at + DESCRIPTOR, fd);
+  Atomics.store(words, at + ANSWERED, count);
+  Atomics.notify(words, at + ANSWERED);
+}
+
+export class RemoteMappings implements DaxService {
+  readonly alignmentBytes: bigint;
+  readonly opensByGuard: boolean;
+  readonly #words: Int32Array;
+  readonly #short: ShortMappings;
+  readonly #thread: number;
+  readonly #post: (request: WindowRequest) => void;
+  #count = 0;
+
+  constructor(
+    { memory, short, alignmentBytes, opensByGuard }: RemoteAnswers,
+    thread: number,
+    post: (request: WindowRequest) => void,
+  ) {
+    this.#words = new Int32Array(memory);
+    this.#short = new ShortMappings(short);
+    this.alignmentBytes = alignmentBytes;
+    this.opensByGuard = opensByGuard;
+    this.#thread = thread;
+    this.#post = post;
+    this.#count = Atomics.load(this.#words, thread * THREAD_WORDS + ANSWERED);
+  }
+
+  setup(request: MappingRequest): void {
+    this.#ask((head) => ({ ...head, kind: "setup", request }));
+  }
+
+  remove(removals: readonly Removal[]): void {
+    this.#ask((head) => ({ ...head, kind: "remove", removals }));
+  }
+
+  removeAll(): void {
+    this.#ask((head) => ({ ...head, kind: "remove-all" }));
+  }
+
+  /** Before the guest learns how long a file is. Returns when what it may touch then is mapped, if it can be. */
+  mayHaveGrown(node: NodeId): void {
+    if (this.#short.has(node)) this.#ask((head) => ({ ...head, kind: "grown", node }));
+  }
+
+  /** The descriptor of the file that its guard has: lent. */
+  guardedDescriptor(node: NodeId): number {
+    return this.#ask((head) => ({ ...head, kind: "open", node }));
+  }
+
+  #ask(
+    make: (head: {
+      readonly type: "window";
+      readonly thread: number;
+      readonly count: number;
+    }) => WindowRequest,
+  ): number {
+    const at = this.#thread * THREAD_WORDS;
+    const before = Atomics.load(this.#words, at + ANSWERED);
+    this.#count = (before + 1) | 0;
+    this.#post(make({ type: "window", thread: this.#thread, count: this.#count }));
+    Atomics.wait(this.#words, at + ANSWERED, before, PATIENCE_MS);
+    if (Atomics.load(this.#words, at + ANSWERED) !== this.#count) throw failure("EIO");
+    const errno = Atomics.load(this.#words, at + ERRNO);
+    if (errno !== 0) throw failure(errno);
+    return Atomics.load(this.#words, at + DESCRIPTOR);
+  }
+}

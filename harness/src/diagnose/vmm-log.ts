@@ -1,0 +1,108 @@
+/**
+ * A VMM's log in which KVM_RUN failed: QEMU's message and register dump (kvm_cpu_exec(), accel/kvm/kvm-all.c;
+ * x86_cpu_dump_state(), target/i386/cpu-dump.c), and the line of a VMM in Rust, whose error is `Bad address (os error 14)`.
+ *
+ * The dump has no address of the access that failed: CR2 is the guest's last page fault of its own. What is known is the
+ * instruction (RIP, Code) and whether the guest's kernel or a program made it (CPL).
+ */
+
+export type LogFailure = {
+  /** From 1. */
+  readonly line: number;
+  /** The line that says it. */
+  readonly message: string;
+  /** `Bad address`; null: KVM_EXIT_INTERNAL_ERROR. */
+  readonly error: string | null;
+  /** By name, as the dump has them: `RIP`, `CPL`, `CR3`. */
+  readonly registers: Readonly<Record<string, string>>;
+  /** The bytes at the instruction; that at RIP is in `<>`. */
+  readonly code: string | null;
+};
+
+const FAILED = /kvm run failed (.+?)\s*$/;
+const INTERNAL = /KVM internal error\. Suberror: ([0-9]+)/;
+const RUST = /(?:vcpu|KVM_RUN).*Bad address \(os error 14\)/i;
+const FAILURES_MAX = 64;
+/** The dump is some thirty lines. */
+const DUMP_LINES = 60;
+
+const REGISTER = /\b([A-Z][A-Z0-9]{1,3}) ?= ?([0-9a-f]{8,16})\b/g;
+const FLAG = /\b(CPL|HLT|SMM|II|A20)=([0-9])\b/g;
+
+function dumpOf(lines: readonly string[]): Pick<LogFailure, "registers" | "code"> {
+  const registers: Record<string, string> = {};
+  let code: string | null = null;
+  for (const line of lines) {
+    if (FAILED.test(line) || INTERNAL.test(line) || RUST.test(line)) break;
+    for (const pattern of [REGISTER, FLAG]) {
+      for (const [, name, value] of line.matchAll(pattern)) {
+        if (name !== undefined && value !== undefined) registers[name] ??= value;
+      }
+    }
+    const bytes = /^Code=([0-9a-f<> ?]+)$/.exec(line.trim())?.[1];
+    if (bytes === undefined) continue;
+    code = bytes.trim();
+    break;
+  }
+  return { registers, code };
+}
+
+/** Every failure in the log, in its order. Pure. */
+export function parseVmmLog(text: string): readonly LogFailure[] {
+  const lines = text.split(/\r?\n/);
+  const failures: LogFailure[] = [];
+  for (const [index, line] of lines.entries()) {
+    const error = FAILED.exec(line)?.[1] ?? (RUST.test(line) ? "Bad address" : null);
+    if (error === null && !INTERNAL.test(line)) continue;
+    failures.push({
+      line: index + 1,
+      message: line.trim(),
+      error,
+      ...dumpOf(lines.slice(index + 1, index + 1 + DUMP_LINES)),
+    });
+    if (failures.length === FAILURES_MAX) break;
+  }
+  return failures;
+}
+
+export type LogVerdict = {
+  readonly kind: "killed-by-efault" | "failed" | "internal-error";
+  readonly text: string;
+  readonly remedy: string;
+};
+
+export function logVerdict({ error, registers, code }: LogFailure): LogVerdict {
+  const rip = registers.RIP ?? registers.EIP ?? null;
+  const by =
+    registers.CPL === undefined
+      ? "the guest"
+      : registers.CPL === "0"
+        ? "the guest's kernel"
+        : "a program in the guest";
+  const at = rip === null ? "" : ` at RIP ${rip}`;
+  if (error === null) {
+    return {
+      kind: "internal-error",
+      text: `KVM could not emulate an instruction of ${by}${at}: no page is missing, unless the instruction lies in one or is one that KVM has to emulate`,
+      remedy: "The VM is stopped (internal-error): reset or end it.",
+    };
+  }
+  if (!/^Bad address/.test(error)) {
+    return {
+      kind: "failed",
+      text: `KVM_RUN failed (${error})${at}`,
+      remedy: "The VM is stopped: reset or end it.",
+    };
+  }
+  const instruction = code === null ? "" : "; Code has the instruction, whose operand is the address";
+  return {
+    kind: "killed-by-efault",
+    text:
+      `killed by -EFAULT: ${by} touched a page${at} that the host cannot give it, as behind the end of a file that got ` +
+      `shorter. Its address is not in the dump (CR2 is the guest's own last page fault)${instruction}`,
+    remedy:
+      "The VM is stopped (internal-error). Make the file as long again as it is mapped (daxfault diagnose --pid names " +
+      "it, as long as the process lives), then let it go on (cont): the access is made again, and reads zeros where data " +
+      "was. Or end it.",
+  };
+}

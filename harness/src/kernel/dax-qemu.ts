@@ -1,0 +1,191 @@
+/**
+ * A QEMU with a DAX window for virtio-fs: one that has `vhost-user-test-device-pci` and VIRTIO Shared Memory Regions (upstream
+ * from 11.1 on). The user's, that on PATH, or Debian's of backports unpacked into the cache with all its libraries and started
+ * by their own loader, so that nothing is installed. The features are looked at, never the version.
+ *
+ * Not here: how a guest is started with it (engines/linux/qemu); the QEMU that boots kernels under test (qemu.ts).
+ */
+import { execFileSync } from "node:child_process";
+import { accessSync, constants, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { delimiter, join } from "node:path";
+import { errorText } from "../error-text.ts";
+import { aptPrograms, type ProgramPackages } from "./apt-programs.ts";
+import { KernelError } from "./error.ts";
+import { hold } from "./in-use.ts";
+import { cacheDirectory, ENTRY, intoCache, type Progress, unpackPackage } from "./store.ts";
+
+const PROGRAM = "qemu-system-x86_64";
+const PACKAGE = "qemu-system-x86";
+/** Where the archive has the newest QEMU for the stable distribution. */
+const SUITE = "stable-backports";
+export const WINDOW_DEVICE = "vhost-user-test-device-pci";
+/** An option of that device in `-device DEVICE,help`. */
+const DEVICE_OPTION = "num_vqs=";
+/** The name that QEMU has for the feature of the protocol, in the program itself: no option of QEMU's lists features of vhost-user. */
+const SHMEM_FEATURE = "VHOST_USER_PROTOCOL_F_SHMEM";
+const ASK_BOUND_MS = 20_000;
+
+/** In the unpacked packages. */
+const LIBRARIES = "usr/lib/x86_64-linux-gnu";
+const LOADER = "ld-linux-x86-64.so.2";
+const FIRMWARE = "usr/share/qemu";
+/** What of the packages is kept; `-L usr/share/qemu` has links to seabios. */
+const KEPT: readonly string[] = [`usr/bin/${PROGRAM}`, LIBRARIES, FIRMWARE, "usr/share/seabios"];
+const ORIGIN_FILE = "origin";
+
+export type DaxQemu = {
+  /** The program, and the arguments that come first. */
+  readonly command: readonly string[];
+  /** As `--version` says it. */
+  readonly version: string;
+  /** A path, or the package and its version. */
+  readonly origin: string;
+};
+
+/** One that cannot be had, as far as is known elsewhere: why. */
+export type NoDaxQemu = { readonly failure: string };
+
+/** How `command` answers; null: it does not run, or refuses. */
+export type Ask = (args: readonly string[]) => string | null;
+
+function asking(command: readonly string[]): Ask {
+  const [program = "", ...first] = command;
+  return (args) => {
+    try {
+      return execFileSync(program, [...first, ...args], {
+        encoding: "utf8",
+        stdio: ["ignore", "pipe", "ignore"],
+        timeout: ASK_BOUND_MS,
+      });
+    } catch {
+      return null;
+    }
+  };
+}
+
+/**
+ * What a QEMU lacks for a DAX window; null: nothing.
+ * @param text of the program; null where it is a script, which shows nothing
+ */
+export function lackOf(ask: Ask, text: Buffer | null): string | null {
+  if (ask(["--version"]) === null) return `it does not run, or is no ${PROGRAM}`;
+  const help = ask(["-device", `${WINDOW_DEVICE},help`]);
+  if (help === null || !help.includes(DEVICE_OPTION)) return `it has no device ${WINDOW_DEVICE}`;
+  if (text !== null && !text.includes(SHMEM_FEATURE)) {
+    return `its ${WINDOW_DEVICE} has no VIRTIO Shared Memory Regions (${SHMEM_FEATURE})`;
+  }
+  return null;
+}
+
+function programText(path: string): Buffer | null {
+  const bytes = readFileSync(path);
+  return bytes.subarray(0, 4).equals(Buffer.from("\x7fELF", "latin1")) ? bytes : null;
+}
+
+type Candidate = {
+  readonly command: readonly string[];
+  readonly programPath: string;
+  readonly origin: string;
+};
+
+function examined({ command, programPath, origin }: Candidate): DaxQemu | { readonly lack: string } {
+  const ask = asking(command);
+  let lack: string | null;
+  try {
+    lack = lackOf(ask, programText(programPath));
+  } catch (error) {
+    lack = errorText(error);
+  }
+  if (lack !== null) return { lack };
+  const version = /version (\S+(?: \([^)]*\))?)/.exec(ask(["--version"]) ?? "")?.[1] ?? "unknown";
+  return { command, version, origin };
+}
+
+function onPath(): string | null {
+  for (const folder of (process.env.PATH ?? "").split(delimiter)) {
+    const path = join(folder, PROGRAM);
+    try {
+      accessSync(path, constants.X_OK);
+      return path;
+    } catch {
+      // The next one.
+    }
+  }
+  return null;
+}
+
+/** The program in the unpacked packages, by their own loader. */
+function inFolder(folder: string): Candidate {
+  const at = (path: string): string => join(folder, path);
+  const programPath = at(`usr/bin/${PROGRAM}`);
+  return {
+    command: [at(`${LIBRARIES}/${LOADER}`), "--library-path", at(LIBRARIES), programPath, "-L", at(FIRMWARE)],
+    programPath,
+    origin: readFileSync(at(ORIGIN_FILE), "utf8").trim(),
+  };
+}
+
+function store(tree: string, { version }: ProgramPackages, entry: string): void {
+  mkdirSync(entry);
+  for (const path of KEPT)
+    cpSync(join(tree, path), join(entry, path), { recursive: true, verbatimSymlinks: true });
+  // The last one: without it there is no QEMU in the folder.
+  writeFileSync(join(entry, ORIGIN_FILE), `${PACKAGE} ${version}\n`);
+}
+
+/** Debian's, in the cache; loaded if it is not there. Throws a KernelError. */
+async function prepared(signal: AbortSignal, progress: Progress): Promise<Candidate> {
+  const archive = aptPrograms(join(cacheDirectory(), "apt"), ["stable", SUITE], signal);
+  const packages = await archive.closureOf(PACKAGE, SUITE);
+  const folder = join(cacheDirectory(), "programs", `${PACKAGE}_${packages.version.replaceAll(":", "%3a")}`);
+  const isThere = (): boolean => existsSync(join(folder, ORIGIN_FILE));
+  if (!isThere()) {
+    progress(
+      `loading ${PACKAGE} ${packages.version} and ${packages.names.length - 1} packages that it needs`,
+    );
+    await intoCache(folder, {
+      what: `${PACKAGE} ${packages.version}`,
+      neededBytes: packages.neededBytes,
+      isThere,
+      async fill(work) {
+        const tree = join(work, "tree");
+        for (const path of await archive.download(packages, work)) await unpackPackage(path, tree, signal);
+        store(tree, packages, join(work, ENTRY));
+      },
+    });
+  }
+  hold(cacheDirectory(), folder);
+  return inFolder(folder);
+}
+
+export type DaxQemuAsked = {
+  /** `--qemu PATH`; null: none was named. */
+  readonly path: string | null;
+  readonly signal: AbortSignal;
+  readonly progress?: Progress;
+};
+
+/** Throws a KernelError that says what was looked at, and what each of them lacks. */
+export async function obtainDaxQemu({ path, signal, progress = () => {} }: DaxQemuAsked): Promise<DaxQemu> {
+  const lacks: string[] = [];
+  const tried = (candidate: Candidate, name: string): DaxQemu | null => {
+    const found = examined(candidate);
+    if (!("lack" in found)) return found;
+    lacks.push(`${name}: ${found.lack}`);
+    return null;
+  };
+  const own = path ?? onPath();
+  if (own !== null) {
+    const found = tried({ command: [own], programPath: own, origin: own }, own);
+    if (found !== null) return found;
+    if (path !== null) throw new KernelError(`--qemu ${lacks.join("; ")}`);
+  }
+  try {
+    const found = tried(await prepared(signal, progress), `Debian's ${PACKAGE} of ${SUITE}`);
+    if (found !== null) return found;
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    lacks.push(`Debian's ${PACKAGE} of ${SUITE}: ${error.message}`);
+  }
+  throw new KernelError(`no QEMU with a DAX window is at hand (--qemu PATH names one): ${lacks.join("; ")}`);
+}

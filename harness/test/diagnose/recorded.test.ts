@@ -1,0 +1,68 @@
+/** What real machines said, recorded by scripts/diagnose-record, and the verdict of each. */
+import { readdirSync, readFileSync } from "node:fs";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { describe, expect, it } from "vitest";
+import { vmLine } from "../../src/cli/diagnose.ts";
+import { lineSchema } from "../../src/cli/lines.ts";
+import { collect } from "../../src/diagnose/collect.ts";
+import { diagnosisMail } from "../../src/diagnose/mail.ts";
+import { RecordedHost, type Recording } from "../../src/diagnose/recording.ts";
+import { type Diagnosis, diagnose, type Verdict } from "../../src/diagnose/verdict.ts";
+import { packagePath } from "../../src/paths.ts";
+
+const folder = packagePath("fixtures/diagnose");
+const names = readdirSync(folder)
+  .filter((name) => name.endsWith(".json"))
+  .map((name) => name.slice(0, -".json".length));
+
+const recordingOf = (name: string): Recording =>
+  JSON.parse(readFileSync(`${folder}/${name}.json`, "utf8")) as Recording;
+
+type Expected = Pick<Verdict, "kind" | "severity"> & { readonly text: RegExp };
+
+const expected: Readonly<Record<string, Expected>> = {
+  // A machine so busy that half a second took half a minute, and the VMM's maps could not be read in time: no false verdict.
+  "truncated-starved": { kind: "waits-for-io", severity: "open", text: /guest address 0x40001000/ },
+};
+
+async function diagnosisOf(recording: Recording): Promise<Diagnosis> {
+  const { facts } = await collect(new RecordedHost(recording), { kind: "all" }, recording);
+  const [vm, ...others] = facts.vms;
+  expect(others).toEqual([]);
+  if (vm === undefined) throw new Error("no VM");
+  return diagnose(vm, facts.pageWorkers);
+}
+
+describe("a recorded VM", () => {
+  it("has an expectation, and each expectation has one", () => {
+    expect(Object.keys(expected).sort()).toEqual([...names].sort());
+  });
+
+  it.each(Object.entries(expected))("%s gets its verdict", async (name, { text, ...verdict }) => {
+    const diagnosis = await diagnosisOf(recordingOf(name));
+    expect(diagnosis.verdict, diagnosis.verdict.text).toMatchObject(verdict);
+    expect(diagnosis.verdict.text).toMatch(text);
+  });
+
+  it.each(names)("%s is JSON as the schema has it", async (name) => {
+    const check = new Ajv2020({ strict: false, validateFormats: false }).compile(lineSchema("diagnose"));
+    check(JSON.parse(JSON.stringify(vmLine(await diagnosisOf(recordingOf(name))))));
+    expect(check.errors).toBeNull();
+  });
+
+  it.each(names)("%s is no reason to fail where answers of any kind are missing", async (name) => {
+    const recording = recordingOf(name);
+    const kindOf = (key: string): string => key.replaceAll(/[0-9a-f]*[0-9][0-9a-f]*/g, "N");
+    for (const gone of new Set(Object.keys(recording.answers).map(kindOf))) {
+      const left = Object.entries(recording.answers).filter(([key]) => kindOf(key) !== gone);
+      const answers = Object.fromEntries(left);
+      const { facts } = await collect(
+        new RecordedHost({ ...recording, answers }),
+        { kind: "all" },
+        recording,
+      );
+      const diagnoses = facts.vms.map((vm) => diagnose(vm, facts.pageWorkers));
+      expect(diagnosisMail(facts, diagnoses, [])).toContain("A VM on KVM");
+    }
+  });
+});

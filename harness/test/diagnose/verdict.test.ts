@@ -1,0 +1,197 @@
+import { describe, expect, it } from "vitest";
+import type { Server, VcpuFacts, VmFacts } from "../../src/diagnose/facts.ts";
+import { activityOf, diagnose, serverState, type Verdict } from "../../src/diagnose/verdict.ts";
+import {
+  busyLooks,
+  fileWith,
+  fuseWith,
+  HVA,
+  looksWith,
+  pageWith,
+  servedBy,
+  vcpuWith,
+  vmWith,
+} from "../support/vm-facts.ts";
+
+const verdictOf = (changes: Partial<VmFacts>): Verdict => diagnose(vmWith(changes), []).verdict;
+const activity = (changes: Partial<VcpuFacts>, vm: Partial<VmFacts> = {}): string =>
+  activityOf(vmWith(vm), vcpuWith(changes)).kind;
+const short = fileWith({ sizeBytes: 0n });
+const asleep = (waitsIn: string, stack: readonly string[], state = "D"): Partial<VcpuFacts> => ({
+  looks: looksWith({ state, waitsIn }),
+  stack,
+});
+
+describe("a vCPU", () => {
+  it("loops where a page comes back again and again without being there", () => {
+    expect(activity({ pages: [pageWith({ faults: 40, asked: 40, ready: 40 })] })).toBe("loops");
+    // Between the halts it is seen asleep, too.
+    expect(activity({ looks: busyLooks, pages: [pageWith({ ready: 20 })] })).toBe("loops");
+  });
+
+  it("does not loop where memory pressure takes a page away some times", () => {
+    const page = pageWith({ faults: 19, asked: 19, ready: 19, hva: HVA });
+    expect(activity({ looks: busyLooks, pages: [page] })).toBe("runs");
+  });
+
+  it("loops after few turns where the page cannot come", () => {
+    const page = pageWith({ ready: 3, hva: HVA + 0x1000n });
+    expect(activity({ pages: [page] }, { files: [short] })).toBe("loops");
+    const dead = servedBy(fuseWith({ processes: [] }));
+    expect(activity({ pages: [page] }, { files: [dead] })).toBe("loops");
+    expect(activity({ pages: [page] }, { files: [fileWith()] })).toBe("halted");
+  });
+
+  it("does not loop where it talks to a device, or takes faults at many pages", () => {
+    const one = pageWith({ faults: 5000, rip: 0x10n });
+    expect(activity({ looks: busyLooks, pages: [one] })).toBe("loops");
+    expect(activity({ looks: busyLooks, pages: [{ ...one, deviceFaults: 5000 }] })).toBe("runs");
+    expect(activity({ looks: busyLooks, pages: [{ ...one, rip: null }] })).toBe("runs");
+    expect(activity({ looks: busyLooks, pages: [one, pageWith({ gpa: 0n, faults: 1 })] })).toBe("runs");
+    const counters = { mmio_exits: { before: 1, after: 9 } };
+    expect(activity({ looks: busyLooks, pages: [one] }, { counters })).toBe("runs");
+  });
+
+  it("waits for a page that has been asked for and is not there", () => {
+    const page = pageWith({ faults: 9, repeated: 8, asked: 9 });
+    expect(activity({ pages: [page] })).toBe("waits-for-page");
+    // Between two halts it may be seen awake.
+    const awake = { looks: busyLooks, pages: [{ ...page, rip: 0x10n }] };
+    expect(activity(awake)).toBe("waits-for-page");
+    expect(activity({ ...awake, pages: [...awake.pages, pageWith({ gpa: 0n, faults: 1 })] })).toBe("runs");
+  });
+
+  it("is halted, runs, waits, is outside, stopped, starved or gone", () => {
+    expect(activity({})).toBe("halted");
+    expect(activity({ looks: busyLooks })).toBe("runs");
+    expect(activity(asleep("folio_wait_bit_common", ["folio_wait_bit_common", "filemap_fault"]))).toBe(
+      "waits",
+    );
+    expect(activity(asleep("request_wait_answer", ["request_wait_answer"], "S"))).toBe("waits");
+    const futex = looksWith({ call: { kind: "call", number: 202 }, waitsIn: "futex_wait_queue" });
+    expect(activity({ looks: futex, stack: ["futex_wait_queue"] })).toBe("outside");
+    expect(activity({ looks: looksWith({ state: "T" }) })).toBe("stopped");
+    expect(activity({ looks: looksWith({ state: "R", call: { kind: "running" }, waitsIn: null }) })).toBe(
+      "starved",
+    );
+    expect(activity({ looks: [{ atMs: 0, stat: null, waitsIn: null, call: null }] })).toBe("gone");
+    expect(activity({ looks: looksWith({ waitsIn: null, call: null }), stack: null })).toBe("unknown");
+  });
+
+  it("whose KVM_RUN fails is nothing else", () => {
+    expect(activity({ failures: { 14: 3 }, looks: busyLooks })).toBe("fails");
+    expect(activity({ failures: { 22: 3 }, looks: busyLooks })).toBe("runs");
+  });
+});
+
+describe("a server", () => {
+  it("lives, is stopped or dead only where that is known", () => {
+    const process = { pid: 7, name: "sshfs", state: "S" };
+    const rows: readonly [Server, string][] = [
+      [fuseWith(), "lives"],
+      [fuseWith({ processes: [] }), "dead"],
+      [fuseWith({ processes: [], isComplete: false }), "unknown"],
+      [fuseWith({ processes: [], isExact: false }), "unknown"],
+      [fuseWith({ isExact: false }), "unknown"],
+      [fuseWith({ processes: [{ ...process, state: "T" }] }), "stopped"],
+      [fuseWith({ isExact: false, processes: [{ ...process, state: "T" }] }), "stopped"],
+      [fuseWith({ processes: [{ ...process, state: "T" }, process] }), "lives"],
+      [{ kind: "remote" }, "unknown"],
+      [{ kind: "outside" }, "unknown"],
+    ];
+    for (const [server, state] of rows) expect(serverState(server), JSON.stringify(server)).toBe(state);
+  });
+});
+
+describe("the verdict", () => {
+  const looping = vcpuWith({ pages: [pageWith({ ready: 300, hva: HVA + 0x1000n })] });
+
+  it("names the file of an endless loop, and what makes it long enough", () => {
+    const verdict = verdictOf({ vcpus: [vcpuWith({ id: 1, tid: 102 }), looping], files: [short] });
+    expect(verdict).toMatchObject({ kind: "endless-loop", severity: "hung", warnings: [] });
+    expect(verdict.text).toMatch(
+      /\/srv\/guest is too short: the page is at offset 0x1000, and the file is 0 bytes/,
+    );
+    expect(verdict.remedies[0]).toMatchObject({
+      command: "truncate -s 4194304 /proc/100/map_files/7f0000000000-7f0000400000",
+    });
+    expect(verdict.remedies[0]?.price).toMatch(/zeros/);
+  });
+
+  it("says how sure it is where the host address is not known", () => {
+    const blind = vcpuWith({ pages: [pageWith({ ready: 300 })] });
+    expect(verdictOf({ vcpus: [blind], files: [short] }).text).toMatch(
+      /host address is not known, but of \/srv\/guest/,
+    );
+    const other = fileWith({ path: "/srv/other", inode: 13n, sizeBytes: 4096n });
+    expect(verdictOf({ vcpus: [blind], files: [short, other] }).text).toMatch(
+      /may be the cause: \/srv\/guest, \/srv\/other/,
+    );
+    expect(verdictOf({ vcpus: [blind] }).text).toMatch(/no file that is mapped explains it/);
+  });
+
+  it("names a dead server, and offers no growth", () => {
+    const dead = servedBy(fuseWith({ processes: [] }));
+    const verdict = verdictOf({ vcpus: [looping], files: [dead] });
+    expect(verdict.text).toMatch(/file server of \/mnt is dead/);
+    expect(verdict.remedies.map(({ command }) => command)).toEqual(["kill -KILL 100"]);
+  });
+
+  it("is a wait that is open as long as the server lives and the wait is young", () => {
+    const waits = (sleptMs: number): VcpuFacts =>
+      vcpuWith({ ...asleep("folio_wait_bit_common", ["folio_wait_bit_common"]), sleptMs });
+    const files = [servedBy(fuseWith())];
+    expect(verdictOf({ vcpus: [waits(900)], files })).toMatchObject({
+      kind: "waits-for-io",
+      severity: "open",
+    });
+    expect(verdictOf({ vcpus: [waits(60_000)], files })).toMatchObject({ severity: "hung" });
+    expect(verdictOf({ vcpus: [waits(60_000)], files }).text).toMatch(
+      /I\/O of \/mnt .* for 60 s .*server lives: 77/,
+    );
+    const stopped = servedBy(fuseWith({ processes: [{ pid: 77, name: "sshfs", state: "T" }] }));
+    const verdict = verdictOf({ vcpus: [waits(900)], files: [stopped] });
+    expect(verdict).toMatchObject({ kind: "waits-for-io", severity: "hung" });
+    expect(verdict.remedies[0]?.command).toBe("kill -CONT 77");
+  });
+
+  it("takes the time from the worker that is to bring the page, where there is one alone", () => {
+    const vm = vmWith({
+      vcpus: [vcpuWith({ pages: [pageWith({ faults: 9, repeated: 8, asked: 9 })] })],
+      files: [servedBy(fuseWith())],
+    });
+    const worker = { tid: 5, stack: ["folio_wait_bit_common", "async_pf_execute"], sleptMs: 60_000 };
+    expect(diagnose(vm, [worker]).verdict).toMatchObject({ kind: "waits-for-io", severity: "hung" });
+    expect(diagnose(vm, [worker, { ...worker, tid: 6 }]).verdict).toMatchObject({ severity: "open" });
+    expect(diagnose(vm, [{ ...worker, sleptMs: 90 }]).verdict).toMatchObject({ severity: "open" });
+  });
+
+  it("knows a userfaultfd handler by the stack", () => {
+    const vcpu = vcpuWith(asleep("handle_userfault", ["handle_userfault", "__handle_mm_fault"]));
+    expect(verdictOf({ vcpus: [vcpu] }).text).toMatch(/a page that a userfaultfd handler owes/);
+  });
+
+  it("is that of the process where that is stopped, and of the VMM where it keeps its vCPUs out", () => {
+    expect(verdictOf({ state: "T" })).toMatchObject({ kind: "process-stopped", severity: "hung" });
+    const futex = looksWith({ call: { kind: "call", number: 202 }, waitsIn: "futex_wait_queue" });
+    const vcpus = [vcpuWith({ looks: futex, stack: ["futex_wait_queue"] })];
+    expect(verdictOf({ vcpus })).toMatchObject({ kind: "stopped-by-vmm", severity: "open" });
+    expect(verdictOf({ vcpus, files: [short] })).toMatchObject({ kind: "stopped-by-vmm", severity: "hung" });
+    expect(verdictOf({ vcpus: [] })).toMatchObject({ kind: "stopped-by-vmm" });
+    expect(verdictOf({ vcpus: [], seesCalls: false })).toMatchObject({ kind: "unknown", severity: "open" });
+  });
+
+  it("is health for a guest that is idle, works or spins", () => {
+    expect(verdictOf({})).toMatchObject({ kind: "halted", severity: "fine", warnings: [] });
+    const spins = verdictOf({ vcpus: [vcpuWith({ looks: busyLooks, stack: null })] });
+    expect(spins).toMatchObject({ kind: "runs", severity: "fine" });
+    expect(spins.text).toMatch(/busy without a fault/);
+  });
+
+  it("warns of what is fine now and will not stay so", () => {
+    const verdict = verdictOf({ files: [short, servedBy(fuseWith({ processes: [] }))] });
+    expect(verdict).toMatchObject({ kind: "halted", severity: "fine" });
+    expect(verdict.warnings.join("\n")).toMatch(/4194304 bytes of \/srv\/guest are mapped behind its end/);
+    expect(verdict.warnings.join("\n")).toMatch(/server of \/mnt\/guest is dead/);
+  });
+});

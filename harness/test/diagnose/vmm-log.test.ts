@@ -1,0 +1,37 @@
+import { describe, expect, it } from "vitest";
+import { logVerdict, parseVmmLog } from "../../src/diagnose/vmm-log.ts";
+
+describe("a VMM's log", () => {
+  it("of a VMM in Rust has the failure without a dump", () => {
+    const text = "[ERROR] vCPU 0: VcpuRun(Bad address (os error 14))\nother\n";
+    const [failure] = parseVmmLog(text);
+    expect(failure).toMatchObject({ line: 1, error: "Bad address", code: null });
+    expect(failure === undefined ? null : logVerdict(failure).kind).toBe("killed-by-efault");
+  });
+
+  it("has failures of other kinds, each with its own dump", () => {
+    const text = [
+      "KVM internal error. Suberror: 1",
+      "emulation failure",
+      "RAX=ffff8000fee000f0 RBX=0000000000000000",
+      "RIP=ffff80000020ea22 RFL=00010086 [--S--P-] CPL=0 II=0 A20=1 SMM=0 HLT=0",
+      "Code=48 <8b> 00",
+      "error: kvm run failed Invalid argument",
+      "RIP=000000000000fff0 RFL=00000002 [-------] CPL=3 II=0 A20=1 SMM=0 HLT=0",
+    ].join("\r\n");
+    const [first, second] = parseVmmLog(text);
+    expect(first).toMatchObject({ line: 1, error: null, code: "48 <8b> 00" });
+    expect(first?.registers).toMatchObject({ RIP: "ffff80000020ea22", CPL: "0" });
+    expect(second).toMatchObject({ line: 6, error: "Invalid argument" });
+    expect(second?.registers).toMatchObject({ RIP: "000000000000fff0", CPL: "3" });
+    expect([first, second].map((one) => (one === undefined ? null : logVerdict(one).kind))).toEqual([
+      "internal-error",
+      "failed",
+    ]);
+  });
+
+  it("without one has none", () => {
+    expect(parseVmmLog("")).toEqual([]);
+    expect(parseVmmLog("qemu: terminating on signal 15\nvcpu is fine\n")).toEqual([]);
+  });
+});

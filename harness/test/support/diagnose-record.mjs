@@ -1,0 +1,53 @@
+/**
+ * Records what `daxfault diagnose` reads of VMs in every scene of diagnose-scenes.mjs, inside a booted kernel: the files of
+ * fixtures/diagnose. Entry point of scripts/diagnose-record. Arguments: SPEC FOLDER [SCENE..]
+ */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { obtainKernel } from "../../../dist/harness/src/kernel/cache.js";
+import { requireQemu } from "../../../dist/harness/src/kernel/qemu.js";
+import { parseKernelSpec } from "../../../dist/harness/src/kernel/spec.js";
+import { insideEnvironment, startKernelVm } from "../../../dist/harness/src/kernel/vm.js";
+import { packagePath } from "../../../dist/harness/src/paths.js";
+import { visibleLines } from "../../../dist/harness/src/report/encode.js";
+
+const [spec, folder, ...words] = process.argv.slice(2);
+if (spec === undefined || folder === undefined) {
+  console.error("usage: scripts/diagnose-record SPEC FOLDER [SCENE..]");
+  process.exit(64);
+}
+mkdirSync(folder, { recursive: true });
+const kernel = await obtainKernel(parseKernelSpec(spec), null);
+const directory = mkdtempSync(join(tmpdir(), "daxfault-scenes-"));
+let failures = 0;
+
+function take(message) {
+  const { type, name } = message;
+  if (type === "failed") failures += 1;
+  if (type !== "scene") {
+    console.log(visibleLines(JSON.stringify(message)));
+    return;
+  }
+  const { recording, text, log, tookMs } = message;
+  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(recording)}\n`);
+  if (log !== null) writeFileSync(join(folder, `${name}.log`), log);
+  console.log(visibleLines(`${name}, ${Math.round(tookMs)} ms\n${text}`));
+}
+
+const vm = startKernelVm({
+  kernel,
+  qemu: requireQemu(),
+  cpus: 1,
+  program: {
+    command: [process.execPath, packagePath("harness/test/support/diagnose-scenes.mjs"), ...words],
+    environment: insideEnvironment,
+  },
+  directory,
+  onMessage: take,
+});
+for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => void vm.kill());
+const { message } = await vm.ended;
+console.log(message);
+rmSync(directory, { recursive: true, force: true });
+process.exitCode = failures === 0 ? 0 : 1;

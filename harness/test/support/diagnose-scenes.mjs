@@ -1,0 +1,312 @@
+/**
+ * Runs inside a booted kernel: makes each scene, lets `daxfault diagnose`, a process that knows nothing of it, look at the
+ * machine, and sends what it said to the other side. Arguments: scenes, or nothing for all.
+ */
+import { spawn, spawnSync } from "node:child_process";
+import {
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { release, tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { collect } from "../../../dist/harness/src/diagnose/collect.js";
+import { RecordingHost } from "../../../dist/harness/src/diagnose/recording.js";
+import { diagnosisText } from "../../../dist/harness/src/diagnose/text.js";
+import { ThisHost } from "../../../dist/harness/src/diagnose/this-host.js";
+import { diagnose } from "../../../dist/harness/src/diagnose/verdict.js";
+import { openMount } from "../../../dist/harness/src/engines/mount.js";
+import { openPort, sendFrame } from "../../../dist/harness/src/kernel/inside-port.js";
+import { packagePath } from "../../../dist/harness/src/paths.js";
+
+const port = openPort();
+const say = (message) => sendFrame(port, message);
+const mebibyte = 2 ** 20;
+
+spawnSync("mount", ["-t", "debugfs", "nodev", "/sys/kernel/debug"]);
+spawnSync("mount", ["-t", "fusectl", "nodev", "/sys/fs/fuse/connections"]);
+
+const folder = mkdtempSync(join(tmpdir(), "scene-"));
+let number = 0;
+
+function newFile(name = `guest file ${number}`) {
+  number += 1;
+  const place = join(folder, String(number));
+  mkdirSync(place);
+  const path = join(place, name);
+  writeFileSync(path, Buffer.alloc(4 * mebibyte, 0x41));
+  return { place, name, path };
+}
+
+/** The VM's process, once the guest has touched the file's first page. */
+async function startVm(options) {
+  const child = spawn(
+    process.execPath,
+    [packagePath("harness/test/support/diagnosed-vm.mjs"), JSON.stringify(options)],
+    {
+      stdio: ["pipe", "pipe", "inherit"],
+    },
+  );
+  await new Promise((resolve, reject) => {
+    child.stdout.on("data", resolve);
+    child.on("exit", () => reject(new Error("the VM has ended")));
+  });
+  const goOn = async () => {
+    child.stdin.write("go\n");
+    await sleep(1500);
+  };
+  return { child, goOn };
+}
+
+const rule = { operation: "read", at: 3 * mebibyte, after: 0, times: null };
+const FAULTS = {
+  hang: [{ ...rule, action: { kind: "hang" } }],
+  slow: [{ ...rule, action: { kind: "delay", ms: 20_000 } }],
+};
+
+/** A VM whose memory is a file of our FUSE mount, and the server's process. */
+async function vmOnMount(options, faults = []) {
+  const { place, name } = newFile();
+  const directory = join(place, "..", `${number}-mount`);
+  mkdirSync(directory);
+  const mount = await openMount({ sourceDirectory: place, directory, transport: "devfuse", faults });
+  const vm = await startVm({ file: join(mount.mountpoint, name), ...options });
+  return { ...vm, mount, servers: processesWith("serve-main.js"), reapers: processesWith("reaper") };
+}
+
+function processesWith(word) {
+  return readdirSync("/proc")
+    .filter((pid) => /^[0-9]+$/.test(pid))
+    .filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes(word);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
+}
+
+const kill = (pids, name) => {
+  for (const pid of pids) process.kill(pid, name);
+};
+
+async function truncated(options) {
+  const { path } = newFile();
+  const vm = await startVm({ file: path, kind: "load", ...options });
+  truncateSync(path, 0);
+  await vm.goOn();
+  return vm;
+}
+
+/** Each makes its VM and returns it. */
+const scenes = {
+  "truncated-without-apf": () => truncated({}),
+  "truncated-with-apf": () => truncated({ asyncPageFaults: "on" }),
+  "truncated-without-lapic": () => truncated({ lapicInKernel: false }),
+  async "truncated-hostile-name"() {
+    const { path } = newFile("a\n\u001b[31mred (deleted)\u0007");
+    const vm = await startVm({ file: path, kind: "load" });
+    truncateSync(path, 0);
+    await vm.goOn();
+    return vm;
+  },
+  async "truncated-untouched"() {
+    const { path } = newFile();
+    const vm = await startVm({ file: path, kind: "halt" });
+    truncateSync(path, 0);
+    await vm.goOn();
+    return vm;
+  },
+  async spins() {
+    const vm = await startVm({ file: newFile().path, kind: "count" });
+    await vm.goOn();
+    return vm;
+  },
+  async halts() {
+    const vm = await startVm({ file: newFile().path, kind: "halt" });
+    await vm.goOn();
+    return vm;
+  },
+  async "process-stopped"() {
+    const vm = await startVm({ file: newFile().path, kind: "count" });
+    await vm.goOn();
+    kill([vm.child.pid], "SIGSTOP");
+    await sleep(200);
+    return vm;
+  },
+  async "server-silent"() {
+    const vm = await vmOnMount({ kind: "load", offset: 3 * mebibyte }, FAULTS.hang);
+    await vm.goOn();
+    return vm;
+  },
+  async "server-silent-synchronous"() {
+    const vm = await vmOnMount({ kind: "load", offset: 3 * mebibyte, lapicInKernel: false }, FAULTS.hang);
+    await vm.goOn();
+    return vm;
+  },
+  async "server-stopped"() {
+    const vm = await vmOnMount({ kind: "load", offset: 3 * mebibyte, lapicInKernel: false });
+    kill(vm.servers, "SIGSTOP");
+    await vm.goOn();
+    return vm;
+  },
+  async "server-dead"() {
+    const vm = await vmOnMount({ kind: "load", offset: 3 * mebibyte });
+    kill(vm.reapers, "SIGKILL");
+    kill(vm.servers, "SIGKILL");
+    await sleep(300);
+    await vm.goOn();
+    return vm;
+  },
+  async "server-dead-unmounted"() {
+    const vm = await vmOnMount({ kind: "load", offset: 3 * mebibyte });
+    kill(vm.servers, "SIGKILL");
+    await sleep(1500);
+    await vm.goOn();
+    return vm;
+  },
+  async "server-slow"() {
+    const vm = await vmOnMount({ kind: "load", offset: 3 * mebibyte }, FAULTS.slow);
+    vm.child.stdin.write("go\n");
+    await sleep(100);
+    return vm;
+  },
+};
+
+/** Real-mode code at the reset vector's segment: the guest of a QEMU without firmware. */
+const guestCode = {
+  // xor ax, ax; mov ds, ax; again: mov ax, [0x8000]; jmp again
+  reads: [0x31, 0xc0, 0x8e, 0xd8, 0xa1, 0x00, 0x80, 0xeb, 0xfb],
+  spins: [0xeb, 0xfe],
+  halts: [0xfa, 0xf4, 0xeb, 0xfd],
+};
+
+/** QEMU whose guest memory is a file. */
+async function startQemu(code, options = []) {
+  const accelerator = options.includes("-accel") ? [] : ["-accel", "kvm"];
+  const bytes = 64 * 1024;
+  const bios = Buffer.alloc(bytes, 0x90);
+  bios.set(guestCode[code], 0);
+  bios.set([0xea, 0x00, 0x00, 0x00, 0xf0], 0xfff0); // jmp 0xf000:0
+  const { place } = newFile();
+  const [image, memory, log] = ["bios", "guest-ram", "qemu.log"].map((name) => join(place, name));
+  writeFileSync(image, bios);
+  const words = [
+    ["-nodefaults", "-display", "none", "-vga", "none", "-cpu", "qemu64", "-bios", image],
+    ["-name", `guest=web,,1 ${code},debug-threads=on`, "-machine", "pc,memory-backend=ram", "-m", "64M"],
+    ["-object", `memory-backend-file,id=ram,share=on,mem-path=${memory},size=64M`],
+    accelerator,
+    options,
+  ].flat();
+  const out = openSync(log, "w");
+  const child = spawn("qemu-system-x86_64", words, { stdio: ["ignore", out, out] });
+  await sleep(QEMU_STARTS_MS);
+  if (child.exitCode !== null) throw new Error(`QEMU has ended: ${readFileSync(log, "utf8")}`);
+  return { child, memory, log: () => readFileSync(log, "utf8") };
+}
+
+const QEMU_STARTS_MS = 15_000;
+
+async function truncatedQemu(options) {
+  const vm = await startQemu("reads", options);
+  truncateSync(vm.memory, 0);
+  await sleep(2000);
+  return vm;
+}
+
+Object.assign(scenes, {
+  "qemu-truncated": () => truncatedQemu([]),
+  "qemu-truncated-without-lapic": () => truncatedQemu(["-accel", "kvm,kernel-irqchip=off"]),
+  "qemu-spins": () => startQemu("spins"),
+  "qemu-halts": () => startQemu("halts"),
+  "qemu-paused": () => startQemu("spins", ["-S"]),
+});
+
+/** As the command does, in a process that knows nothing of the VM but is up already: an emulated CPU starts Node in seconds. */
+async function look() {
+  const recorder = new RecordingHost(new ThisHost());
+  const setup = { kernel: release(), isRoot: true };
+  const { facts } = await collect(recorder, { kind: "all" }, setup);
+  const diagnoses = facts.vms.map((vm) => diagnose(vm, facts.pageWorkers));
+  return {
+    verdicts: diagnoses.map(({ verdict }) => verdict),
+    tookMs: facts.tookMs,
+    text: diagnosisText(facts, diagnoses, plainStyle),
+    recording: recorder.recording(setup),
+  };
+}
+
+const plain = (text) => text;
+const plainStyle = { widthColumns: 120, bold: plain, dim: plain, verdict: (_kind, text) => text };
+
+/** Ends everything of the scene; a VM in D is woken by its server's end. */
+async function clear(vm) {
+  kill(processesWith("serve-main.js"), "SIGKILL");
+  try {
+    vm.child.kill("SIGCONT");
+    vm.child.kill("SIGKILL");
+  } catch {
+    // It has ended.
+  }
+  await vm.mount?.close().catch(() => {});
+  await sleep(300);
+}
+
+/** Healthy moments of one VM: what is no finding. */
+async function moments(name, vm, count) {
+  const kinds = {};
+  const took = [];
+  const alarms = [];
+  for (let moment = 0; moment < count; moment += 1) {
+    const { facts } = await collect(new ThisHost(), { kind: "all" }, { kernel: "", isRoot: true });
+    for (const one of facts.vms.map((each) => diagnose(each, facts.pageWorkers))) {
+      const { kind, severity, text } = one.verdict;
+      kinds[kind] = (kinds[kind] ?? 0) + 1;
+      if (severity === "hung") alarms.push(text);
+    }
+    took.push(Math.round(facts.tookMs));
+  }
+  say({ type: "moments", name, count, kinds, alarms, tookMs: took });
+  await clear(vm);
+}
+
+const healthy = {
+  busy: async () => scenes.spins(),
+  idle: async () => scenes.halts(),
+  async "slow I/O"() {
+    const vm = await vmOnMount({ kind: "load", offset: 3 * mebibyte }, FAULTS.slow);
+    vm.child.stdin.write("go\n");
+    return vm;
+  },
+};
+
+const asked = process.argv.slice(2);
+const isAsked = (name) => asked.length === 0 || asked.includes(name);
+for (const [name, make] of Object.entries(scenes)) {
+  if (!isAsked(name)) continue;
+  try {
+    const vm = await make();
+    say({ type: "scene", name, ...(await look()), log: vm.log?.() ?? null });
+    await clear(vm);
+  } catch (error) {
+    say({ type: "failed", name, message: String(error?.stack ?? error) });
+  }
+}
+for (const [name, make] of Object.entries(healthy)) {
+  const [, count] = /^([0-9]+)x$/.exec(asked.find((word) => /^[0-9]+x$/.test(word)) ?? "10x") ?? [];
+  if (asked.length > 0 && !asked.some((word) => /^[0-9]+x$/.test(word))) break;
+  try {
+    await moments(name, await make(), Number(count));
+  } catch (error) {
+    say({ type: "failed", name, message: String(error?.stack ?? error) });
+  }
+}
+say({ type: "done" });
+await sleep(500);
+process.exit(0);
