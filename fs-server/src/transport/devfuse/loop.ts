@@ -34,6 +34,16 @@ export const WAITING: ReadonlySet<number> = new Set(
   ),
 );
 
+const FORGETS: ReadonlySet<number> = new Set(
+  (["FORGET", "BATCH_FORGET"] as const).map((name) => opcodeNamed(name).number),
+);
+/**
+ * Where FORGET comes without other requests, the next ones are waited for, and come as one BATCH_FORGET (fuse_read_forget()):
+ * else each would wake the thread. An INTERRUPT waits, too.
+ */
+const FORGETS_MS = 1;
+const NEVER = new Int32Array(new SharedArrayBuffer(4));
+
 /** One of several threads. */
 export type Companions = {
   /** null: the others do not receive from the device. */
@@ -121,6 +131,7 @@ class DeviceLoop {
     if (crew === null) {
       const result = this.#handled(length, piped);
       letGo();
+      if (FORGETS.has(this.#requestView.getUint32(IN.opcode, true))) Atomics.wait(NEVER, 0, 0, FORGETS_MS);
       return result;
     }
     const { wasSlept, wasQueued } = this.#arrivals;

@@ -109,7 +109,7 @@ describe.skipIf(!isUsable)("FUSE over io_uring", () => {
         operation: "read",
         after: 0,
         times: 1,
-        action: { kind: "delay", ms: 600 },
+        action: { kind: "delay", ms: 3000 },
       });
       const started = performance.now();
       const timed = async (): Promise<number> => {
