@@ -639,7 +639,8 @@ export class PassthroughFileSystem implements FileSystem {
 
   /**
    * `statInto` of a name, which must not lead to another mount: what is mounted there may wait for ever, and a bind mount of
-   * an inode that is known would be found. A hung NFS mount may still wait here (nfs_weak_revalidate()).
+   * an inode that is known would be found. A hung NFS or 9p mount may still wait here
+   * (d_weak_revalidate() of its root, complete_walk() in fs/namei.c).
    */
   #lookAt(directory: Inode, name: ComponentName): void {
     const { mount, isLocal } = this.#source();
