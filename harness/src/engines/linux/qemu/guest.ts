@@ -287,7 +287,8 @@ export class QemuGuest {
     if (complaint !== null) throw new GuestError(this.#noGuest(complaint));
     if (this.#end !== null) throw new GuestError(this.#downText(`it did not come up: ${endText(this.#end)}`));
     if (!this.#idle.isOver) {
-      throw new GuestError(this.#downText(`its program was not up after ${this.#boot.boundMs} ms`));
+      const where = this.#qmp.hasGreeted ? "" : ", and QEMU itself has not said a word on its QMP socket";
+      throw new GuestError(this.#downText(`its program was not up after ${this.#boot.boundMs} ms${where}`));
     }
     try {
       await this.#qmp.execute("qmp_capabilities");

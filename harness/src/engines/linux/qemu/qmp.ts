@@ -53,6 +53,7 @@ export class Qmp {
   readonly #waiting = new Map<number, Waiting>();
   #rest = "";
   #next = 1;
+  #hasGreeted = false;
   /** Why there will be no more answers; null: they come. */
   #gone: string | null = null;
 
@@ -81,6 +82,7 @@ export class Qmp {
   #take(message: QmpMessage, onEvent: (event: QmpEvent) => void): void {
     switch (message.kind) {
       case "greeting":
+        this.#hasGreeted = true;
         return;
       case "event":
         onEvent(message.event);
@@ -103,6 +105,11 @@ export class Qmp {
     this.#gone ??= why;
     for (const { reject } of this.#waiting.values()) reject(new QmpError(this.#gone));
     this.#waiting.clear();
+  }
+
+  /** QEMU has its devices: it greets before, and answers nothing until then. */
+  get hasGreeted(): boolean {
+    return this.#hasGreeted;
   }
 
   /** Rejects with a QmpError where QEMU refuses it, or has gone, or goes before it answers. */

@@ -13,7 +13,7 @@ import type { GuardPlan } from "../../vm/guard.ts";
 import { GuestError } from "../guest.ts";
 import { SHARE_TAG } from "../plan.ts";
 
-const READY_BOUND_MS = 10_000;
+const READY_BOUND_MS = 30_000;
 const END_BOUND_MS = 3000;
 const STDERR_CHARACTERS = 16 * 1024;
 /** The window that the spike had, and our own VMM's guest has. */
@@ -102,8 +102,9 @@ export async function startServer(options: ServerOptions): Promise<FileServer> {
   const boundMs = READY_BOUND_MS * options.slowness;
   await within(Promise.race([ready, ended]), boundMs);
   if (end !== null || !(await within(ready, 0))) {
+    const why = end ?? `the file server did not listen within ${boundMs} ms`;
     await close();
-    throw new GuestError(end ?? `the file server did not listen within ${boundMs} ms`);
+    throw new GuestError(why);
   }
   return {
     socketPath,
