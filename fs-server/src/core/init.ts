@@ -13,8 +13,12 @@ const OUT = offsetsOf("fuse_init_out");
 export const OLDEST_MINOR = 31;
 export const MAX_WRITE_BYTES: number = 1024 * 1024;
 const PAGE_BYTES = 4096;
-const MAX_BACKGROUND = 64;
-const CONGESTION_THRESHOLD = 48;
+/**
+ * Requests that nobody waits for one by one (writes of a page cache, readahead) in the queue at once: each other request waits
+ * behind so many, of MAX_WRITE_BYTES at most. The client's kernel has the same numbers where a server says none (inode.c).
+ */
+const MAX_BACKGROUND = 12;
+const CONGESTION_THRESHOLD = 9;
 const INIT_EXT = initFlag("FUSE_INIT_EXT");
 
 export type Offer = {
