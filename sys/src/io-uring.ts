@@ -40,7 +40,7 @@ const cSetup = declare<(number: number, entries: number, params: Uint8Array) => 
 );
 const cEnter = declare<
   (number: number, fd: number, submit: number, wait: number, flags: number, set: null, size: number) => number
->("int64 syscall(int64 number, int fd, uint32 submit, uint32 wait, uint32 flags, void *set, uint64 size)");
+>("int syscall(int64 number, int fd, uint32 submit, uint32 wait, uint32 flags, void *set, uint64 size)");
 const cRegister = declare<
   (number: number, fd: number, opcode: number, argument: Uint8Array, count: number) => number
 >("int64 syscall(int64 number, int fd, uint32 opcode, void *argument, uint32 count)");
@@ -136,7 +136,7 @@ export class IoUring {
   /** Submits what was pushed, and waits for `wait` completions, or for a signal. Throws a SyscallError. */
   submit(wait: number): void {
     const flags = this.#enterFlags;
-    const result = Number(cEnter(NR_ENTER, this.#enterFd, this.#unsubmitted, wait, flags, null, 0));
+    const result = cEnter(NR_ENTER, this.#enterFd, this.#unsubmitted, wait, flags, null, 0);
     if (result >= 0) this.#unsubmitted -= result;
     else if (lastErrno() !== EINTR) check("io_uring_enter", -1);
   }

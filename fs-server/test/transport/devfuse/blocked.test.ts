@@ -15,7 +15,7 @@ const IGNORED_SIGNAL = 17;
 const BLOCKED_MS = 5000;
 const REQUESTS = 2000;
 const HELD_BYTE = 100_000;
-/** p99 of small requests while others' calls are blocked. */
+/** p99 of small requests while others' calls are blocked, on a machine where it is below that without them. */
 const BOUND_MS = 5;
 /** A queue of io_uring is a CPU's. */
 const ON_ONE_CPU = ["taskset", "-c", "0"];
@@ -89,12 +89,22 @@ function requestTimes(mounted: string): readonly number[] {
 
 const p99 = (times: readonly number[]): number => times[Math.floor(times.length * 0.99)] ?? Number.NaN;
 
-/** Of rounds until `deadlineMs`, or until one is in the bound: other programs run here, too. */
-function bestP99(mounted: string, deadlineMs: number): number {
+/** The least of rounds until `deadlineMs`, or of the first one that is below `boundMs`: other programs run here, too. */
+function bestP99(mounted: string, deadlineMs: number, boundMs: number): number {
   let best = Number.POSITIVE_INFINITY;
   do best = Math.min(best, p99(requestTimes(mounted)));
-  while (best >= BOUND_MS && performance.now() < deadlineMs);
+  while (best >= boundMs && performance.now() < deadlineMs);
   return best;
+}
+
+/** What p99 has to be below: BOUND_MS, unless other programs leave no more than that to start with. */
+function boundOf(mounted: string): number {
+  const quiet = bestP99(mounted, performance.now() + 1500, BOUND_MS);
+  if (quiet < BOUND_MS) return BOUND_MS;
+  console.warn(
+    `p99 without a blocked call is ${quiet.toFixed(1)} ms: the bound is twice that, not ${BOUND_MS} ms`,
+  );
+  return 2 * quiet;
 }
 
 /** How many opens the host's lease holders have been asked to make way for (/proc/locks). */
@@ -111,11 +121,12 @@ for (const { title, args, isUsable } of ways) {
     it("hold up nobody else: an open that waits for a lease of the host", async () => {
       const source = sourceOf("held", "other");
       const mounted = await serve(source, ...args);
+      const bound = boundOf(mounted);
       const release = leased(join(source, "held"));
       const started = performance.now();
       const { ended } = reading(join(mounted, "held"));
       await sleep(100);
-      expect(bestP99(mounted, started + BLOCKED_MS - 1000)).toBeLessThan(BOUND_MS);
+      expect(bestP99(mounted, started + BLOCKED_MS - 1000, bound)).toBeLessThan(bound);
       await sleep(started + BLOCKED_MS - performance.now());
       release();
       expect(await ended).toBe("content\n");
@@ -131,9 +142,10 @@ for (const { title, args, isUsable } of ways) {
       writeFileSync(rules, JSON.stringify([never]));
       const lower = await serve(source, ...args, "--faults", rules);
       const mounted = await serve(lower, ...args);
+      const bound = boundOf(mounted);
       reading(join(mounted, "held"));
       await sleep(200);
-      expect(bestP99(mounted, performance.now() + 3000)).toBeLessThan(BOUND_MS);
+      expect(bestP99(mounted, performance.now() + 3000, bound)).toBeLessThan(bound);
       expect(readFileSync(join(mounted, "other"), "utf8")).toBe("content\n");
     });
 
