@@ -89,6 +89,7 @@ function decode(bytes: Uint8Array): string {
 const { O_NONBLOCK, O_RDONLY } = constants;
 const STDIN = 0;
 const CHUNK_BYTES = 64 * 1024;
+const CHUNK_BYTES_MIN = 1024;
 const PAUSE_MS = 5;
 
 /** Opened without waiting for a writer, should it be a FIFO by now. */
@@ -111,11 +112,15 @@ function readChunk(fd: number, chunk: Buffer): number | null {
   }
 }
 
-/** All that comes, up to the limit: a size that was looked at before may not be the size any more. */
-function readBounded(fd: number, limitBytes: number): Buffer {
+/**
+ * All that comes, up to the limit: a size that was looked at before may not be the size any more, but most often is, so that
+ * two chunks of that size are enough.
+ */
+function readBounded(fd: number, limitBytes: number, sizeBytes: number): Buffer {
   const chunks: Buffer[] = [];
   for (let total = 0; ; ) {
-    const chunk = Buffer.allocUnsafe(CHUNK_BYTES);
+    const missing = Math.max(sizeBytes - total, CHUNK_BYTES_MIN);
+    const chunk = Buffer.allocUnsafe(Math.min(missing, CHUNK_BYTES));
     const count = readChunk(fd, chunk);
     if (count === 0) return Buffer.concat(chunks);
     if (count === null) {
@@ -148,7 +153,7 @@ function readRegular(path: string, limitBytes: number): Buffer {
     if (stats.size > limitBytes) {
       throw new InputError(`${stats.size} bytes are more than the limit ${limitBytes}`);
     }
-    return readBounded(fd, limitBytes);
+    return readBounded(fd, limitBytes, stats.size);
   } finally {
     closeSync(fd);
   }
@@ -156,7 +161,7 @@ function readRegular(path: string, limitBytes: number): Buffer {
 
 /** The text that comes from standard input, of whatever kind it is, up to its end. Throws an InputError. */
 export function readStandardInput(limitBytes: number): string {
-  return decode(readBounded(STDIN, limitBytes));
+  return decode(readBounded(STDIN, limitBytes, CHUNK_BYTES));
 }
 
 /** The names of a folder's `*.json`, sorted. Throws an InputError for more than FOLDER_FILES_MAX. */

@@ -6,6 +6,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
@@ -24,6 +25,14 @@ function copy(): string {
 }
 
 const filter = "load-after-truncate --engine model";
+
+describe("a checkout of links", () => {
+  it("is not built again: others run from the same dist", () => {
+    const before = statSync("dist/.built").mtimeMs;
+    execFileSync("scripts/build", { cwd: copy() });
+    expect(statSync("dist/.built").mtimeMs).toBe(before);
+  });
+});
 
 describe("examples/slurm.sh", () => {
   it("runs its shard, and all of them make a whole report", () => {

@@ -6,8 +6,9 @@
 import { exitCodes } from "../../../language/src/index.ts";
 import { LostChildError } from "../../../sys/src/index.ts";
 import { measurePrice, priceText } from "../guards/price.ts";
+import { racedGuards } from "../guards/race.ts";
 import { isBreach, microWays } from "../guards/race-ways.ts";
-import { histogramText, racedGuards, raceGuests, raceText, runRace } from "../guards/races.ts";
+import { histogramText, raceGuests, raceText, runRace } from "../guards/races.ts";
 import { type GuardRecord, priceRecord, raceRecord } from "../guards/records.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { visible } from "../report/encode.ts";

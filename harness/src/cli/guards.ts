@@ -14,7 +14,7 @@ import {
   matrixScenarios,
   modelsWord,
 } from "../guards/matrix.ts";
-import { usualGuest } from "../kernel/guest.ts";
+import { usualGuest } from "../kernel/spec.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { hereMachine } from "../machines/here.ts";
 import { visible, visibleData } from "../report/encode.ts";

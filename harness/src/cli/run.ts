@@ -9,12 +9,13 @@ import { makeRecorder } from "../report/recorder.ts";
 import { type Style, styleFor } from "../report/style.ts";
 import { attestationLines, attestationText, caseTitle, engineLines, reportText } from "../report/text.ts";
 import type { RunObserver } from "../run/observer.ts";
-import { type PlannedCase, plan, shardOf } from "../run/plan.ts";
-import { type Limits, runPlan } from "../run/run-plan.ts";
+import { type Place, type PlannedCase, plan, shardOf } from "../run/plan.ts";
+import type { Limits } from "../run/run-plan.ts";
 import { printDefects } from "./defects.ts";
 import { openJson, openReports, progressObserver, type ReportOptions } from "./output.ts";
+import { discardOutputs } from "./output-file.ts";
 import { readyKernels } from "./ready-kernels.ts";
-import { makeSelection, parseShard, type SelectionOptions } from "./selection.ts";
+import { makeSelection, parseShard, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";
 
 export type RunCommandOptions = SelectionOptions &
@@ -64,6 +65,19 @@ function listCases(cases: readonly PlannedCase[], jsonTarget: string | undefined
   return cases.some(({ support }) => support.kind === "yes") ? exitCodes.ok : exitCodes.nothingRan;
 }
 
+/** What is to run, and where. Throws a UsageError where a shard has no case. */
+async function planned(
+  selection: Selection,
+  options: RunCommandOptions,
+  limits: Limits,
+): Promise<{ readonly places: readonly Place[]; readonly cases: readonly PlannedCase[] }> {
+  const places = await loadPlaces(selection);
+  const all = plan(selection.scenarios, selection.proposals, places);
+  const cases = shardOf(all, limits.shard);
+  if (cases.length > 0) return { places, cases };
+  throw new UsageError(`--shard ${options.shard}: there are ${all.length} cases, so this shard is empty`);
+}
+
 /**
  * The young generation stays as small as it is: left alone it grows to 32 MiB in a run, most of it empty, a tenth of
  * what the run and its processes have in memory at once (scripts/check-flakes prints that).
@@ -75,20 +89,22 @@ function keepHeapSmall(): void {
 /** Returns the exit code. Throws a UsageError before anything has run. */
 export async function run(names: readonly string[], options: RunCommandOptions): Promise<number> {
   keepHeapSmall();
-  const selection = makeSelection(names, options);
+  // In the order of their price: words, files, what the machine can do, kernels that may have to be built.
   const limits = makeLimits(options);
-  const places = await loadPlaces(selection);
-  const all = plan(selection.scenarios, selection.proposals, places);
-  const cases = shardOf(all, limits.shard);
-  if (cases.length === 0) {
-    throw new UsageError(`--shard ${options.shard}: there are ${all.length} cases, so this shard is empty`);
-  }
-  if (options.list === true) return listCases(cases, options.json);
-  const interrupted = await readyKernels(selection);
-  if (interrupted !== null) return interrupted;
+  const selection = makeSelection(names, options);
+  if (options.list === true)
+    return listCases((await planned(selection, options, limits)).cases, options.json);
   const json = openJson(options.json);
   const reports = openReports(options);
   if (json.isStdout && reports.isStdout) throw new UsageError("only one format can be written to -");
+  const { places, cases } = await planned(selection, options, limits);
+  const interrupted = await readyKernels(selection);
+  if (interrupted !== null) {
+    discardOutputs();
+    return interrupted;
+  }
+  // What drives the machine, which a refused command line does not need.
+  const { runPlan } = await import("../run/run-plan.ts");
   const isQuiet = json.isStdout || reports.isStdout;
   const style = styleFor(process.stdout);
   const print = (text: string): void => {

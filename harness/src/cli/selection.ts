@@ -22,10 +22,9 @@ import {
 import { errorText } from "../error-text.ts";
 import { KernelError } from "../kernel/error.ts";
 import { builtInKvm } from "../kernel/patches.ts";
-import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
+import { type KernelSpec, kernelOfName, parseKernelSpec } from "../kernel/spec.ts";
 import { isFolder, treeProblem } from "../kernel/tree.ts";
 import { supportOf, thisMachine } from "../machine.ts";
-import { kernelOfName } from "../machines/places.ts";
 import { visible } from "../report/encode.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
 import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";

@@ -21,6 +21,16 @@ export const raceWays = [
 ] as const;
 export type RaceWay = (typeof raceWays)[number];
 
+/** The guards that a race can be run with, in the order of reports. */
+export const racedGuards: readonly ServerPart[] = [
+  "none",
+  "fuse-lease",
+  "kernel-lease",
+  "pre-content",
+  "notify",
+  "sealed",
+];
+
 export type RaceOptions = {
   readonly guard: ServerPart;
   readonly guest: RaceGuest;

@@ -1,20 +1,12 @@
 /** Runs races, each in a VM process of its own, and puts their figures into words. */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
-import type { ServerPart } from "../../../language/src/index.ts";
 import { startChild } from "../engines/child.ts";
 import { errorOfExit, helperEnd } from "../engines/helper.ts";
 import type { RunDirectory } from "../run/directory.ts";
+import { histogram } from "./histogram.ts";
 import { type Quantiles, quantiles, type RaceGuest, type RaceOptions, type RaceResult } from "./race.ts";
 
-export const racedGuards: readonly ServerPart[] = [
-  "none",
-  "fuse-lease",
-  "kernel-lease",
-  "pre-content",
-  "notify",
-  "sealed",
-];
 /** Of the micro-guest. */
 export const raceGuests: readonly Exclude<RaceGuest, "linux">[] = ["one-vcpu", "two-vcpus"];
 
@@ -60,25 +52,6 @@ export function quantilesText(values: Quantiles | null): string {
 }
 
 const BAR_COLUMNS = 40;
-/** Upper ends of the histogram's bins, in microseconds: each twice the one before, up to half a second. */
-const BINS_US: readonly number[] = Array.from({ length: 14 }, (_, index) => 50 * 2 ** index);
-
-export type Bin = {
-  /** null: no upper end. */
-  readonly upToUs: number | null;
-  readonly count: number;
-};
-
-/** Counts by bin; the first has no lower end, the last no upper one. */
-export function histogram(values: readonly number[]): readonly Bin[] {
-  const ends = [...BINS_US, Number.POSITIVE_INFINITY];
-  return ends.map((end, index) => {
-    const from = index === 0 ? Number.NEGATIVE_INFINITY : (ends[index - 1] ?? 0);
-    const count = values.filter((value) => value > from && value <= end).length;
-    return { upToUs: Number.isFinite(end) ? end : null, count };
-  });
-}
-
 export function histogramText(values: readonly number[]): string {
   const bins = histogram(values);
   const most = Math.max(1, ...bins.map(({ count }) => count));

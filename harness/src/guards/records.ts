@@ -4,9 +4,9 @@
  */
 import { z } from "zod";
 import type { ServerPart } from "../../../language/src/index.ts";
+import { type Bin, histogram } from "./histogram.ts";
 import type { Price } from "./price.ts";
-import { type Quantiles, quantiles, type RaceResult, raceWays } from "./race.ts";
-import { type Bin, histogram, racedGuards } from "./races.ts";
+import { type Quantiles, quantiles, type RaceResult, racedGuards, raceWays } from "./race.ts";
 
 /** null: nothing was measured, as where the guard was refused. */
 export type Measurement = (Quantiles & { readonly histogram: readonly Bin[] }) | null;

@@ -12,21 +12,8 @@ import { vmlinuxOf } from "./decompress.ts";
 import { KernelError } from "./error.ts";
 import { type GuestRootOptions, guestInitramfs, guestRootInitramfs } from "./initramfs.ts";
 import type { ModuleFile } from "./modules.ts";
-import type { KernelSpec } from "./spec.ts";
+import type { GuestAsked } from "./spec.ts";
 import type { Kernel } from "./store.ts";
-
-/** The kernel of a Linux guest, as it was asked for. */
-export type GuestAsked = {
-  readonly spec: KernelSpec;
-  /** For an image in a file: where its modules are; null if it needs none. */
-  readonly modulesDirectory: string | null;
-};
-
-/** Where none was. */
-export const usualGuest: GuestAsked = {
-  spec: { kind: "debian-version", text: "debian:6.12", version: "6.12" },
-  modulesDirectory: null,
-};
 
 export type GuestOptions = GuestAsked & {
   /** The guest's only program, static. */

@@ -37,6 +37,26 @@ export type KernelSpec =
   | SmallSpec
   | PatchedSpec;
 
+/** The kernel of a Linux guest, as it was asked for. */
+export type GuestAsked = {
+  readonly spec: KernelSpec;
+  /** For an image in a file: where its modules are; null if it needs none. */
+  readonly modulesDirectory: string | null;
+};
+
+/** Where none was. */
+export const usualGuest: GuestAsked = {
+  spec: { kind: "debian-version", text: "debian:6.12", version: "6.12" },
+  modulesDirectory: null,
+};
+
+const KERNEL_PREFIX = "kernel:";
+
+/** The SPEC of `kernel:SPEC`; null for the name of an engine. */
+export function kernelOfName(name: string): string | null {
+  return name.startsWith(KERNEL_PREFIX) ? name.slice(KERNEL_PREFIX.length) : null;
+}
+
 export type SpecProblem = { readonly kind: "problem"; readonly message: string };
 
 /** Short names of suites whose name in the archive is longer. */

@@ -15,9 +15,8 @@ import {
   stockKernels,
 } from "../engine.ts";
 import { guestOption } from "../engines/registry.ts";
-import { obtainDaxQemu } from "../kernel/dax-qemu.ts";
-import { type GuestAsked, guestKernelIn } from "../kernel/guest.ts";
 import { builtInKvm } from "../kernel/patches.ts";
+import type { GuestAsked } from "../kernel/spec.ts";
 
 class HereMachine implements Machine {
   readonly name = "here";
@@ -61,8 +60,14 @@ class HereMachine implements Machine {
       const directory = join(context.directory, engine.name);
       mkdirSync(directory);
       this.#open.push(engine);
-      const guestKernel = () => guestKernelIn(directory, { ...this.#guest, signal: context.signal });
-      const daxQemu = () => obtainDaxQemu({ path: this.#qemu, signal: context.signal });
+      const guestKernel = async () => {
+        const { guestKernelIn } = await import("../kernel/guest.ts");
+        return guestKernelIn(directory, { ...this.#guest, signal: context.signal });
+      };
+      const daxQemu = async () => {
+        const { obtainDaxQemu } = await import("../kernel/dax-qemu.ts");
+        return obtainDaxQemu({ path: this.#qemu, signal: context.signal });
+      };
       await engine.open({ ...context, directory, guestKernel, daxQemu });
     }
     return { kind: "up" };

@@ -1,11 +1,15 @@
 /** The places that are asked for on the command line or by a program: engines on this machine, kernels with theirs. */
 import type { EngineName, KvmPart } from "../../../language/src/index.ts";
 import { engineRow, kernelEngines, loadEngine } from "../engines/registry.ts";
-import { usualGuest } from "../kernel/guest.ts";
-import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
+import {
+  type GuestAsked,
+  type KernelSpec,
+  kernelOfName,
+  parseKernelSpec,
+  usualGuest,
+} from "../kernel/spec.ts";
 import type { Place } from "../run/plan.ts";
 import { hereMachine } from "./here.ts";
-import { bootSupport, kernelMachine, usualEngines } from "./kernel/machine.ts";
 
 export type PlacesAsked = {
   /** On this machine, one place each. */
@@ -23,24 +27,15 @@ export type PlacesAsked = {
   readonly kvm?: KvmPart | null;
 };
 
-/** The engines are loaded, nothing is opened. */
-export async function loadPlaces({
-  engines,
-  kernels,
-  enginesInside = null,
-  guestKernel = null,
-  qemu = null,
-  modulesDirectory,
-  kvm = null,
-}: PlacesAsked): Promise<readonly Place[]> {
-  const loaded = await Promise.all(engines.map(loadEngine));
-  const guest = guestKernel === null ? usualGuest : { spec: guestKernel, modulesDirectory };
+/** Kernels that are to be booted. What boots them is loaded only where one is asked for. */
+async function loadKernels(
+  { kernels, enginesInside = null, modulesDirectory, qemu = null, kvm = null }: PlacesAsked,
+  guest: GuestAsked,
+): Promise<readonly Place[]> {
+  if (kernels.length === 0) return [];
+  const { bootSupport, kernelMachine, usualEngines } = await import("./kernel/machine.ts");
   const inside =
     enginesInside === null ? usualEngines : kernelEngines.filter(({ name }) => enginesInside.includes(name));
-  const here = hereMachine(loaded, guest, qemu);
-  const own = loaded.map(async (engine): Promise<Place> => {
-    return { machine: here, engines: [engineRow(engine.name)], available: await engine.available() };
-  });
   const booted = kernels.map(async (spec): Promise<Place> => {
     const machine = await kernelMachine({
       spec,
@@ -52,14 +47,19 @@ export async function loadPlaces({
     });
     return { machine, engines: inside, available: bootSupport() };
   });
-  return Promise.all([...own, ...booted]);
+  return Promise.all(booted);
 }
 
-const KERNEL_PREFIX = "kernel:";
-
-/** The SPEC of `kernel:SPEC`; null for the name of an engine. */
-export function kernelOfName(name: string): string | null {
-  return name.startsWith(KERNEL_PREFIX) ? name.slice(KERNEL_PREFIX.length) : null;
+/** The engines are loaded, nothing is opened. */
+export async function loadPlaces(asked: PlacesAsked): Promise<readonly Place[]> {
+  const { engines, guestKernel = null, modulesDirectory } = asked;
+  const loaded = await Promise.all(engines.map(loadEngine));
+  const guest = guestKernel === null ? usualGuest : { spec: guestKernel, modulesDirectory };
+  const here = hereMachine(loaded, guest, asked.qemu ?? null);
+  const own = loaded.map(async (engine): Promise<Place> => {
+    return { machine: here, engines: [engineRow(engine.name)], available: await engine.available() };
+  });
+  return [...(await Promise.all(own)), ...(await loadKernels(asked, guest))];
 }
 
 /** The place of one name: an engine on this machine, or `kernel:SPEC`. Rejects for a name that means nothing. */

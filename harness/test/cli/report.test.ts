@@ -87,6 +87,9 @@ describe("daxfault run", () => {
     [["--shard", "4/3"], "is not a whole number from 1 to 3"],
     [["--shard", "x"], "is not of the form 2/8"],
     [["--shard", "900/1000"], "so this shard is empty"],
+    // An output that cannot be written is refused before the machine is looked at, which an empty shard is known by.
+    [["--shard", "900/1000", "--html", "/nope/x"], "--html /nope/x: ENOENT"],
+    [["--timeout", "0", "--engine", "nosuch"], "--timeout"],
     [["--repeat", "0"], "--repeat"],
     [["--json", "-", "--junit", "-"], "only one format"],
     [["--scenarios", "/nowhere"], "/nowhere"],

@@ -6,8 +6,7 @@ import { describe, expect, it } from "vitest";
 import { runKernelRaces } from "../../src/guards/kernel-races.ts";
 import type { RaceResult } from "../../src/guards/race.ts";
 import { isBreach, waysOf } from "../../src/guards/race-ways.ts";
-import { usualGuest } from "../../src/kernel/guest.ts";
-import { parseKernelSpec } from "../../src/kernel/spec.ts";
+import { parseKernelSpec, usualGuest } from "../../src/kernel/spec.ts";
 import { openRunDirectory } from "../../src/run/directory.ts";
 import { noVm, VM_KERNEL } from "../support/vm.ts";
 

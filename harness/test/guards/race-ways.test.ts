@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { ServerPart } from "../../../language/src/index.ts";
 import { matrixScenarios } from "../../src/guards/matrix.ts";
-import { type RaceResult, type RaceWay, raceWays } from "../../src/guards/race.ts";
+import { type RaceResult, type RaceWay, racedGuards, raceWays } from "../../src/guards/race.ts";
 import {
   isBreach,
   microWays,
@@ -10,7 +10,6 @@ import {
   wayOfRound,
   waysOf,
 } from "../../src/guards/race-ways.ts";
-import { racedGuards } from "../../src/guards/races.ts";
 
 describe("the ways of a race", () => {
   it("are ways of the matrix, and the second guest's", () => {

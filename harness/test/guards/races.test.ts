@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { histogram } from "../../src/guards/histogram.ts";
 import { quantiles, type RaceResult } from "../../src/guards/race.ts";
 import { microWays } from "../../src/guards/race-ways.ts";
-import { histogram, quantilesText, raceText, runRace } from "../../src/guards/races.ts";
+import { quantilesText, raceText, runRace } from "../../src/guards/races.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { openRunDirectory } from "../../src/run/directory.ts";
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
 import { evidenceResult } from "../../../language/test/support/evidence.ts";
 import type { Engine } from "../../src/engine.ts";
-import { usualGuest } from "../../src/kernel/guest.ts";
+import { usualGuest } from "../../src/kernel/spec.ts";
 import { hereMachine } from "../../src/machines/here.ts";
 import { scriptedEngine } from "../support/engine.ts";
 import { caseFolder } from "../support/folders.ts";

@@ -1,6 +1,6 @@
 /** An archive with a kernel whose KVM can be compiled in a second: an apt that is a shell script, packages, and a kbuild of a few rules. */
 import { execFileSync } from "node:child_process";
-import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { bootImage, neededModules, writeModules } from "./kernels.ts";
 
@@ -105,6 +105,9 @@ touch "$MIRROR/reached-${program}"
 (while :; do mkdir -p -- "$3/x" "$PWD/x"; touch "$PWD/x/y"; done) 2> /dev/null
 `;
 
+/** By name: packing them takes longer than most tests. */
+const packed = new Map<string, Uint8Array>();
+
 export class KvmArchive {
   readonly mirror: string;
   readonly bin: string;
@@ -135,24 +138,31 @@ export class KvmArchive {
     return () => rmSync(mark);
   }
 
-  /** Packs a package; `fill` writes its files. */
+  /** Publishes a package; `fill` writes its files, which are the same for all packages of a name. */
   #pack(
     { name, architecture = "all", depends, installedKiB = 100 }: Package,
     fill: (tree: string) => void,
   ): void {
-    const tree = join(this.mirror, "tree");
-    mkdirSync(join(tree, "DEBIAN"), { recursive: true });
-    fill(tree);
     const control = [`Package: ${name}`, `Version: ${VERSION}`, `Architecture: ${architecture}`];
-    const rest = ["Maintainer: Nobody <nobody@localhost>", "Description: for tests", ""];
-    writeFileSync(join(tree, "DEBIAN/control"), [...control, ...rest].join("\n"));
     const path = join(this.mirror, `${name}.deb`);
-    execFileSync("dpkg-deb", ["--root-owner-group", "-Znone", "-b", tree, path]);
-    rmSync(tree, { recursive: true });
+    const bytes = packed.get(name) ?? this.#packed(path, control, fill);
+    packed.set(name, bytes);
+    writeFileSync(path, bytes);
     const numbers = [`Installed-Size: ${installedKiB}`, "Size: 1000", `SHA256: ${"a".repeat(64)}`];
     const needs = depends === undefined ? [] : [`Depends: ${depends}`];
     this.#stanzas += `${[...control, ...needs, ...numbers].join("\n")}\n\n`;
     writeFileSync(join(this.mirror, "stanzas"), this.#stanzas);
+  }
+
+  #packed(path: string, control: readonly string[], fill: (tree: string) => void): Uint8Array {
+    const tree = join(this.mirror, "tree");
+    mkdirSync(join(tree, "DEBIAN"), { recursive: true });
+    fill(tree);
+    const rest = ["Maintainer: Nobody <nobody@localhost>", "Description: for tests", ""];
+    writeFileSync(join(tree, "DEBIAN/control"), [...control, ...rest].join("\n"));
+    execFileSync("dpkg-deb", ["--root-owner-group", "-Znone", "-b", tree, path]);
+    rmSync(tree, { recursive: true });
+    return readFileSync(path);
   }
 
   #write(tree: string, files: Readonly<Record<string, string>>): void {

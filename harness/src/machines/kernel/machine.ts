@@ -36,10 +36,11 @@ import {
 import { obtainKernel } from "../../kernel/cache.ts";
 import { type DaxQemu, type NoDaxQemu, obtainDaxQemu } from "../../kernel/dax-qemu.ts";
 import { KernelError } from "../../kernel/error.ts";
-import { type GuestAsked, guestKernelIn, usualGuest } from "../../kernel/guest.ts";
+import { guestKernelIn } from "../../kernel/guest.ts";
 import { builtInKvm } from "../../kernel/patches.ts";
 import { findQemu, QEMU_FIX, requireQemu, slownessOf } from "../../kernel/qemu.ts";
 import type { KernelSpec } from "../../kernel/spec.ts";
+import { type GuestAsked, usualGuest } from "../../kernel/spec.ts";
 import { Boots } from "./boots.ts";
 import { cpusFor } from "./cpus.ts";
 import { startSession } from "./session.ts";
