@@ -11,7 +11,7 @@ import { openTrace } from "../tracing/tracefs.ts";
 import type { Answer, FileStatus, Host } from "./host.ts";
 
 const PIECE_BYTES = 64 * 1024;
-const PATIENCE_MS = 150;
+const PATIENCE_MS = 300;
 /** A timer that comes so late says that this process had no processor: then the patience begins anew, so many times. */
 const LATE_MS = 75;
 const PATIENCES_MAX = 100;

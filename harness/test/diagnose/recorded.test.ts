@@ -21,6 +21,25 @@ const recordingOf = (name: string): Recording =>
 type Expected = Pick<Verdict, "kind" | "severity"> & { readonly text: RegExp };
 
 const expected: Readonly<Record<string, Expected>> = {
+  "truncated-without-apf": {
+    kind: "endless-loop",
+    severity: "hung",
+    text: /guest file 0 is too short: .* 0x1000/,
+  },
+  "truncated-with-apf": {
+    kind: "endless-loop",
+    severity: "hung",
+    text: /guest file 1 is too short: .* 0x1000/,
+  },
+  "truncated-without-lapic": { kind: "stopped-by-vmm", severity: "open", text: /no vCPU is in KVM_RUN/ },
+  "qemu-truncated-without-lapic": {
+    kind: "stopped-by-vmm",
+    severity: "hung",
+    text: /guest-ram 67108864 bytes/,
+  },
+  // Its only task has ended.
+  "guest-finished": { kind: "stopped-by-vmm", severity: "open", text: /no vCPU is in KVM_RUN/ },
+  "guest-polls": { kind: "runs", severity: "fine", text: /healthy/ },
   // A machine so busy that half a second took half a minute, and the VMM's maps could not be read in time: no false verdict.
   "truncated-starved": { kind: "waits-for-io", severity: "open", text: /guest address 0x40001000/ },
 };

@@ -1,7 +1,25 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { logVerdict, parseVmmLog } from "../../src/diagnose/vmm-log.ts";
+import { packagePath } from "../../src/paths.ts";
 
 describe("a VMM's log", () => {
+  it("is QEMU's, of a guest whose memory file got shorter, with the instruction", () => {
+    const path = packagePath("fixtures/diagnose/qemu-truncated-without-lapic.log");
+    const [failure, ...others] = parseVmmLog(readFileSync(path, "utf8"));
+    expect(others).toEqual([]);
+    expect(failure).toMatchObject({
+      line: 3,
+      error: "Bad address",
+      registers: { EIP: "00000004", CPL: "0" },
+    });
+    expect(failure?.code).toMatch(/^31 c0 8e d8 <a1> 00 80/);
+    expect(failure === undefined ? null : logVerdict(failure)).toMatchObject({
+      kind: "killed-by-efault",
+      text: expect.stringContaining("the guest's kernel touched a page at RIP 00000004"),
+    });
+  });
+
   it("of a VMM in Rust has the failure without a dump", () => {
     const text = "[ERROR] vCPU 0: VcpuRun(Bad address (os error 14))\nother\n";
     const [failure] = parseVmmLog(text);

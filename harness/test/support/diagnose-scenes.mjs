@@ -74,7 +74,13 @@ async function vmOnMount(options, faults = []) {
   const { place, name } = newFile();
   const directory = join(place, "..", `${number}-mount`);
   mkdirSync(directory);
-  const mount = await openMount({ sourceDirectory: place, directory, transport: "devfuse", faults });
+  const mount = await openMount({
+    sourceDirectory: place,
+    directory,
+    transport: "devfuse",
+    faults,
+    slowness: 8,
+  });
   const vm = await startVm({ file: join(mount.mountpoint, name), ...options });
   return { ...vm, mount, servers: processesWith("serve-main.js"), reapers: processesWith("reaper") };
 }
@@ -124,17 +130,18 @@ const scenes = {
     return vm;
   },
   async spins() {
-    const vm = await startVm({ file: newFile().path, kind: "count" });
+    const vm = await startVm({ file: newFile().path, kind: "reread" });
     await vm.goOn();
     return vm;
   },
-  async halts() {
+  /** The micro-guest's tasks wait by asking again and again; qemu-halts has a guest that halts. */
+  async polls() {
     const vm = await startVm({ file: newFile().path, kind: "halt" });
     await vm.goOn();
     return vm;
   },
   async "process-stopped"() {
-    const vm = await startVm({ file: newFile().path, kind: "count" });
+    const vm = await startVm({ file: newFile().path, kind: "reread" });
     await vm.goOn();
     kill([vm.child.pid], "SIGSTOP");
     await sleep(200);
@@ -278,7 +285,7 @@ async function moments(name, vm, count) {
 
 const healthy = {
   busy: async () => scenes.spins(),
-  idle: async () => scenes.halts(),
+  idle: async () => scenes["qemu-halts"](),
   async "slow I/O"() {
     const vm = await vmOnMount({ kind: "load", offset: 3 * mebibyte }, FAULTS.slow);
     vm.child.stdin.write("go\n");
