@@ -74,7 +74,6 @@ describe("options of virtiofsd", () => {
     [["--flock", "--no-flock"], "exclude each other"],
     [["--io-uring", "--posix-lock"], "--io-uring does not go with --posix-lock"],
     [["--io-uring", "--flock"], "--io-uring does not go with --flock"],
-    [["--io-uring", "--guard", "fuse-lease"], "--io-uring does not go with --guard fuse-lease"],
     [["--transport", "libfuse", "--flock"], "--flock needs"],
     [["--inode-file-handles", "no"], "--inode-file-handles no"],
     [["--translate-gid", "map:1"], "--translate-gid"],

@@ -117,6 +117,12 @@ export class ServingThreads {
           this.#startRings(() => this.#events.onMessage(message));
           return;
         }
+        if (this.#data.ioUring) {
+          this.#events.onError(
+            new Error("the kernel did not agree on FUSE over io_uring (FUSE_OVER_IO_URING)"),
+          );
+          return;
+        }
         for (let i = 0; i < BESIDE; i += 1) this.#grow();
         break;
       case "queue-ready":
