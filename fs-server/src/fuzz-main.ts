@@ -41,10 +41,10 @@ type Row = readonly [name: string, run: () => Figures | Promise<Figures>];
 
 function jobs({ source, messages, seed }: Job, only: Kind | null): readonly Row[] {
   // Small limits, so that they are met.
-  const limits = { nodeLimit: 16, handleLimit: 8 };
+  const limits = { nodeLimit: 16, handleLimit: 8, lockLimit: 4 };
   const passthrough = () => new WithoutLargeAllocations(new PassthroughFileSystem(source, limits));
   const half = Math.floor(messages / 2);
-  const session = { window: new RecordingWindow(2n ** 24n) };
+  const session = { window: new RecordingWindow(2n ** 24n), posixLocks: true, flocks: true };
   const nothing = (): FileSystem => NULL_FILE_SYSTEM;
   const rest = messages - half;
   const leases = only === null ? Math.ceil(messages / LEASE_SHARE) : messages;

@@ -136,3 +136,14 @@ export type Parts = {
 /** The ways to mount the file server: our core speaks /dev/fuse itself, or libfuse does (fuse-native). */
 export const transports = ["devfuse", "libfuse"] as const;
 export type Transport = (typeof transports)[number];
+
+/** What a client of the file server keeps: the words of virtiofsd's `--cache`. */
+export const cacheModes = ["auto", "always", "never", "metadata"] as const;
+export type CacheMode = (typeof cacheModes)[number];
+
+/** Whether the file server names inodes by file handles: the words of virtiofsd's `--inode-file-handles`. */
+export const fileHandlesUses = ["never", "prefer", "mandatory"] as const;
+export type FileHandlesUse = (typeof fileHandlesUses)[number];
+
+/** The guards of a server that others share. */
+export const servedGuards = ["fuse-lease", "notify", "pre-content"] as const;

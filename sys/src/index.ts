@@ -12,6 +12,7 @@ export * from "./inotify.ts";
 export * from "./io-uring.ts";
 export * from "./lease.ts";
 export * from "./libc.ts";
+export * from "./locks.ts";
 export * from "./lost-child.ts";
 export * from "./memfd.ts";
 export * from "./memory.ts";

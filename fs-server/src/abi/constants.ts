@@ -80,6 +80,10 @@ export const FUSE_SETUPMAPPING_FLAG_WRITE = 1n;
 export const FUSE_SETUPMAPPING_FLAG_READ = 2n;
 export const FUSE_FSYNC_FDATASYNC = 1;
 export const FUSE_GETATTR_FH = 1;
+/** fuse_lk_in.lk_flags: the lock is one of flock(2). */
+export const FUSE_LK_FLOCK = 1;
+/** fuse_release_in.release_flags: the file may have a lock of flock(2), which goes. */
+export const FUSE_RELEASE_FLOCK_UNLOCK = 2;
 export const FUSE_WRITE_CACHE = 1;
 export const FUSE_WRITE_KILL_SUIDGID = 4;
 export const FUSE_OPEN_KILL_SUIDGID = 1;
@@ -116,6 +120,8 @@ export const CONSTANTS: Readonly<Record<string, bigint>> = {
   FUSE_SETUPMAPPING_FLAG_READ,
   FUSE_FSYNC_FDATASYNC: BigInt(FUSE_FSYNC_FDATASYNC),
   FUSE_GETATTR_FH: BigInt(FUSE_GETATTR_FH),
+  FUSE_LK_FLOCK: BigInt(FUSE_LK_FLOCK),
+  FUSE_RELEASE_FLOCK_UNLOCK: BigInt(FUSE_RELEASE_FLOCK_UNLOCK),
   FUSE_WRITE_CACHE: BigInt(FUSE_WRITE_CACHE),
   FUSE_WRITE_KILL_SUIDGID: BigInt(FUSE_WRITE_KILL_SUIDGID),
   FUSE_OPEN_KILL_SUIDGID: BigInt(FUSE_OPEN_KILL_SUIDGID),

@@ -94,7 +94,10 @@ function fieldAt(field: Field, view: DataView, at: number): bigint | number | De
   }
 }
 
-/** Writes the given fields at `offset`; the others are left alone. For tests, clients and the fuzz corpus. */
+/**
+ * Writes the given fields at `offset`; the others are left alone. A field of a structure within is `lk.type`. For tests,
+ * clients and the fuzz corpus.
+ */
 export function encode(
   name: StructName,
   values: Readonly<Record<string, bigint | number>>,
@@ -102,7 +105,12 @@ export function encode(
   offset = 0,
 ): void {
   for (const [key, value] of Object.entries(values)) {
-    const field = layoutOf(name).fields.find((candidate) => candidate.name === key);
+    const [own, ...within] = key.split(".");
+    const field = layoutOf(name).fields.find((candidate) => candidate.name === own);
+    if (field !== undefined && within.length > 0) {
+      encode(field.type as StructName, { [within.join(".")]: value }, view, offset + field.offset);
+      continue;
+    }
     if (field === undefined || !isScalar(field.type)) throw new Error(`${name} has no scalar field ${key}`);
     const at = offset + field.offset;
     if (field.sizeBytes === 8) view.setBigUint64(at, BigInt.asUintN(64, BigInt(value)), true);

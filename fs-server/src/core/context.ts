@@ -3,6 +3,7 @@ import type { OpcodeName } from "../abi/opcodes.ts";
 import type { DaxMappings } from "../dax/mappings.ts";
 import type { Backings } from "../fs/backing.ts";
 import type { FileHandle, FileSystem, NodeId } from "../fs/filesystem.ts";
+import type { LockWaits } from "../fs/lock-waits.ts";
 import type { ClientSizes } from "./client-sizes.ts";
 import type { Validity } from "./encode.ts";
 import { OUT_HEADER_BYTES, type ReplySink } from "./reply.ts";
@@ -20,10 +21,17 @@ export type HandlerContext = {
   readonly clientOwnsSizes: boolean;
   /** Whether the caller of a request has CAP_SYS_ADMIN: `trusted.*` attributes are listed for such callers only. */
   readonly isAdministrator: (header: Header) => boolean;
-  /** close(2) has nothing to ask the server: FLUSH is ENOSYS, and the client's kernel sends no more (fuse_flush()). */
+  /**
+   * The source has nothing to do or to say when a file is closed: FLUSH is ENOSYS unless it drops locks, and the client's
+   * kernel sends no more (fuse_flush()).
+   */
   readonly flushIsNothing: boolean;
   /** Whether an entry of a directory is one that READDIRPLUS need not look up again (`SessionOptions`); null: each is. */
   readonly isKnown: ((directory: NodeId, ino: bigint) => boolean) | null;
+  /** Which kinds of locks go to the source: what INIT offers. */
+  readonly locks: { readonly posix: boolean; readonly flock: boolean };
+  /** null: who waits for a lock is kept for later, and tries again. */
+  readonly lockWaits: LockWaits | null;
   /** null where the client's kernel owns the sizes: then it also finds the end of the file. */
   readonly sizes: ClientSizes | null;
   /** Registered content by node, once FUSE_PASSTHROUGH was agreed; else null. */

@@ -1,5 +1,5 @@
 /** What each opcode does: arguments by their names, a call of the port, the answer by the table's offsets. */
-import { files } from "../../../sys/src/index.ts";
+import { F_RDLCK, F_UNLCK, F_WRLCK, files } from "../../../sys/src/index.ts";
 import * as C from "../abi/constants.ts";
 import { offsetsOf, sizeOf } from "../abi/layout.ts";
 import type { OpcodeName, ServedOpcode } from "../abi/opcodes.ts";
@@ -12,7 +12,9 @@ import type {
   DirectoryEntry,
   Entry,
   FileHandle,
+  FileLock,
   FileSystem,
+  LockOwner,
   NodeId,
   Place,
   SyncScope,
@@ -20,6 +22,7 @@ import type {
   WriteHow,
 } from "../fs/filesystem.ts";
 import { PLAIN_WRITE } from "../fs/filesystem.ts";
+import { AnsweredLater } from "../fs/lock-waits.ts";
 import {
   attributeName,
   checkedName,
@@ -28,12 +31,14 @@ import {
   PATH_MAX_BYTES,
   withoutTrusted,
 } from "../fs/names.ts";
+import { Postponed } from "../fs/postponed.ts";
 import type { Handler, HandlerContext, Reply } from "./context.ts";
 import * as encode from "./encode.ts";
 import { ProtocolError } from "./errors.ts";
 import { MIN_MOVED_BYTES } from "./reply.ts";
 import { type AnyRequest, joined, type PipedPayload, type Request } from "./request.ts";
 
+const FileLockIn = structReader("fuse_file_lock");
 const ForgetOne = structReader("fuse_forget_one");
 const RemoveOne = structReader("fuse_removemapping_one");
 const WRITE_OUT = offsetsOf("fuse_write_out");
@@ -44,6 +49,12 @@ const COPY_OUT = offsetsOf("fuse_copy_file_range_out");
 const COPY_OUT_BYTES = sizeOf("fuse_copy_file_range_out");
 const LSEEK_OUT = offsetsOf("fuse_lseek_out");
 const LSEEK_OUT_BYTES = sizeOf("fuse_lseek_out");
+const LK_OUT = offsetsOf("fuse_lk_out");
+const LK_OUT_BYTES = sizeOf("fuse_lk_out");
+const LOCK = offsetsOf("fuse_file_lock");
+const LK_IN = offsetsOf("fuse_lk_in");
+/** Before a lock is tried for again, where there are no LockWaits. */
+const LOCK_RETRY_MS = 10;
 const OPEN_OUT = offsetsOf("fuse_open_out");
 const OPEN_OUT_BYTES = sizeOf("fuse_open_out");
 const FORGET_ONE_BYTES = sizeOf("fuse_forget_one");
@@ -522,6 +533,72 @@ function syncScope({ args }: Request<"FSYNC" | "FSYNCDIR">): SyncScope {
   return (args.fsync_flags & C.FUSE_FSYNC_FDATASYNC) === 0 ? "all" : "data";
 }
 
+/** The lock that a request is about. */
+function lockOf(context: HandlerContext, { args }: Request<"GETLK" | "SETLK" | "SETLKW">): FileLock {
+  const kind = (args.lk_flags & C.FUSE_LK_FLOCK) === 0 ? "posix" : "flock";
+  if (!context.locks[kind]) throw failure("ENOSYS");
+  const lock = new FileLockIn(args.view, LK_IN.lk);
+  if (![F_RDLCK, F_WRLCK, F_UNLCK].includes(lock.type)) throw failure("EINVAL");
+  const { type, start, end, pid } = lock;
+  return { kind, type, start, end, pid, owner: args.owner as LockOwner };
+}
+
+const getlk: Handler<"GETLK"> = (context, request, reply) => {
+  const lock = lockOf(context, request);
+  if (lock.kind !== "posix") throw failure("EINVAL");
+  const found = context.fs.getLock(handleOf(request), lock) ?? { ...lock, type: F_UNLCK };
+  const at = reply.at + LK_OUT.lk;
+  reply.view.setBigUint64(at + LOCK.start, found.start, true);
+  reply.view.setBigUint64(at + LOCK.end, found.end, true);
+  reply.view.setUint32(at + LOCK.type, found.type, true);
+  reply.view.setUint32(at + LOCK.pid, found.pid, true);
+  return LK_OUT_BYTES;
+};
+
+/** A lock in the way is EAGAIN, or waited for: elsewhere, so that what gives it back can be served. */
+const setlk: Handler<"SETLK" | "SETLKW"> = (context, request, reply) => {
+  const { lockWaits } = context;
+  const lock = lockOf(context, request);
+  const handle = handleOf(request);
+  const isSet = context.fs.setLock(handle, lock);
+  // A lock of flock(2) is given back before it is converted, also in vain.
+  if (lock.type !== F_WRLCK || lock.kind === "flock") lockWaits?.released();
+  if (isSet) return 0;
+  if (request.opcode === "SETLK") throw failure("EAGAIN");
+  const { device } = reply.sink;
+  if (lockWaits === null || device === undefined) throw new Postponed(LOCK_RETRY_MS, () => undefined);
+  if (!lockWaits.enter({ unique: request.header.unique, device, handle, lock })) throw failure("ENOLCK");
+  throw new AnsweredLater();
+};
+
+const flush: Handler<"FLUSH"> = (context, request) => {
+  // The client's kernel sends no more then, so not where it drops locks.
+  if (context.flushIsNothing && !context.locks.posix) throw failure("ENOSYS");
+  const handle = handleOf(request);
+  try {
+    context.fs.flush(handle);
+  } finally {
+    const isDropped =
+      context.locks.posix && context.fs.dropLocks(handle, request.args.lock_owner as LockOwner);
+    if (isDropped) context.lockWaits?.released();
+  }
+  return 0;
+};
+
+const release: Handler<"RELEASE"> = (context, request) => {
+  const handle = handleOf(request);
+  const { release_flags, lock_owner } = request.args;
+  if (context.locks.flock && (release_flags & C.FUSE_RELEASE_FLOCK_UNLOCK) !== 0) {
+    // The descriptor may stay: others use it, or the client's kernel (FUSE_PASSTHROUGH).
+    const owner = lock_owner as LockOwner;
+    context.fs.setLock(handle, { kind: "flock", type: F_UNLCK, start: 0n, end: 0n, owner, pid: 0 });
+  }
+  context.backing?.released(handle);
+  context.fs.release(handle);
+  if (context.locks.flock || context.locks.posix) context.lockWaits?.released();
+  return 0;
+};
+
 /** A handler whose reply has no body. */
 function silent<N extends OpcodeName>(
   work: (context: HandlerContext, request: Request<N>) => void,
@@ -578,14 +655,11 @@ export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
   READ: read,
   WRITE: write,
   STATFS: (c, q, r) => encode.encodeStatfs(r.view, r.at, c.fs.statfs(q.node)),
-  RELEASE: silent((c, q) => {
-    c.backing?.released(handleOf(q));
-    c.fs.release(handleOf(q));
-  }),
-  FLUSH: silent((c, q) => {
-    if (c.flushIsNothing) throw failure("ENOSYS");
-    c.fs.flush(handleOf(q));
-  }),
+  RELEASE: release,
+  FLUSH: flush,
+  GETLK: getlk,
+  SETLK: setlk,
+  SETLKW: setlk,
   FSYNC: silent((c, q) => c.fs.fsync(handleOf(q), syncScope(q))),
   OPENDIR: (c, q, r) => openReply(c, r, r.at, { node: q.node, handle: c.fs.opendir(q.node), flags: null }),
   READDIR: readdir,

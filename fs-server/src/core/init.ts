@@ -33,6 +33,9 @@ export type Offer = {
   readonly backingFiles: boolean;
   /** Requests by queues of io_uring, once the server has registered them (FUSE_OVER_IO_URING). */
   readonly ioUring?: boolean;
+  /** Locks of ranges, and of whole files (flock(2)), are set on the source, not among the client's processes alone. */
+  readonly posixLocks?: boolean;
+  readonly flocks?: boolean;
   /** At most MAX_WRITE_BYTES, in whole pages. */
   readonly maxWriteBytes: number;
 };
@@ -75,6 +78,8 @@ function wanted(offer: Offer): bigint {
   if (offer.mapAlignmentLog2 !== null) names.push("FUSE_MAP_ALIGNMENT");
   if (offer.backingFiles && !offer.writebackCache) names.push("FUSE_PASSTHROUGH");
   if (offer.ioUring === true) names.push("FUSE_OVER_IO_URING");
+  if (offer.posixLocks === true) names.push("FUSE_POSIX_LOCKS");
+  if (offer.flocks === true) names.push("FUSE_FLOCK_LOCKS");
   return names.reduce((flags, name) => flags | initFlag(name), 0n);
 }
 

@@ -16,6 +16,8 @@ export interface ReplySink {
   readonly capacityBytes: number;
   /** One piece of memory for header and structures. */
   readonly frame: Frame;
+  /** Where another thread may write the whole answer in its place; absent: nowhere. */
+  readonly device?: number;
   /** Writable memory for `lengthBytes` of content after the header. */
   payload(lengthBytes: number): readonly Uint8Array[];
   /**

@@ -13,6 +13,7 @@ import type { DaxWindow } from "../dax/window.ts";
 import { type BackingFiles, type Backings, BackingTable } from "../fs/backing.ts";
 import { FileSystemError, failure } from "../fs/errors.ts";
 import type { FileSystem, NodeId } from "../fs/filesystem.ts";
+import { AnsweredLater, type LockWaits } from "../fs/lock-waits.ts";
 import { Postponed } from "../fs/postponed.ts";
 import { ClientSizes, type SizeStore } from "./client-sizes.ts";
 import { type HandlerContext, Reply } from "./context.ts";
@@ -50,6 +51,11 @@ export type SessionOptions = {
   readonly writebackCache?: boolean;
   readonly posixAcl?: boolean;
   readonly announceSubmounts?: boolean;
+  readonly posixLocks?: boolean;
+  /** Locks of flock(2). */
+  readonly flocks?: boolean;
+  /** Where locks are waited for; left out: requests are kept for later, and try again. */
+  readonly lockWaits?: LockWaits;
   readonly keepCache?: boolean;
   /** The source has nothing to do or to say when a file is closed: FLUSH is answered ENOSYS, once. */
   readonly flushIsNothing?: boolean;
@@ -125,6 +131,8 @@ export class Session {
       flushIsNothing: options.flushIsNothing ?? false,
       isAdministrator: options.isAdministrator ?? (({ caller }) => caller.uid === 0),
       clientOwnsSizes: options.writebackCache ?? false,
+      locks: { posix: options.posixLocks ?? false, flock: options.flocks ?? false },
+      lockWaits: options.lockWaits ?? null,
       sizes: options.writebackCache ? null : new ClientSizes(options.sizes),
       backing: null,
     };
@@ -167,6 +175,7 @@ export class Session {
       if (error instanceof Postponed) {
         return this.#postpone(unique, piped === null ? spans : [...spans, piped.bytes()], error, reply);
       }
+      if (error instanceof AnsweredLater) return POSTPONED;
       const errno = this.#errnoFor(error);
       if (noReply) return NO_REPLY;
       this.#takeBack(reply);
@@ -245,6 +254,8 @@ export class Session {
       mapAlignmentLog2: window === undefined ? null : Math.round(Math.log2(Number(window.alignmentBytes))),
       backingFiles: backingFiles !== undefined,
       ioUring: this.#options.ioUring ?? false,
+      posixLocks: this.#context.locks.posix,
+      flocks: this.#context.locks.flock,
       maxWriteBytes: this.#options.maxWriteBytes ?? MAX_WRITE_BYTES,
     };
     const result = negotiate(request.args, offer, reply.view, reply.at);

@@ -7,7 +7,10 @@ import type {
   DirectoryEntry,
   Entry,
   FileHandle,
+  FileLock,
   FileSystem,
+  HostFile,
+  LockOwner,
   MappableFile,
   NewNode,
   NodeId,
@@ -75,6 +78,15 @@ export class DecoratedFileSystem implements FileSystem {
   release(handle: FileHandle): void {
     this.inner.release(handle);
   }
+  getLock(handle: FileHandle, lock: FileLock): FileLock | null {
+    return this.inner.getLock(handle, lock);
+  }
+  setLock(handle: FileHandle, lock: FileLock): boolean {
+    return this.inner.setLock(handle, lock);
+  }
+  dropLocks(handle: FileHandle, owner: LockOwner): boolean {
+    return this.inner.dropLocks(handle, owner);
+  }
   opendir(node: NodeId): FileHandle {
     return this.inner.opendir(node);
   }
@@ -137,6 +149,9 @@ export class DecoratedFileSystem implements FileSystem {
   }
   descriptorOf(handle: FileHandle): number | null {
     return this.inner.descriptorOf(handle);
+  }
+  hostFileOf(node: NodeId): HostFile | null {
+    return this.inner.hostFileOf(node);
   }
   openedBy(handle: FileHandle): Opened | null {
     return this.inner.openedBy(handle);

@@ -105,7 +105,10 @@ export type Statistics = {
 
 export type Place = { readonly parent: NodeId; readonly name: ComponentName };
 
-export type Opened = { readonly node: NodeId; readonly ino: bigint };
+/** A file as a process of the host sees it: st_dev and st_ino of fstat(2). */
+export type HostFile = { readonly device: bigint; readonly ino: bigint };
+
+export type Opened = { readonly node: NodeId; readonly file: HostFile };
 
 export type CopyEnd = { readonly handle: FileHandle; readonly offset: bigint };
 
@@ -121,6 +124,25 @@ export type WriteHow = {
 };
 
 export const PLAIN_WRITE: WriteHow = { append: false, sync: null };
+
+/**
+ * Whose a lock is, as the client's kernel names it: a process (its table of descriptors), or an open file of one. A POSIX
+ * lock goes when its owner closes any descriptor of the file (`dropLocks`).
+ */
+export type LockOwner = bigint & { readonly __brand: "LockOwner" };
+
+/** A lock of a whole file (flock(2)), which is the handle's, or of the bytes from `start` to `end` (POSIX). */
+export type FileLock = {
+  readonly kind: "posix" | "flock";
+  /** F_RDLCK, F_WRLCK or F_UNLCK. */
+  readonly type: number;
+  readonly start: bigint;
+  /** The last byte; LOCK_EOF: no end. */
+  readonly end: bigint;
+  readonly owner: LockOwner;
+  /** The client's process. 0: unknown. */
+  readonly pid: number;
+};
 
 /** How many of each a file system holds now: for leak checks. The root node is not counted. */
 export type Usage = { readonly nodes: number; readonly handles: number };
@@ -153,6 +175,13 @@ export interface FileSystem {
   lseek(handle: FileHandle, offset: bigint, whence: number): bigint;
   copyFileRange(from: CopyEnd, to: CopyEnd, lengthBytes: bigint): number;
   release(handle: FileHandle): void;
+
+  /** The first POSIX lock in the way of `lock`, whoever has it; null: there is none. */
+  getLock(handle: FileHandle, lock: FileLock): FileLock | null;
+  /** Sets or clears a lock. False: another one is in the way. Waits for nobody. */
+  setLock(handle: FileHandle, lock: FileLock): boolean;
+  /** `owner` has closed a descriptor of the file: its POSIX locks go. Returns whether it may have had any. */
+  dropLocks(handle: FileHandle, owner: LockOwner): boolean;
 
   opendir(node: NodeId): FileHandle;
   /**
@@ -198,7 +227,10 @@ export interface FileSystem {
    */
   descriptorOf(handle: FileHandle): number | null;
 
-  /** The node that an open file belongs to, and its inode number; null: neither is known. Asks nothing of the host. */
+  /** The host's file of a node that is known; null: there is none. Asks nothing of the host. */
+  hostFileOf(node: NodeId): HostFile | null;
+
+  /** The node that an open file belongs to, and its host's file; null: neither is known. Asks nothing of the host. */
   openedBy(handle: FileHandle): Opened | null;
 
   usage(): Usage;

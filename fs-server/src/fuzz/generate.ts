@@ -4,6 +4,7 @@
  */
 import { layoutOf, offsetsOf } from "../abi/layout.ts";
 import { OPCODES, type OpcodeRow } from "../abi/opcodes.ts";
+import { STRUCTS, type StructName } from "../abi/structs.ts";
 import { argsBytesOf, IN_HEADER_BYTES } from "../core/request.ts";
 
 const IN = offsetsOf("fuse_in_header");
@@ -86,12 +87,24 @@ function offsetOf(row: OpcodeRow, name: string): number {
   return field.offset;
 }
 
+/** The fields of a structure, those of structures within among them; arrays left out. */
+function scalarsOf(
+  name: StructName,
+  from = 0,
+): readonly { readonly offset: number; readonly sizeBytes: number }[] {
+  return layoutOf(name).fields.flatMap(({ type, offset, sizeBytes }) =>
+    type in STRUCTS
+      ? scalarsOf(type as StructName, from + offset)
+      : [{ offset: from + offset, sizeBytes: type.endsWith("]") ? 0 : sizeBytes }],
+  );
+}
+
 /** One message. `unique` is always right, so that answers can be counted by it. */
 export function hostileMessage(random: Random, unique: bigint): Uint8Array {
   const row = random.pick(OPCODES);
   const argsBytes = row.name === "INIT" ? 64 : argsBytesOf(row);
   const args = Buffer.alloc(argsBytes);
-  for (const field of row.args === null ? [] : layoutOf(row.args).fields) {
+  for (const field of row.args === null ? [] : scalarsOf(row.args)) {
     if (field.offset + field.sizeBytes > argsBytes) continue;
     if (field.sizeBytes === 8) args.writeBigUInt64LE(number(random), field.offset);
     else if (field.sizeBytes === 4) args.writeUInt32LE(Number(number(random) & 0xffff_ffffn), field.offset);

@@ -4,6 +4,7 @@
  */
 import { files } from "../../../sys/src/index.ts";
 import { DecoratedFileSystem } from "../fs/decorator.ts";
+import { failure } from "../fs/errors.ts";
 import {
   type AttributeChange,
   type Attributes,
@@ -30,15 +31,12 @@ type Asked = { readonly ticket: GateTicket; waiting: number };
 
 export class GatedFileSystem extends DecoratedFileSystem {
   readonly #gate: TruncationGate;
-  readonly #device: bigint;
   /** Open tickets, by inode and offset: a postponed call finds its own when it is tried again. */
   readonly #asked = new Map<string, Asked>();
 
-  /** @param device of the source: inode numbers mean something only there */
-  constructor(inner: FileSystem, gate: TruncationGate, device: bigint) {
+  constructor(inner: FileSystem, gate: TruncationGate) {
     super(inner);
     this.#gate = gate;
-    this.#device = device;
   }
 
   override setattr(node: NodeId, change: AttributeChange, handle: FileHandle | null): Attributes {
@@ -49,7 +47,7 @@ export class GatedFileSystem extends DecoratedFileSystem {
 
   override write(handle: FileHandle, offset: bigint, data: Uint8Array, how?: WriteHow): number {
     const open = this.inner.openedBy(handle);
-    if (open === null || !this.#gate.isHeld(this.#fileOf(open.ino))) {
+    if (open === null || !this.#gate.isHeld(open.file)) {
       return super.write(handle, offset, data, how);
     }
     return this.#growing(open.node, () => super.write(handle, offset, data, how));
@@ -90,23 +88,27 @@ export class GatedFileSystem extends DecoratedFileSystem {
     return null;
   }
 
-  #fileOf(ino: bigint): FileIdentity {
-    return { device: this.#device, ino };
+  /** As who holds leases sees it: not by the number that the client is shown (inode-numbers.ts). */
+  #fileOf(node: NodeId): FileIdentity {
+    const file = this.inner.hostFileOf(node);
+    if (file === null) throw failure("ESTALE");
+    return file;
   }
 
   #growing<T>(node: NodeId, work: () => T): T {
     const before = this.inner.getattr(node).sizeBytes;
     const result = work();
-    const { ino, sizeBytes } = this.inner.getattr(node);
-    if (sizeBytes > before) this.#gate.grown({ device: this.#device, ino }, sizeBytes);
+    const { sizeBytes } = this.inner.getattr(node);
+    if (sizeBytes > before) this.#gate.grown(this.#fileOf(node), sizeBytes);
     return result;
   }
 
   #losing<T>(node: NodeId, fromBytes: bigint, work: () => T): T {
-    const { ino, sizeBytes } = this.inner.getattr(node);
+    const { sizeBytes } = this.inner.getattr(node);
     if (fromBytes >= sizeBytes) return this.#growing(node, work);
-    const key = `${ino}/${fromBytes}`;
-    const ticket = this.#asked.get(key)?.ticket ?? this.#gate.ask({ device: this.#device, ino }, fromBytes);
+    const file = this.#fileOf(node);
+    const key = `${file.device}/${file.ino}/${fromBytes}`;
+    const ticket = this.#asked.get(key)?.ticket ?? this.#gate.ask(file, fromBytes);
     if (!this.#gate.isOpen(ticket)) {
       const asked = this.#asked.get(key) ?? { ticket, waiting: 0 };
       this.#asked.set(key, asked);

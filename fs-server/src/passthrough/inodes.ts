@@ -178,14 +178,15 @@ export class InodeTable {
     this.#hand.empty();
   }
 
-  /** S_INO of a node that is known; null: it is not. No system call. */
-  inoOf(node: NodeId): bigint | null {
+  /** Device and inode number of a node that is known; null: it is not. No system call. */
+  identityOf(node: NodeId): Pick<Identity, "device" | "ino"> | null {
     const slot = this.#slots.acquire(node);
     if (slot === 0) return null;
     this.#hand.take(slot);
     const at = this.#slots.at(slot);
     const [low = 0, high = 0] = [this.#words[at + INO_LOW], this.#words[at + INO_HIGH]];
-    return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+    const ino = (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+    return { device: (this.#words[at + DEVICE] ?? 0) >>> 0, ino };
   }
 
   /**

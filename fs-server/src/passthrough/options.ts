@@ -1,8 +1,6 @@
 /** How a source directory is served. */
 import { readFileSync } from "node:fs";
-
-export const fileHandlesUses = ["never", "prefer", "mandatory"] as const;
-export type FileHandlesUse = (typeof fileHandlesUses)[number];
+import type { FileHandlesUse } from "../../../language/src/words.ts";
 
 export type PassthroughOptions = {
   /** Refuse everything that changes the source with EROFS. */
@@ -25,12 +23,16 @@ export type PassthroughOptions = {
   readonly pinLimit: number;
   /** Most files and directories open at once. */
   readonly handleLimit: number;
+  /** Most owners of POSIX locks at once, each with a descriptor; 0: none are set on the source. */
+  readonly lockLimit: number;
   /** Unpin nodes where the source has file handles; `never`: as if it had none; `mandatory`: or do not serve. */
   readonly fileHandles: FileHandlesUse;
 };
 
 /** Descriptors that the rest of the process needs. */
 const RESERVED_DESCRIPTORS = 256;
+/** A look-up goes through all of them. */
+export const LOCK_OWNERS_MAX = 4096;
 /** 116 bytes each, of memory that takes none before it is used. */
 const NODES_MAX = 1_048_576;
 
@@ -38,16 +40,18 @@ const NODES_MAX = 1_048_576;
 export function passthroughOptions(given: Partial<PassthroughOptions> = {}): PassthroughOptions {
   const descriptors = Math.max(descriptorLimit() - RESERVED_DESCRIPTORS, 64);
   const handleLimit = Math.max(Math.floor(descriptors / 4), 16);
+  const lockLimit = Math.min(given.lockLimit ?? 0, LOCK_OWNERS_MAX, Math.floor(descriptors / 8));
   return {
     readOnly: false,
     writebackCache: false,
     crossMounts: false,
     allowDirectIo: false,
     nodeLimit: NODES_MAX,
-    pinLimit: descriptors - handleLimit,
+    pinLimit: descriptors - handleLimit - lockLimit,
     handleLimit,
     fileHandles: "prefer",
     ...given,
+    lockLimit,
   };
 }
 

@@ -21,7 +21,10 @@ import type {
   DirectoryEntry,
   Entry,
   FileHandle,
+  FileLock,
   FileSystem,
+  HostFile,
+  LockOwner,
   MappableFile,
   NewNode,
   NodeId,
@@ -52,6 +55,7 @@ import { HandleTable } from "./handles.ts";
 import { CallerIdentity } from "./identity.ts";
 import { shownInode } from "./inode-numbers.ts";
 import { type Inode, InodeTable } from "./inodes.ts";
+import { type LockedFile, LockTable, setFlock } from "./locks.ts";
 import { type PassthroughOptions, passthroughOptions } from "./options.ts";
 import { newTables, placesOf, type SharedTables } from "./tables.ts";
 
@@ -65,6 +69,8 @@ const MAX_COPY_BYTES = 128n * 1024n * 1024n;
  */
 const PASSED_FLAGS = files.O_TRUNC | files.O_SYNC;
 const EINVAL = -failure("EINVAL").errno;
+const EAGAIN = -failure("EAGAIN").errno;
+const EACCES = -failure("EACCES").errno;
 const BOUNCE_BYTES = 128 * 1024;
 const KNOWN_RENAME_FLAGS = files.RENAME_NOREPLACE | files.RENAME_EXCHANGE | files.RENAME_WHITEOUT;
 const ACCESS_LIST = attributeName("system.posix_acl_access");
@@ -120,6 +126,7 @@ export class PassthroughFileSystem implements FileSystem {
   readonly options: PassthroughOptions;
   readonly #inodes: InodeTable;
   readonly #handles: HandleTable;
+  readonly #locks: LockTable;
   readonly #identity = new CallerIdentity();
   readonly #links: DescriptorLinks;
   /** For O_DIRECT; null: not needed yet. */
@@ -133,9 +140,9 @@ export class PassthroughFileSystem implements FileSystem {
   /** Serves `source`, which must be a directory. Throws an Error that says what is wrong with it. */
   constructor(source: string, options: Partial<PassthroughOptions> = {}, tables: SharedTables | null = null) {
     this.options = passthroughOptions(options);
-    const { nodeLimit: nodes, pinLimit: pins, handleLimit: handles } = this.options;
-    this.tables = tables ?? newTables({ nodes, pins, handles });
-    const { words, inodesAt, handlesAt } = placesOf(this.tables);
+    const { nodeLimit: nodes, pinLimit: pins, handleLimit: handles, lockLimit: locks } = this.options;
+    this.tables = tables ?? newTables({ nodes, pins, handles, locks });
+    const { words, inodesAt, handlesAt, locksAt } = placesOf(this.tables);
     const { limits } = this.tables;
     this.#handles = new HandleTable(words, handlesAt, limits.handles);
     const links = DescriptorLinks.open();
@@ -143,6 +150,7 @@ export class PassthroughFileSystem implements FileSystem {
       throw new Error(`cannot serve ${source}: /proc is not mounted (${failure(-links).code})`);
     }
     this.#links = links;
+    this.#locks = new LockTable(words, locksAt, limits.locks);
     if (tables !== null) {
       this.#inodes = InodeTable.attach(words, inodesAt, limits);
       return;
@@ -365,7 +373,34 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   release(handle: FileHandle): void {
+    this.#locks.dropOf(handle);
     this.#handles.release(handle, "file");
+  }
+
+  getLock(handle: FileHandle, lock: FileLock): FileLock | null {
+    return this.#locks.inTheWay(this.#locked(handle), lock);
+  }
+
+  setLock(handle: FileHandle, lock: FileLock): boolean {
+    const file = this.#locked(handle);
+    const result = lock.kind === "flock" ? setFlock(file.fd, lock.type) : this.#locks.set(file, lock);
+    // fcntl(2) may say either.
+    if (result === EAGAIN || result === EACCES) return false;
+    succeeded(result);
+    return true;
+  }
+
+  dropLocks(handle: FileHandle, owner: LockOwner): boolean {
+    const node = this.#locks.count === 0 ? null : this.#handles.nodeOf(handle);
+    return node !== null && this.#locks.drop(node, owner);
+  }
+
+  /** An open file that was opened by its node. */
+  #locked(handle: FileHandle): LockedFile {
+    const { fd } = this.#handles.file(handle);
+    const node = this.#handles.nodeOf(handle);
+    if (node === null) throw failure("EBADF");
+    return { node, handle, fd };
   }
 
   opendir(node: NodeId): FileHandle {
@@ -489,13 +524,21 @@ export class PassthroughFileSystem implements FileSystem {
     return this.#handles.file(handle).fd;
   }
 
+  hostFileOf(node: NodeId): HostFile | null {
+    const identity = this.#inodes.identityOf(node);
+    if (identity === null) return null;
+    const { device, ino } = identity;
+    return { device: files.deviceNumber(Math.floor(device / 2 ** 20), device % 2 ** 20), ino };
+  }
+
   openedBy(handle: FileHandle): Opened | null {
     const node = this.#handles.nodeOf(handle);
-    const ino = node === null ? null : this.#inodes.inoOf(node);
-    return node === null || ino === null ? null : { node, ino };
+    const file = node === null ? null : this.hostFileOf(node);
+    return node === null || file === null ? null : { node, file };
   }
 
   reset(): void {
+    this.#locks.close();
     this.#handles.close();
     this.#inodes.forgetAll();
   }
@@ -536,6 +579,7 @@ export class PassthroughFileSystem implements FileSystem {
   close(): void {
     this.#bounce?.free();
     this.#bounce = null;
+    this.#locks.close();
     this.#handles.close();
     this.#inodes.close();
     this.#links.close();
@@ -595,7 +639,8 @@ export class PassthroughFileSystem implements FileSystem {
 
   /**
    * `statInto` of a name, which must not lead to another mount: what is mounted there may wait for ever, and a bind mount of
-   * an inode that is known would be found. A hung NFS mount may still wait here (nfs_weak_revalidate()).
+   * an inode that is known would be found. A hung NFS or 9p mount may still wait here
+   * (d_weak_revalidate() of its root, complete_walk() in fs/namei.c).
    */
   #lookAt(directory: Inode, name: ComponentName): void {
     const { mount, isLocal } = this.#source();

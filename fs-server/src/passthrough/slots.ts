@@ -48,6 +48,18 @@ export type SlotLayout = {
   readonly slotWords: number;
 };
 
+/** A futex in one word. */
+export function lockWord(words: Int32Array, lock: number): void {
+  if (Atomics.compareExchange(words, lock, lockState.free, lockState.held) === lockState.free) return;
+  while (Atomics.exchange(words, lock, lockState.contended) !== lockState.free) {
+    Atomics.wait(words, lock, lockState.contended);
+  }
+}
+
+export function unlockWord(words: Int32Array, lock: number): void {
+  if (Atomics.exchange(words, lock, lockState.free) === lockState.contended) Atomics.notify(words, lock, 1);
+}
+
 /** Slot and generation in one number: a power of two, so that slots of a first generation have their own numbers. */
 export const spanOf = (slots: number): number => 2 ** Math.ceil(Math.log2(slots + 1));
 
@@ -121,18 +133,11 @@ export class SlotTable {
   }
 
   lock(): void {
-    const { words } = this;
-    const lock = this.#at + LOCK;
-    if (Atomics.compareExchange(words, lock, lockState.free, lockState.held) === lockState.free) return;
-    while (Atomics.exchange(words, lock, lockState.contended) !== lockState.free) {
-      Atomics.wait(words, lock, lockState.contended);
-    }
+    lockWord(this.words, this.#at + LOCK);
   }
 
   unlock(): void {
-    const { words } = this;
-    const lock = this.#at + LOCK;
-    if (Atomics.exchange(words, lock, lockState.free) === lockState.contended) Atomics.notify(words, lock, 1);
+    unlockWord(this.words, this.#at + LOCK);
   }
 
   /** A free slot, to be filled and then shown; 0: there is none. Under the lock. */

@@ -4,8 +4,9 @@
  */
 import { HandleTable } from "./handles.ts";
 import { type InodeLimits, InodeTable } from "./inodes.ts";
+import { LockTable } from "./locks.ts";
 
-export type TableLimits = InodeLimits & { readonly handles: number };
+export type TableLimits = InodeLimits & { readonly handles: number; readonly locks: number };
 
 /** What another thread needs; can be posted to it. */
 export type SharedTables = {
@@ -16,7 +17,8 @@ export type SharedTables = {
 };
 
 export function newTables(limits: TableLimits): SharedTables {
-  const words = InodeTable.wordsFor(limits) + HandleTable.wordsFor(limits.handles);
+  const words =
+    InodeTable.wordsFor(limits) + HandleTable.wordsFor(limits.handles) + LockTable.wordsFor(limits.locks);
   const sizes = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT * (InodeTable.slotCount(limits) + 1));
   return { memory: new SharedArrayBuffer(4 * words), sizes, limits };
 }
@@ -26,6 +28,9 @@ export function placesOf({ memory, limits }: SharedTables): {
   readonly words: Int32Array;
   readonly inodesAt: number;
   readonly handlesAt: number;
+  readonly locksAt: number;
 } {
-  return { words: new Int32Array(memory), inodesAt: 0, handlesAt: InodeTable.wordsFor(limits) };
+  const handlesAt = InodeTable.wordsFor(limits);
+  const locksAt = handlesAt + HandleTable.wordsFor(limits.handles);
+  return { words: new Int32Array(memory), inodesAt: 0, handlesAt, locksAt };
 }

@@ -1,11 +1,19 @@
 /** The options of a server process, parsed and checked in one place. */
 import { parseArgs } from "node:util";
 import { InputError, readInput } from "../../../language/src/input-file.ts";
-import { type FaultRule, faultOperations, type Transport, transports } from "../../../language/src/words.ts";
+import {
+  type CacheMode,
+  cacheModes,
+  type FaultRule,
+  faultOperations,
+  fileHandlesUses,
+  servedGuards,
+  type Transport,
+  transports,
+} from "../../../language/src/words.ts";
 import { errnoNumber } from "../../../sys/src/index.ts";
 import { IdMap } from "../fs/id-map.ts";
 import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
-import { fileHandlesUses } from "../passthrough/options.ts";
 import type { DevfuseOptions } from "../transport/devfuse/worker.ts";
 
 export type ServeOptions = DevfuseOptions & {
@@ -25,7 +33,8 @@ export const USAGE: string = `usage: serve-main --source DIR --mountpoint DIR
   [--transport ${transports.join("|")}]   default devfuse
   [--read-only] [--debug] [--detached] [--parent-pid PID]
   [--announce-submounts] [--inode-file-handles ${fileHandlesUses.join("|")}]   default prefer
-  devfuse only: [--cache auto|always|never|metadata] [--allow-direct-io]
+  devfuse only: [--cache ${cacheModes.join("|")}] [--allow-direct-io]
+                [--posix-lock | --no-posix-lock] [--flock | --no-flock]   default no
                 [--translate-uid RULE]... [--translate-gid RULE]...   map:CLIENT:HOST:COUNT and others
                 [--writeback] [--passthrough] [--posix-acl | --no-posix-acl] [--keep-cache]
                 [--entry-timeout MS] [--attr-timeout MS] [--faults FILE] [--io-uring]
@@ -57,41 +66,11 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   if (transport === undefined) {
     throw new UsageError(`unknown transport ${values.transport}; there are: ${transports.join(", ")}`);
   }
-  const cache = caches[chosen("cache", values.cache, cacheNames)];
-  if (cache.directIo && (values.writeback || values.passthrough)) {
-    throw new UsageError(
-      `--cache ${values.cache} keeps no pages: --writeback and --passthrough do not go with it`,
-    );
-  }
-  const only = [
-    "writeback",
-    "passthrough",
-    "posix-acl",
-    "no-posix-acl",
-    "keep-cache",
-    "allow-direct-io",
-    "io-uring",
-  ] as const;
-  const unusable: string[] = transport === "libfuse" ? only.filter((name) => values[name]) : [];
-  if (transport === "libfuse" && values["translate-uid"].length > 0) unusable.push("translate-uid");
-  if (transport === "libfuse" && values["translate-gid"].length > 0) unusable.push("translate-gid");
-  if (transport === "libfuse" && values.cache !== "auto") unusable.push("cache");
-  if (unusable.length > 0) throw new UsageError(`--${unusable[0]} needs --transport devfuse`);
-  if (values.writeback && values.passthrough) {
-    throw new UsageError("--writeback and --passthrough exclude each other");
-  }
-  if (values["io-uring"] && (values.faults !== undefined || values.guard === "fuse-lease")) {
-    throw new UsageError(
-      "--io-uring goes with neither --faults nor --guard fuse-lease: its threads keep nothing for later",
-    );
-  }
+  const cache = caches[chosen("cache", values.cache, cacheModes)];
+  refuseCombinations(values, { transport, cache });
+  const [posixLock, flock] = [chosenOf(values, "posix-lock"), chosenOf(values, "flock")];
   const { guard } = values;
   const mountGuard = mountGuardNames.find((name) => name === guard) ?? null;
-  if (mountGuard !== null && values.writeback) {
-    throw new UsageError(
-      `--guard ${mountGuard} and --writeback exclude each other: the kernel owns the sizes`,
-    );
-  }
   const leaseSocket = checkedLeaseSocket(guard, values["lease-socket"], transport);
   const parentPid = values["parent-pid"];
   return {
@@ -102,7 +81,9 @@ export function serveOptions(args: readonly string[]): ServeOptions {
     debug: values.debug,
     writebackCache: values.writeback,
     kernelPassthrough: values.passthrough,
-    posixAcl: posixAcl(values["posix-acl"], values["no-posix-acl"]),
+    posixAcl: chosenOf(values, "posix-acl"),
+    posixLock: posixLock ?? false,
+    flock: flock ?? false,
     keepCache: values["keep-cache"] || cache.keepCache,
     directIo: cache.directIo,
     allowDirectIo: values["allow-direct-io"],
@@ -121,12 +102,54 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   };
 }
 
+/** Throws a UsageError for options that do not go together. */
+function refuseCombinations(
+  values: ReturnType<typeof parsed>,
+  { transport, cache }: { readonly transport: Transport; readonly cache: Cache },
+): void {
+  if (cache.directIo && (values.writeback || values.passthrough)) {
+    throw new UsageError(
+      `--cache ${values.cache} keeps no pages: --writeback and --passthrough do not go with it`,
+    );
+  }
+  const only = [
+    "writeback",
+    "passthrough",
+    "posix-acl",
+    "no-posix-acl",
+    "keep-cache",
+    "allow-direct-io",
+    "io-uring",
+    "posix-lock",
+    "flock",
+  ] as const;
+  const unusable: string[] = transport === "libfuse" ? only.filter((name) => values[name]) : [];
+  if (transport === "libfuse" && values["translate-uid"].length > 0) unusable.push("translate-uid");
+  if (transport === "libfuse" && values["translate-gid"].length > 0) unusable.push("translate-gid");
+  if (transport === "libfuse" && values.cache !== "auto") unusable.push("cache");
+  if (unusable.length > 0) throw new UsageError(`--${unusable[0]} needs --transport devfuse`);
+  if (values.writeback && values.passthrough) {
+    throw new UsageError("--writeback and --passthrough exclude each other");
+  }
+  const keeping = ["faults", "posix-lock", "flock"] as const;
+  const keeps: string[] = keeping.filter((name) => values[name]);
+  if (values.guard === "fuse-lease") keeps.push("guard fuse-lease");
+  if (values["io-uring"] && keeps.length > 0) {
+    throw new UsageError(`--io-uring does not go with --${keeps[0]}: its threads keep nothing for later`);
+  }
+  const { guard } = values;
+  const mountGuard = mountGuardNames.find((name) => name === guard) ?? null;
+  if (mountGuard !== null && values.writeback) {
+    throw new UsageError(
+      `--guard ${mountGuard} and --writeback exclude each other: the kernel owns the sizes`,
+    );
+  }
+}
+
 type Cache = { readonly timeoutMs: number; readonly keepCache: boolean; readonly directIo: boolean };
 
-const cacheNames = ["auto", "always", "never", "metadata"] as const;
-
 /** virtiofsd's --cache. Timeouts are of names and attributes, unless given. */
-const caches: Readonly<Record<(typeof cacheNames)[number], Cache>> = {
+const caches: Readonly<Record<CacheMode, Cache>> = {
   auto: { timeoutMs: 1000, keepCache: false, directIo: false },
   always: { timeoutMs: MAX_TIMEOUT_MS, keepCache: true, directIo: false },
   never: { timeoutMs: 0, keepCache: false, directIo: true },
@@ -153,9 +176,15 @@ function chosen<W extends string>(name: string, text: string, words: readonly W[
   return word;
 }
 
-/** null: where the source has them. */
-function posixAcl(wanted: boolean, unwanted: boolean): boolean | null {
-  if (wanted && unwanted) throw new UsageError("--posix-acl and --no-posix-acl exclude each other");
+type Choice = "posix-acl" | "posix-lock" | "flock";
+
+/** Of an option that has a `--no-` of its own; null: neither is given. */
+function chosenOf(
+  values: { readonly [N in Choice | `no-${Choice}`]: boolean },
+  name: Choice,
+): boolean | null {
+  const [wanted, unwanted] = [values[name], values[`no-${name}`]];
+  if (wanted && unwanted) throw new UsageError(`--${name} and --no-${name} exclude each other`);
   return wanted ? true : unwanted ? false : null;
 }
 
@@ -171,9 +200,8 @@ function checkedLeaseSocket(
       `--guard ${guard} is for whoever maps a file alone: a server has it open for its clients`,
     );
   }
-  const known = ["fuse-lease", ...mountGuardNames];
-  if (guard !== undefined && !known.includes(guard)) {
-    throw new UsageError(`unknown guard ${guard}; there are: ${known.join(", ")}`);
+  if (guard !== undefined && !servedGuards.some((name) => name === guard)) {
+    throw new UsageError(`unknown guard ${guard}; there are: ${servedGuards.join(", ")}`);
   }
   if (transport !== "devfuse") throw new UsageError("--guard needs --transport devfuse");
   if (guard !== "fuse-lease") {
@@ -202,6 +230,10 @@ function parsed(args: readonly string[]) {
         passthrough: { type: "boolean", default: false },
         "posix-acl": { type: "boolean", default: false },
         "no-posix-acl": { type: "boolean", default: false },
+        "posix-lock": { type: "boolean", default: false },
+        "no-posix-lock": { type: "boolean", default: false },
+        flock: { type: "boolean", default: false },
+        "no-flock": { type: "boolean", default: false },
         "keep-cache": { type: "boolean", default: false },
         "announce-submounts": { type: "boolean", default: false },
         "inode-file-handles": { type: "string", default: "prefer" },

@@ -7,7 +7,7 @@
  * for read(2), stat(2) and open(2) once the attributes' time-out is over: these revalidate, and drop the pages of a file
  * whose size or modification time has changed (fs/fuse/inode.c, fuse_change_attributes). The kernel drops the answer to a
  * GETATTR if one to read-ahead that ended early has come since it was sent (fuse_read_update_size takes a new attr_version):
- * so the client revalidates twice, and the second time counts. Until then a mapping shows, byte by byte, what any version
+ * so the client revalidates twice, and the second time counts (test/transport/read-ahead.test.ts shows it alone). Until then a mapping shows, byte by byte, what any version
  * since the last revalidation had, or is not there; a mapping that is the host's own file (`coherent`: --passthrough, or no
  * mount at all) shows the newest.
  *
@@ -41,6 +41,11 @@ const FALLOC_ZERO_KEEP_SIZE = files.FALLOC_FL_ZERO_RANGE | files.FALLOC_FL_KEEP_
 const MAX_VERSIONS = 4;
 /** struct statx, stx_size. */
 const STX_SIZE = 40;
+/**
+ * The kernel counts the attributes' time-out in whole jiffies, and from the end of the one that it is in (attr_timeout(),
+ * time_before64()): 10 ms are up to 16 with HZ=250, and up to 20 with HZ=100.
+ */
+const ROUNDED_MS = 20;
 /** Modification times of the host's changes begin here, in seconds. */
 const HOST_TIMES = 1_000_000_000n;
 
@@ -365,7 +370,7 @@ class Tester {
     };
     succeeded(files.utimensat(files.AT_FDCWD, files.pathBytes(host.path), times, 0));
     this.#isStale = true;
-    if (host.attributesMs > 0) sleep(host.attributesMs + 2);
+    if (host.attributesMs > 0) sleep(host.attributesMs + ROUNDED_MS);
   }
 }
 

@@ -5,7 +5,13 @@ import { createInterface } from "node:readline";
 import { compiledEntry } from "../../../sys/src/index.ts";
 import { detach } from "../serve/mount-point.ts";
 
-export type Mounted = { readonly source: string; readonly folder: string; stop(): Promise<void> };
+export type Mounted = {
+  readonly source: string;
+  readonly folder: string;
+  /** Of the server. */
+  readonly pid: number;
+  stop(): Promise<void>;
+};
 
 const STDERR_CHARACTERS = 2000;
 
@@ -41,5 +47,5 @@ export async function mounted(
     child.kill("SIGTERM");
     await ended;
   };
-  return { source, folder, stop };
+  return { source, folder, pid: child.pid ?? 0, stop };
 }

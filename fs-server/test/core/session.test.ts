@@ -244,12 +244,12 @@ describe("postponed requests", () => {
 describe("hostile messages", () => {
   it.each([1, 2, 3])("never throw, leak, or get two answers (seed %s)", (seed) => {
     writeFileSync(join(source, "a"), "a");
-    const limits = { nodeLimit: 16, handleLimit: 8, readOnly: seed === 3 };
+    const limits = { nodeLimit: 16, handleLimit: 8, lockLimit: 4, readOnly: seed === 3 };
     const figures = fuzz({
       fs: () => (seed === 1 ? NULL_FILE_SYSTEM : new PassthroughFileSystem(source, limits)),
       seed,
       messages: 3000,
-      session: { window: new RecordingWindow(2n ** 24n) },
+      session: { window: new RecordingWindow(2n ** 24n), posixLocks: true, flocks: true },
     });
     expect(figures).toMatchObject({ failures: [], defects: 0 });
     expect(figures.answered).toBeGreaterThan(2000);

@@ -1,3 +1,4 @@
+import { execFileSync, spawnSync } from "node:child_process";
 import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
@@ -6,10 +7,13 @@ import { FuseLeaseGuard } from "../../src/lease/fuse-lease.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { hostDoes, onHost } from "../support/host.ts";
+import { mountBtrfs, noBtrfsBecause } from "../support/loop.ts";
 import { noMountBecause, type Server, serveExpectingEnd, startServer } from "../support/server.ts";
 
 const BYTES = 4 * 4096;
 const reason = noMountBecause("devfuse");
+const noBtrfs = reason ?? noBtrfsBecause();
+if (noBtrfs !== null) console.warn(`skipped: leases in a btrfs subvolume: ${noBtrfs}`);
 let close = async (): Promise<void> => {};
 afterEach(() => close());
 
@@ -20,11 +24,12 @@ type Place = {
   readonly server: Server;
 };
 
-async function serve(): Promise<Place> {
+async function serve(within = "", source: string | null = null, ...args: readonly string[]): Promise<Place> {
   const folder = temporaryDirectory();
-  const [sourceDir, mountpoint, socket] = ["source", "mount", "leases"].map((name) => join(folder, name));
-  for (const path of [sourceDir, mountpoint]) mkdirSync(path ?? "");
-  writeFileSync(join(sourceDir ?? "", "file"), Buffer.alloc(BYTES, 1));
+  const [mountpoint, socket] = ["mount", "leases"].map((name) => join(folder, name));
+  const sourceDir = source ?? join(folder, "source");
+  for (const path of [sourceDir, mountpoint]) mkdirSync(path ?? "", { recursive: true });
+  writeFileSync(join(sourceDir, within, "file"), Buffer.alloc(BYTES, 1));
   const server = await startServer(
     [
       "--source",
@@ -35,6 +40,7 @@ async function serve(): Promise<Place> {
       "fuse-lease",
       "--lease-socket",
       socket,
+      ...args,
     ].map(String),
   );
   close = async () => {
@@ -42,8 +48,8 @@ async function serve(): Promise<Place> {
     await server.stop();
   };
   return {
-    source: join(sourceDir ?? "", "file"),
-    mounted: join(mountpoint ?? "", "file"),
+    source: join(sourceDir, within, "file"),
+    mounted: join(mountpoint ?? "", within, "file"),
     socket: socket ?? "",
     server,
   };
@@ -90,6 +96,56 @@ describe.skipIf(reason !== null)(`leases of the server's own${reason === null ? 
       expect(holder.recorded[0]).toBe(told);
     });
   }
+
+  /** Truncates a file on another device than the source's, and makes it longer again by a write. */
+  async function seenElsewhere(place: Place): Promise<readonly string[]> {
+    const holder = new RecordingHolder();
+    await hold(place, holder);
+    const settled = holder.next(/settle 4096/);
+    await hostDoes(place.mounted, "sys.truncate(path, 4096n)");
+    await settled;
+    const written = holder.next(/settle 4196/);
+    await hostDoes(place.mounted, 'fs.appendFileSync(path, "x".repeat(100))');
+    await written;
+    return holder.recorded;
+  }
+  const seen = ["recall 4096", "settle 4096", "settle 4196"];
+
+  it.skipIf(noBtrfs !== null)("knows a file in a btrfs subvolume as its holder does", async () => {
+    const { path, unmount } = mountBtrfs(temporaryDirectory());
+    try {
+      // Both subvolumes have a file with the same inode number.
+      for (const name of ["one", "two"]) {
+        execFileSync("btrfs", ["-q", "subvolume", "create", join(path, name)]);
+        writeFileSync(join(path, name, "file"), Buffer.alloc(BYTES, 1));
+      }
+      const place = await serve("two", path);
+      const other = new RecordingHolder();
+      const guard = await FuseLeaseGuard.open(place.socket, { boundMs: 2000 });
+      const fd = openSync(join(path, "one/file"), "r+");
+      await guard.arm({ fd }, other);
+      expect(await seenElsewhere(place)).toEqual(seen);
+      expect(other.recorded).toEqual([]);
+      await guard.close();
+      closeSync(fd);
+    } finally {
+      await close();
+      unmount();
+    }
+  });
+
+  it.skipIf(process.geteuid?.() !== 0)("knows a file on a mount inside the source, too", async () => {
+    const source = temporaryDirectory();
+    const inside = join(source, "inside");
+    mkdirSync(inside);
+    execFileSync("mount", ["-t", "tmpfs", "none", inside]);
+    try {
+      expect(await seenElsewhere(await serve("inside", source, "--announce-submounts"))).toEqual(seen);
+    } finally {
+      await close();
+      spawnSync("umount", ["-l", inside]);
+    }
+  });
 
   it("tells the holder when the file has grown again, by a size or by a write", async () => {
     const place = await serve();

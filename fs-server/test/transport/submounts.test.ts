@@ -157,12 +157,28 @@ describe.skipIf(reason !== null)("mounts inside the source", () => {
     const { at } = await served(source);
     process.kill(hung.pid, "SIGSTOP");
     // By another process: one that waits can be given up.
-    const script = `stat ${at}/hung; stat ${at}/file >/dev/null && ls -l ${at}`;
-    const { status, stderr } = spawnSync("timeout", ["-s", "KILL", "5", "sh", "-c", script], {
-      encoding: "utf8",
-    });
-    expect(stderr).toContain("Invalid cross-device link");
-    expect(status).not.toBe(137);
+    const inTime = (command: string) =>
+      spawnSync("timeout", ["-s", "KILL", "5", "sh", "-c", `cd ${at}; ${command}`], { encoding: "utf8" });
+    for (const command of [
+      "stat hung",
+      "cat hung/name",
+      "ls -l hung",
+      "mkdir hung/new",
+      "rmdir hung",
+      "mv file hung/file",
+      "mv hung other",
+      "ls -lR",
+    ]) {
+      const { status, stderr } = inTime(command);
+      expect([command, stderr, status]).toEqual([
+        command,
+        expect.stringContaining("Invalid cross-device link"),
+        expect.not.toBeOneOf([0, 137]),
+      ]);
+    }
+    expect(inTime("stat -c %s file; find . -maxdepth 1").stdout.split("\n").sort()).toEqual(
+      ["", ".", "./file", "./hung", "1"].sort(),
+    );
   });
 });
 

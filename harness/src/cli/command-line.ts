@@ -1,6 +1,13 @@
 import { availableParallelism } from "node:os";
 import { Argument, Command, CommanderError, Option } from "commander";
-import { exitCodes, signalOfExitCode, transports } from "../../../language/src/index.ts";
+import {
+  cacheModes,
+  exitCodes,
+  fileHandlesUses,
+  servedGuards,
+  signalOfExitCode,
+  transports,
+} from "../../../language/src/index.ts";
 import { LostChildError } from "../../../sys/src/lost-child.ts";
 import { defaultNames, modelNames, realNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";
@@ -444,15 +451,12 @@ function addServe(program: Command): void {
       new Option(
         "--inode-file-handles <USE>",
         "name inodes by file handles, not by open descriptors",
-      ).choices(["never", "prefer", "mandatory"]),
+      ).choices(fileHandlesUses),
     )
     .addOption(
-      new Option("--cache <WHAT>", "what the kernel keeps: names and attributes, pages (devfuse)").choices([
-        "auto",
-        "always",
-        "never",
-        "metadata",
-      ]),
+      new Option("--cache <WHAT>", "what the kernel keeps: names and attributes, pages (devfuse)").choices(
+        cacheModes,
+      ),
     )
     .option("--allow-direct-io", "O_DIRECT reaches the files of SOURCE (devfuse)")
     .option(
@@ -460,13 +464,17 @@ function addServe(program: Command): void {
       "map:CLIENT:HOST:COUNT, guest, host, squash-guest, squash-host, forbid-guest",
     )
     .option("--translate-gid <RULE...>", "the same for groups")
+    .option("--posix-lock", "POSIX locks are set on SOURCE, seen by all who lock there (devfuse)")
+    .option("--no-posix-lock", "they are those of the kernel's own processes (default)")
+    .option("--flock", "as --posix-lock, for flock(2) (devfuse)")
+    .option("--no-flock", "as --no-posix-lock, for flock(2) (default)")
     .option("--posix-acl", "the kernel enforces POSIX ACLs (default: where the source has them; devfuse)")
     .option("--no-posix-acl", "ACLs are shown, not enforced (devfuse)")
     .addOption(
       new Option(
         "--guard <G>",
         "fuse-lease: who has leases is asked before a file gets shorter; notify, pre-content: this mount drops what others change",
-      ).choices(["fuse-lease", "notify", "pre-content"]),
+      ).choices(servedGuards),
     )
     .option("--lease-socket <PATH>", "where clients that map files hold leases (--guard fuse-lease)")
     .action(async (source: string, mountpoint: string, options) => {

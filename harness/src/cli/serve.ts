@@ -28,6 +28,8 @@ export type ServeCommand = {
   readonly ioUring?: boolean;
   /** undefined: where the source has ACLs. */
   readonly posixAcl?: boolean;
+  readonly posixLock?: boolean;
+  readonly flock?: boolean;
   readonly announceSubmounts?: boolean;
   readonly inodeFileHandles?: string;
   readonly cache?: string;
@@ -67,6 +69,8 @@ export async function serveCommand(
     options.writeback === true ? "--writeback" : null,
     options.passthrough === true ? "--passthrough" : null,
     options.ioUring === true ? "--io-uring" : null,
+    options.posixLock === true ? "--posix-lock" : null,
+    options.flock === true ? "--flock" : null,
     options.announceSubmounts === true ? "--announce-submounts" : null,
     ...(options.cache === undefined ? [] : ["--cache", options.cache]),
     options.allowDirectIo === true ? "--allow-direct-io" : null,

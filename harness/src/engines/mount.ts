@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
-import type { FaultRule, Transport } from "../../../language/src/index.ts";
+import { type FaultRule, type Transport, transports } from "../../../language/src/index.ts";
 import { delayedMsOf, LostChildError, mounts, processState } from "../../../sys/src/index.ts";
 import { builtPath } from "../paths.ts";
 import { processesOf, unmountBelow } from "../run/sweep.ts";
@@ -53,7 +53,7 @@ type Ready = { readonly type: "ready"; readonly transport: Transport; readonly m
 function parseReady(line: string): Ready | null {
   try {
     const message = JSON.parse(line) as Partial<Ready> | null;
-    const known = message?.transport === "libfuse" || message?.transport === "devfuse";
+    const known = transports.some((transport) => transport === message?.transport);
     return message?.type === "ready" && known ? (message as Ready) : null;
   } catch {
     return null;

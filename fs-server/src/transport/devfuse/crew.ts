@@ -19,7 +19,7 @@
  */
 import { isThreadRunnable, threadId, threadRunMs } from "../../../../sys/src/index.ts";
 
-/** As many as libfuse's servers have, unless told otherwise. Each takes some 20 MiB of memory once it was needed. */
+/** As many as libfuse's servers have, unless told otherwise. Each takes some 12 MiB of memory once it was needed. */
 export const MAX_THREADS = 10;
 const TICK_MS = 2;
 /** Ticks of one request after which another thread receives, even if the first one works (a long copy in the kernel) .. */
@@ -66,6 +66,12 @@ export function crewMemory(): SharedArrayBuffer {
 const at = (thread: number): number => HEAD_WORDS + thread * THREAD_WORDS;
 const half = (unique: bigint, shift: bigint): number => Number((unique >> shift) & 0xffff_ffffn) | 0;
 
+/**
+ * How a request came: it was there before it was looked for, it was found by looking, or the thread has slept in read(2) for
+ * it, and the watch may sleep, too.
+ */
+export type Arrival = "queued" | "found" | "slept for";
+
 /** One thread's side. */
 export class Crew {
   readonly #words: Int32Array;
@@ -103,14 +109,16 @@ export class Crew {
     else this.#rest();
   }
 
-  /** A request came. `isQueued`: it was there before it was looked for. */
-  serving(uniqueLow: number, uniqueHigh: number, isQueued: boolean): void {
+  /** A request came. */
+  serving(uniqueLow: number, uniqueHigh: number, arrival: Arrival): void {
     const words = this.#words;
     words[this.#at + UNIQUE_LOW] = uniqueLow;
     words[this.#at + UNIQUE_HIGH] = uniqueHigh;
     this.#turn = (this.#turn + 1) | 0;
     Atomics.store(words, this.#at + TURN, this.#turn);
-    this.#queued = isQueued ? this.#queued + 1 : 0;
+    // After the turn has changed: a watch that is woken before it would see nothing new, and sleep again.
+    if (arrival === "slept for" && Atomics.load(words, IS_WATCH_ASLEEP) !== 0) this.#call();
+    this.#queued = arrival === "queued" ? this.#queued + 1 : 0;
     if (this.#skip > 0) this.#skip -= 1;
     else if (this.#queued >= QUEUED && this.#cpus > 1) this.#invite();
   }
@@ -122,11 +130,6 @@ export class Crew {
     Atomics.store(words, this.#at + TURN, this.#turn);
     // The signal is meant for the request that is over: it is delivered before the next call.
     while (Atomics.load(words, this.#at + IS_SIGNALLED) !== 0);
-  }
-
-  /** After a sleep in read(2): the watch may sleep, too. */
-  awoke(): void {
-    if (Atomics.load(this.#words, IS_WATCH_ASLEEP) !== 0) this.#call();
   }
 
   /** This thread is about to do what may take long. */

@@ -118,10 +118,10 @@ class DeviceLoop {
     const companions = this.#companions;
     if (companions === null) return this.#handled(length, piped);
     const { crew, letGo } = companions;
-    if (this.#arrivals.wasSlept) crew.awoke();
+    const { wasSlept, wasQueued } = this.#arrivals;
     const view = this.#requestView;
     const [low, high] = [view.getInt32(IN.unique, true), view.getInt32(IN.unique + 4, true)];
-    crew.serving(low, high, this.#arrivals.wasQueued);
+    crew.serving(low, high, wasSlept ? "slept for" : wasQueued ? "queued" : "found");
     if (WAITING.has(view.getUint32(IN.opcode, true))) crew.willBlock();
     const result = this.#handled(length, piped);
     letGo();

@@ -100,14 +100,14 @@ export class PipedContent implements PipedPayload {
 export class DeviceSink implements ReplySink {
   readonly frame: Frame;
   readonly capacityBytes: number;
-  readonly #fd: number;
+  readonly device: number;
   readonly #pipe: Pipe | null;
   readonly #frameAddress: bigint;
   /** Bytes in the pipe: the header by reference, then content. */
   #pipedBytes = 0;
 
   constructor(fd: number, bytes: Uint8Array, pipe: Pipe | null) {
-    this.#fd = fd;
+    this.device = fd;
     this.frame = frameOf(bytes);
     this.capacityBytes = bytes.length;
     this.#pipe = pipe;
@@ -143,9 +143,9 @@ export class DeviceSink implements ReplySink {
     const piped = this.#pipedBytes;
     this.#pipedBytes = 0;
     if (this.#pipe === null || piped === 0) {
-      return delivered(files.write(this.#fd, this.frame.bytes.subarray(0, lengthBytes)));
+      return delivered(files.write(this.device, this.frame.bytes.subarray(0, lengthBytes)));
     }
-    const result = files.splice(this.#pipe.out, this.#fd, piped);
+    const result = files.splice(this.#pipe.out, this.device, piped);
     // What the kernel did not take must not go out before the next answer.
     if (result !== piped) this.#pipe.drain();
     return delivered(result);

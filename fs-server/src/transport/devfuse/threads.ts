@@ -12,11 +12,15 @@ import { compiledEntry, handleByNothing, SIGRTMIN, signalThread } from "../../..
 import type { Agreement } from "../../core/init.ts";
 import type { SharedTables } from "../../passthrough/tables.ts";
 import { CrewView, crewMemory, MAX_THREADS } from "./crew.ts";
+import { LockInterrupts, lockWaitMemory } from "./lock-waits.ts";
+import type { LockWorkerData } from "./lock-worker.ts";
 import { queueCount } from "./rings.ts";
 import type { DevfuseMessage, DevfuseWorkerData } from "./worker.ts";
 
 const INTERRUPT_SIGNAL: number = SIGRTMIN + 5;
 const AGAIN_MS = 20;
+/** So often it is looked for where nothing has it, before it counts as answered. */
+const MISSES = 5;
 /** All threads at the same requests for so long: said once. */
 const HANG_MS = 1000;
 /** Beside the thread that receives: the one that watches, and one that follows it. */
@@ -35,21 +39,27 @@ export type ThreadEvents = {
   readonly log: (line: string) => void;
 };
 
+type ServingData = Omit<DevfuseWorkerData, "crew" | "thread" | "begun" | "queue" | "lockWaits">;
+
 export class ServingThreads {
-  readonly #data: Omit<DevfuseWorkerData, "crew" | "thread" | "begun" | "queue">;
+  readonly #data: ServingData;
   readonly #events: ThreadEvents;
   readonly #memory = crewMemory();
   readonly #view = new CrewView(this.#memory);
   readonly #interrupted = new Map<bigint, NodeJS.Timeout>();
+  readonly #lockWaits: SharedArrayBuffer | null;
+  readonly #lockInterrupts: LockInterrupts | null;
   #count = 0;
   #begun: Begun | null = null;
   #queuesLeft = 0;
   #onQueues: () => void = () => undefined;
   #hangTimer: NodeJS.Timeout | null = null;
 
-  constructor(data: Omit<DevfuseWorkerData, "crew" | "thread" | "begun" | "queue">, events: ThreadEvents) {
+  constructor(data: ServingData, events: ThreadEvents) {
     this.#data = data;
     this.#events = events;
+    this.#lockWaits = data.posixLock || data.flock ? lockWaitMemory() : null;
+    this.#lockInterrupts = this.#lockWaits === null ? null : new LockInterrupts(this.#lockWaits);
     handleByNothing(INTERRUPT_SIGNAL);
     this.#start();
   }
@@ -63,11 +73,22 @@ export class ServingThreads {
   #run(thread: number, queue: number | null): void {
     const entry = compiledEntry(import.meta.url, "./worker.ts");
     const crew = this.#memory;
-    const workerData: DevfuseWorkerData = { ...this.#data, crew, thread, begun: this.#begun, queue };
+    const lockWaits = this.#lockWaits;
+    const data = this.#data;
+    const workerData: DevfuseWorkerData = { ...data, crew, thread, begun: this.#begun, queue, lockWaits };
     const resourceLimits = thread === 0 || queue !== null ? {} : SMALL_HEAP;
     const worker = new Worker(entry, { workerData, trackUnmanagedFds: false, resourceLimits });
     worker.on("error", (error) => this.#events.onError(error));
     worker.on("message", (message: DevfuseMessage) => this.#receive(message));
+  }
+
+  /** The thread that tries for locks that requests wait for. */
+  #startLocks(tables: SharedTables): void {
+    if (this.#lockWaits === null) return;
+    const workerData: LockWorkerData = { source: this.#data.source, tables, waits: this.#lockWaits };
+    const entry = compiledEntry(import.meta.url, "./lock-worker.ts");
+    const options = { workerData, trackUnmanagedFds: false, resourceLimits: SMALL_HEAP };
+    new Worker(entry, options).on("error", (error) => this.#events.onError(error));
   }
 
   #receive(message: DevfuseMessage): void {
@@ -81,6 +102,7 @@ export class ServingThreads {
       case "init":
         this.#begun = { agreement: message.agreement, tables: message.tables };
         for (let i = 0; i < BESIDE; i += 1) this.#grow();
+        this.#startLocks(message.tables);
         if (message.flags.includes("OVER_IO_URING")) {
           // The kernel holds requests back until every queue has an entry (fuse_block_alloc()).
           this.#queuesLeft = queueCount();
@@ -127,12 +149,17 @@ export class ServingThreads {
     if (this.#interrupted.has(unique)) return;
     const signal = (): boolean =>
       this.#view.whileServing(unique, (tid) => signalThread(tid, INTERRUPT_SIGNAL));
-    if (!signal()) {
-      this.#view.mail(unique);
-      return;
-    }
+    const isWaitEnded = (): boolean => this.#lockInterrupts?.interrupt(unique) ?? false;
+    if (isWaitEnded()) return;
+    if (!signal()) this.#view.mail(unique);
+    // A request may just have been received, or be on its way to where it waits.
+    let misses = 0;
     const timer = setInterval(() => {
-      if (signal()) return;
+      const isEnded = isWaitEnded();
+      if (!isEnded && signal()) return;
+      if (!isEnded) this.#view.mail(unique);
+      misses += 1;
+      if (!isEnded && misses < MISSES) return;
       clearInterval(timer);
       this.#interrupted.delete(unique);
     }, AGAIN_MS);

@@ -2,10 +2,10 @@
  * A thread of a devfuse server. The main thread mounts, unmounts and takes signals; this one only serves, so that
  * no event loop stands between two requests.
  */
-import { statSync, writeSync } from "node:fs";
+import { writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
-import type { FaultRule } from "../../../../language/src/words.ts";
+import type { FaultRule, FileHandlesUse } from "../../../../language/src/words.ts";
 import { nameThread, ownFileSystemState } from "../../../../sys/src/index.ts";
 import type { Agreement } from "../../core/init.ts";
 import { Session } from "../../core/session.ts";
@@ -17,13 +17,14 @@ import { CrossThreadGate, type GateMessage } from "../../lease/cross-thread-gate
 import { GatedFileSystem } from "../../lease/gated-filesystem.ts";
 import { type OpenFileMessage, OpenFileReporter } from "../../mount-guard/open-file-reporter.ts";
 import { SharedBackings } from "../../passthrough/backings.ts";
-import type { FileHandlesUse } from "../../passthrough/options.ts";
+import { LOCK_OWNERS_MAX } from "../../passthrough/options.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
 import { SharedSizes } from "../../passthrough/shared-sizes.ts";
 import type { SharedTables } from "../../passthrough/tables.ts";
 import { isAdministrator } from "./administrator.ts";
 import { Crew } from "./crew.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
+import { SharedLockWaits } from "./lock-waits.ts";
 import { serveDevice } from "./loop.ts";
 import { serveQueue } from "./rings.ts";
 import { Pipe } from "./splice.ts";
@@ -50,6 +51,9 @@ export type DevfuseOptions = {
   /** Mounts inside the source are crossed, and announced to kernels that take it (FUSE_SUBMOUNTS). */
   readonly announceSubmounts: boolean;
   readonly fileHandles: FileHandlesUse;
+  /** Locks of ranges (FUSE_POSIX_LOCKS), and of flock(2) (FUSE_FLOCK_LOCKS), are set on the source. */
+  readonly posixLock: boolean;
+  readonly flock: boolean;
   /** By queues of io_uring, where the kernel agrees. */
   readonly ioUring: boolean;
   readonly entryTimeoutMs: number;
@@ -67,6 +71,8 @@ export type DevfuseWorkerData = DevfuseOptions & {
   readonly begun: Begun | null;
   /** The queue of io_uring that this thread serves; null: it serves the device. */
   readonly queue: number | null;
+  /** Of requests that wait for locks (lock-waits.ts); null: none are set on the source. */
+  readonly lockWaits: SharedArrayBuffer | null;
   /** Only one thread serves: rules of faults count calls. */
   readonly isAlone: boolean;
   /** Shared with the main thread's GateKeeper, where the server grants leases; else null. */
@@ -117,6 +123,7 @@ function main(options: DevfuseWorkerData): void {
       crossMounts: options.announceSubmounts,
       fileHandles: options.fileHandles,
       allowDirectIo: options.allowDirectIo,
+      lockLimit: options.posixLock ? LOCK_OWNERS_MAX : 0,
     },
     begun?.tables ?? null,
   );
@@ -131,11 +138,7 @@ function main(options: DevfuseWorkerData): void {
   const fs =
     options.gate === null
       ? reporting
-      : new GatedFileSystem(
-          reporting,
-          new CrossThreadGate(options.gate, post, thread),
-          statSync(options.source, { bigint: true }).dev,
-        );
+      : new GatedFileSystem(reporting, new CrossThreadGate(options.gate, post, thread));
   // Queues have memory of the full size.
   const pipe = options.queue === null ? Pipe.open() : null;
   const session = new Session({
@@ -151,6 +154,9 @@ function main(options: DevfuseWorkerData): void {
     flushIsNothing: source.flushIsNothing && options.faults.length === 0,
     ...(options.faults.length === 0 ? { isKnown: (node, ino) => source.isKnown(node, ino) } : {}),
     announceSubmounts: options.announceSubmounts,
+    posixLocks: options.posixLock,
+    flocks: options.flock,
+    ...(options.lockWaits === null ? {} : { lockWaits: new SharedLockWaits(options.lockWaits) }),
     isAdministrator,
     validity: { entryMs: options.entryTimeoutMs, attributesMs: options.attributeTimeoutMs },
     ...(options.kernelPassthrough ? backingsOf(device, source) : {}),

@@ -70,6 +70,7 @@ export const modes: readonly Mode[] = [
     },
   },
   { title: "--cache never", args: ["--cache", "never"], differs: {} },
+  { title: "--posix-lock --flock", args: ["--posix-lock", "--flock"], differs: {} },
   { title: "--allow-direct-io", args: ["--allow-direct-io"], differs: {} },
   { title: "libfuse", args: ["--transport", "libfuse"], differs: libfuseDiffers },
 ];

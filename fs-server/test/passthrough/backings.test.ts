@@ -1,0 +1,116 @@
+/** Which inode has which backing file, for all threads that serve it. */
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { files } from "../../../sys/src/index.ts";
+import { type FileHandle, type NodeId, ROOT_NODE } from "../../src/fs/filesystem.ts";
+import { componentName } from "../../src/fs/names.ts";
+import { SharedBackings } from "../../src/passthrough/backings.ts";
+import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
+import { temporaryDirectory } from "../support/directories.ts";
+
+let fs: PassthroughFileSystem;
+let calls: string[];
+/** What the kernel's table does with the next registration. */
+let isRefused: boolean;
+let ids: number;
+
+const port = {
+  open: () => {
+    if (isRefused) {
+      calls.push("refused");
+      return null;
+    }
+    ids += 1;
+    calls.push(`open ${ids}`);
+    return ids;
+  },
+  close: (id: number) => {
+    calls.push(`close ${id}`);
+  },
+};
+
+beforeEach(() => {
+  const source = temporaryDirectory();
+  for (const name of ["one", "two"]) writeFileSync(join(source, name), "content");
+  fs = new PassthroughFileSystem(source);
+  [calls, isRefused, ids] = [[], false, 6];
+});
+afterEach(() => fs.close());
+
+const nodeOf = (name: string): NodeId => fs.lookup(ROOT_NODE, componentName(name)).node;
+
+/** Opens a file as OPEN does: the id that it is answered with. */
+function open(
+  backings: SharedBackings,
+  node: NodeId,
+): { readonly handle: FileHandle; readonly id: number | null } {
+  const handle = fs.open(node, files.O_RDWR);
+  return { handle, id: backings.opened(node, handle, fs.descriptorOf(handle) ?? -1) };
+}
+
+function release(backings: SharedBackings, handle: FileHandle): void {
+  backings.released(handle);
+  fs.release(handle);
+}
+
+describe("backing files", () => {
+  it("are one for each inode, from its first open file to its last", () => {
+    const backings = new SharedBackings(fs.tables, port);
+    const [one, two] = [nodeOf("one"), nodeOf("two")];
+    const opened = [open(backings, one), open(backings, one), open(backings, two)];
+    expect(opened.map(({ id }) => id)).toEqual([7, 7, 8]);
+    expect(calls).toEqual(["open 7", "open 8"]);
+    release(backings, opened[0]?.handle as FileHandle);
+    expect(calls).toHaveLength(2);
+    release(backings, opened[1]?.handle as FileHandle);
+    release(backings, opened[2]?.handle as FileHandle);
+    expect(calls.slice(2)).toEqual(["close 7", "close 8"]);
+    expect(open(backings, one).id).toBe(9);
+  });
+
+  it("are the same for all threads, and closed by the one that releases last", () => {
+    const [first, second] = [new SharedBackings(fs.tables, port), new SharedBackings(fs.tables, port)];
+    const node = nodeOf("one");
+    const [one, two] = [open(first, node), open(second, node)];
+    expect([one.id, two.id, calls]).toEqual([7, 7, ["open 7"]]);
+    release(second, one.handle);
+    expect(calls).toEqual(["open 7"]);
+    release(first, two.handle);
+    expect(calls).toEqual(["open 7", "close 7"]);
+  });
+
+  it("that the kernel refuses are asked for again by the next open, and closed by none", () => {
+    const backings = new SharedBackings(fs.tables, port);
+    const node = nodeOf("one");
+    isRefused = true;
+    const refused = open(backings, node);
+    isRefused = false;
+    const taken = open(backings, node);
+    expect([refused.id, taken.id]).toEqual([null, 7]);
+    release(backings, refused.handle);
+    expect(calls).toEqual(["refused", "open 7"]);
+    release(backings, taken.handle);
+    expect(calls).toEqual(["refused", "open 7", "close 7"]);
+  });
+
+  it("are not closed twice, nor by handles that there are not", () => {
+    const backings = new SharedBackings(fs.tables, port);
+    const { handle } = open(backings, nodeOf("one"));
+    backings.released(handle);
+    backings.released(handle);
+    backings.released(999n as FileHandle);
+    fs.release(handle);
+    backings.released(handle);
+    expect(calls).toEqual(["open 7", "close 7"]);
+  });
+
+  it("of a node that was forgotten and is known anew are anew", () => {
+    const backings = new SharedBackings(fs.tables, port);
+    const first = nodeOf("one");
+    release(backings, open(backings, first).handle);
+    fs.forget(first, 1n);
+    expect(open(backings, nodeOf("one")).id).toBe(8);
+    expect(calls).toEqual(["open 7", "close 7", "open 8"]);
+  });
+});
