@@ -30,6 +30,8 @@ const THREAD = `
       unique += 2;
       crew.serving(unique, 0, "slept for");
       Atomics.wait(words, ${ORDER} + 3, 0);
+      crew.served();
+      Atomics.add(words, ${ORDER} + 5, 1);
     }
   });`;
 
@@ -138,13 +140,19 @@ describe("a crew of threads", () => {
     expect(Atomics.load(words, ORDER + 1)).toBe(1);
   });
 
-  it("lets a thread rest that comes back while another receives, and calls it when that one is blocked", async () => {
-    const crew = first();
-    expect(crew.rest()).toBe(false);
+  it("goes on with the first one that comes back, and lets a later one rest until that one is blocked", async () => {
     await another(1);
-    receive(crew);
+    // None was active.
     expect(hasBeenActive(1)).toBe(true);
-    crew.served();
+    const crew = new Crew(memory, 2, { cpus: 2, grow: () => undefined });
+    Atomics.store(words, ORDER, 1);
+    Atomics.notify(words, ORDER);
+    crew.begin();
+    expect(crew.rest()).toBe(false);
+    Atomics.store(words, ORDER + 3, 1);
+    Atomics.notify(words, ORDER + 3);
+    await expect.poll(() => Atomics.load(words, ORDER + 5)).toBe(1);
+    Atomics.store(words, ORDER + 3, 0);
     // The other one is told to block in a while.
     const worker = new Worker(
       `const { workerData } = require("node:worker_threads");
@@ -161,6 +169,15 @@ describe("a crew of threads", () => {
     const restedMs = performance.now() - begun;
     expect(restedMs).toBeGreaterThan(200);
     expect(restedMs).toBeLessThan(TOO_LONG_MS);
+  });
+
+  it("never lets the first one rest, who has compiled what it serves with", async () => {
+    const crew = first();
+    await another(1);
+    receive(crew);
+    expect(hasBeenActive(1)).toBe(true);
+    crew.served();
+    expect(crew.rest()).toBe(false);
   });
 
   it("never lets the only receiving thread rest", async () => {
