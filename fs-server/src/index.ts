@@ -33,6 +33,8 @@ export type { PassthroughOptions } from "./passthrough/options.ts";
 export { PassthroughFileSystem } from "./passthrough/passthrough.ts";
 export { type ServeOptions, serveOptions } from "./serve/options.ts";
 export type { Ready } from "./serve/serve.ts";
+export { serveVhostUser, type VhostEvents, type VhostReady, type VhostServer } from "./serve/vhost.ts";
+export { type VhostServeOptions, vhostServeOptions } from "./serve/vhost-options.ts";
 export * from "./suites/compare.ts";
 export { type Effort, lackOf, runSuite, type Suite } from "./suites/suite.ts";
 export { suites } from "./suites/suites.ts";

@@ -3,7 +3,7 @@
  * others.
  */
 import { unlinkSync } from "node:fs";
-import { exitNow, files, listenUnix, raiseDescriptorLimit } from "../../../sys/src/index.ts";
+import { exitNow, files, listenUnix, raiseDescriptorLimit, shutdownSocket } from "../../../sys/src/index.ts";
 import { DEFAULT_BOUND_MS, type GuardEvent } from "../guard/truncation-guard.ts";
 import { withSocketPath } from "../lease/socket-path.ts";
 import { type HostEvents, VhostUserHost } from "../transport/vhost-user/host.ts";
@@ -69,20 +69,90 @@ async function listening(at: VhostServeOptions["at"]): Promise<number> {
   return fd;
 }
 
+/** What happens to a server that `serveVhostUser` has started. */
+export type VhostEvents = {
+  readonly log: (line: string) => void;
+  /** A VMM has left, and nothing of it is left. `isFault`: it broke the protocol. */
+  readonly onGone: (reason: string, isFault: boolean) => void;
+  /** Nothing can be served any more. */
+  readonly onError: (error: unknown) => void;
+};
+
+export type VhostServer = {
+  readonly ready: VhostReady;
+  /** Ends the connection, if there is one, and removes the socket. Threads end with the process. */
+  close(): void;
+};
+
 /**
- * Serves, and returns when a VMM can connect. From then on the process belongs to the server: it ends with 0 on SIGTERM, on
- * SIGINT, and when the VMM has left (unless it waits for the next one); with 1 when the VMM broke the protocol, or after a
- * defect. Throws if it cannot serve.
+ * Serves VMMs that connect, one at a time, from threads of this process. Resolves when one can connect; rejects if nothing can
+ * be served. A process of its own is better: a VMM that makes the file of its RAM shorter ends it by SIGBUS.
+ */
+export async function serveVhostUser(
+  options: VhostServeOptions,
+  { log, onGone, onError }: VhostEvents,
+): Promise<VhostServer> {
+  raiseDescriptorLimit(WANTED_DESCRIPTORS);
+  const { at } = options;
+  const socket = await listening(at);
+  const close = (): void => {
+    if ("path" in at) remove(at.path);
+  };
+  const events: HostEvents = {
+    onFrontEnd: (pid) => log(`a front-end has connected${pid === 0 ? "" : ` (pid ${pid})`}`),
+    onInit: ({ minor, flags }) => log(`the guest has mounted it: FUSE 7.${minor}, ${flags.join(" ")}`),
+    onGone,
+    onError,
+    log,
+  };
+  try {
+    const window = await openWindow(options, log);
+    const { threads, requestQueues } = options;
+    const host = new VhostUserHost({
+      source: options,
+      socket,
+      isConnected: false,
+      threads,
+      requestQueues,
+      window,
+      events,
+    });
+    if (host.fs.holdsDescriptors) {
+      log("each file that the guest knows holds a descriptor (see --inode-file-handles)");
+    }
+    host.start();
+    const ready: VhostReady = {
+      type: "ready",
+      transport: "vhost-user",
+      socketPath: "path" in at ? at.path : null,
+      tag: options.tag,
+      pid: process.pid,
+      windowBytes: String(options.windowBytes),
+    };
+    const stop = (): void => {
+      close();
+      shutdownSocket(socket);
+      host.disconnect();
+    };
+    return { ready, close: stop };
+  } catch (error) {
+    close();
+    files.close(socket);
+    throw error;
+  }
+}
+
+/**
+ * The server of a process: it ends with 0 on SIGTERM, on SIGINT, and when the VMM has left (unless it waits for the next one);
+ * with 1 when the VMM broke the protocol, or after a defect. Rejects if it cannot serve.
  */
 export async function serveVhost(
   options: VhostServeOptions,
   log: (message: string) => void,
 ): Promise<VhostServed> {
-  raiseDescriptorLimit(WANTED_DESCRIPTORS);
-  const { at } = options;
-  const socket = await listening(at);
+  let server: VhostServer | null = null;
   const end = (why: string, code: 0 | 1): never => {
-    if ("path" in at) remove(at.path);
+    server?.close();
     log(why);
     // A thread that waits for the VMM would keep an ordinary exit waiting.
     return exitNow(code);
@@ -91,44 +161,15 @@ export async function serveVhost(
   process.on("uncaughtException", (error) => fail(`defect: ${error.stack ?? error.message}`));
   process.on("SIGTERM", () => end("SIGTERM: ended", 0));
   process.on("SIGINT", () => end("SIGINT: ended", 0));
-  const events: HostEvents = {
-    onFrontEnd: (pid) => log(`a front-end has connected${pid === 0 ? "" : ` (pid ${pid})`}`),
-    onInit: ({ minor, flags }) => log(`the guest has mounted it: FUSE 7.${minor}, ${flags.join(" ")}`),
+  server = await serveVhostUser(options, {
+    log,
     onGone: (reason, isFault) => {
       if (!options.reconnect) end(`${reason}: ended`, isFault ? 1 : 0);
       log(`${reason}; waiting for the next one`);
     },
     onError: (error) => fail(`defect: ${error instanceof Error ? error.message : error}`),
-    log,
-  };
-  try {
-    const window = await openWindow(options, log);
-    const host = new VhostUserHost({
-      source: options,
-      socket,
-      isConnected: false,
-      threads: options.threads,
-      requestQueues: options.requestQueues,
-      window,
-      events,
-    });
-    if (host.fs.holdsDescriptors)
-      log("each file that the guest knows holds a descriptor (see --inode-file-handles)");
-    host.start();
-  } catch (error) {
-    if ("path" in at) remove(at.path);
-    files.close(socket);
-    throw error;
-  }
-  const ready: VhostReady = {
-    type: "ready",
-    transport: "vhost-user",
-    socketPath: "path" in at ? at.path : null,
-    tag: options.tag,
-    pid: process.pid,
-    windowBytes: String(options.windowBytes),
-  };
-  return { ready, fail };
+  });
+  return { ready: server.ready, fail };
 }
 
 function remove(path: string): void {

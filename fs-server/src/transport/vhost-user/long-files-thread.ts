@@ -37,7 +37,11 @@ class DescriptorFiles {
       getattr: (node) => (node === ROOT_NODE ? NULL_FILE_SYSTEM.getattr(node) : attributesOf(node)),
       open: (node) => this.#opened(node),
       release: (handle) => void this.#open.delete(handle),
-      flush: () => undefined,
+      // So the kernel sends no other one (fuse_flush(), fc->no_flush). The last descriptor may be closed by the end of this very
+      // process, when nobody answers any more: FLUSH would wait for ever, and the process could not end.
+      flush: () => {
+        throw failure("ENOSYS");
+      },
       descriptorOf: (handle) => this.#descriptorOf(handle),
     };
   }

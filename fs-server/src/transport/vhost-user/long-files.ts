@@ -36,15 +36,17 @@ export class LongFiles implements Lender {
     let agreed: string | null;
     try {
       const mountPoint = mkdtempSync(join(tmpdir(), "daxfault-window-"));
+      let device: number;
+      // Nothing of this asks the server, and the mount is seen in the tree for a moment only.
       try {
-        const device = mountDevice({ mountPoint, readOnly: false });
+        device = mountDevice({ mountPoint, readOnly: false });
         const flags = files.O_PATH | files.O_DIRECTORY | files.O_CLOEXEC;
         root = files.openat(files.AT_FDCWD, files.pathBytes(mountPoint), flags);
-        agreed = await started(device, log);
       } finally {
         unmount(mountPoint, MNT_DETACH);
         rmdirSync(mountPoint);
       }
+      agreed = await started(device, log);
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     }

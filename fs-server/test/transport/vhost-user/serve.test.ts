@@ -1,0 +1,256 @@
+/** `serve --socket-path` as a VMM meets it: a server process, and a front-end of our own that speaks as QEMU does. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import { files, memfdCreate } from "../../../../sys/src/index.ts";
+import { MemoryClient } from "../../../src/transport/memory/client.ts";
+import { temporaryDirectory } from "../../support/directories.ts";
+import { FrontEnd, type ShmemRequest } from "../../support/front-end.ts";
+import { type Server, serveExpectingEnd, startServer } from "../../support/server.ts";
+
+const RANGE = 2n * 2n ** 20n;
+const NO_HANDLE = 2n ** 64n - 1n;
+const ENTRY_NODE = 0;
+const BOUND_MS = 60_000;
+
+const running: Server[] = [];
+
+afterEach(async () => {
+  for (const server of running.splice(0)) await server.stop("SIGKILL");
+});
+
+type Setting = { readonly server: Server; readonly source: string; readonly path: string };
+
+async function serving(...args: readonly string[]): Promise<Setting> {
+  const folder = temporaryDirectory();
+  const source = join(folder, "source");
+  mkdirSync(source);
+  writeFileSync(join(source, "text"), "hello\n");
+  writeFileSync(join(source, "empty"), "");
+  writeFileSync(join(source, "range"), Buffer.alloc(Number(RANGE), "r"));
+  const path = join(folder, "socket");
+  const server = await startServer(["--shared-dir", source, "--socket-path", path, "--tag", "myfs", ...args]);
+  running.push(server);
+  return { server, source, path };
+}
+
+/** A front-end whose guest has mounted the file system. */
+function mounted(path: string): { readonly frontEnd: FrontEnd; readonly client: MemoryClient } {
+  const frontEnd = new FrontEnd(path);
+  frontEnd.begin();
+  const client = new MemoryClient(frontEnd.handler, { split: null });
+  expect(client.init().errno).toBe(0);
+  return { frontEnd, client };
+}
+
+function lookup(client: MemoryClient, name: string): bigint {
+  const { errno, body } = client.call("LOOKUP", { names: [name] });
+  expect(errno).toBe(0);
+  return body.getBigUint64(ENTRY_NODE, true);
+}
+
+function contentOf(client: MemoryClient, node: bigint, size: number): string {
+  const handle = client.call("OPEN", { node, args: { flags: 0 } }).body.getBigUint64(0, true);
+  const { errno, body } = client.call("READ", { node, args: { fh: handle, offset: 0n, size } });
+  expect(errno).toBe(0);
+  return Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString();
+}
+
+describe("a VMM at --socket-path", { timeout: BOUND_MS }, () => {
+  it("is told that the server is ready, and gets the file system's tag and content", async () => {
+    const { server, path } = await serving();
+    expect(server.ready).toMatchObject({
+      type: "ready",
+      transport: "vhost-user",
+      socketPath: path,
+      tag: "myfs",
+    });
+    const { frontEnd, client } = mounted(path);
+    // As QEMU asks for it: all of it, again and again.
+    const config = frontEnd.get("GET_CONFIG", Buffer.concat([u32(0), u32(40), u32(0), Buffer.alloc(40)]));
+    expect(config.subarray(12).toString("latin1")).toBe(`myfs${"\0".repeat(32)}\u0001\0\0\0`);
+    expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+    frontEnd.leave();
+    const { code, stderr } = await server.ended;
+    expect(stderr).toContain("the front-end has left: ended");
+    expect(code).toBe(0);
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it("is followed by the next one with --reconnect: nothing of the first is left", async () => {
+    const { server, path } = await serving("--reconnect");
+    const before = descriptors(server);
+    for (let i = 0; i < 3; i += 1) {
+      const { frontEnd, client } = mounted(path);
+      expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+      // An open file, and a node that is known: left behind.
+      client.call("OPEN", { node: lookup(client, "range"), args: { flags: 0 } });
+      frontEnd.leave();
+      await until(() => descriptors(server) === before);
+    }
+    const { code } = await server.stop();
+    expect(code).toBe(0);
+  });
+
+  it("whose guest is reset mounts again, by INIT in the middle of a session", async () => {
+    const { frontEnd, client } = mounted((await serving()).path);
+    const node = lookup(client, "text");
+    expect(client.init().errno).toBe(0);
+    // Known to the guest before the reset only.
+    expect(client.call("GETATTR", { node, args: {} }).errno).not.toBe(0);
+    expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+    frontEnd.leave();
+  });
+
+  it("pauses and goes on: a ring that is stopped says how far it was, and is taken up there", async () => {
+    const { frontEnd, client } = mounted((await serving()).path);
+    const node = lookup(client, "text");
+    const base = frontEnd.get("GET_VRING_BASE", Buffer.concat([u32(1), u32(0)]));
+    expect(base.readUInt32LE(4)).toBe(2);
+    frontEnd.restartQueue(1, base.readUInt32LE(4));
+    expect(contentOf(client, node, 100)).toBe("hello\n");
+    frontEnd.leave();
+  });
+
+  it("that asks for migration is refused, and goes on", async () => {
+    const { server, path } = await serving("--reconnect");
+    const { frontEnd, client } = mounted(path);
+    const log = memfdCreate("log");
+    expect(frontEnd.acknowledged("SET_LOG_BASE", Buffer.alloc(16), [log])).toBe(1n);
+    files.close(log);
+    expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+    frontEnd.leave();
+    expect((await server.stop()).stderr).toContain("SET_LOG_BASE: migration is not offered");
+  });
+
+  it("that breaks the protocol is cut off, and the server says why", async () => {
+    const { server, path } = await serving();
+    const { frontEnd } = mounted(path);
+    frontEnd.sendRaw(Buffer.concat([u32(1), u32(2), u32(0)]));
+    expect(frontEnd.isClosed()).toBe(true);
+    const { code, stderr } = await server.ended;
+    expect(stderr).toContain("a message of protocol version 2, expected 1");
+    expect(code).toBe(1);
+    frontEnd.leave();
+  });
+
+  it("whose guest breaks a ring is served no more, until the ring is started anew", async () => {
+    const { server, path } = await serving();
+    const { frontEnd, client } = mounted(path);
+    frontEnd.offer(1, [{ gpa: 2n ** 40n, length: 64, flags: 2 }]);
+    frontEnd.get("GET_VRING_BASE", Buffer.concat([u32(1), u32(0)]));
+    frontEnd.startQueue(1);
+    expect(client.init().errno).toBe(0);
+    frontEnd.leave();
+    expect((await server.ended).stderr).toContain("the guest broke queue 1: a buffer of 64 bytes");
+  });
+
+  it("finds memory refused that its descriptor does not have, or that overlaps", async () => {
+    const { frontEnd, client } = mounted((await serving()).path);
+    const fd = memfdCreate("small");
+    files.ftruncate(fd, 4096n);
+    const place = { userAddress: 2n ** 40n, lengthBytes: 8192n };
+    expect(frontEnd.addRegion(2n ** 32n, fd, place)).toBe(1n);
+    expect(frontEnd.addRegion(4096n, fd, { ...place, lengthBytes: 4096n })).toBe(1n);
+    expect(frontEnd.addRegion(2n ** 64n - 4096n, fd, place)).toBe(1n);
+    expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+    files.close(fd);
+    frontEnd.leave();
+  });
+});
+
+describe("the DAX window of a VMM", { timeout: BOUND_MS }, () => {
+  const setup = (node: bigint, offset: bigint, flags: bigint) => ({
+    node,
+    args: { fh: NO_HANDLE, foffset: 0n, len: RANGE, flags, moffset: offset },
+  });
+
+  it("has files of any size: what QEMU would refuse or make longer is never passed", async () => {
+    const { path, source } = await serving("--dax-window", "64M");
+    const { frontEnd, client } = mounted(path);
+    expect(frontEnd.get("GET_SHMEM_CONFIG").readBigUInt64LE(8)).toBe(64n * 2n ** 20n);
+    const seen: ShmemRequest[] = [];
+    frontEnd.onShmem = (request) => {
+      seen.push(request);
+      if (request.kind === "unmap") return 0n;
+      const size = files.lseek(request.fd, 0n, 2);
+      // qemu_ram_alloc_from_fd()
+      return size > 0n && size >= request.fdOffset + request.lengthBytes ? 0n : 1n;
+    };
+    for (const [i, name] of ["range", "text", "empty"].entries()) {
+      const offset = BigInt(i) * RANGE;
+      const { errno } = client.call("SETUPMAPPING", setup(lookup(client, name), offset, 3n));
+      // Without root or Linux 6.9 only the first can be mapped.
+      if (errno !== 0) expect(name).not.toBe("range");
+      expect(seen.every(({ fd, kind }) => kind === "unmap" || fd >= 0)).toBe(true);
+    }
+    expect(readFileSync(join(source, "empty"))).toHaveLength(0);
+    // The upgrade from reading to reading and writing has nothing to do.
+    const count = seen.length;
+    expect(client.call("SETUPMAPPING", setup(lookup(client, "range"), 0n, 3n)).errno).toBe(0);
+    expect(seen).toHaveLength(count);
+    expect(client.call("REMOVEMAPPING", removal(0n)).errno).toBe(0);
+    expect(seen.at(-1)).toMatchObject({ kind: "unmap", windowOffset: 0n, lengthBytes: RANGE });
+    for (const { fd } of seen) if (fd >= 0) files.close(fd);
+    frontEnd.leave();
+  });
+});
+
+describe("options of a server for a VMM", { timeout: BOUND_MS }, () => {
+  it.each([
+    [["--sandbox", "namespace"], "--sandbox namespace is not offered"],
+    [["--dax-window", "3M"], "--dax-window 3M: expected a multiple of 2M"],
+    [["--dax-window", "64M", "--read-only"], "--dax-window and --read-only exclude each other"],
+    [["--guard", "notify"], "--guard goes with --dax-window"],
+    [["--tag", "x".repeat(37)], "expected 1 to 36 bytes"],
+    [["--thread-pool-size", "11"], "--thread-pool-size 11 is not a whole number from 0 to 10"],
+  ])("refuses %j by name", async (args, message) => {
+    const folder = temporaryDirectory();
+    const { code, stderr } = await serveExpectingEnd([
+      ...["--shared-dir", folder, "--socket-path", join(folder, "socket"), "--tag", "t"],
+      ...args,
+    ]);
+    expect(stderr).toContain(message);
+    expect(code).toBe(64);
+  });
+
+  it("does not take the socket of a server that runs, and leaves that alone", async () => {
+    const { path } = await serving();
+    const { code, stderr } = await serveExpectingEnd([
+      "--shared-dir",
+      temporaryDirectory(),
+      "--socket-path",
+      path,
+    ]);
+    expect(stderr).toContain("another process listens there");
+    expect(code).toBe(1);
+    const { frontEnd, client } = mounted(path);
+    expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+    frontEnd.leave();
+  });
+});
+
+function removal(offset: bigint) {
+  const payload = Buffer.alloc(16);
+  payload.writeBigUInt64LE(offset);
+  payload.writeBigUInt64LE(RANGE, 8);
+  return { args: { count: 1 }, payload };
+}
+
+function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32LE(value);
+  return bytes;
+}
+
+function descriptors(server: Server): number {
+  return readdirSync(`/proc/${server.pid}/fd`).length;
+}
+
+async function until(isTrue: () => boolean): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  while (!isTrue()) {
+    if (performance.now() > deadline) throw new Error("not within 10 s");
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
