@@ -16,7 +16,6 @@ import type {
   Scenario,
   TraceEvent,
 } from "../../language/src/index.ts";
-import type { DaxQemu } from "./kernel/dax-qemu.ts";
 
 export type Case = {
   readonly scenario: Scenario;
@@ -76,6 +75,19 @@ export type GuestKernel = {
   /** The same with the drivers of virtio by PCI, for a guest in QEMU. */
   readonly pciInitrdPath: string;
 };
+
+/** A QEMU with a DAX window for virtio-fs (kernel/dax-qemu.ts). */
+export type DaxQemu = {
+  /** The program, and the arguments that come first. */
+  readonly command: readonly string[];
+  /** As `--version` says it. */
+  readonly version: string;
+  /** A path, or the package and its version. */
+  readonly origin: string;
+};
+
+/** One that cannot be had, as far as is known elsewhere: why. */
+export type NoDaxQemu = { readonly failure: string };
 
 /** The context that a run gives an engine or a machine as a whole. */
 export type OpenContext = {

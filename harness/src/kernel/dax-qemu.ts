@@ -8,6 +8,7 @@
 import { execFileSync } from "node:child_process";
 import { accessSync, constants, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import type { DaxQemu } from "../engine.ts";
 import { errorText } from "../error-text.ts";
 import { aptPrograms, type ProgramPackages } from "./apt-programs.ts";
 import { KernelError } from "./error.ts";
@@ -32,18 +33,6 @@ const FIRMWARE = "usr/share/qemu";
 /** What of the packages is kept; `-L usr/share/qemu` has links to seabios. */
 const KEPT: readonly string[] = [`usr/bin/${PROGRAM}`, LIBRARIES, FIRMWARE, "usr/share/seabios"];
 const ORIGIN_FILE = "origin";
-
-export type DaxQemu = {
-  /** The program, and the arguments that come first. */
-  readonly command: readonly string[];
-  /** As `--version` says it. */
-  readonly version: string;
-  /** A path, or the package and its version. */
-  readonly origin: string;
-};
-
-/** One that cannot be had, as far as is known elsewhere: why. */
-export type NoDaxQemu = { readonly failure: string };
 
 /** How `command` answers; null: it does not run, or refuses. */
 export type Ask = (args: readonly string[]) => string | null;

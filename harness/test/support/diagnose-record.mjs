@@ -29,10 +29,12 @@ function take(message) {
     console.log(visibleLines(JSON.stringify(message)));
     return;
   }
-  const { recording, text, log, tookMs } = message;
-  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(recording)}\n`);
+  const { recording, text: seen, log, tookMs } = message;
+  // A record says nothing of where this checkout is.
+  const text = JSON.stringify(recording).replaceAll(process.cwd(), "/opt/daxfault");
+  writeFileSync(join(folder, `${name}.json`), `${text}\n`);
   if (log !== null) writeFileSync(join(folder, `${name}.log`), log);
-  console.log(visibleLines(`${name}, ${Math.round(tookMs)} ms\n${text}`));
+  console.log(visibleLines(`${name}, ${Math.round(tookMs)} ms\n${seen}`));
 }
 
 const vm = startKernelVm({

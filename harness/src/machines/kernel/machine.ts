@@ -19,8 +19,10 @@ import type {
   BuiltIn,
   Case,
   CaseContext,
+  DaxQemu,
   GuestKernel,
   Machine,
+  NoDaxQemu,
   OpenContext,
   Opening,
   Support,
@@ -34,7 +36,7 @@ import {
   type SupportsCase,
 } from "../../engines/registry.ts";
 import { obtainKernel } from "../../kernel/cache.ts";
-import { type DaxQemu, type NoDaxQemu, obtainDaxQemu } from "../../kernel/dax-qemu.ts";
+import { obtainDaxQemu } from "../../kernel/dax-qemu.ts";
 import { KernelError } from "../../kernel/error.ts";
 import { guestKernelIn } from "../../kernel/guest.ts";
 import { builtInKvm } from "../../kernel/patches.ts";

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import type { Attestation, KernelVmFacts, KvmPart, RunResult } from "../../../../language/src/index.ts";
 import { onAbort } from "../../abort.ts";
+import type { DaxQemu, NoDaxQemu } from "../../engine.ts";
 import {
   type BootConsole,
   type BuiltIn,
@@ -16,7 +17,6 @@ import {
   type OpenContext,
   stockKernels,
 } from "../../engine.ts";
-import type { DaxQemu, NoDaxQemu } from "../../kernel/dax-qemu.ts";
 import { KernelError } from "../../kernel/error.ts";
 import type { GuestProgram } from "../../kernel/initramfs.ts";
 import { type Qemu, slownessOf } from "../../kernel/qemu.ts";

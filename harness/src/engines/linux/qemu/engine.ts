@@ -6,9 +6,8 @@
 import { release } from "node:os";
 import type { Attestation, Proposal, RunResult, Scenario } from "../../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../../sys/src/index.ts";
-import type { CaseContext, Engine, GuestKernel, OpenContext, Support } from "../../../engine.ts";
+import type { CaseContext, DaxQemu, Engine, GuestKernel, OpenContext, Support } from "../../../engine.ts";
 import { errorText } from "../../../error-text.ts";
-import type { DaxQemu } from "../../../kernel/dax-qemu.ts";
 import { KernelError } from "../../../kernel/error.ts";
 import { hostSetupSupport, supportOf, thisMachine } from "../../../machine.ts";
 import { supportsAccesses } from "../../guest-program.ts";

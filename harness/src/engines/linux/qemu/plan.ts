@@ -11,8 +11,8 @@ import {
   type Proposal,
   type Scenario,
 } from "../../../../../language/src/index.ts";
+import type { DaxQemu } from "../../../engine.ts";
 import { type BuiltIn, type GuestKernel, type Support, stockKernels } from "../../../engine.ts";
-import type { DaxQemu } from "../../../kernel/dax-qemu.ts";
 import { commonPlan, type PlanPlace } from "../../vm/plan.ts";
 import { ATTRIBUTE_MS, BOOT_BOUND_MS, type LinuxPlan, mounts, supportsLinux } from "../plan.ts";
 import type { Accelerator } from "./arguments.ts";
