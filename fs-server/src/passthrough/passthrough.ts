@@ -577,11 +577,16 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   close(): void {
-    this.#bounce?.free();
-    this.#bounce = null;
     this.#locks.close();
     this.#handles.close();
     this.#inodes.close();
+    this.leave();
+  }
+
+  /** Gives back what this thread alone uses: where the tables are other threads', too, and it serves no more. */
+  leave(): void {
+    this.#bounce?.free();
+    this.#bounce = null;
     this.#links.close();
   }
 

@@ -9,23 +9,20 @@ import { onHost } from "../support/host.ts";
 
 const lib = compiledEntry(import.meta.url, "../../src/index.ts").href;
 
-/** Runs `code` with the guards and `path` in scope, at most `descriptors` open. Resolves with what it prints. */
+/**
+ * Runs `code` with the guards and `path` in scope, at most `descriptors` open. Resolves with what it prints. The limit comes
+ * after the modules: Node opens the files of many at once.
+ */
 function guardProcess(path: string, descriptors: number, code: string) {
   const script = `
-    import fs from "node:fs"; const lib = await import(${JSON.stringify(lib)});
+    import fs from "node:fs"; import { execFileSync } from "node:child_process";
+    const lib = await import(${JSON.stringify(lib)});
+    execFileSync("prlimit", ["--pid", String(process.pid), "--nofile=${descriptors}"]);
     const path = process.argv[1]; const nobody = { recall: () => {}, settle() {}, cutOff() {} };
     ${code}`;
-  const child = spawn(
-    "sh",
-    [
-      "-c",
-      `ulimit -n ${descriptors}; exec "$0" --input-type=module -e "$1" "$2"`,
-      process.execPath,
-      script,
-      path,
-    ],
-    { stdio: ["ignore", "pipe", "inherit"] },
-  );
+  const child = spawn(process.execPath, ["--input-type=module", "-e", script, path], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   let said = "";
   let onLine = (): void => {};
   const line = new Promise<void>((resolve) => {

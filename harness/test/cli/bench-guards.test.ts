@@ -1,12 +1,8 @@
 /** What `daxfault bench guards` refuses before anything runs, and what it says where there is no place for a Linux guest. */
-import { afterEach, describe, expect, it, vi } from "vitest";
+import { describe, expect, it } from "vitest";
 import { exitCodes } from "../../../language/src/index.ts";
 import { type BenchGuardsOptions, benchGuardsCommand } from "../../src/cli/bench-guards.ts";
-
-afterEach(() => {
-  vi.unstubAllEnvs();
-  vi.restoreAllMocks();
-});
+import { cli } from "../support/cli.ts";
 
 describe("bench guards", () => {
   it.each<[BenchGuardsOptions, string | RegExp]>([
@@ -25,13 +21,14 @@ describe("bench guards", () => {
     await expect(benchGuardsCommand(options)).rejects.toThrow(message);
   });
 
-  it.each<[BenchGuardsOptions, string, string]>([
-    [{ guest: "linux" }, "DAXFAULT_NO_KVM", "kvm: DAXFAULT_NO_KVM=1 says so"],
-    [{ guest: "linux", kernel: "debian:6.12" }, "DAXFAULT_NO_QEMU", "there is no qemu-system-x86_64"],
-  ])("has nothing to run with %j and %s", async (options, name, reason) => {
-    vi.stubEnv(name, "1");
-    const said = vi.spyOn(console, "error").mockImplementation(() => {});
-    expect(await benchGuardsCommand(options)).toBe(exitCodes.nothingRan);
-    expect(said.mock.calls.flat().join()).toContain(`daxfault bench guards: ${reason}`);
+  // What this machine has is probed once a process, so each is one of its own.
+  it.each([
+    [[], "DAXFAULT_NO_KVM", "kvm: DAXFAULT_NO_KVM=1 says so"],
+    [["--kernel", "debian:6.12"], "DAXFAULT_NO_QEMU", "there is no qemu-system-x86_64"],
+  ])("has nothing to run with --guest linux %j and %s", async (args, name, reason) => {
+    const command = ["bench", "guards", "--guest", "linux", ...args];
+    const { code, stderr } = await cli(command, { env: { [name]: "1" } });
+    expect(code).toBe(exitCodes.nothingRan);
+    expect(stderr).toContain(`daxfault bench guards: ${reason}`);
   });
 });

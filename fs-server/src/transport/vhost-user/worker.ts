@@ -164,6 +164,7 @@ class Serving {
     this.#crew.begin();
     for (;;) {
       if (this.#state.isStopped) {
+        this.#passthrough.leave();
         // The next one that waits.
         signalEventfd(this.#data.wakeFd);
         return;
