@@ -33,10 +33,16 @@ export function linkPath(fd: number): Uint8Array {
 }
 
 export class DescriptorLinks {
-  readonly #folder: number;
+  /** Its descriptor, for other threads. */
+  readonly folder: number;
 
   private constructor(folder: number) {
-    this.#folder = folder;
+    this.folder = folder;
+  }
+
+  /** By a folder that another thread has opened, and closes. */
+  static of(folder: number): DescriptorLinks {
+    return new DescriptorLinks(folder);
   }
 
   /** The negative errno where /proc is not mounted. */
@@ -53,10 +59,10 @@ export class DescriptorLinks {
   /** A new descriptor of what `fd` refers to, or the negative errno. */
   open(fd: number, flags: number, mode = 0): number {
     putNumber(fd);
-    return files.openat(this.#folder, name, flags, mode);
+    return files.openat(this.folder, name, flags, mode);
   }
 
   close(): void {
-    files.close(this.#folder);
+    files.close(this.folder);
   }
 }

@@ -141,16 +141,16 @@ export class PassthroughFileSystem implements FileSystem {
   constructor(source: string, options: Partial<PassthroughOptions> = {}, tables: SharedTables | null = null) {
     this.options = passthroughOptions(options);
     const { nodeLimit: nodes, pinLimit: pins, handleLimit: handles, lockLimit: locks } = this.options;
-    this.tables = tables ?? newTables({ nodes, pins, handles, locks });
-    const { words, inodesAt, handlesAt, locksAt } = placesOf(this.tables);
-    const { limits } = this.tables;
-    this.#handles = new HandleTable(words, handlesAt, limits.handles);
-    this.#locks = new LockTable(words, locksAt, limits.locks);
-    const links = DescriptorLinks.open();
+    const links = tables === null ? DescriptorLinks.open() : DescriptorLinks.of(tables.links);
     if (typeof links === "number") {
       throw new Error(`cannot serve ${source}: /proc is not mounted (${failure(-links).code})`);
     }
     this.#links = links;
+    this.tables = tables ?? newTables({ nodes, pins, handles, locks }, links.folder);
+    const { words, inodesAt, handlesAt, locksAt } = placesOf(this.tables);
+    const { limits } = this.tables;
+    this.#handles = new HandleTable(words, handlesAt, limits.handles);
+    this.#locks = new LockTable(words, locksAt, limits.locks);
     if (tables !== null) {
       this.#inodes = InodeTable.attach(words, inodesAt, limits);
       return;
@@ -577,16 +577,11 @@ export class PassthroughFileSystem implements FileSystem {
   }
 
   close(): void {
+    this.#bounce?.free();
+    this.#bounce = null;
     this.#locks.close();
     this.#handles.close();
     this.#inodes.close();
-    this.leave();
-  }
-
-  /** Gives back what this thread alone uses: where the tables are other threads', too, and it serves no more. */
-  leave(): void {
-    this.#bounce?.free();
-    this.#bounce = null;
     this.#links.close();
   }
 

@@ -14,13 +14,15 @@ export type SharedTables = {
   /** Of SharedSizes. */
   readonly sizes: SharedArrayBuffer;
   readonly limits: TableLimits;
+  /** The descriptor of DescriptorLinks. */
+  readonly links: number;
 };
 
-export function newTables(limits: TableLimits): SharedTables {
+export function newTables(limits: TableLimits, links: number): SharedTables {
   const words =
     InodeTable.wordsFor(limits) + HandleTable.wordsFor(limits.handles) + LockTable.wordsFor(limits.locks);
   const sizes = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT * (InodeTable.slotCount(limits) + 1));
-  return { memory: new SharedArrayBuffer(4 * words), sizes, limits };
+  return { memory: new SharedArrayBuffer(4 * words), sizes, limits, links };
 }
 
 /** Where the tables lie. */

@@ -5,7 +5,7 @@ import { type NodeId, ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { SharedSizes } from "../../src/passthrough/shared-sizes.ts";
 import { newTables } from "../../src/passthrough/tables.ts";
 
-const tables = () => newTables({ nodes: 100, pins: 100, locks: 0, handles: 10 });
+const tables = () => newTables({ nodes: 100, pins: 100, locks: 0, handles: 10 }, -1);
 const node = (id: bigint): NodeId => id as NodeId;
 
 describe("SharedSizes", () => {

@@ -164,7 +164,6 @@ class Serving {
     this.#crew.begin();
     for (;;) {
       if (this.#state.isStopped) {
-        this.#passthrough.leave();
         // The next one that waits.
         signalEventfd(this.#data.wakeFd);
         return;

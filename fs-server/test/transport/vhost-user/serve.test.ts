@@ -137,12 +137,18 @@ describe("a VMM at --socket-path", { timeout: BOUND_MS }, () => {
   it("whose guest breaks a ring is served no more, until the ring is started anew", async () => {
     const { server, path } = await serving();
     const { frontEnd, client } = mounted(path);
+    let said = "";
+    server.process.stderr?.on("data", (bytes: Buffer) => {
+      said += bytes.toString();
+    });
     frontEnd.offer(1, [{ gpa: 2n ** 40n, length: 64, flags: 2 }]);
+    // A ring that is stopped before its offer was looked at is not broken.
+    await until(() => said.includes("the guest broke queue 1: a buffer of 64 bytes"));
     frontEnd.get("GET_VRING_BASE", Buffer.concat([u32(1), u32(0)]));
     frontEnd.startQueue(1);
     expect(client.init().errno).toBe(0);
     frontEnd.leave();
-    expect((await server.ended).stderr).toContain("the guest broke queue 1: a buffer of 64 bytes");
+    expect((await server.ended).code).toBe(0);
   });
 
   it("finds memory refused that its descriptor does not have, or that overlaps", async () => {
