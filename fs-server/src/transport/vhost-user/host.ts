@@ -37,6 +37,8 @@ const SMALL_HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 128 };
 const WAKE = 0xffff;
 /** How long a request may stay in a call of the source after its front-end has left. */
 const END_BOUND_MS = 10_000;
+/** Between two wake-ups of threads that are to end. */
+const WAKE_MS = 5;
 
 export type HostEvents = {
   readonly onFrontEnd: (pid: number) => void;
@@ -61,6 +63,12 @@ export type HostOptions = {
   readonly events: HostEvents;
 };
 
+type ServingWorker = {
+  readonly worker: Worker;
+  /** Resolves when it has loaded its modules, or has ended. */
+  readonly begun: Promise<void>;
+};
+
 /** What lives as long as a front-end. */
 type Service = {
   readonly crew: SharedArrayBuffer;
@@ -68,7 +76,7 @@ type Service = {
   readonly socket: number;
   readonly callFds: readonly number[];
   readonly errorFds: readonly number[];
-  readonly workers: Worker[];
+  readonly workers: ServingWorker[];
 };
 
 export class VhostUserHost {
@@ -158,14 +166,18 @@ export class VhostUserHost {
 
   #serve(service: Service, message: VhostMessage): void {
     const { events, window } = this.#options;
+    // Else its front-end has left since.
+    const isServed = service === this.#service;
     switch (message.type) {
       case "init":
         // A guest that was reset agrees again, with the threads that are there.
-        if (service.workers.length === 1) for (let i = 0; i < BESIDE; i += 1) this.#grow();
+        if (isServed && service.workers.length === 1) for (let i = 0; i < BESIDE; i += 1) this.#grow();
         events.onInit(message);
         return;
+      case "begun":
+        return;
       case "grow":
-        this.#grow();
+        if (isServed) this.#grow();
         return;
       case "broken":
         events.log(`the guest broke queue ${message.queue}: ${message.reason}; it must reset the device`);
@@ -199,7 +211,28 @@ export class VhostUserHost {
     const worker = new Worker(entry, { workerData, trackUnmanagedFds: false, resourceLimits });
     worker.on("error", (error) => this.#options.events.onError(error));
     worker.on("message", (message: VhostMessage) => this.#serve(service, message));
-    service.workers.push(worker);
+    // Its first message is that it has begun.
+    const begun = new Promise<void>((resolve) => {
+      worker.once("message", () => resolve());
+      worker.once("exit", () => resolve());
+    });
+    service.workers.push({ worker, begun });
+  }
+
+  /**
+   * A thread that sleeps in epoll_wait(2) ends when it is woken. One that is woken may end before it has woken the next, so
+   * each is woken from here. One that is terminated while it still loads its modules leaves their descriptors, and its event
+   * loop's, behind.
+   */
+  async #terminated(workers: readonly ServingWorker[]): Promise<void> {
+    await Promise.all(workers.map(({ begun }) => begun));
+    signalEventfd(this.#wakeFd);
+    const again = setInterval(() => signalEventfd(this.#wakeFd), WAKE_MS);
+    try {
+      await Promise.all(workers.map(({ worker }) => worker.terminate()));
+    } finally {
+      clearInterval(again);
+    }
   }
 
   /** Calls of the source that a signal ends come back with EINTR. */
@@ -231,8 +264,7 @@ export class VhostUserHost {
       for (const tid of service.view.serving()) signalThread(tid, INTERRUPT_SIGNAL);
       await sleep(2);
     }
-    signalEventfd(this.#wakeFd);
-    await Promise.all(service.workers.map((worker) => worker.terminate()));
+    await this.#terminated(service.workers);
     opening();
     this.#state.agree(null);
     this.#fs.reset();

@@ -49,6 +49,8 @@ export type VhostMessage =
       readonly clientMinor: number;
       readonly flags: readonly string[];
     }
+  /** The thread has loaded its modules. */
+  | { readonly type: "begun" }
   /** One more thread is needed. */
   | { readonly type: "grow" }
   | WindowRequest
@@ -249,7 +251,9 @@ function main(data: VhostWorkerData): void {
   nameThread(`daxfault-serve${data.thread}`);
   // The umask is a thread's own from here on.
   ownFileSystemState();
-  new Serving(data).run();
+  const serving = new Serving(data);
+  post({ type: "begun" });
+  serving.run();
 }
 
 main(workerData as VhostWorkerData);
