@@ -60,7 +60,9 @@ function values(line: string, text: string, base: 10 | 16, names: readonly strin
     const found = new RegExp(`(?:^|[ ,])${name}(?: =)? (0x)?([0-9a-f]+)(?:[ ,]|$)`).exec(text);
     const digits = found?.[2];
     if (digits === undefined) throw new TraceError(`"${line}": no ${name}`);
-    return found?.[1] !== undefined || base === 16 ? BigInt(`0x${digits}`) : BigInt(digits);
+    if (found?.[1] !== undefined || base === 16) return BigInt(`0x${digits}`);
+    if (!/^[0-9]+$/.test(digits)) throw new TraceError(`"${line}": ${name} ${digits} is no decimal number`);
+    return BigInt(digits);
   });
 }
 

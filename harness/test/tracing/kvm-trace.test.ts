@@ -59,6 +59,7 @@ describe("a line of tracefs", () => {
       "# tracer: nop",
       "node-1 [000] ..... 1.5: kvm_fpu: load",
       "node-1 [000] ..... 1.5: kvm_page_fault: rip 0x1",
+      "node-1 [000] ..... 1.5: kvm_page_fault: vcpu 1e21 rip 0x1 address 0x2 error_code 0x4",
       "node-1 [000] ..... 1.5: kvm_userspace_exit: reason",
     ]) {
       expect(() => parseTraceLine(line)).toThrow(TraceError);
