@@ -1,5 +1,6 @@
 /** One greppable line per message: `rx 12: GETATTR n5 {getattr_flags=0 ...}` and `tx 12: 0, 104 bytes`. */
 
+import { writeSync } from "node:fs";
 import { errnoName } from "../../../sys/src/index.ts";
 import { type Decoded, decode } from "../abi/layout.ts";
 import type { Request } from "./request.ts";
@@ -23,4 +24,13 @@ export function requestLine(request: Request): string {
 
 export function replyLine(unique: bigint, errno: number, bodyBytes: number): string {
   return `tx ${unique}: ${errno === 0 ? "0" : errnoName(errno)}, ${bodyBytes} bytes`;
+}
+
+/** Writes a line of a serving thread straight to the descriptor: a worker's stderr needs an event loop, which never turns there. */
+export function threadLog(line: string): void {
+  try {
+    writeSync(2, `${line}\n`);
+  } catch {
+    // The reader of stderr has ended, or is slow: the request is served all the same.
+  }
 }

@@ -15,19 +15,17 @@ import { errnoNumber, MAX_SOCKET_PATH } from "../../../sys/src/index.ts";
 import { IdMap } from "../fs/id-map.ts";
 import { type MountGuardName, mountGuardNames } from "../mount-guard/mount-guard.ts";
 import type { DevfuseOptions } from "../transport/devfuse/worker.ts";
+import type { SourceOptions } from "../transport/source-options.ts";
 
-export type ServeOptions = DevfuseOptions & {
-  readonly mountPoint: string;
-  readonly transport: Transport;
-  /** Where clients with mappings of their own hold leases (guard `fuse-lease`); null: none are granted. */
-  readonly leaseSocket: string | null;
-  /** Drops files that change behind the server's back from the mount's page cache; null: none. */
-  readonly mountGuard: MountGuardName | null;
-  /** Must be the parent, or the server ends at once; null: not checked. */
-  readonly parentPid: number | null;
-  /** Live on after the parent's death. */
-  readonly detached: boolean;
-};
+export type ServeOptions = DevfuseOptions &
+  ProcessOptions & {
+    readonly mountPoint: string;
+    readonly transport: Transport;
+    /** Where clients with mappings of their own hold leases (guard `fuse-lease`); null: none are granted. */
+    readonly leaseSocket: string | null;
+    /** Drops files that change behind the server's back from the mount's page cache; null: none. */
+    readonly mountGuard: MountGuardName | null;
+  };
 
 export const USAGE: string = `usage: serve-main --source DIR --mountpoint DIR
   [--transport ${transports.join("|")}]   default devfuse
@@ -70,33 +68,20 @@ export function serveOptions(args: readonly string[]): ServeOptions {
   const { guard } = values;
   const mountGuard = mountGuardNames.find((name) => name === guard) ?? null;
   const leaseSocket = checkedLeaseSocket(guard, values["lease-socket"], transport);
-  const parentPid = values["parent-pid"];
   return {
     source: values.source,
     mountPoint: values.mountpoint,
     transport,
-    readOnly: values["read-only"],
-    debug: values.debug,
-    writebackCache: values.writeback,
+    ...sourceOptions(values, cache),
+    keepCache: values["keep-cache"] || cache.keepCache,
     kernelPassthrough: values.passthrough,
-    posixAcl: chosenOf(values, "posix-acl"),
     posixLock: posixLock ?? false,
     flock: flock ?? false,
-    keepCache: values["keep-cache"] || cache.keepCache,
-    directIo: cache.directIo,
-    allowDirectIo: values["allow-direct-io"],
-    translateUid: idRules("translate-uid", values["translate-uid"]),
-    translateGid: idRules("translate-gid", values["translate-gid"]),
-    announceSubmounts: values["announce-submounts"],
-    fileHandles: chosen("inode-file-handles", values["inode-file-handles"], fileHandlesUses),
-    entryTimeoutMs: timeoutMs("entry-timeout", values["entry-timeout"], cache),
-    attributeTimeoutMs: timeoutMs("attr-timeout", values["attr-timeout"], cache),
     ioUring: values["io-uring"],
     faults: values.faults === undefined ? [] : faultRules(values.faults),
     leaseSocket,
     mountGuard,
-    parentPid: parentPid === undefined ? null : wholeNumber("parent-pid", parentPid, 2 ** 31 - 1),
-    detached: values.detached,
+    ...processOptions(values),
   };
 }
 
@@ -122,8 +107,8 @@ function refuseCombinations(
     "flock",
   ] as const;
   const unusable: string[] = transport === "libfuse" ? only.filter((name) => values[name]) : [];
-  if (transport === "libfuse" && values["translate-uid"].length > 0) unusable.push("translate-uid");
-  if (transport === "libfuse" && values["translate-gid"].length > 0) unusable.push("translate-gid");
+  if (transport === "libfuse" && (values["translate-uid"] ?? []).length > 0) unusable.push("translate-uid");
+  if (transport === "libfuse" && (values["translate-gid"] ?? []).length > 0) unusable.push("translate-gid");
   if (transport === "libfuse" && values.cache !== "auto") unusable.push("cache");
   if (unusable.length > 0) throw new UsageError(`--${unusable[0]} needs --transport devfuse`);
   if (values.writeback && values.passthrough) {
@@ -152,11 +137,11 @@ export const caches: Readonly<Record<CacheMode, Cache>> = {
   metadata: { timeoutMs: MAX_TIMEOUT_MS, keepCache: false, directIo: true },
 };
 
-export function timeoutMs(name: string, text: string | undefined, cache: Cache): number {
+function timeoutMs(name: string, text: string | undefined, cache: Cache): number {
   return text === undefined ? cache.timeoutMs : wholeNumber(name, text, MAX_TIMEOUT_MS);
 }
 
-export function idRules(name: string, rules: readonly string[]): readonly string[] {
+function idRules(name: string, rules: readonly string[]): readonly string[] {
   try {
     IdMap.of(rules);
   } catch (cause) {
@@ -172,10 +157,67 @@ export function chosen<W extends string>(name: string, text: string, words: read
   return word;
 }
 
+/** The options that every server has, for parseArgs(). */
+export const sourceRows = {
+  "read-only": { type: "boolean", default: false },
+  debug: { type: "boolean", default: false },
+  writeback: { type: "boolean", default: false },
+  "posix-acl": { type: "boolean", default: false },
+  "no-posix-acl": { type: "boolean", default: false },
+  "announce-submounts": { type: "boolean", default: false },
+  "inode-file-handles": { type: "string", default: "prefer" },
+  cache: { type: "string", default: "auto" },
+  "allow-direct-io": { type: "boolean", default: false },
+  "translate-uid": { type: "string", multiple: true },
+  "translate-gid": { type: "string", multiple: true },
+  "entry-timeout": { type: "string" },
+  "attr-timeout": { type: "string" },
+  "parent-pid": { type: "string" },
+  detached: { type: "boolean", default: false },
+} as const;
+
+/** What parseArgs() makes of them. */
+type SourceValues = ReturnType<typeof parseArgs<{ options: typeof sourceRows }>>["values"];
+
+/** Throws a UsageError. */
+export function sourceOptions(values: SourceValues, cache: Cache): SourceOptions {
+  return {
+    readOnly: values["read-only"],
+    debug: values.debug,
+    writebackCache: values.writeback,
+    posixAcl: chosenOf(values, "posix-acl"),
+    keepCache: cache.keepCache,
+    directIo: cache.directIo,
+    allowDirectIo: values["allow-direct-io"],
+    translateUid: idRules("translate-uid", values["translate-uid"] ?? []),
+    translateGid: idRules("translate-gid", values["translate-gid"] ?? []),
+    announceSubmounts: values["announce-submounts"],
+    fileHandles: chosen("inode-file-handles", values["inode-file-handles"], fileHandlesUses),
+    entryTimeoutMs: timeoutMs("entry-timeout", values["entry-timeout"], cache),
+    attributeTimeoutMs: timeoutMs("attr-timeout", values["attr-timeout"], cache),
+  };
+}
+
+/** To whom the process belongs. */
+export type ProcessOptions = {
+  /** Must be the parent, or the server ends at once; null: not checked. */
+  readonly parentPid: number | null;
+  /** Live on after the parent's death. */
+  readonly detached: boolean;
+};
+
+/** Throws a UsageError. */
+export function processOptions({ "parent-pid": parentPid, detached }: SourceValues): ProcessOptions {
+  return {
+    parentPid: parentPid === undefined ? null : wholeNumber("parent-pid", parentPid, 2 ** 31 - 1),
+    detached,
+  };
+}
+
 type Choice = "posix-acl" | "posix-lock" | "flock";
 
 /** Of an option that has a `--no-` of its own; null: neither is given. */
-export function chosenOf<N extends Choice>(
+function chosenOf<N extends Choice>(
   values: { readonly [W in N | `no-${N}`]: boolean },
   name: N,
 ): boolean | null {
@@ -217,34 +259,20 @@ function parsed(args: readonly string[]) {
     return parseArgs({
       args: [...args],
       options: {
+        ...sourceRows,
         source: { type: "string" },
         mountpoint: { type: "string" },
         transport: { type: "string", default: "devfuse" },
-        "read-only": { type: "boolean", default: false },
-        debug: { type: "boolean", default: false },
-        writeback: { type: "boolean", default: false },
         passthrough: { type: "boolean", default: false },
-        "posix-acl": { type: "boolean", default: false },
-        "no-posix-acl": { type: "boolean", default: false },
         "posix-lock": { type: "boolean", default: false },
         "no-posix-lock": { type: "boolean", default: false },
         flock: { type: "boolean", default: false },
         "no-flock": { type: "boolean", default: false },
         "keep-cache": { type: "boolean", default: false },
-        "announce-submounts": { type: "boolean", default: false },
-        "inode-file-handles": { type: "string", default: "prefer" },
-        cache: { type: "string", default: "auto" },
-        "allow-direct-io": { type: "boolean", default: false },
-        "translate-uid": { type: "string", multiple: true, default: [] },
-        "translate-gid": { type: "string", multiple: true, default: [] },
-        "entry-timeout": { type: "string" },
-        "attr-timeout": { type: "string" },
         faults: { type: "string" },
         "io-uring": { type: "boolean", default: false },
         guard: { type: "string" },
         "lease-socket": { type: "string" },
-        "parent-pid": { type: "string" },
-        detached: { type: "boolean", default: false },
       },
     }).values;
   } catch (cause) {

@@ -4,24 +4,31 @@ import { cacheModes, fileHandlesUses, windowGuards } from "../../../language/src
 import { MAX_SOCKET_PATH } from "../../../sys/src/index.ts";
 import { MAX_THREADS } from "../transport/devfuse/crew.ts";
 import type { VhostUserSource } from "../transport/vhost-user/options.ts";
-import { caches, chosen, chosenOf, idRules, timeoutMs, UsageError, wholeNumber } from "./options.ts";
+import {
+  caches,
+  chosen,
+  type ProcessOptions,
+  processOptions,
+  sourceOptions,
+  sourceRows,
+  UsageError,
+  wholeNumber,
+} from "./options.ts";
 import type { WindowGuard } from "./vhost-guard.ts";
 
-export type VhostServeOptions = VhostUserSource & {
-  /** Where the VMM connects: a path, or a descriptor that listens already. */
-  readonly at: { readonly path: string } | { readonly fd: number };
-  /** Of the DAX window; 0n: none. */
-  readonly windowBytes: bigint;
-  /** null: a truncation by the host ends the VMM. */
-  readonly guard: WindowGuard | null;
-  readonly threads: number;
-  readonly requestQueues: number;
-  /** Wait for the next VMM when one has left. */
-  readonly reconnect: boolean;
-  /** Must be the parent, or the server ends at once; null: not checked. */
-  readonly parentPid: number | null;
-  readonly detached: boolean;
-};
+export type VhostServeOptions = VhostUserSource &
+  ProcessOptions & {
+    /** Where the VMM connects: a path, or a descriptor that listens already. */
+    readonly at: { readonly path: string } | { readonly fd: number };
+    /** Of the DAX window; 0n: none. */
+    readonly windowBytes: bigint;
+    /** null: a truncation by the host ends the VMM. */
+    readonly guard: WindowGuard | null;
+    readonly threads: number;
+    readonly requestQueues: number;
+    /** Wait for the next VMM when one has left. */
+    readonly reconnect: boolean;
+  };
 
 export const VHOST_USAGE: string = `usage: serve-main --shared-dir DIR (--socket-path PATH | --fd FD)
   [--tag NAME] [--thread-pool-size N] [--num-request-queues N] [--reconnect]
@@ -29,7 +36,7 @@ export const VHOST_USAGE: string = `usage: serve-main --shared-dir DIR (--socket
   [--guard ${windowGuards.join("|")} [--lease-socket PATH]]   with --dax-window
   [--read-only] [--debug] [--detached] [--parent-pid PID] [--sandbox none]
   [--announce-submounts] [--inode-file-handles ${fileHandlesUses.join("|")}]   default prefer
-  [--cache auto|always|never|metadata] [--allow-direct-io] [--writeback] [--posix-acl | --no-posix-acl]
+  [--cache ${cacheModes.join("|")}] [--allow-direct-io] [--writeback] [--posix-acl | --no-posix-acl]
   [--translate-uid RULE]... [--translate-gid RULE]...`;
 
 /** Whether these are arguments of a server that a VMM connects to. */
@@ -94,24 +101,8 @@ export function vhostServeOptions(args: readonly string[]): VhostServeOptions {
       wholeNumber("num-request-queues", values["num-request-queues"], MAX_REQUEST_QUEUES),
     ),
     reconnect: values.reconnect,
-    readOnly: values["read-only"],
-    debug: values.debug,
-    writebackCache: values.writeback,
-    posixAcl: chosenOf(values, "posix-acl"),
-    keepCache: cache.keepCache,
-    directIo: cache.directIo,
-    allowDirectIo: values["allow-direct-io"],
-    translateUid: idRules("translate-uid", values["translate-uid"]),
-    translateGid: idRules("translate-gid", values["translate-gid"]),
-    announceSubmounts: values["announce-submounts"],
-    fileHandles: chosen("inode-file-handles", values["inode-file-handles"], fileHandlesUses),
-    entryTimeoutMs: timeoutMs("entry-timeout", values["entry-timeout"], cache),
-    attributeTimeoutMs: timeoutMs("attr-timeout", values["attr-timeout"], cache),
-    parentPid:
-      values["parent-pid"] === undefined
-        ? null
-        : wholeNumber("parent-pid", values["parent-pid"], 2 ** 31 - 1),
-    detached: values.detached,
+    ...sourceOptions(values, cache),
+    ...processOptions(values),
   };
 }
 
@@ -168,6 +159,7 @@ function parsed(args: readonly string[]) {
     return parseArgs({
       args: [...args],
       options: {
+        ...sourceRows,
         "shared-dir": { type: "string" },
         "socket-path": { type: "string" },
         fd: { type: "string" },
@@ -179,21 +171,6 @@ function parsed(args: readonly string[]) {
         guard: { type: "string" },
         "lease-socket": { type: "string" },
         sandbox: { type: "string", default: "none" },
-        "read-only": { type: "boolean", default: false },
-        debug: { type: "boolean", default: false },
-        writeback: { type: "boolean", default: false },
-        "posix-acl": { type: "boolean", default: false },
-        "no-posix-acl": { type: "boolean", default: false },
-        "announce-submounts": { type: "boolean", default: false },
-        "inode-file-handles": { type: "string", default: "prefer" },
-        cache: { type: "string", default: "auto" },
-        "allow-direct-io": { type: "boolean", default: false },
-        "translate-uid": { type: "string", multiple: true, default: [] },
-        "translate-gid": { type: "string", multiple: true, default: [] },
-        "entry-timeout": { type: "string" },
-        "attr-timeout": { type: "string" },
-        "parent-pid": { type: "string" },
-        detached: { type: "boolean", default: false },
       },
     }).values;
   } catch (cause) {

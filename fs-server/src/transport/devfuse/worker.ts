@@ -2,12 +2,12 @@
  * A thread of a devfuse server. The main thread mounts, unmounts and takes signals; this one only serves, so that
  * no event loop stands between two requests.
  */
-import { writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
-import type { FaultRule, FileHandlesUse } from "../../../../language/src/words.ts";
+import type { FaultRule } from "../../../../language/src/words.ts";
 import { nameThread, ownFileSystemState } from "../../../../sys/src/index.ts";
 import type { Agreement } from "../../core/init.ts";
+import { threadLog } from "../../core/log.ts";
 import { Session } from "../../core/session.ts";
 import { FaultyFileSystem } from "../../fs/faults.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
@@ -21,6 +21,7 @@ import { LOCK_OWNERS_MAX } from "../../passthrough/options.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
 import { SharedSizes } from "../../passthrough/shared-sizes.ts";
 import type { SharedTables } from "../../passthrough/tables.ts";
+import type { SourceOptions } from "../source-options.ts";
 import { isAdministrator } from "./administrator.ts";
 import { Crew } from "./crew.ts";
 import { cloneDevice, deviceBackingFiles } from "./device.ts";
@@ -32,33 +33,15 @@ import { Pipe } from "./splice.ts";
 import type { Begun } from "./threads.ts";
 
 /** How a source is served. */
-export type DevfuseOptions = {
+export type DevfuseOptions = SourceOptions & {
   readonly source: string;
-  readonly readOnly: boolean;
-  readonly debug: boolean;
-  /** The client's kernel caches writes and owns file sizes (FUSE_WRITEBACK_CACHE). */
-  readonly writebackCache: boolean;
   /** The client's kernel reads and writes the source itself (FUSE_PASSTHROUGH); needs root. */
   readonly kernelPassthrough: boolean;
-  /** The client's kernel enforces POSIX ACLs (FUSE_POSIX_ACL); null: where the source has them. */
-  readonly posixAcl: boolean | null;
-  readonly keepCache: boolean;
-  /** The client's kernel keeps no pages of files (FOPEN_DIRECT_IO). */
-  readonly directIo: boolean;
-  readonly allowDirectIo: boolean;
-  /** Rules of IdMap. */
-  readonly translateUid: readonly string[];
-  readonly translateGid: readonly string[];
-  /** Mounts inside the source are crossed, and announced to kernels that take it (FUSE_SUBMOUNTS). */
-  readonly announceSubmounts: boolean;
-  readonly fileHandles: FileHandlesUse;
   /** Locks of ranges (FUSE_POSIX_LOCKS), and of flock(2) (FUSE_FLOCK_LOCKS), are set on the source. */
   readonly posixLock: boolean;
   readonly flock: boolean;
   /** By queues of io_uring. */
   readonly ioUring: boolean;
-  readonly entryTimeoutMs: number;
-  readonly attributeTimeoutMs: number;
   readonly faults: readonly FaultRule[];
 };
 
@@ -112,15 +95,6 @@ export type DevfuseMessage =
   | { readonly type: "ended"; readonly reason: string }
   | GateMessage
   | OpenFileMessage;
-
-function log(line: string): void {
-  // Straight to the descriptor: a worker's stderr stream needs the event loop, which never turns here.
-  try {
-    writeSync(2, `${line}\n`);
-  } catch {
-    // The reader of stderr has ended, or is slow: the request is served all the same.
-  }
-}
 
 function main(options: DevfuseWorkerData): void {
   const { device, readOnly, writebackCache, thread, begun } = options;
@@ -177,12 +151,12 @@ function main(options: DevfuseWorkerData): void {
     ...(options.kernelPassthrough ? backingsOf(device, source) : {}),
     ...(begun === null ? {} : { agreement: begun.agreement }),
     onInterrupt: (unique) => post({ type: "interrupt", unique }),
-    ...(options.debug ? { log } : {}),
+    ...(options.debug ? { log: threadLog } : {}),
     onInit: (agreement) => {
       const { minor, clientMinor, flagNames: flags, maxWriteBytes } = agreement;
       post({ type: "init", minor, clientMinor, flags, maxWriteBytes, agreement, tables: source.tables });
     },
-    onDefect: (message, error) => log(`daxfault serve: defect: ${message}: ${String(error)}`),
+    onDefect: (message, error) => threadLog(`daxfault serve: defect: ${message}: ${String(error)}`),
   });
   const letGo = (): void => source.letGo();
   const reason =

@@ -2,7 +2,6 @@
  * The thread of the main socket: accepts a front-end, handles its messages until it leaves, and accepts the next one, if that is
  * wanted. A thread of its own, since QEMU waits for answers here while it has not answered on the other channel yet.
  */
-import { writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import {
   acceptConnection,
@@ -13,6 +12,7 @@ import {
   nameThread,
   peerProcess,
 } from "../../../../sys/src/index.ts";
+import { threadLog } from "../../core/log.ts";
 import { Connection, ConnectionEnd } from "./connection.ts";
 import { Control, type ControlOptions, type Message } from "./control.ts";
 import { LentFiles } from "./lent-files.ts";
@@ -54,13 +54,7 @@ export type ControlMessage =
 const PATIENCE_MS = 10_000;
 const HURRY_MS = 100;
 
-function log(line: string): void {
-  try {
-    writeSync(2, `daxfault serve: ${line}\n`);
-  } catch {
-    // The reader of stderr has ended.
-  }
-}
+const log = (line: string): void => threadLog(`daxfault serve: ${line}`);
 
 const post = (message: ControlMessage): void => parentPort?.postMessage(message);
 

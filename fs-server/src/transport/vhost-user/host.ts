@@ -201,7 +201,6 @@ export class VhostUserHost {
       crew: service.crew,
       thread,
       epoll: this.#epoll,
-      wakeFd: this.#wakeFd,
       callFds: service.callFds,
       errorFds: service.errorFds,
       window: this.#options.window?.answers ?? null,
@@ -220,13 +219,13 @@ export class VhostUserHost {
   }
 
   /**
-   * A thread that sleeps in epoll_wait(2) ends when it is woken. One that is woken may end before it has woken the next, so
-   * each is woken from here. One that is terminated while it still loads its modules leaves their descriptors, and its event
-   * loop's, behind.
+   * A signal wakes one thread that sleeps in epoll_wait(2), which then ends; so each is woken from here, and again where the
+   * signal met one that had ended already. One that is terminated while it still loads its modules leaves their descriptors,
+   * and its event loop's, behind.
    */
   async #terminated(workers: readonly ServingWorker[]): Promise<void> {
     await Promise.all(workers.map(({ begun }) => begun));
-    signalEventfd(this.#wakeFd);
+    for (const _ of workers) signalEventfd(this.#wakeFd);
     const again = setInterval(() => signalEventfd(this.#wakeFd), WAKE_MS);
     try {
       await Promise.all(workers.map(({ worker }) => worker.terminate()));

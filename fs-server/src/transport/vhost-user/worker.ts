@@ -2,12 +2,12 @@
  * A thread that serves a vhost-user device. Which of several does is the crew's business (devfuse/crew.ts), as on /dev/fuse; in
  * place of a device's descriptor it waits for kicks. Blocks in calls of the source; its event loop never turns.
  */
-import { writeSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
 import { epollWait, nameThread, ownFileSystemState, signalEventfd } from "../../../../sys/src/index.ts";
 import { offsetsOf } from "../../abi/layout.ts";
 import { opcodeNamed } from "../../abi/opcodes.ts";
+import { threadLog } from "../../core/log.ts";
 import type { ReplySink } from "../../core/reply.ts";
 import { type MessageResult, Session } from "../../core/session.ts";
 import type { FileSystem } from "../../fs/filesystem.ts";
@@ -35,7 +35,6 @@ export type VhostWorkerData = {
   /** Its number, from 0. */
   readonly thread: number;
   readonly epoll: number;
-  readonly wakeFd: number;
   readonly callFds: readonly number[];
   readonly errorFds: readonly number[];
   /** Where answers about the window come; null: there is none. */
@@ -61,14 +60,6 @@ const UNUSED_TAG = "-";
 const IN = offsetsOf("fuse_in_header");
 /** What changes the session for all threads: no other request is served meanwhile. */
 const ALONE: ReadonlySet<number> = new Set([opcodeNamed("INIT").number, opcodeNamed("DESTROY").number]);
-
-function log(line: string): void {
-  try {
-    writeSync(2, `${line}\n`);
-  } catch {
-    // The reader of stderr has ended: the request is served all the same.
-  }
-}
 
 const post = (message: VhostMessage): void => parentPort?.postMessage(message);
 
@@ -155,9 +146,9 @@ class Serving {
       initAgain: "begins anew",
       validity: { entryMs: source.entryTimeoutMs, attributesMs: source.attributeTimeoutMs },
       ...(dax === null ? {} : { dax }),
-      ...(source.debug ? { log } : {}),
+      ...(source.debug ? { log: threadLog } : {}),
       onInit: ({ minor, clientMinor, flagNames: flags }) => post({ type: "init", minor, clientMinor, flags }),
-      onDefect: (message, error) => log(`daxfault serve: defect: ${message}: ${String(error)}`),
+      onDefect: (message, error) => threadLog(`daxfault serve: defect: ${message}: ${String(error)}`),
     });
   }
 
@@ -165,11 +156,7 @@ class Serving {
   run(): void {
     this.#crew.begin();
     for (;;) {
-      if (this.#state.isStopped) {
-        // The next one that waits.
-        signalEventfd(this.#data.wakeFd);
-        return;
-      }
+      if (this.#state.isStopped) return;
       if (!this.#serveOne()) this.#await();
     }
   }
