@@ -1,22 +1,12 @@
 /** A diagnosis as a mail to a list: plain text, 72 columns, whole stacks, nothing that a mail client could spoil. */
 import { visibleData } from "../report/encode.ts";
+import { COLUMNS, indented, section } from "../report/mail-layout.ts";
 import { wrap } from "../report/style.ts";
 import type { HostFacts } from "./facts.ts";
 import type { Diagnosis } from "./verdict.ts";
 import { activityText, counterLine, fileLines, namespaceText, vcpuTitle, vmTitle } from "./words.ts";
 
-const COLUMNS = 72;
 const PAGES_SHOWN = 4;
-
-function indented(text: string, indent: number): readonly string[] {
-  const [first = "", ...rest] = wrap(text, COLUMNS - indent - 2);
-  const margin = " ".repeat(indent);
-  return [`${margin}${first}`, ...rest.map((line) => `${margin}  ${line}`)];
-}
-
-function section(title: string, lines: readonly string[]): readonly string[] {
-  return lines.length === 0 ? [] : ["", title, ...lines.flatMap((line) => indented(line, 2))];
-}
 
 function pageLines({ activities }: Diagnosis): readonly string[] {
   return activities.flatMap(({ vcpu }) =>

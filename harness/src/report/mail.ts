@@ -5,27 +5,17 @@ import { replayCommand } from "../run/plan.ts";
 import type { CaseResult } from "../run/result.ts";
 import { visible, visibleData } from "./encode.ts";
 import { defectOf, endText, findingsOf } from "./findings.ts";
+import { COLUMNS, indented, section } from "./mail-layout.ts";
 import type { Report } from "./report.ts";
 import { scoreText } from "./scorecard.ts";
 import { counterLines, eventLine, expectedLines, seenLines, setupLines, unitOf } from "./story.ts";
 import { wrap } from "./style.ts";
 import { capabilityText, caseTitle, engineLines, plural } from "./text.ts";
 
-const COLUMNS = 72;
 /** A list takes so many cases in full; the others are named. */
 const CASES_IN_FULL = 8;
 /** Of a long trace the beginning shows the cause, the end the outcome. */
 const EVENTS_SHOWN = 24;
-
-function indented(text: string, indent: number): readonly string[] {
-  const [first = "", ...rest] = wrap(text, COLUMNS - indent - 2);
-  const margin = " ".repeat(indent);
-  return [`${margin}${first}`, ...rest.map((line) => `${margin}  ${line}`)];
-}
-
-function section(title: string, lines: readonly string[]): readonly string[] {
-  return lines.length === 0 ? [] : ["", title, ...lines.flatMap((line) => indented(line, 2))];
-}
 
 /** Events that repeat are one line with their number. */
 function traceLines(result: CaseResult): readonly string[] {

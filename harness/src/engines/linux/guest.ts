@@ -27,6 +27,7 @@ import { complaintIn, crashIn } from "../../kernel/console.ts";
 import { lackIn } from "../../kernel/needs.ts";
 import { within } from "../../within.ts";
 import type { CaseGuest, CaseHandlers, CaseRun } from "../vm/case-runner.ts";
+import { LINUX_COMMAND_LINE } from "./command-line.ts";
 import { Nvdimm } from "./nvdimm.ts";
 import type { BootPlan, LinuxPlan } from "./plan.ts";
 import { SharedFolder } from "./shared-folder.ts";
@@ -35,23 +36,6 @@ const MOUNT_POINT = "/mnt";
 const RAM_BYTES: number = 256 * 2 ** 20;
 const PAGE_BYTES = 4096;
 const SHARED_BYTES: number = Math.ceil(caseLayout.sizeofLinuxCase / PAGE_BYTES) * PAGE_BYTES;
-
-/**
- * Quiet, since each character is an exit; what the machine lacks is not probed for. A panic resets the machine, which
- * ends it; an oops ends the process that it hits, as Linux has it by default.
- */
-const COMMAND_LINE = [
-  "console=ttyS0",
-  "quiet",
-  "panic=-1",
-  "mitigations=off",
-  "tsc=reliable",
-  "no_timer_check",
-  "nokaslr",
-  "reboot=k",
-  "random.trust_cpu=on",
-  "8250.nr_uarts=1",
-].join(" ");
 
 /** The one line of every oops that numbers it (__die_header(), arch/x86/kernel/dumpstack.c). */
 export const oops: RegExp = /: [0-9a-f]{4} \[#[0-9]+\]/;
@@ -148,7 +132,7 @@ export class LinuxGuest {
       initrd: readFileSync(
         boot.virtualization === "offered" ? boot.kernel.nestedInitrdPath : boot.kernel.initrdPath,
       ),
-      commandLine: COMMAND_LINE,
+      commandLine: LINUX_COMMAND_LINE,
       ramBytes: RAM_BYTES,
       sharedBytes: SHARED_BYTES,
       cpu: {
@@ -166,7 +150,7 @@ export class LinuxGuest {
       ...(maxRepeats === undefined ? {} : { maxRepeats }),
     });
     this.release = this.#machine.release;
-    this.commandLine = COMMAND_LINE;
+    this.commandLine = LINUX_COMMAND_LINE;
     this.#case = new LinuxCase(this.#machine.shared);
     this.#stats = this.#machine.vcpus.map(({ fd }) => new VcpuStats(fd));
     const { ioPatienceMs, isIoAnswered } = boot;

@@ -1,6 +1,7 @@
 /** QEMU's command line for a Linux guest with a DAX window. Pure. */
 import { caseLayout } from "../../../../../vmm/src/index.ts";
 import { WINDOW_DEVICE } from "../../../kernel/dax-qemu.ts";
+import { LINUX_COMMAND_LINE } from "../command-line.ts";
 
 export type Accelerator = "kvm" | "tcg";
 
@@ -43,16 +44,7 @@ export type GuestOptions = {
 export function guestCommandLine(): string {
   const hex = (value: number): string => `0x${value.toString(16)}`;
   return [
-    "console=ttyS0",
-    "quiet",
-    "panic=-1",
-    "mitigations=off",
-    "tsc=reliable",
-    "no_timer_check",
-    "nokaslr",
-    "reboot=k",
-    "random.trust_cpu=on",
-    "8250.nr_uarts=1",
+    LINUX_COMMAND_LINE,
     `memmap=${hex(SHARED_BYTES)}$${hex(SHARED_ADDRESS)}`,
     `daxfault.channel=${hex(SHARED_ADDRESS)}`,
     `daxfault.doorbell=${hex(DOORBELL_PORT)}`,
