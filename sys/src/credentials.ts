@@ -23,9 +23,22 @@ const cUmask = declare<(mask: number) => number>("uint32 umask(uint32 mask)");
  * Needs CAP_SETPCAP. Returns whether it worked.
  */
 export function keepCapabilitiesAcrossIdentities(): boolean {
+  return changeSecurebits((bits) => bits | SECBIT_NO_SETUID_FIXUP);
+}
+
+/**
+ * The contrary, as threads begin: with the file system uid 0 go the capabilities that concern files (capabilities(7)).
+ * Needs CAP_SETPCAP where they were kept. Returns whether it worked.
+ */
+export function dropCapabilitiesWithIdentities(): boolean {
+  return changeSecurebits((bits) => bits & ~SECBIT_NO_SETUID_FIXUP);
+}
+
+function changeSecurebits(change: (bits: number) => number): boolean {
   const bits = cPrctl(PR_GET_SECUREBITS, 0n);
   if (bits === -1) return false;
-  return cPrctl(PR_SET_SECUREBITS, BigInt(bits | SECBIT_NO_SETUID_FIXUP)) === 0;
+  const wanted = change(bits);
+  return wanted === bits || cPrctl(PR_SET_SECUREBITS, BigInt(wanted)) === 0;
 }
 
 /** setfsuid(2) and setfsgid(2) of the calling thread. */

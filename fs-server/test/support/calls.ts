@@ -5,6 +5,7 @@
 import { closeSync } from "node:fs";
 import {
   declare,
+  dropCapabilitiesWithIdentities,
   errnoName,
   files,
   lastErrno,
@@ -31,9 +32,11 @@ function setGroups(groups: readonly number[]): void {
 
 /**
  * Does `work` as another user: file system uid, gid and supplementary groups of this thread. The kernel takes the
- * capabilities that concern files away with uid 0 (capabilities(7)).
+ * capabilities that concern files away with uid 0 (capabilities(7)), but not on a thread on which another test had a
+ * file system create something as its caller.
  */
 export function asUser<T>({ uid, gid, groups = [] }: User, work: () => T): T {
+  if (!dropCapabilitiesWithIdentities()) throw new Error("PR_SET_SECUREBITS needs CAP_SETPCAP");
   const own = process.getgroups?.() ?? [];
   setGroups(groups);
   setFileSystemIdentity(uid, gid);
