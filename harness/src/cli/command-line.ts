@@ -76,7 +76,7 @@ function addRun(program: Command): void {
     )
     .argument(
       "[SCENARIO...]",
-      "ids, patterns or files; all if none is given (with --kernel, or --vmm qemu under TCG: the headlines)",
+      "ids, patterns, files or hang-of-the-talk; all if none is given (with --kernel, or --vmm qemu under TCG: the headlines)",
     )
     .option("-p, --proposal <P...>", "only these proposals (ids or patterns)")
     .option("-e, --engine <E...>", "only these engines")
