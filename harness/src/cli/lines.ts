@@ -42,6 +42,9 @@ import { guardRecordSchema } from "../guards/records.ts";
 import type { CachedFolder } from "../kernel/contents.ts";
 import type { ProposedKernel } from "../kernel/patches.ts";
 import type { Feature, MachineFacts } from "../machine.ts";
+import type { Attempt } from "../protect/messages.ts";
+import type { ProtectLine } from "../protect/news.ts";
+import { type ProtectPrice, priceColumns, priceOperations } from "../protect/price-rows.ts";
 import { exhaustivenessShape, recordSchema } from "../report/jsonl.ts";
 
 /** The commands whose lines have a schema of their own; also for `--help`, which does not load this module. */
@@ -54,7 +57,8 @@ export type SchemaName =
   | "kernels"
   | "list"
   | "guards"
-  | "diagnose";
+  | "diagnose"
+  | "protect";
 
 const count = z.number().int().min(0);
 const texts = z.array(z.string());
@@ -587,6 +591,40 @@ const diagnoseLine: z.ZodType<DiagnoseLine> = z.discriminatedUnion("type", [
   }),
 ]);
 
+const bytesInDecimal = z.string().regex(/^[0-9]+$/);
+const attempt: z.ZodType<Attempt> = z.strictObject({
+  who: z.strictObject({ tid: count, pid: count.nullable(), name: z.string(), uid: count.nullable() }),
+  what: z.string(),
+  fromBytes: bytesInDecimal,
+  sizeBytes: bytesInDecimal,
+});
+const at = z.string();
+const protectLine: z.ZodType<ProtectLine> = z.discriminatedUnion("type", [
+  z.strictObject({
+    at,
+    type: z.literal("file"),
+    path: z.string(),
+    pids: z.array(count),
+    means: z.enum(["refused", "sealed", "noticed", "nothing"]),
+    reason: nullableText,
+    sizeBytes: count.nullable(),
+    mappedBytes: count,
+    behindEndBytes: count.nullable(),
+  }),
+  z.strictObject({ at, type: z.literal("folder"), path: z.string(), folders: count, refused: count }),
+  z.strictObject({ at, type: z.literal("folders-cut"), path: z.string(), max: count }),
+  z.strictObject({ at, type: z.literal("ready"), files: count, refused: count }),
+  z.strictObject({ at, type: z.literal("refused"), path: z.string(), attempt }),
+  z.strictObject({ at, type: z.literal("passed"), path: z.string(), attempt }),
+  z.strictObject({ at, type: z.literal("overdue"), attempt }),
+  z.strictObject({ at, type: z.literal("shorter"), path: z.string(), fromBytes: count, toBytes: count }),
+  z.strictObject({ at, type: z.literal("gap"), why: z.string() }),
+  z.strictObject({ at, type: z.literal("gap-over"), ms: z.number() }),
+  z.strictObject({ at, type: z.literal("unseen"), pid: count, why: z.string() }),
+  z.strictObject({ at, type: z.literal("process-ended"), pid: count }),
+  z.strictObject({ at, type: z.literal("left-out"), count }),
+]);
+
 /** Rates and times of `bench kvm` are cycles a second; `ratio`: ours divided by that of the loop in C. */
 export type BenchKvmLine = {
   readonly type: "bench";
@@ -623,6 +661,7 @@ export type BenchApfLine = {
 } & ApfResult;
 export type BenchGuestFsLine = { readonly type: "bench"; readonly name: "guest-fs" } & GuestFsResult;
 export type BenchVirtiofsdLine = { readonly type: "bench"; readonly name: "virtiofsd" } & VirtiofsdResult;
+export type BenchProtectLine = { readonly type: "bench"; readonly name: "protect" } & ProtectPrice;
 export type BenchFenceLine = { readonly type: "bench"; readonly name: "fence" } & FenceResult;
 
 const rate = z.number();
@@ -782,6 +821,19 @@ const benchVirtiofsdLine: z.ZodType<BenchVirtiofsdLine> = z.strictObject({
     }),
   ),
   peakRssBytes: z.strictObject({ ours: count, virtiofsd: count, "ours-dax": count }),
+const benchProtectLine: z.ZodType<BenchProtectLine> = z.strictObject({
+  type: bench,
+  name: z.literal("protect"),
+  rounds: count,
+  rows: z.array(
+    z.strictObject({
+      operation: z.enum(priceOperations),
+      column: z.enum(priceColumns),
+      p50: z.number(),
+      p99: z.number(),
+      max: z.number(),
+    }),
+  ),
 });
 
 /** By command; `bench` is any of its parts. */
@@ -797,6 +849,7 @@ const lineSchemas: Readonly<Record<SchemaName, z.ZodType>> = {
     benchFenceLine,
     benchGuestFsLine,
     benchVirtiofsdLine,
+    benchProtectLine,
     guardRecordSchema,
   ]),
   doctor: doctorLine,
@@ -804,6 +857,7 @@ const lineSchemas: Readonly<Record<SchemaName, z.ZodType>> = {
   list: listLine,
   guards: guardsLine,
   diagnose: diagnoseLine,
+  protect: protectLine,
 };
 
 /** JSON Schema (2020-12) of the lines of one command; of all of them, by command in `$defs`, if none is named. */

@@ -118,6 +118,8 @@ export type GuestFile = {
   readonly device: { readonly major: number; readonly minor: number };
   readonly inode: bigint;
   readonly pieces: readonly Piece[];
+  /** A magic link of /proc that leads to the very inode, whatever became of the path: of its first mapping. */
+  readonly link: string;
   /** Now; null: not known. */
   readonly sizeBytes: bigint | null;
   readonly sizeReason: string | null;

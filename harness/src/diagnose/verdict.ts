@@ -205,24 +205,17 @@ export function activityOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   return sleepOf(vm, vcpu);
 }
 
-/** What a path is, for a shell. The kernel's link leads to the inode, whatever became of the path. */
-function linkOf(vm: VmFacts, file: GuestFile): string {
-  const [piece] = file.pieces;
-  const range = `${(piece?.start ?? 0n).toString(16)}-${(piece?.end ?? 0n).toString(16)}`;
-  return `/proc/${vm.pid}/map_files/${range}`;
-}
-
 const killRemedy = (vm: VmFacts): Remedy => ({
   what: "end the VM",
   command: `kill -KILL ${vm.pid}`,
   price: "the guest is lost, with everything that it had not written",
 });
 
-function growRemedy(vm: VmFacts, file: GuestFile): Remedy {
+function growRemedy(file: GuestFile): Remedy {
   const bytes = wantedBytes(file);
   return {
     what: `make the file as long again as it is mapped: the page can be had, and the loop ends at the next turn`,
-    command: `truncate -s ${bytes} ${linkOf(vm, file)}`,
+    command: `truncate -s ${bytes} ${file.link}`,
     price:
       "the guest reads zeros where its data was, and does not learn of it; what it had written there is gone in any case. " +
       "Where the content is known, write it back instead",
@@ -274,7 +267,7 @@ function loopVerdict(
     return {
       ...base,
       text: `${begin}, because the file ${file.path} is too short: the page is at offset ${hex(offset)}, and the file is ${sizeOf(file)}`,
-      remedies: [growRemedy(vm, file), killRemedy(vm)],
+      remedies: [growRemedy(file), killRemedy(vm)],
     };
   }
   if (place !== null && stateOf(place.file) === "dead") {
@@ -299,7 +292,7 @@ function loopVerdict(
     return {
       ...base,
       text: `${begin}; its host address is not known, but of ${file.path} ${behindEndBytes(file) ?? 0n} bytes are mapped behind the end: that is the cause, unless chance would have it`,
-      remedies: [growRemedy(vm, file), killRemedy(vm)],
+      remedies: [growRemedy(file), killRemedy(vm)],
     };
   }
   const names = [...short, ...deadOf(vm)].map(({ path }) => path);
@@ -414,7 +407,7 @@ function pausedVerdict(vm: VmFacts, activities: readonly Activity[]): Omit<Verdi
             ? "none, if a person or a tool has paused it"
             : "the same access fails again, unless the file is made long enough before",
       },
-      ...(short === undefined ? [] : [growRemedy(vm, short), killRemedy(vm)]),
+      ...(short === undefined ? [] : [growRemedy(short), killRemedy(vm)]),
     ],
   };
 }
@@ -486,7 +479,7 @@ function verdictWithoutWarnings(
         (short === undefined
           ? "a page of the guest's memory cannot be had"
           : `of ${short.path} ${behindEndBytes(short) ?? 0n} bytes are mapped behind the end`),
-      remedies: [...(short === undefined ? [] : [growRemedy(vm, short)]), killRemedy(vm)],
+      remedies: [...(short === undefined ? [] : [growRemedy(short)]), killRemedy(vm)],
     };
   }
   const loops = find(seen, ["loops"]);

@@ -71,6 +71,7 @@ export const fileWith = (changes: Partial<GuestFile> = {}): GuestFile => ({
   device: { major: 8, minor: 1 },
   inode: 12n,
   pieces: [{ start: HVA, end: HVA + 4n * MEBIBYTE, offset: 0n, access: "rw-s" }],
+  link: "/proc/100/map_files/7f0000000000-7f0000400000",
   sizeBytes: 4n * MEBIBYTE,
   sizeReason: null,
   fileSystem: { type: "ext4", source: "/dev/sda1", mountPoint: "/srv", server: null },
