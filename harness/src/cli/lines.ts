@@ -821,6 +821,8 @@ const benchVirtiofsdLine: z.ZodType<BenchVirtiofsdLine> = z.strictObject({
     }),
   ),
   peakRssBytes: z.strictObject({ ours: count, virtiofsd: count, "ours-dax": count }),
+});
+
 const benchProtectLine: z.ZodType<BenchProtectLine> = z.strictObject({
   type: bench,
   name: z.literal("protect"),
