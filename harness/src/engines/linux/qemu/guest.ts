@@ -402,10 +402,15 @@ export class QemuGuest {
     if (counters.length > 0) this.#counters = counters;
   }
 
+  /** A command of QMP. Rejects with a QmpError where QEMU refuses it, or has gone. */
+  execute(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
+    return this.#qmp.execute(command, args);
+  }
+
   /** null: QEMU has gone, or does not know it. */
   async #asked(command: string, args: Readonly<Record<string, unknown>>): Promise<unknown> {
     try {
-      const answer = this.#qmp.execute(command, args);
+      const answer = this.execute(command, args);
       return (await within(answer, this.#boot.boundMs)) ? await answer : null;
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
