@@ -35,6 +35,7 @@ const schemaNames: readonly SchemaName[] = [
   "guards",
   "diagnose",
   "protect",
+  "rescue",
 ];
 
 const JSON_HELP = "write JSON lines to FILE, or to standard output with -";
@@ -544,6 +545,34 @@ function addProtect(program: Command): void {
     });
 }
 
+function addRescue(program: Command): void {
+  program
+    .command("rescue")
+    .summary("ends a VM's hang: says what can be done and at which price, and does what is named")
+    .description(
+      "Looks as diagnose does, and says what would end the hang. Does nothing, unless what is to be done is named; then it says " +
+        "what it does, does it, and looks whether the VM goes on. docs/vm-hangs.md has the whole story.\n\n" +
+        "  daxfault rescue --pid 4711                    what could be done\n" +
+        "  daxfault rescue --pid 4711 --accept-zeros     the file gets as long again as it is mapped\n\n" +
+        "Exit code: 0 the VM goes on, or was healthy, or has ended as asked; 1 it hangs still, or nothing was to be done; " +
+        "2 it cannot be said; 3 there is no VM; 64 usage.",
+    )
+    .option("--pid <PID>", "the VM of this process")
+    .option("--name <GUEST>", "the VM of this name (as of diagnose)")
+    .option(
+      "--accept-zeros",
+      "grow what is too short: the guest reads zeros where its data was, and is not told",
+    )
+    .option("--continue", "let the stopped VMM, or its stopped file server, go on (SIGCONT)")
+    .option("--stop", "end the VM in order: QEMU's monitor, where there is one, else SIGTERM")
+    .option("--dry-run", "say what that would do, and do nothing")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { rescueCommand } = await import("./rescue.ts");
+      process.exitCode = await rescueCommand(options, await style());
+    });
+}
+
 function addServe(program: Command): void {
   const serve = program
     .command("serve")
@@ -627,6 +656,7 @@ function makeProgram(): Command {
   addGuards(program);
   addDiagnose(program);
   addProtect(program);
+  addRescue(program);
   addServe(program);
   return program;
 }

@@ -46,6 +46,8 @@ import type { Attempt } from "../protect/messages.ts";
 import type { ProtectLine } from "../protect/news.ts";
 import { type ProtectPrice, priceColumns, priceOperations } from "../protect/price-rows.ts";
 import { exhaustivenessShape, recordSchema } from "../report/jsonl.ts";
+import type { Done } from "../rescue/act.ts";
+import type { RescueKind } from "../rescue/plan.ts";
 
 /** The commands whose lines have a schema of their own; also for `--help`, which does not load this module. */
 export type SchemaName =
@@ -58,7 +60,8 @@ export type SchemaName =
   | "list"
   | "guards"
   | "diagnose"
-  | "protect";
+  | "protect"
+  | "rescue";
 
 const count = z.number().int().min(0);
 const texts = z.array(z.string());
@@ -503,29 +506,30 @@ export type DiagnoseLine =
   | ({ readonly type: "log"; readonly verdict: LogVerdict } & LogFailure);
 
 const nullableText = z.string().nullable();
+const verdictSchema: z.ZodType<Verdict> = z.strictObject({
+  kind: z.enum([
+    "endless-loop",
+    "fails-with-efault",
+    "waits-for-io",
+    "process-stopped",
+    "stopped-by-vmm",
+    "runs",
+    "halted",
+    "gone",
+    "unknown",
+  ]),
+  severity: z.enum(["fine", "open", "hung"]),
+  text: z.string(),
+  remedies: z.array(z.strictObject({ what: z.string(), command: nullableText, price: z.string() })),
+  warnings: texts,
+});
 const diagnoseVmLine = z.strictObject({
   type: z.literal("vm"),
   pid: count,
   name: nullableText,
   process: z.string(),
   program: nullableText,
-  verdict: z.strictObject({
-    kind: z.enum([
-      "endless-loop",
-      "fails-with-efault",
-      "waits-for-io",
-      "process-stopped",
-      "stopped-by-vmm",
-      "runs",
-      "halted",
-      "gone",
-      "unknown",
-    ]),
-    severity: z.enum(["fine", "open", "hung"]),
-    text: z.string(),
-    remedies: z.array(z.strictObject({ what: z.string(), command: nullableText, price: z.string() })),
-    warnings: texts,
-  }),
+  verdict: verdictSchema,
   vcpus: z.array(
     z.strictObject({
       id: count.nullable(),
@@ -623,6 +627,62 @@ const protectLine: z.ZodType<ProtectLine> = z.discriminatedUnion("type", [
   z.strictObject({ at, type: z.literal("unseen"), pid: count, why: z.string() }),
   z.strictObject({ at, type: z.literal("process-ended"), pid: count }),
   z.strictObject({ at, type: z.literal("left-out"), count }),
+]);
+
+/** `rescue`: a plan; what was done, where it was named; what the VM did afterwards. */
+export type RescueLine =
+  | {
+      readonly type: "plan";
+      readonly pid: number;
+      readonly verdict: Verdict;
+      readonly steps: readonly {
+        readonly option: string;
+        readonly kind: RescueKind;
+        readonly what: string;
+        readonly price: string;
+      }[];
+      readonly hints: readonly string[];
+    }
+  | ({ readonly type: "done"; readonly pid: number } & {
+      readonly result: Done["kind"];
+      readonly text: string;
+    })
+  | {
+      readonly type: "after";
+      readonly pid: number;
+      readonly goesOn: boolean;
+      /** From the end of the step to the end of the look that shows it. */
+      readonly afterMs: number;
+      readonly verdict: Verdict | null;
+    };
+const rescueLine: z.ZodType<RescueLine> = z.discriminatedUnion("type", [
+  z.strictObject({
+    type: z.literal("plan"),
+    pid: count,
+    verdict: verdictSchema,
+    steps: z.array(
+      z.strictObject({
+        option: z.string(),
+        kind: z.enum(["grow", "continue", "stop"]),
+        what: z.string(),
+        price: z.string(),
+      }),
+    ),
+    hints: texts,
+  }),
+  z.strictObject({
+    type: z.literal("done"),
+    pid: count,
+    result: z.enum(["done", "nothing", "failed"]),
+    text: z.string(),
+  }),
+  z.strictObject({
+    type: z.literal("after"),
+    pid: count,
+    goesOn: z.boolean(),
+    afterMs: z.number(),
+    verdict: verdictSchema.nullable(),
+  }),
 ]);
 
 /** Rates and times of `bench kvm` are cycles a second; `ratio`: ours divided by that of the loop in C. */
@@ -860,6 +920,7 @@ const lineSchemas: Readonly<Record<SchemaName, z.ZodType>> = {
   guards: guardsLine,
   diagnose: diagnoseLine,
   protect: protectLine,
+  rescue: rescueLine,
 };
 
 /** JSON Schema (2020-12) of the lines of one command; of all of them, by command in `$defs`, if none is named. */

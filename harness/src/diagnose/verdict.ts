@@ -3,8 +3,8 @@
  *
  * The loop (docs/vm-hangs.md): KVM asks a worker for the page (kvm_try_async_get_page), the worker comes back with nothing
  * (kvm_async_pf_completed, kvm_async_pf_ready), the vCPU touches the page again. A page that only takes long is asked for
- * once; one that memory pressure takes away again comes back a few times. So many turns for one page in half a second are
- * neither.
+ * once; one that memory pressure takes away again comes back a few times, and is fixed each time (pf_fixed). So many turns for one
+ * page in half a second, with nothing fixed, are neither.
  */
 import {
   behindEndBytes,
@@ -105,12 +105,23 @@ const stateOf = (file: GuestFile): ServerState => {
 const isLost = (place: FilePlace | null): boolean =>
   place !== null && (place.isBehindEnd || stateOf(place.file) === "dead");
 
+/**
+ * The page came each time, and was taken away again, as memory pressure does: KVM counts what its workers' pages fix (pf_fixed),
+ * of all vCPUs together. Of several, one that does nothing but touch this page at one instruction loops, whatever others fix.
+ */
+function isFixed(vm: VmFacts, vcpu: VcpuFacts, page: PageEvents): boolean {
+  const doesNothingElse = vm.vcpus.length > 1 && vcpu.pages.length === 1 && page.rip !== null;
+  return !doesNothingElse && grown(vm, "pf_fixed") >= page.ready;
+}
+
 function loopOf(vm: VmFacts, vcpu: VcpuFacts): Activity | null {
   for (const page of vcpu.pages) {
     const place = page.hva === null ? null : placeOf(vm.files, page.hva);
     // Of a turn that has begun there is no end yet.
-    if (page.ready >= (isLost(place) ? TURNS_OF_LOST_MIN : TURNS_MIN))
-      return { kind: "loops", page, turns: page.ready, place };
+    const isLoop = isLost(place)
+      ? page.ready >= TURNS_OF_LOST_MIN
+      : page.ready >= TURNS_MIN && !isFixed(vm, vcpu, page);
+    if (isLoop) return { kind: "loops", page, turns: page.ready, place };
   }
   return null;
 }

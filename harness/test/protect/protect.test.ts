@@ -127,7 +127,7 @@ describe.skipIf(reason !== null)(`daxfault protect${reason === null ? "" : ` (${
     expect(await stop()).toMatch(/asked|no-process-left/);
   });
 
-  it("in a folder covers a file from the moment on that it is mapped", async () => {
+  it("in a folder covers a file from the moment on that it is mapped", { timeout: 300_000 }, async () => {
     const folder = caseFolder();
     mkdirSync(join(folder, "below"));
     const mapping = await startMapping([]);

@@ -100,6 +100,8 @@ export const vmWith = (changes: Partial<VmFacts> = {}): VmFacts => ({
   process: "qemu-system-x86",
   name: "web",
   program: "/usr/bin/qemu-system-x86_64",
+  commandLine: [],
+  startTicks: 1,
   vms: 1,
   isGone: false,
   seesCalls: true,
