@@ -5,6 +5,7 @@ import { check, declare, lastErrno } from "./libc.ts";
 export const MS_RDONLY = 1;
 export const MS_NOSUID = 2;
 export const MS_NODEV = 4;
+export const MNT_FORCE = 1;
 export const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 

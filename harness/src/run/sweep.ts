@@ -7,7 +7,13 @@ import { execFileSync } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { basename, dirname, resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { mountsBelow, processState, unmountLazily } from "../../../sys/src/index.ts";
+import {
+  MNT_DETACH,
+  MNT_FORCE,
+  mountsBelow,
+  unmountLazily,
+  unmount as unmountNow,
+} from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
 import { runDirectoryParent } from "../paths.ts";
 import { RUN_TAG } from "./tag.ts";
@@ -64,11 +70,23 @@ function processText(pid: number): string {
   return `process ${pid} (${basename(entry ?? words[0] ?? "", ".js")})`;
 }
 
-/** The processes of `directory` that are stopped (SIGSTOP), one phrase each: what they were to do has not happened. */
+function isStopped(pid: string): boolean {
+  try {
+    return /^State:\s+T/im.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The processes of `directory` that are stopped (SIGSTOP), one phrase each: what they were to do has not happened. Looks at
+ * the memory of no other process: one that hangs in a page fault may hold the lock for which a reader of its
+ * /proc/PID/environ would wait (proc_pid_status() takes none).
+ */
 export function stoppedProcesses(directory: string): readonly string[] {
-  return processesOf(directory)
-    .filter((pid) => processState(pid) === "stopped")
-    .map(processText);
+  return readdirSync("/proc")
+    .filter((name) => /^[0-9]+$/.test(name) && isStopped(name) && worksFor(name, directory))
+    .map((name) => processText(Number(name)));
 }
 
 async function killProcesses(directory: string): Promise<readonly number[]> {
@@ -101,6 +119,16 @@ function unmount(mountpoint: string): void {
         // The next helper; what is still mounted afterwards is reported by the caller.
       }
     }
+  }
+}
+
+/**
+ * Ends the FUSE connections below `directory` (fuse_umount_begin()), where root: what waits for a server that does not
+ * answer goes on, before anything looks at the memory of such a process, and could wait for a lock that it holds.
+ */
+function abortFuseMounts(directory: string): void {
+  for (const { mountpoint, type } of mountsBelow(directory)) {
+    if (type.startsWith("fuse")) unmountNow(mountpoint, MNT_FORCE | MNT_DETACH);
   }
 }
 
@@ -142,6 +170,7 @@ export async function sweep(
   if (!isRunDirectory(directory, parent))
     throw new Error(`${directory} is not a run directory below ${parent}`);
   const left: string[] = [];
+  abortFuseMounts(directory);
   for (const pid of await killProcesses(directory)) left.push(`process ${pid} does not die`);
   const mounted = unmountBelow(directory);
   for (const mountpoint of mounted) left.push(`${mountpoint} is still mounted`);

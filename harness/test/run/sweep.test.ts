@@ -1,15 +1,17 @@
 import { spawn } from "node:child_process";
-import { existsSync, mkdirSync, writeFileSync } from "node:fs";
+import { once } from "node:events";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { mountsBelow, mountTmpfs } from "../../../sys/src/index.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
-import { runDirectoryParent } from "../../src/paths.ts";
+import { builtPath, runDirectoryParent } from "../../src/paths.ts";
 import { isRunDirectory, processesOf, sweep } from "../../src/run/sweep.ts";
 import { childEnvironment } from "../../src/run/tag.ts";
 import { caseFolder, eventually } from "../support/folders.ts";
 
 const root = supportOf(thisMachine(), ["root"]);
+const fuse = supportOf(thisMachine(), ["root", "fuse"]);
 
 /** A process that ignores every request to end. */
 function stubborn(directory: string): void {
@@ -81,6 +83,41 @@ describe("sweep", () => {
       expect(await sweep(folder)).toEqual([]);
       expect(mountsBelow(folder)).toEqual([]);
       expect(existsSync(folder)).toBe(false);
+    },
+  );
+
+  it.skipIf(fuse.kind === "no")(
+    "ends what waits for the server of a mount, which has stopped",
+    async () => {
+      const folder = caseFolder();
+      const elsewhere = caseFolder();
+      const mountpoint = join(folder, "mount");
+      mkdirSync(mountpoint);
+      // Carries no tag: what the sweep may not kill, like another's server.
+      const server = spawn(
+        process.execPath,
+        [builtPath("fs-server/src/serve-main.ts"), "--source", elsewhere, "--mountpoint", mountpoint],
+        { stdio: ["ignore", "pipe", "inherit"] },
+      );
+      const ended = once(server, "exit");
+      try {
+        await once(server.stdout, "data");
+        server.kill("SIGSTOP");
+        const environment = { ...process.env, ...childEnvironment(folder) };
+        const waiting = spawn("stat", [join(mountpoint, "no-such-file")], {
+          env: environment,
+          stdio: "ignore",
+        });
+        const end = once(waiting, "exit");
+        const isAsking = () => readFileSync(`/proc/${waiting.pid}/wchan`, "utf8") === "request_wait_answer";
+        expect(await eventually(isAsking)).toBe(true);
+        expect(await sweep(folder)).toEqual([]);
+        await end;
+        expect(mountsBelow(folder)).toEqual([]);
+      } finally {
+        server.kill("SIGKILL");
+        await ended;
+      }
     },
   );
 });
