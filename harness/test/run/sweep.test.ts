@@ -86,38 +86,37 @@ describe("sweep", () => {
     },
   );
 
-  it.skipIf(fuse.kind === "no")(
-    "ends what waits for the server of a mount, which has stopped",
-    async () => {
-      const folder = caseFolder();
-      const elsewhere = caseFolder();
-      const mountpoint = join(folder, "mount");
-      mkdirSync(mountpoint);
-      // Carries no tag: what the sweep may not kill, like another's server.
-      const server = spawn(
-        process.execPath,
-        [builtPath("fs-server/src/serve-main.ts"), "--source", elsewhere, "--mountpoint", mountpoint],
-        { stdio: ["ignore", "pipe", "inherit"] },
-      );
-      const ended = once(server, "exit");
-      try {
-        await once(server.stdout, "data");
-        server.kill("SIGSTOP");
-        const environment = { ...process.env, ...childEnvironment(folder) };
-        const waiting = spawn("stat", [join(mountpoint, "no-such-file")], {
-          env: environment,
-          stdio: "ignore",
-        });
-        const end = once(waiting, "exit");
-        const isAsking = () => readFileSync(`/proc/${waiting.pid}/wchan`, "utf8") === "request_wait_answer";
-        expect(await eventually(isAsking)).toBe(true);
-        expect(await sweep(folder)).toEqual([]);
-        await end;
-        expect(mountsBelow(folder)).toEqual([]);
-      } finally {
-        server.kill("SIGKILL");
-        await ended;
-      }
-    },
-  );
+  it.skipIf(fuse.kind === "no")("ends what waits for a server of another's that never answers", async () => {
+    const folder = caseFolder();
+    const elsewhere = caseFolder();
+    const mountpoint = join(folder, "mount");
+    mkdirSync(mountpoint);
+    writeFileSync(join(elsewhere, "file"), "x".repeat(4096));
+    const faults = join(elsewhere, "faults.json");
+    writeFileSync(faults, JSON.stringify([{ operation: "read", action: { kind: "hang" } }]));
+    const main = builtPath("fs-server/src/serve-main.ts");
+    // It carries no tag: the sweep does not kill it.
+    const server = spawn(
+      process.execPath,
+      [main, "--source", elsewhere, "--mountpoint", mountpoint, "--faults", faults],
+      { stdio: ["ignore", "pipe", "inherit"] },
+    );
+    const ended = once(server, "exit");
+    try {
+      await once(server.stdout, "data");
+      const env = { ...process.env, ...childEnvironment(folder) };
+      const read = [`if=${join(mountpoint, "file")}`, "of=/dev/null", "iflag=direct", "bs=4096", "count=1"];
+      const waiting = spawn("dd", read, { env, stdio: "ignore" });
+      const end = once(waiting, "exit");
+      // A direct read waits without regard for signals, SIGKILL included (fuse_direct_IO(), fs/fuse/file.c).
+      const isAsking = () => /^State:\s+D/m.test(readFileSync(`/proc/${waiting.pid}/status`, "utf8"));
+      expect(await eventually(isAsking)).toBe(true);
+      expect(await sweep(folder)).toEqual([]);
+      await end;
+      expect(mountsBelow(folder)).toEqual([]);
+    } finally {
+      server.kill("SIGKILL");
+      await ended;
+    }
+  });
 });
