@@ -124,6 +124,9 @@ function windowGuard(
       "--guard fuse-lease needs --lease-socket PATH, of the server that has mounted the source",
     );
   }
+  if (leaseSocket === "" || Buffer.byteLength(leaseSocket) > MAX_SOCKET_PATH) {
+    throw new UsageError(`--lease-socket ${leaseSocket}: expected 1 to ${MAX_SOCKET_PATH} bytes`);
+  }
   return { name, leaseSocket };
 }
 
