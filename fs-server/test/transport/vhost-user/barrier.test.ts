@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { files, receiveWithDescriptors, sendWithDescriptors, socketPair } from "../../../../sys/src/index.ts";
+import { checkedRange } from "../../../src/dax/window.ts";
+import type { NodeId } from "../../../src/fs/filesystem.ts";
 import { BackendChannel } from "../../../src/transport/vhost-user/backend-channel.ts";
 import { mapsKeyOf, PeerMaps } from "../../../src/transport/vhost-user/peer-maps.ts";
 import { type Entry, WindowFile } from "../../../src/transport/vhost-user/window-file.ts";
@@ -73,11 +75,9 @@ async function lostRounds(
   })();
   let lost = 0;
   try {
-    const range = { offsetBytes: 0n, lengthBytes: BigInt(RANGE) };
-    const entry = {
-      mapping: { node: 2n, fileOffset: 0n, range, writable: true },
-      pieces: [],
-    } as unknown as Entry;
+    const range = checkedRange(0n, BigInt(RANGE), BigInt(RANGE), 4096n);
+    const mapping = { node: 2n as NodeId, fileOffset: 0n, range, writable: true };
+    const entry: Entry = { mapping, pieces: [] };
     expect(await file.map(entry)).toBe(true);
     await window.spin(PAGES);
     for (let round = 0; round < ROUNDS; round += 1) {

@@ -252,6 +252,8 @@ describe("options of a server for a VMM", { timeout: BOUND_MS }, () => {
       ["--dax-window", "64M", "--guard", "fuse-lease", "--lease-socket", `/${"x".repeat(107)}`],
       "expected 1 to 107 bytes",
     ],
+    [["--flock"], "--flock is not offered to a VMM"],
+    [["--posix-lock"], "--posix-lock is not offered to a VMM"],
     [["--thread-pool-size", "11"], "--thread-pool-size 11 is not a whole number from 0 to 10"],
   ])("refuses %j by name", async (args, message) => {
     const folder = temporaryDirectory();

@@ -148,12 +148,11 @@ describe("a VMM that ends while the server waits for it", { timeout: BOUND_MS },
     // Left without an answer: the thread that serves SETUPMAPPING waits for the main thread, and that for the VMM.
     frontEnd.offerMessage(encodeRequest("SETUPMAPPING", 1000n, wholeRange(node)));
     expect(frontEnd.hasShmemWithin(10_000)).toBe(true);
-    const begun = performance.now();
     frontEnd.leave();
     const ended = await server?.ended;
     expect(ended).toMatchObject({ code: 0 });
     expect(ended?.stderr).toContain("the front-end has left: ended");
-    // Below the channel's own bound: the connection's end is enough.
-    expect(performance.now() - begun).toBeLessThan(4500);
+    // The connection's end was enough: the channel's own bound was not waited for.
+    expect(ended?.stderr).not.toContain("no answer within");
   });
 });
