@@ -37,7 +37,7 @@ export const VHOST_USAGE: string = `usage: serve-main --shared-dir DIR (--socket
   [--read-only] [--debug] [--detached] [--parent-pid PID] [--sandbox none]
   [--announce-submounts] [--inode-file-handles ${fileHandlesUses.join("|")}]   default prefer
   [--cache ${cacheModes.join("|")}] [--allow-direct-io] [--writeback] [--posix-acl | --no-posix-acl]
-  [--translate-uid RULE]... [--translate-gid RULE]...`;
+  [--translate-uid RULE]... [--translate-gid RULE]... [--no-posix-lock] [--no-flock]`;
 
 /** Whether these are arguments of a server that a VMM connects to. */
 export function isVhostUser(args: readonly string[]): boolean {
@@ -66,6 +66,7 @@ const MAX_WINDOW_BYTES = 480n * RANGE_BYTES;
 /** Parses a server's arguments. Throws a UsageError. */
 export function vhostServeOptions(args: readonly string[]): VhostServeOptions {
   const values = parsed(args);
+  refuseLocks(values);
   const source = values["shared-dir"];
   if (source === undefined) throw new UsageError("--shared-dir is missing");
   if (values.sandbox !== "none") {
@@ -106,6 +107,16 @@ export function vhostServeOptions(args: readonly string[]): VhostServeOptions {
   };
 }
 
+/** Throws a UsageError. */
+function refuseLocks(values: ReturnType<typeof parsed>): void {
+  const [asked] = (["posix-lock", "flock"] as const).filter((name) => values[name]);
+  if (asked === undefined) return;
+  throw new UsageError(
+    `--${asked} is not offered to a VMM: a guest's locks are its own kernel's, and other guests and the host do not see them. ` +
+      `Next: leave it out, or mount the folder (serve SOURCE MOUNTPOINT --${asked}) where clients are to share locks`,
+  );
+}
+
 function windowGuard(
   text: string | undefined,
   leaseSocket: string | undefined,
@@ -123,6 +134,9 @@ function windowGuard(
     throw new UsageError(
       "--guard fuse-lease needs --lease-socket PATH, of the server that has mounted the source",
     );
+  }
+  if (leaseSocket === "" || Buffer.byteLength(leaseSocket) > MAX_SOCKET_PATH) {
+    throw new UsageError(`--lease-socket ${leaseSocket}: expected 1 to ${MAX_SOCKET_PATH} bytes`);
   }
   return { name, leaseSocket };
 }
@@ -170,6 +184,10 @@ function parsed(args: readonly string[]) {
         reconnect: { type: "boolean", default: false },
         guard: { type: "string" },
         "lease-socket": { type: "string" },
+        "posix-lock": { type: "boolean", default: false },
+        flock: { type: "boolean", default: false },
+        "no-posix-lock": { type: "boolean", default: false },
+        "no-flock": { type: "boolean", default: false },
         sandbox: { type: "string", default: "none" },
       },
     }).values;

@@ -228,6 +228,15 @@ export class FrontEnd {
     return Buffer.from(this.#bytes.subarray(answerAt, answerAt + usedBytes));
   }
 
+  /** Sends a FUSE message whose answer nobody waits for. */
+  offerMessage(message: Uint8Array): void {
+    this.#bytes.set(message, BUFFERS);
+    this.offer(1, [
+      { gpa: BigInt(BUFFERS), length: message.length, flags: 1 },
+      { gpa: BigInt(BUFFERS + 512 * 1024), length: MAX_ANSWER_BYTES, flags: 2 },
+    ]);
+  }
+
   /** Makes a chain available and kicks. */
   offer(
     queue: number,

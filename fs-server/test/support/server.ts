@@ -7,7 +7,8 @@ import { createInterface } from "node:readline";
 import type { Transport } from "../../../language/src/index.ts";
 
 export const SERVE_MAIN: string = resolve("dist/fs-server/src/serve-main.js");
-const READY_TIMEOUT_MS = 10_000;
+/** A server loads some hundred modules, and with a guard a helper does, too: seconds where many processes share a CPU. */
+const READY_TIMEOUT_MS = 30_000;
 
 /** Why no mount can be tested here, or null. */
 export function noMountBecause(transport: Transport): string | null {

@@ -133,7 +133,7 @@ async function startServer(name: string, command: readonly string[], directory: 
       if (/Waiting for vhost-user socket connection|"type":"ready"/.test(server.words)) reached();
     });
   }
-  if (await within(Promise.race([listens, child.then(() => Promise.reject(new Error()))]), READY_BOUND_MS)) {
+  if (await within(Promise.race([listens, child]), READY_BOUND_MS)) {
     if (child.exitCode === null) return server;
   }
   child.kill("SIGKILL");

@@ -124,10 +124,41 @@ describe("a VMM at --socket-path", { timeout: BOUND_MS }, () => {
     const { frontEnd, client } = mounted(path);
     const log = memfdCreate("log");
     expect(frontEnd.acknowledged("SET_LOG_BASE", Buffer.alloc(16), [log])).toBe(1n);
+    expect(frontEnd.acknowledged("SET_DEVICE_STATE_FD", Buffer.alloc(8), [log])).toBe(1n);
     files.close(log);
     expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
     frontEnd.leave();
-    expect((await server.stop()).stderr).toContain("SET_LOG_BASE: migration is not offered");
+    const { stderr } = await server.stop();
+    for (const name of ["SET_LOG_BASE", "SET_DEVICE_STATE_FD"])
+      expect(stderr).toContain(`${name}: migration is not offered`);
+  });
+
+  it("outlives a server that is killed, and finds the next one at the same path", async () => {
+    const first = await serving();
+    const { frontEnd, client } = mounted(first.path);
+    expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+    await first.server.stop("SIGKILL");
+    expect(frontEnd.isClosed()).toBe(true);
+    frontEnd.leave();
+    // Its socket is still there: a name without a listener.
+    const args = ["--shared-dir", first.source, "--socket-path", first.path, "--tag", "myfs", "--reconnect"];
+    const second = await startServer(args);
+    running.push(second);
+    const again = mounted(first.path);
+    expect(contentOf(again.client, lookup(again.client, "text"), 100)).toBe("hello\n");
+    again.frontEnd.leave();
+    expect((await second.stop()).code).toBe(0);
+  });
+
+  it("has no channel that is none: another descriptor is refused, and the session goes on", async () => {
+    const { server, path } = await serving("--dax-window", "64M");
+    const { frontEnd, client } = mounted(path);
+    const other = memfdCreate("no socket");
+    expect(frontEnd.acknowledged("SET_BACKEND_REQ_FD", new Uint8Array(0), [other])).toBe(1n);
+    files.close(other);
+    expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+    frontEnd.leave();
+    expect((await server.ended).stderr).toContain("its descriptor is no stream socket of unix(7)");
   });
 
   it("that breaks the protocol is cut off, and the server says why", async () => {
@@ -216,6 +247,13 @@ describe("options of a server for a VMM", { timeout: BOUND_MS }, () => {
     [["--dax-window", "64M", "--read-only"], "--dax-window and --read-only exclude each other"],
     [["--guard", "notify"], "--guard goes with --dax-window"],
     [["--tag", "x".repeat(37)], "expected 1 to 36 bytes"],
+    [["--socket-path", `/${"x".repeat(107)}`], "expected 1 to 107 bytes"],
+    [
+      ["--dax-window", "64M", "--guard", "fuse-lease", "--lease-socket", `/${"x".repeat(107)}`],
+      "expected 1 to 107 bytes",
+    ],
+    [["--flock"], "--flock is not offered to a VMM"],
+    [["--posix-lock"], "--posix-lock is not offered to a VMM"],
     [["--thread-pool-size", "11"], "--thread-pool-size 11 is not a whole number from 0 to 10"],
   ])("refuses %j by name", async (args, message) => {
     const folder = temporaryDirectory();
