@@ -88,7 +88,12 @@ describe("what a permission event threatens", () => {
     ["an execve: nothing", opening, { kind: "other", number: 59 }, null],
     ["a worker's truncation", ranged(4096n, 4096n), { kind: "worker", does: "truncate" }, 4096n],
     ["a worker's growing: nothing", ranged(8192n, 4096n), { kind: "worker", does: "truncate" }, null],
-    ["a worker's fallocate: perhaps a range taken out", ranged(0n, 9n), { kind: "worker", does: "fallocate" }, 0n],
+    [
+      "a worker's fallocate: perhaps a range taken out",
+      ranged(0n, 9n),
+      { kind: "worker", does: "fallocate" },
+      0n,
+    ],
     ["a worker's write: nothing", ranged(0n, 4096n), { kind: "worker", does: "transfer" }, null],
     ["a worker's open: perhaps with O_TRUNC", opening, { kind: "worker", does: "open" }, 0n],
   ] as const)("%s", (_, what, call, from) => {

@@ -8,7 +8,7 @@ import { boundOf, type Host, valueIn } from "./host.ts";
 import { parseMember, parseStat } from "./proc.ts";
 
 const TEXT_BYTES = 16 * 1024;
-const SCAN_MS = 150;
+const SCAN_MS = 250;
 
 type Holder = ServerProcess & {
   /** As fdinfo has them (Linux 6.16); empty: it does not say. */

@@ -11,12 +11,12 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import { isLong } from "../../../fs-server/test/support/long.ts";
 import { mountTmpfs, processState, unmountLazily } from "../../../sys/src/index.ts";
 import { openMount } from "../../src/engines/mount.ts";
 import { thisMachine } from "../../src/machine.ts";
 import { newsText } from "../../src/protect/news.ts";
 import { caseFolder, eventually } from "../support/folders.ts";
+import { isLong } from "../support/long.ts";
 import { startMapping } from "../support/mapping.ts";
 import { noPermissionEvents } from "../support/permission-events.ts";
 import { protecting } from "../support/protecting.ts";
