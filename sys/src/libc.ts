@@ -24,18 +24,19 @@ export function declare<F extends (...args: never[]) => unknown>(prototype: stri
   return library.func(prototype) as unknown as F;
 }
 
-/**
- * As `declare`, but the call is made on a thread of libuv's pool: for what may wait for long. Its errno is `lastErrno()` at
- * once after the promise has settled.
- */
+/** Of a call on another thread. `errno` means something only where the result says that it failed. */
+export type LaterResult<Result> = { readonly result: Result; readonly errno: number };
+
+/** As `declare`, but the call is made on a thread of libuv's pool: for what may wait for long. */
 export function declareLater<Arguments extends readonly unknown[], Result>(
   prototype: string,
-): (...args: Arguments) => Promise<Result> {
+): (...args: Arguments) => Promise<LaterResult<Result>> {
   const call = library.func(prototype);
   return (...args) =>
     new Promise((resolve, reject) => {
       call.async(...args, (error: unknown, result: Result) => {
-        if (error === null || error === undefined) resolve(result);
+        // koffi has the call's errno in this very callback: in what is awaited afterwards it is another's. [measured]
+        if (error === null || error === undefined) resolve({ result, errno: koffi.errno() });
         else reject(error);
       });
     });

@@ -126,7 +126,7 @@ export function doctorText(found: MachineFacts, probed: readonly ProbeResult[], 
     ...groups,
     "",
     ...paragraph(
-      "A VM of this machine hangs, or may: daxfault diagnose says why, and what ends it (docs/vm-hangs.md).",
+      "A VM of this machine hangs, or may: daxfault diagnose says why, rescue ends it, protect keeps it from happening (docs/vm-hangs.md).",
       style.widthColumns,
       { first: 0, rest: 2 },
     ),

@@ -17,7 +17,7 @@ import {
 } from "./find.ts";
 import { FuseServers } from "./fuse-servers.ts";
 import { guestFilesOf } from "./guest-files.ts";
-import { type Host, valueIn } from "./host.ts";
+import { boundOf, type Host, valueIn } from "./host.ts";
 import { hostAddresses, pageSelection, threadEvents, vcpuSelection } from "./page-events.ts";
 import { guestNameOf, parseMember, parseStat } from "./proc.ts";
 import { lookAt, sleptMsOf, stackOf, type Thread, threadsOf } from "./threads.ts";
@@ -83,10 +83,10 @@ async function firstLook(host: Host, process: VmProcess, servers: FuseServers): 
 
 /** Workers in state D whose stack leads out of async_pf_execute(): a guest's page is on its way, or is not. */
 function pageWorkersOf(host: Host): readonly PageWorker[] {
-  const until = host.nowMs() + WORKERS_SCAN_MS;
+  const hasTime = boundOf(host, WORKERS_SCAN_MS);
   const workers: PageWorker[] = [];
   for (const tid of numbersIn(valueIn(host.list("/proc")) ?? [])) {
-    if (host.nowMs() > until || workers.length >= WORKERS_MAX) break;
+    if (!hasTime() || workers.length >= WORKERS_MAX) break;
     const stat = parseStat(valueIn(host.read(`/proc/${tid}/stat`, TEXT_BYTES)) ?? "");
     if (stat === null || !stat.name.startsWith("kworker/") || stat.state !== "D") continue;
     const stack = stackOf(host, tid, tid) ?? [];

@@ -2,7 +2,7 @@
  * Processes with VMs: those that hold a descriptor of a VM (`anon_inode:kvm-vm`, virt/kvm/kvm_main.c). debugfs names the
  * threads that created one; where it does not, every process's descriptors are looked at, within a limit of time.
  */
-import { type Answer, type Host, valueIn } from "./host.ts";
+import { type Answer, boundOf, type Host, valueIn } from "./host.ts";
 import { guestNameOf, parseCommandLine, parseMember } from "./proc.ts";
 
 export const KVM_DEBUGFS = "/sys/kernel/debug/kvm";
@@ -75,12 +75,12 @@ function createdBy(host: Host): readonly number[] | null {
 type Scan = { readonly pids: readonly number[]; readonly unseen: readonly string[] };
 
 function scan(host: Host): Scan {
-  const until = host.nowMs() + SCAN_MS;
+  const hasTime = boundOf(host, SCAN_MS);
   const all = numbersIn(valueIn(host.list("/proc")) ?? []);
   const pids: number[] = [];
   let refused = 0;
   for (const [index, pid] of all.entries()) {
-    if (host.nowMs() > until) {
+    if (!hasTime()) {
       const left = all.length - index;
       const text = `${left} of ${all.length} processes, for looking takes too long: name one with --pid`;
       return { pids, unseen: [text] };

@@ -4,11 +4,11 @@
  */
 import type { Server, ServerProcess } from "./facts.ts";
 import { descriptorsOf, numbersIn } from "./find.ts";
-import { type Host, valueIn } from "./host.ts";
+import { boundOf, type Host, valueIn } from "./host.ts";
 import { parseMember, parseStat } from "./proc.ts";
 
 const TEXT_BYTES = 16 * 1024;
-const SCAN_MS = 150;
+const SCAN_MS = 250;
 
 type Holder = ServerProcess & {
   /** As fdinfo has them (Linux 6.16); empty: it does not say. */
@@ -34,11 +34,11 @@ function holderOf(host: Host, pid: number): Holder | null | "refused" {
 }
 
 function holdersOf(host: Host): Holders {
-  const until = host.nowMs() + SCAN_MS;
+  const hasTime = boundOf(host, SCAN_MS);
   const holders: Holder[] = [];
   let isComplete = true;
   for (const pid of numbersIn(valueIn(host.list("/proc")) ?? [])) {
-    if (host.nowMs() > until) return { holders, isComplete: false };
+    if (!hasTime()) return { holders, isComplete: false };
     const holder = holderOf(host, pid);
     if (holder === "refused") isComplete = false;
     else if (holder !== null) holders.push(holder);

@@ -18,6 +18,8 @@ export type FileStatus = {
 
 export interface Host {
   nowMs(): number;
+  /** The processor's time that this process has had. */
+  workedMs(): number;
   sleep(ms: number): Promise<void>;
   /** A file of /proc or /sys that takes no lock of a process's memory: never waits. */
   read(path: string, limitBytes: number): Answer<string>;
@@ -39,3 +41,12 @@ export interface Host {
 
 export const valueIn = <Value>(answer: Answer<Value>): Value | null =>
   answer.kind === "ok" ? answer.value : null;
+
+/** A machine without a free processor makes the same work take longer: so many times, and no more. */
+const STARVED_TIMES = 5;
+
+/** Whether there is time left for looking: `ms` of work, and a multiple of it by the clock. */
+export function boundOf(host: Host, ms: number): () => boolean {
+  const [worked, until] = [host.workedMs() + ms, host.nowMs() + STARVED_TIMES * ms];
+  return () => host.workedMs() < worked && host.nowMs() < until;
+}

@@ -53,6 +53,10 @@ export class RecordingHost implements Host {
     known.push(answer);
   }
 
+  workedMs(): number {
+    return this.#host.workedMs();
+  }
+
   nowMs(): number {
     const now = Math.round(this.#host.nowMs() * 10) / 10;
     this.#times.push(now);
@@ -120,6 +124,11 @@ export class RecordedHost implements Host {
     const count = this.#asked.get(key) ?? 0;
     this.#asked.set(key, count + 1);
     return answers[count] ?? answers.at(-1) ?? missing;
+  }
+
+  /** What is recorded was read in time. */
+  workedMs(): number {
+    return 0;
   }
 
   nowMs(): number {

@@ -6,7 +6,7 @@
 import { closeSync, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { declareLater, errnoName, files, lastErrno } from "../../../sys/src/index.ts";
+import { declareLater, errnoName, files } from "../../../sys/src/index.ts";
 import { openTrace } from "../tracing/tracefs.ts";
 import type { Answer, FileStatus, Host } from "./host.ts";
 
@@ -76,9 +76,14 @@ const cStatx = declareLater<[number, Uint8Array, number, number, Uint8Array], nu
 async function statusOf(path: string): Promise<Answer<FileStatus>> {
   const out = Buffer.alloc(files.STATX_BYTES);
   const { AT_FDCWD, AT_STATX_DONT_SYNC, STATX_BASIC_STATS } = files;
-  const result = await cStatx(AT_FDCWD, files.pathBytes(path), AT_STATX_DONT_SYNC, STATX_BASIC_STATS, out);
-  // koffi keeps errno of the asynchronous call for the turn in which its result arrives.
-  if (result !== 0) return failed(errnoName(lastErrno()));
+  const { result, errno } = await cStatx(
+    AT_FDCWD,
+    files.pathBytes(path),
+    AT_STATX_DONT_SYNC,
+    STATX_BASIC_STATS,
+    out,
+  );
+  if (result !== 0) return failed(errnoName(errno));
   return {
     kind: "ok",
     value: {
@@ -113,6 +118,12 @@ export class ThisHost implements Host {
 
   nowMs(): number {
     return performance.now();
+  }
+
+  /** Of this process: what it has worked, not what it has waited for a processor. */
+  workedMs(): number {
+    const { user, system } = process.cpuUsage();
+    return (user + system) / 1000;
   }
 
   async sleep(ms: number): Promise<void> {

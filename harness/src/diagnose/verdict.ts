@@ -144,6 +144,7 @@ function heldUpOf(vm: VmFacts, vcpu: VcpuFacts): Activity | null {
   const [page, ...others] = vcpu.pages;
   if (page === undefined || others.length > 0 || page.rip === null) return null;
   if (page.faults < HELD_UP_FAULTS_MIN || page.asked < page.faults - 1) return null;
+  if (page.ready > 0 && isFixed(vm, vcpu, page)) return null;
   return { kind: "waits-for-page", page, place: page.hva === null ? null : placeOf(vm.files, page.hva) };
 }
 

@@ -34,6 +34,20 @@ describe("a vCPU", () => {
     expect(activity({ looks: busyLooks, pages: [page] })).toBe("runs");
   });
 
+  it("does not loop where the page came each time, and was taken away again however often", () => {
+    const page = pageWith({ faults: 60, asked: 60, ready: 60, rip: 0x1000n, hva: HVA });
+    const fixed = { pf_fixed: { before: 5, after: 70 } };
+    const two = [vcpuWith({ looks: busyLooks, pages: [page] }), vcpuWith({ id: 1 })];
+    expect(activity({ looks: busyLooks, pages: [page] }, { counters: fixed })).toBe("runs");
+    // What others fix says nothing of one that does nothing else.
+    expect(activity({ looks: busyLooks, pages: [page] }, { counters: fixed, vcpus: two })).toBe("loops");
+    const few = { pf_fixed: { before: 5, after: 64 } };
+    expect(activity({ looks: busyLooks, pages: [page] }, { counters: few })).toBe("loops");
+    // Behind the end nothing is fixed that would last.
+    const lost = pageWith({ ready: 3, hva: HVA + 0x1000n });
+    expect(activity({ pages: [lost] }, { counters: fixed, files: [short] })).toBe("loops");
+  });
+
   it("loops after few turns where the page cannot come", () => {
     const page = pageWith({ ready: 3, hva: HVA + 0x1000n });
     expect(activity({ pages: [page] }, { files: [short] })).toBe("loops");

@@ -1,6 +1,6 @@
 /**
  * A process that maps files shared, and a memfd, says so in a line, and waits. Arguments: the files. A line `map PATH` on
- * standard input maps one more, `touch` reads a byte of every page; each is answered with a line.
+ * standard input maps one more, `map-read-only PATH` for reading alone, `touch` reads a byte of every page; each is answered with a line.
  */
 import { closeSync, fstatSync, ftruncateSync, openSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -9,15 +9,21 @@ import { MAP_SHARED, memfdCreate, mmap, PROT_READ, PROT_WRITE, viewOf } from "..
 const PAGE_BYTES = 4096;
 const views = [];
 
-function mapDescriptor(fd) {
+function mapDescriptor(fd, prot = PROT_READ | PROT_WRITE) {
   const lengthBytes = Number(fstatSync(fd).size);
-  const address = mmap({ lengthBytes, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
+  const address = mmap({ lengthBytes, prot, flags: MAP_SHARED, fd });
   views.push(viewOf(address, lengthBytes));
 }
 
 function map(path) {
   const fd = openSync(path, "r+");
   mapDescriptor(fd);
+  closeSync(fd);
+}
+
+function mapReadOnly(path) {
+  const fd = openSync(path, "r");
+  mapDescriptor(fd, PROT_READ);
   closeSync(fd);
 }
 
@@ -30,6 +36,7 @@ process.stdout.write("mapped\n");
 let sum = 0;
 createInterface({ input: process.stdin }).on("line", (line) => {
   if (line.startsWith("map ")) map(line.slice("map ".length));
+  if (line.startsWith("map-read-only ")) mapReadOnly(line.slice("map-read-only ".length));
   if (line === "touch")
     for (const view of views) for (let at = 0; at < view.length; at += PAGE_BYTES) sum += view[at];
   process.stdout.write(`${line.split(" ")[0]} ${sum}\n`);

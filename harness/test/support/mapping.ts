@@ -9,15 +9,20 @@ export type MappingProcess = {
   readonly child: ChildProcess;
   /** It maps this file as well. */
   map(path: string): Promise<void>;
+  mapReadOnly(path: string): Promise<void>;
   /** It reads every page of everything that it has mapped; `died`: it was killed by that (SIGBUS). */
   touch(): Promise<"touched" | "died">;
   end(): Promise<void>;
 };
 
-/** Of files, and a memfd of 1 MiB. */
-export async function startMapping(paths: readonly string[]): Promise<MappingProcess> {
+/** Of files, and a memfd of 1 MiB. @param within a command that starts it: `unshare --mount` and the like */
+export async function startMapping(
+  paths: readonly string[],
+  within: readonly string[] = [],
+): Promise<MappingProcess> {
   const program = packagePath("harness/test/support/mapping-process.mjs");
-  const child = spawn(process.execPath, [program, ...paths], { stdio: ["pipe", "pipe", "inherit"] });
+  const [command = "", ...args] = [...within, process.execPath, program, ...paths];
+  const child = spawn(command, args, { stdio: ["pipe", "pipe", "inherit"] });
   onTestFinished(() => void child.kill("SIGKILL"));
   const ended = once(child, "exit");
   const said = async (): Promise<boolean> => {
@@ -36,6 +41,9 @@ export async function startMapping(paths: readonly string[]): Promise<MappingPro
     child,
     map: async (path) => {
       if (!(await asked(`map ${path}`))) throw new Error("the process has ended");
+    },
+    mapReadOnly: async (path) => {
+      if (!(await asked(`map-read-only ${path}`))) throw new Error("the process has ended");
     },
     touch: async () => ((await asked("touch")) ? "touched" : "died"),
     end: async () => {

@@ -1,0 +1,80 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { describe, expect, it } from "vitest";
+import { lineSchema } from "../../src/cli/lines.ts";
+import { cli, jsonLines, startCli } from "../support/cli.ts";
+import { caseFolder } from "../support/folders.ts";
+import { startMapping } from "../support/mapping.ts";
+import { noPermissionEvents } from "../support/permission-events.ts";
+import { Truncating } from "../support/truncating.ts";
+
+const noEvents = noPermissionEvents();
+
+describe("daxfault protect", () => {
+  it("refuses what means nothing, and says what does", async () => {
+    const file = join(caseFolder(), "file");
+    writeFileSync(file, "");
+    const rows: readonly (readonly [readonly string[], string])[] = [
+      [[], "protect needs --pid PID"],
+      [["--pid", "x"], '--pid "x" is not a whole number'],
+      [["--pid", "4194304"], "--pid 4194304: there is no such process"],
+      [["--dir", "/no such\u001b[31m"], "--dir /no such\\x1b[31m: ENOENT"],
+      [["--dir", file], "it is no folder"],
+      [["--pid", "1", "--allow", "-1"], "--allow"],
+    ];
+    for (const [args, text] of rows) {
+      const { code, stderr } = await cli(["protect", ...args]);
+      expect({ code }, stderr).toEqual({ code: 64 });
+      expect(stderr).toContain(text);
+      expect(stderr).not.toContain("\u001b");
+    }
+  });
+
+  it.skipIf(noEvents !== null)(
+    "writes lines as the schema has them, and ends when its processes have",
+    async () => {
+      const path = join(caseFolder(), "a\n\u001b[31mred");
+      writeFileSync(path, Buffer.alloc(2 ** 20, 1));
+      const truncating = await Truncating.start(path);
+      const mapping = await startMapping([path]);
+      const running = startCli(["protect", "--pid", String(mapping.pid), "--json", "-"]);
+      await new Promise<void>((resolve) => {
+        running.stdout.on("data", (bytes: Buffer) => {
+          if (bytes.toString().includes('"ready"')) resolve();
+        });
+      });
+      expect((await truncating.try("truncate")).errnos).toEqual({ ETXTBSY: 1 });
+      await mapping.end();
+      const { code, stdout, stderr } = await running.ended;
+      expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+      const lines = jsonLines(stdout);
+      const check = new Ajv2020({ strict: false, validateFormats: false }).compile(lineSchema("protect"));
+      for (const line of lines) {
+        check(line);
+        expect(check.errors, JSON.stringify(line)).toBeNull();
+      }
+      const types = lines.map(({ type }) => type);
+      expect(new Set(types)).toEqual(new Set(["file", "ready", "refused", "process-ended"]));
+      expect(stdout).not.toContain("\u001b");
+    },
+  );
+});
+
+describe("daxfault rescue", () => {
+  it("refuses what means nothing, and what is no VM", async () => {
+    const rows: readonly (readonly [readonly string[], string])[] = [
+      [["--pid", "1", "--name", "a"], "--pid or --name, not both"],
+      [["--pid", "1", "--stop", "--accept-zeros"], "one thing at a time: --accept-zeros or --stop"],
+      [["--pid", "4194304", "--stop"], "there is no such process"],
+      [["--pid", String(process.pid), "--accept-zeros"], "holds no VM on KVM"],
+      [["--name", "no such\u001b[31m"], "no VM has this name"],
+    ];
+    for (const [args, text] of rows) {
+      const { code, stderr, stdout } = await cli(["rescue", ...args]);
+      expect({ code, stdout }, stderr).toEqual({ code: 64, stdout: "" });
+      expect(stderr).toContain(text);
+      expect(stderr).not.toContain("\u001b");
+    }
+  });
+});

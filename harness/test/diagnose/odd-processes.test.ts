@@ -1,0 +1,110 @@
+/** Processes of other users and namespaces, and files that are none: looked at without failing, and shown as text. */
+import { spawnSync } from "node:child_process";
+import { chmodSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { collect } from "../../src/diagnose/collect.ts";
+import { behindEndBytes, type HostFacts, type VmFacts } from "../../src/diagnose/facts.ts";
+import { diagnosisText } from "../../src/diagnose/text.ts";
+import { ThisHost } from "../../src/diagnose/this-host.ts";
+import { diagnose } from "../../src/diagnose/verdict.ts";
+import { visibleData } from "../../src/report/encode.ts";
+import { caseFolder } from "../support/folders.ts";
+import { startMapping } from "../support/mapping.ts";
+
+const BYTES = 2 * 2 ** 20;
+
+async function look(pid: number): Promise<{ readonly facts: HostFacts; readonly vm: VmFacts }> {
+  const { facts } = await collect(new ThisHost(), { kind: "pid", pid }, { kernel: "6", isRoot: true });
+  const [vm] = facts.vms;
+  if (vm === undefined) throw new Error("nothing was seen");
+  return { facts, vm };
+}
+
+const plain = (text: string): string => text;
+function textOf({ facts, vm }: { readonly facts: HostFacts; readonly vm: VmFacts }): string {
+  const shown = visibleData({ facts, diagnoses: [diagnose(vm, [])] });
+  return diagnosisText(shown.facts, shown.diagnoses, {
+    widthColumns: 120,
+    bold: plain,
+    dim: plain,
+    verdict: (_kind, text) => text,
+  });
+}
+
+function newFile(name = "guest ram"): string {
+  const folder = caseFolder();
+  chmodSync(folder, 0o755);
+  const path = join(folder, name);
+  writeFileSync(path, Buffer.alloc(BYTES, 1));
+  chmodSync(path, 0o666);
+  return path;
+}
+
+/** The one below a command that starts it: `unshare --fork` waits for its child. */
+function childOf(pid: number): number {
+  const [child = ""] = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
+  return Number(child);
+}
+
+const isRoot = process.getuid?.() === 0;
+
+describe.skipIf(!isRoot)("a process", () => {
+  it("of another user, in namespaces of mounts and PIDs of its own, is seen with its file", async () => {
+    const path = newFile();
+    const namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"];
+    const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    const { pid } = await startMapping([path], [...namespaces, ...nobody]);
+    truncateSync(path, 4096);
+    const looked = await look(childOf(pid));
+    expect(looked.vm.namespaces).toEqual({ hasOwnMounts: true, hasOwnPids: true });
+    const file = looked.vm.files.find((one) => one.path === path);
+    expect(file === undefined ? null : behindEndBytes(file)).toBe(BigInt(BYTES - 4096));
+    expect(textOf(looked)).toMatch(/in namespaces of its own/);
+  });
+
+  it("whose names are an attack is shown as text", async () => {
+    const path = newFile("a\n\u001b]0;x\u0007\u001b[31mred\u009b (deleted)");
+    const { pid } = await startMapping([path]);
+    const looked = await look(pid);
+    expect(looked.vm.files.some((one) => one.path.includes("red"))).toBe(true);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: none of them may be there
+    expect(textOf(looked)).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
+  });
+
+  it("with huge pages of its own, and memory without a name, is seen with their sizes", async () => {
+    const before = readFileSync("/proc/sys/vm/nr_hugepages", "utf8").trim();
+    onTestFinished(() => writeFileSync("/proc/sys/vm/nr_hugepages", before));
+    writeFileSync("/proc/sys/vm/nr_hugepages", String(Number(before) + 2));
+    const folder = caseFolder();
+    const mounted = spawnSync("mount", ["-t", "hugetlbfs", "-o", "pagesize=2M", "none", folder]);
+    expect(mounted.status, String(mounted.stderr)).toBe(0);
+    onTestFinished(() => void spawnSync("umount", ["-l", folder]));
+    const path = join(folder, "guest ram");
+    writeFileSync(path, "");
+    truncateSync(path, BYTES);
+    const { pid } = await startMapping([path]);
+    const looked = await look(pid);
+    const file = looked.vm.files.find((one) => one.path === path);
+    expect(file).toMatchObject({ sizeBytes: BigInt(BYTES), fileSystem: { type: "hugetlbfs" } });
+    truncateSync(path, 0);
+    const cut = (await look(pid)).vm.files.find((one) => one.path === path);
+    expect(cut === undefined ? null : behindEndBytes(cut)).toBe(BigInt(BYTES));
+    const memory = looked.vm.files.find((one) => one.path.startsWith("/memfd:"));
+    expect(memory).toMatchObject({ isDeleted: true, sizeBytes: BigInt(2 ** 20) });
+  });
+
+  it("that ends while it is looked at is said to have ended, whenever that is", async () => {
+    for (const afterMs of [0, 5, 50, 300]) {
+      const mapping = await startMapping([newFile()]);
+      const looking = collect(
+        new ThisHost(),
+        { kind: "pid", pid: mapping.pid },
+        { kernel: "", isRoot: true },
+      );
+      setTimeout(() => void mapping.end(), afterMs);
+      const { facts } = await looking;
+      for (const vm of facts.vms) expect(diagnose(vm, []).verdict.kind).toBe("gone");
+    }
+  });
+});
