@@ -35,6 +35,7 @@ export * from "./scenario/number.ts";
 export * from "./scenario/order.ts";
 export * from "./scenario/problem.ts";
 export * from "./scenario/scenario.ts";
+export * from "./scenario/served.ts";
 export * from "./scenario/sizes.ts";
 export * from "./scenario/steps.ts";
 export * from "./scenario/window.ts";

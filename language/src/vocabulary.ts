@@ -158,6 +158,7 @@ export const eventKinds = [
   "exception",
   "nmi",
   "signal",
+  "server",
 ] as const;
 export type EventKind = (typeof eventKinds)[number];
 

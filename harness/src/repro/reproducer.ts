@@ -130,6 +130,9 @@ function actionCode(action: HostAction): readonly string[] {
     case "open":
     case "open-read":
     case "map-store":
+    case "kill-server":
+    case "stop-server":
+    case "continue-server":
       // Nothing of it changes what the guest meets.
       return [];
     case "punch":

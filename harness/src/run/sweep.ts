@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { mountsBelow, processState, unmountLazily } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
 import { runDirectoryParent } from "../paths.ts";
-import { RUN_TAG } from "./tag.ts";
+import { MAY_BE_STOPPED, RUN_TAG } from "./tag.ts";
 
 const KILL_ROUNDS = 60;
 const KILL_PAUSE_MS = 25;
@@ -29,15 +29,22 @@ export function isRunDirectory(directory: string, parent: string = runDirectoryP
   return false;
 }
 
-function worksFor(pid: string, directory: string): boolean {
-  let environment: string;
+/** None of a process that is gone, or another user's. */
+function environmentOf(pid: number | string): readonly string[] {
   try {
     // As process.env reads it: the folder may have any letters.
-    environment = readFileSync(`/proc/${pid}/environ`, "utf8");
+    return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
   } catch {
-    return false; // Gone, or another user's.
+    return [];
   }
-  for (const entry of environment.split("\0")) {
+}
+
+function mayBeStopped(pid: number): boolean {
+  return environmentOf(pid).includes(`${MAY_BE_STOPPED}=1`);
+}
+
+function worksFor(pid: string, directory: string): boolean {
+  for (const entry of environmentOf(pid)) {
     if (!entry.startsWith(`${RUN_TAG}=`)) continue;
     const tag = entry.slice(RUN_TAG.length + 1);
     return tag === directory || tag.startsWith(`${directory}/`);
@@ -64,10 +71,13 @@ function processText(pid: number): string {
   return `process ${pid} (${basename(entry ?? words[0] ?? "", ".js")})`;
 }
 
-/** The processes of `directory` that are stopped (SIGSTOP), one phrase each: what they were to do has not happened. */
+/**
+ * The processes of `directory` that are stopped (SIGSTOP), one phrase each: what they were to do has not happened. Not
+ * those that a scenario may stop.
+ */
 export function stoppedProcesses(directory: string): readonly string[] {
   return processesOf(directory)
-    .filter((pid) => processState(pid) === "stopped")
+    .filter((pid) => processState(pid) === "stopped" && !mayBeStopped(pid))
     .map(processText);
 }
 

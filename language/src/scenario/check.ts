@@ -247,6 +247,20 @@ function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): st
   }
 }
 
+/** What is done to a server needs one whose files are the guest's memory. */
+function checkServer(scenario: Unhashed, problems: Problems): void {
+  if (scenario.backing.mount !== undefined) return;
+  for (const [name, actor] of hostActors(scenario)) {
+    for (const [index, step] of actor.steps.entries()) {
+      if (!isAction(step) || actOf(step).server === undefined) continue;
+      problems.add(
+        `actors.${name}.steps[${index}]`,
+        `${step.verb} needs backing.mount: no file server is behind what is mapped`,
+      );
+    }
+  }
+}
+
 /** A descriptor has to be opened before it can be used. */
 function checkDescriptors(scenario: Unhashed, problems: Problems): void {
   for (const [name, actor] of hostActors(scenario)) {
@@ -271,6 +285,7 @@ export function checkScenario(scenario: Unhashed, problems: Problems): void {
   checkActors(scenario, problems);
   checkSignals(scenario, problems);
   checkDescriptors(scenario, problems);
+  checkServer(scenario, problems);
   for (const [index, witness] of scenario.witness.entries()) {
     const problem = witnessProblem(scenario, witness);
     if (problem !== null) problems.add(`witness[${index}]`, problem);

@@ -45,10 +45,16 @@ export type HostStep =
   /** rename(2) of another, empty file over this one. */
   | { readonly verb: "rename-over" }
   | { readonly verb: "unlink" }
+  /** SIGKILL to the file server of the mount that is mapped, and its end, which ends the connection. */
+  | { readonly verb: "kill-server" }
+  /** SIGSTOP: it answers nothing until `continue-server`. */
+  | { readonly verb: "stop-server" }
+  /** SIGCONT. */
+  | { readonly verb: "continue-server" }
   | { readonly verb: "signal"; readonly name: string }
   | { readonly verb: "await"; readonly name: string };
 
-/** The steps that do something to the file. */
+/** The steps that do something to the file, or to its server. */
 export type HostAction = Exclude<HostStep, { readonly verb: "signal" | "await" }>;
 
 /** A step of the VMM besides its policy. */
@@ -83,7 +89,12 @@ export type Act<Step> = {
   readonly descriptor?: "opens" | "uses";
   /** It concerns the file's name, not the inode. */
   readonly onName?: true;
+  /** It is done to the server of the mount that is mapped. */
+  readonly server?: ServerChange;
 };
+
+/** What becomes of the server, and with it of what has to be read from now on. */
+export type ServerChange = "dies" | "stops" | "goes-on";
 
 export type HostVerb<Step> = Grammar<Step> & { readonly act: Step extends HostAction ? Act<Step> : null };
 
@@ -98,6 +109,11 @@ function checkRange({ offset, length }: { readonly offset: bigint; readonly leng
     ? `offset ${hex(offset)} + length ${hex(length)} is beyond the limit ${sizeText(FILE_BYTES_MAX)}`
     : null;
 }
+
+const toServer = (server: ServerChange, detail: string) => ({
+  operands: {},
+  act: { event: () => ({ kind: "server", detail }) as const, effect: unchanged, server },
+});
 
 const signalling = { operands: { name: signalName }, act: null };
 
@@ -190,6 +206,9 @@ export const hostVerbs: {
     operands: {},
     act: { event: () => ({ kind: "unlink", detail: "" }), effect: unchanged, onName: true },
   },
+  "kill-server": toServer("dies", "SIGKILL"),
+  "stop-server": toServer("stops", "SIGSTOP"),
+  "continue-server": toServer("goes-on", "SIGCONT"),
   signal: signalling,
   await: signalling,
 };

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { lossEver, zerosAt } from "../../src/scenario/losses.ts";
 import { parseScenarios } from "../../src/scenario/parse.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
+import { isIoAnswered } from "../../src/scenario/served.ts";
 
 function scenario(backing: object, ...host: string[]): Scenario {
   const [parsed] = parseScenarios(
@@ -21,7 +22,50 @@ function scenario(backing: object, ...host: string[]): Scenario {
   if (parsed === undefined) throw new Error("no scenario");
   return parsed;
 }
+/** The guest reads page 1, waits, and reads pages 1 and 0x300; the host does something to the server meanwhile. */
+function withServer(...host: string[]): Scenario {
+  const [parsed] = parseScenarios(
+    JSON.stringify({
+      id: "x",
+      purpose: "x",
+      backing: { size: "4MiB", mount: {} },
+      actors: {
+        victim: {
+          in: "guest-task",
+          steps: ["load 0x1000 8", "signal touched", "await changed", "load 0x1008 8", "load 0x300000 8"],
+        },
+        host: { in: "host-process", steps: host },
+      },
+      witness: [],
+      properties: [],
+    }),
+    "x.json",
+  );
+  if (parsed === undefined) throw new Error("no scenario");
+  return parsed;
+}
+const kill = withServer("await touched", "kill-server", "signal changed");
+const stop = withServer("await touched", "stop-server", "signal changed");
+const late = withServer("await touched", "stop-server", "signal changed", "await stuck", "continue-server");
+const anyTime = withServer("signal changed", "kill-server");
+
 const served = (...faults: string[]): Scenario => scenario({ mount: { faults } });
+
+describe("the server of a mount", () => {
+  it.each([
+    ["that is killed fails every READ", kill, true],
+    ["that is stopped answers none", stop, false],
+    ["that goes on answers in the end, and may be waited for meanwhile", late, false],
+    ["whose rules hang a READ answers not all", served("read at 0x300000 hang"), false],
+    ["whose rules fail a READ answers it", served("read fail EIO"), true],
+  ] as const)("%s", (_what, one, answered) => {
+    expect(isIoAnswered(one)).toBe(answered);
+  });
+
+  it("is needed where something is done to it", () => {
+    expect(() => scenario({}, "kill-server")).toThrow("kill-server needs backing.mount");
+  });
+});
 
 describe("what a scenario takes away", () => {
   it.each([
@@ -52,6 +96,12 @@ describe("what a scenario takes away", () => {
     ["a READ that is never answered", served("read at 0x300000 hang"), 0x300000n, "unknown", "unknown"],
     ["beside a READ that is never answered", served("read at 0x300000 hang"), 0x1000n, "kept", "held"],
     ["a truncation by the server", served("read truncate 0"), 0x1000n, "unknown", "unknown"],
+    ["never read before the server's death", kill, 0x300000n, "lost", "silent"],
+    ["read before the server's death", kill, 0x1000n, "kept", "held"],
+    ["never read before the server stopped", stop, 0x300000n, "unknown", "unknown"],
+    ["read before the server stopped", stop, 0x1000n, "kept", "held"],
+    ["read from a server that goes on", late, 0x300000n, "kept", "held"],
+    ["of a server that dies at any time", anyTime, 0x300000n, "unknown", "unknown"],
     ["in front of the server's new end", served("read truncate 1MiB"), 0x1000n, "kept", "held"],
   ] as const)("%s", (_what, one, fileOffset, loss, zeros) => {
     expect(lossEver(one, fileOffset)).toBe(loss);

@@ -54,6 +54,9 @@ const hostLines: Readonly<Record<keyof typeof hostVerbs, string>> = {
   "map-store": "map-store 0x1008 0x5a",
   "rename-over": "rename-over",
   unlink: "unlink",
+  "kill-server": "kill-server",
+  "stop-server": "stop-server",
+  "continue-server": "continue-server",
   signal: "signal cut",
   await: "await cut",
 };

@@ -25,6 +25,7 @@ import {
   actionsOf,
   actOf,
   allAccesses,
+  changesServer,
   cpuOf,
   effectOf,
   type FaultRule,
@@ -40,6 +41,7 @@ import {
   isAccess,
   isAction,
   isBystander,
+  isIoAnswered,
   isMappedIntoGuest,
   kernelCopyOptionsOf,
   labelledAccesses,
@@ -49,6 +51,7 @@ import {
   type Proposal,
   type Scenario,
   STUCK,
+  servedPage,
   sizeAfter,
   touchOf,
   untilOf,
@@ -209,8 +212,12 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   }
   const refused = mount?.faults.map(refusedFault).find((reason) => reason !== null);
   if (refused != null) return refused;
-  const hangs = mount?.faults.some(({ action }) => action.kind === "hang") ?? false;
-  if (hangs && hostActors(scenario).some(([, { steps }]) => steps.some(isAction))) {
+  if (changesServer(scenario, "goes-on")) return "a server that answers late: the model has no clock";
+  const isTimed = (page: bigint): boolean => servedPage(scenario, page * PAGE) === "unknown";
+  if (allAccesses(scenario).some((step) => pagesOf(scenario, step).some(isTimed)))
+    return "a page that is touched while the server dies or stops: in the model a page can always be read, or never";
+  const isOfFile = (step: HostStep): boolean => isAction(step) && actOf(step).server === undefined;
+  if (!isIoAnswered(scenario) && hostActors(scenario).some(([, { steps }]) => steps.some(isOfFile))) {
     return "a host that changes the file waits for the locked page of a READ that is never answered: not in the model";
   }
   if (killed(scenario).length > 1) return "the model kills one task";
@@ -273,8 +280,9 @@ class Translator {
       if (mount === undefined) return "resident";
       const meets = (kind: FaultRule["action"]["kind"]): boolean =>
         mount.faults.some(({ at, action }) => action.kind === kind && isIn(page, at));
-      if (meets("hang")) return "unanswered";
-      return meets("fail") ? "io-error" : "on-disk";
+      const served = servedPage(this.#scenario, page * PAGE);
+      if (meets("hang") || served === "unanswered") return "unanswered";
+      return meets("fail") || served === "failed" ? "io-error" : "on-disk";
     });
   }
 

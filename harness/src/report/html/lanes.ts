@@ -60,6 +60,7 @@ export function laneOf(event: TraceEvent, scenario: Scenario): Lane {
     case "lease-break":
     case "lease-release":
     case "guard-refused":
+    case "server":
       return "file server";
     case "unmap":
     case "remap":
