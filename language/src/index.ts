@@ -38,6 +38,7 @@ export * from "./scenario/scenario.ts";
 export * from "./scenario/served.ts";
 export * from "./scenario/sizes.ts";
 export * from "./scenario/steps.ts";
+export * from "./scenario/userfault.ts";
 export * from "./scenario/window.ts";
 export * from "./selector.ts";
 export * from "./verdict.ts";

@@ -159,6 +159,8 @@ export const eventKinds = [
   "nmi",
   "signal",
   "server",
+  "huge-page",
+  "memory-failure",
 ] as const;
 export type EventKind = (typeof eventKinds)[number];
 

@@ -2,6 +2,7 @@
  * A stand-alone C reproducer of a kernel's defect, generated from the scenario: for a bug report that does not ask its
  * reader to install anything. `reproducer.c.in` is the program; here its guest's steps and its host's acts are put in.
  */
+import { ownMappingReason } from "../engines/own-mapping.ts";
 import { readFileSync } from "node:fs";
 import {
   type AccessStep,
@@ -215,6 +216,8 @@ function commentLines(paragraphs: readonly string[]): string {
 function obstacleOf(scenario: Scenario, proposal: Proposal): string | null {
   const { backing } = scenario;
   if (backing.kind === "private-swapped") return "its pages have to be swapped out first";
+  const ownMapping = ownMappingReason(scenario);
+  if (ownMapping !== null) return "its memory is not a shared mapping of a file that stays as it is";
   if (backing.kind !== "host-file")
     return `its file is on a ${backing.kind} of its own, which has to be mounted`;
   if (backing.mount !== undefined) return "its file is seen through a FUSE mount, which needs a server";

@@ -22,14 +22,15 @@ import {
 } from "./limits.ts";
 import { hex, sizeText } from "./number.ts";
 import type { Problems } from "./problem.ts";
-import { type Actor, type Scenario, STUCK, type WindowMapping, type Witness } from "./scenario.ts";
+import { type Actor, isPrivate, pageBytesOf, type Scenario, STUCK, type WindowMapping, type Witness } from "./scenario.ts";
 import { mappingAt, mappingsOf } from "./window.ts";
 
 type Unhashed = Omit<Scenario, "hash">;
 
 function checkBacking(scenario: Unhashed, problems: Problems): void {
   const { kind, size } = scenario.backing;
-  const smallest = kind === "tmpfs-full" ? 2n * PAGE_BYTES : PAGE_BYTES;
+  const page = pageBytesOf(kind);
+  const smallest = kind === "tmpfs-full" || kind === "hugetlb" ? 2n * page : PAGE_BYTES;
   if (size > FILE_BYTES_MAX) {
     problems.add("backing.size", `${sizeText(size)} is greater than the limit ${sizeText(FILE_BYTES_MAX)}`);
   } else if (size < smallest) {
@@ -37,10 +38,14 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
       "backing.size",
       `${sizeText(size)} is less than ${sizeText(smallest)}, the least for ${kind}`,
     );
-  } else if (size % PAGE_BYTES !== 0n) {
-    problems.add("backing.size", `${hex(size)} is not a multiple of ${PAGE_BYTES}`);
+  } else if (size % page !== 0n) {
+    problems.add("backing.size", `${hex(size)} is not a multiple of ${page}`);
   }
-  if (kind === "private-swapped") {
+  checkHandler(scenario, problems);
+  if (kind === "hugetlb" && scenario.backing.mount !== undefined) {
+    problems.add("backing.mount", "hugetlb takes none: a file system in user space has no huge pages");
+  }
+  if (isPrivate(kind)) {
     if (scenario.layout !== "nvdimm") {
       problems.add(
         "backing.kind",
@@ -48,7 +53,7 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
       );
     }
     if (scenario.backing.mount !== undefined) {
-      problems.add("backing.mount", `${kind} takes none: its pages come from swap, not from a server`);
+      problems.add("backing.mount", `${kind} takes none: its pages are the VMM's own, no client's`);
     }
   }
   for (const [index, { at }] of (scenario.backing.mount?.faults ?? []).entries()) {
@@ -57,6 +62,24 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
       `backing.mount.faults[${index}]`,
       `at ${hex(BigInt(at))} is beyond the file's ${sizeText(size)}`,
     );
+  }
+}
+
+function checkHandler({ backing }: Unhashed, problems: Problems): void {
+  const { kind, handler, size } = backing;
+  if ((kind === "userfaultfd") !== (handler !== undefined)) {
+    problems.add(
+      "backing.handler",
+      kind === "userfaultfd" ? "is missing: a userfaultfd needs one" : `${kind} has none: it is of a userfaultfd`,
+    );
+  }
+  if (handler === undefined) return;
+  if (handler.prefault > size || handler.prefault % PAGE_BYTES !== 0n) {
+    problems.add("backing.handler.prefault", `${hex(handler.prefault)} is no number of whole pages of the file`);
+  }
+  for (const [index, { at }] of handler.rules.entries()) {
+    if (at < size) continue;
+    problems.add(`backing.handler.rules[${index}]`, `at ${hex(at)} is beyond the file's ${sizeText(size)}`);
   }
 }
 
@@ -225,8 +248,9 @@ function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): st
     return ["on", "off"].includes(is) ? null : `apf is on or off, not ${is}`;
   }
   if (subject === "backing") {
-    if (label !== "swap-out") return `of the backing only "swap-out" can be witnessed, not ${label}`;
-    return ["seen", "none"].includes(is) ? null : `swap-out is seen or none, not ${is}`;
+    if (label !== "swap-out" && label !== "huge-page")
+      return `of the backing only "swap-out" and "huge-page" can be witnessed, not ${label}`;
+    return ["seen", "none"].includes(is) ? null : `${label} is seen or none, not ${is}`;
   }
   const actor = scenario.actors[subject];
   if (actor === undefined) return `there is no actor ${subject}`;

@@ -5,13 +5,16 @@ import type { EventKind } from "../vocabulary.ts";
 import { FILE_BYTES_MAX, PAGE_BYTES } from "./limits.ts";
 import { hex, sizeText } from "./number.ts";
 import {
+  copySize,
   fileLength,
   fileOffset,
   fileSize,
   type Grammar,
+  oneOf,
   optionsIfAny,
   signalName,
   value,
+  windowOffset,
 } from "./operands.ts";
 
 export const truncateOptions = ["own-namespace", "as-nobody"] as const;
@@ -62,7 +65,34 @@ export type VmmStep =
   | { readonly verb: "await"; readonly name: string }
   | { readonly verb: "signal"; readonly name: string }
   /** KVM_RUN again on a vCPU that had stopped; nothing if it is still running. */
-  | { readonly verb: "resume" };
+  | { readonly verb: "resume" }
+  | VmmAction;
+
+export const protections = ["none", "read", "all"] as const;
+/** PROT_NONE, PROT_READ, or both of PROT_READ and PROT_WRITE. */
+export type Protection = (typeof protections)[number];
+
+/** What a VMM does to its own mapping of the guest's memory. Offsets are window offsets (bytes). */
+export type VmmAction =
+  /** munmap(2): no mapping is there any more, the memslot stays. */
+  | { readonly verb: "unmap"; readonly offset: bigint; readonly length: bigint }
+  /** mmap(2) of the file, with MAP_FIXED, as it was in the beginning. */
+  | { readonly verb: "map"; readonly offset: bigint; readonly length: bigint }
+  /** mprotect(2). */
+  | {
+      readonly verb: "protect";
+      readonly offset: bigint;
+      readonly length: bigint;
+      readonly protection: Protection;
+    }
+  /** As for a balloon (QEMU's ram_block_discard_range()): MADV_DONTNEED of private memory, a hole in a file's. */
+  | { readonly verb: "discard"; readonly offset: bigint; readonly length: bigint }
+  /** madvise(2) with MADV_HWPOISON, of one page: as after a memory error that the host has found. */
+  | { readonly verb: "memory-failure"; readonly offset: bigint }
+  /** A device of the VMM copies from the guest's memory, as for a descriptor of a virtqueue. */
+  | { readonly verb: "device-read"; readonly offset: bigint; readonly size: number }
+  /** A device of the VMM copies to the guest's memory. */
+  | { readonly verb: "device-write"; readonly offset: bigint; readonly size: number; readonly value: bigint };
 
 /** From its first byte up to, not including, its last. */
 export type FileRange = { readonly from: bigint; readonly to: bigint };
@@ -217,9 +247,25 @@ export const vmmVerbs: {
   readonly [Verb in VmmStep["verb"]]: Grammar<Extract<VmmStep, { readonly verb: Verb }>>;
 } = {
   resume: { operands: {} },
+  unmap: { operands: { offset: windowOffset, length: fileLength } },
+  map: { operands: { offset: windowOffset, length: fileLength } },
+  protect: { operands: { offset: windowOffset, length: fileLength, protection: oneOf(protections) } },
+  discard: { operands: { offset: windowOffset, length: fileLength } },
+  "memory-failure": { operands: { offset: windowOffset } },
+  "device-read": { operands: { offset: windowOffset, size: copySize } },
+  "device-write": { operands: { offset: windowOffset, size: copySize, value: value() } },
   signal: { operands: { name: signalName } },
   await: { operands: { name: signalName } },
 };
+
+export function isVmmAction(step: VmmStep): step is VmmAction {
+  return step.verb !== "await" && step.verb !== "signal" && step.verb !== "resume";
+}
+
+/** The VMM's own load or store. */
+export function isDeviceAccess(step: VmmStep): boolean {
+  return step.verb === "device-read" || step.verb === "device-write";
+}
 
 export function isAction(step: HostStep): step is HostAction {
   return hostVerbs[step.verb].act !== null;

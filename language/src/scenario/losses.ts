@@ -7,9 +7,10 @@ import type { FaultRule } from "./fault-rules.ts";
 import { isLinuxCall, isWrite } from "./guest-verbs.ts";
 import { allAccesses } from "./labels.ts";
 import { PAGE_BYTES } from "./limits.ts";
-import type { Scenario } from "./scenario.ts";
+import { pageBytesOf, type Scenario } from "./scenario.ts";
 import { type Served, servedPage } from "./served.ts";
 import { fileSizes } from "./sizes.ts";
+import { userfaultActionAt } from "./userfault.ts";
 
 /** `unknown`: the scenario leaves it open, as a rule does that fails some READs and not others. */
 export type Loss = "lost" | "kept" | "unknown";
@@ -19,10 +20,11 @@ export function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
   return fileOffset / PAGE_BYTES >= (sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES;
 }
 
-/** First byte of a full tmpfs that has no block: its second half, in whole pages. */
+/** First byte of a full tmpfs, or of a file of huge pages, that has no page: its second half, in whole pages. */
 export function firstUnallocated(scenario: Pick<Scenario, "backing">): bigint | null {
   const { kind, size } = scenario.backing;
-  return kind === "tmpfs-full" ? (size / PAGE_BYTES / 2n) * PAGE_BYTES : null;
+  const page = pageBytesOf(kind);
+  return kind === "tmpfs-full" || kind === "hugetlb" ? (size / page / 2n) * page : null;
 }
 
 function isAt({ at }: Pick<FaultRule, "at">, fileOffset: bigint): boolean {
@@ -61,6 +63,24 @@ function lossByRule(rule: FaultRule, fileOffset: bigint): Loss {
   }
 }
 
+/** What the handler of a userfaultfd makes of the page. */
+export function lossByHandler({ backing }: Pick<Scenario, "backing">, fileOffset: bigint): Loss {
+  const { handler } = backing;
+  if (handler === undefined || fileOffset < handler.prefault) return "kept";
+  if (handler.faults === "user") return "lost";
+  switch (userfaultActionAt(handler, fileOffset)?.kind) {
+    case undefined:
+    case "delay":
+      return "kept";
+    case "close":
+    case "poison":
+      return "lost";
+    case "hang":
+    case "die":
+      return "unknown";
+  }
+}
+
 function worst(losses: readonly Loss[]): Loss {
   if (losses.includes("lost")) return "lost";
   return losses.includes("unknown") ? "unknown" : "kept";
@@ -76,10 +96,14 @@ const lossByEnd: Readonly<Record<Served, Loss>> = {
 
 type Parts = Pick<Scenario, "actors" | "backing" | "layout" | "window">;
 
-/** What the mount's server makes of the page of that offset: by its rules, and by what becomes of it. */
+/** What comes of asking for the page of that offset: the mount's server, or the handler of a userfaultfd. */
 export function lossByServer(scenario: Parts, fileOffset: bigint): Loss {
   const byRules = (scenario.backing.mount?.faults ?? []).map((rule) => lossByRule(rule, fileOffset));
-  return worst([...byRules, lossByEnd[servedPage(scenario, fileOffset)]]);
+  return worst([
+    ...byRules,
+    lossByEnd[servedPage(scenario, fileOffset)],
+    lossByHandler(scenario, fileOffset),
+  ]);
 }
 
 /** Is the page of that offset lost at any time? */

@@ -86,5 +86,8 @@ export function servedPage(scenario: Parts, fileOffset: bigint): Served {
 /** Is every READ answered, if with an error? */
 export function isIoAnswered(scenario: Pick<Scenario, "actors" | "backing">): boolean {
   const hangs = (scenario.backing.mount?.faults ?? []).some(({ action }) => action.kind === "hang");
-  return !hangs && !changesServer(scenario, "stops");
+  const isSilent = (scenario.backing.handler?.rules ?? []).some(
+    ({ action }) => action.kind === "hang" || action.kind === "die",
+  );
+  return !hangs && !isSilent && !changesServer(scenario, "stops");
 }

@@ -65,6 +65,8 @@ export function laneOf(event: TraceEvent, scenario: Scenario): Lane {
     case "unmap":
     case "remap":
     case "swap-out":
+    case "huge-page":
+    case "memory-failure":
       return "host mm";
     case "map":
       return actor === "kvm" ? "KVM" : "host mm";
