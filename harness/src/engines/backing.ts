@@ -106,7 +106,8 @@ export function createBacking(scenario: Scenario, directory: string): Backing {
   const room = join(directory, "backing");
   const sourceDirectory = join(room, "source");
   mkdirSync(room);
-  if (isOnTmpfs(kind)) mountTmpfs(room, size + TMPFS_SLACK_BYTES, kind === "tmpfs-huge" ? ["huge=always"] : []);
+  if (isOnTmpfs(kind))
+    mountTmpfs(room, size + TMPFS_SLACK_BYTES, kind === "tmpfs-huge" ? ["huge=always"] : []);
   if (kind === "hugetlb") mountHugetlbfs(room, firstUnallocated(scenario) ?? size);
   mkdirSync(sourceDirectory);
   const filePath = join(sourceDirectory, "file");

@@ -2,7 +2,7 @@
  * A stand-alone C reproducer of a kernel's defect, generated from the scenario: for a bug report that does not ask its
  * reader to install anything. `reproducer.c.in` is the program; here its guest's steps and its host's acts are put in.
  */
-import { ownMappingReason } from "../engines/own-mapping.ts";
+
 import { readFileSync } from "node:fs";
 import {
   type AccessStep,
@@ -19,6 +19,7 @@ import {
   touchOf,
   writtenValue,
 } from "../../../language/src/index.ts";
+import { ownMappingReason } from "../engines/own-mapping.ts";
 import { packagePath } from "../paths.ts";
 import { visible } from "../report/encode.ts";
 import { defectOf } from "../report/findings.ts";

@@ -1,7 +1,7 @@
 /** The rules that need the whole scenario: sizes, windows, signals, witnesses. Each message names value and limit. */
 import { accessKinds, hostResultKinds, splitWord } from "../vocabulary.ts";
 import { accessBytes, guestVerbs, isAccess, isWrite, onlyReads, touchOf } from "./guest-verbs.ts";
-import { actOf, isAction } from "./host-verbs.ts";
+import { actOf, isAction, isDeviceAccess, isVmmAction } from "./host-verbs.ts";
 import {
   accessesOf,
   actionsOf,
@@ -22,7 +22,15 @@ import {
 } from "./limits.ts";
 import { hex, sizeText } from "./number.ts";
 import type { Problems } from "./problem.ts";
-import { type Actor, isPrivate, pageBytesOf, type Scenario, STUCK, type WindowMapping, type Witness } from "./scenario.ts";
+import {
+  type Actor,
+  isPrivate,
+  pageBytesOf,
+  type Scenario,
+  STUCK,
+  type WindowMapping,
+  type Witness,
+} from "./scenario.ts";
 import { mappingAt, mappingsOf } from "./window.ts";
 
 type Unhashed = Omit<Scenario, "hash">;
@@ -42,18 +50,15 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
     problems.add("backing.size", `${hex(size)} is not a multiple of ${page}`);
   }
   checkHandler(scenario, problems);
-  if (kind === "hugetlb" && scenario.backing.mount !== undefined) {
-    problems.add("backing.mount", "hugetlb takes none: a file system in user space has no huge pages");
-  }
-  if (isPrivate(kind)) {
+  if (isPrivate(kind) || kind === "hugetlb") {
     if (scenario.layout !== "nvdimm") {
       problems.add(
         "backing.kind",
-        `${kind} needs layout nvdimm: in layout ${scenario.layout} no mapping is private`,
+        `${kind} needs layout nvdimm: in layout ${scenario.layout} no mapping is ${isPrivate(kind) ? "private" : "of whole huge pages"}`,
       );
     }
     if (scenario.backing.mount !== undefined) {
-      problems.add("backing.mount", `${kind} takes none: its pages are the VMM's own, no client's`);
+      problems.add("backing.mount", `${kind} takes none: a file server's client has other pages`);
     }
   }
   for (const [index, { at }] of (scenario.backing.mount?.faults ?? []).entries()) {
@@ -70,12 +75,17 @@ function checkHandler({ backing }: Unhashed, problems: Problems): void {
   if ((kind === "userfaultfd") !== (handler !== undefined)) {
     problems.add(
       "backing.handler",
-      kind === "userfaultfd" ? "is missing: a userfaultfd needs one" : `${kind} has none: it is of a userfaultfd`,
+      kind === "userfaultfd"
+        ? "is missing: a userfaultfd needs one"
+        : `${kind} has none: it is of a userfaultfd`,
     );
   }
   if (handler === undefined) return;
   if (handler.prefault > size || handler.prefault % PAGE_BYTES !== 0n) {
-    problems.add("backing.handler.prefault", `${hex(handler.prefault)} is no number of whole pages of the file`);
+    problems.add(
+      "backing.handler.prefault",
+      `${hex(handler.prefault)} is no number of whole pages of the file`,
+    );
   }
   for (const [index, { at }] of handler.rules.entries()) {
     if (at < size) continue;
@@ -285,6 +295,26 @@ function checkServer(scenario: Unhashed, problems: Problems): void {
   }
 }
 
+/** What the VMM does to its mapping is done to whole pages that are mapped; a device may touch any of their bytes. */
+function checkVmmActions(scenario: Unhashed, problems: Problems): void {
+  for (const [name, actor] of Object.entries(scenario.actors)) {
+    for (const [index, step] of actor.in === "vmm" ? actor.steps.entries() : []) {
+      if (!isVmmAction(step)) continue;
+      const at = `actors.${name}.steps[${index}]`;
+      const length = "length" in step ? Number(step.length) : "size" in step ? step.size : Number(PAGE_BYTES);
+      const isInPages =
+        !isDeviceAccess(step) && (step.offset % PAGE_BYTES !== 0n || BigInt(length) % PAGE_BYTES !== 0n);
+      if (isInPages) problems.add(at, `${step.verb} is of whole pages of ${PAGE_BYTES} bytes`);
+      if (mappingAt(scenario, step.offset, length) === null) {
+        problems.add(at, `offset ${hex(step.offset)} + ${length} bytes is outside what is mapped`);
+      }
+      if (step.verb === "map" && scenario.backing.kind === "userfaultfd") {
+        problems.add(at, "map: no file is behind memory that a handler fills");
+      }
+    }
+  }
+}
+
 /** A descriptor has to be opened before it can be used. */
 function checkDescriptors(scenario: Unhashed, problems: Problems): void {
   for (const [name, actor] of hostActors(scenario)) {
@@ -310,6 +340,7 @@ export function checkScenario(scenario: Unhashed, problems: Problems): void {
   checkSignals(scenario, problems);
   checkDescriptors(scenario, problems);
   checkServer(scenario, problems);
+  checkVmmActions(scenario, problems);
   for (const [index, witness] of scenario.witness.entries()) {
     const problem = witnessProblem(scenario, witness);
     if (problem !== null) problems.add(`witness[${index}]`, problem);

@@ -4,9 +4,9 @@
  */
 
 import type { FaultRule } from "./fault-rules.ts";
-import { HUGE_PAGE_BYTES, PAGE_BYTES } from "./limits.ts";
 import type { GuestStep } from "./guest-verbs.ts";
 import type { HostStep, VmmStep } from "./host-verbs.ts";
+import { HUGE_PAGE_BYTES, PAGE_BYTES } from "./limits.ts";
 import type { UserfaultHandler } from "./userfault.ts";
 
 export const layouts = ["dax-window", "nvdimm", "virtio-fs"] as const;

@@ -4,11 +4,16 @@ import { parseScenarios } from "../../src/scenario/parse.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 import { isIoAnswered } from "../../src/scenario/served.ts";
 
+/** Those kinds are mapped whole. */
+const needsNvdimm = (backing: object): boolean =>
+  "kind" in backing && (backing.kind === "userfaultfd" || backing.kind === "hugetlb");
+
 function scenario(backing: object, ...host: string[]): Scenario {
   const [parsed] = parseScenarios(
     JSON.stringify({
       id: "x",
       purpose: "x",
+      layout: needsNvdimm(backing) ? "nvdimm" : "dax-window",
       backing: { size: "4MiB", ...backing },
       actors: {
         victim: { in: "guest-task", steps: ["load 0x1000 8"] },
@@ -49,6 +54,8 @@ const stop = withServer("await touched", "stop-server", "signal changed");
 const late = withServer("await touched", "stop-server", "signal changed", "await stuck", "continue-server");
 const anyTime = withServer("signal changed", "kill-server");
 
+const handled = (handler: object): Scenario => scenario({ kind: "userfaultfd", handler });
+const huge = scenario({ kind: "hugetlb", size: "8MiB" });
 const served = (...faults: string[]): Scenario => scenario({ mount: { faults } });
 
 describe("the server of a mount", () => {
@@ -102,6 +109,23 @@ describe("what a scenario takes away", () => {
     ["read before the server stopped", stop, 0x1000n, "kept", "held"],
     ["read from a server that goes on", late, 0x300000n, "kept", "held"],
     ["of a server that dies at any time", anyTime, 0x300000n, "unknown", "unknown"],
+    ["a page that a handler fills", handled({}), 0x300000n, "kept", "held"],
+    ["filled late", handled({ rules: ["missing at 0x300000 delay 9"] }), 0x300000n, "kept", "held"],
+    ["never filled", handled({ rules: ["missing at 0x300000 hang"] }), 0x300000n, "unknown", "unknown"],
+    [
+      "whose handler has died",
+      handled({ rules: ["missing at 0x300000 die"] }),
+      0x300000n,
+      "unknown",
+      "unknown",
+    ],
+    ["that is zeros now", handled({ rules: ["missing at 0x300000 close"] }), 0x300000n, "lost", "silent"],
+    ["filled with poison", handled({ rules: ["missing at 0x300000 poison"] }), 0x300000n, "lost", "silent"],
+    ["beside it", handled({ rules: ["missing at 0x300000 poison"] }), 0x1000n, "kept", "held"],
+    ["for user faults only", handled({ faults: "user", prefault: "0x2000" }), 0x300000n, "lost", "silent"],
+    ["prefaulted", handled({ faults: "user", prefault: "0x2000" }), 0x1000n, "kept", "held"],
+    ["of a pool that is dry", huge, 0x400000n, "lost", "held"],
+    ["of its first half", huge, 0x3ff000n, "kept", "held"],
     ["in front of the server's new end", served("read truncate 1MiB"), 0x1000n, "kept", "held"],
   ] as const)("%s", (_what, one, fileOffset, loss, zeros) => {
     expect(lossEver(one, fileOffset)).toBe(loss);

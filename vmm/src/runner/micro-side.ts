@@ -211,7 +211,10 @@ export class MicroSide implements GuestSide {
       ? (["guest", "the guest's task sleeps"] as const)
       : isHalted
         ? (["halt", "halted by KVM (apf.halted)"] as const)
-        : (["page fault", "asleep, and each interruption ends in the same fault (FOLL_INTERRUPTIBLE)"] as const);
+        : ([
+            "page fault",
+            "asleep, and each interruption ends in the same fault (FOLL_INTERRUPTIBLE)",
+          ] as const);
     const place = this.#place(wait.task);
     this.#post({ type: "waiting", in: where, overMs: wait.overMs, place, detail });
   }

@@ -212,7 +212,9 @@ export class VcpuCore {
     if (context === null) return resume("the page is back, or no longer the guest's: tried again");
     try {
       if (poisoned === null) return this.#policy.onFault(context);
-      return this.#policy.onSigbus?.(context, poisoned) ?? stop(`${this.#policy.name} has no handler of SIGBUS`);
+      return (
+        this.#policy.onSigbus?.(context, poisoned) ?? stop(`${this.#policy.name} has no handler of SIGBUS`)
+      );
     } catch (error) {
       return stop(error instanceof Error ? error.message : String(error));
     }

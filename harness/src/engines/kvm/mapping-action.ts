@@ -1,11 +1,11 @@
 /** What a VMM does to its own mapping of the guest's memory, one call each, at any time of the case. */
 import { closeSync, openSync } from "node:fs";
-import { isPrivate, type Protection, type VmmAction } from "../../../../language/src/index.ts";
+import { fromValue, isPrivate, type Protection, type VmmAction } from "../../../../language/src/index.ts";
 import {
   adviseDiscard,
   adviseHardwarePoison,
-  copyOut,
   copyIn,
+  copyOut,
   MAP_FIXED,
   MAP_PRIVATE,
   MAP_SHARED,
@@ -17,7 +17,6 @@ import {
   PROT_WRITE,
   punchHole,
 } from "../../../../sys/src/index.ts";
-import { fromValue } from "../../../../language/src/index.ts";
 import type { VmPlan } from "./plan.ts";
 import type { Window } from "./window.ts";
 

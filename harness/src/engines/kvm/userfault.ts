@@ -47,7 +47,8 @@ export class Userfaults {
     this.#fd = openUserfault(userfaultOptions(handler));
     this.#file = openSync(filePath, "r");
     registerMissing(this.#fd, hva, lengthBytes);
-    for (let offset = 0; offset < Number(handler.prefault); offset += PAGE_SIZE) this.#copy(this.#fd, BigInt(offset));
+    for (let offset = 0; offset < Number(handler.prefault); offset += PAGE_SIZE)
+      this.#copy(this.#fd, BigInt(offset));
     this.#ended = this.#serve();
   }
 

@@ -92,7 +92,12 @@ async function runCase(plan: VmPlan): Promise<void> {
     programs: plan.tasks.map(({ program }) => program),
     ...(pageStates === undefined ? {} : { pageStates }),
   });
-  const running = new CaseRunner(plan, guestOf(machine, plan, window), (message) => void send(message), guarding);
+  const running = new CaseRunner(
+    plan,
+    guestOf(machine, plan, window),
+    (message) => void send(message),
+    guarding,
+  );
   runner = running;
   const fence = plan.fence
     ? new Fence(plan.filePath, window.mappings, (event) => running.trace.fenced(event))

@@ -12,16 +12,16 @@ import {
   HOST_ACTOR,
   type AccessStep as ModelAccess,
   type ModelCase,
-  type PageStart,
   type HostStep as ModelHostStep,
   modelCase,
+  type PageStart,
   type Task,
   type TaskStep,
 } from "../../../../kvm-model/src/index.ts";
 import {
-  type Actor,
   type AccessStep,
   type AccessWord,
+  type Actor,
   accessBytes,
   accessesOf,
   actionsOf,
@@ -35,10 +35,10 @@ import {
   fileSizes,
   firstUnallocated,
   type GuestActor,
-  HUGE_PAGE_BYTES,
   guestActors,
   guestPersonas,
   type HostStep,
+  HUGE_PAGE_BYTES,
   heldAt,
   hostActors,
   isAccess,
@@ -188,10 +188,9 @@ function isSlow({ backing }: Scenario): boolean {
 }
 
 /** The steps of the host: of its processes, and of the VMM, whose mapping is the host's matter as well. */
-function hostSteps({ actors }: Scenario): readonly (readonly [
-  string,
-  Extract<Actor, { readonly in: "host-process" | "vmm" }>,
-])[] {
+function hostSteps({
+  actors,
+}: Scenario): readonly (readonly [string, Extract<Actor, { readonly in: "host-process" | "vmm" }>])[] {
   return Object.entries(actors).flatMap(([name, actor]) =>
     actor.in === "host-process" || actor.in === "vmm" ? [[name, actor] as const] : [],
   );
@@ -212,7 +211,8 @@ function refusedOfVmm(scenario: Scenario, proposal: Proposal): string | null {
           continue;
         case "protect":
           if (step.protection === "none" && proposal.exits !== "fence") continue;
-          if (step.protection === "none") return "what the fence of the model has not put up it takes down all the same";
+          if (step.protection === "none")
+            return "what the fence of the model has not put up it takes down all the same";
           return "a mapping that may be read and not written is not in the model";
         case "memory-failure":
           // The model's VMM has a handler of SIGBUS, as QEMU has.
@@ -243,7 +243,9 @@ function refusedMemory({ backing, actors }: Scenario): string | null {
     return "a hole under a private mapping is not in the model";
   if (kind === "userfaultfd" && act.length > 0) return "the file is not the guest's memory";
   const bad = handler?.rules.find(({ action }) => action.kind === "close" || action.kind === "poison");
-  return bad === undefined ? null : `a handler of a userfaultfd that does "${bad.action.kind}" is not in the model`;
+  return bad === undefined
+    ? null
+    : `a handler of a userfaultfd that does "${bad.action.kind}" is not in the model`;
 }
 
 /** Why the model has no answer, or null. */

@@ -385,7 +385,8 @@ export class CaseRunner {
           this.#advance({ type: "resume", actor });
           break;
         default:
-          if (this.#guest.act === undefined) throw new Error(`${step.verb}: this VMM leaves its mapping as it is`);
+          if (this.#guest.act === undefined)
+            throw new Error(`${step.verb}: this VMM leaves its mapping as it is`);
           this.trace.acted(actor, step);
           // It may be the end of this process: what it has sent is taken before.
           if (isDeviceAccess(step)) await this.#take();
