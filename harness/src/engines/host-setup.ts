@@ -330,7 +330,8 @@ class RealHostSetup implements HostSetup {
     // Before the file is mapped: opening it drops the client's page cache (fuse_finish_open(), fs/fuse/file.c).
     // Not of a server that is stopped: every child of this process closes what it does not inherit when it is executed, and
     // the close would wait for the answer to its FLUSH, and this process for the child.
-    if (mount !== undefined && !changesServer(this.#scenario, "stops")) this.#client = openSync(this.filePath, "r");
+    if (mount !== undefined && !changesServer(this.#scenario, "stops"))
+      this.#client = openSync(this.filePath, "r");
     await this.#prepareActors();
   }
 
