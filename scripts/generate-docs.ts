@@ -122,6 +122,7 @@ type Scorecard = {
   readonly kernels: string;
   readonly linuxGuests: string;
   readonly linuxRaces: string;
+  readonly symptoms: string;
   readonly comparison: string;
 };
 
@@ -140,6 +141,7 @@ const parts: Readonly<Record<string, () => string>> = {
   scorecard: () => fenced(scorecard.table),
   "kernels measured": () => scorecard.kernels,
   "linux guests": () => scorecard.linuxGuests,
+  symptoms: () => scorecard.symptoms,
   comparison: () => scorecard.comparison,
   "races with linux guests": () => scorecard.linuxRaces,
 };

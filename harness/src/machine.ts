@@ -14,12 +14,13 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from "node:fs";
 import { createRequire } from "node:module";
 import { arch, release } from "node:os";
 import { join } from "node:path";
-import { isOnTmpfs, type Scenario, usesMount } from "../../language/src/index.ts";
-import { mountOf, PAGE_SIZE, swapRefusal } from "../../sys/src/index.ts";
+import { type Actor, isOnTmpfs, type Scenario, usesMount } from "../../language/src/index.ts";
+import { mountOf, PAGE_SIZE, swapRefusal, userfaultRefusal } from "../../sys/src/index.ts";
 import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
 import type { Support } from "./engine.ts";
 import { errorLine } from "./error-text.ts";
@@ -45,6 +46,9 @@ export const featureNames = [
   "fuse-native",
   "root",
   "swap",
+  "hugetlb",
+  "userfaultfd",
+  "memory-failure",
   "direct-io",
   "mmap-io",
 ] as const;
@@ -249,6 +253,64 @@ function readSwap(): Feature {
   };
 }
 
+const HUGETLB_POOL = "/proc/sys/vm/nr_hugepages";
+const HUGETLB_OVERCOMMIT = "/proc/sys/vm/nr_overcommit_hugepages";
+/** Pages of 2 MiB that a case may want of the pool. */
+export const HUGE_PAGES = 16;
+
+function numberIn(path: string): number {
+  try {
+    return Number(readFileSync(path, "utf8"));
+  } catch {
+    return 0;
+  }
+}
+
+/** The pool is never changed for the user: a VM that boots a kernel has its own (machines/kernel/inside-main.ts). */
+function readHugetlb(): Feature {
+  if (!existsSync(HUGETLB_POOL))
+    return { kind: "missing", reason: "the kernel has no hugetlbfs (CONFIG_HUGETLBFS)", fix: null };
+  const pages = numberIn(HUGETLB_POOL) + numberIn(HUGETLB_OVERCOMMIT);
+  if (pages >= HUGE_PAGES) return { kind: "present", detail: `${pages} pages at most` };
+  return {
+    kind: "missing",
+    reason: `the pool of huge pages may have ${pages} pages, ${HUGE_PAGES} are needed`,
+    fix: `sudo sysctl vm.nr_overcommit_hugepages=${HUGE_PAGES}`,
+  };
+}
+
+/** Lets the kernel add pages to the pool. Changes the machine: only the agent inside a VM of its own may call it. */
+export function allowHugePages(): void {
+  if (existsSync(HUGETLB_OVERCOMMIT)) writeFileSync(HUGETLB_OVERCOMMIT, `${HUGE_PAGES}\n`);
+}
+
+function readUserfaultfd(): Feature {
+  const reason = userfaultRefusal();
+  if (reason === null) return { kind: "present", detail: "for faults of the kernel, too" };
+  return { kind: "missing", reason, fix: "sudo sysctl vm.unprivileged_userfaultfd=1" };
+}
+
+let isOwnMachine = false;
+
+/** Said by the agent inside a VM of its own: what is done to this machine ends with it. */
+export function ownMachine(): void {
+  isOwnMachine = true;
+}
+
+/** Takes a page of memory out of use for good: never on a user's machine. */
+function readMemoryFailure(): Feature {
+  if (!isOwnMachine) {
+    return {
+      kind: "missing",
+      reason: "a page that has failed is lost to this machine until it boots again",
+      fix: "scripts/daxfault run 'load-after-memory-failure*' --kernel debian:6.12",
+    };
+  }
+  return existsSync("/proc/sys/vm/memory_failure_early_kill")
+    ? { kind: "present", detail: "MADV_HWPOISON" }
+    : { kind: "missing", reason: "the kernel has no memory failure (CONFIG_MEMORY_FAILURE)", fix: null };
+}
+
 /** tmpfs has it since 6.6, others never. */
 function readDirectIo(): Feature {
   const path = join(runDirectoryParent, `daxfault-direct-io-${process.pid}`);
@@ -284,6 +346,9 @@ const readers: Readonly<Record<FeatureName, () => Feature>> = {
   fuse: () => simulated("DAXFAULT_NO_FUSE") ?? readFuse(),
   root: () => simulated("DAXFAULT_NO_ROOT") ?? readRoot(),
   swap: readSwap,
+  hugetlb: readHugetlb,
+  userfaultfd: readUserfaultfd,
+  "memory-failure": readMemoryFailure,
   "direct-io": readDirectIo,
   "mmap-io": readMmapIo,
   "fuse-native": readFuseNative,
@@ -339,11 +404,17 @@ export function supportOf(machine: MachineFacts, names: readonly FeatureName[]):
   return { kind: "yes" };
 }
 
+const failsMemory = (actor: Actor): boolean =>
+  actor.in === "vmm" && actor.steps.some(({ verb }) => verb === "memory-failure");
+
 /** Does this machine have what the host setup of the scenario needs? */
 export function hostSetupSupport(scenario: Scenario, machine: MachineFacts = thisMachine()): Support {
   const needed: FeatureName[] = [];
   if (isOnTmpfs(scenario.backing.kind)) needed.push("root");
   if (scenario.backing.kind === "private-swapped") needed.push("swap");
+  if (scenario.backing.kind === "hugetlb") needed.push("root", "hugetlb");
+  if (scenario.backing.kind === "userfaultfd") needed.push("userfaultfd");
+  if (Object.values(scenario.actors).some(failsMemory)) needed.push("memory-failure");
   if (usesMount(scenario)) needed.push("fuse");
   return supportOf(machine, needed);
 }

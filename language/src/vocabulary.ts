@@ -158,6 +158,9 @@ export const eventKinds = [
   "exception",
   "nmi",
   "signal",
+  "server",
+  "huge-page",
+  "memory-failure",
 ] as const;
 export type EventKind = (typeof eventKinds)[number];
 

@@ -26,3 +26,4 @@ export * from "./sleep-watch.ts";
 export * from "./swap.ts";
 export * from "./thread-look.ts";
 export * from "./unix-socket.ts";
+export * from "./userfault.ts";

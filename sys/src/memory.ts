@@ -4,7 +4,7 @@
  * Touching a `Mapping.bytes` whose page cannot be faulted in (a truncated file) kills the process with SIGBUS:
  * no try/catch helps; a child process does.
  */
-import { type Address, check, declare, viewOf } from "./libc.ts";
+import { type Address, addressOf, check, declare, viewOf } from "./libc.ts";
 
 export const PROT_NONE = 0;
 export const PROT_READ = 1;
@@ -39,6 +39,43 @@ const MADV_POPULATE = { read: 22, write: 23 } as const;
 /** Can this page be read, or written, without SIGBUS or SIGSEGV? Faults it in if so. */
 export function isPageThere(address: Address, access: keyof typeof MADV_POPULATE): boolean {
   return cMadvise(address, BigInt(PAGE_SIZE), MADV_POPULATE[access]) === 0;
+}
+
+/** Faults all of it in, for writing. Throws a SyscallError where a page cannot be had. */
+export function populate(address: Address, lengthBytes: number): void {
+  check("madvise", cMadvise(address, BigInt(lengthBytes), MADV_POPULATE.write), "MADV_POPULATE_WRITE");
+}
+
+const MADV_DONTNEED = 4;
+const MADV_HWPOISON = 100;
+
+/** MADV_DONTNEED: private memory is as it was when it was mapped. Throws a SyscallError. */
+export function adviseDiscard(address: Address, lengthBytes: number): void {
+  check("madvise", cMadvise(address, BigInt(lengthBytes), MADV_DONTNEED), "MADV_DONTNEED");
+}
+
+/**
+ * MADV_HWPOISON of the page: memory_failure() takes it out of use, for good. Only on a machine of one's own. Needs
+ * CAP_SYS_ADMIN and CONFIG_MEMORY_FAILURE. Throws a SyscallError.
+ */
+export function adviseHardwarePoison(address: Address): void {
+  check("madvise", cMadvise(address, BigInt(PAGE_SIZE), MADV_HWPOISON), "MADV_HWPOISON");
+}
+
+const cMemcpy = declare<(to: Address, from: Address, length: bigint) => bigint>(
+  "uint64 memcpy(uint64 to, uint64 from, uint64 length)",
+);
+
+/** memcpy(3) from memory that may not be there: SIGBUS or SIGSEGV kill this process then. `copyFrom` returns an error. */
+export function copyOut(address: Address, lengthBytes: number): Uint8Array {
+  const bytes = new Uint8Array(lengthBytes);
+  cMemcpy(addressOf(bytes), address, BigInt(lengthBytes));
+  return bytes;
+}
+
+/** The same, to it. */
+export function copyIn(address: Address, bytes: Uint8Array): void {
+  cMemcpy(address, addressOf(bytes), BigInt(bytes.length));
 }
 
 export type MmapOptions = {

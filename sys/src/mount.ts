@@ -101,9 +101,15 @@ export function mount(options: MountOptions): void {
 }
 
 /** Mounts an empty tmpfs of at most `sizeBytes`. Needs root. Throws a SyscallError. */
-export function mountTmpfs(target: string, sizeBytes: bigint): void {
-  const data = `size=${sizeBytes},mode=0700`;
+export function mountTmpfs(target: string, sizeBytes: bigint, options: readonly string[] = []): void {
+  const data = [`size=${sizeBytes}`, "mode=0700", ...options].join(",");
   mount({ source: "daxfault", target, type: "tmpfs", flags: MS_NOSUID | MS_NODEV, data });
+}
+
+/** Mounts an empty hugetlbfs whose pool are so many bytes of pages of 2 MiB. Needs root. Throws a SyscallError. */
+export function mountHugetlbfs(target: string, poolBytes: bigint): void {
+  const data = `pagesize=2M,size=${poolBytes},mode=0700`;
+  mount({ source: "daxfault", target, type: "hugetlbfs", flags: MS_NOSUID | MS_NODEV, data });
 }
 
 /** umount2(2), never through a symbolic link. Returns 0 or the negative errno. */

@@ -23,7 +23,7 @@ export * from "./guest/linux-case.ts";
 export * from "./kvm/abi.ts";
 export { KVM_API_VERSION, Kvm } from "./kvm/device.ts";
 export type { VcpuExit } from "./kvm/exit.ts";
-export { VcpuStats } from "./kvm/stats.ts";
+export { Stats } from "./kvm/stats.ts";
 export { gpaToHva, type Memslot } from "./kvm/vm.ts";
 export type { MmioDevice } from "./linux-devices.ts";
 export { buildLinuxMachine, type LinuxMachine, type LinuxMachineOptions } from "./linux-machine.ts";

@@ -20,6 +20,9 @@ const what: Readonly<Record<FeatureName, string>> = {
   "fuse-native": "the second way to mount: daxfault serve --transport libfuse",
   root: "scenarios on a tmpfs of their own",
   swap: "scenarios whose pages have been swapped out",
+  hugetlb: "a pool of huge pages that runs dry",
+  userfaultfd: "memory that a handler fills page by page",
+  "memory-failure": "pages that the host has lost to a memory error",
   "direct-io": "scenarios in which a process of the host has O_DIRECT",
   "mmap-io": "the second way to map: run --engine mmap-io",
 };

@@ -6,6 +6,7 @@ import { needsOf, needsText, proposals, type ScoreCell, scorecard } from "../../
 import { comparisonText } from "../compare/comparison.ts";
 import { linuxGuestText, recordedLinuxGuests } from "../compare/linux-guest.ts";
 import { loadObserved, scoredObservations } from "../compare/observed.ts";
+import { symptomsText } from "../compare/symptoms.ts";
 import { type ModelScoring, modelCases } from "../engines/model/scored.ts";
 import { loadDocumented, loadExpectations, loadScenarios } from "../fixtures.ts";
 import { linuxRaceTable, recordedLinuxRaces } from "../guards/race-table.ts";
@@ -71,6 +72,7 @@ function main(): number {
     details: detailLines(all).join("\n").trim(),
     kernels: kernelLines().join("\n"),
     linuxGuests: linuxGuestText(loadScenarios()),
+    symptoms: symptomsText(loadScenarios(), loadObserved()),
     comparison: comparisonText(recordedLinuxGuests(), loadScenarios()),
     linuxRaces: linuxRaceTable(recordedLinuxRaces()),
   };

@@ -2,7 +2,19 @@
 import { closeSync, fchmodSync, ftruncateSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { contentBytes, firstUnallocated, isOnTmpfs, type Scenario } from "../../../language/src/index.ts";
-import { mountTmpfs, PAGE_SIZE } from "../../../sys/src/index.ts";
+import {
+  MAP_NORESERVE,
+  MAP_SHARED,
+  mmap,
+  mountHugetlbfs,
+  mountTmpfs,
+  munmap,
+  PAGE_SIZE,
+  PROT_READ,
+  PROT_WRITE,
+  populate,
+  viewOf,
+} from "../../../sys/src/index.ts";
 
 export type Backing = {
   /** The folder that holds the file and nothing else: what the FUSE server serves. */
@@ -42,6 +54,28 @@ function writeContent(path: string, scenario: Scenario, lengthBytes: bigint): vo
   }
 }
 
+/** As `writeContent`, through a mapping: hugetlbfs has no write(2). */
+function mapContent(path: string, scenario: Scenario, lengthBytes: bigint): void {
+  const fd = openSync(path, "wx+", 0o600);
+  const length = Number(lengthBytes);
+  try {
+    ftruncateSync(fd, Number(scenario.backing.size));
+    const address = mmap({
+      lengthBytes: length,
+      prot: PROT_READ | PROT_WRITE,
+      flags: MAP_SHARED | MAP_NORESERVE,
+      fd,
+    });
+    // Faulted in first: a pool without a page for it is an error, no SIGBUS.
+    populate(address, length);
+    viewOf(address, length).set(contentBytes(scenario.backing.content, 0n, length));
+    munmap(address, length);
+    fchmodSync(fd, 0o777);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 /** Writes to a file beside it until no block is left: first in large pieces, then page by page. */
 function fillUp(path: string): void {
   const fd = openSync(path, "wx", 0o600);
@@ -72,10 +106,13 @@ export function createBacking(scenario: Scenario, directory: string): Backing {
   const room = join(directory, "backing");
   const sourceDirectory = join(room, "source");
   mkdirSync(room);
-  if (isOnTmpfs(kind)) mountTmpfs(room, size + TMPFS_SLACK_BYTES);
+  if (isOnTmpfs(kind))
+    mountTmpfs(room, size + TMPFS_SLACK_BYTES, kind === "tmpfs-huge" ? ["huge=always"] : []);
+  if (kind === "hugetlb") mountHugetlbfs(room, firstUnallocated(scenario) ?? size);
   mkdirSync(sourceDirectory);
   const filePath = join(sourceDirectory, "file");
-  writeContent(filePath, scenario, firstUnallocated(scenario) ?? size);
+  const write = kind === "hugetlb" ? mapContent : writeContent;
+  write(filePath, scenario, firstUnallocated(scenario) ?? size);
   if (kind === "tmpfs-full") fillUp(join(room, "filler"));
   return { sourceDirectory, filePath };
 }

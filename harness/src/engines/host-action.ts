@@ -10,6 +10,7 @@ import {
   storeThroughMapping,
   truncate,
 } from "../../../sys/src/index.ts";
+import type { ServerAction } from "./server-action.ts";
 
 const NOBODY = 65534;
 
@@ -44,7 +45,7 @@ function openAnd(path: string, flags: string, work: (fd: number) => void): void 
 }
 
 /** Those that need no descriptor from before. */
-export type PathAction = Exclude<HostAction, { verb: "open" | "ftruncate" }>;
+export type PathAction = Exclude<HostAction, { verb: "open" | "ftruncate" } | ServerAction>;
 
 /** Throws what the system call throws. */
 export function actOnPath(action: PathAction, path: string): void {

@@ -8,6 +8,7 @@ import { lookAtThread } from "../../../sys/src/index.ts";
 import { Signals, send, tieToParent } from "./child-side.ts";
 import { actOnPath } from "./host-action.ts";
 import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
+import { actOnServer } from "./server-action.ts";
 
 tieToParent();
 
@@ -22,13 +23,22 @@ function closeDescriptor(): void {
   descriptor = null;
 }
 
-function act(action: HostAction, path: string): void {
+/** What the steps are done to. */
+type Target = Pick<Extract<HostActorInbound, { type: "start" }>, "path" | "serverPid">;
+
+async function act(action: HostAction, { path, serverPid }: Target): Promise<void> {
   switch (action.verb) {
     case "open":
       descriptor ??= openSync(path, "r+");
       return;
     case "ftruncate":
       ftruncateSync(descriptor ?? -1, Number(action.size));
+      return;
+    case "kill-server":
+    case "stop-server":
+    case "continue-server":
+      if (serverPid === null) throw new Error(`${action.verb}: no server`);
+      await actOnServer(action, serverPid);
       return;
     default:
       actOnPath(action, path);
@@ -41,13 +51,13 @@ function delayedSoFarMs(): number {
 }
 
 /** Does it and times it; a failure is an observation. */
-async function perform(action: HostAction, label: string, path: string): Promise<void> {
+async function perform(action: HostAction, label: string, target: Target): Promise<void> {
   await report({ type: "begin", label });
   const start = performance.now();
   const delayedMs = delayedSoFarMs();
   let errno: string | null = null;
   try {
-    act(action, path);
+    await act(action, target);
   } catch (error) {
     errno = (error as NodeJS.ErrnoException).code ?? null;
     if (errno === null) throw error;
@@ -56,7 +66,7 @@ async function perform(action: HostAction, label: string, path: string): Promise
   await report({ type: "end", label, ms, heldUpMs: delayedSoFarMs() - delayedMs, errno });
 }
 
-async function run(actor: HostActor, path: string): Promise<void> {
+async function run(actor: HostActor, target: Target): Promise<void> {
   const labels = new Map(actionsOf(actor).map(({ label, index }) => [index, label]));
   for (const [index, step] of actor.steps.entries()) {
     switch (step.verb) {
@@ -67,7 +77,7 @@ async function run(actor: HostActor, path: string): Promise<void> {
         await report({ type: "signal", name: step.name });
         break;
       default:
-        await perform(step, labels.get(index) ?? step.verb, path);
+        await perform(step, labels.get(index) ?? step.verb, target);
     }
   }
   closeDescriptor();
@@ -83,7 +93,7 @@ process.on("message", (message: HostActorInbound) => {
     case "start":
       // This process may have served another case, whose late signals are none of this one's.
       signals.reset(message.raised);
-      void run(message.actor, message.path);
+      void run(message.actor, message);
       return;
     case "signal":
       signals.raise(message.name);

@@ -10,6 +10,8 @@ export type HostActorInbound =
       readonly actor: HostActor;
       /** The file, as this actor reaches it: itself, or in the mount. */
       readonly path: string;
+      /** Of the file server of the mount; null: there is none. */
+      readonly serverPid: number | null;
       /** Signals raised so far. */
       readonly raised: readonly string[];
     }

@@ -16,12 +16,14 @@ import {
   actionsOf,
   actOf,
   cacheTimeoutMs,
+  changesServer,
   type EventKind,
   guestActors,
   type HostAction,
   type HostActor,
   type HostResult,
   hostActors,
+  isIoAnswered,
   opensEarly,
   type Scenario,
   type TraceEvent,
@@ -236,6 +238,13 @@ class HostParticipant {
     return null;
   }
 
+  hasKilledServer(): boolean {
+    return [...this.#begun.keys()].some((label) => {
+      const action = this.#actions.get(label);
+      return action !== undefined && actOf(action).server === "dies";
+    });
+  }
+
   results(): Record<string, HostResult> {
     const steps: Record<string, HostResult> = {};
     for (const label of this.#actions.keys()) {
@@ -319,7 +328,10 @@ class RealHostSetup implements HostSetup {
     const { leaseSocket } = options;
     if (usesMount(this.#scenario) || leaseSocket !== undefined) await this.#openMount(options);
     // Before the file is mapped: opening it drops the client's page cache (fuse_finish_open(), fs/fuse/file.c).
-    if (mount !== undefined) this.#client = openSync(this.filePath, "r");
+    // Not of a server that is stopped: every child of this process closes what it does not inherit when it is executed, and
+    // the close would wait for the answer to its FLUSH, and this process for the child.
+    if (mount !== undefined && !changesServer(this.#scenario, "stops"))
+      this.#client = openSync(this.filePath, "r");
     await this.#prepareActors();
   }
 
@@ -333,6 +345,7 @@ class RealHostSetup implements HostSetup {
       directory: this.#directory,
       transport: ours ? "devfuse" : (options.transport ?? "devfuse"),
       slowness: this.#slowness,
+      mayBeStopped: changesServer(this.#scenario, "stops"),
       cacheTimeoutMs: cacheTimeoutMs(this.#scenario.backing.cache),
       ...(leaseSocket === undefined ? {} : { leaseSocket }),
       ...(mount === undefined ? {} : { faults: mount.faults }),
@@ -394,7 +407,14 @@ class RealHostSetup implements HostSetup {
     this.#serverDelayedMs = this.#mount?.delayedMs() ?? 0;
     for (const [index, [, actor]] of hostActors(this.#scenario).entries()) {
       const path = this.#pathOf(actor, filePath);
-      this.#children[index]?.send({ type: "start", actor, path, raised: [...this.#raised.keys()] });
+      const serverPid = this.#mount?.pid ?? null;
+      this.#children[index]?.send({
+        type: "start",
+        actor,
+        path,
+        serverPid,
+        raised: [...this.#raised.keys()],
+      });
     }
   }
 
@@ -447,7 +467,10 @@ class RealHostSetup implements HostSetup {
   }
 
   async failure(): Promise<string | null> {
-    return this.#failure ?? (await this.#mount?.lost()) ?? null;
+    if (this.#failure !== null) return this.#failure;
+    // The scenario's own doing.
+    if (this.#participants.some((one) => one.hasKilledServer())) return null;
+    return (await this.#mount?.lost()) ?? null;
   }
 
   async heldUp(): Promise<string | null> {
@@ -501,7 +524,7 @@ class RealHostSetup implements HostSetup {
   async close(): Promise<void> {
     this.#closing = true;
     // What waits for an answer that never comes can be in an uninterruptible sleep: the children first would hang here.
-    if (this.#scenario.backing.mount?.faults.some(({ action }) => action.kind === "hang")) this.endServer();
+    if (!isIoAnswered(this.#scenario)) this.endServer();
     await Promise.all(
       this.#children.map((child, index) =>
         this.#participants[index]?.finished ? actorPool.giveBack(child) : child.kill(),

@@ -8,7 +8,7 @@ import { type FaultRule, type Transport, transports } from "../../../language/sr
 import { delayedMsOf, LostChildError, mounts, processState } from "../../../sys/src/index.ts";
 import { builtPath } from "../paths.ts";
 import { processesOf, unmountBelow } from "../run/sweep.ts";
-import { childEnvironment } from "../run/tag.ts";
+import { childEnvironment, MAY_BE_STOPPED } from "../run/tag.ts";
 import { within } from "../within.ts";
 import { SMALL_YOUNG_GENERATION } from "./child.ts";
 
@@ -16,6 +16,8 @@ export type FuseMount = {
   readonly mountpoint: string;
   /** The transport that the server reports, and that the mount table shows as a FUSE mount. */
   readonly transport: Transport;
+  /** Of the server; null: it could not be started. */
+  readonly pid: number | null;
   /** How long the server's threads together have waited for a processor so far; 0 where the kernel does not say. */
   delayedMs(): number;
   /** Kills the server: the connection ends with its descriptor (fuse_dev_release(), fs/fuse/dev.c), and every request with it. */
@@ -30,6 +32,8 @@ export type MountOptions = {
   /** The case's folder. */
   readonly directory: string;
   readonly transport: Transport;
+  /** The scenario may stop the server. */
+  readonly mayBeStopped?: boolean;
   /** Only devfuse follows rules. */
   readonly faults?: readonly FaultRule[];
   /** For how long the client may hold names and attributes; null or left out: the server's default. */
@@ -94,6 +98,10 @@ function timeoutArguments({ cacheTimeoutMs = null }: MountOptions): string[] {
     : ["--entry-timeout", String(cacheTimeoutMs), "--attr-timeout", String(cacheTimeoutMs)];
 }
 
+function serverEnvironment({ directory, mayBeStopped }: MountOptions): Readonly<Record<string, string>> {
+  return { ...childEnvironment(directory), ...(mayBeStopped === true ? { [MAY_BE_STOPPED]: "1" } : {}) };
+}
+
 /** Mounts `sourceDirectory` through our server. Rejects with the server's output if it does not come up. */
 export async function openMount(options: MountOptions): Promise<FuseMount> {
   const mountpoint = join(options.directory, "mount");
@@ -119,7 +127,7 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
     ],
     {
       cwd: options.directory,
-      env: childEnvironment(options.directory),
+      env: serverEnvironment(options),
       stdin: "ignore",
       buffer: { stdout: false },
       reject: false,
@@ -176,5 +184,5 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
       `the FUSE server says ${mountpoint} is mounted; the mount table says ${mount?.type ?? "no"}`,
     );
   }
-  return { mountpoint, transport: ready.transport, delayedMs, abort, lost, close };
+  return { mountpoint, transport: ready.transport, pid: server.pid ?? null, delayedMs, abort, lost, close };
 }

@@ -29,6 +29,7 @@ import { within } from "../within.ts";
 import { attendedMs, noShare, type Share, shareBetween } from "./attendance.ts";
 import { type Bystanders, bystanderCounters, bystandersOf, progressOf, type Watched } from "./bystander.ts";
 import { type HostSetup, openHostSetup } from "./host-setup.ts";
+import { ownMappingReason } from "./own-mapping.ts";
 import { busyReason, ioPatienceMs } from "./patience.ts";
 
 /** Part of a case's time that is kept for ending it. */
@@ -328,7 +329,8 @@ export function supportsNative(scenario: Scenario, proposal: Proposal): Support 
   if (!isMappedIntoGuest(scenario.layout)) {
     return no(`layout ${scenario.layout} is about a guest's page cache; a process maps the file itself`);
   }
-  if (scenario.backing.kind === "private-swapped") return no("this engine's mappings are shared");
+  const ownMapping = ownMappingReason(scenario);
+  if (ownMapping !== null) return no(ownMapping);
   const tasks = guestActors(scenario).length;
   if (tasks > TASKS_MAX) return no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`);
   if (scenario.nmi !== undefined) return no("a process takes no NMI");

@@ -69,7 +69,7 @@ const rows = [
     proposals: "with-vm",
     byDefault: true,
     needs: ["kvm", "micro-guest"],
-    someNeed: ["fuse", "root", "swap"],
+    someNeed: ["fuse", "root", "swap", "hugetlb", "userfaultfd", "memory-failure"],
     load: async (): Promise<Engine> => (await import("./kvm/engine.ts")).kvmEngine,
     guestTakesInterrupts: true,
     inKernels: async (): Promise<SupportsCase> => (await import("./kvm/plan.ts")).supportsAnywhere,

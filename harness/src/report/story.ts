@@ -16,6 +16,7 @@ import {
   sizeText,
   stepText,
   type TraceEvent,
+  userfaultRuleText,
   vmmText,
 } from "../../../language/src/index.ts";
 import type { CaseResult } from "../run/result.ts";
@@ -37,6 +38,10 @@ const backings = {
   "host-file": "a file",
   tmpfs: "a file on a tmpfs of its own",
   "tmpfs-full": "a file on a full tmpfs, its second half never allocated",
+  "tmpfs-huge": "a file on a tmpfs of huge pages",
+  hugetlb: "a file of huge pages (hugetlbfs), whose pool has only those of its first half",
+  private: "a private mapping (MAP_PRIVATE) of a file",
+  userfaultfd: "private memory, which the handler of a userfaultfd fills from a file",
   "private-swapped": "a private mapping, all of it swapped out, of a file",
 } as const;
 
@@ -46,6 +51,13 @@ export function setupLines(scenario: Scenario): readonly string[] {
   const lines = [`${backings[backing.kind]} of ${sizeText(backing.size)}`];
   for (const rule of backing.mount?.faults ?? [])
     lines.push(`seen through our FUSE mount, whose server does: ${faultText(rule)}`);
+  if (backing.readonly) lines.push("the VMM has mapped it for reading only");
+  if (backing.handler !== undefined) {
+    const { faults, prefault, rules } = backing.handler;
+    lines.push(`the handler gets ${faults === "all" ? "all faults" : "faults of user mode only"}`);
+    if (prefault > 0n) lines.push(`before the guest it has copied ${sizeText(prefault)}`);
+    for (const rule of rules) lines.push(`the handler does: ${userfaultRuleText(rule)}`);
+  }
   if (layout === "nvdimm") lines.push("mapped into guest memory as a whole (NVDIMM)");
   if (layout === "virtio-fs") lines.push("shared with the guest by virtio-fs, without DAX");
   for (const { fileOffset, at, length } of window) {

@@ -2,6 +2,7 @@
  * A stand-alone C reproducer of a kernel's defect, generated from the scenario: for a bug report that does not ask its
  * reader to install anything. `reproducer.c.in` is the program; here its guest's steps and its host's acts are put in.
  */
+
 import { readFileSync } from "node:fs";
 import {
   type AccessStep,
@@ -18,6 +19,7 @@ import {
   touchOf,
   writtenValue,
 } from "../../../language/src/index.ts";
+import { ownMappingReason } from "../engines/own-mapping.ts";
 import { packagePath } from "../paths.ts";
 import { visible } from "../report/encode.ts";
 import { defectOf } from "../report/findings.ts";
@@ -130,6 +132,9 @@ function actionCode(action: HostAction): readonly string[] {
     case "open":
     case "open-read":
     case "map-store":
+    case "kill-server":
+    case "stop-server":
+    case "continue-server":
       // Nothing of it changes what the guest meets.
       return [];
     case "punch":
@@ -212,6 +217,8 @@ function commentLines(paragraphs: readonly string[]): string {
 function obstacleOf(scenario: Scenario, proposal: Proposal): string | null {
   const { backing } = scenario;
   if (backing.kind === "private-swapped") return "its pages have to be swapped out first";
+  const ownMapping = ownMappingReason(scenario);
+  if (ownMapping !== null) return "its memory is not a shared mapping of a file that stays as it is";
   if (backing.kind !== "host-file")
     return `its file is on a ${backing.kind} of its own, which has to be mounted`;
   if (backing.mount !== undefined) return "its file is seen through a FUSE mount, which needs a server";

@@ -16,7 +16,7 @@ import {
 } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
 import { runDirectoryParent } from "../paths.ts";
-import { RUN_TAG } from "./tag.ts";
+import { MAY_BE_STOPPED, RUN_TAG } from "./tag.ts";
 
 const KILL_ROUNDS = 60;
 const KILL_PAUSE_MS = 25;
@@ -35,15 +35,22 @@ export function isRunDirectory(directory: string, parent: string = runDirectoryP
   return false;
 }
 
-function worksFor(pid: string, directory: string): boolean {
-  let environment: string;
+/** None of a process that is gone, or another user's. */
+function environmentOf(pid: string): readonly string[] {
   try {
     // As process.env reads it: the folder may have any letters.
-    environment = readFileSync(`/proc/${pid}/environ`, "utf8");
+    return readFileSync(`/proc/${pid}/environ`, "utf8").split("\0");
   } catch {
-    return false; // Gone, or another user's.
+    return [];
   }
-  for (const entry of environment.split("\0")) {
+}
+
+function mayBeStopped(pid: string): boolean {
+  return environmentOf(pid).includes(`${MAY_BE_STOPPED}=1`);
+}
+
+function worksFor(pid: string, directory: string): boolean {
+  for (const entry of environmentOf(pid)) {
     if (!entry.startsWith(`${RUN_TAG}=`)) continue;
     const tag = entry.slice(RUN_TAG.length + 1);
     return tag === directory || tag.startsWith(`${directory}/`);
@@ -79,13 +86,15 @@ function isStopped(pid: string): boolean {
 }
 
 /**
- * The processes of `directory` that are stopped (SIGSTOP), one phrase each: what they were to do has not happened. Looks at
- * the memory of no other process: one that hangs in a page fault may hold the lock for which a reader of its
+ * The processes of `directory` that are stopped (SIGSTOP), one phrase each: what they were to do has not happened. Not
+ * those that a scenario may stop. Looks at the memory of no other process: one that hangs in a page fault may hold the lock for which a reader of its
  * /proc/PID/environ would wait (proc_pid_status() takes none).
  */
 export function stoppedProcesses(directory: string): readonly string[] {
   return readdirSync("/proc")
-    .filter((name) => /^[0-9]+$/.test(name) && isStopped(name) && worksFor(name, directory))
+    .filter(
+      (name) => /^[0-9]+$/.test(name) && isStopped(name) && worksFor(name, directory) && !mayBeStopped(name),
+    )
     .map((name) => processText(Number(name)));
 }
 

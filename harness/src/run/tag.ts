@@ -29,3 +29,6 @@ export function parentPid(): number {
   }
   return pid;
 }
+
+/** The environment variable, `1`, of a process that a scenario may stop: its stop is no interference from outside. */
+export const MAY_BE_STOPPED = "DAXFAULT_MAY_BE_STOPPED";

@@ -1,4 +1,5 @@
 /** The host setup on the real host: file, host actors as processes, signals. */
+import { spawn } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { join } from "node:path";
@@ -8,10 +9,12 @@ import { scenarioWith } from "../../../language/test/support/cases.ts";
 import { mountsBelow } from "../../../sys/src/index.ts";
 import { type HostSetup, type HostSetupOptions, openHostSetup } from "../../src/engines/host-setup.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
-import { processesOf } from "../../src/run/sweep.ts";
+import { processesOf, stoppedProcesses } from "../../src/run/sweep.ts";
+import { within } from "../../src/within.ts";
 import { caseFolder } from "../support/folders.ts";
 
 const root = supportOf(thisMachine(), ["root"]);
+const fuse = supportOf(thisMachine(), ["fuse"]);
 
 function withHost(...steps: HostStep[]): Scenario {
   const { victim } = scenarioWith({}).actors;
@@ -284,5 +287,50 @@ describe("the mount", () => {
       openHostSetup(byMount(), { directory, signal, slowness: 1 }, { serverPath }),
     ).rejects.toThrow(message);
     expect(processesOf(directory)).toEqual([]);
+  });
+});
+
+describe.skipIf(fuse.kind === "no")("the file server that is mapped", () => {
+  const served = (...steps: HostStep[]): Scenario => {
+    const scenario = withHost(...steps);
+    return { ...scenario, backing: { ...scenario.backing, mount: { faults: [] } } };
+  };
+
+  /** Another process, which may wait for ever. Its exit status; null: it waits. */
+  function readFrom(path: string): { readonly ended: Promise<number | null>; kill(): void } {
+    const child = spawn("dd", [`if=${path}`, "of=/dev/null", "bs=4096", "skip=768", "count=1"], {
+      stdio: "ignore",
+    });
+    return { ended: new Promise((resolve) => child.on("exit", resolve)), kill: () => child.kill("SIGKILL") };
+  }
+
+  it("is dead after its death, which is no failure of the case", async () => {
+    await onHostSetup(served({ verb: "kill-server" }), async (setup) => {
+      setup.begin();
+      expect(await setup.settled(10_000)).toBe(true);
+      expect(setup.hostSteps()).toEqual({ host: { "kill-server#1": { kind: "done" } } });
+      expect(setup.counts()).toEqual({ server: 1 });
+      expect(await readFrom(setup.filePath).ended).not.toBe(0);
+      expect(await setup.failure()).toBeNull();
+    });
+  });
+
+  it("answers nothing while it is stopped, and is not taken for stopped from outside", async () => {
+    const scenario = served(
+      { verb: "stop-server" },
+      { verb: "await", name: "go" },
+      { verb: "continue-server" },
+    );
+    await onHostSetup(scenario, async (setup) => {
+      setup.begin();
+      await vi.waitFor(() => expect(setup.counts()).toEqual({ server: 1 }), 10_000);
+      const reader = readFrom(setup.filePath);
+      expect(await within(reader.ended, 300)).toBe(false);
+      expect(stoppedProcesses(join(setup.sourceDirectory, ".."))).toEqual([]);
+      setup.raise("go", "test");
+      expect(await reader.ended).toBe(0);
+      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.failure()).toBeNull();
+    });
   });
 });

@@ -67,9 +67,11 @@ export type HostStep =
   | { readonly op: "extend"; readonly pages: number }
   /** fallocate PUNCH_HOLE: the pages read as zeros from now on. One step, unlike a truncation. */
   | { readonly op: "punch"; readonly page: number; readonly pages: number }
-  /** memory_failure() has taken the page: get_user_pages() finds hardware poison. */
   /** A store through a mapping of the host's own: the page, which is in the file, holds new bytes. */
   | { readonly op: "write"; readonly page: number }
+  /** The VMM has taken its mapping away, or made it PROT_NONE: no VMA that get_user_pages() could use. */
+  | { readonly op: "unmap"; readonly page: number; readonly pages: number }
+  /** memory_failure() has taken the page: get_user_pages() finds hardware poison. */
   | { readonly op: "hwpoison"; readonly page: number }
   /** The memory of the page goes bad, and the CPU has yet to notice (`memory-error.ts`). */
   | { readonly op: "memory-error"; readonly page: number }

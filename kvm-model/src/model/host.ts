@@ -204,6 +204,10 @@ function otherStep(m: Machine, step: Exclude<HostStep, Truncate>): void {
       m.log?.("access", "host", "host", `stores into page ${step.page} through its own mapping`);
       writePage(m.page(step.page));
       break;
+    case "unmap":
+      m.log?.("unmap", "vmm", "kvm", `no mapping of ${step.pages} pages from page ${step.page} on`);
+      replaceVma(m, step.page, step.page + step.pages, "none");
+      break;
     case "hwpoison":
       m.log?.("unmap", "host", "kvm", `memory failure takes page ${step.page}`);
       replaceVma(m, step.page, step.page + 1, "poisoned");
@@ -230,7 +234,7 @@ function otherStep(m: Machine, step: Exclude<HostStep, Truncate>): void {
 
 function otherAction(m: Machine): Action {
   return {
-    name: "host: extends, punches, writes, poisons, signals or goes on",
+    name: "host: extends, punches, writes, unmaps, poisons, signals or goes on",
     actor: "host",
     guard: () => {
       const step = hostStep(m);

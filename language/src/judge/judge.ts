@@ -247,7 +247,7 @@ function isSeen(witness: Witness, { steps, evidence, nature }: Witnessed): boole
     case "backing":
       // By construction in a model, whose pages begin on disk.
       if (!nature.isReal) return witness.is === "seen";
-      return ((counts["swap-out"] ?? 0) > 0 ? "seen" : "none") === witness.is;
+      return ((counts[witness.label as "swap-out" | "huge-page"] ?? 0) > 0 ? "seen" : "none") === witness.is;
     default:
       return isWord(steps.get(`${witness.subject}.${witness.label}`) ?? MISSING, witness.is);
   }

@@ -1,7 +1,7 @@
 /** The rules that need the whole scenario: sizes, windows, signals, witnesses. Each message names value and limit. */
 import { accessKinds, hostResultKinds, splitWord } from "../vocabulary.ts";
 import { accessBytes, guestVerbs, isAccess, isWrite, onlyReads, touchOf } from "./guest-verbs.ts";
-import { actOf, isAction } from "./host-verbs.ts";
+import { actOf, isAction, isDeviceAccess, isVmmAction } from "./host-verbs.ts";
 import {
   accessesOf,
   actionsOf,
@@ -22,14 +22,23 @@ import {
 } from "./limits.ts";
 import { hex, sizeText } from "./number.ts";
 import type { Problems } from "./problem.ts";
-import { type Actor, type Scenario, STUCK, type WindowMapping, type Witness } from "./scenario.ts";
+import {
+  type Actor,
+  isPrivate,
+  pageBytesOf,
+  type Scenario,
+  STUCK,
+  type WindowMapping,
+  type Witness,
+} from "./scenario.ts";
 import { mappingAt, mappingsOf } from "./window.ts";
 
 type Unhashed = Omit<Scenario, "hash">;
 
 function checkBacking(scenario: Unhashed, problems: Problems): void {
   const { kind, size } = scenario.backing;
-  const smallest = kind === "tmpfs-full" ? 2n * PAGE_BYTES : PAGE_BYTES;
+  const page = pageBytesOf(kind);
+  const smallest = kind === "tmpfs-full" || kind === "hugetlb" ? 2n * page : PAGE_BYTES;
   if (size > FILE_BYTES_MAX) {
     problems.add("backing.size", `${sizeText(size)} is greater than the limit ${sizeText(FILE_BYTES_MAX)}`);
   } else if (size < smallest) {
@@ -37,18 +46,19 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
       "backing.size",
       `${sizeText(size)} is less than ${sizeText(smallest)}, the least for ${kind}`,
     );
-  } else if (size % PAGE_BYTES !== 0n) {
-    problems.add("backing.size", `${hex(size)} is not a multiple of ${PAGE_BYTES}`);
+  } else if (size % page !== 0n) {
+    problems.add("backing.size", `${hex(size)} is not a multiple of ${page}`);
   }
-  if (kind === "private-swapped") {
+  checkHandler(scenario, problems);
+  if (isPrivate(kind) || kind === "hugetlb") {
     if (scenario.layout !== "nvdimm") {
       problems.add(
         "backing.kind",
-        `${kind} needs layout nvdimm: in layout ${scenario.layout} no mapping is private`,
+        `${kind} needs layout nvdimm: in layout ${scenario.layout} no mapping is ${isPrivate(kind) ? "private" : "of whole huge pages"}`,
       );
     }
     if (scenario.backing.mount !== undefined) {
-      problems.add("backing.mount", `${kind} takes none: its pages come from swap, not from a server`);
+      problems.add("backing.mount", `${kind} takes none: a file server's client has other pages`);
     }
   }
   for (const [index, { at }] of (scenario.backing.mount?.faults ?? []).entries()) {
@@ -57,6 +67,29 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
       `backing.mount.faults[${index}]`,
       `at ${hex(BigInt(at))} is beyond the file's ${sizeText(size)}`,
     );
+  }
+}
+
+function checkHandler({ backing }: Unhashed, problems: Problems): void {
+  const { kind, handler, size } = backing;
+  if ((kind === "userfaultfd") !== (handler !== undefined)) {
+    problems.add(
+      "backing.handler",
+      kind === "userfaultfd"
+        ? "is missing: a userfaultfd needs one"
+        : `${kind} has none: it is of a userfaultfd`,
+    );
+  }
+  if (handler === undefined) return;
+  if (handler.prefault > size || handler.prefault % PAGE_BYTES !== 0n) {
+    problems.add(
+      "backing.handler.prefault",
+      `${hex(handler.prefault)} is no number of whole pages of the file`,
+    );
+  }
+  for (const [index, { at }] of handler.rules.entries()) {
+    if (at < size) continue;
+    problems.add(`backing.handler.rules[${index}]`, `at ${hex(at)} is beyond the file's ${sizeText(size)}`);
   }
 }
 
@@ -225,8 +258,9 @@ function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): st
     return ["on", "off"].includes(is) ? null : `apf is on or off, not ${is}`;
   }
   if (subject === "backing") {
-    if (label !== "swap-out") return `of the backing only "swap-out" can be witnessed, not ${label}`;
-    return ["seen", "none"].includes(is) ? null : `swap-out is seen or none, not ${is}`;
+    if (label !== "swap-out" && label !== "huge-page")
+      return `of the backing only "swap-out" and "huge-page" can be witnessed, not ${label}`;
+    return ["seen", "none"].includes(is) ? null : `${label} is seen or none, not ${is}`;
   }
   const actor = scenario.actors[subject];
   if (actor === undefined) return `there is no actor ${subject}`;
@@ -243,6 +277,40 @@ function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): st
       const labels = accessesOf(actor).map((access) => access.label);
       if (!labels.includes(label)) return `${subject} has no ${label} (has ${labels.join(", ")})`;
       return wordProblem(is, accessKinds);
+    }
+  }
+}
+
+/** What is done to a server needs one whose files are the guest's memory. */
+function checkServer(scenario: Unhashed, problems: Problems): void {
+  if (scenario.backing.mount !== undefined) return;
+  for (const [name, actor] of hostActors(scenario)) {
+    for (const [index, step] of actor.steps.entries()) {
+      if (!isAction(step) || actOf(step).server === undefined) continue;
+      problems.add(
+        `actors.${name}.steps[${index}]`,
+        `${step.verb} needs backing.mount: no file server is behind what is mapped`,
+      );
+    }
+  }
+}
+
+/** What the VMM does to its mapping is done to whole pages that are mapped; a device may touch any of their bytes. */
+function checkVmmActions(scenario: Unhashed, problems: Problems): void {
+  for (const [name, actor] of Object.entries(scenario.actors)) {
+    for (const [index, step] of actor.in === "vmm" ? actor.steps.entries() : []) {
+      if (!isVmmAction(step)) continue;
+      const at = `actors.${name}.steps[${index}]`;
+      const length = "length" in step ? Number(step.length) : "size" in step ? step.size : Number(PAGE_BYTES);
+      const isInPages =
+        !isDeviceAccess(step) && (step.offset % PAGE_BYTES !== 0n || BigInt(length) % PAGE_BYTES !== 0n);
+      if (isInPages) problems.add(at, `${step.verb} is of whole pages of ${PAGE_BYTES} bytes`);
+      if (mappingAt(scenario, step.offset, length) === null) {
+        problems.add(at, `offset ${hex(step.offset)} + ${length} bytes is outside what is mapped`);
+      }
+      if (step.verb === "map" && scenario.backing.kind === "userfaultfd") {
+        problems.add(at, "map: no file is behind memory that a handler fills");
+      }
     }
   }
 }
@@ -271,6 +339,8 @@ export function checkScenario(scenario: Unhashed, problems: Problems): void {
   checkActors(scenario, problems);
   checkSignals(scenario, problems);
   checkDescriptors(scenario, problems);
+  checkServer(scenario, problems);
+  checkVmmActions(scenario, problems);
   for (const [index, witness] of scenario.witness.entries()) {
     const problem = witnessProblem(scenario, witness);
     if (problem !== null) problems.add(`witness[${index}]`, problem);

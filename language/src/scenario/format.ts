@@ -3,6 +3,7 @@ import { faultText } from "./faults.ts";
 import { hex } from "./number.ts";
 import type { Actor, Scenario, Witness } from "./scenario.ts";
 import { stepText } from "./steps.ts";
+import { type UserfaultHandler, userfaultRuleText } from "./userfault.ts";
 
 export function witnessText({ subject, label, is }: Witness): string {
   return `${subject}.${label} is ${is}`;
@@ -12,8 +13,16 @@ function actorSource(actor: Actor): object {
   return { ...actor, steps: actor.steps.map(stepText) };
 }
 
-function backingSource({ mount, ...backing }: Scenario["backing"]): object {
-  const rest = { ...backing, size: hex(backing.size) };
+function handlerSource({ prefault, rules, ...rest }: UserfaultHandler): object {
+  return { ...rest, prefault: hex(prefault), rules: rules.map(userfaultRuleText) };
+}
+
+function backingSource({ mount, handler, ...backing }: Scenario["backing"]): object {
+  const rest = {
+    ...backing,
+    size: hex(backing.size),
+    ...(handler === undefined ? {} : { handler: handlerSource(handler) }),
+  };
   return mount === undefined ? rest : { ...rest, mount: { faults: mount.faults.map(faultText) } };
 }
 

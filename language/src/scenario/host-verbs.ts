@@ -5,13 +5,16 @@ import type { EventKind } from "../vocabulary.ts";
 import { FILE_BYTES_MAX, PAGE_BYTES } from "./limits.ts";
 import { hex, sizeText } from "./number.ts";
 import {
+  copySize,
   fileLength,
   fileOffset,
   fileSize,
   type Grammar,
+  oneOf,
   optionsIfAny,
   signalName,
   value,
+  windowOffset,
 } from "./operands.ts";
 
 export const truncateOptions = ["own-namespace", "as-nobody"] as const;
@@ -45,10 +48,16 @@ export type HostStep =
   /** rename(2) of another, empty file over this one. */
   | { readonly verb: "rename-over" }
   | { readonly verb: "unlink" }
+  /** SIGKILL to the file server of the mount that is mapped, and its end, which ends the connection. */
+  | { readonly verb: "kill-server" }
+  /** SIGSTOP: it answers nothing until `continue-server`. */
+  | { readonly verb: "stop-server" }
+  /** SIGCONT. */
+  | { readonly verb: "continue-server" }
   | { readonly verb: "signal"; readonly name: string }
   | { readonly verb: "await"; readonly name: string };
 
-/** The steps that do something to the file. */
+/** The steps that do something to the file, or to its server. */
 export type HostAction = Exclude<HostStep, { readonly verb: "signal" | "await" }>;
 
 /** A step of the VMM besides its policy. */
@@ -56,7 +65,34 @@ export type VmmStep =
   | { readonly verb: "await"; readonly name: string }
   | { readonly verb: "signal"; readonly name: string }
   /** KVM_RUN again on a vCPU that had stopped; nothing if it is still running. */
-  | { readonly verb: "resume" };
+  | { readonly verb: "resume" }
+  | VmmAction;
+
+export const protections = ["none", "read", "all"] as const;
+/** PROT_NONE, PROT_READ, or both of PROT_READ and PROT_WRITE. */
+export type Protection = (typeof protections)[number];
+
+/** What a VMM does to its own mapping of the guest's memory. Offsets are window offsets (bytes). */
+export type VmmAction =
+  /** munmap(2): no mapping is there any more, the memslot stays. */
+  | { readonly verb: "unmap"; readonly offset: bigint; readonly length: bigint }
+  /** mmap(2) of the file, with MAP_FIXED, as it was in the beginning. */
+  | { readonly verb: "map"; readonly offset: bigint; readonly length: bigint }
+  /** mprotect(2). */
+  | {
+      readonly verb: "protect";
+      readonly offset: bigint;
+      readonly length: bigint;
+      readonly protection: Protection;
+    }
+  /** As for a balloon (QEMU's ram_block_discard_range()): MADV_DONTNEED of private memory, a hole in a file's. */
+  | { readonly verb: "discard"; readonly offset: bigint; readonly length: bigint }
+  /** madvise(2) with MADV_HWPOISON, of one page: as after a memory error that the host has found. */
+  | { readonly verb: "memory-failure"; readonly offset: bigint }
+  /** A device of the VMM copies from the guest's memory, as for a descriptor of a virtqueue. */
+  | { readonly verb: "device-read"; readonly offset: bigint; readonly size: number }
+  /** A device of the VMM copies to the guest's memory. */
+  | { readonly verb: "device-write"; readonly offset: bigint; readonly size: number; readonly value: bigint };
 
 /** From its first byte up to, not including, its last. */
 export type FileRange = { readonly from: bigint; readonly to: bigint };
@@ -83,7 +119,12 @@ export type Act<Step> = {
   readonly descriptor?: "opens" | "uses";
   /** It concerns the file's name, not the inode. */
   readonly onName?: true;
+  /** It is done to the server of the mount that is mapped. */
+  readonly server?: ServerChange;
 };
+
+/** What becomes of the server, and with it of what has to be read from now on. */
+export type ServerChange = "dies" | "stops" | "goes-on";
 
 export type HostVerb<Step> = Grammar<Step> & { readonly act: Step extends HostAction ? Act<Step> : null };
 
@@ -98,6 +139,11 @@ function checkRange({ offset, length }: { readonly offset: bigint; readonly leng
     ? `offset ${hex(offset)} + length ${hex(length)} is beyond the limit ${sizeText(FILE_BYTES_MAX)}`
     : null;
 }
+
+const toServer = (server: ServerChange, detail: string) => ({
+  operands: {},
+  act: { event: () => ({ kind: "server", detail }) as const, effect: unchanged, server },
+});
 
 const signalling = { operands: { name: signalName }, act: null };
 
@@ -190,6 +236,9 @@ export const hostVerbs: {
     operands: {},
     act: { event: () => ({ kind: "unlink", detail: "" }), effect: unchanged, onName: true },
   },
+  "kill-server": toServer("dies", "SIGKILL"),
+  "stop-server": toServer("stops", "SIGSTOP"),
+  "continue-server": toServer("goes-on", "SIGCONT"),
   signal: signalling,
   await: signalling,
 };
@@ -198,9 +247,25 @@ export const vmmVerbs: {
   readonly [Verb in VmmStep["verb"]]: Grammar<Extract<VmmStep, { readonly verb: Verb }>>;
 } = {
   resume: { operands: {} },
+  unmap: { operands: { offset: windowOffset, length: fileLength } },
+  map: { operands: { offset: windowOffset, length: fileLength } },
+  protect: { operands: { offset: windowOffset, length: fileLength, protection: oneOf(protections) } },
+  discard: { operands: { offset: windowOffset, length: fileLength } },
+  "memory-failure": { operands: { offset: windowOffset } },
+  "device-read": { operands: { offset: windowOffset, size: copySize } },
+  "device-write": { operands: { offset: windowOffset, size: copySize, value: value() } },
   signal: { operands: { name: signalName } },
   await: { operands: { name: signalName } },
 };
+
+export function isVmmAction(step: VmmStep): step is VmmAction {
+  return step.verb !== "await" && step.verb !== "signal" && step.verb !== "resume";
+}
+
+/** The VMM's own load or store. */
+export function isDeviceAccess(step: VmmStep): boolean {
+  return step.verb === "device-read" || step.verb === "device-write";
+}
 
 export function isAction(step: HostStep): step is HostAction {
   return hostVerbs[step.verb].act !== null;

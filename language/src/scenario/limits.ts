@@ -2,6 +2,8 @@
 
 /** Base page of x86-64: what mmap, memslots and FUSE_SETUPMAPPING count in. */
 export const PAGE_BYTES: bigint = 4096n;
+/** What a page-table entry of the second level maps on x86-64, and a page of hugetlbfs by default. */
+export const HUGE_PAGE_BYTES: bigint = 2n * 1024n * 1024n;
 /** DAX window of the micro-guest's address space, and thus the largest file for layout `nvdimm`. */
 export const WINDOW_BYTES_MAX: bigint = 64n * 1024n * 1024n;
 /** Keeps a run's disk use and the time to fill a file small. */

@@ -1,14 +1,16 @@
 /**
  * Which pages of the file a scenario takes away, and by what: judged by what is lost, not by the file's size alone. A page
  * is lost where no page can be had for it: behind the end of the file (filemap_fault() compares page numbers), in the part
- * of a full tmpfs that was never allocated (ENOSPC), where the server of its mount fails every READ or cuts the file.
+ * of a full tmpfs that was never allocated (ENOSPC), where the server of its mount fails every READ, cuts the file, or is dead.
  */
 import type { FaultRule } from "./fault-rules.ts";
 import { isLinuxCall, isWrite } from "./guest-verbs.ts";
 import { allAccesses } from "./labels.ts";
 import { PAGE_BYTES } from "./limits.ts";
-import type { Scenario } from "./scenario.ts";
+import { pageBytesOf, type Scenario } from "./scenario.ts";
+import { type Served, servedPage } from "./served.ts";
 import { fileSizes } from "./sizes.ts";
+import { userfaultActionAt } from "./userfault.ts";
 
 /** `unknown`: the scenario leaves it open, as a rule does that fails some READs and not others. */
 export type Loss = "lost" | "kept" | "unknown";
@@ -18,10 +20,11 @@ export function isBehind(sizeBytes: bigint, fileOffset: bigint): boolean {
   return fileOffset / PAGE_BYTES >= (sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES;
 }
 
-/** First byte of a full tmpfs that has no block: its second half, in whole pages. */
+/** First byte of a full tmpfs, or of a file of huge pages, that has no page: its second half, in whole pages. */
 export function firstUnallocated(scenario: Pick<Scenario, "backing">): bigint | null {
   const { kind, size } = scenario.backing;
-  return kind === "tmpfs-full" ? (size / PAGE_BYTES / 2n) * PAGE_BYTES : null;
+  const page = pageBytesOf(kind);
+  return kind === "tmpfs-full" || kind === "hugetlb" ? (size / page / 2n) * page : null;
 }
 
 function isAt({ at }: Pick<FaultRule, "at">, fileOffset: bigint): boolean {
@@ -60,18 +63,51 @@ function lossByRule(rule: FaultRule, fileOffset: bigint): Loss {
   }
 }
 
+/** What the handler of a userfaultfd makes of the page. */
+export function lossByHandler({ backing }: Pick<Scenario, "backing">, fileOffset: bigint): Loss {
+  const { handler } = backing;
+  if (handler === undefined || fileOffset < handler.prefault) return "kept";
+  if (handler.faults === "user") return "lost";
+  switch (userfaultActionAt(handler, fileOffset)?.kind) {
+    case undefined:
+    case "delay":
+      return "kept";
+    case "close":
+    case "poison":
+      return "lost";
+    case "hang":
+    case "die":
+      return "unknown";
+  }
+}
+
 function worst(losses: readonly Loss[]): Loss {
   if (losses.includes("lost")) return "lost";
   return losses.includes("unknown") ? "unknown" : "kept";
 }
 
-/** What the rules of the mount's server make of the page of that offset. */
-export function lossByServer({ backing }: Pick<Scenario, "backing">, fileOffset: bigint): Loss {
-  return worst((backing.mount?.faults ?? []).map((rule) => lossByRule(rule, fileOffset)));
+const lossByEnd: Readonly<Record<Served, Loss>> = {
+  answered: "kept",
+  failed: "lost",
+  // Nothing is lost and nothing comes.
+  unanswered: "unknown",
+  unknown: "unknown",
+};
+
+type Parts = Pick<Scenario, "actors" | "backing" | "layout" | "window">;
+
+/** What comes of asking for the page of that offset: the mount's server, or the handler of a userfaultfd. */
+export function lossByServer(scenario: Parts, fileOffset: bigint): Loss {
+  const byRules = (scenario.backing.mount?.faults ?? []).map((rule) => lossByRule(rule, fileOffset));
+  return worst([
+    ...byRules,
+    lossByEnd[servedPage(scenario, fileOffset)],
+    lossByHandler(scenario, fileOffset),
+  ]);
 }
 
 /** Is the page of that offset lost at any time? */
-export function lossEver(scenario: Pick<Scenario, "actors" | "backing">, fileOffset: bigint): Loss {
+export function lossEver(scenario: Parts, fileOffset: bigint): Loss {
   const hole = firstUnallocated(scenario);
   if (hole !== null && fileOffset >= hole) return "lost";
   if (fileSizes(scenario).some((sizeBytes) => isBehind(sizeBytes, fileOffset))) return "lost";
@@ -82,10 +118,7 @@ export function lossEver(scenario: Pick<Scenario, "actors" | "backing">, fileOff
  * What zeros at that offset are when all is done. `held`: the file's own, as in a hole (that of a full tmpfs, too), behind
  * the end in its last page, after it has grown again. `silent`: no page can be had, so they stand in for data.
  */
-export function zerosAt(
-  scenario: Pick<Scenario, "actors" | "backing">,
-  fileOffset: bigint,
-): "held" | "silent" | "unknown" {
+export function zerosAt(scenario: Parts, fileOffset: bigint): "held" | "silent" | "unknown" {
   if (isBehind(fileSizes(scenario).at(-1) ?? 0n, fileOffset)) {
     // A write of the guest's makes the file longer again, with a hole before what is written.
     const mayGrow = allAccesses(scenario).some((step) => isLinuxCall(step) && isWrite(step));

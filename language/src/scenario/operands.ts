@@ -61,6 +61,19 @@ export const until: Operand<string> = {
   text: (name) => ["until", name],
 };
 
+/** One of `known`. */
+export function oneOf<Word extends string>(known: readonly Word[]): Operand<Word> {
+  return {
+    read: (words) => {
+      const word = words.word(`one of ${known.join(", ")}`);
+      const found = known.find((one) => one === word);
+      if (found === undefined) words.fail(`${JSON.stringify(word)} is not one of ${known.join(", ")}`);
+      return found;
+    },
+    text: (word) => [word],
+  };
+}
+
 /** Any of `known`, up to the end of the line. */
 export function options<Option extends string>(known: readonly Option[]): Operand<readonly Option[]> {
   return { read: (words) => words.options(known), text: (chosen) => chosen };

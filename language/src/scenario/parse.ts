@@ -38,6 +38,7 @@ import {
   type Witness,
 } from "./scenario.ts";
 import { parseGuestStep, parseHostStep, parseVmmStep } from "./steps.ts";
+import { parseUserfaultRule, type UserfaultHandler, userFaultModes } from "./userfault.ts";
 import { ACTOR_NAME } from "./words.ts";
 
 const ID = /^[a-z0-9][a-z0-9.-]*(?:\/[a-z0-9][a-z0-9.-]*)*$/;
@@ -93,6 +94,14 @@ const scenarioShape = z.strictObject({
     size: bytes,
     content: z.enum(contents).default("pattern"),
     cache: z.enum(clientCaches).optional(),
+    readonly: z.literal(true).optional(),
+    handler: z
+      .strictObject({
+        faults: z.enum(userFaultModes).default("all"),
+        prefault: bytes.default(0n),
+        rules: z.array(z.string()).max(FAULTS_MAX, `more rules than the limit ${FAULTS_MAX}`).default([]),
+      })
+      .optional(),
     mount: z
       .strictObject({
         faults: z.array(z.string()).max(FAULTS_MAX, `more rules than the limit ${FAULTS_MAX}`).default([]),
@@ -152,10 +161,25 @@ function parseActor(shape: ActorShape, at: string, problems: Problems): Actor {
   }
 }
 
+function parseHandler(
+  { rules, ...rest }: NonNullable<ScenarioShape["backing"]["handler"]>,
+  problems: Problems,
+): UserfaultHandler {
+  const parsed = rules.flatMap(
+    (text, index) => parseUserfaultRule(text, `backing.handler.rules[${index}]`, problems) ?? [],
+  );
+  return { ...rest, rules: parsed };
+}
+
 function parseBacking(shape: ScenarioShape["backing"], problems: Problems): Scenario["backing"] {
-  const { mount, cache, ...always } = shape;
+  const { mount, cache, readonly, handler, ...always } = shape;
   // An empty member is left out: a scenario's hash is of the members that it has.
-  const rest = cache === undefined ? always : { ...always, cache };
+  const rest = {
+    ...always,
+    ...(cache === undefined ? {} : { cache }),
+    ...(readonly === undefined ? {} : { readonly }),
+    ...(handler === undefined ? {} : { handler: parseHandler(handler, problems) }),
+  };
   if (mount === undefined) return rest;
   const faults = mount.faults.flatMap(
     (text, index) => parseFault(text, `backing.mount.faults[${index}]`, problems) ?? [],

@@ -6,6 +6,8 @@
 import type { FaultRule } from "./fault-rules.ts";
 import type { GuestStep } from "./guest-verbs.ts";
 import type { HostStep, VmmStep } from "./host-verbs.ts";
+import { HUGE_PAGE_BYTES, PAGE_BYTES } from "./limits.ts";
+import type { UserfaultHandler } from "./userfault.ts";
 
 export const layouts = ["dax-window", "nvdimm", "virtio-fs"] as const;
 /**
@@ -21,10 +23,23 @@ export function isMappedIntoGuest(layout: Layout): boolean {
   return layout !== "virtio-fs";
 }
 
-export const backingKinds = ["host-file", "tmpfs", "tmpfs-full", "private-swapped"] as const;
+export const backingKinds = [
+  "host-file",
+  "tmpfs",
+  "tmpfs-full",
+  "tmpfs-huge",
+  "hugetlb",
+  "private",
+  "private-swapped",
+  "userfaultfd",
+] as const;
 /**
  * `host-file`: a file in the run directory (whatever file system that is on; attested).
  * `tmpfs`: a file on a tmpfs of its own. `tmpfs-full`: the same, its last pages never allocated and no block left.
+ * `tmpfs-huge`: on a tmpfs of huge pages (huge=always). `hugetlb`: a file of huge pages (hugetlbfs), whose pool runs dry:
+ * the pages of its second half were never allocated, and none is left.
+ * `private`: a `host-file` mapped MAP_PRIVATE (a snapshot that a VM is restored from): the file's page until the first store.
+ * `userfaultfd`: private memory that a `handler` fills with the file's pages when they are missing.
  * `private-swapped`: a `host-file` mapped MAP_PRIVATE (QEMU's `share=off`, memory restored from a snapshot), each page the
  * VMM's own copy of the file's, and all of them swapped out before the guest's first access. On a tmpfs there would be
  * nothing to see: shmem_swapin_folio() (mm/shmem.c) waits for the page whatever the caller asked for, FOLL_NOWAIT included,
@@ -34,7 +49,17 @@ export type BackingKind = (typeof backingKinds)[number];
 
 /** Does the file lie on a tmpfs that has to be mounted for it? */
 export function isOnTmpfs(kind: BackingKind): boolean {
-  return kind === "tmpfs" || kind === "tmpfs-full";
+  return kind === "tmpfs" || kind === "tmpfs-full" || kind === "tmpfs-huge";
+}
+
+/** Is the guest's memory the VMM's own, so that what is stored there never comes to the file? */
+export function isPrivate(kind: BackingKind): boolean {
+  return kind === "private" || kind === "private-swapped" || kind === "userfaultfd";
+}
+
+/** The page that the file has and that is mapped, in bytes. */
+export function pageBytesOf(kind: BackingKind): bigint {
+  return kind === "hugetlb" ? HUGE_PAGE_BYTES : PAGE_BYTES;
 }
 
 export const clientCaches = ["never", "always"] as const;
@@ -128,6 +153,10 @@ export type Scenario = {
     readonly content: Content;
     /** Left out: one second. */
     readonly cache?: ClientCache;
+    /** The VMM has mapped it PROT_READ (QEMU's `readonly=on`), the memslot is writable. Left out: readable and writable. */
+    readonly readonly?: true;
+    /** Of kind `userfaultfd`. */
+    readonly handler?: UserfaultHandler;
     /**
      * What is mapped is not the file itself but what our FUSE mount of its folder shows, whose server follows these rules.
      * Its client begins with an empty page cache: every page needs I/O. Left out: the file itself.
@@ -153,6 +182,7 @@ export type Scenario = {
 
 /**
  * `actor.label is word`, `host.truncate#1 is done`, `kvm.KVM_CAP_.. is 1`, `guest.apf is off`, `backing.swap-out is seen`
- * (no page of the mapping was in memory, nor in the swap cache, when the guest began).
+ * (no page of the mapping was in memory, nor in the swap cache, when the guest began), `backing.huge-page is seen` (KVM
+ * has mapped a large page for the guest).
  */
 export type Witness = { readonly subject: string; readonly label: string; readonly is: string };

@@ -47,6 +47,62 @@ const host = (...steps: string[]): Changes => ({
   witness: [],
 });
 
+describe("memory that a handler fills", () => {
+  const handled = (handler: unknown, more: Changes = {}): Changes => ({
+    backing: { kind: "userfaultfd", size: "4MiB", ...(handler === undefined ? {} : { handler }), ...more },
+    layout: "nvdimm",
+    window: undefined,
+  });
+
+  it("has a handler, which is written as it was read", () => {
+    const rules = ["missing at 0x300000 delay 200", "missing at 0x1000 poison"];
+    const [scenario] = parse(handled({ faults: "user", prefault: "0x2000", rules }));
+    expect(scenario?.backing.handler).toEqual({
+      faults: "user",
+      prefault: 0x2000n,
+      rules: [
+        { at: 0x300000n, action: { kind: "delay", ms: 200 } },
+        { at: 0x1000n, action: { kind: "poison" } },
+      ],
+    });
+    if (scenario === undefined) throw new Error("no scenario");
+    const again = parseScenarios(JSON.stringify(scenarioSource(scenario)), "again.json");
+    expect(again).toEqual([scenario]);
+  });
+
+  it.each([
+    ["no handler", handled(undefined), "backing.handler: is missing"],
+    ["a handler of a file", { backing: { size: 4096, handler: {} } }, "host-file has none"],
+    ["what is done", handled({ rules: ["missing at 0 ignore"] }), '"ignore" is not one of delay, hang'],
+    ["no place", handled({ rules: ["missing hang"] }), '"missing at OFFSET ACTION"'],
+    ["a place behind it", handled({ rules: ["missing at 4MiB hang"] }), "is beyond the file's 4 MiB"],
+    ["a delay without end", handled({ rules: ["missing at 0 delay 9999"] }), "is greater than the limit"],
+    ["part of a page", handled({ prefault: 100 }), "no number of whole pages"],
+    ["a window", { ...handled({}), layout: "dax-window" }, "userfaultfd needs layout nvdimm"],
+  ])("names what is wrong: %s", (_what, changes, message) => {
+    expect(problems(changes)).toContain(message);
+  });
+});
+
+describe("a VMM's own mapping", () => {
+  const vmm = (...steps: string[]): Changes => ({
+    actors: { ...plain.actors, vmm: { in: "vmm", steps } },
+  });
+  it.each([
+    ["part of a page", vmm("unmap 0x1800 0x1000"), "unmap is of whole pages of 4096 bytes"],
+    ["what is not mapped", vmm("protect 0x200000 0x1000 none"), "outside what is mapped"],
+    ["a protection that is none", vmm("protect 0 0x1000 write"), '"write" is not one of none, read, all'],
+    ["a page behind the window", vmm("memory-failure 0x200000"), "outside what is mapped"],
+    ["a device that reads on behind it", vmm("device-read 0x1ffffc 8"), "outside what is mapped"],
+  ])("refuses %s", (_what, changes, message) => {
+    expect(problems(changes)).toContain(message);
+  });
+
+  it("may be touched by a device at any byte", () => {
+    expect(problems(vmm("device-read 0x1001 3", "device-write 0x1001 1 0xff"))).toBe("nothing wrong");
+  });
+});
+
 describe("a backing through our mount", () => {
   const mount = (...faults: string[]): Changes => ({ backing: { size: "4MiB", mount: { faults } } });
 
@@ -492,7 +548,11 @@ describe("a scenario is refused", () => {
       "actors.a-3.steps[0]: offset 0x200000 + 8 bytes is outside what is mapped",
     ],
     ["a backing's witness", { witness: ["backing.swap-out is 4"] }, "swap-out is seen or none, not 4"],
-    ["another of its", { witness: ["backing.swap-in is seen"] }, 'only "swap-out" can be witnessed'],
+    [
+      "another of its",
+      { witness: ["backing.swap-in is seen"] },
+      'only "swap-out" and "huge-page" can be witnessed',
+    ],
     ["a guest's witness", { witness: ["guest.apf is 1"] }, "apf is on or off, not 1"],
   ])("%s", (_what, changes, message) => {
     expect(problems(changes)).toContain(message);

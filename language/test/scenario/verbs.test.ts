@@ -54,6 +54,22 @@ const hostLines: Readonly<Record<keyof typeof hostVerbs, string>> = {
   "map-store": "map-store 0x1008 0x5a",
   "rename-over": "rename-over",
   unlink: "unlink",
+  "kill-server": "kill-server",
+  "stop-server": "stop-server",
+  "continue-server": "continue-server",
+  signal: "signal cut",
+  await: "await cut",
+};
+
+const vmmLines: Readonly<Record<keyof typeof vmmVerbs, string>> = {
+  resume: "resume",
+  unmap: "unmap 0x1000 0x2000",
+  map: "map 0x1000 0x2000",
+  protect: "protect 0x1000 0x2000 none",
+  discard: "discard 0x1000 0x1000",
+  "memory-failure": "memory-failure 0x1000",
+  "device-read": "device-read 0x1000 8",
+  "device-write": "device-write 0x1000 8 0x5a5a",
   signal: "signal cut",
   await: "await cut",
 };
@@ -77,8 +93,7 @@ describe("a verb", () => {
   it.each(Object.values(hostLines))("of the host is written as it was read: %s", (line) => {
     expect(stepText(parsed(parseHostStep, line))).toBe(line);
   });
-  it.each(Object.keys(vmmVerbs))("of the VMM is written as it was read: %s", (verb) => {
-    const line = verb === "resume" ? verb : `${verb} cut`;
+  it.each(Object.values(vmmLines))("of the VMM is written as it was read: %s", (line) => {
     expect(stepText(parsed(parseVmmStep, line))).toBe(line);
   });
 

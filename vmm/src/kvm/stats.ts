@@ -1,5 +1,5 @@
 /**
- * KVM_GET_STATS_FD: a vCPU's counters by name (api.rst 4.133; since Linux 5.14).
+ * KVM_GET_STATS_FD: the counters of a VM or of a vCPU by name (api.rst 4.133; since Linux 5.14).
  *
  * The descriptors are read once; `read` costs one pread(2) of the data block.
  */
@@ -15,15 +15,15 @@ const MAX_NAME_BYTES = 256;
 
 type Counter = { readonly name: string; readonly offset: number };
 
-export class VcpuStats {
+export class Stats {
   readonly #fd: number;
   readonly #counters: readonly Counter[];
   readonly #dataOffset: number;
   readonly #data: DataView;
 
-  /** Throws a SyscallError (ENOTTY before Linux 5.14). */
-  constructor(vcpuFd: number) {
-    this.#fd = ioctlWord(vcpuFd, "KVM_GET_STATS_FD");
+  /** @param owner descriptor of a VM or a vCPU. Throws a SyscallError (ENOTTY before Linux 5.14). */
+  constructor(owner: number) {
+    this.#fd = ioctlWord(owner, "KVM_GET_STATS_FD");
     const header = new DataView(new ArrayBuffer(HEADER_BYTES));
     readSync(this.#fd, header, 0, HEADER_BYTES, 0);
     const nameBytes = header.getUint32(4, true);

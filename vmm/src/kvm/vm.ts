@@ -2,6 +2,7 @@
 import { closeSync } from "node:fs";
 import { GUEST_MEMFD_FLAG_INIT_SHARED, GUEST_MEMFD_FLAG_MMAP, KVM_MEM_GUEST_MEMFD, sizeOf } from "./abi.ts";
 import { ioctlStruct } from "./device.ts";
+import { Stats } from "./stats.ts";
 
 export type Memslot = {
   readonly slot: number;
@@ -13,6 +14,7 @@ export type Memslot = {
 export class MemoryVm {
   readonly fd: number;
   readonly #slots: Memslot[] = [];
+  #stats: Stats | null = null;
 
   constructor(fd: number) {
     this.fd = fd;
@@ -73,7 +75,14 @@ export class MemoryVm {
     return this.#slots;
   }
 
+  /** One of KVM's counters of the VM now (`pages_2m`), or null if this kernel has none of that name. Throws a SyscallError. */
+  stat(name: string): bigint | null {
+    this.#stats ??= new Stats(this.fd);
+    return this.#stats.read(name);
+  }
+
   close(): void {
+    this.#stats?.close();
     closeSync(this.fd);
   }
 }

@@ -114,6 +114,8 @@ export type VcpuNews =
       readonly place: Place | null;
       readonly detail: string;
     }
+  /** KVM_RUN was interrupted by SIGBUS (BUS_MCEERR_AR) for this thread, and the VMM has no handler: the end follows. */
+  | { readonly type: "sigbus"; readonly address: bigint; readonly place: Place | null }
   /** A Linux guest has written to its console (`ConsoleRing`). */
   | { readonly type: "console" }
   /** A Linux guest touches a register of a device; its vCPU waits for the answer (`Mailbox`). */

@@ -17,7 +17,7 @@ import {
   WINDOW_BASE,
 } from "../guest/channel.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
-import type { VcpuStats } from "../kvm/stats.ts";
+import type { Stats } from "../kvm/stats.ts";
 import { gpaToHva } from "../kvm/vm.ts";
 import type { FaultContext } from "../policy/policy.ts";
 import { done, ended, type GuestSide, notMine, type Taken } from "./guest-side.ts";
@@ -31,7 +31,7 @@ export class MicroSide implements GuestSide {
   readonly #programs: readonly TaskProgram[];
   readonly #cpu: number;
   readonly #vcpu: Vcpu;
-  readonly #stats: VcpuStats;
+  readonly #stats: Stats;
   readonly #watchdog: Watchdog;
   readonly #post: (news: VcpuNews) => void;
   readonly #channel: Channel;
@@ -39,6 +39,8 @@ export class MicroSide implements GuestSide {
   readonly #image = loadImage();
   /** The access last reported to loop or to wait, `task/step`. */
   #reportedStuck: string | null = null;
+  /** So often the kick signal has interrupted KVM_RUN. */
+  #kicks = 0;
 
   constructor(core: VcpuCore, input: VcpuThreadInput, programs: readonly TaskProgram[]) {
     this.#core = core;
@@ -175,6 +177,7 @@ export class MicroSide implements GuestSide {
       this.#reportedStuck = null;
       this.#post({ type: "unstuck" });
     }
+    this.#kicks += 1;
     const pageFaults = this.#stats.read(FAULT_COUNTER);
     if (pageFaults === null) return;
     const notPresentEvents = this.#channel.apfNotPresentCount;
@@ -183,7 +186,8 @@ export class MicroSide implements GuestSide {
       atMs: performance.now(),
       pageFaults,
       notPresentEvents,
-      ticks: this.#channel.heartbeatOf(this.#cpu),
+      // A kick ends a synchronous fault that can be interrupted (FOLL_INTERRUPTIBLE), and the access faults again.
+      ticks: this.#channel.heartbeatOf(this.#cpu) + this.#kicks,
       begun,
       pending,
     });
@@ -202,9 +206,17 @@ export class MicroSide implements GuestSide {
     if (wait === null || this.#reportedStuck === `${wait.task}/${wait.step}`) return;
     this.#reportedStuck = `${wait.task}/${wait.step}`;
     const isAsleep = this.#channel.taskState(wait.task) === "sleeping";
-    const detail = isAsleep ? "the guest's task sleeps" : "halted by KVM (apf.halted)";
+    const isHalted = this.#input.lapicInKernel && this.#vcpu.interruptsOn();
+    const [where, detail] = isAsleep
+      ? (["guest", "the guest's task sleeps"] as const)
+      : isHalted
+        ? (["halt", "halted by KVM (apf.halted)"] as const)
+        : ([
+            "page fault",
+            "asleep, and each interruption ends in the same fault (FOLL_INTERRUPTIBLE)",
+          ] as const);
     const place = this.#place(wait.task);
-    this.#post({ type: "waiting", in: isAsleep ? "guest" : "halt", overMs: wait.overMs, place, detail });
+    this.#post({ type: "waiting", in: where, overMs: wait.overMs, place, detail });
   }
 
   #place(task: number): Place | null {

@@ -21,7 +21,7 @@ import {
 import { syncedRegisters, Vcpu } from "../arch/index.ts";
 import { WINDOW_BASE } from "../guest/channel.ts";
 import type { VcpuExit } from "../kvm/exit.ts";
-import { VcpuStats } from "../kvm/stats.ts";
+import { Stats } from "../kvm/stats.ts";
 import { policies } from "../policy/index.ts";
 import { type FaultPolicy, type PolicyAction, resume, stop } from "../policy/policy.ts";
 import { PageStates, pageState } from "../recall.ts";
@@ -53,7 +53,7 @@ function isMemoryError(exit: VcpuExit): boolean {
 export class VcpuCore {
   readonly cpu: number;
   readonly vcpu: Vcpu;
-  readonly stats: VcpuStats;
+  readonly stats: Stats;
   readonly watchdog: Watchdog;
   readonly post: (news: VcpuNews) => void;
   readonly broadcasts: Broadcasts;
@@ -80,7 +80,7 @@ export class VcpuCore {
     this.vcpu = new Vcpu(input.vcpuFd, input.runBytes);
     this.vcpu.syncRegisters(syncedRegisters(input.vmFd));
     this.#states = input.pageStates === null ? null : new PageStates(input.window.hva, input.pageStates);
-    this.stats = new VcpuStats(input.vcpuFd);
+    this.stats = new Stats(input.vcpuFd);
   }
 
   /** The guest got on: what the policy did before was not in vain. */
@@ -212,7 +212,9 @@ export class VcpuCore {
     if (context === null) return resume("the page is back, or no longer the guest's: tried again");
     try {
       if (poisoned === null) return this.#policy.onFault(context);
-      return this.#policy.onSigbus?.(context, poisoned) ?? stop(`${this.#policy.name} expects no SIGBUS`);
+      return (
+        this.#policy.onSigbus?.(context, poisoned) ?? stop(`${this.#policy.name} has no handler of SIGBUS`)
+      );
     } catch (error) {
       return stop(error instanceof Error ? error.message : String(error));
     }
@@ -223,6 +225,11 @@ export class VcpuCore {
     const exit: VcpuExit = { kind: "interrupted" };
     const place = side.place(exit);
     const atMs = monotonicMs();
+    // No handler of a VMM that has none: the signal's default action.
+    if (this.#policy.onSigbus === undefined) {
+      this.post({ type: "sigbus", address, place });
+      return { kind: "vmm-killed", signal: "SIGBUS" };
+    }
     const action = this.#consultPolicy(side, exit, place, address);
     if (action.kind === "stop")
       return { kind: "defect", message: `SIGBUS at 0x${address.toString(16)}: ${action.reason}` };

@@ -59,7 +59,10 @@ export type Sample = {
   readonly pageFaults: bigint;
   /** Page-not-present events that the guest has got (async page faults). */
   readonly notPresentEvents: number;
-  /** Ticks of the guest's timer on this vCPU, as scheduling decisions: each ends KVM's halt, and the access faults again. */
+  /**
+   * Ticks of the guest's timer on this vCPU, as scheduling decisions, and kicks of its thread: each ends KVM's halt, or a
+   * fault that can be interrupted, and the access faults again.
+   */
   readonly ticks: number;
   /** Steps that the vCPU's tasks have begun, all in all. */
   readonly begun: number;

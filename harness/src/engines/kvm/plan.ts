@@ -23,8 +23,8 @@ import { type CasePlan, commonPlan, type PlanPlace } from "../vm/plan.ts";
 
 /** Everything the VM process gets. Plain data: it crosses a process border. */
 export type VmPlan = CasePlan & {
-  /** Mapped MAP_PRIVATE, and nothing of it in memory when the guest begins. */
-  readonly privateSwapped: boolean;
+  /** How the window's memory is made. */
+  readonly memory: Pick<Scenario["backing"], "kind" | "readonly" | "handler">;
   readonly machine: {
     readonly lapicInKernel: boolean;
     readonly hltInGuest: boolean;
@@ -63,6 +63,11 @@ export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
   if (!isMappedIntoGuest(scenario.layout)) {
     return no(`layout ${scenario.layout} is about a guest's page cache; the micro-guest has none`);
   }
+  if (scenario.backing.kind === "userfaultfd" && (proposal.server !== "none" || proposal.exits === "fence")) {
+    return no(
+      "who watches the file learns nothing of a page that the handler of a userfaultfd does not fill",
+    );
+  }
   const call = linuxCallOf(scenario);
   if (call !== null) return no(`${call} is a system call that the micro-guest has not`);
   if (scenario.backing.cache !== undefined) {
@@ -85,7 +90,7 @@ export function planCase(scenario: Scenario, proposal: Proposal, place: PlanPlac
   const persona = guestPersonas[proposal.guest];
   return {
     ...commonPlan(scenario, proposal, place),
-    privateSwapped: scenario.backing.kind === "private-swapped",
+    memory: scenario.backing,
     machine: {
       lapicInKernel: proposal.lapic === "kernel",
       hltInGuest: proposal.exits === "hlt-in-guest",

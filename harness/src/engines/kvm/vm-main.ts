@@ -18,6 +18,7 @@ import { FIRST_LENT_DESCRIPTOR } from "../child-side.ts";
 import { type CaseGuest, CaseRunner } from "../vm/case-runner.ts";
 import { type Guarding, guardFile } from "../vm/guard.ts";
 import { send, serveCases } from "../vm/vm-side.ts";
+import { actOnMapping } from "./mapping-action.ts";
 import type { VmPlan } from "./plan.ts";
 import { openWindow, type Window } from "./window.ts";
 
@@ -61,12 +62,17 @@ async function swapOut({ hva, bytes }: Window): Promise<void> {
   if (resident > 0) throw new PageOutError(`${resident} pages are in memory that should be in swap`);
 }
 
-function guestOf(machine: Machine): CaseGuest {
+function guestOf(machine: Machine, plan: VmPlan, window: Window): CaseGuest {
   return {
     channel: machine.channel,
     cpus: machine.vcpus.length,
     capabilities: () => machine.kvm.capabilities(),
     start: (handlers, limits) => runMachine(machine, handlers, limits),
+    act: (action) => actOnMapping(action, plan, window),
+    release: () => window.release(),
+    ...(plan.memory.kind === "tmpfs-huge" || plan.memory.kind === "hugetlb"
+      ? { hasLargePage: () => (machine.vm.stat("pages_2m") ?? 0n) > 0n }
+      : {}),
   };
 }
 
@@ -86,12 +92,17 @@ async function runCase(plan: VmPlan): Promise<void> {
     programs: plan.tasks.map(({ program }) => program),
     ...(pageStates === undefined ? {} : { pageStates }),
   });
-  const running = new CaseRunner(plan, guestOf(machine), (message) => void send(message), guarding);
+  const running = new CaseRunner(
+    plan,
+    guestOf(machine, plan, window),
+    (message) => void send(message),
+    guarding,
+  );
   runner = running;
   const fence = plan.fence
     ? new Fence(plan.filePath, window.mappings, (event) => running.trace.fenced(event))
     : null;
-  if (plan.privateSwapped) {
+  if (plan.memory.kind === "private-swapped") {
     await swapOut(window);
     running.trace.swappedOut(window.bytes);
   }
@@ -106,8 +117,9 @@ async function runCase(plan: VmPlan): Promise<void> {
   fence?.close();
   await guarding?.close();
   runner = null;
+  window.release();
   machine.close();
-  window.close();
+  await window.close();
 }
 
 /** Descriptors that a VM, a file or a guard may leave open in this process. */

@@ -11,9 +11,12 @@ import {
   ROOT_NODE,
   Session,
 } from "../../../../fs-server/src/index.ts";
+import { isPrivate, type UserfaultHandler } from "../../../../language/src/index.ts";
 import {
   errnoName,
   fillWithCopies,
+  MAP_ANONYMOUS,
+  MAP_NORESERVE,
   MAP_PRIVATE,
   MAP_SHARED,
   mmap,
@@ -23,16 +26,21 @@ import {
 } from "../../../../sys/src/index.ts";
 import { type FencedMapping, MmapWindow } from "../../../../vmm/src/index.ts";
 import type { VmPlan } from "./plan.ts";
+import { Userfaults } from "./userfault.ts";
 
 export type Window = {
   readonly hva: bigint;
   readonly bytes: number;
   readonly mappings: readonly FencedMapping[];
-  close(): void;
+  /** Has what waits for a page that the window's owner does not give go on. */
+  release(): void;
+  /** The VM must be gone. */
+  close(): Promise<void>;
 };
 
 /** FUSE_SETUPMAPPING_FLAG_WRITE and _READ (linux/fuse.h), as fuse_setup_one_mapping() of fs/fuse/dax.c sets them. */
 const READ_AND_WRITE = 3n;
+const READ = 2n;
 /** No file handle: the driver maps by node id. */
 const NO_HANDLE = 2n ** 64n - 1n;
 /** Every answer here is one structure. */
@@ -61,7 +69,8 @@ function openDaxWindow(plan: VmPlan, armed: number | null): Window {
   // struct fuse_entry_out begins with the node id.
   const node = entry.body.getBigUint64(0, true);
   for (const { fileOffset, at, length } of plan.mappings) {
-    const args = { fh: NO_HANDLE, foffset: fileOffset, len: length, flags: READ_AND_WRITE, moffset: at };
+    const flags = plan.memory.readonly ? READ : READ_AND_WRITE;
+    const args = { fh: NO_HANDLE, foffset: fileOffset, len: length, flags, moffset: at };
     ask(client, "SETUPMAPPING", { node, args });
   }
   return {
@@ -71,8 +80,10 @@ function openDaxWindow(plan: VmPlan, armed: number | null): Window {
       hva: window.hva + at,
       fileOffset,
       lengthBytes: length,
+      ...(plan.memory.readonly ? { writable: false } : {}),
     })),
-    close() {
+    release() {},
+    async close() {
       ask(client, "DESTROY", {});
       fs.close();
       window.close();
@@ -80,19 +91,50 @@ function openDaxWindow(plan: VmPlan, armed: number | null): Window {
   };
 }
 
+/** mmap(2)'s flags for a file of that kind. What hugetlbfs would reserve for the whole of it its pool need not have. */
+function mapFlags(kind: VmPlan["memory"]["kind"]): number {
+  if (isPrivate(kind)) return MAP_PRIVATE;
+  return MAP_SHARED | (kind === "hugetlb" ? MAP_NORESERVE : 0);
+}
+
 /** The file as an NVDIMM: mapped whole, the mapping itself the memslot. */
 function openNvdimm(plan: VmPlan, armed: number | null): Window {
+  const { kind, readonly } = plan.memory;
   const fd = armed ?? openSync(plan.filePath, "r+");
   const bytes = plan.mappings.reduce((sum, { length }) => sum + Number(length), 0);
-  const flags = plan.privateSwapped ? MAP_PRIVATE : MAP_SHARED;
-  const hva = mmap({ lengthBytes: bytes, prot: PROT_READ | PROT_WRITE, flags, fd });
-  if (plan.privateSwapped) fillWithCopies(hva, bytes, fd);
+  const prot = PROT_READ | (readonly ? 0 : PROT_WRITE);
+  const hva = mmap({ lengthBytes: bytes, prot, flags: mapFlags(kind), fd });
+  if (kind === "private-swapped") fillWithCopies(hva, bytes, fd);
   if (armed === null) closeSync(fd);
-  const mappings = [{ hva, fileOffset: 0n, lengthBytes: BigInt(bytes) }];
-  return { hva, bytes, mappings, close: () => munmap(hva, bytes) };
+  const writable = readonly ? { writable: false } : {};
+  const mappings = [{ hva, fileOffset: 0n, lengthBytes: BigInt(bytes), ...writable }];
+  return { hva, bytes, mappings, release() {}, close: async () => munmap(hva, bytes) };
+}
+
+/** Memory of the VMM's own, which the handler of a userfaultfd fills. No page of it is the file's. */
+function openUserfaults(plan: VmPlan, handler: UserfaultHandler): Window {
+  const bytes = plan.windowBytes;
+  const hva = mmap({
+    lengthBytes: bytes,
+    prot: PROT_READ | PROT_WRITE,
+    flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+  });
+  const faults = new Userfaults(handler, hva, bytes, plan.filePath);
+  return {
+    hva,
+    bytes,
+    mappings: [],
+    release: () => faults.release(),
+    async close() {
+      await faults.close();
+      munmap(hva, bytes);
+    },
+  };
 }
 
 /** @param armed the descriptor that a guard has armed, or null */
 export function openWindow(plan: VmPlan, armed: number | null): Window {
+  const { handler } = plan.memory;
+  if (handler !== undefined) return openUserfaults(plan, handler);
   return plan.layout === "dax-window" ? openDaxWindow(plan, armed) : openNvdimm(plan, armed);
 }

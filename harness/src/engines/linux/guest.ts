@@ -20,7 +20,7 @@ import {
   type MmioDevice,
   monotonicMs,
   runLinux,
-  VcpuStats,
+  Stats,
   WINDOW_BASE,
 } from "../../../../vmm/src/index.ts";
 import { complaintIn, crashIn } from "../../kernel/console.ts";
@@ -63,7 +63,7 @@ export class LinuxGuest {
   readonly #kvm = Kvm.open();
   readonly #machine: LinuxMachine;
   readonly #case: LinuxCase;
-  readonly #stats: readonly VcpuStats[];
+  readonly #stats: readonly Stats[];
   readonly #run: LinuxRun;
   #console: string[] = [];
   #current: Current | null = null;
@@ -110,7 +110,7 @@ export class LinuxGuest {
     this.release = this.#machine.release;
     this.commandLine = LINUX_COMMAND_LINE;
     this.#case = new LinuxCase(this.#machine.shared);
-    this.#stats = this.#machine.vcpus.map(({ fd }) => new VcpuStats(fd));
+    this.#stats = this.#machine.vcpus.map(({ fd }) => new Stats(fd));
     const { ioPatienceMs, isIoAnswered } = boot;
     this.#run = runLinux(this.#machine, this.#handlers(), { ioPatienceMs, isIoAnswered });
     void this.#run.exited.catch((error: unknown) => this.#ended({ kind: "defect", message: String(error) }));

@@ -29,6 +29,7 @@ import {
 import type { LinuxMount } from "../../../../vmm/src/index.ts";
 import { type BuiltIn, type GuestKernel, type Support, stockKernels } from "../../engine.ts";
 import { supportsKvm } from "../built-in.ts";
+import { ownMappingReason } from "../own-mapping.ts";
 import { sealedReason } from "../sealed.ts";
 import { type CasePlan, commonPlan, type PlanPlace } from "../vm/plan.ts";
 
@@ -158,9 +159,8 @@ function supportsScenario(scenario: Scenario): Support {
   }
   if (scenario.nmi !== undefined)
     return no("the handlers of a Linux guest are its own: no NMI comes between");
-  if (scenario.backing.kind === "private-swapped") {
-    return no("the NVDIMM of the Linux guest is a shared mapping of its file (QEMU's share=on)");
-  }
+  const ownMapping = ownMappingReason(scenario);
+  if (ownMapping !== null) return no(ownMapping);
   const tasks = guestActors(scenario).length;
   return tasks > TASKS_MAX ? no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`) : yes;
 }

@@ -14,17 +14,20 @@ import {
   type ModelCase,
   type HostStep as ModelHostStep,
   modelCase,
+  type PageStart,
   type Task,
   type TaskStep,
 } from "../../../../kvm-model/src/index.ts";
 import {
   type AccessStep,
   type AccessWord,
+  type Actor,
   accessBytes,
   accessesOf,
   actionsOf,
   actOf,
   allAccesses,
+  changesServer,
   cpuOf,
   effectOf,
   type FaultRule,
@@ -35,12 +38,15 @@ import {
   guestActors,
   guestPersonas,
   type HostStep,
+  HUGE_PAGE_BYTES,
   heldAt,
   hostActors,
   isAccess,
   isAction,
   isBystander,
+  isIoAnswered,
   isMappedIntoGuest,
+  isWrite,
   kernelCopyOptionsOf,
   labelledAccesses,
   linuxCallOf,
@@ -49,9 +55,13 @@ import {
   type Proposal,
   type Scenario,
   STUCK,
+  servedPage,
   sizeAfter,
   touchOf,
+  type UserfaultHandler,
   untilOf,
+  userfaultActionAt,
+  type VmmStep,
   writtenBy,
 } from "../../../../language/src/index.ts";
 import { WINDOW_BASE } from "../../../../vmm/src/index.ts";
@@ -173,7 +183,69 @@ function touchesChanged(scenario: Scenario): boolean {
 
 /** Does a page need I/O that takes its time? */
 function isSlow({ backing }: Scenario): boolean {
+  if ((backing.handler?.rules ?? []).some(({ action }) => action.kind === "delay")) return true;
   return (backing.mount?.faults ?? []).some(({ action }) => action.kind === "delay");
+}
+
+/** The steps of the host: of its processes, and of the VMM, whose mapping is the host's matter as well. */
+function hostSteps({
+  actors,
+}: Scenario): readonly (readonly [string, Extract<Actor, { readonly in: "host-process" | "vmm" }>])[] {
+  return Object.entries(actors).flatMap(([name, actor]) =>
+    actor.in === "host-process" || actor.in === "vmm" ? [[name, actor] as const] : [],
+  );
+}
+
+/** What a VMM does besides its policy that the model has no equal of. */
+function refusedOfVmm(scenario: Scenario, proposal: Proposal): string | null {
+  for (const actor of Object.values(scenario.actors)) {
+    for (const step of actor.in === "vmm" ? actor.steps : []) {
+      switch (step.verb) {
+        case "signal":
+          continue;
+        case "unmap":
+          if (proposal.exits !== "fence") continue;
+          return "what the fence of the model has not put up it takes down all the same";
+        case "await":
+          if (step.name === STUCK) return "a VMM that learns of a stop is not in the model";
+          continue;
+        case "protect":
+          if (step.protection === "none" && proposal.exits !== "fence") continue;
+          if (step.protection === "none")
+            return "what the fence of the model has not put up it takes down all the same";
+          return "a mapping that may be read and not written is not in the model";
+        case "memory-failure":
+          // The model's VMM has a handler of SIGBUS, as QEMU has.
+          if (proposal.vmm === "poison") continue;
+          return "a VMM without a handler of SIGBUS is not in the model";
+        case "device-read":
+        case "device-write":
+          return "a device's access is the VMM's own: not in the model";
+        case "resume":
+        case "map":
+        case "discard":
+          return `what a VMM does besides its policy is not in the model (${step.verb})`;
+      }
+    }
+  }
+  return null;
+}
+
+/** A kind of memory that the model has no equal of. */
+function refusedMemory({ backing, actors }: Scenario): string | null {
+  const { kind, readonly, handler } = backing;
+  if (readonly) return "a mapping that may be read and not written is not in the model";
+  const isNew = kind === "private" || kind === "userfaultfd";
+  if (isNew && allAccesses({ actors }).some(isWrite))
+    return "a store to a private page does not come to the file: in the model it does";
+  const act = hostActors({ actors }).flatMap(([, { steps }]) => steps.filter(isAction));
+  if (kind === "private" && act.some((step) => effectOf(step, backing.size).kind === "hole"))
+    return "a hole under a private mapping is not in the model";
+  if (kind === "userfaultfd" && act.length > 0) return "the file is not the guest's memory";
+  const bad = handler?.rules.find(({ action }) => action.kind === "close" || action.kind === "poison");
+  return bad === undefined
+    ? null
+    : `a handler of a userfaultfd that does "${bad.action.kind}" is not in the model`;
 }
 
 /** Why the model has no answer, or null. */
@@ -187,9 +259,10 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   if (scenario.backing.cache !== undefined) {
     return "the model has no client of a file server that holds attributes";
   }
-  if (Object.values(scenario.actors).some((actor) => actor.in === "vmm")) {
-    return "what a VMM does besides its policy is not in the model";
-  }
+  const ofVmm = refusedOfVmm(scenario, proposal);
+  if (ofVmm !== null) return ofVmm;
+  const memory = refusedMemory(scenario);
+  if (memory !== null) return memory;
   const reachesOriginal = sealedReason(scenario, proposal.server);
   if (reachesOriginal !== null) return reachesOriginal;
   if (proposal.vmm === "remap-zero" && allAccesses(scenario).some((step) => touchOf(step).kind === "fetch")) {
@@ -199,7 +272,7 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
     return "bytes that the host moves or changes: the model knows old, new and zero";
   if (hasTwoGfns(scenario))
     return "a page of the file at two guest addresses: a page of the model has one gfn";
-  if (hostActors(scenario).length > 1) return "the model has one host process";
+  if (hostSteps(scenario).length > 1) return "the model has one host process";
   const { mount } = scenario.backing;
   if (
     scenario.backing.kind === "private-swapped" &&
@@ -209,8 +282,12 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   }
   const refused = mount?.faults.map(refusedFault).find((reason) => reason !== null);
   if (refused != null) return refused;
-  const hangs = mount?.faults.some(({ action }) => action.kind === "hang") ?? false;
-  if (hangs && hostActors(scenario).some(([, { steps }]) => steps.some(isAction))) {
+  if (changesServer(scenario, "goes-on")) return "a server that answers late: the model has no clock";
+  const isTimed = (page: bigint): boolean => servedPage(scenario, page * PAGE) === "unknown";
+  if (allAccesses(scenario).some((step) => pagesOf(scenario, step).some(isTimed)))
+    return "a page that is touched while the server dies or stops: in the model a page can always be read, or never";
+  const isOfFile = (step: HostStep): boolean => isAction(step) && actOf(step).server === undefined;
+  if (!isIoAnswered(scenario) && hostActors(scenario).some(([, { steps }]) => steps.some(isOfFile))) {
     return "a host that changes the file waits for the locked page of a READ that is never answered: not in the model";
   }
   if (killed(scenario).length > 1) return "the model kills one task";
@@ -242,6 +319,15 @@ function refusedFault({ operation, after, times, action }: FaultRule): string | 
   return after === 0 && times === null ? null : "in the model a page can always be read, or never";
 }
 
+/** The page that the handler of a userfaultfd fills, or does not. */
+function handledPage(handler: UserfaultHandler, fileOffset: bigint): PageStart {
+  if (fileOffset < handler.prefault) return "resident";
+  // handle_userfault() (fs/userfaultfd.c): VM_FAULT_SIGBUS for the kernel's own look-up, whatever it may wait for.
+  if (handler.faults === "user") return "no-space";
+  const action = userfaultActionAt(handler, fileOffset);
+  return action?.kind === "hang" || action?.kind === "die" ? "unanswered" : "on-disk";
+}
+
 class Translator {
   readonly #scenario: Scenario;
   /** The file pages that the scenario touches, by number: the model's pages. */
@@ -259,6 +345,14 @@ class Translator {
     this.gfns = sorted.map(([, gfn]) => gfn);
   }
 
+  /** Are the pages one huge page of the file? */
+  get isOneLargePage(): boolean {
+    const { kind } = this.#scenario.backing;
+    const perPage = HUGE_PAGE_BYTES / PAGE;
+    const isHuge = kind === "tmpfs-huge" || kind === "hugetlb";
+    return isHuge && this.pages.length > 1 && new Set(this.pages.map((page) => page / perPage)).size === 1;
+  }
+
   /** Model pages that begin before `sizeBytes`. */
   count(sizeBytes: bigint): number {
     return this.pages.filter((page) => page * PAGE < sizeBytes).length;
@@ -270,11 +364,14 @@ class Translator {
     return this.pages.map((page) => {
       if (hole !== null && page * PAGE >= hole) return "no-space";
       if (kind === "private-swapped") return "on-disk";
+      const { handler } = this.#scenario.backing;
+      if (handler !== undefined) return handledPage(handler, page * PAGE);
       if (mount === undefined) return "resident";
       const meets = (kind: FaultRule["action"]["kind"]): boolean =>
         mount.faults.some(({ at, action }) => action.kind === kind && isIn(page, at));
-      if (meets("hang")) return "unanswered";
-      return meets("fail") ? "io-error" : "on-disk";
+      const served = servedPage(this.#scenario, page * PAGE);
+      if (meets("hang") || served === "unanswered") return "unanswered";
+      return meets("fail") || served === "failed" ? "io-error" : "on-disk";
     });
   }
 
@@ -322,6 +419,29 @@ class Translator {
     }));
   }
 
+  /** The range of model pages behind window offsets. */
+  #pagesAt(offset: bigint, length: bigint): { readonly page: number; readonly pages: number } {
+    const from = fileOffsetAt(this.#scenario, offset);
+    const page = this.count(from);
+    return { page, pages: this.count(from + length) - page };
+  }
+
+  vmm(step: VmmStep): ModelHostStep {
+    switch (step.verb) {
+      case "signal":
+        return { op: "signal", name: step.name };
+      case "await":
+        return { op: "await", name: step.name };
+      case "unmap":
+      case "protect":
+        return { op: "unmap", ...this.#pagesAt(step.offset, step.length) };
+      case "memory-failure":
+        return { op: "hwpoison", page: this.#pagesAt(step.offset, 1n).page };
+      default:
+        throw new Error(`${step.verb}: not in the model`);
+    }
+  }
+
   host(step: HostStep, through: "file" | "mount", size: bigint): ModelHostStep {
     if (step.verb === "signal") return { op: "signal", name: step.name };
     // The engine's own signal: without it the host acts earlier, too, never later than it could.
@@ -367,12 +487,15 @@ export function translate(
   const translator = new Translator(scenario, backend);
   const tasks = guestActors(scenario).map(([name, actor]) => ({ name, ...translator.task(name, actor) }));
   const hosts = hostActors(scenario);
-  const hostSteps: ModelHostStep[] = [];
+  const steps: ModelHostStep[] = [];
   let size = scenario.backing.size;
-  for (const [, actor] of hosts) {
-    for (const step of actor.steps) {
-      hostSteps.push(translator.host(step, actor.through, size));
-      size = sizeAfter(step, size);
+  for (const [, actor] of hostSteps(scenario)) {
+    if (actor.in === "vmm") steps.push(...actor.steps.map((step) => translator.vmm(step)));
+    else {
+      for (const step of actor.steps) {
+        steps.push(translator.host(step, actor.through, size));
+        size = sizeAfter(step, size);
+      }
     }
   }
   const plan: Plan = {
@@ -395,7 +518,8 @@ export function translate(
       nmi,
       kill: killed(scenario)[0] ?? null,
       tasks: tasks.map(({ task }) => task),
-      host: hostSteps,
+      host: steps,
+      largePage: translator.isOneLargePage,
       slowIo: isSlow(scenario) && guestActors(scenario).some(([, actor]) => isBystander(actor)),
       preempt: timer,
       sendAlways: guestPersonas[parts.guest].asyncPageFaults === "send-always",

@@ -3,7 +3,7 @@
  * performs what ending.ts decides. No rule about when a case ends is here.
  */
 
-import { STUCK } from "../../../../language/src/index.ts";
+import { isDeviceAccess, STUCK, type VmmAction } from "../../../../language/src/index.ts";
 import { lookAtThread } from "../../../../sys/src/index.ts";
 import {
   type Channel,
@@ -70,6 +70,12 @@ export type CaseGuest = {
   capabilities(): Readonly<Record<string, number>>;
   /** Lets the tasks begin. The run ends with the case: in whatever state the guest is left, its channel stays readable. */
   start(handlers: CaseHandlers, limits: Pick<CasePlan, "ioPatienceMs" | "isIoAnswered">): CaseRun;
+  /** The VMM does something to its own mapping; absent: it cannot. */
+  act?(action: VmmAction): void;
+  /** The case is over: what waits for a page that the VMM's own handler does not give goes on. */
+  release?(): void;
+  /** Has KVM mapped a large page for the guest, as of now? Absent: not known. */
+  hasLargePage?(): boolean;
 };
 
 /** `stop`: ends the case, also out of an endless loop. `exited`: nothing of it happens any more. */
@@ -173,6 +179,7 @@ export class CaseRunner {
       },
       signal: ({ number, task }) => {
         this.#sendResults();
+        if (this.#guest.hasLargePage?.() === true) this.trace.hugePage();
         const name = this.#relay.nameOf(number);
         const actor = this.#plan.tasks[task]?.actor ?? `task ${task}`;
         if (name !== undefined) this.#relay.raiseAndSend(name, actor);
@@ -278,6 +285,7 @@ export class CaseRunner {
         // The last look: behind it no thread is there.
         this.#look();
         this.#run?.stop();
+        this.#guest.release?.();
         if (this.#isWaiting) this.#send({ type: "waits" });
     }
   }
@@ -375,6 +383,14 @@ export class CaseRunner {
           break;
         case "resume":
           this.#advance({ type: "resume", actor });
+          break;
+        default:
+          if (this.#guest.act === undefined)
+            throw new Error(`${step.verb}: this VMM leaves its mapping as it is`);
+          this.trace.acted(actor, step);
+          // It may be the end of this process: what it has sent is taken before.
+          if (isDeviceAccess(step)) await this.#take();
+          this.#guest.act(step);
       }
     }
   }

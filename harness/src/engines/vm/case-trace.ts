@@ -1,6 +1,6 @@
 /** Records the events of the VM process for the trace of the case. Decides nothing. */
 import type { GuardEvent } from "../../../../fs-server/src/index.ts";
-import type { EventKind } from "../../../../language/src/index.ts";
+import { type EventKind, stepText, type VmmAction } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import {
   type FenceEvent,
@@ -12,6 +12,16 @@ import {
   type VcpuMessage,
 } from "../../../../vmm/src/index.ts";
 import type { VmEvent } from "./messages.ts";
+
+const actionEvents: Readonly<Record<VmmAction["verb"], EventKind>> = {
+  unmap: "unmap",
+  map: "map",
+  protect: "unmap",
+  discard: "punch",
+  "memory-failure": "memory-failure",
+  "device-read": "fault",
+  "device-write": "fault",
+};
 
 export class CaseTrace {
   readonly #events: VmEvent[] = [];
@@ -67,6 +77,17 @@ export class CaseTrace {
       null,
       `${lengthBytes / PAGE_SIZE} pages; mincore finds none of them in memory`,
     );
+  }
+
+  /** KVM has mapped a large page for the guest. Once is enough. */
+  hugePage(): void {
+    if (this.#events.some(({ kind }) => kind === "huge-page")) return;
+    this.#record("huge-page", "kvm", null, "pages_2m is not 0: a large page of the second level");
+  }
+
+  /** A VMM's step, about to be done. */
+  acted(actor: string, action: VmmAction): void {
+    this.#record(actionEvents[action.verb], actor, null, stepText(action));
   }
 
   unguarded(reason: string): void {

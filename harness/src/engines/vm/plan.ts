@@ -3,6 +3,7 @@
  * numbers, the file, limits. Pure.
  */
 import {
+  isIoAnswered,
   type Layout,
   mappingsOf,
   type Proposal,
@@ -63,7 +64,7 @@ export function commonPlan(scenario: Scenario, proposal: Proposal, place: PlanPl
   const actors = Object.entries(scenario.actors);
   return {
     ...files,
-    isIoAnswered: !(scenario.backing.mount?.faults ?? []).some(({ action }) => action.kind === "hang"),
+    isIoAnswered: isIoAnswered(scenario),
     layout: scenario.layout,
     mappings: mappingsOf(scenario),
     windowBytes,

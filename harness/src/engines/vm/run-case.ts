@@ -9,12 +9,13 @@ import {
   type Attestation,
   cpuOf,
   type Evidence,
+  isDeviceAccess,
   type Proposal,
   type RunResult,
   type Scenario,
   type TraceEvent,
 } from "../../../../language/src/index.ts";
-import { KVM_ASYNC_PF_ENABLED, monotonicMs } from "../../../../vmm/src/index.ts";
+import { type FinalState, KVM_ASYNC_PF_ENABLED, monotonicMs } from "../../../../vmm/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
@@ -30,6 +31,7 @@ import { ChildPool, type PooledChild } from "../child-pool.ts";
 import { type HostSetup, openHostSetup } from "../host-setup.ts";
 import { busyReason, ioPatienceMs } from "../patience.ts";
 import { SeenAccesses } from "../seen.ts";
+import { kvmFacts } from "./kvm-support.ts";
 import type { FromVm, ToVm, VmReport } from "./messages.ts";
 import {
   accessesSeen,
@@ -88,6 +90,7 @@ class VmProcess<Plan extends CasePlan> {
   /** Resolves with `idle` once nothing of the case is left in the process, with `ended` if it ended first. */
   readonly #idle: Promise<"idle" | "ended">;
   #ending = "";
+  #signal: string | null = null;
   #filePath: string | null = null;
 
   constructor(
@@ -124,6 +127,7 @@ class VmProcess<Plan extends CasePlan> {
       },
       onExit: (exit) => {
         this.#ending = exitText(exit);
+        this.#signal = exit.kind === "signal" ? exit.signal : null;
         onReady();
         onReport(null);
         onIdle("ended");
@@ -164,6 +168,11 @@ class VmProcess<Plan extends CasePlan> {
     return this.#ending;
   }
 
+  /** The signal that ended it; null: it runs, or ended otherwise. */
+  get signal(): string | null {
+    return this.#signal;
+  }
+
   kill(): Promise<void> {
     return this.#child.kill();
   }
@@ -191,7 +200,7 @@ async function perform<Plan extends CasePlan>(
   if (!(await within(vm.reported, left()))) {
     return { kind: "timeout", message: `the VM process gave no report within ${boundMs} ms` };
   }
-  const report = await vm.reported;
+  const report = (await vm.reported) ?? deathReport(scenario, vm.signal);
   if (report === null) return { kind: "engine-error", message: `VM process: ${vm.ending}` };
   // The guest may have seen the effect of a step before its actor's word of it has arrived here.
   await setup.settled(Math.min(left(), HOST_WORD_MS));
@@ -214,6 +223,38 @@ async function perform<Plan extends CasePlan>(
   const busy = await busyReason(setup, evidence.observations.accesses, ioPatienceMs(scenario, slowness));
   return busy === null ? { kind: "evidence", evidence } : { kind: "busy", message: busy };
 }
+
+/** What the kernel sends for a device's access to memory that is not there. */
+const signalsOfDevices = ["SIGBUS", "SIGSEGV"];
+
+/**
+ * The report of a VM process that a device of the scenario's has killed: nothing of the guest is left but what came before.
+ * null: its end is no observation.
+ */
+function deathReport(scenario: Scenario, signal: string | null): VmReport | null {
+  const hasDevice = Object.values(scenario.actors).some(
+    (actor) => actor.in === "vmm" && actor.steps.some(isDeviceAccess),
+  );
+  if (signal === null || !hasDevice || !signalsOfDevices.includes(signal)) return null;
+  return {
+    capabilities: kvmFacts().capabilities,
+    history: [{ kind: "killed", signal }],
+    end: { kind: "vmm-killed", signal },
+    outOfTime: false,
+    final: emptyFinal,
+    tasks: [],
+    apfNotPresentCount: 0,
+    apfReadyCount: 0,
+    nmiCount: 0,
+    oopsCount: 0,
+    heartbeat: 0,
+    heartbeatSinceTrouble: 0,
+    events: [],
+  };
+}
+
+/** Of a VM that is gone with its process. */
+const emptyFinal: FinalState = { counters: {}, asyncPageFaultMsr: null, clock: null };
 
 function bystandersSeen(scenario: Scenario, report: VmReport, slowness: number): Bystanders {
   const watched = Object.entries(bystandersWatched(scenario, report));

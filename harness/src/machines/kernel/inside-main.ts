@@ -14,7 +14,7 @@ import { SWAP_SERIAL } from "../../kernel/devices.ts";
 import { KernelError } from "../../kernel/error.ts";
 import { FrameReader } from "../../kernel/frames.ts";
 import { openPort, sendFrame } from "../../kernel/inside-port.ts";
-import { thisMachine } from "../../machine.ts";
+import { allowHugePages, ownMachine, thisMachine } from "../../machine.ts";
 import { runDirectoryParent } from "../../paths.ts";
 import { RUN_DIRECTORY_PREFIX, sweep } from "../../run/sweep.ts";
 import { traceFaultPath } from "../../tracing/fault-path.ts";
@@ -124,6 +124,7 @@ class Agent {
     const { scenario, proposal, builtIn, timeoutMs, slowness } = message;
     const engine = await this.#engine(message.engine);
     if (scenario.backing.kind === "private-swapped") turnSwapOn();
+    if (scenario.backing.kind === "hugetlb") allowHugePages();
     const available = await engine.available();
     const support = available.kind === "no" ? available : engine.supports(scenario, proposal, builtIn);
     if (support.kind === "no") return { kind: "unsupported", message: support.reason };
@@ -143,4 +144,5 @@ class Agent {
   }
 }
 
+ownMachine();
 await new Agent().start();

@@ -60,10 +60,13 @@ export function laneOf(event: TraceEvent, scenario: Scenario): Lane {
     case "lease-break":
     case "lease-release":
     case "guard-refused":
+    case "server":
       return "file server";
     case "unmap":
     case "remap":
     case "swap-out":
+    case "huge-page":
+    case "memory-failure":
       return "host mm";
     case "map":
       return actor === "kvm" ? "KVM" : "host mm";

@@ -1,5 +1,11 @@
 import { describe, expect, it } from "vitest";
-import type { Scenario } from "../../../../language/src/index.ts";
+import {
+  type HostStep,
+  type Scenario,
+  type UserfaultAction,
+  type VmmStep,
+  vmmText,
+} from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import { allowedEnds } from "../../../src/engines/model/allowed.ts";
 import { hardware, translate } from "../../../src/engines/model/translate.ts";
@@ -110,5 +116,116 @@ describe("a page's guest frame number", () => {
     const allowed = allowedEnds(twoVictims([0x6000n, second], whole), proposalOf("uniform-efault"), hardware);
     const ends = allowed.kind === "ends" ? allowed.ends : [];
     expect(ends.some(({ outcome }) => outcome.vmm?.[0]?.kind === "looping")).toBe(loops);
+  });
+});
+
+describe("memory that is lost otherwise than by a truncation", () => {
+  /** The victim touches page 1, waits for the host, and touches page 0x300. */
+  function withBacking(backing: Partial<Scenario["backing"]>, host: Scenario["actors"][string]): Scenario {
+    const plain = scenarioWith({ layout: "nvdimm", window: [] });
+    return {
+      ...plain,
+      backing: { ...plain.backing, ...backing },
+      actors: {
+        victim: {
+          in: "guest-task",
+          steps: [
+            { verb: "load", offset: 0x1000n, size: 8 },
+            { verb: "signal", name: "touched" },
+            { verb: "await", name: "done" },
+            { verb: "load", offset: 0x300000n, size: 8 },
+          ],
+        },
+        host,
+      },
+    };
+  }
+  const done = { verb: "signal", name: "done" } as const;
+  const touched = { verb: "await", name: "touched" } as const;
+  const host = (...steps: HostStep[]): Scenario["actors"][string] => ({
+    in: "host-process",
+    through: "file",
+    steps: [touched, ...steps, done],
+  });
+  const vmm = (...steps: VmmStep[]): Scenario["actors"][string] => ({
+    in: "vmm",
+    steps: [touched, ...steps, done],
+  });
+  const handler = (action: UserfaultAction | null): Partial<Scenario["backing"]> => ({
+    kind: "userfaultfd",
+    handler: { faults: "all", prefault: 0n, rules: action === null ? [] : [{ at: 0x300000n, action }] },
+  });
+  const mount = { mount: { faults: [] } };
+  const page = { offset: 0x300000n, length: 0x1000n } as const;
+
+  function pagesOf(scenario: Scenario, proposal = "apf-guest"): readonly string[] | string {
+    const translation = translate(scenario, proposalOf(proposal), options);
+    return translation.kind === "yes" ? translation.case.pages : translation.reason;
+  }
+
+  it.each<[string, Scenario, readonly string[] | string]>([
+    ["a dead server", withBacking(mount, host({ verb: "kill-server" })), ["on-disk", "io-error"]],
+    ["a stopped one", withBacking(mount, host({ verb: "stop-server" })), ["on-disk", "unanswered"]],
+    [
+      "one that goes on",
+      withBacking(mount, host({ verb: "stop-server" }, { verb: "continue-server" })),
+      "a server that answers late: the model has no clock",
+    ],
+    ["a handler", withBacking(handler(null), host()), ["on-disk", "on-disk"]],
+    ["a silent handler", withBacking(handler({ kind: "hang" }), host()), ["on-disk", "unanswered"]],
+    ["a dead handler", withBacking(handler({ kind: "die" }), host()), ["on-disk", "unanswered"]],
+    [
+      "a handler of user faults",
+      withBacking({ kind: "userfaultfd", handler: { faults: "user", prefault: 0x2000n, rules: [] } }, host()),
+      ["resident", "no-space"],
+    ],
+    [
+      "a handler that closes",
+      withBacking(handler({ kind: "close" }), host()),
+      'a handler of a userfaultfd that does "close" is not in the model',
+    ],
+    [
+      "a pool that is dry",
+      withBacking({ kind: "hugetlb", size: 0x400000n }, host()),
+      ["resident", "no-space"],
+    ],
+    [
+      "a hole under private memory",
+      withBacking({ kind: "private" }, host({ verb: "punch", ...page })),
+      "a hole under a private mapping is not in the model",
+    ],
+    [
+      "a device",
+      withBacking({}, vmm({ verb: "device-read", offset: 0n, size: 8 })),
+      "a device's access is the VMM's own: not in the model",
+    ],
+    [
+      "memory that is read only",
+      withBacking({ readonly: true }, host()),
+      "a mapping that may be read and not written is not in the model",
+    ],
+  ])("of %s", (_what, scenario, pages) => {
+    expect(pagesOf(scenario)).toEqual(pages);
+  });
+
+  it.each([
+    ["an unmapped page is no VMA", vmm({ verb: "unmap", ...page }), "apf-guest", "stopped(efault)"],
+    [
+      "PROT_NONE is none either",
+      vmm({ verb: "protect", ...page, protection: "none" }),
+      "apf-guest",
+      "stopped(efault)",
+    ],
+    [
+      "a page that memory failure has taken is a machine check to a VMM with a handler",
+      vmm({ verb: "memory-failure", offset: 0x300000n }),
+      "poison",
+      "running",
+    ],
+  ] as const)("%s", (_what, actor, proposal, vmmState) => {
+    const allowed = allowedEnds(withBacking({}, actor), proposalOf(proposal), hardware);
+    if (allowed.kind !== "ends") throw new Error(allowed.reason);
+    const states = allowed.ends.map(({ outcome }) => outcome.vmm?.map(vmmText).at(-1));
+    expect(new Set(states)).toEqual(new Set([vmmState]));
   });
 });

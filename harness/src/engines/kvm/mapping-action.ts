@@ -1,0 +1,78 @@
+/** What a VMM does to its own mapping of the guest's memory, one call each, at any time of the case. */
+import { closeSync, openSync } from "node:fs";
+import { fromValue, isPrivate, type Protection, type VmmAction } from "../../../../language/src/index.ts";
+import {
+  adviseDiscard,
+  adviseHardwarePoison,
+  copyIn,
+  copyOut,
+  MAP_FIXED,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  mmap,
+  mprotect,
+  munmap,
+  PROT_NONE,
+  PROT_READ,
+  PROT_WRITE,
+  punchHole,
+} from "../../../../sys/src/index.ts";
+import type { VmPlan } from "./plan.ts";
+import type { Window } from "./window.ts";
+
+const bits: Readonly<Record<Protection, number>> = {
+  none: PROT_NONE,
+  read: PROT_READ,
+  all: PROT_READ | PROT_WRITE,
+};
+
+/** The file's part behind a window offset. */
+function fileOffsetOf({ mappings }: VmPlan, offset: bigint): bigint {
+  const mapping = mappings.find(({ at, length }) => offset >= at && offset < at + length);
+  if (mapping === undefined) throw new RangeError(`no file is mapped at 0x${offset.toString(16)}`);
+  return mapping.fileOffset + (offset - mapping.at);
+}
+
+function mapAgain(plan: VmPlan, hva: bigint, offset: bigint, lengthBytes: number): void {
+  const fd = openSync(plan.filePath, "r+");
+  try {
+    mmap({
+      address: hva + offset,
+      lengthBytes,
+      prot: bits[plan.memory.readonly ? "read" : "all"],
+      flags: MAP_FIXED | (isPrivate(plan.memory.kind) ? MAP_PRIVATE : MAP_SHARED),
+      fd,
+      fileOffset: fileOffsetOf(plan, offset),
+    });
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Throws a SyscallError. A device's copy to or from what is lost kills this process: it is the VMM's own access. */
+export function actOnMapping(action: VmmAction, plan: VmPlan, { hva }: Pick<Window, "hva">): void {
+  const address = hva + action.offset;
+  switch (action.verb) {
+    case "unmap":
+      munmap(address, Number(action.length));
+      return;
+    case "map":
+      mapAgain(plan, hva, action.offset, Number(action.length));
+      return;
+    case "protect":
+      mprotect(address, Number(action.length), bits[action.protection]);
+      return;
+    case "discard":
+      if (isPrivate(plan.memory.kind)) adviseDiscard(address, Number(action.length));
+      else punchHole(plan.filePath, fileOffsetOf(plan, action.offset), action.length);
+      return;
+    case "memory-failure":
+      adviseHardwarePoison(address);
+      return;
+    case "device-read":
+      copyOut(address, action.size);
+      return;
+    case "device-write":
+      copyIn(address, fromValue(action.value, action.size));
+  }
+}

@@ -1,0 +1,25 @@
+/** What takes a VMM whose mapping of the guest's memory is ours to make and to change: the micro-guest's (engine `kvm`). */
+import { isVmmAction, type Scenario } from "../../../language/src/index.ts";
+
+/** Why an engine cannot run the scenario that shares the file's own pages, readable and writable; null: it can. */
+export function ownMappingReason({ backing, actors }: Pick<Scenario, "backing" | "actors">): string | null {
+  switch (backing.kind) {
+    case "private":
+    case "private-swapped":
+      return "this engine's mappings are shared";
+    case "userfaultfd":
+      return "this engine's memory is the file's: no handler of a userfaultfd fills it";
+    case "hugetlb":
+      return "this engine reserves what it maps: a pool of huge pages that is too small would refuse the mapping";
+    case "host-file":
+    case "tmpfs":
+    case "tmpfs-full":
+    case "tmpfs-huge":
+  }
+  if (backing.readonly) return "this engine maps the file readable and writable";
+  for (const [name, actor] of Object.entries(actors)) {
+    const action = actor.in === "vmm" ? actor.steps.find(isVmmAction) : undefined;
+    if (action !== undefined) return `${name}: ${action.verb}; this engine's VMM leaves its mapping as it is`;
+  }
+  return null;
+}
