@@ -1,6 +1,6 @@
 /** userfaultfd(2): missing pages of this process's memory are a handler's to fill (Documentation/admin-guide/mm/userfaultfd.rst). */
 import { closeSync, readSync } from "node:fs";
-import { type Address, addressOf, check, declare, declareLater, lastErrno } from "./libc.ts";
+import { type Address, addressOf, check, declare, declareLater, SyscallError } from "./libc.ts";
 
 const UFFD_API = 0xaan;
 export const UFFD_FEATURE_POISON: bigint = 1n << 14n;
@@ -93,6 +93,6 @@ export async function awaitReadable(fd: number, timeoutMs: number): Promise<void
   const waited = Buffer.alloc(8);
   waited.writeInt32LE(fd, 0);
   waited.writeInt16LE(POLLIN, 4);
-  const ready = await cPoll(waited, 1, timeoutMs);
-  if (ready < 0) check("poll", ready, `errno ${lastErrno()}`);
+  const { result, errno } = await cPoll(waited, 1, timeoutMs);
+  if (result < 0) throw new SyscallError("poll", errno);
 }
