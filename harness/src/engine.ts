@@ -159,8 +159,8 @@ export interface Machine {
   attestations(engines: readonly EngineName[]): Promise<readonly Attestation[]>;
   /** Before the first case, for the engines that have cases. Does not reject for a missing resource: its cases then report it. */
   open(engines: readonly EngineName[], context: OpenContext): Promise<Opening>;
-  /** How much slower than a real machine it is: 1, or more under emulation. */
-  slowness(): number;
+  /** How much slower than a real machine it runs a case: 1, or more under emulation. */
+  slowness(one: Pick<Case, "nature">): number;
   /**
    * Before each case, outside its limit: puts right what an earlier case has broken. Does not reject: where that is not
    * possible, `run` says why.

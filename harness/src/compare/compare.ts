@@ -37,7 +37,7 @@ import {
   RecordingError,
   type Skipped,
 } from "./recorded.ts";
-import { tracesSptes } from "./tracepoints.ts";
+import { tracesSptes, windowBaseOf } from "./tracepoints.ts";
 
 export type OutcomeComparison =
   | { readonly kind: "unsupported"; readonly reason: string }
@@ -160,6 +160,7 @@ export function compareCase(one: Recorded, { today, kvm }: ModelComparisonOption
     const { attestation, kvmTrace: trace } = traced;
     const found = orderOf(scenario, proposal, backend, trace, {
       tracesSptes: tracesSptes(attestation, scenario),
+      windowBase: windowBaseOf(attestation),
     });
     order = { trace, order: found, replay: found.kind === "diverges" ? replayOf(found) : null };
   }

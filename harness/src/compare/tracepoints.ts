@@ -17,6 +17,7 @@ import {
 } from "../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../sys/src/index.ts";
 import { WINDOW_BASE } from "../../../vmm/src/index.ts";
+import { QEMU_WINDOW_BASE } from "../engines/linux/qemu/arguments.ts";
 import { pagesOf } from "../engines/model/translate.ts";
 import { type KvmTracepoint, parseTraceLine } from "../tracing/kvm-trace.ts";
 
@@ -29,7 +30,14 @@ export type ComparedEvent = Observed & {
 export type TracepointOptions = {
   /** Has the trace a tracepoint for each SPTE that is set or cleared? */
   readonly tracesSptes: boolean;
+  /** Where the guest has the window; left out: where our own VMM puts it. */
+  readonly windowBase?: bigint;
 };
+
+/** A guest in QEMU has the window where its firmware puts it. */
+export function windowBaseOf({ guest }: Attestation): bigint {
+  return guest?.qemu === undefined ? WINDOW_BASE : QEMU_WINDOW_BASE;
+}
 
 /**
  * The TDP MMU has one for each SPTE, the shadow MMU (also of NPT and EPT) has none; a guest's guest is the shadow MMU's,
@@ -56,7 +64,7 @@ const PTES_PER_TABLE = 512;
 const PAGE = BigInt(PAGE_SIZE);
 
 /** @param filePages the model's pages, by their number in the file */
-function windowPages(scenario: Scenario, filePages: readonly bigint[]): Pages {
+function windowPages(scenario: Scenario, filePages: readonly bigint[], windowBase: bigint): Pages {
   const sizes = fileSizes(scenario);
   const holes = hostActors(scenario).flatMap(([, { steps }]) =>
     steps.flatMap((step) => {
@@ -68,7 +76,7 @@ function windowPages(scenario: Scenario, filePages: readonly bigint[]): Pages {
     .map((step) => pagesOf(scenario, step))
     .filter((pages) => pages.length > 1);
   const at = (gpa: bigint): number => {
-    const offset = gpa - WINDOW_BASE;
+    const offset = gpa - windowBase;
     if (mappingAt(scenario, offset, 1) === null) return -1;
     return filePages.indexOf(fileOffsetAt(scenario, offset) / PAGE);
   };
@@ -221,7 +229,7 @@ export function comparedEvents(
   options: TracepointOptions,
 ): readonly ComparedEvent[] {
   const tracepoints = lines.map(parseTraceLine);
-  const reader = new Reader(windowPages(scenario, filePages), options);
+  const reader = new Reader(windowPages(scenario, filePages, options.windowBase ?? WINDOW_BASE), options);
   for (const tracepoint of tracepoints) reader.recordThread(tracepoint);
   const last = tracepoints.findLastIndex((tracepoint) => reader.isVcpu(tracepoint));
   for (const [line, tracepoint] of tracepoints.slice(0, last + 1).entries()) reader.read(line, tracepoint);

@@ -58,7 +58,7 @@ class Runner {
   /** Runs the case and waits for its end only within the limit. */
   async #execute(planned: PlannedCase, directory: string): Promise<RunResult> {
     const { machine, signal, onEvent } = this.#options;
-    const slowness = machine.slowness();
+    const slowness = machine.slowness(planned);
     const timeoutMs = this.#options.timeoutMs * slowness;
     const ended = new AbortController();
     const limit = sleep(timeoutMs + OVERRUN_MS, null, { signal: ended.signal }).catch(() => null);

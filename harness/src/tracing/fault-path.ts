@@ -20,31 +20,29 @@ const EXIT_MMIO = 6;
 
 export type FaultPathOptions = {
   readonly hasDevices: boolean;
+  /** Where the window is in the guest's memory; left out: where our own VMM has it. */
+  readonly windowBase?: bigint;
 };
 
-const within = (field: string, shift: bigint): string => {
-  const [from, to] = [WINDOW_BASE, WINDOW_BASE + BigInt(MAX_WINDOW_BYTES)].map(
-    (at) => `0x${(at >> shift).toString(16)}`,
-  );
+const within = (base: bigint, field: string, shift: bigint): string => {
+  const [from, to] = [base, base + BigInt(MAX_WINDOW_BYTES)].map((at) => `0x${(at >> shift).toString(16)}`);
   return `${field} >= ${from} && ${field} < ${to}`;
 };
-const inWindow = (field: string): string => within(field, 0n);
-const gfnInWindow = within("gfn", PAGE_SHIFT);
 
 const ordinaryExits = (hasDevices: boolean): string =>
   [EXIT_IO, EXIT_HLT, ...(hasDevices ? [EXIT_MMIO] : [])].map((reason) => `reason != ${reason}`).join(" && ");
 
 /** What the kernel is asked to record. */
-export const selectionFor = ({ hasDevices }: FaultPathOptions): TraceSelection => ({
+export const selectionFor = ({ hasDevices, windowBase = WINDOW_BASE }: FaultPathOptions): TraceSelection => ({
   name: "faults",
   events: [
-    { event: "kvm/kvm_page_fault", filter: inWindow("fault_address") },
-    { event: "kvm/kvm_try_async_get_page", filter: gfnInWindow },
-    { event: "kvm/kvm_async_pf_repeated_fault", filter: gfnInWindow },
-    { event: "kvm/kvm_async_pf_not_present", filter: inWindow("gva") },
-    { event: "kvm/kvm_async_pf_completed", filter: inWindow("gva") },
-    { event: "kvm/kvm_async_pf_ready", filter: inWindow("gva") },
-    { event: "kvmmmu/kvm_tdp_mmu_spte_changed", filter: gfnInWindow },
+    { event: "kvm/kvm_page_fault", filter: within(windowBase, "fault_address", 0n) },
+    { event: "kvm/kvm_try_async_get_page", filter: within(windowBase, "gfn", PAGE_SHIFT) },
+    { event: "kvm/kvm_async_pf_repeated_fault", filter: within(windowBase, "gfn", PAGE_SHIFT) },
+    { event: "kvm/kvm_async_pf_not_present", filter: within(windowBase, "gva", 0n) },
+    { event: "kvm/kvm_async_pf_completed", filter: within(windowBase, "gva", 0n) },
+    { event: "kvm/kvm_async_pf_ready", filter: within(windowBase, "gva", 0n) },
+    { event: "kvmmmu/kvm_tdp_mmu_spte_changed", filter: within(windowBase, "gfn", PAGE_SHIFT) },
     // Of -EINTR there is one for each signal that stops the vCPU for a moment.
     {
       event: "kvm/kvm_userspace_exit",

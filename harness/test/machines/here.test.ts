@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
 import { evidenceResult } from "../../../language/test/support/evidence.ts";
 import type { Engine } from "../../src/engine.ts";
+import { engineRow, type RegisteredName } from "../../src/engines/registry.ts";
 import { usualGuest } from "../../src/kernel/spec.ts";
 import { hereMachine } from "../../src/machines/here.ts";
 import { scriptedEngine } from "../support/engine.ts";
@@ -43,6 +44,13 @@ describe("the machine here", () => {
     await machine.close();
     await machine.close();
     expect(notes).toEqual(["open kvm true", "run kvm", "close kvm"]);
+  });
+
+  it("is as fast as a real one, but for a guest in QEMU's emulator", () => {
+    const { machine } = noting();
+    const slownessOf = (name: RegisteredName): number => machine.slowness(engineRow(name));
+    expect([slownessOf("kvm"), slownessOf("linux"), slownessOf("linux-qemu")]).toEqual([1, 1, 1]);
+    expect(slownessOf("linux-qemu-tcg")).toBe(4);
   });
 
   it("attests those engines, and no others", async () => {

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import type { EngineName, RunResult } from "../../../../language/src/index.ts";
 import { swapOn, swapRefusal } from "../../../../sys/src/index.ts";
 import type { DaxQemu, GuestKernel, NoDaxQemu } from "../../engine.ts";
+import { QEMU_WINDOW_BASE } from "../../engines/linux/qemu/arguments.ts";
 import { engineRow, kernelEngines, loadEngine } from "../../engines/registry.ts";
 import { errorText } from "../../error-text.ts";
 import { SWAP_SERIAL } from "../../kernel/devices.ts";
@@ -129,10 +130,13 @@ class Agent {
     const support = available.kind === "no" ? available : engine.supports(scenario, proposal, builtIn);
     if (support.kind === "no") return { kind: "unsupported", message: support.reason };
     const directory = mkdtempSync(join(this.#directory, "case-"));
-    const { runsKvm, isLinuxGuest = false } = engineRow(message.engine).nature;
+    const { runsKvm, isLinuxGuest = false, vmm } = engineRow(message.engine).nature;
     // What was seen between two cases belongs to none.
     if (runsKvm) this.#exits.take();
-    const endTrace = runsKvm ? traceFaultPath(directory, { hasDevices: isLinuxGuest }) : () => null;
+    const window = vmm === "qemu" ? { windowBase: QEMU_WINDOW_BASE } : {};
+    const endTrace = runsKvm
+      ? traceFaultPath(directory, { hasDevices: isLinuxGuest, ...window })
+      : () => null;
     const result = await engine.run(scenario, proposal, { directory, timeoutMs, signal, slowness });
     const kvmTrace = endTrace();
     const [left] = await sweep(directory);

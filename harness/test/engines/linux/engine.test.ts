@@ -66,7 +66,7 @@ async function runAll(cases: readonly string[], guestImage?: string): Promise<re
         directory: run.engineDirectory(),
         timeoutMs: 240_000,
         signal,
-        slowness: machine.slowness(),
+        slowness: machine.slowness(row),
       };
       found.push(await machine.run({ ...planned, machine: machine.name }, context));
     }

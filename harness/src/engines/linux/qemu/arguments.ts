@@ -17,6 +17,12 @@ export const SHARED_BYTES: number = Math.ceil(caseLayout.sizeofLinuxCase / PAGE_
  */
 const DOORBELL_PORT = 0x330;
 
+/**
+ * Where SeaBIOS puts a window of 64 MiB in q35: the largest of what is prefetchable, from the end of the space for devices
+ * (0xfec00000) down, at a multiple of its size (pci_region_map_entries(), src/fw/pciinit.c). The guest says it (`Cache len`).
+ */
+export const QEMU_WINDOW_BASE = 0xf8000000n;
+
 /** The device of virtio-fs (virtio 1.2, 5.11): its number, and `struct virtio_fs_config`, a tag of 36 bytes and a count. */
 const VIRTIO_FS_ID = 26;
 const CONFIG_BYTES = 40;

@@ -19,6 +19,12 @@ export function fuseVersionIn(lines: readonly string[]): string | null {
   return firstIn(lines, /fuse: init \(API version ([0-9]+\.[0-9]+)\)/);
 }
 
+/** The address of `Cache len: 0x4000000 @ 0xf8000000`; null: there is no DAX window. */
+export function windowBaseIn(lines: readonly string[]): bigint | null {
+  const text = firstIn(lines, /Cache len: 0x[0-9a-f]+ @ (0x[0-9a-f]+)/);
+  return text === null ? null : BigInt(text);
+}
+
 /** Bytes of `Cache len: 0x4000000 @ 0xf8000000`; null: there is no DAX window. */
 export function windowBytesIn(lines: readonly string[]): number | null {
   const text = firstIn(lines, /Cache len: (0x[0-9a-f]+) @ 0x[0-9a-f]+/);

@@ -103,8 +103,7 @@ export function planQemu(
       cpus: 1 + Math.max(0, ...guestActors(scenario).map(([, actor]) => cpuOf(actor))),
       asyncPageFaults: accelerator === "kvm" && enablesApf(proposal) ? "offered" : "hidden",
       hltInGuest: proposal.exits === "hlt-in-guest",
-      // An emulated guest boots as slowly as one in a machine that is emulated itself.
-      boundMs: BOOT_BOUND_MS * Math.max(slowness, accelerator === "tcg" ? 4 : 1),
+      boundMs: BOOT_BOUND_MS * slowness,
       slowness,
       ioPatienceMs,
       isIoAnswered,

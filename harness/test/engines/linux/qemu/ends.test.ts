@@ -7,7 +7,9 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { proposalOf } from "../../../../../language/test/support/cases.ts";
 import type { EndReason } from "../../../../../vmm/src/index.ts";
+import { QEMU_WINDOW_BASE } from "../../../../src/engines/linux/qemu/arguments.ts";
 import { QemuGuest } from "../../../../src/engines/linux/qemu/guest.ts";
+import { windowBaseIn } from "../../../../src/engines/linux/qemu/guest-words.ts";
 import { planQemu } from "../../../../src/engines/linux/qemu/plan.ts";
 import { startServer } from "../../../../src/engines/linux/qemu/server.ts";
 import { loadScenarios } from "../../../../src/fixtures.ts";
@@ -89,6 +91,8 @@ describe.skipIf(noVm !== null)(
         await expect(guest.execute("migrate", { uri: "exec:cat >/dev/null" })).rejects.toThrow(
           /non-migratable device '.*vhost-user-test-device'/,
         );
+        // By which KVM's tracepoints are asked for.
+        expect(windowBaseIn(guest.bootConsole)).toBe(QEMU_WINDOW_BASE);
         expect(await guest.execute("query-status")).toMatchObject({ status: "running" });
         await guest.execute("system_reset");
         expect(await ended).toEqual({
