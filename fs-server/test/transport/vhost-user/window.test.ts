@@ -21,7 +21,7 @@ const WINDOW_GPA = 2n ** 34n;
 const NO_HANDLE = 2n ** 64n - 1n;
 const EFAULT = 14;
 const PAGES = 8;
-const BOUND_MS = 60_000;
+const BOUND_MS = 120_000;
 
 let server: Server | null = null;
 afterEach(async () => {
