@@ -182,6 +182,6 @@ export function symptomsText(scenarios: readonly Scenario[], recordings: Recordi
       .filter((cause) => rowsOf(cause, proposals, recordings).length === 0)
       .map(({ scenario }) => `\`${scenario}\` (${id})`),
   );
-  const open = missing.length === 0 ? [] : ["", `Not recorded so far: ${missing.join(", ")}.`];
-  return [...places.flatMap((place) => [placeText(place, recordings), ""]), ...open].join("\n").trim();
+  const open = missing.length === 0 ? [] : [`Not recorded so far: ${missing.join(", ")}.`];
+  return [...places.map((place) => placeText(place, recordings)), ...open].join("\n\n");
 }
