@@ -1,7 +1,7 @@
 /**
- * A client of the mount, as another user: `swaps-client-main MOUNT SEED UID INODES` walks, opens, creates, renames, links
+ * A client of the mount, as another user: `swaps-client-main MOUNT SEED UID LEAST INODES` walks, opens, creates, renames, links
  * and removes, by names that may be links at the time, and looks whether it ever meets what lies outside, until it is sent
- * SIGTERM. Its own kernel follows links in its own name space; the server must not. Prints how often each errno came, and
+ * SIGTERM and has made LEAST steps. Its own kernel follows links in its own name space; the server must not. Prints how often each errno came, and
  * what it met.
  */
 import { join } from "node:path";
@@ -15,6 +15,11 @@ const BURST = 32;
 /** struct statx, stx_ino. */
 const STX_INO = 32;
 
+/** Steps at the beginning that only look: the first change of what is outside takes away what could be read there. */
+const LOOKS_FIRST = 300;
+
+type Step = readonly [what: string, act: () => number];
+
 class Client {
   readonly #mount: string;
   readonly #random: Random;
@@ -22,7 +27,11 @@ class Client {
   readonly counts: Record<string, number> = {};
   /** What was met, each kind once: where. */
   readonly #met = new Map<string, string>();
-  readonly #steps: readonly (readonly [string, () => number])[];
+  /** Change nothing. */
+  readonly #looks: readonly Step[];
+  readonly #steps: readonly Step[];
+  /** Steps. */
+  taken = 0;
 
   constructor(mount: string, seed: number, outside: ReadonlySet<bigint>) {
     this.#mount = mount;
@@ -34,11 +43,22 @@ class Client {
     const victim = (): Uint8Array => this.#path(VICTIMS.file);
     const victimFolder = (): Uint8Array => this.#path(VICTIMS.folder);
     const top = (): Uint8Array => files.pathBytes(join(this.#mount, `top-${this.#random.below(20)}`));
-    this.#steps = [
+    this.#looks = [
       ["stat", () => this.#stat(cwd, this.#path("canary"))],
       ["stat folder", () => this.#stat(cwd, this.#path("."))],
       ["read", () => this.#opened(this.#path("canary"), files.O_RDONLY)],
       ["read, no link", () => this.#opened(this.#path("canary"), files.O_RDONLY | files.O_NOFOLLOW)],
+      ["through a descriptor", () => this.#below()],
+      [
+        "many",
+        () => this.#stat(cwd, files.pathBytes(join(this.#mount, "many", `${this.#random.below(MANY)}`))),
+      ],
+      // These exist outside only: success is a breach.
+      ["!stat", () => this.#stat(cwd, victim())],
+      ["!read", () => this.#opened(victim(), files.O_RDONLY)],
+    ];
+    this.#steps = [
+      ...this.#looks,
       ["overwrite", () => this.#opened(this.#path("canary"), write)],
       ["truncate", () => files.truncate(this.#path("canary"), BigInt(this.#random.below(9)))],
       ["create", () => this.#opened(made(), write | files.O_CREAT)],
@@ -52,14 +72,7 @@ class Client {
       ["mkdir", () => files.mkdirat(cwd, made(), 0o777)],
       ["rmdir", () => files.unlinkat(cwd, made(), files.AT_REMOVEDIR)],
       ["chmod", () => files.fchmodat(cwd, made(), 0o640)],
-      ["through a descriptor", () => this.#below()],
-      [
-        "many",
-        () => this.#stat(cwd, files.pathBytes(join(this.#mount, "many", `${this.#random.below(MANY)}`))),
-      ],
-      // These exist outside only: success is a breach.
-      ["!stat", () => this.#stat(cwd, victim())],
-      ["!read", () => this.#opened(victim(), files.O_RDONLY)],
+      // As with the looks: these exist outside only.
       ["!write", () => this.#opened(victim(), write)],
       ["!truncate", () => files.truncate(victim(), 0n)],
       ["!unlink", () => files.unlinkat(cwd, victim(), 0)],
@@ -72,7 +85,8 @@ class Client {
   }
 
   step(): void {
-    const [what, act] = this.#random.pick(this.#steps);
+    const [what, act] = this.#random.pick(this.taken < LOOKS_FIRST ? this.#looks : this.#steps);
+    this.taken += 1;
     const result = act();
     const outcome = result < 0 ? failure(-result).code : "done";
     const key = `${what}: ${outcome}`;
@@ -140,7 +154,7 @@ class Client {
 }
 
 async function main(): Promise<void> {
-  const [mount = ".", seed = "1", uid = "65534", inodes = ""] = process.argv.slice(2);
+  const [mount = ".", seed = "1", uid = "65534", least = "0", inodes = ""] = process.argv.slice(2);
   if (uid !== "0") {
     process.setgroups?.([]);
     process.setgid?.(Number(uid));
@@ -152,7 +166,7 @@ async function main(): Promise<void> {
     isOver = true;
   });
   console.log("begun");
-  while (!isOver) {
+  while (!isOver || client.taken < Number(least)) {
     for (let i = 0; i < BURST; i += 1) client.step();
     await nextTurn();
   }

@@ -47,6 +47,8 @@ export type SwapsOptions = {
   readonly base: string;
   readonly variant: SwapsVariant;
   readonly seconds: number;
+  /** Steps that each client makes at least, however slow it is; 0 unless given. */
+  readonly leastSteps?: number;
   readonly seed: number;
   /** Of the clients. 0 can follow links out of the source by itself: what they report is then known to work. */
   readonly uid: number;
@@ -92,7 +94,7 @@ class Actor {
 
 /** Runs one variant. Throws if it cannot be served. */
 export async function swaps(options: SwapsOptions): Promise<SwapsFigures> {
-  const { base, variant, seconds, seed, uid } = options;
+  const { base, variant, seconds, leastSteps = 0, seed, uid } = options;
   mkdirSync(base, { recursive: true });
   chmodSync(base, 0o755);
   const server = await mounted(join(base, "served"), variant.args, variant.before);
@@ -104,7 +106,14 @@ export async function swaps(options: SwapsOptions): Promise<SwapsFigures> {
     const host = new Actor("swaps-host-main", [server.source, String(seed)]);
     const clients = Array.from(
       { length: CLIENTS },
-      (_, i) => new Actor("swaps-client-main", [server.folder, String(seed + i + 1), String(uid), inodes]),
+      (_, i) =>
+        new Actor("swaps-client-main", [
+          server.folder,
+          String(seed + i + 1),
+          String(uid),
+          String(leastSteps),
+          inodes,
+        ]),
     );
     await Promise.all([host, ...clients].map(({ begun }) => begun));
     await sleep(seconds * 1000);

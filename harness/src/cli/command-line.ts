@@ -78,7 +78,7 @@ function addRun(program: Command): void {
     )
     .argument(
       "[SCENARIO...]",
-      "ids, patterns or files; all if none is given (with --kernel, or --vmm qemu under TCG: the headlines)",
+      "ids, patterns, files or hang-of-the-talk; all if none is given (with --kernel, or --vmm qemu under TCG: the headlines)",
     )
     .option("-p, --proposal <P...>", "only these proposals (ids or patterns)")
     .option("-e, --engine <E...>", "only these engines")
@@ -324,6 +324,7 @@ function addBench(program: Command): void {
       process.exitCode = await benchFsCommand(options, await style());
     });
   addBenchGuestFs(bench);
+  addBenchVirtiofsd(bench);
   bench
     .command("apf")
     .summary("what asynchronous page faults are worth, by proposal")
@@ -400,6 +401,30 @@ function addBenchGuestFs(bench: Command): void {
     .action(async (options) => {
       const { benchGuestFsCommand } = await import("./bench-guest-fs.ts");
       process.exitCode = await benchGuestFsCommand(options, await style());
+    });
+}
+
+function addBenchVirtiofsd(bench: Command): void {
+  bench
+    .command("virtiofsd")
+    .summary("the server for a VMM beside Debian's virtiofsd, in one guest")
+    .description(
+      "Boots a Linux guest in QEMU with a virtio-fs of either server, and one of ours with a DAX window; the guest does the " +
+        "same work on each in turns. QEMU and virtiofsd are Debian's, loaded into the cache if they are not there. Needs root " +
+        "and gcc. Minutes where QEMU emulates the CPU.\n\n" +
+        "Exit code: 0; 2 nothing came out; 3 nothing ran; 64 usage.",
+    )
+    .option("--guest-kernel <SPEC>", "the guest's kernel (as of run)", "debian:6.12")
+    .option("--qemu <FILE>", "a QEMU with a DAX window (as of run)")
+    .addOption(new Option("--accel <A>", "what runs the guest").choices(["kvm", "tcg"]).default("tcg"))
+    .option("--size <MIB>", "of the file", "16")
+    .option("--files <N>", "made, looked at and removed a turn", "200")
+    .option("--operations <N>", "of random access, a turn", "500")
+    .option("--rounds <N>", "each so many times, in turn; medians are shown", "5")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { benchVirtiofsdCommand } = await import("./bench-virtiofsd.ts");
+      process.exitCode = await benchVirtiofsdCommand(options, await style());
     });
 }
 

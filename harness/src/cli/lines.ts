@@ -30,6 +30,8 @@ import type { ExitBenchRow } from "../../../vmm/src/index.ts";
 import type { ApfResult } from "../bench/apf.ts";
 import type { FenceResult, FenceRow, Spread } from "../bench/fence.ts";
 import type { GuestFsResult } from "../bench/guest-fs.ts";
+import type { VirtiofsdResult } from "../bench/virtiofsd.ts";
+import { rowNames as virtiofsdRowNames } from "../bench/virtiofsd-turns.ts";
 import type { DivergenceRow } from "../compare/divergence.ts";
 import type { PageWorker } from "../diagnose/facts.ts";
 import type { Verdict } from "../diagnose/verdict.ts";
@@ -718,6 +720,7 @@ export type BenchApfLine = {
   readonly published: { readonly source: string; readonly halt: number; readonly paravirtual: number };
 } & ApfResult;
 export type BenchGuestFsLine = { readonly type: "bench"; readonly name: "guest-fs" } & GuestFsResult;
+export type BenchVirtiofsdLine = { readonly type: "bench"; readonly name: "virtiofsd" } & VirtiofsdResult;
 export type BenchProtectLine = { readonly type: "bench"; readonly name: "protect" } & ProtectPrice;
 export type BenchFenceLine = { readonly type: "bench"; readonly name: "fence" } & FenceResult;
 
@@ -856,6 +859,30 @@ const benchGuestFsLine: z.ZodType<BenchGuestFsLine> = z.strictObject({
   problems: texts,
 });
 
+const benchVirtiofsdLine: z.ZodType<BenchVirtiofsdLine> = z.strictObject({
+  type: bench,
+  name: z.literal("virtiofsd"),
+  peer: z.string(),
+  qemu: z.string(),
+  accelerator: z.enum(["kvm", "tcg"]),
+  guestKernel: z.string(),
+  fileBytes: count,
+  files: count,
+  operations: count,
+  rounds: count,
+  rows: z.array(
+    z.strictObject({
+      row: z.enum(virtiofsdRowNames),
+      ours: rate,
+      theirs: rate,
+      dax: rate,
+      ratio: z.number(),
+      daxRatio: z.number(),
+    }),
+  ),
+  peakRssBytes: z.strictObject({ ours: count, virtiofsd: count, "ours-dax": count }),
+});
+
 const benchProtectLine: z.ZodType<BenchProtectLine> = z.strictObject({
   type: bench,
   name: z.literal("protect"),
@@ -883,6 +910,7 @@ const lineSchemas: Readonly<Record<SchemaName, z.ZodType>> = {
     benchApfLine,
     benchFenceLine,
     benchGuestFsLine,
+    benchVirtiofsdLine,
     benchProtectLine,
     guardRecordSchema,
   ]),
