@@ -2,8 +2,8 @@
  * Fuzzes the protocol core, virtqueues and the lease socket: `node dist/fs-server/src/fuzz-main.js [MESSAGES] [SEED]`,
  * default 1,000,000 and 1. Half of the messages on the null file system, half on a passthrough of a temporary folder, with a
  * recording DAX window on both; then as many chains of a hostile guest, on the same two; then a twentieth as many messages
- * of hostile clients of the lease socket, which take a connection and a turn of the event loop. `--only KIND` leaves out
- * the others: messages, rings, leases (of which there are then MESSAGES).
+ * of hostile clients of the lease socket, which take a connection and a turn of the event loop; and as few of hostile VMMs, at
+ * a server process. `--only KIND` leaves out the others: messages, rings, leases, vhost-user (of which there are then MESSAGES).
  */
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,6 +17,7 @@ import { NULL_FILE_SYSTEM } from "./fs/null.ts";
 import { fuzzLeases } from "./fuzz/leases.ts";
 import { fuzzRings } from "./fuzz/rings.ts";
 import { fuzz } from "./fuzz/run.ts";
+import { fuzzVhostUser } from "./fuzz/vhost-user.ts";
 import { PassthroughFileSystem } from "./passthrough/passthrough.ts";
 
 const MAX_ALLOCATION_BYTES = 2n ** 20n;
@@ -29,11 +30,11 @@ class WithoutLargeAllocations extends DecoratedFileSystem {
   }
 }
 
-const kinds = ["messages", "rings", "leases"] as const;
+const kinds = ["messages", "rings", "leases", "vhost-user"] as const;
 type Kind = (typeof kinds)[number];
 
-/** Messages and chains for one of the lease socket. */
-const LEASE_SHARE = 20;
+/** Messages and chains for one over a socket. */
+const SOCKET_SHARE = 20;
 
 type Figures = { readonly failures: readonly string[]; readonly defects: number };
 type Job = { readonly source: string; readonly messages: number; readonly seed: number };
@@ -47,7 +48,7 @@ function jobs({ source, messages, seed }: Job, only: Kind | null): readonly Row[
   const session = { window: new RecordingWindow(2n ** 24n), posixLocks: true, flocks: true };
   const nothing = (): FileSystem => NULL_FILE_SYSTEM;
   const rest = messages - half;
-  const leases = only === null ? Math.ceil(messages / LEASE_SHARE) : messages;
+  const overSocket = only === null ? Math.ceil(messages / SOCKET_SHARE) : messages;
   const path = join(source, "leases");
   const rows: Readonly<Record<Kind, readonly Row[]>> = {
     messages: [
@@ -58,7 +59,8 @@ function jobs({ source, messages, seed }: Job, only: Kind | null): readonly Row[
       ["rings on null", () => fuzzRings({ fs: nothing, seed, chains: half, session })],
       ["rings on passthrough", () => fuzzRings({ fs: passthrough, seed: seed + 1, chains: rest, session })],
     ],
-    leases: [["leases", () => fuzzLeases({ path, seed, messages: leases })]],
+    leases: [["leases", () => fuzzLeases({ path, seed, messages: overSocket })]],
+    "vhost-user": [["vhost-user", () => fuzzVhostUser({ source, seed, messages: overSocket })]],
   };
   return kinds.filter((kind) => only === null || kind === only).flatMap((kind) => rows[kind]);
 }

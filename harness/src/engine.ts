@@ -74,6 +74,8 @@ export type GuestKernel = {
   readonly nestedInitrdPath: string;
   /** The same with the drivers of virtio by PCI, for a guest in QEMU. */
   readonly pciInitrdPath: string;
+  /** What it lacks to be a guest in QEMU, a text each; empty: nothing, or its configuration is not at hand. */
+  readonly lacksInQemu: readonly string[];
 };
 
 /** A QEMU with a DAX window for virtio-fs (kernel/dax-qemu.ts). */

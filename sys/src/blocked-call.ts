@@ -22,7 +22,12 @@ export type BlockedCall =
   /** `sizeBytes`: the new one. */
   | { readonly kind: "truncate"; readonly sizeBytes: bigint }
   | { readonly kind: "other"; readonly number: number }
-  /** It cannot be read, or the operation is not the thread's own system call (io_uring). */
+  /**
+   * A worker of io_uring: its registers are those of the thread that it was made by, and mean nothing. What it does is seen
+   * by the kernel's functions on its stack, its arguments are not. `null`: none of those that are known here.
+   */
+  | { readonly kind: "worker"; readonly does: "truncate" | "fallocate" | "open" | "transfer" | null }
+  /** It cannot be read. */
   | { readonly kind: "unknown" };
 
 /** open(2)'s flags are an int: the upper half of the register means nothing. */
@@ -40,9 +45,35 @@ function flagsOfOpenHow(tid: number, address: bigint): BlockedCall {
   }
 }
 
+/** PF_IO_WORKER, PF_USER_WORKER (include/linux/sched.h) */
+const WORKERS = 0x10 | 0x4000;
+
+function isWorker(tid: number): boolean {
+  const stat = readFileSync(`/proc/${tid}/stat`, "latin1");
+  // The name is in brackets and may have blanks and brackets in it. The flags are the seventh field behind it.
+  const flags = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ", 7)[6]);
+  return (flags & WORKERS) !== 0;
+}
+
+/** Functions that send permission events: fs/open.c, fs/namei.c, fs/read_write.c. Innermost first, as the stack has them. */
+const DOES: readonly (readonly [string, "truncate" | "fallocate" | "open" | "transfer"])[] = [
+  ["do_ftruncate", "truncate"],
+  ["vfs_truncate", "truncate"],
+  ["vfs_fallocate", "fallocate"],
+  ["do_dentry_open", "open"],
+  ["rw_verify_area", "transfer"],
+];
+
+function workerCall(tid: number): BlockedCall {
+  const stack = readFileSync(`/proc/${tid}/stack`, "latin1");
+  const does = DOES.find(([name]) => stack.includes(` ${name}+`))?.[1] ?? null;
+  return { kind: "worker", does };
+}
+
 /** Never throws: a thread that has gone, or may not be looked at, is `unknown`. */
 export function blockedCall(tid: number): BlockedCall {
   try {
+    if (isWorker(tid)) return workerCall(tid);
     const words = readFileSync(`/proc/${tid}/syscall`, "utf8").trim().split(" ");
     const number = Number(words[0]);
     if (!Number.isInteger(number) || number < 0) return { kind: "unknown" };

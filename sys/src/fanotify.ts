@@ -4,7 +4,7 @@
  * Only single files are marked here, never a mount or a file system. A group whose descriptor is closed, by close(2) or
  * by the death of its process, allows everything that still waits (fanotify_release()).
  */
-import { check, declare, lastErrno } from "./libc.ts";
+import { check, declare, errnoNumber, lastErrno } from "./libc.ts";
 
 export const FAN_CLOEXEC = 0x1;
 export const FAN_CLASS_NOTIF = 0x0;
@@ -23,11 +23,15 @@ export const FAN_Q_OVERFLOW = 0x4000;
 export const FAN_OPEN_PERM = 0x10000;
 /** Before content is read, written, mapped or truncated; with the range (Linux 6.14). */
 export const FAN_PRE_ACCESS = 0x100000;
+/** In a mask, of a folder: what happens to the files in it, too, not to those in folders below. */
+export const FAN_EVENT_ON_CHILD = 0x8000000;
 
 const FAN_MARK_ADD = 0x1;
 const FAN_MARK_REMOVE = 0x2;
 const FAN_ALLOW = 1;
 const FAN_DENY = 2;
+/** FAN_DENY_ERRNO() of include/uapi/linux/fanotify.h (Linux 6.14). */
+const FAN_ERRNO_SHIFT = 24;
 const FAN_EVENT_INFO_TYPE_FID = 1;
 const FAN_EVENT_INFO_TYPE_RANGE = 6;
 /** struct fanotify_event_info_header, then __kernel_fsid_t, then struct file_handle. */
@@ -145,8 +149,17 @@ export function fileHandle(path: string): string {
   return handleText(bytes);
 }
 
-/** Answers a permission event: its process proceeds, or gets EPERM. Returns 0, or the negative errno. */
-export function fanotifyRespond(group: number, eventFd: number, answer: "allow" | "deny"): number {
-  const response = new Int32Array([eventFd, answer === "allow" ? FAN_ALLOW : FAN_DENY]);
+/** `denyWith`: what the refused call fails with; FAN_CLASS_PRE_CONTENT only, and of some errnos only, ETXTBSY among them. */
+export type FanotifyAnswer = "allow" | { readonly denyWith: "EPERM" | "ETXTBSY" };
+
+function responseOf(answer: FanotifyAnswer): number {
+  if (answer === "allow") return FAN_ALLOW;
+  const { denyWith } = answer;
+  return denyWith === "EPERM" ? FAN_DENY : FAN_DENY | (errnoNumber(denyWith) << FAN_ERRNO_SHIFT);
+}
+
+/** Answers a permission event. Returns 0, or the negative errno. */
+export function fanotifyRespond(group: number, eventFd: number, answer: FanotifyAnswer): number {
+  const response = new Int32Array([eventFd, responseOf(answer)]);
   return cWrite(group, new Uint8Array(response.buffer), 8) === -1 ? -lastErrno() : 0;
 }

@@ -1,6 +1,6 @@
 /** File calls that Node does not have, or has differently: its `fs.truncate` is open(2) + ftruncate(2). */
 import { closeSync, openSync } from "node:fs";
-import { check, declare, viewOf } from "./libc.ts";
+import { check, declare, declareLater, errnoName, lastErrno, viewOf } from "./libc.ts";
 import { MAP_SHARED, mmap, munmap, PAGE_SIZE, PROT_READ, PROT_WRITE } from "./memory.ts";
 
 const FALLOC_FL_KEEP_SIZE = 1;
@@ -60,4 +60,17 @@ export function storeThroughMapping(path: string, offset: bigint, value: bigint)
   } finally {
     closeSync(fd);
   }
+}
+
+const cFallocateLater = declareLater<[number, number, bigint, bigint], number>(
+  "int fallocate(int fd, int mode, int64 offset, int64 length)",
+);
+
+/**
+ * Makes the file at least so long, by fallocate(2) of its last byte: unlike ftruncate(2) it can never make it shorter, whatever
+ * others do at the same time. On a thread of libuv's pool. Returns null, or the errno's name.
+ */
+export async function growTo(fd: number, sizeBytes: bigint): Promise<string | null> {
+  const result = await cFallocateLater(fd, 0, sizeBytes - 1n, 1n);
+  return result === 0 ? null : errnoName(lastErrno());
 }

@@ -140,26 +140,54 @@ export function waitForSignal(signals: readonly number[], timeoutMs: number): De
   return signal === -1 ? null : { signal, fd: info.getInt32(24, true) };
 }
 
-export type ThreadTimer = { stop(): void };
-
-/** A timer that sends `signal` to the calling thread every `intervalMs`, from now on. Stop it on the same thread. */
-export function startThreadTimer(signal: number, intervalMs: number): ThreadTimer {
-  // struct sigevent: sigval (8), signo (4), notify (4), thread id (4); 64 bytes in all.
+const SIGEV_SIGNAL = 0;
+const SIGKILL = 9;
+/** struct sigevent: sigval (8), signo (4), notify (4), thread id (4); 64 bytes in all. */
+function newTimer(signal: number, notify: number, tid: number): bigint {
   const event = new DataView(new ArrayBuffer(64));
   event.setInt32(8, signal, true);
-  event.setInt32(12, SIGEV_THREAD_ID, true);
-  event.setInt32(16, threadId(), true);
+  event.setInt32(12, notify, true);
+  event.setInt32(16, tid, true);
   const id = new BigUint64Array(1);
   check(
     "timer_create",
     cTimerCreate(CLOCK_MONOTONIC, new Uint8Array(event.buffer), new Uint8Array(id.buffer)),
   );
-  const timer = id[0] ?? 0n;
-  // struct itimerspec: interval, then first expiry; each seconds and nanoseconds.
-  const spec = new BigInt64Array(4);
-  const seconds = BigInt(Math.floor(intervalMs / 1000));
-  const nanoseconds = BigInt(Math.round((intervalMs % 1000) * NANOSECONDS_PER_MS));
-  spec.set([seconds, nanoseconds, seconds, nanoseconds]);
-  check("timer_settime", cTimerSettime(timer, 0, new Uint8Array(spec.buffer), null), `${intervalMs} ms`);
+  return id[0] ?? 0n;
+}
+
+/** struct itimerspec: interval, then first expiry; each seconds and nanoseconds. */
+function setTimer(timer: bigint, intervalMs: number, firstMs: number): void {
+  const spec = new BigInt64Array(
+    [intervalMs, firstMs].flatMap((ms) => [
+      BigInt(Math.floor(ms / 1000)),
+      BigInt(Math.round((ms % 1000) * NANOSECONDS_PER_MS)),
+    ]),
+  );
+  check("timer_settime", cTimerSettime(timer, 0, new Uint8Array(spec.buffer), null), `${firstMs} ms`);
+}
+
+export type Deadline = {
+  /** The process lives on for as long again. */
+  push(): void;
+};
+
+/**
+ * Kills this process (SIGKILL) unless it pushes the deadline in time: also when it is stopped (SIGSTOP, SIGTSTP) or frozen
+ * by a cgroup (v2), for SIGKILL alone reaches it there. For whoever holds what others wait for.
+ */
+export function startDeadline(ms: number): Deadline {
+  const timer = newTimer(SIGKILL, SIGEV_SIGNAL, 0);
+  const push = (): void => setTimer(timer, 0, ms);
+  push();
+  return { push };
+}
+
+export type ThreadTimer = { stop(): void };
+
+/** A timer that sends `signal` to the calling thread every `intervalMs`, from now on. Stop it on the same thread. */
+export function startThreadTimer(signal: number, intervalMs: number): ThreadTimer {
+  const timer = newTimer(signal, SIGEV_THREAD_ID, threadId());
+  setTimer(timer, intervalMs, intervalMs);
   return { stop: () => void check("timer_delete", cTimerDelete(timer)) };
 }

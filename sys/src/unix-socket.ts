@@ -8,7 +8,9 @@ const AF_UNIX = 1;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
+const SO_TYPE = 3;
 const SO_PEERCRED = 17;
+const SO_DOMAIN = 39;
 const SCM_RIGHTS = 1;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
@@ -92,6 +94,16 @@ export function peerProcess(fd: number): number {
   const length = new Uint32Array([credentials.length]);
   check("getsockopt(SO_PEERCRED)", cGetsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, length));
   return new DataView(credentials.buffer).getInt32(0, true);
+}
+
+/** Whether a descriptor is a stream socket of this kind. */
+export function isUnixStream(fd: number): boolean {
+  const has = (option: number, wanted: number): boolean => {
+    const value = new Uint8Array(4);
+    const result = cGetsockopt(fd, SOL_SOCKET, option, value, new Uint32Array([value.length]));
+    return result === 0 && new DataView(value.buffer).getInt32(0, true) === wanted;
+  };
+  return has(SO_DOMAIN, AF_UNIX) && has(SO_TYPE, SOCK_STREAM);
 }
 
 /** struct msghdr over one piece of memory. The arrays must live until the call is over. */

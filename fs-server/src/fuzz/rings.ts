@@ -30,7 +30,8 @@ import { REGISTER, STATUS } from "../transport/virtio/registers.ts";
 import { VirtioFs } from "../transport/virtio/virtio-fs.ts";
 import { VirtioPmem } from "../transport/virtio/virtio-pmem.ts";
 import { hostileMessage, Random } from "./generate.ts";
-import { HostileGuest, type RingPlace } from "./hostile-guest.ts";
+import { HostileGuest } from "./hostile-guest.ts";
+import type { RingPlace } from "./hostile-rings.ts";
 import { difference, type Extent, RingOracle } from "./ring-oracle.ts";
 
 export type RingFuzzFigures = {

@@ -10,7 +10,6 @@
  */
 import { fstatSync, statSync } from "node:fs";
 import {
-  type BlockedCall,
   blockedCall,
   FAN_CLASS_PRE_CONTENT,
   FAN_OPEN_PERM,
@@ -28,13 +27,12 @@ import {
 } from "../../../sys/src/index.ts";
 import { LineReader } from "./lines.ts";
 import type { FromListener, ToListener } from "./pre-content-messages.ts";
+import { fileKey, threatOf } from "./threat.ts";
 
 const STDIN = 0;
 const STDOUT = 1;
 const BUFFER_BYTES = 64 * 1024;
 const MASK = FAN_PRE_ACCESS | FAN_OPEN_PERM;
-/** fallocate modes that make a file shorter, or move what is in it: COLLAPSE_RANGE, INSERT_RANGE. */
-const MOVING_MODES = 0x08 | 0x20;
 /** Threads with an allowed event that are remembered until their next one; the oldest are dropped. */
 const MAX_ALLOWED = 1024;
 
@@ -45,24 +43,6 @@ type Asked = {
   readonly tid: number;
   readonly deadlineMs: number;
 };
-
-/** The first byte that the blocked operation may remove; null: none. */
-export function threatOf(event: FanotifyEvent, call: BlockedCall, sizeBytes: bigint): bigint | null {
-  if ((event.mask & FAN_OPEN_PERM) !== 0) {
-    // open(O_TRUNC) is the one truncation that sends no event with a range.
-    if (call.kind === "open") return (call.flags & files.O_TRUNC) !== 0 ? 0n : null;
-    return call.kind === "unknown" ? 0n : null;
-  }
-  const { range } = event;
-  // Growing loses nothing.
-  if (call.kind === "truncate") return call.sizeBytes < sizeBytes ? call.sizeBytes : null;
-  if (range === null) return 0n;
-  // A truncation has the new size as offset and no length; but ranges are rounded to pages, so a size inside a page looks
-  // like a write. The thread's registers are therefore checked first.
-  if (range.lengthBytes === 0n) return range.offset < sizeBytes ? range.offset : null;
-  if (call.kind === "fallocate") return (call.mode & MOVING_MODES) !== 0 ? range.offset : null;
-  return call.kind === "unknown" ? range.offset : null;
-}
 
 class Listener {
   readonly #group: number;
@@ -193,10 +173,6 @@ class Listener {
   }
 }
 
-function fileKey({ dev, ino }: { readonly dev: bigint; readonly ino: bigint }): string {
-  return `${dev}/${ino}`;
-}
-
 function whyOf(error: unknown): { code: string; message: string } {
   const message = error instanceof Error ? error.message : String(error);
   return { code: error instanceof SyscallError ? error.code : "", message };
@@ -224,5 +200,4 @@ function main(): void {
   new Listener(group, Number(process.argv[2])).run();
 }
 
-// Imported by its test for `threatOf` alone.
-if (process.argv[1]?.endsWith("pre-content-main.js") === true) main();
+main();

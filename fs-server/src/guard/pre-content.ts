@@ -16,6 +16,7 @@ import { compiledEntry, LostChildError, processState } from "../../../sys/src/in
 import { FileWatch } from "./file-watch.ts";
 import { LineReader } from "./lines.ts";
 import type { FromListener, ToListener } from "./pre-content-messages.ts";
+import { preContentRefusals } from "./pre-content-refusals.ts";
 import { Recalls } from "./recalls.ts";
 import {
   type ArmedFile,
@@ -29,16 +30,8 @@ import {
 /** The listener allows an unanswered event this much later than the guard gives up. */
 const LISTENER_SLACK_MS = 500;
 
-const refusals: Readonly<Record<string, string>> = {
-  EPERM: "permission events need CAP_SYS_ADMIN",
-  EINVAL: "this kernel has no FAN_CLASS_PRE_CONTENT with FAN_PRE_ACCESS (Linux 6.14)",
-  EOPNOTSUPP: "the file system of this file has no pre-content events (ext4, xfs and btrfs have)",
-  EMFILE: "no fanotify group or descriptor is left: raise RLIMIT_NOFILE or fs.fanotify.max_user_groups",
-  ENOSPC: "no mark is left: raise fs.fanotify.max_user_marks",
-};
-
 function refused(code: string, message: string): GuardRefused {
-  return new GuardRefused("pre-content", refusals[code] ?? message, code === "" ? null : code);
+  return new GuardRefused("pre-content", preContentRefusals[code] ?? message, code === "" ? null : code);
 }
 
 /** One armed file, and its truncations that were allowed and are not known to be over, by event. */

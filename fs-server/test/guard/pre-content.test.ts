@@ -9,7 +9,7 @@ import {
   unmountLazily,
 } from "../../../sys/src/index.ts";
 import { PreContentGuard } from "../../src/guard/pre-content.ts";
-import { threatOf } from "../../src/guard/pre-content-main.ts";
+import { threatOf } from "../../src/guard/threat.ts";
 import { GuardRefused } from "../../src/guard/truncation-guard.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
@@ -86,6 +86,16 @@ describe("what a permission event threatens", () => {
     ["a truncation by somebody unknown", ranged(4096n, 0n), { kind: "unknown" }, 4096n],
     ["an open by somebody unknown: everything", opening, { kind: "unknown" }, 0n],
     ["an execve: nothing", opening, { kind: "other", number: 59 }, null],
+    ["a worker's truncation", ranged(4096n, 4096n), { kind: "worker", does: "truncate" }, 4096n],
+    ["a worker's growing: nothing", ranged(8192n, 4096n), { kind: "worker", does: "truncate" }, null],
+    [
+      "a worker's fallocate: perhaps a range taken out",
+      ranged(0n, 9n),
+      { kind: "worker", does: "fallocate" },
+      0n,
+    ],
+    ["a worker's write: nothing", ranged(0n, 4096n), { kind: "worker", does: "transfer" }, null],
+    ["a worker's open: perhaps with O_TRUNC", opening, { kind: "worker", does: "open" }, 0n],
   ] as const)("%s", (_, what, call, from) => {
     expect(threatOf(what, call, 8192n)).toBe(from);
   });

@@ -35,6 +35,8 @@ const schemaNames: readonly SchemaName[] = [
   "list",
   "guards",
   "diagnose",
+  "protect",
+  "rescue",
 ];
 
 const JSON_HELP = "write JSON lines to FILE, or to standard output with -";
@@ -77,7 +79,7 @@ function addRun(program: Command): void {
     )
     .argument(
       "[SCENARIO...]",
-      "ids, patterns or files; all if none is given (with --kernel, or --vmm qemu under TCG: the headlines)",
+      "ids, patterns, files or hang-of-the-talk; all if none is given (with --kernel, or --vmm qemu under TCG: the headlines)",
     )
     .option("-p, --proposal <P...>", "only these proposals (ids or patterns)")
     .option("-e, --engine <E...>", "only these engines")
@@ -325,6 +327,7 @@ function addBench(program: Command): void {
       process.exitCode = await benchFsCommand(options, await style());
     });
   addBenchGuestFs(bench);
+  addBenchVirtiofsd(bench);
   bench
     .command("apf")
     .summary("what asynchronous page faults are worth, by proposal")
@@ -359,6 +362,24 @@ function addBench(program: Command): void {
       process.exitCode = await benchKvmCommand(options);
     });
   addBenchGuards(bench);
+  addBenchProtect(bench);
+}
+
+function addBenchProtect(bench: Command): void {
+  bench
+    .command("protect")
+    .summary("what daxfault protect costs whoever opens, reads, writes and truncates")
+    .description(
+      "Calls of another process on a file that is mapped and on one beside it: without protection, with it for a process's " +
+        "files, and with it for the folder, in blocks that take turns. Needs root and Linux 6.14.\n\n" +
+        "Exit code: 0; 3 nothing can be protected here; 64 usage.",
+    )
+    .option("--rounds <N>", "so many calls of each kind", "1000")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { benchProtectCommand } = await import("./bench-protect.ts");
+      process.exitCode = await benchProtectCommand(options);
+    });
 }
 
 function addBenchGuestFs(bench: Command): void {
@@ -383,6 +404,30 @@ function addBenchGuestFs(bench: Command): void {
     .action(async (options) => {
       const { benchGuestFsCommand } = await import("./bench-guest-fs.ts");
       process.exitCode = await benchGuestFsCommand(options, await style());
+    });
+}
+
+function addBenchVirtiofsd(bench: Command): void {
+  bench
+    .command("virtiofsd")
+    .summary("the server for a VMM beside Debian's virtiofsd, in one guest")
+    .description(
+      "Boots a Linux guest in QEMU with a virtio-fs of either server, and one of ours with a DAX window; the guest does the " +
+        "same work on each in turns. QEMU and virtiofsd are Debian's, loaded into the cache if they are not there. Needs root " +
+        "and gcc. Minutes where QEMU emulates the CPU.\n\n" +
+        "Exit code: 0; 2 nothing came out; 3 nothing ran; 64 usage.",
+    )
+    .option("--guest-kernel <SPEC>", "the guest's kernel (as of run)", "debian:6.12")
+    .option("--qemu <FILE>", "a QEMU with a DAX window (as of run)")
+    .addOption(new Option("--accel <A>", "what runs the guest").choices(["kvm", "tcg"]).default("tcg"))
+    .option("--size <MIB>", "of the file", "16")
+    .option("--files <N>", "made, looked at and removed a turn", "200")
+    .option("--operations <N>", "of random access, a turn", "500")
+    .option("--rounds <N>", "each so many times, in turn; medians are shown", "5")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { benchVirtiofsdCommand } = await import("./bench-virtiofsd.ts");
+      process.exitCode = await benchVirtiofsdCommand(options, await style());
     });
 }
 
@@ -470,6 +515,64 @@ function addDiagnose(program: Command): void {
     .action(async (options) => {
       const { diagnoseCommand } = await import("./diagnose.ts");
       process.exitCode = await diagnoseCommand(options, await style());
+    });
+}
+
+function addProtect(program: Command): void {
+  program
+    .command("protect")
+    .summary("while it runs, no file that a VM has mapped gets shorter")
+    .description(
+      "Refuses, with ETXTBSY, every truncation that cuts into what the VMs have mapped, by whoever tries, and says who did; " +
+        "all else passes. By permission events of the kernel (Linux 6.14; ext4, xfs, btrfs; root). Of each file it says " +
+        "whether that can be had, and what there is instead. Stopped or killed, it holds nobody up: after five seconds at " +
+        "most what waits for it goes on. docs/vm-hangs.md has the whole story.\n\n" +
+        "  daxfault protect --pid $(pidof qemu-system-x86_64)\n" +
+        "  daxfault protect --dir /srv/guests\n\n" +
+        "Exit code: 0 ended by Ctrl-C or SIGTERM, or the processes have ended; 2 it could not go on; 3 not root; 64 usage.",
+    )
+    .option("--pid <PID...>", "the files of these processes: VMMs, or any that have mapped files")
+    .option(
+      "--dir <DIR>",
+      "the files in this folder and below, from the moment on that a VM maps them: of every VM, or of those of --pid",
+    )
+    .option(
+      "--allow <PID...>",
+      "what these processes do passes: a file server that truncates for the guest itself",
+    )
+    .option("--seal", "memory of VMs (memfd) is sealed against getting shorter, for good")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { protectCommand } = await import("./protect.ts");
+      process.exitCode = await protectCommand(options);
+    });
+}
+
+function addRescue(program: Command): void {
+  program
+    .command("rescue")
+    .summary("ends a VM's hang: says what can be done and at which price, and does what is named")
+    .description(
+      "Looks as diagnose does, and says what would end the hang. Does nothing, unless what is to be done is named; then it says " +
+        "what it does, does it, and looks whether the VM goes on. docs/vm-hangs.md has the whole story.\n\n" +
+        "  daxfault rescue --pid 4711                    what could be done\n" +
+        "  daxfault rescue --pid 4711 --accept-zeros     the file gets as long again as it is mapped\n\n" +
+        "Exit code: 0 the VM goes on, or was healthy, or has ended as asked; 1 it hangs still, or nothing was to be done; " +
+        "2 it cannot be said; 3 there is no VM; 64 usage.",
+    )
+    .option("--pid <PID>", "the VM of this process")
+    .option("--name <GUEST>", "the VM of this name (as of diagnose)")
+    .option(
+      "--accept-zeros",
+      "grow what is too short: the guest reads zeros where its data was, and is not told",
+    )
+    .option("--continue", "let the stopped VMM, or its stopped file server, go on (SIGCONT)")
+    .option("--stop", "end the VM in order: QEMU's monitor, where there is one, else SIGTERM")
+    .option("--dry-run", "say what that would do, and do nothing")
+    .option("--json <FILE>", JSON_HELP)
+    .action(async (options) => {
+      const { rescueCommand } = await import("./rescue.ts");
+      process.exitCode = await rescueCommand(options, await style());
     });
 }
 
@@ -573,6 +676,8 @@ export function makeProgram(): Command {
   addRepro(program);
   addModel(program);
   addDiagnose(program);
+  addProtect(program);
+  addRescue(program);
   addServe(program);
   addGuards(program);
   addBench(program);

@@ -1,13 +1,10 @@
 /** `daxfault diagnose`: what the VMs of this machine do, seen from outside; or what a VMM's log says. */
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
-import { exitCodeOfSignal, exitCodes, type InterruptingSignal } from "../../../language/src/index.ts";
+import { exitCodeOfSignal, exitCodes } from "../../../language/src/index.ts";
 import { InputError, readLog } from "../../../language/src/input-file.ts";
 import { exitNow } from "../../../sys/src/index.ts";
-import { type Collected, collect } from "../diagnose/collect.ts";
 import { behindEndBytes, type GuestFile, type HostFacts, mappedBytes } from "../diagnose/facts.ts";
-import type { Found, Wanted } from "../diagnose/find.ts";
-import type { Host } from "../diagnose/host.ts";
 import { diagnosisMail } from "../diagnose/mail.ts";
 import { RecordingHost } from "../diagnose/recording.ts";
 import { diagnosisText, logText } from "../diagnose/text.ts";
@@ -16,15 +13,13 @@ import { type Diagnosis, diagnose, serverState } from "../diagnose/verdict.ts";
 import { logVerdict, parseVmmLog } from "../diagnose/vmm-log.ts";
 import { activityText } from "../diagnose/words.ts";
 import { version } from "../paths.ts";
-import { jsonText, visible, visibleData } from "../report/encode.ts";
+import { jsonText, visibleData } from "../report/encode.ts";
 import type { Style } from "../report/style.ts";
-import { watchSignals } from "../run/interruption.ts";
 import { type JsonOutput, openJson } from "./json-output.ts";
 import type { DiagnoseLine } from "./lines.ts";
 import { commitOutputs, discardOutputs, type OutputFile, openOutput } from "./output-file.ts";
-import { parseCount, UsageError } from "./usage.ts";
-
-type Setup = Pick<HostFacts, "kernel" | "isRoot">;
+import { UsageError } from "./usage.ts";
+import { lookAround, nothingToLookAt, type Setup, wantedOf } from "./vm-choice.ts";
 
 export type DiagnoseOptions = {
   readonly pid?: string;
@@ -35,14 +30,7 @@ export type DiagnoseOptions = {
   readonly record?: string;
 };
 
-const PID_MAX = 2 ** 22;
 const LOG_BYTES = 64 * 1024 * 1024;
-
-function wantedOf({ pid, name }: DiagnoseOptions): Wanted {
-  if (pid !== undefined && name !== undefined) throw new UsageError("--pid or --name, not both");
-  if (pid !== undefined) return { kind: "pid", pid: parseCount("--pid", pid, 1, PID_MAX) };
-  return name === undefined ? { kind: "all" } : { kind: "name", name };
-}
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
 
@@ -128,21 +116,6 @@ function aboutMachine(): readonly string[] {
   ];
 }
 
-function nothingFound(wanted: Wanted, { others, unseen }: Found): number {
-  const left = unseen.length === 0 ? "" : `; not looked at: ${unseen.join("; ")}`;
-  switch (wanted.kind) {
-    case "all":
-      console.error(visible(`daxfault diagnose: no process here has a VM on KVM${left}`));
-      return exitCodes.nothingRan;
-    case "pid":
-      throw new UsageError(`--pid ${wanted.pid}: there is no such process, or it is another user's`);
-    case "name": {
-      const known = others.length === 0 ? "no VM here has a name" : `there are: ${others.join(", ")}`;
-      throw new UsageError(`--name ${wanted.name}: no VM has this name; ${known}${left}`);
-    }
-  }
-}
-
 function exitCodeOf(diagnoses: readonly Diagnosis[]): number {
   const severities = diagnoses.map(({ verdict }) => verdict.severity);
   if (severities.includes("hung")) return exitCodes.unexpected;
@@ -199,14 +172,6 @@ function write({ json, mail, isStdout }: Outputs, facts: HostFacts, style: Style
   return diagnoses;
 }
 
-/** Looks until a signal comes; a signal ends it in order. */
-async function lookAround(host: Host, wanted: Wanted, setup: Setup): Promise<Collected | InterruptingSignal> {
-  const interruption = watchSignals();
-  const collected = await collect(host, wanted, setup, interruption.signal);
-  interruption.release();
-  return interruption.by() ?? collected;
-}
-
 /** Exit 0: all are healthy; 1: one does not go on by itself; 2: of one it cannot be said; 3: there is no VM. */
 export async function diagnoseCommand(options: DiagnoseOptions, style: Style): Promise<number> {
   if (options.log !== undefined) {
@@ -227,9 +192,8 @@ export async function diagnoseCommand(options: DiagnoseOptions, style: Style): P
   }
   const { facts, found } = collected;
   if (recorder !== null) outputs.record?.write(Buffer.from(`${jsonText(recorder.recording(setup))}\n`));
-  if (facts.vms.length === 0) return nothingFound(wanted, found);
-  if (wanted.kind === "pid" && facts.vms.every(({ vms }) => vms === 0))
-    throw new UsageError(`--pid ${wanted.pid}: the process holds no VM on KVM, as far as this user may see`);
+  const nothing = nothingToLookAt("diagnose", wanted, { facts, found });
+  if (nothing !== null) return nothing;
   const code = exitCodeOf(write(outputs, facts, style));
   if (here.stuck > 0) {
     // A thread of the pool waits for a lock that nobody gives back: the process must not wait for that thread.

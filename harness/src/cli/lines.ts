@@ -30,6 +30,8 @@ import type { ExitBenchRow } from "../../../vmm/src/index.ts";
 import type { ApfResult } from "../bench/apf.ts";
 import type { FenceResult, FenceRow, Spread } from "../bench/fence.ts";
 import type { GuestFsResult } from "../bench/guest-fs.ts";
+import type { VirtiofsdResult } from "../bench/virtiofsd.ts";
+import { rowNames as virtiofsdRowNames } from "../bench/virtiofsd-turns.ts";
 import type { DivergenceRow } from "../compare/divergence.ts";
 import type { PageWorker } from "../diagnose/facts.ts";
 import type { Verdict } from "../diagnose/verdict.ts";
@@ -40,7 +42,12 @@ import { guardRecordSchema } from "../guards/records.ts";
 import type { CachedFolder } from "../kernel/contents.ts";
 import type { ProposedKernel } from "../kernel/patches.ts";
 import type { Feature, MachineFacts } from "../machine.ts";
+import type { Attempt } from "../protect/messages.ts";
+import type { ProtectLine } from "../protect/news.ts";
+import { type ProtectPrice, priceColumns, priceOperations } from "../protect/price-rows.ts";
 import { exhaustivenessShape, recordSchema } from "../report/jsonl.ts";
+import type { Done } from "../rescue/act.ts";
+import type { RescueKind } from "../rescue/plan.ts";
 
 /** The commands whose lines have a schema of their own; also for `--help`, which does not load this module. */
 export type SchemaName =
@@ -52,7 +59,9 @@ export type SchemaName =
   | "kernels"
   | "list"
   | "guards"
-  | "diagnose";
+  | "diagnose"
+  | "protect"
+  | "rescue";
 
 const count = z.number().int().min(0);
 const texts = z.array(z.string());
@@ -497,29 +506,30 @@ export type DiagnoseLine =
   | ({ readonly type: "log"; readonly verdict: LogVerdict } & LogFailure);
 
 const nullableText = z.string().nullable();
+const verdictSchema: z.ZodType<Verdict> = z.strictObject({
+  kind: z.enum([
+    "endless-loop",
+    "fails-with-efault",
+    "waits-for-io",
+    "process-stopped",
+    "stopped-by-vmm",
+    "runs",
+    "halted",
+    "gone",
+    "unknown",
+  ]),
+  severity: z.enum(["fine", "open", "hung"]),
+  text: z.string(),
+  remedies: z.array(z.strictObject({ what: z.string(), command: nullableText, price: z.string() })),
+  warnings: texts,
+});
 const diagnoseVmLine = z.strictObject({
   type: z.literal("vm"),
   pid: count,
   name: nullableText,
   process: z.string(),
   program: nullableText,
-  verdict: z.strictObject({
-    kind: z.enum([
-      "endless-loop",
-      "fails-with-efault",
-      "waits-for-io",
-      "process-stopped",
-      "stopped-by-vmm",
-      "runs",
-      "halted",
-      "gone",
-      "unknown",
-    ]),
-    severity: z.enum(["fine", "open", "hung"]),
-    text: z.string(),
-    remedies: z.array(z.strictObject({ what: z.string(), command: nullableText, price: z.string() })),
-    warnings: texts,
-  }),
+  verdict: verdictSchema,
   vcpus: z.array(
     z.strictObject({
       id: count.nullable(),
@@ -585,6 +595,96 @@ const diagnoseLine: z.ZodType<DiagnoseLine> = z.discriminatedUnion("type", [
   }),
 ]);
 
+const bytesInDecimal = z.string().regex(/^[0-9]+$/);
+const attempt: z.ZodType<Attempt> = z.strictObject({
+  who: z.strictObject({ tid: count, pid: count.nullable(), name: z.string(), uid: count.nullable() }),
+  what: z.string(),
+  fromBytes: bytesInDecimal,
+  sizeBytes: bytesInDecimal,
+});
+const at = z.string();
+const protectLine: z.ZodType<ProtectLine> = z.discriminatedUnion("type", [
+  z.strictObject({
+    at,
+    type: z.literal("file"),
+    path: z.string(),
+    pids: z.array(count),
+    means: z.enum(["refused", "sealed", "noticed", "nothing"]),
+    reason: nullableText,
+    sizeBytes: count.nullable(),
+    mappedBytes: count,
+    behindEndBytes: count.nullable(),
+  }),
+  z.strictObject({ at, type: z.literal("folder"), path: z.string(), folders: count, refused: count }),
+  z.strictObject({ at, type: z.literal("folders-cut"), path: z.string(), max: count }),
+  z.strictObject({ at, type: z.literal("ready"), files: count, refused: count }),
+  z.strictObject({ at, type: z.literal("refused"), path: z.string(), attempt }),
+  z.strictObject({ at, type: z.literal("passed"), path: z.string(), attempt }),
+  z.strictObject({ at, type: z.literal("overdue"), attempt }),
+  z.strictObject({ at, type: z.literal("shorter"), path: z.string(), fromBytes: count, toBytes: count }),
+  z.strictObject({ at, type: z.literal("gap"), why: z.string() }),
+  z.strictObject({ at, type: z.literal("gap-over"), ms: z.number() }),
+  z.strictObject({ at, type: z.literal("unseen"), pid: count, why: z.string() }),
+  z.strictObject({ at, type: z.literal("process-ended"), pid: count }),
+  z.strictObject({ at, type: z.literal("left-out"), count }),
+]);
+
+/** `rescue`: a plan; what was done, where it was named; what the VM did afterwards. */
+export type RescueLine =
+  | {
+      readonly type: "plan";
+      readonly pid: number;
+      readonly verdict: Verdict;
+      readonly steps: readonly {
+        readonly option: string;
+        readonly kind: RescueKind;
+        readonly what: string;
+        readonly price: string;
+      }[];
+      readonly hints: readonly string[];
+    }
+  | ({ readonly type: "done"; readonly pid: number } & {
+      readonly result: Done["kind"];
+      readonly text: string;
+    })
+  | {
+      readonly type: "after";
+      readonly pid: number;
+      readonly goesOn: boolean;
+      /** From the end of the step to the end of the look that shows it. */
+      readonly afterMs: number;
+      readonly verdict: Verdict | null;
+    };
+const rescueLine: z.ZodType<RescueLine> = z.discriminatedUnion("type", [
+  z.strictObject({
+    type: z.literal("plan"),
+    pid: count,
+    verdict: verdictSchema,
+    steps: z.array(
+      z.strictObject({
+        option: z.string(),
+        kind: z.enum(["grow", "continue", "stop"]),
+        what: z.string(),
+        price: z.string(),
+      }),
+    ),
+    hints: texts,
+  }),
+  z.strictObject({
+    type: z.literal("done"),
+    pid: count,
+    result: z.enum(["done", "nothing", "failed"]),
+    text: z.string(),
+  }),
+  z.strictObject({
+    type: z.literal("after"),
+    pid: count,
+    goesOn: z.boolean(),
+    afterMs: z.number(),
+    verdict: verdictSchema.nullable(),
+  }),
+]);
+
 /** Rates and times of `bench kvm` are cycles a second; `ratio`: ours divided by that of the loop in C. */
 export type BenchKvmLine = {
   readonly type: "bench";
@@ -620,6 +720,8 @@ export type BenchApfLine = {
   readonly published: { readonly source: string; readonly halt: number; readonly paravirtual: number };
 } & ApfResult;
 export type BenchGuestFsLine = { readonly type: "bench"; readonly name: "guest-fs" } & GuestFsResult;
+export type BenchVirtiofsdLine = { readonly type: "bench"; readonly name: "virtiofsd" } & VirtiofsdResult;
+export type BenchProtectLine = { readonly type: "bench"; readonly name: "protect" } & ProtectPrice;
 export type BenchFenceLine = { readonly type: "bench"; readonly name: "fence" } & FenceResult;
 
 const rate = z.number();
@@ -757,6 +859,45 @@ const benchGuestFsLine: z.ZodType<BenchGuestFsLine> = z.strictObject({
   problems: texts,
 });
 
+const benchVirtiofsdLine: z.ZodType<BenchVirtiofsdLine> = z.strictObject({
+  type: bench,
+  name: z.literal("virtiofsd"),
+  peer: z.string(),
+  qemu: z.string(),
+  accelerator: z.enum(["kvm", "tcg"]),
+  guestKernel: z.string(),
+  fileBytes: count,
+  files: count,
+  operations: count,
+  rounds: count,
+  rows: z.array(
+    z.strictObject({
+      row: z.enum(virtiofsdRowNames),
+      ours: rate,
+      theirs: rate,
+      dax: rate,
+      ratio: z.number(),
+      daxRatio: z.number(),
+    }),
+  ),
+  peakRssBytes: z.strictObject({ ours: count, virtiofsd: count, "ours-dax": count }),
+});
+
+const benchProtectLine: z.ZodType<BenchProtectLine> = z.strictObject({
+  type: bench,
+  name: z.literal("protect"),
+  rounds: count,
+  rows: z.array(
+    z.strictObject({
+      operation: z.enum(priceOperations),
+      column: z.enum(priceColumns),
+      p50: z.number(),
+      p99: z.number(),
+      max: z.number(),
+    }),
+  ),
+});
+
 /** By command; `bench` is any of its parts. */
 const lineSchemas: Readonly<Record<SchemaName, z.ZodType>> = {
   run: recordSchema,
@@ -769,6 +910,8 @@ const lineSchemas: Readonly<Record<SchemaName, z.ZodType>> = {
     benchApfLine,
     benchFenceLine,
     benchGuestFsLine,
+    benchVirtiofsdLine,
+    benchProtectLine,
     guardRecordSchema,
   ]),
   doctor: doctorLine,
@@ -776,6 +919,8 @@ const lineSchemas: Readonly<Record<SchemaName, z.ZodType>> = {
   list: listLine,
   guards: guardsLine,
   diagnose: diagnoseLine,
+  protect: protectLine,
+  rescue: rescueLine,
 };
 
 /** JSON Schema (2020-12) of the lines of one command; of all of them, by command in `$defs`, if none is named. */

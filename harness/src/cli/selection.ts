@@ -20,15 +20,18 @@ import {
   vmmNames,
 } from "../engines/registry.ts";
 import { errorText } from "../error-text.ts";
+import { parseConfig, smallFragment } from "../kernel/build/config.ts";
 import { KernelError } from "../kernel/error.ts";
+import { guestLacks, qemuNeeds } from "../kernel/needs.ts";
 import { builtInKvm } from "../kernel/patches.ts";
 import { type KernelSpec, kernelOfName, parseKernelSpec } from "../kernel/spec.ts";
 import { isFolder, treeProblem } from "../kernel/tree.ts";
 import { supportOf, thisMachine } from "../machine.ts";
 import { visible } from "../report/encode.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
-import { isAboutProposal, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
+import { isAboutProposal, isMeant, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
 import { declareInputs } from "./output-file.ts";
+import { kernelHeadlines, type Part, qemuHeadlines, scenes } from "./parts.ts";
 import { checkedKvm, parseCount, select, UsageError } from "./usage.ts";
 
 /** The options that name the user's own folders. */
@@ -71,43 +74,6 @@ export type Selection = {
   readonly kvm: KvmPart | null;
 };
 
-/**
- * The default cases inside kernels, where neither scenarios nor proposals are named: the loop, the promise of
- * KVM_CAP_MEMORY_FAULT_INFO, and one access under every proposal that a VMM or a guest can carry out. `'*'` is everything.
- */
-export const kernelHeadlines: readonly string[] = [
-  "hang-without-apf",
-  "memory-fault-cap-without-exit",
-  "load-after-truncate",
-];
-
-/**
- * The default cases of a guest in QEMU's emulator: what a truncation by the host, and one by the guest, does to each kind of
- * access (docs/linux-guest.md, outcomes A to R). A boot each.
- */
-export const qemuHeadlines: readonly string[] = [
-  "load-after-truncate",
-  "load-beside-touched-after-truncate",
-  "store-after-truncate",
-  "file-read-after-truncate",
-  "file-write-after-truncate",
-  "load-across-into-lost-page",
-  "load-after-truncate-in-page",
-  "load-beyond-end-in-page",
-  "load-after-truncate-by-guest",
-  "file-read-after-truncate-by-guest",
-  "file-write-after-own-truncate",
-  "load-after-size-never-cached",
-  "store-after-size-never-cached",
-  "file-read-after-size-never-cached",
-  "load-of-kept-after-size-never-cached",
-  "load-behind-page-after-size-never-cached",
-  "load-after-regrow",
-  "two-vcpus-spin",
-  "load-from-full-tmpfs",
-  "kernel-pin-after-truncate",
-];
-
 /** The catalogue with the user's folders; what is wrong with them is a usage error. */
 export function openCatalogue(options: SourceOptions, files: readonly string[] = []): Catalogue {
   declareInputs([...(options.proposals ?? []), ...files.map((file) => file.replace(/#[^#/]*$/, ""))]);
@@ -129,10 +95,19 @@ export function openCatalogue(options: SourceOptions, files: readonly string[] =
   }
 }
 
-/** Ids and patterns from the catalogue, files as they are; all of the catalogue if nothing is named. */
+/** The scenarios of a part, in the order of the catalogue. */
+function scenariosOf(part: Part, { scenarios }: Catalogue): readonly NamedScenario[] {
+  return scenarios.flatMap((named) => {
+    const only = part[named.scenario.id];
+    return only === undefined ? [] : [only === null ? named : { ...named, only }];
+  });
+}
+
+/** Ids, patterns and scenes from the catalogue, files as they are; all of the catalogue if nothing is named. */
 function selectScenarios(catalogue: Catalogue, names: readonly string[]): readonly NamedScenario[] {
-  const patterns = names.filter((name) => !isScenarioFile(name));
-  const chosen: NamedScenario[] = [];
+  const isScene = (name: string): boolean => Object.hasOwn(scenes, name);
+  const patterns = names.filter((name) => !isScenarioFile(name) && !isScene(name));
+  const chosen: NamedScenario[] = names.flatMap((name) => scenariosOf(scenes[name] ?? {}, catalogue));
   if (patterns.length > 0 || names.length === 0) {
     const items = catalogue.scenarios.map((named) => ({ id: named.scenario.id, named }));
     chosen.push(...select("scenario", patterns, items).map(({ named }) => named));
@@ -271,7 +246,17 @@ function selectGuestKernel(
       `--guest-kernel ${guestKernel}: no engine asked for has a Linux guest (--engine ${names.join(", ")})`,
     );
   }
-  return kernelSpec(guestKernel);
+  const spec = kernelSpec(guestKernel);
+  if (spec.kind === "small") refuseSmallInQemu(spec, [...here, ...(inside ?? [])]);
+  return spec;
+}
+
+/** Before it is compiled, which takes minutes. */
+function refuseSmallInQemu({ text }: KernelSpec, engines: readonly EngineName[]): void {
+  if (!engines.some((name) => engineRow(name).nature.vmm === "qemu")) return;
+  const lacks = guestLacks(parseConfig(smallFragment), false, qemuNeeds);
+  if (lacks.length === 0) return;
+  throw new UsageError(`--guest-kernel ${text}: it cannot be a guest in QEMU: ${lacks.join("; ")}`);
 }
 
 /** `--kvm`, of kernels alone. The patches that SPECs name have to be there, and to be of one proposal. */
@@ -303,7 +288,9 @@ function refuseSwallowed({ scenarios, proposals }: Catalogue, options: Selection
   for (const option of ["engine", "proposal"] as const) {
     for (const name of options[option] ?? []) {
       const matches = (id: string): boolean => matchesGlob(name, id);
-      if (own[option].some(matches) || !scenarios.some(({ scenario }) => matches(scenario.id))) continue;
+      const isScenario =
+        Object.hasOwn(scenes, name) || scenarios.some(({ scenario }) => matches(scenario.id));
+      if (own[option].some(matches) || !isScenario) continue;
       throw new UsageError(
         `--${option} ${JSON.stringify(name)} is a scenario: scenarios stand before the options`,
       );
@@ -312,7 +299,7 @@ function refuseSwallowed({ scenarios, proposals }: Catalogue, options: Selection
 }
 
 /** The default cases where neither scenarios nor proposals are named; null: all. */
-function headlinesOf(kernels: readonly KernelSpec[], { here }: SelectedEngines): readonly string[] | null {
+function headlinesOf(kernels: readonly KernelSpec[], { here }: SelectedEngines): Part | null {
   if (here.length === 0) return kernels.length > 0 ? kernelHeadlines : null;
   const areEmulated = here.every((name) => {
     const { vmm, runsKvm } = engineRow(name).nature;
@@ -340,7 +327,8 @@ export function makeSelection(names: readonly string[], options: SelectionOption
   const headlines =
     names.length === 0 && options.proposal === undefined ? headlinesOf(kernels, engines) : null;
   const isHeadlines = headlines !== null;
-  const scenarios = selectScenarios(catalogue, headlines ?? names);
+  const scenarios =
+    headlines === null ? selectScenarios(catalogue, names) : scenariosOf(headlines, catalogue);
   const proposals = select(
     "proposal",
     options.proposal ?? [],
@@ -349,8 +337,8 @@ export function makeSelection(names: readonly string[], options: SelectionOption
     .map(({ named }) => named)
     // A process of the host's that maps the file is no news of KVM.
     .filter(({ proposal }) => headlines !== kernelHeadlines || proposal.kvm !== "none");
-  const isAbout = ({ scenario }: NamedScenario): boolean =>
-    proposals.some(({ proposal }) => isAboutProposal(scenario, proposal));
+  const isAbout = (named: NamedScenario): boolean =>
+    proposals.some(({ proposal }) => isMeant(named, proposal) && isAboutProposal(named.scenario, proposal));
   if (!scenarios.some(isAbout)) {
     throw new UsageError(
       `none of these scenarios is about ${proposals.map(({ proposal }) => proposal.id).join(" or ")}: ` +

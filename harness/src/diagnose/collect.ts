@@ -198,6 +198,8 @@ function vmFacts(host: Host, looked: Looked, traces: Traces, servers: FuseServer
     process: stat?.name ?? "",
     name: guestNameOf(process.commandLine),
     program: process.commandLine[0] ?? null,
+    commandLine: process.commandLine,
+    startTicks,
     vms: process.vmFds.length,
     isGone,
     seesCalls: seesCalls(threads),

@@ -28,6 +28,9 @@ export type VmFacts = {
   readonly name: string | null;
   /** The first word of the command line. */
   readonly program: string | null;
+  readonly commandLine: readonly string[];
+  /** When it was started, in clock ticks after boot: tells it from a later process of its number. null: not seen. */
+  readonly startTicks: number | null;
   /** VMs in this process: one, normally. */
   readonly vms: number;
   /** It ended while it was looked at. */
@@ -118,6 +121,8 @@ export type GuestFile = {
   readonly device: { readonly major: number; readonly minor: number };
   readonly inode: bigint;
   readonly pieces: readonly Piece[];
+  /** A magic link of /proc that leads to the very inode, whatever became of the path: of its first mapping. */
+  readonly link: string;
   /** Now; null: not known. */
   readonly sizeBytes: bigint | null;
   readonly sizeReason: string | null;

@@ -53,6 +53,10 @@ export function piecesOf(lines: readonly MapLine[]): readonly Piece[] {
   return pieces;
 }
 
+/** Of one line, as the kernel has it: what `piecesOf` joins is no name there. */
+const linkOf = (pid: number, { start, end }: MapLine): string =>
+  `/proc/${pid}/map_files/${start.toString(16)}-${end.toString(16)}`;
+
 type Sized = { readonly status: FileStatus | null; readonly reason: string | null };
 
 /** @param links descriptors, for those who may not follow map_files */
@@ -62,8 +66,7 @@ async function statusOf(
   line: MapLine,
   links: ReadonlyMap<number, string>,
 ): Promise<Sized> {
-  const range = `${line.start.toString(16)}-${line.end.toString(16)}`;
-  const answer = await host.status(`/proc/${pid}/map_files/${range}`);
+  const answer = await host.status(linkOf(pid, line));
   if (answer.kind === "ok") return { status: answer.value, reason: null };
   for (const [fd, link] of links) {
     if (link !== line.path) continue;
@@ -143,6 +146,7 @@ export async function guestFilesOf(
       device: { major: line.major, minor: line.minor },
       inode: line.inode,
       pieces: piecesOf(lines),
+      link: linkOf(pid, line),
       sizeBytes: status?.sizeBytes ?? null,
       sizeReason: reason,
       fileSystem: fileSystemOf({ mounts, connections }, line, fuseServer),

@@ -3,8 +3,8 @@
  *
  * The loop (docs/vm-hangs.md): KVM asks a worker for the page (kvm_try_async_get_page), the worker comes back with nothing
  * (kvm_async_pf_completed, kvm_async_pf_ready), the vCPU touches the page again. A page that only takes long is asked for
- * once; one that memory pressure takes away again comes back a few times. So many turns for one page in half a second are
- * neither.
+ * once; one that memory pressure takes away again comes back a few times, and is fixed each time (pf_fixed). So many turns for one
+ * page in half a second, with nothing fixed, are neither.
  */
 import {
   behindEndBytes,
@@ -105,12 +105,23 @@ const stateOf = (file: GuestFile): ServerState => {
 const isLost = (place: FilePlace | null): boolean =>
   place !== null && (place.isBehindEnd || stateOf(place.file) === "dead");
 
+/**
+ * The page came each time, and was taken away again, as memory pressure does: KVM counts what its workers' pages fix (pf_fixed),
+ * of all vCPUs together. Of several, one that does nothing but touch this page at one instruction loops, whatever others fix.
+ */
+function isFixed(vm: VmFacts, vcpu: VcpuFacts, page: PageEvents): boolean {
+  const doesNothingElse = vm.vcpus.length > 1 && vcpu.pages.length === 1 && page.rip !== null;
+  return !doesNothingElse && grown(vm, "pf_fixed") >= page.ready;
+}
+
 function loopOf(vm: VmFacts, vcpu: VcpuFacts): Activity | null {
   for (const page of vcpu.pages) {
     const place = page.hva === null ? null : placeOf(vm.files, page.hva);
     // Of a turn that has begun there is no end yet.
-    if (page.ready >= (isLost(place) ? TURNS_OF_LOST_MIN : TURNS_MIN))
-      return { kind: "loops", page, turns: page.ready, place };
+    const isLoop = isLost(place)
+      ? page.ready >= TURNS_OF_LOST_MIN
+      : page.ready >= TURNS_MIN && !isFixed(vm, vcpu, page);
+    if (isLoop) return { kind: "loops", page, turns: page.ready, place };
   }
   return null;
 }
@@ -205,24 +216,17 @@ export function activityOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   return sleepOf(vm, vcpu);
 }
 
-/** What a path is, for a shell. The kernel's link leads to the inode, whatever became of the path. */
-function linkOf(vm: VmFacts, file: GuestFile): string {
-  const [piece] = file.pieces;
-  const range = `${(piece?.start ?? 0n).toString(16)}-${(piece?.end ?? 0n).toString(16)}`;
-  return `/proc/${vm.pid}/map_files/${range}`;
-}
-
 const killRemedy = (vm: VmFacts): Remedy => ({
   what: "end the VM",
   command: `kill -KILL ${vm.pid}`,
   price: "the guest is lost, with everything that it had not written",
 });
 
-function growRemedy(vm: VmFacts, file: GuestFile): Remedy {
+function growRemedy(file: GuestFile): Remedy {
   const bytes = wantedBytes(file);
   return {
     what: `make the file as long again as it is mapped: the page can be had, and the loop ends at the next turn`,
-    command: `truncate -s ${bytes} ${linkOf(vm, file)}`,
+    command: `truncate -s ${bytes} ${file.link}`,
     price:
       "the guest reads zeros where its data was, and does not learn of it; what it had written there is gone in any case. " +
       "Where the content is known, write it back instead",
@@ -274,7 +278,7 @@ function loopVerdict(
     return {
       ...base,
       text: `${begin}, because the file ${file.path} is too short: the page is at offset ${hex(offset)}, and the file is ${sizeOf(file)}`,
-      remedies: [growRemedy(vm, file), killRemedy(vm)],
+      remedies: [growRemedy(file), killRemedy(vm)],
     };
   }
   if (place !== null && stateOf(place.file) === "dead") {
@@ -299,7 +303,7 @@ function loopVerdict(
     return {
       ...base,
       text: `${begin}; its host address is not known, but of ${file.path} ${behindEndBytes(file) ?? 0n} bytes are mapped behind the end: that is the cause, unless chance would have it`,
-      remedies: [growRemedy(vm, file), killRemedy(vm)],
+      remedies: [growRemedy(file), killRemedy(vm)],
     };
   }
   const names = [...short, ...deadOf(vm)].map(({ path }) => path);
@@ -414,7 +418,7 @@ function pausedVerdict(vm: VmFacts, activities: readonly Activity[]): Omit<Verdi
             ? "none, if a person or a tool has paused it"
             : "the same access fails again, unless the file is made long enough before",
       },
-      ...(short === undefined ? [] : [growRemedy(vm, short), killRemedy(vm)]),
+      ...(short === undefined ? [] : [growRemedy(short), killRemedy(vm)]),
     ],
   };
 }
@@ -486,7 +490,7 @@ function verdictWithoutWarnings(
         (short === undefined
           ? "a page of the guest's memory cannot be had"
           : `of ${short.path} ${behindEndBytes(short) ?? 0n} bytes are mapped behind the end`),
-      remedies: [...(short === undefined ? [] : [growRemedy(vm, short)]), killRemedy(vm)],
+      remedies: [...(short === undefined ? [] : [growRemedy(short)]), killRemedy(vm)],
     };
   }
   const loops = find(seen, ["loops"]);

@@ -27,7 +27,8 @@ import {
 } from "../../../vmm/src/index.ts";
 import { send, tieToParent } from "../engines/child-side.ts";
 import { failHelper } from "../engines/helper.ts";
-import { GuestError, type LinuxGuest, type PreparedCase } from "../engines/linux/guest.ts";
+import { GuestError } from "../engines/linux/bring-up.ts";
+import type { LinuxGuest, PreparedCase } from "../engines/linux/guest.ts";
 import { ATTRIBUTE_MS, mounts } from "../engines/linux/plan.ts";
 import { GuardWatch } from "../engines/linux/window.ts";
 import { type Guarding, guardFile } from "../engines/vm/guard.ts";

@@ -6,14 +6,13 @@
  * Not here: how a guest is started with it (engines/linux/qemu); the QEMU that boots kernels under test (qemu.ts).
  */
 import { execFileSync } from "node:child_process";
-import { accessSync, constants, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { accessSync, constants, readFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import type { DaxQemu } from "../engine.ts";
 import { errorText } from "../error-text.ts";
-import { aptPrograms, type ProgramPackages } from "./apt-programs.ts";
 import { KernelError } from "./error.ts";
-import { hold } from "./in-use.ts";
-import { cacheDirectory, ENTRY, intoCache, type Progress, unpackPackage } from "./store.ts";
+import type { Progress } from "./store.ts";
+import { obtainProgram } from "./unpacked-program.ts";
 
 const PROGRAM = "qemu-system-x86_64";
 const PACKAGE = "qemu-system-x86";
@@ -27,12 +26,7 @@ const SHMEM_FEATURE = "VHOST_USER_PROTOCOL_F_SHMEM";
 const ASK_BOUND_MS = 20_000;
 
 /** In the unpacked packages. */
-const LIBRARIES = "usr/lib/x86_64-linux-gnu";
-const LOADER = "ld-linux-x86-64.so.2";
 const FIRMWARE = "usr/share/qemu";
-/** What of the packages is kept; `-L usr/share/qemu` has links to seabios. */
-const KEPT: readonly string[] = [`usr/bin/${PROGRAM}`, LIBRARIES, FIRMWARE, "usr/share/seabios"];
-const ORIGIN_FILE = "origin";
 
 /** How `command` answers; null: it does not run, or refuses. */
 export type Ask = (args: readonly string[]) => string | null;
@@ -103,48 +97,18 @@ function onPath(): string | null {
   return null;
 }
 
-/** The program in the unpacked packages, by their own loader. */
-function inFolder(folder: string): Candidate {
-  const at = (path: string): string => join(folder, path);
-  const programPath = at(`usr/bin/${PROGRAM}`);
-  return {
-    command: [at(`${LIBRARIES}/${LOADER}`), "--library-path", at(LIBRARIES), programPath, "-L", at(FIRMWARE)],
-    programPath,
-    origin: readFileSync(at(ORIGIN_FILE), "utf8").trim(),
-  };
-}
-
-function store(tree: string, { version }: ProgramPackages, entry: string): void {
-  mkdirSync(entry);
-  for (const path of KEPT)
-    cpSync(join(tree, path), join(entry, path), { recursive: true, verbatimSymlinks: true });
-  // The last one: without it there is no QEMU in the folder.
-  writeFileSync(join(entry, ORIGIN_FILE), `${PACKAGE} ${version}\n`);
-}
-
 /** Debian's, in the cache; loaded if it is not there. Throws a KernelError. */
 async function prepared(signal: AbortSignal, progress: Progress): Promise<Candidate> {
-  const archive = aptPrograms(join(cacheDirectory(), "apt"), ["stable", SUITE], signal);
-  const packages = await archive.closureOf(PACKAGE, SUITE);
-  const folder = join(cacheDirectory(), "programs", `${PACKAGE}_${packages.version.replaceAll(":", "%3a")}`);
-  const isThere = (): boolean => existsSync(join(folder, ORIGIN_FILE));
-  if (!isThere()) {
-    progress(
-      `loading ${PACKAGE} ${packages.version} and ${packages.names.length - 1} packages that it needs`,
-    );
-    await intoCache(folder, {
-      what: `${PACKAGE} ${packages.version}`,
-      neededBytes: packages.neededBytes,
-      isThere,
-      async fill(work) {
-        const tree = join(work, "tree");
-        for (const path of await archive.download(packages, work)) await unpackPackage(path, tree, signal);
-        store(tree, packages, join(work, ENTRY));
-      },
-    });
-  }
-  hold(cacheDirectory(), folder);
-  return inFolder(folder);
+  const wanted = {
+    name: PACKAGE,
+    suites: ["stable", SUITE],
+    suite: SUITE,
+    programPath: `usr/bin/${PROGRAM}`,
+    // `-L usr/share/qemu` has links to seabios.
+    kept: [FIRMWARE, "usr/share/seabios"],
+  };
+  const { folder, programPath, command, origin } = await obtainProgram(wanted, signal, progress);
+  return { command: [...command, "-L", join(folder, FIRMWARE)], programPath, origin };
 }
 
 export type DaxQemuAsked = {

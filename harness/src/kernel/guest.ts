@@ -6,12 +6,14 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stepsPath } from "../../../vmm/src/index.ts";
 import type { GuestKernel } from "../engine.ts";
+import { parseConfig } from "./build/config.ts";
 import { builtInit } from "./built-init.ts";
 import { obtainKernel } from "./cache.ts";
 import { vmlinuxOf } from "./decompress.ts";
 import { KernelError } from "./error.ts";
 import { type GuestRootOptions, guestInitramfs, guestRootInitramfs } from "./initramfs.ts";
 import type { ModuleFile } from "./modules.ts";
+import { guestLacks, qemuNeeds } from "./needs.ts";
 import type { GuestAsked } from "./spec.ts";
 import type { Kernel } from "./store.ts";
 
@@ -71,14 +73,23 @@ export async function obtainGuestOnRoot({
   spec,
   modulesDirectory,
   signal,
+  bus = "mmio",
   ...root
-}: GuestAsked & { readonly signal: AbortSignal } & Omit<GuestRootOptions, "init" | "modules">): Promise<
-  Omit<GuestFiles, "nestedInitrd" | "pciInitrd">
-> {
+}: GuestAsked & {
+  readonly signal: AbortSignal;
+  /** Of its devices. */
+  readonly bus?: "mmio" | "pci";
+} & Omit<GuestRootOptions, "init" | "modules">): Promise<Omit<GuestFiles, "nestedInitrd" | "pciInitrd">> {
   const kernel = await guestKernelOf({ spec, modulesDirectory }, signal);
   const file = readFileSync(kernel.imagePath);
-  const initrd = guestRootInitramfs({ ...root, init: builtInit(), modules: kernel.modules });
+  const modules = bus === "pci" ? uniqueModules([...kernel.pciModules, ...kernel.modules]) : kernel.modules;
+  const initrd = guestRootInitramfs({ ...root, init: builtInit(), modules });
   return { kernel, image: vmlinuxOf(file) ?? file, initrd };
+}
+
+/** By its configuration, where that is at hand. */
+function lacksInQemu({ config, pciModules }: Kernel): readonly string[] {
+  return config === null ? [] : guestLacks(parseConfig(config), pciModules.length > 0, qemuNeeds);
 }
 
 /** `obtainGuest` in files of `directory`, with the program that runs cases (vmm/guest/linux). */
@@ -100,5 +111,6 @@ export async function guestKernelIn(
   const pciInitrdPath = join(directory, "guest-initrd-pci");
   writeFileSync(pciInitrdPath, pciInitrd);
   const { name, origin, release, sha256, patches } = kernel;
-  return { name, origin, release, sha256, patches, imagePath, initrdPath, nestedInitrdPath, pciInitrdPath };
+  const paths = { imagePath, initrdPath, nestedInitrdPath, pciInitrdPath };
+  return { name, origin, release, sha256, patches, ...paths, lacksInQemu: lacksInQemu(kernel) };
 }

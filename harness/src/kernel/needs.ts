@@ -35,12 +35,24 @@ export const guestNeeds: readonly Need[] = [
   atLeastModule("EXT4_FS", "an ext4 on it with DAX"),
 ];
 
+/** Of a guest in QEMU, besides (engines/linux/qemu). */
+export const qemuNeeds: readonly Need[] = [
+  builtIn("PCI", "its devices are on PCI"),
+  atLeastModule("VIRTIO_PCI", "its devices are virtio by PCI"),
+  builtIn("DEVPORT", "/dev/port, by which its program writes to the doorbell port"),
+  builtIn("PVH", "QEMU enters a vmlinux by its PVH entry"),
+];
+
 /**
  * What of it a kernel lacks, a text each.
  * @param hasModules modules of its own are at hand
  */
-export function guestLacks(config: KernelConfig, hasModules: boolean): readonly string[] {
-  return guestNeeds.flatMap(({ option, asModule, why }) => {
+export function guestLacks(
+  config: KernelConfig,
+  hasModules: boolean,
+  needs: readonly Need[] = guestNeeds,
+): readonly string[] {
+  return needs.flatMap(({ option, asModule, why }) => {
     const value = config.get(option);
     if (value === "y") return [];
     if (value !== "m") return [`CONFIG_${option} is off (${why})`];

@@ -19,7 +19,16 @@ export type PlannedCase = Case & {
 };
 
 /** A scenario and what names it on the command line. */
-export type NamedScenario = { readonly scenario: Scenario; readonly argument: string };
+export type NamedScenario = {
+  readonly scenario: Scenario;
+  readonly argument: string;
+  /** Ids of the proposals under which it is meant; left out: of those that it is about. */
+  readonly only?: readonly string[];
+};
+
+export function isMeant({ only }: NamedScenario, { id }: Proposal): boolean {
+  return only === undefined || only.includes(id);
+}
 
 /** A proposal and the option that says where it comes from; empty for a preset. */
 export type NamedProposal = { readonly proposal: Proposal; readonly option: string };
@@ -95,7 +104,7 @@ export function plan(
   const others: PlannedCase[] = [];
   for (const namedScenario of scenarios) {
     const { scenario } = namedScenario;
-    for (const namedProposal of proposals) {
+    for (const namedProposal of proposals.filter(({ proposal }) => isMeant(namedScenario, proposal))) {
       const isAbout = isAboutProposal(scenario, namedProposal.proposal);
       const argument = argumentOf(namedScenario, namedProposal);
       for (const { machine, engines, available } of places) {

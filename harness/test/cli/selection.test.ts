@@ -2,12 +2,8 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import {
-  makeSelection,
-  openCatalogue,
-  qemuHeadlines,
-  type SelectionOptions,
-} from "../../src/cli/selection.ts";
+import { qemuHeadlines, scenes } from "../../src/cli/parts.ts";
+import { makeSelection, openCatalogue, type SelectionOptions } from "../../src/cli/selection.ts";
 import { UsageError } from "../../src/cli/usage.ts";
 import { caseFolder } from "../support/folders.ts";
 
@@ -141,7 +137,7 @@ describe("makeSelection of the VMM of a Linux guest", () => {
   it("runs the outcomes of the spike where only QEMU's emulator was asked for", () => {
     const { isHeadlines, scenarios } = selected({ engine: ["linux-qemu-tcg"] }, []);
     expect(isHeadlines).toBe(true);
-    expect(scenarios.map(({ scenario }) => scenario.id).sort()).toEqual([...qemuHeadlines].sort());
+    expect(scenarios.map(({ scenario }) => scenario.id).sort()).toEqual(Object.keys(qemuHeadlines).sort());
     expect(selected({ engine: ["linux-qemu-tcg", "model"] }, []).isHeadlines).toBe(false);
     expect(selected({ engine: ["linux-qemu-tcg"] }, ["*"]).isHeadlines).toBe(false);
   });
@@ -149,11 +145,49 @@ describe("makeSelection of the VMM of a Linux guest", () => {
   it.each<[string, SelectionOptions, string]>([
     ["of no engine with a Linux guest", { engine: ["kvm"], vmm: ["qemu"] }, "(--engine linux)"],
     ["that there is none of", { engine: ["linux"], vmm: ["crosvm"] }, "crosvm"],
+    [
+      "a small kernel in QEMU",
+      { engine: ["linux-qemu-tcg"], guestKernel: "small" },
+      "--guest-kernel small: it cannot be a guest in QEMU: CONFIG_VIRTIO_PCI is off",
+    ],
     ["a QEMU of no guest in QEMU", { engine: ["linux"], qemu: "/bin/sh" }, "--vmm qemu"],
     ["a QEMU that is not there", { engine: ["linux-qemu-tcg"], qemu: "/no/qemu" }, "--qemu /no/qemu: ENOENT"],
   ])("refuses one %s", (_what, options, message) => {
     expect(() => selected(options)).toThrow(UsageError);
     expect(() => selected(options)).toThrow(message);
+  });
+});
+
+describe("scenes", () => {
+  const inScene = (name: string, options: SelectionOptions = {}) =>
+    makeSelection([name], { engine: ["linux"], kernel: ["debian:6.12"], ...options }).scenarios;
+
+  it("are scenarios of the catalogue, each with the proposals under which it is meant", () => {
+    const { scenarios, proposals } = openCatalogue({});
+    const known = new Set(proposals.map(({ proposal }) => proposal.id));
+    for (const part of [...Object.values(scenes), qemuHeadlines]) {
+      for (const [id, only] of Object.entries(part)) {
+        const about = scenarios.find(({ scenario }) => scenario.id === id)?.scenario.proposals;
+        expect(about, id).toBeDefined();
+        for (const proposal of only ?? []) {
+          expect(known).toContain(proposal);
+          expect(about ?? [proposal], id).toContain(proposal);
+        }
+      }
+    }
+  });
+
+  it("has the talk's with each guard in the way that it can see", () => {
+    expect(inScene("hang-of-the-talk").map(({ scenario, only }) => [scenario.id, only])).toEqual([
+      ["load-after-truncate", ["apf-guest", "no-hlt-exits-no-apf"]],
+      ["load-after-guarded-truncate", ["lease-kernel", "pre-content", "notify", "sealed"]],
+      ["load-after-guarded-truncate-by-mount", ["lease-fuse"]],
+    ]);
+  });
+
+  it("is narrowed by a proposal, and refused under one that it has not", () => {
+    expect(() => inScene("hang-of-the-talk", { proposal: ["remap-zero"] })).toThrow("remap-zero");
+    expect(() => inScene("hang-of-the-talk", { proposal: ["sealed"] })).not.toThrow();
   });
 });
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { parseConfig, smallFragment } from "../../src/kernel/build/config.ts";
-import { guestLacks, guestNeeds, lackIn } from "../../src/kernel/needs.ts";
+import { guestLacks, guestNeeds, lackIn, qemuNeeds } from "../../src/kernel/needs.ts";
 
 const all = guestNeeds.map(({ option }) => `CONFIG_${option}=y`);
 const without = (...options: readonly string[]): string =>
@@ -59,5 +59,17 @@ describe("lackIn", () => {
     ["anything else", ["[    1.2] Kernel panic - not syncing: Attempted to kill init!"], null],
   ])("names the option of %s", (_, lines, expected) => {
     expect(lackIn(lines)).toBe(expected);
+  });
+});
+
+describe("qemuNeeds", () => {
+  it("names what QEMU's machine has besides, and what of it the small kernel lacks", () => {
+    const config = parseConfig("CONFIG_PCI=y\nCONFIG_VIRTIO_PCI=m\nCONFIG_PVH=y\nCONFIG_DEVPORT=y");
+    expect(guestLacks(config, true, qemuNeeds)).toEqual([]);
+    expect(guestLacks(parseConfig(smallFragment), false, qemuNeeds)).toEqual([
+      "CONFIG_VIRTIO_PCI is off (its devices are virtio by PCI)",
+      "CONFIG_DEVPORT is off (/dev/port, by which its program writes to the doorbell port)",
+      "CONFIG_PVH is off (QEMU enters a vmlinux by its PVH entry)",
+    ]);
   });
 });

@@ -21,6 +21,7 @@ export type CliOptions = {
 };
 
 export type RunningCli = {
+  readonly pid: number;
   readonly stdout: NodeJS.ReadableStream;
   kill(signal: NodeJS.Signals): void;
   readonly ended: Promise<CliResult>;
@@ -30,6 +31,7 @@ export type RunningCli = {
 export function startCli(args: readonly string[], options: CliOptions = {}): RunningCli {
   const running = execa(process.execPath, [main, ...args], { reject: false, stdin: "ignore", ...options });
   return {
+    pid: running.pid ?? 0,
     stdout: running.stdout,
     kill: (signal) => void running.kill(signal),
     ended: running.then(({ exitCode, signal, stdout, stderr }) => ({

@@ -6,8 +6,9 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { obtainKernel } from "../../../dist/harness/src/kernel/cache.js";
-import { requireQemu } from "../../../dist/harness/src/kernel/qemu.js";
-import { parseKernelSpec } from "../../../dist/harness/src/kernel/spec.js";
+import { guestKernelIn } from "../../../dist/harness/src/kernel/guest.js";
+import { requireQemu, slownessOf } from "../../../dist/harness/src/kernel/qemu.js";
+import { parseKernelSpec, usualGuest } from "../../../dist/harness/src/kernel/spec.js";
 import { insideEnvironment, startKernelVm } from "../../../dist/harness/src/kernel/vm.js";
 import { packagePath } from "../../../dist/harness/src/paths.js";
 import { visibleLines } from "../../../dist/harness/src/report/encode.js";
@@ -21,6 +22,21 @@ mkdirSync(folder, { recursive: true });
 const kernel = await obtainKernel(parseKernelSpec(spec), null);
 const directory = mkdtempSync(join(tmpdir(), "daxfault-scenes-"));
 let failures = 0;
+const qemu = requireQemu();
+/** Only where a scene boots one. */
+async function linuxGuest() {
+  if (!words.some((word) => word.includes("linux"))) return null;
+  const files = join(directory, "guest");
+  mkdirSync(files);
+  const { signal } = new AbortController();
+  return {
+    kernel: await guestKernelIn(files, { ...usualGuest, signal }),
+    slowness: slownessOf(qemu.accelerator),
+  };
+}
+const guest = await linuxGuest();
+const place = join(directory, "vm");
+mkdirSync(place);
 
 function take(message) {
   const { type, name } = message;
@@ -39,13 +55,13 @@ function take(message) {
 
 const vm = startKernelVm({
   kernel,
-  qemu: requireQemu(),
+  qemu,
   cpus: 1,
   program: {
     command: [process.execPath, packagePath("harness/test/support/diagnose-scenes.mjs"), ...words],
-    environment: insideEnvironment,
+    environment: { ...insideEnvironment, DAXFAULT_SCENE_GUEST: JSON.stringify(guest) },
   },
-  directory,
+  directory: place,
   onMessage: take,
 });
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => void vm.kill());

@@ -23,6 +23,9 @@ import { diagnose } from "../../../dist/harness/src/diagnose/verdict.js";
 import { openMount } from "../../../dist/harness/src/engines/mount.js";
 import { openPort, sendFrame } from "../../../dist/harness/src/kernel/inside-port.js";
 import { packagePath } from "../../../dist/harness/src/paths.js";
+import { act } from "../../../dist/harness/src/rescue/act.js";
+import { lookAfter } from "../../../dist/harness/src/rescue/after.js";
+import { planOf, stepText } from "../../../dist/harness/src/rescue/plan.js";
 
 const port = openPort();
 const say = (message) => sendFrame(port, message);
@@ -44,10 +47,10 @@ function newFile(name = `guest file ${number}`) {
 }
 
 /** The VM's process, once the guest has touched the file's first page. */
-async function startVm(options) {
+async function startVm(options, program = "diagnosed-vm.mjs") {
   const child = spawn(
     process.execPath,
-    [packagePath("harness/test/support/diagnosed-vm.mjs"), JSON.stringify(options)],
+    [packagePath(`harness/test/support/${program}`), JSON.stringify(options)],
     {
       stdio: ["pipe", "pipe", "inherit"],
     },
@@ -186,6 +189,26 @@ const scenes = {
   },
 };
 
+/** A page that a handler of userfaultfd owes: a worker of the kernel's waits, or the vCPU's own thread. */
+Object.assign(scenes, {
+  async "userfault-silent"() {
+    const vm = await startVm({
+      file: newFile().path,
+      kind: "load",
+      offset: 3 * mebibyte,
+      memory: "userfault",
+    });
+    await vm.goOn();
+    return vm;
+  },
+  async "userfault-silent-synchronous"() {
+    const memory = { memory: "userfault", lapicInKernel: false };
+    const vm = await startVm({ file: newFile().path, kind: "load", offset: 3 * mebibyte, ...memory });
+    await vm.goOn();
+    return vm;
+  },
+});
+
 /** Real-mode code at the reset vector's segment: the guest of a QEMU without firmware. */
 const guestCode = {
   // xor ax, ax; mov ds, ax; again: mov ax, [0x8000]; jmp again
@@ -249,6 +272,100 @@ async function look() {
   };
 }
 
+/** Until the VM's process says something. */
+async function saysSomething(vm, boundMs) {
+  return await new Promise((resolve) => {
+    vm.child.stdout.once("data", () => resolve(true));
+    setTimeout(() => resolve(false), boundMs).unref();
+  });
+}
+
+/** The hung VM, rescued as the command does it: what was said, and how long it took until the guest made progress. */
+async function rescue(name, vm, kind) {
+  const host = new ThisHost();
+  // What it had said before it hung has been read by now.
+  const isStill = !(await saysSomething(vm, 1500));
+  const beginMs = performance.now();
+  const { facts } = await collect(
+    host,
+    { kind: "pid", pid: vm.child.pid },
+    { kernel: release(), isRoot: true },
+  );
+  const diagnosis = diagnose(facts.vms[0], facts.pageWorkers);
+  const { steps } = planOf(diagnosis);
+  const step = steps.find((one) => one.kind === kind);
+  const actMs = performance.now();
+  const progress = saysSomething(vm, 120_000);
+  const done = await act(host, step, facts.vms[0].startTicks);
+  const doneMs = performance.now();
+  const hasProgress = await progress;
+  const endMs = performance.now();
+  const after = kind === "stop" ? null : await lookAfter(host, facts.vms[0]);
+  say({
+    type: "rescue",
+    name,
+    isStill,
+    verdict: diagnosis.verdict.text,
+    steps: steps.map(stepText),
+    done,
+    hasProgress,
+    lookMs: Math.round(actMs - beginMs),
+    stepMs: Math.round((doneMs - actMs) * 10) / 10,
+    progressAfterStepBeganMs: Math.round((endMs - actMs) * 10) / 10,
+    after,
+  });
+  await clear(vm);
+}
+
+const rescues = {
+  async "rescue-micro"() {
+    await rescue("rescue-micro", await truncated({}), "grow");
+  },
+  async "rescue-micro-with-apf"() {
+    await rescue("rescue-micro-with-apf", await truncated({ asyncPageFaults: "on" }), "grow");
+  },
+  async "rescue-linux"() {
+    const guest = JSON.parse(process.env.DAXFAULT_SCENE_GUEST ?? "null");
+    if (guest === null) throw new Error("no kernel for a Linux guest");
+    const place = join(folder, "linux");
+    mkdirSync(place);
+    const vm = await startVm({ folder: place, ...guest }, "diagnosed-linux-vm.mjs");
+    await sleep(1000);
+    truncateSync(join(place, "file"), 0);
+    // Until both processes stand.
+    for (let look = 0; look < 60 && (await saysSomething(vm, 1500)); look += 1);
+    await rescue("rescue-linux", vm, "grow");
+  },
+  async "rescue-by-command"() {
+    const vm = await truncated({});
+    const beginMs = performance.now();
+    const progress = saysSomething(vm, 240_000).then(() => performance.now() - beginMs);
+    const command = [packagePath("dist/harness/src/cli/bin.js"), "rescue", "--pid", String(vm.child.pid)];
+    const dry = spawnSync(process.execPath, command, { encoding: "utf8" });
+    const real = spawn(process.execPath, [...command, "--accept-zeros"], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    let text = "";
+    for (const stream of [real.stdout, real.stderr]) stream.on("data", (bytes) => (text += bytes));
+    const code = await new Promise((resolve) => real.on("close", resolve));
+    say({
+      type: "rescue-command",
+      dry: dry.stdout,
+      dryCode: dry.status,
+      text,
+      code,
+      progressMs: Math.round(await progress),
+    });
+    await clear(vm);
+  },
+  async "rescue-qemu-stop"() {
+    const socket = join(folder, "qmp");
+    const vm = await truncatedQemu(["-qmp", `unix:${socket},server=on,wait=off`]);
+    vm.child.stdout = { once() {} };
+    await rescue("rescue-qemu-stop", vm, "stop");
+  },
+};
+
 const plain = (text) => text;
 const plainStyle = { widthColumns: 120, bold: plain, dim: plain, verdict: (_kind, text) => text };
 
@@ -291,6 +408,11 @@ const healthy = {
     vm.child.stdin.write("go\n");
     return vm;
   },
+  async swapping() {
+    const vm = await startVm({ file: newFile().path, kind: "reread", offset: mebibyte, memory: "swapped" });
+    await vm.goOn();
+    return vm;
+  },
 };
 
 const asked = process.argv.slice(2);
@@ -305,9 +427,19 @@ for (const [name, make] of Object.entries(scenes)) {
     say({ type: "failed", name, message: String(error?.stack ?? error) });
   }
 }
+for (const [name, run] of Object.entries(rescues)) {
+  if (!asked.includes(name)) continue;
+  try {
+    await run();
+  } catch (error) {
+    say({ type: "failed", name, message: String(error?.stack ?? error) });
+  }
+}
 for (const [name, make] of Object.entries(healthy)) {
   const [, count] = /^([0-9]+)x$/.exec(asked.find((word) => /^[0-9]+x$/.test(word)) ?? "10x") ?? [];
   if (asked.length > 0 && !asked.some((word) => /^[0-9]+x$/.test(word))) break;
+  // `50x busy`: of this one alone.
+  if (Object.keys(healthy).some((one) => asked.includes(one)) && !asked.includes(name)) continue;
   try {
     await moments(name, await make(), Number(count));
   } catch (error) {

@@ -1,11 +1,23 @@
 /**
  * A VM to be diagnosed: the micro-guest over a file, in a process of its own that knows nothing of the diagnosis and never
- * stops by itself. Argument: JSON {file, offset, kind, asyncPageFaults, lapicInKernel}. It says `touched` on standard output
+ * stops by itself. Argument: JSON {file, offset, kind, asyncPageFaults, lapicInKernel, memory}. It says `touched` on standard output
  * once the guest has read the file's first page, and lets the guest go on at a line on standard input.
+ *   memory file (default); userfault: of its own, from 2 MiB on owed by a handler that never answers; swapped: a private copy
+ *   of the file that is swapped out every 20 ms
  *   kind load: reads at `offset`; count: counts for ever; halt: waits for ever; reread: reads all pages for ever
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
-import { MAP_SHARED, mmap, PROT_READ, PROT_WRITE } from "../../../dist/sys/src/index.js";
+import {
+  check,
+  declare,
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  mmap,
+  PROT_READ,
+  PROT_WRITE,
+  viewOf,
+} from "../../../dist/sys/src/index.js";
 import { openMachine, plainMachine, runMachine, WINDOW_BASE } from "../../../dist/vmm/src/index.js";
 
 const {
@@ -14,11 +26,39 @@ const {
   kind,
   asyncPageFaults = "off",
   lapicInKernel = true,
+  memory = "file",
 } = JSON.parse(process.argv[2]);
 const fd = openSync(file, "r+");
 const windowBytes = Number(fstatSync(fd).size);
-const windowHva = mmap({ lengthBytes: windowBytes, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
+const prot = PROT_READ | PROT_WRITE;
+const windowHva =
+  memory === "userfault"
+    ? mmap({ lengthBytes: windowBytes, prot, flags: MAP_PRIVATE | MAP_ANONYMOUS })
+    : mmap({ lengthBytes: windowBytes, prot, flags: memory === "swapped" ? MAP_PRIVATE : MAP_SHARED, fd });
 closeSync(fd);
+
+/** userfaultfd(2): nobody reads it. */
+function oweFrom(offset) {
+  const syscall = declare("int64 syscall(int64 number, int64 flags)");
+  const ioctl = declare("int ioctl(int fd, unsigned long request, void *argument)");
+  const request = (number, bytes) => BigInt(3 * 2 ** 30 + bytes * 2 ** 16 + 0xaa00 + number);
+  const uffd = Number(check("userfaultfd", syscall(323, 0)));
+  check("UFFDIO_API", ioctl(uffd, request(0x3f, 24), new BigUint64Array([0xaan, 0n, 0n])));
+  const range = [windowHva + BigInt(offset), BigInt(windowBytes - offset), 1n, 0n];
+  check("UFFDIO_REGISTER", ioctl(uffd, request(0, 32), new BigUint64Array(range)));
+}
+
+/** Each page is the VMM's own, and goes to swap again and again. */
+function keepSwapping() {
+  const bytes = viewOf(windowHva, windowBytes);
+  for (let at = 0; at < windowBytes; at += 4096) bytes[at] = 0x42;
+  const madvise = declare("int madvise(uint64 address, uint64 length, int advice)");
+  // MADV_PAGEOUT
+  setInterval(() => madvise(windowHva, BigInt(windowBytes), 21), 20);
+}
+
+if (memory === "userfault") oweFrom(2 * 2 ** 20);
+if (memory === "swapped") keepSwapping();
 
 const load = (at) => ({ verb: "load", size: 8, address: WINDOW_BASE + BigInt(at), value: 0n });
 const signal = (verb, number) => ({ verb, size: 0, address: BigInt(number), value: 0n });

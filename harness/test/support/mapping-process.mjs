@@ -1,14 +1,36 @@
-/** A process that maps files shared, and a memfd, says so in a line, and waits. Arguments: the files. */
+/**
+ * A process that maps files shared, and a memfd, says so in a line, and waits. Arguments: the files. A line `map PATH` on
+ * standard input maps one more, `touch` reads a byte of every page; each is answered with a line.
+ */
 import { closeSync, fstatSync, ftruncateSync, openSync } from "node:fs";
-import { MAP_SHARED, memfdCreate, mmap, PROT_READ, PROT_WRITE } from "../../../dist/sys/src/index.js";
+import { createInterface } from "node:readline";
+import { MAP_SHARED, memfdCreate, mmap, PROT_READ, PROT_WRITE, viewOf } from "../../../dist/sys/src/index.js";
 
-for (const path of process.argv.slice(2)) {
+const PAGE_BYTES = 4096;
+const views = [];
+
+function mapDescriptor(fd) {
+  const lengthBytes = Number(fstatSync(fd).size);
+  const address = mmap({ lengthBytes, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
+  views.push(viewOf(address, lengthBytes));
+}
+
+function map(path) {
   const fd = openSync(path, "r+");
-  mmap({ lengthBytes: Number(fstatSync(fd).size), prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd });
+  mapDescriptor(fd);
   closeSync(fd);
 }
+
+for (const path of process.argv.slice(2)) map(path);
 const memory = memfdCreate("guest ram");
 ftruncateSync(memory, 2 ** 20);
-mmap({ lengthBytes: 2 ** 20, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd: memory });
+mapDescriptor(memory);
 process.stdout.write("mapped\n");
-process.stdin.resume();
+
+let sum = 0;
+createInterface({ input: process.stdin }).on("line", (line) => {
+  if (line.startsWith("map ")) map(line.slice("map ".length));
+  if (line === "touch")
+    for (const view of views) for (let at = 0; at < view.length; at += PAGE_BYTES) sum += view[at];
+  process.stdout.write(`${line.split(" ")[0]} ${sum}\n`);
+});

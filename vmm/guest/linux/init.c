@@ -100,6 +100,18 @@ static uint64_t number_of_option(const char *option)
 }
 
 static uint16_t byte_port;
+static word port_file;
+
+/*
+ * By the kernel, not by an instruction of this program's: where KVM itself runs in QEMU's emulator, a port is refused to CPL 3
+ * once the VMM has read and written the vCPU's registers. KVM says of TR that it is busy (svm_get_segment()), and the emulator
+ * takes only one that is not for a valid TSS (helper_check_io(), target/i386/tcg/sysemu/seg_helper.c).
+ */
+static void ring_byte(void)
+{
+    static const char any = 1;
+    CALL4(pwrite64, port_file, &any, 1, byte_port);
+}
 
 /*
  * The first process counts for itself: its mailbox is zero again when the host has put a case there, which is the answer to
@@ -118,7 +130,7 @@ static void ring_byte_port(uint32_t value)
     own->tsc_low = (uint32_t)now;
     own->tsc_high = (uint32_t)(now >> 32);
     own->rung = rung;
-    ring_byte(byte_port);
+    ring_byte();
     for (word pause = ANSWER_NAP_NANOSECONDS; own->answered != rung;) {
         nap(pause);
         if (!is_task && pause < LONGEST_NAP_NANOSECONDS)
@@ -254,12 +266,15 @@ void run_guest(void)
     mount_system("devtmpfs", "/dev");
     CALL2(mkdir, MOUNT_POINT, 0755);
     map_case();
-    /* Tasks have it too: fork(2) copies it. */
-    if (CALL1(iopl, 3) < 0)
-        give_up("iopl(3) failed (CONFIG_X86_IOPL_IOPERM)");
     byte_port = (uint16_t)number_of_option(DOORBELL_OPTION);
     ring = byte_port ? ring_byte_port : ring_port;
+    /* Tasks have either too: fork(2) copies it. */
+    if (!byte_port && CALL1(iopl, 3) < 0)
+        give_up("iopl(3) failed (CONFIG_X86_IOPL_IOPERM)");
     if (byte_port) {
+        port_file = CALL3(open, "/dev/port", O_WRONLY | O_CLOEXEC, 0);
+        if (port_file < 0)
+            give_up("no /dev/port (CONFIG_DEVPORT)");
         say_kernel_facts();
         ring(DOORBELL_IDLE);
     }

@@ -5,7 +5,7 @@
  * ends. Descriptors that come with a message belong to it: what is not kept is closed, whatever happens. Waits for the
  * serving threads only where memory or a ring is taken from them. Not here: the socket (control-thread.ts), requests (worker.ts).
  */
-import { files, replaceDescriptor, signalEventfd } from "../../../../sys/src/index.ts";
+import { files, isUnixStream, replaceDescriptor, signalEventfd } from "../../../../sys/src/index.ts";
 import { MAX_QUEUE_SIZE, VIRTIO_F_INDIRECT_DESC, VIRTIO_F_VERSION_1 } from "../virtio/queue.ts";
 import { closeAll, type GuestRegions, MemoryFault } from "./memory.ts";
 import {
@@ -478,6 +478,7 @@ export class Control {
       throw new ProtocolFault(`SET_BACKEND_REQ_FD with ${fds.length} descriptors`);
     }
     if ((this.#protocolFeatures & PROTOCOL_FEATURE.BACKEND_REQ) === 0n) return refused("was not agreed on");
+    if (!isUnixStream(fd)) return refused("its descriptor is no stream socket of unix(7)");
     kept.add(fd);
     this.#options.onChannel(fd);
     return DONE;

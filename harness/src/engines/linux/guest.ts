@@ -24,64 +24,20 @@ import {
   WINDOW_BASE,
 } from "../../../../vmm/src/index.ts";
 import { complaintIn, crashIn } from "../../kernel/console.ts";
-import { lackIn } from "../../kernel/needs.ts";
 import { within } from "../../within.ts";
 import type { CaseGuest, CaseHandlers, CaseRun } from "../vm/case-runner.ts";
+import { BringUp, endText, keepLine, MOUNT_POINT, Moment, oops } from "./bring-up.ts";
 import { LINUX_COMMAND_LINE } from "./command-line.ts";
 import { Nvdimm } from "./nvdimm.ts";
 import type { BootPlan, LinuxPlan } from "./plan.ts";
 import { SharedFolder } from "./shared-folder.ts";
 
-const MOUNT_POINT = "/mnt";
 const RAM_BYTES: number = 256 * 2 ** 20;
 const PAGE_BYTES = 4096;
 const SHARED_BYTES: number = Math.ceil(caseLayout.sizeofLinuxCase / PAGE_BYTES) * PAGE_BYTES;
 
-/** The one line of every oops that numbers it (__die_header(), arch/x86/kernel/dumpstack.c). */
-export const oops: RegExp = /: [0-9a-f]{4} \[#[0-9]+\]/;
-
-/** Lines of the console that are kept, of a case as of a boot. */
-const CONSOLE_LINES = 200;
-
 /** A page that memory failure handling has marked stays so: a later case would meet it. */
 const poisoned = /Memory failure: 0x/;
-
-/** What a guest is waited for. */
-export class Moment {
-  readonly #waiting: (() => void)[] = [];
-  isOver = false;
-
-  get reached(): Promise<void> {
-    return this.isOver ? Promise.resolve() : new Promise((resolve) => this.#waiting.push(resolve));
-  }
-
-  reach(): void {
-    this.isOver = true;
-    for (const resolve of this.#waiting.splice(0)) resolve();
-  }
-}
-
-/** Asked for in a guest that has not come up, or has gone. */
-export class GuestError extends Error {
-  override readonly name = "GuestError";
-}
-
-export function endText(end: EndReason): string {
-  switch (end.kind) {
-    case "finished":
-      return "it has finished";
-    case "stopped-from-outside":
-      return "it was stopped";
-    case "guest-panic":
-      return `its kernel panicked: ${end.reason}`;
-    case "guest-off":
-      return `its machine ended by ${end.how}`;
-    case "vmm-killed":
-      return `its VMM was killed by ${end.signal}`;
-    case "defect":
-      return end.message;
-  }
-}
 
 /** A case under way. */
 type Current = {
@@ -103,6 +59,7 @@ export class LinuxGuest {
   readonly commandLine: string;
   readonly release: string;
   readonly #boot: BootPlan;
+  readonly #bringUp: BringUp;
   readonly #kvm = Kvm.open();
   readonly #machine: LinuxMachine;
   readonly #case: LinuxCase;
@@ -125,6 +82,7 @@ export class LinuxGuest {
   /** @param maxRepeats how often a policy may be asked about the same instruction in a row; the usual bound if left out */
   constructor(boot: BootPlan, { maxRepeats }: { readonly maxRepeats?: number } = {}) {
     this.#boot = boot;
+    this.#bringUp = new BringUp(boot.kernel.name, null, boot.boundMs);
     this.storage = boot.device === "virtio-pmem" ? new Nvdimm() : new SharedFolder();
     const { hva, sizeBytes, states } = this.storage.memory;
     this.#machine = buildLinuxMachine(this.#kvm, {
@@ -168,10 +126,9 @@ export class LinuxGuest {
   }
 
   #line(text: string): void {
-    this.#console.push(text);
+    keepLine(this.#console, text);
     if (complaintIn([text]) !== null) this.#givenUp.reach();
     this.#noteOops(text);
-    if (this.#console.length > CONSOLE_LINES) this.#console.splice(CONSOLE_LINES / 2, 1);
   }
 
   /** From an oops on each line counts as one: as long as the kernel still prints it, the task has not had its end. */
@@ -255,7 +212,7 @@ export class LinuxGuest {
         // The first one is no case's: there was none yet.
         this.#overWith({
           kind: "defect",
-          message: this.#refusalText(this.#case.refusal),
+          message: this.#bringUp.refusalText(this.#case.refusal),
         });
         return;
       case "idle":
@@ -268,17 +225,6 @@ export class LinuxGuest {
       case "unknown":
         this.#overWith({ kind: "defect", message: `the guest rings ${JSON.stringify(doorbell)}` });
     }
-  }
-
-  /** A refusal that names an option of the kernel's configuration is the kernel's, whatever the case. */
-  #refusalText(refusal: string): string {
-    return refusal.includes("CONFIG_")
-      ? this.#noGuest(refusal)
-      : `the guest's program refuses the case: ${refusal}`;
-  }
-
-  #noGuest(why: string): string {
-    return `--guest-kernel ${this.#boot.kernel.name}: it cannot be a guest: ${why}`;
   }
 
   /** While vCPU 0 is out of KVM_RUN: its other ioctls wait for that. */
@@ -304,28 +250,8 @@ export class LinuxGuest {
   /** Waits for the program. Throws a GuestError that says what came instead. */
   async up(): Promise<void> {
     await within(Promise.race([this.#idle.reached, this.#givenUp.reached]), this.#boot.boundMs);
-    const complaint = complaintIn(this.#console);
-    if (complaint !== null) throw new GuestError(this.#noGuest(complaint));
-    if (this.#end !== null) throw new GuestError(this.#downText(`it did not come up: ${endText(this.#end)}`));
-    if (!this.#idle.isOver) {
-      throw new GuestError(this.#downText(`its program was not up after ${this.#boot.boundMs} ms`));
-    }
+    this.#bringUp.checkUp({ lines: this.#console, end: this.#end, isIdle: this.#idle.isOver });
     this.#console = [];
-  }
-
-  /** Of a guest that is not up: what its kernel seems to lack, and its last words. */
-  #downText(how: string): string {
-    const lack = lackIn(this.#console);
-    const lacks = lack === null ? "" : `; it may lack ${lack}`;
-    return `--guest-kernel ${this.#boot.kernel.name}: ${how}${lacks}; ${this.#lastLine()}`;
-  }
-
-  /** What the guest's own programs say of their end, else whatever came last. */
-  #lastLine(): string {
-    const said = complaintIn(this.#console);
-    if (said !== null) return said;
-    const last = this.#console.findLast((line) => line.trim() !== "");
-    return last === undefined ? "its console is empty" : `last on its console: ${last}`;
   }
 
   /** Has the program mount what the storage has by now, and map the file in it. Throws a GuestError. */
@@ -357,12 +283,7 @@ export class LinuxGuest {
     this.#idle = new Moment();
     this.#next.reach();
     await within(current.mapped.reached, this.#boot.boundMs);
-    if (refusal !== null) throw new GuestError(`${endText(refusal)}; ${this.#lastLine()}`);
-    if (!current.mapped.isOver) {
-      throw new GuestError(
-        `the guest has not mapped the file after ${this.#boot.boundMs} ms; ${this.#lastLine()}`,
-      );
-    }
+    this.#bringUp.checkMapped({ lines: this.#console, refusal, isMapped: current.mapped.isOver });
     this.#run.setPolicy(plan.policy);
     return {
       channel: this.#case.channel,

@@ -23,6 +23,7 @@ const kernel = {
   initrdPath: "/i",
   nestedInitrdPath: "/n",
   pciInitrdPath: "/p",
+  lacksInQemu: [],
 };
 
 const reasonOf = (scenario: Scenario, proposal: string): string | null => {

@@ -1,11 +1,6 @@
-/* Ports of the doorbell, rung from CPL 3 with IOPL 3: that of micro/x86/machine.h, or one that takes bytes. */
+/* The port of the doorbell (micro/x86/machine.h), rung from CPL 3 with IOPL 3. */
 #pragma once
 #include "machine.h"
-
-static inline void ring_byte(uint16_t port)
-{
-    __asm__ volatile("outb %0, %w1" : : "a"((uint8_t)1), "Nd"(port) : "memory");
-}
 
 static inline void ring_port(uint32_t value)
 {

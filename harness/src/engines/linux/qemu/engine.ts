@@ -44,7 +44,11 @@ async function needsOf({ guestKernel, daxQemu }: OpenContext): Promise<Needs> {
     return { failure: { kind: "unsupported", message: error.message } };
   }
   try {
-    return { kernel: await guestKernel(), qemu };
+    const kernel = await guestKernel();
+    if (kernel.lacksInQemu.length === 0) return { kernel, qemu };
+    const lacks = kernel.lacksInQemu.join("; ");
+    const message = `--guest-kernel ${kernel.name}: it cannot be a guest in QEMU: ${lacks}`;
+    return { failure: { kind: "engine-error", message } };
   } catch (error) {
     return { failure: { kind: "engine-error", message: errorText(error) } };
   }

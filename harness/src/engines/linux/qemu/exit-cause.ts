@@ -51,10 +51,24 @@ export type QemuExit = {
   readonly stderr: string;
 };
 
-/** What QEMU said of a guest that turned itself off (`SHUTDOWN`, qapi/run-state.json); null: it said nothing. */
-function guestEnd(events: readonly QmpEvent[]): EndReason | null {
+/** Who ended or reset the machine from outside (ShutdownCause, qapi/run-state.json). */
+const outsiders: Readonly<Record<string, string>> = {
+  "host-qmp-quit": "by `quit` of QMP",
+  "host-qmp-system-reset": "by `system_reset` of QMP",
+  "host-signal": "by SIGTERM, SIGINT or SIGHUP",
+  "host-ui": "by its user interface",
+  "host-error": "by an error of the host's",
+};
+
+/** What QEMU said of its end (`SHUTDOWN`); null: it said nothing. */
+function saidEnd(events: readonly QmpEvent[]): EndReason | null {
   const shutdown = events.findLast(({ name }) => name === "SHUTDOWN");
-  switch (shutdown?.data.reason) {
+  const reason = String(shutdown?.data.reason ?? "");
+  const outsider = outsiders[reason];
+  if (outsider !== undefined) {
+    return { kind: "defect", message: `QEMU was ended from outside, ${outsider} (${reason})` };
+  }
+  switch (reason) {
     case "guest-shutdown":
       return { kind: "guest-off", how: "power-off" };
     case "guest-reset":
@@ -73,12 +87,26 @@ export function lastWords(stderr: string): string {
   return line.replace(/^\S*qemu-system-x86_64: /, "");
 }
 
+/** What a process gets for what it does itself: a lost page, a defect of its own. Whoever sends another one is outside. */
+const ownSignals: ReadonlySet<string> = new Set([
+  "SIGBUS",
+  "SIGSEGV",
+  "SIGABRT",
+  "SIGILL",
+  "SIGFPE",
+  "SIGTRAP",
+  "SIGSYS",
+]);
+
 /** Why QEMU has gone. @param isOurs this side killed it */
 export function causeOf(exit: QemuExit, events: readonly QmpEvent[], isOurs: boolean): EndReason {
   if (isOurs) return { kind: "stopped-from-outside" };
-  if (exit.signal !== undefined) return { kind: "vmm-killed", signal: exit.signal };
-  const byGuest = exit.exitCode === 0 ? guestEnd(events) : null;
-  if (byGuest !== null) return byGuest;
+  if (exit.signal !== undefined) {
+    if (ownSignals.has(exit.signal)) return { kind: "vmm-killed", signal: exit.signal };
+    return { kind: "defect", message: `QEMU was killed from outside, by ${exit.signal}` };
+  }
+  const ending = exit.exitCode === 0 ? saidEnd(events) : null;
+  if (ending !== null) return ending;
   const said = lastWords(exit.stderr);
   const how = exit.exitCode === undefined ? "was not started" : `ended with ${exit.exitCode}`;
   return { kind: "defect", message: said === "" ? `QEMU ${how}` : `QEMU ${how}: ${said}` };

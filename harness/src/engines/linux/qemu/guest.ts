@@ -30,11 +30,11 @@ import {
   monotonicMs,
 } from "../../../../../vmm/src/index.ts";
 import { complaintIn, crashIn } from "../../../kernel/console.ts";
-import { lackIn } from "../../../kernel/needs.ts";
 import { childEnvironment } from "../../../run/tag.ts";
 import { within } from "../../../within.ts";
 import type { CaseGuest, CaseHandlers, CaseRun } from "../../vm/case-runner.ts";
-import { endText, GuestError, Moment, oops, type PreparedCase } from "../guest.ts";
+import { BringUp, GuestError, keepLine, MOUNT_POINT, Moment, oops } from "../bring-up.ts";
+import type { PreparedCase } from "../guest.ts";
 import {
   descriptor,
   type GuestOptions,
@@ -50,13 +50,12 @@ import { asyncPageFaultsIn } from "./guest-words.ts";
 import { LoopWatch, pendingSteps } from "./loop-watch.ts";
 import { countersOf, Qmp, QmpError, type QmpEvent, statusOf, threadIdsOf } from "./qmp.ts";
 
-const MOUNT_POINT = "/mnt";
-/** Lines of the console that are kept, of a case as of a boot. */
-const CONSOLE_LINES = 200;
 const STDERR_CHARACTERS = 64 * 1024;
 /** How often KVM's counters are asked for while the tasks run; times the machine's slowness, up to four. */
 const TICK_MS = 50;
 const REAP_BOUND_MS = 3000;
+/** Of QEMU's end: how long the word of it may take after that of another one's. */
+const OWN_END_MS = 1000;
 
 export type QemuBoot = GuestOptions & {
   /** QEMU, and the arguments that come first. */
@@ -99,6 +98,7 @@ function startQemu(boot: QemuBoot, directory: string, ram: number) {
 export class QemuGuest {
   readonly commandLine: string = guestCommandLine();
   readonly #boot: QemuBoot;
+  readonly #bringUp: BringUp;
   readonly #ram: Address;
   readonly #case: LinuxCase;
   readonly #process: QemuProcess;
@@ -127,6 +127,7 @@ export class QemuGuest {
   /** @param directory of the run or the case, whose sweep ends QEMU if nothing else does */
   constructor(boot: QemuBoot, directory: string) {
     this.#boot = boot;
+    this.#bringUp = new BringUp(boot.kernelName, "QEMU", boot.boundMs);
     const fd = memfdCreate("daxfault-ram");
     ftruncateSync(fd, RAM_BYTES);
     const where = { lengthBytes: SHARED_BYTES, fd, fileOffset: BigInt(SHARED_ADDRESS) };
@@ -162,8 +163,7 @@ export class QemuGuest {
 
   #line(text: string): void {
     const kept = this.#current === null ? this.#bootLines : this.#console;
-    kept.push(text);
-    if (kept.length > CONSOLE_LINES) kept.splice(CONSOLE_LINES / 2, 1);
+    keepLine(kept, text);
     if (complaintIn([text]) !== null) this.#givenUp.reach();
     const current = this.#current;
     if (current === null) return;
@@ -182,6 +182,15 @@ export class QemuGuest {
     this.#end ??= why;
     this.#overWith(this.#end);
     this.#idle.reach();
+  }
+
+  /**
+   * Something that it cannot do without has gone: the case, or the boot, is over. Not where QEMU goes as well, of which the
+   * other end is a consequence.
+   */
+  async lose(how: string): Promise<void> {
+    await within(this.#gone, OWN_END_MS);
+    this.#ended({ kind: "defect", message: how });
   }
 
   #overWith(why: EndReason): void {
@@ -261,7 +270,7 @@ export class QemuGuest {
         this.#overWith({ kind: "finished" });
         break;
       case "panic":
-        this.#overWith({ kind: "defect", message: this.#refusalText(this.#case.refusal) });
+        this.#overWith({ kind: "defect", message: this.#bringUp.refusalText(this.#case.refusal) });
         break;
       case "nmi":
       case "unknown":
@@ -270,45 +279,23 @@ export class QemuGuest {
     this.#case.answerMail(sender, rung);
   }
 
-  #refusalText(refusal: string): string {
-    return refusal.includes("CONFIG_")
-      ? this.#noGuest(refusal)
-      : `the guest's program refuses the case: ${refusal}`;
-  }
-
-  #noGuest(why: string): string {
-    return `--guest-kernel ${this.#boot.kernelName}: it cannot be a guest: ${why}`;
-  }
-
   /** Waits for the program. Throws a GuestError that says what came instead. */
   async up(): Promise<void> {
     await within(Promise.race([this.#idle.reached, this.#givenUp.reached]), this.#boot.boundMs);
-    const complaint = complaintIn(this.#bootLines);
-    if (complaint !== null) throw new GuestError(this.#noGuest(complaint));
-    if (this.#end !== null) throw new GuestError(this.#downText(`it did not come up: ${endText(this.#end)}`));
-    if (!this.#idle.isOver) {
-      const where = this.#qmp.hasGreeted ? "" : ", and QEMU itself has not said a word on its QMP socket";
-      throw new GuestError(this.#downText(`its program was not up after ${this.#boot.boundMs} ms${where}`));
-    }
+    this.#bringUp.checkUp({
+      lines: this.#bootLines,
+      end: this.#end,
+      isIdle: this.#idle.isOver,
+      besides: this.#qmp.hasGreeted ? "" : ", and QEMU itself has not said a word on its QMP socket",
+    });
     try {
       await this.#qmp.execute("qmp_capabilities");
       this.#threads = threadIdsOf(await this.#qmp.execute("query-cpus-fast"));
       await this.#askStatus();
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;
-      throw new GuestError(this.#downText(`it was lost: ${error.message}`));
+      throw new GuestError(this.#bringUp.downText(`it was lost: ${error.message}`, this.#bootLines));
     }
-  }
-
-  #downText(how: string): string {
-    const lack = lackIn(this.#bootLines);
-    const lacks = lack === null ? "" : `; it may lack ${lack}`;
-    return `--guest-kernel ${this.#boot.kernelName} in QEMU: ${how}${lacks}; ${this.#lastLine(this.#bootLines)}`;
-  }
-
-  #lastLine(lines: readonly string[]): string {
-    const last = lines.findLast((line) => line.trim() !== "");
-    return last === undefined ? "its console is empty" : `last on its console: ${last}`;
   }
 
   /** Has the program mount what there is, and map the file in it. Throws a GuestError. */
@@ -337,13 +324,7 @@ export class QemuGuest {
     });
     this.#case.answerMail("first", waiting);
     await within(current.mapped.reached, this.#boot.boundMs);
-    const { boundMs } = this.#boot;
-    if (refusal !== null) throw new GuestError(`${endText(refusal)}; ${this.#lastLine(this.#console)}`);
-    if (!current.mapped.isOver) {
-      throw new GuestError(
-        `the guest has not mapped the file after ${boundMs} ms; ${this.#lastLine(this.#console)}`,
-      );
-    }
+    this.#bringUp.checkMapped({ lines: this.#console, refusal, isMapped: current.mapped.isOver });
     await this.#askCounters();
     this.#base = this.#counters;
     return {
@@ -421,10 +402,15 @@ export class QemuGuest {
     if (counters.length > 0) this.#counters = counters;
   }
 
+  /** A command of QMP. Rejects with a QmpError where QEMU refuses it, or has gone. */
+  execute(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
+    return this.#qmp.execute(command, args);
+  }
+
   /** null: QEMU has gone, or does not know it. */
   async #asked(command: string, args: Readonly<Record<string, unknown>>): Promise<unknown> {
     try {
-      const answer = this.#qmp.execute(command, args);
+      const answer = this.execute(command, args);
       return (await within(answer, this.#boot.boundMs)) ? await answer : null;
     } catch (error) {
       if (!(error instanceof QmpError)) throw error;

@@ -7,7 +7,7 @@ import type { LinuxGuestFacts } from "../../../../../language/src/index.ts";
 import { RUN_TAG } from "../../../run/tag.ts";
 import { CaseRunner } from "../../vm/case-runner.ts";
 import { send, serveCases } from "../../vm/vm-side.ts";
-import { GuestError } from "../guest.ts";
+import { GuestError } from "../bring-up.ts";
 import { QemuGuest } from "./guest.ts";
 import { fuseVersionIn, windowBytesIn } from "./guest-words.ts";
 import type { QemuPlan } from "./plan.ts";
@@ -72,6 +72,8 @@ async function runCase(plan: QemuPlan): Promise<void> {
   const server = await startServer({ sourceDirectory, directory, attributeMs, guard, slowness });
   const { socketPath } = server;
   const guest = new QemuGuest({ ...plan.boot, kernelName: plan.kernel.name, socketPath }, directory);
+  // A guest whose server has gone waits for ever.
+  void server.failed.then((how) => guest.lose(how));
   try {
     await runWith(plan, guest, server);
   } finally {

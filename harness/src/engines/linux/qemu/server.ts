@@ -10,7 +10,7 @@ import { childEnvironment } from "../../../run/tag.ts";
 import { within } from "../../../within.ts";
 import { SMALL_YOUNG_GENERATION } from "../../child.ts";
 import type { GuardPlan } from "../../vm/guard.ts";
-import { GuestError } from "../guest.ts";
+import { GuestError } from "../bring-up.ts";
 import { SHARE_TAG } from "../plan.ts";
 
 const READY_BOUND_MS = 30_000;
@@ -37,6 +37,8 @@ export type FileServer = {
   readonly words: readonly string[];
   /** How it ended, with its last words; null while it runs. */
   lost(): string | null;
+  /** The same as soon as it is known. Not where it has ended as it does when QEMU has left: with 0. */
+  readonly failed: Promise<string>;
   close(): Promise<void>;
 };
 
@@ -85,12 +87,19 @@ export async function startServer(options: ServerOptions): Promise<FileServer> {
     said = (said + text).slice(-STDERR_CHARACTERS);
   });
   const lastWords = (): string => said.trim().split("\n").at(-1) ?? "";
+  let onFailed = (_how: string): void => {};
+  const failed = new Promise<string>((resolve) => {
+    onFailed = resolve;
+  });
+  let isClosing = false;
   const ended = server.then(({ exitCode, signal }) => {
     const how =
       signal === undefined ? `ended with ${exitCode ?? "an unknown status"}` : `killed by ${signal}`;
     end = lastWords() === "" ? `file server: ${how}` : `file server: ${how}: ${lastWords()}`;
+    if (exitCode !== 0 && !isClosing) onFailed(end);
   });
   const close = async (): Promise<void> => {
+    isClosing = true;
     server.kill("SIGTERM");
     if (!(await within(ended, END_BOUND_MS))) {
       server.kill("SIGKILL");
@@ -113,6 +122,7 @@ export async function startServer(options: ServerOptions): Promise<FileServer> {
       return said.split("\n").filter((line) => line.trim() !== "");
     },
     lost: () => end,
+    failed,
     close,
   };
 }

@@ -68,7 +68,30 @@ describe("causeOf", () => {
 
   it.each([
     ["SIGBUS, of a lost page under TCG", killed("SIGBUS"), [], { kind: "vmm-killed", signal: "SIGBUS" }],
-    ["SIGKILL of somebody else", killed("SIGKILL"), [], { kind: "vmm-killed", signal: "SIGKILL" }],
+    [
+      "SIGKILL of somebody else",
+      killed("SIGKILL"),
+      [],
+      { kind: "defect", message: "QEMU was killed from outside, by SIGKILL" },
+    ],
+    [
+      "SIGTERM, which QEMU handles",
+      exited(0),
+      [shutdown("host-signal")],
+      {
+        kind: "defect",
+        message: "QEMU was ended from outside, by SIGTERM, SIGINT or SIGHUP (host-signal)",
+      },
+    ],
+    [
+      "a reset from outside, with -no-reboot",
+      exited(0),
+      [shutdown("host-qmp-system-reset")],
+      {
+        kind: "defect",
+        message: "QEMU was ended from outside, by `system_reset` of QMP (host-qmp-system-reset)",
+      },
+    ],
     ["a reset, with -no-reboot", exited(0), [shutdown("guest-reset")], { kind: "guest-off", how: "reset" }],
     ["power off", exited(0), [shutdown("guest-shutdown")], { kind: "guest-off", how: "power-off" }],
     [

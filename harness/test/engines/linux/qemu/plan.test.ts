@@ -73,6 +73,7 @@ describe("planQemu", () => {
     initrdPath: "/i",
     nestedInitrdPath: "/n",
     pciInitrdPath: "/p",
+    lacksInQemu: [],
   };
   const qemu = { command: ["/q"], version: "11.1.2", origin: "/q" };
   const planned = (accelerator: Accelerator, proposal: string, scenario = plain) =>
