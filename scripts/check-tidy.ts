@@ -1,6 +1,7 @@
 /**
  * What the repository promises about itself and no linter checks: every test is collected, none stands alone,
- * nothing is left for later, no path of somebody's machine, plain ASCII in code, no fixture that nobody reads.
+ * nothing is left for later, no path of somebody's machine, plain ASCII in code, no fixture that nobody reads, no prose
+ * that is too wide to read.
  */
 import { fileURLToPath } from "node:url";
 import { readSources, report, type SourceFile } from "./sources.ts";
@@ -70,11 +71,46 @@ function deadFixtures(files: readonly SourceFile[]): readonly string[] {
   return breaches;
 }
 
+/** Of documents for people: wider lines do not fit beside a diff, nor a terminal of 120 columns. */
+const PROSE_COLUMNS_MAX = 120;
+/** A cell that is longer is a sentence, for which a definition list has room. */
+const CELL_COLUMNS_MAX = 80;
+
+/** Of these, widths are left as they are; biome.json says the same. */
+const isLeftWide = (path: string): boolean => /^docs\/(linux-guest|virtiofsd|vm-hangs)\.md$/.test(path);
+const isDocument = (path: string): boolean =>
+  /^(docs\/)?[^/]+\.md$/.test(path) && path !== "docs/reference.md" && !isLeftWide(path);
+
+/** Code is not broken: a span counts as one short word. */
+const withoutCode = (line: string): string => line.replaceAll(/`[^`]+`/g, "`x`");
+
+/** Lines and cells of a Markdown document that are too wide, outside of fences. */
+function wideProse({ path, text }: SourceFile): readonly string[] {
+  const breaches: string[] = [];
+  let isFenced = false;
+  for (const [index, line] of text.split("\n").entries()) {
+    const place = `${path}:${index + 1}`;
+    if (/^\s*```/.test(line)) isFenced = !isFenced;
+    if (isFenced) continue;
+    if (!line.startsWith("|")) {
+      const columns = withoutCode(line).length;
+      if (columns > PROSE_COLUMNS_MAX)
+        breaches.push(`${place}: ${columns} columns of prose, at most ${PROSE_COLUMNS_MAX}: npm run format`);
+      continue;
+    }
+    const longest = Math.max(...line.split("|").map((cell) => withoutCode(cell.trim()).length));
+    if (longest > CELL_COLUMNS_MAX && !/^\|[\s|:-]+\|$/.test(line))
+      breaches.push(`${place}: a cell of ${longest} columns, at most ${CELL_COLUMNS_MAX}: a definition list`);
+  }
+  return breaches;
+}
+
 /** Every breach, one sentence each. */
 export function tidyBreaches(files: readonly SourceFile[]): readonly string[] {
   const breaches: string[] = [...uncollectedTests(files), ...deadFixtures(files)];
   for (const file of files) {
     if (!isChecker(file.path) && !isGenerated(file.path)) breaches.push(...lineBreaches(file));
+    if (isDocument(file.path)) breaches.push(...wideProse(file));
   }
   return breaches;
 }

@@ -1,6 +1,6 @@
 /**
  * Writes what documents say of results and of the program, from the program: docs/reference.md (commands, proposals,
- * properties, scenarios), docs/schema.json, docs/scorecard.md, and the parts of other documents between the lines
+ * properties, scenarios), docs/schema.json, docs/scorecard.md, docs/daxfault.1, and the parts of other documents between the lines
  * `<!-- generated: NAME -->` and `<!-- end of NAME -->`. `npm run docs` writes; with `--check` nothing is written, and a
  * difference is an error.
  */
@@ -27,19 +27,19 @@ function list(topic: string): readonly Row[] {
 
 const text = (value: unknown): string => (value === null || value === undefined ? "" : String(value));
 
-/** A cell of a table: one line, no bar. */
-const cell = (value: unknown): string => text(value).replaceAll("|", "\\|").replaceAll("\n", " ");
-
-function table(head: readonly string[], rows: readonly (readonly unknown[])[]): string {
-  const line = (cells: readonly unknown[]): string => `| ${cells.map(cell).join(" | ")} |`;
-  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
+/** As this repository formats Markdown: lines of prose at most 120 columns wide. */
+function formatted(file: string, content: string): string {
+  const biome = join("node_modules", ".bin", "biome");
+  return execFileSync(biome, ["format", `--stdin-file-path=${file}`], { encoding: "utf8", input: content });
 }
 
-/** The commands' names, as `--help` lists them. */
+/** The commands' names, as `--help` lists them, group by group. */
 function commandNames(): readonly string[] {
   const help = daxfault("--help");
-  const commands = help.slice(help.indexOf("Commands:"));
-  return [...commands.matchAll(/^ {2}([a-z]+)/gm)]
+  const [first = "", ...groups] = help.slice(0, help.indexOf("\nExamples:")).split(/^\S.*:$/m);
+  if (!first.startsWith("Usage:")) throw new Error(`the help begins with ${JSON.stringify(first)}`);
+  return groups
+    .flatMap((group) => [...group.matchAll(/^ {2}([a-z]+)/gm)])
     .map(([, name]) => name ?? "")
     .filter((name) => name !== "help");
 }
@@ -50,51 +50,59 @@ function commandsSection(): string {
     .join("\n\n");
 }
 
+/** A sentence; empty for what is. */
+const sentence = (words: string): string => (words === "" || /[.!?]$/.test(words) ? words : `${words}.`);
+
+/** A definition list: a name, and sentences about it. */
+function definitions(items: readonly (readonly [name: unknown, ...sentences: string[]])[]): string {
+  return items
+    .map(
+      ([name, ...sentences]) => `- \`${text(name)}\`: ${sentences.map(sentence).filter(Boolean).join(" ")}`,
+    )
+    .join("\n");
+}
+
 function proposalsSection(): string {
-  return table(
-    ["proposal", "what", "kvm", "exits", "vmm", "guest", "server", "needs"],
-    list("proposals").map((one) => [
-      `\`${text(one.id)}\``,
-      one.title,
-      one.kvm,
-      one.exits,
-      one.vmm,
-      one.guest,
-      one.server,
-      one.needsText,
-    ]),
+  return definitions(
+    list("proposals").map((one) => {
+      const axes = ["kvm", "exits", "vmm", "guest", "server"].map((axis) => `${axis} ${text(one[axis])}`);
+      return [one.id, text(one.title), `Needs: ${text(one.needsText)}`, `Axes: ${axes.join(", ")}`];
+    }),
   );
 }
 
 function propertiesSection(): string {
-  return table(
-    ["property", "holds if", "decided by"],
+  return definitions(
     list("properties").map((one) => [
-      `\`${text(one.id)}\``,
-      one.title,
-      one.decided === true ? "cases that name it" : "nothing yet",
+      one.id,
+      text(one.title),
+      one.decided === true ? "" : "Nothing decides it yet",
     ]),
   );
 }
 
 function scenariosSection(): string {
-  return table(
-    ["scenario", "purpose", "layout", "backing", "decides", "about"],
-    list("scenarios").map((one) => [
-      `\`${text(one.id)}\``,
-      one.purpose,
-      one.layout,
-      one.backing,
-      (one.properties as readonly string[]).join(", "),
-      one.proposals === null ? "all" : (one.proposals as readonly string[]).join(", "),
-    ]),
+  return definitions(
+    list("scenarios").map((one) => {
+      const decides = (one.properties as readonly string[]).join(", ");
+      const about =
+        one.proposals === null ? "all proposals" : (one.proposals as readonly string[]).join(", ");
+      return [
+        one.id,
+        text(one.purpose),
+        `Layout ${text(one.layout)}, backing ${text(one.backing)}`,
+        decides === "" ? "" : `Decides ${decides}`,
+        `About ${about}`,
+      ];
+    }),
   );
 }
 
 function reference(): string {
   return `# Reference
 
-Written by \`npm run docs\` from what the program says of itself; do not edit it.
+For who looks up a command, a proposal, a property or a scenario. Written by \`npm run docs\` from what the program says
+of itself; do not edit it.
 
 ## Commands
 
@@ -124,6 +132,7 @@ type Scorecard = {
   readonly linuxRaces: string;
   readonly symptoms: string;
   readonly comparison: string;
+  readonly answer: string;
 };
 
 /** The package's own scorecard: recorded real kernels, the model, documents. Throws if they contradict each other. */
@@ -138,19 +147,31 @@ const fenced = (content: string): string => `\`\`\`\n${content}\n\`\`\``;
 
 /** Parts of documents, by name. */
 const parts: Readonly<Record<string, () => string>> = {
-  scorecard: () => fenced(scorecard.table),
+  answer: () => fenced(scorecard.answer),
   "kernels measured": () => scorecard.kernels,
   "linux guests": () => scorecard.linuxGuests,
   symptoms: () => scorecard.symptoms,
-  comparison: () => scorecard.comparison,
   "races with linux guests": () => scorecard.linuxRaces,
 };
 
 function scorecardDocument(): string {
   return `# Scorecard
 
-Written by \`npm run docs\` from the recordings in \`fixtures/observed\`, the model and \`fixtures/documented.json\`; do not edit it.
-What each column means: \`daxfault list properties\`. What each row is and needs: \`daxfault list proposals\`.
+For who weighs proposals against each other: does a property hold for a proposal, and what decided it? Written by
+\`npm run docs\` from the recordings in \`fixtures\`, the model and \`fixtures/documented.json\`; do not edit it.
+
+\`daxfault list properties\` says what each column means, \`daxfault list proposals\` what each row is and needs.
+\`daxfault run --verbose\` prints the same table of what it ran, \`daxfault explore\` of the model alone.
+
+## On Linux guests
+
+What the talk proposes and what a VMM can do today, each on a real Linux guest with a file mapped through virtio-fs with DAX,
+on real KVM. A cell is the access that met the lost page, and the VMM or the guest's kernel where something became of them.
+The kernels with a patch are built by \`--kernel debian:6.12+PROPOSAL\` (\`docs/kernels.md\`).
+
+${scorecard.comparison}
+
+## All proposals
 
 ${fenced(scorecard.table)}
 
@@ -183,14 +204,16 @@ const documents = ["README.md", ...readdirSync("docs").map((file) => join("docs"
   (file) => file.endsWith(".md") && readFileSync(file, "utf8").includes("<!-- generated: "),
 );
 
-const generated: Readonly<Record<string, string>> = {
+const contents: Readonly<Record<string, string>> = {
   "docs/reference.md": reference(),
   "docs/schema.json": daxfault("schema"),
   "docs/scorecard.md": scorecardDocument(),
+  "docs/daxfault.1": daxfault("manual"),
   ...Object.fromEntries(documents.map((file) => [file, withParts(readFileSync(file, "utf8"))])),
 };
 
-for (const [target, wanted] of Object.entries(generated)) {
+for (const [target, content] of Object.entries(contents)) {
+  const wanted = target.endsWith(".md") ? formatted(target, content) : content;
   if (!process.argv.includes("--check")) {
     writeFileSync(target, wanted);
   } else if (!existsSync(target) || readFileSync(target, "utf8") !== wanted) {

@@ -71,6 +71,7 @@ export class Worker {
           TMPDIR: join(root, "tmp"),
           HOME: root,
           XDG_CACHE_HOME: join(root, "cache"),
+          XDG_STATE_HOME: join(root, "state"),
           NO_COLOR: "1",
         },
       },

@@ -22,7 +22,16 @@ describe("tidyBreaches", () => {
     ).toEqual([]);
   });
 
+  it("takes wide fences, wide code and tables of short cells", () => {
+    const wide = "x ".repeat(100);
+    const text = ["```", wide, "```", `See \`${wide}\`.`, `| ${"a | ".repeat(60)}`].join("\n");
+    expect(breaches({ path: "docs/a.md", text })).toEqual([]);
+    expect(breaches({ path: "vmm/README.md", text: wide })).toEqual([]);
+  });
+
   it.each([
+    ["prose that is too wide", "docs/a.md", `${"x ".repeat(60)}x`, "121 columns of prose"],
+    ["a sentence in a cell", "README.md", `| a | ${"x".repeat(81)} |`, "a cell of 81 columns"],
     ["a test outside the collected folders", "tools/test/a.test.ts", 'it("x", f);', "does not collect"],
     ["a test under another name", "harness/test/a.ts", 'describe("x", f);', "does not collect"],
     ["a test that stands alone", "harness/test/a.test.ts", "it.only(f)", "stands alone"],

@@ -16,6 +16,7 @@ import { messageText } from "../report/encode.ts";
 import { formats } from "../report/formats.ts";
 import { surroundingsText } from "../surroundings.ts";
 import { REPORT_LINE } from "./defects.ts";
+import { addHelp } from "./help.ts";
 import type { SchemaName } from "./lines.ts";
 import { commitOutputs, discardOutputs, OutputError } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
@@ -69,11 +70,11 @@ async function style() {
 function addRun(program: Command): void {
   const command = program
     .command("run")
-    .summary("run cases, judge them, print the table and the scorecard")
+    .summary("run cases, judge them, say what came out")
     .description(
       "Runs every case (scenario x proposal x engine) that this machine can run, and says whether each went as " +
         "expected of this kernel. SCENARIO is an id, a pattern such as 'load-*', or a scenario file (*.json).\n\n" +
-        "Exit code: 0 all as expected; 1 something unexpected; 2 some cases prove nothing; 3 nothing ran; " +
+        "Exit code: 0 all as expected; 1 something unexpected; 2 some cases are inconclusive; 3 nothing ran; " +
         "64 usage; 70 defect of daxfault; 129, 130, 143 interrupted.",
     )
     .argument(
@@ -98,6 +99,7 @@ function addRun(program: Command): void {
     )
     .option("--vmm <VMM...>", "of the Linux guest (--engine linux): own, qemu, or both")
     .option("--qemu <PATH>", "a QEMU with a DAX window (default: that on PATH, else Debian's in the cache)")
+    .option("--verbose", "print the table of all cases and the scorecard, not the answer alone")
     .option("--list", "say what would run, and run nothing")
     .option("--shard <I/N>", "only the I-th of N parts of the cases; daxfault report merges them")
     .option("--repeat <N>", "run each case N times and count its outcomes", "1")
@@ -117,10 +119,11 @@ function addRun(program: Command): void {
       .command("report")
       .summary("merge recorded runs (shards, repetitions, machines) and render them again")
       .description(
-        "Reads FILEs of run --json (- is standard input), merges them and renders them in every format. Runs nothing.\n\n" +
+        "Reads FILEs of run --json (- is standard input), merges them and renders them in every format; without FILE, the " +
+          "last run. Runs nothing.\n\n" +
           "Exit code: as of a run that had all these cases; 2 if shards are missing.",
       )
-      .argument("<FILE...>", "recorded runs"),
+      .argument("[FILE...]", "recorded runs; the last run if none is given"),
   ).action(async (files: string[], options) => {
     const { reportCommand } = await import("./report.ts");
     process.exitCode = await reportCommand(files, options);
@@ -130,14 +133,14 @@ function addRun(program: Command): void {
 function addRepro(program: Command): void {
   const command = program
     .command("repro")
-    .summary("one case, told step by step, with a bundle to send to others")
+    .summary("one case step by step, with a bundle to send to others")
     .description(
-      "Runs one case and tells it while it happens. Of the cases that ID stands for it takes one on the most real " +
-        "engine, and one that shows a defect of the kernel if there is one; --proposal and --engine choose another.\n\n" +
+      "Runs one case and prints each event as it happens. Of the cases of ID it takes one that shows a defect of the " +
+        "kernel, if there is one, on the most real engine; --proposal and --engine choose another.\n\n" +
         "Leaves a folder with report.txt (for a mailing list), report.html, evidence.jsonl, trace.txt (KVM's tracepoints " +
         "where tracefs allows, else its counters), environment.json, scenario.json, repro.sh; with --kernel console.txt, " +
-        "that kernel's console; with a Linux guest guest-console.txt; and, where a defect of the kernel was seen that " +
-        "can be told in one file, reproducer.c.\n\nExit code: as of run.",
+        "that kernel's console; with a Linux guest guest-console.txt; and reproducer.c, where one C program shows the " +
+        "defect that was seen.\n\nExit code: as of run.",
     )
     .argument("<ID>", "a scenario: id or file")
     .option("-p, --proposal <P>", "with this proposal")
@@ -198,7 +201,7 @@ function addOthers(program: Command): void {
   program
     .command("doctor")
     .summary("what this machine can run, and if not, why and what to do")
-    .description("Says engine by engine what this machine can run, and for each gap why and what mends it.")
+    .description("Says engine by engine what this machine can run, and for each gap why and what to do.")
     .option("--json <FILE>", JSON_HELP)
     .action(async (options: JsonOption) => {
       const { doctor } = await import("./doctor.ts");
@@ -250,13 +253,13 @@ function addModel(program: Command): void {
     .summary("all interleavings in the model: properties, states, counterexamples")
     .description(
       "Without --scenario: every property of every PROPOSAL, with the number of states and, for what does not hold, a " +
-        "command that tells the shortest way into it. With --scenario: what can come out of that scenario. " +
+        "command that prints the shortest way into it. With --scenario: what can come out of that scenario. " +
         "With --replay: the story, step by step.\n\n" +
         "Exit code: 0 decided; 1 a claim is refuted; 2 a bound was met; 64 usage.",
     )
     .argument("[PROPOSAL...]", "ids or patterns; all if none is given")
     .option("-s, --scenario <S>", "one scenario, by its id, or those of a file")
-    .option("--replay <TOKEN>", "tell this path of the scenario")
+    .option("--replay <TOKEN>", "print this path of the scenario step by step")
     .option("--mermaid", "with --replay: as Mermaid source")
     .option("--no-timer", "with --replay of a scenario: the guest has no timer interrupt")
     .option("--claims", "decide the claims of the talk instead")
@@ -280,7 +283,7 @@ function addModel(program: Command): void {
     )
     .argument("[FILE...]", "recorded runs")
     .option("--engines <LIST>", "model and what to compare it with", usualEngines.join())
-    .option("--all", "also what the model allows and nobody has seen, and what was not compared")
+    .option("--all", "also what the model allows and no run has shown, and what was not compared")
     .option(
       "--kvm <PROPOSAL>",
       "the kernel that was recorded has this built in (default: what the record says of it): is it what the model says?",
@@ -637,7 +640,28 @@ function addServe(program: Command): void {
   });
 }
 
-function makeProgram(): Command {
+/** What the program says of its own command line. */
+function addOwn(program: Command): void {
+  program
+    .command("completion")
+    .summary("a script that completes commands, options and ids in a shell")
+    .description("Prints the script; it is made anew after an update, for the ids of scenarios are in it.")
+    .addArgument(new Argument("<SHELL>", "whose script").choices(["bash", "zsh"]))
+    .action(async (shell: "bash" | "zsh") => {
+      const { completionCommand } = await import("./completion.ts");
+      process.exitCode = completionCommand(program, shell);
+    });
+  program
+    .command("manual")
+    .summary("the manual page, for man")
+    .description("Prints the manual page in the macros of man(7).")
+    .action(async () => {
+      const { manualCommand } = await import("./manual.ts");
+      process.exitCode = manualCommand(program);
+    });
+}
+
+export function makeProgram(): Command {
   const program = new Command("daxfault")
     .description(
       "What happens to a guest when the host truncates a file that is mapped into guest memory (virtio-fs DAX, NVDIMM).",
@@ -647,17 +671,19 @@ function makeProgram(): Command {
     .configureOutput({
       outputError: (text, write) => write(messageText(text.replace(/^error:/, "daxfault:"))),
     })
-    .showHelpAfterError("(daxfault --help tells what there is)");
+    .showHelpAfterError("(daxfault --help: all commands)");
   addRun(program);
   addRepro(program);
   addModel(program);
-  addBench(program);
-  addOthers(program);
-  addGuards(program);
   addDiagnose(program);
   addProtect(program);
   addRescue(program);
   addServe(program);
+  addGuards(program);
+  addBench(program);
+  addOthers(program);
+  addOwn(program);
+  addHelp(program);
   return program;
 }
 

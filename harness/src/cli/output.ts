@@ -55,16 +55,34 @@ function timeText(seconds: number): string {
   return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
-/** How far a run is: `[12/528] 3 s, about 2 min 10 s left: load-after-truncate x apf-loop x kvm`. */
+/** A case that is under way. */
+export type Running = { readonly name: string; readonly seconds: number };
+
+/** Longer than this, a case is named as slow: most take less than a second. */
+const SLOW_S = 5;
+/** The first cases start the engines: a rate of two or three of them would mislead. */
+const RATED_MIN = 5;
+
+/** How far a run is: `12 of 528 done, 2 running, 4.0/s, about 2 min 10 s left; slow: load-after-truncate x kvm 31 s`. */
 export function progressText(
   done: number,
   total: number,
   elapsedS: number,
-  running: readonly string[],
+  running: readonly Running[],
 ): string {
-  // The first cases start the engines: an estimate out of two or three of them would mislead.
-  const left = done < 5 ? "" : `, about ${timeText((elapsedS / done) * (total - done))} left`;
-  return `[${done}/${total}] ${timeText(elapsedS)}${left}: ${running.join(", ")}`;
+  const rate = done / elapsedS;
+  const speed =
+    done < RATED_MIN || elapsedS <= 0
+      ? ""
+      : `, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)}/s, about ${timeText((total - done) / rate)} left`;
+  const slow = running.filter(({ seconds }) => seconds >= SLOW_S).sort((a, b) => b.seconds - a.seconds);
+  const named =
+    slow.length > 0
+      ? `; slow: ${slow.map(({ name, seconds }) => `${name} ${timeText(seconds)}`).join(", ")}`
+      : running.length === 0
+        ? ""
+        : `: ${running.map(({ name }) => name).join(", ")}`;
+  return `${done} of ${total} done, ${running.length} running, ${timeText(elapsedS)}${speed}${named}`;
 }
 
 export type StatusLine = { readonly isShown: boolean; show(text: string): void; clear(): void };
@@ -85,16 +103,20 @@ export function openProgress(total: number, stream: NodeJS.WriteStream = process
   const line = openStatusLine(stream);
   if (!line.isShown) return { start() {}, end() {}, clear() {} };
   const startMs = performance.now();
-  const running = new Set<string>();
+  /** Since when, in milliseconds. */
+  const running = new Map<string, number>();
   let done = 0;
-  const show = (): void =>
-    line.show(progressText(done, total, (performance.now() - startMs) / 1000, [...running]));
+  const show = (): void => {
+    const nowMs = performance.now();
+    const names = [...running].map(([name, sinceMs]) => ({ name, seconds: (nowMs - sinceMs) / 1000 }));
+    line.show(progressText(done, total, (nowMs - startMs) / 1000, names));
+  };
   // A case may take its time: the clock shows that the run is alive.
   const ticker = setInterval(show, TICK_MS);
   ticker.unref();
   return {
     start(name) {
-      running.add(name);
+      running.set(name, performance.now());
       show();
     },
     end(name) {

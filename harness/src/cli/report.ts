@@ -1,4 +1,5 @@
 /** `daxfault report`: merges recorded runs and renders them again. Nothing is run. */
+import { existsSync } from "node:fs";
 import {
   DEPTH_MAX,
   InputError,
@@ -21,6 +22,7 @@ import {
 import { makeReport, type Report } from "../report/report.ts";
 import { styleFor } from "../report/style.ts";
 import { attestationText, reportText } from "../report/text.ts";
+import { lastRunPath } from "./last-run.ts";
 import { type JsonOutput, openJson, openReports, type ReportOptions } from "./output.ts";
 import { declareInputs } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
@@ -97,11 +99,20 @@ function writeJson(report: Report, runs: readonly RecordedRun[], json: JsonOutpu
   json.write(summaryRecord({ counts, exitCode, interrupted, defects, durationMs }));
 }
 
+/** The last run's record, where no file is named. Throws a UsageError where there is none. */
+function lastRun(): string {
+  const path = lastRunPath();
+  if (!existsSync(path))
+    throw new UsageError(`${path}: no run yet: daxfault run, or name a FILE of run --json`);
+  return path;
+}
+
 /** Returns the exit code that the runs together deserve. */
 export async function reportCommand(
-  files: readonly string[],
+  named: readonly string[],
   options: ReportCommandOptions,
 ): Promise<number> {
+  const files = named.length > 0 ? named : [lastRun()];
   declareInputs(files);
   const recorded = files.map((path) => ({ path, ...readRecorded(path) }));
   for (const { path, runs, guards } of recorded) {

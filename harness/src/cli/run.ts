@@ -2,16 +2,19 @@
 import { setFlagsFromString } from "node:v8";
 import { exitCodes } from "../../../language/src/index.ts";
 import { loadErrata } from "../fixtures.ts";
+import { thisMachine } from "../machine.ts";
 import { loadPlaces } from "../machines/places.ts";
+import { briefText } from "../report/brief.ts";
 import { visible } from "../report/encode.ts";
 import { plannedRecord } from "../report/jsonl.ts";
-import { makeRecorder } from "../report/recorder.ts";
-import { type Style, styleFor } from "../report/style.ts";
+import { makeRecorder, type Recorder } from "../report/recorder.ts";
+import { paragraph, type Style, styleFor } from "../report/style.ts";
 import { attestationLines, attestationText, caseTitle, engineLines, reportText } from "../report/text.ts";
 import type { RunObserver } from "../run/observer.ts";
-import { type Place, type PlannedCase, plan, shardOf } from "../run/plan.ts";
+import { type Place, type PlannedCase, plan, shardOf, shellWord } from "../run/plan.ts";
 import type { Limits } from "../run/run-plan.ts";
 import { printDefects } from "./defects.ts";
+import { keepLastRun } from "./last-run.ts";
 import { openJson, openReports, progressObserver, type ReportOptions } from "./output.ts";
 import { discardOutputs } from "./output-file.ts";
 import { readyKernels } from "./ready-kernels.ts";
@@ -22,6 +25,7 @@ export type RunCommandOptions = SelectionOptions &
   ReportOptions & {
     readonly json?: string;
     readonly list?: boolean;
+    readonly verbose?: boolean;
     readonly shard?: string;
     readonly repeat: string;
     readonly timeout: string;
@@ -41,10 +45,22 @@ function makeLimits(options: RunCommandOptions): Limits {
   };
 }
 
+/** Why no case runs on this machine's KVM: said before the first case, for it decides what the answer is made of. */
+function noKvmText({ engines, kernels }: Selection, style: Style): string {
+  const { kvm } = thisMachine().features;
+  if (kvm.kind === "present" || kernels.length > 0 || !engines.includes("kvm")) return "";
+  const text = `no KVM    ${kvm.reason}. What the answer has of KVM is recorded (daxfault doctor)`;
+  return `\n${paragraph(text, style.widthColumns, { first: 2, rest: 12 }).join("\n")}`;
+}
+
 /** Says what runs the cases: before the first one, and of each kernel when it is up. */
-function attestationPrinter(print: (text: string) => void, style: Style): Partial<RunObserver> {
+function attestationPrinter(
+  print: (text: string) => void,
+  selection: Selection,
+  style: Style,
+): Partial<RunObserver> {
   return {
-    onBegin: (info) => print(`${attestationText(info, style)}\n`),
+    onBegin: (info) => print(`${attestationText(info, style)}${noKvmText(selection, style)}\n`),
     onBooted({ attestation, openedMs }) {
       if (attestation === null) return;
       const up = `${engineLines(attestation).join("\n")}, up in ${(openedMs / 1000).toFixed(1)} s`;
@@ -86,6 +102,19 @@ function keepHeapSmall(): void {
   setFlagsFromString("--semi-space-growth-factor=1");
 }
 
+/** Keeps the record of the run, and says where all of it is. */
+function wholeLines({ lines }: Recorder, path: string | undefined): readonly string[] {
+  const kept = keepLastRun(lines);
+  const file = path === undefined || path === "-" ? kept : path;
+  if (file === null)
+    return ["All cases and the scorecard: daxfault run --verbose; to keep them: --json FILE."];
+  const name = file === kept ? "" : ` ${shellWord(file)}`;
+  return [
+    `All cases and the scorecard: daxfault report${name}; for a browser: --html FILE.`,
+    `Recorded in ${file}.`,
+  ];
+}
+
 /** Returns the exit code. Throws a UsageError before anything has run. */
 export async function run(names: readonly string[], options: RunCommandOptions): Promise<number> {
   keepHeapSmall();
@@ -107,7 +136,9 @@ export async function run(names: readonly string[], options: RunCommandOptions):
   const { runPlan } = await import("../run/run-plan.ts");
   const isQuiet = json.isStdout || reports.isStdout;
   const style = styleFor(process.stdout);
+  let printedLines = 0;
   const print = (text: string): void => {
+    printedLines += text.split("\n").length;
     if (!isQuiet) console.log(text);
   };
   const recorder = makeRecorder(json.write);
@@ -118,11 +149,18 @@ export async function run(names: readonly string[], options: RunCommandOptions):
   const { expectationOf } = selection.catalogue;
   const end = await runPlan(
     { cases, places, limits, expectationOf, errata: loadErrata(), consoles: "needed" },
-    [recorder.observer, attestationPrinter(print, style), progressObserver(cases.length)],
+    [recorder.observer, attestationPrinter(print, selection, style), progressObserver(cases.length)],
   );
   const report = recorder.finish(end);
   printDefects("daxfault", report.defects);
-  print(reportText(report, style));
+  if (!isQuiet) {
+    const isWhole = options.verbose === true;
+    print(
+      isWhole
+        ? reportText(report, style)
+        : briefText(report, style, { whole: wholeLines(recorder, options.json), printedLines }),
+    );
+  }
   await reports.write(report);
   return report.exitCode;
 }

@@ -3,13 +3,14 @@
  * interleavings, and documents. Entry point for scripts/generate-docs.ts; the same on every machine.
  */
 import { needsOf, needsText, proposals, type ScoreCell, scorecard } from "../../../language/src/index.ts";
-import { comparisonText } from "../compare/comparison.ts";
+import { comparedRows, comparisonText } from "../compare/comparison.ts";
 import { linuxGuestText, recordedLinuxGuests } from "../compare/linux-guest.ts";
 import { loadObserved, scoredObservations } from "../compare/observed.ts";
 import { symptomsText } from "../compare/symptoms.ts";
 import { type ModelScoring, modelCases } from "../engines/model/scored.ts";
 import { loadDocumented, loadExpectations, loadScenarios } from "../fixtures.ts";
 import { linuxRaceTable, recordedLinuxRaces } from "../guards/race-table.ts";
+import { answersBrief } from "../report/brief.ts";
 import { contradictionsIn } from "../report/report.ts";
 import { contradictionsText, scorecardText, scoreText } from "../report/scorecard.ts";
 import type { Style } from "../report/style.ts";
@@ -64,6 +65,12 @@ function kernelLines(): readonly string[] {
   );
 }
 
+/** What a run prints first on a machine without KVM; empty where nothing is recorded. */
+function answer(): string {
+  const rows = comparedRows({ own: [], recorded: recordedLinuxGuests(), scenarios: loadScenarios() });
+  return answersBrief(rows, style) ?? "";
+}
+
 /** Prints one JSON object: each part of the documents, by name. */
 function main(): number {
   const all = cells();
@@ -73,6 +80,7 @@ function main(): number {
     kernels: kernelLines().join("\n"),
     linuxGuests: linuxGuestText(loadScenarios()),
     symptoms: symptomsText(loadScenarios(), loadObserved()),
+    answer: answer(),
     comparison: comparisonText(recordedLinuxGuests(), loadScenarios()),
     linuxRaces: linuxRaceTable(recordedLinuxRaces()),
   };

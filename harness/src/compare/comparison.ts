@@ -4,6 +4,7 @@
  */
 import {
   type KvmPart,
+  needsOf,
   type OutcomeWords,
   parseOutcomeWords,
   proposals,
@@ -90,11 +91,11 @@ function cellsIn(run: LinuxRun, { proposal, isServers }: Asked, scenarios: reado
 const isAlike = ({ host, guest }: LinuxRun): boolean => host === guest;
 
 /** The run that answers most of it; on equal terms the one whose guest has the host's kernel. */
-function bestOf(
+function bestOf<Run extends LinuxRun>(
   asked: Asked,
-  runs: readonly LinuxRun[],
+  runs: readonly Run[],
   scenarios: readonly Scenario[],
-): { readonly run: LinuxRun; readonly cells: Cells } | null {
+): { readonly run: Run; readonly cells: Cells } | null {
   const kvm = proposals.find(({ id }) => id === asked.proposal)?.kvm ?? "none";
   const [best] = runs
     .filter((run) => isOf(run, kvm))
@@ -104,10 +105,25 @@ function bestOf(
   return best ?? null;
 }
 
+/** `6.12.1-amd64` -> `6.12`; what is no release stays. */
+const series = (release: string): string => /^[0-9]+\.[0-9]+/.exec(release)?.[0] ?? release;
+
 function kernelText({ host, guest, kvm, guestPatches = [] }: LinuxRun): string {
-  const series = (release: string): string => release.split(".").slice(0, 2).join(".");
   const on = kvm === undefined ? series(host) : `${series(host)} with its patch`;
   return guestPatches.length === 0 ? `${series(guest)} on ${on}` : `${series(guest)} with its patch on ${on}`;
+}
+
+/** Who has to change for it. A guest that plays a proposal's protocol is no Linux that has it: what ran counts. */
+function changesOf(proposal: string, { guestPatches = [] }: LinuxRun): readonly string[] {
+  const found = proposals.find(({ id }) => id === proposal);
+  if (found === undefined) return [];
+  const { kernel, vmm, server } = needsOf(found);
+  return [
+    ...(kernel.kind === "patched" ? ["KVM"] : []),
+    ...(guestPatches.length === 0 ? [] : ["guest kernel"]),
+    ...(vmm.length === 0 ? [] : ["VMM"]),
+    ...(server === null ? [] : ["file server"]),
+  ];
 }
 
 export type ComparedRow = {
@@ -117,6 +133,12 @@ export type ComparedRow = {
   /** Guest and host: `6.12 on 6.12 with its patch`. */
   readonly kernels: string;
   readonly source: "this run" | "recorded";
+  /** Day of the recording, YYYY-MM-DD; null: it ran now. */
+  readonly day: string | null;
+  /** `uname -r` of the kernel whose KVM ran it. */
+  readonly host: string;
+  /** What differs from Linux, KVM and a VMM of today: `KVM`, `guest kernel`, `VMM`, `file server`. */
+  readonly changes: readonly string[];
   /** One a question, in the order of `comparedQuestions`; empty: no case answers it. */
   readonly cells: readonly (readonly string[])[];
 };
@@ -127,26 +149,39 @@ export const briefQuestions: readonly string[] = questions.map(({ brief }) => br
 /** What to compare, and the scenarios that its cases are of. */
 export type Compared = {
   readonly own: readonly LinuxRun[];
+  /** The same of the micro-guest, which plays the protocol that a proposal wishes for; left out: none. */
+  readonly micro?: readonly LinuxRun[];
   readonly recorded: readonly LinuxGuestFile[];
   readonly scenarios: readonly Scenario[];
 };
 
 /** A proposal that neither ran nor is recorded has no row. A row is of one run: cells of two kernels are not mixed. */
-export function comparedRows({ own, recorded, scenarios }: Compared): readonly ComparedRow[] {
+export function comparedRows({ own, micro = [], recorded, scenarios }: Compared): readonly ComparedRow[] {
+  const rowOf = (
+    title: string,
+    asked: Asked,
+    { run, cells }: { readonly run: LinuxRun; readonly cells: Cells },
+    day: string | null,
+  ): ComparedRow => ({
+    title,
+    proposal: asked.proposal,
+    kernels: kernelText(run),
+    source: day === null ? "this run" : "recorded",
+    day,
+    host: run.host,
+    changes: changesOf(asked.proposal, run),
+    cells: comparedQuestions.map((question) => cells.get(question) ?? []),
+  });
   return answers.flatMap(({ title, proposals: ids, isServers = false }) =>
-    ids.flatMap((proposal): ComparedRow[] => {
+    ids.flatMap((proposal): readonly ComparedRow[] => {
       const asked = { proposal, isServers };
       const ran = bestOf(asked, own, scenarios);
-      const best = ran ?? bestOf(asked, recorded, scenarios);
-      if (best === null) return [];
+      const known = ran === null ? bestOf(asked, recorded, scenarios) : null;
+      const beside = bestOf(asked, micro, scenarios);
       return [
-        {
-          title,
-          proposal,
-          kernels: kernelText(best.run),
-          source: ran === null ? "recorded" : "this run",
-          cells: comparedQuestions.map((question) => best.cells.get(question) ?? []),
-        },
+        ...(ran === null ? [] : [rowOf(title, asked, ran, null)]),
+        ...(known === null ? [] : [rowOf(title, asked, known, known.run.recorded)]),
+        ...(beside === null ? [] : [rowOf(title, asked, beside, null)]),
       ];
     }),
   );

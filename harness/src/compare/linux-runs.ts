@@ -3,6 +3,7 @@
  * fixtures/linux-guest is made of one; a report has as many as its runs have pairs.
  */
 import {
+  type Attestation,
   type Evidence,
   type KvmPart,
   type OutcomeWords,
@@ -66,20 +67,48 @@ type Group = { readonly kernels: Omit<LinuxRun, "cases">; readonly cases: Map<st
 
 /** A run a pair of kernels that are built alike, in the order in which they were met; of a case that ran twice the last. */
 export function linuxRuns(results: readonly CaseResult[]): readonly LinuxRun[] {
-  const groups = new Map<string, Group>();
-  for (const { planned, result } of results) {
-    if (result?.kind !== "evidence") continue;
-    const { kernel: host, vm, guest } = result.evidence.attestation;
+  return runsOf(results, ({ planned: { nature } }, { guest }) =>
     // QEMU's guests are no recordings of our own VMM's.
-    if (!planned.nature.isLinuxGuest || planned.nature.vmm !== undefined || guest === null) continue;
+    nature.isLinuxGuest === true && nature.vmm === undefined && guest !== null
+      ? { release: guest.release, patches: guest.patches.map(({ name }) => name) }
+      : null,
+  );
+}
+
+/** What stands for `uname -r` of a guest that is no Linux. */
+export const MICRO_GUEST = "micro-guest";
+
+/** The same of the micro-guest on real KVM. */
+export function microRuns(results: readonly CaseResult[]): readonly LinuxRun[] {
+  return runsOf(results, ({ planned: { nature } }) =>
+    nature.isReal && nature.runsKvm && nature.isLinuxGuest !== true
+      ? { release: MICRO_GUEST, patches: [] }
+      : null,
+  );
+}
+
+type GuestOf = (
+  result: CaseResult,
+  attestation: Attestation,
+) => { readonly release: string; readonly patches: readonly string[] } | null;
+
+/** @param guestOf null: a case of another kind. */
+function runsOf(results: readonly CaseResult[], guestOf: GuestOf): readonly LinuxRun[] {
+  const groups = new Map<string, Group>();
+  for (const one of results) {
+    const { planned, result } = one;
+    if (result?.kind !== "evidence") continue;
+    const { attestation } = result.evidence;
+    const guest = guestOf(one, attestation);
+    if (guest === null) continue;
+    const { kernel: host, vm } = attestation;
     const kvm = vm?.kvm ?? "today";
-    const patches = guest.patches.map(({ name }) => name);
-    const key = [host, guest.release, kvm, ...patches].join("\n");
+    const key = [host, guest.release, kvm, ...guest.patches].join("\n");
     const kernels = {
       host,
       guest: guest.release,
       ...(kvm === "today" ? {} : { kvm }),
-      ...(patches.length === 0 ? {} : { guestPatches: patches }),
+      ...(guest.patches.length === 0 ? {} : { guestPatches: guest.patches }),
     };
     const group = groups.get(key) ?? { kernels, cases: new Map<string, LinuxCase>() };
     groups.set(key, group);

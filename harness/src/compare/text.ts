@@ -97,13 +97,13 @@ function onlyModelText({ scenario, proposal, engine, reason }: Skipped): string 
 export function summaryTexts(summary: Summary, { all }: ComparisonTextOptions): readonly string[] {
   const { counts, orders, onlyReal, onlyModel, goneErrata } = summary;
   const reasonsOf = (cases: readonly string[], what: string): readonly string[] =>
-    cases.length === 0 ? [] : [`${cases.length} cases ${what}, because`, ...reasonLines(cases)];
+    cases.length === 0 ? [] : [`${cases.length} cases ${what}:`, ...reasonLines(cases)];
   return [
     ...(all ? onlyModel.map(onlyModelText) : []),
-    ...reasonsOf(onlyReal, "only a real engine took"),
+    ...reasonsOf(onlyReal, "not supported by the model"),
     ...reasonsOf(
       onlyModel.map(({ reason }) => reason),
-      "only the model can take",
+      "that only the model can run",
     ),
     ...ordersTexts(orders),
     ...goneErrata.map((reason) => `ERRATUM GONE  ${reason}`),

@@ -1,8 +1,9 @@
 /**
- * The ways out on real Linux guests, as text: one table that fits a terminal of 100 columns. What became of VMM or kernel
+ * The ways out on real guests, as text: one table that fits a terminal of 100 columns. What became of VMM or kernel
  * stands for the access itself; the page and README have both.
  */
 import { briefQuestions, type ComparedRow } from "../compare/comparison.ts";
+import { MICRO_GUEST } from "../compare/linux-runs.ts";
 import { cutGrid, renderGrid } from "./grid.ts";
 import { type Style, wrap } from "./style.ts";
 
@@ -12,7 +13,10 @@ function briefLines(words: readonly string[]): readonly string[] {
   return grave.flatMap((word) => word.split(/(?=\()/)).filter((line) => line !== "(unobserved)");
 }
 
-export const comparedTitle = "The answers, on real Linux guests: a process whose page is lost";
+export const comparedTitle = "The answers, on real KVM: a process of the guest whose page is lost";
+
+/** A row of the micro-guest, which stands below that of a Linux guest. */
+export const isMicro = ({ kernels }: ComparedRow): boolean => kernels.startsWith(MICRO_GUEST);
 
 /** Which rows are of the runs, and which of the package's recordings. */
 export function comparedNote(rows: readonly ComparedRow[]): string {
@@ -28,7 +32,10 @@ export function answersText(rows: readonly ComparedRow[], style: Style): string 
   if (rows.length === 0) return null;
   const grid = {
     head: ["", ...briefQuestions],
-    rows: rows.map(({ title, proposal, cells }) => [[title, `  ${proposal}`], ...cells.map(briefLines)]),
+    rows: rows.map((row) => [
+      isMicro(row) ? [`  ${row.proposal}`, `  ${row.kernels}`] : [row.title, `  ${row.proposal}`],
+      ...row.cells.map(briefLines),
+    ]),
   };
   return [
     style.bold(comparedTitle),

@@ -24,7 +24,7 @@ import {
   scored,
 } from "../../../language/src/index.ts";
 import { type Compared, type ComparedRow, comparedRows } from "../compare/comparison.ts";
-import { linuxRuns } from "../compare/linux-runs.ts";
+import { linuxRuns, microRuns } from "../compare/linux-runs.ts";
 import { engineNames } from "../engines/registry.ts";
 import type { GuardRecord } from "../guards/records.ts";
 import type { RunInfo } from "../run/observer.ts";
@@ -293,19 +293,20 @@ export function engineNamer(results: readonly CaseResult[]): (result: CaseResult
 export type Background = {
   readonly documented: readonly DocumentedCell[];
   /** Recordings of Linux guests, loaded where a report shows them; left out: none. */
-  readonly linuxGuests?: () => Omit<Compared, "own">;
+  readonly linuxGuests?: () => Omit<Compared, "own" | "micro">;
 };
 
 /** A run of one proposal is a question about that one, unless it has answers for the table. */
 function comparedIn(
   results: readonly CaseResult[],
   proposals: readonly Proposal[],
-  linuxGuests: () => Omit<Compared, "own">,
+  linuxGuests: () => Omit<Compared, "own" | "micro">,
 ): readonly ComparedRow[] {
   const own = linuxRuns(results);
   if (proposals.length < 2 && own.length === 0) return [];
   const { recorded, scenarios } = linuxGuests();
-  return comparedRows({ own, recorded, scenarios: [...scenariosOf(results), ...scenarios] });
+  const micro = microRuns(results);
+  return comparedRows({ own, micro, recorded, scenarios: [...scenariosOf(results), ...scenarios] });
 }
 
 /** Throws a RecordError where the runs contradict each other. */

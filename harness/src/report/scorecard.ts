@@ -51,7 +51,9 @@ export function scoreText({ holds, by, real, model, contradictions }: ScoreCell)
   }
 }
 
+/** What the model alone decided is pale: the colours are for what was real. */
 function colour(cell: ScoreCell, text: string, style: Style): string {
+  if (cell.by === "model") return style.dim(text);
   if (cell.contradictions.length > 0) return style.verdict("fail", text);
   switch (cell.holds) {
     case "yes":

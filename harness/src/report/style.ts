@@ -42,8 +42,8 @@ export function styleFor(stream: NodeJS.WriteStream): Style {
   };
 }
 
-/** Our own colours take no room. */
-function columnsOf(text: string): number {
+/** Characters on a terminal: our own colours take no room. */
+export function columnsOf(text: string): number {
   return stripVTControlCharacters(text).length;
 }
 

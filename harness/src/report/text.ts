@@ -230,9 +230,9 @@ function kindText(verdict: Verdict): string {
 }
 
 /** Cases of one engine with the same text. */
-type Alike = readonly [CaseResult, ...CaseResult[]];
+export type Alike = readonly [CaseResult, ...CaseResult[]];
 
-function headText([result, ...others]: Alike, style: Style): string {
+export function headText([result, ...others]: Alike, style: Style): string {
   const { verdict, planned } = result;
   const title =
     others.length === 0 ? caseTitle(result) : `${plural(others.length + 1, "case")} on ${placeName(planned)}`;
@@ -250,7 +250,7 @@ function detailText(alike: Alike, style: Style): string {
 }
 
 /** An engine that could run none of its cases for one reason is listed once. */
-function alikeCases(results: readonly CaseResult[]): readonly Alike[] {
+export function alikeCases(results: readonly CaseResult[]): readonly Alike[] {
   const groups = new Map<string, [CaseResult, ...CaseResult[]]>();
   for (const [index, result] of results.entries()) {
     const { verdict, planned } = result;
@@ -330,7 +330,7 @@ export function repeatedText(results: readonly CaseResult[], style: Style): stri
 const CASES_NAMED_AGAIN_MAX = 8;
 
 /** `text`, cut to one line of at most `width` characters. */
-function oneLine(text: string, width: number): string {
+export function oneLine(text: string, width: number): string {
   const line = text.replaceAll(/\s+/g, " ");
   return line.length <= width ? line : `${line.slice(0, width - 1)}…`;
 }
@@ -370,7 +370,7 @@ function gapTitle({ exitCode }: Report): string {
     : "This is part of the run only";
 }
 
-function gapsText(report: Report, style: Style): string {
+export function gapsText(report: Report, style: Style): string {
   const text = `${style.bold(`${gapTitle(report)}:`)} ${report.gaps.join("; ")}.`;
   return paragraph(text, style.widthColumns, { first: 0, rest: 2 }).join("\n");
 }

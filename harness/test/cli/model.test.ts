@@ -98,9 +98,9 @@ describe.skipIf(native.kind === "no")("daxfault compare", () => {
     const env = { DAXFAULT_NO_KVM: "1" };
     await cli(["run", ...scenarios, ...engines, "--json", recorded], { env });
     const honest = await cli(["compare", recorded]);
-    expect(honest.stdout).toContain("1 cases only a real engine took, because\n  1 x the model has no READ");
+    expect(honest.stdout).toContain("1 cases not supported by the model:\n  1 x the model has no READ");
     expect(honest.stdout).toMatch(
-      /cases only the model can take, because\n {2}\d+ x kvm: DAXFAULT_NO_KVM=1 says so/,
+      /cases that only the model can run:\n {2}\d+ x kvm: DAXFAULT_NO_KVM=1 says so/,
     );
     const gone = join(folder, "gone.jsonl");
     const verdict = /"verdict":\{"kind":"pass","reason":"[^"]*"\}/;

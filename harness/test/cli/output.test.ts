@@ -34,11 +34,11 @@ describe("openProgress", () => {
     ({ write: (text: string) => written.push(text), ...changes }) as unknown as NodeJS.WriteStream;
 
   it("replaces its line on a terminal, within its width", () => {
-    const progress = openProgress(3, stream({ isTTY: true, columns: 20 }));
+    const progress = openProgress(3, stream({ isTTY: true, columns: 40 }));
     progress.start("0123456789abc");
-    expect(written.at(-1)).toMatch(/\r.*\[0\/3\] 0 s: 01234567$/);
+    expect(written.at(-1)).toMatch(/\r.*0 of 3 done, 1 running, 0 s: 0123456789$/);
     progress.end("0123456789abc");
-    expect(written.at(-1)).toMatch(/\[1\/3\]/);
+    expect(written.at(-1)).toMatch(/1 of 3 done, 0 running/);
     progress.clear();
     expect(written).toHaveLength(3);
   });
@@ -49,9 +49,26 @@ describe("openProgress", () => {
     expect(written).toEqual([]);
   });
 
-  it("says what runs, how many are left, and how long it will take", () => {
-    expect(progressText(10, 40, 20, ["a x b x c"])).toBe("[10/40] 20 s, about 1 min 0 s left: a x b x c");
-    expect(progressText(1, 40, 2, [])).toBe("[1/40] 2 s: ");
+  it("says what is done, what runs, at which rate, and how long it will take", () => {
+    const one = { name: "a x b x c", seconds: 1 };
+    expect(progressText(10, 40, 20, [one])).toBe(
+      "10 of 40 done, 1 running, 20 s, 0.5/s, about 1 min 0 s left: a x b x c",
+    );
+    expect(progressText(900, 1800, 30, [])).toBe("900 of 1800 done, 0 running, 30 s, 30/s, about 30 s left");
+    // Nothing is said of the rate of the first cases.
+    expect(progressText(1, 40, 2, [])).toBe("1 of 40 done, 0 running, 2 s");
+    expect(progressText(0, 40, 0, [])).toBe("0 of 40 done, 0 running, 0 s");
+  });
+
+  it("names what is slow, the slowest first, and then nothing else", () => {
+    const running = [
+      { name: "quick", seconds: 4.9 },
+      { name: "slow", seconds: 5 },
+      { name: "slowest", seconds: 65 },
+    ];
+    expect(progressText(1, 40, 70, running)).toBe(
+      "1 of 40 done, 3 running, 1 min 10 s; slow: slowest 1 min 5 s, slow 5 s",
+    );
   });
 });
 

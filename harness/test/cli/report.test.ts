@@ -6,7 +6,7 @@ import { cli, jsonLines } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 
 /** Cases of the model alone: they run everywhere. */
-const args = ["run", "load-after-truncate", "store-after-truncate", "--engine", "model"];
+const args = ["run", "load-after-truncate", "store-after-truncate", "--engine", "model", "--verbose"];
 
 /** What a report says, without what differs from run to run. */
 const stable = (text: string): string => text.replaceAll(/ in [0-9.]+ s\./g, " in some time.");

@@ -223,9 +223,9 @@ describe("the summary", () => {
 
   it("has the reasons with their number, and the counts last", () => {
     expect(summaryTexts(summary, quiet)).toEqual([
-      "1 cases only a real engine took, because",
+      "1 cases not supported by the model:",
       '  1 x own has a part that there is not today: vmm "shout"',
-      "1 cases only the model can take, because",
+      "1 cases that only the model can run:",
       "  1 x no KVM",
       "ERRATUM GONE  erratum a",
       "1 of the recorded cases are the model's own: no observations, and not counted below.",

@@ -36,6 +36,9 @@ describe("comparedRows", () => {
         proposal: "apf-guest",
         kernels: "6.12 on 6.12",
         source: "recorded",
+        day: "2026-11-26",
+        host: "6.12.1",
+        changes: [],
         cells: [["hung", "VMM looping"], [], [], []],
       },
       {
@@ -43,6 +46,9 @@ describe("comparedRows", () => {
         proposal: "final-efault",
         kernels: "6.12 on 6.12 with its patch",
         source: "recorded",
+        day: "2026-11-26",
+        host: "6.12.1",
+        changes: ["KVM"],
         cells: [["killed", "VMM stopped(efault)"], [], [], []],
       },
     ]);
@@ -53,6 +59,28 @@ describe("comparedRows", () => {
     const [row] = rowsOf([runWith([hung, hungStore])], [runWith([own], { host: "7.9.0", guest: "7.9.0" })]);
     expect(row).toMatchObject({ source: "this run", kernels: "7.9 on 7.9" });
     expect(row?.cells).toEqual([[], ["sigbus(BUS_ADRERR)"], [], []]);
+  });
+
+  it("has a row of the micro-guest behind that of a Linux guest, recorded or not", () => {
+    const micro = [runWith([hung], { host: "6.18.0", guest: "micro-guest" })];
+    const both = comparedRows({ own: [], micro, recorded: [fileWith(runWith([hung]))], scenarios });
+    expect(both.map(({ kernels, source, day }) => [kernels, source, day])).toEqual([
+      ["6.12 on 6.12", "recorded", "2026-11-26"],
+      ["micro-guest on 6.18", "this run", null],
+    ]);
+    expect(comparedRows({ own: [], micro, recorded: [], scenarios })).toHaveLength(1);
+  });
+
+  it("says who has to change: of a guest's kernel only where it was built with a patch", () => {
+    const one = recordedCase("load-after-truncate", "sigbus-injection", { last: "sigbus(BUS_ADRERR)" });
+    const kvm = "ready-error" as const;
+    const [stock] = rowsOf([runWith([one], { kvm })]);
+    const [patched] = rowsOf([runWith([one], { kvm, guestPatches: ["sigbus-injection"] })]);
+    expect([stock?.changes, patched?.changes]).toEqual([["KVM"], ["KVM", "guest kernel"]]);
+    const [fence] = rowsOf([
+      runWith([recordedCase("load-after-truncate", "mce-injection", { last: "sigbus(SI_KERNEL)" })]),
+    ]);
+    expect(fence?.changes).toEqual(["VMM"]);
   });
 
   it("takes the recording that answers most, then the one whose guest has the host's kernel", () => {

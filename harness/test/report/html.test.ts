@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type Page, chromium as playwright } from "playwright-core";
 import { describe, expect, it } from "vitest";
 import { evidenceWith, expectationWith, place } from "../../../language/test/support/evidence.ts";
 import { raceRecord } from "../../src/guards/records.ts";
@@ -12,7 +13,7 @@ import { plotFigure } from "../../src/report/html/plots.ts";
 import { markup } from "../../src/report/markup.ts";
 import { makeReport } from "../../src/report/report.ts";
 import type { CaseResult } from "../../src/run/result.ts";
-import { recordedWith, resultWith } from "../support/results.ts";
+import { executionOf, recordedWith, resultWith } from "../support/results.ts";
 
 const attack = `</script></style><img src=x onerror="document.title='owned'"><script>document.title='owned'</script>'"&`;
 
@@ -130,22 +131,30 @@ function findChromium(): string | null {
 const chromium = findChromium();
 const reason = chromium === null ? " (skipped: there is no Chromium; apt-get install chromium)" : "";
 
-/** The page after its script has run. */
-function renderedBy(browser: string, html: string, fragment: string): string {
+/** Starting a browser takes a second; on a busy machine, a minute. */
+const BROWSER_MS = 120_000;
+
+/** The page in a window of that size, until `look` has ended. */
+async function onPage(
+  html: string,
+  viewport: { readonly width: number; readonly height: number },
+  look: (page: Page) => Promise<void>,
+): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "daxfault-chromium-"));
+  const file = join(folder, "report.html");
+  writeFileSync(file, html);
+  const browser = await playwright.launch({
+    executablePath: chromium ?? "",
+    args: ["--no-sandbox"],
+    timeout: BROWSER_MS,
+  });
   try {
-    const file = join(folder, "report.html");
-    writeFileSync(file, html);
-    const flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"];
-    const quiet = ["--disable-background-networking", "--disable-component-update", "--disable-quic"];
-    const profile = `--user-data-dir=${join(folder, "profile")}`;
-    return execFileSync(browser, [...flags, ...quiet, profile, "--dump-dom", `file://${file}${fragment}`], {
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "ignore"],
-      timeout: 25_000,
-      maxBuffer: 64 * 2 ** 20,
-    });
+    const page = await browser.newPage({ viewport });
+    page.setDefaultTimeout(BROWSER_MS);
+    await page.goto(`file://${file}`);
+    await look(page);
   } finally {
+    await browser.close();
     rmSync(folder, { recursive: true, force: true });
   }
 }
@@ -186,14 +195,83 @@ describe("the guards' section", () => {
   });
 });
 
-describe.skipIf(chromium === null)(`in Chromium${reason}`, () => {
+describe.skipIf(chromium === null)(`in Chromium${reason}`, { timeout: BROWSER_MS }, () => {
   it("runs its own script and nothing else, and opens the case that a link leads to", async () => {
     const page = await htmlPage(makeReport([recordedWith([loop, hostile()])], { documented: [] }));
-    const dom = renderedBy(chromium ?? "", page, "#case-1");
-    expect(dom).not.toContain("<title>owned");
-    expect(dom).toMatch(/<details class="case" data-verdict="pass"[^>]* open=""/);
-    // The script has shown its controls: the policy lets it run.
-    expect(dom).toContain("2 of 2 cases shown");
-    expect(dom).not.toMatch(/<button[^>]*data-copy=""[^>]* hidden/);
+    await onPage(page, { width: 1440, height: 900 }, async (shown) => {
+      await shown.goto(`${shown.url()}#case-1`);
+      expect(await shown.title()).not.toContain("owned");
+      expect(await shown.locator("details.case").first().getAttribute("open")).toBe("");
+      // The script has shown its controls: the policy lets it run.
+      expect(await shown.locator("#shown").textContent()).toBe("2 of 2 cases shown");
+      expect(await shown.locator("button[data-copy]").first().getAttribute("hidden")).toBeNull();
+    });
+  });
+
+  it("filters the matrix and the cases by proposal, engine, ground and verdict, and gives all back", async () => {
+    const modelled = resultWith({ scenario: { id: "modelled" }, proposal: "efault-exit" });
+    const results = [
+      loop,
+      resultWith({ scenario: { id: "b" }, proposal: "efault-exit", verdict: { kind: "fail", reason: "no" } }),
+      { ...modelled, planned: { ...modelled.planned, ...executionOf("model") } },
+    ];
+    const html = await htmlPage(makeReport([recordedWith(results)], { documented: [] }));
+    await onPage(html, { width: 1440, height: 900 }, async (page) => {
+      const seen = async (): Promise<readonly string[]> => [
+        await page
+          .locator("#matrix-table thead th:visible")
+          .allInnerTexts()
+          .then((all) => all.join(" ")),
+        await page
+          .locator("#matrix-table tbody th:visible")
+          .allInnerTexts()
+          .then((all) => all.join(" ")),
+        String(await page.locator("details.case:visible").count()),
+      ];
+      const all = ["scenario efault-exit apf-loop", "a-loop b modelled", "3"];
+      expect(await seen()).toEqual(all);
+      await page.selectOption("select[name=proposal]", "apf-loop");
+      expect(await seen()).toEqual(["scenario apf-loop", "a-loop", "1"]);
+      await page.click("button[type=reset]");
+      expect(await seen()).toEqual(all);
+      await page.selectOption("select[name=ground]", "model");
+      expect(await seen()).toEqual(["scenario efault-exit", "modelled", "1"]);
+      await page.selectOption("select[name=engine]", "kvm");
+      expect(await seen()).toEqual(["scenario", "", "0"]);
+      expect(await page.locator("#shown").textContent()).toBe("0 of 3 cases shown");
+      await page.click("button[type=reset]");
+      await page.uncheck("input[value=pass]");
+      expect(await seen()).toEqual(["scenario efault-exit", "b", "1"]);
+      await page.click("button[type=reset]");
+      await page.fill("input[name=text]", "LOOPING");
+      expect(await seen()).toEqual(["scenario apf-loop", "a-loop", "1"]);
+      // One machine: nothing to choose.
+      expect(await page.locator("select[name=machine]").isVisible()).toBe(false);
+    });
+  });
+
+  it("keeps names in sight on a phone, and scrolls nothing but tables sideways", async () => {
+    const proposals = ["native", "efault-exit", "apf-guest", "apf-loop", "pf-injection", "mce-injection"];
+    const results = proposals.flatMap((proposal) =>
+      Array.from({ length: 20 }, (_, index) =>
+        resultWith({ proposal, scenario: { id: `scenario-${index}` } }),
+      ),
+    );
+    const html = await htmlPage(makeReport([recordedWith(results)], { documented: [] }));
+    await onPage(html, { width: 390, height: 844 }, async (page) => {
+      const widths = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]");
+      expect(widths).toEqual([390, 390]);
+      const table = page.locator("#matrix-table");
+      const corner = table.locator("thead th").first();
+      const name = table.locator("tbody th").last();
+      await table.scrollIntoViewIfNeeded();
+      const before = await name.boundingBox();
+      await table.evaluate((element) => element.parentElement?.scrollTo(400, 300));
+      const after = await name.boundingBox();
+      expect(after?.x).toBe(before?.x);
+      expect(after?.y).toBe((before?.y ?? 0) - 300);
+      const [scroll, head] = [await table.locator("xpath=..").boundingBox(), await corner.boundingBox()];
+      expect(Math.abs((head?.y ?? 0) - (scroll?.y ?? 0))).toBeLessThanOrEqual(1);
+    });
   });
 });

@@ -339,6 +339,9 @@ describe("the answers on Linux guests", () => {
       proposal: "apf-guest",
       kernels: "6.12 on 6.12",
       source: "this run",
+      day: null,
+      host: "6.12.1",
+      changes: [],
       cells: [["hung", "VMM looping"], ["hung", "VMM looping"], [], ["killed", "kernel panic"]],
     },
     {
@@ -346,6 +349,9 @@ describe("the answers on Linux guests", () => {
       proposal: "kvm-mce-injection",
       kernels: "6.12 on 6.12 with its patch",
       source: "recorded",
+      day: "2026-11-26",
+      host: "6.12.1",
+      changes: ["KVM"],
       cells: [
         ["sigbus(BUS_MCEERR_AR)"],
         ["sigbus(BUS_MCEERR_AR)"],
@@ -391,7 +397,7 @@ describe("the answers on Linux guests", () => {
       const results = proposals.map((proposal) => resultWith({ proposal }));
       return reportText(makeReport([recordedWith(results)], { documented: [], linuxGuests }), styleOf(100));
     };
-    expect(reportOf("apf-loop", "efault-exit")).toContain("The answers, on real Linux guests: ");
+    expect(reportOf("apf-loop", "efault-exit")).toContain("The answers, on real KVM: ");
     expect(reportOf("apf-loop")).not.toContain("The answers");
   });
 });

@@ -58,7 +58,7 @@ export function supportsProposal(proposal: Proposal, builtIn: BuiltIn = stockKer
 export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
   const fetches = allAccesses(scenario).some((step) => touchOf(step).kind === "fetch");
   if (fetches && proposal.vmm === "remap-zero") {
-    return no("with zeros in place of its code the guest executes whatever zeros mean: no observation");
+    return no("remap-zero replaces the code page with zeros: what the guest executes then is undefined");
   }
   if (!isMappedIntoGuest(scenario.layout)) {
     return no(`layout ${scenario.layout} is about a guest's page cache; the micro-guest has none`);

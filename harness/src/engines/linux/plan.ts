@@ -197,7 +197,7 @@ export function supportsLinux(
   }
   const fetches = allAccesses(scenario).some((step) => touchOf(step).kind === "fetch");
   if (fetches && proposal.vmm === "remap-zero") {
-    return no("with zeros in place of its code the guest executes whatever zeros mean: no observation");
+    return no("remap-zero replaces the code page with zeros: what the guest executes then is undefined");
   }
   if (goesOnInVain(scenario, proposal)) {
     return no(`no handler for SIGBUS sees what Linux makes of ${proposal.vmm}: the task would not go on`);

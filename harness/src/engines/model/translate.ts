@@ -266,7 +266,7 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   const reachesOriginal = sealedReason(scenario, proposal.server);
   if (reachesOriginal !== null) return reachesOriginal;
   if (proposal.vmm === "remap-zero" && allAccesses(scenario).some((step) => touchOf(step).kind === "fetch")) {
-    return "with zeros in place of its code the guest executes whatever zeros mean: no observation";
+    return "remap-zero replaces the code page with zeros: what the guest executes then is undefined";
   }
   if (touchesChanged(scenario))
     return "bytes that the host moves or changes: the model knows old, new and zero";

@@ -81,6 +81,13 @@ ${guestConsole.length === 0 ? null : markup`<h3>Console of the guest</h3>${scrol
 ${attestationLine(result)}<h3>Run it again</h3>${commandMarkup(replayCommand(planned))}</div>`;
 }
 
+/** What the page's filters ask of a case. */
+export function filterData(result: CaseResult, short: string): Markup {
+  const { proposal, engine, machine, nature } = result.planned;
+  const text = `${caseTitle(result)} ${short}`.toLowerCase();
+  return markup`data-verdict="${result.verdict.kind}" data-proposal="${proposal.id}" data-engine="${engine}" data-machine="${machine}" data-ground="${nature.isReal ? "real" : "model"}" data-text="${text}"`;
+}
+
 export type BlockOptions = {
   readonly id: string;
   /** The case's outcome, in a few words. */
@@ -92,7 +99,7 @@ export function caseBlock(result: CaseResult, { id, short, isOpen }: BlockOption
   const { kind } = result.verdict;
   const title = caseTitle(result);
   const open = isOpen ? markup` open` : null;
-  return markup`<details class="case"${open} data-verdict="${kind}" data-text="${`${title} ${short}`.toLowerCase()}">
+  return markup`<details class="case"${open} ${filterData(result, short)}>
 <summary><span class="chip ${kind}"><span aria-hidden="true">${glyphs[kind]} </span>${kind}</span><span class="name">${title}</span><span class="soft">${short}</span></summary>
 ${bodyOf(result, id)}</details>
 `;

@@ -110,13 +110,44 @@ async function plotsMarkup({ results, proposals }: Report): Promise<Markup | nul
   return plots.length === 0 ? null : markup`${plots}`;
 }
 
-function filters(report: Report): Markup {
+/** A choice among what the cases have; nothing where they have one. */
+function choice(name: string, label: string, values: readonly string[]): Markup {
+  const options = [...new Set(values)].map((value) => markup`<option value="${value}">${value}</option>`);
+  const unused = options.length < 2 ? markup` hidden` : null;
+  return markup`<label${unused}>${label} <select name="${name}"><option value="">all</option>${options}</select></label>`;
+}
+
+/** Of the matrix and the list of cases alike. */
+function filters({ results, counts }: Report): Markup {
   const boxes = verdictKinds
-    .filter((kind) => report.counts[kind] > 0)
+    .filter((kind) => counts[kind] > 0)
     .map(
       (kind) => markup`<label><input type="checkbox" name="verdict" value="${kind}" checked> ${kind}</label>`,
     );
-  return markup`<form id="filters" class="filters" hidden><label>Find <input type="search" name="text" placeholder="scenario, proposal, engine, outcome"></label>${boxes}<output id="shown"></output></form>`;
+  const planned = results.map((result) => result.planned);
+  const choices = [
+    choice(
+      "proposal",
+      "Proposal",
+      planned.map(({ proposal }) => proposal.id),
+    ),
+    choice(
+      "engine",
+      "Engine",
+      planned.map(({ engine }) => engine),
+    ),
+    choice(
+      "machine",
+      "Machine",
+      planned.map(({ machine }) => machine),
+    ),
+    choice(
+      "ground",
+      "Ran",
+      planned.map(({ nature }) => (nature.isReal ? "real" : "model")),
+    ),
+  ];
+  return markup`<form id="filters" class="filters" hidden><label>Find <input type="search" name="text" placeholder="scenario, outcome: looping, SIGBUS .."></label>${choices}<span class="boxes">${boxes}</span><button type="reset">All</button><output id="shown"></output></form>`;
 }
 
 function attestationTable(info: RunInfo): Markup {
@@ -175,10 +206,14 @@ export async function htmlPage(recorded: Report): Promise<string> {
     { id: "answers", title: comparedTitle, content: answersMarkup(report) },
     { id: "findings", title: "Findings", content: findingsMarkup(report, ids) },
     { id: "scorecard", title: "Scorecard: does the property hold?", content: scorecardMarkup(report, ids) },
-    { id: "matrix", title: "Matrix: what was seen", content: matrixMarkup(report, ids) },
+    {
+      id: "matrix",
+      title: "Matrix: what was seen",
+      content: markup`${filters(report)}${matrixMarkup(report, ids)}`,
+    },
     { id: "plots", title: "Plots", content: await plotsMarkup(report) },
     { id: "guards", title: "Guards: races and price", content: await guardsMarkup(report.guards) },
-    { id: "cases", title: "Cases", content: markup`${filters(report)}${blocks}` },
+    { id: "cases", title: "Cases", content: markup`${blocks}` },
     { id: "attestation", title: "Attestation", content: markup`${report.runs.map(attestationTable)}` },
     { id: "legend", title: "How to read it", content: legend() },
   ];

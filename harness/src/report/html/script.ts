@@ -38,19 +38,46 @@ openTarget();
 const form = document.getElementById("filters");
 form.hidden = false;
 const cases = [...document.querySelectorAll("details.case")];
+const cells = [...document.querySelectorAll("a.cell")];
+const table = document.getElementById("matrix-table");
 const shown = document.getElementById("shown");
+const choices = ["proposal", "engine", "machine", "ground"];
+/** Hides what does not fit, and says how much is left. */
+function choose(all, fits) {
+  let count = 0;
+  for (const one of all) {
+    one.hidden = !fits(one);
+    if (!one.hidden) count += 1;
+  }
+  return count;
+}
+/** Rows and columns of the matrix without a cell go, too. */
+function closeGaps() {
+  if (table === null) return;
+  const used = new Set([0]);
+  for (const row of table.tBodies[0].rows) {
+    let isEmpty = true;
+    [...row.cells].forEach((cell, column) => {
+      if (cell.querySelector("a.cell:not([hidden])") === null) return;
+      used.add(column);
+      isEmpty = false;
+    });
+    row.hidden = isEmpty;
+  }
+  for (const row of table.rows) [...row.cells].forEach((cell, column) => { cell.hidden = !used.has(column); });
+}
 function filter() {
   const text = form.elements.text.value.toLowerCase();
   const kinds = new Set([...form.querySelectorAll("input[name=verdict]:checked")].map((box) => box.value));
-  let count = 0;
-  for (const one of cases) {
-    const fits = kinds.has(one.dataset.verdict) && one.dataset.text.includes(text);
-    one.hidden = !fits;
-    if (fits) count += 1;
-  }
-  shown.textContent = count + " of " + cases.length + " cases shown";
+  const asked = choices.map((name) => [name, form.elements[name].value]).filter(([, value]) => value !== "");
+  const fits = ({ dataset }) =>
+    kinds.has(dataset.verdict) && dataset.text.includes(text) && asked.every(([name, value]) => dataset[name] === value);
+  choose(cells, fits);
+  closeGaps();
+  shown.textContent = choose(cases, fits) + " of " + cases.length + " cases shown";
 }
 form.addEventListener("input", filter);
+form.addEventListener("reset", () => setTimeout(filter));
 form.addEventListener("submit", (event) => event.preventDefault());
 filter();
 `;

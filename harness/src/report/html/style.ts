@@ -35,12 +35,18 @@ nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; pad
 .banner { border: 2px solid var(--warn); border-radius: .4rem; padding: .5rem .8rem; margin: .8rem 0; }
 .finding { border-left: 4px solid var(--bad); padding: .1rem .8rem; margin: .8rem 0; background: var(--panel); }
 .scroll { overflow-x: auto; width: fit-content; max-width: 100%; border: 1px solid var(--line); border-radius: .4rem; }
+.scroll.tall { max-height: 85vh; overflow: auto; }
+.tall thead th { position: sticky; top: 0; z-index: 1; }
+.tall thead th:first-child { left: 0; z-index: 2; }
 .scroll:focus-visible { outline: 2px solid var(--link); }
-table { border-collapse: collapse; }
+table { border-collapse: separate; border-spacing: 0; }
 th, td { padding: .3rem .55rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 tr:last-child > * { border-bottom: 0; }
 thead th { background: var(--panel); white-space: nowrap; font-weight: 600; }
 tbody th { white-space: nowrap; font-weight: 500; position: sticky; left: 0; background: var(--bg); }
+table.narrow tbody th { white-space: normal; min-width: 9rem; }
+.answer { border-radius: .35rem; padding: .1rem .5rem; white-space: nowrap; font-weight: 600; }
+.own { color: var(--link); background: var(--panel); }
 table.wide tbody th { white-space: normal; min-width: 13rem; max-width: 16rem; overflow-wrap: anywhere; }
 table.wide td { min-width: 9.5rem; }
 td .cell { display: block; margin: .1rem 0; padding: .1rem .4rem; border-radius: .3rem; text-decoration: none; font-size: 13px; white-space: normal; }
@@ -83,5 +89,17 @@ svg.timeline { color: var(--text); display: block; }
 .timeline .inject circle, .timeline .remap circle, .timeline .fixup circle { fill: var(--good); }
 .timeline .signal circle { fill: var(--soft); }
 footer { color: var(--soft); padding-bottom: 2rem; margin-top: 3rem; }
+button.by-model, td .cell.model { border: 1px dashed currentColor; background: none; }
+.filters select, .filters button { font: inherit; padding: .2rem .4rem; background: var(--bg); color: var(--text); border: 1px solid var(--line); border-radius: .35rem; max-width: 14rem; }
+.boxes { display: flex; flex-wrap: wrap; gap: .2rem .8rem; }
+[hidden] { display: none !important; }
+@media (max-width: 40rem) {
+  main, header, footer { padding: 0 .7rem; }
+  th, td { padding: .25rem .35rem; font-size: 13px; }
+  table.wide tbody th { min-width: 7rem; max-width: 7.5rem; }
+  table.narrow tbody th { min-width: 6.5rem; max-width: 7.5rem; overflow-wrap: anywhere; }
+  .tall tbody th { white-space: normal; min-width: 6.5rem; max-width: 7.5rem; overflow-wrap: anywhere; }
+  td .soft { font-size: 12px; }
+}
 @media print { .filters, nav, .command button { display: none; } .scroll { overflow: visible; } }
 `;

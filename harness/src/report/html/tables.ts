@@ -6,15 +6,16 @@ import {
   type ScoreCell,
   type ScoredCase,
 } from "../../../../language/src/index.ts";
-import { comparedQuestions } from "../../compare/comparison.ts";
+import { type ComparedRow, comparedQuestions } from "../../compare/comparison.ts";
 import type { CaseResult } from "../../run/result.ts";
-import { comparedNote } from "../answers.ts";
+import { comparedNote, isMicro } from "../answers.ts";
+import { answerWord, isContained } from "../brief.ts";
 import { cellLines, glyphs } from "../cells.ts";
 import { type Markup, markup } from "../markup.ts";
 import { engineNamer, type Report, scoredCase } from "../report.ts";
 import { needsLine, scoreSign, scoreText } from "../scorecard.ts";
 import { plural } from "../text.ts";
-import { type CaseIds, caseLinks, countText } from "./cases.ts";
+import { type CaseIds, caseLinks, countText, filterData } from "./cases.ts";
 
 /** The case's outcome, in one line. */
 export function shortText(result: CaseResult): string {
@@ -59,18 +60,30 @@ function popoverOf(cell: ScoreCell, id: string, behind: readonly Behind[], ids: 
   return markup`<div popover id="${id}"><b>${cell.property} x ${cell.proposal}</b><p>${title}</p>${contradictions}${real}${model}${groups}${source}</div>`;
 }
 
-/** The ways out on real Linux guests: of these runs, or recorded. */
+/** `here`, or when it was recorded. */
+function sourceMarkup({ source, day }: ComparedRow): Markup {
+  return source === "this run"
+    ? markup`<span class="chip own">this run</span>`
+    : markup`<span class="chip documented">recorded ${day ?? ""}</span>`;
+}
+
+/** The ways out on real guests: of these runs, or recorded. A row says who would have to change. */
 export function answersMarkup({ compared }: Report): Markup | null {
   if (compared.length === 0) return null;
-  const head = ["Linux", ...comparedQuestions].map((title) => markup`<th scope="col">${title}</th>`);
-  const rows = compared.map(
-    ({ title, proposal, kernels, source, cells }) =>
-      markup`<tr><th scope="row">${title}<br><span class="soft">${proposal}</span></th><td>${kernels}<br><span class="soft">${source}</span></td>${cells.map(
-        (words) => markup`<td>${words.join(", ")}</td>`,
-      )}</tr>`,
-  );
-  return markup`<div class="scroll" tabindex="0" role="region" aria-label="Answers"><table><thead><tr><th scope="col">what answers</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>
-<p class="soft">${comparedNote(compared)}</p>`;
+  const head = [...comparedQuestions, "Linux"].map((title) => markup`<th scope="col">${title}</th>`);
+  const rows = compared.map((row) => {
+    const { title, proposal, kernels, changes, cells } = row;
+    const who = changes.length === 0 ? "nothing changed" : `changes ${changes.join(" and ")}`;
+    const name = isMicro(row) ? markup`<span class="soft">${title}</span>` : markup`<b>${title}</b>`;
+    return markup`<tr><th scope="row">${name}<br><span class="soft">${proposal}: ${who}</span></th>${cells.map(
+      (words) =>
+        words.length === 0
+          ? markup`<td></td>`
+          : markup`<td><span class="answer ${isContained(words) ? "yes" : "no"}">${answerWord(words)}</span><br><span class="soft">${words.join(", ")}</span></td>`,
+    )}<td>${kernels}<br>${sourceMarkup(row)}</td></tr>`;
+  });
+  return markup`<div class="scroll" tabindex="0" role="region" aria-label="Answers"><table class="narrow"><thead><tr><th scope="col">what answers</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>
+<p class="soft">Green: the process alone is told of the loss. Red: more is harmed. ${comparedNote(compared)}</p>`;
 }
 
 export function scorecardMarkup(report: Report, ids: CaseIds): Markup | null {
@@ -89,7 +102,7 @@ export function scorecardMarkup(report: Report, ids: CaseIds): Markup | null {
     if (cell === undefined || cell.holds === "unknown") return markup`<td class="soft">·</td>`;
     const id = `score-${popovers.length + 1}`;
     popovers.push(popoverOf(cell, id, casesBehind(cell, scored), ids));
-    return markup`<td><button type="button" class="${cell.holds}" title="${scoreText(cell)}" popovertarget="${id}">${cell.holds} ${scoreSign(cell).slice(1)}</button></td>`;
+    return markup`<td><button type="button" class="${cell.holds} by-${cell.by ?? "nothing"}" title="${scoreText(cell)}" popovertarget="${id}">${cell.holds} ${scoreSign(cell).slice(1)}</button></td>`;
   };
   const columns = properties.filter(({ id }) => known.has(id));
   const rows = proposals.map(
@@ -98,8 +111,8 @@ export function scorecardMarkup(report: Report, ids: CaseIds): Markup | null {
   );
   const head = columns.map(({ id, title }) => markup`<th scope="col" title="${title}">${id}</th>`);
   const undecided = properties.filter(({ id }) => !known.has(id)).map(({ id }) => id);
-  return markup`<div class="scroll" tabindex="0" role="region" aria-label="Scorecard"><table><thead><tr><th scope="col">proposal</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>
-<p class="soft">Behind the sign: m: the model alone decided, +: real runs and the model, whose cases change the word, d: a document, ≠: they contradict each other. Press a cell to see the cases. · nothing that ran decides it.${undecided.length === 0 ? "" : ` Decided for no proposal: ${undecided.join(", ")}.`}</p>${popovers}`;
+  return markup`<div class="scroll tall" tabindex="0" role="region" aria-label="Scorecard"><table><thead><tr><th scope="col">proposal</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>
+<p class="soft">A dashed frame and m: the model alone decided, no real run; +: real runs and the model, whose cases change the word; d: a document; ≠: they contradict each other. Press a cell to see the cases. · nothing that ran decides it.${undecided.length === 0 ? "" : ` Decided for no proposal: ${undecided.join(", ")}.`}</p>${popovers}`;
 }
 
 export function matrixMarkup(report: Report, ids: CaseIds): Markup | null {
@@ -113,7 +126,8 @@ export function matrixMarkup(report: Report, ids: CaseIds): Markup | null {
   }
   const entry = (result: CaseResult): Markup => {
     const { kind } = result.verdict;
-    return markup`<a class="cell ${kind}" href="#${ids.get(result) ?? ""}"><span aria-label="${kind}">${glyphs[kind]}</span> <b>${nameOf(result)}</b> ${shortText(result)}</a>`;
+    const ground = result.planned.nature.isReal ? "real" : "model";
+    return markup`<a class="cell ${kind} ${ground}" ${filterData(result, shortText(result))} href="#${ids.get(result) ?? ""}"><span aria-label="${kind}">${glyphs[kind]}</span> <b>${nameOf(result)}</b> ${shortText(result)}</a>`;
   };
   const rows = report.scenarios
     .filter(({ id }) => ran.some(({ planned }) => planned.scenario.id === id))
@@ -125,5 +139,5 @@ export function matrixMarkup(report: Report, ids: CaseIds): Markup | null {
 `;
     });
   const head = report.proposals.map(({ id, title }) => markup`<th scope="col" title="${title}">${id}</th>`);
-  return markup`<div class="scroll" tabindex="0" role="region" aria-label="Matrix of scenarios and proposals"><table class="wide"><thead><tr><th scope="col">scenario</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>`;
+  return markup`<div class="scroll tall" tabindex="0" role="region" aria-label="Matrix of scenarios and proposals"><table class="wide" id="matrix-table"><thead><tr><th scope="col">scenario</th>${head}</tr></thead><tbody>${rows}</tbody></table></div>`;
 }

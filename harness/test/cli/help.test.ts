@@ -1,0 +1,114 @@
+/** The command line's help, the completion and the manual page: complete, and true of the command line. */
+import { execFileSync } from "node:child_process";
+import { type Command, CommanderError } from "commander";
+import { describe, expect, it } from "vitest";
+import { makeProgram } from "../../src/cli/command-line.ts";
+import { completionScript } from "../../src/cli/completion.ts";
+import { allCommands, examplesOf, wordsOf } from "../../src/cli/help.ts";
+import { manualPage, roff } from "../../src/cli/manual.ts";
+
+const commands = allCommands(makeProgram());
+
+/** Parses a line as a shell would have given it, and runs nothing. */
+function parse(line: string): void {
+  const program = makeProgram();
+  for (const command of allCommands(program)) {
+    command.exitOverride().configureOutput({ writeErr: () => {}, outputError: () => {} });
+    if (command.commands.length === 0) command.action(() => {});
+  }
+  const [, ...words] = line
+    .replace(/ [|>] .*/, "")
+    .split(" ")
+    .map((word) => word.replaceAll("'", ""));
+  program.parse(words, { from: "user" });
+}
+
+describe("help", () => {
+  it.each(commands.map((command) => [wordsOf(command), command] as const))(
+    "of %j ends with examples that the command line takes",
+    (words, command: Command) => {
+      const examples = examplesOf(command);
+      expect(examples).not.toEqual([]);
+      for (const [line] of examples) {
+        expect(line.startsWith(`daxfault ${words}`.trimEnd())).toBe(true);
+        expect(() => parse(line), line).not.toThrow();
+      }
+    },
+  );
+
+  it("would notice an example that is none", () => {
+    expect(() => parse("daxfault run --frobnicate")).toThrow(CommanderError);
+    expect(() => parse("daxfault list nothing")).toThrow(CommanderError);
+  });
+
+  it("has each command in a group", () => {
+    const help = makeProgram().helpInformation();
+    expect(help).not.toMatch(/^Commands:/m);
+    expect(help).toMatch(/^What happens to the guest, and what helps:\n {2}run/m);
+  });
+});
+
+/** What bash offers for the last word. */
+function offered(...words: readonly string[]): readonly string[] {
+  const quoted = words.map((word) => `'${word}'`).join(" ");
+  const script = `${completionScript(makeProgram(), "bash")}
+COMP_WORDS=(${quoted})
+COMP_CWORD=${words.length - 1}
+_daxfault
+printf '%s\\n' "\${COMPREPLY[@]}"`;
+  const text = execFileSync("bash", ["--norc", "-c", script], { encoding: "utf8" });
+  return text.split("\n").filter((line) => line !== "");
+}
+
+describe("completion in bash", () => {
+  it.each([
+    [
+      ["daxfault", "comp"],
+      ["compare", "completion"],
+    ],
+    [["daxfault", "bench", "fe"], ["fence"]],
+    [
+      ["daxfault", "list", ""],
+      ["scenarios", "proposals", "engines", "properties"],
+    ],
+    [["daxfault", "run", "load-after-trunc"], ["load-after-truncate"]],
+    [["daxfault", "run", "--verb"], ["--verbose"]],
+    [["daxfault", "run", "x", "--proposal", "apf-l"], ["apf-loop"]],
+    [["daxfault", "run", "-p", "apf-loop", "apf-g"], ["apf-guest"]],
+    [["daxfault", "run", "--verbose", "hang-without"], ["hang-without-apf"]],
+    [["daxfault", "explore", "apf-guest", "--scenario", "hang-w"], ["hang-without-apf"]],
+    [
+      ["daxfault", "bench", "guards", "--guest", ""],
+      ["micro", "linux"],
+    ],
+    // Files: the shell's own.
+    [["daxfault", "run", "--json", "lo"], []],
+    [["daxfault", "report", ""], []],
+  ])("%j", (words, expected) => {
+    const found = offered(...words);
+    expect(found.filter((one) => expected.includes(one))).toEqual(expected);
+    if (expected.length === 0) expect(found).toEqual([]);
+  });
+
+  it("offers no id where an option takes none", () => {
+    expect(offered("daxfault", "run", "--list", "--prop")).toEqual(["--proposal", "--proposals"]);
+    expect(offered("daxfault", "bench", "guards", "--guest", "l")).toEqual(["linux"]);
+  });
+});
+
+describe("the manual page", () => {
+  const page = manualPage(makeProgram());
+
+  it("has every command and every option", () => {
+    for (const command of commands.slice(1)) {
+      expect(page).toContain(`.SS daxfault ${roff(wordsOf(command))}`);
+      for (const { flags } of command.options) expect(page).toContain(`.B ${roff(flags)}\n`);
+    }
+  });
+
+  it("lets no text pass for a macro", () => {
+    expect(roff(".SH x\n'y a-b \\fB")).toBe("\\&.SH x\n\\&'y a\\-b \\efB");
+    const macros = page.split("\n").filter((line) => /^[.']/.test(line));
+    expect(macros.filter((line) => !/^\.(TH|SH|SS|TP|PP|B|I)( |$)/.test(line))).toEqual([]);
+  });
+});
