@@ -35,7 +35,14 @@ const cRead = declareLater<
 async function read(hva: bigint, offset: number): Promise<Uint8Array | null> {
   const bytes = new Uint8Array(8);
   const local = new BigUint64Array([addressOf(bytes), 8n]);
-  const { result: count } = await cRead(process.pid, local, 1, new BigUint64Array([hva + BigInt(offset), 8n]), 1, 0);
+  const { result: count } = await cRead(
+    process.pid,
+    local,
+    1,
+    new BigUint64Array([hva + BigInt(offset), 8n]),
+    1,
+    0,
+  );
   return count === 8 ? bytes : null;
 }
 
