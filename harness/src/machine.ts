@@ -303,7 +303,7 @@ function readMemoryFailure(): Feature {
     return {
       kind: "missing",
       reason: "a page that has failed is lost to this machine until it boots again",
-      fix: "scripts/daxfault run 'load-after-memory-failure*' --kernel debian:6.12",
+      fix: "scripts/daxfault run SCENARIO --kernel debian:6.12",
     };
   }
   return existsSync("/proc/sys/vm/memory_failure_early_kill")
