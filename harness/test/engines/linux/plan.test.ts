@@ -90,7 +90,7 @@ describe("supportsLinux", () => {
     ["kernel-read-without-fixup", "apf-guest", "not Linux's own"],
     ["load-after-truncate-interrupts-off", "apf-guest", "interrupts off"],
     ["nmi-before-reading-saved", "apf-guest", "its own"],
-    ["load-of-swapped-page", "apf-guest", "share=on"],
+    ["load-of-swapped-page", "apf-guest", "mappings are shared"],
     ["virtio-fs/load-of-cached-page", "fence-exit", "virtio-fs: the fence has nothing to act on"],
     ["virtio-fs/load-of-cached-page", "remap-zero", "the fence has nothing"],
     ["virtio-fs/load-of-cached-page", "notify", "guard notify has nothing"],
