@@ -208,6 +208,19 @@ function skippedBrief(results: readonly CaseResult[], style: Style): string | nu
   return paragraph(text, style.widthColumns, { first: 0, rest: 2 }).join("\n");
 }
 
+/** A console that is quoted may be long: its end is in the whole report. What to do is in the first lines. */
+const REASON_LINES_MAX = 4;
+
+function reasonLines(reason: string, widthColumns: number): readonly string[] {
+  const lines = paragraph(reason.replaceAll(/\s+/g, " "), widthColumns, { first: 4, rest: 4 });
+  if (lines.length <= REASON_LINES_MAX) return lines;
+  const rest = lines.slice(REASON_LINES_MAX - 1).map((line) => line.trim());
+  return [
+    ...lines.slice(0, REASON_LINES_MAX - 1),
+    `    ${oneLine(rest.join(" "), Math.max(20, widthColumns - 4))}`,
+  ];
+}
+
 /** What needs attention, gravest first; as many as there are lines for, and how many are left. */
 function attentionBrief(results: readonly CaseResult[], style: Style, lines: number): string | null {
   const attention = results
@@ -220,7 +233,7 @@ function attentionBrief(results: readonly CaseResult[], style: Style, lines: num
     const [first] = alike;
     const more = [
       headText(alike, style),
-      `    ${oneLine(first.verdict.reason, Math.max(20, style.widthColumns - 4))}`,
+      ...reasonLines(first.verdict.reason, style.widthColumns),
       `    replay: ${alike.length === 1 ? "" : "such as "}${replayCommand(first.planned)}`,
     ];
     if (shown.length > 0 && lineCount([...shown, ...more]) > lines - 2) break;

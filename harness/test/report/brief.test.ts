@@ -124,6 +124,18 @@ describe("briefText", () => {
     );
   });
 
+  it("says a reason whole, with what to do, and of a very long one as much as fits four lines", () => {
+    const reason = `${"the disk is full, ".repeat(8)}Next: free some there`;
+    const failed = resultWith({ verdict: { kind: "inconclusive", reason } });
+    expect(briefOf([failed]).replaceAll(/\s+/g, " ")).toContain(reason);
+    const endless = resultWith({ verdict: { kind: "inconclusive", reason: "console ".repeat(300) } });
+    const quoted = briefOf([endless])
+      .split("\n")
+      .filter((line) => line.includes("console"));
+    expect(quoted).toHaveLength(4);
+    expect(quoted.at(-1)).toMatch(/…$/);
+  });
+
   it.each([100, 120, 80])("is one screen at %i columns, whatever came out, and within its width", (width) => {
     const defect = { id: "endless-loop", text: "It loops. ".repeat(30), source: "async_pf.c" };
     const results = [
