@@ -48,7 +48,7 @@ export function refusalProblem(stderr: string): string | null {
 const elements: ReadonlySet<string> = new Set(
   (
     "a b body br button circle clippath code defs details div footer form g h1 h2 h3 head header html input label li line main meta " +
-    "nav ol output p path pre rect section small span style summary svg table tbody td text th thead title tr tspan ul use"
+    "nav ol option output p path pre rect section select small span style summary svg table tbody td text th thead title tr tspan ul use"
   ).split(" "),
 );
 const markupTag =
