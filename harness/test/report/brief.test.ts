@@ -126,9 +126,9 @@ describe("briefText", () => {
 
   it("says a reason whole, with what to do, and of a very long one as much as fits four lines", () => {
     const reason = `${"the disk is full, ".repeat(8)}Next: free some there`;
-    const failed = resultWith({ verdict: { kind: "inconclusive", reason } });
+    const failed = resultWith({ verdict: { kind: "fail", reason } });
     expect(briefOf([failed]).replaceAll(/\s+/g, " ")).toContain(reason);
-    const endless = resultWith({ verdict: { kind: "inconclusive", reason: "console ".repeat(300) } });
+    const endless = resultWith({ verdict: { kind: "fail", reason: "console ".repeat(300) } });
     const quoted = briefOf([endless])
       .split("\n")
       .filter((line) => line.includes("console"));
