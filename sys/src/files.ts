@@ -80,6 +80,15 @@ export const STATX_BTIME = 0x800;
 /** Linux 5.8. */
 export const STATX_MNT_ID = 0x1000;
 export const STATX_BYTES = 256;
+/** Where struct statx (linux/stat.h) has what is read of it, in bytes. */
+export const STATX_AT = {
+  nlink: 0x10,
+  mode: 0x1c,
+  inode: 0x20,
+  size: 0x28,
+  deviceMajor: 0x88,
+  deviceMinor: 0x8c,
+} as const;
 export const STATFS_BYTES = 120;
 
 /** NUL-terminated bytes. */

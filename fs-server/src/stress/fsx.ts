@@ -39,8 +39,6 @@ const FALLOC_PUNCH_HOLE_KEEP_SIZE = files.FALLOC_FL_PUNCH_HOLE | files.FALLOC_FL
 const FALLOC_ZERO_KEEP_SIZE = files.FALLOC_FL_ZERO_RANGE | files.FALLOC_FL_KEEP_SIZE;
 /** Versions of a file that a mapping may show: beyond, the client revalidates. */
 const MAX_VERSIONS = 4;
-/** struct statx, stx_size. */
-const STX_SIZE = 40;
 /**
  * The kernel counts the attributes' time-out in whole jiffies, and from the end of the one that it is in (attr_timeout(),
  * time_before64()): 10 ms are up to 16 with HZ=250, and up to 20 with HZ=100.
@@ -229,7 +227,7 @@ class Tester {
   #sizeNow(): number {
     const out = new Uint8Array(files.STATX_BYTES);
     succeeded(files.statx(this.#fd, files.EMPTY_PATH, files.AT_EMPTY_PATH, files.STATX_BASIC_STATS, out));
-    return Number(new DataView(out.buffer).getBigUint64(STX_SIZE, true));
+    return Number(new DataView(out.buffer).getBigUint64(files.STATX_AT.size, true));
   }
 
   #seen(): void {

@@ -12,8 +12,6 @@ import { Random } from "../fuzz/generate.ts";
 import { FOLDERS, MANY, SECRET, VICTIMS } from "./swaps-tree.ts";
 
 const BURST = 32;
-/** struct statx, stx_ino. */
-const STX_INO = 32;
 
 /** Steps at the beginning that only look: the first change of what is outside takes away what could be read there. */
 const LOOKS_FIRST = 300;
@@ -112,7 +110,10 @@ class Client {
   #stat(directory: number, path: Uint8Array): number {
     const out = new Uint8Array(files.STATX_BYTES);
     const result = files.statx(directory, path, files.AT_SYMLINK_NOFOLLOW, files.STATX_BASIC_STATS, out);
-    if (result === 0 && this.#outside.has(new DataView(out.buffer).getBigUint64(STX_INO, true))) {
+    if (
+      result === 0 &&
+      this.#outside.has(new DataView(out.buffer).getBigUint64(files.STATX_AT.inode, true))
+    ) {
       this.#meet("an inode of outside", path);
     }
     return result;
@@ -130,7 +131,7 @@ class Client {
     }
     const out = new Uint8Array(files.STATX_BYTES);
     files.statx(fd, files.EMPTY_PATH, files.AT_EMPTY_PATH, files.STATX_BASIC_STATS, out);
-    if (this.#outside.has(new DataView(out.buffer).getBigUint64(STX_INO, true))) {
+    if (this.#outside.has(new DataView(out.buffer).getBigUint64(files.STATX_AT.inode, true))) {
       this.#meet("opened an inode of outside", path);
     }
     files.close(fd);

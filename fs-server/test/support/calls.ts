@@ -5,7 +5,6 @@
 import { closeSync } from "node:fs";
 import {
   declare,
-  dropCapabilitiesWithIdentities,
   errnoName,
   files,
   lastErrno,
@@ -32,11 +31,9 @@ function setGroups(groups: readonly number[]): void {
 
 /**
  * Does `work` as another user: file system uid, gid and supplementary groups of this thread. The kernel takes the
- * capabilities that concern files away with uid 0 (capabilities(7)), but not on a thread on which another test had a
- * file system create something as its caller.
+ * capabilities that concern files away with uid 0 (capabilities(7)): scripts/test-file.ts has seen to that.
  */
 export function asUser<T>({ uid, gid, groups = [] }: User, work: () => T): T {
-  if (!dropCapabilitiesWithIdentities()) throw new Error("PR_SET_SECUREBITS needs CAP_SETPCAP");
   const own = process.getgroups?.() ?? [];
   setGroups(groups);
   setFileSystemIdentity(uid, gid);

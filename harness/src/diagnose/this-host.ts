@@ -17,8 +17,6 @@ const LATE_MS = 75;
 const PATIENCES_MAX = 100;
 /** Of libuv's four threads one stays free. */
 const STUCK_MAX = 3;
-/** struct statx (linux/stat.h). */
-const STATX = { nlink: 0x10, mode: 0x1c, inode: 0x20, size: 0x28 } as const;
 
 const failed = (code: string): { kind: "failed"; code: string } => ({ kind: "failed", code });
 const codeOf = (error: unknown): string =>
@@ -87,10 +85,10 @@ async function statusOf(path: string): Promise<Answer<FileStatus>> {
   return {
     kind: "ok",
     value: {
-      sizeBytes: out.readBigUInt64LE(STATX.size),
-      inode: out.readBigUInt64LE(STATX.inode),
-      isRegular: (out.readUInt16LE(STATX.mode) & files.S_IFMT) === files.S_IFREG,
-      isLinked: out.readUInt32LE(STATX.nlink) > 0,
+      sizeBytes: out.readBigUInt64LE(files.STATX_AT.size),
+      inode: out.readBigUInt64LE(files.STATX_AT.inode),
+      isRegular: (out.readUInt16LE(files.STATX_AT.mode) & files.S_IFMT) === files.S_IFREG,
+      isLinked: out.readUInt32LE(files.STATX_AT.nlink) > 0,
     },
   };
 }

@@ -1,9 +1,6 @@
 /** What a descriptor leads to, without asking a file server, which may never answer (AT_STATX_DONT_SYNC). */
 import { files, SyscallError } from "../../../sys/src/index.ts";
 
-/** struct statx (linux/stat.h). */
-const STATX = { inode: 0x20, size: 0x28, deviceMajor: 0x88, deviceMinor: 0x8c } as const;
-
 export type Inode = {
   /** Names it among all of the machine. */
   readonly key: string;
@@ -16,10 +13,10 @@ export function inodeOf(fd: number): Inode {
   const flags = files.AT_EMPTY_PATH | files.AT_STATX_DONT_SYNC;
   const result = files.statx(fd, files.EMPTY_PATH, flags, files.STATX_BASIC_STATS, out);
   if (result < 0) throw new SyscallError("statx", -result);
-  const device = [STATX.deviceMajor, STATX.deviceMinor].map((at) => out.readUInt32LE(at));
+  const device = [files.STATX_AT.deviceMajor, files.STATX_AT.deviceMinor].map((at) => out.readUInt32LE(at));
   return {
-    key: `${device.join(":")}/${out.readBigUInt64LE(STATX.inode)}`,
-    sizeBytes: out.readBigUInt64LE(STATX.size),
+    key: `${device.join(":")}/${out.readBigUInt64LE(files.STATX_AT.inode)}`,
+    sizeBytes: out.readBigUInt64LE(files.STATX_AT.size),
   };
 }
 
