@@ -687,23 +687,30 @@ export function makeProgram(): Command {
   return program;
 }
 
+/** The text with those of the words in quotes that have line ends, as names of files may. */
+function withQuotedWords(text: string, words: readonly string[]): string {
+  const values = words.flatMap((word) => [word, word.slice(word.indexOf("=") + 1)]);
+  const broken = values.filter((value) => value.includes("\n"));
+  return broken.reduce((result, value) => result.replaceAll(value, () => JSON.stringify(value)), text);
+}
+
 /** A message on stderr; a line that continues it is indented, so that it cannot pass for another message. */
 function printError(text: string): void {
   console.error(`daxfault: ${messageText(text).replaceAll("\n", "\n  ")}`);
 }
 
 /** Turns whatever a command threw into a message and an exit code. Outputs of a command that did not run are none. */
-function exitCodeOfError(error: unknown): number {
+function exitCodeOfError(error: unknown, argv: readonly string[]): number {
   if (error instanceof CommanderError || error instanceof UsageError) discardOutputs();
   // commander has printed its own message; help and version come here with code 0.
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   if (error instanceof UsageError) {
-    printError(error.message);
+    printError(withQuotedWords(error.message, argv));
     return exitCodes.usage;
   }
   const surroundings = error instanceof OutputError ? error.message : surroundingsText(error);
   if (surroundings !== null) {
-    printError(surroundings);
+    printError(withQuotedWords(surroundings, argv));
     return exitCodes.usage;
   }
   if (error instanceof LostChildError) {
@@ -747,6 +754,6 @@ export async function commandLine(argv: readonly string[] = process.argv): Promi
     await makeProgram().parseAsync(argv);
     commitOutputs();
   } catch (error) {
-    process.exitCode = exitCodeOfError(error);
+    process.exitCode = exitCodeOfError(error, argv);
   }
 }

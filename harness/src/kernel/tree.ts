@@ -22,8 +22,13 @@ const DIFF = "git diff HEAD";
 const GIT_BOUND_MS = 30_000;
 const DIFF_BYTES_MAX = 64 * 1024 * 1024;
 
+/** Whatever keeps it from being looked at (a loop of links, a name that is too long), reading it will say. */
 export function isFolder(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
+  }
 }
 
 /** Why the folder is no tree that can be booted, and what to do; null: it is one. */
