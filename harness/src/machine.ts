@@ -20,7 +20,7 @@ import { createRequire } from "node:module";
 import { arch, release } from "node:os";
 import { join } from "node:path";
 import { type Actor, isOnTmpfs, type Scenario, usesMount } from "../../language/src/index.ts";
-import { mountOf, PAGE_SIZE, swapRefusal, userfaultRefusal } from "../../sys/src/index.ts";
+import { fileSystemOf, PAGE_SIZE, swapRefusal, userfaultRefusal } from "../../sys/src/index.ts";
 import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
 import type { Support } from "./engine.ts";
 import { errorLine } from "./error-text.ts";
@@ -380,7 +380,7 @@ function inspect(): MachineFacts {
     kvmParameters: readKvmParameters(),
     runDirectory: {
       path: runDirectoryParent,
-      fileSystem: mountOf(runDirectoryParent)?.type ?? "unknown",
+      fileSystem: fileSystemOf(runDirectoryParent),
     },
     features: lazyFeatures(),
   };
