@@ -135,8 +135,10 @@ const kill = (pids, name) => {
   for (const pid of pids) process.kill(pid, name);
 };
 
-async function truncated(options) {
-  const { path } = newFile();
+const HOSTILE_NAME = "a\n\u001b[31mred (deleted)\u0007";
+
+async function truncated(options, name) {
+  const { path } = newFile(name);
   const vm = await startVm({ file: path, kind: "load", ...options });
   truncateSync(path, 0);
   await vm.goOn();
@@ -148,13 +150,7 @@ const scenes = {
   "truncated-without-apf": () => truncated({}),
   "truncated-with-apf": () => truncated({ asyncPageFaults: "on" }),
   "truncated-without-lapic": () => truncated({ lapicInKernel: false }),
-  async "truncated-hostile-name"() {
-    const { path } = newFile("a\n\u001b[31mred (deleted)\u0007");
-    const vm = await startVm({ file: path, kind: "load" });
-    truncateSync(path, 0);
-    await vm.goOn();
-    return vm;
-  },
+  "truncated-hostile-name": () => truncated({}, HOSTILE_NAME),
   async "truncated-untouched"() {
     const { path } = newFile();
     const vm = await startVm({ file: path, kind: "halt" });
@@ -391,8 +387,9 @@ const rescues = {
     for (let look = 0; look < 60 && (await vm.progress(1500)); look += 1);
     await rescue("rescue-linux", vm, "grow");
   },
+  /** Of a file whose name is an attack: nothing of it comes out as anything but text. */
   async "rescue-by-command"() {
-    const vm = await truncated({});
+    const vm = await truncated({}, HOSTILE_NAME);
     const beginMs = performance.now();
     const progress = vm.progress(240_000).then(() => performance.now() - beginMs);
     const command = [packagePath("dist/harness/src/cli/bin.js"), "rescue", "--pid", String(vm.child.pid)];
@@ -403,6 +400,9 @@ const rescues = {
     let text = "";
     for (const stream of [real.stdout, real.stderr]) stream.on("data", (bytes) => (text += bytes));
     const code = await new Promise((resolve) => real.on("close", resolve));
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: none of them may be there
+    if (/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/.test(dry.stdout + text))
+      throw new Error(`a control character: ${JSON.stringify(dry.stdout + text)}`);
     say({
       type: "rescue-command",
       dry: dry.stdout,
