@@ -105,11 +105,16 @@ const stateOf = (file: GuestFile): ServerState => {
 const isLost = (place: FilePlace | null): boolean =>
   place !== null && (place.isBehindEnd || stateOf(place.file) === "dead");
 
+/** The vCPU's own thread has mapped the page, as often as not: another one took it away again. */
+const isMapped = (page: PageEvents, turns: number): boolean => page.fixed > 0 && 2 * page.fixed >= turns;
+
 /**
- * The page came each time, and was taken away again, as memory pressure does: KVM counts what its workers' pages fix (pf_fixed),
- * of all vCPUs together. Of several, one that does nothing but touch this page at one instruction loops, whatever others fix.
+ * The page came each time, and was taken away again, as memory pressure does: the vCPU's thread maps it. Where that is not traced,
+ * KVM counts what its workers' pages fix (pf_fixed), of all vCPUs together: of several, one that does nothing but touch this page at
+ * one instruction loops then, whatever others fix.
  */
 function isFixed(vm: VmFacts, vcpu: VcpuFacts, page: PageEvents): boolean {
+  if (isMapped(page, page.ready)) return true;
   const doesNothingElse = vm.vcpus.length > 1 && vcpu.pages.length === 1 && page.rip !== null;
   return !doesNothingElse && grown(vm, "pf_fixed") >= page.ready;
 }
@@ -130,6 +135,7 @@ function loopOf(vm: VmFacts, vcpu: VcpuFacts): Activity | null {
 function retryOf(vm: VmFacts, vcpu: VcpuFacts): Activity | null {
   const [page] = vcpu.pages;
   if (page === undefined || page.rip === null || page.deviceFaults > 0) return null;
+  if (isMapped(page, page.faults)) return null;
   const others = vcpu.pages.slice(1).reduce((sum, { faults }) => sum + faults, 0);
   const emulated = ["mmio_exits", "insn_emulation", "pf_emulate"].some((name) => grown(vm, name) > 0);
   if (page.faults < RETRIES_MIN || others > 0 || emulated || page.asked > 0 || page.repeated > 0) return null;

@@ -215,6 +215,16 @@ const scenes = {
   },
 };
 
+Object.assign(scenes, {
+  /** A vCPU that does nothing but read a page that is taken away again and again. */
+  async evicting() {
+    const options = { kind: "reread", offset: 3 * mebibyte, memory: "evicted", cpus: 2 };
+    const vm = await vmOnMount(options);
+    await vm.goOn();
+    return vm;
+  },
+});
+
 /** A page that a handler of userfaultfd owes: a worker of the kernel's waits, or the vCPU's own thread. */
 Object.assign(scenes, {
   async "userfault-silent"() {
@@ -474,6 +484,7 @@ const healthy = {
     await vm.goOn();
     return vm;
   },
+  evicting: async () => await scenes.evicting(),
   async swapping() {
     const vm = await startVm({ file: newFile().path, kind: "reread", offset: mebibyte, memory: "swapped" });
     await vm.goOn();

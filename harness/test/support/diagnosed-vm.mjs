@@ -1,6 +1,6 @@
 /**
  * A VM to be diagnosed: the micro-guest over a file, in a process of its own that knows nothing of the diagnosis and never
- * stops by itself. Argument: JSON {file, offset, kind, asyncPageFaults, lapicInKernel, memory}. It says `touched` on standard output
+ * stops by itself. Argument: JSON {file, offset, kind, asyncPageFaults, lapicInKernel, memory, cpus}. It says `touched` on standard output
  * once the guest has read the file's first page, and lets the guest go on at a line on standard input; `progress`: a guest that
  * loads has got its page.
  *   memory file (default); userfault: of its own, from 2 MiB on owed by a handler that never answers; swapped: a private copy
@@ -28,6 +28,7 @@ const {
   asyncPageFaults = "off",
   lapicInKernel = true,
   memory = "file",
+  cpus = 1,
 } = JSON.parse(process.argv[2]);
 const fd = openSync(file, "r+");
 const windowBytes = Number(fstatSync(fd).size);
@@ -87,6 +88,7 @@ const victim = {
   reread: [...begin, { ...load(offset), until: 2 }],
 }[kind];
 const programs = [{ cpl: 3, steps: victim }];
+if (cpus === 2) programs.push({ cpl: 3, cpu: 1, steps: [count] });
 if (asyncPageFaults !== "off") programs.push({ cpl: 3, steps: [count] });
 
 const machine = openMachine({
