@@ -404,13 +404,15 @@ function waitVerdict(
 function pausedVerdict(vm: VmFacts, activities: readonly Activity[]): Omit<Verdict, "warnings"> {
   const outside = activities.find((one) => one.kind === "outside");
   const where = outside?.kind === "outside" ? ` (in ${outside.where})` : "";
-  const how = activities.some(({ kind }) => kind !== "gone")
-    ? `no vCPU is in KVM_RUN, all sleep outside of it${where}`
-    : "no thread runs a vCPU";
+  const isAsleep = activities.some(({ kind }) => kind !== "gone");
+  const how = isAsleep ? `no vCPU is in KVM_RUN, all sleep outside of it${where}` : "no thread runs a vCPU";
+  const idle = isAsleep
+    ? "; or it is idle, and its VMM has the local APIC itself (QEMU: kernel-irqchip=off): a halted vCPU waits in such a VMM, too"
+    : "";
   const [short] = shortOf(vm);
   const after =
     short === undefined
-      ? ""
+      ? idle
       : `; of ${short.path} ${behindEndBytes(short) ?? 0n} bytes are mapped behind the end: KVM_RUN may have failed with -EFAULT before. The VMM's log says it (daxfault diagnose --log FILE)`;
   return {
     kind: "stopped-by-vmm",
@@ -427,6 +429,16 @@ function pausedVerdict(vm: VmFacts, activities: readonly Activity[]): Omit<Verdi
       },
       ...(short === undefined ? [] : [growRemedy(short), killRemedy(vm)]),
     ],
+  };
+}
+
+/** A VMM whose vCPUs halt in itself (without KVM's local APIC, each HLT is an exit), or that has much to do between two entries. */
+function betweenEntries(exits: number): Omit<Verdict, "warnings"> {
+  return {
+    kind: "runs",
+    severity: "fine",
+    text: `healthy: no vCPU was in KVM_RUN when it was looked at, and between the looks they were: ${exits} exits, after which the VMM itself works, or waits for a halted vCPU`,
+    remedies: [],
   };
 }
 
@@ -514,7 +526,10 @@ function verdictWithoutWarnings(
     };
   }
   const present = activities.filter(({ kind }) => kind !== "gone");
-  if (present.every(({ kind }) => kind === "outside")) return pausedVerdict(vm, activities);
+  if (present.every(({ kind }) => kind === "outside")) {
+    const exits = grown(vm, "exits");
+    return exits > 0 ? betweenEntries(exits) : pausedVerdict(vm, activities);
+  }
   return quietVerdict(activities);
 }
 

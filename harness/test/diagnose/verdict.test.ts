@@ -198,6 +198,11 @@ describe("the verdict", () => {
     expect(verdictOf({ vcpus })).toMatchObject({ kind: "stopped-by-vmm", severity: "open" });
     expect(verdictOf({ vcpus, files: [short] })).toMatchObject({ kind: "stopped-by-vmm", severity: "hung" });
     expect(verdictOf({ vcpus: [] })).toMatchObject({ kind: "stopped-by-vmm" });
+    // Between two looks they were in KVM_RUN: a guest with a timer, whose VMM waits for its halted vCPUs.
+    const counters = { exits: { before: 100, after: 108 } };
+    const comes = verdictOf({ vcpus, counters, files: [short] });
+    expect(comes).toMatchObject({ kind: "runs", severity: "fine", text: expect.stringMatching(/8 exits/) });
+    expect(comes.warnings.join()).toMatch(/mapped behind its end/);
     expect(verdictOf({ vcpus: [], seesCalls: false })).toMatchObject({ kind: "unknown", severity: "open" });
   });
 
