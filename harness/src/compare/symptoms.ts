@@ -74,6 +74,11 @@ export const causes: readonly Cause[] = [
     command: 'the VMM\'s core: si_code 4 (BUS_MCEERR_AR); no "Memory failure" in `dmesg`',
   },
   {
+    scenario: "load-after-memory-failure",
+    cause: "the host has found a memory error in the page",
+    command: '`dmesg` has "Memory failure"; `grep HardwareCorrupted /proc/meminfo` is not 0',
+  },
+  {
     scenario: "store-to-readonly-mapping",
     cause: "the VMM has mapped the file for reading only, the memslot is writable",
     command: "the mapping is `r--s` in /proc/PID/maps; KVM's failed access is a store",

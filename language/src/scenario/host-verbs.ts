@@ -21,6 +21,10 @@ export const truncateOptions = ["own-namespace", "as-nobody"] as const;
 /** `own-namespace`: from inside a mount namespace of its own. `as-nobody`: as uid 65534 (setfsuid(2)). Both need root. */
 export type TruncateOption = (typeof truncateOptions)[number];
 
+export const memoryFailureOptions = ["early"] as const;
+/** `early`: the VMM has asked to be told before it touches the page, as QEMU does (PR_MCE_KILL_EARLY, prctl(2)). */
+export type MemoryFailureOption = (typeof memoryFailureOptions)[number];
+
 /** A step of a process of the host. Sizes and offsets are file offsets (bytes). */
 export type HostStep =
   /** truncate(2): shrinks or grows. */
@@ -87,8 +91,15 @@ export type VmmAction =
     }
   /** As for a balloon (QEMU's ram_block_discard_range()): MADV_DONTNEED of private memory, a hole in a file's. */
   | { readonly verb: "discard"; readonly offset: bigint; readonly length: bigint }
-  /** madvise(2) with MADV_HWPOISON, of one page: as after a memory error that the host has found. */
-  | { readonly verb: "memory-failure"; readonly offset: bigint }
+  /**
+   * The host has found a memory error in the page, and nobody has consumed it: memory_failure() takes the page of whatever
+   * size (hard_offline_page). Where the page is 4 KiB of a larger one, that is what becomes of the larger one.
+   */
+  | {
+      readonly verb: "memory-failure";
+      readonly offset: bigint;
+      readonly options?: readonly MemoryFailureOption[];
+    }
   /** A device of the VMM copies from the guest's memory, as for a descriptor of a virtqueue. */
   | { readonly verb: "device-read"; readonly offset: bigint; readonly size: number }
   /** A device of the VMM copies to the guest's memory. */
@@ -251,7 +262,7 @@ export const vmmVerbs: {
   map: { operands: { offset: windowOffset, length: fileLength } },
   protect: { operands: { offset: windowOffset, length: fileLength, protection: oneOf(protections) } },
   discard: { operands: { offset: windowOffset, length: fileLength } },
-  "memory-failure": { operands: { offset: windowOffset } },
+  "memory-failure": { operands: { offset: windowOffset, options: optionsIfAny(memoryFailureOptions) } },
   "device-read": { operands: { offset: windowOffset, size: copySize } },
   "device-write": { operands: { offset: windowOffset, size: copySize, value: value() } },
   signal: { operands: { name: signalName } },
@@ -260,6 +271,11 @@ export const vmmVerbs: {
 
 export function isVmmAction(step: VmmStep): step is VmmAction {
   return step.verb !== "await" && step.verb !== "signal" && step.verb !== "resume";
+}
+
+/** A memory error of which the VMM is told before it meets it. */
+export function isEarlyFailure(step: VmmStep): boolean {
+  return step.verb === "memory-failure" && (step.options ?? []).includes("early");
 }
 
 /** The VMM's own load or store. */

@@ -67,7 +67,7 @@ const vmmLines: Readonly<Record<keyof typeof vmmVerbs, string>> = {
   map: "map 0x1000 0x2000",
   protect: "protect 0x1000 0x2000 none",
   discard: "discard 0x1000 0x1000",
-  "memory-failure": "memory-failure 0x1000",
+  "memory-failure": "memory-failure 0x1000 early",
   "device-read": "device-read 0x1000 8",
   "device-write": "device-write 0x1000 8 0x5a5a",
   signal: "signal cut",

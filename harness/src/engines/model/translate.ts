@@ -53,6 +53,7 @@ import {
   type Outcome,
   type Parts,
   type Proposal,
+  pageBytesOf,
   type Scenario,
   STUCK,
   servedPage,
@@ -426,6 +427,12 @@ class Translator {
     return { page, pages: this.count(from + length) - page };
   }
 
+  /** A page of hugetlbfs is lost as a whole; of a tmpfs it is split first (memory_failure(), mm/memory-failure.c). */
+  #failedRange(offset: bigint): readonly [bigint, bigint] {
+    const bytes = pageBytesOf(this.#scenario.backing.kind);
+    return [offset - (offset % bytes), bytes];
+  }
+
   vmm(step: VmmStep): ModelHostStep {
     switch (step.verb) {
       case "signal":
@@ -436,7 +443,7 @@ class Translator {
       case "protect":
         return { op: "unmap", ...this.#pagesAt(step.offset, step.length) };
       case "memory-failure":
-        return { op: "hwpoison", page: this.#pagesAt(step.offset, 1n).page };
+        return { op: "hwpoison", ...this.#pagesAt(...this.#failedRange(step.offset)) };
       default:
         throw new Error(`${step.verb}: not in the model`);
     }
