@@ -132,6 +132,8 @@ function actionCode(action: HostAction): readonly string[] {
     case "open":
     case "open-read":
     case "map-store":
+    case "device-read":
+    case "device-write":
     case "kill-server":
     case "stop-server":
     case "continue-server":

@@ -49,6 +49,10 @@ export type HostStep =
   | { readonly verb: "collapse"; readonly offset: bigint; readonly length: bigint }
   /** Writes 8 bytes through a mapping of its own (MAP_SHARED). */
   | { readonly verb: "map-store"; readonly offset: bigint; readonly value: bigint }
+  /** As a device's back-end with a mapping of its own, as vhost-user has it: copies from the guest's memory. */
+  | { readonly verb: "device-read"; readonly offset: bigint; readonly size: number }
+  /** The same, to it. */
+  | { readonly verb: "device-write"; readonly offset: bigint; readonly size: number; readonly value: bigint }
   /** rename(2) of another, empty file over this one. */
   | { readonly verb: "rename-over" }
   | { readonly verb: "unlink" }
@@ -130,6 +134,8 @@ export type Act<Step> = {
   readonly descriptor?: "opens" | "uses";
   /** It concerns the file's name, not the inode. */
   readonly onName?: true;
+  /** A load or store of the process's own: what is lost ends it. */
+  readonly isDevice?: true;
   /** It is done to the server of the mount that is mapped. */
   readonly server?: ServerChange;
 };
@@ -149,6 +155,13 @@ function checkRange({ offset, length }: { readonly offset: bigint; readonly leng
   return offset + length > FILE_BYTES_MAX
     ? `offset ${hex(offset)} + length ${hex(length)} is beyond the limit ${sizeText(FILE_BYTES_MAX)}`
     : null;
+}
+
+/** Whole pages. */
+function pagesAround(offset: bigint, length: bigint): FileRange {
+  const from = offset - (offset % PAGE_BYTES);
+  const end = offset + length + PAGE_BYTES - 1n;
+  return { from, to: end - (end % PAGE_BYTES) };
 }
 
 const toServer = (server: ServerChange, detail: string) => ({
@@ -229,10 +242,25 @@ export const hostVerbs: {
       event: ({ offset }) => ({ kind: "write", detail: `8 bytes at ${offset}, through a mapping` }),
       effect: unchanged,
       // By page: what the guest sees is distinguished by page only.
-      rewrites: ({ offset }) => {
-        const from = offset - (offset % PAGE_BYTES);
-        return { from, to: from + PAGE_BYTES };
-      },
+      rewrites: ({ offset }) => pagesAround(offset, 1n),
+    },
+  },
+  "device-read": {
+    operands: { offset: fileOffset(), size: copySize },
+    act: {
+      event: ({ offset, size }) => ({ kind: "fault", detail: `a device reads ${size} bytes at ${offset}` }),
+      effect: unchanged,
+      isDevice: true,
+    },
+  },
+  "device-write": {
+    operands: { offset: fileOffset(), size: copySize, value: value() },
+    act: {
+      event: ({ offset, size }) => ({ kind: "fault", detail: `a device writes ${size} bytes at ${offset}` }),
+      effect: unchanged,
+      // By page: what the guest sees is distinguished by page only.
+      rewrites: ({ offset, size }) => pagesAround(offset, BigInt(size)),
+      isDevice: true,
     },
   },
   "rename-over": {

@@ -52,6 +52,8 @@ const hostLines: Readonly<Record<keyof typeof hostVerbs, string>> = {
   punch: "punch 0x1000 0x2000",
   collapse: "collapse 0x1000 0x2000",
   "map-store": "map-store 0x1008 0x5a",
+  "device-read": "device-read 0x1000 8",
+  "device-write": "device-write 0x1000 8 0x5a5a",
   "rename-over": "rename-over",
   unlink: "unlink",
   "kill-server": "kill-server",

@@ -232,6 +232,14 @@ function refusedOfVmm(scenario: Scenario, proposal: Proposal): string | null {
   return null;
 }
 
+/** A device's access in a process of its own: nothing of the VM's. */
+function refusedOfHost(scenario: Scenario): string | null {
+  const actions = hostActors(scenario).flatMap(([, actor]) => actionsOf(actor));
+  return actions.some(({ step }) => actOf(step).isDevice)
+    ? "a device's access is its own process's: not in the model"
+    : null;
+}
+
 /** A kind of memory that the model has no equal of. */
 function refusedMemory({ backing, actors }: Scenario): string | null {
   const { kind, readonly, handler } = backing;
@@ -262,6 +270,8 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   }
   const ofVmm = refusedOfVmm(scenario, proposal);
   if (ofVmm !== null) return ofVmm;
+  const ofHost = refusedOfHost(scenario);
+  if (ofHost !== null) return ofHost;
   const memory = refusedMemory(scenario);
   if (memory !== null) return memory;
   const reachesOriginal = sealedReason(scenario, proposal.server);
