@@ -151,6 +151,9 @@ function closeClient(fd: number): void {
   }
 }
 
+/** What the kernel sends for an access to memory that is not there. */
+const signalsOfLostMemory = ["SIGBUS", "SIGSEGV"];
+
 const actorPool = new ChildPool<HostActorInbound, HostActorOutbound>(
   "harness/src/engines/host-actor-main.ts",
 );
@@ -234,6 +237,20 @@ class HostParticipant {
       if (isAsleep && time.heldUpMs * 2 < this.#delayBoundMs) continue;
       const text = heldUpText(`${this.name}.${label}, not back yet,`, time);
       return isAsleep ? text : `${text}, and its process is not asleep`;
+    }
+    return null;
+  }
+
+  /** Its process has ended by a signal. Returns the event if its step has brought that about, which has begun and is not back. */
+  killed(signal: string): { kind: EventKind; detail: string } | null {
+    for (const label of this.#begun.keys()) {
+      const action = this.#actions.get(label);
+      if (this.#results.has(label) || action === undefined || actOf(action).isDevice === undefined) continue;
+      if (!signalsOfLostMemory.includes(signal)) return null;
+      this.#results.set(label, { kind: "killed", signal });
+      this.finished = true;
+      const { kind, detail } = actOf(action).event(action);
+      return { kind, detail: `${detail}: ${signal}` };
     }
     return null;
   }
@@ -371,7 +388,9 @@ class RealHostSetup implements HostSetup {
         if (event !== null) this.trace({ ...event, actor: name });
       },
       onExit: (exit) => {
-        if (!this.#closing) this.#failure ??= `host actor ${name}: ${exitText(exit)}`;
+        const event = exit.kind === "signal" ? participant.killed(exit.signal) : null;
+        if (event !== null) this.trace({ ...event, actor: name });
+        else if (!this.#closing) this.#failure ??= `host actor ${name}: ${exitText(exit)}`;
       },
     });
     this.#participants.push(participant);
