@@ -21,8 +21,11 @@ export const rowNames = [
 ] as const;
 export type RowName = (typeof rowNames)[number];
 
+/** Rounds that come first and are not counted: ours compiles what it runs while it runs it, and a VM's server runs for days. */
+export const WARM_UP_ROUNDS = 2;
+
 export type Turn = {
-  /** From 0, which is not counted: ours compiles what it runs while it runs it. */
+  /** From 0. */
   readonly round: number;
   readonly place: Place;
   readonly row: RowName;
@@ -64,7 +67,7 @@ export function virtiofsdRows(turns: readonly Turn[]): readonly VirtiofsdRow[] {
   return rowNames.map((row) => {
     const ratesOf = (place: Place): readonly number[] =>
       turns
-        .filter((turn) => turn.row === row && turn.place === place && turn.round > 0)
+        .filter((turn) => turn.row === row && turn.place === place && turn.round >= WARM_UP_ROUNDS)
         .toSorted((a, b) => a.round - b.round)
         .map(({ units, nanoseconds }) => (units * 1e9) / nanoseconds);
     const [ours, theirs, dax] = [ratesOf("ours"), ratesOf("virtiofsd"), ratesOf("ours-dax")];

@@ -26,6 +26,7 @@ import {
   turnIn,
   type VirtiofsdRow,
   virtiofsdRows,
+  WARM_UP_ROUNDS,
 } from "./virtiofsd-turns.ts";
 import { BenchGuest, type GuestOptions, type Server, startServer, watchPeaks } from "./virtiofsd-vm.ts";
 
@@ -71,7 +72,7 @@ const RAM_MIB = 256;
 const BOOT_MS = 15_000;
 const TURN_MS = 10_000;
 /** Of the tree: folders, files in each, and their sizes in turn; a source tree's. */
-const TREE_FOLDERS = 10;
+const TREE_FOLDERS = 8;
 const TREE_FILES = 10;
 const TREE_BYTES = [300, 2000, 6000, 14_000, 40_000] as const;
 
@@ -102,13 +103,13 @@ async function buildProgram(directory: string): Promise<Uint8Array> {
   return readFileSync(program);
 }
 
-/** All turns of all rounds, the uncounted one among them. Throws a KernelError that says at which one it ended. */
+/** All turns of all rounds, the uncounted ones among them. Throws a KernelError that says at which one it ended. */
 async function turnsOf(
   guest: BenchGuest,
   { rounds, progress }: VirtiofsdOptions,
   slowness: number,
 ): Promise<readonly Turn[]> {
-  const all = (1 + rounds) * rowNames.length * PLACES.length;
+  const all = (WARM_UP_ROUNDS + rounds) * rowNames.length * PLACES.length;
   await guest.said("the guest boots and mounts", BOOT_MS * slowness);
   const turns: Turn[] = [];
   while (turns.length < all) {
@@ -147,7 +148,7 @@ export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<Virtiof
 
   const shared = { qemu: qemu.command, accelerator, ramMiB: RAM_MIB, directory, signal };
   const places = PLACES.map((place) => `${place}${MOUNT_OPTIONS[place]}`);
-  const work = ["turns", String(1 + rounds), String(files), String(operations), ...places];
+  const work = ["turns", String(WARM_UP_ROUNDS + rounds), String(files), String(operations), ...places];
   const { origin: guestKernel, ...kernelFiles } = await guestWith("turns", work);
   const servers: Server[] = [];
   let guest: BenchGuest | null = null;

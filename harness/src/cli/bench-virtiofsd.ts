@@ -3,7 +3,14 @@ import { getuid } from "node:process";
 import { exitCodes } from "../../../language/src/index.ts";
 import { benchVirtiofsd, type VirtiofsdResult } from "../bench/virtiofsd.ts";
 import type { HeldMemory } from "../bench/virtiofsd-memory.ts";
-import { PLACES, type Place, type Ratio, type RowName, type VirtiofsdRow } from "../bench/virtiofsd-turns.ts";
+import {
+  PLACES,
+  type Place,
+  type Ratio,
+  type RowName,
+  type VirtiofsdRow,
+  WARM_UP_ROUNDS,
+} from "../bench/virtiofsd-turns.ts";
 import { KernelError } from "../kernel/error.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
@@ -133,7 +140,7 @@ export function virtiofsdText(result: VirtiofsdResult, style: Style): string {
   return [
     `${peer}; guest: ${guestKernel}; ${qemu} (${accelerator})`,
     `a file of ${fileBytes / 2 ** 20} MiB, ${files} files, a tree of ${treeFiles}, ${operations} operations at random; caches ` +
-      `dropped before each turn; medians of ${rounds} rounds (lowest to highest), after one that is not counted`,
+      `dropped before each turn; medians of ${rounds} rounds (lowest to highest), after ${WARM_UP_ROUNDS} that are not counted`,
     "",
     renderGrid({ head, rows: result.rows.map(line) }, style),
     `most memory of each server: ${peaks.join("; ")}`,

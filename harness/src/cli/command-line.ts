@@ -422,8 +422,8 @@ function addBenchVirtiofsd(bench: Command): void {
     .option("--qemu <FILE>", "a QEMU with a DAX window (as of run)")
     .addOption(new Option("--accel <A>", "what runs the guest").choices(["kvm", "tcg"]).default("tcg"))
     .option("--size <MIB>", "of the file", "8")
-    .option("--files <N>", "made, looked at and removed a turn", "100")
-    .option("--operations <N>", "of random access, a turn", "200")
+    .option("--files <N>", "made, looked at and removed a turn", "200")
+    .option("--operations <N>", "of random access, a turn", "500")
     .option(
       "--rounds <N>",
       "each so many times, in turn, after one that is not counted; medians are shown",
