@@ -2,12 +2,13 @@
  * The guest's program of `daxfault bench virtiofsd` (harness/src/bench/virtiofsd*.ts), the only one there (after init). Built by the
  * bench, static. It mounts what is named, as `/TAG`, a virtio-fs each; options of mount(2) follow a colon.
  *
- * usage: guest-files turns ROUNDS FILES OPERATIONS TAG[:OPTIONS]...
+ * usage: guest-files turns WARM-UP ROUNDS FILES OPERATIONS TAG[:OPTIONS]...
  *        guest-files hold TAG[:OPTIONS]
  *
  * turns: the same work on the same files of several mounts, in turns. Each mount has `data`, a file, and `tree`, a tree of
  * files. Caches are dropped before each turn, and the order of the mounts moves on by one with each round. Says
- * `@ mounted`, a line a turn, `@ ROUND TAG ROW UNITS NANOSECONDS`, and `@ done`.
+ * `@ mounted`, a line a turn, `@ ROUND TAG ROW UNITS NANOSECONDS`, and `@ done`. WARM-UP rounds come first, without the last
+ * row, which takes longest.
  *
  * hold: reads `data`, maps it, touches each page, and keeps the mapping. Says `@ mounted`, and `@ held` when it has; waits for a
  * line after each.
@@ -325,11 +326,12 @@ static void hold(const char *tag)
     wait_for_line();
 }
 
-static void turns(int rounds, char *const places[], int count)
+static void turns(int warm_up, int rounds, char *const places[], int count)
 {
+    int row_count = sizeof rows / sizeof rows[0];
     say("@ mounted");
-    for (int round = 0; round < rounds; round++)
-        for (int row = 0; row < (int)(sizeof rows / sizeof rows[0]); row++)
+    for (int round = 0; round < warm_up + rounds; round++)
+        for (int row = 0; row < row_count - (round < warm_up); row++)
             for (int place = 0; place < count; place++)
                 turn(round, places[(place + round) % count], row);
     say("@ done");
@@ -342,7 +344,7 @@ static int is(const char *mode, char *const arguments[])
 
 int main(int count, char *arguments[])
 {
-    int first = is("hold", arguments) && count == 3 ? 2 : is("turns", arguments) ? 5 : count;
+    int first = is("hold", arguments) && count == 3 ? 2 : is("turns", arguments) ? 6 : count;
     if (first >= count)
         return 64;
     memset(buffer, 'b', sizeof buffer);
@@ -353,8 +355,8 @@ int main(int count, char *arguments[])
         hold(arguments[2]);
         return 0;
     }
-    file_count = atoi(arguments[3]);
-    operation_count = atoi(arguments[4]);
-    turns(atoi(arguments[2]), arguments + first, count - first);
+    file_count = atoi(arguments[4]);
+    operation_count = atoi(arguments[5]);
+    turns(atoi(arguments[2]), atoi(arguments[3]), arguments + first, count - first);
     return 0;
 }

@@ -22,7 +22,7 @@ export const rowNames = [
 export type RowName = (typeof rowNames)[number];
 
 /** Rounds that come first and are not counted: ours compiles what it runs while it runs it, and a VM's server runs for days. */
-export const WARM_UP_ROUNDS = 2;
+export const WARM_UP_ROUNDS = 10;
 
 export type Turn = {
   /** From 0. */

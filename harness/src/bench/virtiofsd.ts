@@ -103,23 +103,26 @@ async function buildProgram(directory: string): Promise<Uint8Array> {
   return readFileSync(program);
 }
 
-/** All turns of all rounds, the uncounted ones among them. Throws a KernelError that says at which one it ended. */
+/** All turns, those that are not counted among them. Throws a KernelError that says at which one it ended. */
 async function turnsOf(
   guest: BenchGuest,
   { rounds, progress }: VirtiofsdOptions,
   slowness: number,
 ): Promise<readonly Turn[]> {
-  const all = (WARM_UP_ROUNDS + rounds) * rowNames.length * PLACES.length;
   await guest.said("the guest boots and mounts", BOOT_MS * slowness);
   const turns: Turn[] = [];
-  while (turns.length < all) {
-    const what = `turn ${turns.length + 1} of ${all}`;
+  for (;;) {
+    const what = `turn ${turns.length + 1}`;
     const line = await guest.said(what, TURN_MS * slowness);
+    if (line === "@ done") break;
     const turn = turnIn(line);
     if (turn === null) throw new KernelError(`${what}: the guest says ${JSON.stringify(line)}`);
     turns.push(turn);
-    progress(`${turn.row} on ${turn.place}, ${turns.length} of ${all}`);
+    progress(`${turn.row} on ${turn.place}, round ${turn.round + 1} of ${WARM_UP_ROUNDS + rounds}`);
   }
+  const counted = turns.filter(({ round }) => round >= WARM_UP_ROUNDS).length;
+  const wanted = rounds * rowNames.length * PLACES.length;
+  if (counted !== wanted) throw new KernelError(`the guest did ${counted} turns that count, not ${wanted}`);
   return turns;
 }
 
@@ -148,7 +151,14 @@ export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<Virtiof
 
   const shared = { qemu: qemu.command, accelerator, ramMiB: RAM_MIB, directory, signal };
   const places = PLACES.map((place) => `${place}${MOUNT_OPTIONS[place]}`);
-  const work = ["turns", String(WARM_UP_ROUNDS + rounds), String(files), String(operations), ...places];
+  const work = [
+    "turns",
+    String(WARM_UP_ROUNDS),
+    String(rounds),
+    String(files),
+    String(operations),
+    ...places,
+  ];
   const { origin: guestKernel, ...kernelFiles } = await guestWith("turns", work);
   const servers: Server[] = [];
   let guest: BenchGuest | null = null;

@@ -426,8 +426,8 @@ function addBenchVirtiofsd(bench: Command): void {
     .option("--operations <N>", "of random access, a turn", "500")
     .option(
       "--rounds <N>",
-      "each so many times, in turn, after one that is not counted; medians are shown",
-      "3",
+      "each so many times, in turn, after ten that are not counted; medians are shown",
+      "5",
     )
     .option("--guests <N>", "that hold the same file at once; 0: memory is not measured", "2")
     .option("--json <FILE>", JSON_HELP)

@@ -9,6 +9,7 @@ import {
   type Turn,
   turnIn,
   virtiofsdRows,
+  WARM_UP_ROUNDS,
 } from "../../src/bench/virtiofsd-turns.ts";
 import { virtiofsdText } from "../../src/cli/bench-virtiofsd.ts";
 import { styleFor } from "../../src/report/style.ts";
@@ -53,7 +54,7 @@ describe("a line of the guest", () => {
 
 describe("virtiofsdRows", () => {
   it("has the rate of each place by units and time, and ours with theirs as 1", () => {
-    const rows = virtiofsdRows(round(2, 2));
+    const rows = virtiofsdRows(round(WARM_UP_ROUNDS, 2));
     expect(rows.map(({ row }) => row)).toEqual([...rowNames]);
     expect(rows[0]).toEqual({
       row: "read-sequential",
@@ -65,14 +66,20 @@ describe("virtiofsdRows", () => {
     });
   });
 
-  it("does not count the first two rounds, and takes the ratio of each other one by itself", () => {
+  it("does not count the rounds in which a server warms up, and takes the ratio of each other one by itself", () => {
     const slow = [
-      turn(4, "stat", "ours", 60, 2),
-      turn(4, "stat", "virtiofsd", 10, 1),
-      turn(4, "stat", "ours-dax", 1, 1),
+      turn(WARM_UP_ROUNDS + 2, "stat", "ours", 60, 2),
+      turn(WARM_UP_ROUNDS + 2, "stat", "virtiofsd", 10, 1),
+      turn(WARM_UP_ROUNDS + 2, "stat", "ours-dax", 1, 1),
     ];
     // Not in the order of the rounds.
-    const turns = [...slow, ...round(0, 50), ...round(1, 60), ...round(2, 2), ...round(3, 4)];
+    const turns = [
+      ...slow,
+      ...round(0, 50),
+      ...round(WARM_UP_ROUNDS - 1, 60),
+      ...round(WARM_UP_ROUNDS, 2),
+      ...round(WARM_UP_ROUNDS + 1, 4),
+    ];
     const row = virtiofsdRows(turns).find((one) => one.row === "stat");
     expect(row).toMatchObject({
       ours: 200,
@@ -108,7 +115,7 @@ describe("the text", () => {
     operations: 500,
     rounds: 1,
     treeFiles: 100,
-    rows: virtiofsdRows(round(2, 2)),
+    rows: virtiofsdRows(round(WARM_UP_ROUNDS, 2)),
     peakRssBytes: { ours: 2 ** 27, virtiofsd: 2 ** 23, "ours-dax": 2 ** 27 },
     memory: null,
   };
