@@ -1,23 +1,29 @@
 /*
- * The guest's program of `daxfault bench virtiofsd` (harness/src/bench/virtiofsd.ts): the same work on the same files of
- * several mounts, in turns. Built by the bench, static.
+ * The guest's program of `daxfault bench virtiofsd` (harness/src/bench/virtiofsd*.ts), the only one there (after init). Built by the
+ * bench, static. It mounts what is named, as `/TAG`, a virtio-fs each; options of mount(2) follow a colon.
  *
- * usage: guest-files ROUNDS FILES OPERATIONS FOLDER...
+ * usage: guest-files turns WARM-UP ROUNDS FILES OPERATIONS TAG[:OPTIONS]...
+ *        guest-files hold TAG[:OPTIONS]
  *
- * Each folder has `data`, a file, and `tree`, a tree of files. Caches are dropped before each turn, and the order of the
- * folders moves on by one with each round. Prints a line a turn: `@ FOLDER ROW UNITS NANOSECONDS`.
+ * turns: the same work on the same files of several mounts, in turns. Each mount has `data`, a file, and `tree`, a tree of
+ * files. Caches are dropped before each turn, and the order of the mounts moves on by one with each round. Says
+ * `@ mounted`, a line a turn, `@ ROUND TAG ROW UNITS NANOSECONDS`, and `@ done`. WARM-UP rounds come first, without the last
+ * row, which takes longest.
+ *
+ * hold: reads `data`, maps it, touches each page, and keeps the mapping. Says `@ mounted`, and `@ held` when it has; waits for a
+ * line after each.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -32,6 +38,12 @@ static void __attribute__((noreturn)) die(const char *what)
     printf("! %s: %s\n", what, strerror(errno));
     fflush(stdout);
     exit(1);
+}
+
+static void say(const char *line)
+{
+    puts(line);
+    fflush(stdout);
 }
 
 static int64_t now(void)
@@ -67,13 +79,20 @@ static off_t random_page(off_t size)
     return (off_t)(random_state % (uint32_t)(size / PAGE)) * PAGE;
 }
 
-static int64_t read_sequential(void)
+/* Bytes to the file's end. */
+static int64_t read_all(int fd)
 {
-    int fd = open_data(O_RDONLY);
     int64_t total = 0;
     for (ssize_t count; (count = read(fd, buffer, BLOCK)) != 0; total += count)
         if (count < 0)
             die("read");
+    return total;
+}
+
+static int64_t read_sequential(void)
+{
+    int fd = open_data(O_RDONLY);
+    int64_t total = read_all(fd);
     close(fd);
     return total;
 }
@@ -103,12 +122,17 @@ static char *map_data(off_t *size)
 
 static volatile char sink;
 
+static void touch_all(const char *memory, off_t size)
+{
+    for (off_t at = 0; at < size; at += PAGE)
+        sink = memory[at];
+}
+
 static int64_t map_sequential(void)
 {
     off_t size;
     char *memory = map_data(&size);
-    for (off_t at = 0; at < size; at += PAGE)
-        sink = memory[at];
+    touch_all(memory, size);
     munmap(memory, size);
     return size;
 }
@@ -187,24 +211,46 @@ static int64_t unlink_files(void)
     return file_count;
 }
 
-/* The number that a command of the shell writes. */
-static int64_t count_of(const char *command)
+static int64_t seen;
+
+static int see(const char *path, const struct stat *stats, int kind, struct FTW *where)
 {
-    FILE *output = popen(command, "r");
-    long long count = -1;
-    if (output == NULL || fscanf(output, "%lld", &count) != 1 || pclose(output) != 0 || count <= 0)
-        die(command);
-    return count;
+    (void)path, (void)where;
+    seen += kind == FTW_F && stats->st_size > 0;
+    return 0;
 }
 
+static int see_content(const char *path, const struct stat *stats, int kind, struct FTW *where)
+{
+    (void)stats, (void)where;
+    if (kind != FTW_F)
+        return 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        die(path);
+    seen += read_all(fd);
+    close(fd);
+    return 0;
+}
+
+static int64_t walk(int (*each)(const char *, const struct stat *, int, struct FTW *))
+{
+    seen = 0;
+    if (nftw("tree", each, 16, FTW_PHYS) != 0 || seen == 0)
+        die("nftw");
+    return seen;
+}
+
+/* As `find tree -type f -size +0` does it. */
 static int64_t find_tree(void)
 {
-    return count_of("find tree -type f -size +0 | wc -l");
+    return walk(see);
 }
 
+/* As `tar c tree` does it. */
 static int64_t tar_tree(void)
 {
-    return count_of("tar cf - tree | wc -c");
+    return walk(see_content);
 }
 
 static const struct {
@@ -219,7 +265,7 @@ static const struct {
     {"tar", tar_tree},
 };
 
-/* The page cache, names and inodes go; what the shell's programs are read from comes back before the clock runs. */
+/* The page cache, names and inodes go. */
 static void drop_caches(void)
 {
     sync();
@@ -227,38 +273,90 @@ static void drop_caches(void)
     if (fd < 0 || write(fd, "3", 1) != 1)
         die("drop_caches");
     close(fd);
-    if (system("find /dev/null | wc -l > /dev/null; tar cf - /dev/null 2> /dev/null | wc -c > /dev/null") != 0)
-        die("find and tar");
 }
 
-static void turn(const char *folder, int row)
+static void turn(int round, const char *tag, int row)
 {
-    if (chdir(folder) != 0)
-        die(folder);
+    if (chdir("/") != 0 || chdir(tag) != 0)
+        die(tag);
     drop_caches();
     random_state = 2463534242u;
     int64_t begin = now();
     int64_t units = rows[row].run();
     int64_t nanoseconds = now() - begin;
-    printf("@ %s %s %lld %lld\n", folder, rows[row].name, (long long)units, (long long)nanoseconds);
+    printf("@ %d %s %s %lld %lld\n", round, tag, rows[row].name, (long long)units, (long long)nanoseconds);
     fflush(stdout);
-    if (chdir("/") != 0)
-        die("chdir");
 }
 
-int main(int count, char **arguments)
+static void mount_at(const char *source, const char *target, const char *type, const char *options)
 {
-    if (count < 5)
+    if ((mkdir(target, 0755) != 0 && errno != EEXIST) || mount(source, target, type, 0, options) != 0)
+        die(target);
+}
+
+/* `TAG:OPTIONS`, of which TAG is left. */
+static void mount_place(char *place)
+{
+    char *options = strchr(place, ':');
+    if (options != NULL)
+        *options++ = 0;
+    char target[64];
+    snprintf(target, sizeof target, "/%s", place);
+    mount_at(place, target, "virtiofs", options);
+}
+
+static void wait_for_line(void)
+{
+    for (int c; (c = getchar()) != '\n';)
+        if (c == EOF)
+            die("standard input");
+}
+
+static void hold(const char *tag)
+{
+    say("@ mounted");
+    wait_for_line();
+    if (chdir("/") != 0 || chdir(tag) != 0)
+        die(tag);
+    read_sequential();
+    off_t size;
+    const char *memory = map_data(&size);
+    touch_all(memory, size);
+    say("@ held");
+    wait_for_line();
+}
+
+static void turns(int warm_up, int rounds, char *const places[], int count)
+{
+    int row_count = sizeof rows / sizeof rows[0];
+    say("@ mounted");
+    for (int round = 0; round < warm_up + rounds; round++)
+        for (int row = 0; row < row_count - (round < warm_up); row++)
+            for (int place = 0; place < count; place++)
+                turn(round, places[(place + round) % count], row);
+    say("@ done");
+}
+
+static int is(const char *mode, char *const arguments[])
+{
+    return arguments[1] != NULL && strcmp(arguments[1], mode) == 0;
+}
+
+int main(int count, char *arguments[])
+{
+    int first = is("hold", arguments) && count == 3 ? 2 : is("turns", arguments) ? 6 : count;
+    if (first >= count)
         return 64;
-    int rounds = atoi(arguments[1]), places = count - 4;
-    file_count = atoi(arguments[2]);
-    operation_count = atoi(arguments[3]);
     memset(buffer, 'b', sizeof buffer);
-    for (int round = 0; round < rounds; round++)
-        for (int row = 0; row < (int)(sizeof rows / sizeof rows[0]); row++)
-            for (int place = 0; place < places; place++)
-                turn(arguments[4 + (place + round) % places], row);
-    printf("@ done\n");
-    fflush(stdout);
+    mount_at("proc", "/proc", "proc", NULL);
+    for (int place = first; place < count; place++)
+        mount_place(arguments[place]);
+    if (first == 2) {
+        hold(arguments[2]);
+        return 0;
+    }
+    file_count = atoi(arguments[4]);
+    operation_count = atoi(arguments[5]);
+    turns(atoi(arguments[2]), atoi(arguments[3]), arguments + first, count - first);
     return 0;
 }

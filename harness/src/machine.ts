@@ -20,7 +20,13 @@ import { createRequire } from "node:module";
 import { arch, release } from "node:os";
 import { join } from "node:path";
 import { type Actor, isOnTmpfs, type Scenario, usesMount } from "../../language/src/index.ts";
-import { HARD_OFFLINE_PAGE, mountOf, PAGE_SIZE, swapRefusal, userfaultRefusal } from "../../sys/src/index.ts";
+import {
+  fileSystemOf,
+  HARD_OFFLINE_PAGE,
+  PAGE_SIZE,
+  swapRefusal,
+  userfaultRefusal,
+} from "../../sys/src/index.ts";
 import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
 import type { Support } from "./engine.ts";
 import { errorLine } from "./error-text.ts";
@@ -384,7 +390,7 @@ function inspect(): MachineFacts {
     kvmParameters: readKvmParameters(),
     runDirectory: {
       path: runDirectoryParent,
-      fileSystem: mountOf(runDirectoryParent)?.type ?? "unknown",
+      fileSystem: fileSystemOf(runDirectoryParent),
     },
     features: lazyFeatures(),
   };

@@ -1,10 +1,11 @@
-/** What the guest's program of `bench virtiofsd` says (harness/bench/guest-files.c). Pure. */
+/** What the guest's program of `bench virtiofsd` says (harness/bench/guest-files.c), and the figures of it. Pure. */
+import { median } from "./quantile.ts";
 
 /** Where the guest works; also the tags of its devices. */
 export const PLACES = ["ours", "virtiofsd", "ours-dax"] as const;
 export type Place = (typeof PLACES)[number];
 
-/** In the order in which they run. Units: bytes of the sequential ones, else operations; bytes of the archive of `tar`. */
+/** In the order in which they run. Units: bytes of the sequential ones and of `tar`, else operations or files. */
 export const rowNames = [
   "read-sequential",
   "read-random",
@@ -20,19 +21,63 @@ export const rowNames = [
 ] as const;
 export type RowName = (typeof rowNames)[number];
 
+/** Rounds that come first and are not counted: ours compiles what it runs while it runs it, and a VM's server runs for days. */
+export const WARM_UP_ROUNDS = 10;
+
 export type Turn = {
+  /** From 0. */
+  readonly round: number;
   readonly place: Place;
   readonly row: RowName;
   readonly units: number;
   readonly nanoseconds: number;
 };
 
-/** A turn of the work, or its end; null: another line. */
-export function turnIn(line: string): Turn | "done" | null {
-  if (/^@ done\r?$/.test(line)) return "done";
-  const found = /^@ \S*\/(\S+) (\S+) ([0-9]+) ([0-9]+)\r?$/.exec(line);
-  const place = PLACES.find((name) => name === found?.[1]);
-  const row = rowNames.find((name) => name === found?.[2]);
+/** A turn of the work; null: something else. */
+export function turnIn(line: string): Turn | null {
+  const [, round, tag, name, units, nanoseconds] =
+    /^@ ([0-9]+) (\S+) (\S+) ([0-9]+) ([0-9]+)$/.exec(line) ?? [];
+  const place = PLACES.find((one) => one === tag);
+  const row = rowNames.find((one) => one === name);
   if (place === undefined || row === undefined) return null;
-  return { place, row, units: Number(found?.[3]), nanoseconds: Number(found?.[4]) };
+  return { round: Number(round), place, row, units: Number(units), nanoseconds: Number(nanoseconds) };
+}
+
+/** Of the rounds, each of which has one: the median, the lowest and the highest. */
+export type Ratio = { readonly median: number; readonly lowest: number; readonly highest: number };
+
+export type VirtiofsdRow = {
+  readonly row: RowName;
+  /** Units a second, medians: bytes, operations or files. */
+  readonly ours: number;
+  readonly theirs: number;
+  readonly dax: number;
+  /** Ours with virtiofsd's as 1, and ours with DAX. */
+  readonly ratio: Ratio;
+  readonly daxRatio: Ratio;
+};
+
+function ratioOf(rates: readonly number[], theirs: readonly number[]): Ratio {
+  const ratios = rates.map((rate, round) => rate / (theirs[round] ?? Number.NaN));
+  return { median: median(ratios), lowest: Math.min(...ratios), highest: Math.max(...ratios) };
+}
+
+/** Each row's counted rounds. */
+export function virtiofsdRows(turns: readonly Turn[]): readonly VirtiofsdRow[] {
+  return rowNames.map((row) => {
+    const ratesOf = (place: Place): readonly number[] =>
+      turns
+        .filter((turn) => turn.row === row && turn.place === place && turn.round >= WARM_UP_ROUNDS)
+        .toSorted((a, b) => a.round - b.round)
+        .map(({ units, nanoseconds }) => (units * 1e9) / nanoseconds);
+    const [ours, theirs, dax] = [ratesOf("ours"), ratesOf("virtiofsd"), ratesOf("ours-dax")];
+    return {
+      row,
+      ours: median(ours),
+      theirs: median(theirs),
+      dax: median(dax),
+      ratio: ratioOf(ours, theirs),
+      daxRatio: ratioOf(dax, theirs),
+    };
+  });
 }

@@ -1,8 +1,16 @@
 /** `daxfault bench virtiofsd`: the server for a VMM beside Debian's virtiofsd, in one guest. */
 import { getuid } from "node:process";
 import { exitCodes } from "../../../language/src/index.ts";
-import { benchVirtiofsd, type VirtiofsdResult, type VirtiofsdRow } from "../bench/virtiofsd.ts";
-import { PLACES, type RowName } from "../bench/virtiofsd-turns.ts";
+import { benchVirtiofsd, type VirtiofsdResult } from "../bench/virtiofsd.ts";
+import type { HeldMemory } from "../bench/virtiofsd-memory.ts";
+import {
+  PLACES,
+  type Place,
+  type Ratio,
+  type RowName,
+  type VirtiofsdRow,
+  WARM_UP_ROUNDS,
+} from "../bench/virtiofsd-turns.ts";
 import { KernelError } from "../kernel/error.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
@@ -19,6 +27,7 @@ export type BenchVirtiofsdCommand = {
   readonly files: string;
   readonly operations: string;
   readonly rounds: string;
+  readonly guests: string;
   readonly json?: string;
 };
 
@@ -26,6 +35,7 @@ const MAX_SIZE_MIB = 64;
 const MAX_FILES = 10_000;
 const MAX_OPERATIONS = 100_000;
 const MAX_ROUNDS = 100;
+const MAX_GUESTS = 16;
 
 /** Returns the exit code: measurements are not verdicts, so 0 once they are made; 2 where nothing came out. */
 export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, style: Style): Promise<number> {
@@ -34,6 +44,7 @@ export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, styl
   const files = parseCount("--files", options.files, 1, MAX_FILES);
   const operations = parseCount("--operations", options.operations, 1, MAX_OPERATIONS);
   const rounds = parseCount("--rounds", options.rounds, 1, MAX_ROUNDS);
+  const guests = parseCount("--guests", options.guests, 0, MAX_GUESTS);
   if (getuid?.() !== 0) {
     console.error("daxfault bench virtiofsd: it needs root: both servers act as the guest's users");
     return exitCodes.nothingRan;
@@ -50,6 +61,7 @@ export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, styl
         files,
         operations,
         rounds,
+        guests,
         directory,
         signal,
         progress: status.show,
@@ -79,36 +91,59 @@ const TITLES: Readonly<Record<RowName, string>> = {
   create: "create (1/s)",
   stat: "stat (1/s)",
   unlink: "unlink (1/s)",
-  find: "find of a tree (files/s)",
-  tar: "tar of a tree (MiB/s)",
+  find: "a tree's attributes, as find (files/s)",
+  tar: "a tree's content, as tar (MiB/s)",
 };
+const PLACE_TITLES: Readonly<Record<Place, string>> = {
+  ours: "ours",
+  virtiofsd: "virtiofsd",
+  "ours-dax": "ours, DAX",
+};
+
+const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
+const ratioText = ({ median, lowest, highest }: Ratio): string =>
+  `${median.toFixed(2)} (${lowest.toFixed(2)} to ${highest.toFixed(2)})`;
 
 function line({ row, ours, theirs, dax, ratio, daxRatio }: VirtiofsdRow): readonly (readonly string[])[] {
   const isBytes = TITLES[row].includes("MiB/s");
-  const figure = (value: number): readonly string[] => [
-    isBytes ? (value / 2 ** 20).toFixed(1) : value.toFixed(0),
-  ];
+  const figure = (value: number): readonly string[] => [isBytes ? mib(value) : value.toFixed(0)];
   return [
     [TITLES[row]],
     figure(theirs),
     figure(ours),
-    [ratio.toFixed(2)],
+    [ratioText(ratio)],
     figure(dax),
-    [daxRatio.toFixed(2)],
+    [ratioText(daxRatio)],
+  ];
+}
+
+function memoryText({ guests, fileBytes, places }: HeldMemory, style: Style): readonly string[] {
+  const head = ["", "guests' RAM", "the file's pages, mapped", "servers"];
+  const rows = PLACES.map((place) => {
+    const { ramBytes, mappedBytes, serverBytes } = places[place];
+    return [[PLACE_TITLES[place]], [mib(ramBytes)], [mib(mappedBytes)], [mib(serverBytes)]];
+  });
+  return [
+    "",
+    `${guests} guests that have read the same file of ${mib(fileBytes)} MiB and hold it mapped, a server each (MiB of all of them)`,
+    "",
+    renderGrid({ head, rows }, style),
   ];
 }
 
 /** The result as text. */
 export function virtiofsdText(result: VirtiofsdResult, style: Style): string {
-  const { peer, qemu, accelerator, guestKernel, fileBytes, files, operations, rounds } = result;
+  const { peer, qemu, accelerator, guestKernel, fileBytes, files, operations, rounds, treeFiles, memory } =
+    result;
   const head = ["", "virtiofsd", "ours", "ours / virtiofsd", "ours, DAX", "DAX / virtiofsd"];
-  const peaks = PLACES.map((place) => `${place} ${Math.round(result.peakRssBytes[place] / 2 ** 20)} MiB`);
+  const peaks = PLACES.map((place) => `${PLACE_TITLES[place]} ${mib(result.peakRssBytes[place])} MiB`);
   return [
     `${peer}; guest: ${guestKernel}; ${qemu} (${accelerator})`,
-    `a file of ${fileBytes / 2 ** 20} MiB, ${files} files, ${operations} operations at random; caches dropped before each turn; ` +
-      `medians of ${rounds} rounds`,
+    `a file of ${fileBytes / 2 ** 20} MiB, ${files} files, a tree of ${treeFiles}, ${operations} operations at random; caches ` +
+      `dropped before each turn; medians of ${rounds} rounds (lowest to highest), after ${WARM_UP_ROUNDS} that are not counted`,
     "",
     renderGrid({ head, rows: result.rows.map(line) }, style),
-    `most memory of each server: ${peaks.join(", ")}`,
+    `most memory of each server: ${peaks.join("; ")}`,
+    ...(memory === null ? [] : memoryText(memory, style)),
   ].join("\n");
 }

@@ -413,17 +413,23 @@ function addBenchVirtiofsd(bench: Command): void {
     .summary("the server for a VMM beside Debian's virtiofsd, in one guest")
     .description(
       "Boots a Linux guest in QEMU with a virtio-fs of either server, and one of ours with a DAX window; the guest does the " +
-        "same work on each in turns. QEMU and virtiofsd are Debian's, loaded into the cache if they are not there. Needs root " +
-        "and gcc. Minutes where QEMU emulates the CPU.\n\n" +
+        "same work on each in turns. Then guests that read the same file, for each of the three: what memory that takes. QEMU and " +
+        "virtiofsd are Debian's, loaded into the cache if they are not there. Needs root and gcc. Some two minutes where QEMU " +
+        "emulates the CPU.\n\n" +
         "Exit code: 0; 2 nothing came out; 3 nothing ran; 64 usage.",
     )
     .option("--guest-kernel <SPEC>", "the guest's kernel (as of run)", "debian:6.12")
     .option("--qemu <FILE>", "a QEMU with a DAX window (as of run)")
     .addOption(new Option("--accel <A>", "what runs the guest").choices(["kvm", "tcg"]).default("tcg"))
-    .option("--size <MIB>", "of the file", "16")
+    .option("--size <MIB>", "of the file", "8")
     .option("--files <N>", "made, looked at and removed a turn", "200")
     .option("--operations <N>", "of random access, a turn", "500")
-    .option("--rounds <N>", "each so many times, in turn; medians are shown", "5")
+    .option(
+      "--rounds <N>",
+      "each so many times, in turn, after ten that are not counted; medians are shown",
+      "5",
+    )
+    .option("--guests <N>", "that hold the same file at once; 0: memory is not measured", "2")
     .option("--json <FILE>", JSON_HELP)
     .action(async (options) => {
       const { benchVirtiofsdCommand } = await import("./bench-virtiofsd.ts");

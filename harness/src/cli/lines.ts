@@ -859,6 +859,9 @@ const benchGuestFsLine: z.ZodType<BenchGuestFsLine> = z.strictObject({
   problems: texts,
 });
 
+const virtiofsdRatio = z.strictObject({ median: z.number(), lowest: z.number(), highest: z.number() });
+const ofEachPlace = <T extends z.ZodType>(each: T) =>
+  z.strictObject({ ours: each, virtiofsd: each, "ours-dax": each });
 const benchVirtiofsdLine: z.ZodType<BenchVirtiofsdLine> = z.strictObject({
   type: bench,
   name: z.literal("virtiofsd"),
@@ -870,17 +873,27 @@ const benchVirtiofsdLine: z.ZodType<BenchVirtiofsdLine> = z.strictObject({
   files: count,
   operations: count,
   rounds: count,
+  treeFiles: count,
   rows: z.array(
     z.strictObject({
       row: z.enum(virtiofsdRowNames),
       ours: rate,
       theirs: rate,
       dax: rate,
-      ratio: z.number(),
-      daxRatio: z.number(),
+      ratio: virtiofsdRatio,
+      daxRatio: virtiofsdRatio,
     }),
   ),
-  peakRssBytes: z.strictObject({ ours: count, virtiofsd: count, "ours-dax": count }),
+  peakRssBytes: ofEachPlace(count),
+  memory: z
+    .strictObject({
+      guests: count,
+      fileBytes: count,
+      places: ofEachPlace(
+        z.strictObject({ ramBytes: z.number(), mappedBytes: z.number(), serverBytes: count }),
+      ),
+    })
+    .nullable(),
 });
 
 const benchProtectLine: z.ZodType<BenchProtectLine> = z.strictObject({

@@ -30,7 +30,7 @@ import {
   type Transport,
   usesMount,
 } from "../../../language/src/index.ts";
-import { lookAtThread, mountOf } from "../../../sys/src/index.ts";
+import { fileSystemOf, lookAtThread } from "../../../sys/src/index.ts";
 import type { CaseContext } from "../engine.ts";
 import { unmountBelow } from "../run/sweep.ts";
 import { type Backing, createBacking } from "./backing.ts";
@@ -323,7 +323,7 @@ class RealHostSetup implements HostSetup {
   }
 
   get fileSystem(): string {
-    return mountOf(this.sourceDirectory)?.type ?? "unknown";
+    return fileSystemOf(this.sourceDirectory);
   }
 
   get mountpoint(): string | null {

@@ -73,17 +73,13 @@ export async function obtainGuestOnRoot({
   spec,
   modulesDirectory,
   signal,
-  bus = "mmio",
   ...root
 }: GuestAsked & {
   readonly signal: AbortSignal;
-  /** Of its devices. */
-  readonly bus?: "mmio" | "pci";
 } & Omit<GuestRootOptions, "init" | "modules">): Promise<Omit<GuestFiles, "nestedInitrd" | "pciInitrd">> {
   const kernel = await guestKernelOf({ spec, modulesDirectory }, signal);
   const file = readFileSync(kernel.imagePath);
-  const modules = bus === "pci" ? uniqueModules([...kernel.pciModules, ...kernel.modules]) : kernel.modules;
-  const initrd = guestRootInitramfs({ ...root, init: builtInit(), modules });
+  const initrd = guestRootInitramfs({ ...root, init: builtInit(), modules: kernel.modules });
   return { kernel, image: vmlinuxOf(file) ?? file, initrd };
 }
 

@@ -176,9 +176,27 @@ function requireSize(fd: number, endBytes: bigint, place: string): void {
   if (!stats.isFile() && !stats.isCharacterDevice()) throw new MemoryFault(`${place} is no memory`);
 }
 
-/** The views of one thread. Valid until RAM is taken away. */
-export function guestMemoryOf(regions: readonly SharedRegion[]): GuestMemory {
-  return new GuestMemory(regions.flatMap(viewsOf));
+/**
+ * The guest's memory as one thread sees it. A view of RAM is made once, and kept while its region is there: V8 counts each as
+ * memory of its own, as large as the guest's, and collects its heap for a few of them, while every mapping of a DAX window,
+ * of any device of the VM, changes the regions.
+ */
+export class GuestViews {
+  #kept = new Map<string, readonly GuestRegion[]>();
+
+  /** Valid until RAM is taken away. */
+  memoryOf(regions: readonly SharedRegion[]): GuestMemory {
+    const before = this.#kept;
+    this.#kept = new Map();
+    const views = regions.flatMap((region) => {
+      if (region.kind === "window") return viewsOf(region);
+      const key = `${region.gpa} ${region.lengthBytes} ${region.address}`;
+      const own = before.get(key) ?? viewsOf(region);
+      this.#kept.set(key, own);
+      return own;
+    });
+    return new GuestMemory(views);
+  }
 }
 
 function viewsOf({ kind, gpa, lengthBytes, address }: SharedRegion): GuestRegion[] {

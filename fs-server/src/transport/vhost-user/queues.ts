@@ -6,7 +6,7 @@
  */
 import type { QueueRequest } from "../virtio/device.ts";
 import { type Chain, RingFault, SplitQueue } from "../virtio/queue.ts";
-import { guestMemoryOf } from "./memory.ts";
+import { GuestViews } from "./memory.ts";
 import type { DeviceConfiguration, DeviceState, SharedPosition, SharedRing } from "./state.ts";
 
 export type QueueEvents = {
@@ -75,6 +75,7 @@ class SharedRequest implements QueueRequest {
 export class ServedQueues {
   readonly #state: DeviceState;
   readonly #events: QueueEvents;
+  readonly #views = new GuestViews();
   #epoch = -1;
   #queues: readonly ServedQueue[] = [];
 
@@ -108,7 +109,7 @@ export class ServedQueues {
 
   #built({ regions, rings }: DeviceConfiguration): readonly ServedQueue[] {
     if (rings.length === 0) return [];
-    const memory = guestMemoryOf(regions);
+    const memory = this.#views.memoryOf(regions);
     return rings.flatMap((ring) => {
       const position = this.#state.position(ring.index);
       const queue = this.#guarded(

@@ -32,6 +32,13 @@ const no = (reason: string): Support => ({ kind: "no", reason, fix: null });
  * there is one to a memory region of QEMU's without a file, whatever the proposal's VMM would report.
  */
 function supportsVmm({ exits, vmm, server }: Proposal): Support {
+  // On our own VMM both have one description of the file.
+  if (server === "kernel-lease") {
+    return no(
+      "this program has the file open, to see what becomes of it, and the kernel leases no file to a server of its own process " +
+        "while another one has it open (F_SETLEASE): run it on our own VMM, or start `daxfault serve --guard kernel-lease` yourself",
+    );
+  }
   if (exits === "fence") return no("QEMU watches no file: the fence (exits=fence) is our own VMM's");
   if (server !== "none" || vmm === "stop" || vmm === "none") return yes;
   return no(`QEMU stops at the exit, and reports nothing to its guest (vmm=${vmm} is our own VMM's)`);

@@ -26,7 +26,6 @@ describe("supportsQemu", () => {
       "no-hlt-exits",
       "no-hlt-exits-no-apf",
       "lease-fuse",
-      "lease-kernel",
       "pre-content",
       "notify",
       "sealed",
@@ -34,13 +33,15 @@ describe("supportsQemu", () => {
   });
 
   it("runs under TCG what is not about KVM", () => {
-    expect(runIn("tcg")).toEqual(["native", "lease-fuse", "lease-kernel", "pre-content", "notify", "sealed"]);
+    expect(runIn("tcg")).toEqual(["native", "lease-fuse", "pre-content", "notify", "sealed"]);
   });
 
   it.each<[Accelerator, string, string, string]>([
     ["kvm", "load-after-truncate", "fence-exit", "the fence (exits=fence) is our own VMM's"],
     ["kvm", "load-after-truncate", "final-efault-pf", "vmm=inject-pf is our own VMM's"],
     ["kvm", "load-after-truncate", "native", "no VM"],
+    ["kvm", "load-after-guarded-truncate", "lease-kernel", "F_SETLEASE"],
+    ["tcg", "load-after-guarded-truncate", "lease-kernel", "F_SETLEASE"],
     ["kvm", "load-after-truncate", "final-efault", "kvm=final-efault is in no kernel"],
     ["tcg", "load-after-truncate", "apf-guest", "apf-guest is about KVM"],
     ["tcg", "nvdimm/load-after-truncate", "native", "an NVDIMM of QEMU's is one file"],
