@@ -260,6 +260,7 @@ function readSwap(): Feature {
 }
 
 const HUGETLB_POOL = "/proc/sys/vm/nr_hugepages";
+const HUGETLB_SURPLUS = "/sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages";
 const HUGETLB_OVERCOMMIT = "/proc/sys/vm/nr_overcommit_hugepages";
 /** Pages of 2 MiB that a case may want of the pool. */
 export const HUGE_PAGES = 16;
@@ -285,9 +286,13 @@ function readHugetlb(): Feature {
   };
 }
 
-/** Lets the kernel add pages to the pool. Changes the machine: only the agent inside a VM of its own may call it. */
+/**
+ * Lets the kernel add pages to the pool, between two cases. What it has added and still has then is lost to a memory failure, and
+ * is never given back. Changes the machine: only the agent inside a VM of its own may call it.
+ */
 export function allowHugePages(): void {
-  if (existsSync(HUGETLB_OVERCOMMIT)) writeFileSync(HUGETLB_OVERCOMMIT, `${HUGE_PAGES}\n`);
+  if (!existsSync(HUGETLB_OVERCOMMIT)) return;
+  writeFileSync(HUGETLB_OVERCOMMIT, `${HUGE_PAGES + numberIn(HUGETLB_SURPLUS)}\n`);
 }
 
 function readUserfaultfd(): Feature {

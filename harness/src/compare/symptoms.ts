@@ -91,12 +91,12 @@ export const causes: readonly Cause[] = [
   {
     scenario: "device-read-after-truncate",
     cause: "a device of the VMM has copied from a page that is lost",
-    command: "the VMM's core: si_code 2 (BUS_ADRERR), the address is in the window, the thread is no vCPU's",
+    command: "the VMM's core: si_code 2 (BUS_ADRERR), in a thread that is no vCPU's",
   },
   {
     scenario: "backend-read-after-truncate",
     cause: "a device's back-end, a process of its own, has copied from a page that is lost",
-    command: "the back-end's core: si_code 2 (BUS_ADRERR), the address is in a mapping of the file",
+    command: "the back-end's core: si_code 2 (BUS_ADRERR), in a mapping of the file",
   },
 ];
 
@@ -134,6 +134,11 @@ type Row = { readonly symptom: string; readonly cause: Cause; readonly kernels: 
 
 type Recordings = ReadonlyMap<string, ObservedFile>;
 
+/** `kvm_amd-6.12` of `kvm_amd-6.12-ways`: a recording of a kernel, or a part of one. */
+function kernelOf(file: string): string {
+  return /^[a-z_]+-[0-9.]+/.exec(file)?.[0] ?? file;
+}
+
 /** What the cause looks like there, with the recordings that say so. Several: kernels differ. */
 function rowsOf(cause: Cause, proposals: readonly string[], recordings: Recordings): readonly Row[] {
   for (const proposal of proposals) {
@@ -145,7 +150,8 @@ function rowsOf(cause: Cause, proposals: readonly string[], recordings: Recordin
         if (one.scenario !== cause.scenario || one.proposal !== proposal || one.verdict !== "pass") continue;
         const symptom = symptomOf(one.facts?.history, one.words);
         const names = kernels.get(symptom) ?? [];
-        if (!names.includes(file)) names.push(file);
+        const kernel = kernelOf(file);
+        if (!names.includes(kernel)) names.push(kernel);
         kernels.set(symptom, names);
       }
     }

@@ -56,6 +56,11 @@ function offeredFeature({ kvm }: Proposal): KvmFeature | null {
   }
 }
 
+/** By the handler of its userfaultfd. */
+function poisonsPages({ backing }: Scenario): boolean {
+  return backing.handler?.rules.some(({ action }) => action.kind === "poison") ?? false;
+}
+
 /** Can KVM here run the case? Its host and its guard included. */
 export function supportsOnKvm(scenario: Scenario, proposal: Proposal): Support {
   for (const answer of [hostSetupSupport(scenario), guardSupport(proposal.server, scenario)]) {
@@ -75,7 +80,7 @@ export function supportsOnKvm(scenario: Scenario, proposal: Proposal): Support {
   if (proposal.exits === "hlt-in-guest" && ((capabilities.KVM_CAP_X86_DISABLE_EXITS ?? 0) & 2) === 0) {
     return no("this KVM cannot give HLT to the guest (KVM_CAP_X86_DISABLE_EXITS)");
   }
-  if (proposal.vmm === "poison") {
+  if (proposal.vmm === "poison" || poisonsPages(scenario)) {
     const refusal = poisonRefusal();
     if (refusal !== null) return no(`pages cannot be poisoned here: ${refusal}`);
   }

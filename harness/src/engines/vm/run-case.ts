@@ -47,7 +47,10 @@ import type { CasePlan, PlanPlace } from "./plan.ts";
 const CLOSE_RESERVE_MS = 1500;
 /** Part that is kept for the VM process's report. */
 const REPORT_RESERVE_MS = 700;
-/** After the VM's end: how long a host actor's word may be under way on a busy machine. Only who is held up takes it. */
+/**
+ * After the VM's end, on a real machine: how long a host actor's word may be under way on a busy machine. Only who is held
+ * up takes it.
+ */
 const HOST_WORD_MS = 1000;
 
 export type VmPool<Plan extends CasePlan> = ChildPool<ToVm<Plan>, FromVm>;
@@ -210,7 +213,7 @@ async function perform<Plan extends CasePlan>(
   const report = (await vm.reported) ?? deathReport(scenario, vm);
   if (report === null) return { kind: "engine-error", message: `VM process: ${vm.ending}` };
   // The guest may have seen the effect of a step before its actor's word of it has arrived here.
-  await setup.settled(Math.min(left(), HOST_WORD_MS));
+  await setup.settled(Math.min(left(), HOST_WORD_MS * slowness));
   const failure = (await setup.failure()) ?? unexpectedError(report);
   if (failure !== null) return { kind: "engine-error", message: failure };
   if (report.outOfTime) {

@@ -228,4 +228,17 @@ describe("memory that is lost otherwise than by a truncation", () => {
     const states = allowed.ends.map(({ outcome }) => outcome.vmm?.map(vmmText).at(-1));
     expect(new Set(states)).toEqual(new Set([vmmState]));
   });
+
+  it.each([
+    ["hugetlb", { op: "hwpoison", page: 1, pages: 1 }],
+    ["tmpfs", { op: "hwpoison", page: 1, pages: 0 }],
+  ] as const)(
+    "a memory failure of another page of 4 KiB takes what is touched of a huge one: %s",
+    (kind, failed) => {
+      const scenario = withBacking({ kind }, vmm({ verb: "memory-failure", offset: 0x201000n }));
+      const translation = translate(scenario, proposalOf("poison"), options);
+      if (translation.kind === "no") throw new Error(translation.reason);
+      expect(translation.case.host.find(({ op }) => op === "hwpoison")).toEqual(failed);
+    },
+  );
 });
