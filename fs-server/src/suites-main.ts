@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { transports } from "../../language/src/words.ts";
-import { mountOf } from "../../sys/src/index.ts";
+import { fileSystemOf } from "../../sys/src/index.ts";
 import { type Mounted, mounted } from "./stress/mounted.ts";
 import { type Comparison, compare, type Erratum, unmatched } from "./suites/compare.ts";
 import { type ModeRow, serveModes } from "./suites/modes.ts";
@@ -108,7 +108,7 @@ async function main(): Promise<number> {
   const abort = new AbortController();
   for (const name of ["SIGINT", "SIGTERM"] as const) process.once(name, () => abort.abort());
   const base = mkdtempSync(join(values.folder, "daxfault-suites-"));
-  console.log(`sources on ${mountOf(base)?.type ?? "unknown"}`);
+  console.log(`sources on ${fileSystemOf(base)}`);
   try {
     const comparisons = await compareAll({
       base,

@@ -20,7 +20,13 @@ import { createRequire } from "node:module";
 import { arch, release } from "node:os";
 import { join } from "node:path";
 import { type Actor, isOnTmpfs, type Scenario, usesMount } from "../../language/src/index.ts";
-import { mountOf, PAGE_SIZE, swapRefusal, userfaultRefusal } from "../../sys/src/index.ts";
+import {
+  fileSystemOf,
+  HARD_OFFLINE_PAGE,
+  PAGE_SIZE,
+  swapRefusal,
+  userfaultRefusal,
+} from "../../sys/src/index.ts";
 import { KVM_API_VERSION, Kvm } from "../../vmm/src/index.ts";
 import type { Support } from "./engine.ts";
 import { errorLine } from "./error-text.ts";
@@ -303,12 +309,16 @@ function readMemoryFailure(): Feature {
     return {
       kind: "missing",
       reason: "a page that has failed is lost to this machine until it boots again",
-      fix: "scripts/daxfault run SCENARIO --kernel debian:6.12",
+      fix: "scripts/daxfault run 'load-after-memory-failure*' --kernel debian:6.12",
     };
   }
-  return existsSync("/proc/sys/vm/memory_failure_early_kill")
-    ? { kind: "present", detail: "MADV_HWPOISON" }
-    : { kind: "missing", reason: "the kernel has no memory failure (CONFIG_MEMORY_FAILURE)", fix: null };
+  return existsSync(HARD_OFFLINE_PAGE)
+    ? { kind: "present", detail: HARD_OFFLINE_PAGE }
+    : {
+        kind: "missing",
+        reason: "the kernel cannot fail a page (CONFIG_MEMORY_FAILURE, CONFIG_MEMORY_HOTPLUG)",
+        fix: null,
+      };
 }
 
 /** tmpfs has it since 6.6, others never. */
@@ -380,7 +390,7 @@ function inspect(): MachineFacts {
     kvmParameters: readKvmParameters(),
     runDirectory: {
       path: runDirectoryParent,
-      fileSystem: mountOf(runDirectoryParent)?.type ?? "unknown",
+      fileSystem: fileSystemOf(runDirectoryParent),
     },
     features: lazyFeatures(),
   };

@@ -117,19 +117,22 @@ export type VmmWord =
   | { readonly kind: "killed"; readonly signal: string };
 
 /** The possible results of a step of the host actor. */
-export const hostResultKinds = ["done", "delayed", "denied", "not-reached"] as const;
+export const hostResultKinds = ["done", "delayed", "denied", "killed", "not-reached"] as const;
 export type HostResultKind = (typeof hostResultKinds)[number];
 
 /** The result of one step of the host actor. */
 export type HostResult =
   | { readonly kind: "delayed"; readonly ms: number }
   | { readonly kind: "denied"; readonly errno: string }
-  | { readonly kind: Exclude<HostResultKind, "delayed" | "denied"> };
+  /** A signal that the step has brought about has ended the process. */
+  | { readonly kind: "killed"; readonly signal: string }
+  | { readonly kind: Exclude<HostResultKind, "delayed" | "denied" | "killed"> };
 
 /** The same without the time. The errno is `unobserved` where it was left out. */
 export type HostWord =
   | { readonly kind: "denied"; readonly errno: string }
-  | { readonly kind: Exclude<HostResultKind, "denied"> };
+  | { readonly kind: "killed"; readonly signal: string }
+  | { readonly kind: Exclude<HostResultKind, "denied" | "killed"> };
 
 /** Everything that can happen, in one list: a counter and a line of the trace each. */
 export const eventKinds = [
@@ -207,7 +210,14 @@ export function vmmText(vmm: VmmWord): string {
 }
 
 export function hostWordText(word: HostWord, style: UnobservedStyle = "written"): string {
-  return word.kind === "denied" ? withParticular(word.kind, word.errno, style) : word.kind;
+  switch (word.kind) {
+    case "denied":
+      return withParticular(word.kind, word.errno, style);
+    case "killed":
+      return `${word.kind}(${word.signal})`;
+    default:
+      return word.kind;
+  }
 }
 
 export function hostResultText(step: HostResult): string {
@@ -317,6 +327,7 @@ export function parseHostWord(text: string): HostWord | null {
   const kind = hostResultKinds.find((known) => known === name);
   if (kind === undefined) return null;
   if (kind === "denied") return { kind, errno: particulars === "" ? UNOBSERVED : particulars };
+  if (kind === "killed") return particulars === "" ? null : { kind, signal: particulars };
   return particulars === "" ? { kind } : null;
 }
 
@@ -331,6 +342,8 @@ export function parseHostResultText(text: string): HostResult | null {
       return /^[0-9.]+$/.test(particulars) ? { kind, ms: Number(particulars) } : null;
     case "denied":
       return particulars === "" ? null : { kind, errno: particulars };
+    case "killed":
+      return particulars === "" ? null : { kind, signal: particulars };
     default:
       return particulars === "" ? { kind } : null;
   }

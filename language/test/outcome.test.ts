@@ -81,7 +81,10 @@ const host: fc.Arbitrary<HostWord> = fc.oneof(
     kind: fc.constant("denied" as const),
     errno: fc.constantFrom("EPERM", "EAGAIN", UNOBSERVED),
   }),
-  fc.record({ kind: fc.constantFrom(...hostResultKinds.filter((kind) => kind !== "denied")) }),
+  fc.record({ kind: fc.constant("killed" as const), signal: fc.constantFrom("SIGBUS", "SIGSEGV") }),
+  fc.record({
+    kind: fc.constantFrom(...hostResultKinds.filter((kind) => kind !== "denied" && kind !== "killed")),
+  }),
 );
 const vmm: fc.Arbitrary<VmmWord> = fc.oneof(
   fc.record({ kind: fc.constantFrom("running" as const, "looping" as const, "waiting" as const) }),

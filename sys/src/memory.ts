@@ -4,6 +4,7 @@
  * Touching a `Mapping.bytes` whose page cannot be faulted in (a truncated file) kills the process with SIGBUS:
  * no try/catch helps; a child process does.
  */
+import { closeSync, openSync, readSync, writeFileSync } from "node:fs";
 import { type Address, addressOf, check, declare, viewOf } from "./libc.ts";
 
 export const PROT_NONE = 0;
@@ -47,19 +48,43 @@ export function populate(address: Address, lengthBytes: number): void {
 }
 
 const MADV_DONTNEED = 4;
-const MADV_HWPOISON = 100;
 
 /** MADV_DONTNEED: private memory is as it was when it was mapped. Throws a SyscallError. */
 export function adviseDiscard(address: Address, lengthBytes: number): void {
   check("madvise", cMadvise(address, BigInt(lengthBytes), MADV_DONTNEED), "MADV_DONTNEED");
 }
 
+/** Linux with CONFIG_MEMORY_FAILURE and CONFIG_MEMORY_HOTPLUG has it. */
+export const HARD_OFFLINE_PAGE = "/sys/devices/system/memory/hard_offline_page";
+/** An entry of /proc/self/pagemap (Documentation/admin-guide/mm/pagemap.rst). */
+const PAGEMAP_PRESENT = 1n << 63n;
+const PAGEMAP_FRAME = (1n << 55n) - 1n;
+
+/** The page frame behind the address. Throws a SyscallError, or an Error where there is none, or none is shown. */
+function pageFrame(address: Address): bigint {
+  const entry = new BigUint64Array(1);
+  const fd = openSync("/proc/self/pagemap", "r");
+  try {
+    readSync(fd, entry, 0, 8, (BigInt(address) / BigInt(PAGE_SIZE)) * 8n);
+  } finally {
+    closeSync(fd);
+  }
+  const [found = 0n] = entry;
+  const at = `0x${BigInt(address).toString(16)}`;
+  if ((found & PAGEMAP_PRESENT) === 0n) throw new Error(`no page is mapped at ${at}`);
+  const frame = found & PAGEMAP_FRAME;
+  if (frame === 0n) throw new Error(`/proc/self/pagemap hides the frame at ${at}: CAP_SYS_ADMIN is missing`);
+  return frame;
+}
+
 /**
- * MADV_HWPOISON of the page: memory_failure() takes it out of use, for good. Only on a machine of one's own. Needs
- * CAP_SYS_ADMIN and CONFIG_MEMORY_FAILURE. Throws a SyscallError.
+ * memory_failure() takes the page out of use, for good, as where the patrol scrubber finds an error that nobody has
+ * consumed. Not MADV_HWPOISON: that is an error which the caller consumes, and SIGBUS cannot be blocked (force_sig_mceerr()).
+ * Only on a machine of one's own. Needs CAP_SYS_ADMIN.
  */
-export function adviseHardwarePoison(address: Address): void {
-  check("madvise", cMadvise(address, BigInt(PAGE_SIZE), MADV_HWPOISON), "MADV_HWPOISON");
+export function failMemory(address: Address): void {
+  const physical = pageFrame(address) * BigInt(PAGE_SIZE);
+  writeFileSync(HARD_OFFLINE_PAGE, `0x${physical.toString(16)}`);
 }
 
 const cMemcpy = declare<(to: Address, from: Address, length: bigint) => bigint>(

@@ -1,5 +1,5 @@
 /** Mounts: mount(2), umount2(2), and the mount table (/proc/self/mountinfo, proc_pid_mountinfo(5)). */
-import { readFileSync } from "node:fs";
+import { readFileSync, statfsSync } from "node:fs";
 import { check, declare, lastErrno } from "./libc.ts";
 
 export const MS_RDONLY = 1;
@@ -84,6 +84,26 @@ export function mountOf(path: string): Mount | null {
     if (best === null || mount.mountpoint.length >= best.mountpoint.length) best = mount;
   }
   return best;
+}
+
+/** By statfs(2)'s f_type (include/uapi/linux/magic.h); ext2, ext3 and ext4 have one number. */
+const typesByMagic: ReadonlyMap<number, string> = new Map([
+  [0xef53, "ext4"],
+  [0x0102_1994, "tmpfs"],
+  [0x5846_5342, "xfs"],
+  [0x9123_683e, "btrfs"],
+  [0x794c_7630, "overlay"],
+]);
+
+/**
+ * The type of the file system that holds `path` (absolute, without symbolic links). In a root that is no mount, as chroot(2)
+ * makes, the mount table of the process does not have it: then what statfs(2) says, a name or a number.
+ */
+export function fileSystemOf(path: string): string {
+  const mount = mountOf(path);
+  if (mount !== null) return mount.type;
+  const { type } = statfsSync(path);
+  return typesByMagic.get(type) ?? `0x${type.toString(16)}`;
 }
 
 export type MountOptions = {

@@ -102,6 +102,26 @@ export function consumeSignal(signal: number): boolean {
   return cSigtimedwait(signalSet([signal]), null, new Uint8Array(16)) === signal;
 }
 
+const PR_MCE_KILL = 33;
+const PR_MCE_KILL_SET = 1;
+const PR_MCE_KILL_EARLY = 1;
+const PR_MCE_KILL_DEFAULT = 2;
+const cPrctlMce = declare<
+  (option: number, set: bigint, when: bigint, zero4: bigint, zero5: bigint) => number
+>("int prctl(int option, unsigned long set, unsigned long when, unsigned long zero4, unsigned long zero5)");
+
+/**
+ * Is the calling thread told of a memory error in a page of this process before anybody has touched it (SIGBUS,
+ * BUS_MCEERR_AO)? Else as the system has it (vm.memory_failure_early_kill, off).
+ */
+export function tellOfMemoryErrors(early: boolean): void {
+  const when = BigInt(early ? PR_MCE_KILL_EARLY : PR_MCE_KILL_DEFAULT);
+  check("prctl(PR_MCE_KILL)", cPrctlMce(PR_MCE_KILL, BigInt(PR_MCE_KILL_SET), when, 0n, 0n));
+}
+
+/** A memory error that nobody has consumed: action optional. */
+export const BUS_MCEERR_AO = 5;
+
 /** SIGBUS with its siginfo_t (sigaction(2)). */
 export type BusError = {
   /** BUS_MCEERR_AR is 4: a machine check that must be acted on; BUS_ADRERR is 2: no such memory. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { mountOf, mounts, parseMountLine } from "../src/index.ts";
+import { fileSystemOf, mountOf, mounts, parseMountLine } from "../src/index.ts";
 
 describe("parseMountLine", () => {
   it("reads a line with optional fields", () => {
@@ -36,5 +36,11 @@ describe("mountOf", () => {
 
   it("knows at least the root", () => {
     expect(mounts().some(({ mountpoint }) => mountpoint === "/")).toBe(true);
+  });
+});
+
+describe("fileSystemOf", () => {
+  it("is the mount table's word, where it has the path", () => {
+    expect(fileSystemOf("/proc/self/stat")).toBe("proc");
   });
 });

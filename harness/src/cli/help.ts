@@ -111,6 +111,7 @@ const helps: Readonly<Partial<Record<string, Help>>> = {
     group: "own",
     examples: [
       ["daxfault completion bash > ~/.local/share/bash-completion/completions/daxfault", "for bash"],
+      ["daxfault completion zsh > ~/.daxfault.zsh", "for zsh: source it in .zshrc, after compinit"],
     ],
   },
   manual: { group: "own", examples: [["daxfault manual | man -l -", "read it"]] },

@@ -74,6 +74,11 @@ export const causes: readonly Cause[] = [
     command: 'the VMM\'s core: si_code 4 (BUS_MCEERR_AR); no "Memory failure" in `dmesg`',
   },
   {
+    scenario: "load-after-memory-failure",
+    cause: "the host has found a memory error in the page",
+    command: '`dmesg` has "Memory failure"; `grep HardwareCorrupted /proc/meminfo` is not 0',
+  },
+  {
     scenario: "store-to-readonly-mapping",
     cause: "the VMM has mapped the file for reading only, the memslot is writable",
     command: "the mapping is `r--s` in /proc/PID/maps; KVM's failed access is a store",
@@ -88,6 +93,11 @@ export const causes: readonly Cause[] = [
     cause: "a device of the VMM has copied from a page that is lost",
     command: "the VMM's core: si_code 2 (BUS_ADRERR), the address is in the window, the thread is no vCPU's",
   },
+  {
+    scenario: "backend-read-after-truncate",
+    cause: "a device's back-end, a process of its own, has copied from a page that is lost",
+    command: "the back-end's core: si_code 2 (BUS_ADRERR), the address is in a mapping of the file",
+  },
 ];
 
 /** Where the APIC is, and so whether a fault may be asynchronous; by the proposal that stands for it, the best one first. */
@@ -98,6 +108,11 @@ const places = [
 
 /** What a user sees. */
 function symptomOf(history: string | null | undefined, { vmm, steps }: OutcomeWords): string {
+  const isKilled = (label: string, word: string): boolean =>
+    !label.startsWith("victim.") && word.startsWith("killed(");
+  if (Object.entries(steps).some(([label, word]) => isKilled(label, word))) {
+    return "the VM lives, a device's back-end is gone, killed by SIGBUS";
+  }
   const last = Object.entries(steps).findLast(([label]) => label.startsWith("victim."))?.[1] ?? "nothing";
   switch (history ?? vmm) {
     case "looping":

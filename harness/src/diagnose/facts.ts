@@ -103,6 +103,8 @@ export type PageEvents = {
   readonly repeated: number;
   /** kvm_async_pf_ready: its work was done, with the page or without. */
   readonly ready: number;
+  /** kvm_tdp_mmu_spte_changed: the page was mapped. 0 without the TDP MMU, too, which alone tells it. */
+  readonly fixed: number;
   /** kvm_async_pf_completed says it, and nothing else does. */
   readonly hva: bigint | null;
 };

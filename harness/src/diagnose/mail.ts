@@ -16,6 +16,7 @@ function pageLines({ activities }: Diagnosis): readonly string[] {
         `kvm_try_async_get_page ${page.asked}`,
         `kvm_async_pf_repeated_fault ${page.repeated}`,
         `kvm_async_pf_ready ${page.ready}`,
+        `mapped ${page.fixed}`,
       ].join(", ");
       const hva = page.hva === null ? "" : `, host address 0x${page.hva.toString(16)}`;
       return `thread ${vcpu.tid}, gpa 0x${page.gpa.toString(16)}${hva}: ${counts}`;

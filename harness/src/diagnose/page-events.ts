@@ -16,6 +16,8 @@ const EINTR = 4;
 /** PFERR_RSVD_MASK, arch/x86/include/asm/kvm_host.h */
 const RESERVED = 1n << 3n;
 const PAGES_MAX = 8;
+/** 512 entries a table. */
+const LEVEL_BITS = 9n;
 
 export const vcpuSelection = (tids: readonly number[]): TraceSelection => ({
   name: "vcpus",
@@ -24,6 +26,7 @@ export const vcpuSelection = (tids: readonly number[]): TraceSelection => ({
     { event: "kvm/kvm_try_async_get_page", filter: null },
     { event: "kvm/kvm_async_pf_repeated_fault", filter: null },
     { event: "kvm/kvm_async_pf_ready", filter: null },
+    { event: "kvmmmu/kvm_tdp_mmu_spte_changed", filter: null },
     { event: "kvm/kvm_userspace_exit", filter: `errno < 0 && errno != -${EINTR}` },
   ],
   except: [],
@@ -98,11 +101,18 @@ class Thread {
       asked: 0,
       repeated: 0,
       ready: 0,
+      fixed: 0,
       hva: null,
       rips: new Set(),
     };
     this.#pages.set(at, page);
     return page;
+  }
+
+  /** Of a large page every part that was asked for. */
+  mapped(gpa: bigint, level: number): void {
+    const bytes = PAGE_BYTES << (LEVEL_BITS * BigInt(level - 1));
+    for (const page of this.#pages.values()) if (page.gpa >= gpa && page.gpa < gpa + bytes) page.fixed += 1;
   }
 
   /** @param addresses @param isOwn does the VMM's process have a file mapped there? Two VMs may use one guest address */
@@ -152,9 +162,11 @@ export function threadEvents(text: string): ReadonlyMap<number, Thread> {
           thread.failures[event.errno] = (thread.failures[event.errno] ?? 0) + 1;
         }
         break;
+      case "kvm_tdp_mmu_spte_changed":
+        if (event.after === "page") thread.mapped(event.gpa, event.level);
+        break;
       case "kvm_async_pf_completed":
       case "kvm_async_pf_not_present":
-      case "kvm_tdp_mmu_spte_changed":
         break;
     }
   }

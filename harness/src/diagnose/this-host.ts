@@ -9,12 +9,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { declareLater, errnoName, files } from "../../../sys/src/index.ts";
 import { openTrace } from "../tracing/tracefs.ts";
 import type { Answer, FileStatus, Host } from "./host.ts";
+import { hasSlept, type Sleepers, sleepers } from "./own-threads.ts";
 
 const PIECE_BYTES = 64 * 1024;
-const PATIENCE_MS = 300;
-/** A timer that comes so late says that this process had no processor: then the patience begins anew, so many times. */
-const LATE_MS = 75;
-const PATIENCES_MAX = 100;
+/** Of two looks in a row at a thread that waits, the second one gives it up. */
+const LOOK_MS = 150;
+const LOOKS_MAX = 200;
 /** Of libuv's four threads one stays free. */
 const STUCK_MAX = 3;
 
@@ -93,16 +93,18 @@ async function statusOf(path: string): Promise<Answer<FileStatus>> {
   };
 }
 
-/** Ends when it is over, or aborted. */
+/** Ends when a thread waits in vain, or aborted. A machine that is busy gives nobody up: the thread is ready, and not asleep. */
 async function patience(signal: AbortSignal): Promise<void> {
-  for (let count = 0; count < PATIENCES_MAX && !signal.aborted; count += 1) {
-    const beginMs = performance.now();
+  let before: Sleepers = new Map();
+  for (let count = 0; count < LOOKS_MAX; count += 1) {
     try {
-      await sleep(PATIENCE_MS, undefined, { signal });
+      await sleep(LOOK_MS, undefined, { signal });
     } catch {
       return;
     }
-    if (performance.now() - beginMs < PATIENCE_MS + LATE_MS) return;
+    const now = sleepers();
+    if (hasSlept(before, now)) return;
+    before = now;
   }
 }
 

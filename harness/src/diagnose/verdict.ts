@@ -105,11 +105,16 @@ const stateOf = (file: GuestFile): ServerState => {
 const isLost = (place: FilePlace | null): boolean =>
   place !== null && (place.isBehindEnd || stateOf(place.file) === "dead");
 
+/** The vCPU's own thread has mapped the page, as often as not: another one took it away again. */
+const isMapped = (page: PageEvents, turns: number): boolean => page.fixed > 0 && 2 * page.fixed >= turns;
+
 /**
- * The page came each time, and was taken away again, as memory pressure does: KVM counts what its workers' pages fix (pf_fixed),
- * of all vCPUs together. Of several, one that does nothing but touch this page at one instruction loops, whatever others fix.
+ * The page came each time, and was taken away again, as memory pressure does: the vCPU's thread maps it. Where that is not traced,
+ * KVM counts what its workers' pages fix (pf_fixed), of all vCPUs together: of several, one that does nothing but touch this page at
+ * one instruction loops then, whatever others fix.
  */
 function isFixed(vm: VmFacts, vcpu: VcpuFacts, page: PageEvents): boolean {
+  if (isMapped(page, page.ready)) return true;
   const doesNothingElse = vm.vcpus.length > 1 && vcpu.pages.length === 1 && page.rip !== null;
   return !doesNothingElse && grown(vm, "pf_fixed") >= page.ready;
 }
@@ -130,6 +135,7 @@ function loopOf(vm: VmFacts, vcpu: VcpuFacts): Activity | null {
 function retryOf(vm: VmFacts, vcpu: VcpuFacts): Activity | null {
   const [page] = vcpu.pages;
   if (page === undefined || page.rip === null || page.deviceFaults > 0) return null;
+  if (isMapped(page, page.faults)) return null;
   const others = vcpu.pages.slice(1).reduce((sum, { faults }) => sum + faults, 0);
   const emulated = ["mmio_exits", "insn_emulation", "pf_emulate"].some((name) => grown(vm, name) > 0);
   if (page.faults < RETRIES_MIN || others > 0 || emulated || page.asked > 0 || page.repeated > 0) return null;
@@ -398,13 +404,15 @@ function waitVerdict(
 function pausedVerdict(vm: VmFacts, activities: readonly Activity[]): Omit<Verdict, "warnings"> {
   const outside = activities.find((one) => one.kind === "outside");
   const where = outside?.kind === "outside" ? ` (in ${outside.where})` : "";
-  const how = activities.some(({ kind }) => kind !== "gone")
-    ? `no vCPU is in KVM_RUN, all sleep outside of it${where}`
-    : "no thread runs a vCPU";
+  const isAsleep = activities.some(({ kind }) => kind !== "gone");
+  const how = isAsleep ? `no vCPU is in KVM_RUN, all sleep outside of it${where}` : "no thread runs a vCPU";
+  const idle = isAsleep
+    ? "; or it is idle, and its VMM has the local APIC itself (QEMU: kernel-irqchip=off): a halted vCPU waits in such a VMM, too"
+    : "";
   const [short] = shortOf(vm);
   const after =
     short === undefined
-      ? ""
+      ? idle
       : `; of ${short.path} ${behindEndBytes(short) ?? 0n} bytes are mapped behind the end: KVM_RUN may have failed with -EFAULT before. The VMM's log says it (daxfault diagnose --log FILE)`;
   return {
     kind: "stopped-by-vmm",
@@ -421,6 +429,16 @@ function pausedVerdict(vm: VmFacts, activities: readonly Activity[]): Omit<Verdi
       },
       ...(short === undefined ? [] : [growRemedy(short), killRemedy(vm)]),
     ],
+  };
+}
+
+/** A VMM whose vCPUs halt in itself (without KVM's local APIC, each HLT is an exit), or that has much to do between two entries. */
+function betweenEntries(exits: number): Omit<Verdict, "warnings"> {
+  return {
+    kind: "runs",
+    severity: "fine",
+    text: `healthy: no vCPU was in KVM_RUN when it was looked at, and between the looks they were: ${exits} exits, after which the VMM itself works, or waits for a halted vCPU`,
+    remedies: [],
   };
 }
 
@@ -508,7 +526,10 @@ function verdictWithoutWarnings(
     };
   }
   const present = activities.filter(({ kind }) => kind !== "gone");
-  if (present.every(({ kind }) => kind === "outside")) return pausedVerdict(vm, activities);
+  if (present.every(({ kind }) => kind === "outside")) {
+    const exits = grown(vm, "exits");
+    return exits > 0 ? betweenEntries(exits) : pausedVerdict(vm, activities);
+  }
   return quietVerdict(activities);
 }
 

@@ -19,9 +19,11 @@ export type LogFailure = {
   readonly code: string | null;
 };
 
-const FAILED = /kvm run failed (.+?)\s*$/;
+// Linear in a line's length: a log is written by others, and a line of it may be as long as the log.
+const FAILED = /kvm run failed (.*\S)/;
 const INTERNAL = /KVM internal error\. Suberror: ([0-9]+)/;
-const RUST = /(?:vcpu|KVM_RUN).*Bad address \(os error 14\)/i;
+const RUST_ERROR = "bad address (os error 14)";
+const RUST_CALL = /vcpu|kvm_run/;
 const FAILURES_MAX = 64;
 /** The dump is some thirty lines. */
 const DUMP_LINES = 60;
@@ -29,11 +31,20 @@ const DUMP_LINES = 60;
 const REGISTER = /\b([A-Z][A-Z0-9]{1,3}) ?= ?([0-9a-f]{8,16})\b/g;
 const FLAG = /\b(CPL|HLT|SMM|II|A20)=([0-9])\b/g;
 
+/** The error with which KVM_RUN failed; undefined: the line does not say that it failed. */
+function errorOf(line: string): string | undefined {
+  const failed = FAILED.exec(line)?.[1];
+  if (failed !== undefined) return failed;
+  const text = line.toLowerCase();
+  const end = text.lastIndexOf(RUST_ERROR);
+  return end >= 0 && RUST_CALL.test(text.slice(0, end)) ? "Bad address" : undefined;
+}
+
 function dumpOf(lines: readonly string[]): Pick<LogFailure, "registers" | "code"> {
   const registers: Record<string, string> = {};
   let code: string | null = null;
   for (const line of lines) {
-    if (FAILED.test(line) || INTERNAL.test(line) || RUST.test(line)) break;
+    if (errorOf(line) !== undefined || INTERNAL.test(line)) break;
     for (const pattern of [REGISTER, FLAG]) {
       for (const [, name, value] of line.matchAll(pattern)) {
         if (name !== undefined && value !== undefined) registers[name] ??= value;
@@ -52,7 +63,7 @@ export function parseVmmLog(text: string): readonly LogFailure[] {
   const lines = text.split(/\r?\n/);
   const failures: LogFailure[] = [];
   for (const [index, line] of lines.entries()) {
-    const error = FAILED.exec(line)?.[1] ?? (RUST.test(line) ? "Bad address" : null);
+    const error = errorOf(line) ?? null;
     if (error === null && !INTERNAL.test(line)) continue;
     failures.push({
       line: index + 1,

@@ -1,10 +1,18 @@
 /** What a process of the host does to a file by its path, one call each. Descriptors that are kept are the caller's. */
 import { closeSync, ftruncateSync, openSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
-import type { HostAction } from "../../../language/src/index.ts";
+import { fromValue, type HostAction } from "../../../language/src/index.ts";
 import {
   collapseRange,
+  copyIn,
+  copyOut,
   files,
   inOwnMountNamespace,
+  MAP_SHARED,
+  mmap,
+  munmap,
+  PAGE_SIZE,
+  PROT_READ,
+  PROT_WRITE,
   punchHole,
   setFileSystemIdentity,
   storeThroughMapping,
@@ -44,6 +52,22 @@ function openAnd(path: string, flags: string, work: (fd: number) => void): void 
   }
 }
 
+/** The bytes by a mapping of this process's own: where a page of them is lost, SIGBUS ends it. */
+function withMapping(
+  path: string,
+  { offset, size }: { readonly offset: bigint; readonly size: number },
+  work: (address: bigint) => void,
+): void {
+  const inPage = offset % BigInt(PAGE_SIZE);
+  const lengthBytes = Number(inPage) + size;
+  const fileOffset = offset - inPage;
+  openAnd(path, "r+", (fd) => {
+    const address = mmap({ lengthBytes, prot: PROT_READ | PROT_WRITE, flags: MAP_SHARED, fd, fileOffset });
+    work(address + inPage);
+    munmap(address, lengthBytes);
+  });
+}
+
 /** Those that need no descriptor from before. */
 export type PathAction = Exclude<HostAction, { verb: "open" | "ftruncate" } | ServerAction>;
 
@@ -70,6 +94,12 @@ export function actOnPath(action: PathAction, path: string): void {
       return;
     case "map-store":
       storeThroughMapping(path, action.offset, action.value);
+      return;
+    case "device-read":
+      withMapping(path, action, (address) => copyOut(address, action.size));
+      return;
+    case "device-write":
+      withMapping(path, action, (address) => copyIn(address, fromValue(action.value, action.size)));
       return;
     case "rename-over":
       writeFileSync(`${path}.other`, "");

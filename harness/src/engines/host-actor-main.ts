@@ -4,13 +4,15 @@
  */
 import { closeSync, ftruncateSync, openSync } from "node:fs";
 import { actionsOf, type HostAction, type HostActor } from "../../../language/src/index.ts";
-import { lookAtThread } from "../../../sys/src/index.ts";
+import { disableCoreDumps, lookAtThread } from "../../../sys/src/index.ts";
 import { Signals, send, tieToParent } from "./child-side.ts";
 import { actOnPath } from "./host-action.ts";
 import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
 import { actOnServer } from "./server-action.ts";
 
 tieToParent();
+// A device's access may be the end of this process.
+disableCoreDumps();
 
 const signals = new Signals();
 const report = (message: HostActorOutbound): Promise<void> => send(message);

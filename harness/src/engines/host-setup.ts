@@ -30,7 +30,7 @@ import {
   type Transport,
   usesMount,
 } from "../../../language/src/index.ts";
-import { lookAtThread, mountOf } from "../../../sys/src/index.ts";
+import { fileSystemOf, lookAtThread } from "../../../sys/src/index.ts";
 import type { CaseContext } from "../engine.ts";
 import { unmountBelow } from "../run/sweep.ts";
 import { type Backing, createBacking } from "./backing.ts";
@@ -151,6 +151,9 @@ function closeClient(fd: number): void {
   }
 }
 
+/** What the kernel sends for an access to memory that is not there. */
+const signalsOfLostMemory = ["SIGBUS", "SIGSEGV"];
+
 const actorPool = new ChildPool<HostActorInbound, HostActorOutbound>(
   "harness/src/engines/host-actor-main.ts",
 );
@@ -238,6 +241,20 @@ class HostParticipant {
     return null;
   }
 
+  /** Its process has ended by a signal. Returns the event if its step has brought that about, which has begun and is not back. */
+  killed(signal: string): { kind: EventKind; detail: string } | null {
+    for (const label of this.#begun.keys()) {
+      const action = this.#actions.get(label);
+      if (this.#results.has(label) || action === undefined || actOf(action).isDevice === undefined) continue;
+      if (!signalsOfLostMemory.includes(signal)) return null;
+      this.#results.set(label, { kind: "killed", signal });
+      this.finished = true;
+      const { kind, detail } = actOf(action).event(action);
+      return { kind, detail: `${detail}: ${signal}` };
+    }
+    return null;
+  }
+
   hasKilledServer(): boolean {
     return [...this.#begun.keys()].some((label) => {
       const action = this.#actions.get(label);
@@ -306,7 +323,7 @@ class RealHostSetup implements HostSetup {
   }
 
   get fileSystem(): string {
-    return mountOf(this.sourceDirectory)?.type ?? "unknown";
+    return fileSystemOf(this.sourceDirectory);
   }
 
   get mountpoint(): string | null {
@@ -371,7 +388,9 @@ class RealHostSetup implements HostSetup {
         if (event !== null) this.trace({ ...event, actor: name });
       },
       onExit: (exit) => {
-        if (!this.#closing) this.#failure ??= `host actor ${name}: ${exitText(exit)}`;
+        const event = exit.kind === "signal" ? participant.killed(exit.signal) : null;
+        if (event !== null) this.trace({ ...event, actor: name });
+        else if (!this.#closing) this.#failure ??= `host actor ${name}: ${exitText(exit)}`;
       },
     });
     this.#participants.push(participant);

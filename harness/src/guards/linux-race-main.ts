@@ -191,7 +191,7 @@ class LinuxRace {
         stopped: ({ reason }) => over(`the VM stopped: ${reason}`),
         ended: ({ why }) => over(`the guest ended: ${why.kind}`),
       },
-      { ioPatienceMs: BOOT_BOUND_MS, isIoAnswered: true },
+      { ioPatienceMs: BOOT_BOUND_MS, isIoAnswered: true, isToldEarly: false },
     );
     faultsSoFar = () => Number(run.final()?.counters[FAULT_COUNTER] ?? 0n);
     // Its driver has mapped the file, and both processes have touched it.

@@ -79,7 +79,7 @@ async function start({ setup, folder }: Extract<ToSecondGuest, { type: "start" }
       stopped: ({ reason }) => isOver(`the VM stopped: ${reason}`),
       ended: ({ why }) => isOver(`it ended: ${why.kind}`),
     },
-    { ioPatienceMs: BOOT_BOUND_MS, isIoAnswered: true },
+    { ioPatienceMs: BOOT_BOUND_MS, isIoAnswered: true, isToldEarly: false },
   );
 }
 

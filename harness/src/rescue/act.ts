@@ -22,6 +22,9 @@ const END_MS = 10_000;
 const LOOK_MS = 20;
 const TEXT_BYTES = 16 * 1024;
 
+/** States of /proc/PID/stat: by a signal, by a debugger. */
+const STOPPED: readonly string[] = ["T", "t"];
+
 const failed = (text: string): Done => ({ kind: "failed", text });
 
 /** By errno of opening or growing: what it means here. */
@@ -120,11 +123,10 @@ async function grow(growth: Growth): Promise<Done> {
   }
 }
 
-/** Sends it, unless another process has the number by now. */
-function signal(host: Host, pid: number, name: "SIGTERM" | "SIGCONT", startTicks: number | null): Done {
-  const stat = parseStat(valueIn(host.read(`/proc/${pid}/stat`, TEXT_BYTES)) ?? "");
-  if (stat === null || (startTicks !== null && stat.startTicks !== startTicks))
-    return { kind: "nothing", text: `process ${pid} has ended by now` };
+const statOf = (host: Host, pid: number): ReturnType<typeof parseStat> =>
+  parseStat(valueIn(host.read(`/proc/${pid}/stat`, TEXT_BYTES)) ?? "");
+
+function signal(pid: number, name: "SIGTERM" | "SIGCONT"): Done {
   try {
     process.kill(pid, name);
     return { kind: "done", text: `${name} was sent to process ${pid}` };
@@ -136,10 +138,27 @@ function signal(host: Host, pid: number, name: "SIGTERM" | "SIGCONT", startTicks
   }
 }
 
+/** Unless another process has the number by now. */
+function terminate(host: Host, pid: number, startTicks: number | null): Done {
+  const stat = statOf(host, pid);
+  return stat === null || (startTicks !== null && stat.startTicks !== startTicks)
+    ? { kind: "nothing", text: `process ${pid} has ended by now` }
+    : signal(pid, "SIGTERM");
+}
+
+/** Only what is stopped still: another process may have the number by now. */
+function letGoOn(host: Host, pid: number): Done {
+  const stat = statOf(host, pid);
+  if (stat === null) return { kind: "nothing", text: `process ${pid} has ended by now` };
+  return STOPPED.includes(stat.state)
+    ? signal(pid, "SIGCONT")
+    : { kind: "nothing", text: `process ${pid} is not stopped any more` };
+}
+
 async function hasEnded(host: Host, pid: number, startTicks: number | null): Promise<boolean> {
   const untilMs = host.nowMs() + END_MS;
   for (;;) {
-    const stat = parseStat(valueIn(host.read(`/proc/${pid}/stat`, TEXT_BYTES)) ?? "");
+    const stat = statOf(host, pid);
     const isThere =
       stat !== null &&
       !["Z", "X"].includes(stat.state) &&
@@ -167,7 +186,7 @@ async function stop(
       return [...done, { kind: "done", text: `process ${pid} has ended` }];
     done.push(failed(`process ${pid} has not ended within ${END_MS / 1000} s`));
   }
-  const sent = signal(host, pid, "SIGTERM", startTicks);
+  const sent = terminate(host, pid, startTicks);
   done.push(sent);
   if (sent.kind !== "done") return done;
   if (await hasEnded(host, pid, startTicks))
@@ -189,7 +208,7 @@ export async function act(host: Host, step: RescueStep, startTicks: number | nul
       return done;
     }
     case "continue":
-      return step.processes.map(({ pid }) => signal(host, pid, "SIGCONT", null));
+      return step.processes.map(({ pid }) => letGoOn(host, pid));
     case "stop":
       return await stop(host, step, startTicks);
   }

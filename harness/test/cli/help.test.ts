@@ -1,5 +1,8 @@
 /** The command line's help, the completion and the manual page: complete, and true of the command line. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type Command, CommanderError } from "commander";
 import { describe, expect, it } from "vitest";
 import { makeProgram } from "../../src/cli/command-line.ts";
@@ -93,6 +96,54 @@ describe("completion in bash", () => {
   it("offers no id where an option takes none", () => {
     expect(offered("daxfault", "run", "--list", "--prop")).toEqual(["--proposal", "--proposals"]);
     expect(offered("daxfault", "bench", "guards", "--guest", "l")).toEqual(["linux"]);
+  });
+});
+
+/** What zsh makes of each line at the Tab key: a shell in a terminal of its own (zsh/zpty), whose Ctrl-X prints the line. */
+function completedByZsh(lines: readonly string[]): readonly string[] {
+  const folder = mkdtempSync(join(tmpdir(), "daxfault-zsh-"));
+  try {
+    writeFileSync(join(folder, "completion"), completionScript(makeProgram(), "zsh"));
+    writeFileSync(
+      join(folder, "start"),
+      `autoload -Uz compinit; compinit -u -D; source ${folder}/completion
+say() { print -r -- "<<$BUFFER>>"; BUFFER= }; zle -N say; bindkey '^X' say; bindkey '^I' expand-or-complete; print "<<"ready">>"\n`,
+    );
+    const typed = lines.map(
+      (line) => `zpty -n -w z $'${line}\\t\\x18'; zpty -r z out '*<<*>>*'; print -r -- $out`,
+    );
+    const script = `zmodload zsh/zpty; zpty z 'zsh -f -i'; zpty -w z 'source ${folder}/start'
+zpty -r z out '*<<ready>>*'
+${typed.join("\n")}
+zpty -d z`;
+    const text = execFileSync("zsh", ["-f", "-c", script], { encoding: "utf8", timeout: 20_000 });
+    return [...text.matchAll(/<<(.*?)>>/g)].map(([, line = ""]) => line.trimEnd());
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function zshVersion(): string | null {
+  const { status, stdout } = spawnSync("zsh", ["--version"], { encoding: "utf8" });
+  return status === 0 ? stdout.trim() : null;
+}
+
+const zsh = zshVersion();
+
+describe.skipIf(zsh === null)(`completion in zsh (${zsh ?? "zsh is not installed"})`, () => {
+  it("is that of bash", () => {
+    const lines = [
+      "daxfault resc",
+      "daxfault rescue --acc",
+      "daxfault run load-after-trunc",
+      "daxfault list sc",
+    ];
+    expect(completedByZsh(lines)).toEqual([
+      "daxfault rescue",
+      "daxfault rescue --accept-zeros",
+      "daxfault run load-after-truncate",
+      "daxfault list scenarios",
+    ]);
   });
 });
 

@@ -37,6 +37,16 @@ const expected: Readonly<Record<string, Expected>> = {
     severity: "hung",
     text: /guest-ram 67108864 bytes/,
   },
+  "server-dead": {
+    kind: "endless-loop",
+    severity: "hung",
+    text: /because the file server of \/guest file 1 is dead: the page is at offset 0x300000 /,
+  },
+  "server-stopped": {
+    kind: "waits-for-io",
+    severity: "hung",
+    text: /\(fuse\.daxfault\): vCPU 0 waits .*; its file server is stopped: 143 \(node\)$/,
+  },
   // Its only task has ended.
   "guest-finished": { kind: "stopped-by-vmm", severity: "open", text: /no vCPU is in KVM_RUN/ },
   "guest-polls": { kind: "runs", severity: "fine", text: /healthy/ },

@@ -41,6 +41,11 @@ describe("a vCPU", () => {
     expect(activity({ looks: busyLooks, pages: [page] }, { counters: fixed })).toBe("runs");
     // What others fix says nothing of one that does nothing else.
     expect(activity({ looks: busyLooks, pages: [page] }, { counters: fixed, vcpus: two })).toBe("loops");
+    // What its own thread has mapped does.
+    const mapped = [vcpuWith({ looks: busyLooks, pages: [{ ...page, fixed: 58 }] }), vcpuWith({ id: 1 })];
+    expect(activity({ looks: busyLooks, pages: [{ ...page, fixed: 58 }] }, { vcpus: mapped })).toBe("runs");
+    const seldom = [vcpuWith({ looks: busyLooks, pages: [{ ...page, fixed: 29 }] }), vcpuWith({ id: 1 })];
+    expect(activity({ looks: busyLooks, pages: [{ ...page, fixed: 29 }] }, { vcpus: seldom })).toBe("loops");
     const few = { pf_fixed: { before: 5, after: 64 } };
     expect(activity({ looks: busyLooks, pages: [page] }, { counters: few })).toBe("loops");
     // Behind the end nothing is fixed that would last.
@@ -60,6 +65,7 @@ describe("a vCPU", () => {
     const one = pageWith({ faults: 5000, rip: 0x10n });
     expect(activity({ looks: busyLooks, pages: [one] })).toBe("loops");
     expect(activity({ looks: busyLooks, pages: [{ ...one, deviceFaults: 5000 }] })).toBe("runs");
+    expect(activity({ looks: busyLooks, pages: [{ ...one, fixed: 5000 }] })).toBe("runs");
     expect(activity({ looks: busyLooks, pages: [{ ...one, rip: null }] })).toBe("runs");
     expect(activity({ looks: busyLooks, pages: [one, pageWith({ gpa: 0n, faults: 1 })] })).toBe("runs");
     const counters = { mmio_exits: { before: 1, after: 9 } };
@@ -192,6 +198,11 @@ describe("the verdict", () => {
     expect(verdictOf({ vcpus })).toMatchObject({ kind: "stopped-by-vmm", severity: "open" });
     expect(verdictOf({ vcpus, files: [short] })).toMatchObject({ kind: "stopped-by-vmm", severity: "hung" });
     expect(verdictOf({ vcpus: [] })).toMatchObject({ kind: "stopped-by-vmm" });
+    // Between two looks they were in KVM_RUN: a guest with a timer, whose VMM waits for its halted vCPUs.
+    const counters = { exits: { before: 100, after: 108 } };
+    const comes = verdictOf({ vcpus, counters, files: [short] });
+    expect(comes).toMatchObject({ kind: "runs", severity: "fine", text: expect.stringMatching(/8 exits/) });
+    expect(comes.warnings.join()).toMatch(/mapped behind its end/);
     expect(verdictOf({ vcpus: [], seesCalls: false })).toMatchObject({ kind: "unknown", severity: "open" });
   });
 

@@ -48,6 +48,21 @@ describe("a VMM's log", () => {
     ]);
   });
 
+  it.each([
+    ["blanks after a failure", `error: kvm run failed Bad${" ".repeat(1_000_000)}x`],
+    ["blanks instead of an error", `kvm run failed ${" ".repeat(1_000_000)}`],
+    ["the word of a Rust VMM over and over", "vcpu".repeat(250_000)],
+    ["its error without the word", "Bad address (os error 14)".repeat(40_000)],
+    ["a register over and over", `kvm run failed x\n${"RAX=0000".repeat(125_000)}`],
+    ["a register's name that never ends", `kvm run failed x\n${"A".repeat(1_000_000)}`],
+    ["an instruction that never ends", `kvm run failed x\nCode=${"00 ".repeat(330_000)}!`],
+  ])("has lines of a megabyte and is read within a second of CPU time: %s", (_, text) => {
+    const before = process.cpuUsage();
+    parseVmmLog(text);
+    const { user } = process.cpuUsage(before);
+    expect(user / 1e6).toBeLessThan(1);
+  });
+
   it("without one has none", () => {
     expect(parseVmmLog("")).toEqual([]);
     expect(parseVmmLog("qemu: terminating on signal 15\nvcpu is fine\n")).toEqual([]);

@@ -194,6 +194,36 @@ describe("host actors", () => {
     });
   });
 
+  it("that are a device die of what is lost, which is an observation", async () => {
+    const steps: HostStep[] = [
+      { verb: "device-write", offset: 0xffcn, size: 8, value: 0x1122334455667788n },
+      { verb: "device-read", offset: 0x1000n, size: 8 },
+      { verb: "truncate", size: 0x1000n },
+      { verb: "device-read", offset: 0xff8n, size: 8 },
+      { verb: "device-read", offset: 0xffcn, size: 8 },
+      { verb: "truncate", size: 0n },
+    ];
+    await onHostSetup(withHost(...steps), async (setup) => {
+      setup.begin();
+      expect(await setup.settled(5000)).toBe(true);
+      expect(setup.hostSteps()).toEqual({
+        host: {
+          "device-write#1": { kind: "done" },
+          "device-read#1": { kind: "done" },
+          "truncate#1": { kind: "done" },
+          "device-read#2": { kind: "done" },
+          "device-read#3": { kind: "killed", signal: "SIGBUS" },
+          "truncate#2": { kind: "not-reached" },
+        },
+      });
+      expect(setup.readFile(0xff8n, 8)).toEqual(
+        new Uint8Array([...contentBytes("pattern", 0xff8n, 4), 0x88, 0x77, 0x66, 0x55]),
+      );
+      expect(setup.events().at(-1)?.detail).toBe("a device reads 8 bytes at 4092: SIGBUS");
+      expect(await setup.failure()).toBeNull();
+    });
+  });
+
   it("that die are a failure of the host setup, not an observation", async () => {
     const directory = caseFolder();
     const setup = await openHostSetup(scenarioWith({}), { directory, signal, slowness: 1 });

@@ -22,6 +22,7 @@ mkdirSync(folder, { recursive: true });
 const kernel = await obtainKernel(parseKernelSpec(spec), null);
 const directory = mkdtempSync(join(tmpdir(), "daxfault-scenes-"));
 let failures = 0;
+const CONSOLE_LINES = 40;
 const qemu = requireQemu();
 /** Only where a scene boots one. */
 async function linuxGuest() {
@@ -67,5 +68,6 @@ const vm = startKernelVm({
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => void vm.kill());
 const { message } = await vm.ended;
 console.log(message);
+if (failures > 0) console.log(visibleLines(vm.console().slice(-CONSOLE_LINES).join("\n")));
 rmSync(directory, { recursive: true, force: true });
 process.exitCode = failures === 0 ? 0 : 1;

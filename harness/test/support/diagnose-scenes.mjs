@@ -9,6 +9,7 @@ import {
   openSync,
   readdirSync,
   readFileSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from "node:fs";
@@ -22,6 +23,7 @@ import { ThisHost } from "../../../dist/harness/src/diagnose/this-host.js";
 import { diagnose } from "../../../dist/harness/src/diagnose/verdict.js";
 import { openMount } from "../../../dist/harness/src/engines/mount.js";
 import { openPort, sendFrame } from "../../../dist/harness/src/kernel/inside-port.js";
+import { turnSwapOn } from "../../../dist/harness/src/kernel/inside-swap.js";
 import { packagePath } from "../../../dist/harness/src/paths.js";
 import { act } from "../../../dist/harness/src/rescue/act.js";
 import { lookAfter } from "../../../dist/harness/src/rescue/after.js";
@@ -33,6 +35,7 @@ const mebibyte = 2 ** 20;
 
 spawnSync("mount", ["-t", "debugfs", "nodev", "/sys/kernel/debug"]);
 spawnSync("mount", ["-t", "fusectl", "nodev", "/sys/fs/fuse/connections"]);
+turnSwapOn();
 
 const folder = mkdtempSync(join(tmpdir(), "scene-"));
 let number = 0;
@@ -58,18 +61,45 @@ async function startVm(options, program = "diagnosed-vm.mjs") {
   await new Promise((resolve, reject) => {
     child.stdout.on("data", resolve);
     child.on("exit", () => reject(new Error("the VM has ended")));
+    setTimeout(
+      () => reject(new Error(`the guest has touched nothing in ${START_MS / 1000} s`)),
+      START_MS,
+    ).unref();
+  }).catch((error) => {
+    child.kill("SIGKILL");
+    throw error;
   });
   const goOn = async () => {
     child.stdin.write("go\n");
     await sleep(1500);
   };
-  return { child, goOn };
+  const progress = async (boundMs) => await hasProgress(child, boundMs);
+  return { child, goOn, progress };
+}
+
+/** Of a guest that boots Linux on an emulated CPU. */
+const START_MS = 200_000;
+
+/** Until the VM's process says that its guest has made progress; not if it says something else. */
+async function hasProgress(child, boundMs) {
+  return await new Promise((resolve) => {
+    const heard = (bytes) => {
+      clearTimeout(timer);
+      resolve(bytes.toString().startsWith("progress"));
+    };
+    const timer = setTimeout(() => {
+      child.stdout.off("data", heard);
+      resolve(false);
+    }, boundMs);
+    child.stdout.once("data", heard);
+  });
 }
 
 const rule = { operation: "read", at: 3 * mebibyte, after: 0, times: null };
 const FAULTS = {
   hang: [{ ...rule, action: { kind: "hang" } }],
   slow: [{ ...rule, action: { kind: "delay", ms: 20_000 } }],
+  often: [{ ...rule, action: { kind: "delay", ms: 700 } }],
 };
 
 /** A VM whose memory is a file of our FUSE mount, and the server's process. */
@@ -105,8 +135,10 @@ const kill = (pids, name) => {
   for (const pid of pids) process.kill(pid, name);
 };
 
-async function truncated(options) {
-  const { path } = newFile();
+const HOSTILE_NAME = "a\n\u001b[31mred (deleted)\u0007";
+
+async function truncated(options, name) {
+  const { path } = newFile(name);
   const vm = await startVm({ file: path, kind: "load", ...options });
   truncateSync(path, 0);
   await vm.goOn();
@@ -118,13 +150,7 @@ const scenes = {
   "truncated-without-apf": () => truncated({}),
   "truncated-with-apf": () => truncated({ asyncPageFaults: "on" }),
   "truncated-without-lapic": () => truncated({ lapicInKernel: false }),
-  async "truncated-hostile-name"() {
-    const { path } = newFile("a\n\u001b[31mred (deleted)\u0007");
-    const vm = await startVm({ file: path, kind: "load" });
-    truncateSync(path, 0);
-    await vm.goOn();
-    return vm;
-  },
+  "truncated-hostile-name": () => truncated({}, HOSTILE_NAME),
   async "truncated-untouched"() {
     const { path } = newFile();
     const vm = await startVm({ file: path, kind: "halt" });
@@ -189,6 +215,16 @@ const scenes = {
   },
 };
 
+Object.assign(scenes, {
+  /** A vCPU that does nothing but read a page that is taken away again and again. */
+  async evicting() {
+    const options = { kind: "reread", offset: 3 * mebibyte, memory: "evicted", cpus: 2 };
+    const vm = await vmOnMount(options);
+    await vm.goOn();
+    return vm;
+  },
+});
+
 /** A page that a handler of userfaultfd owes: a worker of the kernel's waits, or the vCPU's own thread. */
 Object.assign(scenes, {
   async "userfault-silent"() {
@@ -209,15 +245,37 @@ Object.assign(scenes, {
   },
 });
 
-/** Real-mode code at the reset vector's segment: the guest of a QEMU without firmware. */
+/** Real-mode code at the reset vector's segment: the guest of a QEMU without firmware. Each writes to port 0xe9 as it begins. */
 const guestCode = {
-  // xor ax, ax; mov ds, ax; again: mov ax, [0x8000]; jmp again
-  reads: [0x31, 0xc0, 0x8e, 0xd8, 0xa1, 0x00, 0x80, 0xeb, 0xfb],
-  spins: [0xeb, 0xfe],
-  halts: [0xfa, 0xf4, 0xeb, 0xfd],
+  // out 0xe9, al; mov al, 0xff; out 0x21, al; out 0xa1, al; sti; xor ax, ax; mov ds, ax
+  // again: mov ax, [0x8000]; inc cx; jnz again; out 0xe9, al; jmp again
+  // With interrupts off KVM has no asynchronous page faults (kvm_can_do_async_pf()), and no loop.
+  reads: [
+    ...[0xe6, 0xe9, 0xb0, 0xff, 0xe6, 0x21, 0xe6, 0xa1, 0xfb, 0x31, 0xc0, 0x8e, 0xd8],
+    ...[0xa1, 0x00, 0x80, 0x41, 0x75, 0xfa, 0xe6, 0xe9, 0xeb, 0xf6],
+  ],
+  spins: [0xe6, 0xe9, 0xeb, 0xfe],
+  halts: [0xe6, 0xe9, 0xfa, 0xf4, 0xeb, 0xfd],
 };
 
-/** QEMU whose guest memory is a file. */
+const QEMU_BOUND_MS = 60_000;
+const LOOK_MS = 5;
+
+async function eventually(isSo, boundMs) {
+  for (const untilMs = performance.now() + boundMs; performance.now() < untilMs; await sleep(LOOK_MS)) {
+    if (isSo()) return true;
+  }
+  return false;
+}
+
+function threadNames(pid) {
+  const names = readdirSync(`/proc/${pid}/task`).map((tid) =>
+    readFileSync(`/proc/${pid}/task/${tid}/comm`, "utf8"),
+  );
+  return names.join("");
+}
+
+/** QEMU whose guest memory is a file, once its guest runs, or its vCPU's thread stands where it does not. */
 async function startQemu(code, options = []) {
   const accelerator = options.includes("-accel") ? [] : ["-accel", "kvm"];
   const bytes = 64 * 1024;
@@ -225,23 +283,37 @@ async function startQemu(code, options = []) {
   bios.set(guestCode[code], 0);
   bios.set([0xea, 0x00, 0x00, 0x00, 0xf0], 0xfff0); // jmp 0xf000:0
   const { place } = newFile();
-  const [image, memory, log] = ["bios", "guest-ram", "qemu.log"].map((name) => join(place, name));
+  const [image, memory, log, said] = ["bios", "guest-ram", "qemu.log", "said"].map((name) =>
+    join(place, name),
+  );
   writeFileSync(image, bios);
+  writeFileSync(said, "");
   const words = [
     ["-nodefaults", "-display", "none", "-vga", "none", "-cpu", "qemu64", "-bios", image],
     ["-name", `guest=web,,1 ${code},debug-threads=on`, "-machine", "pc,memory-backend=ram", "-m", "64M"],
     ["-object", `memory-backend-file,id=ram,share=on,mem-path=${memory},size=64M`],
+    ["-debugcon", `file:${said}`],
     accelerator,
     options,
   ].flat();
   const out = openSync(log, "w");
   const child = spawn("qemu-system-x86_64", words, { stdio: ["ignore", out, out] });
-  await sleep(QEMU_STARTS_MS);
+  const hasSaid = () => statSync(said).size > 0;
+  const isUp = options.includes("-S") ? () => threadNames(child.pid).includes("CPU 0/KVM") : hasSaid;
+  const isThere = await eventually(() => child.exitCode !== null || isUp(), QEMU_BOUND_MS);
   if (child.exitCode !== null) throw new Error(`QEMU has ended: ${readFileSync(log, "utf8")}`);
-  return { child, memory, log: () => readFileSync(log, "utf8") };
+  if (!isThere) {
+    child.kill("SIGKILL");
+    throw new Error(
+      `QEMU's guest has said nothing in ${QEMU_BOUND_MS / 1000} s: ${readFileSync(log, "utf8")}`,
+    );
+  }
+  const progress = async (boundMs) => {
+    const { size } = statSync(said);
+    return await eventually(() => statSync(said).size > size, boundMs);
+  };
+  return { child, memory, log: () => readFileSync(log, "utf8"), progress };
 }
-
-const QEMU_STARTS_MS = 15_000;
 
 async function truncatedQemu(options) {
   const vm = await startQemu("reads", options);
@@ -272,19 +344,13 @@ async function look() {
   };
 }
 
-/** Until the VM's process says something. */
-async function saysSomething(vm, boundMs) {
-  return await new Promise((resolve) => {
-    vm.child.stdout.once("data", () => resolve(true));
-    setTimeout(() => resolve(false), boundMs).unref();
-  });
-}
+const PROGRESS_MS = 60_000;
 
 /** The hung VM, rescued as the command does it: what was said, and how long it took until the guest made progress. */
 async function rescue(name, vm, kind) {
   const host = new ThisHost();
   // What it had said before it hung has been read by now.
-  const isStill = !(await saysSomething(vm, 1500));
+  const isStill = !(await vm.progress(1500));
   const beginMs = performance.now();
   const { facts } = await collect(
     host,
@@ -295,10 +361,10 @@ async function rescue(name, vm, kind) {
   const { steps } = planOf(diagnosis);
   const step = steps.find((one) => one.kind === kind);
   const actMs = performance.now();
-  const progress = saysSomething(vm, 120_000);
+  const progress = kind === "stop" ? false : vm.progress(PROGRESS_MS);
   const done = await act(host, step, facts.vms[0].startTicks);
   const doneMs = performance.now();
-  const hasProgress = await progress;
+  const goesOn = await progress;
   const endMs = performance.now();
   const after = kind === "stop" ? null : await lookAfter(host, facts.vms[0]);
   say({
@@ -308,7 +374,7 @@ async function rescue(name, vm, kind) {
     verdict: diagnosis.verdict.text,
     steps: steps.map(stepText),
     done,
-    hasProgress,
+    hasProgress: goesOn,
     lookMs: Math.round(actMs - beginMs),
     stepMs: Math.round((doneMs - actMs) * 10) / 10,
     progressAfterStepBeganMs: Math.round((endMs - actMs) * 10) / 10,
@@ -333,13 +399,14 @@ const rescues = {
     await sleep(1000);
     truncateSync(join(place, "file"), 0);
     // Until both processes stand.
-    for (let look = 0; look < 60 && (await saysSomething(vm, 1500)); look += 1);
+    for (let look = 0; look < 60 && (await vm.progress(1500)); look += 1);
     await rescue("rescue-linux", vm, "grow");
   },
+  /** Of a file whose name is an attack: nothing of it comes out as anything but text. */
   async "rescue-by-command"() {
-    const vm = await truncated({});
+    const vm = await truncated({}, HOSTILE_NAME);
     const beginMs = performance.now();
-    const progress = saysSomething(vm, 240_000).then(() => performance.now() - beginMs);
+    const progress = vm.progress(240_000).then(() => performance.now() - beginMs);
     const command = [packagePath("dist/harness/src/cli/bin.js"), "rescue", "--pid", String(vm.child.pid)];
     const dry = spawnSync(process.execPath, command, { encoding: "utf8" });
     const real = spawn(process.execPath, [...command, "--accept-zeros"], {
@@ -348,6 +415,9 @@ const rescues = {
     let text = "";
     for (const stream of [real.stdout, real.stderr]) stream.on("data", (bytes) => (text += bytes));
     const code = await new Promise((resolve) => real.on("close", resolve));
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: none of them may be there
+    if (/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/.test(dry.stdout + text))
+      throw new Error(`a control character: ${JSON.stringify(dry.stdout + text)}`);
     say({
       type: "rescue-command",
       dry: dry.stdout,
@@ -358,11 +428,16 @@ const rescues = {
     });
     await clear(vm);
   },
+  async "rescue-qemu"() {
+    await rescue("rescue-qemu", await truncatedQemu([]), "grow");
+  },
   async "rescue-qemu-stop"() {
     const socket = join(folder, "qmp");
-    const vm = await truncatedQemu(["-qmp", `unix:${socket},server=on,wait=off`]);
-    vm.child.stdout = { once() {} };
-    await rescue("rescue-qemu-stop", vm, "stop");
+    await rescue(
+      "rescue-qemu-stop",
+      await truncatedQemu(["-qmp", `unix:${socket},server=on,wait=off`]),
+      "stop",
+    );
   },
 };
 
@@ -371,7 +446,7 @@ const plainStyle = { widthColumns: 120, bold: plain, dim: plain, verdict: (_kind
 
 /** Ends everything of the scene; a VM in D is woken by its server's end. */
 async function clear(vm) {
-  kill(processesWith("serve-main.js"), "SIGKILL");
+  kill(vm.servers ?? [], "SIGKILL");
   try {
     vm.child.kill("SIGCONT");
     vm.child.kill("SIGKILL");
@@ -382,37 +457,50 @@ async function clear(vm) {
   await sleep(300);
 }
 
-/** Healthy moments of one VM: what is no finding. */
-async function moments(name, vm, count) {
+const pagesSwappedIn = () => Number(/^pswpin ([0-9]+)$/m.exec(readFileSync("/proc/vmstat", "utf8"))?.[1]);
+
+/** Healthy moments of VMs: what is no finding. A VM counts at each look at it. */
+async function moments(name, vms, looks) {
   const kinds = {};
   const took = [];
   const alarms = [];
-  for (let moment = 0; moment < count; moment += 1) {
+  const before = pagesSwappedIn();
+  for (let moment = 0; moment < looks; moment += 1) {
     const { facts } = await collect(new ThisHost(), { kind: "all" }, { kernel: "", isRoot: true });
     for (const one of facts.vms.map((each) => diagnose(each, facts.pageWorkers))) {
       const { kind, severity, text } = one.verdict;
-      kinds[kind] = (kinds[kind] ?? 0) + 1;
+      kinds[`${kind}, ${severity}`] = (kinds[`${kind}, ${severity}`] ?? 0) + 1;
       if (severity === "hung") alarms.push(text);
     }
     took.push(Math.round(facts.tookMs));
   }
-  say({ type: "moments", name, count, kinds, alarms, tookMs: took });
-  await clear(vm);
+  const count = Object.values(kinds).reduce((sum, one) => sum + one, 0);
+  const swappedIn = pagesSwappedIn() - before;
+  say({ type: "moments", name, looks, moments: count, kinds, alarms, swappedIn, tookMs: took });
+  for (const vm of vms) await clear(vm);
 }
 
 const healthy = {
-  busy: async () => scenes.spins(),
-  idle: async () => scenes["qemu-halts"](),
+  busy: async () => await scenes.spins(),
+  idle: async () => await scenes["qemu-halts"](),
   async "slow I/O"() {
-    const vm = await vmOnMount({ kind: "load", offset: 3 * mebibyte }, FAULTS.slow);
-    vm.child.stdin.write("go\n");
+    const options = { kind: "reread", offset: 3 * mebibyte, memory: "evicted" };
+    const vm = await vmOnMount(options, FAULTS.often);
+    await vm.goOn();
     return vm;
   },
+  evicting: async () => await scenes.evicting(),
   async swapping() {
     const vm = await startVm({ file: newFile().path, kind: "reread", offset: mebibyte, memory: "swapped" });
     await vm.goOn();
     return vm;
   },
+};
+
+/** VMs beside each other, too: each takes the others' processor. */
+const healthyGroups = {
+  ...Object.fromEntries(Object.keys(healthy).map((name) => [name, [name]])),
+  together: Object.keys(healthy),
 };
 
 const asked = process.argv.slice(2);
@@ -435,13 +523,15 @@ for (const [name, run] of Object.entries(rescues)) {
     say({ type: "failed", name, message: String(error?.stack ?? error) });
   }
 }
-for (const [name, make] of Object.entries(healthy)) {
-  const [, count] = /^([0-9]+)x$/.exec(asked.find((word) => /^[0-9]+x$/.test(word)) ?? "10x") ?? [];
+for (const [name, members] of Object.entries(healthyGroups)) {
+  const [, looks] = /^([0-9]+)x$/.exec(asked.find((word) => /^[0-9]+x$/.test(word)) ?? "10x") ?? [];
   if (asked.length > 0 && !asked.some((word) => /^[0-9]+x$/.test(word))) break;
   // `50x busy`: of this one alone.
-  if (Object.keys(healthy).some((one) => asked.includes(one)) && !asked.includes(name)) continue;
+  if (Object.keys(healthyGroups).some((one) => asked.includes(one)) && !asked.includes(name)) continue;
   try {
-    await moments(name, await make(), Number(count));
+    const vms = [];
+    for (const member of members) vms.push(await healthy[member]());
+    await moments(name, vms, Number(looks));
   } catch (error) {
     say({ type: "failed", name, message: String(error?.stack ?? error) });
   }

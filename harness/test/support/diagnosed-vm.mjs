@@ -1,10 +1,11 @@
 /**
  * A VM to be diagnosed: the micro-guest over a file, in a process of its own that knows nothing of the diagnosis and never
- * stops by itself. Argument: JSON {file, offset, kind, asyncPageFaults, lapicInKernel, memory}. It says `touched` on standard output
- * once the guest has read the file's first page, and lets the guest go on at a line on standard input.
+ * stops by itself. Argument: JSON {file, offset, kind, asyncPageFaults, lapicInKernel, memory, cpus}. It says `touched` on standard output
+ * once the guest has read the file's first page, and lets the guest go on at a line on standard input; `progress`: a guest that
+ * loads has got its page.
  *   memory file (default); userfault: of its own, from 2 MiB on owed by a handler that never answers; swapped: a private copy
- *   of the file that is swapped out every 20 ms
- *   kind load: reads at `offset`; count: counts for ever; halt: waits for ever; reread: reads all pages for ever
+ *   of the file that is swapped out every 20 ms; evicted: the file, whose pages are taken out of the page cache as often
+ *   kind load: reads at `offset`, says so, and reads on for ever; count: counts for ever; halt: waits for ever; reread: reads all pages for ever
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
 import {
@@ -27,6 +28,7 @@ const {
   asyncPageFaults = "off",
   lapicInKernel = true,
   memory = "file",
+  cpus = 1,
 } = JSON.parse(process.argv[2]);
 const fd = openSync(file, "r+");
 const windowBytes = Number(fstatSync(fd).size);
@@ -57,20 +59,36 @@ function keepSwapping() {
   setInterval(() => madvise(windowHva, BigInt(windowBytes), 21), 20);
 }
 
+/** Each page is read again when it is touched. */
+function keepEvicting() {
+  const madvise = declare("int madvise(uint64 address, uint64 length, int advice)");
+  const fadvise = declare("int posix_fadvise(int fd, int64 offset, int64 length, int advice)");
+  const held = openSync(file, "r");
+  setInterval(() => {
+    // MADV_DONTNEED: what is mapped stays in the page cache. POSIX_FADV_DONTNEED
+    madvise(windowHva, BigInt(windowBytes), 4);
+    fadvise(held, 0n, 0n, 4);
+  }, 20);
+}
+
+if (memory === "evicted") keepEvicting();
 if (memory === "userfault") oweFrom(2 * 2 ** 20);
 if (memory === "swapped") keepSwapping();
 
 const load = (at) => ({ verb: "load", size: 8, address: WINDOW_BASE + BigInt(at), value: 0n });
 const signal = (verb, number) => ({ verb, size: 0, address: BigInt(number), value: 0n });
 const count = { verb: "count", size: 0, address: 0n, value: 0n };
-const begin = [load(0x1000), signal("signal", 0), signal("await", 1)];
+/** Signals of the guest's. */
+const [TOUCHED, PROGRESS] = [0, 3];
+const begin = [load(0x1000), signal("signal", TOUCHED), signal("await", 1)];
 const victim = {
-  load: [...begin, load(offset)],
+  load: [...begin, load(offset), signal("signal", PROGRESS), { ...load(offset), until: 2 }],
   count: [...begin, count],
   halt: [...begin, signal("await", 2)],
   reread: [...begin, { ...load(offset), until: 2 }],
 }[kind];
 const programs = [{ cpl: 3, steps: victim }];
+if (cpus === 2) programs.push({ cpl: 3, cpu: 1, steps: [count] });
 if (asyncPageFaults !== "off") programs.push({ cpl: 3, steps: [count] });
 
 const machine = openMachine({
@@ -83,8 +101,10 @@ const machine = openMachine({
 });
 runMachine(machine, {
   signal: ({ number }) => {
-    if (number === 0) process.stdout.write("touched\n");
+    if (number === TOUCHED) process.stdout.write("touched\n");
+    if (number === PROGRESS) process.stdout.write("progress\n");
   },
   stopped: () => process.stdout.write("stopped\n"),
+  ended: () => process.stdout.write("ended\n"),
 });
 process.stdin.on("data", () => machine.channel.raise(1));

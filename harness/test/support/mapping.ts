@@ -1,6 +1,7 @@
 /** Processes that have mapped files, and stand for VMMs: what is mapped is looked at alike, be there a guest or none. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { onTestFinished } from "vitest";
 import { packagePath } from "../../src/paths.ts";
 
@@ -10,6 +11,9 @@ export type MappingProcess = {
   /** It maps this file as well. */
   map(path: string): Promise<void>;
   mapReadOnly(path: string): Promise<void>;
+  /** Its memfd: a page long from now on; never longer again. */
+  cutMemory(): Promise<void>;
+  sealMemory(): Promise<void>;
   /** It reads every page of everything that it has mapped; `died`: it was killed by that (SIGBUS). */
   touch(): Promise<"touched" | "died">;
   end(): Promise<void>;
@@ -34,17 +38,18 @@ export async function startMapping(
     child.stdin.write(`${line}\n`);
     return await answer;
   };
+  const told = async (line: string): Promise<void> => {
+    if (!(await asked(line))) throw new Error("the process has ended");
+  };
   child.stdin.on("error", () => {});
   if (!(await said())) throw new Error("the process has ended");
   return {
     pid: child.pid ?? 0,
     child,
-    map: async (path) => {
-      if (!(await asked(`map ${path}`))) throw new Error("the process has ended");
-    },
-    mapReadOnly: async (path) => {
-      if (!(await asked(`map-read-only ${path}`))) throw new Error("the process has ended");
-    },
+    map: async (path) => await told(`map ${path}`),
+    mapReadOnly: async (path) => await told(`map-read-only ${path}`),
+    cutMemory: async () => await told("cut-memory"),
+    sealMemory: async () => await told("seal-memory"),
     touch: async () => ((await asked("touch")) ? "touched" : "died"),
     end: async () => {
       child.kill("SIGKILL");
@@ -52,3 +57,15 @@ export async function startMapping(
     },
   };
 }
+
+/** The one below a command that starts it: `unshare --fork` waits for its child. */
+export function childOf(pid: number): number {
+  const [child = ""] = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ");
+  return Number(child);
+}
+
+/** For `startMapping`: in namespaces of mounts and PIDs of its own, as another user. */
+export const strangers: readonly string[] = [
+  ...["unshare", "--mount", "--pid", "--fork", "--kill-child"],
+  ...["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"],
+];

@@ -57,6 +57,7 @@ export const pageWith = (changes: Partial<PageEvents> = {}): PageEvents => ({
   asked: 0,
   repeated: 0,
   ready: 0,
+  fixed: 0,
   hva: null,
   ...changes,
 });

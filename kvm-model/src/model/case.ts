@@ -71,8 +71,8 @@ export type HostStep =
   | { readonly op: "write"; readonly page: number }
   /** The VMM has taken its mapping away, or made it PROT_NONE: no VMA that get_user_pages() could use. */
   | { readonly op: "unmap"; readonly page: number; readonly pages: number }
-  /** memory_failure() has taken the page: get_user_pages() finds hardware poison. */
-  | { readonly op: "hwpoison"; readonly page: number }
+  /** memory_failure() has taken the page, or the pages of a huge one: get_user_pages() finds hardware poison. */
+  | { readonly op: "hwpoison"; readonly page: number; readonly pages?: number }
   /** The memory of the page goes bad, and the CPU has yet to notice (`memory-error.ts`). */
   | { readonly op: "memory-error"; readonly page: number }
   /** rename over the file, unlink: the mapped inode is not touched. */
@@ -328,9 +328,9 @@ export function checkCase(modelCase: ModelCase): void {
     if ((step.op === "truncate" || step.op === "extend") && step.pages > pages.length) {
       refuse(`${step.op} to ${step.pages} pages of ${pages.length}`, "add pages");
     }
-    if ((step.op === "hwpoison" || step.op === "memory-error") && step.page >= pages.length) {
-      refuse(`${step.op} of page ${step.page} of ${pages.length}`, "add the page");
-    }
+    if (step.op !== "hwpoison" && step.op !== "memory-error") continue;
+    const last = step.op === "hwpoison" ? step.page + (step.pages ?? 1) - 1 : step.page;
+    if (last >= pages.length) refuse(`${step.op} of page ${last} of ${pages.length}`, "add the page");
   }
   if (modelCase.kill !== null && !tasks.some((task) => task.name === modelCase.kill)) {
     refuse(`kill names no task: ${modelCase.kill}`, "name a task");

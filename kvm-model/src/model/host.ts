@@ -208,10 +208,13 @@ function otherStep(m: Machine, step: Exclude<HostStep, Truncate>): void {
       m.log?.("unmap", "vmm", "kvm", `no mapping of ${step.pages} pages from page ${step.page} on`);
       replaceVma(m, step.page, step.page + step.pages, "none");
       break;
-    case "hwpoison":
-      m.log?.("unmap", "host", "kvm", `memory failure takes page ${step.page}`);
-      replaceVma(m, step.page, step.page + 1, "poisoned");
+    case "hwpoison": {
+      const { page, pages = 1 } = step;
+      const more = pages > 1 ? ` and the ${pages - 1} behind it` : "";
+      m.log?.("unmap", "host", "kvm", `memory failure takes page ${page}${more}`);
+      replaceVma(m, page, page + pages, "poisoned");
       break;
+    }
     case "memory-error":
       m.log?.("unmap", "host", "host", `the memory of page ${step.page} goes bad`);
       m.page(step.page).isBad = true;

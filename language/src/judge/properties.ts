@@ -223,7 +223,7 @@ function noSilentData(decidable: Decidable): Finding {
 /** The truncating process is neither held up for longer than the bound of a run, nor refused; no core burns on after it. */
 function hostUnharmed({ ending }: Decidable): Finding {
   const steps = Object.values(ending.outcome.host).flatMap((actor) => Object.values(actor));
-  if (steps.some(({ kind }) => kind === "delayed" || kind === "denied")) return "no";
+  if (steps.some(({ kind }) => kind === "delayed" || kind === "denied" || kind === "killed")) return "no";
   return isLooping(ending) ? "no" : "yes";
 }
 

@@ -21,6 +21,10 @@ export const truncateOptions = ["own-namespace", "as-nobody"] as const;
 /** `own-namespace`: from inside a mount namespace of its own. `as-nobody`: as uid 65534 (setfsuid(2)). Both need root. */
 export type TruncateOption = (typeof truncateOptions)[number];
 
+export const memoryFailureOptions = ["early"] as const;
+/** `early`: the VMM has asked to be told before it touches the page, as QEMU does (PR_MCE_KILL_EARLY, prctl(2)). */
+export type MemoryFailureOption = (typeof memoryFailureOptions)[number];
+
 /** A step of a process of the host. Sizes and offsets are file offsets (bytes). */
 export type HostStep =
   /** truncate(2): shrinks or grows. */
@@ -45,6 +49,10 @@ export type HostStep =
   | { readonly verb: "collapse"; readonly offset: bigint; readonly length: bigint }
   /** Writes 8 bytes through a mapping of its own (MAP_SHARED). */
   | { readonly verb: "map-store"; readonly offset: bigint; readonly value: bigint }
+  /** As a device's back-end with a mapping of its own, as vhost-user has it: copies from the guest's memory. */
+  | { readonly verb: "device-read"; readonly offset: bigint; readonly size: number }
+  /** The same, to it. */
+  | { readonly verb: "device-write"; readonly offset: bigint; readonly size: number; readonly value: bigint }
   /** rename(2) of another, empty file over this one. */
   | { readonly verb: "rename-over" }
   | { readonly verb: "unlink" }
@@ -87,8 +95,15 @@ export type VmmAction =
     }
   /** As for a balloon (QEMU's ram_block_discard_range()): MADV_DONTNEED of private memory, a hole in a file's. */
   | { readonly verb: "discard"; readonly offset: bigint; readonly length: bigint }
-  /** madvise(2) with MADV_HWPOISON, of one page: as after a memory error that the host has found. */
-  | { readonly verb: "memory-failure"; readonly offset: bigint }
+  /**
+   * The host has found a memory error in the page, and nobody has consumed it: memory_failure() takes the page of whatever
+   * size (hard_offline_page). Where the page is 4 KiB of a larger one, that is what becomes of the larger one.
+   */
+  | {
+      readonly verb: "memory-failure";
+      readonly offset: bigint;
+      readonly options?: readonly MemoryFailureOption[];
+    }
   /** A device of the VMM copies from the guest's memory, as for a descriptor of a virtqueue. */
   | { readonly verb: "device-read"; readonly offset: bigint; readonly size: number }
   /** A device of the VMM copies to the guest's memory. */
@@ -119,6 +134,8 @@ export type Act<Step> = {
   readonly descriptor?: "opens" | "uses";
   /** It concerns the file's name, not the inode. */
   readonly onName?: true;
+  /** A load or store of the process's own: what is lost ends it. */
+  readonly isDevice?: true;
   /** It is done to the server of the mount that is mapped. */
   readonly server?: ServerChange;
 };
@@ -138,6 +155,13 @@ function checkRange({ offset, length }: { readonly offset: bigint; readonly leng
   return offset + length > FILE_BYTES_MAX
     ? `offset ${hex(offset)} + length ${hex(length)} is beyond the limit ${sizeText(FILE_BYTES_MAX)}`
     : null;
+}
+
+/** Whole pages. */
+function pagesAround(offset: bigint, length: bigint): FileRange {
+  const from = offset - (offset % PAGE_BYTES);
+  const end = offset + length + PAGE_BYTES - 1n;
+  return { from, to: end - (end % PAGE_BYTES) };
 }
 
 const toServer = (server: ServerChange, detail: string) => ({
@@ -218,10 +242,25 @@ export const hostVerbs: {
       event: ({ offset }) => ({ kind: "write", detail: `8 bytes at ${offset}, through a mapping` }),
       effect: unchanged,
       // By page: what the guest sees is distinguished by page only.
-      rewrites: ({ offset }) => {
-        const from = offset - (offset % PAGE_BYTES);
-        return { from, to: from + PAGE_BYTES };
-      },
+      rewrites: ({ offset }) => pagesAround(offset, 1n),
+    },
+  },
+  "device-read": {
+    operands: { offset: fileOffset(), size: copySize },
+    act: {
+      event: ({ offset, size }) => ({ kind: "fault", detail: `a device reads ${size} bytes at ${offset}` }),
+      effect: unchanged,
+      isDevice: true,
+    },
+  },
+  "device-write": {
+    operands: { offset: fileOffset(), size: copySize, value: value() },
+    act: {
+      event: ({ offset, size }) => ({ kind: "fault", detail: `a device writes ${size} bytes at ${offset}` }),
+      effect: unchanged,
+      // By page: what the guest sees is distinguished by page only.
+      rewrites: ({ offset, size }) => pagesAround(offset, BigInt(size)),
+      isDevice: true,
     },
   },
   "rename-over": {
@@ -251,7 +290,7 @@ export const vmmVerbs: {
   map: { operands: { offset: windowOffset, length: fileLength } },
   protect: { operands: { offset: windowOffset, length: fileLength, protection: oneOf(protections) } },
   discard: { operands: { offset: windowOffset, length: fileLength } },
-  "memory-failure": { operands: { offset: windowOffset } },
+  "memory-failure": { operands: { offset: windowOffset, options: optionsIfAny(memoryFailureOptions) } },
   "device-read": { operands: { offset: windowOffset, size: copySize } },
   "device-write": { operands: { offset: windowOffset, size: copySize, value: value() } },
   signal: { operands: { name: signalName } },
@@ -260,6 +299,11 @@ export const vmmVerbs: {
 
 export function isVmmAction(step: VmmStep): step is VmmAction {
   return step.verb !== "await" && step.verb !== "signal" && step.verb !== "resume";
+}
+
+/** A memory error of which the VMM is told before it meets it. */
+export function isEarlyFailure(step: VmmStep): boolean {
+  return step.verb === "memory-failure" && (step.options ?? []).includes("early");
 }
 
 /** The VMM's own load or store. */

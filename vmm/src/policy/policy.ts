@@ -53,6 +53,8 @@ export interface FaultPolicy {
   onFault(context: FaultContext): PolicyAction;
   /** SIGBUS for this thread while in KVM_RUN (kvm_send_hwpoison_signal()); absent: none is expected. */
   onSigbus?(context: FaultContext, hva: bigint): PolicyAction;
+  /** SIGBUS for this thread of a memory error that nobody has met (BUS_MCEERR_AO). Returns what was done, for the trace. */
+  onMemoryError?(vcpu: Vcpu, gpa: bigint): string;
 }
 
 export const resume = (detail: string): PolicyAction => ({ kind: "resume", detail });

@@ -27,6 +27,8 @@ export type VcpuThreadInput = {
   /** See `WatchdogOptions`. */
   readonly ioPatienceMs: number;
   readonly isIoAnswered: boolean;
+  /** The VMM asks to be told of memory errors that nobody has met (PR_MCE_KILL_EARLY). */
+  readonly isToldEarly: boolean;
 };
 
 /**
@@ -75,7 +77,11 @@ export type Place = {
 export type VcpuMessage = { readonly cpu: number } & VcpuNews;
 
 export type VcpuNews =
-  | { readonly type: "signal"; readonly number: number; readonly task: number }
+  /** `asyncPageFaultMsr`: as in the final state, which a VMM that a device's access kills does not come to. */
+  | ({ readonly type: "signal"; readonly number: number; readonly task: number } & Pick<
+      FinalState,
+      "asyncPageFaultMsr"
+    >)
   /** KVM_RUN gave up, and all vCPUs wait for `resume` or `stop`. Sent by the first one whose KVM_RUN did. */
   | {
       readonly type: "stopped";

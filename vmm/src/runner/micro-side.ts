@@ -82,7 +82,12 @@ export class MicroSide implements GuestSide {
     switch (doorbell.kind) {
       case "signal":
         this.#core.progressed();
-        this.#post({ type: "signal", number: doorbell.number, task: this.#channel.currentTask(this.#cpu) });
+        this.#post({
+          type: "signal",
+          number: doorbell.number,
+          task: this.#channel.currentTask(this.#cpu),
+          asyncPageFaultMsr: this.#vcpu.asyncPageFaultMsr(),
+        });
         return done;
       case "finished":
         this.#tick();

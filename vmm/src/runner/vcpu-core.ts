@@ -10,12 +10,15 @@
 
 import { vmmParts } from "../../../language/src/index.ts";
 import {
+  BUS_MCEERR_AO,
+  type BusError,
   blockSignal,
   consumeSignal,
   kernelSignalSetExcept,
   SIGBUS,
   startThreadTimer,
   takeBusError,
+  tellOfMemoryErrors,
   threadId,
 } from "../../../sys/src/index.ts";
 import { syncedRegisters, Vcpu } from "../arch/index.ts";
@@ -100,6 +103,8 @@ export class VcpuCore {
   run(side: GuestSide): void {
     blockSignal(KICK_SIGNAL);
     blockSignal(SIGBUS);
+    // The thread may have run another machine's vCPU before.
+    tellOfMemoryErrors(this.#input.isToldEarly);
     this.vcpu.setSignalMask(kernelSignalSetExcept([KICK_SIGNAL, SIGBUS]));
     Atomics.store(this.#control, controlWord.threadIds + this.cpu, threadId());
     const clock = this.#readClock();
@@ -134,7 +139,7 @@ export class VcpuCore {
       if (exit.kind === "interrupted") {
         consumeSignal(KICK_SIGNAL);
         const busError = takeBusError();
-        const end = busError === null ? null : this.#busError(side, busError.address);
+        const end = busError === null ? null : this.#busError(side, busError);
         if (end !== null) return end;
         side.tick();
         continue;
@@ -220,20 +225,27 @@ export class VcpuCore {
     }
   }
 
-  /** KVM_RUN was interrupted by a BUS_MCEERR_AR for this thread: a poisoned page was touched. */
-  #busError(side: GuestSide, address: bigint): EndReason | null {
+  /** KVM_RUN was interrupted by SIGBUS for this thread: a poisoned page was touched, or is one that may be. */
+  #busError(side: GuestSide, { code, address }: BusError): EndReason | null {
     const exit: VcpuExit = { kind: "interrupted" };
     const place = side.place(exit);
     const atMs = monotonicMs();
+    const policy = this.#policy;
+    const handled = (detail: string): null => {
+      this.post({ type: "handled", atMs, policy: policy.name, detail, exit, place });
+      return null;
+    };
+    if (code === BUS_MCEERR_AO && policy.onMemoryError !== undefined) {
+      return handled(policy.onMemoryError(this.vcpu, WINDOW_BASE + (address - this.#input.window.hva)));
+    }
     // No handler of a VMM that has none: the signal's default action.
-    if (this.#policy.onSigbus === undefined) {
+    if (policy.onSigbus === undefined) {
       this.post({ type: "sigbus", address, place });
       return { kind: "vmm-killed", signal: "SIGBUS" };
     }
     const action = this.#consultPolicy(side, exit, place, address);
     if (action.kind === "stop")
       return { kind: "defect", message: `SIGBUS at 0x${address.toString(16)}: ${action.reason}` };
-    this.post({ type: "handled", atMs, policy: this.#policy.name, detail: action.detail, exit, place });
-    return null;
+    return handled(action.detail);
   }
 }

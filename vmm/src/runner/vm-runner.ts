@@ -45,6 +45,8 @@ export type VmRunnerOptions = {
   readonly ioPatienceMs?: number;
   /** Is every I/O answered? Not known, if left out. See `WatchdogOptions`. */
   readonly isIoAnswered?: boolean;
+  /** See `VcpuThreadInput`; it does not, if left out. */
+  readonly isToldEarly?: boolean;
 };
 
 /** Threads that have run a vCPU to its end and wait for another: each is an instance of Node, slow to start. */
@@ -105,7 +107,11 @@ function watchSleep(
 export function startVm(
   machine: RunnableMachine,
   onMessage: (message: VcpuMessage) => void,
-  { ioPatienceMs = Number.POSITIVE_INFINITY, isIoAnswered = false }: VmRunnerOptions = {},
+  {
+    ioPatienceMs = Number.POSITIVE_INFINITY,
+    isIoAnswered = false,
+    isToldEarly = false,
+  }: VmRunnerOptions = {},
 ): VmRunner {
   const control = new SharedArrayBuffer(4 * controlWords);
   const words = new Int32Array(control);
@@ -140,6 +146,7 @@ export function startVm(
       tickMs: TICK_MS,
       ioPatienceMs,
       isIoAnswered,
+      isToldEarly,
     };
     return runVcpu(input, (message) => {
       onMessage(message);

@@ -3,9 +3,9 @@ import { closeSync, openSync } from "node:fs";
 import { fromValue, isPrivate, type Protection, type VmmAction } from "../../../../language/src/index.ts";
 import {
   adviseDiscard,
-  adviseHardwarePoison,
   copyIn,
   copyOut,
+  failMemory,
   MAP_FIXED,
   MAP_PRIVATE,
   MAP_SHARED,
@@ -17,6 +17,7 @@ import {
   PROT_WRITE,
   punchHole,
 } from "../../../../sys/src/index.ts";
+import { fileOffsetOf } from "../vm/file-page.ts";
 import type { VmPlan } from "./plan.ts";
 import type { Window } from "./window.ts";
 
@@ -25,13 +26,6 @@ const bits: Readonly<Record<Protection, number>> = {
   read: PROT_READ,
   all: PROT_READ | PROT_WRITE,
 };
-
-/** The file's part behind a window offset. */
-function fileOffsetOf({ mappings }: VmPlan, offset: bigint): bigint {
-  const mapping = mappings.find(({ at, length }) => offset >= at && offset < at + length);
-  if (mapping === undefined) throw new RangeError(`no file is mapped at 0x${offset.toString(16)}`);
-  return mapping.fileOffset + (offset - mapping.at);
-}
 
 function mapAgain(plan: VmPlan, hva: bigint, offset: bigint, lengthBytes: number): void {
   const fd = openSync(plan.filePath, "r+");
@@ -67,7 +61,7 @@ export function actOnMapping(action: VmmAction, plan: VmPlan, { hva }: Pick<Wind
       else punchHole(plan.filePath, fileOffsetOf(plan, action.offset), action.length);
       return;
     case "memory-failure":
-      adviseHardwarePoison(address);
+      failMemory(address);
       return;
     case "device-read":
       copyOut(address, action.size);

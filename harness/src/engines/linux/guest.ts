@@ -199,7 +199,8 @@ export class LinuxGuest {
         return;
       case "signal": {
         const { number, task } = doorbell;
-        current?.handlers.signal?.({ type: "signal", cpu: 0, number, task: task ?? 0 });
+        const asyncPageFaultMsr = this.#asyncPageFaultMsr;
+        current?.handlers.signal?.({ type: "signal", cpu: 0, number, task: task ?? 0, asyncPageFaultMsr });
         return;
       }
       case "results":

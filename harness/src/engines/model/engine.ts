@@ -91,6 +91,7 @@ function hostResultOf(word: HostWord): HostResult {
     case "delayed":
       return { kind: word.kind, ms: LEASE_BREAK_MS };
     case "denied":
+    case "killed":
       return word;
     default:
       return { kind: word.kind };

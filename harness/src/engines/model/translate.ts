@@ -53,6 +53,7 @@ import {
   type Outcome,
   type Parts,
   type Proposal,
+  pageBytesOf,
   type Scenario,
   STUCK,
   servedPage,
@@ -231,6 +232,14 @@ function refusedOfVmm(scenario: Scenario, proposal: Proposal): string | null {
   return null;
 }
 
+/** A device's access in a process of its own: nothing of the VM's. */
+function refusedOfHost(scenario: Scenario): string | null {
+  const actions = hostActors(scenario).flatMap(([, actor]) => actionsOf(actor));
+  return actions.some(({ step }) => actOf(step).isDevice)
+    ? "a device's access is its own process's: not in the model"
+    : null;
+}
+
 /** A kind of memory that the model has no equal of. */
 function refusedMemory({ backing, actors }: Scenario): string | null {
   const { kind, readonly, handler } = backing;
@@ -261,6 +270,8 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   }
   const ofVmm = refusedOfVmm(scenario, proposal);
   if (ofVmm !== null) return ofVmm;
+  const ofHost = refusedOfHost(scenario);
+  if (ofHost !== null) return ofHost;
   const memory = refusedMemory(scenario);
   if (memory !== null) return memory;
   const reachesOriginal = sealedReason(scenario, proposal.server);
@@ -426,6 +437,12 @@ class Translator {
     return { page, pages: this.count(from + length) - page };
   }
 
+  /** A page of hugetlbfs is lost as a whole; of a tmpfs it is split first (memory_failure(), mm/memory-failure.c). */
+  #failedRange(offset: bigint): readonly [bigint, bigint] {
+    const bytes = pageBytesOf(this.#scenario.backing.kind);
+    return [offset - (offset % bytes), bytes];
+  }
+
   vmm(step: VmmStep): ModelHostStep {
     switch (step.verb) {
       case "signal":
@@ -436,7 +453,7 @@ class Translator {
       case "protect":
         return { op: "unmap", ...this.#pagesAt(step.offset, step.length) };
       case "memory-failure":
-        return { op: "hwpoison", page: this.#pagesAt(step.offset, 1n).page };
+        return { op: "hwpoison", ...this.#pagesAt(...this.#failedRange(step.offset)) };
       default:
         throw new Error(`${step.verb}: not in the model`);
     }

@@ -3,7 +3,7 @@
  * performs what ending.ts decides. No rule about when a case ends is here.
  */
 
-import { isDeviceAccess, STUCK, type VmmAction } from "../../../../language/src/index.ts";
+import { STUCK, type VmmAction } from "../../../../language/src/index.ts";
 import { lookAtThread } from "../../../../sys/src/index.ts";
 import {
   type Channel,
@@ -69,7 +69,10 @@ export type CaseGuest = {
   readonly cpus: number;
   capabilities(): Readonly<Record<string, number>>;
   /** Lets the tasks begin. The run ends with the case: in whatever state the guest is left, its channel stays readable. */
-  start(handlers: CaseHandlers, limits: Pick<CasePlan, "ioPatienceMs" | "isIoAnswered">): CaseRun;
+  start(
+    handlers: CaseHandlers,
+    limits: Pick<CasePlan, "ioPatienceMs" | "isIoAnswered" | "isToldEarly">,
+  ): CaseRun;
   /** The VMM does something to its own mapping; absent: it cannot. */
   act?(action: VmmAction): void;
   /** The case is over: what waits for a page that the VMM's own handler does not give goes on. */
@@ -111,6 +114,8 @@ export class CaseRunner {
   #alarm: NodeJS.Timeout | undefined;
   /** A vCPU, or a task of the guest, was proven to wait for ever. */
   #isWaiting = false;
+  /** MSR_KVM_ASYNC_PF_EN as of the last signal; null: not known. */
+  #asyncPageFaultMsr: bigint | null = null;
 
   /** @param watcher a guard that learns of truncations after the fact, and ends loops; null: none */
   constructor(
@@ -140,8 +145,8 @@ export class CaseRunner {
 
   /** Runs the case to its end. Rejects only for a defect of ours. */
   async run(): Promise<VmReport> {
-    const { ioPatienceMs, isIoAnswered, lifeMs, latestEndMs, vmmActors } = this.#plan;
-    const run = this.#guest.start(this.#handlers(), { ioPatienceMs, isIoAnswered });
+    const { ioPatienceMs, isIoAnswered, isToldEarly, lifeMs, latestEndMs, vmmActors } = this.#plan;
+    const run = this.#guest.start(this.#handlers(), { ioPatienceMs, isIoAnswered, isToldEarly });
     this.#run = run;
     const nowMs = monotonicMs();
     this.#limitMs = Math.max(nowMs, Math.min(nowMs + lifeMs, latestEndMs));
@@ -177,7 +182,8 @@ export class CaseRunner {
         this.#sendResults();
         return this.#take();
       },
-      signal: ({ number, task }) => {
+      signal: ({ number, task, asyncPageFaultMsr }) => {
+        this.#asyncPageFaultMsr = asyncPageFaultMsr;
         this.#sendResults();
         if (this.#guest.hasLargePage?.() === true) this.trace.hugePage();
         const name = this.#relay.nameOf(number);
@@ -213,7 +219,7 @@ export class CaseRunner {
   }
 
   #take(): Promise<void> {
-    this.#send({ type: "take" });
+    this.#send({ type: "take", asyncPageFaultMsr: this.#asyncPageFaultMsr });
     return new Promise((resolve) => this.#untaken.push(resolve));
   }
 
@@ -388,8 +394,8 @@ export class CaseRunner {
           if (this.#guest.act === undefined)
             throw new Error(`${step.verb}: this VMM leaves its mapping as it is`);
           this.trace.acted(actor, step);
-          // It may be the end of this process: what it has sent is taken before.
-          if (isDeviceAccess(step)) await this.#take();
+          // What the guest has seen is judged by what the file holds until now; and this may be the end of this process.
+          await this.#take();
           this.#guest.act(step);
       }
     }

@@ -82,6 +82,8 @@ export type Ending = {
   /** Since then the other tasks are waited for; null: they are not. `sinceMs`: null until it is first known. */
   readonly others: { readonly sinceMs: number | null } | null;
   readonly alarms: readonly Alarm[];
+  /** `stop` was decided. What a vCPU comes out of from then on it does for that: what waits for a page is given one, or an error. */
+  readonly isOver: boolean;
 };
 
 export type News =
@@ -120,6 +122,7 @@ export function beginning(rules: EndingRules): Ending {
     end: null,
     others: null,
     alarms: [],
+    isOver: false,
   };
 }
 
@@ -136,7 +139,7 @@ export function judgesLoop({ alarms }: Ending, nowMs: number): boolean {
 }
 
 const still = (state: Ending): Step => ({ state, effects: [] });
-const stop = (state: Ending): Step => ({ state, effects: [{ kind: "stop" }] });
+const stop = (state: Ending): Step => ({ state: { ...state, isOver: true }, effects: [{ kind: "stop" }] });
 
 /** Handles one event (`News`). The effects are to be performed in their order. */
 export function step(state: Ending, news: News, nowMs: number): Step {
@@ -152,6 +155,7 @@ export function step(state: Ending, news: News, nowMs: number): Step {
     case "waiting":
       return waits(state, news, nowMs);
     case "unstuck": {
+      if (state.isOver) return still(state);
       const looping = new Set([...state.looping].filter((cpu) => cpu !== news.cpu));
       const now = { ...state, looping, hasSleeper: false };
       return still(looping.size === 0 ? recovered(now) : now);

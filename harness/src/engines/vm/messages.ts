@@ -29,8 +29,11 @@ export type FromVm =
   | { readonly type: "signal"; readonly name: string; readonly from: string }
   /** An access that has finished, sent before the next signal of any task: the file is still unchanged. */
   | { readonly type: "saw"; readonly task: number; readonly step: number; readonly bytes: Uint8Array }
-  /** A task that is about to change the file waits until what was sent has been taken. */
-  | { readonly type: "take" }
+  /**
+   * Who is about to change the file, or what is mapped of it, waits until what was sent has been taken. With what is lost if
+   * that is the end of the process.
+   */
+  | ({ readonly type: "take" } & Pick<FinalState, "asyncPageFaultMsr">)
   /**
    * The case is over and something still waits for a page: a thread of a vCPU, or a worker of KVM's. Its report follows
    * once nothing does.

@@ -3,6 +3,7 @@
  * numbers, the file, limits. Pure.
  */
 import {
+  isEarlyFailure,
   isIoAnswered,
   type Layout,
   mappingsOf,
@@ -44,6 +45,8 @@ export type CasePlan = {
   readonly ioPatienceMs: number;
   /** No READ stays without an answer. */
   readonly isIoAnswered: boolean;
+  /** The VMM has asked to be told of memory errors before it meets them. */
+  readonly isToldEarly: boolean;
   /** Nor beyond this moment (`monotonicMs`), however late it was started. */
   readonly latestEndMs: number;
 };
@@ -65,6 +68,7 @@ export function commonPlan(scenario: Scenario, proposal: Proposal, place: PlanPl
   return {
     ...files,
     isIoAnswered: isIoAnswered(scenario),
+    isToldEarly: actors.some(([, actor]) => actor.in === "vmm" && actor.steps.some(isEarlyFailure)),
     layout: scenario.layout,
     mappings: mappingsOf(scenario),
     windowBytes,

@@ -15,7 +15,7 @@ import {
   type Scenario,
   type TraceEvent,
 } from "../../../../language/src/index.ts";
-import { type FinalState, KVM_ASYNC_PF_ENABLED, monotonicMs } from "../../../../vmm/src/index.ts";
+import { KVM_ASYNC_PF_ENABLED, monotonicMs } from "../../../../vmm/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext } from "../../engine.ts";
 import { errorText } from "../../error-text.ts";
@@ -91,6 +91,7 @@ class VmProcess<Plan extends CasePlan> {
   readonly #idle: Promise<"idle" | "ended">;
   #ending = "";
   #signal: string | null = null;
+  #asyncPageFaultMsr: bigint | null = null;
   #filePath: string | null = null;
 
   constructor(
@@ -146,6 +147,7 @@ class VmProcess<Plan extends CasePlan> {
         this.#seen.take(message.task, message.step, message.bytes);
         return;
       case "take":
+        this.#asyncPageFaultMsr = message.asyncPageFaultMsr;
         this.#child.send({ type: "taken" });
     }
   }
@@ -171,6 +173,11 @@ class VmProcess<Plan extends CasePlan> {
   /** The signal that ended it; null: it runs, or ended otherwise. */
   get signal(): string | null {
     return this.#signal;
+  }
+
+  /** MSR_KVM_ASYNC_PF_EN, as far as it was told; null: it was not. */
+  get asyncPageFaultMsr(): bigint | null {
+    return this.#asyncPageFaultMsr;
   }
 
   kill(): Promise<void> {
@@ -200,7 +207,7 @@ async function perform<Plan extends CasePlan>(
   if (!(await within(vm.reported, left()))) {
     return { kind: "timeout", message: `the VM process gave no report within ${boundMs} ms` };
   }
-  const report = (await vm.reported) ?? deathReport(scenario, vm.signal);
+  const report = (await vm.reported) ?? deathReport(scenario, vm);
   if (report === null) return { kind: "engine-error", message: `VM process: ${vm.ending}` };
   // The guest may have seen the effect of a step before its actor's word of it has arrived here.
   await setup.settled(Math.min(left(), HOST_WORD_MS));
@@ -231,7 +238,10 @@ const signalsOfDevices = ["SIGBUS", "SIGSEGV"];
  * The report of a VM process that a device of the scenario's has killed: nothing of the guest is left but what came before.
  * null: its end is no observation.
  */
-function deathReport(scenario: Scenario, signal: string | null): VmReport | null {
+function deathReport(
+  scenario: Scenario,
+  { signal, asyncPageFaultMsr }: Pick<VmProcess<CasePlan>, "signal" | "asyncPageFaultMsr">,
+): VmReport | null {
   const hasDevice = Object.values(scenario.actors).some(
     (actor) => actor.in === "vmm" && actor.steps.some(isDeviceAccess),
   );
@@ -241,7 +251,7 @@ function deathReport(scenario: Scenario, signal: string | null): VmReport | null
     history: [{ kind: "killed", signal }],
     end: { kind: "vmm-killed", signal },
     outOfTime: false,
-    final: emptyFinal,
+    final: { counters: {}, asyncPageFaultMsr, clock: null },
     tasks: [],
     apfNotPresentCount: 0,
     apfReadyCount: 0,
@@ -252,9 +262,6 @@ function deathReport(scenario: Scenario, signal: string | null): VmReport | null
     events: [],
   };
 }
-
-/** Of a VM that is gone with its process. */
-const emptyFinal: FinalState = { counters: {}, asyncPageFaultMsr: null, clock: null };
 
 function bystandersSeen(scenario: Scenario, report: VmReport, slowness: number): Bystanders {
   const watched = Object.entries(bystandersWatched(scenario, report));

@@ -2,19 +2,18 @@
  * The agent inside a VM: runs cases that come in over a virtio-serial port with the machine's own engines, and sends the
  * results back. Entry point; started by the VM's init, alone with its kernel, as root. It judges nothing.
  */
-import { closeSync, existsSync, mkdtempSync, read, readdirSync, readFileSync } from "node:fs";
+import { closeSync, mkdtempSync, read, readFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { join } from "node:path";
 import type { EngineName, RunResult } from "../../../../language/src/index.ts";
-import { swapOn, swapRefusal } from "../../../../sys/src/index.ts";
 import type { DaxQemu, GuestKernel, NoDaxQemu } from "../../engine.ts";
 import { QEMU_WINDOW_BASE } from "../../engines/linux/qemu/arguments.ts";
 import { engineRow, kernelEngines, loadEngine } from "../../engines/registry.ts";
 import { errorText } from "../../error-text.ts";
-import { SWAP_SERIAL } from "../../kernel/devices.ts";
 import { KernelError } from "../../kernel/error.ts";
 import { FrameReader } from "../../kernel/frames.ts";
 import { openPort, sendFrame } from "../../kernel/inside-port.ts";
+import { turnSwapOn } from "../../kernel/inside-swap.ts";
 import { allowHugePages, ownMachine, thisMachine } from "../../machine.ts";
 import { runDirectoryParent } from "../../paths.ts";
 import { RUN_DIRECTORY_PREFIX, sweep } from "../../run/sweep.ts";
@@ -23,19 +22,6 @@ import { type ExitWatch, injectedTwiceText, watchExits } from "../../tracing/inj
 import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
 
 const PIECE_BYTES = 64 * 1024;
-
-/**
- * Before the features are probed for swap: the VM is ours alone, and a disk is waiting. Without CONFIG_SWAP or VIRTIO_BLK
- * there stays none, which is a reason to skip, not to fail.
- */
-function turnSwapOn(): void {
-  if (swapRefusal() === null || !existsSync("/proc/swaps")) return;
-  const disk = readdirSync("/sys/block").find((name) => {
-    const path = join("/sys/block", name, "serial");
-    return existsSync(path) && readFileSync(path, "utf8").trim() === SWAP_SERIAL;
-  });
-  if (disk !== undefined) swapOn(join("/dev", disk));
-}
 
 /** The kernel of Linux guests, in files of the root file system; null: there are none. */
 const guest = process.argv[2] === undefined ? null : (JSON.parse(process.argv[2]) as GuestKernel);

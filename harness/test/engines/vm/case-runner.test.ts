@@ -1,5 +1,6 @@
 /** What a case sends of the guest's results, and when: with a guest that does nothing by itself. */
 import { describe, expect, it } from "vitest";
+import type { VmmStep } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
 import type { ThreadLook } from "../../../../sys/src/index.ts";
 import { Channel, channelLayout, monotonicMs } from "../../../../vmm/src/index.ts";
@@ -11,7 +12,7 @@ const STARTED = 1;
 const DONE = 2;
 
 /** @param looks at the thread of the vCPU; none: the kernel keeps no figures */
-function started(looks: () => readonly (ThreadLook | null)[] = () => []) {
+function started(looks: () => readonly (ThreadLook | null)[] = () => [], vmmSteps: readonly VmmStep[] = []) {
   const memory = new Uint8Array(channelLayout.sizeofChannel);
   const words = new DataView(memory.buffer);
   const place = {
@@ -25,16 +26,20 @@ function started(looks: () => readonly (ThreadLook | null)[] = () => []) {
   };
   const sent: FromVm[] = [];
   let handlers: CaseHandlers = {};
+  const acted: string[] = [];
+  const scenario = scenarioWith({});
+  const vmm = { in: "vmm", steps: vmmSteps } as const;
   let exit = (): void => {};
   const exited = new Promise<void>((resolve) => {
     exit = resolve;
   });
   const runner = new CaseRunner(
-    commonPlan(scenarioWith({}), proposalOf("apf-guest"), place),
+    commonPlan({ ...scenario, actors: { ...scenario.actors, vmm } }, proposalOf("apf-guest"), place),
     {
       channel: new Channel(memory),
       cpus: 1,
       capabilities: () => ({}),
+      act: ({ verb }) => acted.push(verb),
       start(given) {
         handlers = given;
         return { resume() {}, stop: exit, lookAtThreads: looks, final: () => null, exited };
@@ -47,6 +52,9 @@ function started(looks: () => readonly (ThreadLook | null)[] = () => []) {
   return {
     runner,
     sent,
+    acted,
+    signal: (number: number) =>
+      handlers.signal?.({ type: "signal", cpu: 0, number, task: 0, asyncPageFaultMsr: 0x100bn }),
     results: () => handlers.results?.(),
     oopsed: () => handlers.oopsed?.(),
     set(step: number, status: number) {
@@ -76,6 +84,27 @@ describe("a task that is about to change the file", () => {
     expect(passed).toEqual(["first"]);
     runner.taken();
     await second;
+    await end();
+  });
+});
+
+describe("a VMM that is about to change its mapping", () => {
+  it("waits until what the guest has seen was taken, and tells what would be lost with it", async () => {
+    const { runner, sent, acted, signal, set, end } = started(undefined, [
+      { verb: "await", name: "touched" },
+      { verb: "discard", offset: 0x1000n, length: 0x1000n },
+    ]);
+    set(0, DONE);
+    signal(0);
+    await new Promise(setImmediate);
+    expect(sent.filter(({ type }) => type !== "signal")).toEqual([
+      expect.objectContaining({ type: "saw" }),
+      { type: "take", asyncPageFaultMsr: 0x100bn },
+    ]);
+    expect(acted).toEqual([]);
+    runner.taken();
+    await new Promise(setImmediate);
+    expect(acted).toEqual(["discard"]);
     await end();
   });
 });

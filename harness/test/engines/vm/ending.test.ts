@@ -292,6 +292,23 @@ describe("a loop that no actor awaits", () => {
     expect(played.history).toEqual(["looping", "running"]);
   });
 
+  it("is not over because the end of the case gets the vCPU out of it", () => {
+    const waits: News = {
+      type: "waiting",
+      cpu: 0,
+      in: "page fault",
+      overMs: 2000,
+      place: null,
+      detail: "state D in folio_wait_bit_common",
+    };
+    let state = step(beginning(alone), waits, 100).state;
+    const judged = step(state, { type: "tasks", anyOnItsWay: false, attendedMs: 0 }, 100);
+    expect(judged.effects).toEqual([{ kind: "stop" }]);
+    state = step(judged.state, unstuck(), 101).state;
+    state = step(state, ended("stopped-from-outside"), 102).state;
+    expect(state.history.map(({ kind }) => kind)).toEqual(["waiting"]);
+  });
+
   it("is not watched on once the vCPUs have ended: the guest's memory is about to go", () => {
     let state = step(beginning(alone), loops(), 100).state;
     state = step(state, { type: "tasks", anyOnItsWay: true, attendedMs: 0 }, 100).state;

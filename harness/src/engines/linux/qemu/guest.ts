@@ -260,6 +260,8 @@ export class QemuGuest {
           cpu: 0,
           number: doorbell.number,
           task: doorbell.task ?? 0,
+          // QEMU's to ask.
+          asyncPageFaultMsr: null,
         });
         break;
       case "results":

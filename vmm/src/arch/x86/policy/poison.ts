@@ -7,7 +7,7 @@ import { mapPoisonedPage } from "../../../../../sys/src/index.ts";
 import { WINDOW_BASE } from "../../../guest/channel.ts";
 import { type FaultPolicy, hex, resume, stop } from "../../../policy/policy.ts";
 import { faultingPage } from "../../../policy/remap-zero.ts";
-import { injectMachineCheck, prepareMachineChecks } from "./inject-mce.ts";
+import { injectMachineCheck, prepareMachineChecks, recordDeferredError } from "./inject-mce.ts";
 
 export const poisonPolicy: FaultPolicy = {
   name: "poison",
@@ -22,4 +22,5 @@ export const poisonPolicy: FaultPolicy = {
     const gpa = WINDOW_BASE + (hva - context.window.hva);
     return resume(`BUS_MCEERR_AR hva ${hex(hva)}: ${injectMachineCheck(context, gpa)}`);
   },
+  onMemoryError: (vcpu, gpa) => `BUS_MCEERR_AO: ${recordDeferredError(vcpu, gpa)}`,
 };
