@@ -6,7 +6,7 @@ import { kvmEngine } from "../engines/kvm/engine.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { liveInFolder } from "./life.ts";
-import type { BenchApfLine } from "./lines.ts";
+import type { BenchApfLine } from "./lines/bench.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { parseCount } from "./usage.ts";
 

@@ -10,7 +10,7 @@ import { exitCodes } from "../../../language/src/index.ts";
 import { packagePath } from "../paths.ts";
 import { toolEnvironment } from "../run/tag.ts";
 import { liveInFolder } from "./life.ts";
-import type { BenchExploreLine } from "./lines.ts";
+import type { BenchExploreLine } from "./lines/bench.ts";
 import { openJson } from "./output.ts";
 
 const perSecond = (value: number): string => `${(value / 1e6).toFixed(2)} M states/s`;

@@ -6,7 +6,7 @@ import { supportOf, thisMachine } from "../machine.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { liveInFolder } from "./life.ts";
-import type { BenchFenceLine } from "./lines.ts";
+import type { BenchFenceLine } from "./lines/bench.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { parseCount } from "./usage.ts";
 

@@ -19,7 +19,7 @@ import { cutGrid, type Grid, renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { liveInFolder } from "./life.ts";
-import type { BenchFsLine } from "./lines.ts";
+import type { BenchFsLine } from "./lines/bench.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { parseCount, UsageError } from "./usage.ts";
 

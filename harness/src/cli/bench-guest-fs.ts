@@ -7,7 +7,7 @@ import { findQemu, QEMU_FIX } from "../kernel/qemu.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { liveInFolder } from "./life.ts";
-import type { BenchGuestFsLine } from "./lines.ts";
+import type { BenchGuestFsLine } from "./lines/bench.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { checkedSpec, parseCount, UsageError } from "./usage.ts";
 

@@ -7,7 +7,7 @@ import { supportOf, thisMachine } from "../machine.ts";
 import { packagePath } from "../paths.ts";
 import { toolEnvironment } from "../run/tag.ts";
 import { liveInFolder } from "./life.ts";
-import type { BenchKvmLine } from "./lines.ts";
+import type { BenchKvmLine } from "./lines/bench.ts";
 import { type JsonOutput, openJson, openStatusLine } from "./output.ts";
 import { parseCount } from "./usage.ts";
 

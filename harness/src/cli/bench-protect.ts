@@ -5,7 +5,7 @@ import type { ProtectPrice } from "../protect/price-rows.ts";
 import { visible } from "../report/encode.ts";
 import { openJson } from "./json-output.ts";
 import { liveInFolder } from "./life.ts";
-import type { BenchProtectLine } from "./lines.ts";
+import type { BenchProtectLine } from "./lines/bench.ts";
 import { parseCount } from "./usage.ts";
 
 const ROUNDS_MAX = 100_000;

@@ -15,7 +15,7 @@ import { KernelError } from "../kernel/error.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { liveInFolder } from "./life.ts";
-import type { BenchVirtiofsdLine } from "./lines.ts";
+import type { BenchVirtiofsdLine } from "./lines/bench.ts";
 import { openJson, openStatusLine } from "./output.ts";
 import { checkedSpec, parseCount } from "./usage.ts";
 

@@ -25,7 +25,7 @@ import type { RunEnd } from "../run/observer.ts";
 import { plan } from "../run/plan.ts";
 import { runPlan } from "../run/run-plan.ts";
 import { printDefects } from "./defects.ts";
-import type { CompareLine } from "./lines.ts";
+import type { CompareLine } from "./lines/compare.ts";
 import { type JsonOutput, openJson, progressObserver } from "./output.ts";
 import { declareInputs } from "./output-file.ts";
 import { readRuns } from "./report.ts";

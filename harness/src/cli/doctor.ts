@@ -8,7 +8,7 @@ import { visibleData } from "../report/encode.ts";
 import { isNarrow, paragraph, type Style, wrap } from "../report/style.ts";
 import { live } from "../run/live.ts";
 import { SurroundingsError } from "../surroundings.ts";
-import type { DoctorLine } from "./lines.ts";
+import type { DoctorLine } from "./lines/doctor.ts";
 import { openJson } from "./output.ts";
 
 const what: Readonly<Record<FeatureName, string>> = {

@@ -22,7 +22,7 @@ import { scorecardText } from "../report/scorecard.ts";
 import type { Style } from "../report/style.ts";
 import type { Catalogue } from "../run/catalogue.ts";
 import { argumentOf, type NamedProposal } from "../run/plan.ts";
-import type { ExploreLine } from "./lines.ts";
+import type { ExploreLine } from "./lines/explore.ts";
 import { type JsonOutput, openJson } from "./output.ts";
 
 /** A cell, and the cases behind it. */

@@ -24,7 +24,7 @@ import type { Style } from "../report/style.ts";
 import { type Catalogue, isScenarioFile } from "../run/catalogue.ts";
 import { argumentOf, isAboutProposal, type NamedProposal, type NamedScenario } from "../run/plan.ts";
 import { scoreCommand } from "./explore-scorecard.ts";
-import type { ExploreLine } from "./lines.ts";
+import type { ExploreLine } from "./lines/explore.ts";
 import { type JsonOutput, openJson } from "./output.ts";
 import { openCatalogue, type SourceOptions } from "./selection.ts";
 import { parseCount, select, UsageError } from "./usage.ts";

@@ -24,7 +24,7 @@ import type { PlannedCase } from "../run/plan.ts";
 import { runCases } from "../run/runner.ts";
 import { printDefects } from "./defects.ts";
 import { type Life, liveInFolder } from "./life.ts";
-import type { GuardsLine } from "./lines.ts";
+import type { GuardsLine } from "./lines/guards.ts";
 import { type JsonOutput, openJson, openProgress } from "./output.ts";
 import { openCatalogue } from "./selection.ts";
 import { parseCount, select } from "./usage.ts";

@@ -12,7 +12,7 @@ import type { KernelSpec } from "../kernel/spec.ts";
 import { cacheDirectory, cachedKernels, type Kernel, mebibytes } from "../kernel/store.ts";
 import { visible } from "../report/encode.ts";
 import { shellWord } from "../run/plan.ts";
-import type { KernelsLine } from "./lines.ts";
+import type { KernelsLine } from "./lines/kernels.ts";
 import { type JsonOutput, openJson } from "./output.ts";
 import { readyKernel } from "./ready-kernels.ts";
 import { checkedSpec, UsageError } from "./usage.ts";

@@ -4,7 +4,7 @@ import { exitCodes, needsOf, needsText, presetOf, properties } from "../../../la
 import { engineNames, engineRow, loadEngine } from "../engines/registry.ts";
 import { visible } from "../report/encode.ts";
 import { isNarrow, paragraph, type Style } from "../report/style.ts";
-import type { ListLine } from "./lines.ts";
+import type { ListLine } from "./lines/list.ts";
 import { openJson } from "./output.ts";
 import { openCatalogue, type SourceOptions } from "./selection.ts";
 

@@ -21,7 +21,7 @@ import {
   stepText,
 } from "../rescue/plan.ts";
 import { type JsonOutput, openJson } from "./json-output.ts";
-import type { RescueLine } from "./lines.ts";
+import type { RescueLine } from "./lines/rescue.ts";
 import { commitOutputs } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
 import { lookAround, nothingToLookAt, wantedOf } from "./vm-choice.ts";

@@ -19,7 +19,7 @@ import {
 } from "./price-rows.ts";
 import { type ProtectOptions, Protector } from "./protector.ts";
 
-const BLOCKS = 10;
+const BLOCKS_MAX = 10;
 const READY_MS = 20_000;
 
 /** Why nothing was measured: the file would not have been protected. */
@@ -70,8 +70,9 @@ export async function measureProtect(
     name: "the process whose calls are timed",
   });
   const times = new Map<string, number[]>();
+  const blocks = Math.min(BLOCKS_MAX, rounds);
   const block = async (column: PriceColumn): Promise<void> => {
-    for (let round = 0; round < rounds / BLOCKS && !signal.aborted; round += 1) {
+    for (let round = 0; round < rounds / blocks && !signal.aborted; round += 1) {
       for (const operation of priceOperations) {
         const { us, isRefused } = await host.ask({ operation, folder: directory });
         const isMapped = operation === "truncate it, refused where it is protected";
@@ -83,7 +84,7 @@ export async function measureProtect(
     }
   };
   try {
-    for (let count = 0; count < BLOCKS && !signal.aborted; count += 1) {
+    for (let count = 0; count < blocks && !signal.aborted; count += 1) {
       await block("without");
       await protectedBy({}, () => block("--pid"));
       await protectedBy({ folder: directory }, () => block("--dir"));

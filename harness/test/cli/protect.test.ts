@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, it } from "vitest";
 import { lineSchema } from "../../src/cli/lines.ts";
+import { type ProtectPrice, priceColumns, priceOperations } from "../../src/protect/price-rows.ts";
 import { cli, jsonLines, startCli } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 import { startMapping } from "../support/mapping.ts";
@@ -57,6 +58,25 @@ describe("daxfault protect", () => {
       const types = lines.map(({ type }) => type);
       expect(new Set(types)).toEqual(new Set(["file", "ready", "refused", "process-ended"]));
       expect(stdout).not.toContain("\u001b");
+    },
+  );
+});
+
+describe("daxfault bench protect", () => {
+  it.skipIf(noEvents !== null)(
+    "has every call with and without protection, as the schema has it",
+    async () => {
+      const { code, stdout, stderr } = await cli(["bench", "protect", "--rounds", "1", "--json", "-"]);
+      expect({ code }, stderr).toEqual({ code: 0 });
+      const [line, ...others] = jsonLines(stdout);
+      expect(others).toEqual([]);
+      const check = new Ajv2020({ strict: false, validateFormats: false }).compile(lineSchema("bench"));
+      check(line);
+      expect(check.errors).toBeNull();
+      const rows = (line as ProtectPrice).rows.map(({ operation, column }) => `${operation}, ${column}`);
+      expect(rows).toEqual(
+        priceOperations.flatMap((one) => priceColumns.map((column) => `${one}, ${column}`)),
+      );
     },
   );
 });

@@ -72,10 +72,18 @@ async function runCase(plan: QemuPlan): Promise<void> {
   const server = await startServer({ sourceDirectory, directory, attributeMs, guard, slowness });
   const { socketPath } = server;
   const guest = new QemuGuest({ ...plan.boot, kernelName: plan.kernel.name, socketPath }, directory);
+  let failure: string | null = null;
   // A guest whose server has gone waits for ever.
-  void server.failed.then((how) => guest.lose(how));
+  void server.failed.then((how) => {
+    failure = how;
+    return guest.lose(how);
+  });
   try {
     await runWith(plan, guest, server);
+  } catch (error) {
+    // QEMU that finds no server any more ends by itself, and says that it cannot connect.
+    if (failure === null || !(error instanceof GuestError)) throw error;
+    throw new GuestError(`${failure}; ${error.message}`);
   } finally {
     runner = null;
     await guest.close();

@@ -140,7 +140,16 @@ describe.skipIf(noVm !== null)(
   () => {
     /** Starts it, and waits until QEMU is there. */
     async function startRun() {
-      const running = startCli(["run", "load-after-truncate", "-e", "linux-qemu-tcg", "--json", "-"]);
+      const running = startCli([
+        "run",
+        "load-after-truncate",
+        "-p",
+        "native",
+        "-e",
+        "linux-qemu-tcg",
+        "--json",
+        "-",
+      ]);
       let text = "";
       running.stdout.on("data", (chunk: Buffer) => {
         text += chunk.toString();
