@@ -693,11 +693,14 @@ export function makeProgram(): Command {
   return program;
 }
 
-/** The text with those of the words in quotes that have line ends, as names of files may. */
-function withQuotedWords(text: string, words: readonly string[]): string {
+/** The text with each of the words on one line: names of files may have line ends, and a message's lines are ours. */
+function withWordsInLine(text: string, words: readonly string[]): string {
   const values = words.flatMap((word) => [word, word.slice(word.indexOf("=") + 1)]);
   const broken = values.filter((value) => value.includes("\n"));
-  return broken.reduce((result, value) => result.replaceAll(value, () => JSON.stringify(value)), text);
+  return broken.reduce(
+    (result, value) => result.replaceAll(value, () => value.replaceAll("\n", "\\n")),
+    text,
+  );
 }
 
 /** A message on stderr; a line that continues it is indented, so that it cannot pass for another message. */
@@ -711,12 +714,12 @@ function exitCodeOfError(error: unknown, argv: readonly string[]): number {
   // commander has printed its own message; help and version come here with code 0.
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage;
   if (error instanceof UsageError) {
-    printError(withQuotedWords(error.message, argv));
+    printError(withWordsInLine(error.message, argv));
     return exitCodes.usage;
   }
   const surroundings = error instanceof OutputError ? error.message : surroundingsText(error);
   if (surroundings !== null) {
-    printError(withQuotedWords(surroundings, argv));
+    printError(withWordsInLine(surroundings, argv));
     return exitCodes.usage;
   }
   if (error instanceof LostChildError) {

@@ -6,7 +6,7 @@ const HOSTILE = "\u001b[31m\u009b31m\n# ok";
 
 describe("a hostile word of the command line", () => {
   it.each([
-    ["a kernel", ["run", "--kernel", `/nope${HOSTILE}`], "--kernel /nope\\x1b[31m\\x9b31m\n  # ok: ENOENT"],
+    ["a kernel", ["run", "--kernel", `/nope${HOSTILE}`], "--kernel /nope\\x1b[31m\\x9b31m\\n# ok: ENOENT"],
     ["an option", ["run", `--${HOSTILE}`], "unknown option '--\\x1b[31m\\x9b31m"],
     ["a token", ["explore", "apf-loop", "-s", "hang-without-apf", "--replay", HOSTILE], "\\x1b[31m\\x9b31m"],
     ["a record's file", ["report", `/nope/${HOSTILE}`], "\\x1b[31m\\x9b31m"],

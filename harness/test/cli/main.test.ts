@@ -53,7 +53,7 @@ describe("usage errors: exit 64, nothing run", () => {
     [["run", "hang-without-apf", "--proposal", "native"], "hang-without-apf is about apf-loop"],
     [["run", "missing.json"], "missing.json: there is no such file (ENOENT)"],
     [["run", "load-after-truncate", "--json", "/nowhere/x"], "--json /nowhere/x: ENOENT"],
-    [["run", "--proposals", "\nnot ok 2"], 'daxfault: "\\nnot ok 2": there is no such file (ENOENT)'],
+    [["run", "--proposals", "\nnot ok 2"], "daxfault: \\nnot ok 2: there is no such file (ENOENT)"],
     [["run", "--kernel", `./${"x".repeat(300)}`], "ENAMETOOLONG"],
   ])("%j", async (args, message) => {
     const { code, stdout, stderr } = await cli(args);
