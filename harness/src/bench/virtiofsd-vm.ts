@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { execa } from "execa";
 import { onAbort } from "../abort.ts";
-import { WINDOW_DEVICE } from "../kernel/dax-qemu.ts";
+import { socketChardev, windowDevice } from "../kernel/dax-qemu.ts";
 import { KernelError } from "../kernel/error.ts";
 import { builtPath } from "../paths.ts";
 import { childEnvironment } from "../run/tag.ts";
@@ -91,14 +91,12 @@ export async function startServer(
   throw new KernelError(`${name} does not listen: ${words.trim().split("\n").at(-1) ?? ""}`);
 }
 
-const optionText = (path: string): string => path.replaceAll(",", ",,");
-
 function deviceArguments({ place, socketPath }: Server): readonly string[] {
   const device =
     place === "ours-dax"
-      ? `${WINDOW_DEVICE},chardev=${place},virtio-id=26,num_vqs=2,config_size=40,vq_size=${QUEUE_SIZE}`
+      ? windowDevice(place, QUEUE_SIZE)
       : `vhost-user-fs-pci,chardev=${place},tag=${place},queue-size=${QUEUE_SIZE}`;
-  return ["-chardev", `socket,id=${place},path=${optionText(socketPath)}`, "-device", device];
+  return ["-chardev", socketChardev(place, socketPath), "-device", device];
 }
 
 export type GuestOptions = {

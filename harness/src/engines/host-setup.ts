@@ -23,6 +23,7 @@ import {
   type HostActor,
   type HostResult,
   hostActors,
+  isDeviceAccess,
   isIoAnswered,
   opensEarly,
   type Scenario,
@@ -152,7 +153,7 @@ function closeClient(fd: number): void {
 }
 
 /** What the kernel sends for an access to memory that is not there. */
-const signalsOfLostMemory = ["SIGBUS", "SIGSEGV"];
+export const signalsOfLostMemory: readonly string[] = ["SIGBUS", "SIGSEGV"];
 
 const actorPool = new ChildPool<HostActorInbound, HostActorOutbound>(
   "harness/src/engines/host-actor-main.ts",
@@ -245,7 +246,7 @@ class HostParticipant {
   killed(signal: string): { kind: EventKind; detail: string } | null {
     for (const label of this.#begun.keys()) {
       const action = this.#actions.get(label);
-      if (this.#results.has(label) || action === undefined || actOf(action).isDevice === undefined) continue;
+      if (this.#results.has(label) || action === undefined || !isDeviceAccess(action)) continue;
       if (!signalsOfLostMemory.includes(signal)) return null;
       this.#results.set(label, { kind: "killed", signal });
       this.finished = true;

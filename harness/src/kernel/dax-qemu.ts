@@ -18,12 +18,29 @@ const PROGRAM = "qemu-system-x86_64";
 const PACKAGE = "qemu-system-x86";
 /** Where the archive has the newest QEMU for the stable distribution. */
 const SUITE = "stable-backports";
-export const WINDOW_DEVICE = "vhost-user-test-device-pci";
+const WINDOW_DEVICE = "vhost-user-test-device-pci";
 /** An option of that device in `-device DEVICE,help`. */
 const DEVICE_OPTION = "num_vqs=";
 /** The name that QEMU has for the feature of the protocol, in the program itself: no option of QEMU's lists features of vhost-user. */
 const SHMEM_FEATURE = "VHOST_USER_PROTOCOL_F_SHMEM";
 const ASK_BOUND_MS = 20_000;
+
+/** The device of virtio-fs (virtio 1.2, 5.11): its number, and `struct virtio_fs_config`, a tag of 36 bytes and a count. */
+const VIRTIO_FS_ID = 26;
+const CONFIG_BYTES = 40;
+/** FORGET and all else. */
+const QUEUES = 2;
+
+/** The value of `-chardev`: a server's socket. A comma in a path is doubled (QemuOpts). */
+export function socketChardev(id: string, path: string): string {
+  return `socket,id=${id},path=${path.replaceAll(",", ",,")}`;
+}
+
+/** The value of `-device`: virtio-fs with a DAX window, of the server at the chardev. */
+export function windowDevice(chardev: string, queueSize: number): string {
+  const device = `${WINDOW_DEVICE},chardev=${chardev},virtio-id=${VIRTIO_FS_ID},num_vqs=${QUEUES}`;
+  return `${device},config_size=${CONFIG_BYTES},vq_size=${queueSize}`;
+}
 
 /** In the unpacked packages. */
 const FIRMWARE = "usr/share/qemu";

@@ -1,6 +1,5 @@
 /** Processes of other users and namespaces, and files that are none: looked at without failing, and shown as text. */
-import { chmodSync, truncateSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { truncateSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { collect } from "../../src/diagnose/collect.ts";
 import { behindEndBytes, type HostFacts, type VmFacts } from "../../src/diagnose/facts.ts";
@@ -8,17 +7,9 @@ import { diagnosisText } from "../../src/diagnose/text.ts";
 import { ThisHost } from "../../src/diagnose/this-host.ts";
 import { diagnose } from "../../src/diagnose/verdict.ts";
 import { visibleData } from "../../src/report/encode.ts";
-import { caseFolder } from "../support/folders.ts";
-import { childOf, startMapping, strangers } from "../support/mapping.ts";
+import { childOf, factsOf, fileForAll, startMapping, strangers } from "../support/mapping.ts";
 
 const BYTES = 2 * 2 ** 20;
-
-async function look(pid: number): Promise<{ readonly facts: HostFacts; readonly vm: VmFacts }> {
-  const { facts } = await collect(new ThisHost(), { kind: "pid", pid }, { kernel: "6", isRoot: true });
-  const [vm] = facts.vms;
-  if (vm === undefined) throw new Error("nothing was seen");
-  return { facts, vm };
-}
 
 const plain = (text: string): string => text;
 function textOf({ facts, vm }: { readonly facts: HostFacts; readonly vm: VmFacts }): string {
@@ -31,14 +22,7 @@ function textOf({ facts, vm }: { readonly facts: HostFacts; readonly vm: VmFacts
   });
 }
 
-function newFile(name = "guest ram"): string {
-  const folder = caseFolder();
-  chmodSync(folder, 0o755);
-  const path = join(folder, name);
-  writeFileSync(path, Buffer.alloc(BYTES, 1));
-  chmodSync(path, 0o666);
-  return path;
-}
+const newFile = (name = "guest ram"): string => fileForAll(name, BYTES);
 
 const isRoot = process.getuid?.() === 0;
 
@@ -47,7 +31,7 @@ describe.skipIf(!isRoot)("a process", () => {
     const path = newFile();
     const { pid } = await startMapping([path], strangers);
     truncateSync(path, 4096);
-    const looked = await look(childOf(pid));
+    const looked = await factsOf(childOf(pid));
     expect(looked.vm.namespaces).toEqual({ hasOwnMounts: true, hasOwnPids: true });
     const file = looked.vm.files.find((one) => one.path === path);
     expect(file === undefined ? null : behindEndBytes(file)).toBe(BigInt(BYTES - 4096));
@@ -57,14 +41,14 @@ describe.skipIf(!isRoot)("a process", () => {
   it("whose names are an attack is shown as text", async () => {
     const path = newFile("a\n\u001b]0;x\u0007\u001b[31mred\u009b (deleted)");
     const { pid } = await startMapping([path]);
-    const looked = await look(pid);
+    const looked = await factsOf(pid);
     expect(looked.vm.files.some((one) => one.path.includes("red"))).toBe(true);
     // biome-ignore lint/suspicious/noControlCharactersInRegex: none of them may be there
     expect(textOf(looked)).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]/);
   });
 
   it("with memory without a name is seen with its size", async () => {
-    const looked = await look((await startMapping([])).pid);
+    const looked = await factsOf((await startMapping([])).pid);
     const memory = looked.vm.files.find((one) => one.path.startsWith("/memfd:"));
     expect(memory).toMatchObject({ isDeleted: true, sizeBytes: BigInt(2 ** 20) });
   });

@@ -1,14 +1,12 @@
 /** Watching over files of processes of other users and namespaces, and of names that are an attack; processes that end meanwhile. */
-import { chmodSync, unlinkSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { unlinkSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { ThisHost } from "../../src/diagnose/this-host.ts";
 import { newsText } from "../../src/protect/news.ts";
 import { Protector } from "../../src/protect/protector.ts";
 import { visibleData } from "../../src/report/encode.ts";
-import { caseFolder } from "../support/folders.ts";
 import { isLong } from "../support/long.ts";
-import { childOf, startMapping, strangers } from "../support/mapping.ts";
+import { childOf, fileForAll, startMapping, strangers } from "../support/mapping.ts";
 import { noPermissionEvents } from "../support/permission-events.ts";
 import { protecting } from "../support/protecting.ts";
 import { Truncating } from "../support/truncating.ts";
@@ -17,14 +15,7 @@ const BYTES = 2 * 2 ** 20;
 const BOUND_MS = 20_000;
 const refused = { errnos: { ETXTBSY: 1 }, sizeBytes: BYTES };
 
-function newFile(name = "guest ram"): string {
-  const folder = caseFolder();
-  chmodSync(folder, 0o755);
-  const path = join(folder, name);
-  writeFileSync(path, Buffer.alloc(BYTES, 1));
-  chmodSync(path, 0o666);
-  return path;
-}
+const newFile = (name = "guest ram"): string => fileForAll(name, BYTES);
 
 const reason = noPermissionEvents();
 describe.skipIf(reason !== null)(`protect${reason === null ? "" : ` (${reason})`}, of a process`, () => {

@@ -14,23 +14,14 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { mountTmpfs, unmountLazily } from "../../../sys/src/index.ts";
-import { collect } from "../../src/diagnose/collect.ts";
 import { ThisHost } from "../../src/diagnose/this-host.ts";
-import { type Diagnosis, diagnose } from "../../src/diagnose/verdict.ts";
 import { act } from "../../src/rescue/act.ts";
 import { planOf, type RescueStep } from "../../src/rescue/plan.ts";
 import { caseFolder } from "../support/folders.ts";
-import { type MappingProcess, startMapping } from "../support/mapping.ts";
+import { diagnosisOf, type MappingProcess, startMapping } from "../support/mapping.ts";
 
 const BYTES = 2 * 2 ** 20;
 const host = new ThisHost();
-
-async function lookedAt(pid: number): Promise<Diagnosis> {
-  const { facts } = await collect(host, { kind: "pid", pid }, { kernel: "6", isRoot: true });
-  const [vm] = facts.vms;
-  if (vm === undefined) throw new Error("nothing was seen");
-  return diagnose(vm, []);
-}
 
 /** Mapped whole, and cut. */
 async function cutFile(path: string): Promise<MappingProcess> {
@@ -43,7 +34,7 @@ async function cutFile(path: string): Promise<MappingProcess> {
 async function growthOf(
   pid: number,
 ): Promise<{ readonly step: RescueStep; readonly startTicks: number | null }> {
-  const diagnosis = await lookedAt(pid);
+  const diagnosis = await diagnosisOf(pid);
   const step = planOf(diagnosis).steps.find(({ kind }) => kind === "grow");
   if (step === undefined) throw new Error("nothing is too short");
   return { step, startTicks: diagnosis.vm.startTicks };

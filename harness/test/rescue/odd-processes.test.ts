@@ -1,43 +1,28 @@
 /** Rescuing processes of other users and namespaces, memory without a name, names that are an attack, and what changes meanwhile. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { statSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { processState } from "../../../sys/src/index.ts";
-import { collect } from "../../src/diagnose/collect.ts";
 import { ThisHost } from "../../src/diagnose/this-host.ts";
-import { type Diagnosis, diagnose } from "../../src/diagnose/verdict.ts";
+import type { Diagnosis } from "../../src/diagnose/verdict.ts";
 import { visibleData } from "../../src/report/encode.ts";
 import { act } from "../../src/rescue/act.ts";
 import { lookAfter } from "../../src/rescue/after.ts";
 import { planOf, type RescueStep, stepText } from "../../src/rescue/plan.ts";
 import { caseFolder, eventually } from "../support/folders.ts";
-import { childOf, startMapping, strangers } from "../support/mapping.ts";
+import { childOf, diagnosisOf, fileForAll, startMapping, strangers } from "../support/mapping.ts";
 
 const BYTES = 2 * 2 ** 20;
 const host = new ThisHost();
-
-async function lookedAt(pid: number): Promise<Diagnosis> {
-  const { facts } = await collect(host, { kind: "pid", pid }, { kernel: "6", isRoot: true });
-  const [vm] = facts.vms;
-  if (vm === undefined) throw new Error("nothing was seen");
-  return diagnose(vm, []);
-}
 
 function growthIn(diagnosis: Diagnosis): Extract<RescueStep, { kind: "grow" }> {
   for (const step of planOf(diagnosis).steps) if (step.kind === "grow") return step;
   throw new Error("nothing is too short");
 }
 
-function newFile(name = "guest ram"): string {
-  const folder = caseFolder();
-  chmodSync(folder, 0o755);
-  const path = join(folder, name);
-  writeFileSync(path, Buffer.alloc(BYTES, 1));
-  chmodSync(path, 0o666);
-  return path;
-}
+const newFile = (name = "guest ram"): string => fileForAll(name, BYTES);
 
 const isRoot = process.getuid?.() === 0;
 describe.skipIf(!isRoot)("rescuing a process", () => {
@@ -45,7 +30,7 @@ describe.skipIf(!isRoot)("rescuing a process", () => {
     const path = newFile();
     const { pid, touch } = await startMapping([path], strangers);
     truncateSync(path, 4096);
-    const diagnosis = await lookedAt(childOf(pid));
+    const diagnosis = await diagnosisOf(childOf(pid));
     expect(await act(host, growthIn(diagnosis), diagnosis.vm.startTicks)).toMatchObject([{ kind: "done" }]);
     expect(statSync(path).size).toBe(BYTES);
     expect(await touch()).toBe("touched");
@@ -57,7 +42,7 @@ describe.skipIf(!isRoot)("rescuing a process", () => {
     const within = ["unshare", "--mount", "sh", "-c", `${hidden} && exec "$@"`, "sh"];
     const { pid, touch } = await startMapping([join(folder, "ram")], within);
     truncateSync(`/proc/${pid}/root${folder}/ram`, 4096);
-    const diagnosis = await lookedAt(pid);
+    const diagnosis = await diagnosisOf(pid);
     expect(await act(host, growthIn(diagnosis), diagnosis.vm.startTicks)).toMatchObject([{ kind: "done" }]);
     expect(statSync(`/proc/${pid}/root${folder}/ram`).size).toBe(BYTES);
     expect(await touch()).toBe("touched");
@@ -66,7 +51,7 @@ describe.skipIf(!isRoot)("rescuing a process", () => {
   it("grows memory without a name, and says so where its owner has sealed it", async () => {
     const mapping = await startMapping([]);
     await mapping.cutMemory();
-    const diagnosis = await lookedAt(mapping.pid);
+    const diagnosis = await diagnosisOf(mapping.pid);
     const growth = growthIn(diagnosis);
     expect(stepText(growth)).toMatch(/^grow \/memfd:guest ram from 4096 to 1048576 bytes$/);
     expect(await act(host, growth, diagnosis.vm.startTicks)).toMatchObject([{ kind: "done" }]);
@@ -82,7 +67,7 @@ describe.skipIf(!isRoot)("rescuing a process", () => {
     const path = newFile("a\n\u001b]0;x\u0007\u001b[31mred\u009b (deleted)");
     const { pid } = await startMapping([path]);
     truncateSync(path, 4096);
-    const diagnosis = await lookedAt(pid);
+    const diagnosis = await diagnosisOf(pid);
     const growth = growthIn(diagnosis);
     const done = await act(host, growth, diagnosis.vm.startTicks);
     expect(done).toMatchObject([{ kind: "done" }]);
@@ -96,7 +81,7 @@ describe.skipIf(!isRoot)("rescuing a process", () => {
 
   it("that has ended since the step is said to have ended", async () => {
     const mapping = await startMapping([newFile()]);
-    const { vm } = await lookedAt(mapping.pid);
+    const { vm } = await diagnosisOf(mapping.pid);
     await mapping.end();
     expect(await lookAfter(host, vm)).toMatchObject({ goesOn: false, verdict: null });
   });

@@ -1,9 +1,15 @@
 /** Processes that have mapped files, and stand for VMMs: what is mapped is looked at alike, be there a guest or none. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { onTestFinished } from "vitest";
+import { collect } from "../../src/diagnose/collect.ts";
+import type { HostFacts, VmFacts } from "../../src/diagnose/facts.ts";
+import { ThisHost } from "../../src/diagnose/this-host.ts";
+import { type Diagnosis, diagnose } from "../../src/diagnose/verdict.ts";
 import { packagePath } from "../../src/paths.ts";
+import { caseFolder } from "./folders.ts";
 
 export type MappingProcess = {
   readonly pid: number;
@@ -56,6 +62,29 @@ export async function startMapping(
       await ended;
     },
   };
+}
+
+/** A file of so many bytes in a folder of its own, for any user to map and to write. */
+export function fileForAll(name: string, bytes: number): string {
+  const folder = caseFolder();
+  chmodSync(folder, 0o755);
+  const path = join(folder, name);
+  writeFileSync(path, Buffer.alloc(bytes, 1));
+  chmodSync(path, 0o666);
+  return path;
+}
+
+/** What is seen of a process, as root. */
+export async function factsOf(pid: number): Promise<{ readonly facts: HostFacts; readonly vm: VmFacts }> {
+  const { facts } = await collect(new ThisHost(), { kind: "pid", pid }, { kernel: "6", isRoot: true });
+  const [vm] = facts.vms;
+  if (vm === undefined) throw new Error("nothing was seen");
+  return { facts, vm };
+}
+
+export async function diagnosisOf(pid: number): Promise<Diagnosis> {
+  const { vm } = await factsOf(pid);
+  return diagnose(vm, []);
 }
 
 /** The one below a command that starts it: `unshare --fork` waits for its child. */

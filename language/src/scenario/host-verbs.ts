@@ -134,8 +134,6 @@ export type Act<Step> = {
   readonly descriptor?: "opens" | "uses";
   /** It concerns the file's name, not the inode. */
   readonly onName?: true;
-  /** A load or store of the process's own: what is lost ends it. */
-  readonly isDevice?: true;
   /** It is done to the server of the mount that is mapped. */
   readonly server?: ServerChange;
 };
@@ -250,7 +248,6 @@ export const hostVerbs: {
     act: {
       event: ({ offset, size }) => ({ kind: "fault", detail: `a device reads ${size} bytes at ${offset}` }),
       effect: unchanged,
-      isDevice: true,
     },
   },
   "device-write": {
@@ -260,7 +257,6 @@ export const hostVerbs: {
       effect: unchanged,
       // By page: what the guest sees is distinguished by page only.
       rewrites: ({ offset, size }) => pagesAround(offset, BigInt(size)),
-      isDevice: true,
     },
   },
   "rename-over": {
@@ -306,8 +302,8 @@ export function isEarlyFailure(step: VmmStep): boolean {
   return step.verb === "memory-failure" && (step.options ?? []).includes("early");
 }
 
-/** The VMM's own load or store. */
-export function isDeviceAccess(step: VmmStep): boolean {
+/** A load or store of the process's own, the VMM or a device's back-end: what is lost ends it. */
+export function isDeviceAccess(step: HostStep | VmmStep): boolean {
   return step.verb === "device-read" || step.verb === "device-write";
 }
 

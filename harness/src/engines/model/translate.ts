@@ -44,6 +44,7 @@ import {
   isAccess,
   isAction,
   isBystander,
+  isDeviceAccess,
   isIoAnswered,
   isMappedIntoGuest,
   isWrite,
@@ -235,7 +236,7 @@ function refusedOfVmm(scenario: Scenario, proposal: Proposal): string | null {
 /** A device's access in a process of its own: nothing of the VM's. */
 function refusedOfHost(scenario: Scenario): string | null {
   const actions = hostActors(scenario).flatMap(([, actor]) => actionsOf(actor));
-  return actions.some(({ step }) => actOf(step).isDevice)
+  return actions.some(({ step }) => isDeviceAccess(step))
     ? "a device's access is its own process's: not in the model"
     : null;
 }

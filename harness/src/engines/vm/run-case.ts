@@ -28,7 +28,7 @@ import {
 } from "../bystander.ts";
 import { exitText, within } from "../child.ts";
 import { ChildPool, type PooledChild } from "../child-pool.ts";
-import { type HostSetup, openHostSetup } from "../host-setup.ts";
+import { type HostSetup, openHostSetup, signalsOfLostMemory } from "../host-setup.ts";
 import { busyReason, ioPatienceMs } from "../patience.ts";
 import { SeenAccesses } from "../seen.ts";
 import { kvmFacts } from "./kvm-support.ts";
@@ -234,9 +234,6 @@ async function perform<Plan extends CasePlan>(
   return busy === null ? { kind: "evidence", evidence } : { kind: "busy", message: busy };
 }
 
-/** What the kernel sends for a device's access to memory that is not there. */
-const signalsOfDevices = ["SIGBUS", "SIGSEGV"];
-
 /**
  * The report of a VM process that a device of the scenario's has killed: nothing of the guest is left but what came before.
  * null: its end is no observation.
@@ -248,7 +245,7 @@ function deathReport(
   const hasDevice = Object.values(scenario.actors).some(
     (actor) => actor.in === "vmm" && actor.steps.some(isDeviceAccess),
   );
-  if (signal === null || !hasDevice || !signalsOfDevices.includes(signal)) return null;
+  if (signal === null || !hasDevice || !signalsOfLostMemory.includes(signal)) return null;
   return {
     capabilities: kvmFacts().capabilities,
     history: [{ kind: "killed", signal }],

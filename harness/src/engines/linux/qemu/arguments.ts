@@ -1,6 +1,6 @@
 /** QEMU's command line for a Linux guest with a DAX window. Pure. */
 import { caseLayout } from "../../../../../vmm/src/index.ts";
-import { WINDOW_DEVICE } from "../../../kernel/dax-qemu.ts";
+import { socketChardev, windowDevice } from "../../../kernel/dax-qemu.ts";
 import { LINUX_COMMAND_LINE } from "../command-line.ts";
 
 export type Accelerator = "kvm" | "tcg";
@@ -23,11 +23,6 @@ const DOORBELL_PORT = 0x330;
  */
 export const QEMU_WINDOW_BASE = 0xf8000000n;
 
-/** The device of virtio-fs (virtio 1.2, 5.11): its number, and `struct virtio_fs_config`, a tag of 36 bytes and a count. */
-const VIRTIO_FS_ID = 26;
-const CONFIG_BYTES = 40;
-/** FORGET and all else. */
-const QUEUES = 2;
 const QUEUE_SIZE = 128;
 
 /** Descriptors of the child, behind standard input, output and error. */
@@ -62,15 +57,11 @@ function cpuModel({ accelerator, asyncPageFaults }: GuestOptions): string {
   return asyncPageFaults === "offered" ? "host" : "host,kvm-asyncpf=off,kvm-asyncpf-int=off";
 }
 
-/** A comma in a path is doubled (QemuOpts). */
-const optionText = (path: string): string => path.replaceAll(",", ",,");
-
 function deviceArguments({ socketPath }: GuestOptions): readonly (readonly string[])[] {
   if (socketPath === null) return [];
-  const device = `${WINDOW_DEVICE},chardev=fs,virtio-id=${VIRTIO_FS_ID},num_vqs=${QUEUES}`;
   return [
-    ["-chardev", `socket,id=fs,path=${optionText(socketPath)}`],
-    ["-device", `${device},config_size=${CONFIG_BYTES},vq_size=${QUEUE_SIZE}`],
+    ["-chardev", socketChardev("fs", socketPath)],
+    ["-device", windowDevice("fs", QUEUE_SIZE)],
   ];
 }
 
