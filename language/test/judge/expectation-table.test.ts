@@ -107,7 +107,10 @@ describe("a cell", () => {
   });
 
   it("takes the death of an emulated VMM for an exit: who has not begun does not begin", () => {
-    const cells = { "*": "victim.last lost", "@exits": "running|stopped(efault); victim.last lost|not-reached" };
+    const cells = {
+      "*": "victim.last lost",
+      "@exits": "running|stopped(efault); victim.last lost|not-reached",
+    };
     const at = (vmm: "emulated" | null) =>
       rowsOf({ a: cells }).find({ ...scenario, id: "a" }, proposalOf("native"), vmm)?.outcome;
     expect(at("emulated")).toMatchObject({
