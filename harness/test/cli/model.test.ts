@@ -21,7 +21,15 @@ type PropertyLine = {
 /** One of each answer; all of them in the long form. */
 const compared = isLong
   ? []
-  : ["efault-exit", "apf-guest", "pf-injection", "mce-injection", "remap-zero", "lease-kernel", "uniform-efault"];
+  : [
+      "efault-exit",
+      "apf-guest",
+      "pf-injection",
+      "mce-injection",
+      "remap-zero",
+      "lease-kernel",
+      "uniform-efault",
+    ];
 
 describe("daxfault explore", () => {
   it("finds the endless loop by itself and gives a command that tells it step by step", async () => {
