@@ -159,7 +159,7 @@ function supportsScenario(scenario: Scenario): Support {
   }
   if (scenario.nmi !== undefined)
     return no("the handlers of a Linux guest are its own: no NMI comes between");
-  const ownMapping = ownMappingReason(scenario);
+  const ownMapping = ownMappingReason(scenario, { failsPages: true });
   if (ownMapping !== null) return no(ownMapping);
   const tasks = guestActors(scenario).length;
   return tasks > TASKS_MAX ? no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`) : yes;
