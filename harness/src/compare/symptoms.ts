@@ -10,7 +10,7 @@ type Cause = {
   /** Where it is a cause of its own; left out: in both places. */
   readonly only?: "L1";
   readonly cause: string;
-  /** What shows it on the host. FILE: what is mapped, in /proc/PID/maps; PID and TID: the VMM's. */
+  /** What shows it on the host. FILE: what is mapped, in /proc/PID/maps; PID: the VMM's; FDINFO: of its userfaultfd. */
   readonly command: string;
 };
 
@@ -65,14 +65,12 @@ export const causes: readonly Cause[] = [
   {
     scenario: "load-of-page-for-user-faults",
     cause: "a userfaultfd that may serve faults of user mode only",
-    command:
-      "the mapping has `um` in VmFlags of /proc/PID/smaps; `total` in /proc/PID/fdinfo/FD of the userfaultfd is 0",
+    command: "`um` is in VmFlags of /proc/PID/smaps; `total` in FDINFO is 0",
   },
   {
     scenario: "load-of-page-never-filled",
     cause: "the handler of a userfaultfd is silent, or dead",
-    command:
-      "the mapping has `um` in VmFlags of /proc/PID/smaps; `total` in /proc/PID/fdinfo/FD of the userfaultfd is not 0",
+    command: "`um` is in VmFlags of /proc/PID/smaps; `total` in FDINFO is not 0",
   },
   {
     scenario: "load-after-handler-closed",
@@ -121,7 +119,7 @@ const places = [
     proposal: "apf-guest",
     without: {
       proposal: "apf-loop",
-      note: "; the guest takes no async page faults (`no-kvmapf`, Windows, firmware)",
+      note: "; guest has no async page faults",
     },
   },
 ] as const;

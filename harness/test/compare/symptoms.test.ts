@@ -52,11 +52,11 @@ describe("the page of symptoms", () => {
     const sleeps = observed("load-after-truncate", "apf-guest", "running", "hung");
     const other = symptomsText(scenarios, recordings(loops));
     expect(lineOf(other, "load-after-truncate")).toContain("burns a core");
-    expect(lineOf(other, "load-after-truncate")).not.toContain("no-kvmapf");
+    expect(lineOf(other, "load-after-truncate")).not.toContain("no async page faults");
     const both = symptomsText(scenarios, recordings(loops, sleeps));
     const [usual, second] = linesOf(both, "load-after-truncate");
     expect(usual).toContain("one task of the guest sleeps for ever");
-    expect(second).toMatch(/burns a core.*the guest takes no async page faults/);
+    expect(second).toMatch(/burns a core.*guest has no async page faults/);
     const alike = observed("load-after-truncate", "apf-guest", "looping", "hung");
     expect(linesOf(symptomsText(scenarios, recordings(loops, alike)), "load-after-truncate")).toHaveLength(1);
   });
