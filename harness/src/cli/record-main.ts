@@ -74,10 +74,11 @@ function main([output, about, ...runs]: readonly string[]): void {
   }
   // An outcome of the model is no observation.
   const recorded = runs.flatMap((run) => readRecorded(run).observed).filter(({ isReal }) => isReal);
-  const before = about === "--add" ? readObserved(output) : { about, kernels: [], cases: [] };
+  const before = about === "--add" ? readObserved(output) : { about, cases: [] };
   const file: ObservedFile = {
     about: before.about,
-    recorded: new Date().toISOString().slice(0, 10),
+    // The first day of several: nothing is said to be newer than it is.
+    recorded: before.recorded ?? new Date().toISOString().slice(0, 10),
     kernels: kernelsOf(recorded, before.kernels ?? []),
     cases: distinct(recorded, before.cases),
   };

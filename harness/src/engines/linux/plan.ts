@@ -159,6 +159,11 @@ function supportsScenario(scenario: Scenario): Support {
   }
   if (scenario.nmi !== undefined)
     return no("the handlers of a Linux guest are its own: no NMI comes between");
+  if (scenario.witness.some(({ subject, label }) => subject === "backing" && label === "huge-page")) {
+    return no(
+      "whether a large page that KVM has mapped is the file's or the guest's own RAM, KVM's counters do not say",
+    );
+  }
   const ownMapping = ownMappingReason(scenario, { failsPages: true });
   if (ownMapping !== null) return no(ownMapping);
   const tasks = guestActors(scenario).length;

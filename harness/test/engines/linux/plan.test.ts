@@ -95,6 +95,7 @@ describe("supportsLinux", () => {
     ["virtio-fs/load-of-cached-page", "remap-zero", "the fence has nothing"],
     ["virtio-fs/load-of-cached-page", "notify", "guard notify has nothing"],
     ["load-after-memory-failure", "poison", null],
+    ["load-after-memory-failure-in-huge-page", "poison", "the file's or the guest's own RAM"],
     ["load-after-memory-failure-told-early", "poison", "leaves its mapping as it is"],
     ["load-after-unmap", "apf-guest", "leaves its mapping as it is"],
     ["hundred-tasks", "apf-guest", "at most 16"],
