@@ -4,10 +4,10 @@
  * kernel, the bystanders. Times, rates and addresses differ and are left out. Exit 1 on any difference.
  * Beside each run stand its time and the most memory that its processes had at once.
  *
- * With `--busy K` beside K processes that never sleep. A verdict may then become inconclusive, if it says why; more than
+ * With `--busy K` beside K processes that never sleep (`daxfault run --busy`), whose memory counts. A verdict may then become inconclusive, if it says why; more than
  * one in a thousand of them, or any other difference, and the exit code is 1.
  */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -200,8 +200,8 @@ function realEngines(): readonly string[] {
     .flatMap(({ id, real }) => (real && !id.startsWith("linux-qemu") ? [id] : []));
 }
 
-async function runOnce(file: string): Promise<Run> {
-  const args = [daxfault, "run", "--engine", ...realEngines(), "--json", file];
+async function runOnce(file: string, busy: number): Promise<Run> {
+  const args = [daxfault, "run", "--engine", ...realEngines(), "--busy", String(busy), "--json", file];
   const startMs = performance.now();
   const child = spawn(process.execPath, args, {
     stdio: ["ignore", "ignore", "inherit"],
@@ -228,20 +228,6 @@ async function runOnce(file: string): Promise<Run> {
 const costText = ({ seconds, peakBytes }: Run): string =>
   `${seconds.toFixed(1)} s, at most ${Math.round(peakBytes / 1e6)} MB`;
 
-/** Never sleeps, and ends with its parent, however that ends. */
-const BUSY_SOURCE =
-  "const parent = Number(process.argv[1]); while (process.ppid === parent) for (let i = 0; i < 1e7; i += 1);";
-
-/** Starts processes that never sleep; returns what ends them. */
-function startBusy(count: number): () => void {
-  const children: readonly ChildProcess[] = Array.from({ length: count }, () =>
-    spawn(process.execPath, ["-e", BUSY_SOURCE, String(process.pid)], { stdio: "ignore" }),
-  );
-  return () => {
-    for (const child of children) child.kill("SIGKILL");
-  };
-}
-
 type Options = { readonly runs: number; readonly busy: number };
 
 /** null: not understood. */
@@ -262,12 +248,12 @@ export function optionsOf(args: readonly string[]): Options | null {
   }
 }
 
-async function compareRuns(runs: number, comparison: Comparison): Promise<void> {
+async function compareRuns({ runs, busy }: Options, comparison: Comparison): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "daxfault-flakes-"));
   try {
     for (let run = 1; run <= runs; run++) {
       const before = comparison.differences + comparison.inconclusive;
-      const one = await runOnce(join(directory, `${run}.jsonl`));
+      const one = await runOnce(join(directory, `${run}.jsonl`), busy);
       const lines = comparison.add(outcomesOf(one.jsonLines));
       const differing = comparison.differences + comparison.inconclusive - before;
       const what = run === 1 ? `${comparison.cases} cases` : `${differing} differ from run 1`;
@@ -289,12 +275,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const { runs, busy } = options;
   const comparison = new Comparison(busy > 0);
-  const endBusy = startBusy(busy);
-  try {
-    await compareRuns(runs, comparison);
-  } finally {
-    endBusy();
-  }
+  await compareRuns(options, comparison);
   const { cases, differences, inconclusive, verdicts } = comparison;
   const beside = busy === 0 ? "" : ` beside ${busy} busy processes`;
   const share = busy === 0 ? "" : `, ${inconclusive} of ${verdicts} verdicts inconclusive`;

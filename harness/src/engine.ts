@@ -96,6 +96,8 @@ export type OpenContext = {
   /** A folder inside the run's. */
   readonly directory: string;
   readonly signal: AbortSignal;
+  /** Beside so many processes that never sleep, on the machine whose kernel runs the cases; none if left out. */
+  readonly busy?: number;
   /** Gets the guest's kernel: downloads and unpacks what is not there. Rejects with a KernelError. Asked by engines with a Linux guest. */
   readonly guestKernel?: () => Promise<GuestKernel>;
   /** Gets a QEMU with a DAX window, likewise. Asked by engines with a Linux guest in QEMU. */

@@ -103,6 +103,7 @@ function addRun(program: Command): void {
     .option("--list", "say what would run, and run nothing")
     .option("--shard <I/N>", "only the I-th of N parts of the cases; daxfault report merges them")
     .option("--repeat <N>", "run each case N times and count its outcomes", "1")
+    .option("--busy <N>", "beside N processes that never sleep (with --kernel: inside the VM)", "0")
     .option("--timeout <SECONDS>", "hard limit of one run of a case", "20")
     .addOption(
       new Option("-j, --jobs <N>", "cases at a time").default(

@@ -1,6 +1,7 @@
 /** `daxfault run`: the main job. Plans, runs, judges, reports; leaves nothing behind, however it ends. */
 import { setFlagsFromString } from "node:v8";
 import { exitCodes } from "../../../language/src/index.ts";
+import { BUSY_MAX } from "../engines/busy.ts";
 import { loadErrata } from "../fixtures.ts";
 import { thisMachine } from "../machine.ts";
 import { loadPlaces } from "../machines/places.ts";
@@ -28,6 +29,7 @@ export type RunCommandOptions = SelectionOptions &
     readonly verbose?: boolean;
     readonly shard?: string;
     readonly repeat: string;
+    readonly busy: string;
     readonly timeout: string;
     readonly jobs: string;
   };
@@ -40,6 +42,7 @@ function makeLimits(options: RunCommandOptions): Limits {
   return {
     shard: parseShard(options.shard),
     repeat: parseCount("--repeat", options.repeat, 1, REPEAT_MAX),
+    busy: parseCount("--busy", options.busy, 0, BUSY_MAX),
     timeoutMs: 1000 * parseCount("--timeout", options.timeout, 1, TIMEOUT_MAX_S),
     jobs: parseCount("--jobs", options.jobs, 1, JOBS_MAX),
   };

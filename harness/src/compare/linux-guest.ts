@@ -48,7 +48,9 @@ const fileShape: z.ZodType<LinuxGuestFile> = z.strictObject({
 
 const FILE_BYTES_MAX = 1024 * 1024;
 
-const readLinuxGuests = (path: string): LinuxGuestFile => readRecording(path, fileShape, FILE_BYTES_MAX);
+/** Throws an ObservedError. */
+export const readLinuxGuests = (path: string): LinuxGuestFile =>
+  readRecording(path, fileShape, FILE_BYTES_MAX);
 
 /**
  * The last access of the first guest actor, `sigsegv(SEGV_ACCERR)`, and what became of VMM and guest kernel where that is
@@ -117,6 +119,11 @@ const groups: readonly Group[] = [
     "virtio-fs without DAX, the page not in the guest's page cache",
     "load store kernel-read file-read",
     (access) => `virtio-fs/${access}-of-uncached-page`,
+  ),
+  group(
+    "A page in which the host has found a memory error",
+    "load",
+    (access) => `${access}-after-memory-failure`,
   ),
 ];
 

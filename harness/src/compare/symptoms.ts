@@ -7,8 +7,10 @@ import type { ObservedFile } from "./observed.ts";
 
 type Cause = {
   readonly scenario: string;
+  /** Where it is a cause of its own; left out: in both places. */
+  readonly only?: "L1";
   readonly cause: string;
-  /** What shows it on the host. FILE: what is mapped, in /proc/PID/maps; PID and TID: the VMM's. */
+  /** What shows it on the host. FILE: what is mapped, in /proc/PID/maps; PID: the VMM's; FDINFO: of its userfaultfd. */
   readonly command: string;
 };
 
@@ -17,6 +19,12 @@ export const causes: readonly Cause[] = [
     scenario: "load-after-truncate",
     cause: "the file was truncated",
     command: "`sudo scripts/daxfault diagnose`; `stat -c %s FILE` is less than /proc/PID/maps has of it",
+  },
+  {
+    scenario: "load-after-truncate-interrupts-off",
+    only: "L1",
+    cause: "the file was truncated, and the guest touches it with interrupts off",
+    command: "`stat -c %s FILE` is less than /proc/PID/maps has of it",
   },
   {
     scenario: "load-of-private-page-after-truncate",
@@ -31,12 +39,13 @@ export const causes: readonly Cause[] = [
   {
     scenario: "load-after-server-killed",
     cause: "the file server has died",
-    command: '`stat FILE`: "Transport endpoint is not connected"',
+    command: '`timeout 5 head -c 1 FILE`: "Transport endpoint is not connected"',
   },
   {
     scenario: "load-while-server-stopped",
     cause: "the file server is stopped, or silent",
-    command: "`cat /sys/fs/fuse/connections/*/waiting` stays above 0; `ps -o stat,cmd` of the server has T",
+    command:
+      "`cat /sys/fs/fuse/connections/*/waiting` stays above 0; `ps -o stat,cmd PID` of the server has T",
   },
   {
     scenario: "load-of-failing-page",
@@ -46,7 +55,7 @@ export const causes: readonly Cause[] = [
   {
     scenario: "load-from-full-tmpfs",
     cause: "a tmpfs is full, the page was never allocated",
-    command: "`df FILE` has nothing left; `stat -c %b FILE` is less than its size",
+    command: "`df FILE` has nothing left; `du FILE` is less than `du --apparent-size FILE`",
   },
   {
     scenario: "load-from-dry-hugetlb-pool",
@@ -56,17 +65,17 @@ export const causes: readonly Cause[] = [
   {
     scenario: "load-of-page-for-user-faults",
     cause: "a userfaultfd that may serve faults of user mode only",
-    command: '`dmesg`: "Set unprivileged_userfaultfd sysctl knob to 1"',
+    command: "`um` is in VmFlags of /proc/PID/smaps; `total` in FDINFO is 0",
   },
   {
     scenario: "load-of-page-never-filled",
     cause: "the handler of a userfaultfd is silent, or dead",
-    command: "`sudo cat /proc/PID/task/TID/stack` or that of a kworker has handle_userfault",
+    command: "`um` is in VmFlags of /proc/PID/smaps; `total` in FDINFO is not 0",
   },
   {
     scenario: "load-after-handler-closed",
     cause: "the handler of a userfaultfd has closed its descriptor",
-    command: "no `anon_inode:[userfaultfd]` in `ls -l /proc/PID/fd`",
+    command: "the mapping has no `um` in VmFlags of /proc/PID/smaps, and should",
   },
   {
     scenario: "load-of-page-filled-with-poison",
@@ -86,7 +95,7 @@ export const causes: readonly Cause[] = [
   {
     scenario: "load-after-unmap",
     cause: "the VMM has taken its mapping away",
-    command: "no line, or `---p`, in /proc/PID/maps at the address",
+    command: "no line, or `---s`, in /proc/PID/maps at the address",
   },
   {
     scenario: "device-read-after-truncate",
@@ -100,10 +109,19 @@ export const causes: readonly Cause[] = [
   },
 ];
 
-/** Where the APIC is, and so whether a fault may be asynchronous; by the proposal that stands for it, the best one first. */
+/** Where the APIC is, and so whether a fault may be asynchronous; by the proposal that stands for it. */
 const places = [
-  { id: "L0", what: "no APIC in the kernel", proposals: ["efault-exit"] },
-  { id: "L1", what: "an APIC in the kernel, as in every Linux guest", proposals: ["apf-guest", "apf-loop"] },
+  { id: "L0", what: "no APIC in the kernel", proposal: "efault-exit", without: null },
+  // A guest that takes no events is another kind of guest, and a row of its own where that looks different.
+  {
+    id: "L1",
+    what: "an APIC in the kernel, as nearly every VMM has it",
+    proposal: "apf-guest",
+    without: {
+      proposal: "apf-loop",
+      note: "; guest has no async page faults",
+    },
+  },
 ] as const;
 
 /** What a user sees. */
@@ -130,6 +148,8 @@ function symptomOf(history: string | null | undefined, { vmm, steps }: OutcomeWo
   }
 }
 
+type Place = (typeof places)[number];
+
 type Row = { readonly symptom: string; readonly cause: Cause; readonly kernels: readonly string[] };
 
 type Recordings = ReadonlyMap<string, ObservedFile>;
@@ -139,25 +159,38 @@ function kernelOf(file: string): string {
   return /^[a-z_]+-[0-9.]+/.exec(file)?.[0] ?? file;
 }
 
-/** What the cause looks like there, with the recordings that say so. Several: kernels differ. */
-function rowsOf(cause: Cause, proposals: readonly string[], recordings: Recordings): readonly Row[] {
-  for (const proposal of proposals) {
-    const kernels = new Map<string, string[]>();
-    for (const [file, { cases, kernels: recorded = [] }] of recordings) {
-      // A KVM that has a proposal built in is nobody's.
-      if (recorded.some(({ patches }) => patches !== undefined)) continue;
-      for (const one of cases) {
-        if (one.scenario !== cause.scenario || one.proposal !== proposal || one.verdict !== "pass") continue;
-        const symptom = symptomOf(one.facts?.history, one.words);
-        const names = kernels.get(symptom) ?? [];
-        const kernel = kernelOf(file);
-        if (!names.includes(kernel)) names.push(kernel);
-        kernels.set(symptom, names);
-      }
+/** What the cause looks like under a proposal, with the recordings that say so. Several: kernels differ. */
+function rowsUnder(cause: Cause, proposal: string, recordings: Recordings): readonly Row[] {
+  const kernels = new Map<string, string[]>();
+  for (const [file, { cases, kernels: recorded = [] }] of recordings) {
+    // A KVM that has a proposal built in is nobody's.
+    if (recorded.some(({ patches }) => patches !== undefined)) continue;
+    for (const one of cases) {
+      if (one.scenario !== cause.scenario || one.proposal !== proposal || one.verdict !== "pass") continue;
+      const symptom = symptomOf(one.facts?.history, one.words);
+      const names = kernels.get(symptom) ?? [];
+      const kernel = kernelOf(file);
+      if (!names.includes(kernel)) names.push(kernel);
+      kernels.set(symptom, names);
     }
-    if (kernels.size > 0) return [...kernels].map(([symptom, names]) => ({ symptom, cause, kernels: names }));
   }
-  return [];
+  return [...kernels].map(([symptom, names]) => ({ symptom, cause, kernels: names }));
+}
+
+/** What the cause looks like there. */
+function rowsOf(cause: Cause, { proposal, without }: Place, recordings: Recordings): readonly Row[] {
+  const rows = rowsUnder(cause, proposal, recordings);
+  if (without === null) return rows;
+  const others = rowsUnder(
+    { ...cause, cause: `${cause.cause}${rows.length === 0 ? "" : without.note}` },
+    without.proposal,
+    recordings,
+  );
+  return [...rows, ...others.filter(({ symptom }) => rows.every((row) => row.symptom !== symptom))];
+}
+
+function causesAt({ id }: Place): readonly Cause[] {
+  return causes.filter(({ only = id }) => only === id);
 }
 
 const head: readonly string[] = ["symptom", "cause", "what tells it from the others", "recorded"];
@@ -173,8 +206,9 @@ function tableText(rows: readonly (readonly string[])[]): string {
   return [line(head), line(widths.map((width) => "-".repeat(width))), ...cells.map(line)].join("\n");
 }
 
-function placeText({ id, what, proposals }: (typeof places)[number], recordings: Recordings): string {
-  const rows = causes.flatMap((cause) => rowsOf(cause, proposals, recordings));
+function placeText(place: Place, recordings: Recordings): string {
+  const { id, what } = place;
+  const rows = causesAt(place).flatMap((cause) => rowsOf(cause, place, recordings));
   const symptoms = [...new Set(rows.map(({ symptom }) => symptom))];
   const cells = symptoms.flatMap((symptom) =>
     rows
@@ -193,10 +227,10 @@ function placeText({ id, what, proposals }: (typeof places)[number], recordings:
 export function symptomsText(scenarios: readonly Scenario[], recordings: Recordings): string {
   const unknown = causes.find(({ scenario }) => !scenarios.some(({ id }) => id === scenario));
   if (unknown !== undefined) throw new Error(`there is no scenario ${unknown.scenario}`);
-  const missing = places.flatMap(({ id, proposals }) =>
-    causes
-      .filter((cause) => rowsOf(cause, proposals, recordings).length === 0)
-      .map(({ scenario }) => `\`${scenario}\` (${id})`),
+  const missing = places.flatMap((place) =>
+    causesAt(place)
+      .filter((cause) => rowsOf(cause, place, recordings).length === 0)
+      .map(({ scenario }) => `\`${scenario}\` (${place.id})`),
   );
   const open = missing.length === 0 ? [] : [`Not recorded so far: ${missing.join(", ")}.`];
   return [...places.map((place) => placeText(place, recordings)), ...open].join("\n\n");

@@ -329,7 +329,7 @@ export function supportsNative(scenario: Scenario, proposal: Proposal): Support 
   if (!isMappedIntoGuest(scenario.layout)) {
     return no(`layout ${scenario.layout} is about a guest's page cache; a process maps the file itself`);
   }
-  const ownMapping = ownMappingReason(scenario);
+  const ownMapping = ownMappingReason(scenario, { failsPages: false });
   if (ownMapping !== null) return no(ownMapping);
   const tasks = guestActors(scenario).length;
   if (tasks > TASKS_MAX) return no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`);

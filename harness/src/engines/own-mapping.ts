@@ -1,8 +1,19 @@
 /** What takes a VMM whose mapping of the guest's memory is ours to make and to change: the micro-guest's (engine `kvm`). */
-import { isVmmAction, type Scenario } from "../../../language/src/index.ts";
+import { isEarlyFailure, isVmmAction, type Scenario, type VmmStep } from "../../../language/src/index.ts";
 
-/** Why an engine cannot run the scenario that shares the file's own pages, readable and writable; null: it can. */
-export function ownMappingReason({ backing, actors }: Pick<Scenario, "backing" | "actors">): string | null {
+/** A memory error is the page's, whoever has it mapped: no mapping of the VMM's is needed to bring it about. */
+function isOfFile(step: VmmStep): boolean {
+  return step.verb === "memory-failure" && !isEarlyFailure(step);
+}
+
+/**
+ * Why an engine cannot run the scenario that shares the file's own pages, readable and writable; null: it can.
+ * @param failsPages it can have memory_failure() take a page of the file
+ */
+export function ownMappingReason(
+  { backing, actors }: Pick<Scenario, "backing" | "actors">,
+  { failsPages }: { readonly failsPages: boolean },
+): string | null {
   switch (backing.kind) {
     case "private":
     case "private-swapped":
@@ -18,7 +29,8 @@ export function ownMappingReason({ backing, actors }: Pick<Scenario, "backing" |
   }
   if (backing.readonly) return "this engine maps the file readable and writable";
   for (const [name, actor] of Object.entries(actors)) {
-    const action = actor.in === "vmm" ? actor.steps.find(isVmmAction) : undefined;
+    const actions = actor.in === "vmm" ? actor.steps.filter(isVmmAction) : [];
+    const action = actions.find((step) => !(failsPages && isOfFile(step)));
     if (action !== undefined) return `${name}: ${action.verb}; this engine's VMM leaves its mapping as it is`;
   }
   return null;

@@ -14,6 +14,7 @@ import {
   type Support,
   stockKernels,
 } from "../engine.ts";
+import { startBusy } from "../engines/busy.ts";
 import { guestOption } from "../engines/registry.ts";
 import { builtInKvm } from "../kernel/patches.ts";
 import type { GuestAsked } from "../kernel/spec.ts";
@@ -32,6 +33,7 @@ class HereMachine implements Machine {
   readonly #open: Engine[] = [];
   readonly #guest: GuestAsked;
   readonly #qemu: string | null;
+  #endBusy = (): void => {};
 
   constructor(engines: readonly Engine[], guest: GuestAsked, qemu: string | null) {
     this.#guest = guest;
@@ -76,6 +78,7 @@ class HereMachine implements Machine {
       };
       await engine.open({ ...context, directory, guestKernel, daxQemu });
     }
+    this.#endBusy = startBusy(context.busy ?? 0, context.directory);
     return { kind: "up" };
   }
 
@@ -96,6 +99,7 @@ class HereMachine implements Machine {
   }
 
   async close(): Promise<void> {
+    this.#endBusy();
     for (const engine of this.#open.splice(0)) await engine.close();
   }
 }

@@ -143,6 +143,8 @@ const runShape = z.strictObject({
   jobs: z.number().int(),
   timeoutMs: z.number(),
   repeat: z.number().int(),
+  /** Beside so many processes that never sleep. */
+  busy: z.number().int().default(0),
   shard: z.strictObject({ index: z.number().int(), count: z.number().int() }).nullable(),
   attestations: z.array(attestationShape),
 });

@@ -49,6 +49,7 @@ export function attestationText(recorded: RunInfo, style: Style): string {
   const lines = [
     `${style.bold("daxfault")} on Linux ${info.kernel}, Node ${info.node}, page size ${info.pageSize}`,
     `  files     ${info.runDirectory} on ${info.fileSystem}`,
+    ...(info.busy === 0 ? [] : [`  beside    ${plural(info.busy, "CPU hog")} (--busy)`]),
     ...info.attestations.flatMap(engineLines),
   ];
   return attestationLines(lines, style).join("\n");

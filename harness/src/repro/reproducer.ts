@@ -219,7 +219,7 @@ function commentLines(paragraphs: readonly string[]): string {
 function obstacleOf(scenario: Scenario, proposal: Proposal): string | null {
   const { backing } = scenario;
   if (backing.kind === "private-swapped") return "its pages have to be swapped out first";
-  const ownMapping = ownMappingReason(scenario);
+  const ownMapping = ownMappingReason(scenario, { failsPages: false });
   if (ownMapping !== null) return "its memory is not a shared mapping of a file that stays as it is";
   if (backing.kind !== "host-file")
     return `its file is on a ${backing.kind} of its own, which has to be mounted`;

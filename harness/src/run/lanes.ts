@@ -33,15 +33,17 @@ export function jobsOf({ machine }: Lane, jobs: number): number {
 }
 
 export type LaneOptions = Omit<RunnerOptions, "machine"> & {
+  /** Beside so many busy processes; none if left out. */
+  readonly busy?: number;
   readonly onBooted?: RunObserver["onBooted"];
   /** The cases have ended, and the machine is still open. */
   readonly onEnded?: (outcome: RunOutcome) => void;
 };
 
 async function openLane({ machine, engines }: Lane, options: LaneOptions): Promise<void> {
-  const { directory, signal, onBooted } = options;
+  const { directory, signal, onBooted, busy = 0 } = options;
   const beganMs = performance.now();
-  const opening = await machine.open(engines, { directory: directory.engineDirectory(), signal });
+  const opening = await machine.open(engines, { directory: directory.engineDirectory(), signal, busy });
   if (opening.kind === "up") return;
   const { attestation } = opening;
   onBooted?.({ name: machine.name, attestation, openedMs: performance.now() - beganMs });

@@ -24,6 +24,8 @@ export type RunInfo = {
   readonly jobs: number;
   readonly timeoutMs: number;
   readonly repeat: number;
+  /** Beside so many processes that never sleep. */
+  readonly busy: number;
   readonly shard: { readonly index: number; readonly count: number } | null;
   readonly attestations: readonly Attestation[];
 };

@@ -19,6 +19,8 @@ export type Limits = {
   readonly repeat: number;
   readonly timeoutMs: number;
   readonly jobs: number;
+  /** Beside so many processes that never sleep; none if left out. */
+  readonly busy?: number;
 };
 
 export type RunPlan = {
@@ -72,6 +74,7 @@ async function infoOf(
     fileSystem: here.runDirectory.fileSystem,
     cases: cases.length,
     ...limits,
+    busy: limits.busy ?? 0,
     attestations,
   };
 }
@@ -95,7 +98,7 @@ async function runLanes(
   context: { readonly directory: RunDirectory; readonly signal: AbortSignal; readonly observer: Observer },
 ): Promise<readonly string[]> {
   const { directory, signal, observer } = context;
-  const { jobs, timeoutMs, repeat } = limits;
+  const { jobs, timeoutMs, repeat, busy = 0 } = limits;
   const defects: string[] = [];
   let firstIndex = 0;
   for (const lane of lanes) {
@@ -106,6 +109,7 @@ async function runLanes(
         jobs,
         timeoutMs,
         repeat,
+        busy,
         firstIndex,
         signal,
         expectationOf,

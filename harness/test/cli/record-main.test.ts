@@ -47,4 +47,19 @@ describe("what is kept of several runs", () => {
       })),
     );
   });
+
+  it("stays beside what is recorded later, unless its scenario is another one now", () => {
+    const [old] = distinct([seen("value")]);
+    if (old === undefined) throw new Error("nothing is recorded");
+    const others = [
+      { ...old, scenario: "load-b" },
+      { ...old, scenarioHash: "ba9876543210" },
+    ];
+    const kept = distinct([seen("value"), seen("zero")], [old, ...others]);
+    expect(kept.map(({ scenario, words }) => [scenario, words.steps["victim.load#1"]])).toEqual([
+      ["load-a", "value"],
+      ["load-b", "value"],
+      ["load-a", "zero"],
+    ]);
+  });
 });

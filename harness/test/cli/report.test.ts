@@ -91,6 +91,7 @@ describe("daxfault run", () => {
     [["--shard", "900/1000", "--html", "/nope/x"], "--html /nope/x: ENOENT"],
     [["--timeout", "0", "--engine", "nosuch"], "--timeout"],
     [["--repeat", "0"], "--repeat"],
+    [["--busy", "65"], "--busy"],
     [["--json", "-", "--junit", "-"], "only one format"],
     [["--scenarios", "/nowhere"], "/nowhere"],
   ])("refuses %j", async (more, message) => {

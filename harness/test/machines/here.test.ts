@@ -6,6 +6,7 @@ import type { Engine } from "../../src/engine.ts";
 import { engineRow, type RegisteredName } from "../../src/engines/registry.ts";
 import { usualGuest } from "../../src/kernel/spec.ts";
 import { hereMachine } from "../../src/machines/here.ts";
+import { processesOf } from "../../src/run/sweep.ts";
 import { scriptedEngine } from "../support/engine.ts";
 import { caseFolder } from "../support/folders.ts";
 import { executionOf } from "../support/results.ts";
@@ -44,6 +45,15 @@ describe("the machine here", () => {
     await machine.close();
     await machine.close();
     expect(notes).toEqual(["open kvm true", "run kvm", "close kvm"]);
+  });
+
+  it("is beside as many busy processes as are asked for, until it is closed", async () => {
+    const { machine } = noting();
+    const directory = caseFolder();
+    await machine.open(["kvm"], { directory, signal, busy: 2 });
+    await expect.poll(() => processesOf(directory)).toHaveLength(2);
+    await machine.close();
+    await expect.poll(() => processesOf(directory)).toEqual([]);
   });
 
   it("is as fast as a real one, but for a guest in QEMU's emulator", () => {

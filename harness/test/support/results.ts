@@ -65,6 +65,7 @@ export function infoWith(changes: Partial<RunInfo> = {}): RunInfo {
     jobs: 2,
     timeoutMs: 20_000,
     repeat: 1,
+    busy: 0,
     shard: null,
     attestations: [evidenceWith().attestation],
     ...changes,

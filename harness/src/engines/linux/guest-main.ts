@@ -6,10 +6,11 @@ import { closeSync, openSync } from "node:fs";
 import { basename } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { ArmedFileSystem, type FileSystem, PassthroughFileSystem } from "../../../../fs-server/src/index.ts";
-import type { LinuxGuestFacts } from "../../../../language/src/index.ts";
+import type { LinuxGuestFacts, VmmAction } from "../../../../language/src/index.ts";
 import { BootImageError } from "../../../../vmm/src/index.ts";
 import { FIRST_LENT_DESCRIPTOR } from "../child-side.ts";
 import { CaseRunner } from "../vm/case-runner.ts";
+import { failPageOfFile } from "../vm/file-page.ts";
 import { type Guarding, guardFile } from "../vm/guard.ts";
 import { send, serveCases } from "../vm/vm-side.ts";
 import { GuestError } from "./bring-up.ts";
@@ -106,7 +107,10 @@ async function runCase(plan: LinuxPlan): Promise<void> {
       ? null
       : await guardFile(plan.guard, FIRST_LENT_DESCRIPTOR, (event) => runner?.trace.guarded(event));
   const filling = fill(guest.storage, plan, guarding);
-  const prepared = await guest.prepare(plan, basename(plan.filePath));
+  const prepared = {
+    ...(await guest.prepare(plan, basename(plan.filePath))),
+    act: (action: VmmAction) => failPageOfFile(plan, action.offset),
+  };
   const running = new CaseRunner(plan, prepared, (message) => void send(message), guarding);
   runner = running;
   watch(plan, guest, running, guarding);

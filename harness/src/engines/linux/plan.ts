@@ -159,7 +159,12 @@ function supportsScenario(scenario: Scenario): Support {
   }
   if (scenario.nmi !== undefined)
     return no("the handlers of a Linux guest are its own: no NMI comes between");
-  const ownMapping = ownMappingReason(scenario);
+  if (scenario.witness.some(({ subject, label }) => subject === "backing" && label === "huge-page")) {
+    return no(
+      "whether a large page that KVM has mapped is the file's or the guest's own RAM, KVM's counters do not say",
+    );
+  }
+  const ownMapping = ownMappingReason(scenario, { failsPages: true });
   if (ownMapping !== null) return no(ownMapping);
   const tasks = guestActors(scenario).length;
   return tasks > TASKS_MAX ? no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`) : yes;

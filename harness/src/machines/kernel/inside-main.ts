@@ -6,7 +6,8 @@ import { closeSync, mkdtempSync, read, readFileSync } from "node:fs";
 import { cpus, release } from "node:os";
 import { join } from "node:path";
 import type { EngineName, RunResult } from "../../../../language/src/index.ts";
-import type { DaxQemu, GuestKernel, NoDaxQemu } from "../../engine.ts";
+import type { DaxQemu } from "../../engine.ts";
+import { startBusy } from "../../engines/busy.ts";
 import { QEMU_WINDOW_BASE } from "../../engines/linux/qemu/arguments.ts";
 import { engineRow, kernelEngines, loadEngine } from "../../engines/registry.ts";
 import { errorText } from "../../error-text.ts";
@@ -19,14 +20,11 @@ import { runDirectoryParent } from "../../paths.ts";
 import { RUN_DIRECTORY_PREFIX, sweep } from "../../run/sweep.ts";
 import { traceFaultPath } from "../../tracing/fault-path.ts";
 import { type ExitWatch, injectedTwiceText, watchExits } from "../../tracing/injected-twice.ts";
-import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
+import type { AgentTask, FromInside, InsideFacts, ToInside } from "./messages.ts";
 
 const PIECE_BYTES = 64 * 1024;
 
-/** The kernel of Linux guests, in files of the root file system; null: there are none. */
-const guest = process.argv[2] === undefined ? null : (JSON.parse(process.argv[2]) as GuestKernel);
-/** QEMU for those that run in it; null: none does. */
-const guestQemu = process.argv[3] === undefined ? null : (JSON.parse(process.argv[3]) as DaxQemu | NoDaxQemu);
+const { guest, qemu: guestQemu, busy } = JSON.parse(process.argv[2] ?? "") as AgentTask;
 
 async function daxQemu(): Promise<DaxQemu> {
   if (guestQemu === null || "failure" in guestQemu) {
@@ -62,6 +60,8 @@ class Agent {
       fileSystem: machine.runDirectory.fileSystem,
     };
     this.#send({ type: "hello", facts });
+    // They end with the VM.
+    startBusy(busy, this.#directory);
     const reader = new FrameReader((message) => void this.#receive(message as ToInside));
     this.#listen(reader);
   }

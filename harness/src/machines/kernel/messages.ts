@@ -1,6 +1,16 @@
 /** Messages between the machine outside and the agent inside a VM. */
 import type { EngineName, Proposal, RunResult, Scenario } from "../../../../language/src/index.ts";
-import type { BuiltIn } from "../../engine.ts";
+import type { BuiltIn, DaxQemu, GuestKernel, NoDaxQemu } from "../../engine.ts";
+
+/** What the agent is started with. */
+export type AgentTask = {
+  /** The kernel of Linux guests, in files of the root file system; null: there are none. */
+  readonly guest: GuestKernel | null;
+  /** QEMU for those that run in it; null: none does. */
+  readonly qemu: DaxQemu | NoDaxQemu | null;
+  /** Beside so many processes that never sleep. */
+  readonly busy: number;
+};
 
 export type ToInside = {
   readonly type: "run";

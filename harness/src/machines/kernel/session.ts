@@ -25,7 +25,7 @@ import { insideEnvironment, type KernelVm, startKernelVm } from "../../kernel/vm
 import { thisMachine } from "../../machine.ts";
 import { builtPath } from "../../paths.ts";
 import { within } from "../../within.ts";
-import type { FromInside, InsideFacts, ToInside } from "./messages.ts";
+import type { AgentTask, FromInside, InsideFacts, ToInside } from "./messages.ts";
 
 /** From the start of QEMU to the agent's first word, on a real machine. */
 const BOOT_BOUND_MS = 15_000;
@@ -37,14 +37,11 @@ const RETURN_RESERVE_MS = 1000;
 /** Beyond the limit: who has not answered by then never will. Less than what the runner allows an engine. */
 const TRANSFER_MS = 1000;
 
-/**
- * @param guest the kernel of Linux guests inside; null: there are none
- * @param qemu for those in QEMU
- */
-function agentWith(guest: GuestKernel | null, qemu: DaxQemu | NoDaxQemu | null): GuestProgram {
-  const words = [guest, qemu].flatMap((one) => (one === null ? [] : [JSON.stringify(one)]));
+function agentWith({ guest = null, guestQemu = null, busy = 0 }: SessionOptions): GuestProgram {
+  const task: AgentTask = { guest, qemu: guestQemu, busy };
+  const entry = builtPath("harness/src/machines/kernel/inside-main.ts");
   return {
-    command: [process.execPath, builtPath("harness/src/machines/kernel/inside-main.ts"), ...words],
+    command: [process.execPath, entry, JSON.stringify(task)],
     environment: insideEnvironment,
   };
 }
@@ -267,7 +264,7 @@ export async function startSession(options: SessionOptions): Promise<Session> {
     qemu,
     directory,
     ...(options.cpus === undefined ? {} : { cpus: options.cpus }),
-    program: options.program ?? agentWith(options.guest ?? null, options.guestQemu ?? null),
+    program: options.program ?? agentWith(options),
     onMessage: (message) => {
       const from = message as FromInside;
       if (from.type === "hello") onHello(from.facts);

@@ -163,6 +163,7 @@ function attestationTable(info: RunInfo): Markup {
       "cases",
       `${info.cases}, ${info.jobs} at a time, limit ${info.timeoutMs / 1000} s each, ${info.repeat} run(s) each`,
     ],
+    ["beside", `${plural(info.busy, "CPU hog")} (--busy)`],
     ["shard", info.shard === null ? "all" : `${info.shard.index} of ${info.shard.count}`],
     ...info.attestations.flatMap(({ kernel, kvmBackend, vm }): readonly (readonly [string, string])[] =>
       vm === null

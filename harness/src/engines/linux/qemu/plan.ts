@@ -8,6 +8,7 @@ import {
   enablesApf,
   guestActors,
   isNested,
+  isVmmAction,
   type Proposal,
   type Scenario,
   type Witness,
@@ -52,9 +53,14 @@ function supportsScenario(scenario: Scenario): Support {
     );
   }
   if (isNested(scenario)) return no("a guest's own guest is run on our own VMM only");
-  const [resumer] = Object.entries(scenario.actors).find(([, actor]) => actor.in === "vmm") ?? [];
-  if (resumer !== undefined) {
-    return no(`${resumer}: QEMU does not run a VM again after an error of KVM_RUN (runstate_needs_reset())`);
+  for (const [name, actor] of Object.entries(scenario.actors)) {
+    if (actor.in !== "vmm") continue;
+    const action = actor.steps.find(isVmmAction);
+    return no(
+      action === undefined
+        ? `${name}: QEMU does not run a VM again after an error of KVM_RUN (runstate_needs_reset())`
+        : `${name}: ${action.verb}; only a VMM of ours does that for a scenario`,
+    );
   }
   return yes;
 }

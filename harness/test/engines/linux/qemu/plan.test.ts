@@ -54,6 +54,7 @@ describe("supportsQemu", () => {
       "its witness is of KVM, and QEMU's TCG has none: guest.apf is on",
     ],
     ["tcg", "load-of-huge-page-after-truncate", "native", "backing.huge-page is seen"],
+    ["kvm", "load-after-memory-failure", "apf-guest", "memory-failure; only a VMM of ours"],
     ["tcg", "hundred-tasks", "native", "at most 16"],
     ["tcg", "load-after-truncate-interrupts-off", "native", "interrupts off"],
   ])("%s: refuses %s under %s: %s", (accelerator, scenario, proposal, reason) => {
