@@ -13,8 +13,10 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
+import { createConnection } from "node:net";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { collect } from "../../../dist/harness/src/diagnose/collect.js";
 import { RecordingHost } from "../../../dist/harness/src/diagnose/recording.js";
@@ -327,8 +329,41 @@ Object.assign(scenes, {
   "qemu-truncated-without-lapic": () => truncatedQemu(["-accel", "kvm,kernel-irqchip=off"]),
   "qemu-spins": () => startQemu("spins"),
   "qemu-halts": () => startQemu("halts"),
-  "qemu-paused": () => startQemu("spins", ["-S"]),
+  /** Started, and never let run. */
+  "qemu-not-begun": () => startQemu("spins", ["-S"]),
+  async "qemu-paused"() {
+    const socket = join(folder, `qmp-${number}`);
+    const vm = await startQemu("reads", ["-qmp", `unix:${socket},server=on,wait=off`]);
+    await qmp(socket, "stop");
+    return vm;
+  },
+  /** The same, let go on. */
+  async "qemu-continued"() {
+    const socket = join(folder, `qmp-${number}`);
+    const vm = await startQemu("reads", ["-qmp", `unix:${socket},server=on,wait=off`]);
+    await qmp(socket, "stop");
+    await qmp(socket, "cont");
+    return vm;
+  },
 });
+
+/** One command to a QEMU's monitor, once it is answered. */
+async function qmp(path, execute) {
+  const socket = createConnection({ path });
+  socket.setTimeout(QEMU_BOUND_MS, () => socket.destroy());
+  const returns = (async () => {
+    for await (const line of createInterface({ input: socket })) {
+      const said = JSON.parse(line);
+      if (said.error !== undefined) throw new Error(`QEMU's monitor: ${line}`);
+      if (said.QMP !== undefined) socket.write('{"execute":"qmp_capabilities","id":0}\n');
+      if (said.id === 0) socket.write(`${JSON.stringify({ execute, id: 1 })}\n`);
+      if (said.id === 1) return true;
+    }
+    return false;
+  })();
+  const isDone = await returns.finally(() => socket.destroy());
+  if (!isDone) throw new Error(`QEMU's monitor does not answer ${execute} in ${QEMU_BOUND_MS / 1000} s`);
+}
 
 /** As the command does, in a process that knows nothing of the VM but is up already: an emulated CPU starts Node in seconds. */
 async function look() {
@@ -459,37 +494,49 @@ async function clear(vm) {
 
 const pagesSwappedIn = () => Number(/^pswpin ([0-9]+)$/m.exec(readFileSync("/proc/vmstat", "utf8"))?.[1]);
 
-/** Healthy moments of VMs: what is no finding. A VM counts at each look at it. */
+/** So that the machine is not held for longer, however slow it is: what was looked at until then counts. */
+const MOMENTS_MS = 150_000;
+
+/** Healthy moments of VMs: what is no finding. A VM counts at each look at it; what is not fine is said in full. */
 async function moments(name, vms, looks) {
+  const members = new Map(vms.map(({ member, vm }) => [vm.child.pid, member]));
   const kinds = {};
   const took = [];
   const alarms = [];
+  const open = [];
   const before = pagesSwappedIn();
-  for (let moment = 0; moment < looks; moment += 1) {
+  let count = 0;
+  const untilMs = performance.now() + MOMENTS_MS;
+  let done = 0;
+  for (; done < looks && performance.now() < untilMs; done += 1) {
     const { facts } = await collect(new ThisHost(), { kind: "all" }, { kernel: "", isRoot: true });
-    for (const one of facts.vms.map((each) => diagnose(each, facts.pageWorkers))) {
-      const { kind, severity, text } = one.verdict;
-      kinds[`${kind}, ${severity}`] = (kinds[`${kind}, ${severity}`] ?? 0) + 1;
-      if (severity === "hung") alarms.push(text);
+    for (const vm of facts.vms) {
+      const { kind, severity, text } = diagnose(vm, facts.pageWorkers).verdict;
+      const member = members.get(vm.pid) ?? "unknown";
+      const row = `${member}: ${kind}, ${severity}`;
+      kinds[row] = (kinds[row] ?? 0) + 1;
+      count += 1;
+      if (severity === "hung") alarms.push(`${member}: ${text}`);
+      if (severity === "open") open.push(`${member}: ${text}`);
     }
     took.push(Math.round(facts.tookMs));
   }
-  const count = Object.values(kinds).reduce((sum, one) => sum + one, 0);
   const swappedIn = pagesSwappedIn() - before;
-  say({ type: "moments", name, looks, moments: count, kinds, alarms, swappedIn, tookMs: took });
-  for (const vm of vms) await clear(vm);
+  say({ type: "moments", name, looks: done, moments: count, kinds, alarms, open, swappedIn, tookMs: took });
 }
 
 const healthy = {
   busy: async () => await scenes.spins(),
   idle: async () => await scenes["qemu-halts"](),
-  async "slow I/O"() {
+  /** It leaves KVM again and again: QEMU answers its port. */
+  exits: async () => await startQemu("reads"),
+  async "slow-io"() {
     const options = { kind: "reread", offset: 3 * mebibyte, memory: "evicted" };
     const vm = await vmOnMount(options, FAULTS.often);
     await vm.goOn();
     return vm;
   },
-  evicting: async () => await scenes.evicting(),
+  evicted: async () => await scenes.evicting(),
   async swapping() {
     const vm = await startVm({ file: newFile().path, kind: "reread", offset: mebibyte, memory: "swapped" });
     await vm.goOn();
@@ -497,11 +544,21 @@ const healthy = {
   },
 };
 
-/** VMs beside each other, too: each takes the others' processor. */
-const healthyGroups = {
-  ...Object.fromEntries(Object.keys(healthy).map((name) => [name, [name]])),
-  together: Object.keys(healthy),
-};
+/** While the next one starts, those that run already are stopped: one emulated CPU is too little for both. */
+async function startTogether(members) {
+  const vms = [];
+  for (const member of members) {
+    const vm = await healthy[member]();
+    vms.push({ member, vm });
+    if (vms.length < members.length) kill([vm.child.pid], "SIGSTOP");
+  }
+  kill(
+    vms.map(({ vm }) => vm.child.pid),
+    "SIGCONT",
+  );
+  await sleep(1500);
+  return vms;
+}
 
 const asked = process.argv.slice(2);
 const isAsked = (name) => asked.length === 0 || asked.includes(name);
@@ -523,15 +580,19 @@ for (const [name, run] of Object.entries(rescues)) {
     say({ type: "failed", name, message: String(error?.stack ?? error) });
   }
 }
-for (const [name, members] of Object.entries(healthyGroups)) {
-  const [, looks] = /^([0-9]+)x$/.exec(asked.find((word) => /^[0-9]+x$/.test(word)) ?? "10x") ?? [];
-  if (asked.length > 0 && !asked.some((word) => /^[0-9]+x$/.test(word))) break;
-  // `50x busy`: of this one alone.
-  if (Object.keys(healthyGroups).some((one) => asked.includes(one)) && !asked.includes(name)) continue;
+const looks = Number(/^([0-9]+)x$/.exec(asked.find((word) => /^[0-9]+x$/.test(word)) ?? "")?.[1] ?? 10);
+/** `40x idle+idle+busy`: these beside each other, each takes the others' processor; without names each kind alone. */
+const groups = asked
+  .map((word) => word.split("+"))
+  .filter((members) => members.every((member) => Object.hasOwn(healthy, member)));
+const isMoments = asked.length === 0 || asked.some((word) => /^[0-9]+x$/.test(word));
+const eachAlone = Object.keys(healthy).map((name) => [name]);
+for (const members of isMoments ? (groups.length > 0 ? groups : eachAlone) : []) {
+  const name = members.join("+");
   try {
-    const vms = [];
-    for (const member of members) vms.push(await healthy[member]());
-    await moments(name, vms, Number(looks));
+    const vms = await startTogether(members);
+    await moments(name, vms, looks);
+    for (const { vm } of vms) await clear(vm);
   } catch (error) {
     say({ type: "failed", name, message: String(error?.stack ?? error) });
   }
