@@ -2,10 +2,10 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { files, growTo } from "../../../sys/src/looking.ts";
+import { bytesText } from "../diagnose/facts.ts";
 import type { Host } from "../diagnose/host.ts";
 import { valueIn } from "../diagnose/host.ts";
 import { parseStat } from "../diagnose/proc.ts";
-import { bytesText } from "../diagnose/words.ts";
 import type { Growth, RescueStep } from "./plan.ts";
 import { qmpQuit } from "./qmp.ts";
 

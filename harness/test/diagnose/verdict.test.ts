@@ -133,7 +133,7 @@ describe("the verdict", () => {
       /\/srv\/guest is too short: the page is at offset 0x1000, and the file is 0 bytes/,
     );
     expect(verdict.remedies[0]).toMatchObject({
-      command: "truncate -s 4194304 /proc/100/map_files/7f0000000000-7f0000400000",
+      command: "truncate -s '>4194304' /proc/100/map_files/7f0000000000-7f0000400000",
     });
     expect(verdict.remedies[0]?.price).toMatch(/zeros/);
   });
@@ -141,7 +141,7 @@ describe("the verdict", () => {
   it("says how sure it is where the host address is not known", () => {
     const blind = vcpuWith({ pages: [pageWith({ ready: 300 })] });
     expect(verdictOf({ vcpus: [blind], files: [short] }).text).toMatch(
-      /host address is not known, but of \/srv\/guest/,
+      /hva is not known, but 4 MiB of \/srv\/guest/,
     );
     const other = fileWith({ path: "/srv/other", inode: 13n, sizeBytes: 4096n });
     expect(verdictOf({ vcpus: [blind], files: [short, other] }).text).toMatch(
@@ -216,7 +216,7 @@ describe("the verdict", () => {
   it("warns of what is fine now and will not stay so", () => {
     const verdict = verdictOf({ files: [short, servedBy(fuseWith({ processes: [] }))] });
     expect(verdict).toMatchObject({ kind: "halted", severity: "fine" });
-    expect(verdict.warnings.join("\n")).toMatch(/4194304 bytes of \/srv\/guest are mapped behind its end/);
+    expect(verdict.warnings.join("\n")).toMatch(/4 MiB of \/srv\/guest are mapped behind its end/);
     expect(verdict.warnings.join("\n")).toMatch(/server of \/mnt\/guest is dead/);
   });
 });
