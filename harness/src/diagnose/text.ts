@@ -20,17 +20,16 @@ function vmLines({ vm, activities, verdict }: Diagnosis, style: Style): readonly
   const namespaces = namespaceText(vm);
   const counters = counterLine(vm);
   const more = activities.length - VCPUS_SHOWN;
+  const rescue =
+    verdict.severity === "hung"
+      ? ` (or daxfault rescue --pid ${vm.pid}, which looks whether the VM goes on)`
+      : "";
   return [
     "",
     style.bold(vmTitle(vm)),
     ...lines(coloured(verdict, style), 2),
     ...verdict.warnings.flatMap((warning) => lines(`warning: ${warning}`, 2)),
-    ...(verdict.remedies.length === 0
-      ? []
-      : lines(
-          `what ends it (daxfault rescue --pid ${vm.pid} does it, and looks whether the VM goes on):`,
-          2,
-        )),
+    ...(verdict.remedies.length === 0 ? [] : lines(`what ends it${rescue}:`, 2)),
     ...verdict.remedies.flatMap(({ what, command, price }) => [
       ...lines(what, 4),
       // On one line, to be copied.

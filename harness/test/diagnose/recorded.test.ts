@@ -39,6 +39,14 @@ const expected: Readonly<Record<string, Expected>> = {
     severity: "hung",
     text: /guest-ram is too short: the page is at offset 0x8000, .* 0 bytes long \(64 MiB are mapped\)$/,
   },
+  // By `stop` at its monitor: no hang.
+  "qemu-paused": {
+    kind: "stopped-by-vmm",
+    severity: "open",
+    text: /^stopped by its VMM: no vCPU is in KVM_RUN/,
+  },
+  // By `stop`, and `cont`.
+  "qemu-continued": { kind: "runs", severity: "fine", text: /^healthy: 1 of 1 vCPUs run/ },
   "qemu-truncated-without-lapic": {
     kind: "stopped-by-vmm",
     severity: "hung",
