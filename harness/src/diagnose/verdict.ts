@@ -211,7 +211,8 @@ export function activityOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   if (loop !== null) return loop;
   const { all, guest } = shares(vcpu);
   if (states.every((state) => state === "D")) {
-    const where = vcpu.stack?.[0] ?? vcpu.looks.at(-1)?.waitsIn ?? "an unknown place";
+    // The stack is read afterwards, when it may wait for something else.
+    const where = vcpu.looks.at(-1)?.waitsIn ?? vcpu.stack?.[0] ?? "an unknown place";
     return { kind: "waits", where, sleptMs: vcpu.sleptMs };
   }
   const faults = vcpu.pages.reduce((sum, page) => sum + page.faults, 0);

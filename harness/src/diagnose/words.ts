@@ -42,7 +42,8 @@ export function activityText(activity: Activity, vcpu: VcpuFacts, watchedMs: num
     case "fails":
       return `KVM_RUN fails: ${activity.times} times, errno ${activity.errno}`;
     case "waits": {
-      const stack = vcpu.stack === null ? activity.where : vcpu.stack.slice(0, 8).join(" < ");
+      const isOfThen = vcpu.stack?.includes(activity.where) === true;
+      const stack = isOfThen ? vcpu.stack.slice(0, 8).join(" < ") : activity.where;
       return `${waitsText(activity.sleptMs)} in ${stack}`;
     }
     case "waits-for-page":

@@ -124,6 +124,15 @@ describe("a server", () => {
 });
 
 describe("the verdict", () => {
+  it("names where a vCPU waited, not where it was when its stack was read", () => {
+    const looks = looksWith({ state: "D", waitsIn: "folio_wait_bit_common" });
+    const verdict = verdictOf({ vcpus: [vcpuWith({ looks, stack: ["kvm_vcpu_block"] })] });
+    expect(verdict).toMatchObject({
+      kind: "waits-for-io",
+      text: expect.stringMatching(/ in folio_wait_bit_/),
+    });
+  });
+
   const looping = vcpuWith({ pages: [pageWith({ ready: 300, hva: HVA + 0x1000n })] });
 
   it("names the file of an endless loop, and what makes it long enough", () => {
