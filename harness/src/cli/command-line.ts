@@ -7,7 +7,7 @@ import {
   signalOfExitCode,
   transports,
   windowGuards,
-} from "../../../language/src/index.ts";
+} from "../../../language/src/command-words.ts";
 import { LostChildError } from "../../../sys/src/lost-child.ts";
 import { defaultNames, modelNames, realNames } from "../engines/registry.ts";
 import { errorStack, errorText } from "../error-text.ts";

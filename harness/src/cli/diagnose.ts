@@ -1,16 +1,14 @@
 /** `daxfault diagnose`: what the VMs of this machine do, seen from outside; or what a VMM's log says. */
 import { readFileSync } from "node:fs";
 import { release } from "node:os";
-import { exitCodeOfSignal, exitCodes } from "../../../language/src/index.ts";
+import { exitCodeOfSignal, exitCodes } from "../../../language/src/command-words.ts";
 import { InputError, readLog } from "../../../language/src/input-file.ts";
-import { exitNow } from "../../../sys/src/index.ts";
+import { exitNow } from "../../../sys/src/looking.ts";
 import { behindEndBytes, type GuestFile, type HostFacts, mappedBytes } from "../diagnose/facts.ts";
-import { diagnosisMail } from "../diagnose/mail.ts";
-import { RecordingHost } from "../diagnose/recording.ts";
+import type { RecordingHost } from "../diagnose/recording.ts";
 import { diagnosisText, logText } from "../diagnose/text.ts";
 import { ThisHost } from "../diagnose/this-host.ts";
 import { type Diagnosis, diagnose, serverState } from "../diagnose/verdict.ts";
-import { logVerdict, parseVmmLog } from "../diagnose/vmm-log.ts";
 import { activityText } from "../diagnose/words.ts";
 import { version } from "../paths.ts";
 import { jsonText, visibleData } from "../report/encode.ts";
@@ -122,7 +120,8 @@ function exitCodeOf(diagnoses: readonly Diagnosis[]): number {
   return severities.includes("open") ? exitCodes.inconclusive : exitCodes.ok;
 }
 
-function diagnoseLog(path: string, options: DiagnoseOptions, style: Style): number {
+async function diagnoseLog(path: string, options: DiagnoseOptions, style: Style): Promise<number> {
+  const { logVerdict, parseVmmLog } = await import("../diagnose/vmm-log.ts");
   const json = openJson<DiagnoseLine>(options.json);
   let text: string;
   try {
@@ -159,12 +158,19 @@ function openOutputs(options: DiagnoseOptions): Outputs {
   return { json, mail, record, isStdout: onStdout.length > 0 };
 }
 
-function write({ json, mail, isStdout }: Outputs, facts: HostFacts, style: Style): readonly Diagnosis[] {
+async function write(
+  { json, mail, isStdout }: Outputs,
+  facts: HostFacts,
+  style: Style,
+): Promise<readonly Diagnosis[]> {
   const diagnoses = facts.vms.map((vm) => diagnose(vm, facts.pageWorkers));
   const { kernel, tookMs, unseen, pageWorkers } = facts;
   json.write({ type: "machine", kernel, tookMs: Math.round(tookMs), unseen, pageWorkers });
   for (const one of diagnoses) json.write(vmLine(one));
-  mail?.write(Buffer.from(diagnosisMail(facts, diagnoses, aboutMachine())));
+  if (mail !== null) {
+    const { diagnosisMail } = await import("../diagnose/mail.ts");
+    mail.write(Buffer.from(diagnosisMail(facts, diagnoses, aboutMachine())));
+  }
   if (!isStdout) {
     const shown = visibleData({ facts, diagnoses });
     console.log(diagnosisText(shown.facts, shown.diagnoses, style));
@@ -172,17 +178,23 @@ function write({ json, mail, isStdout }: Outputs, facts: HostFacts, style: Style
   return diagnoses;
 }
 
+/** What only an option asks for is loaded for it alone: a VM that hangs is looked at at once. */
+async function recorderOf(host: ThisHost): Promise<RecordingHost> {
+  const { RecordingHost } = await import("../diagnose/recording.ts");
+  return new RecordingHost(host);
+}
+
 /** Exit 0: all are healthy; 1: one does not go on by itself; 2: of one it cannot be said; 3: there is no VM. */
 export async function diagnoseCommand(options: DiagnoseOptions, style: Style): Promise<number> {
   if (options.log !== undefined) {
     if ([options.pid, options.name, options.mail, options.record].some((one) => one !== undefined))
       throw new UsageError("--log stands alone, or with --json");
-    return diagnoseLog(options.log, options, style);
+    return await diagnoseLog(options.log, options, style);
   }
   const wanted = wantedOf(options);
   const outputs = openOutputs(options);
   const here = new ThisHost();
-  const recorder = outputs.record === null ? null : new RecordingHost(here);
+  const recorder = outputs.record === null ? null : await recorderOf(here);
   const setup: Setup = { kernel: release(), isRoot: process.getuid?.() === 0 };
   const collected = await lookAround(recorder ?? here, wanted, setup);
   if (typeof collected === "string") {
@@ -194,7 +206,7 @@ export async function diagnoseCommand(options: DiagnoseOptions, style: Style): P
   if (recorder !== null) outputs.record?.write(Buffer.from(`${jsonText(recorder.recording(setup))}\n`));
   const nothing = nothingToLookAt("diagnose", wanted, { facts, found });
   if (nothing !== null) return nothing;
-  const code = exitCodeOf(write(outputs, facts, style));
+  const code = exitCodeOf(await write(outputs, facts, style));
   if (here.stuck > 0) {
     // A thread of the pool waits for a lock that nobody gives back: the process must not wait for that thread.
     commitOutputs();

@@ -1,6 +1,6 @@
 /** `daxfault protect`: while it runs, no file that a VM has mapped gets shorter. */
 import { realpathSync, statSync } from "node:fs";
-import { exitCodes } from "../../../language/src/index.ts";
+import { exitCodes } from "../../../language/src/command-words.ts";
 import { SyscallError } from "../../../sys/src/index.ts";
 import { ThisHost } from "../diagnose/this-host.ts";
 import { errorText } from "../error-text.ts";

@@ -1,7 +1,7 @@
 /** `daxfault rescue`: what would end a VM's hang, and, where it is named, doing it. */
 import { release } from "node:os";
-import { exitCodeOfSignal, exitCodes } from "../../../language/src/index.ts";
-import { exitNow } from "../../../sys/src/index.ts";
+import { exitCodeOfSignal, exitCodes } from "../../../language/src/command-words.ts";
+import { exitNow } from "../../../sys/src/looking.ts";
 import type { Collected } from "../diagnose/collect.ts";
 import type { VmFacts } from "../diagnose/facts.ts";
 import { ThisHost } from "../diagnose/this-host.ts";

@@ -7,7 +7,7 @@ import {
   kvmParts,
   matchesGlob,
   nearest,
-} from "../../../language/src/index.ts";
+} from "../../../language/src/command-words.ts";
 import { errorText } from "../error-text.ts";
 import { type KernelSpec, parseKernelSpec } from "../kernel/spec.ts";
 import { messageText } from "../report/encode.ts";

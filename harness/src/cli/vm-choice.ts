@@ -1,5 +1,5 @@
 /** Which VM a command is about, and the look at it: for `diagnose` and `rescue`. */
-import { exitCodes, type InterruptingSignal } from "../../../language/src/index.ts";
+import { exitCodes, type InterruptingSignal } from "../../../language/src/command-words.ts";
 import { type Collected, collect } from "../diagnose/collect.ts";
 import type { HostFacts } from "../diagnose/facts.ts";
 import type { Found, Wanted } from "../diagnose/find.ts";

@@ -166,6 +166,17 @@ export const PAGE_BYTES = 4096n;
 export const mappedBytes = (file: GuestFile): bigint =>
   file.pieces.reduce((sum, { start, end }) => sum + (end - start), 0n);
 
+/** `64 MiB`, or bytes where it is no round number. */
+export function bytesText(bytes: bigint): string {
+  const units = [
+    { name: "GiB", size: 1n << 30n },
+    { name: "MiB", size: 1n << 20n },
+    { name: "KiB", size: 1n << 10n },
+  ];
+  const unit = units.find(({ size }) => bytes >= size && bytes % size === 0n);
+  return unit === undefined ? `${bytes} bytes` : `${bytes / unit.size} ${unit.name}`;
+}
+
 /** Where the file's last page ends: what is mapped from there on is SIGBUS to the VMM, and no page to KVM. */
 export const endOf = (sizeBytes: bigint): bigint => ((sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES) * PAGE_BYTES;
 

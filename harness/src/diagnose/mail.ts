@@ -4,7 +4,7 @@ import { COLUMNS, indented, section } from "../report/mail-layout.ts";
 import { wrap } from "../report/style.ts";
 import type { HostFacts } from "./facts.ts";
 import type { Diagnosis } from "./verdict.ts";
-import { activityText, counterLine, fileLines, namespaceText, vcpuTitle, vmTitle } from "./words.ts";
+import { activityText, counterLine, fileLines, inOrder, namespaceText, vcpuTitle, vmTitle } from "./words.ts";
 
 const PAGES_SHOWN = 4;
 
@@ -18,7 +18,7 @@ function pageLines({ activities }: Diagnosis): readonly string[] {
         `kvm_async_pf_ready ${page.ready}`,
         `mapped ${page.fixed}`,
       ].join(", ");
-      const hva = page.hva === null ? "" : `, host address 0x${page.hva.toString(16)}`;
+      const hva = page.hva === null ? "" : `, hva 0x${page.hva.toString(16)}`;
       return `thread ${vcpu.tid}, gpa 0x${page.gpa.toString(16)}${hva}: ${counts}`;
     }),
   );
@@ -43,7 +43,7 @@ function vmLines(diagnosis: Diagnosis): readonly string[] {
         ({ vcpu, activity }) => `${vcpuTitle(vcpu)}: ${activityText(activity, vcpu, vm.watchedMs)}`,
       ),
     ),
-    ...section("Files that may be the guest's memory", vm.files.flatMap(fileLines)),
+    ...section("Files that may be the guest's memory", inOrder(vm.files).flatMap(fileLines)),
     ...section(`KVM's counters in ${Math.round(vm.watchedMs)} ms`, [counterLine(vm)].filter(Boolean)),
     ...section("KVM's tracepoints, by page", pageLines(diagnosis)),
     ...section("Kernel stacks", stacks),

@@ -3,7 +3,7 @@ import { paragraph, type Style } from "../report/style.ts";
 import type { HostFacts } from "./facts.ts";
 import type { Diagnosis, Verdict } from "./verdict.ts";
 import type { LogFailure, LogVerdict } from "./vmm-log.ts";
-import { activityText, counterLine, fileLines, namespaceText, vcpuTitle, vmTitle } from "./words.ts";
+import { activityText, counterLine, fileLines, inOrder, namespaceText, vcpuTitle, vmTitle } from "./words.ts";
 
 const VCPUS_SHOWN = 32;
 
@@ -20,45 +20,77 @@ function vmLines({ vm, activities, verdict }: Diagnosis, style: Style): readonly
   const namespaces = namespaceText(vm);
   const counters = counterLine(vm);
   const more = activities.length - VCPUS_SHOWN;
+  const rescue =
+    verdict.severity === "hung"
+      ? ` (or daxfault rescue --pid ${vm.pid}, which looks whether the VM goes on)`
+      : "";
   return [
     "",
     style.bold(vmTitle(vm)),
     ...lines(coloured(verdict, style), 2),
     ...verdict.warnings.flatMap((warning) => lines(`warning: ${warning}`, 2)),
-    ...section(
-      "what ends it:",
-      verdict.remedies.flatMap(({ what, command, price }) => [
-        `${what}${command === null ? "" : `: ${command}`}`,
-        `  price: ${price}`,
-      ]),
-    ),
+    ...(verdict.remedies.length === 0 ? [] : lines(`what ends it${rescue}:`, 2)),
+    ...verdict.remedies.flatMap(({ what, command, price }) => [
+      ...lines(what, 4),
+      // On one line, to be copied.
+      ...(command === null ? [] : [`      $ ${command}`]),
+      ...lines(`price: ${price}`, 6),
+    ]),
     ...section("vCPUs:", [
       ...activities
         .slice(0, VCPUS_SHOWN)
         .map(({ vcpu, activity }) => `${vcpuTitle(vcpu)}: ${activityText(activity, vcpu, vm.watchedMs)}`),
       ...(more > 0 ? [`${more} more`] : []),
     ]),
-    ...section(
-      "files that it has mapped:",
-      vm.files.flatMap((file) => {
-        const [first = "", ...rest] = fileLines(file);
-        return [first, ...rest.map((line) => `  ${line}`)];
-      }),
-    ),
+    ...(vm.files.length === 0 ? [] : lines("files that it has mapped:", 2)),
+    ...inOrder(vm.files).flatMap((file) => {
+      const [first = "", ...rest] = fileLines(file);
+      return [...lines(first, 4), ...rest.flatMap((line) => lines(line, 6))];
+    }),
     ...section(`KVM's counters in ${Math.round(vm.watchedMs)} ms:`, counters === "" ? [] : [counters]),
     ...(namespaces === "" ? [] : lines(namespaces, 2)),
     ...section("not seen:", vm.unseen),
   ];
 }
 
+const severities = ["hung", "open", "fine"] as const;
+const rank = ({ verdict }: Diagnosis): number => severities.indexOf(verdict.severity);
+
+type State = "hangs" | "is paused" | "cannot be told yet" | "is fine";
+
+/** A VM that its VMM has stopped waits for a person, and is no hang. */
+function stateOf({ verdict: { severity, kind } }: Diagnosis): State {
+  if (severity === "hung") return "hangs";
+  if (severity === "fine") return "is fine";
+  return kind === "stopped-by-vmm" ? "is paused" : "cannot be told yet";
+}
+
+const plural: Readonly<Record<State, string>> = {
+  hangs: "hang",
+  "is paused": "are paused",
+  "cannot be told yet": "cannot be told yet",
+  "is fine": "are fine",
+};
+
+/** `3 VMs: 1 hangs, 2 are fine` */
+function countText(diagnoses: readonly Diagnosis[]): string {
+  const states = diagnoses.map(stateOf);
+  const [only] = states;
+  if (states.length === 1 && only !== undefined) return `1 VM: it ${only}`;
+  const parts = (Object.keys(plural) as State[]).flatMap((state) => {
+    const count = states.filter((one) => one === state).length;
+    return count === 0 ? [] : [`${count} ${count === 1 ? state : plural[state]}`];
+  });
+  return `${diagnoses.length} VMs: ${parts.join(", ")}`;
+}
+
 export function diagnosisText(facts: HostFacts, diagnoses: readonly Diagnosis[], style: Style): string {
-  const count = diagnoses.length === 1 ? "1 process with a VM" : `${diagnoses.length} processes with VMs`;
   return [
-    `Linux ${facts.kernel}: ${count}, looked at in ${Math.round(facts.tookMs)} ms`,
+    `${countText(diagnoses)} (Linux ${facts.kernel}, looked at in ${Math.round(facts.tookMs)} ms)`,
     ...facts.unseen.flatMap((one) =>
       paragraph(`not seen: ${one}`, style.widthColumns, { first: 0, rest: 2 }),
     ),
-    ...diagnoses.flatMap((one) => vmLines(one, style)),
+    ...[...diagnoses].sort((a, b) => rank(a) - rank(b)).flatMap((one) => vmLines(one, style)),
   ].join("\n");
 }
 

@@ -6,7 +6,7 @@
 import { closeSync, openSync, readdirSync, readlinkSync, readSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { declareLater, errnoName, files } from "../../../sys/src/index.ts";
+import { declareLater, errnoName, files } from "../../../sys/src/looking.ts";
 import { openTrace } from "../tracing/tracefs.ts";
 import type { Answer, FileStatus, Host } from "./host.ts";
 import { hasSlept, type Sleepers, sleepers } from "./own-threads.ts";

@@ -8,9 +8,11 @@
  */
 import {
   behindEndBytes,
+  bytesText,
   type FilePlace,
   type GuestFile,
   type HostFacts,
+  mappedBytes,
   type PageEvents,
   placeOf,
   type Server,
@@ -209,7 +211,8 @@ export function activityOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   if (loop !== null) return loop;
   const { all, guest } = shares(vcpu);
   if (states.every((state) => state === "D")) {
-    const where = vcpu.stack?.[0] ?? vcpu.looks.at(-1)?.waitsIn ?? "an unknown place";
+    // The stack is read afterwards, when it may wait for something else.
+    const where = vcpu.looks.at(-1)?.waitsIn ?? vcpu.stack?.[0] ?? "an unknown place";
     return { kind: "waits", where, sleptMs: vcpu.sleptMs };
   }
   const faults = vcpu.pages.reduce((sum, page) => sum + page.faults, 0);
@@ -232,8 +235,9 @@ const killRemedy = (vm: VmFacts): Remedy => ({
 function growRemedy(file: GuestFile): Remedy {
   const bytes = wantedBytes(file);
   return {
-    what: `make the file as long again as it is mapped: the page can be had, and the loop ends at the next turn`,
-    command: `truncate -s ${bytes} ${file.link}`,
+    what: `make the file as long again as it is mapped, ${bytes} bytes: the page can be had again`,
+    // At least: somebody may have made it longer meanwhile.
+    command: `truncate -s '>${bytes}' ${file.link}`,
     price:
       "the guest reads zeros where its data was, and does not learn of it; what it had written there is gone in any case. " +
       "Where the content is known, write it back instead",
@@ -265,6 +269,9 @@ function serverRemedies(vm: VmFacts, server: Server | null, mountPoint: string):
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
 const sizeOf = (file: GuestFile): string => `${file.sizeBytes ?? "?"} bytes long`;
+/** Of a file of which something is mapped behind its end. */
+const behindText = (file: GuestFile): string =>
+  `${bytesText(behindEndBytes(file) ?? 0n)} of ${file.path} are mapped behind its end (${sizeOf(file)})`;
 const idOf = ({ id, tid }: VcpuFacts): string => (id === null ? `thread ${tid}` : `vCPU ${id}`);
 
 /** Files of which something is mapped behind their end. */
@@ -278,13 +285,13 @@ function loopVerdict(
   loop: Extract<Activity, { kind: "loops" }>,
 ): Omit<Verdict, "warnings"> {
   const { page, place } = loop;
-  const begin = `endless loop: ${idOf(vcpu)} faults at guest address ${hex(page.gpa)} again and again`;
+  const begin = `endless loop: ${idOf(vcpu)} faults at gpa ${hex(page.gpa)} again and again`;
   const base = { kind: "endless-loop", severity: "hung" } as const;
   if (place?.isBehindEnd === true) {
     const { file, offset } = place;
     return {
       ...base,
-      text: `${begin}, because the file ${file.path} is too short: the page is at offset ${hex(offset)}, and the file is ${sizeOf(file)}`,
+      text: `${begin}, because the file ${file.path} is too short: the page is at offset ${hex(offset)}, and the file is ${sizeOf(file)} (${bytesText(mappedBytes(file))} are mapped)`,
       remedies: [growRemedy(file), killRemedy(vm)],
     };
   }
@@ -309,7 +316,7 @@ function loopVerdict(
   if (file !== undefined && short.length === 1) {
     return {
       ...base,
-      text: `${begin}; its host address is not known, but of ${file.path} ${behindEndBytes(file) ?? 0n} bytes are mapped behind the end: that is the cause, unless chance would have it`,
+      text: `${begin}; its hva is not known, but ${behindText(file)}: that is the cause, unless chance would have it`,
       remedies: [growRemedy(file), killRemedy(vm)],
     };
   }
@@ -320,7 +327,7 @@ function loopVerdict(
       : `files that may be the cause: ${names.join(", ")}`;
   return {
     ...base,
-    text: `${begin}; its host address is not known, and ${text}`,
+    text: `${begin}; its hva is not known, and ${text}`,
     remedies: [killRemedy(vm)],
   };
 }
@@ -360,8 +367,9 @@ function waitVerdict(
   const where =
     wait.kind === "waits"
       ? `in ${wait.where}`
-      : `for the page at guest address ${hex(wait.page.gpa)}, which a worker of the kernel is to bring`;
-  const since = sleptMs === null || sleptMs < 1000 ? "" : ` for ${Math.round(sleptMs / 1000)} s`;
+      : `for the page at gpa ${hex(wait.page.gpa)}, which a worker of the kernel is to bring`;
+  const waits =
+    sleptMs === null || sleptMs < 1000 ? "waits" : `has waited for ${Math.round(sleptMs / 1000)} s`;
   const mount = file?.fileSystem == null ? null : (file.fileSystem.mountPoint ?? file.path);
   const stack = wait.kind === "waits" ? (vcpu.stack ?? []) : (worker?.stack ?? []);
   const isHandler = stack.includes("handle_userfault");
@@ -387,7 +395,7 @@ function waitVerdict(
   return {
     kind: "waits-for-io",
     severity: isHung || isLong ? "hung" : "open",
-    text: `waiting for ${what}: ${idOf(vcpu)} waits${since} ${where}${tail}${hint}`,
+    text: `waiting for ${what}: ${idOf(vcpu)} ${waits} ${where}${tail}${hint}`,
     remedies: isHandler
       ? [
           {
@@ -413,7 +421,7 @@ function pausedVerdict(vm: VmFacts, activities: readonly Activity[]): Omit<Verdi
   const after =
     short === undefined
       ? idle
-      : `; of ${short.path} ${behindEndBytes(short) ?? 0n} bytes are mapped behind the end: KVM_RUN may have failed with -EFAULT before. The VMM's log says it (daxfault diagnose --log FILE)`;
+      : `; ${behindText(short)}: KVM_RUN may have failed with -EFAULT before. The VMM's log says it (daxfault diagnose --log FILE)`;
   return {
     kind: "stopped-by-vmm",
     severity: short === undefined ? "open" : "hung",
@@ -506,9 +514,7 @@ function verdictWithoutWarnings(
       severity: "hung",
       text:
         `KVM_RUN of ${idOf(fails.vcpu)} fails with -EFAULT (Bad address), ${fails.activity.times} times in the look: ` +
-        (short === undefined
-          ? "a page of the guest's memory cannot be had"
-          : `of ${short.path} ${behindEndBytes(short) ?? 0n} bytes are mapped behind the end`),
+        (short === undefined ? "a page of the guest's memory cannot be had" : behindText(short)),
       remedies: [...(short === undefined ? [] : [growRemedy(short)]), killRemedy(vm)],
     };
   }
@@ -537,10 +543,7 @@ function warningsOf(vm: VmFacts, verdict: Omit<Verdict, "warnings">): readonly s
   const isSaid = (file: GuestFile): boolean => verdict.text.includes(file.path);
   const short = shortOf(vm)
     .filter((file) => !isSaid(file))
-    .map(
-      (file) =>
-        `${behindEndBytes(file) ?? 0n} bytes of ${file.path} are mapped behind its end: the guest's next access there hangs or ends it`,
-    );
+    .map((file) => `${behindText(file)}: the guest's next access there hangs or ends it`);
   const ill = vm.files
     .filter((file) => !isSaid(file) && ["dead", "stopped"].includes(stateOf(file)))
     .map(

@@ -1,6 +1,7 @@
 /** What was seen, in words: for the terminal, for a mail, for JSON alike. The caller makes data visible first. */
 import {
   behindEndBytes,
+  bytesText,
   type FileSystem,
   type GuestFile,
   mappedBytes,
@@ -12,17 +13,6 @@ import { type Activity, serverState } from "./verdict.ts";
 
 const hex = (value: bigint): string => `0x${value.toString(16)}`;
 const percent = (share: number): string => `${Math.round(share * 100)} %`;
-
-/** `64 MiB`, or bytes where it is no round number. */
-export function bytesText(bytes: bigint): string {
-  const units = [
-    { name: "GiB", size: 1n << 30n },
-    { name: "MiB", size: 1n << 20n },
-    { name: "KiB", size: 1n << 10n },
-  ];
-  const unit = units.find(({ size }) => bytes >= size && bytes % size === 0n);
-  return unit === undefined ? `${bytes} bytes` : `${bytes / unit.size} ${unit.name}`;
-}
 
 export function vmTitle({ pid, name, process, program }: VmFacts): string {
   const guest = name === null ? "" : `guest ${name}, `;
@@ -36,24 +26,28 @@ export function vcpuTitle({ id, tid, name }: VcpuFacts): string {
 const sinceText = (sleptMs: number | null): string =>
   sleptMs === null || sleptMs < 1000 ? "" : ` for ${Math.round(sleptMs / 1000)} s`;
 
+const waitsText = (sleptMs: number | null): string =>
+  sleptMs === null || sleptMs < 1000 ? "waits" : `has waited${sinceText(sleptMs)}`;
+
 export function activityText(activity: Activity, vcpu: VcpuFacts, watchedMs: number): string {
   switch (activity.kind) {
     case "loops": {
       const { page, place, turns } = activity;
       const rate = watchedMs <= 0 ? "" : `, ${Math.round((turns * 1000) / watchedMs)} turns a second`;
-      const rip = page.rip === null ? "" : `, instruction ${hex(page.rip)}`;
-      const host = page.hva === null ? "" : `, host address ${hex(page.hva)}`;
+      const rip = page.rip === null ? "" : `, rip ${hex(page.rip)}`;
+      const host = page.hva === null ? "" : `, hva ${hex(page.hva)}`;
       const where = place === null ? "" : `, offset ${hex(place.offset)} of ${place.file.path}`;
-      return `loops: guest address ${hex(page.gpa)}${rip}${rate}${host}${where}`;
+      return `loops: gpa ${hex(page.gpa)}${host}${rip}${rate}${where}`;
     }
     case "fails":
       return `KVM_RUN fails: ${activity.times} times, errno ${activity.errno}`;
     case "waits": {
-      const stack = vcpu.stack === null ? activity.where : vcpu.stack.slice(0, 8).join(" < ");
-      return `waits${sinceText(activity.sleptMs)} in ${stack}`;
+      const isOfThen = vcpu.stack?.includes(activity.where) === true;
+      const stack = isOfThen ? vcpu.stack.slice(0, 8).join(" < ") : activity.where;
+      return `${waitsText(activity.sleptMs)} in ${stack}`;
     }
     case "waits-for-page":
-      return `halted by KVM until the page at guest address ${hex(activity.page.gpa)} is there`;
+      return `halted by KVM until the page at gpa ${hex(activity.page.gpa)} is there`;
     case "runs":
       return (
         `runs ${percent(activity.share)} of the time (${percent(activity.guestShare)} in the guest), ` +
@@ -82,7 +76,10 @@ function serverText(server: Server): string {
       return "served by the host of this machine";
     case "fuse": {
       const { waiting, processes, isExact, connection } = server;
-      const open = waiting === null ? "" : `, ${waiting.after} requests unanswered`;
+      const open =
+        waiting === null
+          ? ""
+          : `, ${waiting.after} ${waiting.after === 1 ? "request" : "requests"} unanswered`;
       const names = processes.map(({ pid, name, state }) => `${pid} (${name}, ${state})`).join(", ");
       const state = serverState(server);
       const who =
@@ -103,6 +100,14 @@ export function fileSystemText(fileSystem: FileSystem | null): string {
   const { type, source, mountPoint, server } = fileSystem;
   const begin = mountPoint === null ? `${type}, unmounted` : `${type} at ${mountPoint} (${source})`;
   return server === null ? begin : `${begin}; ${serverText(server)}`;
+}
+
+/** What explains a hang comes first. */
+export function inOrder(files: readonly GuestFile[]): readonly GuestFile[] {
+  const isIll = ({ fileSystem }: GuestFile): boolean =>
+    fileSystem?.server != null && ["dead", "stopped"].includes(serverState(fileSystem.server));
+  const rank = (file: GuestFile): number => ((behindEndBytes(file) ?? 0n) > 0n ? 0 : isIll(file) ? 1 : 2);
+  return [...files].sort((a, b) => rank(a) - rank(b));
 }
 
 /** Lines of one file: the file, its mappings. */
@@ -132,7 +137,7 @@ export function fileLines(file: GuestFile): readonly string[] {
   ];
 }
 
-/** Counters that say something, with what they grew by. */
+/** Counters that say something, with what they grew by; of a VM of which nothing is counted, that. */
 export function counterLine(vm: VmFacts): string {
   const names = [
     "exits",
@@ -144,12 +149,12 @@ export function counterLine(vm: VmFacts): string {
     "halt_exits",
     "signal_exits",
   ];
-  return names
-    .flatMap((name) => {
-      const counter = vm.counters?.[name];
-      return counter === undefined ? [] : [`${name} +${counter.after - counter.before}`];
-    })
-    .join(", ");
+  const grown = names.flatMap((name) => {
+    const counter = vm.counters?.[name];
+    return counter === undefined ? [] : [{ name, by: counter.after - counter.before }];
+  });
+  if (grown.length > 0 && grown.every(({ by }) => by === 0)) return "none has grown";
+  return grown.map(({ name, by }) => `${name} +${by}`).join(", ");
 }
 
 export function namespaceText({ namespaces }: VmFacts): string {

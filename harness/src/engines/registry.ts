@@ -8,7 +8,6 @@
 import type { EngineName, Proposal, Scenario } from "../../../language/src/index.ts";
 import type { BuiltIn, Engine, EngineKind, Support } from "../engine.ts";
 import type { FeatureName } from "../machine.ts";
-import { checkedEngine } from "./checked.ts";
 
 export type SupportsCase = (scenario: Scenario, proposal: Proposal, builtIn?: BuiltIn) => Support;
 
@@ -172,5 +171,6 @@ export function engineRow(name: EngineName): EngineRow {
 
 /** An engine by name, held to its contract. */
 export async function loadEngine(name: EngineName): Promise<Engine> {
+  const { checkedEngine } = await import("./checked.ts");
   return checkedEngine(await engineRow(name).load());
 }

@@ -1,5 +1,5 @@
 /** What `daxfault protect` reports: as data, and in words. The caller makes the data visible first. */
-import { bytesText } from "../diagnose/words.ts";
+import { bytesText } from "../diagnose/facts.ts";
 import type { Attempt } from "./messages.ts";
 
 /**

@@ -1,11 +1,11 @@
 /** Does one step for a VM. What changed since the plan is found out first: each answer says what was done, or why nothing was. */
 import { type FileHandle, open } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
-import { files, growTo } from "../../../sys/src/index.ts";
+import { files, growTo } from "../../../sys/src/looking.ts";
+import { bytesText } from "../diagnose/facts.ts";
 import type { Host } from "../diagnose/host.ts";
 import { valueIn } from "../diagnose/host.ts";
 import { parseStat } from "../diagnose/proc.ts";
-import { bytesText } from "../diagnose/words.ts";
 import type { Growth, RescueStep } from "./plan.ts";
 import { qmpQuit } from "./qmp.ts";
 

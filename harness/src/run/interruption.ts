@@ -3,7 +3,7 @@ import {
   exitCodeOfSignal,
   type InterruptingSignal,
   interruptingSignals,
-} from "../../../language/src/index.ts";
+} from "../../../language/src/command-words.ts";
 
 export type Interruption = {
   readonly signal: AbortSignal;

@@ -2,7 +2,7 @@
  * Parses the lines of a KvmTrace. The texts are those of the kernel's TP_printk (include/trace/events/kvm.h,
  * arch/x86/kvm/trace.h, arch/x86/kvm/mmu/mmutrace.h); a line that is none of them is refused, not passed over.
  */
-import { PAGE_SIZE } from "../../../sys/src/index.ts";
+import { PAGE_SIZE } from "../../../sys/src/looking.ts";
 
 /**
  * @property thread PID of the thread that wrote the line: a vCPU's, a kworker's, or another of the host's

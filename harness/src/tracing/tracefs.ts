@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
-import { mount, unmountLazily } from "../../../sys/src/index.ts";
+import { mount, unmountLazily } from "../../../sys/src/looking.ts";
 import { errorText } from "../error-text.ts";
 
 export type TraceText =

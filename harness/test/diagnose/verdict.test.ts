@@ -124,6 +124,15 @@ describe("a server", () => {
 });
 
 describe("the verdict", () => {
+  it("names where a vCPU waited, not where it was when its stack was read", () => {
+    const looks = looksWith({ state: "D", waitsIn: "folio_wait_bit_common" });
+    const verdict = verdictOf({ vcpus: [vcpuWith({ looks, stack: ["kvm_vcpu_block"] })] });
+    expect(verdict).toMatchObject({
+      kind: "waits-for-io",
+      text: expect.stringMatching(/ in folio_wait_bit_/),
+    });
+  });
+
   const looping = vcpuWith({ pages: [pageWith({ ready: 300, hva: HVA + 0x1000n })] });
 
   it("names the file of an endless loop, and what makes it long enough", () => {
@@ -133,7 +142,7 @@ describe("the verdict", () => {
       /\/srv\/guest is too short: the page is at offset 0x1000, and the file is 0 bytes/,
     );
     expect(verdict.remedies[0]).toMatchObject({
-      command: "truncate -s 4194304 /proc/100/map_files/7f0000000000-7f0000400000",
+      command: "truncate -s '>4194304' /proc/100/map_files/7f0000000000-7f0000400000",
     });
     expect(verdict.remedies[0]?.price).toMatch(/zeros/);
   });
@@ -141,7 +150,7 @@ describe("the verdict", () => {
   it("says how sure it is where the host address is not known", () => {
     const blind = vcpuWith({ pages: [pageWith({ ready: 300 })] });
     expect(verdictOf({ vcpus: [blind], files: [short] }).text).toMatch(
-      /host address is not known, but of \/srv\/guest/,
+      /hva is not known, but 4 MiB of \/srv\/guest/,
     );
     const other = fileWith({ path: "/srv/other", inode: 13n, sizeBytes: 4096n });
     expect(verdictOf({ vcpus: [blind], files: [short, other] }).text).toMatch(
@@ -216,7 +225,7 @@ describe("the verdict", () => {
   it("warns of what is fine now and will not stay so", () => {
     const verdict = verdictOf({ files: [short, servedBy(fuseWith({ processes: [] }))] });
     expect(verdict).toMatchObject({ kind: "halted", severity: "fine" });
-    expect(verdict.warnings.join("\n")).toMatch(/4194304 bytes of \/srv\/guest are mapped behind its end/);
+    expect(verdict.warnings.join("\n")).toMatch(/4 MiB of \/srv\/guest are mapped behind its end/);
     expect(verdict.warnings.join("\n")).toMatch(/server of \/mnt\/guest is dead/);
   });
 });

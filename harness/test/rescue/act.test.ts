@@ -1,5 +1,5 @@
 /** What rescue does, done to processes that have mapped files: no VMs, for files are grown alike whoever has mapped them. */
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import {
   existsSync,
   fstatSync,
@@ -15,12 +15,16 @@ import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { mountTmpfs, unmountLazily } from "../../../sys/src/index.ts";
 import { ThisHost } from "../../src/diagnose/this-host.ts";
+import { qemuProgram } from "../../src/kernel/qemu.ts";
 import { act } from "../../src/rescue/act.ts";
 import { planOf, type RescueStep } from "../../src/rescue/plan.ts";
-import { caseFolder } from "../support/folders.ts";
+import { qmpSocketsOf } from "../../src/rescue/qmp.ts";
+import { caseFolder, eventually } from "../support/folders.ts";
 import { diagnosisOf, type MappingProcess, startMapping } from "../support/mapping.ts";
+import { noVm } from "../support/vm.ts";
 
 const BYTES = 2 * 2 ** 20;
+const QEMU_MS = 20_000;
 const host = new ThisHost();
 
 /** Mapped whole, and cut. */
@@ -151,6 +155,24 @@ describe("ending a VM", () => {
       { kind: "done", text: `QEMU was asked to quit, at ${path}` },
       { kind: "done", text: `process ${mapping.pid} has ended` },
     ]);
+  });
+
+  it.skipIf(noVm !== null)("ends QEMU itself, which closes its monitor behind it", async () => {
+    const path = join(caseFolder(), "qmp");
+    const words = ["-machine", "none", "-nodefaults", "-display", "none"];
+    const qemu = spawn(qemuProgram, [...words, "-qmp", `unix:${path},server=on,wait=off`], {
+      stdio: "ignore",
+    });
+    onTestFinished(() => void qemu.kill("SIGKILL"));
+    expect(await eventually(() => existsSync(path), QEMU_MS)).toBe(true);
+    const pid = qemu.pid ?? 0;
+    const sockets = qmpSocketsOf(readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0"));
+    expect(await act(host, { kind: "stop", pid, sockets }, null)).toMatchObject([
+      { kind: "done", text: `QEMU was asked to quit, at ${path}` },
+      { kind: "done", text: `process ${pid} has ended` },
+    ]);
+    await eventually(() => qemu.exitCode !== null);
+    expect([qemu.exitCode, existsSync(path)]).toEqual([0, false]);
   });
 
   it("sends SIGTERM where the monitor is another's, or is not there", async () => {

@@ -4,6 +4,7 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import {
+  existsSync,
   mkdirSync,
   mkdtempSync,
   openSync,
@@ -13,8 +14,10 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
+import { createConnection } from "node:net";
 import { release, tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { collect } from "../../../dist/harness/src/diagnose/collect.js";
 import { RecordingHost } from "../../../dist/harness/src/diagnose/recording.js";
@@ -25,6 +28,7 @@ import { openMount } from "../../../dist/harness/src/engines/mount.js";
 import { openPort, sendFrame } from "../../../dist/harness/src/kernel/inside-port.js";
 import { turnSwapOn } from "../../../dist/harness/src/kernel/inside-swap.js";
 import { packagePath } from "../../../dist/harness/src/paths.js";
+import { Protector } from "../../../dist/harness/src/protect/protector.js";
 import { act } from "../../../dist/harness/src/rescue/act.js";
 import { lookAfter } from "../../../dist/harness/src/rescue/after.js";
 import { planOf, stepText } from "../../../dist/harness/src/rescue/plan.js";
@@ -254,6 +258,12 @@ const guestCode = {
     ...[0xe6, 0xe9, 0xb0, 0xff, 0xe6, 0x21, 0xe6, 0xa1, 0xfb, 0x31, 0xc0, 0x8e, 0xd8],
     ...[0xa1, 0x00, 0x80, 0x41, 0x75, 0xfa, 0xe6, 0xe9, 0xeb, 0xf6],
   ],
+  // out 0xe9, al; mov al, 0xff; out 0x21, al; out 0xa1, al; sti
+  // begin: mov ax, 0x1000; next: mov ds, ax; mov bx, [0]; add ax, 0x100; cmp ax, 0xa000; jb next; out 0xe9, al; jmp begin
+  walks: [
+    ...[0xe6, 0xe9, 0xb0, 0xff, 0xe6, 0x21, 0xe6, 0xa1, 0xfb, 0xb8, 0x00, 0x10, 0x8e, 0xd8],
+    ...[0x8b, 0x1e, 0x00, 0x00, 0x05, 0x00, 0x01, 0x3d, 0x00, 0xa0, 0x72, 0xf2, 0xe6, 0xe9, 0xeb, 0xeb],
+  ],
   spins: [0xe6, 0xe9, 0xeb, 0xfe],
   halts: [0xe6, 0xe9, 0xfa, 0xf4, 0xeb, 0xfd],
 };
@@ -275,8 +285,11 @@ function threadNames(pid) {
   return names.join("");
 }
 
-/** QEMU whose guest memory is a file, once its guest runs, or its vCPU's thread stands where it does not. */
-async function startQemu(code, options = []) {
+/**
+ * QEMU whose guest memory is a file, once its guest runs, or its vCPU's thread stands where it does not.
+ * @param group a memory cgroup: its memory is its own then, and no file
+ */
+async function startQemu(code, options = [], group = null) {
   const accelerator = options.includes("-accel") ? [] : ["-accel", "kvm"];
   const bytes = 64 * 1024;
   const bios = Buffer.alloc(bytes, 0x90);
@@ -291,13 +304,21 @@ async function startQemu(code, options = []) {
   const words = [
     ["-nodefaults", "-display", "none", "-vga", "none", "-cpu", "qemu64", "-bios", image],
     ["-name", `guest=web,,1 ${code},debug-threads=on`, "-machine", "pc,memory-backend=ram", "-m", "64M"],
-    ["-object", `memory-backend-file,id=ram,share=on,mem-path=${memory},size=64M`],
+    [
+      "-object",
+      group === null
+        ? `memory-backend-file,id=ram,share=on,mem-path=${memory},size=64M`
+        : "memory-backend-ram,id=ram,size=64M",
+    ],
     ["-debugcon", `file:${said}`],
     accelerator,
     options,
   ].flat();
   const out = openSync(log, "w");
-  const child = spawn("qemu-system-x86_64", words, { stdio: ["ignore", out, out] });
+  const command = ["qemu-system-x86_64", ...words];
+  const inGroup = ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', group];
+  const [program, ...args] = group === null ? command : [...inGroup, ...command];
+  const child = spawn(program, args, { stdio: ["ignore", out, out] });
   const hasSaid = () => statSync(said).size > 0;
   const isUp = options.includes("-S") ? () => threadNames(child.pid).includes("CPU 0/KVM") : hasSaid;
   const isThere = await eventually(() => child.exitCode !== null || isUp(), QEMU_BOUND_MS);
@@ -327,8 +348,41 @@ Object.assign(scenes, {
   "qemu-truncated-without-lapic": () => truncatedQemu(["-accel", "kvm,kernel-irqchip=off"]),
   "qemu-spins": () => startQemu("spins"),
   "qemu-halts": () => startQemu("halts"),
-  "qemu-paused": () => startQemu("spins", ["-S"]),
+  /** Started, and never let run. */
+  "qemu-not-begun": () => startQemu("spins", ["-S"]),
+  async "qemu-paused"() {
+    const socket = join(folder, `qmp-${number}`);
+    const vm = await startQemu("reads", ["-qmp", `unix:${socket},server=on,wait=off`]);
+    await qmp(socket, "stop");
+    return vm;
+  },
+  /** The same, let go on. */
+  async "qemu-continued"() {
+    const socket = join(folder, `qmp-${number}`);
+    const vm = await startQemu("reads", ["-qmp", `unix:${socket},server=on,wait=off`]);
+    await qmp(socket, "stop");
+    await qmp(socket, "cont");
+    return vm;
+  },
 });
+
+/** One command to a QEMU's monitor, once it is answered. */
+async function qmp(path, execute) {
+  const socket = createConnection({ path });
+  socket.setTimeout(QEMU_BOUND_MS, () => socket.destroy());
+  const returns = (async () => {
+    for await (const line of createInterface({ input: socket })) {
+      const said = JSON.parse(line);
+      if (said.error !== undefined) throw new Error(`QEMU's monitor: ${line}`);
+      if (said.QMP !== undefined) socket.write('{"execute":"qmp_capabilities","id":0}\n');
+      if (said.id === 0) socket.write(`${JSON.stringify({ execute, id: 1 })}\n`);
+      if (said.id === 1) return true;
+    }
+    return false;
+  })();
+  const isDone = await returns.finally(() => socket.destroy());
+  if (!isDone) throw new Error(`QEMU's monitor does not answer ${execute} in ${QEMU_BOUND_MS / 1000} s`);
+}
 
 /** As the command does, in a process that knows nothing of the VM but is up already: an emulated CPU starts Node in seconds. */
 async function look() {
@@ -383,6 +437,16 @@ async function rescue(name, vm, kind) {
   await clear(vm);
 }
 
+/** A Linux guest two of whose processes touch the file all the time. */
+async function startLinux() {
+  const guest = JSON.parse(process.env.DAXFAULT_SCENE_GUEST ?? "null");
+  if (guest === null) throw new Error("no kernel for a Linux guest");
+  const place = join(folder, "linux");
+  mkdirSync(place);
+  const vm = await startVm({ folder: place, ...guest }, "diagnosed-linux-vm.mjs");
+  return { vm, file: join(place, "file") };
+}
+
 const rescues = {
   async "rescue-micro"() {
     await rescue("rescue-micro", await truncated({}), "grow");
@@ -391,13 +455,9 @@ const rescues = {
     await rescue("rescue-micro-with-apf", await truncated({ asyncPageFaults: "on" }), "grow");
   },
   async "rescue-linux"() {
-    const guest = JSON.parse(process.env.DAXFAULT_SCENE_GUEST ?? "null");
-    if (guest === null) throw new Error("no kernel for a Linux guest");
-    const place = join(folder, "linux");
-    mkdirSync(place);
-    const vm = await startVm({ folder: place, ...guest }, "diagnosed-linux-vm.mjs");
+    const { vm, file } = await startLinux();
     await sleep(1000);
-    truncateSync(join(place, "file"), 0);
+    truncateSync(file, 0);
     // Until both processes stand.
     for (let look = 0; look < 60 && (await vm.progress(1500)); look += 1);
     await rescue("rescue-linux", vm, "grow");
@@ -441,12 +501,59 @@ const rescues = {
   },
 };
 
+/** Rounds of every way of making a file shorter, by turns (truncating-process.mjs). */
+const CUTS = 130;
+const READY_MS = 120_000;
+
+/** Every way of making the VM's file shorter, tried while it runs and is protected, by a process that has had it open before. */
+async function protect(name, vm, path) {
+  // One emulated CPU: what starts meanwhile is not to wait for the guest.
+  kill([vm.child.pid], "SIGSTOP");
+  const program = packagePath("harness/test/support/truncating-process.mjs");
+  const truncater = spawn(process.execPath, [program, path, "-"], { stdio: ["pipe", "pipe", "inherit"] });
+  const lines = createInterface({ input: truncater.stdout })[Symbol.asyncIterator]();
+  await lines.next();
+  const news = [];
+  const ending = new AbortController();
+  const options = { pids: [vm.child.pid], folder: null, allow: [], seal: false };
+  const protector = new Protector(new ThisHost(), options, (one) => news.push(one));
+  protector.missing();
+  const running = protector.run(ending.signal);
+  const isReady = await eventually(() => news.some(({ type }) => type === "ready"), READY_MS);
+  kill([vm.child.pid], "SIGCONT");
+  const wentOn = await vm.progress(PROGRESS_MS);
+  truncater.stdin.write(`all ${CUTS}\n`);
+  const tried = JSON.parse((await lines.next()).value ?? "null");
+  const goesOn = await vm.progress(PROGRESS_MS);
+  ending.abort();
+  await running;
+  await protector.close();
+  const files = news.flatMap((one) => (one.type === "file" ? [[one.path, one.means, one.reason]] : []));
+  const count = (kind) => news.filter(({ type }) => type === kind).length;
+  const seen = { refused: count("refused"), shorter: count("shorter"), gaps: count("gap") };
+  say({ type: "protect", name, isReady, files, wentOn, tried, goesOn, ...seen });
+  truncater.kill("SIGKILL");
+  await clear(vm);
+}
+
+const protections = {
+  async "protect-qemu"() {
+    const vm = await startQemu("reads");
+    await protect("protect-qemu", vm, vm.memory);
+  },
+  async "protect-linux"() {
+    const { vm, file } = await startLinux();
+    await protect("protect-linux", vm, file);
+  },
+};
+
 const plain = (text) => text;
 const plainStyle = { widthColumns: 120, bold: plain, dim: plain, verdict: (_kind, text) => text };
 
 /** Ends everything of the scene; a VM in D is woken by its server's end. */
 async function clear(vm) {
   kill(vm.servers ?? [], "SIGKILL");
+  vm.reclaimer?.kill("SIGKILL");
   try {
     vm.child.kill("SIGCONT");
     vm.child.kill("SIGKILL");
@@ -459,49 +566,91 @@ async function clear(vm) {
 
 const pagesSwappedIn = () => Number(/^pswpin ([0-9]+)$/m.exec(readFileSync("/proc/vmstat", "utf8"))?.[1]);
 
-/** Healthy moments of VMs: what is no finding. A VM counts at each look at it. */
+/** A memory cgroup of its own. */
+function memoryGroup() {
+  const root = join(folder, "cgroup");
+  if (!existsSync(root)) {
+    mkdirSync(root);
+    spawnSync("mount", ["-t", "cgroup2", "none", root]);
+    writeFileSync(join(root, "cgroup.subtree_control"), "+memory");
+  }
+  number += 1;
+  const group = join(root, `vm-${number}`);
+  mkdirSync(group);
+  return group;
+}
+
+/** So that the machine is not held for longer, however slow it is: what was looked at until then counts. */
+const MOMENTS_MS = 150_000;
+
+/** Healthy moments of VMs: what is no finding. A VM counts at each look at it; what is not fine is said in full. */
 async function moments(name, vms, looks) {
+  const members = new Map(vms.map(({ member, vm }) => [vm.child.pid, member]));
   const kinds = {};
   const took = [];
   const alarms = [];
+  const open = [];
   const before = pagesSwappedIn();
-  for (let moment = 0; moment < looks; moment += 1) {
+  let count = 0;
+  const untilMs = performance.now() + MOMENTS_MS;
+  let done = 0;
+  for (; done < looks && performance.now() < untilMs; done += 1) {
     const { facts } = await collect(new ThisHost(), { kind: "all" }, { kernel: "", isRoot: true });
-    for (const one of facts.vms.map((each) => diagnose(each, facts.pageWorkers))) {
-      const { kind, severity, text } = one.verdict;
-      kinds[`${kind}, ${severity}`] = (kinds[`${kind}, ${severity}`] ?? 0) + 1;
-      if (severity === "hung") alarms.push(text);
+    for (const vm of facts.vms) {
+      const { kind, severity, text } = diagnose(vm, facts.pageWorkers).verdict;
+      const member = members.get(vm.pid) ?? "unknown";
+      const row = `${member}: ${kind}, ${severity}`;
+      kinds[row] = (kinds[row] ?? 0) + 1;
+      count += 1;
+      if (severity === "hung") alarms.push(`${member}: ${text}`);
+      if (severity === "open") open.push(`${member}: ${text}`);
     }
     took.push(Math.round(facts.tookMs));
   }
-  const count = Object.values(kinds).reduce((sum, one) => sum + one, 0);
   const swappedIn = pagesSwappedIn() - before;
-  say({ type: "moments", name, looks, moments: count, kinds, alarms, swappedIn, tookMs: took });
-  for (const vm of vms) await clear(vm);
+  say({ type: "moments", name, looks: done, moments: count, kinds, alarms, open, swappedIn, tookMs: took });
 }
 
 const healthy = {
   busy: async () => await scenes.spins(),
   idle: async () => await scenes["qemu-halts"](),
-  async "slow I/O"() {
+  /** It leaves KVM again and again: QEMU answers its port. */
+  exits: async () => await startQemu("reads"),
+  async "slow-io"() {
     const options = { kind: "reread", offset: 3 * mebibyte, memory: "evicted" };
     const vm = await vmOnMount(options, FAULTS.often);
     await vm.goOn();
     return vm;
   },
-  evicting: async () => await scenes.evicting(),
+  evicted: async () => await scenes.evicting(),
+  /** A guest that reads 576 KiB again and again, in a cgroup that has to give up 8 MiB five times a second. */
   async swapping() {
-    const vm = await startVm({ file: newFile().path, kind: "reread", offset: mebibyte, memory: "swapped" });
-    await vm.goOn();
-    return vm;
+    const group = memoryGroup();
+    const vm = await startQemu("walks", [], group);
+    const reclaimer = spawn(
+      "sh",
+      ["-c", 'while :; do echo 8M > "$0/memory.reclaim"; sleep 0.2; done', group],
+      { stdio: "ignore" },
+    );
+    return { ...vm, reclaimer };
   },
 };
 
-/** VMs beside each other, too: each takes the others' processor. */
-const healthyGroups = {
-  ...Object.fromEntries(Object.keys(healthy).map((name) => [name, [name]])),
-  together: Object.keys(healthy),
-};
+/** While the next one starts, those that run already are stopped: one emulated CPU is too little for both. */
+async function startTogether(members) {
+  const vms = [];
+  for (const member of members) {
+    const vm = await healthy[member]();
+    vms.push({ member, vm });
+    if (vms.length < members.length) kill([vm.child.pid], "SIGSTOP");
+  }
+  kill(
+    vms.map(({ vm }) => vm.child.pid),
+    "SIGCONT",
+  );
+  await sleep(1500);
+  return vms;
+}
 
 const asked = process.argv.slice(2);
 const isAsked = (name) => asked.length === 0 || asked.includes(name);
@@ -515,7 +664,7 @@ for (const [name, make] of Object.entries(scenes)) {
     say({ type: "failed", name, message: String(error?.stack ?? error) });
   }
 }
-for (const [name, run] of Object.entries(rescues)) {
+for (const [name, run] of Object.entries({ ...rescues, ...protections })) {
   if (!asked.includes(name)) continue;
   try {
     await run();
@@ -523,15 +672,19 @@ for (const [name, run] of Object.entries(rescues)) {
     say({ type: "failed", name, message: String(error?.stack ?? error) });
   }
 }
-for (const [name, members] of Object.entries(healthyGroups)) {
-  const [, looks] = /^([0-9]+)x$/.exec(asked.find((word) => /^[0-9]+x$/.test(word)) ?? "10x") ?? [];
-  if (asked.length > 0 && !asked.some((word) => /^[0-9]+x$/.test(word))) break;
-  // `50x busy`: of this one alone.
-  if (Object.keys(healthyGroups).some((one) => asked.includes(one)) && !asked.includes(name)) continue;
+const looks = Number(/^([0-9]+)x$/.exec(asked.find((word) => /^[0-9]+x$/.test(word)) ?? "")?.[1] ?? 10);
+/** `40x idle+idle+busy`: these beside each other, each takes the others' processor; without names each kind alone. */
+const groups = asked
+  .map((word) => word.split("+"))
+  .filter((members) => members.every((member) => Object.hasOwn(healthy, member)));
+const isMoments = asked.length === 0 || asked.some((word) => /^[0-9]+x$/.test(word));
+const eachAlone = Object.keys(healthy).map((name) => [name]);
+for (const members of isMoments ? (groups.length > 0 ? groups : eachAlone) : []) {
+  const name = members.join("+");
   try {
-    const vms = [];
-    for (const member of members) vms.push(await healthy[member]());
-    await moments(name, vms, Number(looks));
+    const vms = await startTogether(members);
+    await moments(name, vms, looks);
+    for (const { vm } of vms) await clear(vm);
   } catch (error) {
     say({ type: "failed", name, message: String(error?.stack ?? error) });
   }

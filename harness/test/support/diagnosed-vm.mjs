@@ -3,8 +3,8 @@
  * stops by itself. Argument: JSON {file, offset, kind, asyncPageFaults, lapicInKernel, memory, cpus}. It says `touched` on standard output
  * once the guest has read the file's first page, and lets the guest go on at a line on standard input; `progress`: a guest that
  * loads has got its page.
- *   memory file (default); userfault: of its own, from 2 MiB on owed by a handler that never answers; swapped: a private copy
- *   of the file that is swapped out every 20 ms; evicted: the file, whose pages are taken out of the page cache as often
+ *   memory file (default); userfault: of its own, from 2 MiB on owed by a handler that never answers; evicted: the
+ *   file, whose pages are taken out of the page cache every 20 ms
  *   kind load: reads at `offset`, says so, and reads on for ever; count: counts for ever; halt: waits for ever; reread: reads all pages for ever
  */
 import { closeSync, fstatSync, openSync } from "node:fs";
@@ -17,7 +17,6 @@ import {
   mmap,
   PROT_READ,
   PROT_WRITE,
-  viewOf,
 } from "../../../dist/sys/src/index.js";
 import { openMachine, plainMachine, runMachine, WINDOW_BASE } from "../../../dist/vmm/src/index.js";
 
@@ -36,7 +35,7 @@ const prot = PROT_READ | PROT_WRITE;
 const windowHva =
   memory === "userfault"
     ? mmap({ lengthBytes: windowBytes, prot, flags: MAP_PRIVATE | MAP_ANONYMOUS })
-    : mmap({ lengthBytes: windowBytes, prot, flags: memory === "swapped" ? MAP_PRIVATE : MAP_SHARED, fd });
+    : mmap({ lengthBytes: windowBytes, prot, flags: MAP_SHARED, fd });
 closeSync(fd);
 
 /** userfaultfd(2): nobody reads it. */
@@ -48,15 +47,6 @@ function oweFrom(offset) {
   check("UFFDIO_API", ioctl(uffd, request(0x3f, 24), new BigUint64Array([0xaan, 0n, 0n])));
   const range = [windowHva + BigInt(offset), BigInt(windowBytes - offset), 1n, 0n];
   check("UFFDIO_REGISTER", ioctl(uffd, request(0, 32), new BigUint64Array(range)));
-}
-
-/** Each page is the VMM's own, and goes to swap again and again. */
-function keepSwapping() {
-  const bytes = viewOf(windowHva, windowBytes);
-  for (let at = 0; at < windowBytes; at += 4096) bytes[at] = 0x42;
-  const madvise = declare("int madvise(uint64 address, uint64 length, int advice)");
-  // MADV_PAGEOUT
-  setInterval(() => madvise(windowHva, BigInt(windowBytes), 21), 20);
 }
 
 /** Each page is read again when it is touched. */
@@ -73,7 +63,6 @@ function keepEvicting() {
 
 if (memory === "evicted") keepEvicting();
 if (memory === "userfault") oweFrom(2 * 2 ** 20);
-if (memory === "swapped") keepSwapping();
 
 const load = (at) => ({ verb: "load", size: 8, address: WINDOW_BASE + BigInt(at), value: 0n });
 const signal = (verb, number) => ({ verb, size: 0, address: BigInt(number), value: 0n });
