@@ -127,6 +127,7 @@ export function slicesOf(spans: readonly GuestSpan[], start: number, lengthBytes
 }
 
 function sliceOf(span: GuestSpan, from: number, lengthBytes: number): GuestSpan {
+  if (from === 0 && lengthBytes === lengthOf(span)) return span;
   return span.kind === "ram"
     ? { kind: "ram", bytes: span.bytes.subarray(from, from + lengthBytes) }
     : { kind: "window", address: span.address + BigInt(from), lengthBytes };
