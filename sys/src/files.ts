@@ -132,6 +132,9 @@ const cPread = declare<(fd: number, into: Uint8Array, length: number, offset: bi
 const cPwrite = declare<(fd: number, from: Uint8Array, length: number, offset: bigint) => number>(
   "int64 pwrite64(int fd, const void *from, uint64 length, int64 offset)",
 );
+type Vectored = (fd: number, vector: BigUint64Array, count: number, offset: bigint) => number;
+const cPreadv = declare<Vectored>("int64 preadv64(int fd, const void *vector, int count, int64 offset)");
+const cPwritev = declare<Vectored>("int64 pwritev64(int fd, const void *vector, int count, int64 offset)");
 /** The offset goes in two halves, the low one first; both are whole on 64-bit systems. */
 const cPwritev2 = declare<
   (fd: number, vector: BigUint64Array, count: number, offset: bigint, flags: number) => number
@@ -301,6 +304,35 @@ export function pread(fd: number, into: Uint8Array, offset: bigint): number {
 
 export function pwrite(fd: number, from: Uint8Array, offset: bigint): number {
   return negated(cPwrite(fd, from, from.length, offset));
+}
+
+/** Most buffers of one call: UIO_MAXIOV (linux/uio.h). */
+export const MAX_BUFFERS = 1024;
+
+/** preadv(2), of up to MAX_BUFFERS buffers. */
+export function preadv(fd: number, into: readonly Uint8Array[], offset: bigint): number {
+  return negated(cPreadv(fd, vectorOf(into), into.length, offset));
+}
+
+/** pwritev(2), of up to MAX_BUFFERS buffers. */
+export function pwritev(fd: number, from: readonly Uint8Array[], offset: bigint): number {
+  return negated(cPwritev(fd, vectorOf(from), from.length, offset));
+}
+
+/** struct iovec of each. Most lie in one memory, whose address is asked for once. */
+function vectorOf(buffers: readonly Uint8Array[]): BigUint64Array {
+  const vector = new BigUint64Array(2 * buffers.length);
+  let memory: ArrayBufferLike | null = null;
+  let address = 0n;
+  for (const [i, { buffer, byteOffset, length }] of buffers.entries()) {
+    if (buffer !== memory) {
+      memory = buffer;
+      address = addressOf(new Uint8Array(buffer));
+    }
+    vector[2 * i] = address + BigInt(byteOffset);
+    vector[2 * i + 1] = BigInt(length);
+  }
+  return vector;
 }
 
 /** pwritev2(2) of one buffer, with RWF_* flags. */

@@ -236,7 +236,13 @@ const read: Handler<"READ"> = (context, request, reply) => {
     reply.payloadBytes = taken;
     return 0;
   }
-  for (const span of reply.sink.payload(size)) {
+  const spans = reply.sink.payload(size);
+  const together = readTogether(context, handle, offset, spans);
+  if (together !== null) {
+    reply.payloadBytes = together;
+    return 0;
+  }
+  for (const span of spans) {
     const got = context.fs.read(handle, offset, span);
     reply.payloadBytes += got;
     offset += BigInt(got);
@@ -244,6 +250,27 @@ const read: Handler<"READ"> = (context, request, reply) => {
   }
   return 0;
 };
+
+/** Pages of a guest, which lie apart, by one system call. null: it has to be done one by one, which meets any error there. */
+function readTogether(
+  context: HandlerContext,
+  handle: FileHandle,
+  offset: bigint,
+  spans: readonly Uint8Array[],
+): number | null {
+  const fd = togetherOn(context, handle, spans);
+  const got = fd === null ? -1 : files.preadv(fd, spans, offset);
+  return got < 0 ? null : got;
+}
+
+/** The descriptor of a file that is read or written in several pieces by one call; null: piece by piece. */
+function togetherOn(
+  context: HandlerContext,
+  handle: FileHandle,
+  spans: readonly Uint8Array[],
+): number | null {
+  return spans.length < 2 || spans.length > files.MAX_BUFFERS ? null : context.fs.descriptorOf(handle);
+}
 
 /** READ by reference, where sink and file system can; for small ones a copy is faster. */
 function movedFromFile(
@@ -289,6 +316,10 @@ function howOf({ sizes }: HandlerContext, { node, args }: Request<"WRITE">): Wri
 
 function writeContent(context: HandlerContext, request: Request, target: WriteTarget): number {
   if (request.piped !== null) return writePiped(context, target, request.piped);
+  const { handle, offset, how } = target;
+  const fd = how === PLAIN_WRITE ? togetherOn(context, handle, request.payload) : null;
+  const together = fd === null ? -1 : files.pwritev(fd, request.payload, offset);
+  if (together >= 0) return together;
   let written = 0;
   for (const span of request.payload) {
     const put = writeSpan(context, target, span, written);

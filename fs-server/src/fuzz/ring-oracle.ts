@@ -2,6 +2,7 @@
  * The rings of a guest read a second time, as plainly as the specification has them (virtio 1.2, 2.7), to compare with
  * what the device makes of them. Shares no code with the device; slow.
  */
+import { copyFrom } from "../../../sys/src/index.ts";
 import type { GuestRegion, GuestSpan } from "../transport/virtio/memory.ts";
 import type { Chain, RingLayout } from "../transport/virtio/queue.ts";
 
@@ -98,13 +99,27 @@ export class RingOracle {
   }
 
   #number(gpa: bigint, bytes: number): bigint {
-    const region = this.#regions.find((each) => each.gpa <= gpa && gpa < each.gpa + lengthOf(each));
-    if (region?.kind !== "ram") throw new Error(`nothing at 0x${gpa.toString(16)}`);
-    const at = Number(gpa - region.gpa);
     let digits = "0x";
-    for (let i = bytes - 1; i >= 0; i -= 1)
-      digits += (region.bytes[at + i] ?? 0).toString(16).padStart(2, "0");
+    for (let i = bytes - 1; i >= 0; i -= 1) {
+      const byte = this.#byte(gpa + BigInt(i));
+      if (byte === null) throw new Error(`nothing at 0x${gpa.toString(16)}`);
+      digits += byte.toString(16).padStart(2, "0");
+    }
     return BigInt(digits);
+  }
+
+  /** null: nobody's, or of a page of the window that is not there. */
+  #byte(gpa: bigint): number | null {
+    const region = this.#regions.find((each) => each.gpa <= gpa && gpa < each.gpa + lengthOf(each));
+    if (region === undefined) return null;
+    if (region.kind === "ram") return region.bytes[Number(gpa - region.gpa)] ?? 0;
+    const byte = new Uint8Array(1);
+    return copyFrom(region.address + (gpa - region.gpa), byte) === 0 ? (byte[0] ?? 0) : null;
+  }
+
+  #isThere(gpa: bigint, length: bigint): boolean {
+    for (let at = gpa; at < gpa + length; at += 1n) if (this.#byte(at) === null) return false;
+    return true;
   }
 
   /** The buffers of a chain in their order, or null if its descriptors are against the rules. */
@@ -120,7 +135,7 @@ export class RingOracle {
       const [flags, next] = [Number(this.#number(at + 12n, 2)), this.#number(at + 14n, 2)];
       if (flags & 4) {
         const isTable = table.depth === 0 && !(flags & 1) && length % 16n === 0n && length > 0n;
-        if (!isTable || length / 16n > BigInt(size) || !this.#isOneRam(gpa, length)) return null;
+        if (!isTable || length / 16n > BigInt(size) || !this.#isThere(gpa, length)) return null;
         table = { at: gpa, entries: length / 16n, depth: 1 };
         index = 0n;
         continue;

@@ -9,8 +9,9 @@ import { HANDLERS } from "../../src/core/handlers.ts";
 import { ContiguousSink } from "../../src/core/reply.ts";
 import { Session } from "../../src/core/session.ts";
 import { RecordingWindow } from "../../src/dax/recording.ts";
+import { DecoratedFileSystem } from "../../src/fs/decorator.ts";
 import { FaultyFileSystem } from "../../src/fs/faults.ts";
-import type { NodeId } from "../../src/fs/filesystem.ts";
+import type { FileSystem, NodeId } from "../../src/fs/filesystem.ts";
 import { NULL_FILE_SYSTEM } from "../../src/fs/null.ts";
 import { fuzz } from "../../src/fuzz/run.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
@@ -106,6 +107,64 @@ describe.each(CLIENTS)("content of dirty pages, client %s", (_name, connect) => 
 
   it("does where the client's kernel owns the sizes", () => {
     expect(written({ writebackCache: true }, 5)).toBe(`12345${"x".repeat(40)}`);
+  });
+});
+
+describe("content in pieces", () => {
+  /** One that counts what is read and written piece by piece. */
+  class Counting extends DecoratedFileSystem {
+    pieces = 0;
+    override read(...args: Parameters<FileSystem["read"]>): number {
+      this.pieces += 1;
+      return super.read(...args);
+    }
+    override write(...args: Parameters<FileSystem["write"]>): number {
+      this.pieces += 1;
+      return super.write(...args);
+    }
+  }
+
+  /** Content that was written and what was read of it, by a client whose memory is in pieces of that many bytes. */
+  function through(counting: Counting, split: number, lengthBytes: number) {
+    const client = new MemoryClient(new Session({ fs: counting }), { split });
+    client.init();
+    const made = client.call("CREATE", { names: ["file"], args: { flags: 2, mode: 0o644 } }).body;
+    const [node, fh] = [made.getBigUint64(0, true), made.getBigUint64(128, true)];
+    const payload = Buffer.from(Array.from({ length: lengthBytes }, (_, i) => i % 251));
+    client.call("WRITE", { node, args: { fh, offset: 3n, size: lengthBytes }, payload });
+    const call = (offset: bigint) => client.call("READ", { node, args: { fh, offset, size: lengthBytes } });
+    const { body } = call(3n);
+    return {
+      payload,
+      written: readFileSync(join(source, "file")).subarray(3),
+      read: Buffer.from(body.buffer, body.byteOffset, body.byteLength),
+      atTheEnd: call(BigInt(lengthBytes)).body.byteLength,
+      behind: call(2n ** 64n - 1n).errno,
+    };
+  }
+
+  it.each<[string, number, number, boolean]>([
+    ["by one call", 64, 1000, false],
+    ["in one piece as ever", 4096, 1000, true],
+    ["piece by piece where they are more than a call takes", 1, 1100, true],
+  ])("is read and written %s", (_how, split, lengthBytes, isCounted) => {
+    const counting = new Counting(fs);
+    const { payload, written, read, atTheEnd, behind } = through(counting, split, lengthBytes);
+    // The offset that no file has is refused piece by piece.
+    expect(counting.pieces > 1).toBe(isCounted);
+    expect([written, read]).toEqual([payload, payload]);
+    expect([atTheEnd, behind]).toEqual([3, errnoNumber("EINVAL")]);
+  });
+
+  it("is read and written piece by piece where each must be seen", () => {
+    const counting = new (class extends Counting {
+      override descriptorOf(): null {
+        return null;
+      }
+    })(fs);
+    const { payload, read } = through(counting, 64, 1000);
+    expect(counting.pieces).toBeGreaterThan(20);
+    expect(read).toEqual(payload);
   });
 });
 

@@ -41,6 +41,9 @@ export type ShmemRequest = {
   readonly fd: number;
 };
 
+/** Of a chain: 1 in `flags` says that another one follows, 2 that the device writes, 4 that it is a table. */
+export type Descriptor = { readonly gpa: bigint; readonly length: number; readonly flags: number };
+
 function u64(value: bigint): Uint8Array {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(value);
@@ -64,7 +67,7 @@ function waitFor(fd: number, what: string): void {
 
 export class FrontEnd {
   readonly #socket: number;
-  readonly #ram = memfdCreate("daxfault-test-ram");
+  readonly #ram: number;
   readonly #address: bigint;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
@@ -75,7 +78,9 @@ export class FrontEnd {
   /** 0: success. */
   onShmem: (request: ShmemRequest) => bigint = () => 1n;
 
-  constructor(path: string) {
+  /** @param ram what the guest's memory is to be: this object's from here on */
+  constructor(path: string, ram: number = memfdCreate("daxfault-test-ram")) {
+    this.#ram = ram;
     this.#socket = connectUnix(path);
     files.ftruncate(this.#ram, BigInt(RAM_BYTES));
     this.#address = mmap({
@@ -223,9 +228,19 @@ export class FrontEnd {
       ...(tail === undefined ? [] : [{ gpa: tail.gpa, length: tail.lengthBytes, flags: 1 }]),
       { gpa: BigInt(answerAt), length: capacityBytes, flags: 2 },
     ];
-    this.offer(queue, chain);
-    const usedBytes = this.#awaitUsed(queue);
+    const usedBytes = this.served(queue, chain);
     return Buffer.from(this.#bytes.subarray(answerAt, answerAt + usedBytes));
+  }
+
+  /** Makes a chain available, and waits until it is given back. Returns the bytes that were written into it. */
+  served(queue: number, chain: readonly Descriptor[]): number {
+    this.offer(queue, chain);
+    return this.#awaitUsed(queue);
+  }
+
+  /** Puts bytes into the guest's RAM. */
+  place(gpa: number, bytes: Uint8Array): void {
+    this.#bytes.set(bytes, gpa);
   }
 
   /** Sends a FUSE message whose answer nobody waits for. */
@@ -238,10 +253,7 @@ export class FrontEnd {
   }
 
   /** Makes a chain available and kicks. */
-  offer(
-    queue: number,
-    chain: readonly { readonly gpa: bigint; readonly length: number; readonly flags: number }[],
-  ): void {
+  offer(queue: number, chain: readonly Descriptor[]): void {
     const at = queue * Number(QUEUE_BYTES);
     for (const [i, { gpa, length, flags }] of chain.entries()) {
       this.#view.setBigUint64(at + 16 * i, gpa, true);

@@ -299,6 +299,15 @@ export class CrewView {
     return true;
   }
 
+  /** Threads that wait until they are needed. */
+  get resting(): number {
+    let count = 0;
+    for (let thread = 0; thread < MAX_THREADS; thread += 1) {
+      if (this.#words[at(thread) + ROLE] === role.resting) count += 1;
+    }
+    return count;
+  }
+
   /** The requests that threads are at, as counters; null: a thread receives. */
   blockedTurns(threads: number): readonly number[] | null {
     const turns: number[] = [];

@@ -265,7 +265,7 @@ export class Control {
       regions.removeAll();
       this.#revokeAll();
       try {
-        for (const [i, region] of table.entries()) regions.add(region, fds[i] ?? -1);
+        regions.addAll(table, fds);
       } catch (error) {
         regions.removeAll();
         throw error;
@@ -373,7 +373,7 @@ export class Control {
       (address) => regions.guestAddress(address),
     );
     if (typeof descriptors !== "bigint" || typeof available !== "bigint" || typeof used !== "bigint") {
-      return `a ring of queue ${index} lies outside of the guest's memory`;
+      return `a ring of queue ${index} is not in the guest's RAM, which no file is that others can make shorter`;
     }
     const indirect = (this.#features & VIRTIO_F_INDIRECT_DESC) !== 0n;
     return { index, size, descriptors, available, used, indirect, generation: state.generation(index) };

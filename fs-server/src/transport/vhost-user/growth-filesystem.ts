@@ -62,6 +62,11 @@ export class GrowthFileSystem extends DecoratedFileSystem {
     return copied;
   }
 
+  /** No write may pass it. */
+  override descriptorOf(): null {
+    return null;
+  }
+
   #written(handle: FileHandle): void {
     const node = this.inner.openedBy(handle)?.node;
     if (node !== undefined) this.#growth.mayHaveGrown(node);

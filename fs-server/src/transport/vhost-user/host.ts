@@ -77,6 +77,8 @@ type Service = {
   readonly callFds: readonly number[];
   readonly errorFds: readonly number[];
   readonly workers: ServingWorker[];
+  /** Of them, those that load their modules. */
+  loading: number;
 };
 
 export class VhostUserHost {
@@ -138,7 +140,15 @@ export class VhostUserHost {
       case "front-end": {
         const crew = crewMemory();
         const { socket, callFds, errorFds } = message;
-        this.#service = { crew, view: new CrewView(crew), socket, callFds, errorFds, workers: [] };
+        this.#service = {
+          crew,
+          view: new CrewView(crew),
+          socket,
+          callFds,
+          errorFds,
+          workers: [],
+          loading: 0,
+        };
         window?.frontEnd(message.pid);
         events.onFrontEnd(message.pid);
         this.#grow();
@@ -175,9 +185,11 @@ export class VhostUserHost {
         events.onInit(message);
         return;
       case "begun":
+        service.loading -= 1;
         return;
       case "grow":
-        if (isServed) this.#grow();
+        // Who asked may have gone to rest again; and a thread that loads its modules takes a CPU from those that serve.
+        if (isServed && service.view.resting + service.loading < BESIDE) this.#grow();
         return;
       case "broken":
         events.log(`the guest broke queue ${message.queue}: ${message.reason}; it must reset the device`);
@@ -216,6 +228,7 @@ export class VhostUserHost {
       worker.once("exit", () => resolve());
     });
     service.workers.push({ worker, begun });
+    service.loading += 1;
   }
 
   /**

@@ -2,14 +2,15 @@
  * The guest's memory as the front-end hands it over: descriptors, mapped here, and the translation of the front-end's own
  * addresses to the guest's. By the control thread; the serving threads make views of what this publishes.
  *
- * Regions of the DAX window come back this way, too: QEMU adds each mapping as a region. They are `window` regions: a page
- * of them may vanish when the host truncates a file, so they are never looked at, only copied by system calls
- * (virtio/memory.ts). One that is removed keeps its addresses reserved: a thread that still copies gets EFAULT.
+ * Regions of the DAX window come back this way, too: QEMU adds each mapping as a region, and tells every vhost-user device of
+ * the VM. So do other files that somebody else can make shorter: an NVDIMM, what is in the window of another server. They are
+ * `window` regions: a page of them may vanish when the host truncates a file, so they are never looked at, only copied by
+ * system calls (virtio/memory.ts). One that is removed keeps its addresses reserved: a thread that still copies gets EFAULT.
  *
  * A front-end that makes the file of its RAM shorter afterwards ends this process by SIGBUS; the file's size is checked when it
  * comes.
  */
-import { fstatSync } from "node:fs";
+import { type BigIntStats, fstatSync } from "node:fs";
 import {
   copyFrom,
   files,
@@ -18,6 +19,7 @@ import {
   MAP_NORESERVE,
   MAP_PRIVATE,
   MAP_SHARED,
+  memfdCreate,
   mmap,
   munmap,
   PAGE_SIZE,
@@ -43,6 +45,26 @@ export class MemoryFault extends Error {
   override readonly name = "MemoryFault";
 }
 
+/**
+ * Who can make the memory of a region shorter, beside its front-end. RAM is what has the narrowest reach of a guest's regions: its
+ * own file may have a name (memory-backend-file), and then nothing tells it from an NVDIMM's.
+ */
+const REACH = {
+  /** A memfd, hugetlbfs, a device. */
+  memory: 0,
+  /** Whoever has the file open. */
+  nameless: 1,
+  /** Whoever may write to it. */
+  named: 2,
+  /** In our DAX window, or of a server of files. */
+  window: 3,
+} as const;
+type Reach = (typeof REACH)[keyof typeof REACH];
+
+/** f_type of fstatfs(2) (linux/magic.h). */
+const FUSE_SUPER_MAGIC = 0x65735546n;
+const HUGETLBFS_MAGIC = 0x958458f6n;
+
 type Region = RegionMessage & { readonly kind: "ram" | "window"; readonly address: bigint };
 
 export class GuestRegions {
@@ -50,6 +72,9 @@ export class GuestRegions {
   /** Reserved addresses of window regions that are gone, by their length. */
   readonly #reserved = new Map<bigint, bigint[]>();
   readonly #isLent: (fd: number) => boolean;
+  readonly #memfds: bigint = memfdDevice();
+  /** Reach of the RAM that is there: what has a wider one is none. */
+  #ramReach: Reach = REACH.named;
 
   /** @param isLent whether a descriptor is of a file in the DAX window */
   constructor(isLent: (fd: number) => boolean) {
@@ -58,6 +83,16 @@ export class GuestRegions {
 
   get shared(): readonly SharedRegion[] {
     return this.#regions.map(({ kind, gpa, lengthBytes, address }) => ({ kind, gpa, lengthBytes, address }));
+  }
+
+  /** Those of a table. Throws a MemoryFault, with some of them added. */
+  addAll(table: readonly RegionMessage[], fds: readonly number[]): void {
+    const regions = table.map((message, i) => ({ message, fd: fds[i] ?? -1 }));
+    const reaches = new Map(
+      regions.map(({ fd }) => [fd, this.#reachOf(fd, fstatSync(fd, { bigint: true }))]),
+    );
+    const narrowFirst = regions.toSorted((a, b) => (reaches.get(a.fd) ?? 0) - (reaches.get(b.fd) ?? 0));
+    for (const { message, fd } of narrowFirst) this.add(message, fd);
   }
 
   /** Maps a region. The descriptor stays the caller's. Throws a MemoryFault. */
@@ -81,9 +116,25 @@ export class GuestRegions {
     if (other !== undefined) {
       throw new MemoryFault(`${place} overlaps the one at 0x${other.gpa.toString(16)}`);
     }
-    const kind = this.#isLent(fd) ? "window" : "ram";
-    if (kind === "ram") requireSize(fd, fdOffset + lengthBytes, place);
+    const stats = fstatSync(fd, { bigint: true });
+    if (!stats.isFile() && !stats.isCharacterDevice()) throw new MemoryFault(`${place} is no memory`);
+    const reach = this.#reachOf(fd, stats);
+    const kind = reach <= this.#ramReach ? "ram" : "window";
+    if (kind === "ram" && stats.isFile() && stats.size < fdOffset + lengthBytes) {
+      // A load behind the end of a file is a SIGBUS.
+      throw new MemoryFault(`${place} ends at byte ${fdOffset + lengthBytes} of a file of ${stats.size}`);
+    }
     this.#regions.push({ ...message, kind, address: this.#map(message, fd, kind, place) });
+    if (kind === "ram") this.#ramReach = reach;
+  }
+
+  #reachOf(fd: number, stats: BigIntStats): Reach {
+    if (this.#isLent(fd)) return REACH.window;
+    const type = fileSystemOf(fd);
+    if (type === FUSE_SUPER_MAGIC) return REACH.window;
+    if (stats.dev === this.#memfds || type === HUGETLBFS_MAGIC || stats.isCharacterDevice())
+      return REACH.memory;
+    return stats.nlink === 0n ? REACH.nameless : REACH.named;
   }
 
   /** What kind of region a message names, or null: there is none such. */
@@ -102,6 +153,7 @@ export class GuestRegions {
   /** While no thread serves. */
   removeAll(): void {
     for (const region of this.#regions.splice(0)) this.#unmap(region);
+    this.#ramReach = REACH.named;
     for (const [length, addresses] of this.#reserved) {
       for (const address of addresses) munmap(address, Number(length));
     }
@@ -167,13 +219,19 @@ export class GuestRegions {
   }
 }
 
-/** A load behind the end of a file is a SIGBUS. */
-function requireSize(fd: number, endBytes: bigint, place: string): void {
-  const stats = fstatSync(fd, { bigint: true });
-  if (stats.isFile() && stats.size < endBytes) {
-    throw new MemoryFault(`${place} ends at byte ${endBytes} of a file of ${stats.size}`);
+function fileSystemOf(fd: number): bigint {
+  const out = new Uint8Array(files.STATFS_BYTES);
+  return files.fstatfs(fd, out) < 0 ? 0n : new DataView(out.buffer).getBigInt64(0, true);
+}
+
+/** st_dev of every memfd: of the kernel's own tmpfs. */
+function memfdDevice(): bigint {
+  const fd = memfdCreate("daxfault-device");
+  try {
+    return fstatSync(fd, { bigint: true }).dev;
+  } finally {
+    files.close(fd);
   }
-  if (!stats.isFile() && !stats.isCharacterDevice()) throw new MemoryFault(`${place} is no memory`);
 }
 
 /**

@@ -16,7 +16,7 @@ import { TranslatedFileSystem } from "../../fs/translated.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
 import { SharedSizes } from "../../passthrough/shared-sizes.ts";
 import type { SharedTables } from "../../passthrough/tables.ts";
-import { Crew } from "../devfuse/crew.ts";
+import { type Arrival, Crew } from "../devfuse/crew.ts";
 import { WAITING } from "../devfuse/loop.ts";
 import { VirtioFs } from "../virtio/virtio-fs.ts";
 import { GrowthFileSystem } from "./growth-filesystem.ts";
@@ -208,12 +208,20 @@ class Serving {
     if (head === undefined || head.length < IN.unique + 8) return this.#session.handle(spans, sink);
     const view = new DataView(head.buffer, head.byteOffset, head.length);
     const opcode = view.getUint32(IN.opcode, true);
-    const arrival = this.#wasSlept ? "slept for" : "queued";
-    this.#wasSlept = false;
     this.#isServing = true;
-    this.#crew.serving(view.getInt32(IN.unique, true), view.getInt32(IN.unique + 4, true), arrival);
+    this.#crew.serving(view.getInt32(IN.unique, true), view.getInt32(IN.unique + 4, true), this.#arrival());
     if (WAITING.has(opcode)) this.#crew.willBlock();
     return ALONE.has(opcode) ? this.#handleAlone(spans, sink) : this.#session.handle(spans, sink);
+  }
+
+  /**
+   * A request that was there before it was looked for says nothing: a driver that was woken by the last answer, on this very
+   * CPU, has sent its next one before this thread went on. Another one behind it says that two threads can serve.
+   */
+  #arrival(): Arrival {
+    if (!this.#wasSlept) return this.#queues.hasMore ? "queued" : "found";
+    this.#wasSlept = false;
+    return "slept for";
   }
 
   /** The sink's chain may be revoked meanwhile; then it writes nothing. */

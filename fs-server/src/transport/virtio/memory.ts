@@ -2,8 +2,8 @@
  * The guest's memory as a device sees it: regions by guest physical address, and checked translation to host memory.
  *
  * Two kinds of region. `ram` belongs to the guest alone and is always there: the device loads and stores in it. `window`
- * is where files of the host are mapped (a DAX window, a pmem device): a page of it may vanish at any time, and a load of
- * ours would then be a SIGBUS. No view of it is ever made: its bytes move by system calls that return EFAULT.
+ * is where files of the host are mapped (a DAX window of any device, a pmem device): a page of it may vanish at any time, and a
+ * load of ours would then be a SIGBUS. No view of it is ever made: its bytes move by system calls that return EFAULT.
  */
 import { type Address, copyFrom, copyTo } from "../../../../sys/src/index.ts";
 
@@ -75,10 +75,17 @@ export class GuestMemory {
     return at >= end ? spans : null;
   }
 
-  /** The same where a view is needed: rings and tables. null also where it is in a window or in two regions. */
+  /** The same where a view is needed: rings. null also where it is in a window or in two regions. */
   view(gpa: bigint, lengthBytes: number): Uint8Array | null {
     const [only, ...more] = this.spans(gpa, lengthBytes) ?? [];
     return only?.kind === "ram" && more.length === 0 ? only.bytes : null;
+  }
+
+  /** A copy of it, wherever it lies. null: a byte of it is outside every region, or a page of a window is not there. */
+  copy(gpa: bigint, lengthBytes: number): Uint8Array | null {
+    const spans = this.spans(gpa, lengthBytes);
+    const bytes = new Uint8Array(spans === null ? 0 : lengthBytes);
+    return spans !== null && copyIn(spans, bytes) ? bytes : null;
   }
 }
 
@@ -120,6 +127,7 @@ export function slicesOf(spans: readonly GuestSpan[], start: number, lengthBytes
 }
 
 function sliceOf(span: GuestSpan, from: number, lengthBytes: number): GuestSpan {
+  if (from === 0 && lengthBytes === lengthOf(span)) return span;
   return span.kind === "ram"
     ? { kind: "ram", bytes: span.bytes.subarray(from, from + lengthBytes) }
     : { kind: "window", address: span.address + BigInt(from), lengthBytes };

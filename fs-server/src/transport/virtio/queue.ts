@@ -182,9 +182,9 @@ export class SplitQueue {
     if (!Number.isInteger(entries) || entries < 1 || entries > this.size) {
       throw new RingFault(`an indirect table of ${lengthBytes} bytes in a queue of ${this.size}`);
     }
-    const bytes = this.#memory.view(address, lengthBytes);
+    const bytes = this.#memory.view(address, lengthBytes) ?? this.#memory.copy(address, lengthBytes);
     if (bytes === null) {
-      throw new RingFault(`an indirect table at 0x${address.toString(16)} that is not in guest RAM`);
+      throw new RingFault(`an indirect table at 0x${address.toString(16)} that is not in guest memory`);
     }
     return { view: dataView(bytes), entries, isIndirect: true };
   }

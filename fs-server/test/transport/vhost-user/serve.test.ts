@@ -1,11 +1,21 @@
 /** `serve --socket-path` as a VMM meets it: a server process, and a front-end of our own that speaks as QEMU does. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { files, memfdCreate } from "../../../../sys/src/index.ts";
-import { MemoryClient } from "../../../src/transport/memory/client.ts";
+import { encodeRequest, MemoryClient } from "../../../src/transport/memory/client.ts";
 import { temporaryDirectory } from "../../support/directories.ts";
-import { FrontEnd, type ShmemRequest } from "../../support/front-end.ts";
+import { type Descriptor, FrontEnd, type ShmemRequest } from "../../support/front-end.ts";
 import { type Server, serveExpectingEnd, startServer } from "../../support/server.ts";
 
 const RANGE = 2n * 2n ** 20n;
@@ -203,6 +213,77 @@ describe("a VMM at --socket-path", { timeout: BOUND_MS }, () => {
   });
 });
 
+/** Where the front-end has the file of another device: an NVDIMM, or a file in another DAX window. */
+const OTHER = 2n ** 32n;
+const IN_RAM = 3 * 2 ** 20;
+const NEXT = 1;
+const WRITE = 2;
+const INDIRECT = 4;
+/** Of an answer that is an errno alone. */
+const ERROR_BYTES = 16;
+
+describe("memory that is a file of the host's, which is made shorter", { timeout: BOUND_MS }, () => {
+  it("is the guest's memory while it is there; then it costs a request, or a queue, and not the server", async () => {
+    const { server, path, source } = await serving();
+    let said = "";
+    server.process.stderr?.on("data", (bytes: Buffer) => {
+      said += bytes.toString();
+    });
+    const { frontEnd, client } = mounted(path);
+    const message = Buffer.from(encodeRequest("GETATTR", 99n, { args: {} }));
+    const request = { gpa: BigInt(IN_RAM), length: message.length, flags: NEXT };
+    const room = { gpa: BigInt(IN_RAM + 4096), length: 4096, flags: WRITE };
+    frontEnd.place(IN_RAM, message);
+    const other = join(source, "range");
+    const fd = openSync(other, "r+");
+    files.pwrite(fd, message, 0n);
+    files.pwrite(fd, tableOf([request, room]), 4096n);
+    expect(frontEnd.addRegion(OTHER, fd, { userAddress: OTHER, lengthBytes: RANGE })).toBe(0n);
+    closeSync(fd);
+    const headerBytes = 40;
+    const behind = { gpa: OTHER + 40n, length: message.length - headerBytes, flags: NEXT };
+    /** With the bytes of its answer after the cut. */
+    const chains: readonly [readonly Descriptor[], number][] = [
+      // The number of the request is in its header.
+      [[{ ...request, gpa: OTHER }, room], 0],
+      [[{ ...request, length: headerBytes }, behind, room], ERROR_BYTES],
+      [[request, { ...room, gpa: OTHER + 8192n }], 0],
+    ];
+    const table = [{ gpa: OTHER + 4096n, length: 32, flags: INDIRECT }];
+    const whole = frontEnd.served(1, [request, room]);
+    expect(whole).toBeGreaterThan(ERROR_BYTES);
+    for (const [chain] of chains) expect(frontEnd.served(1, chain)).toBe(whole);
+    expect(frontEnd.served(1, table)).toBe(whole);
+    const answer = Buffer.concat([u32(whole), u32(0), u64(99n)]);
+    expect(readFileSync(other).subarray(8192, 8192 + answer.length)).toEqual(answer);
+    truncateSync(other, 0);
+    for (const [chain, usedBytes] of chains) expect(frontEnd.served(1, chain)).toBe(usedBytes);
+    expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+    // What is no RAM has no rings.
+    const places = [0n, 4096n, 1024n, 0n].map((place) => u64(OTHER + place));
+    expect(frontEnd.acknowledged("SET_VRING_ADDR", Buffer.concat([u32(0), u32(0), ...places]))).toBe(1n);
+    frontEnd.offer(1, table);
+    await until(() => said.includes("the guest broke queue 1: an indirect table at 0x100001000"));
+    frontEnd.get("GET_VRING_BASE", Buffer.concat([u32(1), u32(0)]));
+    frontEnd.startQueue(1);
+    expect(client.init().errno).toBe(0);
+    frontEnd.leave();
+    expect((await server.ended).code).toBe(0);
+    expect(said).toContain("a ring of queue 0 is not in the guest's RAM");
+  });
+
+  it("is the guest's RAM, where the guest has no other", async () => {
+    const { path } = await serving();
+    const file = join(temporaryDirectory(), "ram");
+    const frontEnd = new FrontEnd(path, openSync(file, "w+"));
+    frontEnd.begin();
+    const client = new MemoryClient(frontEnd.handler, { split: null });
+    expect(client.init().errno).toBe(0);
+    expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+    frontEnd.leave();
+  });
+});
+
 describe("the DAX window of a VMM", { timeout: BOUND_MS }, () => {
   const setup = (node: bigint, offset: bigint, flags: bigint) => ({
     node,
@@ -286,6 +367,23 @@ function removal(offset: bigint) {
   payload.writeBigUInt64LE(offset);
   payload.writeBigUInt64LE(RANGE, 8);
   return { args: { count: 1 }, payload };
+}
+
+function tableOf(descriptors: readonly Descriptor[]): Buffer {
+  const table = Buffer.alloc(16 * descriptors.length);
+  for (const [i, { gpa, length, flags }] of descriptors.entries()) {
+    table.writeBigUInt64LE(gpa, 16 * i);
+    table.writeUInt32LE(length, 16 * i + 8);
+    table.writeUInt16LE(flags, 16 * i + 12);
+    table.writeUInt16LE(i + 1, 16 * i + 14);
+  }
+  return table;
+}
+
+function u64(value: bigint): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(value);
+  return bytes;
 }
 
 function u32(value: number): Buffer {

@@ -185,6 +185,12 @@ describe("an indirect table (2.7.5.3)", () => {
     expect(shape(bench.pop(descriptors))).toEqual(expected);
   });
 
+  it("is followed where it lies in two regions", () => {
+    const bench = new Bench();
+    bench.table(two, SEAM - 16n);
+    expect(shape(bench.pop([[SEAM - 16n, 32, INDIRECT, 0]]))).toEqual([10, 20]);
+  });
+
   it.each<[string, readonly Descriptor[], readonly Descriptor[], RegExp]>([
     ["in an indirect table", [entry(32, INDIRECT)], [entry(16, INDIRECT)], /in an indirect table/],
     ["with a next descriptor", [entry(32, INDIRECT | NEXT)], two, /with a next one/],
@@ -192,9 +198,8 @@ describe("an indirect table (2.7.5.3)", () => {
     ["of one and a half entries", [entry(24, INDIRECT)], two, /table of 24 bytes/],
     ["longer than the queue", [entry(16 * (SIZE + 1), INDIRECT)], two, /table of 144 bytes/],
     ["of 2^32 - 16 bytes", [entry(2 ** 32 - 16, INDIRECT)], two, /table of 4294967280 bytes/],
-    ["outside memory", [[2n ** 40n, 32, INDIRECT, 0]], two, /not in guest RAM/],
-    ["in a window", [[WINDOW_GPA, 32, INDIRECT, 0]], two, /not in guest RAM/],
-    ["in two regions", [[SEAM - 16n, 32, INDIRECT, 0]], two, /not in guest RAM/],
+    ["outside memory", [[2n ** 40n, 32, INDIRECT, 0]], two, /not in guest memory/],
+    ["in a window, where its page is not there", [[WINDOW_GPA, 32, INDIRECT, 0]], two, /not in guest memory/],
     [
       "whose chain leads out of it",
       [entry(16, INDIRECT)],
