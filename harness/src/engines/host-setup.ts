@@ -26,6 +26,7 @@ import {
   isDeviceAccess,
   isIoAnswered,
   opensEarly,
+  type RunResult,
   type Scenario,
   type TraceEvent,
   type Transport,
@@ -33,13 +34,14 @@ import {
 } from "../../../language/src/index.ts";
 import { fileSystemOf, lookAtThread } from "../../../sys/src/index.ts";
 import type { CaseContext } from "../engine.ts";
+import { errorText } from "../error-text.ts";
 import { unmountBelow } from "../run/sweep.ts";
 import { type Backing, createBacking } from "./backing.ts";
 import { exitText } from "./child.ts";
 import { ChildPool, type PooledChild } from "./child-pool.ts";
 import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
 import { heldUpText, hostResultOf } from "./host-step.ts";
-import { type FuseMount, openMount } from "./mount.ts";
+import { BusyError, type FuseMount, openMount, READY_BOUND_MS } from "./mount.ts";
 
 /**
  * A host step that took longer was held up by something. Far above what a busy machine needs, far below any lease; where
@@ -115,7 +117,10 @@ export interface HostSetup {
 }
 
 /** The part of the case's context that a host setup needs. */
-export type HostSetupContext = Pick<CaseContext, "directory" | "signal" | "onEvent" | "slowness">;
+export type HostSetupContext = Pick<
+  CaseContext,
+  "directory" | "signal" | "onEvent" | "slowness" | "timeoutMs"
+>;
 
 export type HostSetupOptions = {
   /** The transport of a mount that only host actors use; devfuse by default. */
@@ -293,6 +298,7 @@ class RealHostSetup implements HostSetup {
   readonly #children: PooledChild<HostActorInbound, HostActorOutbound>[] = [];
   readonly #events: TraceEvent[] = [];
   readonly #slowness: number;
+  readonly #timeoutMs: number;
   #mount: FuseMount | null = null;
   /** At `begin`: starting it is not part of the case. */
   #serverDelayedMs = 0;
@@ -305,6 +311,7 @@ class RealHostSetup implements HostSetup {
     this.#signal = context.signal;
     this.#onEvent = context.onEvent;
     this.#slowness = context.slowness;
+    this.#timeoutMs = context.timeoutMs;
     this.#backing = backing;
     this.fileDescriptor = openSync(backing.filePath, "r+");
   }
@@ -362,7 +369,7 @@ class RealHostSetup implements HostSetup {
       sourceDirectory: this.#backing.sourceDirectory,
       directory: this.#directory,
       transport: ours ? "devfuse" : (options.transport ?? "devfuse"),
-      slowness: this.#slowness,
+      readyBoundMs: Math.max(READY_BOUND_MS * this.#slowness, this.#timeoutMs / 2),
       mayBeStopped: changesServer(this.#scenario, "stops"),
       cacheTimeoutMs: cacheTimeoutMs(this.#scenario.backing.cache),
       ...(leaseSocket === undefined ? {} : { leaseSocket }),
@@ -555,6 +562,12 @@ class RealHostSetup implements HostSetup {
     if (this.#client !== null) closeClient(this.#client);
     unmountBelow(this.#directory);
   }
+}
+
+/** What a case has come to that could not be prepared. */
+export function setupFailure(error: unknown): RunResult {
+  const kind = error instanceof BusyError ? "busy" : "engine-error";
+  return { kind, message: errorText(error) };
 }
 
 /**
