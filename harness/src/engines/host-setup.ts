@@ -28,6 +28,7 @@ import {
   opensEarly,
   type RunResult,
   type Scenario,
+  type ServerChange,
   type TraceEvent,
   type Transport,
   usesMount,
@@ -95,7 +96,7 @@ export interface HostSetup {
    * At the end of the case.
    */
   heldUp(): Promise<string | null>;
-  /** How long the server of the mount has waited for a processor since `begin`; 0 without one. */
+  /** How long the server of the mount has waited for a processor since `begin`; 0 without one, or while a scenario has it stopped. */
   serverHeldUpMs(): number;
   /** By actor and label, complete: steps that never began are `not-reached`. */
   hostSteps(): Record<string, Record<string, HostResult>>;
@@ -261,10 +262,11 @@ class HostParticipant {
     return null;
   }
 
-  hasKilledServer(): boolean {
-    return [...this.#begun.keys()].some((label) => {
+  /** What its steps that have begun do to the server of the mount. */
+  serverChanges(): readonly ServerChange[] {
+    return [...this.#begun.keys()].flatMap((label) => {
       const action = this.#actions.get(label);
-      return action !== undefined && actOf(action).server === "dies";
+      return action === undefined ? [] : (actOf(action).server ?? []);
     });
   }
 
@@ -493,10 +495,14 @@ class RealHostSetup implements HostSetup {
     return this.#participants.every((one) => one.finished);
   }
 
+  #serverChanges(): readonly ServerChange[] {
+    return this.#participants.flatMap((one) => one.serverChanges());
+  }
+
   async failure(): Promise<string | null> {
     if (this.#failure !== null) return this.#failure;
     // The scenario's own doing.
-    if (this.#participants.some((one) => one.hasKilledServer())) return null;
+    if (this.#serverChanges().includes("dies")) return null;
     return (await this.#mount?.lost()) ?? null;
   }
 
@@ -513,6 +519,9 @@ class RealHostSetup implements HostSetup {
   }
 
   serverHeldUpMs(): number {
+    // No processor would make one answer that the scenario has stopped.
+    const changes = this.#serverChanges();
+    if (changes.includes("stops") && !changes.includes("goes-on")) return 0;
     return (this.#mount?.delayedMs() ?? 0) - this.#serverDelayedMs;
   }
 

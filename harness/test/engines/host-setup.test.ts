@@ -380,8 +380,11 @@ describe.skipIf(fuse.kind === "no")("the file server that is mapped", () => {
       const reader = readFrom(setup.filePath);
       expect(await within(reader.ended, 300)).toBe(false);
       expect(stoppedProcesses(join(setup.sourceDirectory, ".."))).toEqual([]);
+      // It had no processor while it came to a stop, and would not have answered with one.
+      expect(setup.serverHeldUpMs()).toBe(0);
       setup.raise("go", "test");
       expect(await reader.ended).toBe(0);
+      expect(setup.serverHeldUpMs()).toBeGreaterThan(0);
       expect(await setup.settled(5000)).toBe(true);
       expect(await setup.failure()).toBeNull();
     });
