@@ -26,20 +26,23 @@ import {
   isDeviceAccess,
   isIoAnswered,
   opensEarly,
+  type RunResult,
   type Scenario,
+  type ServerChange,
   type TraceEvent,
   type Transport,
   usesMount,
 } from "../../../language/src/index.ts";
 import { fileSystemOf, lookAtThread } from "../../../sys/src/index.ts";
 import type { CaseContext } from "../engine.ts";
+import { errorText } from "../error-text.ts";
 import { unmountBelow } from "../run/sweep.ts";
 import { type Backing, createBacking } from "./backing.ts";
 import { exitText } from "./child.ts";
 import { ChildPool, type PooledChild } from "./child-pool.ts";
 import type { HostActorInbound, HostActorOutbound } from "./host-actor.ts";
 import { heldUpText, hostResultOf } from "./host-step.ts";
-import { type FuseMount, openMount } from "./mount.ts";
+import { BusyError, type FuseMount, openMount, READY_BOUND_MS } from "./mount.ts";
 
 /**
  * A host step that took longer was held up by something. Far above what a busy machine needs, far below any lease; where
@@ -93,7 +96,7 @@ export interface HostSetup {
    * At the end of the case.
    */
   heldUp(): Promise<string | null>;
-  /** How long the server of the mount has waited for a processor since `begin`; 0 without one. */
+  /** How long the server of the mount has waited for a processor since `begin`; 0 without one, or while a scenario has it stopped. */
   serverHeldUpMs(): number;
   /** By actor and label, complete: steps that never began are `not-reached`. */
   hostSteps(): Record<string, Record<string, HostResult>>;
@@ -115,7 +118,10 @@ export interface HostSetup {
 }
 
 /** The part of the case's context that a host setup needs. */
-export type HostSetupContext = Pick<CaseContext, "directory" | "signal" | "onEvent" | "slowness">;
+export type HostSetupContext = Pick<
+  CaseContext,
+  "directory" | "signal" | "onEvent" | "slowness" | "timeoutMs"
+>;
 
 export type HostSetupOptions = {
   /** The transport of a mount that only host actors use; devfuse by default. */
@@ -256,10 +262,11 @@ class HostParticipant {
     return null;
   }
 
-  hasKilledServer(): boolean {
-    return [...this.#begun.keys()].some((label) => {
+  /** What its steps that have begun do to the server of the mount. */
+  serverChanges(): readonly ServerChange[] {
+    return [...this.#begun.keys()].flatMap((label) => {
       const action = this.#actions.get(label);
-      return action !== undefined && actOf(action).server === "dies";
+      return action === undefined ? [] : (actOf(action).server ?? []);
     });
   }
 
@@ -293,6 +300,7 @@ class RealHostSetup implements HostSetup {
   readonly #children: PooledChild<HostActorInbound, HostActorOutbound>[] = [];
   readonly #events: TraceEvent[] = [];
   readonly #slowness: number;
+  readonly #timeoutMs: number;
   #mount: FuseMount | null = null;
   /** At `begin`: starting it is not part of the case. */
   #serverDelayedMs = 0;
@@ -305,6 +313,7 @@ class RealHostSetup implements HostSetup {
     this.#signal = context.signal;
     this.#onEvent = context.onEvent;
     this.#slowness = context.slowness;
+    this.#timeoutMs = context.timeoutMs;
     this.#backing = backing;
     this.fileDescriptor = openSync(backing.filePath, "r+");
   }
@@ -362,7 +371,7 @@ class RealHostSetup implements HostSetup {
       sourceDirectory: this.#backing.sourceDirectory,
       directory: this.#directory,
       transport: ours ? "devfuse" : (options.transport ?? "devfuse"),
-      slowness: this.#slowness,
+      readyBoundMs: Math.max(READY_BOUND_MS * this.#slowness, this.#timeoutMs / 2),
       mayBeStopped: changesServer(this.#scenario, "stops"),
       cacheTimeoutMs: cacheTimeoutMs(this.#scenario.backing.cache),
       ...(leaseSocket === undefined ? {} : { leaseSocket }),
@@ -486,10 +495,14 @@ class RealHostSetup implements HostSetup {
     return this.#participants.every((one) => one.finished);
   }
 
+  #serverChanges(): readonly ServerChange[] {
+    return this.#participants.flatMap((one) => one.serverChanges());
+  }
+
   async failure(): Promise<string | null> {
     if (this.#failure !== null) return this.#failure;
     // The scenario's own doing.
-    if (this.#participants.some((one) => one.hasKilledServer())) return null;
+    if (this.#serverChanges().includes("dies")) return null;
     return (await this.#mount?.lost()) ?? null;
   }
 
@@ -506,6 +519,9 @@ class RealHostSetup implements HostSetup {
   }
 
   serverHeldUpMs(): number {
+    // No processor would make one answer that the scenario has stopped.
+    const changes = this.#serverChanges();
+    if (changes.includes("stops") && !changes.includes("goes-on")) return 0;
     return (this.#mount?.delayedMs() ?? 0) - this.#serverDelayedMs;
   }
 
@@ -555,6 +571,12 @@ class RealHostSetup implements HostSetup {
     if (this.#client !== null) closeClient(this.#client);
     unmountBelow(this.#directory);
   }
+}
+
+/** What a case has come to that could not be prepared. */
+export function setupFailure(error: unknown): RunResult {
+  const kind = error instanceof BusyError ? "busy" : "engine-error";
+  return { kind, message: errorText(error) };
 }
 
 /**

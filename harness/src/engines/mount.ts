@@ -42,11 +42,17 @@ export type MountOptions = {
   readonly serverPath?: string;
   /** Where it grants leases, if it does. */
   readonly leaseSocket?: string;
-  /** `CaseContext.slowness`; 1 if left out. */
-  readonly slowness?: number;
+  /** How long it may take until it has mounted; `READY_BOUND_MS` if left out. */
+  readonly readyBoundMs?: number;
 };
 
-const READY_BOUND_MS = 10_000;
+/** The server was not there in time, and had no processor. */
+export class BusyError extends Error {
+  override readonly name = "BusyError";
+}
+
+/** On a real machine. */
+export const READY_BOUND_MS = 10_000;
 const END_BOUND_MS = 3000;
 const REAP_POLL_MS = 10;
 /** A server that talks much before it is ready is not ours. */
@@ -102,7 +108,19 @@ function serverEnvironment({ directory, mayBeStopped }: MountOptions): Readonly<
   return { ...childEnvironment(directory), ...(mayBeStopped === true ? { [MAY_BE_STOPPED]: "1" } : {}) };
 }
 
-/** Mounts `sourceDirectory` through our server. Rejects with the server's output if it does not come up. */
+/**
+ * Why there is no mount: where the server has waited for a processor for half of its time, that.
+ * @param seen how it ended, and its last words
+ */
+export function notMounted(boundMs: number, delayedMs: number, seen: string): Error {
+  const text = `the FUSE server did not mount within ${Math.round(boundMs)} ms`;
+  if (delayedMs * 2 < boundMs) return new Error(`${text} ${seen}`);
+  return new BusyError(
+    `the machine was busy: ${text}, and waited for a processor for ${Math.round(delayedMs)} ms`,
+  );
+}
+
+/** Mounts `sourceDirectory` through our server. Rejects with a BusyError, or with the server's output if it does not come up. */
 export async function openMount(options: MountOptions): Promise<FuseMount> {
   const mountpoint = join(options.directory, "mount");
   mkdirSync(mountpoint);
@@ -164,17 +182,18 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
     server.kill("SIGKILL");
   }
   const line = firstLine(server.stdout);
-  const boundMs = READY_BOUND_MS * (options.slowness ?? 1);
+  const boundMs = options.readyBoundMs ?? READY_BOUND_MS;
   const said = (await within(line, boundMs)) ? await line : "";
   const ready = parseReady(said ?? "");
   if (ready === null) {
     // Nothing here has ended it so far. Its output ends shortly before its end is known.
     const by = (await within(server, said === null ? END_BOUND_MS : 0)) ? (await server).signal : undefined;
+    const waitedMs = delayedMs();
     await close();
     const { stderr, exitCode } = await server;
     if (by !== undefined) throw new LostChildError(`file server: killed by ${by} before it had mounted`);
     const last = typeof stderr === "string" ? stderr.trim().split("\n").at(-1) : "";
-    throw new Error(`the FUSE server did not mount within ${boundMs} ms (exit ${exitCode}): ${last}`);
+    throw notMounted(boundMs, waitedMs, `(exit ${exitCode}): ${last}`);
   }
   // Having asked for a transport proves nothing; the kernel's mount table shows at least that it is FUSE.
   const mount = mounts().findLast((entry) => entry.mountpoint === mountpoint);

@@ -22,13 +22,12 @@ import {
 import { PAGE_SIZE, SleepWatch } from "../../../sys/src/index.ts";
 import { onAbort } from "../abort.ts";
 import type { CaseContext, Support } from "../engine.ts";
-import { errorText } from "../error-text.ts";
 import { hostSetupSupport } from "../machine.ts";
 import { stoppedProcesses } from "../run/sweep.ts";
 import { within } from "../within.ts";
 import { attendedMs, noShare, type Share, shareBetween } from "./attendance.ts";
 import { type Bystanders, bystanderCounters, bystandersOf, progressOf, type Watched } from "./bystander.ts";
-import { type HostSetup, openHostSetup } from "./host-setup.ts";
+import { type HostSetup, openHostSetup, setupFailure } from "./host-setup.ts";
 import { ownMappingReason } from "./own-mapping.ts";
 import { busyReason, ioPatienceMs } from "./patience.ts";
 
@@ -272,7 +271,7 @@ export async function runNative(
   try {
     setup = await openHostSetup(scenario, context);
   } catch (error) {
-    return { kind: "engine-error", message: errorText(error) };
+    return setupFailure(error);
   }
   let host: HostTasks | null = null;
   let stopListening = (): void => {};

@@ -1,7 +1,7 @@
 /** The file of a race, in a folder of its own, and where a way or a guard needs it our file server's mount of that folder. */
 import { chmodSync, closeSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { openMount } from "../engines/mount.ts";
+import { openMount, READY_BOUND_MS } from "../engines/mount.ts";
 import { LOAD_OFFSET, RACE_FILE_BYTES, type RaceOptions } from "./race.ts";
 import { contentOf } from "./race-rounds.ts";
 
@@ -41,7 +41,7 @@ export async function openRacePlace(
     sourceDirectory: source,
     directory,
     transport: "devfuse",
-    slowness,
+    readyBoundMs: READY_BOUND_MS * slowness,
     ...(leaseSocket === null ? {} : { leaseSocket }),
   });
   return {

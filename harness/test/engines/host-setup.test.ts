@@ -7,7 +7,13 @@ import { describe, expect, it, vi } from "vitest";
 import { contentBytes, type HostStep, type Scenario } from "../../../language/src/index.ts";
 import { scenarioWith } from "../../../language/test/support/cases.ts";
 import { mountsBelow } from "../../../sys/src/index.ts";
-import { type HostSetup, type HostSetupOptions, openHostSetup } from "../../src/engines/host-setup.ts";
+import {
+  type HostSetup,
+  type HostSetupOptions,
+  openHostSetup,
+  setupFailure,
+} from "../../src/engines/host-setup.ts";
+import { notMounted } from "../../src/engines/mount.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { processesOf, stoppedProcesses } from "../../src/run/sweep.ts";
 import { within } from "../../src/within.ts";
@@ -28,7 +34,7 @@ async function onHostSetup(
   options: HostSetupOptions = {},
 ): Promise<string> {
   const directory = caseFolder();
-  const setup = await openHostSetup(scenario, { directory, signal, slowness: 1 }, options);
+  const setup = await openHostSetup(scenario, { directory, signal, slowness: 1, timeoutMs: 20_000 }, options);
   try {
     await act(setup);
   } finally {
@@ -226,7 +232,12 @@ describe("host actors", () => {
 
   it("that die are a failure of the host setup, not an observation", async () => {
     const directory = caseFolder();
-    const setup = await openHostSetup(scenarioWith({}), { directory, signal, slowness: 1 });
+    const setup = await openHostSetup(scenarioWith({}), {
+      directory,
+      signal,
+      slowness: 1,
+      timeoutMs: 20_000,
+    });
     setup.begin();
     for (const pid of processesOf(directory)) process.kill(pid, "SIGKILL");
     expect(await setup.settled(3000)).toBe(false);
@@ -314,9 +325,21 @@ describe("the mount", () => {
     const { writeFileSync } = await import("node:fs");
     writeFileSync(serverPath, program);
     await expect(
-      openHostSetup(byMount(), { directory, signal, slowness: 1 }, { serverPath }),
+      openHostSetup(byMount(), { directory, signal, slowness: 1, timeoutMs: 20_000 }, { serverPath }),
     ).rejects.toThrow(message);
     expect(processesOf(directory)).toEqual([]);
+  });
+});
+
+it("says of a server that was late for want of a processor that the machine was busy, of another one how it ended", () => {
+  expect(setupFailure(notMounted(80_000, 61_000, "(exit 0): unmounted"))).toEqual({
+    kind: "busy",
+    message:
+      "the machine was busy: the FUSE server did not mount within 80000 ms, and waited for a processor for 61000 ms",
+  });
+  expect(setupFailure(notMounted(80_000, 39_000, "(exit 1): no such source"))).toEqual({
+    kind: "engine-error",
+    message: "the FUSE server did not mount within 80000 ms (exit 1): no such source",
   });
 });
 
@@ -357,8 +380,11 @@ describe.skipIf(fuse.kind === "no")("the file server that is mapped", () => {
       const reader = readFrom(setup.filePath);
       expect(await within(reader.ended, 300)).toBe(false);
       expect(stoppedProcesses(join(setup.sourceDirectory, ".."))).toEqual([]);
+      // It had no processor while it came to a stop, and would not have answered with one.
+      expect(setup.serverHeldUpMs()).toBe(0);
       setup.raise("go", "test");
       expect(await reader.ended).toBe(0);
+      expect(setup.serverHeldUpMs()).toBeGreaterThan(0);
       expect(await setup.settled(5000)).toBe(true);
       expect(await setup.failure()).toBeNull();
     });

@@ -82,7 +82,8 @@ export function supportsOnKvm(scenario: Scenario, proposal: Proposal): Support {
   }
   if (proposal.vmm === "poison" || poisonsPages(scenario)) {
     const refusal = poisonRefusal();
-    if (refusal !== null) return no(`pages cannot be poisoned here: ${refusal}`);
+    if (refusal !== null)
+      return no(`pages cannot be poisoned here (UFFDIO_POISON, since Linux 6.6): ${refusal}`);
   }
   for (const name of scenario.needs) {
     if ((capabilities[name] ?? 0) === 0) return no(`this KVM has no ${name}`);

@@ -18,7 +18,6 @@ import {
 import { KVM_ASYNC_PF_ENABLED, monotonicMs } from "../../../../vmm/src/index.ts";
 import { onAbort } from "../../abort.ts";
 import type { CaseContext } from "../../engine.ts";
-import { errorText } from "../../error-text.ts";
 import {
   type Bystanders,
   bystanderCounters,
@@ -28,7 +27,7 @@ import {
 } from "../bystander.ts";
 import { exitText, within } from "../child.ts";
 import { ChildPool, type PooledChild } from "../child-pool.ts";
-import { type HostSetup, openHostSetup, signalsOfLostMemory } from "../host-setup.ts";
+import { type HostSetup, openHostSetup, setupFailure, signalsOfLostMemory } from "../host-setup.ts";
 import { busyReason, ioPatienceMs } from "../patience.ts";
 import { SeenAccesses } from "../seen.ts";
 import { kvmFacts } from "./kvm-support.ts";
@@ -379,7 +378,7 @@ export async function runVmCase<Plan extends CasePlan>(
   try {
     setup = await openHostSetup(scenario, context, leaseSocket === null ? {} : { leaseSocket });
   } catch (error) {
-    return { kind: "engine-error", message: errorText(error) };
+    return setupFailure(error);
   }
   const boundMs = context.timeoutMs - CLOSE_RESERVE_MS;
   const plan = engine.plan({
