@@ -186,6 +186,8 @@ function sleepOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   const functions = [...(vcpu.stack ?? []), ...(last?.waitsIn == null ? [] : [last.waitsIn])];
   if (!knowsCall && functions.length === 0)
     return { kind: "unknown", reason: "it sleeps; where, root may see" };
+  // A VMM that has paused its VM, or is idle, can be woken: this one waits for a page of its own.
+  if (!isInKvm && last?.stat?.state === "D") return { kind: "waits", where: last.waitsIn ?? where, sleptMs };
   if (!isInKvm && knowsCall) return { kind: "outside", where, sleptMs };
   if (functions.some((name) => HALT.test(name))) {
     const page = vcpu.pages.find(({ repeated, asked, ready }) => repeated > 0 || asked > ready);
