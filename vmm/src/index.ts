@@ -49,5 +49,6 @@ export {
 export { type LinuxHandlers, type LinuxRun, runLinux } from "./runner/run-linux.ts";
 export { type MachineHandlers, type MachineRun, runMachine } from "./runner/run-machine.ts";
 export { startVm, type VmRunner } from "./runner/vm-runner.ts";
+export { watchSleep } from "./runner/watch-sleep.ts";
 export * from "./runner/watchdog.ts";
 export { MmapWindow } from "./window.ts";

@@ -63,13 +63,15 @@ export class Mapped {
     const ended: number[] = [];
     const unseen: { pid: number; why: string }[] = [];
     for (const [pid, watched] of this.#watched) {
-      if (this.#startOf(pid) !== watched.startTicks) {
+      const isThere = () => this.#startOf(pid) === watched.startTicks;
+      const why = isThere() ? await this.#lookAt(pid, watched) : null;
+      if (!isThere()) {
         this.#watched.delete(pid);
         ended.push(pid);
         continue;
       }
-      const why = await this.#lookAt(pid, watched);
-      if (why !== null) unseen.push({ pid, why });
+      // A process that exits has no memory before it is a zombie (do_exit(), kernel/exit.c): the next look finds it ended.
+      if (why !== null && why !== "ESRCH") unseen.push({ pid, why });
     }
     return { files: this.#files(), ended, unseen };
   }

@@ -119,8 +119,12 @@ function hasVmm({ proposal, onLinux }: Pick<Binding, "proposal" | "onLinux">): b
 function historyOf(binding: Binding): readonly string[] | null {
   const { cell, answer, onLinux } = binding;
   if (!hasVmm(binding)) return null;
-  const last = answer !== null && cell.steps.some(isLost) ? vmmAfterLoss(answer, onLinux) : null;
-  return cell.vmm ?? [last ?? "running"];
+  const loss = answer === null ? null : vmmAfterLoss(answer, onLinux);
+  // There is no KVM_RUN that fails under emulation: where a cell has the exit, the VMM dies.
+  if (onLinux === "emulated" && cell.vmm !== null) {
+    return cell.vmm.map((state) => state.replaceAll("stopped(efault)", loss ?? "stopped(efault)"));
+  }
+  return cell.vmm ?? [(cell.steps.some(isLost) ? loss : null) ?? "running"];
 }
 
 function defectOf({ cell, defects }: Binding, vmm: readonly string[] | null): Defect | null {

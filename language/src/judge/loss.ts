@@ -67,14 +67,18 @@ export type LinuxVmm = VmmPart | "none" | "emulated";
 /** Without KVM the lost page is the VMM's own: filemap_fault() sends it SIGBUS, and every task of the guest goes with it. */
 const emulatedLoss: Loss = loss("killed(SIGBUS)", ["killed", "killed", "killed", "killed"]);
 
-/** Where a Linux guest does not understand the report, the proposal is another one. */
+/**
+ * Where a Linux guest does not understand the report, the proposal is another one. An emulated VMM dies of its guest's first
+ * access to a lost page, in the middle of what all others do: that is an exit, of another kind.
+ */
 export function answerOnLinux(answer: Answer | null, vmm: LinuxVmm): Answer | null {
+  if (vmm === "emulated" && answer === "signals") return "exits";
   return vmm === "nmi" && answer === "reports" ? "exits" : answer;
 }
 
 /** `onLinux`: the VMM of a Linux guest; null: the guest is as the proposal has it. */
 function lossOf(answer: Answer, onLinux: LinuxVmm | null): Loss | null {
-  if (onLinux === "emulated") return answer === "signals" ? emulatedLoss : null;
+  if (onLinux === "emulated") return answer === "exits" ? emulatedLoss : null;
   const isReport = answer === "reports" || answer === "recalls" || answer === "machine-check";
   if (onLinux === null || !isReport) return losses[answer];
   if (onLinux === "none") return null;

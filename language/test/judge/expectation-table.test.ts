@@ -106,6 +106,21 @@ describe("a cell", () => {
     expect(at("nmi")).toEqual({ "victim.last": "killed" });
   });
 
+  it("takes the death of an emulated VMM for an exit: who has not begun does not begin", () => {
+    const cells = {
+      "*": "victim.last lost",
+      "@exits": "running|stopped(efault); victim.last lost|not-reached",
+    };
+    const at = (vmm: "emulated" | null) =>
+      rowsOf({ a: cells }).find({ ...scenario, id: "a" }, proposalOf("native"), vmm)?.outcome;
+    expect(at("emulated")).toMatchObject({
+      vmm: ["running|killed(SIGBUS)"],
+      accesses: { "victim.last": "killed|not-reached" },
+    });
+    expect(at(null)?.accesses).toEqual({ "victim.last": "sigbus" });
+    expect(at(null)?.vmm).toBeUndefined();
+  });
+
   it("says nothing of what the answer does not decide", () => {
     const cell = { a: "victim.last lost" };
     expect(expected(cell, "sealed")).toBeNull();

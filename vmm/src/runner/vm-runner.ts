@@ -1,14 +1,7 @@
 /** Runs a machine's vCPUs, each in a thread of its own, and emits their messages as events. The other side of vcpu-thread. */
 import { Worker } from "node:worker_threads";
 import { vmmParts } from "../../../language/src/index.ts";
-import {
-  compiledEntry,
-  lookAtThread,
-  readThread,
-  SleepWatch,
-  type ThreadLook,
-  waitChannel,
-} from "../../../sys/src/index.ts";
+import { compiledEntry, lookAtThread, type ThreadLook } from "../../../sys/src/index.ts";
 import type { RunnableMachine } from "../machine.ts";
 import type { PolicyName } from "../policy/policy.ts";
 import {
@@ -20,12 +13,10 @@ import {
   type VcpuMessage,
   type VcpuThreadInput,
 } from "./messages.ts";
+import { watchSleep } from "./watch-sleep.ts";
 
 /** Four of these make the watchdog's proof: a tenth of a second, in which KVM takes thousands of faults. */
 const TICK_MS = 25;
-
-/** How often threads are looked at from outside. */
-const LOOK_MS = 100;
 
 export type VmRunner = {
   /** KVM_RUN again, on all vCPUs, after `stopped`. */
@@ -76,32 +67,6 @@ function runVcpu(input: VcpuThreadInput, onMessage: (message: VcpuMessage) => vo
     for (const [event, listener] of Object.entries(listeners)) worker.on(event, listener);
     worker.postMessage(input);
   });
-}
-
-/** Looks at the threads of the vCPUs from outside, and reports one that sleeps for ever. Returns what ends that. */
-function watchSleep(
-  control: Int32Array,
-  cpus: number,
-  patienceMs: number,
-  onMessage: (message: VcpuMessage) => void,
-): () => void {
-  const watches = Array.from({ length: cpus }, () => new SleepWatch(patienceMs));
-  const reported = new Set<number>();
-  const look = (): void => {
-    for (const [cpu, watch] of watches.entries()) {
-      const tid = Atomics.load(control, controlWord.threadIds + cpu);
-      const overMs = watch.sample(tid === 0 ? null : readThread(tid, monotonicMs()));
-      if (overMs === null) {
-        if (reported.delete(cpu)) onMessage({ cpu, type: "unstuck" });
-      } else if (!reported.has(cpu)) {
-        reported.add(cpu);
-        const detail = `state D in ${waitChannel(tid)}`;
-        onMessage({ cpu, type: "waiting", in: "page fault", overMs, place: null, detail });
-      }
-    }
-  };
-  const timer = setInterval(look, LOOK_MS);
-  return () => clearInterval(timer);
 }
 
 export function startVm(
@@ -157,7 +122,8 @@ export function startVm(
       throw error;
     });
   });
-  const unwatch = watchSleep(words, machine.vcpus.length, ioPatienceMs, onMessage);
+  const threadOf = (cpu: number): number | null => Atomics.load(words, controlWord.threadIds + cpu) || null;
+  const unwatch = watchSleep({ cpus: machine.vcpus.length, threadOf, patienceMs: ioPatienceMs }, onMessage);
   const lookAtThreads = (): readonly (ThreadLook | null)[] =>
     machine.vcpus.map((_, cpu) => {
       const tid = Atomics.load(words, controlWord.threadIds + cpu);

@@ -28,6 +28,7 @@ import {
   KVM_ASYNC_PF_ENABLED,
   LinuxCase,
   monotonicMs,
+  watchSleep,
 } from "../../../../../vmm/src/index.ts";
 import { complaintIn, crashIn } from "../../../kernel/console.ts";
 import { childEnvironment } from "../../../run/tag.ts";
@@ -123,6 +124,7 @@ export class QemuGuest {
   #counters: readonly Readonly<Record<string, bigint>>[] = [];
   #status = "unknown";
   #ticking: NodeJS.Timeout | undefined;
+  #unwatch: () => void = () => {};
 
   /** @param directory of the run or the case, whose sweep ends QEMU if nothing else does */
   constructor(boot: QemuBoot, directory: string) {
@@ -142,7 +144,7 @@ export class QemuGuest {
     this.#qmp = new Qmp(this.#stream(descriptor.qmp), (event) => this.#happened(event));
     this.#stream(descriptor.doorbell).on("data", () => this.#look());
     this.#gone = this.#process.then(({ exitCode, signal }) => {
-      clearInterval(this.#ticking);
+      this.#unwatchAll();
       const exit = { exitCode, signal, stderr: this.#stderr };
       this.#ended(this.#reasonOf(causeOf(exit, this.#events, this.#isClosing)));
     });
@@ -196,7 +198,7 @@ export class QemuGuest {
   #overWith(why: EndReason): void {
     const current = this.#current;
     if (current === null || current.over.isOver) return;
-    clearInterval(this.#ticking);
+    this.#unwatchAll();
     current.handlers.ended?.({ type: "ended", cpu: 0, why, final: this.#final() });
     current.mapped.reach();
     current.over.reach();
@@ -340,7 +342,7 @@ export class QemuGuest {
   #start(current: Current, handlers: CaseHandlers): CaseRun {
     current.handlers = handlers;
     if (this.#end !== null) this.#overWith(this.#end);
-    else if (this.#boot.accelerator === "kvm") this.#watchLoops(handlers);
+    else this.#watch(handlers);
     current.begun.reach();
     return {
       resume: () => void this.#resume(),
@@ -349,6 +351,17 @@ export class QemuGuest {
       final: () => this.#final(),
       exited: current.over.reached,
     };
+  }
+
+  /** Until the case is over. Under TCG the vCPU's thread sleeps where it touches the page, under KVM in KVM_RUN. */
+  #watch(handlers: CaseHandlers): void {
+    const { accelerator, cpus, ioPatienceMs } = this.#boot;
+    const threadOf = (cpu: number): number | null => this.#threads[cpu] ?? null;
+    this.#unwatch = watchSleep({ cpus, threadOf, patienceMs: ioPatienceMs }, (news) => {
+      if (news.type === "waiting") handlers.waiting?.(news);
+      else handlers.unstuck?.(news);
+    });
+    if (accelerator === "kvm") this.#watchLoops(handlers);
   }
 
   #watchLoops(handlers: CaseHandlers): void {
@@ -367,6 +380,11 @@ export class QemuGuest {
       }
     };
     this.#ticking = setInterval(() => void tick(), TICK_MS * Math.min(slowness, 4));
+  }
+
+  #unwatchAll(): void {
+    clearInterval(this.#ticking);
+    this.#unwatch();
   }
 
   async #resume(): Promise<void> {
@@ -468,7 +486,7 @@ export class QemuGuest {
   /** Ends QEMU, whatever it is doing. */
   async close(): Promise<void> {
     this.#isClosing = true;
-    clearInterval(this.#ticking);
+    this.#unwatchAll();
     this.#current = null;
     this.#process.kill("SIGKILL");
     await within(this.#gone, REAP_BOUND_MS);

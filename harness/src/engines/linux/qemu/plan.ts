@@ -10,6 +10,7 @@ import {
   isNested,
   type Proposal,
   type Scenario,
+  type Witness,
 } from "../../../../../language/src/index.ts";
 import type { DaxQemu } from "../../../engine.ts";
 import { type BuiltIn, type GuestKernel, type Support, stockKernels } from "../../../engine.ts";
@@ -58,8 +59,23 @@ function supportsScenario(scenario: Scenario): Support {
   return yes;
 }
 
+/** What only KVM does: async page faults, and the large page that it has mapped for the guest. */
+function isOfKvm({ subject, label, is }: Witness): boolean {
+  return (
+    subject === "kvm" ||
+    (subject === "guest" && label === "apf" && is === "on") ||
+    (subject === "backing" && label === "huge-page")
+  );
+}
+
 /** QEMU's TCG runs the guest without KVM: it is a process that has the file mapped, as proposal `native` says. */
-function supportsEmulated(proposal: Proposal): Support {
+function supportsEmulated(scenario: Scenario, proposal: Proposal): Support {
+  const witness = scenario.witness.find(isOfKvm);
+  if (witness !== undefined) {
+    return no(
+      `its witness is of KVM, and QEMU's TCG has none: ${witness.subject}.${witness.label} is ${witness.is}`,
+    );
+  }
   if (proposal.kvm === "none" || proposal.server !== "none") return yes;
   return no(
     `${proposal.id} is about KVM: QEMU's TCG emulates the guest, as a process that has the file mapped (native)`,
@@ -78,7 +94,10 @@ export function supportsQemu(
     supportsScenario(scenario),
     supportsVmm(proposal),
     ...(accelerator === "tcg"
-      ? [supportsEmulated(proposal), supportsLinux(scenario, { ...guestOnly, exits: "kvm" }, stockKernels)]
+      ? [
+          supportsEmulated(scenario, proposal),
+          supportsLinux(scenario, { ...guestOnly, exits: "kvm" }, stockKernels),
+        ]
       : [supportsLinux(scenario, proposal, builtIn)]),
   ];
   return answers.find(({ kind }) => kind === "no") ?? yes;

@@ -47,6 +47,13 @@ describe("supportsQemu", () => {
     ["tcg", "nvdimm/load-after-truncate", "native", "an NVDIMM of QEMU's is one file"],
     ["kvm", "load-in-nested-guest", "apf-guest", "our own VMM only"],
     ["kvm", "load-resumed-after-regrow", "no-hlt-exits-no-apf", "runstate_needs_reset()"],
+    [
+      "tcg",
+      "kernel-read-of-slow-page",
+      "native",
+      "its witness is of KVM, and QEMU's TCG has none: guest.apf is on",
+    ],
+    ["tcg", "load-of-huge-page-after-truncate", "native", "backing.huge-page is seen"],
     ["tcg", "hundred-tasks", "native", "at most 16"],
     ["tcg", "load-after-truncate-interrupts-off", "native", "interrupts off"],
   ])("%s: refuses %s under %s: %s", (accelerator, scenario, proposal, reason) => {
