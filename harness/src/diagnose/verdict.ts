@@ -186,6 +186,8 @@ function sleepOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   const functions = [...(vcpu.stack ?? []), ...(last?.waitsIn == null ? [] : [last.waitsIn])];
   if (!knowsCall && functions.length === 0)
     return { kind: "unknown", reason: "it sleeps; where, root may see" };
+  // A VMM that has paused its VM, or is idle, can be woken: this one waits for a page of its own.
+  if (!isInKvm && last?.stat?.state === "D") return { kind: "waits", where: last.waitsIn ?? where, sleptMs };
   if (!isInKvm && knowsCall) return { kind: "outside", where, sleptMs };
   if (functions.some((name) => HALT.test(name))) {
     const page = vcpu.pages.find(({ repeated, asked, ready }) => repeated > 0 || asked > ready);
@@ -199,6 +201,16 @@ function sleepOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   return { kind: "waits", where, sleptMs };
 }
 
+/**
+ * It waited at every look, and each time for another page, as under heavy swapping: one wait would be as long as all the looks
+ * together, and would have fixed nothing.
+ */
+function hasComeOn(vm: VmFacts, { looks, sleptMs }: VcpuFacts): boolean {
+  const [first, last] = [looks[0], looks.at(-1)];
+  if (first === undefined || last === undefined || sleptMs === null) return false;
+  return sleptMs < last.atMs - first.atMs && grown(vm, "pf_fixed") > 0;
+}
+
 export function activityOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   const stats = vcpu.looks.map(({ stat }) => stat);
   const last = stats.at(-1);
@@ -210,12 +222,13 @@ export function activityOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   const loop = loopOf(vm, vcpu) ?? retryOf(vm, vcpu);
   if (loop !== null) return loop;
   const { all, guest } = shares(vcpu);
+  const faults = vcpu.pages.reduce((sum, page) => sum + page.faults, 0);
   if (states.every((state) => state === "D")) {
+    if (hasComeOn(vm, vcpu)) return { kind: "runs", share: all, guestShare: guest, faults };
     // The stack is read afterwards, when it may wait for something else.
     const where = vcpu.looks.at(-1)?.waitsIn ?? vcpu.stack?.[0] ?? "an unknown place";
     return { kind: "waits", where, sleptMs: vcpu.sleptMs };
   }
-  const faults = vcpu.pages.reduce((sum, page) => sum + page.faults, 0);
   const heldUp = heldUpOf(vm, vcpu);
   if (heldUp !== null) return heldUp;
   if (states.every((state) => state === "R") && all === 0) return { kind: "starved" };

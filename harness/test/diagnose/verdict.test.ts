@@ -7,6 +7,7 @@ import {
   fuseWith,
   HVA,
   looksWith,
+  lookWith,
   pageWith,
   servedBy,
   vcpuWith,
@@ -124,6 +125,31 @@ describe("a server", () => {
 });
 
 describe("the verdict", () => {
+  it("calls a vCPU healthy that waits at every look, and gets its pages in between: heavy swapping", () => {
+    const looks = looksWith({ state: "D", waitsIn: "folio_wait_bit_common" });
+    const of = (sleptMs: number | null, fixed: number): string =>
+      verdictOf({
+        vcpus: [vcpuWith({ looks, sleptMs })],
+        counters: { pf_fixed: { before: 10, after: 10 + fixed } },
+      }).kind;
+    expect(of(100, 3)).toBe("runs");
+    // One wait, longer than all the looks; nothing was fixed; it cannot be seen.
+    expect([of(500, 3), of(100, 0), of(null, 3)]).toEqual(["waits-for-io", "waits-for-io", "waits-for-io"]);
+  });
+
+  it("does not take a VMM that waits for a page of its own for one that has paused its VM", () => {
+    const asleep = { call: { kind: "call", number: 202 }, waitsIn: "futex_wait" } as const;
+    const swapping = { call: { kind: "no-call" }, state: "D", waitsIn: "folio_wait_bit_common" } as const;
+    const looks = [...looksWith(asleep), lookWith(600, swapping)];
+    expect(verdictOf({ vcpus: [vcpuWith({ looks, stack: null })] })).toMatchObject({
+      kind: "waits-for-io",
+      text: expect.stringMatching(/in folio_wait_bit_common/),
+    });
+    expect(verdictOf({ vcpus: [vcpuWith({ looks: looksWith(asleep), stack: null })] }).kind).toBe(
+      "stopped-by-vmm",
+    );
+  });
+
   it("names where a vCPU waited, not where it was when its stack was read", () => {
     const looks = looksWith({ state: "D", waitsIn: "folio_wait_bit_common" });
     const verdict = verdictOf({ vcpus: [vcpuWith({ looks, stack: ["kvm_vcpu_block"] })] });

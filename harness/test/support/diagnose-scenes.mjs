@@ -4,6 +4,7 @@
  */
 import { spawn, spawnSync } from "node:child_process";
 import {
+  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -507,6 +508,8 @@ const READY_MS = 120_000;
 
 /** Every way of making the VM's file shorter, tried while it runs and is protected, by a process that has had it open before. */
 async function protect(name, vm, path) {
+  // Another user tries, too.
+  chmodSync(path, 0o666);
   // One emulated CPU: what starts meanwhile is not to wait for the guest.
   kill([vm.child.pid], "SIGSTOP");
   const program = packagePath("harness/test/support/truncating-process.mjs");
