@@ -10,6 +10,7 @@ import { LEASE_LIMITS, type LeaseLimits, serveLeases } from "../../src/lease/lea
 import { FREE } from "../../src/lease/truncation-gate.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
+import { until } from "../support/until.ts";
 
 const file = { device: 1n, ino: 7n };
 const wire = { device: "1", ino: "7" };
@@ -65,10 +66,6 @@ class Raw {
   stopReading(): void {
     this.#socket.pause();
   }
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  await expect.poll(condition, { timeout: 20_000, interval: 5 }).toBe(true);
 }
 
 describe("a client of the lease socket", () => {

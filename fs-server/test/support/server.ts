@@ -36,6 +36,8 @@ export type Server = {
   readonly pid: number;
   readonly process: ChildProcess;
   readonly ended: Promise<Ended>;
+  /** Its standard error so far. */
+  said(): string;
   stop(signal?: NodeJS.Signals): Promise<Ended>;
 };
 
@@ -48,7 +50,7 @@ export async function serveExpectingEnd(args: readonly string[]): Promise<Ended>
 function started(
   args: readonly string[],
   before: readonly string[] = [],
-): { child: ChildProcess; ended: Promise<Ended> } {
+): { child: ChildProcess; ended: Promise<Ended>; said: () => string } {
   const [program = process.execPath, ...rest] = [...before, process.execPath, SERVE_MAIN, ...args];
   const child = spawn(program, rest, { stdio: ["ignore", "pipe", "pipe"] });
   let stdout = "";
@@ -60,7 +62,7 @@ function started(
     stderr += data.toString();
   });
   const ended = new Promise<Ended>((done) => child.on("close", (code) => done({ code, stdout, stderr })));
-  return { child, ended };
+  return { child, ended, said: () => stderr };
 }
 
 /**
@@ -68,7 +70,7 @@ function started(
  * @param before words before the command, of a program that becomes it: prlimit ..
  */
 export async function startServer(args: readonly string[], before: readonly string[] = []): Promise<Server> {
-  const { child, ended } = started(args, before);
+  const { child, ended, said } = started(args, before);
   if (child.stdout === null) throw new Error("no stdout");
   const firstLine = new Promise<string>((done) => {
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).once("line", done);
@@ -84,6 +86,7 @@ export async function startServer(args: readonly string[], before: readonly stri
     pid: child.pid ?? 0,
     process: child,
     ended,
+    said,
     stop: (signal = "SIGTERM") => {
       child.kill(signal);
       return ended;

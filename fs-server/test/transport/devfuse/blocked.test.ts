@@ -8,6 +8,7 @@ import { MAX_THREADS } from "../../../src/transport/devfuse/crew.ts";
 import { MAX_RING_THREADS } from "../../../src/transport/devfuse/ring-crew.ts";
 import { temporaryDirectory } from "../../support/directories.ts";
 import { type Server, startServer } from "../../support/server.ts";
+import { until } from "../../support/until.ts";
 import { keepUringOnFor, ways } from "../../support/uring.ts";
 
 /** SIGCHLD: what a lease's break sends, and nothing happens. */
@@ -17,6 +18,8 @@ const REQUESTS = 2000;
 const HELD_BYTE = 100_000;
 /** p99 of small requests while others' calls are blocked, on a machine where it is below that without them. */
 const BOUND_MS = 5;
+/** For what comes in a moment, later where the machine is busy. */
+const COMES_MS = 30_000;
 /** A queue of io_uring is a CPU's. */
 const ON_ONE_CPU = ["taskset", "-c", "0"];
 
@@ -115,12 +118,6 @@ function breaking(paths: readonly string[]): number {
     .filter((line) => inodes.has(/LEASE +BREAKING .*:([0-9]+) /.exec(line)?.[1] ?? "")).length;
 }
 
-/** Waits for what comes in a moment, later where the machine is busy. False: not in 30 s. */
-async function comes(condition: () => boolean): Promise<boolean> {
-  for (let i = 0; i < 600 && !condition(); i += 1) await sleep(50);
-  return condition();
-}
-
 for (const { title, args, isUsable } of ways) {
   const { threads, hang } = args.length === 0 ? limits.device : limits.queue;
   describe.skipIf(!isUsable)(`calls that block, ${title}`, () => {
@@ -162,19 +159,15 @@ for (const { title, args, isUsable } of ways) {
       const source = sourceOf("other", ...names);
       const mounted = await serve(source, ...args);
       const [server] = servers;
-      let said = "";
-      server?.process.stderr?.on("data", (data: Buffer) => {
-        said += data.toString();
-      });
       const held = names.map((name) => join(source, name));
       const releases = held.map(leased);
       const some = names.slice(1).map((name) => reading(join(mounted, name), ON_ONE_CPU));
       // Threads take a while to start; the last one serves meanwhile, and nothing is said yet.
-      expect(await comes(() => breaking(held) === names.length - 1)).toBe(true);
+      await until(() => breaking(held) === names.length - 1, COMES_MS);
       expect(await reading(join(mounted, "other"), ON_ONE_CPU).ended).toBe("content\n");
-      expect(said).toBe("");
+      expect(server?.said()).toBe("");
       const last = reading(join(mounted, names[0] ?? ""), ON_ONE_CPU);
-      expect(await comes(() => hang.test(said)), said).toBe(true);
+      await expect.poll(() => server?.said(), { timeout: COMES_MS }).toMatch(hang);
       for (const release of releases) release();
       const texts = await Promise.all([...some, last].map(({ ended }) => ended));
       expect(texts).toEqual(names.map(() => "content\n"));

@@ -17,11 +17,14 @@ import { encodeRequest, MemoryClient } from "../../../src/transport/memory/clien
 import { temporaryDirectory } from "../../support/directories.ts";
 import { type Descriptor, FrontEnd, type ShmemRequest } from "../../support/front-end.ts";
 import { type Server, serveExpectingEnd, startServer } from "../../support/server.ts";
+import { until } from "../../support/until.ts";
 
 const RANGE = 2n * 2n ** 20n;
 const NO_HANDLE = 2n ** 64n - 1n;
 const ENTRY_NODE = 0;
 const BOUND_MS = 60_000;
+/** Until the server has said something. */
+const SAID_MS = 10_000;
 
 const running: Server[] = [];
 
@@ -89,10 +92,6 @@ describe("a VMM at --socket-path", { timeout: BOUND_MS }, () => {
 
   it("is followed by the next one with --reconnect: nothing of the first is left", async () => {
     const { server, path } = await serving("--reconnect");
-    let said = "";
-    server.process.stderr?.on("data", (bytes: Buffer) => {
-      said += bytes.toString();
-    });
     // Threads of the server that are there to stay are up when the first front-end has left.
     let before: readonly string[] | null = null;
     for (let i = 1; i <= 4; i += 1) {
@@ -101,7 +100,7 @@ describe("a VMM at --socket-path", { timeout: BOUND_MS }, () => {
       // An open file, and a node that is known: left behind.
       client.call("OPEN", { node: lookup(client, "range"), args: { flags: 0 } });
       frontEnd.leave();
-      await until(() => said.split("the front-end has left").length > i);
+      await until(() => server.said().split("the front-end has left").length > i, SAID_MS);
       before ??= descriptors(server);
       expect(descriptors(server)).toEqual(before);
     }
@@ -185,13 +184,9 @@ describe("a VMM at --socket-path", { timeout: BOUND_MS }, () => {
   it("whose guest breaks a ring is served no more, until the ring is started anew", async () => {
     const { server, path } = await serving();
     const { frontEnd, client } = mounted(path);
-    let said = "";
-    server.process.stderr?.on("data", (bytes: Buffer) => {
-      said += bytes.toString();
-    });
     frontEnd.offer(1, [{ gpa: 2n ** 40n, length: 64, flags: 2 }]);
     // A ring that is stopped before its offer was looked at is not broken.
-    await until(() => said.includes("the guest broke queue 1: a buffer of 64 bytes"));
+    await until(() => server.said().includes("the guest broke queue 1: a buffer of 64 bytes"), SAID_MS);
     frontEnd.get("GET_VRING_BASE", Buffer.concat([u32(1), u32(0)]));
     frontEnd.startQueue(1);
     expect(client.init().errno).toBe(0);
@@ -225,10 +220,6 @@ const ERROR_BYTES = 16;
 describe("memory that is a file of the host's, which is made shorter", { timeout: BOUND_MS }, () => {
   it("is the guest's memory while it is there; then it costs a request, or a queue, and not the server", async () => {
     const { server, path, source } = await serving();
-    let said = "";
-    server.process.stderr?.on("data", (bytes: Buffer) => {
-      said += bytes.toString();
-    });
     const { frontEnd, client } = mounted(path);
     const message = Buffer.from(encodeRequest("GETATTR", 99n, { args: {} }));
     const request = { gpa: BigInt(IN_RAM), length: message.length, flags: NEXT };
@@ -263,13 +254,16 @@ describe("memory that is a file of the host's, which is made shorter", { timeout
     const places = [0n, 4096n, 1024n, 0n].map((place) => u64(OTHER + place));
     expect(frontEnd.acknowledged("SET_VRING_ADDR", Buffer.concat([u32(0), u32(0), ...places]))).toBe(1n);
     frontEnd.offer(1, table);
-    await until(() => said.includes("the guest broke queue 1: an indirect table at 0x100001000"));
+    await until(
+      () => server.said().includes("the guest broke queue 1: an indirect table at 0x100001000"),
+      SAID_MS,
+    );
     frontEnd.get("GET_VRING_BASE", Buffer.concat([u32(1), u32(0)]));
     frontEnd.startQueue(1);
     expect(client.init().errno).toBe(0);
     frontEnd.leave();
     expect((await server.ended).code).toBe(0);
-    expect(said).toContain("a ring of queue 0 is not in the guest's RAM");
+    expect(server.said()).toContain("a ring of queue 0 is not in the guest's RAM");
   });
 
   it("is the guest's RAM, where the guest has no other", async () => {
@@ -406,12 +400,4 @@ function descriptorName(pid: number): (fd: string) => string {
       return "";
     }
   };
-}
-
-async function until(isTrue: () => boolean): Promise<void> {
-  const deadline = performance.now() + 10_000;
-  while (!isTrue()) {
-    if (performance.now() > deadline) throw new Error("not within 10 s");
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
 }
