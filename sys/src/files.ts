@@ -337,8 +337,7 @@ function vectorOf(buffers: readonly Uint8Array[]): BigUint64Array {
 
 /** pwritev2(2) of one buffer, with RWF_* flags. */
 export function pwritev2(fd: number, from: Uint8Array, offset: bigint, flags: number): number {
-  const vector = new BigUint64Array([addressOf(from), BigInt(from.length)]);
-  return negated(cPwritev2(fd, vector, 1, offset, flags));
+  return negated(cPwritev2(fd, vectorOf([from]), 1, offset, flags));
 }
 
 /** F_GETFL of fcntl(2): the status flags of an open file. */

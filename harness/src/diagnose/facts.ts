@@ -177,6 +177,16 @@ export function bytesText(bytes: bigint): string {
   return unit === undefined ? `${bytes} bytes` : `${bytes / unit.size} ${unit.name}`;
 }
 
+/** ` for 12 s`; nothing where it is not known, or short. */
+export const sinceText = (sleptMs: number | null): string =>
+  sleptMs === null || sleptMs < 1000 ? "" : ` for ${Math.round(sleptMs / 1000)} s`;
+
+/** `has waited for 12 s`, else `waits`. */
+export function waitsText(sleptMs: number | null): string {
+  const since = sinceText(sleptMs);
+  return since === "" ? "waits" : `has waited${since}`;
+}
+
 /** Where the file's last page ends: what is mapped from there on is SIGBUS to the VMM, and no page to KVM. */
 export const endOf = (sizeBytes: bigint): bigint => ((sizeBytes + PAGE_BYTES - 1n) / PAGE_BYTES) * PAGE_BYTES;
 

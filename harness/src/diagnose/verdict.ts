@@ -18,6 +18,7 @@ import {
   type Server,
   type VcpuFacts,
   type VmFacts,
+  waitsText,
   wantedBytes,
 } from "./facts.ts";
 
@@ -381,8 +382,6 @@ function waitVerdict(
     wait.kind === "waits"
       ? `in ${wait.where}`
       : `for the page at gpa ${hex(wait.page.gpa)}, which a worker of the kernel is to bring`;
-  const waits =
-    sleptMs === null || sleptMs < 1000 ? "waits" : `has waited for ${Math.round(sleptMs / 1000)} s`;
   const mount = file?.fileSystem == null ? null : (file.fileSystem.mountPoint ?? file.path);
   const stack = wait.kind === "waits" ? (vcpu.stack ?? []) : (worker?.stack ?? []);
   const isHandler = stack.includes("handle_userfault");
@@ -408,7 +407,7 @@ function waitVerdict(
   return {
     kind: "waits-for-io",
     severity: isHung || isLong ? "hung" : "open",
-    text: `waiting for ${what}: ${idOf(vcpu)} ${waits} ${where}${tail}${hint}`,
+    text: `waiting for ${what}: ${idOf(vcpu)} ${waitsText(sleptMs)} ${where}${tail}${hint}`,
     remedies: isHandler
       ? [
           {

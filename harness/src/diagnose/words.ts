@@ -6,8 +6,10 @@ import {
   type GuestFile,
   mappedBytes,
   type Server,
+  sinceText,
   type VcpuFacts,
   type VmFacts,
+  waitsText,
 } from "./facts.ts";
 import { type Activity, serverState } from "./verdict.ts";
 
@@ -22,12 +24,6 @@ export function vmTitle({ pid, name, process, program }: VmFacts): string {
 export function vcpuTitle({ id, tid, name }: VcpuFacts): string {
   return `${id === null ? "vCPU" : `vCPU ${id}`}, thread ${tid} (${name})`;
 }
-
-const sinceText = (sleptMs: number | null): string =>
-  sleptMs === null || sleptMs < 1000 ? "" : ` for ${Math.round(sleptMs / 1000)} s`;
-
-const waitsText = (sleptMs: number | null): string =>
-  sleptMs === null || sleptMs < 1000 ? "waits" : `has waited${sinceText(sleptMs)}`;
 
 export function activityText(activity: Activity, vcpu: VcpuFacts, watchedMs: number): string {
   switch (activity.kind) {

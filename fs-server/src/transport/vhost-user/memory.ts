@@ -87,11 +87,11 @@ export class GuestRegions {
 
   /** Those of a table. Throws a MemoryFault, with some of them added. */
   addAll(table: readonly RegionMessage[], fds: readonly number[]): void {
-    const regions = table.map((message, i) => ({ message, fd: fds[i] ?? -1 }));
-    const reaches = new Map(
-      regions.map(({ fd }) => [fd, this.#reachOf(fd, fstatSync(fd, { bigint: true }))]),
-    );
-    const narrowFirst = regions.toSorted((a, b) => (reaches.get(a.fd) ?? 0) - (reaches.get(b.fd) ?? 0));
+    const regions = table.map((message, i) => {
+      const fd = fds[i] ?? -1;
+      return { message, fd, reach: this.#reachOf(fd, fstatSync(fd, { bigint: true })) };
+    });
+    const narrowFirst = regions.toSorted((a, b) => a.reach - b.reach);
     for (const { message, fd } of narrowFirst) this.add(message, fd);
   }
 
