@@ -12,13 +12,15 @@ const canBuild = ["dpkg-deb", "make", "gcc", "strip", "tar", "xz", "patch"].ever
 /** An interrupted build ends within this time; on a quiet machine it takes a tenth of it. */
 const END_BOUND_MS = 5000;
 
+let folder = "";
 let archive: KvmArchive;
 let cache = "";
 let spec = "";
 let env: Readonly<Record<string, string>> = {};
 
 const kernels = (...args: readonly string[]): Promise<CliResult> => cli(["kernels", ...args], { env });
-const build = (): RunningCli => startCli(["kernels", "build", spec], { env });
+/** In the test's folder: a program that hangs writes where it was started, too. */
+const build = (): RunningCli => startCli(["kernels", "build", spec], { env, cwd: folder });
 
 /** All paths below the cache but for the archive's index and the marks of live processes. */
 function cached(folder = cache): readonly string[] {
@@ -44,7 +46,7 @@ function processes(): readonly string[] {
 
 describe.skipIf(!canBuild)("daxfault kernels (needs dpkg-deb, gcc, make, patch, strip, tar, xz)", () => {
   beforeEach(() => {
-    const folder = caseFolder();
+    folder = caseFolder();
     archive = new KvmArchive(folder);
     cache = join(folder, "cache/daxfault");
     const path = join(folder, "a.patch");
