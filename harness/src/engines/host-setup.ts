@@ -488,7 +488,9 @@ class RealHostSetup implements HostSetup {
 
   async settled(boundMs: number): Promise<boolean> {
     const deadlineMs = this.nowMs() + boundMs;
-    const done = (): boolean => this.#failure !== null || this.#participants.every((one) => one.finished);
+    // Of a case that is over nobody waits any more.
+    const isOver = (): boolean => this.#failure !== null || this.#closing;
+    const done = (): boolean => isOver() || this.#participants.every((one) => one.finished);
     while (!done() && !this.#signal.aborted && this.nowMs() < deadlineMs) {
       await sleep(Math.min(SETTLE_POLL_MS, deadlineMs - this.nowMs()));
     }

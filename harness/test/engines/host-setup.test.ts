@@ -200,6 +200,17 @@ describe("host actors", () => {
     });
   });
 
+  it("that wait for ever are waited for no longer than the set-up is there", async () => {
+    let settled: Promise<boolean> = Promise.resolve(true);
+    const beganMs = performance.now();
+    await onHostSetup(scenarioWith({}), async (setup) => {
+      setup.begin();
+      settled = setup.settled(60_000);
+    });
+    expect(await settled).toBe(false);
+    expect(performance.now() - beganMs).toBeLessThan(20_000);
+  });
+
   it("that are a device die of what is lost, which is an observation", async () => {
     const steps: HostStep[] = [
       { verb: "device-write", offset: 0xffcn, size: 8, value: 0x1122334455667788n },

@@ -4,20 +4,24 @@
  */
 import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { execa } from "execa";
 import { describe, expect, it } from "vitest";
 import { proposalOf } from "../../../../../language/test/support/cases.ts";
 import type { EndReason } from "../../../../../vmm/src/index.ts";
+import { startServer as listeningServer } from "../../../../src/bench/virtiofsd-vm.ts";
 import { QEMU_WINDOW_BASE } from "../../../../src/engines/linux/qemu/arguments.ts";
 import { QemuGuest } from "../../../../src/engines/linux/qemu/guest.ts";
 import { windowBaseIn } from "../../../../src/engines/linux/qemu/guest-words.ts";
 import { planQemu } from "../../../../src/engines/linux/qemu/plan.ts";
+import { Qmp } from "../../../../src/engines/linux/qemu/qmp.ts";
 import { startServer } from "../../../../src/engines/linux/qemu/server.ts";
 import { loadScenarios } from "../../../../src/fixtures.ts";
-import { obtainDaxQemu } from "../../../../src/kernel/dax-qemu.ts";
+import { obtainDaxQemu, socketChardev } from "../../../../src/kernel/dax-qemu.ts";
 import { guestKernelIn } from "../../../../src/kernel/guest.ts";
 import { parseKernelSpec } from "../../../../src/kernel/spec.ts";
 import { openRunDirectory } from "../../../../src/run/directory.ts";
 import { processesOf } from "../../../../src/run/sweep.ts";
+import { childEnvironment } from "../../../../src/run/tag.ts";
 import { jsonLines, startCli } from "../../../support/cli.ts";
 import { caseFolder, eventually } from "../../../support/folders.ts";
 import { noVm, VM_KERNEL, VM_TEST_BOUND_MS } from "../../../support/vm.ts";
@@ -25,6 +29,8 @@ import { noVm, VM_KERNEL, VM_TEST_BOUND_MS } from "../../../support/vm.ts";
 const SLOWNESS = 4;
 const UP_BOUND_MS = 120_000;
 const GONE_BOUND_MS = 8000;
+/** Of a run whose case has ended. */
+const END_BOUND_MS = 45_000;
 
 /** A guest in the middle of a case: its task has touched the page, and waits for a host that never cuts the file. */
 async function guestInCase() {
@@ -134,6 +140,44 @@ function withWord(directory: string, word: string): readonly number[] {
   });
 }
 
+describe.skipIf(noVm !== null)("QEMU's own device for virtio-fs, without DAX", () => {
+  it("is migrated by nobody, either: QEMU says what the server lacks, and goes on", async () => {
+    const run = openRunDirectory();
+    const directory = caseFolder();
+    const source = join(directory, "source");
+    mkdirSync(source);
+    const server = await listeningServer("ours", source, "ours", { peer: [], directory });
+    const { command } = await obtainDaxQemu({ path: null, signal: new AbortController().signal });
+    const [program = "", ...first] = command;
+    const memory = "memory-backend-memfd,id=ram,size=64M,share=on";
+    // Stopped: it needs no guest.
+    const qemu = execa(
+      program,
+      [
+        ...first,
+        ...["-S", "-nodefaults", "-no-user-config", "-display", "none", "-m", "64M", "-qmp", "stdio"],
+        ...["-object", memory, "-machine", "q35,memory-backend=ram"],
+        ...["-chardev", socketChardev("fs", server.socketPath)],
+        ...["-device", "vhost-user-fs-pci,chardev=fs,tag=fs,queue-size=128"],
+      ],
+      { cwd: directory, env: childEnvironment(directory), buffer: false, reject: false },
+    );
+    try {
+      const qmp = new Qmp(qemu.duplex(), () => undefined);
+      await qmp.execute("qmp_capabilities");
+      await expect(qmp.execute("migrate", { uri: "exec:cat >/dev/null" })).rejects.toThrow(
+        "Migration disabled: vhost-user backend lacks VHOST_USER_PROTOCOL_F_LOG_SHMFD feature",
+      );
+      expect(await qmp.execute("query-status")).toMatchObject({ status: "prelaunch" });
+    } finally {
+      qemu.kill("SIGKILL");
+      await qemu;
+      await server.close();
+      await run.close();
+    }
+  });
+});
+
 describe.skipIf(noVm !== null)(
   `a run with a guest in QEMU (${noVm ?? VM_KERNEL})`,
   { timeout: VM_TEST_BOUND_MS },
@@ -183,7 +227,10 @@ describe.skipIf(noVm !== null)(
     ])("names %s that was killed, and proves nothing", async (_what, word, message) => {
       const { running, directory } = await startRun();
       for (const pid of withWord(directory, word)) process.kill(pid, "SIGKILL");
+      const killedMs = performance.now();
       const { code, stdout } = await running.ended;
+      // Of the actors of such a case nobody waits for what they never do.
+      expect(performance.now() - killedMs).toBeLessThan(END_BOUND_MS);
       const [only] = jsonLines(stdout).filter(({ type }) => type === "case");
       expect(only?.verdict).toMatchObject({
         kind: "inconclusive",
