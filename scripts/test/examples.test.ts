@@ -1,4 +1,5 @@
 /** The examples for other people's job systems: whole files, and commands that run. */
+
 import { execFileSync, spawnSync } from "node:child_process";
 import {
   mkdirSync,
@@ -13,6 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { isLong } from "../../sys/test/support/long.ts";
 
 /** A folder that looks like the checkout and may be written to. */
 function copy(): string {
@@ -57,7 +59,7 @@ describe("examples/slurm.sh", () => {
 });
 
 describe("examples/parallel.sh", () => {
-  it("runs shards side by side and reports them together", () => {
+  it.runIf(isLong)("runs shards side by side and reports them together", () => {
     const { status, stdout } = spawnSync("examples/parallel.sh", ["3", ...filter.split(" ")], {
       cwd: copy(),
       encoding: "utf8",
@@ -71,7 +73,7 @@ describe("examples/parallel.sh", () => {
 describe("examples/github-actions.yml", () => {
   const text = readFileSync("examples/github-actions.yml", "utf8");
 
-  it("has shards that make a whole, and a report of them", () => {
+  it.runIf(isLong)("has shards that make a whole, and a report of them", () => {
     const shards =
       /shard: \[([0-9, ]+)\]/
         .exec(text)?.[1]

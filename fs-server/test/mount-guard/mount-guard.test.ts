@@ -1,4 +1,5 @@
 /** What the kernel behind a mount has cached and mapped, when somebody changes the source behind the server's back. */
+
 import {
   mkdirSync,
   readdirSync,
@@ -10,6 +11,7 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { PreContentGuard } from "../../src/guard/pre-content.ts";
 import { GuardRefused } from "../../src/guard/truncation-guard.ts";
 import { temporaryDirectory } from "../support/directories.ts";
@@ -100,35 +102,38 @@ describe.skipIf(reason !== null)(`a mapping of the mount${reason === null ? "" :
       expect([done.errno, statSync(source).size]).toEqual([null, 100]);
     });
 
-    it("and truncations by the mount, stores and changes behind it, all at once, keep nobody waiting", async () => {
-      const { source, mounted, pid } = await serve("--guard", guard);
-      const stores =
-        'until(() => (sys.isPageThere(at, "write"), sys.isPageThere(page, "write"), performance.now() > start + 2000))';
-      const storing = (await onHost(mounted, stores, `${MAP}`))();
-      const cuts = `for (let i = 0; i < 150; i += 1) {
+    it.runIf(isLong)(
+      "and truncations by the mount, stores and changes behind it, all at once, keep nobody waiting",
+      async () => {
+        const { source, mounted, pid } = await serve("--guard", guard);
+        const stores =
+          'until(() => (sys.isPageThere(at, "write"), sys.isPageThere(page, "write"), performance.now() > start + 2000))';
+        const storing = (await onHost(mounted, stores, `${MAP}`))();
+        const cuts = `for (let i = 0; i < 150; i += 1) {
         fs.truncateSync(path, i % 3 === 0 ? 0 : ${BYTES}); fs.appendFileSync(path, "x"); }`;
-      const [cutting, changing] = await Promise.all([onHost(mounted, cuts), onHost(source, cuts)]);
-      const [byMount, behind] = await Promise.all([cutting().done, changing().done]);
-      expect([byMount.errno, behind.errno]).toEqual([null, null]);
-      expect(Math.max(byMount.ms, behind.ms)).toBeLessThan(30_000);
-      expect((await storing.done).errno).toBeNull();
-      writeFileSync(mounted, "still there");
-      expect(readFileSync(source, "utf8")).toBe("still there");
-      // Descriptors of the file itself: a thread that the server starts meanwhile has its own of other kinds.
-      const folder = `/proc/${pid}/fd`;
-      const linkOf = (fd: string): string | null => {
-        try {
-          return readlinkSync(`${folder}/${fd}`);
-        } catch {
-          // Closed meanwhile.
-          return null;
-        }
-      };
-      const open = () => readdirSync(folder).filter((fd) => linkOf(fd) === source).length;
-      const before = open();
-      for (let i = 0; i < 20; i += 1) readFileSync(mounted);
-      await expect.poll(open, { timeout: 3000 }).toBeLessThanOrEqual(before);
-    });
+        const [cutting, changing] = await Promise.all([onHost(mounted, cuts), onHost(source, cuts)]);
+        const [byMount, behind] = await Promise.all([cutting().done, changing().done]);
+        expect([byMount.errno, behind.errno]).toEqual([null, null]);
+        expect(Math.max(byMount.ms, behind.ms)).toBeLessThan(30_000);
+        expect((await storing.done).errno).toBeNull();
+        writeFileSync(mounted, "still there");
+        expect(readFileSync(source, "utf8")).toBe("still there");
+        // Descriptors of the file itself: a thread that the server starts meanwhile has its own of other kinds.
+        const folder = `/proc/${pid}/fd`;
+        const linkOf = (fd: string): string | null => {
+          try {
+            return readlinkSync(`${folder}/${fd}`);
+          } catch {
+            // Closed meanwhile.
+            return null;
+          }
+        };
+        const open = () => readdirSync(folder).filter((fd) => linkOf(fd) === source).length;
+        const before = open();
+        for (let i = 0; i < 20; i += 1) readFileSync(mounted);
+        await expect.poll(open, { timeout: 3000 }).toBeLessThanOrEqual(before);
+      },
+    );
   });
 
   it("is refused where it cannot be guarded, by name", async () => {

@@ -1,8 +1,8 @@
 /** Nobody gets out of the source while the host exchanges it for links, for a moment; swaps-main tries for ten minutes. */
 import { describe, expect, it } from "vitest";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { swaps, swapsVariants } from "../../src/stress/swaps.ts";
 import { temporaryDirectory } from "../support/directories.ts";
-import { isLong } from "../support/long.ts";
 import { noMountBecause } from "../support/server.ts";
 import { keepUringOnFor, lackOfMount } from "../support/uring.ts";
 
@@ -11,7 +11,8 @@ const SECONDS = isLong ? 4 : 2;
 const reason = process.geteuid?.() === 0 ? noMountBecause("devfuse") : "needs root to act as another user";
 if (reason !== null) console.warn(`skipped: exchanges by the host: ${reason}`);
 
-const usable = swapsVariants.filter(({ name, args }) => {
+const chosen = swapsVariants.filter(({ name }) => isLong || name === "uncached");
+const usable = chosen.filter(({ name, args }) => {
   const lack = name === "cached" ? null : lackOfMount(args);
   if (lack !== null) console.warn(`skipped: exchanges by the host, ${name}: ${lack}`);
   return name !== "cached" && lack === null;

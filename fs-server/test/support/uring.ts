@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll } from "vitest";
 import { declare } from "../../../sys/src/index.ts";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { noMountBecause } from "./server.ts";
 
 const SWITCH = "/sys/module/fuse/parameters/enable_uring";
@@ -91,10 +92,13 @@ export type Way = {
   readonly isUsable: boolean;
 };
 
-function way(name: string, args: readonly string[]): Way {
-  const reason = lackOfMount(args);
+function way(name: string, args: readonly string[], { isOnlyLong = false } = {}): Way {
+  const reason = isOnlyLong && !isLong ? "in npm run test:long" : lackOfMount(args);
   return { title: reason === null ? name : `${name} (${reason})`, args, isUsable: reason === null };
 }
 
 /** How devfuse gets its requests. */
-export const ways: readonly Way[] = [way("by /dev/fuse", []), way("by io_uring", ["--io-uring"])];
+export const ways: readonly Way[] = [
+  way("by /dev/fuse", []),
+  way("by io_uring", ["--io-uring"], { isOnlyLong: true }),
+];

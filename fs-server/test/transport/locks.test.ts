@@ -16,6 +16,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { F_RDLCK, F_UNLCK, F_WRLCK, LOCK_EX } from "../../../sys/src/index.ts";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import { LockClient, soon } from "../support/lock-client.ts";
 import { lockCases } from "../support/semantics/locks.ts";
@@ -24,61 +25,66 @@ import { noMountBecause, type Server, startServer } from "../support/server.ts";
 const reason = noMountBecause("devfuse");
 const undo: (() => unknown)[] = [];
 
-describe.skipIf(reason !== null).each([
+const modes = [
   ["plain", []],
   ["--writeback", ["--writeback"]],
   ["--passthrough", ["--passthrough"]],
-])("a mount by --posix-lock --flock, %s, shows what the folder underneath does", (_title, extra) => {
-  let [folder, source, mounted] = ["", "", ""];
-  let server: Server;
-  let clients: readonly [LockClient, LockClient];
-  let count = 0;
+] as const;
 
-  beforeAll(async () => {
-    [folder, source, mounted] = [temporaryDirectory(), temporaryDirectory(), temporaryDirectory()];
-    const args = ["--posix-lock", "--flock", ...extra];
-    server = await startServer(["--source", source, "--mountpoint", mounted, ...args]);
-    clients = [new LockClient(), new LockClient()];
-  });
+describe.skipIf(reason !== null).each(modes.filter(([title]) => isLong || title === "plain"))(
+  "a mount by --posix-lock --flock, %s, shows what the folder underneath does",
+  (_title, extra) => {
+    let [folder, source, mounted] = ["", "", ""];
+    let server: Server;
+    let clients: readonly [LockClient, LockClient];
+    let count = 0;
 
-  afterAll(async () => {
-    for (const client of clients) await client.end();
-    expect((await server.stop()).code).toBe(0);
-  });
+    beforeAll(async () => {
+      [folder, source, mounted] = [temporaryDirectory(), temporaryDirectory(), temporaryDirectory()];
+      const args = ["--posix-lock", "--flock", ...extra];
+      server = await startServer(["--source", source, "--mountpoint", mounted, ...args]);
+      clients = [new LockClient(), new LockClient()];
+    });
 
-  it.each(Object.entries(lockCases))("%s", async (_name, observe) => {
-    count += 1;
-    const [one, two] = clients;
-    const seen = async (base: string, below: string): Promise<unknown> => {
-      mkdirSync(join(base, String(count)));
-      const at = (leaf: string) => join(base, String(count), leaf);
-      const host = (leaf: string) => join(below, String(count), leaf);
-      const result = await observe({ at, host, one, two });
-      for (const client of clients) await client.does("closeAll");
-      return result;
-    };
-    expect(await seen(mounted, source)).toEqual(await seen(folder, folder));
-  });
+    afterAll(async () => {
+      for (const client of clients) await client.end();
+      expect((await server.stop()).code).toBe(0);
+    });
 
-  it("leaves no descriptor behind", async () => {
-    const open = (): readonly string[] =>
-      readdirSync(`/proc/${server.pid}/fd`)
-        .map((fd) => {
-          try {
-            return readlinkSync(`/proc/${server.pid}/fd/${fd}`);
-          } catch {
-            return "";
-          }
-        })
-        .filter((path) => path.endsWith("/file") && path.startsWith(source));
-    // One by which each inode is known is left.
-    const perFile = (): number => {
-      const paths = open();
-      return paths.length - new Set(paths).size;
-    };
-    await expect.poll(perFile, { timeout: 5000 }).toBe(0);
-  });
-});
+    it.each(Object.entries(lockCases))("%s", async (_name, observe) => {
+      count += 1;
+      const [one, two] = clients;
+      const seen = async (base: string, below: string): Promise<unknown> => {
+        mkdirSync(join(base, String(count)));
+        const at = (leaf: string) => join(base, String(count), leaf);
+        const host = (leaf: string) => join(below, String(count), leaf);
+        const result = await observe({ at, host, one, two });
+        for (const client of clients) await client.does("closeAll");
+        return result;
+      };
+      expect(await seen(mounted, source)).toEqual(await seen(folder, folder));
+    });
+
+    it("leaves no descriptor behind", async () => {
+      const open = (): readonly string[] =>
+        readdirSync(`/proc/${server.pid}/fd`)
+          .map((fd) => {
+            try {
+              return readlinkSync(`/proc/${server.pid}/fd/${fd}`);
+            } catch {
+              return "";
+            }
+          })
+          .filter((path) => path.endsWith("/file") && path.startsWith(source));
+      // One by which each inode is known is left.
+      const perFile = (): number => {
+        const paths = open();
+        return paths.length - new Set(paths).size;
+      };
+      await expect.poll(perFile, { timeout: 5000 }).toBe(0);
+    });
+  },
+);
 
 describe.skipIf(reason !== null)("callers that wait for locks", () => {
   let [source, mounted] = ["", ""];

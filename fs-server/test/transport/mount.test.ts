@@ -30,6 +30,7 @@ import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { transports } from "../../../language/src/index.ts";
 import { compiledEntry, files, MNT_DETACH, unmount } from "../../../sys/src/index.ts";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { isFuseMounted } from "../../src/serve/mount-point.ts";
 import { temporaryDirectory } from "../support/directories.ts";
 import {
@@ -45,6 +46,8 @@ const usable = transports.filter((transport) => {
   if (reason !== null) console.warn(`skipped: mounts through ${transport}: ${reason}`);
   return reason === null;
 });
+/** Whose processes are started and ended in each way. */
+const ended = usable.filter((transport) => isLong || transport === "devfuse");
 
 describe.each(usable)("a %s mount", (transport) => {
   let source: string;
@@ -173,7 +176,7 @@ describe.each(usable)("a %s mount", (transport) => {
   });
 });
 
-describe.each(usable)("a %s server that another process unmounts", (transport) => {
+describe.each(ended)("a %s server that another process unmounts", (transport) => {
   const start = async (): Promise<{ readonly mounted: string; readonly server: Server }> => {
     const mounted = temporaryDirectory();
     const places = ["--source", temporaryDirectory(), "--mountpoint", mounted];
@@ -201,7 +204,7 @@ describe.each(usable)("a %s server that another process unmounts", (transport) =
   });
 });
 
-describe.each(usable)("a detached %s server", (transport) => {
+describe.each(ended)("a detached %s server", (transport) => {
   const detached = (mounted: string, stdio: StdioOptions): ChildProcess => {
     const places = ["--source", temporaryDirectory(), "--mountpoint", mounted];
     const args = [SERVE_MAIN, ...places, "--detached", "--transport", transport];
@@ -238,7 +241,7 @@ describe.each(usable)("a detached %s server", (transport) => {
   });
 });
 
-describe.each(usable)("a %s server that cannot serve", (name) => {
+describe.each(ended)("a %s server that cannot serve", (name) => {
   const transport = ["--transport", name];
 
   it.each([

@@ -127,10 +127,11 @@ describe("doctor", () => {
     ["DAXFAULT_NO_ROOT", "root", "process", "partly"],
   ])("with %s=1 says what is missing, why, and what to do", async (name, feature, engine, runs) => {
     const env = { [name]: "1" };
-    const { stdout } = await cli(["doctor"], { env });
+    const path = join(caseFolder(), "doctor.jsonl");
+    const { stdout } = await cli(["doctor", "--json", path], { env });
     expect(stdout).toMatch(new RegExp(`${feature} +missing +${name}=1 says so`));
     expect(stdout).toContain(`do:    unset ${name}`);
-    const records = jsonLines((await cli(["doctor", "--json", "-"], { env })).stdout);
+    const records = jsonLines(readFileSync(path, "utf8"));
     expect(records.find(({ type, name: what }) => type === "feature" && what === feature)).toMatchObject({
       kind: "missing",
     });

@@ -2,11 +2,11 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import type { ScoreRecord } from "../../src/report/records.ts";
 import { cli, jsonLines } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
-import { isLong } from "../support/long.ts";
 
 type PropertyLine = {
   readonly type: string;

@@ -1,8 +1,10 @@
 /** The user's surroundings are no defect of daxfault: one message with what is wrong and what to do, exit code 64. */
+
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, it } from "vitest";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { builtPath } from "../../src/paths.ts";
 import { DESCRIPTORS_MIN } from "../../src/surroundings.ts";
@@ -89,7 +91,7 @@ describe("limits", { timeout: SHELL_BOUND_MS }, () => {
     if (limit > 20) expect(code).toBe(64);
   });
 
-  it(`of ${DESCRIPTORS_MIN} are enough, however many modules Node opens at once`, async () => {
+  it.runIf(isLong)(`of ${DESCRIPTORS_MIN} are enough, however many modules Node opens at once`, async () => {
     const { code, text } = await shell(
       `ulimit -n ${DESCRIPTORS_MIN}\nNODE_OPTIONS="--import ${SAY_MODULES}" exec daxfault ${model}`,
     );
@@ -115,7 +117,7 @@ describe.skipIf(supportOf(thisMachine(), ["mmap-io"]).kind === "no")(
   "without PATH",
   { timeout: SHELL_BOUND_MS },
   () => {
-    it("programs are found in the standard places", async () => {
+    it.runIf(isLong)("programs are found in the standard places", async () => {
       const { code, text } = await shell(`unset PATH\nexec daxfault ${processes}`);
       expect(text).toContain("1 pass");
       expect(code).toBe(0);
@@ -124,7 +126,7 @@ describe.skipIf(supportOf(thisMachine(), ["mmap-io"]).kind === "no")(
 );
 
 describe.skipIf(!isRoot)("a namespace", { timeout: SHELL_BOUND_MS }, () => {
-  it.each([
+  it.runIf(isLong).each([
     ["without /proc", "mkdir p; mount --bind p /proc", "", "/proc is not mounted"],
     ["of PIDs with the old /proc", ":", "unshare -fp ", "/proc is that of another PID namespace"],
   ])("%s", async (_what, setup, prefix, message) => {
@@ -134,7 +136,7 @@ describe.skipIf(!isRoot)("a namespace", { timeout: SHELL_BOUND_MS }, () => {
     expect(code).toBe(64);
   });
 
-  it("with a temporary folder that has room for two folders only", async () => {
+  it.runIf(isLong)("with a temporary folder that has room for two folders only", async () => {
     const { code, text } = await shell(
       `mkdir t; mount -t tmpfs -o nr_inodes=3 none t\nTMPDIR=$PWD/t exec daxfault ${model}`,
     );

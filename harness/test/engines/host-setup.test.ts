@@ -1,4 +1,5 @@
 /** The host setup on the real host: file, host actors as processes, signals. */
+
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
@@ -7,6 +8,7 @@ import { describe, expect, it, vi } from "vitest";
 import { contentBytes, type HostStep, type Scenario } from "../../../language/src/index.ts";
 import { scenarioWith } from "../../../language/test/support/cases.ts";
 import { mountsBelow } from "../../../sys/src/index.ts";
+import { isLong } from "../../../sys/test/support/long.ts";
 import {
   type HostSetup,
   type HostSetupOptions,
@@ -312,7 +314,7 @@ describe("the mount", () => {
     await onHostSetup(byMount(), act, options);
   });
 
-  it.each([
+  it.runIf(isLong).each([
     ["ends at once", 'process.stderr.write("no such device\\n"); process.exit(1)', "no such device"],
     [
       "is killed while it starts",

@@ -1,4 +1,5 @@
 /** Cases without a VM on the real host, by each engine that runs them: processes map, touch, and die as they should. */
+
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
@@ -11,6 +12,7 @@ import type {
   Scenario,
 } from "../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../language/test/support/cases.ts";
+import { isLong } from "../../../sys/test/support/long.ts";
 import type { Engine } from "../../src/engine.ts";
 import { mmapIoEngine } from "../../src/engines/mmap-io/engine.ts";
 import { supportsNative } from "../../src/engines/native.ts";
@@ -186,7 +188,7 @@ describe.each(engines)("the engine $title", ({ engine, isHere, code, name }) => 
     },
   );
 
-  it.runIf(isHere)("a task that waits for ever is a time-out, not an observation", async () => {
+  it.runIf(isLong && isHere)("a task that waits for ever is a time-out, not an observation", async () => {
     const { victim } = scenarioWith({}).actors;
     if (victim === undefined) throw new Error("no victim");
     const result = await run(engine, scenarioWith({ actors: { victim } }), { timeoutMs: 6000 });
@@ -299,7 +301,7 @@ describe.each(engines)("a child of the engine $title that is ended from outside"
     expect(result).toEqual({ kind: "engine-error", message });
   });
 
-  it.runIf(isHere)("a task that counts: is no observation, and named", async () => {
+  it.runIf(isLong && isHere)("a task that counts: is no observation, and named", async () => {
     const { victim } = scenarioWith({}).actors;
     if (victim === undefined) throw new Error("no victim");
     const counter: Actor = { in: "guest-task", steps: [{ verb: "count" }] };
@@ -308,7 +310,7 @@ describe.each(engines)("a child of the engine $title that is ended from outside"
     expect(result).toEqual({ kind: "engine-error", message: "process of counter: killed by SIGKILL" });
   });
 
-  it.runIf(isHere)("one that is stopped is named, though it is ended with its case", async () => {
+  it.runIf(isLong && isHere)("one that is stopped is named, though it is ended with its case", async () => {
     const { victim } = scenarioWith({}).actors;
     if (victim === undefined) throw new Error("no victim");
     const result = await attacked({

@@ -1,4 +1,5 @@
 /** KVM's modules with patches, from the archive to the cache, and everything that can go wrong on the way. */
+
 import { spawn, spawnSync } from "node:child_process";
 import {
   existsSync,
@@ -11,6 +12,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { readyKernels } from "../../src/cli/ready-kernels.ts";
 import { UsageError } from "../../src/cli/usage.ts";
 import { obtainKernel } from "../../src/kernel/cache.ts";
@@ -104,7 +106,7 @@ describe.skipIf(!canBuild)(
       expect(await build([])).toEqual(stock);
     });
 
-    it("compiles of each further patch what it touches, and loads nothing", async () => {
+    it.runIf(isLong)("compiles of each further patch what it touches, and loads nothing", async () => {
       const first = await build([patchFile("a.patch", goodPatch)]);
       const said: string[] = [];
       const amd = changeOf("arch/x86/kvm/amd.c", "int amd_value = SHARED;", "int amd_value = 7;");
@@ -119,7 +121,7 @@ describe.skipIf(!canBuild)(
       expect(inCache("builds")).toHaveLength(1);
     });
 
-    it("is kept by what the patches say, in their order", async () => {
+    it.runIf(isLong)("is kept by what the patches say, in their order", async () => {
       const path = patchFile("a.patch", goodPatch);
       const other = patchFile("b.patch", goodPatch.replaceAll("= 2", "= 3").replace("= 1", "= 2"));
       const both = await build([path, other]);
@@ -153,7 +155,7 @@ describe.skipIf(!canBuild)(
       expect((await build([patchFile("a.patch", goodPatch)])).release).toBe(RELEASE);
     });
 
-    it.each(["base", "patched"])(
+    it.runIf(isLong).each(["base", "patched"])(
       "is given up on Ctrl-C while the %s is compiled, and leaves the cache whole",
       async (what) => {
         if (what === "patched") await build([patchFile("a.patch", goodPatch)]);
@@ -327,7 +329,7 @@ describe.skipIf(!canBuild)(
       expect([inCache("kernels"), inCache("builds"), readdirSync(inUse)]).toEqual([[], [], []]);
     });
 
-    it("is made again where what is in the cache is not what was put there", async () => {
+    it.runIf(isLong)("is made again where what is in the cache is not what was put there", async () => {
       const path = patchFile("a.patch", goodPatch);
       const kernel = await build([path]);
       writeFileSync(join(dirname(kernel.imagePath), "modules/kvm.ko"), "damaged");

@@ -2,9 +2,9 @@
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { startCli } from "../support/cli.ts";
 import { caseFolder, eventually } from "../support/folders.ts";
-import { isLong } from "../support/long.ts";
 import { startMapping } from "../support/mapping.ts";
 import { noPermissionEvents } from "../support/permission-events.ts";
 import { Truncating } from "../support/truncating.ts";

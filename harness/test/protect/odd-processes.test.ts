@@ -1,11 +1,11 @@
 /** Watching over files of processes of other users and namespaces, and of names that are an attack; processes that end meanwhile. */
 import { unlinkSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { ThisHost } from "../../src/diagnose/this-host.ts";
 import { newsText } from "../../src/protect/news.ts";
 import { Protector } from "../../src/protect/protector.ts";
 import { visibleData } from "../../src/report/encode.ts";
-import { isLong } from "../support/long.ts";
 import { childOf, fileForAll, startMapping, strangers } from "../support/mapping.ts";
 import { noPermissionEvents } from "../support/permission-events.ts";
 import { protecting } from "../support/protecting.ts";

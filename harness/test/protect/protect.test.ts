@@ -12,11 +12,11 @@ import {
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { mountTmpfs, processState, unmountLazily } from "../../../sys/src/index.ts";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { openMount } from "../../src/engines/mount.ts";
 import { thisMachine } from "../../src/machine.ts";
 import { newsText } from "../../src/protect/news.ts";
 import { caseFolder, eventually } from "../support/folders.ts";
-import { isLong } from "../support/long.ts";
 import { startMapping } from "../support/mapping.ts";
 import { noPermissionEvents } from "../support/permission-events.ts";
 import { protecting } from "../support/protecting.ts";
@@ -133,7 +133,7 @@ describe.skipIf(reason !== null)(`daxfault protect${reason === null ? "" : ` (${
     const mapping = await startMapping([]);
     const { said } = await protecting({ pids: [mapping.pid], folder });
     expect(await said("folder")).toMatchObject({ folders: 2, refused: 0 });
-    for (let round = 0; round < (isLong ? 20 : 3); round += 1) {
+    for (let round = 0; round < (isLong ? 20 : 1); round += 1) {
       const path = newFile(join(folder, "below"), `file ${round}`);
       const truncating = await Truncating.start(path);
       await mapping.map(path);

@@ -1,4 +1,5 @@
 /** The HTML report: self-contained, safe whatever a recorded run contains, and whole in a real browser. */
+
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -6,6 +7,7 @@ import { join } from "node:path";
 import { type Page, chromium as playwright } from "playwright-core";
 import { describe, expect, it } from "vitest";
 import { evidenceWith, expectationWith, place } from "../../../language/test/support/evidence.ts";
+import { isLong } from "../../../sys/test/support/long.ts";
 import { raceRecord } from "../../src/guards/records.ts";
 import { lanes } from "../../src/report/html/lanes.ts";
 import { htmlPage } from "../../src/report/html/page.ts";
@@ -196,17 +198,20 @@ describe("the guards' section", () => {
 });
 
 describe.skipIf(chromium === null)(`in Chromium${reason}`, { timeout: BROWSER_MS }, () => {
-  it("runs its own script and nothing else, and opens the case that a link leads to", async () => {
-    const page = await htmlPage(makeReport([recordedWith([loop, hostile()])], { documented: [] }));
-    await onPage(page, { width: 1440, height: 900 }, async (shown) => {
-      await shown.goto(`${shown.url()}#case-1`);
-      expect(await shown.title()).not.toContain("owned");
-      expect(await shown.locator("details.case").first().getAttribute("open")).toBe("");
-      // The script has shown its controls: the policy lets it run.
-      expect(await shown.locator("#shown").textContent()).toBe("2 of 2 cases shown");
-      expect(await shown.locator("button[data-copy]").first().getAttribute("hidden")).toBeNull();
-    });
-  });
+  it.runIf(isLong)(
+    "runs its own script and nothing else, and opens the case that a link leads to",
+    async () => {
+      const page = await htmlPage(makeReport([recordedWith([loop, hostile()])], { documented: [] }));
+      await onPage(page, { width: 1440, height: 900 }, async (shown) => {
+        await shown.goto(`${shown.url()}#case-1`);
+        expect(await shown.title()).not.toContain("owned");
+        expect(await shown.locator("details.case").first().getAttribute("open")).toBe("");
+        // The script has shown its controls: the policy lets it run.
+        expect(await shown.locator("#shown").textContent()).toBe("2 of 2 cases shown");
+        expect(await shown.locator("button[data-copy]").first().getAttribute("hidden")).toBeNull();
+      });
+    },
+  );
 
   it("filters the matrix and the cases by proposal, engine, ground and verdict, and gives all back", async () => {
     const modelled = resultWith({ scenario: { id: "modelled" }, proposal: "efault-exit" });
@@ -250,7 +255,7 @@ describe.skipIf(chromium === null)(`in Chromium${reason}`, { timeout: BROWSER_MS
     });
   });
 
-  it("keeps names in sight on a phone, and scrolls nothing but tables sideways", async () => {
+  it.runIf(isLong)("keeps names in sight on a phone, and scrolls nothing but tables sideways", async () => {
     const proposals = ["native", "efault-exit", "apf-guest", "apf-loop", "pf-injection", "mce-injection"];
     const results = proposals.flatMap((proposal) =>
       Array.from({ length: 20 }, (_, index) =>

@@ -5,12 +5,12 @@ import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
 import { files } from "../../../../sys/src/index.ts";
+import { isLong } from "../../../../sys/test/support/long.ts";
 import { PreContentGuard } from "../../../src/guard/pre-content.ts";
 import { GuardRefused } from "../../../src/guard/truncation-guard.ts";
 import { encodeRequest, MemoryClient } from "../../../src/transport/memory/client.ts";
 import { temporaryDirectory } from "../../support/directories.ts";
 import { FrontEnd } from "../../support/front-end.ts";
-import { isLong } from "../../support/long.ts";
 import { MappedWindow } from "../../support/mapped-window.ts";
 import { type Server, startServer } from "../../support/server.ts";
 

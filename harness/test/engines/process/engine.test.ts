@@ -1,4 +1,5 @@
 /** What only the static program can: the processor's own accesses, and handlers. */
+
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
@@ -11,6 +12,7 @@ import type {
   Scenario,
 } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
+import { isLong } from "../../../../sys/test/support/long.ts";
 import { accessFeatures, processEngine } from "../../../src/engines/process/engine.ts";
 import { processesOf } from "../../../src/run/sweep.ts";
 import { caseFolder, eventually } from "../../support/folders.ts";
@@ -261,7 +263,7 @@ describe.skipIf(available.kind === "no")("a signal from outside", () => {
     },
   );
 
-  it("that comes before another task's kill is named", async () => {
+  it.runIf(isLong)("that comes before another task's kill is named", async () => {
     const kills: Actor = {
       in: "guest-task",
       steps: [
