@@ -10,7 +10,7 @@ import { symptomsText } from "../compare/symptoms.ts";
 import { type ModelScoring, modelCases } from "../engines/model/scored.ts";
 import { loadDocumented, loadExpectations, loadScenarios } from "../fixtures.ts";
 import { linuxRaceTable, recordedLinuxRaces } from "../guards/race-table.ts";
-import { answersBrief } from "../report/brief.ts";
+import { answersExcerpt } from "../report/brief.ts";
 import { contradictionsIn } from "../report/report.ts";
 import { contradictionsText, scorecardText, scoreText } from "../report/scorecard.ts";
 import type { Style } from "../report/style.ts";
@@ -65,10 +65,10 @@ function kernelLines(): readonly string[] {
   );
 }
 
-/** What a run prints first on a machine without KVM; empty where nothing is recorded. */
+/** The table that a run prints first on a machine without KVM. */
 function answer(): string {
   const rows = comparedRows({ own: [], recorded: recordedLinuxGuests(), scenarios: loadScenarios() });
-  return answersBrief(rows, style) ?? "";
+  return answersExcerpt(rows, style);
 }
 
 /** Prints one JSON object: each part of the documents, by name. */

@@ -78,8 +78,8 @@ function underRow(row: ComparedRow): string {
   return `${row.proposal}: ${changes}; Linux ${sourceText(row).replaceAll(" with its patch", "")}`;
 }
 
-/** A row, and below it over the whole width what it is. A micro-guest's row stands below that of a Linux guest. */
-function answerLines(rows: readonly ComparedRow[], length: Length, style: Style): readonly string[] {
+/** Head, rule, and a line a row. A micro-guest's row stands below that of a Linux guest. */
+function answerTable(rows: readonly ComparedRow[], length: Length, style: Style): readonly string[] {
   const grid: Grid = {
     head: ["", ...briefQuestions.map((title) => (length === "short" ? title.replace(/ .*/, "") : title))],
     rows: rows.map((row) => {
@@ -87,7 +87,12 @@ function answerLines(rows: readonly ComparedRow[], length: Length, style: Style)
       return [[name], ...row.cells.map((words) => [answerCell(words, length, style)])];
     }),
   };
-  const [head = "", rule = "", ...lines] = renderGrid(grid, style).split("\n");
+  return renderGrid(grid, style).split("\n");
+}
+
+/** Below each row of the table, over the whole width, what it is. */
+function answerLines(rows: readonly ComparedRow[], length: Length, style: Style): readonly string[] {
+  const [head = "", rule = "", ...lines] = answerTable(rows, length, style);
   const under = (row: ComparedRow): readonly string[] =>
     paragraph(underRow(row), style.widthColumns, { first: 2, rest: 4 }).map(style.dim);
   return [
@@ -143,6 +148,13 @@ function answerForm(rows: readonly ComparedRow[], style: Style): readonly string
   const fits = (lines: readonly string[]): boolean =>
     lines.every((line) => columnsOf(line) <= style.widthColumns);
   return forms.find(fits) ?? answerList(rows, style);
+}
+
+/** The table alone, with the sentence that counts it: for a page that shows what a run prints. */
+export function answersExcerpt(rows: readonly ComparedRow[], style: Style): string {
+  return [answersTitle, ...answerTable(rows, "full", style), ...wrap(helpText(rows), style.widthColumns)].join(
+    "\n",
+  );
 }
 
 /** What becomes of a lost page, row by row. null: there is no row. */
