@@ -2,12 +2,12 @@
 import { symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { sizeOf } from "../../src/abi/layout.ts";
 import { encodeAttributes } from "../../src/core/encode.ts";
 import { type Attributes, NO_CHANGE, ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { componentName } from "../../src/fs/names.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 const ROOT = process.geteuid?.() === 0;
 

@@ -4,13 +4,13 @@ import { readdirSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { errnoNumber } from "../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import type { OpcodeName } from "../../src/abi/opcodes.ts";
 import { Session } from "../../src/core/session.ts";
 import { RecordingWindow } from "../../src/dax/recording.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
 import { type Call, encodeRequest, type MemoryClient } from "../../src/transport/memory/client.ts";
 import { CLIENTS, type Connect } from "../support/clients.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 const ALL_ONES = 0xffff_ffff;
 const MOST = 2n ** 64n - 1n;

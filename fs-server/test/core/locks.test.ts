@@ -3,13 +3,13 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
 import { errnoNumber, F_RDLCK, F_UNLCK, F_WRLCK, LOCK_EOF } from "../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { ContiguousSink, type ReplySink } from "../../src/core/reply.ts";
 import { Session, type SessionOptions } from "../../src/core/session.ts";
 import type { LockWait } from "../../src/fs/lock-waits.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
 import { type Call, encodeRequest, type MemoryClient } from "../../src/transport/memory/client.ts";
 import { CLIENTS, type Connect } from "../support/clients.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 const EAGAIN = errnoNumber("EAGAIN");
 const RELEASE_FLOCK_UNLOCK = 2;

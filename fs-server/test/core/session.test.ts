@@ -3,6 +3,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { beforeEach, describe, expect, it } from "vitest";
 import { errnoNumber } from "../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { OPCODES } from "../../src/abi/opcodes.ts";
 import { direntBytes, ENTRY_BYTES } from "../../src/core/encode.ts";
 import { HANDLERS } from "../../src/core/handlers.ts";
@@ -17,7 +18,6 @@ import { fuzz } from "../../src/fuzz/run.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
 import { encodeRequest, MemoryClient } from "../../src/transport/memory/client.ts";
 import { CLIENTS } from "../support/clients.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 let source: string;
 let fs: PassthroughFileSystem;

@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { DaxMappings } from "../../src/dax/mappings.ts";
 import { RecordingWindow } from "../../src/dax/recording.ts";
 import { failure } from "../../src/fs/errors.ts";
@@ -9,7 +10,6 @@ import type { NodeId } from "../../src/fs/filesystem.ts";
 import { ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { componentName } from "../../src/fs/names.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 const MIB = 1024n * 1024n;
 const RANGE = 2n * MIB;

@@ -1,8 +1,8 @@
 /** Hostile clients of the lease socket, for a moment; fuzz-main has them for longer. */
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { fuzzLeases } from "../../src/fuzz/leases.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 it.each([1, 4])(
   "hostile clients delay a truncation by no more than its bound, and leave nothing behind (seed %s)",

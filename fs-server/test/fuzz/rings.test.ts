@@ -2,11 +2,11 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { RecordingWindow } from "../../src/dax/recording.ts";
 import { NULL_FILE_SYSTEM } from "../../src/fs/null.ts";
 import { fuzzRings } from "../../src/fuzz/rings.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 describe("a hostile guest", () => {
   it.each([1, 2, 3])("gets what its rings say, or a device that needs a reset (seed %s)", (seed) => {

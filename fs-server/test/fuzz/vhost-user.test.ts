@@ -2,9 +2,9 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { isLong } from "../../../sys/test/support/long.ts";
 import { fuzzVhostUser } from "../../src/fuzz/vhost-user.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 it("is answered or closed, and leaves no descriptor and no memory behind", {
   timeout: isLong ? 600_000 : 60_000,

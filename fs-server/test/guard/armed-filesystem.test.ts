@@ -2,12 +2,12 @@ import { closeSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { componentName } from "../../src/fs/names.ts";
 import { ArmedFileSystem } from "../../src/guard/armed-filesystem.ts";
 import { KernelLeaseGuard } from "../../src/guard/kernel-lease.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 
 const O_RDWR = 2;

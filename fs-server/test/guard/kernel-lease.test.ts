@@ -1,10 +1,10 @@
 import { closeSync, fstatSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { KernelLeaseGuard } from "../../src/guard/kernel-lease.ts";
 import type { GuardEvent } from "../../src/guard/truncation-guard.ts";
 import { armFiles } from "../support/armed.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { hostDoes, onHost } from "../support/host.ts";
 

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { compiledEntry } from "../../../sys/src/index.ts";
-import { temporaryDirectory } from "../support/directories.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { onHost } from "../support/host.ts";
 
 const lib = compiledEntry(import.meta.url, "../../src/index.ts").href;

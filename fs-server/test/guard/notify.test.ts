@@ -2,10 +2,10 @@ import { closeSync, fstatSync, openSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { collapseRange } from "../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import type { WatchSource } from "../../src/guard/file-watch.ts";
 import { NotifyGuard } from "../../src/guard/notify.ts";
 import { armFiles } from "../support/armed.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { hostDoes, onHost } from "../support/host.ts";
 

@@ -8,10 +8,10 @@ import {
   mountTmpfs,
   unmountLazily,
 } from "../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { PreContentGuard } from "../../src/guard/pre-content.ts";
 import { threatOf } from "../../src/guard/threat.ts";
 import { GuardRefused } from "../../src/guard/truncation-guard.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { hostDoes, onHost } from "../support/host.ts";
 

@@ -3,8 +3,8 @@ import { closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, wr
 import { connect } from "node:net";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { FuseLeaseGuard } from "../../src/lease/fuse-lease.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { hostDoes, onHost } from "../support/host.ts";
 import { mountBtrfs, noBtrfsBecause } from "../support/loop.ts";

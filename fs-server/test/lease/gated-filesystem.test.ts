@@ -2,12 +2,12 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { Session } from "../../src/core/session.ts";
 import { GatedFileSystem } from "../../src/lease/gated-filesystem.ts";
 import type { GateTicket, TruncationGate } from "../../src/lease/truncation-gate.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
 import { encodeRequest, MemoryClient } from "../../src/transport/memory/client.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 const FATTR_SIZE = 1 << 3;
 

@@ -4,11 +4,11 @@ import { lstatSync, readFileSync, writeFileSync } from "node:fs";
 import { connect, Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { FuseLeaseGuard } from "../../src/lease/fuse-lease.ts";
 import { LeaseBook } from "../../src/lease/lease-book.ts";
 import { LEASE_LIMITS, type LeaseLimits, serveLeases } from "../../src/lease/lease-server.ts";
 import { FREE } from "../../src/lease/truncation-gate.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { until } from "../support/until.ts";
 

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { compiledEntry } from "../../../sys/src/index.ts";
-import { temporaryDirectory } from "../support/directories.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 
 const ROUNDS = 10;
 const built = (path: string): string => {

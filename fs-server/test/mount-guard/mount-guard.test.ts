@@ -11,10 +11,10 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { isLong } from "../../../sys/test/support/long.ts";
 import { PreContentGuard } from "../../src/guard/pre-content.ts";
 import { GuardRefused } from "../../src/guard/truncation-guard.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { hostDoes, onHost } from "../support/host.ts";
 import { noMountBecause, type Server, serveExpectingEnd, startServer } from "../support/server.ts";
 

@@ -3,11 +3,11 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { files } from "../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { type FileHandle, type NodeId, ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { componentName } from "../../src/fs/names.ts";
 import { SharedBackings } from "../../src/passthrough/backings.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 let fs: PassthroughFileSystem;
 let calls: string[];

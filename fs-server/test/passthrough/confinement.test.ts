@@ -4,11 +4,11 @@ import { linkSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSy
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { type FileSystemError, failure } from "../../src/fs/errors.ts";
 import { type NodeId, ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { checkedName, componentName, linkTarget } from "../../src/fs/names.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { onHost } from "../support/host.ts";
 
 const ROOT = process.geteuid?.() === 0;

@@ -3,12 +3,12 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, renameSync, rmdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { failure } from "../../src/fs/errors.ts";
 import { type NodeId, ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { componentName } from "../../src/fs/names.ts";
 import { FileHandles } from "../../src/passthrough/file-handles.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 const PINS = 8;
 const probe = FileHandles.open(Buffer.from(`${temporaryDirectory()}\0`));

@@ -11,6 +11,7 @@ import {
   lockCommands,
   setRangeLock,
 } from "../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { failure } from "../../src/fs/errors.ts";
 import {
   type FileHandle,
@@ -21,7 +22,6 @@ import {
 } from "../../src/fs/filesystem.ts";
 import { componentName } from "../../src/fs/names.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 let source: string;
 let fs: PassthroughFileSystem;

@@ -2,11 +2,11 @@ import { chmodSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileS
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { files } from "../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { failure } from "../../src/fs/errors.ts";
 import { type Entry, NO_CHANGE, type NodeId, ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { attributeName, componentName, linkTarget } from "../../src/fs/names.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 
 const ROOT = process.geteuid?.() === 0;
 const caller = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };

@@ -2,10 +2,10 @@
 import { closeSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { isLong } from "../../../sys/test/support/long.ts";
 import { type FsxPlace, type Operation, operationsOf, replay, seeded, shrunk } from "../../src/stress/fsx.ts";
 import { fsxModes, fsxPlace } from "../../src/stress/fsx-modes.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { startServer } from "../support/server.ts";
 import { keepUringOnFor, lackOfMount } from "../support/uring.ts";
 

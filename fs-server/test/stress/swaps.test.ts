@@ -1,8 +1,8 @@
 /** Nobody gets out of the source while the host exchanges it for links, for a moment; swaps-main tries for ten minutes. */
 import { describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { isLong } from "../../../sys/test/support/long.ts";
 import { swaps, swapsVariants } from "../../src/stress/swaps.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { noMountBecause } from "../support/server.ts";
 import { keepUringOnFor, lackOfMount } from "../support/uring.ts";
 

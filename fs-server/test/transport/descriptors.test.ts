@@ -3,9 +3,9 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { chmodSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { isLong } from "../../../sys/test/support/long.ts";
 import { FileHandles } from "../../src/passthrough/file-handles.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { noMountBecause, startServer } from "../support/server.ts";
 
 const LIMIT = 1024;

@@ -30,9 +30,9 @@ import { setTimeout } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { transports } from "../../../language/src/index.ts";
 import { compiledEntry, files, MNT_DETACH, unmount } from "../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { isLong } from "../../../sys/test/support/long.ts";
 import { isFuseMounted } from "../../src/serve/mount-point.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import {
   noMountBecause,
   SERVE_MAIN,

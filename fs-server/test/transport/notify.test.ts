@@ -4,6 +4,7 @@ import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { ALL_PAGES, type Notifier } from "../../src/core/notify.ts";
 import { type NodeId, ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { componentName } from "../../src/fs/names.ts";
@@ -11,7 +12,6 @@ import { detach } from "../../src/serve/mount-point.ts";
 import { crewMemory } from "../../src/transport/devfuse/crew.ts";
 import { deviceNotifier, mountDevice } from "../../src/transport/devfuse/device.ts";
 import type { DevfuseWorkerData } from "../../src/transport/devfuse/worker.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { noMountBecause } from "../support/server.ts";
 
 const WORKER = pathToFileURL(resolve("dist/fs-server/src/transport/devfuse/worker.js"));

@@ -10,7 +10,7 @@ import { closeSync, fstatSync, openSync, statSync, truncateSync, writeFileSync }
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { declare, files } from "../../../sys/src/index.ts";
-import { temporaryDirectory } from "../support/directories.ts";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { noMountBecause, startServer } from "../support/server.ts";
 
 const fadvise = declare<(fd: number, offset: bigint, length: bigint, advice: number) => number>(

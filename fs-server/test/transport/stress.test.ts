@@ -4,9 +4,9 @@ import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { isLong } from "../../../sys/test/support/long.ts";
 import { fsx } from "../../src/stress/fsx.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { noMountBecause, type Server, startServer } from "../support/server.ts";
 
 const CLIENT_MAIN = resolve("dist/fs-server/src/stress/client-main.js");

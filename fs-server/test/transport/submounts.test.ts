@@ -14,11 +14,11 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { Session } from "../../src/core/session.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
 import { MemoryClient } from "../../src/transport/memory/client.ts";
 import { tried } from "../support/calls.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { mountBtrfs, noBtrfsBecause } from "../support/loop.ts";
 import { noMountBecause, type Server, serveExpectingEnd, startServer } from "../support/server.ts";
 

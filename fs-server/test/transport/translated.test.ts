@@ -2,8 +2,8 @@
 import { chmodSync, chownSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { asUser, tried } from "../support/calls.ts";
-import { temporaryDirectory } from "../support/directories.ts";
 import { noMountBecause, type Server, startServer } from "../support/server.ts";
 
 const reason = process.geteuid?.() === 0 ? noMountBecause("devfuse") : "needs root to act as other users";

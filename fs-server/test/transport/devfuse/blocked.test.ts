@@ -4,9 +4,9 @@ import { closeSync, mkdirSync, openSync, readFileSync, statSync, writeFileSync }
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { releaseLease, takeWriteLease, threadId } from "../../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../../sys/test/support/directories.ts";
 import { MAX_THREADS } from "../../../src/transport/devfuse/crew.ts";
 import { MAX_RING_THREADS } from "../../../src/transport/devfuse/ring-crew.ts";
-import { temporaryDirectory } from "../../support/directories.ts";
 import { type Server, startServer } from "../../support/server.ts";
 import { until } from "../../support/until.ts";
 import { keepUringOnFor, ways } from "../../support/uring.ts";

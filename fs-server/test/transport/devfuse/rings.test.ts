@@ -9,10 +9,10 @@ import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../../sys/test/support/directories.ts";
 import { fsx } from "../../../src/stress/fsx.ts";
 import { FIRST_THREADS, MAX_RING_THREADS, queueCount } from "../../../src/transport/devfuse/ring-crew.ts";
 import { noUringBecause } from "../../../src/transport/devfuse/rings.ts";
-import { temporaryDirectory } from "../../support/directories.ts";
 import { type Server, serveExpectingEnd, startServer } from "../../support/server.ts";
 import { keepUringOnFor, noUringTestBecause, withUringOff } from "../../support/uring.ts";
 

@@ -5,8 +5,8 @@ import { randomBytes } from "node:crypto";
 import { closeSync, fsyncSync, openSync, readFileSync, readSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { temporaryDirectory } from "../../../../sys/test/support/directories.ts";
 import { Pipe, PipedContent } from "../../../src/transport/devfuse/splice.ts";
-import { temporaryDirectory } from "../../support/directories.ts";
 import { noMountBecause, startServer } from "../../support/server.ts";
 
 const MEBIBYTE = 2 ** 20;

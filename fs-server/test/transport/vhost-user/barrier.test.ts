@@ -7,13 +7,13 @@ import { join } from "node:path";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, it } from "vitest";
 import { files, receiveWithDescriptors, sendWithDescriptors, socketPair } from "../../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../../sys/test/support/directories.ts";
 import { isLong } from "../../../../sys/test/support/long.ts";
 import { checkedRange } from "../../../src/dax/window.ts";
 import type { NodeId } from "../../../src/fs/filesystem.ts";
 import { BackendChannel } from "../../../src/transport/vhost-user/backend-channel.ts";
 import { mapsKeyOf, PeerMaps } from "../../../src/transport/vhost-user/peer-maps.ts";
 import { type Entry, WindowFile } from "../../../src/transport/vhost-user/window-file.ts";
-import { temporaryDirectory } from "../../support/directories.ts";
 import { MappedWindow } from "../../support/mapped-window.ts";
 
 const RANGE = 2 * 2 ** 20;

@@ -3,8 +3,8 @@ import { closeSync, openSync, truncateSync, unlinkSync, writeFileSync } from "no
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { files, memfdCreate } from "../../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../../sys/test/support/directories.ts";
 import { GuestRegions, MemoryFault } from "../../../src/transport/vhost-user/memory.ts";
-import { temporaryDirectory } from "../../support/directories.ts";
 import { noMountBecause, startServer } from "../../support/server.ts";
 
 const BYTES = 65_536n;

@@ -13,8 +13,8 @@ import {
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { files, memfdCreate } from "../../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../../sys/test/support/directories.ts";
 import { encodeRequest, MemoryClient } from "../../../src/transport/memory/client.ts";
-import { temporaryDirectory } from "../../support/directories.ts";
 import { type Descriptor, FrontEnd, type ShmemRequest } from "../../support/front-end.ts";
 import { type Server, serveExpectingEnd, startServer } from "../../support/server.ts";
 import { until } from "../../support/until.ts";

@@ -17,6 +17,7 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../../sys/test/support/directories.ts";
 import { offsetsOf, sizeOf } from "../../../src/abi/layout.ts";
 import { opcodeNamed } from "../../../src/abi/opcodes.ts";
 import { Session } from "../../../src/core/session.ts";
@@ -29,7 +30,6 @@ import { type Call, encodeRequest } from "../../../src/transport/memory/client.t
 import { VirtioMmio } from "../../../src/transport/virtio/mmio.ts";
 import { REGISTER } from "../../../src/transport/virtio/registers.ts";
 import { VirtioFs } from "../../../src/transport/virtio/virtio-fs.ts";
-import { temporaryDirectory } from "../../support/directories.ts";
 import { Driver, type RawDescriptor, TestMemory } from "./driver.ts";
 
 const MIB = 2 ** 20;
