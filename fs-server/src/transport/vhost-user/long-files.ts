@@ -14,20 +14,25 @@ import { Worker } from "node:worker_threads";
 import { compiledEntry, files, MNT_DETACH, memfdCreate, unmount } from "../../../../sys/src/index.ts";
 import { failure } from "../../fs/errors.ts";
 import { mountDevice } from "../devfuse/device.ts";
+import type { Lender } from "./handed-files.ts";
 import type { LongFilesMessage, LongFilesThreadData } from "./long-files-thread.ts";
-import type { Lender } from "./window-owner.ts";
 
 const START_BOUND_MS = 10_000;
 const SMALL_HEAP = { maxYoungGenerationSizeMb: 4, maxOldGenerationSizeMb: 64 };
 
+/** The mount, for each thread that lends from it. */
+export type LongFilesMount = {
+  readonly root: number;
+  /** Names so far. None is used again: the kernel may remember one. */
+  readonly count: SharedArrayBuffer;
+};
+
 export class LongFiles implements Lender {
   readonly canMapPastEnd = true;
-  readonly #root: number;
-  /** Names are never used again: the kernel may remember one. */
-  #count = 0;
+  readonly mount: LongFilesMount;
 
-  private constructor(root: number) {
-    this.#root = root;
+  constructor(mount: LongFilesMount) {
+    this.mount = mount;
   }
 
   /** Or why there are none here. */
@@ -52,7 +57,7 @@ export class LongFiles implements Lender {
     }
     if (root < 0) return `the mount cannot be opened: ${failure(-root).code}`;
     if (agreed !== null) return agreed;
-    const lender = new LongFiles(root);
+    const lender = new LongFiles({ root, count: new SharedArrayBuffer(8) });
     return lender.#refusal() ?? lender;
   }
 
@@ -62,18 +67,19 @@ export class LongFiles implements Lender {
     try {
       const lent = this.lend(fd);
       if (lent === null) return "the kernel passes no file through (FUSE_DEV_IOC_BACKING_OPEN)";
-      lent.close();
+      files.close(lent);
       return null;
     } finally {
       files.close(fd);
     }
   }
 
-  lend(fd: number): { readonly fd: number; close(): void } | null {
-    this.#count += 1;
-    const name = files.pathBytes(`${this.#count}-${fd}`);
-    const lent = files.openat(this.#root, name, files.O_RDWR | files.O_CLOEXEC);
-    return lent < 0 ? null : { fd: lent, close: () => void files.close(lent) };
+  /** Opens the file behind it as well (fuse_passthrough_open()): whoever calls this may wait for the source. */
+  lend(fd: number): number | null {
+    const { root, count } = this.mount;
+    const name = files.pathBytes(`${Atomics.add(new BigInt64Array(count), 0, 1n) + 1n}-${fd}`);
+    const lent = files.openat(root, name, files.O_RDWR | files.O_CLOEXEC);
+    return lent < 0 ? null : lent;
   }
 }
 

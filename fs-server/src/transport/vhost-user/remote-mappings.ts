@@ -7,10 +7,23 @@ import type { MappingRequest, Removal } from "../../dax/table.ts";
 import { failure } from "../../fs/errors.ts";
 import type { NodeId } from "../../fs/filesystem.ts";
 import { MAX_THREADS } from "../devfuse/crew.ts";
+import type { HandedFile, OpenDescriptor } from "./handed-files.ts";
+import type { LongFilesMount } from "./long-files.ts";
+
+/**
+ * What the window is asked for. `of`: which file that is, as the thread has opened it (null: the window opens it). `file`: the
+ * window's from here on; null as long as it has not asked for it.
+ */
+export type SetupRequest = {
+  readonly kind: "setup";
+  readonly request: MappingRequest;
+  readonly of: OpenDescriptor | null;
+  readonly file: HandedFile | null;
+};
 
 /** What the main thread is asked. Answered once each, by `answerTo`. */
 export type WindowRequest = { readonly type: "window"; readonly thread: number; readonly count: number } & (
-  | { readonly kind: "setup"; readonly request: MappingRequest }
+  | SetupRequest
   | { readonly kind: "remove"; readonly removals: readonly Removal[] }
   | { readonly kind: "remove-all" }
   /** The guest is about to learn that a file is longer than what it has mapped of it. */
@@ -18,6 +31,9 @@ export type WindowRequest = { readonly type: "window"; readonly thread: number; 
   /** The descriptor by which a file is guarded. */
   | { readonly kind: "open"; readonly node: NodeId }
 );
+
+/** In place of an errno or a descriptor: the window does not have this file, and is to be asked again with it. */
+export const WANTS_FILE = -2;
 
 /** An errno, or 0 and what was asked for. */
 export type WindowAnswer = { readonly errno: number; readonly fd?: number };
@@ -30,6 +46,16 @@ export type RemoteAnswers = {
   readonly alignmentBytes: bigint;
   /** The guest's opens go by `guardedDescriptor`. */
   readonly opensByGuard: boolean;
+  /** From which files for the window are lent; null: from nowhere. */
+  readonly longFiles: LongFilesMount | null;
+};
+
+/** Of the thread that serves. */
+export type MappingsPorts = {
+  readonly post: (request: WindowRequest) => void;
+  readonly open: (node: NodeId) => OpenDescriptor;
+  readonly lend: (source: OpenDescriptor) => HandedFile;
+  readonly close: (source: OpenDescriptor) => void;
 };
 
 /** Words of each thread: the request that was answered last, and its errno. */
@@ -93,25 +119,45 @@ export class RemoteMappings implements DaxService {
   readonly #words: Int32Array;
   readonly #short: ShortMappings;
   readonly #thread: number;
-  readonly #post: (request: WindowRequest) => void;
+  readonly #ports: MappingsPorts;
   #count = 0;
 
   constructor(
     { memory, short, alignmentBytes, opensByGuard }: RemoteAnswers,
     thread: number,
-    post: (request: WindowRequest) => void,
+    ports: MappingsPorts,
   ) {
     this.#words = new Int32Array(memory);
     this.#short = new ShortMappings(short);
     this.alignmentBytes = alignmentBytes;
     this.opensByGuard = opensByGuard;
     this.#thread = thread;
-    this.#post = post;
+    this.#ports = ports;
     this.#count = Atomics.load(this.#words, thread * THREAD_WORDS + ANSWERED);
   }
 
   setup(request: MappingRequest): void {
-    this.#ask((head) => ({ ...head, kind: "setup", request }));
+    if (this.opensByGuard) {
+      this.#setup({ kind: "setup", request, of: null, file: null });
+      return;
+    }
+    const { open, lend, close } = this.#ports;
+    // Of a file that the window has, too: where its file system is dead by now, the guest gets the error, and not the VMM a
+    // mapping that is its end.
+    const of = open(request.node);
+    let isHanded = false;
+    try {
+      if (this.#setup({ kind: "setup", request, of, file: null }) !== WANTS_FILE) return;
+      const file = lend(of);
+      isHanded = true;
+      if (this.#setup({ kind: "setup", request, of, file }) === WANTS_FILE) throw failure("EIO");
+    } finally {
+      if (!isHanded) close(of);
+    }
+  }
+
+  #setup(request: SetupRequest): number {
+    return this.#ask((head) => ({ ...head, ...request }));
   }
 
   remove(removals: readonly Removal[]): void {
@@ -142,10 +188,11 @@ export class RemoteMappings implements DaxService {
     const at = this.#thread * THREAD_WORDS;
     const before = Atomics.load(this.#words, at + ANSWERED);
     this.#count = (before + 1) | 0;
-    this.#post(make({ type: "window", thread: this.#thread, count: this.#count }));
+    this.#ports.post(make({ type: "window", thread: this.#thread, count: this.#count }));
     Atomics.wait(this.#words, at + ANSWERED, before, PATIENCE_MS);
     if (Atomics.load(this.#words, at + ANSWERED) !== this.#count) throw failure("EIO");
     const errno = Atomics.load(this.#words, at + ERRNO);
+    if (errno === WANTS_FILE) return WANTS_FILE;
     if (errno !== 0) throw failure(errno);
     return Atomics.load(this.#words, at + DESCRIPTOR);
   }

@@ -30,8 +30,8 @@ export type WindowFileOptions = {
   readonly channel: BackendChannel;
   /** Bytes of `mapping` that can be mapped when the file has this size; whole pages. */
   readonly reach: (mapping: DaxMapping, sizeBytes: bigint) => bigint;
-  /** The file's size now. */
-  readonly size: () => bigint;
+  /** The file's size now. It may take as long as the source likes. */
+  readonly size: () => Promise<bigint>;
   /** Resolves when the front-end has nothing of the file behind `fromBytes`. */
   readonly barrier: (fromBytes: bigint) => Promise<void>;
   /** Which mappings are shorter than asked for has changed. */
@@ -64,7 +64,7 @@ export class WindowFile implements MappingHolder {
       const result = await this.#serially(async () => {
         if (this.#held !== null) return "again" as const;
         this.entries.add(entry);
-        return await this.#extend(entry, this.#options.size());
+        return await this.#extend(entry, await this.#size());
       });
       if (result === "again") continue;
       if (!result) this.entries.delete(entry);
@@ -84,7 +84,7 @@ export class WindowFile implements MappingHolder {
   grown(): Promise<void> {
     return this.#serially(async () => {
       if (this.#held !== null || this.#cut !== null) return;
-      const size = this.#options.size();
+      const size = await this.#size();
       for (const entry of this.entries) await this.#extend(entry, size);
     });
   }
@@ -141,6 +141,16 @@ export class WindowFile implements MappingHolder {
     const result = this.#chain.then(work);
     this.#chain = result.catch((error) => this.#options.log(`defect of the DAX window: ${error}`));
     return result;
+  }
+
+  async #size(): Promise<bigint> {
+    try {
+      return await this.#options.size();
+    } catch (error) {
+      // It may be closed by now.
+      if (this.#cut !== null) return 0n;
+      throw error;
+    }
   }
 
   /** Maps what can be mapped and is not. False: nothing of the range can. */

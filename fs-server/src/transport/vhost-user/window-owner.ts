@@ -1,25 +1,37 @@
 /**
  * The DAX window of a front-end: files appear in it by SHMEM_MAP. By the main thread, for all threads that serve; nothing here
- * blocks. One front-end at a time.
+ * blocks: the thread that asks opens the file (handed-files.ts). One front-end at a time.
  *
  * Every mapping is writable: QEMU maps files for writing whatever it is told, and replaces no mapping by another one. An empty
  * file is never passed: QEMU would make it as long as the mapping (file_ram_alloc()).
  */
-import { fstatSync } from "node:fs";
-import type { MappingRequest } from "../../dax/table.ts";
+import { fstat } from "node:fs";
+import { files } from "../../../../sys/src/index.ts";
 import { type DaxMapping, MappingTable, type Removal } from "../../dax/table.ts";
 import type { WindowFacts } from "../../dax/window.ts";
 import { FileSystemError, failure } from "../../fs/errors.ts";
 import type { FileSystem, NodeId } from "../../fs/filesystem.ts";
 import { DEFAULT_BOUND_MS, type GuardedFile, type TruncationGuard } from "../../guard/truncation-guard.ts";
 import { BackendChannel } from "./backend-channel.ts";
+import {
+  closeHanded,
+  describe,
+  type HandedFile,
+  lentBy,
+  Offered,
+  type OpenDescriptor,
+  openForWindow,
+} from "./handed-files.ts";
 import { LentFiles } from "./lent-files.ts";
+import type { LongFiles } from "./long-files.ts";
 import { mapsKeyOf, PeerMaps } from "./peer-maps.ts";
 import {
   answerTo,
   type RemoteAnswers,
   remoteAnswersMemory,
+  type SetupRequest,
   ShortMappings,
+  WANTS_FILE,
   type WindowAnswer,
   type WindowRequest,
 } from "./remote-mappings.ts";
@@ -31,24 +43,24 @@ const PAGE = 4096n;
 /** A file whose last mapping was removed is kept this long: the guest often wants the next part of it. */
 const IDLE_MS = 200;
 
-/** How files get into a window that refuses what reaches past their end. */
-export interface Lender {
-  /** Whether what it lends may be mapped past the end of the file. */
-  readonly canMapPastEnd: boolean;
-  /** A descriptor of the same pages; null: this one cannot be lent so. `close` leaves `fd` open. */
-  lend(fd: number): { readonly fd: number; close(): void } | null;
-}
-
 export type WindowOptions = {
   readonly sizeBytes: bigint;
   /** null: files are passed as they are. */
-  readonly lender: Lender | null;
+  readonly lender: LongFiles | null;
   /** null: a truncation by the host ends the VMM. */
   readonly guard: TruncationGuard | null;
   readonly log: (line: string) => void;
 };
 
 const DONE: WindowAnswer = { errno: 0 };
+/** Of a file that is mapped past its end, whatever that is. */
+const NO_END = 2n ** 63n - 1n;
+
+function sizeOf(fd: number): Promise<bigint> {
+  return new Promise((resolve, reject) => {
+    fstat(fd, { bigint: true }, (error, stats) => (error === null ? resolve(stats.size) : reject(error)));
+  });
+}
 
 type OpenedFile = {
   readonly key: string;
@@ -80,6 +92,8 @@ export class WindowOwner implements WindowFacts {
   #table: MappingTable;
   readonly #mapped = new Map<DaxMapping, Promise<Mapped>>();
   readonly #files = new Map<string, Promise<OpenedFile>>();
+  /** Those that were opened here, by node. */
+  readonly #leases = new Map<NodeId, Promise<OpenedFile>>();
   /** Those of `#files` that are open. */
   readonly #settledFiles = new Set<OpenedFile>();
   #hasSaid = false;
@@ -92,7 +106,15 @@ export class WindowOwner implements WindowFacts {
     this.canMapPastEnd = options.lender?.canMapPastEnd ?? false;
     const memory = remoteAnswersMemory();
     const short = ShortMappings.memory(MAX_MAPPINGS);
-    this.answers = { memory, short, alignmentBytes: PAGE, opensByGuard: this.opensByGuard };
+    const { guard, lender } = options;
+    this.answers = {
+      memory,
+      short,
+      alignmentBytes: PAGE,
+      opensByGuard: this.opensByGuard,
+      // Of what is sealed the copy is lent.
+      longFiles: guard?.name === "sealed" ? null : (lender?.mount ?? null),
+    };
     this.#short = new ShortMappings(this.answers.short);
     this.#table = new MappingTable(this);
   }
@@ -142,22 +164,26 @@ export class WindowOwner implements WindowFacts {
   async emptied(): Promise<void> {
     const files = [...this.#files.values()];
     this.#files.clear();
+    this.#leases.clear();
     this.#mapped.clear();
     this.#table = new MappingTable(this);
     this.#short.clear();
     for (const opened of files)
       await opened.then(
-        (file) => file.close(),
+        (file) => {
+          if (file.idle !== null) clearTimeout(file.idle);
+          file.close();
+        },
         () => undefined,
       );
   }
 
   async #served(request: WindowRequest): Promise<WindowAnswer> {
+    const offered = new Offered(request.kind === "setup" ? request.file : null);
     try {
       switch (request.kind) {
         case "setup":
-          await this.#setup(request.request);
-          return DONE;
+          return await this.#setup(request, offered);
         case "remove":
           await this.#remove(request.removals);
           return DONE;
@@ -168,7 +194,7 @@ export class WindowOwner implements WindowFacts {
           await this.#grown(request.node);
           return DONE;
         case "open":
-          return { errno: 0, fd: (await this.#file(request.node)).guardedFd };
+          return { errno: 0, fd: (await this.#leased(request.node)).guardedFd };
         default:
           return request satisfies never;
       }
@@ -176,26 +202,31 @@ export class WindowOwner implements WindowFacts {
       if (error instanceof FileSystemError) return { errno: error.errno };
       this.#options.log(`the DAX window: ${error instanceof Error ? error.message : error}`);
       return { errno: failure("EIO").errno };
+    } finally {
+      offered.close();
     }
   }
 
-  async #setup(request: MappingRequest): Promise<void> {
+  async #setup({ request, of }: SetupRequest, offered: Offered): Promise<WindowAnswer> {
     const needed = this.#table.needed(request);
     if (needed === null) {
       const present = this.#table.at(request.windowOffset);
       const mapped = present === null ? undefined : this.#mapped.get(present);
       if (mapped === undefined || !(await (await mapped).ready)) throw failure("EIO");
-      return;
+      return DONE;
     }
     if (this.#table.size >= MAX_MAPPINGS) throw failure("ENOSPC");
+    const file = of === null ? this.#leased(request.node) : this.#file(of, offered);
+    if (file === null) return { errno: WANTS_FILE };
     // At once: the next request sees it, and waits for it.
     this.#table.add(needed);
-    const mapping = this.#begin(needed);
+    const mapping = this.#begin(needed, file);
     this.#mapped.set(needed, mapping);
     try {
       const { ready, opened } = await mapping;
       if (!(await ready)) throw failure("EIO");
       this.#prove(opened);
+      return DONE;
     } catch (error) {
       this.#table.delete(needed);
       this.#mapped.delete(needed);
@@ -219,8 +250,8 @@ export class WindowOwner implements WindowFacts {
     );
   }
 
-  async #begin(mapping: DaxMapping): Promise<Mapped> {
-    const opened = await this.#file(mapping.node);
+  async #begin(mapping: DaxMapping, file: Promise<OpenedFile>): Promise<Mapped> {
+    const opened = await file;
     if (opened.idle !== null) clearTimeout(opened.idle);
     opened.idle = null;
     const entry: Entry = { mapping, pieces: [] };
@@ -231,37 +262,44 @@ export class WindowOwner implements WindowFacts {
     return { entry, opened, ready };
   }
 
-  /** The file of a node, opened and guarded once. */
-  async #file(node: NodeId): Promise<OpenedFile> {
-    const { fd, close } = this.#open(node);
-    const { dev, ino } = fstatSync(fd, { bigint: true });
-    const key = `${dev}:${ino}`;
+  /** A file, guarded once. null: it is not here, and is not offered. */
+  #file(of: OpenDescriptor, offered: Offered): Promise<OpenedFile> | null {
+    const key = `${of.dev}:${of.ino}`;
     const known = this.#files.get(key);
-    if (known !== undefined) {
-      close();
-      return known;
-    }
-    const opening = this.#opened(key, { fd, close });
+    if (known !== undefined) return known;
+    const taken = offered.take();
+    if (taken === null) return null;
+    const opening = this.#opened(key, taken);
     this.#files.set(key, opening);
-    try {
-      return await opening;
-    } catch (error) {
-      this.#files.delete(key);
-      throw error;
-    }
+    opening.catch(() => {
+      if (this.#files.get(key) === opening) this.#files.delete(key);
+    });
+    return opening;
   }
 
-  #open(node: NodeId): { readonly fd: number; close(): void } {
+  /** The file of a node, opened here: while a lease is taken, and as long as it is held, no other thread may open it. */
+  #leased(node: NodeId): Promise<OpenedFile> {
+    const known = this.#leases.get(node);
+    if (known !== undefined) return known;
     const fs = this.#fs;
     if (fs === null) throw failure("EIO");
-    return fs.openForMapping(node, { writable: true });
+    const source = openForWindow(fs, node);
+    const offered = new Offered({ source, lent: null });
+    const file = this.#file(source, offered);
+    offered.close();
+    if (file === null) throw failure("EIO");
+    this.#leases.set(node, file);
+    file.catch(() => {
+      if (this.#leases.get(node) === file) this.#leases.delete(node);
+    });
+    return file;
   }
 
-  async #opened(key: string, source: GuardedFile & { close(): void }): Promise<OpenedFile> {
+  async #opened(key: string, taken: HandedFile): Promise<OpenedFile> {
     const { guard, lender, log } = this.#options;
     const channel = this.#channel;
     const slot = this.#freeSlots.pop();
-    const undo: (() => void)[] = [() => source.close()];
+    const undo: (() => void)[] = [() => closeHanded(taken)];
     const close = (): void => {
       for (const step of undo.splice(0).reverse()) step();
     };
@@ -270,27 +308,28 @@ export class WindowOwner implements WindowFacts {
       undo.push(() => this.#freeSlots.push(slot));
       // The guard wants its holder before there is a descriptor to map.
       let holder: WindowFile | null = null;
-      const armed = await this.#armed(source, () => holder);
+      const armed = await this.#armed(taken.source, () => holder);
       if (armed !== null) undo.push(() => armed.disarm());
-      const guarded = armed?.fd ?? source.fd;
-      const lent = lender?.lend(guarded) ?? null;
-      if (lent !== null) undo.push(() => lent.close());
-      const fd = lent?.fd ?? guarded;
+      const guarded = armed === null || armed.fd === taken.source.fd ? taken.source : describe(armed.fd);
+      const copy = guarded === taken.source ? null : lentBy(lender, guarded.fd);
+      if (copy !== null) undo.push(() => void files.close(copy.fd));
+      const lent = copy ?? taken.lent;
+      const { fd } = lent ?? guarded;
       const pastEnd = lent !== null && lender?.canMapPastEnd === true;
-      this.#lentFiles.lend(slot, fstatSync(fd, { bigint: true }));
+      this.#lentFiles.lend(slot, lent ?? guarded);
       const mapsKey = guard === null ? null : mapsKeyOf(fd);
       holder = new WindowFile({
         fd,
         channel,
         log,
-        size: () => fstatSync(guarded, { bigint: true }).size,
-        reach: (mapping, size) => this.#reach(mapping, size, { pastEnd, isGuarded: guard !== null }),
+        size: pastEnd && guard === null ? () => Promise.resolve(NO_END) : () => sizeOf(guarded.fd),
+        reach: (mapping, size) => this.#reach(mapping, size, pastEnd),
         barrier: async (fromBytes) => {
           if (mapsKey !== null) await this.#peer.vanished(mapsKey, fromBytes, DEFAULT_BOUND_MS);
         },
         onChange: () => this.#listShort(),
       });
-      const opened: OpenedFile = { key, guardedFd: guarded, mapsKey, file: holder, idle: null, close };
+      const opened: OpenedFile = { key, guardedFd: guarded.fd, mapsKey, file: holder, idle: null, close };
       this.#settledFiles.add(opened);
       undo.push(() => this.#settledFiles.delete(opened));
       return opened;
@@ -314,12 +353,7 @@ export class WindowOwner implements WindowFacts {
   }
 
   /** Bytes of a range that can be mapped when its file has this size. */
-  #reach(
-    { fileOffset, range }: DaxMapping,
-    size: bigint,
-    { pastEnd, isGuarded }: { readonly pastEnd: boolean; readonly isGuarded: boolean },
-  ): bigint {
-    if (pastEnd && !isGuarded) return range.lengthBytes;
+  #reach({ fileOffset, range }: DaxMapping, size: bigint, pastEnd: boolean): bigint {
     const left = size - fileOffset;
     const whole = pastEnd ? pagesUp(left) : left <= 0n ? 0n : left - (left % PAGE);
     if (whole >= range.lengthBytes) return range.lengthBytes;

@@ -4,7 +4,13 @@
  */
 import { availableParallelism } from "node:os";
 import { parentPort, workerData } from "node:worker_threads";
-import { epollWait, nameThread, ownFileSystemState, signalEventfd } from "../../../../sys/src/index.ts";
+import {
+  epollWait,
+  files,
+  nameThread,
+  ownFileSystemState,
+  signalEventfd,
+} from "../../../../sys/src/index.ts";
 import { offsetsOf } from "../../abi/layout.ts";
 import { opcodeNamed } from "../../abi/opcodes.ts";
 import { threadLog } from "../../core/log.ts";
@@ -21,6 +27,8 @@ import { WAITING } from "../devfuse/loop.ts";
 import { VirtioFs } from "../virtio/virtio-fs.ts";
 import { GrowthFileSystem } from "./growth-filesystem.ts";
 import { GuardedOpensFileSystem } from "./guarded-opens.ts";
+import { lentBy, openForWindow } from "./handed-files.ts";
+import { LongFiles } from "./long-files.ts";
 import type { VhostUserSource } from "./options.ts";
 import { ServedQueues } from "./queues.ts";
 import { type RemoteAnswers, RemoteMappings, type WindowRequest } from "./remote-mappings.ts";
@@ -63,14 +71,8 @@ const ALONE: ReadonlySet<number> = new Set([opcodeNamed("INIT").number, opcodeNa
 
 const post = (message: VhostMessage): void => parentPort?.postMessage(message);
 
-function openSource(
-  { source, tables }: VhostWorkerData,
-  dax: RemoteMappings | null,
-): {
-  readonly fs: FileSystem;
-  readonly passthrough: PassthroughFileSystem;
-} {
-  const passthrough = new PassthroughFileSystem(
+function openSource({ source, tables }: VhostWorkerData): PassthroughFileSystem {
+  return new PassthroughFileSystem(
     source.path,
     {
       readOnly: source.readOnly,
@@ -81,14 +83,33 @@ function openSource(
     },
     tables,
   );
-  const { translateUid, translateGid } = source;
+}
+
+function mappingsOf(
+  { window, thread }: VhostWorkerData,
+  passthrough: PassthroughFileSystem,
+): RemoteMappings | null {
+  if (window === null) return null;
+  const lender = window.longFiles === null ? null : new LongFiles(window.longFiles);
+  return new RemoteMappings(window, thread, {
+    post,
+    open: (node) => openForWindow(passthrough, node),
+    lend: (source) => ({ source, lent: lentBy(lender, source.fd) }),
+    close: ({ fd }) => void files.close(fd),
+  });
+}
+
+/** What the session sees of the source. */
+function seenOf(
+  { source: { translateUid, translateGid } }: VhostWorkerData,
+  passthrough: PassthroughFileSystem,
+  dax: RemoteMappings | null,
+): FileSystem {
   const opened = dax?.opensByGuard === true ? new GuardedOpensFileSystem(passthrough, dax) : passthrough;
   const grown = dax === null ? opened : new GrowthFileSystem(opened, dax);
-  const fs =
-    translateUid.length + translateGid.length === 0
-      ? grown
-      : new TranslatedFileSystem(grown, { uids: IdMap.of(translateUid), gids: IdMap.of(translateGid) });
-  return { fs, passthrough };
+  return translateUid.length + translateGid.length === 0
+    ? grown
+    : new TranslatedFileSystem(grown, { uids: IdMap.of(translateUid), gids: IdMap.of(translateGid) });
 }
 
 class Serving {
@@ -111,10 +132,9 @@ class Serving {
       cpus: availableParallelism(),
       grow: () => post({ type: "grow" }),
     });
-    const dax = data.window === null ? null : new RemoteMappings(data.window, data.thread, post);
-    const { fs, passthrough } = openSource(data, dax);
-    this.#passthrough = passthrough;
-    this.#session = this.#newSession(fs, dax);
+    this.#passthrough = openSource(data);
+    const dax = mappingsOf(data, this.#passthrough);
+    this.#session = this.#newSession(seenOf(data, this.#passthrough, dax), dax);
     const session = {
       handle: (spans: readonly Uint8Array[], sink: ReplySink) => this.#handle(spans, sink),
       refuse: this.#session.refuse.bind(this.#session),

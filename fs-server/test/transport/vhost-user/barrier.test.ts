@@ -62,7 +62,7 @@ async function lostRounds(
     fd,
     channel,
     log: (line) => broken.push(line),
-    size: () => BigInt(RANGE),
+    size: async () => BigInt(RANGE),
     reach: (_, sizeBytes) => sizeBytes,
     barrier: async (fromBytes) => {
       if (end === "barrier") await peer.vanished(key, fromBytes, BOUND_MS);
