@@ -152,9 +152,11 @@ function answerForm(rows: readonly ComparedRow[], style: Style): readonly string
 
 /** The table alone, with the sentence that counts it: for a page that shows what a run prints. */
 export function answersExcerpt(rows: readonly ComparedRow[], style: Style): string {
-  return [answersTitle, ...answerTable(rows, "full", style), ...wrap(helpText(rows), style.widthColumns)].join(
-    "\n",
-  );
+  return [
+    answersTitle,
+    ...answerTable(rows, "full", style),
+    ...wrap(helpText(rows), style.widthColumns),
+  ].join("\n");
 }
 
 /** What becomes of a lost page, row by row. null: there is no row. */
