@@ -1,8 +1,10 @@
 /**
  * What the repository promises about itself and no linter checks: every test is collected, none stands alone,
  * nothing is left for later, no path of somebody's machine, plain ASCII in code, no fixture that nobody reads, no prose
- * that is too wide to read.
+ * that is too wide to read, no page that does not say whom it is for, no link that leads nowhere.
  */
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { readSources, report, type SourceFile } from "./sources.ts";
 
@@ -104,15 +106,75 @@ function wideProse({ path, text }: SourceFile): readonly string[] {
   return breaches;
 }
 
+/** A page of docs/ says first whom it is for: whoever is not meant reads on elsewhere. */
+function readerless({ path, text }: SourceFile): readonly string[] {
+  if (!/^docs\/[^/]+\.md$/.test(path)) return [];
+  const [title = "", first = ""] = text.split("\n").filter((line) => line !== "");
+  if (title.startsWith("# ") && /^For \S/.test(first)) return [];
+  return [`${path}: begins with a title and then "For ...": whom the page is for`];
+}
+
+/** As GitHub makes a heading's address. */
+const anchorOf = (heading: string): string =>
+  heading
+    .toLowerCase()
+    .replaceAll(/[^\p{L}\p{N} _-]/gu, "")
+    .replaceAll(" ", "-");
+
+function hasAnchor(text: string, anchor: string): boolean {
+  return text
+    .split("\n")
+    .some((line) => /^#+ /.test(line) && anchorOf(line.replace(/^#+ /, "").trim()) === anchor);
+}
+
+/** A code span that names a file or folder of this repository, or how the names of some tests begin; a pattern names many. */
+const pathSpan =
+  /`((?:docs|examples|fixtures|fs-server|harness|kvm-model|language|scripts|sys|vmm)\/[\w.+/-]*[\w/])(?=[ `])/g;
+
+/** `engines/NAME/engine.ts`: the reader's own. */
+const isPlaceholder = (path: string): boolean => /(?:^|\/)[A-Z]+\//.test(path);
+
+export type Repository = {
+  readonly files: readonly SourceFile[];
+  /** Of a path relative to the root, a folder's, too. */
+  readonly exists: (path: string) => boolean;
+};
+
+/** Links within the repository, and names of its files, that lead nowhere. */
+function brokenLinks({ path, text }: SourceFile, { files, exists }: Repository): readonly string[] {
+  const breaches: string[] = [];
+  let isFenced = false;
+  for (const [index, line] of text.split("\n").entries()) {
+    const place = `${path}:${index + 1}`;
+    if (/^\s*```/.test(line)) isFenced = !isFenced;
+    if (isFenced) continue;
+    for (const [, name = ""] of line.matchAll(pathSpan))
+      if (!isPlaceholder(name) && !exists(name) && !files.some((file) => file.path.startsWith(name)))
+        breaches.push(`${place}: no such file: ${name}`);
+    for (const [, target = ""] of line.replaceAll(/`[^`]*`/g, "").matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(target)) continue;
+      const [name = "", anchor = ""] = target.split("#");
+      const file = name === "" ? path : join(dirname(path), name);
+      const found = files.find((one) => one.path === file);
+      if (!exists(file)) breaches.push(`${place}: a link that leads nowhere: ${target}`);
+      else if (anchor !== "" && !hasAnchor(found?.text ?? "", anchor))
+        breaches.push(`${place}: no heading for the link ${target}`);
+    }
+  }
+  return breaches;
+}
+
 /** Every breach, one sentence each. */
-export function tidyBreaches(files: readonly SourceFile[]): readonly string[] {
+export function tidyBreaches(repository: Repository): readonly string[] {
+  const { files } = repository;
   const breaches: string[] = [...uncollectedTests(files), ...deadFixtures(files)];
   for (const file of files) {
     if (!isChecker(file.path) && !isGenerated(file.path)) breaches.push(...lineBreaches(file));
     if (isDocument(file.path)) breaches.push(...wideProse(file));
+    if (file.path.endsWith(".md")) breaches.push(...readerless(file), ...brokenLinks(file, repository));
   }
   return breaches;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))
-  report("tidy", tidyBreaches(readSources(process.cwd())));
+  report("tidy", tidyBreaches({ files: readSources(process.cwd()), exists: (path) => existsSync(path) }));

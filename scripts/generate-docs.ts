@@ -101,7 +101,7 @@ function scenariosSection(): string {
 function reference(): string {
   return `# Reference
 
-For who looks up a command, a proposal, a property or a scenario. Written by \`npm run docs\` from what the program says
+For people who look up a command, a proposal, a property or a scenario. Written by \`npm run docs\` from what the program says
 of itself; do not edit it.
 
 ## Commands
@@ -157,7 +157,7 @@ const parts: Readonly<Record<string, () => string>> = {
 function scorecardDocument(): string {
   return `# Scorecard
 
-For who weighs proposals against each other: does a property hold for a proposal, and what decided it? Written by
+For people who weigh proposals against each other: does a property hold for a proposal, and what decided it? Written by
 \`npm run docs\` from the recordings in \`fixtures\`, the model and \`fixtures/documented.json\`; do not edit it.
 
 \`daxfault list properties\` says what each column means, \`daxfault list proposals\` what each row is and needs.

@@ -6,7 +6,13 @@ const config: SourceFile = {
   path: "vitest.config.ts",
   text: 'include: ["{harness,sys}/test/**/*.test.ts"],',
 };
-const breaches = (...files: SourceFile[]) => tidyBreaches([config, ...files]);
+const breaches = (...files: SourceFile[]) => {
+  const paths = files.map(({ path }) => path);
+  const exists = (path: string) => paths.some((one) => one === path || one.startsWith(`${path}/`));
+  return tidyBreaches({ files: [config, ...files], exists });
+};
+const page = (...lines: string[]): string =>
+  ["# A page", "", "For people who read.", "", ...lines].join("\n");
 
 describe("tidyBreaches", () => {
   it("is silent about a tidy repository", () => {
@@ -24,12 +30,35 @@ describe("tidyBreaches", () => {
 
   it("takes wide fences, wide code and tables of short cells", () => {
     const wide = "x ".repeat(100);
-    const text = ["```", wide, "```", `See \`${wide}\`.`, `| ${"a | ".repeat(60)}`].join("\n");
+    const text = page("```", wide, "```", `See \`${wide}\`.`, `| ${"a | ".repeat(60)}`);
     expect(breaches({ path: "docs/a.md", text })).toEqual([]);
     expect(breaches({ path: "vmm/README.md", text: wide })).toEqual([]);
   });
 
+  it("takes links and names of files that lead somewhere", () => {
+    const text = page(
+      "## What to do, today",
+      "[there](b.md#a-page), [here](#what-to-do-today), [elsewhere](https://example.org/x), `harness/test`,",
+      "`scripts/a --wide`, `scripts/*.sh`, `fs/fuse/dax.c`, `harness/src/NAME/a.ts`, `harness/test/a`, `[no](link.md)`",
+      "```",
+      "[no](link.md) `docs/none.md`",
+      "```",
+    );
+    const others = ["harness/test/a.test.ts", "scripts/a"].map((path) => ({ path, text: "" }));
+    expect(breaches({ path: "docs/a.md", text }, { path: "docs/b.md", text: page() }, ...others)).toEqual([]);
+  });
+
   it.each([
+    [
+      "a page that does not say whom it is for",
+      "docs/a.md",
+      "# A\n\nIt serves files.",
+      "whom the page is for",
+    ],
+    ["a page without a title", "docs/a.md", "For people.\n\n# A", "whom the page is for"],
+    ["a link that leads nowhere", "docs/a.md", page("[a](../b.md)"), "leads nowhere: ../b.md"],
+    ["a link to no heading", "docs/a.md", page("[a](a.md#b)"), "no heading for the link a.md#b"],
+    ["a file that is not there", "README.md", "See `docs/none.md`.", "no such file: docs/none.md"],
     ["prose that is too wide", "docs/a.md", `${"x ".repeat(60)}x`, "121 columns of prose"],
     ["a sentence in a cell", "README.md", `| a | ${"x".repeat(81)} |`, "a cell of 81 columns"],
     ["a test outside the collected folders", "tools/test/a.test.ts", 'it("x", f);', "does not collect"],

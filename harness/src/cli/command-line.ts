@@ -212,6 +212,7 @@ function addOthers(program: Command): void {
   program
     .command("list")
     .summary("scenarios, proposals, engines, properties: one line each")
+    .description("Lists what run, explore and report know by name; --json has all that is known of each.")
     .addArgument(
       new Argument("<TOPIC>", "what to list").choices(["scenarios", "proposals", "engines", "properties"]),
     )
@@ -297,10 +298,19 @@ function addModel(program: Command): void {
 }
 
 function addBench(program: Command): void {
-  const bench = program.command("bench").summary("measurements");
+  const bench = program
+    .command("bench")
+    .summary("measurements")
+    .description(
+      "Measures this machine. Each measurement says what it needs, and gives medians; --json has every figure. Have nothing " +
+        "else run meanwhile.",
+    );
   bench
     .command("explore")
     .summary("states a second and bytes a state, beside SPIN on the same steps")
+    .description(
+      "Explores the model and counts: states a second and bytes a state, beside SPIN on the same steps.",
+    )
     .option("--json <FILE>", JSON_HELP)
     .action(async (options: JsonOption) => {
       const { benchExploreCommand } = await import("./bench-explore.ts");
@@ -346,6 +356,10 @@ function addBench(program: Command): void {
   bench
     .command("fence")
     .summary("how long the fence takes to get a vCPU out of KVM's loop, and what happens without it")
+    .description(
+      "A vCPU is in KVM's endless loop; the VMM maps PROT_NONE over the page and counts the time until KVM_RUN returns. " +
+        "Then the same without that mapping, and races of two vCPUs. Needs /dev/kvm.",
+    )
     .option("--rounds <N>", "with one vCPU", "1000")
     .option("--races <N>", "with two vCPUs on the page", "10000")
     .option("--json <FILE>", JSON_HELP)
@@ -356,6 +370,9 @@ function addBench(program: Command): void {
   bench
     .command("kvm")
     .summary("what an exit of KVM costs, beside the same loop in C")
+    .description(
+      "A guest leaves KVM_RUN all the time, driven from TypeScript and from C, in turn. Needs /dev/kvm and gcc.",
+    )
     .option("--rounds <N>", "half a second of each in turn, so many times; medians are shown", "9")
     .option("--json <FILE>", JSON_HELP)
     .action(async (options: JsonOption & { readonly rounds: string }) => {
@@ -469,8 +486,9 @@ function addGuards(program: Command): void {
     .command("guards")
     .summary("every guard against every way of making a file shorter, measured and held against the model")
     .description(
-      "Guards: lease-fuse, lease-kernel, pre-content, notify, sealed; apf-loop is no guard at all. " +
-        "Needs /dev/kvm and root.\n\n" +
+      "Truncates a file that a guest touches in every way there is, with each guard armed, and says whether the guard " +
+        "prevented it, was late, or missed it. Guards: lease-fuse, lease-kernel, pre-content, notify, sealed; apf-loop is " +
+        "no guard at all. Needs /dev/kvm and root.\n\n" +
         "Exit code: 0 every cell is allowed by the model; 1 one is not; 2 a cell has no result; 64 usage.",
     )
     .option("--guard <G...>", "only these (ids or patterns)")
@@ -534,8 +552,6 @@ function addProtect(program: Command): void {
         "all else passes. By permission events of the kernel (Linux 6.14; ext4, xfs, btrfs; root). Of each file it says " +
         "whether that can be had, and what there is instead. Stopped or killed, it holds nobody up: after five seconds at " +
         "most what waits for it goes on. docs/vm-hangs.md has the whole story.\n\n" +
-        "  daxfault protect --pid $(pidof qemu-system-x86_64)\n" +
-        "  daxfault protect --dir /srv/guests\n\n" +
         "Exit code: 0 ended by Ctrl-C or SIGTERM, or the processes have ended; 2 it could not go on; 3 not root; 64 usage.",
     )
     .option("--pid <PID...>", "the files of these processes: VMMs, or any that have mapped files")
@@ -562,8 +578,6 @@ function addRescue(program: Command): void {
     .description(
       "Looks as diagnose does, and says what would end the hang. Does nothing, unless what is to be done is named; then it says " +
         "what it does, does it, and looks whether the VM goes on. docs/vm-hangs.md has the whole story.\n\n" +
-        "  daxfault rescue --pid 4711                    what could be done\n" +
-        "  daxfault rescue --pid 4711 --accept-zeros     the file gets as long again as it is mapped\n\n" +
         "Exit code: 0 the VM goes on, or was healthy, or has ended as asked; 1 it hangs still, or nothing was to be done; " +
         "2 it cannot be said; 3 there is no VM; 64 usage.",
     )

@@ -62,14 +62,27 @@ const helps: Readonly<Partial<Record<string, Help>>> = {
     group: "question",
     examples: [["daxfault new scenario mine.json", "a scenario to begin with"]],
   },
-  diagnose: { group: "host", examples: [["daxfault diagnose --pid 4711", "one VM"]] },
+  diagnose: {
+    group: "host",
+    examples: [
+      ["daxfault diagnose", "every VM of this host"],
+      ["daxfault diagnose --pid 4711 --mail hang.txt", "one, as a mail to a list"],
+      ["daxfault diagnose --log qemu.log", "one that has ended already"],
+    ],
+  },
   protect: {
     group: "host",
-    examples: [["daxfault protect --dir /srv/guests", "the files of all VMs below that folder"]],
+    examples: [
+      ["daxfault protect --pid $(pidof qemu-system-x86_64)", "what these VMs have mapped"],
+      ["daxfault protect --dir /srv/guests", "the files of all VMs below that folder"],
+    ],
   },
   rescue: {
     group: "host",
-    examples: [["daxfault rescue --pid 4711", "what would end the hang, at which price; does nothing"]],
+    examples: [
+      ["daxfault rescue --pid 4711", "what would end the hang, at which price; does nothing"],
+      ["daxfault rescue --pid 4711 --accept-zeros", "makes the file as long again as it is mapped"],
+    ],
   },
   serve: {
     group: "host",

@@ -85,6 +85,8 @@ export type Stat = {
   readonly systemTicks: number;
   /** The part of `userTicks` in which a guest ran. */
   readonly guestTicks: number;
+  /** Page faults that took I/O and have got their page: one that fails, or still waits, is not counted (mm_account_fault(), mm/memory.c). */
+  readonly majorFaults: number;
   /** Ticks after boot. */
   readonly startTicks: number;
   /** The kernel made it for itself inside the process, as KVM its `kvm-nx-lpage-recovery`: its registers are its maker's. */
@@ -108,10 +110,11 @@ export function parseStat(text: string): Stat | null {
   };
   const state = fields[0];
   if (state === undefined || !/^[A-Za-z]$/.test(state)) return null;
-  // proc_pid_stat(5) counts from 1: state is 3, flags 9, utime 14, stime 15, starttime 22, guest_time 43.
+  // proc_pid_stat(5) counts from 1: state is 3, flags 9, majflt 12, utime 14, stime 15, starttime 22, guest_time 43.
   return {
     name: text.slice(open + 1, close),
     state,
+    majorFaults: number(9),
     userTicks: number(11),
     systemTicks: number(12),
     startTicks: number(19),

@@ -46,6 +46,8 @@ export type Activity =
   /** Halted in KVM, not by its guest: a page was asked for and is not there yet. */
   | { readonly kind: "waits-for-page"; readonly page: PageEvents; readonly place: FilePlace | null }
   | { readonly kind: "runs"; readonly share: number; readonly guestShare: number; readonly faults: number }
+  /** It waits at its looks, each time for another page: those before have come. */
+  | { readonly kind: "pages-in"; readonly majorFaults: number; readonly isSwap: boolean }
   | { readonly kind: "halted"; readonly sleptMs: number | null }
   /** Not in KVM_RUN at any look, and asleep. */
   | { readonly kind: "outside"; readonly where: string; readonly sleptMs: number | null }
@@ -188,7 +190,8 @@ function sleepOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   if (!knowsCall && functions.length === 0)
     return { kind: "unknown", reason: "it sleeps; where, root may see" };
   // A VMM that has paused its VM, or is idle, can be woken: this one waits for a page of its own.
-  if (!isInKvm && last?.stat?.state === "D") return { kind: "waits", where: last.waitsIn ?? where, sleptMs };
+  if (!isInKvm && last?.stat?.state === "D")
+    return pagesIn(vm, vcpu) ?? { kind: "waits", where: last.waitsIn ?? where, sleptMs };
   if (!isInKvm && knowsCall) return { kind: "outside", where, sleptMs };
   if (functions.some((name) => HALT.test(name))) {
     const page = vcpu.pages.find(({ repeated, asked, ready }) => repeated > 0 || asked > ready);
@@ -203,13 +206,17 @@ function sleepOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
 }
 
 /**
- * It waited at every look, and each time for another page, as under heavy swapping: one wait would be as long as all the looks
- * together, and would have fixed nothing.
+ * It waits, and not for the page that it waited for at the first look, as under heavy swapping: one wait would be as long as
+ * all the looks together, and would have brought nothing. The pages may be the guest's, of KVM_RUN, or the VMM's own. Where a file
+ * server is known not to answer, the next page may be one that does not come.
  */
-function hasComeOn(vm: VmFacts, { looks, sleptMs }: VcpuFacts): boolean {
+function pagesIn(vm: VmFacts, { looks, sleptMs, stack }: VcpuFacts): Activity | null {
   const [first, last] = [looks[0], looks.at(-1)];
-  if (first === undefined || last === undefined || sleptMs === null) return false;
-  return sleptMs < last.atMs - first.atMs && grown(vm, "pf_fixed") > 0;
+  if (first?.stat == null || last?.stat == null || last.stat.state !== "D" || sleptMs === null) return null;
+  const majorFaults = last.stat.majorFaults - first.stat.majorFaults;
+  if (sleptMs >= last.atMs - first.atMs || (majorFaults <= 0 && grown(vm, "pf_fixed") <= 0)) return null;
+  if (vm.files.some((file) => ["stopped", "dead"].includes(stateOf(file)))) return null;
+  return { kind: "pages-in", majorFaults, isSwap: stack?.includes("do_swap_page") === true };
 }
 
 export function activityOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
@@ -225,7 +232,8 @@ export function activityOf(vm: VmFacts, vcpu: VcpuFacts): Activity {
   const { all, guest } = shares(vcpu);
   const faults = vcpu.pages.reduce((sum, page) => sum + page.faults, 0);
   if (states.every((state) => state === "D")) {
-    if (hasComeOn(vm, vcpu)) return { kind: "runs", share: all, guestShare: guest, faults };
+    const comesOn = pagesIn(vm, vcpu);
+    if (comesOn !== null) return comesOn;
     // The stack is read afterwards, when it may wait for something else.
     const where = vcpu.looks.at(-1)?.waitsIn ?? vcpu.stack?.[0] ?? "an unknown place";
     return { kind: "waits", where, sleptMs: vcpu.sleptMs };
@@ -464,7 +472,19 @@ function betweenEntries(exits: number): Omit<Verdict, "warnings"> {
 
 function quietVerdict(activities: readonly Activity[]): Omit<Verdict, "warnings"> {
   const runs = activities.flatMap((one) => (one.kind === "runs" ? [one] : []));
+  const paging = activities.flatMap((one) => (one.kind === "pages-in" ? [one] : []));
   const percent = (share: number): string => `${Math.round(share * 100)} %`;
+  if (paging.length > 0) {
+    const what = paging.every(({ isSwap }) => isSwap) ? "swap" : "files or swap";
+    const pages = paging.reduce((sum, { majorFaults }) => sum + majorFaults, 0);
+    const seen = pages === 0 ? "" : ` (${pages} major faults)`;
+    return {
+      kind: "runs",
+      severity: "fine",
+      text: `healthy, and slow: ${paging.length} of ${activities.length} vCPUs wait for pages of ${what}, one after the other${seen}; each came so far`,
+      remedies: [],
+    };
+  }
   if (runs.length > 0) {
     const most = Math.max(...runs.map(({ share }) => share));
     const faults = runs.reduce((sum, one) => sum + one.faults, 0);

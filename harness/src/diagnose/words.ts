@@ -49,6 +49,11 @@ export function activityText(activity: Activity, vcpu: VcpuFacts, watchedMs: num
         `runs ${percent(activity.share)} of the time (${percent(activity.guestShare)} in the guest), ` +
         (activity.faults === 0 ? "no page faults" : `${activity.faults} page faults seen`)
       );
+    case "pages-in": {
+      const { majorFaults, isSwap } = activity;
+      const count = majorFaults === 0 ? "" : `, ${majorFaults} major faults`;
+      return `waits for one page of ${isSwap ? "swap" : "a file or swap"} after the other${count}`;
+    }
     case "halted":
       return `halted by the guest${sinceText(activity.sleptMs)}`;
     case "outside":

@@ -115,7 +115,7 @@ function answerList(rows: readonly ComparedRow[], style: Style): readonly string
   ]);
 }
 
-/** How many accesses leave it at the process, by the Linux guests' rows, best first. */
+/** Of how many accesses only the process is harmed, by the Linux guests' rows, best first. */
 function helpText(rows: readonly ComparedRow[]): string {
   const counted = rows
     .filter((row) => !isMicro(row))
@@ -125,7 +125,7 @@ function helpText(rows: readonly ComparedRow[]): string {
       return { text: `${proposal} ${held} of ${asked.length}`, held };
     });
   const best = counted.toSorted((a, b) => b.held - a.held).map(({ text }) => text);
-  return best.length === 0 ? "" : `Accesses that harm the process alone: ${best.join(", ")}.`;
+  return best.length === 0 ? "" : `Only the process is harmed, best first: ${best.join(", ")} accesses.`;
 }
 
 /** How the recorded rows are had again. */

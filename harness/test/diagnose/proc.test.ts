@@ -67,6 +67,7 @@ describe("parseStat", () => {
     expect(parseStat(`12 (CPU 0) R\n(x)) D ${rest}\n`)).toEqual({
       name: "CPU 0) R\n(x)",
       state: "D",
+      majorFaults: 12,
       userTicks: 14,
       systemTicks: 15,
       startTicks: 22,

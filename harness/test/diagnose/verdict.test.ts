@@ -125,16 +125,71 @@ describe("a server", () => {
 });
 
 describe("the verdict", () => {
+  /** In D at every look, with so many major faults until then. */
+  const paging = (faults: readonly number[], changes: Parameters<typeof lookWith>[1] = {}) =>
+    faults.map((majorFaults, index) =>
+      lookWith(index * 100, { state: "D", waitsIn: "folio_wait_bit_common", majorFaults, ...changes }),
+    );
+  const swapStack = ["folio_wait_bit_common", "__folio_lock_or_retry", "do_swap_page"];
+
   it("calls a vCPU healthy that waits at every look, and gets its pages in between: heavy swapping", () => {
-    const looks = looksWith({ state: "D", waitsIn: "folio_wait_bit_common" });
-    const of = (sleptMs: number | null, fixed: number): string =>
+    const of = (sleptMs: number | null, fixed: number): Verdict =>
       verdictOf({
-        vcpus: [vcpuWith({ looks, sleptMs })],
+        vcpus: [vcpuWith({ looks: paging([4, 4, 4, 4, 4, 4]), sleptMs })],
         counters: { pf_fixed: { before: 10, after: 10 + fixed } },
-      }).kind;
-    expect(of(100, 3)).toBe("runs");
+      });
+    expect(of(100, 3)).toMatchObject({ kind: "runs", severity: "fine" });
     // One wait, longer than all the looks; nothing was fixed; it cannot be seen.
-    expect([of(500, 3), of(100, 0), of(null, 3)]).toEqual(["waits-for-io", "waits-for-io", "waits-for-io"]);
+    for (const verdict of [of(500, 3), of(100, 0), of(null, 3)])
+      expect(verdict).toMatchObject({ kind: "waits-for-io", severity: "open" });
+  });
+
+  it("calls it healthy where the pages are the VMM's own, outside of KVM_RUN, by its thread's major faults", () => {
+    const outside = { call: { kind: "no-call" } } as const;
+    const of = (changes: Partial<VcpuFacts>, vm: Partial<VmFacts> = {}): Verdict =>
+      verdictOf({
+        ...vm,
+        vcpus: [
+          vcpuWith({
+            looks: paging([7, 8, 8, 9, 9, 12], outside),
+            stack: swapStack,
+            sleptMs: 90,
+            ...changes,
+          }),
+        ],
+      });
+    expect(of({})).toMatchObject({
+      kind: "runs",
+      severity: "fine",
+      text: "healthy, and slow: 1 of 1 vCPUs wait for pages of swap, one after the other (5 major faults); each came so far",
+    });
+    // Asleep in the VMM at first, in D at last.
+    const futex = lookWith(0, { call: { kind: "call", number: 202 }, waitsIn: "futex_wait", majorFaults: 7 });
+    const later = paging([7, 8, 8, 9, 9, 12], outside).slice(1);
+    expect(of({ looks: [futex, ...later] })).toMatchObject({ kind: "runs", severity: "fine" });
+  });
+
+  it("calls no wait healthy that may be the one that does not end", () => {
+    const looks = paging([7, 8, 8, 9, 9, 12]);
+    const of = (changes: Partial<VcpuFacts>, vm: Partial<VmFacts> = {}): string =>
+      verdictOf({ ...vm, vcpus: [vcpuWith({ looks, stack: swapStack, sleptMs: 90, ...changes })] }).severity;
+    expect(of({})).toBe("fine");
+    // The same page since before the first look; no fault has ended; a server that is known not to answer.
+    expect(of({ sleptMs: 500 })).toBe("open");
+    expect(of({ sleptMs: 11_000 })).toBe("hung");
+    expect(of({ looks: paging([7, 7, 7, 7, 7, 7]) })).toBe("open");
+    const stopped = fuseWith({ processes: [{ pid: 7, name: "sshfs", state: "T" }] });
+    expect(of({}, { files: [servedBy(stopped)] })).toBe("hung");
+    expect(of({}, { files: [servedBy(fuseWith({ processes: [] }))] })).toBe("hung");
+    // Beside one that loops or waits, what another one does is no comfort.
+    const page = pageWith({ ready: 300, hva: HVA + 0x1000n });
+    const swapping = vcpuWith({ looks, stack: swapStack, sleptMs: 90 });
+    const beside = (other: VcpuFacts): string =>
+      verdictOf({ vcpus: [swapping, other], files: [short] }).severity;
+    expect(beside(vcpuWith({ id: 1, pages: [page] }))).toBe("hung");
+    expect(beside(vcpuWith({ id: 1, looks: paging([7, 7, 7, 7, 7, 7]), sleptMs: 11_000 }))).toBe("hung");
+    // Its loop is seen, whatever it waited for otherwise.
+    expect(of({ pages: [page] }, { files: [short] })).toBe("hung");
   });
 
   it("does not take a VMM that waits for a page of its own for one that has paused its VM", () => {

@@ -11,6 +11,7 @@ export function lookWith(
     stat: {
       name: "CPU 0/KVM",
       state: "S",
+      majorFaults: 0,
       userTicks: 0,
       systemTicks: 0,
       guestTicks: 0,

@@ -147,7 +147,7 @@ function filters({ results, counts }: Report): Markup {
       planned.map(({ nature }) => (nature.isReal ? "real" : "model")),
     ),
   ];
-  return markup`<form id="filters" class="filters" hidden><label>Find <input type="search" name="text" placeholder="scenario, outcome: looping, SIGBUS .."></label>${choices}<span class="boxes">${boxes}</span><button type="reset">All</button><output id="shown"></output></form>`;
+  return markup`<form id="filters" class="filters" hidden><label>Find <input type="search" name="text" placeholder="scenario, outcome: looping, SIGBUS .."></label>${choices}<span class="boxes">${boxes}</span><button type="reset">Show all</button><output id="shown"></output></form>`;
 }
 
 function attestationTable(info: RunInfo): Markup {

@@ -40,8 +40,8 @@ nav ul { display: flex; flex-wrap: wrap; gap: .25rem 1rem; list-style: none; pad
 .tall thead th:first-child { left: 0; z-index: 2; }
 .scroll:focus-visible { outline: 2px solid var(--link); }
 table { border-collapse: separate; border-spacing: 0; }
-th, td { padding: .3rem .55rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-tr:last-child > * { border-bottom: 0; }
+th, td { padding: .3rem .55rem; text-align: left; vertical-align: top; border-top: 1px solid var(--line); }
+tr:first-child > * { border-top: 0; }
 thead th { background: var(--panel); white-space: nowrap; font-weight: 600; }
 tbody th { white-space: nowrap; font-weight: 500; position: sticky; left: 0; background: var(--bg); }
 table.narrow tbody th { white-space: normal; min-width: 9rem; }
