@@ -3,8 +3,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { files } from "../../../../sys/src/index.ts";
+import { temporaryDirectory } from "../../../../sys/test/support/directories.ts";
 import { encodeRequest, MemoryClient } from "../../../src/transport/memory/client.ts";
-import { temporaryDirectory } from "../../support/directories.ts";
 import { FrontEnd, type ShmemRequest } from "../../support/front-end.ts";
 import { noMountBecause, type Server, startServer } from "../../support/server.ts";
 import { until } from "../../support/until.ts";
