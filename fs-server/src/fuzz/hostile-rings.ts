@@ -22,7 +22,8 @@ const RING_BYTES = 1024n;
 const TABLES = 0x2000n;
 const DATA = 0x3000n;
 const DATA_BYTES = 0x9000;
-const WINDOW = 2n ** 33n;
+/** Of a DAX window, or of another file of the host's. */
+export const WINDOW: bigint = 2n ** 33n;
 const HIGH = 2n ** 32n + 4096n;
 
 const NASTY_ADDRESSES: readonly bigint[] = [

@@ -2,6 +2,9 @@
  * The front-end's side of a connection, for hostile ones: a socket, memory with guards around it, descriptors of every kind, the
  * back-end's channel. Blocking: the server is another process. Every wait is bounded.
  */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import {
   connectUnix,
   eventfd,
@@ -39,6 +42,8 @@ const RINGS_AT = 4096;
 const RINGS_BYTES = 0x3000;
 const MEMORY_BYTES = 81_920;
 const HUGE_BYTES = 2n ** 42n;
+/** A file with a name, which is no RAM: as one in another device's DAX window. */
+export const HOST_FILE_BYTES = 16_384n;
 /** Longer than any bound of the server's own: the channel's, of a request in a call of the source. */
 const BOUND_MS = 20_000;
 /** More than any answer has. */
@@ -54,6 +59,8 @@ function filled(fd: number): number {
 /** What descriptors lead to; made once, for all connections. */
 export class Descriptors {
   readonly memory: number = memfdCreate(MEMORY_NAME);
+  readonly hostFile: number;
+  readonly #apart: string = mkdtempSync(join(tmpdir(), "daxfault-fuzz-"));
   readonly #fds: Readonly<Record<Exclude<DescriptorKind, "channel" | "eventfd">, number>>;
   readonly #pipe: readonly number[];
 
@@ -64,6 +71,7 @@ export class Descriptors {
     const huge = memfdCreate(MEMORY_NAME);
     files.ftruncate(huge, HUGE_BYTES);
     this.#pipe = socketPair();
+    this.hostFile = this.#newFile();
     const open = (path: string, flags: number): number =>
       files.openat(files.AT_FDCWD, files.pathBytes(path), flags | files.O_CLOEXEC);
     this.#fds = {
@@ -80,13 +88,21 @@ export class Descriptors {
     if (missing !== undefined) throw new Error(`no descriptor of kind ${missing}`);
   }
 
+  #newFile(): number {
+    const path = files.pathBytes(join(this.#apart, "file"));
+    const fd = files.openat(files.AT_FDCWD, path, files.O_RDWR | files.O_CREAT | files.O_CLOEXEC, 0o600);
+    if (fd < 0) throw new Error("no file in the directory of temporary files");
+    return fd;
+  }
+
   /** A new one is the caller's, to close. */
   of(kind: DescriptorKind): number {
     return kind === "channel" || kind === "eventfd" ? -1 : this.#fds[kind];
   }
 
   close(): void {
-    for (const fd of new Set([...Object.values(this.#fds), ...this.#pipe])) files.close(fd);
+    for (const fd of new Set([...Object.values(this.#fds), ...this.#pipe, this.hostFile])) files.close(fd);
+    rmSync(this.#apart, { recursive: true });
   }
 }
 
@@ -140,6 +156,13 @@ export class VhostPeer {
     for (let left = stores; left > 0; left -= 1) {
       this.#memory[RINGS_AT + random.below(RINGS_BYTES)] = random.below(3) === 0 ? 0 : random.below(256);
     }
+  }
+
+  /** Makes the file of the host's that long. */
+  cutHostFile(sizeBytes: bigint): number {
+    const { hostFile } = this.#descriptors;
+    files.ftruncate(hostFile, sizeBytes);
+    return hostFile;
   }
 
   kick(queue: number): void {

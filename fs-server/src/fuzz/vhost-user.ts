@@ -1,6 +1,7 @@
 /**
  * Hostile VMMs and guests at `serve --socket-path`: malformed messages and descriptors of every kind, rings that break the rules
- * or change under the reader, a back-end's channel that answers nonsense; against a server process, over its socket.
+ * or change under the reader, buffers in a file that gets shorter meanwhile, a back-end's channel that answers nonsense; against
+ * a server process, over its socket.
  *
  * Promises checked: a message is answered as its flags ask for, once, or the connection is closed; the server takes the next
  * front-end afterwards, whose guest can mount; no descriptor and no mapping of a front-end's memory outlives it; the
@@ -17,9 +18,9 @@ import {
   requestName,
 } from "../transport/vhost-user/protocol.ts";
 import { hostileMessage, Random } from "./generate.ts";
-import { HostileRings, type RingPlace } from "./hostile-rings.ts";
+import { HostileRings, type RingPlace, WINDOW } from "./hostile-rings.ts";
 import { type HostileMessage, HostileMessages, USER_ADDRESS } from "./vhost-messages.ts";
-import { Closed, Descriptors, type Reply, VhostPeer } from "./vhost-peer.ts";
+import { Closed, Descriptors, HOST_FILE_BYTES, type Reply, VhostPeer } from "./vhost-peer.ts";
 import { FuzzedServer } from "./vhost-server.ts";
 
 export type VhostFuzzFigures = {
@@ -226,14 +227,32 @@ class Life {
     if (random.below(3) === 0) this.#peer.scribble(random.pick([10, 200, 3000]));
   }
 
-  /** Whether a guest that is reset after all this can mount, and read a name. */
-  mount(): string | null {
-    this.#peer.isChannelHostile = false;
+  /** A region of the guest's memory that is a file of the host's, beside its RAM. */
+  addHostFile(): string | null {
+    const fd = this.#peer.cutHostFile(HOST_FILE_BYTES);
+    const payload = u64(0n, WINDOW, HOST_FILE_BYTES, USER_ADDRESS + WINDOW, 0n);
+    return this.exchange({ ...this.#messages.plain("ADD_MEM_REG", payload), own: fd });
+  }
+
+  /** It gets shorter, or long again, while chains are served that have buffers in it. */
+  cutHostFile(): void {
+    const pages = BigInt(this.#random.below(5));
+    this.#peer.cutHostFile((HOST_FILE_BYTES / 4n) * pages);
+  }
+
+  /** A queue that is broken is served no more until then. */
+  reset(manner: "hostile" | "plain"): string | null {
     for (const queue of [0, 1]) {
       const wrong = this.exchange(this.#messages.plain("GET_VRING_BASE", words(queue, 0), [], "no reply"));
       if (wrong !== null) return wrong;
     }
-    const wrong = this.#startQueues("plain");
+    return this.#startQueues(manner);
+  }
+
+  /** Whether a guest that is reset after all this can mount, and read a name. */
+  mount(): string | null {
+    this.#peer.isChannelHostile = false;
+    const wrong = this.reset("plain");
     const place = this.#places[1];
     if (wrong !== null || place === undefined) return wrong;
     const args = { major: 7, minor: 38, max_readahead: 131_072, flags: 0x7fff_fffb, flags2: 9 };
@@ -370,10 +389,11 @@ class VhostFuzz {
   #guestLife(peer: VhostPeer, rounds: number): string | null {
     const life = new Life(peer, this.#random, this.#counts);
     peer.isChannelHostile = this.#random.below(3) === 0;
-    let wrong = life.begin("hostile");
+    let wrong = life.begin("hostile") ?? life.addHostFile();
     for (let left = rounds; left > 0 && wrong === null; left -= 1) {
       life.chains();
-      wrong = life.ping();
+      if (this.#random.below(2) === 0) life.cutHostFile();
+      wrong = life.ping() ?? (this.#random.below(2) === 0 ? life.reset("hostile") : null);
     }
     return wrong ?? life.mount();
   }
