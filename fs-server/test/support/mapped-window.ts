@@ -1,6 +1,8 @@
 /**
- * A DAX window that is mapped, as QEMU has one: what is mapped into it are files, and what is unmapped stays so for a while, since
- * other threads may be using the old view (RCU). Two threads load from all of it, again and again.
+ * A DAX window that is mapped, as QEMU has one: what is mapped into it are files, and what is unmapped stays so until the VMM has
+ * committed the change, and then until each vCPU that was using the old view has had a turn (RCU's grace period): by what the
+ * vCPUs did, not by the clock, for one that has no processor meanwhile touches nothing. Two threads load from all of it, again
+ * and again.
  */
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -21,30 +23,43 @@ import type { ShmemRequest } from "./front-end.ts";
 
 const SPINNING = new URL("./spinning.mjs", import.meta.url);
 const VCPUS = 2;
+/** Words that they share (spinning.mjs), before a counter of turns for each. */
+const COMMON_WORDS = 3;
+/** Who has had no turn for that long is halted, and uses nothing. */
+const GRACE_BOUND_MS = 2000;
 const PROT = PROT_READ | PROT_WRITE;
 const NOTHING = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+/** What is still mapped after its SHMEM_UNMAP was answered. */
+type OldView = {
+  readonly request: ShmemRequest;
+  readonly commitMs: number;
+  /** Of each vCPU, as it is committed. */
+  turns: readonly number[] | null;
+};
 
 export class MappedWindow {
   readonly address: bigint;
   readonly #lengthBytes: number;
-  readonly #delayMs: number;
-  readonly #counts = new SharedArrayBuffer(12);
+  readonly #commitMs: number;
+  readonly #counts = new SharedArrayBuffer(4 * (COMMON_WORDS + VCPUS));
   readonly #words = new Int32Array(this.#counts);
-  #late: { readonly atMs: number; readonly request: ShmemRequest }[] = [];
+  #late: OldView[] = [];
   #vcpus: readonly Worker[] = [];
   /** Mappings that were asked for. */
   maps = 0;
 
-  constructor(lengthBytes: number, delayMs: number) {
+  /** @param commitMs what the VMM takes from its answer to its commit */
+  constructor(lengthBytes: number, commitMs: number) {
     this.#lengthBytes = lengthBytes;
-    this.#delayMs = delayMs;
+    this.#commitMs = commitMs;
     this.address = mmap({ lengthBytes, prot: PROT, flags: NOTHING });
   }
 
   /** Answers as QEMU: at once. */
   answer(request: ShmemRequest): bigint {
     if (request.kind === "unmap") {
-      this.#late.push({ atMs: performance.now() + this.#delayMs, request });
+      this.#late.push({ request, commitMs: performance.now() + this.#commitMs, turns: null });
       return 0n;
     }
     // What was there goes first, as in QEMU's list of memory regions.
@@ -59,11 +74,20 @@ export class MappedWindow {
     return 0n;
   }
 
-  /** Unmaps what is due. */
+  /** Unmaps what nobody can be using any more. */
   turn(): void {
+    const over = this.#late.filter((view) => this.#isOver(view));
+    for (const { request } of over) this.#unmap(request);
+    this.#late = this.#late.filter((view) => !over.includes(view));
+  }
+
+  #isOver(view: OldView): boolean {
     const nowMs = performance.now();
-    for (const { atMs, request } of this.#late) if (atMs <= nowMs) this.#unmap(request);
-    this.#late = this.#late.filter(({ atMs }) => atMs > nowMs);
+    if (nowMs < view.commitMs) return false;
+    const now = Array.from({ length: VCPUS }, (_, vcpu) => Atomics.load(this.#words, COMMON_WORDS + vcpu));
+    view.turns ??= now;
+    const { turns } = view;
+    return nowMs > view.commitMs + GRACE_BOUND_MS || now.every((count, vcpu) => count !== turns[vcpu]);
   }
 
   #unmap({ windowOffset, lengthBytes }: ShmemRequest): void {
@@ -73,8 +97,11 @@ export class MappedWindow {
 
   /** @param pages from the beginning of the window */
   async spin(pages: number): Promise<void> {
-    const workerData = { address: this.address, pages, counts: this.#counts };
-    this.#vcpus = Array.from({ length: VCPUS }, () => new Worker(SPINNING, { workerData }));
+    const common = { address: this.address, pages, counts: this.#counts };
+    this.#vcpus = Array.from({ length: VCPUS }, (_, vcpu) => {
+      const workerData = { ...common, turns: COMMON_WORDS + vcpu };
+      return new Worker(SPINNING, { workerData });
+    });
     await Promise.all(this.#vcpus.map((vcpu) => once(vcpu, "online")));
     while (this.loads < VCPUS * pages) await sleep(1);
   }

@@ -18,8 +18,8 @@ import { MappedWindow } from "../../support/mapped-window.ts";
 
 const RANGE = 2 * 2 ** 20;
 const PAGES = 8;
-/** A vCPU's turn outside of QEMU's read-side sections: some milliseconds. */
-const DELAY_MS = 3;
+/** From QEMU's answer to its commit: some milliseconds. Its vCPUs' turns come on top. */
+const COMMIT_MS = 3;
 const BOUND_MS = 5000;
 const ROUNDS = isLong ? 300 : 25;
 
@@ -56,7 +56,7 @@ async function lostRounds(
   const [ours, theirs] = socketPair();
   const broken: string[] = [];
   const channel = new BackendChannel(ours, (reason) => broken.push(reason));
-  const window = new MappedWindow(RANGE, DELAY_MS);
+  const window = new MappedWindow(RANGE, COMMIT_MS);
   const [key, peer] = [mapsKeyOf(fd), new PeerMaps(process.pid)];
   const file = new WindowFile({
     fd,
