@@ -353,6 +353,12 @@ function addBench(program: Command): void {
       const { benchApfCommand } = await import("./bench-apf.ts");
       process.exitCode = await benchApfCommand(options, await style());
     });
+  addBenchVcpu(bench);
+  addBenchGuards(bench);
+  addBenchProtect(bench);
+}
+
+function addBenchVcpu(bench: Command): void {
   bench
     .command("fence")
     .summary("how long the fence takes to get a vCPU out of KVM's loop, and what happens without it")
@@ -379,8 +385,6 @@ function addBench(program: Command): void {
       const { benchKvmCommand } = await import("./bench-kvm.ts");
       process.exitCode = await benchKvmCommand(options);
     });
-  addBenchGuards(bench);
-  addBenchProtect(bench);
 }
 
 function addBenchProtect(bench: Command): void {
