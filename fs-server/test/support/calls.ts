@@ -31,7 +31,7 @@ function setGroups(groups: readonly number[]): void {
 
 /**
  * Does `work` as another user: file system uid, gid and supplementary groups of this thread. The kernel takes the
- * capabilities that concern files away with uid 0 (capabilities(7)): scripts/test-file.ts has seen to that.
+ * capabilities that concern files away with uid 0 (capabilities(7)): scripts/test/test-file.ts has seen to that.
  */
 export function asUser<T>({ uid, gid, groups = [] }: User, work: () => T): T {
   const own = process.getgroups?.() ?? [];

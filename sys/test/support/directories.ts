@@ -1,5 +1,5 @@
 /**
- * Temporary folders of tests, removed at the end of each test file by scripts/test-file.ts: a hook of this module's own would
+ * Temporary folders of tests, removed at the end of each test file by scripts/test/test-file.ts: a hook of this module's own would
  * belong to the first file of a worker that imports it, for files of a worker share their modules.
  */
 import { mkdtempSync, rmSync } from "node:fs";

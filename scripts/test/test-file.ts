@@ -4,8 +4,8 @@
  * children with it. A later test that acts as another user would then be that user with all of root's rights.
  */
 import { afterAll, beforeAll } from "vitest";
-import { dropCapabilitiesWithIdentities } from "../sys/src/index.ts";
-import { removeTemporaryDirectories } from "../sys/test/support/directories.ts";
+import { dropCapabilitiesWithIdentities } from "../../sys/src/index.ts";
+import { removeTemporaryDirectories } from "../../sys/test/support/directories.ts";
 
 beforeAll(() => {
   if (!dropCapabilitiesWithIdentities()) throw new Error("PR_SET_SECUREBITS needs CAP_SETPCAP");
