@@ -135,6 +135,25 @@ describe("a guarded window", { timeout: BOUND_MS }, () => {
   );
 });
 
+describe("a window of leased files", { timeout: BOUND_MS }, () => {
+  it("has several parts of one at once: the server's own opens break no lease", async () => {
+    const { frontEnd, client, source } = await mounted("--guard", "kernel-lease");
+    const window = new MappedWindow(WINDOW, 3);
+    frontEnd.onShmem = (request) => window.answer(request);
+    writeFileSync(join(source, "long"), Buffer.alloc(2 * RANGE, "l"));
+    const node = lookup(client, "long");
+    for (const offset of [0n, BigInt(RANGE)]) {
+      const args = { ...wholeRange(node).args, foffset: offset, moffset: offset };
+      expect(client.call("SETUPMAPPING", { node, args }).errno).toBe(0);
+    }
+    await window.close();
+    frontEnd.leave();
+    const ended = await server?.ended;
+    expect(ended).toMatchObject({ code: 0 });
+    expect(ended?.stderr).not.toContain("recall:");
+  });
+});
+
 /** A process that makes a file empty and long again, so many times. */
 function truncating(path: string, rounds: number): ChildProcess {
   const loop = `i=0; while [ $i -lt ${rounds} ]; do : > "$1" && truncate -s ${RANGE} "$1" && sleep 0.01 || exit 1; i=$((i + 1)); done`;
