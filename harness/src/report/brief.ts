@@ -119,10 +119,10 @@ function answerList(rows: readonly ComparedRow[], style: Style): readonly string
 function helpText(rows: readonly ComparedRow[]): string {
   const counted = rows
     .filter((row) => !isMicro(row))
-    .map(({ proposal, cells }) => {
+    .map(({ title, cells }) => {
       const asked = cells.filter((words) => words.length > 0);
       const held = asked.filter(isContained).length;
-      return { text: `${proposal} ${held} of ${asked.length}`, held };
+      return { text: `${title} ${held} of ${asked.length}`, held };
     });
   const best = counted.toSorted((a, b) => b.held - a.held).map(({ text }) => text);
   return best.length === 0 ? "" : `Only the process is harmed, best first: ${best.join(", ")} accesses.`;

@@ -75,7 +75,7 @@ describe("briefText", () => {
     expect(places).not.toContain(-1);
     expect(text).toContain("final-efault: changes KVM; Linux 6.12 on 6.12, recorded 2026-11-26");
     expect(text).toContain("sigbus-injection: changes KVM and guest kernel;");
-    expect(text).toMatch(/Only the process is harmed, best first: lease-kernel 4 of 4, .*apf-guest 0 of 4/s);
+    expect(text).toMatch(/Only the process is harmed, best first: kernel\s+lease 4 of 4, .*today 0 of 4/s);
     // What is not of this run says so, and how it is had again.
     expect(text).toMatch(/^Recorded on KVM of Linux 6\.12\..* in a VM \(fixtures\/linux-guest\)/m);
     expect(text).toContain("endless-loop (recorded, not run here)");
