@@ -65,7 +65,7 @@ export type MachineFacts = {
   readonly kernel: string;
   readonly node: string;
   readonly pageSize: number;
-  /** Module behind /dev/kvm: kvm_intel, kvm_amd, kvm_pvm; null if none is loaded. */
+  /** Module behind /dev/kvm: kvm_intel, kvm_amd, kvm_pvm; null without the device. */
   readonly kvmBackend: string | null;
   /** Parameters of all KVM modules: `kvm_amd.npt` -> `Y`. */
   readonly kvmParameters: Readonly<Record<string, string>>;
@@ -73,6 +73,8 @@ export type MachineFacts = {
   readonly runDirectory: { readonly path: string; readonly fileSystem: string };
   readonly features: Readonly<Record<FeatureName, Feature>>;
 };
+
+const DEVICE = "/dev/kvm";
 
 const isSet = (name: string): boolean => process.env[name] === "1";
 
@@ -111,15 +113,30 @@ function readGroups(): string {
   }
 }
 
-function readKvm(): Feature {
-  const device = "/dev/kvm";
-  if (!existsSync(device)) {
+/** Why there is no /dev/kvm. `isOffered`: the kernel has the device. `module`: a KVM module that the kernel has. */
+export function lackOfKvmDevice(isOffered: boolean, module: string | null): Feature {
+  if (isOffered) {
+    const reason = `${DEVICE} does not exist, though this kernel offers it: a container is not given it by itself`;
+    return { kind: "missing", reason, fix: "start the container with --device /dev/kvm" };
+  }
+  if (module !== null) {
+    const reason = `${DEVICE} does not exist: ${module} is in this kernel, but has not found what it needs of the CPU`;
     return {
       kind: "missing",
-      reason: `${device} does not exist: no KVM module is loaded, or this is a VM without nested virtualization`,
-      fix: "sudo modprobe -a kvm_intel kvm_amd",
+      reason,
+      fix: "sudo dmesg | grep -i kvm says what; in a VM: nested virtualization",
     };
   }
+  return {
+    kind: "missing",
+    reason: `${DEVICE} does not exist: no KVM module is loaded, or this is a VM without nested virtualization`,
+    fix: "sudo modprobe -a kvm_intel kvm_amd",
+  };
+}
+
+function readKvm(): Feature {
+  const device = DEVICE;
+  if (!existsSync(device)) return lackOfKvmDevice(existsSync("/sys/class/misc/kvm"), readModule());
   try {
     Kvm.open(device).close();
   } catch (error) {
@@ -137,6 +154,10 @@ function readKvm(): Feature {
 }
 
 function readBackend(): string | null {
+  return existsSync(DEVICE) ? readModule() : null;
+}
+
+function readModule(): string | null {
   if (isSet("DAXFAULT_NO_KVM") || !existsSync("/sys/module")) return null;
   const modules = readdirSync("/sys/module").filter((name) => /^kvm_(?!mmu)/.test(name));
   return modules.sort()[0] ?? null;

@@ -6,6 +6,7 @@ import {
   type FeatureName,
   featureNames,
   hostSetupSupport,
+  lackOfKvmDevice,
   type MachineFacts,
   supportOf,
   thisMachine,
@@ -66,6 +67,20 @@ describe("accessFix", () => {
     ["no group that may not write", 109, 0o20640, "sudo chmod 0666 /dev/kvm"],
   ])("suggests %s", (_what, gid, mode, fix) => {
     expect(accessFix("/dev/kvm", { gid, mode }, groups)).toBe(fix);
+  });
+});
+
+describe("lackOfKvmDevice", () => {
+  it.each([
+    ["a container that was not given it", true, "kvm_intel", "offers it", "--device /dev/kvm"],
+    ["a module that found no virtualization", false, "kvm_amd", "kvm_amd is in this kernel", "dmesg"],
+    ["a kernel without a module", false, null, "no KVM module is loaded", "modprobe"],
+  ])("tells %s", (_what, isOffered, module, reason, fix) => {
+    expect(lackOfKvmDevice(isOffered, module)).toEqual({
+      kind: "missing",
+      reason: expect.stringContaining(reason),
+      fix: expect.stringContaining(fix),
+    });
   });
 });
 
