@@ -20,6 +20,8 @@ export function ownMappingReason(
       return "this engine's mappings are shared";
     case "userfaultfd":
       return "this engine's memory is the file's: no handler of a userfaultfd fills it";
+    case "guest-memfd":
+      return "this engine's memory is the file's: no guest_memfd";
     case "hugetlb":
       return "this engine reserves what it maps: a pool of huge pages that is too small would refuse the mapping";
     case "host-file":

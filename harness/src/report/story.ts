@@ -42,6 +42,7 @@ const backings = {
   hugetlb: "a file of huge pages (hugetlbfs), whose pool has only those of its first half",
   private: "a private mapping (MAP_PRIVATE) of a file",
   userfaultfd: "private memory, which the handler of a userfaultfd fills from a file",
+  "guest-memfd": "a guest_memfd that the host has mapped as well, a copy of a file",
   "private-swapped": "a private mapping, all of it swapped out, of a file",
 } as const;
 

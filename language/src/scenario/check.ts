@@ -54,12 +54,15 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
     if (scenario.layout !== "nvdimm") {
       problems.add(
         "backing.kind",
-        `${kind} needs layout nvdimm: in layout ${scenario.layout} no mapping is ${isPrivate(kind) ? "private" : "of whole huge pages"}`,
+        `${kind} needs layout nvdimm: in layout ${scenario.layout} no mapping is ${kind === "hugetlb" ? "of whole huge pages" : "private"}`,
       );
     }
     if (scenario.backing.mount !== undefined) {
       problems.add("backing.mount", `${kind} takes none: a file server's client has other pages`);
     }
+  }
+  if (kind === "guest-memfd" && scenario.backing.readonly === true) {
+    problems.add("backing.readonly", "a guest-memfd is not mapped for the guest: it cannot be read-only");
   }
   for (const [index, { at }] of (scenario.backing.mount?.faults ?? []).entries()) {
     if (at === null || BigInt(at) < size) continue;

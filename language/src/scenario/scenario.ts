@@ -32,6 +32,7 @@ export const backingKinds = [
   "private",
   "private-swapped",
   "userfaultfd",
+  "guest-memfd",
 ] as const;
 /**
  * `host-file`: a file in the run directory (whatever file system that is on; attested).
@@ -40,6 +41,8 @@ export const backingKinds = [
  * the pages of its second half were never allocated, and none is left.
  * `private`: a `host-file` mapped MAP_PRIVATE (a snapshot that a VM is restored from): the file's page until the first store.
  * `userfaultfd`: private memory that a `handler` fills with the file's pages when they are missing.
+ * `guest-memfd`: memory of KVM that the host has mapped as well, a copy of the file. KVM does not look its pages up by the
+ * VMM's mapping (kvm_mmu_faultin_pfn_gmem()), so what becomes of that is nothing to the guest.
  * `private-swapped`: a `host-file` mapped MAP_PRIVATE (QEMU's `share=off`, memory restored from a snapshot), each page the
  * VMM's own copy of the file's, and all of them swapped out before the guest's first access. On a tmpfs there would be
  * nothing to see: shmem_swapin_folio() (mm/shmem.c) waits for the page whatever the caller asked for, FOLL_NOWAIT included,
@@ -54,7 +57,19 @@ export function isOnTmpfs(kind: BackingKind): boolean {
 
 /** Is the guest's memory the VMM's own, so that what is stored there never comes to the file? */
 export function isPrivate(kind: BackingKind): boolean {
-  return kind === "private" || kind === "private-swapped" || kind === "userfaultfd";
+  switch (kind) {
+    case "private":
+    case "private-swapped":
+    case "userfaultfd":
+    case "guest-memfd":
+      return true;
+    case "host-file":
+    case "tmpfs":
+    case "tmpfs-full":
+    case "tmpfs-huge":
+    case "hugetlb":
+      return false;
+  }
 }
 
 /** The page that the file has and that is mapped, in bytes. */

@@ -84,6 +84,25 @@ describe("memory that a handler fills", () => {
   });
 });
 
+describe("a guest_memfd", () => {
+  const backing = { kind: "guest-memfd", size: "4MiB" };
+  it.each([
+    ["a window", { backing, layout: "dax-window" }, "guest-memfd needs layout nvdimm"],
+    [
+      "read-only",
+      { backing: { ...backing, readonly: true }, layout: "nvdimm", window: undefined },
+      "it cannot be read-only",
+    ],
+    [
+      "a mount",
+      { backing: { ...backing, mount: {} }, layout: "nvdimm", window: undefined },
+      "guest-memfd takes none",
+    ],
+  ])("is refused with %s", (_what, changes, message) => {
+    expect(problems(changes)).toContain(message);
+  });
+});
+
 describe("a VMM's own mapping", () => {
   const vmm = (...steps: string[]): Changes => ({
     actors: { ...plain.actors, vmm: { in: "vmm", steps } },

@@ -44,20 +44,27 @@ function mapAgain(plan: VmPlan, hva: bigint, offset: bigint, lengthBytes: number
 }
 
 /** Throws a SyscallError. A device's copy to or from what is lost kills this process: it is the VMM's own access. */
-export function actOnMapping(action: VmmAction, plan: VmPlan, { hva }: Pick<Window, "hva">): void {
+export function actOnMapping(
+  action: VmmAction,
+  plan: VmPlan,
+  window: Pick<Window, "hva" | "guestMemory">,
+): void {
+  const { hva, guestMemory } = window;
   const address = hva + action.offset;
   switch (action.verb) {
     case "unmap":
       munmap(address, Number(action.length));
       return;
     case "map":
-      mapAgain(plan, hva, action.offset, Number(action.length));
+      if (guestMemory === undefined) mapAgain(plan, hva, action.offset, Number(action.length));
+      else guestMemory.map(action.offset, Number(action.length), bits.all);
       return;
     case "protect":
       mprotect(address, Number(action.length), bits[action.protection]);
       return;
     case "discard":
-      if (isPrivate(plan.memory.kind)) adviseDiscard(address, Number(action.length));
+      if (guestMemory !== undefined) guestMemory.punch(action.offset, action.length);
+      else if (isPrivate(plan.memory.kind)) adviseDiscard(address, Number(action.length));
       else punchHole(plan.filePath, fileOffsetOf(plan, action.offset), action.length);
       return;
     case "memory-failure":

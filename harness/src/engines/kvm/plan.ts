@@ -63,10 +63,13 @@ export function supportsPair(scenario: Scenario, proposal: Proposal): Support {
   if (!isMappedIntoGuest(scenario.layout)) {
     return no(`layout ${scenario.layout} is about a guest's page cache; the micro-guest has none`);
   }
-  if (scenario.backing.kind === "userfaultfd" && (proposal.server !== "none" || proposal.exits === "fence")) {
-    return no(
-      "who watches the file learns nothing of a page that the handler of a userfaultfd does not fill",
-    );
+  if (proposal.server !== "none" || proposal.exits === "fence") {
+    const { kind } = scenario.backing;
+    if (kind === "userfaultfd")
+      return no(
+        "who watches the file learns nothing of a page that the handler of a userfaultfd does not fill",
+      );
+    if (kind === "guest-memfd") return no("who watches the file learns nothing of a guest_memfd");
   }
   const call = linuxCallOf(scenario);
   if (call !== null) return no(`${call} is a system call that the micro-guest has not`);

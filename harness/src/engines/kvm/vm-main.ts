@@ -92,6 +92,7 @@ async function runCase(plan: VmPlan): Promise<void> {
     programs: plan.tasks.map(({ program }) => program),
     ...(pageStates === undefined ? {} : { pageStates }),
   });
+  window.join?.(machine.vm);
   const running = new CaseRunner(
     plan,
     guestOf(machine, plan, window),
@@ -123,7 +124,7 @@ async function runCase(plan: VmPlan): Promise<void> {
 }
 
 /** Descriptors that a VM, a file or a guard may leave open in this process. */
-const suspicious = /anon_inode:(?:kvm-|\[userfaultfd\]|\[fanotify\])|^\/dev\/kvm/;
+const suspicious = /anon_inode:(?:kvm-|\[userfaultfd\]|\[fanotify\]|\[kvm-gmem\])|^\/dev\/kvm/;
 
 /** Descriptors and mappings of a case that is over: none, or the process must not serve another one. */
 function leftovers(plan: VmPlan): readonly string[] {

@@ -24,7 +24,8 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from "../../../../sys/src/index.ts";
-import { type FencedMapping, MmapWindow } from "../../../../vmm/src/index.ts";
+import { type FencedMapping, type Machine, MmapWindow } from "../../../../vmm/src/index.ts";
+import { GuestMemory } from "./guest-memory.ts";
 import type { VmPlan } from "./plan.ts";
 import { Userfaults } from "./userfault.ts";
 
@@ -32,6 +33,10 @@ export type Window = {
   readonly hva: bigint;
   readonly bytes: number;
   readonly mappings: readonly FencedMapping[];
+  /** Of a guest_memfd: no page of it is the file's, and none is looked up by the VMM's mapping. */
+  readonly guestMemory?: GuestMemory;
+  /** There is a VM, which has not run yet. */
+  join?(vm: Machine["vm"]): void;
   /** Has what waits for a page that the window's owner does not give go on. */
   release(): void;
   /** The VM must be gone. */
@@ -132,9 +137,24 @@ function openUserfaults(plan: VmPlan, handler: UserfaultHandler): Window {
   };
 }
 
+function openGuestMemory(plan: VmPlan): Window {
+  const guestMemory = new GuestMemory(plan.windowBytes, plan.filePath);
+  const { hva, bytes } = guestMemory;
+  return {
+    hva,
+    bytes,
+    mappings: [],
+    guestMemory,
+    join: (vm) => guestMemory.join(vm),
+    release() {},
+    close: async () => guestMemory.close(),
+  };
+}
+
 /** @param armed the descriptor that a guard has armed, or null */
 export function openWindow(plan: VmPlan, armed: number | null): Window {
-  const { handler } = plan.memory;
+  const { handler, kind } = plan.memory;
+  if (kind === "guest-memfd") return openGuestMemory(plan);
   if (handler !== undefined) return openUserfaults(plan, handler);
   return plan.layout === "dax-window" ? openDaxWindow(plan, armed) : openNvdimm(plan, armed);
 }

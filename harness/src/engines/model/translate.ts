@@ -251,6 +251,8 @@ function refusedMemory({ backing, actors }: Scenario): string | null {
   const act = hostActors({ actors }).flatMap(([, { steps }]) => steps.filter(isAction));
   if (kind === "private" && act.some((step) => effectOf(step, backing.size).kind === "hole"))
     return "a hole under a private mapping is not in the model";
+  if (kind === "guest-memfd")
+    return "a page that KVM does not look up by the VMM's mapping is not in the model";
   if (kind === "userfaultfd" && act.length > 0) return "the file is not the guest's memory";
   const bad = handler?.rules.find(({ action }) => action.kind === "close" || action.kind === "poison");
   return bad === undefined

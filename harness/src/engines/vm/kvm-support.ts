@@ -11,6 +11,8 @@ import { PAGE_SIZE, poisonRefusal } from "../../../../sys/src/index.ts";
 import {
   type CpuFeatures,
   cpuFeatures,
+  GUEST_MEMFD_FLAG_INIT_SHARED,
+  GUEST_MEMFD_FLAG_MMAP,
   Kvm,
   type KvmFeature,
   supportedCpuid,
@@ -19,6 +21,9 @@ import type { Support } from "../../engine.ts";
 import { hostSetupSupport, thisMachine } from "../../machine.ts";
 import { supportsAccesses } from "../guest-program.ts";
 import { guardSupport } from "./guard-support.ts";
+
+/** Its pages are the guest's and the host's. */
+const MAPPABLE_GUEST_MEMFD = GUEST_MEMFD_FLAG_MMAP | GUEST_MEMFD_FLAG_INIT_SHARED;
 
 type KvmFacts = { readonly features: CpuFeatures; readonly capabilities: Readonly<Record<string, number>> };
 let facts: KvmFacts | null = null;
@@ -56,6 +61,17 @@ function offeredFeature({ kvm }: Proposal): KvmFeature | null {
   }
 }
 
+/** Is there a guest_memfd that the host may map (KVM_CAP_GUEST_MEMFD_FLAGS, Linux 6.18)? */
+export function guestMemfdSupport(capabilities: Readonly<Record<string, number>>): Support {
+  const flags = capabilities.KVM_CAP_GUEST_MEMFD_FLAGS ?? 0;
+  if ((flags & MAPPABLE_GUEST_MEMFD) === MAPPABLE_GUEST_MEMFD) return { kind: "yes" };
+  return {
+    kind: "no",
+    reason: `this KVM has no guest_memfd that the host may map (since Linux 6.18): KVM_CAP_GUEST_MEMFD_FLAGS is ${flags}`,
+    fix: "scripts/daxfault run '*guest-memfd*' --kernel debian:backports",
+  };
+}
+
 /** By the handler of its userfaultfd. */
 function poisonsPages({ backing }: Scenario): boolean {
   return backing.handler?.rules.some(({ action }) => action.kind === "poison") ?? false;
@@ -84,6 +100,10 @@ export function supportsOnKvm(scenario: Scenario, proposal: Proposal): Support {
     const refusal = poisonRefusal();
     if (refusal !== null)
       return no(`pages cannot be poisoned here (UFFDIO_POISON, since Linux 6.6): ${refusal}`);
+  }
+  if (scenario.backing.kind === "guest-memfd") {
+    const answer = guestMemfdSupport(capabilities);
+    if (answer.kind === "no") return answer;
   }
   for (const name of scenario.needs) {
     if ((capabilities[name] ?? 0) === 0) return no(`this KVM has no ${name}`);

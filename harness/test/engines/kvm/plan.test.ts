@@ -22,6 +22,17 @@ describe("supportsPair", () => {
     expect(supportsPair(scenarioWith({}), proposalOf("apf-guest")).kind).toBe("yes");
   });
 
+  it("refuses who watches the file where the memory is a guest_memfd", () => {
+    const file = scenarioWith({ layout: "nvdimm" });
+    const scenario = { ...file, backing: { ...file.backing, kind: "guest-memfd" } } as const;
+    for (const id of ["fence-exit", "lease-kernel"]) {
+      expect(supportsPair(scenario, proposalOf(id))).toMatchObject({
+        reason: "who watches the file learns nothing of a guest_memfd",
+      });
+    }
+    expect(supportsPair(scenario, proposalOf("apf-guest")).kind).toBe("yes");
+  });
+
   it("refuses what a client of a file server holds", () => {
     const cached = scenarioWith({});
     const scenario = { ...cached, backing: { ...cached.backing, cache: "never" } } as const;

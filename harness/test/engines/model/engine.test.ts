@@ -23,7 +23,7 @@ const cases = loadScenarios().flatMap((scenario) =>
 describe("the engine model", () => {
   it("runs most cases, and says why not the others", () => {
     const supported = cases.filter(({ support }) => support.kind === "yes");
-    expect(supported.length).toBeGreaterThan(cases.length * 0.8);
+    expect(supported.length).toBeGreaterThan(cases.length * 0.75);
     for (const { support } of cases) if (support.kind === "no") expect(support.reason).toMatch(/\w/);
   });
 

@@ -195,6 +195,11 @@ describe("memory that is lost otherwise than by a truncation", () => {
       "a hole under a private mapping is not in the model",
     ],
     [
+      "a guest_memfd",
+      withBacking({ kind: "guest-memfd" }, host()),
+      "a page that KVM does not look up by the VMM's mapping is not in the model",
+    ],
+    [
       "a device",
       withBacking({}, vmm({ verb: "device-read", offset: 0n, size: 8 })),
       "a device's access is the VMM's own: not in the model",
