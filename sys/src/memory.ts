@@ -60,16 +60,24 @@ export const HARD_OFFLINE_PAGE = "/sys/devices/system/memory/hard_offline_page";
 const PAGEMAP_PRESENT = 1n << 63n;
 const PAGEMAP_FRAME = (1n << 55n) - 1n;
 
-/** The page frame behind the address. Throws a SyscallError, or an Error where there is none, or none is shown. */
-function pageFrame(address: Address): bigint {
+/** KPF_HWPOISON (include/uapi/linux/kernel-page-flags.h). */
+const POISONED = 1n << 19n;
+
+/** A word of a file that has one of each page. */
+function pageWord(path: string, page: bigint): bigint {
   const entry = new BigUint64Array(1);
-  const fd = openSync("/proc/self/pagemap", "r");
+  const fd = openSync(path, "r");
   try {
-    readSync(fd, entry, 0, 8, (BigInt(address) / BigInt(PAGE_SIZE)) * 8n);
+    readSync(fd, entry, 0, 8, page * 8n);
   } finally {
     closeSync(fd);
   }
-  const [found = 0n] = entry;
+  return entry[0] ?? 0n;
+}
+
+/** The page frame behind the address. Throws a SyscallError, or an Error where there is none, or none is shown. */
+function pageFrame(address: Address): bigint {
+  const found = pageWord("/proc/self/pagemap", BigInt(address) / BigInt(PAGE_SIZE));
   const at = `0x${BigInt(address).toString(16)}`;
   if ((found & PAGEMAP_PRESENT) === 0n) throw new Error(`no page is mapped at ${at}`);
   const frame = found & PAGEMAP_FRAME;
@@ -80,11 +88,17 @@ function pageFrame(address: Address): bigint {
 /**
  * memory_failure() takes the page out of use, for good, as where the patrol scrubber finds an error that nobody has
  * consumed. Not MADV_HWPOISON: that is an error which the caller consumes, and SIGBUS cannot be blocked (force_sig_mceerr()).
- * Only on a machine of one's own. Needs CAP_SYS_ADMIN.
+ * EBUSY, and the page is poisoned: nobody has recovered from it. So it is of each page of a guest_memfd, which is taken from
+ * the guests and stays in its file (kvm_gmem_error_folio()). Only on a machine of one's own. Needs CAP_SYS_ADMIN.
  */
 export function failMemory(address: Address): void {
-  const physical = pageFrame(address) * BigInt(PAGE_SIZE);
-  writeFileSync(HARD_OFFLINE_PAGE, `0x${physical.toString(16)}`);
+  const frame = pageFrame(address);
+  try {
+    writeFileSync(HARD_OFFLINE_PAGE, `0x${(frame * BigInt(PAGE_SIZE)).toString(16)}`);
+  } catch (error) {
+    const isPoisoned = (pageWord("/proc/kpageflags", frame) & POISONED) !== 0n;
+    if ((error as NodeJS.ErrnoException).code !== "EBUSY" || !isPoisoned) throw error;
+  }
 }
 
 const cMemcpy = declare<(to: Address, from: Address, length: bigint) => bigint>(

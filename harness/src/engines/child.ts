@@ -95,9 +95,16 @@ export function startChild<Inbound extends object, Outbound>(
   };
 }
 
-/** `exit 3`, `killed by SIGBUS`, with the last line of stderr. */
+/** The last line; of what Node prints of an error that nobody caught, the error's: the stack and Node's version follow it. */
+function lastWords(stderr: string): string {
+  const lines = stderr.trim().split("\n");
+  const last = lines.at(-1) ?? "";
+  return /^Node\.js v\d/.test(last) ? (lines.findLast((line) => /^\w*Error\b.*:/.test(line)) ?? last) : last;
+}
+
+/** `exit 3`, `killed by SIGBUS`, with what stderr ends with. */
 export function exitText(exit: ChildExit): string {
-  const said = exit.stderr.trim().split("\n").at(-1) ?? "";
+  const said = lastWords(exit.stderr);
   const detail = said === "" ? "" : `: ${said}`;
   switch (exit.kind) {
     case "exit":
