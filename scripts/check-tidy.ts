@@ -85,14 +85,22 @@ const isDocument = (path: string): boolean =>
 /** Code is not broken: a span counts as one short word. */
 const withoutCode = (line: string): string => line.replaceAll(/`[^`]+`/g, "`x`");
 
-/** Lines and cells of a Markdown document that are too wide, outside of fences. */
-function wideProse({ path, text }: SourceFile): readonly string[] {
-  const breaches: string[] = [];
+/** The lines of a Markdown document outside of fences. */
+function* proseLines({
+  path,
+  text,
+}: SourceFile): Generator<{ readonly place: string; readonly line: string }> {
   let isFenced = false;
   for (const [index, line] of text.split("\n").entries()) {
-    const place = `${path}:${index + 1}`;
     if (/^\s*```/.test(line)) isFenced = !isFenced;
-    if (isFenced) continue;
+    if (!isFenced) yield { place: `${path}:${index + 1}`, line };
+  }
+}
+
+/** Lines and cells of a Markdown document that are too wide. */
+function wideProse(file: SourceFile): readonly string[] {
+  const breaches: string[] = [];
+  for (const { place, line } of proseLines(file)) {
     if (!line.startsWith("|")) {
       const columns = withoutCode(line).length;
       if (columns > PROSE_COLUMNS_MAX)
@@ -141,13 +149,10 @@ export type Repository = {
 };
 
 /** Links within the repository, and names of its files, that lead nowhere. */
-function brokenLinks({ path, text }: SourceFile, { files, exists }: Repository): readonly string[] {
+function brokenLinks(document: SourceFile, { files, exists }: Repository): readonly string[] {
+  const { path } = document;
   const breaches: string[] = [];
-  let isFenced = false;
-  for (const [index, line] of text.split("\n").entries()) {
-    const place = `${path}:${index + 1}`;
-    if (/^\s*```/.test(line)) isFenced = !isFenced;
-    if (isFenced) continue;
+  for (const { place, line } of proseLines(document)) {
     for (const [, name = ""] of line.matchAll(pathSpan))
       if (!isPlaceholder(name) && !exists(name) && !files.some((file) => file.path.startsWith(name)))
         breaches.push(`${place}: no such file: ${name}`);

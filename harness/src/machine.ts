@@ -135,21 +135,20 @@ export function lackOfKvmDevice(isOffered: boolean, module: string | null): Feat
 }
 
 function readKvm(): Feature {
-  const device = DEVICE;
-  if (!existsSync(device)) return lackOfKvmDevice(existsSync("/sys/class/misc/kvm"), readModule());
+  if (!existsSync(DEVICE)) return lackOfKvmDevice(existsSync("/sys/class/misc/kvm"), readModule());
   try {
-    Kvm.open(device).close();
+    Kvm.open(DEVICE).close();
   } catch (error) {
     const denied = (error as NodeJS.ErrnoException).code === "EACCES";
     return {
       kind: "missing",
-      reason: `${device} cannot be used: ${errorLine(error)}`,
-      fix: denied ? accessFix(device, statSync(device), readGroups()) : null,
+      reason: `${DEVICE} cannot be used: ${errorLine(error)}`,
+      fix: denied ? accessFix(DEVICE, statSync(DEVICE), readGroups()) : null,
     };
   }
   return {
     kind: "present",
-    detail: `${device}, API version ${KVM_API_VERSION}, ${readBackend() ?? "unknown module"}`,
+    detail: `${DEVICE}, API version ${KVM_API_VERSION}, ${readBackend() ?? "unknown module"}`,
   };
 }
 

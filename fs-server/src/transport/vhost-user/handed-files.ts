@@ -28,9 +28,8 @@ export function describe(fd: number): OpenDescriptor {
   return { fd, dev, ino };
 }
 
-/** A file that is to be mapped. Throws as open(2) fails. */
-export function openForWindow(fs: FileSystem, node: NodeId): OpenDescriptor {
-  const { fd } = fs.openForMapping(node, { writable: true });
+/** Of a descriptor that is closed where it cannot be described. */
+function owned(fd: number): OpenDescriptor {
   try {
     return describe(fd);
   } catch (error) {
@@ -39,9 +38,14 @@ export function openForWindow(fs: FileSystem, node: NodeId): OpenDescriptor {
   }
 }
 
+/** A file that is to be mapped. Throws as open(2) fails. */
+export function openForWindow(fs: FileSystem, node: NodeId): OpenDescriptor {
+  return owned(fs.openForMapping(node, { writable: true }).fd);
+}
+
 export function lentBy(lender: Lender | null, fd: number): OpenDescriptor | null {
   const lent = lender?.lend(fd) ?? null;
-  return lent === null ? null : describe(lent);
+  return lent === null ? null : owned(lent);
 }
 
 export function closeHanded({ source, lent }: HandedFile): void {
