@@ -1,5 +1,5 @@
 /** Counters that wake threads: eventfd(2), and epoll(7) over many of them. */
-import { check, declare, lastErrno } from "./libc.ts";
+import { check, declare, errnoNumber, lastErrno } from "./libc.ts";
 
 const EFD_NONBLOCK = 0o4000;
 const EFD_CLOEXEC = 0o2000000;
@@ -54,6 +54,14 @@ export function epollAdd(epoll: number, fd: number, tag: number): number {
 
 export function epollRemove(epoll: number, fd: number): void {
   cControl(epoll, EPOLL_CTL_DEL, fd, new Uint8Array(EVENT_BYTES));
+}
+
+/** Whether `fd`, of which `epoll` knows nothing, can be waited for: no for regular files and folders (fs/eventpoll.c, do_epoll_ctl). */
+export function epollAccepts(epoll: number, fd: number): boolean {
+  return (
+    cControl(epoll, EPOLL_CTL_DEL, fd, new Uint8Array(EVENT_BYTES)) === 0 ||
+    lastErrno() !== errnoNumber("EPERM")
+  );
 }
 
 /** Waits for one event, at most `timeoutMs` (-1: no limit). Returns its tag, null, or the negative errno. */

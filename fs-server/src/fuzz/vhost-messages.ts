@@ -13,6 +13,7 @@ import type { Random } from "./generate.ts";
 /** What a descriptor that comes with a message leads to. */
 export const DESCRIPTORS = [
   "memory",
+  "other memory",
   "small memory",
   "huge memory",
   "eventfd",
@@ -24,6 +25,19 @@ export const DESCRIPTORS = [
   "file to read",
 ] as const;
 export type DescriptorKind = (typeof DESCRIPTORS)[number];
+
+/** Where memory of the guest's lies, for it and in the file of "memory". */
+export type Place = { readonly gpa: bigint; readonly lengthBytes: bigint; readonly fdOffset: bigint };
+
+/** As ADD_MEM_REG and SET_MEM_TABLE have it. */
+type Region = Place & { readonly userAddress: bigint };
+
+/** Payload, descriptors, and which regions the payload names. */
+type Content = readonly [
+  payload: Uint8Array,
+  descriptors: readonly DescriptorKind[],
+  regions?: readonly Region[],
+];
 
 export type HostileMessage = {
   readonly request: number;
@@ -60,6 +74,13 @@ const NASTY: readonly bigint[] = [
   2n ** 64n - 1n,
 ];
 
+const REGION_FIELDS = ["gpa", "lengthBytes", "userAddress", "fdOffset"] as const;
+const fields = (region: Region): readonly bigint[] => REGION_FIELDS.map((name) => region[name]);
+const asRegion = (place: Place): Region => ({
+  ...place,
+  userAddress: USER_ADDRESS + place.gpa,
+});
+
 type Numbers = readonly (number | bigint)[];
 
 /** 32 bits for a number, 64 for a bigint. */
@@ -78,19 +99,11 @@ function words(values: Numbers): Buffer {
 export class HostileMessages {
   readonly #random: Random;
   /** What the handshake has said, for messages that repeat it. */
-  readonly #regions: readonly {
-    readonly gpa: bigint;
-    readonly lengthBytes: bigint;
-    readonly fdOffset: bigint;
-  }[];
+  readonly #regions: readonly Place[];
   readonly #protocolFeatures: bigint;
   #oneOf = 4;
 
-  constructor(
-    random: Random,
-    regions: readonly { readonly gpa: bigint; readonly lengthBytes: bigint; readonly fdOffset: bigint }[],
-    protocolFeatures: bigint,
-  ) {
+  constructor(random: Random, regions: readonly Place[], protocolFeatures: bigint) {
     this.#random = random;
     this.#regions = regions;
     this.#protocolFeatures = protocolFeatures;
@@ -101,10 +114,21 @@ export class HostileMessages {
     const random = this.#random;
     this.#oneOf = oneOf;
     const name = random.pick(Object.keys(REQUEST) as RequestName[]);
-    const [payload, descriptors] = this.#content(name);
+    const [payload, descriptors, regions = []] = this.#content(name);
     const needsReply = !this.#isDeadly();
-    const message = { request: REQUEST[name] as number, payload, descriptors, needsReply };
-    return this.#isDeadly() ? this.#deadly(message) : this.#whole(message, 0);
+    const draft = { request: REQUEST[name] as number, payload, descriptors, needsReply };
+    const message = this.#isDeadly() ? this.#deadly(draft) : this.#whole(draft, 0);
+    if (regions.every((region) => this.#isGiven(region))) return message;
+    // What a front-end hands over is the guest's: the bytes around its memory would be, too.
+    const others = message.descriptors.map((kind) => (kind === "memory" ? "other memory" : kind));
+    return { ...message, descriptors: others };
+  }
+
+  /** Whether it reaches no byte of the memory that the handshake has not given. */
+  #isGiven({ fdOffset, lengthBytes }: Region): boolean {
+    return this.#regions.some(
+      (given) => fdOffset >= given.fdOffset && fdOffset + lengthBytes <= given.fdOffset + given.lengthBytes,
+    );
   }
 
   #isDeadly(): boolean {
@@ -185,7 +209,7 @@ export class HostileMessages {
   }
 
   /** Payload and descriptors, as that request has them; a field may be any number. */
-  #content(name: RequestName): readonly [Uint8Array, readonly DescriptorKind[]] {
+  #content(name: RequestName): Content {
     const random = this.#random;
     switch (name) {
       case "SET_FEATURES":
@@ -194,10 +218,12 @@ export class HostileMessages {
         return [words([this.#isDeadly() ? this.#nasty() : this.#protocolFeatures]), []];
       case "SET_MEM_TABLE":
         return this.#table();
-      case "ADD_MEM_REG":
-        return [words([0n, ...this.#region()]), [this.#memory()]];
+      case "ADD_MEM_REG": {
+        const region = this.#region();
+        return [words([0n, ...fields(region)]), [this.#memory()], [region]];
+      }
       case "REM_MEM_REG":
-        return [words([0n, ...this.#region()]), random.below(8) === 0 ? [this.#memory()] : []];
+        return [words([0n, ...fields(this.#region())]), random.below(8) === 0 ? [this.#memory()] : []];
       case "SET_VRING_NUM":
         return [
           words([this.#index(), random.pick([0, 1, 2, 16, 128, 3, 1024, 32_768, 65_536, 2 ** 31])]),
@@ -260,35 +286,30 @@ export class HostileMessages {
       : random.pick(DESCRIPTORS);
   }
 
-  /** gpa, length, address, offset: one that was given, one beside it, or one that cannot be. */
-  #region(): readonly bigint[] {
+  /** One that was given, one beside it, or one that cannot be. */
+  #region(): Region {
     const random = this.#random;
-    const { gpa, lengthBytes, fdOffset } = random.pick(this.#regions);
-    const place = [gpa, lengthBytes, USER_ADDRESS + gpa, fdOffset];
-    if (random.below(2) === 0) place[0] = 2n ** 34n + BigInt(random.below(64)) * 8192n;
-    if (random.below(3) === 0) place[random.below(4)] = this.#nasty();
-    return place;
+    const given = asRegion(random.pick(this.#regions));
+    const isBeside = random.below(2) === 0;
+    const region = isBeside ? { ...given, gpa: 2n ** 34n + BigInt(random.below(64)) * 8192n } : given;
+    if (random.below(3) > 0) return region;
+    return { ...region, [random.pick(REGION_FIELDS)]: this.#nasty() };
   }
 
-  #table(): readonly [Uint8Array, readonly DescriptorKind[]] {
+  #table(): Content {
     const random = this.#random;
     if (random.below(2) === 0) {
-      const given = this.#regions.flatMap(({ gpa, lengthBytes, fdOffset }) => [
-        gpa,
-        lengthBytes,
-        USER_ADDRESS + gpa,
-        fdOffset,
-      ]);
+      const given = this.#regions.flatMap((each) => fields(asRegion(each)));
       return [words([this.#regions.length, 0, ...given]), this.#regions.map(() => "memory")];
     }
     const count = random.below(this.#isDeadly() ? 10 : 9);
-    const regions = Array.from({ length: count }, () => this.#region()).flat();
+    const regions = Array.from({ length: count }, () => this.#region());
     const said = this.#isDeadly() ? random.pick([0, 9, 2 ** 32 - 1]) : count;
     const descriptors = Array.from({ length: Math.min(count, 8) }, () => this.#memory());
-    return [words([said, 0, ...regions]), descriptors];
+    return [words([said, 0, ...regions.flatMap(fields)]), descriptors, regions];
   }
 
-  #vringDescriptor(): readonly [Uint8Array, readonly DescriptorKind[]] {
+  #vringDescriptor(): Content {
     const random = this.#random;
     const index = BigInt(this.#index() & 255);
     if (random.below(5) === 0) return [words([index | 256n]), []];

@@ -25,13 +25,18 @@ import {
 import { HEADER_BYTES } from "../transport/vhost-user/protocol.ts";
 import type { GuestRegion } from "../transport/virtio/memory.ts";
 import type { Random } from "./generate.ts";
-import { DESCRIPTORS, type DescriptorKind, type HostileMessage, payloadBytesOf } from "./vhost-messages.ts";
+import {
+  DESCRIPTORS,
+  type DescriptorKind,
+  type HostileMessage,
+  type Place,
+  payloadBytesOf,
+} from "./vhost-messages.ts";
 
 /** By which memory of the fuzz is known in /proc/PID/maps. */
 export const MEMORY_NAME = "daxfault-fuzz-ram";
 const GUARD = 0xa5;
 /** Regions of the guest: two that adjoin for it and not here, and one high above. */
-type Place = { readonly gpa: bigint; readonly lengthBytes: bigint; readonly fdOffset: bigint };
 const PLACES: readonly Place[] = [
   { gpa: 0n, lengthBytes: 32_768n, fdOffset: 4096n },
   { gpa: 32_768n, lengthBytes: 16_384n, fdOffset: 40_960n },
@@ -66,6 +71,8 @@ export class Descriptors {
 
   constructor(folder: string, file: string) {
     files.ftruncate(this.memory, BigInt(MEMORY_BYTES));
+    const other = memfdCreate(MEMORY_NAME);
+    files.ftruncate(other, BigInt(MEMORY_BYTES));
     const small = memfdCreate(MEMORY_NAME);
     files.ftruncate(small, BigInt(PAGE_SIZE));
     const huge = memfdCreate(MEMORY_NAME);
@@ -76,6 +83,7 @@ export class Descriptors {
       files.openat(files.AT_FDCWD, files.pathBytes(path), flags | files.O_CLOEXEC);
     this.#fds = {
       memory: this.memory,
+      "other memory": other,
       "small memory": small,
       "huge memory": huge,
       "full eventfd": filled(eventfd()),

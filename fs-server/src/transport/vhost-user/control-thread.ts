@@ -5,6 +5,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import {
   acceptConnection,
+  epollAccepts,
   epollAdd,
   epollRemove,
   errnoName,
@@ -87,7 +88,11 @@ function serveFrontEnd(socket: number, data: ControlThreadData, state: DeviceSta
     config,
     sharedMemory,
     wakeFd,
-    kicks: { add: (fd, queue) => epollAdd(epoll, fd, queue), remove: (fd) => epollRemove(epoll, fd) },
+    kicks: {
+      add: (fd, queue) => epollAdd(epoll, fd, queue),
+      remove: (fd) => epollRemove(epoll, fd),
+      accepts: (fd) => epollAccepts(epoll, fd),
+    },
     alone: (work) => alone(state, work),
     onChannel: (fd) => post({ type: "channel", fd }),
     log,

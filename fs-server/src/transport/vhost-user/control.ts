@@ -51,7 +51,12 @@ export type ControlOptions = {
   /** Sizes of the shared memory regions by id; none: no window. */
   readonly sharedMemory: readonly bigint[];
   /** Where the threads wait: for kicks, and for `wake`. */
-  readonly kicks: { add(fd: number, queue: number): number; remove(fd: number): void };
+  readonly kicks: {
+    add(fd: number, queue: number): number;
+    remove(fd: number): void;
+    /** Whether a descriptor that was not added can be waited for. */
+    accepts(fd: number): boolean;
+  };
   readonly wakeFd: number;
   /** Does `work` while no thread serves; throws if one does not come back. */
   readonly alone: <T>(work: () => T) => T;
@@ -439,9 +444,9 @@ export class Control {
     const queue = this.#queue(index);
     switch (name) {
       case "SET_VRING_CALL":
-        return redirect(queue.callFd, fd);
+        return this.#redirect(queue.callFd, fd);
       case "SET_VRING_ERR":
-        return redirect(queue.errorFd, fd);
+        return this.#redirect(queue.errorFd, fd);
       case "SET_VRING_KICK":
         // Without one the ring would have to be looked at again and again.
         if (fd === undefined) return refused("a queue without a kick is not offered");
@@ -463,6 +468,21 @@ export class Control {
     // A front-end that knows no protocol features does not enable queues, either.
     if ((this.#features & VHOST_USER_F_PROTOCOL_FEATURES) === 0n) queue.isEnabled = true;
     return queue.ring === null ? this.#started(index, queue) : DONE;
+  }
+
+  #redirect(stable: number, fd: number | undefined): Outcome {
+    if (fd !== undefined) {
+      // Eight bytes would be written into a file, at its position.
+      if (!this.#options.kicks.accepts(fd)) return refused("nobody can wait for its descriptor");
+      // An interrupt must not wait: a counter that is full wakes its reader anyway.
+      files.setStatusFlags(fd, files.statusFlags(fd) | files.O_NONBLOCK);
+      replaceDescriptor(fd, stable);
+      return DONE;
+    }
+    const other = nowhere();
+    replaceDescriptor(other, stable);
+    files.close(other);
+    return DONE;
   }
 
   #closeKick(queue: Queue): void {
@@ -497,19 +517,6 @@ function nowhere(): number {
   const fd = files.openat(files.AT_FDCWD, files.pathBytes("/dev/null"), files.O_RDWR | files.O_CLOEXEC);
   if (fd < 0) throw new Error("cannot open /dev/null");
   return fd;
-}
-
-function redirect(stable: number, fd: number | undefined): Outcome {
-  if (fd !== undefined) {
-    // An interrupt must not wait: a counter that is full wakes its reader anyway.
-    files.setStatusFlags(fd, files.statusFlags(fd) | files.O_NONBLOCK);
-    replaceDescriptor(fd, stable);
-    return DONE;
-  }
-  const other = nowhere();
-  replaceDescriptor(other, stable);
-  files.close(other);
-  return DONE;
 }
 
 function sized(view: DataView, bytes: number): DataView {

@@ -2,6 +2,7 @@
 import {
   closeSync,
   existsSync,
+  fstatSync,
   mkdirSync,
   openSync,
   readdirSync,
@@ -168,6 +169,20 @@ describe("a VMM at --socket-path", { timeout: BOUND_MS }, () => {
     expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
     frontEnd.leave();
     expect((await server.ended).stderr).toContain("its descriptor is no stream socket of unix(7)");
+  });
+
+  it("that gives a file for an interrupt is refused: nothing is written into it", async () => {
+    const { server, path } = await serving();
+    const { frontEnd, client } = mounted(path);
+    const file = memfdCreate("no counter");
+    for (const name of ["SET_VRING_CALL", "SET_VRING_ERR"] as const) {
+      expect(frontEnd.acknowledged(name, u64(1n), [file]), name).toBe(1n);
+    }
+    expect(contentOf(client, lookup(client, "text"), 100)).toBe("hello\n");
+    frontEnd.leave();
+    expect((await server.ended).stderr).toContain("nobody can wait for its descriptor");
+    expect(fstatSync(file).size).toBe(0);
+    files.close(file);
   });
 
   it("that breaks the protocol is cut off, and the server says why", async () => {
