@@ -1,6 +1,6 @@
 /** File descriptors: received over a socket (unix(7), SCM_RIGHTS), replaced, locked. Layout of 64-bit Linux. */
 import { closeSync, openSync } from "node:fs";
-import { addressOf, check, declare } from "./libc.ts";
+import { addressOf, check, declare, errnoNumber, lastErrno, SyscallError } from "./libc.ts";
 
 const AF_UNIX = 1;
 const SOCK_STREAM = 1;
@@ -68,7 +68,12 @@ const LOCK_EX = 2;
 const LOCK_NB = 4;
 const cFlock = declare<(fd: number, operation: number) => number>("int flock(int fd, int operation)");
 
-/** Takes the lock of an open file (flock(2)) if it is free. The kernel releases it when the descriptor is closed. */
+/**
+ * Takes the lock of an open file (flock(2)) if it is free; false: somebody else has it. The kernel releases it when the
+ * descriptor is closed. Throws a SyscallError: ENOLCK or EOPNOTSUPP where the file system has no locks.
+ */
 export function tryLock(fd: number): boolean {
-  return cFlock(fd, LOCK_EX | LOCK_NB) === 0;
+  if (cFlock(fd, LOCK_EX | LOCK_NB) === 0) return true;
+  if (lastErrno() === errnoNumber("EAGAIN")) return false;
+  throw new SyscallError("flock", lastErrno());
 }

@@ -43,12 +43,16 @@ async function lockedFolder(path: string, cannot: string): Promise<number> {
     throw new Error(`${cannot}: its folder cannot be read: ${code}`, { cause: error });
   }
   const deadlineMs = performance.now() + LOCK_BOUND_MS;
-  while (!tryLock(fd)) {
-    if (performance.now() > deadlineMs) {
-      closeSync(fd);
-      throw new Error(`${cannot}: another process has its folder locked (flock); name another path`);
+  try {
+    while (!tryLock(fd)) {
+      if (performance.now() > deadlineMs) {
+        throw new Error("another process has its folder locked (flock); name another path");
+      }
+      await sleep(LOCK_POLL_MS);
     }
-    await sleep(LOCK_POLL_MS);
+  } catch (error) {
+    closeSync(fd);
+    throw new Error(`${cannot}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
   }
   return fd;
 }

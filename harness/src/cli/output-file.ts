@@ -19,6 +19,8 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { tryLock } from "../../../sys/src/descriptors.ts";
+import { SyscallError } from "../../../sys/src/libc.ts";
 import { errorText } from "../error-text.ts";
 import { UsageError } from "./usage.ts";
 
@@ -34,6 +36,17 @@ export class OutputError extends Error {
 /** The status, or null where there is nothing. */
 function statusOf(path: string): Stats | null {
   return lstatSync(path, { throwIfNoEntry: false }) ?? null;
+}
+
+/** Takes the lock by which other commands see that a file is being written. True: another command has it. */
+function isHeld(fd: number): boolean {
+  try {
+    return !tryLock(fd);
+  } catch (error) {
+    // Where there are no locks, nobody has one.
+    if (error instanceof SyscallError) return false;
+    throw error;
+  }
 }
 
 /** What tells two names of one file: the folder's real path and the name in it. */
@@ -82,10 +95,30 @@ class OpenOutput implements OutputFile {
     if (this.#partial === null) return openSync(this.path, "w");
     const left = statusOf(this.#partial);
     // What a command that was killed has left; nothing else is taken away.
-    if (left?.isFile() === true) unlinkSync(this.#partial);
+    if (left?.isFile() === true) this.#removeLeft(this.#partial);
     const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
     const mode = status?.isFile() === true ? status.mode & 0o777 : MODE;
-    return openSync(this.#partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+    const fd = openSync(this.#partial, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+    if (!isHeld(fd)) return fd;
+    closeSync(fd);
+    throw this.#heldError(this.#partial);
+  }
+
+  #removeLeft(partial: string): void {
+    const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
+    const fd = openSync(partial, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    try {
+      if (isHeld(fd)) throw this.#heldError(partial);
+      unlinkSync(partial);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  #heldError(partial: string): UsageError {
+    return new UsageError(
+      `${this.option} ${this.path}: another command writes it now (${partial} is locked)`,
+    );
   }
 
   write(bytes: Buffer): void {

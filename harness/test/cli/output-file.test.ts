@@ -1,7 +1,9 @@
 import {
+  closeSync,
   linkSync,
   lstatSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   symlinkSync,
@@ -10,6 +12,7 @@ import {
 import { join } from "node:path";
 import { execa } from "execa";
 import { afterEach, describe, expect, it } from "vitest";
+import { tryLock } from "../../../sys/src/index.ts";
 import {
   commitOutputs,
   declareInputs,
@@ -42,6 +45,29 @@ describe("an output", () => {
     commitOutputs();
     expect([readFileSync(a, "utf8"), readFileSync(b, "utf8")]).toEqual(["new", "page"]);
     expect(readdirSync(folder).sort()).toEqual(["a", "b"]);
+  });
+
+  it("of another command that still writes it is left alone", () => {
+    const path = join(caseFolder(), "a");
+    const other = openSync(`${path}.partial`, "wx");
+    expect(tryLock(other)).toBe(true);
+    expect(() => openOutput("--json", path)).toThrow(
+      new UsageError(`--json ${path}: another command writes it now (${path}.partial is locked)`),
+    );
+    closeSync(other);
+    openOutput("--json", path).write(bytes("new"));
+    commitOutputs();
+    expect(readFileSync(path, "utf8")).toBe("new");
+  });
+
+  it("is locked while it is written", () => {
+    const path = join(caseFolder(), "a");
+    openOutput("--json", path);
+    const fd = openSync(`${path}.partial`, "r");
+    expect(tryLock(fd)).toBe(false);
+    commitOutputs();
+    expect(tryLock(fd)).toBe(true);
+    closeSync(fd);
   });
 
   it("is none where the command failed: what was there stays", () => {
