@@ -18,7 +18,7 @@ import { surroundingsText } from "../surroundings.ts";
 import { REPORT_LINE } from "./defects.ts";
 import { addHelp } from "./help.ts";
 import type { SchemaName } from "./lines.ts";
-import { commitOutputs, discardOutputs, OutputError } from "./output-file.ts";
+import { commitOutputs, discardOutputs, OutputError } from "./open-outputs.ts";
 import { UsageError } from "./usage.ts";
 
 /** The command line. Each command's module is loaded only when it is called: `--help` and errors must be quick. */

@@ -15,7 +15,8 @@ import { jsonText, visibleData } from "../report/encode.ts";
 import type { Style } from "../report/style.ts";
 import { type JsonOutput, openJson } from "./json-output.ts";
 import type { DiagnoseLine } from "./lines/diagnose.ts";
-import { commitOutputs, discardOutputs, type OutputFile, openOutput } from "./output-file.ts";
+import { commitOutputs, discardOutputs } from "./open-outputs.ts";
+import { type OutputFile, openOutput } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
 import { lookAround, nothingToLookAt, type Setup, wantedOf } from "./vm-choice.ts";
 

@@ -2,7 +2,8 @@
  * Files that a command writes: beside their place, as NAME.partial, and renamed when the command has all of them. Until
  * then what was there before stays. A command that ends early leaves no new output; one that is killed leaves NAME.partial.
  *
- * An output that is an input of the command, or that two options name, is refused before anything runs. A link in the
+ * An output that is an input of the command, that two options name, or that another command writes at the moment (its partial
+ * file is locked, flock(2)), is refused before anything runs. A link in the
  * place of an output is replaced, not followed. What is no file (a device, a FIFO, `-` for standard output) is written
  * directly.
  */
@@ -19,19 +20,14 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { tryLock } from "../../../sys/src/descriptors.ts";
-import { SyscallError } from "../../../sys/src/libc.ts";
+import { SyscallError, tryLock } from "../../../sys/src/index.ts";
 import { errorText } from "../error-text.ts";
+import { inputs, OutputError, openOutputs, type PendingOutput } from "./open-outputs.ts";
 import { UsageError } from "./usage.ts";
 
 const STDOUT = 1;
 const PIPE_PAUSE_MS = 1;
 const MODE = 0o666;
-
-/** An output could not be written: the disk is full, the device refuses. The message names option and file. */
-export class OutputError extends Error {
-  override readonly name = "OutputError";
-}
 
 /** The status, or null where there is nothing. */
 function statusOf(path: string): Stats | null {
@@ -73,7 +69,7 @@ export type OutputFile = {
   write(bytes: Buffer): void;
 };
 
-class OpenOutput implements OutputFile {
+class OpenOutput implements OutputFile, PendingOutput {
   readonly option: string;
   readonly path: string;
   readonly isStdout: boolean;
@@ -151,16 +147,6 @@ class OpenOutput implements OutputFile {
   }
 }
 
-/** All outputs of the command. */
-const open = new Set<OpenOutput>();
-/** All inputs of the command. */
-const inputs = new Set<string>();
-
-/** Names files that the command reads: none of them may be an output. */
-export function declareInputs(paths: readonly string[]): void {
-  for (const path of paths) inputs.add(path);
-}
-
 /** Is the existing target one of the inputs? */
 function inputAt(path: string): string | undefined {
   const status = statusOf(path);
@@ -181,38 +167,13 @@ export function openOutput(option: string, path: string): OutputFile {
   if (input !== undefined) throw new UsageError(`${option} ${path}: it is an input of this command`);
   let output: OpenOutput;
   try {
-    const twin = [...open].find((one) => one.isAt(path));
+    const twin = [...openOutputs].find((one) => one.isAt(path));
     if (twin !== undefined) throw new UsageError(`${option} ${path}: ${twin.option} writes there, too`);
     output = new OpenOutput(option, path);
   } catch (error) {
     if (error instanceof UsageError) throw error;
     throw new UsageError(`${option} ${path}: ${errorText(error)}`);
   }
-  open.add(output);
+  openOutputs.add(output);
   return output;
-}
-
-/** Puts all outputs in their places. An OutputError if one cannot be: then none of the rest is. */
-export function commitOutputs(): void {
-  inputs.clear();
-  for (const output of open) output.close();
-  for (const output of open) {
-    open.delete(output);
-    try {
-      output.rename();
-    } catch (error) {
-      output.discard();
-      throw new OutputError(`${output.option} ${output.path}: ${errorText(error)}`);
-    }
-  }
-}
-
-/** The command has failed: none of its outputs comes about. */
-export function discardOutputs(): void {
-  for (const output of open) {
-    output.close();
-    output.discard();
-  }
-  open.clear();
-  inputs.clear();
 }

@@ -23,8 +23,8 @@ import { makeReport, type Report } from "../report/report.ts";
 import { styleFor } from "../report/style.ts";
 import { attestationText, reportText } from "../report/text.ts";
 import { lastRunPath } from "./last-run.ts";
+import { declareInputs } from "./open-outputs.ts";
 import { type JsonOutput, openJson, openReports, type ReportOptions } from "./output.ts";
-import { declareInputs } from "./output-file.ts";
 import { UsageError } from "./usage.ts";
 
 export type ReportCommandOptions = ReportOptions & { readonly json?: string };

@@ -22,7 +22,7 @@ import {
 } from "../rescue/plan.ts";
 import { type JsonOutput, openJson } from "./json-output.ts";
 import type { RescueLine } from "./lines/rescue.ts";
-import { commitOutputs } from "./output-file.ts";
+import { commitOutputs } from "./open-outputs.ts";
 import { UsageError } from "./usage.ts";
 import { lookAround, nothingToLookAt, wantedOf } from "./vm-choice.ts";
 

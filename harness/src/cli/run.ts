@@ -16,8 +16,8 @@ import { type Place, type PlannedCase, plan, shardOf, shellWord } from "../run/p
 import type { Limits } from "../run/run-plan.ts";
 import { printDefects } from "./defects.ts";
 import { keepLastRun } from "./last-run.ts";
+import { discardOutputs } from "./open-outputs.ts";
 import { openJson, openReports, progressObserver, type ReportOptions } from "./output.ts";
-import { discardOutputs } from "./output-file.ts";
 import { readyKernels } from "./ready-kernels.ts";
 import { makeSelection, parseShard, type Selection, type SelectionOptions } from "./selection.ts";
 import { parseCount, UsageError } from "./usage.ts";

@@ -30,7 +30,7 @@ import { supportOf, thisMachine } from "../machine.ts";
 import { visible } from "../report/encode.ts";
 import { type Catalogue, CatalogueError, isScenarioFile, loadCatalogue } from "../run/catalogue.ts";
 import { isAboutProposal, isMeant, type NamedProposal, type NamedScenario, type Shard } from "../run/plan.ts";
-import { declareInputs } from "./output-file.ts";
+import { declareInputs } from "./open-outputs.ts";
 import { kernelHeadlines, type Part, qemuHeadlines, scenes } from "./parts.ts";
 import { checkedKvm, parseCount, select, UsageError } from "./usage.ts";
 

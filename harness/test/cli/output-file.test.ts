@@ -13,13 +13,8 @@ import { join } from "node:path";
 import { execa } from "execa";
 import { afterEach, describe, expect, it } from "vitest";
 import { tryLock } from "../../../sys/src/index.ts";
-import {
-  commitOutputs,
-  declareInputs,
-  discardOutputs,
-  OutputError,
-  openOutput,
-} from "../../src/cli/output-file.ts";
+import { commitOutputs, declareInputs, discardOutputs, OutputError } from "../../src/cli/open-outputs.ts";
+import { openOutput } from "../../src/cli/output-file.ts";
 import { UsageError } from "../../src/cli/usage.ts";
 import { builtPath } from "../../src/paths.ts";
 import { cli } from "../support/cli.ts";

@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { commitOutputs } from "../../src/cli/open-outputs.ts";
 import { openJson, openProgress, openReports, progressText } from "../../src/cli/output.ts";
-import { commitOutputs } from "../../src/cli/output-file.ts";
 import { UsageError } from "../../src/cli/usage.ts";
 import { caseFolder } from "../support/folders.ts";
 
