@@ -2,7 +2,7 @@
 
 import { needsAttention, verdictKinds } from "../../../language/src/index.ts";
 import { replayCommand } from "../run/plan.ts";
-import type { CaseResult } from "../run/result.ts";
+import { type CaseResult, runsOf } from "../run/result.ts";
 import { visible, visibleData } from "./encode.ts";
 import { defectOf, endText, findingsOf } from "./findings.ts";
 import { COLUMNS, indented, section } from "./mail-layout.ts";
@@ -34,7 +34,7 @@ function caseText(result: CaseResult): readonly string[] {
   const shown = defect === null ? "" : `, and the defect ${defect.id} shows`;
   const title = caseTitle(result);
   const evidence = result.result?.kind === "evidence" ? result.result.evidence : null;
-  const runs = outcomes.reduce((sum, { count }) => sum + count, 0);
+  const runs = runsOf(result);
   const failure =
     result.result === null || evidence !== null
       ? []

@@ -28,7 +28,7 @@ import { linuxRuns, microRuns } from "../compare/linux-runs.ts";
 import { engineNames } from "../engines/registry.ts";
 import type { GuardRecord } from "../guards/records.ts";
 import type { RunInfo } from "../run/observer.ts";
-import { type CaseResult, mergeRuns } from "../run/result.ts";
+import { type CaseResult, mergeRuns, runsOf } from "../run/result.ts";
 import { RecordError, type RecordedRun } from "./decode.ts";
 
 export type ContradictionOf = Contradiction & Pick<ScoreCell, "proposal" | "property">;
@@ -153,15 +153,25 @@ function missingShards(runs: readonly RecordedRun[]): readonly string[] {
   });
 }
 
+/** Cases that were to run several times, and of which an interruption came before the last run. */
+function shortened(results: readonly CaseResult[], repeat: number): readonly string[] {
+  return results.flatMap((result) => {
+    const runs = runsOf(result);
+    const { scenario, proposal } = result.planned;
+    return runs === 0 || runs >= repeat
+      ? []
+      : [`${scenario.id} x ${proposal.id} x ${placeName(result.planned)}: ${runs} of ${repeat} runs`];
+  });
+}
+
 function gapsOf(runs: readonly RecordedRun[]): readonly string[] {
-  const gaps: string[] = [];
-  for (const { info, results, end } of runs) {
+  const gaps = runs.flatMap(({ info, results, end }): readonly string[] => {
     const missing = info.cases - results.length;
     const what = `${missing} of ${info.cases} cases of the run of ${info.startedAt} did not end`;
-    if (end === null) gaps.push(`${what}: it broke off`);
-    else if (end.interruptedBy !== null) gaps.push(`${what}: interrupted by ${end.interruptedBy}`);
-    else if (missing > 0) gaps.push(what);
-  }
+    const by = end === null ? "it broke off" : end.interruptedBy && `interrupted by ${end.interruptedBy}`;
+    if (by === null) return missing > 0 ? [what] : [];
+    return [`${what}: ${by}`, ...shortened(results, info.repeat)];
+  });
   return [...gaps, ...missingShards(runs)];
 }
 

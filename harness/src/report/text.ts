@@ -16,7 +16,7 @@ import {
 } from "../../../language/src/index.ts";
 import type { RunInfo } from "../run/observer.ts";
 import { replayCommand } from "../run/plan.ts";
-import type { CaseResult } from "../run/result.ts";
+import { type CaseResult, runsOf } from "../run/result.ts";
 import { answersText } from "./answers.ts";
 import { builtText } from "./built.ts";
 import { cellLines, glyphs } from "./cells.ts";
@@ -303,11 +303,10 @@ export function findingsText(results: readonly CaseResult[], style: Style): stri
 
 /** How often each outcome was seen, for cases that were run several times. */
 export function repeatedText(results: readonly CaseResult[], style: Style): string | null {
-  const total = (result: CaseResult): number => result.outcomes.reduce((sum, { count }) => sum + count, 0);
-  const repeated = results.filter((result) => total(result) > 1);
+  const repeated = results.filter((result) => runsOf(result) > 1);
   if (repeated.length === 0) return null;
   const differing = repeated.filter(({ outcomes }) => outcomes.length > 1);
-  const runs = repeated.reduce((sum, result) => sum + total(result), 0);
+  const runs = repeated.reduce((sum, result) => sum + runsOf(result), 0);
   const lines = [
     `${style.bold(`${plural(repeated.length, "case")} run several times (${runs} runs):`)} ` +
       (differing.length === 0

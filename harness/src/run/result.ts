@@ -33,6 +33,11 @@ export type CaseResult = {
   readonly durationMs: number;
 };
 
+/** How often a case was run. */
+export function runsOf({ outcomes }: Pick<CaseResult, "outcomes">): number {
+  return outcomes.reduce((sum, { count }) => sum + count, 0);
+}
+
 /** The part of a run that is recorded, and compared between the runs of a case. */
 export function resultText(result: RunResult): string {
   return result.kind === "evidence" ? outcomeText(result.evidence.observations, recordedStyle) : result.kind;
@@ -53,8 +58,8 @@ const noOutcome: ReadonlySet<string> = new Set<RunResult["kind"]>(["busy", "emul
 
 function mergedVerdict(worst: Verdict, outcomes: readonly CaseOutcome[]): Verdict {
   if (new Set(outcomes.map(({ text }) => text)).size < 2) return worst;
-  const total = outcomes.reduce((sum, { count }) => sum + count, 0);
-  const lost = outcomes.filter(({ text }) => noOutcome.has(text)).reduce((sum, { count }) => sum + count, 0);
+  const total = runsOf({ outcomes });
+  const lost = runsOf({ outcomes: outcomes.filter(({ text }) => noOutcome.has(text)) });
   const seen = outcomes.filter(({ text }) => !noOutcome.has(text));
   if (worst.kind === "inconclusive" && noOutcome.has(worst.cause) && seen.length === 1) {
     return { ...worst, reason: `${worst.reason} (${lost} of ${total} runs; the others came out the same)` };
@@ -90,7 +95,7 @@ export function mergeRuns(results: readonly CaseResult[]): CaseResult {
     first,
   );
   const outcomes = mergeOutcomes(candidates.map((one) => one.outcomes));
-  const runs = outcomes.reduce((sum, { count }) => sum + count, 0);
+  const runs = runsOf({ outcomes });
   return {
     ...worst,
     result: worst.result === null ? null : sampledOver(worst.result, runs),

@@ -40,7 +40,7 @@ export type RunnerOptions = {
 };
 
 export type RunOutcome = {
-  /** In the order of the plan; cases that an interruption kept from ending are missing. */
+  /** In the order of the plan; cases of which an interruption let no run end are missing. */
   readonly results: readonly CaseResult[];
   /** What could not be cleaned up, and crashes of the judge: defects of this program. */
   readonly defects: readonly string[];
@@ -94,7 +94,7 @@ class Runner {
     }
   }
 
-  /** One case, as often as asked for; null if an interruption ended it. */
+  /** One case, as often as asked for, or until an interruption; null: it ended the first run. */
   async runCase(planned: PlannedCase, index: number): Promise<CaseResult | null> {
     if (planned.support.kind === "no") {
       const verdict: Verdict = { kind: "skip", reason: planned.support.reason };
@@ -105,10 +105,10 @@ class Runner {
     const runs: CaseResult[] = [];
     for (let run = 0; run < this.#options.repeat; run += 1) {
       const result = await this.#runOnce(planned, `case-${number}-${run}`);
-      if (result === null) return null;
+      if (result === null) break;
       runs.push(result);
     }
-    return mergeRuns(runs);
+    return runs.length === 0 ? null : mergeRuns(runs);
   }
 
   /** One run from its folder to its verdict; null if an interruption ended it. */

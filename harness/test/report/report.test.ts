@@ -66,6 +66,14 @@ describe("makeReport", () => {
     expect(broken.exitCode).toBe(2);
     const stopped = recordedWith([named("a")], { interruptedBy: "SIGTERM" }, { cases: 5 });
     expect(makeReport([stopped], { documented: [] }).exitCode).toBe(143);
+    const repeated: CaseResult = { ...named("a"), outcomes: [{ text: "one", verdict: "pass", count: 7 }] };
+    const cut = recordedWith([repeated], { interruptedBy: "SIGINT" }, { cases: 1, repeat: 20 });
+    expect(makeReport([cut], { documented: [] }).gaps).toEqual([
+      expect.stringMatching(/^0 of 1 cases .* did not end: interrupted by SIGINT$/),
+      "a x efault-exit x kvm: 7 of 20 runs",
+    ]);
+    const whole = recordedWith([repeated], {}, { cases: 1, repeat: 7 });
+    expect(makeReport([whole], { documented: [] }).gaps).toEqual([]);
     expect(makeReport([recordedWith([named("a")], { defects: ["d"] })], { documented: [] }).exitCode).toBe(
       70,
     );

@@ -116,6 +116,19 @@ describe("a case that is run several times", () => {
     expect(results[0]?.verdict.reason).toContain("2 of 3: ");
   });
 
+  it("keeps the runs that had ended when it was interrupted", async () => {
+    const interruption = new AbortController();
+    let runs = 0;
+    const machine = scriptedMachine(async () => {
+      runs += 1;
+      if (runs === 4) interruption.abort();
+      return evidenceResult();
+    });
+    const ended = await run(planned(2), machine, { repeat: 20, jobs: 1, signal: interruption.signal });
+    expect(ended.interrupted).toBe(true);
+    expect(ended.results.map(({ outcomes }) => outcomes.map(({ count }) => count))).toEqual([[3]]);
+  });
+
   it("is one sample of that many runs where all came out the same", async () => {
     const machine = scriptedMachine(async () => evidenceResult());
     const { results } = await run(planned(1), machine, { repeat: 4 });

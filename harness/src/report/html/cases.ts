@@ -1,7 +1,7 @@
 /** The cases, one foldable block each: what was set up, expected and seen, the timeline, and how to run it again. */
 
 import { replayCommand } from "../../run/plan.ts";
-import type { CaseResult } from "../../run/result.ts";
+import { type CaseResult, runsOf } from "../../run/result.ts";
 import { builtText, guestBuiltText } from "../built.ts";
 import { glyphs } from "../cells.ts";
 import { type Markup, markup } from "../markup.ts";
@@ -51,7 +51,7 @@ function attestationLine(result: CaseResult): Markup | null {
 }
 
 function outcomesList({ outcomes }: CaseResult): Markup | null {
-  const runs = outcomes.reduce((sum, { count }) => sum + count, 0);
+  const runs = runsOf({ outcomes });
   if (runs < 2) return null;
   return list(
     `Outcomes of ${runs} runs`,
