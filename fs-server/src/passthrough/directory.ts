@@ -9,7 +9,7 @@ import { files } from "../../../sys/src/index.ts";
 import { failure, succeeded } from "../fs/errors.ts";
 import { DirectoryEntry } from "../fs/filesystem.ts";
 
-const BUFFER_BYTES = 32 * 1024;
+const READER_BYTES = 32 * 1024;
 /** Of one thread that waits for another one's READDIR of the same handle, which the client's kernel never sends. */
 const LOOK_MS = 10;
 
@@ -27,17 +27,21 @@ export type SharedPosition = {
 export class DirectoryReader {
   readonly #fd: number;
   readonly #position: SharedPosition;
-  readonly #bytes: Uint8Array = new Uint8Array(BUFFER_BYTES);
+  /** For records, as the kernel gives them. */
+  readonly bytes: Uint8Array;
   /** The next unread record. */
-  readonly #entry: DirectoryEntry = new DirectoryEntry(this.#bytes);
+  readonly #entry: DirectoryEntry;
   /** End of the records in the buffer. */
   #end = 0;
   /** Start of the last record read from the buffer, or null; then the cookie at which the buffer starts counts. */
   #lastRead: number | null = null;
   #bufferOffset = 0n;
 
-  constructor(fd: number, position: SharedPosition) {
+  /** @param bytes nobody else's, as long as a reader has them */
+  constructor(fd: number, position: SharedPosition, bytes: Uint8Array = new Uint8Array(READER_BYTES)) {
     this.#fd = fd;
+    this.bytes = bytes;
+    this.#entry = new DirectoryEntry(bytes);
     this.#position = position;
   }
 
@@ -59,7 +63,7 @@ export class DirectoryReader {
     for (;;) {
       if (entry.at === this.#end) {
         this.#restart(this.#offset());
-        this.#end = succeeded(files.getdents(this.#fd, this.#bytes));
+        this.#end = succeeded(files.getdents(this.#fd, this.bytes));
         if (this.#end === 0) return;
       }
       if (!emit(entry)) return;

@@ -50,6 +50,8 @@ export class HandleTable {
   readonly #limit: number;
   /** This thread's, the one that was used last at the end. */
   readonly #readers = new Map<FileHandle, DirectoryReader>();
+  /** Memory of a reader that is gone: a client that walks a tree needs one after the other, and fresh memory is cleared first. */
+  #spare: Uint8Array | undefined;
 
   static wordsFor(limit: number): number {
     return SlotTable.wordsFor(layoutOf(limit));
@@ -118,13 +120,26 @@ export class HandleTable {
     const known = this.#readers.get(handle);
     if (known !== undefined) this.#readers.delete(handle);
     const position = { words: this.#words, lock: at + READING, owner: at + READER, self: threadId + 1 };
-    const reader = known ?? new DirectoryReader(fd, position);
+    const reader = known ?? new DirectoryReader(fd, position, this.#takeSpare());
     this.#readers.set(handle, reader);
     if (this.#readers.size > READERS_MAX) {
       const [oldest] = this.#readers.keys();
-      if (oldest !== undefined) this.#readers.delete(oldest);
+      if (oldest !== undefined) this.#dropReader(oldest);
     }
     return { kind: "directory", fd, reader, device: (this.#words[at + DEVICE] ?? 0) >>> 0 };
+  }
+
+  #takeSpare(): Uint8Array | undefined {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    return spare;
+  }
+
+  #dropReader(handle: FileHandle): void {
+    const reader = this.#readers.get(handle);
+    if (reader === undefined) return;
+    this.#readers.delete(handle);
+    this.#spare = reader.bytes;
   }
 
   /** The node that a handle has open; null: none, or no such handle. */
@@ -164,7 +179,7 @@ export class HandleTable {
   release(handle: FileHandle, kind: Opened["kind"]): void {
     // What this thread has in hand of it must not keep its descriptor open.
     this.#hand.empty();
-    this.#readers.delete(handle);
+    this.#dropReader(handle);
     this.#slots.lock();
     const slot = this.#slots.find(handle);
     const isRight = slot !== 0 && this.#words[this.#slots.at(slot) + KIND] === kinds[kind];

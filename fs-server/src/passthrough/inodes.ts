@@ -260,6 +260,11 @@ export class InodeTable {
     this.#requirePin();
   }
 
+  /** Whether one may be added, and pinned, without another one's pin being taken away. */
+  get hasRoom(): boolean {
+    return this.count < this.#limits.nodes && this.pins < this.#limits.pins;
+  }
+
   /** The same for an inode that may be known, but not pinned. */
   requireRoomFor(identity: Identity): void {
     this.#slots.lock();

@@ -50,6 +50,45 @@ describe("content", () => {
     expect(fs.isKnown(ROOT_NODE, ino)).toBe(false);
   });
 
+  describe("after many new ones in a row, which are opened before they are looked at", () => {
+    const NEW = 8;
+    const name = (number: number): string => `file-${number}`;
+    const open = (): number => readdirSync("/proc/self/fd").length;
+    const nodeOf = (served: PassthroughFileSystem, number: number): NodeId =>
+      served.lookup(ROOT_NODE, componentName(name(number))).node;
+    const filled = (): void => {
+      for (let i = 0; i < NEW; i += 1) writeFileSync(join(source, name(i)), "");
+    };
+
+    it("is the node that it was, and takes no descriptor", () => {
+      filled();
+      const nodes = Array.from({ length: NEW }, (_, i) => nodeOf(fs, i));
+      const before = open();
+      expect(nodeOf(fs, 0)).toBe(nodes[0]);
+      expect(nodes.map((_, i) => nodeOf(fs, i))).toEqual(nodes);
+      expect(open()).toBe(before);
+      expect(fs.usage().nodes).toBe(NEW);
+      // Two or three references of each: none is left after as many.
+      nodes.forEach((node, i) => void fs.forget(node, i === 0 ? 3n : 2n));
+      expect(fs.usage().nodes).toBe(0);
+      expect(() => fs.lookup(ROOT_NODE, componentName("none"))).toThrow(failure("ENOENT"));
+    });
+
+    it("is found in a table that is full, and a new one is refused", () => {
+      filled();
+      const small = new PassthroughFileSystem(source, { nodeLimit: NEW - 1, fileHandles: "never" });
+      try {
+        const nodes = Array.from({ length: NEW - 1 }, (_, i) => nodeOf(small, i));
+        const before = open();
+        expect(nodes.map((_, i) => nodeOf(small, i))).toEqual(nodes);
+        expect(() => nodeOf(small, NEW - 1)).toThrow(failure("ENFILE"));
+        expect(open()).toBe(before);
+      } finally {
+        small.close();
+      }
+    });
+  });
+
   it("has nothing to flush on a local file system, unless other ones can be reached", () => {
     const of = (folder: string, crossMounts: boolean): boolean => {
       const served = new PassthroughFileSystem(folder, { crossMounts });

@@ -162,6 +162,7 @@ class Serving {
       keepCache: source.keepCache,
       directIo: source.directIo,
       announceSubmounts: source.announceSubmounts,
+      flushIsNothing: this.#passthrough.flushIsNothing,
       // A guest that was reset does not say so.
       initAgain: "begins anew",
       validity: { entryMs: source.entryTimeoutMs, attributesMs: source.attributeTimeoutMs },

@@ -13,8 +13,9 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { files, memfdCreate } from "../../../../sys/src/index.ts";
+import { errnoNumber, files, memfdCreate } from "../../../../sys/src/index.ts";
 import { temporaryDirectory } from "../../../../sys/test/support/directories.ts";
+import { PassthroughFileSystem } from "../../../src/passthrough/passthrough.ts";
 import { encodeRequest, MemoryClient } from "../../../src/transport/memory/client.ts";
 import { type Descriptor, FrontEnd, type ShmemRequest } from "../../support/front-end.ts";
 import { type Server, serveExpectingEnd, startServer } from "../../support/server.ts";
@@ -107,6 +108,21 @@ describe("a VMM at --socket-path", { timeout: BOUND_MS }, () => {
     }
     const { code } = await server.stop();
     expect(code).toBe(0);
+  });
+
+  it("is told that close(2) has no work, once, where the source's file system has none", async () => {
+    const { path, source } = await serving();
+    const { client, frontEnd } = mounted(path);
+    const node = lookup(client, "text");
+    const fh = client.call("OPEN", { node, args: { flags: 0 } }).body.getBigUint64(0, true);
+    const local = new PassthroughFileSystem(source);
+    const { flushIsNothing } = local;
+    local.close();
+    expect(client.call("FLUSH", { node, args: { fh } }).errno).toBe(
+      flushIsNothing ? errnoNumber("ENOSYS") : 0,
+    );
+    expect(client.call("RELEASE", { node, args: { fh } }).errno).toBe(0);
+    frontEnd.leave();
   });
 
   it("whose guest is reset mounts again, by INIT in the middle of a session", async () => {

@@ -50,6 +50,7 @@ import { causeOf, exitIn, placeOf, registersIn } from "./exit-cause.ts";
 import { asyncPageFaultsIn } from "./guest-words.ts";
 import { LoopWatch, pendingSteps } from "./loop-watch.ts";
 import { countersOf, Qmp, QmpError, type QmpEvent, statusOf, threadIdsOf } from "./qmp.ts";
+import { watchServer } from "./server-watch.ts";
 
 const STDERR_CHARACTERS = 64 * 1024;
 /** How often KVM's counters are asked for while the tasks run; times the machine's slowness, up to four. */
@@ -68,6 +69,8 @@ export type QemuBoot = GuestOptions & {
   readonly slowness: number;
   readonly ioPatienceMs: number;
   readonly isIoAnswered: boolean;
+  /** The file server that it has its files from. */
+  readonly serverPid: number | null;
 };
 
 /** The case of the boot. */
@@ -355,12 +358,23 @@ export class QemuGuest {
 
   /** Until the case is over. Under TCG the vCPU's thread sleeps where it touches the page, under KVM in KVM_RUN. */
   #watch(handlers: CaseHandlers): void {
-    const { accelerator, cpus, ioPatienceMs } = this.#boot;
+    const { accelerator, cpus, ioPatienceMs, serverPid } = this.#boot;
     const threadOf = (cpu: number): number | null => this.#threads[cpu] ?? null;
-    this.#unwatch = watchSleep({ cpus, threadOf, patienceMs: ioPatienceMs }, (news) => {
+    const unwatchVcpus = watchSleep({ cpus, threadOf, patienceMs: ioPatienceMs }, (news) => {
       if (news.type === "waiting") handlers.waiting?.(news);
       else handlers.unstuck?.(news);
     });
+    const unwatchServer =
+      serverPid === null
+        ? () => {}
+        : watchServer(serverPid, ioPatienceMs, (sleep) => {
+            if (sleep === null) handlers.unstuck?.({ type: "unstuck", cpu: 0 });
+            else handlers.waiting?.({ type: "waiting", cpu: 0, in: "guest", place: null, ...sleep });
+          });
+    this.#unwatch = () => {
+      unwatchVcpus();
+      unwatchServer();
+    };
     if (accelerator === "kvm") this.#watchLoops(handlers);
   }
 

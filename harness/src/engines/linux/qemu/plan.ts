@@ -23,7 +23,7 @@ import type { QemuBoot } from "./guest.ts";
 export type QemuPlan = Omit<LinuxPlan, "boot"> & {
   readonly qemu: DaxQemu;
   readonly kernel: GuestKernel;
-  readonly boot: Omit<QemuBoot, "socketPath" | "kernelName">;
+  readonly boot: Omit<QemuBoot, "socketPath" | "serverPid" | "kernelName">;
 };
 
 const yes: Support = { kind: "yes" };

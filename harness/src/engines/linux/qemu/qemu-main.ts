@@ -71,7 +71,11 @@ async function runCase(plan: QemuPlan): Promise<void> {
   const { sourceDirectory, attributeMs, guard, slowness } = plan;
   const server = await startServer({ sourceDirectory, directory, attributeMs, guard, slowness });
   const { socketPath } = server;
-  const guest = new QemuGuest({ ...plan.boot, kernelName: plan.kernel.name, socketPath }, directory);
+  const serverPid = server.pid ?? null;
+  const guest = new QemuGuest(
+    { ...plan.boot, kernelName: plan.kernel.name, socketPath, serverPid },
+    directory,
+  );
   let failure: string | null = null;
   // A guest whose server has gone waits for ever.
   void server.failed.then((how) => {

@@ -54,7 +54,7 @@ async function guestInCase() {
   const { attributeMs, guard, slowness } = plan;
   const server = await startServer({ sourceDirectory, directory, attributeMs, guard, slowness });
   const guest = new QemuGuest(
-    { ...plan.boot, kernelName: kernel.name, socketPath: server.socketPath },
+    { ...plan.boot, kernelName: kernel.name, socketPath: server.socketPath, serverPid: null },
     directory,
   );
   void server.failed.then((how) => guest.lose(how));
