@@ -24,6 +24,7 @@ import { hex, sizeText } from "./number.ts";
 import type { Problems } from "./problem.ts";
 import {
   type Actor,
+  type BackingKind,
   isPrivate,
   pageBytesOf,
   type Scenario,
@@ -54,7 +55,7 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
     if (scenario.layout !== "nvdimm") {
       problems.add(
         "backing.kind",
-        `${kind} needs layout nvdimm: in layout ${scenario.layout} no mapping is ${kind === "hugetlb" ? "of whole huge pages" : "private"}`,
+        `${kind} needs layout nvdimm: in layout ${scenario.layout} ${whyNvdimm(kind)}`,
       );
     }
     if (scenario.backing.mount !== undefined) {
@@ -71,6 +72,11 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
       `at ${hex(BigInt(at))} is beyond the file's ${sizeText(size)}`,
     );
   }
+}
+
+function whyNvdimm(kind: BackingKind): string {
+  if (kind === "hugetlb") return "no mapping is of whole huge pages";
+  return kind === "guest-memfd" ? "the memslot is mappings of a file" : "no mapping is private";
 }
 
 function checkHandler({ backing }: Unhashed, problems: Problems): void {
