@@ -434,8 +434,8 @@ function addBenchVirtiofsd(bench: Command): void {
     .command("virtiofsd")
     .summary("the server for a VMM beside Debian's virtiofsd, in one guest")
     .description(
-      "Boots a Linux guest in QEMU with a virtio-fs of either server, and one of ours with a DAX window; the guest does the " +
-        "same work on each in turns. Then guests that read the same file, for each of the three: what memory that takes. QEMU and " +
+      "First a driver of ours sends the same requests to each server in turns, without a guest. Then a Linux guest in QEMU has a " +
+        "virtio-fs of either server, and one of ours with a DAX window, and does the same work on each in turns. Then guests that read the same file, for each of the three: what memory that takes. QEMU and " +
         "virtiofsd are Debian's, loaded into the cache if they are not there. Needs root and gcc. Some two minutes where QEMU " +
         "emulates the CPU.\n\n" +
         "Exit code: 0; 2 nothing came out; 3 nothing ran; 64 usage.",
@@ -446,9 +446,10 @@ function addBenchVirtiofsd(bench: Command): void {
     .option("--size <MIB>", "of the file", "8")
     .option("--files <N>", "made, looked at and removed a turn", "200")
     .option("--operations <N>", "of random access, a turn", "500")
+    .option("--requests <N>", "without a guest, a turn", "1000")
     .option(
       "--rounds <N>",
-      "each so many times, in turn, after ten that are not counted; medians are shown",
+      "each so many times, in turn, after ten that are not counted; medians are shown; 0: no guest does any",
       "5",
     )
     .option("--guests <N>", "that hold the same file at once; 0: memory is not measured", "2")
