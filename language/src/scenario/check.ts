@@ -35,6 +35,18 @@ import { mappingAt, mappingsOf } from "./window.ts";
 
 type Unhashed = Omit<Scenario, "hash">;
 
+/** Why memory of this kind is the guest's in layout nvdimm only. */
+function whyNvdimm({ layout, backing: { kind } }: Unhashed): string {
+  switch (kind) {
+    case "guest-memfd":
+      return `KVM looks it up by its memslot and by no mapping, and in layout ${layout} no memslot is the backing itself`;
+    case "hugetlb":
+      return `in layout ${layout} no mapping is of whole huge pages`;
+    default:
+      return `in layout ${layout} no mapping is private`;
+  }
+}
+
 function checkBacking(scenario: Unhashed, problems: Problems): void {
   const { kind, size } = scenario.backing;
   const page = pageBytesOf(kind);
@@ -52,10 +64,7 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
   checkHandler(scenario, problems);
   if (isPrivate(kind) || kind === "hugetlb") {
     if (scenario.layout !== "nvdimm") {
-      problems.add(
-        "backing.kind",
-        `${kind} needs layout nvdimm: in layout ${scenario.layout} no mapping is ${kind === "hugetlb" ? "of whole huge pages" : "private"}`,
-      );
+      problems.add("backing.kind", `${kind} needs layout nvdimm: ${whyNvdimm(scenario)}`);
     }
     if (scenario.backing.mount !== undefined) {
       problems.add("backing.mount", `${kind} takes none: a file server's client has other pages`);
