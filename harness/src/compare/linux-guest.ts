@@ -271,7 +271,7 @@ export function linuxGuestTables(
   const texts = groups.map((one) => groupText(one, { linux: cases, micro }, scenarios));
   return [
     `### Linux ${withPatches(guest, guestPatches)} as a guest on Linux ${withPatches(host, kvm === undefined ? [] : [`kvm=${kvm}`])}`,
-    `Recorded ${recorded}, ${cases.length === 1 ? "1 case" : `${cases.length} cases`}. A cell is the last access of the victim, and the VMM or the guest's kernel where something became of them.`,
+    `Recorded ${recorded}, ${cases.length} case${cases.length === 1 ? "" : "s"}. A cell is the last access of the victim, and the VMM or the guest's kernel where something became of them.`,
     ...texts.filter((text) => text !== ""),
   ].join("\n\n");
 }
