@@ -24,6 +24,7 @@ import { hex, sizeText } from "./number.ts";
 import type { Problems } from "./problem.ts";
 import {
   type Actor,
+  type BackingKind,
   isPrivate,
   pageBytesOf,
   type Scenario,
@@ -34,18 +35,6 @@ import {
 import { mappingAt, mappingsOf } from "./window.ts";
 
 type Unhashed = Omit<Scenario, "hash">;
-
-/** Why memory of this kind is the guest's in layout nvdimm only. */
-function whyNvdimm({ layout, backing: { kind } }: Unhashed): string {
-  switch (kind) {
-    case "guest-memfd":
-      return `KVM looks it up by its memslot and by no mapping, and in layout ${layout} no memslot is the backing itself`;
-    case "hugetlb":
-      return `in layout ${layout} no mapping is of whole huge pages`;
-    default:
-      return `in layout ${layout} no mapping is private`;
-  }
-}
 
 function checkBacking(scenario: Unhashed, problems: Problems): void {
   const { kind, size } = scenario.backing;
@@ -64,7 +53,10 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
   checkHandler(scenario, problems);
   if (isPrivate(kind) || kind === "hugetlb") {
     if (scenario.layout !== "nvdimm") {
-      problems.add("backing.kind", `${kind} needs layout nvdimm: ${whyNvdimm(scenario)}`);
+      problems.add(
+        "backing.kind",
+        `${kind} needs layout nvdimm: in layout ${scenario.layout} ${whyNvdimm(kind)}`,
+      );
     }
     if (scenario.backing.mount !== undefined) {
       problems.add("backing.mount", `${kind} takes none: a file server's client has other pages`);
@@ -80,6 +72,11 @@ function checkBacking(scenario: Unhashed, problems: Problems): void {
       `at ${hex(BigInt(at))} is beyond the file's ${sizeText(size)}`,
     );
   }
+}
+
+function whyNvdimm(kind: BackingKind): string {
+  if (kind === "hugetlb") return "no mapping is of whole huge pages";
+  return kind === "guest-memfd" ? "the memslot is mappings of a file" : "no mapping is private";
 }
 
 function checkHandler({ backing }: Unhashed, problems: Problems): void {

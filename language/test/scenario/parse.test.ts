@@ -471,6 +471,11 @@ describe("a scenario is refused", () => {
       "private-swapped needs layout nvdimm: in layout virtio-fs no mapping is private",
     ],
     [
+      "a guest_memfd in a window of mappings",
+      { backing: { size: 4096, kind: "guest-memfd" }, window: undefined },
+      "guest-memfd needs layout nvdimm: in layout dax-window the memslot is mappings of a file",
+    ],
+    [
       "105 guest tasks",
       many(105, { in: "guest-task", steps: ["load 0 8"] }),
       "105 guest tasks are more than the limit 104",
