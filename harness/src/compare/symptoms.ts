@@ -51,7 +51,7 @@ export const causes: readonly Cause[] = [
     scenario: "load-of-page-never-read-of-readonly-mapping",
     only: "L1",
     cause: "the file server is silent, and the VMM has mapped the range for reading only",
-    command: "the same; `r--s` in /proc/PID/maps; /proc/PID/task/TID/wchan: folio_wait_bit_common",
+    command: "`r--s` in /proc/PID/maps; `/proc/PID/task/TID/wchan` is `folio_wait_bit_common`",
   },
   {
     scenario: "load-of-failing-page",
