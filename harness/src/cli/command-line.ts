@@ -533,13 +533,19 @@ function addDiagnose(program: Command): void {
       "Looks at VMs of any VMM on KVM from outside for half a second, without the VMM's help, and says of each whether it " +
         "runs, is halted, waits for I/O, or loops, and because of which file; what ends that, and at which price. Changes " +
         "nothing. Without root it says what it could not see. docs/vm-hangs.md has the whole story.\n\n" +
-        "Exit code: 0 all are healthy; 1 one does not go on by itself; 2 of one it cannot be said; 3 there is no VM; 64 usage.",
+        "Exit code: 0 all are healthy; 1 one does not go on by itself; 2 of one, or whether there is one, it cannot be said; 3 there is no VM; 64 usage, or the VM that was named is none.",
     )
     .option("--pid <PID>", "only the VM of this process")
     .option("--name <GUEST>", "only the VM of this name (QEMU's -name, --name, --id)")
-    .option("--log <FILE>", "look at no VM: find the failures of KVM_RUN in the log of a VMM")
+    .option(
+      "--log <FILE>",
+      "look at no VM: find the failures of KVM_RUN in the log of a VMM; - is standard input",
+    )
     .option("--mail <FILE>", "as a report for a mailing list; - is standard output")
-    .option("--record <FILE>", "everything that was read, for somebody else to look at")
+    .option(
+      "--record <FILE>",
+      "everything that was read, for somebody else to look at: the names of open files of other processes, too",
+    )
     .option("--json <FILE>", JSON_HELP)
     .action(async (options) => {
       const { diagnoseCommand } = await import("./diagnose.ts");
