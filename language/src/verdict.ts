@@ -154,7 +154,7 @@ export function exitCodeText(code: number): string {
     case exitCodes.unexpected:
       return "something is not as expected (a fail, an xpass, or a real run that the model excludes)";
     case exitCodes.inconclusive:
-      return "nothing unexpected, but some cases are inconclusive, or missing";
+      return "nothing unexpected, but some cases are inconclusive";
     case exitCodes.nothingRan:
       return "nothing ran";
     case exitCodes.usage:
