@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   checkDeterminism,
   explore,
@@ -59,7 +59,11 @@ describe("the small protocol", () => {
 
 const spin = spinAvailable();
 describe.runIf(spin.yes)("SPIN agrees", () => {
-  const directory = mkdtempSync(join(tmpdir(), "daxfault-spin-test-"));
+  // Not while tests are collected: then it would stay where they are skipped.
+  let directory = "";
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), "daxfault-spin-test-"));
+  });
   afterAll(() => rmSync(directory, { recursive: true }));
   const run = (
     protocol: SmallProtocol,
