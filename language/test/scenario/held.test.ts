@@ -167,6 +167,9 @@ describe("bytes that the file held at an access and holds no more", () => {
     expect(isHeld({ task: twice, index: 1 }, 1n, original)).toBe(false);
     expect(isHeld({ task: twice, index: 3 }, 1n, 2n)).toBe(false);
     expect(isHeld({ task: [load] }, original, 0n)).toBe(false);
+    // The second store is lost, and the load has found it where it went.
+    expect(isHeld({ task: twice, index: 2 }, 2n, 1n)).toBe(false);
+    expect(isHeld({ task: twice, index: 3 }, 2n, 1n)).toBe(false);
   });
 
   it("byte by byte, and as an atomic access has left it", () => {
