@@ -3,6 +3,7 @@
 export type { OpcodeName } from "./abi/opcodes.ts";
 export * from "./bench/bench.ts";
 export * from "./bench/rows.ts";
+export { type DriverCall, VhostDriver } from "./bench/vhost-driver.ts";
 export type { Agreement } from "./core/init.ts";
 /**
  * Telling a mount's kernel that its cache is stale: `deviceNotifier(device).notify({ kind: "inode", node, pages:

@@ -51,7 +51,10 @@ async function main(): Promise<void> {
       ? { kind: "vhost-user", ...vhostServeOptions(args) }
       : { kind: "mount", ...serveOptions(args) };
   } catch (error) {
-    log(`${(error as Error).message}\n${isVhost ? VHOST_USAGE : USAGE}`);
+    // `daxfault serve` has started it, which has a usage of its own.
+    const isChild = args.includes("--parent-pid") || args.includes("--detached");
+    const usage = isVhost ? VHOST_USAGE : USAGE;
+    log(`${(error as Error).message}${isChild ? "" : `\n${usage}`}`);
     process.exit(EXIT_USAGE);
   }
   if (!options.detached && !dieWithParent(options.parentPid)) {

@@ -75,10 +75,7 @@ function brokenLine(bytes: Uint8Array): number {
 }
 
 function decode(bytes: Uint8Array): string {
-  const [first, second] = bytes;
-  if ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)) {
-    throw new InputError("is UTF-16; write it in UTF-8", 1);
-  }
+  if (isUtf16(bytes)) throw new InputError("is UTF-16; write it in UTF-8", 1);
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {
@@ -138,9 +135,28 @@ export function readInput(path: string, limitBytes: number): string {
   return decode(readRegular(path, limitBytes));
 }
 
-/** A log, into which others write what they like: bytes that are no UTF-8 are replaced. Throws an InputError. */
+/** How packed files begin, as log rotation makes them, and with what they are unpacked. */
+const packed: readonly (readonly [bytes: readonly number[], name: string, command: string])[] = [
+  [[0x1f, 0x8b], "gzip", "zcat"],
+  [[0xfd, 0x37, 0x7a, 0x58, 0x5a], "xz", "xzcat"],
+  [[0x28, 0xb5, 0x2f, 0xfd], "zstd", "zstdcat"],
+  [[0x42, 0x5a, 0x68], "bzip2", "bzcat"],
+];
+
+/**
+ * A log, `-` for standard input, into which others write what they like: bytes that are no UTF-8 are replaced. Throws an
+ * InputError, of one that is packed, too.
+ */
 export function readLog(path: string, limitBytes: number): string {
-  return new TextDecoder("utf-8").decode(readRegular(path, limitBytes));
+  const bytes = path === "-" ? readBounded(STDIN, limitBytes, CHUNK_BYTES) : readRegular(path, limitBytes);
+  const [, name, command] = packed.find(([start]) => start.every((byte, i) => bytes[i] === byte)) ?? [];
+  if (name !== undefined) throw new InputError(`is packed (${name}); ${command} FILE | ... --log - reads it`);
+  if (isUtf16(bytes)) throw new InputError("is UTF-16; write it in UTF-8", 1);
+  return new TextDecoder("utf-8").decode(bytes);
+}
+
+function isUtf16([first, second]: Uint8Array): boolean {
+  return (first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff);
 }
 
 function readRegular(path: string, limitBytes: number): Buffer {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
-import { FOLDER_FILES_MAX, InputError, jsonFilesOf, readInput } from "../src/input-file.ts";
+import { FOLDER_FILES_MAX, InputError, jsonFilesOf, readInput, readLog } from "../src/input-file.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "daxfault-test-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -48,6 +48,27 @@ describe("readInput", () => {
     const path = join(folder, name);
     make(path);
     expect(refusal(() => readInput(path, 100))).toBe(message);
+  });
+});
+
+describe("readLog", () => {
+  it("takes bytes that are no UTF-8 for what they are", () => {
+    writeFileSync(join(folder, "log"), Buffer.from([0x61, 0xff, 0x62]));
+    expect(readLog(join(folder, "log"), 100)).toBe("a\ufffdb");
+  });
+
+  it.each([
+    ["gzip", ["-c"], "is packed (gzip); zcat FILE | ... --log - reads it"],
+    ["xz", ["-c"], "is packed (xz); xzcat FILE | ... --log - reads it"],
+  ])("refuses what %s has packed, in which nothing would be found", (program, args, message) => {
+    const path = join(folder, program);
+    writeFileSync(path, execFileSync(program, args, { input: "error: kvm run failed Bad address\n" }));
+    expect(refusal(() => readLog(path, 1000))).toBe(message);
+  });
+
+  it("refuses UTF-16", () => {
+    writeFileSync(join(folder, "utf16"), Buffer.from("\ufeffkvm", "utf16le"));
+    expect(refusal(() => readLog(join(folder, "utf16"), 100))).toBe("is UTF-16; write it in UTF-8");
   });
 });
 

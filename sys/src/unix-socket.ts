@@ -10,6 +10,7 @@ const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_TYPE = 3;
 const SO_PEERCRED = 17;
+const SO_ACCEPTCONN = 30;
 const SO_DOMAIN = 39;
 const SCM_RIGHTS = 1;
 const MSG_NOSIGNAL = 0x4000;
@@ -96,14 +97,20 @@ export function peerProcess(fd: number): number {
   return new DataView(credentials.buffer).getInt32(0, true);
 }
 
+function hasOption(fd: number, option: number, wanted: number): boolean {
+  const value = new Uint8Array(4);
+  const result = cGetsockopt(fd, SOL_SOCKET, option, value, new Uint32Array([value.length]));
+  return result === 0 && new DataView(value.buffer).getInt32(0, true) === wanted;
+}
+
 /** Whether a descriptor is a stream socket of this kind. */
 export function isUnixStream(fd: number): boolean {
-  const has = (option: number, wanted: number): boolean => {
-    const value = new Uint8Array(4);
-    const result = cGetsockopt(fd, SOL_SOCKET, option, value, new Uint32Array([value.length]));
-    return result === 0 && new DataView(value.buffer).getInt32(0, true) === wanted;
-  };
-  return has(SO_DOMAIN, AF_UNIX) && has(SO_TYPE, SOCK_STREAM);
+  return hasOption(fd, SO_DOMAIN, AF_UNIX) && hasOption(fd, SO_TYPE, SOCK_STREAM);
+}
+
+/** Whether a descriptor is one that listens. */
+export function isUnixListener(fd: number): boolean {
+  return isUnixStream(fd) && hasOption(fd, SO_ACCEPTCONN, 1);
 }
 
 /** struct msghdr over one piece of memory. The arrays must live until the call is over. */

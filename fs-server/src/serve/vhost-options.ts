@@ -1,7 +1,7 @@
 /** The options of a server that a VMM connects to, by the names that virtiofsd has given them. */
 import { parseArgs } from "node:util";
 import { cacheModes, fileHandlesUses, windowGuards } from "../../../language/src/words.ts";
-import { MAX_SOCKET_PATH } from "../../../sys/src/index.ts";
+import { isUnixListener, MAX_SOCKET_PATH } from "../../../sys/src/index.ts";
 import { MAX_THREADS } from "../transport/devfuse/crew.ts";
 import type { VhostUserSource } from "../transport/vhost-user/options.ts";
 import {
@@ -144,7 +144,12 @@ function windowGuard(
 function place(path: string | undefined, fd: string | undefined): VhostServeOptions["at"] {
   if (path !== undefined && fd !== undefined)
     throw new UsageError("--socket-path and --fd exclude each other");
-  if (fd !== undefined) return { fd: wholeNumber("fd", fd, 2 ** 31 - 1) };
+  if (fd !== undefined) {
+    const number = wholeNumber("fd", fd, 2 ** 31 - 1);
+    if (!isUnixListener(number))
+      throw new UsageError(`--fd ${fd}: it is no stream socket of unix(7) that listens`);
+    return { fd: number };
+  }
   if (path === undefined) throw new UsageError("--socket-path or --fd is missing");
   if (path === "" || Buffer.byteLength(path) > MAX_SOCKET_PATH) {
     throw new UsageError(`--socket-path ${path}: expected 1 to ${MAX_SOCKET_PATH} bytes`);

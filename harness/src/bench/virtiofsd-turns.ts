@@ -81,3 +81,34 @@ export function virtiofsdRows(turns: readonly Turn[]): readonly VirtiofsdRow[] {
     };
   });
 }
+
+/** Without a guest (virtiofsd-driver.ts). */
+export const driverRowNames = [
+  "getattr",
+  "lookup",
+  "open",
+  "read-4k",
+  "read-128k",
+  "write-4k",
+  "readdirplus",
+] as const;
+export type DriverRowName = (typeof driverRowNames)[number];
+
+export type DriverRow = {
+  readonly row: DriverRowName;
+  /** Microseconds from the request to the sight of its answer: medians. Of `open` and `readdirplus`: of all that belong to it. */
+  readonly ours: number;
+  readonly theirs: number;
+  /** Ours as good as theirs: 1. */
+  readonly ratio: Ratio;
+  /** CPU time of the server's process, microseconds. */
+  readonly oursCpu: number;
+  readonly theirsCpu: number;
+};
+
+export type DriverFigures = {
+  /** A turn. */
+  readonly requests: number;
+  readonly turns: number;
+  readonly rows: readonly DriverRow[];
+};

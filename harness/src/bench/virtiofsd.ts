@@ -17,8 +17,10 @@ import { obtainVirtiofsd } from "../kernel/virtiofsd.ts";
 import { packagePath } from "../paths.ts";
 import type { RunDirectory } from "../run/directory.ts";
 import { toolEnvironment } from "../run/tag.ts";
+import { driverFigures } from "./virtiofsd-driver.ts";
 import { type HeldMemory, heldMemory, MOUNT_OPTIONS } from "./virtiofsd-memory.ts";
 import {
+  type DriverFigures,
   PLACES,
   type Place,
   rowNames,
@@ -41,8 +43,10 @@ export type VirtiofsdOptions = {
   readonly files: number;
   /** Of random access, a turn. */
   readonly operations: number;
-  /** Counted ones. */
+  /** Counted ones; 0: no guest does any. */
   readonly rounds: number;
+  /** Without a guest, a turn. */
+  readonly requests: number;
   /** Of those that hold a file, at once; 0: memory is not measured. */
   readonly guests: number;
   readonly directory: RunDirectory;
@@ -61,6 +65,7 @@ export type VirtiofsdResult = {
   readonly operations: number;
   readonly rounds: number;
   readonly treeFiles: number;
+  readonly driver: DriverFigures;
   readonly rows: readonly VirtiofsdRow[];
   /** The most that each server had resident. */
   readonly peakRssBytes: Readonly<Record<Place, number>>;
@@ -71,6 +76,8 @@ const RAM_MIB = 256;
 /** A boot, and a turn, on a machine with KVM. */
 const BOOT_MS = 15_000;
 const TURN_MS = 10_000;
+/** Of what is read and written without a guest. */
+const DRIVER_FILE_BYTES = 2 * 2 ** 20;
 /** Of the tree: folders, files in each, and their sizes in turn; a source tree's. */
 const TREE_FOLDERS = 8;
 const TREE_FILES = 10;
@@ -126,6 +133,64 @@ async function turnsOf(
   return turns;
 }
 
+/** Throws a KernelError where a server does not listen, or does not answer as it should. */
+async function withoutGuest(
+  requests: number,
+  how: { readonly peer: readonly string[]; readonly directory: string },
+  progress: (text: string) => void,
+): Promise<DriverFigures> {
+  const servers: Server[] = [];
+  try {
+    for (const place of ["ours", "virtiofsd"] as const) {
+      const source = join(how.directory, `driver-${place}`);
+      fillFolder(source, DRIVER_FILE_BYTES);
+      servers.push(await startServer(place, source, `driver-${place}`, how));
+    }
+    const [ours, theirs] = servers;
+    if (ours === undefined || theirs === undefined) throw new KernelError("a server is missing");
+    progress("both servers without a guest");
+    return driverFigures({ ours, theirs }, requests);
+  } catch (error) {
+    if (error instanceof KernelError || !(error instanceof Error)) throw error;
+    throw new KernelError(`without a guest: ${error.message}`);
+  } finally {
+    await Promise.all(servers.map((server) => server.close()));
+  }
+}
+
+/** The turns in the guest, and the most memory that each server had. Nothing where no round is asked for. */
+async function inGuest(
+  guestOptions: Omit<GuestOptions, "servers">,
+  peer: readonly string[],
+  options: VirtiofsdOptions,
+  slowness: number,
+): Promise<{ readonly turns: readonly Turn[]; readonly peaks: Readonly<Record<Place, number>> }> {
+  const servers: Server[] = [];
+  let guest: BenchGuest | null = null;
+  const watch = watchPeaks(servers);
+  if (options.rounds === 0) {
+    watch.stop();
+    return { turns: [], peaks: watch.peaks };
+  }
+  const { directory } = guestOptions;
+  try {
+    for (const place of PLACES) {
+      const source = join(directory, `source-${place}`);
+      fillFolder(source, options.fileBytes);
+      servers.push(await startServer(place, source, place, { peer, directory }));
+    }
+    options.progress("the guest boots");
+    guest = new BenchGuest({ ...guestOptions, servers });
+    const turns = await turnsOf(guest, options, slowness);
+    watch.stop();
+    return { turns, peaks: watch.peaks };
+  } finally {
+    watch.stop();
+    await guest?.close();
+    await Promise.all(servers.map((server) => server.close()));
+  }
+}
+
 /** Throws a KernelError where something cannot be had, or a guest did not come so far. */
 export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<VirtiofsdResult> {
   const { signal, progress, accelerator, fileBytes, files, operations, rounds, guests } = options;
@@ -149,6 +214,7 @@ export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<Virtiof
     return { imagePath, initrdPath, origin: kernel.origin };
   }
 
+  const driver = await withoutGuest(options.requests, { peer: peer.command, directory }, progress);
   const shared = { qemu: qemu.command, accelerator, ramMiB: RAM_MIB, directory, signal };
   const places = PLACES.map((place) => `${place}${MOUNT_OPTIONS[place]}`);
   const work = [
@@ -160,24 +226,7 @@ export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<Virtiof
     ...places,
   ];
   const { origin: guestKernel, ...kernelFiles } = await guestWith("turns", work);
-  const servers: Server[] = [];
-  let guest: BenchGuest | null = null;
-  const peaks = watchPeaks(servers);
-  let turns: readonly Turn[];
-  try {
-    for (const place of PLACES) {
-      const source = join(directory, `source-${place}`);
-      fillFolder(source, fileBytes);
-      servers.push(await startServer(place, source, place, { peer: peer.command, directory }));
-    }
-    progress("the guest boots");
-    guest = new BenchGuest({ ...shared, ...kernelFiles, servers });
-    turns = await turnsOf(guest, options, slowness);
-  } finally {
-    peaks.stop();
-    await guest?.close();
-    await Promise.all(servers.map((server) => server.close()));
-  }
+  const { turns, peaks } = await inGuest({ ...shared, ...kernelFiles }, peer.command, options, slowness);
   const memory =
     guests === 0
       ? null
@@ -202,8 +251,9 @@ export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<Virtiof
     operations,
     rounds,
     treeFiles: TREE_FOLDERS * TREE_FILES,
-    rows: virtiofsdRows(turns),
-    peakRssBytes: peaks.peaks,
+    driver,
+    rows: rounds === 0 ? [] : virtiofsdRows(turns),
+    peakRssBytes: peaks,
     memory,
   };
 }

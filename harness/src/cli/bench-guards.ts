@@ -3,7 +3,7 @@
  * `--guest linux` races alone, here or in a kernel's VM.
  */
 
-import { exitCodes } from "../../../language/src/index.ts";
+import { exitCodes, proposals } from "../../../language/src/index.ts";
 import { LostChildError } from "../../../sys/src/index.ts";
 import { measurePrice, priceText } from "../guards/price.ts";
 import { racedGuards } from "../guards/race.ts";
@@ -124,7 +124,8 @@ export async function benchGuardsCommand(options: BenchGuardsOptions): Promise<n
   const rounds = parseCount("--rounds", options.rounds ?? usual, 1, ROUNDS_MAX);
   const guards = select(
     "guard",
-    options.guard ?? [],
+    // As `serve --guard` names it, or by the proposal's name.
+    (options.guard ?? []).map((name) => proposals.find(({ id }) => id === name)?.server ?? name),
     racedGuards.map((id) => ({ id })),
   ).map(({ id }) => id);
   const asked: GuardsAsked = {

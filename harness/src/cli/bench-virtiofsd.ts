@@ -4,6 +4,8 @@ import { exitCodes } from "../../../language/src/index.ts";
 import { benchVirtiofsd, type VirtiofsdResult } from "../bench/virtiofsd.ts";
 import type { HeldMemory } from "../bench/virtiofsd-memory.ts";
 import {
+  type DriverFigures,
+  type DriverRowName,
   PLACES,
   type Place,
   type Ratio,
@@ -26,6 +28,7 @@ export type BenchVirtiofsdCommand = {
   readonly size: string;
   readonly files: string;
   readonly operations: string;
+  readonly requests: string;
   readonly rounds: string;
   readonly guests: string;
   readonly json?: string;
@@ -34,6 +37,7 @@ export type BenchVirtiofsdCommand = {
 const MAX_SIZE_MIB = 64;
 const MAX_FILES = 10_000;
 const MAX_OPERATIONS = 100_000;
+const MAX_REQUESTS = 100_000;
 const MAX_ROUNDS = 100;
 const MAX_GUESTS = 16;
 
@@ -43,7 +47,8 @@ export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, styl
   const size = parseCount("--size", options.size, 1, MAX_SIZE_MIB);
   const files = parseCount("--files", options.files, 1, MAX_FILES);
   const operations = parseCount("--operations", options.operations, 1, MAX_OPERATIONS);
-  const rounds = parseCount("--rounds", options.rounds, 1, MAX_ROUNDS);
+  const requests = parseCount("--requests", options.requests, 1, MAX_REQUESTS);
+  const rounds = parseCount("--rounds", options.rounds, 0, MAX_ROUNDS);
   const guests = parseCount("--guests", options.guests, 0, MAX_GUESTS);
   if (getuid?.() !== 0) {
     console.error("daxfault bench virtiofsd: it needs root: both servers act as the guest's users");
@@ -60,6 +65,7 @@ export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, styl
         fileBytes: size * 2 ** 20,
         files,
         operations,
+        requests,
         rounds,
         guests,
         directory,
@@ -117,6 +123,34 @@ function line({ row, ours, theirs, dax, ratio, daxRatio }: VirtiofsdRow): readon
   ];
 }
 
+const DRIVER_TITLES: Readonly<Record<DriverRowName, string>> = {
+  getattr: "GETATTR",
+  lookup: "LOOKUP of a known inode",
+  open: "OPEN, RELEASE",
+  "read-4k": "READ, 4 KiB",
+  "read-128k": "READ, 128 KiB in pages",
+  "write-4k": "WRITE, 4 KiB",
+  readdirplus: "OPENDIR, READDIRPLUS of 10, RELEASEDIR",
+};
+
+function driverText({ requests, turns, rows }: DriverFigures, style: Style): readonly string[] {
+  const head = ["", "virtiofsd", "ours", "ours as good as virtiofsd", "virtiofsd, CPU", "ours, CPU"];
+  const lines = rows.map(({ row, ours, theirs, ratio, oursCpu, theirsCpu }) => [
+    [DRIVER_TITLES[row]],
+    [theirs.toFixed(1)],
+    [ours.toFixed(1)],
+    [ratioText(ratio)],
+    [theirsCpu.toFixed(1)],
+    [oursCpu.toFixed(1)],
+  ]);
+  return [
+    `without a guest, one request at a time: microseconds to the answer, medians of ${turns} turns of ${requests} (lowest to highest)`,
+    "",
+    renderGrid({ head, rows: lines }, style),
+    "",
+  ];
+}
+
 function memoryText({ guests, fileBytes, places }: HeldMemory, style: Style): readonly string[] {
   const head = ["", "guests' RAM", "the file's pages, mapped", "servers"];
   const rows = PLACES.map((place) => {
@@ -131,10 +165,9 @@ function memoryText({ guests, fileBytes, places }: HeldMemory, style: Style): re
   ];
 }
 
-/** The result as text. */
-export function virtiofsdText(result: VirtiofsdResult, style: Style): string {
-  const { peer, qemu, accelerator, guestKernel, fileBytes, files, operations, rounds, treeFiles, memory } =
-    result;
+function turnsText(result: VirtiofsdResult, style: Style): readonly string[] {
+  const { peer, qemu, accelerator, guestKernel, fileBytes, files, operations, rounds, treeFiles } = result;
+  if (rounds === 0) return [peer];
   const head = ["", "virtiofsd", "ours", "ours / virtiofsd", "ours, DAX", "DAX / virtiofsd"];
   const peaks = PLACES.map((place) => `${PLACE_TITLES[place]} ${mib(result.peakRssBytes[place])} MiB`);
   return [
@@ -144,6 +177,15 @@ export function virtiofsdText(result: VirtiofsdResult, style: Style): string {
     "",
     renderGrid({ head, rows: result.rows.map(line) }, style),
     `most memory of each server: ${peaks.join("; ")}`,
+  ];
+}
+
+/** The result as text. */
+export function virtiofsdText(result: VirtiofsdResult, style: Style): string {
+  const { memory, driver } = result;
+  return [
+    ...driverText(driver, style),
+    ...turnsText(result, style),
     ...(memory === null ? [] : memoryText(memory, style)),
   ].join("\n");
 }

@@ -434,8 +434,8 @@ function addBenchVirtiofsd(bench: Command): void {
     .command("virtiofsd")
     .summary("the server for a VMM beside Debian's virtiofsd, in one guest")
     .description(
-      "Boots a Linux guest in QEMU with a virtio-fs of either server, and one of ours with a DAX window; the guest does the " +
-        "same work on each in turns. Then guests that read the same file, for each of the three: what memory that takes. QEMU and " +
+      "First a driver of ours sends the same requests to each server in turns, without a guest. Then a Linux guest in QEMU has a " +
+        "virtio-fs of either server, and one of ours with a DAX window, and does the same work on each in turns. Then guests that read the same file, for each of the three: what memory that takes. QEMU and " +
         "virtiofsd are Debian's, loaded into the cache if they are not there. Needs root and gcc. Some two minutes where QEMU " +
         "emulates the CPU.\n\n" +
         "Exit code: 0; 2 nothing came out; 3 nothing ran; 64 usage.",
@@ -446,9 +446,10 @@ function addBenchVirtiofsd(bench: Command): void {
     .option("--size <MIB>", "of the file", "8")
     .option("--files <N>", "made, looked at and removed a turn", "200")
     .option("--operations <N>", "of random access, a turn", "500")
+    .option("--requests <N>", "without a guest, a turn", "1000")
     .option(
       "--rounds <N>",
-      "each so many times, in turn, after ten that are not counted; medians are shown",
+      "each so many times, in turn, after ten that are not counted; medians are shown; 0: no guest does any",
       "5",
     )
     .option("--guests <N>", "that hold the same file at once; 0: memory is not measured", "2")
@@ -533,13 +534,19 @@ function addDiagnose(program: Command): void {
       "Looks at VMs of any VMM on KVM from outside for half a second, without the VMM's help, and says of each whether it " +
         "runs, is halted, waits for I/O, or loops, and because of which file; what ends that, and at which price. Changes " +
         "nothing. Without root it says what it could not see. docs/vm-hangs.md has the whole story.\n\n" +
-        "Exit code: 0 all are healthy; 1 one does not go on by itself; 2 of one it cannot be said; 3 there is no VM; 64 usage.",
+        "Exit code: 0 all are healthy; 1 one does not go on by itself; 2 of one, or whether there is one, it cannot be said; 3 there is no VM; 64 usage, or the VM that was named is none.",
     )
     .option("--pid <PID>", "only the VM of this process")
     .option("--name <GUEST>", "only the VM of this name (QEMU's -name, --name, --id)")
-    .option("--log <FILE>", "look at no VM: find the failures of KVM_RUN in the log of a VMM")
+    .option(
+      "--log <FILE>",
+      "look at no VM: find the failures of KVM_RUN in the log of a VMM; - is standard input",
+    )
     .option("--mail <FILE>", "as a report for a mailing list; - is standard output")
-    .option("--record <FILE>", "everything that was read, for somebody else to look at")
+    .option(
+      "--record <FILE>",
+      "everything that was read, for somebody else to look at: the names of open files of other processes, too",
+    )
     .option("--json <FILE>", JSON_HELP)
     .action(async (options) => {
       const { diagnoseCommand } = await import("./diagnose.ts");

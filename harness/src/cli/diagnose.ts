@@ -185,7 +185,7 @@ async function recorderOf(host: ThisHost): Promise<RecordingHost> {
   return new RecordingHost(host);
 }
 
-/** Exit 0: all are healthy; 1: one does not go on by itself; 2: of one it cannot be said; 3: there is no VM. */
+/** Exit 0: all are healthy; 1: one does not go on by itself; 2: of one, or whether there is one, it cannot be said; 3: none. */
 export async function diagnoseCommand(options: DiagnoseOptions, style: Style): Promise<number> {
   if (options.log !== undefined) {
     if ([options.pid, options.name, options.mail, options.record].some((one) => one !== undefined))
@@ -204,9 +204,12 @@ export async function diagnoseCommand(options: DiagnoseOptions, style: Style): P
     return exitCodeOfSignal(collected);
   }
   const { facts, found } = collected;
-  if (recorder !== null) outputs.record?.write(Buffer.from(`${jsonText(recorder.recording(setup))}\n`));
   const nothing = nothingToLookAt("diagnose", wanted, { facts, found });
-  if (nothing !== null) return nothing;
+  if (nothing !== null) {
+    discardOutputs();
+    return nothing;
+  }
+  if (recorder !== null) outputs.record?.write(Buffer.from(`${jsonText(recorder.recording(setup))}\n`));
   const code = exitCodeOf(await write(outputs, facts, style));
   if (here.stuck > 0) {
     // A thread of the pool waits for a lock that nobody gives back: the process must not wait for that thread.

@@ -155,7 +155,8 @@ function showEnds(
   const { states, boundedBy } = allowed;
   if (!json.isStdout)
     console.log(
-      `${visible(`${scenario.id} x ${proposal.id}`)}: ${allowed.ends.length} ends in ${states} states`,
+      `${visible(`${scenario.id} x ${proposal.id}`)}: ${allowed.ends.length} ends in ${states} states` +
+        (boundedBy === null ? "" : `; the search stopped at the bound (${boundedBy}): there may be more`),
     );
   for (const end of allowed.ends) {
     const way = replayText(proposal.id, argumentOf(place, named), end);

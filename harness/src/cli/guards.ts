@@ -190,7 +190,11 @@ export async function guardsCommand(options: GuardsCommandOptions): Promise<numb
   const known = [...new Set(all.map(({ way }) => way))].map((id) => ({ id }));
   const ways = select("way", options.way ?? [], known).map(({ id }) => id);
   const columns = guardColumns(options.proposals ?? []);
-  const guards = select("guard", options.guard ?? [], columns);
+  // By the proposal's name, or as `serve --guard` names it.
+  const named = (options.guard ?? []).map(
+    (name) => columns.find(({ server }) => server === name)?.id ?? name,
+  );
+  const guards = select("guard", named, columns);
   const jobs = parseCount("--jobs", options.jobs, 1, JOBS_MAX);
   const json = openJson<GuardsLine>(options.json);
   const support = supportOf(thisMachine(), ["kvm", "micro-guest"]);

@@ -97,7 +97,11 @@ const helps: Readonly<Partial<Record<string, Help>>> = {
   },
   bench: { group: "measure", examples: [["daxfault bench fs", "the file server and its peers"]] },
   "bench protect": { examples: [["daxfault bench protect --rounds 100", "a tenth of it"]] },
-  "bench virtiofsd": { examples: [["daxfault bench virtiofsd --rounds 1", "one turn of each server"]] },
+  "bench virtiofsd": {
+    examples: [
+      ["daxfault bench virtiofsd --rounds 0 --guests 0", "both servers without a guest, some seconds"],
+    ],
+  },
   "bench explore": { examples: [["daxfault bench explore --json -", "as JSON lines"]] },
   "bench fs": {
     examples: [["daxfault bench fs --rows metadata --placement apart", "a part of it"]],

@@ -1,5 +1,5 @@
 /** `daxfault protect`: while it runs, no file that a VM has mapped gets shorter. */
-import { realpathSync, statSync } from "node:fs";
+import { existsSync, realpathSync, statSync } from "node:fs";
 import { exitCodes } from "../../../language/src/command-words.ts";
 import { SyscallError } from "../../../sys/src/index.ts";
 import { ThisHost } from "../diagnose/this-host.ts";
@@ -28,6 +28,7 @@ const pidsOf = (option: string, words: readonly string[] | undefined): readonly 
 
 function folderOf(path: string | undefined): string | null {
   if (path === undefined) return null;
+  if (path === "") throw new UsageError('--dir "": a folder has a name');
   try {
     const folder = realpathSync(path);
     if (!statSync(folder).isDirectory()) throw new UsageError(`--dir ${path}: it is no folder`);
@@ -43,7 +44,10 @@ function optionsOf(command: ProtectCommand): ProtectOptions {
   const folder = folderOf(command.dir);
   if (pids.length === 0 && folder === null)
     throw new UsageError("protect needs --pid PID, of a VMM, or --dir DIR, whose files VMs map");
-  return { pids, folder, allow: pidsOf("--allow", command.allow), seal: command.seal === true };
+  const allow = pidsOf("--allow", command.allow);
+  const gone = allow.filter((pid) => !existsSync(`/proc/${pid}`));
+  if (gone.length > 0) throw new UsageError(`--allow ${gone.join(", ")}: there is no such process`);
+  return { pids, folder, allow, seal: command.seal === true };
 }
 
 /** Says the same thing once, and how often, however fast it comes. */

@@ -107,6 +107,9 @@ function scenariosOf(part: Part, { scenarios }: Catalogue): readonly NamedScenar
 function selectScenarios(catalogue: Catalogue, names: readonly string[]): readonly NamedScenario[] {
   const isScene = (name: string): boolean => Object.hasOwn(scenes, name);
   const patterns = names.filter((name) => !isScenarioFile(name) && !isScene(name));
+  const folder = patterns.find((name) => name.includes("/") && isFolder(name));
+  if (folder !== undefined)
+    throw new UsageError(`${folder} is a folder: --scenarios ${folder} has its scenarios`);
   const chosen: NamedScenario[] = names.flatMap((name) => scenariosOf(scenes[name] ?? {}, catalogue));
   if (patterns.length > 0 || names.length === 0) {
     const items = catalogue.scenarios.map((named) => ({ id: named.scenario.id, named }));

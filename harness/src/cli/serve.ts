@@ -3,6 +3,7 @@
  * The server's first line on standard output reports the mount; until then, all its output is an error.
  */
 import { type StdioOptions, spawn } from "node:child_process";
+import { fstatSync } from "node:fs";
 import { resolve } from "node:path";
 import { createInterface } from "node:readline";
 import {
@@ -17,7 +18,7 @@ import { errorText } from "../error-text.ts";
 import { builtPath } from "../paths.ts";
 import { watchSignals } from "../run/interruption.ts";
 import { lackIn, SurroundingsError } from "../surroundings.ts";
-import { UsageError } from "./usage.ts";
+import { parseCount, UsageError } from "./usage.ts";
 
 export type ServeCommand = {
   /** devfuse, where none is named. */
@@ -111,7 +112,7 @@ export function exitCodeOf({ code, signal }: ServerEnd, interruptedBy: Interrupt
   if (code !== null) return code;
   const sent = interruptingSignals.find((one) => one === signal);
   if (sent !== undefined) return exitCodeOfSignal(sent);
-  throw new LostChildError(`the server was killed by ${signal}; its mount is gone`);
+  throw new LostChildError(`the server was killed by ${signal}; what it served is gone`);
 }
 
 /** No process for the server: a limit, or nothing to run or to connect it with (/dev/null). */
@@ -120,12 +121,18 @@ function notStarted(error: Error): SurroundingsError {
   return new SurroundingsError(lackIn(what) ?? { what, next: "see to /dev/null and to limits (ulimit -a)" });
 }
 
-/** Standard streams, and the listening socket by its own number. */
+const FD_MAX = 1024;
+
+/** Standard streams, and the listening socket by its own number. Throws a UsageError. */
 function stdioWith(fd: string | undefined): StdioOptions {
-  const number = Number(fd);
   const streams: ("ignore" | "pipe" | "inherit" | number)[] = ["ignore", "pipe", "inherit"];
-  if (fd === undefined || !Number.isInteger(number) || number < streams.length || number > 1024)
-    return streams;
+  if (fd === undefined) return streams;
+  const number = parseCount("--fd", fd, streams.length, FD_MAX);
+  try {
+    fstatSync(number);
+  } catch (error) {
+    throw new UsageError(`--fd ${fd}: this command was not given such a descriptor (${errorText(error)})`);
+  }
   while (streams.length < number) streams.push("ignore");
   return [...streams, number];
 }

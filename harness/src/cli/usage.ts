@@ -17,6 +17,9 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
+/** What `daxfault list` has, each a topic. */
+const listed: ReadonlySet<string> = new Set(["scenario", "proposal", "engine"]);
+
 /**
  * The items whose ids the patterns name, in the items' order; all of them without patterns.
  * A pattern that matches nothing is a usage error.
@@ -31,7 +34,8 @@ export function select<Item extends { readonly id: string }>(
   for (const pattern of patterns) {
     if (ids.some((id) => matchesGlob(pattern, id))) continue;
     const hint = `${isGlob(pattern) ? "known are for example" : "nearest"}: ${nearest(pattern, ids).join(", ")}`;
-    throw new UsageError(`no ${what} ${JSON.stringify(pattern)}; ${hint} (daxfault list ${what}s)`);
+    const all = listed.has(what) ? ` (daxfault list ${what}s)` : "";
+    throw new UsageError(`no ${what} ${JSON.stringify(pattern)}; ${hint}${all}`);
   }
   return items.filter(({ id }) => patterns.some((pattern) => matchesGlob(pattern, id)));
 }

@@ -1,4 +1,5 @@
 /** Which VM a command is about, and the look at it: for `diagnose` and `rescue`. */
+import { readFileSync } from "node:fs";
 import { exitCodes, type InterruptingSignal } from "../../../language/src/command-words.ts";
 import { type Collected, collect } from "../diagnose/collect.ts";
 import type { HostFacts } from "../diagnose/facts.ts";
@@ -18,12 +19,27 @@ export function wantedOf({ pid, name }: { readonly pid?: string; readonly name?:
   return name === undefined ? { kind: "all" } : { kind: "name", name };
 }
 
+/** What the process of QEMU is that holds no VM. */
+const isQemu = (pid: number): boolean => {
+  try {
+    return /^qemu/.test(readFileSync(`/proc/${pid}/comm`, "utf8"));
+  } catch {
+    return false;
+  }
+};
+
 function nothingFound(command: string, wanted: Wanted, { others, unseen }: Found): number {
   const left = unseen.length === 0 ? "" : `; not looked at: ${unseen.join("; ")}`;
   switch (wanted.kind) {
     case "all":
-      console.error(visible(`daxfault ${command}: no process here has a VM on KVM${left}`));
-      return exitCodes.nothingRan;
+      if (unseen.length === 0) {
+        console.error(`daxfault ${command}: no process here has a VM on KVM`);
+        return exitCodes.nothingRan;
+      }
+      console.error(
+        visible(`daxfault ${command}: no VM on KVM was seen; whether there is one cannot be said${left}`),
+      );
+      return exitCodes.inconclusive;
     case "pid":
       throw new UsageError(`--pid ${wanted.pid}: there is no such process, or it is another user's`);
     case "name": {
@@ -33,11 +49,16 @@ function nothingFound(command: string, wanted: Wanted, { others, unseen }: Found
   }
 }
 
+function whyNone(pid: number): string {
+  const seen = process.getuid?.() === 0 ? "" : ", as far as this user may see";
+  return isQemu(pid) ? `${seen}: a QEMU without -accel kvm (TCG) has none` : seen;
+}
+
 /** The exit code of a look that found no VM; null: it found one. Throws a UsageError where the one that was named is none. */
 export function nothingToLookAt(command: string, wanted: Wanted, { facts, found }: Collected): number | null {
   if (facts.vms.length === 0) return nothingFound(command, wanted, found);
   if (wanted.kind === "pid" && facts.vms.every(({ vms }) => vms === 0))
-    throw new UsageError(`--pid ${wanted.pid}: the process holds no VM on KVM, as far as this user may see`);
+    throw new UsageError(`--pid ${wanted.pid}: the process holds no VM on KVM${whyNone(wanted.pid)}`);
   return null;
 }
 

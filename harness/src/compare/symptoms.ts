@@ -48,6 +48,12 @@ export const causes: readonly Cause[] = [
       "`cat /sys/fs/fuse/connections/*/waiting` stays above 0; `ps -o stat,cmd PID` of the server has T",
   },
   {
+    scenario: "load-of-page-never-read-of-readonly-mapping",
+    only: "L1",
+    cause: "the file server is silent, and the VMM has mapped the range for reading only",
+    command: "`r--s` in /proc/PID/maps; `/proc/PID/task/TID/wchan` is `folio_wait_bit_common`",
+  },
+  {
     scenario: "load-of-failing-page",
     cause: "the page cannot be read (EIO)",
     command: "`dd if=FILE of=/dev/null bs=4096 skip=PAGE count=1` fails; `dmesg`",

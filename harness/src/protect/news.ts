@@ -85,7 +85,7 @@ export function newsText(news: ProtectNews): string {
     case "shorter":
       return (
         `SHORTER, and nothing refused it: ${news.path}, from ${news.fromBytes} to ${news.toBytes} bytes. ` +
-        "A touch of what is gone hangs the VM: daxfault diagnose, daxfault rescue"
+        "A touch of what is gone hangs a VM (daxfault diagnose, daxfault rescue); to another process it is a SIGBUS"
       );
     case "gap":
       return `NOT PROTECTED for the moment: the listener has ${news.why}; nothing waits for it any more, and it is started again`;

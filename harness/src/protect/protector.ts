@@ -241,7 +241,10 @@ export class Protector {
       const seals = sealsOf(fd);
       if ((seals & F_SEAL_SHRINK) !== 0) return { means: "sealed", reason: "since before" };
       if ((seals & F_SEAL_SEAL) !== 0)
-        return { means: "noticed", reason: "its VMM has forbidden to seal it" };
+        return {
+          means: "noticed",
+          reason: "it cannot be sealed: made without MFD_ALLOW_SEALING, or F_SEAL_SEAL is set",
+        };
       if (!this.#options.seal)
         return {
           means: "noticed",

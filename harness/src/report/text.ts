@@ -4,6 +4,7 @@
  */
 import {
   type Attestation,
+  exitCodes,
   exitCodeText,
   needsAttention,
   type Proposal,
@@ -355,12 +356,14 @@ export function tailText(results: readonly CaseResult[], style: Style): string |
 }
 
 /** The last lines: counts of all kinds, and the meaning of the exit code. */
-export function summaryText({ counts, exitCode, durationMs }: Report, style: Style): string {
+export function summaryText({ counts, exitCode, durationMs, gaps }: Report, style: Style): string {
   const parts = (Object.entries(counts) as [VerdictKind, number][])
     .filter(([, count]) => count > 0)
     .map(([kind, count]) => style.verdict(kind, `${count} ${kind}`));
   const total = parts.length === 0 ? "no cases" : parts.join(", ");
-  const text = `${total} in ${(durationMs / 1000).toFixed(1)} s. Exit code ${exitCode}: ${exitCodeText(exitCode)}.`;
+  const isIncomplete = exitCode === exitCodes.inconclusive && counts.inconclusive === 0 && gaps.length > 0;
+  const meaning = isIncomplete ? "nothing unexpected, but part of it is missing" : exitCodeText(exitCode);
+  const text = `${total} in ${(durationMs / 1000).toFixed(1)} s. Exit code ${exitCode}: ${meaning}.`;
   return paragraph(text, style.widthColumns, { first: 0, rest: 2 }).join("\n");
 }
 

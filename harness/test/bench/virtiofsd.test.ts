@@ -115,6 +115,20 @@ describe("the text", () => {
     operations: 500,
     rounds: 1,
     treeFiles: 100,
+    driver: {
+      requests: 1000,
+      turns: 7,
+      rows: [
+        {
+          row: "getattr",
+          ours: 20,
+          theirs: 30,
+          ratio: { median: 1.5, lowest: 1.25, highest: 2 },
+          oursCpu: 19,
+          theirsCpu: 13,
+        },
+      ],
+    },
     rows: virtiofsdRows(round(WARM_UP_ROUNDS, 2)),
     peakRssBytes: { ours: 2 ** 27, virtiofsd: 2 ** 23, "ours-dax": 2 ** 27 },
     memory: null,
@@ -122,6 +136,14 @@ describe("the text", () => {
   const style = styleFor({ isTTY: false, columns: 200 } as NodeJS.WriteStream);
   const lineOf = (text: string, first: string): string | undefined =>
     text.split("\n").find((line) => line.startsWith(first));
+
+  it("has what both servers do without a guest, and that alone where no round is asked for", () => {
+    const text = virtiofsdText({ ...result, rounds: 0, rows: [] }, style);
+    expect(text).toContain("medians of 7 turns of 1000");
+    expect(lineOf(text, "GETATTR")).toMatch(/30\.0 +20\.0 +1\.50 \(1\.25 to 2\.00\) +13\.0 +19\.0/);
+    expect(text).not.toContain("guest: 6.12");
+    expect(virtiofsdText(result, style)).toContain("GETATTR");
+  });
 
   it("has both servers, their packages and their memory", () => {
     const text = virtiofsdText(result, style);

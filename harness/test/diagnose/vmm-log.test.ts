@@ -50,12 +50,12 @@ describe("a VMM's log", () => {
 
   it.each([
     ["blanks after a failure", `error: kvm run failed Bad${" ".repeat(1_000_000)}x`],
-    ["blanks instead of an error", `kvm run failed ${" ".repeat(1_000_000)}`],
+    ["blanks instead of an error", `error: kvm run failed ${" ".repeat(1_000_000)}`],
     ["the word of a Rust VMM over and over", "vcpu".repeat(250_000)],
     ["its error without the word", "Bad address (os error 14)".repeat(40_000)],
-    ["a register over and over", `kvm run failed x\n${"RAX=0000".repeat(125_000)}`],
-    ["a register's name that never ends", `kvm run failed x\n${"A".repeat(1_000_000)}`],
-    ["an instruction that never ends", `kvm run failed x\nCode=${"00 ".repeat(330_000)}!`],
+    ["a register over and over", `error: kvm run failed x\n${"RAX=0000".repeat(125_000)}`],
+    ["a register's name that never ends", `error: kvm run failed x\n${"A".repeat(1_000_000)}`],
+    ["an instruction that never ends", `error: kvm run failed x\nCode=${"00 ".repeat(330_000)}!`],
   ])("has lines of a megabyte and is read within a second of CPU time: %s", (_, text) => {
     const before = process.cpuUsage();
     parseVmmLog(text);
@@ -63,8 +63,31 @@ describe("a VMM's log", () => {
     expect(user / 1e6).toBeLessThan(1);
   });
 
+  it("of QEMU is no reason for a cont, which it refuses after that; of others nothing is known", () => {
+    const [qemu, rust] = parseVmmLog(
+      "error: kvm run failed Bad address\nFailure during vcpu run: Bad address (os error 14)\n",
+    ).map(logVerdict);
+    expect(qemu?.remedy).toContain("takes no cont");
+    expect(rust?.remedy).not.toMatch(/QEMU|internal-error|cont\b/);
+  });
+
+  it.each([
+    ["KVM: entry failed, hardware error 0x80000021", "entry failed, hardware error 0x80000021"],
+    ["KVM: unknown exit, hardware reason 31", "unknown exit, hardware reason 31"],
+  ])("has a failed entry, after which QEMU stops as well: %s", (line, error) => {
+    const [failure] = parseVmmLog(`${line}\nRIP=000000000000fff0 CPL=0\n`);
+    expect(failure).toMatchObject({ vmm: "qemu", error, registers: { RIP: "000000000000fff0" } });
+    expect(failure === undefined ? null : logVerdict(failure).kind).toBe("failed");
+  });
+
+  it("has a line that is too long to be shown whole", () => {
+    const [failure] = parseVmmLog(`error: kvm run failed Bad address${"x".repeat(100_000)}`);
+    expect(failure?.message.length).toBeLessThan(400);
+  });
+
   it("without one has none", () => {
     expect(parseVmmLog("")).toEqual([]);
+    expect(parseVmmLog('a note of mine about "kvm run failed Bad address"')).toEqual([]);
     expect(parseVmmLog("qemu: terminating on signal 15\nvcpu is fine\n")).toEqual([]);
   });
 });

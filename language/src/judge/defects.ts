@@ -20,6 +20,6 @@ export const defects: readonly Defect[] = [
     id: "async-page-fault-writes",
     text: "The asynchronous page fault of a load asks for a page to write. Of a mapping that may only be read it has none, and is done at once: the vCPU's thread waits for the page itself, the whole guest with it.",
     source:
-      "virt/kvm/async_pf.c, async_pf_execute(): FOLL_WRITE whatever the fault is; arch/x86/kvm/x86.c, kvm_arch_async_page_ready(): faults the page in synchronously",
+      "virt/kvm/async_pf.c, async_pf_execute(): FOLL_WRITE whatever the fault is; arch/x86/kvm/mmu/mmu.c, kvm_arch_async_page_ready(): faults the page in synchronously",
   },
 ];

@@ -17,7 +17,7 @@ import type {
   RunResult,
 } from "../evidence.ts";
 import { matchesGlob } from "../glob.ts";
-import type { ByStep } from "../outcome.ts";
+import { type ByStep, outcomeText, recordedStyle } from "../outcome.ts";
 import type { Proposal } from "../proposal.ts";
 import { witnessText } from "../scenario/format.ts";
 import { undisturbedWord } from "../scenario/guest-verbs.ts";
@@ -302,7 +302,8 @@ function judgeEnd(input: JudgeInput, evidence: Evidence): Verdict {
   const missing = missingWitnesses(scenario, evidence, nature);
   const notSeen = missing.length === 0 ? [] : [`not seen: ${missing.join("; ")}`];
   if (expectation === null) {
-    const none = "fixtures/kinds has no expectation for this case: look at the observations";
+    const seen = outcomeText(evidence.observations, recordedStyle);
+    const none = `no expectation is written for this case (of yours: in the folder kinds of --scenarios DIR); seen: ${seen}`;
     return { kind: "inconclusive", cause: "vacuous", reason: [none, ...notSeen].join("; ") };
   }
   const verdict = compare(input, expectation, evidence);

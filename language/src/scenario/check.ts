@@ -1,6 +1,15 @@
 /** The rules that need the whole scenario: sizes, windows, signals, witnesses. Each message names value and limit. */
-import { accessKinds, hostResultKinds, splitWord } from "../vocabulary.ts";
-import { accessBytes, guestVerbs, isAccess, isWrite, onlyReads, touchOf } from "./guest-verbs.ts";
+import { type AccessKind, accessKinds, hostResultKinds, splitWord } from "../vocabulary.ts";
+import {
+  type AccessStep,
+  accessBytes,
+  guestVerbs,
+  isAccess,
+  isWrite,
+  observesNothing,
+  onlyReads,
+  touchOf,
+} from "./guest-verbs.ts";
 import { actOf, isAction, isDeviceAccess, isVmmAction } from "./host-verbs.ts";
 import {
   accessesOf,
@@ -255,6 +264,14 @@ function wordProblem(is: string, kinds: readonly string[]): string | null {
   return kinds.includes(kind) ? null : `${is} is not one of ${kinds.join(", ")}`;
 }
 
+/** What an access can be observed to do: either it observes bytes (a store, those that it wrote), or that it was done. */
+function kindsOf(step: AccessStep): readonly string[] {
+  const isDone = observesNothing(step);
+  return accessKinds.filter((kind) => (isContent(kind) ? !isDone : kind !== "done" || isDone));
+}
+
+const isContent = (kind: AccessKind): boolean => kind === "value" || kind === "zero" || kind === "stale";
+
 /** The valid words for a witness of this subject; null if the witness is valid. */
 function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): string | null {
   if (subject === "kvm") {
@@ -283,9 +300,10 @@ function witnessProblem(scenario: Unhashed, { subject, label, is }: Witness): st
     }
     case "guest-task":
     case "guest-kernel": {
-      const labels = accessesOf(actor).map((access) => access.label);
-      if (!labels.includes(label)) return `${subject} has no ${label} (has ${labels.join(", ")})`;
-      return wordProblem(is, accessKinds);
+      const accesses = accessesOf(actor);
+      const access = accesses.find((one) => one.label === label);
+      if (access !== undefined) return wordProblem(is, kindsOf(access.step));
+      return `${subject} has no ${label} (has ${accesses.map((one) => one.label).join(", ")})`;
     }
   }
 }

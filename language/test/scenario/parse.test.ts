@@ -535,6 +535,7 @@ describe("a scenario is refused", () => {
       { witness: ["victim.load#3 is value"] },
       "victim has no load#3 (has load#1, load#2)",
     ],
+    ["a store that is only done", { witness: ["victim.load#1 is done"] }, "done is not one of value, zero"],
     ["a witness with no word", { witness: ["victim.load#1 is fine"] }, "fine is not one of value, zero"],
     [
       "a host witness with a guest's word",

@@ -7,7 +7,7 @@ import type { ApfResult } from "../../bench/apf.ts";
 import type { FenceResult, FenceRow, Spread } from "../../bench/fence.ts";
 import type { GuestFsResult } from "../../bench/guest-fs.ts";
 import type { VirtiofsdResult } from "../../bench/virtiofsd.ts";
-import { rowNames as virtiofsdRowNames } from "../../bench/virtiofsd-turns.ts";
+import { driverRowNames, rowNames as virtiofsdRowNames } from "../../bench/virtiofsd-turns.ts";
 import { type ProtectPrice, priceColumns, priceOperations } from "../../protect/price-rows.ts";
 import { count, texts } from "./shapes.ts";
 
@@ -200,6 +200,20 @@ export const benchVirtiofsdLine: z.ZodType<BenchVirtiofsdLine> = z.strictObject(
   operations: count,
   rounds: count,
   treeFiles: count,
+  driver: z.strictObject({
+    requests: count,
+    turns: count,
+    rows: z.array(
+      z.strictObject({
+        row: z.enum(driverRowNames),
+        ours: rate,
+        theirs: rate,
+        ratio: virtiofsdRatio,
+        oursCpu: rate,
+        theirsCpu: rate,
+      }),
+    ),
+  }),
   rows: z.array(
     z.strictObject({
       row: z.enum(virtiofsdRowNames),

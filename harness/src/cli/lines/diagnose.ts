@@ -146,6 +146,7 @@ export const diagnoseLine: z.ZodType<DiagnoseLine> = z.discriminatedUnion("type"
     type: z.literal("log"),
     line: count,
     message: z.string(),
+    vmm: z.enum(["qemu", "other"]),
     error: nullableText,
     registers: z.record(z.string(), z.string()),
     code: nullableText,
