@@ -7,10 +7,9 @@ import { type Observed, tracepointText } from "../../../kvm-model/src/index.ts";
 import {
   type Attestation,
   allAccesses,
-  effectOf,
+  effectsOf,
   fileOffsetAt,
   fileSizes,
-  hostActors,
   isNested,
   mappingAt,
   type Scenario,
@@ -66,12 +65,7 @@ const PAGE = BigInt(PAGE_SIZE);
 /** @param filePages the model's pages, by their number in the file */
 function windowPages(scenario: Scenario, filePages: readonly bigint[], windowBase: bigint): Pages {
   const sizes = fileSizes(scenario);
-  const holes = hostActors(scenario).flatMap(([, { steps }]) =>
-    steps.flatMap((step) => {
-      const effect = effectOf(step, scenario.backing.size);
-      return effect.kind === "hole" ? [effect.range] : [];
-    }),
-  );
+  const holes = effectsOf(scenario).flatMap(({ effect }) => (effect.kind === "hole" ? [effect.range] : []));
   const spanned = allAccesses(scenario)
     .map((step) => pagesOf(scenario, step))
     .filter((pages) => pages.length > 1);

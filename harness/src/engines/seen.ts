@@ -13,10 +13,15 @@ import {
   heldAt,
   isAboutBytes,
   isAccess,
+  leftValue,
   mayBeWritten,
   type Scenario,
+  type StepAt,
   touchOf,
+  toValue,
+  wasHeld,
   writtenBy,
+  writtenTo,
 } from "../../../language/src/index.ts";
 import type { HostSetup } from "./host-setup.ts";
 
@@ -80,7 +85,25 @@ export class SeenAccesses {
     return classifyAccess(step, fileOffset, bytes, {
       zerosAreHeld: () => heldAt(this.#scenario, { actor, index }, hasWritten).zerosAreHeld,
       fileNow: () => fileNow,
+      wasHeld: (found) =>
+        wasHeld(this.#scenario, { actor, index }, found, {
+          leftBy: (at) => this.#leftBy(at),
+          isDone: (at) => this.#isDone(at),
+        }),
     });
+  }
+
+  /** Of an access that has ended: what it left of what it has seen. */
+  #leftBy(at: StepAt): Uint8Array | null {
+    const seen = this.#seen.get(`${at.actor}/${at.index}`);
+    if (seen !== undefined) return fromValue(leftValue(seen.step, toValue(seen.bytes)), seen.bytes.length);
+    return this.#isDone(at) ? writtenTo(this.#scenario, at) : null;
+  }
+
+  #isDone(at: StepAt): boolean {
+    return (
+      this.#seen.has(`${at.actor}/${at.index}`) || writtenBy(this.#scenario, {}, this.#setup.hostSteps())(at)
+    );
   }
 
   /** What a finished access has seen; null: none such has arrived. */

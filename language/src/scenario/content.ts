@@ -100,22 +100,29 @@ function classifyFetch(fileOffset: bigint, eax: bigint): Access {
 export type Surroundings = {
   readonly zerosAreHeld: () => boolean;
   readonly fileNow: () => Uint8Array;
+  readonly wasHeld: (bytes: FoundBytes) => boolean;
 };
+
+/** What an access found, what it left there, and what the file holds now. */
+export type FoundBytes = { readonly found: Uint8Array; readonly left: Uint8Array; readonly now: Uint8Array };
 
 /**
  * What it means that an access has seen `seen`, or written it. One rule for all engines:
  * all zero where nobody wrote zeros is `zero`, whatever the file now holds (a hole reads as zeros, and the guest cannot
- * distinguish them); bytes that the file holds now are `value`; all others are `stale`.
+ * distinguish them); bytes that the file holds now, or held at the access and another step has changed since, are `value`;
+ * all others are `stale`.
  * @param zerosAreHeld are zeros there the file's own value (`heldAt`)? Asked only where zeros were seen.
  * @param fileNow gives what a read of the same range of the file gives at this moment, zero-filled behind its end: of an
  *   atomic access that has changed the file since, what it leaves there of what it has seen; of an access that observes
  *   the file's size, that size as so many bytes
+ * @param wasHeld has a later step changed bytes that the file held at the access (`wasHeld`)? Asked only where the file
+ *   holds others now.
  */
 export function classifyAccess(
   step: AccessStep,
   fileOffset: bigint,
   seen: Uint8Array,
-  { zerosAreHeld, fileNow }: Surroundings,
+  { zerosAreHeld, fileNow, wasHeld }: Surroundings,
 ): Access {
   const { kind } = touchOf(step);
   const value = toValue(seen);
@@ -128,5 +135,6 @@ export function classifyAccess(
     return { kind: "zero" };
   }
   const left = kind === "atomic" ? fromValue(leftValue(step, value), seen.length) : seen;
-  return isSame(left, now) ? { kind: "value", value } : { kind: "stale", value };
+  const isHeld = isSame(left, now) || (kind !== "size" && wasHeld({ found: seen, left, now }));
+  return { kind: isHeld ? "value" : "stale", value };
 }

@@ -4,7 +4,7 @@
  * and the page has been neither cut off nor punched since. For real engines, which see bytes, and for the model, which
  * knows of a page only that it has become zeros.
  */
-import { contentBytes, fromValue } from "./content.ts";
+import { contentBytes, type FoundBytes, fromValue } from "./content.ts";
 import { type AccessStep, isAccess, isWrite, leftValue, seenBytes } from "./guest-verbs.ts";
 import { accessesOf, actionsOf, allAccesses } from "./labels.ts";
 import { PAGE_BYTES } from "./limits.ts";
@@ -81,6 +81,11 @@ function writeOf(scenario: Scenario, at: StepAt): Write | null {
   return { at, by: "guest", fileOffset: fileOffsetAt(scenario, step.offset), bytes };
 }
 
+/** The bytes that a step puts into the file, if it writes. An atomic access is taken to find zeros. */
+export function writtenTo(scenario: Scenario, at: StepAt): Uint8Array | null {
+  return writeOf(scenario, at)?.bytes ?? null;
+}
+
 function isGuestAccess(step: Scenario["actors"][string]["steps"][number]): step is AccessStep {
   return "offset" in step && isAccess(step as AccessStep);
 }
@@ -129,4 +134,64 @@ export function heldAt(scenario: Scenario, at: StepAt, hasWritten: HasWritten): 
     if (!isZero && since.some(({ by }) => by === "guest")) isWritten = true;
   }
   return { zerosAreHeld, isWritten };
+}
+
+/** The bytes that a step has left in the file, if it is known to have ended and to write. */
+export type LeftBytes = (step: StepAt) => Uint8Array | null;
+
+/**
+ * Did the file hold at an access the bytes that it has found, where another step has changed them since? True only where a
+ * later write has left what the file holds now, and an earlier one, or the content, what the access has found.
+ * @param at the access
+ * @param leftBy asked of every other write
+ * @param isDone asked of the steps that make zeros of the page
+ */
+export function wasHeld(
+  scenario: Scenario,
+  at: StepAt,
+  { found, left, now }: FoundBytes,
+  { leftBy, isDone }: { readonly leftBy: LeftBytes; readonly isDone: HasWritten },
+): boolean {
+  const step = scenario.actors[at.actor]?.steps[at.index];
+  if (step === undefined || !isGuestAccess(step)) return false;
+  const fileOffset = fileOffsetAt(scenario, step.offset);
+  const content = contentBytes(scenario.backing.content, fileOffset, found.length);
+  // Its own bytes are all that a store has seen.
+  const isOwn = isWrite(step) && step.verb !== "atomic";
+  const isAt = (one: StepAt): boolean => one.actor === at.actor && one.index === at.index;
+  const writes = allSteps(scenario).flatMap((one) => {
+    const write = isAt(one) ? null : writeOf(scenario, one);
+    const written = write === null ? null : leftBy(one);
+    return write === null || written === null ? [] : [{ ...write, bytes: written }];
+  });
+  const zeroing = zeroingSteps(scenario, fileOffset).filter(isDone);
+  for (let index = 0; index < found.length; index += 1) {
+    if (left[index] === now[index]) continue;
+    const here = fileOffset + BigInt(index);
+    const there = writes.filter((write) => byteOf(write, here) !== null);
+    const isOverwritten = there.some(
+      (write) => !isBefore(scenario, write.at, at) && byteOf(write, here) === now[index],
+    );
+    if (!isOverwritten) return false;
+    if (!isOwn && !mayFind(there, here).includes(found[index] ?? null)) return false;
+  }
+  return true;
+
+  /** The values that an access may find in a byte: of steps in no order each may be the last before it. */
+  function mayFind(there: readonly Write[], here: bigint): readonly (number | null)[] {
+    const changes = [
+      ...there.map((write) => ({ at: write.at, value: byteOf(write, here) })),
+      ...zeroing.map((one) => ({ at: one, value: 0 })),
+    ].filter((change) => !isBefore(scenario, at, change.at));
+    const certain = changes.filter((change) => isBefore(scenario, change.at, at));
+    const last = changes.filter(
+      (change) => !certain.some((other) => isBefore(scenario, change.at, other.at)),
+    );
+    const values = last.map(({ value }) => value);
+    return certain.length > 0 ? values : [...values, content[Number(here - fileOffset)] ?? null];
+  }
+}
+
+function allSteps({ actors }: Scenario): readonly StepAt[] {
+  return Object.entries(actors).flatMap(([actor, { steps }]) => steps.map((_, index) => ({ actor, index })));
 }

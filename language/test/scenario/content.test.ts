@@ -65,27 +65,35 @@ describe("classifyAccess", () => {
     ["what the file held before it was cut", original, zeros, "stale"],
     ["what was never there", other, original, "stale"],
   ])("%s", (_what, seen, fileNow, kind) => {
-    expect(classifyAccess(load, 0x1000n, seen, { zerosAreHeld: never, fileNow: () => fileNow }).kind).toBe(
-      kind,
-    );
+    expect(
+      classifyAccess(load, 0x1000n, seen, { zerosAreHeld: never, wasHeld: never, fileNow: () => fileNow })
+        .kind,
+    ).toBe(kind);
   });
 
   it("zeros that the file holds by right are its value, and stale where it has something else by now", () => {
     const kindOf = (fileNow: Uint8Array) =>
-      classifyAccess(load, 0x1000n, zeros, { zerosAreHeld: () => true, fileNow: () => fileNow }).kind;
+      classifyAccess(load, 0x1000n, zeros, {
+        zerosAreHeld: () => true,
+        wasHeld: never,
+        fileNow: () => fileNow,
+      }).kind;
     expect(kindOf(zeros)).toBe("value");
     expect(kindOf(other)).toBe("stale");
   });
 
   it("zeros that a store wrote are its value, where the file has them", () => {
     const store = { verb: "store", offset: 0x1000n, size: 8, value: 0n } as const;
-    expect(classifyAccess(store, 0x1000n, zeros, { zerosAreHeld: never, fileNow: () => zeros })).toEqual({
+    expect(
+      classifyAccess(store, 0x1000n, zeros, { zerosAreHeld: never, wasHeld: never, fileNow: () => zeros }),
+    ).toEqual({
       kind: "value",
       value: 0n,
     });
-    expect(classifyAccess(store, 0x1000n, zeros, { zerosAreHeld: never, fileNow: () => original }).kind).toBe(
-      "stale",
-    );
+    expect(
+      classifyAccess(store, 0x1000n, zeros, { zerosAreHeld: never, wasHeld: never, fileNow: () => original })
+        .kind,
+    ).toBe("stale");
   });
 
   const size = { verb: "file-size", offset: 0n } as const;
@@ -95,10 +103,19 @@ describe("classifyAccess", () => {
     ["a size that the file had", 0x400000n, 0n, "stale"],
   ] as const)("of an access that asks for the size: %s", (_what, seen, now, kind) => {
     const fileNow = () => fromValue(now, 8);
-    expect(classifyAccess(size, 0n, fromValue(seen, 8), { zerosAreHeld: never, fileNow })).toEqual({
+    expect(
+      classifyAccess(size, 0n, fromValue(seen, 8), { zerosAreHeld: never, wasHeld: never, fileNow }),
+    ).toEqual({
       kind,
       value: seen,
     });
+  });
+
+  it("what the file held at the access, where a later step has left what it holds now", () => {
+    const given = { zerosAreHeld: never, wasHeld: () => true, fileNow: () => other };
+    expect(classifyAccess(load, 0x1000n, original, given).kind).toBe("value");
+    expect(classifyAccess(load, 0x1000n, zeros, given).kind).toBe("zero");
+    expect(classifyAccess(size, 0n, fromValue(0x1000n, 8), given).kind).toBe("stale");
   });
 
   it("of an access that sees nothing: done", () => {
@@ -108,7 +125,9 @@ describe("classifyAccess", () => {
       { verb: "file-truncate", offset: 0n, newSize: 0n } as const,
     ]) {
       const seen = new Uint8Array();
-      expect(classifyAccess(step, 0n, seen, { zerosAreHeld: never, fileNow: () => seen })).toEqual({
+      expect(
+        classifyAccess(step, 0n, seen, { zerosAreHeld: never, wasHeld: never, fileNow: () => seen }),
+      ).toEqual({
         kind: "done",
       });
     }
@@ -125,6 +144,7 @@ describe("classifyAccess", () => {
     const step = { verb: "atomic", offset: 0x1000n, size } as const;
     const access = classifyAccess(step, 0x1000n, fromValue(seen, size), {
       zerosAreHeld: never,
+      wasHeld: never,
       fileNow: () => fromValue(now, size),
     });
     expect(access).toEqual({ kind, value: seen });
@@ -134,6 +154,7 @@ describe("classifyAccess", () => {
     const fetched = (eax: bigint) =>
       classifyAccess({ verb: "fetch", offset: 0x1000n }, 0x1000n, fromValue(eax, 4), {
         zerosAreHeld: never,
+        wasHeld: never,
         fileNow: () => zeros,
       });
     expect(fetched(0xda000001n)).toEqual({ kind: "value", value: 0xda000001n });

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { heldAt, mayBeWritten, writtenBy } from "../../src/scenario/held.ts";
+import { contentBytes, fromValue, toValue } from "../../src/scenario/content.ts";
+import { heldAt, mayBeWritten, wasHeld, writtenBy, writtenTo } from "../../src/scenario/held.ts";
 import { parseScenarios } from "../../src/scenario/parse.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 
@@ -131,5 +132,63 @@ describe("what was written", () => {
   it("may be where a step of the guest writes", () => {
     expect(mayBeWritten(scenario, 0x1004n, 4)).toBe(true);
     expect(mayBeWritten(scenario, 0x1008n, 8)).toBe(false);
+  });
+});
+
+describe("bytes that the file held at an access and holds no more", () => {
+  const original = toValue(contentBytes("pattern", 0x1000n, 8));
+
+  /** `task[index]` has found `found`, and the file holds `now`. An atomic access has left `atomicLeft`. */
+  function isHeld(given: Given, found: bigint, now: bigint, atomicLeft = 0n): boolean {
+    const scenario = scenarioOf(given);
+    const bytes = { found: fromValue(found, 8), left: fromValue(found, 8), now: fromValue(now, 8) };
+    return wasHeld(scenario, { actor: "task", index: given.index ?? 0 }, bytes, {
+      leftBy: (at) => {
+        const isAtomic = scenario.actors[at.actor]?.steps[at.index]?.verb === "atomic";
+        return isAtomic ? fromValue(atomicLeft, 8) : writtenTo(scenario, at);
+      },
+      isDone: () => true,
+    });
+  }
+  const twice = ["store 0x1000 8 1", load, "store 0x1000 8 2", load];
+
+  it("a store that a later one has overwritten, and the load between them", () => {
+    expect(isHeld({ task: twice, index: 0 }, 1n, 2n)).toBe(true);
+    expect(isHeld({ task: twice, index: 1 }, 1n, 2n)).toBe(true);
+    expect(isHeld({ task: [load, "store 0x1000 8 2"] }, original, 2n)).toBe(true);
+  });
+
+  it("not what no step before it has left", () => {
+    expect(isHeld({ task: twice, index: 1 }, original, 2n)).toBe(false);
+    expect(isHeld({ task: twice, index: 1 }, 3n, 2n)).toBe(false);
+  });
+
+  it("not where no later step has left what the file holds now", () => {
+    expect(isHeld({ task: twice, index: 1 }, 1n, original)).toBe(false);
+    expect(isHeld({ task: twice, index: 3 }, 1n, 2n)).toBe(false);
+    expect(isHeld({ task: [load] }, original, 0n)).toBe(false);
+    // The second store is lost, and the load has found it where it went.
+    expect(isHeld({ task: twice, index: 2 }, 2n, 1n)).toBe(false);
+    expect(isHeld({ task: twice, index: 3 }, 2n, 1n)).toBe(false);
+  });
+
+  it("byte by byte, and as an atomic access has left it", () => {
+    const task = ["store 0x1000 4 0x11", load, "atomic 0x1000 8", load];
+    const found = (original & ~0xffff_ffffn) | 0x11n;
+    expect(isHeld({ task, index: 1 }, found, found + 1n, found + 1n)).toBe(true);
+    expect(isHeld({ task, index: 1 }, original, found + 1n, found + 1n)).toBe(false);
+  });
+
+  it("not the old content, where a step before the access has cut it off", () => {
+    const task = ["signal go", "await done", load, "store 0x1000 8 2"];
+    expect(isHeld({ task, index: 2, host: regrow }, original, 2n)).toBe(false);
+    expect(isHeld({ task, index: 2, host: regrow }, 0n, 2n)).toBe(true);
+  });
+
+  it("of steps in no order each may be the last before the access", () => {
+    const given = { task: [load, "store 0x1000 8 2"], other: ["store 0x1000 8 7"] };
+    expect(isHeld(given, 7n, 2n)).toBe(true);
+    expect(isHeld(given, original, 2n)).toBe(true);
+    expect(isHeld(given, 2n, 7n)).toBe(false);
   });
 });

@@ -58,3 +58,38 @@ describe("effectsOf", () => {
     ]);
   });
 });
+
+describe("effectsOf, of the mapped inode", () => {
+  const kindsOf = (...steps: HostStep[]) =>
+    effectsOf(scenarioWith({ actors: { host: host(...steps) } })).map(({ effect }) => effect.kind);
+  const cut: HostStep = { verb: "truncate", size: 0n };
+
+  it("has none for steps by a name that it has no more", () => {
+    expect(kindsOf({ verb: "rename-over" }, cut)).toEqual(["none", "none"]);
+    expect(kindsOf({ verb: "unlink" }, cut)).toEqual(["none", "none"]);
+    expect(kindsOf(cut, { verb: "unlink" })).toEqual(["resize", "none"]);
+  });
+
+  it("has those by a descriptor that was opened before, not by one of the other file", () => {
+    const byDescriptor: HostStep = { verb: "ftruncate", size: 0n };
+    expect(kindsOf({ verb: "open" }, { verb: "rename-over" }, byDescriptor)).toEqual([
+      "none",
+      "none",
+      "resize",
+    ]);
+    expect(kindsOf({ verb: "rename-over" }, { verb: "open" }, byDescriptor)).toEqual([
+      "none",
+      "none",
+      "none",
+    ]);
+  });
+
+  it("has none for a size that hugetlbfs denies", () => {
+    const backing = { kind: "hugetlb", size: 0x800000n, content: "pattern" } as const;
+    const actors = { host: host({ verb: "truncate", size: 0x1000n }, { verb: "truncate", size: 0x200000n }) };
+    expect(effectsOf(scenarioWith({ actors, backing })).map(({ sizeBytes }) => sizeBytes)).toEqual([
+      0x800000n,
+      0x200000n,
+    ]);
+  });
+});

@@ -6,23 +6,19 @@ import {
   type Access,
   type AccessStep,
   accessesOf,
-  classifyAccess,
-  fileOffsetAt,
   type GuestActor,
   guestActors,
-  heldAt,
   type Labelled,
   mappingsOf,
-  mayBeWritten,
   type Scenario,
   UNOBSERVED,
-  writtenBy,
 } from "../../../../language/src/index.ts";
 import { lookAtThread, readThread, type SleepWatch } from "../../../../sys/src/index.ts";
 import { Attendance, type Share } from "../attendance.ts";
 import { type Child, type ChildExit, exitText, startChild } from "../child.ts";
 import { type HostSetup, notReached } from "../host-setup.ts";
 import { type AllAccesses, type HostTask, type HostTasks, isHung, isSignalOfAccess } from "../native.ts";
+import { SeenAccesses } from "../seen.ts";
 import type { MapperInbound, MapperOutbound } from "./mapper.ts";
 
 /** The vocabulary has a word for two of the signals that an access raises. */
@@ -42,11 +38,11 @@ const isOfAccess = (exit: ChildExit): boolean => exit.kind === "signal" && isSig
 /** One mapping child: a guest task as a process. */
 class Mapper implements HostTask {
   readonly name: string;
-  readonly #scenario: Scenario;
+  readonly #seen: SeenAccesses;
+  readonly #number: number;
   readonly #setup: HostSetup;
   readonly #steps: ReadonlyMap<string, Labelled<AccessStep>>;
   readonly #accesses: Record<string, Access>;
-  readonly #all: AllAccesses;
   readonly #child: Child<MapperInbound, MapperOutbound>;
   readonly #actor: GuestActor;
   readonly mapped: Promise<void>;
@@ -65,14 +61,15 @@ class Mapper implements HostTask {
     scenario: Scenario,
     setup: HostSetup,
     actor: readonly [string, GuestActor],
-    accesses: AllAccesses,
+    seen: SeenAccesses,
+    number: number,
     directory: string,
   ) {
     [this.name, this.#actor] = actor;
-    this.#scenario = scenario;
+    this.#seen = seen;
+    this.#number = number;
     this.#setup = setup;
-    this.#all = accesses;
-    this.#accesses = accesses[this.name] ?? {};
+    this.#accesses = { ...notReached(scenario)[this.name] };
     this.#steps = new Map(accessesOf(this.#actor).map((one) => [one.label, one]));
     let onMapped = (): void => {};
     let onFinished = (): void => {};
@@ -107,7 +104,7 @@ class Mapper implements HostTask {
         return;
       case "saw":
         this.#touching = null;
-        this.#accesses[message.label] = this.#classify(message.label, message.bytes);
+        this.#take(message.label, message.bytes);
         return;
       case "efault":
         this.#touching = null;
@@ -127,21 +124,19 @@ class Mapper implements HostTask {
     }
   }
 
-  #classify(label: string, bytes: Uint8Array): Access {
+  #take(label: string, bytes: Uint8Array): void {
     const known = this.#steps.get(label);
     if (known === undefined) throw new Error(`${this.name} reports an access ${label} that it does not have`);
-    const { step, index } = known;
-    const offset = fileOffsetAt(this.#scenario, step.offset);
-    const written = mayBeWritten(this.#scenario, offset, bytes.length);
-    return classifyAccess(step, offset, bytes, {
-      zerosAreHeld: () => this.#zerosAreHeld(index),
-      fileNow: () => this.#setup.readFile(offset, bytes.length, { written }),
-    });
+    this.#seen.take(this.#number, known.index, bytes);
   }
 
-  #zerosAreHeld(index: number): boolean {
-    const hasWritten = writtenBy(this.#scenario, this.#all, this.#setup.hostSteps());
-    return heldAt(this.#scenario, { actor: this.name, index }, hasWritten).zerosAreHeld;
+  /** What is known by now, under the labels of the steps. */
+  accesses(): Record<string, Access> {
+    const seen = [...this.#steps].flatMap(([label, { index }]) => {
+      const access = this.#seen.access(this.name, index);
+      return access === null ? [] : [[label, access] as const];
+    });
+    return { ...this.#accesses, ...Object.fromEntries(seen) };
   }
 
   #receiveExit(exit: ChildExit): void {
@@ -201,12 +196,11 @@ class Mapper implements HostTask {
 class Mappers implements HostTasks {
   readonly tasks: readonly Mapper[];
   readonly mapped: Promise<void>;
-  readonly #accesses: AllAccesses;
 
   constructor(scenario: Scenario, setup: HostSetup, directory: string) {
-    this.#accesses = notReached(scenario);
+    const seen = new SeenAccesses(scenario, setup);
     this.tasks = guestActors(scenario).map(
-      (actor) => new Mapper(scenario, setup, actor, this.#accesses, directory),
+      (actor, number) => new Mapper(scenario, setup, actor, seen, number, directory),
     );
     this.mapped = Promise.all(this.tasks.map((mapper) => Promise.race([mapper.mapped, mapper.ended]))).then(
       () => {},
@@ -226,7 +220,7 @@ class Mappers implements HostTasks {
   }
 
   accesses(): AllAccesses {
-    return this.#accesses;
+    return Object.fromEntries(this.tasks.map((mapper) => [mapper.name, mapper.accesses()]));
   }
 
   async kill(): Promise<void> {

@@ -29,8 +29,12 @@ import {
   allAccesses,
   changesServer,
   cpuOf,
+  type Effected,
   effectOf,
+  effectsOf,
   type FaultRule,
+  type FileEffect,
+  type FileRange,
   fileOffsetAt,
   fileSizes,
   firstUnallocated,
@@ -43,10 +47,12 @@ import {
   hostActors,
   isAccess,
   isAction,
+  isBefore,
   isBystander,
   isDeviceAccess,
   isIoAnswered,
   isMappedIntoGuest,
+  isNested,
   isWrite,
   kernelCopyOptionsOf,
   labelledAccesses,
@@ -57,8 +63,8 @@ import {
   pageBytesOf,
   type Scenario,
   STUCK,
+  type StepAt,
   servedPage,
-  sizeAfter,
   touchOf,
   type UserfaultHandler,
   untilOf,
@@ -163,24 +169,132 @@ function killed(scenario: Scenario): string[] {
   );
 }
 
+function effectAt(effects: readonly Effected[], { actor, index }: StepAt): Effected | undefined {
+  return effects.find(({ at }) => at.actor === actor && at.index === index);
+}
+
 /**
  * Does the guest touch a part of the file that gets other bytes, where the model has only values? Bytes stored through
  * another mapping into what had become zeros are such a value.
  */
 function touchesChanged(scenario: Scenario): boolean {
   const starts = allAccesses(scenario).map((step) => fileOffsetAt(scenario, step.offset));
-  return hostActors(scenario).some(([, actor]) => {
+  const effects = effectsOf(scenario);
+  return hostActors(scenario).some(([name, actor]) => {
     let size = scenario.backing.size;
     let zeroedFrom = size;
-    return actor.steps.some((step) => {
+    return actor.steps.some((step, index) => {
       if (!isAction(step)) return false;
       const range = actOf(step).rewrites?.(step, scenario.backing.size);
       const isRefilled = step.verb === "map-store" && step.offset >= zeroedFrom && step.offset < size;
-      size = sizeAfter(step, size);
+      size = effectAt(effects, { actor: name, index })?.sizeBytes ?? size;
       if (size < zeroedFrom) zeroedFrom = size;
       return range !== undefined && !isRefilled && starts.some((at) => at >= range.from && at < range.to);
     });
   });
+}
+
+const unchanged = (sizeBytes: bigint): Pick<Effected, "effect" | "sizeBytes"> => ({
+  effect: { kind: "none" },
+  sizeBytes,
+});
+
+/** Steps by the file's name, behind one that has taken the name away, whose result is not simply "done". */
+function refusedByName({ actors }: Scenario): string | null {
+  for (const [, { steps }] of hostActors({ actors })) {
+    let name: "mapped" | "empty" | "none" = "mapped";
+    for (const step of steps) {
+      if (!isAction(step)) continue;
+      const { descriptor, server } = actOf(step);
+      const isByName = descriptor !== "uses" && server === undefined;
+      if (isByName && name === "none") return `${step.verb} behind unlink: the model has inodes, no names`;
+      const needsPages = step.verb === "collapse" || step.verb === "map-store";
+      if (needsPages && name === "empty")
+        return `${step.verb} behind rename-over, of an empty file: the model has one file`;
+      if (step.verb === "unlink") name = "none";
+      if (step.verb === "rename-over") name = "empty";
+    }
+  }
+  return null;
+}
+
+/** The bytes of the file that an access touches: from its first up to, not including, its last. */
+function bytesOf(scenario: Scenario, step: AccessStep): FileRange {
+  const from = fileOffsetAt(scenario, step.offset);
+  return { from, to: from + BigInt(accessBytes(step)) };
+}
+
+/** Is a page touched of which a hole zeroes a part? */
+function touchesPart(scenario: Scenario): boolean {
+  const parts = effectsOf(scenario).flatMap(({ effect, sizeBytes }) => {
+    if (effect.kind !== "hole") return [];
+    const { from, to } = effect.range;
+    return [from, to < sizeBytes ? to : 0n].filter((edge) => edge % PAGE !== 0n).map((edge) => edge / PAGE);
+  });
+  return allAccesses(scenario).some((step) => pagesOf(scenario, step).some((page) => parts.includes(page)));
+}
+
+/** Does a page hold several values of which the model, whose page has one, would take one for another? */
+function holdsSeveral(scenario: Scenario): boolean {
+  const accesses = allAccesses(scenario);
+  const hostStores = hostActors(scenario).flatMap(([, { steps }]) =>
+    steps.flatMap((step) => (step.verb === "map-store" ? [{ from: step.offset, to: step.offset + 8n }] : [])),
+  );
+  const besideHost = hostStores.some((store) =>
+    accesses.some((step) => {
+      const { from, to } = bytesOf(scenario, step);
+      const isInPage = pagesOf(scenario, step).includes(store.from / PAGE);
+      return isInPage && !(from >= store.from && to <= store.to);
+    }),
+  );
+  // A copy that ends at its second page has written to the first. A move writes to both or to none.
+  const placed = guestActors(scenario).flatMap(([name, actor]) =>
+    accessesOf(actor).map(({ step, index }) => ({ step, at: { actor: name, index } })),
+  );
+  const copies = placed.filter(
+    ({ step }) =>
+      isWrite(step) && touchOf(step).instruction === "string" && pagesOf(scenario, step).length > 1,
+  );
+  const inHalf = copies.some((copy) => {
+    const { from, to } = bytesOf(scenario, copy.step);
+    return placed.some(({ step, at }) => {
+      const other = bytesOf(scenario, step);
+      const sees = step !== copy.step && !isBefore(scenario, at, copy.at);
+      return sees && other.from < to && from < other.to;
+    });
+  });
+  return besideHost || inHalf;
+}
+
+/** Does the file system get space back of which a page would be given that had none? */
+function getsSpace(scenario: Scenario): boolean {
+  const hole = firstUnallocated(scenario);
+  if (hole === null) return false;
+  const isTouched = allAccesses(scenario).some((step) => bytesOf(scenario, step).to > hole);
+  const frees = effectsOf(scenario).some(({ effect }) => {
+    if (effect.kind === "hole") return effect.range.from < hole;
+    return effect.kind === "resize" && effect.sizeBytes < hole;
+  });
+  return isTouched && frees;
+}
+
+/** What becomes of the file that the model, which knows pages, has no equal of. */
+function refusedOfFile(scenario: Scenario): string | null {
+  const byName = refusedByName(scenario);
+  if (byName !== null) return byName;
+  if (touchesPart(scenario)) return "a hole that begins or ends in a page: the model knows pages only";
+  if (holdsSeveral(scenario)) return "several values in one page: a page of the model has one";
+  if (getsSpace(scenario)) return "a full file system that gets space back: the model gives none";
+  const pageBytes = pageBytesOf(scenario.backing.kind);
+  const isUneven = hostActors(scenario).some(([, { steps }]) =>
+    steps.some((step) => {
+      const effect = effectOf(step, scenario.backing.size);
+      return effect.kind === "resize" && effect.sizeBytes % pageBytes !== 0n;
+    }),
+  );
+  return scenario.backing.kind === "hugetlb" && isUneven
+    ? "a size that is not of whole huge pages, which hugetlbfs denies (EINVAL): the model has no such result"
+    : null;
 }
 
 /** Does a page need I/O that takes its time? */
@@ -262,6 +376,8 @@ function refusedMemory({ backing, actors }: Scenario): string | null {
 
 /** Why the model has no answer, or null. */
 function refusal(scenario: Scenario, proposal: Proposal): string | null {
+  if (proposal.kvm === "none" && isNested(scenario))
+    return "a task of a guest's guest: without a VM there is no guest";
   if (partsOf(proposal) === null) return "the proposal names neither a whole VM nor none";
   if (!isMappedIntoGuest(scenario.layout)) {
     return `layout ${scenario.layout} is about a guest's page cache; the model's guest has none`;
@@ -271,6 +387,13 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   if (scenario.backing.cache !== undefined) {
     return "the model has no client of a file server that holds attributes";
   }
+  const isLeft = guestActors(scenario).some(
+    ([, actor]) =>
+      actor.in === "guest-task" &&
+      actor.onSigbus === "next-step" &&
+      actor.steps.some((step) => untilOf(step) !== null),
+  );
+  if (isLeft) return "a repetition that SIGBUS ends before its signal: the model's waits for it";
   const ofVmm = refusedOfVmm(scenario, proposal);
   if (ofVmm !== null) return ofVmm;
   const ofHost = refusedOfHost(scenario);
@@ -284,6 +407,8 @@ function refusal(scenario: Scenario, proposal: Proposal): string | null {
   }
   if (touchesChanged(scenario))
     return "bytes that the host moves or changes: the model knows old, new and zero";
+  const ofFile = refusedOfFile(scenario);
+  if (ofFile !== null) return ofFile;
   if (hasTwoGfns(scenario))
     return "a page of the file at two guest addresses: a page of the model has one gfn";
   if (hostSteps(scenario).length > 1) return "the model has one host process";
@@ -462,7 +587,8 @@ class Translator {
     }
   }
 
-  host(step: HostStep, through: "file" | "mount", size: bigint): ModelHostStep {
+  /** @param size the file's size before */
+  host(step: HostStep, through: "file" | "mount", effect: FileEffect, size: bigint): ModelHostStep {
     if (step.verb === "signal") return { op: "signal", name: step.name };
     // The engine's own signal: without it the host acts earlier, too, never later than it could.
     if (step.verb === "await")
@@ -470,7 +596,6 @@ class Translator {
     if (step.verb === "map-store" && this.pages.includes(step.offset / PAGE)) {
       return { op: "write", page: this.pages.indexOf(step.offset / PAGE) };
     }
-    const effect = effectOf(step, size);
     switch (effect.kind) {
       case "resize": {
         const pages = this.count(effect.sizeBytes);
@@ -483,7 +608,7 @@ class Translator {
         };
       }
       case "hole": {
-        // Only whole pages become holes; the rest of a page is zeroed, which no access here distinguishes.
+        // Whole pages become holes; of a page of which a part is zeroed nothing is touched (`touchesPart`).
         const page = this.count(effect.range.from);
         return { op: "punch", page, pages: this.count(effect.range.to) - page };
       }
@@ -509,12 +634,14 @@ export function translate(
   const hosts = hostActors(scenario);
   const steps: ModelHostStep[] = [];
   let size = scenario.backing.size;
-  for (const [, actor] of hostSteps(scenario)) {
+  const effects = effectsOf(scenario);
+  for (const [name, actor] of hostSteps(scenario)) {
     if (actor.in === "vmm") steps.push(...actor.steps.map((step) => translator.vmm(step)));
     else {
-      for (const step of actor.steps) {
-        steps.push(translator.host(step, actor.through, size));
-        size = sizeAfter(step, size);
+      for (const [index, step] of actor.steps.entries()) {
+        const { effect, sizeBytes } = effectAt(effects, { actor: name, index }) ?? unchanged(size);
+        steps.push(translator.host(step, actor.through, effect, size));
+        size = sizeBytes;
       }
     }
   }
