@@ -22,7 +22,23 @@ import {
 import { offsetsOf, sizeOf } from "../abi/layout.ts";
 import type { OpcodeName } from "../abi/opcodes.ts";
 import { type Answer, type Call, encodeRequest } from "../transport/memory/client.ts";
-import { HEADER_BYTES, REQUEST, type RequestName } from "../transport/vhost-user/protocol.ts";
+import {
+  encodeRequest as encodeMessage,
+  HEADER_BYTES,
+  PROTOCOL_FEATURE,
+  REQUEST,
+  type RequestName,
+  u64Payload,
+  VHOST_USER_F_PROTOCOL_FEATURES,
+} from "../transport/vhost-user/protocol.ts";
+import {
+  DESCRIPTOR_BYTES,
+  VIRTQ_DESC_F_INDIRECT as INDIRECT,
+  VIRTQ_DESC_F_NEXT as NEXT,
+  VIRTIO_F_INDIRECT_DESC,
+  VIRTIO_F_VERSION_1,
+  VIRTQ_DESC_F_WRITE as WRITE,
+} from "../transport/virtio/queue.ts";
 
 const RAM_BYTES = 4 * 2 ** 20;
 /** Where the front-end has its memory: the server has it elsewhere. */
@@ -42,15 +58,9 @@ const ANSWER = 0x4_0000;
 const CONTENT = 0x10_0000;
 const PAGE = 4096;
 const APART = 2 * PAGE;
-const NEXT = 1;
-const WRITE = 2;
-const INDIRECT = 4;
 const NO_NOTIFY = 1;
-/** VIRTIO_F_VERSION_1, VIRTIO_F_INDIRECT_DESC, VHOST_USER_F_PROTOCOL_FEATURES. */
-const FEATURES: bigint = (1n << 32n) | (1n << 28n) | (1n << 30n);
-/** REPLY_ACK and CONFIGURE_MEM_SLOTS. */
-const PROTOCOL_FEATURES: bigint = (1n << 3n) | (1n << 15n);
-const NEED_REPLY = 8;
+const FEATURES: bigint = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VHOST_USER_F_PROTOCOL_FEATURES;
+const PROTOCOL_FEATURES: bigint = PROTOCOL_FEATURE.REPLY_ACK | PROTOCOL_FEATURE.CONFIGURE_MEM_SLOTS;
 const BOUND_MS = 10_000;
 const OUT = offsetsOf("fuse_out_header");
 const OUT_BYTES = sizeOf("fuse_out_header");
@@ -64,15 +74,9 @@ export type DriverCall = Call & {
 
 type Buffers = { readonly gpa: number; readonly length: number; readonly flags: number }[];
 
-function u64(value: bigint): Buffer {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64LE(value);
-  return bytes;
-}
-
 function words(...values: readonly (number | bigint)[]): Buffer {
-  const bytesOf = (value: number | bigint): Buffer =>
-    typeof value === "bigint" ? u64(value) : Buffer.from(new Uint32Array([value]).buffer);
+  const bytesOf = (value: number | bigint): Uint8Array =>
+    typeof value === "bigint" ? u64Payload(value) : new Uint8Array(new Uint32Array([value]).buffer);
   return Buffer.concat(values.map(bytesOf));
 }
 
@@ -104,15 +108,20 @@ export class VhostDriver {
     this.#shorts = new Uint16Array(buffer, byteOffset, RAM_BYTES / 2);
     this.#get("GET_FEATURES");
     const offered = this.#get("GET_PROTOCOL_FEATURES").readBigUInt64LE();
-    this.#send("SET_PROTOCOL_FEATURES", u64(offered & PROTOCOL_FEATURES));
+    this.#send("SET_PROTOCOL_FEATURES", u64Payload(offered & PROTOCOL_FEATURES));
     this.#send("SET_OWNER", Buffer.alloc(0));
-    this.#send("SET_FEATURES", u64(FEATURES));
+    this.#send("SET_FEATURES", u64Payload(FEATURES));
     this.#acknowledged("ADD_MEM_REG", words(0n, 0n, BigInt(RAM_BYTES), USER_ADDRESS, 0n), this.#ram);
     for (let queue = 0; queue < QUEUES; queue += 1) this.#start(queue);
   }
 
-  #send(name: RequestName, payload: Uint8Array, flags = 0, fds: readonly number[] = []): void {
-    const message = Buffer.concat([words(REQUEST[name], 1 | flags, payload.length), payload]);
+  #send(
+    name: RequestName,
+    payload: Uint8Array,
+    reply: "needs reply" | "no reply" = "no reply",
+    fds: readonly number[] = [],
+  ): void {
+    const message = encodeMessage(REQUEST[name], payload, reply);
     if (sendWithDescriptors(this.#socket, message, fds) !== message.length)
       throw new Error(`${name}: the server has closed the connection`);
   }
@@ -123,7 +132,7 @@ export class VhostDriver {
   }
 
   #acknowledged(name: RequestName, payload: Uint8Array, ...fds: readonly number[]): void {
-    this.#send(name, payload, NEED_REPLY, fds);
+    this.#send(name, payload, "needs reply", fds);
     if (this.#receive(name).readBigUInt64LE() !== 0n) throw new Error(`the server refuses ${name}`);
   }
 
@@ -150,8 +159,8 @@ export class VhostDriver {
     this.#send("SET_VRING_BASE", words(queue, 0));
     const places = [at, at + BigInt(USED), at + BigInt(AVAILABLE), 0n];
     this.#acknowledged("SET_VRING_ADDR", words(queue, 0, ...places));
-    this.#acknowledged("SET_VRING_CALL", u64(BigInt(queue)), this.#calls[queue] ?? -1);
-    this.#acknowledged("SET_VRING_KICK", u64(BigInt(queue)), this.#kicks[queue] ?? -1);
+    this.#acknowledged("SET_VRING_CALL", u64Payload(BigInt(queue)), this.#calls[queue] ?? -1);
+    this.#acknowledged("SET_VRING_KICK", u64Payload(BigInt(queue)), this.#kicks[queue] ?? -1);
     this.#acknowledged("SET_VRING_ENABLE", words(queue, 1));
   }
 
@@ -193,11 +202,19 @@ export class VhostDriver {
   #exchange(what: string, buffers: Buffers): void {
     for (const [i, { gpa, length, flags }] of buffers.entries()) {
       const isLast = i === buffers.length - 1;
-      this.#describe(TABLE + 16 * i, { gpa, length, flags: flags | (isLast ? 0 : NEXT) }, i + 1);
+      this.#describe(
+        TABLE + DESCRIPTOR_BYTES * i,
+        { gpa, length, flags: flags | (isLast ? 0 : NEXT) },
+        i + 1,
+      );
     }
     const queue = REQUESTS * QUEUE_BYTES;
     const head = this.#next % QUEUE_SIZE;
-    this.#describe(queue + 16 * head, { gpa: TABLE, length: 16 * buffers.length, flags: INDIRECT }, 0);
+    this.#describe(
+      queue + DESCRIPTOR_BYTES * head,
+      { gpa: TABLE, length: DESCRIPTOR_BYTES * buffers.length, flags: INDIRECT },
+      0,
+    );
     this.#view.setUint16(queue + AVAILABLE + 4 + 2 * head, head, true);
     this.#next = (this.#next + 1) & 0xffff;
     const [call = -1, kick = -1] = [this.#calls[REQUESTS], this.#kicks[REQUESTS]];

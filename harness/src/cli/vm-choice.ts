@@ -1,5 +1,4 @@
 /** Which VM a command is about, and the look at it: for `diagnose` and `rescue`. */
-import { readFileSync } from "node:fs";
 import { exitCodes, type InterruptingSignal } from "../../../language/src/command-words.ts";
 import { type Collected, collect } from "../diagnose/collect.ts";
 import type { HostFacts } from "../diagnose/facts.ts";
@@ -18,15 +17,6 @@ export function wantedOf({ pid, name }: { readonly pid?: string; readonly name?:
   if (pid !== undefined) return { kind: "pid", pid: parseCount("--pid", pid, 1, PID_MAX) };
   return name === undefined ? { kind: "all" } : { kind: "name", name };
 }
-
-/** What the process of QEMU is that holds no VM. */
-const isQemu = (pid: number): boolean => {
-  try {
-    return /^qemu/.test(readFileSync(`/proc/${pid}/comm`, "utf8"));
-  } catch {
-    return false;
-  }
-};
 
 function nothingFound(command: string, wanted: Wanted, { others, unseen }: Found): number {
   const left = unseen.length === 0 ? "" : `; not looked at: ${unseen.join("; ")}`;
@@ -49,16 +39,17 @@ function nothingFound(command: string, wanted: Wanted, { others, unseen }: Found
   }
 }
 
-function whyNone(pid: number): string {
-  const seen = process.getuid?.() === 0 ? "" : ", as far as this user may see";
-  return isQemu(pid) ? `${seen}: a QEMU without -accel kvm (TCG) has none` : seen;
+function whyNone({ isRoot, vms }: Pick<HostFacts, "isRoot" | "vms">): string {
+  const seen = isRoot ? "" : ", as far as this user may see";
+  const isQemu = vms.some((one) => one.process.startsWith("qemu"));
+  return isQemu ? `${seen}: a QEMU without -accel kvm (TCG) has none` : seen;
 }
 
 /** The exit code of a look that found no VM; null: it found one. Throws a UsageError where the one that was named is none. */
 export function nothingToLookAt(command: string, wanted: Wanted, { facts, found }: Collected): number | null {
   if (facts.vms.length === 0) return nothingFound(command, wanted, found);
   if (wanted.kind === "pid" && facts.vms.every(({ vms }) => vms === 0))
-    throw new UsageError(`--pid ${wanted.pid}: the process holds no VM on KVM${whyNone(wanted.pid)}`);
+    throw new UsageError(`--pid ${wanted.pid}: the process holds no VM on KVM${whyNone(facts)}`);
   return null;
 }
 
