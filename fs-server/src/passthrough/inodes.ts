@@ -242,8 +242,10 @@ export class InodeTable {
     const at = this.#slots.at(slot);
     const handles = slot === 0 ? 0 : (words[at + BACKED_HANDLES] ?? 0);
     if (handles > 0) words[at + BACKED_HANDLES] = handles - 1;
+    // Read under the lock: the next open of another thread puts its own there.
+    const id = handles === 1 ? (words[at + BACKING] ?? null) : null;
     this.#slots.unlock();
-    return handles === 1 ? (words[at + BACKING] ?? null) : null;
+    return id;
   }
 
   #refer(at: number): void {

@@ -1,8 +1,10 @@
 /** Which inode has which backing file, for all threads that serve it. */
+import { once } from "node:events";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { files } from "../../../sys/src/index.ts";
+import { compiledEntry, files } from "../../../sys/src/index.ts";
 import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { type FileHandle, type NodeId, ROOT_NODE } from "../../src/fs/filesystem.ts";
 import { componentName } from "../../src/fs/names.ts";
@@ -10,6 +12,7 @@ import { SharedBackings } from "../../src/passthrough/backings.ts";
 import { PassthroughFileSystem } from "../../src/passthrough/passthrough.ts";
 
 let fs: PassthroughFileSystem;
+let source: string;
 let calls: string[];
 /** What the kernel's table does with the next registration. */
 let isRefused: boolean;
@@ -31,7 +34,7 @@ const port = {
 };
 
 beforeEach(() => {
-  const source = temporaryDirectory();
+  source = temporaryDirectory();
   for (const name of ["one", "two"]) writeFileSync(join(source, name), "content");
   fs = new PassthroughFileSystem(source);
   [calls, isRefused, ids] = [[], false, 6];
@@ -112,5 +115,59 @@ describe("backing files", () => {
     fs.forget(first, 1n);
     expect(open(backings, nodeOf("one")).id).toBe(8);
     expect(calls).toEqual(["open 7", "close 7", "open 8"]);
+  });
+});
+
+describe("threads over one table", () => {
+  it("close the backing file that they released last, and not the one that another has opened since", async () => {
+    const rounds = 50_000;
+    const threads = 2;
+    const modules = ["backings", "passthrough"].map(
+      (name) => compiledEntry(import.meta.url, `../../src/passthrough/${name}.ts`).href,
+    );
+    // The first word counts ids; each has a word that says whether it is registered.
+    const registered = new SharedArrayBuffer(4 * (1 + threads * rounds));
+    const code = `
+      const { parentPort, workerData } = require("node:worker_threads");
+      (async () => {
+        const { modules, source, tables, node, rounds } = workerData;
+        const [{ SharedBackings }, { PassthroughFileSystem }] = await Promise.all(modules.map((entry) => import(entry)));
+        const fs = new PassthroughFileSystem(source, {}, tables);
+        const registered = new Int32Array(workerData.registered);
+        const counts = { answeredClosed: 0, closedAgain: 0 };
+        const port = {
+          open: () => {
+            const id = Atomics.add(registered, 0, 1) + 1;
+            Atomics.store(registered, id, 1);
+            return id;
+          },
+          close: (id) => {
+            if (Atomics.exchange(registered, id, 0) !== 1) counts.closedAgain += 1;
+          },
+        };
+        const backings = new SharedBackings(tables, port);
+        for (let round = 0; round < rounds; round += 1) {
+          const handle = fs.open(node, 0);
+          if (Atomics.load(registered, backings.opened(node, handle, 0)) !== 1) counts.answeredClosed += 1;
+          backings.released(handle);
+          fs.release(handle);
+        }
+        parentPort.postMessage(counts);
+      })();`;
+    const node = nodeOf("one");
+    const data = { modules, source, tables: fs.tables, node, rounds, registered };
+    const counts = await Promise.all(
+      Array.from({ length: threads }, async () => {
+        const worker = new Worker(code, { eval: true, trackUnmanagedFds: false, workerData: data });
+        const [result] = await once(worker, "message");
+        return result;
+      }),
+    );
+    expect(counts).toEqual(Array(threads).fill({ answeredClosed: 0, closedAgain: 0 }));
+    const [opened = 0, ...left] = new Int32Array(registered);
+    // Fewer: they had the file open at the same time, so the threads did meet.
+    expect(opened).toBeGreaterThan(rounds / 10);
+    expect(opened).toBeLessThan(threads * rounds);
+    expect(left.filter((isRegistered) => isRegistered !== 0)).toEqual([]);
   });
 });
