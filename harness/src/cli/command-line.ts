@@ -264,7 +264,7 @@ function addModel(program: Command): void {
     .option("--replay <TOKEN>", "print this path of the scenario step by step")
     .option("--mermaid", "with --replay: as Mermaid source")
     .option("--no-timer", "with --replay of a scenario: the guest has no timer interrupt")
-    .option("--claims", "decide the claims of the talk instead")
+    .option("--claims", "decide the claims of the talk instead: those named in place of PROPOSAL, or all")
     .option("--max-states <N>", "stop a search there, and say so", "5000000")
     .option("--json <FILE>", JSON_HELP);
   addSources(exploring).action(async (names: string[], options) => {
