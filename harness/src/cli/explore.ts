@@ -18,6 +18,7 @@ import {
 } from "../../../kvm-model/src/index.ts";
 import { exitCodes, nearest, type Parts } from "../../../language/src/index.ts";
 import { allowedEnds, comparedText, comparedWords, replayText } from "../engines/model/allowed.ts";
+import { asOfProcess } from "../engines/model/process-words.ts";
 import { hardware, partsOf, translate } from "../engines/model/translate.ts";
 import { visible, visibleLines } from "../report/encode.ts";
 import type { Style } from "../report/style.ts";
@@ -100,8 +101,10 @@ function printPath(
   const { model } = modelOf(place, named, options);
   try {
     const parsed = parseToken(token);
-    const { steps } = replay(model, parsed);
-    const cycleAt = parsed.cycle.length === 0 ? null : parsed.stem.length;
+    const path = replay(model, parsed);
+    const from = parsed.cycle.length === 0 ? null : parsed.stem.length;
+    const { steps, cycleAt } =
+      named.proposal.kvm === "none" ? asOfProcess(path.steps, from) : { steps: path.steps, cycleAt: from };
     console.log(
       visibleLines(options.mermaid === true ? mermaidDiagram(steps, cycleAt) : textDiagram(steps, cycleAt)),
     );

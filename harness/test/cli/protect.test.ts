@@ -5,7 +5,7 @@ import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, it } from "vitest";
 import { lineSchema } from "../../src/cli/lines.ts";
 import { type ProtectPrice, priceColumns, priceOperations } from "../../src/protect/price-rows.ts";
-import { cli, jsonLines, startCli } from "../support/cli.ts";
+import { type CliResult, cli, jsonLines, startCli } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 import { startMapping } from "../support/mapping.ts";
 import { noPermissionEvents } from "../support/permission-events.ts";
@@ -35,10 +35,7 @@ describe("daxfault protect", () => {
   });
 
   /** Its standard output, and how it ended, once `end` has ended the process that it looks at. */
-  async function protectUntilReady(
-    pid: number,
-    end: () => unknown,
-  ): Promise<{ code: number; stdout: string; stderr: string }> {
+  async function protectUntilReady(pid: number, end: () => unknown): Promise<CliResult> {
     const running = startCli(["protect", "--pid", String(pid)]);
     await new Promise<void>((resolve) => {
       running.stdout.on("data", (bytes: Buffer) => {
