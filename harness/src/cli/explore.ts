@@ -17,6 +17,7 @@ import {
   textDiagram,
 } from "../../../kvm-model/src/index.ts";
 import { exitCodes, nearest, type Parts } from "../../../language/src/index.ts";
+import { beyondProcess } from "../engines/beyond-process.ts";
 import { allowedEnds, comparedText, comparedWords, replayText } from "../engines/model/allowed.ts";
 import { asOfProcess } from "../engines/model/process-words.ts";
 import { hardware, partsOf, translate } from "../engines/model/translate.ts";
@@ -77,8 +78,10 @@ function withParts({ proposal }: NamedProposal): Parts {
   return parts;
 }
 
-/** With the command that asks reality instead. */
+/** With the command that asks reality instead, if reality can be asked that. */
 function notForModel(place: NamedScenario, named: NamedProposal, reason: string): UsageError {
+  if (named.proposal.kvm === "none" && beyondProcess(place.scenario) !== null)
+    return new UsageError(`${place.scenario.id} is not for ${named.proposal.id}: ${reason}`);
   const command = `daxfault run ${argumentOf(place, named)} --proposal ${named.proposal.id}`;
   return new UsageError(`${place.scenario.id} is not for the model: ${reason}; run it: ${command}`);
 }
