@@ -64,6 +64,9 @@ export function issueText(issue: z.core.$ZodIssue, schema: z.ZodType, root: unkn
   }
   const value = valueAt(root, issue.path);
   if (value === undefined) return `${issue.message} (it is missing)`;
+  if (Array.isArray(value) && issue.code === "too_small")
+    return `too few: at least ${issue.minimum}, not ${value.length}`;
+  if (Array.isArray(value) && issue.code === "too_big") return `${issue.message}: ${value.length}`;
   const text = valueText(value);
   const message = issue.message.includes(text) ? issue.message : `${issue.message}, not ${text}`;
   if (issue.code !== "invalid_value" || typeof value !== "string") return message;
