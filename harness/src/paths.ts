@@ -1,7 +1,7 @@
 /** Where things of this package and of runs lie, from source and from dist/ alike. Child processes always run from dist/. */
 import { existsSync, readFileSync, realpathSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
 function findRoot(): string {
@@ -33,12 +33,12 @@ export function version(): string {
   return ownVersion;
 }
 
-/** Without symbolic links, as the mount table has paths. What cannot be resolved is refused where a folder is made in it. */
+/** Absolute and without symbolic links, as the mount table has paths. What cannot be resolved is refused where a folder is made in it. */
 function resolved(folder: string): string {
   try {
     return realpathSync(folder);
   } catch {
-    return folder;
+    return resolve(folder);
   }
 }
 

@@ -156,6 +156,7 @@ const tmpfs = (options: string): string => `mkdir t\nmount -t tmpfs -o ${options
 
 const folders: readonly Surrounding[] = [
   badFolder("missing", 'TMPDIR="$PWD/none"', { short: true }),
+  badFolder("missing, by a relative path", 'TMPDIR="none"'),
   badFolder("a file", 'TMPDIR="$PWD/record.jsonl"'),
   badFolder("read-only", 'mkdir t\nmount --bind t t\nmount -o remount,ro,bind t\nTMPDIR="$PWD/t"', {
     short: true,

@@ -8,7 +8,7 @@ import { isLong } from "../../../sys/test/support/long.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { builtPath } from "../../src/paths.ts";
 import { DESCRIPTORS_MIN } from "../../src/surroundings.ts";
-import { cli } from "../support/cli.ts";
+import { cli, cliProcess } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 
 const run = ["run", "load-after-truncate", "-p", "native"];
@@ -35,6 +35,11 @@ describe("a temporary folder", () => {
     expect(stderr).toContain("Next: set TMPDIR to a folder that this user can write");
     expect(stderr).not.toContain("defect");
     expect(code).toBe(64);
+  });
+
+  it("that is missing, by a relative path, is no defect", async () => {
+    const { code, stderr } = await cliProcess(["list", "engines"], { env: { TMPDIR: "none/of/these" } });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   });
 
   it.skipIf(supportOf(thisMachine(), ["steps"]).kind === "no")(
