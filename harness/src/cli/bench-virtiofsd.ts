@@ -19,7 +19,7 @@ import type { Style } from "../report/style.ts";
 import { liveInFolder } from "./life.ts";
 import type { BenchVirtiofsdLine } from "./lines/bench.ts";
 import { openJson, openStatusLine } from "./output.ts";
-import { checkedSpec, parseCount } from "./usage.ts";
+import { checkedSpec, parseCount, UsageError } from "./usage.ts";
 
 export type BenchVirtiofsdCommand = {
   readonly guestKernel: string;
@@ -31,6 +31,8 @@ export type BenchVirtiofsdCommand = {
   readonly requests: string;
   readonly rounds: string;
   readonly guests: string;
+  readonly programs?: true;
+  readonly tree?: string;
   readonly json?: string;
 };
 
@@ -50,6 +52,9 @@ export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, styl
   const requests = parseCount("--requests", options.requests, 1, MAX_REQUESTS);
   const rounds = parseCount("--rounds", options.rounds, 0, MAX_ROUNDS);
   const guests = parseCount("--guests", options.guests, 0, MAX_GUESTS);
+  if (options.tree !== undefined && options.programs === undefined) {
+    throw new UsageError("--tree goes with --programs only: our own program has a tree of its own");
+  }
   if (getuid?.() !== 0) {
     console.error("daxfault bench virtiofsd: it needs root: both servers act as the guest's users");
     return exitCodes.nothingRan;
@@ -68,6 +73,7 @@ export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, styl
         requests,
         rounds,
         guests,
+        programs: options.programs === undefined ? null : { tree: options.tree ?? null },
         directory,
         signal,
         progress: status.show,
@@ -166,12 +172,14 @@ function memoryText({ guests, fileBytes, places }: HeldMemory, style: Style): re
 }
 
 function turnsText(result: VirtiofsdResult, style: Style): readonly string[] {
-  const { peer, qemu, accelerator, guestKernel, fileBytes, files, operations, rounds, treeFiles } = result;
+  const { peer, qemu, accelerator, guestKernel, fileBytes, files, operations, rounds, treeFiles, programs } =
+    result;
   if (rounds === 0) return [peer];
   const head = ["", "virtiofsd", "ours", "ours / virtiofsd", "ours, DAX", "DAX / virtiofsd"];
   const peaks = PLACES.map((place) => `${PLACE_TITLES[place]} ${mib(result.peakRssBytes[place])} MiB`);
   return [
     `${peer}; guest: ${guestKernel}; ${qemu} (${accelerator})`,
+    ...(programs === null ? [] : [`the work is done by ${programs.join(", ")}`]),
     `a file of ${fileBytes / 2 ** 20} MiB, ${files} files, a tree of ${treeFiles}, ${operations} operations at random; caches ` +
       `dropped before each turn; medians of ${rounds} rounds (lowest to highest), after ${WARM_UP_ROUNDS} that are not counted`,
     "",
