@@ -307,11 +307,13 @@ static void turn(int round, const char *tag, int row)
 #define MAX_WORDS 64
 static FILE *start(pid_t *pid, const char *folder, const char *program, const char *const arguments[])
 {
-    static char libraries[256], loader[sizeof libraries + 32], path[256];
+    static char libraries[256], paths[2 * sizeof libraries + 8], loader[sizeof libraries + 32], path[256];
     snprintf(libraries, sizeof libraries, "/tools/%s/usr/lib/x86_64-linux-gnu", folder);
     snprintf(loader, sizeof loader, "%s/ld-linux-x86-64.so.2", libraries);
+    /* fio's librados has a folder of its own, by its absolute path. */
+    snprintf(paths, sizeof paths, "%s:%s/ceph", libraries, libraries);
     snprintf(path, sizeof path, "/tools/%s/usr/bin/%s", folder, program);
-    const char *words[MAX_WORDS] = {loader, "--library-path", libraries, path};
+    const char *words[MAX_WORDS] = {loader, "--library-path", paths, path};
     int count = 4;
     while (*arguments != NULL && count < MAX_WORDS - 1)
         words[count++] = *arguments++;
@@ -331,9 +333,12 @@ static void finish(pid_t pid, FILE *output, const char *program)
 {
     int status;
     fclose(output);
-    if (waitpid(pid, &status, 0) != pid || status != 0) {
-        errno = ECHILD;
-        die(program);
+    if (waitpid(pid, &status, 0) != pid)
+        die("waitpid");
+    if (status != 0) {
+        printf("! %s: wait status %d\n", program, status);
+        fflush(stdout);
+        exit(1);
     }
 }
 
@@ -363,6 +368,10 @@ static void walk_by(int round, const char *tag, const char *program, const char 
     output = start(&pid, folder, program, arguments);
     int64_t units = amount(output, program[0] == 'f');
     finish(pid, output, program);
+    if (units == 0) {
+        printf("! %s: nothing in the tree\n", program);
+        exit(1);
+    }
     say_turn(round, tag, program, units, now() - begin);
 }
 

@@ -9,7 +9,6 @@
 import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
-import { errorText } from "../error-text.ts";
 import { obtainDaxQemu } from "../kernel/dax-qemu.ts";
 import { KernelError } from "../kernel/error.ts";
 import { obtainGuest } from "../kernel/guest.ts";
@@ -123,14 +122,9 @@ function addTree(folder: string, tree: string): void {
   cpSync(tree, join(folder, WALKED), { recursive: true, verbatimSymlinks: true });
 }
 
-/** Regular files, those of folders in it among them. Throws a KernelError. */
-function filesIn(tree: string): number {
-  try {
-    return readdirSync(tree, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
-      .length;
-  } catch (error) {
-    throw new KernelError(`--tree ${tree}: ${errorText(error)}`);
-  }
+/** Regular files, those of folders in it among them. */
+export function filesIn(tree: string): number {
+  return readdirSync(tree, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
 }
 
 /** The guest's program, static. Throws a KernelError. */

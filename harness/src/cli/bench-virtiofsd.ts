@@ -1,7 +1,8 @@
 /** `daxfault bench virtiofsd`: the server for a VMM beside Debian's virtiofsd, in one guest. */
+import { realpathSync } from "node:fs";
 import { getuid } from "node:process";
 import { exitCodes } from "../../../language/src/index.ts";
-import { benchVirtiofsd, type VirtiofsdResult } from "../bench/virtiofsd.ts";
+import { benchVirtiofsd, filesIn, type VirtiofsdOptions, type VirtiofsdResult } from "../bench/virtiofsd.ts";
 import type { HeldMemory } from "../bench/virtiofsd-memory.ts";
 import {
   type DriverFigures,
@@ -13,6 +14,7 @@ import {
   type VirtiofsdRow,
   WARM_UP_ROUNDS,
 } from "../bench/virtiofsd-turns.ts";
+import { errorText } from "../error-text.ts";
 import { KernelError } from "../kernel/error.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
@@ -43,6 +45,23 @@ const MAX_REQUESTS = 100_000;
 const MAX_ROUNDS = 100;
 const MAX_GUESTS = 16;
 
+/** Throws a UsageError. */
+function checkedPrograms({ programs, tree }: BenchVirtiofsdCommand): VirtiofsdOptions["programs"] {
+  if (programs === undefined) {
+    if (tree === undefined) return null;
+    throw new UsageError("--tree goes with --programs only: our own program has a tree of its own");
+  }
+  if (tree === undefined) return { tree: null };
+  try {
+    // A link would be copied as one.
+    const path = realpathSync(tree);
+    if (filesIn(path) > 0) return { tree: path };
+  } catch (error) {
+    throw new UsageError(`--tree ${tree}: ${errorText(error)}`);
+  }
+  throw new UsageError(`--tree ${tree} has no files`);
+}
+
 /** Returns the exit code: measurements are not verdicts, so 0 once they are made; 2 where nothing came out. */
 export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, style: Style): Promise<number> {
   const guestSpec = checkedSpec("--guest-kernel", options.guestKernel);
@@ -52,9 +71,7 @@ export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, styl
   const requests = parseCount("--requests", options.requests, 1, MAX_REQUESTS);
   const rounds = parseCount("--rounds", options.rounds, 0, MAX_ROUNDS);
   const guests = parseCount("--guests", options.guests, 0, MAX_GUESTS);
-  if (options.tree !== undefined && options.programs === undefined) {
-    throw new UsageError("--tree goes with --programs only: our own program has a tree of its own");
-  }
+  const programs = checkedPrograms(options);
   if (getuid?.() !== 0) {
     console.error("daxfault bench virtiofsd: it needs root: both servers act as the guest's users");
     return exitCodes.nothingRan;
@@ -73,7 +90,7 @@ export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, styl
         requests,
         rounds,
         guests,
-        programs: options.programs === undefined ? null : { tree: options.tree ?? null },
+        programs,
         directory,
         signal,
         progress: status.show,
