@@ -15,7 +15,9 @@ const BUCKETS = 256;
 const SLOTS_AT: number = HOLDS_AT + BUCKETS;
 /** Of one thread. */
 const SLOTS = 64;
-const slotState = { free: 0, asked: 1, open: 2 } as const;
+/** A slot has the number of its question, which is odd, or one more once the gate is open for that. */
+const FREE_SLOT = 0;
+const MAX_QUESTION = 2 ** 31 - 1;
 const RETRY_MS = 1;
 /** The serving thread first waits this long for the answer: most holders need less, a postponed call at least 1 ms. */
 const FIRST_LOOK_MS = 0.5;
@@ -27,6 +29,7 @@ export type GateMessage =
   | {
       readonly type: "gate-ask";
       readonly slot: number;
+      readonly question: number;
       readonly file: FileIdentity;
       readonly fromBytes: bigint;
     }
@@ -43,6 +46,7 @@ export class CrossThreadGate implements TruncationGate {
   readonly #words: Int32Array;
   readonly #post: (message: GateMessage) => void;
   readonly #slotsAt: number;
+  #question = -1;
 
   /** @param thread number of the serving thread, from 0 */
   constructor(memory: SharedArrayBuffer, post: (message: GateMessage) => void, thread = 0) {
@@ -56,10 +60,12 @@ export class CrossThreadGate implements TruncationGate {
     Atomics.add(this.#words, UNDER_WAY, 1);
     if (Atomics.load(this.#words, bucketOf(file)) === 0) return FREE;
     for (let slot = this.#slotsAt; slot < this.#slotsAt + SLOTS; slot += 1) {
-      if (Atomics.load(this.#words, slot) !== slotState.free) continue;
-      Atomics.store(this.#words, slot, slotState.asked);
-      this.#post({ type: "gate-ask", slot, file, fromBytes });
-      Atomics.wait(this.#words, slot, slotState.asked, FIRST_LOOK_MS);
+      if (Atomics.load(this.#words, slot) !== FREE_SLOT) continue;
+      this.#question = (this.#question + 2) & MAX_QUESTION;
+      const question = this.#question;
+      Atomics.store(this.#words, slot, question);
+      this.#post({ type: "gate-ask", slot, question, file, fromBytes });
+      Atomics.wait(this.#words, slot, question, FIRST_LOOK_MS);
       return slot;
     }
     Atomics.sub(this.#words, UNDER_WAY, 1);
@@ -75,12 +81,14 @@ export class CrossThreadGate implements TruncationGate {
   }
 
   isOpen(ticket: GateTicket): boolean {
-    return ticket === FREE || Atomics.load(this.#words, ticket) === slotState.open;
+    if (ticket === FREE) return true;
+    const word = Atomics.load(this.#words, ticket);
+    return word !== FREE_SLOT && (word & 1) === 0;
   }
 
   done(ticket: GateTicket, sizeBytes: bigint): void {
     if (ticket !== FREE) {
-      Atomics.store(this.#words, ticket, slotState.free);
+      Atomics.store(this.#words, ticket, FREE_SLOT);
       this.#post({ type: "gate-done", slot: ticket, sizeBytes });
     }
     Atomics.sub(this.#words, UNDER_WAY, 1);
@@ -104,9 +112,10 @@ export class GateKeeper {
         this.#book.grown(message.file, message.sizeBytes);
         return;
       case "gate-ask": {
-        const { slot } = message;
+        const { slot, question } = message;
+        // One that was given up leaves its slot to others before its holders have let go.
         const open = (): void => {
-          Atomics.store(this.#words, slot, slotState.open);
+          Atomics.compareExchange(this.#words, slot, question, question + 1);
           Atomics.notify(this.#words, slot);
         };
         const ticket = this.#book.ask(message.file, message.fromBytes, open);

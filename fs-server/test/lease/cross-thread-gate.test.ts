@@ -54,6 +54,33 @@ describe("the gate of a server that grants leases", () => {
     expect(gate.isOpen(ticket)).toBe(true);
   });
 
+  it("does not open for a file because the holder of another one lets go, whose truncation was given up", async () => {
+    const { book, gate, keeper, posted } = gates();
+    const deliver = (): void => {
+      for (const message of posted.splice(0)) keeper.receive(message);
+    };
+    const other = { ...held, ino: 8n };
+    const letGo: (() => void)[] = [];
+    const holder = new RecordingHolder(() => new Promise((done) => letGo.push(done)));
+    for (const file of [held, other]) book.hold(file, holder);
+    const turn = (): Promise<void> => new Promise((done) => setImmediate(done));
+    const first = gate.ask(held, 0n);
+    deliver();
+    gate.done(first, 4096n);
+    // The first one's holder lets go before the main thread sees that this is another question.
+    const second = gate.ask(other, 0n);
+    expect(second).toBe(first);
+    letGo[0]?.();
+    await turn();
+    expect(gate.isOpen(second)).toBe(false);
+    deliver();
+    await turn();
+    expect(gate.isOpen(second)).toBe(false);
+    letGo[1]?.();
+    await turn();
+    expect(gate.isOpen(second)).toBe(true);
+  });
+
   it("counts a file until its last lease is given back, each once", () => {
     const { book, gate } = gates();
     const releases = [1, 2].map(() => book.hold(held, new RecordingHolder()));
