@@ -5,12 +5,16 @@
  */
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Postponed } from "../fs/postponed.ts";
-import type { LeaseBook } from "./lease-book.ts";
+import { keyOf, type LeaseBook } from "./lease-book.ts";
 import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./truncation-gate.ts";
 
-/** Words: truncations in progress; files with leases, by buckets of inode numbers; then a slot for each open ticket. */
+/**
+ * Words: truncations in progress; sizes that were posted; files with leases, by buckets of inode numbers; then a slot for each
+ * open ticket.
+ */
 const UNDER_WAY = 0;
-const HOLDS_AT = 1;
+const POSTED = 1;
+const HOLDS_AT = 2;
 const BUCKETS = 256;
 const SLOTS_AT: number = HOLDS_AT + BUCKETS;
 /** Of one thread. */
@@ -33,8 +37,14 @@ export type GateMessage =
       readonly file: FileIdentity;
       readonly fromBytes: bigint;
     }
-  | { readonly type: "gate-grown"; readonly file: FileIdentity; readonly sizeBytes: bigint }
-  | { readonly type: "gate-done"; readonly slot: number; readonly sizeBytes: bigint };
+  | ({ readonly type: "gate-grown"; readonly file: FileIdentity } & PostedSize)
+  | ({ readonly type: "gate-done"; readonly slot: number } & PostedSize);
+
+/**
+ * `order`: a client's kernel changes the size of a file by one request after the other, so a later one's is a higher number.
+ * Messages of different threads come in any order.
+ */
+type PostedSize = { readonly sizeBytes: bigint; readonly order: number };
 
 /** @param threads how many may serve */
 export function gateMemory(threads = 16): SharedArrayBuffer {
@@ -77,7 +87,7 @@ export class CrossThreadGate implements TruncationGate {
   }
 
   grown(file: FileIdentity, sizeBytes: bigint): void {
-    this.#post({ type: "gate-grown", file, sizeBytes });
+    this.#post({ type: "gate-grown", file, ...this.#size(sizeBytes) });
   }
 
   isOpen(ticket: GateTicket): boolean {
@@ -89,9 +99,13 @@ export class CrossThreadGate implements TruncationGate {
   done(ticket: GateTicket, sizeBytes: bigint): void {
     if (ticket !== FREE) {
       Atomics.store(this.#words, ticket, FREE_SLOT);
-      this.#post({ type: "gate-done", slot: ticket, sizeBytes });
+      this.#post({ type: "gate-done", slot: ticket, ...this.#size(sizeBytes) });
     }
     Atomics.sub(this.#words, UNDER_WAY, 1);
+  }
+
+  #size(sizeBytes: bigint): PostedSize {
+    return { sizeBytes, order: Atomics.add(this.#words, POSTED, 1) };
   }
 }
 
@@ -99,7 +113,9 @@ export class CrossThreadGate implements TruncationGate {
 export class GateKeeper {
   readonly #words: Int32Array;
   readonly #book: LeaseBook;
-  readonly #tickets = new Map<number, GateTicket>();
+  readonly #tickets = new Map<number, { readonly ticket: GateTicket; readonly file: FileIdentity }>();
+  /** Of files with leases, the latest. */
+  readonly #sizes = new Map<string, PostedSize>();
 
   constructor(memory: SharedArrayBuffer, book: LeaseBook) {
     this.#words = new Int32Array(memory);
@@ -109,27 +125,37 @@ export class GateKeeper {
   receive(message: GateMessage): void {
     switch (message.type) {
       case "gate-grown":
-        this.#book.grown(message.file, message.sizeBytes);
+        this.#book.grown(message.file, this.#latest(message.file, message));
         return;
       case "gate-ask": {
-        const { slot, question } = message;
+        const { slot, question, file } = message;
         // One that was given up leaves its slot to others before its holders have let go.
         const open = (): void => {
           Atomics.compareExchange(this.#words, slot, question, question + 1);
           Atomics.notify(this.#words, slot);
         };
-        const ticket = this.#book.ask(message.file, message.fromBytes, open);
+        const ticket = this.#book.ask(file, message.fromBytes, open);
         if (ticket === FREE) open();
-        this.#tickets.set(slot, ticket);
+        this.#tickets.set(slot, { ticket, file });
         return;
       }
-      case "gate-done":
-        this.#book.done(this.#tickets.get(message.slot) ?? FREE, message.sizeBytes);
+      case "gate-done": {
+        const asked = this.#tickets.get(message.slot);
         this.#tickets.delete(message.slot);
+        if (asked !== undefined) this.#book.done(asked.ticket, this.#latest(asked.file, message));
         return;
+      }
       default:
         message satisfies never;
     }
+  }
+
+  #latest(file: FileIdentity, { sizeBytes, order }: PostedSize): bigint {
+    if (!this.#book.isHeld(file)) return sizeBytes;
+    const known = this.#sizes.get(keyOf(file));
+    if (known !== undefined && ((order - known.order) | 0) < 0) return known.sizeBytes;
+    this.#sizes.set(keyOf(file), { sizeBytes, order });
+    return sizeBytes;
   }
 
   /** Call after a lease was entered in the book; resolves when every truncation in progress has seen it. */
@@ -140,5 +166,6 @@ export class GateKeeper {
   /** A file has got its first lease, or has lost its last one. */
   heldChanged(file: FileIdentity, change: 1 | -1): void {
     Atomics.add(this.#words, bucketOf(file), change);
+    if (change < 0) this.#sizes.delete(keyOf(file));
   }
 }
