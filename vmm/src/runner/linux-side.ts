@@ -6,6 +6,7 @@ import { isPageThere, PAGE_SIZE, viewOf } from "../../../sys/src/index.ts";
 import {
   type DecodedAccess,
   FAULT_COUNTER,
+  KVM_ASYNC_PF_ENABLED,
   MAX_INSTRUCTION_BYTES,
   machineLayout,
   memoryOperands,
@@ -52,8 +53,8 @@ export class LinuxSide implements GuestSide {
   readonly #watched: WatchedAccess;
   /** Of the guest's program, if it shares memory with the host; null: the machine's owner watches an access. */
   readonly #channel: Channel | null;
-  /** The access last reported to loop, `task/step/began`; null: none, or it has finished. */
-  #reportedLoop: string | null = null;
+  /** The access last reported to loop or to wait, `task/step/began`; null: none, or it has finished. */
+  #reportedStuck: string | null = null;
   /** What has been found out about the last exit. */
   #located: ({ readonly exit: VcpuExit } & Located) | null = null;
 
@@ -266,36 +267,54 @@ export class LinuxSide implements GuestSide {
     return { begun, pending: found };
   }
 
+  /**
+   * Of the guest's timer, as far as a tick may have ended a halt of the vCPU's and so caused a fault: none where all that is
+   * pending is an access of a process's own, of which the guest is told (at CPL 3): it puts the process to sleep. Else
+   * nothing is known of a guest that is not ours.
+   */
+  #ticks(pending: ReadonlyMap<number, PendingAccess>): number | null {
+    const [access, another] = pending;
+    if (access === undefined || another !== undefined || this.#channel === null) return null;
+    const [task, { step }] = access;
+    if (!this.#channel.isOwnAccess(task, step)) return null;
+    return ((this.#core.vcpu.asyncPageFaultMsr() ?? 0n) & KVM_ASYNC_PF_ENABLED) === 0n ? null : 0;
+  }
+
   tick(): void {
     this.#flushConsole();
     const { begun, pending } = this.#progress();
     const names = [...pending].map(([task, { step, began }]) => `${task}/${step}/${began}`);
-    if (this.#reportedLoop !== null && !names.includes(this.#reportedLoop)) {
-      this.#reportedLoop = null;
+    if (this.#reportedStuck !== null && !names.includes(this.#reportedStuck)) {
+      this.#reportedStuck = null;
       this.#core.post({ type: "unstuck" });
     }
     const pageFaults = this.#core.stats.read(FAULT_COUNTER);
     if (pageFaults === null) return;
+    const ticks = this.#ticks(pending);
     const loop = this.#core.watchdog.sample({
       atMs: performance.now(),
       pageFaults,
       // Not known of a guest that is not ours.
       notPresentEvents: 0,
-      ticks: 0,
+      ticks,
       begun,
       pending,
     });
-    if (loop === null) return;
-    const name = `${loop.task}/${loop.step}/${pending.get(loop.task)?.began ?? 0n}`;
-    if (this.#reportedLoop === name) return;
-    this.#reportedLoop = name;
-    const { faultsPerSecond, overMs } = loop;
-    this.#core.post({
-      type: "looping",
-      faultsPerSecond,
-      overMs,
-      place: this.#placeOfStep(loop.task, loop.step),
-    });
+    // Where each page's I/O is answered, none waits for ever.
+    const mayWait = ticks !== null && !this.#input.isIoAnswered;
+    const stuck = loop ?? (mayWait ? this.#core.watchdog.waits() : null);
+    if (stuck === null) return;
+    const name = `${stuck.task}/${stuck.step}/${pending.get(stuck.task)?.began ?? 0n}`;
+    if (this.#reportedStuck === name) return;
+    this.#reportedStuck = name;
+    const place = this.#placeOfStep(stuck.task, stuck.step);
+    if (loop !== null) {
+      const { proof, faultsPerSecond, overMs } = loop;
+      this.#core.post({ type: "looping", proof, faultsPerSecond, overMs, place });
+    } else {
+      const detail = "the guest has been told of the page, and its process sleeps";
+      this.#core.post({ type: "waiting", in: "guest", overMs: stuck.overMs, place, detail });
+    }
   }
 }
 
