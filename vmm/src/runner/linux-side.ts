@@ -6,6 +6,7 @@ import { isPageThere, PAGE_SIZE, viewOf } from "../../../sys/src/index.ts";
 import {
   type DecodedAccess,
   FAULT_COUNTER,
+  INJECTED_FAULT_COUNTER,
   KVM_ASYNC_PF_ENABLED,
   MAX_INSTRUCTION_BYTES,
   machineLayout,
@@ -267,17 +268,18 @@ export class LinuxSide implements GuestSide {
     return { begun, pending: found };
   }
 
-  /**
-   * Of the guest's timer, as far as a tick may have ended a halt of the vCPU's and so caused a fault: none where all that is
-   * pending is an access of a process's own, of which the guest is told (at CPL 3): it puts the process to sleep. Else
-   * nothing is known of a guest that is not ours.
-   */
-  #ticks(pending: ReadonlyMap<number, PendingAccess>): number | null {
+  /** Is all that is pending an access of a process's own, of whose page the guest is told, at CPL 3, so that the process sleeps? */
+  #isTold(pending: ReadonlyMap<number, PendingAccess>): boolean {
     const [access, another] = pending;
-    if (access === undefined || another !== undefined || this.#channel === null) return null;
+    if (access === undefined || another !== undefined || this.#channel === null) return false;
     const [task, { step }] = access;
-    if (!this.#channel.isOwnAccess(task, step)) return null;
-    return ((this.#core.vcpu.asyncPageFaultMsr() ?? 0n) & KVM_ASYNC_PF_ENABLED) === 0n ? null : 0;
+    if (!this.#channel.isOwnAccess(task, step)) return false;
+    return ((this.#core.vcpu.asyncPageFaultMsr() ?? 0n) & KVM_ASYNC_PF_ENABLED) !== 0n;
+  }
+
+  /** So far; 0 where KVM's counter is of other #PFs as well. */
+  #notPresentEvents(): number {
+    return this.#guest.hasNestedPaging ? Number(this.#core.stats.read(INJECTED_FAULT_COUNTER) ?? 0n) : 0;
   }
 
   tick(): void {
@@ -290,18 +292,17 @@ export class LinuxSide implements GuestSide {
     }
     const pageFaults = this.#core.stats.read(FAULT_COUNTER);
     if (pageFaults === null) return;
-    const ticks = this.#ticks(pending);
     const loop = this.#core.watchdog.sample({
       atMs: performance.now(),
       pageFaults,
+      notPresentEvents: this.#notPresentEvents(),
       // Not known of a guest that is not ours.
-      notPresentEvents: 0,
-      ticks,
+      ticks: null,
       begun,
       pending,
     });
     // Where each page's I/O is answered, none waits for ever.
-    const mayWait = ticks !== null && !this.#input.isIoAnswered;
+    const mayWait = !this.#input.isIoAnswered && this.#isTold(pending);
     const stuck = loop ?? (mayWait ? this.#core.watchdog.waits() : null);
     if (stuck === null) return;
     const name = `${stuck.task}/${stuck.step}/${pending.get(stuck.task)?.began ?? 0n}`;
