@@ -20,8 +20,7 @@ const native = proposalOf("native");
 const scenarios = openCatalogue({}).scenarios.map(({ scenario }) => scenario);
 
 /** Of a VM, in whatever words. */
-const ofVm =
-  /\b(kvm|vcpu\d*|vmm?|guest|nmi|l2|token|apf|mmu\w*|ept)\b|#PF|halt|exit|invalidate|inject/i;
+const ofVm = /\b(kvm|vcpu\d*|vmm?|guest|nmi|l2|token|apf|mmu\w*|ept)\b|#PF|halt|exit|invalidate|inject/i;
 
 function modelsOf(interference: boolean): readonly (readonly [id: string, model: Model])[] {
   return scenarios.flatMap((scenario) => {
