@@ -240,9 +240,9 @@ class Serving {
    * CPU, has sent its next one before this thread went on. Another one behind it says that two threads can serve.
    */
   #arrival(): Arrival {
-    if (!this.#wasSlept) return this.#queues.hasMore ? "queued" : "found";
+    const wasSlept = this.#wasSlept;
     this.#wasSlept = false;
-    return "slept for";
+    return !wasSlept && this.#queues.hasMore ? "queued" : "waited for";
   }
 
   /** The sink's chain may be revoked meanwhile; then it writes nothing. */
