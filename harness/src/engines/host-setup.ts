@@ -23,7 +23,6 @@ import {
   type HostActor,
   type HostResult,
   hostActors,
-  isDeviceAccess,
   isIoAnswered,
   opensEarly,
   type RunResult,
@@ -289,7 +288,7 @@ class HostParticipant {
   killed(signal: string): { kind: EventKind; detail: string } | null {
     for (const label of this.#begun.keys()) {
       const action = this.#actions.get(label);
-      if (this.#results.has(label) || action === undefined || !isDeviceAccess(action)) continue;
+      if (this.#results.has(label) || action === undefined || actOf(action).byMapping !== true) continue;
       if (!signalsOfLostMemory.includes(signal)) return null;
       this.#results.set(label, { kind: "killed", signal });
       this.finished = true;

@@ -24,6 +24,7 @@ import {
   openHostSetup,
   setupFailure,
 } from "../../src/engines/host-setup.ts";
+import { killedText } from "../../src/engines/host-step.ts";
 import { notMounted } from "../../src/engines/mount.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { processesOf, stoppedProcesses } from "../../src/run/sweep.ts";
@@ -200,6 +201,31 @@ describe("host actors", () => {
       setup.begin();
       expect(await setup.settled(5000)).toBe(true);
       expect(setup.hostSteps().host?.["truncate#1"]).toEqual({ kind: "denied", errno: "ENOENT" });
+    });
+  });
+
+  it("end by SIGBUS at a store behind the end of the file, and that is an observation", async () => {
+    const scenario = withHost(
+      { verb: "truncate", size: 0x1000n },
+      { verb: "map-store", offset: 0xff8n, value: 1n },
+      { verb: "map-store", offset: 0x1000n, value: 1n },
+      { verb: "signal", name: "after" },
+      { verb: "truncate", size: 0n },
+    );
+    await onHostSetup(scenario, async (setup) => {
+      setup.begin();
+      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.failure()).toBeNull();
+      expect(setup.hostSteps().host).toEqual({
+        "truncate#1": { kind: "done" },
+        "map-store#1": { kind: "done" },
+        "map-store#2": { kind: "killed", signal: "SIGBUS" },
+        "truncate#2": { kind: "not-reached" },
+      });
+      expect(setup.isRaised("after")).toBe(false);
+      expect(killedText(setup.hostSteps())).toBe(
+        "; host.map-store#2 has ended its process (SIGBUS): no step after it is done",
+      );
     });
   });
 
