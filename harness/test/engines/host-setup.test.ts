@@ -40,6 +40,9 @@ function withHost(...steps: HostStep[]): Scenario {
   return scenarioWith({ actors: { victim, host: { in: "host-process", through: "file", steps } } });
 }
 
+/** Of steps that end by themselves: each is a process, and the machine may be busy. */
+const SETTLED_MS = 20_000;
+
 async function onHostSetup(
   scenario: Scenario,
   act: (setup: HostSetup) => Promise<void>,
@@ -99,7 +102,7 @@ describe("host actors", () => {
       setup.raise("touched", "victim");
       expect(setup.hostSteps()).toEqual({ host: { "truncate#1": { kind: "not-reached" } } });
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(heard).toEqual(["touched from victim", "cut from host"]);
       expect(statSync(setup.filePath).size).toBe(0x1800);
       expect(setup.hostSteps()).toEqual({ host: { "truncate#1": { kind: "done" } } });
@@ -132,7 +135,7 @@ describe("host actors", () => {
     );
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       // The host setup still reads the inode that was there when it was opened.
       expect(setup.readFile(0x1000n, 8)).toEqual(new Uint8Array(8));
       expect(setup.readFile(0x2000n, 8)).toEqual(contentBytes("pattern", 0x2000n, 8));
@@ -165,7 +168,7 @@ describe("host actors", () => {
         setup.raise("seen", "test");
       });
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(Buffer.from(written).readBigUInt64LE()).toBe(0x1122334455667788n);
       expect(statSync(setup.filePath).size).toBe(0);
       expect(new Set(Object.values(setup.hostSteps().host ?? {}).map(({ kind }) => kind))).toEqual(
@@ -183,7 +186,7 @@ describe("host actors", () => {
     );
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps()).toEqual({
         host: {
           "truncate#1": { kind: "done" },
@@ -199,7 +202,7 @@ describe("host actors", () => {
     const scenario = withHost({ verb: "unlink" }, { verb: "truncate", size: 0n });
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps().host?.["truncate#1"]).toEqual({ kind: "denied", errno: "ENOENT" });
     });
   });
@@ -214,7 +217,7 @@ describe("host actors", () => {
     );
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(await setup.failure()).toBeNull();
       expect(setup.hostSteps().host).toEqual({
         "truncate#1": { kind: "done" },
@@ -259,7 +262,7 @@ describe("host actors", () => {
     ];
     await onHostSetup(withHost(...steps), async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps()).toEqual({
         host: {
           "device-write#1": { kind: "done" },
@@ -369,7 +372,7 @@ describe("the mount", () => {
       expect(setup.mountpoint).not.toBeNull();
       setup.raise("touched", "victim");
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps().host?.["truncate#1"]).toEqual({ kind: "done" });
       expect(statSync(setup.filePath).size).toBe(0);
     };
@@ -435,7 +438,7 @@ describe.skipIf(fuse.kind === "no")("the file server that is mapped", () => {
   it("is dead after its death, which is no failure of the case", async () => {
     await onHostSetup(served({ verb: "kill-server" }), async (setup) => {
       setup.begin();
-      expect(await setup.settled(10_000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps()).toEqual({ host: { "kill-server#1": { kind: "done" } } });
       expect(setup.counts()).toEqual({ server: 1 });
       expect(await readFrom(setup.filePath).ended).not.toBe(0);
@@ -460,7 +463,7 @@ describe.skipIf(fuse.kind === "no")("the file server that is mapped", () => {
       setup.raise("go", "test");
       expect(await reader.ended).toBe(0);
       expect(setup.serverHeldUpMs()).toBeGreaterThan(0);
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(await setup.failure()).toBeNull();
     });
   });
