@@ -28,14 +28,28 @@ export type JsonSource =
       /** Line (from 1) of a member, such as `actors.victim.steps[2]`, or of what is nearest around it. */
       lineOf(path: string | readonly PropertyKey[]): number;
     }
-  | { readonly kind: "error"; readonly line: number; readonly message: string };
+  | JsonError;
 
-/** From offsets in a text to lines (from 1). */
+/** Where a text stops being JSON. Line and column from 1; a column is a character, whatever its length in bytes. */
+export type JsonError = {
+  readonly kind: "error";
+  readonly line: number;
+  readonly column: number;
+  readonly message: string;
+};
+
+export function jsonErrorText(file: string, { line, column, message }: JsonError): string {
+  return `${file}:${line}:${column}: not JSON: ${message}`;
+}
+
+/** From offsets in a text to lines and columns (from 1). */
 class Lines {
   /** Offsets of line ends. */
   readonly #ends: readonly number[];
+  readonly #text: string;
 
   constructor(text: string) {
+    this.#text = text;
     const ends: number[] = [];
     for (let at = text.indexOf("\n"); at >= 0; at = text.indexOf("\n", at + 1)) ends.push(at);
     this.#ends = ends;
@@ -49,6 +63,12 @@ class Lines {
       else high = middle;
     }
     return low + 1;
+  }
+
+  error(offset: number, message: string): JsonError {
+    const line = this.at(offset);
+    const start = line === 1 ? 0 : (this.#ends[line - 2] ?? 0) + 1;
+    return { kind: "error", line, column: [...this.#text.slice(start, offset)].length + 1, message };
   }
 }
 
@@ -137,20 +157,26 @@ export function isTooDeep(text: string): boolean {
   return false;
 }
 
+/** What is wrong with a text that JSON.parse has refused, whose own message is another in each version of Node.js. */
+export function jsonError(text: string): JsonError {
+  const errors: ParseError[] = [];
+  const lines = new Lines(text);
+  if (!isTooDeep(text)) parseTree(text, errors, { disallowComments: true });
+  const [first] = errors;
+  return first === undefined ? lines.error(0, "no JSON value") : lines.error(first.offset, explain(first));
+}
+
 export function readJsonSource(text: string): JsonSource {
   const lines = new Lines(text);
   const excess = excessIn(text);
-  if (excess !== null) return { kind: "error", line: lines.at(excess.offset), message: excess.message };
+  if (excess !== null) return lines.error(excess.offset, excess.message);
   const errors: ParseError[] = [];
   const root = parseTree(text, errors, { allowTrailingComma: true });
   const [first] = errors;
   if (first !== undefined || root === undefined) {
-    const offset = first?.offset ?? text.length;
-    return {
-      kind: "error",
-      line: lines.at(offset),
-      message: first === undefined ? "empty" : explain(first),
-    };
+    return first === undefined
+      ? lines.error(text.length, "empty")
+      : lines.error(first.offset, explain(first));
   }
   return {
     kind: "value",

@@ -45,7 +45,7 @@ function loadFile(path: string): readonly Proposal[] {
   const problems = new Problems();
   const source = readJsonSource(readText(path));
   if (source.kind === "error") {
-    problems.add("", `not JSON: ${source.message}`, source.line);
+    problems.addSyntax(source);
     throw new ScenarioError(path, problems.list);
   }
   for (const { path: at, line } of source.duplicates)

@@ -11,7 +11,7 @@ export {
   readStandardInput,
 } from "./input-file.ts";
 export { issueText } from "./issue-text.ts";
-export { DEPTH_MAX, isTooDeep, readJsonSource } from "./json-source.ts";
+export { DEPTH_MAX, isTooDeep, jsonError, jsonErrorText, readJsonSource } from "./json-source.ts";
 export { loadDocumented, loadErrata, loadExpectations } from "./judge/expectation-file.ts";
 export { loadProposals } from "./proposal-file.ts";
 export { PROPOSALS_MAX, SCENARIOS_MAX } from "./scenario/limits.ts";

@@ -264,7 +264,7 @@ function addModel(program: Command): void {
     .option("--replay <TOKEN>", "print this path of the scenario step by step")
     .option("--mermaid", "with --replay: as Mermaid source")
     .option("--no-timer", "with --replay of a scenario: the guest has no timer interrupt")
-    .option("--claims", "decide the claims of the talk instead")
+    .option("--claims", "decide the claims of the talk instead: those named in place of PROPOSAL, or all")
     .option("--max-states <N>", "stop a search there, and say so", "5000000")
     .option("--json <FILE>", JSON_HELP);
   addSources(exploring).action(async (names: string[], options) => {
@@ -453,6 +453,14 @@ function addBenchVirtiofsd(bench: Command): void {
       "5",
     )
     .option("--guests <N>", "that hold the same file at once; 0: memory is not measured", "2")
+    .option(
+      "--programs",
+      "the work in the guest is done by Debian's fio, find and tar, not by a program of ours",
+    )
+    .option(
+      "--tree <DIR>",
+      "with --programs: what find and tar walk, as a kernel's sources; it is copied three times",
+    )
     .option("--json <FILE>", JSON_HELP)
     .action(async (options) => {
       const { benchVirtiofsdCommand } = await import("./bench-virtiofsd.ts");
@@ -563,7 +571,7 @@ function addProtect(program: Command): void {
         "all else passes. By permission events of the kernel (Linux 6.14; ext4, xfs, btrfs; root). Of each file it says " +
         "whether that can be had, and what there is instead. Stopped or killed, it holds nobody up: after five seconds at " +
         "most what waits for it goes on. docs/vm-hangs.md has the whole story.\n\n" +
-        "Exit code: 0 ended by Ctrl-C or SIGTERM, or the processes have ended; 2 it could not go on; 3 not root; 64 usage.",
+        "Exit code: 0 ended by Ctrl-C or SIGTERM, or the processes have ended; 2 it could not go on; 3 not root, or there never was anything that it could protect; 64 usage.",
     )
     .option("--pid <PID...>", "the files of these processes: VMMs, or any that have mapped files")
     .option(

@@ -18,6 +18,7 @@ import {
 } from "../../../kvm-model/src/index.ts";
 import { exitCodes, nearest, type Parts } from "../../../language/src/index.ts";
 import { allowedEnds, comparedText, comparedWords, replayText } from "../engines/model/allowed.ts";
+import { asOfProcess } from "../engines/model/process-words.ts";
 import { hardware, partsOf, translate } from "../engines/model/translate.ts";
 import { visible, visibleLines } from "../report/encode.ts";
 import type { Style } from "../report/style.ts";
@@ -100,8 +101,10 @@ function printPath(
   const { model } = modelOf(place, named, options);
   try {
     const parsed = parseToken(token);
-    const { steps } = replay(model, parsed);
-    const cycleAt = parsed.cycle.length === 0 ? null : parsed.stem.length;
+    const path = replay(model, parsed);
+    const from = parsed.cycle.length === 0 ? null : parsed.stem.length;
+    const { steps, cycleAt } =
+      named.proposal.kvm === "none" ? asOfProcess(path.steps, from) : { steps: path.steps, cycleAt: from };
     console.log(
       visibleLines(options.mermaid === true ? mermaidDiagram(steps, cycleAt) : textDiagram(steps, cycleAt)),
     );
@@ -112,10 +115,15 @@ function printPath(
   }
 }
 
-function decideClaims(maxStates: number, json: JsonOutput<ExploreLine>, style: Style): number {
+function decideClaims(
+  names: readonly string[],
+  maxStates: number,
+  json: JsonOutput<ExploreLine>,
+  style: Style,
+): number {
   let refuted = 0;
   let open = 0;
-  for (const claim of claims) {
+  for (const claim of select("claim", names, claims)) {
     const decided = decideClaim(claim, { maxStates });
     if (decided.verdict === "refuted") refuted++;
     if (decided.verdict === "open") open++;
@@ -174,32 +182,54 @@ function showEnds(
   return boundedBy === null ? exitCodes.ok : exitCodes.inconclusive;
 }
 
+/** An option that the others leave without a meaning is refused, not ignored. */
+function checkTogether({
+  claims: decides,
+  scenario,
+  replay: token,
+  json,
+  ...path
+}: ExploreCommandOptions): void {
+  const problems: readonly (readonly [isOne: boolean, message: string])[] = [
+    [
+      decides === true && scenario !== undefined,
+      "--claims takes no --scenario: claims have situations of their own",
+    ],
+    [decides === true && token !== undefined, "--claims takes no --replay"],
+    [token !== undefined && json !== undefined, "--replay writes no JSON lines: leave out --json"],
+    [token === undefined && path.mermaid === true, "--mermaid needs --replay: it is about a path"],
+    [token === undefined && !path.timer, "--no-timer needs --replay: it is about a path"],
+  ];
+  const problem = problems.find(([isOne]) => isOne);
+  if (problem !== undefined) throw new UsageError(problem[1]);
+}
+
 export function exploreCommand(
   names: readonly string[],
   options: ExploreCommandOptions,
   style: Style,
 ): number {
+  checkTogether(options);
+  const maxStates = parseCount("--max-states", options.maxStates, 1, STATES_MAX);
+  if (options.claims === true)
+    return decideClaims(names, maxStates, openJson<ExploreLine>(options.json), style);
   const file = options.scenario !== undefined && isScenarioFile(options.scenario) ? [options.scenario] : [];
   const catalogue = openCatalogue(options, file);
   const items = catalogue.proposals.map((named) => ({ id: named.proposal.id, named }));
   const selected = select("proposal", names, items).map(({ named }) => named);
-  const maxStates = parseCount("--max-states", options.maxStates, 1, STATES_MAX);
-  const place = options.scenario === undefined ? null : findPlace(options.scenario, catalogue);
-  if (place === null && options.replay === undefined && options.claims !== true) {
+  const oneCase = "--replay needs one PROPOSAL and --scenario: a token means something for one case only";
+  if (options.scenario === undefined) {
+    if (options.replay !== undefined) throw new UsageError(oneCase);
     return scoreCommand(selected, catalogue, { maxStates, json: options.json, style });
   }
+  const place = findPlace(options.scenario, catalogue);
   const chosen = names.length === 0 ? selected.filter(hasVm) : selected;
   const [only] = chosen;
   if (options.replay !== undefined) {
-    if (place === null || only === undefined || chosen.length !== 1) {
-      throw new UsageError(
-        "--replay needs one PROPOSAL and --scenario: a token means something for one case only",
-      );
-    }
+    if (only === undefined || chosen.length !== 1) throw new UsageError(oneCase);
     return printPath(only, place, options, options.replay);
   }
   const json = openJson<ExploreLine>(options.json);
-  if (options.claims === true || place === null) return decideClaims(maxStates, json, style);
   if (place.kind === "situation") {
     throw new UsageError(`${place.id} is a situation of claims: run daxfault explore --claims`);
   }
@@ -208,5 +238,8 @@ export function exploreCommand(
   const codes = place.of.flatMap((one) =>
     chosen.filter((named) => isWanted(one, named)).map((named) => showEnds(one, named, maxStates, json)),
   );
+  if (codes.length === 0) {
+    throw new UsageError(`${options.scenario} is about no proposal with a VM that the model has: name one`);
+  }
   return Math.max(...codes);
 }

@@ -160,11 +160,39 @@ export function examplesOf(command: Command): readonly Example[] {
   return helps[wordsOf(command)]?.examples ?? [];
 }
 
+/** The command whose help is asked for; throws commander's error where a word is none. */
+function commandAskedFor(program: Command): Command {
+  const firstOption = program.args.findIndex((word) => word.startsWith("-"));
+  const words = firstOption < 0 ? program.args : program.args.slice(0, firstOption);
+  let command = program;
+  for (const word of words[0] === "help" ? words.slice(1) : words) {
+    if (word === "help") continue;
+    const next = command.commands.find((one) => one.name() === word);
+    if (next === undefined) {
+      // What a command takes besides commands is no matter of its help.
+      if (command.commands.length > 0) command.parse([word], { from: "user" });
+      return command;
+    }
+    command = next;
+  }
+  return command;
+}
+
+/** Help of a command that there is not is an error, as the command itself is; of one below another it is that one's. */
+function checkHelp(program: Command): void {
+  program.addHelpText("beforeAll", ({ command, error }) => {
+    const asked = commandAskedFor(program);
+    if (asked !== command || (error && program.args[0] === "help")) asked.help();
+    return "";
+  });
+}
+
 /** Gives the program and its commands their groups and examples. */
 export function addHelp(program: Command): void {
   program.addHelpCommand(
-    new Command("help").argument("[command]").summary("this, or a command's").helpGroup(groups.own),
+    new Command("help").argument("[command...]").summary("this, or a command's").helpGroup(groups.own),
   );
+  checkHelp(program);
   for (const command of allCommands(program)) {
     const help = helps[wordsOf(command)];
     if (help?.group !== undefined) command.helpGroup(groups[help.group]);

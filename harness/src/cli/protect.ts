@@ -89,13 +89,20 @@ function openProtector(options: ProtectOptions, say: (news: ProtectNews) => void
   }
 }
 
-function exitCodeOf(end: ProtectEnd): number {
-  if (end.kind !== "failed") return exitCodes.ok;
-  console.error(visible(`daxfault protect: ${end.why}: nothing is protected any more`));
-  return exitCodes.inconclusive;
+function exitCodeOf(end: ProtectEnd, wasIdle: boolean): number {
+  if (end.kind === "failed") {
+    console.error(visible(`daxfault protect: ${end.why}: nothing is protected any more`));
+    return exitCodes.inconclusive;
+  }
+  if (!wasIdle) return exitCodes.ok;
+  console.error("daxfault protect: nothing was protected, from beginning to end");
+  return exitCodes.nothingRan;
 }
 
-/** Exit 0: ended by a signal, or all processes have ended; 2: its listener could not be kept alive; 3: not as root. */
+/**
+ * Exit 0: ended by a signal, or all processes have ended; 2: its listener could not be kept alive; 3: not as root, or
+ * there was nothing that it could protect.
+ */
 export async function protectCommand(command: ProtectCommand): Promise<number> {
   const options = optionsOf(command);
   const json = openJson<ProtectLine>(command.json);
@@ -114,7 +121,7 @@ export async function protectCommand(command: ProtectCommand): Promise<number> {
   try {
     const missing = protector.missing();
     if (missing.length > 0) throw new UsageError(`--pid ${missing.join(", ")}: there is no such process`);
-    return exitCodeOf(await protector.run(interruption.signal));
+    return exitCodeOf(await protector.run(interruption.signal), protector.wasIdle);
   } finally {
     await protector.close();
     repeated.flush();

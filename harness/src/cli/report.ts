@@ -4,6 +4,7 @@ import {
   DEPTH_MAX,
   InputError,
   isTooDeep,
+  jsonError,
   readInput,
   readStandardInput,
 } from "../../../language/src/read.ts";
@@ -39,7 +40,10 @@ function parseLine(text: string, place: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw new UsageError(`${place}: not JSON: ${JSON.stringify(text.slice(0, SHOWN_LENGTH))}`);
+    const { column, message } = jsonError(text);
+    throw new UsageError(
+      `${place}:${column}: not JSON: ${message}: ${JSON.stringify(text.slice(0, SHOWN_LENGTH))}`,
+    );
   }
 }
 

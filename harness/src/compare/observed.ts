@@ -15,7 +15,13 @@ import {
   type VerdictKind,
   verdictKinds,
 } from "../../../language/src/index.ts";
-import { InputError, issueText, readInput, readJsonSource } from "../../../language/src/read.ts";
+import {
+  InputError,
+  issueText,
+  jsonErrorText,
+  readInput,
+  readJsonSource,
+} from "../../../language/src/read.ts";
 import { engineNames, engineRow } from "../engines/registry.ts";
 import { packagePath } from "../paths.ts";
 import type { CaseId, ObservedFacts, ObservedKernel } from "./recorded.ts";
@@ -107,7 +113,7 @@ export function readRecording<Recording>(
     return refuse(error.line, error.message);
   }
   const source = readJsonSource(text);
-  if (source.kind === "error") return refuse(source.line, `not JSON: ${source.message}`);
+  if (source.kind === "error") throw new ObservedError(jsonErrorText(path, source));
   const [twice] = source.duplicates;
   if (twice !== undefined) return refuse(twice.line, `${twice.path.join(".")}: twice in this object`);
   const parsed = shape.safeParse(source.value);

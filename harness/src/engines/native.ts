@@ -6,15 +6,12 @@
 import { release } from "node:os";
 import {
   type Access,
-  type Actor,
   type Attestation,
   type EngineName,
   type Evidence,
   guestActors,
-  isAccess,
   isBystander,
   isMappedIntoGuest,
-  kernelCopyOptionsOf,
   type Proposal,
   type RunResult,
   type Scenario,
@@ -26,6 +23,7 @@ import { hostSetupSupport } from "../machine.ts";
 import { stoppedProcesses } from "../run/sweep.ts";
 import { within } from "../within.ts";
 import { attendedMs, noShare, type Share, shareBetween } from "./attendance.ts";
+import { beyondProcess } from "./beyond-process.ts";
 import { type Bystanders, bystanderCounters, bystandersOf, progressOf, type Watched } from "./bystander.ts";
 import { type HostSetup, openHostSetup, setupFailure } from "./host-setup.ts";
 import { ownMappingReason } from "./own-mapping.ts";
@@ -216,7 +214,10 @@ async function perform(parts: Parts, { boundMs, patienceMs }: Bounds): Promise<R
   const states = bystandersSeen(watched);
   if (states.kind === "not-known") return { kind: "busy", message: states.reason };
   const accesses = host.accesses();
-  const busy = await busyReason(setup, accesses, patienceMs);
+  const isHungByTime = Object.values(accesses).some((labels) =>
+    Object.values(labels).some(({ kind }) => kind === "hung"),
+  );
+  const busy = await busyReason(setup, { isHungByTime, patienceMs });
   if (busy !== null) return { kind: "busy", message: busy };
   return { kind: "evidence", evidence: toEvidence(parts, accesses, { watched, states: states.states }) };
 }
@@ -295,33 +296,11 @@ export async function runNative(
 
 const no = (reason: string): Support => ({ kind: "no", reason, fix: null });
 
-/** The part of an actor that only a guest of ours can do; null if there is none. */
-function beyondProcess(name: string, actor: Actor): string | null {
-  switch (actor.in) {
-    case "host-process":
-      return null;
-    case "guest-kernel":
-      return `${name} is a guest kernel; this engine has none`;
-    case "vmm":
-      return `${name} is a VMM; this engine has none`;
-    case "guest-task":
-      if (actor.nested) return `${name} is a task of a guest's guest; this engine has no guest`;
-      if (actor.interrupts === "off") return `${name} runs with interrupts off; a process cannot`;
-      for (const step of actor.steps) {
-        if (isAccess(step) && kernelCopyOptionsOf(step).length > 0)
-          return `${name} asks for a kernel copy of another kind than the host's own`;
-      }
-      return null;
-  }
-}
-
 /** Can processes of the host run this case, whatever they are? Pure. */
 export function supportsNative(scenario: Scenario, proposal: Proposal): Support {
   if (proposal.id !== "native") return no(`a proposal about a VM; this engine has none`);
-  for (const [name, actor] of Object.entries(scenario.actors)) {
-    const reason = beyondProcess(name, actor);
-    if (reason !== null) return no(reason);
-  }
+  const beyond = beyondProcess(scenario);
+  if (beyond !== null) return no(beyond);
   if (scenario.backing.cache !== undefined && scenario.backing.mount === undefined) {
     return no("the file itself is mapped: no client of a file server holds its attributes");
   }
@@ -332,7 +311,6 @@ export function supportsNative(scenario: Scenario, proposal: Proposal): Support 
   if (ownMapping !== null) return no(ownMapping);
   const tasks = guestActors(scenario).length;
   if (tasks > TASKS_MAX) return no(`${tasks} tasks would be as many processes; at most ${TASKS_MAX}`);
-  if (scenario.nmi !== undefined) return no("a process takes no NMI");
   if (scenario.needs.length > 0) return no(`needs ${scenario.needs.join(", ")}; this engine has no KVM`);
   return hostSetupSupport(scenario);
 }

@@ -7,7 +7,7 @@ import { readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { z } from "zod";
 import { type KvmPart, kvmParts, nearest, type PatchFacts } from "../../../language/src/index.ts";
-import { InputError, readInput } from "../../../language/src/read.ts";
+import { InputError, jsonError, jsonErrorText, readInput } from "../../../language/src/read.ts";
 import { packagePath } from "../paths.ts";
 import { KernelError } from "./error.ts";
 import { changedPart, type FilePatch, isSameChange, readPatchText } from "./patch-text.ts";
@@ -64,7 +64,7 @@ function readFacts(path: string): z.infer<typeof factsShape> {
   try {
     facts = JSON.parse(text);
   } catch {
-    throw new KernelError(`${path}: not JSON`);
+    throw new KernelError(jsonErrorText(path, jsonError(text)));
   }
   const parsed = factsShape.safeParse(facts);
   if (parsed.success) return parsed.data;

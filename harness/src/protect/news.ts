@@ -53,6 +53,17 @@ const MEANS: Readonly<Record<Means, string>> = {
   nothing: "NOT PROTECTED, and not even noticed",
 };
 
+function readyText({ files, refused }: Extract<ProtectNews, { readonly type: "ready" }>): string {
+  if (files === 0)
+    return (
+      "ready: 0 files are protected, for none is mapped; what is mapped from now on will be. " +
+      "If that is not what you expected: daxfault diagnose says which processes have VMs, and what they have mapped"
+    );
+  if (refused === 0)
+    return `ready: NOTHING IS PROTECTED: none of ${files} mapped files can be, as said of each; docs/guards.md has what else there is`;
+  return `ready: ${refused} of ${files} mapped files are protected`;
+}
+
 export function newsText(news: ProtectNews): string {
   switch (news.type) {
     case "file": {
@@ -75,7 +86,7 @@ export function newsText(news: ProtectNews): string {
     case "folders-cut":
       return `${news.path}: it has more than ${news.max} folders; in the others a file is protected once it is seen to be mapped`;
     case "ready":
-      return `ready: ${news.refused} of ${news.files} mapped files are protected`;
+      return readyText(news);
     case "refused":
       return `refused: ${attemptText(news.attempt, news.path)}`;
     case "passed":

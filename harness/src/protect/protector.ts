@@ -83,6 +83,7 @@ export class Protector {
   #noEvents: string | null = null;
   #isReady = false;
   #hasSaidReady = false;
+  #hasProtected = false;
   #foldersTold = { count: 0, refused: 0 };
   readonly #unseen = new Map<number, string>();
 
@@ -108,6 +109,11 @@ export class Protector {
   /** Of its listener: for tests of its end. */
   get listenerPid(): number | undefined {
     return this.#listener.pid;
+  }
+
+  /** It was ready, and there never was a file or folder of which it could have refused anything. */
+  get wasIdle(): boolean {
+    return this.#hasSaidReady && !this.#hasProtected;
   }
 
   /** The processes of `options.pids` that there are not. */
@@ -294,6 +300,7 @@ export class Protector {
     one.means = means;
     // Another folder's file, or another file system's behind a path of this one.
     if (!one.isMarked) return;
+    this.#hasProtected ||= means === "refused" || means === "sealed";
     const { file, pids } = one.mapped;
     this.#say({ type: "file", ...wordsOf(file), pids, means, reason });
     this.#sayReady();
@@ -397,6 +404,7 @@ export class Protector {
     const told = this.#foldersTold;
     told.count += 1;
     if (isRefused) told.refused += 1;
+    else this.#hasProtected = true;
     if (told.count !== this.#folders.size || this.#hasSaidReady) return;
     const { count, refused } = told;
     this.#say({ type: "folder", path: this.#options.folder ?? "", folders: count - refused, refused });

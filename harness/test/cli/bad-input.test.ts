@@ -78,8 +78,9 @@ function refusal(read: () => unknown): string {
 }
 
 const scenarios: readonly Row[] = [
-  ["syntax", '{\n  "id": "mine",\n  "purpose" "x"\n}', "wrong.json:3: not JSON: colon expected"],
-  ["nothing", "", "wrong.json:1: not JSON"],
+  ["syntax", '{\n  "id": "mine",\n  "purpose" "x"\n}', "wrong.json:3:13: not JSON: colon expected"],
+  ["nothing", "", "wrong.json:1:1: not JSON"],
+  ["line ends of Windows", '{\r\n  "id": "mine",,\r\n}', "wrong.json:2:16: not JSON: property name expected"],
   [
     "two members of one name",
     scenario().replace('"purpose"', '"id": "other",\n"purpose"'),
@@ -172,7 +173,7 @@ describe("a wrong scenario file", () => {
 });
 
 const proposals: readonly Row[] = [
-  ["syntax", '{ "id": }', "wrong.json:1: not JSON"],
+  ["syntax", '{ "id": }', "wrong.json:1:9: not JSON: value expected"],
   [
     "two members of one name",
     proposal().replace('"title"', '"id": "other",\n"title"'),
@@ -204,7 +205,7 @@ describe("a wrong file of proposals", () => {
 });
 
 const expectations: readonly Row[] = [
-  ["syntax", '{ "about": "x" "rows": {} }', "wrong.json:1: not JSON: comma expected"],
+  ["syntax", '{ "about": "x" "rows": {} }', "wrong.json:1:16: not JSON: comma expected"],
   [
     "two rows of one name",
     kinds({ mine: "running" }).replace('"rows": {', '"rows": {\n"mine": "looping",'),
@@ -249,8 +250,8 @@ const inCase = (changes: Changes): string =>
   record((line) => (line.type === "case" ? { ...line, ...changes } : line));
 
 const records: readonly Row[] = [
-  ["syntax", `${record()}{"type":\n`, ": not JSON", '{\\"type\\":'],
-  ["no record at all", "hello\n", "wrong.json:1: not JSON", "hello"],
+  ["syntax", `${record()}{"type":\n`, ":9: not JSON: value expected", '{\\"type\\":'],
+  ["no record at all", "hello\n", "wrong.json:1:1: not JSON: invalid symbol", "hello"],
   ["nothing", "", "no run in it"],
   [
     "unknown type of line",

@@ -34,6 +34,31 @@ describe("help", () => {
     expect(code).toBe(0);
     expect(stdout).toContain("Usage: daxfault");
   });
+
+  it.each([
+    ["help", "Usage: daxfault [options] [command]"],
+    ["help run", "Usage: daxfault run "],
+    ["help bench fs", "Usage: daxfault bench fs "],
+    ["bench help fs", "Usage: daxfault bench fs "],
+    ["help help", "Usage: daxfault [options] [command]"],
+  ])("%s is that command's", async (line, usage) => {
+    const { code, stdout } = await cli(line.split(" "));
+    expect(code).toBe(0);
+    expect(stdout.trimStart().startsWith(usage), stdout).toBe(true);
+  });
+
+  it.each([
+    ["help rnu", "unknown command 'rnu'\n(Did you mean run?)"],
+    ["rnu --help", "unknown command 'rnu'\n(Did you mean run?)"],
+    ["help frobnicate", "unknown command 'frobnicate'"],
+    ["frobnicate -h", "unknown command 'frobnicate'"],
+    ["bench fss --help", "unknown command 'fss'\n(Did you mean fs?)"],
+    ["help bench fss", "unknown command 'fss'\n(Did you mean fs?)"],
+  ])("%s is of no command: 64", async (line, message) => {
+    const { code, stdout, stderr } = await cli(line.split(" "));
+    expect({ code, stdout }).toEqual({ code: 64, stdout: "" });
+    expect(stderr).toContain(message);
+  });
 });
 
 describe("usage errors: exit 64, nothing run", () => {

@@ -65,6 +65,42 @@ describe("daxfault explore", () => {
     expect([...ofRun].sort()).toEqual([...ofExplore].sort());
   });
 
+  it.each([
+    [["pf-copy-from-user"], ["pf-copy-from-user"]],
+    [
+      ["wake*", "ack"],
+      ["ack", "wake-all"],
+    ],
+  ])("--claims decides those that are named: %j", async (names, decided) => {
+    const { code, stdout } = await cli(["explore", ...names, "--claims", "--json", "-"]);
+    expect(code).toBe(0);
+    expect(jsonLines(stdout).map(({ id }) => id)).toEqual(decided);
+  });
+
+  it.each([
+    [["--claims", "fenze"], 'no claim "fenze"; nearest: fence'],
+    [["--claims", "--scenario", "load-after-truncate"], "--claims takes no --scenario"],
+    [["--claims", "--replay", "1"], "--claims takes no --replay"],
+    [["apf-guest", "--replay", "1", "--json", "-"], "leave out --json"],
+    [["apf-guest", "--mermaid"], "--mermaid needs --replay"],
+    [["apf-guest", "--no-timer"], "--no-timer needs --replay"],
+  ])("%j is refused, and no part of it ignored", async (args, message) => {
+    const { code, stdout, stderr } = await cli(["explore", ...args]);
+    expect({ code, stdout }).toEqual({ code: 64, stdout: "" });
+    expect(stderr).toContain(message);
+  });
+
+  it("says that a scenario is about no proposal with a VM, and exits with a code of its own", async () => {
+    const path = join(caseFolder(), "mine.json");
+    const actors = { victim: { in: "guest-task", steps: ["load 0 8"] } };
+    const mine = { id: "mine", purpose: "Of processes.", backing: { size: "1MiB" }, actors, witness: [] };
+    writeFileSync(path, JSON.stringify({ ...mine, proposals: ["native"], properties: ["terminates"] }));
+    const { code, stderr } = await cli(["explore", "--scenario", path]);
+    expect(code).toBe(64);
+    expect(stderr).toContain("is about no proposal with a VM");
+    expect((await cli(["explore", "native", "--scenario", path])).code).toBe(0);
+  });
+
   it("finds no endless loop where the error is final", async () => {
     const { stdout } = await cli(["explore", "efault-exit", "--json", "-"]);
     const lines = jsonLines(stdout) as unknown as readonly PropertyLine[];

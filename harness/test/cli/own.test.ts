@@ -185,7 +185,7 @@ describe("a mistake in a file of the user's", () => {
     edit(scenario, "lod", "load");
     edit(scenario, '"size": "4MiB"', '"size": "4MiB" "kind"');
     expect((await cli(["run", "mine/my-case.json"], { cwd })).stderr).toMatch(
-      new RegExp(`mine/my-case.json:${line(scenario, '"kind" }')}: not JSON: comma expected`),
+      new RegExp(`mine/my-case.json:${line(scenario, '"kind" }')}:\\d+: not JSON: comma expected`),
     );
     edit(scenario, '"4MiB" "kind"', '"4MiB"');
     const kinds = join(cwd, "mine/kinds/my-case.json");

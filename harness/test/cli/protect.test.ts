@@ -1,16 +1,18 @@
+import { spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { describe, expect, it } from "vitest";
 import { lineSchema } from "../../src/cli/lines.ts";
 import { type ProtectPrice, priceColumns, priceOperations } from "../../src/protect/price-rows.ts";
-import { cli, jsonLines, startCli } from "../support/cli.ts";
+import { type CliResult, cli, jsonLines, startCli } from "../support/cli.ts";
 import { caseFolder } from "../support/folders.ts";
 import { startMapping } from "../support/mapping.ts";
 import { noPermissionEvents } from "../support/permission-events.ts";
 import { Truncating } from "../support/truncating.ts";
 
 const noEvents = noPermissionEvents();
+const isRoot = process.geteuid?.() === 0;
 
 describe("daxfault protect", () => {
   it("refuses what means nothing, and says what does", async () => {
@@ -30,6 +32,35 @@ describe("daxfault protect", () => {
       expect(stderr).toContain(text);
       expect(stderr).not.toContain("\u001b");
     }
+  });
+
+  /** Its standard output, and how it ended, once `end` has ended the process that it looks at. */
+  async function protectUntilReady(pid: number, end: () => unknown): Promise<CliResult> {
+    const running = startCli(["protect", "--pid", String(pid)]);
+    await new Promise<void>((resolve) => {
+      running.stdout.on("data", (bytes: Buffer) => {
+        if (bytes.toString().includes("ready")) resolve();
+      });
+    });
+    await end();
+    return await running.ended;
+  }
+
+  it.skipIf(!isRoot)("of a process without a mapped file says what to do, and ends with 3", async () => {
+    const child = spawn("sleep", ["60"]);
+    const { code, stdout, stderr } = await protectUntilReady(child.pid ?? 0, () => child.kill());
+    expect({ code }, stderr).toEqual({ code: 3 });
+    expect(stdout).toContain("ready: 0 files are protected, for none is mapped");
+    expect(stdout).toContain("daxfault diagnose");
+    expect(stderr).toContain("nothing was protected");
+  });
+
+  it.skipIf(!isRoot)("of memory that nothing protects says what else there is, and ends with 3", async () => {
+    const mapping = await startMapping([]);
+    const { code, stdout, stderr } = await protectUntilReady(mapping.pid, mapping.end);
+    expect({ code }, stderr).toEqual({ code: 3 });
+    expect(stdout).toContain("ready: NOTHING IS PROTECTED: none of 1 mapped files can be");
+    expect(stderr).toContain("nothing was protected");
   });
 
   it.skipIf(noEvents !== null)(

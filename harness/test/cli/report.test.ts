@@ -60,7 +60,7 @@ describe("daxfault report", () => {
     writeFileSync(cut, "no\n");
     expect(await cli(["report", cut])).toMatchObject({
       code: 64,
-      stderr: expect.stringContaining(":1: not JSON"),
+      stderr: expect.stringContaining(":1:1: not JSON: invalid symbol"),
     });
     expect((await cli(["report", join(folder, "none")])).stderr).toContain("ENOENT");
   });

@@ -30,7 +30,7 @@ describe("readObserved", () => {
   });
 
   it.each([
-    ["no JSON", "{", "observed.json:1: not JSON"],
+    ["no JSON", "{", "observed.json:1:2: not JSON"],
     [
       "a word of another type",
       JSON.stringify({ about: "x", cases: [{ ...one, words: { ...words, vmm: 5 } }] }),

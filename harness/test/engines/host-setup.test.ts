@@ -7,7 +7,16 @@ import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { contentBytes, type HostStep, type Scenario } from "../../../language/src/index.ts";
 import { scenarioWith } from "../../../language/test/support/cases.ts";
-import { mountsBelow } from "../../../sys/src/index.ts";
+import {
+  MAP_SHARED,
+  mmap,
+  mountsBelow,
+  munmap,
+  PAGE_SIZE,
+  PROT_READ,
+  PROT_WRITE,
+  viewOf,
+} from "../../../sys/src/index.ts";
 import { isLong } from "../../../sys/test/support/long.ts";
 import {
   type HostSetup,
@@ -287,6 +296,33 @@ describe("a file through our mount", () => {
       expect(setup.readFile(0x300000n, 8, { written: true })).toEqual(contentBytes("pattern", 0x300000n, 8));
     });
   });
+
+  it.skipIf(fuse.kind === "no")(
+    "shows what its client has been given to hold, without asking its server",
+    async () => {
+      await onHostSetup(scenarioWith({ backing: { ...backing, cache: "never" } }), async (setup) => {
+        const file = await open(setup.filePath, "r+");
+        const [lengthBytes, fileOffset] = [PAGE_SIZE, 0x200000n];
+        const options = {
+          lengthBytes,
+          prot: PROT_READ | PROT_WRITE,
+          flags: MAP_SHARED,
+          fd: file.fd,
+          fileOffset,
+        };
+        const address = mmap(options);
+        viewOf(address, lengthBytes).fill(0x5a, 8, 16);
+        setup.endServer();
+        const written = setup.readFile(0x200004n, 8, { written: true });
+        const before = contentBytes("pattern", 0x200004n, 4);
+        expect(written).toEqual(Uint8Array.from([...before, 0x5a, 0x5a, 0x5a, 0x5a]));
+        expect(setup.readFile(0x200008n, 8)).toEqual(contentBytes("pattern", 0x200008n, 8));
+        munmap(address, lengthBytes);
+        // Nobody is there to take what is dirty.
+        await file.close().catch(() => {});
+      });
+    },
+  );
 });
 
 describe("the mount", () => {

@@ -337,7 +337,7 @@ describe("supportsNative", () => {
     expect(supports(scenarioWith({}))).toEqual({ kind: "yes" });
     expect(supports(scenarioWith({}), "apf-loop")).toMatchObject({ kind: "no" });
     expect(supports(withVictim({ in: "guest-kernel", steps: [] }))).toMatchObject({
-      reason: "victim is a guest kernel; this engine has none",
+      reason: "victim is a guest kernel; without a VM there is none",
     });
     expect(supports(withVictim({ in: "vmm", steps: [] }))).toMatchObject({ kind: "no" });
     const interrupts: Actor = { in: "guest-task", interrupts: "off", steps: [] };

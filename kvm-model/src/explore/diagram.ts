@@ -64,7 +64,7 @@ export function mermaidDiagram(steps: readonly Step[], cycleAt: number | null = 
   for (const [index, step] of steps.entries()) {
     if (index === cycleAt) rows.push("  loop for ever");
     for (const line of linesOf([step])) {
-      const text = line.text.replaceAll(/[;#]/g, ",");
+      const text = line.text.replaceAll(/[;#]/g, (sign) => `#${sign.charCodeAt(0)};`);
       rows.push(
         line.from === line.to
           ? `  Note over ${id(line.from)}: ${text}`

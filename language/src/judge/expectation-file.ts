@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { z } from "zod";
 import { InputError, jsonFilesOf, readInput } from "../input-file.ts";
 import { issueText } from "../issue-text.ts";
-import { readJsonSource } from "../json-source.ts";
+import { jsonErrorText, readJsonSource } from "../json-source.ts";
 import { nearest } from "../nearest.ts";
 import { FILE_TEXT_MAX, NAMES_MAX, ROWS_MAX } from "../scenario/limits.ts";
 import { pathText } from "../scenario/problem.ts";
@@ -97,7 +97,7 @@ class KindsFile {
 
   constructor(path: string) {
     const source = readJsonSource(readKinds(path));
-    if (source.kind === "error") throw new KindsError(`${path}:${source.line}: not JSON: ${source.message}`);
+    if (source.kind === "error") throw new KindsError(jsonErrorText(path, source));
     this.#path = path;
     this.#source = source;
   }
@@ -221,7 +221,7 @@ export function loadExpectations(folder: string): ExpectationTable {
 /** A file of the shape. Throws a KindsError that names file, line and member of everything that is wrong. */
 function readShape<Shape>(path: string, shape: z.ZodType<Shape>): Shape {
   const source = readJsonSource(readKinds(path));
-  if (source.kind === "error") throw new KindsError(`${path}:${source.line}: not JSON: ${source.message}`);
+  if (source.kind === "error") throw new KindsError(jsonErrorText(path, source));
   const twice = source.duplicates.map(
     (one) => `${path}:${one.line}: ${pathText(one.path)}: twice in this object`,
   );

@@ -313,7 +313,7 @@ export function parseScenarios(
   }
   const source = readJsonSource(text);
   if (source.kind === "error") {
-    problems.add("", `not JSON: ${source.message}`, source.line);
+    problems.addSyntax(source);
     throw new ScenarioError(file, problems.list);
   }
   if (source.duplicates.length > 0) {

@@ -33,7 +33,7 @@ describe("data of the package", () => {
   });
 
   it.each([
-    ["no JSON", "{", "file.json:1: not JSON"],
+    ["no JSON", "{", "file.json:1:2: not JSON"],
     ["too deep", "[".repeat(5000), "limit 32"],
     ["a member twice", '{ "about": "x",\n"about": "y", "errata": [] }', "file.json:2: about: twice"],
     [

@@ -291,7 +291,7 @@ describe("a file of expectations", () => {
       'unknown defect "endles-loop"; nearest: endless-loop',
     ],
     ['{ "about": "x", "rules": [] }', 'kinds.json:1: rules: there are "rows" in place of "rules"'],
-    ['{ "about": }', "kinds.json:1: not JSON"],
+    ['{ "about": }', "kinds.json:1:12: not JSON"],
   ])("is refused: %j", (text, message) => {
     expect(() => tableOf(text)).toThrow(message);
   });

@@ -589,7 +589,7 @@ describe("a scenario is refused", () => {
   });
 
   it("when it is no JSON, or too much of it", () => {
-    expect(() => parseScenarios("{", "test.json")).toThrow(/test.json:1: not JSON/);
+    expect(() => parseScenarios("{", "test.json")).toThrow(/test.json:1:2: not JSON/);
     expect(() => parseScenarios(" ".repeat(300_000), "test.json")).toThrow(/more than the limit 262144/);
     expect(() => parseScenarios("[]", "test.json")).toThrow(ScenarioError);
     expect(() => parseScenarios("null", "test.json")).toThrow(ScenarioError);

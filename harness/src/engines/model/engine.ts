@@ -38,6 +38,7 @@ import {
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
 import type { Engine, Support } from "../../engine.ts";
 import { type Allowed, type AllowedEnd, allowedEnds } from "./allowed.ts";
+import { asOfProcess } from "./process-words.ts";
 import { hardware, translate } from "./translate.ts";
 
 /** A guest has a timer, as ours has: the ends' tokens are of such a guest. */
@@ -144,7 +145,8 @@ function isEventKind(kind: string): kind is EventKind {
 function traceOf(scenario: Scenario, proposal: Proposal, end: AllowedEnd): TraceEvent[] {
   const translation = translate(scenario, proposal, { backend: hardware, timer: end.timer });
   if (translation.kind === "no") return [];
-  const { steps } = replay(guestModel(translation.case).model, parseToken(end.token));
+  const path = replay(guestModel(translation.case).model, parseToken(end.token));
+  const { steps } = translation.plan.native ? asOfProcess(path.steps) : path;
   return steps.flatMap((step, atMs) =>
     step.events.flatMap(({ kind, from, detail }): TraceEvent[] =>
       isEventKind(kind) ? [{ kind, actor: from, atMs, gpa: null, detail }] : [],

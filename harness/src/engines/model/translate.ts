@@ -52,7 +52,6 @@ import {
   isDeviceAccess,
   isIoAnswered,
   isMappedIntoGuest,
-  isNested,
   isWrite,
   kernelCopyOptionsOf,
   labelledAccesses,
@@ -74,6 +73,7 @@ import {
 } from "../../../../language/src/index.ts";
 import { WINDOW_BASE } from "../../../../vmm/src/index.ts";
 import { errorText } from "../../error-text.ts";
+import { beyondProcess } from "../beyond-process.ts";
 import { sealedReason } from "../sealed.ts";
 
 const PAGE = 4096n;
@@ -376,8 +376,8 @@ function refusedMemory({ backing, actors }: Scenario): string | null {
 
 /** Why the model has no answer, or null. */
 function refusal(scenario: Scenario, proposal: Proposal): string | null {
-  if (proposal.kvm === "none" && isNested(scenario))
-    return "a task of a guest's guest: without a VM there is no guest";
+  const beyond = proposal.kvm === "none" ? beyondProcess(scenario) : null;
+  if (beyond !== null) return beyond;
   if (partsOf(proposal) === null) return "the proposal names neither a whole VM nor none";
   if (!isMappedIntoGuest(scenario.layout)) {
     return `layout ${scenario.layout} is about a guest's page cache; the model's guest has none`;

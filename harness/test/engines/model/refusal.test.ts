@@ -143,6 +143,15 @@ describe("a task", () => {
     expect(reasonOf(given, "uniform-efault")).toBeNull();
   });
 
+  it.each([
+    ["interrupts off", { interrupts: "off" }],
+    ["a guest kernel", { in: "guest-kernel", onSigbus: undefined }],
+  ])("that a process cannot do is refused without a VM: %s", (reason, task) => {
+    const given = { victim: behind(load), host: acting("truncate 0"), task };
+    expect(reasonOf(given)).toContain(reason);
+    expect(reasonOf(given, "uniform-efault")).toBeNull();
+  });
+
   it("that repeats an access and goes on behind SIGBUS is refused", () => {
     const given = {
       victim: ["load 0x1000 8", "signal t", "load 0x1000 8 until g"],
