@@ -2,7 +2,6 @@
  * Sizes of each node, for all threads that serve a mount: a 64-bit word of each kind for each slot of the inode table. A node that
  * is forgotten gives its words up with `delete`, before its slot can be another's.
  */
-import type { SizeStore, Sizes } from "../core/client-sizes.ts";
 import type { NodeId } from "../fs/filesystem.ts";
 import { InodeTable } from "./inodes.ts";
 import { slotOf, spanOf } from "./slots.ts";
@@ -17,12 +16,15 @@ export function sizesMemory(slots: number): SharedArrayBuffer {
   return new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT * KINDS.length * (slots + 1));
 }
 
-export function sharedSizes(tables: SharedTables): SizeStore {
+export function sharedSizes(tables: SharedTables): {
+  readonly latest: SharedSizes;
+  readonly made: SharedSizes;
+} {
   const [latest, made] = [new SharedSizes(tables, "latest"), new SharedSizes(tables, "made")];
   return { latest, made };
 }
 
-class SharedSizes implements Sizes {
+export class SharedSizes {
   readonly #words: BigInt64Array;
   readonly #slots: number;
   readonly #span: number;
