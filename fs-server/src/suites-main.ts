@@ -1,7 +1,7 @@
 /**
  * `suites-main [--transport T]... [--folder DIR] [--pjdfstest CHECKOUT] [--suite NAME]... [--long]`: runs every outside
  * suite in a folder and on mounts of folders beside it, in each mode of `serve`, and prints the differences. Without
- * `--long`, --writeback and --passthrough get the suites that are about content.
+ * `--long`, --writeback and --passthrough get the suites that are about content, and those that take a minute are left out.
  * Exit codes: 0 none that are not known; 1 some, or a known one that has gone; 2 nothing could be compared, or
  * it was stopped; 64 usage.
  */
@@ -14,6 +14,7 @@ import { fileSystemOf } from "../../sys/src/index.ts";
 import { type Mounted, mounted } from "./stress/mounted.ts";
 import { type Comparison, compare, type Erratum, unmatched } from "./suites/compare.ts";
 import { type ModeRow, serveModes } from "./suites/modes.ts";
+import { longRivals, rivals } from "./suites/rivals.ts";
 import { lackOf, runSuite, type Suite } from "./suites/suite.ts";
 import { suites } from "./suites/suites.ts";
 
@@ -69,6 +70,7 @@ async function compareAll(job: Job): Promise<readonly Comparison[]> {
       for (const complaint of underneath.slice(0, SHOWN)) console.log(`  of the folder itself: ${complaint}`);
       for (const [mode, { folder }] of servers) {
         if (mode.suites === "content" && !suite.isAboutContent && !job.isLong) continue;
+        if (mode.transport === suite.notOn) continue;
         const complaints = await run(label(mode), folder);
         const about = { suite: suite.name, transport: mode.name };
         const comparison = compare(about, underneath, complaints, job.errata);
@@ -98,8 +100,10 @@ async function main(): Promise<number> {
     },
   });
   const wanted = serveModes.filter(({ transport }) => values.transport?.includes(transport) ?? true);
-  const all = suites(values.pjdfstest ?? null);
-  const chosen = all.filter(({ name }) => values.suite?.includes(name) ?? true);
+  const all = [...suites(values.pjdfstest ?? null), rivals, longRivals];
+  const chosen = all.filter(
+    (suite) => values.suite?.includes(suite.name) ?? (values.long || suite !== longRivals),
+  );
   if (wanted.length === 0 || chosen.length === 0) {
     console.error(`transports: ${transports.join(", ")}; suites: ${all.map(({ name }) => name).join(", ")}`);
     return 64;

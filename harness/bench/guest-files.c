@@ -3,12 +3,17 @@
  * bench, static. It mounts what is named, as `/TAG`, a virtio-fs each; options of mount(2) follow a colon.
  *
  * usage: guest-files turns WARM-UP ROUNDS FILES OPERATIONS TAG[:OPTIONS]...
+ *        guest-files programs WARM-UP ROUNDS FILES OPERATIONS FIO FIND TAR TAG[:OPTIONS]...
  *        guest-files hold TAG[:OPTIONS]
  *
  * turns: the same work on the same files of several mounts, in turns. Each mount has `data`, a file, and `tree`, a tree of
  * files. Caches are dropped before each turn, and the order of the mounts moves on by one with each round. Says
  * `@ mounted`, a line a turn, `@ ROUND TAG ROW UNITS NANOSECONDS`, and `@ done`. WARM-UP rounds come first, without the last
  * row, which takes longest.
+ *
+ * programs: after the same WARM-UP, the programs that others wrote. FIO, FIND and TAR are folders of the virtio-fs `tools`, each with a
+ * program of Debian's and its libraries. fio says a line a job (terse, version 3), `@ ROUND TAG fio LINE`; find and tar
+ * walk `source`, a tree, and are timed from fork(2) to the end, with their own pages in the cache: lines as above.
  *
  * hold: reads `data`, maps it, touches each page, and keeps the mapping. Says `@ mounted`, and `@ held` when it has; waits for a
  * line after each.
@@ -24,6 +29,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -275,17 +281,139 @@ static void drop_caches(void)
     close(fd);
 }
 
-static void turn(int round, const char *tag, int row)
+static void enter(const char *tag)
 {
     if (chdir("/") != 0 || chdir(tag) != 0)
         die(tag);
+}
+
+static void say_turn(int round, const char *tag, const char *row, int64_t units, int64_t nanoseconds)
+{
+    printf("@ %d %s %s %lld %lld\n", round, tag, row, (long long)units, (long long)nanoseconds);
+    fflush(stdout);
+}
+
+static void turn(int round, const char *tag, int row)
+{
+    enter(tag);
     drop_caches();
     random_state = 2463534242u;
     int64_t begin = now();
     int64_t units = rows[row].run();
-    int64_t nanoseconds = now() - begin;
-    printf("@ %d %s %s %lld %lld\n", round, tag, rows[row].name, (long long)units, (long long)nanoseconds);
-    fflush(stdout);
+    say_turn(round, tag, rows[row].name, units, now() - begin);
+}
+
+/* A program of Debian's, by its own loader. Returns where its standard output comes. */
+#define MAX_WORDS 64
+static FILE *start(pid_t *pid, const char *folder, const char *program, const char *const arguments[])
+{
+    static char libraries[256], paths[2 * sizeof libraries + 8], loader[sizeof libraries + 32], path[256];
+    snprintf(libraries, sizeof libraries, "/tools/%s/usr/lib/x86_64-linux-gnu", folder);
+    snprintf(loader, sizeof loader, "%s/ld-linux-x86-64.so.2", libraries);
+    /* fio's librados has a folder of its own, by its absolute path. */
+    snprintf(paths, sizeof paths, "%s:%s/ceph", libraries, libraries);
+    snprintf(path, sizeof path, "/tools/%s/usr/bin/%s", folder, program);
+    const char *words[MAX_WORDS] = {loader, "--library-path", paths, path};
+    int count = 4;
+    while (*arguments != NULL && count < MAX_WORDS - 1)
+        words[count++] = *arguments++;
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0 || (*pid = fork()) < 0)
+        die(program);
+    if (*pid == 0) {
+        dup2(ends[1], 1);
+        execv(loader, (char **)words);
+        die(loader);
+    }
+    close(ends[1]);
+    return fdopen(ends[0], "r");
+}
+
+static void finish(pid_t pid, FILE *output, const char *program)
+{
+    int status;
+    fclose(output);
+    if (waitpid(pid, &status, 0) != pid)
+        die("waitpid");
+    if (status != 0) {
+        printf("! %s: wait status %d\n", program, status);
+        fflush(stdout);
+        exit(1);
+    }
+}
+
+/* Of find the lines, of tar the bytes. */
+static int64_t amount(FILE *output, int is_lines)
+{
+    int64_t total = 0;
+    for (size_t count; (count = fread(buffer, 1, BLOCK, output)) > 0;)
+        if (is_lines)
+            for (size_t at = 0; at < count; at++)
+                total += buffer[at] == '\n';
+        else
+            total += count;
+    return total;
+}
+
+static void walk_by(int round, const char *tag, const char *program, const char *folder,
+                    const char *const arguments[])
+{
+    pid_t pid;
+    enter(tag);
+    drop_caches();
+    FILE *output = start(&pid, folder, program, (const char *const[]){"--version", NULL});
+    amount(output, 1);
+    finish(pid, output, program);
+    int64_t begin = now();
+    output = start(&pid, folder, program, arguments);
+    int64_t units = amount(output, program[0] == 'f');
+    finish(pid, output, program);
+    if (units == 0) {
+        printf("! %s: nothing in the tree\n", program);
+        exit(1);
+    }
+    say_turn(round, tag, program, units, now() - begin);
+}
+
+/* Each job when the one before has ended; fio drops the file's pages itself before it begins (invalidate=1). */
+static void fio(int round, const char *tag, const char *folder)
+{
+    static char io_size[32], files[32], line[BLOCK];
+    snprintf(io_size, sizeof io_size, "--io_size=%dk", operation_count * (PAGE / 1024));
+    snprintf(files, sizeof files, "--nrfiles=%d", file_count);
+    const char *const arguments[] = {
+        "--minimal", "--thread", "--fallocate=none", "--filename=data",
+        "--name=read-sequential", "--rw=read", "--bs=128k", "--ioengine=psync", "--stonewall",
+        "--name=read-random", "--rw=randread", "--bs=4k", io_size, "--ioengine=psync", "--stonewall",
+        "--name=mmap-sequential", "--rw=read", "--bs=4k", "--ioengine=mmap", "--stonewall",
+        "--name=mmap-random", "--rw=randread", "--bs=4k", io_size, "--ioengine=mmap", "--stonewall",
+        "--name=write-sequential", "--rw=write", "--bs=128k", "--end_fsync=1", "--ioengine=psync", "--stonewall",
+        "--name=write-random", "--rw=randwrite", "--bs=4k", io_size, "--ioengine=psync", "--stonewall",
+        NULL,
+    };
+    const char *const names[] = {
+        "--minimal", "--thread", "--fallocate=none", "--directory=made", "--unlink=1",
+        "--filesize=4k", "--openfiles=1", files,
+        "--name=create", "--ioengine=filecreate", "--stonewall",
+        "--name=stat", "--ioengine=filestat", "--stonewall",
+        "--name=unlink", "--ioengine=filedelete", "--stonewall",
+        NULL,
+    };
+    enter(tag);
+    if (mkdir("made", 0755) != 0)
+        die("mkdir");
+    drop_caches();
+    for (int part = 0; part < 2; part++) {
+        pid_t pid;
+        FILE *output = start(&pid, folder, "fio", part == 0 ? arguments : names);
+        while (fgets(line, sizeof line, output) != NULL) {
+            printf("@ %d %s fio %s", round, tag, line);
+            fflush(stdout);
+        }
+        finish(pid, output, "fio");
+    }
+    if (rmdir("made") != 0)
+        die("rmdir");
 }
 
 static void mount_at(const char *source, const char *target, const char *type, const char *options)
@@ -316,8 +444,7 @@ static void hold(const char *tag)
 {
     say("@ mounted");
     wait_for_line();
-    if (chdir("/") != 0 || chdir(tag) != 0)
-        die(tag);
+    enter(tag);
     read_sequential();
     off_t size;
     const char *memory = map_data(&size);
@@ -326,15 +453,29 @@ static void hold(const char *tag)
     wait_for_line();
 }
 
-static void turns(int warm_up, int rounds, char *const places[], int count)
+static void turns(int first, int end, char *const places[], int count, int row_count)
 {
-    int row_count = sizeof rows / sizeof rows[0];
-    say("@ mounted");
-    for (int round = 0; round < warm_up + rounds; round++)
-        for (int row = 0; row < row_count - (round < warm_up); row++)
+    for (int round = first; round < end; round++)
+        for (int row = 0; row < row_count; row++)
             for (int place = 0; place < count; place++)
                 turn(round, places[(place + round) % count], row);
-    say("@ done");
+}
+
+static void programs(int first, int end, char *const folders[], char *const places[], int count)
+{
+    static const char *const find_arguments[] = {"source", "-type", "f", "-size", "+0", NULL};
+    static const char *const tar_arguments[] = {"-c", "-f", "-", "source", NULL};
+    for (int round = first; round < end; round++)
+        for (int row = 0; row < 3; row++)
+            for (int at = 0; at < count; at++) {
+                const char *place = places[(at + round) % count];
+                if (row == 0)
+                    fio(round, place, folders[0]);
+                else if (row == 1)
+                    walk_by(round, place, "find", folders[1], find_arguments);
+                else
+                    walk_by(round, place, "tar", folders[2], tar_arguments);
+            }
 }
 
 static int is(const char *mode, char *const arguments[])
@@ -344,19 +485,32 @@ static int is(const char *mode, char *const arguments[])
 
 int main(int count, char *arguments[])
 {
-    int first = is("hold", arguments) && count == 3 ? 2 : is("turns", arguments) ? 6 : count;
+    int is_hold = is("hold", arguments) && count == 3, is_programs = is("programs", arguments);
+    int first = is_hold ? 2 : is("turns", arguments) ? 6 : is_programs ? 9 : count;
     if (first >= count)
         return 64;
     memset(buffer, 'b', sizeof buffer);
     mount_at("proc", "/proc", "proc", NULL);
     for (int place = first; place < count; place++)
         mount_place(arguments[place]);
-    if (first == 2) {
+    if (is_hold) {
         hold(arguments[2]);
         return 0;
     }
+    char *const *places = arguments + first;
+    int place_count = count - first, row_count = sizeof rows / sizeof rows[0];
+    int warm_up = atoi(arguments[2]), end = warm_up + atoi(arguments[3]);
     file_count = atoi(arguments[4]);
     operation_count = atoi(arguments[5]);
-    turns(atoi(arguments[2]), atoi(arguments[3]), arguments + first, count - first);
+    if (is_programs) {
+        mount_at("tools", "/tools", "virtiofs", NULL);
+    }
+    say("@ mounted");
+    turns(0, warm_up, places, place_count, row_count - 1);
+    if (is_programs)
+        programs(warm_up, end, arguments + 6, places, place_count);
+    else
+        turns(warm_up, end, places, place_count, row_count);
+    say("@ done");
     return 0;
 }

@@ -14,3 +14,16 @@ export function errorLine(error: unknown): string {
 export function errorStack(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
+
+const FRAME = /^\s+at /;
+/** What Node prints behind a stack: the error's own properties, and its version. */
+const BEHIND_STACK = /^(?:\s+\S.*|\}|Node\.js v\d.*)$/;
+
+/** The last line that a program has printed; where that is the end of an error's stack, the error's. Empty: it has printed nothing. */
+export function lastWords(printed: string): string {
+  const lines = printed.split("\n").filter((line) => line.trim() !== "");
+  const frame = lines.findLastIndex((line) => FRAME.test(line));
+  const isStack = frame >= 0 && lines.slice(frame + 1).every((line) => BEHIND_STACK.test(line));
+  const words = isStack ? lines.slice(0, frame).findLast((line) => !FRAME.test(line)) : lines.at(-1);
+  return words?.trim() ?? "";
+}

@@ -18,6 +18,8 @@ export type LinuxGuestInput = {
   readonly sharedBytes: number;
   /** Guest physical pages of devices that the machine's owner implements, in the order of its list. */
   readonly mmio: readonly bigint[];
+  /** See `INJECTED_FAULT_COUNTER`. */
+  readonly hasNestedPaging: boolean;
   /** See `FaultContext`. */
   readonly pageFaultForm: PageFaultForm;
 };

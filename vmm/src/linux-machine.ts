@@ -17,6 +17,7 @@ import {
 import {
   acpiTables,
   enterLinux,
+  hasNestedPaging,
   type LinuxCpu,
   type LinuxImage,
   linuxLayout,
@@ -152,6 +153,7 @@ export function buildLinuxMachine(kvm: Kvm, options: LinuxMachineOptions): Linux
       sharedBytes: options.sharedBytes,
       devices,
       mmio: placed.map(({ address }) => address),
+      hasNestedPaging: hasNestedPaging(),
       pageFaultForm: options.pageFaultForm,
     },
     ramAddress,

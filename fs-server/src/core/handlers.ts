@@ -208,6 +208,7 @@ const setattr: Handler<"SETATTR"> = (context, request, reply) => {
   const isChown = (valid & (C.FATTR_UID | C.FATTR_GID)) !== 0;
   const kill = isChown && request.caller.uid === 0 ? 0 : valid & C.FATTR_KILL_SUIDGID;
   const attributes = asCaller(context, request, kill, () => context.fs.setattr(node, change, handle));
+  if (change.sizeBytes !== null) context.sizes?.truncated(node, change.sizeBytes);
   return attributesReply(context, reply, node, attributes);
 };
 
@@ -296,7 +297,7 @@ const write: Handler<"WRITE"> = (context, request, reply) => {
   const written = asCaller(context, request, flags & C.FUSE_WRITE_KILL_SUIDGID, () =>
     put(context, request, target),
   );
-  context.sizes?.written(request.node, offset + BigInt(written));
+  context.sizes?.written(request.node, offset + BigInt(written), target.how.append);
   reply.view.setUint32(reply.at + WRITE_OUT.size, written, true);
   reply.view.setUint32(reply.at + WRITE_OUT.padding, 0, true);
   return WRITE_OUT_BYTES;
@@ -678,7 +679,7 @@ export const HANDLERS: { readonly [N in ServedOpcode]: Handler<N> } = {
   OPEN: (c, q, r) => {
     const { flags, open_flags } = q.args;
     const handle = asCaller(c, q, open_flags & C.FUSE_OPEN_KILL_SUIDGID, () => c.fs.open(q.node, flags));
-    if ((flags & files.O_TRUNC) !== 0) c.sizes?.truncated(q.node);
+    if ((flags & files.O_TRUNC) !== 0) c.sizes?.truncated(q.node, 0n);
     return openReply(c, r, r.at, { node: q.node, handle, flags });
   },
   CREATE: create,

@@ -5,6 +5,7 @@
 import { fstatSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { LineReader } from "../guard/lines.ts";
+import { Recalls } from "../guard/recalls.ts";
 import {
   type ArmedFile,
   type GuardedFile,
@@ -22,7 +23,7 @@ export class FuseLeaseGuard implements TruncationGuard {
   readonly #socket: Socket;
   readonly #options: GuardOptions;
   readonly #lines = new LineReader<ToClient>();
-  readonly #held = new Map<number, MappingHolder>();
+  readonly #held = new Map<number, Recalls>();
   /** Those of which the server has not answered yet: they can be recalled, too. */
   readonly #arming = new Map<number, Arming>();
   #ids = 0;
@@ -33,7 +34,7 @@ export class FuseLeaseGuard implements TruncationGuard {
     this.#socket = socket;
     this.#options = options;
     socket.on("data", (bytes) => {
-      for (const message of this.#lines.feed(bytes)) void this.#handle(message);
+      for (const message of this.#lines.feed(bytes)) this.#handle(message);
     });
     socket.on("error", () => {});
     socket.on("close", () => this.#lost());
@@ -69,31 +70,28 @@ export class FuseLeaseGuard implements TruncationGuard {
         return;
       }
       const refused = (reason: string): void => refuse(new GuardRefused(this.name, reason, null));
-      this.#held.set(id, holder);
+      this.#held.set(id, new Recalls(holder, this.#options));
       this.#arming.set(id, { granted, refused });
       this.#socket.write(line({ hold: id, device: String(dev), ino: String(ino) }));
     });
     return { fd, disarm: () => this.#disarm(id) };
   }
 
-  async #handle(message: ToClient): Promise<void> {
-    const atMs = (): number => Number(process.hrtime.bigint()) / 1e6;
+  #handle(message: ToClient): void {
     if ("granted" in message) this.#answered(message.granted)?.granted();
     else if ("refused" in message) {
       this.#held.delete(message.refused);
       this.#answered(message.refused)?.refused(message.reason);
     } else if ("closed" in message) this.#closedBecause += `: ${message.closed}`;
-    else if ("recall" in message) {
-      const threat = { fromBytes: BigInt(message.from), by: message.by };
-      this.#options.onEvent?.({ kind: "recall", threat, atMs: atMs() });
-      await this.#held.get(message.hold)?.recall(threat);
-      this.#options.onEvent?.({ kind: "recalled", end: "acknowledged", atMs: atMs() });
-      this.#socket.write(line({ ack: message.recall }));
-    } else {
-      const sizeBytes = BigInt(message.size);
-      this.#options.onEvent?.({ kind: "settle", sizeBytes, atMs: atMs() });
-      this.#held.get(message.settle)?.settle(sizeBytes);
-    }
+    else if ("recall" in message) void this.#recall(message);
+    else this.#held.get(message.settle)?.settle(BigInt(message.size));
+  }
+
+  async #recall({ recall, hold, from, by }: Extract<ToClient, { recall: number }>): Promise<void> {
+    const end = await this.#held.get(hold)?.recall({ fromBytes: BigInt(from), by });
+    // What the holder could not give up is its own risk from now on: no truncation waits for it, and the other files stay.
+    if (end === "cut-off") this.#disarm(hold);
+    else this.#socket.write(line({ ack: recall }));
   }
 
   #disarm(id: number): void {
@@ -115,7 +113,7 @@ export class FuseLeaseGuard implements TruncationGuard {
     const held = [...this.#held.values()];
     this.#held.clear();
     if (this.#closing) return;
-    for (const holder of held) holder.cutOff(this.#closedBecause);
+    for (const recalls of held) recalls.cutOff(this.#closedBecause);
   }
 
   caughtUp(): Promise<void> {

@@ -8,6 +8,7 @@ import { failure } from "../fs/errors.ts";
 import {
   type AttributeChange,
   type Attributes,
+  type CopyEnd,
   type FileHandle,
   type FileSystem,
   NO_CHANGE,
@@ -47,10 +48,19 @@ export class GatedFileSystem extends DecoratedFileSystem {
 
   override write(handle: FileHandle, offset: bigint, data: Uint8Array, how?: WriteHow): number {
     const open = this.inner.openedBy(handle);
-    if (open === null || !this.#gate.isHeld(open.file)) {
-      return super.write(handle, offset, data, how);
-    }
-    return this.#growing(open.node, () => super.write(handle, offset, data, how));
+    const work = () => super.write(handle, offset, data, how);
+    if (open === null) return work();
+    if (this.#gate.isHeld(open.file)) return this.#growing(open.node, work);
+    const written = work();
+    // A lease that was granted meanwhile: its holder may have read the size before this write.
+    if (this.#gate.isHeld(open.file)) this.#gate.grown(open.file, this.inner.getattr(open.node).sizeBytes);
+    return written;
+  }
+
+  override copyFileRange(from: CopyEnd, to: CopyEnd, lengthBytes: bigint): number {
+    const node = this.inner.openedBy(to.handle)?.node;
+    const work = () => super.copyFileRange(from, to, lengthBytes);
+    return node === undefined ? work() : this.#growing(node, work);
   }
 
   override open(node: NodeId, flags: number): FileHandle {

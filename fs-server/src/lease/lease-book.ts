@@ -7,7 +7,7 @@ import { Recalls } from "../guard/recalls.ts";
 import type { GuardOptions, MappingHolder } from "../guard/truncation-guard.ts";
 import { type FileIdentity, FREE, type GateTicket, type TruncationGate } from "./truncation-gate.ts";
 
-const keyOf = ({ device, ino }: FileIdentity): string => `${device}/${ino}`;
+export const keyOf = ({ device, ino }: FileIdentity): string => `${device}/${ino}`;
 
 export class LeaseBook implements TruncationGate {
   readonly #options: GuardOptions;

@@ -45,6 +45,8 @@ const EINVAL = -failure("EINVAL").errno;
 const ENOLCK = -failure("ENOLCK").errno;
 const EACCES = -failure("EACCES").errno;
 
+const ALL_UNLOCKED: RangeLock = { type: F_UNLCK, start: 0n, end: LOCK_EOF, pid: 0 };
+
 /** An open file, by the client's handle and by the server's descriptor. */
 export type LockedFile = { readonly node: NodeId; readonly handle: FileHandle; readonly fd: number };
 
@@ -150,7 +152,7 @@ export class LockTable {
   drop(node: NodeId, owner: LockOwner): boolean {
     const slot = this.#acquire(node, owner);
     if (slot === 0) return false;
-    this.#exclusively(slot, () => this.#doom(slot));
+    this.#exclusively(slot, (at) => this.#doom(slot, at));
     return true;
   }
 
@@ -168,11 +170,13 @@ export class LockTable {
     for (let slot = 1; slot <= this.#slots.highest; slot += 1) {
       if (!this.#slots.isLive(slot) || !isMeant(slot)) continue;
       if (this.#slots.acquire(this.#slots.idOf(slot)) === 0) continue;
-      this.#exclusively(slot, () => isMeant(slot) && this.#doom(slot));
+      this.#exclusively(slot, (at) => isMeant(slot) && this.#doom(slot, at));
     }
   }
 
-  #doom(slot: number): void {
+  /** Others may be about to look at the description, which then stays a moment longer: its locks do not. */
+  #doom(slot: number, at: number): void {
+    setRangeLock(this.#words[at + FD] ?? NO_FD, lockCommands.setOfd, ALL_UNLOCKED);
     this.#slots.lock();
     this.#slots.doom(slot);
     this.#slots.unlock();

@@ -5,13 +5,14 @@
 import { HandleTable } from "./handles.ts";
 import { type InodeLimits, InodeTable } from "./inodes.ts";
 import { LockTable } from "./locks.ts";
+import { sizesMemory } from "./shared-sizes.ts";
 
 export type TableLimits = InodeLimits & { readonly handles: number; readonly locks: number };
 
 /** What another thread needs; can be posted to it. */
 export type SharedTables = {
   readonly memory: SharedArrayBuffer;
-  /** Of SharedSizes. */
+  /** Of shared-sizes.ts. */
   readonly sizes: SharedArrayBuffer;
   readonly limits: TableLimits;
   /** The descriptor of DescriptorLinks. */
@@ -21,7 +22,7 @@ export type SharedTables = {
 export function newTables(limits: TableLimits, links: number): SharedTables {
   const words =
     InodeTable.wordsFor(limits) + HandleTable.wordsFor(limits.handles) + LockTable.wordsFor(limits.locks);
-  const sizes = new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT * (InodeTable.slotCount(limits) + 1));
+  const sizes = sizesMemory(InodeTable.slotCount(limits));
   return { memory: new SharedArrayBuffer(4 * words), sizes, limits, links };
 }
 

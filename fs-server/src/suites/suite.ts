@@ -2,6 +2,7 @@
 import { execFile } from "node:child_process";
 import { accessSync, constants, mkdirSync } from "node:fs";
 import { delimiter, join } from "node:path";
+import type { Transport } from "../../../language/src/words.ts";
 
 const COMMAND_TIMEOUT_MS = 600_000;
 const OUTPUT_MAX_BYTES = 64 * 2 ** 20;
@@ -27,6 +28,8 @@ export type Suite = {
   readonly lack?: () => string | null;
   /** About content and the page cache: what the modes of `serve` change. */
   readonly isAboutContent: boolean;
+  /** A transport on which chance decides what it complains about. */
+  readonly notOn?: Transport;
   /** Complaints, the same for the same behaviour: no process ids, no paths of one run. */
   run(place: Place): Promise<readonly string[]>;
 };

@@ -17,7 +17,13 @@ function gates() {
   const keeper = new GateKeeper(memory, book);
   book.onChange = (file, change) => keeper.heldChanged(file, change);
   const posted: GateMessage[] = [];
-  return { book, keeper, posted, gate: new CrossThreadGate(memory, (message) => posted.push(message)) };
+  return {
+    book,
+    keeper,
+    posted,
+    memory,
+    gate: new CrossThreadGate(memory, (message) => posted.push(message)),
+  };
 }
 
 describe("the gate of a server that grants leases", () => {
@@ -52,6 +58,64 @@ describe("the gate of a server that grants leases", () => {
     await open;
     await new Promise(setImmediate);
     expect(gate.isOpen(ticket)).toBe(true);
+  });
+
+  it("does not open for a file because the holder of another one lets go, whose truncation was given up", async () => {
+    const { book, gate, keeper, posted } = gates();
+    const deliver = (): void => {
+      for (const message of posted.splice(0)) keeper.receive(message);
+    };
+    const other = { ...held, ino: 8n };
+    const letGo: (() => void)[] = [];
+    const holder = new RecordingHolder(() => new Promise((done) => letGo.push(done)));
+    for (const file of [held, other]) book.hold(file, holder);
+    const turn = (): Promise<void> => new Promise((done) => setImmediate(done));
+    const first = gate.ask(held, 0n);
+    deliver();
+    gate.done(first, 4096n);
+    // The first one's holder lets go before the main thread sees that this is another question.
+    const second = gate.ask(other, 0n);
+    expect(second).toBe(first);
+    letGo[0]?.();
+    await turn();
+    expect(gate.isOpen(second)).toBe(false);
+    deliver();
+    await turn();
+    expect(gate.isOpen(second)).toBe(false);
+    letGo[1]?.();
+    await turn();
+    expect(gate.isOpen(second)).toBe(true);
+  });
+
+  it("settles with the size that came last, whichever thread's message is received last", async () => {
+    const { book, gate, keeper, posted, memory } = gates();
+    const beside: GateMessage[] = [];
+    const other = new CrossThreadGate(memory, (message) => beside.push(message), 1);
+    const holder = new RecordingHolder();
+    const release = book.hold(held, holder);
+    const receive = (messages: GateMessage[]): void => {
+      for (const message of messages.splice(0)) keeper.receive(message);
+    };
+    gate.grown(held, 5000n);
+    other.grown(held, 6000n);
+    receive(beside);
+    receive(posted);
+    expect(holder.recorded).toEqual(["settle 6000", "settle 6000"]);
+    // A truncation that is over when the growth before it is received.
+    other.grown(held, 7000n);
+    const ticket = gate.ask(held, 100n);
+    receive(posted);
+    await new Promise(setImmediate);
+    gate.done(ticket, 100n);
+    receive(posted);
+    receive(beside);
+    expect(holder.recorded.slice(2)).toEqual(["recall 100", "settle 100", "settle 100"]);
+    // Of a lease that was given back nothing is known.
+    release();
+    other.grown(held, 50n);
+    book.hold(held, holder);
+    receive(beside);
+    expect(holder.recorded.slice(5)).toEqual(["settle 50"]);
   });
 
   it("counts a file until its last lease is given back, each once", () => {

@@ -58,8 +58,9 @@ async function serve(args: readonly string[], where: Where | null = null): Promi
   };
 }
 
-async function hold(place: Place, holder: RecordingHolder) {
-  const guard = await FuseLeaseGuard.open(place.socket, { boundMs: 2000 });
+/** @param boundMs of the client's own, which is above the server's by default */
+async function hold(place: Place, holder: RecordingHolder, boundMs = 60_000) {
+  const guard = await FuseLeaseGuard.open(place.socket, { boundMs });
   const fd = openSync(place.source, "r+");
   const armed = await guard.arm({ fd }, holder);
   const stop = close;
@@ -242,6 +243,34 @@ for (const { title, args, isUsable } of ways) {
       const late = guard.arm({ fd: openSync(place.source, "r") }, holder);
       await expect(late).rejects.toThrow("the server has closed the connection");
     });
+
+    for (const [what, answer, reason] of [
+      [
+        "fails to",
+        () => Promise.reject(new Error("the VMM has it mapped still")),
+        /failed: the VMM has it mapped still$/,
+      ],
+      ["does not", () => new Promise<void>(() => {}), /no acknowledgement within 200 ms/],
+    ] as const) {
+      it(`lets a file go that its holder ${what} give up, and keeps the client's others`, async () => {
+        const place = await serve(args);
+        const other = join(dirname(place.source), "other");
+        writeFileSync(other, Buffer.alloc(BYTES, 1));
+        const [holder, whole] = [new RecordingHolder(answer), new RecordingHolder()];
+        const { guard } = await hold(place, holder, 200);
+        const cut = holder.next(/cut off/);
+        const fd = openSync(other, "r+");
+        await guard.arm({ fd }, whole);
+        expect(await hostDoes(place.mounted, "sys.truncate(path, 0n)")).toMatchObject({ errno: null });
+        await cut;
+        expect(holder.recorded.slice(0, 2)).toEqual(["recall 0", expect.stringMatching(reason)]);
+        const settled = whole.next(/settle 100/);
+        await hostDoes(join(dirname(place.mounted), "other"), "sys.truncate(path, 100n)");
+        await settled;
+        expect(whole.recorded).toEqual(["recall 100", "settle 100"]);
+        closeSync(fd);
+      });
+    }
 
     it("lets the truncater go, with an error, when the server is killed while it waits", async () => {
       const place = await serve(args);

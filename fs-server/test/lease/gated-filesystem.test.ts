@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeEach, describe, expect, it } from "vitest";
+import { files } from "../../../sys/src/index.ts";
 import { temporaryDirectory } from "../../../sys/test/support/directories.ts";
 import { Session } from "../../src/core/session.ts";
 import { GatedFileSystem } from "../../src/lease/gated-filesystem.ts";
@@ -25,10 +26,14 @@ class TestGate implements TruncationGate {
   isOpen(): boolean {
     return this.isOpenNow;
   }
+  isHeldNow: () => boolean = () => true;
   isHeld(): boolean {
-    return true;
+    return this.isHeldNow();
   }
-  grown(): void {}
+  readonly sizes: bigint[] = [];
+  grown(_file: unknown, sizeBytes: bigint): void {
+    this.sizes.push(sizeBytes);
+  }
   done(ticket: GateTicket): void {
     if (!this.pending.delete(ticket)) throw new Error(`ticket ${ticket} ends twice`);
   }
@@ -111,5 +116,41 @@ describe("a truncation behind the gate", () => {
     gate.isOpenNow = true;
     later();
     expect([client.answers.get(101n), gate.pending.size, size()]).toEqual([1, 0, 10]);
+  });
+});
+
+describe("a file that grows", () => {
+  function opened() {
+    const all = served();
+    const { client, node, gate } = all;
+    const fh = client.call("OPEN", { node, args: { flags: files.O_RDWR } }).body.getBigUint64(0, true);
+    const write = (offset: number): void => {
+      const payload = Buffer.from("0123456789");
+      const args = { fh, offset: BigInt(offset), size: payload.length };
+      expect(client.call("WRITE", { node, args, payload }).errno).toBe(0);
+    };
+    return { ...all, gate, fh, write };
+  }
+
+  it("is reported where it is held, also by a lease that is granted during the write", () => {
+    const { gate, write } = opened();
+    write(995);
+    expect(gate.sizes).toEqual([1005n]);
+    write(0);
+    expect(gate.sizes).toEqual([1005n]);
+    const answers = [false, true];
+    gate.isHeldNow = () => answers.shift() ?? true;
+    write(1005);
+    expect(gate.sizes).toEqual([1005n, 1015n]);
+    gate.isHeldNow = () => false;
+    write(1015);
+    expect(gate.sizes).toHaveLength(2);
+  });
+
+  it("is reported when it grows by a copy", () => {
+    const { gate, client, node, fh } = opened();
+    const args = { fh_in: fh, off_in: 0n, nodeid_out: node, fh_out: fh, off_out: 1000n, len: 10n, flags: 0n };
+    expect(client.call("COPY_FILE_RANGE", { node, args }).errno).toBe(0);
+    expect(gate.sizes).toEqual([1010n]);
   });
 });

@@ -1,8 +1,11 @@
 /** Locks of owners on the source's files. What several real processes see is transport/locks.test.ts. */
+import { once } from "node:events";
 import { closeSync, openSync, readdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Worker } from "node:worker_threads";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import {
+  compiledEntry,
   F_RDLCK,
   F_UNLCK,
   F_WRLCK,
@@ -185,5 +188,44 @@ describe("locks of flock(2)", () => {
     fs.release(one);
     expect(fs.setLock(two, whole(F_WRLCK))).toBe(true);
     expect(() => fs.setLock(two, whole(7))).toThrow(failure("EINVAL"));
+  });
+});
+
+describe("threads over one table", () => {
+  it("find the locks of a closed file gone, also while another one looks whose they are", async () => {
+    const module = compiledEntry(import.meta.url, "../../src/passthrough/passthrough.ts").href;
+    // How often the other thread has met a lock, and whether it is to stop.
+    const words = new Int32Array(new SharedArrayBuffer(8));
+    const asked = range(2n, F_WRLCK, 0n, 9n);
+    const code = `
+      const { workerData, parentPort } = require("node:worker_threads");
+      (async () => {
+        const { module, source, tables, node, words, asked } = workerData;
+        const { PassthroughFileSystem } = await import(module);
+        const fs = new PassthroughFileSystem(source, {}, tables);
+        const handle = fs.open(node, ${files.O_RDWR});
+        while (Atomics.load(words, 1) === 0) {
+          if (fs.getLock(handle, asked) !== null) Atomics.add(words, 0, 1);
+          fs.letGo();
+        }
+        fs.release(handle);
+        parentPort.postMessage("over");
+      })();`;
+    const workerData = { module, source, tables: fs.tables, node, words, asked };
+    const worker = new Worker(code, { eval: true, trackUnmanagedFds: false, workerData });
+    const over = once(worker, "message");
+    const one = fs.open(node, files.O_RDWR);
+    const until = performance.now() + 20_000;
+    let held = 0;
+    for (let i = 0; i < 3000 || (Atomics.load(words, 0) < 500 && performance.now() < until); i += 1) {
+      const owner = i % 2 === 0 ? A : B;
+      if (!fs.setLock(one, range(owner, F_WRLCK, 0n, 9n))) held += 1;
+      fs.dropLocks(one, owner as LockOwner);
+      fs.letGo();
+    }
+    Atomics.store(words, 1, 1);
+    await over;
+    expect(Atomics.load(words, 0)).toBeGreaterThanOrEqual(500);
+    expect(held).toBe(0);
   });
 });

@@ -33,13 +33,35 @@ export type Turn = {
   readonly nanoseconds: number;
 };
 
+/** Rows whose units are bytes; fio's others do 4 KiB each, or have files of that size. */
+const bytewise: ReadonlySet<RowName> = new Set(["read-sequential", "mmap-sequential", "write-sequential"]);
+const FIO_BLOCK_KIB = 4;
+/** The first of the fields of what was read, and of what was written, in a line of fio's terse output, version 3. */
+const FIO_READ = 5;
+const FIO_WRITE = 46;
+
+/** What a job of fio's says of itself: KiB and milliseconds. */
+function fioTurn(round: number, place: Place, terse: string): Turn | null {
+  const fields = terse.split(";");
+  const [version, , name, , error] = fields;
+  const row = rowNames.find((one) => one === name);
+  if (version !== "3" || error !== "0" || row === undefined) return null;
+  const at = row.startsWith("write-") ? FIO_WRITE : FIO_READ;
+  const [kib, milliseconds] = [Number(fields[at]), Number(fields[at + 3])];
+  if (!(kib > 0 && milliseconds >= 0)) return null;
+  const units = bytewise.has(row) ? kib * 1024 : kib / FIO_BLOCK_KIB;
+  return { round, place, row, units, nanoseconds: Math.max(milliseconds, 1) * 1e6 };
+}
+
 /** A turn of the work; null: something else. */
 export function turnIn(line: string): Turn | null {
-  const [, round, tag, name, units, nanoseconds] =
-    /^@ ([0-9]+) (\S+) (\S+) ([0-9]+) ([0-9]+)$/.exec(line) ?? [];
+  const [, round, tag, name, rest = ""] = /^@ ([0-9]+) (\S+) (\S+) (.+)$/.exec(line) ?? [];
   const place = PLACES.find((one) => one === tag);
+  if (place === undefined) return null;
+  if (name === "fio") return fioTurn(Number(round), place, rest);
   const row = rowNames.find((one) => one === name);
-  if (place === undefined || row === undefined) return null;
+  const [, units, nanoseconds] = /^([0-9]+) ([0-9]+)$/.exec(rest) ?? [];
+  if (row === undefined || units === undefined) return null;
   return { round: Number(round), place, row, units: Number(units), nanoseconds: Number(nanoseconds) };
 }
 

@@ -37,22 +37,27 @@ function startChild(command: readonly string[], directory: string, input: "ignor
   });
 }
 
+/** A tag: where the guest works, or what has its programs. */
+export type ServerPlace = Place | "tools";
+
 export type Server = {
-  readonly place: Place;
+  readonly place: ServerPlace;
   readonly pid: number;
   readonly socketPath: string;
   close(): Promise<void>;
 };
 
+export type PlaceServer = Server & { readonly place: Place };
+
 /** @param peer virtiofsd, and the arguments that come first */
 function serverCommand(
-  place: Place,
+  place: ServerPlace,
   source: string,
   socketPath: string,
   peer: readonly string[],
 ): readonly string[] {
   const common = ["--shared-dir", source, "--socket-path", socketPath, "--sandbox", "none"];
-  if (place === "virtiofsd") return [...peer, ...common];
+  if (place === "virtiofsd" || place === "tools") return [...peer, ...common];
   const window = place === "ours-dax" ? ["--tag", place, "--dax-window", `${WINDOW_MIB}M`] : [];
   const main = builtPath("fs-server/src/serve-main.ts");
   return [process.execPath, main, ...common, "--parent-pid", String(process.pid), ...window];
@@ -60,7 +65,7 @@ function serverCommand(
 
 /** Waits until it listens. Throws a KernelError with its last words. */
 export async function startServer(
-  place: Place,
+  place: ServerPlace,
   source: string,
   name: string,
   { peer, directory }: { readonly peer: readonly string[]; readonly directory: string },
@@ -203,7 +208,7 @@ export class BenchGuest {
 }
 
 /** The most that each server has had resident: read while they live, since they end with their VMM. */
-export function watchPeaks(servers: readonly Server[]): {
+export function watchPeaks(servers: readonly PlaceServer[]): {
   readonly peaks: Readonly<Record<Place, number>>;
   stop(): void;
 } {

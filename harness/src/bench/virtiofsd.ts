@@ -3,9 +3,10 @@
  * of each, and one of ours with a DAX window, and does the same work on them in turns; ratios are of one run. Then memory
  * (virtiofsd-memory.ts).
  *
- * Work in the guest is harness/bench/guest-files.c, the guest's only program.
+ * Work in the guest is harness/bench/guest-files.c, the guest's only program, or what that starts: fio, find and tar of Debian's,
+ * over one more virtio-fs (`programs`), so that the figures do not rest on our own program alone.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { obtainDaxQemu } from "../kernel/dax-qemu.ts";
@@ -19,6 +20,7 @@ import type { RunDirectory } from "../run/directory.ts";
 import { toolEnvironment } from "../run/tag.ts";
 import { driverFigures } from "./virtiofsd-driver.ts";
 import { type HeldMemory, heldMemory, MOUNT_OPTIONS } from "./virtiofsd-memory.ts";
+import { type GuestPrograms, obtainGuestPrograms } from "./virtiofsd-programs.ts";
 import {
   type DriverFigures,
   PLACES,
@@ -30,7 +32,14 @@ import {
   virtiofsdRows,
   WARM_UP_ROUNDS,
 } from "./virtiofsd-turns.ts";
-import { BenchGuest, type GuestOptions, type Server, startServer, watchPeaks } from "./virtiofsd-vm.ts";
+import {
+  BenchGuest,
+  type GuestOptions,
+  type PlaceServer,
+  type Server,
+  startServer,
+  watchPeaks,
+} from "./virtiofsd-vm.ts";
 
 export type VirtiofsdOptions = {
   readonly guestSpec: KernelSpec;
@@ -45,6 +54,11 @@ export type VirtiofsdOptions = {
   readonly operations: number;
   /** Counted ones; 0: no guest does any. */
   readonly rounds: number;
+  /** The counted rounds are by programs that others wrote; null: by ours. */
+  readonly programs: {
+    /** What find and tar walk; null: the small tree of our own program. */
+    readonly tree: string | null;
+  } | null;
   /** Without a guest, a turn. */
   readonly requests: number;
   /** Of those that hold a file, at once; 0: memory is not measured. */
@@ -65,6 +79,8 @@ export type VirtiofsdResult = {
   readonly operations: number;
   readonly rounds: number;
   readonly treeFiles: number;
+  /** Packages and versions of what did the work; null: our own program. */
+  readonly programs: readonly string[] | null;
   readonly driver: DriverFigures;
   readonly rows: readonly VirtiofsdRow[];
   /** The most that each server had resident. */
@@ -76,11 +92,15 @@ const RAM_MIB = 256;
 /** A boot, and a turn, on a machine with KVM. */
 const BOOT_MS = 15_000;
 const TURN_MS = 10_000;
+/** The same of a program of Debian's, or of tar in a whole tree. */
+const PROGRAM_TURN_MS = 60_000;
 /** Of what is read and written without a guest. */
 const DRIVER_FILE_BYTES = 2 * 2 ** 20;
 /** Of the tree: folders, files in each, and their sizes in turn; a source tree's. */
 const TREE_FOLDERS = 8;
 const TREE_FILES = 10;
+/** What Debian's find and tar walk. */
+const WALKED = "source";
 const TREE_BYTES = [300, 2000, 6000, 14_000, 40_000] as const;
 
 /** The same in each place. */
@@ -95,6 +115,16 @@ function fillFolder(folder: string, fileBytes: number): void {
       writeFileSync(join(inner, `file-${j}.c`), Buffer.alloc(bytes, "text\n"));
     }
   }
+}
+
+/** What the programs walk beside it. */
+function addTree(folder: string, tree: string): void {
+  cpSync(tree, join(folder, WALKED), { recursive: true, verbatimSymlinks: true });
+}
+
+/** Regular files, those of folders in it among them. */
+export function filesIn(tree: string): number {
+  return readdirSync(tree, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
 }
 
 /** The guest's program, static. Throws a KernelError. */
@@ -113,14 +143,15 @@ async function buildProgram(directory: string): Promise<Uint8Array> {
 /** All turns, those that are not counted among them. Throws a KernelError that says at which one it ended. */
 async function turnsOf(
   guest: BenchGuest,
-  { rounds, progress }: VirtiofsdOptions,
+  { rounds, programs, progress }: VirtiofsdOptions,
   slowness: number,
 ): Promise<readonly Turn[]> {
   await guest.said("the guest boots and mounts", BOOT_MS * slowness);
+  const boundMs = (programs === null ? TURN_MS : PROGRAM_TURN_MS) * slowness;
   const turns: Turn[] = [];
   for (;;) {
     const what = `turn ${turns.length + 1}`;
-    const line = await guest.said(what, TURN_MS * slowness);
+    const line = await guest.said(what, boundMs);
     if (line === "@ done") break;
     const turn = turnIn(line);
     if (turn === null) throw new KernelError(`${what}: the guest says ${JSON.stringify(line)}`);
@@ -161,11 +192,12 @@ async function withoutGuest(
 /** The turns in the guest, and the most memory that each server had. Nothing where no round is asked for. */
 async function inGuest(
   guestOptions: Omit<GuestOptions, "servers">,
-  peer: readonly string[],
+  { peer, programs }: { readonly peer: readonly string[]; readonly programs: GuestPrograms | null },
   options: VirtiofsdOptions,
   slowness: number,
 ): Promise<{ readonly turns: readonly Turn[]; readonly peaks: Readonly<Record<Place, number>> }> {
-  const servers: Server[] = [];
+  const servers: PlaceServer[] = [];
+  const others: Server[] = [];
   let guest: BenchGuest | null = null;
   const watch = watchPeaks(servers);
   if (options.rounds === 0) {
@@ -177,17 +209,21 @@ async function inGuest(
     for (const place of PLACES) {
       const source = join(directory, `source-${place}`);
       fillFolder(source, options.fileBytes);
-      servers.push(await startServer(place, source, place, { peer, directory }));
+      if (options.programs !== null) addTree(source, options.programs.tree ?? join(source, "tree"));
+      servers.push({ ...(await startServer(place, source, place, { peer, directory })), place });
+    }
+    if (programs !== null) {
+      others.push(await startServer("tools", programs.folder, "tools", { peer, directory }));
     }
     options.progress("the guest boots");
-    guest = new BenchGuest({ ...guestOptions, servers });
+    guest = new BenchGuest({ ...guestOptions, servers: [...servers, ...others] });
     const turns = await turnsOf(guest, options, slowness);
     watch.stop();
     return { turns, peaks: watch.peaks };
   } finally {
     watch.stop();
     await guest?.close();
-    await Promise.all(servers.map((server) => server.close()));
+    await Promise.all([...servers, ...others].map((server) => server.close()));
   }
 }
 
@@ -197,6 +233,9 @@ export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<Virtiof
   progress("QEMU, virtiofsd and the guest's kernel");
   const qemu = await obtainDaxQemu({ path: options.qemuPath, signal, progress });
   const peer = await obtainVirtiofsd(signal, progress);
+  const programs = options.programs === null ? null : await obtainGuestPrograms(signal, progress);
+  const tree = options.programs?.tree ?? null;
+  const treeFiles = tree === null ? TREE_FOLDERS * TREE_FILES : filesIn(tree);
   const directory = options.directory.caseDirectory("bench");
   const program = await buildProgram(directory);
   const slowness = slownessOf(accelerator);
@@ -218,15 +257,18 @@ export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<Virtiof
   const shared = { qemu: qemu.command, accelerator, ramMiB: RAM_MIB, directory, signal };
   const places = PLACES.map((place) => `${place}${MOUNT_OPTIONS[place]}`);
   const work = [
-    "turns",
-    String(WARM_UP_ROUNDS),
-    String(rounds),
-    String(files),
-    String(operations),
+    programs === null ? "turns" : "programs",
+    ...[WARM_UP_ROUNDS, rounds, files, operations].map(String),
+    ...(programs?.folderNames ?? []),
     ...places,
   ];
   const { origin: guestKernel, ...kernelFiles } = await guestWith("turns", work);
-  const { turns, peaks } = await inGuest({ ...shared, ...kernelFiles }, peer.command, options, slowness);
+  const { turns, peaks } = await inGuest(
+    { ...shared, ...kernelFiles },
+    { peer: peer.command, programs },
+    options,
+    slowness,
+  );
   const memory =
     guests === 0
       ? null
@@ -250,7 +292,8 @@ export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<Virtiof
     files,
     operations,
     rounds,
-    treeFiles: TREE_FOLDERS * TREE_FILES,
+    treeFiles,
+    programs: programs?.origins ?? null,
     driver,
     rows: rounds === 0 ? [] : virtiofsdRows(turns),
     peakRssBytes: peaks,

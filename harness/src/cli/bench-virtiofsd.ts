@@ -1,7 +1,8 @@
 /** `daxfault bench virtiofsd`: the server for a VMM beside Debian's virtiofsd, in one guest. */
+import { realpathSync } from "node:fs";
 import { getuid } from "node:process";
 import { exitCodes } from "../../../language/src/index.ts";
-import { benchVirtiofsd, type VirtiofsdResult } from "../bench/virtiofsd.ts";
+import { benchVirtiofsd, filesIn, type VirtiofsdOptions, type VirtiofsdResult } from "../bench/virtiofsd.ts";
 import type { HeldMemory } from "../bench/virtiofsd-memory.ts";
 import {
   type DriverFigures,
@@ -13,13 +14,14 @@ import {
   type VirtiofsdRow,
   WARM_UP_ROUNDS,
 } from "../bench/virtiofsd-turns.ts";
+import { errorText } from "../error-text.ts";
 import { KernelError } from "../kernel/error.ts";
 import { renderGrid } from "../report/grid.ts";
 import type { Style } from "../report/style.ts";
 import { liveInFolder } from "./life.ts";
 import type { BenchVirtiofsdLine } from "./lines/bench.ts";
 import { openJson, openStatusLine } from "./output.ts";
-import { checkedSpec, parseCount } from "./usage.ts";
+import { checkedSpec, parseCount, UsageError } from "./usage.ts";
 
 export type BenchVirtiofsdCommand = {
   readonly guestKernel: string;
@@ -31,6 +33,8 @@ export type BenchVirtiofsdCommand = {
   readonly requests: string;
   readonly rounds: string;
   readonly guests: string;
+  readonly programs?: true;
+  readonly tree?: string;
   readonly json?: string;
 };
 
@@ -41,6 +45,23 @@ const MAX_REQUESTS = 100_000;
 const MAX_ROUNDS = 100;
 const MAX_GUESTS = 16;
 
+/** Throws a UsageError. */
+function checkedPrograms({ programs, tree }: BenchVirtiofsdCommand): VirtiofsdOptions["programs"] {
+  if (programs === undefined) {
+    if (tree === undefined) return null;
+    throw new UsageError("--tree goes with --programs only: our own program has a tree of its own");
+  }
+  if (tree === undefined) return { tree: null };
+  try {
+    // A link would be copied as one.
+    const path = realpathSync(tree);
+    if (filesIn(path) > 0) return { tree: path };
+  } catch (error) {
+    throw new UsageError(`--tree ${tree}: ${errorText(error)}`);
+  }
+  throw new UsageError(`--tree ${tree} has no files`);
+}
+
 /** Returns the exit code: measurements are not verdicts, so 0 once they are made; 2 where nothing came out. */
 export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, style: Style): Promise<number> {
   const guestSpec = checkedSpec("--guest-kernel", options.guestKernel);
@@ -50,6 +71,7 @@ export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, styl
   const requests = parseCount("--requests", options.requests, 1, MAX_REQUESTS);
   const rounds = parseCount("--rounds", options.rounds, 0, MAX_ROUNDS);
   const guests = parseCount("--guests", options.guests, 0, MAX_GUESTS);
+  const programs = checkedPrograms(options);
   if (getuid?.() !== 0) {
     console.error("daxfault bench virtiofsd: it needs root: both servers act as the guest's users");
     return exitCodes.nothingRan;
@@ -68,6 +90,7 @@ export async function benchVirtiofsdCommand(options: BenchVirtiofsdCommand, styl
         requests,
         rounds,
         guests,
+        programs,
         directory,
         signal,
         progress: status.show,
@@ -166,12 +189,14 @@ function memoryText({ guests, fileBytes, places }: HeldMemory, style: Style): re
 }
 
 function turnsText(result: VirtiofsdResult, style: Style): readonly string[] {
-  const { peer, qemu, accelerator, guestKernel, fileBytes, files, operations, rounds, treeFiles } = result;
+  const { peer, qemu, accelerator, guestKernel, fileBytes, files, operations, rounds, treeFiles, programs } =
+    result;
   if (rounds === 0) return [peer];
   const head = ["", "virtiofsd", "ours", "ours / virtiofsd", "ours, DAX", "DAX / virtiofsd"];
   const peaks = PLACES.map((place) => `${PLACE_TITLES[place]} ${mib(result.peakRssBytes[place])} MiB`);
   return [
     `${peer}; guest: ${guestKernel}; ${qemu} (${accelerator})`,
+    ...(programs === null ? [] : [`the work is done by ${programs.join(", ")}`]),
     `a file of ${fileBytes / 2 ** 20} MiB, ${files} files, a tree of ${treeFiles}, ${operations} operations at random; caches ` +
       `dropped before each turn; medians of ${rounds} rounds (lowest to highest), after ${WARM_UP_ROUNDS} that are not counted`,
     "",

@@ -453,6 +453,14 @@ function addBenchVirtiofsd(bench: Command): void {
       "5",
     )
     .option("--guests <N>", "that hold the same file at once; 0: memory is not measured", "2")
+    .option(
+      "--programs",
+      "the work in the guest is done by Debian's fio, find and tar, not by a program of ours",
+    )
+    .option(
+      "--tree <DIR>",
+      "with --programs: what find and tar walk, as a kernel's sources; it is copied three times",
+    )
     .option("--json <FILE>", JSON_HELP)
     .action(async (options) => {
       const { benchVirtiofsdCommand } = await import("./bench-virtiofsd.ts");

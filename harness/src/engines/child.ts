@@ -3,6 +3,7 @@
  * Children die with this process (they call `dieWithParent`) and carry the case's tag (`run/tag.ts`).
  */
 import { execa, execaNode } from "execa";
+import { lastWords } from "../error-text.ts";
 import { builtPath } from "../paths.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
@@ -93,13 +94,6 @@ export function startChild<Inbound extends object, Outbound>(
       await within(exited, REAP_BOUND_MS);
     },
   };
-}
-
-/** The last line; of what Node prints of an error that nobody caught, the error's: the stack and Node's version follow it. */
-function lastWords(stderr: string): string {
-  const lines = stderr.trim().split("\n");
-  const last = lines.at(-1) ?? "";
-  return /^Node\.js v\d/.test(last) ? (lines.findLast((line) => /^\w*Error\b.*:/.test(line)) ?? last) : last;
 }
 
 /** `exit 3`, `killed by SIGBUS`, with what stderr ends with. */

@@ -3,7 +3,7 @@
  * outside is no finding and no defect: a LostChildError, which names it.
  */
 import { LostChildError } from "../../../sys/src/index.ts";
-import { errorStack } from "../error-text.ts";
+import { errorStack, lastWords } from "../error-text.ts";
 import { stoppedProcesses } from "../run/sweep.ts";
 import { within } from "../within.ts";
 import { type Child, type ChildExit, exitText } from "./child.ts";
@@ -36,7 +36,7 @@ export function watchEnd(
 
 /** The error that an end without a result is. */
 export function errorOfExit(exit: ChildExit, name: string): Error {
-  const said = exit.stderr.trim().split("\n").at(-1) ?? "";
+  const said = lastWords(exit.stderr);
   if (exit.kind === "exit" && exit.code === LOST_EXIT) return new LostChildError(`${name}: ${said}`);
   const isLost = exit.kind === "signal";
   const text = `${name}: its process: ${exitText(exit)}`;

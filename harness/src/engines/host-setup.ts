@@ -32,7 +32,17 @@ import {
   type Transport,
   usesMount,
 } from "../../../language/src/index.ts";
-import { fileSystemOf, lookAtThread } from "../../../sys/src/index.ts";
+import {
+  copyFrom,
+  fileSystemOf,
+  lookAtThread,
+  MAP_SHARED,
+  mmap,
+  munmap,
+  PAGE_SIZE,
+  PROT_READ,
+  residentPages,
+} from "../../../sys/src/index.ts";
 import type { CaseContext } from "../engine.ts";
 import { errorText } from "../error-text.ts";
 import { unmountBelow } from "../run/sweep.ts";
@@ -154,6 +164,33 @@ function closeClient(fd: number): void {
     closeSync(fd);
   } catch (error) {
     if (!serverGone.includes((error as NodeJS.ErrnoException).code)) throw error;
+  }
+}
+
+/**
+ * What the client of a mount holds of its file: what the guest has written, which the server need not know yet. null: a page
+ * of it is not there, so that what was written went to the server, or was not.
+ *
+ * By a mapping, and of pages that are in memory: no request is made. read(2) asks for the attributes first, and where the
+ * server has other ones all pages of the file are dropped, which waits for a page whose READ is not answered
+ * (fuse_change_attributes(), fs/fuse/inode.c).
+ */
+function heldBytes(fd: number, fileOffset: bigint, lengthBytes: number): Uint8Array | null {
+  const into = Number(fileOffset % BigInt(PAGE_SIZE));
+  const mappedBytes = Math.ceil((into + lengthBytes) / PAGE_SIZE) * PAGE_SIZE;
+  const address = mmap({
+    lengthBytes: mappedBytes,
+    prot: PROT_READ,
+    flags: MAP_SHARED,
+    fd,
+    fileOffset: fileOffset - BigInt(into),
+  });
+  try {
+    if (residentPages(address, mappedBytes).length * PAGE_SIZE < mappedBytes) return null;
+    const bytes = new Uint8Array(lengthBytes);
+    return copyFrom(address + BigInt(into), bytes) === 0 ? bytes : null;
+  } finally {
+    munmap(address, mappedBytes);
   }
 }
 
@@ -465,19 +502,11 @@ class RealHostSetup implements HostSetup {
   }
 
   readFile(fileOffset: bigint, lengthBytes: number, options = { written: false }): Uint8Array {
+    const held =
+      options.written && this.#client !== null ? heldBytes(this.#client, fileOffset, lengthBytes) : null;
+    if (held !== null) return held;
     const bytes = new Uint8Array(lengthBytes);
-    const read = (fd: number): number => readSync(fd, bytes, 0, lengthBytes, Number(fileOffset));
-    if (!options.written || this.#client === null) {
-      read(this.fileDescriptor);
-      return bytes;
-    }
-    try {
-      // The guest's writes are in the client's page cache; that page is there, so the read needs no answer of the server.
-      read(this.#client);
-    } catch {
-      // It is not, and the server fails the READ: the writes went elsewhere, and the file is unchanged.
-      read(this.fileDescriptor);
-    }
+    readSync(this.fileDescriptor, bytes, 0, lengthBytes, Number(fileOffset));
     return bytes;
   }
 

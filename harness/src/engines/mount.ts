@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { execa } from "execa";
 import { type FaultRule, type Transport, transports } from "../../../language/src/index.ts";
 import { delayedMsOf, LostChildError, mounts, processState } from "../../../sys/src/index.ts";
+import { lastWords } from "../error-text.ts";
 import { builtPath } from "../paths.ts";
 import { processesOf, unmountBelow } from "../run/sweep.ts";
 import { childEnvironment, MAY_BE_STOPPED } from "../run/tag.ts";
@@ -192,7 +193,7 @@ export async function openMount(options: MountOptions): Promise<FuseMount> {
     await close();
     const { stderr, exitCode } = await server;
     if (by !== undefined) throw new LostChildError(`file server: killed by ${by} before it had mounted`);
-    const last = typeof stderr === "string" ? stderr.trim().split("\n").at(-1) : "";
+    const last = typeof stderr === "string" ? lastWords(stderr) : "";
     throw notMounted(boundMs, waitedMs, `(exit ${exitCode}): ${last}`);
   }
   // Having asked for a transport proves nothing; the kernel's mount table shows at least that it is FUSE.

@@ -215,7 +215,10 @@ async function perform(parts: Parts, { boundMs, patienceMs }: Bounds): Promise<R
   const states = bystandersSeen(watched);
   if (states.kind === "not-known") return { kind: "busy", message: states.reason };
   const accesses = host.accesses();
-  const busy = await busyReason(setup, accesses, patienceMs);
+  const isHungByTime = Object.values(accesses).some((labels) =>
+    Object.values(labels).some(({ kind }) => kind === "hung"),
+  );
+  const busy = await busyReason(setup, { isHungByTime, patienceMs });
   if (busy !== null) return { kind: "busy", message: busy };
   return { kind: "evidence", evidence: toEvidence(parts, accesses, { watched, states: states.states }) };
 }

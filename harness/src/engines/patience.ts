@@ -1,5 +1,5 @@
 /** How long a page may take: an access that has waited longer waits for ever. */
-import { type Access, allAccesses, type Scenario } from "../../../language/src/index.ts";
+import { allAccesses, type Scenario } from "../../../language/src/index.ts";
 
 /** How long a READ may take beyond the delay that a scenario asks for; measured in tens of milliseconds, under emulation too. */
 const IO_PATIENCE_MS = 2000;
@@ -24,25 +24,22 @@ export function patienceDoubt(serverHeldUpMs: number, patienceMs: number): strin
   );
 }
 
-type Accesses = Readonly<Record<string, Readonly<Record<string, Access>>>>;
-
 /** Of the host setup. */
 type Held = { heldUp(): Promise<string | null>; serverHeldUpMs(): number };
 
+type Waited = {
+  /** An access has not come back, and nothing but the clock says that it never will. */
+  readonly isHungByTime: boolean;
+  readonly patienceMs: number;
+};
+
 /**
- * Why a case that has ended proves nothing, on a busy machine; null: it does. An access that never came back did so by the
- * clock: was the file server there to answer it?
+ * Why a case that has ended proves nothing, on a busy machine; null: it does. Of an access that hangs by the clock: was the
+ * file server there to answer it?
  */
-export async function busyReason(
-  setup: Held,
-  accesses: Accesses,
-  patienceMs: number,
-): Promise<string | null> {
+export async function busyReason(setup: Held, { isHungByTime, patienceMs }: Waited): Promise<string | null> {
   const heldUp = await setup.heldUp();
-  if (heldUp !== null) return heldUp;
-  const seen = Object.values(accesses).flatMap((labels) => Object.values(labels));
-  if (!seen.some(({ kind }) => kind === "hung")) return null;
-  return patienceDoubt(setup.serverHeldUpMs(), patienceMs);
+  return heldUp ?? (isHungByTime ? patienceDoubt(setup.serverHeldUpMs(), patienceMs) : null);
 }
 
 /** @param slowness `CaseContext.slowness` */

@@ -52,6 +52,39 @@ describe("a line of the guest", () => {
   });
 });
 
+describe("a job of fio's", () => {
+  /** As fio 3.33 says it, `--minimal`: 130 fields, what was written from the 47th on. */
+  const terse = (name: string, figures: { read?: string; write?: string; error?: string }): string => {
+    const none = "0;0;0;0";
+    const rest = Array(37).fill("0").join(";");
+    const { read = none, write = none, error = "0" } = figures;
+    return `3;fio-3.33;${name};0;${error};${read};${rest};${write};${rest};0.5%`;
+  };
+
+  it("is a turn: bytes of the sequential ones, else operations or files of 4 KiB", () => {
+    const [sequential, random, made] = [
+      turnIn(`@ 10 ours fio ${terse("read-sequential", { read: "8192;163840;1280;50" })}`),
+      turnIn(`@ 10 ours fio ${terse("write-random", { write: "2000;20000;5000;100" })}`),
+      turnIn(`@ 10 ours-dax fio ${terse("create", { read: "800;8000;2000;100" })}`),
+    ];
+    expect(sequential).toEqual(turn(10, "read-sequential", "ours", 8192 * 1024, 0.05));
+    expect(random).toEqual(turn(10, "write-random", "ours", 500, 0.1));
+    expect(made).toEqual(turn(10, "create", "ours-dax", 200, 0.1));
+  });
+
+  it("that failed, did nothing or is of another version is none", () => {
+    const read = "8192;163840;1280;50";
+    for (const line of [
+      terse("read-sequential", { read, error: "5" }),
+      terse("read-sequential", { write: read }),
+      terse("another", { read }),
+      terse("read-sequential", { read }).replace(/^3/, "4"),
+      "fio: looks like your file system does not support direct=1/buffered=0",
+    ])
+      expect(turnIn(`@ 10 ours fio ${line}`)).toBeNull();
+  });
+});
+
 describe("virtiofsdRows", () => {
   it("has the rate of each place by units and time, and ours with theirs as 1", () => {
     const rows = virtiofsdRows(round(WARM_UP_ROUNDS, 2));
@@ -115,6 +148,7 @@ describe("the text", () => {
     operations: 500,
     rounds: 1,
     treeFiles: 100,
+    programs: null,
     driver: {
       requests: 1000,
       turns: 7,
@@ -153,6 +187,14 @@ describe("the text", () => {
     );
     expect(lineOf(text, "create")).toMatch(/100 +200 +2\.00 \(2\.00 to 2\.00\) +1000 +10\.00/);
     expect(text).not.toContain("guests that have read");
+  });
+
+  it("names the programs that did the work, where they are not ours", () => {
+    const programs = ["fio 3.39-1", "findutils 4.10.0-3", "tar 1.35"];
+    expect(virtiofsdText({ ...result, programs }, style)).toContain(
+      "fio 3.39-1, findutils 4.10.0-3, tar 1.35",
+    );
+    expect(virtiofsdText(result, style)).not.toContain("the work is done by");
   });
 
   it("has what guests take that hold a file", () => {

@@ -7,7 +7,16 @@ import { join } from "node:path";
 import { describe, expect, it, vi } from "vitest";
 import { contentBytes, type HostStep, type Scenario } from "../../../language/src/index.ts";
 import { scenarioWith } from "../../../language/test/support/cases.ts";
-import { mountsBelow } from "../../../sys/src/index.ts";
+import {
+  MAP_SHARED,
+  mmap,
+  mountsBelow,
+  munmap,
+  PAGE_SIZE,
+  PROT_READ,
+  PROT_WRITE,
+  viewOf,
+} from "../../../sys/src/index.ts";
 import { isLong } from "../../../sys/test/support/long.ts";
 import {
   type HostSetup,
@@ -30,6 +39,9 @@ function withHost(...steps: HostStep[]): Scenario {
   if (victim === undefined) throw new Error("no victim");
   return scenarioWith({ actors: { victim, host: { in: "host-process", through: "file", steps } } });
 }
+
+/** Of steps that end by themselves: each is a process, and the machine may be busy. */
+const SETTLED_MS = 20_000;
 
 async function onHostSetup(
   scenario: Scenario,
@@ -90,7 +102,7 @@ describe("host actors", () => {
       setup.raise("touched", "victim");
       expect(setup.hostSteps()).toEqual({ host: { "truncate#1": { kind: "not-reached" } } });
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(heard).toEqual(["touched from victim", "cut from host"]);
       expect(statSync(setup.filePath).size).toBe(0x1800);
       expect(setup.hostSteps()).toEqual({ host: { "truncate#1": { kind: "done" } } });
@@ -123,7 +135,7 @@ describe("host actors", () => {
     );
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       // The host setup still reads the inode that was there when it was opened.
       expect(setup.readFile(0x1000n, 8)).toEqual(new Uint8Array(8));
       expect(setup.readFile(0x2000n, 8)).toEqual(contentBytes("pattern", 0x2000n, 8));
@@ -156,7 +168,7 @@ describe("host actors", () => {
         setup.raise("seen", "test");
       });
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(Buffer.from(written).readBigUInt64LE()).toBe(0x1122334455667788n);
       expect(statSync(setup.filePath).size).toBe(0);
       expect(new Set(Object.values(setup.hostSteps().host ?? {}).map(({ kind }) => kind))).toEqual(
@@ -174,7 +186,7 @@ describe("host actors", () => {
     );
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps()).toEqual({
         host: {
           "truncate#1": { kind: "done" },
@@ -190,7 +202,7 @@ describe("host actors", () => {
     const scenario = withHost({ verb: "unlink" }, { verb: "truncate", size: 0n });
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps().host?.["truncate#1"]).toEqual({ kind: "denied", errno: "ENOENT" });
     });
   });
@@ -205,7 +217,7 @@ describe("host actors", () => {
     );
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(await setup.failure()).toBeNull();
       expect(setup.hostSteps().host).toEqual({
         "truncate#1": { kind: "done" },
@@ -250,7 +262,7 @@ describe("host actors", () => {
     ];
     await onHostSetup(withHost(...steps), async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps()).toEqual({
         host: {
           "device-write#1": { kind: "done" },
@@ -313,6 +325,33 @@ describe("a file through our mount", () => {
       expect(setup.readFile(0x300000n, 8, { written: true })).toEqual(contentBytes("pattern", 0x300000n, 8));
     });
   });
+
+  it.skipIf(fuse.kind === "no")(
+    "shows what its client has been given to hold, without asking its server",
+    async () => {
+      await onHostSetup(scenarioWith({ backing: { ...backing, cache: "never" } }), async (setup) => {
+        const file = await open(setup.filePath, "r+");
+        const [lengthBytes, fileOffset] = [PAGE_SIZE, 0x200000n];
+        const options = {
+          lengthBytes,
+          prot: PROT_READ | PROT_WRITE,
+          flags: MAP_SHARED,
+          fd: file.fd,
+          fileOffset,
+        };
+        const address = mmap(options);
+        viewOf(address, lengthBytes).fill(0x5a, 8, 16);
+        setup.endServer();
+        const written = setup.readFile(0x200004n, 8, { written: true });
+        const before = contentBytes("pattern", 0x200004n, 4);
+        expect(written).toEqual(Uint8Array.from([...before, 0x5a, 0x5a, 0x5a, 0x5a]));
+        expect(setup.readFile(0x200008n, 8)).toEqual(contentBytes("pattern", 0x200008n, 8));
+        munmap(address, lengthBytes);
+        // Nobody is there to take what is dirty.
+        await file.close().catch(() => {});
+      });
+    },
+  );
 });
 
 describe("the mount", () => {
@@ -333,7 +372,7 @@ describe("the mount", () => {
       expect(setup.mountpoint).not.toBeNull();
       setup.raise("touched", "victim");
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps().host?.["truncate#1"]).toEqual({ kind: "done" });
       expect(statSync(setup.filePath).size).toBe(0);
     };
@@ -399,7 +438,7 @@ describe.skipIf(fuse.kind === "no")("the file server that is mapped", () => {
   it("is dead after its death, which is no failure of the case", async () => {
     await onHostSetup(served({ verb: "kill-server" }), async (setup) => {
       setup.begin();
-      expect(await setup.settled(10_000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps()).toEqual({ host: { "kill-server#1": { kind: "done" } } });
       expect(setup.counts()).toEqual({ server: 1 });
       expect(await readFrom(setup.filePath).ended).not.toBe(0);
@@ -424,7 +463,7 @@ describe.skipIf(fuse.kind === "no")("the file server that is mapped", () => {
       setup.raise("go", "test");
       expect(await reader.ended).toBe(0);
       expect(setup.serverHeldUpMs()).toBeGreaterThan(0);
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(await setup.failure()).toBeNull();
     });
   });

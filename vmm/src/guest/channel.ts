@@ -101,6 +101,10 @@ export const verbNumber: Readonly<Record<GuestVerb, number>> = {
   again: 14,
 };
 
+const verbOfNumber: ReadonlyMap<number, GuestVerb> = new Map(
+  Object.entries(verbNumber).map(([verb, number]) => [number, verb as GuestVerb]),
+);
+
 /** Is it a system call of the Linux program alone? */
 export function isLinuxVerb(verb: GuestVerb): boolean {
   return verb !== "again" && guestVerbs[verb].touch?.instruction === null;
@@ -435,6 +439,19 @@ export class Channel {
     const at = channelLayout;
     const program = at.offsetofPrograms + task * at.sizeofTaskProgram + at.offsetofProgramSteps;
     return this.#view.getBigUint64(program + step * at.sizeofStep + 8, true);
+  }
+
+  /** Is the step an instruction of the task itself that touches the window, and not in a VM of the task's own? */
+  isOwnAccess(task: number, step: number): boolean {
+    const at = channelLayout;
+    const program = at.offsetofPrograms + task * at.sizeofTaskProgram;
+    const flags = this.#view.getUint8(program + at.offsetofProgramFlags);
+    const number = this.#view.getUint16(program + at.offsetofProgramSteps + step * at.sizeofStep, true);
+    const verb = verbOfNumber.get(number);
+    const touch = verb === undefined || verb === "again" ? null : guestVerbs[verb].touch;
+    return (
+      (flags & at.TASK_NESTED) === 0 && touch !== null && touch.instruction !== null && touch.by === "task"
+    );
   }
 
   /** How often a counting task has counted. */

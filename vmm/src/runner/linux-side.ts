@@ -6,6 +6,8 @@ import { isPageThere, PAGE_SIZE, viewOf } from "../../../sys/src/index.ts";
 import {
   type DecodedAccess,
   FAULT_COUNTER,
+  INJECTED_FAULT_COUNTER,
+  KVM_ASYNC_PF_ENABLED,
   MAX_INSTRUCTION_BYTES,
   machineLayout,
   memoryOperands,
@@ -52,8 +54,8 @@ export class LinuxSide implements GuestSide {
   readonly #watched: WatchedAccess;
   /** Of the guest's program, if it shares memory with the host; null: the machine's owner watches an access. */
   readonly #channel: Channel | null;
-  /** The access last reported to loop, `task/step/began`; null: none, or it has finished. */
-  #reportedLoop: string | null = null;
+  /** The access last reported to loop or to wait, `task/step/began`; null: none, or it has finished. */
+  #reportedStuck: string | null = null;
   /** What has been found out about the last exit. */
   #located: ({ readonly exit: VcpuExit } & Located) | null = null;
 
@@ -266,12 +268,26 @@ export class LinuxSide implements GuestSide {
     return { begun, pending: found };
   }
 
+  /** Is all that is pending an access of a process's own, of whose page the guest is told, at CPL 3, so that the process sleeps? */
+  #isTold(pending: ReadonlyMap<number, PendingAccess>): boolean {
+    const [access, another] = pending;
+    if (access === undefined || another !== undefined || this.#channel === null) return false;
+    const [task, { step }] = access;
+    if (!this.#channel.isOwnAccess(task, step)) return false;
+    return ((this.#core.vcpu.asyncPageFaultMsr() ?? 0n) & KVM_ASYNC_PF_ENABLED) !== 0n;
+  }
+
+  /** So far; 0 where KVM's counter is of other #PFs as well. */
+  #notPresentEvents(): number {
+    return this.#guest.hasNestedPaging ? Number(this.#core.stats.read(INJECTED_FAULT_COUNTER) ?? 0n) : 0;
+  }
+
   tick(): void {
     this.#flushConsole();
     const { begun, pending } = this.#progress();
     const names = [...pending].map(([task, { step, began }]) => `${task}/${step}/${began}`);
-    if (this.#reportedLoop !== null && !names.includes(this.#reportedLoop)) {
-      this.#reportedLoop = null;
+    if (this.#reportedStuck !== null && !names.includes(this.#reportedStuck)) {
+      this.#reportedStuck = null;
       this.#core.post({ type: "unstuck" });
     }
     const pageFaults = this.#core.stats.read(FAULT_COUNTER);
@@ -279,23 +295,27 @@ export class LinuxSide implements GuestSide {
     const loop = this.#core.watchdog.sample({
       atMs: performance.now(),
       pageFaults,
+      notPresentEvents: this.#notPresentEvents(),
       // Not known of a guest that is not ours.
-      notPresentEvents: 0,
-      ticks: 0,
+      ticks: null,
       begun,
       pending,
     });
-    if (loop === null) return;
-    const name = `${loop.task}/${loop.step}/${pending.get(loop.task)?.began ?? 0n}`;
-    if (this.#reportedLoop === name) return;
-    this.#reportedLoop = name;
-    const { faultsPerSecond, overMs } = loop;
-    this.#core.post({
-      type: "looping",
-      faultsPerSecond,
-      overMs,
-      place: this.#placeOfStep(loop.task, loop.step),
-    });
+    // Where each page's I/O is answered, none waits for ever.
+    const mayWait = !this.#input.isIoAnswered && this.#isTold(pending);
+    const stuck = loop ?? (mayWait ? this.#core.watchdog.waits() : null);
+    if (stuck === null) return;
+    const name = `${stuck.task}/${stuck.step}/${pending.get(stuck.task)?.began ?? 0n}`;
+    if (this.#reportedStuck === name) return;
+    this.#reportedStuck = name;
+    const place = this.#placeOfStep(stuck.task, stuck.step);
+    if (loop !== null) {
+      const { proof, faultsPerSecond, overMs } = loop;
+      this.#core.post({ type: "looping", proof, faultsPerSecond, overMs, place });
+    } else {
+      const detail = "the guest has been told of the page, and its process sleeps";
+      this.#core.post({ type: "waiting", in: "guest", overMs: stuck.overMs, place, detail });
+    }
   }
 }
 

@@ -6,6 +6,7 @@ import type { VcpuExit } from "../kvm/exit.ts";
 import type { Memslot } from "../kvm/vm.ts";
 import type { PolicyName } from "../policy/policy.ts";
 import { KICK_SIGNAL } from "./kick.ts";
+import type { LoopProof } from "./watchdog.ts";
 
 /** Everything a vCPU's thread needs; addresses and descriptors are good in the whole process. */
 export type VcpuThreadInput = {
@@ -103,6 +104,7 @@ export type VcpuNews =
   /** Proven; the vCPU goes on looping until something changes or `stop` comes. Sent once for each proof. */
   | {
       readonly type: "looping";
+      readonly proof: LoopProof;
       readonly faultsPerSecond: number;
       readonly overMs: number;
       readonly place: Place | null;

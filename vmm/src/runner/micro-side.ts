@@ -202,8 +202,8 @@ export class MicroSide implements GuestSide {
     }
     if (this.#reportedStuck === `${loop.task}/${loop.step}`) return;
     this.#reportedStuck = `${loop.task}/${loop.step}`;
-    const { faultsPerSecond, overMs } = loop;
-    this.#post({ type: "looping", faultsPerSecond, overMs, place: this.#place(loop.task) });
+    const { proof, faultsPerSecond, overMs } = loop;
+    this.#post({ type: "looping", proof, faultsPerSecond, overMs, place: this.#place(loop.task) });
   }
 
   #reportWait(): void {

@@ -61,9 +61,9 @@ export type Sample = {
   readonly notPresentEvents: number;
   /**
    * Ticks of the guest's timer on this vCPU, as scheduling decisions, and kicks of its thread: each ends KVM's halt, or a
-   * fault that can be interrupted, and the access faults again.
+   * fault that can be interrupted, and the access faults again. null: not known.
    */
-  readonly ticks: number;
+  readonly ticks: number | null;
   /** Steps that the vCPU's tasks have begun, all in all. */
   readonly begun: number;
   /** Accesses that have been started and not finished, by task. */
@@ -73,9 +73,16 @@ export type Sample = {
 /** `began`: the guest's time stamp, which distinguishes an access of a step from the same step's next. */
 export type PendingAccess = { readonly step: number; readonly began: bigint };
 
+/**
+ * `faults`: more than anything but a loop takes, however slow the machine. `time`: the guest's timer may have caused them, and
+ * only that no I/O takes so long says that they are none of a page that is on its way.
+ */
+export type LoopProof = "faults" | "time";
+
 export type EndlessLoop = {
   readonly task: number;
   readonly step: number;
+  readonly proof: LoopProof;
   readonly faultsPerSecond: number;
   /** How long the proof looked. */
   readonly overMs: number;
@@ -83,6 +90,11 @@ export type EndlessLoop = {
 
 /** An access whose page does not come. */
 export type EndlessWait = { readonly task: number; readonly step: number; readonly overMs: number };
+
+/** Since the first of two samples; null: not known. */
+function ticksSince(first: Sample, now: Sample): number | null {
+  return first.ticks === null || now.ticks === null ? null : now.ticks - first.ticks;
+}
 
 /** Accesses beside one that was first seen pending in `first`: those pending with it, and those begun since. */
 function othersSince(first: Sample, now: Sample): number {
@@ -115,10 +127,12 @@ export class Watchdog {
       const isNotified =
         sample.notPresentEvents - first.notPresentEvents - explained >= this.#options.minFaults;
       const isFast = unexplained / overMs >= this.#options.minHaltedPerSecond / 1000;
-      const isBeyondTicks = unexplained - (sample.ticks - first.ticks) >= this.#options.minFaults;
+      const ticks = ticksSince(first, sample);
+      const isBeyondTicks = ticks !== null && unexplained - ticks >= this.#options.minFaults;
       const isSlowLoop = overMs > this.#options.ioPatienceMs && (isBeyondTicks || this.#options.isIoAnswered);
       if (!isNotified && !isFast && !isSlowLoop) continue;
-      return { task, step: access.step, faultsPerSecond: (faults / overMs) * 1000, overMs };
+      const proof = isNotified || isFast || isBeyondTicks ? "faults" : "time";
+      return { task, step: access.step, proof, faultsPerSecond: (faults / overMs) * 1000, overMs };
     }
     return null;
   }
@@ -134,8 +148,8 @@ export class Watchdog {
       if (this.#options.isIoAnswered && faults > explained) continue;
       const isNotified =
         sample.notPresentEvents - first.notPresentEvents - explained >= this.#options.minFaults;
-      if (isNotified || faults - explained - (sample.ticks - first.ticks) >= this.#options.minFaults)
-        continue;
+      const ticks = ticksSince(first, sample) ?? 0;
+      if (isNotified || faults - explained - ticks >= this.#options.minFaults) continue;
       return { task, step: access.step, overMs };
     }
     return null;

@@ -1,7 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { sigbusReactions } from "../../../language/src/index.ts";
 import { machineLayout } from "../../src/arch/x86/layout.ts";
-import { Channel, channelLayout, decodeDoorbell, verbNumber } from "../../src/guest/channel.ts";
+import {
+  Channel,
+  channelLayout,
+  decodeDoorbell,
+  type GuestVerb,
+  verbNumber,
+} from "../../src/guest/channel.ts";
 import { compileAndRun, compilerOrReason } from "../support/compile.ts";
 
 const folders = ["step", "micro/x86"].map(
@@ -160,6 +166,25 @@ describe("Channel", () => {
     expect(channel.events()[0]?.kind).toBe("unknown");
     expect(channel.taskState(103)).toBe("unused");
     expect(channel.result(103, 63).status).toBe("not-reached");
+  });
+
+  it("knows a task's own access from what its kernel or a VM of its own does", () => {
+    const channel = new Channel(new Uint8Array(channelLayout.sizeofChannel));
+    const step = (verb: GuestVerb) => ({ verb, size: 8, address: 0x40001000n, value: 0n });
+    const verbs = ["load", "copy-to", "kernel-read", "file-read", "signal", "again"] as const;
+    channel.configure(0, [
+      { cpl: 3, steps: verbs.map(step) },
+      { cpl: 3, nested: true, steps: [step("load")] },
+    ]);
+    expect(verbs.map((_, index) => channel.isOwnAccess(0, index))).toEqual([
+      true,
+      true,
+      false,
+      false,
+      false,
+      false,
+    ]);
+    expect(channel.isOwnAccess(1, 0)).toBe(false);
   });
 
   it("decodes the doorbell, and says so when it cannot", () => {

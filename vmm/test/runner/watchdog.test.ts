@@ -20,7 +20,13 @@ function lastVerdict(samples: Sample[]) {
 describe("Watchdog", () => {
   it("proves a loop when one access stays pending through five steep samples", () => {
     const samples = [0, 1, 2, 3, 4].map((n) => tick(n, n * 1000, [[0, 3]]));
-    expect(lastVerdict(samples)).toEqual({ task: 0, step: 3, faultsPerSecond: 20_000, overMs: 200 });
+    expect(lastVerdict(samples)).toEqual({
+      task: 0,
+      step: 3,
+      proof: "faults",
+      faultsPerSecond: 20_000,
+      overMs: 200,
+    });
     expect(lastVerdict(samples.slice(0, 4))).toBeNull();
   });
 
@@ -50,7 +56,7 @@ describe("Watchdog", () => {
 
   it("proves a loop of a starved machine, too: two hundred faults a second of which the guest is told each time", () => {
     const samples = [0, 1, 2, 3, 4].map((n) => ({ ...tick(n, n * 10, [[0, 3]]), notPresentEvents: n * 10 }));
-    expect(lastVerdict(samples)).toMatchObject({ faultsPerSecond: 200 });
+    expect(lastVerdict(samples)).toMatchObject({ proof: "faults", faultsPerSecond: 200 });
   });
 
   it("does not mistake a page that needs I/O for a loop: a fault at each tick of the guest's timer", () => {
@@ -146,7 +152,7 @@ describe("an access that waits for ever", () => {
 
   it("is a slow loop where there are more faults than ticks, and nothing before the patience is over", () => {
     const slow = played(many((n) => ({ ...tick(n, 14 * n, [[0, 3]]), ticks: 12 * n })));
-    expect(slow.loop).toMatchObject({ task: 0, step: 3 });
+    expect(slow.loop).toMatchObject({ task: 0, step: 3, proof: "faults" });
     expect(slow.wait).toBeNull();
     expect(played(many((n) => tick(n, 2, [[0, 3]])).slice(0, 40)).wait).toBeNull();
   });
@@ -155,8 +161,18 @@ describe("an access that waits for ever", () => {
     const watchdog = new Watchdog({ ...patient, isIoAnswered: true });
     const samples = many((n) => ({ ...tick(n, 4 * n, [[0, 3]]), ticks: 12 * n }));
     const loops = samples.map((sample) => watchdog.sample(sample));
-    expect(loops.find((one) => one !== null)).toMatchObject({ task: 0, step: 3 });
+    expect(loops.find((one) => one !== null)).toMatchObject({ task: 0, step: 3, proof: "time" });
     expect(watchdog.waits()).toBeNull();
+  });
+
+  it("is a slow loop by the time alone where a guest's ticks are not known, and none where an I/O may stay unanswered", () => {
+    const samples = many((n) => ({ ...tick(n, 4 * n, [[0, 3]]), ticks: null }));
+    const answered = new Watchdog({ ...patient, isIoAnswered: true });
+    const loops = samples.map((sample) => answered.sample(sample));
+    expect(loops.find((one) => one !== null)).toMatchObject({ task: 0, step: 3, proof: "time" });
+    expect(played(samples)).toEqual({ loop: null, wait: null });
+    const fast = played(many((n) => ({ ...tick(n, 50 * n, [[0, 3]]), ticks: null })));
+    expect(fast.loop).toMatchObject({ proof: "faults", faultsPerSecond: 1000 });
   });
 
   it("is none that gets events of its page again and again, or that has come back", () => {

@@ -43,8 +43,6 @@ export class Arrivals {
   from: number;
   /** The last request was there before it was looked for. */
   wasQueued = false;
-  /** The last request was slept for. */
-  wasSlept = false;
 
   /** @param beforeSleep true: the caller has slept otherwise, and comes back; `next` is EAGAIN then */
   constructor(
@@ -62,7 +60,6 @@ export class Arrivals {
   next(receive: (fd: number) => number): number {
     const { fd, nowait } = this.#device;
     this.wasQueued = false;
-    this.wasSlept = false;
     if (nowait !== null) {
       if (this.#skip > 0) this.#skip -= 1;
       else {
@@ -74,7 +71,6 @@ export class Arrivals {
       }
     }
     if (this.#beforeSleep()) return EAGAIN;
-    this.wasSlept = true;
     this.from = fd;
     return receive(fd);
   }
@@ -82,7 +78,6 @@ export class Arrivals {
   /** A request that is there, where that can be asked for; else the next one. */
   now(receive: (fd: number) => number): number {
     this.wasQueued = false;
-    this.wasSlept = false;
     this.from = this.#device.nowait ?? this.#device.fd;
     return receive(this.from);
   }

@@ -66,11 +66,8 @@ export function crewMemory(): SharedArrayBuffer {
 const at = (thread: number): number => HEAD_WORDS + thread * THREAD_WORDS;
 const half = (unique: bigint, shift: bigint): number => Number((unique >> shift) & 0xffff_ffffn) | 0;
 
-/**
- * How a request came: it was there before it was looked for, it was found by looking, or the thread has slept in read(2) for
- * it, and the watch may sleep, too.
- */
-export type Arrival = "queued" | "found" | "slept for";
+/** How a request came: it was there before it was looked for, or the thread has waited for it, awake or asleep. */
+export type Arrival = "queued" | "waited for";
 
 /** One thread's side. */
 export class Crew {
@@ -116,8 +113,9 @@ export class Crew {
     words[this.#at + UNIQUE_HIGH] = uniqueHigh;
     this.#turn = (this.#turn + 1) | 0;
     Atomics.store(words, this.#at + TURN, this.#turn);
-    // After the turn has changed: a watch that is woken before it would see nothing new, and sleep again.
-    if (arrival === "slept for" && Atomics.load(words, IS_WATCH_ASLEEP) !== 0) this.#call();
+    // After the turn has changed: a watch that is woken before it would see nothing new, and sleep again. It may sleep also where
+    // this thread has not: one that lacked its CPU while it looked for requests is taken for one that sleeps in read(2).
+    if (Atomics.load(words, IS_WATCH_ASLEEP) !== 0) this.#call();
     this.#queued = arrival === "queued" ? this.#queued + 1 : 0;
     if (this.#skip > 0) this.#skip -= 1;
     else if (this.#queued >= QUEUED && this.#cpus > 1) this.#invite();

@@ -27,14 +27,14 @@ const TICKETS = 2;
 const HEAD_WORDS = 16;
 /** Words of a request; those from WIDE on are of 64 bits. */
 const STATE = 0;
-const IS_INTERRUPTED = 1;
-const TICKET = 2;
-const DEVICE = 3;
-const KIND = 4;
-const TYPE = 5;
-const PID = 6;
+const TICKET = 1;
+const DEVICE = 2;
+const KIND = 3;
+const TYPE = 4;
+const PID = 5;
 const WIDE = 8;
-const wide = { unique: 0, handle: 1, owner: 2, start: 3, end: 4 } as const;
+/** `interrupted`: the id of the request that is to end; the slot may be another one's by then. No request has the id 0. */
+const wide = { unique: 0, handle: 1, owner: 2, start: 3, end: 4, interrupted: 5 } as const;
 const SLOT_WORDS = 24;
 const state = { free: 0, entering: 1, waiting: 2 } as const;
 const kinds = ["posix", "flock"] as const;
@@ -67,14 +67,21 @@ class Slots {
     return this.#get(slot, wide.unique);
   }
 
+  interrupt(slot: number, unique: bigint): void {
+    Atomics.store(this.#wide, (at(slot) + WIDE) / 2 + wide.interrupted, unique);
+  }
+
+  isInterrupted(slot: number): boolean {
+    return this.#get(slot, wide.interrupted) === this.uniqueOf(slot);
+  }
+
   #get(slot: number, field: number): bigint {
-    return this.#wide[(at(slot) + WIDE) / 2 + field] ?? 0n;
+    return Atomics.load(this.#wide, (at(slot) + WIDE) / 2 + field);
   }
 
   fill(slot: number, { unique, device, handle, lock }: LockWait): void {
     const own = at(slot);
     const { words } = this;
-    words[own + IS_INTERRUPTED] = 0;
     words[own + TICKET] = Atomics.add(words, TICKETS, 1);
     words[own + DEVICE] = device;
     words[own + KIND] = kinds.indexOf(lock.kind);
@@ -149,7 +156,7 @@ export class LockInterrupts {
     for (let slot = 0; slot < MAX_LOCK_WAITS; slot += 1) {
       if (Atomics.load(words, at(slot) + STATE) !== state.waiting) continue;
       if (this.#slots.uniqueOf(slot) !== unique) continue;
-      Atomics.store(words, at(slot) + IS_INTERRUPTED, 1);
+      this.#slots.interrupt(slot, unique);
       this.#slots.wake();
       return true;
     }
@@ -234,7 +241,7 @@ export class LockWaitLoop {
 
   /** 0: it has its lock; null: it waits on. */
   #errnoOf(slot: number, { handle, lock }: LockWait): number | null {
-    if (Atomics.load(this.#slots.words, at(slot) + IS_INTERRUPTED) !== 0) return failure("EINTR").errno;
+    if (this.#slots.isInterrupted(slot)) return failure("EINTR").errno;
     try {
       return this.#trying.fs.setLock(handle, lock) ? 0 : null;
     } catch (error) {

@@ -134,10 +134,9 @@ class DeviceLoop {
       if (FORGETS.has(this.#requestView.getUint32(IN.opcode, true))) Atomics.wait(NEVER, 0, 0, FORGETS_MS);
       return result;
     }
-    const { wasSlept, wasQueued } = this.#arrivals;
     const view = this.#requestView;
     const [low, high] = [view.getInt32(IN.unique, true), view.getInt32(IN.unique + 4, true)];
-    crew.serving(low, high, wasSlept ? "slept for" : wasQueued ? "queued" : "found");
+    crew.serving(low, high, this.#arrivals.wasQueued ? "queued" : "waited for");
     if (WAITING.has(view.getUint32(IN.opcode, true))) crew.willBlock();
     const result = this.#handled(length, piped);
     letGo();

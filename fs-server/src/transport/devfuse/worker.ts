@@ -19,7 +19,7 @@ import { type OpenFileMessage, OpenFileReporter } from "../../mount-guard/open-f
 import { SharedBackings } from "../../passthrough/backings.ts";
 import { LOCK_OWNERS_MAX } from "../../passthrough/options.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
-import { SharedSizes } from "../../passthrough/shared-sizes.ts";
+import { sharedSizes } from "../../passthrough/shared-sizes.ts";
 import type { SharedTables } from "../../passthrough/tables.ts";
 import type { SourceOptions } from "../source-options.ts";
 import { isAdministrator } from "./administrator.ts";
@@ -133,7 +133,7 @@ function main(options: DevfuseWorkerData): void {
   const session = new Session({
     fs,
     ...(pipe === null ? {} : { maxWriteBytes: pipe.contentBytes }),
-    sizes: new SharedSizes(source.tables),
+    sizes: sharedSizes(source.tables),
     writebackCache,
     posixAcl: options.posixAcl ?? source.hasAccessLists,
     ioUring: options.ioUring,

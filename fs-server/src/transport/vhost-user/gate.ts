@@ -3,7 +3,10 @@
  * (the guest's memory, a queue, the session) waits until none does. Futexes, no fairness among writers: they are rare.
  */
 
+/** Bits: a writer waits or is at work; the gate is closed. */
 const WRITER = 0;
+const ALONE = 1;
+const CLOSED = 2;
 const READERS = 1;
 export const GATE_WORDS = 2;
 
@@ -20,9 +23,10 @@ export class Gate {
     const words = this.#words;
     for (;;) {
       Atomics.add(words, this.#at + READERS, 1);
-      if (Atomics.load(words, this.#at + WRITER) === 0) return;
+      const writer = Atomics.load(words, this.#at + WRITER);
+      if (writer === 0) return;
       this.leave();
-      Atomics.wait(words, this.#at + WRITER, 1);
+      Atomics.wait(words, this.#at + WRITER, writer);
     }
   }
 
@@ -31,19 +35,24 @@ export class Gate {
     if (left === 0 && this.isWanted) Atomics.notify(this.#words, this.#at + READERS);
   }
 
-  /** A writer waits, or is at work. */
+  /** A writer waits, or is at work, or the gate is closed. */
   get isWanted(): boolean {
     return Atomics.load(this.#words, this.#at + WRITER) !== 0;
   }
 
+  /** Neither reader nor writer is inside. */
   get isEmpty(): boolean {
-    return Atomics.load(this.#words, this.#at + READERS) === 0;
+    const readers = Atomics.load(this.#words, this.#at + READERS);
+    return readers === 0 && (Atomics.load(this.#words, this.#at + WRITER) & ALONE) === 0;
   }
 
-  /** Admits no reader any more, without waiting. Returns the call that opens it again, with no reader inside. */
+  /**
+   * Admits nobody any more, without waiting; a writer that is inside goes on. Returns the call that opens it again, with nobody
+   * inside.
+   */
   close(): () => void {
     const words = this.#words;
-    Atomics.store(words, this.#at + WRITER, 1);
+    Atomics.or(words, this.#at + WRITER, CLOSED);
     return () => {
       Atomics.store(words, this.#at + READERS, 0);
       Atomics.store(words, this.#at + WRITER, 0);
@@ -61,8 +70,10 @@ export class Gate {
     onWait: () => void = () => undefined,
   ): T {
     const words = this.#words;
-    while (Atomics.compareExchange(words, this.#at + WRITER, 0, 1) !== 0) {
-      Atomics.wait(words, this.#at + WRITER, 1);
+    for (;;) {
+      const writer = Atomics.compareExchange(words, this.#at + WRITER, 0, ALONE);
+      if (writer === 0) break;
+      Atomics.wait(words, this.#at + WRITER, writer);
     }
     try {
       for (;;) {
@@ -71,7 +82,7 @@ export class Gate {
         if (Atomics.wait(words, this.#at + READERS, readers, everyMs) === "timed-out") onWait();
       }
     } finally {
-      Atomics.store(words, this.#at + WRITER, 0);
+      Atomics.and(words, this.#at + WRITER, ~ALONE);
       Atomics.notify(words, this.#at + WRITER);
     }
   }

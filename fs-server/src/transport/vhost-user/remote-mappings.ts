@@ -66,17 +66,22 @@ const THREAD_WORDS = 16;
 /** Above all bounds of the main thread's own. */
 const PATIENCE_MS = 60_000;
 
+/** Words of ShortMappings. */
+const VERSION = 0;
+const COUNT = 1;
+const NODES = 2;
+
 export function remoteAnswersMemory(): SharedArrayBuffer {
   return new SharedArrayBuffer(4 * THREAD_WORDS * MAX_THREADS);
 }
 
 /** Nodes with mappings that are shorter than the guest asked for. Written by the main thread. */
 export class ShortMappings {
-  /** How many, then their numbers. */
+  /** A version, odd while the list is written; how many nodes; their numbers. */
   readonly #words: BigInt64Array;
 
   static memory(mappings: number): SharedArrayBuffer {
-    return new SharedArrayBuffer(8 * (1 + mappings));
+    return new SharedArrayBuffer(8 * (NODES + mappings));
   }
 
   constructor(memory: SharedArrayBuffer) {
@@ -84,18 +89,25 @@ export class ShortMappings {
   }
 
   set(nodes: readonly NodeId[]): void {
-    for (const [i, node] of nodes.entries()) Atomics.store(this.#words, 1 + i, node);
-    Atomics.store(this.#words, 0, BigInt(nodes.length));
+    const words = this.#words;
+    Atomics.add(words, VERSION, 1n);
+    for (const [i, node] of nodes.entries()) Atomics.store(words, NODES + i, node);
+    Atomics.store(words, COUNT, BigInt(nodes.length));
+    Atomics.add(words, VERSION, 1n);
   }
 
   clear(): void {
-    Atomics.store(this.#words, 0, 0n);
+    this.set([]);
   }
 
-  has(node: NodeId): boolean {
-    const count = Number(Atomics.load(this.#words, 0));
-    for (let i = 1; i <= count; i += 1) if (Atomics.load(this.#words, i) === node) return true;
-    return false;
+  /** Whether it may have: of a list that is written meanwhile nothing is certain. */
+  mayHave(node: NodeId): boolean {
+    const words = this.#words;
+    const version = Atomics.load(words, VERSION);
+    if ((version & 1n) !== 0n) return true;
+    const end = NODES + Number(Atomics.load(words, COUNT));
+    for (let i = NODES; i < end; i += 1) if (Atomics.load(words, i) === node) return true;
+    return Atomics.load(words, VERSION) !== version;
   }
 }
 
@@ -170,7 +182,7 @@ export class RemoteMappings implements DaxService {
 
   /** Before the guest learns how long a file is. Returns when what it may touch then is mapped, if it can be. */
   mayHaveGrown(node: NodeId): void {
-    if (this.#short.has(node)) this.#ask((head) => ({ ...head, kind: "grown", node }));
+    if (this.#short.mayHave(node)) this.#ask((head) => ({ ...head, kind: "grown", node }));
   }
 
   /** The descriptor of the file that its guard has: lent. */

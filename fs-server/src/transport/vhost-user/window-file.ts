@@ -45,6 +45,8 @@ export class WindowFile implements MappingHolder {
   #chain: Promise<unknown> = Promise.resolve();
   #held: { readonly over: Promise<void>; readonly release: () => void } | null = null;
   #cut: string | null = null;
+  /** While it was recalled: what it is settled with may have been read before that. */
+  #hasGrown = false;
 
   constructor(options: WindowFileOptions) {
     this.#options = options;
@@ -64,10 +66,15 @@ export class WindowFile implements MappingHolder {
       const result = await this.#serially(async () => {
         if (this.#held !== null) return "again" as const;
         this.entries.add(entry);
+        // Before the size is read: from here on who makes the file longer says so.
+        this.#options.onChange();
         return await this.#extend(entry, await this.#size());
       });
       if (result === "again") continue;
-      if (!result) this.entries.delete(entry);
+      if (!result) {
+        this.entries.delete(entry);
+        this.#options.onChange();
+      }
       return result;
     }
   }
@@ -83,6 +90,7 @@ export class WindowFile implements MappingHolder {
   /** The file may have grown, and the guest knows. */
   grown(): Promise<void> {
     return this.#serially(async () => {
+      this.#hasGrown = this.#held !== null;
       if (this.#held !== null || this.#cut !== null) return;
       const size = await this.#size();
       for (const entry of this.entries) await this.#extend(entry, size);
@@ -105,6 +113,7 @@ export class WindowFile implements MappingHolder {
         await this.#extend(entry, sizeBytes);
       }
       this.#release();
+      if (this.#hasGrown) void this.grown();
     });
   }
 

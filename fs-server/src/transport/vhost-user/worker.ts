@@ -20,7 +20,7 @@ import type { FileSystem } from "../../fs/filesystem.ts";
 import { IdMap } from "../../fs/id-map.ts";
 import { TranslatedFileSystem } from "../../fs/translated.ts";
 import { PassthroughFileSystem } from "../../passthrough/passthrough.ts";
-import { SharedSizes } from "../../passthrough/shared-sizes.ts";
+import { sharedSizes } from "../../passthrough/shared-sizes.ts";
 import type { SharedTables } from "../../passthrough/tables.ts";
 import { type Arrival, Crew } from "../devfuse/crew.ts";
 import { WAITING } from "../devfuse/loop.ts";
@@ -156,7 +156,7 @@ class Serving {
     const { source, tables } = this.#data;
     return new Session({
       fs,
-      sizes: new SharedSizes(tables),
+      sizes: sharedSizes(tables),
       writebackCache: source.writebackCache,
       posixAcl: source.posixAcl ?? this.#passthrough.hasAccessLists,
       keepCache: source.keepCache,
@@ -240,9 +240,9 @@ class Serving {
    * CPU, has sent its next one before this thread went on. Another one behind it says that two threads can serve.
    */
   #arrival(): Arrival {
-    if (!this.#wasSlept) return this.#queues.hasMore ? "queued" : "found";
+    const wasSlept = this.#wasSlept;
     this.#wasSlept = false;
-    return "slept for";
+    return !wasSlept && this.#queues.hasMore ? "queued" : "waited for";
   }
 
   /** The sink's chain may be revoked meanwhile; then it writes nothing. */

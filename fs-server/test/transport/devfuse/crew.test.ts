@@ -28,7 +28,7 @@ const THREAD = `
       Atomics.wait(words, ${ORDER}, 0);
       if (Atomics.compareExchange(words, ${ORDER}, self, 0) !== self) { Atomics.wait(words, ${ORDER} + 2, 0, 1); continue; }
       unique += 2;
-      crew.serving(unique, 0, "slept for");
+      crew.serving(unique, 0, "waited for");
       Atomics.wait(words, ${ORDER} + 3, 0);
       crew.served();
       Atomics.add(words, ${ORDER} + 5, 1);
@@ -80,7 +80,7 @@ function busyFor(ms: number): void {
 }
 
 function receive(crew: Crew): void {
-  crew.serving(1, 0, "slept for");
+  crew.serving(1, 0, "waited for");
 }
 
 describe("a crew of threads", () => {
@@ -96,17 +96,20 @@ describe("a crew of threads", () => {
     receive(crew);
     // The watch is awake: the next one is there before this thread sleeps.
     crew.served();
-    crew.serving(2, 0, "found");
+    crew.serving(2, 0, "waited for");
     expect(hasBeenActive(1)).toBe(true);
   });
 
-  it("also after the watch has gone to sleep", async () => {
-    const crew = first();
-    await another(1);
-    await new Promise((done) => setTimeout(done, 150));
-    receive(crew);
-    expect(hasBeenActive(1)).toBe(true);
-  });
+  it.each(["waited for", "queued"] as const)(
+    "also after the watch has gone to sleep, by a request that was %s",
+    async (arrival) => {
+      const crew = first();
+      await another(1);
+      await new Promise((done) => setTimeout(done, 150));
+      crew.serving(1, 0, arrival);
+      expect(hasBeenActive(1)).toBe(true);
+    },
+  );
 
   it("has another one receive beside one that works on one request for long", async () => {
     const crew = first();
@@ -199,7 +202,7 @@ describe("the main thread's view", () => {
     const found: number[] = [];
     const whileServing = (unique: bigint): boolean => view.whileServing(unique, (tid) => found.push(tid));
     expect(whileServing(0n)).toBe(false);
-    crew.serving(-2, 5, "found");
+    crew.serving(-2, 5, "waited for");
     expect(whileServing(0x5_ffff_fffen)).toBe(true);
     expect(whileServing(0xffff_fffen)).toBe(false);
     crew.served();
@@ -217,12 +220,12 @@ describe("the main thread's view", () => {
   it("tells a thread that receives from one that serves, and one that rests", async () => {
     const crew = first();
     expect([view.blockedTurns(1), view.areAllActive(1), view.areAllActive(2)]).toEqual([null, true, false]);
-    crew.serving(1, 0, "found");
+    crew.serving(1, 0, "waited for");
     const turns = view.blockedTurns(1);
     expect(turns).toHaveLength(1);
     expect(view.blockedTurns(1)).toEqual(turns);
     crew.served();
-    crew.serving(2, 0, "found");
+    crew.serving(2, 0, "waited for");
     expect(view.blockedTurns(1)).not.toEqual(turns);
     await another(1, 1);
     const isActive = hasBeenActive(1);

@@ -1,6 +1,8 @@
 /** Who waits for a lock: in which order they are tried for, how often, and how the wait ends. */
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
 import { beforeEach, describe, expect, it } from "vitest";
-import { errnoNumber, F_UNLCK, F_WRLCK, LOCK_EOF } from "../../../../sys/src/index.ts";
+import { compiledEntry, errnoNumber, F_UNLCK, F_WRLCK, LOCK_EOF } from "../../../../sys/src/index.ts";
 import { failure } from "../../../src/fs/errors.ts";
 import type { FileHandle, FileLock, LockOwner } from "../../../src/fs/filesystem.ts";
 import type { LockWait } from "../../../src/fs/lock-waits.ts";
@@ -148,5 +150,50 @@ describe("requests that wait", () => {
     loop.round(true);
     expect(waits.enter(wait(10_000n))).toBe(true);
     expect(MAX_LOCK_WAITS).toBe(1024);
+  });
+});
+
+describe("two threads over one slot", () => {
+  it("end the request that is interrupted, and not the one that has come after it", async () => {
+    const module = compiledEntry(import.meta.url, "../../../src/transport/devfuse/lock-waits.ts").href;
+    const memory = lockWaitMemory();
+    // The id of the request that waits now: none yet, or, below 0, no more.
+    const waiting = new BigInt64Array(new SharedArrayBuffer(8));
+    const code = `
+      const { parentPort, workerData } = require("node:worker_threads");
+      (async () => {
+        const { module, memory, waiting } = workerData;
+        const { SharedLockWaits, LockWaitLoop } = await import(module);
+        const counts = { ended: 0, wronglyEnded: 0 };
+        const waits = new SharedLockWaits(memory);
+        const loop = new LockWaitLoop(memory, {
+          fs: { setLock: () => true },
+          now: () => 0,
+          answer: ({ unique }, errno) => {
+            if (errno !== 0) counts[unique % 2n === 0n ? "ended" : "wronglyEnded"] += 1;
+            return true;
+          },
+        });
+        const lock = { kind: "posix", type: ${F_WRLCK}, start: 0n, end: 1n, owner: 1n, pid: 1 };
+        for (let i = 2; i < 200_000 || (counts.ended < 200 && i < 20_000_000); i += 1) {
+          waits.enter({ unique: BigInt(i), device: 1, handle: 1n, lock });
+          Atomics.store(waiting, 0, BigInt(i));
+          // So that the other thread comes in between at different moments.
+          for (let k = 0; k < i % 50; k += 1) Atomics.load(waiting, 0);
+          loop.round(true);
+        }
+        Atomics.store(waiting, 0, -1n);
+        parentPort.postMessage(counts);
+      })();`;
+    const worker = new Worker(code, { eval: true, workerData: { module, memory, waiting } });
+    const counted = once(worker, "message");
+    const interrupting = new LockInterrupts(memory);
+    await expect.poll(() => Atomics.load(waiting, 0)).not.toBe(0n);
+    for (let unique = 0n; unique >= 0n; unique = Atomics.load(waiting, 0)) {
+      if (unique % 2n === 0n) interrupting.interrupt(unique);
+    }
+    const [{ ended, wronglyEnded }] = await counted;
+    expect(ended).toBeGreaterThanOrEqual(200);
+    expect(wronglyEnded).toBe(0);
   });
 });

@@ -200,6 +200,7 @@ export const benchVirtiofsdLine: z.ZodType<BenchVirtiofsdLine> = z.strictObject(
   operations: count,
   rounds: count,
   treeFiles: count,
+  programs: texts.nullable(),
   driver: z.strictObject({
     requests: count,
     turns: count,

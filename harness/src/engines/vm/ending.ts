@@ -177,9 +177,9 @@ export function step(state: Ending, news: News, nowMs: number): Step {
 }
 
 function loops(state: Ending, news: Extract<News, { type: "looping" }>, nowMs: number): Step {
-  const { cpu, faultsPerSecond, place } = news;
+  const { cpu, proof, faultsPerSecond, place } = news;
   const now = { ...state, looping: new Set([...state.looping, cpu]) };
-  const loop: Looping = { kind: "looping", faultsPerSecond, place };
+  const loop: Looping = { kind: "looping", proof, faultsPerSecond, place };
   if (!state.rules.endsLoops) return trouble(now, loop, nowMs);
   const atMs = nowMs + REPAIR_GRACE_MS;
   return still(withAlarm(now, { atMs, rule: "still-looping", cpu, state: loop, settledFromMs: null }));

@@ -4,6 +4,7 @@ import type { EventKind, LinuxGuestFacts } from "../../../../language/src/index.
 import type {
   EndReason,
   FinalState,
+  LoopProof,
   Place,
   StepResult,
   TaskState,
@@ -47,7 +48,12 @@ export type FromVm =
 export type VmState =
   | { readonly kind: "running" }
   | { readonly kind: "stopped"; readonly exit: VcpuExit; readonly place: Place | null }
-  | { readonly kind: "looping"; readonly faultsPerSecond: number; readonly place: Place | null }
+  | {
+      readonly kind: "looping";
+      readonly proof: LoopProof;
+      readonly faultsPerSecond: number;
+      readonly place: Place | null;
+    }
   | { readonly kind: "waiting"; readonly place: Place | null }
   /** A VMM that is a program of its own: its process has gone, and the guest with it. */
   | { readonly kind: "killed"; readonly signal: string };

@@ -38,6 +38,24 @@ function unfinished(report: VmReport, task: TaskReport): Access {
 }
 
 /**
+ * Does an access hang of which only time says that it will not come back? All that hang do, but for one whose loop is proven
+ * by its faults.
+ */
+export function isHungByTime(report: VmReport): boolean {
+  const counted = report.history.flatMap((state) =>
+    state.kind === "looping" && state.proof === "faults" && state.place !== null ? [state.place] : [],
+  );
+  return report.tasks.some((task, number) =>
+    task.results.some(
+      ({ status }, step) =>
+        status === "started" &&
+        unfinished(report, task).kind === "hung" &&
+        !counted.some((place) => place.task === number && place.step === step),
+    ),
+  );
+}
+
+/**
  * All accesses of all guest actors.
  * @param seen what finished accesses saw, by actor and step index
  */

@@ -38,6 +38,7 @@ import {
   accessTimes,
   bystandersWatched,
   guestKernelSeen,
+  isHungByTime,
   unexpectedError,
   vmmSeen,
 } from "./observe.ts";
@@ -230,7 +231,10 @@ async function perform<Plan extends CasePlan>(
   const bystanders = bystandersSeen(scenario, report, slowness);
   if (bystanders.kind === "not-known") return { kind: "busy", message: bystanders.reason };
   const evidence = toEvidence(scenario, proposal, { ...parts, report, bystanders });
-  const busy = await busyReason(setup, evidence.observations.accesses, ioPatienceMs(scenario, slowness));
+  const busy = await busyReason(setup, {
+    isHungByTime: isHungByTime(report),
+    patienceMs: ioPatienceMs(scenario, slowness),
+  });
   return busy === null ? { kind: "evidence", evidence } : { kind: "busy", message: busy };
 }
 

@@ -36,7 +36,14 @@ describe("CaseTrace", () => {
       gpa: 0x1000n,
       sizeBytes: 4096n,
     } as const;
-    trace.looping({ type: "looping", cpu: 0, faultsPerSecond: 1234.5, overMs: 100.4, place });
+    trace.looping({
+      type: "looping",
+      cpu: 0,
+      proof: "faults",
+      faultsPerSecond: 1234.5,
+      overMs: 100.4,
+      place,
+    });
     trace.stopped({ type: "stopped", cpu: 0, exit, place: null, reason: "" });
     trace.resumed("vmm");
     expect(trace.events.map(({ kind, actor, gpa, detail }) => [kind, actor, gpa, detail])).toEqual([

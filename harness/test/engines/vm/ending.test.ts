@@ -18,7 +18,14 @@ import {
 const LIMIT_MS = 8000;
 const exit = { kind: "error", errno: "EFAULT", exitReason: 0 } as const;
 const stopped: News = { type: "stopped", cpu: 0, exit, place: null, reason: "the policy is to stop" };
-const loops = (cpu = 0): News => ({ type: "looping", cpu, faultsPerSecond: 9000, overMs: 100, place: null });
+const loops = (cpu = 0): News => ({
+  type: "looping",
+  cpu,
+  proof: "faults",
+  faultsPerSecond: 9000,
+  overMs: 100,
+  place: null,
+});
 const unstuck = (cpu = 0): News => ({ type: "unstuck", cpu });
 const ended = (kind: "finished" | "stopped-from-outside" = "finished", cpu = 0): News => ({
   type: "ended",

@@ -8,6 +8,7 @@ import {
   accessesSeen,
   bystandersWatched,
   guestKernelSeen,
+  isHungByTime,
   unexpectedError,
   vmmSeen,
 } from "../../../src/engines/vm/observe.ts";
@@ -55,7 +56,7 @@ const accesses = (changes: Partial<VmReport>) => accessesSeen(scenarioWith({}), 
 describe("accessesSeen", () => {
   it("calls an access killed when the VM stopped at it, hung when it loops, not reached before it began", () => {
     const stopped = { kind: "stopped", exit: efault, place } as const;
-    const looping = { kind: "looping", faultsPerSecond: 9, place } as const;
+    const looping = { kind: "looping", proof: "faults", faultsPerSecond: 9, place } as const;
     expect(accesses({ history: [stopped] })).toEqual({
       victim: { "load#1": { kind: "value", value: 7n }, "load#2": { kind: "killed" } },
     });
@@ -79,6 +80,34 @@ describe("accessesSeen", () => {
   it("calls it killed when its task was", () => {
     const tasks = report({}).tasks.map((task) => ({ ...task, state: "killed" as const }));
     expect(accesses({ tasks }).victim?.["load#2"]).toEqual({ kind: "killed" });
+  });
+});
+
+describe("isHungByTime", () => {
+  const loop = { kind: "looping", proof: "faults", faultsPerSecond: 9, place } as const;
+  const [victim] = report({}).tasks;
+  if (victim === undefined) throw new Error("no victim");
+
+  it("holds of an access that has not come back, unless its own faults prove its loop", () => {
+    expect(isHungByTime(report({ history: [] }))).toBe(true);
+    expect(isHungByTime(report({ history: [{ kind: "waiting", place }] }))).toBe(true);
+    expect(isHungByTime(report({ history: [loop] }))).toBe(false);
+    expect(isHungByTime(report({ history: [{ ...loop, proof: "time" }] }))).toBe(true);
+  });
+
+  it("holds of one beside a loop, and where it is not known which access loops", () => {
+    expect(isHungByTime(report({ history: [loop], tasks: [victim, { ...victim, actor: "other" }] }))).toBe(
+      true,
+    );
+    expect(isHungByTime(report({ history: [{ ...loop, place: { ...place, step: 2 } }] }))).toBe(true);
+    expect(isHungByTime(report({ history: [{ ...loop, place: null }] }))).toBe(true);
+  });
+
+  it("does not hold where nothing hangs", () => {
+    const done = { ...victim, results: victim.results.slice(0, 1) };
+    expect(isHungByTime(report({ tasks: [done] }))).toBe(false);
+    expect(isHungByTime(report({ tasks: [{ ...victim, state: "killed" }] }))).toBe(false);
+    expect(isHungByTime(report({ history: [{ kind: "stopped", exit: efault, place }] }))).toBe(false);
   });
 });
 

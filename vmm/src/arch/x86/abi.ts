@@ -123,3 +123,8 @@ export type KvmFeature = keyof typeof kvmFeatureBit;
 
 /** Counter of KVM_GET_STATS_FD: the page faults that KVM has taken for a vCPU (kvm_vcpu_stats_desc, arch/x86/kvm/x86.c). */
 export const FAULT_COUNTER = "pf_taken";
+/**
+ * The same: the #PFs that KVM has injected (kvm_inject_page_fault()). With nested page tables a guest's own #PFs do not come
+ * to KVM, and these are its page-not-present events.
+ */
+export const INJECTED_FAULT_COUNTER = "pf_guest";

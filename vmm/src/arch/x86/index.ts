@@ -15,6 +15,7 @@ export { channelOf, machineLayout } from "./layout.ts";
 export * from "./linux/index.ts";
 export { enterLongMode } from "./long-mode.ts";
 export { type SignalledVcpu, signalBroadcast } from "./machine-check.ts";
+export { hasNestedPaging } from "./nested-paging.ts";
 export { MAX_WINDOW_BYTES, writePageTables } from "./page-tables.ts";
 export * from "./vcpu.ts";
 export * from "./vm.ts";

@@ -88,13 +88,13 @@ export class LoopWatch {
       const news: readonly LoopNews[] = isOver ? [{ type: "unstuck", cpu }] : [];
       const pageFaults = counters[cpu]?.[FAULT_COUNTER];
       if (pageFaults === undefined) return news;
-      const sample = { atMs: this.#nowMs(), pageFaults, notPresentEvents: 0, ticks: 0, begun, pending };
+      const sample = { atMs: this.#nowMs(), pageFaults, notPresentEvents: 0, ticks: null, begun, pending };
       const loop = watchdog.sample(sample);
       const step = loop === null ? undefined : steps.find(({ task }) => task === loop.task);
       if (loop === null || step === undefined || this.#reported.get(cpu) === nameOf(step)) return news;
       this.#reported.set(cpu, nameOf(step));
-      const { faultsPerSecond, overMs } = loop;
-      return [...news, { type: "looping", cpu, faultsPerSecond, overMs, place: placeOf(step) }];
+      const { proof, faultsPerSecond, overMs } = loop;
+      return [...news, { type: "looping", cpu, proof, faultsPerSecond, overMs, place: placeOf(step) }];
     });
   }
 }

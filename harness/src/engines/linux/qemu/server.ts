@@ -5,6 +5,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
+import { lastWords } from "../../../error-text.ts";
 import { builtPath } from "../../../paths.ts";
 import { childEnvironment } from "../../../run/tag.ts";
 import { within } from "../../../within.ts";
@@ -86,7 +87,6 @@ export async function startServer(options: ServerOptions): Promise<FileServer> {
   server.stderr.setEncoding("utf8").on("data", (text: string) => {
     said = (said + text).slice(-STDERR_CHARACTERS);
   });
-  const lastWords = (): string => said.trim().split("\n").at(-1) ?? "";
   let onFailed = (_how: string): void => {};
   const failed = new Promise<string>((resolve) => {
     onFailed = resolve;
@@ -95,7 +95,8 @@ export async function startServer(options: ServerOptions): Promise<FileServer> {
   const ended = server.then(({ exitCode, signal }) => {
     const how =
       signal === undefined ? `ended with ${exitCode ?? "an unknown status"}` : `killed by ${signal}`;
-    end = lastWords() === "" ? `file server: ${how}` : `file server: ${how}: ${lastWords()}`;
+    const words = lastWords(said);
+    end = words === "" ? `file server: ${how}` : `file server: ${how}: ${words}`;
     if (exitCode !== 0 && !isClosing) onFailed(end);
   });
   const close = async (): Promise<void> => {
