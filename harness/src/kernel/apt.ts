@@ -155,13 +155,23 @@ class Suite {
     return Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
   }
 
+  #makeFolders(): void {
+    try {
+      mkdirSync(join(this.#directory, "lists", "partial"), { recursive: true });
+      mkdirSync(join(this.#directory, "cache", "archives", "partial"), { recursive: true });
+    } catch (error) {
+      throw new KernelError(
+        `the cache cannot be written: ${errorText(error)} (XDG_CACHE_HOME names another place)`,
+      );
+    }
+  }
+
   /** Reads the archive's index, unless that was done lately. An old one serves where a new one cannot be had. */
   async refresh(): Promise<void> {
     const stamp = join(this.#directory, "updated");
     const age = existsSync(stamp) ? Date.now() - statSync(stamp).mtimeMs : Number.POSITIVE_INFINITY;
     if (age < INDEX_LIFE_MS) return;
-    mkdirSync(join(this.#directory, "lists", "partial"), { recursive: true });
-    mkdirSync(join(this.#directory, "cache", "archives", "partial"), { recursive: true });
+    this.#makeFolders();
     writeFileSync(join(this.#directory, "sources.list"), await this.#sourcesList());
     try {
       // Without this, apt calls an index that could not be fetched a warning.

@@ -1,6 +1,6 @@
 /** The user's surroundings are no defect of daxfault: one message with what is wrong and what to do, exit code 64. */
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { describe, expect, it } from "vitest";
@@ -149,4 +149,18 @@ describe.skipIf(!isRoot)("a namespace", { timeout: SHELL_BOUND_MS }, () => {
     expect(text).toContain("Next: free some there; temporary files lie in");
     expect(code).toBe(64);
   });
+});
+
+describe("a cache", () => {
+  // Without apt nothing of it is asked for.
+  it.skipIf(!existsSync("/usr/bin/apt-get"))(
+    "of kernels that cannot be written is no defect, and the message says what to do",
+    async () => {
+      const path = join(caseFolder(), "file");
+      writeFileSync(path, "");
+      const { code, stderr } = await cliProcess(["kernels"], { env: { XDG_CACHE_HOME: path } });
+      expect(code).not.toBe(70);
+      expect(stderr).toMatch(/the cache cannot be written: ENOTDIR.*\(XDG_CACHE_HOME names another place\)/);
+    },
+  );
 });
