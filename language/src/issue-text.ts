@@ -56,14 +56,43 @@ function near(word: string, known: readonly string[]): string {
   return known.length === 0 ? "" : `; nearest: ${nearest(word, known).join(", ")}`;
 }
 
+const wanted: Readonly<Partial<Record<string, string>>> = {
+  array: "a list",
+  int: "a whole number",
+  object: "an object",
+  record: "an object",
+};
+
+const wantedText = (expected: string): string => wanted[expected] ?? `a ${expected}`;
+
+/** How much too small or too big, where the schema has no words of its own for that. */
+function sizeProblem(
+  issue: z.core.$ZodIssueTooSmall | z.core.$ZodIssueTooBig,
+  value: unknown,
+): string | null {
+  const limit = issue.code === "too_big" ? `at most ${issue.maximum}` : `at least ${issue.minimum}`;
+  const isOwn = !issue.message.startsWith("Too ");
+  if (Array.isArray(value)) return `${isOwn ? issue.message : limit}, not ${value.length}`;
+  if (isOwn) return null;
+  if (typeof value === "string") return `${limit} characters, not the ${value.length} of ${valueText(value)}`;
+  return `${limit}, not ${valueText(value)}`;
+}
+
 /** @param root what `schema` was given */
 export function issueText(issue: z.core.$ZodIssue, schema: z.ZodType, root: unknown): string {
   if (issue.code === "unrecognized_keys") {
     const known = knownMembers(schema, issue.path);
     return issue.keys.map((key) => `unknown member ${JSON.stringify(key)}${near(key, known)}`).join("; ");
   }
+  if (issue.code === "invalid_key")
+    return `${valueText(issue.path.at(-1))}: ${issue.issues.map(({ message }) => message).join("; ")}`;
   const value = valueAt(root, issue.path);
-  if (value === undefined) return `${issue.message} (it is missing)`;
+  const isType = issue.code === "invalid_type";
+  if (value === undefined)
+    return `${isType ? `${wantedText(issue.expected)} is wanted` : issue.message} (it is missing)`;
+  if (isType) return `${wantedText(issue.expected)} is wanted, not ${valueText(value)}`;
+  const ofSize = issue.code === "too_big" || issue.code === "too_small" ? sizeProblem(issue, value) : null;
+  if (ofSize !== null) return ofSize;
   const text = valueText(value);
   const message = issue.message.includes(text) ? issue.message : `${issue.message}, not ${text}`;
   if (issue.code !== "invalid_value" || typeof value !== "string") return message;

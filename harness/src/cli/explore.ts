@@ -17,6 +17,7 @@ import {
   textDiagram,
 } from "../../../kvm-model/src/index.ts";
 import { exitCodes, nearest, type Parts } from "../../../language/src/index.ts";
+import { beyondProcess } from "../engines/beyond-process.ts";
 import { allowedEnds, comparedText, comparedWords, replayText } from "../engines/model/allowed.ts";
 import { asOfProcess } from "../engines/model/process-words.ts";
 import { hardware, partsOf, translate } from "../engines/model/translate.ts";
@@ -77,16 +78,25 @@ function withParts({ proposal }: NamedProposal): Parts {
   return parts;
 }
 
+/** With the command that asks reality instead, if reality can be asked that. */
+function notForModel(place: NamedScenario, named: NamedProposal, reason: string): UsageError {
+  if (named.proposal.kvm === "none" && beyondProcess(place.scenario) !== null)
+    return new UsageError(`${place.scenario.id} is not for ${named.proposal.id}: ${reason}`);
+  const command = `daxfault run ${argumentOf(place, named)} --proposal ${named.proposal.id}`;
+  return new UsageError(`${place.scenario.id} is not for the model: ${reason}; run it: ${command}`);
+}
+
 function modelOf(
   place: Place,
   named: NamedProposal,
   { timer }: Pick<ExploreCommandOptions, "timer">,
 ): GuestModel {
   if (place.kind === "situation") return guestModel(caseOf(place.id, withParts(named)));
-  const { scenario } = onlyScenario(place.of);
+  const only = onlyScenario(place.of);
+  const { scenario } = only;
   const translation = translate(scenario, named.proposal, { backend: hardware, timer });
   if (translation.kind === "no") {
-    throw new UsageError(`${scenario.id} is not for the model: ${translation.reason}`);
+    throw notForModel(only, named, translation.reason);
   }
   // With the actions that a path of `daxfault compare` may take; they come last, so that no other token means anything else.
   return guestModel({ ...translation.case, interference: true });
@@ -158,8 +168,7 @@ function showEnds(
   const { scenario } = place;
   const { proposal } = named;
   const allowed = allowedEnds(scenario, proposal, hardware, { maxStates });
-  if (allowed.kind === "unsupported")
-    throw new UsageError(`${scenario.id} is not for the model: ${allowed.reason}`);
+  if (allowed.kind === "unsupported") throw notForModel(place, named, allowed.reason);
   const { states, boundedBy } = allowed;
   if (!json.isStdout)
     console.log(

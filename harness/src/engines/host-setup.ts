@@ -23,7 +23,6 @@ import {
   type HostActor,
   type HostResult,
   hostActors,
-  isDeviceAccess,
   isIoAnswered,
   opensEarly,
   type RunResult,
@@ -169,8 +168,8 @@ function closeClient(fd: number): void {
 }
 
 /**
- * What the client of a mount holds of its file: what the guest has written, which the server need not know yet. null: it holds
- * a page of it not, so that what was written went to the server, or was not.
+ * What the client of a mount holds of its file: what the guest has written, which the server need not know yet. null: a page
+ * of it is not there, so that what was written went to the server, or was not.
  *
  * By a mapping, and of pages that are in memory: no request is made. read(2) asks for the attributes first, and where the
  * server has other ones all pages of the file are dropped, which waits for a page whose READ is not answered
@@ -289,7 +288,7 @@ class HostParticipant {
   killed(signal: string): { kind: EventKind; detail: string } | null {
     for (const label of this.#begun.keys()) {
       const action = this.#actions.get(label);
-      if (this.#results.has(label) || action === undefined || !isDeviceAccess(action)) continue;
+      if (this.#results.has(label) || action === undefined || actOf(action).byMapping !== true) continue;
       if (!signalsOfLostMemory.includes(signal)) return null;
       this.#results.set(label, { kind: "killed", signal });
       this.finished = true;

@@ -18,6 +18,16 @@ export function hostResultOf({ ms, heldUpMs, errno }: StepTime, boundMs: number)
   return ms - heldUpMs > boundMs ? { kind: "delayed", ms } : null;
 }
 
+/** For a case that waits in vain: of the host's steps, those that have ended their process, which does no step after it. */
+export function killedText(host: Readonly<Record<string, Readonly<Record<string, HostResult>>>>): string {
+  const killed = Object.entries(host).flatMap(([name, steps]) =>
+    Object.entries(steps).flatMap(([label, result]) =>
+      result.kind === "killed" ? [`${name}.${label} has ended its process (${result.signal})`] : [],
+    ),
+  );
+  return killed.length === 0 ? "" : `; ${killed.join(", ")}: no step after it is done`;
+}
+
 export function heldUpText(step: string, { ms, heldUpMs }: StepTime): string {
   return (
     `the machine was busy: ${step} took ${Math.round(ms)} ms, of which it or the file server ` +

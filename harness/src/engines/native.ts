@@ -26,6 +26,7 @@ import { attendedMs, noShare, type Share, shareBetween } from "./attendance.ts";
 import { beyondProcess } from "./beyond-process.ts";
 import { type Bystanders, bystanderCounters, bystandersOf, progressOf, type Watched } from "./bystander.ts";
 import { type HostSetup, openHostSetup, setupFailure } from "./host-setup.ts";
+import { killedText } from "./host-step.ts";
 import { ownMappingReason } from "./own-mapping.ts";
 import { busyReason, ioPatienceMs } from "./patience.ts";
 
@@ -202,7 +203,7 @@ async function perform(parts: Parts, { boundMs, patienceMs }: Bounds): Promise<R
   if (waiting.length > 0) {
     return {
       kind: "timeout",
-      message: `not done after ${inTime ? Math.round(setup.nowMs()) : boundMs} ms (waits for a signal?): ${waiting.join(", ")}`,
+      message: `not done after ${inTime ? Math.round(setup.nowMs()) : boundMs} ms (waits for a signal?): ${waiting.join(", ")}${killedText(setup.hostSteps())}`,
     };
   }
   if (inTime && !settled) {

@@ -82,7 +82,7 @@ const rows = [
     someNeed: ["fuse", "root"],
     guestTakesInterrupts: true,
     load: async (): Promise<Engine> => (await import("./linux/engine.ts")).linuxEngine,
-    inKernels: async (): Promise<SupportsCase> => (await import("./linux/plan.ts")).supportsLinux,
+    inKernels: async (): Promise<SupportsCase> => (await import("./linux/plan.ts")).supportsOwnVmm,
   },
   {
     name: "linux-qemu-tcg",

@@ -90,6 +90,20 @@ describe("daxfault explore", () => {
     expect(stderr).toContain(message);
   });
 
+  it("gives the command that runs what is not for the model", async () => {
+    const id = "backend-read-after-truncate";
+    for (const replay of [[], ["--replay", "1"]]) {
+      const { code, stderr } = await cli(["explore", "native", "-s", id, ...replay]);
+      expect(code).toBe(64);
+      expect(stderr).toContain(`${id} is not for the model: a device's access`);
+      expect(stderr).toContain(`; run it: daxfault run ${id} --proposal native`);
+    }
+    const { code, stderr } = await cli(["explore", "native", "-s", "load-after-unmap"]);
+    expect(code).toBe(64);
+    expect(stderr).toContain("load-after-unmap is not for native: vmm is a VMM; without a VM there is none");
+    expect(stderr).not.toContain("run it");
+  });
+
   it("says that a scenario is about no proposal with a VM, and exits with a code of its own", async () => {
     const path = join(caseFolder(), "mine.json");
     const actors = { victim: { in: "guest-task", steps: ["load 0 8"] } };

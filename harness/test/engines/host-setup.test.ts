@@ -24,6 +24,7 @@ import {
   openHostSetup,
   setupFailure,
 } from "../../src/engines/host-setup.ts";
+import { killedText } from "../../src/engines/host-step.ts";
 import { notMounted } from "../../src/engines/mount.ts";
 import { supportOf, thisMachine } from "../../src/machine.ts";
 import { processesOf, stoppedProcesses } from "../../src/run/sweep.ts";
@@ -38,6 +39,9 @@ function withHost(...steps: HostStep[]): Scenario {
   if (victim === undefined) throw new Error("no victim");
   return scenarioWith({ actors: { victim, host: { in: "host-process", through: "file", steps } } });
 }
+
+/** Of steps that end by themselves: each is a process, and the machine may be busy. */
+const SETTLED_MS = 20_000;
 
 async function onHostSetup(
   scenario: Scenario,
@@ -98,7 +102,7 @@ describe("host actors", () => {
       setup.raise("touched", "victim");
       expect(setup.hostSteps()).toEqual({ host: { "truncate#1": { kind: "not-reached" } } });
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(heard).toEqual(["touched from victim", "cut from host"]);
       expect(statSync(setup.filePath).size).toBe(0x1800);
       expect(setup.hostSteps()).toEqual({ host: { "truncate#1": { kind: "done" } } });
@@ -131,7 +135,7 @@ describe("host actors", () => {
     );
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       // The host setup still reads the inode that was there when it was opened.
       expect(setup.readFile(0x1000n, 8)).toEqual(new Uint8Array(8));
       expect(setup.readFile(0x2000n, 8)).toEqual(contentBytes("pattern", 0x2000n, 8));
@@ -164,7 +168,7 @@ describe("host actors", () => {
         setup.raise("seen", "test");
       });
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(Buffer.from(written).readBigUInt64LE()).toBe(0x1122334455667788n);
       expect(statSync(setup.filePath).size).toBe(0);
       expect(new Set(Object.values(setup.hostSteps().host ?? {}).map(({ kind }) => kind))).toEqual(
@@ -182,7 +186,7 @@ describe("host actors", () => {
     );
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps()).toEqual({
         host: {
           "truncate#1": { kind: "done" },
@@ -198,8 +202,33 @@ describe("host actors", () => {
     const scenario = withHost({ verb: "unlink" }, { verb: "truncate", size: 0n });
     await onHostSetup(scenario, async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps().host?.["truncate#1"]).toEqual({ kind: "denied", errno: "ENOENT" });
+    });
+  });
+
+  it("end by SIGBUS at a store behind the end of the file, and that is an observation", async () => {
+    const scenario = withHost(
+      { verb: "truncate", size: 0x1000n },
+      { verb: "map-store", offset: 0xff8n, value: 1n },
+      { verb: "map-store", offset: 0x1000n, value: 1n },
+      { verb: "signal", name: "after" },
+      { verb: "truncate", size: 0n },
+    );
+    await onHostSetup(scenario, async (setup) => {
+      setup.begin();
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
+      expect(await setup.failure()).toBeNull();
+      expect(setup.hostSteps().host).toEqual({
+        "truncate#1": { kind: "done" },
+        "map-store#1": { kind: "done" },
+        "map-store#2": { kind: "killed", signal: "SIGBUS" },
+        "truncate#2": { kind: "not-reached" },
+      });
+      expect(setup.isRaised("after")).toBe(false);
+      expect(killedText(setup.hostSteps())).toBe(
+        "; host.map-store#2 has ended its process (SIGBUS): no step after it is done",
+      );
     });
   });
 
@@ -233,7 +262,7 @@ describe("host actors", () => {
     ];
     await onHostSetup(withHost(...steps), async (setup) => {
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps()).toEqual({
         host: {
           "device-write#1": { kind: "done" },
@@ -343,7 +372,7 @@ describe("the mount", () => {
       expect(setup.mountpoint).not.toBeNull();
       setup.raise("touched", "victim");
       setup.begin();
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps().host?.["truncate#1"]).toEqual({ kind: "done" });
       expect(statSync(setup.filePath).size).toBe(0);
     };
@@ -409,7 +438,7 @@ describe.skipIf(fuse.kind === "no")("the file server that is mapped", () => {
   it("is dead after its death, which is no failure of the case", async () => {
     await onHostSetup(served({ verb: "kill-server" }), async (setup) => {
       setup.begin();
-      expect(await setup.settled(10_000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(setup.hostSteps()).toEqual({ host: { "kill-server#1": { kind: "done" } } });
       expect(setup.counts()).toEqual({ server: 1 });
       expect(await readFrom(setup.filePath).ended).not.toBe(0);
@@ -434,7 +463,7 @@ describe.skipIf(fuse.kind === "no")("the file server that is mapped", () => {
       setup.raise("go", "test");
       expect(await reader.ended).toBe(0);
       expect(setup.serverHeldUpMs()).toBeGreaterThan(0);
-      expect(await setup.settled(5000)).toBe(true);
+      expect(await setup.settled(SETTLED_MS)).toBe(true);
       expect(await setup.failure()).toBeNull();
     });
   });

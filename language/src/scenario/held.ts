@@ -4,7 +4,7 @@
  * and the page has been neither cut off nor punched since. For real engines, which see bytes, and for the model, which
  * knows of a page only that it has become zeros.
  */
-import { contentBytes, type FoundBytes, fromValue } from "./content.ts";
+import { contentBytes, type FoundBytes, fromValue, toValue } from "./content.ts";
 import { type AccessStep, isAccess, isWrite, leftValue, seenBytes } from "./guest-verbs.ts";
 import { accessesOf, actionsOf, allAccesses } from "./labels.ts";
 import { PAGE_BYTES } from "./limits.ts";
@@ -134,6 +134,36 @@ export function heldAt(scenario: Scenario, at: StepAt, hasWritten: HasWritten): 
     if (!isZero && since.some(({ by }) => by === "guest")) isWritten = true;
   }
   return { zerosAreHeld, isWritten };
+}
+
+/**
+ * The bytes that an access finds which sees the file's own value: of the writes before it the last, byte by byte, or the
+ * content where nobody has written. Of writes that may come in either order it is the one that the scenario has last.
+ * @param hasWritten as of `heldAt`
+ */
+export function heldBytes(scenario: Scenario, at: StepAt, hasWritten: HasWritten): Uint8Array {
+  const step = scenario.actors[at.actor]?.steps[at.index];
+  if (step === undefined || !isGuestAccess(step)) return new Uint8Array();
+  const fileOffset = fileOffsetAt(scenario, step.offset);
+  const found = contentBytes(scenario.backing.content, fileOffset, seenBytes(step)).slice();
+  const writes = allSteps(scenario)
+    .flatMap((one) => writeOf(scenario, one) ?? [])
+    .filter((write) => isBefore(scenario, write.at, at) && hasWritten(write.at))
+    .map((write) => ({ ...write, bytes: leftAt(scenario, write, hasWritten) }));
+  for (const index of found.keys()) {
+    const here = fileOffset + BigInt(index);
+    const there = writes.filter((write) => byteOf(write, here) !== null);
+    const last = there.findLast((write) => !there.some((other) => isBefore(scenario, write.at, other.at)));
+    if (last !== undefined) found[index] = byteOf(last, here) ?? 0;
+  }
+  return found;
+}
+
+/** An atomic access leaves what it makes of what it has found. */
+function leftAt(scenario: Scenario, { at, bytes }: Write, hasWritten: HasWritten): Uint8Array {
+  const step = scenario.actors[at.actor]?.steps[at.index];
+  if (step?.verb !== "atomic") return bytes;
+  return fromValue(leftValue(step, toValue(heldBytes(scenario, at, hasWritten))), bytes.length);
 }
 
 /** The bytes that a step has left in the file, if it is known to have ended and to write. */

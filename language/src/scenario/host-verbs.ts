@@ -47,7 +47,7 @@ export type HostStep =
   | { readonly verb: "punch"; readonly offset: bigint; readonly length: bigint }
   /** fallocate(2) COLLAPSE_RANGE: the range is taken out, the file gets shorter. */
   | { readonly verb: "collapse"; readonly offset: bigint; readonly length: bigint }
-  /** Writes 8 bytes through a mapping of its own (MAP_SHARED). */
+  /** Writes 8 bytes through a mapping of its own (MAP_SHARED); SIGBUS ends the process where the page is lost. */
   | { readonly verb: "map-store"; readonly offset: bigint; readonly value: bigint }
   /** As a device's back-end with a mapping of its own, as vhost-user has it: copies from the guest's memory. */
   | { readonly verb: "device-read"; readonly offset: bigint; readonly size: number }
@@ -134,6 +134,8 @@ export type Act<Step> = {
   readonly descriptor?: "opens" | "uses";
   /** It concerns the file's name, not the inode. */
   readonly onName?: true;
+  /** Loads or stores of the process's own, by a mapping of its own: what is lost of it ends the process (SIGBUS). */
+  readonly byMapping?: true;
   /** It is done to the server of the mount that is mapped. */
   readonly server?: ServerChange;
 };
@@ -241,6 +243,7 @@ export const hostVerbs: {
       effect: unchanged,
       // By page: what the guest sees is distinguished by page only.
       rewrites: ({ offset }) => pagesAround(offset, 1n),
+      byMapping: true,
     },
   },
   "device-read": {
@@ -248,6 +251,7 @@ export const hostVerbs: {
     act: {
       event: ({ offset, size }) => ({ kind: "fault", detail: `a device reads ${size} bytes at ${offset}` }),
       effect: unchanged,
+      byMapping: true,
     },
   },
   "device-write": {
@@ -257,6 +261,7 @@ export const hostVerbs: {
       effect: unchanged,
       // By page: what the guest sees is distinguished by page only.
       rewrites: ({ offset, size }) => pagesAround(offset, BigInt(size)),
+      byMapping: true,
     },
   },
   "rename-over": {

@@ -6,8 +6,8 @@ const units: Readonly<Record<string, bigint>> = {
   MiB: 1024n * 1024n,
   GiB: 1024n * 1024n * 1024n,
 };
-/** Longer than any 64-bit number with a unit; keeps the conversion cheap whatever the file contains. */
-const LENGTH_MAX = 32;
+/** Far longer than any 64-bit number with a unit, so that one beyond its limit is told the limit; keeps the conversion cheap. */
+const LENGTH_MAX = 128;
 
 /** The number that `text` writes, or null if it writes none. Unbounded: the caller checks its own limit. */
 export function parseNumber(text: string): bigint | null {

@@ -119,7 +119,7 @@ const scenarioShape = z.strictObject({
   ),
   witness: z.array(z.string()),
   properties: z.array(word),
-  proposals: z.array(z.string()).nullable().default(null),
+  proposals: z.array(z.string()).min(1).nullable().default(null),
   needs: z
     .array(z.string().regex(/^KVM_CAP_[A-Z0-9_]+$/, "the name of a capability as in <linux/kvm.h>"))
     .default([]),

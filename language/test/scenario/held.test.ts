@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { contentBytes, fromValue, toValue } from "../../src/scenario/content.ts";
-import { heldAt, mayBeWritten, wasHeld, writtenBy, writtenTo } from "../../src/scenario/held.ts";
+import { heldAt, heldBytes, mayBeWritten, wasHeld, writtenBy, writtenTo } from "../../src/scenario/held.ts";
 import { parseScenarios } from "../../src/scenario/parse.ts";
 import type { Scenario } from "../../src/scenario/scenario.ts";
 
@@ -105,6 +105,49 @@ describe("a page that has become zeros", () => {
     ["has nothing", ["signal go", "await done", load], false],
   ])("%s", (_what, task, expected) => {
     expect(held({ task, host: punch }).isWritten).toBe(expected);
+  });
+});
+
+describe("the bytes that an access finds", () => {
+  const found = (given: Given, hasWritten = true): bigint => {
+    const index = given.index ?? given.task.length - 1;
+    return toValue(heldBytes(scenarioOf(given), { actor: "task", index }, () => hasWritten));
+  };
+  const content = toValue(contentBytes("pattern", 0x1000n, 8));
+
+  it.each([
+    ["the content, where nobody has written", { task: [load] }, content],
+    ["the last store before it", { task: ["store 0x1000 8 1", load, "store 0x1000 8 2"], index: 1 }, 1n],
+    ["of two stores the later", { task: ["store 0x1000 8 1", "store 0x1000 8 2", load] }, 2n],
+    [
+      "byte by byte",
+      { task: ["store 0x1000 4 0x11", "store 0x1006 2 0x22", load] },
+      (content & 0xffff_0000_0000n) | 0x11n | (0x22n << 48n),
+    ],
+    [
+      "another task's, and the host's",
+      { task: ["await s", load], other: ["store 0x1000 4 7", "signal s"], host: ["map-store 0x2000 1"] },
+      (content & ~0xffff_ffffn) | 7n,
+    ],
+    [
+      "the host's, behind it",
+      {
+        task: ["store 0x1000 8 3", "signal s", "await w", load],
+        host: ["await s", "map-store 0x1000 9", "signal w"],
+      },
+      9n,
+    ],
+    [
+      "what an atomic access makes of what it finds",
+      { task: ["store 0x1000 8 5", "atomic 0x1000 8", load] },
+      6n,
+    ],
+  ] as const)("are %s", (_what, given, value) => {
+    expect(found(given)).toBe(value);
+  });
+
+  it("are the content where the stores have not ended in the file", () => {
+    expect(found({ task: ["store 0x1000 8 1", load] }, false)).toBe(content);
   });
 });
 

@@ -15,7 +15,7 @@ describe("parseNumber", () => {
     expect(parseNumber(text)).toBe(value);
   });
 
-  it.each(["", "-1", "+1", "1.5", "0x", "0xg", "4MB", "4 MiB", "1e3", " 1", "9".repeat(40)])(
+  it.each(["", "-1", "+1", "1.5", "0x", "0xg", "4MB", "4 MiB", "1e3", " 1", "9".repeat(129)])(
     "refuses %j",
     (text) => {
       expect(parseNumber(text)).toBeNull();

@@ -391,7 +391,17 @@ describe("a step is refused", () => {
     ["stuck raised by a step", host("signal stuck"), '"stuck" is raised by the engine only'],
     ["stuck awaited in the guest", victim("load 0 8", "await stuck"), "by the host and the vmm only"],
     ["truncation beyond the limit", host("truncate 0x4000001"), "greater than the limit 0x4000000"],
-    ["65 steps", victim(...Array.from({ length: 65 }, () => "load 0 8")), "more steps than the limit 64"],
+    [
+      "65 steps",
+      victim(...Array.from({ length: 65 }, () => "load 0 8")),
+      "more steps than the limit 64, not 65",
+    ],
+    ["no step", victim(), "actors.victim.steps: at least 1, not 0"],
+    [
+      "a value of 128 bits",
+      victim(`store 0 8 0x${"f".repeat(32)}`),
+      "value 0xffffffffffffffffffffffffffffffff is greater than the limit 0xffffffffffffffff",
+    ],
     ["a step that goes on and on", victim(`load ${"0".repeat(200)}`), "is longer than the limit 120"],
   ])("%s", (_what, changes, message) => {
     expect(problems(changes)).toContain(message);

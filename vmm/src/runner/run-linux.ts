@@ -21,6 +21,8 @@ export type LinuxHandlers = Omit<MachineHandlers, "console" | "mmio"> & {
   readonly line?: (line: string) => void;
   /** The guest's program has written to the doorbell port; the vCPU goes on when this is done. */
   readonly doorbell?: (value: number) => void | Promise<void>;
+  /** A vCPU goes on that has waited for a device, or for the doorbell. */
+  readonly served?: () => void;
 };
 
 class Lines {
@@ -97,6 +99,7 @@ export function runLinux(
         const value = await answerTo(machine, asked, handlers);
         work();
         mailbox.answer(value);
+        handlers.served?.();
       },
       ended(message) {
         isOver = true;

@@ -15,7 +15,7 @@ import { supportOf, thisMachine } from "../../machine.ts";
 import { kvmAttestation, kvmFacts, supportsOnKvm } from "../vm/kvm-support.ts";
 import type { VmReport } from "../vm/messages.ts";
 import { runVmCase, type VmPool, vmPool } from "../vm/run-case.ts";
-import { type BootPlan, type LinuxPlan, planLinux, supportsLinux } from "./plan.ts";
+import { type BootPlan, type LinuxPlan, planLinux, supportsOwnVmm } from "./plan.ts";
 
 /** How long a case may run, on a real machine: a proof of a loop takes a quarter of a second, a repair one more. */
 const LIFE_MS = 8000;
@@ -87,7 +87,7 @@ export const linuxEngine: Engine = {
     return supportOf(thisMachine(), ["linux-guest", "kvm"]);
   },
   supports(scenario, proposal, builtIn) {
-    const anywhere = supportsLinux(scenario, proposal, builtIn);
+    const anywhere = supportsOwnVmm(scenario, proposal, builtIn);
     return anywhere.kind === "no" ? anywhere : supportsHere(scenario, proposal);
   },
   async attest() {

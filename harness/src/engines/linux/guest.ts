@@ -144,6 +144,7 @@ export class LinuxGuest {
       line: (text) => this.#line(text),
       doorbell: (value) => this.#rang(value),
       handled: (message) => this.#current?.handlers.handled?.(message),
+      served: () => this.#current?.handlers.served?.(),
       stopped: (message) => {
         // Outside a case nothing of the guest's can be an observation.
         if (this.#current === null) this.#run.resume();

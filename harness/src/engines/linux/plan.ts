@@ -9,6 +9,7 @@ import {
   type Actor,
   allAccesses,
   cacheTimeoutMs,
+  changesServer,
   cpuOf,
   enablesApf,
   type GuestPart,
@@ -209,6 +210,20 @@ export function supportsLinux(
   }
   const reachesOriginal = sealedReason(scenario, proposal.server);
   return reachesOriginal === null ? yes : no(reachesOriginal);
+}
+
+/** Likewise on our own VMM, which serves the window in the process of its vCPUs (shared-folder.ts). */
+export function supportsOwnVmm(
+  scenario: Scenario,
+  proposal: Proposal,
+  builtIn: BuiltIn = stockKernels,
+): Support {
+  if (changesServer(scenario, "stops")) {
+    return no(
+      "the VMM serves the window itself, and opens the file of the stopped server for that: it would wait, and nobody see what the guest does",
+    );
+  }
+  return supportsLinux(scenario, proposal, builtIn);
 }
 
 function bootPlan(scenario: Scenario, proposal: Proposal, common: CasePlan, kernel: GuestKernel): BootPlan {

@@ -10,7 +10,6 @@ import {
   type AccessStep,
   type AccessWord,
   type Attestation,
-  accessBytes,
   accessesOf,
   contentBytes,
   type EventKind,
@@ -20,19 +19,23 @@ import {
   eventKinds,
   fileOffsetAt,
   guestActors,
+  type HasWritten,
   type HostResult,
   type HostWord,
+  heldBytes,
   mapSteps,
   type Observations,
   type Outcome,
   type Proposal,
   type RunResult,
   type Scenario,
+  type StepAt,
   type TraceEvent,
   touchOf,
   toValue,
   type Vmm,
   type VmmWord,
+  writtenBy,
   writtenValue,
 } from "../../../../language/src/index.ts";
 import { PAGE_SIZE } from "../../../../sys/src/index.ts";
@@ -61,21 +64,31 @@ function attestation(scenario: Scenario, proposal: Proposal): Attestation {
   };
 }
 
-/** The bytes that an undisturbed access sees. */
-function undisturbed(scenario: Scenario, step: AccessStep): bigint {
+/** The bytes that an access sees that finds the file's own. */
+function undisturbed(
+  scenario: Scenario,
+  { step, at }: { readonly step: AccessStep; readonly at: StepAt },
+  hasWritten: HasWritten,
+): bigint {
   const { kind } = touchOf(step);
   if (kind === "store") return writtenValue(step);
-  const offset = fileOffsetAt(scenario, step.offset);
-  const bytes = contentBytes(scenario.backing.content, offset, accessBytes(step));
+  if (kind !== "fetch") return toValue(heldBytes(scenario, at, hasWritten));
+  const bytes = contentBytes(scenario.backing.content, fileOffsetAt(scenario, step.offset), 5);
   // `mov eax, imm32`: what the code returns is its own second to fifth byte.
-  return toValue(kind === "fetch" ? bytes.subarray(1, 5) : bytes);
+  return toValue(bytes.subarray(1, 5));
 }
 
-function accessOf(word: AccessWord, scenario: Scenario, step: AccessStep): Access {
+function accessOf(
+  word: AccessWord,
+  scenario: Scenario,
+  access: { readonly step: AccessStep; readonly at: StepAt },
+  hasWritten: HasWritten,
+): Access {
   switch (word.kind) {
     case "value":
+      return { kind: word.kind, value: undisturbed(scenario, access, hasWritten) };
     case "stale":
-      return { kind: word.kind, value: undisturbed(scenario, step) };
+      return { kind: word.kind, value: undisturbed(scenario, access, () => false) };
     default:
       return word;
   }
@@ -118,14 +131,16 @@ function vmmOf(word: VmmWord): Vmm {
 /** An outcome with the figures that a run would have. A step that the outcome lacks is lacking here too. */
 function observationsOf(scenario: Scenario, outcome: Outcome): Observations {
   const { accesses, host, vmm, guestKernel, bystanders } = outcome;
+  const hasWritten = writtenBy(scenario, accesses, host);
   return {
     accesses: Object.fromEntries(
       guestActors(scenario).map(([name, actor]) => [
         name,
         Object.fromEntries(
-          accessesOf(actor).flatMap(({ label, step }) => {
+          accessesOf(actor).flatMap(({ label, step, index }) => {
             const word = accesses[name]?.[label];
-            return word === undefined ? [] : [[label, accessOf(word, scenario, step)]];
+            const access = { step, at: { actor: name, index } };
+            return word === undefined ? [] : [[label, accessOf(word, scenario, access, hasWritten)]];
           }),
         ),
       ]),

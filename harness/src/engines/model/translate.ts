@@ -33,6 +33,7 @@ import {
   effectOf,
   effectsOf,
   type FaultRule,
+  FILE_BYTES_MAX,
   type FileEffect,
   type FileRange,
   fileOffsetAt,
@@ -266,6 +267,28 @@ function holdsSeveral(scenario: Scenario): boolean {
   return besideHost || inHalf;
 }
 
+/**
+ * May a store of the host meet a page that is lost, which ends its process? Behind the end of the file, where the file
+ * system has no space, or where its server fails.
+ */
+function mayEndHost(scenario: Scenario): boolean {
+  const { backing } = scenario;
+  const effects = effectsOf(scenario);
+  const space = firstUnallocated(scenario) ?? FILE_BYTES_MAX;
+  return hostActors(scenario).some(([name, { steps, through }]) => {
+    let size = backing.size;
+    return steps.some((step, index) => {
+      const pagesEnd = size + PAGE - 1n - ((size + PAGE - 1n) % PAGE);
+      size = effectAt(effects, { actor: name, index })?.sizeBytes ?? size;
+      if (step.verb !== "map-store") return false;
+      const end = step.offset + 8n;
+      return (
+        end > pagesEnd || end > space || (through === "mount" && (backing.mount?.faults ?? []).length > 0)
+      );
+    });
+  });
+}
+
 /** Does the file system get space back of which a page would be given that had none? */
 function getsSpace(scenario: Scenario): boolean {
   const hole = firstUnallocated(scenario);
@@ -282,6 +305,8 @@ function getsSpace(scenario: Scenario): boolean {
 function refusedOfFile(scenario: Scenario): string | null {
   const byName = refusedByName(scenario);
   if (byName !== null) return byName;
+  if (mayEndHost(scenario))
+    return "a store of the host to a page that is lost, which ends its process: in the model it is done";
   if (touchesPart(scenario)) return "a hole that begins or ends in a page: the model knows pages only";
   if (holdsSeveral(scenario)) return "several values in one page: a page of the model has one";
   if (getsSpace(scenario)) return "a full file system that gets space back: the model gives none";

@@ -56,9 +56,13 @@ type Baseline = {
   readonly shares: readonly Share[];
 };
 
-/** `results`: a task waits until all results so far have been taken. `oopsed`: the guest's kernel says so. */
+/**
+ * `results`: a task waits until all results so far have been taken. `served`: a device has answered a vCPU, which was out of the
+ * guest for that. `oopsed`: the guest's kernel says so.
+ */
 export type CaseHandlers = MachineHandlers & {
   readonly results?: () => Promise<void>;
+  readonly served?: () => void;
   readonly oopsed?: () => void;
 };
 
@@ -202,6 +206,7 @@ export class CaseRunner {
         this.#waiting.answered();
         this.trace.handled(message);
       },
+      served: () => this.#waiting.served(),
       waiting: (message) => this.#waits(message),
       unstuck: (message) => this.#advance(message),
       oopsed: () => this.#oops.oopsed(this.#unended(), this.#attendedMs()),

@@ -28,6 +28,7 @@ import {
 import { exitText, within } from "../child.ts";
 import { ChildPool, type PooledChild } from "../child-pool.ts";
 import { type HostSetup, openHostSetup, setupFailure, signalsOfLostMemory } from "../host-setup.ts";
+import { killedText } from "../host-step.ts";
 import { busyReason, ioPatienceMs } from "../patience.ts";
 import { SeenAccesses } from "../seen.ts";
 import { kvmFacts } from "./kvm-support.ts";
@@ -224,7 +225,7 @@ async function perform<Plan extends CasePlan>(
     const last = said === undefined ? "" : `; last on its console: ${said}`;
     return {
       kind: "timeout",
-      message: `the guest had not finished when its time was over: ${states.join(", ")}${last}`,
+      message: `the guest had not finished when its time was over: ${states.join(", ")}${last}${killedText(setup.hostSteps())}`,
     };
   }
   const bystanders = bystandersSeen(scenario, report, slowness);

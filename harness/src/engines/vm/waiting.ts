@@ -125,6 +125,14 @@ export class Waiting {
     for (const wait of this.#waits.values()) wait.isAnswered = true;
   }
 
+  /**
+   * A device has answered: until then its vCPU was out of the guest, and what had waited may have waited for that. Waits begin
+   * anew.
+   */
+  served(): void {
+    this.#waits.clear();
+  }
+
   #growthOf(wait: Wait, task: number): Growth | null {
     const cpu = this.#cpus[task] ?? 0;
     const window = wait.isAnswered ? null : windowOf(wait, cpu);

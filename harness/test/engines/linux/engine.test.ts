@@ -112,6 +112,24 @@ describe.skipIf(noVm !== null)(`the engine linux (${noVm ?? VM_KERNEL})`, () => 
   );
 
   it(
+    "tells a page whose READs fail, which loops, from one whose READ is never answered, for which the process sleeps",
+    async () => {
+      const [loop, wait] = await evidenceOfAll([
+        "load-of-failing-page apf-guest",
+        "load-of-page-never-read-of-written-range apf-guest",
+      ]);
+      for (const one of [loop, wait]) {
+        const labels = Object.values(one?.observations.accesses.victim ?? {});
+        expect(labels.map(({ kind }) => kind)).toEqual(["value", "hung"]);
+      }
+      expect(loop?.observations.vmm?.map(({ kind }) => kind)).toEqual(["looping"]);
+      expect(wait?.observations.vmm?.map(({ kind }) => kind)).toEqual(["running"]);
+      expect(wait?.observations.bystanders).toEqual({ counter: "progress" });
+    },
+    BOUND_MS,
+  );
+
+  it(
     "sees the same of a file on an NVDIMM, and its own page cache without DAX",
     async () => {
       const [loop, fault, read, cached, known] = await evidenceOfAll([

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { type GuestStep, proposals, type Scenario } from "../../../../language/src/index.ts";
 import { proposalOf, scenarioWith } from "../../../../language/test/support/cases.ts";
-import { planLinux, supportsLinux } from "../../../src/engines/linux/plan.ts";
+import { planLinux, supportsLinux, supportsOwnVmm } from "../../../src/engines/linux/plan.ts";
 import { loadScenarios } from "../../../src/fixtures.ts";
 
 const place = {
@@ -36,6 +36,20 @@ const named = (id: string): Scenario => {
   if (found === undefined) throw new Error(`there is no scenario ${id}`);
   return found;
 };
+
+describe("supportsOwnVmm", () => {
+  it("refuses a file server that is stopped, for which the VMM itself would wait, and none that is killed", () => {
+    const answer = (id: string) => supportsOwnVmm(named(id), proposalOf("apf-guest"));
+    expect(answer("load-while-server-stopped")).toMatchObject({
+      kind: "no",
+      reason: expect.stringContaining("stopped server"),
+    });
+    expect(answer("load-after-server-killed")).toEqual({ kind: "yes" });
+    expect(supportsLinux(named("load-while-server-stopped"), proposalOf("apf-guest"))).toEqual({
+      kind: "yes",
+    });
+  });
+});
 
 describe("supportsLinux", () => {
   it.each([

@@ -115,6 +115,29 @@ describe("several values in one page", () => {
   });
 });
 
+describe("a store of the host", () => {
+  const reason =
+    "a store of the host to a page that is lost, which ends its process: in the model it is done";
+  const far = "load 0x3000 8";
+  it("to a page that is lost is refused, also where no task touches it", () => {
+    expect(reasonOf({ victim: behind(far), host: acting("truncate 0x5000", "map-store 0x5000 9") })).toBe(
+      reason,
+    );
+    expect(reasonOf({ victim: behind(far), host: acting("truncate 0x5ffc", "map-store 0x5ffc 9") })).toBe(
+      reason,
+    );
+    const full = { kind: "tmpfs-full" };
+    expect(reasonOf({ victim: behind(far), host: acting("map-store 0x3ff000 9"), backing: full })).toBe(
+      reason,
+    );
+  });
+
+  it("in the last page, behind the end or not, is not", () => {
+    const host = acting("truncate 0x4001", "map-store 0x4ff8 9", "truncate 0x5000", "map-store 0x4000 9");
+    expect(reasonOf({ victim: behind(far), host })).toBeNull();
+  });
+});
+
 describe("a full tmpfs", () => {
   const full = { kind: "tmpfs-full" };
   it("that gets space back is refused where a page without space is touched", () => {

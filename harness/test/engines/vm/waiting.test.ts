@@ -150,6 +150,21 @@ describe("Waiting", () => {
     expect(waiting.growth(0)?.counted).toBe(19n);
   });
 
+  it("begins anew where a device has answered the vCPU, which no task could run on until then", () => {
+    const waiting = new Waiting([0]);
+    const sample = (index: number, count: number): void => {
+      const both = [BigInt(count)];
+      waiting.sample({ atMs: STEP_MS * index, before: both, after: both, cpus: [null], pending: ["0/1"] });
+    };
+    // The file's page is asked for of the device, and comes; the rest of the wait is the page's own.
+    for (let index = 0; index < 60; index += 1) sample(index, 5);
+    expect(waiting.growth(0)).toMatchObject({ counted: 0n });
+    waiting.served();
+    expect(waiting.growth(0)).toBeNull();
+    for (let index = 60; index < 100; index += 1) sample(index, index);
+    expect(waiting.growth(0)).toMatchObject({ counted: 19n, watchedMs: 190 });
+  });
+
   it("takes the longest of several waits, and no two accesses for one", () => {
     const short = during(30, (index) => index);
     const long = during(50, () => 9, undefined, "0/2");
