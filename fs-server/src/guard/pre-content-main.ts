@@ -8,7 +8,7 @@
  *
  * usage: pre-content-main BOUND_MS
  */
-import { fstatSync, statSync } from "node:fs";
+import { fstatSync } from "node:fs";
 import {
   blockedCall,
   FAN_CLASS_PRE_CONTENT,
@@ -36,7 +36,8 @@ const MASK = FAN_PRE_ACCESS | FAN_OPEN_PERM;
 /** Threads with an allowed event that are remembered until their next one; the oldest are dropped. */
 const MAX_ALLOWED = 1024;
 
-type Armed = { readonly id: number; readonly path: string };
+/** `fd`: ours, of the inode: the parent's may be closed, and its number another file's, when it says that it has disarmed. */
+type Armed = { readonly id: number; readonly fd: number };
 type Asked = {
   readonly fd: number;
   readonly id: number;
@@ -115,8 +116,8 @@ class Listener {
         this.#arm(message.id, message.path);
         return;
       case "disarm":
-        for (const [key, { id, path }] of this.#armed) {
-          if (id === message.id) this.#disarm(key, path);
+        for (const [key, { id, fd }] of this.#armed) {
+          if (id === message.id) this.#disarm(key, fd);
         }
         return;
       case "go": {
@@ -139,22 +140,30 @@ class Listener {
   }
 
   #arm(id: number, path: string): void {
+    // Of O_PATH: no event of our own.
+    const fd = files.openat(files.AT_FDCWD, files.pathBytes(path), files.O_PATH | files.O_CLOEXEC);
     try {
-      fanotifyMarkInode(this.#group, MASK, path);
-      this.#armed.set(fileKey(statSync(path, { bigint: true })), { id, path });
+      if (fd < 0) throw new SyscallError("open", -fd);
+      fanotifyMarkInode(this.#group, MASK, ownPath(fd));
+      const key = fileKey(fstatSync(fd, { bigint: true }));
+      const before = this.#armed.get(key);
+      if (before !== undefined) files.close(before.fd);
+      this.#armed.set(key, { id, fd });
       report({ type: "armed", id });
     } catch (error) {
+      if (fd >= 0) files.close(fd);
       report({ type: "refused", id, ...whyOf(error) });
     }
   }
 
-  #disarm(key: string, path: string): void {
+  #disarm(key: string, fd: number): void {
     this.#armed.delete(key);
     try {
-      fanotifyUnmarkInode(this.#group, MASK, path);
+      fanotifyUnmarkInode(this.#group, MASK, ownPath(fd));
     } catch {
-      // The file is gone, and its mark with it.
+      // Its file system is gone, and the mark with it.
     }
+    files.close(fd);
   }
 
   #msUntilOverdue(): number {
@@ -172,6 +181,8 @@ class Listener {
     }
   }
 }
+
+const ownPath = (fd: number): string => `/proc/self/fd/${fd}`;
 
 function whyOf(error: unknown): { code: string; message: string } {
   const message = error instanceof Error ? error.message : String(error);

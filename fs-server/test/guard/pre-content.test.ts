@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it } from "vitest";
 import {
@@ -14,6 +14,7 @@ import { threatOf } from "../../src/guard/threat.ts";
 import { GuardRefused } from "../../src/guard/truncation-guard.ts";
 import { RecordingHolder } from "../support/holder.ts";
 import { hostDoes, onHost } from "../support/host.ts";
+import { until } from "../support/until.ts";
 
 const BYTES = 4 * 4096;
 let close = async (): Promise<void> => {};
@@ -57,6 +58,13 @@ const reason = await refusal();
 /** One listener for all that do not need one of their own. */
 const shared = reason === null ? await PreContentGuard.open({ boundMs: 2000 }) : null;
 afterAll(() => shared?.close());
+
+/** Inodes that the listener has marked (fanotify_fdinfo(), fs/notify/fdinfo.c). */
+function marks({ listenerPid }: PreContentGuard): number {
+  const folder = `/proc/${listenerPid}/fdinfo`;
+  const texts = readdirSync(folder).map((fd) => readFileSync(join(folder, fd), "latin1"));
+  return texts.join("").split("\nfanotify ino:").length - 1;
+}
 
 function guardedAsOthers(holder: RecordingHolder) {
   if (shared === null) throw new Error(reason ?? "no listener");
@@ -102,6 +110,27 @@ describe("what a permission event threatens", () => {
 });
 
 describe.skipIf(reason !== null)(`pre-content events${reason === null ? "" : ` (${reason})`}`, () => {
+  it("are wanted of a guarded file also where the number of another one's descriptor has become its own", async () => {
+    const holder = new RecordingHolder();
+    const { guard, path, armed } = await guarded(holder);
+    for (let round = 0; round < 10; round += 1) {
+      const other = openSync(`${path}-${round}`, "w+");
+      const armedOther = await guard.arm({ fd: other }, new RecordingHolder());
+      expect(marks(guard)).toBe(2);
+      // The listener hears of the end when the number may be another file's.
+      armedOther.disarm();
+      closeSync(other);
+      const again = openSync(path, "r");
+      expect(again).toBe(other);
+      await until(() => marks(guard) < 2);
+      closeSync(again);
+    }
+    expect(await hostDoes(path, "sys.truncate(path, 4096n)")).toMatchObject({ errno: null });
+    expect(holder.recorded).toContain("recall 4096");
+    armed.disarm();
+    await until(() => marks(guard) === 0);
+  });
+
   for (const [way, code, from] of [
     ["truncate(2)", "sys.truncate(path, 4096n)", 4096],
     ["open and ftruncate", 'const fd = fs.openSync(path, "r+"); fs.ftruncateSync(fd, 4096)', 4096],

@@ -13,6 +13,7 @@ import {
   MAX_LOCK_WAITS,
   SharedLockWaits,
 } from "../../../src/transport/devfuse/lock-waits.ts";
+import { until } from "../../support/until.ts";
 
 const EINTR = errnoNumber("EINTR");
 
@@ -188,7 +189,7 @@ describe("two threads over one slot", () => {
     const worker = new Worker(code, { eval: true, workerData: { module, memory, waiting } });
     const counted = once(worker, "message");
     const interrupting = new LockInterrupts(memory);
-    await expect.poll(() => Atomics.load(waiting, 0)).not.toBe(0n);
+    await until(() => Atomics.load(waiting, 0) !== 0n);
     for (let unique = 0n; unique >= 0n; unique = Atomics.load(waiting, 0)) {
       if (unique % 2n === 0n) interrupting.interrupt(unique);
     }

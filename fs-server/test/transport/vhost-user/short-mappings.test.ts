@@ -8,6 +8,7 @@ import type { NodeId } from "../../../src/fs/filesystem.ts";
 import type { BackendChannel } from "../../../src/transport/vhost-user/backend-channel.ts";
 import { ShortMappings } from "../../../src/transport/vhost-user/remote-mappings.ts";
 import { type Entry, pagesUp, WindowFile } from "../../../src/transport/vhost-user/window-file.ts";
+import { until } from "../../support/until.ts";
 
 const PAGE = 4096n;
 const RANGE = 2n * 2n ** 20n;
@@ -37,7 +38,7 @@ describe("the list of nodes with short mappings", () => {
       })();`;
     const worker = new Worker(code, { eval: true, workerData: { module, memory, words, node: NODE } });
     const missed = once(worker, "message");
-    await expect.poll(() => Atomics.load(words, 0)).toBeGreaterThan(0);
+    await until(() => Atomics.load(words, 0) > 0);
     for (let i = 0; i < 300_000 || Atomics.load(words, 0) < 100_000; i += 1) listed(i);
     Atomics.store(words, 1, 1);
     expect(await missed).toEqual([0]);
