@@ -8,7 +8,10 @@ export interface BackingFiles {
   close(id: number): void;
 }
 
-/** The kernel wants one backing file per inode, however often that is open. */
+/**
+ * The kernel wants one backing file per inode, however often that is open, or none as long as it is open without
+ * (fs/fuse/iomode.c: another open is EIO).
+ */
 export interface Backings {
   /** The id to answer an open with, or null. */
   opened(node: NodeId, handle: FileHandle, fd: number): number | null;
@@ -19,7 +22,7 @@ export interface Backings {
 /** Of one thread. */
 export class BackingTable implements Backings {
   readonly #port: BackingFiles;
-  readonly #byNode = new Map<NodeId, { readonly id: number; opens: number }>();
+  readonly #byNode = new Map<NodeId, { readonly id: number | null; opens: number }>();
   readonly #nodeOf = new Map<FileHandle, NodeId>();
 
   constructor(port: BackingFiles) {
@@ -29,9 +32,7 @@ export class BackingTable implements Backings {
   opened(node: NodeId, handle: FileHandle, fd: number): number | null {
     let shared = this.#byNode.get(node);
     if (shared === undefined) {
-      const id = this.#port.open(fd);
-      if (id === null) return null;
-      shared = { id, opens: 0 };
+      shared = { id: this.#port.open(fd), opens: 0 };
       this.#byNode.set(node, shared);
     }
     shared.opens += 1;
@@ -48,6 +49,6 @@ export class BackingTable implements Backings {
     shared.opens -= 1;
     if (shared.opens > 0) return;
     this.#byNode.delete(node);
-    this.#port.close(shared.id);
+    if (shared.id !== null) this.#port.close(shared.id);
   }
 }

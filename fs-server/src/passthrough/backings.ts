@@ -5,7 +5,7 @@
 import type { BackingFiles, Backings } from "../fs/backing.ts";
 import type { FileHandle, NodeId } from "../fs/filesystem.ts";
 import { HandleTable } from "./handles.ts";
-import { InodeTable } from "./inodes.ts";
+import { InodeTable, NO_BACKING } from "./inodes.ts";
 import { placesOf, type SharedTables } from "./tables.ts";
 
 export class SharedBackings implements Backings {
@@ -23,7 +23,7 @@ export class SharedBackings implements Backings {
   opened(node: NodeId, handle: FileHandle, fd: number): number | null {
     const id = this.#inodes.backed(node, () => this.#port.open(fd));
     if (id !== null) this.#handles.markBacked(handle);
-    return id;
+    return id === NO_BACKING ? null : id;
   }
 
   /** Before the handle is released. */

@@ -29,7 +29,7 @@ const NODE_HIGH = SLOT_WORDS + 2;
 const READING = SLOT_WORDS + 3;
 /** The thread that has moved the descriptor's position last. */
 const READER = SLOT_WORDS + 4;
-/** The node's backing file was opened for it. */
+/** It counts among those that have the node's backing file, or none. */
 const IS_BACKED = SLOT_WORDS + 5;
 const DEVICE = SLOT_WORDS + 6;
 const HANDLE_WORDS = SLOT_WORDS + 7;

@@ -59,6 +59,8 @@ const HANDLE_WORDS = 12;
 /** The client's kernel's backing file, and the handles that it was opened for. */
 const BACKING = HANDLE + HANDLE_WORDS;
 const BACKED_HANDLES = BACKING + 1;
+/** The kernel's ids begin at 1 (fuse_backing_id_alloc()). */
+export const NO_BACKING = 0;
 const INODE_WORDS = BACKED_HANDLES + 1;
 const NOT_CHAINED = -1;
 
@@ -216,16 +218,20 @@ export class InodeTable {
     return isPinned;
   }
 
-  /** The backing file of one more handle, by `open` for the first one; null: it gives none, or the node is not known. */
+  /**
+   * The backing file of one more handle: what `open` gives for the first one is for all that are open with it, since the
+   * client's kernel has an inode's files all by it or all by its cache (fs/fuse/iomode.c). NO_BACKING: they have none;
+   * null: the node is not known.
+   */
   backed(node: NodeId, open: () => number | null): number | null {
     const words = this.#words;
     this.#slots.lock();
     try {
       const slot = this.#slots.find(node);
+      if (slot === 0) return null;
       const at = this.#slots.at(slot);
       const handles = words[at + BACKED_HANDLES] ?? 0;
-      const id = slot === 0 ? null : handles > 0 ? (words[at + BACKING] ?? 0) : open();
-      if (id === null) return null;
+      const id = handles > 0 ? (words[at + BACKING] ?? NO_BACKING) : (open() ?? NO_BACKING);
       words[at + BACKING] = id;
       words[at + BACKED_HANDLES] = handles + 1;
       return id;
@@ -243,9 +249,9 @@ export class InodeTable {
     const handles = slot === 0 ? 0 : (words[at + BACKED_HANDLES] ?? 0);
     if (handles > 0) words[at + BACKED_HANDLES] = handles - 1;
     // Read under the lock: the next open of another thread puts its own there.
-    const id = handles === 1 ? (words[at + BACKING] ?? null) : null;
+    const id = handles === 1 ? (words[at + BACKING] ?? NO_BACKING) : NO_BACKING;
     this.#slots.unlock();
-    return id;
+    return id === NO_BACKING ? null : id;
   }
 
   #refer(at: number): void {

@@ -83,18 +83,22 @@ describe("backing files", () => {
     expect(calls).toEqual(["open 7", "close 7"]);
   });
 
-  it("that the kernel refuses are asked for again by the next open, and closed by none", () => {
+  it("that the kernel refuses are asked for again once the file is closed: until then its others have none, too", () => {
     const backings = new SharedBackings(fs.tables, port);
     const node = nodeOf("one");
     isRefused = true;
     const refused = open(backings, node);
     isRefused = false;
-    const taken = open(backings, node);
-    expect([refused.id, taken.id]).toEqual([null, 7]);
+    const second = open(backings, node);
+    expect([refused.id, second.id, calls]).toEqual([null, null, ["refused"]]);
     release(backings, refused.handle);
-    expect(calls).toEqual(["refused", "open 7"]);
+    const third = open(backings, node);
+    release(backings, second.handle);
+    release(backings, third.handle);
+    expect([third.id, calls]).toEqual([null, ["refused"]]);
+    const taken = open(backings, node);
     release(backings, taken.handle);
-    expect(calls).toEqual(["refused", "open 7", "close 7"]);
+    expect([taken.id, calls]).toEqual([7, ["refused", "open 7", "close 7"]]);
   });
 
   it("are not closed twice, nor by handles that there are not", () => {
