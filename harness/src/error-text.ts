@@ -24,6 +24,7 @@ export function lastWords(printed: string): string {
   const lines = printed.split("\n").filter((line) => line.trim() !== "");
   const frame = lines.findLastIndex((line) => FRAME.test(line));
   const isStack = frame >= 0 && lines.slice(frame + 1).every((line) => BEHIND_STACK.test(line));
-  const words = isStack ? lines.slice(0, frame).findLast((line) => !FRAME.test(line)) : lines.at(-1);
+  // What belongs to the error is indented: frames, its cause and the cause's frames.
+  const words = isStack ? lines.slice(0, frame).findLast((line) => /^\S/.test(line)) : lines.at(-1);
   return words?.trim() ?? "";
 }
