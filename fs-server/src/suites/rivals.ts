@@ -6,7 +6,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { compiledEntry } from "../../../sys/src/index.ts";
-import { command, type Effort, type Place, type Suite } from "./suite.ts";
+import { command, type Effort, endText, type Place, type Suite } from "./suite.ts";
 
 const CLIENTS = 4;
 const MS: Readonly<Record<Effort, number>> = { whole: 4000, short: 500 };
@@ -46,9 +46,9 @@ async function runFor(ms: number, { folder, signal }: Place): Promise<readonly s
   );
   const complaints = new Set<string>();
   let counted = 0;
-  for (const { code, output } of clients) {
-    if (code !== 0) return [`a client ends with ${code}: ${output.trim().split("\n").at(-1) ?? ""}`];
-    const counts = JSON.parse(output) as Readonly<Record<string, number>>;
+  for (const client of clients) {
+    if (client.code !== 0) return [`a client ${endText(client)}`];
+    const counts = JSON.parse(client.output) as Readonly<Record<string, number>>;
     counted += counts[COUNTED] ?? 0;
     for (const what of Object.keys(counts)) if (!isOrdinary(what)) complaints.add(what);
   }

@@ -63,6 +63,11 @@ export async function command(
   });
 }
 
+/** How a command has ended, with its last words. */
+export function endText({ code, output }: Result): string {
+  return `ends with ${code}: ${output.trim().split("\n").at(-1) ?? ""}`;
+}
+
 /** A command that must succeed; the complaint names its last words. */
 export async function complaint(
   title: string,
@@ -72,7 +77,7 @@ export async function complaint(
   const [program = "", ...rest] = args;
   const { code, output } = await command(program, rest, where);
   if (code === 0) return [];
-  return [`${title}: ends with ${code}: ${output.trim().split("\n").at(-1) ?? ""}`];
+  return [`${title}: ${endText({ code, output })}`];
 }
 
 /** Why a suite cannot run here, and what mends that; null: it can. */

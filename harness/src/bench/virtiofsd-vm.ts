@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { execa } from "execa";
 import { onAbort } from "../abort.ts";
+import { lastWords } from "../error-text.ts";
 import { socketChardev, windowDevice } from "../kernel/dax-qemu.ts";
 import { KernelError } from "../kernel/error.ts";
 import { builtPath } from "../paths.ts";
@@ -93,7 +94,7 @@ export async function startServer(
   if (isInTime && child.exitCode === null && child.pid !== undefined)
     return { place, pid: child.pid, socketPath, close };
   await close();
-  throw new KernelError(`${name} does not listen: ${words.trim().split("\n").at(-1) ?? ""}`);
+  throw new KernelError(`${name} does not listen: ${lastWords(words)}`);
 }
 
 function deviceArguments({ place, socketPath }: Server): readonly string[] {

@@ -6,7 +6,7 @@
  * Work in the guest is harness/bench/guest-files.c, the guest's only program, or what that starts: fio, find and tar of Debian's,
  * over one more virtio-fs (`programs`), so that the figures do not rest on our own program alone.
  */
-import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { execa } from "execa";
 import { obtainDaxQemu } from "../kernel/dax-qemu.ts";
@@ -56,8 +56,8 @@ export type VirtiofsdOptions = {
   readonly rounds: number;
   /** The counted rounds are by programs that others wrote; null: by ours. */
   readonly programs: {
-    /** What find and tar walk; null: the small tree of our own program. */
-    readonly tree: string | null;
+    /** What find and tar walk, and the regular files in it; null: the small tree of our own program. */
+    readonly tree: { readonly path: string; readonly files: number } | null;
   } | null;
   /** Without a guest, a turn. */
   readonly requests: number;
@@ -99,9 +99,9 @@ const DRIVER_FILE_BYTES = 2 * 2 ** 20;
 /** Of the tree: folders, files in each, and their sizes in turn; a source tree's. */
 const TREE_FOLDERS = 8;
 const TREE_FILES = 10;
+const TREE_BYTES = [300, 2000, 6000, 14_000, 40_000] as const;
 /** What Debian's find and tar walk. */
 const WALKED = "source";
-const TREE_BYTES = [300, 2000, 6000, 14_000, 40_000] as const;
 
 /** The same in each place. */
 function fillFolder(folder: string, fileBytes: number): void {
@@ -120,11 +120,6 @@ function fillFolder(folder: string, fileBytes: number): void {
 /** What the programs walk beside it. */
 function addTree(folder: string, tree: string): void {
   cpSync(tree, join(folder, WALKED), { recursive: true, verbatimSymlinks: true });
-}
-
-/** Regular files, those of folders in it among them. */
-export function filesIn(tree: string): number {
-  return readdirSync(tree, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
 }
 
 /** The guest's program, static. Throws a KernelError. */
@@ -209,7 +204,7 @@ async function inGuest(
     for (const place of PLACES) {
       const source = join(directory, `source-${place}`);
       fillFolder(source, options.fileBytes);
-      if (options.programs !== null) addTree(source, options.programs.tree ?? join(source, "tree"));
+      if (options.programs !== null) addTree(source, options.programs.tree?.path ?? join(source, "tree"));
       servers.push({ ...(await startServer(place, source, place, { peer, directory })), place });
     }
     if (programs !== null) {
@@ -234,8 +229,6 @@ export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<Virtiof
   const qemu = await obtainDaxQemu({ path: options.qemuPath, signal, progress });
   const peer = await obtainVirtiofsd(signal, progress);
   const programs = options.programs === null ? null : await obtainGuestPrograms(signal, progress);
-  const tree = options.programs?.tree ?? null;
-  const treeFiles = tree === null ? TREE_FOLDERS * TREE_FILES : filesIn(tree);
   const directory = options.directory.caseDirectory("bench");
   const program = await buildProgram(directory);
   const slowness = slownessOf(accelerator);
@@ -292,7 +285,7 @@ export async function benchVirtiofsd(options: VirtiofsdOptions): Promise<Virtiof
     files,
     operations,
     rounds,
-    treeFiles,
+    treeFiles: options.programs?.tree?.files ?? TREE_FOLDERS * TREE_FILES,
     programs: programs?.origins ?? null,
     driver,
     rows: rounds === 0 ? [] : virtiofsdRows(turns),

@@ -1,8 +1,8 @@
 /** `daxfault bench virtiofsd`: the server for a VMM beside Debian's virtiofsd, in one guest. */
-import { realpathSync } from "node:fs";
+import { readdirSync, realpathSync } from "node:fs";
 import { getuid } from "node:process";
 import { exitCodes } from "../../../language/src/index.ts";
-import { benchVirtiofsd, filesIn, type VirtiofsdOptions, type VirtiofsdResult } from "../bench/virtiofsd.ts";
+import { benchVirtiofsd, type VirtiofsdOptions, type VirtiofsdResult } from "../bench/virtiofsd.ts";
 import type { HeldMemory } from "../bench/virtiofsd-memory.ts";
 import {
   type DriverFigures,
@@ -55,7 +55,9 @@ function checkedPrograms({ programs, tree }: BenchVirtiofsdCommand): VirtiofsdOp
   try {
     // A link would be copied as one.
     const path = realpathSync(tree);
-    if (filesIn(path) > 0) return { tree: path };
+    const entries = readdirSync(path, { recursive: true, withFileTypes: true });
+    const files = entries.filter((entry) => entry.isFile()).length;
+    if (files > 0) return { tree: { path, files } };
   } catch (error) {
     throw new UsageError(`--tree ${tree}: ${errorText(error)}`);
   }

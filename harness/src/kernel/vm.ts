@@ -11,7 +11,7 @@ import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import { execa } from "execa";
 import { makeSwapImage } from "../../../sys/src/index.ts";
-import { errorText } from "../error-text.ts";
+import { errorText, lastWords } from "../error-text.ts";
 import { childEnvironment } from "../run/tag.ts";
 import { within } from "../within.ts";
 import { builtInit } from "./built-init.ts";
@@ -126,7 +126,7 @@ function endOf(result: Exit, console: Console): VmEnd {
     result.signal === undefined
       ? `QEMU ended with ${result.exitCode}`
       : `QEMU was killed by ${result.signal}`;
-  const said = result.stderr.trim().split("\n").at(-1) ?? "";
+  const said = lastWords(result.stderr);
   return { message: said === "" ? `${exit}; ${last}` : `${exit}: ${said}`, crash: null };
 }
 
